@@ -1,0 +1,81 @@
+/* gguf.h: a checked reader of GGUF v2 and v3, single or split. Every byte is untrusted. */
+#ifndef PI2_FILE_FORMATS_GGUF_H
+#define PI2_FILE_FORMATS_GGUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "powerinfer2/status.h"
+
+typedef struct pi2_gguf pi2_gguf;
+
+typedef struct pi2_gguf_tensor {
+    const char *name;        /* NUL-terminated, owned by the pi2_gguf */
+    uint32_t type;           /* GGUF type id, maybe one that we cannot read */
+    uint32_t dimension_count;
+    uint64_t dimensions[4];  /* [0] is the row length; unused ones are 1 */
+    uint32_t file_index;     /* which part of a split model */
+    uint64_t file_offset;    /* absolute, checked: offset + bytes lies inside the file */
+    uint64_t bytes;
+} pi2_gguf_tensor;
+
+/** A string inside the metadata: not NUL-terminated, owned by the pi2_gguf. */
+typedef struct pi2_gguf_string { const char *text; size_t length; } pi2_gguf_string;
+
+/**
+ * Opens a model and checks its whole header. A name "...-00001-of-0000N.gguf" opens all N
+ * parts, which must lie in the same folder and agree. Reads the header only, in memory that
+ * pi2_gguf_close() gives back to the system.
+ * Errors  FORMAT (what, file, byte offset), IO, MEMORY
+ */
+pi2_status pi2_gguf_open(const char *path, pi2_gguf **gguf_out);
+void pi2_gguf_close(pi2_gguf *gguf); /* NULL is fine */
+
+size_t pi2_gguf_file_count(const pi2_gguf *gguf);
+const char *pi2_gguf_file_path(const pi2_gguf *gguf, size_t file_index);
+uint64_t pi2_gguf_file_bytes(const pi2_gguf *gguf, size_t file_index);
+/** Memory held by the parsed header. */
+size_t pi2_gguf_memory_bytes(const pi2_gguf *gguf);
+
+size_t pi2_gguf_tensor_count(const pi2_gguf *gguf);
+const pi2_gguf_tensor *pi2_gguf_tensor_at(const pi2_gguf *gguf, size_t index);
+/** NULL when absent. */
+const pi2_gguf_tensor *pi2_gguf_tensor_find(const pi2_gguf *gguf, const char *name);
+
+/* Metadata. `found_out` style: *_or returns the default when the key is absent; a key of the
+ * wrong type fails with FORMAT and names the key. Integers of any width and sign are accepted
+ * where the value fits. */
+bool pi2_gguf_has(const pi2_gguf *gguf, const char *key);
+pi2_status pi2_gguf_u32(const pi2_gguf *gguf, const char *key, uint32_t *value_out);
+pi2_status pi2_gguf_u32_or(const pi2_gguf *gguf, const char *key, uint32_t fallback, uint32_t *value_out);
+pi2_status pi2_gguf_u64_or(const pi2_gguf *gguf, const char *key, uint64_t fallback, uint64_t *value_out);
+pi2_status pi2_gguf_f32_or(const pi2_gguf *gguf, const char *key, float fallback, float *value_out);
+pi2_status pi2_gguf_bool_or(const pi2_gguf *gguf, const char *key, bool fallback, bool *value_out);
+pi2_status pi2_gguf_string_get(const pi2_gguf *gguf, const char *key, pi2_gguf_string *value_out);
+
+/** Arrays. element type ids as in GGUF (0 u8, 4 u32, 5 i32, 6 f32, 8 string, 10 u64 ...). */
+typedef struct pi2_gguf_array {
+    uint32_t element_type;
+    uint64_t count;
+    const uint8_t *data;  /* raw little-endian bytes, unaligned; strings: use the iterator */
+    size_t data_bytes;
+} pi2_gguf_array;
+pi2_status pi2_gguf_array_get(const pi2_gguf *gguf, const char *key, pi2_gguf_array *array_out);
+/** Walks a string array: *cursor starts at 0; false at the end. */
+bool pi2_gguf_array_next_string(const pi2_gguf_array *array, size_t *cursor, pi2_gguf_string *string_out);
+/** Element of a numeric array as the wanted type; index < count. */
+uint64_t pi2_gguf_array_u64(const pi2_gguf_array *array, uint64_t index);
+float pi2_gguf_array_f32(const pi2_gguf_array *array, uint64_t index);
+
+/** Iterates metadata in file order (inspect, prepare). Raw value bytes follow the type id. */
+typedef struct pi2_gguf_entry {
+    pi2_gguf_string key;
+    uint32_t value_type;
+    const uint8_t *value;
+    size_t value_bytes;
+} pi2_gguf_entry;
+size_t pi2_gguf_entry_count(const pi2_gguf *gguf);
+pi2_gguf_entry pi2_gguf_entry_at(const pi2_gguf *gguf, size_t index);
+
+#endif

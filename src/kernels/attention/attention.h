@@ -1,0 +1,51 @@
+/* attention.h: the key-value cache's layout and attention over it. */
+#ifndef PI2_KERNELS_ATTENTION_ATTENTION_H
+#define PI2_KERNELS_ATTENTION_ATTENTION_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum pi2_kv_type { PI2_KV_F16, PI2_KV_Q8_0 } pi2_kv_type;
+
+/**
+ * Keys and values of one layer and one KV head, for `capacity` positions (rounded up to 16).
+ * Keys are stored in tiles of 16 positions, interleaved, so that a score needs no horizontal
+ * sum; values lie row by row. Memory is touched only where positions have been written.
+ * Position tiles are contiguous in ascending order in both areas: [keys of the head][values].
+ */
+typedef struct pi2_kv_layout {
+    pi2_kv_type type;
+    uint32_t key_dimensions;   /* per head; Q8_0: a multiple of 32 */
+    uint32_t value_dimensions;
+    uint32_t capacity;         /* positions, a multiple of 16 */
+} pi2_kv_layout;
+
+/** Bytes of one head in one layer: a multiple of 64. */
+size_t pi2_kv_head_bytes(const pi2_kv_layout *layout);
+
+typedef struct pi2_attention_kernels {
+    const char *name;
+    unsigned cpu_required;
+
+    /** Stores one position of one head. key: [key_dimensions], value: [value_dimensions]. */
+    void (*store)(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key, const float *value);
+
+    /**
+     * Attention of query_count queries that share one KV head.
+     * queries[i] [key_dimensions]; outs[i] [value_dimensions]; query i sees positions
+     * first_keys[i] .. key_counts[i] - 1 (first_keys NULL: from 0; a sliding window uses it).
+     * scores: scratch of query_count * score_stride floats, score_stride >= the largest
+     * key_counts[i] rounded up to 16. scale multiplies each score.
+     * Score = chain of fma over dimensions ascending; softmax as in vector.h; out = chain of
+     * fma over positions ascending, then one division. The bits do not depend on query_count.
+     */
+    void (*attend)(float *const *outs, const float *const *queries, const uint32_t *key_counts,
+                   const uint32_t *first_keys, size_t query_count, const void *head,
+                   const pi2_kv_layout *layout, float scale, float *scores, size_t score_stride);
+} pi2_attention_kernels;
+
+extern const pi2_attention_kernels *const pi2_attention_kernel_sets[];
+extern const size_t pi2_attention_kernel_set_count;
+const pi2_attention_kernels *pi2_attention_select(unsigned cpu_features);
+
+#endif

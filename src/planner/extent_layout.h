@@ -1,0 +1,107 @@
+/*
+ * extent_layout.h: how a model's weights are cut into extents.
+ *
+ *   tensor   a matrix of the model, seen as two-dimensional: rows x columns. Experts stacked
+ *            in a third dimension follow one another as rows.
+ *   piece    rows x columns of one tensor, as tiles (weight_format.h): what a kernel is given.
+ *   extent   one or more pieces that lie together: the unit of reading, of residency and of
+ *            checksums. 256 KB to 1 MB where the model allows, starts at a multiple of
+ *            PI2_EXTENT_ALIGNMENT in the cluster file.
+ *   group    extents that the model uses at one moment: a layer's attention, a layer's FFN
+ *            clusters, one expert, the head.
+ *   cluster  a run of neurons: its Gate rows, Up rows and Down columns are the pieces of one
+ *            extent, or of consecutive extents where a cluster is larger than that.
+ *
+ * Small tensors (norms, biases, router, rope factors: one-dimensional or F32 under 1 MB that a
+ * group names no piece of) are "tables": always resident, stored as ordinary tensors.
+ */
+#ifndef PI2_PLANNER_EXTENT_LAYOUT_H
+#define PI2_PLANNER_EXTENT_LAYOUT_H
+
+#include <stdint.h>
+
+#include "file_formats/gguf.h"
+#include "weight_formats/weight_format.h"
+
+enum { PI2_EXTENT_ALIGNMENT = 4096, PI2_EXTENT_TARGET_BYTES = 512 * 1024, PI2_EXTENT_MAX_BYTES = 1024 * 1024 };
+
+typedef enum pi2_group_kind {
+    PI2_GROUP_ATTENTION,  /* tensors cut by rows: q, k, v, output */
+    PI2_GROUP_FFN,        /* neuron clusters of gate, up, down */
+    PI2_GROUP_EXPERT,     /* the same of one expert */
+    PI2_GROUP_HEAD,       /* output matrix (or the tied embedding), cut by rows */
+    PI2_GROUP_EMBEDDING   /* token embedding when it is not the head: looked up by row, and
+                             therefore stored as GGUF rows, not as tiles */
+} pi2_group_kind;
+
+typedef struct pi2_layout_tensor {
+    const char *name;
+    const pi2_weight_format *format;
+    uint64_t rows;
+    uint32_t columns;
+} pi2_layout_tensor;
+
+typedef struct pi2_piece {
+    uint32_t tensor;
+    uint32_t column_begin, column_count;
+    uint32_t offset;       /* of the first tile in its extent; a multiple of 64 */
+    uint64_t row_begin;    /* a multiple of PI2_TILE_ROWS within its expert */
+    uint32_t row_count;    /* rows of the tensor; tiles = (row_count + 15) / 16 */
+} pi2_piece;
+
+typedef struct pi2_extent {
+    uint64_t file_offset;  /* in the cluster file, a multiple of PI2_EXTENT_ALIGNMENT; 0: no file */
+    uint64_t checksum;     /* XXH3 64 of its `bytes` bytes; 0 while unknown (no file) */
+    uint32_t bytes;        /* of the pieces; a multiple of 64. Reads round up to the alignment */
+    uint32_t first_piece, piece_count;
+    uint32_t group;
+} pi2_extent;
+
+typedef struct pi2_group {
+    pi2_group_kind kind;
+    uint32_t layer;            /* or UINT32_MAX */
+    uint32_t expert;           /* or UINT32_MAX */
+    uint32_t first_extent, extent_count;
+    uint32_t cluster_neurons;  /* FFN, EXPERT: neurons in a cluster (the last may be smaller) */
+} pi2_group;
+
+/** Immutable once built. Owned by whoever built it; free with pi2_extent_layout_free(). */
+typedef struct pi2_extent_layout {
+    pi2_layout_tensor *tensors; uint32_t tensor_count;
+    pi2_piece *pieces;          uint32_t piece_count;
+    pi2_extent *extents;        uint32_t extent_count;
+    pi2_group *groups;          uint32_t group_count;  /* in the order in which a token uses them */
+    uint64_t weight_bytes;      /* sum of extents' bytes */
+    char *names;                /* storage of the tensors' names */
+} pi2_extent_layout;
+
+/** What an architecture says about one group: which tensors, in which roles. */
+typedef struct pi2_group_request {
+    pi2_group_kind kind;
+    uint32_t layer, expert;     /* UINT32_MAX where it has none */
+    uint32_t expert_count;      /* EXPERT: how many are stacked; 1 otherwise */
+    uint32_t tensor_count;      /* ATTENTION: q,k,v,output; FFN/EXPERT: gate, up, down (gate first);
+                                   a model without gate gives 2: up, down */
+    const pi2_gguf_tensor *tensors[4];
+} pi2_group_request;
+
+/**
+ * Cuts the requested groups, in order, into extents.
+ * A cluster is the smallest multiple of 32 neurons, of PI2_TILE_ROWS and of Down's block that
+ * makes its extent reach PI2_EXTENT_TARGET_BYTES where the FFN is large enough; one that would
+ * pass PI2_EXTENT_MAX_BYTES is spread over consecutive extents (cut between its pieces, then
+ * between tiles of a piece). The same input gives the same layout on every machine.
+ * Errors  UNSUPPORTED (weight type, by tensor name), FORMAT (shapes that do not fit), MEMORY
+ */
+pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t request_count,
+                                   pi2_extent_layout **layout_out);
+void pi2_extent_layout_free(pi2_extent_layout *layout);
+
+/** Bytes that a read of this extent moves: bytes rounded up to PI2_EXTENT_ALIGNMENT. */
+uint32_t pi2_extent_read_bytes(const pi2_extent *extent);
+
+/** Tiles and bytes of a piece. */
+uint32_t pi2_piece_tiles(const pi2_piece *piece);
+size_t pi2_piece_bytes(const pi2_extent_layout *layout, const pi2_piece *piece);
+
+#endif

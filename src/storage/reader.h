@@ -1,0 +1,78 @@
+/*
+ * reader.h: asynchronous reads of a file's ranges into caller's memory.
+ *
+ * One reader owns its I/O thread(s). Two methods stand behind it (read_methods.inc): io_uring
+ * with O_DIRECT, registered buffers and one submitting thread; a pool of pread threads. A method
+ * that the system refuses is replaced by the next, and the reader can say which and why.
+ */
+#ifndef PI2_STORAGE_READER_H
+#define PI2_STORAGE_READER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "powerinfer2/status.h"
+
+typedef struct pi2_reader pi2_reader;
+
+typedef enum pi2_read_priority { PI2_READ_CERTAIN, PI2_READ_LIKELY } pi2_read_priority;
+
+/** One read. Caller owns it and its destination until the state is DONE or FAILED. */
+typedef struct pi2_read_request {
+    uint64_t offset;    /* multiple of PI2_READ_ALIGNMENT */
+    uint32_t bytes;     /* multiple of PI2_READ_ALIGNMENT; may run past the end of the file by less than it */
+    void *destination;  /* aligned to PI2_READ_ALIGNMENT */
+    pi2_read_priority priority;
+
+    /* Set by the reader. IDLE -> QUEUED -> DONE | FAILED; caller resets to IDLE. */
+    _Atomic int state;
+    pi2_status status;         /* valid when FAILED */
+    char *error;               /* NULL, or up to 256 bytes of text inside the reader */
+    uint64_t submitted_ns, completed_ns; /* of the monotonic clock, for traces */
+    struct pi2_read_request *next; /* the reader's queue */
+} pi2_read_request;
+
+enum { PI2_READ_ALIGNMENT = 4096 };
+enum { PI2_READ_IDLE, PI2_READ_QUEUED, PI2_READ_DONE, PI2_READ_FAILED };
+
+typedef struct pi2_reader_options {
+    const char *path;
+    const char *method;       /* "auto", "io_uring" or "pread" */
+    uint32_t depth;           /* reads in flight at most (io_uring) or threads x 1 (pread) */
+    void *buffer;             /* memory region that destinations lie in, to be registered; may be NULL */
+    size_t buffer_bytes;
+} pi2_reader_options;
+
+/** Errors  IO (file, reason), MEMORY, INVALID (unknown method, or a named one that does not work here) */
+pi2_status pi2_reader_open(const pi2_reader_options *options, pi2_reader **reader_out);
+/** Waits for reads in flight. NULL is fine. */
+void pi2_reader_close(pi2_reader *reader);
+
+/** Queues one read. CERTAIN reads pass LIKELY ones. Returns at once. Threads: any. */
+void pi2_reader_submit(pi2_reader *reader, pi2_read_request *request);
+
+/** Queues several with one wake-up of the I/O thread; submitted to the kernel in this order. */
+void pi2_reader_submit_many(pi2_reader *reader, pi2_read_request *const *requests, size_t count);
+
+/**
+ * Waits until the request is DONE (PI2_OK) or FAILED (its status; text set for this thread, with
+ * file and byte offset). Spins for at most spin_us microseconds, then sleeps. Threads: any.
+ */
+pi2_status pi2_reader_wait(pi2_reader *reader, pi2_read_request *request, unsigned spin_us);
+
+typedef struct pi2_reader_counters {
+    uint64_t bytes_read, reads;
+    uint64_t device_busy_ns;   /* time with at least one read in flight */
+} pi2_reader_counters;
+void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_out);
+
+/** "io_uring" or "pread"; and in words, such as "pread, 4 threads, O_DIRECT (io_uring refused: EPERM)". */
+const char *pi2_reader_method(const pi2_reader *reader);
+const char *pi2_reader_description(const pi2_reader *reader);
+
+/** Names of the methods that this build has, slowest first, NULL-terminated: tests loop over it. */
+const char *const *pi2_reader_method_names(void);
+
+#endif

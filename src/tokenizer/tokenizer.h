@@ -1,0 +1,60 @@
+/* tokenizer.h: text to token ids and back, from a GGUF's tokenizer keys. */
+#ifndef PI2_TOKENIZER_TOKENIZER_H
+#define PI2_TOKENIZER_TOKENIZER_H
+
+#include "file_formats/gguf.h"
+
+typedef struct pi2_tokenizer pi2_tokenizer;
+
+/**
+ * Builds from tokenizer.ggml.*: model "llama" (SPM) or "gpt2" (BPE with tokenizer.ggml.pre).
+ * Keeps no pointer into gguf. Immutable afterwards: any thread may use it.
+ * Errors  UNSUPPORTED (model or pre-tokenizer, by name), FORMAT, MEMORY
+ */
+pi2_status pi2_tokenizer_create(const pi2_gguf *gguf, pi2_tokenizer **tokenizer_out);
+void pi2_tokenizer_free(pi2_tokenizer *tokenizer);
+
+/** Text with a mark: special tokens are recognised only inside a trusted segment. */
+typedef struct pi2_text_segment {
+    const char *text;
+    size_t length;
+    bool trusted;
+} pi2_text_segment;
+
+/**
+ * Tokenizes the segments as one text. A special token matches only where it lies wholly in one
+ * trusted segment (or across adjacent trusted ones). add_special: put BOS (EOS) as the model asks.
+ * Tokens go to *tokens_out, malloc'd, caller frees; *count_out of them. Empty text gives 0 tokens
+ * (plus BOS). Any bytes are accepted: invalid UTF-8 falls back to bytes.
+ */
+pi2_status pi2_tokenizer_encode(const pi2_tokenizer *tokenizer, const pi2_text_segment *segments,
+                                size_t segment_count, bool add_special, int32_t **tokens_out,
+                                size_t *count_out);
+
+/** Bytes of one token's text. Special tokens give "" unless `special`. Not NUL-terminated;
+ *  *length_out bytes, valid as long as the tokenizer. */
+const char *pi2_tokenizer_piece(const pi2_tokenizer *tokenizer, int32_t token, bool special, size_t *length_out);
+
+uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer);
+int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer); /* -1: none */
+int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer);
+bool pi2_tokenizer_adds_bos(const pi2_tokenizer *tokenizer);
+/** EOS, EOT and other tokens that end an answer. */
+bool pi2_tokenizer_ends_generation(const pi2_tokenizer *tokenizer, int32_t token);
+size_t pi2_tokenizer_memory_bytes(const pi2_tokenizer *tokenizer);
+
+/** Turns a stream of tokens into text that never splits a UTF-8 character. */
+typedef struct pi2_detokenizer {
+    unsigned char pending[8];
+    unsigned pending_count;
+    bool at_start;   /* SPM: the first piece loses its leading space when set */
+} pi2_detokenizer;
+void pi2_detokenizer_reset(pi2_detokenizer *detokenizer, bool at_start);
+/** Appends what `token` completes to out (capacity bytes, at least piece + 8); returns bytes written.
+ *  An invalid sequence becomes U+FFFD. */
+size_t pi2_detokenizer_push(pi2_detokenizer *detokenizer, const pi2_tokenizer *tokenizer, int32_t token,
+                            char *out, size_t capacity);
+/** The rest at the end of an answer: an unfinished character becomes U+FFFD. */
+size_t pi2_detokenizer_finish(pi2_detokenizer *detokenizer, char *out, size_t capacity);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * weight_format.h: the weight types that we read, and the one layout in which every
+ * kernel meets them.
+ *
+ * GGUF stores a matrix row by row; a row is a sequence of blocks (1, 32 or 256 columns).
+ * We store a matrix as tiles: PI2_TILE_ROWS rows, interleaved so that one vector holds
+ * the same columns of all of them. A row's dot product then needs no horizontal sum, and
+ * GEMV and GEMM share one order of operations (docs/arithmetic.md).
+ *
+ * A tile of `columns` columns (a multiple of the block) is
+ *   [ scale area: every block's scales, padded to PI2_TILE_ALIGNMENT ]
+ *   [ value area: every block's quantised values, padded likewise    ]
+ * Every quantised value and scale is kept bit for bit: unpack(pack(x)) == x.
+ * A matrix whose rows are no multiple of PI2_TILE_ROWS ends in rows of zero bytes.
+ */
+#ifndef PI2_WEIGHT_FORMATS_WEIGHT_FORMAT_H
+#define PI2_WEIGHT_FORMATS_WEIGHT_FORMAT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { PI2_TILE_ROWS = 16, PI2_TILE_ALIGNMENT = 64 };
+
+/** Weight types, numbered as in GGUF (docs/gguf.md of ggml, "ggml_type"). */
+typedef enum pi2_weight_type {
+    PI2_F32 = 0, PI2_F16 = 1, PI2_Q4_0 = 2, PI2_Q4_1 = 3, PI2_Q5_0 = 6, PI2_Q5_1 = 7,
+    PI2_Q8_0 = 8, PI2_Q4_K = 12, PI2_Q6_K = 14, PI2_BF16 = 30
+} pi2_weight_type;
+
+/** How activations are presented to weights of one type. */
+typedef enum pi2_activation_kind {
+    PI2_ACTIVATION_F32,   /* as they are: F32, F16, BF16 weights */
+    PI2_ACTIVATION_Q8_32, /* int8 in blocks of 32: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 */
+    PI2_ACTIVATION_Q8_256 /* int8 in blocks of 256: Q4_K, Q6_K */
+} pi2_activation_kind;
+
+typedef struct pi2_weight_format {
+    pi2_weight_type type;
+    const char *name;         /* "Q4_0" */
+    uint32_t block_columns;   /* 1, 32 or 256 */
+    uint32_t block_bytes;     /* one row's block in GGUF */
+    uint32_t tile_scale_bytes; /* one block of 16 rows: bytes in the tile's scale area (may be 0) */
+    uint32_t tile_value_bytes; /* and in its value area */
+    pi2_activation_kind activation;
+
+    /**
+     * Packs one tile. rows[i] points at block_count GGUF blocks of row i, or is NULL for a
+     * row of zero bytes. `tile` has pi2_tile_bytes() bytes; padding is written as zeros.
+     */
+    void (*pack_tile)(void *tile, const uint8_t *const rows[PI2_TILE_ROWS], size_t block_count);
+
+    /** The inverse for one row: writes block_count GGUF blocks. row: 0 .. 15. */
+    void (*unpack_row)(void *blocks, const void *tile, uint32_t row, size_t block_count);
+
+    /** Decodes GGUF blocks of one row to floats: out has block_count * block_columns. */
+    void (*decode_row)(float *out, const void *blocks, size_t block_count);
+} pi2_weight_format;
+
+/** The format of a GGUF type id, or NULL when we cannot read it. */
+const pi2_weight_format *pi2_weight_format_find(uint32_t gguf_type);
+
+/** The name of any GGUF type id, also of those that we cannot read ("unknown type 77"). */
+const char *pi2_weight_type_name(uint32_t gguf_type);
+
+/** Every format, in ascending type id. */
+const pi2_weight_format *const *pi2_weight_formats(size_t *count_out);
+
+/** Bytes of one tile of `columns` columns: a multiple of PI2_TILE_ALIGNMENT. */
+size_t pi2_tile_bytes(const pi2_weight_format *format, size_t columns);
+
+/** Bytes of a tile's scale area, padding included: where its value area begins. */
+size_t pi2_tile_scale_area_bytes(const pi2_weight_format *format, size_t columns);
+
+/** Bytes of `columns` columns of one row in GGUF. columns: a multiple of block_columns. */
+size_t pi2_row_bytes(const pi2_weight_format *format, size_t columns);
+
+#endif
