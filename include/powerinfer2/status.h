@@ -6,6 +6,12 @@
 extern "C" {
 #endif
 
+#if defined(__GNUC__)
+#define PI2_API __attribute__((visibility("default")))
+#else
+#define PI2_API
+#endif
+
 /** What a call came to. Every value but PI2_OK sets pi2_error_text(). */
 typedef enum pi2_status {
     PI2_OK = 0,
@@ -23,10 +29,10 @@ typedef enum pi2_status {
  * was wrong, where (file, tensor, byte offset) and what to do. Never NULL; empty
  * before the first failure. Valid until this thread's next failing call.
  */
-const char *pi2_error_text(void);
+PI2_API const char *pi2_error_text(void);
 
 /** A short fixed name of a status, such as "out of memory". Never NULL. */
-const char *pi2_status_name(pi2_status status);
+PI2_API const char *pi2_status_name(pi2_status status);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,137 @@
+/*
+ * engine.h: an opened model within a memory budget.
+ *
+ *   pi2_engine_options options;
+ *   pi2_engine_options_init(&options);
+ *   options.model_path = "model.gguf";
+ *   options.memory_bytes = 64000000;
+ *   pi2_engine *engine = NULL;
+ *   if (pi2_engine_open(&options, &engine) != PI2_OK) puts(pi2_error_text());
+ *
+ * An engine is immutable once opened. What changes (position, key-value cache, sampler) lives in
+ * a pi2_session (session.h). The library never prints and never exits.
+ */
+#ifndef POWERINFER2_ENGINE_H
+#define POWERINFER2_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "powerinfer2/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pi2_engine pi2_engine;
+
+/** Numeric type of the key-value cache. */
+typedef enum pi2_cache_type { PI2_CACHE_F16, PI2_CACHE_Q8_0 } pi2_cache_type;
+
+/** What the library tells while it works; all may be NULL. Called on the thread that called us,
+ *  except `log`, which may come from the reader's thread. Must not call back into the library. */
+typedef struct pi2_callbacks {
+    void *user;
+    /** One line without newline: what was chosen and why, or what is waited for. */
+    void (*log)(void *user, const char *line);
+    /** done of total units of `what` ("preparing", "loading", "prompt"), at most ten times a second. */
+    void (*progress)(void *user, const char *what, uint64_t done, uint64_t total);
+    /** True asks the running call to stop: it returns PI2_ERR_INTERRUPTED. Asked once a layer or MB. */
+    bool (*cancelled)(void *user);
+} pi2_callbacks;
+
+typedef struct pi2_engine_options {
+    const char *model_path;      /* .gguf (first part of a split model) or .pi2 */
+    const char *cluster_path;    /* where to look for or make the .pi2; NULL: beside the model, else the cache folder */
+    uint64_t memory_bytes;       /* whole process; 0: what the machine and its cgroup have free, less a margin */
+    uint32_t context_tokens;     /* 0: what the budget affords, at most what the model was trained for */
+    uint32_t batch_tokens;       /* prefill batch; 0: chosen within the budget, at most 512 */
+    uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
+    uint32_t thread_count;       /* 0: the CPUs that this process may use */
+    pi2_cache_type cache_type;
+    const char *read_method;     /* "auto", "io_uring", "pread" */
+    bool allow_prepare;          /* make a cluster file when the model does not fit and none is there */
+    pi2_callbacks callbacks;
+} pi2_engine_options;
+
+/** Fills in the defaults: everything 0 or "auto", logits_tokens 1, allow_prepare true. */
+PI2_API void pi2_engine_options_init(pi2_engine_options *options);
+
+/**
+ * Opens a model. Reads its header, plans the memory, starts the threads.
+ * Errors  FORMAT, UNSUPPORTED (the file: what and where), MEMORY (the sum, line by line, when the
+ *         minimum does not fit), IO, INVALID (options), INTERRUPTED
+ * Threads one engine may be opened per thread at a time; engines are independent.
+ */
+PI2_API pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out);
+
+/** Closes; every session of it must be freed before. NULL is fine. */
+PI2_API void pi2_engine_close(pi2_engine *engine);
+
+/** What was planned: fixed at open. Strings live as long as the engine. */
+typedef struct pi2_engine_report {
+    const char *architecture, *model_name, *weight_types; /* "llama", "SmolLM2 135M Instruct", "Q4_1, Q8_0" */
+    const char *cpu_name;            /* instruction set in use: "AVX-512 VNNI" */
+    const char *weights_path;        /* the file that weights come from */
+    const char *read_method;         /* "io_uring", "pread" or "none" when all weights are resident */
+    const char *read_description;    /* in words, with the reason of a fallback */
+    const char *budget_reason;       /* where the budget came from: "--memory", "cgroup v1 limit ..." */
+    uint64_t budget_bytes;
+    uint64_t weight_bytes;           /* all weights; of a mixture of experts too */
+    uint64_t resident_bytes;         /* of those kept in memory */
+    uint64_t cache_bytes;            /* key-value cache at full context */
+    uint64_t scratch_bytes, stream_buffer_bytes, tokenizer_bytes, table_bytes, process_bytes;
+    uint64_t parameter_count;
+    uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
+    uint32_t layer_count, vocabulary_size;
+} pi2_engine_report;
+PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
+
+/** Counters since the engine was opened. */
+typedef struct pi2_engine_counters {
+    uint64_t bytes_read;          /* weights read from storage, padding included */
+    uint64_t reads;
+    uint64_t weight_bytes_needed; /* weight bytes that passes computed with, resident or not */
+    uint64_t stall_ns;            /* time in which compute threads waited for reads, summed over threads / threads */
+} pi2_engine_counters;
+PI2_API void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out);
+
+/** Peak resident memory of this process so far (VmHWM), 0 if the system does not tell. */
+PI2_API uint64_t pi2_peak_memory_bytes(void);
+
+/* ---- text ---- */
+
+/**
+ * Tokenizes `length` bytes of text. parse_special: text such as <|im_start|> becomes its token.
+ * tokens_out is malloc'd: free() it.
+ */
+PI2_API pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *text, size_t length,
+                                       bool add_special, bool parse_special,
+                                       int32_t **tokens_out, size_t *count_out);
+
+typedef struct pi2_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* NUL-terminated UTF-8 */
+} pi2_message;
+
+/**
+ * Renders messages with the model's chat template and tokenizes the result; special tokens come
+ * from the template only, never from a message's content. tokens_out is malloc'd: free() it.
+ * Errors  UNSUPPORTED (no template, or one that we cannot run: named), FORMAT (it raised an exception)
+ */
+PI2_API pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *messages,
+                                          size_t message_count, bool add_generation_prompt,
+                                          int32_t **tokens_out, size_t *count_out);
+
+/** True when the model carries a chat template. */
+PI2_API bool pi2_engine_has_chat_template(const pi2_engine *engine);
+/** True for end-of-sequence, end-of-turn and the like. */
+PI2_API bool pi2_engine_ends_generation(const pi2_engine *engine, int32_t token);
+/** The beginning-of-sequence token that this model's text starts with, or -1. */
+PI2_API int32_t pi2_engine_bos(const pi2_engine *engine);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

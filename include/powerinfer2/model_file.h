@@ -1,0 +1,64 @@
+/* model_file.h: what can be done with a model file without running it. */
+#ifndef POWERINFER2_MODEL_FILE_H
+#define POWERINFER2_MODEL_FILE_H
+
+#include "powerinfer2/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pi2_model_file pi2_model_file;
+
+/** Opens and checks a GGUF or cluster file's header. Errors FORMAT, IO, MEMORY. */
+PI2_API pi2_status pi2_model_file_open(const char *path, pi2_model_file **file_out);
+PI2_API void pi2_model_file_close(pi2_model_file *file);
+
+/** Summary: strings live as long as the file. Fields that the file does not tell are 0 or "". */
+typedef struct pi2_model_summary {
+    const char *architecture, *name, *weight_types, *tokenizer;
+    bool is_cluster_file, runnable;   /* runnable: architecture and weight types are ours */
+    const char *not_runnable_reason;  /* "" when runnable */
+    uint64_t file_bytes, weight_bytes, parameter_count;
+    uint32_t file_count, tensor_count, metadata_count;
+    uint32_t layer_count, embedding_length, feed_forward_length, head_count, head_count_kv;
+    uint32_t context_length, vocabulary_size, expert_count, expert_used_count;
+    uint64_t cache_bytes_per_token;   /* key-value cache, F16 */
+    uint32_t group_count, extent_count, cluster_neurons; /* cluster files */
+} pi2_model_summary;
+PI2_API const pi2_model_summary *pi2_model_file_summary(const pi2_model_file *file);
+
+typedef struct pi2_tensor_info {
+    const char *name, *type;
+    uint64_t dimensions[4];
+    uint32_t dimension_count;
+    uint64_t bytes, file_offset;
+    uint32_t file_index;
+} pi2_tensor_info;
+PI2_API pi2_status pi2_model_file_tensor(const pi2_model_file *file, uint32_t index, pi2_tensor_info *info_out);
+
+/** Metadata entry as text: long arrays and strings are cut at `capacity` and end in "...". */
+PI2_API pi2_status pi2_model_file_metadata(const pi2_model_file *file, uint32_t index, const char **key_out,
+                                           size_t *key_length_out, char *text_out, size_t capacity);
+
+/** Reads a cluster file wholly and checks every checksum. Errors FORMAT names extent, tensor, offset. */
+PI2_API pi2_status pi2_model_file_verify(const pi2_model_file *file, const pi2_callbacks *callbacks);
+
+/** Tokenizes with the file's vocabulary, without loading weights. tokens_out: free(). */
+PI2_API pi2_status pi2_model_file_tokenize(pi2_model_file *file, const char *text, size_t length, bool add_special,
+                                           bool parse_special, int32_t **tokens_out, size_t *count_out);
+
+typedef struct pi2_prepare_options {
+    const char *model_path;
+    const char *output_path;   /* NULL: beside the model, else the cache folder */
+    uint64_t memory_bytes;     /* 0: 256 MB or what is free */
+    bool overwrite;            /* make it again even when a good one is there */
+    pi2_callbacks callbacks;
+} pi2_prepare_options;
+/** Writes the cluster file. path_out: malloc'd path of the result, free(); may be NULL. */
+PI2_API pi2_status pi2_prepare_file(const pi2_prepare_options *options, char **path_out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

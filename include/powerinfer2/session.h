@@ -1,0 +1,76 @@
+/* session.h: one timeline of tokens over an engine: key-value cache, position, sampler. */
+#ifndef POWERINFER2_SESSION_H
+#define POWERINFER2_SESSION_H
+
+#include "powerinfer2/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pi2_session pi2_session;
+
+/** Sampling; defaults as llama.cpp's. temperature <= 0 is greedy. */
+typedef struct pi2_sampling {
+    float temperature;       /* 0.8 */
+    int32_t top_k;           /* 40; 0: all */
+    float top_p;             /* 0.95; 1: off */
+    float min_p;             /* 0.05; 0: off */
+    float repeat_penalty;    /* 1.0: off */
+    int32_t repeat_last_n;   /* 64; 0: off; -1: the context */
+    float presence_penalty;  /* 0 */
+    float frequency_penalty; /* 0 */
+    uint32_t seed;           /* UINT32_MAX: taken from the system; pi2_session_seed() tells it */
+} pi2_sampling;
+PI2_API void pi2_sampling_init(pi2_sampling *sampling);
+
+/**
+ * Makes a session. Its memory was counted when the engine was opened; an engine has room for one.
+ * Errors  INVALID (a sampling value, by name; a second session), MEMORY
+ * Threads one thread uses a session at a time.
+ */
+PI2_API pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, pi2_session **session_out);
+PI2_API void pi2_session_free(pi2_session *session);
+
+/** Which logits a call of pi2_session_append() leaves behind. */
+typedef enum pi2_logits_wanted { PI2_LOGITS_NONE, PI2_LOGITS_LAST, PI2_LOGITS_ALL } pi2_logits_wanted;
+
+/**
+ * Appends tokens to the timeline: prefill when there are many, decode when there is one.
+ * PI2_LOGITS_ALL: token_count <= the engine's logits_tokens.
+ * Errors  CONTEXT (position and capacity named; nothing was appended), INVALID (token id out of
+ *         range), IO (file and offset; the session is at the position before the failing batch), INTERRUPTED
+ */
+PI2_API pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
+                                      pi2_logits_wanted wanted);
+
+/** Logits of the last call: index 0 for LAST, 0 .. token_count - 1 for ALL; [vocabulary_size]; NULL if
+ *  none. Valid until the next append. */
+PI2_API const float *pi2_session_logits(const pi2_session *session, size_t index);
+
+/** Picks the next token from the last logits and tells the sampler. Does not append it. */
+PI2_API pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out);
+/** Tells the sampler's penalties of tokens that it did not pick (the prompt). */
+PI2_API void pi2_session_accept(pi2_session *session, const int32_t *tokens, size_t token_count);
+/** The seed in use. */
+PI2_API uint32_t pi2_session_seed(const pi2_session *session);
+
+/** Tokens in the timeline. */
+PI2_API uint32_t pi2_session_position(const pi2_session *session);
+/** Cuts the timeline back to `position` tokens (0: starts anew). INVALID when it is shorter. */
+PI2_API pi2_status pi2_session_truncate(pi2_session *session, uint32_t position);
+
+/**
+ * Text of one generated token, in whole UTF-8 characters: writes what `token` completes, at most
+ * `capacity` bytes (256 is enough for any token of common vocabularies; longer ones fail with
+ * INVALID), no NUL. special: print control tokens as text too.
+ */
+PI2_API pi2_status pi2_session_token_text(pi2_session *session, int32_t token, bool special, char *text_out,
+                                          size_t capacity, size_t *length_out);
+/** What is left of an unfinished character at the end of an answer. */
+PI2_API size_t pi2_session_text_finish(pi2_session *session, char *text_out, size_t capacity);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
