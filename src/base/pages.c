@@ -1,0 +1,94 @@
+/* pages.c: anonymous mmap. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS, madvise */
+#if defined(__APPLE__)
+#define _DARWIN_C_SOURCE
+#endif
+#include "base/pages.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+
+enum { HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
+
+static _Atomic size_t reserved_bytes;
+
+size_t pi2_page_bytes(void) {
+    const long bytes = sysconf(_SC_PAGESIZE);
+    return bytes > 0 ? (size_t)bytes : 4096;
+}
+
+size_t pi2_pages_reserved_bytes(void) { return atomic_load(&reserved_bytes); }
+
+/* 0 when the sum does not fit. `unit` is a power of two. */
+static size_t round_up(size_t bytes, size_t unit) {
+    return bytes > SIZE_MAX - (unit - 1) ? 0 : (bytes + unit - 1) & ~(unit - 1);
+}
+
+/* Maps more than asked for and unmaps both ends, so that huge pages can begin at the first byte. */
+static void *map_aligned(size_t bytes, size_t alignment) {
+    const size_t extra = alignment > pi2_page_bytes() ? alignment : 0;
+    if (bytes > SIZE_MAX - extra) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    unsigned char *map = mmap(NULL, bytes + extra, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED || extra == 0) return map;
+    const size_t head = (size_t)(-(uintptr_t)map & (alignment - 1));
+    if (head) (void)munmap(map, head);
+    if (extra > head) (void)munmap(map + head + bytes, extra - head);
+    return map + head;
+}
+
+pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, void **pages_out) {
+    *pages_out = NULL;
+    if (bytes == 0) return pi2_fail(PI2_ERR_INVALID, "%s: no bytes asked for", what);
+    const size_t whole = round_up(bytes, pi2_page_bytes());
+    const bool is_huge = huge_pages && bytes >= HUGE_PAGE_BYTES;
+    void *pages = whole ? map_aligned(whole, is_huge ? HUGE_PAGE_BYTES : 1) : MAP_FAILED;
+    if (pages == MAP_FAILED) {
+        return pi2_fail(PI2_ERR_MEMORY, "%s: cannot reserve %zu bytes of memory: %s", what, bytes,
+                        strerror(whole ? errno : ENOMEM));
+    }
+#ifdef MADV_HUGEPAGE
+    if (is_huge) (void)madvise(pages, whole, MADV_HUGEPAGE); /* a hint: a refusal costs only speed */
+#endif
+    (void)atomic_fetch_add(&reserved_bytes, whole);
+    *pages_out = pages;
+    return PI2_OK;
+}
+
+void pi2_pages_release(void *pages, size_t bytes) {
+    if (!pages) return;
+    const size_t whole = round_up(bytes, pi2_page_bytes());
+    const int result = munmap(pages, whole);
+    assert(result == 0);
+    (void)result;
+    (void)atomic_fetch_sub(&reserved_bytes, whole);
+}
+
+pi2_status pi2_pages_discard(void *part, size_t bytes) {
+    const size_t page = pi2_page_bytes();
+    const size_t head = (size_t)(-(uintptr_t)part & (page - 1));
+    if (bytes <= head || bytes - head < page) return PI2_OK;
+    unsigned char *first = (unsigned char *)part + head;
+    const size_t whole = (bytes - head) & ~(page - 1);
+#if defined(__linux__)
+    /* Linux's MADV_DONTNEED frees at once and keeps the mapping, its hint included. */
+    if (madvise(first, whole, MADV_DONTNEED) == 0) return PI2_OK;
+#else
+    if (mmap(first, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+             0) != MAP_FAILED) {
+        return PI2_OK;
+    }
+#endif
+    return pi2_fail(PI2_ERR_MEMORY, "cannot give back %zu bytes of memory: %s", whole,
+                    strerror(errno));
+}

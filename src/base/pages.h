@@ -1,0 +1,41 @@
+/* pages.h: large, page-aligned, zeroed memory straight from the system. */
+#ifndef PI2_BASE_PAGES_H
+#define PI2_BASE_PAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "powerinfer2/status.h"
+
+/**
+ * Reserves at least `bytes` bytes of zeroed private memory; a page counts against the process's
+ * memory only once it is touched. huge_pages is a hint: fewer TLB misses, but a touched byte may
+ * then cost 2 MB, so use it for memory that will be touched throughout.
+ *
+ * what       in   what it is for, for the error text, such as "weights"
+ * pages_out  out  aligned to pi2_page_bytes(), and to 2 MB with huge_pages where the system can.
+ *                 Release with the same `bytes`. NULL on any error.
+ *
+ * Errors   MEMORY, INVALID (0 bytes)
+ * Threads  any
+ */
+pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, void **pages_out);
+
+/** Gives everything back. NULL is fine. */
+void pi2_pages_release(void *pages, size_t bytes);
+
+/**
+ * Gives back the memory of a part of reserved pages: it reads as zeros afterwards and may be
+ * touched again. Only whole pages inside the part are given back. No other thread may use the
+ * part meanwhile, and no I/O may be in flight on it or have it registered.
+ * Errors   MEMORY
+ */
+pi2_status pi2_pages_discard(void *part, size_t bytes);
+
+/** Bytes that are reserved now by all callers in this process, rounded up to pages. */
+size_t pi2_pages_reserved_bytes(void);
+
+/** The system's page size: 4096 or 16384 on most. */
+size_t pi2_page_bytes(void);
+
+#endif

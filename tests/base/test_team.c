@@ -1,0 +1,162 @@
+/*
+ * Goal:   every member runs once a run, barriers order memory, with futexes and with condition
+ *         variables, spinning and sleeping, with fewer and with more members than CPUs.
+ * Method: members write to their own slot and read their neighbours' after each barrier.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/pages.h"
+#include "base/sleepers.h"
+#include "base/team.h"
+
+enum { MOST_MEMBERS = 5, ROUNDS = 120, RUNS = 20 };
+
+typedef struct round_test {
+    pi2_team *team;
+    unsigned slots[MOST_MEMBERS];  /* plain memory: only the barriers order it */
+    unsigned wrong[MOST_MEMBERS];
+    unsigned calls[MOST_MEMBERS];
+    unsigned first_value;
+    bool sleeps;
+} round_test;
+
+static void nap(long nanoseconds) {
+    const struct timespec time = {.tv_sec = 0, .tv_nsec = nanoseconds};
+    (void)nanosleep(&time, NULL);
+}
+
+static void run_rounds(void *argument, unsigned member_index, unsigned member_count) {
+    round_test *test = argument;
+    test->calls[member_index]++;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        const unsigned value = test->first_value + round;
+        test->slots[member_index] = value;
+        /* A late member now and then, so that the others leave the spinning loop. */
+        if (test->sleeps && round % 100 == member_index) nap(300000);
+        pi2_team_barrier(test->team, member_index);
+        for (unsigned i = 0; i < member_count; i++) {
+            if (test->slots[i] != value) test->wrong[member_index]++;
+        }
+        pi2_team_barrier(test->team, member_index);
+    }
+}
+
+static void check_team(unsigned member_count, const pi2_team_options *options) {
+    round_test test = {.sleeps = true};
+    assert_int_equal(pi2_team_create(member_count, options, &test.team), PI2_OK);
+    assert_int_equal(pi2_team_member_count(test.team), member_count);
+    for (unsigned run = 0; run < RUNS; run++) {
+        test.first_value = run * 1000;
+        test.sleeps = run % 10 == 0;
+        pi2_team_run(test.team, run_rounds, &test);
+        if (run % 16 == 0) nap(200000); /* members fall asleep between runs */
+        for (unsigned i = 0; i < member_count; i++) {
+            assert_int_equal(test.slots[i], test.first_value + ROUNDS - 1);
+        }
+    }
+    for (unsigned i = 0; i < member_count; i++) {
+        assert_int_equal(test.wrong[i], 0);
+        assert_int_equal(test.calls[i], RUNS);
+    }
+    pi2_team_destroy(test.team);
+}
+
+static void test_rounds(void **state) {
+    (void)state;
+    for (unsigned members = 1; members <= MOST_MEMBERS; members++) {
+        for (int kind = 0; kind < 4; kind++) {
+            const pi2_team_options options = {.portable_sleep = kind & 1,
+                                              .never_spin = (kind & 2) != 0};
+            check_team(members, &options);
+        }
+    }
+    check_team(2, NULL);
+}
+
+static void test_unused_team(void **state) {
+    (void)state;
+    pi2_team *team = NULL;
+    assert_int_equal(pi2_team_create(3, NULL, &team), PI2_OK);
+    pi2_team_destroy(team);
+    pi2_team_destroy(NULL);
+}
+
+static void test_bad_arguments(void **state) {
+    (void)state;
+    pi2_team *team = (pi2_team *)1;
+    assert_int_equal(pi2_team_create(0, NULL, &team), PI2_ERR_INVALID);
+    assert_null(team);
+    assert_int_equal(pi2_team_create(PI2_TEAM_MAX_MEMBERS + 1, NULL, &team), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "257"));
+    /* A stack that no system gives: the threads cannot start, and the error says so. */
+    const pi2_team_options options = {.stack_bytes = SIZE_MAX / 4 & ~(size_t)0xffff};
+    assert_int_equal(pi2_team_create(2, &options, &team), PI2_ERR_MEMORY);
+    assert_null(team);
+    assert_non_null(strstr(pi2_error_text(), "thread 2 of 2"));
+}
+
+static void test_wait_times_out(void **state) {
+    (void)state;
+    for (int by_condition = 0; by_condition < 2; by_condition++) {
+        pi2_sleepers sleepers;
+        assert_int_equal(pi2_sleepers_init(&sleepers, by_condition != 0), PI2_OK);
+        _Atomic int word = 7;
+        const uint64_t begin = pi2_clock_ns();
+        assert_false(pi2_wait_for_change(&sleepers, &word, 7, 0, 2000000));
+        assert_true(pi2_clock_ns() - begin >= 2000000);
+        assert_true(pi2_wait_for_change(&sleepers, &word, 6, 0, 0));
+        assert_int_equal(atomic_load(&sleepers.count), 0);
+        pi2_sleepers_destroy(&sleepers);
+    }
+}
+
+static void test_allowed_cpus(void **state) {
+    (void)state;
+    assert_true(pi2_allowed_cpus() >= 1);
+}
+
+static void test_pages(void **state) {
+    (void)state;
+    const size_t before = pi2_pages_reserved_bytes();
+    const size_t sizes[] = {1, 4096, 100001, 5u << 20};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (int huge = 0; huge < 2; huge++) {
+            void *pages = NULL;
+            assert_int_equal(pi2_pages_reserve(sizes[i], huge != 0, "test", &pages), PI2_OK);
+            assert_int_equal((uintptr_t)pages % pi2_page_bytes(), 0);
+            if (huge && sizes[i] >= 2u << 20) assert_int_equal((uintptr_t)pages % (2u << 20), 0);
+            unsigned char *bytes = pages;
+            for (size_t k = 0; k < sizes[i]; k++) assert_int_equal(bytes[k], 0);
+            memset(bytes, 0xab, sizes[i]);
+            assert_int_equal(pi2_pages_discard(bytes, sizes[i]), PI2_OK);
+            const size_t whole = sizes[i] / pi2_page_bytes() * pi2_page_bytes();
+            for (size_t k = 0; k < sizes[i]; k++) {
+                assert_int_equal(bytes[k], k < whole ? 0 : 0xab);
+            }
+            pi2_pages_release(pages, sizes[i]);
+        }
+    }
+    assert_int_equal(pi2_pages_reserved_bytes(), before);
+    void *pages = (void *)1;
+    assert_int_equal(pi2_pages_reserve(SIZE_MAX - 5, true, "weights", &pages), PI2_ERR_MEMORY);
+    assert_null(pages);
+    assert_non_null(strstr(pi2_error_text(), "weights"));
+    assert_int_equal(pi2_pages_reserve(0, false, "nothing", &pages), PI2_ERR_INVALID);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rounds),       cmocka_unit_test(test_unused_team),
+        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_wait_times_out),
+        cmocka_unit_test(test_allowed_cpus), cmocka_unit_test(test_pages),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
