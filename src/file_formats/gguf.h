@@ -17,8 +17,22 @@ typedef struct pi2_gguf_tensor {
     uint64_t dimensions[4];  /* [0] is the row length; unused ones are 1 */
     uint32_t file_index;     /* which part of a split model */
     uint64_t file_offset;    /* absolute, checked: offset + bytes lies inside the file */
-    uint64_t bytes;
+    uint64_t bytes;          /* 0 when the size of this type is not known to us */
 } pi2_gguf_tensor;
+
+/** Value types of GGUF metadata. */
+typedef enum pi2_gguf_value_type {
+    PI2_GGUF_U8 = 0, PI2_GGUF_I8 = 1, PI2_GGUF_U16 = 2, PI2_GGUF_I16 = 3, PI2_GGUF_U32 = 4,
+    PI2_GGUF_I32 = 5, PI2_GGUF_F32 = 6, PI2_GGUF_BOOL = 7, PI2_GGUF_STRING = 8,
+    PI2_GGUF_ARRAY = 9, PI2_GGUF_U64 = 10, PI2_GGUF_I64 = 11, PI2_GGUF_F64 = 12
+} pi2_gguf_value_type;
+
+/** Bytes of a number or bool of this type; 0 for strings, arrays and unknown types. */
+size_t pi2_gguf_value_bytes(uint32_t value_type);
+
+/** Columns and bytes of one block of a tensor type; false when we do not know the type. */
+bool pi2_gguf_tensor_type_size(uint32_t tensor_type, uint32_t *block_columns_out,
+                               uint32_t *block_bytes_out);
 
 /** A string inside the metadata: not NUL-terminated, owned by the pi2_gguf. */
 typedef struct pi2_gguf_string { const char *text; size_t length; } pi2_gguf_string;
@@ -27,7 +41,10 @@ typedef struct pi2_gguf_string { const char *text; size_t length; } pi2_gguf_str
  * Opens a model and checks its whole header. A name "...-00001-of-0000N.gguf" opens all N
  * parts, which must lie in the same folder and agree. Reads the header only, in memory that
  * pi2_gguf_close() gives back to the system.
- * Errors  FORMAT (what, file, byte offset), IO, MEMORY
+ * Every tensor lies inside its file, aligned, and none overlaps another; a tensor of a type
+ * whose size we do not know has bytes 0, and its user refuses it by name.
+ * Threads: a pi2_gguf never changes once open.
+ * Errors  FORMAT (what, file, byte offset), UNSUPPORTED (version 1, big-endian, newer), IO, MEMORY
  */
 pi2_status pi2_gguf_open(const char *path, pi2_gguf **gguf_out);
 void pi2_gguf_close(pi2_gguf *gguf); /* NULL is fine */
@@ -35,6 +52,15 @@ void pi2_gguf_close(pi2_gguf *gguf); /* NULL is fine */
 size_t pi2_gguf_file_count(const pi2_gguf *gguf);
 const char *pi2_gguf_file_path(const pi2_gguf *gguf, size_t file_index);
 uint64_t pi2_gguf_file_bytes(const pi2_gguf *gguf, size_t file_index);
+/** When the file was last changed, in nanoseconds since 1970. */
+int64_t pi2_gguf_file_modified_ns(const pi2_gguf *gguf, size_t file_index);
+/** XXH3 64 of the file's bytes up to the end of the tensor table: names a model cheaply. */
+uint64_t pi2_gguf_file_header_hash(const pi2_gguf *gguf, size_t file_index);
+uint64_t pi2_gguf_file_header_bytes(const pi2_gguf *gguf, size_t file_index);
+/** Where the tensors' data begin, and what their offsets are multiples of. */
+uint64_t pi2_gguf_file_data_offset(const pi2_gguf *gguf, size_t file_index);
+uint32_t pi2_gguf_file_alignment(const pi2_gguf *gguf, size_t file_index);
+uint32_t pi2_gguf_file_version(const pi2_gguf *gguf, size_t file_index);
 /** Memory held by the parsed header. */
 size_t pi2_gguf_memory_bytes(const pi2_gguf *gguf);
 

@@ -1,0 +1,49 @@
+/* gguf_internal.h: what gguf.c (parsing) and gguf_metadata.c (look-up) share. */
+#ifndef PI2_FILE_FORMATS_GGUF_INTERNAL_H
+#define PI2_FILE_FORMATS_GGUF_INTERNAL_H
+
+#include "base/growable_block.h"
+#include "file_formats/gguf.h"
+
+/** Metadata of one file: entries in file order, and the same sorted by key. */
+typedef struct pi2_gguf_table {
+    pi2_gguf_entry *entries;
+    const pi2_gguf_entry **by_key;
+    size_t count, capacity;
+} pi2_gguf_table;
+
+/** One file of a model. */
+typedef struct pi2_gguf_part {
+    char *path;
+    uint64_t bytes;
+    int64_t modified_ns;
+    uint64_t header_bytes;     /* up to the padding before the tensors' data */
+    uint64_t header_hash;      /* XXH3 64 of them */
+    uint64_t data_offset;
+    uint32_t version;
+    uint32_t alignment;
+    pi2_growable_block header; /* a private copy: tensor names are terminated in place */
+} pi2_gguf_part;
+
+struct pi2_gguf {
+    pi2_gguf_part *parts;
+    size_t part_count;
+    pi2_gguf_table table; /* the first part's */
+    pi2_gguf_tensor *tensors;
+    const pi2_gguf_tensor **by_name;
+    size_t tensor_count, tensor_capacity;
+};
+
+/** Orders strings by their bytes, shorter first where one begins the other. */
+int pi2_gguf_string_compare(const pi2_gguf_string *a, const pi2_gguf_string *b);
+
+/** Makes a key or name fit for an error text of one line; returns `out`. */
+const char *pi2_gguf_printable(char *out, size_t out_bytes, pi2_gguf_string string);
+
+/** The entry of a key in a sorted table, or NULL. */
+const pi2_gguf_entry *pi2_gguf_table_find(const pi2_gguf_table *table, const char *key);
+
+/** Reads an unsigned integer of any width; false when the type or the sign does not allow it. */
+bool pi2_gguf_entry_u64(const pi2_gguf_entry *entry, uint64_t *value_out);
+
+#endif
