@@ -46,7 +46,9 @@ static unsigned features_allowed_by(const char *name) {
     return ~0u;
 }
 
-unsigned pi2_cpu_features(void) { return detected_features() & features_allowed_by(getenv("PI2_CPU")); }
+unsigned pi2_cpu_features(void) {
+    return detected_features() & features_allowed_by(getenv("PI2_CPU"));
+}
 
 const char *pi2_cpu_features_name(unsigned features) {
     if (features & PI2_CPU_AVX512_VNNI) return "AVX-512 VNNI";

@@ -58,7 +58,7 @@ pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, vo
                         strerror(whole ? errno : ENOMEM));
     }
 #ifdef MADV_HUGEPAGE
-    if (is_huge) (void)madvise(pages, whole, MADV_HUGEPAGE); /* a hint: a refusal costs only speed */
+    if (is_huge) (void)madvise(pages, whole, MADV_HUGEPAGE); /* only a hint: refusal costs speed */
 #endif
     (void)atomic_fetch_add(&reserved_bytes, whole);
     *pages_out = pages;

@@ -1,0 +1,63 @@
+# The front door. CMake builds (CMakePresets.json); this file only names the errands.
+#
+#   make run PROMPT="..." MEMORY=48M MODEL=path.gguf
+
+PROMPT ?= Why is the sky blue? Answer in two sentences.
+MEMORY ?= 64M
+MODEL ?=
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+FUZZ_SECONDS ?= 60
+# A regular expression of test names for `make test`, `make sanitize` and `make arm64`.
+TESTS ?=
+export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS
+
+.PHONY: help run build test sanitize asan tsan fuzz arm64 bench compare clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make run       set up, build, fetch the default model and answer PROMPT within MEMORY'
+	@echo '               make run PROMPT="..." MEMORY=48M MODEL=path.gguf'
+	@echo 'make build     set up and build ./build/powerinfer2'
+	@echo 'make test      set up, build and run every test (TESTS=regex picks some)'
+	@echo 'make sanitize  the same tests under ASan+UBSan, then under TSan'
+	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
+	@echo 'make arm64     cross-build for 64-bit ARM and run the tests under qemu'
+	@echo 'make bench     speed of the default model (or MODEL=) in memory and at 64 and 48 MB'
+	@echo 'make compare   the same beside llama.cpp (bench/compare --help)'
+	@echo 'make clean     remove everything that was built'
+
+run: build
+	@scripts/run.sh
+
+build:
+	@scripts/setup.sh build
+	@scripts/build.sh release
+
+test: build
+	@scripts/test.sh release
+
+sanitize: asan tsan
+
+asan tsan:
+	@scripts/setup.sh build
+	@scripts/build.sh $@
+	@scripts/test.sh $@
+
+fuzz:
+	@scripts/setup.sh build fuzz
+	@scripts/build.sh fuzz
+	@scripts/fuzz.sh
+
+arm64:
+	@scripts/setup.sh build arm64
+	@scripts/build.sh arm64
+	@scripts/test.sh arm64
+
+bench: build
+	@scripts/bench.sh
+
+compare: build
+	@bench/compare
+
+clean:
+	@rm -rf build build-*

@@ -1,0 +1,117 @@
+#!/bin/sh
+# setup.sh GROUP...: installs what is missing for build, fuzz, arm64 or compare.
+#
+# A requirement is tested for what it does (a command, a pkg-config module, a file), so
+# a machine that has it from elsewhere installs nothing. What is missing comes from
+# Debian's packages, as root or through sudo; where that is not allowed, the missing
+# packages and the command are named and the script stops.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=''
+need() { # need PACKAGE TEST...: PACKAGE provides what TEST looks for
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing $package"
+}
+have() { command -v "$1"; }
+module() { have pkg-config && pkg-config --exists "$1"; }
+compiles_c() { echo '#include <stdio.h>' | cc -x c -fsyntax-only -; }
+has_pip() { python3 -m pip --version; }
+links_fuzzer() {
+    fuzzer_object=$(mktemp)
+    echo '#include <stddef.h>
+int LLVMFuzzerTestOneInput(const unsigned char *d, size_t n) { return d == NULL && n; }' |
+        clang -x c -fsanitize=fuzzer,address - -o "$fuzzer_object"
+    fuzzer_status=$?
+    rm -f "$fuzzer_object"
+    return $fuzzer_status
+}
+
+check_group() {
+    case $1 in
+    build)
+        need gcc have cc
+        need libc6-dev compiles_c
+        need cmake have cmake
+        need ninja-build have ninja
+        need pkg-config have pkg-config
+        need libpcre2-dev module libpcre2-8
+        need libutf8proc-dev module libutf8proc
+        need libjansson-dev module jansson
+        need libxxhash-dev module libxxhash
+        need liburing-dev module liburing
+        need libcmocka-dev module cmocka
+        need python3-pip has_pip
+        need universal-ctags have ctags
+        need util-linux have setarch
+        ;;
+    fuzz)
+        need clang have clang
+        need libclang-rt-dev links_fuzzer
+        ;;
+    arm64)
+        need gcc-aarch64-linux-gnu have aarch64-linux-gnu-gcc
+        need qemu-user have qemu-aarch64
+        ;;
+    compare)
+        need debootstrap have debootstrap
+        need fio have fio
+        need npm have npm
+        need mount have losetup
+        ;;
+    *)
+        echo "setup.sh: no group is called '$1' (build, fuzz, arm64, compare)" >&2
+        exit 2
+        ;;
+    esac
+}
+
+install_missing() {
+    command -v apt-get >/dev/null || {
+        echo "setup.sh: missing (by Debian's package names):$missing" >&2
+        echo "setup.sh: this machine has no apt-get; install them by its own means" >&2
+        exit 1
+    }
+    as_root=''
+    if [ "$(id -u)" != 0 ]; then
+        # sudo may ask for a password only where somebody can type one.
+        if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+            as_root=sudo
+        else
+            echo "setup.sh: missing Debian packages:$missing" >&2
+            echo "setup.sh: run this as root, then try again:" >&2
+            echo "  apt-get update && apt-get install --no-install-recommends$missing" >&2
+            exit 1
+        fi
+    fi
+    echo "setup.sh: installing$missing" >&2
+    log=$(mktemp)
+    # shellcheck disable=SC2086 # the list is meant to be split
+    if ! { $as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+        'apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' sh $missing \
+        </dev/null >"$log" 2>&1; }; then
+        tail -20 "$log" >&2
+        rm -f "$log"
+        echo "setup.sh: apt-get failed (its last lines are above); wanted:$missing" >&2
+        exit 1
+    fi
+    rm -f "$log"
+}
+
+for group in "$@"; do
+    stamp=build/setup-$group.stamp
+    if [ -f "$stamp" ] && [ ! scripts/setup.sh -nt "$stamp" ]; then continue; fi
+    missing=''
+    check_group "$group"
+    case $missing in
+    *libclang-rt-dev*) # the package carries clang's version in its name
+        version=$(clang -dumpversion 2>/dev/null || apt-cache depends clang 2>/dev/null |
+            sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p')
+        missing=$(echo "$missing" | sed "s/libclang-rt-dev/libclang-rt-${version%%.*}-dev/")
+        ;;
+    esac
+    if [ -n "$missing" ]; then install_missing; fi
+    mkdir -p build
+    touch "$stamp"
+done
