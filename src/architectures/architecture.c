@@ -1,0 +1,213 @@
+/* architecture.c: the list of families and what they share. */
+#include "architectures/architecture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+
+#define ARCHITECTURE(name) extern const pi2_architecture pi2_architecture_##name;
+#include "architectures/architectures.inc"
+#undef ARCHITECTURE
+
+static const pi2_architecture *const architectures[] = {
+#define ARCHITECTURE(name) &pi2_architecture_##name,
+#include "architectures/architectures.inc"
+#undef ARCHITECTURE
+};
+
+static int shown_length(size_t length) { return (int)(length < 64 ? length : 64); }
+
+pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **architecture_out) {
+    *architecture_out = NULL;
+    pi2_gguf_string name;
+    PI2_TRY(pi2_gguf_string_get(gguf, "general.architecture", &name));
+    char known[256] = "";
+    for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++) {
+        if (strlen(architectures[i]->name) == name.length &&
+            memcmp(architectures[i]->name, name.text, name.length) == 0) {
+            *architecture_out = architectures[i];
+            return PI2_OK;
+        }
+        const size_t used = strlen(known);
+        (void)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architectures[i]->name);
+    }
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: architecture '%.*s' is not supported; this version runs: %s",
+                    pi2_gguf_file_path(gguf, 0), shown_length(name.length), name.text, known);
+}
+
+void pi2_model_requests_free(pi2_model_requests *requests) {
+    free(requests->groups);
+    free(requests->tables);
+    memset(requests, 0, sizeof *requests);
+}
+
+pi2_status pi2_tensor_directory_open(const pi2_gguf *gguf, const pi2_extent_layout *layout,
+                                     pi2_tensor_directory *directory_out) {
+    *directory_out = (pi2_tensor_directory){ .gguf = gguf };
+    if (!layout) return PI2_OK;
+    directory_out->matrices = calloc(layout->tensor_count ? layout->tensor_count : 1, sizeof(pi2_gguf_tensor));
+    if (!directory_out->matrices) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
+    directory_out->matrix_count = layout->tensor_count;
+    for (uint32_t i = 0; i < layout->tensor_count; i++) {
+        const pi2_layout_tensor *tensor = &layout->tensors[i];
+        directory_out->matrices[i] = (pi2_gguf_tensor){
+            .name = tensor->name, .type = tensor->format->type, .dimension_count = 2,
+            .dimensions = { tensor->columns, tensor->rows, 1, 1 },
+            .bytes = pi2_row_bytes(tensor->format, tensor->columns) * tensor->rows,
+        };
+    }
+    return PI2_OK;
+}
+
+void pi2_tensor_directory_close(pi2_tensor_directory *directory) {
+    free(directory->matrices);
+    memset(directory, 0, sizeof *directory);
+}
+
+/* Limits that keep every product in the engine inside its type; far above any model known. */
+static pi2_status check_limits(const char *path, const pi2_model_shape *shape) {
+    const struct { const char *what; uint64_t value, least, most; } limits[] = {
+        { "vocabulary size", shape->vocabulary_size, 1, 1u << 22 },
+        { "embedding_length", shape->embedding_length, 1, 1u << 16 },
+        { "block_count", shape->layer_count, 1, 1024 },
+        { "context_length", shape->context_length, 1, 1u << 26 },
+        { "attention.head_count", shape->head_count, 1, 1024 },
+        { "attention.head_count_kv", shape->head_count_kv, 1, shape->head_count },
+        { "attention.key_length", shape->key_length, 1, 4096 },
+        { "attention.value_length", shape->value_length, 1, 4096 },
+        { "feed_forward_length", shape->feed_forward_length, 1, 1u << 20 },
+        { "expert_count", shape->expert_count, 0, 4096 },
+        { "expert_used_count", shape->expert_used_count, 0, shape->expert_count },
+        { "rope.dimension_count", shape->rope.dimensions, 2, shape->key_length },
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        if (limits[i].value < limits[i].least || limits[i].value > limits[i].most) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s: %s is %llu, which is outside %llu .. %llu", path,
+                            limits[i].what, (unsigned long long)limits[i].value,
+                            (unsigned long long)limits[i].least, (unsigned long long)limits[i].most);
+        }
+    }
+    return PI2_OK;
+}
+
+static pi2_status check_shape(const char *path, const pi2_model_shape *shape) {
+    PI2_TRY(check_limits(path, shape));
+    if (shape->head_count % shape->head_count_kv != 0 || shape->rope.dimensions % 2 != 0) {
+        return pi2_fail(PI2_ERR_FORMAT,
+                        "%s: %u heads over %u key-value heads, %u rotated dimensions: these do not divide",
+                        path, shape->head_count, shape->head_count_kv, shape->rope.dimensions);
+    }
+    if (!(shape->norm_epsilon >= 0.0f && shape->norm_epsilon < 1.0f) ||
+        !(shape->rope.base > 0.0f && shape->rope.base < 1e12f)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: norm epsilon %g or rope base %g is impossible", path,
+                        (double)shape->norm_epsilon, (double)shape->rope.base);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi2_tensor_directory *model,
+                                  pi2_model_shape *shape_out) {
+    memset(shape_out, 0, sizeof *shape_out);
+    shape_out->architecture = architecture->name;
+    PI2_TRY(architecture->read_shape(model, shape_out));
+    return check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out);
+}
+
+const pi2_gguf_tensor *pi2_architecture_tensor(const pi2_tensor_directory *model, uint32_t layer,
+                                               const char *suffix) {
+    char name[96];
+    if (layer == UINT32_MAX) (void)snprintf(name, sizeof name, "%s", suffix);
+    else (void)snprintf(name, sizeof name, "blk.%u.%s", layer, suffix);
+    for (size_t i = 0; i < model->matrix_count; i++) {
+        if (strcmp(model->matrices[i].name, name) == 0) return &model->matrices[i];
+    }
+    return pi2_gguf_tensor_find(model->gguf, name);
+}
+
+pi2_status pi2_architecture_matrix(const pi2_tensor_directory *model, uint32_t layer, const char *suffix,
+                                   uint64_t columns, uint64_t rows, const pi2_gguf_tensor **tensor_out) {
+    const char *path = pi2_gguf_file_path(model->gguf, 0);
+    const pi2_gguf_tensor *tensor = pi2_architecture_tensor(model, layer, suffix);
+    *tensor_out = tensor;
+    if (!tensor && layer == UINT32_MAX) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing", path, suffix);
+    }
+    if (!tensor) return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'blk.%u.%s' is missing", path, layer, suffix);
+    const uint64_t found = tensor->dimensions[1] * tensor->dimensions[2] * tensor->dimensions[3];
+    if (tensor->dimensions[0] != columns || found != rows) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, but the metadata says %llu x %llu",
+                        path, tensor->name, (unsigned long long)tensor->dimensions[0],
+                        (unsigned long long)found, (unsigned long long)columns, (unsigned long long)rows);
+    }
+    return PI2_OK;
+}
+
+static void key_of(char key[128], const char *architecture, const char *suffix) {
+    (void)snprintf(key, 128, "%s.%s", architecture, suffix);
+}
+
+pi2_status pi2_architecture_u32(const pi2_tensor_directory *model, const char *architecture,
+                                const char *suffix, uint32_t *value_out) {
+    char key[128];
+    key_of(key, architecture, suffix);
+    return pi2_gguf_u32(model->gguf, key, value_out);
+}
+
+pi2_status pi2_architecture_u32_or(const pi2_tensor_directory *model, const char *architecture,
+                                   const char *suffix, uint32_t fallback, uint32_t *value_out) {
+    char key[128];
+    key_of(key, architecture, suffix);
+    return pi2_gguf_u32_or(model->gguf, key, fallback, value_out);
+}
+
+pi2_status pi2_architecture_f32_or(const pi2_tensor_directory *model, const char *architecture,
+                                   const char *suffix, float fallback, float *value_out) {
+    char key[128];
+    key_of(key, architecture, suffix);
+    return pi2_gguf_f32_or(model->gguf, key, fallback, value_out);
+}
+
+static bool string_is(const pi2_gguf_string *string, const char *text) {
+    return string->length == strlen(text) && memcmp(string->text, text, string->length) == 0;
+}
+
+static pi2_status read_yarn(const pi2_tensor_directory *model, const char *name, pi2_rope_shape *rope) {
+    rope->yarn = true;
+    PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.yarn_beta_fast", 32.0f, &rope->yarn_beta_fast));
+    PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.yarn_beta_slow", 1.0f, &rope->yarn_beta_slow));
+    PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.attn_factor", 1.0f, &rope->attention_factor));
+    return pi2_architecture_u32_or(model, name, "rope.scaling.original_context_length", 0,
+                                   &rope->original_context);
+}
+
+pi2_status pi2_architecture_read_rope(const pi2_tensor_directory *model, const char *architecture,
+                                      pi2_rope_shape *rope) {
+    const char *path = pi2_gguf_file_path(model->gguf, 0);
+    rope->linear_scale = 1.0f;
+    rope->attention_factor = 1.0f;
+    PI2_TRY(pi2_architecture_f32_or(model, architecture, "rope.freq_base", 10000.0f, &rope->base));
+    float factor = 0.0f;
+    PI2_TRY(pi2_architecture_f32_or(model, architecture, "rope.scaling.factor", 0.0f, &factor));
+    if (factor == 0.0f) { /* the key of files of 2023 */
+        PI2_TRY(pi2_architecture_f32_or(model, architecture, "rope.scale_linear", 0.0f, &factor));
+    }
+    char key[128];
+    key_of(key, architecture, "rope.scaling.type");
+    pi2_gguf_string type = { "", 0 };
+    if (pi2_gguf_has(model->gguf, key)) PI2_TRY(pi2_gguf_string_get(model->gguf, key, &type));
+    else if (factor != 0.0f) type = (pi2_gguf_string){ "linear", 6 };
+    if (type.length == 0 || string_is(&type, "none")) return PI2_OK;
+    const bool is_yarn = string_is(&type, "yarn");
+    if (!is_yarn && !string_is(&type, "linear")) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: rope scaling '%.*s' is not supported", path,
+                        shown_length(type.length), type.text);
+    }
+    if (factor == 0.0f) factor = 1.0f;
+    if (!(factor > 0.0f && factor < 1e6f)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: rope.scaling.factor is %g", path, (double)factor);
+    }
+    rope->linear_scale = 1.0f / factor;
+    return is_yarn ? read_yarn(model, architecture, rope) : PI2_OK;
+}

@@ -1,0 +1,114 @@
+/*
+ * architecture.h: what a family of models is: its shape, its tensors' names and roles, and how
+ * its layers differ. One file a family, one line in architectures.inc.
+ */
+#ifndef PI2_ARCHITECTURES_ARCHITECTURE_H
+#define PI2_ARCHITECTURES_ARCHITECTURE_H
+
+#include "planner/extent_layout.h"
+
+typedef enum pi2_rope_pairing { PI2_ROPE_NORM, PI2_ROPE_NEOX } pi2_rope_pairing;
+typedef enum pi2_ffn_activation { PI2_FFN_SILU, PI2_FFN_RELU } pi2_ffn_activation;
+
+/** Rotary positions and their scaling. */
+typedef struct pi2_rope_shape {
+    pi2_rope_pairing pairing;
+    uint32_t dimensions;        /* rotated dimensions of a head, even */
+    float base;
+    float linear_scale;         /* 1 / factor for linear and YaRN scaling, else 1 */
+    bool yarn;
+    float attention_factor;     /* YaRN: multiplies its own magnitude */
+    float yarn_beta_fast, yarn_beta_slow;
+    uint32_t original_context;  /* YaRN: what the model was trained on before */
+} pi2_rope_shape;
+
+/** Numbers of one model, checked: every product of them fits in 32 bits where the engine needs it. */
+typedef struct pi2_model_shape {
+    const char *architecture;
+    uint32_t vocabulary_size, embedding_length, layer_count, context_length;
+    uint32_t head_count, head_count_kv, key_length, value_length;
+    uint32_t feed_forward_length;
+    uint32_t expert_count, expert_used_count, expert_feed_forward_length; /* 0: dense */
+    float norm_epsilon;
+    float attention_scale;
+    pi2_rope_shape rope;
+    pi2_ffn_activation activation;
+    bool tied_head;
+} pi2_model_shape;
+
+/** Small tensors that stay in memory as floats. */
+typedef enum pi2_table_role {
+    PI2_TABLE_ATTENTION_NORM, PI2_TABLE_FFN_NORM,
+    PI2_TABLE_Q_BIAS, PI2_TABLE_K_BIAS, PI2_TABLE_V_BIAS, PI2_TABLE_OUTPUT_BIAS,
+    PI2_TABLE_GATE_BIAS, PI2_TABLE_UP_BIAS, PI2_TABLE_DOWN_BIAS,
+    PI2_TABLE_LAYER_ROLES,
+    PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_ROPE_FACTORS,
+    PI2_TABLE_ROLES
+} pi2_table_role;
+
+/** One table: its tensor (NULL: this model has none, which is well for biases and factors). */
+typedef struct pi2_table_request {
+    pi2_table_role role;
+    uint32_t layer;             /* or UINT32_MAX */
+    const pi2_gguf_tensor *tensor;
+    uint32_t length;            /* elements that it must have */
+    bool required;
+} pi2_table_request;
+
+/** The weights that a model is made of, in the order in which a token uses them. */
+typedef struct pi2_model_requests {
+    pi2_group_request *groups; size_t group_count;
+    pi2_table_request *tables; size_t table_count;
+} pi2_model_requests;
+void pi2_model_requests_free(pi2_model_requests *requests);
+
+/**
+ * A model file's metadata and tensors by name: those of a GGUF, or of a cluster file, whose
+ * matrices are found in its layout (as columns x rows, experts' rows following one another).
+ */
+typedef struct pi2_tensor_directory {
+    const pi2_gguf *gguf;
+    pi2_gguf_tensor *matrices;   /* of a cluster file's layout; NULL for a plain GGUF */
+    size_t matrix_count;
+} pi2_tensor_directory;
+/** layout NULL: a plain GGUF. Errors MEMORY. */
+pi2_status pi2_tensor_directory_open(const pi2_gguf *gguf, const pi2_extent_layout *layout,
+                                     pi2_tensor_directory *directory_out);
+void pi2_tensor_directory_close(pi2_tensor_directory *directory);
+
+typedef struct pi2_architecture {
+    const char *name; /* general.architecture */
+    /** Reads the shape from the metadata. Errors FORMAT (key), UNSUPPORTED. */
+    pi2_status (*read_shape)(const pi2_tensor_directory *model, pi2_model_shape *shape_out);
+    /** Names the tensors. Errors FORMAT: a tensor that is missing or of the wrong shape. */
+    pi2_status (*list_tensors)(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                               pi2_model_requests *requests_out);
+} pi2_architecture;
+
+/** The architecture of a model file. Errors  UNSUPPORTED by name, FORMAT. */
+pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **architecture_out);
+
+/** Shape, with every number checked against the limits that the engine relies on. */
+pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi2_tensor_directory *model,
+                                  pi2_model_shape *shape_out);
+
+/* ---- shared by the families ---- */
+
+/** Finds "blk.<layer>.<suffix>" (layer UINT32_MAX: <suffix> itself); NULL when absent. */
+const pi2_gguf_tensor *pi2_architecture_tensor(const pi2_tensor_directory *model, uint32_t layer,
+                                               const char *suffix);
+
+/** The same, which must exist with `columns` columns and `rows` rows in all. Errors FORMAT. */
+pi2_status pi2_architecture_matrix(const pi2_tensor_directory *model, uint32_t layer, const char *suffix,
+                                   uint64_t columns, uint64_t rows, const pi2_gguf_tensor **tensor_out);
+
+/** Metadata "<architecture>.<suffix>". */
+pi2_status pi2_architecture_u32(const pi2_tensor_directory *model, const char *architecture,
+                                const char *suffix, uint32_t *value_out);
+pi2_status pi2_architecture_u32_or(const pi2_tensor_directory *model, const char *architecture,
+                                   const char *suffix, uint32_t fallback, uint32_t *value_out);
+pi2_status pi2_architecture_f32_or(const pi2_tensor_directory *model, const char *architecture,
+                                   const char *suffix, float fallback, float *value_out);
+pi2_status pi2_architecture_read_rope(const pi2_tensor_directory *model, const char *architecture,
+                                      pi2_rope_shape *rope);
+#endif
