@@ -1,0 +1,171 @@
+/* tiny_model.c: metadata and tensors of a random llama-like model. */
+#include "support/tiny_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char chatml_template[] =
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a tiny test model<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+void pi2_tiny_model_options_init(pi2_tiny_model_options *options) {
+    *options = (pi2_tiny_model_options){
+        .architecture = "llama", .seed = 1, .layer_count = 2, .embedding_length = 256,
+        .feed_forward_length = 512, .head_count = 4, .head_count_kv = 2, .context_length = 512,
+        .tied_head = true, .rope_base = 10000.0f, .rope_scaling_factor = 4.0f,
+        .vocabulary = PI2_TINY_BPE, .chat_template = chatml_template};
+    pi2_tiny_model_set_types(options, PI2_Q4_0);
+    options->embedding_type = options->head_type = PI2_Q8_0;
+}
+
+void pi2_tiny_model_set_types(pi2_tiny_model_options *options, pi2_weight_type type) {
+    options->query_type = options->key_type = options->value_type = type;
+    options->attention_output_type = type;
+    options->gate_type = options->up_type = options->down_type = type;
+    options->embedding_type = options->head_type = type;
+}
+
+/** FNV-1a: ties a tensor's values to its name. */
+static uint64_t hash_name(const char *name) {
+    uint64_t hash = 1469598103934665603u;
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 1099511628211u;
+    return hash;
+}
+
+static void add_matrix(const pi2_tiny_model_options *options, pi2_gguf_builder *builder,
+                       const char *name, pi2_weight_type type, uint64_t columns, uint64_t rows,
+                       float gain) {
+    const uint64_t dimensions[2] = {columns, rows};
+    size_t length = 0;
+    unsigned char *data = pi2_tiny_weights(type, columns * rows, gain / sqrtf((float)columns),
+                                           hash_name(name) ^ options->seed, &length);
+    pi2_gguf_builder_tensor(builder, name, (uint32_t)type, 2, dimensions, data, length);
+    free(data);
+}
+
+/** Norms lie around 1, biases around 0. */
+static void add_vector(const pi2_tiny_model_options *options, pi2_gguf_builder *builder,
+                       const char *name, uint64_t length, float middle) {
+    uint64_t state = hash_name(name) ^ options->seed;
+    pi2_test_bytes data = {0};
+    for (uint64_t i = 0; i < length; i++) {
+        const float unit = (float)(pi2_tiny_random(&state) >> 40) / 16777216.0f;
+        pi2_test_bytes_add_f32(&data, middle + 0.2f * (unit - 0.5f));
+    }
+    pi2_gguf_builder_tensor(builder, name, PI2_F32, 1, &length, data.data, data.length);
+    pi2_test_bytes_free(&data);
+}
+
+static uint32_t head_dimension(const pi2_tiny_model_options *options) {
+    return options->head_dimension ? options->head_dimension
+                                   : options->embedding_length / options->head_count;
+}
+
+static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
+    const uint64_t embedding = options->embedding_length, ffn = options->feed_forward_length;
+    const uint64_t query = (uint64_t)options->head_count * head_dimension(options);
+    const uint64_t key = (uint64_t)options->head_count_kv * head_dimension(options);
+    const struct {
+        const char *name;
+        pi2_weight_type type;
+        uint64_t columns, rows;
+        bool has_bias;
+    } matrices[] = {
+        {"attn_q", options->query_type, embedding, query, options->attention_biases},
+        {"attn_k", options->key_type, embedding, key, options->attention_biases},
+        {"attn_v", options->value_type, embedding, key, options->attention_biases},
+        {"attn_output", options->attention_output_type, query, embedding, options->attention_biases},
+        {"ffn_gate", options->gate_type, embedding, ffn, options->feed_forward_biases},
+        {"ffn_up", options->up_type, embedding, ffn, options->feed_forward_biases},
+        {"ffn_down", options->down_type, ffn, embedding, options->feed_forward_biases},
+    };
+    char name[64];
+    (void)snprintf(name, sizeof name, "blk.%u.attn_norm.weight", layer);
+    add_vector(options, builder, name, embedding, 1.0f);
+    (void)snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", layer);
+    add_vector(options, builder, name, embedding, 1.0f);
+    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
+        (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
+        add_matrix(options, builder, name, matrices[i].type, matrices[i].columns, matrices[i].rows,
+                   1.0f);
+        if (!matrices[i].has_bias) continue;
+        (void)snprintf(name, sizeof name, "blk.%u.%s.bias", layer, matrices[i].name);
+        add_vector(options, builder, name, matrices[i].rows, 0.0f);
+    }
+}
+
+static const char *key(const pi2_tiny_model_options *options, const char *suffix) {
+    static char text[128];
+    (void)snprintf(text, sizeof text, "%s.%s", options->architecture, suffix);
+    return text;
+}
+
+static void add_rope(const pi2_tiny_model_options *options, pi2_gguf_builder *builder) {
+    const uint32_t dimensions = options->rope_dimension_count ? options->rope_dimension_count
+                                                              : head_dimension(options);
+    pi2_gguf_builder_u32(builder, key(options, "rope.dimension_count"), dimensions);
+    pi2_gguf_builder_f32(builder, key(options, "rope.freq_base"), options->rope_base);
+    if (!options->rope_scaling) return;
+    if (strcmp(options->rope_scaling, "llama3") == 0) {
+        const uint64_t count = dimensions / 2;
+        pi2_test_bytes factors = {0};
+        for (uint64_t i = 0; i < count; i++) {
+            pi2_test_bytes_add_f32(&factors, 1.0f + 7.0f * (float)i / (float)count);
+        }
+        pi2_gguf_builder_tensor(builder, "rope_freqs.weight", PI2_F32, 1, &count, factors.data,
+                                factors.length);
+        pi2_test_bytes_free(&factors);
+        return;
+    }
+    pi2_gguf_builder_string(builder, key(options, "rope.scaling.type"), options->rope_scaling);
+    pi2_gguf_builder_f32(builder, key(options, "rope.scaling.factor"), options->rope_scaling_factor);
+    if (strcmp(options->rope_scaling, "yarn") == 0) {
+        pi2_gguf_builder_u32(builder, key(options, "rope.scaling.original_context_length"),
+                             options->rope_original_context ? options->rope_original_context
+                                                            : options->context_length / 4);
+    }
+}
+
+static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder *builder) {
+    pi2_gguf_builder_string(builder, "general.architecture", options->architecture);
+    pi2_gguf_builder_string(builder, "general.name", "Tiny Test Model");
+    pi2_gguf_builder_u32(builder, key(options, "block_count"), options->layer_count);
+    pi2_gguf_builder_u32(builder, key(options, "context_length"), options->context_length);
+    pi2_gguf_builder_u32(builder, key(options, "embedding_length"), options->embedding_length);
+    pi2_gguf_builder_u32(builder, key(options, "feed_forward_length"), options->feed_forward_length);
+    pi2_gguf_builder_u32(builder, key(options, "attention.head_count"), options->head_count);
+    pi2_gguf_builder_u32(builder, key(options, "attention.head_count_kv"), options->head_count_kv);
+    pi2_gguf_builder_f32(builder, key(options, "attention.layer_norm_rms_epsilon"), 1e-5f);
+    if (options->head_dimension) {
+        pi2_gguf_builder_u32(builder, key(options, "attention.key_length"), options->head_dimension);
+        pi2_gguf_builder_u32(builder, key(options, "attention.value_length"), options->head_dimension);
+    }
+}
+
+void pi2_tiny_model_build(const pi2_tiny_model_options *options, pi2_gguf_builder *builder) {
+    pi2_gguf_builder_init(builder);
+    add_metadata(options, builder);
+    const uint32_t tokens = pi2_tiny_vocabulary_add(options, builder);
+    pi2_gguf_builder_u32(builder, key(options, "vocab_size"), tokens);
+    add_matrix(options, builder, "token_embd.weight", options->embedding_type,
+               options->embedding_length, tokens, 3.0f);
+    add_rope(options, builder);
+    for (uint32_t layer = 0; layer < options->layer_count; layer++) add_layer(options, builder, layer);
+    add_vector(options, builder, "output_norm.weight", options->embedding_length, 1.0f);
+    if (!options->tied_head) {
+        add_matrix(options, builder, "output.weight", options->head_type, options->embedding_length,
+                   tokens, 3.0f);
+    }
+}
+
+int pi2_tiny_model_write(const pi2_tiny_model_options *options, const char *path) {
+    pi2_gguf_builder builder;
+    pi2_tiny_model_build(options, &builder);
+    const int error = pi2_gguf_builder_write(&builder, path);
+    pi2_gguf_builder_free(&builder);
+    return error;
+}

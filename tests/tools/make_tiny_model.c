@@ -1,0 +1,115 @@
+/*
+ * make_tiny_model.c: writes a small random model for the shell tests.
+ *
+ *   make_tiny_model out.gguf layers=4 embedding=256 type=Q4_K vocabulary=spm seed=7
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/tiny_model.h"
+
+static const struct { const char *name; pi2_weight_type type; } types[] = {
+    {"F32", PI2_F32},   {"F16", PI2_F16},   {"BF16", PI2_BF16}, {"Q4_0", PI2_Q4_0}, {"Q4_1", PI2_Q4_1},
+    {"Q5_0", PI2_Q5_0}, {"Q5_1", PI2_Q5_1}, {"Q8_0", PI2_Q8_0}, {"Q4_K", PI2_Q4_K}, {"Q6_K", PI2_Q6_K}};
+
+static int fail(const char *argument) {
+    (void)fprintf(stderr, "make_tiny_model: cannot use '%s'\n", argument);
+    return 2;
+}
+
+static bool parse_type(const char *name, pi2_weight_type *type_out) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(name, types[i].name) == 0) {
+            *type_out = types[i].type;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_type(pi2_tiny_model_options *options, const char *key, const char *value) {
+    const struct { const char *key; pi2_weight_type *type; } fields[] = {
+        {"query", &options->query_type},   {"key", &options->key_type},
+        {"value", &options->value_type},   {"attention_output", &options->attention_output_type},
+        {"gate", &options->gate_type},     {"up", &options->up_type},
+        {"down", &options->down_type},     {"embedding_type", &options->embedding_type},
+        {"head_type", &options->head_type}};
+    pi2_weight_type type;
+    if (!parse_type(value, &type)) return false;
+    if (strcmp(key, "type") == 0) {
+        pi2_tiny_model_set_types(options, type);
+        return true;
+    }
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (strcmp(key, fields[i].key) == 0) {
+            *fields[i].type = type;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_number(pi2_tiny_model_options *options, const char *key, const char *value) {
+    const struct { const char *key; uint32_t *number; } fields[] = {
+        {"seed", &options->seed},
+        {"layers", &options->layer_count},
+        {"embedding", &options->embedding_length},
+        {"feed_forward", &options->feed_forward_length},
+        {"heads", &options->head_count},
+        {"heads_kv", &options->head_count_kv},
+        {"head_dimension", &options->head_dimension},
+        {"context", &options->context_length},
+        {"vocabulary_size", &options->vocabulary_size},
+        {"rope_dimensions", &options->rope_dimension_count}};
+    char *end = NULL;
+    const unsigned long number = strtoul(value, &end, 10);
+    if (!*value || *end) return false;
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        if (strcmp(key, fields[i].key) == 0) {
+            *fields[i].number = (uint32_t)number;
+            return true;
+        }
+    }
+    const struct { const char *key; bool *flag; } flags[] = {
+        {"tied", &options->tied_head},
+        {"biases", &options->attention_biases},
+        {"ffn_biases", &options->feed_forward_biases},
+        {"add_bos", &options->add_bos}};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        if (strcmp(key, flags[i].key) == 0) {
+            *flags[i].flag = number != 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_option(pi2_tiny_model_options *options, const char *key, const char *value) {
+    if (strcmp(key, "architecture") == 0) options->architecture = value;
+    else if (strcmp(key, "rope_scaling") == 0) options->rope_scaling = value;
+    else if (strcmp(key, "template") == 0) options->chat_template = *value ? value : NULL;
+    else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "spm") == 0) options->vocabulary = PI2_TINY_SPM;
+    else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "bpe") == 0) options->vocabulary = PI2_TINY_BPE;
+    else return set_type(options, key, value) || set_number(options, key, value);
+    return true;
+}
+
+int main(int argument_count, char **arguments) {
+    if (argument_count < 2) {
+        (void)fprintf(stderr, "usage: make_tiny_model FILE [option=value]...\n");
+        return 2;
+    }
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    for (int i = 2; i < argument_count; i++) {
+        char key[32];
+        const char *equals = strchr(arguments[i], '=');
+        if (!equals || (size_t)(equals - arguments[i]) >= sizeof key) return fail(arguments[i]);
+        (void)snprintf(key, sizeof key, "%.*s", (int)(equals - arguments[i]), arguments[i]);
+        if (!set_option(&options, key, equals + 1)) return fail(arguments[i]);
+    }
+    const int error = pi2_tiny_model_write(&options, arguments[1]);
+    if (error) (void)fprintf(stderr, "make_tiny_model: %s: %s\n", arguments[1], strerror(error));
+    return error ? 1 : 0;
+}
