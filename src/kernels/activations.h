@@ -41,8 +41,9 @@ void pi2_activations_layout(pi2_activations *activations, pi2_activation_kind ki
                             size_t token_count, size_t columns, void *memory);
 
 /**
- * Quantises x[columns] into the slot of `token` (0 .. token_count - 1), columns
- * column_begin .. column_begin + column_count (multiples of the block). Threads: distinct
+ * Quantises x[columns] into the slot of `token` (0 .. token_count - 1): only the columns
+ * column_begin .. column_begin + column_count (multiples of the block) are read and written.
+ * A block with an infinity or a NaN gets scale NaN. F32: nothing to do. Threads: distinct
  * tokens or column ranges may be quantised at the same time. Every ISA gives equal bits.
  */
 void pi2_activations_quantize(pi2_activations *activations, size_t token, size_t column_begin,

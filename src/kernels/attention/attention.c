@@ -1,0 +1,91 @@
+/* attention.c: the table of implementations, the cache's size, and storing a position. */
+#include "kernels/attention/attention.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "kernels/attention/kv_layout.h"
+#include "kernels/vector/vector.h"
+
+#define ATTENTION_KERNELS(name) extern const pi2_attention_kernels pi2_attention_kernels_##name;
+#include "kernels/attention/attention.inc"
+#undef ATTENTION_KERNELS
+
+const pi2_attention_kernels *const pi2_attention_kernel_sets[] = {
+#define ATTENTION_KERNELS(name) &pi2_attention_kernels_##name,
+#include "kernels/attention/attention.inc"
+#undef ATTENTION_KERNELS
+};
+const size_t pi2_attention_kernel_set_count =
+    sizeof pi2_attention_kernel_sets / sizeof pi2_attention_kernel_sets[0];
+
+const pi2_attention_kernels *pi2_attention_select(unsigned cpu_features) {
+    const pi2_attention_kernels *best = pi2_attention_kernel_sets[0];
+    for (size_t i = 1; i < pi2_attention_kernel_set_count; i++) {
+        if ((pi2_attention_kernel_sets[i]->cpu_required & ~cpu_features) == 0) {
+            best = pi2_attention_kernel_sets[i];
+        }
+    }
+    return best;
+}
+
+size_t pi2_kv_head_bytes(const pi2_kv_layout *layout) {
+    const size_t tiles = ((size_t)layout->capacity + PI2_KV_TILE - 1) / PI2_KV_TILE;
+    const size_t bytes =
+        pi2_kv_values_offset(layout) + tiles * pi2_kv_value_tile_bytes(layout);
+    return (bytes + 63) / 64 * 64;
+}
+
+static void put_half(uint8_t *at, float value) {
+    const uint16_t half = pi2_float_to_half(value);
+    memcpy(at, &half, sizeof half);
+}
+
+static void store_f16(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layout, size_t lane,
+                      const float *key, const float *value) {
+    for (size_t d = 0; d < layout->key_dimensions; d++) {
+        put_half(keys + (d * PI2_KV_TILE + lane) * 2, key[d]);
+    }
+    const size_t padded = pi2_kv_padded_values(layout);
+    uint8_t *row = values + lane * padded * 2;
+    for (size_t d = 0; d < padded; d++) {
+        put_half(row + d * 2, d < layout->value_dimensions ? value[d] : 0.0f);
+    }
+}
+
+static void store_q8_0(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layout, size_t lane,
+                       const float *key, const float *value) {
+    assert(layout->key_dimensions % PI2_KV_BLOCK == 0);
+    assert(layout->value_dimensions % PI2_KV_BLOCK == 0);
+    const pi2_vector_kernels *quantizer = pi2_vector_kernel_sets[0];
+    signed char block[PI2_KV_BLOCK];
+    float scale;
+    short sum;
+    uint8_t *key_scales = keys + (size_t)layout->key_dimensions * PI2_KV_TILE;
+    for (size_t d = 0; d < layout->key_dimensions; d += PI2_KV_BLOCK) {
+        quantizer->quantize_q8_32(block, &scale, &sum, key + d, PI2_KV_BLOCK);
+        for (size_t i = 0; i < PI2_KV_BLOCK; i++) {
+            keys[(d + i) * PI2_KV_TILE + lane] = (uint8_t)block[i];
+        }
+        put_half(key_scales + (d / PI2_KV_BLOCK * PI2_KV_TILE + lane) * 2, scale);
+    }
+    const size_t value_blocks = layout->value_dimensions / PI2_KV_BLOCK;
+    uint8_t *value_scales = values + (size_t)layout->value_dimensions * PI2_KV_TILE;
+    for (size_t b = 0; b < value_blocks; b++) {
+        quantizer->quantize_q8_32(block, &scale, &sum, value + b * PI2_KV_BLOCK, PI2_KV_BLOCK);
+        memcpy(values + lane * layout->value_dimensions + b * PI2_KV_BLOCK, block, sizeof block);
+        put_half(value_scales + (lane * value_blocks + b) * 2, scale);
+    }
+}
+
+void pi2_kv_store(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key,
+                  const float *value) {
+    assert(position < layout->capacity);
+    const size_t tile = position / PI2_KV_TILE;
+    const size_t lane = position % PI2_KV_TILE;
+    uint8_t *keys = (uint8_t *)head + tile * pi2_kv_key_tile_bytes(layout);
+    uint8_t *values = (uint8_t *)head + pi2_kv_values_offset(layout) +
+                      tile * pi2_kv_value_tile_bytes(layout);
+    if (layout->type == PI2_KV_F16) store_f16(keys, values, layout, lane, key, value);
+    else store_q8_0(keys, values, layout, lane, key, value);
+}

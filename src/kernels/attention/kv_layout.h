@@ -1,0 +1,57 @@
+/*
+ * kv_layout.h: where the keys and values of one head lie; shared by every implementation.
+ *
+ *   [key tile 0][key tile 1] ... [value tile 0][value tile 1] ...     tiles of 16 positions
+ *
+ * F16   key tile:   half [dimension][16 positions]
+ *       value tile: half [16 positions][value dimensions padded to 16]
+ * Q8_0  key tile:   int8 [dimension][16 positions], then half scales [dimension / 32][16]
+ *       value tile: int8 [16 positions][value dimension], then half scales [16][dimension / 32]
+ */
+#ifndef PI2_KERNELS_ATTENTION_KV_LAYOUT_H
+#define PI2_KERNELS_ATTENTION_KV_LAYOUT_H
+
+#include "kernels/attention/attention.h"
+
+enum { PI2_KV_TILE = 16, PI2_KV_BLOCK = 32 };
+
+/** Value dimensions with the padding of F16 rows; the padding holds zeros. */
+static inline size_t pi2_kv_padded_values(const pi2_kv_layout *layout) {
+    const size_t dimensions = layout->value_dimensions;
+    return (dimensions + PI2_KV_TILE - 1) / PI2_KV_TILE * PI2_KV_TILE;
+}
+
+static inline size_t pi2_kv_key_tile_bytes(const pi2_kv_layout *layout) {
+    const size_t dimensions = layout->key_dimensions;
+    if (layout->type == PI2_KV_F16) return dimensions * PI2_KV_TILE * 2;
+    return dimensions * PI2_KV_TILE + dimensions / PI2_KV_BLOCK * PI2_KV_TILE * 2;
+}
+
+static inline size_t pi2_kv_value_tile_bytes(const pi2_kv_layout *layout) {
+    const size_t dimensions = layout->value_dimensions;
+    if (layout->type == PI2_KV_F16) return pi2_kv_padded_values(layout) * PI2_KV_TILE * 2;
+    return dimensions * PI2_KV_TILE + dimensions / PI2_KV_BLOCK * PI2_KV_TILE * 2;
+}
+
+/** Byte offset of the first value tile: the keys, rounded up to a cache line. */
+static inline size_t pi2_kv_values_offset(const pi2_kv_layout *layout) {
+    const size_t tiles = ((size_t)layout->capacity + PI2_KV_TILE - 1) / PI2_KV_TILE;
+    return (tiles * pi2_kv_key_tile_bytes(layout) + 63) / 64 * 64;
+}
+
+static inline const uint8_t *pi2_kv_key_tile(const void *head, const pi2_kv_layout *layout,
+                                             size_t tile) {
+    return (const uint8_t *)head + tile * pi2_kv_key_tile_bytes(layout);
+}
+
+static inline const uint8_t *pi2_kv_value_tile(const void *head, const pi2_kv_layout *layout,
+                                               size_t tile) {
+    return (const uint8_t *)head + pi2_kv_values_offset(layout) +
+           tile * pi2_kv_value_tile_bytes(layout);
+}
+
+/** `store` of every set: a position costs one key and one value, so that C is fast enough. */
+void pi2_kv_store(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key,
+                  const float *value);
+
+#endif
