@@ -1,0 +1,20 @@
+/* temporary_files.h: temporary folders and whole files for tests. Failures end the test (cmocka). */
+#ifndef PI2_TESTS_TEMPORARY_FILES_H
+#define PI2_TESTS_TEMPORARY_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** Makes a new folder below TMPDIR or /tmp; free() the path after test_folder_remove(). */
+char *test_folder_make(void);
+/** Removes the folder and everything inside it, and frees the path. */
+void test_folder_remove(char *folder);
+
+/** "folder/name", malloc'd. */
+char *test_path(const char *folder, const char *name);
+
+void test_file_write(const char *path, const void *bytes, size_t count);
+/** The whole file, malloc'd. */
+uint8_t *test_file_read(const char *path, size_t *count_out);
+
+#endif
