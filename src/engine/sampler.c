@@ -1,0 +1,398 @@
+/* sampler.c: see sampler.h. Arithmetic is our own, so a seed means the same text everywhere. */
+#include "engine/sampler.h"
+
+#include "base/fail.h"
+#include "kernels/vector/vector.h"
+
+#include <fcntl.h>
+#include <float.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct candidate {
+    float logit;
+    int32_t token;
+} candidate;
+
+/* How often a token is in the window; the entries are sorted by token. */
+typedef struct window_count {
+    int32_t token;
+    uint32_t count;
+    float logit; /* before the penalties, while a token is chosen */
+} window_count;
+
+typedef struct random_state {
+    uint64_t state, increment;
+} random_state;
+
+struct pi2_sampler {
+    pi2_sampling params;
+    uint32_t vocabulary_size;
+    uint32_t seed;
+    random_state random;
+    uint32_t window_size;  /* tokens that fit; 0 when no penalty is on */
+    uint32_t window_used;
+    uint32_t window_next;  /* where the next token goes, and the oldest one once full */
+    uint32_t count_used;
+    uint32_t candidate_size;
+    int32_t *window;       /* [window_size] */
+    window_count *counts;  /* [window_size] */
+    candidate *candidates; /* [candidate_size] */
+};
+
+void pi2_sampling_init(pi2_sampling *sampling) {
+    *sampling = (pi2_sampling){
+        .temperature = 0.8f,
+        .top_k = 40,
+        .top_p = 0.95f,
+        .min_p = 0.05f,
+        .repeat_penalty = 1.0f,
+        .repeat_last_n = 64,
+        .presence_penalty = 0.0f,
+        .frequency_penalty = 0.0f,
+        .seed = PI2_SAMPLER_RANDOM_SEED,
+    };
+}
+
+pi2_status pi2_sampling_check(const pi2_sampling *params) {
+    if (!isfinite(params->temperature))
+        return pi2_fail(PI2_ERR_INVALID, "temperature is %g; it must be a finite number",
+                        (double)params->temperature);
+    if (!(params->top_p >= 0.0f && params->top_p <= 1.0f))
+        return pi2_fail(PI2_ERR_INVALID, "top_p is %g; it must be from 0 to 1 (1: off)",
+                        (double)params->top_p);
+    if (!(params->min_p >= 0.0f && params->min_p <= 1.0f))
+        return pi2_fail(PI2_ERR_INVALID, "min_p is %g; it must be from 0 to 1 (0: off)",
+                        (double)params->min_p);
+    if (!(params->repeat_penalty > 0.0f) || !isfinite(params->repeat_penalty))
+        return pi2_fail(PI2_ERR_INVALID, "repeat_penalty is %g; it must be above 0 (1: off)",
+                        (double)params->repeat_penalty);
+    if (params->repeat_last_n < -1)
+        return pi2_fail(PI2_ERR_INVALID,
+                        "repeat_last_n is %ld; it must be at least -1 (0: off, -1: the context)",
+                        (long)params->repeat_last_n);
+    if (!isfinite(params->presence_penalty))
+        return pi2_fail(PI2_ERR_INVALID, "presence_penalty is %g; it must be a finite number",
+                        (double)params->presence_penalty);
+    if (!isfinite(params->frequency_penalty))
+        return pi2_fail(PI2_ERR_INVALID, "frequency_penalty is %g; it must be a finite number",
+                        (double)params->frequency_penalty);
+    return PI2_OK;
+}
+
+/* ---- memory ---- */
+
+static uint32_t window_size_of(const pi2_sampling *params, uint32_t context_length) {
+    const bool penalises = params->repeat_penalty != 1.0f || params->presence_penalty != 0.0f ||
+                           params->frequency_penalty != 0.0f;
+    if (!penalises || params->repeat_last_n == 0) return 0;
+    if (params->repeat_last_n < 0) return context_length;
+    const uint32_t asked = (uint32_t)params->repeat_last_n;
+    return asked < context_length ? asked : context_length;
+}
+
+static uint32_t candidate_size_of(const pi2_sampling *params, uint32_t vocabulary_size) {
+    if (params->temperature <= 0.0f) return 0; /* greedy needs no list */
+    if (params->top_k <= 0 || (uint32_t)params->top_k > vocabulary_size) return vocabulary_size;
+    return (uint32_t)params->top_k;
+}
+
+size_t pi2_sampler_bytes(const pi2_sampling *params, uint32_t vocabulary_size,
+                         uint32_t context_length) {
+    if (pi2_sampling_check(params) != PI2_OK) return 0;
+    const uint64_t per_window_token = sizeof(int32_t) + sizeof(window_count);
+    const uint64_t bytes = sizeof(pi2_sampler) +
+        (uint64_t)window_size_of(params, context_length) * per_window_token +
+        (uint64_t)candidate_size_of(params, vocabulary_size) * sizeof(candidate);
+    return bytes <= SIZE_MAX ? (size_t)bytes : 0;
+}
+
+/* ---- random numbers: PCG32 (O'Neill 2014), 64-bit state, 32-bit output ---- */
+
+static uint32_t random_next(random_state *random) {
+    const uint64_t old = random->state;
+    random->state = old * UINT64_C(6364136223846793005) + random->increment;
+    const uint32_t shifted = (uint32_t)(((old >> 18) ^ old) >> 27);
+    const uint32_t rotation = (uint32_t)(old >> 59);
+    return (shifted >> rotation) | (shifted << ((32u - rotation) & 31u));
+}
+
+static void random_seed(random_state *random, uint32_t seed) {
+    random->state = 0;
+    random->increment = 1442695040888963407u; /* odd, as the generator asks */
+    (void)random_next(random);
+    random->state += seed;
+    (void)random_next(random);
+}
+
+/** Uniform in [0, 1): 53 random bits, exact in a double. */
+static double random_unit(random_state *random) {
+    const uint64_t high = random_next(random) >> 5; /* 27 bits */
+    const uint64_t low = random_next(random) >> 6;  /* 26 bits */
+    return (double)((high << 26) | low) * (1.0 / 9007199254740992.0);
+}
+
+/** A seed that differs from run to run; never the value that asks for one. */
+static uint32_t draw_seed(void) {
+    uint32_t seed = 0;
+    bool drawn = false;
+    const int file = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+    if (file >= 0) {
+        drawn = read(file, &seed, sizeof seed) == (ssize_t)sizeof seed;
+        (void)close(file);
+    }
+    if (!drawn) {
+        struct timespec now = {0, 0};
+        (void)clock_gettime(CLOCK_REALTIME, &now);
+        random_state mixer;
+        random_seed(&mixer, (uint32_t)now.tv_nsec ^ (uint32_t)getpid());
+        seed = random_next(&mixer) ^ (uint32_t)now.tv_sec;
+    }
+    return seed == PI2_SAMPLER_RANDOM_SEED ? 0 : seed;
+}
+
+/* ---- life ---- */
+
+pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_size,
+                              uint32_t context_length, pi2_sampler **sampler_out) {
+    *sampler_out = NULL;
+    PI2_TRY(pi2_sampling_check(params));
+    if (vocabulary_size == 0 || vocabulary_size > INT32_MAX)
+        return pi2_fail(PI2_ERR_INVALID, "a sampler needs 1 to %ld tokens; the vocabulary has %lu",
+                        (long)INT32_MAX, (unsigned long)vocabulary_size);
+    const size_t bytes = pi2_sampler_bytes(params, vocabulary_size, context_length);
+    pi2_sampler *sampler = bytes != 0 ? malloc(bytes) : NULL;
+    if (sampler == NULL)
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for a sampler over %lu tokens (%zu bytes)",
+                        (unsigned long)vocabulary_size, bytes);
+    memset(sampler, 0, sizeof *sampler);
+    sampler->params = *params;
+    sampler->vocabulary_size = vocabulary_size;
+    sampler->window_size = window_size_of(params, context_length);
+    sampler->candidate_size = candidate_size_of(params, vocabulary_size);
+    /* The three arrays follow the struct; all hold 4-byte members, so any order is aligned. */
+    sampler->candidates = (candidate *)(void *)(sampler + 1);
+    sampler->counts = (window_count *)(void *)(sampler->candidates + sampler->candidate_size);
+    sampler->window = (int32_t *)(void *)(sampler->counts + sampler->window_size);
+    sampler->seed = params->seed == PI2_SAMPLER_RANDOM_SEED ? draw_seed() : params->seed;
+    pi2_sampler_reset(sampler);
+    *sampler_out = sampler;
+    return PI2_OK;
+}
+
+void pi2_sampler_free(pi2_sampler *sampler) { free(sampler); }
+
+uint32_t pi2_sampler_seed(const pi2_sampler *sampler) { return sampler->seed; }
+
+void pi2_sampler_reset(pi2_sampler *sampler) {
+    sampler->window_used = 0;
+    sampler->window_next = 0;
+    sampler->count_used = 0;
+    random_seed(&sampler->random, sampler->seed);
+}
+
+/* ---- penalty window ---- */
+
+/** First entry whose token is not below `token`. */
+static uint32_t count_position(const pi2_sampler *sampler, int32_t token) {
+    uint32_t low = 0, high = sampler->count_used;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (sampler->counts[middle].token < token) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static void count_remove(pi2_sampler *sampler, int32_t token) {
+    const uint32_t at = count_position(sampler, token);
+    window_count *counts = sampler->counts;
+    if (--counts[at].count > 0) return;
+    sampler->count_used--;
+    memmove(&counts[at], &counts[at + 1], (sampler->count_used - at) * sizeof counts[0]);
+}
+
+static void count_add(pi2_sampler *sampler, int32_t token) {
+    const uint32_t at = count_position(sampler, token);
+    window_count *counts = sampler->counts;
+    if (at < sampler->count_used && counts[at].token == token) {
+        counts[at].count++;
+        return;
+    }
+    memmove(&counts[at + 1], &counts[at], (sampler->count_used - at) * sizeof counts[0]);
+    counts[at] = (window_count){.token = token, .count = 1, .logit = 0.0f};
+    sampler->count_used++;
+}
+
+void pi2_sampler_accept(pi2_sampler *sampler, int32_t token) {
+    if (sampler->window_size == 0) return;
+    if (token < 0 || (uint32_t)token >= sampler->vocabulary_size) return;
+    if (sampler->window_used == sampler->window_size)
+        count_remove(sampler, sampler->window[sampler->window_next]);
+    else
+        sampler->window_used++;
+    count_add(sampler, token);
+    sampler->window[sampler->window_next] = token;
+    sampler->window_next = (sampler->window_next + 1) % sampler->window_size;
+}
+
+static void apply_penalties(pi2_sampler *sampler, float *logits) {
+    const pi2_sampling *params = &sampler->params;
+    for (uint32_t i = 0; i < sampler->count_used; i++) {
+        window_count *entry = &sampler->counts[i];
+        float logit = entry->logit = logits[entry->token];
+        if (logit <= 0.0f) logit *= params->repeat_penalty;
+        else logit /= params->repeat_penalty;
+        logit -= (float)entry->count * params->frequency_penalty;
+        logits[entry->token] = logit - params->presence_penalty;
+    }
+}
+
+static void undo_penalties(const pi2_sampler *sampler, float *logits) {
+    for (uint32_t i = 0; i < sampler->count_used; i++)
+        logits[sampler->counts[i].token] = sampler->counts[i].logit;
+}
+
+/* ---- choosing ---- */
+
+/** A number that can be compared: NaN ranks last, plus infinity stays finite. */
+static float comparable(float logit) {
+    if (isnan(logit)) return -INFINITY;
+    return logit > FLT_MAX ? FLT_MAX : logit;
+}
+
+static bool ranks_before(candidate a, candidate b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+}
+
+/** Moves items[at] down a heap whose root ranks last (or first, when best_at_root). */
+static void sift_down(candidate *items, uint32_t count, uint32_t at, bool best_at_root) {
+    const candidate moved = items[at];
+    for (;;) {
+        uint64_t child = 2 * (uint64_t)at + 1;
+        if (child >= count) break;
+        if (child + 1 < count &&
+            ranks_before(items[child + 1], items[child]) == best_at_root)
+            child++;
+        if (ranks_before(items[child], moved) != best_at_root) break;
+        items[at] = items[child];
+        at = (uint32_t)child;
+    }
+    items[at] = moved;
+}
+
+static void make_heap(candidate *items, uint32_t count, bool best_at_root) {
+    for (uint32_t i = count / 2; i > 0; i--) sift_down(items, count, i - 1, best_at_root);
+}
+
+/** The candidate_size best of all logits, in no useful order. */
+static void select_best(pi2_sampler *sampler, const float *logits) {
+    candidate *items = sampler->candidates;
+    const uint32_t size = sampler->candidate_size;
+    for (uint32_t i = 0; i < size; i++)
+        items[i] = (candidate){.logit = comparable(logits[i]), .token = (int32_t)i};
+    if (size == sampler->vocabulary_size) return;
+    make_heap(items, size, false); /* the root is the worst kept, the next to be replaced */
+    for (uint32_t i = size; i < sampler->vocabulary_size; i++) {
+        const candidate next = {.logit = comparable(logits[i]), .token = (int32_t)i};
+        if (!ranks_before(next, items[0])) continue;
+        items[0] = next;
+        sift_down(items, size, 0, false);
+    }
+}
+
+static float exp_of(float x) {
+    return x > -100.0f ? pi2_expf(x) : 0.0f; /* below this a float keeps nothing */
+}
+
+/**
+ * Brings the candidates that pass top-p and min-p to the end of the array, best last, and
+ * returns how many they are. Takes them off a heap, so that only those kept are ever sorted.
+ */
+static uint32_t filter_by_probability(pi2_sampler *sampler) {
+    const float top_p = sampler->params.top_p, min_p = sampler->params.min_p;
+    candidate *items = sampler->candidates;
+    const uint32_t size = sampler->candidate_size;
+    make_heap(items, size, true);
+    const float best = items[0].logit;
+    double total = 0.0;
+    if (top_p < 1.0f) {
+        for (uint32_t i = 0; i < size; i++) total += (double)exp_of(items[i].logit - best);
+    }
+    double sum = 0.0;
+    uint32_t kept = 0;
+    while (kept < size) {
+        const float weight = exp_of(items[0].logit - best);
+        if (kept > 0 && (weight < min_p || items[0].logit == -INFINITY)) break;
+        const uint32_t rest = size - kept - 1;
+        const candidate taken = items[0];
+        items[0] = items[rest];
+        items[rest] = taken;
+        sift_down(items, rest, 0, true);
+        kept++;
+        sum += (double)weight;
+        if (top_p < 1.0f && sum >= (double)top_p * total) break;
+    }
+    return kept;
+}
+
+static int32_t draw(pi2_sampler *sampler, const candidate *items, uint32_t count, float best) {
+    const float temperature = sampler->params.temperature;
+    double total = 0.0;
+    for (uint32_t i = 0; i < count; i++)
+        total += (double)exp_of((items[i].logit - best) / temperature);
+    const double target = random_unit(&sampler->random) * total;
+    double sum = 0.0;
+    int32_t last = -1; /* rounding may leave the target just above the sum */
+    for (uint32_t i = 0; i < count; i++) {
+        const float weight = exp_of((items[i].logit - best) / temperature);
+        if (weight <= 0.0f) continue;
+        sum += (double)weight;
+        last = items[i].token;
+        if (sum > target) break;
+    }
+    return last;
+}
+
+static int32_t best_token(const float *logits, uint32_t count) {
+    float best = -INFINITY;
+    int32_t token = -1;
+    for (uint32_t i = 0; i < count; i++) {
+        const float logit = comparable(logits[i]);
+        if (logit > best) {
+            best = logit;
+            token = (int32_t)i;
+        }
+    }
+    return token;
+}
+
+static int32_t choose(pi2_sampler *sampler, const float *logits) {
+    const int32_t greedy = best_token(logits, sampler->vocabulary_size);
+    if (greedy < 0 || sampler->params.temperature <= 0.0f) return greedy;
+    select_best(sampler, logits);
+    const candidate *items = sampler->candidates;
+    uint32_t count = sampler->candidate_size;
+    if (sampler->params.top_p < 1.0f || sampler->params.min_p > 0.0f) {
+        count = filter_by_probability(sampler);
+        items += sampler->candidate_size - count;
+    }
+    return draw(sampler, items, count, comparable(logits[greedy]));
+}
+
+pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *token_out) {
+    apply_penalties(sampler, logits);
+    const int32_t token = choose(sampler, logits);
+    undo_penalties(sampler, logits);
+    if (token < 0)
+        return pi2_fail(PI2_ERR_FORMAT,
+                        "none of the %lu logits is a number above minus infinity; the model file "
+                        "may be damaged (inspect --verify)",
+                        (unsigned long)sampler->vocabulary_size);
+    *token_out = token;
+    return PI2_OK;
+}

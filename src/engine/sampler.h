@@ -1,0 +1,65 @@
+/* sampler.h: logits to the next token: penalties, top-k, top-p, min-p, temperature, one draw. */
+#ifndef PI2_ENGINE_SAMPLER_H
+#define PI2_ENGINE_SAMPLER_H
+
+#include "powerinfer2/session.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The parameters are pi2_sampling of powerinfer2/session.h: names, defaults, meaning and order are
+ * llama.cpp's. top_p and min_p look at the probabilities before the temperature is applied. */
+
+/** A seed of this value asks for a random one; pi2_sampler_seed() then says which it became. */
+#define PI2_SAMPLER_RANDOM_SEED UINT32_MAX
+
+typedef struct pi2_sampler pi2_sampler;
+
+/** PI2_OK, or INVALID with the name of the first parameter that is no number or out of range. */
+pi2_status pi2_sampling_check(const pi2_sampling *params);
+
+/**
+ * Bytes that pi2_sampler_create() allocates for the same arguments, so that a budget can count
+ * them. 0 when the params are invalid or the sum does not fit in size_t.
+ */
+size_t pi2_sampler_bytes(const pi2_sampling *params, uint32_t vocabulary_size,
+                         uint32_t context_length);
+
+/**
+ * One allocation; nothing is allocated afterwards.
+ *
+ * vocabulary_size  logits per token, at least 1, at most INT32_MAX
+ * context_length   bounds the penalty window
+ * sampler_out      caller owns: pi2_sampler_free(). NULL on error
+ *
+ * Errors   INVALID (params, vocabulary_size), MEMORY
+ * Threads  one at a time per sampler
+ */
+pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_size,
+                              uint32_t context_length, pi2_sampler **sampler_out);
+void pi2_sampler_free(pi2_sampler *sampler); /* NULL is allowed */
+
+/** The seed in use: the one given, or the one that was drawn. Never PI2_SAMPLER_RANDOM_SEED. */
+uint32_t pi2_sampler_seed(const pi2_sampler *sampler);
+
+/** Empties the penalty window and starts the random numbers again from the seed. */
+void pi2_sampler_reset(pi2_sampler *sampler);
+
+/**
+ * Puts a token into the penalty window: each prompt token, and each token that was generated.
+ * A token outside the vocabulary is ignored.
+ */
+void pi2_sampler_accept(pi2_sampler *sampler, int32_t token);
+
+/**
+ * Chooses a token; does not accept it.
+ *
+ * logits     [vocabulary_size]; penalties change it during the call, and it is put back. NaN
+ *            counts as minus infinity
+ * token_out  0 .. vocabulary_size - 1; of equal logits the lowest id ranks first
+ *
+ * Errors     FORMAT when no logit is above minus infinity: the model gives no answer
+ */
+pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *token_out);
+
+#endif
