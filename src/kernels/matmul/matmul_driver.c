@@ -1,0 +1,179 @@
+/* matmul_driver.c: cuts a call into strips and groups; see the header. */
+#include "kernels/matmul/matmul_driver.h"
+
+#include <string.h>
+
+enum {
+    PREPARED_ENTRIES = 12288, /* 48 KB of stack */
+    PANEL_COLUMNS = 32768,    /* one token of a panel needs at most 2048 entries */
+    CHUNK_BYTES = 384 * 1024  /* activations of a chunk: well inside a 1 MB second-level cache */
+};
+
+typedef struct call {
+    const pi2_matmul_strips *strips;
+    const pi2_activations *x;
+    float *out;
+    size_t out_stride;
+    const uint8_t *tiles;
+    size_t tile_count, tile_bytes, scale_area_bytes;
+    size_t token_begin;
+} call;
+
+typedef struct panel {
+    size_t first_block, block_count; /* of the tiles */
+    size_t x_column;                 /* where its first block meets x */
+    bool start;
+} panel;
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+static size_t columns_of_an_entry(const pi2_matmul_strips *strips) {
+    if (strips->prepared == PI2_PREPARED_PAIRS) return 64;
+    return strips->format->block_columns == 256 ? 16 : 32;
+}
+
+static void prepare_pairs(int16_t *entries, const int16_t *sums, size_t block_count) {
+    static const uint8_t order[8] = {0, 2, 1, 3, 4, 6, 5, 7};
+    for (size_t b = 0; b < block_count; b++, entries += 8, sums += 16) {
+        for (size_t i = 0; i < 8; i++) {
+            const size_t s = order[i];
+            entries[i] = (int16_t)(sums[2 * s] + sums[2 * s + 1]);
+        }
+    }
+}
+
+/* Fills [token_count][stride] entries for the tokens that begin at `token` of x. */
+static void prepare(const call *c, const panel *p, size_t token, size_t token_count, size_t stride,
+                    int32_t *entries) {
+    const pi2_matmul_strips *strips = c->strips;
+    const pi2_activations *x = c->x;
+    if (strips->prepared == PI2_PREPARED_NONE) return;
+    const size_t block_columns = strips->format->block_columns;
+    const size_t columns = p->block_count * block_columns;
+    const size_t summed = block_columns == 256 ? 16 : 32;
+    for (size_t t = 0; t < token_count; t++, entries += stride) {
+        const int16_t *sums = x->sums + (token + t) * x->sum_stride + p->x_column / summed;
+        const float *scales =
+            x->scales + (token + t) * x->block_stride + p->x_column / block_columns;
+        if (strips->prepared == PI2_PREPARED_PAIRS) {
+            prepare_pairs((int16_t *)entries, sums, p->block_count);
+        } else if (strips->prepared == PI2_PREPARED_OFFSET) {
+            for (size_t i = 0; i < columns / summed; i++) entries[i] = -strips->offset * sums[i];
+        } else {
+            float *products = (float *)(void *)entries;
+            for (size_t i = 0; i < columns / summed; i++) products[i] = scales[i] * (float)sums[i];
+        }
+    }
+}
+
+static pi2_matmul_strip strip_at(const call *c, const panel *p, size_t tile, size_t token,
+                                 size_t first_token) {
+    const pi2_weight_format *format = c->strips->format;
+    const pi2_activations *x = c->x;
+    const uint8_t *scales = c->tiles + tile * c->tile_bytes;
+    pi2_matmul_strip strip = {
+        .out = c->out + (first_token + token) * c->out_stride + tile * PI2_TILE_ROWS,
+        .out_stride = c->out_stride,
+        .scales = scales + p->first_block * format->tile_scale_bytes,
+        .values = scales + c->scale_area_bytes + p->first_block * format->tile_value_bytes,
+        .tile_bytes = c->tile_bytes,
+        .block_count = p->block_count,
+        .start = p->start,
+    };
+    const size_t x_token = c->token_begin + first_token + token;
+    if (x->kind == PI2_ACTIVATION_F32) {
+        strip.a_scales = x->floats + x_token * x->float_stride + p->x_column;
+        strip.a_scale_stride = x->float_stride;
+    } else {
+        strip.a = x->values + x_token * x->value_stride + p->x_column;
+        strip.a_stride = x->value_stride;
+        strip.a_scales =
+            x->scales + x_token * x->block_stride + p->x_column / format->block_columns;
+        strip.a_scale_stride = x->block_stride;
+    }
+    return strip;
+}
+
+/* All tiles times the group of `count` tokens at `token` of the chunk, wide strips first. */
+static void run_tiles(const call *c, const panel *p, size_t tile_begin, size_t tile_end,
+                      size_t first_token, size_t token, size_t count, size_t stride,
+                      const int32_t *entries) {
+    const pi2_matmul_strips *strips = c->strips;
+    const size_t wide = strips->wide_tiles[count - 1];
+    const size_t tiles = tile_end - tile_begin;
+    const size_t wide_tiles = wide ? tiles / wide * wide : 0;
+    if (wide_tiles) {
+        pi2_matmul_strip strip = strip_at(c, p, tile_begin, token, first_token);
+        strip.tile_count = wide_tiles;
+        strip.prepared = entries + token * stride;
+        strip.prepared_stride = stride;
+        strips->wide[count - 1](&strip);
+    }
+    if (wide_tiles < tiles) {
+        pi2_matmul_strip strip = strip_at(c, p, tile_begin + wide_tiles, token, first_token);
+        strip.tile_count = tiles - wide_tiles;
+        strip.prepared = entries + token * stride;
+        strip.prepared_stride = stride;
+        strips->one_tile[count - 1](&strip);
+    }
+}
+
+static void run_chunk(const call *c, const panel *p, size_t first_token, size_t token_count,
+                      size_t stride, int32_t *entries) {
+    prepare(c, p, c->token_begin + first_token, token_count, stride, entries);
+    const size_t max_tokens = c->strips->max_tokens;
+    if (token_count <= max_tokens) {
+        run_tiles(c, p, 0, c->tile_count, first_token, 0, token_count, stride, entries);
+        return;
+    }
+    /* Groups of nearly equal size: 7 tokens are 4 and 3, not 6 and 1. */
+    const size_t group_count = (token_count + max_tokens - 1) / max_tokens;
+    const size_t wide = c->strips->wide_tiles[max_tokens - 1];
+    const size_t step = wide ? wide : 1;
+    for (size_t tile = 0; tile < c->tile_count; tile += step) {
+        const size_t tile_end = smaller(tile + step, c->tile_count);
+        for (size_t group = 0, token = 0; group < group_count; group++) {
+            const size_t rest = group_count - group;
+            const size_t count = (token_count - token + rest - 1) / rest;
+            run_tiles(c, p, tile, tile_end, first_token, token, count, stride, entries);
+            token += count;
+        }
+    }
+}
+
+void pi2_matmul_drive(const pi2_matmul_strips *strips, float *out, size_t out_stride,
+                      const void *tiles, size_t tile_count, size_t columns, size_t column_begin,
+                      const pi2_activations *x, size_t token_begin, size_t token_count,
+                      bool start) {
+    int32_t entries[PREPARED_ENTRIES];
+    const pi2_weight_format *format = strips->format;
+    const size_t panel_blocks = PANEL_COLUMNS / format->block_columns;
+    const size_t block_count = columns / format->block_columns;
+    const call c = {.strips = strips,
+                    .x = x,
+                    .out = out,
+                    .out_stride = out_stride,
+                    .tiles = tiles,
+                    .tile_count = tile_count,
+                    .tile_bytes = pi2_tile_bytes(format, columns),
+                    .scale_area_bytes = pi2_tile_scale_area_bytes(format, columns),
+                    .token_begin = token_begin};
+    panel p = {.start = start};
+    do {
+        p.block_count = smaller(panel_blocks, block_count - p.first_block);
+        p.x_column = column_begin + p.first_block * format->block_columns;
+        const size_t panel_columns = p.block_count * format->block_columns;
+        const size_t stride = panel_columns / columns_of_an_entry(strips) + 1;
+        const size_t activation_bytes = format->block_columns == 1 ? sizeof(float) : 1;
+        size_t chunk = CHUNK_BYTES / (panel_columns * activation_bytes + 1);
+        if (strips->prepared != PI2_PREPARED_NONE)
+            chunk = smaller(chunk, PREPARED_ENTRIES / stride);
+        if (chunk > strips->max_tokens) chunk -= chunk % strips->max_tokens;
+        if (chunk == 0) chunk = 1;
+        for (size_t token = 0; token < token_count; token += chunk) {
+            run_chunk(&c, &p, token, smaller(chunk, token_count - token), stride, entries);
+        }
+        p.first_block += p.block_count;
+        p.start = false;
+    } while (p.first_block < block_count);
+}

@@ -1,0 +1,65 @@
+/*
+ * matmul_driver.h: the loops around the vector kernels of one instruction set, the same for all.
+ *
+ * A strip kernel multiplies R tiles by T tokens with both counts fixed, so that its sums live in
+ * registers. The driver cuts a call into
+ *
+ *   panels    of columns, so that what it prepares of the activations has a bound;
+ *   chunks    of tokens, whose activations stay in the second-level cache;
+ *   strips    of R tiles (weights are read from memory once for each chunk);
+ *   groups    of at most T tokens: one call of a strip kernel.
+ *
+ * One token (decoding) is one call with all tiles: then weights only stream by.
+ */
+#ifndef PI2_KERNELS_MATMUL_MATMUL_DRIVER_H
+#define PI2_KERNELS_MATMUL_MATMUL_DRIVER_H
+
+#include "kernels/matmul/matmul.h"
+
+/** What the driver computes of the activations' sums once for all tiles of a call. */
+typedef enum pi2_matmul_prepared {
+    PI2_PREPARED_NONE,
+    PI2_PREPARED_OFFSET,  /* int32 for each sum: -offset * sum; chains start there */
+    PI2_PREPARED_MINIMUM, /* float for each sum: scale * sum */
+    PI2_PREPARED_PAIRS    /* 4 pairs of int16 a block of 256: of its eight sums over 32 columns
+                             (0, 2) (1, 3) (4, 6) (5, 7) */
+} pi2_matmul_prepared;
+
+/** The operands of one call of a strip kernel. */
+typedef struct pi2_matmul_strip {
+    float *out;
+    size_t out_stride;
+    const uint8_t *scales, *values; /* first block of the panel in the first tile */
+    size_t tile_bytes, tile_count;  /* a multiple of the strip's tiles */
+    size_t block_count;
+    const int8_t *a; /* quantised activations of the group's first token */
+    size_t a_stride;
+    const float *a_scales; /* PI2_ACTIVATION_F32: the activations themselves */
+    size_t a_scale_stride;
+    const void *prepared; /* 4-byte entries */
+    size_t prepared_stride;
+    bool start;
+} pi2_matmul_strip;
+
+typedef void pi2_matmul_strip_fn(const pi2_matmul_strip *strip);
+
+enum { PI2_STRIP_MAX_TILES = 4, PI2_STRIP_MAX_TOKENS = 8 };
+
+/** The strip kernels of one format for one instruction set. */
+typedef struct pi2_matmul_strips {
+    const pi2_weight_format *format;
+    pi2_matmul_prepared prepared;
+    int32_t offset;      /* PI2_PREPARED_OFFSET */
+    uint32_t max_tokens; /* T: every token count 1 .. max_tokens has kernels */
+    /* [token count - 1]: of one tile, and of `wide_tiles` tiles (0: there is none). */
+    uint32_t wide_tiles[PI2_STRIP_MAX_TOKENS];
+    pi2_matmul_strip_fn *one_tile[PI2_STRIP_MAX_TOKENS];
+    pi2_matmul_strip_fn *wide[PI2_STRIP_MAX_TOKENS];
+} pi2_matmul_strips;
+
+/** Runs a call of pi2_matmul_fn with the given strip kernels. */
+void pi2_matmul_drive(const pi2_matmul_strips *strips, float *out, size_t out_stride,
+                      const void *tiles, size_t tile_count, size_t columns, size_t column_begin,
+                      const pi2_activations *x, size_t token_begin, size_t token_count, bool start);
+
+#endif
