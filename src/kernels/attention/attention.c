@@ -74,7 +74,7 @@ static void store_q8_0(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layo
     for (size_t b = 0; b < value_blocks; b++) {
         quantizer->quantize_q8_32(block, &scale, &sum, value + b * PI2_KV_BLOCK, PI2_KV_BLOCK);
         memcpy(values + lane * layout->value_dimensions + b * PI2_KV_BLOCK, block, sizeof block);
-        put_half(value_scales + (lane * value_blocks + b) * 2, scale);
+        put_half(value_scales + (b * PI2_KV_TILE + lane) * 2, scale);
     }
 }
 

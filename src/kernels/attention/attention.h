@@ -23,21 +23,32 @@ typedef struct pi2_kv_layout {
 /** Bytes of one head in one layer: a multiple of 64. */
 size_t pi2_kv_head_bytes(const pi2_kv_layout *layout);
 
+/** Queries that one pass over the keys and values serves; attend() groups them itself. */
+enum { PI2_ATTENTION_GROUP = 8 };
+
 typedef struct pi2_attention_kernels {
     const char *name;
     unsigned cpu_required;
 
-    /** Stores one position of one head. key: [key_dimensions], value: [value_dimensions]. */
+    /**
+     * Stores one position of one head. key: [key_dimensions], value: [value_dimensions]. Only
+     * the memory of the position's tile of 16 is touched. Threads: positions of one tile share
+     * cache lines but no bytes, so distinct positions may be stored at the same time.
+     */
     void (*store)(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key, const float *value);
 
     /**
      * Attention of query_count queries that share one KV head.
      * queries[i] [key_dimensions]; outs[i] [value_dimensions]; query i sees positions
      * first_keys[i] .. key_counts[i] - 1 (first_keys NULL: from 0; a sliding window uses it).
-     * scores: scratch of query_count * score_stride floats, score_stride >= the largest
-     * key_counts[i] rounded up to 16. scale multiplies each score.
-     * Score = chain of fma over dimensions ascending; softmax as in vector.h; out = chain of
-     * fma over positions ascending, then one division. The bits do not depend on query_count.
+     * scores: scratch of min(query_count, PI2_ATTENTION_GROUP) * score_stride floats,
+     * score_stride >= the largest key_counts[i] rounded up to 16. scale multiplies each score.
+     * Score = chain of fma over dimensions ascending; softmax with lanes counted from position
+     * 0; out = chain of fma over positions ascending, then one division (docs/arithmetic.md).
+     * A query that sees nothing gives zeros. The bits depend neither on query_count nor on
+     * which queries share a call. Fastest when queries that see about the same positions are
+     * neighbours. outs must not overlap queries or each other. Threads: calls with different
+     * outs and scores may run at the same time.
      */
     void (*attend)(float *const *outs, const float *const *queries, const uint32_t *key_counts,
                    const uint32_t *first_keys, size_t query_count, const void *head,

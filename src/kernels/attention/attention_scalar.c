@@ -50,7 +50,7 @@ static void add_value(float *out, const uint8_t *tile, const pi2_kv_layout *layo
     const size_t blocks = dimensions / PI2_KV_BLOCK;
     const uint8_t *scales = tile + dimensions * PI2_KV_TILE;
     for (size_t block = 0; block < blocks; block++) {
-        const float scaled = weight * half_at(scales, lane * blocks + block);
+        const float scaled = weight * half_at(scales, block * PI2_KV_TILE + lane);
         for (size_t d = block * PI2_KV_BLOCK; d < (block + 1) * PI2_KV_BLOCK; d++) {
             out[d] = fmaf(scaled, (float)row[d], out[d]);
         }
@@ -87,9 +87,10 @@ static void attend(float *const *outs, const float *const *queries, const uint32
                    const uint32_t *first_keys, size_t query_count, const void *head,
                    const pi2_kv_layout *layout, float scale, float *scores,
                    size_t score_stride) {
+    (void)score_stride; /* one query at a time needs one row of scores */
     for (size_t i = 0; i < query_count; i++) {
         attend_one(outs[i], queries[i], first_keys ? first_keys[i] : 0, key_counts[i], head,
-                   layout, scale, scores + i * score_stride);
+                   layout, scale, scores);
     }
 }
 

@@ -6,7 +6,7 @@
  * F16   key tile:   half [dimension][16 positions]
  *       value tile: half [16 positions][value dimensions padded to 16]
  * Q8_0  key tile:   int8 [dimension][16 positions], then half scales [dimension / 32][16]
- *       value tile: int8 [16 positions][value dimension], then half scales [16][dimension / 32]
+ *       value tile: int8 [16 positions][dimension], then half scales [dimension / 32][16]
  */
 #ifndef PI2_KERNELS_ATTENTION_KV_LAYOUT_H
 #define PI2_KERNELS_ATTENTION_KV_LAYOUT_H

@@ -1,0 +1,11 @@
+/* attention_avx2.c: attention with AVX2, FMA and F16C. */
+#include "kernels/vector/lanes_avx2.h"
+
+#define ATTENTION_KERNELS_SYMBOL pi2_attention_kernels_avx2
+#define ATTENTION_KERNELS_NAME "avx2"
+#define ATTENTION_KERNELS_CPU PI2_CPU_AVX2
+/* 16 registers hold 4 tiles' scores (two registers each), their keys and a query. */
+#define KEY_QUERIES 4
+#define KEY_TILES(queries) ((queries) == 1 ? 4 : (queries) == 2 ? 2 : 1)
+#define VALUE_QUERIES 1
+#include "kernels/attention/attention_template.h"

@@ -1,0 +1,392 @@
+/*
+ * attention_template.h: attention in lanes of 16 (lanes_<isa>.h). The including file defines
+ *
+ *   ATTENTION_KERNELS_SYMBOL, _NAME, _CPU
+ *   KEY_QUERIES           queries that meet one loaded key at once, 4 or 8
+ *   KEY_TILES(queries)    key tiles in flight for so many queries
+ *   VALUE_QUERIES         queries that meet one loaded value at once
+ *
+ * Up to PI2_ATTENTION_GROUP queries share each pass over the keys and the values, so that
+ * loading and converting them is paid once. A lane is one position (keys) or one dimension
+ * (values); no sum ever crosses queries, so grouping leaves the bits alone.
+ * attention_scalar.c says in plain C what this computes.
+ */
+#include <math.h>
+
+#include "base/cpu_features.h"
+#include "kernels/attention/kv_layout.h"
+#include "kernels/vector/lanes_exp.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
+
+enum {
+    VALUE_VECTORS = 4,  /* vectors of a value row in flight */
+    VALUE_TILES = 8,    /* tiles that stay in the first cache while all queries meet them */
+    MAX_BLOCKS = VALUE_VECTORS * LANES / PI2_KV_BLOCK
+};
+
+typedef struct attention_group {
+    float *outs[PI2_ATTENTION_GROUP];
+    const float *queries[PI2_ATTENTION_GROUP];
+    float *scores[PI2_ATTENTION_GROUP];
+    size_t firsts[PI2_ATTENTION_GROUP]; /* query i sees positions firsts[i] .. ends[i] - 1 */
+    size_t ends[PI2_ATTENTION_GROUP];
+    float sums[PI2_ATTENTION_GROUP];
+    size_t count;
+    const void *head;
+    const pi2_kv_layout *layout;
+    float scale;
+} attention_group;
+
+/* Scores of query_count queries and tile_count tiles (both constants after inlining). */
+ALWAYS_INLINE void key_scores_f16(const attention_group *g, size_t query_begin,
+                                  size_t query_count, size_t tile, size_t tile_count) {
+    const size_t dimensions = g->layout->key_dimensions;
+    const size_t tile_bytes = dimensions * PI2_KV_TILE * 2;
+    const uint8_t *keys = pi2_kv_key_tile(g->head, g->layout, tile);
+    const float *const *queries = &g->queries[query_begin];
+    lanes score[KEY_QUERIES][4];
+    UNROLLED for (size_t q = 0; q < query_count; q++) {
+        UNROLLED for (size_t t = 0; t < tile_count; t++) score[q][t] = lanes_zero();
+    }
+    for (size_t d = 0; d < dimensions; d++) {
+        lanes key[4];
+        UNROLLED for (size_t t = 0; t < tile_count; t++) {
+            key[t] = lanes_load_halves(keys + t * tile_bytes + d * PI2_KV_TILE * 2);
+        }
+        UNROLLED for (size_t q = 0; q < query_count; q++) {
+            const lanes x = lanes_set(queries[q][d]);
+            UNROLLED for (size_t t = 0; t < tile_count; t++) {
+                score[q][t] = lanes_fma(x, key[t], score[q][t]);
+            }
+        }
+    }
+    const lanes scale = lanes_set(g->scale);
+    UNROLLED for (size_t q = 0; q < query_count; q++) {
+        float *scores = g->scores[query_begin + q] + tile * LANES;
+        UNROLLED for (size_t t = 0; t < tile_count; t++) {
+            lanes_store(scores + t * LANES, lanes_mul(score[q][t], scale));
+        }
+    }
+}
+
+/* The scores' memory carries the chain over blocks; the last block applies the scale. */
+ALWAYS_INLINE void key_scores_q8_0(const attention_group *g, size_t query_begin,
+                                   size_t query_count, size_t tile, size_t tile_count) {
+    const size_t dimensions = g->layout->key_dimensions;
+    const size_t tile_bytes = pi2_kv_key_tile_bytes(g->layout);
+    const uint8_t *keys = pi2_kv_key_tile(g->head, g->layout, tile);
+    const uint8_t *key_scales = keys + dimensions * PI2_KV_TILE;
+    const float *const *queries = &g->queries[query_begin];
+    for (size_t begin = 0; begin < dimensions; begin += PI2_KV_BLOCK) {
+        lanes partial[KEY_QUERIES][4];
+        UNROLLED for (size_t q = 0; q < query_count; q++) {
+            UNROLLED for (size_t t = 0; t < tile_count; t++) partial[q][t] = lanes_zero();
+        }
+        for (size_t d = begin; d < begin + PI2_KV_BLOCK; d++) {
+            lanes key[4];
+            UNROLLED for (size_t t = 0; t < tile_count; t++) {
+                key[t] = lanes_load_int8(keys + t * tile_bytes + d * PI2_KV_TILE);
+            }
+            UNROLLED for (size_t q = 0; q < query_count; q++) {
+                const lanes x = lanes_set(queries[q][d]);
+                UNROLLED for (size_t t = 0; t < tile_count; t++) {
+                    partial[q][t] = lanes_fma(x, key[t], partial[q][t]);
+                }
+            }
+        }
+        const uint8_t *block_scales = key_scales + begin / PI2_KV_BLOCK * PI2_KV_TILE * 2;
+        UNROLLED for (size_t t = 0; t < tile_count; t++) {
+            const lanes block_scale = lanes_load_halves(block_scales + t * tile_bytes);
+            UNROLLED for (size_t q = 0; q < query_count; q++) {
+                float *at = g->scores[query_begin + q] + (tile + t) * LANES;
+                const lanes before = begin == 0 ? lanes_zero() : lanes_load(at);
+                lanes score = lanes_fma(partial[q][t], block_scale, before);
+                if (begin + PI2_KV_BLOCK == dimensions) {
+                    score = lanes_mul(score, lanes_set(g->scale));
+                }
+                lanes_store(at, score);
+            }
+        }
+    }
+}
+
+ALWAYS_INLINE void key_scores_of_tiles(const attention_group *g, size_t query_begin,
+                                       size_t query_count, size_t tile, size_t tile_end) {
+    const size_t step = KEY_TILES(query_count);
+    if (g->layout->type == PI2_KV_F16) {
+        for (; tile + step <= tile_end; tile += step) {
+            key_scores_f16(g, query_begin, query_count, tile, step);
+        }
+        for (; tile < tile_end; tile++) key_scores_f16(g, query_begin, query_count, tile, 1);
+    } else {
+        for (; tile + step <= tile_end; tile += step) {
+            key_scores_q8_0(g, query_begin, query_count, tile, step);
+        }
+        for (; tile < tile_end; tile++) key_scores_q8_0(g, query_begin, query_count, tile, 1);
+    }
+}
+
+static void key_scores(const attention_group *g, size_t query_begin, size_t query_count,
+                       size_t tile, size_t tile_end) {
+    switch (query_count) {
+    case 1: key_scores_of_tiles(g, query_begin, 1, tile, tile_end); break;
+    case 2: key_scores_of_tiles(g, query_begin, 2, tile, tile_end); break;
+    case 3: key_scores_of_tiles(g, query_begin, 3, tile, tile_end); break;
+    case 4: key_scores_of_tiles(g, query_begin, 4, tile, tile_end); break;
+#if KEY_QUERIES > 4
+    case 5: key_scores_of_tiles(g, query_begin, 5, tile, tile_end); break;
+    case 6: key_scores_of_tiles(g, query_begin, 6, tile, tile_end); break;
+    case 7: key_scores_of_tiles(g, query_begin, 7, tile, tile_end); break;
+    default: key_scores_of_tiles(g, query_begin, 8, tile, tile_end); break;
+#endif
+    }
+}
+
+/* Scores become weights exp(score - max), zero outside the range; returns their sum. */
+static float scores_to_weights(float *scores, size_t first, size_t end) {
+    const size_t tile_begin = first / LANES;
+    const size_t tile_end = (end + LANES - 1) / LANES;
+    const lanes lowest = lanes_set(-INFINITY);
+    lanes largest = lowest;
+    for (size_t tile = tile_begin; tile < tile_end; tile++) {
+        const size_t position = tile * LANES;
+        lanes score = lanes_load(scores + position);
+        if (position < first || position + LANES > end) {
+            const size_t lane_first = position < first ? first - position : 0;
+            const size_t lane_end = position + LANES > end ? end - position : LANES;
+            score = lanes_keep(score, lowest, lane_first, lane_end);
+        }
+        largest = lanes_max(score, largest);
+    }
+    const lanes max = lanes_set(lanes_max_of_all(largest));
+    lanes sums = lanes_zero();
+    for (size_t tile = tile_begin; tile < tile_end; tile++) {
+        const size_t position = tile * LANES;
+        lanes weight = lanes_exp(lanes_sub(lanes_load(scores + position), max));
+        if (position < first || position + LANES > end) {
+            const size_t lane_first = position < first ? first - position : 0;
+            const size_t lane_end = position + LANES > end ? end - position : LANES;
+            weight = lanes_keep(weight, lanes_zero(), lane_first, lane_end);
+        }
+        lanes_store(scores + position, weight);
+        sums = lanes_add(sums, weight);
+    }
+    return lanes_sum(sums);
+}
+
+/* A vector of an out row, of which the last may be partly beyond the value's dimensions. */
+ALWAYS_INLINE lanes load_out(const float *out, size_t dimension, size_t dimensions) {
+    if (dimension + LANES <= dimensions) return lanes_load(out + dimension);
+    return lanes_load_first(out + dimension, dimensions - dimension);
+}
+ALWAYS_INLINE void store_out(float *out, lanes a, size_t dimension, size_t dimensions) {
+    if (dimension + LANES <= dimensions) lanes_store(out + dimension, a);
+    else lanes_store_first(out + dimension, a, dimensions - dimension);
+}
+
+/* outs += weights * values of positions first .. end - 1; vector_count vectors of a row. */
+ALWAYS_INLINE void add_values_f16(const attention_group *g, size_t query_begin,
+                                  size_t query_count, size_t first, size_t end,
+                                  size_t dimension, size_t vector_count) {
+    const size_t dimensions = g->layout->value_dimensions;
+    const size_t row_bytes = pi2_kv_padded_values(g->layout) * 2;
+    const uint8_t *rows = pi2_kv_value_tile(g->head, g->layout, 0) + dimension * 2;
+    lanes sum[VALUE_QUERIES][VALUE_VECTORS];
+    UNROLLED for (size_t q = 0; q < query_count; q++) {
+        UNROLLED for (size_t v = 0; v < vector_count; v++) {
+            sum[q][v] = load_out(g->outs[query_begin + q], dimension + v * LANES, dimensions);
+        }
+    }
+    float *const *weights = &g->scores[query_begin];
+    for (size_t p = first; p < end; p++) {
+        const uint8_t *row = rows + p * row_bytes;
+        lanes value[VALUE_VECTORS];
+        UNROLLED for (size_t v = 0; v < vector_count; v++) {
+            value[v] = lanes_load_halves(row + v * LANES * 2);
+        }
+        UNROLLED for (size_t q = 0; q < query_count; q++) {
+            const lanes weight = lanes_set(weights[q][p]);
+            UNROLLED for (size_t v = 0; v < vector_count; v++) {
+                sum[q][v] = lanes_fma(weight, value[v], sum[q][v]);
+            }
+        }
+    }
+    UNROLLED for (size_t q = 0; q < query_count; q++) {
+        UNROLLED for (size_t v = 0; v < vector_count; v++) {
+            store_out(g->outs[query_begin + q], sum[q][v], dimension + v * LANES, dimensions);
+        }
+    }
+}
+
+/* The same: weight * scale is formed for 16 positions at once. vector_count is even. */
+ALWAYS_INLINE void add_values_q8_0(const attention_group *g, size_t query_begin,
+                                   size_t query_count, size_t first, size_t end,
+                                   size_t dimension, size_t vector_count) {
+    const size_t dimensions = g->layout->value_dimensions;
+    const size_t block_count = vector_count * LANES / PI2_KV_BLOCK;
+    float scaled[VALUE_QUERIES][MAX_BLOCKS][LANES];
+    lanes sum[VALUE_QUERIES][VALUE_VECTORS];
+    UNROLLED for (size_t q = 0; q < query_count; q++) {
+        UNROLLED for (size_t v = 0; v < vector_count; v++) {
+            sum[q][v] = lanes_load(g->outs[query_begin + q] + dimension + v * LANES);
+        }
+    }
+    for (size_t tile = first / LANES; tile * LANES < end; tile++) {
+        const size_t position = tile * LANES;
+        const uint8_t *values = pi2_kv_value_tile(g->head, g->layout, tile);
+        const uint8_t *scales = values + dimensions * PI2_KV_TILE +
+                                dimension / PI2_KV_BLOCK * PI2_KV_TILE * 2;
+        UNROLLED for (size_t b = 0; b < block_count; b++) {
+            const lanes scale = lanes_load_halves(scales + b * PI2_KV_TILE * 2);
+            UNROLLED for (size_t q = 0; q < query_count; q++) {
+                const lanes weight = lanes_load(g->scores[query_begin + q] + position);
+                lanes_store(scaled[q][b], lanes_mul(weight, scale));
+            }
+        }
+        const size_t lane_end = position + LANES > end ? end - position : LANES;
+        for (size_t lane = position < first ? first - position : 0; lane < lane_end; lane++) {
+            const uint8_t *row = values + lane * dimensions + dimension;
+            lanes value[VALUE_VECTORS];
+            UNROLLED for (size_t v = 0; v < vector_count; v++) {
+                value[v] = lanes_load_int8(row + v * LANES);
+            }
+            UNROLLED for (size_t q = 0; q < query_count; q++) {
+                UNROLLED for (size_t v = 0; v < vector_count; v++) {
+                    const lanes weight = lanes_set(scaled[q][v * LANES / PI2_KV_BLOCK][lane]);
+                    sum[q][v] = lanes_fma(weight, value[v], sum[q][v]);
+                }
+            }
+        }
+    }
+    UNROLLED for (size_t q = 0; q < query_count; q++) {
+        UNROLLED for (size_t v = 0; v < vector_count; v++) {
+            lanes_store(g->outs[query_begin + q] + dimension + v * LANES, sum[q][v]);
+        }
+    }
+}
+
+ALWAYS_INLINE void add_values_of_queries(const attention_group *g, size_t query_begin,
+                                         size_t query_count, size_t first, size_t end) {
+    const size_t dimensions = g->layout->value_dimensions;
+    size_t d = 0;
+    if (g->layout->type == PI2_KV_F16) {
+        for (; d + VALUE_VECTORS * LANES <= dimensions; d += VALUE_VECTORS * LANES) {
+            add_values_f16(g, query_begin, query_count, first, end, d, VALUE_VECTORS);
+        }
+        for (; d < dimensions; d += LANES) {
+            add_values_f16(g, query_begin, query_count, first, end, d, 1);
+        }
+    } else {
+        for (; d + VALUE_VECTORS * LANES <= dimensions; d += VALUE_VECTORS * LANES) {
+            add_values_q8_0(g, query_begin, query_count, first, end, d, VALUE_VECTORS);
+        }
+        for (; d < dimensions; d += PI2_KV_BLOCK) {
+            add_values_q8_0(g, query_begin, query_count, first, end, d, 2);
+        }
+    }
+}
+
+static void add_values(const attention_group *g, size_t query_begin, size_t query_count,
+                       size_t first, size_t end) {
+    switch (query_count) {
+    case 1: add_values_of_queries(g, query_begin, 1, first, end); break;
+#if VALUE_QUERIES > 2
+    case 2: add_values_of_queries(g, query_begin, 2, first, end); break;
+    case 3: add_values_of_queries(g, query_begin, 3, first, end); break;
+#endif
+    default: add_values_of_queries(g, query_begin, VALUE_QUERIES, first, end); break;
+    }
+}
+
+/*
+ * A weight of zero must not meet a value that its query does not see (it may be infinite), so
+ * only the positions that every query sees are summed together, tile block by tile block;
+ * what comes before and behind them is summed query by query. Each chain still ascends.
+ */
+static void add_all_values(const attention_group *g) {
+    size_t first = 0;
+    size_t end = SIZE_MAX;
+    for (size_t q = 0; q < g->count; q++) {
+        first = g->firsts[q] > first ? g->firsts[q] : first;
+        end = g->ends[q] < end ? g->ends[q] : end;
+    }
+    if (first >= end) {
+        for (size_t q = 0; q < g->count; q++) add_values(g, q, 1, g->firsts[q], g->ends[q]);
+        return;
+    }
+    for (size_t q = 0; q < g->count; q++) {
+        if (g->firsts[q] < first) add_values(g, q, 1, g->firsts[q], first);
+    }
+    const size_t step = (size_t)VALUE_TILES * LANES;
+    for (size_t p = first; p < end; p = p / step * step + step) {
+        const size_t block_end = p / step * step + step < end ? p / step * step + step : end;
+        for (size_t q = 0; q < g->count; q += VALUE_QUERIES) {
+            const size_t left = g->count - q;
+            add_values(g, q, left < VALUE_QUERIES ? left : VALUE_QUERIES, p, block_end);
+        }
+    }
+    for (size_t q = 0; q < g->count; q++) {
+        if (g->ends[q] > end) add_values(g, q, 1, end, g->ends[q]);
+    }
+}
+
+static void attend_group(attention_group *g) {
+    const size_t dimensions = g->layout->value_dimensions;
+    size_t first = SIZE_MAX;
+    size_t end = 0;
+    for (size_t q = 0; q < g->count; q++) {
+        first = g->firsts[q] < first ? g->firsts[q] : first;
+        end = g->ends[q] > end ? g->ends[q] : end;
+    }
+    const size_t tile_end = (end + LANES - 1) / LANES;
+    for (size_t q = 0; q < g->count; q += KEY_QUERIES) {
+        const size_t left = g->count - q;
+        key_scores(g, q, left < KEY_QUERIES ? left : KEY_QUERIES, first / LANES, tile_end);
+    }
+    for (size_t q = 0; q < g->count; q++) {
+        g->sums[q] = scores_to_weights(g->scores[q], g->firsts[q], g->ends[q]);
+        memset(g->outs[q], 0, dimensions * sizeof(float));
+    }
+    add_all_values(g);
+    for (size_t q = 0; q < g->count; q++) {
+        if (g->firsts[q] >= g->ends[q]) continue; /* nothing to see: zeros */
+        const lanes sum = lanes_set(g->sums[q]);
+        for (size_t d = 0; d < dimensions; d += LANES) {
+            const lanes out = load_out(g->outs[q], d, dimensions);
+            store_out(g->outs[q], lanes_div(out, sum), d, dimensions);
+        }
+    }
+}
+
+static void attend(float *const *outs, const float *const *queries, const uint32_t *key_counts,
+                   const uint32_t *first_keys, size_t query_count, const void *head,
+                   const pi2_kv_layout *layout, float scale, float *scores,
+                   size_t score_stride) {
+    attention_group g = {.head = head, .layout = layout, .scale = scale};
+    for (size_t begin = 0; begin < query_count; begin += g.count) {
+        const size_t left = query_count - begin;
+        g.count = left < PI2_ATTENTION_GROUP ? left : PI2_ATTENTION_GROUP;
+        for (size_t q = 0; q < g.count; q++) {
+            g.outs[q] = outs[begin + q];
+            g.queries[q] = queries[begin + q];
+            g.scores[q] = scores + q * score_stride;
+            g.firsts[q] = first_keys ? first_keys[begin + q] : 0;
+            g.ends[q] = key_counts[begin + q];
+        }
+        attend_group(&g);
+    }
+}
+
+extern const pi2_attention_kernels ATTENTION_KERNELS_SYMBOL;
+const pi2_attention_kernels ATTENTION_KERNELS_SYMBOL = {
+    .name = ATTENTION_KERNELS_NAME,
+    .cpu_required = ATTENTION_KERNELS_CPU,
+    .store = pi2_kv_store,
+    .attend = attend,
+};
