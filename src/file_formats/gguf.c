@@ -368,8 +368,10 @@ static pi2_status place_tensors(header_parser *parser, pi2_gguf_tensor *tensors,
     const pi2_gguf_part *part = parser->part;
     for (size_t i = 0; i < count; i++) {
         pi2_gguf_tensor *tensor = &tensors[i];
-        const uint64_t available = part->bytes > part->data_offset ? part->bytes - part->data_offset : 0;
-        if (tensor->file_offset > available || tensor->bytes > available - tensor->file_offset) {
+        const bool has_data = part->bytes >= part->data_offset;
+        const uint64_t available = has_data ? part->bytes - part->data_offset : 0;
+        if (!has_data || tensor->file_offset > available ||
+            tensor->bytes > available - tensor->file_offset) {
             set_subject(parser, "tensor",
                         (pi2_gguf_string){ tensor->name, strlen(tensor->name) });
             const uint64_t begin = tensor->file_offset > UINT64_MAX - part->data_offset
@@ -474,8 +476,9 @@ static pi2_status parse_header(header_parser *parser, pi2_gguf *gguf, pi2_gguf_t
     part->header_hash = XXH3_64bits(part->header.memory, parser->position);
     part->data_offset = (parser->position + (uint64_t)part->alignment - 1) / part->alignment *
                         part->alignment;
-    terminate_names(gguf->tensors + first, gguf->tensor_count - first, part->header.memory);
     pi2_growable_block_trim(&part->header, parser->position);
+    if (tensor_count == 0) return PI2_OK;
+    terminate_names(gguf->tensors + first, gguf->tensor_count - first, part->header.memory);
     return place_tensors(parser, gguf->tensors + first, gguf->tensor_count - first);
 }
 

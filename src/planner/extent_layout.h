@@ -4,6 +4,8 @@
  *   tensor   a matrix of the model, seen as two-dimensional: rows x columns. Experts stacked
  *            in a third dimension follow one another as rows.
  *   piece    rows x columns of one tensor, as tiles (weight_format.h): what a kernel is given.
+ *            Of a raw tensor (PI2_GROUP_EMBEDDING): whole rows as GGUF has them, one after the
+ *            other, so that looking one up reads one or two blocks of PI2_EXTENT_ALIGNMENT.
  *   extent   one or more pieces that lie together: the unit of reading, of residency and of
  *            checksums. 256 KB to 1 MB where the model allows, starts at a multiple of
  *            PI2_EXTENT_ALIGNMENT in the cluster file.
@@ -18,6 +20,7 @@
 #ifndef PI2_PLANNER_EXTENT_LAYOUT_H
 #define PI2_PLANNER_EXTENT_LAYOUT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "file_formats/gguf.h"
@@ -38,7 +41,9 @@ typedef struct pi2_layout_tensor {
     const char *name;
     const pi2_weight_format *format;
     uint64_t rows;
+    uint64_t matrix_rows;  /* rows of one expert's matrix; equal to rows where none are stacked */
     uint32_t columns;
+    bool is_raw;           /* stored as GGUF rows, not as tiles: an embedding that is not the head */
 } pi2_layout_tensor;
 
 typedef struct pi2_piece {
@@ -52,7 +57,8 @@ typedef struct pi2_piece {
 typedef struct pi2_extent {
     uint64_t file_offset;  /* in the cluster file, a multiple of PI2_EXTENT_ALIGNMENT; 0: no file */
     uint64_t checksum;     /* XXH3 64 of its `bytes` bytes; 0 while unknown (no file) */
-    uint32_t bytes;        /* of the pieces; a multiple of 64. Reads round up to the alignment */
+    uint32_t bytes;        /* of the pieces; a multiple of 64. Reads round up to the alignment.
+                              Above PI2_EXTENT_MAX_BYTES only where a single tile is larger */
     uint32_t first_piece, piece_count;
     uint32_t group;
 } pi2_extent;
@@ -90,7 +96,9 @@ typedef struct pi2_group_request {
  * A cluster is the smallest multiple of 32 neurons, of PI2_TILE_ROWS and of Down's block that
  * makes its extent reach PI2_EXTENT_TARGET_BYTES where the FFN is large enough; one that would
  * pass PI2_EXTENT_MAX_BYTES is spread over consecutive extents (cut between its pieces, then
- * between tiles of a piece). The same input gives the same layout on every machine.
+ * between tiles of a piece). Tensors cut by rows are cut between tiles into extents of about
+ * equal size, near the target. The same input gives the same layout on every machine.
+ * A tensor may be in several requests (stacked experts), but each row of it in one only.
  * Errors  UNSUPPORTED (weight type, by tensor name), FORMAT (shapes that do not fit), MEMORY
  */
 pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t request_count,
@@ -100,8 +108,19 @@ void pi2_extent_layout_free(pi2_extent_layout *layout);
 /** Bytes that a read of this extent moves: bytes rounded up to PI2_EXTENT_ALIGNMENT. */
 uint32_t pi2_extent_read_bytes(const pi2_extent *extent);
 
-/** Tiles and bytes of a piece. */
+/** Tiles of a piece, and its bytes: padded to 64. */
 uint32_t pi2_piece_tiles(const pi2_piece *piece);
 size_t pi2_piece_bytes(const pi2_extent_layout *layout, const pi2_piece *piece);
+
+/** The largest extent's pi2_extent_read_bytes(): what a slot of a cache must hold. */
+uint32_t pi2_extent_layout_largest(const pi2_extent_layout *layout);
+
+/**
+ * Checks a layout that came from a file: indices in range, pieces inside their extent in ascending
+ * order without overlap, every element of every tensor in exactly one piece, tiles on their
+ * boundaries. `name` begins the error texts (the file's path).
+ * Errors  FORMAT (which tensor or extent), MEMORY
+ */
+pi2_status pi2_extent_layout_check(const pi2_extent_layout *layout, const char *name);
 
 #endif
