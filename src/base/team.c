@@ -2,7 +2,6 @@
 #include "base/team.h"
 
 #include <assert.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 
 #include "base/fail.h"
 #include "base/sleepers.h"
+#include "base/thread_start.h"
 
 enum { CACHE_LINE_BYTES = 64 };
 
@@ -89,24 +89,19 @@ void pi2_team_run(pi2_team *team, pi2_team_function *function, void *argument) {
 unsigned pi2_team_member_count(const pi2_team *team) { return team->member_count; }
 
 static pi2_status start_threads(pi2_team *team, size_t stack_bytes) {
-    pthread_attr_t attributes;
-    int error = pthread_attr_init(&attributes);
-    if (error) return pi2_fail(PI2_ERR_MEMORY, "compute threads: %s", strerror(error));
-#ifdef PTHREAD_STACK_MIN
-    if (stack_bytes < (size_t)PTHREAD_STACK_MIN) stack_bytes = (size_t)PTHREAD_STACK_MIN;
-#endif
-    error = pthread_attr_setstacksize(&attributes, stack_bytes);
-    for (unsigned i = 1; i < team->member_count && !error; i++) {
+    for (unsigned i = 1; i < team->member_count; i++) {
         team_thread *thread = &team->threads[i - 1];
         thread->team = team;
         thread->member_index = i;
-        error = pthread_create(&thread->thread, &attributes, thread_main, thread);
-        if (!error) team->started++;
+        const int error = pi2_thread_start(&thread->thread, stack_bytes, thread_main, thread);
+        if (error) {
+            return pi2_fail(PI2_ERR_MEMORY,
+                            "cannot start compute thread %u of %u: %s; use fewer threads", i + 1,
+                            team->member_count, strerror(error));
+        }
+        team->started++;
     }
-    (void)pthread_attr_destroy(&attributes);
-    if (!error) return PI2_OK;
-    return pi2_fail(PI2_ERR_MEMORY, "cannot start compute thread %u of %u: %s; use fewer threads",
-                    team->started + 2, team->member_count, strerror(error));
+    return PI2_OK;
 }
 
 pi2_status pi2_team_create(unsigned member_count, const pi2_team_options *options,

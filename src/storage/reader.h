@@ -19,7 +19,10 @@ typedef struct pi2_reader pi2_reader;
 
 typedef enum pi2_read_priority { PI2_READ_CERTAIN, PI2_READ_LIKELY } pi2_read_priority;
 
-/** One read. Caller owns it and its destination until the state is DONE or FAILED. */
+/**
+ * One read. The reader owns it and its destination from submit until the state is DONE or FAILED.
+ * Bytes of the destination past the end of the file are set to 0.
+ */
 typedef struct pi2_read_request {
     uint64_t offset;    /* multiple of PI2_READ_ALIGNMENT */
     uint32_t bytes;     /* multiple of PI2_READ_ALIGNMENT; may run past the end of the file by less than it */
@@ -28,9 +31,10 @@ typedef struct pi2_read_request {
 
     /* Set by the reader. IDLE -> QUEUED -> DONE | FAILED; caller resets to IDLE. */
     _Atomic int state;
-    pi2_status status;         /* valid when FAILED */
-    char *error;               /* NULL, or up to 256 bytes of text inside the reader */
-    uint64_t submitted_ns, completed_ns; /* of the monotonic clock, for traces */
+    pi2_status status;         /* valid when FAILED; INTERRUPTED: the reader was closed before */
+    int error_number;          /* errno of the failure; 0: the file ended early, or no I/O error */
+    uint32_t bytes_done;       /* of the file's bytes, from `offset` */
+    uint64_t submitted_ns, completed_ns; /* handed to the system, done: monotonic, for traces */
     struct pi2_read_request *next; /* the reader's queue */
 } pi2_read_request;
 
@@ -40,17 +44,30 @@ enum { PI2_READ_IDLE, PI2_READ_QUEUED, PI2_READ_DONE, PI2_READ_FAILED };
 typedef struct pi2_reader_options {
     const char *path;
     const char *method;       /* "auto", "io_uring" or "pread" */
-    uint32_t depth;           /* reads in flight at most (io_uring) or threads x 1 (pread) */
+    uint32_t depth;           /* reads in flight at most, 1 .. 1024; pread: threads, 8 at most */
     void *buffer;             /* memory region that destinations lie in, to be registered; may be NULL */
-    size_t buffer_bytes;
+    size_t buffer_bytes;      /* registering makes the whole region resident at once */
+
+    /* Called once by pi2_reader_wait when a read lasts longer than stall_ms (0: 2000): one line
+     * of text with file and byte offset, valid during the call. The wait goes on. May be NULL. */
+    void (*on_stall)(void *context, const char *text);
+    void *stall_context;
+    unsigned stall_ms;
 } pi2_reader_options;
 
 /** Errors  IO (file, reason), MEMORY, INVALID (unknown method, or a named one that does not work here) */
 pi2_status pi2_reader_open(const pi2_reader_options *options, pi2_reader **reader_out);
-/** Waits for reads in flight. NULL is fine. */
+/**
+ * Waits for reads in flight; queued ones that have not begun become FAILED with INTERRUPTED. No
+ * other thread may call the reader any more. NULL is fine.
+ */
 void pi2_reader_close(pi2_reader *reader);
 
-/** Queues one read. CERTAIN reads pass LIKELY ones. Returns at once. Threads: any. */
+/**
+ * Queues one read. CERTAIN reads pass queued LIKELY ones, and LIKELY ones never fill the whole
+ * depth. Returns at once; a request that breaks the rules above is FAILED with INVALID.
+ * Threads: any. Allocates nothing.
+ */
 void pi2_reader_submit(pi2_reader *reader, pi2_read_request *request);
 
 /** Queues several with one wake-up of the I/O thread; submitted to the kernel in this order. */
@@ -62,8 +79,14 @@ void pi2_reader_submit_many(pi2_reader *reader, pi2_read_request *const *request
  */
 pi2_status pi2_reader_wait(pi2_reader *reader, pi2_read_request *request, unsigned spin_us);
 
+/** Makes a queued LIKELY read CERTAIN; nothing happens if it has begun already. Threads: any. */
+void pi2_reader_raise(pi2_reader *reader, pi2_read_request *request);
+
+/** Takes a read that has not begun out of the queue: true, and its state is IDLE. Threads: any. */
+bool pi2_reader_cancel(pi2_reader *reader, pi2_read_request *request);
+
 typedef struct pi2_reader_counters {
-    uint64_t bytes_read, reads;
+    uint64_t bytes_read, reads; /* that ended well */
     uint64_t device_busy_ns;   /* time with at least one read in flight */
 } pi2_reader_counters;
 void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_out);

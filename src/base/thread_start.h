@@ -1,0 +1,16 @@
+/* thread_start.h: starts a thread of the library's own. */
+#ifndef PI2_BASE_THREAD_START_H
+#define PI2_BASE_THREAD_START_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+/**
+ * Starts function(argument) on a new thread with a stack of stack_bytes (raised to the system's
+ * minimum) and every signal blocked: signals belong to the application's threads.
+ * Returns 0 or an errno value. Join it with pthread_join.
+ */
+int pi2_thread_start(pthread_t *thread_out, size_t stack_bytes, void *(*function)(void *),
+                     void *argument);
+
+#endif

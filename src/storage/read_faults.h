@@ -1,0 +1,31 @@
+/*
+ * read_faults.h: faults for tests. The hooks stand between a read method and the system, so that
+ * tests can refuse a facility or alter a read's result; production code passes none.
+ */
+#ifndef PI2_STORAGE_READ_FAULTS_H
+#define PI2_STORAGE_READ_FAULTS_H
+
+#include "storage/reader.h"
+
+/** Any hook may be NULL. The setup hooks return 0 to go on, or the errno to fail with. */
+typedef struct pi2_read_hooks {
+    void *context;
+    int (*open_direct)(void *context);
+    int (*ring_setup)(void *context);
+    int (*register_buffers)(void *context);
+    int (*thread_create)(void *context, unsigned thread_index);
+    /**
+     * What a read of `bytes` bytes at `offset` came to (bytes, or -errno): return it, or something
+     * else instead, and alter what lies at the destination. io_uring: at the completion. Called on
+     * the reader's threads, for pread on several at once; also for the 4096 bytes at offset 0 that
+     * are read on trial at open.
+     */
+    int64_t (*read_result)(void *context, uint64_t offset, void *destination, uint32_t bytes,
+                           bool direct, int64_t result);
+} pi2_read_hooks;
+
+/** pi2_reader_open with hooks (NULL: none), which must outlive the reader. */
+pi2_status pi2_reader_open_with_hooks(const pi2_reader_options *options,
+                                      const pi2_read_hooks *hooks, pi2_reader **reader_out);
+
+#endif
