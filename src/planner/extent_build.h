@@ -1,0 +1,40 @@
+/* extent_build.h: makes extents out of a GGUF's rows: for loading a model that fits, and for
+ * writing the cluster file. */
+#ifndef PI2_PLANNER_EXTENT_BUILD_H
+#define PI2_PLANNER_EXTENT_BUILD_H
+
+#include "planner/extent_layout.h"
+
+/** Threads: a builder belongs to one thread; several may work on the same model side by side,
+ *  each on other groups. */
+typedef struct pi2_extent_builder pi2_extent_builder;
+
+/**
+ * scratch_bytes  in  for source rows: larger means fewer and larger reads (4 MB is enough). It is
+ *                    raised to what 16 rows of the widest tensor need.
+ * gguf, layout   in  must outlive the builder
+ * Errors  FORMAT (a tensor of the layout is missing in the source or has another shape), MEMORY
+ */
+pi2_status pi2_extent_builder_open(const pi2_gguf *gguf, const pi2_extent_layout *layout,
+                                   size_t scratch_bytes, pi2_extent_builder **builder_out);
+void pi2_extent_builder_close(pi2_extent_builder *builder); /* NULL is fine */
+
+/** Memory that the builder holds, scratch included. */
+size_t pi2_extent_builder_memory_bytes(const pi2_extent_builder *builder);
+
+/** Bytes read from the source so far. */
+uint64_t pi2_extent_builder_bytes_read(const pi2_extent_builder *builder);
+
+/**
+ * Builds extents of one group. Each tensor's rows are read once, in order, whatever the number of
+ * extents: give all the memory at once where it is there, because Down's columns of every
+ * cluster lie in every row of Down.
+ *
+ * extent_memory  in  shape [the group's extent_count]: where extent i of the group goes, with room
+ *                    for its `bytes`, aligned to 64; NULL: not wanted
+ * Errors  IO (file, byte offset). What was written by then is undefined.
+ */
+pi2_status pi2_extent_builder_group(pi2_extent_builder *builder, uint32_t group,
+                                    void *const extent_memory[]);
+
+#endif

@@ -1,0 +1,149 @@
+/* Goal:   extents built from a GGUF hold every source block bit for bit, whatever the weight type,
+ *         the scratch memory and the number of extents built at once; read errors are named.
+ * Method: tiny models of every type; every piece is unpacked and compared with the file. Extents
+ *         built one by one must equal those built together. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "planner/extent_build.h"
+#include "support/model_layout.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+static char *folder, *path;
+
+static int make_folder(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    path = test_path(folder, "tiny.gguf");
+    return 0;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    free(path);
+    test_folder_remove(folder);
+    return 0;
+}
+
+static void build_all(const test_model *model, size_t scratch_bytes, void **extents) {
+    pi2_extent_builder *builder;
+    assert_int_equal(pi2_extent_builder_open(model->gguf, model->layout, scratch_bytes, &builder),
+                     PI2_OK);
+    assert_true(pi2_extent_builder_memory_bytes(builder) >= scratch_bytes);
+    for (uint32_t g = 0; g < model->layout->group_count; g++) {
+        if (pi2_extent_builder_group(builder, g, extents + model->layout->groups[g].first_extent)) {
+            fail_msg("%s", pi2_error_text());
+        }
+    }
+    assert_true(pi2_extent_builder_bytes_read(builder) > 0);
+    pi2_extent_builder_close(builder);
+}
+
+static void test_every_type(void **state) {
+    (void)state;
+    size_t format_count;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
+    for (size_t f = 0; f < format_count; f++) {
+        pi2_tiny_model_options options;
+        pi2_tiny_model_options_init(&options);
+        pi2_tiny_model_set_types(&options, formats[f]->type);
+        options.feed_forward_length = 768;
+        options.tied_head = f % 2 == 0;
+        options.vocabulary_size = 331; /* no multiple of 16 */
+        assert_int_equal(pi2_tiny_model_write(&options, path), 0);
+        test_model model;
+        test_model_open(path, &model);
+        void **extents = test_extents_make(model.layout);
+        build_all(&model, f % 3 ? 4096 : 1 << 20, extents);
+        test_extents_check(model.layout, extents, model.gguf);
+        test_extents_free(extents, model.layout);
+        test_model_close(&model);
+    }
+}
+
+/** A model whose FFN has several clusters. */
+static void open_larger_model(test_model *model) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 1;
+    options.embedding_length = 512;
+    options.feed_forward_length = 1792;
+    options.down_type = PI2_Q6_K;
+    options.gate_type = PI2_Q8_0;
+    options.up_type = PI2_F16;
+    assert_int_equal(pi2_tiny_model_write(&options, path), 0);
+    test_model_open(path, model);
+}
+
+static void test_one_by_one_equals_together(void **state) {
+    (void)state;
+    test_model model;
+    open_larger_model(&model);
+    const pi2_extent_layout *layout = model.layout;
+    void **together = test_extents_make(layout), **single = test_extents_make(layout);
+    void **pointers = calloc(layout->extent_count, sizeof *pointers);
+    assert_non_null(pointers);
+    build_all(&model, 64 * 1024, together);
+    test_extents_check(layout, together, model.gguf);
+    pi2_extent_builder *builder;
+    assert_int_equal(pi2_extent_builder_open(model.gguf, layout, 1, &builder), PI2_OK);
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        const uint32_t g = layout->extents[e].group;
+        pointers[e] = single[e];
+        assert_int_equal(pi2_extent_builder_group(builder, g,
+                                                  pointers + layout->groups[g].first_extent),
+                         PI2_OK);
+        pointers[e] = NULL;
+        assert_memory_equal(single[e], together[e], layout->extents[e].bytes);
+    }
+    assert_true(layout->groups[layout->group_count - 2].extent_count > 2);
+    pi2_extent_builder_close(builder);
+    free(pointers);
+    test_extents_free(together, layout);
+    test_extents_free(single, layout);
+    test_model_close(&model);
+}
+
+static void test_errors_are_named(void **state) {
+    (void)state;
+    test_model model, other;
+    open_larger_model(&model);
+    void **extents = test_extents_make(model.layout);
+    pi2_extent_builder *builder;
+    /* The file becomes shorter between opening and reading. */
+    assert_int_equal(pi2_extent_builder_open(model.gguf, model.layout, 1 << 20, &builder), PI2_OK);
+    assert_int_equal(truncate(path, (off_t)pi2_gguf_file_data_offset(model.gguf, 0) + 100), 0);
+    const uint32_t last = model.layout->group_count - 1;
+    assert_int_equal(pi2_extent_builder_group(
+                         builder, last, extents + model.layout->groups[last].first_extent),
+                     PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), "tiny.gguf"));
+    assert_non_null(strstr(pi2_error_text(), "become shorter"));
+    assert_int_equal(pi2_extent_builder_group(builder, last + 1, extents), PI2_ERR_INVALID);
+    pi2_extent_builder_close(builder);
+    test_extents_free(extents, model.layout);
+    /* The layout of another model. */
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    assert_int_equal(pi2_tiny_model_write(&options, path), 0);
+    test_model_open(path, &other);
+    assert_int_equal(pi2_extent_builder_open(other.gguf, model.layout, 1, &builder), PI2_ERR_FORMAT);
+    test_model_close(&other);
+    test_model_close(&model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_type),
+        cmocka_unit_test(test_one_by_one_equals_together),
+        cmocka_unit_test(test_errors_are_named),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
