@@ -25,7 +25,11 @@ typedef struct pi2_text_segment {
  * Tokenizes the segments as one text. A special token matches only where it lies wholly in one
  * trusted segment (or across adjacent trusted ones). add_special: put BOS (EOS) as the model asks.
  * Tokens go to *tokens_out, malloc'd, caller frees; *count_out of them. Empty text gives 0 tokens
- * (plus BOS). Any bytes are accepted: invalid UTF-8 falls back to bytes.
+ * (plus BOS). Any bytes are accepted: SPM writes invalid UTF-8 as byte tokens, BPE reads each
+ * such byte as U+FFFD. What is no special token in the text never becomes a special token.
+ * At most 2 GiB. While it runs it needs up to 40 bytes for each byte of the longest word (a run
+ * without spaces), besides 4 to 6 bytes a token.
+ * Errors  INVALID (too long), MEMORY
  */
 pi2_status pi2_tokenizer_encode(const pi2_tokenizer *tokenizer, const pi2_text_segment *segments,
                                 size_t segment_count, bool add_special, int32_t **tokens_out,
@@ -33,12 +37,15 @@ pi2_status pi2_tokenizer_encode(const pi2_tokenizer *tokenizer, const pi2_text_s
 
 /** Bytes of one token's text. Special tokens give "" unless `special`. Not NUL-terminated;
  *  *length_out bytes, valid as long as the tokenizer. */
-const char *pi2_tokenizer_piece(const pi2_tokenizer *tokenizer, int32_t token, bool special, size_t *length_out);
+const char *pi2_tokenizer_piece(const pi2_tokenizer *tokenizer, int32_t token, bool special,
+                                size_t *length_out);
 
 uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer);
 int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer); /* -1: none */
 int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer);
 bool pi2_tokenizer_adds_bos(const pi2_tokenizer *tokenizer);
+/** Bytes of the longest piece: 3 * (this + 4) bytes hold what any one push gives. */
+size_t pi2_tokenizer_longest_piece(const pi2_tokenizer *tokenizer);
 /** EOS, EOT and other tokens that end an answer. */
 bool pi2_tokenizer_ends_generation(const pi2_tokenizer *tokenizer, int32_t token);
 size_t pi2_tokenizer_memory_bytes(const pi2_tokenizer *tokenizer);
@@ -50,10 +57,11 @@ typedef struct pi2_detokenizer {
     bool at_start;   /* SPM: the first piece loses its leading space when set */
 } pi2_detokenizer;
 void pi2_detokenizer_reset(pi2_detokenizer *detokenizer, bool at_start);
-/** Appends what `token` completes to out (capacity bytes, at least piece + 8); returns bytes written.
- *  An invalid sequence becomes U+FFFD. */
-size_t pi2_detokenizer_push(pi2_detokenizer *detokenizer, const pi2_tokenizer *tokenizer, int32_t token,
-                            char *out, size_t capacity);
+/** Writes what `token` completes to out, without a NUL; returns bytes written. Each invalid byte
+ *  or cut character becomes U+FFFD (3 bytes), so 3 * (piece + 4) bytes always suffice; of a
+ *  smaller buffer it never writes past `capacity`, and characters that do not fit are lost. */
+size_t pi2_detokenizer_push(pi2_detokenizer *detokenizer, const pi2_tokenizer *tokenizer,
+                            int32_t token, char *out, size_t capacity);
 /** The rest at the end of an answer: an unfinished character becomes U+FFFD. */
 size_t pi2_detokenizer_finish(pi2_detokenizer *detokenizer, char *out, size_t capacity);
 

@@ -1,0 +1,306 @@
+/* tokenizer.c: makes a tokenizer from a GGUF and encodes text with it. */
+#include "tokenizer/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "tokenizer/tokenizer_internal.h"
+
+/* ---- making ------------------------------------------------------------------------------ */
+
+static bool string_is(pi2_gguf_string string, const char *text) {
+    return string.length == strlen(text) && memcmp(string.text, text, string.length) == 0;
+}
+
+static pi2_status load_kind(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
+    pi2_gguf_string model;
+    PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.ggml.model", &model));
+    if (string_is(model, "llama")) {
+        tokenizer->kind = PI2_VOCABULARY_SPM;
+    } else if (string_is(model, "gpt2")) {
+        tokenizer->kind = PI2_VOCABULARY_BPE;
+    } else {
+        char printable[64];
+        return pi2_fail(PI2_ERR_UNSUPPORTED,
+                        "tokenizer.ggml.model is '%s'; this version runs 'llama' and 'gpt2': use "
+                        "a model with one of those",
+                        pi2_tokenizer_printable(printable, sizeof printable, model.text,
+                                                model.length));
+    }
+    return PI2_OK;
+}
+
+static pi2_status load_pre_tokenizer(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
+    pi2_gguf_string name = { "default", 7 };
+    if (pi2_gguf_has(gguf, "tokenizer.ggml.pre")) {
+        PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.ggml.pre", &name));
+    }
+    PI2_TRY(pi2_pre_tokenizer_create(name.text, name.length, &tokenizer->pre_tokenizer));
+    const unsigned flags = pi2_pre_tokenizer_flags(tokenizer->pre_tokenizer);
+    tokenizer->ignores_merges = flags & PI2_PRE_IGNORES_MERGES;
+    tokenizer->adds_bos = flags & PI2_PRE_ADDS_BOS;
+    return PI2_OK;
+}
+
+static pi2_status load_switches(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
+    PI2_TRY(pi2_gguf_bool_or(gguf, "tokenizer.ggml.add_bos_token", tokenizer->adds_bos,
+                             &tokenizer->adds_bos));
+    PI2_TRY(pi2_gguf_bool_or(gguf, "tokenizer.ggml.add_eos_token", tokenizer->adds_eos,
+                             &tokenizer->adds_eos));
+    if (tokenizer->bos < 0) tokenizer->adds_bos = false;
+    if (tokenizer->eos < 0) tokenizer->adds_eos = false;
+    if (tokenizer->kind == PI2_VOCABULARY_BPE) return PI2_OK;
+    return pi2_gguf_bool_or(gguf, "tokenizer.ggml.add_space_prefix", true,
+                            &tokenizer->adds_space_prefix);
+}
+
+/** A byte without a token <0x..> may be a token by itself. */
+static void complete_byte_tokens(pi2_tokenizer *tokenizer) {
+    for (int byte = 0; byte < 256; byte++) {
+        const char text[1] = { (char)byte };
+        int32_t *token = &tokenizer->byte_tokens[byte];
+        if (tokenizer->kind == PI2_VOCABULARY_BPE) *token = -1; /* there <0x..> is plain text */
+        if (*token < 0) *token = pi2_text_token_find(tokenizer, text, 1);
+    }
+}
+
+/** Whether sentencepiece text may be cut before each space that follows another character. */
+static bool can_split_at_spaces(const pi2_tokenizer *tokenizer) {
+    for (uint32_t token = 0; token < tokenizer->token_count; token++) {
+        if (tokenizer->attributes[token] & (PI2_TOKEN_NOT_IN_TABLE | PI2_TOKEN_TRUSTED_ONLY)) {
+            continue;
+        }
+        const char *text = pi2_token_text(tokenizer, token);
+        const uint32_t length = pi2_token_length(tokenizer, token);
+        bool after_space = true;
+        for (uint32_t i = 0; i < length;) {
+            const size_t character = pi2_utf8_character(text + i, length - i);
+            const bool is_space =
+                text[i] == ' ' || (character == 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0);
+            if (character == 0 || (is_space && !after_space)) return false;
+            after_space = is_space;
+            i += (uint32_t)character;
+        }
+    }
+    return true;
+}
+
+static pi2_status load(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
+    PI2_TRY(load_kind(tokenizer, gguf));
+    const bool is_bpe = tokenizer->kind == PI2_VOCABULARY_BPE;
+    tokenizer->adds_bos = !is_bpe;
+    if (is_bpe) PI2_TRY(load_pre_tokenizer(tokenizer, gguf));
+    PI2_TRY(pi2_vocabulary_load(tokenizer, gguf));
+    PI2_TRY(pi2_special_tokens_load(tokenizer, gguf));
+    PI2_TRY(load_switches(tokenizer, gguf));
+    PI2_TRY(pi2_token_table_build(tokenizer));
+    complete_byte_tokens(tokenizer);
+    if (is_bpe) {
+        PI2_TRY(pi2_bpe_merges_load(tokenizer, gguf));
+        /* Merging knows tokens by their ids; only whole words are looked up by text. */
+        if (!tokenizer->ignores_merges) pi2_id_table_free(&tokenizer->tokens);
+    } else {
+        tokenizer->splits_at_spaces = can_split_at_spaces(tokenizer);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_tokenizer_create(const pi2_gguf *gguf, pi2_tokenizer **tokenizer_out) {
+    *tokenizer_out = NULL;
+    pi2_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    if (!tokenizer) return pi2_fail(PI2_ERR_MEMORY, "no memory for a tokenizer");
+    const pi2_status status = load(tokenizer, gguf);
+    if (status != PI2_OK) {
+        pi2_tokenizer_free(tokenizer);
+        return pi2_fail_prefix(status, "%s", pi2_gguf_file_path(gguf, 0));
+    }
+    *tokenizer_out = tokenizer;
+    return PI2_OK;
+}
+
+void pi2_tokenizer_free(pi2_tokenizer *tokenizer) {
+    if (!tokenizer) return;
+    free(tokenizer->text);
+    free(tokenizer->text_start);
+    free(tokenizer->attributes);
+    free(tokenizer->scores);
+    pi2_id_table_free(&tokenizer->tokens);
+    free(tokenizer->merges);
+    pi2_id_table_free(&tokenizer->merge_table);
+    free(tokenizer->special_tokens);
+    pi2_pre_tokenizer_free(tokenizer->pre_tokenizer);
+    free(tokenizer);
+}
+
+/* ---- asking ------------------------------------------------------------------------------ */
+
+uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer) {
+    return tokenizer->token_count;
+}
+int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer) { return tokenizer->bos; }
+int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer) { return tokenizer->eos; }
+bool pi2_tokenizer_adds_bos(const pi2_tokenizer *tokenizer) { return tokenizer->adds_bos; }
+size_t pi2_tokenizer_longest_piece(const pi2_tokenizer *tokenizer) {
+    return tokenizer->longest_piece;
+}
+
+bool pi2_tokenizer_ends_generation(const pi2_tokenizer *tokenizer, int32_t token) {
+    return token >= 0 && (uint32_t)token < tokenizer->token_count &&
+           (tokenizer->attributes[token] & PI2_TOKEN_ENDS) != 0;
+}
+
+const char *pi2_tokenizer_piece(const pi2_tokenizer *tokenizer, int32_t token, bool special,
+                                size_t *length_out) {
+    *length_out = 0;
+    if (token < 0 || (uint32_t)token >= tokenizer->token_count) return "";
+    switch (pi2_token_type(tokenizer, (uint32_t)token)) {
+    case PI2_TOKEN_CONTROL:
+    case PI2_TOKEN_UNKNOWN:
+        if (!special) return "";
+        break;
+    case PI2_TOKEN_UNUSED:
+    case PI2_TOKEN_UNDEFINED:
+        return "";
+    default: break;
+    }
+    *length_out = pi2_token_length(tokenizer, (uint32_t)token);
+    return pi2_token_text(tokenizer, (uint32_t)token);
+}
+
+size_t pi2_tokenizer_memory_bytes(const pi2_tokenizer *tokenizer) {
+    const size_t count = tokenizer->token_count;
+    size_t bytes = sizeof *tokenizer + tokenizer->text_start[count] + count;
+    bytes += (count + 1) * sizeof *tokenizer->text_start;
+    if (tokenizer->scores) bytes += count * sizeof *tokenizer->scores;
+    bytes += tokenizer->merge_count * sizeof *tokenizer->merges;
+    bytes += tokenizer->special_count * sizeof *tokenizer->special_tokens;
+    bytes += tokenizer->tokens.capacity * sizeof *tokenizer->tokens.slots;
+    bytes += tokenizer->merge_table.capacity * sizeof *tokenizer->merge_table.slots;
+    if (tokenizer->pre_tokenizer) {
+        bytes += pi2_pre_tokenizer_memory_bytes(tokenizer->pre_tokenizer);
+    }
+    return bytes;
+}
+
+/* ---- encoding ---------------------------------------------------------------------------- */
+
+pi2_status pi2_token_list_push(pi2_token_list *list, int32_t token) {
+    if (list->count == list->capacity) {
+        const size_t capacity = list->capacity ? list->capacity + list->capacity / 2 : 64;
+        int32_t *items = realloc(list->items, capacity * sizeof *items);
+        if (!items) return pi2_fail(PI2_ERR_MEMORY, "no memory for %zu tokens", capacity);
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = token;
+    return PI2_OK;
+}
+
+/** The segments as one text, and where it is trusted. */
+typedef struct joined_text {
+    const char *text;
+    uint32_t length;
+    pi2_trusted_run *runs;
+    size_t run_count;
+    char *copy; /* NULL where one segment is the whole text */
+} joined_text;
+
+static void joined_text_free(joined_text *joined) {
+    free(joined->copy);
+    free(joined->runs);
+}
+
+static pi2_status join_segments(const pi2_text_segment *segments, size_t segment_count,
+                                joined_text *joined) {
+    size_t length = 0, filled = 0;
+    for (size_t i = 0; i < segment_count; i++) {
+        if (segments[i].length > INT32_MAX - length) {
+            return pi2_fail(PI2_ERR_INVALID, "the text is longer than 2 GiB: pass less at a time");
+        }
+        length += segments[i].length;
+        filled += segments[i].length > 0;
+    }
+    joined->length = (uint32_t)length;
+    joined->text = "";
+    if (filled == 0) return PI2_OK;
+    joined->runs = malloc(filled * sizeof *joined->runs);
+    joined->copy = filled > 1 ? malloc(length) : NULL;
+    if (!joined->runs || (filled > 1 && !joined->copy)) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory to join a text of %zu bytes", length);
+    }
+    uint32_t position = 0;
+    for (size_t i = 0; i < segment_count; i++) {
+        const uint32_t end = position + (uint32_t)segments[i].length;
+        if (end == position) continue;
+        if (joined->copy) memcpy(joined->copy + position, segments[i].text, end - position);
+        else joined->text = segments[i].text;
+        if (segments[i].trusted) {
+            pi2_trusted_run *last = joined->run_count ? &joined->runs[joined->run_count - 1] : NULL;
+            if (last && last->end == position) last->end = end;
+            else joined->runs[joined->run_count++] = (pi2_trusted_run){ position, end };
+        }
+        position = end;
+    }
+    if (joined->copy) joined->text = joined->copy;
+    return PI2_OK;
+}
+
+static pi2_status encode_fragments(const pi2_tokenizer *tokenizer, const char *text,
+                                   const pi2_fragment_list *fragments, pi2_token_list *tokens) {
+    pi2_merge_scratch scratch = { 0 };
+    pi2_status status = PI2_OK;
+    bool after_special = true; /* sentencepiece's space also stands at the start */
+    for (size_t i = 0; status == PI2_OK && i < fragments->count; i++) {
+        const pi2_text_fragment *fragment = &fragments->items[i];
+        const char *start = text + fragment->start;
+        if (fragment->token >= 0) {
+            status = pi2_token_list_push(tokens, fragment->token);
+        } else if (tokenizer->kind == PI2_VOCABULARY_BPE) {
+            status = pi2_bpe_encode(tokenizer, &scratch, start, fragment->length, tokens);
+        } else {
+            status = pi2_spm_encode(tokenizer, &scratch, start, fragment->length,
+                                    tokenizer->adds_space_prefix && after_special, tokens);
+        }
+        after_special = fragment->token >= 0;
+    }
+    pi2_merge_scratch_free(&scratch);
+    return status;
+}
+
+static pi2_status encode_joined(const pi2_tokenizer *tokenizer, const joined_text *joined,
+                                bool add_special, pi2_token_list *tokens) {
+    pi2_fragment_list fragments = { 0 };
+    pi2_status status = pi2_special_split(tokenizer, joined->text, joined->length, joined->runs,
+                                          joined->run_count, &fragments);
+    if (status == PI2_OK && add_special && tokenizer->adds_bos) {
+        status = pi2_token_list_push(tokens, tokenizer->bos);
+    }
+    if (status == PI2_OK) status = encode_fragments(tokenizer, joined->text, &fragments, tokens);
+    if (status == PI2_OK && add_special && tokenizer->adds_eos) {
+        status = pi2_token_list_push(tokens, tokenizer->eos);
+    }
+    free(fragments.items);
+    return status;
+}
+
+pi2_status pi2_tokenizer_encode(const pi2_tokenizer *tokenizer, const pi2_text_segment *segments,
+                                size_t segment_count, bool add_special, int32_t **tokens_out,
+                                size_t *count_out) {
+    *tokens_out = NULL;
+    *count_out = 0;
+    joined_text joined = { 0 };
+    pi2_token_list tokens = { 0 };
+    pi2_status status = join_segments(segments, segment_count, &joined);
+    if (status == PI2_OK) status = encode_joined(tokenizer, &joined, add_special, &tokens);
+    joined_text_free(&joined);
+    if (status != PI2_OK) {
+        free(tokens.items);
+        return status;
+    }
+    int32_t *fitted = realloc(tokens.items, (tokens.count ? tokens.count : 1) * sizeof *fitted);
+    if (!fitted && !tokens.items) return pi2_fail(PI2_ERR_MEMORY, "no memory for tokens");
+    *tokens_out = fitted ? fitted : tokens.items;
+    *count_out = tokens.count;
+    return PI2_OK;
+}

@@ -1,0 +1,208 @@
+/*
+ * tokenizer_internal.h: what the files of this folder share.
+ *
+ * How a text becomes tokens:
+ *
+ *   segments --join--> one text --special_split.c--> special tokens and fragments of text
+ *   fragment, SPM: spm.c cuts it where no merge can cross ---------.
+ *   fragment, BPE: pre_tokenizer.c cuts it into words with PCRE2 --+--> merge.c joins the best
+ *                                                                       pair until none is left
+ *
+ * Memory: the vocabulary is one block of text with an offset a token, a byte of attributes, and
+ * (SPM) a score; a table of token ids finds a text; (BPE) 8 bytes a merge and a table of merge
+ * numbers. Nothing is allocated per token. A vocabulary of 49,152 tokens takes 1.3 MB.
+ */
+#ifndef PI2_TOKENIZER_TOKENIZER_INTERNAL_H
+#define PI2_TOKENIZER_TOKENIZER_INTERNAL_H
+
+#include <limits.h>
+
+#include "tokenizer/tokenizer.h"
+
+typedef enum pi2_vocabulary_kind { PI2_VOCABULARY_SPM, PI2_VOCABULARY_BPE } pi2_vocabulary_kind;
+
+/* GGUF's token types, in the low bits of a token's attributes. */
+enum {
+    PI2_TOKEN_UNDEFINED = 0,
+    PI2_TOKEN_NORMAL = 1,
+    PI2_TOKEN_UNKNOWN = 2,
+    PI2_TOKEN_CONTROL = 3,
+    PI2_TOKEN_USER_DEFINED = 4,
+    PI2_TOKEN_UNUSED = 5,
+    PI2_TOKEN_BYTE = 6,
+    PI2_TOKEN_TYPE_MASK = 7,
+    PI2_TOKEN_STRIPS_RIGHT = 8,   /* white space after it belongs to it */
+    PI2_TOKEN_TRUSTED_ONLY = 16,  /* a special token: only trusted text may produce it */
+    PI2_TOKEN_ENDS = 32,          /* ends an answer */
+    PI2_TOKEN_NOT_IN_TABLE = 64   /* no merging gives its text */
+};
+
+/* Merges pack three ids into 64 bits. */
+enum { PI2_BPE_ID_BITS = 21, PI2_BPE_ID_LIMIT = 1 << PI2_BPE_ID_BITS };
+
+#define PI2_TABLE_EMPTY UINT32_MAX
+
+/** An open-addressing table of 32-bit values; what is compared lies elsewhere. */
+typedef struct pi2_id_table {
+    uint32_t *slots; /* PI2_TABLE_EMPTY or a value */
+    uint32_t capacity;
+} pi2_id_table;
+
+typedef struct pi2_pre_tokenizer pi2_pre_tokenizer;
+
+struct pi2_tokenizer {
+    pi2_vocabulary_kind kind;
+    uint32_t token_count;
+    char *text;           /* the tokens' pieces one after the other, decoded to real bytes */
+    uint32_t *text_start; /* shape [token_count + 1] */
+    uint8_t *attributes;  /* shape [token_count] */
+    float *scores;        /* SPM: shape [token_count] */
+    pi2_id_table tokens;  /* text to token; dropped after loading where nothing asks for it */
+    uint64_t *merges;     /* BPE: shape [merge_count], ordered by rank: left, right, result */
+    uint32_t merge_count;
+    pi2_id_table merge_table;   /* (left, right) to rank */
+    int32_t byte_tokens[256];   /* the token of one byte, or -1 */
+    uint32_t *special_tokens;   /* those the splitter looks for: longest first, then by text */
+    uint32_t special_count;
+    uint32_t longest_piece;     /* bytes */
+    pi2_pre_tokenizer *pre_tokenizer; /* BPE */
+    int32_t bos, eos, unknown;        /* -1: none */
+    bool adds_bos, adds_eos, adds_space_prefix;
+    bool ignores_merges;    /* BPE: a word that is a token stays whole */
+    bool splits_at_spaces;  /* SPM: no token has a space after another character */
+};
+
+/* ---- vocabulary ------------------------------------------------------------------------- */
+
+pi2_status pi2_vocabulary_load(pi2_tokenizer *tokenizer, const pi2_gguf *gguf);
+/** Marks special tokens, their attributes and those that end an answer; sorts special_tokens. */
+pi2_status pi2_special_tokens_load(pi2_tokenizer *tokenizer, const pi2_gguf *gguf);
+pi2_status pi2_bpe_merges_load(pi2_tokenizer *tokenizer, const pi2_gguf *gguf);
+
+static inline uint32_t pi2_token_type(const pi2_tokenizer *tokenizer, uint32_t token) {
+    return tokenizer->attributes[token] & PI2_TOKEN_TYPE_MASK;
+}
+static inline const char *pi2_token_text(const pi2_tokenizer *tokenizer, uint32_t token) {
+    return tokenizer->text + tokenizer->text_start[token];
+}
+static inline uint32_t pi2_token_length(const pi2_tokenizer *tokenizer, uint32_t token) {
+    return tokenizer->text_start[token + 1] - tokenizer->text_start[token];
+}
+
+/** A table with room for `count` values at three quarters full. */
+pi2_status pi2_id_table_create(pi2_id_table *table, uint32_t count);
+void pi2_id_table_free(pi2_id_table *table);
+/** Where a hash starts probing. */
+static inline uint32_t pi2_id_table_slot(const pi2_id_table *table, uint64_t hash) {
+    return (uint32_t)(((hash >> 32) * table->capacity) >> 32);
+}
+pi2_status pi2_token_table_build(pi2_tokenizer *tokenizer);
+/** The token with this text, or -1. SPM: a space is ' ', not U+2581. */
+int32_t pi2_token_find(const pi2_tokenizer *tokenizer, const char *text, size_t length);
+/** The same without special tokens: what text by itself may become. */
+static inline int32_t pi2_text_token_find(const pi2_tokenizer *tokenizer, const char *text,
+                                          size_t length) {
+    const int32_t token = pi2_token_find(tokenizer, text, length);
+    if (token < 0 || tokenizer->attributes[token] & PI2_TOKEN_TRUSTED_ONLY) return -1;
+    return token;
+}
+/** Bytes that byte-level text stands for (out holds `length` bytes); SIZE_MAX if it is none. */
+size_t pi2_byte_level_decode(const char *text, size_t length, char *out);
+
+/** A GGUF string for an error message: printable ASCII, cut. out_bytes at least 8. */
+const char *pi2_tokenizer_printable(char *out, size_t out_bytes, const char *text, size_t length);
+
+/* ---- UTF-8 ------------------------------------------------------------------------------ */
+
+/** Bytes of the well-formed character at text, or 0 (overlong, surrogate, cut, stray). */
+size_t pi2_utf8_character(const char *text, size_t length);
+
+/* ---- lists ------------------------------------------------------------------------------ */
+
+typedef struct pi2_token_list {
+    int32_t *items;
+    size_t count, capacity;
+} pi2_token_list;
+pi2_status pi2_token_list_push(pi2_token_list *list, int32_t token);
+
+/** A piece of the text: a special token, or (token -1) text that is still to be tokenized. */
+typedef struct pi2_text_fragment {
+    uint32_t start, length;
+    int32_t token;
+} pi2_text_fragment;
+typedef struct pi2_fragment_list {
+    pi2_text_fragment *items;
+    size_t count, capacity;
+} pi2_fragment_list;
+
+/** Part of the text whose special tokens count. Runs ascend and do not touch. */
+typedef struct pi2_trusted_run { uint32_t start, end; } pi2_trusted_run;
+
+/** Fills `fragments`, which starts empty; the caller frees items, on errors too. */
+pi2_status pi2_special_split(const pi2_tokenizer *tokenizer, const char *text, uint32_t length,
+                             const pi2_trusted_run *trusted, size_t trusted_count,
+                             pi2_fragment_list *fragments);
+
+/* ---- merging ---------------------------------------------------------------------------- */
+
+enum { PI2_SYMBOL_NO_TOKEN = -1, PI2_SYMBOL_DEAD = -2 };
+#define PI2_SYMBOL_NONE UINT32_MAX
+#define PI2_NO_PAIR UINT32_MAX
+
+/** Text between two cuts. The symbols of a word form a chain; index 0 is always its head. */
+typedef struct pi2_symbol {
+    int32_t token;      /* PI2_SYMBOL_NO_TOKEN: no token has this text */
+    uint32_t start;     /* byte offset in the word; its end is where the next symbol starts */
+    uint32_t previous, next;
+    uint32_t pair_key;  /* of (this, next): smaller merges first; PI2_NO_PAIR */
+    int32_t pair_token; /* what the two become */
+} pi2_symbol;
+
+/** Working memory of one encode call, reused from word to word. Starts as {0}. */
+typedef struct pi2_merge_scratch {
+    pi2_symbol *symbols;
+    size_t symbol_capacity;
+    uint64_t *queue; /* a binary heap of (pair key, left symbol) */
+    size_t queue_count, queue_capacity;
+    char *text;      /* SPM: the word with plain spaces */
+    size_t text_capacity;
+} pi2_merge_scratch;
+void pi2_merge_scratch_free(pi2_merge_scratch *scratch);
+pi2_status pi2_merge_reserve(pi2_merge_scratch *scratch, size_t symbol_count);
+/**
+ * Merges the symbols of one word, best pair first, leftmost first among equals. The symbols'
+ * token, start, previous and next are set; `text` is the word of `length` bytes.
+ * O(n log n) time; at most 24 + 16 bytes a symbol.
+ */
+pi2_status pi2_merge_word(const pi2_tokenizer *tokenizer, pi2_merge_scratch *scratch,
+                          const char *text, size_t length, size_t symbol_count);
+
+/** Whether two BPE tokens merge: rank and result. */
+bool pi2_bpe_find_merge(const pi2_tokenizer *tokenizer, int32_t left, int32_t right,
+                        uint32_t *rank_out, int32_t *result_out);
+
+pi2_status pi2_bpe_encode(const pi2_tokenizer *tokenizer, pi2_merge_scratch *scratch,
+                          const char *text, size_t length, pi2_token_list *tokens);
+/** space_first: put a space before the text, as sentencepiece does at the start. */
+pi2_status pi2_spm_encode(const pi2_tokenizer *tokenizer, pi2_merge_scratch *scratch,
+                          const char *text, size_t length, bool space_first,
+                          pi2_token_list *tokens);
+
+/* ---- pre-tokenizer ---------------------------------------------------------------------- */
+
+/** What a pre-tokenizer's name says besides how it cuts. */
+enum { PI2_PRE_IGNORES_MERGES = 1, PI2_PRE_ADDS_BOS = 2 };
+
+/** Errors  UNSUPPORTED: no pre-tokenizer has this name; MEMORY */
+pi2_status pi2_pre_tokenizer_create(const char *name, size_t name_length,
+                                    pi2_pre_tokenizer **pre_tokenizer_out);
+void pi2_pre_tokenizer_free(pi2_pre_tokenizer *pre_tokenizer);
+unsigned pi2_pre_tokenizer_flags(const pi2_pre_tokenizer *pre_tokenizer);
+size_t pi2_pre_tokenizer_memory_bytes(const pi2_pre_tokenizer *pre_tokenizer);
+
+typedef pi2_status pi2_word_function(void *context, const char *word, size_t length);
+/** Calls `function` with each word of valid UTF-8 text, in order; no byte is left out. */
+pi2_status pi2_pre_tokenize(const pi2_pre_tokenizer *pre_tokenizer, const char *text,
+                            size_t length, pi2_word_function *function, void *context);
+
+#endif
