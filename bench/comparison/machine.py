@@ -1,0 +1,228 @@
+"""The machine: memory cgroups, the page cache, loop devices, and what the hardware can give."""
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+
+class CommandFailed(Exception):
+    """A command of the set-up or of a probe failed; the text says which and how."""
+
+
+def call(*command, **options):
+    """Runs a command of the set-up and returns what it printed."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          check=False, **options)
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()[-600:]}")
+    return done.stdout
+
+
+class MemoryGroup:
+    """A memory cgroup, of version 1 or 2, whose limit bounds one process and its page cache."""
+
+    def __init__(self, name):
+        own = {}
+        with open("/proc/self/cgroup", encoding="ascii") as lines:
+            for line in lines:
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                own[controllers] = path
+        mounts = [line.split() for line in open("/proc/mounts", encoding="utf-8")]
+        v1 = [m[1] for m in mounts if m[2] == "cgroup" and "memory" in m[3].split(",")]
+        v2 = [m[1] for m in mounts if m[2] == "cgroup2"]
+        self.version = 1 if v1 else 2
+        if v1:
+            parent = v1[0] + next(p for c, p in own.items() if "memory" in c.split(","))
+            if not os.path.isdir(parent):
+                parent = v1[0]
+        elif v2:
+            parent = v2[0] + own.get("", "/")
+            # Processes may not sit in a group that passes controllers on, so use the root.
+            if parent.rstrip("/") != v2[0]:
+                parent = v2[0]
+            with contextlib.suppress(OSError):
+                self._write(os.path.join(parent, "cgroup.subtree_control"), "+memory")
+        else:
+            raise CommandFailed("no cgroup file system is mounted")
+        self.folder = os.path.join(parent, name)
+        os.makedirs(self.folder, exist_ok=True)
+
+    @staticmethod
+    def _write(path, text):
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+
+    def _read(self, name):
+        with open(os.path.join(self.folder, name), encoding="ascii") as file:
+            return file.read()
+
+    def limit(self, size):
+        """Limits memory and page cache to `size` bytes (None: no limit), without swap."""
+        if self.version == 1:
+            text = str(size) if size else "-1"
+            names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+            # The limit with swap may never be below the one without.
+            for name in names + names:
+                with contextlib.suppress(OSError):
+                    self._write(os.path.join(self.folder, name), text)
+            if size and int(self._read(names[0])) > size:
+                raise CommandFailed(f"cannot limit {self.folder} to {size} bytes")
+        else:
+            self._write(os.path.join(self.folder, "memory.max"), str(size) if size else "max")
+            with contextlib.suppress(OSError):
+                self._write(os.path.join(self.folder, "memory.swap.max"), "0")
+
+    def reset(self):
+        """Gives back what the last process left in the page cache, and clears the peak."""
+        if self.version == 1:
+            with contextlib.suppress(OSError):
+                self._write(os.path.join(self.folder, "memory.force_empty"), "0")
+            with contextlib.suppress(OSError):
+                self._write(os.path.join(self.folder, "memory.max_usage_in_bytes"), "0")
+
+    def peak(self):
+        with contextlib.suppress(OSError, ValueError):
+            name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
+            return int(self._read(name))
+        return None
+
+    def kills(self):
+        name = "memory.oom_control" if self.version == 1 else "memory.events"
+        with contextlib.suppress(OSError):
+            found = re.search(r"^oom_kill (\d+)", self._read(name), re.M)
+            if found:
+                return int(found.group(1))
+        return 0
+
+    def remove(self):
+        for _ in range(20):
+            try:
+                os.rmdir(self.folder)
+                return
+            except OSError:
+                time.sleep(0.1)
+
+    def run(self, command, timeout, environment=None):
+        """Runs `command` inside the group. Returns a dict: outcome ("ok", "killed", "timeout",
+        "failed"), stdout, stderr, seconds, bytes_read (from the disk, whole process), peak."""
+        self.reset()
+        kills_before = self.kills()
+        inside = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.folder, *command]
+        begin = time.monotonic()
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = subprocess.Popen(inside, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                       start_new_session=True, env=environment)
+            timed_out = False
+            try:
+                while True:
+                    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                    if pid:
+                        break
+                    if time.monotonic() - begin > timeout and not timed_out:
+                        timed_out = True
+                        os.killpg(process.pid, signal.SIGKILL)
+                    time.sleep(0.02)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                os.waitpid(process.pid, 0)
+                raise
+            process.returncode = os.waitstatus_to_exitcode(status)
+            out.seek(0)
+            err.seek(0)
+            result = {"stdout": out.read(), "stderr": err.read()[-4000:],
+                      "exit_status": process.returncode,
+                      "seconds": round(time.monotonic() - begin, 3),
+                      "bytes_read": usage.ru_inblock * 512, "peak": self.peak(),
+                      "max_rss": usage.ru_maxrss * 1024}
+        if timed_out:
+            result["outcome"] = "timeout"
+        elif self.kills() > kills_before or process.returncode in (-9, 137):
+            result["outcome"] = "killed"
+        else:
+            result["outcome"] = "failed" if process.returncode else "ok"
+        return result
+
+
+def drop_from_page_cache(*paths):
+    """Drops clean pages of files; what was just written is flushed first."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def loop_copy(path, folder, read_ahead_kb):
+    """Yields the path of a copy of `path` on a loop device whose read-ahead is `read_ahead_kb`.
+
+    Only the new loop device's setting is changed; the machine's own disk stays as it is."""
+    image = os.path.join(folder, os.path.basename(path) + ".ext4")
+    mount = tempfile.mkdtemp(prefix="loop-", dir=folder)
+    size = os.path.getsize(path)
+    device = None
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as source:
+            os.link(path, os.path.join(source, os.path.basename(path))) if same_device(
+                path, folder) else shutil.copy(path, source)
+            with open(image, "wb") as file:
+                file.truncate(size + size // 50 + (32 << 20))
+            call("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", source, image)
+        device = call("losetup", "--direct-io=on", "--find", "--show", image).strip()
+        queue = f"/sys/block/{os.path.basename(device)}/queue/read_ahead_kb"
+        with open(queue, "w", encoding="ascii") as file:
+            file.write(str(read_ahead_kb))
+        call("mount", "-o", "ro", device, mount)
+        yield os.path.join(mount, os.path.basename(path))
+    finally:
+        if os.path.ismount(mount):
+            subprocess.run(["umount", mount], check=False)
+        if device:
+            subprocess.run(["losetup", "--detach", device], check=False)
+        os.rmdir(mount)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(image)
+
+
+def same_device(path, folder):
+    return os.stat(path).st_dev == os.stat(folder).st_dev
+
+
+def disk_bandwidth(path, seconds=2):
+    """Bytes per second that fio reads from `path`: io_uring, O_DIRECT, 1 MB, depth 16."""
+    text = call("fio", "--name=probe", f"--filename={path}", "--readonly", "--rw=read", "--bs=1M",
+                "--ioengine=io_uring", "--iodepth=16", "--direct=1", "--time_based",
+                f"--runtime={seconds}", "--output-format=json")
+    return json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"]
+
+
+def probe_cores(source, threads):
+    """What machine_probe.c measures: memory bandwidth and int8 peak."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = os.path.join(folder, "machine_probe")
+        call("cc", "-std=c11", "-O3", "-march=native", "-pthread", source, "-o", program)
+        return json.loads(call(program, str(threads)))
+
+
+def describe():
+    """The machine in a few words, without names of hosts or folders."""
+    text = open("/proc/cpuinfo", encoding="utf-8").read()
+    found = re.search(r"^model name\s*:\s*(.*)$", text, re.M)
+    name = found.group(1) if found else os.uname().machine
+    family = re.search(r"^cpu family\s*:\s*(\d+)$", text, re.M)
+    model = re.search(r"^model\s*:\s*(\d+)$", text, re.M)
+    flags = set((re.search(r"^flags\s*:\s*(.*)$", text, re.M) or [None, ""])[1].split())
+    sets = [label for flag, label in (("avx2", "AVX2"), ("avx512f", "AVX-512"),
+                                      ("avx512_vnni", "AVX-512 VNNI")) if flag in flags]
+    memory = int(re.search(r"^MemTotal:\s*(\d+)", open("/proc/meminfo").read(), re.M).group(1))
+    return {"cpu": name, "family": int(family.group(1)) if family else None,
+            "model": int(model.group(1)) if model else None, "instruction_sets": sets,
+            "cores": os.cpu_count(), "memory_gb": round(memory / 1e6, 1),
+            "kernel": os.uname().release.split("-")[0]}
