@@ -1,0 +1,248 @@
+/* model.c: from a checked file to operands that the pipeline can walk. */
+#include "architectures/model.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+#include "file_formats/cluster_file.h"
+
+static int compare_refs(const pi2_extent_layout *layout, pi2_piece_ref a, pi2_piece_ref b) {
+    const pi2_piece *p = &layout->pieces[a.piece], *q = &layout->pieces[b.piece];
+    if (p->column_begin != q->column_begin) return p->column_begin < q->column_begin ? -1 : 1;
+    if (p->row_begin != q->row_begin) return p->row_begin < q->row_begin ? -1 : 1;
+    return 0;
+}
+
+/* Pieces come nearly in order, so insertion is linear in practice. */
+static void insert_ref(pi2_model *model, pi2_operand *operand, pi2_piece_ref ref) {
+    pi2_piece_ref *refs = model->refs + operand->first_ref;
+    uint32_t at = operand->ref_count++;
+    while (at > 0 && compare_refs(model->layout, refs[at - 1], ref) > 0) {
+        refs[at] = refs[at - 1];
+        at--;
+    }
+    refs[at] = ref;
+    model->ref_count++;
+}
+
+static pi2_status find_tensor(const pi2_model *model, const char *name, uint32_t *index_out) {
+    for (uint32_t i = 0; i < model->layout->tensor_count; i++) {
+        if (strcmp(model->layout->tensors[i].name, name) == 0) {
+            *index_out = i;
+            return PI2_OK;
+        }
+    }
+    return pi2_fail(PI2_ERR_FORMAT, "the layout has no tensor '%s'; prepare the model again", name);
+}
+
+/* Collects the pieces of `request`'s tensor number `which` inside the group. */
+static pi2_status build_operand(pi2_model *model, const pi2_group *group, const pi2_group_request *request,
+                                uint32_t which, unsigned cpu_features, pi2_operand *operand) {
+    uint32_t tensor_index = 0;
+    PI2_TRY(find_tensor(model, request->tensors[which]->name, &tensor_index));
+    const pi2_layout_tensor *tensor = &model->layout->tensors[tensor_index];
+    *operand = (pi2_operand){ .tensor = tensor, .first_ref = model->ref_count,
+                              .kernel = pi2_matmul_select(tensor->format->type, cpu_features) };
+    if (!operand->kernel) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s': no kernel for %s", tensor->name, tensor->format->name);
+    }
+    if (request->expert != UINT32_MAX) operand->row_base = tensor->rows / request->expert_count * request->expert;
+    for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
+        const pi2_extent *extent = &model->layout->extents[e];
+        for (uint32_t p = extent->first_piece; p < extent->first_piece + extent->piece_count; p++) {
+            if (model->layout->pieces[p].tensor == tensor_index) {
+                insert_ref(model, operand, (pi2_piece_ref){ p, e });
+            }
+        }
+    }
+    return PI2_OK;
+}
+
+static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_group_request *request,
+                              unsigned cpu_features) {
+    const pi2_group *group = &model->layout->groups[group_index];
+    if (group->kind != request->kind || group->layer != request->layer || group->expert != request->expert) {
+        return pi2_fail(PI2_ERR_FORMAT, "group %u of the layout is not the one that the architecture expects; "
+                        "prepare the model again", group_index);
+    }
+    pi2_layer_weights *layer = request->layer != UINT32_MAX ? &model->layers[request->layer] : NULL;
+    pi2_operand *operands[4] = { NULL, NULL, NULL, NULL };
+    switch (request->kind) {
+    case PI2_GROUP_ATTENTION:
+        operands[0] = &layer->q; operands[1] = &layer->k;
+        operands[2] = &layer->v; operands[3] = &layer->attention_output;
+        layer->attention_group = group_index;
+        break;
+    case PI2_GROUP_FFN:
+        operands[0] = &layer->gate; operands[1] = &layer->up; operands[2] = &layer->down;
+        layer->ffn_group = group_index;
+        break;
+    case PI2_GROUP_HEAD:
+        operands[0] = &model->head;
+        model->head_group = group_index;
+        break;
+    case PI2_GROUP_EMBEDDING: operands[0] = &model->embedding; break;
+    case PI2_GROUP_EXPERT: break;
+    }
+    for (uint32_t i = 0; i < request->tensor_count && operands[i]; i++) {
+        PI2_TRY(build_operand(model, group, request, i, cpu_features, operands[i]));
+    }
+    return PI2_OK;
+}
+
+static pi2_status read_at(int descriptor, const char *path, void *to, size_t bytes, uint64_t offset) {
+    size_t done = 0;
+    while (done < bytes) {
+        const ssize_t got = pread(descriptor, (char *)to + done, bytes - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) {
+            return pi2_fail(PI2_ERR_IO, "%s: cannot read %zu bytes at offset %llu: %s", path, bytes,
+                            (unsigned long long)offset, got ? strerror(errno) : "the file ends there");
+        }
+        done += (size_t)got;
+    }
+    return PI2_OK;
+}
+
+static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *request, float *out) {
+    const pi2_gguf_tensor *tensor = request->tensor;
+    const char *path = pi2_gguf_file_path(gguf, tensor->file_index);
+    const pi2_weight_format *format = pi2_weight_format_find(tensor->type);
+    if (!format || format->block_columns != 1) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is %s; F32, F16 or BF16 was expected", path,
+                        tensor->name, pi2_weight_type_name(tensor->type));
+    }
+    const size_t bytes = pi2_row_bytes(format, request->length);
+    void *raw = malloc(bytes);
+    if (!raw) return pi2_fail(PI2_ERR_MEMORY, "no memory for tensor '%s'", tensor->name);
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    pi2_status status = descriptor < 0
+        ? pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno))
+        : read_at(descriptor, path, raw, bytes, tensor->file_offset);
+    if (status == PI2_OK) format->decode_row(out, raw, request->length);
+#ifdef POSIX_FADV_DONTNEED
+    if (descriptor >= 0) (void)posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+#endif
+    if (descriptor >= 0) (void)close(descriptor);
+    free(raw);
+    return status;
+}
+
+static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *request) {
+    static const char *const names[PI2_TABLE_ROLES] = {
+        "attn_norm.weight", "ffn_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias",
+        "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "output_norm.weight",
+        "rope_freqs.weight" };
+    const char *path = pi2_gguf_file_path(gguf, 0);
+    if (!request->tensor) {
+        return request->required
+            ? pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing (layer %d)", path, names[request->role],
+                       (int)request->layer)
+            : PI2_OK;
+    }
+    const uint64_t *dims = request->tensor->dimensions;
+    if (dims[0] != request->length || dims[1] * dims[2] * dims[3] != 1) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' has %llu elements, %u were expected", path,
+                        request->tensor->name, (unsigned long long)dims[0], request->length);
+    }
+    return PI2_OK;
+}
+
+/* Every table lies at a multiple of 16 floats in one allocation. */
+static pi2_status read_tables(pi2_model *model, const pi2_gguf *gguf, const pi2_model_requests *requests) {
+    size_t floats = 0;
+    for (size_t i = 0; i < requests->table_count; i++) {
+        PI2_TRY(check_table(gguf, &requests->tables[i]));
+        if (requests->tables[i].tensor) floats += ((size_t)requests->tables[i].length + 15) / 16 * 16;
+    }
+    model->table_bytes = (floats ? floats : 16) * sizeof(float);
+    if (posix_memalign((void **)&model->table_memory, 64, model->table_bytes) != 0) {
+        model->table_memory = NULL;
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for %zu bytes of norms", model->table_bytes);
+    }
+    float *at = model->table_memory;
+    for (size_t i = 0; i < requests->table_count; i++) {
+        const pi2_table_request *request = &requests->tables[i];
+        if (!request->tensor) continue;
+        PI2_TRY(read_table(gguf, request, at));
+        if (request->role == PI2_TABLE_OUTPUT_NORM) model->output_norm = at;
+        else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
+        else model->layers[request->layer].tables[request->role] = at;
+        at += ((size_t)request->length + 15) / 16 * 16;
+    }
+    return PI2_OK;
+}
+
+static void count_parameters(pi2_model *model) {
+    for (uint32_t i = 0; i < model->layout->tensor_count; i++) {
+        model->parameter_count += model->layout->tensors[i].rows * model->layout->tensors[i].columns;
+    }
+}
+
+static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_tensor_directory *directory,
+                             pi2_model_requests *requests, unsigned cpu_features) {
+    const pi2_architecture *architecture;
+    PI2_TRY(pi2_architecture_find(gguf, &architecture));
+    PI2_TRY(pi2_architecture_shape(architecture, directory, &model->shape));
+    PI2_TRY(architecture->list_tensors(directory, &model->shape, requests));
+    if (!model->layout) {
+        PI2_TRY(pi2_extent_layout_build(requests->groups, requests->group_count, &model->layout));
+    }
+    if (model->layout->group_count != requests->group_count) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: the layout has %u groups, the architecture needs %zu; prepare again",
+                        pi2_gguf_file_path(gguf, 0), model->layout->group_count, requests->group_count);
+    }
+    model->layers = calloc(model->shape.layer_count, sizeof *model->layers);
+    model->refs = calloc(model->layout->piece_count ? model->layout->piece_count : 1, sizeof *model->refs);
+    if (!model->layers || !model->refs) return pi2_fail(PI2_ERR_MEMORY, "no memory for the model's lists");
+    for (uint32_t g = 0; g < model->layout->group_count; g++) {
+        PI2_TRY(build_group(model, g, &requests->groups[g], cpu_features));
+    }
+    count_parameters(model);
+    return read_tables(model, gguf, requests);
+}
+
+pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out) {
+    *model_out = NULL;
+    pi2_model *model = calloc(1, sizeof *model);
+    if (!model) return pi2_fail(PI2_ERR_MEMORY, "no memory for the model");
+    pi2_tensor_directory directory = { 0 };
+    pi2_model_requests requests = { 0 };
+    pi2_status status = PI2_OK;
+    model->has_file = pi2_cluster_file_is(gguf);
+    if (model->has_file) {
+        pi2_source_identity source;
+        status = pi2_cluster_file_layout(gguf, &model->layout, &source);
+    }
+    if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);
+    if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests, cpu_features);
+    pi2_model_requests_free(&requests);
+    pi2_tensor_directory_close(&directory);
+    if (status != PI2_OK) {
+        pi2_model_free(model);
+        return status;
+    }
+    *model_out = model;
+    return PI2_OK;
+}
+
+void pi2_model_free(pi2_model *model) {
+    if (!model) return;
+    pi2_extent_layout_free(model->layout);
+    free(model->layers);
+    free(model->refs);
+    free(model->table_memory);
+    free(model);
+}
+
+size_t pi2_model_memory_bytes(const pi2_model *model) {
+    const pi2_extent_layout *layout = model->layout;
+    return sizeof *model + model->shape.layer_count * sizeof *model->layers +
+           layout->piece_count * (sizeof *model->refs + sizeof *layout->pieces) +
+           layout->extent_count * sizeof *layout->extents + layout->group_count * sizeof *layout->groups +
+           layout->tensor_count * (sizeof *layout->tensors + 32) + model->table_bytes;
+}

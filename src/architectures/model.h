@@ -1,0 +1,56 @@
+/*
+ * model.h: an opened model: its shape, its extent layout, where each matrix's pieces lie, and the
+ * small tables, in memory. It holds no weights: those are the weight store's.
+ */
+#ifndef PI2_ARCHITECTURES_MODEL_H
+#define PI2_ARCHITECTURES_MODEL_H
+
+#include "architectures/architecture.h"
+#include "kernels/matmul/matmul.h"
+
+/** A piece and the extent that it lies in. */
+typedef struct pi2_piece_ref {
+    uint32_t piece, extent;
+} pi2_piece_ref;
+
+/** One matrix inside one group: its pieces by ascending column, then row. */
+typedef struct pi2_operand {
+    const pi2_layout_tensor *tensor; /* NULL: the model has no such matrix */
+    const pi2_matmul_kernel *kernel;
+    uint32_t first_ref, ref_count;
+    uint64_t row_base;               /* of an expert in its stacked tensor; else 0 */
+} pi2_operand;
+
+typedef struct pi2_layer_weights {
+    pi2_operand q, k, v, attention_output;
+    pi2_operand gate, up, down;
+    uint32_t attention_group, ffn_group;
+    const float *tables[PI2_TABLE_LAYER_ROLES]; /* NULL where the model has none */
+} pi2_layer_weights;
+
+typedef struct pi2_model {
+    pi2_model_shape shape;
+    pi2_extent_layout *layout;
+    bool has_file;                /* layout's extents lie in a cluster file */
+    pi2_layer_weights *layers;
+    pi2_operand head;             /* also where tied embeddings are looked up */
+    pi2_operand embedding;        /* tensor NULL when tied: stored as GGUF rows */
+    uint32_t head_group;
+    pi2_piece_ref *refs; uint32_t ref_count;
+    const float *output_norm, *rope_factors; /* rope_factors may be NULL */
+    float *table_memory; size_t table_bytes;
+    uint64_t parameter_count;
+} pi2_model;
+
+/**
+ * Builds the model of a GGUF (laying its extents out) or of a cluster file (reading its layout).
+ * Reads the tables; keeps no pointer into gguf.
+ * Errors  FORMAT, UNSUPPORTED (architecture, weight type, tensor), IO, MEMORY
+ */
+pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out);
+void pi2_model_free(pi2_model *model);
+
+/** Memory that the model's lists and tables hold. */
+size_t pi2_model_memory_bytes(const pi2_model *model);
+
+#endif

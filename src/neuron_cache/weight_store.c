@@ -1,0 +1,419 @@
+/* weight_store.c: a fixed resident part, and a ring for everything else. */
+#include "neuron_cache/weight_store.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <xxhash.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/sleepers.h"
+
+enum { STATE_ABSENT, STATE_READING, STATE_ARRIVED, STATE_CHECKING, STATE_READY, STATE_FAILED };
+enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024, NO_READ = 0xffff };
+
+typedef struct store_extent {
+    _Atomic int state;
+    _Atomic uint32_t tiles_left;
+    uint8_t *memory;          /* resident: always; streamed: from READING on */
+    uint32_t tiles;
+    uint16_t read;            /* which read brings it; NO_READ */
+    bool resident, verified;
+} store_extent;
+
+/* A read of one or more consecutive extents of the sequence. */
+typedef struct store_read {
+    pi2_read_request request;
+    uint32_t first_position, count;
+    bool active;
+} store_read;
+
+/* One extent's room in the ring; rooms are given and taken back in order. */
+typedef struct ring_room {
+    uint32_t extent;
+    uint32_t bytes;           /* with what was skipped at the ring's end */
+    bool free;
+} ring_room;
+
+struct pi2_weight_store {
+    pi2_weight_store_options options;
+    store_extent *extents;
+    uint32_t *sequence;
+    pthread_mutex_t pump_lock;
+    store_read reads[MAX_READS];
+    uint32_t next_read;       /* slots are taken in turn, so that one is reused as late as can be */
+
+    ring_room *rooms;         /* circular */
+    uint32_t room_capacity, room_first, room_count;
+    size_t ring_head, ring_used; /* next byte to give; bytes given */
+
+    uint32_t cursor;          /* position in the sequence of the next extent to ask for */
+    bool cursor_in_next_pass, with_head;
+    uint64_t pass_bytes_body, pass_bytes_head;
+    uint64_t needed_bytes;
+    _Atomic uint64_t stall_ns, stalls;
+};
+
+size_t pi2_weight_store_list_bytes(uint32_t extent_count) {
+    return sizeof(struct pi2_weight_store) +
+           (size_t)extent_count * (sizeof(store_extent) + sizeof(uint32_t) + sizeof(ring_room));
+}
+
+static uint32_t extent_tiles(const pi2_extent_layout *layout, const pi2_extent *extent) {
+    uint32_t tiles = 0;
+    for (uint32_t p = 0; p < extent->piece_count; p++) {
+        tiles += pi2_piece_tiles(&layout->pieces[extent->first_piece + p]);
+    }
+    return tiles;
+}
+
+static pi2_status place_extents(pi2_weight_store *store) {
+    const pi2_weight_store_options *options = &store->options;
+    uint8_t *at = options->resident_memory;
+    for (uint32_t i = 0; i < options->sequence_count; i++) {
+        const uint32_t e = store->sequence[i];
+        const pi2_extent *extent = &options->layout->extents[e];
+        store_extent *own = &store->extents[e];
+        own->tiles = extent_tiles(options->layout, extent);
+        own->resident = options->resident[e] != 0;
+        own->read = NO_READ;
+        atomic_init(&own->state, options->resident_loaded ? STATE_READY : STATE_ABSENT);
+        if (i < options->head_begin) store->pass_bytes_body += extent->bytes;
+        else store->pass_bytes_head += extent->bytes;
+        if (own->resident) {
+            own->memory = at;
+            at += pi2_extent_read_bytes(extent);
+        } else if (pi2_extent_read_bytes(extent) > options->ring_bytes) {
+            return pi2_fail(PI2_ERR_INVALID, "the stream buffer of %zu bytes cannot hold extent %u of %u bytes",
+                            options->ring_bytes, e, pi2_extent_read_bytes(extent));
+        }
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_weight_store **store_out) {
+    *store_out = NULL;
+    pi2_weight_store *store = calloc(1, sizeof *store);
+    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store");
+    store->options = *options;
+    const uint32_t extents = options->layout->extent_count;
+    store->room_capacity = options->sequence_count + 1;
+    store->extents = calloc(extents ? extents : 1, sizeof *store->extents);
+    store->sequence = malloc((options->sequence_count + 1) * sizeof *store->sequence);
+    store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
+    if (!store->extents || !store->sequence || !store->rooms ||
+        pthread_mutex_init(&store->pump_lock, NULL) != 0) {
+        free(store->extents);
+        free(store->sequence);
+        free(store->rooms);
+        free(store);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
+    }
+    memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
+    store->options.sequence = store->sequence;
+    const pi2_status status = place_extents(store);
+    if (status != PI2_OK) {
+        pi2_weight_store_free(store);
+        return status;
+    }
+    *store_out = store;
+    return PI2_OK;
+}
+
+void pi2_weight_store_free(pi2_weight_store *store) {
+    if (!store) return;
+    pi2_weight_store_reset(store);
+    (void)pthread_mutex_destroy(&store->pump_lock);
+    free(store->extents);
+    free(store->sequence);
+    free(store->rooms);
+    free(store);
+}
+
+/* ---- the ring, under the pump lock ---- */
+
+/* Room for `bytes` consecutive bytes, or NULL. What does not fit before the end is skipped. */
+static uint8_t *ring_give(pi2_weight_store *store, uint32_t extent, uint32_t bytes) {
+    const size_t size = store->options.ring_bytes;
+    size_t skipped = 0;
+    if (store->ring_head + bytes > size) skipped = size - store->ring_head;
+    if (store->ring_used + skipped + bytes > size) return NULL;
+    assert(store->room_count < store->room_capacity);
+    const size_t at = skipped ? 0 : store->ring_head;
+    ring_room *room = &store->rooms[(store->room_first + store->room_count) % store->room_capacity];
+    *room = (ring_room){ .extent = extent, .bytes = (uint32_t)(bytes + skipped) };
+    store->room_count++;
+    store->ring_used += bytes + skipped;
+    store->ring_head = at + bytes;
+    return (uint8_t *)store->options.ring + at;
+}
+
+static void ring_take_back(pi2_weight_store *store) {
+    while (store->room_count > 0 && store->rooms[store->room_first].free) {
+        store->ring_used -= store->rooms[store->room_first].bytes;
+        store->room_first = (store->room_first + 1) % store->room_capacity;
+        store->room_count--;
+    }
+    if (store->room_count == 0) store->ring_head = store->ring_used = 0;
+}
+
+static void ring_free_extent(pi2_weight_store *store, uint32_t extent) {
+    for (uint32_t i = 0; i < store->room_count; i++) {
+        ring_room *room = &store->rooms[(store->room_first + i) % store->room_capacity];
+        if (room->extent == extent && !room->free) {
+            room->free = true;
+            break;
+        }
+    }
+    ring_take_back(store);
+}
+
+/* ---- the pump: asks for what comes next ---- */
+
+/* Moves the cursor past what needs no read; false when nothing more may be asked for now. */
+static bool cursor_find(pi2_weight_store *store) {
+    for (;;) {
+        const uint32_t end = store->cursor_in_next_pass || !store->with_head ? store->options.head_begin
+                                                                             : store->options.sequence_count;
+        if (store->cursor >= end) {
+            /* Beyond this pass only the body of the next is certain. */
+            if (store->cursor_in_next_pass) return false;
+            store->cursor_in_next_pass = true;
+            store->cursor = 0;
+            continue;
+        }
+        const store_extent *extent = &store->extents[store->sequence[store->cursor]];
+        if (atomic_load_explicit(&extent->state, memory_order_relaxed) == STATE_ABSENT) return true;
+        if (!extent->resident) return false; /* still in the ring since this very pass */
+        store->cursor++;
+    }
+}
+
+static uint8_t *give_memory(pi2_weight_store *store, uint32_t e) {
+    store_extent *extent = &store->extents[e];
+    if (!extent->resident) {
+        extent->memory = ring_give(store, e, pi2_extent_read_bytes(&store->options.layout->extents[e]));
+    }
+    return extent->memory;
+}
+
+static store_read *unused_read(pi2_weight_store *store) {
+    for (uint32_t i = 0; i < MAX_READS; i++) {
+        store_read *read = &store->reads[store->next_read];
+        store->next_read = (store->next_read + 1) % MAX_READS;
+        if (!read->active) return read;
+    }
+    return NULL;
+}
+
+static void mark_reading(pi2_weight_store *store, uint32_t e, const store_read *read) {
+    store_extent *extent = &store->extents[e];
+    extent->read = (uint16_t)(read - store->reads);
+    atomic_store_explicit(&extent->tiles_left, extent->tiles, memory_order_relaxed);
+    atomic_store_explicit(&extent->state, STATE_READING, memory_order_release);
+}
+
+/* Neighbours in the file that are neighbours in memory too join the read. */
+static void extend_read(pi2_weight_store *store, store_read *read) {
+    const pi2_extent_layout *layout = store->options.layout;
+    while (cursor_find(store)) {
+        const uint32_t e = store->sequence[store->cursor];
+        const uint32_t bytes = pi2_extent_read_bytes(&layout->extents[e]);
+        if (store->cursor != read->first_position + read->count ||
+            layout->extents[e].file_offset != read->request.offset + read->request.bytes ||
+            read->request.bytes + bytes > MERGED_READ_BYTES) return;
+        uint8_t *next = (uint8_t *)read->request.destination + read->request.bytes;
+        if (store->extents[e].resident) {
+            if (store->extents[e].memory != next) return;
+        } else if ((uint8_t *)store->options.ring + store->ring_head != next ||
+                   give_memory(store, e) != next) {
+            return;
+        }
+        read->request.bytes += bytes;
+        read->count++;
+        mark_reading(store, e, read);
+        store->cursor++;
+    }
+}
+
+/* Asks for all that has room now. Pump lock held. */
+static void pump(pi2_weight_store *store) {
+    pi2_read_request *batch[MAX_READS];
+    size_t batch_count = 0;
+    while (store->options.reader && cursor_find(store)) {
+        const uint32_t e = store->sequence[store->cursor];
+        store_read *read = unused_read(store);
+        uint8_t *memory = read ? give_memory(store, e) : NULL;
+        if (!memory) break;
+        const pi2_extent *extent = &store->options.layout->extents[e];
+        read->active = true;
+        read->first_position = store->cursor;
+        read->count = 1;
+        read->request.offset = extent->file_offset;
+        read->request.bytes = pi2_extent_read_bytes(extent);
+        read->request.destination = memory;
+        read->request.priority = PI2_READ_CERTAIN;
+        atomic_store_explicit(&read->request.state, PI2_READ_IDLE, memory_order_relaxed);
+        mark_reading(store, e, read);
+        store->cursor++;
+        extend_read(store, read);
+        batch[batch_count++] = &read->request;
+    }
+    if (batch_count) pi2_reader_submit_many(store->options.reader, batch, batch_count);
+}
+
+/*
+ * The read may have ended: then its extents are ARRIVED and its slot can serve another. Several
+ * threads may come here for one read, and late ones find the slot in use again: hence the look
+ * at the state under the lock.
+ */
+static void complete_read(pi2_weight_store *store, store_read *read) {
+    (void)pthread_mutex_lock(&store->pump_lock);
+    if (!read->active || atomic_load(&read->request.state) != PI2_READ_DONE) {
+        (void)pthread_mutex_unlock(&store->pump_lock);
+        return;
+    }
+    for (uint32_t i = 0; i < read->count; i++) {
+        atomic_store_explicit(&store->extents[store->sequence[read->first_position + i]].state, STATE_ARRIVED,
+                              memory_order_release);
+    }
+    read->active = false;
+    pump(store);
+    (void)pthread_mutex_unlock(&store->pump_lock);
+}
+
+/* ---- passes ---- */
+
+void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head) {
+    (void)pthread_mutex_lock(&store->pump_lock);
+    store->with_head = with_head;
+    if (store->cursor_in_next_pass) store->cursor_in_next_pass = false;
+    else store->cursor = 0;
+    store->needed_bytes += store->pass_bytes_body + (with_head ? store->pass_bytes_head : 0);
+    pump(store);
+    (void)pthread_mutex_unlock(&store->pump_lock);
+}
+
+static pi2_status check_extent(pi2_weight_store *store, uint32_t e) {
+    store_extent *extent = &store->extents[e];
+    const pi2_extent *place = &store->options.layout->extents[e];
+    if (!extent->verified && place->checksum != 0 &&
+        XXH3_64bits(extent->memory, place->bytes) != place->checksum) {
+        atomic_store(&extent->state, STATE_FAILED);
+        const pi2_piece *piece = &store->options.layout->pieces[place->first_piece];
+        return pi2_fail(PI2_ERR_FORMAT, "%s: extent %u (tensor '%s', %u bytes at offset %llu) does not match its "
+                        "checksum: the file or the disk is damaged; delete it and prepare the model again",
+                        store->options.path, e, store->options.layout->tensors[piece->tensor].name, place->bytes,
+                        (unsigned long long)place->file_offset);
+    }
+    extent->verified = true;
+    atomic_store_explicit(&extent->state, STATE_READY, memory_order_release);
+    return PI2_OK;
+}
+
+static void short_pause(unsigned turn) {
+    if (turn < 64) {
+        pi2_spin_pause();
+    } else if (turn < 96) {
+        (void)sched_yield();
+    } else {
+        const struct timespec pause = { .tv_sec = 0, .tv_nsec = 50000 };
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
+    store_extent *extent = &store->extents[e];
+    for (unsigned turn = 0;; turn++) {
+        int state = atomic_load_explicit(&extent->state, memory_order_acquire);
+        if (state == STATE_READY) return PI2_OK;
+        if (state == STATE_READING) {
+            store_read *read = &store->reads[extent->read];
+            const pi2_status status = pi2_reader_wait(store->options.reader, &read->request,
+                                                      store->options.spin_us);
+            if (status != PI2_OK) {
+                atomic_store(&extent->state, STATE_FAILED);
+                return status;
+            }
+            complete_read(store, read);
+        } else if (state == STATE_ARRIVED) {
+            if (atomic_compare_exchange_strong(&extent->state, &state, STATE_CHECKING)) {
+                return check_extent(store, e);
+            }
+        } else if (state == STATE_FAILED) {
+            return pi2_fail(PI2_ERR_IO, "%s: extent %u could not be read", store->options.path, e);
+        } else if (state == STATE_ABSENT) {
+            (void)pthread_mutex_lock(&store->pump_lock);
+            pump(store);
+            (void)pthread_mutex_unlock(&store->pump_lock);
+            short_pause(turn);
+        } else {
+            short_pause(turn);
+        }
+    }
+}
+
+pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t e, const uint8_t **memory_out) {
+    store_extent *extent = &store->extents[e];
+    if (atomic_load_explicit(&extent->state, memory_order_acquire) != STATE_READY) {
+        const uint64_t begin = pi2_clock_ns();
+        const pi2_status status = await_extent(store, e);
+        atomic_fetch_add_explicit(&store->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
+        atomic_fetch_add_explicit(&store->stalls, 1, memory_order_relaxed);
+        if (status != PI2_OK) {
+            *memory_out = NULL;
+            return status;
+        }
+    }
+    *memory_out = extent->memory;
+    return PI2_OK;
+}
+
+void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) {
+    store_extent *extent = &store->extents[e];
+    if (extent->resident) return;
+    const uint32_t before = atomic_fetch_sub_explicit(&extent->tiles_left, tiles, memory_order_acq_rel);
+    assert(before >= tiles);
+    if (before != tiles) return;
+    (void)pthread_mutex_lock(&store->pump_lock);
+    atomic_store_explicit(&extent->state, STATE_ABSENT, memory_order_release);
+    ring_free_extent(store, e);
+    pump(store);
+    (void)pthread_mutex_unlock(&store->pump_lock);
+}
+
+const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t e) {
+    const store_extent *extent = &store->extents[e];
+    if (!extent->resident) return NULL;
+    return atomic_load_explicit(&extent->state, memory_order_acquire) == STATE_READY ? extent->memory : NULL;
+}
+
+void pi2_weight_store_reset(pi2_weight_store *store) {
+    for (uint32_t i = 0; i < MAX_READS; i++) {
+        store_read *read = &store->reads[i];
+        if (!read->active) continue;
+        (void)pi2_reader_wait(store->options.reader, &read->request, 0);
+        read->active = false;
+    }
+    for (uint32_t i = 0; i < store->options.sequence_count; i++) {
+        store_extent *extent = &store->extents[store->sequence[i]];
+        const int state = atomic_load(&extent->state);
+        if (extent->resident && state == STATE_READY) continue;
+        atomic_store(&extent->state, STATE_ABSENT); /* a resident one that had not arrived is asked for again */
+    }
+    store->room_first = store->room_count = 0;
+    store->ring_head = store->ring_used = 0;
+    store->cursor = 0;
+    store->cursor_in_next_pass = false;
+}
+
+void pi2_weight_store_count(const pi2_weight_store *store, pi2_weight_store_counters *counters_out) {
+    counters_out->needed_bytes = store->needed_bytes;
+    counters_out->stall_ns = atomic_load_explicit(&store->stall_ns, memory_order_relaxed);
+    counters_out->stalls = atomic_load_explicit(&store->stalls, memory_order_relaxed);
+}

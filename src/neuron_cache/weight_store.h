@@ -1,0 +1,81 @@
+/*
+ * weight_store.h: where a pass finds its weights.
+ *
+ * A dense pass touches every extent once, in one fixed order: the sequence. Some extents are
+ * resident, at addresses of their own. The others stream through a ring: they are asked for in
+ * sequence order as far ahead as the ring has room, across matrices, layers and tokens, and the
+ * room is taken back when their last tile has been used. So the bytes read per token are the bytes
+ * that are not resident, and reading never waits for computing while the ring has room.
+ *
+ * States of an extent, each held in one atomic word:
+ *
+ *   ABSENT -> READING     the pump gave it memory and queued its read       (pump lock held)
+ *   READING -> ARRIVED    its read ended well; a waiter notices             (pump lock held)
+ *   ARRIVED -> CHECKING   the first user in this process takes the checksum (compare-and-swap)
+ *   CHECKING -> READY     it matched; tiles may be used
+ *   READY -> ABSENT       streamed extents only: all tiles used; the room is free (pump lock held)
+ *   any -> FAILED         a read error or a wrong checksum; the pass ends, pi2_weight_store_reset()
+ *
+ * Invariant: the extents between ABSENTs of the ring are consecutive in the sequence, and the ring
+ * takes room back in the order in which it gave it.
+ */
+#ifndef PI2_NEURON_CACHE_WEIGHT_STORE_H
+#define PI2_NEURON_CACHE_WEIGHT_STORE_H
+
+#include "planner/extent_layout.h"
+#include "storage/reader.h"
+
+typedef struct pi2_weight_store pi2_weight_store;
+
+typedef struct pi2_weight_store_options {
+    const pi2_extent_layout *layout;
+    const char *path;             /* the cluster file, for messages */
+    const uint32_t *sequence;     /* extents in the order of a full pass; copied */
+    uint32_t sequence_count;
+    uint32_t head_begin;          /* position from which on the sequence is the head */
+    const uint8_t *resident;      /* [extent_count]: 1 where the extent stays */
+    void *resident_memory;        /* page aligned; extents in sequence order, each at read_bytes */
+    bool resident_loaded;         /* memory is filled already (a plain GGUF) */
+    void *ring; size_t ring_bytes; /* page aligned; NULL when everything is resident */
+    pi2_reader *reader;           /* NULL when loaded and nothing streams */
+    unsigned spin_us;
+} pi2_weight_store_options;
+
+/** Errors  MEMORY, INVALID (a streamed extent that is larger than the ring) */
+pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_weight_store **store_out);
+/** Waits for reads in flight. NULL is fine. */
+void pi2_weight_store_free(pi2_weight_store *store);
+
+/**
+ * A pass begins: with_head says whether it goes on to the head. Reads start (or are under way
+ * since the last pass). Threads: one, between passes.
+ */
+void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head);
+
+/**
+ * The memory of an extent, waiting for it if need be. The pass must come to extents in sequence
+ * order, give or take what the ring holds. Threads: any compute thread.
+ * Errors  IO (file and offset), FORMAT (checksum: extent and offset named)
+ */
+pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t extent, const uint8_t **memory_out);
+
+/** `tiles` tiles of the extent have been used for the last time in this pass. */
+void pi2_weight_store_used(pi2_weight_store *store, uint32_t extent, uint32_t tiles);
+
+/** Memory of an extent that is in memory and stays there, else NULL. Never waits. */
+const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t extent);
+
+/** After a failed or cancelled pass: waits for reads in flight, empties the ring. */
+void pi2_weight_store_reset(pi2_weight_store *store);
+
+typedef struct pi2_weight_store_counters {
+    uint64_t needed_bytes;  /* weight bytes of all passes begun */
+    uint64_t stall_ns;      /* compute threads' waiting, summed over threads */
+    uint64_t stalls;
+} pi2_weight_store_counters;
+void pi2_weight_store_count(const pi2_weight_store *store, pi2_weight_store_counters *counters_out);
+
+/** Memory of the store's own lists for so many extents. */
+size_t pi2_weight_store_list_bytes(uint32_t extent_count);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * stage.h: how compute threads share one operation after another without a barrier each.
+ *
+ * Every thread walks the same list of stages. In a stage the threads claim chunks, in ascending
+ * order, until none is left; whoever finishes the last chunk runs the stage's tail (a small serial
+ * step, such as a norm) and opens the next stage. A thread therefore waits only where a result is
+ * really missing, a slow thread takes fewer chunks, and no sum depends on who took what.
+ */
+#ifndef PI2_PIPELINE_STAGE_H
+#define PI2_PIPELINE_STAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/sleepers.h"
+
+typedef struct pi2_stage {
+    _Alignas(64) _Atomic uint32_t next; /* chunk to be claimed */
+    _Atomic uint32_t done;              /* chunks finished */
+    _Alignas(64) _Atomic int open_next; /* 1: this stage is over, the next may begin */
+} pi2_stage;
+
+/** The stages of one pass; shared by its threads. */
+typedef struct pi2_stage_list {
+    pi2_stage *stages;
+    uint32_t capacity;
+    pi2_sleepers *sleepers;
+    unsigned spin_us;
+} pi2_stage_list;
+
+/** Closes every stage again. Between passes, one thread. */
+void pi2_stage_list_reset(pi2_stage_list *list);
+
+/** One chunk of a stage's work: 0 <= chunk < chunk_count. */
+typedef void pi2_stage_chunk(void *argument, unsigned member, uint32_t chunk);
+/** The serial end of a stage. */
+typedef void pi2_stage_tail(void *argument, unsigned member);
+
+/**
+ * Runs stage number `index` of the list together with the other threads: returns when every chunk
+ * and the tail (NULL: none) are done. Each thread calls it for each index in ascending order, with
+ * the same arguments. chunk_count may be 0.
+ */
+void pi2_stage_run(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
+                   pi2_stage_tail *tail, void *argument, unsigned member);
+
+#endif
