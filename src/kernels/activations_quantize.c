@@ -35,8 +35,8 @@ void pi2_activations_quantize(pi2_activations *activations, size_t token, size_t
                   column_begin / sum_columns;
     const pi2_vector_kernels *kernels = selected_kernels();
     if (activations->kind == PI2_ACTIVATION_Q8_256) {
-        kernels->quantize_q8_256(values, scales, sums, x + column_begin, column_count);
+        kernels->quantize_q8_256(values, scales, sums, x, column_count);
     } else {
-        kernels->quantize_q8_32(values, scales, sums, x + column_begin, column_count);
+        kernels->quantize_q8_32(values, scales, sums, x, column_count);
     }
 }

@@ -84,7 +84,7 @@ static pi2_status place_extents(pi2_weight_store *store) {
         own->read = NO_READ;
         atomic_init(&own->state, options->resident_loaded ? STATE_READY : STATE_ABSENT);
         if (i < options->head_begin) store->pass_bytes_body += extent->bytes;
-        else store->pass_bytes_head += extent->bytes;
+        else if (i < options->pass_end) store->pass_bytes_head += extent->bytes;
         if (own->resident) {
             own->memory = at;
             at += pi2_extent_read_bytes(extent);
@@ -179,7 +179,7 @@ static void ring_free_extent(pi2_weight_store *store, uint32_t extent) {
 static bool cursor_find(pi2_weight_store *store) {
     for (;;) {
         const uint32_t end = store->cursor_in_next_pass || !store->with_head ? store->options.head_begin
-                                                                             : store->options.sequence_count;
+                                                                             : store->options.pass_end;
         if (store->cursor >= end) {
             /* Beyond this pass only the body of the next is certain. */
             if (store->cursor_in_next_pass) return false;
@@ -385,6 +385,17 @@ void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) 
     ring_free_extent(store, e);
     pump(store);
     (void)pthread_mutex_unlock(&store->pump_lock);
+}
+
+pi2_status pi2_weight_store_load(pi2_weight_store *store, uint32_t e) {
+    store_extent *extent = &store->extents[e];
+    assert(extent->resident && atomic_load(&extent->state) == STATE_ABSENT);
+    const pi2_extent *place = &store->options.layout->extents[e];
+    pi2_read_request request = { .offset = place->file_offset, .bytes = pi2_extent_read_bytes(place),
+                                 .destination = extent->memory, .priority = PI2_READ_CERTAIN };
+    pi2_reader_submit(store->options.reader, &request);
+    PI2_TRY(pi2_reader_wait(store->options.reader, &request, store->options.spin_us));
+    return check_extent(store, e);
 }
 
 const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t e) {

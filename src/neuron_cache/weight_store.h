@@ -33,6 +33,7 @@ typedef struct pi2_weight_store_options {
     const uint32_t *sequence;     /* extents in the order of a full pass; copied */
     uint32_t sequence_count;
     uint32_t head_begin;          /* position from which on the sequence is the head */
+    uint32_t pass_end;            /* where the head ends; resident extents that follow are loaded by hand */
     const uint8_t *resident;      /* [extent_count]: 1 where the extent stays */
     void *resident_memory;        /* page aligned; extents in sequence order, each at read_bytes */
     bool resident_loaded;         /* memory is filled already (a plain GGUF) */
@@ -61,6 +62,9 @@ pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t extent, con
 
 /** `tiles` tiles of the extent have been used for the last time in this pass. */
 void pi2_weight_store_used(pi2_weight_store *store, uint32_t extent, uint32_t tiles);
+
+/** Reads a resident extent now. Before the first pass. Errors as pi2_weight_store_extent(). */
+pi2_status pi2_weight_store_load(pi2_weight_store *store, uint32_t extent);
 
 /** Memory of an extent that is in memory and stays there, else NULL. Never waits. */
 const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t extent);

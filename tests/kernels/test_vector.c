@@ -307,7 +307,7 @@ static void test_activations_go_to_their_slot(void **state) {
             .token_count = TOKENS, .columns = COLUMNS, .value_stride = COLUMNS,
             .block_stride = 16, .sum_stride = 32, .values = values, .scales = scales,
             .sums = sums};
-        pi2_activations_quantize(&a, 1, 256, 256, x);
+        pi2_activations_quantize(&a, 1, 256, 256, x + 256);
         quantize(pi2_vector_kernel_sets[0], block, &want, x + 256, 256);
         assert_memory_equal(values + COLUMNS + 256, want.values, 256);
         assert_memory_equal(scales + 16 + 256 / block, want.scales, 256 / block * sizeof(float));

@@ -1,0 +1,408 @@
+/* engine.c: from a path and a budget to threads that are ready for a token. */
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cpu_features.h"
+#include "base/fail.h"
+#include "base/memory_limit.h"
+#include "base/pages.h"
+#include "base/parse_size.h"
+#include "engine/engine_internal.h"
+#include "engine/sampler.h"
+#include "file_formats/cluster_file.h"
+
+enum {
+    SPIN_US = 30, READ_DEPTH = 32,
+    /* Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
+    GROWTH_BYTES = 900 * 1000
+};
+
+void pi2_engine_log(const pi2_engine *engine, const char *format, ...) {
+    if (!engine->options.callbacks.log) return;
+    char line[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    engine->options.callbacks.log(engine->options.callbacks.user, line);
+}
+
+void pi2_engine_options_init(pi2_engine_options *options) {
+    *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
+                                     .cache_type = PI2_CACHE_F16 };
+}
+
+static pi2_status check_options(const pi2_engine_options *options) {
+    if (!options || !options->model_path || !*options->model_path) {
+        return pi2_fail(PI2_ERR_INVALID, "no model file was given");
+    }
+    if (options->thread_count > PI2_TEAM_MAX_MEMBERS) {
+        return pi2_fail(PI2_ERR_INVALID, "%u threads: use 1 to %d", options->thread_count, PI2_TEAM_MAX_MEMBERS);
+    }
+    if (options->batch_tokens > 8192 || options->logits_tokens > 8192) {
+        return pi2_fail(PI2_ERR_INVALID, "a batch of %u tokens is too large: use 1 to 8192",
+                        options->batch_tokens > options->logits_tokens ? options->batch_tokens
+                                                                       : options->logits_tokens);
+    }
+    if (options->context_tokens > 1u << 26) {
+        return pi2_fail(PI2_ERR_INVALID, "a context of %u tokens is too large", options->context_tokens);
+    }
+    if (options->cache_type != PI2_CACHE_F16 && options->cache_type != PI2_CACHE_Q8_0) {
+        return pi2_fail(PI2_ERR_INVALID, "unknown type of key-value cache");
+    }
+    return PI2_OK;
+}
+
+static void copy_text(char *to, size_t capacity, const char *text, size_t length) {
+    const size_t count = length < capacity - 1 ? length : capacity - 1;
+    memcpy(to, text, count);
+    to[count] = '\0';
+}
+
+/* Weight types by the bytes that they take, largest first: "Q4_1, Q8_0". */
+static void name_weight_types(const pi2_model *model, char *text, size_t capacity) {
+    uint64_t bytes[256] = { 0 };
+    for (uint32_t i = 0; i < model->layout->tensor_count; i++) {
+        const pi2_layout_tensor *tensor = &model->layout->tensors[i];
+        bytes[tensor->format->type & 255] += pi2_row_bytes(tensor->format, tensor->columns) * tensor->rows;
+    }
+    text[0] = '\0';
+    for (;;) {
+        int largest = 0;
+        for (int i = 1; i < 256; i++) {
+            if (bytes[i] > bytes[largest]) largest = i;
+        }
+        const size_t used = strlen(text);
+        if (bytes[largest] == 0 || used + 16 > capacity) return;
+        (void)snprintf(text + used, capacity - used, "%s%s", used ? ", " : "",
+                       pi2_weight_type_name((uint32_t)largest));
+        bytes[largest] = 0;
+    }
+}
+
+static pi2_status read_texts(pi2_engine *engine, const pi2_gguf *gguf) {
+    pi2_gguf_string text;
+    if (pi2_gguf_has(gguf, "general.name")) {
+        PI2_TRY(pi2_gguf_string_get(gguf, "general.name", &text));
+        copy_text(engine->model_name, sizeof engine->model_name, text.text, text.length);
+    }
+    if (pi2_gguf_has(gguf, "tokenizer.chat_template")) {
+        PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.chat_template", &text));
+        engine->chat_template = malloc(text.length + 1);
+        if (!engine->chat_template) return pi2_fail(PI2_ERR_MEMORY, "no memory for the chat template");
+        memcpy(engine->chat_template, text.text, text.length);
+        engine->chat_template[text.length] = '\0';
+        engine->chat_template_length = text.length;
+    }
+    return PI2_OK;
+}
+
+/* The pass's order of extents: attention and FFN of each layer, then the head; embedding rows last. */
+static pi2_status make_sequence(pi2_engine *engine) {
+    const pi2_extent_layout *layout = engine->model->layout;
+    engine->sequence = calloc(layout->extent_count ? layout->extent_count : 1, sizeof(uint32_t));
+    engine->resident = calloc(layout->extent_count ? layout->extent_count : 1, 1);
+    if (!engine->sequence || !engine->resident) return pi2_fail(PI2_ERR_MEMORY, "no memory for the sequence");
+    static const pi2_group_kind parts[3][2] = { { PI2_GROUP_ATTENTION, PI2_GROUP_FFN },
+                                                { PI2_GROUP_HEAD, PI2_GROUP_HEAD },
+                                                { PI2_GROUP_EMBEDDING, PI2_GROUP_EMBEDDING } };
+    uint32_t ends[3];
+    engine->sequence_count = 0;
+    for (int part = 0; part < 3; part++) {
+        for (uint32_t e = 0; e < layout->extent_count; e++) {
+            const pi2_group_kind kind = layout->groups[layout->extents[e].group].kind;
+            if (kind == parts[part][0] || kind == parts[part][1]) engine->sequence[engine->sequence_count++] = e;
+        }
+        ends[part] = engine->sequence_count;
+    }
+    engine->head_begin = ends[0];
+    engine->pass_end = ends[1];
+    return PI2_OK;
+}
+
+static uint32_t thread_count_of(const pi2_engine *engine) {
+    const unsigned allowed = pi2_allowed_cpus();
+    return engine->options.thread_count == 0 ? allowed
+         : engine->options.thread_count < allowed ? engine->options.thread_count : allowed;
+}
+
+static uint64_t process_bytes_now(const pi2_engine *engine) {
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
+    const pi2_extent_layout *layout = engine->model->layout;
+    return current + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 + GROWTH_BYTES;
+}
+
+static pi2_status make_plan(pi2_engine *engine) {
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    const pi2_memory_plan_request request = {
+        .model = engine->model, .budget_bytes = engine->report.budget_bytes,
+        .process_bytes = process_bytes_now(engine),
+        .context_tokens = engine->options.context_tokens, .batch_tokens = engine->options.batch_tokens,
+        .logits_tokens = engine->options.logits_tokens ? engine->options.logits_tokens : 1,
+        .thread_count = thread_count_of(engine),
+        .cache_type = engine->options.cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
+        .sampler_bytes = pi2_sampler_bytes(&sampling, engine->model->shape.vocabulary_size, 4096),
+    };
+    return pi2_memory_plan_make(&request, &engine->plan);
+}
+
+static void find_budget(pi2_engine *engine) {
+    if (engine->options.memory_bytes) {
+        engine->report.budget_bytes = engine->options.memory_bytes;
+        (void)snprintf(engine->budget_reason, sizeof engine->budget_reason, "as asked for");
+        return;
+    }
+    pi2_memory_limit limit;
+    pi2_memory_limit_find(&limit);
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    const uint64_t all = limit.bytes + current;
+    const uint64_t margin = all / 16 > 32000000 ? all / 16 : all / 8 < 32000000 ? all / 8 : 32000000;
+    engine->report.budget_bytes = all - margin;
+    char size[PI2_SIZE_TEXT_BYTES];
+    (void)snprintf(engine->budget_reason, sizeof engine->budget_reason, "%s, less a margin of %s", limit.reason,
+                   pi2_format_size(margin, size));
+}
+
+/* ---- memory and threads ---- */
+
+static pi2_status reserve(pi2_engine_memory *memory, uint64_t bytes, bool huge_pages, const char *what) {
+    if (bytes == 0) return PI2_OK;
+    PI2_TRY(pi2_pages_reserve((size_t)bytes, huge_pages, what, &memory->pages));
+    memory->bytes = (size_t)bytes;
+    return PI2_OK;
+}
+
+static void release(pi2_engine_memory *memory) {
+    pi2_pages_release(memory->pages, memory->bytes);
+    memset(memory, 0, sizeof *memory);
+}
+
+static pi2_status reserve_memory(pi2_engine *engine) {
+    const pi2_memory_plan *plan = &engine->plan;
+    const uint32_t count = plan->everything_resident ? engine->sequence_count : engine->pass_end;
+    uint64_t resident = pi2_memory_plan_residents(engine->model->layout, engine->sequence, count,
+                                                  plan->resident_room, engine->resident);
+    engine->report.resident_bytes = 0;
+    for (uint32_t e = 0; e < engine->model->layout->extent_count; e++) {
+        if (engine->resident[e]) engine->report.resident_bytes += engine->model->layout->extents[e].bytes;
+    }
+    PI2_TRY(reserve(&engine->weights, resident, resident > (64 << 20), "weights"));
+    PI2_TRY(reserve(&engine->stream, plan->ring_bytes + plan->staging_bytes, false, "the stream buffer"));
+    PI2_TRY(reserve(&engine->cache, plan->cache_bytes, false, "the key-value cache"));
+    return reserve(&engine->scratch, plan->scratch_bytes, false, "scratch");
+}
+
+static void on_stall(void *context, const char *text) { pi2_engine_log(context, "%s", text); }
+
+static pi2_status start_reader(pi2_engine *engine) {
+    const pi2_reader_options options = {
+        .path = engine->weights_path, .method = engine->options.read_method, .depth = READ_DEPTH,
+        .buffer = engine->stream.pages, .buffer_bytes = engine->stream.bytes,
+        .on_stall = on_stall, .stall_context = engine,
+    };
+    PI2_TRY(pi2_reader_open(&options, &engine->reader));
+    copy_text(engine->read_description, sizeof engine->read_description, pi2_reader_description(engine->reader),
+              strlen(pi2_reader_description(engine->reader)));
+    return PI2_OK;
+}
+
+static pi2_status start_store(pi2_engine *engine, bool loaded) {
+    const pi2_weight_store_options options = {
+        .layout = engine->model->layout, .path = engine->weights_path,
+        .sequence = engine->sequence,
+        .sequence_count = engine->plan.everything_resident ? engine->sequence_count : engine->pass_end,
+        .head_begin = engine->head_begin, .pass_end = engine->pass_end,
+        .resident = engine->resident, .resident_memory = engine->weights.pages, .resident_loaded = loaded,
+        .ring = engine->plan.ring_bytes ? engine->stream.pages : NULL,
+        .ring_bytes = (size_t)engine->plan.ring_bytes, .reader = engine->reader,
+        .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? SPIN_US : 0,
+    };
+    PI2_TRY(pi2_weight_store_create(&options, &engine->store));
+    if (loaded || !engine->plan.everything_resident) return PI2_OK;
+    for (uint32_t i = engine->pass_end; i < engine->sequence_count; i++) {
+        PI2_TRY(pi2_weight_store_load(engine->store, engine->sequence[i]));
+    }
+    return PI2_OK;
+}
+
+static pi2_status start_forward(pi2_engine *engine) {
+    const pi2_memory_plan *plan = &engine->plan;
+    const pi2_forward_options options = {
+        .model = engine->model, .shape = plan->shape, .team = engine->team, .store = engine->store,
+        .reader = engine->reader, .cpu_features = pi2_cpu_features(),
+        .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
+        .run_bytes = (size_t)(plan->ring_bytes / 2), .resident = engine->resident,
+        .cache = engine->cache.pages, .scratch = engine->scratch.pages,
+        .staging = plan->staging_bytes ? (uint8_t *)engine->stream.pages + plan->ring_bytes : NULL,
+    };
+    return pi2_forward_create(&options, &engine->forward);
+}
+
+/* ---- opening ---- */
+
+/* Opens `path` as the model's weights; a plain GGUF stays open in *gguf_out for loading. */
+static pi2_status open_model(pi2_engine *engine, const char *path, pi2_gguf **gguf_out) {
+    PI2_TRY(pi2_gguf_open(path, gguf_out));
+    const pi2_status status = pi2_model_create(*gguf_out, pi2_cpu_features(), &engine->model);
+    copy_text(engine->weights_path, sizeof engine->weights_path, path, strlen(path));
+    return status;
+}
+
+static pi2_status use_cluster_file(pi2_engine *engine, const char *path, pi2_gguf **gguf) {
+    pi2_gguf_close(*gguf);
+    *gguf = NULL;
+    pi2_model_free(engine->model);
+    engine->model = NULL;
+    PI2_TRY(open_model(engine, path, gguf));
+    return make_plan(engine);
+}
+
+static pi2_status choose_weights(pi2_engine *engine, pi2_gguf **gguf) {
+    PI2_TRY(make_plan(engine));
+    if (engine->model->has_file) return PI2_OK;
+    char path[1024];
+    bool found = false;
+    const bool must = !engine->plan.everything_resident;
+    PI2_TRY(pi2_engine_cluster_file(engine, *gguf, must && engine->options.allow_prepare, &found, path, sizeof path));
+    if (found) return use_cluster_file(engine, path, gguf);
+    if (!must) return PI2_OK;
+    char room[PI2_SIZE_TEXT_BYTES];
+    return pi2_fail(PI2_ERR_MEMORY, "%s does not fit in the budget (%s are left for weights) and preparing is switched "
+                    "off: run 'powerinfer2 prepare -m %s' first, or give more memory", engine->model_path,
+                    pi2_format_size(engine->plan.resident_room, room), engine->model_path);
+}
+
+static void fill_report(pi2_engine *engine) {
+    pi2_engine_report *report = &engine->report;
+    const pi2_model *model = engine->model;
+    copy_text(engine->architecture, sizeof engine->architecture, model->shape.architecture,
+              strlen(model->shape.architecture));
+    name_weight_types(model, engine->weight_types, sizeof engine->weight_types);
+    report->architecture = engine->architecture;
+    report->model_name = engine->model_name;
+    report->weight_types = engine->weight_types;
+    report->cpu_name = pi2_cpu_features_name(pi2_cpu_features());
+    report->weights_path = engine->weights_path;
+    report->read_method = engine->reader && !engine->plan.everything_resident ? pi2_reader_method(engine->reader)
+                                                                               : "none";
+    report->read_description = engine->read_description;
+    report->budget_reason = engine->budget_reason;
+    report->weight_bytes = model->layout->weight_bytes;
+    report->cache_bytes = engine->plan.cache_bytes;
+    report->scratch_bytes = engine->plan.scratch_bytes;
+    report->stream_buffer_bytes = engine->plan.ring_bytes + engine->plan.staging_bytes;
+    report->tokenizer_bytes = pi2_tokenizer_memory_bytes(engine->tokenizer);
+    report->table_bytes = pi2_model_memory_bytes(model);
+    report->process_bytes = engine->plan.process_bytes;
+    report->parameter_count = model->parameter_count;
+    report->context_tokens = engine->plan.shape.context_tokens;
+    report->trained_context_tokens = model->shape.context_length;
+    report->batch_tokens = engine->plan.shape.batch_tokens;
+    report->thread_count = engine->plan.shape.thread_count;
+    report->layer_count = model->shape.layer_count;
+    report->vocabulary_size = model->shape.vocabulary_size;
+}
+
+static pi2_status check_vocabulary(const pi2_engine *engine) {
+    const uint32_t tokens = pi2_tokenizer_vocabulary_size(engine->tokenizer);
+    if (tokens <= engine->model->shape.vocabulary_size) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: the tokenizer has %u tokens, the embedding only %u rows",
+                    engine->model_path, tokens, engine->model->shape.vocabulary_size);
+}
+
+static pi2_status start(pi2_engine *engine, pi2_gguf **gguf) {
+    PI2_TRY(make_sequence(engine));
+    const bool from_file = engine->model->has_file;
+    if (from_file) { /* the header's memory goes back before the weights take theirs */
+        pi2_gguf_close(*gguf);
+        *gguf = NULL;
+    }
+    PI2_TRY(reserve_memory(engine));
+    PI2_TRY(pi2_team_create(engine->plan.shape.thread_count, NULL, &engine->team));
+    if (from_file) PI2_TRY(start_reader(engine));
+    else PI2_TRY(pi2_engine_load_gguf(engine, *gguf));
+    PI2_TRY(start_store(engine, !from_file));
+    return start_forward(engine);
+}
+
+static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
+    find_budget(engine);
+    PI2_TRY(open_model(engine, engine->model_path, gguf));
+    PI2_TRY(pi2_tokenizer_create(*gguf, &engine->tokenizer));
+    PI2_TRY(read_texts(engine, *gguf));
+    PI2_TRY(check_vocabulary(engine));
+    PI2_TRY(choose_weights(engine, gguf));
+    PI2_TRY(start(engine, gguf));
+    fill_report(engine);
+    return PI2_OK;
+}
+
+pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
+    *engine_out = NULL;
+    PI2_TRY(check_options(options));
+    pi2_engine *engine = calloc(1, sizeof *engine);
+    if (!engine) return pi2_fail(PI2_ERR_MEMORY, "no memory for the engine");
+    engine->options = *options;
+    if (strlen(options->model_path) >= sizeof engine->model_path) {
+        free(engine);
+        return pi2_fail(PI2_ERR_INVALID, "the model's path is longer than %zu bytes", sizeof engine->model_path - 1);
+    }
+    copy_text(engine->model_path, sizeof engine->model_path, options->model_path, strlen(options->model_path));
+    if (!engine->options.read_method) engine->options.read_method = "auto";
+    pi2_gguf *gguf = NULL;
+    const pi2_status status = open_engine(engine, &gguf);
+    pi2_gguf_close(gguf);
+    if (status != PI2_OK) {
+        pi2_engine_close(engine);
+        return status;
+    }
+    *engine_out = engine;
+    return PI2_OK;
+}
+
+void pi2_engine_close(pi2_engine *engine) {
+    if (!engine) return;
+    assert(atomic_load(&engine->session_count) == 0);
+    pi2_forward_free(engine->forward);
+    pi2_weight_store_free(engine->store);
+    pi2_reader_close(engine->reader);
+    pi2_team_destroy(engine->team);
+    release(&engine->scratch);
+    release(&engine->cache);
+    release(&engine->stream);
+    release(&engine->weights);
+    free(engine->sequence);
+    free(engine->resident);
+    free(engine->chat_template);
+    pi2_tokenizer_free(engine->tokenizer);
+    pi2_model_free(engine->model);
+    free(engine);
+}
+
+const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { return &engine->report; }
+
+void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out) {
+    memset(counters_out, 0, sizeof *counters_out);
+    pi2_weight_store_counters store;
+    pi2_weight_store_count(engine->store, &store);
+    counters_out->weight_bytes_needed = store.needed_bytes;
+    counters_out->stall_ns = store.stall_ns / engine->plan.shape.thread_count;
+    if (!engine->reader) return;
+    pi2_reader_counters reader;
+    pi2_reader_count(engine->reader, &reader);
+    counters_out->bytes_read = reader.bytes_read;
+    counters_out->reads = reader.reads;
+}
+
+uint64_t pi2_peak_memory_bytes(void) {
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    return peak;
+}

@@ -1,0 +1,52 @@
+/* engine_internal.h: what an engine is made of; for the files of this folder. */
+#ifndef PI2_ENGINE_ENGINE_INTERNAL_H
+#define PI2_ENGINE_ENGINE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "engine/memory_plan.h"
+#include "powerinfer2/engine.h"
+#include "powerinfer2/session.h"
+#include "tokenizer/tokenizer.h"
+
+/** Pages that belong to one engine. */
+typedef struct pi2_engine_memory {
+    void *pages;
+    size_t bytes;
+} pi2_engine_memory;
+
+struct pi2_engine {
+    pi2_engine_options options;     /* strings are copied into the members below */
+    pi2_engine_report report;
+    pi2_model *model;
+    pi2_tokenizer *tokenizer;
+    char *chat_template;            /* source; NULL when the model has none */
+    size_t chat_template_length;
+    pi2_memory_plan plan;
+    uint8_t *resident;              /* [extent_count] */
+    uint32_t *sequence;             /* extents in pass order, then embedding rows that stay */
+    uint32_t sequence_count, head_begin, pass_end;
+    pi2_engine_memory weights, stream, cache, scratch;
+    pi2_team *team;
+    pi2_reader *reader;
+    pi2_weight_store *store;
+    pi2_forward *forward;
+    _Atomic int session_count;
+
+    char model_path[1024], weights_path[1024];
+    char architecture[64], model_name[128], weight_types[128], budget_reason[384], read_description[256];
+};
+
+/** Says one line through the caller's log callback, if there is one. */
+void pi2_engine_log(const pi2_engine *engine, const char *format, ...);
+
+/* engine_load.c */
+
+/** Fills the resident weights from a plain GGUF, with every thread of the team. */
+pi2_status pi2_engine_load_gguf(pi2_engine *engine, const pi2_gguf *gguf);
+
+/** Finds a good cluster file of the model, or makes one. path_out[capacity]. */
+pi2_status pi2_engine_cluster_file(pi2_engine *engine, const pi2_gguf *gguf, bool may_prepare, bool *found_out,
+                                   char *path_out, size_t capacity);
+
+#endif

@@ -1,0 +1,187 @@
+/* memory_plan.c: the sum, and which extents stay. */
+#include "engine/memory_plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/parse_size.h"
+
+enum {
+    LEAST_CONTEXT = 256, MOST_BATCH = 512, LEAST_BATCH = 16, DEFAULT_MOST_CONTEXT = 8192,
+    CACHE_SHARE = 6,     /* the cache takes at most a sixth of the budget when we may choose */
+    SCRATCH_SHARE = 24,
+    RING_SHARE = 16, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
+};
+
+static uint64_t largest_read(const pi2_extent_layout *layout) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        const uint64_t bytes = pi2_extent_read_bytes(&layout->extents[i]);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+static uint64_t sequence_bytes(const pi2_extent_layout *layout) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        if (layout->groups[layout->extents[i].group].kind == PI2_GROUP_EMBEDDING) continue;
+        bytes += pi2_extent_read_bytes(&layout->extents[i]);
+    }
+    return bytes;
+}
+
+static uint64_t embedding_bytes(const pi2_extent_layout *layout) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        if (layout->groups[layout->extents[i].group].kind != PI2_GROUP_EMBEDDING) continue;
+        bytes += pi2_extent_read_bytes(&layout->extents[i]);
+    }
+    return bytes;
+}
+
+static uint32_t round_context(uint64_t tokens) { return (uint32_t)((tokens + 15) / 16 * 16); }
+
+/* The context that the budget affords: a sixth of it, between 256 tokens and what was trained. */
+static void choose_context(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const uint32_t trained = request->model->shape.context_length;
+    if (request->context_tokens) {
+        plan->shape.context_tokens = round_context(request->context_tokens);
+        return;
+    }
+    const uint32_t most = trained < DEFAULT_MOST_CONTEXT ? trained : DEFAULT_MOST_CONTEXT;
+    uint32_t tokens = round_context(most);
+    while (tokens > LEAST_CONTEXT) {
+        plan->shape.context_tokens = tokens;
+        if (pi2_forward_cache_bytes(request->model, &plan->shape) <= request->budget_bytes / CACHE_SHARE) break;
+        tokens -= tokens / 8 >= 64 ? tokens / 8 / 64 * 64 : 64;
+    }
+    plan->shape.context_tokens = round_context(tokens > LEAST_CONTEXT ? tokens
+                                               : most < LEAST_CONTEXT ? most : LEAST_CONTEXT);
+}
+
+/* The batch whose scratch stays a small share of the budget. */
+static void choose_batch(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    uint32_t tokens = request->batch_tokens ? request->batch_tokens : MOST_BATCH;
+    const uint32_t least = request->logits_tokens > LEAST_BATCH ? request->logits_tokens : LEAST_BATCH;
+    if (tokens < request->logits_tokens) tokens = request->logits_tokens;
+    if (tokens > plan->shape.context_tokens) tokens = plan->shape.context_tokens;
+    plan->shape.batch_tokens = tokens;
+    while (!request->batch_tokens && tokens > least &&
+           pi2_forward_scratch_bytes(request->model, &plan->shape) > request->budget_bytes / SCRATCH_SHARE) {
+        tokens = tokens > 64 ? tokens - tokens / 4 / 16 * 16 : tokens / 2;
+        if (tokens < least) tokens = least;
+        plan->shape.batch_tokens = tokens;
+    }
+    plan->scratch_bytes = pi2_forward_scratch_bytes(request->model, &plan->shape);
+}
+
+static void write_sum(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t least_weights) {
+    const struct { const char *what; uint64_t bytes; } lines[] = {
+        { "program, tokenizer, tables", plan->process_bytes },
+        { "key-value cache", plan->cache_bytes },
+        { "scratch", plan->scratch_bytes },
+        { "sampler", plan->sampler_bytes },
+        { "stream buffer", plan->ring_bytes + plan->staging_bytes },
+        { "margin", plan->margin_bytes },
+        { "weights, at least", least_weights },
+    };
+    uint64_t sum = 0;
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        if (lines[i].bytes == 0) continue;
+        char size[PI2_SIZE_TEXT_BYTES];
+        sum += lines[i].bytes;
+        const int wrote = snprintf(plan->text + used, sizeof plan->text - used, "  %10s  %s%s\n",
+                                   pi2_format_size(lines[i].bytes, size), lines[i].what,
+                                   lines[i].bytes == plan->cache_bytes && i == 1 ? " at full context" : "");
+        if (wrote > 0) used += (size_t)wrote;
+        if (used >= sizeof plan->text) return;
+    }
+    char total[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES];
+    (void)snprintf(plan->text + used, sizeof plan->text - used, "  %10s  in all, of a budget of %s",
+                   pi2_format_size(sum, total), pi2_format_size(request->budget_bytes, budget));
+}
+
+static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
+    return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
+           plan->margin_bytes;
+}
+
+/* Buffers that only a streaming model needs. */
+static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const uint64_t largest = largest_read(request->model->layout);
+    plan->shape.embedding_streams = true;
+    plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
+    uint64_t ring = request->budget_bytes / RING_SHARE;
+    if (ring < largest * LEAST_RING_READS) ring = largest * LEAST_RING_READS;
+    if (ring > MOST_RING_BYTES) ring = MOST_RING_BYTES;
+    plan->ring_bytes = ring / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
+}
+
+pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    memset(plan, 0, sizeof *plan);
+    plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens,
+                                       .thread_count = request->thread_count, .cache_type = request->cache_type };
+    plan->process_bytes = request->process_bytes;
+    plan->sampler_bytes = request->sampler_bytes;
+    plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;
+    plan->shape.embedding_streams = request->model->has_file;
+    choose_context(request, plan);
+    plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
+    choose_batch(request, plan);
+    plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
+    plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
+    uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes;
+    if (fixed + plan->weight_room <= request->budget_bytes) {
+        plan->everything_resident = true;
+        plan->resident_room = plan->weight_room;
+        write_sum(request, plan, plan->weight_room);
+        return PI2_OK;
+    }
+    add_streaming(request, plan);
+    fixed = fixed_bytes(plan) + plan->ring_bytes + plan->staging_bytes;
+    write_sum(request, plan, fixed < request->budget_bytes ? request->budget_bytes - fixed : 0);
+    if (fixed > request->budget_bytes) {
+        return pi2_fail(PI2_ERR_MEMORY, "the memory budget is too small for this model:\n%s\n"
+                        "give more memory, a shorter context (-c) or a smaller batch (-b)", plan->text);
+    }
+    plan->resident_room = request->budget_bytes - fixed;
+    return PI2_OK;
+}
+
+enum { READ_RUN_BYTES = 1000 * 1024 };
+
+uint64_t pi2_memory_plan_residents(const pi2_extent_layout *layout, const uint32_t *sequence,
+                                   uint32_t sequence_count, uint64_t room, uint8_t *resident) {
+    memset(resident, 0, layout->extent_count);
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < sequence_count; i++) all += pi2_extent_read_bytes(&layout->extents[sequence[i]]);
+    if (all == 0) return 0;
+    /* Runs of extents; the share of resident bytes is kept from run to run (error diffusion). */
+    uint64_t marked = 0, passed = 0;
+    for (uint32_t i = 0; i < sequence_count;) {
+        uint64_t run = 0;
+        uint32_t end = i;
+        while (end < sequence_count && run < READ_RUN_BYTES) {
+            run += pi2_extent_read_bytes(&layout->extents[sequence[end++]]);
+        }
+        passed += run;
+        const uint64_t due = (uint64_t)((double)room * ((double)passed / (double)all));
+        const bool stay = marked + run <= due && marked + run <= room;
+        for (; i < end; i++) {
+            if (!stay) continue;
+            resident[sequence[i]] = 1;
+            marked += pi2_extent_read_bytes(&layout->extents[sequence[i]]);
+        }
+    }
+    /* What is left over holds single extents more. */
+    for (uint32_t i = 0; i < sequence_count; i++) {
+        const uint64_t bytes = pi2_extent_read_bytes(&layout->extents[sequence[i]]);
+        if (resident[sequence[i]] || marked + bytes > room) continue;
+        resident[sequence[i]] = 1;
+        marked += bytes;
+    }
+    return marked;
+}

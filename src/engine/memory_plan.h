@@ -1,0 +1,46 @@
+/* memory_plan.h: what a memory budget is spent on. Pure arithmetic: nothing is allocated here. */
+#ifndef PI2_ENGINE_MEMORY_PLAN_H
+#define PI2_ENGINE_MEMORY_PLAN_H
+
+#include "pipeline/forward.h"
+
+enum { PI2_PLAN_TEXT_BYTES = 768 };
+
+typedef struct pi2_memory_plan_request {
+    const pi2_model *model;
+    uint64_t budget_bytes;
+    uint64_t process_bytes;     /* what the process holds already, and will beside the lines below */
+    uint32_t context_tokens;    /* 0: chosen */
+    uint32_t batch_tokens;      /* 0: chosen */
+    uint32_t logits_tokens;
+    unsigned thread_count;
+    pi2_kv_type cache_type;
+    uint64_t sampler_bytes;
+} pi2_memory_plan_request;
+
+typedef struct pi2_memory_plan {
+    pi2_forward_shape shape;
+    uint64_t cache_bytes, scratch_bytes, staging_bytes, ring_bytes, sampler_bytes, process_bytes;
+    uint64_t margin_bytes;
+    uint64_t resident_room;     /* for weights; read granularity included */
+    uint64_t weight_room;       /* room that would hold all weights of a pass */
+    bool everything_resident;
+    char text[PI2_PLAN_TEXT_BYTES]; /* the sum, line by line */
+} pi2_memory_plan;
+
+/**
+ * Spends the budget: first what must be there (process, cache, scratch, buffers), the rest on
+ * weights. Context and batch, where not given, are chosen so that weights keep most of it.
+ * Errors  MEMORY with the sum, line by line, when the minimum does not fit
+ */
+pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan_out);
+
+/**
+ * Marks the extents that stay: evenly over the sequence, so that reading and computing alternate
+ * finely, in runs that are long enough to be read at once. resident[extent_count] is written;
+ * returns the bytes marked (read granularity included).
+ */
+uint64_t pi2_memory_plan_residents(const pi2_extent_layout *layout, const uint32_t *sequence,
+                                   uint32_t sequence_count, uint64_t room, uint8_t *resident);
+
+#endif

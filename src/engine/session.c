@@ -1,0 +1,172 @@
+/* session.c: one timeline over an engine. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "engine/engine_internal.h"
+#include "engine/sampler.h"
+
+struct pi2_session {
+    pi2_engine *engine;
+    pi2_sampler *sampler;
+    pi2_detokenizer detokenizer;
+    uint32_t position;
+    uint32_t logits_count;   /* that the last append left */
+    uint64_t next_progress_ns;
+    uint64_t progress_done, progress_total; /* tokens x layers of the present append */
+    uint32_t batch_tokens;
+};
+
+pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, pi2_session **session_out) {
+    *session_out = NULL;
+    pi2_sampling defaults;
+    pi2_sampling_init(&defaults);
+    if (!sampling) sampling = &defaults;
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&engine->session_count, &none, 1)) {
+        return pi2_fail(PI2_ERR_INVALID, "this engine has a session already: free it first");
+    }
+    pi2_session *session = calloc(1, sizeof *session);
+    pi2_status status = session ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
+    if (status == PI2_OK) {
+        session->engine = engine;
+        pi2_detokenizer_reset(&session->detokenizer, false);
+        status = pi2_sampler_create(sampling, engine->model->shape.vocabulary_size,
+                                    engine->plan.shape.context_tokens, &session->sampler);
+    }
+    if (status != PI2_OK) {
+        free(session);
+        atomic_store(&engine->session_count, 0);
+        return status;
+    }
+    *session_out = session;
+    return PI2_OK;
+}
+
+void pi2_session_free(pi2_session *session) {
+    if (!session) return;
+    pi2_sampler_free(session->sampler);
+    atomic_store(&session->engine->session_count, 0);
+    free(session);
+}
+
+static pi2_status check_tokens(const pi2_session *session, const int32_t *tokens, size_t token_count,
+                               pi2_logits_wanted wanted) {
+    const pi2_engine *engine = session->engine;
+    const uint32_t capacity = engine->plan.shape.context_tokens;
+    if (token_count > capacity - session->position) {
+        return pi2_fail(PI2_ERR_CONTEXT, "the context of %u tokens is full: %u are used and %zu more are needed; "
+                        "give a longer context (-c) or a shorter prompt", capacity, session->position, token_count);
+    }
+    if (wanted == PI2_LOGITS_ALL && token_count > engine->plan.shape.logits_tokens) {
+        return pi2_fail(PI2_ERR_INVALID, "logits of %zu tokens are wanted, the engine keeps %u", token_count,
+                        engine->plan.shape.logits_tokens);
+    }
+    for (size_t i = 0; i < token_count; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= engine->model->shape.vocabulary_size) {
+            return pi2_fail(PI2_ERR_INVALID, "token %zu has id %d, the vocabulary ends at %u", i, (int)tokens[i],
+                            engine->model->shape.vocabulary_size);
+        }
+    }
+    return PI2_OK;
+}
+
+static bool cancelled(void *user) {
+    const pi2_callbacks *callbacks = &((pi2_session *)user)->engine->options.callbacks;
+    return callbacks->cancelled && callbacks->cancelled(callbacks->user);
+}
+
+static void layer_done(void *user, uint32_t layer, uint32_t layers) {
+    pi2_session *session = user;
+    const pi2_callbacks *callbacks = &session->engine->options.callbacks;
+    if (!callbacks->progress || session->progress_total <= layers) return; /* one token is no progress */
+    const uint64_t now = pi2_clock_ns();
+    const uint64_t done = session->progress_done + (uint64_t)session->batch_tokens * layer;
+    if (now < session->next_progress_ns && done < session->progress_total) return;
+    session->next_progress_ns = now + 100000000;
+    callbacks->progress(callbacks->user, "prompt", done, session->progress_total);
+}
+
+pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
+                              pi2_logits_wanted wanted) {
+    const pi2_engine *engine = session->engine;
+    if (token_count == 0) return PI2_OK;
+    PI2_TRY(check_tokens(session, tokens, token_count, wanted));
+    const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
+    const uint32_t batch = engine->plan.shape.batch_tokens;
+    session->logits_count = 0;
+    session->progress_done = 0;
+    session->progress_total = (uint64_t)token_count * engine->model->shape.layer_count;
+    for (size_t done = 0; done < token_count;) {
+        const size_t left = token_count - done;
+        const uint32_t count = left < batch ? (uint32_t)left : batch;
+        const bool last = count == left;
+        const pi2_forward_logits logits = wanted == PI2_LOGITS_ALL ? PI2_FORWARD_ALL_LOGITS
+                                        : wanted == PI2_LOGITS_LAST && last ? PI2_FORWARD_LAST_LOGITS
+                                                                            : PI2_FORWARD_NO_LOGITS;
+        session->batch_tokens = count;
+        PI2_TRY(pi2_forward_run(engine->forward, tokens + done, count, session->position, logits, &hooks));
+        session->position += count;
+        done += count;
+        session->progress_done += (uint64_t)count * engine->model->shape.layer_count;
+    }
+    session->logits_count = wanted == PI2_LOGITS_ALL ? (uint32_t)token_count : wanted == PI2_LOGITS_LAST ? 1 : 0;
+    return PI2_OK;
+}
+
+const float *pi2_session_logits(const pi2_session *session, size_t index) {
+    return index < session->logits_count ? pi2_forward_logits_at(session->engine->forward, (uint32_t)index) : NULL;
+}
+
+pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out) {
+    if (session->logits_count == 0) return pi2_fail(PI2_ERR_INVALID, "there are no logits to sample from");
+    float *logits = (float *)pi2_forward_logits_at(session->engine->forward, session->logits_count - 1);
+    PI2_TRY(pi2_sampler_sample(session->sampler, logits, token_out));
+    pi2_sampler_accept(session->sampler, *token_out);
+    return PI2_OK;
+}
+
+void pi2_session_accept(pi2_session *session, const int32_t *tokens, size_t token_count) {
+    for (size_t i = 0; i < token_count; i++) pi2_sampler_accept(session->sampler, tokens[i]);
+}
+
+uint32_t pi2_session_seed(const pi2_session *session) { return pi2_sampler_seed(session->sampler); }
+
+uint32_t pi2_session_position(const pi2_session *session) { return session->position; }
+
+pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
+    if (position > session->position) {
+        return pi2_fail(PI2_ERR_INVALID, "the timeline has %u tokens, it cannot be cut to %u", session->position,
+                        position);
+    }
+    session->position = position;
+    session->logits_count = 0;
+    return PI2_OK;
+}
+
+pi2_status pi2_session_token_text(pi2_session *session, int32_t token, bool special, char *text_out,
+                                  size_t capacity, size_t *length_out) {
+    size_t piece_length = 0;
+    const pi2_tokenizer *tokenizer = session->engine->tokenizer;
+    *length_out = 0;
+    if (token < 0 || (uint32_t)token >= pi2_tokenizer_vocabulary_size(tokenizer)) return PI2_OK;
+    const char *plain = pi2_tokenizer_piece(tokenizer, token, false, &piece_length);
+    (void)plain;
+    if (piece_length == 0 && special) {
+        const char *piece = pi2_tokenizer_piece(tokenizer, token, true, &piece_length);
+        if (piece_length > capacity) return pi2_fail(PI2_ERR_INVALID, "a token's text has %zu bytes", piece_length);
+        memcpy(text_out, piece, piece_length);
+        *length_out = piece_length;
+        return PI2_OK;
+    }
+    if (piece_length + 8 > capacity) {
+        return pi2_fail(PI2_ERR_INVALID, "a token's text has %zu bytes, there is room for %zu", piece_length, capacity);
+    }
+    *length_out = pi2_detokenizer_push(&session->detokenizer, tokenizer, token, text_out, capacity);
+    return PI2_OK;
+}
+
+size_t pi2_session_text_finish(pi2_session *session, char *text_out, size_t capacity) {
+    return pi2_detokenizer_finish(&session->detokenizer, text_out, capacity);
+}

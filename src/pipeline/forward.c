@@ -1,0 +1,313 @@
+/* forward.c: the walk of a pass through the layers, and what it needs to begin. */
+#include "pipeline/forward.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "pipeline/forward_internal.h"
+
+enum { TAIL_TOKENS = 4, STAGES_PER_LAYER = 8, INLINE_TAIL_TOKENS = 2 };
+
+/* ---- failures ---- */
+
+bool pi2_forward_failed(const pi2_forward *forward) {
+    return atomic_load_explicit(&forward->failed, memory_order_relaxed) != PI2_OK;
+}
+
+void pi2_forward_fail(pi2_forward *forward, pi2_status status) {
+    int none = PI2_OK;
+    if (!atomic_compare_exchange_strong(&forward->failed, &none, (int)status)) return;
+    (void)snprintf(forward->failure_text, sizeof forward->failure_text, "%s", pi2_error_text());
+}
+
+/* ---- stages ---- */
+
+typedef struct tail_call {
+    pi2_forward_walk *walk;
+    pi2_token_tail *tail;
+    pi2_stage_chunk *chunk;
+} tail_call;
+
+static void call_chunk(void *argument, unsigned member, uint32_t chunk) {
+    tail_call *call = argument;
+    if (!pi2_forward_failed(call->walk->forward)) call->chunk(call->walk, member, chunk);
+}
+
+static void tail_all_tokens(void *argument, unsigned member) {
+    (void)member;
+    tail_call *call = argument;
+    if (pi2_forward_failed(call->walk->forward)) return;
+    for (uint32_t t = 0; t < call->walk->forward->token_count; t++) call->tail(call->walk, t);
+}
+
+static void tail_some_tokens(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    tail_call *call = argument;
+    const uint32_t tokens = call->walk->forward->token_count;
+    if (pi2_forward_failed(call->walk->forward)) return;
+    for (uint32_t t = chunk * TAIL_TOKENS; t < (chunk + 1) * TAIL_TOKENS && t < tokens; t++) {
+        call->tail(call->walk, t);
+    }
+}
+
+void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk,
+                       pi2_token_tail *tail) {
+    pi2_forward *forward = walk->forward;
+    tail_call call = { walk, tail, chunk };
+    const bool alone = tail && forward->token_count <= INLINE_TAIL_TOKENS;
+    pi2_stage_run(&forward->stages, walk->stage++, chunk_count, call_chunk, alone ? tail_all_tokens : NULL, &call,
+                  walk->member);
+    if (!tail || alone) return;
+    const uint32_t tail_chunks = (forward->token_count + TAIL_TOKENS - 1) / TAIL_TOKENS;
+    pi2_stage_run(&forward->stages, walk->stage++, tail_chunks, tail_some_tokens, NULL, &call, walk->member);
+}
+
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, uint32_t token) {
+    pi2_forward_buffers *buffers = &forward->buffers;
+    const uint32_t width = forward->model->shape.embedding_length;
+    float *normed = buffers->normed + token * buffers->width_stride;
+    forward->vector->rms_norm(normed, buffers->x + token * buffers->width_stride, weight, width,
+                              forward->model->shape.norm_epsilon);
+    pi2_activation_set_fill(&buffers->normed_set, token, 0, width, normed);
+}
+
+static void nothing_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)argument;
+    (void)member;
+    (void)chunk;
+}
+
+static void first_norm_token(pi2_forward_walk *walk, uint32_t token) {
+    pi2_forward_norm_token(walk->forward, walk->forward->model->layers[0].tables[PI2_TABLE_ATTENTION_NORM], token);
+}
+
+static uint32_t head_step(const pi2_forward *forward, uint32_t tiles) {
+    const pi2_layout_tensor *tensor = forward->model->head.tensor;
+    return pi2_forward_chunk_tiles(forward, tiles, pi2_tile_bytes(tensor->format, tensor->columns));
+}
+
+static void head_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    pi2_forward_walk *walk = argument;
+    pi2_forward *forward = walk->forward;
+    const uint32_t tiles = pi2_operand_tiles(forward->model, &forward->model->head);
+    const uint32_t step = head_step(forward, tiles);
+    const uint32_t begin = chunk * step, end = begin + step < tiles ? begin + step : tiles;
+    pi2_forward_rows(forward, &forward->model->head, begin, end - begin, &forward->buffers.normed_set,
+                     walk->head_first, walk->head_tokens,
+                     forward->buffers.logits + (size_t)begin * PI2_TILE_ROWS,
+                     forward->buffers.vocabulary_stride, true);
+}
+
+static void tell_layer(const pi2_forward_walk *walk) {
+    pi2_forward *forward = walk->forward;
+    const pi2_forward_hooks *hooks = forward->hooks;
+    if (walk->member != 0 || !hooks) return;
+    if (hooks->cancelled && hooks->cancelled(hooks->user)) {
+        pi2_forward_fail(forward, pi2_fail(PI2_ERR_INTERRUPTED, "interrupted"));
+    }
+    if (hooks->layer_done) hooks->layer_done(hooks->user, walk->layer + 1, forward->model->shape.layer_count);
+}
+
+static void walk_pass(void *argument, unsigned member, unsigned member_count) {
+    pi2_forward *forward = argument;
+    pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
+    walk.head_tokens = forward->wanted == PI2_FORWARD_NO_LOGITS ? 0
+                     : forward->wanted == PI2_FORWARD_LAST_LOGITS ? 1 : forward->token_count;
+    walk.head_first = forward->token_count - walk.head_tokens;
+    pi2_forward_stage(&walk, 1, nothing_chunk, first_norm_token);
+    for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
+        pi2_forward_attention(&walk);
+        pi2_forward_ffn(&walk);
+        tell_layer(&walk);
+    }
+    if (walk.head_tokens == 0) return;
+    const uint32_t tiles = pi2_operand_tiles(forward->model, &forward->model->head);
+    const uint32_t step = head_step(forward, tiles);
+    pi2_forward_stage(&walk, (tiles + step - 1) / step, head_chunk, NULL);
+}
+
+static void fill_cos_sin(pi2_forward *forward) {
+    const uint32_t pairs = forward->model->shape.rope.dimensions / 2;
+    for (uint32_t t = 0; t < forward->token_count; t++) {
+        float *row = forward->buffers.cos_sin + (size_t)t * pairs * 2;
+        for (uint32_t i = 0; i < pairs; i++) {
+            const double angle = (double)(forward->position + t) * forward->rope_frequencies[i];
+            row[2 * i] = (float)(pi2_cos(angle) * forward->rope_magnitude);
+            row[2 * i + 1] = (float)(pi2_sin(angle) * forward->rope_magnitude);
+        }
+    }
+}
+
+pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
+                           pi2_forward_logits logits, const pi2_forward_hooks *hooks) {
+    forward->tokens = tokens;
+    forward->token_count = token_count;
+    forward->position = position;
+    forward->wanted = logits;
+    forward->hooks = hooks;
+    atomic_store(&forward->failed, PI2_OK);
+    pi2_stage_list_reset(&forward->stages);
+    pi2_weight_store_begin_pass(forward->options.store, logits != PI2_FORWARD_NO_LOGITS);
+    pi2_status status = pi2_forward_embed(forward);
+    if (status == PI2_OK) {
+        fill_cos_sin(forward);
+        pi2_team_run(forward->options.team, walk_pass, forward);
+        status = (pi2_status)atomic_load(&forward->failed);
+        if (status != PI2_OK) status = pi2_fail(status, "%s", forward->failure_text);
+    }
+    if (status != PI2_OK) {
+        pi2_weight_store_reset(forward->options.store);
+    }
+    return status;
+}
+
+const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index) {
+    return forward->buffers.logits + index * forward->buffers.vocabulary_stride;
+}
+
+/* ---- creation ---- */
+
+/* Dimension at which a rotation has turned `turns` times over the original context (YaRN). */
+static double yarn_dimension(const pi2_rope_shape *rope, double turns) {
+    const double pi = 3.14159265358979323846;
+    return rope->dimensions * log(rope->original_context / (turns * 2.0 * pi)) / (2.0 * log(rope->base));
+}
+
+/*
+ * Rotary frequencies with their scaling: linear divides all, Llama 3's factors divide each, YaRN
+ * mixes scaled and unscaled by a ramp over the dimensions (arXiv 2309.00071, section 3.2).
+ */
+static void fill_frequencies(pi2_forward *forward) {
+    const pi2_rope_shape *rope = &forward->model->shape.rope;
+    const uint32_t pairs = rope->dimensions / 2;
+    double low = 0, high = 0;
+    forward->rope_magnitude = 1.0;
+    if (rope->yarn) {
+        low = floor(yarn_dimension(rope, rope->yarn_beta_fast));
+        high = ceil(yarn_dimension(rope, rope->yarn_beta_slow));
+        if (low < 0) low = 0;
+        if (high > rope->dimensions - 1) high = rope->dimensions - 1;
+        forward->rope_magnitude = rope->attention_factor * (1.0 + 0.1 * log(1.0 / rope->linear_scale));
+    }
+    for (uint32_t i = 0; i < pairs; i++) {
+        double frequency = pi2_pow(rope->base, -2.0 * i / rope->dimensions);
+        if (forward->model->rope_factors) frequency /= forward->model->rope_factors[i];
+        double scale = rope->linear_scale;
+        if (rope->yarn) {
+            double ramp = (i - low) / (high - low > 0.001 ? high - low : 0.001);
+            ramp = 1.0 - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp);
+            scale = scale * (1.0 - ramp) + ramp;
+        }
+        forward->rope_frequencies[i] = frequency * scale;
+    }
+}
+
+/* Neuron where the cluster that begins in this extent begins: of its first piece. */
+static uint32_t first_neuron(const pi2_model *model, const pi2_layer_weights *layer, const pi2_extent *extent) {
+    const pi2_piece *piece = &model->layout->pieces[extent->first_piece];
+    const bool is_down = &model->layout->tensors[piece->tensor] == layer->down.tensor;
+    return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - layer->gate.row_base);
+}
+
+/* Cuts a layer's clusters into runs of at most run_bytes streamed bytes. */
+static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t *run_count) {
+    const pi2_model *model = forward->model;
+    const pi2_layer_weights *layer = &model->layers[layer_index];
+    const pi2_group *group = &model->layout->groups[layer->ffn_group];
+    const size_t limit = forward->options.run_bytes;
+    uint32_t begin = 0, cluster = 0;
+    size_t run_bytes = 0, cluster_bytes = 0;
+    forward->layer_first_run[layer_index] = *run_count;
+    for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
+        const pi2_extent *extent = &model->layout->extents[e];
+        const uint32_t neuron = first_neuron(model, layer, extent) / group->cluster_neurons * group->cluster_neurons;
+        if (neuron != cluster) { /* a cluster is complete; does it still fit the run? */
+            if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
+                forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
+                begin = cluster;
+                run_bytes = 0;
+            }
+            run_bytes += cluster_bytes;
+            cluster_bytes = 0;
+            cluster = neuron;
+        }
+        if (!forward->options.resident[e]) cluster_bytes += pi2_extent_read_bytes(extent);
+    }
+    if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
+        forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
+        begin = cluster;
+    }
+    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length };
+}
+
+static uint32_t most_runs(const pi2_model *model) {
+    uint32_t runs = model->shape.layer_count;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        runs += model->layout->groups[model->layers[i].ffn_group].extent_count;
+    }
+    return runs;
+}
+
+static pi2_status allocate(pi2_forward *forward) {
+    const pi2_model *model = forward->model;
+    forward->rope_frequencies = calloc(model->shape.rope.dimensions / 2, sizeof(double));
+    forward->runs = calloc(most_runs(model), sizeof *forward->runs);
+    forward->layer_first_run = calloc(model->shape.layer_count + 1, sizeof(uint32_t));
+    if (!forward->rope_frequencies || !forward->runs || !forward->layer_first_run) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
+    }
+    uint32_t run_count = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) plan_layer_runs(forward, i, &run_count);
+    forward->layer_first_run[model->shape.layer_count] = run_count;
+    forward->stages.capacity = model->shape.layer_count * STAGES_PER_LAYER + 2 * run_count + 8;
+    if (posix_memalign((void **)&forward->stages.stages, 64,
+                       forward->stages.capacity * sizeof(pi2_stage)) != 0) {
+        forward->stages.stages = NULL;
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for %u stages", forward->stages.capacity);
+    }
+    memset(forward->stages.stages, 0, forward->stages.capacity * sizeof(pi2_stage));
+    return PI2_OK;
+}
+
+pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **forward_out) {
+    *forward_out = NULL;
+    pi2_forward *forward = calloc(1, sizeof *forward);
+    if (!forward) return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass");
+    if (pi2_sleepers_init(&forward->sleepers, false) != PI2_OK) {
+        free(forward);
+        return PI2_ERR_MEMORY;
+    }
+    forward->options = *options;
+    forward->model = options->model;
+    forward->vector = pi2_vector_select(options->cpu_features);
+    forward->attention = pi2_attention_select(options->cpu_features);
+    forward->kv_layout = (pi2_kv_layout){ .type = options->shape.cache_type,
+        .key_dimensions = options->model->shape.key_length,
+        .value_dimensions = options->model->shape.value_length, .capacity = options->shape.context_tokens };
+    forward->kv_head_bytes = pi2_kv_head_bytes(&forward->kv_layout);
+    forward->stages.sleepers = &forward->sleepers;
+    forward->stages.spin_us = options->spin_us;
+    (void)pi2_forward_carve(options->model, &options->shape, options->scratch, &forward->buffers);
+    const pi2_status status = allocate(forward);
+    if (status != PI2_OK) {
+        pi2_forward_free(forward);
+        return status;
+    }
+    fill_frequencies(forward);
+    *forward_out = forward;
+    return PI2_OK;
+}
+
+void pi2_forward_free(pi2_forward *forward) {
+    if (!forward) return;
+    free(forward->rope_frequencies);
+    free(forward->runs);
+    free(forward->layer_first_run);
+    free(forward->stages.stages);
+    pi2_sleepers_destroy(&forward->sleepers);
+    free(forward);
+}

@@ -1,0 +1,71 @@
+/*
+ * forward.h: a batch of tokens through the model. Prefill and decode are the same walk over the
+ * same operands with another number of tokens, so they give the same bits.
+ */
+#ifndef PI2_PIPELINE_FORWARD_H
+#define PI2_PIPELINE_FORWARD_H
+
+#include "architectures/model.h"
+#include "base/team.h"
+#include "kernels/attention/attention.h"
+#include "neuron_cache/weight_store.h"
+
+typedef struct pi2_forward pi2_forward;
+
+/** What a forward's memory depends on. */
+typedef struct pi2_forward_shape {
+    uint32_t batch_tokens;    /* tokens of one pass at most */
+    uint32_t logits_tokens;   /* of them, tokens whose logits are kept */
+    uint32_t context_tokens;  /* capacity of the key-value cache, a multiple of 16 */
+    unsigned thread_count;
+    pi2_kv_type cache_type;
+    bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
+} pi2_forward_shape;
+
+/** Scratch bytes for this shape (batch, logits, per-thread buffers; not the cache). */
+size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** Bytes of the key-value cache. */
+size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** Bytes of the staging buffer through which embedding rows are read; 0 when they do not stream. */
+size_t pi2_forward_staging_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+
+typedef struct pi2_forward_hooks {
+    void *user;
+    bool (*cancelled)(void *user);                                  /* asked once a layer; may be NULL */
+    void (*layer_done)(void *user, uint32_t layer, uint32_t layers); /* may be NULL */
+} pi2_forward_hooks;
+
+typedef struct pi2_forward_options {
+    const pi2_model *model;
+    pi2_forward_shape shape;
+    pi2_team *team;
+    pi2_weight_store *store;
+    pi2_reader *reader;       /* for embedding rows; NULL when everything is resident */
+    unsigned cpu_features;
+    unsigned spin_us;
+    size_t run_bytes;         /* streamed bytes of one run of FFN clusters at most; 0: no limit */
+    const uint8_t *resident;  /* [extent_count], for run_bytes */
+    void *cache;              /* pi2_forward_cache_bytes(), 64-byte aligned, may be untouched */
+    void *scratch;            /* pi2_forward_scratch_bytes(), 64-byte aligned */
+    void *staging;            /* pi2_forward_staging_bytes(), page aligned; may be NULL when 0 */
+} pi2_forward_options;
+
+/** Errors MEMORY. Keeps the pointers; the caller owns what they point at. */
+pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **forward_out);
+void pi2_forward_free(pi2_forward *forward);
+
+/** Logits of which of the pass's tokens. */
+typedef enum pi2_forward_logits { PI2_FORWARD_NO_LOGITS, PI2_FORWARD_LAST_LOGITS, PI2_FORWARD_ALL_LOGITS } pi2_forward_logits;
+
+/**
+ * One pass: tokens[token_count] (1 .. batch_tokens) at positions position .. position + token_count.
+ * Token ids are valid. Writes the cache at those positions and the logits.
+ * Errors  IO, FORMAT (checksum), INTERRUPTED: the cache's earlier positions are untouched
+ */
+pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
+                           pi2_forward_logits logits, const pi2_forward_hooks *hooks);
+
+/** [vocabulary_size] of the index-th kept token of the last pass. */
+const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * forward_ffn.c: neuron clusters. A run of clusters goes through two stages: Gate and Up of its
+ * neurons (each chunk a few neurons, activated and quantised at once), then Down of its columns,
+ * which continues the sums of the run before. Cluster by cluster the result has the same bits as
+ * in one sweep, so a run may be as short as the stream buffer asks.
+ */
+#include "pipeline/forward_internal.h"
+
+enum { TOKEN_BLOCK = 64 };
+
+static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
+    return &walk->forward->model->layers[walk->layer];
+}
+
+static void activate(const pi2_forward *forward, float *gate, float *up, size_t count,
+                     const float *gate_bias, const float *up_bias) {
+    if (gate_bias) forward->vector->add(gate, gate_bias, count);
+    if (up_bias) forward->vector->add(up, up_bias, count);
+    if (forward->model->shape.activation == PI2_FFN_RELU) forward->vector->relu_multiply(gate, gate, up, count);
+    else forward->vector->silu_multiply(gate, gate, up, count);
+}
+
+/* Gate and Up of neurons [begin, end) for the tokens of one block; the result into hidden_set. */
+static void neurons_of_tokens(pi2_forward_walk *walk, unsigned member, uint32_t begin, uint32_t end,
+                              uint32_t token, uint32_t tokens, bool last) {
+    pi2_forward *forward = walk->forward;
+    pi2_forward_buffers *buffers = &forward->buffers;
+    const pi2_layer_weights *layer = layer_of(walk);
+    const uint32_t tile = begin / PI2_TILE_ROWS;
+    const uint32_t tiles = (end - begin + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
+    const size_t stride = buffers->neuron_chunk;
+    float *gate = buffers->member + member * buffers->member_floats;
+    float *up = gate + buffers->gate_floats;
+    pi2_forward_rows(forward, &layer->gate, tile, tiles, &buffers->normed_set, token, tokens, gate, stride, last);
+    pi2_forward_rows(forward, &layer->up, tile, tiles, &buffers->normed_set, token, tokens, up, stride, last);
+    if (pi2_forward_failed(forward)) return;
+    const float *gate_bias = layer->tables[PI2_TABLE_GATE_BIAS], *up_bias = layer->tables[PI2_TABLE_UP_BIAS];
+    for (uint32_t t = 0; t < tokens; t++) {
+        float *hidden = gate + t * stride;
+        activate(forward, hidden, up + t * stride, end - begin, gate_bias ? gate_bias + begin : NULL,
+                 up_bias ? up_bias + begin : NULL);
+        pi2_activation_set_fill(&buffers->hidden_set, token + t, begin, end - begin, hidden);
+        if (!buffers->hidden) continue;
+        float *copy = buffers->hidden + (token + t) * buffers->neuron_stride + begin;
+        for (uint32_t i = 0; i < end - begin; i++) copy[i] = hidden[i];
+    }
+}
+
+static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
+    pi2_forward_walk *walk = argument;
+    const pi2_forward *forward = walk->forward;
+    const uint32_t begin = walk->run.begin + chunk * forward->buffers.neuron_chunk;
+    const uint32_t wanted = begin + forward->buffers.neuron_chunk;
+    const uint32_t end = wanted < walk->run.end ? wanted : walk->run.end;
+    for (uint32_t token = 0; token < forward->token_count; token += TOKEN_BLOCK) {
+        const uint32_t left = forward->token_count - token;
+        neurons_of_tokens(walk, member, begin, end, token, left < TOKEN_BLOCK ? left : TOKEN_BLOCK,
+                          left <= TOKEN_BLOCK);
+    }
+}
+
+static uint32_t down_step(const pi2_forward_walk *walk, uint32_t tiles) {
+    const pi2_operand *down = &layer_of(walk)->down;
+    return pi2_forward_chunk_tiles(walk->forward, tiles,
+                                   pi2_tile_bytes(down->tensor->format, walk->run.end - walk->run.begin));
+}
+
+static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    pi2_forward_walk *walk = argument;
+    pi2_forward *forward = walk->forward;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const pi2_operand *down = &layer_of(walk)->down;
+    const uint32_t tiles = pi2_operand_tiles(forward->model, down);
+    const uint32_t step = down_step(walk, tiles);
+    const uint32_t begin = chunk * step, end = begin + step < tiles ? begin + step : tiles;
+    pi2_forward_columns(forward, down, begin, end - begin, walk->run.begin, walk->run.end, &buffers->hidden_set,
+                        forward->token_count, buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride);
+}
+
+/* Residual, then the norm that comes next: of the next layer, or of the head where it is wanted. */
+static void after_ffn_token(pi2_forward_walk *walk, uint32_t token) {
+    pi2_forward *forward = walk->forward;
+    const pi2_model *model = forward->model;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const size_t width = model->shape.embedding_length;
+    float *out = buffers->out + token * buffers->width_stride;
+    const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
+    if (bias) forward->vector->add(out, bias, width);
+    forward->vector->add(buffers->x + token * buffers->width_stride, out, width);
+    if (walk->layer + 1 < model->shape.layer_count) {
+        pi2_forward_norm_token(forward, model->layers[walk->layer + 1].tables[PI2_TABLE_ATTENTION_NORM], token);
+    } else if (token >= walk->head_first && token - walk->head_first < walk->head_tokens) {
+        pi2_forward_norm_token(forward, model->output_norm, token);
+    }
+}
+
+void pi2_forward_ffn(pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t tiles = pi2_operand_tiles(forward->model, &layer_of(walk)->down);
+    const uint32_t chunk = forward->buffers.neuron_chunk;
+    const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
+    for (uint32_t r = first; r < end; r++) {
+        walk->run = forward->runs[r];
+        pi2_forward_stage(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk, NULL);
+        const uint32_t step = down_step(walk, tiles);
+        pi2_forward_stage(walk, (tiles + step - 1) / step, down_chunk, r + 1 == end ? after_ffn_token : NULL);
+    }
+}

@@ -1,0 +1,130 @@
+/* forward_memory.c: how much a pass needs, and where in its memory everything lies. */
+#include <string.h>
+
+#include "pipeline/forward_internal.h"
+
+enum { ALIGNMENT = 64, TOKEN_BLOCK = 64, QUERY_BLOCK = 24, STAGING_ROWS = 16 };
+
+typedef struct carver {
+    uint8_t *memory; /* NULL: count only */
+    size_t used;
+} carver;
+
+static void *carve(carver *from, size_t bytes) {
+    void *at = from->memory ? from->memory + from->used : NULL;
+    from->used += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return at;
+}
+
+static float *carve_floats(carver *from, size_t count) { return carve(from, count * sizeof(float)); }
+
+static size_t stride_of(size_t count) { return (count + 15) / 16 * 16; }
+
+unsigned pi2_operand_kind(const pi2_operand *operand) {
+    return operand->tensor ? 1u << operand->tensor->format->activation : 0;
+}
+
+static void carve_set(carver *from, pi2_activation_set *set, unsigned kinds, size_t tokens, size_t columns,
+                      float *floats, size_t float_stride) {
+    set->kinds = kinds;
+    for (int kind = 0; kind < PI2_ACTIVATION_KINDS; kind++) {
+        if (!(kinds & (1u << kind))) continue;
+        void *memory = carve(from, pi2_activations_bytes((pi2_activation_kind)kind, tokens, columns));
+        if (!from->memory) continue;
+        pi2_activations_layout(&set->of[kind], (pi2_activation_kind)kind, tokens, columns, memory);
+        set->of[kind].floats = floats;
+        set->of[kind].float_stride = float_stride;
+    }
+}
+
+/* The kinds of activations that the matrices of all layers want. */
+static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *attended, unsigned *hidden) {
+    *normed = pi2_operand_kind(&model->head);
+    *attended = *hidden = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        const pi2_layer_weights *layer = &model->layers[i];
+        *normed |= pi2_operand_kind(&layer->q) | pi2_operand_kind(&layer->k) | pi2_operand_kind(&layer->v) |
+                   pi2_operand_kind(&layer->gate) | pi2_operand_kind(&layer->up);
+        *attended |= pi2_operand_kind(&layer->attention_output);
+        *hidden |= pi2_operand_kind(&layer->down);
+    }
+}
+
+static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,
+                          pi2_forward_buffers *buffers) {
+    const size_t group = model->head_count / model->head_count_kv;
+    const size_t row = stride_of(shape->context_tokens);
+    const size_t wanted = row * (shape->batch_tokens > 1 ? QUERY_BLOCK : group);
+    const size_t most = row > 32768 ? row : 32768;
+    buffers->score_floats = wanted < most ? wanted : most;
+    const size_t tokens = shape->batch_tokens < TOKEN_BLOCK ? shape->batch_tokens : TOKEN_BLOCK;
+    buffers->gate_floats = tokens * buffers->neuron_chunk;
+    buffers->member_floats = buffers->score_floats > 2 * buffers->gate_floats ? buffers->score_floats
+                                                                              : 2 * buffers->gate_floats;
+    buffers->member_floats = stride_of(buffers->member_floats);
+    buffers->member = carve_floats(from, buffers->member_floats * shape->thread_count);
+}
+
+size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,
+                         pi2_forward_buffers *buffers) {
+    memset(buffers, 0, sizeof *buffers);
+    const pi2_model_shape *m = &model->shape;
+    const size_t batch = shape->batch_tokens;
+    carver from = { memory, 0 };
+    unsigned normed, attended, hidden;
+    find_kinds(model, &normed, &attended, &hidden);
+
+    buffers->width_stride = stride_of(m->embedding_length);
+    buffers->q_stride = stride_of((size_t)m->head_count * m->key_length);
+    buffers->k_stride = stride_of((size_t)m->head_count_kv * m->key_length);
+    buffers->v_stride = stride_of((size_t)m->head_count_kv * m->value_length);
+    buffers->attended_stride = stride_of((size_t)m->head_count * m->value_length);
+    buffers->neuron_stride = stride_of(m->feed_forward_length);
+    buffers->vocabulary_stride = stride_of(m->vocabulary_size);
+    buffers->neuron_chunk = hidden & (1u << PI2_ACTIVATION_Q8_256) ? 256 : 64;
+
+    buffers->x = carve_floats(&from, batch * buffers->width_stride);
+    buffers->out = carve_floats(&from, batch * buffers->width_stride);
+    buffers->normed = carve_floats(&from, batch * buffers->width_stride);
+    buffers->q = carve_floats(&from, batch * buffers->q_stride);
+    buffers->k = carve_floats(&from, batch * buffers->k_stride);
+    buffers->v = carve_floats(&from, batch * buffers->v_stride);
+    buffers->attended = carve_floats(&from, batch * buffers->attended_stride);
+    if (hidden & (1u << PI2_ACTIVATION_F32)) buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);
+    buffers->cos_sin = carve_floats(&from, batch * m->rope.dimensions);
+    buffers->logits = carve_floats(&from, shape->logits_tokens * buffers->vocabulary_stride);
+    carve_set(&from, &buffers->normed_set, normed, batch, m->embedding_length, buffers->normed,
+              buffers->width_stride);
+    carve_set(&from, &buffers->attended_set, attended, batch, (size_t)m->head_count * m->value_length,
+              buffers->attended, buffers->attended_stride);
+    carve_set(&from, &buffers->hidden_set, hidden, batch, m->feed_forward_length, buffers->hidden,
+              buffers->neuron_stride);
+    carve_members(&from, m, shape, buffers);
+    return from.used;
+}
+
+size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    pi2_forward_buffers buffers;
+    return pi2_forward_carve(model, shape, NULL, &buffers);
+}
+
+static pi2_kv_layout kv_layout_of(const pi2_model *model, const pi2_forward_shape *shape) {
+    return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = model->shape.key_length,
+                            .value_dimensions = model->shape.value_length, .capacity = shape->context_tokens };
+}
+
+size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    const pi2_kv_layout layout = kv_layout_of(model, shape);
+    return pi2_kv_head_bytes(&layout) * model->shape.head_count_kv * model->shape.layer_count;
+}
+
+size_t pi2_forward_staging_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    if (!shape->embedding_streams) return 0;
+    const pi2_operand *embedding = model->embedding.tensor ? &model->embedding : &model->head;
+    const size_t unit = model->embedding.tensor
+        ? pi2_row_bytes(embedding->tensor->format, embedding->tensor->columns)
+        : pi2_tile_bytes(embedding->tensor->format, embedding->tensor->columns);
+    const size_t room = (unit + 2 * (size_t)PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+    const size_t rows = shape->batch_tokens < STAGING_ROWS ? shape->batch_tokens : STAGING_ROWS;
+    return room * rows;
+}
