@@ -2,7 +2,11 @@
 #ifndef PI2_FILE_FORMATS_CLUSTER_FILE_H
 #define PI2_FILE_FORMATS_CLUSTER_FILE_H
 
+#include "file_formats/gguf_writer.h"
 #include "planner/extent_layout.h"
+#include "powerinfer2/engine.h"
+
+enum { PI2_CLUSTER_FILE_VERSION = 1 };
 
 /** True when the parsed GGUF carries our layout (key powerinfer2.version). */
 bool pi2_cluster_file_is(const pi2_gguf *gguf);
@@ -10,8 +14,8 @@ bool pi2_cluster_file_is(const pi2_gguf *gguf);
 /** Which source a cluster file was made from. */
 typedef struct pi2_source_identity {
     uint64_t bytes;          /* of all parts together */
-    int64_t modified_ns;     /* newest part, informative */
-    uint64_t header_hash;    /* XXH3 64 over the header bytes of all parts */
+    int64_t modified_ns;     /* newest part; 0 from a cluster file: it is the same wherever made */
+    uint64_t header_hash;    /* XXH3 64 over the header hashes of all parts */
 } pi2_source_identity;
 
 pi2_status pi2_source_identity_of(const pi2_gguf *gguf, pi2_source_identity *identity_out);
@@ -20,4 +24,71 @@ pi2_status pi2_source_identity_of(const pi2_gguf *gguf, pi2_source_identity *ide
  *  covered exactly once, extents inside the file, no overlap. Errors FORMAT, UNSUPPORTED, MEMORY. */
 pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **layout_out,
                                    pi2_source_identity *source_out);
+
+/**
+ * Compares an extent as read (its `bytes` bytes) with its checksum.
+ * Errors  FORMAT: file, extent, tensor and byte offset
+ */
+pi2_status pi2_cluster_file_check_extent(const pi2_gguf *gguf, const pi2_extent_layout *layout,
+                                         uint32_t extent, const void *bytes);
+
+/** Compares a table's data (a small tensor, whole) with its checksum. Errors FORMAT. */
+pi2_status pi2_cluster_file_check_table(const pi2_gguf *gguf, const pi2_gguf_tensor *table,
+                                        const void *bytes);
+
+/**
+ * Reads the whole file and compares every checksum: header, tables, extents.
+ * Errors  FORMAT (the first thing that differs, by name and byte offset), IO, MEMORY, INTERRUPTED
+ */
+pi2_status pi2_cluster_file_verify(const pi2_gguf *gguf, const pi2_callbacks *callbacks);
+
+/* ---- writing (prepare) ------------------------------------------------------------------ */
+
+/** Where things that are known last lie in a header: for pi2_gguf_writer_patch(). */
+typedef struct pi2_cluster_header {
+    pi2_gguf_writer *writer;
+    const pi2_gguf_tensor **tables;  /* small tensors of the source, in the order of the file */
+    uint64_t *table_offsets;         /* from the start of the data */
+    uint32_t table_count;
+    uint64_t *group_offsets;         /* from the start of the data; each group's extents follow */
+    uint64_t data_bytes;
+    size_t table_checksums_at, extent_checksums_at, header_checksum_at;
+    size_t table_end;                /* bytes of the header without the padding behind it */
+} pi2_cluster_header;
+
+/**
+ * Makes the header of a cluster file for a source and its layout; checksums are zeros as yet.
+ * Errors  UNSUPPORTED (a tensor of a type whose size is not known), INVALID, MEMORY
+ */
+pi2_status pi2_cluster_header_make(const pi2_gguf *source, const pi2_extent_layout *layout,
+                                   pi2_cluster_header *header_out);
+void pi2_cluster_header_free(pi2_cluster_header *header);
+
+/** Bytes of an extent and its padding within its group; the offset of extent i of a group is the
+ *  sum of those before it. */
+uint64_t pi2_cluster_extent_stride(const pi2_extent *extent);
+
+/* ---- where it lies ---------------------------------------------------------------------- */
+
+/**
+ * Where the cluster file of a model goes: beside it as "<model without .gguf>.pi2" when that folder
+ * can be written, else "${XDG_CACHE_HOME:-~/.cache}/powerinfer2/<model>-<identity>.pi2", whose
+ * folder is made. path_out: malloc'd.
+ * Errors  IO (no folder can be written), MEMORY
+ */
+pi2_status pi2_cluster_file_default_path(const pi2_gguf *source, char **path_out);
+
+/**
+ * Tells whether a file is a cluster file of this version, made from this source as it is now.
+ * Errors  FORMAT, UNSUPPORTED, IO, MEMORY: why not, such as "made from another version of ..."
+ */
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source);
+
+/**
+ * Looks for a good cluster file: at wanted_path, or where NULL beside the model and in the cache.
+ * *path_out: malloc'd, or NULL when there is none; then note says in one line why one that is
+ * there was not taken ("" when there is none at all). Errors MEMORY
+ */
+pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, char **path_out,
+                                 char *note, size_t note_bytes);
 #endif

@@ -458,6 +458,21 @@ static pi2_status read_fixed_header(header_parser *parser, uint64_t *tensor_coun
     return PI2_OK;
 }
 
+/** XXH3 64 of the header, in which the value of PI2_GGUF_HEADER_CHECKSUM_KEY counts as zeros: so
+ *  a file can carry the hash of its own header. */
+static uint64_t hash_header(const pi2_gguf_part *part, const pi2_gguf_table *table, size_t bytes) {
+    const pi2_gguf_entry *entry = pi2_gguf_table_find(table, PI2_GGUF_HEADER_CHECKSUM_KEY);
+    if (!entry || entry->value_type != PI2_GGUF_U64) {
+        return XXH3_64bits(part->header.memory, bytes);
+    }
+    uint8_t *value = part->header.memory + (entry->value - part->header.memory), kept[8];
+    memcpy(kept, value, sizeof kept);
+    memset(value, 0, sizeof kept);
+    const uint64_t hash = XXH3_64bits(part->header.memory, bytes);
+    memcpy(value, kept, sizeof kept);
+    return hash;
+}
+
 static pi2_status parse_header(header_parser *parser, pi2_gguf *gguf, pi2_gguf_table *table,
                                uint32_t part_index) {
     pi2_gguf_part *part = parser->part;
@@ -473,7 +488,7 @@ static pi2_status parse_header(header_parser *parser, pi2_gguf *gguf, pi2_gguf_t
         gguf->tensor_count++;
     }
     part->header_bytes = parser->position;
-    part->header_hash = XXH3_64bits(part->header.memory, parser->position);
+    part->header_hash = hash_header(part, table, parser->position);
     part->data_offset = (parser->position + (uint64_t)part->alignment - 1) / part->alignment *
                         part->alignment;
     pi2_growable_block_trim(&part->header, parser->position);

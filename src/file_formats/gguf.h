@@ -30,6 +30,9 @@ typedef enum pi2_gguf_value_type {
 /** Bytes of a number or bool of this type; 0 for strings, arrays and unknown types. */
 size_t pi2_gguf_value_bytes(uint32_t value_type);
 
+/** A file that has this key says what pi2_gguf_file_header_hash() must be. */
+#define PI2_GGUF_HEADER_CHECKSUM_KEY "powerinfer2.header_checksum"
+
 /** Columns and bytes of one block of a tensor type; false when we do not know the type. */
 bool pi2_gguf_tensor_type_size(uint32_t tensor_type, uint32_t *block_columns_out,
                                uint32_t *block_bytes_out);
@@ -54,7 +57,8 @@ const char *pi2_gguf_file_path(const pi2_gguf *gguf, size_t file_index);
 uint64_t pi2_gguf_file_bytes(const pi2_gguf *gguf, size_t file_index);
 /** When the file was last changed, in nanoseconds since 1970. */
 int64_t pi2_gguf_file_modified_ns(const pi2_gguf *gguf, size_t file_index);
-/** XXH3 64 of the file's bytes up to the end of the tensor table: names a model cheaply. */
+/** XXH3 64 of the file's bytes up to the end of the tensor table: names a model cheaply. The value
+ *  of the key PI2_GGUF_HEADER_CHECKSUM_KEY, a u64, counts as zeros. */
 uint64_t pi2_gguf_file_header_hash(const pi2_gguf *gguf, size_t file_index);
 uint64_t pi2_gguf_file_header_bytes(const pi2_gguf *gguf, size_t file_index);
 /** Where the tensors' data begin, and what their offsets are multiples of. */

@@ -124,6 +124,8 @@ void pi2_gguf_writer_string(pi2_gguf_writer *writer, const char *key, const char
     append_string(writer, text, strlen(text));
 }
 
+size_t pi2_gguf_writer_position(const pi2_gguf_writer *writer) { return writer->length; }
+
 void pi2_gguf_writer_entry(pi2_gguf_writer *writer, const pi2_gguf_entry *entry) {
     static const char alignment_key[] = "general.alignment";
     if (entry->key.length == sizeof alignment_key - 1 &&

@@ -22,6 +22,9 @@ void pi2_gguf_writer_f32(pi2_gguf_writer *writer, const char *key, float value);
 void pi2_gguf_writer_bool(pi2_gguf_writer *writer, const char *key, bool value);
 void pi2_gguf_writer_string(pi2_gguf_writer *writer, const char *key, const char *text);
 
+/** Bytes of the header so far: a number just written ends there (for pi2_gguf_writer_patch). */
+size_t pi2_gguf_writer_position(const pi2_gguf_writer *writer);
+
 /** A whole entry of another file, such as pi2_gguf_entry_at() gives. general.alignment is left
  *  out: it is the writer's. */
 void pi2_gguf_writer_entry(pi2_gguf_writer *writer, const pi2_gguf_entry *entry);

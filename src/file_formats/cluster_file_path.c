@@ -1,0 +1,196 @@
+/* cluster_file_path.c: where a model's cluster file lies, and whether it is still the right one. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+#include "file_formats/cluster_file.h"
+
+/** Formats into new memory; NULL when there is none. */
+static char *make_text(const char *format, ...) PI2_PRINTF_LIKE(1, 2);
+static char *make_text(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    const int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    char *text = length < 0 ? NULL : malloc((size_t)length + 1);
+    if (!text) return NULL;
+    va_start(arguments, format);
+    (void)vsnprintf(text, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    return text;
+}
+
+/** Length of a model's path without ".gguf" and without "-00001-of-00002". */
+static size_t stem_length(const char *path) {
+    size_t length = strlen(path);
+    if (length > 5 && strcmp(path + length - 5, ".gguf") == 0) length -= 5;
+    static const char part[] = "-00001-of-";
+    if (length > 15 && memcmp(path + length - 15, part, sizeof part - 1) == 0) length -= 15;
+    return length;
+}
+
+static pi2_status fail_no_memory(void) {
+    return pi2_fail(PI2_ERR_MEMORY, "no memory for a file name");
+}
+
+static pi2_status path_beside(const pi2_gguf *source, char **path_out) {
+    const char *path = pi2_gguf_file_path(source, 0);
+    *path_out = make_text("%.*s.pi2", (int)stem_length(path), path);
+    return *path_out ? PI2_OK : fail_no_memory();
+}
+
+/** NULL path and PI2_OK when neither XDG_CACHE_HOME nor HOME is set. */
+static pi2_status cache_folder(char **folder_out) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    *folder_out = NULL;
+    if (cache && *cache == '/') *folder_out = make_text("%s/powerinfer2", cache);
+    else if (home && *home) *folder_out = make_text("%s/.cache/powerinfer2", home);
+    else return PI2_OK;
+    return *folder_out ? PI2_OK : fail_no_memory();
+}
+
+static pi2_status path_in_cache(const pi2_gguf *source, char **path_out) {
+    const char *path = pi2_gguf_file_path(source, 0), *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    pi2_source_identity identity;
+    char *folder;
+    *path_out = NULL;
+    PI2_TRY(pi2_source_identity_of(source, &identity));
+    PI2_TRY(cache_folder(&folder));
+    if (!folder) return PI2_OK;
+    *path_out = make_text("%s/%.*s-%016" PRIx64 ".pi2", folder, (int)stem_length(name), name,
+                          identity.header_hash);
+    free(folder);
+    return *path_out ? PI2_OK : fail_no_memory();
+}
+
+static bool folder_is_writable(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return access(".", W_OK | X_OK) == 0;
+    char *folder = make_text("%.*s", slash == path ? 1 : (int)(slash - path), path);
+    const bool is_writable = folder && access(folder, W_OK | X_OK) == 0;
+    free(folder);
+    return is_writable;
+}
+
+/** Makes the folders that a file's path needs. */
+static pi2_status make_folders(const char *path) {
+    char *text = make_text("%s", path);
+    if (!text) return fail_no_memory();
+    pi2_status status = PI2_OK;
+    for (char *slash = strchr(text + 1, '/'); slash && status == PI2_OK;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(text, 0755) != 0 && errno != EEXIST) {
+            status = pi2_fail(PI2_ERR_IO, "%s: cannot make the folder: %s", text, strerror(errno));
+        }
+        *slash = '/';
+    }
+    free(text);
+    return status;
+}
+
+pi2_status pi2_cluster_file_default_path(const pi2_gguf *source, char **path_out) {
+    *path_out = NULL;
+    char *beside, *cached;
+    PI2_TRY(path_beside(source, &beside));
+    if (folder_is_writable(beside)) {
+        *path_out = beside;
+        return PI2_OK;
+    }
+    pi2_status status = path_in_cache(source, &cached);
+    if (status == PI2_OK && !cached) {
+        status = pi2_fail(PI2_ERR_IO,
+                          "%s: its folder cannot be written and there is no cache folder: say where "
+                          "the cluster file shall go, or set HOME",
+                          beside);
+    }
+    free(beside);
+    if (status == PI2_OK) status = make_folders(cached);
+    if (status != PI2_OK) {
+        free(cached);
+        return status;
+    }
+    *path_out = cached;
+    return PI2_OK;
+}
+
+/* ---- finding ---------------------------------------------------------------------------- */
+
+static pi2_status compare_identity(const char *path, const pi2_gguf *cluster,
+                                   const pi2_gguf *source) {
+    pi2_source_identity now, then;
+    pi2_extent_layout *layout;
+    if (!pi2_cluster_file_is(cluster)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: this is a GGUF model, not a cluster file", path);
+    }
+    PI2_TRY(pi2_source_identity_of(source, &now));
+    PI2_TRY(pi2_cluster_file_layout(cluster, &layout, &then));
+    pi2_extent_layout_free(layout);
+    const char *source_path = pi2_gguf_file_path(source, 0);
+    if (now.bytes != then.bytes) {
+        return pi2_fail(PI2_ERR_FORMAT,
+                        "%s: made from another version of %s, which had %" PRIu64 " bytes and has "
+                        "%" PRIu64,
+                        path, source_path, then.bytes, now.bytes);
+    }
+    if (now.header_hash != then.header_hash) {
+        return pi2_fail(PI2_ERR_FORMAT,
+                        "%s: made from another version of %s, which had another header", path,
+                        source_path);
+    }
+    /* Weights may have changed under an equal header; only the time tells. */
+    if (now.modified_ns > pi2_gguf_file_modified_ns(cluster, 0)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: older than %s, which was changed since", path,
+                        source_path);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source) {
+    pi2_gguf *cluster;
+    PI2_TRY(pi2_gguf_open(path, &cluster));
+    const pi2_status status = compare_identity(path, cluster, source);
+    pi2_gguf_close(cluster);
+    return status;
+}
+
+/** Takes the path over when its file is good, else frees it and notes the reason. */
+static bool try_path(const pi2_gguf *source, char *path, char **path_out, char *note,
+                     size_t note_bytes) {
+    struct stat status;
+    if (!path) return false;
+    if (stat(path, &status) == 0) {
+        if (pi2_cluster_file_matches(path, source) == PI2_OK) {
+            *path_out = path;
+            return true;
+        }
+        if (note_bytes && !*note) (void)snprintf(note, note_bytes, "%s", pi2_error_text());
+    }
+    free(path);
+    return false;
+}
+
+pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, char **path_out,
+                                 char *note, size_t note_bytes) {
+    char *path;
+    *path_out = NULL;
+    if (note_bytes) *note = '\0';
+    if (wanted_path) {
+        path = make_text("%s", wanted_path);
+        if (!path) return fail_no_memory();
+        (void)try_path(source, path, path_out, note, note_bytes);
+        return PI2_OK;
+    }
+    PI2_TRY(path_beside(source, &path));
+    if (try_path(source, path, path_out, note, note_bytes)) return PI2_OK;
+    PI2_TRY(path_in_cache(source, &path));
+    (void)try_path(source, path, path_out, note, note_bytes);
+    return PI2_OK;
+}

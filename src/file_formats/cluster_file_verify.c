@@ -1,0 +1,156 @@
+/* cluster_file_verify.c: compares what a cluster file holds with its checksums. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/pages.h"
+#include "base/uncached_file.h"
+#include "file_formats/cluster_file.h"
+#include "file_formats/cluster_file_keys.h"
+
+enum { TABLE_CHUNK_BYTES = 1024 * 1024, PROGRESS_INTERVAL_NS = 100 * 1000 * 1000 };
+
+pi2_status pi2_cluster_file_check_extent(const pi2_gguf *gguf, const pi2_extent_layout *layout,
+                                         uint32_t extent_number, const void *bytes) {
+    const pi2_extent *extent = &layout->extents[extent_number];
+    if (XXH3_64bits(bytes, extent->bytes) == extent->checksum) return PI2_OK;
+    const pi2_piece *piece = &layout->pieces[extent->first_piece];
+    return pi2_fail(PI2_ERR_FORMAT,
+                    "%s: extent %" PRIu32 " (tensor '%s' and what lies with it, %" PRIu32 " bytes at "
+                    "byte %" PRIu64 ") does not match its checksum: make the file again with prepare",
+                    pi2_gguf_file_path(gguf, 0), extent_number,
+                    layout->tensors[piece->tensor].name, extent->bytes, extent->file_offset);
+}
+
+/** The checksum that the file has for a table; false when it has none. */
+static pi2_status find_table_checksum(const pi2_gguf *gguf, const char *name,
+                                      uint64_t *checksum_out) {
+    pi2_gguf_array names, checksums;
+    pi2_gguf_string string;
+    PI2_TRY(pi2_gguf_array_get(gguf, PI2_KEY_TABLE_NAMES, &names));
+    PI2_TRY(pi2_gguf_array_get(gguf, PI2_KEY_TABLE_CHECKSUMS, &checksums));
+    const size_t length = strlen(name);
+    size_t cursor = 0;
+    for (uint64_t i = 0; pi2_gguf_array_next_string(&names, &cursor, &string); i++) {
+        if (string.length == length && memcmp(string.text, name, length) == 0 &&
+            checksums.element_type == PI2_GGUF_U64 && i < checksums.count) {
+            *checksum_out = pi2_gguf_array_u64(&checksums, i);
+            return PI2_OK;
+        }
+    }
+    return pi2_fail(PI2_ERR_FORMAT,
+                    "%s: there is no checksum of tensor '%s': make the file again with prepare",
+                    pi2_gguf_file_path(gguf, 0), name);
+}
+
+static pi2_status compare_table(const pi2_gguf *gguf, const pi2_gguf_tensor *table,
+                                uint64_t checksum) {
+    uint64_t wanted = 0;
+    PI2_TRY(find_table_checksum(gguf, table->name, &wanted));
+    if (wanted == checksum) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT,
+                    "%s: tensor '%s' (%" PRIu64 " bytes at byte %" PRIu64 ") does not match its "
+                    "checksum: make the file again with prepare",
+                    pi2_gguf_file_path(gguf, 0), table->name, table->bytes, table->file_offset);
+}
+
+pi2_status pi2_cluster_file_check_table(const pi2_gguf *gguf, const pi2_gguf_tensor *table,
+                                        const void *bytes) {
+    return compare_table(gguf, table, XXH3_64bits(bytes, (size_t)table->bytes));
+}
+
+/* ---- the whole file --------------------------------------------------------------------- */
+
+typedef struct verifier {
+    const pi2_gguf *gguf;
+    const pi2_extent_layout *layout;
+    const pi2_callbacks *callbacks;
+    pi2_uncached_file file;
+    void *buffer;
+    size_t buffer_bytes;
+    XXH3_state_t *hash;
+    uint64_t done_bytes, total_bytes;
+    uint64_t next_report_ns;
+} verifier;
+
+/** Tells how far it is and asks whether to go on. */
+static pi2_status advance(verifier *self, uint64_t bytes) {
+    const pi2_callbacks *callbacks = self->callbacks;
+    self->done_bytes += bytes;
+    if (!callbacks) return PI2_OK;
+    if (callbacks->cancelled && callbacks->cancelled(callbacks->user)) {
+        return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted");
+    }
+    const uint64_t now = pi2_clock_ns();
+    if (callbacks->progress && (now >= self->next_report_ns || self->done_bytes == self->total_bytes)) {
+        self->next_report_ns = now + PROGRESS_INTERVAL_NS;
+        callbacks->progress(callbacks->user, "verifying", self->done_bytes, self->total_bytes);
+    }
+    return PI2_OK;
+}
+
+static pi2_status verify_table(verifier *self, const pi2_gguf_tensor *table) {
+    (void)XXH3_64bits_reset(self->hash);
+    for (uint64_t done = 0; done < table->bytes;) {
+        const uint64_t left = table->bytes - done;
+        const size_t count = left < TABLE_CHUNK_BYTES ? (size_t)left : TABLE_CHUNK_BYTES;
+        const uint8_t *data;
+        PI2_TRY(pi2_uncached_file_read(&self->file, table->file_offset + done, count, self->buffer,
+                                       &data));
+        (void)XXH3_64bits_update(self->hash, data, count);
+        PI2_TRY(advance(self, count));
+        done += count;
+    }
+    return compare_table(self->gguf, table, XXH3_64bits_digest(self->hash));
+}
+
+static pi2_status verify_all(verifier *self) {
+    const pi2_extent_layout *layout = self->layout;
+    /* The header was compared with its checksum when the layout was read. */
+    for (size_t i = 0; i < pi2_gguf_tensor_count(self->gguf); i++) {
+        const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(self->gguf, i);
+        if (tensor->type != PI2_CLUSTER_GROUP_TENSOR_TYPE) PI2_TRY(verify_table(self, tensor));
+    }
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        const pi2_extent *extent = &layout->extents[i];
+        const uint8_t *data;
+        PI2_TRY(pi2_uncached_file_read(&self->file, extent->file_offset, extent->bytes,
+                                       self->buffer, &data));
+        PI2_TRY(pi2_cluster_file_check_extent(self->gguf, layout, i, data));
+        PI2_TRY(advance(self, extent->bytes));
+    }
+    return PI2_OK;
+}
+
+static pi2_status open_and_verify(verifier *self) {
+    const uint32_t largest = pi2_extent_layout_largest(self->layout);
+    self->total_bytes = self->layout->weight_bytes;
+    for (size_t i = 0; i < pi2_gguf_tensor_count(self->gguf); i++) {
+        const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(self->gguf, i);
+        if (tensor->type != PI2_CLUSTER_GROUP_TENSOR_TYPE) self->total_bytes += tensor->bytes;
+    }
+    self->hash = XXH3_createState();
+    if (!self->hash) return pi2_fail(PI2_ERR_MEMORY, "no memory for a checksum");
+    self->buffer_bytes =
+        (largest > TABLE_CHUNK_BYTES ? largest : TABLE_CHUNK_BYTES) + (size_t)PI2_UNCACHED_SLACK;
+    PI2_TRY(pi2_pages_reserve(self->buffer_bytes, false, "verifying", &self->buffer));
+    PI2_TRY(pi2_uncached_file_open(pi2_gguf_file_path(self->gguf, 0), &self->file));
+    return verify_all(self);
+}
+
+pi2_status pi2_cluster_file_verify(const pi2_gguf *gguf, const pi2_callbacks *callbacks) {
+    pi2_extent_layout *layout;
+    pi2_source_identity source;
+    PI2_TRY(pi2_cluster_file_layout(gguf, &layout, &source));
+    verifier self = { .gguf = gguf, .layout = layout, .callbacks = callbacks, .file.file = -1 };
+    const pi2_status status = open_and_verify(&self);
+    pi2_uncached_file_close(&self.file);
+    pi2_pages_release(self.buffer, self.buffer_bytes);
+    (void)XXH3_freeState(self.hash);
+    pi2_extent_layout_free(layout);
+    return status;
+}
