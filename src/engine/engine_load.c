@@ -5,8 +5,12 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/memory_limit.h"
+#include "base/parse_size.h"
 #include "engine/engine_internal.h"
+#include "file_formats/cluster_file.h"
 #include "planner/extent_build.h"
+#include "planner/prepare.h"
 
 enum { LOAD_SCRATCH_BYTES = 2 << 20 };
 
@@ -77,9 +81,64 @@ pi2_status pi2_engine_load_gguf(pi2_engine *engine, const pi2_gguf *gguf) {
     return status == PI2_OK ? PI2_OK : pi2_fail(status, "%s", run.failure_text);
 }
 
+/* ---- the cluster file ---- */
+
+static pi2_status prepare_at(const pi2_gguf *gguf, const char *path, const pi2_prepare_settings *settings) {
+    const pi2_architecture *architecture;
+    pi2_tensor_directory directory = { 0 };
+    pi2_model_requests requests = { 0 };
+    pi2_model_shape shape;
+    PI2_TRY(pi2_architecture_find(gguf, &architecture));
+    PI2_TRY(pi2_tensor_directory_open(gguf, NULL, &directory));
+    pi2_status status = pi2_architecture_shape(architecture, &directory, &shape);
+    if (status == PI2_OK) status = architecture->list_tensors(&directory, &shape, &requests);
+    if (status == PI2_OK) status = pi2_prepare(gguf, requests.groups, requests.group_count, path, settings);
+    pi2_model_requests_free(&requests);
+    pi2_tensor_directory_close(&directory);
+    return status;
+}
+
+/* What preparing may use: what the budget leaves beside what the process holds now. */
+static uint64_t prepare_budget(const pi2_engine *engine) {
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    const uint64_t kept = current + 2000000;
+    return engine->report.budget_bytes > kept ? engine->report.budget_bytes - kept : 1;
+}
+
+static pi2_status prepare_beside(pi2_engine *engine, const pi2_gguf *gguf, char **path) {
+    if (engine->options.cluster_path) {
+        *path = malloc(strlen(engine->options.cluster_path) + 1);
+        if (!*path) return pi2_fail(PI2_ERR_MEMORY, "no memory for a path");
+        memcpy(*path, engine->options.cluster_path, strlen(engine->options.cluster_path) + 1);
+    } else {
+        PI2_TRY(pi2_cluster_file_default_path(gguf, path));
+    }
+    char size[PI2_SIZE_TEXT_BYTES];
+    pi2_engine_log(engine, "the model does not fit in the budget: preparing %s (about %s of disk), once", *path,
+                   pi2_format_size(engine->model->layout->weight_bytes, size));
+    const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(engine),
+                                            .callbacks = engine->options.callbacks };
+    return prepare_at(gguf, *path, &settings);
+}
+
 pi2_status pi2_engine_cluster_file(pi2_engine *engine, const pi2_gguf *gguf, bool may_prepare, bool *found_out,
                                    char *path_out, size_t capacity) {
-    (void)engine; (void)gguf; (void)may_prepare; (void)path_out; (void)capacity;
     *found_out = false;
-    return PI2_OK;
+    char *path = NULL;
+    char note[512] = "";
+    PI2_TRY(pi2_cluster_file_find(gguf, engine->options.cluster_path, &path, note, sizeof note));
+    if (note[0]) pi2_engine_log(engine, "%s", note);
+    pi2_status status = PI2_OK;
+    if (!path && may_prepare) status = prepare_beside(engine, gguf, &path);
+    if (status == PI2_OK && path) {
+        if (strlen(path) >= capacity) {
+            status = pi2_fail(PI2_ERR_INVALID, "the cluster file's path is longer than %zu bytes", capacity - 1);
+        } else {
+            memcpy(path_out, path, strlen(path) + 1);
+            *found_out = true;
+        }
+    }
+    free(path);
+    return status;
 }

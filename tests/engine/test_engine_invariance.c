@@ -1,0 +1,219 @@
+/*
+ * Goal:   the logits are the same bits whatever the budget, batch, threads, instruction set, read
+ *         method and residency; and a session refuses what it must.
+ * Method: one tiny model; every variation against one thread, portable code, all in memory.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "powerinfer2/session.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { PROMPT = 45, DECODED = 6 };
+
+typedef struct variation {
+    const char *cpu, *read_method;
+    uint64_t memory_bytes;
+    uint32_t threads, batch;
+    bool streams; /* expected */
+} variation;
+
+typedef struct outcome {
+    float *logits; /* of every decoded token */
+    size_t count;
+    int32_t tokens[DECODED];
+} outcome;
+
+static char *folder, *model_path;
+
+static pi2_engine *open_variation(const variation *v) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = model_path;
+    options.memory_bytes = v->memory_bytes;
+    options.thread_count = v->threads;
+    options.batch_tokens = v->batch;
+    options.context_tokens = 128;
+    options.read_method = v->read_method ? v->read_method : "auto";
+    if (v->cpu) assert_int_equal(setenv("PI2_CPU", v->cpu, 1), 0);
+    else assert_int_equal(unsetenv("PI2_CPU"), 0);
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    const pi2_engine_report *report = pi2_engine_get_report(engine);
+    assert_int_equal(v->streams, report->resident_bytes < report->weight_bytes);
+    if (v->streams && v->read_method) assert_string_equal(report->read_method, v->read_method);
+    return engine;
+}
+
+static void run_variation(const variation *v, outcome *result) {
+    pi2_engine *engine = open_variation(v);
+    const size_t vocabulary = pi2_engine_get_report(engine)->vocabulary_size;
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = 0;
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(engine, &sampling, &session), PI2_OK);
+    int32_t prompt[PROMPT];
+    for (int i = 0; i < PROMPT; i++) prompt[i] = (i * 29 + 7) % 256;
+    if (pi2_session_append(session, prompt, PROMPT, PI2_LOGITS_LAST) != PI2_OK) fail_msg("%s", pi2_error_text());
+    result->count = vocabulary * DECODED;
+    result->logits = malloc(result->count * sizeof(float));
+    assert_non_null(result->logits);
+    for (size_t i = 0; i < DECODED; i++) {
+        memcpy(result->logits + i * vocabulary, pi2_session_logits(session, 0), vocabulary * sizeof(float));
+        assert_int_equal(pi2_session_sample(session, &result->tokens[i]), PI2_OK);
+        if (pi2_session_append(session, &result->tokens[i], 1, PI2_LOGITS_LAST) != PI2_OK) {
+            fail_msg("%s", pi2_error_text());
+        }
+    }
+    assert_int_equal(pi2_session_position(session), PROMPT + DECODED);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+}
+
+static void check_variations(const variation *variations, size_t count) {
+    const variation plain = { .cpu = "scalar", .memory_bytes = 400000000, .threads = 1, .batch = 128 };
+    outcome want, got;
+    run_variation(&plain, &want);
+    for (size_t i = 0; i < count; i++) {
+        run_variation(&variations[i], &got);
+        assert_int_equal(got.count, want.count);
+        if (memcmp(got.logits, want.logits, want.count * sizeof(float)) != 0) {
+            fail_msg("variation %zu gives other bits", i);
+        }
+        assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
+        free(got.logits);
+    }
+    free(want.logits);
+}
+
+static void test_cpu_threads_and_batches(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .cpu = "avx2", .memory_bytes = 400000000, .threads = 1, .batch = 128 },
+        { .memory_bytes = 400000000, .threads = 1, .batch = 1 },
+        { .memory_bytes = 400000000, .threads = 2, .batch = 1 },
+        { .memory_bytes = 400000000, .threads = 2, .batch = 2 },
+        { .memory_bytes = 400000000, .threads = 2, .batch = 7 },
+        { .memory_bytes = 400000000, .threads = 2, .batch = 16 },
+        { .memory_bytes = 400000000, .threads = 2 },
+    };
+    check_variations(variations, sizeof variations / sizeof variations[0]);
+}
+
+static void test_streaming(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .memory_bytes = 26000000, .threads = 1, .batch = 32, .read_method = "pread", .streams = true },
+        { .memory_bytes = 26000000, .threads = 2, .batch = 16, .read_method = "pread", .streams = true },
+        { .memory_bytes = 24000000, .threads = 2, .read_method = "auto", .streams = true },
+        { .memory_bytes = 31000000, .threads = 2, .batch = 1, .read_method = "auto", .streams = true },
+        { .memory_bytes = 400000000, .threads = 2 }, /* the cluster file is there now and fits */
+    };
+    check_variations(variations, sizeof variations / sizeof variations[0]);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    const variation plain = { .memory_bytes = 400000000, .threads = 2 };
+    pi2_engine *engine = open_variation(&plain);
+    pi2_session *session = NULL, *second = NULL;
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    assert_int_equal(pi2_session_create(engine, NULL, &second), PI2_ERR_INVALID);
+    int32_t tokens[200] = { 0 }, token;
+    assert_int_equal(pi2_session_sample(session, &token), PI2_ERR_INVALID);
+    assert_int_equal(pi2_session_append(session, tokens, 200, PI2_LOGITS_LAST), PI2_ERR_CONTEXT);
+    assert_int_equal(pi2_session_position(session), 0);
+    assert_int_equal(pi2_session_append(session, tokens, 2, PI2_LOGITS_ALL), PI2_ERR_INVALID);
+    tokens[3] = -1;
+    assert_int_equal(pi2_session_append(session, tokens, 5, PI2_LOGITS_LAST), PI2_ERR_INVALID);
+    tokens[3] = 1 << 24;
+    assert_int_equal(pi2_session_append(session, tokens, 5, PI2_LOGITS_LAST), PI2_ERR_INVALID);
+    tokens[3] = 0;
+    assert_int_equal(pi2_session_append(session, tokens, 5, PI2_LOGITS_NONE), PI2_OK);
+    assert_null(pi2_session_logits(session, 0));
+    assert_int_equal(pi2_session_truncate(session, 6), PI2_ERR_INVALID);
+    assert_int_equal(pi2_session_truncate(session, 2), PI2_OK);
+    assert_int_equal(pi2_session_position(session), 2);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+}
+
+static void test_budget_too_small(void **state) {
+    (void)state;
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = model_path;
+    options.memory_bytes = 3000000;
+    pi2_engine *engine = NULL;
+    assert_int_equal(pi2_engine_open(&options, &engine), PI2_ERR_MEMORY);
+    assert_null(engine);
+    assert_non_null(strstr(pi2_error_text(), "key-value cache"));
+}
+
+static bool always(void *user) {
+    (void)user;
+    return true;
+}
+
+static void test_cancel(void **state) {
+    (void)state;
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = model_path;
+    options.memory_bytes = 400000000;
+    pi2_engine *engine = NULL;
+    assert_int_equal(unsetenv("PI2_CPU"), 0);
+    options.callbacks.cancelled = always;
+    const pi2_status status = pi2_engine_open(&options, &engine);
+    if (status == PI2_OK) { /* nothing long to load: the first pass must stop */
+        pi2_session *session = NULL;
+        const int32_t token = 1;
+        assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+        assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_ERR_INTERRUPTED);
+        assert_int_equal(pi2_session_position(session), 0);
+        pi2_session_free(session);
+    } else {
+        assert_int_equal(status, PI2_ERR_INTERRUPTED);
+    }
+    pi2_engine_close(engine);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    model_path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 6;
+    options.embedding_length = 512;
+    options.feed_forward_length = 6144;
+    options.head_count = 8;
+    options.gate_type = PI2_Q4_1;
+    options.down_type = PI2_Q4_K;
+    options.tied_head = false;
+    return pi2_tiny_model_write(&options, model_path);
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    free(model_path);
+    test_folder_remove(folder);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cpu_threads_and_batches), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_budget_too_small), cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_streaming),
+    };
+    return cmocka_run_group_tests_name("engine invariance", tests, set_up, tear_down);
+}
