@@ -140,11 +140,11 @@ void pi2_weight_store_free(pi2_weight_store *store) {
 /* Room for `bytes` consecutive bytes, or NULL. What does not fit before the end is skipped. */
 static uint8_t *ring_give(pi2_weight_store *store, uint32_t extent, uint32_t bytes) {
     const size_t size = store->options.ring_bytes;
-    size_t skipped = 0;
-    if (store->ring_head + bytes > size) skipped = size - store->ring_head;
+    const bool wraps = store->ring_head + bytes > size;
+    const size_t skipped = wraps ? size - store->ring_head : 0;
     if (store->ring_used + skipped + bytes > size) return NULL;
     assert(store->room_count < store->room_capacity);
-    const size_t at = skipped ? 0 : store->ring_head;
+    const size_t at = wraps ? 0 : store->ring_head;
     ring_room *room = &store->rooms[(store->room_first + store->room_count) % store->room_capacity];
     *room = (ring_room){ .extent = extent, .bytes = (uint32_t)(bytes + skipped) };
     store->room_count++;
@@ -231,9 +231,10 @@ static void extend_read(pi2_weight_store *store, store_read *read) {
         if (store->extents[e].resident) {
             if (store->extents[e].memory != next) return;
         } else if ((uint8_t *)store->options.ring + store->ring_head != next ||
-                   give_memory(store, e) != next) {
+                   store->ring_head + bytes > store->options.ring_bytes || !give_memory(store, e)) {
             return;
         }
+        assert(store->extents[e].memory == next);
         read->request.bytes += bytes;
         read->count++;
         mark_reading(store, e, read);
