@@ -55,7 +55,9 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
 void pi2_forward_free(pi2_forward *forward);
 
 /** Logits of which of the pass's tokens. */
-typedef enum pi2_forward_logits { PI2_FORWARD_NO_LOGITS, PI2_FORWARD_LAST_LOGITS, PI2_FORWARD_ALL_LOGITS } pi2_forward_logits;
+typedef enum pi2_forward_logits {
+    PI2_FORWARD_NO_LOGITS, PI2_FORWARD_LAST_LOGITS, PI2_FORWARD_ALL_LOGITS
+} pi2_forward_logits;
 
 /**
  * One pass: tokens[token_count] (1 .. batch_tokens) at positions position .. position + token_count.

@@ -48,7 +48,9 @@ static pi2_engine *open_variation(const variation *v) {
     if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     const pi2_engine_report *report = pi2_engine_get_report(engine);
     assert_int_equal(v->streams, report->resident_bytes < report->weight_bytes);
-    if (v->streams && v->read_method) assert_string_equal(report->read_method, v->read_method);
+    if (v->streams && v->read_method && strcmp(v->read_method, "auto") != 0) {
+        assert_string_equal(report->read_method, v->read_method);
+    }
     return engine;
 }
 
