@@ -51,8 +51,8 @@ static length_group make_group(const pi2_tokenizer *tokenizer, uint32_t first) {
     const uint32_t *tokens = tokenizer->special_tokens + first;
     length_group group = { .tokens = tokens,
                            .length = pi2_token_length(tokenizer, tokens[0]),
-                           .only_first_byte = (unsigned char)pi2_token_text(tokenizer, tokens[0])[0],
                            .needs_trust = true };
+    group.only_first_byte = (unsigned char)pi2_token_text(tokenizer, tokens[0])[0];
     for (; first + group.count < tokenizer->special_count; group.count++) {
         const uint32_t token = tokens[group.count];
         const char *text = pi2_token_text(tokenizer, token);

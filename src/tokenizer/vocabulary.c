@@ -27,7 +27,9 @@ const char *pi2_tokenizer_printable(char *out, size_t out_bytes, const char *tex
 pi2_status pi2_id_table_create(pi2_id_table *table, uint32_t count) {
     const uint64_t capacity = (uint64_t)count + count / 3 + 8;
     *table = (pi2_id_table){ 0 };
-    if (capacity > UINT32_MAX / 2) return pi2_fail(PI2_ERR_MEMORY, "%u entries are too many", count);
+    if (capacity > UINT32_MAX / 2) {
+        return pi2_fail(PI2_ERR_MEMORY, "%u entries are too many", count);
+    }
     table->slots = malloc((size_t)capacity * sizeof *table->slots);
     if (!table->slots) return pi2_fail(PI2_ERR_MEMORY, "no memory for a table of %u", count);
     memset(table->slots, 0xff, (size_t)capacity * sizeof *table->slots);
@@ -301,7 +303,8 @@ static pi2_status load_texts(pi2_tokenizer *tokenizer, const pi2_gguf_array *arr
                                                     raw.length));
         }
         if (byte >= 0) tokenizer->byte_tokens[byte] = (int32_t)token;
-        const size_t length = decode_piece(tokenizer->kind, raw, attributes, tokenizer->text + used);
+        const size_t length =
+            decode_piece(tokenizer->kind, raw, attributes, tokenizer->text + used);
         tokenizer->text_start[token] = (uint32_t)used;
         used += length;
         if (length > tokenizer->longest_piece) tokenizer->longest_piece = (uint32_t)length;
