@@ -13,4 +13,11 @@
 int pi2_thread_start(pthread_t *thread_out, size_t stack_bytes, void *(*function)(void *),
                      void *argument);
 
+/**
+ * Called by a thread that works for microseconds at a time and must begin soon after it is woken,
+ * beside threads that compute: asks the scheduler for short time slices, which put it in front of
+ * them without a larger share of the CPU. Without effect where the system knows no such request.
+ */
+void pi2_thread_ask_for_short_slices(void);
+
 #endif

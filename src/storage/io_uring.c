@@ -322,6 +322,7 @@ static pi2_status set_up(pi2_reader *reader, ring_state *state) {
 static void *thread_main(void *argument) {
     pi2_reader *reader = argument;
     ring_state *state = reader->method_state;
+    pi2_thread_ask_for_short_slices();
     const pi2_status status = set_up(reader, state);
     state->start_status = status;
     if (status != PI2_OK) {
@@ -363,6 +364,9 @@ static pi2_status start_thread(pi2_reader *reader, ring_state *state) {
 }
 
 static pi2_status uring_open(pi2_reader *reader) {
+#if defined(__ANDROID__)
+    return pi2_fail(PI2_ERR_INVALID, "Android ends an application that calls it");
+#endif
     ring_state *state = calloc(1, sizeof *state + reader->depth * sizeof state->slots[0]);
     if (!state) return pi2_fail(PI2_ERR_MEMORY, "no memory for %u reads", (unsigned)reader->depth);
     reader->method_state = state;

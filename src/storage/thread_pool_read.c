@@ -64,6 +64,7 @@ static pi2_read_request *take_one(pi2_reader *reader) {
 
 static void *thread_main(void *argument) {
     pi2_reader *reader = argument;
+    pi2_thread_ask_for_short_slices();
     for (pi2_read_request *request; (request = take_one(reader)) != NULL;) {
         read_request(reader, request);
     }
