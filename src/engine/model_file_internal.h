@@ -1,0 +1,22 @@
+/* model_file_internal.h: the struct behind pi2_model_file. */
+#ifndef PI2_ENGINE_MODEL_FILE_INTERNAL_H
+#define PI2_ENGINE_MODEL_FILE_INTERNAL_H
+
+#include "planner/extent_layout.h"
+#include "powerinfer2/model_file.h"
+#include "tokenizer/tokenizer.h"
+
+enum { PI2_MODEL_FILE_NAME_BYTES = 256 };
+
+struct pi2_model_file {
+    pi2_gguf *gguf;
+    pi2_extent_layout *layout;   /* of a cluster file; NULL for a plain GGUF */
+    uint64_t *matrix_offsets;    /* [layout->tensor_count] */
+    pi2_tokenizer *tokenizer;    /* made when first asked for */
+    pi2_model_summary summary;
+    char architecture[PI2_MODEL_FILE_NAME_BYTES], name[PI2_MODEL_FILE_NAME_BYTES];
+    char tokenizer_name[PI2_MODEL_FILE_NAME_BYTES], weight_types[PI2_MODEL_FILE_NAME_BYTES];
+    char reason[1024];
+};
+
+#endif
