@@ -229,7 +229,10 @@ static int parse_option(settings *set, int argc, char **argv, int *at) {
     if (strcmp(name, "--blocks") == 0) return parse_list(value, set->blocks);
     if (strcmp(name, "--depths") == 0) return parse_list(value, set->depths);
     if (strcmp(name, "--seconds") == 0) return set->seconds = atof(value), set->seconds <= 0;
-    if (strcmp(name, "--busy") == 0) return set->busy = (unsigned)atoi(value), set->busy > MOST_BUSY;
+    if (strcmp(name, "--busy") == 0) {
+        set->busy = (unsigned)atoi(value);
+        return set->busy > MOST_BUSY;
+    }
     if (strcmp(name, "--spin") == 0) return set->spin_us = (unsigned)atoi(value), 0;
     if (strcmp(name, "--methods") != 0) return 1;
     char *save = NULL;

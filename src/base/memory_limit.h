@@ -25,7 +25,7 @@ typedef struct pi2_memory_limit_sources {
     const char *root;             /* "" for the machine */
     uint64_t address_space_bytes; /* RLIMIT_AS; UINT64_MAX: unlimited */
     uint64_t data_bytes;          /* RLIMIT_DATA; UINT64_MAX: unlimited */
-    uint64_t physical_bytes;      /* of the machine; used, halved, without MemAvailable; 0: unknown */
+    uint64_t physical_bytes;      /* used, halved, where there is no MemAvailable; 0: unknown */
 } pi2_memory_limit_sources;
 void pi2_memory_limit_find_in(const pi2_memory_limit_sources *sources,
                               pi2_memory_limit *limit_out);

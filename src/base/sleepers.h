@@ -3,7 +3,8 @@
  *
  * A pi2_sleepers says how many threads sleep for changes of the words that belong to it, so that
  * whoever changes a word pays for a system call only when somebody sleeps. On Linux the sleep is a
- * futex on the word itself; elsewhere, and where tests ask for it, a mutex and a condition variable.
+ * futex on the word itself; elsewhere, and where tests ask for it, a mutex and a condition
+ * variable.
  *
  * Why no wake-up is lost: the sleeper first counts itself, then looks at the word; the waker first
  * changes the word, then looks at the count. All four are sequentially consistent, so at least one

@@ -25,7 +25,7 @@ typedef enum pi2_read_priority { PI2_READ_CERTAIN, PI2_READ_LIKELY } pi2_read_pr
  */
 typedef struct pi2_read_request {
     uint64_t offset;    /* multiple of PI2_READ_ALIGNMENT */
-    uint32_t bytes;     /* multiple of PI2_READ_ALIGNMENT; may run past the end of the file by less than it */
+    uint32_t bytes;     /* multiple of it; may run past the end of the file by less than that */
     void *destination;  /* aligned to PI2_READ_ALIGNMENT */
     pi2_read_priority priority;
 
@@ -45,7 +45,7 @@ typedef struct pi2_reader_options {
     const char *path;
     const char *method;       /* "auto", "io_uring" or "pread" */
     uint32_t depth;           /* reads in flight at most, 1 .. 1024; pread: threads, 8 at most */
-    void *buffer;             /* memory region that destinations lie in, to be registered; may be NULL */
+    void *buffer;             /* region that destinations lie in, to be registered; or NULL */
     size_t buffer_bytes;      /* registering makes the whole region resident at once */
 
     /* Called once by pi2_reader_wait when a read lasts longer than stall_ms (0: 2000): one line
@@ -55,7 +55,7 @@ typedef struct pi2_reader_options {
     unsigned stall_ms;
 } pi2_reader_options;
 
-/** Errors  IO (file, reason), MEMORY, INVALID (unknown method, or a named one that does not work here) */
+/** Errors  IO (file, reason), MEMORY, INVALID (unknown method; a named one does not work here) */
 pi2_status pi2_reader_open(const pi2_reader_options *options, pi2_reader **reader_out);
 /**
  * Waits for reads in flight; queued ones that have not begun become FAILED with INTERRUPTED. No
@@ -91,7 +91,7 @@ typedef struct pi2_reader_counters {
 } pi2_reader_counters;
 void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_out);
 
-/** "io_uring" or "pread"; and in words, such as "pread, 4 threads, O_DIRECT (io_uring refused: EPERM)". */
+/** "io_uring" or "pread"; and in words: "pread, 4 threads, O_DIRECT (io_uring refused: ...)". */
 const char *pi2_reader_method(const pi2_reader *reader);
 const char *pi2_reader_description(const pi2_reader *reader);
 

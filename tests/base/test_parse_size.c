@@ -51,13 +51,14 @@ static void test_good(void **state) {
 static void test_bad(void **state) {
     (void)state;
     static const char *const cases[] = {
-        "", " ", "-1", "-64M", "+1", "G", ".5G", "1.G", "1.5", "1.5B", "64Q", "64MM", "64 M", "64M ",
-        "64Mib/s", "0x10", "1e9", "nan", "inf", "1,5G", "1.5.5G", "64iB", "KiB", "\xff",
+        "", " ", "-1", "-64M", "+1", "G", ".5G", "1.G", "1.5", "1.5B", "64Q", "64MM", "64 M",
+        "64M ", "64Mib/s", "0x10", "1e9", "nan", "inf", "1,5G", "1.5.5G", "64iB", "KiB", "\xff",
         "18446744073709551616", "18446744073709551.616K", "18446745T", "99999999999999999999999999",
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint64_t bytes = 1;
-        if (pi2_parse_size(cases[i], &bytes) != PI2_ERR_INVALID) fail_msg("\"%s\" was taken", cases[i]);
+        const pi2_status status = pi2_parse_size(cases[i], &bytes);
+        if (status != PI2_ERR_INVALID) fail_msg("\"%s\" was taken", cases[i]);
         assert_int_equal(bytes, 0);
         assert_non_null(strstr(pi2_error_text(), cases[i]));
     }
