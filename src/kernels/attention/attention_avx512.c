@@ -8,4 +8,5 @@
 #define KEY_QUERIES 8
 #define KEY_TILES(queries) ((queries) <= 4 ? 4 : 2)
 #define VALUE_QUERIES 4
+#define VALUE_VECTORS 4
 #include "kernels/attention/attention_template.h"

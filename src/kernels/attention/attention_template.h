@@ -5,6 +5,7 @@
  *   KEY_QUERIES           queries that meet one loaded key at once, 4 or 8
  *   KEY_TILES(queries)    key tiles in flight for so many queries
  *   VALUE_QUERIES         queries that meet one loaded value at once
+ *   VALUE_VECTORS         vectors of a value row that meet them together
  *
  * Up to PI2_ATTENTION_GROUP queries share each pass over the keys and the values, so that
  * loading and converting them is paid once. A lane is one position (keys) or one dimension
@@ -25,9 +26,8 @@
 #endif
 
 enum {
-    VALUE_VECTORS = 4,  /* vectors of a value row in flight */
-    VALUE_TILES = 8,    /* tiles that stay in the first cache while all queries meet them */
-    MAX_BLOCKS = VALUE_VECTORS * LANES / PI2_KV_BLOCK
+    VALUE_TILES = 8, /* tiles that stay in the first cache while all queries meet them */
+    MAX_BLOCKS = (VALUE_VECTORS * LANES + PI2_KV_BLOCK - 1) / PI2_KV_BLOCK
 };
 
 typedef struct attention_group {
@@ -224,12 +224,12 @@ ALWAYS_INLINE void add_values_f16(const attention_group *g, size_t query_begin,
     }
 }
 
-/* The same: weight * scale is formed for 16 positions at once. vector_count is even. */
+/* The same: weight * scale is formed for 16 positions at once. */
 ALWAYS_INLINE void add_values_q8_0(const attention_group *g, size_t query_begin,
                                    size_t query_count, size_t first, size_t end,
                                    size_t dimension, size_t vector_count) {
     const size_t dimensions = g->layout->value_dimensions;
-    const size_t block_count = vector_count * LANES / PI2_KV_BLOCK;
+    const size_t block_count = vector_count > 2 ? vector_count * LANES / PI2_KV_BLOCK : 1;
     float scaled[VALUE_QUERIES][MAX_BLOCKS][LANES];
     lanes sum[VALUE_QUERIES][VALUE_VECTORS];
     UNROLLED for (size_t q = 0; q < query_count; q++) {
@@ -286,8 +286,8 @@ ALWAYS_INLINE void add_values_of_queries(const attention_group *g, size_t query_
         for (; d + VALUE_VECTORS * LANES <= dimensions; d += VALUE_VECTORS * LANES) {
             add_values_q8_0(g, query_begin, query_count, first, end, d, VALUE_VECTORS);
         }
-        for (; d < dimensions; d += PI2_KV_BLOCK) {
-            add_values_q8_0(g, query_begin, query_count, first, end, d, 2);
+        for (; d < dimensions; d += LANES) {
+            add_values_q8_0(g, query_begin, query_count, first, end, d, 1);
         }
     }
 }
