@@ -255,18 +255,25 @@ static pi2_status open_model(pi2_engine *engine, const char *path, pi2_gguf **gg
     return status;
 }
 
+/* A cluster file's header is not needed any more: its memory goes back before it is planned with. */
+static pi2_status plan_cluster_file(pi2_engine *engine, pi2_gguf **gguf) {
+    pi2_gguf_close(*gguf);
+    *gguf = NULL;
+    return make_plan(engine);
+}
+
 static pi2_status use_cluster_file(pi2_engine *engine, const char *path, pi2_gguf **gguf) {
     pi2_gguf_close(*gguf);
     *gguf = NULL;
     pi2_model_free(engine->model);
     engine->model = NULL;
     PI2_TRY(open_model(engine, path, gguf));
-    return make_plan(engine);
+    return plan_cluster_file(engine, gguf);
 }
 
 static pi2_status choose_weights(pi2_engine *engine, pi2_gguf **gguf) {
+    if (engine->model->has_file) return plan_cluster_file(engine, gguf);
     PI2_TRY(make_plan(engine));
-    if (engine->model->has_file) return PI2_OK;
     char path[1024];
     bool found = false;
     const bool must = !engine->plan.everything_resident;
@@ -317,17 +324,13 @@ static pi2_status check_vocabulary(const pi2_engine *engine) {
                     engine->model_path, tokens, engine->model->shape.vocabulary_size);
 }
 
-static pi2_status start(pi2_engine *engine, pi2_gguf **gguf) {
+static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(make_sequence(engine));
     const bool from_file = engine->model->has_file;
-    if (from_file) { /* the header's memory goes back before the weights take theirs */
-        pi2_gguf_close(*gguf);
-        *gguf = NULL;
-    }
     PI2_TRY(reserve_memory(engine));
     PI2_TRY(pi2_team_create(engine->plan.shape.thread_count, NULL, &engine->team));
     if (from_file) PI2_TRY(start_reader(engine));
-    else PI2_TRY(pi2_engine_load_gguf(engine, *gguf));
+    else PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine, !from_file));
     return start_forward(engine);
 }
@@ -339,7 +342,7 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(read_texts(engine, *gguf));
     PI2_TRY(check_vocabulary(engine));
     PI2_TRY(choose_weights(engine, gguf));
-    PI2_TRY(start(engine, gguf));
+    PI2_TRY(start(engine, *gguf));
     fill_report(engine);
     return PI2_OK;
 }
