@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,8 @@ struct pi2_weight_store {
     uint64_t pass_bytes_body, pass_bytes_head;
     uint64_t needed_bytes;
     _Atomic uint64_t stall_ns, stalls;
+    pi2_status failure;       /* the first since the last reset, with its text; pump lock */
+    char failure_text[384];
 };
 
 size_t pi2_weight_store_list_bytes(uint32_t extent_count) {
@@ -300,17 +303,36 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head) {
     (void)pthread_mutex_unlock(&store->pump_lock);
 }
 
+/* Keeps the first failure, so that every thread that meets it tells the same cause. */
+static pi2_status fail_extent(pi2_weight_store *store, store_extent *extent, pi2_status status) {
+    (void)pthread_mutex_lock(&store->pump_lock);
+    if (store->failure == PI2_OK) {
+        store->failure = status;
+        (void)snprintf(store->failure_text, sizeof store->failure_text, "%s", pi2_error_text());
+    }
+    atomic_store(&extent->state, STATE_FAILED);
+    (void)pthread_mutex_unlock(&store->pump_lock);
+    return status;
+}
+
+static pi2_status first_failure(pi2_weight_store *store) {
+    (void)pthread_mutex_lock(&store->pump_lock);
+    const pi2_status status = pi2_fail(store->failure, "%s", store->failure_text);
+    (void)pthread_mutex_unlock(&store->pump_lock);
+    return status;
+}
+
 static pi2_status check_extent(pi2_weight_store *store, uint32_t e) {
     store_extent *extent = &store->extents[e];
     const pi2_extent *place = &store->options.layout->extents[e];
     if (!extent->verified && place->checksum != 0 &&
         XXH3_64bits(extent->memory, place->bytes) != place->checksum) {
-        atomic_store(&extent->state, STATE_FAILED);
         const pi2_piece *piece = &store->options.layout->pieces[place->first_piece];
-        return pi2_fail(PI2_ERR_FORMAT, "%s: extent %u (tensor '%s', %u bytes at offset %llu) does not match its "
-                        "checksum: the file or the disk is damaged; delete it and prepare the model again",
-                        store->options.path, e, store->options.layout->tensors[piece->tensor].name, place->bytes,
-                        (unsigned long long)place->file_offset);
+        return fail_extent(store, extent, pi2_fail(PI2_ERR_FORMAT,
+            "%s: extent %u (tensor '%s', %u bytes at offset %llu) does not match its checksum: the file or the "
+            "disk is damaged; delete it and prepare the model again", store->options.path, e,
+            store->options.layout->tensors[piece->tensor].name, place->bytes,
+            (unsigned long long)place->file_offset));
     }
     extent->verified = true;
     atomic_store_explicit(&extent->state, STATE_READY, memory_order_release);
@@ -337,17 +359,14 @@ static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
             store_read *read = &store->reads[extent->read];
             const pi2_status status = pi2_reader_wait(store->options.reader, &read->request,
                                                       store->options.spin_us);
-            if (status != PI2_OK) {
-                atomic_store(&extent->state, STATE_FAILED);
-                return status;
-            }
+            if (status != PI2_OK) return fail_extent(store, extent, status);
             complete_read(store, read);
         } else if (state == STATE_ARRIVED) {
             if (atomic_compare_exchange_strong(&extent->state, &state, STATE_CHECKING)) {
                 return check_extent(store, e);
             }
         } else if (state == STATE_FAILED) {
-            return pi2_fail(PI2_ERR_IO, "%s: extent %u could not be read", store->options.path, e);
+            return first_failure(store);
         } else if (state == STATE_ABSENT) {
             (void)pthread_mutex_lock(&store->pump_lock);
             pump(store);
@@ -422,6 +441,7 @@ void pi2_weight_store_reset(pi2_weight_store *store) {
     store->ring_head = store->ring_used = 0;
     store->cursor = 0;
     store->cursor_in_next_pass = false;
+    store->failure = PI2_OK;
 }
 
 void pi2_weight_store_count(const pi2_weight_store *store, pi2_weight_store_counters *counters_out) {
