@@ -131,7 +131,7 @@ static void test_truncated_while_open(void **state) {
     if (open_streaming("auto", &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(truncate(cluster_path, whole.st_size / 2), 0);
     assert_int_equal(run_some(engine), PI2_ERR_IO);
-    assert_non_null(strstr(pi2_error_text(), "offset"));
+    if (!strstr(pi2_error_text(), "at byte")) fail_msg("no place in: %s", pi2_error_text());
     pi2_engine_close(engine);
     copy_file(copy_path, cluster_path);
 }
