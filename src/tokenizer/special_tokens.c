@@ -180,6 +180,12 @@ static pi2_status load_ids(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
         if (token >= 0) tokenizer->attributes[token] |= PI2_TOKEN_ENDS;
     }
     if (tokenizer->eos >= 0) tokenizer->attributes[tokenizer->eos] |= PI2_TOKEN_ENDS;
+    /* Any text may give the unknown token, so it must not steer the model. */
+    if (tokenizer->unknown >= 0 &&
+        (pi2_token_type(tokenizer, (uint32_t)tokenizer->unknown) == PI2_TOKEN_CONTROL ||
+         tokenizer->attributes[tokenizer->unknown] & PI2_TOKEN_ENDS)) {
+        tokenizer->unknown = -1;
+    }
     return PI2_OK;
 }
 

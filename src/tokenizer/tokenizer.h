@@ -22,13 +22,14 @@ typedef struct pi2_text_segment {
 } pi2_text_segment;
 
 /**
- * Tokenizes the segments as one text. A special token matches only where it lies wholly in one
- * trusted segment (or across adjacent trusted ones). add_special: put BOS (EOS) as the model asks.
- * Tokens go to *tokens_out, malloc'd, caller frees; *count_out of them. Empty text gives 0 tokens
- * (plus BOS). Any bytes are accepted: SPM writes invalid UTF-8 as byte tokens, BPE reads each
- * such byte as U+FFFD. What is no special token in the text never becomes a special token.
- * At most 2 GiB. While it runs it needs up to 40 bytes for each byte of the longest word (a run
- * without spaces), besides 4 to 6 bytes a token.
+ * Tokenizes the segments as one text. A special token (control, unknown) matches only where it
+ * lies wholly in one trusted segment (or across adjacent trusted ones), and nothing else gives
+ * one: no merge, no word. User-defined tokens are text and match anywhere.
+ * add_special: put BOS (EOS) as the model asks. Empty text gives 0 tokens (plus those).
+ * Tokens go to *tokens_out, malloc'd, caller frees; *count_out of them.
+ * Any bytes are accepted, zeros too: SPM writes invalid UTF-8 as byte tokens, BPE reads each such
+ * byte as U+FFFD. At most 2 GiB. While it runs it needs up to 40 bytes for each byte of the
+ * longest word (a run that the pre-tokenizer does not cut), besides 4 to 10 bytes a token.
  * Errors  INVALID (too long), MEMORY
  */
 pi2_status pi2_tokenizer_encode(const pi2_tokenizer *tokenizer, const pi2_text_segment *segments,

@@ -233,11 +233,19 @@ static void test_missing_bytes(void **state) {
     p = good_parts("llama");
     p.id_key = "tokenizer.ggml.unknown_token_id";
     p.id = 3;
+    p.texts[3] = "<unk>";
+    p.types[3] = PI2_TEST_UNKNOWN;
     assert_int_equal(make(&p, &tokenizer), PI2_OK);
     assert_int_equal(pi2_tokenizer_encode(tokenizer, &segment, 1, false, &tokens, &count), PI2_OK);
     assert_int_equal(count, 6); /* the three bytes of the space's mark, a, z, b */
     assert_int_equal(tokens[0], 3);
     assert_int_equal(tokens[4], 3);
+    free(tokens);
+    pi2_tokenizer_free(tokenizer);
+    p.types[3] = PI2_TEST_CONTROL; /* then text may not give it */
+    assert_int_equal(make(&p, &tokenizer), PI2_OK);
+    assert_int_equal(pi2_tokenizer_encode(tokenizer, &segment, 1, false, &tokens, &count), PI2_OK);
+    assert_int_equal(count, 2);
     free(tokens);
     pi2_tokenizer_free(tokenizer);
 }
