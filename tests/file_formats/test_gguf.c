@@ -111,7 +111,7 @@ static char *folder;
 
 static int make_folder(void **state) {
     (void)state;
-    folder = test_folder_make();
+    folder = test_folder_make_in_memory();
     return 0;
 }
 

@@ -53,13 +53,16 @@ static void touch(const pi2_gguf *gguf, size_t size) {
     }
 }
 
+static char path[64];
+
+static void remove_file(void) { (void)unlink(path); }
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static char path[64];
     static int file = -1;
     if (file < 0) {
         (void)snprintf(path, sizeof path, "/dev/shm/pi2-fuzz-gguf-%ld", (long)getpid());
         file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-        if (file < 0) abort();
+        if (file < 0 || atexit(remove_file) != 0) abort();
     }
     if (ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != (ssize_t)size) abort();
     pi2_gguf *gguf;

@@ -42,7 +42,7 @@ static void write_model(uint32_t seed) {
 
 static int set_up(void **state) {
     (void)state;
-    folder = test_folder_make();
+    folder = test_folder_make_in_memory();
     model_path = test_path(folder, "tiny.gguf");
     output_path = test_path(folder, "tiny.pi2");
     write_model(1);
@@ -522,17 +522,14 @@ static void test_damage_is_named(void **state) {
 
 static void test_truncation_is_found(void **state) {
     (void)state;
-    size_t bytes;
+    struct stat status;
     expect_prepared();
-    uint8_t *file = test_file_read(output_path, &bytes);
-    for (size_t length = 0; length < bytes; length += length < 20000 ? 997 : 8191) {
-        test_file_write(output_path, file, length);
+    assert_int_equal(stat(output_path, &status), 0);
+    for (off_t length = status.st_size - 1; length >= 0; length -= length < 20000 ? 97 : 8191) {
+        assert_int_equal(truncate(output_path, length), 0);
         assert_int_equal(verify_file(output_path), PI2_ERR_FORMAT);
         assert_non_null(strstr(pi2_error_text(), "tiny.pi2"));
     }
-    test_file_write(output_path, file, bytes - 1);
-    assert_int_equal(verify_file(output_path), PI2_ERR_FORMAT);
-    free(file);
     expect_prepared(); /* a damaged file is made again */
     check_cluster_file();
 }

@@ -23,6 +23,13 @@ char *test_folder_make(void) {
     return folder;
 }
 
+char *test_folder_make_in_memory(void) {
+    if (access("/dev/shm", W_OK | X_OK) != 0) return test_folder_make();
+    char *folder = test_path("/dev/shm", "pi2-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    return folder;
+}
+
 static int remove_one(const char *path, const struct stat *status, int type, struct FTW *walk) {
     (void)status, (void)type, (void)walk;
     return remove(path);

@@ -7,6 +7,8 @@
 
 /** Makes a new folder below TMPDIR or /tmp; free() the path after test_folder_remove(). */
 char *test_folder_make(void);
+/** The same in memory where the system has /dev/shm: for tests that write thousands of files. */
+char *test_folder_make_in_memory(void);
 /** Removes the folder and everything inside it, and frees the path. */
 void test_folder_remove(char *folder);
 
