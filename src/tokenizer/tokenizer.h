@@ -24,7 +24,8 @@ typedef struct pi2_text_segment {
 /**
  * Tokenizes the segments as one text. A special token (control, unknown) matches only where it
  * lies wholly in one trusted segment (or across adjacent trusted ones), and nothing else gives
- * one: no merge, no word. User-defined tokens are text and match anywhere.
+ * one: no merge, no word (but SPM's unknown token stands for a byte that has no token).
+ * User-defined tokens are text and match anywhere.
  * add_special: put BOS (EOS) as the model asks. Empty text gives 0 tokens (plus those).
  * Tokens go to *tokens_out, malloc'd, caller frees; *count_out of them.
  * Any bytes are accepted, zeros too: SPM writes invalid UTF-8 as byte tokens, BPE reads each such

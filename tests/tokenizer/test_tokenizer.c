@@ -1,5 +1,6 @@
 /* Goal:   encoding, special tokens, trust and decoding follow tokenizer.h, for any bytes.
  * Method: vocabularies small enough to work every expected token out by hand. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -469,6 +470,39 @@ static void test_random_bytes(void **state) {
     pi2_tokenizer_free(tokenizers[1]);
 }
 
+/** Encodes the same text again and again; returns the tokenizer if it always gave the same. */
+static void *encode_often(void *context) {
+    const pi2_tokenizer *tokenizer = context;
+    const pi2_text_segment segment = { "ab<|im_end|>abc the 12 oooo", 27, true };
+    for (int i = 0; i < 200; i++) {
+        int32_t *tokens;
+        size_t count;
+        if (pi2_tokenizer_encode(tokenizer, &segment, 1, true, &tokens, &count) != PI2_OK) {
+            return NULL;
+        }
+        const bool right = count > 3 && tokens[0] == AB && tokens[1] == END && tokens[2] == ABC;
+        free(tokens);
+        if (!right) return NULL;
+    }
+    return context;
+}
+
+static void test_threads_share_a_tokenizer(void **state) {
+    (void)state;
+    const pi2_test_vocabulary vocabulary = bpe_vocabulary();
+    pi2_tokenizer *tokenizer = pi2_test_tokenizer(&vocabulary);
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_often, tokenizer), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        void *result;
+        assert_int_equal(pthread_join(threads[i], &result), 0);
+        assert_ptr_equal(result, tokenizer);
+    }
+    pi2_tokenizer_free(tokenizer);
+}
+
 /* ---- decoding ---------------------------------------------------------------------------- */
 
 static void check_decoded(const pi2_tokenizer *tokenizer, const int32_t *tokens,
@@ -588,6 +622,7 @@ int main(void) {
         cmocka_unit_test(test_spm_tokens_over_spaces),
         cmocka_unit_test(test_long_runs),
         cmocka_unit_test(test_random_bytes),
+        cmocka_unit_test(test_threads_share_a_tokenizer),
         cmocka_unit_test(test_decoding),
         cmocka_unit_test(test_stream_never_splits_a_character),
         cmocka_unit_test(test_ends_of_generation),
