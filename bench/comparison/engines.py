@@ -77,9 +77,9 @@ class Engine:
 
 def test_arguments(test):
     """llama-bench's flags of one test: {"kind": "prefill" or "decode", "tokens", "depth"}."""
-    arguments = ["-p", str(test["tokens"]), "-n", "0"] if test["kind"] == "prefill" else [
-        "-p", "0", "-n", str(test["tokens"])]
-    return arguments
+    if test["kind"] == "prefill":
+        return ["-p", str(test["tokens"]), "-n", "0"]
+    return ["-p", "0", "-n", str(test["tokens"]), "-d", str(test["depth"])]
 
 
 class LlamaBench(Engine):
@@ -93,10 +93,9 @@ class LlamaBench(Engine):
         folder, name = os.path.split(self.file)
         script = ('mount --bind "$1" "$0/mnt" && mount -t proc proc "$0/proc" && '
                   'root=$0 && shift && exec chroot "$root" "$@"')
-        depth = ["-d", str(test["depth"])] if test.get("depth") else []
         return ["unshare", "--mount", "sh", "-c", script, self.root, folder, "llama-bench",
                 "-m", f"/mnt/{name}", "-t", str(self.threads), "-r", "1", "-o", "json",
-                *test_arguments(test), *depth, *self.options]
+                *test_arguments(test), *self.options]
 
 
 class IkBench(Engine):
@@ -107,20 +106,20 @@ class IkBench(Engine):
         self.program, self.options, self.threads = program, options, threads
 
     def command(self, test):
+        # Its llama-bench has no -d: a decode without depth, which flatters it a little.
         return [self.program, "-m", self.file, "-t", str(self.threads), "-r", "1", "-o", "json",
-                *test_arguments(test), *self.options]
+                *test_arguments(dict(test, depth=0))[:4], *self.options]
 
 
 class PowerInfer2(Engine):
     """This project's bench command, within --memory."""
 
-    def __init__(self, file, program, threads, memory, context):
+    def __init__(self, file, program, threads, memory):
         super().__init__("powerinfer2", file)
         self.program, self.threads, self.memory = program, threads, memory
-        self.context = context
 
     def command(self, test):
-        budget = ["--memory", str(self.memory)] if self.memory else []
+        budget = ["--memory", str(self.memory), "-c", str(test["context"])] if self.memory else []
         return [self.program, "bench", "-m", self.file, "-t", str(self.threads), "-r", "1",
                 "-o", "json", *test_arguments(test), *budget]
 

@@ -29,7 +29,7 @@ def limit_of(case, test, header, disk):
     memory; for prefill the same bytes are read once per batch, so the limit is per prompt."""
     if not case["limit"]:
         return None
-    held = case["limit"] - header.kv_bytes(case["context"]) - 12_000_000
+    held = case["limit"] - header.kv_bytes(test["context"]) - 12_000_000
     missing = max(header.weight_bytes() - max(held, 0), 0)
     if missing == 0:
         return None
