@@ -7,12 +7,17 @@
 typedef struct pi2_chat_template pi2_chat_template;
 
 typedef struct pi2_chat_message {
-    const char *role;     /* "system", "user", "assistant" */
-    const char *content;  /* UTF-8, NUL-terminated */
+    const char *role;    /* "system", "user", "assistant"; another one is untrusted text */
+    const char *content; /* UTF-8, NUL-terminated */
 } pi2_chat_message;
 
-/** Parses a template. Errors  FORMAT or UNSUPPORTED with line, column and construct; MEMORY. */
-pi2_status pi2_chat_template_parse(const char *source, size_t length, pi2_chat_template **template_out);
+/**
+ * Parses a template; `source` is not kept. The meaning is jinja2's as transformers sets it up.
+ * The result never changes: any thread may render it. NULL on error.
+ * Errors  FORMAT or UNSUPPORTED with line, column and construct; MEMORY
+ */
+pi2_status pi2_chat_template_parse(const char *source, size_t length,
+                                   pi2_chat_template **template_out);
 void pi2_chat_template_free(pi2_chat_template *chat_template);
 
 /** A rendered conversation: text in segments, trusted where the template itself wrote it. */
@@ -28,14 +33,20 @@ typedef struct pi2_chat_inputs {
     size_t message_count;
     bool add_generation_prompt;
     const char *bos_token, *eos_token; /* text; NULL: "" */
-    const char *date_string;           /* strftime_now and date_string; NULL: today */
+    const char *date_string; /* what strftime_now shows: YYYY-MM-DD[ HH:MM:SS]; NULL: now */
 } pi2_chat_inputs;
 
 /**
- * Runs the template. Bounded: steps, depth, output bytes; a template that passes a limit, or
- * calls raise_exception, fails and says so (FORMAT with the template's own message).
- * Bytes that came from a message are untrusted in the result, through every filter.
+ * Runs the template with the variables of transformers: messages, tools and documents (none),
+ * add_generation_prompt, bos_token, eos_token, strftime_now, raise_exception.
+ * Bounded: steps, depth, memory, output bytes; a template that passes a limit, or calls
+ * raise_exception, fails and says so (FORMAT with the template's own message). A filter, test,
+ * method or function that we do not have fails when it is reached (UNSUPPORTED, by name).
+ * Bytes that came from a message are untrusted in the result, through every filter; neighbouring
+ * segments differ in trust. rendered_out: free with pi2_rendered_chat_free(); empty on error.
+ * Errors  FORMAT, UNSUPPORTED, INVALID (date_string), MEMORY
  */
-pi2_status pi2_chat_template_render(const pi2_chat_template *chat_template, const pi2_chat_inputs *inputs,
+pi2_status pi2_chat_template_render(const pi2_chat_template *chat_template,
+                                    const pi2_chat_inputs *inputs,
                                     pi2_rendered_chat *rendered_out);
 #endif

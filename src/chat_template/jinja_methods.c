@@ -1,0 +1,272 @@
+/* jinja_methods.c: methods of mappings and lists, and the global functions. */
+#include "chat_template/jinja.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- mappings and lists ---- */
+
+pi2_status pi2_jinja_items(pi2_jinja_call *call, const pi2_jinja_dict *dict,
+                           pi2_jinja_value *out) {
+    pi2_jinja_arena *arena = call->run->arena;
+    PI2_TRY(pi2_jinja_list_new(arena, dict->count, false, out));
+    for (size_t i = 0; i < dict->count; i++) {
+        pi2_jinja_value pair;
+        PI2_TRY(pi2_jinja_list_new(arena, 2, true, &pair));
+        PI2_TRY(pi2_jinja_list_add(arena, pair.as.list, dict->entries[i].key));
+        PI2_TRY(pi2_jinja_list_add(arena, pair.as.list, dict->entries[i].value));
+        PI2_TRY(pi2_jinja_list_add(arena, out->as.list, pair));
+    }
+    return PI2_OK;
+}
+
+static pi2_status dict_items(pi2_jinja_call *call, pi2_jinja_value *out) {
+    PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
+    return pi2_jinja_items(call, call->subject.as.dict, out);
+}
+
+static pi2_status dict_keys(pi2_jinja_call *call, pi2_jinja_value *out) {
+    *out = (pi2_jinja_value){.type = PI2_JINJA_LIST};
+    PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
+    return pi2_jinja_iterate(call, &call->subject, &out->as.list);
+}
+
+static pi2_status dict_values(pi2_jinja_call *call, pi2_jinja_value *out) {
+    const pi2_jinja_dict *dict = call->subject.as.dict;
+    PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, dict->count, false, out));
+    for (size_t i = 0; i < dict->count; i++)
+        PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, dict->entries[i].value));
+    return PI2_OK;
+}
+
+static pi2_status dict_get(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given[2];
+    unsigned has;
+    PI2_TRY(pi2_jinja_arguments(call, " ", 1, 2, given, &has));
+    const pi2_jinja_value *found =
+        pi2_jinja_dict_find(call->run->arena, call->subject.as.dict, &given[0]);
+    if (found != NULL) *out = *found;
+    else *out = (has & 2u) != 0 ? given[1] : pi2_jinja_none();
+    return PI2_OK;
+}
+
+/* jinja2's immutable sandbox refuses append and pop; templates that were written for other
+ * interpreters use them, and a list of one run is ours to change. */
+static pi2_status list_append(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given;
+    PI2_TRY(pi2_jinja_arguments(call, "", 1, 1, &given, NULL));
+    *out = pi2_jinja_none();
+    return pi2_jinja_list_add(call->run->arena, call->subject.as.list, given);
+}
+
+static pi2_status list_pop(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given;
+    pi2_jinja_list *list = call->subject.as.list;
+    unsigned has;
+    int64_t index = -1;
+    PI2_TRY(pi2_jinja_arguments(call, "", 0, 1, &given, &has));
+    if (has) PI2_TRY(pi2_jinja_want_integer(call, &given, &index));
+    if (index < 0) index += (int64_t)list->count;
+    if (index < 0 || index >= (int64_t)list->count)
+        return pi2_jinja_fail(call, "pop of an item that the list does not have");
+    *out = list->items[index];
+    list->count--;
+    memmove(&list->items[index], &list->items[index + 1],
+            (list->count - (size_t)index) * sizeof list->items[0]);
+    pi2_jinja_charge(call->run->arena, list->count / 2);
+    return PI2_OK;
+}
+
+static const pi2_jinja_builtin dict_methods[] = {
+    {"items", dict_items}, {"keys", dict_keys}, {"values", dict_values},
+    {"get", dict_get},     {NULL, NULL},
+};
+static const pi2_jinja_builtin list_methods[] = {
+    {"append", list_append}, {"pop", list_pop}, {NULL, NULL},
+};
+
+/* Python has these too: an attribute of this name is a method, not a key or nothing. */
+static const char *const other_dict_methods[] = {"update", "pop", "copy", "clear", "setdefault",
+                                                 "popitem", "fromkeys", NULL};
+static const char *const other_list_methods[] = {"clear", "copy", "count", "extend", "index",
+                                                 "insert", "remove", "reverse", "sort", NULL};
+static const char *const other_string_methods[] = {
+    "casefold", "center", "encode", "expandtabs", "format", "format_map", "index", "isalnum",
+    "isalpha", "isascii", "isdecimal", "isidentifier", "islower", "isnumeric", "isprintable",
+    "istitle", "isupper", "ljust", "maketrans", "partition", "rfind", "rindex", "rjust",
+    "rpartition", "swapcase", "translate", "zfill", NULL};
+
+static const pi2_jinja_builtin *find_method(const pi2_jinja_value *value, pi2_jinja_string name) {
+    const pi2_jinja_builtin *at = value->type == PI2_JINJA_DICT   ? dict_methods
+                                  : value->type == PI2_JINJA_LIST ? list_methods
+                                                                  : pi2_jinja_string_methods;
+    if (value->type == PI2_JINJA_LIST && value->as.list->tuple) return NULL;
+    for (; at->name != NULL; at++)
+        if (pi2_jinja_is(name, at->name)) return at;
+    return NULL;
+}
+
+bool pi2_jinja_has_method(const pi2_jinja_value *value, pi2_jinja_string name) {
+    if (find_method(value, name) != NULL) return true;
+    const char *const *at = value->type == PI2_JINJA_DICT   ? other_dict_methods
+                            : value->type == PI2_JINJA_LIST ? other_list_methods
+                                                            : other_string_methods;
+    for (; *at != NULL; at++)
+        if (pi2_jinja_is(name, *at)) return true;
+    return false;
+}
+
+pi2_status pi2_jinja_call_method(pi2_jinja_call *call, pi2_jinja_value *out) {
+    const pi2_jinja_builtin *method = find_method(&call->subject, call->name);
+    if (method != NULL) return method->run(call, out);
+    return pi2_jinja_refuse(call, "method '%.*s' of %s", PI2_JINJA_SHOWN(call->name),
+                            pi2_jinja_type_name(&call->subject));
+}
+
+/* ---- global functions ---- */
+
+static pi2_status function_range(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given[3];
+    int64_t bounds[3] = {0, 0, 1};
+    unsigned has;
+    PI2_TRY(pi2_jinja_arguments(call, "  ", 1, 3, given, &has));
+    for (size_t i = 0; i < 3; i++)
+        if (has >> i & 1u) PI2_TRY(pi2_jinja_want_integer(call, &given[i], &bounds[i]));
+    if (has == 1u) {
+        bounds[1] = bounds[0];
+        bounds[0] = 0;
+    }
+    const int64_t step = bounds[2];
+    if (step == 0) return pi2_jinja_fail(call, "range with a step of 0");
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, out));
+    for (int64_t at = bounds[0]; step > 0 ? at < bounds[1] : at > bounds[1];) {
+        if (out->as.list->count == PI2_JINJA_RANGE_ITEMS)
+            return pi2_jinja_fail(call, "range passes the limit of %d items",
+                                  PI2_JINJA_RANGE_ITEMS);
+        PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, pi2_jinja_integer(at)));
+        if (step > 0 ? at > INT64_MAX - step : at < INT64_MIN - step) break;
+        at += step;
+    }
+    return PI2_OK;
+}
+
+/** dict(mapping, name=value, ...), and namespace() of the same. */
+static pi2_status function_dict(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_arena *arena = call->run->arena;
+    PI2_TRY(pi2_jinja_dict_new(arena, out));
+    if (call->count > 1 || (call->count == 1 && call->arguments[0].type != PI2_JINJA_DICT))
+        return pi2_jinja_refuse(call, "'%.*s' of anything but one mapping and names",
+                                PI2_JINJA_SHOWN(call->name));
+    for (size_t i = 0; call->count == 1 && i < call->arguments[0].as.dict->count; i++) {
+        const pi2_jinja_entry *entry = &call->arguments[0].as.dict->entries[i];
+        PI2_TRY(pi2_jinja_dict_set(arena, out->as.dict, entry->key, entry->value));
+    }
+    for (size_t i = 0; i < call->named_count; i++)
+        PI2_TRY(pi2_jinja_dict_set(arena, out->as.dict, pi2_jinja_of_string(call->named[i].name),
+                                   call->named[i].value));
+    return PI2_OK;
+}
+
+static pi2_status function_namespace(pi2_jinja_call *call, pi2_jinja_value *out) {
+    PI2_TRY(function_dict(call, out));
+    out->type = PI2_JINJA_NAMESPACE;
+    return PI2_OK;
+}
+
+static pi2_status function_raise_exception(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given;
+    pi2_jinja_string message;
+    (void)out;
+    PI2_TRY(pi2_jinja_arguments(call, "message", 1, 1, &given, NULL));
+    PI2_TRY(pi2_jinja_to_string(call, &given, &message));
+    return pi2_jinja_fail(call, "it refuses this conversation: %.*s",
+                          (int)(message.length < 400 ? message.length : 400), message.bytes);
+}
+
+static int day_of_year(const pi2_jinja_date *date) {
+    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    const bool leap =
+        (date->year % 4 == 0 && date->year % 100 != 0) || date->year % 400 == 0;
+    return before[date->month - 1] + date->day + (leap && date->month > 2);
+}
+
+/** 0: Sunday (Zeller's congruence in Sakamoto's form). */
+static int day_of_week(const pi2_jinja_date *date) {
+    static const int shift[] = {0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4};
+    const int year = date->year - (date->month < 3);
+    return (year + year / 4 - year / 100 + year / 400 + shift[date->month - 1] + date->day) % 7;
+}
+
+/** One conversion in the C locale; false for one that we do not know. */
+static bool format_date(const pi2_jinja_date *date, char kind, bool padded, char *out,
+                        size_t size) {
+    static const char *const months[] = {"January", "February", "March", "April", "May", "June",
+                                         "July", "August", "September", "October", "November",
+                                         "December"};
+    static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
+                                       "Friday", "Saturday"};
+    const char *two = padded ? "%02d" : "%d";
+    const int hour = date->hour % 12 == 0 ? 12 : date->hour % 12;
+    int number;
+    switch (kind) {
+    case 'B': (void)snprintf(out, size, "%s", months[date->month - 1]); return true;
+    case 'b': (void)snprintf(out, size, "%.3s", months[date->month - 1]); return true;
+    case 'A': (void)snprintf(out, size, "%s", days[day_of_week(date)]); return true;
+    case 'a': (void)snprintf(out, size, "%.3s", days[day_of_week(date)]); return true;
+    case 'p': (void)snprintf(out, size, "%s", date->hour < 12 ? "AM" : "PM"); return true;
+    case '%': (void)snprintf(out, size, "%%"); return padded;
+    case 'F':
+        (void)snprintf(out, size, "%d-%02d-%02d", date->year, date->month, date->day);
+        return padded;
+    case 'T':
+        (void)snprintf(out, size, "%02d:%02d:%02d", date->hour, date->minute, date->second);
+        return padded;
+    case 'Y': (void)snprintf(out, size, "%d", date->year); return padded;
+    case 'j': (void)snprintf(out, size, padded ? "%03d" : "%d", day_of_year(date)); return true;
+    case 'e': (void)snprintf(out, size, padded ? "%2d" : "%d", date->day); return true;
+    case 'w': (void)snprintf(out, size, "%d", day_of_week(date)); return padded;
+    case 'y': number = date->year % 100; break;
+    case 'm': number = date->month; break;
+    case 'd': number = date->day; break;
+    case 'H': number = date->hour; break;
+    case 'I': number = hour; break;
+    case 'M': number = date->minute; break;
+    case 'S': number = date->second; break;
+    default: return false;
+    }
+    (void)snprintf(out, size, two, number);
+    return true;
+}
+
+static pi2_status function_strftime_now(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given;
+    pi2_jinja_string format;
+    pi2_jinja_text text = {.arena = call->run->arena};
+    PI2_TRY(pi2_jinja_arguments(call, "format", 1, 1, &given, NULL));
+    PI2_TRY(pi2_jinja_want_string(call, &given, &format));
+    for (size_t at = 0; at < format.length; at++) {
+        if (format.bytes[at] != '%') {
+            PI2_TRY(pi2_jinja_text_add(&text, pi2_jinja_part(format, at, 1)));
+            continue;
+        }
+        char shown[32] = "";
+        const bool bare = at + 1 < format.length && format.bytes[at + 1] == '-';
+        at += 1 + bare;
+        if (at >= format.length ||
+            !format_date(&call->run->date, format.bytes[at], !bare, shown, sizeof shown))
+            return pi2_jinja_refuse(call, "the date format '%.*s'", PI2_JINJA_SHOWN(format));
+        PI2_TRY(pi2_jinja_text_add_bytes(&text, shown, strlen(shown), true));
+    }
+    *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
+    return PI2_OK;
+}
+
+const pi2_jinja_builtin pi2_jinja_functions[] = {
+    {"range", function_range},
+    {"dict", function_dict},
+    {"namespace", function_namespace},
+    {"raise_exception", function_raise_exception},
+    {"strftime_now", function_strftime_now},
+    {NULL, NULL},
+};
