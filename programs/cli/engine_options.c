@@ -1,0 +1,115 @@
+/* engine_options.c: the tables, and how they become pi2_engine_options. */
+#include "engine_options.h"
+
+#include <string.h>
+
+#include "output.h"
+
+#define MODEL(field) offsetof(pi2_cli_model_settings, field)
+static const pi2_cli_option model_options[] = {
+    {"-m, --model", "FILE", PI2_CLI_TEXT, MODEL(model), NULL,
+     "Model: a GGUF file (of a split model its first part) or a cluster file (.pi2).", "LLAMA_ARG_MODEL", 0, 0},
+    {"--cluster-file", "FILE", PI2_CLI_TEXT, MODEL(cluster_file), NULL,
+     "Where the cluster file of a GGUF lies or shall be made. Otherwise beside the model, or in "
+     "the cache folder where the model's folder cannot be written.", NULL, 0, 0},
+    {"--no-prepare", NULL, PI2_CLI_FLAG, MODEL(no_prepare), NULL,
+     "Never make a cluster file: fail when the model needs one.", NULL, 0, 0},
+    {"--read-method", "auto|io_uring|pread", PI2_CLI_CHOICE, MODEL(read_method), "auto",
+     "How weights are read from storage.", NULL, 0, 0},
+    {"-ctk, --cache-type-k", "f16|q8_0", PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
+     "Type of the cached keys. Keys and values must have one type.", "LLAMA_ARG_CACHE_TYPE_K", 0, 0},
+    {"-ctv, --cache-type-v", "f16|q8_0", PI2_CLI_CHOICE, MODEL(cache_type_v), "f16",
+     "Type of the cached values.", "LLAMA_ARG_CACHE_TYPE_V", 0, 0},
+    {"-q, --quiet, --log-disable", NULL, PI2_CLI_FLAG, MODEL(quiet), NULL,
+     "Only errors on stderr: no report, warnings or progress.", NULL, 0, 0},
+};
+
+#define SIZE(field) offsetof(pi2_cli_size_settings, field)
+static const pi2_cli_option size_options[] = {
+    {"--memory", "SIZE", PI2_CLI_SIZE, SIZE(memory), NULL,
+     "Memory that the whole process may use. Otherwise what the machine and its control group "
+     "have free, less a margin.", NULL, 0, 0},
+    {"-c, --ctx-size", "N", PI2_CLI_INTEGER, SIZE(context), "0",
+     "Context in tokens; 0: what the memory affords, at most what the model was trained for.",
+     "LLAMA_ARG_CTX_SIZE", 0, INT32_MAX},
+    {"-b, --batch-size", "N", PI2_CLI_INTEGER, SIZE(batch), "0",
+     "Prompt tokens that are computed together; 0: chosen, at most 512.", "LLAMA_ARG_BATCH", 0, 65536},
+    {"-t, --threads", "N", PI2_CLI_INTEGER, SIZE(threads), "0",
+     "Threads that compute; 0: one for each processor that this process may use.",
+     "LLAMA_ARG_THREADS", 0, 1024},
+};
+
+static const pi2_cli_option no_effect_options[] = {
+    {"-ngl, --n-gpu-layers, --gpu-layers", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-dev, --device", "NAMES", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-sm, --split-mode", "MODE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-ts, --tensor-split", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-mg, --main-gpu", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-ot, --override-tensor", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-ncmoe, --n-cpu-moe", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-cmoe, --cpu-moe", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-nkvo, --no-kv-offload", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"-fa, --flash-attn", NULL, PI2_CLI_NO_EFFECT_SWITCH, 0, NULL, "", NULL, 0, 0},
+    {"-ub, --ubatch-size", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-tb, --threads-batch", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-C, --cpu-mask", "MASK", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-Cr, --cpu-range", "RANGE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--cpu-strict", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--prio", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--poll", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--numa", "TYPE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-lm, --load-mode", "MODE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--mlock", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"--mmap", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    {"--keep", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--check-tensors", NULL, PI2_CLI_NO_EFFECT, 0, NULL, "", NULL, 0, 0},
+    /* These ask for what happens anyway. */
+    {"--no-mmap", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"-dio, --direct-io", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--no-warmup", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--no-context-shift", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--color, -co", NULL, PI2_CLI_SILENT_SWITCH, 0, NULL, "", NULL, 0, 0},
+    {"--simple-io", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--jinja", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"-cnv, --conversation", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"-st, --single-turn", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--no-display-prompt", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+pi2_cli_section pi2_cli_model_section(pi2_cli_model_settings *settings) {
+    return (pi2_cli_section){"Model", model_options, COUNT(model_options), settings};
+}
+
+pi2_cli_section pi2_cli_size_section(pi2_cli_size_settings *settings) {
+    return (pi2_cli_section){"Size", size_options, COUNT(size_options), settings};
+}
+
+pi2_cli_section pi2_cli_no_effect_section(void) {
+    static char unused;
+    return (pi2_cli_section){"", no_effect_options, COUNT(no_effect_options), &unused};
+}
+
+int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engine_options *options) {
+    pi2_cli_set_quiet(settings->quiet);
+    if (!settings->model) return pi2_cli_usage_error("no model: give one with -m FILE");
+    if (strcmp(settings->cache_type_k, settings->cache_type_v) != 0) {
+        return pi2_cli_usage_error("-ctk %s and -ctv %s: keys and values must have the same type here",
+                                   settings->cache_type_k, settings->cache_type_v);
+    }
+    options->model_path = settings->model;
+    options->cluster_path = settings->cluster_file;
+    options->read_method = settings->read_method;
+    options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;
+    options->allow_prepare = !settings->no_prepare;
+    options->callbacks = pi2_cli_callbacks();
+    return PI2_CLI_GO_ON;
+}
+
+void pi2_cli_fill_size_options(const pi2_cli_size_settings *settings, pi2_engine_options *options) {
+    options->memory_bytes = settings->memory;
+    options->context_tokens = (uint32_t)settings->context;
+    options->batch_tokens = (uint32_t)settings->batch;
+    options->thread_count = (uint32_t)settings->threads;
+}

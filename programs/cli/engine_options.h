@@ -1,0 +1,29 @@
+/* engine_options.h: options that every command which runs a model takes. */
+#ifndef PI2_CLI_ENGINE_OPTIONS_H
+#define PI2_CLI_ENGINE_OPTIONS_H
+
+#include "options.h"
+#include "powerinfer2/engine.h"
+
+typedef struct pi2_cli_model_settings {
+    const char *model, *cluster_file, *read_method;
+    const char *cache_type_k, *cache_type_v;
+    bool no_prepare, quiet;
+} pi2_cli_model_settings;
+
+typedef struct pi2_cli_size_settings {
+    uint64_t memory;
+    int64_t context, batch, threads;
+} pi2_cli_size_settings;
+
+/** Sections for the two structs, and the llama.cpp options without effect. */
+pi2_cli_section pi2_cli_model_section(pi2_cli_model_settings *settings);
+pi2_cli_section pi2_cli_size_section(pi2_cli_size_settings *settings);
+pi2_cli_section pi2_cli_no_effect_section(void);
+
+/** Checks the model settings and fills `options` from them, callbacks included, and turns quiet on
+ *  where it was asked for. Returns PI2_CLI_GO_ON, or the exit code after an error line. */
+int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engine_options *options);
+void pi2_cli_fill_size_options(const pi2_cli_size_settings *settings, pi2_engine_options *options);
+
+#endif

@@ -1,0 +1,255 @@
+/* generation.c: the token loop, stop words, and the report. */
+#include "generation.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "output.h"
+#include "powerinfer2/sizes.h"
+#include "signals.h"
+
+enum { PIECE_BYTES = 65536 };
+
+const char *pi2_cli_stop_name(pi2_cli_stop stop) {
+    static const char *const names[] = {"eos", "limit", "word", "context", "interrupted"};
+    return names[stop];
+}
+
+/** Makes room for `more` elements beside `length`; NULL: no memory, and `data` is still good. */
+static void *grow(void *data, size_t length, size_t more, size_t element, size_t *capacity) {
+    if (data && more <= *capacity - length) return data;
+    size_t wanted = *capacity ? *capacity : 256;
+    while (wanted - length < more) {
+        if (wanted > SIZE_MAX / element / 2) return NULL;
+        wanted *= 2;
+    }
+    void *grown = realloc(data, wanted * element);
+    if (grown) *capacity = wanted;
+    return grown;
+}
+
+bool pi2_cli_text_add(pi2_cli_text *text, const char *data, size_t length) {
+    char *grown = grow(text->data, text->length, length + 1, 1, &text->capacity);
+    if (!grown) return false;
+    text->data = grown;
+    if (length) memcpy(grown + text->length, data, length);
+    text->length += length;
+    grown[text->length] = '\0';
+    return true;
+}
+
+bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t length) {
+    int32_t *grown = grow(tokens->data, tokens->length, length, sizeof *data, &tokens->capacity);
+    if (!grown) return false;
+    tokens->data = grown;
+    if (length) memcpy(grown + tokens->length, data, length * sizeof *data);
+    tokens->length += length;
+    return true;
+}
+
+void pi2_cli_generation_free(pi2_cli_generation *generation) {
+    free(generation->text.data);
+    free(generation->tokens.data);
+    *generation = (pi2_cli_generation){0};
+}
+
+/* ---- stop words ---- */
+
+/** The earliest place in text[from ..] where a stop word begins, or SIZE_MAX. Sets *whole when the
+ *  word stands there wholly; otherwise the text ends inside it and may yet become one. */
+static size_t find_stop(const pi2_cli_text *text, size_t from, const pi2_cli_texts *words, bool *whole) {
+    for (size_t at = from; at < text->length; at++) {
+        size_t place = SIZE_MAX;
+        for (size_t i = 0; words && i < words->count; i++) {
+            const size_t length = strlen(words->items[i]), rest = text->length - at;
+            if (length == 0) continue;
+            if (memcmp(text->data + at, words->items[i], length < rest ? length : rest) != 0) continue;
+            place = at;
+            *whole = length <= rest;
+            if (*whole) return at;
+        }
+        if (place != SIZE_MAX) return place;
+    }
+    return SIZE_MAX;
+}
+
+/** State of one answer while it is made. */
+typedef struct answer {
+    pi2_session *session;
+    const pi2_cli_generation_options *options;
+    pi2_cli_generation *result;
+    char *piece;   /* PIECE_BYTES */
+    size_t shown;  /* bytes of the text that were shown */
+    bool stopped;  /* by a word */
+    bool is_lost;  /* the text could not be shown */
+    bool out_of_memory; /* here, not in the library: its error text tells nothing of it */
+} answer;
+
+/** Shows what cannot become a stop word any more; cuts the text at a whole one. */
+static void show_text(answer *state, bool is_last) {
+    pi2_cli_text *text = &state->result->text;
+    if (!text->data) return;
+    bool whole = false;
+    const size_t stop = find_stop(text, state->shown, state->options->stop_words, &whole);
+    size_t end = text->length;
+    if (stop != SIZE_MAX && whole) {
+        text->length = end = stop;
+        text->data[stop] = '\0';
+        state->stopped = true;
+    } else if (stop != SIZE_MAX && !is_last) {
+        end = stop;
+    }
+    if (end > state->shown && state->options->show) {
+        state->is_lost = !state->options->show(text->data + state->shown, end - state->shown);
+    }
+    state->shown = end;
+}
+
+static pi2_status no_memory(answer *state) {
+    state->out_of_memory = true;
+    return PI2_ERR_MEMORY;
+}
+
+static pi2_status add_token(answer *state, int32_t token, bool ends) {
+    if (!pi2_cli_tokens_add(&state->result->tokens, &token, 1)) return no_memory(state);
+    if (ends && !state->options->ignore_end) return PI2_OK;
+    size_t length = 0;
+    const pi2_status status = pi2_session_token_text(state->session, token, state->options->print_special,
+                                                     state->piece, PIECE_BYTES, &length);
+    if (status != PI2_OK) return status;
+    if (!pi2_cli_text_add(&state->result->text, state->piece, length)) return no_memory(state);
+    show_text(state, false);
+    return PI2_OK;
+}
+
+static pi2_engine_counters difference(const pi2_engine_counters *after, const pi2_engine_counters *before) {
+    return (pi2_engine_counters){.bytes_read = after->bytes_read - before->bytes_read,
+                                 .reads = after->reads - before->reads,
+                                 .weight_bytes_needed =
+                                     after->weight_bytes_needed - before->weight_bytes_needed,
+                                 .stall_ns = after->stall_ns - before->stall_ns};
+}
+
+/** Generates until something stops it. The session has logits of the prompt's last token. */
+static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begin_ns) {
+    pi2_cli_generation *result = state->result;
+    const uint32_t context = pi2_engine_get_report(engine)->context_tokens;
+    uint64_t first_ns = pi2_cli_now_ns(), last_ns = first_ns;
+    pi2_engine_counters at_first = {0}, at_last = {0};
+    pi2_engine_count(engine, &at_first);
+    at_last = at_first;
+    pi2_status status = PI2_OK;
+    result->stop = PI2_CLI_STOP_LIMIT;
+    while (result->tokens.length < (size_t)state->options->limit || state->options->limit < 0) {
+        int32_t token = 0;
+        status = pi2_session_sample(state->session, &token);
+        if (status != PI2_OK) break;
+        last_ns = pi2_cli_now_ns();
+        pi2_engine_count(engine, &at_last);
+        if (result->tokens.length == 0) {
+            first_ns = last_ns;
+            at_first = at_last;
+            result->first_token_seconds = pi2_cli_seconds_since_start();
+            result->prompt_seconds = (double)(first_ns - prompt_begin_ns) / 1e9;
+        }
+        const bool ends = pi2_engine_ends_generation(engine, token);
+        status = add_token(state, token, ends);
+        if (status != PI2_OK) break;
+        if (ends && !state->options->ignore_end) { result->stop = PI2_CLI_STOP_EOS; break; }
+        if (state->stopped) { result->stop = PI2_CLI_STOP_WORD; break; }
+        if (pi2_cli_interrupted() || state->is_lost) { result->stop = PI2_CLI_STOP_INTERRUPTED; break; }
+        if (state->options->limit >= 0 && result->tokens.length >= (size_t)state->options->limit) break;
+        if (pi2_session_position(state->session) >= context) { result->stop = PI2_CLI_STOP_CONTEXT; break; }
+        status = pi2_session_append(state->session, &token, 1, PI2_LOGITS_LAST);
+        if (status != PI2_OK) break;
+    }
+    result->decode_seconds = (double)(last_ns - first_ns) / 1e9;
+    result->decode = difference(&at_last, &at_first);
+    return status;
+}
+
+/** Prompt, tokens, and the rest of an unfinished character. */
+static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *prompt, size_t prompt_count) {
+    pi2_cli_generation *result = state->result;
+    state->piece = malloc(PIECE_BYTES);
+    if (!state->piece || !pi2_cli_text_add(&result->text, "", 0)) return no_memory(state);
+    const uint64_t begin_ns = pi2_cli_now_ns();
+    pi2_session_accept(state->session, prompt, prompt_count);
+    pi2_status status = pi2_session_append(state->session, prompt, prompt_count, PI2_LOGITS_LAST);
+    result->prompt_seconds = (double)(pi2_cli_now_ns() - begin_ns) / 1e9;
+    pi2_cli_clear_progress();
+    if (status == PI2_OK) status = decode(engine, state, begin_ns);
+    if (status == PI2_ERR_INTERRUPTED) {
+        result->stop = PI2_CLI_STOP_INTERRUPTED;
+        status = PI2_OK;
+    }
+    if (status != PI2_OK || state->stopped) return status;
+    const size_t rest = pi2_session_text_finish(state->session, state->piece, PIECE_BYTES);
+    if (!pi2_cli_text_add(&result->text, state->piece, rest)) return no_memory(state);
+    show_text(state, true);
+    if (state->stopped) result->stop = PI2_CLI_STOP_WORD;
+    return PI2_OK;
+}
+
+int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt,
+                     size_t prompt_count, size_t cached_count,
+                     const pi2_cli_generation_options *options, pi2_cli_generation *result) {
+    *result = (pi2_cli_generation){.prompt_count = prompt_count, .cached_count = cached_count};
+    answer state = {.session = session, .options = options, .result = result};
+    pi2_engine_counters before, after;
+    pi2_engine_count(engine, &before);
+    const pi2_status status = generate(engine, &state, prompt, prompt_count);
+    pi2_engine_count(engine, &after);
+    result->total = difference(&after, &before);
+    free(state.piece);
+    if (status == PI2_OK) return PI2_EXIT_OK;
+    if (!state.out_of_memory) return pi2_cli_failed(status);
+    (void)pi2_cli_usage_error("the machine has no memory left for the answer's text");
+    return PI2_EXIT_MEMORY;
+}
+
+size_t pi2_cli_decoded_count(const pi2_cli_generation *generation) {
+    return generation->tokens.length > 1 ? generation->tokens.length - 1 : 0;
+}
+
+double pi2_cli_bytes_per_token(const pi2_cli_generation *generation) {
+    const size_t count = pi2_cli_decoded_count(generation);
+    return count ? (double)generation->decode.bytes_read / (double)count : (double)NAN;
+}
+
+double pi2_cli_hit_rate(const pi2_engine_counters *counters) {
+    if (!counters->weight_bytes_needed) return (double)NAN;
+    return 1.0 - (double)counters->bytes_read / (double)counters->weight_bytes_needed;
+}
+
+void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *generation, uint32_t seed) {
+    const pi2_engine_report *report = pi2_engine_get_report(engine);
+    char peak[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
+    const size_t decoded = pi2_cli_decoded_count(generation);
+    if (generation->prompt_seconds > 0) {
+        pi2_cli_note("prompt   %zu tokens, %.1f tokens/s", generation->prompt_count,
+                     (double)generation->prompt_count / generation->prompt_seconds);
+    }
+    if (decoded && generation->decode_seconds > 0) {
+        pi2_cli_note("decode   %zu tokens, %.2f tokens/s (ended by: %s)", generation->tokens.length,
+                     (double)decoded / generation->decode_seconds, pi2_cli_stop_name(generation->stop));
+    } else {
+        pi2_cli_note("decode   %zu tokens (ended by: %s)", generation->tokens.length,
+                     pi2_cli_stop_name(generation->stop));
+    }
+    if (generation->tokens.length) {
+        pi2_cli_note("first token after %.2f s", generation->first_token_seconds);
+    }
+    pi2_cli_note("memory   peak %s of %s (%s)", pi2_format_size(pi2_peak_memory_bytes(), peak),
+                 pi2_format_size(report->budget_bytes, budget), report->budget_reason);
+    if (decoded) {
+        const double hit_rate = pi2_cli_hit_rate(&generation->decode);
+        const bool reads = *report->read_description != '\0';
+        pi2_cli_note("weights  %s read per token, hit rate %.1f %% (%s)",
+                     pi2_format_size((uint64_t)pi2_cli_bytes_per_token(generation), read),
+                     100.0 * (hit_rate > 0 ? hit_rate : 0.0),
+                     reads ? report->read_description : "all weights are in memory");
+    }
+    pi2_cli_note("context  %u tokens, seed %u", (unsigned)report->context_tokens, (unsigned)seed);
+}

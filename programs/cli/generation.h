@@ -1,0 +1,76 @@
+/* generation.h: one answer: prompt in, text out, and what it cost. Used by run and by the chat. */
+#ifndef PI2_CLI_GENERATION_H
+#define PI2_CLI_GENERATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "options.h"
+#include "powerinfer2/engine.h"
+#include "powerinfer2/session.h"
+
+typedef enum pi2_cli_stop {
+    PI2_CLI_STOP_EOS, PI2_CLI_STOP_LIMIT, PI2_CLI_STOP_WORD, PI2_CLI_STOP_CONTEXT,
+    PI2_CLI_STOP_INTERRUPTED
+} pi2_cli_stop;
+/** The name that --json gives: "eos", "limit", "word", "context", "interrupted". */
+const char *pi2_cli_stop_name(pi2_cli_stop stop);
+
+/** Growing text; starts as {0}. */
+typedef struct pi2_cli_text {
+    char *data; /* NUL-terminated once something was added */
+    size_t length, capacity;
+} pi2_cli_text;
+/** False: no memory. */
+bool pi2_cli_text_add(pi2_cli_text *text, const char *data, size_t length);
+
+/** Growing token list; starts as {0}. */
+typedef struct pi2_cli_tokens {
+    int32_t *data;
+    size_t length, capacity;
+} pi2_cli_tokens;
+bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t length);
+
+typedef struct pi2_cli_generation_options {
+    int64_t limit;                  /* tokens at most; negative: none */
+    bool ignore_end;                /* go on past end tokens */
+    bool print_special;             /* control tokens as text */
+    const pi2_cli_texts *stop_words; /* the answer ends before one of these */
+    /** Called with text that is certain to belong to the answer; NULL: collect only. False: it
+     *  cannot be shown, so no more is needed. */
+    bool (*show)(const char *text, size_t length);
+} pi2_cli_generation_options;
+
+typedef struct pi2_cli_generation {
+    pi2_cli_text text;              /* without end token and stop word */
+    pi2_cli_tokens tokens;          /* generated; with the end token */
+    pi2_cli_stop stop;
+    size_t prompt_count;            /* prompt tokens that were computed */
+    size_t cached_count;            /* prompt tokens that the session already held */
+    double prompt_seconds, decode_seconds; /* decode: from the first token to the last */
+    double first_token_seconds;     /* since the program (run) or the turn (chat) began */
+    pi2_engine_counters total;      /* of this answer */
+    pi2_engine_counters decode;     /* of the second token and those after */
+} pi2_cli_generation;
+
+/**
+ * Computes the prompt after what the session holds (`cached_count` tokens of the whole prompt) and
+ * generates. Returns PI2_EXIT_OK, or the exit code after an error line. An interruption is no
+ * error: the answer so far is the result. pi2_cli_generation_free() the result in every case.
+ */
+int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt,
+                     size_t prompt_count, size_t cached_count,
+                     const pi2_cli_generation_options *options, pi2_cli_generation *result);
+void pi2_cli_generation_free(pi2_cli_generation *generation);
+
+/** Decoded tokens that were timed: all but the first, which the prompt's pass gave. */
+size_t pi2_cli_decoded_count(const pi2_cli_generation *generation);
+/** Bytes read per decoded token, and 1 - bytes read / weight bytes needed; NaN without any. */
+double pi2_cli_bytes_per_token(const pi2_cli_generation *generation);
+double pi2_cli_hit_rate(const pi2_engine_counters *counters);
+
+/** Prints the report on stderr. */
+void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *generation, uint32_t seed);
+
+#endif

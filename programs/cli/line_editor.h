@@ -1,0 +1,11 @@
+/* line_editor.h: one line from the terminal, with editing and history where libedit is there. */
+#ifndef PI2_CLI_LINE_EDITOR_H
+#define PI2_CLI_LINE_EDITOR_H
+
+/**
+ * Prompts on stderr and reads. Returns the line without its newline, malloc'd, or NULL at the end
+ * of input. Ctrl-C at the prompt ends the program, as at any other prompt.
+ */
+char *pi2_cli_read_line(const char *prompt);
+
+#endif

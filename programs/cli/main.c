@@ -1,0 +1,67 @@
+/* main.c: finds the command and hands over. */
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "options.h"
+#include "output.h"
+
+typedef struct command_entry {
+    const char *name;
+    int (*function)(int argument_count, char **arguments);
+    const char *summary;
+} command_entry;
+
+static const command_entry commands[] = {
+#define COMMAND(name, function, summary) {name, function, summary},
+#include "commands.inc"
+#undef COMMAND
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static void print_usage(FILE *stream) {
+    (void)fprintf(stream, "Usage: powerinfer2 COMMAND [options]\n\n"
+                          "Runs language models that are larger than memory.\n\nCommands:\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        (void)fprintf(stream, "  %-12s%s\n", commands[i].name, commands[i].summary);
+    }
+    (void)fprintf(stream, "\n'powerinfer2 COMMAND --help' lists a command's options.\n"
+                          "'powerinfer2 --version' tells the version.\n\n"
+                          "For example:\n"
+                          "  powerinfer2 run -m model.gguf --memory 64M -p \"Why is the sky blue?\"\n");
+}
+
+static int unknown_command(const char *word) {
+    const char *names[COMMAND_COUNT + 1] = {NULL};
+    for (size_t i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
+    const char *nearest = pi2_cli_nearest(word, names);
+    if (nearest) return pi2_cli_usage_error("unknown command '%s'; did you mean '%s'?", word, nearest);
+    return pi2_cli_usage_error("unknown command '%s'; 'powerinfer2 --help' lists them", word);
+}
+
+int main(int argument_count, char **arguments) {
+    pi2_cli_note_start();
+    if (argument_count < 2) {
+        print_usage(stderr);
+        return PI2_EXIT_USAGE;
+    }
+    const char *word = arguments[1];
+    const bool asks_help = strcmp(word, "help") == 0;
+    if (strcmp(word, "--version") == 0 || strcmp(word, "version") == 0) {
+        (void)printf("powerinfer2 %s\n", PI2_VERSION);
+        return pi2_cli_finish_stdout();
+    }
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || (asks_help && argument_count == 2)) {
+        print_usage(stdout);
+        return pi2_cli_finish_stdout();
+    }
+    if (asks_help) word = arguments[2];
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(word, commands[i].name) != 0) continue;
+        char help[] = "--help";
+        char *help_arguments[] = {arguments[1], help, NULL};
+        if (asks_help) return commands[i].function(2, help_arguments);
+        return commands[i].function(argument_count - 1, arguments + 1);
+    }
+    return unknown_command(word);
+}

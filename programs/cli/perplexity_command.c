@@ -1,0 +1,207 @@
+/*
+ * perplexity_command.c: "powerinfer2 perplexity", by llama-perplexity's conventions, so that figures
+ * compare: chunks of n_ctx tokens, the first of each replaced by BOS where the model adds one, and
+ * the first half of a chunk is context only: tokens n_ctx/2 .. n_ctx-2 predict the next.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands.h"
+#include "engine_options.h"
+#include "output.h"
+#include "powerinfer2/session.h"
+#include "signals.h"
+
+enum { DEFAULT_CONTEXT = 512 };
+
+typedef struct perplexity_settings {
+    const char *file;
+    int64_t chunks;
+    bool json;
+} perplexity_settings;
+
+#define PERPLEXITY(field) offsetof(perplexity_settings, field)
+static const pi2_cli_option perplexity_options[] = {
+    {"-f, --file", "FILE", PI2_CLI_TEXT, PERPLEXITY(file), NULL,
+     "The text, less one newline at its end. \"-\" is stdin.", NULL, 0, 0},
+    {"--chunks", "N", PI2_CLI_INTEGER, PERPLEXITY(chunks), "-1", "Chunks to compute; -1: all.", NULL, -1, INT32_MAX},
+    {"--json", NULL, PI2_CLI_FLAG, PERPLEXITY(json), NULL,
+     "Prints one JSON value: perplexity, error, chunks, tokens.", NULL, 0, 0},
+};
+
+typedef struct perplexity_state {
+    pi2_engine *engine;
+    pi2_session *session;
+    uint32_t context, vocabulary, piece; /* piece: tokens whose logits are kept by one call */
+    int32_t bos;
+    bool starts_with_bos;                /* the model puts BOS before a text */
+    int32_t *chunk;                      /* [context] */
+    double sum, sum_of_squares;          /* of -log p */
+    uint64_t scored;
+} perplexity_state;
+
+/** -log of the probability that the logits give to a token. */
+static double surprise(const float *logits, uint32_t count, int32_t token) {
+    float largest = logits[0];
+    for (uint32_t i = 1; i < count; i++) largest = logits[i] > largest ? logits[i] : largest;
+    double sum = 0.0;
+    for (uint32_t i = 0; i < count; i++) sum += (double)expf(logits[i] - largest);
+    return -((double)logits[token] - (double)largest - log(sum));
+}
+
+static pi2_status score_chunk(perplexity_state *state, const int32_t *tokens) {
+    memcpy(state->chunk, tokens, state->context * sizeof *tokens);
+    if (state->starts_with_bos) state->chunk[0] = state->bos;
+    const uint32_t first = state->context / 2;
+    pi2_status status = pi2_session_truncate(state->session, 0);
+    if (status == PI2_OK && first) {
+        status = pi2_session_append(state->session, state->chunk, first, PI2_LOGITS_NONE);
+    }
+    for (uint32_t at = first; status == PI2_OK && at + 1 < state->context; at += state->piece) {
+        const uint32_t rest = state->context - 1 - at;
+        const uint32_t count = rest < state->piece ? rest : state->piece;
+        status = pi2_session_append(state->session, state->chunk + at, count, PI2_LOGITS_ALL);
+        for (uint32_t i = 0; status == PI2_OK && i < count; i++) {
+            const double value = surprise(pi2_session_logits(state->session, i), state->vocabulary,
+                                          state->chunk[at + i + 1]);
+            state->sum += value;
+            state->sum_of_squares += value * value;
+            state->scored++;
+        }
+    }
+    return status;
+}
+
+static double perplexity(const perplexity_state *state) { return exp(state->sum / (double)state->scored); }
+
+/** The standard error of the mean of -log p, carried over to the perplexity. */
+static double standard_error(const perplexity_state *state) {
+    const double count = (double)state->scored, mean = state->sum / count;
+    const double variance = state->sum_of_squares / count - mean * mean;
+    return variance > 0 && count > 1 ? sqrt(variance / (count - 1)) * perplexity(state) : 0.0;
+}
+
+static void show_running(const perplexity_state *state, uint64_t done, uint64_t total) {
+    if (done == total) {
+        pi2_cli_clear_progress();
+        return;
+    }
+    pi2_cli_status_line("%llu of %llu chunks, perplexity %.4f so far, %.0f s left", (unsigned long long)done,
+                        (unsigned long long)total, perplexity(state),
+                        pi2_cli_seconds_since_start() * (double)(total - done) / (double)done);
+}
+
+static int print_result(const perplexity_state *state, const perplexity_settings *settings, uint64_t chunks) {
+    if (!settings->json) {
+        (void)printf("perplexity %.4f +/- %.5f (%llu chunks of %u tokens, %llu scored)\n", perplexity(state),
+                     standard_error(state), (unsigned long long)chunks, (unsigned)state->context,
+                     (unsigned long long)state->scored);
+        return pi2_cli_finish_stdout();
+    }
+    json_t *object = json_object();
+    json_object_set_new(object, "perplexity", pi2_cli_json_number(perplexity(state)));
+    json_object_set_new(object, "error", pi2_cli_json_number(standard_error(state)));
+    json_object_set_new(object, "chunks", json_integer((json_int_t)chunks));
+    json_object_set_new(object, "tokens", json_integer((json_int_t)state->scored));
+    return pi2_cli_print_json(object, JSON_COMPACT);
+}
+
+static int measure(perplexity_state *state, const perplexity_settings *settings, const char *text, size_t length) {
+    int32_t *tokens = NULL;
+    size_t count = 0;
+    pi2_status status = pi2_engine_tokenize(state->engine, text, length, true, false, &tokens, &count);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    state->starts_with_bos = count && state->bos >= 0 && tokens[0] == state->bos;
+    uint64_t chunks = count / state->context;
+    if (settings->chunks >= 0 && (uint64_t)settings->chunks < chunks) chunks = (uint64_t)settings->chunks;
+    int code = PI2_EXIT_OK;
+    if (count < 2 * (size_t)state->context) { /* llama-perplexity asks for the same */
+        code = pi2_cli_usage_error("%s: %zu tokens are too few: two chunks of %u are needed; a smaller -c helps",
+                                   settings->file, count, (unsigned)state->context);
+    } else if (chunks == 0) {
+        code = pi2_cli_usage_error("perplexity: --chunks 0 leaves nothing to measure");
+    }
+    state->chunk = malloc(state->context * sizeof *state->chunk);
+    if (code == PI2_EXIT_OK && !state->chunk) {
+        code = PI2_EXIT_MEMORY;
+        (void)pi2_cli_usage_error("no memory for a chunk of tokens");
+    }
+    for (uint64_t i = 0; code == PI2_EXIT_OK && i < chunks; i++) {
+        status = score_chunk(state, tokens + i * state->context);
+        if (status != PI2_OK) code = pi2_cli_failed(status);
+        else show_running(state, i + 1, chunks);
+    }
+    free(tokens);
+    free(state->chunk);
+    return code == PI2_EXIT_OK ? print_result(state, settings, chunks) : code;
+}
+
+/** Opens with room for as many logits as the budget allows: more of them, fewer passes. */
+static pi2_status open_engine(pi2_engine_options *options, pi2_engine **engine_out) {
+    static const uint32_t pieces[] = {64, 16, 4, 1};
+    pi2_status status = PI2_ERR_MEMORY;
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0] && status == PI2_ERR_MEMORY; i++) {
+        options->logits_tokens = pieces[i];
+        status = pi2_engine_open(options, engine_out);
+    }
+    return status;
+}
+
+static int run_perplexity(const perplexity_settings *settings, pi2_engine_options *options, const char *text,
+                          size_t length) {
+    perplexity_state state = {0};
+    pi2_status status = open_engine(options, &state.engine);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    status = pi2_session_create(state.engine, &sampling, &state.session);
+    int code;
+    if (status == PI2_OK) {
+        const pi2_engine_report *report = pi2_engine_get_report(state.engine);
+        state.context = report->context_tokens;
+        state.vocabulary = report->vocabulary_size;
+        state.piece = options->logits_tokens;
+        state.bos = pi2_engine_bos(state.engine);
+        code = measure(&state, settings, text, length);
+    } else {
+        code = pi2_cli_failed(status);
+    }
+    pi2_session_free(state.session);
+    pi2_engine_close(state.engine);
+    return code;
+}
+
+int pi2_cli_perplexity(int argument_count, char **arguments) {
+    static perplexity_settings settings;
+    static pi2_cli_model_settings model;
+    static pi2_cli_size_settings size;
+    const pi2_cli_section sections[] = {
+        {"Measurement", perplexity_options, sizeof perplexity_options / sizeof perplexity_options[0], &settings},
+        pi2_cli_model_section(&model), pi2_cli_size_section(&size), pi2_cli_no_effect_section()};
+    const pi2_cli_command command = {
+        "perplexity", "-m MODEL -f FILE [options]",
+        "Measures how well a model predicts a text, by llama-perplexity's conventions. Without -c, chunks "
+        "have 512 tokens.",
+        sections, sizeof sections / sizeof sections[0]};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    code = pi2_cli_fill_model_options(&model, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_fill_size_options(&size, &options);
+    if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
+    if (options.context_tokens < 4) return pi2_cli_usage_error("perplexity: -c must be at least 4");
+    if (!settings.file) return pi2_cli_usage_error("perplexity: no text: give one with -f FILE");
+    char *text = NULL;
+    size_t length = 0;
+    code = pi2_cli_read_file(settings.file, &text, &length);
+    if (code == PI2_EXIT_OK) {
+        if (length && text[length - 1] == '\n') length--;
+        pi2_cli_catch_signals();
+        code = run_perplexity(&settings, &options, text, length);
+    }
+    free(text);
+    return code;
+}

@@ -1,0 +1,63 @@
+/* prepare_command.c: "powerinfer2 prepare": writes a model's cluster file. */
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "commands.h"
+#include "options.h"
+#include "output.h"
+#include "powerinfer2/model_file.h"
+#include "powerinfer2/sizes.h"
+#include "signals.h"
+
+typedef struct prepare_settings {
+    const char *model, *output;
+    uint64_t memory;
+    bool force, quiet;
+} prepare_settings;
+
+#define PREPARE(field) offsetof(prepare_settings, field)
+static const pi2_cli_option prepare_options[] = {
+    {"-m, --model", "FILE", PI2_CLI_TEXT, PREPARE(model), NULL,
+     "GGUF file (of a split model its first part).", "LLAMA_ARG_MODEL", 0, 0},
+    {"-o, --output", "FILE", PI2_CLI_TEXT, PREPARE(output), NULL,
+     "Where to write. Otherwise beside the model, or in the cache folder where the model's folder "
+     "cannot be written.", NULL, 0, 0},
+    {"--memory", "SIZE", PI2_CLI_SIZE, PREPARE(memory), NULL,
+     "Memory that the whole process may use. Otherwise 256 MB, or what is free.", NULL, 0, 0},
+    {"--force", NULL, PI2_CLI_FLAG, PREPARE(force), NULL, "Makes it again when a good one is there.", NULL, 0, 0},
+    {"-q, --quiet", NULL, PI2_CLI_FLAG, PREPARE(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
+};
+
+int pi2_cli_prepare(int argument_count, char **arguments) {
+    static prepare_settings settings;
+    const pi2_cli_section sections[] = {
+        {"Options", prepare_options, sizeof prepare_options / sizeof prepare_options[0], &settings}};
+    const pi2_cli_command command = {
+        "prepare", "-m MODEL [-o FILE]",
+        "Writes the cluster file of a model: the layout from which weights are read when they do not fit "
+        "in memory. 'run' does this by itself at a model's first use.",
+        sections, 1};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_set_quiet(settings.quiet);
+    if (!settings.model) return pi2_cli_usage_error("prepare: no model: give one with -m FILE");
+    pi2_cli_catch_signals();
+    char *path = NULL;
+    const pi2_prepare_options options = {.model_path = settings.model,
+                                         .output_path = settings.output,
+                                         .memory_bytes = settings.memory,
+                                         .overwrite = settings.force,
+                                         .callbacks = pi2_cli_callbacks()};
+    const pi2_status status = pi2_prepare_file(&options, &path);
+    pi2_cli_clear_progress();
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    struct stat info;
+    char size[PI2_SIZE_TEXT_BYTES], peak[PI2_SIZE_TEXT_BYTES];
+    if (stat(path, &info) == 0) {
+        pi2_cli_note("%s: %s, ready after %.1f s (peak memory %s)", path,
+                     pi2_format_size((uint64_t)info.st_size, size), pi2_cli_seconds_since_start(),
+                     pi2_format_size(pi2_peak_memory_bytes(), peak));
+    }
+    free(path);
+    return PI2_EXIT_OK;
+}

@@ -1,0 +1,334 @@
+/* run_command.c: "powerinfer2 run": one answer to a prompt, or a chat on a terminal. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "chat.h"
+#include "commands.h"
+#include "engine_options.h"
+#include "generation.h"
+#include "output.h"
+#include "signals.h"
+
+typedef struct run_settings {
+    const char *prompt, *prompt_file, *system, *system_file;
+    bool escapes, raw, parse_special, json, ignore_end, print_special;
+    int64_t limit;
+    pi2_cli_texts stop_words;
+} run_settings;
+
+typedef struct sampling_settings {
+    int64_t seed, top_k, repeat_last_n;
+    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+} sampling_settings;
+
+#define RUN(field) offsetof(run_settings, field)
+static const pi2_cli_option run_options[] = {
+    {"-p, --prompt", "TEXT", PI2_CLI_TEXT, RUN(prompt), NULL,
+     "Prompt. Without -p and -f: what stdin holds, or a chat when stdin is a terminal.", NULL, 0, 0},
+    {"-f, --file", "FILE", PI2_CLI_TEXT, RUN(prompt_file), NULL,
+     "Takes the prompt from a file, less one newline at its end. \"-\" is stdin.", NULL, 0, 0},
+    {"-sys, --system-prompt", "TEXT", PI2_CLI_TEXT, RUN(system), NULL, "System message of the chat template.",
+     NULL, 0, 0},
+    {"-sysf, --system-prompt-file", "FILE", PI2_CLI_TEXT, RUN(system_file), NULL,
+     "Takes the system message from a file.", NULL, 0, 0},
+    {"-e, --escape", NULL, PI2_CLI_FLAG, RUN(escapes), NULL,
+     "Reads \\n, \\r, \\t, \\\\, \\', \\\" and \\xHH in -p and -sys. Off unless asked for, unlike in llama.cpp.",
+     NULL, 0, 0},
+    {"--raw, -no-cnv, --no-conversation", NULL, PI2_CLI_FLAG, RUN(raw), NULL,
+     "Gives the prompt to the model as it is, without the chat template.", NULL, 0, 0},
+    {"--parse-special", NULL, PI2_CLI_FLAG, RUN(parse_special), NULL,
+     "With --raw: text such as <|im_start|> in the prompt becomes its token.", NULL, 0, 0},
+    {"-n, --predict, --n-predict", "N", PI2_CLI_INTEGER, RUN(limit), "-1",
+     "Tokens to generate at most; -1: until the model ends its answer or the context is full.",
+     "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
+    {"-r, --reverse-prompt, --stop", "TEXT", PI2_CLI_TEXTS, RUN(stop_words), NULL,
+     "Ends the answer before this text. May be given again.", NULL, 0, 0},
+    {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Goes on when the model ends its answer.",
+     NULL, 0, 0},
+    {"-sp, --special", NULL, PI2_CLI_FLAG, RUN(print_special), NULL, "Prints special tokens too.", NULL, 0, 0},
+    {"--json", NULL, PI2_CLI_FLAG, RUN(json), NULL,
+     "Prints one JSON value at the end: text, tokens, timings, memory and reads.", NULL, 0, 0},
+};
+
+#define SAMPLING(field) offsetof(sampling_settings, field)
+static const pi2_cli_option sampling_options[] = {
+    {"-s, --seed", "N", PI2_CLI_INTEGER, SAMPLING(seed), "-1", "Seed; -1: another one each time.", NULL, -1,
+     UINT32_MAX},
+    {"--temp, --temperature", "X", PI2_CLI_NUMBER, SAMPLING(temperature), "0.8",
+     "Temperature; 0: always the likeliest token.", NULL, 0, 0},
+    {"--top-k", "N", PI2_CLI_INTEGER, SAMPLING(top_k), "40", "Chooses among the N likeliest tokens; 0: all.", NULL, 0,
+     INT32_MAX},
+    {"--top-p", "X", PI2_CLI_NUMBER, SAMPLING(top_p), "0.95",
+     "Chooses among the likeliest tokens that reach this probability; 1: off.", NULL, 0, 0},
+    {"--min-p", "X", PI2_CLI_NUMBER, SAMPLING(min_p), "0.05",
+     "Drops tokens below this share of the likeliest one's probability; 0: off.", NULL, 0, 0},
+    {"--repeat-penalty", "X", PI2_CLI_NUMBER, SAMPLING(repeat_penalty), "1.0",
+     "Penalty for tokens that occurred lately; 1: off.", NULL, 0, 0},
+    {"--repeat-last-n", "N", PI2_CLI_INTEGER, SAMPLING(repeat_last_n), "64",
+     "Tokens that penalties look back at; 0: off, -1: the context.", NULL, -1, INT32_MAX},
+    {"--presence-penalty", "X", PI2_CLI_NUMBER, SAMPLING(presence_penalty), "0.0",
+     "Taken from the score of tokens that occurred.", NULL, 0, 0},
+    {"--frequency-penalty", "X", PI2_CLI_NUMBER, SAMPLING(frequency_penalty), "0.0",
+     "Taken from the score of tokens as often as they occurred.", NULL, 0, 0},
+};
+
+/** Everything that a run needs; text pointers are malloc'd. */
+typedef struct run_state {
+    run_settings settings;
+    sampling_settings sampling;
+    pi2_cli_model_settings model;
+    pi2_cli_size_settings size;
+    char *prompt, *system;
+    size_t prompt_length;
+    bool is_chat;
+    pi2_engine *engine;
+    pi2_session *session;
+    int32_t *tokens;
+    size_t token_count;
+    pi2_cli_generation generation;
+} run_state;
+
+static int hex_digit(char character) {
+    if (character >= '0' && character <= '9') return character - '0';
+    if (character >= 'a' && character <= 'f') return character - 'a' + 10;
+    if (character >= 'A' && character <= 'F') return character - 'A' + 10;
+    return -1;
+}
+
+/** Replaces escapes in place; unknown ones stay as they are. Returns the new length. */
+static size_t read_escapes(char *text, size_t length) {
+    static const char letters[] = "nrt\\'\"", values[] = "\n\r\t\\'\"";
+    size_t written = 0;
+    for (size_t i = 0; i < length; i++) {
+        const char *letter = text[i] == '\\' && i + 1 < length ? memchr(letters, text[i + 1], 6) : NULL;
+        if (letter) {
+            text[written++] = values[letter - letters];
+            i++;
+        } else if (text[i] == '\\' && i + 3 < length && text[i + 1] == 'x' && hex_digit(text[i + 2]) >= 0 &&
+                   hex_digit(text[i + 3]) >= 0) {
+            text[written++] = (char)(hex_digit(text[i + 2]) * 16 + hex_digit(text[i + 3]));
+            i += 3;
+        } else {
+            text[written++] = text[i];
+        }
+    }
+    text[written] = '\0';
+    return written;
+}
+
+/** Text of an option or of a file, malloc'd; *text_out stays NULL when neither was given. */
+static int read_text(const run_settings *settings, const char *text, const char *path, char **text_out,
+                     size_t *length_out) {
+    if (path) {
+        const int code = pi2_cli_read_file(path, text_out, length_out);
+        if (code == PI2_EXIT_OK && *length_out && (*text_out)[*length_out - 1] == '\n') {
+            (*text_out)[--*length_out] = '\0';
+        }
+        return code;
+    }
+    if (!text) return PI2_EXIT_OK;
+    *length_out = strlen(text);
+    *text_out = malloc(*length_out + 1);
+    if (!*text_out) {
+        (void)pi2_cli_usage_error("no memory for the prompt");
+        return PI2_EXIT_MEMORY;
+    }
+    memcpy(*text_out, text, *length_out + 1);
+    if (settings->escapes) *length_out = read_escapes(*text_out, *length_out);
+    return PI2_EXIT_OK;
+}
+
+static int read_prompt(run_state *state) {
+    const run_settings *settings = &state->settings;
+    if (settings->prompt && settings->prompt_file) {
+        return pi2_cli_usage_error("run: -p and -f exclude each other");
+    }
+    if (settings->system && settings->system_file) {
+        return pi2_cli_usage_error("run: -sys and -sysf exclude each other");
+    }
+    const char *path = settings->prompt_file;
+    if (!settings->prompt && !path) {
+        state->is_chat = isatty(STDIN_FILENO) != 0;
+        if (state->is_chat && (settings->json || settings->raw)) {
+            return pi2_cli_usage_error("run: no prompt: give one with -p, -f or on stdin");
+        }
+        if (!state->is_chat) path = "-";
+    }
+    int code = read_text(settings, settings->prompt, path, &state->prompt, &state->prompt_length);
+    if (code != PI2_EXIT_OK) return code;
+    size_t length = 0;
+    if (!settings->prompt && !state->is_chat && state->prompt_length == 0) {
+        return pi2_cli_usage_error("run: the prompt is empty: give one with -p, -f or on stdin");
+    }
+    code = read_text(settings, settings->system, settings->system_file, &state->system, &length);
+    if (code == PI2_EXIT_OK && state->system && strlen(state->system) != length) {
+        code = pi2_cli_usage_error("run: the system message holds a NUL byte");
+    }
+    return code;
+}
+
+static int open_engine(run_state *state) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    int code = pi2_cli_fill_model_options(&state->model, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_fill_size_options(&state->size, &options);
+    code = read_prompt(state);
+    if (code != PI2_EXIT_OK) return code;
+    pi2_cli_catch_signals();
+    pi2_status status = pi2_engine_open(&options, &state->engine);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    const sampling_settings *from = &state->sampling;
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = (float)from->temperature;
+    sampling.top_k = (int32_t)from->top_k;
+    sampling.top_p = (float)from->top_p;
+    sampling.min_p = (float)from->min_p;
+    sampling.repeat_penalty = (float)from->repeat_penalty;
+    sampling.repeat_last_n = (int32_t)from->repeat_last_n;
+    sampling.presence_penalty = (float)from->presence_penalty;
+    sampling.frequency_penalty = (float)from->frequency_penalty;
+    sampling.seed = from->seed < 0 ? UINT32_MAX : (uint32_t)from->seed;
+    status = pi2_session_create(state->engine, &sampling, &state->session);
+    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
+}
+
+/** The prompt as tokens: through the chat template where the model has one. */
+static int tokenize_prompt(run_state *state) {
+    const bool with_template = !state->settings.raw && pi2_engine_has_chat_template(state->engine);
+    if (!with_template && state->system) {
+        return pi2_cli_usage_error("run: a system message needs the chat template%s",
+                                   state->settings.raw ? ", which --raw leaves out" : ", which this model has not");
+    }
+    pi2_status status;
+    if (with_template) {
+        if (strlen(state->prompt) != state->prompt_length) {
+            return pi2_cli_usage_error("run: the prompt holds a NUL byte, which the chat template "
+                                       "cannot take: use --raw");
+        }
+        pi2_message messages[2];
+        size_t count = 0;
+        if (state->system) messages[count++] = (pi2_message){"system", state->system};
+        messages[count++] = (pi2_message){"user", state->prompt};
+        status = pi2_engine_chat_tokens(state->engine, messages, count, true, &state->tokens,
+                                        &state->token_count);
+    } else {
+        status = pi2_engine_tokenize(state->engine, state->prompt, state->prompt_length, true,
+                                     state->settings.parse_special, &state->tokens, &state->token_count);
+    }
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    if (state->token_count == 0) return pi2_cli_usage_error("run: the prompt is empty");
+    return PI2_EXIT_OK;
+}
+
+static bool show(const char *text, size_t length) {
+    return fwrite(text, 1, length, stdout) == length && fflush(stdout) == 0;
+}
+
+static json_t *json_tokens(const int32_t *tokens, size_t count) {
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < count; i++) json_array_append_new(array, json_integer(tokens[i]));
+    return array;
+}
+
+static json_t *json_timings(const pi2_cli_generation *generation) {
+    const double prompt_ms = 1e3 * generation->prompt_seconds, decode_ms = 1e3 * generation->decode_seconds;
+    const double prompt_count = (double)generation->prompt_count;
+    const double decoded = (double)pi2_cli_decoded_count(generation);
+    json_t *object = json_object();
+    json_object_set_new(object, "cache_n", json_integer((json_int_t)generation->cached_count));
+    json_object_set_new(object, "prompt_n", json_integer((json_int_t)generation->prompt_count));
+    json_object_set_new(object, "prompt_ms", pi2_cli_json_number(prompt_ms));
+    json_object_set_new(object, "prompt_per_token_ms", pi2_cli_json_number(prompt_ms / prompt_count));
+    json_object_set_new(object, "prompt_per_second", pi2_cli_json_number(1e3 * prompt_count / prompt_ms));
+    json_object_set_new(object, "predicted_n", json_integer((json_int_t)generation->tokens.length));
+    json_object_set_new(object, "predicted_ms", pi2_cli_json_number(decode_ms));
+    json_object_set_new(object, "predicted_per_token_ms", pi2_cli_json_number(decode_ms / decoded));
+    json_object_set_new(object, "predicted_per_second", pi2_cli_json_number(1e3 * decoded / decode_ms));
+    json_object_set_new(object, "ttft_ms",
+                        generation->tokens.length
+                            ? pi2_cli_json_number(1e3 * generation->first_token_seconds) : json_null());
+    return object;
+}
+
+static int print_json(run_state *state) {
+    const pi2_cli_generation *generation = &state->generation;
+    const pi2_engine_report *report = pi2_engine_get_report(state->engine);
+    json_t *memory = json_object(), *io = json_object(), *object = json_object();
+    json_object_set_new(memory, "budget_bytes", json_integer((json_int_t)report->budget_bytes));
+    json_object_set_new(memory, "peak_bytes", json_integer((json_int_t)pi2_peak_memory_bytes()));
+    pi2_engine_counters total; /* since the engine was opened: loading reads too */
+    pi2_engine_count(state->engine, &total);
+    json_object_set_new(io, "bytes_read", json_integer((json_int_t)total.bytes_read));
+    json_object_set_new(io, "bytes_per_token", pi2_cli_json_number(pi2_cli_bytes_per_token(generation)));
+    json_object_set_new(io, "hit_rate", pi2_cli_json_number(pi2_cli_hit_rate(&generation->decode)));
+    json_object_set_new(io, "read_method", pi2_cli_json_text(report->read_method, strlen(report->read_method)));
+    json_object_set_new(object, "text", pi2_cli_json_text(generation->text.data, generation->text.length));
+    json_object_set_new(object, "tokens", json_tokens(generation->tokens.data, generation->tokens.length));
+    json_object_set_new(object, "prompt_tokens", json_tokens(state->tokens, state->token_count));
+    json_object_set_new(object, "stop_type", json_string(pi2_cli_stop_name(generation->stop)));
+    json_object_set_new(object, "seed", json_integer(pi2_session_seed(state->session)));
+    json_object_set_new(object, "n_ctx", json_integer(report->context_tokens));
+    json_object_set_new(object, "timings", json_timings(generation));
+    json_object_set_new(object, "memory", memory);
+    json_object_set_new(object, "io", io);
+    return pi2_cli_print_json(object, JSON_COMPACT);
+}
+
+static int answer_prompt(run_state *state) {
+    int code = tokenize_prompt(state);
+    if (code != PI2_EXIT_OK) return code;
+    const pi2_cli_generation_options options = {
+        .limit = state->settings.limit, .ignore_end = state->settings.ignore_end,
+        .print_special = state->settings.print_special, .stop_words = &state->settings.stop_words,
+        .show = state->settings.json ? NULL : show};
+    code = pi2_cli_generate(state->engine, state->session, state->tokens, state->token_count, 0, &options,
+                            &state->generation);
+    if (code != PI2_EXIT_OK) return code;
+    if (state->settings.json) {
+        code = print_json(state);
+    } else {
+        (void)fputc('\n', stdout);
+        code = pi2_cli_finish_stdout();
+    }
+    if (code != PI2_EXIT_OK) return code;
+    pi2_cli_print_report(state->engine, &state->generation, pi2_session_seed(state->session));
+    return state->generation.stop == PI2_CLI_STOP_INTERRUPTED ? PI2_EXIT_INTERRUPTED : PI2_EXIT_OK;
+}
+
+int pi2_cli_run(int argument_count, char **arguments) {
+    static run_state state;
+    const pi2_cli_section sections[] = {
+        {"Prompt and answer", run_options, sizeof run_options / sizeof run_options[0], &state.settings},
+        pi2_cli_model_section(&state.model),
+        pi2_cli_size_section(&state.size),
+        {"Sampling", sampling_options, sizeof sampling_options / sizeof sampling_options[0], &state.sampling},
+        pi2_cli_no_effect_section()};
+    const pi2_cli_command command = {
+        "run", "-m MODEL [-p TEXT] [options]",
+        "Answers a prompt, or chats on a terminal. The answer goes to stdout, the report to stderr. The "
+        "prompt goes through the model's chat template unless --raw is given. Ctrl-C ends the answer, "
+        "a second one the program.",
+        sections, sizeof sections / sizeof sections[0]};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    code = open_engine(&state);
+    if (code == PI2_EXIT_OK && state.is_chat) {
+        const pi2_cli_generation_options options = {
+            .limit = state.settings.limit, .ignore_end = state.settings.ignore_end,
+            .print_special = state.settings.print_special, .stop_words = &state.settings.stop_words,
+            .show = show};
+        code = pi2_cli_chat(state.engine, state.session, state.system, &options);
+    } else if (code == PI2_EXIT_OK) {
+        code = answer_prompt(&state);
+    }
+    pi2_cli_generation_free(&state.generation);
+    pi2_session_free(state.session);
+    pi2_engine_close(state.engine);
+    free(state.tokens);
+    free(state.prompt);
+    free(state.system);
+    return code;
+}
