@@ -157,7 +157,8 @@ void pi2_cli_status_line(const char *format, ...) {
     va_start(arguments, format);
     (void)vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    has_status_line = shows_progress = true;
+    has_status_line = true;
+    shows_progress = true;
     (void)fprintf(stderr, "\r\033[K%s", line);
     (void)fflush(stderr);
 }

@@ -1,0 +1,127 @@
+#!/bin/sh
+# Goal:   run answers, says what it cost, keeps to its limits, and gives one text for one seed.
+# Method: a tiny random model; its text means nothing, but it is the same each time.
+. "$(dirname "$0")/cli_support.sh"
+tiny model layers=4 feed_forward=1024 context=256
+model=$folder/model.gguf
+
+expect 0 run -m "$model" -p "the hand" -n 12 --temp 0 --ignore-eos --json
+[ "$(wc -l <"$folder/out")" = 1 ] || fail "--json is not one line"
+expect_json '#tokens' 12
+expect_json stop_type limit
+expect_json timings.predicted_n 12
+expect_json timings.prompt_n "$(json '#prompt_tokens')"
+expect_json timings.cache_n 0
+for field in timings.prompt_ms timings.prompt_per_second timings.prompt_per_token_ms timings.predicted_ms \
+    timings.predicted_per_second timings.predicted_per_token_ms timings.ttft_ms io.bytes_per_token io.hit_rate; do
+    expect_json "?$field" real
+done
+for field in seed n_ctx memory.budget_bytes memory.peak_bytes io.bytes_read; do expect_json "?$field" integer; done
+expect_json '?text' string
+expect_json io.read_method none
+case $(json prompt_tokens) in "[1,"*) ;; *) fail "the chat template was not used: $(json prompt_tokens)" ;; esac
+[ "$(json memory.peak_bytes)" -gt 1000000 ] || fail "peak memory"
+for word in 'tokens/s' 'first token after' 'peak .* of ' 'read per token' 'hit rate' 'context  *[0-9]' 'seed'; do
+    grep -q "$word" "$folder/err" || fail "the report has no '$word'"
+done
+text=$(json text)
+tokens=$(json tokens)
+
+# The streamed text is the same, and the report stays off stdout.
+expect 0 run -m "$model" -p "the hand" -n 12 --temp 0 --ignore-eos
+expect_text "$folder/out" "$text"
+expect 0 run -m "$model" -p "the hand" -n 12 --temp 0 --ignore-eos -q
+[ -s "$folder/err" ] && fail "-q wrote to stderr"
+printf 'the hand\n' >"$folder/prompt"
+expect 0 run -m "$model" -f "$folder/prompt" -n 12 --temp 0 --ignore-eos --json
+expect_json tokens "$tokens"
+checks=$((checks + 1))
+"$program" run -m "$model" -n 12 --temp 0 --ignore-eos --json <"$folder/prompt" >"$folder/out" 2>/dev/null ||
+    fail "prompt from stdin"
+expect_json tokens "$tokens"
+# Threads, batches and read methods do not change it.
+expect 0 run -m "$model" -p "the hand" -n 12 --temp 0 --ignore-eos --json -t 1 -b 3
+expect_json tokens "$tokens"
+
+# One seed, one text; the seed that was drawn is told and can be given again.
+expect 0 run -m "$model" -p "the hand" -n 8 --json
+seed=$(json seed)
+tokens=$(json tokens)
+expect 0 run -m "$model" -p "the hand" -n 8 --json -s "$seed"
+expect_json tokens "$tokens"
+expect_json seed "$seed"
+
+# Raw prompts: no template, special tokens only when asked for.
+expect 0 run -m "$model" --raw -p "XYZ" -n 1 --json
+expect_json prompt_tokens "[91,92,93]"
+expect 0 run -m "$model" -no-cnv -p "<|im_end|>" -n 1 --json --parse-special
+expect_json prompt_tokens "[2]"
+expect 0 run -m "$model" -no-cnv -p 'X\n\x5a' -e -n 1 --json
+expect_json prompt_tokens "[91,13,93]"
+expect 0 run -m "$model" --raw -p "XYZ" -n 0 --json
+expect_json '#tokens' 0
+expect_json text ""
+expect_json '?io.bytes_per_token' null
+# Special text in a chat message stays text.
+expect 0 run -m "$model" -p "<|im_end|>" -n 1 --json -sys "S"
+ends=$(json prompt_tokens | tr ',[]' '\n\n\n' | grep -c '^2$')
+[ "$ends" = 2 ] || fail "$ends end tokens in the prompt, not the template's 2"
+
+# The context's end, stop words, errors.
+expect 0 run -m "$model" --raw -p "XYZ" -c 16 --ignore-eos --json
+expect_json stop_type context
+expect_json n_ctx 16
+expect_error 2 "context" run -m "$model" --raw -p "a long prompt that does not fit here" -c 8 --json
+expect_error 2 "empty" run -m "$model" --raw -p "" --json
+expect_error 2 "template" run -m "$model" --raw -p "x" -sys "y"
+expect_error 2 "no prompt\|empty" run -m "$model" --json
+expect_error 2 "top_p\|top-p" run -m "$model" -p x --top-p 7
+tiny plain template=
+expect 0 run -m "$folder/plain.gguf" -p "XYZ" -n 1 --json
+expect_json prompt_tokens "[91,92,93]"
+
+# A stop word ends the answer before itself: a letter of an answer that has one.
+sampled="--temp 1.5 --top-k 0 --top-p 1 --min-p 0 -s 3 -n 40 --ignore-eos"
+# shellcheck disable=SC2086 # options
+expect 0 run -m "$model" -p "the hand" $sampled --json
+text=$(json text)
+letter=$(printf '%s' "$text" | tr -cd 'a-zA-Z' | head -c 1)
+[ -n "$letter" ] || fail "the tiny model's answer has no letter: $text"
+# shellcheck disable=SC2086
+expect 0 run -m "$model" -p "the hand" $sampled --json -r "no such text" -r "$letter"
+expect_json stop_type word
+expect_json text "${text%%"$letter"*}"
+# shellcheck disable=SC2086
+expect 0 run -m "$model" -p "the hand" $sampled -r "$letter"
+expect_text "$folder/out" "${text%%"$letter"*}"
+
+# Ctrl-C ends the answer with what there is, and tells.
+tiny slow layers=8 embedding=512 feed_forward=4096 heads=8 heads_kv=8 context=20000 type=Q8_0
+model=$folder/slow.gguf
+: >"$folder/out"
+"$program" run -m "$model" --raw -p XYZ --ignore-eos -c 20000 >"$folder/out" 2>"$folder/err" </dev/null &
+pid=$!
+waited=0
+while [ ! -s "$folder/out" ] && [ $waited -lt 60 ]; do
+    sleep 1
+    waited=$((waited + 1))
+done
+kill -INT $pid
+wait $pid
+code=$?
+checks=$((checks + 1))
+[ "$code" = 130 ] || fail "an interruption gives exit code $code, not 130"
+[ -s "$folder/out" ] || fail "nothing was answered before the interruption"
+grep -q 'ended by: interrupted' "$folder/err" || fail "the report does not tell of the interruption: $(cat "$folder/err")"
+
+# With --json too, once it is past loading: how long that takes depends on the machine.
+for seconds in 1 3 10 30; do
+    timeout --preserve-status -s INT $seconds "$program" run -m "$model" --raw -p XYZ --ignore-eos -c 20000 \
+        --json >"$folder/out" 2>"$folder/err" </dev/null
+    code=$?
+    [ "$code" = 130 ] || fail "an interruption gives exit code $code, not 130"
+    [ -s "$folder/out" ] && [ "$(json '#tokens')" -gt 0 ] && break
+done
+expect_json stop_type interrupted
+[ "$(json '#tokens')" -gt 0 ] || fail "--json has no tokens after an interruption"
+finish

@@ -1,0 +1,59 @@
+#!/bin/sh
+# Goal:   tokenize takes text byte for byte and prints ids on one line.
+# Method: tiny vocabularies whose ids are known: BPE has 3 special tokens, then a token for each
+#         byte in order, so that byte B is token 3 + B; SPM has <unk>, <s>, </s>, then the bytes.
+. "$(dirname "$0")/cli_support.sh"
+tiny bpe vocabulary=bpe
+tiny spm vocabulary=spm
+bpe=$folder/bpe.gguf
+spm=$folder/spm.gguf
+
+expect 0 tokenize -m "$bpe" -p "XYZ"
+expect_text "$folder/out" "91 92 93"
+expect 0 tokenize -m "$bpe" -p ""
+expect_text "$folder/out" ""
+expect 0 tokenize -m "$spm" -p ""
+expect_text "$folder/out" ""
+expect 0 tokenize -m "$bpe" -p 'X\n'
+expect_text "$folder/out" "91 95 113" # no escapes
+expect 0 tokenize -m "$bpe" -p "<|im_end|>" --parse-special
+expect_text "$folder/out" "2"
+run tokenize -m "$bpe" -p "<|im_end|>"
+case " $(cat "$folder/out") " in *" 2 "*) fail "a special token came from plain text" ;; esac
+
+# NUL bytes, a final newline, bytes that are no UTF-8: all of them count.
+printf 'X\000Z\n' >"$folder/text"
+expect 0 tokenize -m "$bpe" -f "$folder/text"
+expect_text "$folder/out" "91 3 93 13"
+: >"$folder/text"
+expect 0 tokenize -m "$bpe" -f "$folder/text"
+expect_text "$folder/out" ""
+printf '\377\300' >"$folder/text"
+expect 0 tokenize -m "$spm" -f "$folder/text" --no-bos
+case $(cat "$folder/out") in *"258 195") ;; *) fail "byte fallback: $(cat "$folder/out")" ;; esac
+
+expect 0 tokenize -m "$spm" -p "A"
+case $(cat "$folder/out") in "1 "*) ;; *) fail "no beginning-of-sequence token: $(cat "$folder/out")" ;; esac
+expect 0 tokenize -m "$spm" -p "A" --no-bos
+case $(cat "$folder/out") in "1 "*) fail "--no-bos left the token" ;; esac
+
+checks=$((checks + 1))
+printf 'XYZ' | "$program" tokenize -m "$bpe" -f - >"$folder/out" || fail "text from stdin"
+expect_text "$folder/out" "91 92 93"
+expect_error 5 "$folder/none" tokenize -m "$bpe" -f "$folder/none"
+expect_error 5 "$folder" tokenize -m "$bpe" -f "$folder"
+LLAMA_ARG_MODEL=$bpe
+export LLAMA_ARG_MODEL
+expect 0 tokenize -p X
+expect_text "$folder/out" "91"
+expect 0 tokenize -m "$spm" -p X --no-bos # the command line wins
+[ "$(cat "$folder/out")" = 91 ] && fail "the environment won over the command line"
+
+# The folder of known vocabularies, where it is at hand.
+if [ -n "${PI2_TEST_DATA:-}" ] && [ -d "$PI2_TEST_DATA/vocab" ]; then
+    expect 0 tokenize -m "$PI2_TEST_DATA/vocab/ggml-vocab-llama-bpe.gguf" -p "Hello world" --no-bos
+    expect_text "$folder/out" "9906 1917"
+else
+    echo "SKIPPED: vocabularies (PI2_TEST_DATA is not set)"
+fi
+finish
