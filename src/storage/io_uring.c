@@ -168,50 +168,59 @@ static unsigned complete_all(pi2_reader *reader, ring_state *state) {
     return count;
 }
 
+static void nap(void) {
+    const struct timespec time = {.tv_sec = 0, .tv_nsec = 1000000};
+    (void)nanosleep(&time, NULL);
+}
+
 /* Submits what is prepared and sleeps until something completes. */
 static void submit_and_sleep(pi2_reader *reader, ring_state *state) {
-    const int result = io_uring_submit_and_wait(&state->ring, 1);
+    const pi2_read_hooks *hooks = reader->hooks;
+    int result = hooks->ring_enter ? -hooks->ring_enter(hooks->context) : 0;
+    if (result == 0) result = io_uring_submit_and_wait(&state->ring, 1);
     atomic_store(&state->wants_wake, false);
     if (complete_all(reader, state) > 0 || result >= 0 || result == -EINTR) return;
     if (result == -EAGAIN || result == -EBUSY) { /* the kernel is short of memory: try again */
-        const struct timespec time = {.tv_sec = 0, .tv_nsec = 1000000};
-        (void)nanosleep(&time, NULL);
-        return;
+        nap();
+    } else {
+        state->broken = -result;
     }
-    state->broken = -result;
 }
 
 /* ---- The thread ---- */
 
-/*
- * The ring refused a call for good, which no working kernel does. Every read fails with its
- * error; a read that is in the kernel may still write to its destination, as the device does.
- */
-static void fail_all(pi2_reader *reader, ring_state *state) {
-    for (uint32_t i = 0; i < reader->depth; i++) {
-        pi2_read_progress *progress = &state->slots[i].progress;
-        if (!progress->request) continue;
-        progress->request->status = PI2_ERR_IO;
-        progress->request->error_number = state->broken;
-        finish_slot(reader, state, (int)i);
-    }
+static void fail_read(pi2_reader *reader, const ring_state *state, pi2_read_progress *progress) {
+    progress->request->status = PI2_ERR_IO;
+    progress->request->error_number = state->broken;
+    pi2_read_finish(reader, progress);
 }
 
-static void sleep_on_event(ring_state *state) {
-    uint64_t value = 0;
-    if (read(state->event_fd, &value, sizeof value) < 0 && errno != EINTR) {
-        const struct timespec time = {.tv_sec = 0, .tv_nsec = 1000000};
-        (void)nanosleep(&time, NULL);
+/*
+ * The ring refused a call for good, which no working kernel does. Every read fails with its
+ * error; one that is in the kernel may still write to its destination, as the device does.
+ * Nothing but naps here: the armed read may take the eventfd's count.
+ */
+static void serve_broken(pi2_reader *reader, ring_state *state) {
+    for (uint32_t i = 0; i < reader->depth; i++) {
+        pi2_read_progress *progress = &state->slots[i].progress;
+        if (progress->request) fail_read(reader, state, progress);
     }
-    atomic_store(&state->wants_wake, false);
+    while (!atomic_load(&reader->queue.closing)) {
+        pi2_read_request *next = NULL;
+        for (pi2_read_request *r = pi2_read_take(reader, reader->depth); r; r = next) {
+            next = r->next;
+            pi2_read_progress progress;
+            pi2_read_begin(reader, r, &progress);
+            fail_read(reader, state, &progress);
+        }
+        nap();
+    }
 }
 
 static void serve(pi2_reader *reader, ring_state *state) {
-    for (;;) {
+    while (!state->broken) {
         fill_ring(reader, state);
-        if (state->broken) fail_all(reader, state);
-        const bool has_room = state->in_use < reader->depth;
-        if (has_room) {
+        if (state->in_use < reader->depth) {
             atomic_store(&state->wants_wake, true);
             const bool closing = atomic_load(&reader->queue.closing);
             if (closing && state->in_use == 0) return;
@@ -220,12 +229,9 @@ static void serve(pi2_reader *reader, ring_state *state) {
                 continue;
             }
         }
-        if (state->broken) {
-            sleep_on_event(state);
-        } else {
-            submit_and_sleep(reader, state);
-        }
+        submit_and_sleep(reader, state);
     }
+    serve_broken(reader, state);
 }
 
 /* ---- Setting up, on the thread ---- */

@@ -13,6 +13,7 @@ typedef struct pi2_read_hooks {
     int (*open_direct)(void *context);
     int (*ring_setup)(void *context);
     int (*register_buffers)(void *context);
+    int (*ring_enter)(void *context); /* each submission of io_uring after open */
     int (*thread_create)(void *context, unsigned thread_index);
     /**
      * What a read of `bytes` bytes at `offset` came to (bytes, or -errno): return it, or something

@@ -32,6 +32,9 @@ typedef struct fault {
     int open_direct_error, ring_error, buffers_error, thread_error;
     unsigned thread_index; /* the first that fails with thread_error */
     unsigned sleep_ms;
+    int enter_error; /* from the enter_calls_left-th submission on */
+    unsigned enter_calls_left;
+    bool enter_recovers; /* fails only once */
 } fault;
 
 static int64_t shorten(void *destination, int64_t result, int64_t kept) {
@@ -74,11 +77,24 @@ static int refuse_thread(void *context, unsigned thread_index) {
     return thread_index >= f->thread_index ? f->thread_error : 0;
 }
 
+static int refuse_enter(void *context) {
+    fault *f = context;
+    if (!f->enter_error) return 0;
+    if (f->enter_calls_left > 0) {
+        f->enter_calls_left--;
+        return 0;
+    }
+    const int error = f->enter_error;
+    if (f->enter_recovers) f->enter_error = 0;
+    return error;
+}
+
 static pi2_read_hooks hooks_for(fault *f) {
     return (pi2_read_hooks){.context = f,
                             .open_direct = refuse_direct,
                             .ring_setup = refuse_ring,
                             .register_buffers = refuse_buffers,
+                            .ring_enter = refuse_enter,
                             .thread_create = refuse_thread,
                             .read_result = inject};
 }
@@ -283,6 +299,43 @@ static void test_refusals(void **state) {
     test_file_remove(&file);
 }
 
+/* A ring that stops working fails every read, queued or not yet, and still closes. */
+static void test_ring_breaks(void **state) {
+    (void)state;
+    test_file file;
+    test_file_make(&file, file_bytes);
+    for (unsigned calls = 0; calls < 4 && has_io_uring(&file); calls++) {
+        fault f = {.enter_error = EINVAL, .enter_calls_left = calls};
+        const pi2_read_hooks hooks = hooks_for(&f);
+        pi2_reader *reader = test_open(&file, "io_uring", 2, &hooks);
+        reads r = {.memory = test_pages(BLOCKS * BLOCK)};
+        for (int round = 0; round < 2; round++) {
+            unsigned failed = 0;
+            submit_all(reader, &r);
+            for (size_t i = 0; i < BLOCKS; i++) {
+                if (pi2_reader_wait(reader, &r.requests[i], 0) == PI2_OK) {
+                    test_check_read(&file, &r.requests[i]);
+                } else {
+                    assert_int_equal(r.requests[i].error_number, EINVAL);
+                    failed++;
+                }
+            }
+            assert_true(failed >= (round ? BLOCKS : 1));
+        }
+        pi2_reader_close(reader);
+        pi2_pages_release(r.memory, BLOCKS * BLOCK);
+    }
+    static const int passing[] = {EINTR, EAGAIN, EBUSY};
+    for (size_t i = 0; i < 3 && has_io_uring(&file); i++) {
+        fault f = {.enter_error = passing[i], .enter_calls_left = 1, .enter_recovers = true};
+        const pi2_read_hooks hooks = hooks_for(&f);
+        pi2_reader *reader = test_open(&file, "io_uring", 2, &hooks);
+        check_all_good(&file, reader);
+        pi2_reader_close(reader);
+    }
+    test_file_remove(&file);
+}
+
 static void test_refused_registration(void **state) {
     (void)state;
     test_file file;
@@ -346,7 +399,7 @@ int main(void) {
         cmocka_unit_test(test_faults_that_pass), cmocka_unit_test(test_io_error),
         cmocka_unit_test(test_no_progress),      cmocka_unit_test(test_shrunk_file),
         cmocka_unit_test(test_refusals),         cmocka_unit_test(test_refused_registration),
-        cmocka_unit_test(test_stall),
+        cmocka_unit_test(test_stall),            cmocka_unit_test(test_ring_breaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
