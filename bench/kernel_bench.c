@@ -3,7 +3,7 @@
  *
  *   kernel_bench [FORMAT|all [ISA|best|all [TOKENS,... [SHAPE]]]]
  *
- * Prints, for each format, shape and token count, the best of several rounds:
+ * Prints for each format, shape and token count, of the calls' times the lowest fifth:
  *   GOP/s   2 * rows * columns * tokens / second (a multiplication and an addition)
  *   GB/s    bytes of weights / second: each call streams its matrix once
  * and, for one token, the share of the speed at which a plain loop reads the same bytes.
@@ -18,7 +18,7 @@
 #include "kernels/matmul/matmul.h"
 #include "support/random_weights.h"
 
-enum { ROUNDS = 5, COLD_BYTES = 192 * 1024 * 1024 };
+enum { MAX_TIMINGS = 100000, COLD_BYTES = 128 * 1024 * 1024 };
 
 typedef struct bench_shape {
     const char *what;
@@ -37,6 +37,23 @@ static double seconds_now(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* Times of single calls; other programs of the machine disturb some of them. */
+typedef struct timings {
+    double seconds[MAX_TIMINGS];
+    size_t count;
+} timings;
+
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The time that one call in five stays below. */
+static double quiet_time(timings *t) {
+    qsort(t->seconds, t->count, sizeof t->seconds[0], compare_doubles);
+    return t->seconds[t->count / 5];
+}
+
 /* The reading loop that decoding is held against: 32 sums of 64-bit words, which vectorise. */
 static uint64_t plain_read(const uint8_t *bytes, size_t count) {
     uint64_t sums[32] = {0};
@@ -51,75 +68,83 @@ static uint64_t plain_read(const uint8_t *bytes, size_t count) {
 }
 
 static volatile uint64_t sink;
+static timings times;
 
-/* Seconds for one matrix. */
-static double time_reading(const uint8_t *memory, size_t bytes, size_t copies) {
-    double best = 1e9;
-    for (int round = 0; round < ROUNDS; round++) {
-        const double begin = seconds_now();
-        for (size_t c = 0; c < copies; c++) sink += plain_read(memory + c * bytes, bytes);
-        const double seconds = (seconds_now() - begin) / (double)copies;
-        if (seconds < best) best = seconds;
+typedef struct bench_case {
+    const pi2_matmul_kernel *kernel;
+    const pi2_weight_format *format;
+    const bench_shape *shape;
+    size_t tokens, tile_count, tile_bytes;
+    uint8_t *tiles; /* [copies][tile_count] */
+    size_t copies;
+    pi2_activations x;
+    float *out;
+} bench_case;
+
+/* One call: `count` tiles, or without a kernel the reading of their bytes. */
+static void time_call(const bench_case *c, size_t copy, size_t tile, size_t count, bool read) {
+    const uint8_t *tiles = c->tiles + (copy * c->tile_count + tile) * c->tile_bytes;
+    const double begin = seconds_now();
+    if (read) {
+        sink += plain_read(tiles, count * c->tile_bytes);
+    } else {
+        c->kernel->run(c->out + tile * PI2_TILE_ROWS, c->shape->rows, tiles, count,
+                       c->shape->columns, 0, &c->x, 0, c->tokens, true);
     }
-    return best;
+    if (times.count < MAX_TIMINGS) times.seconds[times.count++] = seconds_now() - begin;
 }
 
-/* Calls are of 64 tiles, about what an extent holds. */
-static void multiply(const pi2_matmul_kernel *kernel, const pi2_weight_format *format,
-                     const bench_shape *shape, const uint8_t *tiles, const pi2_activations *x,
-                     float *out, size_t tokens) {
-    const size_t tile_count = shape->rows / PI2_TILE_ROWS;
-    const size_t tile_bytes = pi2_tile_bytes(format, shape->columns);
-    for (size_t tile = 0; tile < tile_count; tile += 64) {
-        const size_t count = tile_count - tile < 64 ? tile_count - tile : 64;
-        kernel->run(out + tile * PI2_TILE_ROWS, shape->rows, tiles + tile * tile_bytes, count,
-                    shape->columns, 0, x, 0, tokens, true);
+/* Seconds of one call of `count` tiles. */
+static double time_calls(const bench_case *c, size_t count, bool read) {
+    const double begin = seconds_now();
+    times.count = 0;
+    while (times.count < 100 || seconds_now() - begin < 0.15) {
+        for (size_t copy = 0; copy < c->copies; copy++) {
+            for (size_t tile = 0; tile + count <= c->tile_count; tile += count) {
+                time_call(c, copy, tile, count, read);
+            }
+        }
+        if (times.count == MAX_TIMINGS) break;
     }
+    return quiet_time(&times);
 }
 
 static void bench(const pi2_matmul_kernel *kernel, const bench_shape *shape, size_t tokens) {
     const pi2_weight_format *format = pi2_weight_format_find((uint32_t)kernel->format);
     if (shape->columns % format->block_columns) return;
-    const size_t tile_count = shape->rows / PI2_TILE_ROWS;
-    const size_t bytes = tile_count * pi2_tile_bytes(format, shape->columns);
-    const size_t copies = tokens == 1 ? COLD_BYTES / bytes + 1 : 1;
-    uint8_t *tiles = test_aligned_alloc(bytes * copies);
+    bench_case c = {.kernel = kernel, .format = format, .shape = shape, .tokens = tokens};
+    c.tile_count = shape->rows / PI2_TILE_ROWS;
+    c.tile_bytes = pi2_tile_bytes(format, shape->columns);
+    const size_t bytes = c.tile_count * c.tile_bytes;
+    c.copies = tokens == 1 ? COLD_BYTES / bytes + 1 : 1;
+    c.tiles = test_aligned_alloc(bytes * c.copies);
     void *memory =
         test_aligned_alloc(test_activations_bytes(format->activation, tokens, shape->columns));
-    float *out = test_aligned_alloc(tokens * shape->rows * sizeof *out);
+    c.out = test_aligned_alloc(tokens * shape->rows * sizeof(float));
     test_random random = test_random_from_env("PI2_SEED");
-    pi2_activations x;
-    test_random_tiles(&random, format, tiles, tile_count, shape->columns);
-    for (size_t c = 1; c < copies; c++) memcpy(tiles + c * bytes, tiles, bytes);
-    test_random_activations(&random, &x, format->activation, tokens, shape->columns, memory);
+    test_random_tiles(&random, format, c.tiles, c.tile_count, shape->columns);
+    for (size_t copy = 1; copy < c.copies; copy++) memcpy(c.tiles + copy * bytes, c.tiles, bytes);
+    test_random_activations(&random, &c.x, format->activation, tokens, shape->columns, memory);
 
-    const double operations = 2.0 * (double)shape->rows * (double)shape->columns * (double)tokens;
-    size_t repeats = (size_t)(2e9 / operations / (double)copies) + 1;
-    if (kernel->cpu_required == PI2_CPU_NONE) repeats = repeats / 20 + 1;
-    double best = 1e9;
-    for (int round = 0; round < ROUNDS; round++) {
-        const double begin = seconds_now();
-        for (size_t i = 0; i < repeats; i++) {
-            for (size_t c = 0; c < copies; c++) {
-                multiply(kernel, format, shape, tiles + c * bytes, &x, out, tokens);
-            }
-        }
-        const double seconds = (seconds_now() - begin) / (double)(repeats * copies);
-        if (seconds < best) best = seconds;
-    }
-    printf("%-24s %-22s %6zu x %-5zu tokens %3zu  %8.1f GOP/s  %6.1f GB/s", kernel->name,
-           shape->what, shape->rows, shape->columns, tokens, operations / best * 1e-9,
-           (double)bytes / best * 1e-9);
+    /* About the megabyte that an extent has, and no more than the matrix. */
+    size_t count = 1024 * 1024 / c.tile_bytes + 1;
+    if (count > c.tile_count) count = c.tile_count;
+    const double weights = (double)(count * PI2_TILE_ROWS * shape->columns);
+    const double call_bytes = (double)(count * c.tile_bytes);
+    const double seconds = time_calls(&c, count, false);
+    printf("%-24s %-20s %6zu x %-5zu tokens %3zu  %7.1f GOP/s  %6.1f GB/s", kernel->name,
+           shape->what, shape->rows, shape->columns, tokens,
+           2.0 * weights * (double)tokens / seconds * 1e-9, call_bytes / seconds * 1e-9);
     if (tokens == 1) {
-        const double reading = time_reading(tiles, bytes, copies);
-        printf("  (plain read %5.1f GB/s: %3.0f %%)", (double)bytes / reading * 1e-9,
-               100.0 * reading / best);
+        const double reading = time_calls(&c, count, true);
+        printf("  (plain read %5.1f GB/s: %3.0f %%)", call_bytes / reading * 1e-9,
+               100.0 * reading / seconds);
     }
     printf("\n");
     fflush(stdout);
-    free(tiles);
+    free(c.tiles);
     free(memory);
-    free(out);
+    free(c.out);
 }
 
 static bool wanted(const pi2_matmul_kernel *kernel, const char *format, const char *isa) {

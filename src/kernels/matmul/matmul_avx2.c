@@ -22,7 +22,7 @@
 #endif
 
 /* Rows come in halves of a tile: a strip of R tiles has 2 * R of them. */
-enum { HALF_ROWS = 8, HALVES = 2, TOKENS = 4, FLOAT_HALVES = 8, PREFETCH_BYTES = 4096 };
+enum { HALF_ROWS = 8, HALVES = 2, TOKENS = 4, FLOAT_HALVES = 8 };
 
 typedef const pi2_matmul_strip strip;
 
@@ -151,15 +151,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_32(pi2_weight_type type, int T, uint32_t sc
         const uint8_t *values = s->values + tile * s->tile_bytes;
         const int8_t *a = s->a;
         __m256 chain[HALVES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * s->tile_bytes, s->tile_bytes);
         load_chains(s, tile, HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++) {
             __m256i dot[HALVES][TOKENS];
-            if (T == 1) {
-                UNROLLED
-                for (uint32_t line = 0; line < value_bytes; line += 64) {
-                    _mm_prefetch((const char *)values + PREFETCH_BYTES + line, _MM_HINT_T0);
-                }
-            }
+            if (s->stream) ahead = pi2_prefetch(ahead, scale_bytes + value_bytes);
             dot_of_32(type, T, dot, values, a, s->a_stride);
             UNROLLED
             for (int h = 0; h < HALVES; h++) {
@@ -219,12 +215,6 @@ PI2_UNPACK_INLINE_AVX2 void dot_of_q4_k(int T, __m256i sum[HALVES][TOKENS],
         for (int h = 0; h < HALVES; h++) bytes[h] = half ? k[h].scales_4_7 : k[h].scales_0_3;
         for (int sub = 0; sub < 4; sub++, values += 256, a += 32) {
             __m256i sums16[HALVES][TOKENS], factor[HALVES];
-            if (T == 1) {
-                UNROLLED
-                for (int line = 0; line < 256; line += 64) {
-                    _mm_prefetch((const char *)values + PREFETCH_BYTES + line, _MM_HINT_T0);
-                }
-            }
             clear(T, sums16);
             UNROLLED
             for (int pair = 0; pair < 4; pair++) {
@@ -252,9 +242,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_q4_k(int T, strip *s) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
         __m256 chain[HALVES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * s->tile_bytes, s->tile_bytes);
         load_chains(s, tile, HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 256, values += 2048) {
             __m256i sum[HALVES][TOKENS];
+            if (s->stream) ahead = pi2_prefetch(ahead, 256 + 2048);
             pi2_q4_k_scales_avx2 k[HALVES];
             UNROLLED
             for (int h = 0; h < HALVES; h++) {
@@ -300,12 +292,6 @@ PI2_UNPACK_INLINE_AVX2 void dot_of_q6_k(int T, __m256i sum[HALVES][TOKENS], cons
     clear(T, sum);
     for (int sub = 0; sub < 16; sub++, values += 192, scales += 16, a += 16, sums++) {
         __m256i groups[HALVES][4], factor[HALVES];
-        if (T == 1) {
-            UNROLLED
-            for (int line = 0; line < 192; line += 64) {
-                _mm_prefetch((const char *)values + PREFETCH_BYTES + line, _MM_HINT_T0);
-            }
-        }
         UNROLLED
         for (int h = 0; h < HALVES; h++) {
             pi2_unpack_six_bits_avx2(values + 32 * h, groups[h]);
@@ -337,9 +323,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_q6_k(int T, strip *s) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
         __m256 chain[HALVES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * s->tile_bytes, s->tile_bytes);
         load_chains(s, tile, HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 288, values += 3072) {
             __m256i sum[HALVES][TOKENS];
+            if (s->stream) ahead = pi2_prefetch(ahead, 288 + 3072);
             dot_of_q6_k(T, sum, scales + 32, values, s->a + 256 * b, s->a_stride,
                         (const int32_t *)s->prepared + 16 * b, s->prepared_stride);
             UNROLLED
@@ -364,9 +352,12 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_floats(pi2_weight_type type, int R, int T,
                                             uint32_t value_bytes, strip *s) {
     for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
         const uint8_t *values = s->values + tile * s->tile_bytes;
+        uintptr_t ahead =
+            pi2_prefetch_begin(s->scales + tile * s->tile_bytes, (size_t)R * s->tile_bytes);
         __m256 chain[FLOAT_HALVES][TOKENS];
         load_chains(s, tile, 2 * R, T, chain);
         for (size_t k = 0; k < s->block_count; k++, values += value_bytes) {
+            if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
             UNROLLED
             for (int h = 0; h < 2 * R; h++) {
                 const uint8_t *half =

@@ -18,7 +18,7 @@
 #define UNROLLED _Pragma("GCC unroll 16")
 #endif
 
-enum { TILES = 2, TOKENS = 6, FLOAT_TILES = 4, PREFETCH_BYTES = 4096 };
+enum { TILES = 2, TOKENS = 6, FLOAT_TILES = 4 };
 
 typedef const pi2_matmul_strip strip;
 
@@ -78,9 +78,11 @@ PI2_UNPACK_INLINE void strip_of_32(pi2_weight_type type, int R, int T, uint32_t 
         const uint8_t *values = s->values + tile * tile_bytes;
         const int8_t *a = s->a;
         __m512 chain[TILES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++) {
             __m512i dot[TILES][TOKENS];
+            if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * (scale_bytes + value_bytes));
             UNROLLED
             for (int t = 0; t < T; t++) {
                 const int32_t *entry =
@@ -88,12 +90,6 @@ PI2_UNPACK_INLINE void strip_of_32(pi2_weight_type type, int R, int T, uint32_t 
                 const __m512i first = minimums ? _mm512_setzero_si512() : _mm512_set1_epi32(*entry);
                 UNROLLED
                 for (int r = 0; r < R; r++) dot[r][t] = first;
-            }
-            if (T == 1) {
-                UNROLLED
-                for (uint32_t line = 0; line < value_bytes; line += 64) {
-                    _mm_prefetch((const char *)values + PREFETCH_BYTES + line, _MM_HINT_T0);
-                }
             }
             UNROLLED
             for (int pair = 0; pair < 4; pair++) {
@@ -154,6 +150,7 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
         const uint8_t *values = s->values + tile * tile_bytes;
         const int8_t *a = s->a;
         __m512 chain[TILES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 256) {
             __m512i sum[TILES][TOKENS];
@@ -170,16 +167,11 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
                 for (int r = 0; r < R; r++) bytes[r] = half ? k[r].scales_4_7 : k[r].scales_0_3;
                 for (int sub = 0; sub < 4; sub++, values += 256, a += 32) {
                     __m512i dot[TILES][TOKENS];
+                    if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * (32 + 256));
                     UNROLLED
                     for (int r = 0; r < R; r++) {
                         UNROLLED
                         for (int t = 0; t < T; t++) dot[r][t] = _mm512_setzero_si512();
-                    }
-                    if (T == 1) {
-                        UNROLLED
-                        for (int line = 0; line < 256; line += 64) {
-                            _mm_prefetch((const char *)values + PREFETCH_BYTES + line, _MM_HINT_T0);
-                        }
                     }
                     UNROLLED
                     for (int pair = 0; pair < 4; pair++) {
@@ -235,6 +227,7 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
         const int8_t *a = s->a;
         const int32_t *entries = s->prepared;
         __m512 chain[TILES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 288) {
             __m512i sum[TILES][TOKENS];
@@ -245,18 +238,13 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
             }
             for (size_t sub = 0; sub < 16; sub++, values += 192, a += 16, entries++) {
                 __m512i dot[TILES][TOKENS], even[TILES], odd[TILES], even2[TILES], odd2[TILES];
+                if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * (18 + 192));
                 UNROLLED
                 for (int t = 0; t < T; t++) {
                     const __m512i first =
                         _mm512_set1_epi32(entries[(size_t)t * s->prepared_stride]);
                     UNROLLED
                     for (int r = 0; r < R; r++) dot[r][t] = first;
-                }
-                if (T == 1) {
-                    UNROLLED
-                    for (int line = 0; line < 192; line += 64) {
-                        _mm_prefetch((const char *)values + PREFETCH_BYTES + line, _MM_HINT_T0);
-                    }
                 }
                 UNROLLED
                 for (int r = 0; r < R; r++) {
@@ -305,9 +293,11 @@ PI2_UNPACK_INLINE void strip_of_floats(pi2_weight_type type, int R, int T, uint3
     const size_t tile_bytes = s->tile_bytes;
     for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
         const uint8_t *values = s->values + tile * tile_bytes;
+        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
         __m512 chain[FLOAT_TILES][TOKENS];
         load_chains(s, tile, R, T, chain);
         for (size_t k = 0; k < s->block_count; k++, values += value_bytes) {
+            if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
             UNROLLED
             for (int r = 0; r < R; r++) {
                 const __m512 w = pi2_load_column_avx512(type, values + (size_t)r * tile_bytes);

@@ -79,6 +79,7 @@ static pi2_matmul_strip strip_at(const call *c, const panel *p, size_t tile, siz
         .tile_bytes = c->tile_bytes,
         .block_count = p->block_count,
         .start = p->start,
+        .stream = token == 0,
     };
     const size_t x_token = c->token_begin + first_token + token;
     if (x->kind == PI2_ACTIVATION_F32) {

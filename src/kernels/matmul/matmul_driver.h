@@ -39,6 +39,7 @@ typedef struct pi2_matmul_strip {
     const void *prepared; /* 4-byte entries */
     size_t prepared_stride;
     bool start;
+    bool stream; /* the tiles come from memory: ask for the next ones */
 } pi2_matmul_strip;
 
 typedef void pi2_matmul_strip_fn(const pi2_matmul_strip *strip);
@@ -56,6 +57,22 @@ typedef struct pi2_matmul_strips {
     pi2_matmul_strip_fn *one_tile[PI2_STRIP_MAX_TOKENS];
     pi2_matmul_strip_fn *wide[PI2_STRIP_MAX_TOKENS];
 } pi2_matmul_strips;
+
+/**
+ * Where in the stream of tiles a strip kernel asks for lines ahead of their use. Hardware follows
+ * a stream by itself, but a strip is several short ones; asking for the next strip, front to
+ * back, keeps memory busy across their ends.
+ */
+static inline uintptr_t pi2_prefetch_begin(const uint8_t *tile, size_t strip_bytes) {
+    const size_t least = 16384; /* half a microsecond of streaming: what memory may take */
+    return (uintptr_t)tile + (strip_bytes > least ? strip_bytes : least);
+}
+
+/** Asks for the next `bytes`; the address may lie past the tiles, where it does nothing. */
+static inline __attribute__((always_inline)) uintptr_t pi2_prefetch(uintptr_t next, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const void *)(next + i));
+    return next + bytes;
+}
 
 /** Runs a call of pi2_matmul_fn with the given strip kernels. */
 void pi2_matmul_drive(const pi2_matmul_strips *strips, float *out, size_t out_stride,
