@@ -151,11 +151,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_32(pi2_weight_type type, int T, uint32_t sc
         const uint8_t *values = s->values + tile * s->tile_bytes;
         const int8_t *a = s->a;
         __m256 chain[HALVES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * s->tile_bytes, s->tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
         load_chains(s, tile, HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++) {
             __m256i dot[HALVES][TOKENS];
-            if (s->stream) ahead = pi2_prefetch(ahead, scale_bytes + value_bytes);
+            if (ahead) ahead = pi2_prefetch(ahead, scale_bytes + value_bytes);
             dot_of_32(type, T, dot, values, a, s->a_stride);
             UNROLLED
             for (int h = 0; h < HALVES; h++) {
@@ -242,11 +242,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_q4_k(int T, strip *s) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
         __m256 chain[HALVES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * s->tile_bytes, s->tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
         load_chains(s, tile, HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 256, values += 2048) {
             __m256i sum[HALVES][TOKENS];
-            if (s->stream) ahead = pi2_prefetch(ahead, 256 + 2048);
+            if (ahead) ahead = pi2_prefetch(ahead, 256 + 2048);
             pi2_q4_k_scales_avx2 k[HALVES];
             UNROLLED
             for (int h = 0; h < HALVES; h++) {
@@ -323,11 +323,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_q6_k(int T, strip *s) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
         __m256 chain[HALVES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * s->tile_bytes, s->tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
         load_chains(s, tile, HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 288, values += 3072) {
             __m256i sum[HALVES][TOKENS];
-            if (s->stream) ahead = pi2_prefetch(ahead, 288 + 3072);
+            if (ahead) ahead = pi2_prefetch(ahead, 288 + 3072);
             dot_of_q6_k(T, sum, scales + 32, values, s->a + 256 * b, s->a_stride,
                         (const int32_t *)s->prepared + 16 * b, s->prepared_stride);
             UNROLLED
@@ -352,12 +352,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_floats(pi2_weight_type type, int R, int T,
                                             uint32_t value_bytes, strip *s) {
     for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
         const uint8_t *values = s->values + tile * s->tile_bytes;
-        uintptr_t ahead =
-            pi2_prefetch_begin(s->scales + tile * s->tile_bytes, (size_t)R * s->tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
         __m256 chain[FLOAT_HALVES][TOKENS];
         load_chains(s, tile, 2 * R, T, chain);
         for (size_t k = 0; k < s->block_count; k++, values += value_bytes) {
-            if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
+            if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
             UNROLLED
             for (int h = 0; h < 2 * R; h++) {
                 const uint8_t *half =

@@ -78,11 +78,11 @@ PI2_UNPACK_INLINE void strip_of_32(pi2_weight_type type, int R, int T, uint32_t 
         const uint8_t *values = s->values + tile * tile_bytes;
         const int8_t *a = s->a;
         __m512 chain[TILES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++) {
             __m512i dot[TILES][TOKENS];
-            if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * (scale_bytes + value_bytes));
+            if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * (scale_bytes + value_bytes));
             UNROLLED
             for (int t = 0; t < T; t++) {
                 const int32_t *entry =
@@ -150,7 +150,7 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
         const uint8_t *values = s->values + tile * tile_bytes;
         const int8_t *a = s->a;
         __m512 chain[TILES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 256) {
             __m512i sum[TILES][TOKENS];
@@ -167,7 +167,7 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
                 for (int r = 0; r < R; r++) bytes[r] = half ? k[r].scales_4_7 : k[r].scales_0_3;
                 for (int sub = 0; sub < 4; sub++, values += 256, a += 32) {
                     __m512i dot[TILES][TOKENS];
-                    if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * (32 + 256));
+                    if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * (32 + 256));
                     UNROLLED
                     for (int r = 0; r < R; r++) {
                         UNROLLED
@@ -227,7 +227,7 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
         const int8_t *a = s->a;
         const int32_t *entries = s->prepared;
         __m512 chain[TILES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 288) {
             __m512i sum[TILES][TOKENS];
@@ -238,7 +238,7 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
             }
             for (size_t sub = 0; sub < 16; sub++, values += 192, a += 16, entries++) {
                 __m512i dot[TILES][TOKENS], even[TILES], odd[TILES], even2[TILES], odd2[TILES];
-                if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * (18 + 192));
+                if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * (18 + 192));
                 UNROLLED
                 for (int t = 0; t < T; t++) {
                     const __m512i first =
@@ -293,11 +293,11 @@ PI2_UNPACK_INLINE void strip_of_floats(pi2_weight_type type, int R, int T, uint3
     const size_t tile_bytes = s->tile_bytes;
     for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
         const uint8_t *values = s->values + tile * tile_bytes;
-        uintptr_t ahead = pi2_prefetch_begin(s->scales + tile * tile_bytes, (size_t)R * tile_bytes);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
         __m512 chain[FLOAT_TILES][TOKENS];
         load_chains(s, tile, R, T, chain);
         for (size_t k = 0; k < s->block_count; k++, values += value_bytes) {
-            if (s->stream) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
+            if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
             UNROLLED
             for (int r = 0; r < R; r++) {
                 const __m512 w = pi2_load_column_avx512(type, values + (size_t)r * tile_bytes);
@@ -320,45 +320,54 @@ PI2_UNPACK_INLINE void strip_of_floats(pi2_weight_type type, int R, int T, uint3
         body;                                                 \
     }
 
-#define KERNEL_OF(name, wide_of_one, wide_of_many, prepared_kind, bias, body)                      \
-    STRIP_FUNCTION(name, 1, 1, body)                                                               \
-    STRIP_FUNCTION(name, 1, 2, body)                                                               \
-    STRIP_FUNCTION(name, 1, 3, body)                                                               \
-    STRIP_FUNCTION(name, 1, 4, body)                                                               \
-    STRIP_FUNCTION(name, 1, 5, body)                                                               \
-    STRIP_FUNCTION(name, 1, 6, body)                                                               \
-    STRIP_FUNCTION(name, wide_of_one, 1, body)                                                     \
-    STRIP_FUNCTION(name, wide_of_many, 2, body)                                                    \
-    STRIP_FUNCTION(name, wide_of_many, 3, body)                                                    \
-    STRIP_FUNCTION(name, wide_of_many, 4, body)                                                    \
-    STRIP_FUNCTION(name, wide_of_many, 5, body)                                                    \
-    STRIP_FUNCTION(name, wide_of_many, 6, body)                                                    \
-    static const pi2_matmul_strips name##_strips = {                                               \
-        .format = &pi2_weight_format_##name,                                                       \
-        .prepared = prepared_kind,                                                                 \
-        .offset = bias,                                                                            \
-        .max_tokens = TOKENS,                                                                      \
-        .wide_tiles = {wide_of_one, wide_of_many, wide_of_many, wide_of_many, wide_of_many,        \
-                       wide_of_many},                                                              \
-        .one_tile = {name##_1x1, name##_1x2, name##_1x3, name##_1x4, name##_1x5, name##_1x6},      \
-        .wide = {name##_##wide_of_one##x1, name##_##wide_of_many##x2, name##_##wide_of_many##x3,   \
-                 name##_##wide_of_many##x4, name##_##wide_of_many##x5, name##_##wide_of_many##x6}, \
-    };                                                                                             \
-    void pi2_matmul_##name##_avx512(float *out, size_t out_stride, const void *tiles,              \
-                                    size_t tile_count, size_t columns, size_t column_begin,        \
-                                    const pi2_activations *x, size_t token_begin,                  \
-                                    size_t token_count, bool start) {                              \
-        pi2_matmul_drive(&name##_strips, out, out_stride, tiles, tile_count, columns,              \
-                         column_begin, x, token_begin, token_count, start);                        \
+#define STRIP_FUNCTIONS(name, body)  \
+    STRIP_FUNCTION(name, 1, 1, body) \
+    STRIP_FUNCTION(name, 1, 2, body) \
+    STRIP_FUNCTION(name, 1, 3, body) \
+    STRIP_FUNCTION(name, 1, 4, body) \
+    STRIP_FUNCTION(name, 1, 5, body) \
+    STRIP_FUNCTION(name, 1, 6, body) \
+    STRIP_FUNCTION(name, 2, 2, body) \
+    STRIP_FUNCTION(name, 2, 3, body) \
+    STRIP_FUNCTION(name, 2, 4, body) \
+    STRIP_FUNCTION(name, 2, 5, body) \
+    STRIP_FUNCTION(name, 2, 6, body)
+
+#define KERNEL_OF_STRIPS(name, kind, bias, wide_of_one, wide_function)                        \
+    static const pi2_matmul_strips name##_strips = {                                          \
+        .format = &pi2_weight_format_##name,                                                  \
+        .prepared = kind,                                                                     \
+        .offset = bias,                                                                       \
+        .max_tokens = TOKENS,                                                                 \
+        .wide_tiles = {wide_of_one, 2, 2, 2, 2, 2},                                           \
+        .one_tile = {name##_1x1, name##_1x2, name##_1x3, name##_1x4, name##_1x5, name##_1x6}, \
+        .wide = {wide_function, name##_2x2, name##_2x3, name##_2x4, name##_2x5, name##_2x6},  \
+    };                                                                                        \
+    void pi2_matmul_##name##_avx512(float *out, size_t out_stride, const void *tiles,         \
+                                    size_t tile_count, size_t columns, size_t column_begin,   \
+                                    const pi2_activations *x, size_t token_begin,             \
+                                    size_t token_count, bool start) {                         \
+        pi2_matmul_drive(&name##_strips, out, out_stride, tiles, tile_count, columns,         \
+                         column_begin, x, token_begin, token_count, start);                   \
     }
 
-KERNEL_OF(f32, 4, 2, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_F32, tiles_, tokens_, 64, s))
-KERNEL_OF(f16, 4, 2, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_F16, tiles_, tokens_, 32, s))
-KERNEL_OF(bf16, 4, 2, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_BF16, tiles_, tokens_, 32, s))
-KERNEL_OF(q4_0, 2, 2, PI2_PREPARED_OFFSET, 8, strip_of_32(PI2_Q4_0, tiles_, tokens_, 32, 256, s))
-KERNEL_OF(q4_1, 2, 2, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q4_1, tiles_, tokens_, 64, 256, s))
-KERNEL_OF(q5_0, 2, 2, PI2_PREPARED_OFFSET, 16, strip_of_32(PI2_Q5_0, tiles_, tokens_, 32, 320, s))
-KERNEL_OF(q5_1, 2, 2, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q5_1, tiles_, tokens_, 64, 320, s))
-KERNEL_OF(q8_0, 2, 2, PI2_PREPARED_OFFSET, 128, strip_of_32(PI2_Q8_0, tiles_, tokens_, 32, 512, s))
-KERNEL_OF(q4_k, 2, 2, PI2_PREPARED_PAIRS, 0, strip_of_q4_k(tiles_, tokens_, s))
-KERNEL_OF(q6_k, 2, 2, PI2_PREPARED_OFFSET, 32, strip_of_q6_k(tiles_, tokens_, s))
+#define KERNEL_OF(name, kind, bias, body) \
+    STRIP_FUNCTIONS(name, body)           \
+    KERNEL_OF_STRIPS(name, kind, bias, 0, NULL)
+
+/* One token of floats needs more rows at a time, for each row adds in sequence. */
+#define KERNEL_OF_FLOATS(name, body) \
+    STRIP_FUNCTIONS(name, body)      \
+    STRIP_FUNCTION(name, 4, 1, body) \
+    KERNEL_OF_STRIPS(name, PI2_PREPARED_NONE, 0, 4, name##_4x1)
+
+KERNEL_OF_FLOATS(f32, strip_of_floats(PI2_F32, tiles_, tokens_, 64, s))
+KERNEL_OF_FLOATS(f16, strip_of_floats(PI2_F16, tiles_, tokens_, 32, s))
+KERNEL_OF_FLOATS(bf16, strip_of_floats(PI2_BF16, tiles_, tokens_, 32, s))
+KERNEL_OF(q4_0, PI2_PREPARED_OFFSET, 8, strip_of_32(PI2_Q4_0, tiles_, tokens_, 32, 256, s))
+KERNEL_OF(q4_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q4_1, tiles_, tokens_, 64, 256, s))
+KERNEL_OF(q5_0, PI2_PREPARED_OFFSET, 16, strip_of_32(PI2_Q5_0, tiles_, tokens_, 32, 320, s))
+KERNEL_OF(q5_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q5_1, tiles_, tokens_, 64, 320, s))
+KERNEL_OF(q8_0, PI2_PREPARED_OFFSET, 128, strip_of_32(PI2_Q8_0, tiles_, tokens_, 32, 512, s))
+KERNEL_OF(q4_k, PI2_PREPARED_PAIRS, 0, strip_of_q4_k(tiles_, tokens_, s))
+KERNEL_OF(q6_k, PI2_PREPARED_OFFSET, 32, strip_of_q6_k(tiles_, tokens_, s))

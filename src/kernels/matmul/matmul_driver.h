@@ -58,14 +58,22 @@ typedef struct pi2_matmul_strips {
     pi2_matmul_strip_fn *wide[PI2_STRIP_MAX_TOKENS];
 } pi2_matmul_strips;
 
+/* Half a microsecond of streaming: what memory may take to answer. */
+enum { PI2_PREFETCH_DISTANCE = 16384, PI2_PREFETCH_LIMIT = 65536 };
+
 /**
- * Where in the stream of tiles a strip kernel asks for lines ahead of their use. Hardware follows
- * a stream by itself, but a strip is several short ones; asking for the next strip, front to
- * back, keeps memory busy across their ends.
+ * Where a strip kernel begins to ask for lines ahead of their use, or 0: not at all. Hardware
+ * follows a stream by itself, but a tile is two short ones; asking front to back keeps memory
+ * busy across their ends. A strip of one tile reads all bytes in order, so a fixed distance
+ * serves. One of several asks for the strip after it, if that is no more than a cache holds.
  */
-static inline uintptr_t pi2_prefetch_begin(const uint8_t *tile, size_t strip_bytes) {
-    const size_t least = 16384; /* half a microsecond of streaming: what memory may take */
-    return (uintptr_t)tile + (strip_bytes > least ? strip_bytes : least);
+static inline uintptr_t pi2_prefetch_begin(const pi2_matmul_strip *strip, size_t tile,
+                                           size_t strip_tiles) {
+    const size_t strip_bytes = strip_tiles * strip->tile_bytes;
+    size_t distance = PI2_PREFETCH_DISTANCE;
+    if (!strip->stream || (strip_tiles > 1 && strip_bytes > PI2_PREFETCH_LIMIT)) return 0;
+    if (strip_tiles > 1 && strip_bytes > distance) distance = strip_bytes;
+    return (uintptr_t)strip->scales + tile * strip->tile_bytes + distance;
 }
 
 /** Asks for the next `bytes`; the address may lie past the tiles, where it does nothing. */
