@@ -85,6 +85,7 @@ typedef struct pi2_engine_report {
     uint64_t parameter_count;
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
     uint32_t layer_count, vocabulary_size;
+    uint32_t token_text_bytes;       /* room that any token's text fits in */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
 

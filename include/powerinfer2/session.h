@@ -61,9 +61,9 @@ PI2_API uint32_t pi2_session_position(const pi2_session *session);
 PI2_API pi2_status pi2_session_truncate(pi2_session *session, uint32_t position);
 
 /**
- * Text of one generated token, in whole UTF-8 characters: writes what `token` completes, at most
- * `capacity` bytes (256 is enough for any token of common vocabularies; longer ones fail with
- * INVALID), no NUL. special: print control tokens as text too.
+ * Text of one generated token, in whole UTF-8 characters: writes what `token` completes, no NUL.
+ * capacity: pi2_engine_report.token_text_bytes holds any token; less fails with INVALID where a
+ * token's text is longer. special: print control tokens as text too.
  */
 PI2_API pi2_status pi2_session_token_text(pi2_session *session, int32_t token, bool special, char *text_out,
                                           size_t capacity, size_t *length_out);

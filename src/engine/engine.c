@@ -315,6 +315,7 @@ static void fill_report(pi2_engine *engine) {
     report->thread_count = engine->plan.shape.thread_count;
     report->layer_count = model->shape.layer_count;
     report->vocabulary_size = model->shape.vocabulary_size;
+    report->token_text_bytes = 3 * ((uint32_t)pi2_tokenizer_longest_piece(engine->tokenizer) + 4);
 }
 
 static pi2_status check_vocabulary(const pi2_engine *engine) {

@@ -16,6 +16,8 @@ struct pi2_session {
     uint64_t next_progress_ns;
     uint64_t progress_done, progress_total; /* tokens x layers of the present append */
     uint32_t batch_tokens;
+    size_t text_bytes;
+    char text[];             /* what one token completes */
 };
 
 pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, pi2_session **session_out) {
@@ -27,10 +29,12 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
     if (!atomic_compare_exchange_strong(&engine->session_count, &none, 1)) {
         return pi2_fail(PI2_ERR_INVALID, "this engine has a session already: free it first");
     }
-    pi2_session *session = calloc(1, sizeof *session);
+    const size_t text_bytes = 3 * (pi2_tokenizer_longest_piece(engine->tokenizer) + 4);
+    pi2_session *session = calloc(1, sizeof *session + text_bytes);
     pi2_status status = session ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
     if (status == PI2_OK) {
         session->engine = engine;
+        session->text_bytes = text_bytes;
         pi2_detokenizer_reset(&session->detokenizer, false);
         status = pi2_sampler_create(sampling, engine->model->shape.vocabulary_size,
                                     engine->plan.shape.context_tokens, &session->sampler);
@@ -147,23 +151,20 @@ pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
 
 pi2_status pi2_session_token_text(pi2_session *session, int32_t token, bool special, char *text_out,
                                   size_t capacity, size_t *length_out) {
-    size_t piece_length = 0;
     const pi2_tokenizer *tokenizer = session->engine->tokenizer;
+    const char *text = session->text;
     *length_out = 0;
     if (token < 0 || (uint32_t)token >= pi2_tokenizer_vocabulary_size(tokenizer)) return PI2_OK;
-    const char *plain = pi2_tokenizer_piece(tokenizer, token, false, &piece_length);
-    (void)plain;
-    if (piece_length == 0 && special) {
-        const char *piece = pi2_tokenizer_piece(tokenizer, token, true, &piece_length);
-        if (piece_length > capacity) return pi2_fail(PI2_ERR_INVALID, "a token's text has %zu bytes", piece_length);
-        memcpy(text_out, piece, piece_length);
-        *length_out = piece_length;
-        return PI2_OK;
+    size_t length = 0;
+    (void)pi2_tokenizer_piece(tokenizer, token, false, &length);
+    if (length == 0 && special) text = pi2_tokenizer_piece(tokenizer, token, true, &length);
+    else length = pi2_detokenizer_push(&session->detokenizer, tokenizer, token, session->text, session->text_bytes);
+    if (length > capacity) {
+        return pi2_fail(PI2_ERR_INVALID, "token %d has %zu bytes of text, there is room for %zu", (int)token, length,
+                        capacity);
     }
-    if (piece_length + 8 > capacity) {
-        return pi2_fail(PI2_ERR_INVALID, "a token's text has %zu bytes, there is room for %zu", piece_length, capacity);
-    }
-    *length_out = pi2_detokenizer_push(&session->detokenizer, tokenizer, token, text_out, capacity);
+    memcpy(text_out, text, length);
+    *length_out = length;
     return PI2_OK;
 }
 
