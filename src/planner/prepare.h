@@ -15,7 +15,8 @@ typedef struct pi2_prepare_calls {
 } pi2_prepare_calls;
 
 typedef struct pi2_prepare_settings {
-    uint64_t memory_bytes;          /* for buffers, headers and tables together; 0: 64 MB */
+    uint64_t memory_bytes;          /* for all that prepare itself takes, page cache included, beside the
+                                       source's header that is open; 0: 64 MB */
     bool overwrite;                 /* make it again even when a good one is there */
     pi2_callbacks callbacks;        /* progress: "preparing", bytes of the file */
     const pi2_prepare_calls *calls; /* NULL: the system's */

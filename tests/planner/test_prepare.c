@@ -196,7 +196,7 @@ static void test_memory_too_small(void **state) {
 
 /* ---- failures --------------------------------------------------------------------------- */
 
-static int calls_left, call_count;
+static _Atomic int calls_left, call_count; /* several threads write */
 
 static ssize_t failing_write(int file, const void *bytes, size_t count, off_t offset) {
     call_count++;
@@ -402,7 +402,9 @@ static void test_second_run_waits(void **state) {
     const struct timespec pause = { .tv_nsec = 1000 * 1000 };
     const pid_t child = prepare_in_child(&slow);
     while (stat(temporary, &status) != 0 || status.st_size == 0) (void)nanosleep(&pause, NULL);
-    call_count = calls_left = waiting_lines = 0;
+    call_count = 0;
+    calls_left = 0;
+    waiting_lines = 0;
     if (prepare(&settings) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(waiting_lines, 1);
     assert_int_equal(call_count, 0); /* the first run's result was taken */

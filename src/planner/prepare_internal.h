@@ -1,0 +1,47 @@
+/* prepare_internal.h: what prepare.c (the file and the order of things) and prepare_groups.c (the
+ * threads that build and write extents) share. */
+#ifndef PI2_PLANNER_PREPARE_INTERNAL_H
+#define PI2_PLANNER_PREPARE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "file_formats/cluster_file.h"
+#include "planner/prepare.h"
+
+typedef struct pi2_prepare_run {
+    const pi2_gguf *source;
+    const char *output_path;
+    const pi2_prepare_settings *settings;
+    pi2_prepare_calls calls;
+
+    pi2_extent_layout *layout;
+    pi2_cluster_header header;
+    const uint8_t *header_bytes;
+    size_t header_length;
+    uint64_t file_bytes;
+
+    char *temporary_path;
+    int file;                 /* the temporary file, locked; -1 before */
+
+    size_t sync_bytes;        /* how much may lie in the page cache */
+    uint64_t held_bytes;      /* by tables, header and page cache together */
+    _Atomic uint64_t unsynced_bytes, written_bytes;
+    uint64_t next_report_ns;  /* of the caller's thread */
+} pi2_prepare_run;
+
+/** Writes at a place of the temporary file. Errors IO. Threads: any. */
+pi2_status pi2_prepare_write(pi2_prepare_run *run, uint64_t offset, const void *bytes, size_t count);
+
+/** Sets a number of the header. Threads: any, each its own numbers. */
+void pi2_prepare_patch(pi2_prepare_run *run, size_t offset, uint64_t value);
+
+/** Tells the caller how far it is, and asks whether to go on. Threads: the caller's only.
+ *  Errors INTERRUPTED */
+pi2_status pi2_prepare_report(pi2_prepare_run *run);
+
+/** Builds and writes every group, on as many threads as CPUs and memory allow. memory_bytes is
+ *  what all of them may hold together. Errors IO, MEMORY (with the least), INTERRUPTED */
+pi2_status pi2_prepare_groups(pi2_prepare_run *run, uint64_t memory_bytes);
+
+#endif
