@@ -257,6 +257,11 @@ static void test_store_gives_equal_bytes(void **state) {
     const unsigned cpu = pi2_cpu_features();
     for (size_t s = 0; s < SHAPE_COUNT; s++) {
         make_problem(&p, &shapes[s], &rng, 70);
+        for (size_t d = 0; d < MAX_DIMENSIONS; d++) { /* a row of every kind of float */
+            p.keys[7][d] = float_of_bits((uint32_t)float_rng_next(&rng));
+            p.values[7][d] = float_rng_uniform(&rng, -1.0f, 1.0f) * (d % 2 ? 2e5f : 1e-5f);
+        }
+        pi2_attention_kernel_sets[0]->store(p.head, &p.layout, 7, p.keys[7], p.values[7]);
         const size_t bytes = pi2_kv_head_bytes(&p.layout);
         for (size_t n = 0; n < pi2_attention_kernel_set_count; n++) {
             const pi2_attention_kernels *k = pi2_attention_kernel_sets[n];

@@ -42,14 +42,28 @@ static void put_half(uint8_t *at, float value) {
 }
 
 static void store_f16(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layout, size_t lane,
-                      const float *key, const float *value) {
-    for (size_t d = 0; d < layout->key_dimensions; d++) {
-        put_half(keys + (d * PI2_KV_TILE + lane) * 2, key[d]);
+                      const float *key, const float *value,
+                      pi2_floats_to_halves_fn *floats_to_halves) {
+    enum { CHUNK = 64 };
+    uint16_t halves[CHUNK];
+    for (size_t begin = 0; begin < layout->key_dimensions; begin += CHUNK) {
+        const size_t left = layout->key_dimensions - begin;
+        const size_t count = left < CHUNK ? left : CHUNK;
+        floats_to_halves(halves, key + begin, count);
+        for (size_t i = 0; i < count; i++) {
+            memcpy(keys + ((begin + i) * PI2_KV_TILE + lane) * 2, &halves[i], 2);
+        }
     }
     const size_t padded = pi2_kv_padded_values(layout);
     uint8_t *row = values + lane * padded * 2;
-    for (size_t d = 0; d < padded; d++) {
-        put_half(row + d * 2, d < layout->value_dimensions ? value[d] : 0.0f);
+    for (size_t begin = 0; begin < padded; begin += CHUNK) {
+        const size_t left = layout->value_dimensions - begin;
+        const size_t count = left < CHUNK ? left : CHUNK;
+        const size_t padded_left = padded - begin;
+        const size_t stored = padded_left < CHUNK ? padded_left : CHUNK;
+        memset(halves, 0, sizeof halves);
+        floats_to_halves(halves, value + begin, count);
+        memcpy(row + begin * 2, halves, stored * 2);
     }
 }
 
@@ -79,13 +93,16 @@ static void store_q8_0(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layo
 }
 
 void pi2_kv_store(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key,
-                  const float *value) {
+                  const float *value, pi2_floats_to_halves_fn *floats_to_halves) {
     assert(position < layout->capacity);
     const size_t tile = position / PI2_KV_TILE;
     const size_t lane = position % PI2_KV_TILE;
     uint8_t *keys = (uint8_t *)head + tile * pi2_kv_key_tile_bytes(layout);
     uint8_t *values = (uint8_t *)head + pi2_kv_values_offset(layout) +
                       tile * pi2_kv_value_tile_bytes(layout);
-    if (layout->type == PI2_KV_F16) store_f16(keys, values, layout, lane, key, value);
-    else store_q8_0(keys, values, layout, lane, key, value);
+    if (layout->type == PI2_KV_F16) {
+        store_f16(keys, values, layout, lane, key, value, floats_to_halves);
+    } else {
+        store_q8_0(keys, values, layout, lane, key, value);
+    }
 }

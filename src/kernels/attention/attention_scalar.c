@@ -94,10 +94,19 @@ static void attend(float *const *outs, const float *const *queries, const uint32
     }
 }
 
+static void floats_to_halves(uint16_t *halves, const float *x, size_t count) {
+    for (size_t i = 0; i < count; i++) halves[i] = pi2_float_to_half(x[i]);
+}
+
+static void store(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key,
+                  const float *value) {
+    pi2_kv_store(head, layout, position, key, value, floats_to_halves);
+}
+
 extern const pi2_attention_kernels pi2_attention_kernels_scalar;
 const pi2_attention_kernels pi2_attention_kernels_scalar = {
     .name = "scalar",
     .cpu_required = PI2_CPU_NONE,
-    .store = pi2_kv_store,
+    .store = store,
     .attend = attend,
 };

@@ -50,8 +50,11 @@ static inline const uint8_t *pi2_kv_value_tile(const void *head, const pi2_kv_la
            tile * pi2_kv_value_tile_bytes(layout);
 }
 
-/** `store` of every set: a position costs one key and one value, so that C is fast enough. */
+/** Rounds floats to halves, to nearest even. */
+typedef void pi2_floats_to_halves_fn(uint16_t *halves, const float *x, size_t count);
+
+/** `store` of every set, which brings its own conversion. */
 void pi2_kv_store(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key,
-                  const float *value);
+                  const float *value, pi2_floats_to_halves_fn *floats_to_halves);
 
 #endif

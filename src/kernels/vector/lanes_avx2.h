@@ -113,6 +113,11 @@ static inline lanes lanes_load_halves(const void *halves) {
     return lanes_of(_mm256_cvtph_ps(_mm_loadu_si128(eights)),
                     _mm256_cvtph_ps(_mm_loadu_si128(eights + 1)));
 }
+static inline void lanes_store_halves(void *halves, lanes a) {
+    __m128i *eights = (__m128i *)halves;
+    _mm_storeu_si128(eights, _mm256_cvtps_ph(a.low, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(eights + 1, _mm256_cvtps_ph(a.high, _MM_FROUND_TO_NEAREST_INT));
+}
 static inline lanes lanes_load_int8(const void *values) {
     const __m128i bytes = _mm_loadu_si128((const __m128i *)values);
     const __m128i next_bytes = _mm_unpackhi_epi64(bytes, bytes);

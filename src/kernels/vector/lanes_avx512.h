@@ -65,6 +65,10 @@ static inline float lanes_max_of_all(lanes a) { return _mm512_reduce_max_ps(a); 
 static inline lanes lanes_load_halves(const void *halves) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)halves));
 }
+static inline void lanes_store_halves(void *halves, lanes a) {
+    const __m256i rounded = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_storeu_si256((__m256i *)halves, rounded);
+}
 static inline lanes lanes_load_int8(const void *values) {
     const __m128i bytes = _mm_loadu_si128((const __m128i *)values);
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));

@@ -115,6 +115,13 @@ static inline lanes lanes_load_halves(const void *halves) {
     return lanes_of(lanes_load_four_halves(at), lanes_load_four_halves(at + 8),
                     lanes_load_four_halves(at + 16), lanes_load_four_halves(at + 24));
 }
+static inline void lanes_store_halves(void *halves, lanes x) {
+    uint8_t *at = (uint8_t *)halves;
+    vst1_u8(at, vreinterpret_u8_f16(vcvt_f16_f32(x.a)));
+    vst1_u8(at + 8, vreinterpret_u8_f16(vcvt_f16_f32(x.b)));
+    vst1_u8(at + 16, vreinterpret_u8_f16(vcvt_f16_f32(x.c)));
+    vst1_u8(at + 24, vreinterpret_u8_f16(vcvt_f16_f32(x.d)));
+}
 static inline lanes lanes_load_int8(const void *values) {
     const int8x16_t bytes = vld1q_s8((const int8_t *)values);
     const int16x8_t low = vmovl_s8(vget_low_s8(bytes));
