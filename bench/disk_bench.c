@@ -88,8 +88,8 @@ typedef struct window {
 static void submit_next(pi2_reader *reader, const settings *set, window *w,
                         pi2_read_request *request) {
     w->random = w->random * 6364136223846793005u + 1442695040888963407u;
-    const uint64_t block = set->random ? (w->random >> 33) % w->block_count
-                                       : w->next_block++ % w->block_count;
+    const uint64_t block =
+        set->random ? (w->random >> 33) % w->block_count : w->next_block++ % w->block_count;
     request->offset = block * request->bytes;
     atomic_store(&request->state, PI2_READ_IDLE);
     pi2_reader_submit(reader, request);
@@ -185,7 +185,8 @@ static int run_case(const settings *set, const char *method, uint64_t block, uin
         w.requests[i].bytes = (uint32_t)block;
         w.requests[i].destination = (unsigned char *)memory + i * block;
     }
-    const pi2_reader_options options = {.path = set->path, .method = method,
+    const pi2_reader_options options = {.path = set->path,
+                                        .method = method,
                                         .depth = (uint32_t)depth,
                                         .buffer = set->plain ? NULL : memory,
                                         .buffer_bytes = memory_bytes};
@@ -194,8 +195,8 @@ static int run_case(const settings *set, const char *method, uint64_t block, uin
     if (pi2_reader_open(&options, &reader) == PI2_OK) {
         printf("%-8s block %5llu KiB depth %3llu: ", method, (unsigned long long)block / 1024,
                (unsigned long long)depth);
-        result = set->latency ? measure_latency(reader, set, &w)
-                              : measure(reader, set, &w, in_window);
+        result =
+            set->latency ? measure_latency(reader, set, &w) : measure(reader, set, &w, in_window);
         printf("         %s\n", pi2_reader_description(reader));
         fflush(stdout);
     } else {

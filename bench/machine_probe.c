@@ -28,8 +28,8 @@ typedef struct worker {
     pthread_t thread;
     pthread_barrier_t *barrier;
     unsigned char *buffer;
-    double seconds;   /* of the fastest round */
-    uint64_t result;  /* kept, so that the work is not optimised away */
+    double seconds;  /* of the fastest round */
+    uint64_t result; /* kept, so that the work is not optimised away */
 } worker;
 
 static uint64_t read_buffer(const unsigned char *buffer) {
