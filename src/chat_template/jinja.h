@@ -429,6 +429,8 @@ pi2_status pi2_jinja_want_string(const pi2_jinja_call *call, const pi2_jinja_val
                                  pi2_jinja_string *out);
 pi2_status pi2_jinja_want_integer(const pi2_jinja_call *call, const pi2_jinja_value *value,
                                   int64_t *out);
+/** FORMAT for lists and mappings: Python has no keys that may change. */
+pi2_status pi2_jinja_want_key(const pi2_jinja_call *call, const pi2_jinja_value *value);
 /** What `for` would visit: a list's items, a dict's keys, a string's characters. */
 pi2_status pi2_jinja_iterate(const pi2_jinja_call *call, const pi2_jinja_value *value,
                              pi2_jinja_list **out);

@@ -88,7 +88,7 @@ static pi2_status filter_indent(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_list *lines;
     unsigned has;
     PI2_TRY(pi2_jinja_arguments(call, "width first blank", 0, 3, given, &has));
-    PI2_TRY(subject_text(call, &string));
+    PI2_TRY(pi2_jinja_want_string(call, &call->subject, &string));
     PI2_TRY(indentation(call, &given[0], (has & 1u) != 0, &indent));
     const bool first = pi2_jinja_truth(&given[1]), blank = pi2_jinja_truth(&given[2]);
     pi2_jinja_text ended = {.arena = call->run->arena}, text = {.arena = call->run->arena};
@@ -131,11 +131,17 @@ static bool parse_number(pi2_jinja_string string, bool *whole, int64_t *integer,
     return end == text + string.length;
 }
 
+static pi2_status fail_if_undefined(const pi2_jinja_call *call) {
+    if (call->subject.type != PI2_JINJA_UNDEFINED) return PI2_OK;
+    return pi2_jinja_fail(call, "'%.*s' is undefined", PI2_JINJA_SHOWN(call->subject.as.string));
+}
+
 static pi2_status filter_int(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_value given[1];
     unsigned has;
     const pi2_jinja_value *value = &call->subject;
     PI2_TRY(pi2_jinja_arguments(call, "default", 0, 1, given, &has));
+    PI2_TRY(fail_if_undefined(call));
     const pi2_jinja_value missing = has != 0 ? given[0] : pi2_jinja_integer(0);
     bool whole = false;
     int64_t integer = 0;
@@ -164,6 +170,7 @@ static pi2_status filter_float(pi2_jinja_call *call, pi2_jinja_value *out) {
     unsigned has;
     const pi2_jinja_value *value = &call->subject;
     PI2_TRY(pi2_jinja_arguments(call, "default", 0, 1, given, &has));
+    PI2_TRY(fail_if_undefined(call));
     *out = has != 0 ? given[0] : pi2_jinja_float(0.0);
     if (pi2_jinja_is_number(value)) *out = pi2_jinja_float(pi2_jinja_as_double(value));
     if (value->type != PI2_JINJA_STRING) return PI2_OK;

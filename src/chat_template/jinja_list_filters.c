@@ -308,6 +308,7 @@ static pi2_status filter_unique(pi2_jinja_call *call, pi2_jinja_value *out) {
         PI2_TRY(pi2_jinja_step(call->run, call->node));
         call->run->depth--;
         PI2_TRY(sort_key(call, &items->items[i], &given[1], pi2_jinja_truth(&given[0]), &key));
+        PI2_TRY(pi2_jinja_want_key(call, &key));
         PI2_TRY(pi2_jinja_contains(call, &seen, &key, &found));
         if (found) continue;
         PI2_TRY(pi2_jinja_list_add(call->run->arena, seen.as.list, key));

@@ -44,6 +44,7 @@ static pi2_status dict_get(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_value given[2];
     unsigned has;
     PI2_TRY(pi2_jinja_arguments(call, " ", 1, 2, given, &has));
+    PI2_TRY(pi2_jinja_want_key(call, &given[0]));
     const pi2_jinja_value *found =
         pi2_jinja_dict_find(call->run->arena, call->subject.as.dict, &given[0]);
     if (found != NULL) *out = *found;
@@ -139,14 +140,18 @@ static pi2_status function_range(pi2_jinja_call *call, pi2_jinja_value *out) {
     }
     const int64_t step = bounds[2];
     if (step == 0) return pi2_jinja_fail(call, "range with a step of 0");
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, out));
-    for (int64_t at = bounds[0]; step > 0 ? at < bounds[1] : at > bounds[1];) {
-        if (out->as.list->count == PI2_JINJA_RANGE_ITEMS)
-            return pi2_jinja_fail(call, "range passes the limit of %d items",
-                                  PI2_JINJA_RANGE_ITEMS);
-        PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, pi2_jinja_integer(at)));
-        if (step > 0 ? at > INT64_MAX - step : at < INT64_MIN - step) break;
-        at += step;
+    /* Unsigned differences: they are exact over the whole of int64_t. */
+    const bool empty = step > 0 ? bounds[0] >= bounds[1] : bounds[0] <= bounds[1];
+    const uint64_t span = step > 0 ? (uint64_t)bounds[1] - (uint64_t)bounds[0]
+                                   : (uint64_t)bounds[0] - (uint64_t)bounds[1];
+    const uint64_t stride = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
+    const uint64_t count = empty ? 0 : (span - 1) / stride + 1;
+    if (count > PI2_JINJA_RANGE_ITEMS)
+        return pi2_jinja_fail(call, "range passes the limit of %d items", PI2_JINJA_RANGE_ITEMS);
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, (size_t)count, false, out));
+    for (uint64_t i = 0; i < count; i++) {
+        const int64_t item = (int64_t)((uint64_t)bounds[0] + i * (uint64_t)step);
+        PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, pi2_jinja_integer(item)));
     }
     return PI2_OK;
 }

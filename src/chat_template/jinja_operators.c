@@ -22,6 +22,13 @@ pi2_status pi2_jinja_want_integer(const pi2_jinja_call *call, const pi2_jinja_va
     return PI2_OK;
 }
 
+pi2_status pi2_jinja_want_key(const pi2_jinja_call *call, const pi2_jinja_value *value) {
+    const bool changes = value->type == PI2_JINJA_DICT ||
+                         (value->type == PI2_JINJA_LIST && !value->as.list->tuple);
+    if (!changes) return PI2_OK;
+    return pi2_jinja_fail(call, "%s cannot be a key", pi2_jinja_type_name(value));
+}
+
 static pi2_status characters_of(const pi2_jinja_call *call, pi2_jinja_string string,
                                 pi2_jinja_list **out) {
     pi2_jinja_arena *arena = call->run->arena;
@@ -352,6 +359,8 @@ static bool repeats(const pi2_jinja_value *value, const pi2_jinja_value *times) 
 pi2_status pi2_jinja_arithmetic(pi2_jinja_call *call, pi2_jinja_string op,
                                 const pi2_jinja_value *a, const pi2_jinja_value *b,
                                 pi2_jinja_value *out) {
+    if (pi2_jinja_is(op, "%") && a->type == PI2_JINJA_STRING)
+        return pi2_jinja_refuse(call, "the operator %% on a string");
     if (a->type == PI2_JINJA_UNDEFINED) return fail_undefined(call, a);
     if (b->type == PI2_JINJA_UNDEFINED) return fail_undefined(call, b);
     const bool adds = pi2_jinja_is(op, "+"), multiplies = pi2_jinja_is(op, "*");
@@ -367,8 +376,6 @@ pi2_status pi2_jinja_arithmetic(pi2_jinja_call *call, pi2_jinja_string op,
         return add_lists(call, a->as.list, b->as.list, out);
     if (multiplies && repeats(a, b)) return repeat(call, a, integer_of(b), out);
     if (multiplies && repeats(b, a)) return repeat(call, b, integer_of(a), out);
-    if (pi2_jinja_is(op, "%") && a->type == PI2_JINJA_STRING)
-        return pi2_jinja_refuse(call, "the operator %% on a string");
     if (!pi2_jinja_is_number(a) || !pi2_jinja_is_number(b))
         return pi2_jinja_fail(call, "%s %.*s %s has no result", pi2_jinja_type_name(a),
                               PI2_JINJA_SHOWN(op), pi2_jinja_type_name(b));
@@ -395,6 +402,7 @@ pi2_status pi2_jinja_contains(const pi2_jinja_call *call, const pi2_jinja_value 
             *out = pi2_jinja_equal(arena, &whole->as.list->items[i], part);
         return PI2_OK;
     case PI2_JINJA_DICT:
+        PI2_TRY(pi2_jinja_want_key(call, part));
         *out = pi2_jinja_dict_find(arena, whole->as.dict, part) != NULL;
         return PI2_OK;
     case PI2_JINJA_UNDEFINED: return PI2_OK;

@@ -210,7 +210,10 @@ static pi2_status execute_kind(pi2_jinja_run *run, const pi2_jinja_node *node) {
         return pi2_jinja_assign(run, node->a, value);
     case PI2_JINJA_FILTER_BLOCK:
         PI2_TRY(execute_captured(run, node, &value));
-        return pi2_jinja_print(&call, run->output, &value);
+        if (value.type != PI2_JINJA_STRING)
+            return pi2_jinja_fail(&call, "the filter of this block gives %s, not a string",
+                                  pi2_jinja_type_name(&value));
+        return pi2_jinja_text_add(run->output, value.as.string);
     case PI2_JINJA_MACRO_OF:
         PI2_TRY(make_macro(run, node, &value));
         return set_variable(run, node->text, value);

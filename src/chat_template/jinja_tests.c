@@ -41,6 +41,8 @@ static const char *const comparisons[][2] = {
 /** odd, even, divisibleby: the remainder by a divisor. */
 static pi2_status test_remainder(pi2_jinja_call *call, int64_t divisor, int64_t wanted, bool *out) {
     int64_t integer;
+    if (call->subject.type == PI2_JINJA_FLOAT)
+        return pi2_jinja_refuse(call, "'%.*s' of a float", PI2_JINJA_SHOWN(call->name));
     PI2_TRY(pi2_jinja_want_integer(call, &call->subject, &integer));
     if (divisor == 0) return pi2_jinja_fail(call, "a division by zero");
     const int64_t remainder = divisor == -1 ? 0 : integer % divisor;
