@@ -35,7 +35,8 @@ typedef struct pi2_attention_kernels {
      * the memory of the position's tile of 16 is touched. Threads: positions of one tile share
      * cache lines but no bytes, so distinct positions may be stored at the same time.
      */
-    void (*store)(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key, const float *value);
+    void (*store)(void *head, const pi2_kv_layout *layout, uint32_t position,
+                  const float *key, const float *value);
 
     /**
      * Attention of query_count queries that share one KV head.

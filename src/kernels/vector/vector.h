@@ -38,8 +38,10 @@ typedef struct pi2_vector_kernels {
      * Quantises count floats, a multiple of 32 or 256: int8 values in -127 .. 127, a scale for
      * each block, sums of each 32 (q8_32) or 16 (q8_256) values; see activations.h.
      */
-    void (*quantize_q8_32)(signed char *values, float *scales, short *sums, const float *x, size_t count);
-    void (*quantize_q8_256)(signed char *values, float *scales, short *sums, const float *x, size_t count);
+    void (*quantize_q8_32)(signed char *values, float *scales, short *sums, const float *x,
+                           size_t count);
+    void (*quantize_q8_256)(signed char *values, float *scales, short *sums, const float *x,
+                            size_t count);
 } pi2_vector_kernels;
 
 extern const pi2_vector_kernels *const pi2_vector_kernel_sets[];
