@@ -6,6 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 preset=$1
+export PI2_TEST_PRESET="$preset"
 case $preset in release) folder=build ;; *) folder=build-$preset ;; esac
 
 if [ -z "${PI2_TEST_MODEL:-}" ]; then
