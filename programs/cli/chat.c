@@ -134,6 +134,7 @@ int pi2_cli_chat(pi2_engine *engine, pi2_session *session, const char *system,
     for (bool ends = false; code == PI2_EXIT_OK && !ends;) {
         char *line = pi2_cli_read_line("> ");
         if (line) code = take_line(&chat, line, &ends);
+        else if (pi2_cli_interrupted()) code = PI2_EXIT_INTERRUPTED;
         else ends = true;
         free(line);
     }

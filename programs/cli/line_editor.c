@@ -1,11 +1,14 @@
 /* line_editor.c: libedit, or the C library where it is missing. */
 #include "line_editor.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include <wchar.h>
 
 #include "signals.h"
 
@@ -14,6 +17,22 @@
 
 enum { HISTORY_LINES = 100 };
 static char shown_prompt[16];
+
+/** Like libedit's own, except that Ctrl-C ends the line at once: -1. */
+static int read_character(EditLine *editor, wchar_t *character) {
+    mbstate_t state;
+    memset(&state, 0, sizeof state);
+    (void)editor;
+    for (;;) {
+        char byte;
+        const ssize_t count = read(STDIN_FILENO, &byte, 1);
+        if (count < 0 && errno == EINTR && !pi2_cli_interrupted()) continue; /* such as a resized window */
+        if (count <= 0) return (int)count;
+        const size_t length = mbrtowc(character, &byte, 1, &state);
+        if (length == (size_t)-1) memset(&state, 0, sizeof state); /* no character: left out */
+        else if (length != (size_t)-2) return 1;
+    }
+}
 
 static char *prompt_text(EditLine *editor) {
     (void)editor;
@@ -31,7 +50,7 @@ static EditLine *open_editor(History **past_out) {
     (void)history(past, &event, H_SETSIZE, HISTORY_LINES);
     (void)el_set(editor, EL_PROMPT, prompt_text);
     (void)el_set(editor, EL_EDITOR, "emacs");
-    (void)el_set(editor, EL_SIGNAL, 1); /* puts the terminal back before a signal kills us */
+    (void)el_set(editor, EL_GETCFN, read_character);
     (void)el_set(editor, EL_HIST, history, past);
     (void)el_source(editor, NULL);
     *past_out = past;
@@ -80,7 +99,7 @@ static char *read_plain(const char *prompt) {
 
 char *pi2_cli_read_line(const char *prompt) {
     char *line = NULL;
-    pi2_cli_release_signals();
+    pi2_cli_catch_signals(); /* forgets what ended the last answer */
     if (!read_edited(prompt, &line)) line = read_plain(prompt);
     if (line) line[strcspn(line, "\n")] = '\0';
     else (void)fputc('\n', stderr);

@@ -4,7 +4,7 @@
 
 /**
  * Prompts on stderr and reads. Returns the line without its newline, malloc'd, or NULL at the end
- * of input. Ctrl-C at the prompt ends the program, as at any other prompt.
+ * of input and on Ctrl-C, which pi2_cli_interrupted() then tells.
  */
 char *pi2_cli_read_line(const char *prompt);
 

@@ -25,22 +25,16 @@ static void on_signal(int signal_number) {
     (void)raise(signal_number);
 }
 
-static void set_handler(void (*handler)(int)) {
+void pi2_cli_catch_signals(void) {
     struct sigaction action;
+    was_interrupted = 0;
     memset(&action, 0, sizeof action);
-    action.sa_handler = handler; /* without SA_RESTART: a blocked read shall return */
+    action.sa_handler = on_signal; /* without SA_RESTART: a blocked read shall return */
     (void)sigemptyset(&action.sa_mask);
     (void)sigaddset(&action.sa_mask, SIGINT);
     (void)sigaddset(&action.sa_mask, SIGTERM);
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
 }
-
-void pi2_cli_catch_signals(void) {
-    was_interrupted = 0;
-    set_handler(on_signal);
-}
-
-void pi2_cli_release_signals(void) { set_handler(SIG_DFL); }
 
 bool pi2_cli_interrupted(void) { return was_interrupted != 0; }

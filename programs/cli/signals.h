@@ -6,8 +6,6 @@
 
 /** Starts to catch SIGINT and SIGTERM, and forgets an earlier interruption. */
 void pi2_cli_catch_signals(void);
-/** Gives the signals their default action back: a prompt waits, nothing else is under way. */
-void pi2_cli_release_signals(void);
 /** True after the first signal. */
 bool pi2_cli_interrupted(void);
 
