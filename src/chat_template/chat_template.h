@@ -18,7 +18,9 @@ typedef struct pi2_chat_message {
  */
 pi2_status pi2_chat_template_parse(const char *source, size_t length,
                                    pi2_chat_template **template_out);
-void pi2_chat_template_free(pi2_chat_template *chat_template);
+void pi2_chat_template_free(pi2_chat_template *chat_template); /* NULL is allowed */
+/** What the parsed template holds; 11 KB to 0.7 MB for the templates of known models. */
+size_t pi2_chat_template_memory_bytes(const pi2_chat_template *chat_template);
 
 /** A rendered conversation: text in segments, trusted where the template itself wrote it. */
 typedef struct pi2_rendered_chat {
@@ -39,9 +41,9 @@ typedef struct pi2_chat_inputs {
 /**
  * Runs the template with the variables of transformers: messages, tools and documents (none),
  * add_generation_prompt, bos_token, eos_token, strftime_now, raise_exception.
- * Bounded: steps, depth, memory, output bytes; a template that passes a limit, or calls
- * raise_exception, fails and says so (FORMAT with the template's own message). A filter, test,
- * method or function that we do not have fails when it is reached (UNSUPPORTED, by name).
+ * Bounded: steps, depth (200 KB of stack), memory, output bytes; a template that passes a limit,
+ * or calls raise_exception, fails and says so (FORMAT with the template's own message). A filter,
+ * test, method or function that we do not have fails when it is reached (UNSUPPORTED, by name).
  * Bytes that came from a message are untrusted in the result, through every filter; neighbouring
  * segments differ in trust. rendered_out: free with pi2_rendered_chat_free(); empty on error.
  * Errors  FORMAT, UNSUPPORTED, INVALID (date_string), MEMORY

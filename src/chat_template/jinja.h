@@ -22,7 +22,7 @@ enum {
     PI2_JINJA_MEMORY_BYTES = 128 << 20,  /* of one parse or one run */
     PI2_JINJA_WORK = 5000000,            /* steps: a node run, an item visited, 64 bytes moved */
     PI2_JINJA_PARSE_DEPTH = 100,         /* nested statements and brackets */
-    PI2_JINJA_RUN_DEPTH = 400,           /* nested evaluations, macro calls included */
+    PI2_JINJA_RUN_DEPTH = 200,          /* nested evaluations, macro calls included */
     PI2_JINJA_RANGE_ITEMS = 100000       /* of range(), as jinja2's sandbox has it */
 };
 
