@@ -21,6 +21,7 @@ typedef struct pi2_sampling {
     float presence_penalty;  /* 0 */
     float frequency_penalty; /* 0 */
     uint32_t seed;           /* UINT32_MAX: taken from the system; pi2_session_seed() tells it */
+    bool forbid_end_tokens;  /* false; true: tokens that end an answer are never picked */
 } pi2_sampling;
 PI2_API void pi2_sampling_init(pi2_sampling *sampling);
 

@@ -113,7 +113,7 @@ static pi2_status no_memory(answer *state) {
 
 static pi2_status add_token(answer *state, int32_t token, bool ends) {
     if (!pi2_cli_tokens_add(&state->result->tokens, &token, 1)) return no_memory(state);
-    if (ends && !state->options->ignore_end) return PI2_OK;
+    if (ends) return PI2_OK;
     size_t length = 0;
     const pi2_status status = pi2_session_token_text(state->session, token, state->options->print_special,
                                                      state->piece, PIECE_BYTES, &length);
@@ -156,7 +156,7 @@ static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begi
         const bool ends = pi2_engine_ends_generation(engine, token);
         status = add_token(state, token, ends);
         if (status != PI2_OK) break;
-        if (ends && !state->options->ignore_end) { result->stop = PI2_CLI_STOP_EOS; break; }
+        if (ends) { result->stop = PI2_CLI_STOP_EOS; break; }
         if (state->stopped) { result->stop = PI2_CLI_STOP_WORD; break; }
         if (pi2_cli_interrupted() || state->is_lost) { result->stop = PI2_CLI_STOP_INTERRUPTED; break; }
         if (state->options->limit >= 0 && result->tokens.length >= (size_t)state->options->limit) break;

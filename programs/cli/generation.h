@@ -34,7 +34,6 @@ bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t leng
 
 typedef struct pi2_cli_generation_options {
     int64_t limit;                  /* tokens at most; negative: none */
-    bool ignore_end;                /* go on past end tokens */
     bool print_special;             /* control tokens as text */
     const pi2_cli_texts *stop_words; /* the answer ends before one of these */
     /** Called with text that is certain to belong to the answer; NULL: collect only. False: it

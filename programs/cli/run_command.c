@@ -44,7 +44,7 @@ static const pi2_cli_option run_options[] = {
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
     {"-r, --reverse-prompt, --stop", "TEXT", PI2_CLI_TEXTS, RUN(stop_words), NULL,
      "Ends the answer before this text. May be given again.", NULL, 0, 0},
-    {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Goes on when the model ends its answer.",
+    {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Never picks a token that ends the answer.",
      NULL, 0, 0},
     {"-sp, --special", NULL, PI2_CLI_FLAG, RUN(print_special), NULL, "Prints special tokens too.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, RUN(json), NULL,
@@ -191,6 +191,7 @@ static int open_engine(run_state *state) {
     sampling.presence_penalty = (float)from->presence_penalty;
     sampling.frequency_penalty = (float)from->frequency_penalty;
     sampling.seed = from->seed < 0 ? UINT32_MAX : (uint32_t)from->seed;
+    sampling.forbid_end_tokens = state->settings.ignore_end;
     status = pi2_session_create(state->engine, &sampling, &state->session);
     return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }
@@ -281,9 +282,8 @@ static int answer_prompt(run_state *state) {
     int code = tokenize_prompt(state);
     if (code != PI2_EXIT_OK) return code;
     const pi2_cli_generation_options options = {
-        .limit = state->settings.limit, .ignore_end = state->settings.ignore_end,
-        .print_special = state->settings.print_special, .stop_words = &state->settings.stop_words,
-        .show = state->settings.json ? NULL : show};
+        .limit = state->settings.limit, .print_special = state->settings.print_special,
+        .stop_words = &state->settings.stop_words, .show = state->settings.json ? NULL : show};
     code = pi2_cli_generate(state->engine, state->session, state->tokens, state->token_count, 0, &options,
                             &state->generation);
     if (code != PI2_EXIT_OK) return code;
@@ -317,9 +317,8 @@ int pi2_cli_run(int argument_count, char **arguments) {
     code = open_engine(&state);
     if (code == PI2_EXIT_OK && state.is_chat) {
         const pi2_cli_generation_options options = {
-            .limit = state.settings.limit, .ignore_end = state.settings.ignore_end,
-            .print_special = state.settings.print_special, .stop_words = &state.settings.stop_words,
-            .show = show};
+            .limit = state.settings.limit, .print_special = state.settings.print_special,
+            .stop_words = &state.settings.stop_words, .show = show};
         code = pi2_cli_chat(state.engine, state.session, state.system, &options);
     } else if (code == PI2_EXIT_OK) {
         code = answer_prompt(&state);

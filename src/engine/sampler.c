@@ -55,6 +55,7 @@ void pi2_sampling_init(pi2_sampling *sampling) {
         .presence_penalty = 0.0f,
         .frequency_penalty = 0.0f,
         .seed = PI2_SAMPLER_RANDOM_SEED,
+        .forbid_end_tokens = false,
     };
 }
 

@@ -1,4 +1,5 @@
 /* session.c: one timeline over an engine. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,8 @@
 struct pi2_session {
     pi2_engine *engine;
     pi2_sampler *sampler;
+    int32_t *forbidden;      /* [forbidden_count]: tokens that are never picked */
+    size_t forbidden_count;
     pi2_detokenizer detokenizer;
     uint32_t position;
     uint32_t logits_count;   /* that the last append left */
@@ -19,6 +22,23 @@ struct pi2_session {
     size_t text_bytes;
     char text[];             /* what one token completes */
 };
+
+/* Lists the tokens that end an answer. */
+static pi2_status forbid_end_tokens(pi2_session *session) {
+    const pi2_engine *engine = session->engine;
+    const uint32_t vocabulary_size = engine->model->shape.vocabulary_size;
+    size_t count = 0;
+    for (uint32_t i = 0; i < vocabulary_size; i++) count += pi2_engine_ends_generation(engine, (int32_t)i);
+    if (count == 0) return PI2_OK;
+    session->forbidden = malloc(count * sizeof *session->forbidden);
+    if (!session->forbidden) return pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
+    for (uint32_t i = 0; i < vocabulary_size && session->forbidden_count < count; i++) {
+        if (pi2_engine_ends_generation(engine, (int32_t)i)) {
+            session->forbidden[session->forbidden_count++] = (int32_t)i;
+        }
+    }
+    return PI2_OK;
+}
 
 pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, pi2_session **session_out) {
     *session_out = NULL;
@@ -38,8 +58,10 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
         pi2_detokenizer_reset(&session->detokenizer, false);
         status = pi2_sampler_create(sampling, engine->model->shape.vocabulary_size,
                                     engine->plan.shape.context_tokens, &session->sampler);
+        if (status == PI2_OK && sampling->forbid_end_tokens) status = forbid_end_tokens(session);
     }
     if (status != PI2_OK) {
+        if (session) pi2_sampler_free(session->sampler);
         free(session);
         atomic_store(&engine->session_count, 0);
         return status;
@@ -51,6 +73,7 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
 void pi2_session_free(pi2_session *session) {
     if (!session) return;
     pi2_sampler_free(session->sampler);
+    free(session->forbidden);
     atomic_store(&session->engine->session_count, 0);
     free(session);
 }
@@ -126,6 +149,7 @@ const float *pi2_session_logits(const pi2_session *session, size_t index) {
 pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out) {
     if (session->logits_count == 0) return pi2_fail(PI2_ERR_INVALID, "there are no logits to sample from");
     float *logits = (float *)pi2_forward_logits_at(session->engine->forward, session->logits_count - 1);
+    for (size_t i = 0; i < session->forbidden_count; i++) logits[session->forbidden[i]] = -INFINITY;
     PI2_TRY(pi2_sampler_sample(session->sampler, logits, token_out));
     pi2_sampler_accept(session->sampler, *token_out);
     return PI2_OK;
