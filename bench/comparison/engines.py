@@ -1,6 +1,7 @@
 """The engines compared: how each is set up, and one run of each under a memory group."""
 import json
 import os
+import re
 import subprocess
 
 from .machine import CommandFailed, call
@@ -126,7 +127,7 @@ class PowerInfer2(Engine):
 
 def prepare(program, model, folder):
     """Writes the cluster file of `model` once; returns its path."""
-    target = os.path.join(folder, os.path.basename(model) + ".pi2")
+    target = os.path.join(folder, re.sub(r"\.gguf$", "", os.path.basename(model)) + ".pi2")
     if not os.path.exists(target):
         print(f"preparing {os.path.basename(target)}", flush=True)
         done = subprocess.run([program, "prepare", "-m", model, "-o", target],
