@@ -41,8 +41,8 @@ void pi2_activations_layout(pi2_activations *activations, pi2_activation_kind ki
                             size_t token_count, size_t columns, void *memory);
 
 /**
- * Quantises x[columns] into the slot of `token` (0 .. token_count - 1): only the columns
- * column_begin .. column_begin + column_count (multiples of the block) are read and written.
+ * Quantises the column_count floats at x into the slot of `token` (0 .. token_count - 1), as its
+ * columns column_begin .. column_begin + column_count (multiples of the block).
  * A block with an infinity or a NaN gets scale NaN. F32: nothing to do. Threads: distinct
  * tokens or column ranges may be quantised at the same time. Every ISA gives equal bits.
  */
