@@ -359,8 +359,10 @@ static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
             store_read *read = &store->reads[extent->read];
             const pi2_status status = pi2_reader_wait(store->options.reader, &read->request,
                                                       store->options.spin_us);
-            if (status != PI2_OK) return fail_extent(store, extent, status);
-            complete_read(store, read);
+            /* The pump marks an extent before it has queued the read: such a read is no failure. */
+            if (status == PI2_OK) complete_read(store, read);
+            else if (atomic_load(&read->request.state) == PI2_READ_FAILED) return fail_extent(store, extent, status);
+            else short_pause(turn);
         } else if (state == STATE_ARRIVED) {
             if (atomic_compare_exchange_strong(&extent->state, &state, STATE_CHECKING)) {
                 return check_extent(store, e);
