@@ -1,0 +1,52 @@
+#!/bin/sh
+# Goal:   on a terminal run is a chat: it keeps what it has computed of earlier turns, answers go to
+#         stdout alone, and Ctrl-D or /exit ends it well.
+# Method: script(1) as the terminal, with typed lines from a file.
+. "$(dirname "$0")/cli_support.sh"
+if ! script -qec true /dev/null </dev/null >/dev/null 2>&1; then
+    echo "SKIPPED: chat (no script(1) that makes a terminal)"
+    exit 77
+fi
+tiny model layers=2 context=512
+model=$folder/model.gguf
+
+# chat LINES...: types the lines, one after each answer; what the terminal showed is in $folder/out.
+chat() {
+    printf '%s\n' "$@" >"$folder/typed"
+    (
+        while IFS= read -r line; do
+            sleep 0.5
+            printf '%s\n' "$line"
+        done <"$folder/typed"
+        sleep 0.5
+        printf '\004'
+        sleep 0.5
+    ) | timeout 60 script -qec "'$program' run -m '$model' -n 5 --temp 0 --ignore-eos 2>'$folder/err'" \
+        /dev/null >"$folder/out"
+    code=$?
+}
+
+chat "XYZ" "the hand"
+checks=$((checks + 1))
+[ "$code" = 0 ] || fail "exit code $code after Ctrl-D"
+[ "$(grep -c '^first token after' "$folder/err")" = 2 ] || fail "not two answers: $(cat "$folder/err")"
+# The second turn's prompt holds the first turn, which is not computed again.
+prompts=$(sed -n 's/^prompt *\([0-9]*\) tokens.*/\1/p' "$folder/err" | tr '\n' ' ')
+checks=$((checks + 1))
+# shellcheck disable=SC2086 # two numbers
+set -- $prompts
+[ $# = 2 ] && [ "$2" -lt "$1" ] || fail "prompt tokens computed: $prompts"
+
+# /clear forgets: the same message gives the same answer again.
+chat "XYZ" "/clear" "XYZ" "/exit"
+checks=$((checks + 1))
+[ "$code" = 0 ] || fail "exit code $code after /exit"
+[ "$(grep -c '^first token after' "$folder/err")" = 2 ] || fail "not two answers: $(cat "$folder/err")"
+
+# A model without a template is no partner.
+tiny plain template=
+model=$folder/plain.gguf
+chat "XYZ"
+[ "$code" = 2 ] || fail "exit code $code without a chat template"
+grep -q 'no chat template' "$folder/err" || fail "the error does not name the template"
+finish
