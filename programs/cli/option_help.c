@@ -49,6 +49,17 @@ static void print_option(const pi2_cli_option *option) {
     print_wrapped(right, HELP_COLUMN, HELP_COLUMN);
 }
 
+/** True when the same spelling means something to this command: the parser finds that first. */
+static bool has_meaning(const pi2_cli_command *command, const char *names) {
+    for (size_t i = 0; i < command->section_count; i++) {
+        for (size_t k = 0; k < command->sections[i].count; k++) {
+            const pi2_cli_option *option = &command->sections[i].options[k];
+            if (!is_without_effect(option) && strcmp(option->names, names) == 0) return true;
+        }
+    }
+    return false;
+}
+
 /** Options without effect take one paragraph. */
 static void print_without_effect(const pi2_cli_command *command) {
     char text[4096];
@@ -57,6 +68,7 @@ static void print_without_effect(const pi2_cli_command *command) {
         for (size_t k = 0; k < command->sections[i].count; k++) {
             const pi2_cli_option *option = &command->sections[i].options[k];
             if (!is_without_effect(option) || length >= sizeof text) continue;
+            if (has_meaning(command, option->names)) continue;
             const int written = snprintf(text + length, sizeof text - length, "%s%s", length ? ", " : "",
                                          option->names);
             length += written > 0 ? (size_t)written : 0;
