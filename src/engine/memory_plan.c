@@ -47,7 +47,7 @@ static uint32_t round_context(uint64_t tokens) { return (uint32_t)((tokens + 15)
 static void choose_context(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     const uint32_t trained = request->model->shape.context_length;
     if (request->context_tokens) {
-        plan->shape.context_tokens = round_context(request->context_tokens);
+        plan->shape.context_tokens = request->context_tokens;
         return;
     }
     const uint32_t most = trained < DEFAULT_MOST_CONTEXT ? trained : DEFAULT_MOST_CONTEXT;

@@ -285,9 +285,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->model = options->model;
     forward->vector = pi2_vector_select(options->cpu_features);
     forward->attention = pi2_attention_select(options->cpu_features);
-    forward->kv_layout = (pi2_kv_layout){ .type = options->shape.cache_type,
-        .key_dimensions = options->model->shape.key_length,
-        .value_dimensions = options->model->shape.value_length, .capacity = options->shape.context_tokens };
+    forward->kv_layout = pi2_forward_kv_layout(options->model, &options->shape);
     forward->kv_head_bytes = pi2_kv_head_bytes(&forward->kv_layout);
     forward->stages.sleepers = &forward->sleepers;
     forward->stages.spin_us = options->spin_us;

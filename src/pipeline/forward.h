@@ -16,7 +16,7 @@ typedef struct pi2_forward pi2_forward;
 typedef struct pi2_forward_shape {
     uint32_t batch_tokens;    /* tokens of one pass at most */
     uint32_t logits_tokens;   /* of them, tokens whose logits are kept */
-    uint32_t context_tokens;  /* capacity of the key-value cache, a multiple of 16 */
+    uint32_t context_tokens;  /* of the timeline; the key-value cache rounds it up to 16 */
     unsigned thread_count;
     pi2_kv_type cache_type;
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */

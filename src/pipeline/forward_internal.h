@@ -74,6 +74,9 @@ typedef struct pi2_forward_walk {
 size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,
                          pi2_forward_buffers *buffers);
 
+/** The key-value cache's layout: its capacity is the context rounded up to whole tiles. */
+pi2_kv_layout pi2_forward_kv_layout(const pi2_model *model, const pi2_forward_shape *shape);
+
 /** Which activation kinds an operand needs, as a bit; 0 for none. */
 unsigned pi2_operand_kind(const pi2_operand *operand);
 

@@ -108,13 +108,14 @@ size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape
     return pi2_forward_carve(model, shape, NULL, &buffers);
 }
 
-static pi2_kv_layout kv_layout_of(const pi2_model *model, const pi2_forward_shape *shape) {
+pi2_kv_layout pi2_forward_kv_layout(const pi2_model *model, const pi2_forward_shape *shape) {
     return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = model->shape.key_length,
-                            .value_dimensions = model->shape.value_length, .capacity = shape->context_tokens };
+                            .value_dimensions = model->shape.value_length,
+                            .capacity = (shape->context_tokens + 15) / 16 * 16 };
 }
 
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
-    const pi2_kv_layout layout = kv_layout_of(model, shape);
+    const pi2_kv_layout layout = pi2_forward_kv_layout(model, shape);
     return pi2_kv_head_bytes(&layout) * model->shape.head_count_kv * model->shape.layer_count;
 }
 
