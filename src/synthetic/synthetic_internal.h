@@ -1,0 +1,106 @@
+/* synthetic_internal.h: what the files of synthetic/ share. */
+#ifndef PI2_SYNTHETIC_INTERNAL_H
+#define PI2_SYNTHETIC_INTERNAL_H
+
+#include "file_formats/gguf_writer.h"
+#include "powerinfer2/synthetic.h"
+#include "synthetic/file_stream.h"
+#include "synthetic/random_blocks.h"
+
+/* How much of the deviation of values is left once attention has averaged them: an estimate. */
+#define PI2_ATTENTION_AVERAGE 0.35f
+
+/** How a tensor's values are made. */
+typedef enum pi2_fill {
+    PI2_FILL_RANDOM,      /* weights around 0; rows that planted signals own are zeros */
+    PI2_FILL_EMBEDDING,   /* the same, beginning with the planted columns */
+    PI2_FILL_NORM,        /* around `deviation` */
+    PI2_FILL_ROUTER,      /* experts from planted signals */
+    PI2_FILL_RECENCY,     /* queries or keys that attend to the last tokens whatever they are */
+    PI2_FILL_HEAD         /* random; rows of control tokens are zeros */
+} pi2_fill;
+
+typedef struct pi2_synthetic_tensor {
+    char name[64];
+    const pi2_weight_format *format;
+    uint64_t dimensions[3];
+    uint32_t dimension_count, layer;
+    pi2_fill fill;
+    float deviation;
+    bool keeps_signals;   /* its rows are the residual stream: it must not write planted ones */
+} pi2_synthetic_tensor;
+
+/**
+ * Columns of the residual stream that carry signals for the routers (docs/synthetic.md):
+ *   0                      a constant: choices that never change (skew)
+ *   32 .. 32 + S - 1       fast: random for each token, written by the embedding only
+ *   32 + S .. 32 + 2S - 1  slow: zero in the embedding; one layer's attention writes there the
+ *                          mean of the last tokens (repeat)
+ * Nothing else writes them, so every layer's router reads the same signals.
+ */
+typedef struct pi2_signal_plan {
+    uint32_t signals;        /* S; 0: nothing is planted */
+    uint32_t end_column;     /* 32 + 2S */
+    uint32_t span_columns;   /* columns at a row's start that are encoded one by one */
+    uint32_t recency_layer;  /* whose attention writes the slow signals */
+    float constant_value;    /* of column 0 */
+    float recency_weight;    /* weight of the constant in its queries and keys */
+    float recency_norm;      /* of queries and keys, in architectures that normalise them */
+    float slow_deviation;    /* of the slow signals, in units of the embedding's */
+    /* Shares of the router's variance: they add up to 1. */
+    float static_share, slow_share, fast_share, rest_share;
+} pi2_signal_plan;
+
+enum { PI2_SIGNAL_CONSTANT = 0, PI2_SIGNAL_FAST = 32 };
+
+typedef struct pi2_synthetic_plan {
+    pi2_synthetic_shape shape;   /* complete: nothing is 0 that has a default */
+    const pi2_synthetic_options *options;
+    uint32_t expert_rows;        /* neurons of an expert, or of the dense FFN */
+    pi2_synthetic_tensor *tensors;
+    uint32_t tensor_count, tensor_capacity;
+    float growth;                /* of the residual stream's variance by one layer */
+    pi2_signal_plan signals;
+} pi2_synthetic_plan;
+
+/** Reads "q4_0" and the like: the type, and the file type that llama.cpp names it by.
+ *  Errors  INVALID (lists what is known) */
+pi2_status pi2_synthetic_type_find(const char *name, const pi2_weight_format **format_out,
+                                   uint32_t *file_type_out);
+
+/** Checks the shape and fills in what was left open. Errors  INVALID: which number, and why */
+pi2_status pi2_synthetic_check_shape(pi2_synthetic_shape *shape);
+
+/** Lists the tensors. Errors  INVALID, MEMORY */
+pi2_status pi2_synthetic_plan_make(const pi2_synthetic_options *options,
+                                   pi2_synthetic_plan *plan_out);
+void pi2_synthetic_plan_free(pi2_synthetic_plan *plan);
+
+/** Plans the signals of a model with experts. Errors  INVALID: shares that cannot be had, MEMORY */
+pi2_status pi2_synthetic_plan_signals(pi2_synthetic_plan *plan, pi2_weight_type embedding_type);
+
+/** Variance of the residual stream (that of the embedding is 1) before layer `layer`'s attention. */
+float pi2_synthetic_residual_variance(const pi2_synthetic_plan *plan, uint32_t layer);
+/** Deviations that a layer's attention and its feed-forward network add to the residual stream. */
+float pi2_synthetic_attention_gain(const pi2_synthetic_plan *plan, uint32_t layer);
+float pi2_synthetic_feed_forward_gain(const pi2_synthetic_plan *plan, uint32_t layer);
+
+/** Metadata, vocabulary included. Errors  MEMORY; the writer keeps its own. */
+pi2_status pi2_synthetic_write_metadata(const pi2_synthetic_plan *plan, uint32_t file_type,
+                                        pi2_gguf_writer *writer);
+pi2_status pi2_synthetic_write_vocabulary(const pi2_synthetic_plan *plan, pi2_gguf_writer *writer);
+/** The first `*first_count_out` and the last `*last_count_out` tokens are control tokens. */
+void pi2_synthetic_control_tokens(const pi2_synthetic_shape *shape, uint32_t *first_count_out,
+                                  uint32_t *last_count_out);
+
+/** Writes every tensor's data, padding included. Errors  as the stream's; MEMORY */
+pi2_status pi2_synthetic_write_tensors(const pi2_synthetic_plan *plan, pi2_file_stream *stream);
+
+/** True when dimension `index` of a head is one of those that the recency layer uses. */
+bool pi2_synthetic_recency_row(const pi2_synthetic_plan *plan, uint32_t index);
+
+/** One row of a router: `out` has embedding_length values. */
+void pi2_synthetic_router_row(const pi2_synthetic_plan *plan, uint32_t layer, pi2_random *random,
+                              float *out);
+
+#endif

@@ -1,0 +1,164 @@
+/* synthetic_shape.c: the known shapes and types by name, and which numbers are possible. */
+#include <string.h>
+
+#include <stdio.h>
+
+#include "base/fail.h"
+#include "synthetic/synthetic_internal.h"
+
+static const pi2_synthetic_shape known_shapes[] = {
+#define SHAPE(name_, architecture_, tokenizer_, layers_, embedding_, ffn_, heads_, kv_heads_,        \
+              head_dimension_, vocabulary_, context_, experts_, used_, expert_ffn_, rope_, epsilon_, \
+              tied_, skew_, repeat_)                                                                 \
+    { .name = name_, .architecture = architecture_, .tokenizer = tokenizer_,                         \
+      .layer_count = layers_, .embedding_length = embedding_, .feed_forward_length = ffn_,           \
+      .head_count = heads_, .head_count_kv = kv_heads_, .head_dimension = head_dimension_,           \
+      .vocabulary_size = vocabulary_, .context_length = context_, .expert_count = experts_,          \
+      .expert_used_count = used_, .expert_feed_forward_length = expert_ffn_, .rope_base = rope_,     \
+      .norm_epsilon = epsilon_, .tied_head = tied_, .expert_skew = skew_, .expert_repeat = repeat_ },
+#include "synthetic/synthetic_shapes.inc"
+#undef SHAPE
+};
+
+static const char *const shape_names[] = {
+#define SHAPE(name_, ...) name_,
+#include "synthetic/synthetic_shapes.inc"
+#undef SHAPE
+    NULL
+};
+
+const char *const *pi2_synthetic_shape_names(void) { return shape_names; }
+
+pi2_status pi2_synthetic_shape_find(const char *name, pi2_synthetic_shape *shape_out) {
+    char list[256] = "";
+    size_t length = 0;
+    for (size_t i = 0; shape_names[i]; i++) {
+        if (strcmp(name, shape_names[i]) == 0) {
+            *shape_out = known_shapes[i];
+            return PI2_OK;
+        }
+        const int added = snprintf(list + length, sizeof list - length, " %s", shape_names[i]);
+        if (added > 0 && length + (size_t)added < sizeof list) length += (size_t)added;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "there is no shape '%s'; known are%s, and --layers, --embedding "
+                    "and so on make others", name, list);
+}
+
+void pi2_synthetic_shape_default(pi2_synthetic_shape *shape_out) {
+    *shape_out = (pi2_synthetic_shape){
+        .name = "custom", .architecture = "llama", .tokenizer = "smollm", .layer_count = 2,
+        .embedding_length = 256, .feed_forward_length = 512, .head_count = 4, .head_count_kv = 2,
+        .vocabulary_size = 4096, .context_length = 4096, .rope_base = 10000.0f, .norm_epsilon = 1e-5f };
+}
+
+void pi2_synthetic_options_init(pi2_synthetic_options *options) {
+    *options = (pi2_synthetic_options){ .type = "q4_0", .seed = 1 };
+    pi2_synthetic_shape_default(&options->shape);
+}
+
+pi2_status pi2_synthetic_type_find(const char *name, const pi2_weight_format **format_out,
+                                   uint32_t *file_type_out) {
+    static const struct { const char *name; pi2_weight_type type; uint32_t file_type; } types[] = {
+        { "f32", PI2_F32, 0 },   { "f16", PI2_F16, 1 },   { "q4_0", PI2_Q4_0, 2 },
+        { "q4_1", PI2_Q4_1, 3 }, { "q8_0", PI2_Q8_0, 7 }, { "q5_0", PI2_Q5_0, 8 },
+        { "q5_1", PI2_Q5_1, 9 }, { "q4_k", PI2_Q4_K, 14 }, { "q4_k_s", PI2_Q4_K, 14 },
+        { "q4_k_m", PI2_Q4_K, 15 }, { "q6_k", PI2_Q6_K, 18 }, { "bf16", PI2_BF16, 32 } };
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(name, types[i].name) != 0) continue;
+        *format_out = pi2_weight_format_find((uint32_t)types[i].type);
+        *file_type_out = types[i].file_type;
+        return PI2_OK;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "there is no type '%s'; known are q4_0 q4_1 q5_0 q5_1 q8_0 q4_k "
+                    "q4_k_s q4_k_m q6_k f16 bf16 f32", name);
+}
+
+static pi2_status check_limits(const pi2_synthetic_shape *shape) {
+    const struct { const char *flag; uint64_t value, least, most; } limits[] = {
+        { "--layers", shape->layer_count, 1, 1024 },
+        { "--embedding", shape->embedding_length, 32, 1u << 16 },
+        { "--ffn", shape->feed_forward_length, 32, 1u << 20 },
+        { "--heads", shape->head_count, 1, 1024 },
+        { "--kv-heads", shape->head_count_kv, 1, shape->head_count },
+        { "--head-dim", shape->head_dimension, 2, 4096 },
+        { "--vocab", shape->vocabulary_size, 512, 1u << 20 },
+        { "--context", shape->context_length, 1, 1u << 26 },
+        { "--experts", shape->expert_count, 0, 4096 },
+        { "--experts-used", shape->expert_used_count, shape->expert_count ? 1 : 0, shape->expert_count },
+        { "--expert-ffn", shape->expert_feed_forward_length, 32, 1u << 20 },
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        if (limits[i].value >= limits[i].least && limits[i].value <= limits[i].most) continue;
+        return pi2_fail(PI2_ERR_INVALID, "%s %llu is impossible: it must lie within %llu .. %llu",
+                        limits[i].flag, (unsigned long long)limits[i].value,
+                        (unsigned long long)limits[i].least, (unsigned long long)limits[i].most);
+    }
+    return PI2_OK;
+}
+
+static pi2_status check_columns(const pi2_synthetic_shape *shape) {
+    const struct { const char *flag; uint32_t value, unit; } columns[] = {
+        { "--embedding", shape->embedding_length, 32 },
+        { "--ffn", shape->feed_forward_length, 32 },
+        { "--expert-ffn", shape->expert_feed_forward_length, 32 },
+        { "--head-dim", shape->head_dimension, 2 },
+    };
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        if (columns[i].value % columns[i].unit == 0) continue;
+        return pi2_fail(PI2_ERR_INVALID, "%s %u is impossible: it must be a multiple of %u",
+                        columns[i].flag, columns[i].value, columns[i].unit);
+    }
+    if ((uint64_t)shape->head_count * shape->head_dimension % 32 != 0) {
+        return pi2_fail(PI2_ERR_INVALID, "--heads %u of --head-dim %u are impossible: their product must "
+                        "be a multiple of 32", shape->head_count, shape->head_dimension);
+    }
+    if (shape->head_count % shape->head_count_kv != 0) {
+        return pi2_fail(PI2_ERR_INVALID, "--heads %u cannot share --kv-heads %u: the one must be a "
+                        "multiple of the other", shape->head_count, shape->head_count_kv);
+    }
+    if (!(shape->rope_base >= 1.0f && shape->rope_base < 1e12f)) {
+        return pi2_fail(PI2_ERR_INVALID, "--rope-base %g is impossible: it must lie within 1 .. 1e12",
+                        (double)shape->rope_base);
+    }
+    return PI2_OK;
+}
+
+static pi2_status check_architecture(const pi2_synthetic_shape *shape) {
+    static const char *const known[] = { "llama", "qwen3moe", "smallthinker" };
+    size_t i = 0;
+    while (i < 3 && strcmp(shape->architecture, known[i]) != 0) i++;
+    if (i == 3) {
+        return pi2_fail(PI2_ERR_INVALID, "there is no architecture '%s' here; known are llama, qwen3moe "
+                        "and smallthinker", shape->architecture);
+    }
+    if (i > 0 && shape->expert_count == 0) {
+        return pi2_fail(PI2_ERR_INVALID, "--architecture %s always has experts: give --experts and "
+                        "--experts-used", shape->architecture);
+    }
+    if (shape->expert_count && shape->embedding_length < 128) {
+        return pi2_fail(PI2_ERR_INVALID, "--embedding %u is too small for experts: at least 128",
+                        shape->embedding_length);
+    }
+    static const char *const tokenizers[] = { "spm", "llama-bpe", "qwen2", "smollm", "gpt-2" };
+    for (i = 0; i < sizeof tokenizers / sizeof tokenizers[0]; i++) {
+        if (strcmp(shape->tokenizer, tokenizers[i]) == 0) return PI2_OK;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "there is no tokenizer '%s' here; known are spm, llama-bpe, qwen2, "
+                    "smollm and gpt-2", shape->tokenizer);
+}
+
+pi2_status pi2_synthetic_check_shape(pi2_synthetic_shape *shape) {
+    if (shape->head_dimension == 0 && shape->head_count) {
+        if (shape->embedding_length % shape->head_count != 0) {
+            return pi2_fail(PI2_ERR_INVALID, "--embedding %u cannot be shared by --heads %u: give "
+                            "--head-dim too", shape->embedding_length, shape->head_count);
+        }
+        shape->head_dimension = shape->embedding_length / shape->head_count;
+    }
+    if (shape->expert_feed_forward_length == 0) {
+        shape->expert_feed_forward_length = shape->feed_forward_length;
+    }
+    PI2_TRY(check_limits(shape));
+    PI2_TRY(check_columns(shape));
+    return check_architecture(shape);
+}
