@@ -52,6 +52,8 @@ typedef struct pi2_engine_options {
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */
     bool allow_prepare;          /* make a cluster file when the model does not fit and none is there */
+    const char *trace_path;      /* where to write a timeline of reads and computing; NULL: none (docs/tracing.md) */
+    const char *stats_path;      /* where to write a table with a line for each append; NULL: none */
     pi2_callbacks callbacks;
 } pi2_engine_options;
 
@@ -65,6 +67,13 @@ PI2_API void pi2_engine_options_init(pi2_engine_options *options);
  * Threads one engine may be opened per thread at a time; engines are independent.
  */
 PI2_API pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out);
+
+/**
+ * Ends the files of trace_path and stats_path; later calls do nothing, later passes are in no file.
+ * pi2_engine_close() does it too, but can only log a failure. Between passes.
+ * Errors  IO (path, reason), MEMORY
+ */
+PI2_API pi2_status pi2_engine_finish_trace(pi2_engine *engine);
 
 /** Closes; every session of it must be freed before. NULL is fine. */
 PI2_API void pi2_engine_close(pi2_engine *engine);
@@ -95,6 +104,7 @@ typedef struct pi2_engine_counters {
     uint64_t reads;
     uint64_t weight_bytes_needed; /* weight bytes that passes computed with, resident or not */
     uint64_t stall_ns;            /* time in which compute threads waited for reads, summed over threads / threads */
+    uint64_t compute_ns;          /* time in which they computed, likewise; 0 without trace_path and stats_path */
 } pi2_engine_counters;
 PI2_API void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out);
 

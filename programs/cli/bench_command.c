@@ -104,6 +104,8 @@ static int read_lists(const bench_settings *settings, bench_lists *lists) {
 
 typedef struct bench_state {
     const bench_settings *settings;
+    const pi2_cli_trace_settings *trace;
+    unsigned engine_count; /* opened so far */
     pi2_engine_options options;
     pi2_engine *engine;
     pi2_session *session;
@@ -117,19 +119,39 @@ static int32_t random_token(bench_state *state) {
     return (int32_t)((state->random >> 33) % pi2_engine_get_report(state->engine)->vocabulary_size);
 }
 
-static void close_engine(bench_state *state) {
+static pi2_status close_engine(bench_state *state) {
+    const pi2_status status = state->engine ? pi2_engine_finish_trace(state->engine) : PI2_OK;
     pi2_session_free(state->session);
     pi2_engine_close(state->engine);
     state->session = NULL;
     state->engine = NULL;
+    return status;
+}
+
+/* Every engine after the first has files of its own: FILE.2, FILE.3 and so on. */
+static void name_traces(bench_state *state) {
+    static char trace_path[1100], stats_path[1100];
+    state->options.trace_path = state->trace->trace;
+    state->options.stats_path = state->trace->stats;
+    if (++state->engine_count == 1) return;
+    if (state->trace->trace) {
+        (void)snprintf(trace_path, sizeof trace_path, "%s.%u", state->trace->trace, state->engine_count);
+        state->options.trace_path = trace_path;
+    }
+    if (state->trace->stats) {
+        (void)snprintf(stats_path, sizeof stats_path, "%s.%u", state->trace->stats, state->engine_count);
+        state->options.stats_path = stats_path;
+    }
 }
 
 /** Keeps an engine that was opened for the same context. */
 static pi2_status open_engine(bench_state *state, uint32_t context) {
     if (state->engine && state->opened_context == context) return PI2_OK;
-    close_engine(state);
+    pi2_status status = close_engine(state);
+    if (status != PI2_OK) return status;
+    name_traces(state);
     state->options.context_tokens = state->opened_context = context;
-    pi2_status status = pi2_engine_open(&state->options, &state->engine);
+    status = pi2_engine_open(&state->options, &state->engine);
     if (status != PI2_OK) return status;
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
@@ -215,8 +237,8 @@ static int run_tests(bench_state *state, const bench_lists *lists) {
             code = run_test(state, (uint32_t)lists->pair.items[0], (uint32_t)lists->pair.items[1], depth);
         }
     }
-    close_engine(state);
-    return code;
+    const pi2_status status = close_engine(state);
+    return code == PI2_EXIT_OK && status != PI2_OK ? pi2_cli_failed(status) : code;
 }
 
 static int run_all(bench_state *state, const bench_lists *lists) {
@@ -237,18 +259,19 @@ static int run_all(bench_state *state, const bench_lists *lists) {
 int pi2_cli_bench(int argument_count, char **arguments) {
     static bench_settings settings;
     static pi2_cli_model_settings model;
+    static pi2_cli_trace_settings trace;
     static bench_lists lists;
     const pi2_cli_section sections[] = {
         {"Tests (lists: numbers separated by commas)", bench_options, sizeof bench_options / sizeof bench_options[0],
          &settings},
-        pi2_cli_model_section(&model), pi2_cli_no_effect_section()};
+        pi2_cli_model_section(&model), pi2_cli_trace_section(&trace), pi2_cli_no_effect_section()};
     const pi2_cli_command command = {
         "bench", "-m MODEL [options]",
         "Measures prompt processing (pp) and token generation (tg), with llama-bench's tests and field names.",
         sections, sizeof sections / sizeof sections[0]};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
-    bench_state state = {.settings = &settings, .random = (uint64_t)settings.seed};
+    bench_state state = {.settings = &settings, .trace = &trace, .random = (uint64_t)settings.seed};
     pi2_engine_options_init(&state.options);
     code = pi2_cli_fill_model_options(&model, &state.options);
     if (code != PI2_CLI_GO_ON) return code;

@@ -16,14 +16,20 @@ typedef struct pi2_cli_size_settings {
     int64_t context, batch, threads;
 } pi2_cli_size_settings;
 
-/** Sections for the two structs, and the llama.cpp options without effect. */
+typedef struct pi2_cli_trace_settings {
+    const char *trace, *stats;
+} pi2_cli_trace_settings;
+
+/** Sections for the structs, and the llama.cpp options without effect. */
 pi2_cli_section pi2_cli_model_section(pi2_cli_model_settings *settings);
 pi2_cli_section pi2_cli_size_section(pi2_cli_size_settings *settings);
+pi2_cli_section pi2_cli_trace_section(pi2_cli_trace_settings *settings);
 pi2_cli_section pi2_cli_no_effect_section(void);
 
 /** Checks the model settings and fills `options` from them, callbacks included, and turns quiet on
  *  where it was asked for. Returns PI2_CLI_GO_ON, or the exit code after an error line. */
 int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engine_options *options);
 void pi2_cli_fill_size_options(const pi2_cli_size_settings *settings, pi2_engine_options *options);
+void pi2_cli_fill_trace_options(const pi2_cli_trace_settings *settings, pi2_engine_options *options);
 
 #endif

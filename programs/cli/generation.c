@@ -128,7 +128,8 @@ static pi2_engine_counters difference(const pi2_engine_counters *after, const pi
                                  .reads = after->reads - before->reads,
                                  .weight_bytes_needed =
                                      after->weight_bytes_needed - before->weight_bytes_needed,
-                                 .stall_ns = after->stall_ns - before->stall_ns};
+                                 .stall_ns = after->stall_ns - before->stall_ns,
+                                 .compute_ns = after->compute_ns - before->compute_ns};
 }
 
 /** Generates until something stops it. The session has logits of the prompt's last token. */
@@ -223,6 +224,18 @@ double pi2_cli_hit_rate(const pi2_engine_counters *counters) {
     return 1.0 - (double)counters->bytes_read / (double)counters->weight_bytes_needed;
 }
 
+/* Prompt and answer together: what was read, and how much of it computing had to wait for. */
+static void print_waiting(const pi2_engine_counters *total) {
+    char read[PI2_SIZE_TEXT_BYTES], needed[PI2_SIZE_TEXT_BYTES], computed[48] = "";
+    if (total->reads == 0) return;
+    if (total->compute_ns) {
+        (void)snprintf(computed, sizeof computed, "; %.2f s of computing", (double)total->compute_ns / 1e9);
+    }
+    pi2_cli_note("reads    %llu of %s for %s of weights, waited for %.2f s%s", (unsigned long long)total->reads,
+                 pi2_format_size(total->bytes_read, read), pi2_format_size(total->weight_bytes_needed, needed),
+                 (double)total->stall_ns / 1e9, computed);
+}
+
 void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *generation, uint32_t seed) {
     const pi2_engine_report *report = pi2_engine_get_report(engine);
     char peak[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
@@ -251,5 +264,6 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      100.0 * (hit_rate > 0 ? hit_rate : 0.0),
                      reads ? report->read_description : "all weights are in memory");
     }
+    print_waiting(&generation->total);
     pi2_cli_note("context  %u tokens, seed %u", (unsigned)report->context_tokens, (unsigned)seed);
 }

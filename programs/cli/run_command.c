@@ -79,6 +79,7 @@ typedef struct run_state {
     sampling_settings sampling;
     pi2_cli_model_settings model;
     pi2_cli_size_settings size;
+    pi2_cli_trace_settings trace;
     char *prompt, *system;
     size_t prompt_length;
     bool is_chat;
@@ -174,6 +175,7 @@ static int open_engine(run_state *state) {
     int code = pi2_cli_fill_model_options(&state->model, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_size_options(&state->size, &options);
+    pi2_cli_fill_trace_options(&state->trace, &options);
     code = read_prompt(state);
     if (code != PI2_EXIT_OK) return code;
     pi2_cli_catch_signals();
@@ -263,6 +265,11 @@ static int print_json(run_state *state) {
     pi2_engine_counters total; /* since the engine was opened: loading reads too */
     pi2_engine_count(state->engine, &total);
     json_object_set_new(io, "bytes_read", json_integer((json_int_t)total.bytes_read));
+    json_object_set_new(io, "reads", json_integer((json_int_t)total.reads));
+    json_object_set_new(io, "bytes_needed", json_integer((json_int_t)total.weight_bytes_needed));
+    json_object_set_new(io, "stall_ms", pi2_cli_json_number((double)total.stall_ns / 1e6));
+    json_object_set_new(io, "compute_ms", total.compute_ns ? pi2_cli_json_number((double)total.compute_ns / 1e6)
+                                                           : json_null());
     json_object_set_new(io, "bytes_per_token", pi2_cli_json_number(pi2_cli_bytes_per_token(generation)));
     json_object_set_new(io, "hit_rate", pi2_cli_json_number(pi2_cli_hit_rate(&generation->decode)));
     json_object_set_new(io, "read_method", pi2_cli_json_text(report->read_method, strlen(report->read_method)));
@@ -298,6 +305,13 @@ static int answer_prompt(run_state *state) {
     return state->generation.stop == PI2_CLI_STOP_INTERRUPTED ? PI2_EXIT_INTERRUPTED : PI2_EXIT_OK;
 }
 
+/** Ends the files of --trace and --stats. An earlier error stays the one that the exit code tells. */
+static int finish_trace(pi2_engine *engine, int code) {
+    const pi2_status status = engine ? pi2_engine_finish_trace(engine) : PI2_OK;
+    if (status == PI2_OK || (code != PI2_EXIT_OK && code != PI2_EXIT_INTERRUPTED)) return code;
+    return pi2_cli_failed(status);
+}
+
 int pi2_cli_run(int argument_count, char **arguments) {
     static run_state state;
     const pi2_cli_section sections[] = {
@@ -305,6 +319,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         pi2_cli_model_section(&state.model),
         pi2_cli_size_section(&state.size),
         {"Sampling", sampling_options, sizeof sampling_options / sizeof sampling_options[0], &state.sampling},
+        pi2_cli_trace_section(&state.trace),
         pi2_cli_no_effect_section()};
     const pi2_cli_command command = {
         "run", "-m MODEL [-p TEXT] [options]",
@@ -323,6 +338,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
     } else if (code == PI2_EXIT_OK) {
         code = answer_prompt(&state);
     }
+    code = finish_trace(state.engine, code);
     pi2_cli_generation_free(&state.generation);
     pi2_session_free(state.session);
     pi2_engine_close(state.engine);

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "engine/memory_plan.h"
+#include "engine/run_trace.h"
 #include "powerinfer2/engine.h"
 #include "powerinfer2/session.h"
 #include "tokenizer/tokenizer.h"
@@ -31,6 +32,7 @@ struct pi2_engine {
     pi2_reader *reader;
     pi2_weight_store *store;
     pi2_forward *forward;
+    pi2_run_trace *trace;           /* NULL when none was asked for */
     _Atomic int session_count;
 
     char model_path[1024], weights_path[1024];

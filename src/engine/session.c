@@ -115,16 +115,22 @@ static void layer_done(void *user, uint32_t layer, uint32_t layers) {
     callbacks->progress(callbacks->user, "prompt", done, session->progress_total);
 }
 
-pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
-                              pi2_logits_wanted wanted) {
+/* One pass, as a span of the timeline. */
+static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t count, pi2_forward_logits logits,
+                           const pi2_forward_hooks *hooks) {
     const pi2_engine *engine = session->engine;
-    if (token_count == 0) return PI2_OK;
-    PI2_TRY(check_tokens(session, tokens, token_count, wanted));
+    pi2_trace *trace = pi2_run_trace_events(engine->trace);
+    const uint64_t begin = trace ? pi2_clock_ns() : 0;
+    const pi2_status status = pi2_forward_run(engine->forward, tokens, count, session->position, logits, hooks);
+    if (trace) pi2_trace_pass(trace, session->position, count, begin, pi2_clock_ns());
+    return status;
+}
+
+static pi2_status append_batches(pi2_session *session, const int32_t *tokens, size_t token_count,
+                                 pi2_logits_wanted wanted) {
+    const pi2_engine *engine = session->engine;
     const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
     const uint32_t batch = engine->plan.shape.batch_tokens;
-    session->logits_count = 0;
-    session->progress_done = 0;
-    session->progress_total = (uint64_t)token_count * engine->model->shape.layer_count;
     for (size_t done = 0; done < token_count;) {
         const size_t left = token_count - done;
         const uint32_t count = left < batch ? (uint32_t)left : batch;
@@ -133,11 +139,37 @@ pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_
                                         : wanted == PI2_LOGITS_LAST && last ? PI2_FORWARD_LAST_LOGITS
                                                                             : PI2_FORWARD_NO_LOGITS;
         session->batch_tokens = count;
-        PI2_TRY(pi2_forward_run(engine->forward, tokens + done, count, session->position, logits, &hooks));
+        PI2_TRY(run_pass(session, tokens + done, count, logits, &hooks));
         session->position += count;
         done += count;
         session->progress_done += (uint64_t)count * engine->model->shape.layer_count;
     }
+    return PI2_OK;
+}
+
+/* A line of the table, also of what failed or was interrupted: its reads are counted too. */
+static void note_append(const pi2_session *session, bool is_prefill, uint32_t position, uint64_t begin_ns) {
+    const pi2_engine *engine = session->engine;
+    pi2_run_trace_line line = { .is_prefill = is_prefill, .position = position,
+                                .tokens = session->position - position, .begin_ns = begin_ns,
+                                .end_ns = pi2_clock_ns() };
+    pi2_engine_count(engine, &line.counters);
+    pi2_run_trace_add(engine->trace, &line);
+}
+
+pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
+                              pi2_logits_wanted wanted) {
+    const pi2_engine *engine = session->engine;
+    if (token_count == 0) return PI2_OK;
+    PI2_TRY(check_tokens(session, tokens, token_count, wanted));
+    session->logits_count = 0;
+    session->progress_done = 0;
+    session->progress_total = (uint64_t)token_count * engine->model->shape.layer_count;
+    const uint32_t position = session->position;
+    const uint64_t begin_ns = engine->trace ? pi2_clock_ns() : 0;
+    const pi2_status status = append_batches(session, tokens, token_count, wanted);
+    if (engine->trace) note_append(session, token_count > 1 || position == 0, position, begin_ns);
+    PI2_TRY(status);
     session->logits_count = wanted == PI2_LOGITS_ALL ? (uint32_t)token_count : wanted == PI2_LOGITS_LAST ? 1 : 0;
     return PI2_OK;
 }

@@ -380,13 +380,19 @@ static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
     }
 }
 
+void pi2_weight_store_add_stall(pi2_weight_store *store, uint32_t e, uint64_t begin_ns, unsigned threads) {
+    const uint64_t end_ns = pi2_clock_ns();
+    atomic_fetch_add_explicit(&store->stall_ns, (end_ns - begin_ns) * threads, memory_order_relaxed);
+    atomic_fetch_add_explicit(&store->stalls, 1, memory_order_relaxed);
+    if (store->options.trace) pi2_trace_stall(store->options.trace, e, begin_ns, end_ns);
+}
+
 pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t e, const uint8_t **memory_out) {
     store_extent *extent = &store->extents[e];
     if (atomic_load_explicit(&extent->state, memory_order_acquire) != STATE_READY) {
         const uint64_t begin = pi2_clock_ns();
         const pi2_status status = await_extent(store, e);
-        atomic_fetch_add_explicit(&store->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
-        atomic_fetch_add_explicit(&store->stalls, 1, memory_order_relaxed);
+        pi2_weight_store_add_stall(store, e, begin, 1);
         if (status != PI2_OK) {
             *memory_out = NULL;
             return status;

@@ -40,6 +40,7 @@ typedef struct pi2_weight_store_options {
     void *ring; size_t ring_bytes; /* page aligned; NULL when everything is resident */
     pi2_reader *reader;           /* NULL when loaded and nothing streams */
     unsigned spin_us;
+    pi2_trace *trace;             /* gets a span of every stall; may be NULL */
 } pi2_weight_store_options;
 
 /** Errors  MEMORY, INVALID (a streamed extent that is larger than the ring) */
@@ -59,6 +60,9 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head);
  * Errors  IO (file and offset), FORMAT (checksum: extent and offset named)
  */
 pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t extent, const uint8_t **memory_out);
+
+/** Books time since begin_ns in which `threads` threads waited for a read that is not the store's. */
+void pi2_weight_store_add_stall(pi2_weight_store *store, uint32_t extent, uint64_t begin_ns, unsigned threads);
 
 /** `tiles` tiles of the extent have been used for the last time in this pass. */
 void pi2_weight_store_used(pi2_weight_store *store, uint32_t extent, uint32_t tiles);

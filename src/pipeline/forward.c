@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "pipeline/forward_internal.h"
 
@@ -29,18 +30,43 @@ typedef struct tail_call {
     pi2_forward_walk *walk;
     pi2_token_tail *tail;
     pi2_stage_chunk *chunk;
+    const char *name;
+    uint64_t begin_ns, end_ns; /* of this thread's work in the stage, when it is traced */
 } tail_call;
+
+static void work_begins(tail_call *call) {
+    if (call->walk->forward->options.trace && call->begin_ns == 0) call->begin_ns = pi2_clock_ns();
+}
+
+static void work_ends(tail_call *call) {
+    if (call->walk->forward->options.trace) call->end_ns = pi2_clock_ns();
+}
+
+/* One span from this thread's first chunk to its last. */
+static void trace_work(tail_call *call, bool is_tail) {
+    const pi2_forward_walk *walk = call->walk;
+    const bool in_layer = walk->layer < walk->forward->model->shape.layer_count;
+    if (!walk->forward->options.trace || call->end_ns == 0) return;
+    pi2_trace_stage(walk->forward->options.trace, call->name ? call->name : "stage",
+                    in_layer ? walk->layer : PI2_TRACE_NO_LAYER, is_tail, call->begin_ns, call->end_ns);
+    call->begin_ns = call->end_ns = 0;
+}
 
 static void call_chunk(void *argument, unsigned member, uint32_t chunk) {
     tail_call *call = argument;
-    if (!pi2_forward_failed(call->walk->forward)) call->chunk(call->walk, member, chunk);
+    if (pi2_forward_failed(call->walk->forward)) return;
+    work_begins(call);
+    call->chunk(call->walk, member, chunk);
+    work_ends(call);
 }
 
 static void tail_all_tokens(void *argument, unsigned member) {
     (void)member;
     tail_call *call = argument;
     if (pi2_forward_failed(call->walk->forward)) return;
+    work_begins(call);
     for (uint32_t t = 0; t < call->walk->forward->token_count; t++) call->tail(call->walk, t);
+    work_ends(call);
 }
 
 static void tail_some_tokens(void *argument, unsigned member, uint32_t chunk) {
@@ -48,21 +74,26 @@ static void tail_some_tokens(void *argument, unsigned member, uint32_t chunk) {
     tail_call *call = argument;
     const uint32_t tokens = call->walk->forward->token_count;
     if (pi2_forward_failed(call->walk->forward)) return;
+    work_begins(call);
     for (uint32_t t = chunk * TAIL_TOKENS; t < (chunk + 1) * TAIL_TOKENS && t < tokens; t++) {
         call->tail(call->walk, t);
     }
+    work_ends(call);
 }
 
 void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk,
                        pi2_token_tail *tail) {
     pi2_forward *forward = walk->forward;
-    tail_call call = { walk, tail, chunk };
+    tail_call call = { .walk = walk, .tail = tail, .chunk = chunk, .name = walk->stage_name };
+    walk->stage_name = NULL;
     const bool alone = tail && forward->token_count <= INLINE_TAIL_TOKENS;
     pi2_stage_run(&forward->stages, walk->stage++, chunk_count, call_chunk, alone ? tail_all_tokens : NULL, &call,
                   walk->member);
+    trace_work(&call, false);
     if (!tail || alone) return;
     const uint32_t tail_chunks = (forward->token_count + TAIL_TOKENS - 1) / TAIL_TOKENS;
     pi2_stage_run(&forward->stages, walk->stage++, tail_chunks, tail_some_tokens, NULL, &call, walk->member);
+    trace_work(&call, true);
 }
 
 void pi2_forward_norm_token(pi2_forward *forward, const float *weight, uint32_t token) {
@@ -118,6 +149,8 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     walk.head_tokens = forward->wanted == PI2_FORWARD_NO_LOGITS ? 0
                      : forward->wanted == PI2_FORWARD_LAST_LOGITS ? 1 : forward->token_count;
     walk.head_first = forward->token_count - walk.head_tokens;
+    if (forward->options.trace) pi2_trace_set_member(member);
+    walk.stage_name = "norm";
     pi2_forward_stage(&walk, 1, nothing_chunk, first_norm_token);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
         pi2_forward_attention(&walk);
@@ -127,6 +160,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     if (walk.head_tokens == 0) return;
     const uint32_t tiles = pi2_operand_tiles(forward->model, &forward->model->head);
     const uint32_t step = head_step(forward, tiles);
+    walk.stage_name = "head";
     pi2_forward_stage(&walk, (tiles + step - 1) / step, head_chunk, NULL);
 }
 
@@ -142,6 +176,20 @@ static void fill_cos_sin(pi2_forward *forward) {
     }
 }
 
+/* Only this thread works, so its time counts for all. */
+static pi2_status embed(pi2_forward *forward) {
+    pi2_trace *trace = forward->options.trace;
+    const uint64_t begin = trace ? pi2_clock_ns() : 0;
+    if (trace) pi2_trace_set_member(0);
+    const pi2_status status = pi2_forward_embed(forward);
+    if (trace) {
+        const uint64_t end = pi2_clock_ns();
+        pi2_trace_stage(trace, "embedding", PI2_TRACE_NO_LAYER, false, begin, end);
+        pi2_trace_add_busy(trace, (end - begin) * (forward->options.shape.thread_count - 1));
+    }
+    return status;
+}
+
 pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
                            pi2_forward_logits logits, const pi2_forward_hooks *hooks) {
     forward->tokens = tokens;
@@ -152,7 +200,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     atomic_store(&forward->failed, PI2_OK);
     pi2_stage_list_reset(&forward->stages);
     pi2_weight_store_begin_pass(forward->options.store, logits != PI2_FORWARD_NO_LOGITS);
-    pi2_status status = pi2_forward_embed(forward);
+    pi2_status status = embed(forward);
     if (status == PI2_OK) {
         fill_cos_sin(forward);
         pi2_team_run(forward->options.team, walk_pass, forward);

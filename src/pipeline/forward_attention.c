@@ -181,13 +181,16 @@ void pi2_forward_attention(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const pi2_layer_weights *layer = layer_of(walk);
     const qkv_plan plan = plan_qkv(walk);
+    walk->stage_name = "q+k+v";
     pi2_forward_stage(walk, (plan.total + plan.chunk_tiles - 1) / plan.chunk_tiles, qkv_chunk, store_token);
     const uint32_t head_chunks = forward->model->shape.head_count / heads_per_chunk(forward);
     const uint32_t blocks = (forward->token_count + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
+    walk->stage_name = "attention";
     pi2_forward_stage(walk, blocks * head_chunks, attention_chunk, attended_token);
     const pi2_operand *operand = &layer->attention_output;
     const uint32_t tiles = pi2_operand_tiles(forward->model, operand);
     const uint32_t step = pi2_forward_chunk_tiles(forward, tiles,
         pi2_tile_bytes(operand->tensor->format, operand->tensor->columns));
+    walk->stage_name = "attention output";
     pi2_forward_stage(walk, (tiles + step - 1) / step, projection_chunk, after_attention_token);
 }

@@ -1,6 +1,7 @@
 /* forward_embed.c: rows of the embedding, from memory where they are resident, else from the file. */
 #include <assert.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 #include "pipeline/forward_internal.h"
 
@@ -82,9 +83,12 @@ pi2_status pi2_forward_embed(pi2_forward *forward) {
         }
         pi2_status status = PI2_OK;
         for (uint32_t i = 0; i < count; i++) {
-            if (!memories[i]) {
+            if (!memories[i]) { /* every thread waits for the first stage meanwhile */
+                const uint64_t begin = pi2_clock_ns();
                 const pi2_status ended = pi2_reader_wait(forward->options.reader, &requests[i],
                                                          forward->options.spin_us);
+                pi2_weight_store_add_stall(forward->options.store, places[i].extent, begin,
+                                           forward->options.shape.thread_count);
                 if (ended != PI2_OK) status = ended;
                 const uint64_t at = model->layout->extents[places[i].extent].file_offset + places[i].offset;
                 memories[i] = (const uint8_t *)requests[i].destination + (at - requests[i].offset);

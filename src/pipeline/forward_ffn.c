@@ -102,8 +102,10 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
     const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
     for (uint32_t r = first; r < end; r++) {
         walk->run = forward->runs[r];
+        walk->stage_name = "gate+up";
         pi2_forward_stage(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk, NULL);
         const uint32_t step = down_step(walk, tiles);
+        walk->stage_name = "down";
         pi2_forward_stage(walk, (tiles + step - 1) / step, down_chunk, r + 1 == end ? after_ffn_token : NULL);
     }
 }

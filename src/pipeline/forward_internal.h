@@ -68,6 +68,7 @@ typedef struct pi2_forward_walk {
     uint32_t layer;
     pi2_neuron_run run;
     uint32_t head_first, head_tokens;
+    const char *stage_name;      /* of the next stage only, for a trace: static text */
 } pi2_forward_walk;
 
 /** Carves the buffers out of `memory`, or only counts bytes when it is NULL. */

@@ -212,6 +212,10 @@ void pi2_read_finish(pi2_reader *reader, pi2_read_progress *progress) {
         queue->counters.reads++;
     }
     (void)pthread_mutex_unlock(&queue->mutex);
+    if (reader->trace && request->status == PI2_OK) {
+        pi2_trace_read(reader->trace, request->offset, progress->needed, request->priority == PI2_READ_LIKELY,
+                       request->submitted_ns, now);
+    }
     publish(reader, request);
 }
 
@@ -483,6 +487,7 @@ pi2_status pi2_reader_open_with_hooks(const pi2_reader_options *options,
     reader->buffer_bytes = options->buffer ? options->buffer_bytes : 0;
     reader->on_stall = options->on_stall;
     reader->stall_context = options->stall_context;
+    reader->trace = options->trace;
     reader->stall_ms = options->stall_ms ? options->stall_ms : DEFAULT_STALL_MS;
     pi2_status status = init_locks(reader);
     if (status != PI2_OK) {

@@ -1,0 +1,52 @@
+/* output_file.c: a temporary name first, then the file's own. */
+#include "engine/output_file.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+pi2_status pi2_output_file_open(pi2_output_file *file, const char *path) {
+    memset(file, 0, sizeof *file);
+    if (strlen(path) >= sizeof file->path) {
+        return pi2_fail(PI2_ERR_INVALID, "a path to write to is longer than %zu bytes", sizeof file->path - 1);
+    }
+    (void)snprintf(file->path, sizeof file->path, "%s", path);
+    struct stat there;
+    file->is_direct = stat(path, &there) == 0 && !S_ISREG(there.st_mode);
+    if (file->is_direct) (void)snprintf(file->temporary_path, sizeof file->temporary_path, "%s", path);
+    else (void)snprintf(file->temporary_path, sizeof file->temporary_path, "%s.partial", path);
+    file->stream = fopen(file->temporary_path, "w");
+    if (file->stream) return PI2_OK;
+    return pi2_fail(PI2_ERR_IO, "cannot write %s: %s", file->temporary_path, strerror(errno));
+}
+
+void pi2_output_file_print(pi2_output_file *file, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    if (vfprintf(file->stream, format, arguments) < 0 && !file->error_number) {
+        file->error_number = errno ? errno : EIO;
+    }
+    va_end(arguments);
+}
+
+pi2_status pi2_output_file_finish(pi2_output_file *file) {
+    if (!file->stream) return PI2_OK;
+    if (fflush(file->stream) != 0 && !file->error_number) file->error_number = errno;
+    if (fclose(file->stream) != 0 && !file->error_number) file->error_number = errno;
+    file->stream = NULL;
+    if (!file->error_number && !file->is_direct && rename(file->temporary_path, file->path) != 0) {
+        file->error_number = errno;
+    }
+    if (!file->error_number) return PI2_OK;
+    if (!file->is_direct) (void)unlink(file->temporary_path);
+    return pi2_fail(PI2_ERR_IO, "cannot write %s: %s", file->path, strerror(file->error_number));
+}
+
+void pi2_output_file_discard(pi2_output_file *file) {
+    if (!file->stream) return;
+    (void)fclose(file->stream);
+    file->stream = NULL;
+    if (!file->is_direct) (void)unlink(file->temporary_path);
+}

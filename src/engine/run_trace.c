@@ -1,0 +1,83 @@
+/* run_trace.c: the table of a run's tokens, and when its files are opened and ended. */
+#include "engine/run_trace.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "engine/run_trace_internal.h"
+
+enum { BUDGET_SHARE = 64, LEAST_BYTES = 256 * 1024, MOST_BYTES = 16 * 1024 * 1024, FILE_BUFFER_BYTES = 8192 };
+
+static size_t event_bytes(uint64_t budget_bytes) {
+    const uint64_t share = budget_bytes / BUDGET_SHARE;
+    return (size_t)(share < LEAST_BYTES ? LEAST_BYTES : share > MOST_BYTES ? MOST_BYTES : share);
+}
+
+static pi2_status open_files(pi2_run_trace *trace, const pi2_engine_options *options, uint64_t budget_bytes) {
+    if (options->trace_path) {
+        trace->bytes = event_bytes(budget_bytes);
+        PI2_TRY(pi2_output_file_open(&trace->timeline, options->trace_path));
+    }
+    if (options->stats_path) {
+        PI2_TRY(pi2_output_file_open(&trace->table, options->stats_path));
+        pi2_output_file_print(&trace->table, "index,phase,position,tokens,begin_ms,total_ms,compute_ms,stall_ms,"
+                                             "bytes_read,bytes_needed,hit_rate\n");
+    }
+    return pi2_trace_create(trace->bytes, &trace->events);
+}
+
+pi2_status pi2_run_trace_open(const pi2_engine_options *options, uint64_t budget_bytes, pi2_run_trace **trace_out) {
+    *trace_out = NULL;
+    if (!options->trace_path && !options->stats_path) return PI2_OK;
+    pi2_run_trace *trace = calloc(1, sizeof *trace);
+    if (!trace) return pi2_fail(PI2_ERR_MEMORY, "no memory for a trace");
+    const pi2_status status = open_files(trace, options, budget_bytes);
+    if (status != PI2_OK) {
+        pi2_run_trace_close(trace);
+        return status;
+    }
+    *trace_out = trace;
+    return PI2_OK;
+}
+
+void pi2_run_trace_close(pi2_run_trace *trace) {
+    if (!trace) return;
+    pi2_output_file_discard(&trace->timeline);
+    pi2_output_file_discard(&trace->table);
+    pi2_trace_free(trace->events);
+    free(trace);
+}
+
+uint64_t pi2_run_trace_bytes(const pi2_run_trace *trace) {
+    return trace ? trace->bytes + sizeof *trace + 2 * FILE_BUFFER_BYTES : 0;
+}
+
+pi2_trace *pi2_run_trace_events(const pi2_run_trace *trace) { return trace ? trace->events : NULL; }
+
+void pi2_run_trace_add(pi2_run_trace *trace, const pi2_run_trace_line *line) {
+    if (!trace->table.stream) return;
+    const pi2_engine_counters *now = &line->counters, *last = &trace->last;
+    const uint64_t read = now->bytes_read - last->bytes_read;
+    const uint64_t needed = now->weight_bytes_needed - last->weight_bytes_needed;
+    const double hit_rate = needed && read < needed ? 1.0 - (double)read / (double)needed : 0.0;
+    pi2_output_file_print(&trace->table,
+        "%" PRIu64 ",%s,%" PRIu32 ",%" PRIu32 ",%.3f,%.3f,%.6f,%.6f,%" PRIu64 ",%" PRIu64 ",%.6f\n",
+        trace->lines, line->is_prefill ? "prefill" : "decode", line->position, line->tokens,
+        (double)(line->begin_ns - pi2_trace_begin_ns(trace->events)) / 1e6,
+        (double)(line->end_ns - line->begin_ns) / 1e6, (double)(now->compute_ns - last->compute_ns) / 1e6,
+        (double)(now->stall_ns - last->stall_ns) / 1e6, read, needed, hit_rate);
+    trace->lines++;
+    trace->last = *now;
+}
+
+pi2_status pi2_run_trace_finish(pi2_run_trace *trace, const pi2_extent_layout *layout,
+                                const pi2_engine_counters *counters) {
+    const pi2_status table = pi2_output_file_finish(&trace->table);
+    if (!trace->timeline.stream) return table;
+    PI2_TRY(pi2_run_trace_write_timeline(trace, layout, counters));
+    if (table == PI2_OK) return pi2_output_file_finish(&trace->timeline);
+    char text[512];
+    (void)snprintf(text, sizeof text, "%s", pi2_error_text());
+    (void)pi2_output_file_finish(&trace->timeline);
+    return pi2_fail(table, "%s", text); /* of two failures the first */
+}

@@ -1,0 +1,20 @@
+/* run_trace_internal.h: the struct behind pi2_run_trace. */
+#ifndef PI2_ENGINE_RUN_TRACE_INTERNAL_H
+#define PI2_ENGINE_RUN_TRACE_INTERNAL_H
+
+#include "engine/output_file.h"
+#include "engine/run_trace.h"
+
+struct pi2_run_trace {
+    pi2_trace *events;
+    uint64_t bytes;               /* of events */
+    pi2_output_file timeline, table;
+    uint64_t lines;               /* of the table, its heading left out */
+    pi2_engine_counters last;     /* at the end of the last line */
+};
+
+/** Writes all events. Errors  MEMORY (an index of the extents) */
+pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_layout *layout,
+                                        const pi2_engine_counters *counters);
+
+#endif
