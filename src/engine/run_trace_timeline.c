@@ -48,9 +48,9 @@ static double microseconds(const pi2_run_trace *trace, uint64_t ns) {
 }
 
 static void write_span(pi2_run_trace *trace, const pi2_trace_event *event, const char *category, unsigned row) {
-    pi2_output_file_print(&trace->timeline, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f,",
-                          row, category, microseconds(trace, event->begin_ns),
-                          (double)(event->end_ns - event->begin_ns) / 1e3);
+    pi2_output_file_print(&trace->timeline,
+                          ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f,", row, category,
+                          microseconds(trace, event->begin_ns), (double)(event->end_ns - event->begin_ns) / 1e3);
 }
 
 static void write_pass(pi2_run_trace *trace, const pi2_trace_event *event) {
@@ -139,7 +139,8 @@ pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_l
     }
     pi2_output_file_print(&trace->timeline,
         "\n],\"otherData\":{\"bytes_read\":\"%" PRIu64 "\",\"reads\":\"%" PRIu64 "\",\"bytes_needed\":\"%" PRIu64
-        "\",\"compute_ms\":\"%.6f\",\"stall_ms\":\"%.6f\",\"events\":\"%" PRIu64 "\",\"dropped_events\":\"%" PRIu64 "\"}}\n",
+        "\",\"compute_ms\":\"%.6f\",\"stall_ms\":\"%.6f\",\"events\":\"%" PRIu64
+        "\",\"dropped_events\":\"%" PRIu64 "\"}}\n",
         counters->bytes_read, counters->reads, counters->weight_bytes_needed, (double)counters->compute_ns / 1e6,
         (double)counters->stall_ns / 1e6, count, dropped);
     free(places);
