@@ -49,8 +49,9 @@ static double microseconds(const pi2_run_trace *trace, uint64_t ns) {
 
 static void write_span(pi2_run_trace *trace, const pi2_trace_event *event, const char *category, unsigned row) {
     pi2_output_file_print(&trace->timeline,
-                          ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f,", row, category,
-                          microseconds(trace, event->begin_ns), (double)(event->end_ns - event->begin_ns) / 1e3);
+                          ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f,", row,
+                          category, microseconds(trace, event->begin_ns),
+                          (double)(event->end_ns - event->begin_ns) / 1e3);
 }
 
 static void write_pass(pi2_run_trace *trace, const pi2_trace_event *event) {
