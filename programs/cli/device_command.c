@@ -1,0 +1,143 @@
+/* device_command.c: "powerinfer2 device": measures this machine once and shows the result. */
+#include <string.h>
+#include <time.h>
+
+#include "commands.h"
+#include "device_profile_cli.h"
+#include "options.h"
+#include "output.h"
+#include "signals.h"
+
+typedef struct device_settings {
+    const char *profile, *disk;
+    bool force, quick, json, quiet;
+} device_settings;
+
+#define DEVICE(field) offsetof(device_settings, field)
+static const pi2_cli_option device_options[] = {
+    {"-m, --model, --disk", "PATH", PI2_CLI_TEXT, DEVICE(disk), NULL,
+     "Model file (or any large file) whose disk is measured by reading it, or a folder in which a file of "
+     "256 MB is made for the time. Otherwise the folder of the profile.", NULL, 0, 0},
+    {"--profile", "FILE", PI2_CLI_TEXT, DEVICE(profile), NULL,
+     "Where the profile is kept. Otherwise ${XDG_CACHE_HOME:-~/.cache}/powerinfer2/device.profile.", NULL, 0, 0},
+    {"--force", NULL, PI2_CLI_FLAG, DEVICE(force), NULL, "Measures again when a good profile is there.", NULL, 0, 0},
+    {"--quick", NULL, PI2_CLI_FLAG, DEVICE(quick), NULL, "Measures for a tenth of the time, which is less exact.",
+     NULL, 0, 0},
+    {"--json", NULL, PI2_CLI_FLAG, DEVICE(json), NULL, "Prints the profile as one JSON object.", NULL, 0, 0},
+    {"-q, --quiet", NULL, PI2_CLI_FLAG, DEVICE(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
+};
+
+int pi2_cli_measure_device(const pi2_device_options *options, pi2_device_profile **profile_out) {
+    pi2_cli_note("measuring this machine (about 20 seconds; other work on it disturbs the result)");
+    const pi2_status status = pi2_device_measure(options, profile_out);
+    pi2_cli_clear_progress();
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    pi2_cli_note("the device profile is kept in %s", pi2_device_profile_path(*profile_out));
+    return PI2_EXIT_OK;
+}
+
+int pi2_cli_find_device(const pi2_device_options *options, pi2_device_profile **profile_out) {
+    const pi2_status status = pi2_device_load(options->profile_path, profile_out);
+    if (status == PI2_OK) return PI2_EXIT_OK;
+    if (status == PI2_ERR_MEMORY || status == PI2_ERR_INVALID) return pi2_cli_failed(status);
+    if (status != PI2_ERR_IO) pi2_cli_note("%s; it is measured again", pi2_error_text());
+    return pi2_cli_measure_device(options, profile_out);
+}
+
+json_t *pi2_cli_device_json(const pi2_device_identity *identity) {
+    json_t *object = json_object();
+    json_object_set_new(object, "cpu", pi2_cli_json_text(identity->cpu, strlen(identity->cpu)));
+    json_object_set_new(object, "isa", pi2_cli_json_text(identity->isa, strlen(identity->isa)));
+    json_object_set_new(object, "system", pi2_cli_json_text(identity->system, strlen(identity->system)));
+    json_object_set_new(object, "cores", json_integer(identity->cores));
+    return object;
+}
+
+static int print_json(const pi2_device_profile *profile) {
+    json_t *object = pi2_cli_device_json(pi2_device_profile_identity(profile)), *items = json_array();
+    json_object_set_new(object, "profile", pi2_cli_json_text(pi2_device_profile_path(profile),
+                                                             strlen(pi2_device_profile_path(profile))));
+    json_object_set_new(object, "time", json_integer((json_int_t)pi2_device_profile_time(profile)));
+    for (size_t i = 0; i < pi2_device_measurement_count(profile); i++) {
+        const pi2_measurement *item = pi2_device_measurement(profile, i);
+        json_t *entry = json_object();
+        json_object_set_new(entry, "what", json_string(pi2_measured_name(item->what)));
+        json_object_set_new(entry, "name", pi2_cli_json_text(item->name, strlen(item->name)));
+        json_object_set_new(entry, "a", json_integer((json_int_t)item->a));
+        json_object_set_new(entry, "b", json_integer((json_int_t)item->b));
+        json_object_set_new(entry, "value", pi2_cli_json_number(item->value));
+        json_object_set_new(entry, "spread", pi2_cli_json_number(item->spread));
+        json_array_append_new(items, entry);
+    }
+    json_object_set_new(object, "measurements", items);
+    return pi2_cli_print_json(object, JSON_INDENT(2));
+}
+
+static void print_item(const pi2_measurement *item) {
+    const unsigned long long a = item->a, b = item->b;
+    switch (item->what) {
+    case PI2_MEASURED_MEMORY: (void)printf("memory     %2llu threads            %8.1f GB/s", a, item->value / 1e9); break;
+    case PI2_MEASURED_DECODE:
+        (void)printf("decode     %2llu threads  %-8s  %8.1f GB/s", a, item->name, item->value / 1e9);
+        break;
+    case PI2_MEASURED_BATCH:
+        (void)printf("batch %3llu  %2llu threads  %-8s  %8.1f GOP/s", a, b, item->name, item->value / 1e9);
+        break;
+    case PI2_MEASURED_ATTENTION:
+        (void)printf("attention  %2llu queries            %8.1f GOP/s", a, item->value / 1e9);
+        break;
+    case PI2_MEASURED_VECTOR: (void)printf("vectors     1 thread             %8.2f Gfloats/s", item->value / 1e9); break;
+    case PI2_MEASURED_STAGE: (void)printf("stage      %2llu threads            %8.2f us", a, item->value * 1e6); break;
+    case PI2_MEASURED_CORE: (void)printf("core       %2llu                    %8.1f GOP/s", a, item->value / 1e9); break;
+    case PI2_MEASURED_DISK:
+        (void)printf("disk       %-8s %4llu KiB x %2llu %8.2f GB/s", item->name, a >> 10, b, item->value / 1e9);
+        break;
+    case PI2_MEASURED_READ_CPU:
+        (void)printf("reading    %-8s              %8.1f ms of processor for a GB", item->name, item->value * 1e12);
+        break;
+    default: break;
+    }
+    if (item->spread > 0) (void)printf("  +-%.0f %%", 100 * item->spread);
+    (void)putchar('\n');
+}
+
+static int print_table(const pi2_device_profile *profile) {
+    const pi2_device_identity *identity = pi2_device_profile_identity(profile);
+    char when[32] = "";
+    struct tm utc;
+    const time_t seconds = (time_t)pi2_device_profile_time(profile);
+    if (gmtime_r(&seconds, &utc)) (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    (void)printf("%s, %u processors, %s, %s\nmeasured %s, kept in %s\n\n", identity->cpu, identity->cores,
+                 identity->isa, identity->system, when, pi2_device_profile_path(profile));
+    for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
+        for (size_t i = 0; i < pi2_device_measurement_count(profile); i++) {
+            const pi2_measurement *item = pi2_device_measurement(profile, i);
+            if ((int)item->what == what) print_item(item);
+        }
+    }
+    return pi2_cli_finish_stdout();
+}
+
+int pi2_cli_device(int argument_count, char **arguments) {
+    static device_settings settings;
+    const pi2_cli_section sections[] = {
+        {"Options", device_options, sizeof device_options / sizeof device_options[0], &settings}};
+    const pi2_cli_command command = {
+        "device", "[-m MODEL] [options]",
+        "Measures this machine once and keeps the result: memory, kernels by weight type and batch, disk by "
+        "block size, depth and read method. 'plan' predicts speeds from it. A profile that is there is shown; "
+        "one that is damaged, or of another machine, is measured again.",
+        sections, 1};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_set_quiet(settings.quiet);
+    pi2_cli_catch_signals();
+    const pi2_device_options options = {.profile_path = settings.profile, .disk_path = settings.disk,
+                                        .quick = settings.quick, .callbacks = pi2_cli_callbacks()};
+    pi2_device_profile *profile = NULL;
+    code = settings.force ? pi2_cli_measure_device(&options, &profile) : pi2_cli_find_device(&options, &profile);
+    if (code != PI2_EXIT_OK) return code;
+    code = settings.json ? print_json(profile) : print_table(profile);
+    pi2_device_free(profile);
+    return code;
+}

@@ -1,0 +1,183 @@
+/*
+ * device_disk.c: storage as the engine reads it: through the reader, past the page cache, one read
+ * after another through a file, with so many in flight.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/pages.h"
+#include "device/device_measure.h"
+#include "storage/reader.h"
+
+enum { FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 32 << 20, DEPTH_MOST = 32 };
+
+static const uint32_t blocks[] = {64 << 10, 256 << 10, 512 << 10, 1 << 20};
+static const uint32_t depths[] = {1, 8, DEPTH_MOST};
+static const char *const methods[] = {"io_uring", "pread"};
+enum { BLOCKS = 4, DEPTHS = 3, METHODS = 2 };
+
+unsigned pi2_measure_disk_steps(void) { return METHODS * BLOCKS * DEPTHS; }
+
+static double cpu_seconds(void) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) != 0) return 0;
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+typedef struct disk_case {
+    pi2_reader *reader;
+    uint64_t file_bytes;
+    uint32_t block, depth;
+    uint8_t *buffer;
+    double seconds;
+    pi2_read_request requests[DEPTH_MOST];
+} disk_case;
+
+static void submit(disk_case *c, uint32_t slot, uint64_t number) {
+    pi2_read_request *request = &c->requests[slot];
+    const uint64_t count = c->file_bytes / c->block;
+    memset(request, 0, sizeof *request);
+    request->offset = number % count * c->block;
+    request->bytes = c->block;
+    request->destination = c->buffer + (size_t)slot * c->block;
+    pi2_reader_submit(c->reader, request);
+}
+
+/** Keeps `depth` reads in flight; a sample is the rate over each window of reads. */
+static pi2_status run_case(disk_case *c, pi2_samples *samples, double *bytes_out) {
+    const uint32_t window = c->depth < 8 ? 8 : c->depth;
+    uint64_t number = 0, done = 0;
+    pi2_status status = PI2_OK;
+    const uint64_t begin_ns = pi2_clock_ns();
+    uint64_t window_ns = begin_ns;
+    for (uint32_t slot = 0; slot < c->depth; slot++) submit(c, slot, number++);
+    while (status == PI2_OK) {
+        const uint32_t slot = (uint32_t)(done % c->depth);
+        status = pi2_reader_wait(c->reader, &c->requests[slot], 0);
+        if (status != PI2_OK) break;
+        done++;
+        const uint64_t now_ns = pi2_clock_ns();
+        if (done % window == 0 && samples->count < PI2_SAMPLES_MOST) {
+            const double seconds = (double)(now_ns - window_ns) * 1e-9;
+            window_ns = now_ns;
+            samples->values[samples->count++] = (double)window * c->block / (seconds > 1e-9 ? seconds : 1e-9);
+        }
+        if ((double)(now_ns - begin_ns) * 1e-9 > c->seconds && samples->count >= 2) break;
+        submit(c, slot, number++);
+    }
+    *bytes_out = (double)done * c->block;
+    return status;
+}
+
+static pi2_status measure_case(pi2_measuring *m, disk_case *c, const char *path, const char *method) {
+    const pi2_reader_options options = {.path = path, .method = method, .depth = c->depth, .buffer = c->buffer,
+                                        .buffer_bytes = BUFFER_BYTES};
+    pi2_samples samples = {.count = 0};
+    double bytes = 0, spread;
+    if (pi2_reader_open(&options, &c->reader) != PI2_OK) return PI2_OK; /* a method that this system refuses */
+    const double cpu_begin = cpu_seconds();
+    const uint64_t begin_ns = pi2_clock_ns();
+    const pi2_status status = run_case(c, &samples, &bytes);
+    pi2_reader_close(c->reader); /* reads in flight end before their memory is used again */
+    const double seconds = (double)(pi2_clock_ns() - begin_ns) * 1e-9, cpu = cpu_seconds() - cpu_begin;
+    PI2_TRY(status);
+    (void)pi2_samples_median(&samples, &spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, bytes / seconds, spread);
+    if (c->depth == DEPTH_MOST && c->block == 512 << 10) {
+        (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0,
+                              cpu > 0 ? cpu / bytes : 1e-15, 0);
+    }
+    return PI2_OK;
+}
+
+static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file_bytes) {
+    void *buffer = NULL;
+    disk_case *c = calloc(1, sizeof *c);
+    if (!c) return pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
+    pi2_status status = pi2_pages_reserve(BUFFER_BYTES, false, "measuring the disk", &buffer);
+    for (int method = 0; status == PI2_OK && method < METHODS; method++) {
+        for (int b = 0; b < BLOCKS; b++) {
+            for (int d = 0; status == PI2_OK && d < DEPTHS; d++) {
+                c->file_bytes = file_bytes;
+                c->block = blocks[b];
+                c->depth = depths[d];
+                c->buffer = buffer;
+                /* What the engine does deserves more than a moment. */
+                c->seconds = c->depth == DEPTH_MOST ? 5 * m->seconds : m->seconds;
+                status = measure_case(m, c, path, methods[method]);
+                if (status == PI2_OK) status = pi2_measuring_step(m);
+            }
+        }
+    }
+    pi2_pages_release(buffer, BUFFER_BYTES);
+    free(c);
+    return status;
+}
+
+/** Fills a file with bytes that no file system can leave out or compress to nothing. */
+static pi2_status write_file(int file, const char *path, uint8_t *buffer, size_t buffer_bytes, uint64_t bytes) {
+    uint64_t state = 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i + 8 <= buffer_bytes; i += 8) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        memcpy(buffer + i, &state, 8);
+    }
+    for (uint64_t done = 0; done < bytes;) {
+        const size_t part = bytes - done < buffer_bytes ? (size_t)(bytes - done) : buffer_bytes;
+        const ssize_t wrote = write(file, buffer, part);
+        if (wrote <= 0) {
+            return pi2_fail(PI2_ERR_IO, "%s: cannot write %llu bytes to measure the disk with: %s", path,
+                            (unsigned long long)bytes, wrote < 0 ? strerror(errno) : "the disk is full");
+        }
+        done += (uint64_t)wrote;
+    }
+    if (fsync(file) != 0) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    return PI2_OK;
+}
+
+static pi2_status measure_new_file(pi2_measuring *m, const char *folder) {
+    char path[1200];
+    const uint64_t bytes = m->options->quick ? QUICK_FILE_BYTES : FILE_BYTES;
+    (void)snprintf(path, sizeof path, "%s/.powerinfer2-disk-XXXXXX", folder);
+    const int file = mkstemp(path);
+    if (file < 0) return pi2_fail(PI2_ERR_IO, "%s: cannot make a file to measure the disk with: %s", folder, strerror(errno));
+    const size_t part = m->memory_bytes < 1 << 20 ? m->memory_bytes : 1 << 20;
+    pi2_status status = write_file(file, path, m->memory, part, bytes);
+    (void)close(file);
+    if (status == PI2_OK) status = measure_file(m, path, bytes);
+    (void)unlink(path);
+    return status;
+}
+
+static void make_folder(const char *folder) {
+    char path[1024];
+    for (const char *slash = folder; slash && *slash;) {
+        slash = strchr(slash + 1, '/');
+        const size_t length = slash ? (size_t)(slash - folder) : strlen(folder);
+        if (length >= sizeof path) return;
+        memcpy(path, folder, length);
+        path[length] = '\0';
+        (void)mkdir(path, 0777);
+    }
+}
+
+pi2_status pi2_measure_disk(pi2_measuring *m, const char *folder) {
+    const char *place = m->options->disk_path ? m->options->disk_path : folder;
+    struct stat info;
+    if (!m->options->disk_path) make_folder(folder);
+    if (stat(place, &info) != 0) return pi2_fail(PI2_ERR_IO, "%s: %s", place, strerror(errno));
+    if (S_ISDIR(info.st_mode)) return measure_new_file(m, place);
+    if (info.st_size >= QUICK_FILE_BYTES) return measure_file(m, place, (uint64_t)info.st_size);
+    char beside[1024];
+    const char *slash = strrchr(place, '/');
+    (void)snprintf(beside, sizeof beside, "%.*s", slash && slash != place ? (int)(slash - place) : 1,
+                   slash ? place : ".");
+    return measure_new_file(m, beside);
+}

@@ -1,0 +1,112 @@
+/* device_measure.c: the order of measuring, and what its parts share. */
+#include "device/device_measure.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/fail.h"
+#include "base/memory_limit.h"
+#include "base/pages.h"
+
+enum { COLD_BYTES = 128 << 20, LEAST_COLD_BYTES = 16 << 20, MOST_POINTS = 12 };
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double pi2_samples_median(pi2_samples *samples, double *spread) {
+    const size_t count = samples->count;
+    *spread = 0;
+    if (count == 0) return 0;
+    qsort(samples->values, count, sizeof samples->values[0], by_value);
+    const double median = samples->values[count / 2];
+    if (median > 0) *spread = (samples->values[count * 4 / 5] - samples->values[count / 5]) / (2 * median);
+    return median;
+}
+
+pi2_status pi2_measuring_step(pi2_measuring *measuring) {
+    const pi2_callbacks *callbacks = &measuring->options->callbacks;
+    measuring->step++;
+    if (callbacks->cancelled && callbacks->cancelled(callbacks->user)) {
+        return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted: the machine was not measured to the end");
+    }
+    if (callbacks->progress) {
+        callbacks->progress(callbacks->user, "measuring this machine", measuring->step, measuring->step_count);
+    }
+    return PI2_OK;
+}
+
+/** 1, 2, 4, ... and the number of processors. */
+static size_t thread_points(unsigned cores, unsigned *points) {
+    size_t count = 0;
+    for (unsigned threads = 1; threads < cores && count + 1 < MOST_POINTS; threads *= 2) points[count++] = threads;
+    points[count++] = cores < PI2_TEAM_MAX_MEMBERS ? cores : PI2_TEAM_MAX_MEMBERS;
+    return count;
+}
+
+static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
+    unsigned points[MOST_POINTS];
+    const size_t count = thread_points(measuring->profile->identity.cores, points);
+    measuring->step_count = pi2_measure_disk_steps() + 1;
+    for (size_t i = 0; i < count; i++) {
+        measuring->step_count += pi2_measure_compute_steps(i == 0 || i + 1 == count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        pi2_team *team = NULL;
+        PI2_TRY(pi2_team_create(points[i], NULL, &team));
+        const pi2_status status = pi2_measure_compute(measuring, team, i == 0 || i + 1 == count);
+        pi2_team_destroy(team);
+        PI2_TRY(status);
+    }
+    PI2_TRY(pi2_measure_serial(measuring));
+    return pi2_measure_disk(measuring, folder);
+}
+
+static pi2_status measure(pi2_measuring *measuring) {
+    pi2_memory_limit limit;
+    pi2_memory_limit_find(&limit);
+    measuring->memory_bytes = limit.bytes / 4 < COLD_BYTES ? (size_t)(limit.bytes / 4) : COLD_BYTES;
+    if (measuring->options->quick || measuring->memory_bytes < LEAST_COLD_BYTES) {
+        measuring->memory_bytes = LEAST_COLD_BYTES;
+    }
+    void *pages = NULL;
+    PI2_TRY(pi2_pages_reserve(measuring->memory_bytes, true, "measuring the memory's speed", &pages));
+    measuring->memory = pages;
+    /* As scales of any float type this byte is a small normal number. */
+    memset(pages, 0x11, measuring->memory_bytes);
+    char folder[1024];
+    memcpy(folder, measuring->profile->path, sizeof folder);
+    char *slash = strrchr(folder, '/');
+    if (slash) slash[slash == folder] = '\0';
+    else memcpy(folder, ".", 2);
+    const pi2_status status = measure_all(measuring, folder);
+    pi2_pages_release(pages, measuring->memory_bytes);
+    return status;
+}
+
+pi2_status pi2_device_measure(const pi2_device_options *options, pi2_device_profile **profile_out) {
+    *profile_out = NULL;
+    pi2_device_profile *profile = calloc(1, sizeof *profile);
+    if (!profile) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile");
+    pi2_measuring measuring = {.profile = profile, .options = options, .seconds = options->quick ? 0.004 : 0.08};
+    pi2_device_identify(&profile->identity);
+    profile->time = (int64_t)time(NULL);
+    char path[sizeof profile->path];
+    pi2_status status = PI2_OK;
+    if (!options->profile_path) status = pi2_profile_default_path(path, sizeof path);
+    else if (strlen(options->profile_path) >= sizeof path) status = pi2_fail(PI2_ERR_INVALID, "the profile's path is too long");
+    else memcpy(path, options->profile_path, strlen(options->profile_path) + 1);
+    if (status == PI2_OK) {
+        memcpy(profile->path, path, strlen(path) + 1);
+        status = measure(&measuring);
+    }
+    if (status == PI2_OK) status = pi2_profile_save(profile, path);
+    if (status != PI2_OK) {
+        free(profile);
+        return status;
+    }
+    *profile_out = profile;
+    return PI2_OK;
+}

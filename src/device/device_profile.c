@@ -1,0 +1,316 @@
+/* device_profile.c: the list, its file, and what lies between two measurements. */
+#include "device/device_profile.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/cpu_features.h"
+#include "base/fail.h"
+#include "base/team.h"
+
+enum { FILE_BYTES_MOST = 128 * 1024, LINE_BYTES = 256 };
+
+static const char *const kind_names[PI2_MEASURED_KINDS] = {
+    "memory", "decode", "batch", "attention", "vector", "stage", "core", "disk", "read_cpu"};
+
+const char *pi2_measured_name(pi2_measured what) {
+    return (unsigned)what < PI2_MEASURED_KINDS ? kind_names[what] : "unknown";
+}
+
+/* ---- identity ---- */
+
+/** Copies printable characters, runs of blanks as one, none at the ends. */
+static void copy_clean(char *to, size_t capacity, const char *from) {
+    size_t length = 0;
+    for (; *from && length + 1 < capacity; from++) {
+        const bool is_blank = *from <= ' ' || *from > '~';
+        if (is_blank && (length == 0 || to[length - 1] == ' ')) continue;
+        to[length++] = is_blank ? ' ' : *from;
+    }
+    while (length && to[length - 1] == ' ') length--;
+    to[length] = '\0';
+}
+
+/** The first of /proc/cpuinfo's lines that name a processor, on x86 and on ARM. */
+static void read_cpu_name(char *name, size_t capacity) {
+    static const char *const keys[] = {"model name", "Hardware", "CPU part", "uarch"};
+    char line[LINE_BYTES];
+    copy_clean(name, capacity, "unknown");
+    for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
+        FILE *file = fopen("/proc/cpuinfo", "r");
+        if (!file) return;
+        bool found = false;
+        while (!found && fgets(line, sizeof line, file)) {
+            const char *colon = strchr(line, ':');
+            if (!colon || strncmp(line, keys[k], strlen(keys[k])) != 0) continue;
+            copy_clean(name, capacity, colon + 1);
+            found = *name != '\0';
+        }
+        (void)fclose(file);
+        if (found) return;
+    }
+}
+
+void pi2_device_identify(pi2_device_identity *identity) {
+    struct utsname system;
+    char text[sizeof identity->system];
+    memset(identity, 0, sizeof *identity);
+    read_cpu_name(identity->cpu, sizeof identity->cpu);
+    copy_clean(identity->isa, sizeof identity->isa, pi2_cpu_features_name(pi2_cpu_features()));
+    text[0] = '\0';
+    if (uname(&system) >= 0) {
+        (void)snprintf(text, sizeof text, "%.32s %.64s %.24s", system.sysname, system.release, system.machine);
+    }
+    copy_clean(identity->system, sizeof identity->system, *text ? text : "unknown");
+    identity->cores = pi2_allowed_cpus();
+}
+
+pi2_status pi2_profile_check_identity(const pi2_device_profile *profile, const pi2_device_identity *now) {
+    const pi2_device_identity *then = &profile->identity;
+    const struct { const char *what, *then, *now; } texts[] = {{"processor", then->cpu, now->cpu},
+                                                               {"instruction set", then->isa, now->isa},
+                                                               {"system", then->system, now->system}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        if (strcmp(texts[i].then, texts[i].now) == 0) continue;
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s is outdated: measured with the %s '%s', this is '%s'", profile->path,
+                        texts[i].what, texts[i].then, texts[i].now);
+    }
+    if (then->cores == now->cores) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s is outdated: measured with %u processors, this process may use %u",
+                    profile->path, then->cores, now->cores);
+}
+
+/* ---- the list ---- */
+
+bool pi2_profile_add(pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a, uint64_t b,
+                     double value, double spread) {
+    if (profile->count == PI2_PROFILE_MOST) return false;
+    pi2_measurement *item = &profile->items[profile->count++];
+    *item = (pi2_measurement){.what = what, .a = a, .b = b, .value = value, .spread = spread};
+    copy_clean(item->name, sizeof item->name, name ? name : "");
+    return true;
+}
+
+static double ratio(uint64_t x, uint64_t y) { return fabs(log(((double)x + 1) / ((double)y + 1))); }
+
+double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a,
+                         uint64_t b, double *spread_out) {
+    uint64_t nearest_b = 0;
+    double least = INFINITY;
+    for (size_t i = 0; i < profile->count; i++) {
+        const pi2_measurement *item = &profile->items[i];
+        if (item->what != what || strcmp(item->name, name) != 0 || ratio(item->b, b) >= least) continue;
+        least = ratio(item->b, b);
+        nearest_b = item->b;
+    }
+    const pi2_measurement *below = NULL, *above = NULL;
+    for (size_t i = 0; i < profile->count; i++) {
+        const pi2_measurement *item = &profile->items[i];
+        if (item->what != what || strcmp(item->name, name) != 0 || item->b != nearest_b) continue;
+        if (item->a <= a && (!below || item->a > below->a)) below = item;
+        if (item->a >= a && (!above || item->a < above->a)) above = item;
+    }
+    if (!below) below = above;
+    if (!above) above = below;
+    if (spread_out) *spread_out = below ? fmax(below->spread, above->spread) : 0;
+    if (!below) return 0;
+    if (below->a == above->a) return below->value;
+    const double share = (double)(a - below->a) / (double)(above->a - below->a);
+    return below->value + share * (above->value - below->value);
+}
+
+/* ---- the file ---- */
+
+pi2_status pi2_profile_default_path(char *path, size_t capacity) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int length;
+    if (cache && *cache == '/') length = snprintf(path, capacity, "%s/powerinfer2/device.profile", cache);
+    else if (home && *home) length = snprintf(path, capacity, "%s/.cache/powerinfer2/device.profile", home);
+    else return pi2_fail(PI2_ERR_IO, "no folder for the device profile: set HOME or XDG_CACHE_HOME");
+    if (length < 0 || (size_t)length + 8 > capacity) {
+        return pi2_fail(PI2_ERR_INVALID, "the device profile's path is longer than %zu bytes", capacity - 8);
+    }
+    return PI2_OK;
+}
+
+static size_t write_text(const pi2_device_profile *profile, char *text, size_t capacity) {
+    const pi2_device_identity *identity = &profile->identity;
+    size_t used = (size_t)snprintf(text, capacity,
+                                   "powerinfer2-device-profile %d\ncpu %s\nisa %s\nsystem %s\ncores %u\ntime %lld\n",
+                                   (int)PI2_PROFILE_VERSION, identity->cpu, identity->isa, identity->system,
+                                   identity->cores, (long long)profile->time);
+    for (size_t i = 0; i < profile->count; i++) {
+        const pi2_measurement *item = &profile->items[i];
+        used += (size_t)snprintf(text + used, capacity - used, "%s %s %llu %llu %.6g %.4g\n", kind_names[item->what],
+                                 *item->name ? item->name : "-", (unsigned long long)item->a,
+                                 (unsigned long long)item->b, item->value, item->spread);
+    }
+    const unsigned long long checksum = XXH3_64bits(text, used);
+    return used + (size_t)snprintf(text + used, capacity - used, "checksum %016llx\n", checksum);
+}
+
+static void make_folders(const char *path) {
+    char folder[1024];
+    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        if ((size_t)(slash - path) >= sizeof folder) return;
+        memcpy(folder, path, (size_t)(slash - path));
+        folder[slash - path] = '\0';
+        (void)mkdir(folder, 0777); /* what is missing shows when the file is opened */
+    }
+}
+
+pi2_status pi2_profile_save(pi2_device_profile *profile, const char *path) {
+    char temporary[sizeof profile->path + 8];
+    if (strlen(path) >= sizeof profile->path) return pi2_fail(PI2_ERR_INVALID, "the profile's path is too long");
+    char *text = malloc(FILE_BYTES_MOST);
+    if (!text) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile's text");
+    const size_t length = write_text(profile, text, FILE_BYTES_MOST);
+    make_folders(path);
+    (void)snprintf(temporary, sizeof temporary, "%s.new", path);
+    FILE *file = fopen(temporary, "wb");
+    bool well = file != NULL;
+    if (file) {
+        well = fwrite(text, 1, length, file) == length;
+        well = fclose(file) == 0 && well;
+    }
+    free(text);
+    if (!well || rename(temporary, path) != 0) {
+        const int error = errno;
+        (void)unlink(temporary);
+        return pi2_fail(PI2_ERR_IO, "%s: cannot keep the device profile: %s", path, strerror(error));
+    }
+    memcpy(profile->path, path, strlen(path) + 1);
+    return PI2_OK;
+}
+
+static bool read_item(const char *line, pi2_device_profile *profile) {
+    char kind[16], name[24];
+    unsigned long long a, b;
+    double value, spread;
+    int used = 0;
+    if (sscanf(line, "%15s %23s %20llu %20llu %lf %lf%n", kind, name, &a, &b, &value, &spread, &used) != 6) return false;
+    if (line[used] || !isfinite(value) || value <= 0 || !isfinite(spread) || spread < 0) return false;
+    for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
+        if (strcmp(kind, kind_names[what]) != 0) continue;
+        return pi2_profile_add(profile, (pi2_measured)what, strcmp(name, "-") == 0 ? "" : name, a, b, value, spread);
+    }
+    return false;
+}
+
+static bool read_line(char *line, size_t number, pi2_device_profile *profile) {
+    char *value = strchr(line, ' ');
+    if (!value) return false;
+    value++;
+    const size_t key = (size_t)(value - line);
+    pi2_device_identity *identity = &profile->identity;
+    static const char *const keys[] = {"", "cpu ", "isa ", "system ", "cores ", "time "};
+    if (number >= sizeof keys / sizeof keys[0]) return read_item(line, profile);
+    if (number && (strlen(keys[number]) != key || strncmp(line, keys[number], key) != 0)) return false;
+    switch (number) {
+    case 1: copy_clean(identity->cpu, sizeof identity->cpu, value); break;
+    case 2: copy_clean(identity->isa, sizeof identity->isa, value); break;
+    case 3: copy_clean(identity->system, sizeof identity->system, value); break;
+    case 4: identity->cores = (uint32_t)strtoul(value, NULL, 10); break;
+    case 5: profile->time = strtoll(value, NULL, 10); break;
+    default: break;
+    }
+    return true;
+}
+
+static pi2_status damaged(const char *path, const char *what) {
+    return pi2_fail(PI2_ERR_FORMAT, "%s: the device profile is damaged (%s): measure again with 'powerinfer2 device'",
+                    path, what);
+}
+
+/** text: NUL-terminated, changed. */
+static pi2_status read_text(char *text, size_t length, const char *path, pi2_device_profile *profile) {
+    static const char head[] = "powerinfer2-device-profile ";
+    if (strlen(text) != length || strncmp(text, head, sizeof head - 1) != 0) return damaged(path, "it is none");
+    if (strtol(text + sizeof head - 1, NULL, 10) != PI2_PROFILE_VERSION) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s is outdated: its version is not %d", path, (int)PI2_PROFILE_VERSION);
+    }
+    static const char last[] = "checksum ";
+    char *checksum = text;
+    while (checksum && strncmp(checksum, last, sizeof last - 1) != 0) {
+        checksum = strchr(checksum, '\n');
+        if (checksum) checksum++;
+    }
+    if (!checksum) return damaged(path, "it is cut");
+    char *end = NULL;
+    const unsigned long long sum = strtoull(checksum + sizeof last - 1, &end, 16);
+    if (strcmp(end, "\n") != 0 || sum != XXH3_64bits(text, (size_t)(checksum - text))) {
+        return damaged(path, "its checksum does not match");
+    }
+    *checksum = '\0';
+    size_t number = 0;
+    for (char *line = text; *line; number++) {
+        char *next = strchr(line, '\n');
+        if (!next) return damaged(path, "a line does not end");
+        *next = '\0';
+        if (!read_line(line, number, profile)) return damaged(path, "a line is not understood");
+        line = next + 1;
+    }
+    return profile->count ? PI2_OK : damaged(path, "it holds no measurements");
+}
+
+pi2_status pi2_profile_read(const char *path, pi2_device_profile *profile) {
+    memset(profile, 0, sizeof *profile);
+    if (strlen(path) >= sizeof profile->path) return pi2_fail(PI2_ERR_INVALID, "the profile's path is too long");
+    memcpy(profile->path, path, strlen(path) + 1);
+    FILE *file = fopen(path, "rb");
+    if (!file) return pi2_fail(PI2_ERR_IO, "%s: %s: measure this machine with 'powerinfer2 device'", path, strerror(errno));
+    char *text = malloc(FILE_BYTES_MOST);
+    size_t length = text ? fread(text, 1, FILE_BYTES_MOST, file) : 0;
+    const bool failed = ferror(file) != 0;
+    (void)fclose(file);
+    pi2_status status;
+    if (!text) status = pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile's text");
+    else if (failed) status = pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
+    else if (length == FILE_BYTES_MOST) status = damaged(path, "it is too long");
+    else {
+        text[length] = '\0';
+        status = read_text(text, length, path, profile);
+    }
+    free(text);
+    return status;
+}
+
+pi2_status pi2_device_load(const char *path, pi2_device_profile **profile_out) {
+    char kept[1024];
+    *profile_out = NULL;
+    if (!path) {
+        PI2_TRY(pi2_profile_default_path(kept, sizeof kept));
+        path = kept;
+    }
+    pi2_device_profile *profile = malloc(sizeof *profile);
+    if (!profile) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile");
+    pi2_device_identity now;
+    pi2_device_identify(&now);
+    pi2_status status = pi2_profile_read(path, profile);
+    if (status == PI2_OK) status = pi2_profile_check_identity(profile, &now);
+    if (status != PI2_OK) {
+        free(profile);
+        return status;
+    }
+    *profile_out = profile;
+    return PI2_OK;
+}
+
+void pi2_device_free(pi2_device_profile *profile) { free(profile); }
+
+const pi2_device_identity *pi2_device_profile_identity(const pi2_device_profile *profile) {
+    return &profile->identity;
+}
+int64_t pi2_device_profile_time(const pi2_device_profile *profile) { return profile->time; }
+const char *pi2_device_profile_path(const pi2_device_profile *profile) { return profile->path; }
+size_t pi2_device_measurement_count(const pi2_device_profile *profile) { return profile->count; }
+const pi2_measurement *pi2_device_measurement(const pi2_device_profile *profile, size_t index) {
+    return index < profile->count ? &profile->items[index] : NULL;
+}

@@ -1,0 +1,53 @@
+/*
+ * device_profile.h: a list of measurements with the identity of the machine, and its text file.
+ *
+ *   powerinfer2-device-profile 1
+ *   cpu AMD EPYC 9554
+ *   isa AVX-512 VNNI
+ *   system Linux 6.1.0 x86_64
+ *   cores 2
+ *   time 1760000000
+ *   decode Q4_0 1 0 1.31e+10 0.02          kind, name ("-": none), a, b, value, spread
+ *   ...
+ *   checksum 0123456789abcdef               XXH3 64 of every byte before this line
+ */
+#ifndef PI2_DEVICE_DEVICE_PROFILE_H
+#define PI2_DEVICE_DEVICE_PROFILE_H
+
+#include "powerinfer2/plan.h"
+
+enum { PI2_PROFILE_VERSION = 1, PI2_PROFILE_MOST = 512 };
+
+struct pi2_device_profile {
+    pi2_device_identity identity;
+    int64_t time;
+    size_t count;
+    char path[1024];
+    pi2_measurement items[PI2_PROFILE_MOST];
+};
+
+/** Adds one; false when the list is full. name may be NULL. */
+bool pi2_profile_add(pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a, uint64_t b,
+                     double value, double spread);
+
+/**
+ * The value at (a, b): of the lines with the nearest b (by ratio), between those around `a`
+ * (linear), and that of the nearest end outside. 0 when nothing of the kind and name was measured.
+ * spread_out may be NULL.
+ */
+double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a,
+                         uint64_t b, double *spread_out);
+
+/** Where the profile is kept. Errors  INVALID (too long), IO (neither XDG_CACHE_HOME nor HOME is set) */
+pi2_status pi2_profile_default_path(char *path_out, size_t capacity);
+
+/** Writes beside the old one, then renames; makes missing folders. Errors  IO */
+pi2_status pi2_profile_save(pi2_device_profile *profile, const char *path);
+
+/** Reads the file whatever machine it is of. Errors  IO, FORMAT, UNSUPPORTED (version) */
+pi2_status pi2_profile_read(const char *path, pi2_device_profile *profile_out);
+
+/** Errors  UNSUPPORTED: what is not the same */
+pi2_status pi2_profile_check_identity(const pi2_device_profile *profile, const pi2_device_identity *now);
+
+#endif

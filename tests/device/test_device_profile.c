@@ -1,0 +1,183 @@
+/*
+ * Goal:   a device profile comes back from its file as it was; one that is damaged, cut, of another
+ *         version or machine is refused with the reason; measuring gives every kind of value.
+ * Method: a made-up profile, changed byte by byte; one quick measurement of this machine.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "device/device_profile.h"
+#include "support/temporary_files.h"
+
+static char *folder;
+
+static int setup(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    test_folder_remove(folder);
+    return 0;
+}
+
+static void fill(pi2_device_profile *profile) {
+    memset(profile, 0, sizeof *profile);
+    pi2_device_identify(&profile->identity);
+    profile->time = 1760000000;
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 1, 0, 10e9, 0.01));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 4, 0, 16e9, 0.03));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", 16, 2, 1e11, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", 16, 4, 2e11, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 1.5e9, 0.1));
+}
+
+static void test_round_trip(void **state) {
+    (void)state;
+    pi2_device_profile *profile = malloc(sizeof *profile), *loaded = NULL;
+    assert_non_null(profile);
+    fill(profile);
+    char *path = test_path(folder, "a/b/device.profile");
+    assert_int_equal(pi2_profile_save(profile, path), PI2_OK);
+    if (pi2_device_load(path, &loaded) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(loaded->count, profile->count);
+    assert_string_equal(loaded->path, path);
+    assert_true(pi2_device_profile_time(loaded) == 1760000000);
+    assert_string_equal(loaded->identity.cpu, profile->identity.cpu);
+    for (size_t i = 0; i < profile->count; i++) {
+        assert_memory_equal(&loaded->items[i], &profile->items[i], sizeof profile->items[i]);
+    }
+    pi2_device_free(loaded);
+    free(profile);
+    free(path);
+}
+
+static void test_damage(void **state) {
+    (void)state;
+    pi2_device_profile *profile = malloc(sizeof *profile), *loaded = NULL;
+    assert_non_null(profile);
+    fill(profile);
+    char *path = test_path(folder, "damaged.profile");
+    assert_int_equal(pi2_profile_save(profile, path), PI2_OK);
+    size_t length;
+    uint8_t *bytes = test_file_read(path, &length);
+    for (size_t i = 0; i < length; i++) {
+        const uint8_t byte = bytes[i];
+        bytes[i] ^= 5;
+        test_file_write(path, bytes, length);
+        assert_int_not_equal(pi2_device_load(path, &loaded), PI2_OK);
+        assert_null(loaded);
+        assert_non_null(strstr(pi2_error_text(), "damaged.profile"));
+        bytes[i] = byte;
+    }
+    for (size_t cut = 32; cut < length; cut++) { /* past the line with the version */
+        test_file_write(path, bytes, cut);
+        assert_int_equal(pi2_device_load(path, &loaded), PI2_ERR_FORMAT);
+        assert_non_null(strstr(pi2_error_text(), "damaged"));
+    }
+    free(bytes);
+    assert_int_equal(pi2_device_load("/nonexistent/device.profile", &loaded), PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), "powerinfer2 device"));
+    free(profile);
+    free(path);
+}
+
+static void expect_outdated(pi2_device_profile *profile, const char *what) {
+    char *path = test_path(folder, "outdated.profile");
+    pi2_device_profile *loaded = NULL;
+    assert_int_equal(pi2_profile_save(profile, path), PI2_OK);
+    assert_int_equal(pi2_device_load(path, &loaded), PI2_ERR_UNSUPPORTED);
+    assert_non_null(strstr(pi2_error_text(), "outdated"));
+    if (!strstr(pi2_error_text(), what)) fail_msg("no '%s' in: %s", what, pi2_error_text());
+    free(path);
+    fill(profile);
+}
+
+static void test_outdated(void **state) {
+    (void)state;
+    pi2_device_profile *profile = malloc(sizeof *profile);
+    assert_non_null(profile);
+    fill(profile);
+    strcpy(profile->identity.cpu, "Abacus 3000");
+    expect_outdated(profile, "processor 'Abacus 3000'");
+    strcpy(profile->identity.isa, "beads");
+    expect_outdated(profile, "instruction set 'beads'");
+    strcpy(profile->identity.system, "Merchant 1.0");
+    expect_outdated(profile, "system 'Merchant 1.0'");
+    profile->identity.cores += 3;
+    expect_outdated(profile, "processors");
+    free(profile);
+}
+
+static void test_values(void **state) {
+    (void)state;
+    pi2_device_profile *profile = malloc(sizeof *profile);
+    assert_non_null(profile);
+    fill(profile);
+    double spread = -1;
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 1, 0, NULL) == 10e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 2, 0, &spread) == 12e9);
+    assert_true(spread == 0.03);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 64, 0, NULL) == 16e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q4_0", 500, 2, NULL) == 1e11);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q4_0", 1, 5, NULL) == 2e11);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q8_0", 1, 4, NULL) == 0);
+    while (pi2_profile_add(profile, PI2_MEASURED_CORE, NULL, 0, 0, 1, 0)) continue;
+    assert_int_equal(profile->count, PI2_PROFILE_MOST);
+    free(profile);
+}
+
+static void test_measuring(void **state) {
+    (void)state;
+    char *path = test_path(folder, "measured.profile");
+    const pi2_device_options options = {.profile_path = path, .quick = true};
+    pi2_device_profile *profile = NULL, *loaded = NULL;
+    if (pi2_device_measure(&options, &profile) != PI2_OK) fail_msg("%s", pi2_error_text());
+    size_t counts[PI2_MEASURED_KINDS] = {0};
+    for (size_t i = 0; i < pi2_device_measurement_count(profile); i++) {
+        const pi2_measurement *item = pi2_device_measurement(profile, i);
+        counts[item->what]++;
+        assert_true(item->value > 0);
+        assert_true(item->spread >= 0);
+    }
+    for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
+        if (counts[what] == 0) fail_msg("nothing was measured of '%s'", pi2_measured_name((pi2_measured)what));
+    }
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 524288, 32, NULL) > 0);
+    if (pi2_device_load(path, &loaded) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(loaded->count, profile->count);
+    pi2_device_free(loaded);
+    pi2_device_free(profile);
+    free(path);
+}
+
+static bool always(void *user) {
+    (void)user;
+    return true;
+}
+
+static void test_interrupted(void **state) {
+    (void)state;
+    char *path = test_path(folder, "interrupted.profile");
+    const pi2_device_options options = {.profile_path = path, .quick = true, .callbacks = {.cancelled = always}};
+    pi2_device_profile *profile = NULL;
+    assert_int_equal(pi2_device_measure(&options, &profile), PI2_ERR_INTERRUPTED);
+    assert_null(profile);
+    assert_int_equal(pi2_device_load(path, &profile), PI2_ERR_IO);
+    free(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),
+                                       cmocka_unit_test(test_outdated),   cmocka_unit_test(test_values),
+                                       cmocka_unit_test(test_measuring),  cmocka_unit_test(test_interrupted)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
