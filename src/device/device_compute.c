@@ -74,9 +74,11 @@ static void work_member(void *argument, unsigned member, unsigned member_count) 
     const size_t chunks = w->kernel ? (w->tile_count + w->chunk_tiles - 1) / w->chunk_tiles
                                     : (w->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
     const uint64_t first_ns = pi2_clock_ns();
+    /* A round lasts from the end of the one before: had member 0 to wait for a processor, the
+       others' work meanwhile must not come for free. */
+    uint64_t last_ns = first_ns;
     while (atomic_load(&w->go_on)) {
         pi2_team_barrier(w->team, member);
-        const uint64_t begin_ns = pi2_clock_ns();
         for (size_t chunk; (chunk = atomic_fetch_add(&w->next, 1)) < chunks;) {
             run_chunk(w, member, chunk);
             w->busy[member] += 1;
@@ -85,8 +87,9 @@ static void work_member(void *argument, unsigned member, unsigned member_count) 
         if (member == 0) {
             const uint64_t end_ns = pi2_clock_ns();
             if (w->samples.count < PI2_SAMPLES_MOST) {
-                w->samples.values[w->samples.count++] = (double)(end_ns - begin_ns) * 1e-9;
+                w->samples.values[w->samples.count++] = (double)(end_ns - last_ns) * 1e-9;
             }
+            last_ns = end_ns;
             atomic_store(&w->next, 0);
             const bool enough = w->samples.count >= LEAST_ROUNDS && (double)(end_ns - first_ns) * 1e-9 > w->seconds;
             atomic_store(&w->go_on, !enough && w->samples.count < PI2_SAMPLES_MOST);
@@ -95,14 +98,14 @@ static void work_member(void *argument, unsigned member, unsigned member_count) 
     }
 }
 
-/** Rounds until the time is over; amount / seconds of the median round. */
+/** Rounds until the time is over; amount / seconds of a quiet round. */
 static double run_work(work *w, double amount, double *spread) {
     w->samples.count = 0;
     atomic_store(&w->next, 0);
     atomic_store(&w->go_on, true);
     memset(w->busy, 0, sizeof w->busy);
     pi2_team_run(w->team, work_member, w);
-    const double seconds = pi2_samples_median(&w->samples, spread);
+    const double seconds = pi2_samples_quiet(&w->samples, spread);
     return seconds > 0 ? amount / seconds : 0;
 }
 
@@ -218,7 +221,7 @@ static pi2_status measure_stages(pi2_measuring *m, pi2_team *team) {
         samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 / STAGES;
     }
     double spread;
-    const double value = pi2_samples_median(&samples, &spread);
+    const double value = pi2_samples_quiet(&samples, &spread);
     (void)pi2_profile_add(m->profile, PI2_MEASURED_STAGE, NULL, threads, 0, value > 0 ? value : 1e-9, spread);
     free(stages.list.stages);
     pi2_sleepers_destroy(&sleepers);
@@ -304,7 +307,7 @@ static void measure_attention(pi2_measuring *m, uint8_t *head, const pi2_kv_layo
             samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 + 1e-9;
         }
         double spread;
-        const double seconds = pi2_samples_median(&samples, &spread);
+        const double seconds = pi2_samples_quiet(&samples, &spread);
         (void)pi2_profile_add(m->profile, PI2_MEASURED_ATTENTION, NULL, points[p], 0, operations / seconds, spread);
     }
 }
@@ -322,7 +325,7 @@ static void measure_vectors(pi2_measuring *m, float *floats, void *quantised) {
         samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 + 1e-9;
     }
     double spread;
-    const double seconds = pi2_samples_median(&samples, &spread);
+    const double seconds = pi2_samples_quiet(&samples, &spread);
     (void)pi2_profile_add(m->profile, PI2_MEASURED_VECTOR, NULL, 0, 0, VECTOR_FLOATS / seconds, spread);
 }
 

@@ -89,7 +89,7 @@ static pi2_status measure_case(pi2_measuring *m, disk_case *c, const char *path,
     pi2_reader_close(c->reader); /* reads in flight end before their memory is used again */
     const double seconds = (double)(pi2_clock_ns() - begin_ns) * 1e-9, cpu = cpu_seconds() - cpu_begin;
     PI2_TRY(status);
-    (void)pi2_samples_median(&samples, &spread);
+    (void)pi2_samples_quiet(&samples, &spread);
     (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, bytes / seconds, spread);
     if (c->depth == DEPTH_MOST && c->block == 512 << 10) {
         (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0,

@@ -16,14 +16,15 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-double pi2_samples_median(pi2_samples *samples, double *spread) {
+double pi2_samples_quiet(pi2_samples *samples, double *spread) {
     const size_t count = samples->count;
     *spread = 0;
     if (count == 0) return 0;
     qsort(samples->values, count, sizeof samples->values[0], by_value);
     const double median = samples->values[count / 2];
     if (median > 0) *spread = (samples->values[count * 4 / 5] - samples->values[count / 5]) / (2 * median);
-    return median;
+    if (*spread > 1) *spread = 1;
+    return samples->values[count / 5];
 }
 
 pi2_status pi2_measuring_step(pi2_measuring *measuring) {
