@@ -76,7 +76,9 @@ static int print_json(const pi2_device_profile *profile) {
 static void print_item(const pi2_measurement *item) {
     const unsigned long long a = item->a, b = item->b;
     switch (item->what) {
-    case PI2_MEASURED_MEMORY: (void)printf("memory     %2llu threads            %8.1f GB/s", a, item->value / 1e9); break;
+    case PI2_MEASURED_MEMORY:
+        (void)printf("memory     %2llu threads            %8.1f GB/s", a, item->value / 1e9);
+        break;
     case PI2_MEASURED_DECODE:
         (void)printf("decode     %2llu threads  %-8s  %8.1f GB/s", a, item->name, item->value / 1e9);
         break;
@@ -86,9 +88,15 @@ static void print_item(const pi2_measurement *item) {
     case PI2_MEASURED_ATTENTION:
         (void)printf("attention  %2llu queries            %8.1f GOP/s", a, item->value / 1e9);
         break;
-    case PI2_MEASURED_VECTOR: (void)printf("vectors     1 thread             %8.2f Gfloats/s", item->value / 1e9); break;
-    case PI2_MEASURED_STAGE: (void)printf("stage      %2llu threads            %8.2f us", a, item->value * 1e6); break;
-    case PI2_MEASURED_CORE: (void)printf("core       %2llu                    %8.1f GOP/s", a, item->value / 1e9); break;
+    case PI2_MEASURED_VECTOR:
+        (void)printf("vectors     1 thread             %8.2f Gfloats/s", item->value / 1e9);
+        break;
+    case PI2_MEASURED_STAGE:
+        (void)printf("stage      %2llu threads            %8.2f us", a, item->value * 1e6);
+        break;
+    case PI2_MEASURED_CORE:
+        (void)printf("core       %2llu                    %8.1f GOP/s", a, item->value / 1e9);
+        break;
     case PI2_MEASURED_DISK:
         (void)printf("disk       %-8s %4llu KiB x %2llu %8.2f GB/s", item->name, a >> 10, b, item->value / 1e9);
         break;

@@ -147,7 +147,9 @@ static pi2_status measure_new_file(pi2_measuring *m, const char *folder) {
     const uint64_t bytes = m->options->quick ? QUICK_FILE_BYTES : FILE_BYTES;
     (void)snprintf(path, sizeof path, "%s/.powerinfer2-disk-XXXXXX", folder);
     const int file = mkstemp(path);
-    if (file < 0) return pi2_fail(PI2_ERR_IO, "%s: cannot make a file to measure the disk with: %s", folder, strerror(errno));
+    if (file < 0) {
+        return pi2_fail(PI2_ERR_IO, "%s: cannot make a file to measure the disk with: %s", folder, strerror(errno));
+    }
     const size_t part = m->memory_bytes < 1 << 20 ? m->memory_bytes : 1 << 20;
     pi2_status status = write_file(file, path, m->memory, part, bytes);
     (void)close(file);

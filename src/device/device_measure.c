@@ -97,7 +97,8 @@ pi2_status pi2_device_measure(const pi2_device_options *options, pi2_device_prof
     char path[sizeof profile->path];
     pi2_status status = PI2_OK;
     if (!options->profile_path) status = pi2_profile_default_path(path, sizeof path);
-    else if (strlen(options->profile_path) >= sizeof path) status = pi2_fail(PI2_ERR_INVALID, "the profile's path is too long");
+    else if (strlen(options->profile_path) >= sizeof path)
+        status = pi2_fail(PI2_ERR_INVALID, "the profile's path is longer than %zu bytes", sizeof path - 1);
     else memcpy(path, options->profile_path, strlen(options->profile_path) + 1);
     if (status == PI2_OK) {
         memcpy(profile->path, path, strlen(path) + 1);

@@ -195,7 +195,8 @@ static bool read_item(const char *line, pi2_device_profile *profile) {
     unsigned long long a, b;
     double value, spread;
     int used = 0;
-    if (sscanf(line, "%15s %23s %20llu %20llu %lf %lf%n", kind, name, &a, &b, &value, &spread, &used) != 6) return false;
+    const int read = sscanf(line, "%15s %23s %20llu %20llu %lf %lf%n", kind, name, &a, &b, &value, &spread, &used);
+    if (read != 6) return false;
     if (line[used] || !isfinite(value) || value <= 0 || !isfinite(spread) || spread < 0) return false;
     for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
         if (strcmp(kind, kind_names[what]) != 0) continue;
@@ -265,7 +266,9 @@ pi2_status pi2_profile_read(const char *path, pi2_device_profile *profile) {
     if (strlen(path) >= sizeof profile->path) return pi2_fail(PI2_ERR_INVALID, "the profile's path is too long");
     memcpy(profile->path, path, strlen(path) + 1);
     FILE *file = fopen(path, "rb");
-    if (!file) return pi2_fail(PI2_ERR_IO, "%s: %s: measure this machine with 'powerinfer2 device'", path, strerror(errno));
+    if (!file) {
+        return pi2_fail(PI2_ERR_IO, "%s: %s: measure this machine with 'powerinfer2 device'", path, strerror(errno));
+    }
     char *text = malloc(FILE_BYTES_MOST);
     size_t length = text ? fread(text, 1, FILE_BYTES_MOST, file) : 0;
     const bool failed = ferror(file) != 0;
