@@ -135,7 +135,7 @@ static uint64_t process_bytes_now(const pi2_engine *engine) {
     if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
     const pi2_extent_layout *layout = engine->model->layout;
     return current + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 + GROWTH_BYTES +
-           pi2_run_trace_bytes(engine->trace);
+           pi2_run_trace_bytes(engine->trace, layout->extent_count);
 }
 
 static pi2_status make_plan(pi2_engine *engine) {

@@ -48,8 +48,10 @@ void pi2_run_trace_close(pi2_run_trace *trace) {
     free(trace);
 }
 
-uint64_t pi2_run_trace_bytes(const pi2_run_trace *trace) {
-    return trace ? trace->bytes + sizeof *trace + 2 * FILE_BUFFER_BYTES : 0;
+uint64_t pi2_run_trace_bytes(const pi2_run_trace *trace, uint32_t extent_count) {
+    if (!trace) return 0;
+    const uint64_t index_bytes = trace->bytes ? (uint64_t)extent_count * sizeof(pi2_trace_extent_place) : 0;
+    return trace->bytes + index_bytes + sizeof *trace + 2 * FILE_BUFFER_BYTES;
 }
 
 pi2_trace *pi2_run_trace_events(const pi2_run_trace *trace) { return trace ? trace->events : NULL; }

@@ -20,8 +20,8 @@ pi2_status pi2_run_trace_open(const pi2_engine_options *options, uint64_t budget
 /** Removes what was not finished. NULL is fine. */
 void pi2_run_trace_close(pi2_run_trace *trace);
 
-/** Memory that it takes in the end; 0 for NULL. */
-uint64_t pi2_run_trace_bytes(const pi2_run_trace *trace);
+/** Memory that it takes in the end, for a model of so many extents; 0 for NULL. */
+uint64_t pi2_run_trace_bytes(const pi2_run_trace *trace, uint32_t extent_count);
 /** Where events go; NULL for NULL. */
 pi2_trace *pi2_run_trace_events(const pi2_run_trace *trace);
 

@@ -13,6 +13,12 @@ struct pi2_run_trace {
     pi2_engine_counters last;     /* at the end of the last line */
 };
 
+/** The extents sorted by their place in the file tell which ones a read brought. */
+typedef struct pi2_trace_extent_place {
+    uint64_t offset;
+    uint32_t extent;
+} pi2_trace_extent_place;
+
 /** Writes all events. Errors  MEMORY (an index of the extents) */
 pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_layout *layout,
                                         const pi2_engine_counters *counters);

@@ -10,29 +10,23 @@
 
 #include "engine/run_trace_internal.h"
 
-/* The extents sorted by their place in the file tell which ones a read brought. */
-typedef struct extent_place {
-    uint64_t offset;
-    uint32_t extent;
-} extent_place;
-
 static int compare_places(const void *left, const void *right) {
-    const extent_place *a = left, *b = right;
+    const pi2_trace_extent_place *a = left, *b = right;
     return a->offset < b->offset ? -1 : a->offset > b->offset;
 }
 
-static pi2_status make_index(const pi2_extent_layout *layout, extent_place **places_out) {
+static pi2_status make_index(const pi2_extent_layout *layout, pi2_trace_extent_place **places_out) {
     const uint32_t count = layout->extent_count;
-    extent_place *places = malloc((count ? count : 1) * sizeof *places);
+    pi2_trace_extent_place *places = malloc((count ? count : 1) * sizeof *places);
     if (!places) return pi2_fail(PI2_ERR_MEMORY, "no memory for the trace's index of %" PRIu32 " extents", count);
-    for (uint32_t e = 0; e < count; e++) places[e] = (extent_place){ layout->extents[e].file_offset, e };
+    for (uint32_t e = 0; e < count; e++) places[e] = (pi2_trace_extent_place){ layout->extents[e].file_offset, e };
     qsort(places, count, sizeof *places, compare_places);
     *places_out = places;
     return PI2_OK;
 }
 
 /* Place of the last extent that begins at or before the byte. */
-static uint32_t find_place(const extent_place *places, uint32_t count, uint64_t byte) {
+static uint32_t find_place(const pi2_trace_extent_place *places, uint32_t count, uint64_t byte) {
     uint32_t low = 0, high = count;
     while (high - low > 1) {
         const uint32_t middle = low + (high - low) / 2;
@@ -84,7 +78,7 @@ static void write_stall(pi2_run_trace *trace, const pi2_trace_event *event) {
 }
 
 static void write_read(pi2_run_trace *trace, const pi2_trace_event *event, uint64_t id,
-                       const pi2_extent_layout *layout, const extent_place *places) {
+                       const pi2_extent_layout *layout, const pi2_trace_extent_place *places) {
     const uint64_t offset = event->of.place, last_byte = offset + event->count - (event->count > 0);
     const uint32_t first = find_place(places, layout->extent_count, offset);
     const uint32_t last = find_place(places, layout->extent_count, last_byte);
@@ -99,7 +93,7 @@ static void write_read(pi2_run_trace *trace, const pi2_trace_event *event, uint6
 }
 
 static void write_event(pi2_run_trace *trace, const pi2_trace_event *event, uint64_t index,
-                        const pi2_extent_layout *layout, const extent_place *places) {
+                        const pi2_extent_layout *layout, const pi2_trace_extent_place *places) {
     switch ((pi2_trace_kind)event->kind) {
     case PI2_TRACE_NONE: break;
     case PI2_TRACE_PASS: write_pass(trace, event); break;
@@ -124,7 +118,7 @@ static void write_names(pi2_run_trace *trace, const bool *has_member) {
 
 pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_layout *layout,
                                         const pi2_engine_counters *counters) {
-    extent_place *places = NULL;
+    pi2_trace_extent_place *places = NULL;
     PI2_TRY(make_index(layout, &places));
     const uint64_t count = pi2_trace_count(trace->events), dropped = pi2_trace_dropped(trace->events);
     bool has_member[256] = { false };

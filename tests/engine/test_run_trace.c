@@ -367,7 +367,7 @@ static void test_full_buffer(void **state) {
     options.trace_path = trace_path;
     pi2_run_trace *trace = NULL;
     assert_int_equal(pi2_run_trace_open(&options, 0, &trace), PI2_OK);
-    const uint64_t room = pi2_run_trace_bytes(trace) / sizeof(pi2_trace_event);
+    const uint64_t room = pi2_run_trace_bytes(trace, 1) / sizeof(pi2_trace_event);
     assert_true(room < WRITERS * EVENTS_EACH);
     pi2_team *team = NULL;
     assert_int_equal(pi2_team_create(WRITERS, NULL, &team), PI2_OK);
