@@ -20,7 +20,7 @@ if [ "$preset" = tsan ]; then
     # ThreadSanitizer's shadow memory needs the address layout that it was built for.
     if setarch "$(uname -m)" -R true 2>/dev/null; then launcher="setarch $(uname -m) -R"; fi
 fi
-export ASAN_OPTIONS="${ASAN_OPTIONS:-allocator_may_return_null=1:detect_stack_use_after_return=1}"
+export ASAN_OPTIONS="${ASAN_OPTIONS:-allocator_may_return_null=1:quarantine_size_mb=8:detect_stack_use_after_return=1}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:allocator_may_return_null=1}"
 export CTEST_PARALLEL_LEVEL="${JOBS:-2}"
