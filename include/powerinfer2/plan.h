@@ -80,6 +80,66 @@ PI2_API size_t pi2_device_measurement_count(const pi2_device_profile *profile);
 PI2_API const pi2_measurement *pi2_device_measurement(const pi2_device_profile *profile, size_t index);
 PI2_API const char *pi2_measured_name(pi2_measured what);
 
+/* ---- predictions ---- */
+
+typedef struct pi2_speed {
+    double tokens_per_second, low, high;
+} pi2_speed;
+
+typedef enum pi2_bottleneck { PI2_LIMIT_DISK, PI2_LIMIT_MEMORY_BANDWIDTH, PI2_LIMIT_COMPUTE } pi2_bottleneck;
+/** "disk", "memory bandwidth", "compute". */
+PI2_API const char *pi2_bottleneck_name(pi2_bottleneck bottleneck);
+
+typedef struct pi2_prediction {
+    pi2_speed decode, prefill;
+    uint64_t bytes_per_token;      /* read from storage for each decoded token */
+    uint64_t resident_bytes;       /* weights that stay in memory */
+    double load_ms;                /* reading what stays in memory, once */
+    double time_to_first_token_ms; /* load_ms and the prompt */
+    pi2_bottleneck bottleneck;     /* of decoding */
+    pi2_bottleneck prefill_bottleneck;
+} pi2_prediction;
+
+enum { PI2_ADVICE_MOST = 8 };
+/** A change and the speed of decoding that it would bring. */
+typedef struct pi2_advice {
+    char what[64];
+    double tokens_per_second, factor;
+} pi2_advice;
+
+/** One line of what the memory is spent on. */
+typedef struct pi2_plan_line {
+    char what[64];
+    uint64_t bytes, resident_bytes; /* of weights: how much of them stays */
+    const char *why;
+} pi2_plan_line;
+enum { PI2_PLAN_LINES_MOST = 16 };
+
+typedef struct pi2_plan pi2_plan;
+
+/**
+ * Plans a model without loading weights: header, memory plan, prediction. The options are those of
+ * pi2_engine_open(); nothing is prepared.
+ *
+ * prompt_tokens  of the prefill that is predicted; 0: 512
+ * Errors  as pi2_engine_open(); UNSUPPORTED for mixtures of experts
+ */
+PI2_API pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_profile *profile,
+                                 uint32_t prompt_tokens, pi2_plan **plan_out);
+PI2_API void pi2_plan_free(pi2_plan *plan);
+/** What an engine opened with these options would report; strings live as long as the plan. */
+PI2_API const pi2_engine_report *pi2_plan_report(const pi2_plan *plan);
+PI2_API const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan);
+PI2_API const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out);
+PI2_API const pi2_plan_line *pi2_plan_lines(const pi2_plan *plan, size_t *count_out);
+
+/**
+ * The same for an engine that runs: decode at `position`, prefill of prompt_tokens.
+ * Errors  UNSUPPORTED for mixtures of experts
+ */
+PI2_API pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile,
+                                      uint32_t prompt_tokens, uint32_t position, pi2_prediction *prediction_out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -185,15 +185,22 @@ static void release(pi2_engine_memory *memory) {
     memset(memory, 0, sizeof *memory);
 }
 
-static pi2_status reserve_memory(pi2_engine *engine) {
+/* Marks the extents that stay; returns the memory that they take. */
+static uint64_t mark_residents(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->plan;
     const uint32_t count = plan->everything_resident ? engine->sequence_count : engine->pass_end;
-    uint64_t resident = pi2_memory_plan_residents(engine->model->layout, engine->sequence, count,
-                                                  plan->resident_room, engine->resident);
+    const uint64_t resident = pi2_memory_plan_residents(engine->model->layout, engine->sequence, count,
+                                                        plan->resident_room, engine->resident);
     engine->report.resident_bytes = 0;
     for (uint32_t e = 0; e < engine->model->layout->extent_count; e++) {
         if (engine->resident[e]) engine->report.resident_bytes += engine->model->layout->extents[e].bytes;
     }
+    return resident;
+}
+
+static pi2_status reserve_memory(pi2_engine *engine) {
+    const pi2_memory_plan *plan = &engine->plan;
+    const uint64_t resident = mark_residents(engine);
     PI2_TRY(reserve(&engine->weights, resident, resident > (64 << 20), "weights"));
     PI2_TRY(reserve(&engine->stream, plan->ring_bytes + plan->staging_bytes, false, "the stream buffer"));
     PI2_TRY(reserve(&engine->cache, plan->cache_bytes, false, "the key-value cache"));
@@ -280,9 +287,10 @@ static pi2_status choose_weights(pi2_engine *engine, pi2_gguf **gguf) {
     char path[1024];
     bool found = false;
     const bool must = !engine->plan.everything_resident;
-    PI2_TRY(pi2_engine_cluster_file(engine, *gguf, must && engine->options.allow_prepare, &found, path, sizeof path));
+    const bool may_prepare = must && engine->options.allow_prepare && !engine->plan_only;
+    PI2_TRY(pi2_engine_cluster_file(engine, *gguf, may_prepare, &found, path, sizeof path));
     if (found) return use_cluster_file(engine, path, gguf);
-    if (!must) return PI2_OK;
+    if (!must || engine->plan_only) return PI2_OK;
     char room[PI2_SIZE_TEXT_BYTES];
     return pi2_fail(PI2_ERR_MEMORY, "%s does not fit in the budget (%s are left for weights) and preparing is switched "
                     "off: run 'powerinfer2 prepare -m %s' first, or give more memory", engine->model_path,
@@ -330,6 +338,10 @@ static pi2_status check_vocabulary(const pi2_engine *engine) {
 
 static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(make_sequence(engine));
+    if (engine->plan_only) {
+        (void)mark_residents(engine);
+        return PI2_OK;
+    }
     const bool from_file = engine->model->has_file;
     PI2_TRY(reserve_memory(engine));
     PI2_TRY(pi2_team_create(engine->plan.shape.thread_count, NULL, &engine->team));
@@ -341,7 +353,9 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
 
 static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     find_budget(engine);
-    PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->trace));
+    if (!engine->plan_only) {
+        PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->trace));
+    }
     PI2_TRY(open_model(engine, engine->model_path, gguf));
     PI2_TRY(pi2_tokenizer_create(*gguf, &engine->tokenizer));
     PI2_TRY(read_texts(engine, *gguf));
@@ -352,12 +366,13 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     return PI2_OK;
 }
 
-pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
+pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only, pi2_engine **engine_out) {
     *engine_out = NULL;
     PI2_TRY(check_options(options));
     pi2_engine *engine = calloc(1, sizeof *engine);
     if (!engine) return pi2_fail(PI2_ERR_MEMORY, "no memory for the engine");
     engine->options = *options;
+    engine->plan_only = plan_only;
     if (strlen(options->model_path) >= sizeof engine->model_path) {
         free(engine);
         return pi2_fail(PI2_ERR_INVALID, "the model's path is longer than %zu bytes", sizeof engine->model_path - 1);
@@ -386,6 +401,10 @@ pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
                        (unsigned long long)dropped);
     }
     return pi2_run_trace_finish(engine->trace, engine->model->layout, &counters);
+}
+
+pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
+    return pi2_engine_open_for(options, false, engine_out);
 }
 
 void pi2_engine_close(pi2_engine *engine) {

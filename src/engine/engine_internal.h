@@ -33,6 +33,7 @@ struct pi2_engine {
     pi2_weight_store *store;
     pi2_forward *forward;
     pi2_run_trace *trace;           /* NULL when none was asked for */
+    bool plan_only;                 /* header and memory plan; no threads, reader or weights */
     _Atomic int session_count;
 
     char model_path[1024], weights_path[1024];
@@ -41,6 +42,12 @@ struct pi2_engine {
 
 /** Says one line through the caller's log callback, if there is one. */
 void pi2_engine_log(const pi2_engine *engine, const char *format, ...);
+
+/**
+ * pi2_engine_open(); plan_only: goes no further than the memory plan and the extents that would
+ * stay, prepares nothing, and gives an engine that can only be asked for its report and closed.
+ */
+pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only, pi2_engine **engine_out);
 
 /* engine_load.c */
 

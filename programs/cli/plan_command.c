@@ -1,0 +1,96 @@
+/* plan_command.c: "powerinfer2 plan": what a run would keep in memory, and how fast it would be. */
+#include <string.h>
+
+#include "commands.h"
+#include "device_profile_cli.h"
+#include "engine_options.h"
+#include "output.h"
+#include "plan_file.h"
+#include "powerinfer2/sizes.h"
+#include "signals.h"
+
+typedef struct plan_settings {
+    const char *profile;
+    int64_t prompt;
+    bool json;
+} plan_settings;
+
+#define PLAN(field) offsetof(plan_settings, field)
+static const pi2_cli_option plan_options[] = {
+    {"-p, --n-prompt", "N", PI2_CLI_INTEGER, PLAN(prompt), "512", "Tokens of the prompt that is predicted.", NULL, 1,
+     INT32_MAX / 4},
+    {"--profile", "FILE", PI2_CLI_TEXT, PLAN(profile), NULL, "Device profile other than the one that is kept.", NULL,
+     0, 0},
+    {"--json", NULL, PI2_CLI_FLAG, PLAN(json), NULL,
+     "Prints one JSON object, which is also the plan file of 'run --plan FILE'.", NULL, 0, 0},
+};
+
+static void print_speed(const char *what, const pi2_speed *speed, pi2_bottleneck limit) {
+    (void)printf("%-12s %.2f tokens/s (%.2f to %.2f), limited by: %s\n", what, speed->tokens_per_second, speed->low,
+                 speed->high, pi2_bottleneck_name(limit));
+}
+
+static int print_table(const pi2_plan *plan) {
+    const pi2_prediction *prediction = pi2_plan_prediction(plan);
+    const pi2_engine_report *report = pi2_plan_report(plan);
+    char size[PI2_SIZE_TEXT_BYTES], resident[PI2_SIZE_TEXT_BYTES];
+    size_t count;
+    const pi2_plan_line *lines = pi2_plan_lines(plan, &count);
+    (void)printf("%s (%s, %s), budget %s, context %u, batch %u, %u threads\n\n", report->model_name,
+                 report->architecture, report->weight_types, pi2_format_size(report->budget_bytes, size),
+                 report->context_tokens, report->batch_tokens, report->thread_count);
+    (void)printf("%-28s %10s %10s  %s\n", "", "size", "in memory", "why");
+    for (size_t i = 0; i < count; i++) {
+        (void)printf("%-28s %10s %10s  %s\n", lines[i].what, pi2_format_size(lines[i].bytes, size),
+                     pi2_format_size(lines[i].resident_bytes, resident), lines[i].why);
+    }
+    (void)printf("\n%-12s %s read from disk for each token\n", "reads",
+                 pi2_format_size(prediction->bytes_per_token, size));
+    print_speed("decode", &prediction->decode, prediction->bottleneck);
+    print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);
+    (void)printf("%-12s after %.2f s, of which %.2f s load weights\n", "first token",
+                 prediction->time_to_first_token_ms / 1e3, prediction->load_ms / 1e3);
+    const pi2_advice *advice = pi2_plan_advice(plan, &count);
+    if (count) (void)printf("\nwhat would help decoding:\n");
+    for (size_t i = 0; i < count; i++) {
+        (void)printf("  %-32s %.2f tokens/s (%.2f x)\n", advice[i].what, advice[i].tokens_per_second,
+                     advice[i].factor);
+    }
+    return pi2_cli_finish_stdout();
+}
+
+int pi2_cli_plan(int argument_count, char **arguments) {
+    static plan_settings settings;
+    static pi2_cli_model_settings model;
+    static pi2_cli_size_settings size;
+    const pi2_cli_section sections[] = {
+        {"Plan", plan_options, sizeof plan_options / sizeof plan_options[0], &settings},
+        pi2_cli_model_section(&model), pi2_cli_size_section(&size), pi2_cli_no_effect_section()};
+    const pi2_cli_command command = {
+        "plan", "-m MODEL [--memory SIZE] [options]",
+        "Says before anything is run what would stay in memory, what each token would read, how fast prompt and "
+        "answer would be, what limits them and what would help. Measures this machine first where that was not "
+        "done yet (see 'device').",
+        sections, sizeof sections / sizeof sections[0]};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    code = pi2_cli_fill_model_options(&model, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_fill_size_options(&size, &options);
+    pi2_cli_catch_signals();
+    const pi2_device_options device = {.profile_path = settings.profile, .disk_path = options.model_path,
+                                       .callbacks = pi2_cli_callbacks()};
+    pi2_device_profile *profile = NULL;
+    code = pi2_cli_find_device(&device, &profile);
+    if (code != PI2_EXIT_OK) return code;
+    pi2_plan *plan = NULL;
+    const pi2_status status = pi2_plan_make(&options, profile, (uint32_t)settings.prompt, &plan);
+    if (status != PI2_OK) code = pi2_cli_failed(status);
+    else if (settings.json) code = pi2_cli_print_json(pi2_cli_plan_json(plan, profile, &options), JSON_INDENT(2));
+    else code = print_table(plan);
+    pi2_plan_free(plan);
+    pi2_device_free(profile);
+    return code;
+}

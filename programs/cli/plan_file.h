@@ -1,0 +1,22 @@
+/* plan_file.h: a plan as JSON, and its use by a run. */
+#ifndef PI2_CLI_PLAN_FILE_H
+#define PI2_CLI_PLAN_FILE_H
+
+#include <jansson.h>
+
+#include "powerinfer2/plan.h"
+
+/** The plan's object; NULL without memory. */
+json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profile, const pi2_engine_options *options);
+
+/**
+ * Reads a plan file and fills those of the options that are 0 with its parameters: memory, context,
+ * batch and threads; and the read method where it is "auto". Refuses, by name, one that is no plan,
+ * or of another version or device. *plan_out keeps the object for pi2_cli_plan_check_model().
+ * Returns PI2_EXIT_OK, or the exit code after an error line.
+ */
+int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **plan_out);
+/** Refuses a plan of another model. Returns PI2_EXIT_OK, or the exit code after an error line. */
+int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_report *report);
+
+#endif

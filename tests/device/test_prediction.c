@@ -1,0 +1,156 @@
+/*
+ * Goal:   predictions obey what must hold on any machine: more memory, a faster disk or more threads
+ *         never slow anything down, limits are never passed, and the bottleneck is named rightly.
+ * Method: made-up profiles and workloads with round numbers.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "device/prediction.h"
+
+static pi2_device_profile *make_profile(double disk) {
+    pi2_device_profile *profile = calloc(1, sizeof *profile);
+    assert_non_null(profile);
+    for (unsigned threads = 1; threads <= 4; threads *= 2) {
+        (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, threads, 0, 10e9 + 2e9 * threads, 0.01);
+        (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q4_0", threads, 0, 9e9 + 2e9 * threads, 0.02);
+        (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", threads, 0, 9.5e9 + 2e9 * threads, 0.02);
+        (void)pi2_profile_add(profile, PI2_MEASURED_STAGE, NULL, threads, 0, 1e-6, 0);
+        for (unsigned batch = 4; batch <= 256; batch *= 4) {
+            (void)pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", batch, threads, 200e9 * threads, 0.02);
+            (void)pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q8_0", batch, threads, 180e9 * threads, 0.02);
+        }
+    }
+    (void)pi2_profile_add(profile, PI2_MEASURED_ATTENTION, NULL, 4, 0, 50e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_VECTOR, NULL, 0, 0, 2e9, 0);
+    for (unsigned block = 65536; block <= 1048576; block *= 4) {
+        (void)pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", block, 1, disk / 4, 0.05);
+        (void)pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", block, 32, disk, 0.05);
+    }
+    (void)pi2_profile_add(profile, PI2_MEASURED_READ_CPU, "pread", 0, 0, 5e-11, 0);
+    return profile;
+}
+
+/* 4 GB of Q8_0 weights, of which some stream. */
+static pi2_workload make_workload(uint64_t read_bytes) {
+    pi2_workload workload = {.type_count = 1, .read_bytes = read_bytes, .resident_bytes = 4000000000u - read_bytes,
+                             .read_block = 524288, .read_method = "pread", .layer_count = 32, .stages_per_pass = 200,
+                             .width = 4096, .feed_forward = 14336, .query_floats = 4096, .key_value_floats = 2048,
+                             .cache_bytes_per_position = 131072, .batch_tokens = 256, .threads = 2, .cores = 4,
+                             .embedding_streams = read_bytes != 0};
+    workload.types[0] = (pi2_workload_weights){.type = "Q8_0", .bytes = 4000000000u, .weights = 3764705882u,
+                                               .head_bytes = 100000000, .head_weights = 94117647};
+    return workload;
+}
+
+static pi2_prediction predict(const pi2_workload *workload, double disk) {
+    pi2_device_profile *profile = make_profile(disk);
+    pi2_prediction prediction;
+    pi2_predict(workload, profile, &pi2_as_it_is, 512, 512, &prediction);
+    free(profile);
+    assert_true(prediction.decode.low < prediction.decode.tokens_per_second);
+    assert_true(prediction.decode.high > prediction.decode.tokens_per_second);
+    assert_true(prediction.prefill.low > 0);
+    assert_true(prediction.prefill.tokens_per_second > prediction.decode.tokens_per_second);
+    assert_int_equal(prediction.bytes_per_token, workload->read_bytes);
+    return prediction;
+}
+
+static void test_limits(void **state) {
+    (void)state;
+    pi2_workload workload = make_workload(2000000000);
+    pi2_prediction prediction = predict(&workload, 1e9);
+    assert_int_equal(prediction.bottleneck, PI2_LIMIT_DISK);
+    assert_true(prediction.decode.tokens_per_second <= 0.5);
+    assert_true(prediction.decode.tokens_per_second > 0.49);
+    workload = make_workload(0);
+    prediction = predict(&workload, 1e9);
+    assert_int_equal(prediction.bottleneck, PI2_LIMIT_MEMORY_BANDWIDTH);
+    assert_true(prediction.decode.tokens_per_second < 13.5e9 / 4e9);
+    assert_true(prediction.decode.tokens_per_second > 0.9 * 13.5e9 / 4e9);
+    assert_int_equal(prediction.prefill_bottleneck, PI2_LIMIT_COMPUTE);
+    assert_true(prediction.prefill.tokens_per_second < 360e9 / (2 * 3.67e9));
+    assert_true(prediction.load_ms > 3999 && prediction.load_ms < 4001);
+}
+
+static void test_monotone(void **state) {
+    (void)state;
+    double before = 0, prefill = 0;
+    for (uint64_t gigabytes = 5; gigabytes-- > 0;) { /* more memory: less is read */
+        const pi2_workload workload = make_workload(gigabytes * 1000000000u);
+        const pi2_prediction prediction = predict(&workload, 1.5e9);
+        assert_true(prediction.decode.tokens_per_second > before);
+        assert_true(prediction.prefill.tokens_per_second >= prefill);
+        before = prediction.decode.tokens_per_second;
+        prefill = prediction.prefill.tokens_per_second;
+    }
+    before = 0;
+    for (double disk = 0.25e9; disk < 40e9; disk *= 2) {
+        const pi2_workload workload = make_workload(3000000000u);
+        const pi2_prediction prediction = predict(&workload, disk);
+        assert_true(prediction.decode.tokens_per_second >= before);
+        before = prediction.decode.tokens_per_second;
+    }
+    before = 0;
+    for (uint32_t threads = 1; threads <= 4; threads++) {
+        pi2_workload workload = make_workload(0);
+        workload.threads = threads;
+        const pi2_prediction prediction = predict(&workload, 1e9);
+        assert_true(prediction.decode.tokens_per_second > before);
+        before = prediction.decode.tokens_per_second;
+    }
+}
+
+static void test_positions(void **state) {
+    (void)state;
+    pi2_device_profile *profile = make_profile(1e9);
+    const pi2_workload workload = make_workload(0);
+    double before = 1e9;
+    for (uint32_t position = 0; position < 40000; position += 8000) {
+        pi2_prediction prediction;
+        pi2_predict(&workload, profile, &pi2_as_it_is, 64, position, &prediction);
+        assert_true(prediction.decode.tokens_per_second < before);
+        before = prediction.decode.tokens_per_second;
+    }
+    free(profile);
+}
+
+static void test_advice(void **state) {
+    (void)state;
+    pi2_device_profile *profile = make_profile(1e9);
+    pi2_advice advice[PI2_ADVICE_MOST];
+    pi2_workload workload = make_workload(3000000000u);
+    size_t count = pi2_predict_advice(&workload, profile, 64, 64, advice);
+    assert_true(count >= 4);
+    assert_string_equal(advice[0].what, "memory for all weights");
+    bool disk = false, quantisation = false;
+    for (size_t i = 0; i < count; i++) {
+        if (i) assert_true(advice[i].tokens_per_second <= advice[i - 1].tokens_per_second);
+        assert_true(advice[i].factor >= 1.05);
+        disk = disk || strcmp(advice[i].what, "a disk twice as fast") == 0;
+        quantisation = quantisation || strstr(advice[i].what, "Q4_0");
+        assert_null(strstr(advice[i].what, "bandwidth"));
+    }
+    assert_true(disk && quantisation);
+    workload = make_workload(0);
+    count = pi2_predict_advice(&workload, profile, 64, 64, advice);
+    assert_true(count >= 2);
+    for (size_t i = 0; i < count; i++) assert_null(strstr(advice[i].what, "disk"));
+    workload.types[0].type = "Q4_0"; /* of 8.5 bits here still; now make it small */
+    workload.types[0].weights = workload.types[0].bytes * 2;
+    count = pi2_predict_advice(&workload, profile, 64, 64, advice);
+    for (size_t i = 0; i < count; i++) assert_null(strstr(advice[i].what, "Q4_0"));
+    free(profile);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_limits), cmocka_unit_test(test_monotone),
+                                       cmocka_unit_test(test_positions), cmocka_unit_test(test_advice)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
