@@ -135,7 +135,7 @@ static uint64_t process_bytes_now(const pi2_engine *engine) {
     if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
     const pi2_extent_layout *layout = engine->model->layout;
     return current + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 + GROWTH_BYTES +
-           pi2_run_trace_bytes(engine->trace, layout->extent_count);
+           pi2_run_trace_bytes(engine->run_trace, layout->extent_count);
 }
 
 static pi2_status make_plan(pi2_engine *engine) {
@@ -213,7 +213,7 @@ static pi2_status start_reader(pi2_engine *engine) {
     const pi2_reader_options options = {
         .path = engine->weights_path, .method = engine->options.read_method, .depth = READ_DEPTH,
         .buffer = engine->stream.pages, .buffer_bytes = engine->stream.bytes,
-        .on_stall = on_stall, .stall_context = engine, .trace = pi2_run_trace_events(engine->trace),
+        .on_stall = on_stall, .stall_context = engine, .trace = pi2_run_trace_events(engine->run_trace),
     };
     PI2_TRY(pi2_reader_open(&options, &engine->reader));
     copy_text(engine->read_description, sizeof engine->read_description, pi2_reader_description(engine->reader),
@@ -231,7 +231,7 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
         .ring = engine->plan.ring_bytes ? engine->stream.pages : NULL,
         .ring_bytes = (size_t)engine->plan.ring_bytes, .reader = engine->reader,
         .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? SPIN_US : 0,
-        .trace = pi2_run_trace_events(engine->trace),
+        .trace = pi2_run_trace_events(engine->run_trace),
     };
     PI2_TRY(pi2_weight_store_create(&options, &engine->store));
     if (loaded || !engine->plan.everything_resident) return PI2_OK;
@@ -247,7 +247,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .model = engine->model, .shape = plan->shape, .team = engine->team, .store = engine->store,
         .reader = engine->reader, .cpu_features = pi2_cpu_features(),
         .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
-        .trace = pi2_run_trace_events(engine->trace),
+        .trace = pi2_run_trace_events(engine->run_trace),
         .run_bytes = (size_t)(plan->ring_bytes / 2), .resident = engine->resident,
         .cache = engine->cache.pages, .scratch = engine->scratch.pages,
         .staging = plan->staging_bytes ? (uint8_t *)engine->stream.pages + plan->ring_bytes : NULL,
@@ -354,7 +354,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
 static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     find_budget(engine);
     if (!engine->plan_only) {
-        PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->trace));
+        PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->run_trace));
     }
     PI2_TRY(open_model(engine, engine->model_path, gguf));
     PI2_TRY(pi2_tokenizer_create(*gguf, &engine->tokenizer));
@@ -391,16 +391,16 @@ pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only
 }
 
 pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
-    if (!engine->trace || !engine->store) return PI2_OK; /* an engine that did not open has no run to tell of */
+    if (!engine->run_trace || !engine->store) return PI2_OK; /* an engine that did not open has no run to tell of */
     pi2_weight_store_reset(engine->store); /* waits for what is still read ahead */
     pi2_engine_counters counters;
     pi2_engine_count(engine, &counters);
-    const uint64_t dropped = pi2_trace_dropped(pi2_run_trace_events(engine->trace));
+    const uint64_t dropped = pi2_timeline_dropped(pi2_run_trace_events(engine->run_trace));
     if (dropped) {
         pi2_engine_log(engine, "the trace's memory was full: the last %llu events are missing from it",
                        (unsigned long long)dropped);
     }
-    return pi2_run_trace_finish(engine->trace, engine->model->layout, &counters);
+    return pi2_run_trace_finish(engine->run_trace, engine->model->layout, &counters);
 }
 
 pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
@@ -419,7 +419,7 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->cache);
     release(&engine->stream);
     release(&engine->weights);
-    pi2_run_trace_close(engine->trace);
+    pi2_run_trace_close(engine->run_trace);
     free(engine->sequence);
     free(engine->resident);
     free(engine->chat_template);
@@ -436,8 +436,8 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
     pi2_weight_store_count(engine->store, &store);
     counters_out->weight_bytes_needed = store.needed_bytes;
     counters_out->stall_ns = store.stall_ns / engine->plan.shape.thread_count;
-    if (engine->trace) {
-        const uint64_t busy_ns = pi2_trace_busy_ns(pi2_run_trace_events(engine->trace)) /
+    if (engine->run_trace) {
+        const uint64_t busy_ns = pi2_timeline_busy_ns(pi2_run_trace_events(engine->run_trace)) /
                                  engine->plan.shape.thread_count;
         counters_out->compute_ns = busy_ns > counters_out->stall_ns ? busy_ns - counters_out->stall_ns : 0;
     }

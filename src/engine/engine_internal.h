@@ -32,7 +32,7 @@ struct pi2_engine {
     pi2_reader *reader;
     pi2_weight_store *store;
     pi2_forward *forward;
-    pi2_run_trace *trace;           /* NULL when none was asked for */
+    pi2_run_trace *run_trace;       /* NULL when none was asked for */
     bool plan_only;                 /* header and memory plan; no threads, reader or weights */
     _Atomic int session_count;
 

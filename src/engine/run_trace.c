@@ -23,7 +23,7 @@ static pi2_status open_files(pi2_run_trace *trace, const pi2_engine_options *opt
         pi2_output_file_print(&trace->table, "index,phase,position,tokens,begin_ms,total_ms,compute_ms,stall_ms,"
                                              "bytes_read,bytes_needed,hit_rate\n");
     }
-    return pi2_trace_create(trace->bytes, &trace->events);
+    return pi2_timeline_create(trace->bytes, &trace->events);
 }
 
 pi2_status pi2_run_trace_open(const pi2_engine_options *options, uint64_t budget_bytes, pi2_run_trace **trace_out) {
@@ -44,17 +44,17 @@ void pi2_run_trace_close(pi2_run_trace *trace) {
     if (!trace) return;
     pi2_output_file_discard(&trace->timeline);
     pi2_output_file_discard(&trace->table);
-    pi2_trace_free(trace->events);
+    pi2_timeline_free(trace->events);
     free(trace);
 }
 
 uint64_t pi2_run_trace_bytes(const pi2_run_trace *trace, uint32_t extent_count) {
     if (!trace) return 0;
-    const uint64_t index_bytes = trace->bytes ? (uint64_t)extent_count * sizeof(pi2_trace_extent_place) : 0;
+    const uint64_t index_bytes = trace->bytes ? (uint64_t)extent_count * sizeof(pi2_timeline_extent_place) : 0;
     return trace->bytes + index_bytes + sizeof *trace + 2 * FILE_BUFFER_BYTES;
 }
 
-pi2_trace *pi2_run_trace_events(const pi2_run_trace *trace) { return trace ? trace->events : NULL; }
+pi2_timeline *pi2_run_trace_events(const pi2_run_trace *trace) { return trace ? trace->events : NULL; }
 
 void pi2_run_trace_add(pi2_run_trace *trace, const pi2_run_trace_line *line) {
     if (!trace->table.stream) return;
@@ -65,7 +65,7 @@ void pi2_run_trace_add(pi2_run_trace *trace, const pi2_run_trace_line *line) {
     pi2_output_file_print(&trace->table,
         "%" PRIu64 ",%s,%" PRIu32 ",%" PRIu32 ",%.3f,%.3f,%.6f,%.6f,%" PRIu64 ",%" PRIu64 ",%.6f\n",
         trace->lines, line->is_prefill ? "prefill" : "decode", line->position, line->tokens,
-        (double)(line->begin_ns - pi2_trace_begin_ns(trace->events)) / 1e6,
+        (double)(line->begin_ns - pi2_timeline_begin_ns(trace->events)) / 1e6,
         (double)(line->end_ns - line->begin_ns) / 1e6, (double)(now->compute_ns - last->compute_ns) / 1e6,
         (double)(now->stall_ns - last->stall_ns) / 1e6, read, needed, hit_rate);
     trace->lines++;

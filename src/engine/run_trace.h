@@ -5,7 +5,7 @@
 #ifndef PI2_ENGINE_RUN_TRACE_H
 #define PI2_ENGINE_RUN_TRACE_H
 
-#include "base/trace.h"
+#include "base/timeline.h"
 #include "planner/extent_layout.h"
 #include "powerinfer2/engine.h"
 
@@ -23,7 +23,7 @@ void pi2_run_trace_close(pi2_run_trace *trace);
 /** Memory that it takes in the end, for a model of so many extents; 0 for NULL. */
 uint64_t pi2_run_trace_bytes(const pi2_run_trace *trace, uint32_t extent_count);
 /** Where events go; NULL for NULL. */
-pi2_trace *pi2_run_trace_events(const pi2_run_trace *trace);
+pi2_timeline *pi2_run_trace_events(const pi2_run_trace *trace);
 
 /** What one append of a session did. */
 typedef struct pi2_run_trace_line {

@@ -6,7 +6,7 @@
 #include "engine/run_trace.h"
 
 struct pi2_run_trace {
-    pi2_trace *events;
+    pi2_timeline *events;
     uint64_t bytes;               /* of events */
     pi2_output_file timeline, table;
     uint64_t lines;               /* of the table, its heading left out */
@@ -14,10 +14,10 @@ struct pi2_run_trace {
 };
 
 /** The extents sorted by their place in the file tell which ones a read brought. */
-typedef struct pi2_trace_extent_place {
+typedef struct pi2_timeline_extent_place {
     uint64_t offset;
     uint32_t extent;
-} pi2_trace_extent_place;
+} pi2_timeline_extent_place;
 
 /** Writes all events. Errors  MEMORY (an index of the extents) */
 pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_layout *layout,

@@ -11,22 +11,22 @@
 #include "engine/run_trace_internal.h"
 
 static int compare_places(const void *left, const void *right) {
-    const pi2_trace_extent_place *a = left, *b = right;
+    const pi2_timeline_extent_place *a = left, *b = right;
     return a->offset < b->offset ? -1 : a->offset > b->offset;
 }
 
-static pi2_status make_index(const pi2_extent_layout *layout, pi2_trace_extent_place **places_out) {
+static pi2_status make_index(const pi2_extent_layout *layout, pi2_timeline_extent_place **places_out) {
     const uint32_t count = layout->extent_count;
-    pi2_trace_extent_place *places = malloc((count ? count : 1) * sizeof *places);
+    pi2_timeline_extent_place *places = malloc((count ? count : 1) * sizeof *places);
     if (!places) return pi2_fail(PI2_ERR_MEMORY, "no memory for the trace's index of %" PRIu32 " extents", count);
-    for (uint32_t e = 0; e < count; e++) places[e] = (pi2_trace_extent_place){ layout->extents[e].file_offset, e };
+    for (uint32_t e = 0; e < count; e++) places[e] = (pi2_timeline_extent_place){ layout->extents[e].file_offset, e };
     qsort(places, count, sizeof *places, compare_places);
     *places_out = places;
     return PI2_OK;
 }
 
 /* Place of the last extent that begins at or before the byte. */
-static uint32_t find_place(const pi2_trace_extent_place *places, uint32_t count, uint64_t byte) {
+static uint32_t find_place(const pi2_timeline_extent_place *places, uint32_t count, uint64_t byte) {
     uint32_t low = 0, high = count;
     while (high - low > 1) {
         const uint32_t middle = low + (high - low) / 2;
@@ -37,18 +37,18 @@ static uint32_t find_place(const pi2_trace_extent_place *places, uint32_t count,
 }
 
 static double microseconds(const pi2_run_trace *trace, uint64_t ns) {
-    const uint64_t begin = pi2_trace_begin_ns(trace->events);
+    const uint64_t begin = pi2_timeline_begin_ns(trace->events);
     return ns > begin ? (double)(ns - begin) / 1e3 : 0.0;
 }
 
-static void write_span(pi2_run_trace *trace, const pi2_trace_event *event, const char *category, unsigned row) {
+static void write_span(pi2_run_trace *trace, const pi2_timeline_event *event, const char *category, unsigned row) {
     pi2_output_file_print(&trace->timeline,
                           ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%u,\"cat\":\"%s\",\"ts\":%.3f,\"dur\":%.3f,", row,
                           category, microseconds(trace, event->begin_ns),
                           (double)(event->end_ns - event->begin_ns) / 1e3);
 }
 
-static void write_pass(pi2_run_trace *trace, const pi2_trace_event *event) {
+static void write_pass(pi2_run_trace *trace, const pi2_timeline_event *event) {
     write_span(trace, event, "pass", 0);
     if (event->count == 1) {
         pi2_output_file_print(&trace->timeline, "\"name\":\"token %" PRIu64 "\"", event->of.place);
@@ -60,10 +60,10 @@ static void write_pass(pi2_run_trace *trace, const pi2_trace_event *event) {
                           event->of.place, event->count);
 }
 
-static void write_stage(pi2_run_trace *trace, const pi2_trace_event *event, bool is_tail) {
+static void write_stage(pi2_run_trace *trace, const pi2_timeline_event *event, bool is_tail) {
     write_span(trace, event, "compute", 1u + event->member);
     const char *end = is_tail ? ", end" : "";
-    if (event->layer == PI2_TRACE_NO_LAYER) {
+    if (event->layer == PI2_TIMELINE_NO_LAYER) {
         pi2_output_file_print(&trace->timeline, "\"name\":\"%s%s\"}", event->of.name, end);
     } else {
         pi2_output_file_print(&trace->timeline, "\"name\":\"L%u %s%s\",\"args\":{\"layer\":%u}}",
@@ -71,14 +71,14 @@ static void write_stage(pi2_run_trace *trace, const pi2_trace_event *event, bool
     }
 }
 
-static void write_stall(pi2_run_trace *trace, const pi2_trace_event *event) {
+static void write_stall(pi2_run_trace *trace, const pi2_timeline_event *event) {
     write_span(trace, event, "stall", 1u + event->member);
     pi2_output_file_print(&trace->timeline, "\"name\":\"waits for extent %" PRIu32 "\",\"args\":{\"extent\":%" PRIu32
                           "}}", event->count, event->count);
 }
 
-static void write_read(pi2_run_trace *trace, const pi2_trace_event *event, uint64_t id,
-                       const pi2_extent_layout *layout, const pi2_trace_extent_place *places) {
+static void write_read(pi2_run_trace *trace, const pi2_timeline_event *event, uint64_t id,
+                       const pi2_extent_layout *layout, const pi2_timeline_extent_place *places) {
     const uint64_t offset = event->of.place, last_byte = offset + event->count - (event->count > 0);
     const uint32_t first = find_place(places, layout->extent_count, offset);
     const uint32_t last = find_place(places, layout->extent_count, last_byte);
@@ -92,15 +92,15 @@ static void write_read(pi2_run_trace *trace, const pi2_trace_event *event, uint6
                           "\",\"name\":\"read\",\"ts\":%.3f}", id, microseconds(trace, event->end_ns));
 }
 
-static void write_event(pi2_run_trace *trace, const pi2_trace_event *event, uint64_t index,
-                        const pi2_extent_layout *layout, const pi2_trace_extent_place *places) {
-    switch ((pi2_trace_kind)event->kind) {
-    case PI2_TRACE_NONE: break;
-    case PI2_TRACE_PASS: write_pass(trace, event); break;
-    case PI2_TRACE_STAGE: write_stage(trace, event, false); break;
-    case PI2_TRACE_TAIL: write_stage(trace, event, true); break;
-    case PI2_TRACE_STALL: write_stall(trace, event); break;
-    case PI2_TRACE_READ: write_read(trace, event, index + 1, layout, places); break;
+static void write_event(pi2_run_trace *trace, const pi2_timeline_event *event, uint64_t index,
+                        const pi2_extent_layout *layout, const pi2_timeline_extent_place *places) {
+    switch ((pi2_timeline_kind)event->kind) {
+    case PI2_TIMELINE_NONE: break;
+    case PI2_TIMELINE_PASS: write_pass(trace, event); break;
+    case PI2_TIMELINE_STAGE: write_stage(trace, event, false); break;
+    case PI2_TIMELINE_TAIL: write_stage(trace, event, true); break;
+    case PI2_TIMELINE_STALL: write_stall(trace, event); break;
+    case PI2_TIMELINE_READ: write_read(trace, event, index + 1, layout, places); break;
     }
 }
 
@@ -118,18 +118,19 @@ static void write_names(pi2_run_trace *trace, const bool *has_member) {
 
 pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_layout *layout,
                                         const pi2_engine_counters *counters) {
-    pi2_trace_extent_place *places = NULL;
+    pi2_timeline_extent_place *places = NULL;
     PI2_TRY(make_index(layout, &places));
-    const uint64_t count = pi2_trace_count(trace->events), dropped = pi2_trace_dropped(trace->events);
+    const uint64_t count = pi2_timeline_count(trace->events), dropped = pi2_timeline_dropped(trace->events);
     bool has_member[256] = { false };
     for (uint64_t i = 0; i < count; i++) {
-        const pi2_trace_event *event = pi2_trace_at(trace->events, i);
-        if (event && event->kind != PI2_TRACE_PASS && event->kind != PI2_TRACE_READ) has_member[event->member] = true;
+        const pi2_timeline_event *event = pi2_timeline_at(trace->events, i);
+        if (!event || event->kind == PI2_TIMELINE_PASS || event->kind == PI2_TIMELINE_READ) continue;
+        has_member[event->member] = true;
     }
     pi2_output_file_print(&trace->timeline, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
     write_names(trace, has_member);
     for (uint64_t i = 0; i < count; i++) {
-        const pi2_trace_event *event = pi2_trace_at(trace->events, i);
+        const pi2_timeline_event *event = pi2_timeline_at(trace->events, i);
         if (event) write_event(trace, event, i, layout, places);
     }
     pi2_output_file_print(&trace->timeline,

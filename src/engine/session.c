@@ -119,10 +119,10 @@ static void layer_done(void *user, uint32_t layer, uint32_t layers) {
 static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t count, pi2_forward_logits logits,
                            const pi2_forward_hooks *hooks) {
     const pi2_engine *engine = session->engine;
-    pi2_trace *trace = pi2_run_trace_events(engine->trace);
+    pi2_timeline *trace = pi2_run_trace_events(engine->run_trace);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
     const pi2_status status = pi2_forward_run(engine->forward, tokens, count, session->position, logits, hooks);
-    if (trace) pi2_trace_pass(trace, session->position, count, begin, pi2_clock_ns());
+    if (trace) pi2_timeline_pass(trace, session->position, count, begin, pi2_clock_ns());
     return status;
 }
 
@@ -154,7 +154,7 @@ static void note_append(const pi2_session *session, bool is_prefill, uint32_t po
                                 .tokens = session->position - position, .begin_ns = begin_ns,
                                 .end_ns = pi2_clock_ns() };
     pi2_engine_count(engine, &line.counters);
-    pi2_run_trace_add(engine->trace, &line);
+    pi2_run_trace_add(engine->run_trace, &line);
 }
 
 pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
@@ -166,9 +166,9 @@ pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_
     session->progress_done = 0;
     session->progress_total = (uint64_t)token_count * engine->model->shape.layer_count;
     const uint32_t position = session->position;
-    const uint64_t begin_ns = engine->trace ? pi2_clock_ns() : 0;
+    const uint64_t begin_ns = engine->run_trace ? pi2_clock_ns() : 0;
     const pi2_status status = append_batches(session, tokens, token_count, wanted);
-    if (engine->trace) note_append(session, token_count > 1 || position == 0, position, begin_ns);
+    if (engine->run_trace) note_append(session, token_count > 1 || position == 0, position, begin_ns);
     PI2_TRY(status);
     session->logits_count = wanted == PI2_LOGITS_ALL ? (uint32_t)token_count : wanted == PI2_LOGITS_LAST ? 1 : 0;
     return PI2_OK;

@@ -384,7 +384,7 @@ void pi2_weight_store_add_stall(pi2_weight_store *store, uint32_t e, uint64_t be
     const uint64_t end_ns = pi2_clock_ns();
     atomic_fetch_add_explicit(&store->stall_ns, (end_ns - begin_ns) * threads, memory_order_relaxed);
     atomic_fetch_add_explicit(&store->stalls, 1, memory_order_relaxed);
-    if (store->options.trace) pi2_trace_stall(store->options.trace, e, begin_ns, end_ns);
+    if (store->options.trace) pi2_timeline_stall(store->options.trace, e, begin_ns, end_ns);
 }
 
 pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t e, const uint8_t **memory_out) {

@@ -40,7 +40,7 @@ typedef struct pi2_weight_store_options {
     void *ring; size_t ring_bytes; /* page aligned; NULL when everything is resident */
     pi2_reader *reader;           /* NULL when loaded and nothing streams */
     unsigned spin_us;
-    pi2_trace *trace;             /* gets a span of every stall; may be NULL */
+    pi2_timeline *trace;             /* gets a span of every stall; may be NULL */
 } pi2_weight_store_options;
 
 /** Errors  MEMORY, INVALID (a streamed extent that is larger than the ring) */

@@ -47,8 +47,8 @@ static void trace_work(tail_call *call, bool is_tail) {
     const pi2_forward_walk *walk = call->walk;
     const bool in_layer = walk->layer < walk->forward->model->shape.layer_count;
     if (!walk->forward->options.trace || call->end_ns == 0) return;
-    pi2_trace_stage(walk->forward->options.trace, call->name ? call->name : "stage",
-                    in_layer ? walk->layer : PI2_TRACE_NO_LAYER, is_tail, call->begin_ns, call->end_ns);
+    pi2_timeline_stage(walk->forward->options.trace, call->name ? call->name : "stage",
+                    in_layer ? walk->layer : PI2_TIMELINE_NO_LAYER, is_tail, call->begin_ns, call->end_ns);
     call->begin_ns = call->end_ns = 0;
 }
 
@@ -149,7 +149,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     walk.head_tokens = forward->wanted == PI2_FORWARD_NO_LOGITS ? 0
                      : forward->wanted == PI2_FORWARD_LAST_LOGITS ? 1 : forward->token_count;
     walk.head_first = forward->token_count - walk.head_tokens;
-    if (forward->options.trace) pi2_trace_set_member(member);
+    if (forward->options.trace) pi2_timeline_set_member(member);
     walk.stage_name = "norm";
     pi2_forward_stage(&walk, 1, nothing_chunk, first_norm_token);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
@@ -178,14 +178,14 @@ static void fill_cos_sin(pi2_forward *forward) {
 
 /* Only this thread works, so its time counts for all. */
 static pi2_status embed(pi2_forward *forward) {
-    pi2_trace *trace = forward->options.trace;
+    pi2_timeline *trace = forward->options.trace;
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
-    if (trace) pi2_trace_set_member(0);
+    if (trace) pi2_timeline_set_member(0);
     const pi2_status status = pi2_forward_embed(forward);
     if (trace) {
         const uint64_t end = pi2_clock_ns();
-        pi2_trace_stage(trace, "embedding", PI2_TRACE_NO_LAYER, false, begin, end);
-        pi2_trace_add_busy(trace, (end - begin) * (forward->options.shape.thread_count - 1));
+        pi2_timeline_stage(trace, "embedding", PI2_TIMELINE_NO_LAYER, false, begin, end);
+        pi2_timeline_add_busy(trace, (end - begin) * (forward->options.shape.thread_count - 1));
     }
     return status;
 }

@@ -43,7 +43,7 @@ typedef struct pi2_forward_options {
     pi2_reader *reader;       /* for embedding rows; NULL when everything is resident */
     unsigned cpu_features;
     unsigned spin_us;
-    pi2_trace *trace;         /* gets a span of every stage of every thread; may be NULL */
+    pi2_timeline *trace;         /* gets a span of every stage of every thread; may be NULL */
     size_t run_bytes;         /* streamed bytes of one run of FFN clusters at most; 0: no limit */
     const uint8_t *resident;  /* [extent_count], for run_bytes */
     void *cache;              /* pi2_forward_cache_bytes(), 64-byte aligned, may be untouched */

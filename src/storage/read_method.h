@@ -56,7 +56,7 @@ struct pi2_reader {
     void (*on_stall)(void *context, const char *text);
     void *stall_context;
     unsigned stall_ms;
-    pi2_trace *trace;      /* may be NULL */
+    pi2_timeline *trace;      /* may be NULL */
     pi2_sleepers sleepers; /* threads in pi2_reader_wait */
     pi2_read_queue queue;
     char refusals[PI2_READ_TEXT_BYTES]; /* why faster methods do not work here, or empty */

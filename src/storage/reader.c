@@ -213,7 +213,7 @@ void pi2_read_finish(pi2_reader *reader, pi2_read_progress *progress) {
     }
     (void)pthread_mutex_unlock(&queue->mutex);
     if (reader->trace && request->status == PI2_OK) {
-        pi2_trace_read(reader->trace, request->offset, progress->needed, request->priority == PI2_READ_LIKELY,
+        pi2_timeline_read(reader->trace, request->offset, progress->needed, request->priority == PI2_READ_LIKELY,
                        request->submitted_ns, now);
     }
     publish(reader, request);

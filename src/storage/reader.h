@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/trace.h"
+#include "base/timeline.h"
 #include "powerinfer2/status.h"
 
 typedef struct pi2_reader pi2_reader;
@@ -54,7 +54,7 @@ typedef struct pi2_reader_options {
     void (*on_stall)(void *context, const char *text);
     void *stall_context;
     unsigned stall_ms;
-    pi2_trace *trace;         /* gets a span of every read that ends well; may be NULL */
+    pi2_timeline *trace;         /* gets a span of every read that ends well; may be NULL */
 } pi2_reader_options;
 
 /** Errors  IO (file, reason), MEMORY, INVALID (unknown method; a named one does not work here) */

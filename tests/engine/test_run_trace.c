@@ -351,12 +351,12 @@ enum { WRITERS = 4, EVENTS_EACH = 5000 };
 
 static void write_events(void *argument_pointer, unsigned member, unsigned member_count) {
     (void)member_count;
-    pi2_trace *events = pi2_run_trace_events(argument_pointer);
-    pi2_trace_set_member(member);
+    pi2_timeline *events = pi2_run_trace_events(argument_pointer);
+    pi2_timeline_set_member(member);
     for (unsigned i = 0; i < EVENTS_EACH; i++) {
         const uint64_t begin = pi2_clock_ns();
-        if (i % 2) pi2_trace_read(events, i, 1, false, begin, pi2_clock_ns());
-        else pi2_trace_stage(events, "gate+up", i % 100, false, begin, pi2_clock_ns());
+        if (i % 2) pi2_timeline_read(events, i, 1, false, begin, pi2_clock_ns());
+        else pi2_timeline_stage(events, "gate+up", i % 100, false, begin, pi2_clock_ns());
     }
 }
 
@@ -367,7 +367,7 @@ static void test_full_buffer(void **state) {
     options.trace_path = trace_path;
     pi2_run_trace *trace = NULL;
     assert_int_equal(pi2_run_trace_open(&options, 0, &trace), PI2_OK);
-    const uint64_t room = pi2_run_trace_bytes(trace, 1) / sizeof(pi2_trace_event);
+    const uint64_t room = pi2_run_trace_bytes(trace, 1) / sizeof(pi2_timeline_event);
     assert_true(room < WRITERS * EVENTS_EACH);
     pi2_team *team = NULL;
     assert_int_equal(pi2_team_create(WRITERS, NULL, &team), PI2_OK);
