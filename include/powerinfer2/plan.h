@@ -121,6 +121,7 @@ typedef struct pi2_plan pi2_plan;
  * Plans a model without loading weights: header, memory plan, prediction. The options are those of
  * pi2_engine_open(); nothing is prepared.
  *
+ * profile        NULL: nothing is predicted, all speeds are 0
  * prompt_tokens  of the prefill that is predicted; 0: 512
  * Errors  as pi2_engine_open(); UNSUPPORTED for mixtures of experts
  */

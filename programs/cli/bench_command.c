@@ -14,6 +14,7 @@
 #include "output.h"
 #include "powerinfer2/session.h"
 #include "powerinfer2/sizes.h"
+#include "prediction_report.h"
 #include "signals.h"
 
 enum { MAX_LIST = 16, MAX_REPETITIONS = 1000 };
@@ -217,6 +218,7 @@ static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32
     pi2_cli_clear_progress();
     if (status != PI2_OK) return pi2_cli_failed(status);
     json_t *result = pi2_bench_result(&state->options, pi2_engine_get_report(state->engine), &test);
+    pi2_cli_add_predicted(result, state->engine, prompt, answer, depth);
     if (json_array_append_new(state->results, result) == 0) return PI2_EXIT_OK;
     (void)pi2_cli_usage_error("no memory for the results");
     return PI2_EXIT_MEMORY;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "output.h"
+#include "prediction_report.h"
 #include "powerinfer2/sizes.h"
 #include "signals.h"
 
@@ -265,5 +266,6 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      reads ? report->read_description : "all weights are in memory");
     }
     print_waiting(&generation->total);
+    pi2_cli_note_prediction(engine, generation);
     pi2_cli_note("context  %u tokens, seed %u", (unsigned)report->context_tokens, (unsigned)seed);
 }

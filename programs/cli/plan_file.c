@@ -161,11 +161,15 @@ int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **pl
     return code;
 }
 
-int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_report *report) {
-    json_t *here = model_json(report);
+int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_options *options) {
+    pi2_plan *header = NULL;
+    const pi2_status status = pi2_plan_make(options, NULL, 0, &header);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    json_t *here = model_json(pi2_plan_report(header));
     const char *name = first_difference(json_object_get(plan, "model"), here);
     int code = PI2_EXIT_OK;
     if (name) code = refuse("%s: the plan was made for another model (its %s differs): plan again", path, name);
     json_decref(here);
+    pi2_plan_free(header);
     return code;
 }

@@ -16,7 +16,8 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
  * Returns PI2_EXIT_OK, or the exit code after an error line.
  */
 int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **plan_out);
-/** Refuses a plan of another model. Returns PI2_EXIT_OK, or the exit code after an error line. */
-int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_report *report);
+/** Refuses a plan of another model than the one that the options name: reads its header. Returns
+ *  PI2_EXIT_OK, or the exit code after an error line. */
+int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_options *options);
 
 #endif

@@ -8,10 +8,12 @@
 #include "engine_options.h"
 #include "generation.h"
 #include "output.h"
+#include "plan_file.h"
+#include "prediction_report.h"
 #include "signals.h"
 
 typedef struct run_settings {
-    const char *prompt, *prompt_file, *system, *system_file;
+    const char *prompt, *prompt_file, *system, *system_file, *plan;
     bool escapes, raw, parse_special, json, ignore_end, print_special;
     int64_t limit;
     pi2_cli_texts stop_words;
@@ -47,6 +49,9 @@ static const pi2_cli_option run_options[] = {
     {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Never picks a token that ends the answer.",
      NULL, 0, 0},
     {"-sp, --special", NULL, PI2_CLI_FLAG, RUN(print_special), NULL, "Prints special tokens too.", NULL, 0, 0},
+    {"--plan", "FILE", PI2_CLI_TEXT, RUN(plan), NULL,
+     "Memory, context, batch, threads and read method of a plan ('powerinfer2 plan --json'). Options that are "
+     "given beside it go first.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, RUN(json), NULL,
      "Prints one JSON value at the end: text, tokens, timings, memory and reads.", NULL, 0, 0},
 };
@@ -81,6 +86,7 @@ typedef struct run_state {
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
     char *prompt, *system;
+    json_t *plan; /* of --plan */
     size_t prompt_length;
     bool is_chat;
     pi2_engine *engine;
@@ -179,6 +185,12 @@ static int open_engine(run_state *state) {
     code = read_prompt(state);
     if (code != PI2_EXIT_OK) return code;
     pi2_cli_catch_signals();
+    if (state->settings.plan) {
+        const char *path = state->settings.plan;
+        code = pi2_cli_plan_read(path, &options, &state->plan);
+        if (code == PI2_EXIT_OK) code = pi2_cli_plan_check_model(path, state->plan, &options);
+        if (code != PI2_EXIT_OK) return code;
+    }
     pi2_status status = pi2_engine_open(&options, &state->engine);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const sampling_settings *from = &state->sampling;
@@ -280,6 +292,7 @@ static int print_json(run_state *state) {
     json_object_set_new(object, "seed", json_integer(pi2_session_seed(state->session)));
     json_object_set_new(object, "n_ctx", json_integer(report->context_tokens));
     json_object_set_new(object, "timings", json_timings(generation));
+    json_object_set_new(object, "predicted", pi2_cli_predicted_json(state->engine, generation));
     json_object_set_new(object, "memory", memory);
     json_object_set_new(object, "io", io);
     return pi2_cli_print_json(object, JSON_COMPACT);
@@ -342,6 +355,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
     pi2_cli_generation_free(&state.generation);
     pi2_session_free(state.session);
     pi2_engine_close(state.engine);
+    json_decref(state.plan);
     free(state.tokens);
     free(state.prompt);
     free(state.system);

@@ -154,7 +154,7 @@ pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_pro
     if (!plan) return pi2_fail(PI2_ERR_MEMORY, "no memory for the plan");
     pi2_workload workload;
     pi2_status status = pi2_engine_open_for(options, true, &plan->engine);
-    if (status == PI2_OK) status = make_workload(plan->engine, profile, &workload);
+    if (status == PI2_OK && profile) status = make_workload(plan->engine, profile, &workload);
     if (status != PI2_OK) {
         pi2_plan_free(plan);
         return status;
@@ -163,8 +163,10 @@ pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_pro
     if (prompt_tokens > plan->engine->plan.shape.context_tokens) {
         prompt_tokens = plan->engine->plan.shape.context_tokens;
     }
-    pi2_predict(&workload, profile, &pi2_as_it_is, prompt_tokens, prompt_tokens, &plan->prediction);
-    plan->advice_count = pi2_predict_advice(&workload, profile, prompt_tokens, prompt_tokens, plan->advice);
+    if (profile) {
+        pi2_predict(&workload, profile, &pi2_as_it_is, prompt_tokens, prompt_tokens, &plan->prediction);
+        plan->advice_count = pi2_predict_advice(&workload, profile, prompt_tokens, prompt_tokens, plan->advice);
+    }
     add_lines(plan);
     *plan_out = plan;
     return PI2_OK;

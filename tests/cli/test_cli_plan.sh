@@ -37,4 +37,37 @@ for line in 'attention weights' 'feed-forward weights' 'key-value cache' 'stream
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done
 expect_error 4 "too small" plan -m "$model" -c 128 --memory 3M
+
+# A plan file takes the place of the options, and is refused for anything else than what it was made for.
+expect 0 plan -m "$model" -c 128 -b 32 -t 1 --memory $budget --json
+cp "$folder/out" "$folder/plan.json"
+expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p abc -n 4 --temp 0 --ignore-eos --json
+expect_json memory.budget_bytes $budget
+expect_json n_ctx 128
+expect_json '?predicted.decode' real
+expect 0 run -m "$model" --plan "$folder/plan.json" -c 64 --raw -p abc -n 4 --temp 0 --ignore-eos
+grep -q '^predicted .* tokens/s of prompt' "$folder/err" || fail "no prediction beside the run"
+grep -q '^context  64 ' "$folder/err" || fail "-c beside --plan has no effect"
+
+# refused PATTERN SCRIPT: a plan that sed changed
+refused() {
+    sed "$2" "$folder/plan.json" >"$folder/changed.json"
+    expect_error 3 "$1" run -m "$model" --plan "$folder/changed.json" --raw -p abc -n 1
+}
+refused "another model (its parameter_count" 's/"parameter_count": /&1/'
+refused "another model (its name" 's/"name": "/&x/'
+refused "another device (its cpu" 's/"cpu": "/&x/'
+refused "another device (its cores" 's/"cores": /&1/'
+refused "of version x" 's/"version": "/&x/'
+refused "not a plan" 's/powerinfer2_plan/plan/'
+refused "'threads' is missing" 's/"threads": /&-/'
+refused "not a plan" '$d'
+expect_error 5 "none" run -m "$model" --plan "$folder/none.json" --raw -p abc -n 1
+
+expect 0 bench -m "$model" -p 16 -n 4 -r 1 -o json
+expect_json '?0.predicted_ts' real
+expect_json '?1.predicted_error' real
+rm "$XDG_CACHE_HOME/powerinfer2/device.profile"
+expect 0 run -m "$model" --raw -p abc -n 2 -c 64
+grep -q "predicted nothing.*powerinfer2 device" "$folder/err" || fail "nothing tells how to make a profile"
 finish

@@ -1,0 +1,18 @@
+/* prediction_report.h: what the device profile said beforehand, beside what a run measured. */
+#ifndef PI2_CLI_PREDICTION_REPORT_H
+#define PI2_CLI_PREDICTION_REPORT_H
+
+#include <jansson.h>
+
+#include "generation.h"
+
+/** Says on stderr how fast the run should have been, or how to make a profile that tells. */
+void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation *generation);
+/** "decode" and "prefill" in tokens a second, or null without a profile of this machine. */
+json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generation *generation);
+/** Adds predicted_ts and predicted_error (predicted / actual - 1) to a result of bench that is of a
+ *  prompt or of an answer alone; nothing without a profile. */
+void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, uint32_t prompt, uint32_t answer,
+                           uint32_t depth);
+
+#endif
