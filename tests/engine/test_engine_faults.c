@@ -44,9 +44,9 @@ static int write_model(uint32_t seed, float rope_base) {
         pi2_tiny_model_options options;
         pi2_tiny_model_options_init(&options);
         options.seed = seed;
-        options.layer_count = 6;
+        options.layer_count = 4;
         options.embedding_length = 512;
-        options.feed_forward_length = 6144;
+        options.feed_forward_length = 3072;
         options.head_count = 8;
         options.rope_base = rope_base;
         _exit(pi2_tiny_model_write(&options, model_path) == 0 ? 0 : 1);
@@ -59,7 +59,7 @@ static int write_model(uint32_t seed, float rope_base) {
 static uint64_t small_budget(void) {
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);
-    return current + 19000000;
+    return current + 11500000;
 }
 
 static pi2_status open_streaming(const char *method, pi2_engine **engine) {
