@@ -18,7 +18,7 @@
 
 enum {
     COLUMNS = 4096, CHUNK_BYTES = 48 * 1024, BATCH_TILES = 64, BATCH_CHUNK_TILES = 4, BATCH_MOST = 256,
-    LEAST_ROUNDS = 3, STAGES = 256, STAGE_CHUNKS_PER_THREAD = 4,
+    QUICK_BATCH_TILES = 8, LEAST_ROUNDS = 3, STAGES = 256, STAGE_CHUNKS_PER_THREAD = 4,
     HEAD_DIMENSIONS = 128, KEYS = 512, QUERIES_MOST = 24, VECTOR_FLOATS = 4096
 };
 
@@ -38,6 +38,7 @@ typedef struct work {
     pi2_activations x;
     float *out;                      /* [member][tokens][chunk rows] */
     double seconds;
+    size_t least_rounds, batch_tiles;
     _Atomic uint32_t next;
     _Atomic bool go_on;
     pi2_samples samples;             /* seconds of a round */
@@ -91,7 +92,7 @@ static void work_member(void *argument, unsigned member, unsigned member_count) 
             }
             last_ns = end_ns;
             atomic_store(&w->next, 0);
-            const bool enough = w->samples.count >= LEAST_ROUNDS && (double)(end_ns - first_ns) * 1e-9 > w->seconds;
+            const bool enough = w->samples.count >= w->least_rounds && (double)(end_ns - first_ns) * 1e-9 > w->seconds;
             atomic_store(&w->go_on, !enough && w->samples.count < PI2_SAMPLES_MOST);
         }
         pi2_team_barrier(w->team, member);
@@ -167,7 +168,7 @@ static pi2_status measure_format(pi2_measuring *m, work *w, const operands *o, c
     double value = run_work(w, (double)(w->tile_count * w->tile_bytes), &spread);
     (void)pi2_profile_add(m->profile, PI2_MEASURED_DECODE, format->name, threads, 0, value, spread);
     PI2_TRY(pi2_measuring_step(m));
-    w->tile_count = w->tile_count < BATCH_TILES ? w->tile_count : BATCH_TILES;
+    if (w->tile_count > w->batch_tiles) w->tile_count = w->batch_tiles;
     w->chunk_tiles = BATCH_CHUNK_TILES;
     for (size_t i = 0; batches && i < BATCH_POINTS; i++) {
         const double operations = 2.0 * PI2_TILE_ROWS * (double)w->tile_count * COLUMNS * batch_points[i];
@@ -269,6 +270,9 @@ pi2_status pi2_measure_compute(pi2_measuring *m, pi2_team *team, bool batches) {
     w->memory = m->memory;
     w->bytes = m->memory_bytes;
     w->seconds = m->seconds;
+    /* Without vectors, or watched by a sanitizer, a quick measurement has to stay one. */
+    w->least_rounds = m->options->quick ? 1 : LEAST_ROUNDS;
+    w->batch_tiles = m->options->quick ? QUICK_BATCH_TILES : BATCH_TILES;
     double spread;
     const double value = run_work(w, (double)w->bytes, &spread);
     (void)pi2_profile_add(m->profile, PI2_MEASURED_MEMORY, NULL, pi2_team_member_count(team), 0, value, spread);
