@@ -4,11 +4,13 @@
  * Method: small shapes of every weight type, dense and with experts.
  */
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -293,6 +295,16 @@ static void known_shapes_have_their_size(void **state) {
     }
 }
 
+static void expect_nothing_left(const char *name) {
+    char hidden[64];
+    (void)snprintf(hidden, sizeof hidden, ".%s.tmp", name);
+    char *path = test_path(folder, name), *temporary = test_path(folder, hidden);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_not_equal(access(temporary, F_OK), 0);
+    free(temporary);
+    free(path);
+}
+
 /** A disk with too little room is noticed before anything is written. */
 static void too_little_room_leaves_nothing(void **state) {
     (void)state;
@@ -308,10 +320,51 @@ static void too_little_room_leaves_nothing(void **state) {
         .norm_epsilon = 1e-5f };
     assert_int_equal(pi2_synthetic_write(&options, NULL), PI2_ERR_IO);
     assert_non_null(strstr(pi2_error_text(), "make room"));
-    char *temporary = test_path(folder, ".huge.gguf.tmp");
-    assert_int_not_equal(access(path, F_OK), 0);
-    assert_int_not_equal(access(temporary, F_OK), 0);
-    free(temporary);
+    expect_nothing_left("huge.gguf");
+    free(path);
+}
+
+/** A write that fails in the middle, as on a disk that another program fills. */
+static void a_failed_write_leaves_nothing(void **state) {
+    (void)state;
+    struct rlimit old, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){ .rlim_cur = 12 * 1024 * 1024, .rlim_max = old.rlim_max };
+    pi2_synthetic_options options;
+    pi2_synthetic_options_init(&options);
+    char *path = test_path(folder, "cut.gguf");
+    options.output_path = path;
+    options.type = "f32";
+    options.shape.vocabulary_size = 32000;
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const pi2_status status = pi2_synthetic_write(&options, NULL);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    (void)signal(SIGXFSZ, handler);
+    assert_int_equal(status, PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), "cut.gguf"));
+    expect_nothing_left("cut.gguf");
+    free(path);
+}
+
+static bool always(void *user) {
+    *(bool *)user = true;
+    return true;
+}
+
+static void an_interruption_leaves_nothing(void **state) {
+    (void)state;
+    bool was_asked = false;
+    pi2_synthetic_options options;
+    pi2_synthetic_options_init(&options);
+    char *path = test_path(folder, "stopped.gguf");
+    options.output_path = path;
+    options.type = "f32";
+    options.shape.vocabulary_size = 32000;
+    options.callbacks = (pi2_callbacks){ .user = &was_asked, .cancelled = always };
+    assert_int_equal(pi2_synthetic_write(&options, NULL), PI2_ERR_INTERRUPTED);
+    assert_true(was_asked);
+    expect_nothing_left("stopped.gguf");
     free(path);
 }
 
@@ -326,6 +379,8 @@ int main(void) {
         cmocka_unit_test(impossible_shapes_are_refused),
         cmocka_unit_test(known_shapes_have_their_size),
         cmocka_unit_test(too_little_room_leaves_nothing),
+        cmocka_unit_test(a_failed_write_leaves_nothing),
+        cmocka_unit_test(an_interruption_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
