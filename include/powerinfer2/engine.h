@@ -54,6 +54,8 @@ typedef struct pi2_engine_options {
     bool allow_prepare;          /* make a cluster file when the model does not fit and none is there */
     const char *trace_path;      /* where to write a timeline of reads and computing; NULL: none (docs/tracing.md) */
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */
+    const char *cache_policy;    /* which expert leaves the cache: "auto", "lru", "lfu", "s3_fifo", "keep" */
+    const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
     pi2_callbacks callbacks;
 } pi2_engine_options;
 
@@ -95,6 +97,10 @@ typedef struct pi2_engine_report {
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
     uint32_t layer_count, vocabulary_size;
     uint32_t token_text_bytes;       /* room that any token's text fits in */
+    uint32_t expert_count, expert_used_count; /* in each layer; 0: a dense model */
+    uint64_t expert_cache_bytes;     /* memory for experts, all of them or a cache */
+    uint32_t expert_slots;           /* experts that it holds, of layer_count * expert_count */
+    const char *cache_policy;        /* NULL: a dense model */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
 
@@ -105,6 +111,7 @@ typedef struct pi2_engine_counters {
     uint64_t weight_bytes_needed; /* weight bytes that passes computed with, resident or not */
     uint64_t stall_ns;            /* time in which compute threads waited for reads, summed over threads / threads */
     uint64_t compute_ns;          /* time in which they computed, likewise; 0 without trace_path and stats_path */
+    uint64_t expert_uses, expert_hits; /* visits of a batch to an expert; of those found in memory */
 } pi2_engine_counters;
 PI2_API void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out);
 

@@ -80,6 +80,8 @@ static pi2_status check_limits(const char *path, const pi2_model_shape *shape) {
         { "feed_forward_length", shape->feed_forward_length, 1, 1u << 20 },
         { "expert_count", shape->expert_count, 0, 4096 },
         { "expert_used_count", shape->expert_used_count, 0, shape->expert_count },
+        { "expert_feed_forward_length", shape->expert_feed_forward_length, shape->expert_count ? 1 : 0, 1u << 20 },
+        { "attention.sliding_window", shape->window, 0, 1u << 30 },
         { "rope.dimension_count", shape->rope.dimensions, 2, shape->key_length },
     };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {

@@ -9,6 +9,7 @@
 
 typedef enum pi2_rope_pairing { PI2_ROPE_NORM, PI2_ROPE_NEOX } pi2_rope_pairing;
 typedef enum pi2_ffn_activation { PI2_FFN_SILU, PI2_FFN_RELU } pi2_ffn_activation;
+typedef enum pi2_expert_gating { PI2_GATING_SOFTMAX, PI2_GATING_SIGMOID } pi2_expert_gating;
 
 /** Rotary positions and their scaling. */
 typedef struct pi2_rope_shape {
@@ -34,13 +35,25 @@ typedef struct pi2_model_shape {
     pi2_rope_shape rope;
     pi2_ffn_activation activation;
     bool tied_head;
+    bool head_norms;               /* queries and keys are normed, head by head, before the rotation */
+    pi2_expert_gating gating;
+    bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */
+    uint32_t window;               /* positions that windowed layers see; 0: every layer sees all */
+    uint32_t full_layer_step;      /* with a window: layers 0, n, 2n, ... see all and are not rotated */
 } pi2_model_shape;
+
+/** Whether this layer sees the last `window` positions only (and is rotated). */
+static inline bool pi2_layer_has_window(const pi2_model_shape *shape, uint32_t layer) {
+    return shape->window > 0 && layer % shape->full_layer_step != 0;
+}
 
 /** Small tensors that stay in memory as floats. */
 typedef enum pi2_table_role {
     PI2_TABLE_ATTENTION_NORM, PI2_TABLE_FFN_NORM,
     PI2_TABLE_Q_BIAS, PI2_TABLE_K_BIAS, PI2_TABLE_V_BIAS, PI2_TABLE_OUTPUT_BIAS,
     PI2_TABLE_GATE_BIAS, PI2_TABLE_UP_BIAS, PI2_TABLE_DOWN_BIAS,
+    PI2_TABLE_Q_NORM, PI2_TABLE_K_NORM,
+    PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_ROPE_FACTORS,
     PI2_TABLE_ROLES
@@ -53,6 +66,7 @@ typedef struct pi2_table_request {
     const pi2_gguf_tensor *tensor;
     uint32_t length;            /* elements that it must have */
     bool required;
+    uint32_t rows;              /* 0: a vector; else a matrix of so many rows of `length` columns */
 } pi2_table_request;
 
 /** The weights that a model is made of, in the order in which a token uses them. */

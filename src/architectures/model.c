@@ -62,13 +62,18 @@ static pi2_status build_operand(pi2_model *model, const pi2_group *group, const 
     return PI2_OK;
 }
 
-static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_group_request *request,
-                              unsigned cpu_features) {
+static pi2_status check_group(const pi2_model *model, uint32_t group_index, const pi2_group_request *request) {
     const pi2_group *group = &model->layout->groups[group_index];
     if (group->kind != request->kind || group->layer != request->layer || group->expert != request->expert) {
         return pi2_fail(PI2_ERR_FORMAT, "group %u of the layout is not the one that the architecture expects; "
                         "prepare the model again", group_index);
     }
+    return PI2_OK;
+}
+
+static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_group_request *request,
+                              unsigned cpu_features) {
+    const pi2_group *group = &model->layout->groups[group_index];
     pi2_layer_weights *layer = request->layer != UINT32_MAX ? &model->layers[request->layer] : NULL;
     pi2_operand *operands[4] = { NULL, NULL, NULL, NULL };
     switch (request->kind) {
@@ -86,7 +91,9 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
         model->head_group = group_index;
         break;
     case PI2_GROUP_EMBEDDING: operands[0] = &model->embedding; break;
-    case PI2_GROUP_EXPERT: break;
+    case PI2_GROUP_EXPERT: /* all of a layer at once, by its first one */
+        return request->expert == 0
+            ? pi2_model_experts_build(model, request->layer, group_index, request, cpu_features) : PI2_OK;
     }
     for (uint32_t i = 0; i < request->tensor_count && operands[i]; i++) {
         PI2_TRY(build_operand(model, group, request, i, cpu_features, operands[i]));
@@ -108,6 +115,29 @@ static pi2_status read_at(int descriptor, const char *path, void *to, size_t byt
     return PI2_OK;
 }
 
+/* Floats that a table takes: a matrix is kept in tiles of 16 rows. */
+static size_t table_floats(const pi2_table_request *request) {
+    const size_t rows = request->rows ? (request->rows + (size_t)PI2_TILE_ROWS - 1) / PI2_TILE_ROWS * PI2_TILE_ROWS : 1;
+    return (rows * request->length + 15) / 16 * 16;
+}
+
+static pi2_status pack_matrix(const pi2_weight_format *format, const pi2_table_request *request, const void *raw,
+                              float *out) {
+    const size_t columns = request->length;
+    float *floats = malloc(columns * PI2_TILE_ROWS * sizeof *floats);
+    if (!floats) return pi2_fail(PI2_ERR_MEMORY, "no memory for tensor '%s'", request->tensor->name);
+    for (uint32_t row = 0; row < request->rows; row += PI2_TILE_ROWS) {
+        const uint8_t *rows[PI2_TILE_ROWS] = { NULL };
+        const uint32_t left = request->rows - row;
+        const uint32_t count = left < PI2_TILE_ROWS ? left : PI2_TILE_ROWS;
+        format->decode_row(floats, (const uint8_t *)raw + pi2_row_bytes(format, columns) * row, columns * count);
+        for (uint32_t i = 0; i < count; i++) rows[i] = (const uint8_t *)(floats + columns * i);
+        pi2_weight_format_find(PI2_F32)->pack_tile(out + columns * row, rows, columns);
+    }
+    free(floats);
+    return PI2_OK;
+}
+
 static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *request, float *out) {
     const pi2_gguf_tensor *tensor = request->tensor;
     const char *path = pi2_gguf_file_path(gguf, tensor->file_index);
@@ -116,14 +146,15 @@ static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *requ
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is %s; F32, F16 or BF16 was expected", path,
                         tensor->name, pi2_weight_type_name(tensor->type));
     }
-    const size_t bytes = pi2_row_bytes(format, request->length);
+    const size_t bytes = pi2_row_bytes(format, request->length) * (request->rows ? request->rows : 1);
     void *raw = malloc(bytes);
     if (!raw) return pi2_fail(PI2_ERR_MEMORY, "no memory for tensor '%s'", tensor->name);
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     pi2_status status = descriptor < 0
         ? pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno))
         : read_at(descriptor, path, raw, bytes, tensor->file_offset);
-    if (status == PI2_OK) format->decode_row(out, raw, request->length);
+    if (status == PI2_OK && request->rows) status = pack_matrix(format, request, raw, out);
+    else if (status == PI2_OK) format->decode_row(out, raw, request->length);
 #ifdef POSIX_FADV_DONTNEED
     if (descriptor >= 0) (void)posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
 #endif
@@ -135,8 +166,8 @@ static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *requ
 static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *request) {
     static const char *const names[PI2_TABLE_ROLES] = {
         "attn_norm.weight", "ffn_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias",
-        "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "output_norm.weight",
-        "rope_freqs.weight" };
+        "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_q_norm.weight",
+        "attn_k_norm.weight", "ffn_gate_inp.weight", "output_norm.weight", "rope_freqs.weight" };
     const char *path = pi2_gguf_file_path(gguf, 0);
     if (!request->tensor) {
         return request->required
@@ -145,9 +176,11 @@ static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *req
             : PI2_OK;
     }
     const uint64_t *dims = request->tensor->dimensions;
-    if (dims[0] != request->length || dims[1] * dims[2] * dims[3] != 1) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' has %llu elements, %u were expected", path,
-                        request->tensor->name, (unsigned long long)dims[0], request->length);
+    const uint32_t rows = request->rows ? request->rows : 1;
+    if (dims[0] != request->length || dims[1] * dims[2] * dims[3] != rows) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' has %llu x %llu elements, %u x %u were expected", path,
+                        request->tensor->name, (unsigned long long)dims[0],
+                        (unsigned long long)(dims[1] * dims[2] * dims[3]), request->length, rows);
     }
     return PI2_OK;
 }
@@ -157,7 +190,7 @@ static pi2_status read_tables(pi2_model *model, const pi2_gguf *gguf, const pi2_
     size_t floats = 0;
     for (size_t i = 0; i < requests->table_count; i++) {
         PI2_TRY(check_table(gguf, &requests->tables[i]));
-        if (requests->tables[i].tensor) floats += ((size_t)requests->tables[i].length + 15) / 16 * 16;
+        if (requests->tables[i].tensor) floats += table_floats(&requests->tables[i]);
     }
     model->table_bytes = (floats ? floats : 16) * sizeof(float);
     if (posix_memalign((void **)&model->table_memory, 64, model->table_bytes) != 0) {
@@ -172,7 +205,7 @@ static pi2_status read_tables(pi2_model *model, const pi2_gguf *gguf, const pi2_
         if (request->role == PI2_TABLE_OUTPUT_NORM) model->output_norm = at;
         else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
         else model->layers[request->layer].tables[request->role] = at;
-        at += ((size_t)request->length + 15) / 16 * 16;
+        at += table_floats(request);
     }
     return PI2_OK;
 }
@@ -200,9 +233,13 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     model->refs = calloc(model->layout->piece_count ? model->layout->piece_count : 1, sizeof *model->refs);
     if (!model->layers || !model->refs) return pi2_fail(PI2_ERR_MEMORY, "no memory for the model's lists");
     for (uint32_t g = 0; g < model->layout->group_count; g++) {
+        PI2_TRY(check_group(model, g, &requests->groups[g]));
+    }
+    for (uint32_t g = 0; g < model->layout->group_count; g++) {
         PI2_TRY(build_group(model, g, &requests->groups[g], cpu_features));
     }
     count_parameters(model);
+    if (model->shape.expert_count > 0) model->router_kernel = pi2_matmul_select(PI2_F32, cpu_features);
     return read_tables(model, gguf, requests);
 }
 
@@ -232,6 +269,7 @@ pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_mod
 
 void pi2_model_free(pi2_model *model) {
     if (!model) return;
+    for (uint32_t i = 0; model->layers && i < model->shape.layer_count; i++) free(model->layers[i].experts.clusters);
     pi2_extent_layout_free(model->layout);
     free(model->layers);
     free(model->refs);

@@ -21,9 +21,29 @@ typedef struct pi2_operand {
     uint64_t row_base;               /* of an expert in its stacked tensor; else 0 */
 } pi2_operand;
 
+/** A cluster of an expert: the same in every expert of its layer. */
+typedef struct pi2_expert_cluster {
+    uint32_t first_extent, extent_count; /* within the expert's group; extents of one cluster only */
+    uint32_t neuron_begin, neuron_end;
+} pi2_expert_cluster;
+
+typedef struct pi2_expert_matrix {
+    const pi2_layout_tensor *tensor; /* stacked */
+    const pi2_matmul_kernel *kernel;
+    uint32_t number;                 /* of the tensor in the layout */
+} pi2_expert_matrix;
+
+/** A layer's experts. Every group holds one expert, laid out as the layer's first one. */
+typedef struct pi2_layer_experts {
+    uint32_t first_group;            /* expert e is group first_group + e */
+    pi2_expert_matrix gate, up, down;
+    pi2_expert_cluster *clusters; uint32_t cluster_count;
+} pi2_layer_experts;
+
 typedef struct pi2_layer_weights {
     pi2_operand q, k, v, attention_output;
-    pi2_operand gate, up, down;
+    pi2_operand gate, up, down;      /* dense models */
+    pi2_layer_experts experts;       /* mixtures of experts */
     uint32_t attention_group, ffn_group;
     const float *tables[PI2_TABLE_LAYER_ROLES]; /* NULL where the model has none */
 } pi2_layer_weights;
@@ -40,6 +60,7 @@ typedef struct pi2_model {
     const float *output_norm, *rope_factors; /* rope_factors may be NULL */
     float *table_memory; size_t table_bytes;
     uint64_t parameter_count;
+    const pi2_matmul_kernel *router_kernel; /* NULL: dense */
 } pi2_model;
 
 /**
@@ -49,6 +70,19 @@ typedef struct pi2_model {
  */
 pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out);
 void pi2_model_free(pi2_model *model);
+
+/**
+ * Fills in a layer's experts from its groups. The layout may come from a file: every piece is
+ * checked to lie where the pipeline will look for it. model_experts.c
+ * Errors  FORMAT, UNSUPPORTED (no kernel), MEMORY
+ */
+pi2_status pi2_model_experts_build(pi2_model *model, uint32_t layer, uint32_t first_group,
+                                   const pi2_group_request *request, unsigned cpu_features);
+
+/** Group of an expert of a layer. */
+static inline const pi2_group *pi2_expert_group(const pi2_model *model, uint32_t layer, uint32_t expert) {
+    return &model->layout->groups[model->layers[layer].experts.first_group + expert];
+}
 
 /** Memory that the model's lists and tables hold. */
 size_t pi2_model_memory_bytes(const pi2_model *model);

@@ -32,7 +32,20 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...) {
 
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
+                                     .cache_policy = "auto",
                                      .cache_type = PI2_CACHE_F16 };
+}
+
+static pi2_status find_policy(pi2_engine *engine) {
+    const char *name = engine->options.cache_policy ? engine->options.cache_policy : "auto";
+    engine->policy = pi2_cache_policy_find(name);
+    if (engine->policy) return PI2_OK;
+    char known[256] = "auto";
+    for (size_t i = 0; i < pi2_cache_policy_count; i++) {
+        const size_t used = strlen(known);
+        (void)snprintf(known + used, sizeof known - used, ", %s", pi2_cache_policies[i]->name);
+    }
+    return pi2_fail(PI2_ERR_INVALID, "unknown cache policy '%s'; there are: %s", name, known);
 }
 
 static pi2_status check_options(const pi2_engine_options *options) {
@@ -118,6 +131,10 @@ static pi2_status make_sequence(pi2_engine *engine) {
         }
         ends[part] = engine->sequence_count;
     }
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (layout->groups[layout->extents[e].group].kind != PI2_GROUP_EXPERT) continue;
+        engine->sequence[engine->sequence_count + engine->expert_extent_count++] = e;
+    }
     engine->head_begin = ends[0];
     engine->pass_end = ends[1];
     return PI2_OK;
@@ -134,6 +151,7 @@ static uint64_t process_bytes_now(const pi2_engine *engine) {
     (void)pi2_process_memory(&peak, &current);
     if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
     const pi2_extent_layout *layout = engine->model->layout;
+    if (engine->model->shape.expert_count) current += pi2_expert_cache_list_bytes(layout, engine->policy);
     return current + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 + GROWTH_BYTES +
            pi2_run_trace_bytes(engine->run_trace, layout->extent_count);
 }
@@ -195,6 +213,7 @@ static uint64_t mark_residents(pi2_engine *engine) {
     for (uint32_t e = 0; e < engine->model->layout->extent_count; e++) {
         if (engine->resident[e]) engine->report.resident_bytes += engine->model->layout->extents[e].bytes;
     }
+    if (engine->plan.everything_resident) engine->report.resident_bytes = engine->model->layout->weight_bytes;
     return resident;
 }
 
@@ -202,6 +221,7 @@ static pi2_status reserve_memory(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->plan;
     const uint64_t resident = mark_residents(engine);
     PI2_TRY(reserve(&engine->weights, resident, resident > (64 << 20), "weights"));
+    PI2_TRY(reserve(&engine->experts, plan->expert_bytes, plan->expert_bytes > (64 << 20), "experts"));
     PI2_TRY(reserve(&engine->stream, plan->ring_bytes + plan->staging_bytes, false, "the stream buffer"));
     PI2_TRY(reserve(&engine->cache, plan->cache_bytes, false, "the key-value cache"));
     return reserve(&engine->scratch, plan->scratch_bytes, false, "scratch");
@@ -245,6 +265,7 @@ static pi2_status start_forward(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->plan;
     const pi2_forward_options options = {
         .model = engine->model, .shape = plan->shape, .team = engine->team, .store = engine->store,
+        .experts = engine->expert_cache,
         .reader = engine->reader, .cpu_features = pi2_cpu_features(),
         .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
         .trace = pi2_run_trace_events(engine->run_trace),
@@ -325,6 +346,13 @@ static void fill_report(pi2_engine *engine) {
     report->batch_tokens = engine->plan.shape.batch_tokens;
     report->thread_count = engine->plan.shape.thread_count;
     report->layer_count = model->shape.layer_count;
+    report->expert_count = model->shape.expert_count;
+    report->expert_used_count = model->shape.expert_used_count;
+    if (engine->expert_cache) {
+        report->expert_cache_bytes = engine->plan.expert_bytes;
+        report->expert_slots = pi2_expert_cache_slots(engine->expert_cache);
+        report->cache_policy = engine->policy->name;
+    }
     report->vocabulary_size = model->shape.vocabulary_size;
     report->token_text_bytes = 3 * ((uint32_t)pi2_tokenizer_longest_piece(engine->tokenizer) + 4);
 }
@@ -348,10 +376,12 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     if (from_file) PI2_TRY(start_reader(engine));
     else PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine, !from_file));
+    PI2_TRY(pi2_engine_start_experts(engine, !from_file));
     return start_forward(engine);
 }
 
 static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
+    PI2_TRY(find_policy(engine));
     find_budget(engine);
     if (!engine->plan_only) {
         PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->run_trace));
@@ -413,11 +443,14 @@ void pi2_engine_close(pi2_engine *engine) {
     if (engine->forward && pi2_engine_finish_trace(engine) != PI2_OK) pi2_engine_log(engine, "%s", pi2_error_text());
     pi2_forward_free(engine->forward);
     pi2_weight_store_free(engine->store);
+    pi2_expert_cache_free(engine->expert_cache);
+    pi2_trace_writer_close(engine->trace);
     pi2_reader_close(engine->reader);
     pi2_team_destroy(engine->team);
     release(&engine->scratch);
     release(&engine->cache);
     release(&engine->stream);
+    release(&engine->experts);
     release(&engine->weights);
     pi2_run_trace_close(engine->run_trace);
     free(engine->sequence);
@@ -435,6 +468,14 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
     pi2_weight_store_counters store;
     pi2_weight_store_count(engine->store, &store);
     counters_out->weight_bytes_needed = store.needed_bytes;
+    if (engine->expert_cache) {
+        pi2_expert_cache_counters experts;
+        pi2_expert_cache_count(engine->expert_cache, &experts);
+        counters_out->weight_bytes_needed += experts.needed_bytes;
+        counters_out->expert_uses = experts.touches;
+        counters_out->expert_hits = experts.hits;
+        store.stall_ns += experts.stall_ns;
+    }
     counters_out->stall_ns = store.stall_ns / engine->plan.shape.thread_count;
     if (engine->run_trace) {
         const uint64_t busy_ns = pi2_timeline_busy_ns(pi2_run_trace_events(engine->run_trace)) /

@@ -6,6 +6,7 @@
 
 #include "engine/memory_plan.h"
 #include "engine/run_trace.h"
+#include "neuron_cache/cache_trace.h"
 #include "powerinfer2/engine.h"
 #include "powerinfer2/session.h"
 #include "tokenizer/tokenizer.h"
@@ -27,10 +28,14 @@ struct pi2_engine {
     uint8_t *resident;              /* [extent_count] */
     uint32_t *sequence;             /* extents in pass order, then embedding rows that stay */
     uint32_t sequence_count, head_begin, pass_end;
-    pi2_engine_memory weights, stream, cache, scratch;
+    uint32_t expert_extent_count;   /* extents of experts: they follow the others in `sequence` */
+    const pi2_cache_policy *policy;
+    pi2_engine_memory weights, experts, stream, cache, scratch;
     pi2_team *team;
     pi2_reader *reader;
     pi2_weight_store *store;
+    pi2_expert_cache *expert_cache; /* NULL: a dense model */
+    pi2_trace_writer *trace;        /* NULL: none is recorded */
     pi2_forward *forward;
     pi2_run_trace *run_trace;       /* NULL when none was asked for */
     bool plan_only;                 /* header and memory plan; no threads, reader or weights */
@@ -48,6 +53,10 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...);
  * stay, prepares nothing, and gives an engine that can only be asked for its report and closed.
  */
 pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only, pi2_engine **engine_out);
+/* engine_experts.c */
+
+/** Makes the expert cache, where the model has experts. loaded: its memory is filled already. */
+pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);
 
 /* engine_load.c */
 

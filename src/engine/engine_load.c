@@ -75,6 +75,12 @@ pi2_status pi2_engine_load_gguf(pi2_engine *engine, const pi2_gguf *gguf) {
         run.extent_memory[engine->sequence[i]] = at;
         at += pi2_extent_read_bytes(&layout->extents[engine->sequence[i]]);
     }
+    at = engine->experts.pages;
+    for (uint32_t i = 0; i < engine->expert_extent_count; i++) {
+        const uint32_t e = engine->sequence[engine->sequence_count + i];
+        run.extent_memory[e] = at;
+        at += pi2_extent_read_bytes(&layout->extents[e]);
+    }
     pi2_team_run(engine->team, load_groups, &run);
     free(run.extent_memory);
     const pi2_status status = (pi2_status)atomic_load(&run.failed);

@@ -84,6 +84,7 @@ static void write_sum(const pi2_memory_plan_request *request, pi2_memory_plan *p
         { "scratch", plan->scratch_bytes },
         { "sampler", plan->sampler_bytes },
         { "stream buffer", plan->ring_bytes + plan->staging_bytes },
+        { "expert cache", plan->everything_resident ? 0 : plan->expert_bytes },
         { "margin", plan->margin_bytes },
         { "weights, at least", least_weights },
     };
@@ -120,6 +121,27 @@ static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_pla
     plan->ring_bytes = ring / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
 }
 
+/*
+ * A mixture of experts that does not fit: what every token uses stays, the experts get the rest, and
+ * at least as many slots as a token uses in one layer. True when that fits; else expert_bytes is
+ * that least, and the other weights stream as a dense model's do.
+ */
+static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const pi2_model *model = request->model;
+    if (model->shape.expert_count == 0) return false;
+    const uint64_t all = pi2_expert_cache_all_bytes(model->layout);
+    const uint64_t dense = sequence_bytes(model->layout) - all;
+    plan->expert_bytes = pi2_expert_cache_slot_bytes(model->layout) * model->shape.expert_used_count;
+    plan->shape.embedding_streams = true;
+    plan->staging_bytes = pi2_forward_staging_bytes(model, &plan->shape);
+    const uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes + dense;
+    if (fixed + plan->expert_bytes > request->budget_bytes) return false;
+    plan->expert_bytes = request->budget_bytes - fixed < all ? request->budget_bytes - fixed : all;
+    plan->resident_room = dense;
+    write_sum(request, plan, dense);
+    return true;
+}
+
 pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     memset(plan, 0, sizeof *plan);
     plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens,
@@ -136,12 +158,14 @@ pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memo
     uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes;
     if (fixed + plan->weight_room <= request->budget_bytes) {
         plan->everything_resident = true;
-        plan->resident_room = plan->weight_room;
+        plan->expert_bytes = pi2_expert_cache_all_bytes(request->model->layout);
+        plan->resident_room = plan->weight_room - plan->expert_bytes;
         write_sum(request, plan, plan->weight_room);
         return PI2_OK;
     }
+    if (plan_expert_cache(request, plan)) return PI2_OK;
     add_streaming(request, plan);
-    fixed = fixed_bytes(plan) + plan->ring_bytes + plan->staging_bytes;
+    fixed = fixed_bytes(plan) + plan->expert_bytes + plan->ring_bytes + plan->staging_bytes;
     write_sum(request, plan, fixed < request->budget_bytes ? request->budget_bytes - fixed : 0);
     if (fixed > request->budget_bytes) {
         return pi2_fail(PI2_ERR_MEMORY, "the memory budget is too small for this model:\n%s\n"

@@ -23,6 +23,7 @@ typedef struct pi2_memory_plan {
     uint64_t cache_bytes, scratch_bytes, staging_bytes, ring_bytes, sampler_bytes, process_bytes;
     uint64_t margin_bytes;
     uint64_t resident_room;     /* for weights; read granularity included */
+    uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     bool everything_resident;
     char text[PI2_PLAN_TEXT_BYTES]; /* the sum, line by line */

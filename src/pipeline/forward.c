@@ -10,7 +10,7 @@
 #include "base/fail.h"
 #include "pipeline/forward_internal.h"
 
-enum { TAIL_TOKENS = 4, STAGES_PER_LAYER = 8, INLINE_TAIL_TOKENS = 2 };
+enum { TAIL_TOKENS = 4, STAGES_PER_LAYER = 8, EXPERT_STAGES_PER_LAYER = 14, INLINE_TAIL_TOKENS = 2 };
 
 /* ---- failures ---- */
 
@@ -153,8 +153,13 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     walk.stage_name = "norm";
     pi2_forward_stage(&walk, 1, nothing_chunk, first_norm_token);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
+        const bool experts = forward->model->shape.expert_count > 0;
+        const bool early = forward->model->shape.router_sees_layer_input;
+        if (experts && early) pi2_forward_router(&walk);
         pi2_forward_attention(&walk);
-        pi2_forward_ffn(&walk);
+        if (experts && !early) pi2_forward_router(&walk);
+        if (experts) pi2_forward_experts(&walk);
+        else pi2_forward_ffn(&walk);
         tell_layer(&walk);
     }
     if (walk.head_tokens == 0) return;
@@ -200,6 +205,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     atomic_store(&forward->failed, PI2_OK);
     pi2_stage_list_reset(&forward->stages);
     pi2_weight_store_begin_pass(forward->options.store, logits != PI2_FORWARD_NO_LOGITS);
+    if (forward->options.experts) pi2_expert_cache_begin_pass(forward->options.experts, token_count);
     pi2_status status = embed(forward);
     if (status == PI2_OK) {
         fill_cos_sin(forward);
@@ -209,6 +215,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     }
     if (status != PI2_OK) {
         pi2_weight_store_reset(forward->options.store);
+        if (forward->options.experts) pi2_expert_cache_reset(forward->options.experts);
     }
     return status;
 }
@@ -294,6 +301,7 @@ static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t
 
 static uint32_t most_runs(const pi2_model *model) {
     uint32_t runs = model->shape.layer_count;
+    if (model->shape.expert_count > 0) return runs;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         runs += model->layout->groups[model->layers[i].ffn_group].extent_count;
     }
@@ -305,13 +313,16 @@ static pi2_status allocate(pi2_forward *forward) {
     forward->rope_frequencies = calloc(model->shape.rope.dimensions / 2, sizeof(double));
     forward->runs = calloc(most_runs(model), sizeof *forward->runs);
     forward->layer_first_run = calloc(model->shape.layer_count + 1, sizeof(uint32_t));
-    if (!forward->rope_frequencies || !forward->runs || !forward->layer_first_run) {
+    forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
+    if (!forward->rope_frequencies || !forward->runs || !forward->layer_first_run || !forward->plan.unit_counts) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     }
     uint32_t run_count = 0;
-    for (uint32_t i = 0; i < model->shape.layer_count; i++) plan_layer_runs(forward, i, &run_count);
+    const bool dense = model->shape.expert_count == 0;
+    for (uint32_t i = 0; dense && i < model->shape.layer_count; i++) plan_layer_runs(forward, i, &run_count);
     forward->layer_first_run[model->shape.layer_count] = run_count;
-    forward->stages.capacity = model->shape.layer_count * STAGES_PER_LAYER + 2 * run_count + 8;
+    const uint32_t layer_stages = dense ? STAGES_PER_LAYER : EXPERT_STAGES_PER_LAYER;
+    forward->stages.capacity = model->shape.layer_count * layer_stages + 2 * run_count + 8;
     if (posix_memalign((void **)&forward->stages.stages, 64,
                        forward->stages.capacity * sizeof(pi2_stage)) != 0) {
         forward->stages.stages = NULL;
@@ -328,6 +339,11 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     if (pi2_sleepers_init(&forward->sleepers, false) != PI2_OK) {
         free(forward);
         return PI2_ERR_MEMORY;
+    }
+    if (pthread_mutex_init(&forward->plan.lock, NULL) != 0) {
+        pi2_sleepers_destroy(&forward->sleepers);
+        free(forward);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for a lock");
     }
     forward->options = *options;
     forward->model = options->model;
@@ -353,7 +369,9 @@ void pi2_forward_free(pi2_forward *forward) {
     free(forward->rope_frequencies);
     free(forward->runs);
     free(forward->layer_first_run);
+    free(forward->plan.unit_counts);
     free(forward->stages.stages);
     pi2_sleepers_destroy(&forward->sleepers);
+    (void)pthread_mutex_destroy(&forward->plan.lock);
     free(forward);
 }

@@ -8,6 +8,7 @@
 #include "architectures/model.h"
 #include "base/team.h"
 #include "kernels/attention/attention.h"
+#include "neuron_cache/expert_cache.h"
 #include "neuron_cache/weight_store.h"
 
 typedef struct pi2_forward pi2_forward;
@@ -40,6 +41,7 @@ typedef struct pi2_forward_options {
     pi2_forward_shape shape;
     pi2_team *team;
     pi2_weight_store *store;
+    pi2_expert_cache *experts; /* NULL: a dense model */
     pi2_reader *reader;       /* for embedding rows; NULL when everything is resident */
     unsigned cpu_features;
     unsigned spin_us;

@@ -64,7 +64,15 @@ static void rotate_heads(const pi2_forward *forward, float *heads, uint32_t head
     }
 }
 
-/* Biases, rotation, and the new key and value into the cache. */
+static void norm_heads(const pi2_forward *forward, float *heads, uint32_t head_count, const float *weight) {
+    const pi2_model_shape *shape = &forward->model->shape;
+    for (uint32_t h = 0; h < head_count; h++) {
+        float *head = heads + (size_t)h * shape->key_length;
+        forward->vector->rms_norm(head, head, weight, shape->key_length, shape->norm_epsilon);
+    }
+}
+
+/* Biases, norms of heads, rotation, and the new key and value into the cache. */
 static void store_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
@@ -82,9 +90,13 @@ static void store_token(pi2_forward_walk *walk, uint32_t token) {
     if (tables[PI2_TABLE_V_BIAS]) {
         forward->vector->add(v, tables[PI2_TABLE_V_BIAS], (size_t)shape->head_count_kv * shape->value_length);
     }
-    const float *cos_sin = buffers->cos_sin + (size_t)token * shape->rope.dimensions;
-    rotate_heads(forward, q, shape->head_count, cos_sin);
-    rotate_heads(forward, k, shape->head_count_kv, cos_sin);
+    if (tables[PI2_TABLE_Q_NORM]) norm_heads(forward, q, shape->head_count, tables[PI2_TABLE_Q_NORM]);
+    if (tables[PI2_TABLE_K_NORM]) norm_heads(forward, k, shape->head_count_kv, tables[PI2_TABLE_K_NORM]);
+    if (shape->window == 0 || pi2_layer_has_window(shape, walk->layer)) {
+        const float *cos_sin = buffers->cos_sin + (size_t)token * shape->rope.dimensions;
+        rotate_heads(forward, q, shape->head_count, cos_sin);
+        rotate_heads(forward, k, shape->head_count_kv, cos_sin);
+    }
     for (uint32_t h = 0; h < shape->head_count_kv; h++) {
         forward->attention->store(kv_head(forward, walk->layer, h), &forward->kv_layout,
                                   forward->position + token, k + (size_t)h * shape->key_length,
@@ -111,7 +123,8 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
     const uint32_t kv = head_begin / (shape->head_count / shape->head_count_kv);
     float *outs[QUERIES_AT_ONCE];
     const float *queries[QUERIES_AT_ONCE];
-    uint32_t key_counts[QUERIES_AT_ONCE];
+    uint32_t key_counts[QUERIES_AT_ONCE], first_keys[QUERIES_AT_ONCE];
+    const uint32_t window = pi2_layer_has_window(shape, walk->layer) ? shape->window : UINT32_MAX;
     const size_t stride = ((size_t)forward->position + token_end + 15) / 16 * 16;
     size_t most = buffers->score_floats / stride;
     if (most > QUERIES_AT_ONCE) most = QUERIES_AT_ONCE;
@@ -121,9 +134,11 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
         for (uint32_t h = head_begin; h < head_end; h++) {
             outs[count] = buffers->attended + t * buffers->attended_stride + (size_t)h * shape->value_length;
             queries[count] = buffers->q + t * buffers->q_stride + (size_t)h * shape->key_length;
-            key_counts[count++] = forward->position + t + 1;
+            key_counts[count] = forward->position + t + 1;
+            first_keys[count] = key_counts[count] > window ? key_counts[count] - window : 0;
+            count++;
             if (count < most && !(t + 1 == token_end && h + 1 == head_end)) continue;
-            forward->attention->attend(outs, queries, key_counts, NULL, count, kv_head(forward, walk->layer, kv),
+            forward->attention->attend(outs, queries, key_counts, first_keys, count, kv_head(forward, walk->layer, kv),
                                        &forward->kv_layout, shape->attention_scale, scores, stride);
             count = 0;
         }

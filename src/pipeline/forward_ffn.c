@@ -12,8 +12,8 @@ static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
 }
 
-static void activate(const pi2_forward *forward, float *gate, float *up, size_t count,
-                     const float *gate_bias, const float *up_bias) {
+void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, size_t count,
+                          const float *gate_bias, const float *up_bias) {
     if (gate_bias) forward->vector->add(gate, gate_bias, count);
     if (up_bias) forward->vector->add(up, up_bias, count);
     if (forward->model->shape.activation == PI2_FFN_RELU) forward->vector->relu_multiply(gate, gate, up, count);
@@ -37,7 +37,7 @@ static void neurons_of_tokens(pi2_forward_walk *walk, unsigned member, uint32_t 
     const float *gate_bias = layer->tables[PI2_TABLE_GATE_BIAS], *up_bias = layer->tables[PI2_TABLE_UP_BIAS];
     for (uint32_t t = 0; t < tokens; t++) {
         float *hidden = gate + t * stride;
-        activate(forward, hidden, up + t * stride, end - begin, gate_bias ? gate_bias + begin : NULL,
+        pi2_forward_activate(forward, hidden, up + t * stride, end - begin, gate_bias ? gate_bias + begin : NULL,
                  up_bias ? up_bias + begin : NULL);
         pi2_activation_set_fill(&buffers->hidden_set, token + t, begin, end - begin, hidden);
         if (!buffers->hidden) continue;
@@ -79,20 +79,24 @@ static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
 }
 
 /* Residual, then the norm that comes next: of the next layer, or of the head where it is wanted. */
-static void after_ffn_token(pi2_forward_walk *walk, uint32_t token) {
+void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *out) {
     pi2_forward *forward = walk->forward;
     const pi2_model *model = forward->model;
     const pi2_forward_buffers *buffers = &forward->buffers;
-    const size_t width = model->shape.embedding_length;
-    float *out = buffers->out + token * buffers->width_stride;
-    const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
-    if (bias) forward->vector->add(out, bias, width);
-    forward->vector->add(buffers->x + token * buffers->width_stride, out, width);
+    forward->vector->add(buffers->x + token * buffers->width_stride, out, model->shape.embedding_length);
     if (walk->layer + 1 < model->shape.layer_count) {
         pi2_forward_norm_token(forward, model->layers[walk->layer + 1].tables[PI2_TABLE_ATTENTION_NORM], token);
     } else if (token >= walk->head_first && token - walk->head_first < walk->head_tokens) {
         pi2_forward_norm_token(forward, model->output_norm, token);
     }
+}
+
+static void after_ffn_token(pi2_forward_walk *walk, uint32_t token) {
+    pi2_forward *forward = walk->forward;
+    float *out = forward->buffers.out + token * forward->buffers.width_stride;
+    const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
+    if (bias) forward->vector->add(out, bias, forward->model->shape.embedding_length);
+    pi2_forward_layer_end(walk, token, out);
 }
 
 void pi2_forward_ffn(pi2_forward_walk *walk) {

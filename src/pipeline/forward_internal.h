@@ -2,6 +2,8 @@
 #ifndef PI2_PIPELINE_FORWARD_INTERNAL_H
 #define PI2_PIPELINE_FORWARD_INTERNAL_H
 
+#include <pthread.h>
+
 #include "kernels/activations.h"
 #include "kernels/vector/vector.h"
 #include "pipeline/forward.h"
@@ -20,6 +22,41 @@ typedef struct pi2_neuron_run {
     uint32_t begin, end;
 } pi2_neuron_run;
 
+/** Work on one expert in one layer of one pass; its rows are those of the gathered block. */
+typedef struct pi2_expert_job {
+    uint32_t expert, first_row, row_count;
+    uint32_t first_untaken;      /* clusters before it are taken */
+    uint32_t clusters_taken, clusters_done, down_taken, down_done;
+} pi2_expert_job;
+
+/** What a mixture of experts needs beside. A row is one token's visit to one expert. */
+typedef struct pi2_expert_buffers {
+    float *probabilities;        /* [batch][expert_stride] */
+    uint32_t *chosen;            /* [batch][used]: experts, ascending */
+    float *weights;              /* [batch][used] */
+    uint32_t *row_of;            /* [batch][used]: row of the visit, rows ordered by expert, then token */
+    uint32_t *row_token;         /* [rows] */
+    uint32_t *expert_rows;       /* [expert_count + 1] */
+    uint32_t *keys;              /* [jobs] */
+    pi2_expert_job *jobs;        /* [jobs] */
+    uint8_t *taken;              /* [jobs][cluster_most]: 1: the cluster is somebody's */
+    float *gathered, *hidden;    /* F32 kinds only: [rows][width_stride], [rows][neuron_stride] */
+    float *y;                    /* [rows][width_stride] */
+    pi2_activation_set gathered_set, hidden_set;
+    size_t expert_stride, neuron_stride;
+    uint32_t cluster_most;
+} pi2_expert_buffers;
+
+/** The layer's experts under way; counts of jobs change under the lock. */
+typedef struct pi2_expert_plan {
+    pthread_mutex_t lock;
+    uint32_t job_count, first_open; /* jobs before it are finished */
+    uint32_t down_tiles, down_chunks;
+    uint32_t *unit_counts;       /* of each layer: a late thread may come when the next layer's is there */
+    uint32_t busy;               /* units taken and not done */
+    _Atomic int generation;      /* changes when a thread without work should look again */
+} pi2_expert_plan;
+
 /** Buffers of one pass, carved from the scratch memory; strides in floats, multiples of 16. */
 typedef struct pi2_forward_buffers {
     float *x;                    /* residual stream       [batch][width_stride] */
@@ -34,6 +71,7 @@ typedef struct pi2_forward_buffers {
     size_t width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride, vocabulary_stride;
     size_t member_floats, score_floats, gate_floats;
     uint32_t neuron_chunk;       /* neurons that one FFN chunk computes */
+    pi2_expert_buffers experts;
 } pi2_forward_buffers;
 
 struct pi2_forward {
@@ -50,6 +88,7 @@ struct pi2_forward {
     uint32_t *layer_first_run;   /* [layer_count + 1] */
     pi2_stage_list stages;
     pi2_sleepers sleepers;
+    pi2_expert_plan plan;
 
     /* the pass under way */
     const int32_t *tokens;
@@ -112,6 +151,21 @@ pi2_status pi2_forward_embed(pi2_forward *forward);
 /** The layer's attention, and its FFN. */
 void pi2_forward_attention(pi2_forward_walk *walk);
 void pi2_forward_ffn(pi2_forward_walk *walk);
+
+/** The router, up to asking for the experts that it chose; and their work. forward_experts.c */
+void pi2_forward_router(pi2_forward_walk *walk);
+void pi2_forward_experts(pi2_forward_walk *walk);
+
+/** A unit of an expert's work: a cluster's neurons, or some of Down's rows. forward_expert_unit.c */
+void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job, uint32_t cluster);
+void pi2_forward_expert_down(pi2_forward_walk *walk, const pi2_expert_job *job, uint32_t chunk);
+
+/** gate = activation(gate + gate_bias) * (up + up_bias). */
+void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, size_t count, const float *gate_bias,
+                          const float *up_bias);
+
+/** Adds the FFN's result to the residual stream; then the norm that comes next. */
+void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *out);
 
 /** Runs a stage; its tail runs for every token of the batch, in parallel when there are many. */
 typedef void pi2_token_tail(pi2_forward_walk *walk, uint32_t token);

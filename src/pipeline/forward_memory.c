@@ -47,7 +47,53 @@ static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *atten
                    pi2_operand_kind(&layer->gate) | pi2_operand_kind(&layer->up);
         *attended |= pi2_operand_kind(&layer->attention_output);
         *hidden |= pi2_operand_kind(&layer->down);
+        if (model->shape.expert_count == 0) continue;
+        *normed |= 1u << layer->experts.gate.tensor->format->activation |
+                   1u << layer->experts.up.tensor->format->activation;
+        *hidden |= 1u << layer->experts.down.tensor->format->activation;
     }
+}
+
+/* The activations that experts read, of the normed ones. */
+static unsigned gathered_kinds(const pi2_model *model) {
+    unsigned kinds = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        const pi2_layer_experts *experts = &model->layers[i].experts;
+        kinds |= 1u << experts->gate.tensor->format->activation | 1u << experts->up.tensor->format->activation;
+    }
+    return kinds;
+}
+
+static void carve_experts(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,
+                          pi2_forward_buffers *buffers) {
+    const pi2_model_shape *m = &model->shape;
+    pi2_expert_buffers *experts = &buffers->experts;
+    const size_t batch = shape->batch_tokens, visits = batch * m->expert_used_count;
+    const size_t jobs = visits < m->expert_count ? visits : m->expert_count;
+    const unsigned gathered = gathered_kinds(model);
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        const uint32_t clusters = model->layers[i].experts.cluster_count;
+        if (clusters > experts->cluster_most) experts->cluster_most = clusters;
+    }
+    experts->expert_stride = stride_of(m->expert_count);
+    experts->neuron_stride = stride_of(m->expert_feed_forward_length);
+    experts->probabilities = carve_floats(from, batch * experts->expert_stride);
+    experts->chosen = carve(from, visits * sizeof(uint32_t));
+    experts->weights = carve_floats(from, visits);
+    experts->row_of = carve(from, visits * sizeof(uint32_t));
+    experts->row_token = carve(from, visits * sizeof(uint32_t));
+    experts->expert_rows = carve(from, (m->expert_count + (size_t)1) * sizeof(uint32_t));
+    experts->keys = carve(from, jobs * sizeof(uint32_t));
+    experts->jobs = carve(from, jobs * sizeof(pi2_expert_job));
+    experts->taken = carve(from, jobs * experts->cluster_most);
+    experts->y = carve_floats(from, visits * buffers->width_stride);
+    if (hidden & (1u << PI2_ACTIVATION_F32)) experts->hidden = carve_floats(from, visits * experts->neuron_stride);
+    carve_set(from, &experts->hidden_set, hidden, visits, m->expert_feed_forward_length, experts->hidden,
+              experts->neuron_stride);
+    if (batch == 1) return; /* one token's experts read its activations where they are */
+    if (gathered & (1u << PI2_ACTIVATION_F32)) experts->gathered = carve_floats(from, visits * buffers->width_stride);
+    carve_set(from, &experts->gathered_set, gathered, visits, m->embedding_length, experts->gathered,
+              buffers->width_stride);
 }
 
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,
@@ -81,6 +127,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     buffers->attended_stride = stride_of((size_t)m->head_count * m->value_length);
     buffers->neuron_stride = stride_of(m->feed_forward_length);
     buffers->vocabulary_stride = stride_of(m->vocabulary_size);
+    const bool dense = m->expert_count == 0;
     buffers->neuron_chunk = hidden & (1u << PI2_ACTIVATION_Q8_256) ? 256 : 64;
 
     buffers->x = carve_floats(&from, batch * buffers->width_stride);
@@ -90,16 +137,19 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     buffers->k = carve_floats(&from, batch * buffers->k_stride);
     buffers->v = carve_floats(&from, batch * buffers->v_stride);
     buffers->attended = carve_floats(&from, batch * buffers->attended_stride);
-    if (hidden & (1u << PI2_ACTIVATION_F32)) buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);
+    if (dense && (hidden & (1u << PI2_ACTIVATION_F32))) {
+        buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);
+    }
     buffers->cos_sin = carve_floats(&from, batch * m->rope.dimensions);
     buffers->logits = carve_floats(&from, shape->logits_tokens * buffers->vocabulary_stride);
     carve_set(&from, &buffers->normed_set, normed, batch, m->embedding_length, buffers->normed,
               buffers->width_stride);
     carve_set(&from, &buffers->attended_set, attended, batch, (size_t)m->head_count * m->value_length,
               buffers->attended, buffers->attended_stride);
-    carve_set(&from, &buffers->hidden_set, hidden, batch, m->feed_forward_length, buffers->hidden,
+    carve_set(&from, &buffers->hidden_set, dense ? hidden : 0, batch, m->feed_forward_length, buffers->hidden,
               buffers->neuron_stride);
     carve_members(&from, m, shape, buffers);
+    if (!dense) carve_experts(&from, model, shape, hidden, buffers);
     return from.used;
 }
 

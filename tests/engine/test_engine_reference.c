@@ -4,7 +4,6 @@
  * Method: tiny random models of every weight type and of every option of the architecture; the
  *         error is measured against the spread of the reference's logits.
  */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,55 +11,7 @@
 
 #include <cmocka.h>
 
-#include "powerinfer2/session.h"
-#include "support/float_reference.h"
-#include "support/temporary_files.h"
-#include "support/tiny_model.h"
-
-enum { TOKENS = 24 };
-
-/* Root mean square of the difference over the root mean square of the reference around its mean. */
-static double relative_error(const double *want, const float *got, size_t count) {
-    double mean = 0, spread = 0, error = 0;
-    for (size_t i = 0; i < count; i++) mean += want[i] / (double)count;
-    for (size_t i = 0; i < count; i++) {
-        spread += (want[i] - mean) * (want[i] - mean);
-        error += (want[i] - (double)got[i]) * (want[i] - (double)got[i]);
-    }
-    return sqrt(error / spread);
-}
-
-static void check_model(const pi2_tiny_model_options *options, pi2_cache_type cache_type, double most) {
-    char *folder = test_folder_make();
-    char *path = test_path(folder, "tiny.gguf");
-    assert_int_equal(pi2_tiny_model_write(options, path), 0);
-    int32_t tokens[TOKENS];
-    for (int i = 0; i < TOKENS; i++) tokens[i] = (i * 37 + 11) % 256;
-    double *want = NULL;
-    size_t vocabulary = 0;
-    assert_int_equal(pi2_float_reference(path, tokens, TOKENS, &want, &vocabulary), 0);
-
-    pi2_engine_options engine_options;
-    pi2_engine_options_init(&engine_options);
-    engine_options.model_path = path;
-    engine_options.memory_bytes = 400000000;
-    engine_options.logits_tokens = TOKENS;
-    engine_options.cache_type = cache_type;
-    pi2_engine *engine = NULL;
-    pi2_session *session = NULL;
-    if (pi2_engine_open(&engine_options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
-    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
-    if (pi2_session_append(session, tokens, TOKENS, PI2_LOGITS_ALL) != PI2_OK) fail_msg("%s", pi2_error_text());
-    for (size_t t = 0; t < TOKENS; t++) {
-        const double error = relative_error(want + t * vocabulary, pi2_session_logits(session, t), vocabulary);
-        if (!(error <= most)) fail_msg("token %zu: relative error %g is over %g", t, error, most);
-    }
-    pi2_session_free(session);
-    pi2_engine_close(engine);
-    free(want);
-    free(path);
-    test_folder_remove(folder);
-}
+#include "support/reference_check.h"
 
 static void test_unquantised_types(void **state) {
     (void)state;
@@ -69,7 +20,7 @@ static void test_unquantised_types(void **state) {
         pi2_tiny_model_options options;
         pi2_tiny_model_options_init(&options);
         pi2_tiny_model_set_types(&options, types[i]);
-        check_model(&options, PI2_CACHE_F16, 0.003); /* the cache keeps 11 bits */
+        pi2_check_against_reference(&options, PI2_CACHE_F16, 0.003, 0); /* the cache keeps 11 bits */
     }
 }
 
@@ -80,7 +31,7 @@ static void test_quantised_types(void **state) {
         pi2_tiny_model_options options;
         pi2_tiny_model_options_init(&options);
         pi2_tiny_model_set_types(&options, types[i]);
-        check_model(&options, PI2_CACHE_F16, 0.05);
+        pi2_check_against_reference(&options, PI2_CACHE_F16, 0.05, 0);
     }
 }
 
@@ -97,9 +48,9 @@ static void test_mixed_types(void **state) {
     options.tied_head = false;
     options.head_type = PI2_Q6_K;
     options.embedding_type = PI2_Q4_K;
-    check_model(&options, PI2_CACHE_F16, 0.05);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.05, 0);
     options.down_type = PI2_F32;
-    check_model(&options, PI2_CACHE_F16, 0.05);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.05, 0);
 }
 
 static void test_cache_q8_0(void **state) {
@@ -107,7 +58,7 @@ static void test_cache_q8_0(void **state) {
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     pi2_tiny_model_set_types(&options, PI2_F32);
-    check_model(&options, PI2_CACHE_Q8_0, 0.03);
+    pi2_check_against_reference(&options, PI2_CACHE_Q8_0, 0.03, 0);
 }
 
 static void test_biases_and_head_dimension(void **state) {
@@ -119,7 +70,7 @@ static void test_biases_and_head_dimension(void **state) {
     options.head_dimension = 32;
     options.rope_dimension_count = 16;
     options.feed_forward_length = 608; /* no multiple of a chunk */
-    check_model(&options, PI2_CACHE_F16, 0.003);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.003, 0);
 }
 
 static void test_rope_scalings(void **state) {
@@ -131,7 +82,7 @@ static void test_rope_scalings(void **state) {
         pi2_tiny_model_set_types(&options, PI2_F32);
         options.rope_scaling = scalings[i];
         options.rope_base = 500;
-        check_model(&options, PI2_CACHE_F16, 0.003);
+        pi2_check_against_reference(&options, PI2_CACHE_F16, 0.003, 0);
     }
 }
 

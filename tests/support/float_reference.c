@@ -2,6 +2,7 @@
 #include "support/float_reference.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@ typedef struct reference {
     char scaling[16];
     uint32_t original_context;
     double *rope_factors; /* NULL: none */
+    uint32_t experts, used, expert_neurons, window;
+    bool neox, relu, sigmoid, early_router;
     size_t count;
 } reference;
 
@@ -27,7 +30,7 @@ static double *load(const reference *r, const char *name, int layer) {
     const pi2_gguf_tensor *tensor = pi2_gguf_tensor_find(r->gguf, full);
     if (!tensor) return NULL;
     const pi2_weight_format *format = pi2_weight_format_find(tensor->type);
-    const size_t elements = tensor->dimensions[0] * tensor->dimensions[1];
+    const size_t elements = tensor->dimensions[0] * tensor->dimensions[1] * tensor->dimensions[2];
     unsigned char *raw = malloc(tensor->bytes);
     float *floats = malloc(elements * sizeof *floats);
     double *out = malloc(elements * sizeof *out);
@@ -102,15 +105,30 @@ static void rotate(const reference *r, double *x, uint32_t heads) {
             double *v = x + (t * heads + h) * r->head;
             for (uint32_t i = 0; i < r->rope_dimensions / 2; i++) {
                 const double a = angle_of(r, t, i), c = cos(a) * magnitude, s = sin(a) * magnitude;
-                const double x0 = v[2 * i], x1 = v[2 * i + 1];
-                v[2 * i] = x0 * c - x1 * s;
-                v[2 * i + 1] = x0 * s + x1 * c;
+                double *a0 = r->neox ? &v[i] : &v[2 * i];
+                double *a1 = r->neox ? &v[i + r->rope_dimensions / 2] : &v[2 * i + 1];
+                const double x0 = *a0, x1 = *a1;
+                *a0 = x0 * c - x1 * s;
+                *a1 = x0 * s + x1 * c;
             }
         }
     }
 }
 
-static void attend(const reference *r, const double *q, const double *k, const double *v, double *out) {
+/* Root mean square norm of every head, where the model has weights for it. */
+static void norm_heads(const reference *r, const char *name, int l, double *x, uint32_t heads) {
+    double *weights = load(r, name, l);
+    for (size_t h = 0; weights && h < r->count * heads; h++) {
+        double *v = x + h * r->head, squares = 0;
+        for (uint32_t i = 0; i < r->head; i++) squares += v[i] * v[i];
+        const double scale = 1.0 / sqrt(squares / r->head + (double)r->epsilon);
+        for (uint32_t i = 0; i < r->head; i++) v[i] *= scale * weights[i];
+    }
+    free(weights);
+}
+
+static void attend(const reference *r, uint32_t window, const double *q, const double *k, const double *v,
+                   double *out) {
     double *p = malloc(r->count * sizeof *p);
     if (!p) abort();
     for (size_t t = 0; t < r->count; t++) {
@@ -118,7 +136,8 @@ static void attend(const reference *r, const double *q, const double *k, const d
             const uint32_t kv = h / (r->heads / r->kv_heads);
             const double *query = q + (t * r->heads + h) * r->head;
             double *result = out + (t * r->heads + h) * r->head, sum = 0;
-            for (size_t s = 0; s <= t; s++) {
+            const size_t from = window > 0 && t + 1 > window ? t + 1 - window : 0;
+            for (size_t s = from; s <= t; s++) {
                 double dot = 0;
                 for (uint32_t i = 0; i < r->head; i++) dot += query[i] * k[(s * r->kv_heads + kv) * r->head + i];
                 p[s] = exp(dot / sqrt(r->head));
@@ -126,7 +145,7 @@ static void attend(const reference *r, const double *q, const double *k, const d
             }
             for (uint32_t i = 0; i < r->head; i++) {
                 result[i] = 0;
-                for (size_t s = 0; s <= t; s++) result[i] += p[s] / sum * v[(s * r->kv_heads + kv) * r->head + i];
+                for (size_t s = from; s <= t; s++) result[i] += p[s] / sum * v[(s * r->kv_heads + kv) * r->head + i];
             }
         }
     }
@@ -138,7 +157,64 @@ static void add(double *x, double *y, size_t count) {
     free(y);
 }
 
+static double activation(const reference *r, double gate) {
+    return r->relu ? (gate > 0 ? gate : 0) : gate / (1 + exp(-gate));
+}
+
+/* One token through one expert, times a weight, added to out. */
+static void add_expert(const reference *r, const double *gate, const double *up, const double *down, uint32_t e,
+                       const double *n, double weight, double *out) {
+    double *hidden = malloc(r->expert_neurons * sizeof *hidden);
+    if (!hidden) abort();
+    for (size_t i = 0; i < r->expert_neurons; i++) {
+        const double *g = gate + ((size_t)e * r->expert_neurons + i) * r->width;
+        const double *u = up + ((size_t)e * r->expert_neurons + i) * r->width;
+        double a = 0, b = 0;
+        for (size_t k = 0; k < r->width; k++) {
+            a += g[k] * n[k];
+            b += u[k] * n[k];
+        }
+        hidden[i] = activation(r, a) * b;
+    }
+    for (size_t i = 0; i < r->width; i++) {
+        const double *d = down + ((size_t)e * r->width + i) * r->expert_neurons;
+        double sum = 0;
+        for (size_t k = 0; k < r->expert_neurons; k++) sum += d[k] * hidden[k];
+        out[i] += weight * sum;
+    }
+    free(hidden);
+}
+
+/* Adds the experts' result to x; routed[tokens][width] is what the router reads. */
+static void mixture(const reference *r, int l, const double *n, const double *routed, double *x) {
+    double *gate = load(r, "ffn_gate_exps.weight", l), *up = load(r, "ffn_up_exps.weight", l);
+    double *down = load(r, "ffn_down_exps.weight", l);
+    double *scores = multiply(r, "ffn_gate_inp", l, routed, r->width, r->experts);
+    if (!gate || !up || !down) abort();
+    for (size_t t = 0; t < r->count; t++) {
+        double *p = scores + t * r->experts, chosen = 0; /* softmax's sum cancels out */
+        for (uint32_t e = 0; e < r->experts; e++) p[e] = r->sigmoid ? 1 / (1 + exp(-p[e])) : exp(p[e]);
+        uint32_t best[64];
+        for (uint32_t i = 0; i < r->used; i++) {
+            best[i] = 0;
+            for (uint32_t e = 1; e < r->experts; e++) {
+                if (p[e] > p[best[i]]) best[i] = e;
+            }
+            chosen += p[best[i]];
+            p[best[i]] = -p[best[i]]; /* marks it as taken, keeping its value */
+        }
+        for (uint32_t i = 0; i < r->used; i++) {
+            add_expert(r, gate, up, down, best[i], n + t * r->width, -p[best[i]] / chosen, x + t * r->width);
+        }
+    }
+    free(gate); free(up); free(down); free(scores);
+}
+
 static void layer(const reference *r, int l, double *x) {
+    double *input = malloc(r->count * r->width * sizeof *input);
+    if (!input) abort();
+    memcpy(input, x, r->count * r->width * sizeof *input);
+    const bool windowed = r->window > 0 && l % 4 != 0;
     const size_t q_width = (size_t)r->heads * r->head, kv_width = (size_t)r->kv_heads * r->head;
     double *n = norm(r, "attn_norm.weight", l, x);
     double *q = multiply(r, "attn_q", l, n, r->width, q_width);
@@ -146,37 +222,70 @@ static void layer(const reference *r, int l, double *x) {
     double *v = multiply(r, "attn_v", l, n, r->width, kv_width);
     double *attended = malloc(r->count * q_width * sizeof *attended);
     if (!attended) abort();
-    rotate(r, q, r->heads);
-    rotate(r, k, r->kv_heads);
-    attend(r, q, k, v, attended);
+    norm_heads(r, "attn_q_norm.weight", l, q, r->heads);
+    norm_heads(r, "attn_k_norm.weight", l, k, r->kv_heads);
+    if (r->window == 0 || windowed) {
+        rotate(r, q, r->heads);
+        rotate(r, k, r->kv_heads);
+    }
+    attend(r, windowed ? r->window : 0, q, k, v, attended);
     add(x, multiply(r, "attn_output", l, attended, q_width, r->width), r->count * r->width);
     free(n); free(q); free(k); free(v); free(attended);
 
     n = norm(r, "ffn_norm.weight", l, x);
+    if (r->experts > 0) {
+        mixture(r, l, n, r->early_router ? input : n, x);
+        free(n); free(input);
+        return;
+    }
     double *gate = multiply(r, "ffn_gate", l, n, r->width, r->neurons);
     double *up = multiply(r, "ffn_up", l, n, r->width, r->neurons);
-    for (size_t i = 0; i < r->count * r->neurons; i++) gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+    for (size_t i = 0; i < r->count * r->neurons; i++) gate[i] = activation(r, gate[i]) * up[i];
     add(x, multiply(r, "ffn_down", l, gate, r->neurons, r->width), r->count * r->width);
-    free(n); free(gate); free(up);
+    free(n); free(gate); free(up); free(input);
+}
+
+/* A number of the metadata under the architecture's name. */
+static uint32_t number(const reference *r, const char *suffix, uint32_t fallback) {
+    char name[128];
+    pi2_gguf_string architecture;
+    uint32_t value = fallback;
+    if (pi2_gguf_string_get(r->gguf, "general.architecture", &architecture) != PI2_OK) abort();
+    (void)snprintf(name, sizeof name, "%.*s.%s", (int)architecture.length, architecture.text, suffix);
+    return pi2_gguf_u32_or(r->gguf, name, fallback, &value) == PI2_OK ? value : fallback;
+}
+
+static float real(const reference *r, const char *suffix, float fallback) {
+    char name[128];
+    pi2_gguf_string architecture;
+    float value = fallback;
+    if (pi2_gguf_string_get(r->gguf, "general.architecture", &architecture) != PI2_OK) abort();
+    (void)snprintf(name, sizeof name, "%.*s.%s", (int)architecture.length, architecture.text, suffix);
+    return pi2_gguf_f32_or(r->gguf, name, fallback, &value) == PI2_OK ? value : fallback;
 }
 
 static int read_shape(reference *r) {
     pi2_gguf_string text;
-    uint32_t head = 0;
-    if (pi2_gguf_u32(r->gguf, "llama.embedding_length", &r->width) != PI2_OK ||
-        pi2_gguf_u32(r->gguf, "llama.block_count", &r->layers) != PI2_OK ||
-        pi2_gguf_u32(r->gguf, "llama.attention.head_count", &r->heads) != PI2_OK ||
-        pi2_gguf_u32_or(r->gguf, "llama.attention.head_count_kv", r->heads, &r->kv_heads) != PI2_OK ||
-        pi2_gguf_u32(r->gguf, "llama.feed_forward_length", &r->neurons) != PI2_OK ||
-        pi2_gguf_u32_or(r->gguf, "llama.attention.key_length", r->width / r->heads, &head) != PI2_OK ||
-        pi2_gguf_u32_or(r->gguf, "llama.rope.dimension_count", head, &r->rope_dimensions) != PI2_OK ||
-        pi2_gguf_f32_or(r->gguf, "llama.attention.layer_norm_rms_epsilon", 1e-5f, &r->epsilon) != PI2_OK ||
-        pi2_gguf_f32_or(r->gguf, "llama.rope.freq_base", 10000.0f, &r->base) != PI2_OK ||
-        pi2_gguf_f32_or(r->gguf, "llama.rope.scaling.factor", 1.0f, &r->scale_factor) != PI2_OK ||
-        pi2_gguf_u32_or(r->gguf, "llama.rope.scaling.original_context_length", 0, &r->original_context) != PI2_OK) {
-        return -1;
-    }
-    r->head = head;
+    if (pi2_gguf_string_get(r->gguf, "general.architecture", &text) != PI2_OK) return -1;
+    r->neox = text.length != 5 || memcmp(text.text, "llama", 5) != 0;
+    r->relu = r->early_router = text.length == 12 && memcmp(text.text, "smallthinker", 12) == 0;
+    r->width = number(r, "embedding_length", 0);
+    r->layers = number(r, "block_count", 0);
+    r->heads = number(r, "attention.head_count", 0);
+    if (r->width == 0 || r->layers == 0 || r->heads == 0) return -1;
+    r->kv_heads = number(r, "attention.head_count_kv", r->heads);
+    r->neurons = number(r, "feed_forward_length", 0);
+    r->head = number(r, "attention.key_length", r->width / r->heads);
+    r->rope_dimensions = number(r, "rope.dimension_count", r->head);
+    r->experts = number(r, "expert_count", 0);
+    r->used = number(r, "expert_used_count", 0);
+    r->expert_neurons = number(r, "expert_feed_forward_length", r->neurons);
+    r->sigmoid = number(r, "expert_gating_func", 1) == 2;
+    r->window = number(r, "attention.sliding_window", 0);
+    r->epsilon = real(r, "attention.layer_norm_rms_epsilon", 1e-5f);
+    r->base = real(r, "rope.freq_base", 10000.0f);
+    r->scale_factor = real(r, "rope.scaling.factor", 1.0f);
+    r->original_context = number(r, "rope.scaling.original_context_length", 0);
     if (pi2_gguf_has(r->gguf, "llama.rope.scaling.type") &&
         pi2_gguf_string_get(r->gguf, "llama.rope.scaling.type", &text) == PI2_OK) {
         (void)snprintf(r->scaling, sizeof r->scaling, "%.*s", (int)text.length, text.text);

@@ -1,4 +1,4 @@
-/* float_reference.h: a llama in double precision, row by row, sharing nothing with the pipeline. */
+/* float_reference.h: every family in double precision, row by row, sharing nothing with the pipeline. */
 #ifndef PI2_TESTS_SUPPORT_FLOAT_REFERENCE_H
 #define PI2_TESTS_SUPPORT_FLOAT_REFERENCE_H
 

@@ -36,15 +36,23 @@ static uint64_t hash_name(const char *name) {
     return hash;
 }
 
+/** matrices: stacked in the third dimension; 0: a plain matrix. */
+static void add_stack(const pi2_tiny_model_options *options, pi2_gguf_builder *builder,
+                      const char *name, pi2_weight_type type, uint64_t columns, uint64_t rows,
+                      uint64_t matrices, float gain) {
+    const uint64_t dimensions[3] = {columns, rows, matrices};
+    const uint64_t count = columns * rows * (matrices ? matrices : 1);
+    size_t length = 0;
+    unsigned char *data = pi2_tiny_weights(type, count, gain / sqrtf((float)columns),
+                                           hash_name(name) ^ options->seed, &length);
+    pi2_gguf_builder_tensor(builder, name, (uint32_t)type, matrices ? 3 : 2, dimensions, data, length);
+    free(data);
+}
+
 static void add_matrix(const pi2_tiny_model_options *options, pi2_gguf_builder *builder,
                        const char *name, pi2_weight_type type, uint64_t columns, uint64_t rows,
                        float gain) {
-    const uint64_t dimensions[2] = {columns, rows};
-    size_t length = 0;
-    unsigned char *data = pi2_tiny_weights(type, columns * rows, gain / sqrtf((float)columns),
-                                           hash_name(name) ^ options->seed, &length);
-    pi2_gguf_builder_tensor(builder, name, (uint32_t)type, 2, dimensions, data, length);
-    free(data);
+    add_stack(options, builder, name, type, columns, rows, 0, gain);
 }
 
 /** Norms lie around 1, biases around 0. */
@@ -63,6 +71,21 @@ static void add_vector(const pi2_tiny_model_options *options, pi2_gguf_builder *
 static uint32_t head_dimension(const pi2_tiny_model_options *options) {
     return options->head_dimension ? options->head_dimension
                                    : options->embedding_length / options->head_count;
+}
+
+static void add_experts(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
+    const uint64_t embedding = options->embedding_length, experts = options->expert_count;
+    const uint64_t ffn = options->expert_feed_forward_length ? options->expert_feed_forward_length
+                                                             : options->feed_forward_length;
+    char name[64];
+    (void)snprintf(name, sizeof name, "blk.%u.ffn_gate_inp.weight", layer);
+    add_matrix(options, builder, name, PI2_F32, embedding, experts, 2.0f);
+    (void)snprintf(name, sizeof name, "blk.%u.ffn_gate_exps.weight", layer);
+    add_stack(options, builder, name, options->gate_type, embedding, ffn, experts, 1.0f);
+    (void)snprintf(name, sizeof name, "blk.%u.ffn_up_exps.weight", layer);
+    add_stack(options, builder, name, options->up_type, embedding, ffn, experts, 1.0f);
+    (void)snprintf(name, sizeof name, "blk.%u.ffn_down_exps.weight", layer);
+    add_stack(options, builder, name, options->down_type, ffn, embedding, experts, 1.0f);
 }
 
 static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
@@ -88,7 +111,15 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
     add_vector(options, builder, name, embedding, 1.0f);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", layer);
     add_vector(options, builder, name, embedding, 1.0f);
-    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
+    if (options->head_norms) {
+        (void)snprintf(name, sizeof name, "blk.%u.attn_q_norm.weight", layer);
+        add_vector(options, builder, name, head_dimension(options), 1.0f);
+        (void)snprintf(name, sizeof name, "blk.%u.attn_k_norm.weight", layer);
+        add_vector(options, builder, name, head_dimension(options), 1.0f);
+    }
+    if (options->expert_count) add_experts(options, builder, layer);
+    const size_t count = options->expert_count ? 4 : sizeof matrices / sizeof matrices[0];
+    for (size_t i = 0; i < count; i++) {
         (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
         add_matrix(options, builder, name, matrices[i].type, matrices[i].columns, matrices[i].rows,
                    1.0f);
@@ -140,6 +171,20 @@ static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder
     pi2_gguf_builder_u32(builder, key(options, "attention.head_count"), options->head_count);
     pi2_gguf_builder_u32(builder, key(options, "attention.head_count_kv"), options->head_count_kv);
     pi2_gguf_builder_f32(builder, key(options, "attention.layer_norm_rms_epsilon"), 1e-5f);
+    if (options->expert_count) {
+        pi2_gguf_builder_u32(builder, key(options, "expert_count"), options->expert_count);
+        pi2_gguf_builder_u32(builder, key(options, "expert_used_count"), options->expert_used_count);
+        if (options->expert_feed_forward_length) {
+            pi2_gguf_builder_u32(builder, key(options, "expert_feed_forward_length"),
+                                 options->expert_feed_forward_length);
+        }
+    }
+    if (options->expert_gating) {
+        pi2_gguf_builder_u32(builder, key(options, "expert_gating_func"), options->expert_gating);
+    }
+    if (options->window) {
+        pi2_gguf_builder_u32(builder, key(options, "attention.sliding_window"), options->window);
+    }
     if (options->head_dimension) {
         pi2_gguf_builder_u32(builder, key(options, "attention.key_length"), options->head_dimension);
         pi2_gguf_builder_u32(builder, key(options, "attention.value_length"), options->head_dimension);

@@ -41,6 +41,13 @@ typedef struct pi2_tiny_model_options {
     float rope_scaling_factor;         /* 4 */
     uint32_t rope_original_context;    /* 0: context_length / 4, written for "yarn" */
 
+    uint32_t expert_count;             /* 0: dense; gate, up and down types are the experts' */
+    uint32_t expert_used_count;        /* 0 */
+    uint32_t expert_feed_forward_length; /* 0: feed_forward_length, and no key for it */
+    uint32_t expert_gating;            /* 0: no key; 1: softmax, 2: sigmoid */
+    bool head_norms;                   /* false: no attn_q_norm and attn_k_norm */
+    uint32_t window;                   /* 0: no attention.sliding_window key */
+
     pi2_tiny_vocabulary vocabulary;    /* BPE */
     uint32_t vocabulary_size;          /* 0: as many tokens as the vocabulary has (about 300) */
     bool add_bos;                      /* true for SPM; BPE's beginning is <|im_start|>, not added */

@@ -1,0 +1,151 @@
+/*
+ * model_experts.c: a layer's experts. The pipeline walks an expert's extents in order and relies on
+ * this: clusters ascend; an extent holds pieces of one cluster; Gate's and Up's rows ascend and are
+ * whole; Down's pieces are the clusters' columns, rows ascending; all experts of a layer are alike.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "architectures/model.h"
+#include "base/fail.h"
+
+static pi2_status wrong_layout(const pi2_model *model, uint32_t group) {
+    return pi2_fail(PI2_ERR_FORMAT, "the extents of group %u (layer %u, expert %u) do not lie as an expert's do; "
+                    "prepare the model again", group, model->layout->groups[group].layer,
+                    model->layout->groups[group].expert);
+}
+
+static pi2_status find_matrix(const pi2_model *model, const char *name, unsigned cpu_features,
+                              pi2_expert_matrix *matrix) {
+    for (uint32_t i = 0; i < model->layout->tensor_count; i++) {
+        const pi2_layout_tensor *tensor = &model->layout->tensors[i];
+        if (strcmp(tensor->name, name) != 0) continue;
+        *matrix = (pi2_expert_matrix){ .tensor = tensor, .number = i,
+                                       .kernel = pi2_matmul_select(tensor->format->type, cpu_features) };
+        if (matrix->kernel) return PI2_OK;
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s': no kernel for %s", name, tensor->format->name);
+    }
+    return pi2_fail(PI2_ERR_FORMAT, "the layout has no tensor '%s'; prepare the model again", name);
+}
+
+/* How far the walk through an expert has come in each matrix. */
+typedef struct expert_walk {
+    uint32_t gate_row, up_row;       /* next row */
+    uint32_t down_column, down_row;  /* where Down's next piece must begin */
+    uint32_t cluster;                /* of the extents seen last */
+} expert_walk;
+
+/* The piece continues its matrix; tells the cluster that it belongs to. */
+static bool take_piece(const pi2_model *model, const pi2_layer_experts *experts, const pi2_piece *piece,
+                       uint32_t cluster_neurons, expert_walk *walk, uint32_t *cluster_out) {
+    const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
+    if (piece->tensor == experts->down.number) {
+        if (piece->column_begin != walk->down_column || piece->row_begin != walk->down_row) return false;
+        *cluster_out = piece->column_begin / cluster_neurons;
+        const uint32_t begin = *cluster_out * cluster_neurons;
+        const uint32_t left = neurons - begin;
+        if (piece->column_begin != begin || piece->row_count > width - walk->down_row) return false;
+        if (piece->column_count != (left < cluster_neurons ? left : cluster_neurons)) return false;
+        walk->down_row += piece->row_count;
+        if (walk->down_row == width) {
+            walk->down_row = 0;
+            walk->down_column += piece->column_count;
+        }
+        return true;
+    }
+    uint32_t *row = piece->tensor == experts->gate.number ? &walk->gate_row
+                  : piece->tensor == experts->up.number ? &walk->up_row : NULL;
+    if (!row || piece->row_begin != *row || piece->column_begin != 0 || piece->column_count != width) return false;
+    *cluster_out = *row / cluster_neurons;
+    const uint32_t end = (*cluster_out + 1) * cluster_neurons;
+    if (piece->row_count > (end < neurons ? end : neurons) - *row) return false;
+    *row += piece->row_count;
+    return true;
+}
+
+/* Walks expert 0 and notes its clusters. */
+static pi2_status walk_first(pi2_model *model, pi2_layer_experts *experts) {
+    const pi2_extent_layout *layout = model->layout;
+    const pi2_group *group = &layout->groups[experts->first_group];
+    const uint32_t neurons = model->shape.expert_feed_forward_length;
+    const uint32_t step = group->cluster_neurons, block = experts->down.tensor->format->block_columns;
+    if (step == 0 || step > neurons || (step < neurons && (step % 32 != 0 || step % block != 0))) {
+        return wrong_layout(model, experts->first_group);
+    }
+    const uint32_t cluster_count = (neurons + step - 1) / step;
+    experts->clusters = calloc(cluster_count, sizeof *experts->clusters);
+    if (!experts->clusters) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of clusters");
+    experts->cluster_count = cluster_count;
+    expert_walk walk = { 0 };
+    for (uint32_t e = 0; e < group->extent_count; e++) {
+        const pi2_extent *extent = &layout->extents[group->first_extent + e];
+        for (uint32_t p = 0; p < extent->piece_count; p++) {
+            uint32_t cluster = 0;
+            if (!take_piece(model, experts, &layout->pieces[extent->first_piece + p], step, &walk, &cluster) ||
+                cluster < walk.cluster || cluster > walk.cluster + 1 || (p > 0 && cluster != walk.cluster)) {
+                return wrong_layout(model, experts->first_group);
+            }
+            walk.cluster = cluster;
+        }
+        pi2_expert_cluster *own = &experts->clusters[walk.cluster];
+        if (own->extent_count++ == 0) own->first_extent = e;
+    }
+    for (uint32_t c = 0; c < cluster_count; c++) {
+        experts->clusters[c].neuron_begin = c * step;
+        experts->clusters[c].neuron_end = neurons - c * step < step ? neurons : (c + 1) * step;
+        if (experts->clusters[c].extent_count == 0) return wrong_layout(model, experts->first_group);
+    }
+    if (walk.gate_row != neurons || walk.up_row != neurons || walk.down_column != neurons || walk.down_row != 0) {
+        return wrong_layout(model, experts->first_group);
+    }
+    return PI2_OK;
+}
+
+static bool same_piece(const pi2_layer_experts *experts, const pi2_piece *first, const pi2_piece *piece,
+                       uint32_t expert) {
+    const pi2_layout_tensor *tensor = first->tensor == experts->gate.number ? experts->gate.tensor
+                                    : first->tensor == experts->up.number ? experts->up.tensor
+                                                                          : experts->down.tensor;
+    return piece->tensor == first->tensor && piece->column_begin == first->column_begin &&
+           piece->column_count == first->column_count && piece->offset == first->offset &&
+           piece->row_count == first->row_count &&
+           piece->row_begin == first->row_begin + tensor->matrix_rows * expert;
+}
+
+static pi2_status check_alike(const pi2_model *model, const pi2_layer_experts *experts, uint32_t expert) {
+    const pi2_extent_layout *layout = model->layout;
+    const pi2_group *first = &layout->groups[experts->first_group];
+    const pi2_group *group = &layout->groups[experts->first_group + expert];
+    if (group->extent_count != first->extent_count || group->cluster_neurons != first->cluster_neurons) {
+        return wrong_layout(model, experts->first_group + expert);
+    }
+    for (uint32_t e = 0; e < group->extent_count; e++) {
+        const pi2_extent *a = &layout->extents[first->first_extent + e];
+        const pi2_extent *b = &layout->extents[group->first_extent + e];
+        bool same = a->piece_count == b->piece_count && a->bytes == b->bytes;
+        for (uint32_t p = 0; same && p < a->piece_count; p++) {
+            same = same_piece(experts, &layout->pieces[a->first_piece + p], &layout->pieces[b->first_piece + p],
+                              expert);
+        }
+        if (!same) return wrong_layout(model, experts->first_group + expert);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_model_experts_build(pi2_model *model, uint32_t layer, uint32_t first_group,
+                                   const pi2_group_request *request, unsigned cpu_features) {
+    pi2_layer_experts *experts = &model->layers[layer].experts;
+    const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
+    experts->first_group = first_group;
+    PI2_TRY(find_matrix(model, request->tensors[0]->name, cpu_features, &experts->gate));
+    PI2_TRY(find_matrix(model, request->tensors[1]->name, cpu_features, &experts->up));
+    PI2_TRY(find_matrix(model, request->tensors[2]->name, cpu_features, &experts->down));
+    if (experts->gate.tensor->matrix_rows != neurons || experts->up.tensor->matrix_rows != neurons ||
+        experts->down.tensor->matrix_rows != width) {
+        return pi2_fail(PI2_ERR_FORMAT, "tensor '%s' and its fellows are not stacked as experts of %u neurons",
+                        experts->gate.tensor->name, neurons);
+    }
+    PI2_TRY(walk_first(model, experts));
+    for (uint32_t e = 1; e < model->shape.expert_count; e++) PI2_TRY(check_alike(model, experts, e));
+    return PI2_OK;
+}

@@ -1,0 +1,38 @@
+/*
+ * cache_policy.h: which expert leaves when another needs its slot. One file a policy, one line in
+ * cache_policies.inc; the cache and the offline replay run the same code.
+ *
+ * A policy knows keys (experts, 0 .. key_count - 1) and which of them are present. It allocates
+ * nothing: its state is one block of bytes() bytes. Threads: one at a time.
+ */
+#ifndef PI2_NEURON_CACHE_CACHE_POLICY_H
+#define PI2_NEURON_CACHE_CACHE_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** Whether a present key may leave now (it is not in use). */
+typedef bool pi2_cache_may_evict(const void *user, uint32_t key);
+
+typedef struct pi2_cache_policy {
+    const char *name;
+    const char *description; /* half a line, for help texts */
+    size_t (*bytes)(uint32_t key_count, uint32_t slot_count);
+    void (*init)(void *state, uint32_t key_count, uint32_t slot_count);
+    /** A present key is used. */
+    void (*hit)(void *state, uint32_t key);
+    /** An absent key is used, and present from now on. At most slot_count keys are present. */
+    void (*admit)(void *state, uint32_t key);
+    /** Chooses a present key that may leave; it is absent from now on. UINT32_MAX: none may. */
+    uint32_t (*evict)(void *state, pi2_cache_may_evict *may, const void *user);
+    /** A present key is absent from now on (its bytes could not be read). */
+    void (*forget)(void *state, uint32_t key);
+} pi2_cache_policy;
+
+extern const pi2_cache_policy *const pi2_cache_policies[];
+extern const size_t pi2_cache_policy_count;
+/** By name; NULL: unknown. "auto" is the default, chosen on recorded traces (docs/cache.md). */
+const pi2_cache_policy *pi2_cache_policy_find(const char *name);
+
+#endif

@@ -1,0 +1,174 @@
+/* cache_trace.c: writes and reads traces of experts' uses. A file that is read is untrusted. */
+#include "neuron_cache/cache_trace.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/little_endian.h"
+
+enum { VERSION = 1, HEADER_BYTES = 32, PATH_BYTES = 512 };
+static const char magic[8] = { 'P', 'I', '2', 'T', 'R', 'A', 'C', 'E' };
+static const uint32_t pass_bit = 0x80000000u;
+
+/* ---- writing ---- */
+
+struct pi2_trace_writer {
+    FILE *file;
+    bool failed;
+    char path[PATH_BYTES];
+};
+
+static void put_word(pi2_trace_writer *writer, uint32_t word) {
+    uint8_t bytes[4];
+    pi2_store_le32(bytes, word);
+    if (fwrite(bytes, 1, sizeof bytes, writer->file) != sizeof bytes) writer->failed = true;
+}
+
+pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *header, pi2_trace_writer **writer_out) {
+    *writer_out = NULL;
+    pi2_trace_writer *writer = calloc(1, sizeof *writer);
+    if (!writer) return pi2_fail(PI2_ERR_MEMORY, "no memory to write a trace");
+    (void)snprintf(writer->path, sizeof writer->path, "%s", path);
+    writer->file = fopen(path, "wb");
+    if (!writer->file) {
+        const int error = errno;
+        free(writer);
+        return pi2_fail(PI2_ERR_IO, "%s: cannot write a trace: %s", path, strerror(error));
+    }
+    uint8_t bytes[HEADER_BYTES];
+    memcpy(bytes, magic, sizeof magic);
+    pi2_store_le32(bytes + 8, VERSION);
+    pi2_store_le32(bytes + 12, header->layer_count);
+    pi2_store_le32(bytes + 16, header->expert_count);
+    pi2_store_le32(bytes + 20, header->used_count);
+    pi2_store_le64(bytes + 24, header->slot_bytes);
+    writer->failed = fwrite(bytes, 1, sizeof bytes, writer->file) != sizeof bytes;
+    *writer_out = writer;
+    return PI2_OK;
+}
+
+void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count) { put_word(writer, pass_bit | token_count); }
+
+void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count) {
+    put_word(writer, count);
+    for (uint32_t i = 0; i < count; i++) put_word(writer, keys[i]);
+}
+
+pi2_status pi2_trace_writer_close(pi2_trace_writer *writer) {
+    if (!writer) return PI2_OK;
+    const bool failed = fclose(writer->file) != 0 || writer->failed;
+    const pi2_status status = failed
+        ? pi2_fail(PI2_ERR_IO, "%s: the trace could not be written whole", writer->path) : PI2_OK;
+    free(writer);
+    return status;
+}
+
+/* ---- reading ---- */
+
+static pi2_status damaged(const char *path, size_t at, const char *what) {
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s at byte %zu: this is no whole trace; record it again", path, what, at);
+}
+
+static pi2_status read_header(const char *path, const uint8_t *bytes, size_t length, pi2_trace_header *header) {
+    if (length < HEADER_BYTES || memcmp(bytes, magic, sizeof magic) != 0) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: this is no trace of experts (--record-trace makes one)", path);
+    }
+    if (pi2_load_le32(bytes + 8) != VERSION) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a trace of version %u, version %d is read; record it again", path,
+                        pi2_load_le32(bytes + 8), VERSION);
+    }
+    *header = (pi2_trace_header){ .layer_count = pi2_load_le32(bytes + 12), .expert_count = pi2_load_le32(bytes + 16),
+                                  .used_count = pi2_load_le32(bytes + 20), .slot_bytes = pi2_load_le64(bytes + 24) };
+    if (header->layer_count == 0 || header->layer_count > 1024 || header->expert_count == 0 ||
+        header->expert_count > 4096 || header->used_count == 0 || header->used_count > header->expert_count ||
+        header->slot_bytes == 0 || header->slot_bytes > (uint64_t)1 << 40) {
+        return damaged(path, 12, "impossible numbers");
+    }
+    return PI2_OK;
+}
+
+/* One demand of `count` keys whose first word is at `at`. */
+static pi2_status read_demand(const char *path, const uint8_t *bytes, size_t at, uint32_t count, pi2_trace *trace) {
+    const uint32_t experts = trace->header.expert_count, all = experts * trace->header.layer_count;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t key = pi2_load_le32(bytes + at + (size_t)i * 4);
+        const bool first = i == 0;
+        const uint32_t before = first ? 0 : trace->keys[trace->key_count - 1];
+        if (key >= all || (!first && (key <= before || key / experts != before / experts))) {
+            return damaged(path, at + (size_t)i * 4, "an impossible expert");
+        }
+        trace->keys[trace->key_count++] = key;
+    }
+    return PI2_OK;
+}
+
+static pi2_status read_words(const char *path, const uint8_t *bytes, size_t length, pi2_trace *trace) {
+    uint32_t pass_tokens = 0;
+    for (size_t at = HEADER_BYTES; at < length;) {
+        if (length - at < 4) return damaged(path, at, "half a number");
+        const uint32_t word = pi2_load_le32(bytes + at);
+        at += 4;
+        if (word & pass_bit) {
+            pass_tokens = word & ~pass_bit;
+            trace->pass_count++;
+            trace->token_count += pass_tokens;
+            if (pass_tokens == 0) return damaged(path, at - 4, "a pass over no tokens");
+            continue;
+        }
+        if (word == 0 || word > trace->header.expert_count || (length - at) / 4 < word || pass_tokens == 0) {
+            return damaged(path, at - 4, "an impossible count");
+        }
+        trace->demands[trace->demand_count++] = (pi2_trace_demand){ trace->key_count, pass_tokens };
+        PI2_TRY(read_demand(path, bytes, at, word, trace));
+        at += (size_t)word * 4;
+    }
+    trace->demands[trace->demand_count] = (pi2_trace_demand){ trace->key_count, 0 };
+    return PI2_OK;
+}
+
+static pi2_status read_whole(const char *path, uint8_t **bytes_out, size_t *length_out) {
+    FILE *file = fopen(path, "rb");
+    if (!file) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    uint8_t *bytes = NULL;
+    long length = -1;
+    if (fseek(file, 0, SEEK_END) == 0) length = ftell(file);
+    if (length >= 0 && (uint64_t)length <= UINT32_MAX) bytes = malloc((size_t)length + 1);
+    const bool read = bytes && fseek(file, 0, SEEK_SET) == 0 &&
+                      fread(bytes, 1, (size_t)length, file) == (size_t)length;
+    (void)fclose(file);
+    if (!read) {
+        free(bytes);
+        return length >= 0 && !bytes ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for a trace of %ld bytes", path, length)
+                                     : pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
+    }
+    *bytes_out = bytes;
+    *length_out = (size_t)length;
+    return PI2_OK;
+}
+
+pi2_status pi2_trace_read(const char *path, pi2_trace *trace) {
+    memset(trace, 0, sizeof *trace);
+    uint8_t *bytes = NULL;
+    size_t length = 0;
+    PI2_TRY(read_whole(path, &bytes, &length));
+    pi2_status status = read_header(path, bytes, length, &trace->header);
+    if (status == PI2_OK) { /* no more demands or keys than words */
+        trace->keys = malloc((length / 4 + 1) * sizeof *trace->keys);
+        trace->demands = malloc((length / 8 + 2) * sizeof *trace->demands);
+        status = trace->keys && trace->demands ? read_words(path, bytes, length, trace)
+                                               : pi2_fail(PI2_ERR_MEMORY, "%s: no memory for the trace", path);
+    }
+    free(bytes);
+    if (status != PI2_OK) pi2_trace_free(trace);
+    return status;
+}
+
+void pi2_trace_free(pi2_trace *trace) {
+    free(trace->keys);
+    free(trace->demands);
+    memset(trace, 0, sizeof *trace);
+}

@@ -1,0 +1,48 @@
+/*
+ * cache_trace.h: which experts a run used, recorded for the offline replay of cache policies.
+ *
+ * File, all numbers little-endian: "PI2TRACE"; u32 version (1), layers, experts in a layer, experts
+ * that a token uses; u64 bytes of an expert's slot; then u32 words until the end: 0x80000000 + tokens
+ * where a pass begins; else a count n and n keys (layer * experts + expert), ascending, of one layer.
+ */
+#ifndef PI2_NEURON_CACHE_CACHE_TRACE_H
+#define PI2_NEURON_CACHE_CACHE_TRACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "powerinfer2/status.h"
+
+typedef struct pi2_trace_header {
+    uint32_t layer_count, expert_count, used_count;
+    uint64_t slot_bytes;
+} pi2_trace_header;
+
+typedef struct pi2_trace_writer pi2_trace_writer;
+
+/** Errors  IO (file, reason), MEMORY */
+pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *header, pi2_trace_writer **writer_out);
+/** A pass over so many tokens begins; a layer demands keys. A failed write is told by close. */
+void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count);
+void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count);
+/** Errors IO: the trace is not complete. NULL is fine. */
+pi2_status pi2_trace_writer_close(pi2_trace_writer *writer);
+
+/** A trace in memory: demand d is keys[demands[d].begin .. demands[d + 1].begin). */
+typedef struct pi2_trace_demand {
+    uint32_t begin;
+    uint32_t pass_tokens; /* tokens of the pass that it belongs to */
+} pi2_trace_demand;
+
+typedef struct pi2_trace {
+    pi2_trace_header header;
+    uint32_t *keys; uint32_t key_count;          /* uses, in order */
+    pi2_trace_demand *demands; uint32_t demand_count; /* one more is there: the end */
+    uint32_t pass_count; uint64_t token_count;
+} pi2_trace;
+
+/** Reads a trace and checks every number of it. Errors IO, FORMAT (file, byte offset), MEMORY. */
+pi2_status pi2_trace_read(const char *path, pi2_trace *trace_out);
+void pi2_trace_free(pi2_trace *trace);
+
+#endif

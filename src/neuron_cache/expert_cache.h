@@ -1,0 +1,106 @@
+/*
+ * expert_cache.h: where a pass finds its experts: the cold region of the neuron cache.
+ *
+ * The unit is the expert: its run of extents, which lie one after the other in the file. A slot
+ * holds the largest expert. A layer demands the experts that its router chose: those that are
+ * present are pinned, the others are queued in file order; each gets a slot as soon as one is free
+ * or its holder may leave (the policy chooses among what is not pinned), and its reads are
+ * submitted at once, neighbouring extents merged. Extents are usable one by one as they arrive.
+ * When an expert's work is done it is released: still present, but it may leave. Demands for one
+ * expert join: it is read once. Nothing is allocated after creation.
+ *
+ * States of an expert, changed with the lock held:
+ *
+ *   ABSENT  -> QUEUED    demanded; no slot yet
+ *   QUEUED  -> LOADING   it has a slot; its extents are being asked for. Pinned.
+ *   LOADING -> PRESENT   its last extent arrived
+ *   PRESENT -> ABSENT    it was evicted. Only when it is not pinned.
+ *   any     -> ABSENT    pi2_expert_cache_reset(): whatever is not wholly there and checked
+ *
+ * States of an extent of an expert that has a slot, each in one atomic word:
+ *
+ *   WAITING -> READING   a read that brings it was submitted           (lock held)
+ *   READING -> ARRIVED   the read ended well                           (lock held)
+ *   ARRIVED -> READY     its only first user took the checksum (once in the process's life)
+ *   ARRIVED -> FAILED    the checksum is wrong; the pass ends, pi2_expert_cache_reset()
+ *
+ * Where all experts fit, each has a place of its own, none ever leaves, and the policy is not asked.
+ */
+#ifndef PI2_NEURON_CACHE_EXPERT_CACHE_H
+#define PI2_NEURON_CACHE_EXPERT_CACHE_H
+
+#include "neuron_cache/cache_policy.h"
+#include "planner/extent_layout.h"
+#include "storage/reader.h"
+
+typedef struct pi2_expert_cache pi2_expert_cache;
+
+/** Experts of a layout: the key of an expert is its number among the layout's EXPERT groups. */
+uint32_t pi2_expert_cache_keys(const pi2_extent_layout *layout);
+/** Bytes that the largest expert's slot takes, and that all of them take side by side. */
+uint64_t pi2_expert_cache_slot_bytes(const pi2_extent_layout *layout);
+uint64_t pi2_expert_cache_all_bytes(const pi2_extent_layout *layout);
+/** Memory of the cache's own lists. */
+size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_cache_policy *policy);
+
+typedef struct pi2_expert_cache_options {
+    const pi2_extent_layout *layout;
+    const char *path;              /* the cluster file, for messages */
+    void *memory; uint64_t bytes;  /* page aligned: one slot or more */
+    bool loaded;                   /* memory holds all experts side by side already (a plain GGUF) */
+    const pi2_cache_policy *policy;
+    pi2_reader *reader;            /* NULL when loaded */
+    unsigned spin_us;
+    /** Told of every demand: keys ascending, NULL and the pass's tokens when a pass begins. May be NULL. */
+    void (*on_demand)(void *user, const uint32_t *keys, uint32_t count);
+    void *on_demand_user;
+} pi2_expert_cache_options;
+
+/** Errors  MEMORY, INVALID (less memory than one slot) */
+pi2_status pi2_expert_cache_create(const pi2_expert_cache_options *options, pi2_expert_cache **cache_out);
+/** Waits for reads in flight. NULL is fine. */
+void pi2_expert_cache_free(pi2_expert_cache *cache);
+
+/** A pass over so many tokens begins. Threads: one, between passes. */
+void pi2_expert_cache_begin_pass(pi2_expert_cache *cache, uint32_t token_count);
+
+/**
+ * Demands count experts (keys ascending, distinct); everything demanded before was released.
+ * Threads: one, while no other uses experts of the demand before.
+ */
+void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count);
+
+/** Whether extent `index` of a demanded expert can be opened without waiting. Never waits. */
+bool pi2_expert_cache_arrived(const pi2_expert_cache *cache, uint32_t key, uint32_t index);
+
+/**
+ * Memory of an extent that has arrived. The first call for an extent takes its checksum; until it
+ * has returned nobody else may open the extent.
+ * Errors  FORMAT (checksum: extent and offset named)
+ */
+pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t index, const uint8_t **memory_out);
+
+/** Notes reads that have ended and asks for more. Errors IO (file and offset). Threads: any. */
+pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache);
+
+/** Sleeps until the oldest read in flight has ended; returns at once when there is none. Threads: any. */
+void pi2_expert_cache_wait(pi2_expert_cache *cache);
+
+/** A demanded expert's work is done. Threads: any. */
+void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key);
+
+/** After a failed or cancelled pass: waits for reads in flight; nothing is demanded any more. */
+void pi2_expert_cache_reset(pi2_expert_cache *cache);
+
+typedef struct pi2_expert_cache_counters {
+    uint64_t touches, hits;  /* experts demanded; of those present or on their way */
+    uint64_t needed_bytes;   /* of the experts demanded */
+    uint64_t evictions;
+    uint64_t stall_ns;       /* waiting for reads, summed over threads */
+} pi2_expert_cache_counters;
+void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out);
+
+/** Slots, and the keys that exist. */
+uint32_t pi2_expert_cache_slots(const pi2_expert_cache *cache);
+
+#endif

@@ -1,0 +1,312 @@
+/*
+ * forward_experts.c: a layer of experts. The router's tail picks each token's experts; one thread
+ * orders the visits by expert and demands the experts; then the threads share units of work: the
+ * clusters of every expert (Gate and Up), and Down's rows of an expert whose clusters are all done.
+ *
+ * A thread takes whatever can be computed now: Down before clusters, so that slots become free, and
+ * clusters of whichever expert's extents are in memory. It waits only when there is none. Results
+ * are kept apart, one row for each visit of a token to an expert, and summed by ascending expert:
+ * the text does not depend on the order in which the disk answers.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "pipeline/forward_internal.h"
+
+enum {
+    ROUTER_TOKENS = 16, GATHER_ROWS = 16, DOWN_UNIT_BYTES = 192 * 1024, UNITS_PER_THREAD = 4,
+    LOOK_AGAIN_NS = 50000
+};
+
+static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
+    return &walk->forward->model->layers[walk->layer];
+}
+
+/* ---- the router ---- */
+
+static uint32_t router_tiles(const pi2_forward *forward) {
+    return (forward->model->shape.expert_count + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
+}
+
+static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    const pi2_forward_walk *walk = argument;
+    const pi2_forward *forward = walk->forward;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const size_t width = forward->model->shape.embedding_length, stride = buffers->experts.expert_stride;
+    const uint32_t tiles = router_tiles(forward), tile = chunk % tiles, token = chunk / tiles * ROUTER_TOKENS;
+    const uint32_t left = forward->token_count - token;
+    const pi2_activations x = {
+        .kind = PI2_ACTIVATION_F32, .token_count = forward->token_count, .columns = (uint32_t)width,
+        .float_stride = buffers->width_stride,
+        .floats = forward->model->shape.router_sees_layer_input ? buffers->x : buffers->normed };
+    const float *weights = layer_of(walk)->tables[PI2_TABLE_ROUTER] + (size_t)tile * PI2_TILE_ROWS * width;
+    forward->model->router_kernel->run(buffers->experts.probabilities + token * stride + tile * PI2_TILE_ROWS, stride,
+                                       weights, 1, width, 0, &x, token, left < ROUTER_TOKENS ? left : ROUTER_TOKENS,
+                                       true);
+}
+
+/* The best experts; of equal ones the first. Not a number is never better, so there are always enough. */
+static void pick_best(const float *probabilities, uint32_t expert_count, uint32_t *chosen, uint32_t count) {
+    for (uint32_t n = 0; n < count; n++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t e = 0; e < expert_count; e++) {
+            bool taken = false;
+            for (uint32_t i = 0; i < n && !taken; i++) taken = chosen[i] == e;
+            if (!taken && (best == UINT32_MAX || probabilities[e] > probabilities[best])) best = e;
+        }
+        chosen[n] = best;
+    }
+    for (uint32_t n = 1; n < count; n++) { /* ascending: the order of the sum */
+        const uint32_t expert = chosen[n];
+        uint32_t at = n;
+        for (; at > 0 && chosen[at - 1] > expert; at--) chosen[at] = chosen[at - 1];
+        chosen[at] = expert;
+    }
+}
+
+static void pick_token(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_model_shape *shape = &forward->model->shape;
+    const pi2_expert_buffers *experts = &forward->buffers.experts;
+    float *p = experts->probabilities + token * experts->expert_stride;
+    if (shape->gating == PI2_GATING_SOFTMAX) {
+        forward->vector->softmax(p, shape->expert_count);
+    } else {
+        for (uint32_t e = 0; e < shape->expert_count; e++) p[e] = 1.0f / (1.0f + pi2_expf(-p[e]));
+    }
+    uint32_t *chosen = experts->chosen + (size_t)token * shape->expert_used_count;
+    float *weights = experts->weights + (size_t)token * shape->expert_used_count;
+    pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < shape->expert_used_count; i++) sum += p[chosen[i]];
+    if (sum < 0x1p-14f) sum = 0x1p-14f;
+    for (uint32_t i = 0; i < shape->expert_used_count; i++) weights[i] = p[chosen[i]] / sum;
+}
+
+/* ---- the plan ---- */
+
+/* Orders the visits by expert, then token, and makes a job of every expert that is visited. */
+static void order_visits(pi2_forward_walk *walk) {
+    pi2_forward *forward = walk->forward;
+    const pi2_model_shape *shape = &forward->model->shape;
+    pi2_expert_buffers *experts = &forward->buffers.experts;
+    pi2_expert_plan *plan = &forward->plan;
+    const uint32_t visits = forward->token_count * shape->expert_used_count;
+    uint32_t *rows = experts->expert_rows;
+    memset(rows, 0, (shape->expert_count + (size_t)1) * sizeof *rows);
+    for (uint32_t v = 0; v < visits; v++) rows[experts->chosen[v]]++;
+    uint32_t first = 0;
+    plan->job_count = plan->first_open = 0;
+    for (uint32_t e = 0; e < shape->expert_count; e++) {
+        const uint32_t count = rows[e];
+        rows[e] = first; /* from now on: the expert's next row */
+        if (count > 0) {
+            experts->keys[plan->job_count] = walk->layer * shape->expert_count + e;
+            experts->jobs[plan->job_count++] = (pi2_expert_job){ .expert = e, .first_row = first, .row_count = count };
+        }
+        first += count;
+    }
+    for (uint32_t v = 0; v < visits; v++) {
+        experts->row_of[v] = rows[experts->chosen[v]]++;
+        experts->row_token[experts->row_of[v]] = v / shape->expert_used_count;
+    }
+}
+
+static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    (void)chunk;
+    pi2_forward_walk *walk = argument;
+    pi2_forward *forward = walk->forward;
+    pi2_expert_plan *plan = &forward->plan;
+    const pi2_layer_experts *layer = &layer_of(walk)->experts;
+    if (pi2_forward_failed(forward)) return;
+    order_visits(walk);
+    const pi2_layout_tensor *down = layer->down.tensor;
+    const uint32_t tiles = (uint32_t)((down->matrix_rows + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS);
+    const size_t tile_bytes = pi2_tile_bytes(down->format, down->columns);
+    uint32_t step = (uint32_t)(DOWN_UNIT_BYTES / tile_bytes) / 4 * 4;
+    const uint32_t wanted = forward->options.shape.thread_count * UNITS_PER_THREAD;
+    const uint32_t fair = (uint32_t)((uint64_t)tiles * plan->job_count / wanted);
+    if (step > fair) step = fair;
+    plan->down_tiles = step < 4 ? 4 : step;
+    plan->down_chunks = (tiles + plan->down_tiles - 1) / plan->down_tiles;
+    plan->unit_counts[walk->layer] = plan->job_count * (layer->cluster_count + plan->down_chunks);
+    plan->busy = 0;
+    memset(forward->buffers.experts.taken, 0, (size_t)plan->job_count * forward->buffers.experts.cluster_most);
+    pi2_expert_cache_demand(forward->options.experts, forward->buffers.experts.keys, plan->job_count);
+}
+
+void pi2_forward_router(pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t blocks = (forward->token_count + ROUTER_TOKENS - 1) / ROUTER_TOKENS;
+    walk->stage_name = "router";
+    pi2_forward_stage(walk, blocks * router_tiles(forward), router_chunk, pick_token);
+    pi2_forward_stage(walk, 1, plan_chunk, NULL);
+}
+
+/* ---- gathering ---- */
+
+static void copy_row(const pi2_activation_set *to, uint32_t row, const pi2_activation_set *from, uint32_t token) {
+    for (int kind = 0; kind < PI2_ACTIVATION_KINDS; kind++) {
+        if (!(to->kinds & (1u << kind))) continue;
+        const pi2_activations *a = &to->of[kind], *b = &from->of[kind];
+        if (kind == PI2_ACTIVATION_F32) {
+            memcpy((float *)a->floats + row * a->float_stride, b->floats + token * b->float_stride,
+                   a->columns * sizeof(float));
+            continue;
+        }
+        assert(a->value_stride == b->value_stride && a->block_stride == b->block_stride);
+        memcpy((int8_t *)a->values + row * a->value_stride, b->values + token * b->value_stride, a->value_stride);
+        memcpy((float *)a->scales + row * a->block_stride, b->scales + token * b->block_stride,
+               a->block_stride * sizeof(float));
+        memcpy((int16_t *)a->sums + row * a->sum_stride, b->sums + token * b->sum_stride,
+               a->sum_stride * sizeof(int16_t));
+    }
+}
+
+static void gather_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    const pi2_forward *forward = ((pi2_forward_walk *)argument)->forward;
+    const pi2_expert_buffers *experts = &forward->buffers.experts;
+    const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
+    for (uint32_t row = chunk * GATHER_ROWS; row < (chunk + 1) * GATHER_ROWS && row < visits; row++) {
+        copy_row(&experts->gathered_set, row, &forward->buffers.normed_set, experts->row_token[row]);
+    }
+}
+
+/* ---- taking units ---- */
+
+/* A cluster (down false) or some of Down's rows of a job. */
+typedef struct expert_unit {
+    pi2_expert_job *job;
+    uint32_t index;
+    bool down;
+} expert_unit;
+
+static bool cluster_arrived(const pi2_forward_walk *walk, uint32_t key, const pi2_expert_cluster *cluster) {
+    for (uint32_t i = 0; i < cluster->extent_count; i++) {
+        if (!pi2_expert_cache_arrived(walk->forward->options.experts, key, cluster->first_extent + i)) return false;
+    }
+    return true;
+}
+
+static bool take_cluster(const pi2_forward_walk *walk, uint32_t job_index, expert_unit *unit) {
+    const pi2_expert_buffers *experts = &walk->forward->buffers.experts;
+    const pi2_layer_experts *layer = &layer_of(walk)->experts;
+    pi2_expert_job *job = &experts->jobs[job_index];
+    uint8_t *taken = experts->taken + (size_t)job_index * experts->cluster_most;
+    for (uint32_t c = job->first_untaken; c < layer->cluster_count; c++) {
+        if (taken[c] || !cluster_arrived(walk, experts->keys[job_index], &layer->clusters[c])) continue;
+        taken[c] = 1;
+        job->clusters_taken++;
+        while (job->first_untaken < layer->cluster_count && taken[job->first_untaken]) job->first_untaken++;
+        *unit = (expert_unit){ job, c, false };
+        return true;
+    }
+    return false;
+}
+
+/* Under the plan's lock. */
+static bool find_unit(const pi2_forward_walk *walk, expert_unit *unit) {
+    pi2_expert_plan *plan = &walk->forward->plan;
+    pi2_expert_job *jobs = walk->forward->buffers.experts.jobs;
+    const uint32_t clusters = layer_of(walk)->experts.cluster_count;
+    while (plan->first_open < plan->job_count && jobs[plan->first_open].down_taken == plan->down_chunks) {
+        plan->first_open++;
+    }
+    for (uint32_t j = plan->first_open; j < plan->job_count; j++) {
+        if (jobs[j].clusters_done < clusters || jobs[j].down_taken == plan->down_chunks) continue;
+        *unit = (expert_unit){ &jobs[j], jobs[j].down_taken++, true };
+        return true;
+    }
+    for (uint32_t j = plan->first_open; j < plan->job_count; j++) {
+        if (jobs[j].clusters_taken < clusters && take_cluster(walk, j, unit)) return true;
+    }
+    return false;
+}
+
+/* A unit of work, waiting for one if need be: every caller gets exactly one. False: the pass failed. */
+static bool take_unit(pi2_forward_walk *walk, expert_unit *unit) {
+    pi2_forward *forward = walk->forward;
+    pi2_expert_plan *plan = &forward->plan;
+    while (!pi2_forward_failed(forward)) {
+        const int generation = atomic_load(&plan->generation);
+        const pi2_status status = pi2_expert_cache_poll(forward->options.experts);
+        if (status != PI2_OK) {
+            pi2_forward_fail(forward, status);
+            return false;
+        }
+        (void)pthread_mutex_lock(&plan->lock);
+        const bool found = find_unit(walk, unit);
+        if (found) plan->busy++;
+        const bool others_compute = plan->busy > 0;
+        (void)pthread_mutex_unlock(&plan->lock);
+        if (found) return true;
+        /* Work appears when a read ends or when another thread finishes an expert's last cluster. */
+        if (others_compute) {
+            (void)pi2_wait_for_change(&forward->sleepers, &plan->generation, generation, forward->options.spin_us,
+                                      LOOK_AGAIN_NS);
+        } else {
+            pi2_expert_cache_wait(forward->options.experts);
+        }
+    }
+    return false;
+}
+
+static void end_unit(pi2_forward_walk *walk, const expert_unit *unit) {
+    pi2_forward *forward = walk->forward;
+    pi2_expert_plan *plan = &forward->plan;
+    pi2_expert_job *job = unit->job;
+    (void)pthread_mutex_lock(&plan->lock);
+    plan->busy--;
+    const bool cluster_end = !unit->down && ++job->clusters_done == layer_of(walk)->experts.cluster_count;
+    const bool job_end = unit->down && ++job->down_done == plan->down_chunks;
+    (void)pthread_mutex_unlock(&plan->lock);
+    if (job_end && !pi2_forward_failed(forward)) {
+        pi2_expert_cache_release(forward->options.experts,
+                                 walk->layer * forward->model->shape.expert_count + job->expert);
+    }
+    if (!cluster_end && !job_end) return;
+    atomic_fetch_add(&plan->generation, 1);
+    pi2_wake_sleepers(&forward->sleepers, &plan->generation);
+}
+
+static void unit_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)chunk;
+    pi2_forward_walk *walk = argument;
+    expert_unit unit;
+    if (!take_unit(walk, &unit)) return;
+    if (unit.down) pi2_forward_expert_down(walk, unit.job, unit.index);
+    else pi2_forward_expert_cluster(walk, member, unit.job, unit.index);
+    end_unit(walk, &unit);
+}
+
+/* ---- the sum ---- */
+
+static void after_experts_token(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const pi2_expert_buffers *experts = &buffers->experts;
+    const uint32_t used = forward->model->shape.expert_used_count;
+    const size_t width = forward->model->shape.embedding_length;
+    float *out = buffers->out + token * buffers->width_stride;
+    memset(out, 0, width * sizeof *out);
+    for (uint32_t i = 0; i < used; i++) {
+        const size_t visit = (size_t)token * used + i;
+        forward->vector->add_scaled(out, experts->y + experts->row_of[visit] * buffers->width_stride,
+                                    experts->weights[visit], width);
+    }
+    pi2_forward_layer_end(walk, token, out);
+}
+
+void pi2_forward_experts(pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
+    if (forward->token_count > 1) {
+        pi2_forward_stage(walk, (visits + GATHER_ROWS - 1) / GATHER_ROWS, gather_chunk, NULL);
+    }
+    /* Every thread reads the same number, a stale one if the pass failed before: then units are skipped. */
+    walk->stage_name = "experts";
+    pi2_forward_stage(walk, forward->plan.unit_counts[walk->layer], unit_chunk, after_experts_token);
+}

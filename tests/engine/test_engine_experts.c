@@ -1,0 +1,310 @@
+/*
+ * Goal:   a mixture of experts gives the same bits whatever the cache's size and policy, the budget,
+ *         batch, threads, instruction set, read method and the order in which reads end; a damaged
+ *         expert is found and named, and the engine can go on once it is mended; the peak of memory
+ *         stays the plan's.
+ * Method: tiny models of each family with experts; every variation against one thread, portable code,
+ *         all in memory.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "file_formats/cluster_file.h"
+#include "neuron_cache/cache_policy.h"
+#include "neuron_cache/cache_trace.h"
+#include "powerinfer2/session.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { PROMPT = 37, DECODED = 6, EXPERTS = 12, USED = 3, LAYERS = 5 };
+
+typedef struct variation {
+    const char *cpu, *read_method, *policy;
+    uint64_t extra_bytes; /* over the floor; 0: all in memory */
+    uint32_t threads, batch;
+} variation;
+
+typedef struct outcome {
+    float *logits;
+    size_t count;
+    int32_t tokens[DECODED];
+    pi2_engine_counters counters;
+    uint32_t slots;
+} outcome;
+
+static char *folder, *model_path, *cluster_path, *trace_path;
+static uint64_t floor_bytes; /* least budget that the engine takes, found once for each model */
+static const char *record_trace;
+
+static pi2_status open_variation(const variation *v, uint64_t memory_bytes, pi2_engine **engine) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = model_path;
+    options.cluster_path = cluster_path;
+    options.memory_bytes = memory_bytes;
+    options.thread_count = v->threads;
+    options.batch_tokens = v->batch;
+    options.context_tokens = 64;
+    options.record_trace = record_trace;
+    if (v->policy) options.cache_policy = v->policy;
+    options.read_method = v->read_method ? v->read_method : "auto";
+    if (v->cpu) assert_int_equal(setenv("PI2_CPU", v->cpu, 1), 0);
+    else assert_int_equal(unsetenv("PI2_CPU"), 0);
+    return pi2_engine_open(&options, engine);
+}
+
+static void run_variation(const variation *v, outcome *result) {
+    pi2_engine *engine = NULL;
+    const uint64_t bytes = v->extra_bytes ? floor_bytes + v->extra_bytes : 400000000;
+    if (open_variation(v, bytes, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    const size_t vocabulary = pi2_engine_get_report(engine)->vocabulary_size;
+    result->slots = pi2_engine_get_report(engine)->expert_slots;
+    if (v->extra_bytes) assert_true(result->slots < EXPERTS * LAYERS);
+    else assert_int_equal(result->slots, EXPERTS * LAYERS);
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = 0;
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(engine, &sampling, &session), PI2_OK);
+    int32_t prompt[PROMPT];
+    for (int i = 0; i < PROMPT; i++) prompt[i] = (i * 29 + 7) % 256;
+    if (pi2_session_append(session, prompt, PROMPT, PI2_LOGITS_LAST) != PI2_OK) fail_msg("%s", pi2_error_text());
+    result->count = vocabulary * DECODED;
+    result->logits = malloc(result->count * sizeof(float));
+    assert_non_null(result->logits);
+    for (size_t i = 0; i < DECODED; i++) {
+        memcpy(result->logits + i * vocabulary, pi2_session_logits(session, 0), vocabulary * sizeof(float));
+        assert_int_equal(pi2_session_sample(session, &result->tokens[i]), PI2_OK);
+        if (pi2_session_append(session, &result->tokens[i], 1, PI2_LOGITS_LAST) != PI2_OK) {
+            fail_msg("%s", pi2_error_text());
+        }
+    }
+    pi2_engine_count(engine, &result->counters);
+    assert_true(result->counters.expert_uses >= (uint64_t)DECODED * LAYERS * USED);
+    assert_true(result->counters.expert_hits <= result->counters.expert_uses);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+}
+
+/* The model is made in a child: this process's memory counts against the engine's budget. */
+static void make_model(const char *architecture, pi2_weight_type down) {
+    (void)remove(cluster_path);
+    const pid_t child = fork();
+    if (child == 0) {
+        pi2_tiny_model_options options;
+        pi2_tiny_model_options_init(&options);
+        options.architecture = architecture;
+        options.layer_count = LAYERS;
+        options.embedding_length = 512;
+        options.head_count = 8;
+        options.feed_forward_length = options.expert_feed_forward_length = 768;
+        options.expert_count = EXPERTS;
+        options.expert_used_count = USED;
+        options.head_norms = strcmp(architecture, "qwen3moe") == 0;
+        if (strcmp(architecture, "smallthinker") == 0) {
+            options.expert_gating = 2;
+            options.window = 16;
+        }
+        options.down_type = down;
+        _exit(pi2_tiny_model_write(&options, model_path) == 0 ? 0 : 1);
+    }
+    int result = -1;
+    assert_true(child > 0 && waitpid(child, &result, 0) == child && result == 0);
+    /* The floor: the least budget, to 1 MB, with which the engine opens. */
+    const variation plain = { .threads = 2, .batch = 32 };
+    pi2_engine *engine = NULL;
+    for (floor_bytes = 11000000; open_variation(&plain, floor_bytes, &engine) != PI2_OK; floor_bytes += 1000000) {
+        if (floor_bytes > 100000000) fail_msg("%s", pi2_error_text());
+    }
+    pi2_engine_close(engine);
+}
+
+static void check_variations(const variation *variations, size_t count) {
+    const variation plain = { .cpu = "scalar", .threads = 1, .batch = 64 };
+    outcome want, got;
+    run_variation(&plain, &want);
+    for (size_t i = 0; i < count; i++) {
+        run_variation(&variations[i], &got);
+        if (memcmp(got.logits, want.logits, want.count * sizeof(float)) != 0) {
+            fail_msg("variation %zu gives other bits", i);
+        }
+        assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
+        free(got.logits);
+    }
+    free(want.logits);
+}
+
+static void test_in_memory(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .cpu = "avx2", .threads = 1, .batch = 64 }, { .threads = 1, .batch = 1 }, { .threads = 2, .batch = 1 },
+        { .threads = 2, .batch = 2 }, { .threads = 2, .batch = 7 }, { .threads = 4, .batch = 16 }, { .threads = 2 },
+    };
+    static const char *const names[] = { "llama", "qwen3moe", "smallthinker" };
+    static const pi2_weight_type downs[] = { PI2_Q4_K, PI2_Q4_0, PI2_F32 };
+    for (size_t i = 0; i < 3; i++) {
+        make_model(names[i], downs[i]);
+        check_variations(variations + i * 2, i == 2 ? 3 : 2);
+    }
+}
+
+static void test_streaming(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .threads = 1, .batch = 32, .extra_bytes = 1000000, .read_method = "pread", .policy = "lru" },
+        { .threads = 2, .batch = 32, .extra_bytes = 300000, .read_method = "pread", .policy = "keep" },
+        { .threads = 2, .batch = 16, .extra_bytes = 6000000, .policy = "lfu" },
+        { .threads = 3, .batch = 1, .extra_bytes = 12000000, .policy = "s3_fifo" },
+        { .threads = 2, .batch = 5, .extra_bytes = 3000000, .policy = "s3_fifo", .cpu = "avx2" },
+        { .threads = 2, .extra_bytes = 9000000 },
+        { .threads = 2 }, /* the cluster file is there and all of it fits: every expert is read once */
+    };
+    static const char *const names[] = { "qwen3moe", "llama", "smallthinker" };
+    static const pi2_weight_type downs[] = { PI2_Q6_K, PI2_Q4_1, PI2_F16 };
+    for (size_t i = 0; i < 3; i++) {
+        make_model(names[i], downs[i]);
+        check_variations(variations + i * 2, i == 2 ? 3 : 2);
+    }
+}
+
+/* In a batch an expert is read at most once for each layer, however few slots there are. */
+static void test_reads(void **state) {
+    (void)state;
+    make_model("qwen3moe", PI2_Q4_0);
+    const variation small = { .threads = 2, .batch = 64, .extra_bytes = 3000000, .policy = "lru" };
+    outcome got;
+    run_variation(&small, &got);
+    free(got.logits);
+    const uint64_t misses = got.counters.expert_uses - got.counters.expert_hits;
+    assert_true(got.counters.expert_uses <= EXPERTS * LAYERS + (uint64_t)DECODED * USED * LAYERS);
+    assert_true(misses <= got.counters.expert_uses);
+    const variation whole = { .threads = 2 };
+    run_variation(&whole, &got);
+    free(got.logits);
+    assert_true(got.counters.expert_uses - got.counters.expert_hits <= EXPERTS * LAYERS);
+}
+
+static void test_trace(void **state) {
+    (void)state;
+    make_model("llama", PI2_Q4_0);
+    record_trace = trace_path;
+    const variation small = { .threads = 2, .batch = 16, .extra_bytes = 3000000, .policy = "lru" };
+    outcome got;
+    run_variation(&small, &got);
+    free(got.logits);
+    record_trace = NULL;
+    pi2_trace trace;
+    if (pi2_trace_read(trace_path, &trace) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(trace.header.layer_count, LAYERS);
+    assert_int_equal(trace.header.expert_count, EXPERTS);
+    assert_int_equal(trace.header.used_count, USED);
+    assert_int_equal(trace.key_count, got.counters.expert_uses);
+    assert_int_equal(trace.token_count, PROMPT + DECODED);
+    assert_int_equal(trace.pass_count, 3 + DECODED);
+    assert_int_equal(trace.demand_count, (3 + DECODED) * LAYERS);
+    pi2_trace_free(&trace);
+}
+
+static pi2_status run_some(pi2_engine *engine) {
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    const int32_t tokens[8] = { 1, 2, 3, 4, 90, 91, 92, 93 };
+    pi2_status status = pi2_session_append(session, tokens, 8, PI2_LOGITS_LAST);
+    if (status != PI2_OK) assert_int_equal(pi2_session_position(session), 0);
+    for (int i = 0; status == PI2_OK && i < 3; i++) status = pi2_session_append(session, tokens, 1, PI2_LOGITS_LAST);
+    pi2_session_free(session);
+    return status;
+}
+
+/* Flips a byte of every expert of one layer. */
+static void flip_experts(uint32_t layer) {
+    pi2_gguf *gguf = NULL;
+    pi2_extent_layout *layout = NULL;
+    pi2_source_identity source;
+    assert_int_equal(pi2_gguf_open(cluster_path, &gguf), PI2_OK);
+    assert_int_equal(pi2_cluster_file_layout(gguf, &layout, &source), PI2_OK);
+    FILE *file = fopen(cluster_path, "r+b");
+    assert_non_null(file);
+    for (uint32_t g = 0; g < layout->group_count; g++) {
+        if (layout->groups[g].kind != PI2_GROUP_EXPERT || layout->groups[g].layer != layer) continue;
+        const long offset = (long)layout->extents[layout->groups[g].first_extent].file_offset + 1000;
+        assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+        const int byte = fgetc(file);
+        assert_int_equal(fseek(file, offset, SEEK_SET), 0);
+        assert_int_not_equal(fputc(byte ^ 4, file), EOF);
+    }
+    assert_int_equal(fclose(file), 0);
+    pi2_extent_layout_free(layout);
+    pi2_gguf_close(gguf);
+}
+
+static void test_damage_is_named(void **state) {
+    (void)state;
+    make_model("qwen3moe", PI2_Q4_0);
+    static const variation variations[] = {
+        { .threads = 2, .batch = 8, .extra_bytes = 800000, .policy = "lru" },
+        { .threads = 2, .batch = 8, .extra_bytes = 4000000, .read_method = "pread" },
+        { .threads = 1, .batch = 8, .extra_bytes = 0 },
+    };
+    for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+        pi2_engine *engine = NULL;
+        const uint64_t bytes = variations[i].extra_bytes ? floor_bytes + variations[i].extra_bytes : 400000000;
+        flip_experts(3);
+        if (open_variation(&variations[i], bytes, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+        for (int again = 0; again < 2; again++) {
+            assert_int_equal(run_some(engine), PI2_ERR_FORMAT);
+            assert_non_null(strstr(pi2_error_text(), "tensor 'blk.3."));
+            assert_non_null(strstr(pi2_error_text(), "checksum"));
+        }
+        flip_experts(3);
+        if (run_some(engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+        pi2_engine_close(engine);
+    }
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    make_model("llama", PI2_Q4_0);
+    pi2_engine *engine = NULL;
+    const variation odd = { .threads = 1, .policy = "fifo" };
+    assert_int_equal(open_variation(&odd, 400000000, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "s3_fifo"));
+    const variation plain = { .threads = 1, .batch = 16 };
+    assert_int_equal(open_variation(&plain, 3000000, &engine), PI2_ERR_MEMORY);
+    assert_non_null(strstr(pi2_error_text(), "expert cache"));
+}
+
+static int set_up(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    model_path = test_path(folder, "experts.gguf");
+    cluster_path = test_path(folder, "experts.pi2");
+    trace_path = test_path(folder, "experts.trace");
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    free(model_path);
+    free(cluster_path);
+    free(trace_path);
+    test_folder_remove(folder);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streaming), cmocka_unit_test(test_reads),
+        cmocka_unit_test(test_trace), cmocka_unit_test(test_damage_is_named), cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests_name("engine with experts", tests, set_up, tear_down);
+}

@@ -1,0 +1,158 @@
+/*
+ * Goal:   every family beside the plain llama computes what its definition says: experts, routers,
+ *         gating, norms of heads, rotated halves, windows, biases; what is not supported is refused
+ *         by name.
+ * Method: tiny random models against a float reference that shares nothing with the pipeline.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/reference_check.h"
+#include "support/temporary_files.h"
+
+static const pi2_weight_type types[] = { PI2_F32, PI2_F16, PI2_BF16, PI2_Q8_0, PI2_Q4_0, PI2_Q4_1,
+                                         PI2_Q5_0, PI2_Q5_1, PI2_Q4_K, PI2_Q6_K };
+
+static bool is_exact(pi2_weight_type type) { return type == PI2_F32 || type == PI2_F16 || type == PI2_BF16; }
+
+/* Rounding to 8 bits now and then makes a router prefer another expert: `exceptions` of the 24 tokens. */
+static void check_types(pi2_tiny_model_options *options, int exceptions) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        pi2_tiny_model_set_types(options, types[i]);
+        pi2_check_against_reference(options, PI2_CACHE_F16, is_exact(types[i]) ? 0.004 : 0.06,
+                                    is_exact(types[i]) ? 0 : exceptions);
+    }
+}
+
+static void options_of(pi2_tiny_model_options *options, const char *architecture, uint32_t experts, uint32_t used) {
+    pi2_tiny_model_options_init(options);
+    options->architecture = architecture;
+    options->expert_count = experts;
+    options->expert_used_count = used;
+}
+
+static void test_mixtral(void **state) {
+    (void)state;
+    pi2_tiny_model_options options;
+    options_of(&options, "llama", 5, 2);
+    check_types(&options, 8);
+}
+
+static void test_qwen3moe(void **state) {
+    (void)state;
+    pi2_tiny_model_options options;
+    options_of(&options, "qwen3moe", 20, 4);
+    options.head_norms = true;
+    options.head_dimension = 128;
+    options.expert_feed_forward_length = 256;
+    options.seed = 2;
+    check_types(&options, 8);
+}
+
+static void test_smallthinker(void **state) {
+    (void)state;
+    pi2_tiny_model_options options;
+    options_of(&options, "smallthinker", 16, 3);
+    options.layer_count = 5;
+    options.expert_feed_forward_length = 256;
+    options.expert_gating = 2;
+    options.window = 7;
+    options.seed = 2;
+    check_types(&options, 20); /* its sigmoids are close to each other */
+    pi2_tiny_model_set_types(&options, PI2_F32);
+    options.expert_gating = 1;
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    options.window = 0;
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+}
+
+static void test_dense_qwen(void **state) {
+    (void)state;
+    pi2_tiny_model_options options;
+    options_of(&options, "qwen2", 0, 0);
+    options.attention_biases = true;
+    pi2_tiny_model_set_types(&options, PI2_F32);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    options_of(&options, "qwen3", 0, 0);
+    options.head_norms = true;
+    pi2_tiny_model_set_types(&options, PI2_F32);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+}
+
+/* Clusters of several extents, one cluster only, every expert used, one expert. */
+static void test_shapes(void **state) {
+    (void)state;
+    pi2_tiny_model_options options;
+    options_of(&options, "llama", 3, 3);
+    pi2_tiny_model_set_types(&options, PI2_F32);
+    options.embedding_length = 1024;
+    options.head_count = 8;
+    options.feed_forward_length = 352;
+    options.layer_count = 1;
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    options.expert_count = options.expert_used_count = 1;
+    options.feed_forward_length = 32;
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    options.expert_count = 17;
+    options.expert_used_count = 2;
+    options.gate_type = PI2_Q4_0;
+    options.up_type = PI2_F16;
+    options.down_type = PI2_Q8_0;
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.06, 8);
+}
+
+static void refuse(const pi2_tiny_model_options *options, const char *tensor, pi2_status want, const char *text) {
+    char *folder = test_folder_make(), *path = test_path(folder, "odd.gguf");
+    pi2_gguf_builder builder;
+    pi2_tiny_model_build(options, &builder);
+    const uint64_t length = 16;
+    const float zeros[16] = { 0 };
+    if (tensor) {
+        pi2_gguf_builder_tensor(&builder, tensor, PI2_F32, 1, &length, (const unsigned char *)zeros, sizeof zeros);
+    }
+    assert_int_equal(pi2_gguf_builder_write(&builder, path), 0);
+    pi2_gguf_builder_free(&builder);
+    pi2_engine_options engine_options;
+    pi2_engine_options_init(&engine_options);
+    engine_options.model_path = path;
+    pi2_engine *engine = NULL;
+    assert_int_equal(pi2_engine_open(&engine_options, &engine), want);
+    if (!strstr(pi2_error_text(), text)) fail_msg("'%s' is not in: %s", text, pi2_error_text());
+    free(path);
+    test_folder_remove(folder);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    pi2_tiny_model_options options;
+    options_of(&options, "qwen3moe", 4, 2);
+    options.head_norms = true;
+    refuse(&options, "blk.1.ffn_gate_shexp.weight", PI2_ERR_UNSUPPORTED, "blk.1.ffn_gate_shexp.weight");
+    refuse(&options, "blk.0.exp_probs_b.bias", PI2_ERR_UNSUPPORTED, "exp_probs_b");
+    options.head_norms = false;
+    refuse(&options, NULL, PI2_ERR_FORMAT, "attn_q_norm.weight");
+    options_of(&options, "qwen3moe", 4, 5);
+    refuse(&options, NULL, PI2_ERR_FORMAT, "expert_used_count");
+    options_of(&options, "qwen3moe", 4, 0);
+    refuse(&options, NULL, PI2_ERR_FORMAT, "expert_used_count");
+    options_of(&options, "qwen3moe", 0, 0);
+    refuse(&options, NULL, PI2_ERR_FORMAT, "expert_count");
+    options_of(&options, "qwen2", 4, 2);
+    refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "4 experts");
+    options_of(&options, "smallthinker", 4, 2);
+    options.expert_gating = 3;
+    refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "expert_gating_func is 3");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_mixtral), cmocka_unit_test(test_qwen3moe), cmocka_unit_test(test_smallthinker),
+        cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_shapes), cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests_name("families of models", tests, NULL, NULL);
+}
