@@ -9,7 +9,8 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 60
 # A regular expression of test names for `make test`, `make sanitize` and `make arm64`.
 TESTS ?=
-export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS
+TESTS_EXCEPT ?=
+export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT
 
 .PHONY: help run build test sanitize asan tsan fuzz arm64 bench compare clean
 .DEFAULT_GOAL := help
