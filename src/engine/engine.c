@@ -423,6 +423,7 @@ pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only
 pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
     if (!engine->run_trace || !engine->store) return PI2_OK; /* an engine that did not open has no run to tell of */
     pi2_weight_store_reset(engine->store); /* waits for what is still read ahead */
+    if (engine->expert_cache) pi2_expert_cache_reset(engine->expert_cache);
     pi2_engine_counters counters;
     pi2_engine_count(engine, &counters);
     const uint64_t dropped = pi2_timeline_dropped(pi2_run_trace_events(engine->run_trace));

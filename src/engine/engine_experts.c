@@ -45,7 +45,8 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
         .layout = engine->model->layout, .path = engine->weights_path, .memory = engine->experts.pages,
         .bytes = engine->plan.expert_bytes, .loaded = loaded, .policy = engine->policy, .reader = engine->reader,
         .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? PI2_TEAM_SPIN_US : 0,
-        .on_demand = engine->trace ? on_demand : NULL, .on_demand_user = engine->trace };
+        .on_demand = engine->trace ? on_demand : NULL, .on_demand_user = engine->trace,
+        .trace = pi2_run_trace_events(engine->run_trace) };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
     tell_size(engine);
     return PI2_OK;

@@ -408,13 +408,16 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache) {
         if (read->active && (!oldest || read->number < oldest->number)) oldest = read;
     }
     if (oldest) oldest->waiters++;
+    const uint32_t extent = oldest ? cache->experts[oldest->key].first + oldest->index : 0;
     (void)pthread_mutex_unlock(&cache->lock);
     if (!oldest) return;
     (void)pi2_reader_wait(cache->options.reader, &oldest->request, cache->options.spin_us); /* poll tells */
     (void)pthread_mutex_lock(&cache->lock);
     oldest->waiters--;
     (void)pthread_mutex_unlock(&cache->lock);
-    atomic_fetch_add_explicit(&cache->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
+    const uint64_t end = pi2_clock_ns();
+    atomic_fetch_add_explicit(&cache->stall_ns, end - begin, memory_order_relaxed);
+    if (cache->options.trace) pi2_timeline_stall(cache->options.trace, extent, begin, end);
 }
 
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key) {

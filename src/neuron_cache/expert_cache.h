@@ -51,6 +51,7 @@ typedef struct pi2_expert_cache_options {
     const pi2_cache_policy *policy;
     pi2_reader *reader;            /* NULL when loaded */
     unsigned spin_us;
+    pi2_timeline *trace;          /* gets a span of every wait; may be NULL */
     /** Told of every demand: keys ascending, NULL and the pass's tokens when a pass begins. May be NULL. */
     void (*on_demand)(void *user, const uint32_t *keys, uint32_t count);
     void *on_demand_user;

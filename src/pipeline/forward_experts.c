@@ -141,7 +141,9 @@ void pi2_forward_router(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t blocks = (forward->token_count + ROUTER_TOKENS - 1) / ROUTER_TOKENS;
     walk->stage_name = "router";
+    walk->stage_name = "router";
     pi2_forward_stage(walk, blocks * router_tiles(forward), router_chunk, pick_token);
+    walk->stage_name = "choose experts";
     pi2_forward_stage(walk, 1, plan_chunk, NULL);
 }
 
@@ -304,9 +306,11 @@ void pi2_forward_experts(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
     if (forward->token_count > 1) {
+        walk->stage_name = "gather";
         pi2_forward_stage(walk, (visits + GATHER_ROWS - 1) / GATHER_ROWS, gather_chunk, NULL);
     }
     /* Every thread reads the same number, a stale one if the pass failed before: then units are skipped. */
+    walk->stage_name = "experts";
     walk->stage_name = "experts";
     pi2_forward_stage(walk, forward->plan.unit_counts[walk->layer], unit_chunk, after_experts_token);
 }
