@@ -77,10 +77,10 @@ class Engine:
 
 
 def test_arguments(test):
-    """llama-bench's flags of one test: {"kind": "prefill" or "decode", "tokens", "depth"}."""
+    """llama-bench's flags of one test: {"kind": "prefill" or "decode", "tokens"}."""
     if test["kind"] == "prefill":
         return ["-p", str(test["tokens"]), "-n", "0"]
-    return ["-p", "0", "-n", str(test["tokens"]), "-d", str(test["depth"])]
+    return ["-p", "0", "-n", str(test["tokens"])]
 
 
 class LlamaBench(Engine):
@@ -94,9 +94,12 @@ class LlamaBench(Engine):
         folder, name = os.path.split(self.file)
         script = ('mount --bind "$1" "$0/mnt" && mount -t proc proc "$0/proc" && '
                   'root=$0 && shift && exec chroot "$root" "$@"')
+        # A batch no longer than the prompt: its buffers then leave more memory to the page cache.
+        size = str(test["tokens"] if test["kind"] == "prefill" else 64)
+        batch = ["-b", size, "-ub", size]
         return ["unshare", "--mount", "sh", "-c", script, self.root, folder, "llama-bench",
                 "-m", f"/mnt/{name}", "-t", str(self.threads), "-r", "1", "-o", "json",
-                *test_arguments(test), *self.options]
+                *batch, *test_arguments(test), *self.options]
 
 
 class IkBench(Engine):
@@ -107,9 +110,8 @@ class IkBench(Engine):
         self.program, self.options, self.threads = program, options, threads
 
     def command(self, test):
-        # Its llama-bench has no -d: a decode without depth, which flatters it a little.
         return [self.program, "-m", self.file, "-t", str(self.threads), "-r", "1", "-o", "json",
-                *test_arguments(dict(test, depth=0))[:4], *self.options]
+                *test_arguments(test), *self.options]
 
 
 class PowerInfer2(Engine):

@@ -164,8 +164,8 @@ def loop_copy(path, folder, read_ahead_kb):
     """Yields the path of a copy of `path` on a loop device whose read-ahead is `read_ahead_kb`.
 
     Only the new loop device's setting is changed; the machine's own disk stays as it is."""
-    image = os.path.join(folder, os.path.basename(path) + ".ext4")
     mount = tempfile.mkdtemp(prefix="loop-", dir=folder)
+    image = mount + ".ext4"  # of this run alone: another may be under way
     size = os.path.getsize(path)
     device = None
     try:
@@ -174,7 +174,8 @@ def loop_copy(path, folder, read_ahead_kb):
                 path, folder) else shutil.copy(path, source)
             with open(image, "wb") as file:
                 file.truncate(size + size // 50 + (32 << 20))
-            call("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", "-d", source, image)
+            call("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal,^metadata_csum", "-d", source, image)
+        drop_from_page_cache(image)  # flushes it: the loop device reads past the page cache
         device = call("losetup", "--direct-io=on", "--find", "--show", image).strip()
         queue = f"/sys/block/{os.path.basename(device)}/queue/read_ahead_kb"
         with open(queue, "w", encoding="ascii") as file:
