@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "inspect_routing.h"
 #include "options.h"
 #include "output.h"
 #include "powerinfer2/model_file.h"
@@ -13,7 +14,9 @@ enum { VALUE_BYTES = 1024, SHOWN_VALUE_BYTES = 72 };
 
 typedef struct inspect_settings {
     const char *model;
-    bool json, verify, tensors, metadata, quiet;
+    int64_t tokens;
+    uint64_t memory;
+    bool json, verify, tensors, metadata, routing, quiet;
 } inspect_settings;
 
 #define INSPECT(field) offsetof(inspect_settings, field)
@@ -24,6 +27,11 @@ static const pi2_cli_option inspect_options[] = {
     {"--metadata", NULL, PI2_CLI_FLAG, INSPECT(metadata), NULL, "Lists every metadata entry too.", NULL, 0, 0},
     {"--verify", NULL, PI2_CLI_FLAG, INSPECT(verify), NULL,
      "Reads a cluster file wholly and checks every checksum.", NULL, 0, 0},
+    {"--routing", NULL, PI2_CLI_FLAG, INSPECT(routing), NULL,
+     "Runs the model and tells how many of a token's experts the token before used too, by layer.", NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, INSPECT(tokens), "256", "Tokens that --routing runs.", NULL, 16, 65536},
+    {"--memory", "SIZE", PI2_CLI_SIZE, INSPECT(memory), NULL,
+     "Memory that --routing may use. Otherwise what is free, less a margin.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, INSPECT(json), NULL, "Prints one JSON value, tensors and metadata included.", NULL,
      0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, INSPECT(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
@@ -212,13 +220,16 @@ int pi2_cli_inspect(int argument_count, char **arguments) {
     const pi2_cli_section sections[] = {
         {"Options", inspect_options, sizeof inspect_options / sizeof inspect_options[0], &settings}};
     const pi2_cli_command command = {
-        "inspect", "-m MODEL [--tensors] [--metadata] [--verify] [--json]",
+        "inspect", "-m MODEL [--tensors] [--metadata] [--verify] [--routing] [--json]",
         "Shows what a model file holds, and whether it can be run.", sections, 1};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_set_quiet(settings.quiet);
     if (!settings.model) return pi2_cli_usage_error("inspect: no model: give one with -m FILE");
     pi2_cli_catch_signals();
+    if (settings.routing) {
+        return pi2_cli_inspect_routing(settings.model, (uint32_t)settings.tokens, settings.memory, settings.json);
+    }
     pi2_model_file *file = NULL;
     const pi2_status status = pi2_model_file_open(settings.model, &file);
     if (status != PI2_OK) return pi2_cli_failed(status);

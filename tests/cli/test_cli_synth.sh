@@ -29,6 +29,24 @@ expect 0 run -m "$folder/x.gguf" -p "bako mirena" -n 8 --temp 0
 leftovers=$(find "$folder" -name '.*.tmp')
 [ -z "$leftovers" ] || fail "left behind: $leftovers"
 
+# Planted routing comes out of a run: chance would repeat 12.5 % of the experts.
+experts="--layers 3 --embedding 256 --ffn 128 --heads 4 --kv-heads 2 --head-dim 64 --vocab 1024
+    --experts 32 --experts-used 4"
+for family in llama qwen3moe smallthinker; do
+    # shellcheck disable=SC2086
+    expect 0 synth --architecture $family $experts --expert-skew 0.2 --expert-repeat 0.5 \
+        -o "$folder/e.gguf" --force -q
+    expect 0 inspect -m "$folder/e.gguf" --routing --tokens 160 --json
+    json mean.repeat | awk '{ exit !($1 > 0.35 && $1 < 0.65) }' || fail "$family repeats $(json mean.repeat)"
+    json mean.skew | awk '{ exit !($1 > 0.12 && $1 < 0.32) }' || fail "$family far: $(json mean.skew)"
+    # shellcheck disable=SC2086
+    expect 0 synth --architecture $family $experts -o "$folder/e.gguf" --force -q
+    expect 0 inspect -m "$folder/e.gguf" --routing --tokens 160
+    awk '/^mean/ { found = $2 > 7 && $4 > 9 && $4 < 16 } END { exit !found }' "$folder/out" ||
+        fail "$family without a wish: $(grep ^mean "$folder/out")"
+done
+expect_error 2 "trace of experts" inspect -m "$folder/x.gguf" --routing
+
 # A disk that is full: a small file system in memory, where we may mount one.
 if mkdir "$folder/disk" && mount -t tmpfs -o size=1m tmpfs "$folder/disk" 2>/dev/null; then
     expect_error 5 "make room" synth $small --vocab 8192 --type f32 -o "$folder/disk/z.gguf"

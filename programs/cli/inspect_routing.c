@@ -1,0 +1,110 @@
+/* inspect_routing.c: generates greedily with a trace of experts on, then sums the trace up. */
+#include "inspect_routing.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "output.h"
+#include "powerinfer2/engine.h"
+#include "powerinfer2/routing.h"
+#include "powerinfer2/session.h"
+
+/* The first tokens' attention has little to look at: they do not count. */
+enum { SKIPPED_SHARE = 8, PATH_BYTES = 512, FIRST_TOKEN = 300 };
+
+static pi2_status generate(pi2_engine *engine, uint32_t tokens) {
+    pi2_session *session = NULL;
+    pi2_status status = pi2_session_create(engine, NULL, &session);
+    const uint32_t vocabulary = pi2_engine_get_report(engine)->vocabulary_size;
+    int32_t token = FIRST_TOKEN < vocabulary ? FIRST_TOKEN : 0;
+    for (uint32_t done = 0; done < tokens && status == PI2_OK; done++) {
+        pi2_cli_progress("tokens", done, tokens);
+        status = pi2_session_append(session, &token, 1, PI2_LOGITS_LAST);
+        if (status != PI2_OK) break;
+        const float *logits = pi2_session_logits(session, 0);
+        int32_t best = -1;
+        for (uint32_t v = 0; v < vocabulary; v++) { /* an end token would end the text too early */
+            if (pi2_engine_ends_generation(engine, (int32_t)v)) continue;
+            if (best < 0 || logits[v] > logits[best]) best = (int32_t)v;
+        }
+        token = best < 0 ? 0 : best;
+    }
+    pi2_session_free(session);
+    return status;
+}
+
+static pi2_status record(const char *model, uint32_t tokens, uint64_t memory, const char *trace) {
+    pi2_engine_options options;
+    pi2_engine *engine = NULL;
+    pi2_engine_options_init(&options);
+    options.model_path = model;
+    options.memory_bytes = memory;
+    options.context_tokens = tokens;
+    options.record_trace = trace;
+    options.callbacks = pi2_cli_callbacks();
+    pi2_status status = pi2_engine_open(&options, &engine);
+    if (status == PI2_OK) status = generate(engine, tokens);
+    pi2_engine_close(engine);
+    pi2_cli_clear_progress();
+    return status;
+}
+
+static json_t *json_shares(const pi2_routing_shares *shares) {
+    json_t *object = json_object();
+    json_object_set_new(object, "repeat", pi2_cli_json_number(shares->repeat));
+    json_object_set_new(object, "skew", pi2_cli_json_number(shares->skew));
+    json_object_set_new(object, "top_quarter", pi2_cli_json_number(shares->top_quarter));
+    return object;
+}
+
+static int print_json(const pi2_routing *routing) {
+    json_t *object = json_object(), *layers = json_array();
+    json_object_set_new(object, "expert_count", json_integer(routing->expert_count));
+    json_object_set_new(object, "expert_used_count", json_integer(routing->used_count));
+    json_object_set_new(object, "token_count", json_integer(routing->token_count));
+    json_object_set_new(object, "mean", json_shares(&routing->mean));
+    json_object_set_new(object, "layers", layers);
+    for (uint32_t i = 0; i < routing->layer_count; i++) {
+        json_array_append_new(layers, json_shares(&routing->layers[i]));
+    }
+    return pi2_cli_print_json(object, JSON_INDENT(2));
+}
+
+static void print_shares(const char *name, const pi2_routing_shares *shares) {
+    (void)printf("%-8s %9.1f %% %9.1f %% %9.1f %%\n", name, 100.0 * shares->repeat, 100.0 * shares->skew,
+                 100.0 * shares->top_quarter);
+}
+
+static int print_table(const pi2_routing *routing) {
+    char name[16];
+    (void)printf("%u tokens, each with %u of %u experts a layer (drawn evenly: %.1f %% repeat)\n\n",
+                 routing->token_count, routing->used_count, routing->expert_count,
+                 100.0 * routing->used_count / routing->expert_count);
+    (void)printf("%-8s %11s %11s %11s\n", "layer", "repeat", "far", "top quarter");
+    for (uint32_t i = 0; i < routing->layer_count; i++) {
+        (void)snprintf(name, sizeof name, "%u", i);
+        print_shares(name, &routing->layers[i]);
+    }
+    print_shares("mean", &routing->mean);
+    (void)printf("\nrepeat: of a token's experts, those that the token before used too; far: those that a "
+                 "token\nfar away used too; top quarter: those among the quarter of experts used most\n");
+    return pi2_cli_finish_stdout();
+}
+
+int pi2_cli_inspect_routing(const char *model, uint32_t tokens, uint64_t memory, bool json) {
+    const char *folder = getenv("TMPDIR");
+    char path[PATH_BYTES];
+    (void)snprintf(path, sizeof path, "%s/powerinfer2-routing-XXXXXX", folder && *folder ? folder : "/tmp");
+    const int file = mkstemp(path);
+    if (file < 0) return pi2_cli_io_error("cannot make %s", path);
+    (void)close(file);
+    pi2_routing *routing = NULL;
+    pi2_status status = record(model, tokens, memory, path);
+    if (status == PI2_OK) status = pi2_routing_read(path, tokens / SKIPPED_SHARE, &routing);
+    (void)unlink(path);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    const int code = json ? print_json(routing) : print_table(routing);
+    pi2_routing_free(routing);
+    return code;
+}
