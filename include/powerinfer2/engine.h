@@ -54,7 +54,7 @@ typedef struct pi2_engine_options {
     bool allow_prepare;          /* make a cluster file when the model does not fit and none is there */
     const char *trace_path;      /* where to write a timeline of reads and computing; NULL: none (docs/tracing.md) */
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */
-    const char *cache_policy;    /* which expert leaves the cache: "auto", "lru", "lfu", "s3_fifo", "keep" */
+    const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
     pi2_callbacks callbacks;
 } pi2_engine_options;

@@ -16,6 +16,10 @@ static const pi2_cli_option model_options[] = {
      "Never make a cluster file: fail when the model needs one.", NULL, 0, 0},
     {"--read-method", "auto|io_uring|pread", PI2_CLI_CHOICE, MODEL(read_method), "auto",
      "How weights are read from storage.", NULL, 0, 0},
+    {"--cache-policy", "auto|adaptive|lru|lfu|lrfu|s3_fifo|keep", PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
+     "Which expert leaves the cache when another needs its place.", NULL, 0, 0},
+    {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
+     "Records which experts are used, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", "f16|q8_0", PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
      "Type of the cached keys. Keys and values must have one type.", "LLAMA_ARG_CACHE_TYPE_K", 0, 0},
     {"-ctv, --cache-type-v", "f16|q8_0", PI2_CLI_CHOICE, MODEL(cache_type_v), "f16",
@@ -116,6 +120,8 @@ int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engin
     options->model_path = settings->model;
     options->cluster_path = settings->cluster_file;
     options->read_method = settings->read_method;
+    options->cache_policy = settings->cache_policy;
+    options->record_trace = settings->record_trace;
     options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;
     options->allow_prepare = !settings->no_prepare;
     options->callbacks = pi2_cli_callbacks();

@@ -1,0 +1,269 @@
+/* trace_replay.c: plays a trace against a policy, or against knowledge of the future. */
+#include "neuron_cache/trace_replay.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+
+/* Passes are told apart by the layer of their demands: a demand of no higher a layer begins one. */
+static bool begins_pass(const pi2_trace *trace, uint32_t d) {
+    if (d == 0) return true;
+    const uint32_t experts = trace->header.expert_count;
+    return trace->keys[trace->demands[d].begin] / experts <= trace->keys[trace->demands[d - 1].begin] / experts;
+}
+
+/* ---- a policy ---- */
+
+/* in_use: number of the demand that pins the key; so unpinning all costs nothing. */
+typedef struct policy_run {
+    uint32_t *in_use;
+    uint8_t *present;
+    uint32_t demand;
+} policy_run;
+
+static bool not_in_use(const void *user, uint32_t key) {
+    const policy_run *run = user;
+    return run->in_use[key] != run->demand;
+}
+
+static bool anyone(const void *user, uint32_t key) {
+    (void)user;
+    (void)key;
+    return true;
+}
+
+static uint64_t play_demand(const pi2_trace *trace, const pi2_cache_policy *policy, void *state, uint32_t slot_count,
+                            uint32_t *used_slots, policy_run *run, uint32_t d) {
+    uint64_t hits = 0;
+    const uint32_t begin = trace->demands[d].begin, end = trace->demands[d + 1].begin;
+    run->demand = d + 1;
+    for (uint32_t i = begin; i < end; i++) { /* as the cache does: first what is there, pinned */
+        const uint32_t key = trace->keys[i];
+        run->in_use[key] = run->demand;
+        if (!run->present[key]) continue;
+        policy->hit(state, key);
+        run->present[key] = 2;
+        hits++;
+    }
+    for (uint32_t i = begin; i < end; i++) {
+        const uint32_t key = trace->keys[i];
+        if (run->present[key] == 2) {
+            run->present[key] = 1;
+            continue;
+        }
+        if (run->present[key] == 1) continue;
+        if (*used_slots == slot_count) {
+            uint32_t victim = policy->evict(state, not_in_use, run);
+            /* More are demanded than there are slots: those whose work is done leave. */
+            if (victim == UINT32_MAX) victim = policy->evict(state, anyone, run);
+            run->present[victim] = 0;
+            (*used_slots)--;
+        }
+        policy->admit(state, key);
+        run->present[key] = 1;
+        (*used_slots)++;
+    }
+    return hits;
+}
+
+pi2_status pi2_trace_replay_policy(const pi2_trace *trace, const pi2_cache_policy *policy, uint32_t slot_count,
+                                   uint32_t first_pass, pi2_replay_result *result) {
+    const uint32_t keys = trace->header.layer_count * trace->header.expert_count;
+    policy_run run = { .in_use = calloc(keys, sizeof *run.in_use), .present = calloc(keys, 1) };
+    void *state = malloc(policy->bytes(keys, slot_count));
+    *result = (pi2_replay_result){ 0 };
+    pi2_status status = PI2_OK;
+    if (!run.in_use || !run.present || !state) {
+        status = pi2_fail(PI2_ERR_MEMORY, "no memory to replay a trace of %u experts", keys);
+    } else {
+        policy->init(state, keys, slot_count);
+        uint32_t used_slots = 0, pass = 0;
+        for (uint32_t d = 0; d < trace->demand_count; d++) {
+            if (begins_pass(trace, d)) pass++;
+            const uint64_t hits = play_demand(trace, policy, state, slot_count, &used_slots, &run, d);
+            if (pass <= first_pass) continue;
+            result->hits += hits;
+            result->uses += trace->demands[d + 1].begin - trace->demands[d].begin;
+        }
+        result->passes = pass > first_pass ? pass - first_pass : 0;
+    }
+    free(run.in_use);
+    free(run.present);
+    free(state);
+    return status;
+}
+
+/* ---- Belady ---- */
+
+/* A heap of present keys by their next use, the furthest on top; what a later use overtook is stale. */
+typedef struct use_heap {
+    uint32_t (*entries)[2]; /* next use, key */
+    uint32_t count;
+} use_heap;
+
+static void heap_push(use_heap *heap, uint32_t next, uint32_t key) {
+    uint32_t at = heap->count++;
+    for (; at > 0 && heap->entries[(at - 1) / 2][0] < next; at = (at - 1) / 2) {
+        memcpy(heap->entries[at], heap->entries[(at - 1) / 2], sizeof heap->entries[at]);
+    }
+    heap->entries[at][0] = next;
+    heap->entries[at][1] = key;
+}
+
+static void heap_pop(use_heap *heap) {
+    const uint32_t next = heap->entries[--heap->count][0], key = heap->entries[heap->count][1];
+    uint32_t at = 0;
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child >= heap->count) break;
+        if (child + 1 < heap->count && heap->entries[child + 1][0] > heap->entries[child][0]) child++;
+        if (heap->entries[child][0] <= next) break;
+        memcpy(heap->entries[at], heap->entries[child], sizeof heap->entries[at]);
+        at = child;
+    }
+    heap->entries[at][0] = next;
+    heap->entries[at][1] = key;
+}
+
+typedef struct belady_run {
+    uint32_t *next_use;  /* of each use: the number of the key's next one, UINT32_MAX: never again */
+    uint32_t *expected;  /* of each key: its next use, while it is present; 0: absent */
+    use_heap heap;
+} belady_run;
+
+static void find_next_uses(const pi2_trace *trace, uint32_t *next_use, uint32_t *last) {
+    for (uint32_t i = trace->key_count; i-- > 0;) {
+        const uint32_t key = trace->keys[i];
+        next_use[i] = last[key] ? last[key] : UINT32_MAX;
+        last[key] = i; /* use 0 has nothing before it that asks */
+    }
+}
+
+static void play_belady(const pi2_trace *trace, belady_run *run, uint32_t slot_count, uint32_t first_pass,
+                        pi2_replay_result *result) {
+    uint32_t used_slots = 0, pass = 0;
+    for (uint32_t d = 0; d < trace->demand_count; d++) {
+        if (begins_pass(trace, d)) pass++;
+        for (uint32_t i = trace->demands[d].begin; i < trace->demands[d + 1].begin; i++) {
+            const uint32_t key = trace->keys[i];
+            const bool hit = run->expected[key] != 0;
+            if (pass > first_pass) {
+                result->uses++;
+                result->hits += hit;
+            }
+            if (!hit && used_slots == slot_count) {
+                while (run->expected[run->heap.entries[0][1]] != run->heap.entries[0][0]) heap_pop(&run->heap);
+                run->expected[run->heap.entries[0][1]] = 0;
+                heap_pop(&run->heap);
+            } else if (!hit) {
+                used_slots++;
+            }
+            run->expected[key] = run->next_use[i];
+            heap_push(&run->heap, run->next_use[i], key);
+        }
+    }
+    result->passes = pass > first_pass ? pass - first_pass : 0;
+}
+
+pi2_status pi2_trace_replay_belady(const pi2_trace *trace, uint32_t slot_count, uint32_t first_pass,
+                                   pi2_replay_result *result) {
+    const uint32_t keys = trace->header.layer_count * trace->header.expert_count;
+    belady_run run = { .next_use = malloc((trace->key_count + (size_t)1) * sizeof *run.next_use),
+                       .expected = calloc(keys, sizeof *run.expected),
+                       .heap.entries = malloc((trace->key_count + (size_t)1) * sizeof *run.heap.entries) };
+    *result = (pi2_replay_result){ 0 };
+    pi2_status status = PI2_OK;
+    if (!run.next_use || !run.expected || !run.heap.entries) {
+        status = pi2_fail(PI2_ERR_MEMORY, "no memory to replay a trace of %u uses", trace->key_count);
+    } else {
+        find_next_uses(trace, run.next_use, run.expected);
+        memset(run.expected, 0, keys * sizeof *run.expected);
+        play_belady(trace, &run, slot_count, first_pass, result);
+    }
+    free(run.next_use);
+    free(run.expected);
+    free(run.heap.entries);
+    return status;
+}
+
+/* ---- the public side ---- */
+
+struct pi2_replay {
+    pi2_trace trace;
+    pi2_replay_info info;
+};
+
+/* Uses that the pass before had too, over the uses, of passes of one token. */
+static pi2_status measure(pi2_replay *replay) {
+    const pi2_trace *trace = &replay->trace;
+    const uint32_t keys = trace->header.layer_count * trace->header.expert_count;
+    uint32_t *seen = calloc(keys, sizeof *seen); /* the last pass that used it */
+    if (!seen) return pi2_fail(PI2_ERR_MEMORY, "no memory for a trace of %u experts", keys);
+    uint64_t single = 0, repeated = 0;
+    uint32_t pass = 0;
+    for (uint32_t d = 0; d < trace->demand_count; d++) {
+        if (begins_pass(trace, d)) pass++;
+        for (uint32_t i = trace->demands[d].begin; i < trace->demands[d + 1].begin; i++) {
+            uint32_t *last = &seen[trace->keys[i]];
+            replay->info.distinct_count += *last == 0;
+            if (trace->demands[d].pass_tokens == 1 && pass > 1) {
+                single++;
+                repeated += *last == pass - 1;
+            }
+            *last = pass;
+        }
+    }
+    free(seen);
+    replay->info.repeat_share = single ? (double)repeated / (double)single : 0;
+    return PI2_OK;
+}
+
+pi2_status pi2_replay_open(const char *path, pi2_replay **replay_out) {
+    *replay_out = NULL;
+    pi2_replay *replay = calloc(1, sizeof *replay);
+    if (!replay) return pi2_fail(PI2_ERR_MEMORY, "no memory to replay a trace");
+    pi2_status status = pi2_trace_read(path, &replay->trace);
+    if (status == PI2_OK) {
+        const pi2_trace *trace = &replay->trace;
+        replay->info = (pi2_replay_info){
+            .layer_count = trace->header.layer_count, .expert_count = trace->header.expert_count,
+            .used_count = trace->header.used_count, .expert_bytes = trace->header.slot_bytes,
+            .pass_count = trace->pass_count, .token_count = trace->token_count, .use_count = trace->key_count };
+        status = measure(replay);
+    }
+    if (status != PI2_OK) {
+        pi2_replay_close(replay);
+        return status;
+    }
+    *replay_out = replay;
+    return PI2_OK;
+}
+
+void pi2_replay_close(pi2_replay *replay) {
+    if (!replay) return;
+    pi2_trace_free(&replay->trace);
+    free(replay);
+}
+
+const pi2_replay_info *pi2_replay_get_info(const pi2_replay *replay) { return &replay->info; }
+
+const char *const *pi2_replay_policy_names(void) {
+    static const char *const names[] = {
+#define CACHE_POLICY(name) #name,
+#include "neuron_cache/cache_policies.inc"
+#undef CACHE_POLICY
+        NULL };
+    return names;
+}
+
+pi2_status pi2_replay_run(const pi2_replay *replay, const char *policy, uint32_t slot_count, uint32_t first_pass,
+                          pi2_replay_result *result_out) {
+    if (slot_count == 0) return pi2_fail(PI2_ERR_INVALID, "a cache of no experts holds nothing");
+    if (strcmp(policy, "belady") == 0) {
+        return pi2_trace_replay_belady(&replay->trace, slot_count, first_pass, result_out);
+    }
+    const pi2_cache_policy *found = pi2_cache_policy_find(policy);
+    if (!found) return pi2_fail(PI2_ERR_INVALID, "unknown cache policy '%s'", policy);
+    return pi2_trace_replay_policy(&replay->trace, found, slot_count, first_pass, result_out);
+}

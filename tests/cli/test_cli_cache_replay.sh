@@ -1,0 +1,32 @@
+#!/bin/sh
+# Goal:   a run of a mixture of experts records its uses, within a budget that holds only some of
+#         them, and gives the text of a run in memory under every policy; "cache-replay" reads the
+#         record, and refuses what is none.
+# Method: a small synthetic model with experts.
+. "$(dirname "$0")/cli_support.sh"
+
+expect 0 synth --architecture qwen3moe --layers 3 --embedding 512 --heads 8 --kv-heads 4 --head-dim 64 \
+    --experts 16 --experts-used 3 --expert-ffn 512 --vocab 1024 --type q4_0 -o "$folder/m.gguf" -q
+expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 --memory 300M
+cp "$folder/out" "$folder/whole"
+for policy in auto lru lfu lrfu s3_fifo keep; do
+    expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --memory 22M \
+        --cache-policy $policy --record-trace "$folder/t"
+    grep -q 'expert cache: [0-9]* of 48 experts' "$folder/err" || { fail "no line on the cache"; cat "$folder/err"; }
+    cmp -s "$folder/out" "$folder/whole" || fail "$policy gives another text"
+done
+expect_error 2 "cache-policy" run -m "$folder/m.gguf" -p x --cache-policy fifo
+expect_error 2 "no trace" cache-replay
+expect_error 2 "no size\|no number" cache-replay --trace "$folder/t" --sizes 4x
+expect_error 2 "holds no expert" cache-replay --trace "$folder/t" --sizes 1K
+expect_error 3 "no trace of experts" cache-replay --trace "$folder/m.gguf"
+expect_error 5 "No such file" cache-replay --trace "$folder/none"
+head -c 150 "$folder/t" >"$folder/cut"
+expect_error 3 "no whole trace" cache-replay --trace "$folder/cut"
+expect 0 cache-replay --trace "$folder/t"
+grep -q '^ *48 .*belady\|^ *48 ' "$folder/out" || fail "no line for all 48 experts"
+expect 0 cache-replay --trace "$folder/t" --sizes 12,48 --json
+for path in trace.experts trace.uses sizes.0.hit_rate.belady sizes.1.hit_rate.lru; do
+    "$json_get" "$path" <"$folder/out" >/dev/null || fail "no $path in the JSON"
+done
+finish
