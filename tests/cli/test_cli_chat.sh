@@ -31,7 +31,7 @@ checks=$((checks + 1))
 [ "$code" = 0 ] || fail "exit code $code after Ctrl-D"
 [ "$(grep -c '^first token after' "$folder/err")" = 2 ] || fail "not two answers: $(cat "$folder/err")"
 # The second turn's prompt holds the first turn, which is not computed again.
-prompts=$(sed -n 's/^prompt *\([0-9]*\) tokens.*/\1/p' "$folder/err" | tr '\n' ' ')
+prompts=$(sed -n 's/^\(> \)*prompt *\([0-9]*\) tokens.*/\2/p' "$folder/err" | tr '\n' ' ')
 checks=$((checks + 1))
 # shellcheck disable=SC2086 # two numbers
 set -- $prompts
