@@ -31,6 +31,7 @@ typedef struct shadow {
 typedef struct adaptive_state {
     pi2_key_links links;
     pi2_key_list list;    /* the keys that are present, by last use */
+    uint8_t *present;     /* of each key */
     shadow shadows[SHADOWS];
     uint32_t slot_count, leader;
     double fading;        /* of misses, with every use */
@@ -39,7 +40,8 @@ typedef struct adaptive_state {
 static size_t aligned(size_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
 static size_t adaptive_bytes(uint32_t key_count, uint32_t slot_count) {
-    size_t bytes = aligned(sizeof(adaptive_state)) + aligned((size_t)key_count * 2 * sizeof(uint32_t));
+    size_t bytes = aligned(sizeof(adaptive_state)) + aligned((size_t)key_count * 2 * sizeof(uint32_t)) +
+                   aligned(key_count);
     for (int i = 0; i < SHADOWS; i++) {
         bytes += aligned(candidates[i]->bytes(key_count, slot_count)) + aligned(key_count);
     }
@@ -53,6 +55,9 @@ static void adaptive_init(void *state, uint32_t key_count, uint32_t slot_count) 
     own->links.next = (uint32_t *)(void *)at;
     own->links.prev = own->links.next + key_count;
     at += aligned((size_t)key_count * 2 * sizeof(uint32_t));
+    own->present = at;
+    memset(own->present, 0, key_count);
+    at += aligned(key_count);
     pi2_key_list_init(&own->list);
     own->slot_count = slot_count;
     own->fading = 1.0 - 1.0 / (MEMORY_USES * (key_count ? (double)key_count : 1.0));
@@ -98,10 +103,12 @@ static void play(adaptive_state *own, uint32_t key) {
 static void adaptive_forget(void *state, uint32_t key) {
     adaptive_state *own = state;
     pi2_key_list_remove(&own->list, &own->links, key);
+    own->present[key] = 0;
 }
 
 static void adaptive_admit(void *state, uint32_t key) {
     adaptive_state *own = state;
+    own->present[key] = 1;
     pi2_key_list_push(&own->list, &own->links, key);
     play(own, key);
 }
@@ -109,6 +116,18 @@ static void adaptive_admit(void *state, uint32_t key) {
 static void adaptive_hit(void *state, uint32_t key) {
     adaptive_forget(state, key);
     adaptive_admit(state, key);
+}
+
+/* Of the leader's keys only those that are here can leave here. */
+typedef struct here_and_may {
+    const adaptive_state *own;
+    pi2_cache_may_evict *may;
+    const void *user;
+} here_and_may;
+
+static bool is_here_and_may(const void *user, uint32_t key) {
+    const here_and_may *both = user;
+    return both->own->present[key] && both->may(both->user, key);
 }
 
 static uint32_t adaptive_evict(void *state, pi2_cache_may_evict *may, const void *user) {
@@ -119,24 +138,14 @@ static uint32_t adaptive_evict(void *state, pi2_cache_may_evict *may, const void
         adaptive_forget(state, key);
         return key;
     }
-    /* The same keys as in the shadow, but for what is in use: the leader says which one. */
-    for (uint32_t tries = leader->count; tries > 0; tries--) {
-        const uint32_t key = candidates[own->leader]->evict(leader->state, may, user);
-        if (key == UINT32_MAX) break;
-        leader->present[key] = 0;
-        leader->count--;
-        bool is_here = false;
-        for (uint32_t k = own->list.last; k != UINT32_MAX && !is_here; k = own->links.prev[k]) is_here = k == key;
-        if (!is_here) continue;
-        adaptive_forget(state, key);
-        return key;
-    }
-    for (uint32_t key = own->list.last; key != UINT32_MAX; key = own->links.prev[key]) {
-        if (!may(user, key)) continue;
-        adaptive_forget(state, key);
-        return key;
-    }
-    return UINT32_MAX;
+    /* What may leave is in the shadow too: the leader says which one goes, from both. */
+    const here_and_may both = { own, may, user };
+    const uint32_t key = candidates[own->leader]->evict(leader->state, is_here_and_may, &both);
+    if (key == UINT32_MAX) return UINT32_MAX;
+    leader->present[key] = 0;
+    leader->count--;
+    adaptive_forget(state, key);
+    return key;
 }
 
 const pi2_cache_policy pi2_cache_policy_adaptive = {
