@@ -445,7 +445,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_forward_free(engine->forward);
     pi2_weight_store_free(engine->store);
     pi2_expert_cache_free(engine->expert_cache);
-    pi2_trace_writer_close(engine->trace);
+    if (pi2_trace_writer_close(engine->trace) != PI2_OK) pi2_engine_log(engine, "%s", pi2_error_text());
     pi2_reader_close(engine->reader);
     pi2_team_destroy(engine->team);
     release(&engine->scratch);
