@@ -23,7 +23,7 @@ static void print_usage(FILE *stream) {
     (void)fprintf(stream, "Usage: powerinfer2 COMMAND [options]\n\n"
                           "Runs language models that are larger than memory.\n\nCommands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        (void)fprintf(stream, "  %-12s%s\n", commands[i].name, commands[i].summary);
+        (void)fprintf(stream, "  %-13s %s\n", commands[i].name, commands[i].summary);
     }
     (void)fprintf(stream, "\n'powerinfer2 COMMAND --help' lists a command's options.\n"
                           "'powerinfer2 --version' tells the version.\n\n"
