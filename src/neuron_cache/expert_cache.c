@@ -37,7 +37,7 @@ typedef struct cache_read {
     pi2_read_request request;
     uint64_t number;        /* in order of submission */
     uint32_t key, index, count;
-    uint32_t waiters;       /* threads in pi2_reader_wait(): the request stays theirs as long */
+    uint32_t waiters;       /* threads that would tell of a stall in its name: it is not used again as long */
     bool active;
 } cache_read;
 
@@ -315,7 +315,7 @@ static void note_arrival(pi2_expert_cache *cache, cache_read *read) {
 
 static void end_read(pi2_expert_cache *cache, cache_read *read) {
     read->active = false;
-    atomic_fetch_sub_explicit(&cache->active_reads, 1, memory_order_relaxed);
+    atomic_fetch_sub(&cache->active_reads, 1);
 }
 
 /* ---- what a pass calls ---- */
@@ -377,8 +377,9 @@ pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t
     return PI2_OK;
 }
 
-pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache) {
-    if (atomic_load_explicit(&cache->active_reads, memory_order_relaxed) == 0) return PI2_OK;
+pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out) {
+    *mark_out = cache->options.reader ? pi2_reader_ended(cache->options.reader) : 0;
+    if (atomic_load(&cache->active_reads) == 0) return PI2_OK;
     pi2_status status = PI2_OK;
     bool some = false;
     (void)pthread_mutex_lock(&cache->lock);
@@ -399,7 +400,7 @@ pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache) {
     return status;
 }
 
-void pi2_expert_cache_wait(pi2_expert_cache *cache) {
+void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
     const uint64_t begin = pi2_clock_ns();
     cache_read *oldest = NULL;
     (void)pthread_mutex_lock(&cache->lock);
@@ -411,7 +412,7 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache) {
     const uint32_t extent = oldest ? cache->experts[oldest->key].first + oldest->index : 0;
     (void)pthread_mutex_unlock(&cache->lock);
     if (!oldest) return;
-    (void)pi2_reader_wait(cache->options.reader, &oldest->request, cache->options.spin_us); /* poll tells */
+    pi2_reader_wait_next(cache->options.reader, mark, &oldest->request, cache->options.spin_us);
     (void)pthread_mutex_lock(&cache->lock);
     oldest->waiters--;
     (void)pthread_mutex_unlock(&cache->lock);

@@ -81,11 +81,17 @@ bool pi2_expert_cache_arrived(const pi2_expert_cache *cache, uint32_t key, uint3
  */
 pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t index, const uint8_t **memory_out);
 
-/** Notes reads that have ended and asks for more. Errors IO (file and offset). Threads: any. */
-pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache);
+/**
+ * Notes reads that have ended and asks for more. *mark_out: what pi2_expert_cache_wait() waits after.
+ * Errors  IO (file and offset). Threads: any.
+ */
+pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out);
 
-/** Sleeps until the oldest read in flight has ended; returns at once when there is none. Threads: any. */
-void pi2_expert_cache_wait(pi2_expert_cache *cache);
+/**
+ * Sleeps until any read has ended that the poll which gave `mark` did not note; returns at once when
+ * none is in flight. So who found nothing to do after the poll sleeps through nothing. Threads: any.
+ */
+void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark);
 
 /** A demanded expert's work is done. Threads: any. */
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key);

@@ -141,7 +141,6 @@ void pi2_forward_router(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t blocks = (forward->token_count + ROUTER_TOKENS - 1) / ROUTER_TOKENS;
     walk->stage_name = "router";
-    walk->stage_name = "router";
     pi2_forward_stage(walk, blocks * router_tiles(forward), router_chunk, pick_token);
     walk->stage_name = "choose experts";
     pi2_forward_stage(walk, 1, plan_chunk, NULL);
@@ -234,7 +233,8 @@ static bool take_unit(pi2_forward_walk *walk, expert_unit *unit) {
     pi2_expert_plan *plan = &forward->plan;
     while (!pi2_forward_failed(forward)) {
         const int generation = atomic_load(&plan->generation);
-        const pi2_status status = pi2_expert_cache_poll(forward->options.experts);
+        int mark = 0;
+        const pi2_status status = pi2_expert_cache_poll(forward->options.experts, &mark);
         if (status != PI2_OK) {
             pi2_forward_fail(forward, status);
             return false;
@@ -250,7 +250,7 @@ static bool take_unit(pi2_forward_walk *walk, expert_unit *unit) {
             (void)pi2_wait_for_change(&forward->sleepers, &plan->generation, generation, forward->options.spin_us,
                                       LOOK_AGAIN_NS);
         } else {
-            pi2_expert_cache_wait(forward->options.experts);
+            pi2_expert_cache_wait(forward->options.experts, mark);
         }
     }
     return false;
@@ -310,7 +310,6 @@ void pi2_forward_experts(pi2_forward_walk *walk) {
         pi2_forward_stage(walk, (visits + GATHER_ROWS - 1) / GATHER_ROWS, gather_chunk, NULL);
     }
     /* Every thread reads the same number, a stale one if the pass failed before: then units are skipped. */
-    walk->stage_name = "experts";
     walk->stage_name = "experts";
     pi2_forward_stage(walk, forward->plan.unit_counts[walk->layer], unit_chunk, after_experts_token);
 }

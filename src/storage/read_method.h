@@ -50,14 +50,15 @@ struct pi2_reader {
     int buffered_fd;       /* always open: the last resort of every method */
     uint64_t file_bytes;
     uint32_t depth;
-    uint32_t likely_depth; /* LIKELY reads in flight at most */
+    uint32_t likely_depth; /* a LIKELY read begins only while fewer reads are in flight */
     void *buffer;
     size_t buffer_bytes;
     void (*on_stall)(void *context, const char *text);
     void *stall_context;
     unsigned stall_ms;
     pi2_timeline *trace;      /* may be NULL */
-    pi2_sleepers sleepers; /* threads in pi2_reader_wait */
+    pi2_sleepers sleepers; /* threads in pi2_reader_wait and pi2_reader_wait_next */
+    _Atomic int ended;     /* reads that are DONE or FAILED: changes after their state */
     pi2_read_queue queue;
     char refusals[PI2_READ_TEXT_BYTES]; /* why faster methods do not work here, or empty */
     char description[2 * PI2_READ_TEXT_BYTES];

@@ -86,7 +86,7 @@ pi2_read_request *pi2_read_take_locked(pi2_reader *reader, uint32_t most) {
     uint64_t now = 0;
     for (; most > 0; most--) {
         pi2_read_request *request = pop_locked(queue, PI2_READ_CERTAIN);
-        if (!request && queue->likely_in_flight < reader->likely_depth) {
+        if (!request && queue->in_flight < reader->likely_depth) {
             request = pop_locked(queue, PI2_READ_LIKELY);
         }
         if (!request) break;
@@ -112,8 +112,7 @@ bool pi2_read_has_work(pi2_reader *reader) {
     if (atomic_load(&queue->length[PI2_READ_CERTAIN]) > 0) return true;
     if (atomic_load(&queue->length[PI2_READ_LIKELY]) == 0) return false;
     (void)pthread_mutex_lock(&queue->mutex);
-    const bool may_begin = queue->likely_in_flight < reader->likely_depth &&
-                           queue->first[PI2_READ_LIKELY];
+    const bool may_begin = queue->in_flight < reader->likely_depth && queue->first[PI2_READ_LIKELY];
     (void)pthread_mutex_unlock(&queue->mutex);
     return may_begin;
 }
@@ -197,6 +196,8 @@ static void publish(pi2_reader *reader, pi2_read_request *request) {
     atomic_store(&request->state,
                  request->status == PI2_OK ? PI2_READ_DONE : PI2_READ_FAILED);
     pi2_wake_sleepers(&reader->sleepers, &request->state);
+    (void)atomic_fetch_add(&reader->ended, 1);
+    pi2_wake_sleepers(&reader->sleepers, &reader->ended);
 }
 
 void pi2_read_finish(pi2_reader *reader, pi2_read_progress *progress) {
@@ -330,6 +331,15 @@ pi2_status pi2_reader_wait(pi2_reader *reader, pi2_read_request *request, unsign
     if (state == PI2_READ_FAILED) return report_failure(reader, request);
     return pi2_fail(PI2_ERR_INVALID, "%s: waiting for a read at byte %llu that is not queued",
                     reader->path, (unsigned long long)request->offset);
+}
+
+int pi2_reader_ended(const pi2_reader *reader) { return atomic_load(&((pi2_reader *)reader)->ended); }
+
+void pi2_reader_wait_next(pi2_reader *reader, int mark, const pi2_read_request *oldest, unsigned spin_us) {
+    const uint64_t stall_ns = (uint64_t)reader->stall_ms * 1000000u;
+    if (pi2_wait_for_change(&reader->sleepers, &reader->ended, mark, spin_us, stall_ns)) return;
+    if (oldest) report_stall(reader, oldest);
+    (void)pi2_wait_for_change(&reader->sleepers, &reader->ended, mark, 0, 0);
 }
 
 void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_out) {

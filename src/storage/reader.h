@@ -66,8 +66,8 @@ pi2_status pi2_reader_open(const pi2_reader_options *options, pi2_reader **reade
 void pi2_reader_close(pi2_reader *reader);
 
 /**
- * Queues one read. CERTAIN reads pass queued LIKELY ones, and LIKELY ones never fill the whole
- * depth. Returns at once; a request that breaks the rules above is FAILED with INVALID.
+ * Queues one read. CERTAIN reads pass queued LIKELY ones, and a LIKELY one begins only while less
+ * than half the depth is in flight, of either kind. Returns at once; a request that breaks the rules above is FAILED with INVALID.
  * Threads: any. Allocates nothing.
  */
 void pi2_reader_submit(pi2_reader *reader, pi2_read_request *request);
@@ -80,6 +80,15 @@ void pi2_reader_submit_many(pi2_reader *reader, pi2_read_request *const *request
  * file and byte offset). Spins for at most spin_us microseconds, then sleeps. Threads: any.
  */
 pi2_status pi2_reader_wait(pi2_reader *reader, pi2_read_request *request, unsigned spin_us);
+
+/** Reads that have ended, modulo 2^32: the mark that pi2_reader_wait_next() waits after. Threads: any. */
+int pi2_reader_ended(const pi2_reader *reader);
+
+/**
+ * Waits until any read has ended since pi2_reader_ended() gave `mark`; spins first as above. Whoever
+ * has `oldest` in flight is told of a stall in its name (NULL: nobody is). Threads: any.
+ */
+void pi2_reader_wait_next(pi2_reader *reader, int mark, const pi2_read_request *oldest, unsigned spin_us);
 
 /** Makes a queued LIKELY read CERTAIN; nothing happens if it has begun already. Threads: any. */
 void pi2_reader_raise(pi2_reader *reader, pi2_read_request *request);

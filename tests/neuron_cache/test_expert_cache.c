@@ -140,7 +140,8 @@ static pi2_status run_demand(pi2_expert_cache *cache, const uint32_t *chosen, ui
     pi2_expert_cache_demand(cache, chosen, count);
     while (open > 0) {
         bool some = false;
-        const pi2_status polled = pi2_expert_cache_poll(cache);
+        int mark = 0;
+        const pi2_status polled = pi2_expert_cache_poll(cache, &mark);
         if (polled != PI2_OK) return polled;
         for (uint32_t i = 0; i < count; i++) {
             for (uint32_t x = 0; x < EXTENTS; x++) {
@@ -154,7 +155,7 @@ static pi2_status run_demand(pi2_expert_cache *cache, const uint32_t *chosen, ui
                 open--;
             }
         }
-        if (!some) pi2_expert_cache_wait(cache);
+        if (!some) pi2_expert_cache_wait(cache, mark);
     }
     return PI2_OK;
 }

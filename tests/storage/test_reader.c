@@ -324,6 +324,56 @@ static void test_likely_leaves_room(void **state) {
     test_file_remove(&file);
 }
 
+/* A LIKELY read begins only while less than half the depth is in flight, whatever is; any read that ends wakes
+ * who waits for the next, which need not be the oldest. */
+static void test_likely_behind_certain(void **state) {
+    (void)state;
+    enum { CERTAIN = 4, COUNT = CERTAIN + 2, DEPTH = 8 };
+    test_file file;
+    test_file_make(&file, COUNT * 4096);
+    unsigned char *memory = test_pages(COUNT * 4096);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        gate g;
+        gate_init(&g);
+        const pi2_read_hooks hooks = {.context = &g, .read_result = pass_gate};
+        pi2_reader *reader = test_open(&file, *method, DEPTH, &hooks);
+        if (!reader) continue;
+        gate_set(&g, false);
+        pi2_read_request requests[COUNT], *pointers[COUNT];
+        memset(requests, 0, sizeof requests);
+        for (size_t i = 0; i < COUNT; i++) {
+            requests[i].offset = i * 4096;
+            requests[i].bytes = 4096;
+            requests[i].destination = memory + i * 4096;
+            requests[i].priority = i < CERTAIN ? PI2_READ_CERTAIN : PI2_READ_LIKELY;
+            pointers[i] = &requests[i];
+        }
+        const int mark = pi2_reader_ended(reader);
+        pi2_reader_submit_many(reader, pointers, CERTAIN);
+        for (uint32_t in_flight = 0; in_flight < CERTAIN;) {
+            (void)pthread_mutex_lock(&reader->queue.mutex);
+            in_flight = reader->queue.in_flight;
+            (void)pthread_mutex_unlock(&reader->queue.mutex);
+        }
+        pi2_reader_submit_many(reader, pointers + CERTAIN, COUNT - CERTAIN);
+        assert_false(pi2_read_has_work(reader));
+        for (size_t i = CERTAIN; i < COUNT; i++) assert_int_equal(atomic_load(&requests[i].state), PI2_READ_QUEUED);
+        assert_int_equal(pi2_reader_ended(reader), mark);
+        gate_set(&g, true);
+        for (int seen = mark; seen - mark < COUNT;) {
+            pi2_reader_wait_next(reader, seen, &requests[0], 0);
+            assert_true(pi2_reader_ended(reader) - seen >= 1);
+            seen = pi2_reader_ended(reader);
+        }
+        for (size_t i = 0; i < COUNT; i++) assert_int_equal(atomic_load(&requests[i].state), PI2_READ_DONE);
+        assert_true(g.passed[g.passed_count - 1] >= CERTAIN * 4096); /* the last ones were LIKELY */
+        pi2_reader_close(reader);
+        gate_free(&g);
+    }
+    pi2_pages_release(memory, COUNT * 4096);
+    test_file_remove(&file);
+}
+
 /* Every request has ended after close, with its bytes or with INTERRUPTED. */
 static void test_close_in_flight(void **state) {
     (void)state;
@@ -429,7 +479,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_file),      cmocka_unit_test(test_small_files),
         cmocka_unit_test(test_many_submitters), cmocka_unit_test(test_priorities),
-        cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_close_in_flight),
+        cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_likely_behind_certain), cmocka_unit_test(test_close_in_flight),
         cmocka_unit_test(test_bad_requests),    cmocka_unit_test(test_bad_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
