@@ -17,7 +17,7 @@ rm -rf "$sysroot" "$state"
 mkdir -p "$sysroot" "$state/lists/partial" "$state/cache/archives/partial"
 : >"$state/status"
 run_apt() {
-    apt-get -q -o APT::Architecture=arm64 -o APT::Architectures::=arm64 \
+    apt-get -q -o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o APT::Architecture=arm64 -o APT::Architectures::=arm64 \
         -o Dir::State="$state" -o Dir::State::lists="$state/lists" \
         -o Dir::State::status="$state/status" -o Dir::Cache="$state/cache" \
         -o APT::Sandbox::User=root "$@"

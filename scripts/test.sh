@@ -9,7 +9,9 @@ preset=$1
 export PI2_TEST_PRESET="$preset"
 case $preset in release) folder=build ;; *) folder=build-$preset ;; esac
 
-if [ -z "${PI2_TEST_MODEL:-}" ]; then
+# Only the release build, whose memory is the program's own, is tested with the real model. A
+# PI2_TEST_MODEL that is set but empty means: without it.
+if [ -z "${PI2_TEST_MODEL+set}" ] && [ "$preset" = release ]; then
     if PI2_TEST_MODEL=$(scripts/model.sh); then export PI2_TEST_MODEL; else
         unset PI2_TEST_MODEL
         echo "test.sh: without the default model its tests are skipped" >&2
