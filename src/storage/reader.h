@@ -67,7 +67,8 @@ void pi2_reader_close(pi2_reader *reader);
 
 /**
  * Queues one read. CERTAIN reads pass queued LIKELY ones, and a LIKELY one begins only while less
- * than half the depth is in flight, of either kind. Returns at once; a request that breaks the rules above is FAILED with INVALID.
+ * than half the depth is in flight, of either kind. Returns at once; a request that breaks the
+ * rules above is FAILED with INVALID.
  * Threads: any. Allocates nothing.
  */
 void pi2_reader_submit(pi2_reader *reader, pi2_read_request *request);

@@ -479,8 +479,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_file),      cmocka_unit_test(test_small_files),
         cmocka_unit_test(test_many_submitters), cmocka_unit_test(test_priorities),
-        cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_likely_behind_certain), cmocka_unit_test(test_close_in_flight),
-        cmocka_unit_test(test_bad_requests),    cmocka_unit_test(test_bad_options),
+        cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_likely_behind_certain),
+        cmocka_unit_test(test_close_in_flight), cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_bad_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
