@@ -48,6 +48,8 @@ typedef struct pi2_engine_options {
     uint32_t context_tokens;     /* 0: what the budget affords, at most what the model was trained for */
     uint32_t batch_tokens;       /* prefill batch; 0: chosen within the budget, at most 512 */
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
+    uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, at most 15 and fewer where the
+                                    budget is small; 0: none. The text is the same (session.h) */
     uint32_t thread_count;       /* 0: the CPUs that this process may use */
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */
@@ -95,6 +97,7 @@ typedef struct pi2_engine_report {
     uint64_t scratch_bytes, stream_buffer_bytes, tokenizer_bytes, table_bytes, process_bytes;
     uint64_t parameter_count;
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
+    uint32_t draft_tokens;           /* of options.draft_tokens, what the budget affords */
     uint32_t layer_count, vocabulary_size;
     uint32_t token_text_bytes;       /* room that any token's text fits in */
     uint32_t expert_count, expert_used_count; /* in each layer; 0: a dense model */

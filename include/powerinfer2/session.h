@@ -45,6 +45,18 @@ typedef enum pi2_logits_wanted { PI2_LOGITS_NONE, PI2_LOGITS_LAST, PI2_LOGITS_AL
 PI2_API pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
                                       pi2_logits_wanted wanted);
 
+/**
+ * Guesses, with pi2_engine_options.draft_tokens: appending one token with its logits computes tokens
+ * that followed the like of it earlier in the timeline in the same pass. Where the token appended next
+ * is the guessed one, its logits are there at once; else the guess is dropped. Logits, text and
+ * position are the same as without guesses.
+ */
+typedef struct pi2_draft_counters {
+    uint64_t passes;         /* of one token and guesses, or of one token alone */
+    uint64_t guessed, right; /* tokens; right ones were appended later and took no pass */
+} pi2_draft_counters;
+PI2_API void pi2_session_count_drafts(const pi2_session *session, pi2_draft_counters *counters_out);
+
 /** Logits of the last call: index 0 for LAST, 0 .. token_count - 1 for ALL; [vocabulary_size]; NULL if
  *  none. Valid until the next append. */
 PI2_API const float *pi2_session_logits(const pi2_session *session, size_t index);

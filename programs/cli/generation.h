@@ -50,8 +50,12 @@ typedef struct pi2_cli_generation {
     double prompt_seconds, decode_seconds; /* decode: from the first token to the last */
     double first_token_seconds;     /* since the program (run) or the turn (chat) began */
     pi2_engine_counters total;      /* of this answer */
+    pi2_draft_counters drafts;      /* of this answer */
     pi2_engine_counters decode;     /* of the second token and those after */
 } pi2_cli_generation;
+
+/** Tokens of the answer for each pass after the prompt's: more than 1 where guesses were right. */
+double pi2_cli_tokens_per_pass(const pi2_cli_generation *generation);
 
 /**
  * Computes the prompt after what the session holds (`cached_count` tokens of the whole prompt) and

@@ -27,7 +27,8 @@ void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation 
     } else if (status != PI2_OK) {
         pi2_cli_note("predicted nothing: %s", pi2_error_text());
     } else if (decoded && generation->decode_seconds > 0) {
-        const double actual = (double)decoded / generation->decode_seconds;
+        /* What was predicted is a pass for each token: right guesses save passes. */
+        const double actual = (double)decoded / generation->decode_seconds / pi2_cli_tokens_per_pass(generation);
         pi2_cli_note("predicted %.1f tokens/s of prompt, %.2f of decoding (%.2f to %.2f; limited by: %s), off by "
                      "%+.0f %%", prediction.prefill.tokens_per_second, prediction.decode.tokens_per_second,
                      prediction.decode.low, prediction.decode.high, pi2_bottleneck_name(prediction.bottleneck),

@@ -15,7 +15,7 @@
 typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *plan;
     bool escapes, raw, parse_special, json, ignore_end, print_special;
-    int64_t limit;
+    int64_t limit, draft;
     pi2_cli_texts stop_words;
 } run_settings;
 
@@ -46,6 +46,9 @@ static const pi2_cli_option run_options[] = {
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
     {"-r, --reverse-prompt, --stop", "TEXT", PI2_CLI_TEXTS, RUN(stop_words), NULL,
      "Ends the answer before this text. May be given again.", NULL, 0, 0},
+    {"--draft-max, --draft, --draft-n", "N", PI2_CLI_INTEGER, RUN(draft), "8",
+     "Tokens at most that are guessed from earlier text and checked in one pass, where that is faster; fewer "
+     "where memory is small; 0: none. The text is the same.", "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},
     {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Never picks a token that ends the answer.",
      NULL, 0, 0},
     {"-sp, --special", NULL, PI2_CLI_FLAG, RUN(print_special), NULL, "Prints special tokens too.", NULL, 0, 0},
@@ -182,6 +185,7 @@ static int open_engine(run_state *state) {
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_size_options(&state->size, &options);
     pi2_cli_fill_trace_options(&state->trace, &options);
+    options.draft_tokens = (uint32_t)state->settings.draft;
     code = read_prompt(state);
     if (code != PI2_EXIT_OK) return code;
     pi2_cli_catch_signals();
@@ -262,6 +266,8 @@ static json_t *json_timings(const pi2_cli_generation *generation) {
     json_object_set_new(object, "predicted_ms", pi2_cli_json_number(decode_ms));
     json_object_set_new(object, "predicted_per_token_ms", pi2_cli_json_number(decode_ms / decoded));
     json_object_set_new(object, "predicted_per_second", pi2_cli_json_number(1e3 * decoded / decode_ms));
+    json_object_set_new(object, "draft_n", json_integer((json_int_t)generation->drafts.guessed));
+    json_object_set_new(object, "draft_n_accepted", json_integer((json_int_t)generation->drafts.right));
     json_object_set_new(object, "ttft_ms",
                         generation->tokens.length
                             ? pi2_cli_json_number(1e3 * generation->first_token_seconds) : json_null());

@@ -10,6 +10,7 @@
 #include "base/memory_limit.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
+#include "engine/drafter.h"
 #include "engine/engine_internal.h"
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
@@ -146,11 +147,18 @@ static uint32_t thread_count_of(const pi2_engine *engine) {
          : engine->options.thread_count < allowed ? engine->options.thread_count : allowed;
 }
 
+/* A recorded trace tells the visits of single tokens: nothing is guessed beside it. */
+static uint32_t draft_tokens_of(const pi2_engine *engine) {
+    const uint32_t most = engine->options.record_trace ? 0 : engine->options.draft_tokens;
+    return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
+}
+
 static uint64_t process_bytes_now(const pi2_engine *engine) {
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);
     if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
     const pi2_extent_layout *layout = engine->model->layout;
+    if (draft_tokens_of(engine)) current += pi2_drafter_bytes(engine->model->shape.context_length);
     if (engine->model->shape.expert_count) current += pi2_expert_cache_list_bytes(layout, engine->policy);
     return current + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 + GROWTH_BYTES +
            pi2_run_trace_bytes(engine->run_trace, layout->extent_count);
@@ -164,6 +172,7 @@ static pi2_status make_plan(pi2_engine *engine) {
         .process_bytes = process_bytes_now(engine),
         .context_tokens = engine->options.context_tokens, .batch_tokens = engine->options.batch_tokens,
         .logits_tokens = engine->options.logits_tokens ? engine->options.logits_tokens : 1,
+        .draft_tokens = draft_tokens_of(engine),
         .thread_count = thread_count_of(engine),
         .cache_type = engine->options.cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
         .sampler_bytes = pi2_sampler_bytes(&sampling, engine->model->shape.vocabulary_size, 4096),
@@ -341,6 +350,7 @@ static void fill_report(pi2_engine *engine) {
     report->table_bytes = pi2_model_memory_bytes(model);
     report->process_bytes = engine->plan.process_bytes;
     report->parameter_count = model->parameter_count;
+    report->draft_tokens = engine->plan.draft_tokens;
     report->context_tokens = engine->plan.shape.context_tokens;
     report->trained_context_tokens = model->shape.context_length;
     report->batch_tokens = engine->plan.shape.batch_tokens;

@@ -11,6 +11,7 @@ enum {
     LEAST_CONTEXT = 256, MOST_BATCH = 512, LEAST_BATCH = 16, DEFAULT_MOST_CONTEXT = 8192,
     CACHE_SHARE = 6,     /* the cache takes at most a sixth of the budget when we may choose */
     SCRATCH_SHARE = 24,
+    DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
     RING_SHARE = 16, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
 };
 
@@ -64,8 +65,9 @@ static void choose_context(const pi2_memory_plan_request *request, pi2_memory_pl
 /* The batch whose scratch stays a small share of the budget. */
 static void choose_batch(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     uint32_t tokens = request->batch_tokens ? request->batch_tokens : MOST_BATCH;
-    const uint32_t least = request->logits_tokens > LEAST_BATCH ? request->logits_tokens : LEAST_BATCH;
-    if (tokens < request->logits_tokens) tokens = request->logits_tokens;
+    const uint32_t logits = plan->shape.logits_tokens;
+    const uint32_t least = logits > LEAST_BATCH ? logits : LEAST_BATCH;
+    if (tokens < logits) tokens = logits;
     if (tokens > plan->shape.context_tokens) tokens = plan->shape.context_tokens;
     plan->shape.batch_tokens = tokens;
     while (!request->batch_tokens && tokens > least &&
@@ -75,6 +77,15 @@ static void choose_batch(const pi2_memory_plan_request *request, pi2_memory_plan
         plan->shape.batch_tokens = tokens;
     }
     plan->scratch_bytes = pi2_forward_scratch_bytes(request->model, &plan->shape);
+}
+
+/* Guessed tokens want logits each. */
+static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const uint64_t logits_bytes = (uint64_t)request->model->shape.vocabulary_size * sizeof(float);
+    const uint64_t afforded = request->budget_bytes / DRAFT_SHARE / logits_bytes;
+    plan->draft_tokens = request->draft_tokens < afforded ? request->draft_tokens : (uint32_t)afforded;
+    if (plan->draft_tokens >= plan->shape.context_tokens) plan->draft_tokens = plan->shape.context_tokens - 1;
+    if (plan->shape.logits_tokens < plan->draft_tokens + 1) plan->shape.logits_tokens = plan->draft_tokens + 1;
 }
 
 static void write_sum(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t least_weights) {
@@ -152,6 +163,7 @@ pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memo
     plan->shape.embedding_streams = request->model->has_file;
     choose_context(request, plan);
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
+    choose_draft(request, plan);
     choose_batch(request, plan);
     plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
     plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);

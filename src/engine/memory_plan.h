@@ -13,6 +13,7 @@ typedef struct pi2_memory_plan_request {
     uint32_t context_tokens;    /* 0: chosen */
     uint32_t batch_tokens;      /* 0: chosen */
     uint32_t logits_tokens;
+    uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */
     unsigned thread_count;
     pi2_kv_type cache_type;
     uint64_t sampler_bytes;
@@ -25,6 +26,7 @@ typedef struct pi2_memory_plan {
     uint64_t resident_room;     /* for weights; read granularity included */
     uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
+    uint32_t draft_tokens;      /* of the request's, what is afforded */
     bool everything_resident;
     char text[PI2_PLAN_TEXT_BYTES]; /* the sum, line by line */
 } pi2_memory_plan;

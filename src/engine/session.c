@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "engine/drafter.h"
 #include "engine/engine_internal.h"
 #include "engine/sampler.h"
 
@@ -15,7 +16,11 @@ struct pi2_session {
     size_t forbidden_count;
     pi2_detokenizer detokenizer;
     uint32_t position;
-    uint32_t logits_count;   /* that the last append left */
+    uint32_t logits_first, logits_count; /* of the pass's logits, those that the last append left */
+    pi2_drafter *drafter;    /* NULL: nothing is guessed */
+    int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
+    uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
+    pi2_draft_counters draft_counters;
     uint64_t next_progress_ns;
     uint64_t progress_done, progress_total; /* tokens x layers of the present append */
     uint32_t batch_tokens;
@@ -58,10 +63,17 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
         pi2_detokenizer_reset(&session->detokenizer, false);
         status = pi2_sampler_create(sampling, engine->model->shape.vocabulary_size,
                                     engine->plan.shape.context_tokens, &session->sampler);
+        if (status == PI2_OK && engine->plan.draft_tokens) {
+            status = pi2_drafter_create(engine->plan.shape.context_tokens, engine->plan.draft_tokens,
+                                        &session->drafter);
+        }
         if (status == PI2_OK && sampling->forbid_end_tokens) status = forbid_end_tokens(session);
     }
     if (status != PI2_OK) {
-        if (session) pi2_sampler_free(session->sampler);
+        if (session) {
+            pi2_sampler_free(session->sampler);
+            pi2_drafter_free(session->drafter);
+        }
         free(session);
         atomic_store(&engine->session_count, 0);
         return status;
@@ -73,6 +85,7 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
 void pi2_session_free(pi2_session *session) {
     if (!session) return;
     pi2_sampler_free(session->sampler);
+    pi2_drafter_free(session->drafter);
     free(session->forbidden);
     atomic_store(&session->engine->session_count, 0);
     free(session);
@@ -140,6 +153,7 @@ static pi2_status append_batches(pi2_session *session, const int32_t *tokens, si
                                                                             : PI2_FORWARD_NO_LOGITS;
         session->batch_tokens = count;
         PI2_TRY(run_pass(session, tokens + done, count, logits, &hooks));
+        if (session->drafter) pi2_drafter_push(session->drafter, tokens + done, count);
         session->position += count;
         done += count;
         session->progress_done += (uint64_t)count * engine->model->shape.layer_count;
@@ -157,30 +171,97 @@ static void note_append(const pi2_session *session, bool is_prefill, uint32_t po
     pi2_run_trace_add(engine->run_trace, &line);
 }
 
+/* ---- guessed tokens ---- */
+
+/* What the last pass computed beyond `position` counts no more: the next pass writes over it. */
+static void drop_ahead(pi2_session *session) {
+    if (session->ahead_count) {
+        pi2_drafter_note_guess(session->drafter, session->ahead_count, session->ahead_right);
+    }
+    session->ahead_first = session->ahead_count = session->ahead_right = 0;
+}
+
+/* The token was guessed: its logits are there already. */
+static bool take_ahead(pi2_session *session, int32_t token) {
+    if (session->ahead_first == session->ahead_count || session->ahead[session->ahead_first] != token) return false;
+    session->ahead_first++;
+    session->ahead_right++;
+    session->draft_counters.right++;
+    pi2_drafter_push(session->drafter, &token, 1);
+    session->position++;
+    session->logits_first = session->ahead_first;
+    session->logits_count = 1;
+    return true;
+}
+
+/* One token, and guesses of what follows it in the same pass. */
+static pi2_status append_guessing(pi2_session *session, int32_t token) {
+    const pi2_engine *engine = session->engine;
+    const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
+    const uint32_t room = engine->plan.shape.context_tokens - session->position - 1;
+    int32_t tokens[1 + PI2_DRAFT_MOST] = { token };
+    if (take_ahead(session, token)) return PI2_OK;
+    drop_ahead(session);
+    session->logits_count = 0;
+    pi2_drafter_push(session->drafter, &token, 1);
+    const uint32_t guessed = pi2_drafter_guess(session->drafter, room, tokens + 1);
+    const uint64_t begin_ns = pi2_clock_ns();
+    const pi2_status status = run_pass(session, tokens, 1 + guessed,
+                                       guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS, &hooks);
+    if (status != PI2_OK) {
+        pi2_drafter_truncate(session->drafter, session->position);
+        return status;
+    }
+    pi2_drafter_note_pass(session->drafter, 1 + guessed, pi2_clock_ns() - begin_ns);
+    session->position++;
+    session->logits_first = 0;
+    session->logits_count = 1;
+    memcpy(session->ahead, tokens + 1, guessed * sizeof *tokens);
+    session->ahead_count = guessed;
+    session->draft_counters.passes++;
+    session->draft_counters.guessed += guessed;
+    return PI2_OK;
+}
+
+static pi2_status append_tokens(pi2_session *session, const int32_t *tokens, size_t token_count,
+                                pi2_logits_wanted wanted) {
+    const bool may_guess = session->drafter && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
+    if (may_guess) return append_guessing(session, tokens[0]);
+    drop_ahead(session);
+    session->logits_count = 0;
+    PI2_TRY(append_batches(session, tokens, token_count, wanted));
+    session->logits_first = 0;
+    session->logits_count = wanted == PI2_LOGITS_ALL ? (uint32_t)token_count : wanted == PI2_LOGITS_LAST ? 1 : 0;
+    return PI2_OK;
+}
+
 pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
                               pi2_logits_wanted wanted) {
     const pi2_engine *engine = session->engine;
     if (token_count == 0) return PI2_OK;
     PI2_TRY(check_tokens(session, tokens, token_count, wanted));
-    session->logits_count = 0;
     session->progress_done = 0;
     session->progress_total = (uint64_t)token_count * engine->model->shape.layer_count;
     const uint32_t position = session->position;
     const uint64_t begin_ns = engine->run_trace ? pi2_clock_ns() : 0;
-    const pi2_status status = append_batches(session, tokens, token_count, wanted);
+    const pi2_status status = append_tokens(session, tokens, token_count, wanted);
     if (engine->run_trace) note_append(session, token_count > 1 || position == 0, position, begin_ns);
-    PI2_TRY(status);
-    session->logits_count = wanted == PI2_LOGITS_ALL ? (uint32_t)token_count : wanted == PI2_LOGITS_LAST ? 1 : 0;
-    return PI2_OK;
+    return status;
+}
+
+void pi2_session_count_drafts(const pi2_session *session, pi2_draft_counters *counters_out) {
+    *counters_out = session->draft_counters;
 }
 
 const float *pi2_session_logits(const pi2_session *session, size_t index) {
-    return index < session->logits_count ? pi2_forward_logits_at(session->engine->forward, (uint32_t)index) : NULL;
+    if (index >= session->logits_count) return NULL;
+    return pi2_forward_logits_at(session->engine->forward, session->logits_first + (uint32_t)index);
 }
 
 pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out) {
     if (session->logits_count == 0) return pi2_fail(PI2_ERR_INVALID, "there are no logits to sample from");
-    float *logits = (float *)pi2_forward_logits_at(session->engine->forward, session->logits_count - 1);
+    const uint32_t last = session->logits_first + session->logits_count - 1;
+    float *logits = (float *)pi2_forward_logits_at(session->engine->forward, last);
     for (size_t i = 0; i < session->forbidden_count; i++) logits[session->forbidden[i]] = -INFINITY;
     PI2_TRY(pi2_sampler_sample(session->sampler, logits, token_out));
     pi2_sampler_accept(session->sampler, *token_out);
@@ -200,6 +281,8 @@ pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
         return pi2_fail(PI2_ERR_INVALID, "the timeline has %u tokens, it cannot be cut to %u", session->position,
                         position);
     }
+    drop_ahead(session);
+    if (session->drafter) pi2_drafter_truncate(session->drafter, position);
     session->position = position;
     session->logits_count = 0;
     return PI2_OK;

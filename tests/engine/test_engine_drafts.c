@@ -1,0 +1,158 @@
+/*
+ * Goal:   with guesses ahead the logits are the same bits, the positions the same, and the context
+ *         ends at the same token; in memory and streamed, dense and with experts.
+ * Method: two engines over one tiny model follow one script of tokens: repeated passages, so that
+ *         guesses are right, which break off, so that they are wrong; with cuts and longer appends.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory_limit.h"
+#include "powerinfer2/session.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { CONTEXT = 128, ROOMY = 400000000, SCARCE = 13000000 };
+
+static char *folder, *dense_path, *experts_path;
+
+static pi2_session *open_session(const char *path, uint32_t draft, uint64_t more_bytes, pi2_engine **engine_out) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    options.model_path = path;
+    options.memory_bytes = current + more_bytes;
+    options.context_tokens = CONTEXT;
+    options.thread_count = 2;
+    options.draft_tokens = draft;
+    if (pi2_engine_open(&options, engine_out) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(*engine_out, NULL, &session), PI2_OK);
+    return session;
+}
+
+static void append_both(pi2_session *const sessions[2], const int32_t *tokens, size_t count, size_t vocabulary) {
+    for (int i = 0; i < 2; i++) {
+        if (pi2_session_append(sessions[i], tokens, count, PI2_LOGITS_LAST) != PI2_OK) fail_msg("%s", pi2_error_text());
+    }
+    assert_int_equal(pi2_session_position(sessions[0]), pi2_session_position(sessions[1]));
+    const float *plain = pi2_session_logits(sessions[0], 0), *guessed = pi2_session_logits(sessions[1], 0);
+    assert_non_null(plain);
+    assert_non_null(guessed);
+    assert_null(pi2_session_logits(sessions[1], 1));
+    assert_memory_equal(plain, guessed, vocabulary * sizeof *plain);
+}
+
+/* A passage of eight tokens again and again; every third time it breaks off somewhere else. */
+static void follow_script(pi2_session *const sessions[2], size_t vocabulary) {
+    static const int32_t prompt[] = { 20, 21, 22, 23, 24, 25, 26, 27, 20, 21, 22 };
+    append_both(sessions, prompt, sizeof prompt / sizeof prompt[0], vocabulary);
+    for (int32_t i = 3; i < 60; i++) {
+        const int32_t odd = 100 + i, usual = 20 + i % 8;
+        append_both(sessions, i % 23 == 13 ? &odd : &usual, 1, vocabulary);
+    }
+    for (int i = 0; i < 2; i++) assert_int_equal(pi2_session_truncate(sessions[i], 33), PI2_OK);
+    append_both(sessions, prompt, 3, vocabulary);
+    for (int32_t i = 3; pi2_session_position(sessions[0]) < CONTEXT; i++) {
+        const int32_t usual = 20 + i % 8;
+        append_both(sessions, &usual, 1, vocabulary);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pi2_session_append(sessions[i], prompt, 1, PI2_LOGITS_LAST), PI2_ERR_CONTEXT);
+    }
+}
+
+static void check_model(const char *path, uint64_t more_bytes, bool streams) {
+    pi2_engine *engines[2] = { NULL, NULL };
+    pi2_session *sessions[2] = { open_session(path, 0, ROOMY, &engines[0]), NULL };
+    sessions[1] = open_session(path, 8, more_bytes, &engines[1]);
+    const pi2_engine_report *report = pi2_engine_get_report(engines[1]);
+    assert_int_equal(streams, report->resident_bytes < report->weight_bytes);
+    assert_int_equal(report->draft_tokens, 8);
+    follow_script(sessions, report->vocabulary_size);
+    pi2_draft_counters plain, guessed;
+    pi2_session_count_drafts(sessions[0], &plain);
+    pi2_session_count_drafts(sessions[1], &guessed);
+    assert_int_equal(plain.guessed, 0);
+    assert_true(guessed.right > 0);
+    assert_true(guessed.guessed > guessed.right);
+    for (int i = 0; i < 2; i++) {
+        pi2_session_free(sessions[i]);
+        pi2_engine_close(engines[i]);
+    }
+}
+
+static void test_in_memory(void **state) {
+    (void)state;
+    check_model(dense_path, ROOMY, false);
+}
+
+static void test_streamed(void **state) {
+    (void)state;
+    check_model(dense_path, SCARCE, true);
+}
+
+static void test_experts(void **state) {
+    (void)state;
+    check_model(experts_path, ROOMY, false);
+}
+
+/* A trace of experts tells the visits of single tokens. */
+static void test_none_beside_a_trace(void **state) {
+    (void)state;
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    char *trace = test_path(folder, "experts.trace");
+    options.model_path = experts_path;
+    options.memory_bytes = ROOMY;
+    options.draft_tokens = 8;
+    options.record_trace = trace;
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_engine_get_report(engine)->draft_tokens, 0);
+    pi2_engine_close(engine);
+    free(trace);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    dense_path = test_path(folder, "dense.gguf");
+    experts_path = test_path(folder, "experts.gguf");
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 4;
+    options.embedding_length = 512;
+    options.feed_forward_length = 3072;
+    options.head_count = 8;
+    options.tied_head = false;
+    const int failed = pi2_tiny_model_write(&options, dense_path);
+    if (failed) return failed;
+    pi2_tiny_model_options_init(&options);
+    options.expert_count = 8;
+    options.expert_used_count = 2;
+    return pi2_tiny_model_write(&options, experts_path);
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    free(dense_path);
+    free(experts_path);
+    test_folder_remove(folder);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_none_beside_a_trace),
+    };
+    return cmocka_run_group_tests_name("engine drafts", tests, set_up, tear_down);
+}
