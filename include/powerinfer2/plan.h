@@ -30,11 +30,12 @@ PI2_API void pi2_device_identify(pi2_device_identity *identity_out);
 /** What one line of a profile says; `name`, `a` and `b` as told here. */
 typedef enum pi2_measured {
     PI2_MEASURED_MEMORY,    /* a: threads. Bytes/s of plain reading */
-    PI2_MEASURED_DECODE,    /* name: weight type, a: threads. Bytes of weights/s, one token */
-    PI2_MEASURED_BATCH,     /* name: weight type, a: tokens, b: threads. Operations/s */
+    PI2_MEASURED_DECODE,    /* name: weight type, a: threads, c: columns of a row. Bytes of weights/s, one token */
+    PI2_MEASURED_BATCH,     /* name: weight type, a: tokens, b: threads, c: columns. Operations/s */
     PI2_MEASURED_ATTENTION, /* a: queries at once. Operations/s of one thread */
     PI2_MEASURED_VECTOR,    /* floats/s of one thread through norm, addition and quantising */
-    PI2_MEASURED_STAGE,     /* a: threads. Seconds that a stage's meeting of threads takes */
+    PI2_MEASURED_STAGE,     /* a: threads. Seconds that a stage takes beside its work: the meeting of threads, and
+                               waiting for the one that ends last */
     PI2_MEASURED_CORE,      /* a: thread, all computing at once. Operations/s */
     PI2_MEASURED_DISK,      /* name: read method, a: bytes of a read, b: reads in flight. Bytes/s */
     PI2_MEASURED_READ_CPU,  /* name: read method. Seconds of processor time for a byte read */
@@ -44,7 +45,7 @@ typedef enum pi2_measured {
 typedef struct pi2_measurement {
     pi2_measured what;
     char name[24];
-    uint64_t a, b;
+    uint64_t a, b, c;
     double value;
     double spread; /* half the width of the middle three fifths, as a share of the value */
 } pi2_measurement;
@@ -96,9 +97,24 @@ typedef struct pi2_prediction {
     uint64_t resident_bytes;       /* weights that stay in memory */
     double load_ms;                /* reading what stays in memory, once */
     double time_to_first_token_ms; /* load_ms and the prompt */
-    pi2_bottleneck bottleneck;     /* of decoding */
+    pi2_bottleneck bottleneck;     /* of decoding: what would speed it up most, were it twice as fast */
     pi2_bottleneck prefill_bottleneck;
+    /* Mixtures of experts; else 0, and no text. */
+    uint32_t expert_slots;         /* experts that memory holds, of expert_total in all layers */
+    uint32_t expert_total;
+    double expert_hit_rate;        /* share of a decoded token's experts that are found in memory */
+    char routing[256];             /* what was assumed of the routing, or where it was recorded */
 } pi2_prediction;
+
+/** What shall be predicted. */
+typedef struct pi2_prediction_request {
+    uint32_t prompt_tokens;    /* of the prefill */
+    uint32_t position;         /* at which decoding is predicted */
+    uint32_t answer_tokens;    /* experts: so many tokens after the prompt decide about the hit rate, those that
+                                  find a cold cache too; 0: many */
+    const char *routing_trace; /* experts: a recorded run (pi2_engine_options.record_trace) whose routing is
+                                  taken; NULL: every expert is as likely as any other, for each token anew */
+} pi2_prediction_request;
 
 enum { PI2_ADVICE_MOST = 8 };
 /** A change and the speed of decoding that it would bring. */
@@ -111,7 +127,7 @@ typedef struct pi2_advice {
 typedef struct pi2_plan_line {
     char what[64];
     uint64_t bytes, resident_bytes; /* of weights: how much of them stays */
-    const char *why;
+    char why[96];
 } pi2_plan_line;
 enum { PI2_PLAN_LINES_MOST = 16 };
 
@@ -121,12 +137,12 @@ typedef struct pi2_plan pi2_plan;
  * Plans a model without loading weights: header, memory plan, prediction. The options are those of
  * pi2_engine_open(); nothing is prepared.
  *
- * profile        NULL: nothing is predicted, all speeds are 0
- * prompt_tokens  of the prefill that is predicted; 0: 512
- * Errors  as pi2_engine_open(); UNSUPPORTED for mixtures of experts
+ * profile  NULL: nothing is predicted, all speeds are 0
+ * request  NULL, or 0 for the prompt: 512 tokens, and what fits the context; position 0: after them
+ * Errors  as pi2_engine_open(); of the routing trace IO, FORMAT, INVALID (of another model)
  */
 PI2_API pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_profile *profile,
-                                 uint32_t prompt_tokens, pi2_plan **plan_out);
+                                 const pi2_prediction_request *request, pi2_plan **plan_out);
 PI2_API void pi2_plan_free(pi2_plan *plan);
 /** What an engine opened with these options would report; strings live as long as the plan. */
 PI2_API const pi2_engine_report *pi2_plan_report(const pi2_plan *plan);
@@ -134,12 +150,9 @@ PI2_API const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan);
 PI2_API const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out);
 PI2_API const pi2_plan_line *pi2_plan_lines(const pi2_plan *plan, size_t *count_out);
 
-/**
- * The same for an engine that runs: decode at `position`, prefill of prompt_tokens.
- * Errors  UNSUPPORTED for mixtures of experts
- */
+/** The same for an engine that runs. Errors  of the routing trace: IO, FORMAT, INVALID; MEMORY */
 PI2_API pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile,
-                                      uint32_t prompt_tokens, uint32_t position, pi2_prediction *prediction_out);
+                                      const pi2_prediction_request *request, pi2_prediction *prediction_out);
 
 #ifdef __cplusplus
 }

@@ -20,7 +20,7 @@
 enum { MAX_LIST = 16, MAX_REPETITIONS = 1000 };
 
 typedef struct bench_settings {
-    const char *prompts, *answers, *depths, *pairs, *threads, *memories, *batches, *format;
+    const char *prompts, *answers, *depths, *pairs, *threads, *memories, *batches, *format, *routing_trace;
     int64_t repetitions, context, seed;
     bool no_warmup;
 } bench_settings;
@@ -44,6 +44,8 @@ static const pi2_cli_option bench_options[] = {
      0, 0},
     {"-c, --ctx-size", "N", PI2_CLI_INTEGER, BENCH(context), "0", "Context; 0: what the test needs.",
      "LLAMA_ARG_CTX_SIZE", 0, INT32_MAX},
+    {"--routing-trace", "FILE", PI2_CLI_TEXT, BENCH(routing_trace), NULL,
+     "Mixtures of experts: predicts with the routing of a run that --record-trace has recorded.", NULL, 0, 0},
     {"-o, --output", "md|json|csv", PI2_CLI_CHOICE, BENCH(format), "md", "Format on stdout.", NULL, 0, 0},
     {"-s, --seed", "N", PI2_CLI_INTEGER, BENCH(seed), "1", "Seed of the random tokens.", NULL, 0, UINT32_MAX},
 };
@@ -218,7 +220,8 @@ static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32
     pi2_cli_clear_progress();
     if (status != PI2_OK) return pi2_cli_failed(status);
     json_t *result = pi2_bench_result(&state->options, pi2_engine_get_report(state->engine), &test);
-    pi2_cli_add_predicted(result, state->engine, prompt, answer, depth);
+    const pi2_cli_bench_case bench = {prompt, answer, depth, (uint32_t)settings->repetitions};
+    pi2_cli_add_predicted(result, state->engine, &bench);
     if (json_array_append_new(state->results, result) == 0) return PI2_EXIT_OK;
     (void)pi2_cli_usage_error("no memory for the results");
     return PI2_EXIT_MEMORY;
@@ -277,6 +280,7 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     pi2_engine_options_init(&state.options);
     code = pi2_cli_fill_model_options(&model, &state.options);
     if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_predict_with(settings.routing_trace);
     code = read_lists(&settings, &lists);
     if (code != PI2_EXIT_OK) return code;
     state.results = json_array();

@@ -10,7 +10,7 @@
 #include "signals.h"
 
 typedef struct plan_settings {
-    const char *profile;
+    const char *profile, *routing_trace;
     int64_t prompt;
     bool json;
 } plan_settings;
@@ -21,6 +21,9 @@ static const pi2_cli_option plan_options[] = {
      INT32_MAX / 4},
     {"--profile", "FILE", PI2_CLI_TEXT, PLAN(profile), NULL, "Device profile other than the one that is kept.", NULL,
      0, 0},
+    {"--routing-trace", "FILE", PI2_CLI_TEXT, PLAN(routing_trace), NULL,
+     "Mixtures of experts: takes the routing of a run that --record-trace has recorded. Otherwise every expert is "
+     "taken to be as likely as any other, which is the worst case.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, PLAN(json), NULL,
      "Prints one JSON object, which is also the plan file of 'run --plan FILE'.", NULL, 0, 0},
 };
@@ -46,6 +49,11 @@ static int print_table(const pi2_plan *plan) {
     }
     (void)printf("\n%-12s %s read from disk for each token\n", "reads",
                  pi2_format_size(prediction->bytes_per_token, size));
+    if (prediction->expert_total) {
+        (void)printf("%-12s %u of %u in memory, %.1f %% of those that a token uses; routing %s\n", "experts",
+                     (unsigned)prediction->expert_slots, (unsigned)prediction->expert_total,
+                     100 * prediction->expert_hit_rate, prediction->routing);
+    }
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);
     (void)printf("%-12s after %.2f s, of which %.2f s load weights\n", "first token",
@@ -86,9 +94,12 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     code = pi2_cli_find_device(&device, &profile);
     if (code != PI2_EXIT_OK) return code;
     pi2_plan *plan = NULL;
-    const pi2_status status = pi2_plan_make(&options, profile, (uint32_t)settings.prompt, &plan);
+    const pi2_prediction_request request = {.prompt_tokens = (uint32_t)settings.prompt,
+                                            .routing_trace = settings.routing_trace};
+    const pi2_status status = pi2_plan_make(&options, profile, &request, &plan);
     if (status != PI2_OK) code = pi2_cli_failed(status);
-    else if (settings.json) code = pi2_cli_print_json(pi2_cli_plan_json(plan, profile, &options), JSON_INDENT(2));
+    else if (settings.json)
+        code = pi2_cli_print_json(pi2_cli_plan_json(plan, profile, &options, settings.routing_trace), JSON_INDENT(2));
     else code = print_table(plan);
     pi2_plan_free(plan);
     pi2_device_free(profile);

@@ -26,6 +26,8 @@ static json_t *model_json(const pi2_engine_report *report) {
     json_object_set_new(object, "parameter_count", integer(report->parameter_count));
     json_object_set_new(object, "weight_bytes", integer(report->weight_bytes));
     json_object_set_new(object, "layer_count", integer(report->layer_count));
+    json_object_set_new(object, "expert_count", integer(report->expert_count));
+    json_object_set_new(object, "expert_used_count", integer(report->expert_used_count));
     return object;
 }
 
@@ -37,10 +39,22 @@ static json_t *parameters_json(const pi2_engine_report *report, const pi2_engine
     json_object_set_new(object, "threads", integer(report->thread_count));
     json_object_set_new(object, "read_method", text(options->read_method));
     json_object_set_new(object, "cache_type", text(options->cache_type == PI2_CACHE_Q8_0 ? "q8_0" : "f16"));
+    json_object_set_new(object, "cache_policy", text(options->cache_policy));
     return object;
 }
 
-json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profile, const pi2_engine_options *options) {
+static json_t *experts_json(const pi2_prediction *prediction, const char *trace) {
+    json_t *object = json_object();
+    json_object_set_new(object, "slots", integer(prediction->expert_slots));
+    json_object_set_new(object, "experts", integer(prediction->expert_total));
+    json_object_set_new(object, "hit_rate", pi2_cli_json_number(prediction->expert_hit_rate));
+    json_object_set_new(object, "routing", text(prediction->routing));
+    json_object_set_new(object, "routing_trace", trace ? text(trace) : json_null());
+    return object;
+}
+
+json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profile, const pi2_engine_options *options,
+                          const char *routing_trace) {
     const pi2_prediction *prediction = pi2_plan_prediction(plan);
     json_t *object = json_object(), *memory = json_array(), *helps = json_array();
     size_t count;
@@ -74,6 +88,9 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
     json_object_set_new(object, "time_to_first_token_ms", pi2_cli_json_number(prediction->time_to_first_token_ms));
     json_object_set_new(object, "bottleneck", text(pi2_bottleneck_name(prediction->bottleneck)));
     json_object_set_new(object, "prefill_bottleneck", text(pi2_bottleneck_name(prediction->prefill_bottleneck)));
+    if (prediction->expert_total) {
+        json_object_set_new(object, "experts", experts_json(prediction, routing_trace));
+    }
     json_object_set_new(object, "memory", memory);
     json_object_set_new(object, "what_helps", helps);
     return object;
@@ -134,7 +151,9 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (!options->context_tokens) options->context_tokens = (uint32_t)context;
     if (!options->batch_tokens) options->batch_tokens = (uint32_t)batch;
     if (!options->thread_count) options->thread_count = (uint32_t)threads;
+    const char *policy = json_string_value(json_object_get(json_object_get(plan, "parameters"), "cache_policy"));
     if (method && strcmp(options->read_method, "auto") == 0) options->read_method = method;
+    if (policy && strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
     if (cache && strcmp(cache, "q8_0") == 0) options->cache_type = PI2_CACHE_Q8_0;
     return PI2_EXIT_OK;
 }
@@ -161,9 +180,13 @@ int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **pl
     return code;
 }
 
+const char *pi2_cli_plan_routing_trace(const json_t *plan) {
+    return json_string_value(json_object_get(json_object_get(plan, "experts"), "routing_trace"));
+}
+
 int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_options *options) {
     pi2_plan *header = NULL;
-    const pi2_status status = pi2_plan_make(options, NULL, 0, &header);
+    const pi2_status status = pi2_plan_make(options, NULL, NULL, &header);
     if (status != PI2_OK) return pi2_cli_failed(status);
     json_t *here = model_json(pi2_plan_report(header));
     const char *name = first_difference(json_object_get(plan, "model"), here);

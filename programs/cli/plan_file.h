@@ -6,13 +6,17 @@
 
 #include "powerinfer2/plan.h"
 
-/** The plan's object; NULL without memory. */
-json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profile, const pi2_engine_options *options);
+/** The plan's object; NULL without memory. routing_trace: that it was predicted with, or NULL. */
+json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profile, const pi2_engine_options *options,
+                          const char *routing_trace);
+/** The routing trace that the plan was made with; NULL: none. Lives as long as the plan. */
+const char *pi2_cli_plan_routing_trace(const json_t *plan);
 
 /**
  * Reads a plan file and fills those of the options that are 0 with its parameters: memory, context,
- * batch and threads; and the read method where it is "auto". Refuses, by name, one that is no plan,
- * or of another version or device. *plan_out keeps the object for pi2_cli_plan_check_model().
+ * batch and threads; and the read method and the cache policy where they are "auto". Refuses, by
+ * name, one that is no plan, or of another version or device. *plan_out keeps the object for
+ * pi2_cli_plan_check_model().
  * Returns PI2_EXIT_OK, or the exit code after an error line.
  */
 int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **plan_out);

@@ -4,29 +4,48 @@
 #include "output.h"
 #include "powerinfer2/plan.h"
 
-static pi2_status predict(const pi2_engine *engine, uint32_t prompt, uint32_t position, pi2_prediction *prediction) {
+static const char *routing_trace;
+
+void pi2_cli_predict_with(const char *trace_path) { routing_trace = trace_path; }
+
+/** A profile that is not there is told in our words: the library's tell of a file. */
+static pi2_status predict(const pi2_engine *engine, const pi2_prediction_request *request,
+                          pi2_prediction *prediction, bool *unmeasured) {
     pi2_device_profile *profile = NULL;
     pi2_status status = pi2_device_load(NULL, &profile);
-    if (status == PI2_OK) status = pi2_engine_predict(engine, profile, prompt, position, prediction);
+    *unmeasured = status == PI2_ERR_IO;
+    if (status == PI2_OK) status = pi2_engine_predict(engine, profile, request, prediction);
     pi2_device_free(profile);
     return status;
 }
 
 static pi2_status predict_answer(const pi2_engine *engine, const pi2_cli_generation *generation,
-                                 pi2_prediction *prediction) {
-    const size_t position = generation->cached_count + generation->prompt_count + generation->tokens.length / 2;
-    return predict(engine, (uint32_t)generation->prompt_count, (uint32_t)position, prediction);
+                                 pi2_prediction *prediction, bool *unmeasured) {
+    const size_t before = generation->cached_count + generation->prompt_count, answer = generation->tokens.length;
+    const pi2_prediction_request request = {
+        .prompt_tokens = (uint32_t)generation->prompt_count, .position = (uint32_t)(before + answer / 2),
+        .answer_tokens = answer > 1 ? (uint32_t)answer : 1, .routing_trace = routing_trace};
+    return predict(engine, &request, prediction, unmeasured);
 }
 
 void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation *generation) {
     pi2_prediction prediction;
     const size_t decoded = pi2_cli_decoded_count(generation);
-    const pi2_status status = predict_answer(engine, generation, &prediction);
-    if (status == PI2_ERR_IO) {
+    bool unmeasured;
+    const pi2_status status = predict_answer(engine, generation, &prediction, &unmeasured);
+    if (unmeasured) {
         pi2_cli_note("predicted nothing: this machine was not measured yet ('powerinfer2 device')");
-    } else if (status != PI2_OK) {
+        return;
+    }
+    if (status != PI2_OK) {
         pi2_cli_note("predicted nothing: %s", pi2_error_text());
-    } else if (decoded && generation->decode_seconds > 0) {
+        return;
+    }
+    if (prediction.expert_total) {
+        pi2_cli_note("predicted %.1f %% of a token's experts in memory; routing %s",
+                     100 * prediction.expert_hit_rate, prediction.routing);
+    }
+    if (decoded && generation->decode_seconds > 0) {
         /* What was predicted is a pass for each token: right guesses save passes. */
         const double actual = (double)decoded / generation->decode_seconds / pi2_cli_tokens_per_pass(generation);
         pi2_cli_note("predicted %.1f tokens/s of prompt, %.2f of decoding (%.2f to %.2f; limited by: %s), off by "
@@ -38,20 +57,36 @@ void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation 
 
 json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generation *generation) {
     pi2_prediction prediction;
-    if (predict_answer(engine, generation, &prediction) != PI2_OK) return json_null();
+    bool unmeasured;
+    if (predict_answer(engine, generation, &prediction, &unmeasured) != PI2_OK) return json_null();
     json_t *object = json_object();
     json_object_set_new(object, "decode", pi2_cli_json_number(prediction.decode.tokens_per_second));
     json_object_set_new(object, "prefill", pi2_cli_json_number(prediction.prefill.tokens_per_second));
+    json_object_set_new(object, "bytes_per_token", json_integer((json_int_t)prediction.bytes_per_token));
+    if (prediction.expert_total) {
+        json_object_set_new(object, "expert_hit_rate", pi2_cli_json_number(prediction.expert_hit_rate));
+    }
     return object;
 }
 
-void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, uint32_t prompt, uint32_t answer,
-                           uint32_t depth) {
+void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, const pi2_cli_bench_case *bench) {
     pi2_prediction prediction;
-    if ((prompt != 0) == (answer != 0)) return;
-    if (predict(engine, prompt, depth + answer / 2, &prediction) != PI2_OK) return;
+    bool unmeasured;
+    if ((bench->prompt != 0) == (bench->answer != 0)) return;
+    const uint64_t answers = (uint64_t)bench->answer * bench->repetitions;
+    const pi2_prediction_request request = {
+        .prompt_tokens = bench->prompt ? bench->prompt : bench->depth, .position = bench->depth + bench->answer / 2,
+        .answer_tokens = bench->prompt ? 1 : answers < UINT32_MAX ? (uint32_t)answers : UINT32_MAX,
+        .routing_trace = routing_trace};
+    if (predict(engine, &request, &prediction, &unmeasured) != PI2_OK) return;
     const double actual = json_number_value(json_object_get(result, "avg_ts"));
-    const double predicted = prompt ? prediction.prefill.tokens_per_second : prediction.decode.tokens_per_second;
+    const double predicted = bench->prompt ? prediction.prefill.tokens_per_second
+                                           : prediction.decode.tokens_per_second;
     json_object_set_new(result, "predicted_ts", pi2_cli_json_number(predicted));
     json_object_set_new(result, "predicted_error", pi2_cli_json_number(predicted / actual - 1));
+    if (!bench->answer) return;
+    json_object_set_new(result, "predicted_bytes_per_token", json_integer((json_int_t)prediction.bytes_per_token));
+    if (prediction.expert_total) {
+        json_object_set_new(result, "predicted_hit_rate", pi2_cli_json_number(prediction.expert_hit_rate));
+    }
 }

@@ -10,9 +10,16 @@
 void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation *generation);
 /** "decode" and "prefill" in tokens a second, or null without a profile of this machine. */
 json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generation *generation);
+/** Of mixtures of experts the next predictions take the routing of this trace; NULL: an even one. */
+void pi2_cli_predict_with(const char *trace_path);
+
+/** One test of bench. */
+typedef struct pi2_cli_bench_case {
+    uint32_t prompt, answer, depth, repetitions;
+} pi2_cli_bench_case;
+
 /** Adds predicted_ts and predicted_error (predicted / actual - 1) to a result of bench that is of a
  *  prompt or of an answer alone; nothing without a profile. */
-void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, uint32_t prompt, uint32_t answer,
-                           uint32_t depth);
+void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, const pi2_cli_bench_case *bench);
 
 #endif

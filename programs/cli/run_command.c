@@ -13,7 +13,7 @@
 #include "signals.h"
 
 typedef struct run_settings {
-    const char *prompt, *prompt_file, *system, *system_file, *plan;
+    const char *prompt, *prompt_file, *system, *system_file, *plan, *routing_trace;
     bool escapes, raw, parse_special, json, ignore_end, print_special;
     int64_t limit, draft;
     pi2_cli_texts stop_words;
@@ -55,6 +55,9 @@ static const pi2_cli_option run_options[] = {
     {"--plan", "FILE", PI2_CLI_TEXT, RUN(plan), NULL,
      "Memory, context, batch, threads and read method of a plan ('powerinfer2 plan --json'). Options that are "
      "given beside it go first.", NULL, 0, 0},
+    {"--routing-trace", "FILE", PI2_CLI_TEXT, RUN(routing_trace), NULL,
+     "Mixtures of experts: predicts with the routing of an earlier run that --record-trace has recorded. Otherwise "
+     "with that of the plan, or as if every expert were as likely as any other.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, RUN(json), NULL,
      "Prints one JSON value at the end: text, tokens, timings, memory and reads.", NULL, 0, 0},
 };
@@ -194,7 +197,9 @@ static int open_engine(run_state *state) {
         code = pi2_cli_plan_read(path, &options, &state->plan);
         if (code == PI2_EXIT_OK) code = pi2_cli_plan_check_model(path, state->plan, &options);
         if (code != PI2_EXIT_OK) return code;
+        pi2_cli_predict_with(pi2_cli_plan_routing_trace(state->plan));
     }
+    if (state->settings.routing_trace) pi2_cli_predict_with(state->settings.routing_trace);
     pi2_status status = pi2_engine_open(&options, &state->engine);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const sampling_settings *from = &state->sampling;

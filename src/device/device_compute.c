@@ -17,13 +17,17 @@
 #include "pipeline/stage.h"
 
 enum {
-    COLUMNS = 4096, CHUNK_BYTES = 48 * 1024, BATCH_TILES = 64, BATCH_CHUNK_TILES = 4, BATCH_MOST = 256,
-    QUICK_BATCH_TILES = 8, LEAST_ROUNDS = 3, STAGES = 256, STAGE_CHUNKS_PER_THREAD = 4,
+    COLUMNS = 4096, CHUNK_BYTES = 48 * 1024, BATCH_BYTES = 2 << 20, BATCH_CHUNK_TILES = 4, BATCH_MOST = 256,
+    QUICK_BATCH_BYTES = 1 << 18, LEAST_ROUNDS = 3, STAGES = 256, STAGE_CHUNKS_PER_THREAD = 4, STAGE_COLUMNS = 512,
     HEAD_DIMENSIONS = 128, KEYS = 512, QUERIES_MOST = 24, VECTOR_FLOATS = 4096
 };
 
 static const uint32_t batch_points[] = {4, 16, 64, BATCH_MOST};
 enum { BATCH_POINTS = sizeof batch_points / sizeof batch_points[0] };
+/* A row of a layer is wide, a cluster's part of Down is narrow: what a tile costs beside its columns counts. */
+static const struct { uint32_t columns; bool in_batches; } column_points[] = {
+    {64, false}, {256, true}, {1024, false}, {COLUMNS, true}};
+enum { COLUMN_POINTS = sizeof column_points / sizeof column_points[0], BATCH_COLUMN_POINTS = 2 };
 
 static volatile uint64_t sink;
 
@@ -34,11 +38,11 @@ typedef struct work {
     size_t bytes;                    /* of one round */
     const pi2_matmul_kernel *kernel; /* NULL: plain reading */
     size_t tile_bytes, tile_count, chunk_tiles;
-    uint32_t tokens;
+    uint32_t tokens, columns;
     pi2_activations x;
     float *out;                      /* [member][tokens][chunk rows] */
     double seconds;
-    size_t least_rounds, batch_tiles;
+    size_t least_rounds, batch_bytes;
     _Atomic uint32_t next;
     _Atomic bool go_on;
     pi2_samples samples;             /* seconds of a round */
@@ -65,8 +69,8 @@ static void run_chunk(work *w, unsigned member, size_t chunk) {
     }
     const size_t begin = chunk * w->chunk_tiles, rows = w->chunk_tiles * PI2_TILE_ROWS;
     const size_t tiles = begin + w->chunk_tiles < w->tile_count ? w->chunk_tiles : w->tile_count - begin;
-    w->kernel->run(w->out + member * w->tokens * rows, rows, w->memory + begin * w->tile_bytes, tiles, COLUMNS, 0,
-                   &w->x, 0, w->tokens, true);
+    w->kernel->run(w->out + member * w->tokens * rows, rows, w->memory + begin * w->tile_bytes, tiles,
+                   w->columns, 0, &w->x, 0, w->tokens, true);
 }
 
 static void work_member(void *argument, unsigned member, unsigned member_count) {
@@ -99,14 +103,14 @@ static void work_member(void *argument, unsigned member, unsigned member_count) 
     }
 }
 
-/** Rounds until the time is over; amount / seconds of a quiet round. */
+/** Rounds until the time is over; amount / seconds of a typical round. */
 static double run_work(work *w, double amount, double *spread) {
     w->samples.count = 0;
     atomic_store(&w->next, 0);
     atomic_store(&w->go_on, true);
     memset(w->busy, 0, sizeof w->busy);
     pi2_team_run(w->team, work_member, w);
-    const double seconds = pi2_samples_quiet(&w->samples, spread);
+    const double seconds = pi2_samples_typical(&w->samples, spread);
     return seconds > 0 ? amount / seconds : 0;
 }
 
@@ -129,7 +133,7 @@ static pi2_status make_operands(operands *o, unsigned members) {
     const size_t floats = (size_t)BATCH_MOST * COLUMNS;
     /* A chunk of one token: at most CHUNK_BYTES of tiles of half a byte a weight, or one tile. */
     size_t out = (size_t)BATCH_MOST * BATCH_CHUNK_TILES * PI2_TILE_ROWS;
-    const size_t most = (CHUNK_BYTES / (COLUMNS / 2) + 1) * PI2_TILE_ROWS;
+    const size_t most = (CHUNK_BYTES / (column_points[0].columns / 2) + 1) * PI2_TILE_ROWS;
     if (out < most) out = most;
     if (posix_memalign((void **)&o->floats, 64, floats * sizeof(float)) != 0) o->floats = NULL;
     if (posix_memalign(&o->quantised, 64, 2 * floats) != 0) o->quantised = NULL;
@@ -145,37 +149,56 @@ static pi2_status make_operands(operands *o, unsigned members) {
 static void set_activations(work *w, const operands *o, pi2_activation_kind kind, uint32_t tokens) {
     w->tokens = tokens;
     w->out = o->out;
-    pi2_activations_layout(&w->x, kind, tokens, COLUMNS, o->quantised);
+    pi2_activations_layout(&w->x, kind, tokens, w->columns, o->quantised);
     w->x.floats = o->floats;
     w->x.float_stride = COLUMNS;
     if (kind == PI2_ACTIVATION_F32) return;
     for (uint32_t t = 0; t < tokens; t++) {
-        pi2_activations_quantize(&w->x, t, 0, COLUMNS, o->floats + (size_t)t * COLUMNS);
+        pi2_activations_quantize(&w->x, t, 0, w->columns, o->floats + (size_t)t * COLUMNS);
     }
 }
 
-static pi2_status measure_format(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format,
-                                 bool batches) {
-    const unsigned threads = pi2_team_member_count(w->team);
+static pi2_status measure_decode(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format) {
     double spread;
-    w->kernel = pi2_matmul_select(format->type, pi2_cpu_features());
-    w->tile_bytes = pi2_tile_bytes(format, COLUMNS);
-    w->tile_count = w->bytes / w->tile_bytes;
     w->chunk_tiles = CHUNK_BYTES / w->tile_bytes;
     if (w->chunk_tiles > 4) w->chunk_tiles = w->chunk_tiles / 4 * 4;
     if (w->chunk_tiles == 0) w->chunk_tiles = 1;
     set_activations(w, o, format->activation, 1);
-    double value = run_work(w, (double)(w->tile_count * w->tile_bytes), &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_DECODE, format->name, threads, 0, value, spread);
-    PI2_TRY(pi2_measuring_step(m));
-    if (w->tile_count > w->batch_tiles) w->tile_count = w->batch_tiles;
+    const double value = run_work(w, (double)(w->tile_count * w->tile_bytes), &spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_DECODE, format->name, pi2_team_member_count(w->team), 0, w->columns,
+                          value, spread);
+    return pi2_measuring_step(m);
+}
+
+static pi2_status measure_batches(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format) {
+    const size_t most = w->batch_bytes / w->tile_bytes;
+    if (w->tile_count > most) w->tile_count = most < BATCH_CHUNK_TILES ? BATCH_CHUNK_TILES : most;
     w->chunk_tiles = BATCH_CHUNK_TILES;
-    for (size_t i = 0; batches && i < BATCH_POINTS; i++) {
-        const double operations = 2.0 * PI2_TILE_ROWS * (double)w->tile_count * COLUMNS * batch_points[i];
+    for (size_t i = 0; i < BATCH_POINTS; i++) {
+        const double operations = 2.0 * PI2_TILE_ROWS * (double)w->tile_count * w->columns * batch_points[i];
+        double spread;
         set_activations(w, o, format->activation, batch_points[i]);
-        value = run_work(w, operations, &spread);
-        (void)pi2_profile_add(m->profile, PI2_MEASURED_BATCH, format->name, batch_points[i], threads, value, spread);
+        const double value = run_work(w, operations, &spread);
+        (void)pi2_profile_add(m->profile, PI2_MEASURED_BATCH, format->name, batch_points[i],
+                              pi2_team_member_count(w->team), w->columns, value, spread);
         PI2_TRY(pi2_measuring_step(m));
+    }
+    return PI2_OK;
+}
+
+static pi2_status measure_format(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format,
+                                 bool batches) {
+    w->kernel = pi2_matmul_select(format->type, pi2_cpu_features());
+    for (size_t i = 0; i < COLUMN_POINTS; i++) {
+        w->columns = column_points[i].columns;
+        if (w->columns % format->block_columns) {
+            PI2_TRY(pi2_measuring_step(m));
+            continue;
+        }
+        w->tile_bytes = pi2_tile_bytes(format, w->columns);
+        w->tile_count = w->bytes / w->tile_bytes;
+        PI2_TRY(measure_decode(m, w, o, format));
+        if (batches && column_points[i].in_batches) PI2_TRY(measure_batches(m, w, o, format));
     }
     return PI2_OK;
 }
@@ -222,8 +245,8 @@ static pi2_status measure_stages(pi2_measuring *m, pi2_team *team) {
         samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 / STAGES;
     }
     double spread;
-    const double value = pi2_samples_quiet(&samples, &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_STAGE, NULL, threads, 0, value > 0 ? value : 1e-9, spread);
+    const double value = pi2_samples_typical(&samples, &spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_STAGE, NULL, threads, 0, 0, value > 0 ? value : 1e-9, spread);
     free(stages.list.stages);
     pi2_sleepers_destroy(&sleepers);
     return PI2_OK;
@@ -234,7 +257,7 @@ static pi2_status measure_stages(pi2_measuring *m, pi2_team *team) {
 unsigned pi2_measure_compute_steps(bool batches) {
     size_t formats;
     (void)pi2_weight_formats(&formats);
-    return (unsigned)formats * (batches ? BATCH_POINTS + 1 : 1) + 1;
+    return (unsigned)formats * (unsigned)(COLUMN_POINTS + (batches ? BATCH_POINTS * BATCH_COLUMN_POINTS : 0)) + 1;
 }
 
 /** Chunks that each thread took while all computed: their cores' speeds, side by side. */
@@ -244,7 +267,7 @@ static void add_cores(pi2_measuring *m, const work *w, double operations) {
     for (unsigned i = 0; i < threads; i++) chunks += w->busy[i];
     for (unsigned i = 0; i < threads && chunks > 0; i++) {
         const double value = operations * w->busy[i] / chunks;
-        if (value > 0) (void)pi2_profile_add(m->profile, PI2_MEASURED_CORE, NULL, i, 0, value, 0);
+        if (value > 0) (void)pi2_profile_add(m->profile, PI2_MEASURED_CORE, NULL, i, 0, 0, value, 0);
     }
 }
 
@@ -256,7 +279,7 @@ static pi2_status measure_kernels(pi2_measuring *m, work *w, const operands *o, 
         /* The last run was a batch with every processor at work. */
         if (formats[i]->type == PI2_Q8_0 && batches && pi2_team_member_count(w->team) == m->profile->identity.cores) {
             add_cores(m, w, pi2_profile_value(m->profile, PI2_MEASURED_BATCH, formats[i]->name, BATCH_MOST,
-                                              m->profile->identity.cores, NULL));
+                                              m->profile->identity.cores, COLUMNS, NULL));
         }
     }
     return PI2_OK;
@@ -272,10 +295,10 @@ pi2_status pi2_measure_compute(pi2_measuring *m, pi2_team *team, bool batches) {
     w->seconds = m->seconds;
     /* Without vectors, or watched by a sanitizer, a quick measurement has to stay one. */
     w->least_rounds = m->options->quick ? 1 : LEAST_ROUNDS;
-    w->batch_tiles = m->options->quick ? QUICK_BATCH_TILES : BATCH_TILES;
+    w->batch_bytes = m->options->quick ? QUICK_BATCH_BYTES : BATCH_BYTES;
     double spread;
     const double value = run_work(w, (double)w->bytes, &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_MEMORY, NULL, pi2_team_member_count(team), 0, value, spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_MEMORY, NULL, pi2_team_member_count(team), 0, 0, value, spread);
     pi2_status status = pi2_measuring_step(m);
     if (status == PI2_OK) status = measure_stages(m, team);
     if (status == PI2_OK) status = make_operands(&o, pi2_team_member_count(team));
@@ -311,8 +334,9 @@ static void measure_attention(pi2_measuring *m, uint8_t *head, const pi2_kv_layo
             samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 + 1e-9;
         }
         double spread;
-        const double seconds = pi2_samples_quiet(&samples, &spread);
-        (void)pi2_profile_add(m->profile, PI2_MEASURED_ATTENTION, NULL, points[p], 0, operations / seconds, spread);
+        const double seconds = pi2_samples_typical(&samples, &spread);
+        (void)pi2_profile_add(m->profile, PI2_MEASURED_ATTENTION, NULL, points[p], 0, 0, operations / seconds,
+                              spread);
     }
 }
 
@@ -329,8 +353,8 @@ static void measure_vectors(pi2_measuring *m, float *floats, void *quantised) {
         samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 + 1e-9;
     }
     double spread;
-    const double seconds = pi2_samples_quiet(&samples, &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_VECTOR, NULL, 0, 0, VECTOR_FLOATS / seconds, spread);
+    const double seconds = pi2_samples_typical(&samples, &spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_VECTOR, NULL, 0, 0, 0, VECTOR_FLOATS / seconds, spread);
 }
 
 pi2_status pi2_measure_serial(pi2_measuring *m) {

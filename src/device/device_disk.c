@@ -89,10 +89,11 @@ static pi2_status measure_case(pi2_measuring *m, disk_case *c, const char *path,
     pi2_reader_close(c->reader); /* reads in flight end before their memory is used again */
     const double seconds = (double)(pi2_clock_ns() - begin_ns) * 1e-9, cpu = cpu_seconds() - cpu_begin;
     PI2_TRY(status);
-    (void)pi2_samples_quiet(&samples, &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, bytes / seconds, spread);
+    (void)pi2_samples_typical(&samples, &spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, 0, bytes / seconds,
+                          spread);
     if (c->depth == DEPTH_MOST && c->block == 512 << 10) {
-        (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0,
+        (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0, 0,
                               cpu > 0 ? cpu / bytes : 1e-15, 0);
     }
     return PI2_OK;
@@ -111,7 +112,7 @@ static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file
                 c->depth = depths[d];
                 c->buffer = buffer;
                 /* What the engine does deserves more than a moment. */
-                c->seconds = c->depth == DEPTH_MOST ? 5 * m->seconds : m->seconds;
+                c->seconds = c->depth == DEPTH_MOST ? 10 * m->seconds : 2 * m->seconds;
                 status = measure_case(m, c, path, methods[method]);
                 if (status == PI2_OK) status = pi2_measuring_step(m);
             }

@@ -16,7 +16,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-double pi2_samples_quiet(pi2_samples *samples, double *spread) {
+double pi2_samples_typical(pi2_samples *samples, double *spread) {
     const size_t count = samples->count;
     *spread = 0;
     if (count == 0) return 0;
@@ -24,7 +24,7 @@ double pi2_samples_quiet(pi2_samples *samples, double *spread) {
     const double median = samples->values[count / 2];
     if (median > 0) *spread = (samples->values[count * 4 / 5] - samples->values[count / 5]) / (2 * median);
     if (*spread > 1) *spread = 1;
-    return samples->values[count / 5];
+    return median;
 }
 
 pi2_status pi2_measuring_step(pi2_measuring *measuring) {
@@ -91,7 +91,7 @@ pi2_status pi2_device_measure(const pi2_device_options *options, pi2_device_prof
     *profile_out = NULL;
     pi2_device_profile *profile = calloc(1, sizeof *profile);
     if (!profile) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile");
-    pi2_measuring measuring = {.profile = profile, .options = options, .seconds = options->quick ? 0.004 : 0.08};
+    pi2_measuring measuring = {.profile = profile, .options = options, .seconds = options->quick ? 0.002 : 0.04};
     pi2_device_identify(&profile->identity);
     profile->time = (int64_t)time(NULL);
     char path[sizeof profile->path];

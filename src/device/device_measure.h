@@ -13,9 +13,9 @@ typedef struct pi2_samples {
     size_t count;
 } pi2_samples;
 
-/** The value that one sample in five stays below: other work on the machine only adds to a time.
+/** The median: what other programs take at the time counts, as it will when a model runs.
  *  spread_out: half the width of the middle three fifths over the median, at most 1. 0 without samples. */
-double pi2_samples_quiet(pi2_samples *samples, double *spread_out);
+double pi2_samples_typical(pi2_samples *samples, double *spread_out);
 
 typedef struct pi2_measuring {
     pi2_device_profile *profile;

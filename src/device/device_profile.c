@@ -90,40 +90,86 @@ pi2_status pi2_profile_check_identity(const pi2_device_profile *profile, const p
 /* ---- the list ---- */
 
 bool pi2_profile_add(pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a, uint64_t b,
-                     double value, double spread) {
+                     uint64_t c, double value, double spread) {
     if (profile->count == PI2_PROFILE_MOST) return false;
     pi2_measurement *item = &profile->items[profile->count++];
-    *item = (pi2_measurement){.what = what, .a = a, .b = b, .value = value, .spread = spread};
+    *item = (pi2_measurement){.what = what, .a = a, .b = b, .c = c, .value = value, .spread = spread};
     copy_clean(item->name, sizeof item->name, name ? name : "");
     return true;
 }
 
 static double ratio(uint64_t x, uint64_t y) { return fabs(log(((double)x + 1) / ((double)y + 1))); }
 
-double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a,
-                         uint64_t b, double *spread_out) {
-    uint64_t nearest_b = 0;
-    double least = INFINITY;
-    for (size_t i = 0; i < profile->count; i++) {
-        const pi2_measurement *item = &profile->items[i];
-        if (item->what != what || strcmp(item->name, name) != 0 || ratio(item->b, b) >= least) continue;
-        least = ratio(item->b, b);
-        nearest_b = item->b;
-    }
+/** Lines of one kind and name. */
+typedef struct query {
+    const pi2_device_profile *profile;
+    pi2_measured what;
+    const char *name;
+} query;
+
+static bool matches(const query *q, const pi2_measurement *item) {
+    return item->what == q->what && strcmp(item->name, q->name) == 0;
+}
+
+/** At one b and c that were measured: between the lines around `a`. */
+static double value_at_a(const query *q, uint64_t a, uint64_t b, uint64_t c, double *spread) {
     const pi2_measurement *below = NULL, *above = NULL;
-    for (size_t i = 0; i < profile->count; i++) {
-        const pi2_measurement *item = &profile->items[i];
-        if (item->what != what || strcmp(item->name, name) != 0 || item->b != nearest_b) continue;
+    for (size_t i = 0; i < q->profile->count; i++) {
+        const pi2_measurement *item = &q->profile->items[i];
+        if (!matches(q, item) || item->b != b || item->c != c) continue;
         if (item->a <= a && (!below || item->a > below->a)) below = item;
         if (item->a >= a && (!above || item->a < above->a)) above = item;
     }
     if (!below) below = above;
     if (!above) above = below;
-    if (spread_out) *spread_out = below ? fmax(below->spread, above->spread) : 0;
     if (!below) return 0;
+    *spread = fmax(*spread, fmax(below->spread, above->spread));
     if (below->a == above->a) return below->value;
     const double share = (double)(a - below->a) / (double)(above->a - below->a);
     return below->value + share * (above->value - below->value);
+}
+
+/** At one c that was measured. */
+static double value_at_b(const query *q, uint64_t a, uint64_t b, uint64_t c, double *spread) {
+    uint64_t nearest = 0, below = 0, above = UINT64_MAX;
+    double least = INFINITY;
+    for (size_t i = 0; i < q->profile->count; i++) {
+        const pi2_measurement *item = &q->profile->items[i];
+        if (!matches(q, item) || item->c != c) continue;
+        if (item->b <= b && item->b > below) below = item->b;
+        if (item->b >= b && item->b < above) above = item->b;
+        if (ratio(item->b, b) >= least) continue;
+        least = ratio(item->b, b);
+        nearest = item->b;
+    }
+    if (q->what != PI2_MEASURED_DISK || below == 0 || above == UINT64_MAX || below == above) {
+        return value_at_a(q, a, nearest, c, spread);
+    }
+    const double low = value_at_a(q, a, below, c, spread), high = value_at_a(q, a, above, c, spread);
+    return low + ratio(b, below) / ratio(above, below) * (high - low);
+}
+
+double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a,
+                         uint64_t b, uint64_t c, double *spread_out) {
+    const query q = {profile, what, name};
+    const bool is_disk = what == PI2_MEASURED_DISK || what == PI2_MEASURED_READ_CPU;
+    uint64_t below = 0, above = UINT64_MAX;
+    double spread = 0;
+    for (size_t i = 0; i < profile->count; i++) {
+        const pi2_measurement *item = &profile->items[i];
+        if (!matches(&q, item) || (is_disk && item->c != c)) continue;
+        if (item->c <= c && item->c >= below) below = item->c;
+        if (item->c >= c && item->c < above) above = item->c;
+    }
+    if (above == UINT64_MAX) above = below; /* nothing is that wide, or nothing was measured at all */
+    double value = value_at_b(&q, a, b, above, &spread);
+    if (below != above && below != 0 && value > 0) {
+        const double narrow = value_at_b(&q, a, b, below, &spread);
+        const double share = (1.0 / (double)c - 1.0 / (double)above) / (1.0 / (double)below - 1.0 / (double)above);
+        if (narrow > 0) value = 1 / (1 / value + share * (1 / narrow - 1 / value));
+    }
+    if (spread_out) *spread_out = spread;
+    return value;
 }
 
 /* ---- the file ---- */
@@ -148,9 +194,9 @@ static size_t write_text(const pi2_device_profile *profile, char *text, size_t c
                                    identity->cores, (long long)profile->time);
     for (size_t i = 0; i < profile->count; i++) {
         const pi2_measurement *item = &profile->items[i];
-        used += (size_t)snprintf(text + used, capacity - used, "%s %s %llu %llu %.6g %.4g\n", kind_names[item->what],
-                                 *item->name ? item->name : "-", (unsigned long long)item->a,
-                                 (unsigned long long)item->b, item->value, item->spread);
+        used += (size_t)snprintf(text + used, capacity - used, "%s %s %llu %llu %llu %.6g %.4g\n",
+                                 kind_names[item->what], *item->name ? item->name : "-", (unsigned long long)item->a,
+                                 (unsigned long long)item->b, (unsigned long long)item->c, item->value, item->spread);
     }
     const unsigned long long checksum = XXH3_64bits(text, used);
     return used + (size_t)snprintf(text + used, capacity - used, "checksum %016llx\n", checksum);
@@ -192,15 +238,17 @@ pi2_status pi2_profile_save(pi2_device_profile *profile, const char *path) {
 
 static bool read_item(const char *line, pi2_device_profile *profile) {
     char kind[16], name[24];
-    unsigned long long a, b;
+    unsigned long long a, b, c;
     double value, spread;
     int used = 0;
-    const int read = sscanf(line, "%15s %23s %20llu %20llu %lf %lf%n", kind, name, &a, &b, &value, &spread, &used);
-    if (read != 6) return false;
+    const int read = sscanf(line, "%15s %23s %20llu %20llu %20llu %lf %lf%n", kind, name, &a, &b, &c, &value, &spread,
+                            &used);
+    if (read != 7) return false;
     if (line[used] || !isfinite(value) || value <= 0 || !isfinite(spread) || spread < 0) return false;
     for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
         if (strcmp(kind, kind_names[what]) != 0) continue;
-        return pi2_profile_add(profile, (pi2_measured)what, strcmp(name, "-") == 0 ? "" : name, a, b, value, spread);
+        return pi2_profile_add(profile, (pi2_measured)what, strcmp(name, "-") == 0 ? "" : name, a, b, c, value,
+                               spread);
     }
     return false;
 }

@@ -1,13 +1,13 @@
 /*
  * device_profile.h: a list of measurements with the identity of the machine, and its text file.
  *
- *   powerinfer2-device-profile 1
+ *   powerinfer2-device-profile 2
  *   cpu AMD EPYC 9554
  *   isa AVX-512 VNNI
  *   system Linux 6.1.0 x86_64
  *   cores 2
  *   time 1760000000
- *   decode Q4_0 1 0 1.31e+10 0.02          kind, name ("-": none), a, b, value, spread
+ *   decode Q4_0 1 0 4096 1.31e+10 0.02     kind, name ("-": none), a, b, c, value, spread
  *   ...
  *   checksum 0123456789abcdef               XXH3 64 of every byte before this line
  */
@@ -16,7 +16,7 @@
 
 #include "powerinfer2/plan.h"
 
-enum { PI2_PROFILE_VERSION = 1, PI2_PROFILE_MOST = 512 };
+enum { PI2_PROFILE_VERSION = 2, PI2_PROFILE_MOST = 1024 };
 
 struct pi2_device_profile {
     pi2_device_identity identity;
@@ -28,15 +28,17 @@ struct pi2_device_profile {
 
 /** Adds one; false when the list is full. name may be NULL. */
 bool pi2_profile_add(pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a, uint64_t b,
-                     double value, double spread);
+                     uint64_t c, double value, double spread);
 
 /**
- * The value at (a, b): of the lines with the nearest b (by ratio), between those around `a`
- * (linear), and that of the nearest end outside. 0 when nothing of the kind and name was measured.
- * spread_out may be NULL.
+ * The value at (a, b, c); that of the nearest end outside of what was measured. Between two lines:
+ *   a   linear
+ *   b   reads in flight: linear in its logarithm; threads: the nearest by ratio
+ *   c   columns: the seconds for a weight are linear in 1 / columns; disks: the same one only
+ * 0 when nothing of the kind and name was measured. spread_out may be NULL.
  */
 double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a,
-                         uint64_t b, double *spread_out);
+                         uint64_t b, uint64_t c, double *spread_out);
 
 /** Where the profile is kept. Errors  INVALID (too long), IO (neither XDG_CACHE_HOME nor HOME is set) */
 pi2_status pi2_profile_default_path(char *path_out, size_t capacity);

@@ -2,10 +2,9 @@
 #include "device/prediction.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { READ_DEPTH = 32, BATCH_LEAST = 4, QUERIES_OF_A_BATCH = 24 };
+enum { READ_DEPTH = 32, BATCH_LEAST = 4, QUERIES_OF_A_BATCH = 24, SMALL_READ = 64 << 10 };
 
 /* What the arithmetic itself may be off by, beside what the measurements vary. */
 static const double MODEL_ERROR = 0.08;
@@ -16,87 +15,182 @@ const pi2_what_if pi2_as_it_is = {1, 1, 1};
 
 static double divide(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
 
-/** Seconds of one type's matrices for one token. */
-static double one_token(const pi2_workload_weights *part, const pi2_workload *w, const pi2_device_profile *profile,
-                        const pi2_what_if *what_if, pi2_pass_time *time) {
-    double spread;
-    const double bytes = (double)part->bytes;
-    const double speed = pi2_profile_value(profile, PI2_MEASURED_DECODE, part->type, w->threads, 0, &spread);
-    const double memory = pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", w->threads, 0, NULL);
-    const double seconds = divide(bytes, speed);
-    time->spread = fmax(time->spread, spread);
-    if (memory <= 0 || speed < MEMORY_BOUND * memory) return seconds / what_if->compute;
-    time->memory += seconds / what_if->memory;
-    return seconds / what_if->memory;
+/** What all functions of one prediction look at. */
+typedef struct setting {
+    const pi2_workload *w;
+    const pi2_device_profile *profile;
+    const pi2_what_if *what_if;
+} setting;
+
+/* ---- computing ---- */
+
+/** Seconds in which the threads pass once over so many bytes of a matrix, for one token. */
+static double one_token(const setting *s, const pi2_workload_weights *part, double bytes, double *spread) {
+    double own;
+    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_DECODE, part->type, s->w->threads, 0,
+                                           part->columns, &own);
+    const double memory = pi2_profile_value(s->profile, PI2_MEASURED_MEMORY, "", s->w->threads, 0, 0, NULL);
+    *spread = fmax(*spread, own);
+    const bool memory_bound = memory > 0 && speed >= MEMORY_BOUND * memory;
+    return divide(bytes, speed) / (memory_bound ? s->what_if->memory : s->what_if->compute);
 }
 
-/** Seconds of one type's matrices for several tokens; the head has one. */
-static double several_tokens(const pi2_workload_weights *part, const pi2_workload *w,
-                             const pi2_device_profile *profile, const pi2_what_if *what_if, uint32_t tokens,
-                             pi2_pass_time *time) {
-    double spread;
-    const uint32_t batch = tokens < BATCH_LEAST ? BATCH_LEAST : tokens;
-    const double speed = pi2_profile_value(profile, PI2_MEASURED_BATCH, part->type, batch, w->threads, &spread);
-    const double operations = 2.0 * (double)(part->weights - part->head_weights) * tokens;
-    pi2_workload_weights layers = *part, head = *part;
-    layers.bytes -= part->head_bytes;
-    head.bytes = part->head_bytes;
+/** Seconds for several tokens, `rows` of which meet each weight; `bytes` of weights pass by. */
+static double several_tokens(const setting *s, const pi2_workload_weights *part, double bytes, double rows,
+                             double *spread) {
+    double own;
+    const uint64_t batch = rows < BATCH_LEAST ? BATCH_LEAST : (uint64_t)(rows + 0.5);
+    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_BATCH, part->type, batch, s->w->threads,
+                                           part->columns, &own);
+    const double operations = 2.0 * divide((double)part->weights, (double)part->bytes) * bytes * rows;
     /* Few tokens still wait for the weights to pass by. */
-    pi2_pass_time ignored = {0};
-    const double least = one_token(&layers, w, profile, what_if, &ignored);
-    time->spread = fmax(time->spread, spread);
-    return fmax(divide(operations, speed) / what_if->compute, least) +
-           one_token(&head, w, profile, what_if, time);
+    const double least = one_token(s, part, bytes, spread);
+    *spread = fmax(*spread, own);
+    return fmax(divide(operations, speed) / s->what_if->compute, least);
 }
 
-static double attention_seconds(const pi2_workload *w, const pi2_device_profile *profile,
-                                const pi2_what_if *what_if, uint32_t tokens, uint32_t position) {
-    const double keys = (double)position + ((double)tokens + 1) / 2;
-    const uint64_t queries = tokens > 1 ? QUERIES_OF_A_BATCH
-                                        : w->key_value_floats ? 2 * (uint64_t)w->query_floats / w->key_value_floats : 1;
-    const double speed = pi2_profile_value(profile, PI2_MEASURED_ATTENTION, "", queries, 0, NULL);
-    const double memory = pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", w->threads, 0, NULL);
-    const double operations = 4.0 * (double)w->query_floats * w->layer_count * keys * tokens;
-    const double computing = divide(operations, speed * w->threads) / what_if->compute;
-    const double moving = divide((double)w->cache_bytes_per_position * keys, memory) / what_if->memory;
+double pi2_predict_distinct(const pi2_workload *w, uint32_t tokens) {
+    uint32_t point = 0;
+    while (point + 2 < PI2_DISTINCT_POINTS && tokens >= 2u << point) point++;
+    const double low = w->experts.distinct[point], high = w->experts.distinct[point + 1];
+    const double share = ((double)tokens - (double)(1u << point)) / (double)(1u << point);
+    return low + (share < 1 ? share : 1) * (high - low);
+}
+
+/** Seconds of all matrices of the kind. */
+static double matrices(const setting *s, const pi2_pass *pass, bool experts, double *spread) {
+    const pi2_workload *w = s->w;
+    double seconds = 0;
+    for (uint32_t i = 0; i < w->part_count; i++) {
+        const pi2_workload_weights *part = &w->parts[i];
+        if (part->is_expert != experts) continue;
+        double bytes = (double)part->bytes, rows = pass->tokens;
+        if (part->is_expert) {
+            const double distinct = pi2_predict_distinct(w, pass->tokens);
+            bytes *= distinct / w->experts.count;
+            rows *= divide(w->experts.used, distinct);
+        }
+        const bool single = pass->tokens == 1 || part->is_head;
+        seconds += single ? one_token(s, part, bytes, spread) : several_tokens(s, part, bytes, rows, spread);
+    }
+    return seconds;
+}
+
+static double attention_seconds(const setting *s, const pi2_pass *pass) {
+    const pi2_workload *w = s->w;
+    const double keys = (double)pass->position + ((double)pass->tokens + 1) / 2;
+    const uint64_t queries = pass->tokens > 1 ? QUERIES_OF_A_BATCH
+                             : w->key_value_floats ? 2 * (uint64_t)w->query_floats / w->key_value_floats : 1;
+    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_ATTENTION, "", queries, 0, 0, NULL);
+    const double memory = pi2_profile_value(s->profile, PI2_MEASURED_MEMORY, "", w->threads, 0, 0, NULL);
+    const double operations = 4.0 * (double)w->query_floats * w->layer_count * keys * pass->tokens;
+    const double computing = divide(operations, speed * w->threads) / s->what_if->compute;
+    const double moving = divide((double)w->cache_bytes_per_position * keys, memory) / s->what_if->memory;
     return fmax(computing, moving);
 }
 
-/** Norms, rotations, quantising: by one thread for one token, by all for many. */
-static double vector_seconds(const pi2_workload *w, const pi2_device_profile *profile, const pi2_what_if *what_if,
-                             uint32_t tokens) {
-    const double speed = pi2_profile_value(profile, PI2_MEASURED_VECTOR, "", 0, 0, NULL);
-    const double serial = 2.0 * w->width + 2.0 * w->query_floats + w->key_value_floats;
-    const double threads = tokens > 2 ? w->threads : 1;
+/** Norms, rotations, quantising, choosing experts: by one thread for one token, by all for many. */
+static double vector_seconds(const setting *s, const pi2_pass *pass) {
+    const pi2_workload *w = s->w;
+    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_VECTOR, "", 0, 0, 0, NULL);
+    const double used = w->experts.used, looked_at = w->experts.count * used * (used + 1) / 2;
+    const double serial = 2.0 * w->width + 2.0 * w->query_floats + w->key_value_floats + used * w->width + looked_at;
+    const double threads = pass->tokens > 2 ? w->threads : 1;
     const double floats = w->layer_count * (serial / threads + (double)w->feed_forward / w->threads);
-    return divide(floats * tokens, speed) / what_if->compute;
+    return divide(floats * pass->tokens, speed) / s->what_if->compute;
 }
 
+/** Processor time of reading that the computing threads lose: the reading thread has no processor of its own. */
+static double lost_to_reading(const setting *s, double bytes) {
+    const pi2_workload *w = s->w;
+    if (w->threads < w->cores) return 0;
+    const double cpu = pi2_profile_value(s->profile, PI2_MEASURED_READ_CPU, w->read_method, 0, 0, w->disk, NULL);
+    return bytes * cpu / (w->cores ? w->cores : 1) / s->what_if->compute;
+}
+
+/* ---- reading ---- */
+
+static double disk_speed(const setting *s, uint32_t block, double in_flight, double *spread) {
+    const uint64_t depth = in_flight < 1 ? 1 : in_flight > READ_DEPTH ? READ_DEPTH : (uint64_t)(in_flight + 0.5);
+    double own;
+    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_DISK, s->w->read_method, block, depth, s->w->disk,
+                                           &own);
+    if (spread) *spread = fmax(*spread, own);
+    return speed * s->what_if->disk;
+}
+
+/** Seconds until so many experts, asked for at once, are there. */
+static double read_experts(const setting *s, double missed, double *spread) {
+    const pi2_workload_experts *e = &s->w->experts;
+    const double bytes = missed * (double)e->expert_bytes;
+    return divide(bytes, disk_speed(s, e->read_block, divide(bytes, e->read_block), spread));
+}
+
+/** Rows of the embedding that are read before a pass begins. */
+static double read_embedding(const setting *s, uint32_t tokens) {
+    if (!s->w->embedding_streams) return 0;
+    const double alone = divide(SMALL_READ, disk_speed(s, SMALL_READ, 1, NULL));
+    return fmax(alone, divide((double)tokens * SMALL_READ, disk_speed(s, SMALL_READ, READ_DEPTH, NULL)));
+}
+
+/* ---- a layer of experts ---- */
+
+typedef struct layer_time {
+    double read, seconds;
+} layer_time;
+
+static void add_case(const setting *s, double probability, double missed, double compute, layer_time *sum,
+                     double *spread) {
+    if (probability <= 0) return;
+    const double read = read_experts(s, missed, spread);
+    const double busy = compute + lost_to_reading(s, missed * (double)s->w->experts.expert_bytes);
+    sum->read += probability * read;
+    sum->seconds += probability * fmax(read, busy);
+}
+
+/** One token misses a binomial number of experts; a batch about the mean. */
+static layer_time expert_layer(const setting *s, const pi2_pass *pass, double compute, double *spread) {
+    const pi2_workload *w = s->w;
+    layer_time sum = {0, 0};
+    const double miss = 1 - pass->hits, hit = pass->hits;
+    if (pass->tokens > 1 || miss < 1e-9 || hit < 1e-9) {
+        add_case(s, 1, pi2_predict_distinct(w, pass->tokens) * miss, compute, &sum, spread);
+        return sum;
+    }
+    double probability = pow(hit, w->experts.used);
+    for (uint32_t missed = 0; missed <= w->experts.used; missed++) {
+        add_case(s, probability, missed, compute, &sum, spread);
+        probability *= (double)(w->experts.used - missed) / (missed + 1.0) * miss / hit;
+    }
+    return sum;
+}
+
+/* ---- passes ---- */
+
 pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_device_profile *profile, const pi2_what_if *what_if,
-                               uint32_t tokens, uint32_t position) {
-    pi2_pass_time time = {0};
-    double spread = 0;
-    for (uint32_t i = 0; i < w->type_count; i++) {
-        const pi2_workload_weights *part = &w->types[i];
-        time.compute += tokens == 1 ? one_token(part, w, profile, what_if, &time)
-                                    : several_tokens(part, w, profile, what_if, tokens, &time);
+                               const pi2_pass *pass) {
+    const setting s = {w, profile, what_if};
+    double compute_spread = 0, read_spread = 0;
+    const double read_bytes = (double)w->read_bytes + (pass->cold ? (double)w->resident_bytes : 0);
+    pi2_pass_time time = {.read = divide(read_bytes, disk_speed(&s, w->read_block, READ_DEPTH, &read_spread))};
+    if (read_bytes <= 0) read_spread = 0;
+    time.compute = matrices(&s, pass, false, &compute_spread) + attention_seconds(&s, pass) + vector_seconds(&s, pass) +
+                   w->stages_per_pass * pi2_profile_value(profile, PI2_MEASURED_STAGE, "", w->threads, 0, 0, NULL) +
+                   lost_to_reading(&s, read_bytes);
+    if (w->experts.count) {
+        const double expert_compute = matrices(&s, pass, true, &compute_spread);
+        const layer_time layer = expert_layer(&s, pass, expert_compute / w->layer_count, &read_spread);
+        time.read += w->layer_count * layer.read;
+        time.seconds = fmax(time.read, time.compute + w->layer_count * layer.seconds);
+        time.compute += expert_compute;
+    } else {
+        time.seconds = fmax(time.read, time.compute);
     }
-    time.compute += attention_seconds(w, profile, what_if, tokens, position);
-    time.compute += vector_seconds(w, profile, what_if, tokens);
-    time.compute += w->stages_per_pass * pi2_profile_value(profile, PI2_MEASURED_STAGE, "", w->threads, 0, NULL);
-    const double read_bytes = (double)w->read_bytes;
-    const double disk = pi2_profile_value(profile, PI2_MEASURED_DISK, w->read_method, w->read_block, READ_DEPTH,
-                                          &spread);
-    time.read = divide(read_bytes, disk) / what_if->disk;
-    if (w->threads >= w->cores) { /* the reading thread has no processor of its own */
-        const double cpu = pi2_profile_value(profile, PI2_MEASURED_READ_CPU, w->read_method, 0, 0, NULL);
-        time.compute += read_bytes * cpu / (w->cores ? w->cores : 1);
-    }
-    time.seconds = fmax(time.read, time.compute);
-    if (time.read > time.compute) time.spread = spread;
-    if (w->embedding_streams) {
-        time.seconds += divide(4096, pi2_profile_value(profile, PI2_MEASURED_DISK, w->read_method, 0, 1, NULL));
-    }
+    /* Each part's uncertainty as far as it decides. */
+    const double exposed = time.seconds > 0 ? fmax(0, time.seconds - time.compute) / time.seconds : 0;
+    const double share = time.read > time.compute ? 1 : exposed;
+    time.spread = share * read_spread + (1 - share) * compute_spread;
+    time.seconds += read_embedding(&s, pass->tokens);
     return time;
 }
 
@@ -105,99 +199,65 @@ static pi2_speed range(double tokens_per_second, double spread) {
     return (pi2_speed){tokens_per_second, tokens_per_second / (1 + off), tokens_per_second * (1 + off)};
 }
 
-static pi2_bottleneck limit_of(const pi2_pass_time *time) {
-    if (time->read > time->compute) return PI2_LIMIT_DISK;
-    return time->memory > time->compute / 2 ? PI2_LIMIT_MEMORY_BANDWIDTH : PI2_LIMIT_COMPUTE;
+/** What saves most, were it twice as fast. */
+static pi2_bottleneck limit_of(const pi2_workload *w, const pi2_device_profile *profile, const pi2_what_if *what_if,
+                               const pi2_pass *pass) {
+    static const pi2_bottleneck kinds[] = {PI2_LIMIT_DISK, PI2_LIMIT_MEMORY_BANDWIDTH, PI2_LIMIT_COMPUTE};
+    pi2_bottleneck limit = PI2_LIMIT_COMPUTE;
+    double least = INFINITY;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        pi2_what_if twice = *what_if;
+        if (kinds[i] == PI2_LIMIT_DISK) twice.disk *= 2;
+        else if (kinds[i] == PI2_LIMIT_MEMORY_BANDWIDTH) twice.memory *= 2;
+        else twice.compute *= 2;
+        const double seconds = pi2_predict_pass(w, profile, &twice, pass).seconds;
+        if (seconds >= least) continue;
+        least = seconds;
+        limit = kinds[i];
+    }
+    return limit;
+}
+
+typedef struct prompt_time {
+    double seconds, spread;
+} prompt_time;
+
+static prompt_time predict_prompt(const setting *s, uint32_t prompt_tokens, double hits, bool cold) {
+    const uint32_t batch = s->w->batch_tokens ? s->w->batch_tokens : 1;
+    prompt_time time = {0, 0};
+    for (uint32_t done = 0; done < prompt_tokens;) {
+        const uint32_t tokens = prompt_tokens - done < batch ? prompt_tokens - done : batch;
+        const pi2_pass pass = {tokens, done, hits, cold && done == 0};
+        const pi2_pass_time one = pi2_predict_pass(s->w, s->profile, s->what_if, &pass);
+        time.seconds += one.seconds;
+        time.spread = fmax(time.spread, one.spread);
+        done += tokens;
+    }
+    return time;
 }
 
 void pi2_predict(const pi2_workload *w, const pi2_device_profile *profile, const pi2_what_if *what_if,
                  uint32_t prompt_tokens, uint32_t position, pi2_prediction *prediction) {
+    const setting s = {w, profile, what_if};
+    const pi2_workload_experts *e = &w->experts;
     memset(prediction, 0, sizeof *prediction);
-    const pi2_pass_time decode = pi2_predict_pass(w, profile, what_if, 1, position);
+    const pi2_pass decode_pass = {1, position, e->decode_hits, false};
+    const pi2_pass_time decode = pi2_predict_pass(w, profile, what_if, &decode_pass);
     prediction->decode = range(divide(1, decode.seconds), decode.spread);
-    prediction->bottleneck = limit_of(&decode);
-    prediction->bytes_per_token = w->read_bytes;
-    prediction->resident_bytes = w->resident_bytes;
-    double seconds = 0, spread = 0;
-    const uint32_t batch = w->batch_tokens ? w->batch_tokens : 1;
-    for (uint32_t done = 0; done < prompt_tokens;) {
-        const uint32_t tokens = prompt_tokens - done < batch ? prompt_tokens - done : batch;
-        const pi2_pass_time pass = pi2_predict_pass(w, profile, what_if, tokens, done);
-        seconds += pass.seconds;
-        spread = fmax(spread, pass.spread);
-        if (done == 0) prediction->prefill_bottleneck = limit_of(&pass);
-        done += tokens;
-    }
-    prediction->prefill = range(divide(prompt_tokens, seconds), spread);
-    const double disk = pi2_profile_value(profile, PI2_MEASURED_DISK, w->read_method, w->read_block, READ_DEPTH, NULL);
-    prediction->load_ms = 1e3 * divide((double)w->resident_bytes, disk) / what_if->disk;
-    prediction->time_to_first_token_ms = prediction->load_ms + 1e3 * seconds;
-}
-
-/* ---- what would help ---- */
-
-static void add_advice(pi2_advice *advice, size_t *count, const pi2_workload *w, const pi2_device_profile *profile,
-                       const pi2_what_if *what_if, uint32_t prompt, uint32_t position, const char *what,
-                       double before) {
-    pi2_prediction with;
-    pi2_predict(w, profile, what_if, prompt, position, &with);
-    if (before <= 0 || with.decode.tokens_per_second < 1.05 * before || *count == PI2_ADVICE_MOST) return;
-    size_t place = (*count)++;
-    const double speed = with.decode.tokens_per_second;
-    for (; place > 0 && advice[place - 1].tokens_per_second < speed; place--) advice[place] = advice[place - 1];
-    advice[place] = (pi2_advice){.tokens_per_second = speed, .factor = speed / before};
-    (void)snprintf(advice[place].what, sizeof advice[place].what, "%s", what);
-}
-
-/** Bytes of a token's weights, were those above 4.5 bits Q4_0; false when none is. */
-static bool smaller_weights(pi2_workload *w) {
-    double before = 0, after = 0;
-    for (uint32_t i = 0; i < w->type_count; i++) {
-        pi2_workload_weights *part = &w->types[i];
-        const double bits = part->weights ? 8.0 * (double)part->bytes / (double)part->weights : 0;
-        before += (double)part->bytes;
-        if (bits > 4.7) {
-            part->bytes = (uint64_t)((double)part->bytes * 4.5 / bits);
-            part->head_bytes = (uint64_t)((double)part->head_bytes * 4.5 / bits);
-            part->type = "Q4_0";
-        }
-        after += (double)part->bytes;
-    }
-    const double saved = before - after;
-    w->read_bytes -= saved < (double)w->read_bytes ? (uint64_t)saved : w->read_bytes;
-    return saved > 0;
-}
-
-size_t pi2_predict_advice(const pi2_workload *w, const pi2_device_profile *profile, uint32_t prompt,
-                          uint32_t position, pi2_advice advice[PI2_ADVICE_MOST]) {
-    size_t count = 0;
-    pi2_prediction now;
-    pi2_predict(w, profile, &pi2_as_it_is, prompt, position, &now);
-    const double before = now.decode.tokens_per_second;
-    pi2_workload changed = *w;
-    changed.read_bytes -= w->resident_bytes < w->read_bytes ? w->resident_bytes : w->read_bytes;
-    add_advice(advice, &count, &changed, profile, &pi2_as_it_is, prompt, position,
-               "memory for twice the weights", before);
-    changed.read_bytes = 0;
-    changed.embedding_streams = false;
-    add_advice(advice, &count, &changed, profile, &pi2_as_it_is, prompt, position, "memory for all weights", before);
-    pi2_what_if twice = pi2_as_it_is;
-    twice.disk = 2;
-    add_advice(advice, &count, w, profile, &twice, prompt, position, "a disk twice as fast", before);
-    twice = pi2_as_it_is;
-    twice.memory = 2;
-    add_advice(advice, &count, w, profile, &twice, prompt, position, "memory of twice the bandwidth", before);
-    twice = pi2_as_it_is;
-    twice.compute = 2;
-    add_advice(advice, &count, w, profile, &twice, prompt, position, "processors twice as fast", before);
-    changed = *w;
-    changed.threads = w->cores;
-    add_advice(advice, &count, &changed, profile, &pi2_as_it_is, prompt, position,
-               "a thread on every processor", before);
-    changed = *w;
-    if (smaller_weights(&changed)) {
-        add_advice(advice, &count, &changed, profile, &pi2_as_it_is, prompt, position,
-                   "weights of 4.5 bits (Q4_0)", before);
-    }
-    return count;
+    prediction->bottleneck = limit_of(w, profile, what_if, &decode_pass);
+    const double missed = (double)e->used * w->layer_count * (1 - e->decode_hits);
+    prediction->bytes_per_token = w->read_bytes + (uint64_t)(missed * (double)e->expert_bytes);
+    prediction->resident_bytes = w->resident_bytes + e->slots * e->expert_bytes;
+    prediction->expert_slots = e->slots;
+    prediction->expert_total = e->count * w->layer_count;
+    prediction->expert_hit_rate = e->count ? e->decode_hits : 0;
+    const prompt_time prompt = predict_prompt(&s, prompt_tokens, e->prompt_hits, false);
+    prediction->prefill = range(divide(prompt_tokens, prompt.seconds), prompt.spread);
+    const uint32_t batch = w->batch_tokens && w->batch_tokens < prompt_tokens ? w->batch_tokens : prompt_tokens;
+    const pi2_pass first = {batch ? batch : 1, 0, e->prompt_hits, false};
+    prediction->prefill_bottleneck = limit_of(w, profile, what_if, &first);
+    const double loaded = (double)w->resident_bytes + (e->loaded ? (double)(e->slots * e->expert_bytes) : 0);
+    prediction->load_ms = 1e3 * divide(loaded, disk_speed(&s, w->read_block, READ_DEPTH, NULL));
+    const double cold = predict_prompt(&s, prompt_tokens, e->cold_hits, !w->load_before).seconds;
+    prediction->time_to_first_token_ms = (w->load_before ? prediction->load_ms : 0) + 1e3 * cold;
 }

@@ -2,41 +2,68 @@
  * prediction.h: how long a pass takes, from what it must move and compute and from what the
  * machine can do. Pure arithmetic.
  *
- *   a pass over T tokens   max(reading, computing) + what neither hides
- *   reading                streamed bytes / disk's speed at the streamed extents' size
- *   computing              weights / kernel's speed at T tokens, summed over the weight types
- *                          + attention + the steps between matrices + meetings of threads
- *                          + the processor time that reading takes from computing threads
+ *   dense    max(reading, computing) + what neither hides: reads run ahead across layers and tokens
+ *   experts  computing of what every token uses
+ *            + for each layer the mean of max(reading of the experts that are missed, computing of
+ *              the layer's experts): a layer's choice is known only when its router has run
+ *   reading    bytes / disk's speed at the size of the reads and the number in flight
+ *   computing  weights / kernel's speed at these tokens and columns, summed over the matrices
+ *              + attention + the steps between matrices + what stages take beside their work
+ *              + the processor time that reading takes from computing threads
  */
 #ifndef PI2_DEVICE_PREDICTION_H
 #define PI2_DEVICE_PREDICTION_H
 
 #include "device/device_profile.h"
 
-enum { PI2_WORKLOAD_TYPES = 16 };
+enum { PI2_WORKLOAD_PARTS = 64, PI2_DISTINCT_POINTS = 14 };
 
-/** Weights of one type that a pass computes with. */
+/** Matrices of one type and width that a pass computes with. */
 typedef struct pi2_workload_weights {
     const char *type;
+    uint32_t columns;         /* of a tile */
+    bool is_expert;           /* of all experts; a token uses `used` of `count` */
+    bool is_head;             /* one token of a pass needs it */
+    bool is_table;            /* keeps its type whatever the quantisation */
     uint64_t bytes;           /* as stored */
     uint64_t weights;         /* elements */
-    uint64_t head_bytes, head_weights; /* of these, the head's: one token a pass needs them */
 } pi2_workload_weights;
 
+/** A mixture of experts: sizes, and what the replay of a routing said. */
+typedef struct pi2_workload_experts {
+    uint32_t count, used;     /* of a layer; 0: a dense model */
+    uint32_t slots;           /* experts that memory holds, of all layers */
+    uint32_t read_block;      /* bytes of one read */
+    uint64_t expert_bytes;    /* read for one */
+    bool loaded;              /* all are in memory before the first pass */
+    double cold_hits;         /* share of the experts a first prompt uses that it finds in memory */
+    double prompt_hits;       /* of a prompt after others */
+    double decode_hits;       /* of single tokens after the prompt */
+    double distinct[PI2_DISTINCT_POINTS]; /* experts of a layer that a batch of 2^i tokens uses */
+} pi2_workload_experts;
+
 /** What of a model and its memory plan decides about its speed. */
-typedef struct pi2_workload {
-    pi2_workload_weights types[PI2_WORKLOAD_TYPES];
-    uint32_t type_count;
-    uint64_t read_bytes;      /* streamed by one pass */
-    uint64_t resident_bytes;  /* read once, before or in the first pass */
+typedef struct pi2_workload pi2_workload;
+struct pi2_workload {
+    pi2_workload_weights parts[PI2_WORKLOAD_PARTS];
+    uint32_t part_count;
+    uint64_t budget_bytes;
+    uint64_t read_bytes;      /* streamed by one pass; without experts */
+    uint64_t resident_bytes;  /* read once, before or in the first pass; without experts */
+    bool load_before;         /* before the first pass */
     uint32_t read_block;      /* bytes of a streamed extent, on average */
     const char *read_method;
+    uint32_t disk;            /* number in the profile */
     uint32_t layer_count, stages_per_pass;
-    uint32_t width, feed_forward, query_floats, key_value_floats; /* of a layer */
+    uint32_t width, feed_forward, query_floats, key_value_floats; /* of a layer; feed_forward: of a token */
     uint64_t cache_bytes_per_position; /* of all layers */
     uint32_t batch_tokens, threads, cores;
     bool embedding_streams;   /* a small read at the beginning of each pass */
-} pi2_workload;
+    pi2_workload_experts experts;
+    /** Sets the hits anew after slots changed; NULL: they stay. */
+    void (*replay)(void *user, pi2_workload *workload);
+    void *replay_user;
+};
 
 /** Changes for the question "what would help?": factors on the machine, 1 for none. */
 typedef struct pi2_what_if {
@@ -44,23 +71,32 @@ typedef struct pi2_what_if {
 } pi2_what_if;
 extern const pi2_what_if pi2_as_it_is;
 
+typedef struct pi2_pass {
+    uint32_t tokens, position;
+    double hits;              /* of experts */
+    bool cold;                /* what stays in memory is read in this pass */
+} pi2_pass;
+
 typedef struct pi2_pass_time {
-    double read, compute, seconds; /* seconds >= both */
-    double memory;                 /* the part of compute at which memory's speed is the limit */
+    double read, compute, seconds; /* seconds >= both where they overlap fully */
     double spread;                 /* of what the limit was measured with */
 } pi2_pass_time;
 
-/** One pass over `tokens` tokens that begins at `position`; logits of its last token. */
+/** One pass; logits of its last token. */
 pi2_pass_time pi2_predict_pass(const pi2_workload *workload, const pi2_device_profile *profile,
-                               const pi2_what_if *what_if, uint32_t tokens, uint32_t position);
+                               const pi2_what_if *what_if, const pi2_pass *pass);
+
+/** Experts of a layer that a batch of so many tokens uses. */
+double pi2_predict_distinct(const pi2_workload *workload, uint32_t tokens);
 
 /** Decode at `position`, prefill of prompt_tokens, and the time to the first token from a cold start. */
 void pi2_predict(const pi2_workload *workload, const pi2_device_profile *profile, const pi2_what_if *what_if,
                  uint32_t prompt_tokens, uint32_t position, pi2_prediction *prediction_out);
 
 /**
- * What helps decoding: the same with twice the memory for weights, a disk twice as fast, twice the
- * memory bandwidth and cores, all cores, or weights of 4.5 bits; best first; only what gains 5 %.
+ * What helps decoding, each predicted anew: twice the memory, memory for all weights, a disk twice as
+ * fast, memory of twice the bandwidth, processors twice as fast, all processors, the next smaller
+ * weight types; best first; only what gains 5 %.
  * Returns how many were written, at most PI2_ADVICE_MOST.
  */
 size_t pi2_predict_advice(const pi2_workload *workload, const pi2_device_profile *profile, uint32_t prompt_tokens,

@@ -1,4 +1,5 @@
 /* engine_plan.c: from a model and its memory plan to what decides about its speed, and to a plan. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,9 +7,10 @@
 #include "base/team.h"
 #include "device/prediction.h"
 #include "engine/engine_internal.h"
+#include "engine/routing_forecast.h"
 #include "powerinfer2/plan.h"
 
-enum { DEFAULT_PROMPT = 512, STAGES_OF_ATTENTION = 3, STAGES_OF_A_RUN = 2 };
+enum { DEFAULT_PROMPT = 512, STAGES_OF_ATTENTION = 3, STAGES_OF_A_RUN = 2, STAGES_OF_EXPERTS = 3 };
 
 struct pi2_plan {
     pi2_engine *engine;
@@ -26,19 +28,42 @@ const char *pi2_bottleneck_name(pi2_bottleneck bottleneck) {
 
 /* ---- the workload ---- */
 
-static void add_piece(pi2_workload *workload, const pi2_extent_layout *layout, const pi2_piece *piece, bool is_head) {
-    const char *type = layout->tensors[piece->tensor].format->name;
+/** A model's workload, and what the prediction of its experts goes by. */
+typedef struct planning {
+    const pi2_engine *engine;
+    pi2_workload workload;
+    pi2_routing_forecast *forecast; /* NULL: a dense model */
+    pi2_forecast_run run;
+    pi2_status failed;              /* of a replay for advice */
+} planning;
+
+static void add_part(pi2_workload *workload, const pi2_workload_weights *what) {
     uint32_t at = 0;
-    while (at < workload->type_count && strcmp(workload->types[at].type, type) != 0) at++;
-    if (at == PI2_WORKLOAD_TYPES) return; /* there are fewer formats than this */
-    if (at == workload->type_count) workload->types[workload->type_count++].type = type;
-    pi2_workload_weights *part = &workload->types[at];
-    const uint64_t bytes = pi2_piece_bytes(layout, piece);
-    const uint64_t weights = (uint64_t)piece->row_count * piece->column_count;
-    part->bytes += bytes;
-    part->weights += weights;
-    part->head_bytes += is_head ? bytes : 0;
-    part->head_weights += is_head ? weights : 0;
+    for (; at < workload->part_count; at++) {
+        const pi2_workload_weights *part = &workload->parts[at];
+        if (strcmp(part->type, what->type) == 0 && part->columns == what->columns &&
+            part->is_expert == what->is_expert && part->is_head == what->is_head &&
+            part->is_table == what->is_table) break;
+    }
+    if (at == PI2_WORKLOAD_PARTS) at--; /* no model has so many; the last one takes it */
+    if (at == workload->part_count) {
+        workload->parts[workload->part_count++] = *what;
+        return;
+    }
+    workload->parts[at].bytes += what->bytes;
+    workload->parts[at].weights += what->weights;
+}
+
+static void add_extent(const pi2_extent_layout *layout, const pi2_extent *extent, pi2_workload *workload) {
+    const pi2_group_kind kind = layout->groups[extent->group].kind;
+    for (uint32_t p = 0; p < extent->piece_count; p++) {
+        const pi2_piece *piece = &layout->pieces[extent->first_piece + p];
+        const pi2_workload_weights part = {
+            .type = layout->tensors[piece->tensor].format->name, .columns = piece->column_count,
+            .is_expert = kind == PI2_GROUP_EXPERT, .is_head = kind == PI2_GROUP_HEAD,
+            .bytes = pi2_piece_bytes(layout, piece), .weights = (uint64_t)piece->row_count * piece->column_count};
+        add_part(workload, &part);
+    }
 }
 
 /* Weights by type, and what streams. */
@@ -47,36 +72,101 @@ static void add_extents(const pi2_engine *engine, pi2_workload *workload) {
     uint64_t streamed = 0;
     for (uint32_t i = 0; i < engine->pass_end; i++) {
         const uint32_t e = engine->sequence[i];
-        const pi2_extent *extent = &layout->extents[e];
-        const bool is_head = layout->groups[extent->group].kind == PI2_GROUP_HEAD;
-        for (uint32_t p = 0; p < extent->piece_count; p++) {
-            add_piece(workload, layout, &layout->pieces[extent->first_piece + p], is_head);
-        }
+        add_extent(layout, &layout->extents[e], workload);
         if (engine->resident[e]) continue;
-        workload->read_bytes += pi2_extent_read_bytes(extent);
+        workload->read_bytes += pi2_extent_read_bytes(&layout->extents[e]);
         streamed++;
+    }
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (layout->groups[layout->extents[e].group].kind != PI2_GROUP_EXPERT) continue;
+        add_extent(layout, &layout->extents[e], workload);
     }
     workload->read_block = streamed ? (uint32_t)(workload->read_bytes / streamed) : PI2_EXTENT_TARGET_BYTES;
 }
 
-static const char *method_of(const pi2_engine *engine, const pi2_device_profile *profile) {
+static const char *method_of(const pi2_engine *engine, const pi2_device_profile *profile, uint32_t disk) {
     const char *method = engine->reader ? pi2_reader_method(engine->reader) : engine->options.read_method;
     if (strcmp(method, "pread") == 0) return "pread";
-    const bool has_ring = pi2_profile_value(profile, PI2_MEASURED_DISK, "io_uring", 1, 32, NULL) > 0;
+    const bool has_ring = pi2_profile_value(profile, PI2_MEASURED_DISK, "io_uring", 1, 32, disk, NULL) > 0;
     return has_ring ? "io_uring" : "pread";
 }
 
-static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profile *profile, pi2_workload *workload) {
+static void add_stages(const pi2_engine *engine, pi2_workload *workload) {
+    const uint64_t layers = workload->layer_count, run_bytes = engine->plan.ring_bytes / 2;
+    const bool experts = workload->experts.count > 0;
+    const uint64_t runs = layers + (run_bytes ? workload->read_bytes / run_bytes : 0);
+    workload->stages_per_pass = (uint32_t)(2 + STAGES_OF_ATTENTION * layers +
+                                           (experts ? STAGES_OF_EXPERTS * layers : STAGES_OF_A_RUN * runs));
+}
+
+/* ---- experts ---- */
+
+static void replay(void *user, pi2_workload *workload) {
+    planning *p = user;
+    pi2_workload_experts *experts = &workload->experts;
+    pi2_forecast_run run = p->run;
+    pi2_forecast_hits hits;
+    run.slots = experts->slots;
+    const pi2_status status = pi2_routing_forecast_run(p->forecast, &run, &hits);
+    if (status != PI2_OK) {
+        p->failed = status;
+        return;
+    }
+    experts->cold_hits = experts->loaded ? 1 : hits.cold;
+    experts->prompt_hits = experts->loaded ? 1 : hits.prompt;
+    experts->decode_hits = experts->loaded ? 1 : hits.answer;
+}
+
+static pi2_status add_experts(planning *p, const pi2_prediction_request *request) {
+    const pi2_engine *engine = p->engine;
+    const pi2_model_shape *shape = &engine->model->shape;
+    const pi2_extent_layout *layout = engine->model->layout;
+    pi2_workload *workload = &p->workload;
+    pi2_workload_experts *experts = &workload->experts;
+    const uint32_t all = pi2_expert_cache_keys(layout);
+    experts->count = shape->expert_count;
+    experts->used = shape->expert_used_count;
+    experts->expert_bytes = pi2_expert_cache_slot_bytes(layout);
+    experts->slots = engine->plan.expert_bytes >= pi2_expert_cache_all_bytes(layout)
+                   ? all : (uint32_t)(engine->plan.expert_bytes / experts->expert_bytes);
+    experts->read_block = experts->expert_bytes < PI2_EXTENT_MAX_BYTES ? (uint32_t)experts->expert_bytes
+                                                                        : PI2_EXTENT_MAX_BYTES;
+    experts->loaded = engine->plan.everything_resident && !engine->model->has_file;
+    workload->feed_forward = shape->expert_feed_forward_length * shape->expert_used_count;
+    const pi2_workload_weights router = {
+        .type = "F32", .columns = shape->embedding_length, .is_table = true,
+        .weights = (uint64_t)shape->layer_count * shape->expert_count * shape->embedding_length,
+        .bytes = 4 * (uint64_t)shape->layer_count * shape->expert_count * shape->embedding_length};
+    add_part(workload, &router);
+    PI2_TRY(pi2_routing_forecast_open(shape->layer_count, shape->expert_count, shape->expert_used_count,
+                                      request->routing_trace, &p->forecast));
+    for (uint32_t i = 0; i < PI2_DISTINCT_POINTS; i++) {
+        experts->distinct[i] = pi2_routing_forecast_distinct(p->forecast, 1u << i);
+    }
+    p->run = (pi2_forecast_run){ .policy = engine->policy, .prompt_tokens = request->prompt_tokens,
+                                 .batch_tokens = workload->batch_tokens, .answer_tokens = request->answer_tokens };
+    workload->replay = replay;
+    workload->replay_user = p;
+    replay(p, workload);
+    return p->failed;
+}
+
+static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profile *profile,
+                                const pi2_prediction_request *request, planning *p) {
     const pi2_model_shape *shape = &engine->model->shape;
     const pi2_memory_plan *plan = &engine->plan;
-    if (shape->expert_count) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s is a mixture of experts: its speed is not predicted yet",
-                        engine->model_path);
-    }
-    memset(workload, 0, sizeof *workload);
+    pi2_workload *workload = &p->workload;
+    memset(p, 0, sizeof *p);
+    p->engine = engine;
     add_extents(engine, workload);
-    workload->resident_bytes = engine->report.resident_bytes;
-    workload->read_method = method_of(engine, profile);
+    workload->budget_bytes = engine->report.budget_bytes;
+    for (uint32_t i = 0; i < engine->pass_end; i++) {
+        const uint32_t e = engine->sequence[i];
+        if (engine->resident[e]) workload->resident_bytes += engine->model->layout->extents[e].bytes;
+    }
+    if (shape->expert_count == 0) workload->resident_bytes = engine->report.resident_bytes;
+    workload->load_before = plan->everything_resident && !engine->model->has_file;
+    workload->read_method = method_of(engine, profile, workload->disk);
     workload->layer_count = shape->layer_count;
     workload->width = shape->embedding_length;
     workload->feed_forward = shape->feed_forward_length;
@@ -87,19 +177,35 @@ static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profi
     workload->threads = plan->shape.thread_count;
     workload->cores = pi2_allowed_cpus();
     workload->embedding_streams = !plan->everything_resident;
-    const uint64_t run_bytes = plan->ring_bytes / 2;
-    const uint64_t runs = shape->layer_count + (run_bytes ? workload->read_bytes / run_bytes : 0);
-    workload->stages_per_pass = (uint32_t)(2 + STAGES_OF_ATTENTION * (uint64_t)shape->layer_count +
-                                           STAGES_OF_A_RUN * runs);
-    return PI2_OK;
+    const pi2_status status = shape->expert_count ? add_experts(p, request) : PI2_OK;
+    add_stages(engine, workload);
+    return status;
 }
 
-pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile, uint32_t prompt_tokens,
-                              uint32_t position, pi2_prediction *prediction_out) {
-    pi2_workload workload;
-    PI2_TRY(make_workload(engine, profile, &workload));
-    pi2_predict(&workload, profile, &pi2_as_it_is, prompt_tokens, position, prediction_out);
-    return PI2_OK;
+static void tell_routing(const planning *p, const pi2_prediction_request *request, pi2_prediction *prediction) {
+    if (!p->forecast) return;
+    const uint32_t tokens = pi2_routing_forecast_tokens(p->forecast);
+    if (tokens) {
+        (void)snprintf(prediction->routing, sizeof prediction->routing, "recorded in %s (%u tokens)",
+                       request->routing_trace, tokens);
+    } else {
+        (void)snprintf(prediction->routing, sizeof prediction->routing,
+                       "assumed: every expert is as likely as any other, for each token anew");
+    }
+}
+
+pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile,
+                              const pi2_prediction_request *request, pi2_prediction *prediction_out) {
+    planning *p = malloc(sizeof *p);
+    if (!p) return pi2_fail(PI2_ERR_MEMORY, "no memory for a prediction");
+    const pi2_status status = make_workload(engine, profile, request, p);
+    if (status == PI2_OK) {
+        pi2_predict(&p->workload, profile, &pi2_as_it_is, request->prompt_tokens, request->position, prediction_out);
+        tell_routing(p, request, prediction_out);
+    }
+    pi2_routing_forecast_close(p->forecast);
+    free(p);
+    return status;
 }
 
 /* ---- the plan ---- */
@@ -107,9 +213,25 @@ pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile
 static void add_line(pi2_plan *plan, const char *what, uint64_t bytes, uint64_t resident, const char *why) {
     if (bytes == 0 || plan->line_count == PI2_PLAN_LINES_MOST) return;
     pi2_plan_line *line = &plan->lines[plan->line_count++];
-    *line = (pi2_plan_line){.bytes = bytes, .resident_bytes = resident, .why = why};
-    const size_t length = strlen(what) < sizeof line->what - 1 ? strlen(what) : sizeof line->what - 1;
-    memcpy(line->what, what, length);
+    *line = (pi2_plan_line){.bytes = bytes, .resident_bytes = resident};
+    (void)snprintf(line->what, sizeof line->what, "%s", what);
+    (void)snprintf(line->why, sizeof line->why, "%s", why);
+}
+
+/* An expert is in memory or not; which ones are changes. */
+static void add_expert_line(pi2_plan *plan, uint64_t bytes) {
+    const pi2_engine *engine = plan->engine;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout);
+    const uint32_t all = pi2_expert_cache_keys(engine->model->layout);
+    const uint64_t slots = slot ? engine->plan.expert_bytes / slot : 0;
+    char why[96];
+    if (engine->plan.expert_bytes >= pi2_expert_cache_all_bytes(engine->model->layout)) {
+        add_line(plan, "expert weights", bytes, bytes, "the budget holds all experts");
+        return;
+    }
+    (void)snprintf(why, sizeof why, "%llu of %u experts, policy %s; others are read when a token chooses them",
+                   (unsigned long long)slots, all, engine->policy->name);
+    add_line(plan, "expert weights", bytes, engine->plan.expert_bytes, why);
 }
 
 static void add_weights(pi2_plan *plan) {
@@ -125,9 +247,14 @@ static void add_weights(pi2_plan *plan) {
             bytes += layout->extents[e].bytes;
             resident += engine->resident[e] ? layout->extents[e].bytes : 0;
         }
+        if (kind == PI2_GROUP_EXPERT) {
+            if (bytes) add_expert_line(plan, bytes);
+            continue;
+        }
         add_line(plan, names[kind], bytes, resident,
                  all ? "the budget holds all weights"
                  : kind == PI2_GROUP_EMBEDDING ? "a token needs one row, which is read when it is needed"
+                 : resident == bytes           ? "each token uses all: stays"
                                                : "each token uses all: an even share stays, the rest streams");
     }
 }
@@ -147,25 +274,44 @@ static void add_lines(pi2_plan *plan) {
     }
 }
 
-pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_profile *profile, uint32_t prompt_tokens,
-                         pi2_plan **plan_out) {
+/** What is asked for, within the context. */
+static pi2_prediction_request complete(const pi2_engine *engine, const pi2_prediction_request *request) {
+    pi2_prediction_request whole = request ? *request : (pi2_prediction_request){0};
+    const uint32_t context = engine->plan.shape.context_tokens;
+    if (whole.prompt_tokens == 0) whole.prompt_tokens = DEFAULT_PROMPT;
+    if (whole.prompt_tokens > context) whole.prompt_tokens = context;
+    if (whole.position == 0) whole.position = whole.prompt_tokens;
+    return whole;
+}
+
+static pi2_status predict_plan(pi2_plan *plan, const pi2_device_profile *profile,
+                               const pi2_prediction_request *request) {
+    planning *p = malloc(sizeof *p);
+    if (!p) return pi2_fail(PI2_ERR_MEMORY, "no memory for a prediction");
+    const pi2_prediction_request whole = complete(plan->engine, request);
+    pi2_status status = make_workload(plan->engine, profile, &whole, p);
+    if (status == PI2_OK) {
+        pi2_predict(&p->workload, profile, &pi2_as_it_is, whole.prompt_tokens, whole.position, &plan->prediction);
+        tell_routing(p, &whole, &plan->prediction);
+        plan->advice_count = pi2_predict_advice(&p->workload, profile, whole.prompt_tokens, whole.position,
+                                                plan->advice);
+        status = p->failed;
+    }
+    pi2_routing_forecast_close(p->forecast);
+    free(p);
+    return status;
+}
+
+pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_profile *profile,
+                         const pi2_prediction_request *request, pi2_plan **plan_out) {
     *plan_out = NULL;
     pi2_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return pi2_fail(PI2_ERR_MEMORY, "no memory for the plan");
-    pi2_workload workload;
     pi2_status status = pi2_engine_open_for(options, true, &plan->engine);
-    if (status == PI2_OK && profile) status = make_workload(plan->engine, profile, &workload);
+    if (status == PI2_OK && profile) status = predict_plan(plan, profile, request);
     if (status != PI2_OK) {
         pi2_plan_free(plan);
         return status;
-    }
-    if (prompt_tokens == 0) prompt_tokens = DEFAULT_PROMPT;
-    if (prompt_tokens > plan->engine->plan.shape.context_tokens) {
-        prompt_tokens = plan->engine->plan.shape.context_tokens;
-    }
-    if (profile) {
-        pi2_predict(&workload, profile, &pi2_as_it_is, prompt_tokens, prompt_tokens, &plan->prediction);
-        plan->advice_count = pi2_predict_advice(&workload, profile, prompt_tokens, prompt_tokens, plan->advice);
     }
     add_lines(plan);
     *plan_out = plan;

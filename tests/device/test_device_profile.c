@@ -33,11 +33,11 @@ static void fill(pi2_device_profile *profile) {
     memset(profile, 0, sizeof *profile);
     pi2_device_identify(&profile->identity);
     profile->time = 1760000000;
-    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 1, 0, 10e9, 0.01));
-    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 4, 0, 16e9, 0.03));
-    assert_true(pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", 16, 2, 1e11, 0));
-    assert_true(pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", 16, 4, 2e11, 0));
-    assert_true(pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 1.5e9, 0.1));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 1, 0, 0, 10e9, 0.01));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 4, 0, 0, 16e9, 0.03));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", 16, 2, 0, 1e11, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", 16, 4, 0, 2e11, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 0, 1.5e9, 0.1));
 }
 
 static void test_round_trip(void **state) {
@@ -123,14 +123,14 @@ static void test_values(void **state) {
     assert_non_null(profile);
     fill(profile);
     double spread = -1;
-    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 1, 0, NULL) == 10e9);
-    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 2, 0, &spread) == 12e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 1, 0, 0, NULL) == 10e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 2, 0, 0, &spread) == 12e9);
     assert_true(spread == 0.03);
-    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 64, 0, NULL) == 16e9);
-    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q4_0", 500, 2, NULL) == 1e11);
-    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q4_0", 1, 5, NULL) == 2e11);
-    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q8_0", 1, 4, NULL) == 0);
-    while (pi2_profile_add(profile, PI2_MEASURED_CORE, NULL, 0, 0, 1, 0)) continue;
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 64, 0, 0, NULL) == 16e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q4_0", 500, 2, 0, NULL) == 1e11);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q4_0", 1, 5, 0, NULL) == 2e11);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_BATCH, "Q8_0", 1, 4, 0, NULL) == 0);
+    while (pi2_profile_add(profile, PI2_MEASURED_CORE, NULL, 0, 0, 0, 1, 0)) continue;
     assert_int_equal(profile->count, PI2_PROFILE_MOST);
     free(profile);
 }
@@ -151,7 +151,7 @@ static void test_measuring(void **state) {
     for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
         if (counts[what] == 0) fail_msg("nothing was measured of '%s'", pi2_measured_name((pi2_measured)what));
     }
-    assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 524288, 32, NULL) > 0);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 0, NULL) > 0);
     if (pi2_device_load(path, &loaded) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(loaded->count, profile->count);
     pi2_device_free(loaded);

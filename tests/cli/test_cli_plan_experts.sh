@@ -1,0 +1,68 @@
+#!/bin/sh
+# Goal:   plan predicts a mixture of experts: what of them stays, what a token reads, from an even
+#         routing or from a recorded one; its plan file works; what does not fit is refused by name.
+# Method: a small synthetic model with experts, in a budget that holds some of them.
+. "$(dirname "$0")/cli_support.sh"
+if [ "${PI2_TEST_PRESET:-release}" != release ]; then
+    echo "SKIPPED: a sanitizer's memory fits no budget"
+    exit 77
+fi
+experts="--architecture llama --layers 4 --embedding 512 --heads 8 --kv-heads 2 --head-dim 64 --experts-used 2
+    --vocab 1024 --type q4_0 -q"
+expect 0 synth $experts --experts 16 --ffn 1024 -o "$folder/m.gguf"
+expect 0 synth $experts --experts 8 --ffn 1024 -o "$folder/other.gguf"
+expect 0 prepare -m "$folder/m.gguf" -q
+expect 0 device --quick -q
+model=$folder/m.gguf
+
+budget=45000000
+expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory $budget --json
+for name in decode.tokens_per_second prefill.low experts.hit_rate time_to_first_token_ms; do
+    expect_json "?$name" real
+done
+expect_json experts.experts 64
+expect_json '?experts.routing_trace' null
+slots=$(json experts.slots)
+[ "$slots" -gt 4 ] && [ "$slots" -lt 60 ] || fail "$slots slots of 64"
+even=$(json bytes_per_token)
+[ "$even" -gt 500000 ] || fail "an even routing reads $even bytes a token"
+expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory 400M --json
+expect_json bytes_per_token 0
+expect_json experts.slots 64
+expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory $budget
+for line in "expert weights .* [0-9]* of 64 experts" 'experts .*routing assumed' 'decode .*limited by'; do
+    grep -q "^$line" "$folder/out" || fail "the table has no $line"
+done
+
+# A recorded routing: what a run then reads is what was planned.
+expect 0 run -m "$model" --memory $budget --raw -p 'bako mirena' -n 60 -c 128 -b 32 --temp 0 --ignore-eos --draft-max 0 --json \
+    --record-trace "$folder/t"
+actual=$(printf '%.0f' "$(json io.bytes_per_token)")
+expect_json '?predicted.expert_hit_rate' real
+expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory $budget --routing-trace "$folder/t" --json
+cp "$folder/out" "$folder/plan.json"
+expect_json experts.routing_trace "$folder/t"
+expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p 'bako mirena' -n 60 --temp 0 --ignore-eos --draft-max 0 --json
+expect_json memory.budget_bytes $budget
+planned=$(json predicted.bytes_per_token)
+again=$(printf '%.0f' "$(json io.bytes_per_token)")
+slack=$((again / 4 + 300000))
+[ "$planned" -gt $((again - slack)) ] && [ "$planned" -lt $((again + slack)) ] ||
+    fail "$again bytes a token ($actual recorded), planned were $planned"
+expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p bako -n 4 --temp 0 --ignore-eos
+grep -q "^predicted .*experts in memory; routing recorded in $folder/t" "$folder/err" || fail "no routing told"
+expect 0 bench -m "$model" --memory $budget -p 16 -n 8 -r 1 -b 32 -o json --routing-trace "$folder/t"
+expect_json '?0.predicted_error' real
+expect_json '?1.predicted_error' real
+expect_json '?1.predicted_hit_rate' real
+
+expect_error 3 "no trace of experts" plan -m "$model" --memory $budget --routing-trace "$model"
+expect_error 5 "none" plan -m "$model" --memory $budget --routing-trace "$folder/none"
+expect_error 2 "another model (4 layers of 16 experts" plan -m "$folder/other.gguf" --routing-trace "$folder/t"
+expect_error 3 "another model" run -m "$folder/other.gguf" --plan "$folder/plan.json" --raw -p bako -n 1
+sed 's/"expert_used_count": /&1/' "$folder/plan.json" >"$folder/changed.json"
+expect_error 3 "its expert_used_count" run -m "$model" --plan "$folder/changed.json" --raw -p bako -n 1
+rm "$folder/t"
+expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p bako -n 2
+grep -q "predicted nothing: .*$folder/t" "$folder/err" || fail "a routing trace that is gone is not named"
+finish
