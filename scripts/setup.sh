@@ -59,6 +59,8 @@ check_group() {
         need fio have fio
         need npm have npm
         need mount have losetup
+        need gnuplot-nox have gnuplot
+        need e2fsprogs have mkfs.ext4
         ;;
     *)
         echo "setup.sh: no group is called '$1' (build, fuzz, arm64, compare)" >&2

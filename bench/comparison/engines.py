@@ -1,10 +1,11 @@
 """The engines compared: how each is set up, and one run of each under a memory group."""
+import csv
 import json
 import os
-import re
 import subprocess
 
-from .machine import CommandFailed, call
+from . import routing
+from .machine import CommandFailed, call, drop_from_page_cache
 
 PACKAGES = "llama.cpp-tools,llama.cpp-tools-extra"
 
@@ -43,11 +44,15 @@ def llama_version(root):
     return ", ".join(fields.split("\n")[:2])
 
 
+REPACKED_TYPES = {2, 20, 12}  # Q4_0, IQ4_NL, Q4_K: what ggml rearranges on x86 for certain
+
+
 class Engine:
-    """One engine in one configuration; `measure` gives samples of tokens per second."""
+    """One engine in one configuration; `measure` gives one record of tokens per second."""
 
     def __init__(self, name, file):
         self.name, self.file = name, file
+        self.family = name.split(" ")[0].rstrip(",")
 
     def command(self, test):
         raise NotImplementedError
@@ -56,39 +61,79 @@ class Engine:
         """The record of llama-bench's JSON (and ours): one object a test."""
         return json.loads(stdout[stdout.index("["):])[-1]
 
-    def measure(self, group, test, limit, timeout):
+    def before(self):
+        """What must be set before a run of this configuration."""
+        drop_from_page_cache(self.file)
+
+    def certain_failure(self):
+        """Why this configuration cannot run within the limit; None where it may."""
+        return None
+
+    def timed_part(self):
+        """A regular expression that stderr matches when the timed part begins; None: unknown."""
+        return None
+
+    def fill(self, record, parsed, test):
+        """Puts what an engine tells beyond its speed into the record."""
+
+    def measure(self, group, test, limit, timeout, caps=None):
+        """caps: (seconds until the timed part, seconds of it), for a run that is stopped early."""
+        self.before()
         group.limit(limit)
-        result = group.run(self.command(test), timeout)
+        timed_part = self.timed_part()
+        if caps and not timed_part:
+            timeout = min(timeout, sum(caps))
+        result = group.run(self.command(test), timeout,
+                           timed_part=(timed_part, *caps) if caps and timed_part else None)
         record = {"engine": self.name, "outcome": result["outcome"], "peak": result["peak"],
                   "max_rss": result["max_rss"], "process_bytes_read": result["bytes_read"],
-                  "seconds": result["seconds"]}
+                  "seconds": result["seconds"], "tokens": test["tokens"]}
         if result["outcome"] == "ok":
             try:
                 parsed = self.parse(result["stdout"])
                 record["tokens_per_second"] = parsed["samples_ts"][-1]
-                for key in ("bytes_per_token", "hit_rate", "peak_bytes"):
-                    if key in parsed:
-                        record[key] = parsed[key]
+                self.fill(record, parsed, test)
             except (ValueError, KeyError, IndexError) as error:
                 record["outcome"] = f"unreadable output ({error})"
         elif result["outcome"] == "failed":
             record["why"] = result["stderr"].strip().splitlines()[-1:]
+        elif result["outcome"] == "timeout" and result.get("timed_seconds"):
+            record["slower_than"] = test["tokens"] / result["timed_seconds"]
         return record
 
 
 def test_arguments(test):
-    """llama-bench's flags of one test: {"kind": "prefill" or "decode", "tokens"}."""
+    """llama-bench's flags of one test."""
     if test["kind"] == "prefill":
         return ["-p", str(test["tokens"]), "-n", "0"]
     return ["-p", "0", "-n", str(test["tokens"])]
 
 
 class LlamaBench(Engine):
-    """llama-bench inside the Debian folder; the model's folder is mounted for it alone."""
+    """llama-bench inside the Debian folder; the model's folder is mounted for it alone.
 
-    def __init__(self, name, file, root, options, threads):
+    device  machine.LoopImage whose read-ahead is set before each run, or None
+    needs   bytes that this configuration holds beside the page cache, for certain"""
+
+    def __init__(self, name, file, root, options, threads, device=None, read_ahead=None,
+                 needs=0, limit=None):
         super().__init__(name, file)
         self.root, self.options, self.threads = root, options, threads
+        self.device, self.read_ahead = device, read_ahead
+        self.needs, self.limit = needs, limit
+
+    def before(self):
+        if self.device:
+            self.device.set_read_ahead(self.read_ahead)
+        super().before()
+
+    def certain_failure(self):
+        if self.limit and self.needs > self.limit:
+            return f"its own copy of the weights ({self.needs / 1e9:.2f} GB) exceeds the limit"
+        return None
+
+    def timed_part(self):
+        return r"benchmark 1/1: (generation|prompt) run 1/1"
 
     def command(self, test):
         folder, name = os.path.split(self.file)
@@ -97,13 +142,16 @@ class LlamaBench(Engine):
         # A batch no longer than the prompt: its buffers then leave more memory to the page cache.
         size = str(test["tokens"] if test["kind"] == "prefill" else 64)
         batch = ["-b", size, "-ub", size]
+        depth = ["-d", str(test["depth"])] if test["depth"] else []
         return ["unshare", "--mount", "sh", "-c", script, self.root, folder, "llama-bench",
                 "-m", f"/mnt/{name}", "-t", str(self.threads), "-r", "1", "-o", "json",
-                *batch, *test_arguments(test), *self.options]
+                "--progress", *([] if test["warm_up"] else ["--no-warmup"]),
+                *batch, *test_arguments(test), *depth, *self.options]
 
 
 class IkBench(Engine):
-    """ik_llama.cpp's llama-bench, built by the reader; run where it lies."""
+    """ik_llama.cpp's llama-bench, built by the reader; run where it lies. It knows no depth, and
+    its weights are there before its first run."""
 
     def __init__(self, name, file, program, options, threads):
         super().__init__(name, file)
@@ -111,29 +159,97 @@ class IkBench(Engine):
 
     def command(self, test):
         return [self.program, "-m", self.file, "-t", str(self.threads), "-r", "1", "-o", "json",
-                *test_arguments(test), *self.options]
+                "-w", "1" if test["warm_up"] else "0", *test_arguments(test), *self.options]
 
 
 class PowerInfer2(Engine):
-    """This project's bench command, within --memory."""
+    """This project's bench command, within --memory.
 
-    def __init__(self, file, program, threads, memory):
-        super().__init__("powerinfer2", file)
+    extra     further options, as an ablation gives them
+    folder    where the table of tokens and the recorded routing go; None: neither is written,
+              since small models lose a per cent by it"""
+
+    def __init__(self, file, program, threads, memory, name="powerinfer2", extra=(), folder=None,
+                 has_experts=False):
+        super().__init__(name, file)
         self.program, self.threads, self.memory = program, threads, memory
+        self.extra, self.folder, self.has_experts = list(extra), folder, has_experts
+
+    def _path(self, name):
+        return os.path.join(self.folder, name)
 
     def command(self, test):
         budget = ["--memory", str(self.memory), "-c", str(test["context"])] if self.memory else []
+        depth = ["-d", str(test["depth"])] if test["depth"] else []
+        written = ["--stats", self._path("stats.csv")] if self.folder else []
+        if self.folder and self.has_experts:
+            written += ["--record-trace", self._path("uses.trace")]
         return [self.program, "bench", "-m", self.file, "-t", str(self.threads), "-r", "1",
-                "-o", "json", *test_arguments(test), *budget]
+                "-o", "json", *([] if test["warm_up"] else ["--no-warmup"]),
+                *test_arguments(test), *depth, *budget, *written, *self.extra]
+
+    def fill(self, record, parsed, test):
+        for key in ("bytes_per_token", "hit_rate", "expert_hit_rate", "peak_bytes",
+                    "predicted_ts"):
+            if parsed.get(key) is not None:
+                record[key] = parsed[key]
+        if not self.folder:
+            return
+        if test["kind"] == "decode":
+            record["token_ms"] = token_times(self._path("stats.csv"), test["tokens"])
+        elif self.has_experts:
+            uses = routing.read_trace(self._path("uses.trace"))
+            record["experts_in_batch"] = routing.experts_of_prompt(uses, test["tokens"])
 
 
-def prepare(program, model, folder):
-    """Writes the cluster file of `model` once; returns its path."""
-    target = os.path.join(folder, re.sub(r"\.gguf$", "", os.path.basename(model)) + ".pi2")
-    if not os.path.exists(target):
-        print(f"preparing {os.path.basename(target)}", flush=True)
-        done = subprocess.run([program, "prepare", "-m", model, "-o", target],
-                              stdin=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            raise CommandFailed(f"powerinfer2 prepare failed on {model}")
+def token_times(path, tokens):
+    """Milliseconds of the last `tokens` passes of one token in a table of --stats."""
+    with open(path, encoding="ascii", newline="") as file:
+        rows = [float(row["total_ms"]) for row in csv.DictReader(file) if row["tokens"] == "1"]
+    return [round(value, 3) for value in rows[-tokens:]]
+
+
+def llama_candidates(files, limit, options, test):
+    """Every configuration of llama.cpp that a case allows, and ik_llama.cpp's if given.
+
+    files  models.ModelFiles; options has llama_root, ik, threads"""
+    def engine(name, flags, path, needs, device=None, read_ahead=None):
+        return LlamaBench("llama.cpp " + name, path, options.llama_root, flags, options.threads,
+                          device, read_ahead, needs, limit)
+
+    sizes = files.header.weights(0)
+    everything = sizes["fixed_bytes"] + sizes["expert_bytes"] * sizes["experts"]
+    copied = files.header.bytes_of_types(REPACKED_TYPES)
+    if files.image_only:
+        places = [(", the disk's read-ahead" if limit else "", files.gguf, files.image,
+                   files.disk_read_ahead)]
+    else:
+        places = [("", files.gguf, None, None)]
+    if limit:
+        places += [(f", {kb} KB read-ahead" if kb < 1024 else f", {kb // 1024} MB read-ahead",
+                    files.file_in_image, files.image, kb) for kb in files.read_aheads]
+    found = []
+    for place, path, device, kb in places:
+        found += [engine("mmap, not repacked" + place, ["-lm", "mmap", "--repack", "0"], path, 0,
+                         device, kb),
+                  engine("mmap, repacked" + place, ["-lm", "mmap", "--repack", "1"], path, copied,
+                         device, kb)]
+    _, path, device, kb = places[0]
+    found += [engine("direct I/O, repacked", ["-lm", "dio", "--repack", "1"], path, everything,
+                     device, kb),
+              engine("direct I/O, not repacked", ["-lm", "dio", "--repack", "0"], path, everything,
+                     device, kb)]
+    if options.ik and test["depth"] <= 1:
+        for name, flags in (("", []), (" repacked", ["-rtr", "1"])):
+            found.append(IkBench("ik_llama.cpp" + name, files.gguf,
+                                 os.path.join(options.ik, "llama-bench"), flags, options.threads))
+    return found
+
+
+def prepare(program, model, target):
+    """Makes the cluster file of `model` if there is none, or an outdated one; returns its path."""
+    done = subprocess.run([program, "prepare", "-m", model, "-o", target],
+                          stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise CommandFailed(f"powerinfer2 prepare failed on {os.path.basename(model)}")
     return target

@@ -1,5 +1,7 @@
 """The machine: memory cgroups, the page cache, loop devices, and what the hardware can give."""
+import atexit
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,6 +23,25 @@ def call(*command, **options):
     if done.returncode:
         raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()[-600:]}")
     return done.stdout
+
+
+class PartBound:
+    """Bounds of a run's two parts: until its stderr says that the timed part begins, and after."""
+
+    def __init__(self, timed_part, begin):
+        expression, self.before, self.after = timed_part
+        self.expression = re.compile(expression)
+        self.begin, self.began = begin, None
+
+    def is_over(self, stderr, now):
+        if self.began is None:
+            size = os.fstat(stderr.fileno()).st_size
+            text = os.pread(stderr.fileno(), 1 << 16, max(size - (1 << 16), 0))
+            if self.expression.search(text.decode("utf-8", "replace")):
+                self.began = now
+        if self.began is None:
+            return now - self.begin > self.before
+        return now - self.began > self.after
 
 
 class MemoryGroup:
@@ -107,9 +128,12 @@ class MemoryGroup:
             except OSError:
                 time.sleep(0.1)
 
-    def run(self, command, timeout, environment=None):
+    def run(self, command, timeout, environment=None, timed_part=None):
         """Runs `command` inside the group. Returns a dict: outcome ("ok", "killed", "timeout",
-        "failed"), stdout, stderr, seconds, bytes_read (from the disk, whole process), peak."""
+        "failed"), stdout, stderr, seconds, bytes_read (from the disk, whole process), peak.
+
+        timed_part is (regular expression, seconds before, seconds after): when the expression
+        turns up on stderr, what is timed begins; each part has a bound of its own."""
         self.reset()
         kills_before = self.kills()
         inside = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.folder, *command]
@@ -118,12 +142,15 @@ class MemoryGroup:
             process = subprocess.Popen(inside, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                        start_new_session=True, env=environment)
             timed_out = False
+            bound = PartBound(timed_part, begin) if timed_part else None
             try:
                 while True:
                     pid, status, usage = os.wait4(process.pid, os.WNOHANG)
                     if pid:
                         break
-                    if time.monotonic() - begin > timeout and not timed_out:
+                    now = time.monotonic()
+                    late = now - begin > timeout or (bound and bound.is_over(err, now))
+                    if late and not timed_out:
                         timed_out = True
                         os.killpg(process.pid, signal.SIGKILL)
                     time.sleep(0.02)
@@ -139,6 +166,8 @@ class MemoryGroup:
                       "seconds": round(time.monotonic() - begin, 3),
                       "bytes_read": usage.ru_inblock * 512, "peak": self.peak(),
                       "max_rss": usage.ru_maxrss * 1024}
+        if bound and bound.began:
+            result["timed_seconds"] = round(begin + result["seconds"] - bound.began, 3)
         if timed_out:
             result["outcome"] = "timeout"
         elif self.kills() > kills_before or process.returncode in (-9, 137):
@@ -159,41 +188,86 @@ def drop_from_page_cache(*paths):
             os.close(descriptor)
 
 
-@contextlib.contextmanager
-def loop_copy(path, folder, read_ahead_kb):
-    """Yields the path of a copy of `path` on a loop device whose read-ahead is `read_ahead_kb`.
+def read_ahead_of(path):
+    """KB of read-ahead of the disk that `path` lies on; None where the system does not tell."""
+    number = os.stat(path).st_dev
+    folder = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    for queue in ("queue", "../queue"):  # a partition's disk is the folder above
+        with contextlib.suppress(OSError, ValueError):
+            with open(os.path.join(folder, queue, "read_ahead_kb"), encoding="ascii") as file:
+                return int(file.read())
+    return None
 
-    Only the new loop device's setting is changed; the machine's own disk stays as it is."""
-    mount = tempfile.mkdtemp(prefix="loop-", dir=folder)
-    image = mount + ".ext4"  # of this run alone: another may be under way
-    size = os.path.getsize(path)
-    device = None
-    try:
-        with tempfile.TemporaryDirectory(dir=folder) as source:
-            os.link(path, os.path.join(source, os.path.basename(path))) if same_device(
-                path, folder) else shutil.copy(path, source)
-            with open(image, "wb") as file:
-                file.truncate(size + size // 50 + (32 << 20))
-            call("mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal,^metadata_csum", "-d", source, image)
-        drop_from_page_cache(image)  # flushes it: the loop device reads past the page cache
-        device = call("losetup", "--direct-io=on", "--find", "--show", image).strip()
-        queue = f"/sys/block/{os.path.basename(device)}/queue/read_ahead_kb"
-        with open(queue, "w", encoding="ascii") as file:
-            file.write(str(read_ahead_kb))
-        call("mount", "-o", "ro", device, mount)
-        yield os.path.join(mount, os.path.basename(path))
-    finally:
-        if os.path.ismount(mount):
-            subprocess.run(["umount", mount], check=False)
-        if device:
-            subprocess.run(["losetup", "--detach", device], check=False)
-        os.rmdir(mount)
-        with contextlib.suppress(FileNotFoundError):
+
+class LoopImage:
+    """An ext4 image on a loop device, whose read-ahead can be set without touching the machine's
+    own disk. A context manager: mounted read-only inside, at `folder`."""
+
+    def __init__(self, image, keep):
+        self.image, self.keep = image, keep
+        self.device = self.folder = None
+
+    @staticmethod
+    def make(image, size, fill):
+        """Makes the image of `size` bytes; fill(folder) writes its files. Whole or not at all."""
+        partial = image + ".partial"
+        try:
+            with open(partial, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size)  # in one piece on the disk
+            call("mkfs.ext4", "-q", "-m", "0", "-N", "16",
+                 "-O", "^has_journal,^metadata_csum", "-E", "lazy_itable_init=0", partial)
+            with LoopImage(partial, keep=True) as writable:
+                call("mount", "-o", "remount,rw", writable.folder)
+                fill(writable.folder)
+            os.replace(partial, image)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+
+    @classmethod
+    def copy_of(cls, path, folder):
+        """A temporary image that holds a copy of `path`."""
+        descriptor, image = tempfile.mkstemp(prefix="loop-", suffix=".ext4", dir=folder)
+        os.close(descriptor)
+        size = os.path.getsize(path)
+        try:
+            cls.make(image, size + size // 50 + (32 << 20), lambda to: shutil.copy(path, to))
+        except BaseException:
             os.unlink(image)
+            raise
+        drop_from_page_cache(path)
+        return cls(image, keep=False)
 
+    def __enter__(self):
+        try:
+            # Flushed, since the loop device reads past the page cache.
+            drop_from_page_cache(self.image)
+            self.folder = tempfile.mkdtemp(prefix="loop-", dir=os.path.dirname(self.image))
+            self.device = call("losetup", "--direct-io=on", "--find", "--show",
+                               self.image).strip()
+            call("mount", "-o", "ro", self.device, self.folder)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
-def same_device(path, folder):
-    return os.stat(path).st_dev == os.stat(folder).st_dev
+    def __exit__(self, *_):
+        if self.folder and os.path.ismount(self.folder):
+            subprocess.run(["umount", self.folder], check=False)
+        if self.device:
+            subprocess.run(["losetup", "--detach", self.device], check=False)
+        if self.folder:
+            os.rmdir(self.folder)
+        self.folder = self.device = None
+        if not self.keep:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.image)
+
+    def set_read_ahead(self, kilobytes):
+        """Holds for files that are opened from now on."""
+        queue = f"/sys/block/{os.path.basename(self.device)}/queue/read_ahead_kb"
+        with open(queue, "w", encoding="ascii") as file:
+            file.write(str(kilobytes))
 
 
 def disk_bandwidth(path, seconds=2):
@@ -206,10 +280,17 @@ def disk_bandwidth(path, seconds=2):
 
 def probe_cores(source, threads):
     """What machine_probe.c measures: memory bandwidth and int8 peak."""
-    with tempfile.TemporaryDirectory() as folder:
-        program = os.path.join(folder, "machine_probe")
+    program = os.path.join(_probe_folder(), "machine_probe")
+    if not os.path.exists(program):
         call("cc", "-std=c11", "-O3", "-march=native", "-pthread", source, "-o", program)
-        return json.loads(call(program, str(threads)))
+    return json.loads(call(program, str(threads)))
+
+
+@functools.cache
+def _probe_folder():
+    folder = tempfile.mkdtemp(prefix="powerinfer2-probe-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def describe():

