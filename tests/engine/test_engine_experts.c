@@ -18,28 +18,27 @@
 
 #include <cmocka.h>
 
+#include "base/memory_limit.h"
 #include "file_formats/cluster_file.h"
 #include "neuron_cache/cache_policy.h"
 #include "neuron_cache/cache_trace.h"
-#include "powerinfer2/session.h"
+#include "support/sanitizer.h"
+#include "support/session_run.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { PROMPT = 37, DECODED = 6, EXPERTS = 12, USED = 3, LAYERS = 5 };
+enum {
+    PROMPT = PI2_UNDER_TSAN ? 19 : 37, DECODED = PI2_UNDER_TSAN ? 3 : 6,
+    EXPERTS = 12, USED = 3, LAYERS = PI2_UNDER_TSAN ? 3 : 5, DAMAGED_LAYER = LAYERS - 2,
+    WIDTH = PI2_UNDER_TSAN ? 256 : 512, FEED_FORWARD = PI2_UNDER_TSAN ? 512 : 768,
+    PLENTY = 400000000, STEP = 1000000
+};
 
 typedef struct variation {
     const char *cpu, *read_method, *policy;
-    uint64_t extra_bytes; /* over the floor; 0: all in memory */
+    uint64_t extra_bytes; /* over the floor, for experts of 768 x 512; 0: all in memory */
     uint32_t threads, batch;
 } variation;
-
-typedef struct outcome {
-    float *logits;
-    size_t count;
-    int32_t tokens[DECODED];
-    pi2_engine_counters counters;
-    uint32_t slots;
-} outcome;
 
 static char *folder, *model_path, *cluster_path, *trace_path;
 static uint64_t floor_bytes; /* least budget that the engine takes, found once for each model */
@@ -57,44 +56,31 @@ static pi2_status open_variation(const variation *v, uint64_t memory_bytes, pi2_
     options.record_trace = record_trace;
     if (v->policy) options.cache_policy = v->policy;
     options.read_method = v->read_method ? v->read_method : "auto";
-    if (v->cpu) assert_int_equal(setenv("PI2_CPU", v->cpu, 1), 0);
-    else assert_int_equal(unsetenv("PI2_CPU"), 0);
+    pi2_session_run_cpu(v->cpu);
     return pi2_engine_open(&options, engine);
 }
 
-static void run_variation(const variation *v, outcome *result) {
+static uint64_t budget_of(const variation *v) {
+    return v->extra_bytes ? floor_bytes + v->extra_bytes * WIDTH * FEED_FORWARD / (512 * 768) : PLENTY;
+}
+
+/* counters_out may be NULL. */
+static void run_variation(const variation *v, pi2_session_run *run, pi2_engine_counters *counters_out) {
     pi2_engine *engine = NULL;
-    uint64_t bytes = v->extra_bytes ? floor_bytes + v->extra_bytes : 400000000;
-    while (open_variation(v, bytes, &engine) == PI2_ERR_MEMORY && bytes < 400000000) {
-        bytes += 1000000; /* this process has grown since the floor was found, by a sanitizer's notes say */
+    uint64_t bytes = budget_of(v);
+    while (open_variation(v, bytes, &engine) == PI2_ERR_MEMORY && bytes < PLENTY) {
+        bytes += STEP; /* this process has grown since the floor was found, by a sanitizer's notes say */
     }
     if (!engine) fail_msg("%s", pi2_error_text());
-    const size_t vocabulary = pi2_engine_get_report(engine)->vocabulary_size;
-    result->slots = pi2_engine_get_report(engine)->expert_slots;
-    if (v->extra_bytes) assert_true(result->slots < EXPERTS * LAYERS);
-    else assert_int_equal(result->slots, EXPERTS * LAYERS);
-    pi2_sampling sampling;
-    pi2_sampling_init(&sampling);
-    sampling.temperature = 0;
-    pi2_session *session = NULL;
-    assert_int_equal(pi2_session_create(engine, &sampling, &session), PI2_OK);
-    int32_t prompt[PROMPT];
-    for (int i = 0; i < PROMPT; i++) prompt[i] = (i * 29 + 7) % 256;
-    if (pi2_session_append(session, prompt, PROMPT, PI2_LOGITS_LAST) != PI2_OK) fail_msg("%s", pi2_error_text());
-    result->count = vocabulary * DECODED;
-    result->logits = malloc(result->count * sizeof(float));
-    assert_non_null(result->logits);
-    for (size_t i = 0; i < DECODED; i++) {
-        memcpy(result->logits + i * vocabulary, pi2_session_logits(session, 0), vocabulary * sizeof(float));
-        assert_int_equal(pi2_session_sample(session, &result->tokens[i]), PI2_OK);
-        if (pi2_session_append(session, &result->tokens[i], 1, PI2_LOGITS_LAST) != PI2_OK) {
-            fail_msg("%s", pi2_error_text());
-        }
-    }
-    pi2_engine_count(engine, &result->counters);
-    assert_true(result->counters.expert_uses >= (uint64_t)DECODED * LAYERS * USED);
-    assert_true(result->counters.expert_hits <= result->counters.expert_uses);
-    pi2_session_free(session);
+    const uint32_t slots = pi2_engine_get_report(engine)->expert_slots;
+    if (v->extra_bytes) assert_true(slots < EXPERTS * LAYERS);
+    else assert_int_equal(slots, EXPERTS * LAYERS);
+    pi2_session_run_make(engine, PROMPT, DECODED, run);
+    pi2_engine_counters counters;
+    pi2_engine_count(engine, &counters);
+    assert_true(counters.expert_uses >= (uint64_t)DECODED * LAYERS * USED);
+    assert_true(counters.expert_hits <= counters.expert_uses);
+    if (counters_out) *counters_out = counters;
     pi2_engine_close(engine);
 }
 
@@ -107,9 +93,9 @@ static void make_model(const char *architecture, pi2_weight_type down) {
         pi2_tiny_model_options_init(&options);
         options.architecture = architecture;
         options.layer_count = LAYERS;
-        options.embedding_length = 512;
-        options.head_count = 8;
-        options.feed_forward_length = options.expert_feed_forward_length = 768;
+        options.embedding_length = WIDTH;
+        options.head_count = WIDTH / 64;
+        options.feed_forward_length = options.expert_feed_forward_length = FEED_FORWARD;
         options.expert_count = EXPERTS;
         options.expert_used_count = USED;
         options.head_norms = strcmp(architecture, "qwen3moe") == 0;
@@ -122,28 +108,29 @@ static void make_model(const char *architecture, pi2_weight_type down) {
     }
     int result = -1;
     assert_true(child > 0 && waitpid(child, &result, 0) == child && result == 0);
-    /* The floor: the least budget, to 1 MB, with which the engine opens. */
+    /* The floor: the least budget, to 1 MB, with which the engine opens; what this process holds is in it. */
     const variation plain = { .threads = 2, .batch = 32 };
     pi2_engine *engine = NULL;
-    for (floor_bytes = 11000000; open_variation(&plain, floor_bytes, &engine) != PI2_OK; floor_bytes += 1000000) {
-        if (floor_bytes > 100000000) fail_msg("%s", pi2_error_text());
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    floor_bytes = current / STEP * STEP;
+    while (open_variation(&plain, floor_bytes, &engine) != PI2_OK) {
+        floor_bytes += STEP;
+        if (floor_bytes > PLENTY / 2) fail_msg("%s", pi2_error_text());
     }
     pi2_engine_close(engine);
 }
 
 static void check_variations(const variation *variations, size_t count) {
     const variation plain = { .cpu = "scalar", .threads = 1, .batch = 64 };
-    outcome want, got;
-    run_variation(&plain, &want);
+    pi2_session_run want, got;
+    run_variation(&plain, &want, NULL);
     for (size_t i = 0; i < count; i++) {
-        run_variation(&variations[i], &got);
-        if (memcmp(got.logits, want.logits, want.count * sizeof(float)) != 0) {
-            fail_msg("variation %zu gives other bits", i);
-        }
-        assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
-        free(got.logits);
+        run_variation(&variations[i], &got, NULL);
+        pi2_session_run_compare(&want, &got, i);
+        pi2_session_run_free(&got);
     }
-    free(want.logits);
+    pi2_session_run_free(&want);
 }
 
 static void test_in_memory(void **state) {
@@ -184,16 +171,15 @@ static void test_reads(void **state) {
     (void)state;
     make_model("qwen3moe", PI2_Q4_0);
     const variation small = { .threads = 2, .batch = 64, .extra_bytes = 3000000, .policy = "lru" };
-    outcome got;
-    run_variation(&small, &got);
-    free(got.logits);
-    const uint64_t misses = got.counters.expert_uses - got.counters.expert_hits;
-    assert_true(got.counters.expert_uses <= EXPERTS * LAYERS + (uint64_t)DECODED * USED * LAYERS);
-    assert_true(misses <= got.counters.expert_uses);
+    pi2_session_run got;
+    pi2_engine_counters counters;
+    run_variation(&small, &got, &counters);
+    pi2_session_run_free(&got);
+    assert_true(counters.expert_uses <= EXPERTS * LAYERS + (uint64_t)DECODED * USED * LAYERS);
     const variation whole = { .threads = 2 };
-    run_variation(&whole, &got);
-    free(got.logits);
-    assert_true(got.counters.expert_uses - got.counters.expert_hits <= EXPERTS * LAYERS);
+    run_variation(&whole, &got, &counters);
+    pi2_session_run_free(&got);
+    assert_true(counters.expert_uses - counters.expert_hits <= EXPERTS * LAYERS);
 }
 
 static void test_trace(void **state) {
@@ -201,19 +187,21 @@ static void test_trace(void **state) {
     make_model("llama", PI2_Q4_0);
     record_trace = trace_path;
     const variation small = { .threads = 2, .batch = 16, .extra_bytes = 3000000, .policy = "lru" };
-    outcome got;
-    run_variation(&small, &got);
-    free(got.logits);
+    pi2_session_run got;
+    pi2_engine_counters counters;
+    run_variation(&small, &got, &counters);
+    pi2_session_run_free(&got);
     record_trace = NULL;
     pi2_trace trace;
     if (pi2_trace_read(trace_path, &trace) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(trace.header.layer_count, LAYERS);
     assert_int_equal(trace.header.expert_count, EXPERTS);
     assert_int_equal(trace.header.used_count, USED);
-    assert_int_equal(trace.key_count, got.counters.expert_uses);
+    assert_int_equal(trace.key_count, counters.expert_uses);
     assert_int_equal(trace.token_count, PROMPT + DECODED);
-    assert_int_equal(trace.pass_count, 3 + DECODED);
-    assert_int_equal(trace.demand_count, (3 + DECODED) * LAYERS);
+    const uint32_t passes = (PROMPT + small.batch - 1) / small.batch + DECODED;
+    assert_int_equal(trace.pass_count, passes);
+    assert_int_equal(trace.demand_count, passes * LAYERS);
     pi2_trace_free(&trace);
 }
 
@@ -253,6 +241,8 @@ static void flip_experts(uint32_t layer) {
 static void test_damage_is_named(void **state) {
     (void)state;
     make_model("qwen3moe", PI2_Q4_0);
+    char tensor[32];
+    (void)snprintf(tensor, sizeof tensor, "tensor 'blk.%d.", DAMAGED_LAYER);
     static const variation variations[] = {
         { .threads = 2, .batch = 8, .extra_bytes = 800000, .policy = "lru" },
         { .threads = 2, .batch = 8, .extra_bytes = 4000000, .read_method = "pread" },
@@ -260,15 +250,16 @@ static void test_damage_is_named(void **state) {
     };
     for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
         pi2_engine *engine = NULL;
-        const uint64_t bytes = variations[i].extra_bytes ? floor_bytes + variations[i].extra_bytes : 400000000;
-        flip_experts(3);
-        if (open_variation(&variations[i], bytes, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+        flip_experts(DAMAGED_LAYER);
+        if (open_variation(&variations[i], budget_of(&variations[i]), &engine) != PI2_OK) {
+            fail_msg("%s", pi2_error_text());
+        }
         for (int again = 0; again < 2; again++) {
             assert_int_equal(run_some(engine), PI2_ERR_FORMAT);
-            assert_non_null(strstr(pi2_error_text(), "tensor 'blk.3."));
+            assert_non_null(strstr(pi2_error_text(), tensor));
             assert_non_null(strstr(pi2_error_text(), "checksum"));
         }
-        flip_experts(3);
+        flip_experts(DAMAGED_LAYER);
         if (run_some(engine) != PI2_OK) fail_msg("%s", pi2_error_text());
         pi2_engine_close(engine);
     }
@@ -279,7 +270,7 @@ static void test_refusals(void **state) {
     make_model("llama", PI2_Q4_0);
     pi2_engine *engine = NULL;
     const variation odd = { .threads = 1, .policy = "fifo" };
-    assert_int_equal(open_variation(&odd, 400000000, &engine), PI2_ERR_INVALID);
+    assert_int_equal(open_variation(&odd, PLENTY, &engine), PI2_ERR_INVALID);
     assert_non_null(strstr(pi2_error_text(), "s3_fifo"));
     const variation plain = { .threads = 1, .batch = 16 };
     assert_int_equal(open_variation(&plain, 3000000, &engine), PI2_ERR_MEMORY);

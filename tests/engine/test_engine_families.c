@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "support/reference_check.h"
+#include "support/sanitizer.h"
 #include "support/temporary_files.h"
 
 static const pi2_weight_type types[] = { PI2_F32, PI2_F16, PI2_BF16, PI2_Q8_0, PI2_Q4_0, PI2_Q4_1,
@@ -20,9 +21,15 @@ static const pi2_weight_type types[] = { PI2_F32, PI2_F16, PI2_BF16, PI2_Q8_0, P
 
 static bool is_exact(pi2_weight_type type) { return type == PI2_F32 || type == PI2_F16 || type == PI2_BF16; }
 
+/* Under ThreadSanitizer one type for each way to store activations: the others take the same path. */
+static bool is_left_out(pi2_weight_type type) {
+    return PI2_UNDER_TSAN && type != PI2_F16 && type != PI2_Q4_0 && type != PI2_Q4_K;
+}
+
 /* Rounding to 8 bits now and then makes a router prefer another expert: `exceptions` of the 24 tokens. */
 static void check_types(pi2_tiny_model_options *options, int exceptions) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (is_left_out(types[i])) continue;
         pi2_tiny_model_set_types(options, types[i]);
         pi2_check_against_reference(options, PI2_CACHE_F16, is_exact(types[i]) ? 0.004 : 0.06,
                                     is_exact(types[i]) ? 0 : exceptions);
