@@ -8,8 +8,9 @@
  *   pi2_engine *engine = NULL;
  *   if (pi2_engine_open(&options, &engine) != PI2_OK) puts(pi2_error_text());
  *
- * An engine is immutable once opened. What changes (position, key-value cache, sampler) lives in
- * a pi2_session (session.h). The library never prints and never exits.
+ * An engine is immutable once opened, but for how many of its weights are in memory. What changes
+ * (position, key-value cache, sampler) lives in a pi2_session (session.h). The library never prints
+ * and never exits.
  */
 #ifndef POWERINFER2_ENGINE_H
 #define POWERINFER2_ENGINE_H
@@ -58,6 +59,7 @@ typedef struct pi2_engine_options {
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */
     const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
+    bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     pi2_callbacks callbacks;
 } pi2_engine_options;
 
@@ -104,6 +106,7 @@ typedef struct pi2_engine_report {
     uint64_t expert_cache_bytes;     /* memory for experts, all of them or a cache */
     uint32_t expert_slots;           /* experts that it holds, of layer_count * expert_count */
     const char *cache_policy;        /* NULL: a dense model */
+    const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
 
@@ -114,6 +117,9 @@ typedef struct pi2_engine_counters {
     uint64_t weight_bytes_needed; /* weight bytes that passes computed with, resident or not */
     uint64_t stall_ns;            /* time in which compute threads waited for reads, summed over threads / threads */
     uint64_t compute_ns;          /* time in which they computed, likewise; 0 without trace_path and stats_path */
+    uint64_t give_backs;          /* times that weights were given back because memory was short */
+    uint64_t bytes_given_back, bytes_taken_again; /* of planned weights, summed up */
+    uint64_t bytes_away;          /* of planned weights, given back now */
     uint64_t expert_uses, expert_hits; /* visits of a batch to an expert; of those found in memory */
 } pi2_engine_counters;
 PI2_API void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out);

@@ -14,6 +14,9 @@ static const pi2_cli_option model_options[] = {
      "the cache folder where the model's folder cannot be written.", NULL, 0, 0},
     {"--no-prepare", NULL, PI2_CLI_FLAG, MODEL(no_prepare), NULL,
      "Never make a cluster file: fail when the model needs one.", NULL, 0, 0},
+    {"--keep-memory", NULL, PI2_CLI_FLAG, MODEL(keep_memory), NULL,
+     "Never give weights back to the system. Otherwise they leave memory while others need it, are read "
+     "again for each token meanwhile, and return later; the text is the same.", NULL, 0, 0},
     {"--read-method", "auto|io_uring|pread", PI2_CLI_CHOICE, MODEL(read_method), "auto",
      "How weights are read from storage.", NULL, 0, 0},
     {"--cache-policy", "auto|adaptive|lru|lfu|lrfu|s3_fifo|keep", PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
@@ -124,6 +127,7 @@ int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engin
     options->record_trace = settings->record_trace;
     options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;
     options->allow_prepare = !settings->no_prepare;
+    options->keep_memory = settings->keep_memory;
     options->callbacks = pi2_cli_callbacks();
     return PI2_CLI_GO_ON;
 }

@@ -130,6 +130,10 @@ static pi2_engine_counters difference(const pi2_engine_counters *after, const pi
                                  .weight_bytes_needed =
                                      after->weight_bytes_needed - before->weight_bytes_needed,
                                  .stall_ns = after->stall_ns - before->stall_ns,
+                                 .give_backs = after->give_backs - before->give_backs,
+                                 .bytes_given_back = after->bytes_given_back - before->bytes_given_back,
+                                 .bytes_taken_again = after->bytes_taken_again - before->bytes_taken_again,
+                                 .bytes_away = after->bytes_away,
                                  .compute_ns = after->compute_ns - before->compute_ns};
 }
 
@@ -248,6 +252,16 @@ static void print_waiting(const pi2_engine_counters *total) {
                  (double)total->stall_ns / 1e9, computed);
 }
 
+/* Only where memory was short. */
+static void print_pressure(const pi2_engine_counters *total, const pi2_engine_report *report) {
+    char given[PI2_SIZE_TEXT_BYTES], taken[PI2_SIZE_TEXT_BYTES], away[PI2_SIZE_TEXT_BYTES];
+    if (total->give_backs == 0 && total->bytes_away == 0) return;
+    pi2_cli_note("pressure %s of weights given back in %llu steps, %s taken again, %s away now (watched: %s)",
+                 pi2_format_size(total->bytes_given_back, given), (unsigned long long)total->give_backs,
+                 pi2_format_size(total->bytes_taken_again, taken), pi2_format_size(total->bytes_away, away),
+                 report->relief_description);
+}
+
 void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *generation, uint32_t seed) {
     const pi2_engine_report *report = pi2_engine_get_report(engine);
     char peak[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
@@ -282,6 +296,7 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      (unsigned long long)generation->drafts.right, (unsigned long long)generation->drafts.guessed,
                      pi2_cli_tokens_per_pass(generation));
     }
+    print_pressure(&generation->total, report);
     pi2_cli_note_prediction(engine, generation);
     pi2_cli_note("context  %u tokens, seed %u", (unsigned)report->context_tokens, (unsigned)seed);
 }

@@ -46,7 +46,7 @@ static const pi2_cli_option run_options[] = {
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
     {"-r, --reverse-prompt, --stop", "TEXT", PI2_CLI_TEXTS, RUN(stop_words), NULL,
      "Ends the answer before this text. May be given again.", NULL, 0, 0},
-    {"--draft-max, --draft, --draft-n", "N", PI2_CLI_INTEGER, RUN(draft), "15",
+    {"--draft-max, --draft, --draft-n", "N", PI2_CLI_INTEGER, RUN(draft), "8",
      "Tokens at most that are guessed from earlier text and checked in one pass, where that is faster; fewer "
      "where memory is small; 0: none. The text is the same.", "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},
     {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Never picks a token that ends the answer.",
@@ -290,6 +290,9 @@ static int print_json(run_state *state) {
     json_object_set_new(io, "bytes_read", json_integer((json_int_t)total.bytes_read));
     json_object_set_new(io, "reads", json_integer((json_int_t)total.reads));
     json_object_set_new(io, "bytes_needed", json_integer((json_int_t)total.weight_bytes_needed));
+    json_object_set_new(io, "give_backs", json_integer((json_int_t)total.give_backs));
+    json_object_set_new(io, "bytes_given_back", json_integer((json_int_t)total.bytes_given_back));
+    json_object_set_new(io, "bytes_taken_again", json_integer((json_int_t)total.bytes_taken_again));
     json_object_set_new(io, "stall_ms", pi2_cli_json_number((double)total.stall_ns / 1e6));
     json_object_set_new(io, "compute_ms", total.compute_ns ? pi2_cli_json_number((double)total.compute_ns / 1e6)
                                                            : json_null());

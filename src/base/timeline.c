@@ -99,6 +99,13 @@ void pi2_timeline_read(pi2_timeline *trace, uint64_t offset, uint32_t bytes, boo
     publish(event, PI2_TIMELINE_READ);
 }
 
+void pi2_timeline_memory(pi2_timeline *trace, uint64_t kept_bytes, uint64_t now_ns) {
+    pi2_timeline_event *event = claim(trace, now_ns, now_ns);
+    if (!event) return;
+    event->of.place = kept_bytes;
+    publish(event, PI2_TIMELINE_MEMORY);
+}
+
 void pi2_timeline_add_busy(pi2_timeline *trace, uint64_t busy_ns) {
     atomic_fetch_add_explicit(&trace->busy_ns, busy_ns, memory_order_relaxed);
 }

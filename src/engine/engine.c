@@ -161,7 +161,7 @@ static uint64_t process_bytes_now(const pi2_engine *engine) {
     if (draft_tokens_of(engine)) current += pi2_drafter_bytes(engine->model->shape.context_length);
     if (engine->model->shape.expert_count) current += pi2_expert_cache_list_bytes(layout, engine->policy);
     return current + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 + GROWTH_BYTES +
-           pi2_run_trace_bytes(engine->run_trace, layout->extent_count);
+           pi2_run_trace_bytes(engine->run_trace, layout->extent_count) + pi2_memory_relief_bytes();
 }
 
 static pi2_status make_plan(pi2_engine *engine) {
@@ -226,11 +226,33 @@ static uint64_t mark_residents(pi2_engine *engine) {
     return resident;
 }
 
+/* Whether weights can leave memory and come back: they can be read again. */
+static bool gives_back(const pi2_engine *engine) { return engine->model->has_file && !engine->options.keep_memory; }
+
+/*
+ * Experts that all fit and may leave lie in slots of one size. Where they have several sizes the ends
+ * of slots stay untouched, which only small pages make free.
+ */
+static pi2_status reserve_experts(pi2_engine *engine) {
+    const pi2_extent_layout *layout = engine->model->layout;
+    const uint64_t planned = engine->plan.expert_bytes, all = pi2_expert_cache_all_bytes(layout);
+    uint64_t bytes = planned;
+    if (planned && planned >= all && engine->model->has_file) {
+        bytes = pi2_expert_cache_slot_bytes(layout) * pi2_expert_cache_keys(layout);
+    }
+    return reserve(&engine->experts, bytes, planned > (64 << 20) && (bytes == planned || bytes == all), "experts");
+}
+
 static pi2_status reserve_memory(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->plan;
     const uint64_t resident = mark_residents(engine);
     PI2_TRY(reserve(&engine->weights, resident, resident > (64 << 20), "weights"));
-    PI2_TRY(reserve(&engine->experts, plan->expert_bytes, plan->expert_bytes > (64 << 20), "experts"));
+    PI2_TRY(reserve_experts(engine));
+    if (gives_back(engine) && plan->ring_bytes == 0) {
+        const uint64_t most = engine->report.budget_bytes, all = engine->model->layout->weight_bytes;
+        const uint64_t ring = pi2_memory_plan_ring_bytes(engine->model->layout, all < most ? all : most);
+        PI2_TRY(reserve(&engine->spare_ring, ring, false, "the stream buffer"));
+    }
     PI2_TRY(reserve(&engine->stream, plan->ring_bytes + plan->staging_bytes, false, "the stream buffer"));
     PI2_TRY(reserve(&engine->cache, plan->cache_bytes, false, "the key-value cache"));
     return reserve(&engine->scratch, plan->scratch_bytes, false, "scratch");
@@ -250,6 +272,10 @@ static pi2_status start_reader(pi2_engine *engine) {
     return PI2_OK;
 }
 
+static uint64_t ring_bytes(const pi2_engine *engine) {
+    return engine->plan.ring_bytes ? engine->plan.ring_bytes : engine->spare_ring.bytes;
+}
+
 static pi2_status start_store(pi2_engine *engine, bool loaded) {
     const pi2_weight_store_options options = {
         .layout = engine->model->layout, .path = engine->weights_path,
@@ -257,8 +283,9 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
         .sequence_count = engine->plan.everything_resident ? engine->sequence_count : engine->pass_end,
         .head_begin = engine->head_begin, .pass_end = engine->pass_end,
         .resident = engine->resident, .resident_memory = engine->weights.pages, .resident_loaded = loaded,
-        .ring = engine->plan.ring_bytes ? engine->stream.pages : NULL,
-        .ring_bytes = (size_t)engine->plan.ring_bytes, .reader = engine->reader,
+        .ring = engine->plan.ring_bytes ? engine->stream.pages : engine->spare_ring.pages,
+        .ring_bytes = (size_t)ring_bytes(engine), .ring_planned = engine->plan.ring_bytes > 0,
+        .may_give_back = gives_back(engine), .reader = engine->reader,
         .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? SPIN_US : 0,
         .trace = pi2_run_trace_events(engine->run_trace),
     };
@@ -278,7 +305,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .reader = engine->reader, .cpu_features = pi2_cpu_features(),
         .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
         .trace = pi2_run_trace_events(engine->run_trace),
-        .run_bytes = (size_t)(plan->ring_bytes / 2), .resident = engine->resident,
+        .run_bytes = (size_t)(ring_bytes(engine) / 2), .resident = engine->resident,
         .cache = engine->cache.pages, .scratch = engine->scratch.pages,
         .staging = plan->staging_bytes ? (uint8_t *)engine->stream.pages + plan->ring_bytes : NULL,
     };
@@ -387,7 +414,8 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     else PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine, !from_file));
     PI2_TRY(pi2_engine_start_experts(engine, !from_file));
-    return start_forward(engine);
+    PI2_TRY(start_forward(engine));
+    return pi2_engine_start_relief(engine);
 }
 
 static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
@@ -403,6 +431,7 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(choose_weights(engine, gguf));
     PI2_TRY(start(engine, *gguf));
     fill_report(engine);
+    engine->report.relief_description = pi2_memory_relief_description(engine);
     return PI2_OK;
 }
 
@@ -458,6 +487,8 @@ void pi2_engine_close(pi2_engine *engine) {
     if (pi2_trace_writer_close(engine->trace) != PI2_OK) pi2_engine_log(engine, "%s", pi2_error_text());
     pi2_reader_close(engine->reader);
     pi2_team_destroy(engine->team);
+    pi2_memory_relief_free(engine->relief);
+    release(&engine->spare_ring);
     release(&engine->scratch);
     release(&engine->cache);
     release(&engine->stream);
@@ -488,6 +519,7 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         store.stall_ns += experts.stall_ns;
     }
     counters_out->stall_ns = store.stall_ns / engine->plan.shape.thread_count;
+    pi2_memory_relief_count(engine, counters_out);
     if (engine->run_trace) {
         const uint64_t busy_ns = pi2_timeline_busy_ns(pi2_run_trace_events(engine->run_trace)) /
                                  engine->plan.shape.thread_count;

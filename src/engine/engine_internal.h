@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "engine/memory_plan.h"
+#include "engine/memory_relief.h"
 #include "engine/run_trace.h"
 #include "neuron_cache/cache_trace.h"
 #include "powerinfer2/engine.h"
@@ -31,12 +32,14 @@ struct pi2_engine {
     uint32_t expert_extent_count;   /* extents of experts: they follow the others in `sequence` */
     const pi2_cache_policy *policy;
     pi2_engine_memory weights, experts, stream, cache, scratch;
+    pi2_engine_memory spare_ring;   /* for weights that begin to stream under memory pressure; untouched until then */
     pi2_team *team;
     pi2_reader *reader;
     pi2_weight_store *store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */
     pi2_trace_writer *trace;        /* NULL: none is recorded */
     pi2_forward *forward;
+    pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */
     pi2_run_trace *run_trace;       /* NULL when none was asked for */
     bool plan_only;                 /* header and memory plan; no threads, reader or weights */
     _Atomic int session_count;

@@ -121,15 +121,19 @@ static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
            plan->margin_bytes;
 }
 
-/* Buffers that only a streaming model needs. */
-static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
-    const uint64_t largest = largest_read(request->model->layout);
-    plan->shape.embedding_streams = true;
-    plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
-    uint64_t ring = request->budget_bytes / RING_SHARE;
+uint64_t pi2_memory_plan_ring_bytes(const pi2_extent_layout *layout, uint64_t budget_bytes) {
+    const uint64_t largest = largest_read(layout);
+    uint64_t ring = budget_bytes / RING_SHARE;
     if (ring < largest * LEAST_RING_READS) ring = largest * LEAST_RING_READS;
     if (ring > MOST_RING_BYTES) ring = MOST_RING_BYTES;
-    plan->ring_bytes = ring / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
+    return ring / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
+}
+
+/* Buffers that only a streaming model needs. */
+static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    plan->shape.embedding_streams = true;
+    plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
+    plan->ring_bytes = pi2_memory_plan_ring_bytes(request->model->layout, request->budget_bytes);
 }
 
 /*

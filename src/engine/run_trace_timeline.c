@@ -92,6 +92,12 @@ static void write_read(pi2_run_trace *trace, const pi2_timeline_event *event, ui
                           "\",\"name\":\"read\",\"ts\":%.3f}", id, microseconds(trace, event->end_ns));
 }
 
+static void write_memory(pi2_run_trace *trace, const pi2_timeline_event *event) {
+    pi2_output_file_print(&trace->timeline, ",\n{\"ph\":\"C\",\"pid\":1,\"name\":\"weights kept\",\"ts\":%.3f,"
+                          "\"args\":{\"bytes\":%" PRIu64 "}}", microseconds(trace, event->begin_ns),
+                          event->of.place);
+}
+
 static void write_event(pi2_run_trace *trace, const pi2_timeline_event *event, uint64_t index,
                         const pi2_extent_layout *layout, const pi2_timeline_extent_place *places) {
     switch ((pi2_timeline_kind)event->kind) {
@@ -101,6 +107,7 @@ static void write_event(pi2_run_trace *trace, const pi2_timeline_event *event, u
     case PI2_TIMELINE_TAIL: write_stage(trace, event, true); break;
     case PI2_TIMELINE_STALL: write_stall(trace, event); break;
     case PI2_TIMELINE_READ: write_read(trace, event, index + 1, layout, places); break;
+    case PI2_TIMELINE_MEMORY: write_memory(trace, event); break;
     }
 }
 
@@ -124,7 +131,8 @@ pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_l
     bool has_member[256] = { false };
     for (uint64_t i = 0; i < count; i++) {
         const pi2_timeline_event *event = pi2_timeline_at(trace->events, i);
-        if (!event || event->kind == PI2_TIMELINE_PASS || event->kind == PI2_TIMELINE_READ) continue;
+        if (!event || event->kind == PI2_TIMELINE_PASS || event->kind == PI2_TIMELINE_READ ||
+            event->kind == PI2_TIMELINE_MEMORY) continue;
         has_member[event->member] = true;
     }
     pi2_output_file_print(&trace->timeline, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");

@@ -120,6 +120,7 @@ static bool cancelled(void *user) {
 static void layer_done(void *user, uint32_t layer, uint32_t layers) {
     pi2_session *session = user;
     const pi2_callbacks *callbacks = &session->engine->options.callbacks;
+    pi2_engine_relieve(session->engine, layer);
     if (!callbacks->progress || session->progress_total <= layers) return; /* one token is no progress */
     const uint64_t now = pi2_clock_ns();
     const uint64_t done = session->progress_done + (uint64_t)session->batch_tokens * layer;
@@ -141,7 +142,7 @@ static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t
 
 static pi2_status append_batches(pi2_session *session, const int32_t *tokens, size_t token_count,
                                  pi2_logits_wanted wanted) {
-    const pi2_engine *engine = session->engine;
+    pi2_engine *engine = session->engine;
     const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
     const uint32_t batch = engine->plan.shape.batch_tokens;
     for (size_t done = 0; done < token_count;) {
@@ -152,6 +153,7 @@ static pi2_status append_batches(pi2_session *session, const int32_t *tokens, si
                                         : wanted == PI2_LOGITS_LAST && last ? PI2_FORWARD_LAST_LOGITS
                                                                             : PI2_FORWARD_NO_LOGITS;
         session->batch_tokens = count;
+        pi2_engine_relieve(engine, UINT32_MAX);
         PI2_TRY(run_pass(session, tokens + done, count, logits, &hooks));
         if (session->drafter) pi2_drafter_push(session->drafter, tokens + done, count);
         session->position += count;

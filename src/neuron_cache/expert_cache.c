@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/pages.h"
 
 enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
 enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
@@ -49,7 +50,8 @@ struct pi2_expert_cache {
     void *policy_state;
     uint8_t **free_slots;
     uint32_t key_count, slot_count, free_count;
-    bool all_fit;
+    uint32_t given_count;   /* the last slots in memory, given back to the system */
+    _Atomic bool all_fit;   /* until memory is given back */
 
     uint32_t *queue;        /* demanded, without a slot: [queue_at, queue_count) */
     uint32_t queue_at, queue_count;
@@ -131,7 +133,7 @@ static void list_experts(pi2_expert_cache *cache) {
             atomic_init(&cache->extents[own].state, cache->options.loaded ? EXTENT_READY : EXTENT_WAITING);
             offset += pi2_extent_read_bytes(&layout->extents[group->first_extent + e]);
         }
-        place += offset;
+        place += cache->options.loaded ? offset : pi2_expert_cache_slot_bytes(layout);
     }
 }
 
@@ -460,6 +462,99 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out) {
     *counters_out = cache->counters;
     counters_out->stall_ns = atomic_load_explicit(&cache->stall_ns, memory_order_relaxed);
+}
+
+/* ---- giving memory back, and taking it again ---- */
+
+static uint8_t *slot_at(const pi2_expert_cache *cache, uint32_t index) {
+    return (uint8_t *)cache->options.memory + pi2_expert_cache_slot_bytes(cache->options.layout) * index;
+}
+
+/* Where all experts fitted, their places become slots: the policy learns who is there. */
+static void begin_slots(pi2_expert_cache *cache) {
+    cache->all_fit = false;
+    for (uint32_t key = 0; key < cache->key_count; key++) {
+        cached_expert *expert = &cache->experts[key];
+        if (expert->state == EXPERT_LOADING || expert->state == EXPERT_PRESENT) {
+            cache->options.policy->admit(cache->policy_state, key);
+        } else {
+            cache->free_slots[cache->free_count++] = expert->memory;
+            expert->memory = NULL;
+        }
+    }
+}
+
+/* Empties a slot: what is in it moves to `to`. False: it is in use. */
+static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to, size_t bytes) {
+    for (uint32_t i = 0; i < cache->free_count; i++) {
+        if (cache->free_slots[i] != from) continue;
+        cache->free_slots[i] = to;
+        return true;
+    }
+    for (uint32_t key = 0; key < cache->key_count; key++) {
+        cached_expert *expert = &cache->experts[key];
+        if (expert->memory != from) continue;
+        if (expert->state != EXPERT_PRESENT || expert->pinned) return false;
+        memcpy(to, from, bytes);
+        expert->memory = to;
+        return true;
+    }
+    return false;
+}
+
+/*
+ * The last slot leaves, not the one that the policy empties: so what is given back is one stretch,
+ * which huge pages come back from whole.
+ */
+static bool give_one(pi2_expert_cache *cache, size_t slot_bytes) {
+    uint8_t *last = slot_at(cache, cache->slot_count - cache->given_count - 1);
+    uint8_t *empty = NULL;
+    if (cache->free_count > 0) {
+        empty = cache->free_slots[--cache->free_count];
+    } else {
+        const uint32_t victim = cache->options.policy->evict(cache->policy_state, may_leave, cache);
+        if (victim == UINT32_MAX) return false;
+        empty = drop(cache, victim);
+        cache->counters.evictions++;
+    }
+    if (empty != last && !move_slot(cache, last, empty, slot_bytes)) {
+        cache->free_slots[cache->free_count++] = empty;
+        return false;
+    }
+    cache->given_count++;
+    (void)pi2_pages_discard(last, slot_bytes);
+    return true;
+}
+
+uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes) {
+    const size_t slot_bytes = (size_t)pi2_expert_cache_slot_bytes(cache->options.layout);
+    uint64_t given = 0;
+    if (cache->options.loaded || bytes == 0) return 0;
+    (void)pthread_mutex_lock(&cache->lock);
+    if (cache->all_fit && cache->slot_count > least_slots) begin_slots(cache);
+    while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache, slot_bytes)) {
+        given += slot_bytes;
+    }
+    (void)pthread_mutex_unlock(&cache->lock);
+    return given;
+}
+
+uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
+    const uint64_t slot_bytes = pi2_expert_cache_slot_bytes(cache->options.layout);
+    uint64_t taken = 0;
+    (void)pthread_mutex_lock(&cache->lock);
+    while (cache->given_count > 0 && (taken == 0 || taken + slot_bytes <= bytes)) {
+        cache->given_count--;
+        cache->free_slots[cache->free_count++] = slot_at(cache, cache->slot_count - cache->given_count - 1);
+        taken += slot_bytes;
+    }
+    pump(cache);
+    (void)pthread_mutex_unlock(&cache->lock);
+    return taken;
+}
+
+uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache) {
+    return cache->given_count * pi2_expert_cache_slot_bytes(cache->options.layout);
 }
 
 uint32_t pi2_expert_cache_slots(const pi2_expert_cache *cache) { return cache->slot_count; }

@@ -24,7 +24,9 @@
  *   ARRIVED -> READY     its only first user took the checksum (once in the process's life)
  *   ARRIVED -> FAILED    the checksum is wrong; the pass ends, pi2_expert_cache_reset()
  *
- * Where all experts fit, each has a place of its own, none ever leaves, and the policy is not asked.
+ * Where all experts fit, each has a place of its own, none ever leaves, and the policy is not asked;
+ * until memory is given back: then the places become slots. What is given back is the last slots in
+ * memory; what was in them moves to those that the policy empties.
  */
 #ifndef PI2_NEURON_CACHE_EXPERT_CACHE_H
 #define PI2_NEURON_CACHE_EXPERT_CACHE_H
@@ -46,7 +48,8 @@ size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_ca
 typedef struct pi2_expert_cache_options {
     const pi2_extent_layout *layout;
     const char *path;              /* the cluster file, for messages */
-    void *memory; uint64_t bytes;  /* page aligned: one slot or more */
+    void *memory;                  /* page aligned; unless loaded, slot bytes for every expert where all fit */
+    uint64_t bytes;                /* one slot or more; pi2_expert_cache_all_bytes(): all fit */
     bool loaded;                   /* memory holds all experts side by side already (a plain GGUF) */
     const pi2_cache_policy *policy;
     pi2_reader *reader;            /* NULL when loaded */
@@ -98,6 +101,16 @@ void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key);
 
 /** After a failed or cancelled pass: waits for reads in flight; nothing is demanded any more. */
 void pi2_expert_cache_reset(pi2_expert_cache *cache);
+
+/**
+ * Gives the memory of about `bytes` of slots back to the system, but keeps least_slots; those that
+ * are in use stay for now. Returns what was given back. Threads: one; a pass may run.
+ */
+uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes);
+/** Takes about `bytes` of it again, at least one slot; returns how much. Threads: likewise. */
+uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes);
+/** What was given back and not taken again. */
+uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache);
 
 typedef struct pi2_expert_cache_counters {
     uint64_t touches, hits;  /* experts demanded; of those present or on their way */

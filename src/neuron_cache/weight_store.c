@@ -1,4 +1,4 @@
-/* weight_store.c: a fixed resident part, and a ring for everything else. */
+/* weight_store.c: a resident part, and a ring for everything else. */
 #include "neuron_cache/weight_store.h"
 
 #include <assert.h>
@@ -13,18 +13,24 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/pages.h"
 #include "base/sleepers.h"
 
 enum { STATE_ABSENT, STATE_READING, STATE_ARRIVED, STATE_CHECKING, STATE_READY, STATE_FAILED };
+enum {
+    UNITS_WANTED = 64, LEAST_UNIT_BYTES = 256 * 1024, HUGE_MEMORY_BYTES = 64 << 20, LEAST_HUGE_UNIT_BYTES = 8 << 20
+};
 enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024, NO_READ = 0xffff };
 
 typedef struct store_extent {
     _Atomic int state;
     _Atomic uint32_t tiles_left;
     uint8_t *memory;          /* resident: always; streamed: from READING on */
+    uint8_t *home;            /* where it is resident by the plan; NULL: it streams */
     uint32_t tiles;
     uint16_t read;            /* which read brings it; NO_READ */
     bool resident, verified;
+    bool returns;             /* resident as soon as its tiles are used */
 } store_extent;
 
 /* A read of one or more consecutive extents of the sequence. */
@@ -41,6 +47,13 @@ typedef struct ring_room {
     bool free;
 } ring_room;
 
+/* Resident extents that come and go together: neighbours in memory, in sequence order. */
+typedef struct store_unit {
+    uint32_t first_position, last_position; /* streamed extents may lie between them */
+    uint64_t bytes;
+    bool away;                /* its extents stream for now */
+} store_unit;
+
 struct pi2_weight_store {
     pi2_weight_store_options options;
     store_extent *extents;
@@ -55,6 +68,14 @@ struct pi2_weight_store {
 
     uint32_t cursor;          /* position in the sequence of the next extent to ask for */
     bool cursor_in_next_pass, with_head;
+    uint32_t next_floor;      /* position after the last extent that has room in the ring for the next pass */
+
+    store_unit *units;        /* in sequence order */
+    uint32_t *unit_order;     /* in the order in which they leave */
+    uint32_t unit_count, away_count;
+    uint64_t away_bytes;
+    bool ring_touched;
+    _Atomic uint32_t generation;
     uint64_t pass_bytes_body, pass_bytes_head;
     uint64_t needed_bytes;
     _Atomic uint64_t stall_ns, stalls;
@@ -64,7 +85,8 @@ struct pi2_weight_store {
 
 size_t pi2_weight_store_list_bytes(uint32_t extent_count) {
     return sizeof(struct pi2_weight_store) +
-           (size_t)extent_count * (sizeof(store_extent) + sizeof(uint32_t) + sizeof(ring_room));
+           (size_t)extent_count * (sizeof(store_extent) + sizeof(uint32_t) + sizeof(ring_room)) +
+           (UNITS_WANTED + 8) * (sizeof(store_unit) + sizeof(uint32_t));
 }
 
 static uint32_t extent_tiles(const pi2_extent_layout *layout, const pi2_extent *extent) {
@@ -89,13 +111,92 @@ static pi2_status place_extents(pi2_weight_store *store) {
         if (i < options->head_begin) store->pass_bytes_body += extent->bytes;
         else if (i < options->pass_end) store->pass_bytes_head += extent->bytes;
         if (own->resident) {
-            own->memory = at;
+            own->memory = own->home = at;
             at += pi2_extent_read_bytes(extent);
         } else if (pi2_extent_read_bytes(extent) > options->ring_bytes) {
             return pi2_fail(PI2_ERR_INVALID, "the stream buffer of %zu bytes cannot hold extent %u of %u bytes",
                             options->ring_bytes, e, pi2_extent_read_bytes(extent));
         }
     }
+    return PI2_OK;
+}
+
+static void free_lists(pi2_weight_store *store) {
+    free(store->extents);
+    free(store->sequence);
+    free(store->rooms);
+    free(store->units);
+    free(store->unit_order);
+    free(store);
+}
+
+/* Units of the resident memory; huge pages come back whole only, so units are large beside them. */
+static uint64_t unit_bytes_for(uint64_t resident_bytes) {
+    const uint64_t share = resident_bytes / UNITS_WANTED;
+    const uint64_t least = resident_bytes > HUGE_MEMORY_BYTES ? LEAST_HUGE_UNIT_BYTES : LEAST_UNIT_BYTES;
+    return share > least ? share : least;
+}
+
+/* Which part of the sequence a position is in: units keep to one. */
+static int part_of(const pi2_weight_store *store, uint32_t position) {
+    return position < store->options.head_begin ? 0 : position < store->options.pass_end ? 1 : 2;
+}
+
+/* Cuts the residents into units; returns how many, and writes them where there is a list. */
+static uint32_t cut_units(const pi2_weight_store *store, uint64_t unit_bytes, store_unit *units) {
+    uint32_t count = 0, last_part = 0;
+    uint64_t bytes = unit_bytes;
+    for (uint32_t i = 0; i < store->options.sequence_count; i++) {
+        const store_extent *extent = &store->extents[store->sequence[i]];
+        if (!extent->home) continue;
+        const uint32_t part = (uint32_t)part_of(store, i);
+        if (bytes >= unit_bytes || part != last_part) {
+            if (units) units[count] = (store_unit){ .first_position = i };
+            count++;
+            bytes = 0;
+        }
+        const uint32_t read_bytes = pi2_extent_read_bytes(&store->options.layout->extents[store->sequence[i]]);
+        bytes += read_bytes;
+        last_part = part;
+        if (!units) continue;
+        units[count - 1].last_position = i;
+        units[count - 1].bytes += read_bytes;
+    }
+    return count;
+}
+
+/*
+ * Embedding rows leave first: a token needs one. Then the rest in bit-reversed order, so that what
+ * has left is spread evenly over the pass at any time, as the plan spreads what streams.
+ */
+static void order_units(pi2_weight_store *store) {
+    uint32_t count = 0, body = 0, bits = 0;
+    for (uint32_t u = 0; u < store->unit_count; u++) {
+        if (part_of(store, store->units[u].first_position) == 2) store->unit_order[count++] = u;
+        else body++;
+    }
+    while ((1u << bits) < body) bits++;
+    for (uint32_t i = 0; i < 1u << bits; i++) {
+        uint32_t reversed = 0;
+        for (uint32_t b = 0; b < bits; b++) reversed |= (i >> b & 1u) << (bits - 1 - b);
+        if (reversed < body) store->unit_order[count++] = reversed;
+    }
+    assert(count == store->unit_count);
+}
+
+static pi2_status make_units(pi2_weight_store *store) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < store->options.sequence_count; i++) {
+        const uint32_t e = store->sequence[i];
+        if (store->extents[e].home) bytes += pi2_extent_read_bytes(&store->options.layout->extents[e]);
+    }
+    const uint64_t unit_bytes = unit_bytes_for(bytes);
+    store->unit_count = cut_units(store, unit_bytes, NULL);
+    store->units = calloc(store->unit_count + 1, sizeof *store->units);
+    store->unit_order = calloc(store->unit_count + 1, sizeof *store->unit_order);
+    if (!store->units || !store->unit_order) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
+    (void)cut_units(store, unit_bytes, store->units);
+    order_units(store);
     return PI2_OK;
 }
 
@@ -111,15 +212,13 @@ pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_
     store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
     if (!store->extents || !store->sequence || !store->rooms ||
         pthread_mutex_init(&store->pump_lock, NULL) != 0) {
-        free(store->extents);
-        free(store->sequence);
-        free(store->rooms);
-        free(store);
+        free_lists(store);
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
     }
     memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
     store->options.sequence = store->sequence;
-    const pi2_status status = place_extents(store);
+    pi2_status status = place_extents(store);
+    if (status == PI2_OK && options->may_give_back) status = make_units(store);
     if (status != PI2_OK) {
         pi2_weight_store_free(store);
         return status;
@@ -132,10 +231,7 @@ void pi2_weight_store_free(pi2_weight_store *store) {
     if (!store) return;
     pi2_weight_store_reset(store);
     (void)pthread_mutex_destroy(&store->pump_lock);
-    free(store->extents);
-    free(store->sequence);
-    free(store->rooms);
-    free(store);
+    free_lists(store);
 }
 
 /* ---- the ring, under the pump lock ---- */
@@ -152,6 +248,7 @@ static uint8_t *ring_give(pi2_weight_store *store, uint32_t extent, uint32_t byt
     *room = (ring_room){ .extent = extent, .bytes = (uint32_t)(bytes + skipped) };
     store->room_count++;
     store->ring_used += bytes + skipped;
+    store->ring_touched = true;
     store->ring_head = at + bytes;
     return (uint8_t *)store->options.ring + at;
 }
@@ -201,6 +298,7 @@ static uint8_t *give_memory(pi2_weight_store *store, uint32_t e) {
     store_extent *extent = &store->extents[e];
     if (!extent->resident) {
         extent->memory = ring_give(store, e, pi2_extent_read_bytes(&store->options.layout->extents[e]));
+        if (extent->memory && store->cursor_in_next_pass) store->next_floor = store->cursor + 1;
     }
     return extent->memory;
 }
@@ -298,6 +396,11 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head) {
     store->with_head = with_head;
     if (store->cursor_in_next_pass) store->cursor_in_next_pass = false;
     else store->cursor = 0;
+    store->next_floor = 0;
+    if (store->ring_touched && store->away_count == 0 && store->room_count == 0 && !store->options.ring_planned) {
+        (void)pi2_pages_discard(store->options.ring, store->options.ring_bytes); /* nothing streams any more */
+        store->ring_touched = false;
+    }
     store->needed_bytes += store->pass_bytes_body + (with_head ? store->pass_bytes_head : 0);
     pump(store);
     (void)pthread_mutex_unlock(&store->pump_lock);
@@ -402,6 +505,16 @@ pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t e, const ui
     return PI2_OK;
 }
 
+/* An extent that is not in memory has its home from now on, or none. */
+static void set_resident(pi2_weight_store *store, uint32_t e, bool resident) {
+    store_extent *extent = &store->extents[e];
+    extent->resident = resident;
+    extent->returns = false;
+    extent->memory = resident ? extent->home : NULL;
+    store->options.resident[e] = resident;
+    atomic_fetch_add(&store->generation, 1);
+}
+
 void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) {
     store_extent *extent = &store->extents[e];
     if (extent->resident) return;
@@ -409,6 +522,7 @@ void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) 
     assert(before >= tiles);
     if (before != tiles) return;
     (void)pthread_mutex_lock(&store->pump_lock);
+    if (extent->returns) set_resident(store, e, true);
     atomic_store_explicit(&extent->state, STATE_ABSENT, memory_order_release);
     ring_free_extent(store, e);
     pump(store);
@@ -443,14 +557,133 @@ void pi2_weight_store_reset(pi2_weight_store *store) {
         store_extent *extent = &store->extents[store->sequence[i]];
         const int state = atomic_load(&extent->state);
         if (extent->resident && state == STATE_READY) continue;
+        if (extent->returns) set_resident(store, store->sequence[i], true);
         atomic_store(&extent->state, STATE_ABSENT); /* a resident one that had not arrived is asked for again */
     }
     store->room_first = store->room_count = 0;
     store->ring_head = store->ring_used = 0;
-    store->cursor = 0;
+    store->cursor = store->next_floor = 0;
     store->cursor_in_next_pass = false;
     store->failure = PI2_OK;
 }
+
+/* ---- giving memory back, and taking it again ---- */
+
+/* The first resident's address of a unit. Its residents lie side by side. */
+static uint8_t *unit_home(const pi2_weight_store *store, const store_unit *unit) {
+    return store->extents[store->sequence[unit->first_position]].home;
+}
+
+/* Whether every extent of the unit is in memory, at home. */
+static bool unit_is_ready(const pi2_weight_store *store, const store_unit *unit) {
+    for (uint32_t i = unit->first_position; i <= unit->last_position; i++) {
+        const store_extent *extent = &store->extents[store->sequence[i]];
+        if (!extent->home) continue;
+        if (!extent->resident || atomic_load(&extent->state) != STATE_READY) return false;
+    }
+    return true;
+}
+
+static void send_away(pi2_weight_store *store, store_unit *unit) {
+    for (uint32_t i = unit->first_position; i <= unit->last_position; i++) {
+        store_extent *extent = &store->extents[store->sequence[i]];
+        if (!extent->home) continue;
+        set_resident(store, store->sequence[i], false);
+        atomic_store_explicit(&extent->state, STATE_ABSENT, memory_order_release);
+    }
+    unit->away = true;
+    store->away_bytes += unit->bytes;
+    store->away_count++;
+}
+
+/* What is in the ring, or on its way there, returns when it has been used. */
+static void bring_home(pi2_weight_store *store, store_unit *unit) {
+    for (uint32_t i = unit->first_position; i <= unit->last_position; i++) {
+        store_extent *extent = &store->extents[store->sequence[i]];
+        if (!extent->home) continue;
+        if (atomic_load(&extent->state) == STATE_ABSENT) set_resident(store, store->sequence[i], true);
+        else extent->returns = true;
+    }
+    unit->away = false;
+    store->away_bytes -= unit->bytes;
+    store->away_count--;
+}
+
+/*
+ * What the next pass reads through the ring lies before next_floor: an extent that begins to stream
+ * before it would get its room too late. Behind it the cursor goes back to what has left.
+ */
+static bool unit_may_leave(const pi2_weight_store *store, const store_unit *unit, uint32_t end) {
+    const bool is_part_of_pass = unit->first_position < store->options.pass_end;
+    if (unit->away || unit->last_position >= end || !unit_is_ready(store, unit)) return false;
+    if (!is_part_of_pass) return end == UINT32_MAX;
+    return store->cursor_in_next_pass ? unit->first_position >= store->next_floor
+                                      : end == UINT32_MAX || unit->last_position < store->cursor;
+}
+
+uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint64_t bytes) {
+    uint64_t given = 0;
+    const bool starts_ring = store->away_count == 0 && !store->options.ring_planned && !store->ring_touched;
+    if (starts_ring && bytes) bytes += store->options.ring_bytes;
+    for (uint32_t i = 0; i < store->unit_count && given < bytes; i++) {
+        store_unit *unit = &store->units[store->unit_order[i]];
+        (void)pthread_mutex_lock(&store->pump_lock);
+        const bool leaves = unit_may_leave(store, unit, end);
+        if (leaves) {
+            send_away(store, unit);
+            if (store->cursor_in_next_pass && unit->first_position < store->cursor) {
+                store->cursor = unit->first_position;
+            }
+        }
+        (void)pthread_mutex_unlock(&store->pump_lock);
+        if (!leaves) continue;
+        /* Nobody reads into this memory now but pi2_weight_store_take_again(), on this thread. */
+        (void)pi2_pages_discard(unit_home(store, unit), (size_t)unit->bytes);
+        given += unit->bytes;
+    }
+    const uint64_t started = starts_ring && given ? store->options.ring_bytes : 0;
+    return given > started ? given - started : 0;
+}
+
+/* Embedding rows are loaded at once: no pass asks for them. */
+static bool load_unit(pi2_weight_store *store, const store_unit *unit) {
+    for (uint32_t i = unit->first_position; i <= unit->last_position; i++) {
+        if (pi2_weight_store_load(store, store->sequence[i]) != PI2_OK) return false;
+    }
+    return true;
+}
+
+uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint64_t bytes, bool between_passes) {
+    uint64_t taken = 0;
+    for (uint32_t i = store->unit_count; i-- > 0 && store->away_count > 0 && taken < bytes;) {
+        store_unit *unit = &store->units[store->unit_order[i]];
+        const bool is_part_of_pass = unit->first_position < store->options.pass_end;
+        if (!unit->away || (taken > 0 && taken + unit->bytes > bytes) || !(is_part_of_pass || between_passes)) continue;
+        (void)pthread_mutex_lock(&store->pump_lock);
+        bring_home(store, unit);
+        (void)pthread_mutex_unlock(&store->pump_lock);
+        if (!is_part_of_pass && !load_unit(store, unit)) {
+            (void)pthread_mutex_lock(&store->pump_lock);
+            send_away(store, unit);
+            (void)pthread_mutex_unlock(&store->pump_lock);
+            break;
+        }
+        taken += unit->bytes;
+    }
+    return taken;
+}
+
+uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store) {
+    uint64_t most = 0;
+    for (uint32_t u = 0; u < store->unit_count; u++) {
+        if (store->units[u].bytes > most) most = store->units[u].bytes;
+    }
+    return most;
+}
+
+uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store) { return store->away_bytes; }
+
+uint32_t pi2_weight_store_generation(const pi2_weight_store *store) { return atomic_load(&store->generation); }
 
 void pi2_weight_store_count(const pi2_weight_store *store, pi2_weight_store_counters *counters_out) {
     counters_out->needed_bytes = store->needed_bytes;

@@ -16,6 +16,11 @@
  *   READY -> ABSENT       streamed extents only: all tiles used; the room is free (pump lock held)
  *   any -> FAILED         a read error or a wrong checksum; the pass ends, pi2_weight_store_reset()
  *
+ * Under memory pressure runs of resident extents ("units") begin to stream, and return later:
+ *
+ *   resident READY -> streamed ABSENT    used up in this pass, or between passes   (pump lock held)
+ *   streamed ABSENT -> resident ABSENT   at any time; the next read brings it home (pump lock held)
+ *
  * Invariant: the extents between ABSENTs of the ring are consecutive in the sequence, and the ring
  * takes room back in the order in which it gave it.
  */
@@ -34,10 +39,12 @@ typedef struct pi2_weight_store_options {
     uint32_t sequence_count;
     uint32_t head_begin;          /* position from which on the sequence is the head */
     uint32_t pass_end;            /* where the head ends; resident extents that follow are loaded by hand */
-    const uint8_t *resident;      /* [extent_count]: 1 where the extent stays */
+    uint8_t *resident;            /* [extent_count]: 1 where the extent stays; kept up to date */
     void *resident_memory;        /* page aligned; extents in sequence order, each at read_bytes */
     bool resident_loaded;         /* memory is filled already (a plain GGUF) */
-    void *ring; size_t ring_bytes; /* page aligned; NULL when everything is resident */
+    void *ring; size_t ring_bytes; /* page aligned; NULL: nothing ever streams */
+    bool ring_planned;            /* false: its memory is not in the plan, and touched only when need be */
+    bool may_give_back;           /* needs a ring and a reader */
     pi2_reader *reader;           /* NULL when loaded and nothing streams */
     unsigned spin_us;
     pi2_timeline *trace;             /* gets a span of every stall; may be NULL */
@@ -75,6 +82,23 @@ const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t ext
 
 /** After a failed or cancelled pass: waits for reads in flight, empties the ring. */
 void pi2_weight_store_reset(pi2_weight_store *store);
+
+/**
+ * Gives the memory of about `bytes` resident bytes back to the system: those extents stream from now
+ * on. `end`: the pass is done with every position before it (UINT32_MAX: no pass runs); only what lies
+ * before it can leave now. Returns what was given back, less a ring that is needed from now on: less
+ * than `bytes` when there was no more. Threads: one; a pass may run beyond `end`.
+ */
+uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint64_t bytes);
+/** The other way: about `bytes` of what was given back, at least one unit, becomes resident when it is read
+ *  next. Embedding rows, which are read at once, only between passes. Threads: one; a pass may run. */
+uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint64_t bytes, bool between_passes);
+/** The largest unit. */
+uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store);
+/** Planned bytes that stream for now. */
+uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store);
+/** Changes whenever an extent's residency does. */
+uint32_t pi2_weight_store_generation(const pi2_weight_store *store);
 
 typedef struct pi2_weight_store_counters {
     uint64_t needed_bytes;  /* weight bytes of all passes begun */

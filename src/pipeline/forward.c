@@ -1,6 +1,7 @@
 /* forward.c: the walk of a pass through the layers, and what it needs to begin. */
 #include "pipeline/forward.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,6 +170,68 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward_stage(&walk, (tiles + step - 1) / step, head_chunk, NULL);
 }
 
+/* ---- runs of clusters ---- */
+
+/* Neuron where the cluster that begins in this extent begins: of its first piece. */
+static uint32_t first_neuron(const pi2_model *model, const pi2_layer_weights *layer, const pi2_extent *extent) {
+    const pi2_piece *piece = &model->layout->pieces[extent->first_piece];
+    const bool is_down = &model->layout->tensors[piece->tensor] == layer->down.tensor;
+    return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - layer->gate.row_base);
+}
+
+/* Cuts a layer's clusters into runs of at most run_bytes streamed bytes. */
+static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t *run_count) {
+    const pi2_model *model = forward->model;
+    const pi2_layer_weights *layer = &model->layers[layer_index];
+    const pi2_group *group = &model->layout->groups[layer->ffn_group];
+    const size_t limit = forward->options.run_bytes;
+    uint32_t begin = 0, cluster = 0;
+    size_t run_bytes = 0, cluster_bytes = 0;
+    forward->layer_first_run[layer_index] = *run_count;
+    for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
+        const pi2_extent *extent = &model->layout->extents[e];
+        const uint32_t neuron = first_neuron(model, layer, extent) / group->cluster_neurons * group->cluster_neurons;
+        if (neuron != cluster) { /* a cluster is complete; does it still fit the run? */
+            if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
+                forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
+                begin = cluster;
+                run_bytes = 0;
+            }
+            run_bytes += cluster_bytes;
+            cluster_bytes = 0;
+            cluster = neuron;
+        }
+        if (forward->all_stream || !forward->options.resident[e]) cluster_bytes += pi2_extent_read_bytes(extent);
+    }
+    if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
+        forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
+        begin = cluster;
+    }
+    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length };
+}
+
+/* Cuts every layer into runs; returns their number. */
+static uint32_t plan_runs(pi2_forward *forward) {
+    const pi2_model *model = forward->model;
+    const bool dense = model->shape.expert_count == 0;
+    uint32_t run_count = 0;
+    for (uint32_t i = 0; dense && i < model->shape.layer_count; i++) plan_layer_runs(forward, i, &run_count);
+    forward->layer_first_run[model->shape.layer_count] = run_count;
+    return run_count;
+}
+
+/* Extents that leave or come change what a run may hold. */
+static void follow_residency(pi2_forward *forward) {
+    const uint32_t generation = pi2_weight_store_generation(forward->options.store);
+    if (generation == forward->runs_generation) return;
+    forward->runs_generation = generation;
+    const uint32_t run_count = plan_runs(forward);
+    assert(run_count <= forward->most_run_count);
+    (void)run_count;
+}
+
+/* ---- a pass ---- */
+
 static void fill_cos_sin(pi2_forward *forward) {
     const uint32_t pairs = forward->model->shape.rope.dimensions / 2;
     for (uint32_t t = 0; t < forward->token_count; t++) {
@@ -204,6 +267,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     forward->hooks = hooks;
     atomic_store(&forward->failed, PI2_OK);
     pi2_stage_list_reset(&forward->stages);
+    follow_residency(forward);
     pi2_weight_store_begin_pass(forward->options.store, logits != PI2_FORWARD_NO_LOGITS);
     if (forward->options.experts) pi2_expert_cache_begin_pass(forward->options.experts, token_count);
     pi2_status status = embed(forward);
@@ -261,44 +325,6 @@ static void fill_frequencies(pi2_forward *forward) {
     }
 }
 
-/* Neuron where the cluster that begins in this extent begins: of its first piece. */
-static uint32_t first_neuron(const pi2_model *model, const pi2_layer_weights *layer, const pi2_extent *extent) {
-    const pi2_piece *piece = &model->layout->pieces[extent->first_piece];
-    const bool is_down = &model->layout->tensors[piece->tensor] == layer->down.tensor;
-    return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - layer->gate.row_base);
-}
-
-/* Cuts a layer's clusters into runs of at most run_bytes streamed bytes. */
-static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t *run_count) {
-    const pi2_model *model = forward->model;
-    const pi2_layer_weights *layer = &model->layers[layer_index];
-    const pi2_group *group = &model->layout->groups[layer->ffn_group];
-    const size_t limit = forward->options.run_bytes;
-    uint32_t begin = 0, cluster = 0;
-    size_t run_bytes = 0, cluster_bytes = 0;
-    forward->layer_first_run[layer_index] = *run_count;
-    for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
-        const pi2_extent *extent = &model->layout->extents[e];
-        const uint32_t neuron = first_neuron(model, layer, extent) / group->cluster_neurons * group->cluster_neurons;
-        if (neuron != cluster) { /* a cluster is complete; does it still fit the run? */
-            if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
-                forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
-                begin = cluster;
-                run_bytes = 0;
-            }
-            run_bytes += cluster_bytes;
-            cluster_bytes = 0;
-            cluster = neuron;
-        }
-        if (!forward->options.resident[e]) cluster_bytes += pi2_extent_read_bytes(extent);
-    }
-    if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
-        forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
-        begin = cluster;
-    }
-    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length };
-}
-
 static uint32_t most_runs(const pi2_model *model) {
     uint32_t runs = model->shape.layer_count;
     if (model->shape.expert_count > 0) return runs;
@@ -317,12 +343,13 @@ static pi2_status allocate(pi2_forward *forward) {
     if (!forward->rope_frequencies || !forward->runs || !forward->layer_first_run || !forward->plan.unit_counts) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     }
-    uint32_t run_count = 0;
-    const bool dense = model->shape.expert_count == 0;
-    for (uint32_t i = 0; dense && i < model->shape.layer_count; i++) plan_layer_runs(forward, i, &run_count);
-    forward->layer_first_run[model->shape.layer_count] = run_count;
-    const uint32_t layer_stages = dense ? STAGES_PER_LAYER : EXPERT_STAGES_PER_LAYER;
-    forward->stages.capacity = model->shape.layer_count * layer_stages + 2 * run_count + 8;
+    /* Fewer resident bytes never make fewer runs, so none resident makes the most. */
+    forward->all_stream = true;
+    forward->most_run_count = plan_runs(forward);
+    forward->all_stream = false;
+    (void)plan_runs(forward);
+    const uint32_t layer_stages = model->shape.expert_count == 0 ? STAGES_PER_LAYER : EXPERT_STAGES_PER_LAYER;
+    forward->stages.capacity = model->shape.layer_count * layer_stages + 2 * forward->most_run_count + 8;
     if (posix_memalign((void **)&forward->stages.stages, 64,
                        forward->stages.capacity * sizeof(pi2_stage)) != 0) {
         forward->stages.stages = NULL;

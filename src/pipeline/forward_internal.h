@@ -85,6 +85,8 @@ struct pi2_forward {
     double *rope_frequencies;    /* [rope dimensions / 2] */
     double rope_magnitude;
     pi2_neuron_run *runs;        /* of all layers, one after another */
+    uint32_t most_run_count, runs_generation; /* runs were cut for this generation of residents */
+    bool all_stream;             /* runs are being cut as if nothing were resident */
     uint32_t *layer_first_run;   /* [layer_count + 1] */
     pi2_stage_list stages;
     pi2_sleepers sleepers;

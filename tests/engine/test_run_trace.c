@@ -239,14 +239,15 @@ static unsigned check_table(const pi2_engine_counters *counters, uint64_t ahead_
     char line[512], phase[16];
     assert_non_null(fgets(line, sizeof line, file));
     assert_string_equal(line, "index,phase,position,tokens,begin_ms,total_ms,compute_ms,stall_ms,bytes_read,"
-                              "bytes_needed,hit_rate\n");
+                              "bytes_needed,hit_rate,given_back\n");
     unsigned lines = 0, index, position, tokens, next_position = 0;
     double begin, total, compute, stall, hit_rate, stalls = 0, computes = 0, last_end = 0;
-    unsigned long long read, needed;
+    unsigned long long read, needed, given;
     uint64_t reads = 0, needs = 0;
     while (fgets(line, sizeof line, file)) {
-        assert_int_equal(sscanf(line, "%u,%15[a-z],%u,%u,%lf,%lf,%lf,%lf,%llu,%llu,%lf", &index, phase, &position,
-                                &tokens, &begin, &total, &compute, &stall, &read, &needed, &hit_rate), 11);
+        assert_int_equal(sscanf(line, "%u,%15[a-z],%u,%u,%lf,%lf,%lf,%lf,%llu,%llu,%lf,%llu", &index, phase, &position,
+                                &tokens, &begin, &total, &compute, &stall, &read, &needed, &hit_rate, &given), 12);
+        assert_int_equal(given, 0);
         assert_int_equal(index, lines);
         assert_string_equal(phase, lines == 0 ? "prefill" : "decode");
         assert_int_equal(position, next_position);

@@ -85,13 +85,17 @@ typedef struct setup {
     pi2_expert_cache *cache;
     pi2_reader *reader;
     void *memory;
-    size_t bytes;
+    size_t bytes, reserved;
 } setup;
 
 static setup open_cache(const char *method, const pi2_cache_policy *policy, uint32_t slots) {
     setup s = { .bytes = (size_t)(slots * pi2_expert_cache_slot_bytes(&layout)) };
-    if (slots >= KEYS) s.bytes = (size_t)pi2_expert_cache_all_bytes(&layout);
-    assert_int_equal(pi2_pages_reserve(s.bytes, false, "slots", &s.memory), PI2_OK);
+    s.reserved = s.bytes;
+    if (slots >= KEYS) {
+        s.bytes = (size_t)pi2_expert_cache_all_bytes(&layout);
+        s.reserved = (size_t)(KEYS * pi2_expert_cache_slot_bytes(&layout));
+    }
+    assert_int_equal(pi2_pages_reserve(s.reserved, false, "slots", &s.memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 4 };
     if (pi2_reader_open(&reader, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
     const pi2_expert_cache_options options = { .layout = &layout, .path = path, .memory = s.memory, .bytes = s.bytes,
@@ -105,7 +109,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
 static void close_cache(setup *s) {
     pi2_expert_cache_free(s->cache);
     pi2_reader_close(s->reader);
-    pi2_pages_release(s->memory, s->bytes);
+    pi2_pages_release(s->memory, s->reserved);
 }
 
 /* The demand of a layer: 1 .. most experts. */

@@ -1,0 +1,246 @@
+/* memory_relief.c: when weights leave memory and return; see memory_relief.h. */
+#include "engine/memory_relief.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/memory_limit.h"
+#include "base/parse_size.h"
+#include "engine/engine_internal.h"
+
+enum {
+    STEPS = 16,                     /* planned bytes are this many steps */
+    PASSES_TO_READ = 2              /* after which what was taken again has been read */
+};
+static const uint64_t look_every_ns = 50000000, calm_ns = 3000000000, tell_every_ns = 10000000000;
+
+struct pi2_memory_relief {
+    pi2_memory_pressure *pressure;
+    pi2_relief_decision decision;
+    uint64_t next_look_ns, next_tell_ns;
+    uint64_t owed_bytes;            /* should have been given back, and could not leave yet */
+    uint64_t given_count, given_bytes, taken_bytes;
+    uint32_t least_slots;
+    bool can_give;
+    bool told_refusal;
+    uint64_t (*simulated)(void *user, uint64_t planned_bytes);
+    void *simulated_user;
+    char description[256];
+};
+
+/* ---- deciding ---- */
+
+static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+int64_t pi2_relief_decide(pi2_relief_decision *decision, const pi2_memory_reading *reading, uint64_t now_ns,
+                          uint64_t held_bytes) {
+    const int64_t level = (int64_t)reading->spare - (int64_t)reading->missing;
+    const int64_t fall = decision->last_level - level;
+    decision->last_level = level;
+    if (decision->calm_since_ns == 0) decision->calm_since_ns = now_ns;
+    if (reading->missing > 0 || reading->urgent) {
+        decision->calm_since_ns = now_ns;
+        uint64_t give = reading->missing + (fall > 0 && reading->missing > 0 ? (uint64_t)fall : 0);
+        if (give < decision->step_bytes) give = decision->step_bytes;
+        const uint64_t most = held_bytes > decision->least_bytes ? held_bytes - decision->least_bytes : 0;
+        return -(int64_t)lesser(give, most);
+    }
+    const uint64_t away = decision->planned_bytes > held_bytes ? decision->planned_bytes - held_bytes : 0;
+    if (away == 0 || now_ns - decision->calm_since_ns < calm_ns) return 0;
+    if (decision->passes - decision->taken_at_pass < PASSES_TO_READ) return 0;
+    if (reading->spare < decision->step_bytes) return 0;
+    decision->taken_at_pass = decision->passes;
+    return (int64_t)lesser(decision->step_bytes, away);
+}
+
+/* ---- moving ---- */
+
+static uint64_t away_bytes(const pi2_engine *engine) {
+    return pi2_weight_store_away_bytes(engine->store) +
+           (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0);
+}
+
+/* Position of the sequence that a pass has not come to when it is done with so many layers. */
+static uint32_t position_after(const pi2_engine *engine, uint32_t layers_done) {
+    if (layers_done == UINT32_MAX) return UINT32_MAX;
+    const pi2_extent_layout *layout = engine->model->layout;
+    uint32_t position = 0;
+    while (position < engine->head_begin &&
+           layout->groups[layout->extents[engine->sequence[position]].group].layer < layers_done) position++;
+    return position;
+}
+
+static void note_memory(pi2_engine *engine) {
+    pi2_timeline *trace = pi2_run_trace_events(engine->run_trace);
+    if (trace) pi2_timeline_memory(trace, engine->relief->decision.planned_bytes - away_bytes(engine), pi2_clock_ns());
+}
+
+/* A line when weights begin to leave and when all are back, not more often than every ten seconds. */
+static void tell(pi2_engine *engine, const char *source, bool had_all) {
+    pi2_memory_relief *relief = engine->relief;
+    const uint64_t away = away_bytes(engine), now = pi2_clock_ns();
+    char size[PI2_SIZE_TEXT_BYTES];
+    if (had_all == (away == 0) || now < relief->next_tell_ns) return;
+    relief->next_tell_ns = now + tell_every_ns;
+    if (had_all) {
+        pi2_engine_log(engine, "memory is short (%s): %s of weights were given back and are read again for each token",
+                       source ? source : "simulated", pi2_format_size(away, size));
+    } else {
+        pi2_engine_log(engine, "memory is there again: all planned weights are kept");
+    }
+}
+
+/* Experts' slots first: of those a token needs few, of the other weights all. */
+static void give_back(pi2_engine *engine, uint32_t layers_done, const char *source) {
+    pi2_memory_relief *relief = engine->relief;
+    const uint64_t away_before = away_bytes(engine);
+    uint64_t given = 0;
+    if (engine->expert_cache) {
+        given = pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, relief->owed_bytes);
+    }
+    if (given < relief->owed_bytes) {
+        given += pi2_weight_store_give_back(engine->store, position_after(engine, layers_done),
+                                            relief->owed_bytes - given);
+    }
+    relief->owed_bytes -= lesser(relief->owed_bytes, given);
+    const uint64_t left = away_bytes(engine) - away_before;
+    if (left == 0) return;
+    relief->given_count++;
+    relief->given_bytes += left;
+    note_memory(engine);
+    tell(engine, source, away_before == 0);
+}
+
+static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes) {
+    pi2_memory_relief *relief = engine->relief;
+    uint64_t taken = 0;
+    relief->owed_bytes = 0;
+    if (pi2_weight_store_away_bytes(engine->store)) {
+        taken = pi2_weight_store_take_again(engine->store, bytes, layers_done == UINT32_MAX);
+    }
+    if (taken < bytes && engine->expert_cache && pi2_expert_cache_away_bytes(engine->expert_cache)) {
+        taken += pi2_expert_cache_take_again(engine->expert_cache, bytes - taken);
+    }
+    if (taken == 0) return;
+    relief->taken_bytes += taken;
+    note_memory(engine);
+    tell(engine, NULL, false);
+}
+
+static void follow_simulation(pi2_engine *engine, uint32_t layers_done) {
+    pi2_memory_relief *relief = engine->relief;
+    const uint64_t planned = relief->decision.planned_bytes;
+    const uint64_t wanted = relief->simulated(relief->simulated_user, planned), held = planned - away_bytes(engine);
+    relief->owed_bytes = held > wanted ? held - wanted : 0;
+    if (relief->owed_bytes) give_back(engine, layers_done, NULL);
+    else if (held < wanted) take_again(engine, layers_done, wanted - held);
+}
+
+static void tell_refusal(pi2_engine *engine, const pi2_memory_reading *reading) {
+    pi2_memory_relief *relief = engine->relief;
+    if (relief->told_refusal || (!reading->missing && !reading->urgent)) return;
+    relief->told_refusal = true;
+    pi2_engine_log(engine, "memory is short (%s), but %s", reading->source ? reading->source : "?",
+                   relief->description);
+}
+
+void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done) {
+    pi2_memory_relief *relief = engine->relief;
+    if (!relief) return;
+    if (layers_done == UINT32_MAX) relief->decision.passes++;
+    if (relief->simulated) {
+        if (relief->can_give) follow_simulation(engine, layers_done);
+        return;
+    }
+    const uint64_t now = pi2_clock_ns();
+    if (!relief->pressure || now < relief->next_look_ns) return;
+    relief->next_look_ns = now + look_every_ns;
+    pi2_memory_reading reading;
+    pi2_memory_pressure_ask(relief->pressure, now, &reading);
+    if (!relief->can_give) {
+        tell_refusal(engine, &reading);
+        return;
+    }
+    const uint64_t planned = relief->decision.planned_bytes;
+    const int64_t move = pi2_relief_decide(&relief->decision, &reading, now, planned - away_bytes(engine));
+    if (move > 0) {
+        take_again(engine, layers_done, (uint64_t)move);
+    } else if (move < 0) {
+        if (relief->owed_bytes < (uint64_t)-move) relief->owed_bytes = (uint64_t)-move;
+        give_back(engine, layers_done, reading.source);
+    } else {
+        relief->owed_bytes = 0;
+    }
+}
+
+/* ---- starting ---- */
+
+static void find_bounds(pi2_engine *engine) {
+    pi2_memory_relief *relief = engine->relief;
+    pi2_relief_decision *decision = &relief->decision;
+    decision->planned_bytes = engine->weights.bytes;
+    decision->step_bytes = pi2_weight_store_unit_bytes(engine->store);
+    if (engine->expert_cache) {
+        const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout);
+        relief->least_slots = engine->model->shape.expert_used_count;
+        decision->planned_bytes += slot * pi2_expert_cache_slots(engine->expert_cache);
+        decision->least_bytes = slot * relief->least_slots;
+        if (decision->step_bytes < slot) decision->step_bytes = slot;
+    }
+    if (decision->step_bytes < decision->planned_bytes / STEPS) {
+        decision->step_bytes = decision->planned_bytes / STEPS;
+    }
+}
+
+pi2_status pi2_engine_start_relief(pi2_engine *engine) {
+    if (engine->options.keep_memory) return PI2_OK;
+    engine->relief = calloc(1, sizeof *engine->relief);
+    if (!engine->relief) return pi2_fail(PI2_ERR_MEMORY, "no memory to watch the memory with");
+    pi2_memory_relief *relief = engine->relief;
+    relief->can_give = engine->reader != NULL;
+    PI2_TRY(pi2_memory_pressure_open("", &relief->pressure));
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    const uint64_t budget = engine->report.budget_bytes;
+    pi2_memory_pressure_expect(relief->pressure, budget > current ? budget - current : 0);
+    find_bounds(engine);
+    if (relief->can_give) {
+        (void)snprintf(relief->description, sizeof relief->description, "%s",
+                       pi2_memory_pressure_description(relief->pressure));
+    } else {
+        (void)snprintf(relief->description, sizeof relief->description, "weights that came from a GGUF cannot be given "
+                       "back and read again: 'powerinfer2 prepare' makes a cluster file that can");
+    }
+    return PI2_OK;
+}
+
+void pi2_memory_relief_free(pi2_memory_relief *relief) {
+    if (!relief) return;
+    pi2_memory_pressure_close(relief->pressure);
+    free(relief);
+}
+
+size_t pi2_memory_relief_bytes(void) { return sizeof(pi2_memory_relief) + 8192; }
+
+void pi2_memory_relief_count(const pi2_engine *engine, pi2_engine_counters *counters) {
+    const pi2_memory_relief *relief = engine->relief;
+    if (!relief) return;
+    counters->give_backs = relief->given_count;
+    counters->bytes_given_back = relief->given_bytes;
+    counters->bytes_taken_again = relief->taken_bytes;
+    counters->bytes_away = away_bytes(engine);
+}
+
+const char *pi2_memory_relief_description(const pi2_engine *engine) {
+    return engine->relief ? engine->relief->description : "not watched, as asked for";
+}
+
+void pi2_engine_simulate_pressure(pi2_engine *engine, uint64_t (*wanted)(void *user, uint64_t planned_bytes),
+                                  void *user) {
+    if (!engine->relief) return;
+    engine->relief->simulated = wanted;
+    engine->relief->simulated_user = user;
+}
