@@ -8,9 +8,9 @@
 
 enum { MATCH_MOST = 4 }; /* longer matches are as good as ones of this length */
 
-static const double hit_memory = 1.0 / 16, pass_memory = 1.0 / 8, return_rate = 1.0 / 64;
+static const double hit_memory = 1.0 / 16, pass_memory = 1.0 / 8, token_memory = 1.0 / 32, return_rate = 1.0 / 256;
 /* A token more in a pass, as a share of a pass over one, before one was measured. */
-static const double token_share = 1.0 / 12;
+static const double token_share = 1.0 / 32;
 
 /** What guesses after a match of one length came to: shares of right tokens. */
 typedef struct match_record {
@@ -105,16 +105,26 @@ void pi2_drafter_note_guess(pi2_drafter *drafter, uint32_t guessed, uint32_t rig
     for (uint32_t i = 1; i < guessed && i <= right; i++) record->later += hit_memory * ((i < right) - record->later);
 }
 
+/*
+ * A disk's speed changes from pass to pass by more than a token costs. So what a pass took beyond what
+ * was expected is put down to tokens slowly.
+ */
 void pi2_drafter_note_pass(pi2_drafter *drafter, uint32_t tokens, uint64_t nanoseconds) {
-    const double time = (double)nanoseconds;
-    if (tokens <= 1) {
-        drafter->pass_ns += drafter->pass_ns > 0 ? pass_memory * (time - drafter->pass_ns) : time;
+    const double time = (double)nanoseconds, more = tokens > 1 ? tokens - 1.0 : 0;
+    if (drafter->pass_ns <= 0) {
+        if (more > 0) return;
+        drafter->pass_ns = time;
+        drafter->token_ns = token_share * time;
+        return;
+    }
+    const double surprise = time - drafter->pass_ns - more * drafter->token_ns;
+    if (more > 0) {
+        drafter->pass_ns += token_memory * surprise;
+        drafter->token_ns += token_memory * surprise / more;
+        if (drafter->token_ns < 0) drafter->token_ns = 0;
+    } else {
+        drafter->pass_ns += pass_memory * surprise;
         /* A cost that was once seen too high would end guessing for good: it fades. */
-        const double usual = token_share * drafter->pass_ns;
-        drafter->token_ns += drafter->token_ns > 0 ? return_rate * (usual - drafter->token_ns) : usual;
-    } else if (drafter->pass_ns > 0) {
-        const double each = (time - drafter->pass_ns) / (tokens - 1);
-        drafter->token_ns += pass_memory * ((each > 0 ? each : 0) - drafter->token_ns);
-        if (drafter->token_ns <= 0) drafter->token_ns = 1;
+        drafter->token_ns += return_rate * (token_share * drafter->pass_ns - drafter->token_ns);
     }
 }

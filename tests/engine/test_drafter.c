@@ -71,7 +71,7 @@ static void test_before_a_pass_was_timed(void **state) {
 /* Repeating text; each guess is noted with `right` right tokens at most. Returns the last length. */
 static uint32_t guess_often(pi2_drafter *drafter, uint32_t right, uint64_t token_ns) {
     uint32_t count = 0;
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 500; i++) {
         int32_t guess[PI2_DRAFT_MOST];
         pi2_drafter_note_pass(drafter, 1, PASS_NS);
         count = pi2_drafter_guess(drafter, 8, guess);
