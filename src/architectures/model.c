@@ -56,6 +56,10 @@ static pi2_status build_operand(pi2_model *model, const pi2_group *group, const 
         for (uint32_t p = extent->first_piece; p < extent->first_piece + extent->piece_count; p++) {
             if (model->layout->pieces[p].tensor == tensor_index) {
                 insert_ref(model, operand, (pi2_piece_ref){ p, e });
+                const pi2_piece *piece = &model->layout->pieces[p];
+                const uint64_t end = piece->row_begin + piece->row_count - operand->row_base;
+                const uint32_t tiles = (uint32_t)((end + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS);
+                if (tiles > operand->tile_count) operand->tile_count = tiles;
             }
         }
     }

@@ -18,6 +18,7 @@ typedef struct pi2_operand {
     const pi2_layout_tensor *tensor; /* NULL: the model has no such matrix */
     const pi2_matmul_kernel *kernel;
     uint32_t first_ref, ref_count;
+    uint32_t tile_count;             /* of its rows */
     uint64_t row_base;               /* of an expert in its stacked tensor; else 0 */
 } pi2_operand;
 

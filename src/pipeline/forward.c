@@ -116,18 +116,18 @@ static void first_norm_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward_norm_token(walk->forward, walk->forward->model->layers[0].tables[PI2_TABLE_ATTENTION_NORM], token);
 }
 
-static uint32_t head_step(const pi2_forward *forward, uint32_t tiles) {
-    const pi2_layout_tensor *tensor = forward->model->head.tensor;
-    return pi2_forward_chunk_tiles(forward, tiles, pi2_tile_bytes(tensor->format, tensor->columns));
+static pi2_tile_chunks head_chunks(const pi2_forward *forward) {
+    const pi2_operand *head = &forward->model->head;
+    return pi2_forward_plan_chunks(forward, head->tile_count,
+                                   pi2_tile_bytes(head->tensor->format, head->tensor->columns), false);
 }
 
 static void head_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
     pi2_forward *forward = walk->forward;
-    const uint32_t tiles = pi2_operand_tiles(forward->model, &forward->model->head);
-    const uint32_t step = head_step(forward, tiles);
-    const uint32_t begin = chunk * step, end = begin + step < tiles ? begin + step : tiles;
+    const pi2_tile_chunks chunks = head_chunks(forward);
+    const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_rows(forward, &forward->model->head, begin, end - begin, &forward->buffers.normed_set,
                      walk->head_first, walk->head_tokens,
                      forward->buffers.logits + (size_t)begin * PI2_TILE_ROWS,
@@ -164,10 +164,8 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
         tell_layer(&walk);
     }
     if (walk.head_tokens == 0) return;
-    const uint32_t tiles = pi2_operand_tiles(forward->model, &forward->model->head);
-    const uint32_t step = head_step(forward, tiles);
     walk.stage_name = "head";
-    pi2_forward_stage(&walk, (tiles + step - 1) / step, head_chunk, NULL);
+    pi2_forward_stage(&walk, head_chunks(forward).count, head_chunk, NULL);
 }
 
 /* ---- runs of clusters ---- */

@@ -15,19 +15,15 @@ static uint8_t *kv_head(const pi2_forward *forward, uint32_t layer, uint32_t hea
 /* ---- Q, K and V: their rows, one after another, cut into chunks ---- */
 
 typedef struct qkv_plan {
-    uint32_t chunk_tiles, tiles[3], total;
+    pi2_tile_chunks chunks;
+    uint32_t tiles[3];
 } qkv_plan;
 
 static qkv_plan plan_qkv(const pi2_forward_walk *walk) {
-    const pi2_forward *forward = walk->forward;
     const pi2_layer_weights *layer = layer_of(walk);
-    qkv_plan plan;
-    plan.tiles[0] = pi2_operand_tiles(forward->model, &layer->q);
-    plan.tiles[1] = pi2_operand_tiles(forward->model, &layer->k);
-    plan.tiles[2] = pi2_operand_tiles(forward->model, &layer->v);
-    plan.total = plan.tiles[0] + plan.tiles[1] + plan.tiles[2];
-    plan.chunk_tiles = pi2_forward_chunk_tiles(forward, plan.total,
-        pi2_tile_bytes(layer->q.tensor->format, layer->q.tensor->columns));
+    qkv_plan plan = { .tiles = { layer->q.tile_count, layer->k.tile_count, layer->v.tile_count } };
+    plan.chunks = pi2_forward_plan_chunks(walk->forward, plan.tiles[0] + plan.tiles[1] + plan.tiles[2],
+        pi2_tile_bytes(layer->q.tensor->format, layer->q.tensor->columns), false);
     return plan;
 }
 
@@ -41,8 +37,8 @@ static void qkv_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_operand *operands[3] = { &layer->q, &layer->k, &layer->v };
     float *outs[3] = { buffers->q, buffers->k, buffers->v };
     const size_t strides[3] = { buffers->q_stride, buffers->k_stride, buffers->v_stride };
-    const uint32_t chunk_begin = chunk * plan.chunk_tiles;
-    const uint32_t chunk_end = chunk_begin + plan.chunk_tiles;
+    const uint32_t chunk_begin = pi2_tile_chunk_begin(&plan.chunks, chunk);
+    const uint32_t chunk_end = pi2_tile_chunk_begin(&plan.chunks, chunk + 1);
     uint32_t base = 0;
     for (int i = 0; i < 3; i++) {
         const uint32_t begin = chunk_begin > base ? chunk_begin - base : 0;
@@ -166,16 +162,20 @@ static void attended_token(pi2_forward_walk *walk, uint32_t token) {
 
 /* ---- the projection back into the residual stream ---- */
 
+static pi2_tile_chunks projection_chunks(const pi2_forward_walk *walk) {
+    const pi2_operand *operand = &layer_of(walk)->attention_output;
+    return pi2_forward_plan_chunks(walk->forward, operand->tile_count,
+                                   pi2_tile_bytes(operand->tensor->format, operand->tensor->columns), false);
+}
+
 static void projection_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
     pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_operand *operand = &layer_of(walk)->attention_output;
-    const uint32_t tiles = pi2_operand_tiles(forward->model, operand);
-    const uint32_t step = pi2_forward_chunk_tiles(forward, tiles,
-        pi2_tile_bytes(operand->tensor->format, operand->tensor->columns));
-    const uint32_t begin = chunk * step, end = begin + step < tiles ? begin + step : tiles;
+    const pi2_tile_chunks chunks = projection_chunks(walk);
+    const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_rows(forward, operand, begin, end - begin, &buffers->attended_set, 0, forward->token_count,
                      buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride, true);
 }
@@ -194,18 +194,12 @@ static void after_attention_token(pi2_forward_walk *walk, uint32_t token) {
 
 void pi2_forward_attention(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
-    const pi2_layer_weights *layer = layer_of(walk);
-    const qkv_plan plan = plan_qkv(walk);
     walk->stage_name = "q+k+v";
-    pi2_forward_stage(walk, (plan.total + plan.chunk_tiles - 1) / plan.chunk_tiles, qkv_chunk, store_token);
+    pi2_forward_stage(walk, plan_qkv(walk).chunks.count, qkv_chunk, store_token);
     const uint32_t head_chunks = forward->model->shape.head_count / heads_per_chunk(forward);
     const uint32_t blocks = (forward->token_count + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
     walk->stage_name = "attention";
     pi2_forward_stage(walk, blocks * head_chunks, attention_chunk, attended_token);
-    const pi2_operand *operand = &layer->attention_output;
-    const uint32_t tiles = pi2_operand_tiles(forward->model, operand);
-    const uint32_t step = pi2_forward_chunk_tiles(forward, tiles,
-        pi2_tile_bytes(operand->tensor->format, operand->tensor->columns));
     walk->stage_name = "attention output";
-    pi2_forward_stage(walk, (tiles + step - 1) / step, projection_chunk, after_attention_token);
+    pi2_forward_stage(walk, projection_chunks(walk).count, projection_chunk, after_attention_token);
 }

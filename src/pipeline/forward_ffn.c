@@ -59,10 +59,10 @@ static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
     }
 }
 
-static uint32_t down_step(const pi2_forward_walk *walk, uint32_t tiles) {
+static pi2_tile_chunks down_chunks(const pi2_forward_walk *walk) {
     const pi2_operand *down = &layer_of(walk)->down;
-    return pi2_forward_chunk_tiles(walk->forward, tiles,
-                                   pi2_tile_bytes(down->tensor->format, walk->run.end - walk->run.begin));
+    return pi2_forward_plan_chunks(walk->forward, down->tile_count,
+                                   pi2_tile_bytes(down->tensor->format, walk->run.end - walk->run.begin), true);
 }
 
 static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -71,9 +71,8 @@ static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_operand *down = &layer_of(walk)->down;
-    const uint32_t tiles = pi2_operand_tiles(forward->model, down);
-    const uint32_t step = down_step(walk, tiles);
-    const uint32_t begin = chunk * step, end = begin + step < tiles ? begin + step : tiles;
+    const pi2_tile_chunks chunks = down_chunks(walk);
+    const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_columns(forward, down, begin, end - begin, walk->run.begin, walk->run.end, &buffers->hidden_set,
                         forward->token_count, buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride);
 }
@@ -101,15 +100,13 @@ static void after_ffn_token(pi2_forward_walk *walk, uint32_t token) {
 
 void pi2_forward_ffn(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t tiles = pi2_operand_tiles(forward->model, &layer_of(walk)->down);
     const uint32_t chunk = forward->buffers.neuron_chunk;
     const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
     for (uint32_t r = first; r < end; r++) {
         walk->run = forward->runs[r];
         walk->stage_name = "gate+up";
         pi2_forward_stage(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk, NULL);
-        const uint32_t step = down_step(walk, tiles);
         walk->stage_name = "down";
-        pi2_forward_stage(walk, (tiles + step - 1) / step, down_chunk, r + 1 == end ? after_ffn_token : NULL);
+        pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, r + 1 == end ? after_ffn_token : NULL);
     }
 }

@@ -144,9 +144,6 @@ void pi2_forward_columns(pi2_forward *forward, const pi2_operand *operand, uint3
                          uint32_t tile_count, uint32_t column_begin, uint32_t column_end,
                          const pi2_activation_set *set, uint32_t token_count, float *out, size_t out_stride);
 
-/** Tiles of an operand's rows. */
-uint32_t pi2_operand_tiles(const pi2_model *model, const pi2_operand *operand);
-
 /** Embeds the pass's tokens into x. */
 pi2_status pi2_forward_embed(pi2_forward *forward);
 
@@ -173,8 +170,23 @@ void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *
 typedef void pi2_token_tail(pi2_forward_walk *walk, uint32_t token);
 void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk, pi2_token_tail *tail);
 
-/** Chunks of about `bytes` each of a matrix of tile_count tiles, at least a few for each thread. */
-uint32_t pi2_forward_chunk_tiles(const pi2_forward *forward, uint32_t tile_count, size_t tile_bytes);
+/**
+ * How the tiles of a matrix's rows are shared out in a stage: long chunks first, because a kernel
+ * streams best where it stays and prepares the activations once a call; short ones at the end, so
+ * that the threads finish together. The same plan gives every thread the same chunks.
+ */
+typedef struct pi2_tile_chunks {
+    uint32_t tiles;              /* of the matrix */
+    uint32_t coarse, fine;       /* tiles of a long and of a short chunk */
+    uint32_t coarse_count;       /* the first chunks are the long ones */
+    uint32_t count;
+} pi2_tile_chunks;
+
+/** tile_bytes: what a chunk reads of each tile. by_columns: a tile lies in many pieces (Down). */
+pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t tiles, size_t tile_bytes,
+                                        bool by_columns);
+/** The first tile of chunk `chunk`; of chunk `count`: the number of tiles. */
+uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk);
 
 /** Norm of x (role) into normed_set. */
 void pi2_forward_norm_token(pi2_forward *forward, const float *weight, uint32_t token);

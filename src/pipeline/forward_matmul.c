@@ -3,26 +3,61 @@
 
 #include "pipeline/forward_internal.h"
 
-enum { CHUNK_BYTES = 48 * 1024, CHUNKS_PER_THREAD = 4 };
+enum {
+    LONG_BYTES = 192 * 1024, SHORT_BYTES = 40 * 1024, STREAMED_BYTES = 48 * 1024, CHUNKS_PER_THREAD = 4,
+    COLUMN_TILES = 8,  /* Down: so many consecutive tiles of a cluster's columns are worth a call */
+    BATCH_TOKENS = 6,  /* from here on a call's preparation counts: BATCH_TILES share one */
+    BATCH_TILES = 8
+};
 
-uint32_t pi2_operand_tiles(const pi2_model *model, const pi2_operand *operand) {
-    const pi2_piece_ref *refs = model->refs + operand->first_ref;
-    uint64_t end = operand->row_base;
-    for (uint32_t i = 0; i < operand->ref_count; i++) {
-        const pi2_piece *piece = &model->layout->pieces[refs[i].piece];
-        if (piece->row_begin + piece->row_count > end) end = piece->row_begin + piece->row_count;
-    }
-    return (uint32_t)((end - operand->row_base + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS);
+/* Kernels take two or four tiles at a time. */
+static uint32_t whole_strips(uint32_t tiles) {
+    return tiles >= 4 ? tiles / 4 * 4 : tiles >= 2 ? 2 : 1;
 }
 
-uint32_t pi2_forward_chunk_tiles(const pi2_forward *forward, uint32_t tile_count, size_t tile_bytes) {
+pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t tiles, size_t tile_bytes,
+                                        bool by_columns) {
     const uint32_t threads = forward->options.shape.thread_count;
-    uint32_t tiles = (uint32_t)(CHUNK_BYTES / (tile_bytes ? tile_bytes : 1));
-    const uint32_t fair = tile_count / (threads * CHUNKS_PER_THREAD);
-    if (tiles > fair) tiles = fair;
-    if (threads == 1) tiles = (uint32_t)(8 * CHUNK_BYTES / (tile_bytes ? tile_bytes : 1));
-    if (tiles >= 4) tiles = tiles / 4 * 4; /* kernels take four tiles at a time */
-    return tiles ? tiles : 1;
+    const bool batch = forward->token_count >= BATCH_TOKENS;
+    /* Where weights arrive in order, threads that are far apart would wait for each other's. */
+    const bool near = forward->options.run_bytes > 0 && !by_columns && !batch;
+    const uint32_t fair = whole_strips(tiles / (threads * CHUNKS_PER_THREAD));
+    pi2_tile_chunks chunks = { .tiles = tiles };
+    if (tile_bytes == 0) tile_bytes = 1;
+    uint32_t coarse = (uint32_t)((near ? STREAMED_BYTES : LONG_BYTES) / tile_bytes);
+    uint32_t fine = (uint32_t)(SHORT_BYTES / tile_bytes);
+    if (by_columns) coarse = fair > COLUMN_TILES ? fair : COLUMN_TILES;
+    if (by_columns && fine < COLUMN_TILES) fine = COLUMN_TILES;
+    if (batch && coarse < 2 * BATCH_TILES) coarse = 2 * BATCH_TILES;
+    if (batch && fine < BATCH_TILES / 2) fine = BATCH_TILES / 2;
+    if (threads == 1) coarse = fine = tiles;
+    else if (coarse > fair) coarse = fair;
+    chunks.coarse = whole_strips(coarse);
+    chunks.fine = fine < chunks.coarse ? whole_strips(fine) : chunks.coarse;
+    const uint32_t whole = tiles / chunks.coarse;
+    chunks.coarse_count = whole > threads ? whole - threads : 0;
+    const uint32_t rest = tiles - chunks.coarse_count * chunks.coarse;
+    chunks.count = chunks.coarse_count + (rest + chunks.fine - 1) / chunks.fine;
+    return chunks;
+}
+
+uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk) {
+    if (chunk <= chunks->coarse_count) return chunk * chunks->coarse;
+    const uint32_t begin = chunks->coarse_count * chunks->coarse + (chunk - chunks->coarse_count) * chunks->fine;
+    return begin < chunks->tiles ? begin : chunks->tiles;
+}
+
+/* The last piece that begins at or before this column and row; pieces are in this order. */
+static uint32_t find_piece(const pi2_model *model, const pi2_operand *operand, uint32_t column, uint64_t row) {
+    const pi2_piece_ref *refs = model->refs + operand->first_ref;
+    uint32_t low = 0, high = operand->ref_count;
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        const pi2_piece *piece = &model->layout->pieces[refs[middle].piece];
+        if (piece->column_begin < column || (piece->column_begin == column && piece->row_begin <= row)) low = middle;
+        else high = middle;
+    }
+    return low;
 }
 
 void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
@@ -33,7 +68,8 @@ void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t
     const pi2_weight_format *format = operand->tensor->format;
     const size_t tile_bytes = pi2_tile_bytes(format, operand->tensor->columns);
     const uint32_t tile_end = tile_begin + tile_count;
-    for (uint32_t i = 0; i < operand->ref_count && !pi2_forward_failed(forward); i++) {
+    uint32_t i = find_piece(forward->model, operand, 0, operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
+    for (; i < operand->ref_count && !pi2_forward_failed(forward); i++) {
         const pi2_piece *piece = &layout->pieces[refs[i].piece];
         const uint32_t first = (uint32_t)((piece->row_begin - operand->row_base) / PI2_TILE_ROWS);
         const uint32_t end = first + pi2_piece_tiles(piece);
@@ -62,7 +98,8 @@ void pi2_forward_columns(pi2_forward *forward, const pi2_operand *operand, uint3
     const pi2_piece_ref *refs = forward->model->refs + operand->first_ref;
     const pi2_weight_format *format = operand->tensor->format;
     const uint32_t tile_end = tile_begin + tile_count;
-    for (uint32_t i = 0; i < operand->ref_count && !pi2_forward_failed(forward); i++) {
+    for (uint32_t i = find_piece(forward->model, operand, column_begin, 0);
+         i < operand->ref_count && !pi2_forward_failed(forward); i++) {
         const pi2_piece *piece = &layout->pieces[refs[i].piece];
         if (piece->column_begin < column_begin) continue;
         if (piece->column_begin >= column_end) break;
