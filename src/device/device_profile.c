@@ -15,7 +15,8 @@
 #include "base/fail.h"
 #include "base/team.h"
 
-enum { FILE_BYTES_MOST = 128 * 1024, LINE_BYTES = 256 };
+/* A measurement's line is at most 150 bytes, the lines before and after them 500. */
+enum { FILE_BYTES_MOST = PI2_PROFILE_MOST * 160 + 1024, LINE_BYTES = 256 };
 
 static const char *const kind_names[PI2_MEASURED_KINDS] = {
     "memory", "decode", "batch", "attention", "vector", "stage", "core", "disk", "read_cpu"};
@@ -244,7 +245,11 @@ static bool read_item(const char *line, pi2_device_profile *profile) {
     const int read = sscanf(line, "%15s %23s %20llu %20llu %20llu %lf %lf%n", kind, name, &a, &b, &c, &value, &spread,
                             &used);
     if (read != 7) return false;
-    if (line[used] || !isfinite(value) || value <= 0 || !isfinite(spread) || spread < 0) return false;
+    /* No machine measures anything beyond these, and what is computed from them stays finite. */
+    if (line[used] || !(value > 1e-30 && value < 1e30) || !(spread >= 0 && spread < 1e6)) return false;
+    for (const char *letter = name; *letter; letter++) {
+        if (*letter <= ' ' || *letter > '~') return false;
+    }
     for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
         if (strcmp(kind, kind_names[what]) != 0) continue;
         return pi2_profile_add(profile, (pi2_measured)what, strcmp(name, "-") == 0 ? "" : name, a, b, c, value,
