@@ -462,6 +462,25 @@ class Files(unittest.TestCase):
         self.assertEqual(report.speed_of(report.load(self.path("both.json"))["results"][0]), 2.0)
         self.assertTrue(os.path.exists(self.path("both.md")))
 
+    @unittest.skipUnless(shutil.which("gnuplot"), "needs gnuplot")
+    def test_plot(self):
+        screening.write_json(self.path("r.json"), run_of([
+            result_of("m-memory", "decode-8", None, {"powerinfer2": [9.0], "llama.cpp a": [8.0]}),
+            result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [0.5], "llama.cpp a": [0.2]},
+                      disk_bytes_per_second=[GB])]))
+        program = [sys.executable, "-B", os.path.join(REPOSITORY, "bench/plot"),
+                   self.path("r.json"), "-o", self.path("p")]
+        done = subprocess.run(program, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        with open(self.path("p.svg"), encoding="utf-8") as file:
+            text = file.read()
+        for expected in ("memory budget, GB", "powerinfer2", "llama.cpp, best", "limit"):
+            self.assertIn(expected, text)
+        self.assertGreater(os.path.getsize(self.path("p.png")), 1000)
+        done = subprocess.run(program + ["--kind", "prefill"], capture_output=True, text=True,
+                              check=False)
+        self.assertIn("hold no prefill", done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()
