@@ -20,7 +20,8 @@
 enum { MAX_LIST = 16, MAX_REPETITIONS = 1000 };
 
 typedef struct bench_settings {
-    const char *prompts, *answers, *depths, *pairs, *threads, *memories, *batches, *format, *routing_trace;
+    const char *prompts, *answers, *depths, *pairs, *threads, *memories, *batches, *format, *routing_trace,
+        *pipeline;
     int64_t repetitions, context, seed;
     bool no_warmup;
 } bench_settings;
@@ -46,6 +47,9 @@ static const pi2_cli_option bench_options[] = {
      "LLAMA_ARG_CTX_SIZE", 0, INT32_MAX},
     {"--routing-trace", "FILE", PI2_CLI_TEXT, BENCH(routing_trace), NULL,
      "Mixtures of experts: predicts with the routing of a run that --record-trace has recorded.", NULL, 0, 0},
+    {"--pipeline", "on|off", PI2_CLI_CHOICE, BENCH(pipeline), "on",
+     "off: streamed weights are asked for only when a thread waits for them, to see what reading ahead gains.", NULL,
+     0, 0},
     {"-o, --output", "md|json|csv", PI2_CLI_CHOICE, BENCH(format), "md", "Format on stdout.", NULL, 0, 0},
     {"-s, --seed", "N", PI2_CLI_INTEGER, BENCH(seed), "1", "Seed of the random tokens.", NULL, 0, UINT32_MAX},
 };
@@ -281,6 +285,7 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     code = pi2_cli_fill_model_options(&model, &state.options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_predict_with(settings.routing_trace);
+    state.options.read_on_demand = strcmp(settings.pipeline, "off") == 0;
     code = read_lists(&settings, &lists);
     if (code != PI2_EXIT_OK) return code;
     state.results = json_array();

@@ -287,6 +287,7 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
         .ring_bytes = (size_t)ring_bytes(engine), .ring_planned = engine->plan.ring_bytes > 0,
         .may_give_back = gives_back(engine), .reader = engine->reader,
         .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? SPIN_US : 0,
+        .on_demand_only = engine->options.read_on_demand,
         .trace = pi2_run_trace_events(engine->run_trace),
     };
     PI2_TRY(pi2_weight_store_create(&options, &engine->store));

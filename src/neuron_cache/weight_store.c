@@ -343,11 +343,11 @@ static void extend_read(pi2_weight_store *store, store_read *read) {
     }
 }
 
-/* Asks for all that has room now. Pump lock held. */
-static void pump(pi2_weight_store *store) {
+/* Asks for what comes next, in at most so many reads, as far as there is room. Pump lock held. */
+static void ask(pi2_weight_store *store, size_t most_reads) {
     pi2_read_request *batch[MAX_READS];
     size_t batch_count = 0;
-    while (store->options.reader && cursor_find(store)) {
+    while (store->options.reader && batch_count < most_reads && cursor_find(store)) {
         const uint32_t e = store->sequence[store->cursor];
         store_read *read = unused_read(store);
         uint8_t *memory = read ? give_memory(store, e) : NULL;
@@ -367,6 +367,11 @@ static void pump(pi2_weight_store *store) {
         batch[batch_count++] = &read->request;
     }
     if (batch_count) pi2_reader_submit_many(store->options.reader, batch, batch_count);
+}
+
+/* Asks for all that has room now. Pump lock held. */
+static void pump(pi2_weight_store *store) {
+    if (!store->options.on_demand_only) ask(store, MAX_READS);
 }
 
 /*
@@ -474,7 +479,7 @@ static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
             return first_failure(store);
         } else if (state == STATE_ABSENT) {
             (void)pthread_mutex_lock(&store->pump_lock);
-            pump(store);
+            ask(store, store->options.on_demand_only ? 1 : MAX_READS);
             (void)pthread_mutex_unlock(&store->pump_lock);
             short_pause(turn);
         } else {

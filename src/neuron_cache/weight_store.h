@@ -47,6 +47,7 @@ typedef struct pi2_weight_store_options {
     bool may_give_back;           /* needs a ring and a reader */
     pi2_reader *reader;           /* NULL when loaded and nothing streams */
     unsigned spin_us;
+    bool on_demand_only;          /* for ablations: nothing is asked for before a thread waits for it */
     pi2_timeline *trace;             /* gets a span of every stall; may be NULL */
 } pi2_weight_store_options;
 

@@ -25,6 +25,7 @@ typedef struct variation {
     uint64_t memory_bytes;
     uint64_t more_bytes;      /* instead: than the process holds, which a sanitizer inflates */
     uint32_t threads, batch;
+    bool on_demand;
     bool streams; /* expected */
 } variation;
 
@@ -41,6 +42,7 @@ static pi2_engine *open_variation(const variation *v) {
     options.batch_tokens = v->batch;
     options.context_tokens = 128;
     options.read_method = v->read_method ? v->read_method : "auto";
+    options.read_on_demand = v->on_demand;
     pi2_session_run_cpu(v->cpu);
     pi2_engine *engine = NULL;
     if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
@@ -90,6 +92,7 @@ static void test_streaming(void **state) {
     static const variation variations[] = {
         { .more_bytes = 12000000, .threads = 1, .batch = 32, .read_method = "pread", .streams = true },
         { .more_bytes = 12000000, .threads = 2, .batch = 16, .read_method = "pread", .streams = true },
+        { .more_bytes = 12000000, .threads = 2, .batch = 16, .on_demand = true, .streams = true },
         { .more_bytes = 11000000, .threads = 2, .read_method = "auto", .streams = true },
         { .more_bytes = 14000000, .threads = 2, .batch = 1, .read_method = "auto", .streams = true },
         { .memory_bytes = 400000000, .threads = 2 }, /* the cluster file is there now and fits */
