@@ -174,6 +174,7 @@ class PowerInfer2(Engine):
         super().__init__(name, file)
         self.program, self.threads, self.memory = program, threads, memory
         self.extra, self.folder, self.has_experts = list(extra), folder, has_experts
+        self.routing_trace = None  # of an earlier run, for predictions
 
     def _path(self, name):
         return os.path.join(self.folder, name)
@@ -184,6 +185,8 @@ class PowerInfer2(Engine):
         written = ["--stats", self._path("stats.csv")] if self.folder else []
         if self.folder and self.has_experts:
             written += ["--record-trace", self._path("uses.trace")]
+        if self.routing_trace:
+            written += ["--routing-trace", self.routing_trace]
         return [self.program, "bench", "-m", self.file, "-t", str(self.threads), "-r", "1",
                 "-o", "json", *([] if test["warm_up"] else ["--no-warmup"]),
                 *test_arguments(test), *depth, *budget, *written, *self.extra]

@@ -105,6 +105,7 @@ class TestRun:
     def run_round(self, number):
         print(f"{self.case_name} {self.test['name']}, round {number + 1}", flush=True)
         if self.contenders is None:
+            self._record_routing()
             self._screen()
         self._probe()
         for engine in self.contenders:
@@ -115,7 +116,7 @@ class TestRun:
             self.seconds[engine.name] = record["seconds"]
             self.result["engines"].setdefault(engine.name, {"records": []})["records"].append(record)
         if number == 0:
-            self._ask_about_routing()
+            self._count_experts_of_prompt()
         if number == 0 and self.ours and not self.files.is_big() and self.test["kind"] == "decode":
             self._measure_token_times()
 
@@ -128,15 +129,10 @@ class TestRun:
         if record.get("token_ms"):
             self.result["token_ms"] = record["token_ms"]
 
-    def _ask_about_routing(self):
-        """Belady's misses for decode, the experts of a prompt for prefill."""
+    def _record_routing(self):
+        """The routing of a longer run, recorded once a model: predictions and Belady's optimum
+        come from it."""
         if "routing" not in self.result or not self.ours or not self.limit:
-            return
-        if self.test["kind"] == "prefill":
-            records = self.result["engines"].get("powerinfer2", {}).get("records", [])
-            counts = [r["experts_in_batch"] for r in records if r.get("experts_in_batch")]
-            if counts:
-                self.result["routing"]["experts_in_batch"] = counts[-1]
             return
         weights, options = self.result["weights"], self.place.options
         held = limits.held_bytes(self.limit, weights["kv_bytes"])
@@ -144,13 +140,22 @@ class TestRun:
         try:
             trace = routing.record(options.program, self.files.ours, options.threads, self.limit,
                                    16, options.routing_tokens,
-                                   os.path.join(options.cache, self.files.name + ".uses"),
+                                   os.path.join(options.cache, f"{self.result['model']}.uses"),
                                    self.place.budget.bound(options.timeout))
-            self.result["routing"].update(
-                routing.belady(options.program, trace, min(slots, weights["experts"]),
-                               options.routing_tokens // 4))
+            for engine in self.ours:
+                engine.routing_trace = trace
+            if self.test["kind"] == "decode":
+                self.result["routing"].update(
+                    routing.belady(options.program, trace, min(slots, weights["experts"]),
+                                   options.routing_tokens // 4))
         except machine.CommandFailed as error:
             print(f"  no routing recorded: {error}", flush=True)
+
+    def _count_experts_of_prompt(self):
+        records = self.result["engines"].get("powerinfer2", {}).get("records", [])
+        counts = [r["experts_in_batch"] for r in records if r.get("experts_in_batch")]
+        if counts:
+            self.result["routing"]["experts_in_batch"] = counts[-1]
 
 
 def drift(records):
