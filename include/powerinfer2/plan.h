@@ -37,8 +37,8 @@ typedef enum pi2_measured {
     PI2_MEASURED_STAGE,     /* a: threads. Seconds that a stage takes beside its work: the meeting of threads, and
                                waiting for the one that ends last */
     PI2_MEASURED_CORE,      /* a: thread, all computing at once. Operations/s */
-    PI2_MEASURED_DISK,      /* name: read method, a: bytes of a read, b: reads in flight. Bytes/s */
-    PI2_MEASURED_READ_CPU,  /* name: read method. Seconds of processor time for a byte read */
+    PI2_MEASURED_DISK,      /* name: read method, a: bytes of a read, b: reads in flight, c: disk. Bytes/s */
+    PI2_MEASURED_READ_CPU,  /* name: read method, c: disk. Seconds of processor time for a byte read */
     PI2_MEASURED_KINDS
 } pi2_measured;
 
@@ -49,6 +49,13 @@ typedef struct pi2_measurement {
     double value;
     double spread; /* half the width of the middle three fifths, as a share of the value */
 } pi2_measurement;
+
+/** A disk that a profile knows. */
+typedef struct pi2_device_disk {
+    uint64_t device;   /* the system's number of it */
+    char place[256];   /* topmost folder on it */
+    int64_t time;      /* when it was measured: seconds since 1970 */
+} pi2_device_disk;
 
 typedef struct pi2_device_options {
     const char *profile_path; /* NULL: ${XDG_CACHE_HOME:-~/.cache}/powerinfer2/device.profile */
@@ -71,6 +78,19 @@ PI2_API pi2_status pi2_device_measure(const pi2_device_options *options, pi2_dev
  */
 PI2_API pi2_status pi2_device_load(const char *path, pi2_device_profile **profile_out);
 PI2_API void pi2_device_free(pi2_device_profile *profile);
+
+/** Whether the profile has no figures of the disk of a file or folder, or has older ones than a day. */
+PI2_API bool pi2_device_needs_disk(const pi2_device_profile *profile, const char *path);
+/**
+ * Measures the disk of options->disk_path for about a second and keeps the profile's file. A file of 8 MB
+ * or more is read itself; otherwise one of 8 MB is made beside it for the time. What the disk gave
+ * before counts for the spread. The other options are those of pi2_device_measure(); profile_path is not used.
+ * Errors  IO, MEMORY, INTERRUPTED; the profile is as it was
+ */
+PI2_API pi2_status pi2_device_measure_disk(pi2_device_profile *profile, const pi2_device_options *options);
+PI2_API size_t pi2_device_disk_count(const pi2_device_profile *profile);
+/** Disk number `index`, which `c` of a measurement names. */
+PI2_API const pi2_device_disk *pi2_device_get_disk(const pi2_device_profile *profile, size_t index);
 
 PI2_API const pi2_device_identity *pi2_device_profile_identity(const pi2_device_profile *profile);
 /** When it was measured: seconds since 1970. */
@@ -99,6 +119,8 @@ typedef struct pi2_prediction {
     double time_to_first_token_ms; /* load_ms and the prompt */
     pi2_bottleneck bottleneck;     /* of decoding: what would speed it up most, were it twice as fast */
     pi2_bottleneck prefill_bottleneck;
+    char disk[256];                /* the topmost folder of the disk that was counted on */
+    double disk_speed, disk_low, disk_high; /* bytes/s with many large reads in flight; 0: unknown, not needed */
     /* Mixtures of experts; else 0, and no text. */
     uint32_t expert_slots;         /* experts that memory holds, of expert_total in all layers */
     uint32_t expert_total;

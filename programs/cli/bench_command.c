@@ -10,6 +10,7 @@
 
 #include "bench_report.h"
 #include "commands.h"
+#include "device_profile_cli.h"
 #include "engine_options.h"
 #include "output.h"
 #include "powerinfer2/session.h"
@@ -265,6 +266,15 @@ static int run_all(bench_state *state, const bench_lists *lists) {
     return code;
 }
 
+/** The smallest budget of the list; 0: all of them are chosen. */
+static uint64_t least_memory(const number_list *list) {
+    uint64_t least = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->items[i] && (!least || list->items[i] < least)) least = list->items[i];
+    }
+    return least;
+}
+
 int pi2_cli_bench(int argument_count, char **arguments) {
     static bench_settings settings;
     static pi2_cli_model_settings model;
@@ -290,7 +300,9 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     if (code != PI2_EXIT_OK) return code;
     state.results = json_array();
     pi2_cli_catch_signals();
-    code = run_all(&state, &lists);
+    state.options.memory_bytes = least_memory(&lists.memories);
+    code = pi2_cli_refresh_disk(&state.options);
+    if (code == PI2_EXIT_OK) code = run_all(&state, &lists);
     if (code == PI2_EXIT_OK) code = pi2_bench_print(state.results, settings.format);
     json_decref(state.results);
     return code;

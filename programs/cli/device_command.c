@@ -1,5 +1,6 @@
 /* device_command.c: "powerinfer2 device": measures this machine once and shows the result. */
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "commands.h"
@@ -44,6 +45,29 @@ int pi2_cli_find_device(const pi2_device_options *options, pi2_device_profile **
     return pi2_cli_measure_device(options, profile_out);
 }
 
+int pi2_cli_find_disk(pi2_device_profile *profile, const pi2_device_options *options) {
+    if (!pi2_device_needs_disk(profile, options->disk_path)) return PI2_EXIT_OK;
+    pi2_cli_note("measuring the disk of %s (about a second)", options->disk_path);
+    const pi2_status status = pi2_device_measure_disk(profile, options);
+    pi2_cli_clear_progress();
+    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
+}
+
+int pi2_cli_refresh_disk(const pi2_engine_options *options) {
+    enum { LEAST_MEMORY = 40000000 }; /* measuring takes 16 MB */
+    struct stat info;
+    pi2_device_profile *profile = NULL;
+    const char *path = options->cluster_path && stat(options->cluster_path, &info) == 0 ? options->cluster_path
+                                                                                       : options->model_path;
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || options->memory_bytes < LEAST_MEMORY) return PI2_EXIT_OK;
+    if ((uint64_t)info.st_size < options->memory_bytes) return PI2_EXIT_OK;
+    if (pi2_device_load(NULL, &profile) != PI2_OK) return PI2_EXIT_OK;
+    const pi2_device_options device = {.disk_path = path, .callbacks = options->callbacks};
+    const int code = pi2_cli_find_disk(profile, &device);
+    pi2_device_free(profile);
+    return code;
+}
+
 json_t *pi2_cli_device_json(const pi2_device_identity *identity) {
     json_t *object = json_object();
     json_object_set_new(object, "cpu", pi2_cli_json_text(identity->cpu, strlen(identity->cpu)));
@@ -55,6 +79,7 @@ json_t *pi2_cli_device_json(const pi2_device_identity *identity) {
 
 static int print_json(const pi2_device_profile *profile) {
     json_t *object = pi2_cli_device_json(pi2_device_profile_identity(profile)), *items = json_array();
+    json_t *disks = json_array();
     json_object_set_new(object, "profile", pi2_cli_json_text(pi2_device_profile_path(profile),
                                                              strlen(pi2_device_profile_path(profile))));
     json_object_set_new(object, "time", json_integer((json_int_t)pi2_device_profile_time(profile)));
@@ -65,25 +90,36 @@ static int print_json(const pi2_device_profile *profile) {
         json_object_set_new(entry, "name", pi2_cli_json_text(item->name, strlen(item->name)));
         json_object_set_new(entry, "a", json_integer((json_int_t)item->a));
         json_object_set_new(entry, "b", json_integer((json_int_t)item->b));
+        json_object_set_new(entry, "c", json_integer((json_int_t)item->c));
         json_object_set_new(entry, "value", pi2_cli_json_number(item->value));
         json_object_set_new(entry, "spread", pi2_cli_json_number(item->spread));
         json_array_append_new(items, entry);
     }
+    for (size_t i = 0; i < pi2_device_disk_count(profile); i++) {
+        const pi2_device_disk *disk = pi2_device_get_disk(profile, i);
+        json_t *entry = json_object();
+        json_object_set_new(entry, "place", pi2_cli_json_text(disk->place, strlen(disk->place)));
+        json_object_set_new(entry, "time", json_integer((json_int_t)disk->time));
+        json_array_append_new(disks, entry);
+    }
+    json_object_set_new(object, "disks", disks);
     json_object_set_new(object, "measurements", items);
     return pi2_cli_print_json(object, JSON_INDENT(2));
 }
 
-static void print_item(const pi2_measurement *item) {
-    const unsigned long long a = item->a, b = item->b;
+static void print_item(const pi2_device_profile *profile, const pi2_measurement *item) {
+    const unsigned long long a = item->a, b = item->b, c = item->c;
+    const pi2_device_disk *disk = pi2_device_get_disk(profile, (size_t)item->c);
     switch (item->what) {
     case PI2_MEASURED_MEMORY:
         (void)printf("memory     %2llu threads            %8.1f GB/s", a, item->value / 1e9);
         break;
     case PI2_MEASURED_DECODE:
-        (void)printf("decode     %2llu threads  %-8s  %8.1f GB/s", a, item->name, item->value / 1e9);
+        (void)printf("decode     %2llu threads  %-8s %5llu columns %8.1f GB/s", a, item->name, c, item->value / 1e9);
         break;
     case PI2_MEASURED_BATCH:
-        (void)printf("batch %3llu  %2llu threads  %-8s  %8.1f GOP/s", a, b, item->name, item->value / 1e9);
+        (void)printf("batch %3llu  %2llu threads  %-8s %5llu columns %8.1f GOP/s", a, b, item->name, c,
+                     item->value / 1e9);
         break;
     case PI2_MEASURED_ATTENTION:
         (void)printf("attention  %2llu queries            %8.1f GOP/s", a, item->value / 1e9);
@@ -98,7 +134,8 @@ static void print_item(const pi2_measurement *item) {
         (void)printf("core       %2llu                    %8.1f GOP/s", a, item->value / 1e9);
         break;
     case PI2_MEASURED_DISK:
-        (void)printf("disk       %-8s %4llu KiB x %2llu %8.2f GB/s", item->name, a >> 10, b, item->value / 1e9);
+        (void)printf("disk       %-8s %4llu KiB x %2llu %8.2f GB/s of %s", item->name, a >> 10, b, item->value / 1e9,
+                     disk ? disk->place : "?");
         break;
     case PI2_MEASURED_READ_CPU:
         (void)printf("reading    %-8s              %8.1f ms of processor for a GB", item->name, item->value * 1e12);
@@ -120,7 +157,7 @@ static int print_table(const pi2_device_profile *profile) {
     for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
         for (size_t i = 0; i < pi2_device_measurement_count(profile); i++) {
             const pi2_measurement *item = pi2_device_measurement(profile, i);
-            if ((int)item->what == what) print_item(item);
+            if ((int)item->what == what) print_item(profile, item);
         }
     }
     return pi2_cli_finish_stdout();
@@ -144,7 +181,11 @@ int pi2_cli_device(int argument_count, char **arguments) {
                                         .quick = settings.quick, .callbacks = pi2_cli_callbacks()};
     pi2_device_profile *profile = NULL;
     code = settings.force ? pi2_cli_measure_device(&options, &profile) : pi2_cli_find_device(&options, &profile);
-    if (code != PI2_EXIT_OK) return code;
+    if (code == PI2_EXIT_OK && settings.disk) code = pi2_cli_find_disk(profile, &options);
+    if (code != PI2_EXIT_OK) {
+        pi2_device_free(profile);
+        return code;
+    }
     code = settings.json ? print_json(profile) : print_table(profile);
     pi2_device_free(profile);
     return code;

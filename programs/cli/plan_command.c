@@ -33,6 +33,25 @@ static void print_speed(const char *what, const pi2_speed *speed, pi2_bottleneck
                  speed->high, pi2_bottleneck_name(limit));
 }
 
+static void print_disk(const pi2_prediction *prediction) {
+    if (prediction->disk_speed <= 0) return;
+    (void)printf("%-12s %.2f GB/s (%.2f to %.2f), mounted at %s\n", "disk", prediction->disk_speed / 1e9,
+                 prediction->disk_low / 1e9, prediction->disk_high / 1e9, prediction->disk);
+}
+
+/** The disk is that of the file which will be read: a cluster file, where there is one. */
+static int find_disk(const pi2_engine_options *options, const pi2_device_options *device,
+                     pi2_device_profile *profile) {
+    pi2_plan *header = NULL;
+    const pi2_status status = pi2_plan_make(options, NULL, NULL, &header);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    pi2_device_options of_file = *device;
+    of_file.disk_path = pi2_plan_report(header)->weights_path;
+    const int code = pi2_cli_find_disk(profile, &of_file);
+    pi2_plan_free(header);
+    return code;
+}
+
 static int print_table(const pi2_plan *plan) {
     const pi2_prediction *prediction = pi2_plan_prediction(plan);
     const pi2_engine_report *report = pi2_plan_report(plan);
@@ -49,6 +68,7 @@ static int print_table(const pi2_plan *plan) {
     }
     (void)printf("\n%-12s %s read from disk for each token\n", "reads",
                  pi2_format_size(prediction->bytes_per_token, size));
+    print_disk(prediction);
     if (prediction->expert_total) {
         (void)printf("%-12s %u of %u in memory, %.1f %% of those that a token uses; routing %s\n", "experts",
                      (unsigned)prediction->expert_slots, (unsigned)prediction->expert_total,
@@ -92,7 +112,11 @@ int pi2_cli_plan(int argument_count, char **arguments) {
                                        .callbacks = pi2_cli_callbacks()};
     pi2_device_profile *profile = NULL;
     code = pi2_cli_find_device(&device, &profile);
-    if (code != PI2_EXIT_OK) return code;
+    if (code == PI2_EXIT_OK) code = find_disk(&options, &device, profile);
+    if (code != PI2_EXIT_OK) {
+        pi2_device_free(profile);
+        return code;
+    }
     pi2_plan *plan = NULL;
     const pi2_prediction_request request = {.prompt_tokens = (uint32_t)settings.prompt,
                                             .routing_trace = settings.routing_trace};

@@ -43,6 +43,15 @@ static json_t *parameters_json(const pi2_engine_report *report, const pi2_engine
     return object;
 }
 
+static json_t *disk_json(const pi2_prediction *prediction) {
+    json_t *object = json_object();
+    json_object_set_new(object, "place", text(prediction->disk));
+    json_object_set_new(object, "bytes_per_second", pi2_cli_json_number(prediction->disk_speed));
+    json_object_set_new(object, "low", pi2_cli_json_number(prediction->disk_low));
+    json_object_set_new(object, "high", pi2_cli_json_number(prediction->disk_high));
+    return object;
+}
+
 static json_t *experts_json(const pi2_prediction *prediction, const char *trace) {
     json_t *object = json_object();
     json_object_set_new(object, "slots", integer(prediction->expert_slots));
@@ -88,6 +97,7 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
     json_object_set_new(object, "time_to_first_token_ms", pi2_cli_json_number(prediction->time_to_first_token_ms));
     json_object_set_new(object, "bottleneck", text(pi2_bottleneck_name(prediction->bottleneck)));
     json_object_set_new(object, "prefill_bottleneck", text(pi2_bottleneck_name(prediction->prefill_bottleneck)));
+    json_object_set_new(object, "disk", disk_json(prediction));
     if (prediction->expert_total) {
         json_object_set_new(object, "experts", experts_json(prediction, routing_trace));
     }

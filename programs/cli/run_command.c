@@ -5,6 +5,7 @@
 
 #include "chat.h"
 #include "commands.h"
+#include "device_profile_cli.h"
 #include "engine_options.h"
 #include "generation.h"
 #include "output.h"
@@ -200,6 +201,8 @@ static int open_engine(run_state *state) {
         pi2_cli_predict_with(pi2_cli_plan_routing_trace(state->plan));
     }
     if (state->settings.routing_trace) pi2_cli_predict_with(state->settings.routing_trace);
+    code = pi2_cli_refresh_disk(&options);
+    if (code != PI2_EXIT_OK) return code;
     pi2_status status = pi2_engine_open(&options, &state->engine);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const sampling_settings *from = &state->sampling;

@@ -17,7 +17,10 @@
 #include "device/device_measure.h"
 #include "storage/reader.h"
 
-enum { FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 32 << 20, DEPTH_MOST = 32 };
+enum {
+    FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 32 << 20, BRIEF_BUFFER_BYTES = 16 << 20,
+    DEPTH_MOST = 32, PATTERN_BYTES = 1 << 20
+};
 
 static const uint32_t blocks[] = {64 << 10, 256 << 10, 512 << 10, 1 << 20};
 static const uint32_t depths[] = {1, 8, DEPTH_MOST};
@@ -37,6 +40,8 @@ typedef struct disk_case {
     uint64_t file_bytes;
     uint32_t block, depth;
     uint8_t *buffer;
+    uint32_t disk;      /* number in the profile */
+    bool brief;
     double seconds;
     pi2_read_request requests[DEPTH_MOST];
 } disk_case;
@@ -79,7 +84,7 @@ static pi2_status run_case(disk_case *c, pi2_samples *samples, double *bytes_out
 
 static pi2_status measure_case(pi2_measuring *m, disk_case *c, const char *path, const char *method) {
     const pi2_reader_options options = {.path = path, .method = method, .depth = c->depth, .buffer = c->buffer,
-                                        .buffer_bytes = BUFFER_BYTES};
+                                        .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
     pi2_samples samples = {.count = 0};
     double bytes = 0, spread;
     if (pi2_reader_open(&options, &c->reader) != PI2_OK) return PI2_OK; /* a method that this system refuses */
@@ -90,35 +95,58 @@ static pi2_status measure_case(pi2_measuring *m, disk_case *c, const char *path,
     const double seconds = (double)(pi2_clock_ns() - begin_ns) * 1e-9, cpu = cpu_seconds() - cpu_begin;
     PI2_TRY(status);
     (void)pi2_samples_typical(&samples, &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, 0, bytes / seconds,
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, c->disk, bytes / seconds,
                           spread);
     if (c->depth == DEPTH_MOST && c->block == 512 << 10) {
-        (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0, 0,
+        (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0, c->disk,
                               cpu > 0 ? cpu / bytes : 1e-15, 0);
     }
     return PI2_OK;
 }
 
-static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file_bytes) {
-    void *buffer = NULL;
-    disk_case *c = calloc(1, sizeof *c);
-    if (!c) return pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
-    pi2_status status = pi2_pages_reserve(BUFFER_BYTES, false, "measuring the disk", &buffer);
+/* Both methods' largest and the engine's own case; the small blocks and depths of one method only. */
+static bool is_left_out(const disk_case *c, int method, bool method_works) {
+    if (!c->brief) return false;
+    if ((size_t)c->block * c->depth > BRIEF_BUFFER_BYTES || c->block == 256 << 10) return true;
+    return method > 0 && method_works && !(c->block == 512 << 10 && c->depth == DEPTH_MOST);
+}
+
+static pi2_status measure_cases(pi2_measuring *m, disk_case *c, const char *path) {
+    pi2_status status = PI2_OK;
+    const size_t before = m->profile->count;
     for (int method = 0; status == PI2_OK && method < METHODS; method++) {
+        const bool works = m->profile->count > before;
         for (int b = 0; b < BLOCKS; b++) {
             for (int d = 0; status == PI2_OK && d < DEPTHS; d++) {
-                c->file_bytes = file_bytes;
                 c->block = blocks[b];
                 c->depth = depths[d];
-                c->buffer = buffer;
                 /* What the engine does deserves more than a moment. */
                 c->seconds = c->depth == DEPTH_MOST ? 10 * m->seconds : 2 * m->seconds;
-                status = measure_case(m, c, path, methods[method]);
+                if (!is_left_out(c, method, works)) status = measure_case(m, c, path, methods[method]);
                 if (status == PI2_OK) status = pi2_measuring_step(m);
             }
         }
     }
-    pi2_pages_release(buffer, BUFFER_BYTES);
+    return status;
+}
+
+static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file_bytes, bool brief) {
+    const size_t bytes = brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES;
+    void *buffer = NULL;
+    pi2_device_disk disk;
+    PI2_TRY(pi2_profile_place(path, &disk));
+    disk_case *c = calloc(1, sizeof *c);
+    if (!c) return pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
+    pi2_status status = pi2_pages_reserve(bytes, false, "measuring the disk", &buffer);
+    if (status == PI2_OK) {
+        disk.time = (int64_t)time(NULL);
+        c->disk = pi2_profile_add_disk(m->profile, &disk);
+        c->file_bytes = file_bytes;
+        c->buffer = buffer;
+        c->brief = brief;
+        status = measure_cases(m, c, path);
+    }
+    pi2_pages_release(buffer, bytes);
     free(c);
     return status;
 }
@@ -143,18 +171,20 @@ static pi2_status write_file(int file, const char *path, uint8_t *buffer, size_t
     return PI2_OK;
 }
 
-static pi2_status measure_new_file(pi2_measuring *m, const char *folder) {
+static pi2_status measure_new_file(pi2_measuring *m, const char *folder, bool brief) {
     char path[1200];
-    const uint64_t bytes = m->options->quick ? QUICK_FILE_BYTES : FILE_BYTES;
+    const uint64_t bytes = m->options->quick || brief ? QUICK_FILE_BYTES : FILE_BYTES;
     (void)snprintf(path, sizeof path, "%s/.powerinfer2-disk-XXXXXX", folder);
     const int file = mkstemp(path);
     if (file < 0) {
         return pi2_fail(PI2_ERR_IO, "%s: cannot make a file to measure the disk with: %s", folder, strerror(errno));
     }
-    const size_t part = m->memory_bytes < 1 << 20 ? m->memory_bytes : 1 << 20;
-    pi2_status status = write_file(file, path, m->memory, part, bytes);
+    uint8_t *pattern = malloc(PATTERN_BYTES);
+    pi2_status status = pattern ? write_file(file, path, pattern, PATTERN_BYTES, bytes)
+                                : pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
+    free(pattern);
     (void)close(file);
-    if (status == PI2_OK) status = measure_file(m, path, bytes);
+    if (status == PI2_OK) status = measure_file(m, path, bytes, brief);
     (void)unlink(path);
     return status;
 }
@@ -171,16 +201,21 @@ static void make_folder(const char *folder) {
     }
 }
 
-pi2_status pi2_measure_disk(pi2_measuring *m, const char *folder) {
-    const char *place = m->options->disk_path ? m->options->disk_path : folder;
+static pi2_status measure_place(pi2_measuring *m, const char *place, bool brief) {
     struct stat info;
-    if (!m->options->disk_path) make_folder(folder);
     if (stat(place, &info) != 0) return pi2_fail(PI2_ERR_IO, "%s: %s", place, strerror(errno));
-    if (S_ISDIR(info.st_mode)) return measure_new_file(m, place);
-    if (info.st_size >= QUICK_FILE_BYTES) return measure_file(m, place, (uint64_t)info.st_size);
+    if (S_ISDIR(info.st_mode)) return measure_new_file(m, place, brief);
+    if (info.st_size >= QUICK_FILE_BYTES) return measure_file(m, place, (uint64_t)info.st_size, brief);
     char beside[1024];
     const char *slash = strrchr(place, '/');
     (void)snprintf(beside, sizeof beside, "%.*s", slash && slash != place ? (int)(slash - place) : 1,
                    slash ? place : ".");
-    return measure_new_file(m, beside);
+    return measure_new_file(m, beside, brief);
 }
+
+pi2_status pi2_measure_disk(pi2_measuring *m, const char *folder) {
+    if (!m->options->disk_path) make_folder(folder);
+    return measure_place(m, m->options->disk_path ? m->options->disk_path : folder, false);
+}
+
+pi2_status pi2_measure_disk_briefly(pi2_measuring *m) { return measure_place(m, m->options->disk_path, true); }

@@ -1,6 +1,7 @@
 /* device_measure.c: the order of measuring, and what its parts share. */
 #include "device/device_measure.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -24,7 +25,10 @@ double pi2_samples_typical(pi2_samples *samples, double *spread) {
     const double median = samples->values[count / 2];
     if (median > 0) *spread = (samples->values[count * 4 / 5] - samples->values[count / 5]) / (2 * median);
     if (*spread > 1) *spread = 1;
-    return median;
+    const size_t kept = count - count / 10;
+    double sum = 0;
+    for (size_t i = 0; i < kept; i++) sum += samples->values[i];
+    return sum / (double)kept;
 }
 
 pi2_status pi2_measuring_step(pi2_measuring *measuring) {
@@ -86,6 +90,51 @@ static pi2_status measure(pi2_measuring *measuring) {
     pi2_pages_release(pages, measuring->memory_bytes);
     return status;
 }
+
+/* ---- one disk more ---- */
+
+enum { OLD_SECONDS = 24 * 60 * 60 };
+
+bool pi2_device_needs_disk(const pi2_device_profile *profile, const char *path) {
+    pi2_device_disk disk;
+    if (pi2_profile_place(path, &disk) != PI2_OK) return false; /* opening it will tell */
+    const uint32_t known = pi2_profile_find_disk(profile, &disk);
+    if (known == PI2_PROFILE_NO_DISK) return true;
+    const int64_t age = (int64_t)time(NULL) - profile->disks[known].time;
+    return age < 0 || age > OLD_SECONDS;
+}
+
+/** What the disk gave before is what it may give again. */
+static void widen_spread(const pi2_device_profile *before, uint32_t old, pi2_device_profile *now, uint32_t disk) {
+    for (size_t i = 0; i < now->count; i++) {
+        pi2_measurement *item = &now->items[i];
+        if (item->what != PI2_MEASURED_DISK || item->c != disk) continue;
+        const double then = pi2_profile_value(before, item->what, item->name, item->a, item->b, old, NULL);
+        const double apart = then > 0 ? fabs(item->value - then) / (item->value + then) : 0;
+        if (apart > item->spread) item->spread = apart;
+    }
+}
+
+pi2_status pi2_device_measure_disk(pi2_device_profile *profile, const pi2_device_options *options) {
+    pi2_device_disk disk;
+    PI2_TRY(pi2_profile_place(options->disk_path, &disk));
+    pi2_device_profile *changed = malloc(sizeof *changed);
+    if (!changed) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile");
+    *changed = *profile;
+    pi2_measuring measuring = {.profile = changed, .options = options, .seconds = options->quick ? 0.002 : 0.03,
+                               .step_count = pi2_measure_disk_steps()};
+    pi2_status status = pi2_measure_disk_briefly(&measuring);
+    if (status == PI2_OK) {
+        const uint32_t known = pi2_profile_find_disk(profile, &disk);
+        if (known != PI2_PROFILE_NO_DISK) widen_spread(profile, known, changed, pi2_profile_find_disk(changed, &disk));
+        status = pi2_profile_save(changed, profile->path);
+    }
+    if (status == PI2_OK) *profile = *changed;
+    free(changed);
+    return status;
+}
+
+/* ---- all ---- */
 
 pi2_status pi2_device_measure(const pi2_device_options *options, pi2_device_profile **profile_out) {
     *profile_out = NULL;

@@ -13,7 +13,8 @@ typedef struct pi2_samples {
     size_t count;
 } pi2_samples;
 
-/** The median: what other programs take at the time counts, as it will when a model runs.
+/** The mean of all but the largest tenth: what other programs take at the time counts, as it will when a
+ *  model runs; a single hiccup does not.
  *  spread_out: half the width of the middle three fifths over the median, at most 1. 0 without samples. */
 double pi2_samples_typical(pi2_samples *samples, double *spread_out);
 
@@ -36,6 +37,8 @@ pi2_status pi2_measure_compute(pi2_measuring *measuring, pi2_team *team, bool ba
 pi2_status pi2_measure_serial(pi2_measuring *measuring);
 /** Storage. folder: where a file is made when options->disk_path is none. Errors  IO, MEMORY, INTERRUPTED */
 pi2_status pi2_measure_disk(pi2_measuring *measuring, const char *folder);
+/** Like that, with what the engine uses most only. profile has no figures of the disk. */
+pi2_status pi2_measure_disk_briefly(pi2_measuring *measuring);
 /** Values that pi2_measure_compute() and pi2_measure_disk() will step through. */
 unsigned pi2_measure_compute_steps(bool batches);
 unsigned pi2_measure_disk_steps(void);

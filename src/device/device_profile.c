@@ -158,11 +158,12 @@ double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, c
     double spread = 0;
     for (size_t i = 0; i < profile->count; i++) {
         const pi2_measurement *item = &profile->items[i];
-        if (!matches(&q, item) || (is_disk && item->c != c)) continue;
+        if (!matches(&q, item)) continue;
         if (item->c <= c && item->c >= below) below = item->c;
         if (item->c >= c && item->c < above) above = item->c;
     }
-    if (above == UINT64_MAX) above = below; /* nothing is that wide, or nothing was measured at all */
+    if (is_disk) below = above = c;
+    else if (above == UINT64_MAX) above = below; /* nothing is that wide, or nothing was measured at all */
     double value = value_at_b(&q, a, b, above, &spread);
     if (below != above && below != 0 && value > 0) {
         const double narrow = value_at_b(&q, a, b, below, &spread);
@@ -193,6 +194,11 @@ static size_t write_text(const pi2_device_profile *profile, char *text, size_t c
                                    "powerinfer2-device-profile %d\ncpu %s\nisa %s\nsystem %s\ncores %u\ntime %lld\n",
                                    (int)PI2_PROFILE_VERSION, identity->cpu, identity->isa, identity->system,
                                    identity->cores, (long long)profile->time);
+    for (uint32_t i = 0; i < profile->disk_count; i++) {
+        const pi2_device_disk *disk = &profile->disks[i];
+        used += (size_t)snprintf(text + used, capacity - used, "place %u %llu %lld %s\n", i,
+                                 (unsigned long long)disk->device, (long long)disk->time, disk->place);
+    }
     for (size_t i = 0; i < profile->count; i++) {
         const pi2_measurement *item = &profile->items[i];
         used += (size_t)snprintf(text + used, capacity - used, "%s %s %llu %llu %llu %.6g %.4g\n",
@@ -258,6 +264,22 @@ static bool read_item(const char *line, pi2_device_profile *profile) {
     return false;
 }
 
+static bool read_place(const char *line, pi2_device_profile *profile) {
+    unsigned number;
+    unsigned long long device;
+    long long time;
+    int used = 0;
+    const int read = sscanf(line, "place %4u %20llu %20lld %n", &number, &device, &time, &used);
+    if (read != 3 || number != profile->disk_count || number >= PI2_PROFILE_DISKS || line[used] != '/') return false;
+    pi2_device_disk *disk = &profile->disks[profile->disk_count];
+    if (strlen(line + used) >= sizeof disk->place) return false;
+    memcpy(disk->place, line + used, strlen(line + used) + 1);
+    disk->device = device;
+    disk->time = time;
+    profile->disk_count++;
+    return true;
+}
+
 static bool read_line(char *line, size_t number, pi2_device_profile *profile) {
     char *value = strchr(line, ' ');
     if (!value) return false;
@@ -265,7 +287,9 @@ static bool read_line(char *line, size_t number, pi2_device_profile *profile) {
     const size_t key = (size_t)(value - line);
     pi2_device_identity *identity = &profile->identity;
     static const char *const keys[] = {"", "cpu ", "isa ", "system ", "cores ", "time "};
-    if (number >= sizeof keys / sizeof keys[0]) return read_item(line, profile);
+    if (number >= sizeof keys / sizeof keys[0]) {
+        return strncmp(line, "place ", 6) == 0 ? read_place(line, profile) : read_item(line, profile);
+    }
     if (number && (strlen(keys[number]) != key || strncmp(line, keys[number], key) != 0)) return false;
     switch (number) {
     case 1: copy_clean(identity->cpu, sizeof identity->cpu, value); break;

@@ -7,6 +7,7 @@
  *   system Linux 6.1.0 x86_64
  *   cores 2
  *   time 1760000000
+ *   place 0 65024 1760000000 /             a disk: number, system's number, time, topmost folder
  *   decode Q4_0 1 0 4096 1.31e+10 0.02     kind, name ("-": none), a, b, c, value, spread
  *   ...
  *   checksum 0123456789abcdef               XXH3 64 of every byte before this line
@@ -16,13 +17,17 @@
 
 #include "powerinfer2/plan.h"
 
-enum { PI2_PROFILE_VERSION = 2, PI2_PROFILE_MOST = 1024 };
+enum { PI2_PROFILE_VERSION = 2, PI2_PROFILE_MOST = 1024, PI2_PROFILE_DISKS = 8 };
+/** No disk of a profile: what is asked of it is 0. */
+#define PI2_PROFILE_NO_DISK UINT32_MAX
 
 struct pi2_device_profile {
     pi2_device_identity identity;
     int64_t time;
     size_t count;
     char path[1024];
+    pi2_device_disk disks[PI2_PROFILE_DISKS];
+    uint32_t disk_count;
     pi2_measurement items[PI2_PROFILE_MOST];
 };
 
@@ -39,6 +44,14 @@ bool pi2_profile_add(pi2_device_profile *profile, pi2_measured what, const char 
  */
 double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a,
                          uint64_t b, uint64_t c, double *spread_out);
+
+/** The disk of a file or folder, with time 0. Errors  IO, MEMORY */
+pi2_status pi2_profile_place(const char *path, pi2_device_disk *disk_out);
+/** Its number in the profile, or PI2_PROFILE_NO_DISK. */
+uint32_t pi2_profile_find_disk(const pi2_device_profile *profile, const pi2_device_disk *disk);
+/** Its number; what was measured of it (or of the oldest disk, where there is no room) is forgotten. */
+uint32_t pi2_profile_add_disk(pi2_device_profile *profile, const pi2_device_disk *disk);
+void pi2_profile_forget_disk(pi2_device_profile *profile, uint32_t disk);
 
 /** Where the profile is kept. Errors  INVALID (too long), IO (neither XDG_CACHE_HOME nor HOME is set) */
 pi2_status pi2_profile_default_path(char *path_out, size_t capacity);

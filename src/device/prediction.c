@@ -119,6 +119,8 @@ static double disk_speed(const setting *s, uint32_t block, double in_flight, dou
     return speed * s->what_if->disk;
 }
 
+static double stream_depth(const pi2_workload *w) { return w->read_depth ? w->read_depth : READ_DEPTH; }
+
 /** Seconds until so many experts, asked for at once, are there. */
 static double read_experts(const setting *s, double missed, double *spread) {
     const pi2_workload_experts *e = &s->w->experts;
@@ -172,7 +174,7 @@ pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_device_profile *
     const setting s = {w, profile, what_if};
     double compute_spread = 0, read_spread = 0;
     const double read_bytes = (double)w->read_bytes + (pass->cold ? (double)w->resident_bytes : 0);
-    pi2_pass_time time = {.read = divide(read_bytes, disk_speed(&s, w->read_block, READ_DEPTH, &read_spread))};
+    pi2_pass_time time = {.read = divide(read_bytes, disk_speed(&s, w->read_block, stream_depth(w), &read_spread))};
     if (read_bytes <= 0) read_spread = 0;
     time.compute = matrices(&s, pass, false, &compute_spread) + attention_seconds(&s, pass) + vector_seconds(&s, pass) +
                    w->stages_per_pass * pi2_profile_value(profile, PI2_MEASURED_STAGE, "", w->threads, 0, 0, NULL) +
@@ -257,7 +259,12 @@ void pi2_predict(const pi2_workload *w, const pi2_device_profile *profile, const
     const pi2_pass first = {batch ? batch : 1, 0, e->prompt_hits, false};
     prediction->prefill_bottleneck = limit_of(w, profile, what_if, &first);
     const double loaded = (double)w->resident_bytes + (e->loaded ? (double)(e->slots * e->expert_bytes) : 0);
-    prediction->load_ms = 1e3 * divide(loaded, disk_speed(&s, w->read_block, READ_DEPTH, NULL));
+    double disk_spread = 0;
+    const double disk = disk_speed(&s, w->read_block, stream_depth(w), &disk_spread);
+    prediction->load_ms = 1e3 * divide(loaded, disk);
+    prediction->disk_speed = disk;
+    prediction->disk_low = disk / (1 + disk_spread);
+    prediction->disk_high = disk * (1 + disk_spread);
     const double cold = predict_prompt(&s, prompt_tokens, e->cold_hits, !w->load_before).seconds;
     prediction->time_to_first_token_ms = (w->load_before ? prediction->load_ms : 0) + 1e3 * cold;
 }

@@ -52,6 +52,7 @@ struct pi2_workload {
     uint64_t resident_bytes;  /* read once, before or in the first pass; without experts */
     bool load_before;         /* before the first pass */
     uint32_t read_block;      /* bytes of a streamed extent, on average */
+    uint32_t read_depth;      /* streamed reads in flight, as far as the stream buffer holds them */
     const char *read_method;
     uint32_t disk;            /* number in the profile */
     uint32_t layer_count, stages_per_pass;

@@ -81,6 +81,8 @@ static void add_extents(const pi2_engine *engine, pi2_workload *workload) {
         if (layout->groups[layout->extents[e].group].kind != PI2_GROUP_EXPERT) continue;
         add_extent(layout, &layout->extents[e], workload);
     }
+    /* A fourth of the buffer holds what is computed with. */
+    if (streamed) workload->read_depth = (uint32_t)(engine->plan.ring_bytes * 3 / 4 * streamed / workload->read_bytes);
     workload->read_block = streamed ? (uint32_t)(workload->read_bytes / streamed) : PI2_EXTENT_TARGET_BYTES;
 }
 
@@ -97,6 +99,16 @@ static void add_stages(const pi2_engine *engine, pi2_workload *workload) {
     const uint64_t runs = layers + (run_bytes ? workload->read_bytes / run_bytes : 0);
     workload->stages_per_pass = (uint32_t)(2 + STAGES_OF_ATTENTION * layers +
                                            (experts ? STAGES_OF_EXPERTS * layers : STAGES_OF_A_RUN * runs));
+}
+
+/* A disk that was not measured matters only where one is read. */
+static pi2_status find_disk(planning *p, const pi2_device_profile *profile) {
+    pi2_device_disk disk;
+    PI2_TRY(pi2_profile_place(p->engine->weights_path, &disk));
+    p->workload.disk = pi2_profile_find_disk(profile, &disk);
+    if (p->workload.disk != PI2_PROFILE_NO_DISK || p->engine->plan.everything_resident) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "the disk of %s (mounted at %s) was not measured yet: 'powerinfer2 device -m "
+                    "%s' does it", p->engine->weights_path, disk.place, p->engine->weights_path);
 }
 
 /* ---- experts ---- */
@@ -166,6 +178,7 @@ static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profi
     }
     if (shape->expert_count == 0) workload->resident_bytes = engine->report.resident_bytes;
     workload->load_before = plan->everything_resident && !engine->model->has_file;
+    PI2_TRY(find_disk(p, profile));
     workload->read_method = method_of(engine, profile, workload->disk);
     workload->layer_count = shape->layer_count;
     workload->width = shape->embedding_length;
@@ -182,7 +195,12 @@ static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profi
     return status;
 }
 
-static void tell_routing(const planning *p, const pi2_prediction_request *request, pi2_prediction *prediction) {
+/** What the figures go by. */
+static void tell_grounds(const planning *p, const pi2_device_profile *profile, const pi2_prediction_request *request,
+                         pi2_prediction *prediction) {
+    if (p->workload.disk != PI2_PROFILE_NO_DISK) {
+        memcpy(prediction->disk, profile->disks[p->workload.disk].place, sizeof prediction->disk);
+    }
     if (!p->forecast) return;
     const uint32_t tokens = pi2_routing_forecast_tokens(p->forecast);
     if (tokens) {
@@ -201,7 +219,7 @@ pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile
     const pi2_status status = make_workload(engine, profile, request, p);
     if (status == PI2_OK) {
         pi2_predict(&p->workload, profile, &pi2_as_it_is, request->prompt_tokens, request->position, prediction_out);
-        tell_routing(p, request, prediction_out);
+        tell_grounds(p, profile, request, prediction_out);
     }
     pi2_routing_forecast_close(p->forecast);
     free(p);
@@ -292,7 +310,7 @@ static pi2_status predict_plan(pi2_plan *plan, const pi2_device_profile *profile
     pi2_status status = make_workload(plan->engine, profile, &whole, p);
     if (status == PI2_OK) {
         pi2_predict(&p->workload, profile, &pi2_as_it_is, whole.prompt_tokens, whole.position, &plan->prediction);
-        tell_routing(p, &whole, &plan->prediction);
+        tell_grounds(p, profile, &whole, &plan->prediction);
         plan->advice_count = pi2_predict_advice(&p->workload, profile, whole.prompt_tokens, whole.position,
                                                 plan->advice);
         status = p->failed;

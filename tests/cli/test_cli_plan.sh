@@ -34,6 +34,11 @@ actual=$(printf '%.0f' "$(json io.bytes_per_token)")
     fail "$actual bytes a token, planned were $planned"
 
 expect 0 plan -m "$model" -c 128 --memory $budget
+expect 0 plan -m "$model" -c 128 --memory $budget --json
+expect_json '?disk.bytes_per_second' real
+[ "$(json disk.place | cut -c1)" = / ] || fail "the disk has no place: $(json disk.place)"
+expect 0 plan -m "$model" -c 128 --memory $budget
+grep -q '^disk  *[0-9.]* GB/s .* mounted at /' "$folder/out" || fail "the plan names no disk"
 for line in 'attention weights' 'feed-forward weights' 'key-value cache' 'stream buffer' decode prefill 'first token'; do
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done

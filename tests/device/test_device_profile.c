@@ -33,6 +33,8 @@ static void fill(pi2_device_profile *profile) {
     memset(profile, 0, sizeof *profile);
     pi2_device_identify(&profile->identity);
     profile->time = 1760000000;
+    profile->disks[0] = (pi2_device_disk){.device = 4711, .place = "/", .time = 1760000000};
+    profile->disk_count = 1;
     assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 1, 0, 0, 10e9, 0.01));
     assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 4, 0, 0, 16e9, 0.03));
     assert_true(pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", 16, 2, 0, 1e11, 0));
@@ -152,11 +154,107 @@ static void test_measuring(void **state) {
         if (counts[what] == 0) fail_msg("nothing was measured of '%s'", pi2_measured_name((pi2_measured)what));
     }
     assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 0, NULL) > 0);
+    assert_int_equal(pi2_device_disk_count(profile), 1);
+    assert_false(pi2_device_needs_disk(profile, path));
     if (pi2_device_load(path, &loaded) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(loaded->count, profile->count);
     pi2_device_free(loaded);
     pi2_device_free(profile);
     free(path);
+}
+
+static size_t lines_of_disk(const pi2_device_profile *profile, uint64_t disk) {
+    size_t count = 0;
+    for (size_t i = 0; i < profile->count; i++) {
+        count += profile->items[i].what == PI2_MEASURED_DISK && profile->items[i].c == disk;
+    }
+    return count;
+}
+
+/* A profile that was made on another disk is measured on this one, and remembers both. */
+static void test_disks(void **state) {
+    (void)state;
+    pi2_device_profile *profile = malloc(sizeof *profile), *loaded = NULL;
+    assert_non_null(profile);
+    fill(profile);
+    profile->disks[0] = (pi2_device_disk){.device = 4711, .place = "/mnt/a far away disk", .time = 1760000000};
+    profile->disk_count = 1;
+    char *path = test_path(folder, "disks.profile");
+    assert_int_equal(pi2_profile_save(profile, path), PI2_OK);
+    assert_true(pi2_device_needs_disk(profile, folder));
+    assert_false(pi2_device_needs_disk(profile, "/nonexistent/file"));
+    const pi2_device_options options = {.disk_path = folder, .quick = true};
+    if (pi2_device_measure_disk(profile, &options) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_false(pi2_device_needs_disk(profile, folder));
+    if (pi2_device_load(path, &loaded) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_device_disk_count(loaded), 2);
+    assert_null(pi2_device_get_disk(loaded, 2));
+    assert_string_equal(pi2_device_get_disk(loaded, 0)->place, "/mnt/a far away disk");
+    assert_true(pi2_device_get_disk(loaded, 0)->device == 4711);
+    const pi2_device_disk *here = pi2_device_get_disk(loaded, 1);
+    assert_int_equal(strncmp(folder, here->place, strlen(here->place)), 0);
+    assert_true(lines_of_disk(loaded, 1) >= 2 && lines_of_disk(loaded, 0) == 1);
+    assert_true(pi2_profile_value(loaded, PI2_MEASURED_DISK, "pread", 524288, 32, 0, NULL) == 1.5e9);
+    assert_true(pi2_profile_value(loaded, PI2_MEASURED_DISK, "pread", 524288, 32, 1, NULL) > 0);
+    assert_true(pi2_profile_value(loaded, PI2_MEASURED_DISK, "pread", 524288, 32, 2, NULL) == 0);
+
+    /* After a day it is measured again: in the same place, and the spread covers what it gave before. */
+    for (size_t i = 0; i < loaded->count; i++) {
+        if (loaded->items[i].what == PI2_MEASURED_DISK && loaded->items[i].c == 1) loaded->items[i].value *= 1000;
+    }
+    loaded->disks[1].time -= 100000;
+    assert_true(pi2_device_needs_disk(loaded, folder));
+    const size_t before = lines_of_disk(loaded, 1);
+    assert_int_equal(pi2_device_measure_disk(loaded, &options), PI2_OK);
+    assert_int_equal(pi2_device_disk_count(loaded), 2);
+    assert_int_equal(lines_of_disk(loaded, 1), before);
+    double spread = 0;
+    assert_true(pi2_profile_value(loaded, PI2_MEASURED_DISK, "pread", 524288, 32, 1, &spread) > 0);
+    assert_true(spread > 0.9);
+    pi2_device_free(loaded);
+    free(profile);
+    free(path);
+}
+
+static void test_disk_list(void **state) {
+    (void)state;
+    pi2_device_profile *profile = malloc(sizeof *profile);
+    assert_non_null(profile);
+    fill(profile);
+    profile->count = profile->disk_count = 0;
+    for (uint32_t i = 0; i < PI2_PROFILE_DISKS; i++) {
+        const pi2_device_disk disk = {.device = i, .place = "/", .time = 100 + (i + 3) % PI2_PROFILE_DISKS};
+        assert_int_equal(pi2_profile_add_disk(profile, &disk), i);
+        assert_true(pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 1, 1, i, 1 + i, 0));
+    }
+    const pi2_device_disk more = {.device = 99, .place = "/", .time = 200};
+    const uint32_t oldest = PI2_PROFILE_DISKS - 3; /* its time is the first */
+    assert_int_equal(pi2_profile_find_disk(profile, &more), PI2_PROFILE_NO_DISK);
+    assert_int_equal(pi2_profile_add_disk(profile, &more), oldest);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 1, 1, oldest, NULL) == 0);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 1, 1, 0, NULL) == 1);
+    free(profile);
+}
+
+/* Between columns the time of a weight is linear in 1 / columns; between depths the logarithm counts. */
+static void test_between(void **state) {
+    (void)state;
+    pi2_device_profile *profile = malloc(sizeof *profile);
+    assert_non_null(profile);
+    fill(profile);
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 64, 1e9, 0.2));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 256, 2e9, 0.1));
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 32, NULL) == 1e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 64, NULL) == 1e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 4096, NULL) == 2e9);
+    double spread = 0;
+    const double middle = pi2_profile_value(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 128, &spread);
+    assert_true(middle > 1.49e9 && middle < 1.51e9); /* a third of the way from 1/256 to 1/64 */
+    assert_true(spread == 0.2);
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 524288, 8, 0, 1e9, 0));
+    const double depth = pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 524288, 16, 0, NULL);
+    assert_true(depth > 1.2e9 && depth < 1.3e9);
+    free(profile);
 }
 
 static bool always(void *user) {
@@ -178,6 +276,8 @@ static void test_interrupted(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),
                                        cmocka_unit_test(test_outdated),   cmocka_unit_test(test_values),
-                                       cmocka_unit_test(test_measuring),  cmocka_unit_test(test_interrupted)};
+                                       cmocka_unit_test(test_measuring),  cmocka_unit_test(test_interrupted),
+                                       cmocka_unit_test(test_disks),      cmocka_unit_test(test_disk_list),
+                                       cmocka_unit_test(test_between)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
