@@ -15,8 +15,8 @@
 #include "base/fail.h"
 #include "base/team.h"
 
-/* A measurement's line is at most 150 bytes, the lines before and after them 500. */
-enum { FILE_BYTES_MOST = PI2_PROFILE_MOST * 160 + 1024, LINE_BYTES = 256 };
+/* A measurement's line is at most 150 bytes, a disk's 320, the others 500 together. */
+enum { FILE_BYTES_MOST = PI2_PROFILE_MOST * 160 + PI2_PROFILE_DISKS * 320 + 1024, LINE_BYTES = 256 };
 
 static const char *const kind_names[PI2_MEASURED_KINDS] = {
     "memory", "decode", "batch", "attention", "vector", "stage", "core", "disk", "read_cpu"};
