@@ -59,6 +59,7 @@ typedef struct pi2_engine_options {
     const char *trace_path;      /* where to write a timeline of reads and computing; NULL: none (docs/tracing.md) */
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */
     const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
+    const char *look_ahead;      /* fetch experts that the next layer will probably want: "off", "on", "auto" (tried) */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     pi2_callbacks callbacks;
@@ -121,7 +122,12 @@ typedef struct pi2_engine_counters {
     uint64_t give_backs;          /* times that weights were given back because memory was short */
     uint64_t bytes_given_back, bytes_taken_again; /* of planned weights, summed up */
     uint64_t bytes_away;          /* of planned weights, given back now */
-    uint64_t expert_uses, expert_hits; /* visits of a batch to an expert; of those found in memory */
+    uint64_t expert_uses, expert_hits; /* visits of a batch to an expert; of those found because they had stayed */
+    /* Experts fetched by looking ahead; of those used; of those gone unused (the rest is there). Their bytes. */
+    uint64_t prefetched, prefetches_kept, prefetches_wasted;
+    uint64_t prefetched_bytes, prefetch_kept_bytes, prefetch_wasted_bytes;
+    /* Experts that looking ahead foretold, in memory or not; of those used. */
+    uint64_t experts_foretold, experts_foretold_used;
 } pi2_engine_counters;
 PI2_API void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out);
 

@@ -21,6 +21,8 @@ static const pi2_cli_option model_options[] = {
      "How weights are read from storage.", NULL, 0, 0},
     {"--cache-policy", "auto|adaptive|lru|lfu|lrfu|s3_fifo|keep", PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
      "Which expert leaves the cache when another needs its place.", NULL, 0, 0},
+    {"--look-ahead", "auto|off|on", PI2_CLI_CHOICE, MODEL(look_ahead), "auto",
+     "Fetch experts that the next layer will probably want; auto: tries whether that pays.", NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
      "Records which experts are used, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", "f16|q8_0", PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
@@ -124,6 +126,7 @@ int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engin
     options->cluster_path = settings->cluster_file;
     options->read_method = settings->read_method;
     options->cache_policy = settings->cache_policy;
+    options->look_ahead = settings->look_ahead;
     options->record_trace = settings->record_trace;
     options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;
     options->allow_prepare = !settings->no_prepare;

@@ -242,7 +242,7 @@ double pi2_cli_hit_rate(const pi2_engine_counters *counters) {
 
 /* Prompt and answer together: what was read, and how much of it computing had to wait for. */
 static void print_waiting(const pi2_engine_counters *total) {
-    char read[PI2_SIZE_TEXT_BYTES], needed[PI2_SIZE_TEXT_BYTES], computed[48] = "";
+    char read[PI2_SIZE_TEXT_BYTES], needed[PI2_SIZE_TEXT_BYTES], wasted[PI2_SIZE_TEXT_BYTES], computed[48] = "";
     if (total->reads == 0) return;
     if (total->compute_ns) {
         (void)snprintf(computed, sizeof computed, "; %.2f s of computing", (double)total->compute_ns / 1e9);
@@ -250,6 +250,12 @@ static void print_waiting(const pi2_engine_counters *total) {
     pi2_cli_note("reads    %llu of %s for %s of weights, waited for %.2f s%s", (unsigned long long)total->reads,
                  pi2_format_size(total->bytes_read, read), pi2_format_size(total->weight_bytes_needed, needed),
                  (double)total->stall_ns / 1e9, computed);
+    if (total->prefetched == 0) return;
+    pi2_cli_note("ahead    %llu experts (%s) fetched, %s used, %s wasted; %.0f %% of those foretold were used",
+                 (unsigned long long)total->prefetched, pi2_format_size(total->prefetched_bytes, read),
+                 pi2_format_size(total->prefetch_kept_bytes, needed),
+                 pi2_format_size(total->prefetch_wasted_bytes, wasted),
+                 100.0 * (double)total->experts_foretold_used / (double)total->experts_foretold);
 }
 
 /* Only where memory was short. */

@@ -299,6 +299,16 @@ static int print_json(run_state *state) {
     json_object_set_new(io, "stall_ms", pi2_cli_json_number((double)total.stall_ns / 1e6));
     json_object_set_new(io, "compute_ms", total.compute_ns ? pi2_cli_json_number((double)total.compute_ns / 1e6)
                                                            : json_null());
+    json_object_set_new(io, "expert_uses", json_integer((json_int_t)total.expert_uses));
+    json_object_set_new(io, "expert_hits", json_integer((json_int_t)total.expert_hits));
+    json_object_set_new(io, "prefetched", json_integer((json_int_t)total.prefetched));
+    json_object_set_new(io, "prefetches_kept", json_integer((json_int_t)total.prefetches_kept));
+    json_object_set_new(io, "prefetches_wasted", json_integer((json_int_t)total.prefetches_wasted));
+    json_object_set_new(io, "prefetched_bytes", json_integer((json_int_t)total.prefetched_bytes));
+    json_object_set_new(io, "prefetch_kept_bytes", json_integer((json_int_t)total.prefetch_kept_bytes));
+    json_object_set_new(io, "prefetch_wasted_bytes", json_integer((json_int_t)total.prefetch_wasted_bytes));
+    json_object_set_new(io, "experts_foretold", json_integer((json_int_t)total.experts_foretold));
+    json_object_set_new(io, "experts_foretold_used", json_integer((json_int_t)total.experts_foretold_used));
     json_object_set_new(io, "bytes_per_token", pi2_cli_json_number(pi2_cli_bytes_per_token(generation)));
     json_object_set_new(io, "hit_rate", pi2_cli_json_number(pi2_cli_hit_rate(&generation->decode)));
     json_object_set_new(io, "read_method", pi2_cli_json_text(report->read_method, strlen(report->read_method)));

@@ -106,6 +106,16 @@ void pi2_timeline_memory(pi2_timeline *trace, uint64_t kept_bytes, uint64_t now_
     publish(event, PI2_TIMELINE_MEMORY);
 }
 
+void pi2_timeline_ahead(pi2_timeline *trace, uint64_t offset, uint32_t bytes, bool is_kept, uint64_t begin_ns,
+                        uint64_t end_ns) {
+    pi2_timeline_event *event = claim(trace, begin_ns, end_ns);
+    if (!event) return;
+    event->of.place = offset;
+    event->count = bytes;
+    event->member = is_kept;
+    publish(event, PI2_TIMELINE_AHEAD);
+}
+
 void pi2_timeline_add_busy(pi2_timeline *trace, uint64_t busy_ns) {
     atomic_fetch_add_explicit(&trace->busy_ns, busy_ns, memory_order_relaxed);
 }

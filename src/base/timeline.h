@@ -24,7 +24,8 @@ typedef enum pi2_timeline_kind {
     PI2_TIMELINE_TAIL,   /* the same: the stage's end, token by token */
     PI2_TIMELINE_STALL,  /* count: the extent that `member` waited for */
     PI2_TIMELINE_READ,   /* place: offset in the file; count: bytes; member: 1 when only likely needed */
-    PI2_TIMELINE_MEMORY  /* place: bytes of weights kept from begin_ns on */
+    PI2_TIMELINE_MEMORY, /* place: bytes of weights kept from begin_ns on */
+    PI2_TIMELINE_AHEAD   /* the same of what was fetched ahead, until it was used (member: 1) or gone */
 } pi2_timeline_kind;
 
 enum { PI2_TIMELINE_NO_LAYER = 0xffff };
@@ -63,6 +64,8 @@ void pi2_timeline_read(pi2_timeline *trace, uint64_t offset, uint32_t bytes, boo
 
 /** From now_ns on so many bytes of the planned weights are kept in memory. */
 void pi2_timeline_memory(pi2_timeline *trace, uint64_t kept_bytes, uint64_t now_ns);
+void pi2_timeline_ahead(pi2_timeline *trace, uint64_t offset, uint32_t bytes, bool is_kept, uint64_t begin_ns,
+                        uint64_t end_ns);
 
 /** Adds time of work that is no stage of its own. */
 void pi2_timeline_add_busy(pi2_timeline *trace, uint64_t busy_ns);

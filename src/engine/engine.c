@@ -33,7 +33,7 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...) {
 
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
-                                     .cache_policy = "auto",
+                                     .cache_policy = "auto", .look_ahead = "auto",
                                      .cache_type = PI2_CACHE_F16 };
 }
 
@@ -47,6 +47,17 @@ static pi2_status find_policy(pi2_engine *engine) {
         (void)snprintf(known + used, sizeof known - used, ", %s", pi2_cache_policies[i]->name);
     }
     return pi2_fail(PI2_ERR_INVALID, "unknown cache policy '%s'; there are: %s", name, known);
+}
+
+static pi2_status find_look_ahead(pi2_engine *engine) {
+    static const char *const names[] = { [PI2_LOOK_AHEAD_AUTO] = "auto", [PI2_LOOK_AHEAD_OFF] = "off",
+                                         [PI2_LOOK_AHEAD_ON] = "on" };
+    const char *name = engine->options.look_ahead ? engine->options.look_ahead : "auto";
+    for (int mode = PI2_LOOK_AHEAD_AUTO; mode <= PI2_LOOK_AHEAD_ON; mode++) {
+        engine->look_ahead = (pi2_look_ahead_mode)mode;
+        if (strcmp(name, names[mode]) == 0) return PI2_OK;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "unknown way to look ahead '%s'; there are: auto, off, on", name);
 }
 
 static pi2_status check_options(const pi2_engine_options *options) {
@@ -302,7 +313,7 @@ static pi2_status start_forward(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->plan;
     const pi2_forward_options options = {
         .model = engine->model, .shape = plan->shape, .team = engine->team, .store = engine->store,
-        .experts = engine->expert_cache,
+        .experts = engine->expert_cache, .look_ahead = engine->look_ahead,
         .reader = engine->reader, .cpu_features = pi2_cpu_features(),
         .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
         .trace = pi2_run_trace_events(engine->run_trace),
@@ -421,6 +432,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
 
 static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(find_policy(engine));
+    PI2_TRY(find_look_ahead(engine));
     find_budget(engine);
     if (!engine->plan_only) {
         PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->run_trace));
@@ -517,6 +529,14 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->weight_bytes_needed += experts.needed_bytes;
         counters_out->expert_uses = experts.touches;
         counters_out->expert_hits = experts.hits;
+        counters_out->prefetched = experts.ahead;
+        counters_out->prefetches_kept = experts.ahead_kept;
+        counters_out->prefetches_wasted = experts.ahead_wasted;
+        counters_out->prefetched_bytes = experts.ahead_bytes;
+        counters_out->prefetch_kept_bytes = experts.ahead_kept_bytes;
+        counters_out->prefetch_wasted_bytes = experts.ahead_wasted_bytes;
+        counters_out->experts_foretold = experts.foreseen;
+        counters_out->experts_foretold_used = experts.foreseen_demanded;
         store.stall_ns += experts.stall_ns;
     }
     counters_out->stall_ns = store.stall_ns / engine->plan.shape.thread_count;

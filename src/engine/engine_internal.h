@@ -31,6 +31,7 @@ struct pi2_engine {
     uint32_t sequence_count, head_begin, pass_end;
     uint32_t expert_extent_count;   /* extents of experts: they follow the others in `sequence` */
     const pi2_cache_policy *policy;
+    pi2_look_ahead_mode look_ahead;
     pi2_engine_memory weights, experts, stream, cache, scratch;
     pi2_engine_memory spare_ring;   /* for weights that begin to stream under memory pressure; untouched until then */
     pi2_team *team;

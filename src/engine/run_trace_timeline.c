@@ -98,6 +98,22 @@ static void write_memory(pi2_run_trace *trace, const pi2_timeline_event *event) 
                           event->of.place);
 }
 
+/* From the first request for an expert that nobody had demanded until somebody did, or until it was gone. */
+static void write_ahead(pi2_run_trace *trace, const pi2_timeline_event *event, uint64_t id,
+                        const pi2_extent_layout *layout, const pi2_timeline_extent_place *places) {
+    const char *name = event->member ? "prefetch kept" : "prefetch wasted";
+    const uint32_t place = find_place(places, layout->extent_count, event->of.place);
+    pi2_output_file_print(&trace->timeline,
+        ",\n{\"ph\":\"b\",\"pid\":1,\"tid\":0,\"cat\":\"prefetch\",\"id\":\"0x%" PRIx64 "\",\"name\":\"%s\","
+        "\"ts\":%.3f,"
+        "\"args\":{\"offset\":%" PRIu64 ",\"bytes\":%" PRIu32 ",\"extent\":%" PRIu32 "}}",
+        id, name, microseconds(trace, event->begin_ns), event->of.place, event->count,
+        layout->extent_count ? places[place].extent : 0);
+    pi2_output_file_print(&trace->timeline,
+        ",\n{\"ph\":\"e\",\"pid\":1,\"tid\":0,\"cat\":\"prefetch\",\"id\":\"0x%" PRIx64 "\",\"name\":\"%s\","
+        "\"ts\":%.3f}", id, name, microseconds(trace, event->end_ns));
+}
+
 static void write_event(pi2_run_trace *trace, const pi2_timeline_event *event, uint64_t index,
                         const pi2_extent_layout *layout, const pi2_timeline_extent_place *places) {
     switch ((pi2_timeline_kind)event->kind) {
@@ -108,6 +124,7 @@ static void write_event(pi2_run_trace *trace, const pi2_timeline_event *event, u
     case PI2_TIMELINE_STALL: write_stall(trace, event); break;
     case PI2_TIMELINE_READ: write_read(trace, event, index + 1, layout, places); break;
     case PI2_TIMELINE_MEMORY: write_memory(trace, event); break;
+    case PI2_TIMELINE_AHEAD: write_ahead(trace, event, index + 1, layout, places); break;
     }
 }
 
@@ -132,7 +149,8 @@ pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_l
     for (uint64_t i = 0; i < count; i++) {
         const pi2_timeline_event *event = pi2_timeline_at(trace->events, i);
         if (!event || event->kind == PI2_TIMELINE_PASS || event->kind == PI2_TIMELINE_READ ||
-            event->kind == PI2_TIMELINE_MEMORY) continue;
+            event->kind == PI2_TIMELINE_MEMORY ||
+            event->kind == PI2_TIMELINE_AHEAD) continue;
         has_member[event->member] = true;
     }
     pi2_output_file_print(&trace->timeline, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");

@@ -16,6 +16,7 @@
 enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
 enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
 enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024 };
+enum { MAX_READS_AHEAD = 24, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
 
 typedef struct cached_expert {
     uint8_t *memory;        /* its slot; where all fit: its own place, always */
@@ -23,8 +24,14 @@ typedef struct cached_expert {
     uint32_t first_own;     /* the same in `extents` */
     uint32_t count;
     uint32_t left;          /* LOADING: extents that have not arrived */
+    uint32_t ahead_bytes;   /* asked for ahead */
+    uint64_t ahead_ns;      /* since when; for a trace */
     uint8_t state;
+    uint8_t reads;          /* in flight or queued in the reader */
     bool pinned;
+    bool ahead;             /* fetched ahead and not demanded since: not known to the policy, in ahead_keys */
+    bool given_up;          /* ahead and LOADING: leaves as soon as no read of it is in flight */
+    bool foreseen;          /* named by the last look ahead */
 } cached_expert;
 
 typedef struct cached_extent {
@@ -38,6 +45,7 @@ typedef struct cache_read {
     pi2_read_request request;
     uint64_t number;        /* in order of submission */
     uint32_t key, index, count;
+    bool ahead;             /* it began as a read of an expert that nobody had demanded */
     uint32_t waiters;       /* threads that would tell of a stall in its name: it is not used again as long */
     bool active;
 } cache_read;
@@ -57,6 +65,11 @@ struct pi2_expert_cache {
     uint32_t queue_at, queue_count;
     uint32_t issuing, issued; /* the expert whose reads are being asked for (or UINT32_MAX), extents done */
 
+    uint32_t foreseen[AHEAD_MOST], foreseen_at, foreseen_count; /* those before foreseen_at are seen to */
+    uint32_t ahead_keys[AHEAD_MOST], ahead_count; /* experts fetched ahead, the oldest first */
+    uint32_t reads_ahead;     /* active ones that began ahead */
+    uint32_t whole_count;     /* where all fit: experts that are PRESENT */
+
     cache_read reads[MAX_READS];
     _Atomic uint32_t active_reads;
     uint64_t read_number;
@@ -65,38 +78,6 @@ struct pi2_expert_cache {
 };
 
 /* ---- the layout's experts ---- */
-
-static uint64_t group_read_bytes(const pi2_extent_layout *layout, const pi2_group *group) {
-    uint64_t bytes = 0;
-    for (uint32_t e = 0; e < group->extent_count; e++) {
-        bytes += pi2_extent_read_bytes(&layout->extents[group->first_extent + e]);
-    }
-    return bytes;
-}
-
-uint32_t pi2_expert_cache_keys(const pi2_extent_layout *layout) {
-    uint32_t keys = 0;
-    for (uint32_t g = 0; g < layout->group_count; g++) keys += layout->groups[g].kind == PI2_GROUP_EXPERT;
-    return keys;
-}
-
-uint64_t pi2_expert_cache_slot_bytes(const pi2_extent_layout *layout) {
-    uint64_t most = 0;
-    for (uint32_t g = 0; g < layout->group_count; g++) {
-        if (layout->groups[g].kind != PI2_GROUP_EXPERT) continue;
-        const uint64_t bytes = group_read_bytes(layout, &layout->groups[g]);
-        if (bytes > most) most = bytes;
-    }
-    return most;
-}
-
-uint64_t pi2_expert_cache_all_bytes(const pi2_extent_layout *layout) {
-    uint64_t bytes = 0;
-    for (uint32_t g = 0; g < layout->group_count; g++) {
-        if (layout->groups[g].kind == PI2_GROUP_EXPERT) bytes += group_read_bytes(layout, &layout->groups[g]);
-    }
-    return bytes;
-}
 
 static uint32_t count_extents(const pi2_extent_layout *layout) {
     uint32_t extents = 0;
@@ -210,7 +191,12 @@ static cached_extent *extent_of(const pi2_expert_cache *cache, const cached_expe
 static bool may_leave(const void *user, uint32_t key) {
     const pi2_expert_cache *cache = user;
     const cached_expert *expert = &cache->experts[key];
-    return expert->state == EXPERT_PRESENT && !expert->pinned;
+    return expert->state == EXPERT_PRESENT && !expert->pinned && !expert->ahead;
+}
+
+static bool may_leave_early(const void *user, uint32_t key) {
+    const pi2_expert_cache *cache = user;
+    return may_leave(cache, key) && !cache->experts[key].foreseen;
 }
 
 static void set_extents(pi2_expert_cache *cache, const cached_expert *expert, uint8_t state) {
@@ -229,20 +215,76 @@ static uint8_t *drop(pi2_expert_cache *cache, uint32_t key) {
     return memory;
 }
 
-/* Gives a queued expert a slot; false: none is to be had now. */
+/* Experts that may be fetched ahead at once. */
+static uint32_t ahead_most(const pi2_expert_cache *cache) {
+    const uint32_t share = (cache->slot_count - cache->given_count) / AHEAD_SHARE;
+    return share < AHEAD_MOST ? share : AHEAD_MOST;
+}
+
+static void unlist_ahead(pi2_expert_cache *cache, uint32_t key) {
+    cached_expert *expert = &cache->experts[key];
+    assert(expert->ahead && cache->ahead_count > 0);
+    uint32_t at = 0;
+    while (cache->ahead_keys[at] != key) at++;
+    cache->ahead_count--;
+    for (; at < cache->ahead_count; at++) cache->ahead_keys[at] = cache->ahead_keys[at + 1];
+    expert->ahead = expert->given_up = false;
+}
+
+/* An expert is no longer one that was fetched ahead. kept: it is demanded; else it is gone. */
+static void end_ahead(pi2_expert_cache *cache, uint32_t key, bool kept) {
+    const cached_expert *expert = &cache->experts[key];
+    unlist_ahead(cache, key);
+    *(kept ? &cache->counters.ahead_kept : &cache->counters.ahead_wasted) += 1;
+    *(kept ? &cache->counters.ahead_kept_bytes : &cache->counters.ahead_wasted_bytes) += expert->ahead_bytes;
+    if (!cache->options.trace || expert->ahead_bytes == 0) return;
+    pi2_timeline_ahead(cache->options.trace, cache->options.layout->extents[expert->first].file_offset,
+                       expert->ahead_bytes, kept, expert->ahead_ns, pi2_clock_ns());
+}
+
+/* The slot of the expert that was fetched ahead first and was not demanded; NULL: there is none. */
+static uint8_t *drop_ahead(pi2_expert_cache *cache, bool foreseen_too) {
+    for (uint32_t i = 0; i < cache->ahead_count; i++) {
+        const uint32_t key = cache->ahead_keys[i];
+        const cached_expert *expert = &cache->experts[key];
+        if (expert->state != EXPERT_PRESENT || (expert->foreseen && !foreseen_too)) continue;
+        end_ahead(cache, key, false);
+        cache->counters.evictions++;
+        return drop(cache, key);
+    }
+    return NULL;
+}
+
+/* The slot of an expert that the policy gives up; NULL: none may leave. */
+static uint8_t *evict(pi2_expert_cache *cache, pi2_cache_may_evict *may) {
+    const uint32_t victim = cache->options.policy->evict(cache->policy_state, may, cache);
+    if (victim == UINT32_MAX) return NULL;
+    assert(may(cache, victim));
+    cache->counters.evictions++;
+    return drop(cache, victim);
+}
+
+/* A slot: a free one, else what was fetched ahead in vain leaves, else what the policy says, of that last what the
+ * next demand will probably want. NULL: none is to be had now. */
+static uint8_t *find_slot(pi2_expert_cache *cache, bool certain) {
+    if (cache->free_count > 0) return cache->free_slots[--cache->free_count];
+    uint8_t *slot = drop_ahead(cache, false);
+    if (!slot) slot = evict(cache, may_leave_early);
+    if (!slot && certain) slot = drop_ahead(cache, true);
+    if (!slot && certain) slot = evict(cache, may_leave);
+    return slot;
+}
+
+/* Gives a queued expert a slot; false: none is to be had now. One that was being fetched ahead has one. */
 static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
     cached_expert *expert = &cache->experts[key];
-    assert(expert->state == EXPERT_QUEUED && expert->pinned);
+    assert(expert->pinned);
+    if (expert->state == EXPERT_LOADING) return true;
+    assert(expert->state == EXPERT_QUEUED);
     if (!cache->all_fit) {
-        if (cache->free_count > 0) {
-            expert->memory = cache->free_slots[--cache->free_count];
-        } else {
-            const uint32_t victim = cache->options.policy->evict(cache->policy_state, may_leave, cache);
-            if (victim == UINT32_MAX) return false;
-            assert(may_leave(cache, victim));
-            expert->memory = drop(cache, victim);
-            cache->counters.evictions++;
-        }
+        uint8_t *slot = find_slot(cache, true);
+        if (!slot) return false;
+        expert->memory = slot;
         cache->options.policy->admit(cache->policy_state, key);
     }
     expert->state = EXPERT_LOADING;
@@ -257,37 +299,94 @@ static cache_read *unused_read(pi2_expert_cache *cache) {
     return NULL;
 }
 
-/* A read of the issuing expert's next extents: as many as are neighbours in the file, up to a size. */
-static void fill_read(pi2_expert_cache *cache, cache_read *read) {
-    cached_expert *expert = &cache->experts[cache->issuing];
+/*
+ * A read of an expert's next extents, from `first` on, that nobody has asked for: as many as are neighbours in the
+ * file, up to a size. Returns the extent after them, or the count when none is left (then nothing is read).
+ */
+static uint32_t fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t key, uint32_t first) {
+    cached_expert *expert = &cache->experts[key];
     const pi2_extent *places = cache->options.layout->extents + expert->first;
-    const uint32_t first = cache->issued;
-    read->key = cache->issuing;
+    while (first < expert->count &&
+           atomic_load_explicit(&extent_of(cache, expert, first)->state, memory_order_relaxed) != EXTENT_WAITING) {
+        first++;
+    }
+    if (first == expert->count) return first;
+    read->key = key;
     read->index = first;
     read->count = 0;
     read->active = true;
+    read->ahead = expert->ahead;
     read->number = cache->read_number++;
     read->request.offset = places[first].file_offset;
     read->request.destination = expert->memory + extent_of(cache, expert, first)->offset;
     read->request.bytes = 0;
-    read->request.priority = PI2_READ_CERTAIN;
+    read->request.priority = expert->ahead ? PI2_READ_LIKELY : PI2_READ_CERTAIN;
     atomic_store_explicit(&read->request.state, PI2_READ_IDLE, memory_order_relaxed);
     for (uint32_t i = first; i < expert->count; i++) {
         const uint32_t bytes = pi2_extent_read_bytes(&places[i]);
+        cached_extent *extent = extent_of(cache, expert, i);
         if (i > first && (places[i].file_offset != read->request.offset + read->request.bytes ||
+                          atomic_load_explicit(&extent->state, memory_order_relaxed) != EXTENT_WAITING ||
                           read->request.bytes + bytes > MERGED_READ_BYTES)) break;
         read->request.bytes += bytes;
         read->count++;
-        atomic_store_explicit(&extent_of(cache, expert, i)->state, EXTENT_READING, memory_order_relaxed);
+        atomic_store_explicit(&extent->state, EXTENT_READING, memory_order_relaxed);
     }
-    cache->issued += read->count;
-    atomic_fetch_add_explicit(&cache->active_reads, 1, memory_order_relaxed);
+    expert->reads++;
+    atomic_fetch_add(&cache->active_reads, 1);
+    if (read->ahead) {
+        cache->reads_ahead++;
+        expert->ahead_bytes += read->request.bytes;
+        cache->counters.ahead_bytes += read->request.bytes;
+    }
+    return read->index + read->count;
 }
 
-/* Asks for all that has a slot and a free request. */
+/* Gives an absent expert that the next demand will probably want a slot. False: none is to be had. */
+static bool begin_ahead(pi2_expert_cache *cache, uint32_t key) {
+    cached_expert *expert = &cache->experts[key];
+    const bool full = cache->ahead_count >= ahead_most(cache);
+    if (cache->all_fit) { /* no slot is needed: the oldest is only forgotten */
+        const uint32_t oldest = full ? cache->ahead_keys[0] : UINT32_MAX;
+        if (full && cache->experts[oldest].state != EXPERT_PRESENT) return false;
+        if (full) unlist_ahead(cache, oldest);
+    } else {
+        uint8_t *slot = full ? drop_ahead(cache, false) : find_slot(cache, false);
+        if (!slot) return false;
+        expert->memory = slot;
+    }
+    expert->state = EXPERT_LOADING;
+    expert->left = expert->count;
+    expert->ahead = true;
+    expert->ahead_bytes = 0;
+    if (cache->options.trace) expert->ahead_ns = pi2_clock_ns();
+    cache->ahead_keys[cache->ahead_count++] = key;
+    cache->counters.ahead++;
+    return true;
+}
+
+/* Asks for what the next demand will probably want, as far as it may. */
+static size_t pump_ahead(pi2_expert_cache *cache, pi2_read_request **batch, size_t batch_count) {
+    for (; cache->foreseen_at < cache->foreseen_count; cache->foreseen_at++) {
+        const uint32_t key = cache->foreseen[cache->foreseen_at];
+        cached_expert *expert = &cache->experts[key];
+        if (expert->state == EXPERT_ABSENT && !begin_ahead(cache, key)) break;
+        if (!expert->ahead || expert->given_up || expert->state != EXPERT_LOADING) continue;
+        for (uint32_t next = 0; next < expert->count;) {
+            cache_read *read = cache->reads_ahead < MAX_READS_AHEAD ? unused_read(cache) : NULL;
+            if (!read) return batch_count;
+            next = fill_read(cache, read, key, next);
+            if (read->active) batch[batch_count++] = &read->request;
+        }
+    }
+    return batch_count;
+}
+
+/* Asks for all that has a slot and a free request: what is demanded, then what will probably be. */
 static void pump(pi2_expert_cache *cache) {
     pi2_read_request *batch[MAX_READS];
     size_t batch_count = 0;
+    bool full = false;
     for (;;) {
         if (cache->issuing == UINT32_MAX) {
             if (cache->queue_at == cache->queue_count || !give_slot(cache, cache->queue[cache->queue_at])) break;
@@ -295,12 +394,21 @@ static void pump(pi2_expert_cache *cache) {
             cache->issued = 0;
         }
         cache_read *read = unused_read(cache);
-        if (!read) break;
-        fill_read(cache, read);
-        batch[batch_count++] = &read->request;
+        full = !read;
+        if (full) break;
+        cache->issued = fill_read(cache, read, cache->issuing, cache->issued);
+        if (read->active) batch[batch_count++] = &read->request;
         if (cache->issued == cache->experts[cache->issuing].count) cache->issuing = UINT32_MAX;
     }
+    if (!full && cache->queue_at == cache->queue_count) batch_count = pump_ahead(cache, batch, batch_count);
     if (batch_count) pi2_reader_submit_many(cache->options.reader, batch, batch_count);
+}
+
+static void end_read(pi2_expert_cache *cache, cache_read *read) {
+    read->active = false;
+    cache->experts[read->key].reads--;
+    if (read->ahead) cache->reads_ahead--;
+    atomic_fetch_sub(&cache->active_reads, 1);
 }
 
 /* A read ended well. */
@@ -312,12 +420,103 @@ static void note_arrival(pi2_expert_cache *cache, cache_read *read) {
     }
     assert(expert->state == EXPERT_LOADING && expert->left >= read->count);
     expert->left -= read->count;
-    if (expert->left == 0) expert->state = EXPERT_PRESENT;
+    if (expert->left > 0) return;
+    expert->state = EXPERT_PRESENT;
+    expert->given_up = false;
+    cache->whole_count += cache->all_fit;
 }
 
-static void end_read(pi2_expert_cache *cache, cache_read *read) {
-    read->active = false;
-    atomic_fetch_sub(&cache->active_reads, 1);
+/* The extents of a read that brought nothing can be asked for again. */
+static void take_back(pi2_expert_cache *cache, cache_read *read) {
+    for (uint32_t i = 0; i < read->count; i++) {
+        atomic_store_explicit(&extent_of(cache, &cache->experts[read->key], read->index + i)->state, EXTENT_WAITING,
+                              memory_order_relaxed);
+    }
+    end_read(cache, read);
+}
+
+/* One that was given up leaves once no read can write into its slot any more. */
+static void settle(pi2_expert_cache *cache, uint32_t key) {
+    cached_expert *expert = &cache->experts[key];
+    if (!expert->given_up || expert->reads > 0) return;
+    assert(expert->ahead && expert->state == EXPERT_LOADING);
+    end_ahead(cache, key, false);
+    uint8_t *slot = drop(cache, key);
+    if (!cache->all_fit) cache->free_slots[cache->free_count++] = slot;
+}
+
+/* Notes what ended. A read that failed is told only if its expert is demanded. */
+static pi2_status collect(pi2_expert_cache *cache, bool *some_out) {
+    for (uint32_t i = 0; i < MAX_READS; i++) {
+        cache_read *read = &cache->reads[i];
+        const int state = read->active ? atomic_load_explicit(&read->request.state, memory_order_acquire)
+                                       : PI2_READ_IDLE;
+        if (state != PI2_READ_DONE && state != PI2_READ_FAILED) continue;
+        cached_expert *expert = &cache->experts[read->key];
+        if (state == PI2_READ_FAILED && !expert->ahead) { /* stays active until the reset: every thread meets it */
+            return pi2_reader_wait(cache->options.reader, &read->request, 0);
+        }
+        *some_out = true;
+        if (state == PI2_READ_DONE) {
+            note_arrival(cache, read);
+            end_read(cache, read);
+        } else { /* whoever demands it asks again */
+            expert->given_up = true;
+            cache->foreseen_at = cache->foreseen_count; /* a disk in trouble is asked for no more than it must */
+            take_back(cache, read);
+        }
+        settle(cache, read->key);
+    }
+    return PI2_OK;
+}
+
+/* ---- looking ahead ---- */
+
+static void forget_foreseen(pi2_expert_cache *cache) {
+    for (uint32_t i = 0; i < cache->foreseen_count; i++) cache->experts[cache->foreseen[i]].foreseen = false;
+    cache->foreseen_at = cache->foreseen_count = 0;
+}
+
+static bool some_waiting(const pi2_expert_cache *cache, const cached_expert *expert) {
+    for (uint32_t i = 0; i < expert->count; i++) {
+        if (atomic_load_explicit(&extent_of(cache, expert, i)->state, memory_order_relaxed) == EXTENT_WAITING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A demanded expert was fetched ahead: from now on it is like the others. True: some of it must be asked for yet. */
+static bool join_ahead(pi2_expert_cache *cache, uint32_t key) {
+    cached_expert *expert = &cache->experts[key];
+    end_ahead(cache, key, true);
+    if (!cache->all_fit) cache->options.policy->admit(cache->policy_state, key);
+    for (uint32_t i = 0; i < MAX_READS && expert->reads > 0; i++) {
+        cache_read *read = &cache->reads[i];
+        if (read->active && read->key == key) pi2_reader_raise(cache->options.reader, &read->request);
+    }
+    return some_waiting(cache, expert);
+}
+
+/* What is being fetched ahead and was not demanded: reads that have not begun do not begin. */
+static void give_up_ahead(pi2_expert_cache *cache) {
+    for (uint32_t i = 0; i < MAX_READS; i++) {
+        cache_read *read = &cache->reads[i];
+        if (!read->active || !cache->experts[read->key].ahead) continue;
+        if (!pi2_reader_cancel(cache->options.reader, &read->request)) continue;
+        cached_expert *expert = &cache->experts[read->key];
+        expert->ahead_bytes -= read->request.bytes;
+        cache->counters.ahead_bytes -= read->request.bytes;
+        expert->given_up = true;
+        take_back(cache, read);
+    }
+    for (uint32_t i = cache->ahead_count; i-- > 0;) {
+        const uint32_t key = cache->ahead_keys[i];
+        cached_expert *expert = &cache->experts[key];
+        if (expert->state != EXPERT_LOADING) continue;
+        if (some_waiting(cache, expert)) expert->given_up = true; /* was not asked for in full */
+        settle(cache, key);
+    }
 }
 
 /* ---- what a pass calls ---- */
@@ -326,30 +525,64 @@ void pi2_expert_cache_begin_pass(pi2_expert_cache *cache, uint32_t token_count) 
     if (cache->options.on_demand) cache->options.on_demand(cache->options.on_demand_user, NULL, token_count);
 }
 
+/* One expert of a demand: true when it has to be read, or the rest of it. */
+static bool demand_one(pi2_expert_cache *cache, uint32_t key) {
+    cached_expert *expert = &cache->experts[key];
+    assert(!expert->pinned);
+    expert->pinned = true;
+    cache->counters.touches++;
+    cache->counters.foreseen_demanded += expert->foreseen;
+    const pi2_extent *places = cache->options.layout->extents + expert->first;
+    for (uint32_t e = 0; e < expert->count; e++) cache->counters.needed_bytes += places[e].bytes;
+    if (expert->ahead) return join_ahead(cache, key);
+    if (expert->state == EXPERT_PRESENT) {
+        cache->counters.hits++;
+        if (!cache->all_fit) cache->options.policy->hit(cache->policy_state, key);
+        return false;
+    }
+    assert(expert->state == EXPERT_ABSENT);
+    expert->state = EXPERT_QUEUED;
+    return true;
+}
+
 void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count) {
     (void)pthread_mutex_lock(&cache->lock);
     assert(cache->queue_at == cache->queue_count && cache->issuing == UINT32_MAX);
     cache->queue_at = cache->queue_count = 0;
+    bool some = false;
+    if (cache->active_reads > 0) { /* all of experts fetched ahead: none is told of failing */
+        const pi2_status status = collect(cache, &some);
+        assert(status == PI2_OK);
+        (void)status;
+    }
     for (uint32_t i = 0; i < count; i++) { /* first what is there: it may not leave for what is not */
         assert(keys[i] < cache->key_count && (i == 0 || keys[i] > keys[i - 1]));
-        cached_expert *expert = &cache->experts[keys[i]];
-        assert(!expert->pinned);
-        expert->pinned = true;
-        cache->counters.touches++;
-        const pi2_extent *places = cache->options.layout->extents + expert->first;
-        for (uint32_t e = 0; e < expert->count; e++) cache->counters.needed_bytes += places[e].bytes;
-        if (expert->state == EXPERT_PRESENT) {
-            cache->counters.hits++;
-            if (!cache->all_fit) cache->options.policy->hit(cache->policy_state, keys[i]);
-            continue;
-        }
-        assert(expert->state == EXPERT_ABSENT);
-        expert->state = EXPERT_QUEUED;
-        cache->queue[cache->queue_count++] = keys[i];
+        if (demand_one(cache, keys[i])) cache->queue[cache->queue_count++] = keys[i];
     }
+    forget_foreseen(cache);
+    if (cache->ahead_count > 0) give_up_ahead(cache);
     pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     if (cache->options.on_demand) cache->options.on_demand(cache->options.on_demand_user, keys, count);
+}
+
+bool pi2_expert_cache_can_look_ahead(const pi2_expert_cache *cache) {
+    if (!cache->options.reader) return false;
+    return !cache->all_fit || cache->whole_count < cache->key_count;
+}
+
+void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count) {
+    (void)pthread_mutex_lock(&cache->lock);
+    forget_foreseen(cache);
+    const uint32_t bound = ahead_most(cache), most = count < bound ? count : bound;
+    for (uint32_t i = 0; cache->options.reader && i < most; i++) {
+        assert(keys[i] < cache->key_count && !cache->experts[keys[i]].foreseen && !cache->experts[keys[i]].pinned);
+        cache->experts[keys[i]].foreseen = true;
+        cache->foreseen[cache->foreseen_count++] = keys[i];
+        cache->counters.foreseen++;
+    }
+    pump(cache);
+    (void)pthread_mutex_unlock(&cache->lock);
 }
 
 bool pi2_expert_cache_arrived(const pi2_expert_cache *cache, uint32_t key, uint32_t index) {
@@ -382,21 +615,9 @@ pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t
 pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out) {
     *mark_out = cache->options.reader ? pi2_reader_ended(cache->options.reader) : 0;
     if (atomic_load(&cache->active_reads) == 0) return PI2_OK;
-    pi2_status status = PI2_OK;
     bool some = false;
     (void)pthread_mutex_lock(&cache->lock);
-    for (uint32_t i = 0; i < MAX_READS && status == PI2_OK; i++) {
-        cache_read *read = &cache->reads[i];
-        const int state = read->active ? atomic_load_explicit(&read->request.state, memory_order_acquire)
-                                       : PI2_READ_IDLE;
-        if (state == PI2_READ_DONE) {
-            note_arrival(cache, read);
-            end_read(cache, read);
-            some = true;
-        } else if (state == PI2_READ_FAILED) { /* stays active, so that every thread meets it, until the reset */
-            status = pi2_reader_wait(cache->options.reader, &read->request, 0);
-        }
-    }
+    const pi2_status status = collect(cache, &some);
     if (some && status == PI2_OK) pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return status;
@@ -441,9 +662,11 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
     }
     cache->queue_at = cache->queue_count = 0;
     cache->issuing = UINT32_MAX;
+    forget_foreseen(cache);
     for (uint32_t key = 0; key < cache->key_count; key++) {
         cached_expert *expert = &cache->experts[key];
-        bool whole = expert->state == EXPERT_PRESENT;
+        const bool known = !expert->ahead; /* to the policy */
+        bool whole = expert->state == EXPERT_PRESENT && known;
         for (uint32_t i = 0; whole && i < expert->count; i++) {
             const cached_extent *extent = extent_of(cache, expert, i);
             const int state = atomic_load(&extent->state);
@@ -451,10 +674,12 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
         }
         expert->pinned = false;
         if (whole || expert->state == EXPERT_ABSENT) continue;
+        if (!known) end_ahead(cache, key, false);
+        if (expert->state == EXPERT_PRESENT) cache->whole_count -= cache->all_fit;
         const bool had_slot = expert->state != EXPERT_QUEUED;
         uint8_t *memory = drop(cache, key);
         if (!had_slot || cache->all_fit) continue;
-        cache->options.policy->forget(cache->policy_state, key);
+        if (known) cache->options.policy->forget(cache->policy_state, key);
         cache->free_slots[cache->free_count++] = memory;
     }
 }
@@ -476,7 +701,7 @@ static void begin_slots(pi2_expert_cache *cache) {
     for (uint32_t key = 0; key < cache->key_count; key++) {
         cached_expert *expert = &cache->experts[key];
         if (expert->state == EXPERT_LOADING || expert->state == EXPERT_PRESENT) {
-            cache->options.policy->admit(cache->policy_state, key);
+            if (!expert->ahead) cache->options.policy->admit(cache->policy_state, key);
         } else {
             cache->free_slots[cache->free_count++] = expert->memory;
             expert->memory = NULL;
@@ -508,15 +733,8 @@ static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to, size_
  */
 static bool give_one(pi2_expert_cache *cache, size_t slot_bytes) {
     uint8_t *last = slot_at(cache, cache->slot_count - cache->given_count - 1);
-    uint8_t *empty = NULL;
-    if (cache->free_count > 0) {
-        empty = cache->free_slots[--cache->free_count];
-    } else {
-        const uint32_t victim = cache->options.policy->evict(cache->policy_state, may_leave, cache);
-        if (victim == UINT32_MAX) return false;
-        empty = drop(cache, victim);
-        cache->counters.evictions++;
-    }
+    uint8_t *empty = find_slot(cache, true);
+    if (!empty) return false;
     if (empty != last && !move_slot(cache, last, empty, slot_bytes)) {
         cache->free_slots[cache->free_count++] = empty;
         return false;

@@ -9,10 +9,18 @@
  * When an expert's work is done it is released: still present, but it may leave. Demands for one
  * expert join: it is read once. Nothing is allocated after creation.
  *
+ * Looking ahead: a pass may name experts that the next demand will probably want. Those that are
+ * absent are asked for with reads of low priority, once everything demanded has its slot and its
+ * reads; what is already there of them leaves last. The policy does not know an expert that was
+ * fetched ahead until it is demanded; one that is not is the first to leave, and what of it has not
+ * begun to be read is not read.
+ *
  * States of an expert, changed with the lock held:
  *
  *   ABSENT  -> QUEUED    demanded; no slot yet
  *   QUEUED  -> LOADING   it has a slot; its extents are being asked for. Pinned.
+ *   ABSENT  -> LOADING   fetched ahead. Not pinned until it is demanded; then it is like the others
+ *   LOADING -> ABSENT    fetched ahead in vain: not demanded and not wholly read, or a read failed
  *   LOADING -> PRESENT   its last extent arrived
  *   PRESENT -> ABSENT    it was evicted. Only when it is not pinned.
  *   any     -> ABSENT    pi2_expert_cache_reset(): whatever is not wholly there and checked
@@ -21,6 +29,7 @@
  *
  *   WAITING -> READING   a read that brings it was submitted           (lock held)
  *   READING -> ARRIVED   the read ended well                           (lock held)
+ *   READING -> WAITING   a read ahead that had not begun was taken back, or failed (lock held)
  *   ARRIVED -> READY     its only first user took the checksum (once in the process's life)
  *   ARRIVED -> FAILED    the checksum is wrong; the pass ends, pi2_expert_cache_reset()
  *
@@ -74,6 +83,15 @@ void pi2_expert_cache_begin_pass(pi2_expert_cache *cache, uint32_t token_count);
  */
 void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count);
 
+/**
+ * Names experts that the next demand will probably want (distinct, likeliest first, of other layers
+ * than the demand under way); forgets those named before. Those beyond a bound are ignored.
+ * Threads: as pi2_expert_cache_demand().
+ */
+void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count);
+/** Whether looking ahead can bring anything: some expert may be absent. */
+bool pi2_expert_cache_can_look_ahead(const pi2_expert_cache *cache);
+
 /** Whether extent `index` of a demanded expert can be opened without waiting. Never waits. */
 bool pi2_expert_cache_arrived(const pi2_expert_cache *cache, uint32_t key, uint32_t index);
 
@@ -113,10 +131,14 @@ uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes);
 uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache);
 
 typedef struct pi2_expert_cache_counters {
-    uint64_t touches, hits;  /* experts demanded; of those present or on their way */
+    uint64_t touches, hits;  /* experts demanded; of those present because they had stayed */
     uint64_t needed_bytes;   /* of the experts demanded */
     uint64_t evictions;
     uint64_t stall_ns;       /* waiting for reads, summed over threads */
+    /* Fetched ahead; of those demanded (present or on their way); of those gone without. The rest is there. */
+    uint64_t ahead, ahead_kept, ahead_wasted;
+    uint64_t ahead_bytes, ahead_kept_bytes, ahead_wasted_bytes; /* read, or asked for and not taken back */
+    uint64_t foreseen, foreseen_demanded; /* named by looking ahead, present or not; of those demanded next */
 } pi2_expert_cache_counters;
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out);
 

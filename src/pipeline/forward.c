@@ -267,7 +267,13 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     pi2_stage_list_reset(&forward->stages);
     follow_residency(forward);
     pi2_weight_store_begin_pass(forward->options.store, logits != PI2_FORWARD_NO_LOGITS);
-    if (forward->options.experts) pi2_expert_cache_begin_pass(forward->options.experts, token_count);
+    const uint64_t begin = pi2_clock_ns();
+    if (forward->options.experts) {
+        pi2_expert_cache_begin_pass(forward->options.experts, token_count);
+        forward->looks_ahead = pi2_expert_cache_can_look_ahead(forward->options.experts) &&
+                               pi2_look_ahead_wanted(&forward->look_ahead, token_count);
+        forward->ahead_first = token_count > PI2_AHEAD_TOKENS ? token_count - PI2_AHEAD_TOKENS : 0;
+    }
     pi2_status status = embed(forward);
     if (status == PI2_OK) {
         fill_cos_sin(forward);
@@ -278,9 +284,13 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     if (status != PI2_OK) {
         pi2_weight_store_reset(forward->options.store);
         if (forward->options.experts) pi2_expert_cache_reset(forward->options.experts);
+    } else if (forward->options.experts) {
+        pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     }
     return status;
 }
+
+bool pi2_forward_looks_ahead(const pi2_forward *forward) { return pi2_look_ahead_wanted(&forward->look_ahead, 0); }
 
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index) {
     return forward->buffers.logits + index * forward->buffers.vocabulary_stride;
@@ -371,6 +381,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
         return pi2_fail(PI2_ERR_MEMORY, "no memory for a lock");
     }
     forward->options = *options;
+    forward->look_ahead.mode = options->look_ahead;
     forward->model = options->model;
     forward->vector = pi2_vector_select(options->cpu_features);
     forward->attention = pi2_attention_select(options->cpu_features);

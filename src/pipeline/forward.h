@@ -10,6 +10,7 @@
 #include "kernels/attention/attention.h"
 #include "neuron_cache/expert_cache.h"
 #include "neuron_cache/weight_store.h"
+#include "pipeline/look_ahead.h"
 
 typedef struct pi2_forward pi2_forward;
 
@@ -45,6 +46,7 @@ typedef struct pi2_forward_options {
     pi2_reader *reader;       /* for embedding rows; NULL when everything is resident */
     unsigned cpu_features;
     unsigned spin_us;
+    pi2_look_ahead_mode look_ahead; /* for experts */
     pi2_timeline *trace;         /* gets a span of every stage of every thread; may be NULL */
     size_t run_bytes;         /* streamed bytes of one run of FFN clusters at most; 0: no limit */
     const uint8_t *resident;  /* [extent_count], for run_bytes */
@@ -69,6 +71,9 @@ typedef enum pi2_forward_logits {
  */
 pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
                            pi2_forward_logits logits, const pi2_forward_hooks *hooks);
+
+/** Whether passes look ahead just now: as asked, or as the last trial said. */
+bool pi2_forward_looks_ahead(const pi2_forward *forward);
 
 /** [vocabulary_size] of the index-th kept token of the last pass. */
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index);

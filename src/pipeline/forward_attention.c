@@ -190,6 +190,7 @@ static void after_attention_token(pi2_forward_walk *walk, uint32_t token) {
     if (tables[PI2_TABLE_OUTPUT_BIAS]) forward->vector->add(out, tables[PI2_TABLE_OUTPUT_BIAS], width);
     forward->vector->add(x, out, width);
     pi2_forward_norm_token(forward, tables[PI2_TABLE_FFN_NORM], token);
+    pi2_forward_ahead_token(walk, token);
 }
 
 void pi2_forward_attention(pi2_forward_walk *walk) {

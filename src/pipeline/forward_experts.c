@@ -35,6 +35,11 @@ static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_forward_buffers *buffers = &forward->buffers;
     const size_t width = forward->model->shape.embedding_length, stride = buffers->experts.expert_stride;
     const uint32_t tiles = router_tiles(forward), tile = chunk % tiles, token = chunk / tiles * ROUTER_TOKENS;
+    const uint32_t blocks = (forward->token_count + ROUTER_TOKENS - 1) / ROUTER_TOKENS;
+    if (chunk >= blocks * tiles) {
+        pi2_forward_ahead_chunk(walk, chunk - blocks * tiles);
+        return;
+    }
     const uint32_t left = forward->token_count - token;
     const pi2_activations x = {
         .kind = PI2_ACTIVATION_F32, .token_count = forward->token_count, .columns = (uint32_t)width,
@@ -135,13 +140,15 @@ static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
     plan->busy = 0;
     memset(forward->buffers.experts.taken, 0, (size_t)plan->job_count * forward->buffers.experts.cluster_most);
     pi2_expert_cache_demand(forward->options.experts, forward->buffers.experts.keys, plan->job_count);
+    pi2_forward_ahead_ask(walk);
 }
 
 void pi2_forward_router(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t blocks = (forward->token_count + ROUTER_TOKENS - 1) / ROUTER_TOKENS;
     walk->stage_name = "router";
-    pi2_forward_stage(walk, blocks * router_tiles(forward), router_chunk, pick_token);
+    pi2_forward_stage(walk, blocks * router_tiles(forward) + pi2_forward_ahead_chunks(walk), router_chunk,
+                      pick_token);
     walk->stage_name = "choose experts";
     pi2_forward_stage(walk, 1, plan_chunk, NULL);
 }

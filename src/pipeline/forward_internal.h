@@ -9,7 +9,7 @@
 #include "pipeline/forward.h"
 #include "pipeline/stage.h"
 
-enum { PI2_ACTIVATION_KINDS = 3 };
+enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16 };
 
 /** One batch of vectors in every form that the matrices reading it want. */
 typedef struct pi2_activation_set {
@@ -42,6 +42,10 @@ typedef struct pi2_expert_buffers {
     uint8_t *taken;              /* [jobs][cluster_most]: 1: the cluster is somebody's */
     float *gathered, *hidden;    /* F32 kinds only: [rows][width_stride], [rows][neuron_stride] */
     float *y;                    /* [rows][width_stride] */
+    float *ahead_normed;         /* [ahead tokens][width_stride]: what the next layer's router is asked with */
+    float *ahead_logits;         /* [ahead tokens][expert_stride]: what it says */
+    uint32_t *ahead_keys;        /* [experts of a layer] */
+    uint32_t *ahead_votes;       /* [experts of a layer] */
     pi2_activation_set gathered_set, hidden_set;
     size_t expert_stride, neuron_stride;
     uint32_t cluster_most;
@@ -91,8 +95,11 @@ struct pi2_forward {
     pi2_stage_list stages;
     pi2_sleepers sleepers;
     pi2_expert_plan plan;
+    pi2_look_ahead look_ahead;
 
     /* the pass under way */
+    bool looks_ahead;
+    uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */
     const int32_t *tokens;
     uint32_t token_count, position;
     pi2_forward_logits wanted;
@@ -154,6 +161,16 @@ void pi2_forward_ffn(pi2_forward_walk *walk);
 /** The router, up to asking for the experts that it chose; and their work. forward_experts.c */
 void pi2_forward_router(pi2_forward_walk *walk);
 void pi2_forward_experts(pi2_forward_walk *walk);
+
+/**
+ * Looking ahead, forward_look_ahead.c: the next layer's router is asked with this layer's input. Chunks of the
+ * router's stage do it after its own; `x` of a token that is asked for is normed when attention is done with it.
+ */
+uint32_t pi2_forward_ahead_chunks(const pi2_forward_walk *walk);
+void pi2_forward_ahead_chunk(const pi2_forward_walk *walk, uint32_t chunk);
+void pi2_forward_ahead_token(const pi2_forward_walk *walk, uint32_t token);
+/** Names the experts that were foretold to the cache. One thread, after the layer's own demand. */
+void pi2_forward_ahead_ask(const pi2_forward_walk *walk);
 
 /** A unit of an expert's work: a cluster's neurons, or some of Down's rows. forward_expert_unit.c */
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job, uint32_t cluster);

@@ -35,7 +35,7 @@ enum {
 };
 
 typedef struct variation {
-    const char *cpu, *read_method, *policy;
+    const char *cpu, *read_method, *policy, *look_ahead; /* the last: NULL is on */
     uint64_t extra_bytes; /* over the floor, for experts of 768 x 512; 0: all in memory */
     uint32_t threads, batch;
 } variation;
@@ -55,6 +55,7 @@ static pi2_status open_variation(const variation *v, uint64_t memory_bytes, pi2_
     options.context_tokens = 64;
     options.record_trace = record_trace;
     if (v->policy) options.cache_policy = v->policy;
+    options.look_ahead = v->look_ahead ? v->look_ahead : "on";
     options.read_method = v->read_method ? v->read_method : "auto";
     pi2_session_run_cpu(v->cpu);
     return pi2_engine_open(&options, engine);
@@ -152,10 +153,10 @@ static void test_streaming(void **state) {
     static const variation variations[] = {
         { .threads = 1, .batch = 32, .extra_bytes = 1000000, .read_method = "pread", .policy = "lru" },
         { .threads = 2, .batch = 32, .extra_bytes = 300000, .read_method = "pread", .policy = "keep" },
-        { .threads = 2, .batch = 16, .extra_bytes = 6000000, .policy = "lfu" },
+        { .threads = 2, .batch = 16, .extra_bytes = 6000000, .policy = "lfu", .look_ahead = "off" },
         { .threads = 3, .batch = 1, .extra_bytes = 12000000, .policy = "s3_fifo" },
         { .threads = 2, .batch = 5, .extra_bytes = 3000000, .policy = "s3_fifo", .cpu = "avx2" },
-        { .threads = 2, .extra_bytes = 9000000 },
+        { .threads = 2, .extra_bytes = 9000000, .look_ahead = "auto" },
         { .threads = 2 }, /* the cluster file is there and all of it fits: every expert is read once */
     };
     static const char *const names[] = { "qwen3moe", "llama", "smallthinker" };
@@ -180,6 +181,37 @@ static void test_reads(void **state) {
     run_variation(&whole, &got, &counters);
     pi2_session_run_free(&got);
     assert_true(counters.expert_uses - counters.expert_hits <= EXPERTS * LAYERS);
+}
+
+/* What looking ahead did adds up, it does something, and off means off. The bits are compared above. */
+static void test_look_ahead_counts(void **state) {
+    (void)state;
+    static const char *const names[] = { "qwen3moe", "smallthinker" };
+    for (size_t i = 0; i < 2; i++) {
+        make_model(names[i], PI2_Q4_0);
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            const variation on = { .threads = threads, .batch = 16, .extra_bytes = 9000000, .policy = "lru",
+                                   .read_method = threads == 2 ? "pread" : "auto" };
+            variation off = on;
+            off.look_ahead = "off";
+            pi2_session_run with, without;
+            pi2_engine_counters with_counters, without_counters;
+            run_variation(&on, &with, &with_counters);
+            run_variation(&off, &without, &without_counters);
+            pi2_session_run_free(&with);
+            pi2_session_run_free(&without);
+            const pi2_engine_counters *c = &with_counters;
+            assert_true(c->experts_foretold > 0 && c->experts_foretold_used <= c->experts_foretold);
+            assert_true(c->prefetched > 0 && c->prefetches_kept > 0);
+            assert_true(c->prefetches_kept + c->prefetches_wasted <= c->prefetched);
+            assert_true(c->prefetch_kept_bytes + c->prefetch_wasted_bytes <= c->prefetched_bytes);
+            assert_true(c->expert_hits + c->prefetches_kept <= c->expert_uses);
+            assert_true(c->prefetched_bytes <= c->bytes_read);
+            assert_int_equal(without_counters.prefetched, 0);
+            assert_int_equal(without_counters.experts_foretold, 0);
+            assert_int_equal(without_counters.expert_uses, c->expert_uses);
+        }
+    }
 }
 
 static void test_trace(void **state) {
@@ -272,6 +304,9 @@ static void test_refusals(void **state) {
     const variation odd = { .threads = 1, .policy = "fifo" };
     assert_int_equal(open_variation(&odd, PLENTY, &engine), PI2_ERR_INVALID);
     assert_non_null(strstr(pi2_error_text(), "s3_fifo"));
+    const variation unknown = { .threads = 1, .look_ahead = "perhaps" };
+    assert_int_equal(open_variation(&unknown, PLENTY, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "perhaps"));
     const variation plain = { .threads = 1, .batch = 16 };
     assert_int_equal(open_variation(&plain, 3000000, &engine), PI2_ERR_MEMORY);
     assert_non_null(strstr(pi2_error_text(), "expert cache"));
@@ -298,6 +333,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streaming), cmocka_unit_test(test_reads),
+        cmocka_unit_test(test_look_ahead_counts),
         cmocka_unit_test(test_trace), cmocka_unit_test(test_damage_is_named), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("engine with experts", tests, set_up, tear_down);

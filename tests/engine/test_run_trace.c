@@ -239,7 +239,8 @@ static unsigned check_table(const pi2_engine_counters *counters, uint64_t ahead_
     char line[512], phase[16];
     assert_non_null(fgets(line, sizeof line, file));
     assert_string_equal(line, "index,phase,position,tokens,begin_ms,total_ms,compute_ms,stall_ms,bytes_read,"
-                              "bytes_needed,hit_rate,given_back\n");
+                              "bytes_needed,hit_rate,given_back,"
+                              "prefetched_bytes,prefetch_kept_bytes,prefetch_wasted_bytes\n");
     unsigned lines = 0, index, position, tokens, next_position = 0;
     double begin, total, compute, stall, hit_rate, stalls = 0, computes = 0, last_end = 0;
     unsigned long long read, needed, given;

@@ -1,0 +1,49 @@
+/* look_ahead.c: trials that tell whether looking ahead pays. */
+#include "pipeline/look_ahead.h"
+
+/* What is being done is left only for something that takes less than so many hundredths of its time. */
+enum { BETTER_BELOW_PERCENT = 98 };
+
+static bool in_trial(const pi2_look_ahead *state) {
+    return state->token >= PI2_LOOK_AHEAD_WARM_UP &&
+           state->token < PI2_LOOK_AHEAD_WARM_UP + 2 * PI2_LOOK_AHEAD_TRIAL;
+}
+
+/* with, without, without, with, with, ... */
+static bool tried_now(const pi2_look_ahead *state) {
+    const uint32_t turn = (state->token - PI2_LOOK_AHEAD_WARM_UP) % 4;
+    return turn == 0 || turn == 3;
+}
+
+bool pi2_look_ahead_wanted(const pi2_look_ahead *state, uint32_t token_count) {
+    if (state->mode != PI2_LOOK_AHEAD_AUTO) return state->mode == PI2_LOOK_AHEAD_ON;
+    return token_count == 1 && in_trial(state) ? tried_now(state) : !state->is_off;
+}
+
+static uint64_t median(uint64_t *times, uint32_t count) {
+    for (uint32_t i = 1; i < count; i++) {
+        const uint64_t time = times[i];
+        uint32_t at = i;
+        for (; at > 0 && times[at - 1] > time; at--) times[at] = times[at - 1];
+        times[at] = time;
+    }
+    return times[count / 2];
+}
+
+void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t pass_ns) {
+    if (state->mode != PI2_LOOK_AHEAD_AUTO || token_count != 1) return;
+    if (in_trial(state)) {
+        const bool with = tried_now(state);
+        state->times[with][state->counts[with]++] = pass_ns;
+    }
+    state->token++;
+    if (state->token == PI2_LOOK_AHEAD_WARM_UP + 2 * PI2_LOOK_AHEAD_TRIAL) {
+        const uint64_t without = median(state->times[0], PI2_LOOK_AHEAD_TRIAL);
+        const uint64_t with = median(state->times[1], PI2_LOOK_AHEAD_TRIAL);
+        const uint64_t now = state->is_off ? without : with, other = state->is_off ? with : without;
+        if (other < now / 100 * BETTER_BELOW_PERCENT) state->is_off = !state->is_off;
+    } else if (state->token == PI2_LOOK_AHEAD_WARM_UP + 2 * PI2_LOOK_AHEAD_TRIAL + PI2_LOOK_AHEAD_HOLD) {
+        state->token = PI2_LOOK_AHEAD_WARM_UP;
+        state->counts[0] = state->counts[1] = 0;
+    }
+}

@@ -1,0 +1,34 @@
+/*
+ * look_ahead.h: whether a pass looks ahead (asks for experts that the next layer will probably want).
+ *
+ * Whether that pays depends on the disk, the cache's hits, the threads and how well one layer's router
+ * foretells the next. So `auto` tries it: TRIAL tokens with and as many without, by turns and in pairs of
+ * changing order so that a drift hurts neither, then the way with the lower median time for HOLD tokens;
+ * then again. What is being done already stays unless the other is better by a little, lest noise decide.
+ */
+#ifndef PI2_PIPELINE_LOOK_AHEAD_H
+#define PI2_PIPELINE_LOOK_AHEAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum pi2_look_ahead_mode { PI2_LOOK_AHEAD_AUTO, PI2_LOOK_AHEAD_OFF, PI2_LOOK_AHEAD_ON } pi2_look_ahead_mode;
+
+enum { PI2_LOOK_AHEAD_WARM_UP = 4, PI2_LOOK_AHEAD_TRIAL = 12, PI2_LOOK_AHEAD_HOLD = 240 };
+
+/** All 0 but the mode is a good beginning. */
+typedef struct pi2_look_ahead {
+    pi2_look_ahead_mode mode;
+    bool is_off;              /* auto: what the last trial said */
+    uint32_t token;           /* decoded since the beginning, or since the last trial began */
+    uint64_t times[2][PI2_LOOK_AHEAD_TRIAL]; /* without, with */
+    uint32_t counts[2];
+} pi2_look_ahead;
+
+/** Whether the next pass, over so many tokens, looks ahead. */
+bool pi2_look_ahead_wanted(const pi2_look_ahead *state, uint32_t token_count);
+
+/** The pass took so long. A failed pass is not noted. */
+void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t pass_ns);
+
+#endif

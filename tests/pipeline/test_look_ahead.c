@@ -1,0 +1,71 @@
+/*
+ * Goal:   looking ahead is switched by what was measured: off where it costs, on where it pays, again and
+ *         again; and by nobody where it was asked for or refused.
+ * Method: passes of made-up lengths.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "pipeline/look_ahead.h"
+
+enum { CYCLE = 2 * PI2_LOOK_AHEAD_TRIAL + PI2_LOOK_AHEAD_HOLD };
+
+/* Plays tokens that take so long with and without; returns how many looked ahead. */
+static uint32_t play(pi2_look_ahead *state, uint32_t tokens, uint64_t with_ns, uint64_t without_ns) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < tokens; i++) {
+        const bool with = pi2_look_ahead_wanted(state, 1);
+        count += with;
+        /* every tenth token meets a busy disk */
+        pi2_look_ahead_note(state, 1, (with ? with_ns : without_ns) * (i % 10 == 3 ? 7 : 1));
+    }
+    return count;
+}
+
+static void test_auto(void **state) {
+    (void)state;
+    pi2_look_ahead ahead = { .mode = PI2_LOOK_AHEAD_AUTO };
+    assert_true(pi2_look_ahead_wanted(&ahead, 1) && pi2_look_ahead_wanted(&ahead, 100));
+    assert_int_equal(play(&ahead, PI2_LOOK_AHEAD_WARM_UP, 10, 20), PI2_LOOK_AHEAD_WARM_UP);
+    assert_int_equal(play(&ahead, 2 * PI2_LOOK_AHEAD_TRIAL, 90000, 100000), PI2_LOOK_AHEAD_TRIAL);
+    assert_int_equal(play(&ahead, PI2_LOOK_AHEAD_HOLD, 90000, 100000), PI2_LOOK_AHEAD_HOLD);
+    /* what it costs shows in the next trial, and what it brings in the one after */
+    assert_int_equal(play(&ahead, CYCLE, 110000, 100000), PI2_LOOK_AHEAD_TRIAL);
+    assert_false(pi2_look_ahead_wanted(&ahead, 100));
+    assert_int_equal(play(&ahead, CYCLE, 90000, 100000), PI2_LOOK_AHEAD_TRIAL + PI2_LOOK_AHEAD_HOLD);
+    /* a hundredth is noise: what is, stays */
+    assert_int_equal(play(&ahead, CYCLE, 101000, 100000), PI2_LOOK_AHEAD_TRIAL + PI2_LOOK_AHEAD_HOLD);
+    assert_int_equal(play(&ahead, CYCLE, 150000, 100000), PI2_LOOK_AHEAD_TRIAL);
+    assert_int_equal(play(&ahead, CYCLE, 99000, 100000), PI2_LOOK_AHEAD_TRIAL);
+}
+
+/* A prompt's passes are no part of a trial. */
+static void test_prompts(void **state) {
+    (void)state;
+    pi2_look_ahead ahead = { .mode = PI2_LOOK_AHEAD_AUTO };
+    for (uint32_t i = 0; i < PI2_LOOK_AHEAD_WARM_UP + 2 * PI2_LOOK_AHEAD_TRIAL; i++) {
+        (void)play(&ahead, 1, 110000, 100000);
+        assert_true(pi2_look_ahead_wanted(&ahead, 512) == !ahead.is_off);
+        pi2_look_ahead_note(&ahead, 512, 1);
+    }
+    assert_true(ahead.is_off);
+}
+
+static void test_asked_for(void **state) {
+    (void)state;
+    pi2_look_ahead on = { .mode = PI2_LOOK_AHEAD_ON }, off = { .mode = PI2_LOOK_AHEAD_OFF };
+    assert_int_equal(play(&on, 3 * CYCLE, 200, 100), 3 * CYCLE);
+    assert_int_equal(play(&off, 3 * CYCLE, 100, 200), 0);
+    assert_true(pi2_look_ahead_wanted(&on, 64) && !pi2_look_ahead_wanted(&off, 64));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_auto), cmocka_unit_test(test_prompts), cmocka_unit_test(test_asked_for),
+    };
+    return cmocka_run_group_tests_name("when to look ahead", tests, NULL, NULL);
+}
