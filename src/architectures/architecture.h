@@ -5,7 +5,7 @@
 #ifndef PI2_ARCHITECTURES_ARCHITECTURE_H
 #define PI2_ARCHITECTURES_ARCHITECTURE_H
 
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 
 typedef enum pi2_rope_pairing { PI2_ROPE_NORM, PI2_ROPE_NEOX } pi2_rope_pairing;
 typedef enum pi2_ffn_activation { PI2_FFN_SILU, PI2_FFN_RELU } pi2_ffn_activation;

@@ -9,8 +9,8 @@
 #include "base/parse_size.h"
 #include "engine/engine_internal.h"
 #include "file_formats/cluster_file.h"
-#include "planner/extent_build.h"
-#include "planner/prepare.h"
+#include "clusters/extent_build.h"
+#include "clusters/prepare.h"
 
 enum { LOAD_SCRATCH_BYTES = 2 << 20 };
 

@@ -2,7 +2,7 @@
 #ifndef PI2_ENGINE_MODEL_FILE_INTERNAL_H
 #define PI2_ENGINE_MODEL_FILE_INTERNAL_H
 
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 #include "powerinfer2/model_file.h"
 #include "tokenizer/tokenizer.h"
 

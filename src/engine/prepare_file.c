@@ -7,7 +7,7 @@
 #include "base/memory_limit.h"
 #include "base/parse_size.h"
 #include "file_formats/cluster_file.h"
-#include "planner/prepare.h"
+#include "clusters/prepare.h"
 #include "powerinfer2/model_file.h"
 
 /* Without a wish, as much as helps: larger buffers make nothing faster. */

@@ -6,7 +6,7 @@
 #define PI2_ENGINE_RUN_TRACE_H
 
 #include "base/timeline.h"
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 #include "powerinfer2/engine.h"
 
 typedef struct pi2_run_trace pi2_run_trace;

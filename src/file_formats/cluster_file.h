@@ -3,7 +3,7 @@
 #define PI2_FILE_FORMATS_CLUSTER_FILE_H
 
 #include "file_formats/gguf_writer.h"
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 #include "powerinfer2/engine.h"
 
 enum { PI2_CLUSTER_FILE_VERSION = 1 };

@@ -41,7 +41,7 @@
 #define PI2_NEURON_CACHE_EXPERT_CACHE_H
 
 #include "neuron_cache/cache_policy.h"
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 #include "storage/reader.h"
 
 typedef struct pi2_expert_cache pi2_expert_cache;

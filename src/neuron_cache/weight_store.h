@@ -27,7 +27,7 @@
 #ifndef PI2_NEURON_CACHE_WEIGHT_STORE_H
 #define PI2_NEURON_CACHE_WEIGHT_STORE_H
 
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 #include "storage/reader.h"
 
 typedef struct pi2_weight_store pi2_weight_store;

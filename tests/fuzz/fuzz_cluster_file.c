@@ -12,7 +12,7 @@
 
 #include "base/little_endian.h"
 #include "file_formats/cluster_file.h"
-#include "planner/prepare.h"
+#include "clusters/prepare.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

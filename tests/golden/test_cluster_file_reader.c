@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "planner/prepare.h"
+#include "clusters/prepare.h"
 #include "support/model_layout.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"

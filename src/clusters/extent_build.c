@@ -5,7 +5,7 @@
  * takes its columns of them: for q, k, v, gate and up that is one piece, for Down a narrow strip
  * for each cluster.
  */
-#include "planner/extent_build.h"
+#include "clusters/extent_build.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,13 +1,13 @@
 /* prepare_internal.h: what prepare.c (the file and the order of things) and prepare_groups.c (the
  * threads that build and write extents) share. */
-#ifndef PI2_PLANNER_PREPARE_INTERNAL_H
-#define PI2_PLANNER_PREPARE_INTERNAL_H
+#ifndef PI2_CLUSTERS_PREPARE_INTERNAL_H
+#define PI2_CLUSTERS_PREPARE_INTERNAL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "file_formats/cluster_file.h"
-#include "planner/prepare.h"
+#include "clusters/prepare.h"
 
 typedef struct pi2_prepare_run {
     const pi2_gguf *source;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "base/fail.h"
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 
 enum { PIECE_ALIGNMENT = 64, MAX_COLUMNS = 1 << 24 };
 

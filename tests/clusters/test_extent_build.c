@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "planner/extent_build.h"
+#include "clusters/extent_build.h"
 #include "support/model_layout.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"

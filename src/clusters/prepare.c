@@ -32,7 +32,7 @@
 #include "base/little_endian.h"
 #include "base/pages.h"
 #include "base/uncached_file.h"
-#include "planner/prepare_internal.h"
+#include "clusters/prepare_internal.h"
 
 enum {
     DEFAULT_MEMORY_BYTES = 64 * 1000 * 1000,

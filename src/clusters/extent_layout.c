@@ -1,5 +1,5 @@
 /* extent_layout.c: cuts a model's groups into extents. A pure function of shapes and types. */
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -20,8 +20,8 @@
 #include <cmocka.h>
 
 #include "file_formats/cluster_file.h"
-#include "planner/extent_build.h"
-#include "planner/prepare.h"
+#include "clusters/extent_build.h"
+#include "clusters/prepare.h"
 #include "support/model_layout.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"

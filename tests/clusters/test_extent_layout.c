@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 
 static pi2_gguf_tensor tensor_of(const char *name, uint32_t type, uint64_t columns, uint64_t rows,
                                  uint64_t matrices) {

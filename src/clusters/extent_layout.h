@@ -17,8 +17,8 @@
  * Small tensors (norms, biases, router, rope factors: one-dimensional or F32 under 1 MB that a
  * group names no piece of) are "tables": always resident, stored as ordinary tensors.
  */
-#ifndef PI2_PLANNER_EXTENT_LAYOUT_H
-#define PI2_PLANNER_EXTENT_LAYOUT_H
+#ifndef PI2_CLUSTERS_EXTENT_LAYOUT_H
+#define PI2_CLUSTERS_EXTENT_LAYOUT_H
 
 #include <stdbool.h>
 #include <stdint.h>

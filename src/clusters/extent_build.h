@@ -1,9 +1,9 @@
 /* extent_build.h: makes extents out of a GGUF's rows: for loading a model that fits, and for
  * writing the cluster file. */
-#ifndef PI2_PLANNER_EXTENT_BUILD_H
-#define PI2_PLANNER_EXTENT_BUILD_H
+#ifndef PI2_CLUSTERS_EXTENT_BUILD_H
+#define PI2_CLUSTERS_EXTENT_BUILD_H
 
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 
 /** Threads: a builder belongs to one thread; several may work on the same model side by side,
  *  each on other groups. */

@@ -16,8 +16,8 @@
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/team.h"
-#include "planner/extent_build.h"
-#include "planner/prepare_internal.h"
+#include "clusters/extent_build.h"
+#include "clusters/prepare_internal.h"
 
 enum {
     MOST_WORKERS = 4,

@@ -1,10 +1,10 @@
 /* prepare.h: writes a model's cluster file. */
-#ifndef PI2_PLANNER_PREPARE_H
-#define PI2_PLANNER_PREPARE_H
+#ifndef PI2_CLUSTERS_PREPARE_H
+#define PI2_CLUSTERS_PREPARE_H
 
 #include <sys/types.h>
 
-#include "planner/extent_layout.h"
+#include "clusters/extent_layout.h"
 #include "powerinfer2/engine.h"
 
 /** What is asked of the disk, so that tests can make it fail. */
