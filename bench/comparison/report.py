@@ -240,13 +240,19 @@ def routing_lines(results):
 def screening_lines(results):
     lines = []
     for result in results:
-        parts = []
+        parts, impossible = [], {}
         for name, record in result.get("screening", {}).items():
             speed = record.get("tokens_per_second")
             slower = record.get("slower_than")
+            if record["outcome"].startswith("not run: "):
+                reason = record["outcome"][len("not run: "):]
+                impossible.setdefault(reason, []).append(name.split(" ", 1)[-1])
+                continue
             text = number(speed) if speed else f"below {number(slower)}, stopped" if slower \
                 else record["outcome"]
             parts.append(f"{name} {text}")
+        parts += [f"not run, since {reason}: {' / '.join(names)}"
+                  for reason, names in impossible.items()]
         if parts:
             lines.append(f"- {result['case']} {result['test']}: " + "; ".join(parts))
     return lines

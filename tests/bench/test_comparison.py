@@ -345,6 +345,16 @@ class Report(unittest.TestCase):
         result["engines"]["llama.cpp a"]["records"] = [{"outcome": "killed", "peak": 5}]
         self.assertIn("- (killed)", report.table([result]))
 
+    def test_screening_is_told(self):
+        result = result_of("m-2G", "decode-8", 2 * GB, {}, screening={
+            "llama.cpp a": {"outcome": "ok", "tokens_per_second": 0.5},
+            "llama.cpp b": {"outcome": "timeout", "slower_than": 0.25},
+            "llama.cpp c": {"outcome": "killed"}, "llama.cpp d": {"outcome": "not run: too large"},
+            "llama.cpp e": {"outcome": "not run: too large"}})
+        self.assertEqual(report.screening_lines([result]), [
+            "- m-2G decode-8: llama.cpp a 0.5; llama.cpp b below 0.25, stopped; llama.cpp c killed; "
+            "not run, since too large: d / e"])
+
     def test_percentile(self):
         self.assertEqual(report.percentile([3, 1, 2], 50), 2)
         self.assertEqual(report.percentile([1], 99), 1)
