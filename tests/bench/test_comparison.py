@@ -133,6 +133,32 @@ class Tests(unittest.TestCase):
             self.assertEqual(command[command.index("-p") + 1], "512")
         self.assertEqual(ours[ours.index("--memory") + 1], str(2 * GB))
 
+    def test_llama_gets_every_configuration_that_can_run(self):
+        class Header:
+            @staticmethod
+            def weights(_):
+                return EXPERTS
+
+            @staticmethod
+            def bytes_of_types(_):
+                return 9 * GB
+
+        files = types.SimpleNamespace(
+            header=Header, gguf="/i/m.gguf", image="device", file_in_image="/i/m.gguf",
+            image_only=True, disk_read_ahead=8192, read_aheads=[128, 1024],
+            has_experts=lambda: True)
+        options = types.SimpleNamespace(llama_root="/r", threads=2, ik="/ik")
+        test = cases.parse_test("decode-4@16")
+        found = engines.llama_candidates(files, 4 * GB, options, test)
+        able = [(e.read_ahead, e.options) for e in found if not e.certain_failure()]
+        plain = ["-lm", "mmap", "--repack", "0"]
+        self.assertEqual(able, [(1024, plain), (128, plain), (8192, plain)])
+        self.assertEqual(len(found), 8)
+        self.assertEqual(len({e.name for e in found}), 8)
+        found = engines.llama_candidates(files, None, options, cases.parse_test("decode-4"))
+        self.assertEqual([e.certain_failure() for e in found], [None] * 6)
+        self.assertEqual([e.family for e in found], ["llama.cpp"] * 4 + ["ik_llama.cpp"] * 2)
+
 
 class Clock:
     def __init__(self):
