@@ -53,14 +53,12 @@ static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
 
 /* The best experts; of equal ones the first. Not a number is never better, so there are always enough. */
 static void pick_best(const float *probabilities, uint32_t expert_count, uint32_t *chosen, uint32_t count) {
-    for (uint32_t n = 0; n < count; n++) {
-        uint32_t best = UINT32_MAX;
-        for (uint32_t e = 0; e < expert_count; e++) {
-            bool taken = false;
-            for (uint32_t i = 0; i < n && !taken; i++) taken = chosen[i] == e;
-            if (!taken && (best == UINT32_MAX || probabilities[e] > probabilities[best])) best = e;
-        }
-        chosen[n] = best;
+    uint32_t found = 0;
+    for (uint32_t e = 0; e < expert_count; e++) { /* chosen: the best so far, best first */
+        if (found == count && !(probabilities[e] > probabilities[chosen[count - 1]])) continue;
+        uint32_t at = found < count ? found++ : count - 1;
+        for (; at > 0 && probabilities[e] > probabilities[chosen[at - 1]]; at--) chosen[at] = chosen[at - 1];
+        chosen[at] = e;
     }
     for (uint32_t n = 1; n < count; n++) { /* ascending: the order of the sum */
         const uint32_t expert = chosen[n];

@@ -3,7 +3,7 @@
 
 #include "pipeline/forward_internal.h"
 
-enum { ALIGNMENT = 64, TOKEN_BLOCK = 64, QUERY_BLOCK = 24, STAGING_ROWS = 16 };
+enum { ALIGNMENT = 64, TOKEN_BLOCK = 64, QUERY_BLOCK = 24, STAGING_ROWS = 16, MOST_NEURONS = 192 };
 
 typedef struct carver {
     uint8_t *memory; /* NULL: count only */
@@ -116,6 +116,22 @@ static void carve_members(carver *from, const pi2_model_shape *model, const pi2_
     buffers->member = carve_floats(from, buffers->member_floats * shape->thread_count);
 }
 
+/*
+ * A whole cluster where it is small enough: its Gate rows and its Up rows then are one call each,
+ * and they follow one another in memory.
+ */
+static uint32_t neuron_chunk_of(const pi2_model *model, unsigned hidden) {
+    if (hidden & (1u << PI2_ACTIVATION_Q8_256)) return 256;
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        const pi2_layer_weights *layer = &model->layers[i];
+        const uint32_t group = model->shape.expert_count ? layer->experts.first_group : layer->ffn_group;
+        const uint32_t neurons = model->layout->groups[group].cluster_neurons;
+        if (neurons > most) most = neurons;
+    }
+    return most % 32 == 0 && most <= MOST_NEURONS && most > 0 ? most : 64;
+}
+
 size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,
                          pi2_forward_buffers *buffers) {
     memset(buffers, 0, sizeof *buffers);
@@ -133,7 +149,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     buffers->neuron_stride = stride_of(m->feed_forward_length);
     buffers->vocabulary_stride = stride_of(m->vocabulary_size);
     const bool dense = m->expert_count == 0;
-    buffers->neuron_chunk = hidden & (1u << PI2_ACTIVATION_Q8_256) ? 256 : 64;
+    buffers->neuron_chunk = neuron_chunk_of(model, hidden);
 
     buffers->x = carve_floats(&from, batch * buffers->width_stride);
     buffers->out = carve_floats(&from, batch * buffers->width_stride);
