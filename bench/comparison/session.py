@@ -80,6 +80,11 @@ class TestRun:
             self.contenders = list(self.ours)
             return
         candidates = engines.llama_candidates(self.files, self.limit, options, self.test)
+        if options.configuration:
+            self.contenders = self.ours + [
+                e for e in candidates if not e.certain_failure() and
+                any(e.name.endswith(name) for name in options.configuration)]
+            return
         short = shorter(self.test, self.limit, self.files.is_big())
         key = screening.key_of(self.files.gguf, self.limit, self.test, options.threads,
                                place.machine_name, place.llama_version)

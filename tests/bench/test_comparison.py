@@ -308,7 +308,8 @@ class TestRuns(unittest.TestCase):
         slow = FakeEngine("llama.cpp b", 0.01)
         options = types.SimpleNamespace(
             only_llama=False, only_ours=False, variants=None, program="pi2", threads=2,
-            timeout=300, best_only=True, probe_seconds=1)
+            timeout=300, best_only=True, probe_seconds=1,
+            configuration=None)
         place = session.Place(options, None, time_budget.TimeBudget(None), screening.Memory(
             os.path.join(folder, "s.json")), "machine", "1", folder)
         place.measure = lambda engine, test, limit, caps=None: {
@@ -326,9 +327,15 @@ class TestRuns(unittest.TestCase):
             with contextlib.redirect_stdout(io.StringIO()):
                 for number in range(3):
                     run.run_round(number)
+                options.configuration = ["b"]
+                named = session.TestRun("m-2G", {"limit": 2 * GB}, "decode-8", files, place)
+                named.ours = []
+                named.run_round(0)
         finally:
             engines.llama_candidates, machine.disk_bandwidth = kept
-        self.assertEqual((ours.calls, best.calls, slow.calls), (3, 4, 1))
+        self.assertEqual((ours.calls, best.calls, slow.calls), (3, 4, 2))
+        self.assertEqual((list(named.result["engines"]), named.result["screening"]),
+                         (["llama.cpp b"], {}))
         self.assertEqual(set(run.result["engines"]), {"powerinfer2", "llama.cpp a"})
         self.assertEqual(run.result["disk_bytes_per_second"], [2 * GB] * 3)
         self.assertAlmostEqual(run.expected_seconds(), 3 + (1 + 2) + (1 + 4))
