@@ -183,7 +183,7 @@ static pi2_status make_plan(pi2_engine *engine) {
         .process_bytes = process_bytes_now(engine),
         .context_tokens = engine->options.context_tokens, .batch_tokens = engine->options.batch_tokens,
         .logits_tokens = engine->options.logits_tokens ? engine->options.logits_tokens : 1,
-        .draft_tokens = draft_tokens_of(engine),
+        .draft_tokens = draft_tokens_of(engine), .may_lend = !engine->options.keep_memory,
         .thread_count = thread_count_of(engine),
         .cache_type = engine->options.cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
         .sampler_bytes = pi2_sampler_bytes(&sampling, engine->model->shape.vocabulary_size, 4096),

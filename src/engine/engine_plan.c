@@ -139,8 +139,9 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     experts->count = shape->expert_count;
     experts->used = shape->expert_used_count;
     experts->expert_bytes = pi2_expert_cache_slot_bytes(layout);
-    experts->slots = engine->plan.expert_bytes >= pi2_expert_cache_all_bytes(layout)
-                   ? all : (uint32_t)(engine->plan.expert_bytes / experts->expert_bytes);
+    const uint64_t cache_bytes = engine->plan.expert_bytes - pi2_engine_loan_due(engine, request->position);
+    experts->slots = cache_bytes >= pi2_expert_cache_all_bytes(layout) ? all
+                                                                      : (uint32_t)(cache_bytes / experts->expert_bytes);
     experts->read_block = experts->expert_bytes < PI2_EXTENT_MAX_BYTES ? (uint32_t)experts->expert_bytes
                                                                         : PI2_EXTENT_MAX_BYTES;
     experts->loaded = engine->plan.everything_resident && !engine->model->has_file;
@@ -163,6 +164,13 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     return p->failed;
 }
 
+/* The key-value cache has grown into room that weights had at the start. */
+static void end_loan(const pi2_engine *engine, uint32_t position, pi2_workload *workload) {
+    const uint64_t due = pi2_engine_loan_due(engine, position);
+    workload->read_bytes += due;
+    workload->resident_bytes -= due < workload->resident_bytes ? due : workload->resident_bytes;
+}
+
 static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profile *profile,
                                 const pi2_prediction_request *request, planning *p) {
     const pi2_model_shape *shape = &engine->model->shape;
@@ -177,6 +185,7 @@ static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profi
         if (engine->resident[e]) workload->resident_bytes += engine->model->layout->extents[e].bytes;
     }
     if (shape->expert_count == 0) workload->resident_bytes = engine->report.resident_bytes;
+    if (shape->expert_count == 0) end_loan(engine, request->position, workload);
     workload->load_before = plan->everything_resident && !engine->model->has_file;
     PI2_TRY(find_disk(p, profile));
     workload->read_method = method_of(engine, profile, workload->disk);
@@ -280,7 +289,9 @@ static void add_weights(pi2_plan *plan) {
 static void add_lines(pi2_plan *plan) {
     const pi2_memory_plan *memory = &plan->engine->plan;
     add_weights(plan);
-    add_line(plan, "key-value cache", memory->cache_bytes, memory->cache_bytes, "grows with the context, stays");
+    add_line(plan, "key-value cache", memory->cache_bytes, memory->cache_bytes - memory->loan_bytes,
+             memory->loan_bytes ? "grows with the context; until then weights use its room"
+                                : "grows with the context, stays");
     add_line(plan, "scratch", memory->scratch_bytes, memory->scratch_bytes, "activations of one batch");
     add_line(plan, "stream buffer", memory->ring_bytes + memory->staging_bytes,
              memory->ring_bytes + memory->staging_bytes, "reads ahead of computing");

@@ -136,6 +136,12 @@ static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_pla
     plan->ring_bytes = pi2_memory_plan_ring_bytes(request->model->layout, request->budget_bytes);
 }
 
+/* Weights use the room of the key-value cache until it grows into it. */
+static uint64_t loan_of(const pi2_memory_plan_request *request, const pi2_memory_plan *plan, uint64_t streamed) {
+    if (!request->may_lend || !request->model->has_file) return 0;
+    return plan->cache_bytes < streamed ? plan->cache_bytes : streamed;
+}
+
 /*
  * A mixture of experts that does not fit: what every token uses stays, the experts get the rest, and
  * at least as many slots as a token uses in one layer. True when that fits; else expert_bytes is
@@ -154,6 +160,8 @@ static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory
     plan->expert_bytes = request->budget_bytes - fixed < all ? request->budget_bytes - fixed : all;
     plan->resident_room = dense;
     write_sum(request, plan, dense);
+    plan->loan_bytes = loan_of(request, plan, all - plan->expert_bytes);
+    plan->expert_bytes += plan->loan_bytes;
     return true;
 }
 
@@ -188,6 +196,10 @@ pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memo
                         "give more memory, a shorter context (-c) or a smaller batch (-b)", plan->text);
     }
     plan->resident_room = request->budget_bytes - fixed;
+    const uint64_t all = sequence_bytes(request->model->layout) -
+                         (plan->expert_bytes ? pi2_expert_cache_all_bytes(request->model->layout) : 0);
+    plan->loan_bytes = loan_of(request, plan, all > plan->resident_room ? all - plan->resident_room : 0);
+    plan->resident_room += plan->loan_bytes;
     return PI2_OK;
 }
 

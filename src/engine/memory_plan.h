@@ -17,6 +17,7 @@ typedef struct pi2_memory_plan_request {
     unsigned thread_count;
     pi2_kv_type cache_type;
     uint64_t sampler_bytes;
+    bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
 } pi2_memory_plan_request;
 
 typedef struct pi2_memory_plan {
@@ -25,6 +26,7 @@ typedef struct pi2_memory_plan {
     uint64_t margin_bytes;
     uint64_t resident_room;     /* for weights; read granularity included */
     uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
+    uint64_t loan_bytes;        /* of these two, what the key-value cache lends until it grows */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     uint32_t draft_tokens;      /* of the request's, what is afforded */
     bool everything_resident;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
+#include "base/pages.h"
 #include "base/parse_size.h"
 #include "engine/engine_internal.h"
 
@@ -23,6 +24,10 @@ struct pi2_memory_relief {
     uint64_t next_look_ns, next_tell_ns;
     uint64_t owed_bytes;            /* should have been given back, and could not leave yet */
     uint64_t given_count, given_bytes, taken_bytes;
+    uint64_t all_bytes;             /* of weights that can move, with what the key-value cache lends */
+    uint64_t returned_bytes;        /* of the loan: they left for good and are no bytes of the plan any more */
+    uint32_t positions_ahead;       /* of the cache, for which weights should leave its room */
+    uint64_t piece_bytes;           /* the most that moves at once */
     uint32_t least_slots;
     bool can_give;
     bool told_refusal;
@@ -58,9 +63,15 @@ int64_t pi2_relief_decide(pi2_relief_decision *decision, const pi2_memory_readin
 
 /* ---- moving ---- */
 
-static uint64_t away_bytes(const pi2_engine *engine) {
+static uint64_t all_away_bytes(const pi2_engine *engine) {
     return pi2_weight_store_away_bytes(engine->store) +
            (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0);
+}
+
+/* Planned bytes that are away: not those whose loan is over. */
+static uint64_t away_bytes(const pi2_engine *engine) {
+    const uint64_t away = all_away_bytes(engine), returned = engine->relief->returned_bytes;
+    return away > returned ? away - returned : 0;
 }
 
 /* Position of the sequence that a pass has not come to when it is done with so many layers. */
@@ -118,6 +129,8 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
     pi2_memory_relief *relief = engine->relief;
     uint64_t taken = 0;
     relief->owed_bytes = 0;
+    /* A piece is taken whole: the last one would reach into the key-value cache's room. */
+    if (relief->returned_bytes && away_bytes(engine) < relief->piece_bytes) return;
     if (pi2_weight_store_away_bytes(engine->store)) {
         taken = pi2_weight_store_take_again(engine->store, bytes, layers_done == UINT32_MAX);
     }
@@ -129,6 +142,51 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
     note_memory(engine);
     tell(engine, NULL, false);
 }
+
+/* ---- what the key-value cache lends ---- */
+
+uint64_t pi2_engine_loan_due(const pi2_engine *engine, uint32_t positions) {
+    const pi2_memory_plan *plan = &engine->plan;
+    if (plan->loan_bytes == 0) return 0;
+    const uint64_t touched = pi2_forward_cache_touched_bytes(engine->model, &plan->shape, positions, pi2_page_bytes());
+    const uint64_t own = plan->cache_bytes - plan->loan_bytes;
+    const uint64_t over = touched > own ? lesser(touched - own, plan->loan_bytes) : 0;
+    const uint64_t returned = engine->relief ? engine->relief->returned_bytes : 0;
+    return over > returned ? over - returned : 0;
+}
+
+/* Weights leave, for a cache of so many positions; what is on its way stays. */
+static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_done) {
+    pi2_memory_relief *relief = engine->relief;
+    const uint64_t wanted = pi2_engine_loan_due(engine, positions), before = all_away_bytes(engine);
+    if (wanted == 0) return;
+    if (engine->expert_cache) (void)pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, wanted);
+    const uint64_t left = all_away_bytes(engine) - before;
+    if (left < wanted) {
+        (void)pi2_weight_store_give_back(engine->store, position_after(engine, layers_done), wanted - left);
+    }
+    if (all_away_bytes(engine) == before) return;
+    relief->returned_bytes += all_away_bytes(engine) - before;
+    relief->decision.planned_bytes = relief->all_bytes - lesser(relief->returned_bytes, relief->all_bytes);
+    note_memory(engine);
+}
+
+/*
+ * What the next pass has in the ring already holds weights before it in place. So they are asked to
+ * leave a pass ahead, and leave while that pass runs; where a pass is longer than the one before, the
+ * ring is emptied.
+ */
+void pi2_engine_end_loan(pi2_engine *engine, uint32_t position, uint32_t token_count) {
+    pi2_memory_relief *relief = engine->relief;
+    if (!relief || !relief->can_give || engine->plan.loan_bytes == 0) return;
+    relief->positions_ahead = position + 2 * token_count;
+    return_loan(engine, relief->positions_ahead, UINT32_MAX);
+    if (pi2_engine_loan_due(engine, position + token_count) == 0) return;
+    pi2_weight_store_reset(engine->store);
+    return_loan(engine, position + token_count, UINT32_MAX);
+}
+
+/* ---- following what is short ---- */
 
 static void follow_simulation(pi2_engine *engine, uint32_t layers_done) {
     pi2_memory_relief *relief = engine->relief;
@@ -151,6 +209,7 @@ void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done) {
     pi2_memory_relief *relief = engine->relief;
     if (!relief) return;
     if (layers_done == UINT32_MAX) relief->decision.passes++;
+    else if (relief->positions_ahead) return_loan(engine, relief->positions_ahead, layers_done);
     if (relief->simulated) {
         if (relief->can_give) follow_simulation(engine, layers_done);
         return;
@@ -190,6 +249,8 @@ static void find_bounds(pi2_engine *engine) {
         decision->least_bytes = slot * relief->least_slots;
         if (decision->step_bytes < slot) decision->step_bytes = slot;
     }
+    relief->all_bytes = decision->planned_bytes;
+    relief->piece_bytes = decision->step_bytes;
     if (decision->step_bytes < decision->planned_bytes / STEPS) {
         decision->step_bytes = decision->planned_bytes / STEPS;
     }

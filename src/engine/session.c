@@ -132,7 +132,9 @@ static void layer_done(void *user, uint32_t layer, uint32_t layers) {
 /* One pass, as a span of the timeline. */
 static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t count, pi2_forward_logits logits,
                            const pi2_forward_hooks *hooks) {
-    const pi2_engine *engine = session->engine;
+    pi2_engine *engine = session->engine;
+    pi2_engine_relieve(engine, UINT32_MAX);
+    pi2_engine_end_loan(engine, session->position, count);
     pi2_timeline *trace = pi2_run_trace_events(engine->run_trace);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
     const pi2_status status = pi2_forward_run(engine->forward, tokens, count, session->position, logits, hooks);
@@ -142,7 +144,7 @@ static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t
 
 static pi2_status append_batches(pi2_session *session, const int32_t *tokens, size_t token_count,
                                  pi2_logits_wanted wanted) {
-    pi2_engine *engine = session->engine;
+    const pi2_engine *engine = session->engine;
     const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
     const uint32_t batch = engine->plan.shape.batch_tokens;
     for (size_t done = 0; done < token_count;) {
@@ -153,7 +155,6 @@ static pi2_status append_batches(pi2_session *session, const int32_t *tokens, si
                                         : wanted == PI2_LOGITS_LAST && last ? PI2_FORWARD_LAST_LOGITS
                                                                             : PI2_FORWARD_NO_LOGITS;
         session->batch_tokens = count;
-        pi2_engine_relieve(engine, UINT32_MAX);
         PI2_TRY(run_pass(session, tokens + done, count, logits, &hooks));
         if (session->drafter) pi2_drafter_push(session->drafter, tokens + done, count);
         session->position += count;

@@ -579,12 +579,13 @@ static uint8_t *unit_home(const pi2_weight_store *store, const store_unit *unit)
     return store->extents[store->sequence[unit->first_position]].home;
 }
 
-/* Whether every extent of the unit is in memory, at home. */
-static bool unit_is_ready(const pi2_weight_store *store, const store_unit *unit) {
+/* Whether every extent of the unit is at home or not asked for: none is on its way. */
+static bool unit_is_still(const pi2_weight_store *store, const store_unit *unit) {
     for (uint32_t i = unit->first_position; i <= unit->last_position; i++) {
         const store_extent *extent = &store->extents[store->sequence[i]];
         if (!extent->home) continue;
-        if (!extent->resident || atomic_load(&extent->state) != STATE_READY) return false;
+        const int state = atomic_load(&extent->state);
+        if (!extent->resident || (state != STATE_READY && state != STATE_ABSENT)) return false;
     }
     return true;
 }
@@ -620,7 +621,7 @@ static void bring_home(pi2_weight_store *store, store_unit *unit) {
  */
 static bool unit_may_leave(const pi2_weight_store *store, const store_unit *unit, uint32_t end) {
     const bool is_part_of_pass = unit->first_position < store->options.pass_end;
-    if (unit->away || unit->last_position >= end || !unit_is_ready(store, unit)) return false;
+    if (unit->away || unit->last_position >= end || !unit_is_still(store, unit)) return false;
     if (!is_part_of_pass) return end == UINT32_MAX;
     return store->cursor_in_next_pass ? unit->first_position >= store->next_floor
                                       : end == UINT32_MAX || unit->last_position < store->cursor;

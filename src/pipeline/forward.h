@@ -28,6 +28,10 @@ typedef struct pi2_forward_shape {
 size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Bytes of the key-value cache. */
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** Of those, bytes of pages that are touched once `positions` positions were stored, in cache memory that
+ *  begins with a page of page_bytes. */
+size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
+                                       size_t page_bytes);
 /** Bytes of the staging buffer through which embedding rows are read; 0 when they do not stream. */
 size_t pi2_forward_staging_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 

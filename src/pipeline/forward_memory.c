@@ -1,6 +1,7 @@
 /* forward_memory.c: how much a pass needs, and where in its memory everything lies. */
 #include <string.h>
 
+#include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
 enum { ALIGNMENT = 64, TOKEN_BLOCK = 64, QUERY_BLOCK = 24, STAGING_ROWS = 16, MOST_NEURONS = 192 };
@@ -188,6 +189,32 @@ pi2_kv_layout pi2_forward_kv_layout(const pi2_model *model, const pi2_forward_sh
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
     const pi2_kv_layout layout = pi2_forward_kv_layout(model, shape);
     return pi2_kv_head_bytes(&layout) * model->shape.head_count_kv * model->shape.layer_count;
+}
+
+/* Pages of [begin, begin + bytes) from *next_page on, which moves behind them. */
+static size_t count_pages(size_t begin, size_t bytes, size_t page_bytes, size_t *next_page) {
+    if (bytes == 0) return 0;
+    const size_t first = begin / page_bytes > *next_page ? begin / page_bytes : *next_page;
+    const size_t end = (begin + bytes - 1) / page_bytes + 1;
+    if (end <= first) return 0;
+    *next_page = end;
+    return end - first;
+}
+
+size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
+                                       size_t page_bytes) {
+    const pi2_kv_layout layout = pi2_forward_kv_layout(model, shape);
+    const size_t head_bytes = pi2_kv_head_bytes(&layout);
+    const size_t heads = (size_t)model->shape.head_count_kv * model->shape.layer_count;
+    const uint32_t held = positions < layout.capacity ? positions : layout.capacity;
+    const size_t tiles = (held + PI2_KV_TILE - 1) / PI2_KV_TILE;
+    size_t pages = 0, next_page = 0;
+    for (size_t head = 0; head < heads; head++) {
+        const size_t keys = head * head_bytes, values = keys + pi2_kv_values_offset(&layout);
+        pages += count_pages(keys, tiles * pi2_kv_key_tile_bytes(&layout), page_bytes, &next_page);
+        pages += count_pages(values, tiles * pi2_kv_value_tile_bytes(&layout), page_bytes, &next_page);
+    }
+    return pages * page_bytes;
 }
 
 size_t pi2_forward_staging_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
