@@ -15,15 +15,36 @@
 #ifndef PI2_WEIGHT_FORMATS_TILE_VALUES_H
 #define PI2_WEIGHT_FORMATS_TILE_VALUES_H
 
+#include <string.h>
+
 #include "weight_formats/weight_format.h"
 
 enum { PI2_GROUP_COLUMNS = 4, PI2_GROUP_POSITIONS = 64 };
 
-/** Adds the low 4 bits of q[32] to the nibbles of `row`: 256 bytes, zero before the first row. */
+/*
+ * A row's 4 columns of a group are 4 bytes side by side, and nobody else's. Loading a model packs
+ * every weight once, so they are packed as words: every operation below stays inside its byte,
+ * which makes the order of bytes irrelevant.
+ */
+static inline uint32_t pi2_group_word(const uint8_t *q) {
+    uint32_t word;
+    memcpy(&word, q, sizeof word);
+    return word;
+}
+
+static inline void pi2_put_word(uint8_t *group, uint32_t row, uint32_t word) {
+    memcpy(group + row * PI2_GROUP_COLUMNS, &word, sizeof word);
+}
+
+/* The low halves of 8 columns: two groups in one word. */
+static inline uint32_t pi2_nibble_word(const uint8_t *q) {
+    return (pi2_group_word(q) & 0x0f0f0f0fu) | (pi2_group_word(q + 4) & 0x0f0f0f0fu) << 4;
+}
+
+/** Puts the low 4 bits of q[32] into the nibbles of `row`: 256 bytes for all rows. */
 static inline void pi2_put_nibbles(uint8_t *area, uint32_t row, const uint8_t q[32]) {
-    for (uint32_t k = 0; k < 32; k++) {
-        uint8_t *byte = area + (k / 8) * PI2_GROUP_POSITIONS + row * PI2_GROUP_COLUMNS + k % 4;
-        *byte = (uint8_t)(*byte | (q[k] & 15) << (k & 4));
+    for (uint32_t g = 0; g < 4; g++) {
+        pi2_put_word(area + g * PI2_GROUP_POSITIONS, row, pi2_nibble_word(q + 8 * g));
     }
 }
 
@@ -34,12 +55,11 @@ static inline void pi2_get_nibbles(uint8_t q[32], const uint8_t *area, uint32_t 
     }
 }
 
-/** Adds bit 4 of q[32] to the bits of `row`: 64 bytes. */
+/** Puts bit 4 of q[32] into the bits of `row`: 64 bytes for all rows. */
 static inline void pi2_put_fifth_bits(uint8_t *area, uint32_t row, const uint8_t q[32]) {
-    for (uint32_t k = 0; k < 32; k++) {
-        uint8_t *byte = area + row * PI2_GROUP_COLUMNS + k % 4;
-        *byte = (uint8_t)(*byte | ((q[k] >> 4) & 1) << (k / 4));
-    }
+    uint32_t word = 0;
+    for (uint32_t g = 0; g < 8; g++) word |= (pi2_group_word(q + 4 * g) >> 4 & 0x01010101u) << g;
+    pi2_put_word(area, row, word);
 }
 
 /** Sets bit 4 of q[32], whose bits 4 to 7 are zero. */
@@ -50,15 +70,15 @@ static inline void pi2_get_fifth_bits(uint8_t q[32], const uint8_t *area, uint32
     }
 }
 
-/** Adds 16 values of 6 bits: 64 bytes of bits 4-5, then 128 bytes of nibbles. */
+/** Puts 16 values of 6 bits: 64 bytes of bits 4-5, then 128 bytes of nibbles, for all rows. */
 static inline void pi2_put_six_bits(uint8_t *area, uint32_t row, const uint8_t q[16]) {
-    for (uint32_t k = 0; k < 16; k++) {
-        const uint32_t position = row * PI2_GROUP_COLUMNS + k % 4;
-        uint8_t *high = area + position;
-        uint8_t *low = area + PI2_GROUP_POSITIONS * (1 + k / 8) + position;
-        *high = (uint8_t)(*high | ((q[k] >> 4) & 3) << (2 * (k / 4)));
-        *low = (uint8_t)(*low | (q[k] & 15) << (k & 4));
+    uint32_t high = 0;
+    for (uint32_t g = 0; g < 4; g++) {
+        high |= (pi2_group_word(q + 4 * g) >> 4 & 0x03030303u) << (2 * g);
     }
+    pi2_put_word(area, row, high);
+    pi2_put_word(area + PI2_GROUP_POSITIONS, row, pi2_nibble_word(q));
+    pi2_put_word(area + 2 * PI2_GROUP_POSITIONS, row, pi2_nibble_word(q + 8));
 }
 
 static inline void pi2_get_six_bits(uint8_t q[16], const uint8_t *area, uint32_t row) {
