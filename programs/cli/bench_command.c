@@ -118,6 +118,7 @@ typedef struct bench_state {
     pi2_engine *engine;
     pi2_session *session;
     uint32_t opened_context; /* asked for when the engine was opened */
+    uint32_t warm_tokens;    /* of the longest prompt since then: an expert cache knows them */
     uint64_t random;
     json_t *results;
 } bench_state;
@@ -158,6 +159,7 @@ static pi2_status open_engine(bench_state *state, uint32_t context) {
     pi2_status status = close_engine(state);
     if (status != PI2_OK) return status;
     name_traces(state);
+    state->warm_tokens = 0;
     state->options.context_tokens = state->opened_context = context;
     status = pi2_engine_open(&state->options, &state->engine);
     if (status != PI2_OK) return status;
@@ -225,8 +227,9 @@ static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32
     pi2_cli_clear_progress();
     if (status != PI2_OK) return pi2_cli_failed(status);
     json_t *result = pi2_bench_result(&state->options, pi2_engine_get_report(state->engine), &test);
-    const pi2_cli_bench_case bench = {prompt, answer, depth, (uint32_t)settings->repetitions};
+    const pi2_cli_bench_case bench = {prompt, answer, depth, (uint32_t)settings->repetitions, state->warm_tokens};
     pi2_cli_add_predicted(result, state->engine, &bench);
+    if (prompt + depth > state->warm_tokens) state->warm_tokens = prompt + depth;
     if (json_array_append_new(state->results, result) == 0) return PI2_EXIT_OK;
     (void)pi2_cli_usage_error("no memory for the results");
     return PI2_EXIT_MEMORY;

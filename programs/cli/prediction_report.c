@@ -74,12 +74,15 @@ void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, const pi2_c
     bool unmeasured;
     if ((bench->prompt != 0) == (bench->answer != 0)) return;
     const uint64_t answers = (uint64_t)bench->answer * bench->repetitions;
+    const uint32_t before = bench->warm_tokens > bench->depth ? bench->warm_tokens : bench->depth;
     const pi2_prediction_request request = {
-        .prompt_tokens = bench->prompt ? bench->prompt : bench->depth, .position = bench->depth + bench->answer / 2,
+        .prompt_tokens = bench->prompt ? bench->prompt : before, .position = bench->depth + bench->answer / 2,
         .answer_tokens = bench->prompt ? 1 : answers < UINT32_MAX ? (uint32_t)answers : UINT32_MAX,
         .routing_trace = routing_trace};
     if (predict(engine, &request, &prediction, &unmeasured) != PI2_OK) return;
-    const double actual = json_number_value(json_object_get(result, "avg_ts"));
+    /* Tokens over time: the mean of the repetitions' rates would forget what a cold cache cost. */
+    const double ns = json_number_value(json_object_get(result, "avg_ns"));
+    const double actual = 1e9 * (bench->prompt + bench->answer) / (ns > 0 ? ns : 1);
     const double predicted = bench->prompt ? prediction.prefill.tokens_per_second
                                            : prediction.decode.tokens_per_second;
     json_object_set_new(result, "predicted_ts", pi2_cli_json_number(predicted));

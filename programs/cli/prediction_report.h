@@ -16,6 +16,7 @@ void pi2_cli_predict_with(const char *trace_path);
 /** One test of bench. */
 typedef struct pi2_cli_bench_case {
     uint32_t prompt, answer, depth, repetitions;
+    uint32_t warm_tokens; /* of the longest prompt before */
 } pi2_cli_bench_case;
 
 /** Adds predicted_ts and predicted_error (predicted / actual - 1) to a result of bench that is of a

@@ -25,7 +25,7 @@ enum {
 static const uint32_t blocks[] = {64 << 10, 256 << 10, 512 << 10, 1 << 20};
 static const uint32_t depths[] = {1, 8, DEPTH_MOST};
 static const char *const methods[] = {"io_uring", "pread"};
-enum { BLOCKS = 4, DEPTHS = 3, METHODS = 2 };
+enum { BLOCKS = 4, DEPTHS = 3, METHODS = 2, ROUNDS = 4 };
 
 unsigned pi2_measure_disk_steps(void) { return METHODS * BLOCKS * DEPTHS; }
 
@@ -35,9 +35,15 @@ static double cpu_seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/** What the rounds of one case gave together. */
+typedef struct disk_sum {
+    double bytes, seconds, cpu_bytes, cpu;
+    pi2_samples samples;
+} disk_sum;
+
 typedef struct disk_case {
     pi2_reader *reader;
-    uint64_t file_bytes;
+    uint64_t file_bytes, begin; /* where the next reads begin: each case goes on where the last one ended */
     uint32_t block, depth;
     uint8_t *buffer;
     uint32_t disk;      /* number in the profile */
@@ -50,58 +56,61 @@ static void submit(disk_case *c, uint32_t slot, uint64_t number) {
     pi2_read_request *request = &c->requests[slot];
     const uint64_t count = c->file_bytes / c->block;
     memset(request, 0, sizeof *request);
-    request->offset = number % count * c->block;
+    request->offset = (c->begin / c->block + number) % count * c->block;
     request->bytes = c->block;
     request->destination = c->buffer + (size_t)slot * c->block;
     pi2_reader_submit(c->reader, request);
 }
 
 /** Keeps `depth` reads in flight; a sample is the rate over each window of reads. */
-static pi2_status run_case(disk_case *c, pi2_samples *samples, double *bytes_out) {
+static pi2_status run_case(disk_case *c, disk_sum *sum) {
     const uint32_t window = c->depth < 8 ? 8 : c->depth;
     uint64_t number = 0, done = 0;
-    pi2_status status = PI2_OK;
     const uint64_t begin_ns = pi2_clock_ns();
-    uint64_t window_ns = begin_ns;
+    uint64_t now_ns = begin_ns, window_ns = begin_ns;
     for (uint32_t slot = 0; slot < c->depth; slot++) submit(c, slot, number++);
-    while (status == PI2_OK) {
+    for (;;) {
         const uint32_t slot = (uint32_t)(done % c->depth);
-        status = pi2_reader_wait(c->reader, &c->requests[slot], 0);
-        if (status != PI2_OK) break;
+        PI2_TRY(pi2_reader_wait(c->reader, &c->requests[slot], 0));
         done++;
-        const uint64_t now_ns = pi2_clock_ns();
-        if (done % window == 0 && samples->count < PI2_SAMPLES_MOST) {
+        now_ns = pi2_clock_ns();
+        if (done % window == 0 && sum->samples.count < PI2_SAMPLES_MOST) {
             const double seconds = (double)(now_ns - window_ns) * 1e-9;
             window_ns = now_ns;
-            samples->values[samples->count++] = (double)window * c->block / (seconds > 1e-9 ? seconds : 1e-9);
+            sum->samples.values[sum->samples.count++] =
+                (double)window * c->block / (seconds > 1e-9 ? seconds : 1e-9);
         }
-        if ((double)(now_ns - begin_ns) * 1e-9 > c->seconds && samples->count >= 2) break;
+        if ((double)(now_ns - begin_ns) * 1e-9 > c->seconds && done >= window) break;
         submit(c, slot, number++);
     }
-    *bytes_out = (double)done * c->block;
+    /* Those still in flight have had their share of the time: the disk served them side by side. */
+    sum->bytes += (double)done * c->block;
+    sum->cpu_bytes += (double)number * c->block;
+    sum->seconds += (double)(now_ns - begin_ns) * 1e-9;
+    c->begin += number * c->block;
+    return PI2_OK;
+}
+
+static pi2_status measure_case(disk_case *c, const char *path, const char *method, disk_sum *sum) {
+    const pi2_reader_options options = {.path = path, .method = method, .depth = c->depth, .buffer = c->buffer,
+                                        .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
+    if (pi2_reader_open(&options, &c->reader) != PI2_OK) return PI2_OK; /* a method that this system refuses */
+    const double cpu_begin = cpu_seconds();
+    const pi2_status status = run_case(c, sum);
+    pi2_reader_close(c->reader); /* reads in flight end before their memory is used again */
+    sum->cpu += cpu_seconds() - cpu_begin;
     return status;
 }
 
-static pi2_status measure_case(pi2_measuring *m, disk_case *c, const char *path, const char *method) {
-    const pi2_reader_options options = {.path = path, .method = method, .depth = c->depth, .buffer = c->buffer,
-                                        .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
-    pi2_samples samples = {.count = 0};
-    double bytes = 0, spread;
-    if (pi2_reader_open(&options, &c->reader) != PI2_OK) return PI2_OK; /* a method that this system refuses */
-    const double cpu_begin = cpu_seconds();
-    const uint64_t begin_ns = pi2_clock_ns();
-    const pi2_status status = run_case(c, &samples, &bytes);
-    pi2_reader_close(c->reader); /* reads in flight end before their memory is used again */
-    const double seconds = (double)(pi2_clock_ns() - begin_ns) * 1e-9, cpu = cpu_seconds() - cpu_begin;
-    PI2_TRY(status);
-    (void)pi2_samples_typical(&samples, &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, c->disk, bytes / seconds,
-                          spread);
-    if (c->depth == DEPTH_MOST && c->block == 512 << 10) {
-        (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0, c->disk,
-                              cpu > 0 ? cpu / bytes : 1e-15, 0);
-    }
-    return PI2_OK;
+static void add_case(pi2_measuring *m, const disk_case *c, const char *method, disk_sum *sum) {
+    double spread;
+    if (sum->bytes <= 0) return;
+    (void)pi2_samples_typical(&sum->samples, &spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, c->disk,
+                          sum->bytes / (sum->seconds > 1e-9 ? sum->seconds : 1e-9), spread);
+    if (c->depth != DEPTH_MOST || c->block != 512 << 10) return;
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0, c->disk,
+                          sum->cpu > 0 ? sum->cpu / sum->cpu_bytes : 1e-15, 0);
 }
 
 /* Both methods' largest and the engine's own case; the small blocks and depths of one method only. */
@@ -111,21 +120,34 @@ static bool is_left_out(const disk_case *c, int method, bool method_works) {
     return method > 0 && method_works && !(c->block == 512 << 10 && c->depth == DEPTH_MOST);
 }
 
+/* Each case several times with the others between: a disk that others use as well is slow for seconds. */
+static pi2_status measure_method(pi2_measuring *m, disk_case *c, const char *path, int method, bool other_works) {
+    disk_sum(*sums)[DEPTHS] = calloc(BLOCKS, sizeof *sums);
+    pi2_status status = sums ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; status == PI2_OK && i < BLOCKS * DEPTHS; i++) {
+            disk_sum *sum = &sums[i / DEPTHS][i % DEPTHS];
+            c->block = blocks[i / DEPTHS];
+            c->depth = depths[i % DEPTHS];
+            /* What the engine does deserves more than a moment. */
+            c->seconds = (c->depth == DEPTH_MOST ? 10 : 3) * m->seconds / ROUNDS;
+            const bool wanted = !is_left_out(c, method, other_works);
+            if (wanted) status = measure_case(c, path, methods[method], sum);
+            if (status == PI2_OK && round + 1 == ROUNDS) {
+                if (wanted) add_case(m, c, methods[method], sum);
+                status = pi2_measuring_step(m);
+            }
+        }
+    }
+    free(sums);
+    return status;
+}
+
 static pi2_status measure_cases(pi2_measuring *m, disk_case *c, const char *path) {
     pi2_status status = PI2_OK;
     const size_t before = m->profile->count;
     for (int method = 0; status == PI2_OK && method < METHODS; method++) {
-        const bool works = m->profile->count > before;
-        for (int b = 0; b < BLOCKS; b++) {
-            for (int d = 0; status == PI2_OK && d < DEPTHS; d++) {
-                c->block = blocks[b];
-                c->depth = depths[d];
-                /* What the engine does deserves more than a moment. */
-                c->seconds = c->depth == DEPTH_MOST ? 10 * m->seconds : 2 * m->seconds;
-                if (!is_left_out(c, method, works)) status = measure_case(m, c, path, methods[method]);
-                if (status == PI2_OK) status = pi2_measuring_step(m);
-            }
-        }
+        status = measure_method(m, c, path, method, m->profile->count > before);
     }
     return status;
 }

@@ -10,7 +10,7 @@
 
 enum {
     LEAST_TOKENS = 8, WARM_TOKENS = 64, COUNTED_TOKENS = 128, MOST_TOKENS = 512, MOST_PROMPT = 1024,
-    EXPERTS_MOST = 4096, MOST_BATCHES = 16
+    EXPERTS_MOST = 4096, MOST_BATCHES = 16, AGAIN = 4
 };
 
 struct pi2_routing_forecast {
@@ -175,15 +175,15 @@ static pi2_status play(const pi2_trace *made, const pi2_forecast_run *run, uint3
     return PI2_OK;
 }
 
-/** Twice the prompt. */
+/** The prompt, and once more several times: a policy may need to see what comes again. */
 static pi2_status play_prompts(const pi2_routing_forecast *f, const pi2_forecast_run *run, uint32_t prompt,
                                uint32_t batches, pi2_forecast_hits *hits) {
     pi2_trace made;
-    pi2_status status = make_room(f, 2 * batches, 0, &made);
+    pi2_status status = make_room(f, (1 + AGAIN) * batches, 0, &made);
     if (status == PI2_OK) {
         add_prompt(f, run, prompt, &made);
         status = play(&made, run, 0, &hits->cold);
-        add_prompt(f, run, prompt, &made);
+        for (int i = 0; i < AGAIN; i++) add_prompt(f, run, prompt, &made);
         if (status == PI2_OK) status = play(&made, run, batches, &hits->prompt);
     }
     pi2_trace_free(&made);

@@ -36,7 +36,7 @@ typedef struct pi2_forecast_run {
 /** Shares of visits to experts that find them in memory. */
 typedef struct pi2_forecast_hits {
     double cold;   /* of the prompt, in a cache that was empty */
-    double prompt; /* of the same prompt once more */
+    double prompt; /* of the same prompt again, the mean of four times */
     double answer; /* of single tokens after the prompt */
 } pi2_forecast_hits;
 
