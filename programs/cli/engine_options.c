@@ -19,7 +19,7 @@ static const pi2_cli_option model_options[] = {
      "again for each token meanwhile, and return later; the text is the same.", NULL, 0, 0},
     {"--read-method", "auto|io_uring|pread", PI2_CLI_CHOICE, MODEL(read_method), "auto",
      "How weights are read from storage.", NULL, 0, 0},
-    {"--cache-policy", "auto|adaptive|lru|lfu|lrfu|s3_fifo|keep", PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
+    {"--cache-policy", "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep", PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
      "Which expert leaves the cache when another needs its place.", NULL, 0, 0},
     {"--look-ahead", "auto|off|on", PI2_CLI_CHOICE, MODEL(look_ahead), "auto",
      "Fetch experts that the next layer will probably want; auto: tries whether that pays.", NULL, 0, 0},

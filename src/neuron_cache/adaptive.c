@@ -15,11 +15,11 @@
 #include "neuron_cache/cache_policies.inc"
 #undef CACHE_POLICY
 
-enum { SHADOWS = 5, MEMORY_USES = 8, ALIGNMENT = 16 };
+enum { SHADOWS = 6, MEMORY_USES = 8, ALIGNMENT = 16 };
 
 static const pi2_cache_policy *const candidates[SHADOWS] = {
-    &pi2_cache_policy_lrfu, &pi2_cache_policy_keep, &pi2_cache_policy_s3_fifo, &pi2_cache_policy_lru,
-    &pi2_cache_policy_lfu };
+    &pi2_cache_policy_blend, &pi2_cache_policy_lrfu, &pi2_cache_policy_keep, &pi2_cache_policy_s3_fifo,
+    &pi2_cache_policy_lru, &pi2_cache_policy_lfu };
 
 typedef struct shadow {
     void *state;
