@@ -74,7 +74,8 @@ static void run_variation(const variation *v, pi2_session_run *run, pi2_engine_c
     }
     if (!engine) fail_msg("%s", pi2_error_text());
     const uint32_t slots = pi2_engine_get_report(engine)->expert_slots;
-    if (v->extra_bytes) assert_true(slots < EXPERTS * LAYERS);
+    /* ThreadSanitizer's notes grow by more than the small model's experts: there all may fit. */
+    if (v->extra_bytes) assert_true(PI2_UNDER_TSAN || slots < EXPERTS * LAYERS);
     else assert_int_equal(slots, EXPERTS * LAYERS);
     pi2_session_run_make(engine, PROMPT, DECODED, run);
     pi2_engine_counters counters;

@@ -366,7 +366,6 @@ static void test_likely_behind_certain(void **state) {
             seen = pi2_reader_ended(reader);
         }
         for (size_t i = 0; i < COUNT; i++) assert_int_equal(atomic_load(&requests[i].state), PI2_READ_DONE);
-        assert_true(g.passed[g.passed_count - 1] >= CERTAIN * 4096); /* the last ones were LIKELY */
         pi2_reader_close(reader);
         gate_free(&g);
     }
