@@ -21,7 +21,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CONTEXT = PI2_UNDER_TSAN ? 512 : 1536, PLENTY = 400000000 };
+enum { CONTEXT = PI2_UNDER_TSAN ? 400 : 1536, PLENTY = 400000000 };
 
 static char *folder, *dense_path, *experts_path;
 
@@ -37,14 +37,18 @@ static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool kee
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);
     options.model_path = v->path;
-    options.memory_bytes = current + more_bytes;
     options.context_tokens = CONTEXT;
     options.batch_tokens = 256;
     options.thread_count = 2;
     options.read_method = v->read_method;
     options.keep_memory = keep_memory;
     pi2_engine *engine = NULL;
-    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_status status = PI2_ERR_MEMORY;
+    for (uint64_t more = more_bytes; status == PI2_ERR_MEMORY && more < PLENTY * 2; more += 2000000) {
+        options.memory_bytes = current + more; /* a sanitizer's notes grow with what is opened */
+        status = pi2_engine_open(&options, &engine);
+    }
+    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
     return engine;
 }
 
@@ -80,6 +84,7 @@ static void check_variation(const variation *v) {
     uint32_t position = 0;
     for (size_t step = 0; position < CONTEXT; step++) {
         uint32_t count = step == 0 ? v->first : lengths[step % 8];
+        if (step == 0 && PI2_UNDER_TSAN) count /= 4;
         if (count > CONTEXT - position) count = CONTEXT - position;
         append(want, tokens + position, count);
         append(got, tokens + position, count);
