@@ -200,19 +200,19 @@ static int64_t droppable(const source *from) {
            find_bytes(text, first ? "total_active_file" : "active_file", 1);
 }
 
-/* Headroom and size of a source; false: it limits nothing now. */
-static bool look(const source *from, int64_t *headroom, int64_t *size) {
+/* Headroom, once `to_come` bytes more are taken, and size of a source; false: it limits nothing now. */
+static bool look(const source *from, int64_t to_come, int64_t *headroom, int64_t *size) {
     if (from->version == 0) {
         char text[TEXT_BYTES];
         if (!read_text(from->stat_fd, text, sizeof text)) return false;
-        *headroom = find_bytes(text, "MemAvailable", 1024);
+        *headroom = find_bytes(text, "MemAvailable", 1024) - to_come;
         *size = find_bytes(text, "MemTotal", 1024);
         return *size > 0;
     }
     int64_t usage = 0;
     if (!read_number(from->limit_fd, size) || *size >= unlimited / 2) return false;
     if (!read_number(from->usage_fd, &usage)) return false;
-    *headroom = *size - usage;
+    *headroom = *size - usage - to_come;
     /* The statistics cost more to read than the rest, and are asked only where they may matter. */
     const int64_t ample = *size / LEVEL_SHARE * 4;
     if (*headroom < ample || (from->expected < unlimited && *headroom < 2 * from->expected)) {
@@ -226,9 +226,8 @@ void pi2_memory_pressure_expect(pi2_memory_pressure *pressure, uint64_t bytes) {
         source *from = &pressure->sources[i];
         int64_t headroom, size;
         from->expected = unlimited;
-        if (!look(from, &headroom, &size)) continue;
         const int64_t later = bytes < (uint64_t)unlimited ? (int64_t)bytes : unlimited;
-        from->expected = headroom > later ? headroom - later : 0;
+        if (look(from, later, &headroom, &size)) from->expected = headroom > 0 ? headroom : 0;
     }
 }
 
@@ -252,13 +251,14 @@ static bool stalls(stall_source *stall, uint64_t now_ns) {
     return stall->stalls;
 }
 
-void pi2_memory_pressure_ask(pi2_memory_pressure *pressure, uint64_t now_ns, pi2_memory_reading *reading) {
+void pi2_memory_pressure_ask(pi2_memory_pressure *pressure, uint64_t now_ns, uint64_t to_come,
+                             pi2_memory_reading *reading) {
     int64_t most_missing = 0, least_spare = unlimited;
     *reading = (pi2_memory_reading){0};
     for (unsigned i = 0; i < pressure->count; i++) {
         const source *from = &pressure->sources[i];
         int64_t headroom, size, low, high;
-        if (!look(from, &headroom, &size)) continue;
+        if (!look(from, (int64_t)to_come, &headroom, &size)) continue;
         levels(from, size, &low, &high);
         if (low - headroom > most_missing) {
             most_missing = low - headroom;

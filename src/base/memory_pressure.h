@@ -38,9 +38,11 @@ typedef struct pi2_memory_reading {
 
 /**
  * Looks at every source: some file reads, tens of microseconds. Allocates nothing. `now_ns`: the
- * monotonic clock. Threads: one at a time.
+ * monotonic clock. `to_come`: bytes that the process may touch yet without asking again. Threads: one
+ * at a time.
  */
-void pi2_memory_pressure_ask(pi2_memory_pressure *pressure, uint64_t now_ns, pi2_memory_reading *reading_out);
+void pi2_memory_pressure_ask(pi2_memory_pressure *pressure, uint64_t now_ns, uint64_t to_come,
+                             pi2_memory_reading *reading_out);
 
 /** What is watched, in words: "the machine's available memory, cgroup v1 limits, PSI". */
 const char *pi2_memory_pressure_description(const pi2_memory_pressure *pressure);

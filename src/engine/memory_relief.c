@@ -16,7 +16,7 @@ enum {
     STEPS = 16,                     /* planned bytes are this many steps */
     PASSES_TO_READ = 2              /* after which what was taken again has been read */
 };
-static const uint64_t look_every_ns = 50000000, calm_ns = 3000000000, tell_every_ns = 10000000000;
+static const uint64_t look_every_ns = 25000000, calm_ns = 3000000000, tell_every_ns = 10000000000;
 
 struct pi2_memory_relief {
     pi2_memory_pressure *pressure;
@@ -29,6 +29,7 @@ struct pi2_memory_relief {
     uint32_t positions_ahead;       /* of the cache, for which weights should leave its room */
     uint64_t piece_bytes;           /* the most that moves at once */
     uint32_t least_slots;
+    const char *source;             /* what was short last */
     bool can_give;
     bool told_refusal;
     uint64_t (*simulated)(void *user, uint64_t planned_bytes);
@@ -72,6 +73,12 @@ static uint64_t all_away_bytes(const pi2_engine *engine) {
 static uint64_t away_bytes(const pi2_engine *engine) {
     const uint64_t away = all_away_bytes(engine), returned = engine->relief->returned_bytes;
     return away > returned ? away - returned : 0;
+}
+
+/* Planned weights that take no memory yet, and will. */
+static uint64_t unread_bytes(const pi2_engine *engine) {
+    return pi2_weight_store_unread_bytes(engine->store) +
+           (engine->expert_cache ? pi2_expert_cache_unread_bytes(engine->expert_cache) : 0);
 }
 
 /* Position of the sequence that a pass has not come to when it is done with so many layers. */
@@ -214,11 +221,12 @@ void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done) {
         if (relief->can_give) follow_simulation(engine, layers_done);
         return;
     }
+    if (relief->owed_bytes) give_back(engine, layers_done, relief->source); /* the pass may have come further */
     const uint64_t now = pi2_clock_ns();
     if (!relief->pressure || now < relief->next_look_ns) return;
     relief->next_look_ns = now + look_every_ns;
     pi2_memory_reading reading;
-    pi2_memory_pressure_ask(relief->pressure, now, &reading);
+    pi2_memory_pressure_ask(relief->pressure, now, relief->can_give ? unread_bytes(engine) : 0, &reading);
     if (!relief->can_give) {
         tell_refusal(engine, &reading);
         return;
@@ -229,7 +237,8 @@ void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done) {
         take_again(engine, layers_done, (uint64_t)move);
     } else if (move < 0) {
         if (relief->owed_bytes < (uint64_t)-move) relief->owed_bytes = (uint64_t)-move;
-        give_back(engine, layers_done, reading.source);
+        relief->source = reading.source;
+        give_back(engine, layers_done, relief->source);
     } else {
         relief->owed_bytes = 0;
     }

@@ -14,6 +14,7 @@
 #include "base/pages.h"
 
 enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
+enum { SLOT_UNTOUCHED, SLOT_TOUCHED, SLOT_CLOSED }; /* the first and the last take no memory */
 enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
 enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024 };
 enum { MAX_READS_AHEAD = 24, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
@@ -56,9 +57,11 @@ struct pi2_expert_cache {
     cached_expert *experts;
     cached_extent *extents;
     void *policy_state;
+    size_t slot_bytes;
     uint8_t **free_slots;
     uint32_t key_count, slot_count, free_count;
-    uint32_t given_count;   /* the last slots in memory, given back to the system */
+    uint32_t given_count;   /* slots that are closed: given back to the system */
+    uint8_t *slots;         /* state of each */
     _Atomic bool all_fit;   /* until memory is given back */
 
     uint32_t *queue;        /* demanded, without a slot: [queue_at, queue_count) */
@@ -77,20 +80,10 @@ struct pi2_expert_cache {
     _Atomic uint64_t stall_ns;
 };
 
-/* ---- the layout's experts ---- */
-
-static uint32_t count_extents(const pi2_extent_layout *layout) {
-    uint32_t extents = 0;
-    for (uint32_t g = 0; g < layout->group_count; g++) {
-        if (layout->groups[g].kind == PI2_GROUP_EXPERT) extents += layout->groups[g].extent_count;
-    }
-    return extents;
-}
-
 size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_cache_policy *policy) {
     const size_t keys = pi2_expert_cache_keys(layout);
-    return sizeof(struct pi2_expert_cache) + count_extents(layout) * sizeof(cached_extent) +
-           keys * (sizeof(cached_expert) + sizeof(uint32_t) + sizeof(uint8_t *)) +
+    return sizeof(struct pi2_expert_cache) + pi2_expert_cache_extents(layout) * sizeof(cached_extent) +
+           keys * (sizeof(cached_expert) + sizeof(uint32_t) + sizeof(uint8_t *) + 1) +
            policy->bytes((uint32_t)keys, (uint32_t)keys);
 }
 
@@ -122,6 +115,7 @@ static pi2_status allocate(pi2_expert_cache *cache) {
     const pi2_expert_cache_options *options = &cache->options;
     const uint64_t slot = pi2_expert_cache_slot_bytes(options->layout);
     cache->key_count = pi2_expert_cache_keys(options->layout);
+    cache->slot_bytes = (size_t)slot;
     cache->all_fit = options->bytes >= pi2_expert_cache_all_bytes(options->layout);
     cache->slot_count = cache->all_fit ? cache->key_count : slot ? (uint32_t)(options->bytes / slot) : 0;
     if (cache->slot_count == 0 || slot > UINT32_MAX) {
@@ -130,11 +124,13 @@ static pi2_status allocate(pi2_expert_cache *cache) {
     }
     assert(!options->loaded || cache->all_fit);
     cache->experts = calloc(cache->key_count, sizeof *cache->experts);
-    cache->extents = calloc(count_extents(options->layout), sizeof *cache->extents);
+    cache->extents = calloc(pi2_expert_cache_extents(options->layout), sizeof *cache->extents);
     cache->queue = calloc(cache->key_count, sizeof *cache->queue);
     cache->free_slots = calloc(cache->slot_count, sizeof *cache->free_slots);
+    cache->slots = calloc(cache->slot_count, 1);
     cache->policy_state = malloc(options->policy->bytes(cache->key_count, cache->slot_count));
-    if (!cache->experts || !cache->extents || !cache->queue || !cache->free_slots || !cache->policy_state) {
+    if (!cache->experts || !cache->extents || !cache->queue || !cache->free_slots || !cache->slots ||
+        !cache->policy_state) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the expert cache's lists");
     }
     options->policy->init(cache->policy_state, cache->key_count, cache->slot_count);
@@ -152,6 +148,7 @@ static void free_lists(pi2_expert_cache *cache) {
     free(cache->extents);
     free(cache->queue);
     free(cache->free_slots);
+    free(cache->slots);
     free(cache->policy_state);
     (void)pthread_mutex_destroy(&cache->lock);
     free(cache);
@@ -292,6 +289,14 @@ static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
     return true;
 }
 
+static uint8_t *slot_at(const pi2_expert_cache *cache, uint32_t index) {
+    return (uint8_t *)cache->options.memory + cache->slot_bytes * index;
+}
+
+static uint32_t slot_of(const pi2_expert_cache *cache, const uint8_t *memory) {
+    return (uint32_t)((size_t)(memory - (uint8_t *)cache->options.memory) / cache->slot_bytes);
+}
+
 static cache_read *unused_read(pi2_expert_cache *cache) {
     for (uint32_t i = 0; i < MAX_READS; i++) {
         if (!cache->reads[i].active && cache->reads[i].waiters == 0) return &cache->reads[i];
@@ -318,6 +323,7 @@ static uint32_t fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t ke
     read->ahead = expert->ahead;
     read->number = cache->read_number++;
     read->request.offset = places[first].file_offset;
+    cache->slots[slot_of(cache, expert->memory)] = SLOT_TOUCHED;
     read->request.destination = expert->memory + extent_of(cache, expert, first)->offset;
     read->request.bytes = 0;
     read->request.priority = expert->ahead ? PI2_READ_LIKELY : PI2_READ_CERTAIN;
@@ -691,10 +697,6 @@ void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_coun
 
 /* ---- giving memory back, and taking it again ---- */
 
-static uint8_t *slot_at(const pi2_expert_cache *cache, uint32_t index) {
-    return (uint8_t *)cache->options.memory + pi2_expert_cache_slot_bytes(cache->options.layout) * index;
-}
-
 /* Where all experts fitted, their places become slots: the policy learns who is there. */
 static void begin_slots(pi2_expert_cache *cache) {
     cache->all_fit = false;
@@ -710,7 +712,7 @@ static void begin_slots(pi2_expert_cache *cache) {
 }
 
 /* Empties a slot: what is in it moves to `to`. False: it is in use. */
-static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to, size_t bytes) {
+static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
     for (uint32_t i = 0; i < cache->free_count; i++) {
         if (cache->free_slots[i] != from) continue;
         cache->free_slots[i] = to;
@@ -720,59 +722,76 @@ static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to, size_
         cached_expert *expert = &cache->experts[key];
         if (expert->memory != from) continue;
         if (expert->state != EXPERT_PRESENT || expert->pinned) return false;
-        memcpy(to, from, bytes);
+        memcpy(to, from, cache->slot_bytes);
+        cache->slots[slot_of(cache, to)] = SLOT_TOUCHED;
         expert->memory = to;
         return true;
     }
     return false;
 }
 
-/*
- * The last slot leaves, not the one that the policy empties: so what is given back is one stretch,
- * which huge pages come back from whole.
- */
-static bool give_one(pi2_expert_cache *cache, size_t slot_bytes) {
-    uint8_t *last = slot_at(cache, cache->slot_count - cache->given_count - 1);
+/* The last slot leaves, not the one that the policy empties: what is given back is one stretch, good for huge pages. */
+static bool give_one(pi2_expert_cache *cache) {
+    uint32_t at = 0;
+    while (at < cache->free_count && cache->slots[slot_of(cache, cache->free_slots[at])] != SLOT_UNTOUCHED) at++;
+    if (at < cache->free_count) { /* it takes no memory yet, and only has to stay so */
+        cache->slots[slot_of(cache, cache->free_slots[at])] = SLOT_CLOSED;
+        cache->free_slots[at] = cache->free_slots[--cache->free_count];
+        cache->given_count++;
+        return true;
+    }
+    uint32_t last_index = cache->slot_count - 1;
+    while (last_index > 0 && cache->slots[last_index] == SLOT_CLOSED) last_index--;
+    uint8_t *last = slot_at(cache, last_index);
     uint8_t *empty = find_slot(cache, true);
     if (!empty) return false;
-    if (empty != last && !move_slot(cache, last, empty, slot_bytes)) {
+    if (empty != last && !move_slot(cache, last, empty)) {
         cache->free_slots[cache->free_count++] = empty;
         return false;
     }
     cache->given_count++;
-    (void)pi2_pages_discard(last, slot_bytes);
+    (void)pi2_pages_discard(last, cache->slot_bytes);
+    cache->slots[last_index] = SLOT_CLOSED;
     return true;
 }
 
 uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes) {
-    const size_t slot_bytes = (size_t)pi2_expert_cache_slot_bytes(cache->options.layout);
     uint64_t given = 0;
     if (cache->options.loaded || bytes == 0) return 0;
     (void)pthread_mutex_lock(&cache->lock);
     if (cache->all_fit && cache->slot_count > least_slots) begin_slots(cache);
-    while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache, slot_bytes)) {
-        given += slot_bytes;
+    while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache)) {
+        given += cache->slot_bytes;
     }
     (void)pthread_mutex_unlock(&cache->lock);
     return given;
 }
 
 uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
-    const uint64_t slot_bytes = pi2_expert_cache_slot_bytes(cache->options.layout);
     uint64_t taken = 0;
     (void)pthread_mutex_lock(&cache->lock);
-    while (cache->given_count > 0 && (taken == 0 || taken + slot_bytes <= bytes)) {
+    for (uint32_t i = 0; i < cache->slot_count && (taken == 0 || taken + cache->slot_bytes <= bytes); i++) {
+        if (cache->slots[i] != SLOT_CLOSED) continue;
+        cache->slots[i] = SLOT_UNTOUCHED;
+        cache->free_slots[cache->free_count++] = slot_at(cache, i);
         cache->given_count--;
-        cache->free_slots[cache->free_count++] = slot_at(cache, cache->slot_count - cache->given_count - 1);
-        taken += slot_bytes;
+        taken += cache->slot_bytes;
     }
     pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return taken;
 }
 
+uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache) {
+    uint32_t slots = 0;
+    (void)pthread_mutex_lock(&cache->lock);
+    for (uint32_t i = 0; i < cache->slot_count; i++) slots += cache->slots[i] == SLOT_UNTOUCHED;
+    (void)pthread_mutex_unlock(&cache->lock);
+    return cache->options.loaded ? 0 : slots * (uint64_t)cache->slot_bytes;
+}
+
 uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache) {
-    return cache->given_count * pi2_expert_cache_slot_bytes(cache->options.layout);
+    return cache->given_count * (uint64_t)cache->slot_bytes;
 }
 
 uint32_t pi2_expert_cache_slots(const pi2_expert_cache *cache) { return cache->slot_count; }

@@ -34,8 +34,9 @@
  *   ARRIVED -> FAILED    the checksum is wrong; the pass ends, pi2_expert_cache_reset()
  *
  * Where all experts fit, each has a place of its own, none ever leaves, and the policy is not asked;
- * until memory is given back: then the places become slots. What is given back is the last slots in
- * memory; what was in them moves to those that the policy empties.
+ * until memory is given back: then the places become slots. What is given back is first the slots that
+ * nothing was read into yet, then the last ones in memory; what was in them moves to those that the
+ * policy empties.
  */
 #ifndef PI2_NEURON_CACHE_EXPERT_CACHE_H
 #define PI2_NEURON_CACHE_EXPERT_CACHE_H
@@ -48,6 +49,8 @@ typedef struct pi2_expert_cache pi2_expert_cache;
 
 /** Experts of a layout: the key of an expert is its number among the layout's EXPERT groups. */
 uint32_t pi2_expert_cache_keys(const pi2_extent_layout *layout);
+/** Extents of all experts. */
+uint32_t pi2_expert_cache_extents(const pi2_extent_layout *layout);
 /** Bytes that the largest expert's slot takes, and that all of them take side by side. */
 uint64_t pi2_expert_cache_slot_bytes(const pi2_extent_layout *layout);
 uint64_t pi2_expert_cache_all_bytes(const pi2_extent_layout *layout);
@@ -127,6 +130,8 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache);
 uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes);
 /** Takes about `bytes` of it again, at least one slot; returns how much. Threads: likewise. */
 uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes);
+/** Bytes of slots that nothing was read into yet. Threads: as above. */
+uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache);
 /** What was given back and not taken again. */
 uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache);
 

@@ -32,3 +32,11 @@ uint64_t pi2_expert_cache_all_bytes(const pi2_extent_layout *layout) {
     }
     return bytes;
 }
+
+uint32_t pi2_expert_cache_extents(const pi2_extent_layout *layout) {
+    uint32_t extents = 0;
+    for (uint32_t g = 0; g < layout->group_count; g++) {
+        if (layout->groups[g].kind == PI2_GROUP_EXPERT) extents += layout->groups[g].extent_count;
+    }
+    return extents;
+}

@@ -627,6 +627,15 @@ static bool unit_may_leave(const pi2_weight_store *store, const store_unit *unit
                                       : end == UINT32_MAX || unit->last_position < store->cursor;
 }
 
+/* The ring takes its memory while what was given back is still free, and not bit by bit later. */
+static void touch_ring(pi2_weight_store *store) {
+    volatile uint8_t *ring = store->options.ring;
+    (void)pthread_mutex_lock(&store->pump_lock);
+    for (size_t at = 0; !store->ring_touched && at < store->options.ring_bytes; at += pi2_page_bytes()) ring[at] = 0;
+    store->ring_touched = true;
+    (void)pthread_mutex_unlock(&store->pump_lock);
+}
+
 uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint64_t bytes) {
     uint64_t given = 0;
     const bool starts_ring = store->away_count == 0 && !store->options.ring_planned && !store->ring_touched;
@@ -648,6 +657,7 @@ uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint6
         given += unit->bytes;
     }
     const uint64_t started = starts_ring && given ? store->options.ring_bytes : 0;
+    if (started) touch_ring(store);
     return given > started ? given - started : 0;
 }
 
@@ -685,6 +695,19 @@ uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store) {
         if (store->units[u].bytes > most) most = store->units[u].bytes;
     }
     return most;
+}
+
+uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store) {
+    uint64_t bytes = 0;
+    (void)pthread_mutex_lock(&store->pump_lock);
+    for (uint32_t e = 0; e < store->options.layout->extent_count; e++) {
+        const store_extent *extent = &store->extents[e];
+        const int state = atomic_load_explicit(&extent->state, memory_order_relaxed);
+        const bool is_unread = extent->resident && (state == STATE_ABSENT || state == STATE_READING);
+        if (is_unread || extent->returns) bytes += pi2_extent_read_bytes(&store->options.layout->extents[e]);
+    }
+    (void)pthread_mutex_unlock(&store->pump_lock);
+    return bytes;
 }
 
 uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store) { return store->away_bytes; }

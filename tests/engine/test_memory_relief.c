@@ -23,7 +23,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { PROMPT = 37, DECODED = 14, PLENTY = 400000000 };
+enum { PROMPT = 37, DECODED = 10, PLENTY = 400000000 };
 
 static char *folder, *model_path, *cluster_path;
 
@@ -152,7 +152,7 @@ static void make_model(uint32_t experts, pi2_weight_type down) {
     if (child == 0) {
         pi2_tiny_model_options options;
         pi2_tiny_model_options_init(&options);
-        options.layer_count = 5;
+        options.layer_count = 4;
         options.embedding_length = 512;
         options.head_count = 8;
         options.feed_forward_length = experts ? 768 : 3072;
@@ -180,11 +180,9 @@ static void test_dense(void **state) {
     static const variation variations[] = {
         { .threads = 1, .batch = 64, .hold = 1, .seed = 1, .read_method = "pread" },
         { .threads = 2, .batch = 16, .hold = 1, .seed = 2 },
-        { .threads = 2, .batch = 8, .hold = 7, .seed = 3, .read_method = "pread" },
         { .threads = 1, .batch = 16, .hold = 3, .seed = 4, .extra_bytes = 3000000 },
         { .threads = 2, .batch = 16, .hold = 1, .seed = 5, .extra_bytes = 5000000, .read_method = "pread" },
         { .threads = 3, .batch = 5, .hold = 13, .seed = 6 },
-        { .threads = 2, .batch = 64, .hold = 40, .seed = 7 },
     };
     check(variations, sizeof variations / sizeof variations[0]);
 }
@@ -196,7 +194,6 @@ static void test_experts(void **state) {
         { .threads = 1, .batch = 64, .hold = 1, .seed = 11, .read_method = "pread" },
         { .threads = 2, .batch = 16, .hold = 1, .seed = 12 },
         { .threads = 2, .batch = 8, .hold = 9, .seed = 13, .extra_bytes = 9000000, .read_method = "pread" },
-        { .threads = 1, .batch = 16, .hold = 2, .seed = 14, .extra_bytes = 6000000 },
         { .threads = 3, .batch = 7, .hold = 30, .seed = 15 },
     };
     check(variations, sizeof variations / sizeof variations[0]);
@@ -258,8 +255,8 @@ static void check_memory(uint32_t experts) {
     /* Left are the ring, and the slots of a layer; some experts were never read. */
     print_message("%.1f MB in memory, %.1f MB of weights given back: %.1f MB left\n", (double)whole / 1e6,
                   (double)counters.bytes_away / 1e6, (double)small / 1e6);
-    assert_true(counters.bytes_away > 8000000);
-    if (is_honest_memory) assert_true(small + counters.bytes_away / 2 < whole);
+    assert_true(counters.bytes_away > 6000000);
+    if (is_honest_memory) assert_true(small + 6000000 < whole);
     const uint64_t read = counters.bytes_read;
     want = UINT64_MAX;
     append(session, 4);

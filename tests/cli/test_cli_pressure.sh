@@ -1,0 +1,166 @@
+#!/bin/sh
+# Goal:   a neighbour that takes the memory of our control group, and a limit that is lowered while a run
+#         goes on, kill nobody: weights are given back, and the text is that of the undisturbed run. Dense
+#         and with experts. (That they return is test_memory_relief's: a fast run ends before.)
+# Method: a synthetic model in a version 1 memory group. The neighbour takes memory, and the limit sinks, as
+#         far as there is room: how fast is then no question, and beside --keep-memory one of them fails.
+. "$(dirname "$0")/cli_support.sh"
+skip() {
+    echo "SKIPPED: $*"
+    exit 77
+}
+[ "$(id -u)" = 0 ] || skip "a memory cgroup needs root"
+[ "${PI2_TEST_PRESET:-release}" = release ] || skip "a sanitizer's memory fits no budget"
+command -v python3 >/dev/null || skip "no python3"
+
+expect 0 synth --layers 22 --embedding 1024 --ffn 4096 --heads 8 --vocab 4000 --tied -o "$folder/dense.gguf" -q
+expect 0 synth --architecture qwen3moe --layers 10 --embedding 1024 --heads 8 --vocab 4000 --tied --experts 16 \
+    --experts-used 4 --expert-ffn 768 -o "$folder/experts.gguf" -q
+for name in dense experts; do expect 0 prepare -m "$folder/$name.gguf" -o "$folder/$name.pi2" -q; done
+
+cat >"$folder/check.py" <<'PYTHON'
+import contextlib, json, os, subprocess, sys, time
+program, folder, comparison = sys.argv[1:]
+sys.dont_write_bytecode = True
+sys.path.insert(0, comparison)
+from comparison import machine
+
+def skip(text):
+    print("SKIPPED:", text)
+    sys.exit(77)
+
+try:
+    group = machine.MemoryGroup(f"powerinfer2-pressure-{os.getpid()}")
+except (machine.CommandFailed, OSError) as error:
+    skip(f"no memory cgroup can be made: {error}")
+if group.version != 1:
+    group.remove()
+    skip("the memory controller is not of version 1")
+failures = []
+MB = 1000000
+NEIGHBOUR = """import sys, time
+def number(name):
+    with open(sys.argv[1] + "/memory." + name) as file:
+        return int(file.read())
+taken, end = [], time.monotonic() + 12
+while len(taken) < 50 and time.monotonic() < end:
+    if number("limit_in_bytes") - number("usage_in_bytes") > 4500000:
+        taken.append(bytearray(b"x") * 2000000)
+    else:
+        time.sleep(0.005)
+time.sleep(0.3)
+sys.exit(0 if len(taken) == 50 else 3)
+"""
+
+def enter():
+    with open(os.path.join(group.folder, "cgroup.procs"), "w", encoding="ascii") as procs:
+        procs.write(str(os.getpid()))
+
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=enter)
+
+def usage():
+    with open(os.path.join(group.folder, "memory.usage_in_bytes"), encoding="ascii") as file:
+        return int(file.read())
+
+def run(model, *options):
+    tokens = {"dense": "200", "experts": "400"}[model]
+    return start([program, "run", "-m", os.path.join(folder, model + ".pi2"), "-c", "1024", "-n", tokens,
+                  "--temp", "0", "--ignore-eos", "-t", "1", "-p", "the of and a in is it you that he was for on are with as i his they be at " * 6, "--json", *options])
+
+def finish(name, process, want):
+    try:
+        out, err = process.communicate(timeout=100)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        failures.append(f"{name}: it hangs")
+        return None
+    if process.returncode != 0:
+        failures.append(f"{name}: exit code {process.returncode}: {err.decode()[-300:]}")
+        return None
+    got = json.loads(out)
+    io = got["io"]
+    print(f"{name}: given back {io['bytes_given_back'] / 1e6:.1f} MB in {io['give_backs']} steps, taken again "
+          f"{io['bytes_taken_again'] / 1e6:.1f} MB, {got['timings']['predicted_per_second']:.1f} tokens/s")
+    if want and got["tokens"] != want["tokens"]:
+        failures.append(f"{name}: other tokens")
+    return got
+
+def settled(process):
+    """Waits until the run holds its weights: until its memory has stopped to grow."""
+    end, last, since = time.monotonic() + 20, 0, time.monotonic()
+    while process.poll() is None and time.monotonic() < end and time.monotonic() < since + 0.4:
+        time.sleep(0.02)
+        if usage() > max(last, 120 * MB) + MB or last == 0:
+            last, since = usage(), time.monotonic()
+
+def beside_neighbour(name, model, want, *options):
+    kills = group.kills()
+    group.limit(260 * MB)
+    process = run(model, "--memory", "225M", *options)
+    settled(process)
+    neighbour = start([sys.executable, "-c", NEIGHBOUR, group.folder])
+    got = finish(name, process, want)
+    is_served = neighbour.poll() == 0 # while the run went on
+    neighbour.communicate()
+    if group.kills() != kills:
+        failures.append(f"{name}: somebody was killed")
+    return got, is_served
+
+def under_lowered_limit(name, model, want):
+    kills = group.kills()
+    group.limit(260 * MB)
+    process = run(model, "--memory", "225M")
+    settled(process)
+    target, limit = 130 * MB, 260 * MB
+    path = os.path.join(group.folder, "memory.limit_in_bytes")
+    end = time.monotonic() + 15
+    while limit > target and process.poll() is None and time.monotonic() < end:
+        lower = max(target, limit - 8 * MB, usage() + 4 * MB)
+        if lower < limit:
+            with contextlib.suppress(OSError):
+                machine.MemoryGroup._write(path, str(lower))
+                limit = lower
+        time.sleep(0.08)
+    if limit > target:
+        failures.append(f"{name}: the limit stays at {limit}")
+    time.sleep(0.5)
+    group.limit(260 * MB)
+    got = finish(name, process, want)
+    if group.kills() != kills:
+        failures.append(f"{name}: somebody was killed")
+    return got
+
+try:
+    for model in ("dense", "experts"):
+        group.limit(None)
+        want = finish(f"{model}, undisturbed", run(model), None)
+        if not want:
+            continue
+        if want["io"]["give_backs"]:
+            failures.append(f"{model}: weights were given back without need")
+        got, is_served = beside_neighbour(f"{model}, beside a neighbour", model, want)
+        if not is_served:
+            failures.append(f"{model}: the neighbour did not get its memory")
+        if got and not got["io"]["give_backs"]:
+            failures.append(f"{model}: beside a neighbour: {got['io']}")
+        got = under_lowered_limit(f"{model}, under a lowered limit", model, want)
+        if got and not got["io"]["give_backs"]:
+            failures.append(f"{model}: under a lowered limit: {got['io']}")
+    before = len(failures)
+    got, is_served = beside_neighbour("experts, --keep-memory", "experts", None, "--keep-memory")
+    is_beaten = not is_served or len(failures) > before
+    del failures[before:] # the run was killed, or the neighbour
+    if not is_beaten or (got and got["io"]["give_backs"]):
+        failures.append("--keep-memory: both went on, so this test shows nothing")
+finally:
+    group.remove()
+for failure in failures:
+    print("FAILED:", failure)
+sys.exit(1 if failures else 0)
+PYTHON
+python3 "$folder/check.py" "$program" "$folder" "$(dirname "$0")/../../bench"
+code=$?
+[ "$failures" = 0 ] || exit 1
+exit $code
