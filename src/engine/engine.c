@@ -254,10 +254,18 @@ static pi2_status reserve_experts(pi2_engine *engine) {
     return reserve(&engine->experts, bytes, planned > (64 << 20) && (bytes == planned || bytes == all), "experts");
 }
 
+/*
+ * Huge pages make reading memory faster, and leave only some MB at once. Where weights stream and few
+ * are resident the disk is the limit, and what the key-value cache lends is less than that.
+ */
+static bool has_huge_weights(const pi2_engine *engine, uint64_t resident_bytes) {
+    return resident_bytes > (engine->plan.everything_resident ? 64u << 20 : 512u << 20);
+}
+
 static pi2_status reserve_memory(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->plan;
     const uint64_t resident = mark_residents(engine);
-    PI2_TRY(reserve(&engine->weights, resident, resident > (64 << 20), "weights"));
+    PI2_TRY(reserve(&engine->weights, resident, has_huge_weights(engine, resident), "weights"));
     PI2_TRY(reserve_experts(engine));
     if (gives_back(engine) && plan->ring_bytes == 0) {
         const uint64_t most = engine->report.budget_bytes, all = engine->model->layout->weight_bytes;
@@ -293,7 +301,9 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
         .sequence = engine->sequence,
         .sequence_count = engine->plan.everything_resident ? engine->sequence_count : engine->pass_end,
         .head_begin = engine->head_begin, .pass_end = engine->pass_end,
-        .resident = engine->resident, .resident_memory = engine->weights.pages, .resident_loaded = loaded,
+        .resident = engine->resident,
+        .huge_pages = has_huge_weights(engine, engine->weights.bytes),
+        .resident_memory = engine->weights.pages, .resident_loaded = loaded,
         .ring = engine->plan.ring_bytes ? engine->stream.pages : engine->spare_ring.pages,
         .ring_bytes = (size_t)ring_bytes(engine), .ring_planned = engine->plan.ring_bytes > 0,
         .may_give_back = gives_back(engine), .reader = engine->reader,

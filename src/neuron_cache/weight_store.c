@@ -18,7 +18,7 @@
 
 enum { STATE_ABSENT, STATE_READING, STATE_ARRIVED, STATE_CHECKING, STATE_READY, STATE_FAILED };
 enum {
-    UNITS_WANTED = 64, LEAST_UNIT_BYTES = 256 * 1024, HUGE_MEMORY_BYTES = 64 << 20, LEAST_HUGE_UNIT_BYTES = 8 << 20
+    UNITS_WANTED = 256, LEAST_UNIT_BYTES = 256 * 1024, LEAST_HUGE_UNIT_BYTES = 8 << 20
 };
 enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024, NO_READ = 0xffff };
 
@@ -131,9 +131,9 @@ static void free_lists(pi2_weight_store *store) {
 }
 
 /* Units of the resident memory; huge pages come back whole only, so units are large beside them. */
-static uint64_t unit_bytes_for(uint64_t resident_bytes) {
+static uint64_t unit_bytes_for(uint64_t resident_bytes, bool huge_pages) {
     const uint64_t share = resident_bytes / UNITS_WANTED;
-    const uint64_t least = resident_bytes > HUGE_MEMORY_BYTES ? LEAST_HUGE_UNIT_BYTES : LEAST_UNIT_BYTES;
+    const uint64_t least = huge_pages ? LEAST_HUGE_UNIT_BYTES : LEAST_UNIT_BYTES;
     return share > least ? share : least;
 }
 
@@ -190,7 +190,7 @@ static pi2_status make_units(pi2_weight_store *store) {
         const uint32_t e = store->sequence[i];
         if (store->extents[e].home) bytes += pi2_extent_read_bytes(&store->options.layout->extents[e]);
     }
-    const uint64_t unit_bytes = unit_bytes_for(bytes);
+    const uint64_t unit_bytes = unit_bytes_for(bytes, store->options.huge_pages);
     store->unit_count = cut_units(store, unit_bytes, NULL);
     store->units = calloc(store->unit_count + 1, sizeof *store->units);
     store->unit_order = calloc(store->unit_count + 1, sizeof *store->unit_order);

@@ -40,6 +40,7 @@ typedef struct pi2_weight_store_options {
     uint32_t head_begin;          /* position from which on the sequence is the head */
     uint32_t pass_end;            /* where the head ends; resident extents that follow are loaded by hand */
     uint8_t *resident;            /* [extent_count]: 1 where the extent stays; kept up to date */
+    bool huge_pages;              /* of resident_memory: it is given back in larger units */
     void *resident_memory;        /* page aligned; extents in sequence order, each at read_bytes */
     bool resident_loaded;         /* memory is filled already (a plain GGUF) */
     void *ring; size_t ring_bytes; /* page aligned; NULL: nothing ever streams */
