@@ -703,7 +703,8 @@ uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store) {
     for (uint32_t e = 0; e < store->options.layout->extent_count; e++) {
         const store_extent *extent = &store->extents[e];
         const int state = atomic_load_explicit(&extent->state, memory_order_relaxed);
-        const bool is_unread = extent->resident && (state == STATE_ABSENT || state == STATE_READING);
+        /* The kernel holds the pages of a read from its beginning on. */
+        const bool is_unread = extent->resident && state == STATE_ABSENT;
         if (is_unread || extent->returns) bytes += pi2_extent_read_bytes(&store->options.layout->extents[e]);
     }
     (void)pthread_mutex_unlock(&store->pump_lock);

@@ -99,7 +99,7 @@ uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint64_t bytes, bo
 uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store);
 /** Planned bytes that stream for now. */
 uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store);
-/** Bytes of residents that have not been read yet, and take no memory so far. */
+/** Bytes of residents that nobody has asked for yet: they take no memory so far. */
 uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store);
 /** Changes whenever an extent's residency does. */
 uint32_t pi2_weight_store_generation(const pi2_weight_store *store);
