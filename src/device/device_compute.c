@@ -33,7 +33,7 @@ enum { COLUMN_POINTS = sizeof column_points / sizeof column_points[0], BATCH_COL
 /* What is less was not measured but lost in noise. */
 static const double LEAST_STAGE_SECONDS = 2e-7;
 
-static volatile uint64_t sink;
+static _Atomic uint64_t sink;
 
 /** One thing that a team does again and again. */
 typedef struct work {
@@ -68,7 +68,8 @@ static uint64_t plain_read(const uint8_t *bytes, size_t count) {
 static void run_chunk(work *w, unsigned member, size_t chunk) {
     if (!w->kernel) {
         const size_t begin = chunk * CHUNK_BYTES;
-        sink += plain_read(w->memory + begin, begin + CHUNK_BYTES < w->bytes ? CHUNK_BYTES : w->bytes - begin);
+        const size_t bytes = begin + CHUNK_BYTES < w->bytes ? CHUNK_BYTES : w->bytes - begin;
+        atomic_fetch_add_explicit(&sink, plain_read(w->memory + begin, bytes), memory_order_relaxed);
         return;
     }
     const size_t begin = chunk * w->chunk_tiles, rows = w->chunk_tiles * PI2_TILE_ROWS;
