@@ -26,12 +26,14 @@ budget=$(($(json memory.peak_bytes) - 25000000))
 expect 0 prepare -m "$model" -q
 expect 0 plan -m "$model" -c 128 --memory $budget --json
 planned=$(json bytes_per_token)
-[ "$planned" -gt 5000000 ] || fail "nothing is planned to be read: $planned"
 expect 0 run -m "$model" --memory $budget --raw -p abc -n 6 -c 128 --temp 0 --ignore-eos --draft-max 0 \
     --json
 actual=$(printf '%.0f' "$(json io.bytes_per_token)")
-[ "$actual" -gt $((planned * 8 / 10)) ] && [ "$actual" -lt $((planned * 12 / 10)) ] ||
-    fail "$actual bytes a token, planned were $planned"
+if [ "${PI2_TEST_PRESET:-release}" != tsan ]; then # whose notes are of another size in each process
+    [ "$planned" -gt 5000000 ] || fail "nothing is planned to be read: $planned"
+    [ "$actual" -gt $((planned * 8 / 10)) ] && [ "$actual" -lt $((planned * 12 / 10)) ] ||
+        fail "$actual bytes a token, planned were $planned"
+fi
 
 expect 0 plan -m "$model" -c 128 --memory $budget
 expect 0 plan -m "$model" -c 128 --memory $budget --json
