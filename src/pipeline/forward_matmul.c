@@ -4,7 +4,7 @@
 #include "pipeline/forward_internal.h"
 
 enum {
-    LONG_BYTES = 192 * 1024, SHORT_BYTES = 40 * 1024, STREAMED_BYTES = 48 * 1024, CHUNKS_PER_THREAD = 4,
+    LONG_BYTES = 1024 * 1024, SHORT_BYTES = 40 * 1024, STREAMED_BYTES = 48 * 1024, CHUNKS_PER_THREAD = 4,
     COLUMN_TILES = 8,  /* Down: so many consecutive tiles of a cluster's columns are worth a call */
     BATCH_TOKENS = 6,  /* from here on a call's preparation counts: BATCH_TILES share one */
     BATCH_TILES = 8
@@ -28,14 +28,16 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
     uint32_t fine = (uint32_t)(SHORT_BYTES / tile_bytes);
     if (by_columns) coarse = fair > COLUMN_TILES ? fair : COLUMN_TILES;
     if (by_columns && fine < COLUMN_TILES) fine = COLUMN_TILES;
+    const uint32_t long_share = whole_strips(tiles / threads / 4 * 3);
+    const bool one_each = by_columns && !batch && threads > 1 && long_share > coarse;
     if (batch && coarse < 2 * BATCH_TILES) coarse = 2 * BATCH_TILES;
     if (batch && fine < BATCH_TILES / 2) fine = BATCH_TILES / 2;
     if (threads == 1) coarse = fine = tiles;
     else if (coarse > fair) coarse = fair;
-    chunks.coarse = whole_strips(coarse);
+    chunks.coarse = one_each ? long_share : whole_strips(coarse);
     chunks.fine = fine < chunks.coarse ? whole_strips(fine) : chunks.coarse;
     const uint32_t whole = tiles / chunks.coarse;
-    chunks.coarse_count = whole > threads ? whole - threads : 0;
+    chunks.coarse_count = one_each ? threads : whole > threads ? whole - threads : 0;
     const uint32_t rest = tiles - chunks.coarse_count * chunks.coarse;
     chunks.count = chunks.coarse_count + (rest + chunks.fine - 1) / chunks.fine;
     return chunks;

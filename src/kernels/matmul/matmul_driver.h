@@ -58,8 +58,8 @@ typedef struct pi2_matmul_strips {
     pi2_matmul_strip_fn *wide[PI2_STRIP_MAX_TOKENS];
 } pi2_matmul_strips;
 
-/* Half a microsecond of streaming: what memory may take to answer. */
-enum { PI2_PREFETCH_DISTANCE = 16384, PI2_PREFETCH_LIMIT = 65536 };
+/* A quarter of a microsecond of streaming: what memory may take to answer. */
+enum { PI2_PREFETCH_DISTANCE = 8192, PI2_PREFETCH_LIMIT = 65536 };
 
 /**
  * Where a strip kernel begins to ask for lines ahead of their use, or 0: not at all. Hardware
