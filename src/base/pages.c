@@ -92,3 +92,15 @@ pi2_status pi2_pages_discard(void *part, size_t bytes) {
     return pi2_fail(PI2_ERR_MEMORY, "cannot give back %zu bytes of memory: %s", whole,
                     strerror(errno));
 }
+
+bool pi2_pages_populate(void *part, size_t bytes) {
+#ifdef MADV_POPULATE_WRITE
+    const size_t head = (size_t)((uintptr_t)part & (pi2_page_bytes() - 1));
+    const size_t whole = round_up(bytes + head, pi2_page_bytes());
+    return madvise((unsigned char *)part - head, whole, MADV_POPULATE_WRITE) == 0;
+#else
+    (void)part;
+    (void)bytes;
+    return false;
+#endif
+}

@@ -32,6 +32,13 @@ void pi2_pages_release(void *pages, size_t bytes);
  */
 pi2_status pi2_pages_discard(void *part, size_t bytes);
 
+/**
+ * Takes the memory of a part of reserved pages from the system now, so that the first use does not
+ * have to wait for it. What is in them stays, so others may read and write them meanwhile.
+ * Returns whether the system can do that; if it cannot, nothing happened. Threads: any.
+ */
+bool pi2_pages_populate(void *part, size_t bytes);
+
 /** Bytes that are reserved now by all callers in this process, rounded up to pages. */
 size_t pi2_pages_reserved_bytes(void);
 

@@ -16,6 +16,7 @@
 enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
 enum { SLOT_UNTOUCHED, SLOT_TOUCHED, SLOT_CLOSED }; /* the first and the last take no memory */
 enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
+enum { POPULATE_BYTES = 2 * 1024 * 1024 };
 enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024 };
 enum { MAX_READS_AHEAD = 24, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
 
@@ -60,6 +61,9 @@ struct pi2_expert_cache {
     size_t slot_bytes;
     uint8_t **free_slots;
     uint32_t key_count, slot_count, free_count;
+    uint32_t populating;    /* the slot whose memory is being taken from the system; those before are */
+    size_t populated;       /* bytes of it, taken or being taken */
+    _Atomic bool all_populated;
     uint32_t given_count;   /* slots that are closed: given back to the system */
     uint8_t *slots;         /* state of each */
     _Atomic bool all_fit;   /* until memory is given back */
@@ -650,6 +654,43 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
     if (cache->options.trace) pi2_timeline_stall(cache->options.trace, extent, begin, end);
 }
 
+/* The next part of a slot that nothing was read into; slots are used in this order. Under the lock. */
+static size_t take_unpopulated(pi2_expert_cache *cache, uint32_t *slot, size_t *offset) {
+    while (cache->populating < cache->slot_count &&
+           (cache->slots[cache->populating] != SLOT_UNTOUCHED || cache->populated == cache->slot_bytes)) {
+        cache->populating++;
+        cache->populated = 0;
+    }
+    if (cache->populating == cache->slot_count) return 0;
+    const size_t left = cache->slot_bytes - cache->populated;
+    const size_t bytes = left < POPULATE_BYTES ? left : POPULATE_BYTES;
+    *slot = cache->populating;
+    *offset = cache->populated;
+    cache->populated += bytes;
+    return bytes;
+}
+
+bool pi2_expert_cache_populate(pi2_expert_cache *cache) {
+    if (cache->options.loaded || atomic_load_explicit(&cache->all_populated, memory_order_relaxed)) return false;
+    const uint64_t begin = pi2_clock_ns();
+    uint32_t slot = 0;
+    size_t offset = 0;
+    (void)pthread_mutex_lock(&cache->lock);
+    const size_t bytes = cache->all_fit ? 0 : take_unpopulated(cache, &slot, &offset);
+    (void)pthread_mutex_unlock(&cache->lock);
+    if (bytes == 0 || !pi2_pages_populate(slot_at(cache, slot) + offset, bytes)) {
+        atomic_store_explicit(&cache->all_populated, !cache->all_fit, memory_order_relaxed);
+        return false;
+    }
+    (void)pthread_mutex_lock(&cache->lock);
+    /* Given back meanwhile: then its memory goes too. */
+    if (cache->slots[slot] == SLOT_CLOSED) (void)pi2_pages_discard(slot_at(cache, slot) + offset, bytes);
+    else if (offset + bytes == cache->slot_bytes) cache->slots[slot] = SLOT_TOUCHED;
+    (void)pthread_mutex_unlock(&cache->lock);
+    atomic_fetch_add_explicit(&cache->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
+    return true;
+}
+
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key) {
     (void)pthread_mutex_lock(&cache->lock);
     cached_expert *expert = &cache->experts[key];
@@ -777,6 +818,9 @@ uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
         cache->given_count--;
         taken += cache->slot_bytes;
     }
+    cache->populating = 0;
+    cache->populated = 0;
+    atomic_store_explicit(&cache->all_populated, false, memory_order_relaxed);
     pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return taken;

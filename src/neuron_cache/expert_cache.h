@@ -117,6 +117,14 @@ pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out);
  */
 void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark);
 
+/**
+ * For a thread that has nothing else to do: takes about 2 MB of a slot's memory from the system before
+ * a read needs it. A system that hands pages out slowly (a virtual machine whose host backs memory on
+ * first touch: 0.5 GB/s) would keep the thread that reads from reading. False: there is none to take.
+ * Threads: any.
+ */
+bool pi2_expert_cache_populate(pi2_expert_cache *cache);
+
 /** A demanded expert's work is done. Threads: any. */
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key);
 

@@ -250,6 +250,7 @@ static bool take_unit(pi2_forward_walk *walk, expert_unit *unit) {
         const bool others_compute = plan->busy > 0;
         (void)pthread_mutex_unlock(&plan->lock);
         if (found) return true;
+        if (pi2_expert_cache_populate(forward->options.experts)) continue;
         /* Work appears when a read ends or when another thread finishes an expert's last cluster. */
         if (others_compute) {
             (void)pi2_wait_for_change(&forward->sleepers, &plan->generation, generation, forward->options.spin_us,
