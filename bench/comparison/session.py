@@ -61,7 +61,10 @@ class TestRun:
         variants = options.variants or [("powerinfer2", ())]
         # The table of tokens costs a small model a per cent; a large one nothing.
         folder = self.place.scratch if self.files.is_big() else None
-        return [engines.PowerInfer2(self.files.ours, options.program, options.threads, self.limit,
+        # In memory a cluster file's experts are read when they are first used; a GGUF's at the start,
+        # as the other engines do it.
+        whole = not self.limit and self.files.has_experts()
+        return [engines.PowerInfer2(self.files.gguf if whole else self.files.ours, options.program, options.threads, self.limit,
                                     name, extra, folder, self.files.has_experts())
                 for name, extra in variants]
 
