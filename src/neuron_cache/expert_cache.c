@@ -1,5 +1,5 @@
 /* expert_cache.c: slots for experts, and the reads that fill them. */
-#include "neuron_cache/expert_cache.h"
+#include "neuron_cache/expert_cache_internal.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -12,77 +12,6 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/pages.h"
-
-enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
-enum { SLOT_UNTOUCHED, SLOT_TOUCHED, SLOT_CLOSED }; /* the first and the last take no memory */
-enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
-enum { POPULATE_BYTES = 2 * 1024 * 1024 };
-enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024 };
-enum { MAX_READS_AHEAD = 24, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
-
-typedef struct cached_expert {
-    uint8_t *memory;        /* its slot; where all fit: its own place, always */
-    uint32_t first;         /* its first extent, in the layout */
-    uint32_t first_own;     /* the same in `extents` */
-    uint32_t count;
-    uint32_t left;          /* LOADING: extents that have not arrived */
-    uint32_t ahead_bytes;   /* asked for ahead */
-    uint64_t ahead_ns;      /* since when; for a trace */
-    uint8_t state;
-    uint8_t reads;          /* in flight or queued in the reader */
-    bool pinned;
-    bool ahead;             /* fetched ahead and not demanded since: not known to the policy, in ahead_keys */
-    bool given_up;          /* ahead and LOADING: leaves as soon as no read of it is in flight */
-    bool foreseen;          /* named by the last look ahead */
-} cached_expert;
-
-typedef struct cached_extent {
-    _Atomic uint8_t state;
-    bool verified;
-    uint32_t offset;        /* in the slot */
-} cached_extent;
-
-/* A read of consecutive extents of one expert. */
-typedef struct cache_read {
-    pi2_read_request request;
-    uint64_t number;        /* in order of submission */
-    uint32_t key, index, count;
-    bool ahead;             /* it began as a read of an expert that nobody had demanded */
-    uint32_t waiters;       /* threads that would tell of a stall in its name: it is not used again as long */
-    bool active;
-} cache_read;
-
-struct pi2_expert_cache {
-    pi2_expert_cache_options options;
-    pthread_mutex_t lock;
-    cached_expert *experts;
-    cached_extent *extents;
-    void *policy_state;
-    size_t slot_bytes;
-    uint8_t **free_slots;
-    uint32_t key_count, slot_count, free_count;
-    uint32_t populating;    /* the slot whose memory is being taken from the system; those before are */
-    size_t populated;       /* bytes of it, taken or being taken */
-    _Atomic bool all_populated;
-    uint32_t given_count;   /* slots that are closed: given back to the system */
-    uint8_t *slots;         /* state of each */
-    _Atomic bool all_fit;   /* until memory is given back */
-
-    uint32_t *queue;        /* demanded, without a slot: [queue_at, queue_count) */
-    uint32_t queue_at, queue_count;
-    uint32_t issuing, issued; /* the expert whose reads are being asked for (or UINT32_MAX), extents done */
-
-    uint32_t foreseen[AHEAD_MOST], foreseen_at, foreseen_count; /* those before foreseen_at are seen to */
-    uint32_t ahead_keys[AHEAD_MOST], ahead_count; /* experts fetched ahead, the oldest first */
-    uint32_t reads_ahead;     /* active ones that began ahead */
-    uint32_t whole_count;     /* where all fit: experts that are PRESENT */
-
-    cache_read reads[MAX_READS];
-    _Atomic uint32_t active_reads;
-    uint64_t read_number;
-    pi2_expert_cache_counters counters;
-    _Atomic uint64_t stall_ns;
-};
 
 size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_cache_policy *policy) {
     const size_t keys = pi2_expert_cache_keys(layout);
@@ -267,7 +196,7 @@ static uint8_t *evict(pi2_expert_cache *cache, pi2_cache_may_evict *may) {
 
 /* A slot: a free one, else what was fetched ahead in vain leaves, else what the policy says, of that last what the
  * next demand will probably want. NULL: none is to be had now. */
-static uint8_t *find_slot(pi2_expert_cache *cache, bool certain) {
+uint8_t *pi2_expert_cache_find_slot(pi2_expert_cache *cache, bool certain) {
     if (cache->free_count > 0) return cache->free_slots[--cache->free_count];
     uint8_t *slot = drop_ahead(cache, false);
     if (!slot) slot = evict(cache, may_leave_early);
@@ -283,7 +212,7 @@ static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
     if (expert->state == EXPERT_LOADING) return true;
     assert(expert->state == EXPERT_QUEUED);
     if (!cache->all_fit) {
-        uint8_t *slot = find_slot(cache, true);
+        uint8_t *slot = pi2_expert_cache_find_slot(cache, true);
         if (!slot) return false;
         expert->memory = slot;
         cache->options.policy->admit(cache->policy_state, key);
@@ -291,14 +220,6 @@ static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
     expert->state = EXPERT_LOADING;
     expert->left = expert->count;
     return true;
-}
-
-static uint8_t *slot_at(const pi2_expert_cache *cache, uint32_t index) {
-    return (uint8_t *)cache->options.memory + cache->slot_bytes * index;
-}
-
-static uint32_t slot_of(const pi2_expert_cache *cache, const uint8_t *memory) {
-    return (uint32_t)((size_t)(memory - (uint8_t *)cache->options.memory) / cache->slot_bytes);
 }
 
 static cache_read *unused_read(pi2_expert_cache *cache) {
@@ -361,7 +282,7 @@ static bool begin_ahead(pi2_expert_cache *cache, uint32_t key) {
         if (full && cache->experts[oldest].state != EXPERT_PRESENT) return false;
         if (full) unlist_ahead(cache, oldest);
     } else {
-        uint8_t *slot = full ? drop_ahead(cache, false) : find_slot(cache, false);
+        uint8_t *slot = full ? drop_ahead(cache, false) : pi2_expert_cache_find_slot(cache, false);
         if (!slot) return false;
         expert->memory = slot;
     }
@@ -393,7 +314,7 @@ static size_t pump_ahead(pi2_expert_cache *cache, pi2_read_request **batch, size
 }
 
 /* Asks for all that has a slot and a free request: what is demanded, then what will probably be. */
-static void pump(pi2_expert_cache *cache) {
+void pi2_expert_cache_pump(pi2_expert_cache *cache) {
     pi2_read_request *batch[MAX_READS];
     size_t batch_count = 0;
     bool full = false;
@@ -571,7 +492,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, uint
     }
     forget_foreseen(cache);
     if (cache->ahead_count > 0) give_up_ahead(cache);
-    pump(cache);
+    pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     if (cache->options.on_demand) cache->options.on_demand(cache->options.on_demand_user, keys, count);
 }
@@ -591,7 +512,7 @@ void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, 
         cache->foreseen[cache->foreseen_count++] = keys[i];
         cache->counters.foreseen++;
     }
-    pump(cache);
+    pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
 }
 
@@ -628,7 +549,7 @@ pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out) {
     bool some = false;
     (void)pthread_mutex_lock(&cache->lock);
     const pi2_status status = collect(cache, &some);
-    if (some && status == PI2_OK) pump(cache);
+    if (some && status == PI2_OK) pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return status;
 }
@@ -654,49 +575,12 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
     if (cache->options.trace) pi2_timeline_stall(cache->options.trace, extent, begin, end);
 }
 
-/* The next part of a slot that nothing was read into; slots are used in this order. Under the lock. */
-static size_t take_unpopulated(pi2_expert_cache *cache, uint32_t *slot, size_t *offset) {
-    while (cache->populating < cache->slot_count &&
-           (cache->slots[cache->populating] != SLOT_UNTOUCHED || cache->populated == cache->slot_bytes)) {
-        cache->populating++;
-        cache->populated = 0;
-    }
-    if (cache->populating == cache->slot_count) return 0;
-    const size_t left = cache->slot_bytes - cache->populated;
-    const size_t bytes = left < POPULATE_BYTES ? left : POPULATE_BYTES;
-    *slot = cache->populating;
-    *offset = cache->populated;
-    cache->populated += bytes;
-    return bytes;
-}
-
-bool pi2_expert_cache_populate(pi2_expert_cache *cache) {
-    if (cache->options.loaded || atomic_load_explicit(&cache->all_populated, memory_order_relaxed)) return false;
-    const uint64_t begin = pi2_clock_ns();
-    uint32_t slot = 0;
-    size_t offset = 0;
-    (void)pthread_mutex_lock(&cache->lock);
-    const size_t bytes = cache->all_fit ? 0 : take_unpopulated(cache, &slot, &offset);
-    (void)pthread_mutex_unlock(&cache->lock);
-    if (bytes == 0 || !pi2_pages_populate(slot_at(cache, slot) + offset, bytes)) {
-        atomic_store_explicit(&cache->all_populated, !cache->all_fit, memory_order_relaxed);
-        return false;
-    }
-    (void)pthread_mutex_lock(&cache->lock);
-    /* Given back meanwhile: then its memory goes too. */
-    if (cache->slots[slot] == SLOT_CLOSED) (void)pi2_pages_discard(slot_at(cache, slot) + offset, bytes);
-    else if (offset + bytes == cache->slot_bytes) cache->slots[slot] = SLOT_TOUCHED;
-    (void)pthread_mutex_unlock(&cache->lock);
-    atomic_fetch_add_explicit(&cache->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
-    return true;
-}
-
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key) {
     (void)pthread_mutex_lock(&cache->lock);
     cached_expert *expert = &cache->experts[key];
     assert(expert->pinned && expert->state == EXPERT_PRESENT);
     expert->pinned = false;
-    pump(cache);
+    pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
 }
 
@@ -734,108 +618,6 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out) {
     *counters_out = cache->counters;
     counters_out->stall_ns = atomic_load_explicit(&cache->stall_ns, memory_order_relaxed);
-}
-
-/* ---- giving memory back, and taking it again ---- */
-
-/* Where all experts fitted, their places become slots: the policy learns who is there. */
-static void begin_slots(pi2_expert_cache *cache) {
-    cache->all_fit = false;
-    for (uint32_t key = 0; key < cache->key_count; key++) {
-        cached_expert *expert = &cache->experts[key];
-        if (expert->state == EXPERT_LOADING || expert->state == EXPERT_PRESENT) {
-            if (!expert->ahead) cache->options.policy->admit(cache->policy_state, key);
-        } else {
-            cache->free_slots[cache->free_count++] = expert->memory;
-            expert->memory = NULL;
-        }
-    }
-}
-
-/* Empties a slot: what is in it moves to `to`. False: it is in use. */
-static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
-    for (uint32_t i = 0; i < cache->free_count; i++) {
-        if (cache->free_slots[i] != from) continue;
-        cache->free_slots[i] = to;
-        return true;
-    }
-    for (uint32_t key = 0; key < cache->key_count; key++) {
-        cached_expert *expert = &cache->experts[key];
-        if (expert->memory != from) continue;
-        if (expert->state != EXPERT_PRESENT || expert->pinned) return false;
-        memcpy(to, from, cache->slot_bytes);
-        cache->slots[slot_of(cache, to)] = SLOT_TOUCHED;
-        expert->memory = to;
-        return true;
-    }
-    return false;
-}
-
-/* The last slot leaves, not the one that the policy empties: what is given back is one stretch, good for huge pages. */
-static bool give_one(pi2_expert_cache *cache) {
-    uint32_t at = 0;
-    while (at < cache->free_count && cache->slots[slot_of(cache, cache->free_slots[at])] != SLOT_UNTOUCHED) at++;
-    if (at < cache->free_count) { /* it takes no memory yet, and only has to stay so */
-        cache->slots[slot_of(cache, cache->free_slots[at])] = SLOT_CLOSED;
-        cache->free_slots[at] = cache->free_slots[--cache->free_count];
-        cache->given_count++;
-        return true;
-    }
-    uint32_t last_index = cache->slot_count - 1;
-    while (last_index > 0 && cache->slots[last_index] == SLOT_CLOSED) last_index--;
-    uint8_t *last = slot_at(cache, last_index);
-    uint8_t *empty = find_slot(cache, true);
-    if (!empty) return false;
-    if (empty != last && !move_slot(cache, last, empty)) {
-        cache->free_slots[cache->free_count++] = empty;
-        return false;
-    }
-    cache->given_count++;
-    (void)pi2_pages_discard(last, cache->slot_bytes);
-    cache->slots[last_index] = SLOT_CLOSED;
-    return true;
-}
-
-uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes) {
-    uint64_t given = 0;
-    if (cache->options.loaded || bytes == 0) return 0;
-    (void)pthread_mutex_lock(&cache->lock);
-    if (cache->all_fit && cache->slot_count > least_slots) begin_slots(cache);
-    while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache)) {
-        given += cache->slot_bytes;
-    }
-    (void)pthread_mutex_unlock(&cache->lock);
-    return given;
-}
-
-uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
-    uint64_t taken = 0;
-    (void)pthread_mutex_lock(&cache->lock);
-    for (uint32_t i = 0; i < cache->slot_count && (taken == 0 || taken + cache->slot_bytes <= bytes); i++) {
-        if (cache->slots[i] != SLOT_CLOSED) continue;
-        cache->slots[i] = SLOT_UNTOUCHED;
-        cache->free_slots[cache->free_count++] = slot_at(cache, i);
-        cache->given_count--;
-        taken += cache->slot_bytes;
-    }
-    cache->populating = 0;
-    cache->populated = 0;
-    atomic_store_explicit(&cache->all_populated, false, memory_order_relaxed);
-    pump(cache);
-    (void)pthread_mutex_unlock(&cache->lock);
-    return taken;
-}
-
-uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache) {
-    uint32_t slots = 0;
-    (void)pthread_mutex_lock(&cache->lock);
-    for (uint32_t i = 0; i < cache->slot_count; i++) slots += cache->slots[i] == SLOT_UNTOUCHED;
-    (void)pthread_mutex_unlock(&cache->lock);
-    return cache->options.loaded ? 0 : slots * (uint64_t)cache->slot_bytes;
-}
-
-uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache) {
-    return cache->given_count * (uint64_t)cache->slot_bytes;
 }
 
 uint32_t pi2_expert_cache_slots(const pi2_expert_cache *cache) { return cache->slot_count; }

@@ -120,8 +120,8 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark);
 /**
  * For a thread that has nothing else to do: takes about 2 MB of a slot's memory from the system before
  * a read needs it. A system that hands pages out slowly (a virtual machine whose host backs memory on
- * first touch: 0.5 GB/s) would keep the thread that reads from reading. False: there is none to take.
- * Threads: any.
+ * first touch: 0.5 GB/s) would keep the thread that reads from reading. False: there is none to take,
+ * or memory was given back before. Threads: any.
  */
 bool pi2_expert_cache_populate(pi2_expert_cache *cache);
 

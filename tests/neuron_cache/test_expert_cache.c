@@ -285,8 +285,7 @@ static void test_populate(void **state) {
         run_some(&s, 4);
         assert_int_equal(pi2_expert_cache_take_again(s.cache, 7 * slot), 7 * slot);
         assert_int_equal(pi2_expert_cache_unread_bytes(s.cache), 7 * slot);
-        assert_true(populate_all(&s) >= 7);
-        assert_int_equal(pi2_expert_cache_unread_bytes(s.cache), 0);
+        assert_int_equal(populate_all(&s), 0); /* memory was short: only reads take it from now on */
         run_some(&s, 5);
         close_cache(&s);
     }

@@ -1,0 +1,93 @@
+/* expert_cache_internal.h: what the parts of the cache of experts share. */
+#ifndef PI2_NEURON_CACHE_EXPERT_CACHE_INTERNAL_H
+#define PI2_NEURON_CACHE_EXPERT_CACHE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "neuron_cache/expert_cache.h"
+
+enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
+enum { SLOT_UNTOUCHED, SLOT_TOUCHED, SLOT_CLOSED }; /* the first and the last take no memory */
+enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
+enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024 };
+enum { MAX_READS_AHEAD = 24, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
+
+typedef struct cached_expert {
+    uint8_t *memory;        /* its slot; where all fit: its own place, always */
+    uint32_t first;         /* its first extent, in the layout */
+    uint32_t first_own;     /* the same in `extents` */
+    uint32_t count;
+    uint32_t left;          /* LOADING: extents that have not arrived */
+    uint32_t ahead_bytes;   /* asked for ahead */
+    uint64_t ahead_ns;      /* since when; for a trace */
+    uint8_t state;
+    uint8_t reads;          /* in flight or queued in the reader */
+    bool pinned;
+    bool ahead;             /* fetched ahead and not demanded since: not known to the policy, in ahead_keys */
+    bool given_up;          /* ahead and LOADING: leaves as soon as no read of it is in flight */
+    bool foreseen;          /* named by the last look ahead */
+} cached_expert;
+
+typedef struct cached_extent {
+    _Atomic uint8_t state;
+    bool verified;
+    uint32_t offset;        /* in the slot */
+} cached_extent;
+
+/* A read of consecutive extents of one expert. */
+typedef struct cache_read {
+    pi2_read_request request;
+    uint64_t number;        /* in order of submission */
+    uint32_t key, index, count;
+    bool ahead;             /* it began as a read of an expert that nobody had demanded */
+    uint32_t waiters;       /* threads that would tell of a stall in its name: it is not used again as long */
+    bool active;
+} cache_read;
+
+struct pi2_expert_cache {
+    pi2_expert_cache_options options;
+    pthread_mutex_t lock;
+    cached_expert *experts;
+    cached_extent *extents;
+    void *policy_state;
+    size_t slot_bytes;
+    uint8_t **free_slots;
+    uint32_t key_count, slot_count, free_count;
+    uint32_t populating;    /* the slot whose memory is being taken from the system; those before are */
+    size_t populated;       /* bytes of it, taken or being taken */
+    _Atomic bool all_populated;
+    uint32_t given_count;   /* slots that are closed: given back to the system */
+    uint8_t *slots;         /* state of each */
+    _Atomic bool all_fit;   /* until memory is given back */
+
+    uint32_t *queue;        /* demanded, without a slot: [queue_at, queue_count) */
+    uint32_t queue_at, queue_count;
+    uint32_t issuing, issued; /* the expert whose reads are being asked for (or UINT32_MAX), extents done */
+
+    uint32_t foreseen[AHEAD_MOST], foreseen_at, foreseen_count; /* those before foreseen_at are seen to */
+    uint32_t ahead_keys[AHEAD_MOST], ahead_count; /* experts fetched ahead, the oldest first */
+    uint32_t reads_ahead;     /* active ones that began ahead */
+    uint32_t whole_count;     /* where all fit: experts that are PRESENT */
+
+    cache_read reads[MAX_READS];
+    _Atomic uint32_t active_reads;
+    uint64_t read_number;
+    pi2_expert_cache_counters counters;
+    _Atomic uint64_t stall_ns;
+};
+
+static inline uint8_t *slot_at(const pi2_expert_cache *cache, uint32_t index) {
+    return (uint8_t *)cache->options.memory + cache->slot_bytes * index;
+}
+
+static inline uint32_t slot_of(const pi2_expert_cache *cache, const uint8_t *memory) {
+    return (uint32_t)((size_t)(memory - (uint8_t *)cache->options.memory) / cache->slot_bytes);
+}
+
+/** A free slot, else one that an expert leaves; NULL: none may now. certain: for a demand. Under the lock. */
+uint8_t *pi2_expert_cache_find_slot(pi2_expert_cache *cache, bool certain);
+/** Gives slots to who waits for them, and asks for reads. Under the lock. */
+void pi2_expert_cache_pump(pi2_expert_cache *cache);
+
+#endif

@@ -1,0 +1,146 @@
+/* expert_cache_memory.c: the memory of the slots: taken ahead of the reads, given back, taken again. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/pages.h"
+#include "neuron_cache/expert_cache_internal.h"
+
+enum { POPULATE_BYTES = 2 * 1024 * 1024 };
+
+/* The next part of a slot that nothing was read into; slots are used in this order. Under the lock. */
+static size_t take_unpopulated(pi2_expert_cache *cache, uint32_t *slot, size_t *offset) {
+    while (cache->populating < cache->slot_count &&
+           (cache->slots[cache->populating] != SLOT_UNTOUCHED || cache->populated == cache->slot_bytes)) {
+        cache->populating++;
+        cache->populated = 0;
+    }
+    if (cache->populating == cache->slot_count) return 0;
+    const size_t left = cache->slot_bytes - cache->populated;
+    const size_t bytes = left < POPULATE_BYTES ? left : POPULATE_BYTES;
+    *slot = cache->populating;
+    *offset = cache->populated;
+    cache->populated += bytes;
+    return bytes;
+}
+
+bool pi2_expert_cache_populate(pi2_expert_cache *cache) {
+    if (cache->options.loaded || atomic_load_explicit(&cache->all_populated, memory_order_relaxed)) return false;
+    const uint64_t begin = pi2_clock_ns();
+    uint32_t slot = 0;
+    size_t offset = 0;
+    (void)pthread_mutex_lock(&cache->lock);
+    const size_t bytes = cache->all_fit ? 0 : take_unpopulated(cache, &slot, &offset);
+    (void)pthread_mutex_unlock(&cache->lock);
+    if (bytes == 0 || !pi2_pages_populate(slot_at(cache, slot) + offset, bytes)) {
+        atomic_store_explicit(&cache->all_populated, !cache->all_fit, memory_order_relaxed);
+        return false;
+    }
+    (void)pthread_mutex_lock(&cache->lock);
+    /* Given back meanwhile: then its memory goes too. */
+    if (cache->slots[slot] == SLOT_CLOSED) (void)pi2_pages_discard(slot_at(cache, slot) + offset, bytes);
+    else if (offset + bytes == cache->slot_bytes) cache->slots[slot] = SLOT_TOUCHED;
+    (void)pthread_mutex_unlock(&cache->lock);
+    atomic_fetch_add_explicit(&cache->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
+    return true;
+}
+
+/* ---- giving it back, and taking it again ---- */
+
+/* Where all experts fitted, their places become slots: the policy learns who is there. */
+static void begin_slots(pi2_expert_cache *cache) {
+    cache->all_fit = false;
+    for (uint32_t key = 0; key < cache->key_count; key++) {
+        cached_expert *expert = &cache->experts[key];
+        if (expert->state == EXPERT_LOADING || expert->state == EXPERT_PRESENT) {
+            if (!expert->ahead) cache->options.policy->admit(cache->policy_state, key);
+        } else {
+            cache->free_slots[cache->free_count++] = expert->memory;
+            expert->memory = NULL;
+        }
+    }
+}
+
+/* Empties a slot: what is in it moves to `to`. False: it is in use. */
+static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
+    for (uint32_t i = 0; i < cache->free_count; i++) {
+        if (cache->free_slots[i] != from) continue;
+        cache->free_slots[i] = to;
+        return true;
+    }
+    for (uint32_t key = 0; key < cache->key_count; key++) {
+        cached_expert *expert = &cache->experts[key];
+        if (expert->memory != from) continue;
+        if (expert->state != EXPERT_PRESENT || expert->pinned) return false;
+        memcpy(to, from, cache->slot_bytes);
+        cache->slots[slot_of(cache, to)] = SLOT_TOUCHED;
+        expert->memory = to;
+        return true;
+    }
+    return false;
+}
+
+/* The last slot leaves, not the one that the policy empties: what is given back is one stretch, good for huge pages. */
+static bool give_one(pi2_expert_cache *cache) {
+    uint32_t at = 0;
+    while (at < cache->free_count && cache->slots[slot_of(cache, cache->free_slots[at])] != SLOT_UNTOUCHED) at++;
+    if (at < cache->free_count) { /* it takes no memory yet, and only has to stay so */
+        cache->slots[slot_of(cache, cache->free_slots[at])] = SLOT_CLOSED;
+        cache->free_slots[at] = cache->free_slots[--cache->free_count];
+        cache->given_count++;
+        return true;
+    }
+    uint32_t last_index = cache->slot_count - 1;
+    while (last_index > 0 && cache->slots[last_index] == SLOT_CLOSED) last_index--;
+    uint8_t *last = slot_at(cache, last_index);
+    uint8_t *empty = pi2_expert_cache_find_slot(cache, true);
+    if (!empty) return false;
+    if (empty != last && !move_slot(cache, last, empty)) {
+        cache->free_slots[cache->free_count++] = empty;
+        return false;
+    }
+    cache->given_count++;
+    (void)pi2_pages_discard(last, cache->slot_bytes);
+    cache->slots[last_index] = SLOT_CLOSED;
+    return true;
+}
+
+uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes) {
+    uint64_t given = 0;
+    if (cache->options.loaded || bytes == 0) return 0;
+    /* Where memory was short once, it is taken as reads need it: what grows at once is killed. */
+    atomic_store_explicit(&cache->all_populated, true, memory_order_relaxed);
+    (void)pthread_mutex_lock(&cache->lock);
+    if (cache->all_fit && cache->slot_count > least_slots) begin_slots(cache);
+    while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache)) {
+        given += cache->slot_bytes;
+    }
+    (void)pthread_mutex_unlock(&cache->lock);
+    return given;
+}
+
+uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
+    uint64_t taken = 0;
+    (void)pthread_mutex_lock(&cache->lock);
+    for (uint32_t i = 0; i < cache->slot_count && (taken == 0 || taken + cache->slot_bytes <= bytes); i++) {
+        if (cache->slots[i] != SLOT_CLOSED) continue;
+        cache->slots[i] = SLOT_UNTOUCHED;
+        cache->free_slots[cache->free_count++] = slot_at(cache, i);
+        cache->given_count--;
+        taken += cache->slot_bytes;
+    }
+    pi2_expert_cache_pump(cache);
+    (void)pthread_mutex_unlock(&cache->lock);
+    return taken;
+}
+
+uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache) {
+    uint32_t slots = 0;
+    (void)pthread_mutex_lock(&cache->lock);
+    for (uint32_t i = 0; i < cache->slot_count; i++) slots += cache->slots[i] == SLOT_UNTOUCHED;
+    (void)pthread_mutex_unlock(&cache->lock);
+    return cache->options.loaded ? 0 : slots * (uint64_t)cache->slot_bytes;
+}
+
+uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache) {
+    return cache->given_count * (uint64_t)cache->slot_bytes;
+}
