@@ -64,8 +64,9 @@ class TestRun:
         # In memory a cluster file's experts are read when they are first used; a GGUF's at the start,
         # as the other engines do it.
         whole = not self.limit and self.files.has_experts()
-        return [engines.PowerInfer2(self.files.gguf if whole else self.files.ours, options.program, options.threads, self.limit,
-                                    name, extra, folder, self.files.has_experts())
+        file = self.files.gguf if whole else self.files.ours
+        return [engines.PowerInfer2(file, options.program, options.threads, self.limit, name, extra,
+                                    folder, self.files.has_experts())
                 for name, extra in variants]
 
     def expected_seconds(self):

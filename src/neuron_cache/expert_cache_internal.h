@@ -56,7 +56,7 @@ struct pi2_expert_cache {
     uint32_t key_count, slot_count, free_count;
     uint32_t populating;    /* the slot whose memory is being taken from the system; those before are */
     size_t populated;       /* bytes of it, taken or being taken */
-    _Atomic bool all_populated;
+    _Atomic bool ends_populating; /* nothing is left, the system cannot, or memory was short once */
     uint32_t given_count;   /* slots that are closed: given back to the system */
     uint8_t *slots;         /* state of each */
     _Atomic bool all_fit;   /* until memory is given back */

@@ -24,15 +24,16 @@ static size_t take_unpopulated(pi2_expert_cache *cache, uint32_t *slot, size_t *
 }
 
 bool pi2_expert_cache_populate(pi2_expert_cache *cache) {
-    if (cache->options.loaded || atomic_load_explicit(&cache->all_populated, memory_order_relaxed)) return false;
+    if (cache->options.loaded || cache->all_fit) return false;
+    if (atomic_load_explicit(&cache->ends_populating, memory_order_relaxed)) return false;
     const uint64_t begin = pi2_clock_ns();
     uint32_t slot = 0;
     size_t offset = 0;
     (void)pthread_mutex_lock(&cache->lock);
-    const size_t bytes = cache->all_fit ? 0 : take_unpopulated(cache, &slot, &offset);
+    const size_t bytes = take_unpopulated(cache, &slot, &offset);
     (void)pthread_mutex_unlock(&cache->lock);
     if (bytes == 0 || !pi2_pages_populate(slot_at(cache, slot) + offset, bytes)) {
-        atomic_store_explicit(&cache->all_populated, !cache->all_fit, memory_order_relaxed);
+        atomic_store_explicit(&cache->ends_populating, true, memory_order_relaxed);
         return false;
     }
     (void)pthread_mutex_lock(&cache->lock);
@@ -83,8 +84,10 @@ static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
 static bool give_one(pi2_expert_cache *cache) {
     uint32_t at = 0;
     while (at < cache->free_count && cache->slots[slot_of(cache, cache->free_slots[at])] != SLOT_UNTOUCHED) at++;
-    if (at < cache->free_count) { /* it takes no memory yet, and only has to stay so */
-        cache->slots[slot_of(cache, cache->free_slots[at])] = SLOT_CLOSED;
+    if (at < cache->free_count) { /* it takes no memory yet, but for a part that was populated, and has to stay so */
+        const uint32_t index = slot_of(cache, cache->free_slots[at]);
+        if (index == cache->populating) (void)pi2_pages_discard(cache->free_slots[at], cache->slot_bytes);
+        cache->slots[index] = SLOT_CLOSED;
         cache->free_slots[at] = cache->free_slots[--cache->free_count];
         cache->given_count++;
         return true;
@@ -108,7 +111,7 @@ uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slot
     uint64_t given = 0;
     if (cache->options.loaded || bytes == 0) return 0;
     /* Where memory was short once, it is taken as reads need it: what grows at once is killed. */
-    atomic_store_explicit(&cache->all_populated, true, memory_order_relaxed);
+    atomic_store_explicit(&cache->ends_populating, true, memory_order_relaxed);
     (void)pthread_mutex_lock(&cache->lock);
     if (cache->all_fit && cache->slot_count > least_slots) begin_slots(cache);
     while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache)) {

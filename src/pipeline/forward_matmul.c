@@ -28,6 +28,7 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
     uint32_t fine = (uint32_t)(SHORT_BYTES / tile_bytes);
     if (by_columns) coarse = fair > COLUMN_TILES ? fair : COLUMN_TILES;
     if (by_columns && fine < COLUMN_TILES) fine = COLUMN_TILES;
+    /* One token's Down: short chunks would read a few tiles of every cluster, far from each other. */
     const uint32_t long_share = whole_strips(tiles / threads / 4 * 3);
     const bool one_each = by_columns && !batch && threads > 1 && long_share > coarse;
     if (batch && coarse < 2 * BATCH_TILES) coarse = 2 * BATCH_TILES;
