@@ -271,10 +271,14 @@ class LoopImage:
 
 
 def disk_bandwidth(path, seconds=2):
-    """Bytes per second that fio reads from `path`: io_uring, O_DIRECT, 1 MB, depth 16."""
+    """Bytes per second that fio reads from `path`: io_uring, O_DIRECT, 1 MB, depth 16, into huge pages.
+
+    In pages of 4 KB each read is 256 pieces of memory, which costs some disks half their speed.
+    """
+    huge_pages = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     text = call("fio", "--name=probe", f"--filename={path}", "--readonly", "--rw=read", "--bs=1M",
                 "--ioengine=io_uring", "--iodepth=16", "--direct=1", "--time_based",
-                f"--runtime={seconds}", "--output-format=json")
+                f"--runtime={seconds}", "--output-format=json", env=huge_pages)
     return json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"]
 
 

@@ -276,7 +276,7 @@ def probe_text(run):
         parts.append(f"memory {span(memory, 1e9, 1)} GB/s read with {run['threads']} threads")
         parts.append(f"int8 {span(int8, 1e9, 0)} GOP/s from registers")
     if disks:
-        parts.append("disk (fio, io_uring, O_DIRECT, 1 MB, depth 16) "
+        parts.append("disk (fio, io_uring, O_DIRECT, 1 MB, depth 16, huge pages) "
                      f"{span(disks, 1e9)} GB/s")
     return "Measured in the same run: " + ", ".join(parts) + "." if parts else ""
 

@@ -144,7 +144,7 @@ static pi2_status open_worker(worker_pool *pool, prepare_worker *worker, size_t 
                                     &worker->builder));
     worker->extent_memory = calloc(most_extents + (size_t)1, sizeof *worker->extent_memory);
     if (!worker->extent_memory) return pi2_fail(PI2_ERR_MEMORY, "no memory to prepare");
-    return pi2_pages_reserve(pool->buffer_bytes, false, "preparing", &worker->buffer);
+    return pi2_pages_reserve(pool->buffer_bytes, true, "preparing", &worker->buffer);
 }
 
 static void close_worker(worker_pool *pool, prepare_worker *worker) {

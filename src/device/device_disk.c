@@ -159,7 +159,7 @@ static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file
     PI2_TRY(pi2_profile_place(path, &disk));
     disk_case *c = calloc(1, sizeof *c);
     if (!c) return pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
-    pi2_status status = pi2_pages_reserve(bytes, false, "measuring the disk", &buffer);
+    pi2_status status = pi2_pages_reserve(bytes, true, "measuring the disk", &buffer);
     if (status == PI2_OK) {
         disk.time = (int64_t)time(NULL);
         c->disk = pi2_profile_add_disk(m->profile, &disk);

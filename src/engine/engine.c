@@ -270,9 +270,10 @@ static pi2_status reserve_memory(pi2_engine *engine) {
     if (gives_back(engine) && plan->ring_bytes == 0) {
         const uint64_t most = engine->report.budget_bytes, all = engine->model->layout->weight_bytes;
         const uint64_t ring = pi2_memory_plan_ring_bytes(engine->model->layout, all < most ? all : most);
-        PI2_TRY(reserve(&engine->spare_ring, ring, false, "the stream buffer"));
+        PI2_TRY(reserve(&engine->spare_ring, ring, true, "the stream buffer"));
     }
-    PI2_TRY(reserve(&engine->stream, plan->ring_bytes + plan->staging_bytes, false, "the stream buffer"));
+    /* What is read into lies in huge pages: a read of 1 MB is then one piece of memory to the device, not 256. */
+    PI2_TRY(reserve(&engine->stream, plan->ring_bytes + plan->staging_bytes, true, "the stream buffer"));
     PI2_TRY(reserve(&engine->cache, plan->cache_bytes, false, "the key-value cache"));
     return reserve(&engine->scratch, plan->scratch_bytes, false, "scratch");
 }
