@@ -120,35 +120,33 @@ static bool is_left_out(const disk_case *c, int method, bool method_works) {
     return method > 0 && method_works && !(c->block == 512 << 10 && c->depth == DEPTH_MOST);
 }
 
-/* Each case several times with the others between: a disk that others use as well is slow for seconds. */
-static pi2_status measure_method(pi2_measuring *m, disk_case *c, const char *path, int method, bool other_works) {
-    disk_sum(*sums)[DEPTHS] = calloc(BLOCKS, sizeof *sums);
+/* sum: of the case over the rounds so far; first: of the first method's same case. */
+static pi2_status measure_once(pi2_measuring *m, disk_case *c, const char *path, int method, bool last_round,
+                               const disk_sum *first, disk_sum *sum) {
+    /* What the engine does deserves more than a moment. */
+    c->seconds = (c->depth == DEPTH_MOST ? 10 : 3) * m->seconds / ROUNDS;
+    const bool wanted = !is_left_out(c, method, first->bytes > 0);
+    if (wanted) PI2_TRY(measure_case(c, path, methods[method], sum));
+    if (!last_round) return PI2_OK;
+    if (wanted) add_case(m, c, methods[method], sum);
+    return pi2_measuring_step(m);
+}
+
+/* Each case several times with all others between: a disk that others use as well is slow for seconds, and one that
+ * was just written to for longer; neither method shall have that to itself. */
+static pi2_status measure_cases(pi2_measuring *m, disk_case *c, const char *path) {
+    disk_sum(*sums)[BLOCKS][DEPTHS] = calloc(METHODS, sizeof *sums);
     pi2_status status = sums ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
     for (int round = 0; round < ROUNDS; round++) {
-        for (int i = 0; status == PI2_OK && i < BLOCKS * DEPTHS; i++) {
-            disk_sum *sum = &sums[i / DEPTHS][i % DEPTHS];
-            c->block = blocks[i / DEPTHS];
-            c->depth = depths[i % DEPTHS];
-            /* What the engine does deserves more than a moment. */
-            c->seconds = (c->depth == DEPTH_MOST ? 10 : 3) * m->seconds / ROUNDS;
-            const bool wanted = !is_left_out(c, method, other_works);
-            if (wanted) status = measure_case(c, path, methods[method], sum);
-            if (status == PI2_OK && round + 1 == ROUNDS) {
-                if (wanted) add_case(m, c, methods[method], sum);
-                status = pi2_measuring_step(m);
-            }
+        for (int i = 0; status == PI2_OK && i < BLOCKS * DEPTHS * METHODS; i++) {
+            const int method = i % METHODS, depth = i / METHODS % DEPTHS, block = i / METHODS / DEPTHS;
+            c->block = blocks[block];
+            c->depth = depths[depth];
+            status = measure_once(m, c, path, method, round + 1 == ROUNDS, &sums[0][block][depth],
+                                  &sums[method][block][depth]);
         }
     }
     free(sums);
-    return status;
-}
-
-static pi2_status measure_cases(pi2_measuring *m, disk_case *c, const char *path) {
-    pi2_status status = PI2_OK;
-    const size_t before = m->profile->count;
-    for (int method = 0; status == PI2_OK && method < METHODS; method++) {
-        status = measure_method(m, c, path, method, m->profile->count > before);
-    }
     return status;
 }
 
