@@ -57,13 +57,15 @@ def parse_size(text):
     return int(float(text[:-1]) * unit) if unit else int(text)
 
 
-def set_up_test(name, file):
+def set_up_test(name, file, has_experts=False):
     """A test on one file, with or without the one run that is not counted (in all engines).
 
-    A depth warms up better than a run would. On a large file a second prompt would double the
-    time: there one token goes before, which brings the weights that stay."""
+    A depth warms up better than a run would. On a large dense file a second prompt would double the
+    time: there one token goes before, which brings the weights that stay. Experts that stay come
+    with a prompt only."""
     test = parse_test(name)
-    if test["kind"] == "prefill" and not test["depth"] and os.path.getsize(file) >= BIG_FILE:
+    if test["kind"] == "prefill" and not test["depth"] and not has_experts \
+            and os.path.getsize(file) >= BIG_FILE:
         test["depth"] = 1
         test["context"] += 1 if test["context"] > 256 or test["tokens"] == 256 else 0
     test["warm_up"] = not test["depth"]

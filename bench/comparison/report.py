@@ -286,7 +286,7 @@ llama.cpp's best configuration of each test is in bold; the table names it. Conf
 30 % slower than the best in a first short run were not repeated. Page cache dropped before each run,
 memory and page cache bounded by a cgroup of the case's size. "decode-N@D": N tokens after D. All
 engines begin with one run that is not counted (a token, or the prompt); after a depth none does.
-On files over 1 GB one token, not a prompt, goes before a prompt (in ik_llama.cpp nothing).
+On dense files over 1 GB one token, not a prompt, goes before a prompt (in ik_llama.cpp nothing).
 
 The limit is 1 / max(reads / disk, computing in memory). M = budget - KV cache - 3 % (at least 150 MB;
 12 MB for budgets below 1 GB). Reads: weight bytes - M; of experts, what Belady's optimum with M, less

@@ -39,7 +39,7 @@ class TestRun:
 
     def __init__(self, case_name, case, test_name, files, place):
         self.case_name, self.limit, self.files, self.place = case_name, case["limit"], files, place
-        self.test = set_up_test(test_name, files.gguf)
+        self.test = set_up_test(test_name, files.gguf, files.has_experts())
         options = place.options
         self.contenders = None
         self.seconds = {}

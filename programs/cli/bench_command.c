@@ -119,6 +119,7 @@ typedef struct bench_state {
     pi2_session *session;
     uint32_t opened_context; /* asked for when the engine was opened */
     uint32_t warm_tokens;    /* of the longest prompt since then: an expert cache knows them */
+    bool is_new;             /* nothing was computed yet */
     uint64_t random;
     json_t *results;
 } bench_state;
@@ -160,6 +161,7 @@ static pi2_status open_engine(bench_state *state, uint32_t context) {
     if (status != PI2_OK) return status;
     name_traces(state);
     state->warm_tokens = 0;
+    state->is_new = true;
     state->options.context_tokens = state->opened_context = context;
     status = pi2_engine_open(&state->options, &state->engine);
     if (status != PI2_OK) return status;
@@ -217,6 +219,8 @@ static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32
     pi2_bench_test test = {.prompt = prompt, .answer = answer, .depth = depth, .samples_ns = samples};
     const uint32_t context = settings->context ? (uint32_t)settings->context : prompt + answer + depth;
     pi2_status status = open_engine(state, context);
+    const bool first = state->is_new;
+    state->is_new = false;
     test.time = time(NULL);
     if (status == PI2_OK && !settings->no_warmup) status = run_once(state, &test, false);
     for (int64_t i = 0; status == PI2_OK && i < settings->repetitions; i++) {
@@ -227,7 +231,10 @@ static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32
     pi2_cli_clear_progress();
     if (status != PI2_OK) return pi2_cli_failed(status);
     json_t *result = pi2_bench_result(&state->options, pi2_engine_get_report(state->engine), &test);
-    const pi2_cli_bench_case bench = {prompt, answer, depth, (uint32_t)settings->repetitions, state->warm_tokens};
+    const bool is_cold = first && settings->no_warmup && depth == 0 && settings->repetitions == 1 &&
+                         strcmp(pi2_engine_get_report(state->engine)->read_method, "none") != 0;
+    const pi2_cli_bench_case bench = {prompt, answer, depth, (uint32_t)settings->repetitions, state->warm_tokens,
+                                      is_cold};
     pi2_cli_add_predicted(result, state->engine, &bench);
     if (prompt + depth > state->warm_tokens) state->warm_tokens = prompt + depth;
     if (json_array_append_new(state->results, result) == 0) return PI2_EXIT_OK;

@@ -83,8 +83,9 @@ void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, const pi2_c
     /* Tokens over time: the mean of the repetitions' rates would forget what a cold cache cost. */
     const double ns = json_number_value(json_object_get(result, "avg_ns"));
     const double actual = 1e9 * (bench->prompt + bench->answer) / (ns > 0 ? ns : 1);
-    const double predicted = bench->prompt ? prediction.prefill.tokens_per_second
-                                           : prediction.decode.tokens_per_second;
+    const double predicted = !bench->prompt ? prediction.decode.tokens_per_second
+                             : bench->is_cold ? 1e3 * bench->prompt / prediction.time_to_first_token_ms
+                                              : prediction.prefill.tokens_per_second;
     json_object_set_new(result, "predicted_ts", pi2_cli_json_number(predicted));
     json_object_set_new(result, "predicted_error", pi2_cli_json_number(predicted / actual - 1));
     if (!bench->answer) return;

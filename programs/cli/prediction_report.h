@@ -17,6 +17,7 @@ void pi2_cli_predict_with(const char *trace_path);
 typedef struct pi2_cli_bench_case {
     uint32_t prompt, answer, depth, repetitions;
     uint32_t warm_tokens; /* of the longest prompt before */
+    bool is_cold;         /* one prompt, before which nothing was computed: what stays in memory is read for it */
 } pi2_cli_bench_case;
 
 /** Adds predicted_ts and predicted_error (predicted / actual - 1) to a result of bench that is of a

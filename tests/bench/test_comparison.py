@@ -123,6 +123,7 @@ class Tests(unittest.TestCase):
             big.truncate(2 * GB)
             self.assertTrue(cases.set_up_test("prefill-64", small.name)["warm_up"])
             prompt = cases.set_up_test("prefill-512", big.name)
+            self.assertTrue(cases.set_up_test("prefill-512", big.name, has_experts=True)["warm_up"])
         self.assertEqual((prompt["warm_up"], prompt["depth"]), (False, 1))
         self.assertGreaterEqual(prompt["context"], 513)
         llama = engines.LlamaBench("llama.cpp a", "/f/m.gguf", "/root", [], 2).command(prompt)
