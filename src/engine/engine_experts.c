@@ -43,7 +43,8 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
     if (engine->model->shape.expert_count == 0) return PI2_OK;
     const pi2_expert_cache_options options = {
         .layout = engine->model->layout, .path = engine->weights_path, .memory = engine->experts.pages,
-        .bytes = engine->plan.expert_bytes, .loaded = loaded, .policy = engine->policy, .reader = engine->reader,
+        .bytes = engine->plan.expert_bytes, .loaded = loaded, .policy = engine->policy,
+        .layer_keys = engine->model->shape.expert_count, .reader = engine->reader,
         .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? PI2_TEAM_SPIN_US : 0,
         .on_demand = engine->trace ? on_demand : NULL, .on_demand_user = engine->trace,
         .trace = pi2_run_trace_events(engine->run_trace) };

@@ -139,11 +139,22 @@ uint32_t pi2_routing_forecast_tokens(const pi2_routing_forecast *f) { return f->
 /** A trace that grows within what make_room() reserved. */
 static void add_pass(const pi2_routing_forecast *f, uint32_t first, uint32_t tokens, pi2_trace *made) {
     for (uint32_t layer = 0; layer < f->layers; layer++) {
-        uint8_t chosen[EXPERTS_MOST] = {0};
-        for (uint32_t t = 0; t < tokens; t++) choose(f, first + t, layer, chosen);
+        pi2_batch_use uses[EXPERTS_MOST] = {{0, 0}};
+        for (uint32_t t = 0; t < tokens; t++) {
+            uint8_t chosen[EXPERTS_MOST];
+            memset(chosen, 0, f->experts);
+            choose(f, first + t, layer, chosen);
+            const float worth = pi2_batch_worth(tokens - 1 - t);
+            for (uint32_t e = 0; e < f->experts; e++) {
+                uses[e].worth += chosen[e] ? worth : 0;
+                uses[e].times += chosen[e];
+            }
+        }
         made->demands[made->demand_count++] = (pi2_trace_demand){made->key_count, tokens};
         for (uint32_t e = 0; e < f->experts; e++) {
-            if (chosen[e]) made->keys[made->key_count++] = layer * f->experts + e;
+            if (uses[e].times == 0) continue;
+            made->uses[made->key_count] = uses[e];
+            made->keys[made->key_count++] = layer * f->experts + e;
         }
     }
     made->demands[made->demand_count] = (pi2_trace_demand){made->key_count, 0};
@@ -165,7 +176,9 @@ static pi2_status make_room(const pi2_routing_forecast *f, uint32_t batches, uin
     const size_t keys = ((size_t)batches * f->experts + (size_t)tokens * f->used) * f->layers;
     made->demands = calloc(demands + 1, sizeof *made->demands);
     made->keys = calloc(keys + 1, sizeof *made->keys);
-    return made->demands && made->keys ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a forecast of routing");
+    made->uses = calloc(keys + 1, sizeof *made->uses);
+    if (made->demands && made->keys && made->uses) return PI2_OK;
+    return pi2_fail(PI2_ERR_MEMORY, "no memory for a forecast of routing");
 }
 
 static pi2_status play(const pi2_trace *made, const pi2_forecast_run *run, uint32_t first_pass, double *hits_out) {

@@ -169,6 +169,7 @@ pi2_status pi2_trace_read(const char *path, pi2_trace *trace) {
 
 void pi2_trace_free(pi2_trace *trace) {
     free(trace->keys);
+    free(trace->uses);
     free(trace->demands);
     memset(trace, 0, sizeof *trace);
 }

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "neuron_cache/cache_book.h"
 #include "powerinfer2/status.h"
 
 typedef struct pi2_trace_header {
@@ -37,6 +38,7 @@ typedef struct pi2_trace_demand {
 typedef struct pi2_trace {
     pi2_trace_header header;
     uint32_t *keys; uint32_t key_count;          /* uses, in order */
+    pi2_batch_use *uses;                         /* [key_count], of batches; NULL: not known (a file) */
     pi2_trace_demand *demands; uint32_t demand_count; /* one more is there: the end */
     uint32_t pass_count; uint64_t token_count;
 } pi2_trace;

@@ -17,7 +17,7 @@ size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_ca
     const size_t keys = pi2_expert_cache_keys(layout);
     return sizeof(struct pi2_expert_cache) + pi2_expert_cache_extents(layout) * sizeof(cached_extent) +
            keys * (sizeof(cached_expert) + sizeof(uint32_t) + sizeof(uint8_t *) + 1) +
-           policy->bytes((uint32_t)keys, (uint32_t)keys);
+           pi2_cache_book_bytes(policy, (uint32_t)keys, (uint32_t)keys, (uint32_t)keys);
 }
 
 /* ---- creation ---- */
@@ -61,12 +61,16 @@ static pi2_status allocate(pi2_expert_cache *cache) {
     cache->queue = calloc(cache->key_count, sizeof *cache->queue);
     cache->free_slots = calloc(cache->slot_count, sizeof *cache->free_slots);
     cache->slots = calloc(cache->slot_count, 1);
-    cache->policy_state = malloc(options->policy->bytes(cache->key_count, cache->slot_count));
+    void *book = malloc(pi2_cache_book_bytes(options->policy, cache->key_count, cache->slot_count,
+                                             options->layer_keys));
+    if (book) {
+        cache->book = pi2_cache_book_init(book, options->policy, cache->key_count, cache->slot_count,
+                                          options->layer_keys);
+    }
     if (!cache->experts || !cache->extents || !cache->queue || !cache->free_slots || !cache->slots ||
-        !cache->policy_state) {
+        !cache->book) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the expert cache's lists");
     }
-    options->policy->init(cache->policy_state, cache->key_count, cache->slot_count);
     list_experts(cache);
     if (cache->all_fit) return PI2_OK;
     for (uint32_t i = 0; i < cache->slot_count; i++) { /* the first slot is taken first */
@@ -82,7 +86,7 @@ static void free_lists(pi2_expert_cache *cache) {
     free(cache->queue);
     free(cache->free_slots);
     free(cache->slots);
-    free(cache->policy_state);
+    free(cache->book);
     (void)pthread_mutex_destroy(&cache->lock);
     free(cache);
 }
@@ -185,9 +189,9 @@ static uint8_t *drop_ahead(pi2_expert_cache *cache, bool foreseen_too) {
     return NULL;
 }
 
-/* The slot of an expert that the policy gives up; NULL: none may leave. */
+/* The slot of an expert that only passed through, or that the policy gives up; NULL: none may leave. */
 static uint8_t *evict(pi2_expert_cache *cache, pi2_cache_may_evict *may) {
-    const uint32_t victim = cache->options.policy->evict(cache->policy_state, may, cache);
+    const uint32_t victim = pi2_cache_book_evict(cache->book, may, cache);
     if (victim == UINT32_MAX) return NULL;
     assert(may(cache, victim));
     cache->counters.evictions++;
@@ -215,7 +219,7 @@ static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
         uint8_t *slot = pi2_expert_cache_find_slot(cache, true);
         if (!slot) return false;
         expert->memory = slot;
-        cache->options.policy->admit(cache->policy_state, key);
+        pi2_cache_book_admit(cache->book, key);
     }
     expert->state = EXPERT_LOADING;
     expert->left = expert->count;
@@ -421,7 +425,7 @@ static bool some_waiting(const pi2_expert_cache *cache, const cached_expert *exp
 static bool join_ahead(pi2_expert_cache *cache, uint32_t key) {
     cached_expert *expert = &cache->experts[key];
     end_ahead(cache, key, true);
-    if (!cache->all_fit) cache->options.policy->admit(cache->policy_state, key);
+    if (!cache->all_fit) pi2_cache_book_admit(cache->book, key);
     for (uint32_t i = 0; i < MAX_READS && expert->reads > 0; i++) {
         cache_read *read = &cache->reads[i];
         if (read->active && read->key == key) pi2_reader_raise(cache->options.reader, &read->request);
@@ -468,7 +472,7 @@ static bool demand_one(pi2_expert_cache *cache, uint32_t key) {
     if (expert->ahead) return join_ahead(cache, key);
     if (expert->state == EXPERT_PRESENT) {
         cache->counters.hits++;
-        if (!cache->all_fit) cache->options.policy->hit(cache->policy_state, key);
+        if (!cache->all_fit) pi2_cache_book_hit(cache->book, key);
         return false;
     }
     assert(expert->state == EXPERT_ABSENT);
@@ -476,7 +480,8 @@ static bool demand_one(pi2_expert_cache *cache, uint32_t key) {
     return true;
 }
 
-void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count) {
+void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, const pi2_batch_use *uses,
+                             uint32_t count) {
     (void)pthread_mutex_lock(&cache->lock);
     assert(cache->queue_at == cache->queue_count && cache->issuing == UINT32_MAX);
     cache->queue_at = cache->queue_count = 0;
@@ -486,6 +491,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, uint
         assert(status == PI2_OK);
         (void)status;
     }
+    if (!cache->all_fit) pi2_cache_book_demand(cache->book, keys, uses, count);
     for (uint32_t i = 0; i < count; i++) { /* first what is there: it may not leave for what is not */
         assert(keys[i] < cache->key_count && (i == 0 || keys[i] > keys[i - 1]));
         if (demand_one(cache, keys[i])) cache->queue[cache->queue_count++] = keys[i];
@@ -610,7 +616,7 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
         const bool had_slot = expert->state != EXPERT_QUEUED;
         uint8_t *memory = drop(cache, key);
         if (!had_slot || cache->all_fit) continue;
-        if (known) cache->options.policy->forget(cache->policy_state, key);
+        if (known) pi2_cache_book_forget(cache->book, key);
         cache->free_slots[cache->free_count++] = memory;
     }
 }

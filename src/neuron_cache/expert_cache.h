@@ -41,7 +41,7 @@
 #ifndef PI2_NEURON_CACHE_EXPERT_CACHE_H
 #define PI2_NEURON_CACHE_EXPERT_CACHE_H
 
-#include "neuron_cache/cache_policy.h"
+#include "neuron_cache/cache_book.h"
 #include "clusters/extent_layout.h"
 #include "storage/reader.h"
 
@@ -64,6 +64,7 @@ typedef struct pi2_expert_cache_options {
     uint64_t bytes;                /* one slot or more; pi2_expert_cache_all_bytes(): all fit */
     bool loaded;                   /* memory holds all experts side by side already (a plain GGUF) */
     const pi2_cache_policy *policy;
+    uint32_t layer_keys;           /* experts of a layer */
     pi2_reader *reader;            /* NULL when loaded */
     unsigned spin_us;
     pi2_timeline *trace;          /* gets a span of every wait; may be NULL */
@@ -81,10 +82,12 @@ void pi2_expert_cache_free(pi2_expert_cache *cache);
 void pi2_expert_cache_begin_pass(pi2_expert_cache *cache, uint32_t token_count);
 
 /**
- * Demands count experts (keys ascending, distinct); everything demanded before was released.
+ * Demands count experts of a layer (keys ascending, distinct); everything demanded before was released.
+ * uses: for a batch, what its tokens did with each; NULL: fewer tokens than PI2_BATCH_LEAST.
  * Threads: one, while no other uses experts of the demand before.
  */
-void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count);
+void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, const pi2_batch_use *uses,
+                             uint32_t count);
 
 /**
  * Names experts that the next demand will probably want (distinct, likeliest first, of other layers

@@ -50,7 +50,7 @@ struct pi2_expert_cache {
     pthread_mutex_t lock;
     cached_expert *experts;
     cached_extent *extents;
-    void *policy_state;
+    pi2_cache_book *book;
     size_t slot_bytes;
     uint8_t **free_slots;
     uint32_t key_count, slot_count, free_count;

@@ -53,7 +53,7 @@ static void begin_slots(pi2_expert_cache *cache) {
     for (uint32_t key = 0; key < cache->key_count; key++) {
         cached_expert *expert = &cache->experts[key];
         if (expert->state == EXPERT_LOADING || expert->state == EXPERT_PRESENT) {
-            if (!expert->ahead) cache->options.policy->admit(cache->policy_state, key);
+            if (!expert->ahead) pi2_cache_book_admit(cache->book, key);
         } else {
             cache->free_slots[cache->free_count++] = expert->memory;
             expert->memory = NULL;

@@ -17,9 +17,11 @@ static bool begins_pass(const pi2_trace *trace, uint32_t d) {
 
 /* in_use: number of the demand that pins the key; so unpinning all costs nothing. */
 typedef struct policy_run {
+    pi2_cache_book *book;
     uint32_t *in_use;
     uint8_t *present;
-    uint32_t demand;
+    pi2_batch_use *alike; /* [experts of a layer]: for batches of which only the demand is known */
+    uint32_t demand, used_slots, slot_count;
 } policy_run;
 
 static bool not_in_use(const void *user, uint32_t key) {
@@ -33,16 +35,21 @@ static bool anyone(const void *user, uint32_t key) {
     return true;
 }
 
-static uint64_t play_demand(const pi2_trace *trace, const pi2_cache_policy *policy, void *state, uint32_t slot_count,
-                            uint32_t *used_slots, policy_run *run, uint32_t d) {
+static const pi2_batch_use *uses_of(const pi2_trace *trace, const policy_run *run, uint32_t d) {
+    if (trace->demands[d].pass_tokens < PI2_BATCH_LEAST) return NULL;
+    return trace->uses ? trace->uses + trace->demands[d].begin : run->alike;
+}
+
+static uint64_t play_demand(const pi2_trace *trace, policy_run *run, uint32_t d) {
     uint64_t hits = 0;
     const uint32_t begin = trace->demands[d].begin, end = trace->demands[d + 1].begin;
     run->demand = d + 1;
+    pi2_cache_book_demand(run->book, trace->keys + begin, uses_of(trace, run, d), end - begin);
     for (uint32_t i = begin; i < end; i++) { /* as the cache does: first what is there, pinned */
         const uint32_t key = trace->keys[i];
         run->in_use[key] = run->demand;
         if (!run->present[key]) continue;
-        policy->hit(state, key);
+        pi2_cache_book_hit(run->book, key);
         run->present[key] = 2;
         hits++;
     }
@@ -53,35 +60,37 @@ static uint64_t play_demand(const pi2_trace *trace, const pi2_cache_policy *poli
             continue;
         }
         if (run->present[key] == 1) continue;
-        if (*used_slots == slot_count) {
-            uint32_t victim = policy->evict(state, not_in_use, run);
+        if (run->used_slots == run->slot_count) {
+            uint32_t victim = pi2_cache_book_evict(run->book, not_in_use, run);
             /* More are demanded than there are slots: those whose work is done leave. */
-            if (victim == UINT32_MAX) victim = policy->evict(state, anyone, run);
+            if (victim == UINT32_MAX) victim = pi2_cache_book_evict(run->book, anyone, run);
             run->present[victim] = 0;
-            (*used_slots)--;
+            run->used_slots--;
         }
-        policy->admit(state, key);
+        pi2_cache_book_admit(run->book, key);
         run->present[key] = 1;
-        (*used_slots)++;
+        run->used_slots++;
     }
     return hits;
 }
 
 pi2_status pi2_trace_replay_policy(const pi2_trace *trace, const pi2_cache_policy *policy, uint32_t slot_count,
                                    uint32_t first_pass, pi2_replay_result *result) {
-    const uint32_t keys = trace->header.layer_count * trace->header.expert_count;
-    policy_run run = { .in_use = calloc(keys, sizeof *run.in_use), .present = calloc(keys, 1) };
-    void *state = malloc(policy->bytes(keys, slot_count));
+    const uint32_t experts = trace->header.expert_count, keys = trace->header.layer_count * experts;
+    policy_run run = { .in_use = calloc(keys, sizeof *run.in_use), .present = calloc(keys, 1),
+                       .alike = calloc(experts, sizeof *run.alike), .slot_count = slot_count };
+    void *book = malloc(pi2_cache_book_bytes(policy, keys, slot_count, experts));
     *result = (pi2_replay_result){ 0 };
     pi2_status status = PI2_OK;
-    if (!run.in_use || !run.present || !state) {
+    if (!run.in_use || !run.present || !run.alike || !book) {
         status = pi2_fail(PI2_ERR_MEMORY, "no memory to replay a trace of %u experts", keys);
     } else {
-        policy->init(state, keys, slot_count);
-        uint32_t used_slots = 0, pass = 0;
+        run.book = pi2_cache_book_init(book, policy, keys, slot_count, experts);
+        for (uint32_t e = 0; e < experts; e++) run.alike[e] = (pi2_batch_use){ 1, 1 };
+        uint32_t pass = 0;
         for (uint32_t d = 0; d < trace->demand_count; d++) {
             if (begins_pass(trace, d)) pass++;
-            const uint64_t hits = play_demand(trace, policy, state, slot_count, &used_slots, &run, d);
+            const uint64_t hits = play_demand(trace, &run, d);
             if (pass <= first_pass) continue;
             result->hits += hits;
             result->uses += trace->demands[d + 1].begin - trace->demands[d].begin;
@@ -90,7 +99,8 @@ pi2_status pi2_trace_replay_policy(const pi2_trace *trace, const pi2_cache_polic
     }
     free(run.in_use);
     free(run.present);
-    free(state);
+    free(run.alike);
+    free(book);
     return status;
 }
 

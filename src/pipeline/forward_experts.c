@@ -116,6 +116,18 @@ static void order_visits(pi2_forward_walk *walk) {
     }
 }
 
+/* What the tokens of a batch did with each expert that they visit. */
+static void weigh_uses(pi2_forward *forward) {
+    pi2_expert_buffers *experts = &forward->buffers.experts;
+    for (uint32_t j = 0; j < forward->plan.job_count; j++) {
+        const pi2_expert_job *job = &experts->jobs[j];
+        experts->uses[j] = (pi2_batch_use){ 0, job->row_count };
+        for (uint32_t row = job->first_row; row < job->first_row + job->row_count; row++) {
+            experts->uses[j].worth += pi2_batch_worth(forward->token_count - 1 - experts->row_token[row]);
+        }
+    }
+}
+
 static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     (void)chunk;
@@ -137,7 +149,10 @@ static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
     plan->unit_counts[walk->layer] = plan->job_count * (layer->cluster_count + plan->down_chunks);
     plan->busy = 0;
     memset(forward->buffers.experts.taken, 0, (size_t)plan->job_count * forward->buffers.experts.cluster_most);
-    pi2_expert_cache_demand(forward->options.experts, forward->buffers.experts.keys, plan->job_count);
+    const bool is_batch = forward->token_count >= PI2_BATCH_LEAST;
+    if (is_batch) weigh_uses(forward);
+    pi2_expert_cache_demand(forward->options.experts, forward->buffers.experts.keys,
+                            is_batch ? forward->buffers.experts.uses : NULL, plan->job_count);
     pi2_forward_ahead_ask(walk);
 }
 

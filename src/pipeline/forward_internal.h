@@ -39,6 +39,7 @@ typedef struct pi2_expert_buffers {
     uint32_t *expert_rows;       /* [expert_count + 1] */
     uint32_t *keys;              /* [jobs] */
     pi2_expert_job *jobs;        /* [jobs] */
+    pi2_batch_use *uses;         /* [jobs]: what a batch did with each */
     uint8_t *taken;              /* [jobs][cluster_most]: 1: the cluster is somebody's */
     float *gathered, *hidden;    /* F32 kinds only: [rows][width_stride], [rows][neuron_stride] */
     float *y;                    /* [rows][width_stride] */

@@ -86,6 +86,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     experts->expert_rows = carve(from, (m->expert_count + (size_t)1) * sizeof(uint32_t));
     experts->keys = carve(from, jobs * sizeof(uint32_t));
     experts->jobs = carve(from, jobs * sizeof(pi2_expert_job));
+    experts->uses = carve(from, jobs * sizeof(pi2_batch_use));
     experts->taken = carve(from, jobs * experts->cluster_most);
     experts->y = carve_floats(from, visits * buffers->width_stride);
     const size_t asked = batch < PI2_AHEAD_TOKENS ? batch : PI2_AHEAD_TOKENS;

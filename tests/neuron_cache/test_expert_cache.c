@@ -2,8 +2,8 @@
  * Goal:   the cache of experts hands out the right bytes, finds exactly what its policy's replay says
  *         it should, reads a demanded expert once, works with fewer slots than are demanded, and
  *         comes back from a read that failed and from a wrong checksum.
- * Method: a file whose words say where they are; random demands under every policy, size and read
- *         method; experts of extents that are neighbours in the file, and of some that are not.
+ * Method: a file whose words say where they are; random demands of tokens and of batches under every policy,
+ *         size and read method; experts of extents that are neighbours in the file, and of some that are not.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,12 +39,14 @@ static pi2_extent_layout layout = { .tensors = &tensor, .tensor_count = 1, .piec
 /* What a demand told, as a trace. */
 static pi2_trace_demand demands[MOST_DEMANDS + 1];
 static uint32_t keys[MOST_DEMANDS * EXPERTS];
+static pi2_batch_use uses[MOST_DEMANDS * EXPERTS];
 static pi2_trace trace;
+static bool is_batch; /* of the demands to come */
 
 static void on_demand(void *user, const uint32_t *demanded, uint32_t count) {
     (void)user;
     if (!demanded) return;
-    trace.demands[trace.demand_count++] = (pi2_trace_demand){ trace.key_count, 1 };
+    trace.demands[trace.demand_count++] = (pi2_trace_demand){ trace.key_count, is_batch ? PI2_BATCH_LEAST : 1 };
     memcpy(trace.keys + trace.key_count, demanded, count * sizeof *demanded);
     trace.key_count += count;
     trace.demands[trace.demand_count].begin = trace.key_count;
@@ -99,10 +101,11 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 4 };
     if (pi2_reader_open(&reader, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
     const pi2_expert_cache_options options = { .layout = &layout, .path = path, .memory = s.memory, .bytes = s.bytes,
-                                               .policy = policy, .reader = s.reader, .on_demand = on_demand };
+                                               .policy = policy, .layer_keys = EXPERTS, .reader = s.reader,
+                                               .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(pi2_expert_cache_slots(s.cache), slots < KEYS ? slots : KEYS);
-    trace = (pi2_trace){ .header = { LAYERS, EXPERTS, 2, 1 }, .demands = demands, .keys = keys };
+    trace = (pi2_trace){ .header = { LAYERS, EXPERTS, 2, 1 }, .demands = demands, .keys = keys, .uses = uses };
     return s;
 }
 
@@ -141,7 +144,7 @@ static pi2_status run_demand(pi2_expert_cache *cache, const uint32_t *chosen, ui
     uint8_t used[EXPERTS][EXTENTS] = { { 0 } };
     uint32_t left[EXPERTS], open = count;
     for (uint32_t i = 0; i < count; i++) left[i] = EXTENTS;
-    pi2_expert_cache_demand(cache, chosen, count);
+    pi2_expert_cache_demand(cache, chosen, is_batch ? uses + trace.key_count : NULL, count);
     while (open > 0) {
         bool some = false;
         int mark = 0;
@@ -177,11 +180,17 @@ static void test_bytes_and_hits(void **state) {
             uint32_t chosen[EXPERTS];
             const uint32_t most = i % 2 ? EXPERTS : sizes[i] < EXPERTS ? sizes[i] : EXPERTS;
             bool fits = true;
-            for (uint32_t d = 0; d < 120; d++) {
+            for (uint32_t d = 0; d < 160; d++) {
                 const uint32_t count = choose(&random, d % LAYERS, most, chosen);
+                is_batch = d / 20 % 2;
+                for (uint32_t k = 0; k < count; k++) {
+                    uses[trace.key_count + k] = (pi2_batch_use){ (float)(1 + pi2_tiny_random(&random) % 4),
+                                                                 1 + (uint32_t)(pi2_tiny_random(&random) % 20) };
+                }
                 if (count > sizes[i]) fits = false;
                 if (run_demand(s.cache, chosen, count) != PI2_OK) fail_msg("%s", pi2_error_text());
             }
+            is_batch = false;
             pi2_expert_cache_counters counters;
             pi2_replay_result replay;
             pi2_expert_cache_count(s.cache, &counters);
@@ -244,7 +253,7 @@ static void test_too_small(void **state) {
     static uint8_t block[BLOCK];
     pi2_expert_cache *cache = NULL;
     const pi2_expert_cache_options options = { .layout = &layout, .path = path, .memory = block, .bytes = sizeof block,
-                                               .policy = pi2_cache_policy_find("auto") };
+                                               .policy = pi2_cache_policy_find("auto"), .layer_keys = EXPERTS };
     assert_int_equal(pi2_expert_cache_create(&options, &cache), PI2_ERR_INVALID);
     assert_null(cache);
     assert_int_equal(pi2_expert_cache_keys(&layout), KEYS);

@@ -82,7 +82,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
     if (pi2_reader_open_with_hooks(&reader, hooks, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
     const pi2_expert_cache_options options = { .layout = &layout, .path = path, .memory = s.memory,
                                                .bytes = slots >= KEYS ? pi2_expert_cache_all_bytes(&layout) : s.bytes,
-                                               .policy = policy, .reader = s.reader };
+                                               .policy = policy, .layer_keys = EXPERTS, .reader = s.reader };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     return s;
 }
@@ -123,7 +123,7 @@ static pi2_status run_demand(pi2_expert_cache *cache, const uint32_t *chosen, ui
     uint8_t used[EXPERTS][EXTENTS] = { { 0 } };
     uint32_t left[EXPERTS], open = count;
     for (uint32_t i = 0; i < count; i++) left[i] = EXTENTS;
-    pi2_expert_cache_demand(cache, chosen, count);
+    pi2_expert_cache_demand(cache, chosen, NULL, count);
     pi2_expert_cache_look_ahead(cache, ahead, ahead_count);
     while (open > 0) {
         bool some = false;
@@ -292,7 +292,7 @@ static void test_demanded_first(void **state) {
         w.passed = w.allowed = 0;
         (void)pthread_mutex_unlock(&w.mutex);
         static const uint32_t first[] = { 0, 1 }, likely[] = { 11, 9, 8, 10 }, second[] = { 9, 13 };
-        pi2_expert_cache_demand(s.cache, first, 2);
+        pi2_expert_cache_demand(s.cache, first, NULL, 2);
         pi2_expert_cache_look_ahead(s.cache, likely, 4);
         await_all(&s, &w, first, 2, true);
         const size_t demanded_reads = w.passed;
@@ -303,7 +303,7 @@ static void test_demanded_first(void **state) {
             begun = w.waiting;
             (void)pthread_mutex_unlock(&w.mutex);
         }
-        pi2_expert_cache_demand(s.cache, second, 2);
+        pi2_expert_cache_demand(s.cache, second, NULL, 2);
         await_all(&s, &w, second, 2, false);
         for (uint32_t k = 0; k < 2; k++) {
             for (uint32_t x = 0; x < EXTENTS; x++) assert_int_equal(use_extent(s.cache, second[k], x), PI2_OK);
@@ -368,7 +368,7 @@ static void test_foreseen_stays(void **state) {
     assert_int_equal(run_demand(s.cache, a, 4, NULL, 0), PI2_OK);
     assert_int_equal(run_demand(s.cache, b, 4, foretold, 2), PI2_OK); /* the cache is full; a is the oldest */
     const uint64_t hits = count(&s).hits;
-    pi2_expert_cache_demand(s.cache, c, 2); /* forgets what was foretold, so 0 and 1 leave */
+    pi2_expert_cache_demand(s.cache, c, NULL, 2); /* forgets what was foretold, so 0 and 1 leave */
     pi2_expert_cache_reset(s.cache);
     assert_int_equal(run_demand(s.cache, foretold, 2, NULL, 0), PI2_OK);
     assert_int_equal(count(&s).hits, hits);
