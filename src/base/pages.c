@@ -15,8 +15,6 @@
 
 #include "base/fail.h"
 
-enum { HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
-
 static _Atomic size_t reserved_bytes;
 
 size_t pi2_page_bytes(void) {
@@ -51,8 +49,8 @@ pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, vo
     *pages_out = NULL;
     if (bytes == 0) return pi2_fail(PI2_ERR_INVALID, "%s: no bytes asked for", what);
     const size_t whole = round_up(bytes, pi2_page_bytes());
-    const bool is_huge = huge_pages && bytes >= HUGE_PAGE_BYTES;
-    void *pages = whole ? map_aligned(whole, is_huge ? HUGE_PAGE_BYTES : 1) : MAP_FAILED;
+    const bool is_huge = huge_pages && bytes >= PI2_HUGE_PAGE_BYTES;
+    void *pages = whole ? map_aligned(whole, is_huge ? PI2_HUGE_PAGE_BYTES : 1) : MAP_FAILED;
     if (pages == MAP_FAILED) {
         return pi2_fail(PI2_ERR_MEMORY, "%s: cannot reserve %zu bytes of memory: %s", what, bytes,
                         strerror(whole ? errno : ENOMEM));

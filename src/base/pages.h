@@ -7,6 +7,9 @@
 
 #include "powerinfer2/status.h"
 
+/** What the hint below hopes for; the systems that have another size only lose the hint's effect. */
+enum { PI2_HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
+
 /**
  * Reserves at least `bytes` bytes of zeroed private memory; a page counts against the process's
  * memory only once it is touched. huge_pages is a hint: fewer TLB misses, and reads into

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/pages.h"
 #include "base/parse_size.h"
 
 enum {
@@ -12,7 +13,7 @@ enum {
     CACHE_SHARE = 6,     /* the cache takes at most a sixth of the budget when we may choose */
     SCRATCH_SHARE = 24,
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
-    RING_SHARE = 16, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
+    RING_SHARE = 24, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
 };
 
 static uint64_t largest_read(const pi2_extent_layout *layout) {
@@ -121,10 +122,13 @@ static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
            plan->margin_bytes;
 }
 
+/* Whole huge pages: a disk can be twice as slow where a read goes into small ones (virtio's max_segments). */
 uint64_t pi2_memory_plan_ring_bytes(const pi2_extent_layout *layout, uint64_t budget_bytes) {
-    const uint64_t largest = largest_read(layout);
+    const uint64_t least = largest_read(layout) * LEAST_RING_READS, huge = PI2_HUGE_PAGE_BYTES;
     uint64_t ring = budget_bytes / RING_SHARE;
-    if (ring < largest * LEAST_RING_READS) ring = largest * LEAST_RING_READS;
+    if (ring < least) ring = least;
+    if (ring >= huge) ring = (ring + huge / 2) / huge * huge;
+    if (ring < least) ring += huge;
     if (ring > MOST_RING_BYTES) ring = MOST_RING_BYTES;
     return ring / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
 }
