@@ -15,26 +15,17 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <xxhash.h>
 
 #include "base/pages.h"
-#include "neuron_cache/expert_cache.h"
 #include "neuron_cache/trace_replay.h"
 #include "powerinfer2/status.h"
+#include "support/expert_file.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { LAYERS = 4, EXPERTS = 8, KEYS = LAYERS * EXPERTS, EXTENTS = 3, BLOCK = 4096, MOST_DEMANDS = 4000 };
-enum { FILE_BLOCKS = 1 + KEYS * 8 };
+enum { MOST_DEMANDS = 4000 };
 
 static char *folder, *path;
-static pi2_layout_tensor tensor = { .name = "blk.0.ffn_gate_exps.weight" };
-static pi2_piece piece;
-static pi2_extent extents[KEYS * EXTENTS];
-static pi2_group groups[KEYS + 1];
-static pi2_extent_layout layout = { .tensors = &tensor, .tensor_count = 1, .pieces = &piece, .piece_count = 1,
-                                    .extents = extents, .extent_count = KEYS * EXTENTS,
-                                    .groups = groups, .group_count = KEYS + 1 };
 
 /* What a demand told, as a trace. */
 static pi2_trace_demand demands[MOST_DEMANDS + 1];
@@ -52,37 +43,6 @@ static void on_demand(void *user, const uint32_t *demanded, uint32_t count) {
     trace.demands[trace.demand_count].begin = trace.key_count;
 }
 
-/* Every 8 bytes of the file hold their own offset. */
-static void write_file(uint64_t flipped_at) {
-    const size_t words = (size_t)FILE_BLOCKS * BLOCK / 8;
-    uint64_t *bytes = malloc(words * 8);
-    assert_non_null(bytes);
-    for (size_t i = 0; i < words; i++) bytes[i] = i * 8;
-    for (uint32_t e = 0; e < KEYS * EXTENTS; e++) {
-        extents[e].checksum = XXH3_64bits(bytes + extents[e].file_offset / 8, extents[e].bytes);
-    }
-    if (flipped_at) bytes[flipped_at / 8] ^= 1;
-    test_file_write(path, bytes, words * 8);
-    free(bytes);
-}
-
-static void make_layout(void) {
-    uint64_t random = 11, offset = BLOCK;
-    groups[0] = (pi2_group){ .kind = PI2_GROUP_HEAD };
-    for (uint32_t key = 0; key < KEYS; key++) {
-        groups[key + 1] = (pi2_group){ .kind = PI2_GROUP_EXPERT, .layer = key / EXPERTS, .expert = key % EXPERTS,
-                                       .first_extent = key * EXTENTS, .extent_count = EXTENTS };
-        for (uint32_t i = 0; i < EXTENTS; i++) {
-            const uint32_t blocks = 1 + (uint32_t)(pi2_tiny_random(&random) % 2);
-            const uint32_t bytes = blocks * BLOCK - 64 * (i + key % 3);
-            extents[key * EXTENTS + i] = (pi2_extent){ .file_offset = offset, .bytes = bytes, .piece_count = 1,
-                                                       .group = key + 1 };
-            offset += (blocks + pi2_tiny_random(&random) % 2) * BLOCK;
-        }
-    }
-    assert_true(offset <= (uint64_t)FILE_BLOCKS * BLOCK);
-}
-
 typedef struct setup {
     pi2_expert_cache *cache;
     pi2_reader *reader;
@@ -91,16 +51,17 @@ typedef struct setup {
 } setup;
 
 static setup open_cache(const char *method, const pi2_cache_policy *policy, uint32_t slots) {
-    setup s = { .bytes = (size_t)(slots * pi2_expert_cache_slot_bytes(&layout)) };
+    setup s = { .bytes = (size_t)(slots * pi2_expert_cache_slot_bytes(&expert_layout)) };
     s.reserved = s.bytes;
     if (slots >= KEYS) {
-        s.bytes = (size_t)pi2_expert_cache_all_bytes(&layout);
-        s.reserved = (size_t)(KEYS * pi2_expert_cache_slot_bytes(&layout));
+        s.bytes = (size_t)pi2_expert_cache_all_bytes(&expert_layout);
+        s.reserved = (size_t)(KEYS * pi2_expert_cache_slot_bytes(&expert_layout));
     }
     assert_int_equal(pi2_pages_reserve(s.reserved, false, "slots", &s.memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 4 };
     if (pi2_reader_open(&reader, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
-    const pi2_expert_cache_options options = { .layout = &layout, .path = path, .memory = s.memory, .bytes = s.bytes,
+    const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
+                                               .bytes = s.bytes,
                                                .policy = policy, .layer_keys = EXPERTS, .reader = s.reader,
                                                .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
@@ -115,61 +76,15 @@ static void close_cache(setup *s) {
     pi2_pages_release(s->memory, s->reserved);
 }
 
-/* The demand of a layer: 1 .. most experts. */
-static uint32_t choose(uint64_t *random, uint32_t layer, uint32_t most, uint32_t *chosen) {
-    const uint32_t wanted = 1 + (uint32_t)(pi2_tiny_random(random) % most);
-    uint32_t count = 0;
-    for (uint32_t e = 0; e < EXPERTS; e++) {
-        const uint32_t left = EXPERTS - e, need = wanted - count;
-        if (pi2_tiny_random(random) % left < need) chosen[count++] = layer * EXPERTS + e;
-    }
-    return count;
-}
-
-static pi2_status use_extent(pi2_expert_cache *cache, uint32_t key, uint32_t index) {
-    const uint8_t *memory = NULL;
-    const pi2_status status = pi2_expert_cache_open(cache, key, index, &memory);
-    if (status != PI2_OK) return status;
-    const pi2_extent *place = &extents[key * EXTENTS + index];
-    for (uint32_t b = 0; b < place->bytes; b += 8) {
-        uint64_t word;
-        memcpy(&word, memory + b, sizeof word);
-        assert_int_equal(word, place->file_offset + b);
-    }
-    return PI2_OK;
-}
-
-/* Demands, uses what arrives as it arrives, releases each expert when its last extent was used. */
-static pi2_status run_demand(pi2_expert_cache *cache, const uint32_t *chosen, uint32_t count) {
-    uint8_t used[EXPERTS][EXTENTS] = { { 0 } };
-    uint32_t left[EXPERTS], open = count;
-    for (uint32_t i = 0; i < count; i++) left[i] = EXTENTS;
-    pi2_expert_cache_demand(cache, chosen, is_batch ? uses + trace.key_count : NULL, count);
-    while (open > 0) {
-        bool some = false;
-        int mark = 0;
-        const pi2_status polled = pi2_expert_cache_poll(cache, &mark);
-        if (polled != PI2_OK) return polled;
-        for (uint32_t i = 0; i < count; i++) {
-            for (uint32_t x = 0; x < EXTENTS; x++) {
-                if (used[i][x] || !pi2_expert_cache_arrived(cache, chosen[i], x)) continue;
-                const pi2_status status = use_extent(cache, chosen[i], x);
-                if (status != PI2_OK) return status;
-                used[i][x] = 1;
-                some = true;
-                if (--left[i] > 0) continue;
-                pi2_expert_cache_release(cache, chosen[i]);
-                open--;
-            }
-        }
-        if (!some && !pi2_expert_cache_populate(cache)) pi2_expert_cache_wait(cache, mark);
-    }
-    return PI2_OK;
+static pi2_status any_demand(pi2_expert_cache *cache, uint64_t *random, uint32_t number, uint32_t most) {
+    uint32_t chosen[EXPERTS];
+    const uint32_t count = expert_choose(random, number % LAYERS, most, chosen);
+    return expert_run_demand(cache, chosen, NULL, count, NULL, 0);
 }
 
 static void test_bytes_and_hits(void **state) {
     (void)state;
-    write_file(0);
+    expert_file_write(path, 0);
     static const char *const methods[] = { "auto", "pread" };
     static const uint32_t sizes[] = { 1, 2, 3, 7, 12, 20, KEYS };
     for (size_t p = 0; p < pi2_cache_policy_count * 2; p++) {
@@ -181,14 +96,17 @@ static void test_bytes_and_hits(void **state) {
             const uint32_t most = i % 2 ? EXPERTS : sizes[i] < EXPERTS ? sizes[i] : EXPERTS;
             bool fits = true;
             for (uint32_t d = 0; d < 160; d++) {
-                const uint32_t count = choose(&random, d % LAYERS, most, chosen);
+                const uint32_t count = expert_choose(&random, d % LAYERS, most, chosen);
                 is_batch = d / 20 % 2;
                 for (uint32_t k = 0; k < count; k++) {
                     uses[trace.key_count + k] = (pi2_batch_use){ (float)(1 + pi2_tiny_random(&random) % 4),
                                                                  1 + (uint32_t)(pi2_tiny_random(&random) % 20) };
                 }
                 if (count > sizes[i]) fits = false;
-                if (run_demand(s.cache, chosen, count) != PI2_OK) fail_msg("%s", pi2_error_text());
+                const pi2_batch_use *used = is_batch ? uses + trace.key_count : NULL;
+                if (expert_run_demand(s.cache, chosen, used, count, NULL, 0) != PI2_OK) {
+                    fail_msg("%s", pi2_error_text());
+                }
             }
             is_batch = false;
             pi2_expert_cache_counters counters;
@@ -212,18 +130,17 @@ static void test_bytes_and_hits(void **state) {
 
 /* Random demands until one fails; then the cache must be as good as new. */
 static void break_and_mend(setup *s, pi2_status want, const char *text) {
-    uint32_t chosen[EXPERTS];
     uint64_t random = 5;
     pi2_status status = PI2_OK;
     for (uint32_t d = 0; d < 60 && status == PI2_OK; d++) {
-        status = run_demand(s->cache, chosen, choose(&random, d % LAYERS, EXPERTS, chosen));
+        status = any_demand(s->cache, &random, d, EXPERTS);
     }
     assert_int_equal(status, want);
     if (!strstr(pi2_error_text(), text)) fail_msg("'%s' is not in: %s", text, pi2_error_text());
     pi2_expert_cache_reset(s->cache);
-    write_file(0);
+    expert_file_write(path, 0);
     for (uint32_t d = 0; d < 60; d++) {
-        if (run_demand(s->cache, chosen, choose(&random, d % LAYERS, EXPERTS, chosen)) != PI2_OK) {
+        if (any_demand(s->cache, &random, d, EXPERTS) != PI2_OK) {
             fail_msg("%s", pi2_error_text());
         }
     }
@@ -234,11 +151,11 @@ static void test_failures(void **state) {
     static const uint32_t sizes[] = { 2, 9, KEYS };
     for (size_t p = 0; p < pi2_cache_policy_count; p++) {
         for (size_t i = 0; i < 3; i++) {
-            write_file(extents[(EXPERTS + 3) * EXTENTS + 1].file_offset + 640);
+            expert_file_write(path, expert_extents[(EXPERTS + 3) * EXTENTS + 1].file_offset + 640);
             setup s = open_cache(p % 2 ? "pread" : "auto", pi2_cache_policies[p], sizes[i]);
             break_and_mend(&s, PI2_ERR_FORMAT, "checksum");
             close_cache(&s);
-            write_file(0);
+            expert_file_write(path, 0);
             s = open_cache(p % 2 ? "pread" : "auto", pi2_cache_policies[p], sizes[i]);
             assert_int_equal(truncate(path, FILE_BLOCKS * BLOCK / 2), 0);
             break_and_mend(&s, PI2_ERR_IO, "experts");
@@ -249,20 +166,20 @@ static void test_failures(void **state) {
 
 static void test_too_small(void **state) {
     (void)state;
-    write_file(0);
+    expert_file_write(path, 0);
     static uint8_t block[BLOCK];
     pi2_expert_cache *cache = NULL;
-    const pi2_expert_cache_options options = { .layout = &layout, .path = path, .memory = block, .bytes = sizeof block,
-                                               .policy = pi2_cache_policy_find("auto"), .layer_keys = EXPERTS };
+    const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = block,
+                                               .bytes = sizeof block, .layer_keys = EXPERTS,
+                                               .policy = pi2_cache_policy_find("auto") };
     assert_int_equal(pi2_expert_cache_create(&options, &cache), PI2_ERR_INVALID);
     assert_null(cache);
-    assert_int_equal(pi2_expert_cache_keys(&layout), KEYS);
+    assert_int_equal(pi2_expert_cache_keys(&expert_layout), KEYS);
 }
 
 static void run_some(const setup *s, uint64_t random) {
-    uint32_t chosen[EXPERTS];
     for (uint32_t d = 0; d < 40; d++) {
-        if (run_demand(s->cache, chosen, choose(&random, d % LAYERS, 4, chosen)) != PI2_OK) {
+        if (any_demand(s->cache, &random, d, 4) != PI2_OK) {
             fail_msg("%s", pi2_error_text());
         }
     }
@@ -277,10 +194,10 @@ static uint32_t populate_all(const setup *s) {
 /* Memory taken ahead of the reads: none stays behind when slots are given back, and no byte changes. */
 static void test_populate(void **state) {
     (void)state;
-    write_file(0);
+    expert_file_write(path, 0);
     for (size_t method = 0; method < 2; method++) {
         setup s = open_cache(method ? "pread" : "auto", pi2_cache_policy_find("lru"), 12);
-        const uint64_t slot = pi2_expert_cache_slot_bytes(&layout);
+        const uint64_t slot = pi2_expert_cache_slot_bytes(&expert_layout);
         assert_int_equal(pi2_expert_cache_unread_bytes(s.cache), 12 * slot);
         if (populate_all(&s) == 0) { /* a system that cannot: everything else works */
             run_some(&s, 3);
@@ -304,7 +221,7 @@ static int set_up(void **state) {
     (void)state;
     folder = test_folder_make();
     path = test_path(folder, "experts");
-    make_layout();
+    expert_layout_make();
     return 0;
 }
 

@@ -16,56 +16,15 @@
 #include <time.h>
 
 #include <cmocka.h>
-#include <xxhash.h>
 
 #include "base/pages.h"
-#include "neuron_cache/expert_cache.h"
 #include "powerinfer2/status.h"
 #include "storage/read_faults.h"
+#include "support/expert_file.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { LAYERS = 4, EXPERTS = 8, KEYS = LAYERS * EXPERTS, EXTENTS = 3, BLOCK = 4096 };
-enum { FILE_BLOCKS = 1 + KEYS * 8 };
-
 static char *folder, *path;
-static pi2_layout_tensor tensor = { .name = "blk.0.ffn_gate_exps.weight" };
-static pi2_piece piece;
-static pi2_extent extents[KEYS * EXTENTS];
-static pi2_group groups[KEYS + 1];
-static pi2_extent_layout layout = { .tensors = &tensor, .tensor_count = 1, .pieces = &piece, .piece_count = 1,
-                                    .extents = extents, .extent_count = KEYS * EXTENTS,
-                                    .groups = groups, .group_count = KEYS + 1 };
-
-/* Every 8 bytes of the file hold their own offset. */
-static void write_file(void) {
-    const size_t words = (size_t)FILE_BLOCKS * BLOCK / 8;
-    uint64_t *bytes = malloc(words * 8);
-    assert_non_null(bytes);
-    for (size_t i = 0; i < words; i++) bytes[i] = i * 8;
-    for (uint32_t e = 0; e < KEYS * EXTENTS; e++) {
-        extents[e].checksum = XXH3_64bits(bytes + extents[e].file_offset / 8, extents[e].bytes);
-    }
-    test_file_write(path, bytes, words * 8);
-    free(bytes);
-}
-
-static void make_layout(void) {
-    uint64_t random = 11, offset = BLOCK;
-    groups[0] = (pi2_group){ .kind = PI2_GROUP_HEAD };
-    for (uint32_t key = 0; key < KEYS; key++) {
-        groups[key + 1] = (pi2_group){ .kind = PI2_GROUP_EXPERT, .layer = key / EXPERTS, .expert = key % EXPERTS,
-                                       .first_extent = key * EXTENTS, .extent_count = EXTENTS };
-        for (uint32_t i = 0; i < EXTENTS; i++) {
-            const uint32_t blocks = 1 + (uint32_t)(pi2_tiny_random(&random) % 2);
-            const uint32_t bytes = blocks * BLOCK - 64 * (i + key % 3);
-            extents[key * EXTENTS + i] = (pi2_extent){ .file_offset = offset, .bytes = bytes, .piece_count = 1,
-                                                       .group = key + 1 };
-            offset += (blocks + pi2_tiny_random(&random) % 2) * BLOCK;
-        }
-    }
-    assert_true(offset <= (uint64_t)FILE_BLOCKS * BLOCK);
-}
 
 typedef struct setup {
     pi2_expert_cache *cache;
@@ -76,12 +35,13 @@ typedef struct setup {
 
 static setup open_cache(const char *method, const pi2_cache_policy *policy, uint32_t slots, uint32_t depth,
                         const pi2_read_hooks *hooks) {
-    setup s = { .bytes = (size_t)(slots * pi2_expert_cache_slot_bytes(&layout)) };
+    setup s = { .bytes = (size_t)(slots * pi2_expert_cache_slot_bytes(&expert_layout)) };
     assert_int_equal(pi2_pages_reserve(s.bytes, false, "slots", &s.memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = depth };
     if (pi2_reader_open_with_hooks(&reader, hooks, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
-    const pi2_expert_cache_options options = { .layout = &layout, .path = path, .memory = s.memory,
-                                               .bytes = slots >= KEYS ? pi2_expert_cache_all_bytes(&layout) : s.bytes,
+    const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
+                                               .bytes = slots < KEYS ? s.bytes
+                                                        : pi2_expert_cache_all_bytes(&expert_layout),
                                                .policy = policy, .layer_keys = EXPERTS, .reader = s.reader };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     return s;
@@ -91,60 +51,6 @@ static void close_cache(setup *s) {
     pi2_expert_cache_free(s->cache);
     pi2_reader_close(s->reader);
     pi2_pages_release(s->memory, s->bytes);
-}
-
-/* The demand of a layer: 1 .. most experts. */
-static uint32_t choose(uint64_t *random, uint32_t layer, uint32_t most, uint32_t *chosen) {
-    const uint32_t wanted = 1 + (uint32_t)(pi2_tiny_random(random) % most);
-    uint32_t count = 0;
-    for (uint32_t e = 0; e < EXPERTS; e++) {
-        const uint32_t left = EXPERTS - e, need = wanted - count;
-        if (pi2_tiny_random(random) % left < need) chosen[count++] = layer * EXPERTS + e;
-    }
-    return count;
-}
-
-static pi2_status use_extent(pi2_expert_cache *cache, uint32_t key, uint32_t index) {
-    const uint8_t *memory = NULL;
-    const pi2_status status = pi2_expert_cache_open(cache, key, index, &memory);
-    if (status != PI2_OK) return status;
-    const pi2_extent *place = &extents[key * EXTENTS + index];
-    for (uint32_t b = 0; b < place->bytes; b += 8) {
-        uint64_t word;
-        memcpy(&word, memory + b, sizeof word);
-        assert_int_equal(word, place->file_offset + b);
-    }
-    return PI2_OK;
-}
-
-/* Demands, looks ahead, uses what arrives as it arrives, releases each expert when its last extent was used. */
-static pi2_status run_demand(pi2_expert_cache *cache, const uint32_t *chosen, uint32_t count, const uint32_t *ahead,
-                             uint32_t ahead_count) {
-    uint8_t used[EXPERTS][EXTENTS] = { { 0 } };
-    uint32_t left[EXPERTS], open = count;
-    for (uint32_t i = 0; i < count; i++) left[i] = EXTENTS;
-    pi2_expert_cache_demand(cache, chosen, NULL, count);
-    pi2_expert_cache_look_ahead(cache, ahead, ahead_count);
-    while (open > 0) {
-        bool some = false;
-        int mark = 0;
-        const pi2_status polled = pi2_expert_cache_poll(cache, &mark);
-        if (polled != PI2_OK) return polled;
-        for (uint32_t i = 0; i < count; i++) {
-            for (uint32_t x = 0; x < EXTENTS; x++) {
-                if (used[i][x] || !pi2_expert_cache_arrived(cache, chosen[i], x)) continue;
-                const pi2_status status = use_extent(cache, chosen[i], x);
-                if (status != PI2_OK) return status;
-                used[i][x] = 1;
-                some = true;
-                if (--left[i] > 0) continue;
-                pi2_expert_cache_release(cache, chosen[i]);
-                open--;
-            }
-        }
-        if (!some) pi2_expert_cache_wait(cache, mark);
-    }
-    return PI2_OK;
 }
 
 static pi2_expert_cache_counters count(const setup *s) {
@@ -177,15 +83,17 @@ static void test_random(void **state) {
             setup s = open_cache(methods[p % 2], pi2_cache_policies[p / 2], sizes[i], 1 + (uint32_t)(p + i) % 5, NULL);
             uint64_t random = p * 100 + i, foreseen = 0;
             uint32_t now[EXPERTS], next[EXPERTS], ahead[EXPERTS];
-            uint32_t now_count = choose(&random, 0, EXPERTS / 2, now);
+            uint32_t now_count = expert_choose(&random, 0, EXPERTS / 2, now);
             for (uint32_t d = 1; d < 50; d++) {
-                const uint32_t next_count = choose(&random, d % LAYERS, EXPERTS / 2, next);
+                const uint32_t next_count = expert_choose(&random, d % LAYERS, EXPERTS / 2, next);
                 const bool well = pi2_tiny_random(&random) % 3 > 0;
-                const uint32_t ahead_count = well ? next_count : choose(&random, d % LAYERS, EXPERTS, ahead);
+                const uint32_t ahead_count = well ? next_count : expert_choose(&random, d % LAYERS, EXPERTS, ahead);
                 if (well) memcpy(ahead, next, sizeof next);
                 const uint32_t quarter = (sizes[i] < KEYS ? sizes[i] : KEYS) / 4;
                 foreseen += ahead_count < quarter ? ahead_count : quarter;
-                if (run_demand(s.cache, now, now_count, ahead, ahead_count) != PI2_OK) fail_msg("%s", pi2_error_text());
+                if (expert_run_demand(s.cache, now, NULL, now_count, ahead, ahead_count) != PI2_OK) {
+                    fail_msg("%s", pi2_error_text());
+                }
                 memcpy(now, next, sizeof next);
                 now_count = next_count;
             }
@@ -194,7 +102,7 @@ static void test_random(void **state) {
             wasted += count(&s).ahead_wasted;
             if (sizes[i] < 4) assert_int_equal(count(&s).ahead, 0);
             pi2_expert_cache_reset(s.cache); /* with reads ahead in flight */
-            if (run_demand(s.cache, now, now_count, NULL, 0) != PI2_OK) fail_msg("%s", pi2_error_text());
+            if (expert_run_demand(s.cache, now, NULL, now_count, NULL, 0) != PI2_OK) fail_msg("%s", pi2_error_text());
             close_cache(&s);
         }
     }
@@ -248,9 +156,9 @@ static void watch_free(watch *w) {
     (void)pthread_mutex_destroy(&w->mutex);
 }
 
-static uint64_t first_byte(uint32_t key) { return extents[key * EXTENTS].file_offset; }
+static uint64_t first_byte(uint32_t key) { return expert_extents[key * EXTENTS].file_offset; }
 static uint64_t end_byte(uint32_t key) {
-    const pi2_extent *last = &extents[key * EXTENTS + EXTENTS - 1];
+    const pi2_extent *last = &expert_extents[key * EXTENTS + EXTENTS - 1];
     return last->file_offset + pi2_extent_read_bytes(last);
 }
 
@@ -306,7 +214,7 @@ static void test_demanded_first(void **state) {
         pi2_expert_cache_demand(s.cache, second, NULL, 2);
         await_all(&s, &w, second, 2, false);
         for (uint32_t k = 0; k < 2; k++) {
-            for (uint32_t x = 0; x < EXTENTS; x++) assert_int_equal(use_extent(s.cache, second[k], x), PI2_OK);
+            for (uint32_t x = 0; x < EXTENTS; x++) assert_int_equal(expert_use_extent(s.cache, second[k], x), PI2_OK);
             pi2_expert_cache_release(s.cache, second[k]);
         }
         const pi2_expert_cache_counters c = count(&s);
@@ -336,7 +244,7 @@ static void test_failed_read_ahead(void **state) {
             static const uint32_t zero[] = { 0, 1 }, bad[] = { 12 }, one[] = { 13 }, both[] = { 12, 13 };
             w.bad_begin = first_byte(12);
             w.bad_end = end_byte(12);
-            if (run_demand(s.cache, zero, 2, bad, 1) != PI2_OK) fail_msg("%s", pi2_error_text());
+            if (expert_run_demand(s.cache, zero, NULL, 2, bad, 1) != PI2_OK) fail_msg("%s", pi2_error_text());
             for (int i = 0; i < 100; i++) { /* until the failure is there, and noted */
                 int mark = 0;
                 assert_int_equal(pi2_expert_cache_poll(s.cache, &mark), PI2_OK);
@@ -344,15 +252,15 @@ static void test_failed_read_ahead(void **state) {
             }
             assert_int_equal(count(&s).ahead, 1);
             assert_int_equal(count(&s).ahead_wasted, 1);
-            if (run_demand(s.cache, one, 1, zero, 2) != PI2_OK) fail_msg("%s", pi2_error_text());
-            assert_int_equal(run_demand(s.cache, both, 2, NULL, 0), PI2_ERR_IO);
+            if (expert_run_demand(s.cache, one, NULL, 1, zero, 2) != PI2_OK) fail_msg("%s", pi2_error_text());
+            assert_int_equal(expert_run_demand(s.cache, both, NULL, 2, NULL, 0), PI2_ERR_IO);
             assert_non_null(strstr(pi2_error_text(), path));
             assert_non_null(strstr(pi2_error_text(), "cannot read at byte"));
             pi2_expert_cache_reset(s.cache);
             (void)pthread_mutex_lock(&w.mutex);
             w.bad_end = 0;
             (void)pthread_mutex_unlock(&w.mutex);
-            if (run_demand(s.cache, both, 2, NULL, 0) != PI2_OK) fail_msg("%s", pi2_error_text());
+            if (expert_run_demand(s.cache, both, NULL, 2, NULL, 0) != PI2_OK) fail_msg("%s", pi2_error_text());
             close_cache(&s);
             watch_free(&w);
         }
@@ -365,20 +273,20 @@ static void test_foreseen_stays(void **state) {
     setup s = open_cache("auto", pi2_cache_policy_find("lru"), 8, 4, NULL);
     static const uint32_t a[] = { 0, 1, 2, 3 }, b[] = { 8, 9, 10, 11 }, c[] = { 16, 17 };
     static const uint32_t foretold[] = { 0, 1 };
-    assert_int_equal(run_demand(s.cache, a, 4, NULL, 0), PI2_OK);
-    assert_int_equal(run_demand(s.cache, b, 4, foretold, 2), PI2_OK); /* the cache is full; a is the oldest */
+    assert_int_equal(expert_run_demand(s.cache, a, NULL, 4, NULL, 0), PI2_OK);
+    assert_int_equal(expert_run_demand(s.cache, b, NULL, 4, foretold, 2), PI2_OK); /* full; a is the oldest */
     const uint64_t hits = count(&s).hits;
     pi2_expert_cache_demand(s.cache, c, NULL, 2); /* forgets what was foretold, so 0 and 1 leave */
     pi2_expert_cache_reset(s.cache);
-    assert_int_equal(run_demand(s.cache, foretold, 2, NULL, 0), PI2_OK);
+    assert_int_equal(expert_run_demand(s.cache, foretold, NULL, 2, NULL, 0), PI2_OK);
     assert_int_equal(count(&s).hits, hits);
     close_cache(&s);
     s = open_cache("auto", pi2_cache_policy_find("lru"), 8, 4, NULL);
     static const uint32_t two_ahead[] = { 16, 0 };
-    assert_int_equal(run_demand(s.cache, a, 4, NULL, 0), PI2_OK);
-    assert_int_equal(run_demand(s.cache, b, 4, two_ahead, 2), PI2_OK); /* 16 takes the place of 1, not of 0 */
+    assert_int_equal(expert_run_demand(s.cache, a, NULL, 4, NULL, 0), PI2_OK);
+    assert_int_equal(expert_run_demand(s.cache, b, NULL, 4, two_ahead, 2), PI2_OK); /* 16 leaves 0, takes 1 */
     assert_int_equal(count(&s).ahead, 1);
-    assert_int_equal(run_demand(s.cache, two_ahead + 1, 1, NULL, 0), PI2_OK);
+    assert_int_equal(expert_run_demand(s.cache, two_ahead + 1, NULL, 1, NULL, 0), PI2_OK);
     assert_int_equal(count(&s).hits, 1);
     close_cache(&s);
 }
@@ -387,8 +295,8 @@ static int set_up(void **state) {
     (void)state;
     folder = test_folder_make();
     path = test_path(folder, "experts");
-    make_layout();
-    write_file();
+    expert_layout_make();
+    expert_file_write(path, 0);
     return 0;
 }
 
