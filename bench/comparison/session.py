@@ -167,6 +167,12 @@ class TestRun:
             self.result["routing"]["experts_in_batch"] = counts[-1]
 
 
+def unmeasured(results):
+    """The tests of which no engine made a run: the time ended before their first round."""
+    return [f"{result['case']} {result['test']}" for result in results
+            if not any(engine["records"] for engine in result["engines"].values())]
+
+
 def drift(records):
     """How repeated runs of one engine move: medians of the first and the last five, and range."""
     speeds = [r["tokens_per_second"] for r in records if r["outcome"] == "ok"]

@@ -343,6 +343,14 @@ class TestRuns(unittest.TestCase):
         row = report.table([run.result]).splitlines()[2]
         self.assertIn("| powerinfer2 | 4 | 3 | 2.00 x |", row)
 
+    def test_tests_without_a_run_are_named(self):
+        measured = result_of("a-1G", "decode-8", GB, {"powerinfer2": [1.0]})
+        self.assertEqual(session.unmeasured([measured]), [])
+        self.assertEqual(session.unmeasured([
+            result_of("b-1G", "decode-8", GB, {}), measured,
+            result_of("c-1G", "prefill-64", GB, {"powerinfer2": []})]),
+            ["b-1G decode-8", "c-1G prefill-64"])
+
     def test_drift(self):
         records = [{"outcome": "ok", "tokens_per_second": s} for s in [10] * 6 + [7] + [8] * 5]
         found = session.drift(records + [{"outcome": "killed"}])
