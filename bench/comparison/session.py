@@ -168,7 +168,7 @@ class TestRun:
 
 
 def unmeasured(results):
-    """The tests of which no engine made a run: the time ended before their first round."""
+    """The tests of which no engine made a run: the time ended before, or none can run them."""
     return [f"{result['case']} {result['test']}" for result in results
             if not any(engine["records"] for engine in result["engines"].values())]
 
