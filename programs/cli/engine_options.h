@@ -5,6 +5,11 @@
 #include "options.h"
 #include "powerinfer2/engine.h"
 
+/* Words of options that plan files hold too. */
+#define PI2_CLI_READ_METHODS "auto|io_uring|pread"
+#define PI2_CLI_CACHE_POLICIES "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep"
+#define PI2_CLI_CACHE_TYPES "f16|q8_0"
+
 typedef struct pi2_cli_model_settings {
     const char *model, *cluster_file, *read_method;
     const char *cache_type_k, *cache_type_v;

@@ -133,16 +133,21 @@ static int set_number(const pi2_cli_option *option, const char *name, const char
     return PI2_CLI_GO_ON;
 }
 
-static int set_choice(const pi2_cli_option *option, const char *name, const char *value, void *target) {
-    for (const char *word = option->argument; *word;) {
+bool pi2_cli_is_choice(const char *words, const char *value) {
+    for (const char *word = words; *word;) {
         const size_t length = strcspn(word, "|");
-        if (strlen(value) == length && memcmp(word, value, length) == 0) {
-            *(const char **)target = value;
-            return PI2_CLI_GO_ON;
-        }
+        if (strlen(value) == length && memcmp(word, value, length) == 0) return true;
         word += length + (word[length] == '|');
     }
-    return pi2_cli_usage_error("%s: '%s' is none of %s", name, value, option->argument);
+    return false;
+}
+
+static int set_choice(const pi2_cli_option *option, const char *name, const char *value, void *target) {
+    if (!pi2_cli_is_choice(option->argument, value)) {
+        return pi2_cli_usage_error("%s: '%s' is none of %s", name, value, option->argument);
+    }
+    *(const char **)target = value;
+    return PI2_CLI_GO_ON;
 }
 
 static int set_texts(const char *name, const char *value, void *target) {

@@ -68,6 +68,9 @@ enum { PI2_CLI_GO_ON = -1 };
  */
 int pi2_cli_parse(const pi2_cli_command *command, int argument_count, char **arguments);
 
+/** Whether the value is one of the words, which '|' separates. */
+bool pi2_cli_is_choice(const char *words, const char *value);
+
 /** The word among `words` (NULL-terminated) that a misspelt one is near, or NULL. */
 const char *pi2_cli_nearest(const char *word, const char *const *words);
 
