@@ -235,11 +235,12 @@ json_t *pi2_cli_json_number(double value) { return isfinite(value) ? json_real(v
 
 /* ---- stdin and files ---- */
 
-static int read_stream(FILE *stream, const char *path, char **text_out, size_t *length_out) {
+static int read_stream(FILE *stream, const char *path, size_t most, char **text_out, size_t *length_out) {
     size_t capacity = 65536, length = 0;
     char *text = malloc(capacity);
     while (text) {
-        const size_t got = fread(text + length, 1, capacity - 1 - length, stream);
+        const size_t room = capacity - 1 - length, wanted = most - length;
+        const size_t got = fread(text + length, 1, room < wanted ? room : wanted, stream);
         length += got;
         if (ferror(stream)) {
             const int code = pi2_cli_io_error("%s", path);
@@ -262,11 +263,15 @@ static int read_stream(FILE *stream, const char *path, char **text_out, size_t *
     return PI2_EXIT_MEMORY;
 }
 
-int pi2_cli_read_file(const char *path, char **text_out, size_t *length_out) {
-    if (strcmp(path, "-") == 0) return read_stream(stdin, "stdin", text_out, length_out);
+int pi2_cli_read_file_start(const char *path, size_t most, char **text_out, size_t *length_out) {
+    if (strcmp(path, "-") == 0) return read_stream(stdin, "stdin", most, text_out, length_out);
     FILE *file = fopen(path, "rb");
     if (!file) return pi2_cli_io_error("%s", path);
-    const int code = read_stream(file, path, text_out, length_out);
+    const int code = read_stream(file, path, most, text_out, length_out);
     (void)fclose(file);
     return code;
+}
+
+int pi2_cli_read_file(const char *path, char **text_out, size_t *length_out) {
+    return pi2_cli_read_file_start(path, SIZE_MAX, text_out, length_out);
 }

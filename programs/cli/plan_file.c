@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "device_profile_cli.h"
+#include "engine_options.h"
 #include "output.h"
 
 static json_t *integer(uint64_t value) { return json_integer((json_int_t)value); }
@@ -108,83 +109,138 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
 
 /* ---- use ---- */
 
-static int refuse(const char *format, const char *path, const char *what) {
-    (void)pi2_cli_usage_error(format, path, what);
+enum { MOST_BYTES = 1 << 20 }; /* a plan has some KB */
+/* What pi2_engine_open() takes: beyond it, its error would name neither the file nor the field. */
+enum { MOST_CONTEXT = 1 << 26, MOST_BATCH = 8192, MOST_THREADS = 256 };
+
+static int not_a_plan(const char *path, const char *what) {
+    (void)pi2_cli_usage_error("%s: not a plan: %s: make one with 'powerinfer2 plan --json'", path, what);
     return PI2_EXIT_BAD_FILE;
 }
 
-/** The name of the first member of `expected` that differs, or NULL. */
-static const char *first_difference(const json_t *got, json_t *expected) {
+static int wrong_field(const char *path, const char *name, const char *what) {
+    char text[160];
+    (void)snprintf(text, sizeof text, "'%s' is %s", name, what);
+    return not_a_plan(path, text);
+}
+
+/** Refuses a plan whose object `section` has other values than those expected. Takes `expected`. */
+static int check_same(const char *path, const json_t *plan, const char *section, json_t *expected) {
+    const json_t *got = json_object_get(plan, section);
     const char *key, *different = NULL;
     json_t *value;
+    int code = PI2_EXIT_OK;
     json_object_foreach(expected, key, value) {
         if (!different && !json_equal(json_object_get(got, key), value)) different = key;
     }
-    return different;
-}
-
-static int check_device(const char *path, const json_t *plan) {
-    static char different[32];
-    pi2_device_identity identity;
-    pi2_device_identify(&identity);
-    json_t *here = pi2_cli_device_json(&identity);
-    const char *name = first_difference(json_object_get(plan, "device"), here);
-    if (name) {
-        const size_t length = strlen(name) < sizeof different - 1 ? strlen(name) : sizeof different - 1;
-        memcpy(different, name, length);
-        different[length] = '\0';
+    if (!json_is_object(got)) {
+        code = wrong_field(path, section, got ? "no object" : "missing");
+    } else if (different) {
+        (void)pi2_cli_usage_error("%s: the plan was made for another %s (its %s differs): plan again", path, section,
+                                  different);
+        code = PI2_EXIT_BAD_FILE;
     }
-    json_decref(here);
-    return name ? refuse("%s: the plan was made for another device (its %s differs): plan again", path, different)
-                : PI2_EXIT_OK;
+    json_decref(expected);
+    return code;
 }
 
-/** A whole number of the parameters within 0 .. most; -1: not there or out of range. */
-static int64_t parameter(const json_t *plan, const char *name, int64_t most) {
-    const json_t *value = json_object_get(json_object_get(plan, "parameters"), name);
-    const json_int_t number = json_is_integer(value) ? json_integer_value(value) : -1;
-    return number < 0 || number > most ? -1 : (int64_t)number;
+/** A whole number of the parameters within 1 .. most: 0 would leave the choice to the run. */
+static int read_number(const char *path, const json_t *parameters, const char *name, int64_t most,
+                       int64_t *number_out) {
+    const json_t *value = json_object_get(parameters, name);
+    char text[64];
+    *number_out = json_integer_value(value);
+    if (json_is_integer(value) && *number_out >= 1 && *number_out <= most) return PI2_EXIT_OK;
+    (void)snprintf(text, sizeof text, "no whole number within 1 .. %lld", (long long)most);
+    return wrong_field(path, name, value ? text : "missing");
+}
+
+/** A word of the parameters; it lives as long as they. */
+static int read_word(const char *path, const json_t *parameters, const char *name, const char *words,
+                     const char **word_out) {
+    const json_t *value = json_object_get(parameters, name);
+    char text[96];
+    *word_out = json_string_value(value);
+    if (*word_out && pi2_cli_is_choice(words, *word_out)) return PI2_EXIT_OK;
+    (void)snprintf(text, sizeof text, "none of %s", words);
+    return wrong_field(path, name, value ? text : "missing");
 }
 
 static int fill_options(const char *path, const json_t *plan, pi2_engine_options *options) {
-    const int64_t memory = parameter(plan, "memory_bytes", INT64_MAX);
-    const int64_t context = parameter(plan, "context_tokens", INT32_MAX), batch = parameter(plan, "batch_tokens", 8192);
-    const int64_t threads = parameter(plan, "threads", 256);
-    if (memory < 0 || context < 0 || batch < 0 || threads < 0) {
-        return refuse("%s: not a plan: '%s' is missing or out of range", path,
-                      memory < 0 ? "memory_bytes" : context < 0 ? "context_tokens" : batch < 0 ? "batch_tokens"
-                                                                                            : "threads");
-    }
-    const char *method = json_string_value(json_object_get(json_object_get(plan, "parameters"), "read_method"));
-    const char *cache = json_string_value(json_object_get(json_object_get(plan, "parameters"), "cache_type"));
+    const json_t *parameters = json_object_get(plan, "parameters");
+    int64_t memory, context, batch, threads;
+    const char *method, *type, *policy;
+    int code = json_is_object(parameters) ? PI2_EXIT_OK
+                                          : wrong_field(path, "parameters", parameters ? "no object" : "missing");
+    if (code == PI2_EXIT_OK) code = read_number(path, parameters, "memory_bytes", INT64_MAX, &memory);
+    if (code == PI2_EXIT_OK) code = read_number(path, parameters, "context_tokens", MOST_CONTEXT, &context);
+    if (code == PI2_EXIT_OK) code = read_number(path, parameters, "batch_tokens", MOST_BATCH, &batch);
+    if (code == PI2_EXIT_OK) code = read_number(path, parameters, "threads", MOST_THREADS, &threads);
+    if (code == PI2_EXIT_OK) code = read_word(path, parameters, "read_method", PI2_CLI_READ_METHODS, &method);
+    if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_type", PI2_CLI_CACHE_TYPES, &type);
+    if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_policy", PI2_CLI_CACHE_POLICIES, &policy);
+    if (code != PI2_EXIT_OK) return code;
     if (!options->memory_bytes) options->memory_bytes = (uint64_t)memory;
     if (!options->context_tokens) options->context_tokens = (uint32_t)context;
     if (!options->batch_tokens) options->batch_tokens = (uint32_t)batch;
     if (!options->thread_count) options->thread_count = (uint32_t)threads;
-    const char *policy = json_string_value(json_object_get(json_object_get(plan, "parameters"), "cache_policy"));
-    if (method && strcmp(options->read_method, "auto") == 0) options->read_method = method;
-    if (policy && strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
-    if (cache && strcmp(cache, "q8_0") == 0) options->cache_type = PI2_CACHE_Q8_0;
+    if (strcmp(options->read_method, "auto") == 0) options->read_method = method;
+    if (strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
+    if (strcmp(type, "q8_0") == 0) options->cache_type = PI2_CACHE_Q8_0;
     return PI2_EXIT_OK;
 }
 
+/** A dense model's plan has no experts. */
+static int check_experts(const char *path, const json_t *plan) {
+    const json_t *experts = json_object_get(plan, "experts"), *trace = json_object_get(experts, "routing_trace");
+    if (experts && !json_is_object(experts)) return wrong_field(path, "experts", "no object");
+    if (trace && !json_is_null(trace) && !json_is_string(trace)) {
+        return wrong_field(path, "routing_trace", "neither text nor null");
+    }
+    return PI2_EXIT_OK;
+}
+
+static int check_plan(const char *path, const json_t *plan, pi2_engine_options *options) {
+    const char *version = json_string_value(json_object_get(plan, "version"));
+    if (json_integer_value(json_object_get(plan, "powerinfer2_plan")) != 1) {
+        return wrong_field(path, "powerinfer2_plan", json_object_get(plan, "powerinfer2_plan") ? "not 1" : "missing");
+    }
+    if (!version) {
+        return wrong_field(path, "version", json_object_get(plan, "version") ? "no text" : "missing");
+    }
+    if (strcmp(version, PI2_VERSION) != 0) {
+        (void)pi2_cli_usage_error("%s: the plan is of version %.40s, this program of %s: plan again", path, version,
+                                  PI2_VERSION);
+        return PI2_EXIT_BAD_FILE;
+    }
+    pi2_device_identity identity;
+    pi2_device_identify(&identity);
+    int code = check_same(path, plan, "device", pi2_cli_device_json(&identity));
+    if (code == PI2_EXIT_OK) code = check_experts(path, plan);
+    return code == PI2_EXIT_OK ? fill_options(path, plan, options) : code;
+}
+
 int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **plan_out) {
-    char *data = NULL;
+    char *data = NULL, text[224];
     size_t length = 0;
-    int code = pi2_cli_read_file(path, &data, &length);
+    int code = pi2_cli_read_file_start(path, MOST_BYTES + 1, &data, &length);
     if (code != PI2_EXIT_OK) return code;
+    if (length > MOST_BYTES) {
+        free(data);
+        return not_a_plan(path, "it has more than 1 MB");
+    }
     json_error_t error;
     json_t *plan = json_loadb(data, length, JSON_REJECT_DUPLICATES, &error);
     free(data);
-    const char *version = json_string_value(json_object_get(plan, "version"));
-    if (!plan || json_integer_value(json_object_get(plan, "powerinfer2_plan")) != 1 || !version) {
-        code = refuse("%s: not a plan: make one with 'powerinfer2 plan --json'%s", path, "");
-    } else if (strcmp(version, PI2_VERSION) != 0) {
-        code = refuse("%s: the plan is of version %s, this program is another: plan again", path, version);
-    } else {
-        code = check_device(path, plan);
-        if (code == PI2_EXIT_OK) code = fill_options(path, plan, options);
+    if (!plan && json_error_code(&error) == json_error_out_of_memory) {
+        (void)pi2_cli_usage_error("%s: not enough memory to read it", path);
+        return PI2_EXIT_MEMORY;
     }
+    if (!plan) {
+        (void)snprintf(text, sizeof text, "line %d, column %d: %s", error.line, error.column, error.text);
+        return not_a_plan(path, text);
+    }
+    code = check_plan(path, plan, options);
     if (code == PI2_EXIT_OK) *plan_out = plan;
     else json_decref(plan);
     return code;
@@ -198,11 +254,7 @@ int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_eng
     pi2_plan *header = NULL;
     const pi2_status status = pi2_plan_make(options, NULL, NULL, &header);
     if (status != PI2_OK) return pi2_cli_failed(status);
-    json_t *here = model_json(pi2_plan_report(header));
-    const char *name = first_difference(json_object_get(plan, "model"), here);
-    int code = PI2_EXIT_OK;
-    if (name) code = refuse("%s: the plan was made for another model (its %s differs): plan again", path, name);
-    json_decref(here);
+    const int code = check_same(path, plan, "model", model_json(pi2_plan_report(header)));
     pi2_plan_free(header);
     return code;
 }

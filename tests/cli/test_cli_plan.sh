@@ -67,9 +67,37 @@ refused "another model (its name" 's/"name": "/&x/'
 refused "another device (its cpu" 's/"cpu": "/&x/'
 refused "another device (its cores" 's/"cores": /&1/'
 refused "of version x" 's/"version": "/&x/'
-refused "not a plan" 's/powerinfer2_plan/plan/'
-refused "'threads' is missing" 's/"threads": /&-/'
-refused "not a plan" '$d'
+refused "'powerinfer2_plan' is missing" 's/powerinfer2_plan/plan/'
+refused "'powerinfer2_plan' is not 1" 's/"powerinfer2_plan": /&1/'
+refused "'version' is no text" 's/"version": "[^"]*"/"version": 1/'
+refused "'device' is missing" 's/"device"/"x"/'
+refused "'model' is missing" 's/"model"/"x"/'
+refused "'model' is no object" 's/"model": {/"model": 1, "x": {/'
+refused "'parameters' is no object" 's/"parameters": {/"parameters": [], "x": {/'
+refused "not a plan: line [0-9]*, column .*end of file" '$d'
+refused "line [0-9]*, column .*duplicate .*threads" 's/"threads": 1/&, &/'
+refused "line [0-9]*, column .*NaN" 's/"threads": 1/"threads": NaN/'
+refused "line [0-9]*, column .*too big" 's/"threads": 1/&23456789012345678901/'
+refused "line [0-9]*, column .*u0000" 's/"read_method": "/&\\u0000/'
+
+# Numbers and words that an option would not take either are refused by name.
+refused "'threads' is missing: make one with" 's/"threads": /"x": /'
+for number in -1 0 257 1.5 '"1"' null 9223372036854775807; do
+    refused "'threads' is no whole number within 1 .. 256" "s/\"threads\": 1/\"threads\": $number/"
+done
+refused "'batch_tokens' is no whole number within 1 .. 8192" 's/"batch_tokens": 32/"batch_tokens": 8193/'
+refused "'context_tokens' is no whole number within 1 .. 67108864" 's/"context_tokens": /&100000/'
+refused "'memory_bytes' is no whole number" 's/"memory_bytes": .*,/"memory_bytes": 0,/'
+refused "'memory_bytes' is no whole number" 's/"memory_bytes": .*,/"memory_bytes": 4e9,/'
+refused "'read_method' is none of auto|io_uring|pread" 's/"read_method": "/&x/'
+refused "'cache_type' is none of f16|q8_0" 's/"cache_type": "/&x/'
+refused "'cache_policy' is none of auto|" 's/"cache_policy": "/&x/'
+refused "'cache_policy' is missing" 's/"cache_policy"/"x"/'
+refused "'experts' is no object" 's/"model": {/"experts": 1, &/'
+refused "'routing_trace' is neither" 's/"model": {/"experts": {"routing_trace": 1}, &/'
+long=$(printf '%4000s' '' | tr ' ' x)
+refused "of version xxx.*: plan again" "s/\"version\": \"/&$long/"
+expect_error 3 "/dev/zero: not a plan: it has more than 1 MB" run -m "$model" --plan /dev/zero --raw -p abc -n 1
 expect_error 5 "none" run -m "$model" --plan "$folder/none.json" --raw -p abc -n 1
 
 expect 0 bench -m "$model" -p 16 -n 4 -r 1 -o json
