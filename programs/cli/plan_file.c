@@ -8,7 +8,8 @@
 #include "engine_options.h"
 #include "output.h"
 
-static json_t *integer(uint64_t value) { return json_integer((json_int_t)value); }
+/** Numbers of JSON end at INT64_MAX here: a larger one would be written as a negative one. */
+static json_t *integer(uint64_t value) { return json_integer(value < INT64_MAX ? (json_int_t)value : INT64_MAX); }
 static json_t *text(const char *value) { return pi2_cli_json_text(value, strlen(value)); }
 
 static json_t *speed_json(const pi2_speed *speed) {

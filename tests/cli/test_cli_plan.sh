@@ -98,6 +98,11 @@ refused "'routing_trace' is neither" 's/"model": {/"experts": {"routing_trace": 
 long=$(printf '%4000s' '' | tr ' ' x)
 refused "of version xxx.*: plan again" "s/\"version\": \"/&$long/"
 expect_error 3 "/dev/zero: not a plan: it has more than 1 MB" run -m "$model" --plan /dev/zero --raw -p abc -n 1
+# What is beyond JSON's whole numbers is written as the largest of them.
+expect 0 plan -m "$model" -c 128 --memory 10000000T --json
+expect_json parameters.memory_bytes 9223372036854775807
+cp "$folder/out" "$folder/large.json"
+expect 0 run -m "$model" --plan "$folder/large.json" --raw -p abc -n 1
 expect_error 5 "none" run -m "$model" --plan "$folder/none.json" --raw -p abc -n 1
 
 expect 0 bench -m "$model" -p 16 -n 4 -r 1 -o json
