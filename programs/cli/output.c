@@ -48,7 +48,11 @@ int pi2_cli_exit_code(pi2_status status) {
 void pi2_cli_print_safely(FILE *stream, const char *text, size_t length) {
     for (size_t i = 0; i < length; i++) {
         const unsigned char byte = (unsigned char)text[i];
-        if (byte == '\n') (void)fputs("\\n", stream);
+        const unsigned char next = i + 1 < length ? (unsigned char)text[i + 1] : 0;
+        if (byte == 0xc2 && next >= 0x80 && next < 0xa0) { /* U+0080 .. U+009F: controls too, such as CSI */
+            (void)fprintf(stream, "\\u%04x", (unsigned)next);
+            i++;
+        } else if (byte == '\n') (void)fputs("\\n", stream);
         else if (byte == '\t') (void)fputs("\\t", stream);
         else if (byte < 32 || byte == 127) (void)fprintf(stream, "\\x%02x", (unsigned)byte);
         else (void)fputc(byte, stream);

@@ -97,6 +97,7 @@ refused "'experts' is no object" 's/"model": {/"experts": 1, &/'
 refused "'routing_trace' is neither" 's/"model": {/"experts": {"routing_trace": 1}, &/'
 long=$(printf '%4000s' '' | tr ' ' x)
 refused "of version xxx.*: plan again" "s/\"version\": \"/&$long/"
+refused 'of version .x1b.2J.u009b31m' 's/"version": "/&\\u001b[2J\\u009b31m/'
 expect_error 3 "/dev/zero: not a plan: it has more than 1 MB" run -m "$model" --plan /dev/zero --raw -p abc -n 1
 # What is beyond JSON's whole numbers is written as the largest of them.
 expect 0 plan -m "$model" -c 128 --memory 10000000T --json
