@@ -16,6 +16,7 @@ enum { LINE_BYTES = 2048 };
 static const uint64_t SECOND_NS = 1000000000u;
 static const uint64_t PROGRESS_DELAY_NS = 1000000000u; /* shorter work needs no sign of life */
 
+static FILE *log_stream; /* NULL: stderr */
 static bool is_quiet;
 static _Atomic bool shows_progress; /* a progress line stands on the terminal */
 static bool has_status_line;        /* the command shows its own progress */
@@ -59,13 +60,16 @@ void pi2_cli_print_safely(FILE *stream, const char *text, size_t length) {
     }
 }
 
+void pi2_cli_set_log(FILE *stream) { log_stream = stream; }
+
 static void print_line(const char *prefix, const char *format, va_list arguments) {
+    FILE *stream = log_stream ? log_stream : stderr;
     char line[LINE_BYTES];
     (void)vsnprintf(line, sizeof line, format, arguments);
     pi2_cli_clear_progress();
-    (void)fputs(prefix, stderr);
-    pi2_cli_print_safely(stderr, line, strlen(line));
-    (void)fputc('\n', stderr);
+    (void)fputs(prefix, stream);
+    pi2_cli_print_safely(stream, line, strlen(line));
+    (void)fputc('\n', stream);
 }
 
 int pi2_cli_usage_error(const char *format, ...) {

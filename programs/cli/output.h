@@ -38,6 +38,8 @@ int pi2_cli_failed(pi2_status status);
 void pi2_cli_warn(const char *format, ...) PI2_CLI_PRINTF(1, 2);
 /** Prints a line of a report on stderr, unless quiet. */
 void pi2_cli_note(const char *format, ...) PI2_CLI_PRINTF(1, 2);
+/** Error lines, warnings and notes go to the stream from now on; NULL: to stderr. For tests. */
+void pi2_cli_set_log(FILE *stream);
 /** No warnings, notes and progress from now on. */
 void pi2_cli_set_quiet(bool quiet);
 
