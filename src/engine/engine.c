@@ -328,7 +328,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .reader = engine->reader, .cpu_features = pi2_cpu_features(),
         .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
         .trace = pi2_run_trace_events(engine->run_trace),
-        .run_bytes = (size_t)(ring_bytes(engine) / 2), .resident = engine->resident,
+        .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->resident,
         .cache = engine->cache.pages, .scratch = engine->scratch.pages,
         .staging = plan->staging_bytes ? (uint8_t *)engine->stream.pages + plan->ring_bytes : NULL,
     };

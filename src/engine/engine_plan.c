@@ -94,7 +94,7 @@ static const char *method_of(const pi2_engine *engine, const pi2_device_profile 
 }
 
 static void add_stages(const pi2_engine *engine, pi2_workload *workload) {
-    const uint64_t layers = workload->layer_count, run_bytes = engine->plan.ring_bytes / 2;
+    const uint64_t layers = workload->layer_count, run_bytes = pi2_forward_run_bytes((size_t)engine->plan.ring_bytes);
     const bool experts = workload->experts.count > 0;
     const uint64_t runs = layers + (run_bytes ? workload->read_bytes / run_bytes : 0);
     workload->stages_per_pass = (uint32_t)(2 + STAGES_OF_ATTENTION * layers +

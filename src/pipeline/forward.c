@@ -12,6 +12,7 @@
 #include "pipeline/forward_internal.h"
 
 enum { TAIL_TOKENS = 4, STAGES_PER_LAYER = 8, EXPERT_STAGES_PER_LAYER = 14, INLINE_TAIL_TOKENS = 2 };
+enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is being read */
 
 /* ---- failures ---- */
 
@@ -97,6 +98,19 @@ void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_c
     trace_work(&call, true);
 }
 
+uint32_t pi2_forward_stage_work(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk) {
+    const uint32_t stage = walk->stage++;
+    tail_call call = { .walk = walk, .chunk = chunk, .name = walk->stage_name };
+    walk->stage_name = NULL;
+    pi2_stage_work(&walk->forward->stages, stage, chunk_count, call_chunk, NULL, &call, walk->member);
+    trace_work(&call, false);
+    return stage;
+}
+
+void pi2_forward_stage_wait(const pi2_forward_walk *walk, uint32_t stage) {
+    pi2_stage_wait(&walk->forward->stages, stage);
+}
+
 void pi2_forward_norm_token(pi2_forward *forward, const float *weight, uint32_t token) {
     pi2_forward_buffers *buffers = &forward->buffers;
     const uint32_t width = forward->model->shape.embedding_length;
@@ -177,12 +191,14 @@ static uint32_t first_neuron(const pi2_model *model, const pi2_layer_weights *la
     return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - layer->gate.row_base);
 }
 
-/* Cuts a layer's clusters into runs of at most run_bytes streamed bytes. */
+size_t pi2_forward_run_bytes(size_t stream_bytes) { return stream_bytes / RUNS_OF_STREAM; }
+
+/* Cuts a layer's clusters into runs of at most so many streamed bytes; a run has one cluster at least. */
 static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t *run_count) {
     const pi2_model *model = forward->model;
     const pi2_layer_weights *layer = &model->layers[layer_index];
     const pi2_group *group = &model->layout->groups[layer->ffn_group];
-    const size_t limit = forward->options.run_bytes;
+    const size_t limit = pi2_forward_run_bytes(forward->options.stream_bytes);
     uint32_t begin = 0, cluster = 0;
     size_t run_bytes = 0, cluster_bytes = 0;
     forward->layer_first_run[layer_index] = *run_count;
@@ -191,7 +207,7 @@ static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t
         const uint32_t neuron = first_neuron(model, layer, extent) / group->cluster_neurons * group->cluster_neurons;
         if (neuron != cluster) { /* a cluster is complete; does it still fit the run? */
             if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
-                forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
+                forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster, run_bytes };
                 begin = cluster;
                 run_bytes = 0;
             }
@@ -202,10 +218,12 @@ static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t
         if (forward->all_stream || !forward->options.resident[e]) cluster_bytes += pi2_extent_read_bytes(extent);
     }
     if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
-        forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster };
+        forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster, run_bytes };
         begin = cluster;
+        run_bytes = 0;
     }
-    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length };
+    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length,
+                                                      run_bytes + cluster_bytes };
 }
 
 /* Cuts every layer into runs; returns their number. */
@@ -352,6 +370,11 @@ static pi2_status allocate(pi2_forward *forward) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     }
     /* Fewer resident bytes never make fewer runs, so none resident makes the most. */
+    forward->largest_extent = 0;
+    for (uint32_t e = 0; e < model->layout->extent_count; e++) {
+        const size_t bytes = pi2_extent_read_bytes(&model->layout->extents[e]);
+        if (bytes > forward->largest_extent) forward->largest_extent = bytes;
+    }
     forward->all_stream = true;
     forward->most_run_count = plan_runs(forward);
     forward->all_stream = false;

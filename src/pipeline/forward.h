@@ -52,12 +52,15 @@ typedef struct pi2_forward_options {
     unsigned spin_us;
     pi2_look_ahead_mode look_ahead; /* for experts */
     pi2_timeline *trace;         /* gets a span of every stage of every thread; may be NULL */
-    size_t run_bytes;         /* streamed bytes of one run of FFN clusters at most; 0: no limit */
-    const uint8_t *resident;  /* [extent_count], for run_bytes */
+    size_t stream_bytes;      /* of the buffer that weights stream through; 0: none do */
+    const uint8_t *resident;  /* [extent_count], for cutting clusters into runs */
     void *cache;              /* pi2_forward_cache_bytes(), 64-byte aligned, may be untouched */
     void *scratch;            /* pi2_forward_scratch_bytes(), 64-byte aligned */
     void *staging;            /* pi2_forward_staging_bytes(), page aligned; may be NULL when 0 */
 } pi2_forward_options;
+
+/** Streamed bytes of one run of FFN clusters at most, for a stream buffer of so many bytes; 0: no limit. */
+size_t pi2_forward_run_bytes(size_t stream_bytes);
 
 /** Errors MEMORY. Keeps the pointers; the caller owns what they point at. */
 pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **forward_out);

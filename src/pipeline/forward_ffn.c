@@ -3,6 +3,16 @@
  * neurons (each chunk a few neurons, activated and quantised at once), then Down of its columns,
  * which continues the sums of the run before. Cluster by cluster the result has the same bits as
  * in one sweep, so a run may be as short as the stream buffer asks.
+ *
+ * No thread stands still between the matrices of a layer that streams: Gate and Up of the next run
+ * need nothing of this one, so a thread that finds no chunk left goes on there, and comes back to this
+ * run's Down when it is complete:
+ *
+ *   GU(0)  GU(1)  D(0)  GU(2)  D(1)  GU(3)  D(2) ...
+ *
+ * D(r) waits for GU(r) and, since the sums go on in order, for D(r - 1), both of which every thread
+ * left a whole stage before. The stream buffer must hold two runs for that; where it cannot, a run
+ * waits for the one before.
  */
 #include "pipeline/forward_internal.h"
 
@@ -98,15 +108,38 @@ static void after_ffn_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward_layer_end(walk, token, out);
 }
 
+/* Gate and Up of a run; returns the stage that its Down waits for. */
+static uint32_t work_on_neurons(pi2_forward_walk *walk, uint32_t run) {
+    const uint32_t chunk = walk->forward->buffers.neuron_chunk;
+    walk->run = walk->forward->runs[run];
+    walk->stage_name = "gate+up";
+    return pi2_forward_stage_work(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk);
+}
+
+/* Whether the stream buffer holds a run and the one after it, however it wraps. */
+static bool two_runs_fit(const pi2_forward *forward, uint32_t run) {
+    const size_t room = forward->options.stream_bytes, margin = forward->largest_extent;
+    const size_t both = forward->runs[run].streamed_bytes + forward->runs[run + 1].streamed_bytes;
+    return both == 0 || (room > margin && both <= room - margin);
+}
+
 void pi2_forward_ffn(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t chunk = forward->buffers.neuron_chunk;
     const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
+    uint32_t neurons_done = work_on_neurons(walk, first), down_done = UINT32_MAX;
     for (uint32_t r = first; r < end; r++) {
+        const bool is_last = r + 1 == end, ahead = !is_last && two_runs_fit(forward, r);
+        const uint32_t next = ahead ? work_on_neurons(walk, r + 1) : UINT32_MAX;
+        pi2_forward_stage_wait(walk, neurons_done);
+        if (down_done != UINT32_MAX) pi2_forward_stage_wait(walk, down_done);
         walk->run = forward->runs[r];
-        walk->stage_name = "gate+up";
-        pi2_forward_stage(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk, NULL);
         walk->stage_name = "down";
-        pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, r + 1 == end ? after_ffn_token : NULL);
+        if (is_last) {
+            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, after_ffn_token);
+        } else {
+            down_done = pi2_forward_stage_work(walk, down_chunks(walk).count, down_chunk);
+            if (!ahead) pi2_forward_stage_wait(walk, down_done);
+            neurons_done = ahead ? next : work_on_neurons(walk, r + 1);
+        }
     }
 }

@@ -20,6 +20,7 @@ typedef struct pi2_activation_set {
 /** A run of FFN clusters of one layer: neurons [begin, end). */
 typedef struct pi2_neuron_run {
     uint32_t begin, end;
+    size_t streamed_bytes;
 } pi2_neuron_run;
 
 /** Work on one expert in one layer of one pass; its rows are those of the gathered block. */
@@ -91,6 +92,7 @@ struct pi2_forward {
     double rope_magnitude;
     pi2_neuron_run *runs;        /* of all layers, one after another */
     uint32_t most_run_count, runs_generation; /* runs were cut for this generation of residents */
+    size_t largest_extent;       /* bytes: the stream buffer may leave as much unused where it wraps */
     bool all_stream;             /* runs are being cut as if nothing were resident */
     uint32_t *layer_first_run;   /* [layer_count + 1] */
     pi2_stage_list stages;
@@ -187,6 +189,11 @@ void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *
 /** Runs a stage; its tail runs for every token of the batch, in parallel when there are many. */
 typedef void pi2_token_tail(pi2_forward_walk *walk, uint32_t token);
 void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk, pi2_token_tail *tail);
+
+/** Works in a stage without a tail until no chunk is left to be claimed, and returns its number for
+ *  pi2_forward_stage_wait(), before which its results may not be used. */
+uint32_t pi2_forward_stage_work(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk);
+void pi2_forward_stage_wait(const pi2_forward_walk *walk, uint32_t stage);
 
 /**
  * How the tiles of a matrix's rows are shared out in a stage: long chunks first, because a kernel

@@ -18,8 +18,8 @@ static void end_stage(pi2_stage_list *list, pi2_stage *stage, pi2_stage_tail *ta
     pi2_wake_sleepers(list->sleepers, &stage->open_next);
 }
 
-void pi2_stage_run(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
-                   pi2_stage_tail *tail, void *argument, unsigned member) {
+void pi2_stage_work(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
+                    pi2_stage_tail *tail, void *argument, unsigned member) {
     assert(index < list->capacity);
     pi2_stage *stage = &list->stages[index];
     if (chunk_count == 0) { /* nothing to claim: member 0 stands in for the last finisher */
@@ -34,5 +34,15 @@ void pi2_stage_run(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, p
             }
         }
     }
-    (void)pi2_wait_for_change(list->sleepers, &stage->open_next, 0, list->spin_us, 0);
+}
+
+void pi2_stage_wait(pi2_stage_list *list, uint32_t index) {
+    assert(index < list->capacity);
+    (void)pi2_wait_for_change(list->sleepers, &list->stages[index].open_next, 0, list->spin_us, 0);
+}
+
+void pi2_stage_run(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
+                   pi2_stage_tail *tail, void *argument, unsigned member) {
+    pi2_stage_work(list, index, chunk_count, chunk, tail, argument, member);
+    pi2_stage_wait(list, index);
 }

@@ -46,4 +46,13 @@ typedef void pi2_stage_tail(void *argument, unsigned member);
 void pi2_stage_run(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
                    pi2_stage_tail *tail, void *argument, unsigned member);
 
+/**
+ * The same in two parts: pi2_stage_work() returns when no chunk is left to be claimed, though other
+ * threads may still compute theirs; pi2_stage_wait() returns when all of them and the tail are done.
+ * Between the two a thread works in later stages that do not need this one's results.
+ */
+void pi2_stage_work(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
+                    pi2_stage_tail *tail, void *argument, unsigned member);
+void pi2_stage_wait(pi2_stage_list *list, uint32_t index);
+
 #endif
