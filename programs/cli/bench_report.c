@@ -88,9 +88,10 @@ json_t *pi2_bench_result(const pi2_engine_options *options, const pi2_engine_rep
     return object;
 }
 
-/** One value in quotes, as llama-bench does for every column. */
+/** One value in quotes, as llama-bench does for every column; nothing between them where there is none. */
 static void print_csv_value(const json_t *value) {
-    char *dumped = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+    char *dumped = !value || json_is_string(value) ? NULL
+                                                   : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
     (void)putchar('"');
     const char *characters = json_is_string(value) ? json_string_value(value) : dumped ? dumped : "";
     for (; *characters; characters++) {
@@ -101,20 +102,33 @@ static void print_csv_value(const json_t *value) {
     free(dumped);
 }
 
-static void print_csv(const json_t *results) {
-    for (size_t row = 0; row <= json_array_size(results) && json_array_size(results); row++) {
-        json_t *object = json_array_get(results, row ? row - 1 : 0); /* row 0: the names */
-        const char *key, *separator = "";
-        json_t *value;
-        json_object_foreach(object, key, value) {
-            if (json_is_array(value)) continue;
-            (void)fputs(separator, stdout);
-            if (row) print_csv_value(value);
-            else (void)fputs(key, stdout);
-            separator = ",";
-        }
-        (void)putchar('\n');
+/** A row; NULL: the names. */
+static void print_csv_row(json_t *columns, const json_t *result) {
+    const char *key, *separator = "";
+    json_t *column;
+    json_object_foreach(columns, key, column) {
+        (void)fputs(separator, stdout);
+        if (result) print_csv_value(json_object_get(result, key));
+        else (void)fputs(key, stdout);
+        separator = ",";
     }
+    (void)putchar('\n');
+}
+
+/* Tests differ in what they have (a prompt has no hit rate predicted): a column is whatever any of them has. */
+static void print_csv(const json_t *results) {
+    json_t *columns = json_object(), *result, *value;
+    const char *key;
+    size_t i;
+    json_array_foreach(results, i, result) {
+        json_object_foreach(result, key, value) {
+            if (!json_is_array(value)) json_object_set(columns, key, json_true());
+        }
+    }
+    for (i = 0; i <= json_array_size(results) && json_array_size(results); i++) {
+        print_csv_row(columns, i ? json_array_get(results, i - 1) : NULL);
+    }
+    json_decref(columns);
 }
 
 static uint64_t get_integer(const json_t *object, const char *key) {

@@ -109,6 +109,12 @@ expect_error 5 "none" run -m "$model" --plan "$folder/none.json" --raw -p abc -n
 expect 0 bench -m "$model" -p 16 -n 4 -r 1 -o json
 expect_json '?0.predicted_ts' real
 expect_json '?1.predicted_error' real
+# Prompts, answers and both together have different figures predicted; every row has the header's columns.
+expect 0 bench -m "$model" -p 16 -n 4 -pg 8,4 -r 1 -o csv
+columns=$(head -1 "$folder/out" | awk -F, '{ print NF }')
+[ "$(head -1 "$folder/out" | grep -c 'predicted_error.*predicted_bytes_per_token')" = 1 ] || fail "csv predicts nothing"
+[ "$(awk -F'","' -v wanted="$columns" 'NR > 1 && NF == wanted' "$folder/out" | wc -l)" = 3 ] ||
+    fail "csv has rows of other than $columns columns: $(cat "$folder/out")"
 rm "$XDG_CACHE_HOME/powerinfer2/device.profile"
 expect 0 run -m "$model" --raw -p abc -n 2 -c 64
 grep -q "predicted nothing.*powerinfer2 device" "$folder/err" || fail "nothing tells how to make a profile"
