@@ -58,7 +58,7 @@ static void add_model(json_t *object, const pi2_engine_options *options, const p
 }
 
 json_t *pi2_bench_result(const pi2_engine_options *options, const pi2_engine_report *report,
-                         const pi2_bench_test *test) {
+                         pi2_bench_test *test) {
     json_t *object = json_object(), *samples_ns = json_array(), *samples_ts = json_array();
     const double tokens = (double)test->prompt + (double)test->answer;
     const statistics ns = summarize(test, 0), rate = summarize(test, tokens);
@@ -78,6 +78,10 @@ json_t *pi2_bench_result(const pi2_engine_options *options, const pi2_engine_rep
     json_object_set_new(object, "stddev_ns", integer((uint64_t)(ns.deviation + 0.5)));
     json_object_set_new(object, "avg_ts", pi2_cli_json_number(rate.mean));
     json_object_set_new(object, "stddev_ts", pi2_cli_json_number(rate.deviation));
+    if (test->answer) {
+        const pi2_cli_percentiles latency = pi2_cli_token_percentiles(&test->times);
+        pi2_cli_set_percentiles(object, &latency);
+    }
     json_object_set_new(object, "samples_ns", samples_ns);
     json_object_set_new(object, "samples_ts", samples_ts);
     json_object_set_new(object, "bytes_per_token",
@@ -141,7 +145,7 @@ static double get_number(const json_t *object, const char *key) {
 
 static void print_markdown_row(const json_t *object) {
     char size[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
-    char peak[PI2_SIZE_TEXT_BYTES], test[64], hit_rate[16] = "-";
+    char peak[PI2_SIZE_TEXT_BYTES], test[64], hit_rate[16] = "-", latency[96] = "-";
     const uint64_t prompt = get_integer(object, "n_prompt"), answer = get_integer(object, "n_gen");
     const uint64_t depth = get_integer(object, "n_depth");
     size_t length = 0;
@@ -156,12 +160,16 @@ static void print_markdown_row(const json_t *object) {
     if (json_is_number(json_object_get(object, "hit_rate"))) {
         (void)snprintf(hit_rate, sizeof hit_rate, "%.1f %%", 100.0 * get_number(object, "hit_rate"));
     }
-    (void)printf("| %s | %s | %llu | %s | %s | %.2f ± %.2f | %s | %s | %s |\n",
+    if (answer) {
+        (void)snprintf(latency, sizeof latency, "%.2f / %.2f / %.2f", get_number(object, "p50_ms"),
+                       get_number(object, "p90_ms"), get_number(object, "p99_ms"));
+    }
+    (void)printf("| %s | %s | %llu | %s | %s | %.2f ± %.2f | %s | %s | %s | %s |\n",
                  json_string_value(json_object_get(object, "model_type")),
                  pi2_format_size(get_integer(object, "model_size"), size),
                  (unsigned long long)get_integer(object, "n_threads"),
                  pi2_format_size(get_integer(object, "budget_bytes"), budget), test, get_number(object, "avg_ts"),
-                 get_number(object, "stddev_ts"),
+                 get_number(object, "stddev_ts"), latency,
                  pi2_format_size((uint64_t)get_number(object, "bytes_per_token"), read), hit_rate,
                  pi2_format_size(get_integer(object, "peak_bytes"), peak));
 }
@@ -174,8 +182,9 @@ int pi2_bench_print(const json_t *results, const char *format) {
         print_csv(results);
         return pi2_cli_finish_stdout();
     }
-    (void)printf("| model | size | threads | memory | test | t/s | read/token | hit rate | peak |\n"
-                 "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+    (void)printf("| model | size | threads | memory | test | t/s | P50 / P90 / P99 ms | read/token | hit rate "
+                 "| peak |\n"
+                 "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
     for (size_t i = 0; i < json_array_size(results); i++) print_markdown_row(json_array_get(results, i));
     return pi2_cli_finish_stdout();
 }
