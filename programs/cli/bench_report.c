@@ -2,6 +2,7 @@
 #include "bench_report.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +144,17 @@ static double get_number(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }
 
-static void print_markdown_row(const json_t *object) {
+/** Tokens a second and how far they were off; "-" where nothing was predicted. */
+static void print_predicted(const json_t *object) {
+    if (json_object_get(object, "predicted_ts")) {
+        (void)printf(" %.2f (%+.0f %%) |", get_number(object, "predicted_ts"),
+                     100.0 * get_number(object, "predicted_error"));
+    } else {
+        (void)printf(" - |");
+    }
+}
+
+static void print_markdown_row(const json_t *object, bool with_predicted) {
     char size[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
     char peak[PI2_SIZE_TEXT_BYTES], test[64], hit_rate[16] = "-", latency[96] = "-";
     const uint64_t prompt = get_integer(object, "n_prompt"), answer = get_integer(object, "n_gen");
@@ -164,14 +175,30 @@ static void print_markdown_row(const json_t *object) {
         (void)snprintf(latency, sizeof latency, "%.2f / %.2f / %.2f", get_number(object, "p50_ms"),
                        get_number(object, "p90_ms"), get_number(object, "p99_ms"));
     }
-    (void)printf("| %s | %s | %llu | %s | %s | %.2f ± %.2f | %s | %s | %s | %s |\n",
+    (void)printf("| %s | %s | %llu | %s | %s | %.2f ± %.2f |",
                  json_string_value(json_object_get(object, "model_type")),
                  pi2_format_size(get_integer(object, "model_size"), size),
                  (unsigned long long)get_integer(object, "n_threads"),
                  pi2_format_size(get_integer(object, "budget_bytes"), budget), test, get_number(object, "avg_ts"),
-                 get_number(object, "stddev_ts"), latency,
+                 get_number(object, "stddev_ts"));
+    if (with_predicted) print_predicted(object);
+    (void)printf(" %s | %s | %s | %s |\n", latency,
                  pi2_format_size((uint64_t)get_number(object, "bytes_per_token"), read), hit_rate,
                  pi2_format_size(get_integer(object, "peak_bytes"), peak));
+}
+
+static void print_markdown(const json_t *results) {
+    bool with_predicted = false; /* a device profile is there */
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        if (json_object_get(json_array_get(results, i), "predicted_ts")) with_predicted = true;
+    }
+    (void)printf("| model | size | threads | memory | test | t/s |%s P50 / P90 / P99 ms | read/token | hit rate "
+                 "| peak |\n", with_predicted ? " predicted |" : "");
+    (void)printf("| --- | ---: | ---: | ---: | ---: | ---: |%s ---: | ---: | ---: | ---: |\n",
+                 with_predicted ? " ---: |" : "");
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        print_markdown_row(json_array_get(results, i), with_predicted);
+    }
 }
 
 int pi2_bench_print(const json_t *results, const char *format) {
@@ -182,9 +209,6 @@ int pi2_bench_print(const json_t *results, const char *format) {
         print_csv(results);
         return pi2_cli_finish_stdout();
     }
-    (void)printf("| model | size | threads | memory | test | t/s | P50 / P90 / P99 ms | read/token | hit rate "
-                 "| peak |\n"
-                 "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
-    for (size_t i = 0; i < json_array_size(results); i++) print_markdown_row(json_array_get(results, i));
+    print_markdown(results);
     return pi2_cli_finish_stdout();
 }

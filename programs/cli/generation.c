@@ -218,6 +218,7 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
     const pi2_status status = generate(engine, &state, prompt, prompt_count);
     pi2_engine_count(engine, &after);
     result->total = difference(&after, &before);
+    result->is_cold = before.weight_bytes_needed == 0 && result->total.reads > 0;
     pi2_session_count_drafts(session, &result->drafts);
     result->drafts.passes -= drafts.passes;
     result->drafts.guessed -= drafts.guessed;

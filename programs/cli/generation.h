@@ -48,6 +48,7 @@ typedef struct pi2_cli_generation {
     pi2_cli_stop stop;
     size_t prompt_count;            /* prompt tokens that were computed */
     size_t cached_count;            /* prompt tokens that the session already held */
+    bool is_cold;                   /* the engine's first prompt, with which what stays in memory was read */
     double prompt_seconds, decode_seconds; /* decode: from the first token to the last */
     pi2_cli_token_times times;      /* from each decoded token to the next: sampling and showing it included */
     pi2_cli_percentiles latency;    /* of these times */

@@ -52,9 +52,21 @@ cp "$folder/out" "$folder/plan.json"
 expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p abc -n 4 --temp 0 --ignore-eos --json
 expect_json memory.budget_bytes $budget
 expect_json n_ctx 128
-expect_json '?predicted.decode' real
+# Decoding and the prompt, predicted beside measured. The first prompt reads what stays in memory too.
+for name in decode decode_measured decode_error prompt prompt_measured prompt_error; do
+    expect_json "?predicted.$name" real
+done
+expect_json predicted.prompt_is_cold true
+echo "$(json timings.prompt_per_second) $(json predicted.prompt_measured) $(json predicted.prompt) \
+    $(json predicted.prompt_error) $(json predicted.time_to_first_token_ms) $(json timings.prompt_n)" | awk '
+    function near(a, b) { return a - b < 0.001 * b && b - a < 0.001 * b }
+    { exit !(near($1, $2) && near($3 / $2, 1 + $4) && near($3, 1000 * $6 / $5)) }' ||
+    fail "the prompt's prediction: $(json predicted), $(json timings)"
 expect 0 run -m "$model" --plan "$folder/plan.json" -c 64 --raw -p abc -n 4 --temp 0 --ignore-eos
-grep -q '^predicted .* tokens/s of prompt' "$folder/err" || fail "no prediction beside the run"
+grep -q '^predicted .* tokens/s of prompt, which reads .*, measured [0-9.]*: off by [-+]' "$folder/err" ||
+    fail "no prediction beside the prompt"
+grep -q '^predicted .* tokens/s of decoding (.*), measured [0-9.]*.*: off by [-+]' "$folder/err" ||
+    fail "no prediction beside the answer"
 grep -q '^context  64 ' "$folder/err" || fail "-c beside --plan has no effect"
 
 # refused PATTERN SCRIPT: a plan that sed changed
@@ -115,7 +127,19 @@ columns=$(head -1 "$folder/out" | awk -F, '{ print NF }')
 [ "$(head -1 "$folder/out" | grep -c 'predicted_error.*predicted_bytes_per_token')" = 1 ] || fail "csv predicts nothing"
 [ "$(awk -F'","' -v wanted="$columns" 'NR > 1 && NF == wanted' "$folder/out" | wc -l)" = 3 ] ||
     fail "csv has rows of other than $columns columns: $(cat "$folder/out")"
+expect 0 bench -m "$model" -p 16 -n 4 -pg 8,4 -r 1
+grep -q '| t/s | predicted |' "$folder/out" || fail "the table predicts nothing"
+for row in '| pp16 | [0-9.]* ± [0-9.]* | [0-9.]* ([-+][0-9]* %)' '| tg4 | [0-9.]* ± [0-9.]* | [0-9.]* ([-+][0-9]* %)' \
+    '| pp8+tg4 | [0-9.]* ± [0-9.]* | - '; do
+    grep -q "$row" "$folder/out" || fail "no $row in the table: $(cat "$folder/out")"
+done
+rm "$folder/model.pi2" # the plain GGUF is loaded before the prompt
+expect 0 run -m "$model" --raw -p abc -n 2 -c 64 --json
+expect_json predicted.prompt_is_cold false
+expect_json predicted.prompt "$(json predicted.prefill)"
 rm "$XDG_CACHE_HOME/powerinfer2/device.profile"
+expect 0 bench -m "$model" -p 16 -n 0 -r 1
+grep -q predicted "$folder/out" && fail "something is predicted without a profile"
 expect 0 run -m "$model" --raw -p abc -n 2 -c 64
 grep -q "predicted nothing.*powerinfer2 device" "$folder/err" || fail "nothing tells how to make a profile"
 finish
