@@ -171,6 +171,8 @@ PI2_API const pi2_engine_report *pi2_plan_report(const pi2_plan *plan);
 PI2_API const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan);
 PI2_API const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out);
 PI2_API const pi2_plan_line *pi2_plan_lines(const pi2_plan *plan, size_t *count_out);
+/** Why the experts that memory holds are too few, in a line; NULL: they hold what one token uses, or a dense model. */
+PI2_API const char *pi2_plan_expert_note(const pi2_plan *plan);
 
 /** The same for an engine that runs. Errors  of the routing trace: IO, FORMAT, INVALID; MEMORY */
 PI2_API pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile,

@@ -73,6 +73,7 @@ static int print_table(const pi2_plan *plan) {
         (void)printf("%-12s %u of %u in memory, %.1f %% of those that a token uses; routing %s\n", "experts",
                      (unsigned)prediction->expert_slots, (unsigned)prediction->expert_total,
                      100 * prediction->expert_hit_rate, prediction->routing);
+        if (pi2_plan_expert_note(plan)) (void)printf("%-12s %s\n", "", pi2_plan_expert_note(plan));
     }
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);

@@ -54,10 +54,15 @@ static json_t *disk_json(const pi2_prediction *prediction) {
     return object;
 }
 
-static json_t *experts_json(const pi2_prediction *prediction, const char *trace) {
+static json_t *experts_json(const pi2_plan *plan, const char *trace) {
+    const pi2_prediction *prediction = pi2_plan_prediction(plan);
+    const pi2_engine_report *report = pi2_plan_report(plan);
+    const char *note = pi2_plan_expert_note(plan);
     json_t *object = json_object();
     json_object_set_new(object, "slots", integer(prediction->expert_slots));
     json_object_set_new(object, "experts", integer(prediction->expert_total));
+    json_object_set_new(object, "used_per_token", integer((uint64_t)report->layer_count * report->expert_used_count));
+    json_object_set_new(object, "note", note ? text(note) : json_null());
     json_object_set_new(object, "hit_rate", pi2_cli_json_number(prediction->expert_hit_rate));
     json_object_set_new(object, "routing", text(prediction->routing));
     json_object_set_new(object, "routing_trace", trace ? text(trace) : json_null());
@@ -101,7 +106,7 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
     json_object_set_new(object, "prefill_bottleneck", text(pi2_bottleneck_name(prediction->prefill_bottleneck)));
     json_object_set_new(object, "disk", disk_json(prediction));
     if (prediction->expert_total) {
-        json_object_set_new(object, "experts", experts_json(prediction, routing_trace));
+        json_object_set_new(object, "experts", experts_json(plan, routing_trace));
     }
     json_object_set_new(object, "memory", memory);
     json_object_set_new(object, "what_helps", helps);
