@@ -20,6 +20,7 @@ struct pi2_plan {
     pi2_plan_line lines[PI2_PLAN_LINES_MOST];
     size_t line_count;
     char expert_note[192];
+    pi2_batch_check batch;
 };
 
 const char *pi2_bottleneck_name(pi2_bottleneck bottleneck) {
@@ -311,6 +312,19 @@ static pi2_prediction_request complete(const pi2_engine *engine, const pi2_predi
     return whole;
 }
 
+/* The batch is chosen by its share of the memory; what that makes of the reads is looked at here. */
+static void check_batch(pi2_plan *plan, const pi2_workload *workload, const pi2_device_profile *profile,
+                        uint32_t prompt_tokens) {
+    const uint32_t batch = plan->engine->plan.shape.batch_tokens, context = plan->engine->plan.shape.context_tokens;
+    const double hits = workload->experts.prompt_hits;
+    const pi2_pass pass = {batch < prompt_tokens ? batch : prompt_tokens, 0, hits, false};
+    const pi2_pass_time time = pi2_predict_pass(workload, profile, &pi2_as_it_is, &pass);
+    if (time.read <= 0) return;
+    plan->batch = (pi2_batch_check){.tokens = pass.tokens, .read_ms = 1e3 * time.read,
+                                    .compute_ms = 1e3 * time.compute, .reading_hides = time.exposed <= 0,
+                                    .hides_from = pi2_predict_hiding_batch(workload, profile, hits, context)};
+}
+
 static pi2_status predict_plan(pi2_plan *plan, const pi2_device_profile *profile,
                                const pi2_prediction_request *request) {
     planning *p = malloc(sizeof *p);
@@ -320,6 +334,7 @@ static pi2_status predict_plan(pi2_plan *plan, const pi2_device_profile *profile
     if (status == PI2_OK) {
         pi2_predict(&p->workload, profile, &pi2_as_it_is, prompt, position, &plan->prediction);
         tell_grounds(p, profile, request, &plan->prediction);
+        check_batch(plan, &p->workload, profile, prompt);
         plan->advice_count = pi2_predict_advice(&p->workload, profile, prompt, position, plan->advice);
         status = p->failed;
     }
@@ -356,6 +371,7 @@ void pi2_plan_free(pi2_plan *plan) {
 
 const pi2_engine_report *pi2_plan_report(const pi2_plan *plan) { return &plan->engine->report; }
 const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan) { return &plan->prediction; }
+const pi2_batch_check *pi2_plan_batch_check(const pi2_plan *plan) { return &plan->batch; }
 const char *pi2_plan_expert_note(const pi2_plan *plan) { return *plan->expert_note ? plan->expert_note : NULL; }
 const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out) {
     *count_out = plan->advice_count;

@@ -17,6 +17,7 @@ for name in version bottleneck device.cpu model.architecture parameters.read_met
     expect_json "?$name" string
 done
 expect_json '?time_to_first_token_ms' real
+expect_json '?prefill_batch' null
 expect_json parameters.context_tokens 128
 [ "$(json resident_bytes)" -gt 30000000 ] || fail "resident bytes: $(json resident_bytes)"
 
@@ -38,9 +39,19 @@ fi
 expect 0 plan -m "$model" -c 128 --memory $budget
 expect 0 plan -m "$model" -c 128 --memory $budget --json
 expect_json '?disk.bytes_per_second' real
+# Whether a batch hides its reading is what its two times say.
+if [ "$planned" -gt 0 ]; then
+    expect_json prefill_batch.tokens "$(json parameters.batch_tokens)"
+    echo "$(json prefill_batch.read_ms) $(json prefill_batch.compute_ms) $(json prefill_batch.reading_hides) \
+        $(json prefill_batch.tokens) $(json prefill_batch.hides_from_tokens)" | awk '{
+        exit !($3 == ($1 <= $2 ? "true" : "false") && ($3 == "true" ? $5 <= $4 : $5 == "null" || $5 > $4)) }' ||
+        fail "the batch: $(json prefill_batch)"
+fi
 [ "$(json disk.place | cut -c1)" = / ] || fail "the disk has no place: $(json disk.place)"
 expect 0 plan -m "$model" -c 128 --memory $budget
 grep -q '^disk  *[0-9.]* GB/s .* mounted at /' "$folder/out" || fail "the plan names no disk"
+[ "$planned" = 0 ] || grep -q '^ *in a batch of [0-9]* tokens reading (.*) .* under computing (.*); it ' "$folder/out" ||
+    fail "the plan does not say whether reading hides"
 for line in 'attention weights' 'feed-forward weights' 'key-value cache' 'stream buffer' decode prefill 'first token'; do
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done
