@@ -153,6 +153,15 @@ typedef struct pi2_plan_line {
 } pi2_plan_line;
 enum { PI2_PLAN_LINES_MOST = 16 };
 
+/** Whether a prompt's reading hides under its computing. */
+typedef struct pi2_batch_check {
+    uint32_t tokens;            /* of a batch of the prompt; 0: nothing is read, or there was no profile */
+    double read_ms, compute_ms; /* of such a batch */
+    bool reading_hides;
+    uint32_t hides_from;        /* tokens of a batch from which on it does, with the same weights in memory; 0: none
+                                   within the context */
+} pi2_batch_check;
+
 typedef struct pi2_plan pi2_plan;
 
 /**
@@ -171,6 +180,9 @@ PI2_API const pi2_engine_report *pi2_plan_report(const pi2_plan *plan);
 PI2_API const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan);
 PI2_API const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out);
 PI2_API const pi2_plan_line *pi2_plan_lines(const pi2_plan *plan, size_t *count_out);
+PI2_API const pi2_batch_check *pi2_plan_batch_check(const pi2_plan *plan);
+/** Why the experts that memory holds are too few, in a line; NULL: they hold what one token uses, or a dense model. */
+PI2_API const char *pi2_plan_expert_note(const pi2_plan *plan);
 
 /** The same for an engine that runs. Errors  of the routing trace: IO, FORMAT, INVALID; MEMORY */
 PI2_API pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile,

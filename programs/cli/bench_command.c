@@ -183,13 +183,18 @@ static pi2_status append_prompt(bench_state *state, uint32_t count) {
     return status;
 }
 
-static pi2_status append_answer(bench_state *state, uint32_t count) {
+/** times NULL: not asked for. */
+static pi2_status append_answer(bench_state *state, uint32_t count, pi2_cli_token_times *times) {
     const int32_t bos = pi2_engine_bos(state->engine);
     int32_t token = bos >= 0 ? bos : random_token(state);
+    uint64_t begin = pi2_cli_now_ns();
     for (uint32_t i = 0; i < count; i++) {
         const pi2_status status = pi2_session_append(state->session, &token, 1, PI2_LOGITS_LAST);
         if (status != PI2_OK) return status;
         token = random_token(state);
+        const uint64_t end = pi2_cli_now_ns();
+        if (times) pi2_cli_token_times_add(times, end - begin);
+        begin = end;
     }
     return PI2_OK;
 }
@@ -202,7 +207,9 @@ static pi2_status run_once(bench_state *state, pi2_bench_test *test, bool is_cou
     pi2_engine_count(state->engine, &before);
     const uint64_t begin = pi2_cli_now_ns();
     status = append_prompt(state, test->prompt);
-    if (status == PI2_OK) status = append_answer(state, is_counted ? test->answer : test->answer != 0);
+    if (status == PI2_OK) {
+        status = append_answer(state, is_counted ? test->answer : test->answer != 0, is_counted ? &test->times : NULL);
+    }
     const uint64_t end = pi2_cli_now_ns();
     pi2_engine_count(state->engine, &after);
     if (status != PI2_OK || !is_counted) return status;
@@ -212,34 +219,52 @@ static pi2_status run_once(bench_state *state, pi2_bench_test *test, bool is_cou
     return PI2_OK;
 }
 
+static int no_memory(const char *what) {
+    (void)pi2_cli_usage_error("bench: no memory for %s", what);
+    return PI2_EXIT_MEMORY;
+}
+
+static int run_samples(bench_state *state, pi2_bench_test *test) {
+    const bench_settings *settings = state->settings;
+    if (!pi2_cli_token_times_reserve(&test->times, (uint64_t)test->answer * (uint64_t)settings->repetitions)) {
+        return no_memory("the times of all tokens");
+    }
+    test->time = time(NULL);
+    pi2_status status = settings->no_warmup ? PI2_OK : run_once(state, test, false);
+    for (int64_t i = 0; status == PI2_OK && i < settings->repetitions; i++) {
+        pi2_cli_status_line("%s%u%s%u: run %lld of %lld", test->prompt ? "pp" : "", (unsigned)test->prompt,
+                            test->answer ? " tg" : " ", (unsigned)test->answer, (long long)i + 1,
+                            (long long)settings->repetitions);
+        status = run_once(state, test, true);
+    }
+    pi2_cli_clear_progress();
+    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
+}
+
 static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32_t depth) {
     const bench_settings *settings = state->settings;
     if (prompt + answer == 0) return PI2_EXIT_OK;
     uint64_t samples[MAX_REPETITIONS];
     pi2_bench_test test = {.prompt = prompt, .answer = answer, .depth = depth, .samples_ns = samples};
     const uint32_t context = settings->context ? (uint32_t)settings->context : prompt + answer + depth;
-    pi2_status status = open_engine(state, context);
+    const pi2_status status = open_engine(state, context);
+    if (status != PI2_OK) return pi2_cli_failed(status);
     const bool first = state->is_new;
     state->is_new = false;
-    test.time = time(NULL);
-    if (status == PI2_OK && !settings->no_warmup) status = run_once(state, &test, false);
-    for (int64_t i = 0; status == PI2_OK && i < settings->repetitions; i++) {
-        pi2_cli_status_line("%s%u%s%u: run %lld of %lld", prompt ? "pp" : "", (unsigned)prompt, answer ? " tg" : " ",
-                            (unsigned)answer, (long long)i + 1, (long long)settings->repetitions);
-        status = run_once(state, &test, true);
+    const int code = run_samples(state, &test);
+    if (code != PI2_EXIT_OK) {
+        pi2_cli_token_times_free(&test.times);
+        return code;
     }
-    pi2_cli_clear_progress();
-    if (status != PI2_OK) return pi2_cli_failed(status);
     json_t *result = pi2_bench_result(&state->options, pi2_engine_get_report(state->engine), &test);
+    pi2_cli_token_times_free(&test.times);
     const bool is_cold = first && settings->no_warmup && depth == 0 && settings->repetitions == 1 &&
                          strcmp(pi2_engine_get_report(state->engine)->read_method, "none") != 0;
     const pi2_cli_bench_case bench = {prompt, answer, depth, (uint32_t)settings->repetitions, state->warm_tokens,
                                       is_cold};
     pi2_cli_add_predicted(result, state->engine, &bench);
     if (prompt + depth > state->warm_tokens) state->warm_tokens = prompt + depth;
-    if (json_array_append_new(state->results, result) == 0) return PI2_EXIT_OK;
-    (void)pi2_cli_usage_error("no memory for the results");
-    return PI2_EXIT_MEMORY;
+    return json_array_append_new(state->results, result) == 0 ? PI2_EXIT_OK : no_memory("the results");
 }
 
 /** All tests of one configuration. */

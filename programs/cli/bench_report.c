@@ -2,6 +2,7 @@
 #include "bench_report.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,7 @@ static void add_model(json_t *object, const pi2_engine_options *options, const p
 }
 
 json_t *pi2_bench_result(const pi2_engine_options *options, const pi2_engine_report *report,
-                         const pi2_bench_test *test) {
+                         pi2_bench_test *test) {
     json_t *object = json_object(), *samples_ns = json_array(), *samples_ts = json_array();
     const double tokens = (double)test->prompt + (double)test->answer;
     const statistics ns = summarize(test, 0), rate = summarize(test, tokens);
@@ -78,6 +79,10 @@ json_t *pi2_bench_result(const pi2_engine_options *options, const pi2_engine_rep
     json_object_set_new(object, "stddev_ns", integer((uint64_t)(ns.deviation + 0.5)));
     json_object_set_new(object, "avg_ts", pi2_cli_json_number(rate.mean));
     json_object_set_new(object, "stddev_ts", pi2_cli_json_number(rate.deviation));
+    if (test->answer) {
+        const pi2_cli_percentiles latency = pi2_cli_token_percentiles(&test->times);
+        pi2_cli_set_percentiles(object, &latency);
+    }
     json_object_set_new(object, "samples_ns", samples_ns);
     json_object_set_new(object, "samples_ts", samples_ts);
     json_object_set_new(object, "bytes_per_token",
@@ -88,9 +93,10 @@ json_t *pi2_bench_result(const pi2_engine_options *options, const pi2_engine_rep
     return object;
 }
 
-/** One value in quotes, as llama-bench does for every column. */
+/** One value in quotes, as llama-bench does for every column; nothing between them where there is none. */
 static void print_csv_value(const json_t *value) {
-    char *dumped = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+    char *dumped = !value || json_is_string(value) ? NULL
+                                                   : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
     (void)putchar('"');
     const char *characters = json_is_string(value) ? json_string_value(value) : dumped ? dumped : "";
     for (; *characters; characters++) {
@@ -101,20 +107,33 @@ static void print_csv_value(const json_t *value) {
     free(dumped);
 }
 
-static void print_csv(const json_t *results) {
-    for (size_t row = 0; row <= json_array_size(results) && json_array_size(results); row++) {
-        json_t *object = json_array_get(results, row ? row - 1 : 0); /* row 0: the names */
-        const char *key, *separator = "";
-        json_t *value;
-        json_object_foreach(object, key, value) {
-            if (json_is_array(value)) continue;
-            (void)fputs(separator, stdout);
-            if (row) print_csv_value(value);
-            else (void)fputs(key, stdout);
-            separator = ",";
-        }
-        (void)putchar('\n');
+/** A row; NULL: the names. */
+static void print_csv_row(json_t *columns, const json_t *result) {
+    const char *key, *separator = "";
+    json_t *column;
+    json_object_foreach(columns, key, column) {
+        (void)fputs(separator, stdout);
+        if (result) print_csv_value(json_object_get(result, key));
+        else (void)fputs(key, stdout);
+        separator = ",";
     }
+    (void)putchar('\n');
+}
+
+/* Tests differ in what they have (a prompt has no hit rate predicted): a column is whatever any of them has. */
+static void print_csv(const json_t *results) {
+    json_t *columns = json_object(), *result, *value;
+    const char *key;
+    size_t i;
+    json_array_foreach(results, i, result) {
+        json_object_foreach(result, key, value) {
+            if (!json_is_array(value)) json_object_set(columns, key, json_true());
+        }
+    }
+    for (i = 0; i <= json_array_size(results) && json_array_size(results); i++) {
+        print_csv_row(columns, i ? json_array_get(results, i - 1) : NULL);
+    }
+    json_decref(columns);
 }
 
 static uint64_t get_integer(const json_t *object, const char *key) {
@@ -125,9 +144,19 @@ static double get_number(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }
 
-static void print_markdown_row(const json_t *object) {
+/** Tokens a second and how far they were off; "-" where nothing was predicted. */
+static void print_predicted(const json_t *object) {
+    if (json_object_get(object, "predicted_ts")) {
+        (void)printf(" %.2f (%+.0f %%) |", get_number(object, "predicted_ts"),
+                     100.0 * get_number(object, "predicted_error"));
+    } else {
+        (void)printf(" - |");
+    }
+}
+
+static void print_markdown_row(const json_t *object, bool with_predicted) {
     char size[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
-    char peak[PI2_SIZE_TEXT_BYTES], test[64], hit_rate[16] = "-";
+    char peak[PI2_SIZE_TEXT_BYTES], test[64], hit_rate[16] = "-", latency[96] = "-";
     const uint64_t prompt = get_integer(object, "n_prompt"), answer = get_integer(object, "n_gen");
     const uint64_t depth = get_integer(object, "n_depth");
     size_t length = 0;
@@ -142,14 +171,34 @@ static void print_markdown_row(const json_t *object) {
     if (json_is_number(json_object_get(object, "hit_rate"))) {
         (void)snprintf(hit_rate, sizeof hit_rate, "%.1f %%", 100.0 * get_number(object, "hit_rate"));
     }
-    (void)printf("| %s | %s | %llu | %s | %s | %.2f ± %.2f | %s | %s | %s |\n",
+    if (answer) {
+        (void)snprintf(latency, sizeof latency, "%.2f / %.2f / %.2f", get_number(object, "p50_ms"),
+                       get_number(object, "p90_ms"), get_number(object, "p99_ms"));
+    }
+    (void)printf("| %s | %s | %llu | %s | %s | %.2f ± %.2f |",
                  json_string_value(json_object_get(object, "model_type")),
                  pi2_format_size(get_integer(object, "model_size"), size),
                  (unsigned long long)get_integer(object, "n_threads"),
                  pi2_format_size(get_integer(object, "budget_bytes"), budget), test, get_number(object, "avg_ts"),
-                 get_number(object, "stddev_ts"),
+                 get_number(object, "stddev_ts"));
+    if (with_predicted) print_predicted(object);
+    (void)printf(" %s | %s | %s | %s |\n", latency,
                  pi2_format_size((uint64_t)get_number(object, "bytes_per_token"), read), hit_rate,
                  pi2_format_size(get_integer(object, "peak_bytes"), peak));
+}
+
+static void print_markdown(const json_t *results) {
+    bool with_predicted = false; /* a device profile is there */
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        if (json_object_get(json_array_get(results, i), "predicted_ts")) with_predicted = true;
+    }
+    (void)printf("| model | size | threads | memory | test | t/s |%s P50 / P90 / P99 ms | read/token | hit rate "
+                 "| peak |\n", with_predicted ? " predicted |" : "");
+    (void)printf("| --- | ---: | ---: | ---: | ---: | ---: |%s ---: | ---: | ---: | ---: |\n",
+                 with_predicted ? " ---: |" : "");
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        print_markdown_row(json_array_get(results, i), with_predicted);
+    }
 }
 
 int pi2_bench_print(const json_t *results, const char *format) {
@@ -160,8 +209,6 @@ int pi2_bench_print(const json_t *results, const char *format) {
         print_csv(results);
         return pi2_cli_finish_stdout();
     }
-    (void)printf("| model | size | threads | memory | test | t/s | read/token | hit rate | peak |\n"
-                 "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
-    for (size_t i = 0; i < json_array_size(results); i++) print_markdown_row(json_array_get(results, i));
+    print_markdown(results);
     return pi2_cli_finish_stdout();
 }

@@ -52,6 +52,7 @@ bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t leng
 void pi2_cli_generation_free(pi2_cli_generation *generation) {
     free(generation->text.data);
     free(generation->tokens.data);
+    pi2_cli_token_times_free(&generation->times);
     *generation = (pi2_cli_generation){0};
 }
 
@@ -151,7 +152,9 @@ static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begi
         int32_t token = 0;
         status = pi2_session_sample(state->session, &token);
         if (status != PI2_OK) break;
-        last_ns = pi2_cli_now_ns();
+        const uint64_t now_ns = pi2_cli_now_ns();
+        if (result->tokens.length) pi2_cli_token_times_add(&result->times, now_ns - last_ns);
+        last_ns = now_ns;
         pi2_engine_count(engine, &at_last);
         if (result->tokens.length == 0) {
             first_ns = last_ns;
@@ -180,6 +183,11 @@ static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *pro
     pi2_cli_generation *result = state->result;
     state->piece = malloc(PIECE_BYTES);
     if (!state->piece || !pi2_cli_text_add(&result->text, "", 0)) return no_memory(state);
+    const uint32_t context = pi2_engine_get_report(engine)->context_tokens;
+    const int64_t limit = state->options->limit;
+    if (!pi2_cli_token_times_reserve(&result->times, limit >= 0 && limit < context ? (uint64_t)limit : context)) {
+        return no_memory(state);
+    }
     const uint64_t begin_ns = pi2_cli_now_ns();
     pi2_session_accept(state->session, prompt, prompt_count);
     pi2_status status = pi2_session_append(state->session, prompt, prompt_count, PI2_LOGITS_LAST);
@@ -210,10 +218,12 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
     const pi2_status status = generate(engine, &state, prompt, prompt_count);
     pi2_engine_count(engine, &after);
     result->total = difference(&after, &before);
+    result->is_cold = before.weight_bytes_needed == 0 && result->total.reads > 0;
     pi2_session_count_drafts(session, &result->drafts);
     result->drafts.passes -= drafts.passes;
     result->drafts.guessed -= drafts.guessed;
     result->drafts.right -= drafts.right;
+    result->latency = pi2_cli_token_percentiles(&result->times);
     free(state.piece);
     if (status == PI2_OK) return PI2_EXIT_OK;
     if (!state.out_of_memory) return pi2_cli_failed(status);
@@ -285,6 +295,10 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
     }
     if (generation->tokens.length) {
         pi2_cli_note("first token after %.2f s", generation->first_token_seconds);
+    }
+    if (decoded) {
+        pi2_cli_note("latency  P50 %.2f, P90 %.2f, P99 %.2f ms from token to token", generation->latency.p50,
+                     generation->latency.p90, generation->latency.p99);
     }
     pi2_cli_note("memory   peak %s of %s (%s)", pi2_format_size(pi2_peak_memory_bytes(), peak),
                  pi2_format_size(report->budget_bytes, budget), report->budget_reason);

@@ -9,6 +9,7 @@
 #include "options.h"
 #include "powerinfer2/engine.h"
 #include "powerinfer2/session.h"
+#include "token_times.h"
 
 typedef enum pi2_cli_stop {
     PI2_CLI_STOP_EOS, PI2_CLI_STOP_LIMIT, PI2_CLI_STOP_WORD, PI2_CLI_STOP_CONTEXT,
@@ -47,7 +48,10 @@ typedef struct pi2_cli_generation {
     pi2_cli_stop stop;
     size_t prompt_count;            /* prompt tokens that were computed */
     size_t cached_count;            /* prompt tokens that the session already held */
+    bool is_cold;                   /* the engine's first prompt, with which what stays in memory was read */
     double prompt_seconds, decode_seconds; /* decode: from the first token to the last */
+    pi2_cli_token_times times;      /* from each decoded token to the next: sampling and showing it included */
+    pi2_cli_percentiles latency;    /* of these times */
     double first_token_seconds;     /* since the program (run) or the turn (chat) began */
     pi2_engine_counters total;      /* of this answer */
     pi2_draft_counters drafts;      /* of this answer */

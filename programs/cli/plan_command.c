@@ -39,6 +39,19 @@ static void print_disk(const pi2_prediction *prediction) {
                  prediction->disk_low / 1e9, prediction->disk_high / 1e9, prediction->disk);
 }
 
+/** Whether the prompt's reading costs time, and at which batch it would not. */
+static void print_batch(const pi2_batch_check *batch) {
+    if (!batch->tokens) return;
+    (void)printf("%-12s in a batch of %u tokens reading (%.2f s) %s under computing (%.2f s); it ", "",
+                 (unsigned)batch->tokens, batch->read_ms / 1e3, batch->reading_hides ? "hides" : "does not hide",
+                 batch->compute_ms / 1e3);
+    if (batch->hides_from) {
+        (void)printf("%s from %u tokens on\n", batch->reading_hides ? "does" : "would", (unsigned)batch->hides_from);
+    } else {
+        (void)printf("would in none within the context\n");
+    }
+}
+
 /** The disk is that of the file which will be read: a cluster file, where there is one. */
 static int find_disk(const pi2_engine_options *options, const pi2_device_options *device,
                      pi2_device_profile *profile) {
@@ -73,9 +86,11 @@ static int print_table(const pi2_plan *plan) {
         (void)printf("%-12s %u of %u in memory, %.1f %% of those that a token uses; routing %s\n", "experts",
                      (unsigned)prediction->expert_slots, (unsigned)prediction->expert_total,
                      100 * prediction->expert_hit_rate, prediction->routing);
+        if (pi2_plan_expert_note(plan)) (void)printf("%-12s %s\n", "", pi2_plan_expert_note(plan));
     }
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);
+    print_batch(pi2_plan_batch_check(plan));
     (void)printf("%-12s after %.2f s, of which %.2f s load weights\n", "first token",
                  prediction->time_to_first_token_ms / 1e3, prediction->load_ms / 1e3);
     const pi2_advice *advice = pi2_plan_advice(plan, &count);

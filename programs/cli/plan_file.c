@@ -54,10 +54,26 @@ static json_t *disk_json(const pi2_prediction *prediction) {
     return object;
 }
 
-static json_t *experts_json(const pi2_prediction *prediction, const char *trace) {
+static json_t *batch_json(const pi2_batch_check *batch) {
+    if (!batch->tokens) return json_null();
+    json_t *object = json_object();
+    json_object_set_new(object, "tokens", integer(batch->tokens));
+    json_object_set_new(object, "read_ms", pi2_cli_json_number(batch->read_ms));
+    json_object_set_new(object, "compute_ms", pi2_cli_json_number(batch->compute_ms));
+    json_object_set_new(object, "reading_hides", json_boolean(batch->reading_hides));
+    json_object_set_new(object, "hides_from_tokens", batch->hides_from ? integer(batch->hides_from) : json_null());
+    return object;
+}
+
+static json_t *experts_json(const pi2_plan *plan, const char *trace) {
+    const pi2_prediction *prediction = pi2_plan_prediction(plan);
+    const pi2_engine_report *report = pi2_plan_report(plan);
+    const char *note = pi2_plan_expert_note(plan);
     json_t *object = json_object();
     json_object_set_new(object, "slots", integer(prediction->expert_slots));
     json_object_set_new(object, "experts", integer(prediction->expert_total));
+    json_object_set_new(object, "used_per_token", integer((uint64_t)report->layer_count * report->expert_used_count));
+    json_object_set_new(object, "note", note ? text(note) : json_null());
     json_object_set_new(object, "hit_rate", pi2_cli_json_number(prediction->expert_hit_rate));
     json_object_set_new(object, "routing", text(prediction->routing));
     json_object_set_new(object, "routing_trace", trace ? text(trace) : json_null());
@@ -99,9 +115,10 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
     json_object_set_new(object, "time_to_first_token_ms", pi2_cli_json_number(prediction->time_to_first_token_ms));
     json_object_set_new(object, "bottleneck", text(pi2_bottleneck_name(prediction->bottleneck)));
     json_object_set_new(object, "prefill_bottleneck", text(pi2_bottleneck_name(prediction->prefill_bottleneck)));
+    json_object_set_new(object, "prefill_batch", batch_json(pi2_plan_batch_check(plan)));
     json_object_set_new(object, "disk", disk_json(prediction));
     if (prediction->expert_total) {
-        json_object_set_new(object, "experts", experts_json(prediction, routing_trace));
+        json_object_set_new(object, "experts", experts_json(plan, routing_trace));
     }
     json_object_set_new(object, "memory", memory);
     json_object_set_new(object, "what_helps", helps);

@@ -28,9 +28,30 @@ static pi2_status predict_answer(const pi2_engine *engine, const pi2_cli_generat
     return predict(engine, &request, prediction, unmeasured);
 }
 
+/** Tokens a second of a prompt; with a cold one everything that stays in memory is read. */
+static double prompt_speed(const pi2_prediction *prediction, double tokens, bool is_cold) {
+    return is_cold ? 1e3 * tokens / prediction->time_to_first_token_ms : prediction->prefill.tokens_per_second;
+}
+
+/** Predicted and measured tokens a second; 0: nothing was measured. */
+typedef struct comparison {
+    double predicted_prompt, prompt, predicted_decode, decode;
+} comparison;
+
+static comparison compare(const pi2_prediction *prediction, const pi2_cli_generation *generation) {
+    const double prompt = (double)generation->prompt_count, decoded = (double)pi2_cli_decoded_count(generation);
+    comparison both = {.predicted_prompt = prompt_speed(prediction, prompt, generation->is_cold),
+                       .predicted_decode = prediction->decode.tokens_per_second};
+    if (generation->prompt_seconds > 0) both.prompt = prompt / generation->prompt_seconds;
+    /* What was predicted is a pass for each token: right guesses save passes. */
+    if (generation->decode_seconds > 0) {
+        both.decode = decoded / generation->decode_seconds / pi2_cli_tokens_per_pass(generation);
+    }
+    return both;
+}
+
 void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation *generation) {
     pi2_prediction prediction;
-    const size_t decoded = pi2_cli_decoded_count(generation);
     bool unmeasured;
     const pi2_status status = predict_answer(engine, generation, &prediction, &unmeasured);
     if (unmeasured) {
@@ -45,23 +66,41 @@ void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation 
         pi2_cli_note("predicted %.1f %% of a token's experts in memory; routing %s",
                      100 * prediction.expert_hit_rate, prediction.routing);
     }
-    if (decoded && generation->decode_seconds > 0) {
-        /* What was predicted is a pass for each token: right guesses save passes. */
-        const double actual = (double)decoded / generation->decode_seconds / pi2_cli_tokens_per_pass(generation);
-        pi2_cli_note("predicted %.1f tokens/s of prompt, %.2f of decoding (%.2f to %.2f; limited by: %s), off by "
-                     "%+.0f %%", prediction.prefill.tokens_per_second, prediction.decode.tokens_per_second,
-                     prediction.decode.low, prediction.decode.high, pi2_bottleneck_name(prediction.bottleneck),
-                     100 * (prediction.decode.tokens_per_second / actual - 1));
+    const comparison both = compare(&prediction, generation);
+    if (both.prompt > 0) {
+        pi2_cli_note("predicted %.1f tokens/s of prompt%s, measured %.1f: off by %+.0f %%", both.predicted_prompt,
+                     generation->is_cold ? ", which reads what stays in memory too" : "", both.prompt,
+                     100 * (both.predicted_prompt / both.prompt - 1));
     }
+    if (both.decode > 0) {
+        pi2_cli_note("predicted %.2f tokens/s of decoding (%.2f to %.2f; limited by: %s), measured %.2f%s: off by "
+                     "%+.0f %%", both.predicted_decode, prediction.decode.low, prediction.decode.high,
+                     pi2_bottleneck_name(prediction.bottleneck), both.decode,
+                     generation->drafts.right ? " passes/s" : "", 100 * (both.predicted_decode / both.decode - 1));
+    }
+}
+
+/** What was measured, and predicted / measured - 1; null where nothing was. */
+static void set_measured(json_t *object, const char *measured_name, const char *error_name, double predicted,
+                         double measured) {
+    json_object_set_new(object, measured_name, measured > 0 ? pi2_cli_json_number(measured) : json_null());
+    json_object_set_new(object, error_name,
+                        measured > 0 ? pi2_cli_json_number(predicted / measured - 1) : json_null());
 }
 
 json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generation *generation) {
     pi2_prediction prediction;
     bool unmeasured;
     if (predict_answer(engine, generation, &prediction, &unmeasured) != PI2_OK) return json_null();
+    const comparison both = compare(&prediction, generation);
     json_t *object = json_object();
     json_object_set_new(object, "decode", pi2_cli_json_number(prediction.decode.tokens_per_second));
+    set_measured(object, "decode_measured", "decode_error", both.predicted_decode, both.decode);
     json_object_set_new(object, "prefill", pi2_cli_json_number(prediction.prefill.tokens_per_second));
+    json_object_set_new(object, "prompt_is_cold", json_boolean(generation->is_cold));
+    json_object_set_new(object, "prompt", pi2_cli_json_number(both.predicted_prompt));
+    set_measured(object, "prompt_measured", "prompt_error", both.predicted_prompt, both.prompt);
+    json_object_set_new(object, "time_to_first_token_ms", pi2_cli_json_number(prediction.time_to_first_token_ms));
     json_object_set_new(object, "bytes_per_token", json_integer((json_int_t)prediction.bytes_per_token));
     if (prediction.expert_total) {
         json_object_set_new(object, "expert_hit_rate", pi2_cli_json_number(prediction.expert_hit_rate));
@@ -83,9 +122,8 @@ void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, const pi2_c
     /* Tokens over time: the mean of the repetitions' rates would forget what a cold cache cost. */
     const double ns = json_number_value(json_object_get(result, "avg_ns"));
     const double actual = 1e9 * (bench->prompt + bench->answer) / (ns > 0 ? ns : 1);
-    const double predicted = !bench->prompt ? prediction.decode.tokens_per_second
-                             : bench->is_cold ? 1e3 * bench->prompt / prediction.time_to_first_token_ms
-                                              : prediction.prefill.tokens_per_second;
+    const double predicted = bench->prompt ? prompt_speed(&prediction, bench->prompt, bench->is_cold)
+                                           : prediction.decode.tokens_per_second;
     json_object_set_new(result, "predicted_ts", pi2_cli_json_number(predicted));
     json_object_set_new(result, "predicted_error", pi2_cli_json_number(predicted / actual - 1));
     if (!bench->answer) return;

@@ -6,9 +6,9 @@
 
 #include "generation.h"
 
-/** Says on stderr how fast the run should have been, or how to make a profile that tells. */
+/** Says on stderr how fast prompt and answer should have been and were, or how to make a profile that tells. */
 void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation *generation);
-/** "decode" and "prefill" in tokens a second, or null without a profile of this machine. */
+/** Prompt and answer in tokens a second, predicted and measured; null without a profile of this machine. */
 json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generation *generation);
 /** Of mixtures of experts the next predictions take the routing of this trace; NULL: an even one. */
 void pi2_cli_predict_with(const char *trace_path);

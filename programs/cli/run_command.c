@@ -274,6 +274,7 @@ static json_t *json_timings(const pi2_cli_generation *generation) {
     json_object_set_new(object, "predicted_ms", pi2_cli_json_number(decode_ms));
     json_object_set_new(object, "predicted_per_token_ms", pi2_cli_json_number(decode_ms / decoded));
     json_object_set_new(object, "predicted_per_second", pi2_cli_json_number(1e3 * decoded / decode_ms));
+    pi2_cli_set_percentiles(object, &generation->latency);
     json_object_set_new(object, "draft_n", json_integer((json_int_t)generation->drafts.guessed));
     json_object_set_new(object, "draft_n_accepted", json_integer((json_int_t)generation->drafts.right));
     json_object_set_new(object, "ttft_ms",

@@ -138,7 +138,7 @@ static double read_embedding(const setting *s, uint32_t tokens) {
 /* ---- a layer of experts ---- */
 
 typedef struct layer_time {
-    double read, seconds;
+    double read, busy, seconds; /* busy: computing, and what reading takes from it */
 } layer_time;
 
 static void add_case(const setting *s, double probability, double missed, double compute, layer_time *sum,
@@ -147,13 +147,14 @@ static void add_case(const setting *s, double probability, double missed, double
     const double read = read_experts(s, missed, spread);
     const double busy = compute + lost_to_reading(s, missed * (double)s->w->experts.expert_bytes);
     sum->read += probability * read;
+    sum->busy += probability * busy;
     sum->seconds += probability * fmax(read, busy);
 }
 
 /** One token misses a binomial number of experts; a batch about the mean. */
 static layer_time expert_layer(const setting *s, const pi2_pass *pass, double compute, double *spread) {
     const pi2_workload *w = s->w;
-    layer_time sum = {0, 0};
+    layer_time sum = {0, 0, 0};
     const double miss = 1 - pass->hits, hit = pass->hits;
     if (pass->tokens > 1 || miss < 1e-9 || hit < 1e-9) {
         add_case(s, 1, pi2_predict_distinct(w, pass->tokens) * miss, compute, &sum, spread);
@@ -184,9 +185,11 @@ pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_device_profile *
         const layer_time layer = expert_layer(&s, pass, expert_compute / w->layer_count, &read_spread);
         time.read += w->layer_count * layer.read;
         time.seconds = fmax(time.read, time.compute + w->layer_count * layer.seconds);
+        time.exposed = time.seconds - (time.compute + w->layer_count * layer.busy);
         time.compute += expert_compute;
     } else {
         time.seconds = fmax(time.read, time.compute);
+        time.exposed = time.seconds - time.compute;
     }
     /* Each part's uncertainty as far as it decides. */
     const double exposed = time.seconds > 0 ? fmax(0, time.seconds - time.compute) / time.seconds : 0;
@@ -194,6 +197,23 @@ pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_device_profile *
     time.spread = share * read_spread + (1 - share) * compute_spread;
     time.seconds += read_embedding(&s, pass->tokens);
     return time;
+}
+
+/* Computing grows with the batch; reading does not, or only until a batch uses every expert. */
+uint32_t pi2_predict_hiding_batch(const pi2_workload *w, const pi2_device_profile *profile, double hits,
+                                  uint32_t most) {
+    uint32_t enough = 0, too_few = 0;
+    pi2_pass pass = {most, 0, hits, false};
+    for (; pass.tokens && !too_few; pass.tokens /= 2) {
+        if (pi2_predict_pass(w, profile, &pi2_as_it_is, &pass).exposed > 0) too_few = pass.tokens;
+        else enough = pass.tokens;
+    }
+    while (enough > too_few + 1) {
+        pass.tokens = too_few + (enough - too_few) / 2;
+        if (pi2_predict_pass(w, profile, &pi2_as_it_is, &pass).exposed > 0) too_few = pass.tokens;
+        else enough = pass.tokens;
+    }
+    return enough;
 }
 
 static pi2_speed range(double tokens_per_second, double spread) {

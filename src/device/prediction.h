@@ -80,12 +80,20 @@ typedef struct pi2_pass {
 
 typedef struct pi2_pass_time {
     double read, compute, seconds; /* seconds >= both where they overlap fully */
+    double exposed;                /* of reading, as far as no computing hides it; the embedding's rows aside */
     double spread;                 /* of what the limit was measured with */
 } pi2_pass_time;
 
 /** One pass; logits of its last token. */
 pi2_pass_time pi2_predict_pass(const pi2_workload *workload, const pi2_device_profile *profile,
                                const pi2_what_if *what_if, const pi2_pass *pass);
+
+/**
+ * The batch from which on, up to `most` tokens, computing hides all of the reading; 0: there is none.
+ * hits: of experts, in a batch.
+ */
+uint32_t pi2_predict_hiding_batch(const pi2_workload *workload, const pi2_device_profile *profile, double hits,
+                                  uint32_t most);
 
 /** Experts of a layer that a batch of so many tokens uses. */
 double pi2_predict_distinct(const pi2_workload *workload, uint32_t tokens);

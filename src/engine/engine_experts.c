@@ -1,4 +1,6 @@
 /* engine_experts.c: the expert cache of a mixture of experts, and what is said about its size. */
+#include <stdio.h>
+
 #include "base/fail.h"
 #include "base/parse_size.h"
 #include "engine/engine_internal.h"
@@ -22,20 +24,36 @@ static pi2_status open_trace(pi2_engine *engine) {
     return pi2_trace_writer_open(engine->options.record_trace, &header, &engine->trace);
 }
 
-/* A cache that is smaller than what one token uses finds little there again: that is worth a line. */
+uint32_t pi2_engine_expert_slots(const pi2_engine *engine, uint32_t position) {
+    const pi2_extent_layout *layout = engine->model->layout;
+    if (engine->model->shape.expert_count == 0) return 0;
+    const uint64_t bytes = engine->plan.expert_bytes - pi2_engine_loan_due(engine, position);
+    if (bytes >= pi2_expert_cache_all_bytes(layout)) return pi2_expert_cache_keys(layout);
+    return (uint32_t)(bytes / pi2_expert_cache_slot_bytes(layout));
+}
+
+/* A cache that is smaller than what one token uses finds little there again. */
+void pi2_engine_explain_experts(const pi2_engine *engine, uint32_t slots, char *text, size_t capacity) {
+    const pi2_model_shape *shape = &engine->model->shape;
+    const uint32_t wanted = shape->expert_count ? shape->layer_count * shape->expert_used_count : 0;
+    char needed[PI2_SIZE_TEXT_BYTES];
+    *text = '\0';
+    if (slots >= wanted) return;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout);
+    (void)snprintf(text, capacity, "one token uses %u experts (%s), more than the %u that memory holds: most are read "
+                   "again for every token; more memory helps", wanted, pi2_format_size(slot * wanted, needed), slots);
+}
+
 static void tell_size(const pi2_engine *engine) {
     const pi2_model_shape *shape = &engine->model->shape;
-    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout);
     const uint32_t slots = pi2_expert_cache_slots(engine->expert_cache);
     const uint32_t all = shape->layer_count * shape->expert_count;
-    const uint32_t wanted = shape->layer_count * shape->expert_used_count;
-    char bytes[PI2_SIZE_TEXT_BYTES], needed[PI2_SIZE_TEXT_BYTES];
+    char bytes[PI2_SIZE_TEXT_BYTES], note[192];
     if (slots == all) return;
     pi2_engine_log(engine, "expert cache: %u of %u experts (%s), policy %s", slots, all,
                    pi2_format_size(engine->plan.expert_bytes, bytes), engine->policy->name);
-    if (slots >= wanted) return;
-    pi2_engine_log(engine, "one token uses %u experts (%s), more than the cache holds: most are read again for every "
-                   "token; more memory helps", wanted, pi2_format_size(slot * wanted, needed));
+    pi2_engine_explain_experts(engine, slots, note, sizeof note);
+    if (*note) pi2_engine_log(engine, "%s", note);
 }
 
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {

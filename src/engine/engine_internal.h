@@ -62,6 +62,11 @@ pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only
 /** Makes the expert cache, where the model has experts. loaded: its memory is filled already. */
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);
 
+/** Experts that memory holds by the plan, once the key-value cache has grown to `position`; 0: a dense model. */
+uint32_t pi2_engine_expert_slots(const pi2_engine *engine, uint32_t position);
+/** Why so many slots are too few, in a line; an empty one where they hold what one token uses. */
+void pi2_engine_explain_experts(const pi2_engine *engine, uint32_t slots, char *text, size_t capacity);
+
 /* engine_load.c */
 
 /** Fills the resident weights from a plain GGUF, with every thread of the team. */

@@ -19,6 +19,8 @@ struct pi2_plan {
     size_t advice_count;
     pi2_plan_line lines[PI2_PLAN_LINES_MOST];
     size_t line_count;
+    char expert_note[192];
+    pi2_batch_check batch;
 };
 
 const char *pi2_bottleneck_name(pi2_bottleneck bottleneck) {
@@ -135,13 +137,10 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     const pi2_extent_layout *layout = engine->model->layout;
     pi2_workload *workload = &p->workload;
     pi2_workload_experts *experts = &workload->experts;
-    const uint32_t all = pi2_expert_cache_keys(layout);
     experts->count = shape->expert_count;
     experts->used = shape->expert_used_count;
     experts->expert_bytes = pi2_expert_cache_slot_bytes(layout);
-    const uint64_t cache_bytes = engine->plan.expert_bytes - pi2_engine_loan_due(engine, request->position);
-    experts->slots = cache_bytes >= pi2_expert_cache_all_bytes(layout) ? all
-                                                                      : (uint32_t)(cache_bytes / experts->expert_bytes);
+    experts->slots = pi2_engine_expert_slots(engine, request->position);
     experts->read_block = experts->expert_bytes < PI2_EXTENT_MAX_BYTES ? (uint32_t)experts->expert_bytes
                                                                         : PI2_EXTENT_MAX_BYTES;
     experts->loaded = engine->plan.everything_resident && !engine->model->has_file;
@@ -313,17 +312,30 @@ static pi2_prediction_request complete(const pi2_engine *engine, const pi2_predi
     return whole;
 }
 
+/* The batch is chosen by its share of the memory; what that makes of the reads is looked at here. */
+static void check_batch(pi2_plan *plan, const pi2_workload *workload, const pi2_device_profile *profile,
+                        uint32_t prompt_tokens) {
+    const uint32_t batch = plan->engine->plan.shape.batch_tokens, context = plan->engine->plan.shape.context_tokens;
+    const double hits = workload->experts.prompt_hits;
+    const pi2_pass pass = {batch < prompt_tokens ? batch : prompt_tokens, 0, hits, false};
+    const pi2_pass_time time = pi2_predict_pass(workload, profile, &pi2_as_it_is, &pass);
+    if (time.read <= 0) return;
+    plan->batch = (pi2_batch_check){.tokens = pass.tokens, .read_ms = 1e3 * time.read,
+                                    .compute_ms = 1e3 * time.compute, .reading_hides = time.exposed <= 0,
+                                    .hides_from = pi2_predict_hiding_batch(workload, profile, hits, context)};
+}
+
 static pi2_status predict_plan(pi2_plan *plan, const pi2_device_profile *profile,
                                const pi2_prediction_request *request) {
     planning *p = malloc(sizeof *p);
     if (!p) return pi2_fail(PI2_ERR_MEMORY, "no memory for a prediction");
-    const pi2_prediction_request whole = complete(plan->engine, request);
-    pi2_status status = make_workload(plan->engine, profile, &whole, p);
+    const uint32_t prompt = request->prompt_tokens, position = request->position;
+    pi2_status status = make_workload(plan->engine, profile, request, p);
     if (status == PI2_OK) {
-        pi2_predict(&p->workload, profile, &pi2_as_it_is, whole.prompt_tokens, whole.position, &plan->prediction);
-        tell_grounds(p, profile, &whole, &plan->prediction);
-        plan->advice_count = pi2_predict_advice(&p->workload, profile, whole.prompt_tokens, whole.position,
-                                                plan->advice);
+        pi2_predict(&p->workload, profile, &pi2_as_it_is, prompt, position, &plan->prediction);
+        tell_grounds(p, profile, request, &plan->prediction);
+        check_batch(plan, &p->workload, profile, prompt);
+        plan->advice_count = pi2_predict_advice(&p->workload, profile, prompt, position, plan->advice);
         status = p->failed;
     }
     pi2_routing_forecast_close(p->forecast);
@@ -337,12 +349,16 @@ pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_pro
     pi2_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return pi2_fail(PI2_ERR_MEMORY, "no memory for the plan");
     pi2_status status = pi2_engine_open_for(options, true, &plan->engine);
-    if (status == PI2_OK && profile) status = predict_plan(plan, profile, request);
+    pi2_prediction_request whole = {0};
+    if (status == PI2_OK) whole = complete(plan->engine, request);
+    if (status == PI2_OK && profile) status = predict_plan(plan, profile, &whole);
     if (status != PI2_OK) {
         pi2_plan_free(plan);
         return status;
     }
     add_lines(plan);
+    pi2_engine_explain_experts(plan->engine, pi2_engine_expert_slots(plan->engine, whole.position), plan->expert_note,
+                               sizeof plan->expert_note);
     *plan_out = plan;
     return PI2_OK;
 }
@@ -355,6 +371,8 @@ void pi2_plan_free(pi2_plan *plan) {
 
 const pi2_engine_report *pi2_plan_report(const pi2_plan *plan) { return &plan->engine->report; }
 const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan) { return &plan->prediction; }
+const pi2_batch_check *pi2_plan_batch_check(const pi2_plan *plan) { return &plan->batch; }
+const char *pi2_plan_expert_note(const pi2_plan *plan) { return *plan->expert_note ? plan->expert_note : NULL; }
 const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out) {
     *count_out = plan->advice_count;
     return plan->advice;

@@ -514,6 +514,43 @@ class Files(unittest.TestCase):
         self.assertEqual(report.speed_of(report.load(self.path("both.json"))["results"][0]), 2.0)
         self.assertTrue(os.path.exists(self.path("both.md")))
 
+    def predictions(self, *names):
+        return subprocess.run(
+            [sys.executable, "-B", os.path.join(REPOSITORY, "bench/predictions")]
+            + [self.path(name) for name in names], capture_output=True, text=True, check=False)
+
+    def test_predictions_beside_measured(self):
+        def result(case, test, speed, predicted=None, engine="powerinfer2"):
+            found = result_of(case, test, 2 * GB, {engine: [speed]})
+            for record in found["engines"][engine]["records"] if predicted else []:
+                record["predicted_ts"] = predicted
+            return found
+        screening.write_json(self.path("late.json"), run_of(
+            [result("mistral-7b-2G", "decode-8", 2.0, 3.0), result("other", "prefill-8", 10.0)],
+            "2026-02-01T00:00:00", "late"))
+        screening.write_json(self.path("early.json"), run_of(
+            [result("other", "prefill-8", 10.0, 19.0), result("mistral-7b-2G", "decode-8", 1.0, 9.0),
+             result("smollm2-64M", "decode-128", 50.0, 45.0), result("mistral-7b-1G", "decode-8", 4.0, 4.8),
+             result("mistral-7b-3G", "decode-8", 1.0, 9.0, "powerinfer2, pread"),
+             result("mistral-7b-3G", "prefill-8", 1.0, 9.0, "llama.cpp a")], revision="early"))
+        done = self.predictions("late.json", "early.json")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        # In the order of the cases; the latest prediction of a test stands, however the files are given.
+        self.assertEqual(done.stdout.splitlines()[2:], [
+            "| smollm2-64M | decode-128 | 45 | 50 | -10 % | 1 | early |",
+            "| mistral-7b-2G | decode-8 | 3 | 2 | +50 % | 1 | late |",
+            "| mistral-7b-1G | decode-8 | 4.8 | 4 | +20 % | 1 | early |",
+            "| other | prefill-8 | 19 | 10 | +90 % | 1 | early |", "",
+            "Decode, 3 tests: median error 20 %, worst +50 % (mistral-7b-2G decode-8).",
+            "Prefill, 1 tests: median error 90 %, worst +90 % (other prefill-8)."])
+
+    def test_predictions_of_files_without_any(self):
+        screening.write_json(self.path("none.json"), run_of(
+            [result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0]})]))
+        done = self.predictions("none.json")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("hold no prediction", done.stderr)
+
     @unittest.skipUnless(shutil.which("gnuplot"), "needs gnuplot")
     def test_plot(self):
         screening.write_json(self.path("r.json"), run_of([

@@ -47,8 +47,15 @@ for field in model_type model_size model_n_params cpu_info backends n_batch n_ub
     checks=$((checks + 1))
     "$json_get" "1.$field" <"$folder/out" >/dev/null || fail "bench has no $field"
 done
+for field in p50_ms p90_ms p99_ms; do expect_json "?2.$field" real; done
+"$json_get" 0.p50_ms <"$folder/out" >/dev/null 2>&1 && fail "a prompt has latencies of tokens"
 expect 0 bench -m "$model" -p 0 -n 4 -r 1 -o json --no-warmup
 expect_json '#' 1
+# Nearest rank over all repetitions: of two times P50 is the smaller, P99 the larger.
+expect 0 bench -m "$model" -p 0 -n 1 -r 2 -o json
+echo "$(json 0.p50_ms) $(json 0.p90_ms) $(json 0.p99_ms) $(json 0.avg_ns)" | awk '
+    { whole = 2 * $4 / 1e6; exit !($1 > 0 && $1 <= $2 && $2 == $3 && $1 + $2 <= whole && $1 + $2 > 0.8 * whole) }' ||
+    fail "percentiles of two times: $(cat "$folder/out")"
 expect 0 bench -m "$model" -p 4 -n 0 -r 1 -o json -t 1,2
 expect_json '#' 2
 expect_json 0.n_threads 1
@@ -64,7 +71,7 @@ grep -q samples "$folder/out" && fail "csv has samples"
 expect 0 bench -m "$model" -p 8 -n 4 -r 2
 [ "$(wc -l <"$folder/out")" = 4 ] || fail "the table has $(wc -l <"$folder/out") lines"
 grep -q '| pp8 |' "$folder/out" || fail "no pp8 in the table"
-grep -q '| tg4 |' "$folder/out" || fail "no tg4 in the table"
+grep -q '| tg4 |.*| [0-9.]* / [0-9.]* / [0-9.]* |' "$folder/out" || fail "no tg4 with its latencies in the table"
 expect 0 bench -m "$model" -p 0 -n 0 -o json
 expect_json '#' 0
 finish

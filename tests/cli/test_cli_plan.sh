@@ -17,6 +17,7 @@ for name in version bottleneck device.cpu model.architecture parameters.read_met
     expect_json "?$name" string
 done
 expect_json '?time_to_first_token_ms' real
+expect_json '?prefill_batch' null
 expect_json parameters.context_tokens 128
 [ "$(json resident_bytes)" -gt 30000000 ] || fail "resident bytes: $(json resident_bytes)"
 
@@ -38,9 +39,19 @@ fi
 expect 0 plan -m "$model" -c 128 --memory $budget
 expect 0 plan -m "$model" -c 128 --memory $budget --json
 expect_json '?disk.bytes_per_second' real
+# Whether a batch hides its reading is what its two times say.
+if [ "$planned" -gt 0 ]; then
+    expect_json prefill_batch.tokens "$(json parameters.batch_tokens)"
+    echo "$(json prefill_batch.read_ms) $(json prefill_batch.compute_ms) $(json prefill_batch.reading_hides) \
+        $(json prefill_batch.tokens) $(json prefill_batch.hides_from_tokens)" | awk '{
+        exit !($3 == ($1 <= $2 ? "true" : "false") && ($3 == "true" ? $5 <= $4 : $5 == "null" || $5 > $4)) }' ||
+        fail "the batch: $(json prefill_batch)"
+fi
 [ "$(json disk.place | cut -c1)" = / ] || fail "the disk has no place: $(json disk.place)"
 expect 0 plan -m "$model" -c 128 --memory $budget
 grep -q '^disk  *[0-9.]* GB/s .* mounted at /' "$folder/out" || fail "the plan names no disk"
+[ "$planned" = 0 ] || grep -q '^ *in a batch of [0-9]* tokens reading (.*) .* under computing (.*); it ' "$folder/out" ||
+    fail "the plan does not say whether reading hides"
 for line in 'attention weights' 'feed-forward weights' 'key-value cache' 'stream buffer' decode prefill 'first token'; do
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done
@@ -52,9 +63,21 @@ cp "$folder/out" "$folder/plan.json"
 expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p abc -n 4 --temp 0 --ignore-eos --json
 expect_json memory.budget_bytes $budget
 expect_json n_ctx 128
-expect_json '?predicted.decode' real
+# Decoding and the prompt, predicted beside measured. The first prompt reads what stays in memory too.
+for name in decode decode_measured decode_error prompt prompt_measured prompt_error; do
+    expect_json "?predicted.$name" real
+done
+expect_json predicted.prompt_is_cold true
+echo "$(json timings.prompt_per_second) $(json predicted.prompt_measured) $(json predicted.prompt) \
+    $(json predicted.prompt_error) $(json predicted.time_to_first_token_ms) $(json timings.prompt_n)" | awk '
+    function near(a, b) { return a - b < 0.001 * b && b - a < 0.001 * b }
+    { exit !(near($1, $2) && near($3 / $2, 1 + $4) && near($3, 1000 * $6 / $5)) }' ||
+    fail "the prompt's prediction: $(json predicted), $(json timings)"
 expect 0 run -m "$model" --plan "$folder/plan.json" -c 64 --raw -p abc -n 4 --temp 0 --ignore-eos
-grep -q '^predicted .* tokens/s of prompt' "$folder/err" || fail "no prediction beside the run"
+grep -q '^predicted .* tokens/s of prompt, which reads .*, measured [0-9.]*: off by [-+]' "$folder/err" ||
+    fail "no prediction beside the prompt"
+grep -q '^predicted .* tokens/s of decoding (.*), measured [0-9.]*.*: off by [-+]' "$folder/err" ||
+    fail "no prediction beside the answer"
 grep -q '^context  64 ' "$folder/err" || fail "-c beside --plan has no effect"
 
 # refused PATTERN SCRIPT: a plan that sed changed
@@ -109,7 +132,25 @@ expect_error 5 "none" run -m "$model" --plan "$folder/none.json" --raw -p abc -n
 expect 0 bench -m "$model" -p 16 -n 4 -r 1 -o json
 expect_json '?0.predicted_ts' real
 expect_json '?1.predicted_error' real
+# Prompts, answers and both together have different figures predicted; every row has the header's columns.
+expect 0 bench -m "$model" -p 16 -n 4 -pg 8,4 -r 1 -o csv
+columns=$(head -1 "$folder/out" | awk -F, '{ print NF }')
+[ "$(head -1 "$folder/out" | grep -c 'predicted_error.*predicted_bytes_per_token')" = 1 ] || fail "csv predicts nothing"
+[ "$(awk -F'","' -v wanted="$columns" 'NR > 1 && NF == wanted' "$folder/out" | wc -l)" = 3 ] ||
+    fail "csv has rows of other than $columns columns: $(cat "$folder/out")"
+expect 0 bench -m "$model" -p 16 -n 4 -pg 8,4 -r 1
+grep -q '| t/s | predicted |' "$folder/out" || fail "the table predicts nothing"
+for row in '| pp16 | [0-9.]* ± [0-9.]* | [0-9.]* ([-+][0-9]* %)' '| tg4 | [0-9.]* ± [0-9.]* | [0-9.]* ([-+][0-9]* %)' \
+    '| pp8+tg4 | [0-9.]* ± [0-9.]* | - '; do
+    grep -q "$row" "$folder/out" || fail "no $row in the table: $(cat "$folder/out")"
+done
+rm "$folder/model.pi2" # the plain GGUF is loaded before the prompt
+expect 0 run -m "$model" --raw -p abc -n 2 -c 64 --json
+expect_json predicted.prompt_is_cold false
+expect_json predicted.prompt "$(json predicted.prefill)"
 rm "$XDG_CACHE_HOME/powerinfer2/device.profile"
+expect 0 bench -m "$model" -p 16 -n 0 -r 1
+grep -q predicted "$folder/out" && fail "something is predicted without a profile"
 expect 0 run -m "$model" --raw -p abc -n 2 -c 64
 grep -q "predicted nothing.*powerinfer2 device" "$folder/err" || fail "nothing tells how to make a profile"
 finish

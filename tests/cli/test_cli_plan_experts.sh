@@ -24,6 +24,8 @@ expect_json experts.experts 64
 expect_json '?experts.routing_trace' null
 slots=$(json experts.slots)
 [ "$slots" -gt 4 ] && [ "$slots" -lt 60 ] || fail "$slots slots of 64"
+expect_json experts.used_per_token 8
+[ "$slots" -lt 8 ] || expect_json '?experts.note' null
 even=$(json bytes_per_token)
 [ "$even" -gt 500000 ] || fail "an even routing reads $even bytes a token"
 expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory 400M --json
@@ -33,6 +35,21 @@ expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory $budget
 for line in "expert weights .* [0-9]* of 64 experts" 'experts .*routing assumed' 'decode .*limited by'; do
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done
+
+# Fewer experts in memory than one token uses: plan explains it before anything runs, and a run says the same.
+small=$budget
+while [ "$slots" -ge 7 ] && [ $small -gt 12000000 ]; do # 7 may be 8 in a run
+    small=$((small - 1000000))
+    expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory $small --json
+    slots=$(json experts.slots)
+done
+[ "$slots" -lt 7 ] || fail "no budget leaves less than a token's experts: $slots slots at $small"
+note=$(json experts.note)
+case $note in "one token uses 8 experts ("*"more than the $slots that memory holds"*) ;; *) fail "the note: $note" ;; esac
+expect 0 plan -m "$model" -c 128 -b 32 -p 32 --memory $small
+grep -q "^  *one token uses 8 experts" "$folder/out" || fail "the table does not explain: $(cat "$folder/out")"
+expect 0 run -m "$model" --memory $small --raw -p bako -n 1 -c 128 -b 32
+grep -q "one token uses 8 experts" "$folder/err" || fail "the run does not explain: $(cat "$folder/err")"
 
 # A recorded routing: what a run then reads is what was planned.
 expect 0 run -m "$model" --memory $budget --raw -p 'bako mirena' -n 60 -c 128 -b 32 --temp 0 --ignore-eos --draft-max 0 --json \

@@ -26,6 +26,15 @@ for word in 'tokens/s' 'first token after' 'peak .* of ' 'read per token' 'hit r
 done
 text=$(json text)
 tokens=$(json tokens)
+grep -q '^latency  P50 [0-9.]*, P90 [0-9.]*, P99 [0-9.]* ms' "$folder/err" || fail "the report has no latencies"
+
+# Percentiles are by nearest rank: of two times P50 is the smaller and P90 the larger, which make up the whole.
+expect 0 run -m "$model" --raw -p "the hand" -n 3 --temp 0 --ignore-eos --draft-max 0 --json
+echo "$(json timings.p50_ms) $(json timings.p90_ms) $(json timings.p99_ms) $(json timings.predicted_ms)" | awk '
+    { off = $1 + $2 - $4; exit !($1 > 0 && $1 <= $2 && $2 == $3 && off * off < 1e-6) }' ||
+    fail "percentiles of two times: $(json timings)"
+expect 0 run -m "$model" --raw -p "the hand" -n 1 --json
+expect_json '?timings.p50_ms' null
 
 # The streamed text is the same, and the report stays off stdout.
 expect 0 run -m "$model" -p "the hand" -n 12 --temp 0 --ignore-eos

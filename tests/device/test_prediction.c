@@ -229,6 +229,42 @@ static void test_exposed(void **state) {
     free(profile);
 }
 
+static double exposed(const pi2_workload *workload, const pi2_device_profile *profile, uint32_t tokens) {
+    const pi2_pass pass = {tokens, 0, workload->experts.prompt_hits, false};
+    return pi2_predict_pass(workload, profile, &pi2_as_it_is, &pass).exposed;
+}
+
+/* Returns the smallest batch that hides its reading, after a look at its neighbours. */
+static uint32_t check_hiding(const pi2_workload *workload, const pi2_device_profile *profile) {
+    const double hits = workload->experts.prompt_hits;
+    const uint32_t batch = pi2_predict_hiding_batch(workload, profile, hits, 5000);
+    assert_true(batch > 1 && batch < 5000);
+    assert_true(exposed(workload, profile, batch) <= 0);
+    assert_true(exposed(workload, profile, batch - 1) > 0);
+    assert_int_equal(pi2_predict_hiding_batch(workload, profile, hits, batch), batch);
+    assert_int_equal(pi2_predict_hiding_batch(workload, profile, hits, batch - 1), 0);
+    return batch;
+}
+
+/* A batch hides its reading once computing takes longer, at 49 tokens/s here: 2 s hide under 98 tokens. */
+static void test_hiding_batch(void **state) {
+    (void)state;
+    pi2_device_profile *profile = make_profile(1e9), *fast = make_profile(2e9);
+    pi2_workload workload = make_workload(2000000000);
+    const uint32_t batch = check_hiding(&workload, profile);
+    assert_true(batch > 80 && batch <= 98);
+    assert_true(check_hiding(&workload, fast) < batch);
+    workload = make_workload(0);
+    assert_int_equal(pi2_predict_hiding_batch(&workload, profile, 0, 512), 1);
+    const pi2_workload experts = make_experts(64);
+    const uint32_t many = check_hiding(&experts, profile);
+    assert_true(check_hiding(&experts, fast) < many);
+    const pi2_workload all = make_experts(256);
+    assert_int_equal(pi2_predict_hiding_batch(&all, profile, 1, 512), 1);
+    free(fast);
+    free(profile);
+}
+
 static void test_expert_advice(void **state) {
     (void)state;
     pi2_device_profile *profile = make_profile(1e9);
@@ -250,6 +286,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_limits), cmocka_unit_test(test_monotone),
                                        cmocka_unit_test(test_positions), cmocka_unit_test(test_advice),
                                        cmocka_unit_test(test_experts), cmocka_unit_test(test_exposed),
+                                       cmocka_unit_test(test_hiding_batch),
                                        cmocka_unit_test(test_expert_advice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
