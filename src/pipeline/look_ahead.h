@@ -4,7 +4,8 @@
  * Whether that pays depends on the disk, the cache's hits, the threads and how well one layer's router
  * foretells the next. So `auto` tries it: TRIAL tokens with and as many without, by turns and in pairs of
  * changing order so that a drift hurts neither, then the way with the lower median time for HOLD tokens;
- * then again. What is being done already stays unless the other is better by a little, lest noise decide.
+ * then again. The first WARM_UP tokens look ahead untried: they find what a prompt left in the cache, which
+ * is not what lasts, and an answer that is shorter than a trial gains where looking ahead mostly does. What is being done already stays unless the other is better by a little, lest noise decide.
  */
 #ifndef PI2_PIPELINE_LOOK_AHEAD_H
 #define PI2_PIPELINE_LOOK_AHEAD_H
@@ -14,7 +15,7 @@
 
 typedef enum pi2_look_ahead_mode { PI2_LOOK_AHEAD_AUTO, PI2_LOOK_AHEAD_OFF, PI2_LOOK_AHEAD_ON } pi2_look_ahead_mode;
 
-enum { PI2_LOOK_AHEAD_WARM_UP = 4, PI2_LOOK_AHEAD_TRIAL = 12, PI2_LOOK_AHEAD_HOLD = 240 };
+enum { PI2_LOOK_AHEAD_WARM_UP = 64, PI2_LOOK_AHEAD_TRIAL = 12, PI2_LOOK_AHEAD_HOLD = 240 };
 
 /** All 0 but the mode is a good beginning. */
 typedef struct pi2_look_ahead {
