@@ -4,8 +4,9 @@
  * Whether that pays depends on the disk, the cache's hits, the threads and how well one layer's router
  * foretells the next. So `auto` tries it: TRIAL tokens with and as many without, by turns and in pairs of
  * changing order so that a drift hurts neither, then the way with the lower median time for HOLD tokens;
- * then again. The first WARM_UP tokens look ahead untried: they find what a prompt left in the cache, which
- * is not what lasts, and an answer that is shorter than a trial gains where looking ahead mostly does. What is being done already stays unless the other is better by a little, lest noise decide.
+ * then again. What is being done already stays unless the other is better by a little, lest noise decide.
+ * The first WARM_UP tokens look ahead untried: they find what a prompt left in the cache, which is not what
+ * lasts, and an answer that is shorter than a trial gains where looking ahead mostly does.
  */
 #ifndef PI2_PIPELINE_LOOK_AHEAD_H
 #define PI2_PIPELINE_LOOK_AHEAD_H

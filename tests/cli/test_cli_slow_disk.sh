@@ -1,7 +1,8 @@
 #!/bin/sh
 # Goal:   a disk throttled to 500 MB/s (UFS at random) and 250 MB/s (eMMC), and one that stalls for
 #         seconds, change nothing of the text; the throttle is not passed; a stall is told with file and
-#         offset, and waited for. Both read methods.
+#         offset, and waited for. Both read methods. A device profile that is measured under the throttle
+#         knows no faster disk, although the throttle lets short bursts pass.
 # Method: a synthetic model in a blkio group of version 1; for the stall the throttle falls to 4 KB/s while
 #         the run goes on, and is lifted once the run has told it.
 . "$(dirname "$0")/cli_support.sh"
@@ -80,6 +81,18 @@ def check_rate(rate, method, budget, want):
         failures.append(f"{case}: {read} bytes in {seconds:.2f} s")
     print(f"{case}: {read / 1e6:.0f} MB in {seconds:.2f} s")
 
+def check_profile(rate):
+    throttle(rate)
+    subprocess.run([program, "device", "-m", cluster, "--quick", "--force", "-q", "--profile",
+                    os.path.join(folder, "device.profile")], preexec_fn=enter, timeout=120, check=True)
+    shown = json.loads(subprocess.run([program, "device", "--json", "-q", "--profile",
+                                       os.path.join(folder, "device.profile")], capture_output=True, text=True,
+                                      timeout=60, check=True).stdout)
+    speeds = [item["value"] for item in shown["measurements"] if item["what"] == "disk"]
+    print(f"{rate // 1000000} MB/s: {len(speeds)} disk speeds of the profile, up to {max(speeds) / 1e6:.0f} MB/s")
+    if not speeds or max(speeds) > 1.5 * rate:
+        failures.append(f"{rate // 1000000} MB/s: the profile says {max(speeds) / 1e6:.0f} MB/s")
+
 def check_stall(method, budget, want):
     throttle(40000000)
     run = subprocess.Popen(command(8, "--memory", str(budget), "--read-method", method), stdout=subprocess.PIPE,
@@ -105,6 +118,7 @@ try:
     done = subprocess.run(command(8), capture_output=True, text=True, timeout=120)
     whole = value("in memory", done, json.loads(done.stdout)["tokens"])
     least = whole["memory"]["peak_bytes"] - 60000000
+    check_profile(250000000)
     for method in ("io_uring", "pread"):
         for rate in (500000000, 250000000):
             check_rate(rate, method, least, whole["tokens"])
