@@ -1,5 +1,5 @@
 /* output_file.c: a temporary name first, then the file's own. */
-#include "engine/output_file.h"
+#include "base/output_file.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -2,8 +2,8 @@
  * output_file.h: a file that we write as a whole: under a temporary name beside its place, which it
  * takes when it is complete. A pipe or a device is written directly.
  */
-#ifndef PI2_ENGINE_OUTPUT_FILE_H
-#define PI2_ENGINE_OUTPUT_FILE_H
+#ifndef PI2_BASE_OUTPUT_FILE_H
+#define PI2_BASE_OUTPUT_FILE_H
 
 #include <stdbool.h>
 #include <stdio.h>
