@@ -22,6 +22,12 @@ pi2_status pi2_output_file_open(pi2_output_file *file, const char *path) {
     return pi2_fail(PI2_ERR_IO, "cannot write %s: %s", file->temporary_path, strerror(errno));
 }
 
+void pi2_output_file_write(pi2_output_file *file, const void *bytes, size_t count) {
+    if (fwrite(bytes, 1, count, file->stream) != count && !file->error_number) {
+        file->error_number = errno ? errno : EIO;
+    }
+}
+
 void pi2_output_file_print(pi2_output_file *file, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);

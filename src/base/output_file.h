@@ -6,6 +6,7 @@
 #define PI2_BASE_OUTPUT_FILE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "base/fail.h"
@@ -19,7 +20,8 @@ typedef struct pi2_output_file {
 
 /** Errors  IO (path, reason), INVALID (a path that is too long). The file is then not open. */
 pi2_status pi2_output_file_open(pi2_output_file *file, const char *path);
-/** Writes text. A failure is kept, and told by pi2_output_file_finish(). */
+/** Writes text, or bytes. A failure is kept, and told by pi2_output_file_finish(). */
+void pi2_output_file_write(pi2_output_file *file, const void *bytes, size_t count);
 void pi2_output_file_print(pi2_output_file *file, const char *format, ...) PI2_PRINTF_LIKE(2, 3);
 /** Ends the file and gives it its name. Errors  IO (path, reason): nothing is left behind. */
 pi2_status pi2_output_file_finish(pi2_output_file *file);

@@ -9,35 +9,33 @@
 
 #include "base/fail.h"
 #include "base/little_endian.h"
+#include "base/output_file.h"
 
-enum { VERSION = 1, HEADER_BYTES = 32, PATH_BYTES = 512 };
+enum { VERSION = 1, HEADER_BYTES = 32 };
 static const char magic[8] = { 'P', 'I', '2', 'T', 'R', 'A', 'C', 'E' };
 static const uint32_t pass_bit = 0x80000000u;
 
 /* ---- writing ---- */
 
 struct pi2_trace_writer {
-    FILE *file;
-    bool failed;
-    char path[PATH_BYTES];
+    pi2_output_file file;
+    bool has_passes;
 };
 
 static void put_word(pi2_trace_writer *writer, uint32_t word) {
     uint8_t bytes[4];
     pi2_store_le32(bytes, word);
-    if (fwrite(bytes, 1, sizeof bytes, writer->file) != sizeof bytes) writer->failed = true;
+    pi2_output_file_write(&writer->file, bytes, sizeof bytes);
 }
 
 pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *header, pi2_trace_writer **writer_out) {
     *writer_out = NULL;
     pi2_trace_writer *writer = calloc(1, sizeof *writer);
     if (!writer) return pi2_fail(PI2_ERR_MEMORY, "no memory to write a trace");
-    (void)snprintf(writer->path, sizeof writer->path, "%s", path);
-    writer->file = fopen(path, "wb");
-    if (!writer->file) {
-        const int error = errno;
+    const pi2_status status = pi2_output_file_open(&writer->file, path);
+    if (status != PI2_OK) {
         free(writer);
-        return pi2_fail(PI2_ERR_IO, "%s: cannot write a trace: %s", path, strerror(error));
+        return status;
     }
     uint8_t bytes[HEADER_BYTES];
     memcpy(bytes, magic, sizeof magic);
@@ -46,12 +44,15 @@ pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *heade
     pi2_store_le32(bytes + 16, header->expert_count);
     pi2_store_le32(bytes + 20, header->used_count);
     pi2_store_le64(bytes + 24, header->slot_bytes);
-    writer->failed = fwrite(bytes, 1, sizeof bytes, writer->file) != sizeof bytes;
+    pi2_output_file_write(&writer->file, bytes, sizeof bytes);
     *writer_out = writer;
     return PI2_OK;
 }
 
-void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count) { put_word(writer, pass_bit | token_count); }
+void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count) {
+    writer->has_passes = true;
+    put_word(writer, pass_bit | token_count);
+}
 
 void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count) {
     put_word(writer, count);
@@ -60,9 +61,8 @@ void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uin
 
 pi2_status pi2_trace_writer_close(pi2_trace_writer *writer) {
     if (!writer) return PI2_OK;
-    const bool failed = fclose(writer->file) != 0 || writer->failed;
-    const pi2_status status = failed
-        ? pi2_fail(PI2_ERR_IO, "%s: the trace could not be written whole", writer->path) : PI2_OK;
+    const pi2_status status = writer->has_passes ? pi2_output_file_finish(&writer->file) : PI2_OK;
+    pi2_output_file_discard(&writer->file);
     free(writer);
     return status;
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Goal:   a run of a mixture of experts records its uses, within a budget that holds only some of
-#         them, and gives the text of a run in memory under every policy; "cache-replay" reads the
-#         record, and refuses what is none.
+# Goal:   a run of a mixture of experts records its uses, as a whole or not at all, within a budget
+#         that holds only some of them, and gives the text of a run in memory under every policy;
+#         "cache-replay" reads the record, and refuses what is none.
 # Method: a small synthetic model with experts.
 . "$(dirname "$0")/cli_support.sh"
 if [ "${PI2_TEST_PRESET:-release}" != release ]; then
@@ -19,6 +19,34 @@ for policy in auto lru lfu lrfu s3_fifo keep; do
     grep -q 'expert cache: [0-9]* of 48 experts' "$folder/err" || { fail "no line on the cache"; cat "$folder/err"; }
     cmp -s "$folder/out" "$folder/whole" || fail "$policy gives another text"
 done
+[ -e "$folder/t.partial" ] && fail "a temporary file is left"
+
+# A run that is refused, or killed, leaves an older trace as it was.
+cp "$folder/t" "$folder/older"
+long=$(printf '%4000s' '' | sed 's/ /bako /g')
+expect_error 2 "context" run -m "$folder/m.gguf" -p "$long" -n 4 -c 128 --record-trace "$folder/t"
+cmp -s "$folder/t" "$folder/older" || fail "a run that was refused replaced a trace"
+[ -e "$folder/t.partial" ] && fail "a run that was refused left a temporary file"
+"$program" run -m "$folder/m.gguf" -p "bako mirena" -n 30000 --ignore-eos -c 32768 --record-trace "$folder/t" \
+    >"$folder/out" 2>"$folder/err" </dev/null &
+running=$!
+waited=0 # a minute for the first tokens
+while [ ! -s "$folder/t.partial" ] && [ $waited -lt 600 ]; do
+    sleep 0.1
+    waited=$((waited + 1))
+done
+kill -9 $running
+wait $running 2>/dev/null
+checks=$((checks + 1))
+[ -s "$folder/t.partial" ] || fail "the run that was killed did not record"
+cmp -s "$folder/t" "$folder/older" || fail "a run that was killed replaced a trace"
+# A pipe is written directly.
+mkfifo "$folder/pipe"
+cat "$folder/pipe" >"$folder/piped" &
+expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --record-trace "$folder/pipe"
+wait $!
+cmp -s "$folder/piped" "$folder/older" || fail "a pipe got another trace"
+
 expect_error 2 "cache-policy" run -m "$folder/m.gguf" -p x --cache-policy fifo
 expect_error 2 "no trace" cache-replay
 expect_error 2 "no size\|no number" cache-replay --trace "$folder/t" --sizes 4x
