@@ -77,7 +77,7 @@ PI2_API void pi2_engine_options_init(pi2_engine_options *options);
 PI2_API pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out);
 
 /**
- * Ends the files of trace_path and stats_path; later calls do nothing, later passes are in no file.
+ * Ends the files of trace_path, stats_path and record_trace; later calls do nothing, later passes are in no file.
  * pi2_engine_close() does it too, but can only log a failure. Between passes.
  * Errors  IO (path, reason), MEMORY
  */

@@ -45,6 +45,7 @@ static pi2_status record(const char *model, uint32_t tokens, uint64_t memory, co
     options.callbacks = pi2_cli_callbacks();
     pi2_status status = pi2_engine_open(&options, &engine);
     if (status == PI2_OK) status = generate(engine, tokens);
+    if (status == PI2_OK) status = pi2_engine_finish_trace(engine);
     pi2_engine_close(engine);
     pi2_cli_clear_progress();
     return status;

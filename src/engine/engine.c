@@ -483,7 +483,7 @@ pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only
     return PI2_OK;
 }
 
-pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
+static pi2_status finish_run_trace(pi2_engine *engine) {
     if (!engine->run_trace || !engine->store) return PI2_OK; /* an engine that did not open has no run to tell of */
     pi2_weight_store_reset(engine->store); /* waits for what is still read ahead */
     if (engine->expert_cache) pi2_expert_cache_reset(engine->expert_cache);
@@ -497,6 +497,16 @@ pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
     return pi2_run_trace_finish(engine->run_trace, engine->model->layout, &counters);
 }
 
+pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
+    const pi2_status experts = pi2_trace_writer_close(engine->trace);
+    engine->trace = NULL;
+    if (experts == PI2_OK) return finish_run_trace(engine);
+    char text[512];
+    (void)snprintf(text, sizeof text, "%s", pi2_error_text());
+    if (finish_run_trace(engine) != PI2_OK) pi2_engine_log(engine, "%s", pi2_error_text());
+    return pi2_fail(experts, "%s", text);
+}
+
 pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
     return pi2_engine_open_for(options, false, engine_out);
 }
@@ -508,7 +518,6 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_forward_free(engine->forward);
     pi2_weight_store_free(engine->store);
     pi2_expert_cache_free(engine->expert_cache);
-    if (pi2_trace_writer_close(engine->trace) != PI2_OK) pi2_engine_log(engine, "%s", pi2_error_text());
     pi2_reader_close(engine->reader);
     pi2_team_destroy(engine->team);
     pi2_memory_relief_free(engine->relief);
@@ -519,6 +528,7 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->experts);
     release(&engine->weights);
     pi2_run_trace_close(engine->run_trace);
+    (void)pi2_trace_writer_close(engine->trace); /* an engine that did not open: without a pass */
     free(engine->sequence);
     free(engine->resident);
     free(engine->chat_template);

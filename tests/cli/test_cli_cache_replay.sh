@@ -46,6 +46,15 @@ cat "$folder/pipe" >"$folder/piped" &
 expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --record-trace "$folder/pipe"
 wait $!
 cmp -s "$folder/piped" "$folder/older" || fail "a pipe got another trace"
+# One that cannot be written whole ends the run with an error, after its answer.
+if [ -e /dev/full ]; then
+    expect 5 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 --record-trace /dev/full
+    grep -q '^powerinfer2: .*/dev/full' "$folder/err" || fail "the error names no file"
+    cmp -s "$folder/out" "$folder/whole" || fail "a trace that cannot be written changes the answer"
+    expect 5 bench -m "$folder/m.gguf" -p 4 -n 0 -r 1 -q --record-trace /dev/full
+    yes 'bako mirena' | head -n 40 >"$folder/text"
+    expect 5 perplexity -m "$folder/m.gguf" -f "$folder/text" -c 16 -q --record-trace /dev/full
+fi
 
 expect_error 2 "cache-policy" run -m "$folder/m.gguf" -p x --cache-policy fifo
 expect_error 2 "no trace" cache-replay
