@@ -449,6 +449,8 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
         PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->run_trace));
     }
     PI2_TRY(open_model(engine, engine->model_path, gguf));
+    /* Before anything that takes long: a trace that cannot be is refused before a cluster file is made. */
+    if (!engine->plan_only) PI2_TRY(pi2_engine_open_expert_trace(engine));
     PI2_TRY(pi2_tokenizer_create(*gguf, &engine->tokenizer));
     PI2_TRY(read_texts(engine, *gguf));
     PI2_TRY(check_vocabulary(engine));

@@ -10,7 +10,7 @@ static void on_demand(void *user, const uint32_t *keys, uint32_t count) {
     else pi2_trace_writer_pass(engine->trace, count);
 }
 
-static pi2_status open_trace(pi2_engine *engine) {
+pi2_status pi2_engine_open_expert_trace(pi2_engine *engine) {
     if (!engine->options.record_trace) return PI2_OK;
     const pi2_model_shape *shape = &engine->model->shape;
     if (shape->expert_count == 0) {
@@ -40,7 +40,6 @@ static void tell_size(const pi2_engine *engine) {
 }
 
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
-    PI2_TRY(open_trace(engine));
     if (engine->model->shape.expert_count == 0) return PI2_OK;
     const pi2_expert_cache_options options = {
         .layout = engine->model->layout, .path = engine->weights_path, .memory = engine->experts.pages,

@@ -13,6 +13,13 @@ expect 0 synth --architecture qwen3moe --layers 3 --embedding 512 --heads 8 --kv
     --experts 16 --experts-used 3 --expert-ffn 512 --vocab 1024 --type q4_0 -o "$folder/m.gguf" -q
 expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 --memory 300M
 cp "$folder/out" "$folder/whole"
+# A trace that cannot be made is refused before a cluster file is.
+expect 0 synth --layers 4 --embedding 512 --ffn 2048 --heads 8 --kv-heads 4 --head-dim 64 --vocab 1024 --type q8_0 \
+    -o "$folder/dense.gguf" -q
+expect_error 2 "dense.gguf has none" run -m "$folder/dense.gguf" -p x -c 128 -b 16 --memory 22M --record-trace "$folder/t"
+expect_error 5 "no such folder" run -m "$folder/m.gguf" -p x -c 128 -b 16 --memory 22M \
+    --record-trace "$folder/no such folder/t"
+[ -z "$(find "$folder" -mindepth 1 -name '*.pi2' -o -name 't*')" ] || fail "a run that was refused left $(ls "$folder")"
 for policy in auto lru lfu lrfu s3_fifo keep; do
     expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --memory 22M \
         --cache-policy $policy --record-trace "$folder/t"
@@ -20,9 +27,11 @@ for policy in auto lru lfu lrfu s3_fifo keep; do
     cmp -s "$folder/out" "$folder/whole" || fail "$policy gives another text"
 done
 [ -e "$folder/t.partial" ] && fail "a temporary file is left"
+cp "$folder/t" "$folder/older"
+expect 0 run -m "$folder/m.pi2" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --record-trace "$folder/t"
+cmp -s "$folder/t" "$folder/older" || fail "the cluster file's trace is not the model's"
 
 # A run that is refused, or killed, leaves an older trace as it was.
-cp "$folder/t" "$folder/older"
 long=$(printf '%4000s' '' | sed 's/ /bako /g')
 expect_error 2 "context" run -m "$folder/m.gguf" -p "$long" -n 4 -c 128 --record-trace "$folder/t"
 cmp -s "$folder/t" "$folder/older" || fail "a run that was refused replaced a trace"
