@@ -2,10 +2,13 @@
 #include "neuron_cache/cache_trace.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fail.h"
 #include "base/little_endian.h"
@@ -130,23 +133,46 @@ static pi2_status read_words(const char *path, const uint8_t *bytes, size_t leng
     return PI2_OK;
 }
 
+/* O_NONBLOCK: a pipe that nobody writes to must not keep us before we have seen that it is one. */
+static pi2_status open_file(const char *path, FILE **file_out, size_t *length_out) {
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    struct stat what;
+    pi2_status status = PI2_OK;
+    if (fstat(descriptor, &what) != 0) {
+        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(what.st_mode)) {
+        status = pi2_fail(PI2_ERR_IO, "%s: this is %s: a trace is read from a regular file", path,
+                          S_ISDIR(what.st_mode) ? "a folder" : "a pipe or device");
+    } else if ((uint64_t)what.st_size > UINT32_MAX) {
+        status = pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %lld bytes are more than the 4 GiB that a trace may have", path,
+                          (long long)what.st_size);
+    } else if (!(*file_out = fdopen(descriptor, "rb"))) {
+        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    }
+    if (status != PI2_OK) {
+        (void)close(descriptor);
+        return status;
+    }
+    *length_out = (size_t)what.st_size;
+    return PI2_OK;
+}
+
 static pi2_status read_whole(const char *path, uint8_t **bytes_out, size_t *length_out) {
-    FILE *file = fopen(path, "rb");
-    if (!file) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
-    uint8_t *bytes = NULL;
-    long length = -1;
-    if (fseek(file, 0, SEEK_END) == 0) length = ftell(file);
-    if (length >= 0 && (uint64_t)length <= UINT32_MAX) bytes = malloc((size_t)length + 1);
-    const bool read = bytes && fseek(file, 0, SEEK_SET) == 0 &&
-                      fread(bytes, 1, (size_t)length, file) == (size_t)length;
+    FILE *file = NULL;
+    size_t length = 0;
+    PI2_TRY(open_file(path, &file, &length));
+    uint8_t *bytes = malloc(length + 1);
+    const bool read = bytes && fread(bytes, 1, length, file) == length;
     (void)fclose(file);
     if (!read) {
+        const bool no_memory = !bytes;
         free(bytes);
-        return length >= 0 && !bytes ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for a trace of %ld bytes", path, length)
-                                     : pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
+        return no_memory ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for a trace of %zu bytes", path, length)
+                         : pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
     }
     *bytes_out = bytes;
-    *length_out = (size_t)length;
+    *length_out = length;
     return PI2_OK;
 }
 

@@ -46,7 +46,10 @@ typedef struct pi2_trace {
     uint32_t pass_count; uint64_t token_count;
 } pi2_trace;
 
-/** Reads a trace and checks every number of it. Errors IO, FORMAT (file, byte offset), MEMORY. */
+/**
+ * Reads a trace, a regular file, and checks every number of it.
+ * Errors  IO, FORMAT (file, byte offset), UNSUPPORTED (version, over 4 GiB), MEMORY
+ */
 pi2_status pi2_trace_read(const char *path, pi2_trace *trace_out);
 void pi2_trace_free(pi2_trace *trace);
 

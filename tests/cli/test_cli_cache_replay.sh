@@ -73,6 +73,15 @@ expect_error 3 "no trace of experts" cache-replay --trace "$folder/m.gguf"
 expect_error 5 "No such file" cache-replay --trace "$folder/none"
 head -c 150 "$folder/t" >"$folder/cut"
 expect_error 3 "no whole trace" cache-replay --trace "$folder/cut"
+expect_error 5 "a folder" cache-replay --trace "$folder"
+head -c 32 "$folder/t" >"$folder/header"
+expect_error 3 "no passes" cache-replay --trace "$folder/header"
+expect 0 cache-replay --trace "$folder/t" --sizes 12 --json
+passes=$(json trace.passes)
+expect_error 2 "the trace has $passes" cache-replay --trace "$folder/t" --skip "$passes"
+expect_error 2 "the trace has $passes" cache-replay --trace "$folder/t" --skip 1000 --json
+expect 0 cache-replay --trace "$folder/t" --skip $((passes - 1)) --sizes 12 --json
+expect_json sizes.0.passes 1
 expect 0 cache-replay --trace "$folder/t"
 grep -q '^ *48 .*belady\|^ *48 ' "$folder/out" || fail "no line for all 48 experts"
 expect 0 cache-replay --trace "$folder/t" --sizes 12,48 --json
