@@ -18,6 +18,8 @@ typedef struct pi2_output_file {
     char path[1024], temporary_path[1040];
 } pi2_output_file;
 
+/** Whether both name one place for a file, so that one would replace the other; pipes and devices may be shared. */
+bool pi2_output_file_same(const char *path, const char *other);
 /** Errors  IO (path, reason), INVALID (a path that is too long). The file is then not open. */
 pi2_status pi2_output_file_open(pi2_output_file *file, const char *path);
 /** Writes text, or bytes. A failure is kept, and told by pi2_output_file_finish(). */

@@ -8,6 +8,7 @@
 #include "base/cpu_features.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
+#include "base/output_file.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
 #include "engine/drafter.h"
@@ -60,6 +61,21 @@ static pi2_status find_look_ahead(pi2_engine *engine) {
     return pi2_fail(PI2_ERR_INVALID, "unknown way to look ahead '%s'; there are: auto, off, on", name);
 }
 
+/* The file that is ended last would take the place of the other. */
+static pi2_status check_output_paths(const pi2_engine_options *options) {
+    const struct { const char *what, *path; } files[] = {
+        { "timeline (--trace)", options->trace_path }, { "table (--stats)", options->stats_path },
+        { "experts' trace (--record-trace)", options->record_trace } };
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (!files[i].path || !files[j].path || !pi2_output_file_same(files[j].path, files[i].path)) continue;
+            return pi2_fail(PI2_ERR_INVALID, "the %s and the %s have one file, %s: name another for one of them",
+                            files[j].what, files[i].what, files[i].path);
+        }
+    }
+    return PI2_OK;
+}
+
 static pi2_status check_options(const pi2_engine_options *options) {
     if (!options || !options->model_path || !*options->model_path) {
         return pi2_fail(PI2_ERR_INVALID, "no model file was given");
@@ -78,7 +94,7 @@ static pi2_status check_options(const pi2_engine_options *options) {
     if (options->cache_type != PI2_CACHE_F16 && options->cache_type != PI2_CACHE_Q8_0) {
         return pi2_fail(PI2_ERR_INVALID, "unknown type of key-value cache");
     }
-    return PI2_OK;
+    return check_output_paths(options);
 }
 
 static void copy_text(char *to, size_t capacity, const char *text, size_t length) {
