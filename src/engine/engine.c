@@ -195,7 +195,8 @@ static pi2_status make_plan(pi2_engine *engine) {
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
     const pi2_memory_plan_request request = {
-        .model = engine->model, .budget_bytes = engine->report.budget_bytes,
+        .model = engine->model, .model_path = engine->model_path, .budget_bytes = engine->report.budget_bytes,
+        .budget_is_chosen = engine->options.memory_bytes == 0,
         .process_bytes = process_bytes_now(engine),
         .context_tokens = engine->options.context_tokens, .batch_tokens = engine->options.batch_tokens,
         .logits_tokens = engine->options.logits_tokens ? engine->options.logits_tokens : 1,

@@ -13,6 +13,12 @@ expect 0 synth --architecture qwen3moe --layers 3 --embedding 512 --heads 8 --kv
     --experts 16 --experts-used 3 --expert-ffn 512 --vocab 1024 --type q4_0 -o "$folder/m.gguf" -q
 expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 --memory 300M
 cp "$folder/out" "$folder/whole"
+# Below one layer's experts: refused with what is needed, which is enough.
+expect_error 4 "needs at least" run -m "$folder/m.gguf" -p x -c 128 -b 16 --memory 10M
+needed=$(sed -n 's/.* needs at least \([0-9.]*\) MB.*/\1/p' "$folder/err")
+expect 0 run -m "$folder/m.gguf" -p x -n 2 -c 128 -b 16 --memory "${needed}M" -q
+rm -f "$folder/m.pi2"
+
 # A trace that cannot be made is refused before a cluster file is.
 expect 0 synth --layers 4 --embedding 512 --ffn 2048 --heads 8 --kv-heads 4 --head-dim 64 --vocab 1024 --type q8_0 \
     -o "$folder/dense.gguf" -q
