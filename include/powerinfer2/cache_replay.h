@@ -26,7 +26,7 @@ typedef struct pi2_replay_info {
     double repeat_share;        /* of a single token's experts, those that the pass before used too */
 } pi2_replay_info;
 
-/** Reads a trace. Errors  IO, FORMAT (what is wrong, at which byte), UNSUPPORTED (version), MEMORY */
+/** Reads a trace. Errors  IO, FORMAT (what is wrong, at which byte; no passes), UNSUPPORTED (version), MEMORY */
 PI2_API pi2_status pi2_replay_open(const char *path, pi2_replay **replay_out);
 /** NULL is fine. */
 PI2_API void pi2_replay_close(pi2_replay *replay);
@@ -45,7 +45,7 @@ typedef struct pi2_replay_result {
  * warm it up and do not count.
  * policy  a name of the list, "auto", or "belady": the least misses that are possible when every
  *         expert used must have a slot
- * Errors  INVALID (policy, no slots), MEMORY
+ * Errors  INVALID (policy, no slots, no pass that counts), MEMORY
  */
 PI2_API pi2_status pi2_replay_run(const pi2_replay *replay, const char *policy, uint32_t slot_count,
                                   uint32_t first_pass, pi2_replay_result *result_out);

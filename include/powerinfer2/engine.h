@@ -70,14 +70,14 @@ PI2_API void pi2_engine_options_init(pi2_engine_options *options);
 
 /**
  * Opens a model. Reads its header, plans the memory, starts the threads.
- * Errors  FORMAT, UNSUPPORTED (the file: what and where), MEMORY (the sum, line by line, when the
- *         minimum does not fit), IO, INVALID (options), INTERRUPTED
+ * Errors  FORMAT, UNSUPPORTED (the file: what and where), MEMORY (how much is needed, when the minimum
+ *         does not fit), IO, INVALID (options), INTERRUPTED
  * Threads one engine may be opened per thread at a time; engines are independent.
  */
 PI2_API pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out);
 
 /**
- * Ends the files of trace_path and stats_path; later calls do nothing, later passes are in no file.
+ * Ends the files of trace_path, stats_path and record_trace; later calls do nothing, later passes are in no file.
  * pi2_engine_close() does it too, but can only log a failure. Between passes.
  * Errors  IO (path, reason), MEMORY
  */

@@ -126,6 +126,10 @@ static int replay_trace(const pi2_replay *replay, const replay_settings *setting
     size_t count = 0;
     const int code = list_sizes(settings->sizes, info, slots, &count);
     if (code != PI2_CLI_GO_ON) return code;
+    if (settings->skip >= info->pass_count) {
+        return pi2_cli_usage_error("cache-replay: --skip %lld leaves no pass to count: the trace has %u",
+                                   (long long)settings->skip, info->pass_count);
+    }
     json_t *rows = json_array();
     if (!settings->json) print_head(info);
     pi2_status status = PI2_OK;

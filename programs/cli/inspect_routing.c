@@ -45,6 +45,7 @@ static pi2_status record(const char *model, uint32_t tokens, uint64_t memory, co
     options.callbacks = pi2_cli_callbacks();
     pi2_status status = pi2_engine_open(&options, &engine);
     if (status == PI2_OK) status = generate(engine, tokens);
+    if (status == PI2_OK) status = pi2_engine_finish_trace(engine);
     pi2_engine_close(engine);
     pi2_cli_clear_progress();
     return status;
@@ -93,16 +94,16 @@ static int print_table(const pi2_routing *routing) {
 }
 
 int pi2_cli_inspect_routing(const char *model, uint32_t tokens, uint64_t memory, bool json) {
-    const char *folder = getenv("TMPDIR");
-    char path[PATH_BYTES];
-    (void)snprintf(path, sizeof path, "%s/powerinfer2-routing-XXXXXX", folder && *folder ? folder : "/tmp");
-    const int file = mkstemp(path);
-    if (file < 0) return pi2_cli_io_error("cannot make %s", path);
-    (void)close(file);
+    const char *place = getenv("TMPDIR");
+    char folder[PATH_BYTES], path[PATH_BYTES + sizeof "/trace"];
+    (void)snprintf(folder, sizeof folder, "%s/powerinfer2-routing-XXXXXX", place && *place ? place : "/tmp");
+    if (!mkdtemp(folder)) return pi2_cli_io_error("cannot make %s", folder);
+    (void)snprintf(path, sizeof path, "%s/trace", folder);
     pi2_routing *routing = NULL;
     pi2_status status = record(model, tokens, memory, path);
     if (status == PI2_OK) status = pi2_routing_read(path, tokens / SKIPPED_SHARE, &routing);
     (void)unlink(path);
+    (void)rmdir(folder);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const int code = json ? print_json(routing) : print_table(routing);
     pi2_routing_free(routing);

@@ -92,16 +92,7 @@ int pi2_cli_io_error(const char *format, ...) {
 }
 
 int pi2_cli_failed(pi2_status status) {
-    const char *text = pi2_error_text();
-    const size_t first_line = strcspn(text, "\n");
-    (void)pi2_cli_usage_error("%.*s", (int)first_line, text);
-    if (status != PI2_ERR_MEMORY) return pi2_cli_exit_code(status);
-    for (const char *line = text + first_line; *line;) { /* the sum of a budget, line by line */
-        const size_t length = strcspn(++line, "\n");
-        pi2_cli_print_safely(stderr, line, length);
-        (void)fputc('\n', stderr);
-        line += length;
-    }
+    (void)pi2_cli_usage_error("%s", pi2_error_text());
     return pi2_cli_exit_code(status);
 }
 

@@ -167,6 +167,8 @@ static int run_perplexity(const perplexity_settings *settings, pi2_engine_option
     } else {
         code = pi2_cli_failed(status);
     }
+    status = pi2_engine_finish_trace(state.engine);
+    if (status != PI2_OK && code == PI2_EXIT_OK) code = pi2_cli_failed(status);
     pi2_session_free(state.session);
     pi2_engine_close(state.engine);
     return code;

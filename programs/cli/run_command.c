@@ -346,7 +346,7 @@ static int answer_prompt(run_state *state) {
     return state->generation.stop == PI2_CLI_STOP_INTERRUPTED ? PI2_EXIT_INTERRUPTED : PI2_EXIT_OK;
 }
 
-/** Ends the files of --trace and --stats. An earlier error stays the one that the exit code tells. */
+/** Ends the files of --trace, --stats and --record-trace. An earlier error stays the one that the exit code tells. */
 static int finish_trace(pi2_engine *engine, int code) {
     const pi2_status status = engine ? pi2_engine_finish_trace(engine) : PI2_OK;
     if (status == PI2_OK || (code != PI2_EXIT_OK && code != PI2_EXIT_INTERRUPTED)) return code;

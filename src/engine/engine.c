@@ -8,6 +8,7 @@
 #include "base/cpu_features.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
+#include "base/output_file.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
 #include "engine/drafter.h"
@@ -60,6 +61,21 @@ static pi2_status find_look_ahead(pi2_engine *engine) {
     return pi2_fail(PI2_ERR_INVALID, "unknown way to look ahead '%s'; there are: auto, off, on", name);
 }
 
+/* The file that is ended last would take the place of the other. */
+static pi2_status check_output_paths(const pi2_engine_options *options) {
+    const struct { const char *what, *path; } files[] = {
+        { "timeline (--trace)", options->trace_path }, { "table (--stats)", options->stats_path },
+        { "experts' trace (--record-trace)", options->record_trace } };
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (!files[i].path || !files[j].path || !pi2_output_file_same(files[j].path, files[i].path)) continue;
+            return pi2_fail(PI2_ERR_INVALID, "the %s and the %s have one file, %s: name another for one of them",
+                            files[j].what, files[i].what, files[i].path);
+        }
+    }
+    return PI2_OK;
+}
+
 static pi2_status check_options(const pi2_engine_options *options) {
     if (!options || !options->model_path || !*options->model_path) {
         return pi2_fail(PI2_ERR_INVALID, "no model file was given");
@@ -78,7 +94,7 @@ static pi2_status check_options(const pi2_engine_options *options) {
     if (options->cache_type != PI2_CACHE_F16 && options->cache_type != PI2_CACHE_Q8_0) {
         return pi2_fail(PI2_ERR_INVALID, "unknown type of key-value cache");
     }
-    return PI2_OK;
+    return check_output_paths(options);
 }
 
 static void copy_text(char *to, size_t capacity, const char *text, size_t length) {
@@ -179,7 +195,8 @@ static pi2_status make_plan(pi2_engine *engine) {
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
     const pi2_memory_plan_request request = {
-        .model = engine->model, .budget_bytes = engine->report.budget_bytes,
+        .model = engine->model, .model_path = engine->model_path, .budget_bytes = engine->report.budget_bytes,
+        .budget_is_chosen = engine->options.memory_bytes == 0,
         .process_bytes = process_bytes_now(engine),
         .context_tokens = engine->options.context_tokens, .batch_tokens = engine->options.batch_tokens,
         .logits_tokens = engine->options.logits_tokens ? engine->options.logits_tokens : 1,
@@ -449,6 +466,8 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
         PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->run_trace));
     }
     PI2_TRY(open_model(engine, engine->model_path, gguf));
+    /* Before anything that takes long: a trace that cannot be is refused before a cluster file is made. */
+    if (!engine->plan_only) PI2_TRY(pi2_engine_open_expert_trace(engine));
     PI2_TRY(pi2_tokenizer_create(*gguf, &engine->tokenizer));
     PI2_TRY(read_texts(engine, *gguf));
     PI2_TRY(check_vocabulary(engine));
@@ -483,7 +502,7 @@ pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only
     return PI2_OK;
 }
 
-pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
+static pi2_status finish_run_trace(pi2_engine *engine) {
     if (!engine->run_trace || !engine->store) return PI2_OK; /* an engine that did not open has no run to tell of */
     pi2_weight_store_reset(engine->store); /* waits for what is still read ahead */
     if (engine->expert_cache) pi2_expert_cache_reset(engine->expert_cache);
@@ -497,6 +516,16 @@ pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
     return pi2_run_trace_finish(engine->run_trace, engine->model->layout, &counters);
 }
 
+pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
+    const pi2_status experts = pi2_trace_writer_close(engine->trace);
+    engine->trace = NULL;
+    if (experts == PI2_OK) return finish_run_trace(engine);
+    char text[512];
+    (void)snprintf(text, sizeof text, "%s", pi2_error_text());
+    if (finish_run_trace(engine) != PI2_OK) pi2_engine_log(engine, "%s", pi2_error_text());
+    return pi2_fail(experts, "%s", text);
+}
+
 pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
     return pi2_engine_open_for(options, false, engine_out);
 }
@@ -508,7 +537,6 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_forward_free(engine->forward);
     pi2_weight_store_free(engine->store);
     pi2_expert_cache_free(engine->expert_cache);
-    if (pi2_trace_writer_close(engine->trace) != PI2_OK) pi2_engine_log(engine, "%s", pi2_error_text());
     pi2_reader_close(engine->reader);
     pi2_team_destroy(engine->team);
     pi2_memory_relief_free(engine->relief);
@@ -519,6 +547,7 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->experts);
     release(&engine->weights);
     pi2_run_trace_close(engine->run_trace);
+    (void)pi2_trace_writer_close(engine->trace); /* an engine that did not open: without a pass */
     free(engine->sequence);
     free(engine->resident);
     free(engine->chat_template);

@@ -6,12 +6,13 @@
 #include "engine/engine_internal.h"
 
 static void on_demand(void *user, const uint32_t *keys, uint32_t count) {
-    pi2_trace_writer *trace = user;
-    if (keys) pi2_trace_writer_demand(trace, keys, count);
-    else pi2_trace_writer_pass(trace, count);
+    const pi2_engine *engine = user;
+    if (!engine->trace) return; /* it was ended */
+    if (keys) pi2_trace_writer_demand(engine->trace, keys, count);
+    else pi2_trace_writer_pass(engine->trace, count);
 }
 
-static pi2_status open_trace(pi2_engine *engine) {
+pi2_status pi2_engine_open_expert_trace(pi2_engine *engine) {
     if (!engine->options.record_trace) return PI2_OK;
     const pi2_model_shape *shape = &engine->model->shape;
     if (shape->expert_count == 0) {
@@ -57,14 +58,13 @@ static void tell_size(const pi2_engine *engine) {
 }
 
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
-    PI2_TRY(open_trace(engine));
     if (engine->model->shape.expert_count == 0) return PI2_OK;
     const pi2_expert_cache_options options = {
         .layout = engine->model->layout, .path = engine->weights_path, .memory = engine->experts.pages,
         .bytes = engine->plan.expert_bytes, .loaded = loaded, .policy = engine->policy,
         .layer_keys = engine->model->shape.expert_count, .reader = engine->reader,
         .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? PI2_TEAM_SPIN_US : 0,
-        .on_demand = engine->trace ? on_demand : NULL, .on_demand_user = engine->trace,
+        .on_demand = engine->trace ? on_demand : NULL, .on_demand_user = engine,
         .trace = pi2_run_trace_events(engine->run_trace) };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
     tell_size(engine);

@@ -59,6 +59,9 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...);
 pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only, pi2_engine **engine_out);
 /* engine_experts.c */
 
+/** Begins the trace of experts, where one was asked for. Errors  INVALID (the model has no experts), IO, MEMORY */
+pi2_status pi2_engine_open_expert_trace(pi2_engine *engine);
+
 /** Makes the expert cache, where the model has experts. loaded: its memory is filled already. */
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);
 

@@ -1,7 +1,6 @@
-/* memory_plan.c: the sum, and which extents stay. */
+/* memory_plan.c: what the budget is spent on, the least that it must be, and which extents stay. */
 #include "engine/memory_plan.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -13,6 +12,7 @@ enum {
     CACHE_SHARE = 6,     /* the cache takes at most a sixth of the budget when we may choose */
     SCRATCH_SHARE = 24,
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
+    MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 400000,
     RING_SHARE = 24, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
 };
 
@@ -89,34 +89,6 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
     if (plan->shape.logits_tokens < plan->draft_tokens + 1) plan->shape.logits_tokens = plan->draft_tokens + 1;
 }
 
-static void write_sum(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t least_weights) {
-    const struct { const char *what; uint64_t bytes; } lines[] = {
-        { "program, tokenizer, tables", plan->process_bytes },
-        { "key-value cache", plan->cache_bytes },
-        { "scratch", plan->scratch_bytes },
-        { "sampler", plan->sampler_bytes },
-        { "stream buffer", plan->ring_bytes + plan->staging_bytes },
-        { "expert cache", plan->everything_resident ? 0 : plan->expert_bytes },
-        { "margin", plan->margin_bytes },
-        { "weights, at least", least_weights },
-    };
-    uint64_t sum = 0;
-    size_t used = 0;
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-        if (lines[i].bytes == 0) continue;
-        char size[PI2_SIZE_TEXT_BYTES];
-        sum += lines[i].bytes;
-        const int wrote = snprintf(plan->text + used, sizeof plan->text - used, "  %10s  %s%s\n",
-                                   pi2_format_size(lines[i].bytes, size), lines[i].what,
-                                   lines[i].bytes == plan->cache_bytes && i == 1 ? " at full context" : "");
-        if (wrote > 0) used += (size_t)wrote;
-        if (used >= sizeof plan->text) return;
-    }
-    char total[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES];
-    (void)snprintf(plan->text + used, sizeof plan->text - used, "  %10s  in all, of a budget of %s",
-                   pi2_format_size(sum, total), pi2_format_size(request->budget_bytes, budget));
-}
-
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
     return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
            plan->margin_bytes;
@@ -149,9 +121,9 @@ static uint64_t loan_of(const pi2_memory_plan_request *request, const pi2_memory
 /*
  * A mixture of experts that does not fit: what every token uses stays, the experts get the rest, and
  * at least as many slots as a token uses in one layer. True when that fits; else expert_bytes is
- * that least, and the other weights stream as a dense model's do.
+ * that least, and the other weights stream as a dense model's do. *least is lowered to what it needs.
  */
-static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
     const pi2_model *model = request->model;
     if (model->shape.expert_count == 0) return false;
     const uint64_t all = pi2_expert_cache_all_bytes(model->layout);
@@ -160,16 +132,17 @@ static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory
     plan->shape.embedding_streams = true;
     plan->staging_bytes = pi2_forward_staging_bytes(model, &plan->shape);
     const uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes + dense;
+    if (fixed + plan->expert_bytes < *least) *least = fixed + plan->expert_bytes;
     if (fixed + plan->expert_bytes > request->budget_bytes) return false;
     plan->expert_bytes = request->budget_bytes - fixed < all ? request->budget_bytes - fixed : all;
     plan->resident_room = dense;
-    write_sum(request, plan, dense);
     plan->loan_bytes = loan_of(request, plan, all - plan->expert_bytes);
     plan->expert_bytes += plan->loan_bytes;
     return true;
 }
 
-pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+/* Spends the budget. False: it is too small, and with the sizes that it chose *least would be enough. */
+static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
     memset(plan, 0, sizeof *plan);
     plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens,
                                        .thread_count = request->thread_count, .cache_type = request->cache_type };
@@ -184,27 +157,53 @@ pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memo
     plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
     plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
     uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes;
-    if (fixed + plan->weight_room <= request->budget_bytes) {
+    *least = fixed + plan->weight_room;
+    if (*least <= request->budget_bytes) {
         plan->everything_resident = true;
         plan->expert_bytes = pi2_expert_cache_all_bytes(request->model->layout);
         plan->resident_room = plan->weight_room - plan->expert_bytes;
-        write_sum(request, plan, plan->weight_room);
-        return PI2_OK;
+        return true;
     }
-    if (plan_expert_cache(request, plan)) return PI2_OK;
+    if (plan_expert_cache(request, plan, least)) return true;
     add_streaming(request, plan);
     fixed = fixed_bytes(plan) + plan->expert_bytes + plan->ring_bytes + plan->staging_bytes;
-    write_sum(request, plan, fixed < request->budget_bytes ? request->budget_bytes - fixed : 0);
-    if (fixed > request->budget_bytes) {
-        return pi2_fail(PI2_ERR_MEMORY, "the memory budget is too small for this model:\n%s\n"
-                        "give more memory, a shorter context (-c) or a smaller batch (-b)", plan->text);
-    }
+    if (fixed < *least) *least = fixed;
+    if (fixed > request->budget_bytes) return false;
     plan->resident_room = request->budget_bytes - fixed;
     const uint64_t all = sequence_bytes(request->model->layout) -
                          (plan->expert_bytes ? pi2_expert_cache_all_bytes(request->model->layout) : 0);
     plan->loan_bytes = loan_of(request, plan, all > plan->resident_room ? all - plan->resident_room : 0);
     plan->resident_room += plan->loan_bytes;
-    return PI2_OK;
+    return true;
+}
+
+/*
+ * Buffers, and a context that we choose, grow with the budget, by less than it does: from what the last one
+ * would have needed to the next, until one is enough. Upwards from what is too small that is the least.
+ */
+static uint64_t least_budget(const pi2_memory_plan_request *request, uint64_t least, pi2_memory_plan *plan) {
+    pi2_memory_plan_request larger = *request;
+    for (int i = 0; i < MOST_STEPS && larger.budget_bytes < least; i++) {
+        larger.budget_bytes = least;
+        if (spend(&larger, plan, &least)) break;
+    }
+    /* What the process holds differs from run to run, and grows by a cluster file's header; the text rounds. */
+    const uint64_t enough = larger.budget_bytes + larger.budget_bytes / SLACK_SHARE + SLACK_BYTES;
+    const uint64_t unit = enough < 900000000 ? 100000 : 10000000;
+    return (enough + unit - 1) / unit * unit;
+}
+
+pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    uint64_t least = 0;
+    if (spend(request, plan, &least)) return PI2_OK;
+    pi2_memory_plan enough;
+    char needed[PI2_SIZE_TEXT_BYTES], context[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES];
+    const uint64_t bytes = least_budget(request, least, &enough);
+    return pi2_fail(PI2_ERR_MEMORY, "%s needs at least %s, %s of it for a context of %u tokens; %s %s: give more, or a "
+                    "smaller -c%s", request->model_path, pi2_format_size(bytes, needed),
+                    pi2_format_size(enough.cache_bytes, context), enough.shape.context_tokens,
+                    request->budget_is_chosen ? "the machine leaves" : "--memory gives",
+                    pi2_format_size(request->budget_bytes, budget), request->batch_tokens ? " or -b" : "");
 }
 
 enum { READ_RUN_BYTES = 1000 * 1024 };

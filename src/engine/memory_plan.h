@@ -4,11 +4,11 @@
 
 #include "pipeline/forward.h"
 
-enum { PI2_PLAN_TEXT_BYTES = 768 };
-
 typedef struct pi2_memory_plan_request {
     const pi2_model *model;
+    const char *model_path;     /* for the refusal */
     uint64_t budget_bytes;
+    bool budget_is_chosen;      /* nobody named it: it is what the machine leaves; for the refusal */
     uint64_t process_bytes;     /* what the process holds already, and will beside the lines below */
     uint32_t context_tokens;    /* 0: chosen */
     uint32_t batch_tokens;      /* 0: chosen */
@@ -30,13 +30,12 @@ typedef struct pi2_memory_plan {
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     uint32_t draft_tokens;      /* of the request's, what is afforded */
     bool everything_resident;
-    char text[PI2_PLAN_TEXT_BYTES]; /* the sum, line by line */
 } pi2_memory_plan;
 
 /**
  * Spends the budget: first what must be there (process, cache, scratch, buffers), the rest on
  * weights. Context and batch, where not given, are chosen so that weights keep most of it.
- * Errors  MEMORY with the sum, line by line, when the minimum does not fit
+ * Errors  MEMORY when the minimum does not fit: what the model needs at least, found by planning for more
  */
 pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan_out);
 

@@ -2,7 +2,7 @@
 #ifndef PI2_ENGINE_RUN_TRACE_INTERNAL_H
 #define PI2_ENGINE_RUN_TRACE_INTERNAL_H
 
-#include "engine/output_file.h"
+#include "base/output_file.h"
 #include "engine/run_trace.h"
 
 struct pi2_run_trace {

@@ -2,42 +2,43 @@
 #include "neuron_cache/cache_trace.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fail.h"
 #include "base/little_endian.h"
+#include "base/output_file.h"
 
-enum { VERSION = 1, HEADER_BYTES = 32, PATH_BYTES = 512 };
+enum { VERSION = 1, HEADER_BYTES = 32 };
 static const char magic[8] = { 'P', 'I', '2', 'T', 'R', 'A', 'C', 'E' };
 static const uint32_t pass_bit = 0x80000000u;
 
 /* ---- writing ---- */
 
 struct pi2_trace_writer {
-    FILE *file;
-    bool failed;
-    char path[PATH_BYTES];
+    pi2_output_file file;
+    bool has_passes;
 };
 
 static void put_word(pi2_trace_writer *writer, uint32_t word) {
     uint8_t bytes[4];
     pi2_store_le32(bytes, word);
-    if (fwrite(bytes, 1, sizeof bytes, writer->file) != sizeof bytes) writer->failed = true;
+    pi2_output_file_write(&writer->file, bytes, sizeof bytes);
 }
 
 pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *header, pi2_trace_writer **writer_out) {
     *writer_out = NULL;
     pi2_trace_writer *writer = calloc(1, sizeof *writer);
     if (!writer) return pi2_fail(PI2_ERR_MEMORY, "no memory to write a trace");
-    (void)snprintf(writer->path, sizeof writer->path, "%s", path);
-    writer->file = fopen(path, "wb");
-    if (!writer->file) {
-        const int error = errno;
+    const pi2_status status = pi2_output_file_open(&writer->file, path);
+    if (status != PI2_OK) {
         free(writer);
-        return pi2_fail(PI2_ERR_IO, "%s: cannot write a trace: %s", path, strerror(error));
+        return status;
     }
     uint8_t bytes[HEADER_BYTES];
     memcpy(bytes, magic, sizeof magic);
@@ -46,12 +47,15 @@ pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *heade
     pi2_store_le32(bytes + 16, header->expert_count);
     pi2_store_le32(bytes + 20, header->used_count);
     pi2_store_le64(bytes + 24, header->slot_bytes);
-    writer->failed = fwrite(bytes, 1, sizeof bytes, writer->file) != sizeof bytes;
+    pi2_output_file_write(&writer->file, bytes, sizeof bytes);
     *writer_out = writer;
     return PI2_OK;
 }
 
-void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count) { put_word(writer, pass_bit | token_count); }
+void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count) {
+    writer->has_passes = true;
+    put_word(writer, pass_bit | token_count);
+}
 
 void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count) {
     put_word(writer, count);
@@ -60,9 +64,8 @@ void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uin
 
 pi2_status pi2_trace_writer_close(pi2_trace_writer *writer) {
     if (!writer) return PI2_OK;
-    const bool failed = fclose(writer->file) != 0 || writer->failed;
-    const pi2_status status = failed
-        ? pi2_fail(PI2_ERR_IO, "%s: the trace could not be written whole", writer->path) : PI2_OK;
+    const pi2_status status = writer->has_passes ? pi2_output_file_finish(&writer->file) : PI2_OK;
+    pi2_output_file_discard(&writer->file);
     free(writer);
     return status;
 }
@@ -130,23 +133,46 @@ static pi2_status read_words(const char *path, const uint8_t *bytes, size_t leng
     return PI2_OK;
 }
 
+/* O_NONBLOCK: a pipe that nobody writes to must not keep us before we have seen that it is one. */
+static pi2_status open_file(const char *path, FILE **file_out, size_t *length_out) {
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    struct stat what;
+    pi2_status status = PI2_OK;
+    if (fstat(descriptor, &what) != 0) {
+        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(what.st_mode)) {
+        status = pi2_fail(PI2_ERR_IO, "%s: this is %s: a trace is read from a regular file", path,
+                          S_ISDIR(what.st_mode) ? "a folder" : "a pipe or device");
+    } else if ((uint64_t)what.st_size > UINT32_MAX) {
+        status = pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %lld bytes are more than the 4 GiB that a trace may have", path,
+                          (long long)what.st_size);
+    } else if (!(*file_out = fdopen(descriptor, "rb"))) {
+        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    }
+    if (status != PI2_OK) {
+        (void)close(descriptor);
+        return status;
+    }
+    *length_out = (size_t)what.st_size;
+    return PI2_OK;
+}
+
 static pi2_status read_whole(const char *path, uint8_t **bytes_out, size_t *length_out) {
-    FILE *file = fopen(path, "rb");
-    if (!file) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
-    uint8_t *bytes = NULL;
-    long length = -1;
-    if (fseek(file, 0, SEEK_END) == 0) length = ftell(file);
-    if (length >= 0 && (uint64_t)length <= UINT32_MAX) bytes = malloc((size_t)length + 1);
-    const bool read = bytes && fseek(file, 0, SEEK_SET) == 0 &&
-                      fread(bytes, 1, (size_t)length, file) == (size_t)length;
+    FILE *file = NULL;
+    size_t length = 0;
+    PI2_TRY(open_file(path, &file, &length));
+    uint8_t *bytes = malloc(length + 1);
+    const bool read = bytes && fread(bytes, 1, length, file) == length;
     (void)fclose(file);
     if (!read) {
+        const bool no_memory = !bytes;
         free(bytes);
-        return length >= 0 && !bytes ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for a trace of %ld bytes", path, length)
-                                     : pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
+        return no_memory ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for a trace of %zu bytes", path, length)
+                         : pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
     }
     *bytes_out = bytes;
-    *length_out = (size_t)length;
+    *length_out = length;
     return PI2_OK;
 }
 

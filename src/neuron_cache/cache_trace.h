@@ -21,12 +21,15 @@ typedef struct pi2_trace_header {
 
 typedef struct pi2_trace_writer pi2_trace_writer;
 
-/** Errors  IO (file, reason), MEMORY */
+/** Writes to PATH.partial, or directly to a pipe or device. Errors  IO (file, reason), INVALID (path), MEMORY */
 pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *header, pi2_trace_writer **writer_out);
 /** A pass over so many tokens begins; a layer demands keys. A failed write is told by close. */
 void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count);
 void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count);
-/** Errors IO: the trace is not complete. NULL is fine. */
+/**
+ * Gives the trace its name, over an older one. Without a pass it tells nothing: then nothing is left,
+ * and an older one stays. NULL is fine. Errors  IO (file, reason): nothing is left behind
+ */
 pi2_status pi2_trace_writer_close(pi2_trace_writer *writer);
 
 /** A trace in memory: demand d is keys[demands[d].begin .. demands[d + 1].begin). */
@@ -43,7 +46,10 @@ typedef struct pi2_trace {
     uint32_t pass_count; uint64_t token_count;
 } pi2_trace;
 
-/** Reads a trace and checks every number of it. Errors IO, FORMAT (file, byte offset), MEMORY. */
+/**
+ * Reads a trace, a regular file, and checks every number of it.
+ * Errors  IO, FORMAT (file, byte offset), UNSUPPORTED (version, over 4 GiB), MEMORY
+ */
 pi2_status pi2_trace_read(const char *path, pi2_trace *trace_out);
 void pi2_trace_free(pi2_trace *trace);
 

@@ -204,7 +204,7 @@ struct pi2_replay {
     pi2_replay_info info;
 };
 
-/* Uses that the pass before had too, over the uses, of passes of one token. */
+/* Counts passes and experts; the repeat share: of passes of one token, uses that the pass before had too. */
 static pi2_status measure(pi2_replay *replay) {
     const pi2_trace *trace = &replay->trace;
     const uint32_t keys = trace->header.layer_count * trace->header.expert_count;
@@ -225,6 +225,7 @@ static pi2_status measure(pi2_replay *replay) {
         }
     }
     free(seen);
+    replay->info.pass_count = pass;
     replay->info.repeat_share = single ? (double)repeated / (double)single : 0;
     return PI2_OK;
 }
@@ -239,8 +240,9 @@ pi2_status pi2_replay_open(const char *path, pi2_replay **replay_out) {
         replay->info = (pi2_replay_info){
             .layer_count = trace->header.layer_count, .expert_count = trace->header.expert_count,
             .used_count = trace->header.used_count, .expert_bytes = trace->header.slot_bytes,
-            .pass_count = trace->pass_count, .token_count = trace->token_count, .use_count = trace->key_count };
-        status = measure(replay);
+            .token_count = trace->token_count, .use_count = trace->key_count };
+        status = trace->key_count ? measure(replay)
+                                  : pi2_fail(PI2_ERR_FORMAT, "%s: the trace has no passes; record it again", path);
     }
     if (status != PI2_OK) {
         pi2_replay_close(replay);
@@ -270,6 +272,10 @@ const char *const *pi2_replay_policy_names(void) {
 pi2_status pi2_replay_run(const pi2_replay *replay, const char *policy, uint32_t slot_count, uint32_t first_pass,
                           pi2_replay_result *result_out) {
     if (slot_count == 0) return pi2_fail(PI2_ERR_INVALID, "a cache of no experts holds nothing");
+    if (first_pass >= replay->info.pass_count) {
+        return pi2_fail(PI2_ERR_INVALID, "the trace has %u passes: without the first %u none is left to count",
+                        replay->info.pass_count, first_pass);
+    }
     if (strcmp(policy, "belady") == 0) {
         return pi2_trace_replay_belady(&replay->trace, slot_count, first_pass, result_out);
     }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Goal:   a run of a mixture of experts records its uses, within a budget that holds only some of
-#         them, and gives the text of a run in memory under every policy; "cache-replay" reads the
-#         record, and refuses what is none.
+# Goal:   a run of a mixture of experts records its uses, as a whole or not at all, within a budget
+#         that holds only some of them, and gives the text of a run in memory under every policy;
+#         "cache-replay" reads the record, and refuses what is none.
 # Method: a small synthetic model with experts.
 . "$(dirname "$0")/cli_support.sh"
 if [ "${PI2_TEST_PRESET:-release}" != release ]; then
@@ -13,12 +13,64 @@ expect 0 synth --architecture qwen3moe --layers 3 --embedding 512 --heads 8 --kv
     --experts 16 --experts-used 3 --expert-ffn 512 --vocab 1024 --type q4_0 -o "$folder/m.gguf" -q
 expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 --memory 300M
 cp "$folder/out" "$folder/whole"
+# Below one layer's experts: refused with what is needed, which is enough.
+expect_error 4 "needs at least" run -m "$folder/m.gguf" -p x -c 128 -b 16 --memory 10M
+needed=$(sed -n 's/.* needs at least \([0-9.]*\) MB.*/\1/p' "$folder/err")
+expect 0 run -m "$folder/m.gguf" -p x -n 2 -c 128 -b 16 --memory "${needed}M" -q
+rm -f "$folder/m.pi2"
+
+# A trace that cannot be made is refused before a cluster file is.
+expect 0 synth --layers 4 --embedding 512 --ffn 2048 --heads 8 --kv-heads 4 --head-dim 64 --vocab 1024 --type q8_0 \
+    -o "$folder/dense.gguf" -q
+expect_error 2 "dense.gguf has none" run -m "$folder/dense.gguf" -p x -c 128 -b 16 --memory 22M --record-trace "$folder/t"
+expect_error 5 "no such folder" run -m "$folder/m.gguf" -p x -c 128 -b 16 --memory 22M \
+    --record-trace "$folder/no such folder/t"
+[ -z "$(find "$folder" -mindepth 1 -name '*.pi2' -o -name 't*')" ] || fail "a run that was refused left $(ls "$folder")"
 for policy in auto lru lfu lrfu s3_fifo keep; do
     expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --memory 22M \
         --cache-policy $policy --record-trace "$folder/t"
     grep -q 'expert cache: [0-9]* of 48 experts' "$folder/err" || { fail "no line on the cache"; cat "$folder/err"; }
     cmp -s "$folder/out" "$folder/whole" || fail "$policy gives another text"
 done
+[ -e "$folder/t.partial" ] && fail "a temporary file is left"
+cp "$folder/t" "$folder/older"
+expect 0 run -m "$folder/m.pi2" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --record-trace "$folder/t"
+cmp -s "$folder/t" "$folder/older" || fail "the cluster file's trace is not the model's"
+
+# A run that is refused, or killed, leaves an older trace as it was.
+long=$(printf '%4000s' '' | sed 's/ /bako /g')
+expect_error 2 "context" run -m "$folder/m.gguf" -p "$long" -n 4 -c 128 --record-trace "$folder/t"
+cmp -s "$folder/t" "$folder/older" || fail "a run that was refused replaced a trace"
+[ -e "$folder/t.partial" ] && fail "a run that was refused left a temporary file"
+"$program" run -m "$folder/m.gguf" -p "bako mirena" -n 30000 --ignore-eos -c 32768 --record-trace "$folder/t" \
+    >"$folder/out" 2>"$folder/err" </dev/null &
+running=$!
+waited=0 # a minute for the first tokens
+while [ ! -s "$folder/t.partial" ] && [ $waited -lt 600 ]; do
+    sleep 0.1
+    waited=$((waited + 1))
+done
+kill -9 $running
+wait $running 2>/dev/null
+checks=$((checks + 1))
+[ -s "$folder/t.partial" ] || fail "the run that was killed did not record"
+cmp -s "$folder/t" "$folder/older" || fail "a run that was killed replaced a trace"
+# A pipe is written directly.
+mkfifo "$folder/pipe"
+cat "$folder/pipe" >"$folder/piped" &
+expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --record-trace "$folder/pipe"
+wait $!
+cmp -s "$folder/piped" "$folder/older" || fail "a pipe got another trace"
+# One that cannot be written whole ends the run with an error, after its answer.
+if [ -e /dev/full ]; then
+    expect 5 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 --record-trace /dev/full
+    grep -q '^powerinfer2: .*/dev/full' "$folder/err" || fail "the error names no file"
+    cmp -s "$folder/out" "$folder/whole" || fail "a trace that cannot be written changes the answer"
+    expect 5 bench -m "$folder/m.gguf" -p 4 -n 0 -r 1 -q --record-trace /dev/full
+    yes 'bako mirena' | head -n 40 >"$folder/text"
+    expect 5 perplexity -m "$folder/m.gguf" -f "$folder/text" -c 16 -q --record-trace /dev/full
+fi
+
 expect_error 2 "cache-policy" run -m "$folder/m.gguf" -p x --cache-policy fifo
 expect_error 2 "no trace" cache-replay
 expect_error 2 "no size\|no number" cache-replay --trace "$folder/t" --sizes 4x
@@ -27,6 +79,15 @@ expect_error 3 "no trace of experts" cache-replay --trace "$folder/m.gguf"
 expect_error 5 "No such file" cache-replay --trace "$folder/none"
 head -c 150 "$folder/t" >"$folder/cut"
 expect_error 3 "no whole trace" cache-replay --trace "$folder/cut"
+expect_error 5 "a folder" cache-replay --trace "$folder"
+head -c 32 "$folder/t" >"$folder/header"
+expect_error 3 "no passes" cache-replay --trace "$folder/header"
+expect 0 cache-replay --trace "$folder/t" --sizes 12 --json
+passes=$(json trace.passes)
+expect_error 2 "the trace has $passes" cache-replay --trace "$folder/t" --skip "$passes"
+expect_error 2 "the trace has $passes" cache-replay --trace "$folder/t" --skip 1000 --json
+expect 0 cache-replay --trace "$folder/t" --skip $((passes - 1)) --sizes 12 --json
+expect_json sizes.0.passes 1
 expect 0 cache-replay --trace "$folder/t"
 grep -q '^ *48 .*belady\|^ *48 ' "$folder/out" || fail "no line for all 48 experts"
 expect 0 cache-replay --trace "$folder/t" --sizes 12,48 --json

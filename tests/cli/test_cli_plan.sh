@@ -55,7 +55,7 @@ grep -q '^disk  *[0-9.]* GB/s .* mounted at /' "$folder/out" || fail "the plan n
 for line in 'attention weights' 'feed-forward weights' 'key-value cache' 'stream buffer' decode prefill 'first token'; do
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done
-expect_error 4 "too small" plan -m "$model" -c 128 --memory 3M
+expect_error 4 "needs at least" plan -m "$model" -c 128 --memory 3M
 
 # A plan file takes the place of the options, and is refused for anything else than what it was made for.
 expect 0 plan -m "$model" -c 128 -b 32 -t 1 --memory $budget --json

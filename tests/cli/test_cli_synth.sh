@@ -8,6 +8,9 @@ small="--layers 2 --embedding 128 --ffn 256 --heads 4 --kv-heads 2 --vocab 1024"
 expect_error 2 "no file to write" synth --shape mistral-7b
 expect_error 2 "there is no shape" synth --shape gpt-9 -o "$folder/x.gguf"
 expect_error 2 "there is no type" synth $small --type q3_x -o "$folder/x.gguf"
+types=$(sed -n 's/.*known are //p' "$folder/err")
+expect 0 synth --help
+for type in $types; do grep -qw "$type" "$folder/out" || fail "--help lacks type $type"; done
 expect_error 2 "multiple of" synth $small --ffn 100 -o "$folder/x.gguf"
 expect_error 2 "cannot share" synth $small --kv-heads 3 -o "$folder/x.gguf"
 expect_error 2 "lies outside" synth $small --layers 0 -o "$folder/x.gguf"

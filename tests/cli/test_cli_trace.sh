@@ -1,6 +1,6 @@
 #!/bin/sh
 # Goal:   --trace and --stats of run and bench write their files, say what they cost in memory, and
-#         refuse a path before anything runs.
+#         refuse a path, and one path for two files, before anything runs.
 # Method: a tiny model; the library's own test looks into the files.
 . "$(dirname "$0")/cli_support.sh"
 tiny model layers=4 feed_forward=1024 context=256
@@ -23,6 +23,14 @@ grep -q 'L3 gate+up' "$folder/t.json" || fail "no stage of the last layer"
 expect_error 5 "no such folder" run -m "$model" -p a -n 2 --trace "$folder/no such folder/t.json"
 expect_error 5 "no such folder" run -m "$model" -p a -n 2 --stats "$folder/no such folder/s.csv"
 [ -e /dev/full ] && expect 5 run -m "$model" -p a -n 2 -q --stats /dev/full
+
+# One file for two outputs: whichever was ended last would replace the other.
+expect_error 2 "have one file" run -m "$model" -p a -n 2 --trace "$folder/one" --stats "$folder/one"
+expect_error 2 "have one file" run -m "$model" -p a -n 2 --trace "$folder/one" --stats "$folder/./one"
+expect_error 2 "have one file" run -m "$model" -p a -n 2 --trace "$folder/one" --record-trace "$folder/one"
+expect_error 2 "have one file" bench -m "$model" -p 2 -n 0 --stats "$folder/one" --record-trace "$folder/one"
+[ -e "$folder/one" ] && fail "a refused command wrote its file"
+expect 0 run -m "$model" -p a -n 2 -q --trace /dev/null --stats /dev/null
 
 # bench: a file for each engine, since each test has its own context.
 expect 0 bench -m "$model" -p 20 -n 5 -r 2 --no-warmup -o json --trace "$folder/b.json" --stats "$folder/b.csv"

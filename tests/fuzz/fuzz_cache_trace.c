@@ -55,7 +55,9 @@ static void replay(uint32_t largest_demand) {
             require(pi2_replay_run(open_replay, *name, slots[s], 0, &result) == PI2_OK);
             require(result.uses == info->use_count && result.hits <= result.uses);
             require(slots[s] < largest_demand || result.hits <= best.hits);
-            require(pi2_replay_run(open_replay, *name, slots[s], 1, &result) == PI2_OK && result.hits <= result.uses);
+            const pi2_status later = pi2_replay_run(open_replay, *name, slots[s], 1, &result);
+            require(later == (info->pass_count > 1 ? PI2_OK : PI2_ERR_INVALID));
+            require(later != PI2_OK || (result.uses && result.passes && result.hits <= result.uses));
         }
     }
     pi2_replay_close(open_replay);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -291,6 +292,12 @@ static void test_file_round_trip(void **state) {
     assert_int_equal(result.uses - result.hits, pi2_replay_get_info(replay)->distinct_count);
     assert_int_equal(pi2_replay_run(replay, "belady", 0, 0, &result), PI2_ERR_INVALID);
     assert_int_equal(pi2_replay_run(replay, "none", 5, 0, &result), PI2_ERR_INVALID);
+    assert_int_equal(pi2_replay_get_info(replay)->pass_count, 40);
+    assert_int_equal(pi2_replay_run(replay, "lru", 27, 39, &result), PI2_OK);
+    assert_int_equal(result.passes, 1);
+    assert_int_equal(result.uses, 6);
+    assert_int_equal(pi2_replay_run(replay, "lru", 27, 40, &result), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "40 passes"));
     pi2_replay_close(replay);
     free(path);
     test_folder_remove(folder);
@@ -329,6 +336,17 @@ static void test_altered_files(void **state) {
     free(path);
     path = test_path(folder, "none");
     assert_int_equal(pi2_trace_read(path, &got), PI2_ERR_IO);
+    assert_int_equal(pi2_trace_read(folder, &got), PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), "a folder"));
+    assert_int_equal(mkfifo(path, 0600), 0); /* nobody writes: reading it would never end */
+    assert_int_equal(pi2_trace_read(path, &got), PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), "a pipe"));
+    pi2_replay *replay = NULL; /* a whole header, and no pass */
+    free(path);
+    path = test_path(folder, "header");
+    test_file_write(path, bytes, 32);
+    assert_int_equal(pi2_replay_open(path, &replay), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "no passes"));
     free(path);
     test_folder_remove(folder);
 }
