@@ -15,7 +15,8 @@
  * fetched ahead until it is demanded; one that is not is the first to leave, and what of it has not
  * begun to be read is not read.
  *
- * States of an expert, changed with the lock held:
+ * States of an expert, changed with the lock held. Each of these lists stands once more in expert_states.h, as a
+ * table that every change is asserted against:
  *
  *   ABSENT  -> QUEUED    demanded; no slot yet
  *   QUEUED  -> LOADING   it has a slot; its extents are being asked for. Pinned.
@@ -30,8 +31,17 @@
  *   WAITING -> READING   a read that brings it was submitted           (lock held)
  *   READING -> ARRIVED   the read ended well                           (lock held)
  *   READING -> WAITING   a read ahead that had not begun was taken back, or failed (lock held)
+ *   WAITING, ARRIVED -> WAITING   its expert was fetched ahead in vain (lock held)
+ *   ARRIVED, READY -> WAITING     its expert was evicted               (lock held)
  *   ARRIVED -> READY     its only first user took the checksum (once in the process's life)
- *   ARRIVED -> FAILED    the checksum is wrong; the pass ends, pi2_expert_cache_reset()
+ *   ARRIVED -> FAILED    the checksum is wrong; the pass ends
+ *   any     -> WAITING   pi2_expert_cache_reset(): unless its expert is wholly there and checked
+ *
+ * States of a slot, changed with the lock held:
+ *
+ *   UNTOUCHED, TOUCHED -> TOUCHED  a read into it was submitted, or its memory was taken ahead of one
+ *   UNTOUCHED, TOUCHED -> CLOSED   it was given back to the system
+ *   CLOSED -> UNTOUCHED    it was taken again
  *
  * Where all experts fit, each has a place of its own, none ever leaves, and the policy is not asked;
  * until memory is given back: then the places become slots. What is given back is first the slots that
