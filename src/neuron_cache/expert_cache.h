@@ -145,8 +145,8 @@ void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key);
 void pi2_expert_cache_reset(pi2_expert_cache *cache);
 
 /**
- * Gives the memory of about `bytes` of slots back to the system, but keeps least_slots; those that
- * are in use stay for now. Returns what was given back. Threads: one; a pass may run.
+ * Gives the memory of about `bytes` of slots back to the system, but keeps least_slots (one or more);
+ * those that are in use stay for now. Returns what was given back. Threads: one; a pass may run.
  */
 uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes);
 /** Takes about `bytes` of it again, at least one slot; returns how much. Threads: likewise. */

@@ -118,6 +118,7 @@ uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slot
     while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache)) {
         given += cache->slot_bytes;
     }
+    if (given > 0) pi2_cache_book_resize(cache->book, cache->slot_count - cache->given_count);
     (void)pthread_mutex_unlock(&cache->lock);
     return given;
 }
@@ -132,6 +133,7 @@ uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
         cache->given_count--;
         taken += cache->slot_bytes;
     }
+    if (taken > 0) pi2_cache_book_resize(cache->book, cache->slot_count - cache->given_count);
     pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return taken;

@@ -217,6 +217,35 @@ static void test_populate(void **state) {
     }
 }
 
+static uint32_t told_slots;
+
+static void note_size(void *state, uint32_t slot_count) {
+    (void)state;
+    told_slots = slot_count;
+}
+
+/* The policy is told of every slot that goes and comes, also where all experts fitted before. */
+static void test_policy_knows_the_size(void **state) {
+    (void)state;
+    expert_file_write(path, 0);
+    pi2_cache_policy policy = *pi2_cache_policy_find("lru");
+    policy.resize = note_size;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(&expert_layout);
+    static const uint32_t sizes[] = { 12, KEYS };
+    for (size_t i = 0; i < 2; i++) {
+        setup s = open_cache("auto", &policy, sizes[i]);
+        told_slots = 0;
+        run_some(&s, 3);
+        assert_int_equal(told_slots, 0);
+        assert_int_equal(pi2_expert_cache_give_back(s.cache, 5, sizes[i] * slot), (sizes[i] - 5) * slot);
+        assert_int_equal(told_slots, 5);
+        assert_int_equal(pi2_expert_cache_take_again(s.cache, 2 * slot), 2 * slot);
+        assert_int_equal(told_slots, 7);
+        run_some(&s, 4);
+        close_cache(&s);
+    }
+}
+
 static int set_up(void **state) {
     (void)state;
     folder = test_folder_make();
@@ -235,7 +264,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_and_hits), cmocka_unit_test(test_failures), cmocka_unit_test(test_too_small),
-        cmocka_unit_test(test_populate),
+        cmocka_unit_test(test_populate), cmocka_unit_test(test_policy_knows_the_size),
     };
     return cmocka_run_group_tests_name("expert cache", tests, set_up, tear_down);
 }
