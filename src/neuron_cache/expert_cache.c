@@ -153,6 +153,7 @@ static uint8_t *drop_present(pi2_expert_cache *cache, uint32_t key) {
 
 /* Experts that may be fetched ahead at once. */
 static uint32_t ahead_most(const pi2_expert_cache *cache) {
+    if (!cache->options.reader || cache->options.on_demand_only) return 0;
     const uint32_t share = (cache->slot_count - cache->given_count) / AHEAD_SHARE;
     return share < AHEAD_MOST ? share : AHEAD_MOST;
 }
@@ -318,13 +319,15 @@ static size_t pump_ahead(pi2_expert_cache *cache, pi2_read_request **batch, size
     return batch_count;
 }
 
-/* Asks for all that has a slot and a free request: what is demanded, then what will probably be. */
-void pi2_expert_cache_pump(pi2_expert_cache *cache) {
+/* Asks for all that has a slot and a free request: what is demanded, at most so many experts that nothing was asked
+ * of, then what will probably be. */
+static void ask(pi2_expert_cache *cache, uint32_t most_experts) {
     pi2_read_request *batch[MAX_READS];
     size_t batch_count = 0;
     bool full = false;
     for (;;) {
         if (cache->issuing == UINT32_MAX) {
+            if (most_experts-- == 0) break;
             if (cache->queue_at == cache->queue_count || !give_slot(cache, cache->queue[cache->queue_at])) break;
             cache->issuing = cache->queue[cache->queue_at++];
             cache->issued = 0;
@@ -338,6 +341,10 @@ void pi2_expert_cache_pump(pi2_expert_cache *cache) {
     }
     if (!full && cache->queue_at == cache->queue_count) batch_count = pump_ahead(cache, batch, batch_count);
     if (batch_count) pi2_reader_submit_many(cache->options.reader, batch, batch_count);
+}
+
+void pi2_expert_cache_pump(pi2_expert_cache *cache) {
+    ask(cache, cache->options.on_demand_only ? 0 : UINT32_MAX);
 }
 
 static void end_read(pi2_expert_cache *cache, cache_read *read) {
@@ -503,7 +510,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
 }
 
 bool pi2_expert_cache_can_look_ahead(const pi2_expert_cache *cache) {
-    if (!cache->options.reader) return false;
+    if (!cache->options.reader || cache->options.on_demand_only) return false;
     return !cache->all_fit || cache->whole_count < cache->key_count;
 }
 
@@ -511,7 +518,7 @@ void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, 
     (void)pthread_mutex_lock(&cache->lock);
     forget_foreseen(cache);
     const uint32_t bound = ahead_most(cache), most = count < bound ? count : bound;
-    for (uint32_t i = 0; cache->options.reader && i < most; i++) {
+    for (uint32_t i = 0; i < most; i++) {
         assert(keys[i] < cache->key_count && !cache->experts[keys[i]].foreseen && !cache->experts[keys[i]].pinned);
         cache->experts[keys[i]].foreseen = true;
         cache->foreseen[cache->foreseen_count++] = keys[i];
@@ -564,6 +571,7 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
     const uint64_t begin = pi2_clock_ns();
     cache_read *oldest = NULL;
     (void)pthread_mutex_lock(&cache->lock);
+    if (cache->options.on_demand_only && cache->active_reads == 0) ask(cache, 1);
     for (uint32_t i = 0; i < MAX_READS; i++) {
         cache_read *read = &cache->reads[i];
         if (read->active && (!oldest || read->number < oldest->number)) oldest = read;

@@ -77,6 +77,7 @@ typedef struct pi2_expert_cache_options {
     uint32_t layer_keys;           /* experts of a layer */
     pi2_reader *reader;            /* NULL when loaded */
     unsigned spin_us;
+    bool on_demand_only;           /* for ablations: one expert at a time is asked for, and only when a thread waits */
     pi2_timeline *trace;          /* gets a span of every wait; may be NULL */
     /** Told of every demand: keys ascending, NULL and the pass's tokens when a pass begins. May be NULL. */
     void (*on_demand)(void *user, const uint32_t *keys, uint32_t count);
@@ -126,7 +127,8 @@ pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out);
 
 /**
  * Sleeps until any read has ended that the poll which gave `mark` did not note; returns at once when
- * none is in flight. So who found nothing to do after the poll sleeps through nothing. Threads: any.
+ * none is in flight. So who found nothing to do after the poll sleeps through nothing. With
+ * on_demand_only it asks for the next expert first, when none is on its way. Threads: any.
  */
 void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark);
 

@@ -14,7 +14,7 @@ import unittest
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(REPOSITORY, "bench"))
-from comparison import (cases, engines, gguf_header, limits, machine, models, report,  # noqa: E402
+from comparison import (ablation, cases, engines, gguf_header, limits, machine, models, report,  # noqa: E402
                         routing, screening, session, time_budget)
 
 GB = 1_000_000_000
@@ -40,6 +40,31 @@ def run_of(results, time="2026-01-01T00:00:00", revision="abc"):
             "machine": {"cpu": "C", "family": 1, "model": 2, "cores": 2, "instruction_sets": []},
             "probe": {"memory_gb_per_s": 30, "int8_gop_per_s": 1000}, "revision": revision,
             "llama_version": "1", "threads": 2, "cgroup_version": 1, "results": results}
+
+
+class Ablation(unittest.TestCase):
+    def test_policies_are_those_of_the_list(self):
+        words = os.path.join(REPOSITORY, "programs", "cli", "engine_options.h")
+        with open(words, encoding="utf-8") as file:
+            options = file.read()
+        listed = os.path.join(REPOSITORY, "src", "neuron_cache", "cache_policies.inc")
+        with open(listed, encoding="utf-8") as file:
+            names = re.findall(r"^CACHE_POLICY\((\w+)\)", file.read(), re.M)
+        self.assertIn("blend", names)
+        found = re.search(r'PI2_CLI_CACHE_POLICIES "([^"]+)"', options).group(1)
+        self.assertEqual(ablation.policies_of(f"  --cache-policy {found}\n     Which"), names)
+        self.assertEqual(ablation.policies_of("no such option"), [])
+
+    def test_variants_of_a_program(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = os.path.join(folder, "program")
+            with open(program, "w", encoding="ascii") as file:
+                file.write("#!/bin/sh\necho '  --pipeline on|off'\necho '  --cache-policy auto|a|b_c'\n")
+            os.chmod(program, 0o755)
+            names = [name for name, _ in ablation.variants(program, True, True)]
+            self.assertEqual(names, ["powerinfer2", "powerinfer2, pread", "powerinfer2, pipeline off",
+                                     "powerinfer2, policy a", "powerinfer2, policy b_c"])
+            self.assertEqual(len(ablation.variants(program, False, False)), 1)
 
 
 class Limits(unittest.TestCase):
