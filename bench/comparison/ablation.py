@@ -1,7 +1,14 @@
 """Our engine with one part changed at a time."""
+import re
 import subprocess
 
 from . import report
+
+
+def policies_of(help_text):
+    """The cache policies that a program's help names, "auto" left out: it is one of them."""
+    found = re.search(r"--cache-policy\s+([\w|]+)", help_text)
+    return [name for name in found.group(1).split("|") if name != "auto"] if found else []
 
 
 def variants(program, has_experts, limited):
@@ -18,7 +25,7 @@ def variants(program, has_experts, limited):
             found += [(f"powerinfer2, look-ahead {value}", ("--look-ahead", value))
                       for value in ("off", "on")]
         found += [(f"powerinfer2, policy {name}", ("--cache-policy", name))
-                  for name in ("lru", "lfu", "lrfu", "s3_fifo", "keep", "adaptive")]
+                  for name in policies_of(known)]
     return found
 
 

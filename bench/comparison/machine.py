@@ -282,6 +282,12 @@ def disk_bandwidth(path, seconds=2):
     return json.loads(text[text.index("{"):])["jobs"][0]["read"]["bw_bytes"]
 
 
+def available_memory():
+    """Bytes that a new process could have now."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return int(re.search(r"^MemAvailable:\s*(\d+)", file.read(), re.M).group(1)) * 1024
+
+
 def probe_cores(source, threads):
     """What machine_probe.c measures: memory bandwidth and int8 peak."""
     program = os.path.join(_probe_folder(), "machine_probe")

@@ -1,7 +1,7 @@
 """From records to medians, from several JSON files to one, and to the Markdown table."""
 import json
 
-from . import limits
+from . import limits, texts
 
 OURS = "powerinfer2"
 median = limits.median
@@ -113,6 +113,7 @@ def merge(runs):
             elif any(engine["records"] for engine in copy["engines"].values()):
                 found[key] = (source, copy)
     merged["results"] = [result for _, result in found.values()]
+    merged["texts"] = texts.merge(runs)
     return merged
 
 
@@ -305,6 +306,7 @@ def document(run):
              f"{run['threads']} threads, medians of interleaved runs, cgroup version "
              f"{run['cgroup_version']}.", "", probe_text(run), "", EXPLANATION, "", table(results), ""]
     for title, found in (("Limits:", limit_lines(results)),
+                         ("Text:", texts.lines(run.get("texts", []))),
                          ("Routing of synthetic models:", routing_lines(results)),
                          ("First short run of every configuration, tokens/s:",
                           screening_lines(results)),

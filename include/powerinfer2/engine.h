@@ -54,7 +54,8 @@ typedef struct pi2_engine_options {
     uint32_t thread_count;       /* 0: the CPUs that this process may use */
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */
-    bool read_on_demand;         /* for ablations: streamed weights are asked for only when they are waited for */
+    bool read_on_demand;         /* for ablations: streamed weights and experts are asked for only when they are
+                                    waited for, and no expert is fetched ahead */
     bool allow_prepare;          /* make a cluster file when the model does not fit and none is there */
     const char *trace_path;      /* where to write a timeline of reads and computing; NULL: none (docs/tracing.md) */
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */

@@ -49,8 +49,8 @@ static const pi2_cli_option bench_options[] = {
     {"--routing-trace", "FILE", PI2_CLI_TEXT, BENCH(routing_trace), NULL,
      "Mixtures of experts: predicts with the routing of a run that --record-trace has recorded.", NULL, 0, 0},
     {"--pipeline", "on|off", PI2_CLI_CHOICE, BENCH(pipeline), "on",
-     "off: streamed weights are asked for only when a thread waits for them, to see what reading ahead gains.", NULL,
-     0, 0},
+     "off: streamed weights and experts are asked for only when a thread waits for them, to see what reading ahead "
+     "gains.", NULL, 0, 0},
     {"-o, --output", "md|json|csv", PI2_CLI_CHOICE, BENCH(format), "md", "Format on stdout.", NULL, 0, 0},
     {"-s, --seed", "N", PI2_CLI_INTEGER, BENCH(seed), "1", "Seed of the random tokens.", NULL, 0, UINT32_MAX},
 };

@@ -77,6 +77,12 @@ static bool anyone(const void *user, uint32_t key) {
     return true;
 }
 
+/* The shadow's policy lets one go. */
+static void evict_from(shadow *s, const pi2_cache_policy *policy) {
+    s->present[policy->evict(s->state, anyone, NULL)] = 0;
+    s->count--;
+}
+
 /* Plays one use in every shadow, and looks who leads. */
 static void play(adaptive_state *own, uint32_t key) {
     for (int i = 0; i < SHADOWS; i++) {
@@ -87,10 +93,7 @@ static void play(adaptive_state *own, uint32_t key) {
             continue;
         }
         s->misses += 1;
-        if (s->count == own->slot_count) {
-            s->present[candidates[i]->evict(s->state, anyone, NULL)] = 0;
-            s->count--;
-        }
+        if (s->count == own->slot_count) evict_from(s, candidates[i]);
         candidates[i]->admit(s->state, key);
         s->present[key] = 1;
         s->count++;
@@ -116,6 +119,17 @@ static void adaptive_admit(void *state, uint32_t key) {
 static void adaptive_hit(void *state, uint32_t key) {
     adaptive_forget(state, key);
     adaptive_admit(state, key);
+}
+
+/* Shadows of another size than the cache would tell whose misses are fewest in a cache that is not there. */
+static void adaptive_resize(void *state, uint32_t slot_count) {
+    adaptive_state *own = state;
+    own->slot_count = slot_count;
+    for (int i = 0; i < SHADOWS; i++) {
+        shadow *s = &own->shadows[i];
+        while (s->count > slot_count) evict_from(s, candidates[i]);
+        candidates[i]->resize(s->state, slot_count);
+    }
 }
 
 /* Of the leader's keys only those that are here can leave here. */
@@ -151,5 +165,5 @@ static uint32_t adaptive_evict(void *state, pi2_cache_may_evict *may, const void
 const pi2_cache_policy pi2_cache_policy_adaptive = {
     .name = "adaptive", .description = "whichever of the others would have missed least of late",
     .bytes = adaptive_bytes, .init = adaptive_init, .hit = adaptive_hit, .admit = adaptive_admit,
-    .evict = adaptive_evict, .forget = adaptive_forget,
+    .evict = adaptive_evict, .forget = adaptive_forget, .resize = adaptive_resize,
 };

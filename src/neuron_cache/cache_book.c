@@ -191,3 +191,8 @@ uint32_t pi2_cache_book_evict(pi2_cache_book *book, pi2_cache_may_evict *may, co
 }
 
 void pi2_cache_book_forget(pi2_cache_book *book, uint32_t key) { unknow(book, key); }
+
+void pi2_cache_book_resize(pi2_cache_book *book, uint32_t slot_count) {
+    book->slot_count = slot_count; /* layers' shares follow */
+    book->policy->resize(book->policy_state, slot_count);
+}

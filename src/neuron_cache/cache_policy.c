@@ -14,6 +14,11 @@ const pi2_cache_policy *const pi2_cache_policies[] = {
 };
 const size_t pi2_cache_policy_count = sizeof pi2_cache_policies / sizeof pi2_cache_policies[0];
 
+void pi2_cache_policy_any_size(void *state, uint32_t slot_count) {
+    (void)state;
+    (void)slot_count;
+}
+
 const pi2_cache_policy *pi2_cache_policy_find(const char *name) {
     if (strcmp(name, "auto") == 0) return pi2_cache_policies[0];
     for (size_t i = 0; i < pi2_cache_policy_count; i++) {

@@ -28,7 +28,12 @@ typedef struct pi2_cache_policy {
     uint32_t (*evict)(void *state, pi2_cache_may_evict *may, const void *user);
     /** A present key is absent from now on (its bytes could not be read). */
     void (*forget)(void *state, uint32_t key);
+    /** The cache has so many slots from now on: one or more, at most those of init(). No more keys are present. */
+    void (*resize)(void *state, uint32_t slot_count);
 } pi2_cache_policy;
+
+/** The resize() of a policy that asks for no number of slots. */
+void pi2_cache_policy_any_size(void *state, uint32_t slot_count);
 
 extern const pi2_cache_policy *const pi2_cache_policies[];
 extern const size_t pi2_cache_policy_count;

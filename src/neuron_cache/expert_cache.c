@@ -1,5 +1,5 @@
 /* expert_cache.c: slots for experts, and the reads that fill them. */
-#include "neuron_cache/expert_cache_internal.h"
+#include "neuron_cache/expert_states.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -133,24 +133,27 @@ static bool may_leave_early(const void *user, uint32_t key) {
     return may_leave(cache, key) && !cache->experts[key].foreseen;
 }
 
-static void set_extents(pi2_expert_cache *cache, const cached_expert *expert, uint8_t state) {
-    for (uint32_t i = 0; i < expert->count; i++) {
-        atomic_store_explicit(&extent_of(cache, expert, i)->state, state, memory_order_relaxed);
-    }
-}
-
-/* Takes an expert's slot away. */
-static uint8_t *drop(pi2_expert_cache *cache, uint32_t key) {
+/* Takes an expert's slot away. from, extents_from: the states that it and its extents may be in. */
+static uint8_t *drop(pi2_expert_cache *cache, uint32_t key, unsigned from, unsigned extents_from) {
     cached_expert *expert = &cache->experts[key];
     uint8_t *memory = expert->memory;
-    expert->state = EXPERT_ABSENT;
-    set_extents(cache, expert, EXTENT_WAITING);
+    change_expert(expert, from, EXPERT_ABSENT);
+    for (uint32_t i = 0; i < expert->count; i++) {
+        change_extent(extent_of(cache, expert, i), extents_from, EXTENT_WAITING);
+    }
     if (!cache->all_fit) expert->memory = NULL;
     return memory;
 }
 
+/* One that is wholly there leaves. */
+static uint8_t *drop_present(pi2_expert_cache *cache, uint32_t key) {
+    assert(!cache->experts[key].pinned);
+    return drop(cache, key, FROM(EXPERT_PRESENT), FROM(EXTENT_ARRIVED) | FROM(EXTENT_READY));
+}
+
 /* Experts that may be fetched ahead at once. */
 static uint32_t ahead_most(const pi2_expert_cache *cache) {
+    if (!cache->options.reader || cache->options.on_demand_only) return 0;
     const uint32_t share = (cache->slot_count - cache->given_count) / AHEAD_SHARE;
     return share < AHEAD_MOST ? share : AHEAD_MOST;
 }
@@ -184,7 +187,7 @@ static uint8_t *drop_ahead(pi2_expert_cache *cache, bool foreseen_too) {
         if (expert->state != EXPERT_PRESENT || (expert->foreseen && !foreseen_too)) continue;
         end_ahead(cache, key, false);
         cache->counters.evictions++;
-        return drop(cache, key);
+        return drop_present(cache, key);
     }
     return NULL;
 }
@@ -195,7 +198,7 @@ static uint8_t *evict(pi2_expert_cache *cache, pi2_cache_may_evict *may) {
     if (victim == UINT32_MAX) return NULL;
     assert(may(cache, victim));
     cache->counters.evictions++;
-    return drop(cache, victim);
+    return drop_present(cache, victim);
 }
 
 /* A slot: a free one, else what was fetched ahead in vain leaves, else what the policy says, of that last what the
@@ -214,14 +217,13 @@ static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
     cached_expert *expert = &cache->experts[key];
     assert(expert->pinned);
     if (expert->state == EXPERT_LOADING) return true;
-    assert(expert->state == EXPERT_QUEUED);
     if (!cache->all_fit) {
         uint8_t *slot = pi2_expert_cache_find_slot(cache, true);
         if (!slot) return false;
         expert->memory = slot;
         pi2_cache_book_admit(cache->book, key);
     }
-    expert->state = EXPERT_LOADING;
+    change_expert(expert, FROM(EXPERT_QUEUED), EXPERT_LOADING);
     expert->left = expert->count;
     return true;
 }
@@ -252,7 +254,7 @@ static uint32_t fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t ke
     read->ahead = expert->ahead;
     read->number = cache->read_number++;
     read->request.offset = places[first].file_offset;
-    cache->slots[slot_of(cache, expert->memory)] = SLOT_TOUCHED;
+    change_slot(cache, slot_of(cache, expert->memory), FROM(SLOT_UNTOUCHED) | FROM(SLOT_TOUCHED), SLOT_TOUCHED);
     read->request.destination = expert->memory + extent_of(cache, expert, first)->offset;
     read->request.bytes = 0;
     read->request.priority = expert->ahead ? PI2_READ_LIKELY : PI2_READ_CERTAIN;
@@ -265,7 +267,7 @@ static uint32_t fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t ke
                           read->request.bytes + bytes > MERGED_READ_BYTES)) break;
         read->request.bytes += bytes;
         read->count++;
-        atomic_store_explicit(&extent->state, EXTENT_READING, memory_order_relaxed);
+        change_extent(extent, FROM(EXTENT_WAITING), EXTENT_READING);
     }
     expert->reads++;
     atomic_fetch_add(&cache->active_reads, 1);
@@ -290,7 +292,7 @@ static bool begin_ahead(pi2_expert_cache *cache, uint32_t key) {
         if (!slot) return false;
         expert->memory = slot;
     }
-    expert->state = EXPERT_LOADING;
+    change_expert(expert, FROM(EXPERT_ABSENT), EXPERT_LOADING);
     expert->left = expert->count;
     expert->ahead = true;
     expert->ahead_bytes = 0;
@@ -317,13 +319,15 @@ static size_t pump_ahead(pi2_expert_cache *cache, pi2_read_request **batch, size
     return batch_count;
 }
 
-/* Asks for all that has a slot and a free request: what is demanded, then what will probably be. */
-void pi2_expert_cache_pump(pi2_expert_cache *cache) {
+/* Asks for all that has a slot and a free request: what is demanded, at most so many experts that nothing was asked
+ * of, then what will probably be. */
+static void ask(pi2_expert_cache *cache, uint32_t most_experts) {
     pi2_read_request *batch[MAX_READS];
     size_t batch_count = 0;
     bool full = false;
     for (;;) {
         if (cache->issuing == UINT32_MAX) {
+            if (most_experts-- == 0) break;
             if (cache->queue_at == cache->queue_count || !give_slot(cache, cache->queue[cache->queue_at])) break;
             cache->issuing = cache->queue[cache->queue_at++];
             cache->issued = 0;
@@ -339,6 +343,10 @@ void pi2_expert_cache_pump(pi2_expert_cache *cache) {
     if (batch_count) pi2_reader_submit_many(cache->options.reader, batch, batch_count);
 }
 
+void pi2_expert_cache_pump(pi2_expert_cache *cache) {
+    ask(cache, cache->options.on_demand_only ? 0 : UINT32_MAX);
+}
+
 static void end_read(pi2_expert_cache *cache, cache_read *read) {
     read->active = false;
     cache->experts[read->key].reads--;
@@ -350,13 +358,12 @@ static void end_read(pi2_expert_cache *cache, cache_read *read) {
 static void note_arrival(pi2_expert_cache *cache, cache_read *read) {
     cached_expert *expert = &cache->experts[read->key];
     for (uint32_t i = 0; i < read->count; i++) {
-        atomic_store_explicit(&extent_of(cache, expert, read->index + i)->state, EXTENT_ARRIVED,
-                              memory_order_release);
+        change_extent(extent_of(cache, expert, read->index + i), FROM(EXTENT_READING), EXTENT_ARRIVED);
     }
-    assert(expert->state == EXPERT_LOADING && expert->left >= read->count);
+    assert(expert->left >= read->count);
     expert->left -= read->count;
     if (expert->left > 0) return;
-    expert->state = EXPERT_PRESENT;
+    change_expert(expert, FROM(EXPERT_LOADING), EXPERT_PRESENT);
     expert->given_up = false;
     cache->whole_count += cache->all_fit;
 }
@@ -364,8 +371,8 @@ static void note_arrival(pi2_expert_cache *cache, cache_read *read) {
 /* The extents of a read that brought nothing can be asked for again. */
 static void take_back(pi2_expert_cache *cache, cache_read *read) {
     for (uint32_t i = 0; i < read->count; i++) {
-        atomic_store_explicit(&extent_of(cache, &cache->experts[read->key], read->index + i)->state, EXTENT_WAITING,
-                              memory_order_relaxed);
+        change_extent(extent_of(cache, &cache->experts[read->key], read->index + i), FROM(EXTENT_READING),
+                      EXTENT_WAITING);
     }
     end_read(cache, read);
 }
@@ -374,9 +381,9 @@ static void take_back(pi2_expert_cache *cache, cache_read *read) {
 static void settle(pi2_expert_cache *cache, uint32_t key) {
     cached_expert *expert = &cache->experts[key];
     if (!expert->given_up || expert->reads > 0) return;
-    assert(expert->ahead && expert->state == EXPERT_LOADING);
+    assert(expert->ahead);
     end_ahead(cache, key, false);
-    uint8_t *slot = drop(cache, key);
+    uint8_t *slot = drop(cache, key, FROM(EXPERT_LOADING), FROM(EXTENT_WAITING) | FROM(EXTENT_ARRIVED));
     if (!cache->all_fit) cache->free_slots[cache->free_count++] = slot;
 }
 
@@ -475,8 +482,7 @@ static bool demand_one(pi2_expert_cache *cache, uint32_t key) {
         if (!cache->all_fit) pi2_cache_book_hit(cache->book, key);
         return false;
     }
-    assert(expert->state == EXPERT_ABSENT);
-    expert->state = EXPERT_QUEUED;
+    change_expert(expert, FROM(EXPERT_ABSENT), EXPERT_QUEUED);
     return true;
 }
 
@@ -504,7 +510,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
 }
 
 bool pi2_expert_cache_can_look_ahead(const pi2_expert_cache *cache) {
-    if (!cache->options.reader) return false;
+    if (!cache->options.reader || cache->options.on_demand_only) return false;
     return !cache->all_fit || cache->whole_count < cache->key_count;
 }
 
@@ -512,7 +518,7 @@ void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, 
     (void)pthread_mutex_lock(&cache->lock);
     forget_foreseen(cache);
     const uint32_t bound = ahead_most(cache), most = count < bound ? count : bound;
-    for (uint32_t i = 0; cache->options.reader && i < most; i++) {
+    for (uint32_t i = 0; i < most; i++) {
         assert(keys[i] < cache->key_count && !cache->experts[keys[i]].foreseen && !cache->experts[keys[i]].pinned);
         cache->experts[keys[i]].foreseen = true;
         cache->foreseen[cache->foreseen_count++] = keys[i];
@@ -534,10 +540,11 @@ pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t
     const int state = atomic_load_explicit(&extent->state, memory_order_acquire);
     *memory_out = expert->memory + extent->offset;
     if (state == EXTENT_READY) return PI2_OK;
-    assert(state == EXTENT_ARRIVED || state == EXTENT_FAILED);
     const pi2_extent *place = &cache->options.layout->extents[expert->first + index];
-    if (!extent->verified && place->checksum != 0 && XXH3_64bits(*memory_out, place->bytes) != place->checksum) {
-        atomic_store(&extent->state, EXTENT_FAILED);
+    const bool checks = !extent->verified && place->checksum != 0;
+    const bool failed = state == EXTENT_FAILED;
+    if (failed || (checks && XXH3_64bits(*memory_out, place->bytes) != place->checksum)) {
+        if (!failed) change_extent(extent, FROM(EXTENT_ARRIVED), EXTENT_FAILED);
         return pi2_fail(PI2_ERR_FORMAT, "%s: extent %u (tensor '%s', %u bytes at offset %llu) does not match its "
                         "checksum: the file or the disk is damaged; delete it and prepare the model again",
                         cache->options.path, expert->first + index,
@@ -545,7 +552,7 @@ pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t
                         place->bytes, (unsigned long long)place->file_offset);
     }
     extent->verified = true;
-    atomic_store_explicit(&extent->state, EXTENT_READY, memory_order_release);
+    change_extent(extent, FROM(EXTENT_ARRIVED), EXTENT_READY);
     return PI2_OK;
 }
 
@@ -564,6 +571,7 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
     const uint64_t begin = pi2_clock_ns();
     cache_read *oldest = NULL;
     (void)pthread_mutex_lock(&cache->lock);
+    if (cache->options.on_demand_only && cache->active_reads == 0) ask(cache, 1);
     for (uint32_t i = 0; i < MAX_READS; i++) {
         cache_read *read = &cache->reads[i];
         if (read->active && (!oldest || read->number < oldest->number)) oldest = read;
@@ -614,7 +622,7 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
         if (!known) end_ahead(cache, key, false);
         if (expert->state == EXPERT_PRESENT) cache->whole_count -= cache->all_fit;
         const bool had_slot = expert->state != EXPERT_QUEUED;
-        uint8_t *memory = drop(cache, key);
+        uint8_t *memory = drop(cache, key, FROM(EXPERT_QUEUED) | FROM(EXPERT_LOADING) | FROM(EXPERT_PRESENT), FROM_ANY);
         if (!had_slot || cache->all_fit) continue;
         if (known) pi2_cache_book_forget(cache->book, key);
         cache->free_slots[cache->free_count++] = memory;

@@ -15,7 +15,8 @@
  * fetched ahead until it is demanded; one that is not is the first to leave, and what of it has not
  * begun to be read is not read.
  *
- * States of an expert, changed with the lock held:
+ * States of an expert, changed with the lock held. Each of these lists stands once more in expert_states.h, as a
+ * table that every change is asserted against:
  *
  *   ABSENT  -> QUEUED    demanded; no slot yet
  *   QUEUED  -> LOADING   it has a slot; its extents are being asked for. Pinned.
@@ -30,8 +31,17 @@
  *   WAITING -> READING   a read that brings it was submitted           (lock held)
  *   READING -> ARRIVED   the read ended well                           (lock held)
  *   READING -> WAITING   a read ahead that had not begun was taken back, or failed (lock held)
+ *   WAITING, ARRIVED -> WAITING   its expert was fetched ahead in vain (lock held)
+ *   ARRIVED, READY -> WAITING     its expert was evicted               (lock held)
  *   ARRIVED -> READY     its only first user took the checksum (once in the process's life)
- *   ARRIVED -> FAILED    the checksum is wrong; the pass ends, pi2_expert_cache_reset()
+ *   ARRIVED -> FAILED    the checksum is wrong; the pass ends
+ *   any     -> WAITING   pi2_expert_cache_reset(): unless its expert is wholly there and checked
+ *
+ * States of a slot, changed with the lock held:
+ *
+ *   UNTOUCHED, TOUCHED -> TOUCHED  a read into it was submitted, or its memory was taken ahead of one
+ *   UNTOUCHED, TOUCHED -> CLOSED   it was given back to the system
+ *   CLOSED -> UNTOUCHED    it was taken again
  *
  * Where all experts fit, each has a place of its own, none ever leaves, and the policy is not asked;
  * until memory is given back: then the places become slots. What is given back is first the slots that
@@ -67,6 +77,7 @@ typedef struct pi2_expert_cache_options {
     uint32_t layer_keys;           /* experts of a layer */
     pi2_reader *reader;            /* NULL when loaded */
     unsigned spin_us;
+    bool on_demand_only;           /* for ablations: one expert at a time is asked for, and only when a thread waits */
     pi2_timeline *trace;          /* gets a span of every wait; may be NULL */
     /** Told of every demand: keys ascending, NULL and the pass's tokens when a pass begins. May be NULL. */
     void (*on_demand)(void *user, const uint32_t *keys, uint32_t count);
@@ -116,7 +127,8 @@ pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out);
 
 /**
  * Sleeps until any read has ended that the poll which gave `mark` did not note; returns at once when
- * none is in flight. So who found nothing to do after the poll sleeps through nothing. Threads: any.
+ * none is in flight. So who found nothing to do after the poll sleeps through nothing. With
+ * on_demand_only it asks for the next expert first, when none is on its way. Threads: any.
  */
 void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark);
 
@@ -135,8 +147,8 @@ void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key);
 void pi2_expert_cache_reset(pi2_expert_cache *cache);
 
 /**
- * Gives the memory of about `bytes` of slots back to the system, but keeps least_slots; those that
- * are in use stay for now. Returns what was given back. Threads: one; a pass may run.
+ * Gives the memory of about `bytes` of slots back to the system, but keeps least_slots (one or more);
+ * those that are in use stay for now. Returns what was given back. Threads: one; a pass may run.
  */
 uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes);
 /** Takes about `bytes` of it again, at least one slot; returns how much. Threads: likewise. */

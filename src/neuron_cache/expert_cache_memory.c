@@ -3,9 +3,10 @@
 
 #include "base/clock.h"
 #include "base/pages.h"
-#include "neuron_cache/expert_cache_internal.h"
+#include "neuron_cache/expert_states.h"
 
 enum { POPULATE_BYTES = 2 * 1024 * 1024 };
+enum { FROM_UNCLOSED = FROM(SLOT_UNTOUCHED) | FROM(SLOT_TOUCHED) };
 
 /* The next part of a slot that nothing was read into; slots are used in this order. Under the lock. */
 static size_t take_unpopulated(pi2_expert_cache *cache, uint32_t *slot, size_t *offset) {
@@ -39,7 +40,7 @@ bool pi2_expert_cache_populate(pi2_expert_cache *cache) {
     (void)pthread_mutex_lock(&cache->lock);
     /* Given back meanwhile: then its memory goes too. */
     if (cache->slots[slot] == SLOT_CLOSED) (void)pi2_pages_discard(slot_at(cache, slot) + offset, bytes);
-    else if (offset + bytes == cache->slot_bytes) cache->slots[slot] = SLOT_TOUCHED;
+    else if (offset + bytes == cache->slot_bytes) change_slot(cache, slot, FROM_UNCLOSED, SLOT_TOUCHED);
     (void)pthread_mutex_unlock(&cache->lock);
     atomic_fetch_add_explicit(&cache->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
     return true;
@@ -73,7 +74,7 @@ static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
         if (expert->memory != from) continue;
         if (expert->state != EXPERT_PRESENT || expert->pinned) return false;
         memcpy(to, from, cache->slot_bytes);
-        cache->slots[slot_of(cache, to)] = SLOT_TOUCHED;
+        change_slot(cache, slot_of(cache, to), FROM_UNCLOSED, SLOT_TOUCHED);
         expert->memory = to;
         return true;
     }
@@ -87,7 +88,7 @@ static bool give_one(pi2_expert_cache *cache) {
     if (at < cache->free_count) { /* it takes no memory yet, but for a part that was populated, and has to stay so */
         const uint32_t index = slot_of(cache, cache->free_slots[at]);
         if (index == cache->populating) (void)pi2_pages_discard(cache->free_slots[at], cache->slot_bytes);
-        cache->slots[index] = SLOT_CLOSED;
+        change_slot(cache, index, FROM(SLOT_UNTOUCHED), SLOT_CLOSED);
         cache->free_slots[at] = cache->free_slots[--cache->free_count];
         cache->given_count++;
         return true;
@@ -103,7 +104,7 @@ static bool give_one(pi2_expert_cache *cache) {
     }
     cache->given_count++;
     (void)pi2_pages_discard(last, cache->slot_bytes);
-    cache->slots[last_index] = SLOT_CLOSED;
+    change_slot(cache, last_index, FROM_UNCLOSED, SLOT_CLOSED);
     return true;
 }
 
@@ -117,6 +118,7 @@ uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slot
     while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache)) {
         given += cache->slot_bytes;
     }
+    if (given > 0) pi2_cache_book_resize(cache->book, cache->slot_count - cache->given_count);
     (void)pthread_mutex_unlock(&cache->lock);
     return given;
 }
@@ -126,11 +128,12 @@ uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
     (void)pthread_mutex_lock(&cache->lock);
     for (uint32_t i = 0; i < cache->slot_count && (taken == 0 || taken + cache->slot_bytes <= bytes); i++) {
         if (cache->slots[i] != SLOT_CLOSED) continue;
-        cache->slots[i] = SLOT_UNTOUCHED;
+        change_slot(cache, i, FROM(SLOT_CLOSED), SLOT_UNTOUCHED);
         cache->free_slots[cache->free_count++] = slot_at(cache, i);
         cache->given_count--;
         taken += cache->slot_bytes;
     }
+    if (taken > 0) pi2_cache_book_resize(cache->book, cache->slot_count - cache->given_count);
     pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return taken;

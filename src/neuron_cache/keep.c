@@ -51,4 +51,5 @@ static uint32_t keep_evict(void *state, pi2_cache_may_evict *may, const void *us
 const pi2_cache_policy pi2_cache_policy_keep = {
     .name = "keep", .description = "what came first stays: a static partition", .bytes = keep_bytes,
     .init = keep_init, .hit = keep_hit, .admit = keep_admit, .evict = keep_evict, .forget = keep_forget,
+    .resize = pi2_cache_policy_any_size,
 };

@@ -13,4 +13,5 @@ const pi2_cache_policy pi2_cache_policy_lfu = {
     .name = "lfu", .description = "least frequently used, over some tens of tokens", .bytes = lfu_bytes,
     .init = lfu_init,
     .hit = lfu_hit, .admit = lfu_admit, .evict = lfu_evict, .forget = lfu_forget,
+    .resize = pi2_cache_policy_any_size,
 };

@@ -13,4 +13,5 @@ const pi2_cache_policy pi2_cache_policy_lrfu = {
     .name = "lrfu", .description = "recency and frequency mixed, over a few tokens", .bytes = lfu_bytes,
     .init = lrfu_init,
     .hit = lfu_hit, .admit = lfu_admit, .evict = lfu_evict, .forget = lfu_forget,
+    .resize = pi2_cache_policy_any_size,
 };

@@ -48,4 +48,5 @@ static uint32_t lru_evict(void *state, pi2_cache_may_evict *may, const void *use
 const pi2_cache_policy pi2_cache_policy_lru = {
     .name = "lru", .description = "least recently used", .bytes = lru_bytes, .init = lru_init, .hit = lru_hit,
     .admit = lru_admit, .evict = lru_evict, .forget = lru_forget,
+    .resize = pi2_cache_policy_any_size,
 };

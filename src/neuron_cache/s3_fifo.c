@@ -24,6 +24,11 @@ static size_t s3_bytes(uint32_t key_count, uint32_t slot_count) {
     return sizeof(s3_state) + (size_t)key_count * (2 * sizeof(uint32_t) + 2);
 }
 
+static void set_sizes(s3_state *s3, uint32_t slot_count) {
+    s3->small_most = slot_count / SMALL_SHARE ? slot_count / SMALL_SHARE : 1;
+    s3->ghost_most = slot_count > s3->small_most ? slot_count - s3->small_most : 1;
+}
+
 static void s3_init(void *state, uint32_t key_count, uint32_t slot_count) {
     s3_state *s3 = state;
     s3->links.next = (uint32_t *)(s3 + 1);
@@ -35,8 +40,7 @@ static void s3_init(void *state, uint32_t key_count, uint32_t slot_count) {
     pi2_key_list_init(&s3->small);
     pi2_key_list_init(&s3->main);
     pi2_key_list_init(&s3->ghost);
-    s3->small_most = slot_count / SMALL_SHARE ? slot_count / SMALL_SHARE : 1;
-    s3->ghost_most = slot_count > s3->small_most ? slot_count - s3->small_most : 1;
+    set_sizes(s3, slot_count);
 }
 
 static pi2_key_list *list_of(s3_state *s3, uint32_t key) {
@@ -67,6 +71,12 @@ static void s3_admit(void *state, uint32_t key) {
 }
 
 static void s3_forget(void *state, uint32_t key) { take_out(state, key); }
+
+static void s3_resize(void *state, uint32_t slot_count) {
+    s3_state *s3 = state;
+    set_sizes(s3, slot_count);
+    while (s3->ghost.count > s3->ghost_most) take_out(s3, s3->ghost.last);
+}
 
 static void to_ghost(s3_state *s3, uint32_t key) {
     take_out(s3, key);
@@ -116,5 +126,5 @@ static uint32_t s3_evict(void *state, pi2_cache_may_evict *may, const void *user
 
 const pi2_cache_policy pi2_cache_policy_s3_fifo = {
     .name = "s3_fifo", .description = "S3-FIFO: small, main and ghost queue", .bytes = s3_bytes, .init = s3_init,
-    .hit = s3_hit, .admit = s3_admit, .evict = s3_evict, .forget = s3_forget,
+    .hit = s3_hit, .admit = s3_admit, .evict = s3_evict, .forget = s3_forget, .resize = s3_resize,
 };

@@ -83,6 +83,33 @@ struct pi2_weight_store {
     char failure_text[384];
 };
 
+/* A set of states. */
+#define FROM(state) (1u << (state))
+#define FROM_ANY 0xffu
+
+/* The header's list of changes: what may become it. Those two below are the only ways to change a state. */
+static const uint8_t comes_from[] = {
+    [STATE_ABSENT] = FROM_ANY,
+    [STATE_READING] = FROM(STATE_ABSENT),
+    [STATE_ARRIVED] = FROM(STATE_READING),
+    [STATE_CHECKING] = FROM(STATE_ARRIVED) | FROM(STATE_ABSENT),
+    [STATE_READY] = FROM(STATE_CHECKING),
+    [STATE_FAILED] = FROM(STATE_READING) | FROM(STATE_CHECKING),
+};
+
+/* from: the states that the caller may come from. */
+static void change_state(store_extent *extent, unsigned from, int to) {
+    const int before = atomic_exchange(&extent->state, to);
+    assert((from & ~(unsigned)comes_from[to]) == 0 && (from >> before & 1u));
+    (void)comes_from, (void)from, (void)before;
+}
+
+/* False: another thread was first. */
+static bool try_change(store_extent *extent, int from, int to) {
+    assert(comes_from[to] & FROM(from));
+    return atomic_compare_exchange_strong(&extent->state, &from, to);
+}
+
 size_t pi2_weight_store_list_bytes(uint32_t extent_count) {
     return sizeof(struct pi2_weight_store) +
            (size_t)extent_count * (sizeof(store_extent) + sizeof(uint32_t) + sizeof(ring_room)) +
@@ -316,7 +343,7 @@ static void mark_reading(pi2_weight_store *store, uint32_t e, const store_read *
     store_extent *extent = &store->extents[e];
     extent->read = (uint16_t)(read - store->reads);
     atomic_store_explicit(&extent->tiles_left, extent->tiles, memory_order_relaxed);
-    atomic_store_explicit(&extent->state, STATE_READING, memory_order_release);
+    change_state(extent, FROM(STATE_ABSENT), STATE_READING);
 }
 
 /* Neighbours in the file that are neighbours in memory too join the read. */
@@ -386,8 +413,7 @@ static void complete_read(pi2_weight_store *store, store_read *read) {
         return;
     }
     for (uint32_t i = 0; i < read->count; i++) {
-        atomic_store_explicit(&store->extents[store->sequence[read->first_position + i]].state, STATE_ARRIVED,
-                              memory_order_release);
+        change_state(&store->extents[store->sequence[read->first_position + i]], FROM(STATE_READING), STATE_ARRIVED);
     }
     read->active = false;
     pump(store);
@@ -411,14 +437,14 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head) {
     (void)pthread_mutex_unlock(&store->pump_lock);
 }
 
-/* Keeps the first failure, so that every thread that meets it tells the same cause. */
-static pi2_status fail_extent(pi2_weight_store *store, store_extent *extent, pi2_status status) {
+/* Keeps the first failure, so that every thread that meets it tells the same cause. from: the extent's state, unless
+ * another thread was first. */
+static pi2_status fail_extent(pi2_weight_store *store, store_extent *extent, int from, pi2_status status) {
     (void)pthread_mutex_lock(&store->pump_lock);
-    if (store->failure == PI2_OK) {
+    if (try_change(extent, from, STATE_FAILED) && store->failure == PI2_OK) {
         store->failure = status;
         (void)snprintf(store->failure_text, sizeof store->failure_text, "%s", pi2_error_text());
     }
-    atomic_store(&extent->state, STATE_FAILED);
     (void)pthread_mutex_unlock(&store->pump_lock);
     return status;
 }
@@ -436,14 +462,14 @@ static pi2_status check_extent(pi2_weight_store *store, uint32_t e) {
     if (!extent->verified && place->checksum != 0 &&
         XXH3_64bits(extent->memory, place->bytes) != place->checksum) {
         const pi2_piece *piece = &store->options.layout->pieces[place->first_piece];
-        return fail_extent(store, extent, pi2_fail(PI2_ERR_FORMAT,
+        return fail_extent(store, extent, STATE_CHECKING, pi2_fail(PI2_ERR_FORMAT,
             "%s: extent %u (tensor '%s', %u bytes at offset %llu) does not match its checksum: the file or the "
             "disk is damaged; delete it and prepare the model again", store->options.path, e,
             store->options.layout->tensors[piece->tensor].name, place->bytes,
             (unsigned long long)place->file_offset));
     }
     extent->verified = true;
-    atomic_store_explicit(&extent->state, STATE_READY, memory_order_release);
+    change_state(extent, FROM(STATE_CHECKING), STATE_READY);
     return PI2_OK;
 }
 
@@ -461,7 +487,7 @@ static void short_pause(unsigned turn) {
 static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
     store_extent *extent = &store->extents[e];
     for (unsigned turn = 0;; turn++) {
-        int state = atomic_load_explicit(&extent->state, memory_order_acquire);
+        const int state = atomic_load_explicit(&extent->state, memory_order_acquire);
         if (state == STATE_READY) return PI2_OK;
         if (state == STATE_READING) {
             store_read *read = &store->reads[extent->read];
@@ -469,12 +495,10 @@ static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
                                                       store->options.spin_us);
             /* The pump marks an extent before it has queued the read: such a read is no failure. */
             if (status == PI2_OK) complete_read(store, read);
-            else if (atomic_load(&read->request.state) == PI2_READ_FAILED) return fail_extent(store, extent, status);
-            else short_pause(turn);
+            else if (atomic_load(&read->request.state) != PI2_READ_FAILED) short_pause(turn);
+            else (void)fail_extent(store, extent, STATE_READING, status); /* the next turn tells it */
         } else if (state == STATE_ARRIVED) {
-            if (atomic_compare_exchange_strong(&extent->state, &state, STATE_CHECKING)) {
-                return check_extent(store, e);
-            }
+            if (try_change(extent, STATE_ARRIVED, STATE_CHECKING)) return check_extent(store, e);
         } else if (state == STATE_FAILED) {
             return first_failure(store);
         } else if (state == STATE_ABSENT) {
@@ -528,7 +552,7 @@ void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) 
     if (before != tiles) return;
     (void)pthread_mutex_lock(&store->pump_lock);
     if (extent->returns) set_resident(store, e, true);
-    atomic_store_explicit(&extent->state, STATE_ABSENT, memory_order_release);
+    change_state(extent, FROM(STATE_READY), STATE_ABSENT);
     ring_free_extent(store, e);
     pump(store);
     (void)pthread_mutex_unlock(&store->pump_lock);
@@ -536,12 +560,13 @@ void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) 
 
 pi2_status pi2_weight_store_load(pi2_weight_store *store, uint32_t e) {
     store_extent *extent = &store->extents[e];
-    assert(extent->resident && atomic_load(&extent->state) == STATE_ABSENT);
+    assert(extent->resident);
     const pi2_extent *place = &store->options.layout->extents[e];
     pi2_read_request request = { .offset = place->file_offset, .bytes = pi2_extent_read_bytes(place),
                                  .destination = extent->memory, .priority = PI2_READ_CERTAIN };
     pi2_reader_submit(store->options.reader, &request);
     PI2_TRY(pi2_reader_wait(store->options.reader, &request, store->options.spin_us));
+    change_state(extent, FROM(STATE_ABSENT), STATE_CHECKING);
     return check_extent(store, e);
 }
 
@@ -563,7 +588,7 @@ void pi2_weight_store_reset(pi2_weight_store *store) {
         const int state = atomic_load(&extent->state);
         if (extent->resident && state == STATE_READY) continue;
         if (extent->returns) set_resident(store, store->sequence[i], true);
-        atomic_store(&extent->state, STATE_ABSENT); /* a resident one that had not arrived is asked for again */
+        change_state(extent, FROM_ANY, STATE_ABSENT); /* a resident one that had not arrived is asked for again */
     }
     store->room_first = store->room_count = 0;
     store->ring_head = store->ring_used = 0;
@@ -595,7 +620,7 @@ static void send_away(pi2_weight_store *store, store_unit *unit) {
         store_extent *extent = &store->extents[store->sequence[i]];
         if (!extent->home) continue;
         set_resident(store, store->sequence[i], false);
-        atomic_store_explicit(&extent->state, STATE_ABSENT, memory_order_release);
+        change_state(extent, FROM(STATE_READY) | FROM(STATE_ABSENT) | FROM(STATE_FAILED), STATE_ABSENT);
     }
     unit->away = true;
     store->away_bytes += unit->bytes;

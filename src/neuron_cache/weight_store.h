@@ -7,18 +7,23 @@
  * room is taken back when their last tile has been used. So the bytes read per token are the bytes
  * that are not resident, and reading never waits for computing while the ring has room.
  *
- * States of an extent, each held in one atomic word:
+ * States of an extent, each held in one atomic word. The list stands once more in weight_store.c, as a table that
+ * every change is asserted against:
  *
  *   ABSENT -> READING     the pump gave it memory and queued its read       (pump lock held)
  *   READING -> ARRIVED    its read ended well; a waiter notices             (pump lock held)
  *   ARRIVED -> CHECKING   the first user in this process takes the checksum (compare-and-swap)
  *   CHECKING -> READY     it matched; tiles may be used
  *   READY -> ABSENT       streamed extents only: all tiles used; the room is free (pump lock held)
- *   any -> FAILED         a read error or a wrong checksum; the pass ends, pi2_weight_store_reset()
+ *   ABSENT -> CHECKING    a resident one that was read by hand, pi2_weight_store_load()
+ *   READING -> FAILED     its read failed; the pass ends            (pump lock held)
+ *   CHECKING -> FAILED    a wrong checksum; likewise                (pump lock held)
+ *   any -> ABSENT         pi2_weight_store_reset(): unless it is resident and READY
  *
  * Under memory pressure runs of resident extents ("units") begin to stream, and return later:
  *
- *   resident READY -> streamed ABSENT    used up in this pass, or between passes   (pump lock held)
+ *   resident READY, ABSENT -> streamed ABSENT   used up in this pass, or between passes (pump lock held)
+ *   resident FAILED -> streamed ABSENT   it could not be read again by hand         (pump lock held)
  *   streamed ABSENT -> resident ABSENT   at any time; the next read brings it home (pump lock held)
  *
  * Invariant: the extents between ABSENTs of the ring are consecutive in the sequence, and the ring

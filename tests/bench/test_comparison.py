@@ -14,8 +14,8 @@ import unittest
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(REPOSITORY, "bench"))
-from comparison import (cases, engines, gguf_header, limits, machine, models, report,  # noqa: E402
-                        routing, screening, session, time_budget)
+from comparison import (ablation, cases, engines, gguf_header, limits, machine, models, report,  # noqa: E402
+                        routing, screening, session, texts, time_budget)
 
 GB = 1_000_000_000
 DENSE = {"pass_bytes": 4 * GB, "fixed_bytes": 4 * GB, "expert_bytes": 0, "experts": 0,
@@ -40,6 +40,103 @@ def run_of(results, time="2026-01-01T00:00:00", revision="abc"):
             "machine": {"cpu": "C", "family": 1, "model": 2, "cores": 2, "instruction_sets": []},
             "probe": {"memory_gb_per_s": 30, "int8_gop_per_s": 1000}, "revision": revision,
             "llama_version": "1", "threads": 2, "cgroup_version": 1, "results": results}
+
+
+class Ablation(unittest.TestCase):
+    def test_policies_are_those_of_the_list(self):
+        words = os.path.join(REPOSITORY, "programs", "cli", "engine_options.h")
+        with open(words, encoding="utf-8") as file:
+            options = file.read()
+        listed = os.path.join(REPOSITORY, "src", "neuron_cache", "cache_policies.inc")
+        with open(listed, encoding="utf-8") as file:
+            names = re.findall(r"^CACHE_POLICY\((\w+)\)", file.read(), re.M)
+        self.assertIn("blend", names)
+        found = re.search(r'PI2_CLI_CACHE_POLICIES "([^"]+)"', options).group(1)
+        self.assertEqual(ablation.policies_of(f"  --cache-policy {found}\n     Which"), names)
+        self.assertEqual(ablation.policies_of("no such option"), [])
+
+    def test_variants_of_a_program(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = os.path.join(folder, "program")
+            with open(program, "w", encoding="ascii") as file:
+                file.write("#!/bin/sh\necho '  --pipeline on|off'\necho '  --cache-policy auto|a|b_c'\n")
+            os.chmod(program, 0o755)
+            names = [name for name, _ in ablation.variants(program, True, True)]
+            self.assertEqual(names, ["powerinfer2", "powerinfer2, pread", "powerinfer2, pipeline off",
+                                     "powerinfer2, policy a", "powerinfer2, policy b_c"])
+            self.assertEqual(len(ablation.variants(program, False, False)), 1)
+
+
+def text_of(case, limit, tokens, outcome="ok", revision="abc", model="m"):
+    return {"model": model, "case": case, "limit_bytes": limit, "outcome": outcome,
+            "tokens": tokens, "revision": revision}
+
+
+class Texts(unittest.TestCase):
+    def test_first_difference(self):
+        self.assertIsNone(texts.first_difference([1, 2, 3], [1, 2, 3]))
+        self.assertEqual(texts.first_difference([1, 2, 3], [1, 5, 3]), 2)
+        self.assertEqual(texts.first_difference([1, 2], [1, 2, 3]), 3)
+        self.assertEqual(texts.first_difference([], [7]), 1)
+
+    def test_with_a_run_in_memory(self):
+        found = texts.lines([text_of("m in memory", None, [1, 2, 3]), text_of("m-2G", 2 * GB, [1, 2, 3]),
+                             text_of("m-1G", GB, [1, 2, 4]), text_of("m-3G", GB, None, "killed"),
+                             text_of("n-1G", GB, [9], model="n")])
+        self.assertEqual(found, [
+            "- m-2G: greedy text: equal over 3 tokens", "- m-1G: greedy text: differs at token 3",
+            "- m-3G: greedy text: none: killed",
+            "- n-1G: greedy text: nothing to compare with: memory does not hold it"])
+
+    def test_without_memory_the_budgets_are_compared(self):
+        found = texts.lines([text_of("m-1G", GB, [1, 3]), text_of("m-4G", 4 * GB, [1, 2]),
+                             text_of("m-2G", 2 * GB, [1, 2]), text_of("m-9G", 9 * GB, None, "timeout")])
+        self.assertEqual(found[0], "- m-1G: greedy text: differs at token 2 with m-4G: "
+                                   "memory does not hold it")
+        self.assertIn("what the other budgets are compared with", found[1])
+        self.assertIn("equal over 2 tokens with m-4G", found[2])
+
+    def test_a_run_in_memory_that_failed_is_told(self):
+        found = texts.lines([text_of("m in memory", None, None, "killed"), text_of("m-1G", GB, [1])])
+        self.assertEqual(found, ["- m-1G: greedy text: nothing to compare with: "
+                                 "the run in memory gave none (killed)"])
+
+    def test_files_are_merged_and_revisions_kept_apart(self):
+        first = {**run_of([]), "texts": [text_of("m in memory", None, [1]), text_of("m-1G", GB, [1]),
+                                         text_of("m-2G", 2 * GB, [1])]}
+        second = {**run_of([], "2026-01-02T00:00:00", "def"), "texts": [
+            text_of("m-1G", GB, [2], revision="def"),
+            text_of("m-2G", 2 * GB, None, "out of time", revision="def")]}
+        merged = report.merge([second, first])
+        text = report.document(merged)
+        self.assertIn("- m-1G: greedy text: nothing to compare with", text)
+        self.assertIn("- m-2G: greedy text: equal over 1 tokens", text)
+        self.assertNotIn("greedy", report.document(run_of([])))
+
+    def test_measure_runs_each_case_once(self):
+        commands = []
+
+        def run(command, _):
+            commands.append(command)
+            bad = "--memory" in command and command[-1] == str(GB)
+            return {"outcome": "ok", "stdout": "{}" if bad else '{"tokens": [4, 5]}', "stderr": ""}
+
+        with tempfile.NamedTemporaryFile() as file:
+            place = types.SimpleNamespace(
+                options=types.SimpleNamespace(program="p", threads=2, timeout=9),
+                budget=time_budget.TimeBudget(), group=types.SimpleNamespace(
+                    limit=lambda _: None, run=run))
+            files = types.SimpleNamespace(name="m", gguf=file.name, ours=file.name)
+            cases_of_model = {"m-memory": None, "m-2G": 2 * GB, "m-1G": GB}
+            found = texts.measure(place, files, cases_of_model, lambda: 10 * GB)
+            self.assertEqual([entry["tokens"] for entry in found], [[4, 5], [4, 5], None])
+            self.assertIn("unreadable", found[2]["outcome"])
+            self.assertEqual(sum("--memory" in command for command in commands), 2)
+            self.assertEqual(len(texts.measure(place, files, cases_of_model, lambda: GB // 4)), 2)
+            self.assertEqual(texts.measure(place, files, {"m-memory": None}, lambda: 10 * GB), [])
+            place.budget = time_budget.TimeBudget(0.1)
+            late = texts.measure(place, files, {"m-1G": GB}, lambda: 0)
+            self.assertEqual(late[0]["outcome"], "out of time")
 
 
 class Limits(unittest.TestCase):

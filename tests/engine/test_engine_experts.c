@@ -38,6 +38,7 @@ typedef struct variation {
     const char *cpu, *read_method, *policy, *look_ahead; /* the last: NULL is on */
     uint64_t extra_bytes; /* over the floor, for experts of 768 x 512; 0: all in memory */
     uint32_t threads, batch;
+    bool read_on_demand;
 } variation;
 
 static char *folder, *model_path, *cluster_path, *trace_path;
@@ -54,6 +55,7 @@ static pi2_status open_variation(const variation *v, uint64_t memory_bytes, pi2_
     options.batch_tokens = v->batch;
     options.context_tokens = 64;
     options.record_trace = record_trace;
+    options.read_on_demand = v->read_on_demand;
     if (v->policy) options.cache_policy = v->policy;
     options.look_ahead = v->look_ahead ? v->look_ahead : "on";
     options.read_method = v->read_method ? v->read_method : "auto";
@@ -154,7 +156,7 @@ static void test_streaming(void **state) {
     static const variation variations[] = {
         { .threads = 1, .batch = 32, .extra_bytes = 1000000, .read_method = "pread", .policy = "lru" },
         { .threads = 2, .batch = 32, .extra_bytes = 300000, .read_method = "pread", .policy = "keep" },
-        { .threads = 2, .batch = 16, .extra_bytes = 6000000, .policy = "lfu", .look_ahead = "off" },
+        { .threads = 2, .batch = 16, .extra_bytes = 6000000, .policy = "lfu", .read_on_demand = true },
         { .threads = 3, .batch = 1, .extra_bytes = 12000000, .policy = "s3_fifo" },
         { .threads = 2, .batch = 5, .extra_bytes = 3000000, .policy = "s3_fifo", .cpu = "avx2" },
         { .threads = 2, .extra_bytes = 9000000, .look_ahead = "auto" },
@@ -195,7 +197,8 @@ static void test_look_ahead_counts(void **state) {
             const variation on = { .threads = threads, .batch = 16, .extra_bytes = 6000000, .policy = "lru",
                                    .read_method = threads == 2 ? "pread" : "auto" };
             variation off = on;
-            off.look_ahead = "off";
+            if (i == 0) off.look_ahead = "off";
+            else off.read_on_demand = true;
             pi2_session_run with, without;
             pi2_engine_counters with_counters, without_counters;
             run_variation(&on, &with, &with_counters);

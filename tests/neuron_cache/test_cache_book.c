@@ -20,11 +20,11 @@ enum { LAYERS = 6, EXPERTS = 16, KEYS = LAYERS * EXPERTS, SLOTS = 64, SHARE = (S
 typedef struct fixture {
     pi2_cache_book *book;
     uint8_t present[KEYS];
-    uint32_t present_count, hits, layer_in_use;
+    uint32_t present_count, hits, layer_in_use, slots;
 } fixture;
 
 static fixture make(const pi2_cache_policy *policy) {
-    fixture f = { .book = malloc(pi2_cache_book_bytes(policy, KEYS, SLOTS, EXPERTS)) };
+    fixture f = { .book = malloc(pi2_cache_book_bytes(policy, KEYS, SLOTS, EXPERTS)), .slots = SLOTS };
     assert_non_null(f.book);
     f.book = pi2_cache_book_init(f.book, policy, KEYS, SLOTS, EXPERTS);
     return f;
@@ -38,6 +38,17 @@ static bool anyone(const void *user, uint32_t key) {
     (void)user;
     (void)key;
     return true;
+}
+
+static void leave(fixture *f) {
+    uint32_t victim = pi2_cache_book_evict(f->book, of_another_layer, f);
+    if (victim == UINT32_MAX) victim = pi2_cache_book_evict(f->book, anyone, f);
+    if (victim >= KEYS || !f->present[victim]) {
+        fail();
+        return;
+    }
+    f->present[victim] = 0;
+    f->present_count--;
 }
 
 /* Demands keys of one layer, as many as there are bits of `chosen`; uses NULL: one token. */
@@ -60,13 +71,7 @@ static void demand(fixture *f, uint32_t layer, uint32_t chosen, const pi2_batch_
     }
     for (uint32_t i = 0; i < count; i++) {
         if (was_present[keys[i]]) continue;
-        if (f->present_count == SLOTS) {
-            uint32_t victim = pi2_cache_book_evict(f->book, of_another_layer, f);
-            if (victim == UINT32_MAX) victim = pi2_cache_book_evict(f->book, anyone, f);
-            assert_true(victim < KEYS && f->present[victim]);
-            f->present[victim] = 0;
-            f->present_count--;
-        }
+        if (f->present_count == f->slots) leave(f);
         pi2_cache_book_admit(f->book, keys[i]);
         f->present[keys[i]] = 1;
         f->present_count++;
@@ -84,10 +89,10 @@ static void play_batch(fixture *f) {
     }
 }
 
-static void expect_shares(const fixture *f, const char *name) {
+static void expect_shares(const fixture *f, uint32_t share, const char *name) {
     for (uint32_t layer = 0; layer < LAYERS; layer++) {
         for (uint32_t e = 0; e < EXPERTS; e++) {
-            const bool best = (e + layer) % EXPERTS >= EXPERTS - SHARE;
+            const bool best = (e + layer) % EXPERTS >= EXPERTS - share;
             if (best && !f->present[layer * EXPERTS + e]) fail_msg("%s: layer %u lost expert %u", name, layer, e);
         }
     }
@@ -99,10 +104,31 @@ static void test_shares(void **state) {
         fixture f = make(pi2_cache_policies[p]);
         play_batch(&f);
         assert_int_equal(f.hits, 0);
-        expect_shares(&f, pi2_cache_policies[p]->name);
+        expect_shares(&f, SHARE, pi2_cache_policies[p]->name);
         play_batch(&f);
         assert_true(f.hits >= LAYERS * SHARE && f.hits <= SLOTS);
-        expect_shares(&f, pi2_cache_policies[p]->name);
+        expect_shares(&f, SHARE, pi2_cache_policies[p]->name);
+        free(f.book);
+    }
+}
+
+/* Where slots are given back the shares shrink with them, and no layer takes another's; they grow again. */
+static void test_resize(void **state) {
+    (void)state;
+    enum { FEWER = 40, FEWER_SHARE = (FEWER - EXPERTS) / LAYERS };
+    for (size_t p = 0; p < pi2_cache_policy_count; p++) {
+        fixture f = make(pi2_cache_policies[p]);
+        f.slots = FEWER;
+        pi2_cache_book_resize(f.book, FEWER);
+        play_batch(&f);
+        expect_shares(&f, FEWER_SHARE, pi2_cache_policies[p]->name);
+        play_batch(&f);
+        assert_true(f.hits >= LAYERS * FEWER_SHARE && f.hits <= FEWER);
+        expect_shares(&f, FEWER_SHARE, pi2_cache_policies[p]->name);
+        f.slots = SLOTS;
+        pi2_cache_book_resize(f.book, SLOTS);
+        for (int round = 0; round < 3; round++) play_batch(&f);
+        expect_shares(&f, SHARE, pi2_cache_policies[p]->name);
         free(f.book);
     }
 }
@@ -152,7 +178,8 @@ static void test_worth(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_shares), cmocka_unit_test(test_single_tokens),
-                                        cmocka_unit_test(test_ties), cmocka_unit_test(test_worth) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_shares), cmocka_unit_test(test_resize),
+                                        cmocka_unit_test(test_single_tokens), cmocka_unit_test(test_ties),
+                                        cmocka_unit_test(test_worth) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -33,6 +34,7 @@ static uint32_t keys[MOST_DEMANDS * EXPERTS];
 static pi2_batch_use uses[MOST_DEMANDS * EXPERTS];
 static pi2_trace trace;
 static bool is_batch; /* of the demands to come */
+static bool on_demand_only; /* of the caches to come */
 
 static void on_demand(void *user, const uint32_t *demanded, uint32_t count) {
     (void)user;
@@ -63,7 +65,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
                                                .bytes = s.bytes,
                                                .policy = policy, .layer_keys = EXPERTS, .reader = s.reader,
-                                               .on_demand = on_demand };
+                                               .on_demand_only = on_demand_only, .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(pi2_expert_cache_slots(s.cache), slots < KEYS ? slots : KEYS);
     trace = (pi2_trace){ .header = { LAYERS, EXPERTS, 2, 1 }, .demands = demands, .keys = keys, .uses = uses };
@@ -217,6 +219,78 @@ static void test_populate(void **state) {
     }
 }
 
+static bool any_arrived(const setup *s, uint32_t key) {
+    for (uint32_t x = 0; x < EXTENTS; x++) {
+        if (pi2_expert_cache_arrived(s->cache, key, x)) return true;
+    }
+    return false;
+}
+
+/* One expert after the other, only when a thread waits, and none ahead of its demand; the bytes are the same. */
+static void test_on_demand_only(void **state) {
+    (void)state;
+    expert_file_write(path, 0);
+    static const uint32_t wanted[] = { 0, 1, 2, 5 }, ahead[] = { EXPERTS };
+    static const uint32_t sizes[] = { 2, 12, KEYS };
+    on_demand_only = true;
+    for (size_t i = 0; i < 3; i++) {
+        setup s = open_cache(i ? "auto" : "pread", pi2_cache_policy_find("lru"), sizes[i]);
+        assert_false(pi2_expert_cache_can_look_ahead(s.cache));
+        pi2_expert_cache_demand(s.cache, wanted, NULL, 4);
+        pi2_expert_cache_look_ahead(s.cache, ahead, 1);
+        for (uint32_t w = 0; w < 4; w++) {
+            uint32_t used = 0;
+            int mark = 0;
+            (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL); /* what should not come could arrive */
+            assert_int_equal(pi2_expert_cache_poll(s.cache, &mark), PI2_OK);
+            for (uint32_t after = w; after < 4; after++) assert_false(any_arrived(&s, wanted[after]));
+            while (used < EXTENTS) {
+                pi2_expert_cache_wait(s.cache, mark);
+                assert_int_equal(pi2_expert_cache_poll(s.cache, &mark), PI2_OK);
+                while (used < EXTENTS && pi2_expert_cache_arrived(s.cache, wanted[w], used)) {
+                    assert_int_equal(expert_use_extent(s.cache, wanted[w], used++), PI2_OK);
+                }
+            }
+            pi2_expert_cache_release(s.cache, wanted[w]);
+        }
+        run_some(&s, i);
+        pi2_expert_cache_counters counters;
+        pi2_expert_cache_count(s.cache, &counters);
+        assert_true(counters.ahead == 0 && counters.foreseen == 0);
+        close_cache(&s);
+    }
+    on_demand_only = false;
+}
+
+static uint32_t told_slots;
+
+static void note_size(void *state, uint32_t slot_count) {
+    (void)state;
+    told_slots = slot_count;
+}
+
+/* The policy is told of every slot that goes and comes, also where all experts fitted before. */
+static void test_policy_knows_the_size(void **state) {
+    (void)state;
+    expert_file_write(path, 0);
+    pi2_cache_policy policy = *pi2_cache_policy_find("lru");
+    policy.resize = note_size;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(&expert_layout);
+    static const uint32_t sizes[] = { 12, KEYS };
+    for (size_t i = 0; i < 2; i++) {
+        setup s = open_cache("auto", &policy, sizes[i]);
+        told_slots = 0;
+        run_some(&s, 3);
+        assert_int_equal(told_slots, 0);
+        assert_int_equal(pi2_expert_cache_give_back(s.cache, 5, sizes[i] * slot), (sizes[i] - 5) * slot);
+        assert_int_equal(told_slots, 5);
+        assert_int_equal(pi2_expert_cache_take_again(s.cache, 2 * slot), 2 * slot);
+        assert_int_equal(told_slots, 7);
+        run_some(&s, 4);
+        close_cache(&s);
+    }
+}
+
 static int set_up(void **state) {
     (void)state;
     folder = test_folder_make();
@@ -235,7 +309,8 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_and_hits), cmocka_unit_test(test_failures), cmocka_unit_test(test_too_small),
-        cmocka_unit_test(test_populate),
+        cmocka_unit_test(test_populate), cmocka_unit_test(test_on_demand_only),
+        cmocka_unit_test(test_policy_knows_the_size),
     };
     return cmocka_run_group_tests_name("expert cache", tests, set_up, tear_down);
 }

@@ -148,9 +148,15 @@ static void check_forget(void *state, uint32_t key) {
     check.policy->forget(state, key);
 }
 
+static void check_resize(void *state, uint32_t slots) {
+    assert_true(check.present_count <= slots);
+    check.slot_count = slots;
+    check.policy->resize(state, slots);
+}
+
 static const pi2_cache_policy checked = {
     .name = "checked", .description = "", .bytes = check_bytes, .init = check_init, .hit = check_hit,
-    .admit = check_admit, .evict = check_evict, .forget = check_forget,
+    .admit = check_admit, .evict = check_evict, .forget = check_forget, .resize = check_resize,
 };
 
 static void test_policies_keep_the_rules(void **state) {
@@ -176,7 +182,7 @@ static void test_policies_keep_the_rules(void **state) {
 
 static bool in_mask(const void *user, uint32_t key) { return (*(const uint64_t *)user >> key) & 1; }
 
-/* Random calls: admit, hit, evict with some in use, forget. */
+/* Random calls: admit, hit, evict with some in use, forget, fewer slots, more. */
 static void test_policies_under_random_calls(void **state) {
     (void)state;
     enum { KEYS = 40, SLOTS = 12 };
@@ -187,6 +193,12 @@ static void test_policies_under_random_calls(void **state) {
         checked.init(memory, KEYS, SLOTS);
         uint64_t random = p + 1;
         for (int i = 0; i < 20000; i++) {
+            if (below(&random, 50) == 0) {
+                const uint32_t slots = 1 + below(&random, SLOTS);
+                const uint64_t all = UINT64_MAX;
+                while (check.present_count > slots) (void)checked.evict(memory, in_mask, &all);
+                checked.resize(memory, slots);
+            }
             const uint32_t key = below(&random, KEYS);
             if (check.present[key]) {
                 if (below(&random, 20) == 0) checked.forget(memory, key);
@@ -195,7 +207,8 @@ static void test_policies_under_random_calls(void **state) {
             }
             /* May leave: what the bits say. */
             const uint64_t mask = pi2_tiny_random(&random) | (below(&random, 4) ? 0 : UINT64_MAX);
-            if (check.present_count == SLOTS && checked.evict(memory, in_mask, &mask) == UINT32_MAX) continue;
+            const bool is_full = check.present_count == check.slot_count;
+            if (is_full && checked.evict(memory, in_mask, &mask) == UINT32_MAX) continue;
             checked.admit(memory, key);
         }
         free(memory);
@@ -254,6 +267,72 @@ static void test_adaptive_is_near_the_best(void **state) {
                          (unsigned long long)result.hits, (unsigned long long)best);
             }
         }
+    }
+}
+
+typedef struct small_cache {
+    const pi2_cache_policy *policy;
+    void *memory;
+    uint8_t present[64];
+    uint32_t present_count, slot_count, hits;
+} small_cache;
+
+static small_cache make_small(const pi2_cache_policy *policy, uint32_t slots) {
+    small_cache c = { .policy = policy, .memory = malloc(policy->bytes(64, slots)), .slot_count = slots };
+    assert_non_null(c.memory);
+    policy->init(c.memory, 64, slots);
+    return c;
+}
+
+static bool any_key(const void *user, uint32_t key) {
+    (void)user;
+    (void)key;
+    return true;
+}
+
+static void leave_one(small_cache *c) {
+    c->present[c->policy->evict(c->memory, any_key, NULL)] = 0;
+    c->present_count--;
+}
+
+static void use_key(small_cache *c, uint32_t key) {
+    if (c->present[key]) {
+        c->hits++;
+        c->policy->hit(c->memory, key);
+        return;
+    }
+    if (c->present_count == c->slot_count) leave_one(c);
+    c->policy->admit(c->memory, key);
+    c->present[key] = 1;
+    c->present_count++;
+}
+
+/* A scan of all keys, some keys more often than others, or a set of keys that moves on. */
+static uint32_t key_of(int kind, uint64_t *random, uint32_t i) {
+    if (kind == 0) return i % 64;
+    return kind == 1 ? below(random, 64) * below(random, 64) / 64 : (i / 40 * 7 + below(random, 12)) % 64;
+}
+
+/* Where all keys fitted no shadow missed; once they do not, the best policy leads as if they never had. */
+static void test_adaptive_after_a_shrink(void **state) {
+    (void)state;
+    const pi2_cache_policy *policy = pi2_cache_policy_find("adaptive");
+    for (int kind = 0; kind < 3; kind++) {
+        small_cache shrunk = make_small(policy, 64), small = make_small(policy, 16);
+        uint64_t random = 7;
+        for (uint32_t i = 0; i < 40 * 64; i++) use_key(&shrunk, i % 64);
+        while (shrunk.present_count > 16) leave_one(&shrunk);
+        shrunk.slot_count = 16;
+        policy->resize(shrunk.memory, 16);
+        for (uint32_t i = 0; i < 20000; i++) {
+            const uint32_t key = key_of(kind, &random, i);
+            if (i == 10000) shrunk.hits = small.hits = 0;
+            use_key(&shrunk, key);
+            use_key(&small, key);
+        }
+        if (shrunk.hits < 0.97 * small.hits) fail_msg("kind %d: %u hits, not %u", kind, shrunk.hits, small.hits);
+        free(shrunk.memory);
+        free(small.memory);
     }
 }
 
@@ -355,7 +434,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_belady_is_the_optimum), cmocka_unit_test(test_policies_keep_the_rules),
         cmocka_unit_test(test_policies_under_random_calls), cmocka_unit_test(test_lru_is_what_it_says),
-        cmocka_unit_test(test_adaptive_is_near_the_best), cmocka_unit_test(test_file_round_trip),
+        cmocka_unit_test(test_adaptive_is_near_the_best),
+        cmocka_unit_test(test_adaptive_after_a_shrink), cmocka_unit_test(test_file_round_trip),
         cmocka_unit_test(test_altered_files),
     };
     return cmocka_run_group_tests_name("cache policies and their replay", tests, NULL, NULL);
