@@ -88,11 +88,15 @@ static uint64_t int8_products(void) {
     __m256i sum[ACCUMULATORS];
     for (int k = 0; k < ACCUMULATORS; k++) sum[k] = _mm256_set1_epi32(k);
     __m256i a = _mm256_set1_epi8(3), b = _mm256_set1_epi8(5);
-    const __m256i ones = _mm256_set1_epi16(1);
     for (long step = 0; step < int8_steps; step++) {
         for (int k = 0; k < ACCUMULATORS; k++) {
+#if defined(__AVXVNNI__)
+            sum[k] = _mm256_dpbusd_avx_epi32(sum[k], a, b);
+#else
+            const __m256i ones = _mm256_set1_epi16(1);
             const __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones);
             sum[k] = _mm256_add_epi32(sum[k], products);
+#endif
             __asm__ volatile("" : "+x"(a), "+x"(b));
         }
     }

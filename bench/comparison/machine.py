@@ -311,7 +311,8 @@ def describe():
     family = re.search(r"^cpu family\s*:\s*(\d+)$", text, re.M)
     model = re.search(r"^model\s*:\s*(\d+)$", text, re.M)
     flags = set((re.search(r"^flags\s*:\s*(.*)$", text, re.M) or [None, ""])[1].split())
-    sets = [label for flag, label in (("avx2", "AVX2"), ("avx512f", "AVX-512"),
+    sets = [label for flag, label in (("avx2", "AVX2"), ("avx_vnni", "AVX-VNNI"),
+                                      ("avx512f", "AVX-512"),
                                       ("avx512_vnni", "AVX-512 VNNI")) if flag in flags]
     memory = int(re.search(r"^MemTotal:\s*(\d+)", open("/proc/meminfo").read(), re.M).group(1))
     return {"cpu": name, "family": int(family.group(1)) if family else None,

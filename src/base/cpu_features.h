@@ -10,13 +10,15 @@ enum pi2_cpu_feature {
     PI2_CPU_AVX512_VNNI = 1 << 2,
     PI2_CPU_NEON = 1 << 3,
     PI2_CPU_NEON_DOTPROD = 1 << 4,
-    PI2_CPU_NEON_I8MM = 1 << 5
+    PI2_CPU_NEON_I8MM = 1 << 5,
+    PI2_CPU_AVX_VNNI = 1 << 6 /* VNNI on 256 bits without AVX-512, and AVX2's set */
 };
 
 /**
  * Features that this process may use: what the CPU and the operating system
- * offer, lowered by the environment variable PI2_CPU ("scalar", "avx2", "avx512",
- * "neon", "dotprod"; unset: everything). Threads: any; the answer never changes.
+ * offer and the compiler knew, lowered by the environment variable PI2_CPU ("scalar", "avx2",
+ * "avxvnni", "avx512", "neon", "dotprod"; unset: everything). Threads: any; the answer never
+ * changes.
  */
 unsigned pi2_cpu_features(void);
 

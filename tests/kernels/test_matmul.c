@@ -3,7 +3,8 @@
  *         shape and split, and writes nothing outside its rows; and the scalar kernel is right.
  * Method: random tiles and activations (PI2_SEED replays a run) over many shapes; guard values
  *         around out. The scalar kernel is held against a sum in double of decoded weights.
- *         PI2_CPU lowers the CPU; kernels that it lacks are named as skipped.
+ *         PI2_CPU lowers the CPU; kernels that it lacks are named as skipped. Those of AVX-VNNI
+ *         are tested on every CPU with AVX2, too, with their one instruction emulated.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 
 #include "base/cpu_features.h"
 #include "kernels/matmul/matmul.h"
+#include "support/emulated_kernels.h"
 #include "support/random_weights.h"
 
 static const float guard_value = -77.25f;
@@ -137,14 +139,22 @@ static void check_scalar(const problem *p, const float *out) {
 
 static unsigned kernels_checked;
 
+/* The library's kernels, then the emulated ones. */
+static size_t kernel_count(void) { return pi2_matmul_kernel_count + test_emulated_kernel_count; }
+
+static const pi2_matmul_kernel *kernel_at(size_t i) {
+    if (i < pi2_matmul_kernel_count) return &pi2_matmul_kernels[i];
+    return &test_emulated_kernels[i - pi2_matmul_kernel_count];
+}
+
 static void check_shape(test_random *random, const pi2_weight_format *format, shape s) {
     problem p = make_problem(random, format, s);
     const pi2_matmul_kernel *scalar = pi2_matmul_select(format->type, PI2_CPU_NONE);
     float *want = run_kernel(scalar, &p);
     check_guards(&p, want);
     check_scalar(&p, want);
-    for (size_t i = 0; i < pi2_matmul_kernel_count; i++) {
-        const pi2_matmul_kernel *kernel = &pi2_matmul_kernels[i];
+    for (size_t i = 0; i < kernel_count(); i++) {
+        const pi2_matmul_kernel *kernel = kernel_at(i);
         if (kernel->format != format->type || kernel == scalar) continue;
         if (kernel->cpu_required & ~pi2_cpu_features()) continue;
         float *got = run_kernel(kernel, &p);
@@ -204,8 +214,8 @@ static void kernels_agree_on_long_rows(void **state) {
 static void cutting_columns_keeps_the_bits(void **state) {
     (void)state;
     test_random random = test_random_from_env("PI2_SEED");
-    for (size_t i = 0; i < pi2_matmul_kernel_count; i++) {
-        const pi2_matmul_kernel *kernel = &pi2_matmul_kernels[i];
+    for (size_t i = 0; i < kernel_count(); i++) {
+        const pi2_matmul_kernel *kernel = kernel_at(i);
         if (kernel->cpu_required & ~pi2_cpu_features()) continue;
         const pi2_weight_format *format = pi2_weight_format_find((uint32_t)kernel->format);
         problem p = make_problem(&random, format, (shape){1, 12, 0, 0, 5, true});
@@ -250,11 +260,19 @@ static void every_format_has_one_specification(void **state) {
     assert_null(pi2_matmul_select((pi2_weight_type)16, pi2_cpu_features()));
 }
 
-int main(void) {
+/* A CPU that has just what a kernel needs runs it: no later line needs less. */
+static void every_kernel_is_somewhere_the_best(void **state) {
+    (void)state;
     for (size_t i = 0; i < pi2_matmul_kernel_count; i++) {
-        if (pi2_matmul_kernels[i].cpu_required & ~pi2_cpu_features()) {
-            printf("skipped: %s (this CPU lacks it, or PI2_CPU hides it)\n",
-                   pi2_matmul_kernels[i].name);
+        const pi2_matmul_kernel *kernel = &pi2_matmul_kernels[i];
+        assert_ptr_equal(pi2_matmul_select(kernel->format, kernel->cpu_required), kernel);
+    }
+}
+
+int main(void) {
+    for (size_t i = 0; i < kernel_count(); i++) {
+        if (kernel_at(i)->cpu_required & ~pi2_cpu_features()) {
+            printf("skipped: %s (this CPU lacks it, or PI2_CPU hides it)\n", kernel_at(i)->name);
         }
     }
     const struct CMUnitTest tests[] = {
@@ -262,6 +280,7 @@ int main(void) {
         cmocka_unit_test(kernels_agree_on_long_rows),
         cmocka_unit_test(cutting_columns_keeps_the_bits),
         cmocka_unit_test(every_format_has_one_specification),
+        cmocka_unit_test(every_kernel_is_somewhere_the_best),
     };
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     printf("comparisons of kernels: %u\n", kernels_checked);
