@@ -76,7 +76,7 @@ grep -q -- '--memory gives .* or a smaller -c$' "$folder/err" || fail "the refus
 rm -f "$folder/model.pi2"
 check_floor -m "$model" --raw -p a -n 2 -q
 check_floor -m "$model" --raw -p a -n 2 -c 512 -b 64 -q
-check_floor -m "$folder/model.pi2" --raw -p a -n 2 -q --stats /dev/null
+check_floor -m "$folder/other/mine.pi2" --raw -p a -n 2 -q --stats /dev/null
 expect_error 4 "memory" bench -m "$model" --memory 3M -p 8 -n 0
 expect_error 4 "memory" prepare -m "$model" -o "$folder/never.pi2" --memory 1M
 [ -e "$folder/never.pi2" ] && fail "prepare left a file"
