@@ -82,7 +82,7 @@ grep -q '^hot  *[0-9]* of the experts in memory; ' "$folder/out" || fail "the ta
 expect 0 plan -m "$model" -c 128 -b 32 --memory $budget --routing-trace "$folder/t" --hot-share 0.5 --json
 cp "$folder/out" "$folder/hot.json"
 expect_json experts.hot_share 0.5
-hot=$(json experts.hot)
+hot=$(json experts.hot) slots=$(json experts.slots)
 [ "$hot" -gt 2 ] && [ "$hot" -lt "$slots" ] || fail "$hot of $slots experts are hot"
 expect 0 run -m "$model" --plan "$folder/hot.json" --raw -p 'bako mirena' -n 40 --temp 0 --ignore-eos
 cmp -s "$folder/out" "$folder/text" || fail "hot experts change the text"
