@@ -50,6 +50,14 @@ typedef struct pi2_replay_result {
 PI2_API pi2_status pi2_replay_run(const pi2_replay *replay, const char *policy, uint32_t slot_count,
                                   uint32_t first_pass, pi2_replay_result *result_out);
 
+/**
+ * The same with hot experts: those that the passes which do not count used most (all passes, where all count) have
+ * the share hot_share (0 .. 0.75) of the slots, are there from the start, and change places with others as in a
+ * run. Nothing changes for "belady".
+ */
+PI2_API pi2_status pi2_replay_run_hot(const pi2_replay *replay, const char *policy, uint32_t slot_count,
+                                      double hot_share, uint32_t first_pass, pi2_replay_result *result_out);
+
 #ifdef __cplusplus
 }
 #endif

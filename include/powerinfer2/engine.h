@@ -62,11 +62,13 @@ typedef struct pi2_engine_options {
     const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
     const char *look_ahead;      /* fetch experts that the next layer will probably want: "off", "on", "auto" (tried) */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
+    const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none */
+    double hot_share;            /* of the cache, for the hot set: 0 .. 0.75; negative: chosen by replaying the trace */
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     pi2_callbacks callbacks;
 } pi2_engine_options;
 
-/** Fills in the defaults: everything 0 or "auto", logits_tokens 1, allow_prepare true. */
+/** Fills in the defaults: everything 0 or "auto", logits_tokens 1, allow_prepare true, hot_share -1. */
 PI2_API void pi2_engine_options_init(pi2_engine_options *options);
 
 /**
@@ -109,6 +111,9 @@ typedef struct pi2_engine_report {
     uint64_t expert_cache_bytes;     /* memory for experts, all of them or a cache */
     uint32_t expert_slots;           /* experts that it holds, of layer_count * expert_count */
     const char *cache_policy;        /* NULL: a dense model */
+    uint32_t hot_experts;            /* of the slots: experts that stay, at first */
+    double hot_share;                /* of the slots, as chosen */
+    const char *hot_reason;          /* why so many are hot; NULL: a dense model */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
@@ -124,6 +129,8 @@ typedef struct pi2_engine_counters {
     uint64_t bytes_given_back, bytes_taken_again; /* of planned weights, summed up */
     uint64_t bytes_away;          /* of planned weights, given back now */
     uint64_t expert_uses, expert_hits; /* visits of a batch to an expert; of those found because they had stayed */
+    /* Hot experts now; hits of hot ones; experts that became hot, and that no longer are, by their uses. */
+    uint64_t hot_experts, hot_hits, hot_promotions, hot_demotions;
     /* Experts fetched by looking ahead; of those used; of those gone unused (the rest is there). Their bytes. */
     uint64_t prefetched, prefetches_kept, prefetches_wasted;
     uint64_t prefetched_bytes, prefetch_kept_bytes, prefetch_wasted_bytes;

@@ -47,7 +47,8 @@ static const pi2_cli_option bench_options[] = {
     {"-c, --ctx-size", "N", PI2_CLI_INTEGER, BENCH(context), "0", "Context; 0: what the test needs.",
      "LLAMA_ARG_CTX_SIZE", 0, INT32_MAX},
     {"--routing-trace", "FILE", PI2_CLI_TEXT, BENCH(routing_trace), NULL,
-     "Mixtures of experts: predicts with the routing of a run that --record-trace has recorded.", NULL, 0, 0},
+     "Mixtures of experts: the routing of a run that --record-trace has recorded. It tells which experts are hot, and "
+     "predicts.", NULL, 0, 0},
     {"--pipeline", "on|off", PI2_CLI_CHOICE, BENCH(pipeline), "on",
      "off: streamed weights and experts are asked for only when a thread waits for them, to see what reading ahead "
      "gains.", NULL, 0, 0},
@@ -330,6 +331,7 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     code = pi2_cli_fill_model_options(&model, &state.options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_predict_with(settings.routing_trace);
+    state.options.routing_trace = settings.routing_trace;
     state.options.read_on_demand = strcmp(settings.pipeline, "off") == 0;
     code = read_lists(&settings, &lists);
     if (code != PI2_EXIT_OK) return code;

@@ -13,6 +13,7 @@ enum { MOST_SIZES = 32, SHARES = 10 };
 typedef struct replay_settings {
     const char *sizes;
     int64_t skip;
+    double hot;
     bool json;
 } replay_settings;
 
@@ -24,6 +25,9 @@ static const pi2_cli_option replay_options[] = {
     {"--skip", "N", PI2_CLI_INTEGER, REPLAY(skip), "0",
      "Passes at the beginning that fill the cache and do not count; a prompt's batch is one pass, a token another.",
      NULL, 0, INT32_MAX},
+    {"--hot", "SHARE", PI2_CLI_NUMBER, REPLAY(hot), "0",
+     "Share of each size, at most 0.75, that is kept for hot experts: those that the passes which do not count used "
+     "most (without --skip: all passes).", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, REPLAY(json), NULL, "Prints one JSON object instead of a table.", NULL, 0, 0},
 };
 
@@ -89,7 +93,7 @@ static pi2_status replay_size(const pi2_replay *replay, const replay_settings *s
     pi2_status status = PI2_OK;
     if (!settings->json) (void)printf("%8u  %10s", slots, pi2_format_size(bytes, size));
     for (const char *const *name = pi2_replay_policy_names(); *name && status == PI2_OK; name++) {
-        status = pi2_replay_run(replay, *name, slots, skip, &result);
+        status = pi2_replay_run_hot(replay, *name, slots, settings->hot, skip, &result);
         if (settings->json) json_object_set_new(rates, *name, json_real(hit_rate(&result)));
         else (void)printf("  %7.2f%%", 100 * hit_rate(&result));
     }
@@ -155,6 +159,10 @@ int pi2_cli_cache_replay(int argument_count, char **arguments) {
         sections, 2};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
+    if (!(settings.hot >= 0 && settings.hot <= 0.75)) {
+        return pi2_cli_usage_error("cache-replay: --hot: hot experts can have 0 to 0.75 of the slots, not %g",
+                                   settings.hot);
+    }
     if (!trace) return pi2_cli_usage_error("cache-replay: no trace: give one with --trace FILE");
     pi2_replay *replay = NULL;
     const pi2_status status = pi2_replay_open(trace, &replay);

@@ -23,6 +23,9 @@ static const pi2_cli_option model_options[] = {
      "Which expert leaves the cache when another needs its place.", NULL, 0, 0},
     {"--look-ahead", "auto|off|on", PI2_CLI_CHOICE, MODEL(look_ahead), "auto",
      "Fetch experts that the next layer will probably want; auto: tries whether that pays.", NULL, 0, 0},
+    {"--hot-share", "X", PI2_CLI_NUMBER, MODEL(hot_share), "-1",
+     "Share of the cache of experts, at most 0.75, for hot ones: those that the run of --routing-trace used most stay "
+     "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
      "Records which experts are used, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
@@ -128,6 +131,7 @@ int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engin
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;
     options->record_trace = settings->record_trace;
+    options->hot_share = settings->hot_share;
     options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;
     options->allow_prepare = !settings->no_prepare;
     options->keep_memory = settings->keep_memory;

@@ -14,6 +14,7 @@ typedef struct pi2_cli_model_settings {
     const char *model, *cluster_file, *read_method;
     const char *cache_type_k, *cache_type_v;
     const char *cache_policy, *look_ahead, *record_trace;
+    double hot_share;
     bool no_prepare, keep_memory, quiet;
 } pi2_cli_model_settings;
 

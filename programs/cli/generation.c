@@ -135,7 +135,23 @@ static pi2_engine_counters difference(const pi2_engine_counters *after, const pi
                                  .bytes_given_back = after->bytes_given_back - before->bytes_given_back,
                                  .bytes_taken_again = after->bytes_taken_again - before->bytes_taken_again,
                                  .bytes_away = after->bytes_away,
-                                 .compute_ns = after->compute_ns - before->compute_ns};
+                                 .compute_ns = after->compute_ns - before->compute_ns,
+                                 .expert_uses = after->expert_uses - before->expert_uses,
+                                 .expert_hits = after->expert_hits - before->expert_hits,
+                                 .hot_experts = after->hot_experts,
+                                 .hot_hits = after->hot_hits - before->hot_hits,
+                                 .hot_promotions = after->hot_promotions - before->hot_promotions,
+                                 .hot_demotions = after->hot_demotions - before->hot_demotions,
+                                 .prefetched = after->prefetched - before->prefetched,
+                                 .prefetches_kept = after->prefetches_kept - before->prefetches_kept,
+                                 .prefetches_wasted = after->prefetches_wasted - before->prefetches_wasted,
+                                 .prefetched_bytes = after->prefetched_bytes - before->prefetched_bytes,
+                                 .prefetch_kept_bytes = after->prefetch_kept_bytes - before->prefetch_kept_bytes,
+                                 .prefetch_wasted_bytes =
+                                     after->prefetch_wasted_bytes - before->prefetch_wasted_bytes,
+                                 .experts_foretold = after->experts_foretold - before->experts_foretold,
+                                 .experts_foretold_used =
+                                     after->experts_foretold_used - before->experts_foretold_used};
 }
 
 /** Generates until something stops it. The session has logits of the prompt's last token. */
@@ -260,6 +276,12 @@ static void print_waiting(const pi2_engine_counters *total) {
     pi2_cli_note("reads    %llu of %s for %s of weights, waited for %.2f s%s", (unsigned long long)total->reads,
                  pi2_format_size(total->bytes_read, read), pi2_format_size(total->weight_bytes_needed, needed),
                  (double)total->stall_ns / 1e9, computed);
+    if (total->hot_experts && total->expert_uses) {
+        pi2_cli_note("hot      %llu experts, %.1f %% of uses found them; %llu were promoted, %llu demoted",
+                     (unsigned long long)total->hot_experts,
+                     100.0 * (double)total->hot_hits / (double)total->expert_uses,
+                     (unsigned long long)total->hot_promotions, (unsigned long long)total->hot_demotions);
+    }
     if (total->prefetched == 0) return;
     pi2_cli_note("ahead    %llu experts (%s) fetched, %s used, %s wasted; %.0f %% of those foretold were used",
                  (unsigned long long)total->prefetched, pi2_format_size(total->prefetched_bytes, read),

@@ -22,8 +22,8 @@ static const pi2_cli_option plan_options[] = {
     {"--profile", "FILE", PI2_CLI_TEXT, PLAN(profile), NULL, "Device profile other than the one that is kept.", NULL,
      0, 0},
     {"--routing-trace", "FILE", PI2_CLI_TEXT, PLAN(routing_trace), NULL,
-     "Mixtures of experts: takes the routing of a run that --record-trace has recorded. Otherwise every expert is "
-     "taken to be as likely as any other, which is the worst case.", NULL, 0, 0},
+     "Mixtures of experts: takes the routing of a run that --record-trace has recorded, and chooses hot experts by it. "
+     "Otherwise every expert is taken to be as likely as any other, which is the worst case.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, PLAN(json), NULL,
      "Prints one JSON object, which is also the plan file of 'run --plan FILE'.", NULL, 0, 0},
 };
@@ -87,6 +87,7 @@ static int print_table(const pi2_plan *plan) {
                      (unsigned)prediction->expert_slots, (unsigned)prediction->expert_total,
                      100 * prediction->expert_hit_rate, prediction->routing);
         if (pi2_plan_expert_note(plan)) (void)printf("%-12s %s\n", "", pi2_plan_expert_note(plan));
+        (void)printf("%-12s %u of the experts in memory; %s\n", "hot", report->hot_experts, report->hot_reason);
     }
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);
@@ -133,6 +134,7 @@ int pi2_cli_plan(int argument_count, char **arguments) {
         return code;
     }
     pi2_plan *plan = NULL;
+    options.routing_trace = settings.routing_trace;
     const pi2_prediction_request request = {.prompt_tokens = (uint32_t)settings.prompt,
                                             .routing_trace = settings.routing_trace};
     const pi2_status status = pi2_plan_make(&options, profile, &request, &plan);

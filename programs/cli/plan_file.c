@@ -75,6 +75,9 @@ static json_t *experts_json(const pi2_plan *plan, const char *trace) {
     json_object_set_new(object, "used_per_token", integer((uint64_t)report->layer_count * report->expert_used_count));
     json_object_set_new(object, "note", note ? text(note) : json_null());
     json_object_set_new(object, "hit_rate", pi2_cli_json_number(prediction->expert_hit_rate));
+    json_object_set_new(object, "hot", integer(report->hot_experts));
+    json_object_set_new(object, "hot_share", pi2_cli_json_number(report->hot_share));
+    json_object_set_new(object, "hot_reason", text(report->hot_reason));
     json_object_set_new(object, "routing", text(prediction->routing));
     json_object_set_new(object, "routing_trace", trace ? text(trace) : json_null());
     return object;
@@ -205,6 +208,8 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (strcmp(options->read_method, "auto") == 0) options->read_method = method;
     if (strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
     if (strcmp(type, "q8_0") == 0) options->cache_type = PI2_CACHE_Q8_0;
+    const json_t *share = json_object_get(json_object_get(plan, "experts"), "hot_share");
+    if (share && options->hot_share < 0) options->hot_share = json_number_value(share);
     return PI2_EXIT_OK;
 }
 
@@ -214,6 +219,10 @@ static int check_experts(const char *path, const json_t *plan) {
     if (experts && !json_is_object(experts)) return wrong_field(path, "experts", "no object");
     if (trace && !json_is_null(trace) && !json_is_string(trace)) {
         return wrong_field(path, "routing_trace", "neither text nor null");
+    }
+    const json_t *share = json_object_get(experts, "hot_share");
+    if (share && !(json_is_number(share) && json_number_value(share) >= 0 && json_number_value(share) <= 0.75)) {
+        return wrong_field(path, "hot_share", "no number within 0 .. 0.75");
     }
     return PI2_EXIT_OK;
 }

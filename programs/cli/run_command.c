@@ -57,8 +57,9 @@ static const pi2_cli_option run_options[] = {
      "Memory, context, batch, threads and read method of a plan ('powerinfer2 plan --json'). Options that are "
      "given beside it go first.", NULL, 0, 0},
     {"--routing-trace", "FILE", PI2_CLI_TEXT, RUN(routing_trace), NULL,
-     "Mixtures of experts: predicts with the routing of an earlier run that --record-trace has recorded. Otherwise "
-     "with that of the plan, or as if every expert were as likely as any other.", NULL, 0, 0},
+     "Mixtures of experts: the routing of an earlier run that --record-trace has recorded, otherwise that of the plan. "
+     "It tells which experts are hot, and predicts; without one every expert is taken to be as likely as any other.",
+     NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, RUN(json), NULL,
      "Prints one JSON value at the end: text, tokens, timings, memory and reads.", NULL, 0, 0},
 };
@@ -198,9 +199,10 @@ static int open_engine(run_state *state) {
         code = pi2_cli_plan_read(path, &options, &state->plan);
         if (code == PI2_EXIT_OK) code = pi2_cli_plan_check_model(path, state->plan, &options);
         if (code != PI2_EXIT_OK) return code;
-        pi2_cli_predict_with(pi2_cli_plan_routing_trace(state->plan));
+        options.routing_trace = pi2_cli_plan_routing_trace(state->plan);
     }
-    if (state->settings.routing_trace) pi2_cli_predict_with(state->settings.routing_trace);
+    if (state->settings.routing_trace) options.routing_trace = state->settings.routing_trace;
+    pi2_cli_predict_with(options.routing_trace);
     code = pi2_cli_refresh_disk(&options);
     if (code != PI2_EXIT_OK) return code;
     pi2_status status = pi2_engine_open(&options, &state->engine);
@@ -302,6 +304,10 @@ static int print_json(run_state *state) {
                                                            : json_null());
     json_object_set_new(io, "expert_uses", json_integer((json_int_t)total.expert_uses));
     json_object_set_new(io, "expert_hits", json_integer((json_int_t)total.expert_hits));
+    json_object_set_new(io, "hot_experts", json_integer((json_int_t)total.hot_experts));
+    json_object_set_new(io, "hot_hits", json_integer((json_int_t)total.hot_hits));
+    json_object_set_new(io, "hot_promotions", json_integer((json_int_t)total.hot_promotions));
+    json_object_set_new(io, "hot_demotions", json_integer((json_int_t)total.hot_demotions));
     json_object_set_new(io, "prefetched", json_integer((json_int_t)total.prefetched));
     json_object_set_new(io, "prefetches_kept", json_integer((json_int_t)total.prefetches_kept));
     json_object_set_new(io, "prefetches_wasted", json_integer((json_int_t)total.prefetches_wasted));

@@ -34,7 +34,7 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...) {
 
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
-                                     .cache_policy = "auto", .look_ahead = "auto",
+                                     .cache_policy = "auto", .look_ahead = "auto", .hot_share = -1,
                                      .cache_type = PI2_CACHE_F16 };
 }
 
@@ -90,6 +90,9 @@ static pi2_status check_options(const pi2_engine_options *options) {
     }
     if (options->context_tokens > 1u << 26) {
         return pi2_fail(PI2_ERR_INVALID, "a context of %u tokens is too large", options->context_tokens);
+    }
+    if (options->hot_share > 0.75) {
+        return pi2_fail(PI2_ERR_INVALID, "hot experts can have 0 to 0.75 of the cache, not %g", options->hot_share);
     }
     if (options->cache_type != PI2_CACHE_F16 && options->cache_type != PI2_CACHE_Q8_0) {
         return pi2_fail(PI2_ERR_INVALID, "unknown type of key-value cache");
@@ -425,6 +428,11 @@ static void fill_report(pi2_engine *engine) {
     report->layer_count = model->shape.layer_count;
     report->expert_count = model->shape.expert_count;
     report->expert_used_count = model->shape.expert_used_count;
+    if (model->shape.expert_count) {
+        report->hot_experts = engine->hot.count;
+        report->hot_share = engine->hot.share;
+        report->hot_reason = engine->hot_reason;
+    }
     if (engine->expert_cache) {
         report->expert_cache_bytes = engine->plan.expert_bytes;
         report->expert_slots = pi2_expert_cache_slots(engine->expert_cache);
@@ -445,7 +453,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(make_sequence(engine));
     if (engine->plan_only) {
         (void)mark_residents(engine);
-        return PI2_OK;
+        return pi2_engine_choose_hot(engine);
     }
     const bool from_file = engine->model->has_file;
     PI2_TRY(reserve_memory(engine));
@@ -453,6 +461,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     if (from_file) PI2_TRY(start_reader(engine));
     else PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine, !from_file));
+    PI2_TRY(pi2_engine_choose_hot(engine));
     PI2_TRY(pi2_engine_start_experts(engine, !from_file));
     PI2_TRY(start_forward(engine));
     return pi2_engine_start_relief(engine);
@@ -548,6 +557,7 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->weights);
     pi2_run_trace_close(engine->run_trace);
     (void)pi2_trace_writer_close(engine->trace); /* an engine that did not open: without a pass */
+    pi2_hot_plan_free(&engine->hot);
     free(engine->sequence);
     free(engine->resident);
     free(engine->chat_template);
@@ -569,6 +579,10 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->weight_bytes_needed += experts.needed_bytes;
         counters_out->expert_uses = experts.touches;
         counters_out->expert_hits = experts.hits;
+        counters_out->hot_experts = experts.hot;
+        counters_out->hot_hits = experts.hot_hits;
+        counters_out->hot_promotions = experts.promotions;
+        counters_out->hot_demotions = experts.demotions;
         counters_out->prefetched = experts.ahead;
         counters_out->prefetches_kept = experts.ahead_kept;
         counters_out->prefetches_wasted = experts.ahead_wasted;

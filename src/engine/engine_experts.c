@@ -53,6 +53,9 @@ static void tell_size(const pi2_engine *engine) {
     if (slots == all) return;
     pi2_engine_log(engine, "expert cache: %u of %u experts (%s), policy %s", slots, all,
                    pi2_format_size(engine->plan.expert_bytes, bytes), engine->policy->name);
+    if (engine->options.routing_trace) {
+        pi2_engine_log(engine, "hot experts: %u; %s", engine->hot.count, engine->hot_reason);
+    }
     pi2_engine_explain_experts(engine, slots, note, sizeof note);
     if (*note) pi2_engine_log(engine, "%s", note);
 }
@@ -62,7 +65,8 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
     const pi2_expert_cache_options options = {
         .layout = engine->model->layout, .path = engine->weights_path, .memory = engine->experts.pages,
         .bytes = engine->plan.expert_bytes, .loaded = loaded, .policy = engine->policy,
-        .layer_keys = engine->model->shape.expert_count, .reader = engine->reader,
+        .layer_keys = engine->model->shape.expert_count, .hot_keys = engine->hot.keys,
+        .hot_count = engine->hot.count, .reader = engine->reader,
         .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? PI2_TEAM_SPIN_US : 0,
         .on_demand_only = engine->options.read_on_demand,
         .on_demand = engine->trace ? on_demand : NULL, .on_demand_user = engine,

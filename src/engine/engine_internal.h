@@ -8,6 +8,7 @@
 #include "engine/memory_relief.h"
 #include "engine/run_trace.h"
 #include "neuron_cache/cache_trace.h"
+#include "neuron_cache/hot_plan.h"
 #include "powerinfer2/engine.h"
 #include "powerinfer2/session.h"
 #include "tokenizer/tokenizer.h"
@@ -39,6 +40,8 @@ struct pi2_engine {
     pi2_weight_store *store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */
     pi2_trace_writer *trace;        /* NULL: none is recorded */
+    pi2_hot_plan hot;               /* count 0: no expert is hot */
+    char hot_reason[160];
     pi2_forward *forward;
     pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */
     pi2_run_trace *run_trace;       /* NULL when none was asked for */
@@ -69,6 +72,11 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);
 uint32_t pi2_engine_expert_slots(const pi2_engine *engine, uint32_t position);
 /** Why so many slots are too few, in a line; an empty one where they hold what one token uses. */
 void pi2_engine_explain_experts(const pi2_engine *engine, uint32_t slots, char *text, size_t capacity);
+
+/* engine_hot.c */
+
+/** Chooses the hot experts from the routing trace. A run goes on without them where the trace cannot be used. */
+pi2_status pi2_engine_choose_hot(pi2_engine *engine);
 
 /* engine_load.c */
 

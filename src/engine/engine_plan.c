@@ -121,6 +121,8 @@ static void replay(void *user, pi2_workload *workload) {
     pi2_forecast_run run = p->run;
     pi2_forecast_hits hits;
     run.slots = experts->slots;
+    run.hot_keys = p->engine->hot.keys;
+    run.hot_count = p->engine->hot.count;
     const pi2_status status = pi2_routing_forecast_run(p->forecast, &run, &hits);
     if (status != PI2_OK) {
         p->failed = status;
@@ -255,8 +257,8 @@ static void add_expert_line(pi2_plan *plan, uint64_t bytes) {
         add_line(plan, "expert weights", bytes, bytes, "the budget holds all experts");
         return;
     }
-    (void)snprintf(why, sizeof why, "%llu of %u experts, policy %s; others are read when a token chooses them",
-                   (unsigned long long)slots, all, engine->policy->name);
+    (void)snprintf(why, sizeof why, "%llu of %u experts, %u hot, policy %s; others are read when chosen",
+                   (unsigned long long)slots, all, engine->hot.count, engine->policy->name);
     add_line(plan, "expert weights", bytes, engine->plan.expert_bytes, why);
 }
 

@@ -183,7 +183,9 @@ static pi2_status make_room(const pi2_routing_forecast *f, uint32_t batches, uin
 
 static pi2_status play(const pi2_trace *made, const pi2_forecast_run *run, uint32_t first_pass, double *hits_out) {
     pi2_replay_result result;
-    PI2_TRY(pi2_trace_replay_policy(made, run->policy, run->slots, first_pass, &result));
+    const bool has_room = first_pass > 0 && run->hot_count <= pi2_hot_experts_most(run->slots);
+    PI2_TRY(pi2_trace_replay_hot(made, run->policy, run->slots, run->hot_keys, has_room ? run->hot_count : 0,
+                                 first_pass, &result));
     *hits_out = result.uses ? (double)result.hits / (double)result.uses : 0;
     return PI2_OK;
 }

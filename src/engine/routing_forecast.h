@@ -29,6 +29,8 @@ double pi2_routing_forecast_distinct(const pi2_routing_forecast *forecast, uint3
 typedef struct pi2_forecast_run {
     const pi2_cache_policy *policy;
     uint32_t slots;
+    const uint32_t *hot_keys;             /* experts that stay, of the slots; a cold cache is without */
+    uint32_t hot_count;
     uint32_t prompt_tokens, batch_tokens; /* batch_tokens > 0 */
     uint32_t answer_tokens;               /* all of them count; 0: many, and the first ones do not */
 } pi2_forecast_run;

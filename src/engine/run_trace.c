@@ -22,7 +22,8 @@ static pi2_status open_files(pi2_run_trace *trace, const pi2_engine_options *opt
         PI2_TRY(pi2_output_file_open(&trace->table, options->stats_path));
         pi2_output_file_print(&trace->table, "index,phase,position,tokens,begin_ms,total_ms,compute_ms,stall_ms,"
                                              "bytes_read,bytes_needed,hit_rate,given_back,"
-                                             "prefetched_bytes,prefetch_kept_bytes,prefetch_wasted_bytes\n");
+                                             "prefetched_bytes,prefetch_kept_bytes,prefetch_wasted_bytes,"
+                                             "hot_experts,hot_hits,hot_promotions,hot_demotions\n");
     }
     return pi2_timeline_create(trace->bytes, &trace->events);
 }
@@ -65,14 +66,15 @@ void pi2_run_trace_add(pi2_run_trace *trace, const pi2_run_trace_line *line) {
     const double hit_rate = needed && read < needed ? 1.0 - (double)read / (double)needed : 0.0;
     pi2_output_file_print(&trace->table,
         "%" PRIu64 ",%s,%" PRIu32 ",%" PRIu32 ",%.3f,%.3f,%.6f,%.6f,%" PRIu64 ",%" PRIu64 ",%.6f,%" PRIu64 ",%" PRIu64
-        ",%" PRIu64 ",%" PRIu64 "\n",
+        ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n",
         trace->lines, line->is_prefill ? "prefill" : "decode", line->position, line->tokens,
         (double)(line->begin_ns - pi2_timeline_begin_ns(trace->events)) / 1e6,
         (double)(line->end_ns - line->begin_ns) / 1e6, (double)(now->compute_ns - last->compute_ns) / 1e6,
         (double)(now->stall_ns - last->stall_ns) / 1e6, read, needed, hit_rate,
         now->bytes_away,
         now->prefetched_bytes - last->prefetched_bytes, now->prefetch_kept_bytes - last->prefetch_kept_bytes,
-        now->prefetch_wasted_bytes - last->prefetch_wasted_bytes);
+        now->prefetch_wasted_bytes - last->prefetch_wasted_bytes, now->hot_experts, now->hot_hits - last->hot_hits,
+        now->hot_promotions - last->hot_promotions, now->hot_demotions - last->hot_demotions);
     trace->lines++;
     trace->last = *now;
 }

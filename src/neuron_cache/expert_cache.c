@@ -17,7 +17,8 @@ size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_ca
     const size_t keys = pi2_expert_cache_keys(layout);
     return sizeof(struct pi2_expert_cache) + pi2_expert_cache_extents(layout) * sizeof(cached_extent) +
            keys * (sizeof(cached_expert) + sizeof(uint32_t) + sizeof(uint8_t *) + 1) +
-           pi2_cache_book_bytes(policy, (uint32_t)keys, (uint32_t)keys, (uint32_t)keys);
+           pi2_cache_book_bytes(policy, (uint32_t)keys, (uint32_t)keys, (uint32_t)keys) +
+           pi2_hot_experts_bytes((uint32_t)keys);
 }
 
 /* ---- creation ---- */
@@ -71,6 +72,7 @@ static pi2_status allocate(pi2_expert_cache *cache) {
         !cache->book) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the expert cache's lists");
     }
+    PI2_TRY(pi2_expert_cache_start_hot(cache));
     list_experts(cache);
     if (cache->all_fit) return PI2_OK;
     for (uint32_t i = 0; i < cache->slot_count; i++) { /* the first slot is taken first */
@@ -87,6 +89,7 @@ static void free_lists(pi2_expert_cache *cache) {
     free(cache->free_slots);
     free(cache->slots);
     free(cache->book);
+    free(cache->hot);
     (void)pthread_mutex_destroy(&cache->lock);
     free(cache);
 }
@@ -105,6 +108,9 @@ pi2_status pi2_expert_cache_create(const pi2_expert_cache_options *options, pi2_
         free_lists(cache);
         return status;
     }
+    (void)pthread_mutex_lock(&cache->lock);
+    pi2_expert_cache_pump(cache); /* hot experts are read from now on */
+    (void)pthread_mutex_unlock(&cache->lock);
     *cache_out = cache;
     return PI2_OK;
 }
@@ -125,7 +131,7 @@ static cached_extent *extent_of(const pi2_expert_cache *cache, const cached_expe
 static bool may_leave(const void *user, uint32_t key) {
     const pi2_expert_cache *cache = user;
     const cached_expert *expert = &cache->experts[key];
-    return expert->state == EXPERT_PRESENT && !expert->pinned && !expert->ahead;
+    return expert->state == EXPERT_PRESENT && !expert->pinned && !expert->ahead && !pi2_expert_cache_is_hot(cache, key);
 }
 
 static bool may_leave_early(const void *user, uint32_t key) {
@@ -198,13 +204,14 @@ static uint8_t *evict(pi2_expert_cache *cache, pi2_cache_may_evict *may) {
     if (victim == UINT32_MAX) return NULL;
     assert(may(cache, victim));
     cache->counters.evictions++;
+    if (cache->hot) pi2_hot_experts_evicted(cache->hot, victim);
     return drop_present(cache, victim);
 }
 
-/* A slot: a free one, else what was fetched ahead in vain leaves, else what the policy says, of that last what the
- * next demand will probably want. NULL: none is to be had now. */
+/* A slot: a free one that no hot expert waits for, else what was fetched ahead in vain leaves, else what the policy
+ * says, of that last what the next demand will probably want. NULL: none is to be had now. */
 uint8_t *pi2_expert_cache_find_slot(pi2_expert_cache *cache, bool certain) {
-    if (cache->free_count > 0) return cache->free_slots[--cache->free_count];
+    if (cache->free_count > pi2_expert_cache_hot_wanted(cache)) return cache->free_slots[--cache->free_count];
     uint8_t *slot = drop_ahead(cache, false);
     if (!slot) slot = evict(cache, may_leave_early);
     if (!slot && certain) slot = drop_ahead(cache, true);
@@ -217,18 +224,21 @@ static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
     cached_expert *expert = &cache->experts[key];
     assert(expert->pinned);
     if (expert->state == EXPERT_LOADING) return true;
-    if (!cache->all_fit) {
+    if (pi2_expert_cache_is_hot(cache, key)) {
+        pi2_expert_cache_take_hot_slot(cache, key);
+    } else if (!cache->all_fit) {
         uint8_t *slot = pi2_expert_cache_find_slot(cache, true);
         if (!slot) return false;
         expert->memory = slot;
         pi2_cache_book_admit(cache->book, key);
+        if (cache->hot) pi2_hot_experts_missed(cache->hot, key);
     }
     change_expert(expert, FROM(EXPERT_QUEUED), EXPERT_LOADING);
     expert->left = expert->count;
     return true;
 }
 
-static cache_read *unused_read(pi2_expert_cache *cache) {
+cache_read *pi2_expert_cache_unused_read(pi2_expert_cache *cache) {
     for (uint32_t i = 0; i < MAX_READS; i++) {
         if (!cache->reads[i].active && cache->reads[i].waiters == 0) return &cache->reads[i];
     }
@@ -239,7 +249,7 @@ static cache_read *unused_read(pi2_expert_cache *cache) {
  * A read of an expert's next extents, from `first` on, that nobody has asked for: as many as are neighbours in the
  * file, up to a size. Returns the extent after them, or the count when none is left (then nothing is read).
  */
-static uint32_t fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t key, uint32_t first) {
+uint32_t pi2_expert_cache_fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t key, uint32_t first) {
     cached_expert *expert = &cache->experts[key];
     const pi2_extent *places = cache->options.layout->extents + expert->first;
     while (first < expert->count &&
@@ -252,12 +262,13 @@ static uint32_t fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t ke
     read->count = 0;
     read->active = true;
     read->ahead = expert->ahead;
+    read->hot = !expert->ahead && !expert->pinned;
     read->number = cache->read_number++;
     read->request.offset = places[first].file_offset;
     change_slot(cache, slot_of(cache, expert->memory), FROM(SLOT_UNTOUCHED) | FROM(SLOT_TOUCHED), SLOT_TOUCHED);
     read->request.destination = expert->memory + extent_of(cache, expert, first)->offset;
     read->request.bytes = 0;
-    read->request.priority = expert->ahead ? PI2_READ_LIKELY : PI2_READ_CERTAIN;
+    read->request.priority = expert->pinned ? PI2_READ_CERTAIN : PI2_READ_LIKELY;
     atomic_store_explicit(&read->request.state, PI2_READ_IDLE, memory_order_relaxed);
     for (uint32_t i = first; i < expert->count; i++) {
         const uint32_t bytes = pi2_extent_read_bytes(&places[i]);
@@ -271,6 +282,7 @@ static uint32_t fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t ke
     }
     expert->reads++;
     atomic_fetch_add(&cache->active_reads, 1);
+    cache->reads_hot += read->hot;
     if (read->ahead) {
         cache->reads_ahead++;
         expert->ahead_bytes += read->request.bytes;
@@ -307,12 +319,13 @@ static size_t pump_ahead(pi2_expert_cache *cache, pi2_read_request **batch, size
     for (; cache->foreseen_at < cache->foreseen_count; cache->foreseen_at++) {
         const uint32_t key = cache->foreseen[cache->foreseen_at];
         cached_expert *expert = &cache->experts[key];
+        if (pi2_expert_cache_is_hot(cache, key)) continue; /* it is on its way as one */
         if (expert->state == EXPERT_ABSENT && !begin_ahead(cache, key)) break;
         if (!expert->ahead || expert->given_up || expert->state != EXPERT_LOADING) continue;
         for (uint32_t next = 0; next < expert->count;) {
-            cache_read *read = cache->reads_ahead < MAX_READS_AHEAD ? unused_read(cache) : NULL;
+            cache_read *read = cache->reads_ahead < MAX_READS_AHEAD ? pi2_expert_cache_unused_read(cache) : NULL;
             if (!read) return batch_count;
-            next = fill_read(cache, read, key, next);
+            next = pi2_expert_cache_fill_read(cache, read, key, next);
             if (read->active) batch[batch_count++] = &read->request;
         }
     }
@@ -332,14 +345,17 @@ static void ask(pi2_expert_cache *cache, uint32_t most_experts) {
             cache->issuing = cache->queue[cache->queue_at++];
             cache->issued = 0;
         }
-        cache_read *read = unused_read(cache);
+        cache_read *read = pi2_expert_cache_unused_read(cache);
         full = !read;
         if (full) break;
-        cache->issued = fill_read(cache, read, cache->issuing, cache->issued);
+        cache->issued = pi2_expert_cache_fill_read(cache, read, cache->issuing, cache->issued);
         if (read->active) batch[batch_count++] = &read->request;
         if (cache->issued == cache->experts[cache->issuing].count) cache->issuing = UINT32_MAX;
     }
-    if (!full && cache->queue_at == cache->queue_count) batch_count = pump_ahead(cache, batch, batch_count);
+    if (!full && cache->queue_at == cache->queue_count) {
+        batch_count = pump_ahead(cache, batch, batch_count);
+        batch_count = pi2_expert_cache_pump_hot(cache, batch, batch_count);
+    }
     if (batch_count) pi2_reader_submit_many(cache->options.reader, batch, batch_count);
 }
 
@@ -351,6 +367,7 @@ static void end_read(pi2_expert_cache *cache, cache_read *read) {
     read->active = false;
     cache->experts[read->key].reads--;
     if (read->ahead) cache->reads_ahead--;
+    cache->reads_hot -= read->hot;
     atomic_fetch_sub(&cache->active_reads, 1);
 }
 
@@ -381,8 +398,10 @@ static void take_back(pi2_expert_cache *cache, cache_read *read) {
 static void settle(pi2_expert_cache *cache, uint32_t key) {
     cached_expert *expert = &cache->experts[key];
     if (!expert->given_up || expert->reads > 0) return;
-    assert(expert->ahead);
-    end_ahead(cache, key, false);
+    assert(!expert->pinned);
+    if (expert->ahead) end_ahead(cache, key, false);
+    else pi2_expert_cache_lose_hot(cache, key);
+    expert->given_up = false;
     uint8_t *slot = drop(cache, key, FROM(EXPERT_LOADING), FROM(EXTENT_WAITING) | FROM(EXTENT_ARRIVED));
     if (!cache->all_fit) cache->free_slots[cache->free_count++] = slot;
 }
@@ -395,7 +414,7 @@ static pi2_status collect(pi2_expert_cache *cache, bool *some_out) {
                                        : PI2_READ_IDLE;
         if (state != PI2_READ_DONE && state != PI2_READ_FAILED) continue;
         cached_expert *expert = &cache->experts[read->key];
-        if (state == PI2_READ_FAILED && !expert->ahead) { /* stays active until the reset: every thread meets it */
+        if (state == PI2_READ_FAILED && expert->pinned) { /* stays active until the reset: every thread meets it */
             return pi2_reader_wait(cache->options.reader, &read->request, 0);
         }
         *some_out = true;
@@ -405,6 +424,7 @@ static pi2_status collect(pi2_expert_cache *cache, bool *some_out) {
         } else { /* whoever demands it asks again */
             expert->given_up = true;
             cache->foreseen_at = cache->foreseen_count; /* a disk in trouble is asked for no more than it must */
+            cache->hot_at = cache->key_count;
             take_back(cache, read);
         }
         settle(cache, read->key);
@@ -428,11 +448,15 @@ static bool some_waiting(const pi2_expert_cache *cache, const cached_expert *exp
     return false;
 }
 
-/* A demanded expert was fetched ahead: from now on it is like the others. True: some of it must be asked for yet. */
+/* A demanded expert was fetched ahead, or is being read as a hot one: its reads are certain from now on. True: some of
+ * it must be asked for yet. */
 static bool join_ahead(pi2_expert_cache *cache, uint32_t key) {
     cached_expert *expert = &cache->experts[key];
-    end_ahead(cache, key, true);
-    if (!cache->all_fit) pi2_cache_book_admit(cache->book, key);
+    if (expert->ahead) {
+        end_ahead(cache, key, true);
+        if (!cache->all_fit) pi2_cache_book_admit(cache->book, key);
+    }
+    expert->given_up = false;
     for (uint32_t i = 0; i < MAX_READS && expert->reads > 0; i++) {
         cache_read *read = &cache->reads[i];
         if (read->active && read->key == key) pi2_reader_raise(cache->options.reader, &read->request);
@@ -464,6 +488,7 @@ static void give_up_ahead(pi2_expert_cache *cache) {
 /* ---- what a pass calls ---- */
 
 void pi2_expert_cache_begin_pass(pi2_expert_cache *cache, uint32_t token_count) {
+    pi2_expert_cache_review_hot(cache);
     if (cache->options.on_demand) cache->options.on_demand(cache->options.on_demand_user, NULL, token_count);
 }
 
@@ -476,10 +501,11 @@ static bool demand_one(pi2_expert_cache *cache, uint32_t key) {
     cache->counters.foreseen_demanded += expert->foreseen;
     const pi2_extent *places = cache->options.layout->extents + expert->first;
     for (uint32_t e = 0; e < expert->count; e++) cache->counters.needed_bytes += places[e].bytes;
-    if (expert->ahead) return join_ahead(cache, key);
+    if (expert->ahead || expert->state == EXPERT_LOADING) return join_ahead(cache, key);
     if (expert->state == EXPERT_PRESENT) {
         cache->counters.hits++;
-        if (!cache->all_fit) pi2_cache_book_hit(cache->book, key);
+        if (pi2_expert_cache_is_hot(cache, key)) cache->counters.hot_hits++;
+        else if (!cache->all_fit) pi2_cache_book_hit(cache->book, key);
         return false;
     }
     change_expert(expert, FROM(EXPERT_ABSENT), EXPERT_QUEUED);
@@ -492,7 +518,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
     assert(cache->queue_at == cache->queue_count && cache->issuing == UINT32_MAX);
     cache->queue_at = cache->queue_count = 0;
     bool some = false;
-    if (cache->active_reads > 0) { /* all of experts fetched ahead: none is told of failing */
+    if (cache->active_reads > 0) { /* all of experts that nobody demanded: none is told of failing */
         const pi2_status status = collect(cache, &some);
         assert(status == PI2_OK);
         (void)status;
@@ -500,6 +526,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
     if (!cache->all_fit) pi2_cache_book_demand(cache->book, keys, uses, count);
     for (uint32_t i = 0; i < count; i++) { /* first what is there: it may not leave for what is not */
         assert(keys[i] < cache->key_count && (i == 0 || keys[i] > keys[i - 1]));
+        if (cache->hot) pi2_hot_experts_use(cache->hot, keys[i], uses ? uses[i].times : 1);
         if (demand_one(cache, keys[i])) cache->queue[cache->queue_count++] = keys[i];
     }
     forget_foreseen(cache);
@@ -607,6 +634,7 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
     }
     cache->queue_at = cache->queue_count = 0;
     cache->issuing = UINT32_MAX;
+    cache->hot_at = 0;
     forget_foreseen(cache);
     for (uint32_t key = 0; key < cache->key_count; key++) {
         cached_expert *expert = &cache->experts[key];
@@ -617,14 +645,15 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
             const int state = atomic_load(&extent->state);
             whole = state == EXTENT_READY || (state == EXTENT_ARRIVED && extent->verified);
         }
-        expert->pinned = false;
+        expert->pinned = expert->given_up = false;
         if (whole || expert->state == EXPERT_ABSENT) continue;
         if (!known) end_ahead(cache, key, false);
         if (expert->state == EXPERT_PRESENT) cache->whole_count -= cache->all_fit;
         const bool had_slot = expert->state != EXPERT_QUEUED;
         uint8_t *memory = drop(cache, key, FROM(EXPERT_QUEUED) | FROM(EXPERT_LOADING) | FROM(EXPERT_PRESENT), FROM_ANY);
         if (!had_slot || cache->all_fit) continue;
-        if (known) pi2_cache_book_forget(cache->book, key);
+        if (pi2_expert_cache_is_hot(cache, key)) pi2_expert_cache_lose_hot(cache, key);
+        else if (known) pi2_cache_book_forget(cache->book, key);
         cache->free_slots[cache->free_count++] = memory;
     }
 }
@@ -632,6 +661,7 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out) {
     *counters_out = cache->counters;
     counters_out->stall_ns = atomic_load_explicit(&cache->stall_ns, memory_order_relaxed);
+    pi2_expert_cache_count_hot(cache, counters_out);
 }
 
 uint32_t pi2_expert_cache_slots(const pi2_expert_cache *cache) { return cache->slot_count; }

@@ -15,15 +15,20 @@
  * fetched ahead until it is demanded; one that is not is the first to leave, and what of it has not
  * begun to be read is not read.
  *
+ * Hot experts (hot_experts.h) are read from the creation on, in file order, with reads of low priority and into slots
+ * that are kept free for them. Once there they do not leave, but for others that are used more and where memory is
+ * short; the policy does not know them.
+ *
  * States of an expert, changed with the lock held. Each of these lists stands once more in expert_states.h, as a
  * table that every change is asserted against:
  *
  *   ABSENT  -> QUEUED    demanded; no slot yet
  *   QUEUED  -> LOADING   it has a slot; its extents are being asked for. Pinned.
  *   ABSENT  -> LOADING   fetched ahead. Not pinned until it is demanded; then it is like the others
+ *   ABSENT  -> LOADING   it is hot, and nothing certain waits. Not pinned until it is demanded
  *   LOADING -> ABSENT    fetched ahead in vain: not demanded and not wholly read, or a read failed
  *   LOADING -> PRESENT   its last extent arrived
- *   PRESENT -> ABSENT    it was evicted. Only when it is not pinned.
+ *   PRESENT -> ABSENT    it was evicted. Only when it is neither pinned nor hot.
  *   any     -> ABSENT    pi2_expert_cache_reset(): whatever is not wholly there and checked
  *
  * States of an extent of an expert that has a slot, each in one atomic word:
@@ -51,7 +56,7 @@
 #ifndef PI2_NEURON_CACHE_EXPERT_CACHE_H
 #define PI2_NEURON_CACHE_EXPERT_CACHE_H
 
-#include "neuron_cache/cache_book.h"
+#include "neuron_cache/hot_experts.h"
 #include "clusters/extent_layout.h"
 #include "storage/reader.h"
 
@@ -75,6 +80,8 @@ typedef struct pi2_expert_cache_options {
     bool loaded;                   /* memory holds all experts side by side already (a plain GGUF) */
     const pi2_cache_policy *policy;
     uint32_t layer_keys;           /* experts of a layer */
+    const uint32_t *hot_keys;      /* experts that are hot at first, read at once; not asked where all fit */
+    uint32_t hot_count;            /* at most pi2_hot_experts_most() of the slots */
     pi2_reader *reader;            /* NULL when loaded */
     unsigned spin_us;
     bool on_demand_only;           /* for ablations: one expert at a time is asked for, and only when a thread waits */
@@ -166,6 +173,8 @@ typedef struct pi2_expert_cache_counters {
     /* Fetched ahead; of those demanded (present or on their way); of those gone without. The rest is there. */
     uint64_t ahead, ahead_kept, ahead_wasted;
     uint64_t ahead_bytes, ahead_kept_bytes, ahead_wasted_bytes; /* read, or asked for and not taken back */
+    uint64_t hot, hot_hits;  /* hot experts now; hits of hot ones */
+    uint64_t promotions, demotions;
     uint64_t foreseen, foreseen_demanded; /* named by looking ahead, present or not; of those demanded next */
 } pi2_expert_cache_counters;
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out);

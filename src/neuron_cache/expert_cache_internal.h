@@ -11,7 +11,7 @@ enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
 enum { SLOT_UNTOUCHED, SLOT_TOUCHED, SLOT_CLOSED }; /* the first and the last take no memory */
 enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
 enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024 };
-enum { MAX_READS_AHEAD = 24, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
+enum { MAX_READS_AHEAD = 24, MAX_READS_HOT = 16, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
 
 typedef struct cached_expert {
     uint8_t *memory;        /* its slot; where all fit: its own place, always */
@@ -25,7 +25,7 @@ typedef struct cached_expert {
     uint8_t reads;          /* in flight or queued in the reader */
     bool pinned;
     bool ahead;             /* fetched ahead and not demanded since: not known to the policy, in ahead_keys */
-    bool given_up;          /* ahead and LOADING: leaves as soon as no read of it is in flight */
+    bool given_up;          /* LOADING for nobody: leaves as soon as no read of it is in flight */
     bool foreseen;          /* named by the last look ahead */
 } cached_expert;
 
@@ -41,6 +41,7 @@ typedef struct cache_read {
     uint64_t number;        /* in order of submission */
     uint32_t key, index, count;
     bool ahead;             /* it began as a read of an expert that nobody had demanded */
+    bool hot;               /* likewise, of a hot one */
     uint32_t waiters;       /* threads that would tell of a stall in its name: it is not used again as long */
     bool active;
 } cache_read;
@@ -51,6 +52,9 @@ struct pi2_expert_cache {
     cached_expert *experts;
     cached_extent *extents;
     pi2_cache_book *book;
+    pi2_hot_experts *hot;   /* NULL: there are none */
+    uint32_t hot_at;        /* hot experts before it are seen to: present, or on their way */
+    uint32_t reads_hot;     /* active ones that began as a hot expert's */
     size_t slot_bytes;
     uint8_t **free_slots;
     uint32_t key_count, slot_count, free_count;
@@ -87,7 +91,41 @@ static inline uint32_t slot_of(const pi2_expert_cache *cache, const uint8_t *mem
 
 /** A free slot, else one that an expert leaves; NULL: none may now. certain: for a demand. Under the lock. */
 uint8_t *pi2_expert_cache_find_slot(pi2_expert_cache *cache, bool certain);
+/** Asks for the next extents of an expert that nobody has asked for; returns the extent after them. Under the lock. */
+uint32_t pi2_expert_cache_fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t key, uint32_t first);
+cache_read *pi2_expert_cache_unused_read(pi2_expert_cache *cache); /* NULL: there is none */
 /** Gives slots to who waits for them, and asks for reads. Under the lock. */
 void pi2_expert_cache_pump(pi2_expert_cache *cache);
+
+/* expert_cache_hot.c; all but the first under the lock */
+
+/** Makes the hot set, where there is one and not all experts fit; the policy has the other slots. */
+pi2_status pi2_expert_cache_start_hot(pi2_expert_cache *cache);
+
+static inline bool pi2_expert_cache_is_hot(const pi2_expert_cache *cache, uint32_t key) {
+    return cache->hot && pi2_hot_experts_is_hot(cache->hot, key);
+}
+/** Open slots that are not hot experts': the policy's. */
+static inline uint32_t pi2_expert_cache_cold_slots(const pi2_expert_cache *cache) {
+    return cache->slot_count - cache->given_count - (cache->hot ? pi2_hot_experts_count(cache->hot) : 0);
+}
+/** Free slots that hot experts wait for. */
+static inline uint32_t pi2_expert_cache_hot_wanted(const pi2_expert_cache *cache) {
+    return cache->hot ? pi2_hot_experts_wanted(cache->hot) : 0;
+}
+/** Gives a hot expert that has no slot one of those that are kept free for it. */
+void pi2_expert_cache_take_hot_slot(pi2_expert_cache *cache, uint32_t key);
+/** A hot expert's slot is taken away: it will be read again. */
+void pi2_expert_cache_lose_hot(pi2_expert_cache *cache, uint32_t key);
+/** Asks for hot experts that were not read yet, with reads of low priority. Returns the new batch_count. */
+size_t pi2_expert_cache_pump_hot(pi2_expert_cache *cache, pi2_read_request **batch, size_t batch_count);
+/** Between passes: experts change places. Takes the lock. */
+void pi2_expert_cache_review_hot(pi2_expert_cache *cache);
+/** So many slots are there, or will be: hot experts leave until least_slots are left for the others. False: not now. */
+bool pi2_expert_cache_set_hot_aside(pi2_expert_cache *cache, uint32_t open_slots, uint32_t least_slots);
+/** Slots were given back or taken again: policy and hot experts are told. */
+void pi2_expert_cache_follow_slots(pi2_expert_cache *cache);
+void pi2_expert_cache_bring_hot_back(pi2_expert_cache *cache, uint32_t slots);
+void pi2_expert_cache_count_hot(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters);
 
 #endif

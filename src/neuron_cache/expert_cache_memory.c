@@ -83,7 +83,7 @@ static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
 
 /* The last slot leaves, not the one that the policy empties: what is given back is one stretch, good for huge pages. */
 static bool give_one(pi2_expert_cache *cache) {
-    uint32_t at = 0;
+    uint32_t at = cache->free_count > pi2_expert_cache_hot_wanted(cache) ? 0 : cache->free_count;
     while (at < cache->free_count && cache->slots[slot_of(cache, cache->free_slots[at])] != SLOT_UNTOUCHED) at++;
     if (at < cache->free_count) { /* it takes no memory yet, but for a part that was populated, and has to stay so */
         const uint32_t index = slot_of(cache, cache->free_slots[at]);
@@ -115,10 +115,12 @@ uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slot
     atomic_store_explicit(&cache->ends_populating, true, memory_order_relaxed);
     (void)pthread_mutex_lock(&cache->lock);
     if (cache->all_fit && cache->slot_count > least_slots) begin_slots(cache);
-    while (given < bytes && cache->slot_count - cache->given_count > least_slots && give_one(cache)) {
-        given += cache->slot_bytes;
+    for (; given < bytes; given += cache->slot_bytes) {
+        const uint32_t open = cache->slot_count - cache->given_count;
+        if (open <= least_slots || !pi2_expert_cache_set_hot_aside(cache, open - 1, least_slots)) break;
+        if (!give_one(cache)) break;
     }
-    if (given > 0) pi2_cache_book_resize(cache->book, cache->slot_count - cache->given_count);
+    if (given > 0) pi2_expert_cache_follow_slots(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return given;
 }
@@ -133,7 +135,8 @@ uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
         cache->given_count--;
         taken += cache->slot_bytes;
     }
-    if (taken > 0) pi2_cache_book_resize(cache->book, cache->slot_count - cache->given_count);
+    pi2_expert_cache_bring_hot_back(cache, (uint32_t)(taken / cache->slot_bytes));
+    if (taken > 0) pi2_expert_cache_follow_slots(cache);
     pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
     return taken;

@@ -94,4 +94,10 @@ expect 0 cache-replay --trace "$folder/t" --sizes 12,48 --json
 for path in trace.experts trace.uses sizes.0.hit_rate.belady sizes.1.hit_rate.lru; do
     "$json_get" "$path" <"$folder/out" >/dev/null || fail "no $path in the JSON"
 done
+# Hot experts: what came first is there from the start.
+expect 0 cache-replay --trace "$folder/t" --sizes 12 --hot 0.5 --json
+cp "$folder/out" "$folder/hot"
+expect 0 cache-replay --trace "$folder/t" --sizes 12 --json
+cmp -s "$folder/out" "$folder/hot" && fail "a hot share changes nothing"
+expect_error 2 "0.75 of the slots" cache-replay --trace "$folder/t" --hot 0.9
 finish

@@ -73,6 +73,31 @@ expect_json '?0.predicted_error' real
 expect_json '?1.predicted_error' real
 expect_json '?1.predicted_hit_rate' real
 
+
+# Hot experts: the plan tells how many and why, a run with it has them, and the text is the same.
+expect 0 run -m "$model" --memory $budget --raw -p 'bako mirena' -n 40 -c 128 -b 32 --temp 0 --ignore-eos
+cp "$folder/out" "$folder/text"
+expect 0 plan -m "$model" -c 128 -b 32 --memory $budget --routing-trace "$folder/t"
+grep -q '^hot  *[0-9]* of the experts in memory; ' "$folder/out" || fail "the table tells of no hot experts"
+expect 0 plan -m "$model" -c 128 -b 32 --memory $budget --routing-trace "$folder/t" --hot-share 0.5 --json
+cp "$folder/out" "$folder/hot.json"
+expect_json experts.hot_share 0.5
+hot=$(json experts.hot) slots=$(json experts.slots)
+[ "$hot" -gt 2 ] && [ "$hot" -lt "$slots" ] || fail "$hot of $slots experts are hot"
+expect 0 run -m "$model" --plan "$folder/hot.json" --raw -p 'bako mirena' -n 40 --temp 0 --ignore-eos
+cmp -s "$folder/out" "$folder/text" || fail "hot experts change the text"
+grep -q '^hot experts: [1-9]' "$folder/err" || fail "no line on hot experts"
+grep -q '^hot  .*of uses found them' "$folder/err" || fail "the report tells of no hot experts"
+expect 0 run -m "$model" --plan "$folder/hot.json" --hot-share 0 --raw -p 'bako mirena' -n 4 --temp 0 --json
+expect_json io.hot_hits 0
+expect 0 run -m "$model" --memory $budget -c 128 -b 32 --routing-trace "$folder/t" --hot-share 0.5 --raw \
+    -p 'bako mirena' -n 20 --temp 0 --ignore-eos --json --stats "$folder/stats"
+[ "$(json io.hot_hits)" -gt 0 ] || fail "no hot expert was found"
+head -1 "$folder/stats" | grep -q ',hot_experts,hot_hits,hot_promotions,hot_demotions$' || fail "no column of hot experts"
+expect_error 2 "0.75 of the cache" plan -m "$model" --hot-share 0.9
+sed 's/"hot_share": 0.5/"hot_share": 2/' "$folder/hot.json" >"$folder/changed.json"
+expect_error 3 "'hot_share' is no number within" run -m "$model" --plan "$folder/changed.json" --raw -p bako -n 1
+
 expect_error 3 "no trace of experts" plan -m "$model" --memory $budget --routing-trace "$model"
 expect_error 5 "none" plan -m "$model" --memory $budget --routing-trace "$folder/none"
 expect_error 2 "another model (4 layers of 16 experts" plan -m "$folder/other.gguf" --routing-trace "$folder/t"

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/memory_limit.h"
+#include "engine/memory_relief.h"
 #include "file_formats/cluster_file.h"
 #include "neuron_cache/cache_policy.h"
 #include "neuron_cache/cache_trace.h"
@@ -43,7 +44,9 @@ typedef struct variation {
 
 static char *folder, *model_path, *cluster_path, *trace_path;
 static uint64_t floor_bytes; /* least budget that the engine takes, found once for each model */
-static const char *record_trace;
+static const char *record_trace, *routing_trace;
+static double hot_share = -1;
+static bool pressure;
 
 static pi2_status open_variation(const variation *v, uint64_t memory_bytes, pi2_engine **engine) {
     pi2_engine_options options;
@@ -56,11 +59,19 @@ static pi2_status open_variation(const variation *v, uint64_t memory_bytes, pi2_
     options.context_tokens = 64;
     options.record_trace = record_trace;
     options.read_on_demand = v->read_on_demand;
+    options.routing_trace = routing_trace;
+    options.hot_share = hot_share;
     if (v->policy) options.cache_policy = v->policy;
     options.look_ahead = v->look_ahead ? v->look_ahead : "on";
     options.read_method = v->read_method ? v->read_method : "auto";
     pi2_session_run_cpu(v->cpu);
     return pi2_engine_open(&options, engine);
+}
+
+/* Memory comes and goes with every layer. */
+static uint64_t wanted_bytes(void *user, uint64_t planned_bytes) {
+    uint32_t *turn = user;
+    return planned_bytes / 16 * (4 + ++*turn * 7 % 13);
 }
 
 static uint64_t budget_of(const variation *v) {
@@ -79,6 +90,8 @@ static void run_variation(const variation *v, pi2_session_run *run, pi2_engine_c
     /* ThreadSanitizer's notes grow by more than the small model's experts: there all may fit. */
     if (v->extra_bytes) assert_true(PI2_UNDER_TSAN || slots < EXPERTS * LAYERS);
     else assert_int_equal(slots, EXPERTS * LAYERS);
+    uint32_t turn = 0;
+    if (pressure) pi2_engine_simulate_pressure(engine, wanted_bytes, &turn);
     pi2_session_run_make(engine, PROMPT, DECODED, run);
     pi2_engine_counters counters;
     pi2_engine_count(engine, &counters);
@@ -242,6 +255,41 @@ static void test_trace(void **state) {
     pi2_trace_free(&trace);
 }
 
+/* Hot experts change nothing but where weights are found, whatever leaves and returns meanwhile. */
+static void test_hot(void **state) {
+    (void)state;
+    make_model("qwen3moe", PI2_Q4_0);
+    record_trace = trace_path;
+    const variation small = { .threads = 2, .batch = 16, .extra_bytes = 6000000 };
+    pi2_session_run want, got;
+    run_variation(&small, &want, NULL);
+    record_trace = NULL;
+    routing_trace = trace_path;
+    for (uint32_t i = 0; i < 6; i++) {
+        const variation v = { .threads = 1 + i % 3, .batch = i % 2 ? 16 : 3, .extra_bytes = 6000000,
+                              .read_method = i % 2 ? "auto" : "pread", .policy = i % 3 ? "auto" : "lru" };
+        pi2_engine_counters counters;
+        hot_share = i < 3 ? 0.75 : 0.25;
+        pressure = i % 2;
+        run_variation(&v, &got, &counters);
+        pi2_session_run_compare(&want, &got, i);
+        pi2_session_run_free(&got);
+        if (!PI2_UNDER_TSAN && !pressure) assert_true(counters.hot_experts > 0 && counters.hot_hits > 0);
+        assert_true(counters.hot_hits <= counters.expert_hits);
+    }
+    pressure = false;
+    pi2_session_run_free(&want);
+    pi2_engine *engine = NULL;
+    hot_share = 0.8;
+    assert_int_equal(open_variation(&small, PLENTY, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "0.8"));
+    hot_share = -1;
+    routing_trace = model_path; /* no trace: told, and nothing is hot */
+    run_variation(&small, &got, NULL);
+    pi2_session_run_free(&got);
+    routing_trace = NULL;
+}
+
 static pi2_status run_some(pi2_engine *engine) {
     pi2_session *session = NULL;
     assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
@@ -366,7 +414,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streaming), cmocka_unit_test(test_reads),
         cmocka_unit_test(test_look_ahead_counts),
-        cmocka_unit_test(test_trace), cmocka_unit_test(test_trace_that_ends),
+        cmocka_unit_test(test_trace), cmocka_unit_test(test_trace_that_ends), cmocka_unit_test(test_hot),
         cmocka_unit_test(test_damage_is_named), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("engine with experts", tests, set_up, tear_down);

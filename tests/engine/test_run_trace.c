@@ -240,7 +240,8 @@ static unsigned check_table(const pi2_engine_counters *counters, uint64_t ahead_
     assert_non_null(fgets(line, sizeof line, file));
     assert_string_equal(line, "index,phase,position,tokens,begin_ms,total_ms,compute_ms,stall_ms,bytes_read,"
                               "bytes_needed,hit_rate,given_back,"
-                              "prefetched_bytes,prefetch_kept_bytes,prefetch_wasted_bytes\n");
+                              "prefetched_bytes,prefetch_kept_bytes,prefetch_wasted_bytes,"
+                              "hot_experts,hot_hits,hot_promotions,hot_demotions\n");
     unsigned lines = 0, index, position, tokens, next_position = 0;
     double begin, total, compute, stall, hit_rate, stalls = 0, computes = 0, last_end = 0;
     unsigned long long read, needed, given;

@@ -1,0 +1,62 @@
+/* engine_hot.c: which experts are hot, and why: by the recorded run that the options name. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "engine/engine_internal.h"
+
+static void tell_choice(pi2_engine *engine) {
+    const pi2_hot_plan *hot = &engine->hot;
+    char *reason = engine->hot_reason;
+    int at = 0;
+    while (at < PI2_HOT_SHARES - 1 && pi2_hot_shares[at] != hot->share) at++;
+    if (engine->options.hot_share >= 0) {
+        (void)snprintf(reason, sizeof engine->hot_reason, "%g of the cache, as asked for", hot->share);
+    } else if (hot->passes == 0) {
+        (void)snprintf(reason, sizeof engine->hot_reason, "the recorded run is too short to choose by");
+    } else if (hot->share > 0) {
+        (void)snprintf(reason, sizeof engine->hot_reason, "they have %g of the cache: %.1f %% of the recorded uses "
+                       "are read with them, %.1f %% without", hot->share, 100 * hot->reads[at], 100 * hot->reads[0]);
+    } else {
+        (void)snprintf(reason, sizeof engine->hot_reason, "the policy alone does as well: %.1f %% of the recorded "
+                       "uses are read", 100 * hot->reads[0]);
+    }
+}
+
+static pi2_status choose(pi2_engine *engine, uint32_t slots) {
+    const pi2_model_shape *shape = &engine->model->shape;
+    const char *path = engine->options.routing_trace;
+    pi2_trace trace;
+    PI2_TRY(pi2_trace_read(path, &trace));
+    const pi2_trace_header *header = &trace.header;
+    pi2_status status;
+    if (header->layer_count != shape->layer_count || header->expert_count != shape->expert_count ||
+        header->used_count != shape->expert_used_count) {
+        status = pi2_fail(PI2_ERR_INVALID, "%s: a trace of another model (%u layers of %u experts, %u used), this one "
+                          "has %u of %u, %u used", path, header->layer_count, header->expert_count,
+                          header->used_count, shape->layer_count, shape->expert_count, shape->expert_used_count);
+    } else {
+        status = pi2_hot_plan_make(&trace, engine->policy, slots, engine->options.hot_share, &engine->hot);
+    }
+    pi2_trace_free(&trace);
+    if (status == PI2_OK) tell_choice(engine);
+    return status;
+}
+
+pi2_status pi2_engine_choose_hot(pi2_engine *engine) {
+    const pi2_extent_layout *layout = engine->model->layout;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(layout);
+    if (slot == 0) return PI2_OK;
+    if (engine->plan.expert_bytes >= pi2_expert_cache_all_bytes(layout)) {
+        (void)snprintf(engine->hot_reason, sizeof engine->hot_reason, "all experts stay in memory");
+        return PI2_OK;
+    }
+    if (!engine->options.routing_trace) {
+        (void)snprintf(engine->hot_reason, sizeof engine->hot_reason, "no recorded routing tells which are used most");
+        return PI2_OK;
+    }
+    const pi2_status status = choose(engine, (uint32_t)(engine->plan.expert_bytes / slot));
+    if (status == PI2_OK || engine->plan_only || status == PI2_ERR_MEMORY) return status;
+    (void)snprintf(engine->hot_reason, sizeof engine->hot_reason, "%s", pi2_error_text());
+    return PI2_OK;
+}
