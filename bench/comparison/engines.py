@@ -186,7 +186,8 @@ class PowerInfer2(Engine):
         if self.folder and self.has_experts:
             written += ["--record-trace", self._path("uses.trace")]
         if self.routing_trace:
-            written += ["--routing-trace", self.routing_trace]
+            # For predictions alone: no engine begins with what an earlier run has shown.
+            written += ["--routing-trace", self.routing_trace, "--hot-share", "0"]
         return [self.program, "bench", "-m", self.file, "-t", str(self.threads), "-r", "1",
                 "-o", "json", *([] if test["warm_up"] else ["--no-warmup"]),
                 *test_arguments(test), *depth, *budget, *written, *self.extra]
