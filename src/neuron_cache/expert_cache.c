@@ -434,9 +434,18 @@ static pi2_status collect(pi2_expert_cache *cache, bool *some_out) {
 
 /* ---- looking ahead ---- */
 
-static void forget_foreseen(pi2_expert_cache *cache) {
-    for (uint32_t i = 0; i < cache->foreseen_count; i++) cache->experts[cache->foreseen[i]].foreseen = false;
-    cache->foreseen_at = cache->foreseen_count = 0;
+/* Those of later layers than the one that ends at `layer_end` stay foreseen. */
+static void forget_foreseen(pi2_expert_cache *cache, uint32_t layer_end) {
+    uint32_t kept = 0, kept_at = 0;
+    for (uint32_t i = 0; i < cache->foreseen_count; i++) {
+        const uint32_t key = cache->foreseen[i];
+        cache->experts[key].foreseen = key >= layer_end;
+        if (key < layer_end) continue;
+        cache->foreseen[kept++] = key;
+        kept_at += i < cache->foreseen_at;
+    }
+    cache->foreseen_count = kept;
+    cache->foreseen_at = kept_at;
 }
 
 static bool some_waiting(const pi2_expert_cache *cache, const cached_expert *expert) {
@@ -464,11 +473,11 @@ static bool join_ahead(pi2_expert_cache *cache, uint32_t key) {
     return some_waiting(cache, expert);
 }
 
-/* What is being fetched ahead and was not demanded: reads that have not begun do not begin. */
+/* What is being fetched ahead and is not foreseen any more: reads that have not begun do not begin. */
 static void give_up_ahead(pi2_expert_cache *cache) {
     for (uint32_t i = 0; i < MAX_READS; i++) {
         cache_read *read = &cache->reads[i];
-        if (!read->active || !cache->experts[read->key].ahead) continue;
+        if (!read->active || !cache->experts[read->key].ahead || cache->experts[read->key].foreseen) continue;
         if (!pi2_reader_cancel(cache->options.reader, &read->request)) continue;
         cached_expert *expert = &cache->experts[read->key];
         expert->ahead_bytes -= read->request.bytes;
@@ -479,7 +488,7 @@ static void give_up_ahead(pi2_expert_cache *cache) {
     for (uint32_t i = cache->ahead_count; i-- > 0;) {
         const uint32_t key = cache->ahead_keys[i];
         cached_expert *expert = &cache->experts[key];
-        if (expert->state != EXPERT_LOADING) continue;
+        if (expert->state != EXPERT_LOADING || expert->foreseen) continue;
         if (some_waiting(cache, expert)) expert->given_up = true; /* was not asked for in full */
         settle(cache, key);
     }
@@ -529,7 +538,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
         if (cache->hot) pi2_hot_experts_use(cache->hot, keys[i], uses ? uses[i].times : 1);
         if (demand_one(cache, keys[i])) cache->queue[cache->queue_count++] = keys[i];
     }
-    forget_foreseen(cache);
+    if (count > 0) forget_foreseen(cache, (keys[0] / cache->options.layer_keys + 1) * cache->options.layer_keys);
     if (cache->ahead_count > 0) give_up_ahead(cache);
     pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
@@ -543,14 +552,15 @@ bool pi2_expert_cache_can_look_ahead(const pi2_expert_cache *cache) {
 
 void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count) {
     (void)pthread_mutex_lock(&cache->lock);
-    forget_foreseen(cache);
+    forget_foreseen(cache, UINT32_MAX);
     const uint32_t bound = ahead_most(cache), most = count < bound ? count : bound;
     for (uint32_t i = 0; i < most; i++) {
         assert(keys[i] < cache->key_count && !cache->experts[keys[i]].foreseen && !cache->experts[keys[i]].pinned);
         cache->experts[keys[i]].foreseen = true;
         cache->foreseen[cache->foreseen_count++] = keys[i];
-        cache->counters.foreseen++;
+        cache->counters.foreseen += keys[i] / cache->options.layer_keys == keys[0] / cache->options.layer_keys;
     }
+    if (cache->ahead_count > 0) give_up_ahead(cache);
     pi2_expert_cache_pump(cache);
     (void)pthread_mutex_unlock(&cache->lock);
 }
@@ -635,7 +645,7 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
     cache->queue_at = cache->queue_count = 0;
     cache->issuing = UINT32_MAX;
     cache->hot_at = 0;
-    forget_foreseen(cache);
+    forget_foreseen(cache, UINT32_MAX);
     for (uint32_t key = 0; key < cache->key_count; key++) {
         cached_expert *expert = &cache->experts[key];
         const bool known = !expert->ahead; /* to the policy */

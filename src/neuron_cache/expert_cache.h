@@ -108,8 +108,9 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
                              uint32_t count);
 
 /**
- * Names experts that the next demand will probably want (distinct, likeliest first, of other layers
- * than the demand under way); forgets those named before. Those beyond a bound are ignored.
+ * Names experts that the next demands will probably want: distinct, of other layers than the demand under
+ * way, the next layer's first and of each layer the likeliest; forgets those named before. Those beyond a
+ * bound are ignored. Only those of the first one's layer count as foreseen.
  * Threads: as pi2_expert_cache_demand().
  */
 void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count);
@@ -175,7 +176,7 @@ typedef struct pi2_expert_cache_counters {
     uint64_t ahead_bytes, ahead_kept_bytes, ahead_wasted_bytes; /* read, or asked for and not taken back */
     uint64_t hot, hot_hits;  /* hot experts now; hits of hot ones */
     uint64_t promotions, demotions;
-    uint64_t foreseen, foreseen_demanded; /* named by looking ahead, present or not; of those demanded next */
+    uint64_t foreseen, foreseen_demanded; /* named for the next layer, present or not; of those demanded next */
 } pi2_expert_cache_counters;
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out);
 

@@ -9,7 +9,7 @@
 #include "pipeline/forward.h"
 #include "pipeline/stage.h"
 
-enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16 };
+enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16, PI2_AHEAD_LAYERS = 2 };
 
 /** One batch of vectors in every form that the matrices reading it want. */
 typedef struct pi2_activation_set {
@@ -44,9 +44,9 @@ typedef struct pi2_expert_buffers {
     uint8_t *taken;              /* [jobs][cluster_most]: 1: the cluster is somebody's */
     float *gathered, *hidden;    /* F32 kinds only: [rows][width_stride], [rows][neuron_stride] */
     float *y;                    /* [rows][width_stride] */
-    float *ahead_normed;         /* [ahead tokens][width_stride]: what the next layer's router is asked with */
+    float *ahead_normed;         /* [ahead tokens][width_stride]: what a next layer's router is asked with */
     float *ahead_logits;         /* [ahead tokens][expert_stride]: what it says */
-    uint32_t *ahead_keys;        /* [experts of a layer] */
+    uint32_t *ahead_keys;        /* [layers looked ahead][experts of a layer] */
     uint32_t *ahead_votes;       /* [experts of a layer] */
     pi2_activation_set gathered_set, hidden_set;
     size_t expert_stride, neuron_stride;
@@ -166,7 +166,7 @@ void pi2_forward_router(pi2_forward_walk *walk);
 void pi2_forward_experts(pi2_forward_walk *walk);
 
 /**
- * Looking ahead, forward_look_ahead.c: the next layer's router is asked with this layer's input. Chunks of the
+ * Looking ahead, forward_look_ahead.c: the next layers' routers are asked with this layer's input. Chunks of the
  * router's stage do it after its own; `x` of a token that is asked for is normed when attention is done with it.
  */
 uint32_t pi2_forward_ahead_chunks(const pi2_forward_walk *walk);

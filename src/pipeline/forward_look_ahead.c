@@ -1,35 +1,55 @@
 /*
- * forward_look_ahead.c: which experts the next layer will probably want.
+ * forward_look_ahead.c: which experts the next layers will probably want.
  *
  * The residual stream changes little from layer to layer. So the next layer's router, asked with what
  * this layer's feed-forward network reads (normed as the next layer will norm it), foretells most of what
- * it will choose, while this layer's experts are still being read and computed. What is foretold is only
- * fetched: no result depends on it. Of a batch the last tokens are asked.
+ * it will choose, while this layer's experts are still being read and computed. The router of the layer
+ * after it is asked too, for a few tokens: how many experts a layer misses varies, and the time that the
+ * next one leaves to the disk is the one after's. What is foretold is only fetched: no result depends on
+ * it. Of a batch the last tokens are asked.
  */
 #include <math.h>
 
 #include "pipeline/forward_internal.h"
 
-static bool looks_ahead(const pi2_forward_walk *walk) {
-    return walk->forward->looks_ahead && walk->layer + 1 < walk->forward->model->shape.layer_count;
+/* Rows of the buffers that a few tokens have for each layer that is looked ahead at. */
+enum { FEW_TOKENS = PI2_AHEAD_TOKENS / PI2_AHEAD_LAYERS };
+
+static uint32_t asked_tokens(const pi2_forward *forward) { return forward->token_count - forward->ahead_first; }
+
+/* Layers that are looked ahead at: one for a batch, which wants nearly all of it; two for a few tokens. */
+static uint32_t reach_of(const pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t layers_left = forward->model->shape.layer_count - 1 - walk->layer;
+    const bool far = asked_tokens(forward) <= FEW_TOKENS && forward->options.shape.batch_tokens >= PI2_AHEAD_TOKENS;
+    const uint32_t reach = !forward->looks_ahead ? 0 : far ? PI2_AHEAD_LAYERS : 1;
+    return reach < layers_left ? reach : layers_left;
 }
 
-static const float *const *next_tables(const pi2_forward_walk *walk) {
-    return walk->forward->model->layers[walk->layer + 1].tables;
+static uint32_t router_tiles(const pi2_forward *forward) {
+    return (forward->model->shape.expert_count + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
+}
+
+static const float *const *tables_ahead(const pi2_forward_walk *walk, uint32_t distance) {
+    return walk->forward->model->layers[walk->layer + 1 + distance].tables;
 }
 
 uint32_t pi2_forward_ahead_chunks(const pi2_forward_walk *walk) {
-    const uint32_t experts = walk->forward->model->shape.expert_count;
-    return looks_ahead(walk) ? (experts + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS : 0;
+    return reach_of(walk) * router_tiles(walk->forward);
 }
 
 void pi2_forward_ahead_token(const pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
-    if (!looks_ahead(walk) || token < forward->ahead_first || forward->model->shape.router_sees_layer_input) return;
-    forward->vector->rms_norm(buffers->experts.ahead_normed + (token - forward->ahead_first) * buffers->width_stride,
-                              buffers->x + token * buffers->width_stride, next_tables(walk)[PI2_TABLE_FFN_NORM],
-                              forward->model->shape.embedding_length, forward->model->shape.norm_epsilon);
+    const uint32_t reach = reach_of(walk);
+    if (token < forward->ahead_first || forward->model->shape.router_sees_layer_input) return;
+    for (uint32_t d = 0; d < reach; d++) {
+        const uint32_t row = d * FEW_TOKENS + token - forward->ahead_first;
+        forward->vector->rms_norm(buffers->experts.ahead_normed + row * buffers->width_stride,
+                                  buffers->x + token * buffers->width_stride,
+                                  tables_ahead(walk, d)[PI2_TABLE_FFN_NORM], forward->model->shape.embedding_length,
+                                  forward->model->shape.norm_epsilon);
+    }
 }
 
 void pi2_forward_ahead_chunk(const pi2_forward_walk *walk, uint32_t chunk) {
@@ -37,14 +57,17 @@ void pi2_forward_ahead_chunk(const pi2_forward_walk *walk, uint32_t chunk) {
     const pi2_forward_buffers *buffers = &forward->buffers;
     const size_t width = forward->model->shape.embedding_length;
     const bool early = forward->model->shape.router_sees_layer_input;
-    const uint32_t tokens = forward->token_count - forward->ahead_first;
+    const uint32_t tokens = asked_tokens(forward), tiles = router_tiles(forward), tile = chunk % tiles;
+    const uint32_t distance = chunk / tiles, row = distance * FEW_TOKENS;
     const pi2_activations x = {
         .kind = PI2_ACTIVATION_F32, .token_count = tokens, .columns = (uint32_t)width,
         .float_stride = buffers->width_stride,
-        .floats = early ? buffers->x + forward->ahead_first * buffers->width_stride : buffers->experts.ahead_normed };
-    const float *weights = next_tables(walk)[PI2_TABLE_ROUTER] + (size_t)chunk * PI2_TILE_ROWS * width;
-    forward->model->router_kernel->run(buffers->experts.ahead_logits + chunk * PI2_TILE_ROWS,
-                                       buffers->experts.expert_stride, weights, 1, width, 0, &x, 0, tokens, true);
+        .floats = early ? buffers->x + forward->ahead_first * buffers->width_stride
+                        : buffers->experts.ahead_normed + row * buffers->width_stride };
+    const float *weights = tables_ahead(walk, distance)[PI2_TABLE_ROUTER] + (size_t)tile * PI2_TILE_ROWS * width;
+    forward->model->router_kernel->run(
+        buffers->experts.ahead_logits + row * buffers->experts.expert_stride + tile * PI2_TILE_ROWS,
+        buffers->experts.expert_stride, weights, 1, width, 0, &x, 0, tokens, true);
 }
 
 /* Votes for the token's best experts; the first choices count most. The logits are used up. */
@@ -59,24 +82,37 @@ static void vote(const pi2_model_shape *shape, float *logits, uint32_t *votes) {
     }
 }
 
-void pi2_forward_ahead_ask(const pi2_forward_walk *walk) {
-    const pi2_forward *forward = walk->forward;
+/* The experts that the tokens of a layer vote for, the most wanted first; returns how many. */
+static uint32_t name_experts(const pi2_forward *forward, float *logits, uint32_t *keys) {
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_expert_buffers *experts = &forward->buffers.experts;
-    if (!looks_ahead(walk)) return;
-    for (uint32_t e = 0; e < shape->expert_count; e++) experts->ahead_votes[e] = 0;
-    for (uint32_t t = 0; t < forward->token_count - forward->ahead_first; t++) {
-        vote(shape, experts->ahead_logits + t * experts->expert_stride, experts->ahead_votes);
-    }
     uint32_t count = 0;
-    for (uint32_t e = 0; e < shape->expert_count; e++) { /* the most wanted first */
+    for (uint32_t e = 0; e < shape->expert_count; e++) experts->ahead_votes[e] = 0;
+    for (uint32_t t = 0; t < asked_tokens(forward); t++) {
+        vote(shape, logits + t * experts->expert_stride, experts->ahead_votes);
+    }
+    for (uint32_t e = 0; e < shape->expert_count; e++) {
         if (experts->ahead_votes[e] == 0) continue;
         uint32_t at = count++;
-        for (; at > 0 && experts->ahead_votes[experts->ahead_keys[at - 1]] < experts->ahead_votes[e]; at--) {
-            experts->ahead_keys[at] = experts->ahead_keys[at - 1];
-        }
-        experts->ahead_keys[at] = e;
+        for (; at > 0 && experts->ahead_votes[keys[at - 1]] < experts->ahead_votes[e]; at--) keys[at] = keys[at - 1];
+        keys[at] = e;
     }
-    for (uint32_t i = 0; i < count; i++) experts->ahead_keys[i] += (walk->layer + 1) * shape->expert_count;
+    return count;
+}
+
+void pi2_forward_ahead_ask(const pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_expert_buffers *experts = &forward->buffers.experts;
+    const uint32_t reach = reach_of(walk);
+    uint32_t count = 0;
+    if (reach == 0) return;
+    for (uint32_t d = 0; d < reach; d++) {
+        uint32_t *keys = experts->ahead_keys + count;
+        const uint32_t first = (walk->layer + 1 + d) * forward->model->shape.expert_count;
+        const uint32_t found = name_experts(
+            forward, experts->ahead_logits + (size_t)d * FEW_TOKENS * experts->expert_stride, keys);
+        for (uint32_t i = 0; i < found; i++) keys[i] += first;
+        count += found;
+    }
     pi2_expert_cache_look_ahead(forward->options.experts, experts->ahead_keys, count);
 }

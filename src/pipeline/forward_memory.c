@@ -92,7 +92,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     const size_t asked = batch < PI2_AHEAD_TOKENS ? batch : PI2_AHEAD_TOKENS;
     if (!m->router_sees_layer_input) experts->ahead_normed = carve_floats(from, asked * buffers->width_stride);
     experts->ahead_logits = carve_floats(from, asked * experts->expert_stride);
-    experts->ahead_keys = carve(from, m->expert_count * sizeof(uint32_t));
+    experts->ahead_keys = carve(from, PI2_AHEAD_LAYERS * m->expert_count * sizeof(uint32_t));
     experts->ahead_votes = carve(from, m->expert_count * sizeof(uint32_t));
     if (hidden & (1u << PI2_ACTIVATION_F32)) experts->hidden = carve_floats(from, visits * experts->neuron_stride);
     carve_set(from, &experts->hidden_set, hidden, visits, m->expert_feed_forward_length, experts->hidden,

@@ -291,6 +291,40 @@ static void test_foreseen_stays(void **state) {
     close_cache(&s);
 }
 
+/* What was foretold for a later layer than the demanded one goes on; what was for that layer, in vain, does not. */
+static void test_two_layers(void **state) {
+    (void)state;
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        watch w;
+        watch_init(&w);
+        const pi2_read_hooks hooks = { .context = &w, .read_result = on_read };
+        setup s = open_cache(*method, pi2_cache_policy_find("lru"), 24, 1, &hooks);
+        (void)pthread_mutex_lock(&w.mutex);
+        w.passed = w.allowed = 0;
+        (void)pthread_mutex_unlock(&w.mutex);
+        static const uint32_t first[] = { 0 }, likely[] = { 8, 9, 16 }, second[] = { 10 }, third[] = { 16 };
+        pi2_expert_cache_demand(s.cache, first, NULL, 1);
+        pi2_expert_cache_look_ahead(s.cache, likely, 3);
+        await_all(&s, &w, first, 1, true);
+        pi2_expert_cache_release(s.cache, 0);
+        pi2_expert_cache_demand(s.cache, second, NULL, 1);
+        await_all(&s, &w, second, 1, false);
+        pi2_expert_cache_release(s.cache, 10);
+        await_all(&s, &w, third, 1, false); /* it was not demanded yet */
+        pi2_expert_cache_demand(s.cache, third, NULL, 1);
+        for (uint32_t x = 0; x < EXTENTS; x++) assert_int_equal(expert_use_extent(s.cache, 16, x), PI2_OK);
+        pi2_expert_cache_release(s.cache, 16);
+        const pi2_expert_cache_counters c = count(&s);
+        assert_int_equal(c.ahead, 3);
+        assert_int_equal(c.ahead_kept, 1);
+        assert_int_equal(c.foreseen, 2); /* of the next layer */
+        assert_int_equal(c.hits, 0);
+        close_cache(&s);
+        for (size_t i = 0; i < w.passed; i++) assert_int_not_equal(key_of(w.offsets[i]), 9);
+        watch_free(&w);
+    }
+}
+
 static int set_up(void **state) {
     (void)state;
     folder = test_folder_make();
@@ -311,6 +345,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random), cmocka_unit_test(test_demanded_first),
         cmocka_unit_test(test_failed_read_ahead), cmocka_unit_test(test_foreseen_stays),
+        cmocka_unit_test(test_two_layers),
     };
     return cmocka_run_group_tests_name("looking ahead in the expert cache", tests, set_up, tear_down);
 }
