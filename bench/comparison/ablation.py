@@ -29,6 +29,18 @@ def variants(program, has_experts, limited):
     return found
 
 
+def only(found, names):
+    """The default and the variants whose names end with one of `names`; all of them where there are none."""
+    if not names:
+        return found
+    chosen = found[:1] + [one for one in found[1:] if any(one[0].endswith(name) for name in names)]
+    missing = [name for name in names if not any(one[0].endswith(name) for one in found[1:])]
+    if missing:
+        raise ValueError(f"no variant is called {missing[0]!r}; there are: "
+                         + ", ".join(one[0].split(", ", 1)[-1] for one in found[1:]))
+    return chosen
+
+
 def table(results):
     """Markdown: every variant against the default of the same test."""
     lines = ["| Case | Test | Variant | tokens/s | runs | of the default | MB read per token | "

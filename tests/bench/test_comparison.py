@@ -66,6 +66,13 @@ class Ablation(unittest.TestCase):
                                      "powerinfer2, policy a", "powerinfer2, policy b_c"])
             self.assertEqual(len(ablation.variants(program, False, False)), 1)
 
+    def test_an_ablation_of_some_variants(self):
+        found = [("powerinfer2", ()), ("powerinfer2, pread", ("a",)), ("powerinfer2, policy lru", ("b",))]
+        self.assertEqual(ablation.only(found, None), found)
+        self.assertEqual(ablation.only(found, ["policy lru"]), [found[0], found[2]])
+        with self.assertRaises(ValueError):
+            ablation.only(found, ["policy nru"])
+
 
 def text_of(case, limit, tokens, outcome="ok", revision="abc", model="m"):
     return {"model": model, "case": case, "limit_bytes": limit, "outcome": outcome,
