@@ -28,6 +28,14 @@ int LLVMFuzzerTestOneInput(const unsigned char *d, size_t n) { return d == NULL 
     return $fuzzer_status
 }
 
+links_arm64() {
+    arm64_program=$(mktemp)
+    echo 'int main(void) { return 0; }' | aarch64-linux-gnu-gcc -x c - -o "$arm64_program"
+    arm64_status=$?
+    rm -f "$arm64_program"
+    return $arm64_status
+}
+
 check_group() {
     case $1 in
     build)
@@ -52,6 +60,7 @@ check_group() {
         ;;
     arm64)
         need gcc-aarch64-linux-gnu have aarch64-linux-gnu-gcc
+        need libc6-dev-arm64-cross links_arm64 # only recommended by the compiler's package
         need qemu-user have qemu-aarch64
         ;;
     compare)
