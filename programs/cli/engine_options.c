@@ -22,7 +22,7 @@ static const pi2_cli_option model_options[] = {
     {"--cache-policy", PI2_CLI_CACHE_POLICIES, PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
      "Which expert leaves the cache when another needs its place.", NULL, 0, 0},
     {"--look-ahead", "auto|off|on", PI2_CLI_CHOICE, MODEL(look_ahead), "auto",
-     "Fetch experts that the next layer will probably want; auto: tries whether that pays.", NULL, 0, 0},
+     "Fetch experts that the next two layers will probably want; auto: tries whether that pays.", NULL, 0, 0},
     {"--hot-share", "X", PI2_CLI_NUMBER, MODEL(hot_share), "-1",
      "Share of the cache of experts, at most 0.75, for hot ones: those that the run of --routing-trace used most stay "
      "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},

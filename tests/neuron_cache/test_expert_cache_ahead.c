@@ -156,6 +156,16 @@ static void watch_free(watch *w) {
     (void)pthread_mutex_destroy(&w->mutex);
 }
 
+/* A cache of 24 slots that reads one at a time; from now on every read is held back. */
+static setup open_held(const char *method, watch *w, const pi2_read_hooks *hooks) {
+    watch_init(w);
+    setup s = open_cache(method, pi2_cache_policy_find("lru"), 24, 1, hooks);
+    (void)pthread_mutex_lock(&w->mutex);
+    w->passed = w->allowed = 0;
+    (void)pthread_mutex_unlock(&w->mutex);
+    return s;
+}
+
 static uint64_t first_byte(uint32_t key) { return expert_extents[key * EXTENTS].file_offset; }
 static uint64_t end_byte(uint32_t key) {
     const pi2_extent *last = &expert_extents[key * EXTENTS + EXTENTS - 1];
@@ -193,12 +203,8 @@ static void test_demanded_first(void **state) {
     (void)state;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         watch w;
-        watch_init(&w);
         const pi2_read_hooks hooks = { .context = &w, .read_result = on_read };
-        setup s = open_cache(*method, pi2_cache_policy_find("lru"), 24, 1, &hooks);
-        (void)pthread_mutex_lock(&w.mutex);
-        w.passed = w.allowed = 0;
-        (void)pthread_mutex_unlock(&w.mutex);
+        setup s = open_held(*method, &w, &hooks);
         static const uint32_t first[] = { 0, 1 }, likely[] = { 11, 9, 8, 10 }, second[] = { 9, 13 };
         pi2_expert_cache_demand(s.cache, first, NULL, 2);
         pi2_expert_cache_look_ahead(s.cache, likely, 4);
@@ -296,12 +302,8 @@ static void test_two_layers(void **state) {
     (void)state;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         watch w;
-        watch_init(&w);
         const pi2_read_hooks hooks = { .context = &w, .read_result = on_read };
-        setup s = open_cache(*method, pi2_cache_policy_find("lru"), 24, 1, &hooks);
-        (void)pthread_mutex_lock(&w.mutex);
-        w.passed = w.allowed = 0;
-        (void)pthread_mutex_unlock(&w.mutex);
+        setup s = open_held(*method, &w, &hooks);
         static const uint32_t first[] = { 0 }, likely[] = { 8, 9, 16 }, second[] = { 10 }, third[] = { 16 };
         pi2_expert_cache_demand(s.cache, first, NULL, 1);
         pi2_expert_cache_look_ahead(s.cache, likely, 3);
