@@ -14,14 +14,14 @@
 
 #include <cmocka.h>
 
-#include "base/memory_limit.h"
 #include "base/pages.h"
 #include "engine/engine_internal.h"
 #include "support/sanitizer.h"
+#include "support/small_budget.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CONTEXT = PI2_UNDER_TSAN ? 400 : 1536, PLENTY = 400000000 };
+enum { CONTEXT = PI2_UNDER_TSAN ? 400 : PI2_UNDER_ASAN ? 800 : 1536, PLENTY = 400000000 };
 
 static char *folder, *dense_path, *experts_path;
 
@@ -34,8 +34,6 @@ typedef struct variation {
 static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool keep_memory) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
-    uint64_t peak = 0, current = 0;
-    (void)pi2_process_memory(&peak, &current);
     options.model_path = v->path;
     options.context_tokens = CONTEXT;
     options.batch_tokens = 256;
@@ -43,12 +41,7 @@ static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool kee
     options.read_method = v->read_method;
     options.keep_memory = keep_memory;
     pi2_engine *engine = NULL;
-    pi2_status status = PI2_ERR_MEMORY;
-    for (uint64_t more = more_bytes; status == PI2_ERR_MEMORY && more < PLENTY * 2; more += 2000000) {
-        options.memory_bytes = current + more; /* a sanitizer's notes grow with what is opened */
-        status = pi2_engine_open(&options, &engine);
-    }
-    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    if (pi2_small_budget_open(&options, more_bytes, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     return engine;
 }
 
@@ -151,12 +144,12 @@ static int set_up(void **state) {
     options.head_count_kv = 4;
     options.tied_head = false;
     options.context_length = 2048;
-    const int failed = pi2_tiny_model_write(&options, dense_path);
+    const int failed = pi2_tiny_model_write_apart(&options, dense_path);
     if (failed) return failed;
     options.feed_forward_length = 512;
     options.expert_count = 16;
     options.expert_used_count = 2;
-    return pi2_tiny_model_write(&options, experts_path);
+    return pi2_tiny_model_write_apart(&options, experts_path);
 }
 
 static int tear_down(void **state) {

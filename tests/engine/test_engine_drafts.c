@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-#include "base/memory_limit.h"
 #include "powerinfer2/session.h"
 #include "support/sanitizer.h"
+#include "support/small_budget.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -26,14 +26,11 @@ static char *folder, *dense_path, *experts_path;
 static pi2_session *open_session(const char *path, uint32_t draft, uint64_t more_bytes, pi2_engine **engine_out) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
-    uint64_t peak = 0, current = 0;
-    (void)pi2_process_memory(&peak, &current);
     options.model_path = path;
-    options.memory_bytes = current + more_bytes;
     options.context_tokens = CONTEXT;
     options.thread_count = 2;
     options.draft_tokens = draft;
-    if (pi2_engine_open(&options, engine_out) != PI2_OK) fail_msg("%s", pi2_error_text());
+    if (pi2_small_budget_open(&options, more_bytes, engine_out) != PI2_OK) fail_msg("%s", pi2_error_text());
     pi2_session *session = NULL;
     assert_int_equal(pi2_session_create(*engine_out, NULL, &session), PI2_OK);
     return session;
@@ -134,12 +131,12 @@ static int set_up(void **state) {
     options.feed_forward_length = 3072;
     options.head_count = 8;
     options.tied_head = false;
-    const int failed = pi2_tiny_model_write(&options, dense_path);
+    const int failed = pi2_tiny_model_write_apart(&options, dense_path);
     if (failed) return failed;
     pi2_tiny_model_options_init(&options);
     options.expert_count = 8;
     options.expert_used_count = 2;
-    return pi2_tiny_model_write(&options, experts_path);
+    return pi2_tiny_model_write_apart(&options, experts_path);
 }
 
 static int tear_down(void **state) {

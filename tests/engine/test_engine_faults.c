@@ -11,14 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "base/memory_limit.h"
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/session.h"
+#include "support/small_budget.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -39,38 +38,27 @@ static void copy_file(const char *from_path, const char *to_path) {
 
 /* In a child for the same reason. */
 static int write_model(uint32_t seed, float rope_base) {
-    const pid_t child = fork();
-    if (child == 0) {
-        pi2_tiny_model_options options;
-        pi2_tiny_model_options_init(&options);
-        options.seed = seed;
-        options.layer_count = 4;
-        options.embedding_length = 512;
-        options.feed_forward_length = 3072;
-        options.head_count = 8;
-        options.rope_base = rope_base;
-        _exit(pi2_tiny_model_write(&options, model_path) == 0 ? 0 : 1);
-    }
-    int result = -1;
-    return child > 0 && waitpid(child, &result, 0) == child && result == 0 ? 0 : -1;
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.seed = seed;
+    options.layer_count = 4;
+    options.embedding_length = 512;
+    options.feed_forward_length = 3072;
+    options.head_count = 8;
+    options.rope_base = rope_base;
+    return pi2_tiny_model_write_apart(&options, model_path);
 }
 
-/* Enough to stream the tiny model beside what the process holds, which a sanitizer inflates. */
-static uint64_t small_budget(void) {
-    uint64_t peak = 0, current = 0;
-    (void)pi2_process_memory(&peak, &current);
-    return current + 11500000;
-}
+enum { MORE_BYTES = 11500000 }; /* enough to stream the tiny model beside what the process holds */
 
 static pi2_status open_streaming(const char *method, pi2_engine **engine) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
     options.model_path = model_path;
     options.cluster_path = cluster_path;
-    options.memory_bytes = small_budget();
     options.context_tokens = 64;
     options.read_method = method;
-    return pi2_engine_open(&options, engine);
+    return pi2_small_budget_open(&options, MORE_BYTES, engine);
 }
 
 static pi2_status run_some(pi2_engine *engine) {
@@ -155,9 +143,8 @@ static void test_truncated_before_open(void **state) {
         pi2_engine_options options;
         pi2_engine_options_init(&options);
         options.model_path = copy_path; /* named itself, it cannot be made again */
-        options.memory_bytes = small_budget();
         pi2_engine *engine = NULL;
-        assert_int_equal(pi2_engine_open(&options, &engine), PI2_ERR_FORMAT);
+        assert_int_equal(pi2_small_budget_open(&options, MORE_BYTES, &engine), PI2_ERR_FORMAT);
         assert_null(engine);
         copy_file(cluster_path, copy_path);
     }

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -32,18 +31,13 @@ static char *folder, *model_path, *cluster_path, *trace_path, *stats_path, *part
 
 /* In a child: this process's memory counts against the engine's budget. */
 static int write_model(void) {
-    const pid_t child = fork();
-    if (child == 0) {
-        pi2_tiny_model_options options;
-        pi2_tiny_model_options_init(&options);
-        options.layer_count = LAYERS;
-        options.embedding_length = 512;
-        options.feed_forward_length = 6144;
-        options.head_count = 8;
-        _exit(pi2_tiny_model_write(&options, model_path) == 0 ? 0 : 1);
-    }
-    int result = -1;
-    return child > 0 && waitpid(child, &result, 0) == child && result == 0 ? 0 : -1;
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = LAYERS;
+    options.embedding_length = 512;
+    options.feed_forward_length = 6144;
+    options.head_count = 8;
+    return pi2_tiny_model_write_apart(&options, model_path);
 }
 
 static pi2_engine_options streaming_options(void) {

@@ -1,10 +1,13 @@
 /* tiny_model.c: metadata and tensors of a random llama-like model. */
 #include "support/tiny_model.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static const char chatml_template[] =
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -213,4 +216,12 @@ int pi2_tiny_model_write(const pi2_tiny_model_options *options, const char *path
     const int error = pi2_gguf_builder_write(&builder, path);
     pi2_gguf_builder_free(&builder);
     return error;
+}
+
+int pi2_tiny_model_write_apart(const pi2_tiny_model_options *options, const char *path) {
+    const pid_t child = fork();
+    if (child == 0) _exit(pi2_tiny_model_write(options, path));
+    int result = -1;
+    if (child < 0 || waitpid(child, &result, 0) != child) return errno;
+    return WIFEXITED(result) ? WEXITSTATUS(result) : ECHILD;
 }
