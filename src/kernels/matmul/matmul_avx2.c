@@ -10,8 +10,16 @@
 #define MATMUL_SUFFIX avx2
 #include "kernels/matmul/matmul_avx2_template.h"
 
+/*
+ * Keeps additions in the order in which they stand: GCC would make trees of them, and the 64 products
+ * of a block, all computed first, do not fit in 16 registers (prefill was 1.5 times slower).
+ */
+#define IN_ORDER(sum) __asm__("" : "+x"(sum))
+
 PI2_UNPACK_INLINE_AVX2 __m256i add_products(__m256i sums, __m256i w, __m256i x) {
-    return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x));
+    __m256i more = _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x));
+    IN_ORDER(more);
+    return more;
 }
 
 PI2_UNPACK_INLINE_AVX2 __m256i add_scaled(__m256i dot, __m256i sums, __m256i factor) {
@@ -39,6 +47,7 @@ PI2_UNPACK_INLINE_AVX2 void add_signed_group(int T, __m256i dot[HALVES][TOKENS],
             const __m256i products =
                 _mm256_maddubs_epi16(magnitude[h], _mm256_sign_epi8(x, group[h]));
             dot[h][t] = _mm256_add_epi32(dot[h][t], _mm256_madd_epi16(products, ones));
+            IN_ORDER(dot[h][t]);
         }
     }
 }
