@@ -227,7 +227,8 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     PI2_TRY(pi2_architecture_shape(architecture, directory, &model->shape));
     PI2_TRY(architecture->list_tensors(directory, &model->shape, requests));
     if (!model->layout) {
-        PI2_TRY(pi2_extent_layout_build(requests->groups, requests->group_count, &model->layout));
+        PI2_TRY(pi2_extent_layout_build(requests->groups, requests->group_count, PI2_LAYOUT_DENSE,
+                                        &model->layout));
     }
     if (model->layout->group_count != requests->group_count) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: the layout has %u groups, the architecture needs %zu; prepare again",

@@ -19,6 +19,7 @@ enum {
 
 typedef struct layout_maker {
     pi2_extent_layout *layout;
+    pi2_layout_kind kind;
     const pi2_gguf_tensor **sources;     /* of each layout tensor */
     uint32_t tensor_capacity, piece_capacity, extent_capacity;
     size_t name_bytes;
@@ -232,6 +233,7 @@ typedef struct ffn_matrices {
     uint32_t count;
     uint64_t first_row[MAX_MATRICES]; /* of this expert */
     uint64_t neurons, output_rows;
+    bool gate_is_apart;               /* in extents of its own */
 } ffn_matrices;
 
 static pi2_status read_ffn(layout_maker *maker, const pi2_group_request *request,
@@ -251,6 +253,7 @@ static pi2_status read_ffn(layout_maker *maker, const pi2_group_request *request
     }
     const pi2_gguf_tensor *first = request->tensors[0];
     const pi2_gguf_tensor *down = request->tensors[ffn->count - 1];
+    ffn->gate_is_apart = maker->kind == PI2_LAYOUT_NEURON && ffn->count == MAX_MATRICES;
     ffn->neurons = down->dimensions[0];
     ffn->output_rows = down->dimensions[1];
     for (uint32_t i = 0; i + 1 < ffn->count; i++) {
@@ -281,10 +284,11 @@ static pi2_piece cluster_piece(const ffn_matrices *ffn, uint32_t i, const pi2_ex
     return piece;
 }
 
+/** Bytes of what lies together in a cluster of so many neurons. */
 static uint64_t cluster_bytes(const ffn_matrices *ffn, const pi2_extent_layout *layout,
                               uint64_t neurons) {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < ffn->count; i++) {
+    for (uint32_t i = ffn->gate_is_apart ? 1 : 0; i < ffn->count; i++) {
         const pi2_piece piece = cluster_piece(ffn, i, layout, 0, neurons);
         bytes += pi2_piece_bytes(layout, &piece);
     }
@@ -340,6 +344,7 @@ static pi2_status add_cluster(layout_maker *maker, uint32_t group, const ffn_mat
             is_open = true;
         }
         PI2_TRY(add_piece(maker, piece));
+        if (i == 0 && ffn->gate_is_apart) is_open = false;
     }
     return PI2_OK;
 }
@@ -402,9 +407,9 @@ static pi2_status settle(layout_maker *maker) {
 }
 
 pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t request_count,
-                                   pi2_extent_layout **layout_out) {
+                                   pi2_layout_kind kind, pi2_extent_layout **layout_out) {
     *layout_out = NULL;
-    layout_maker maker = { .layout = calloc(1, sizeof *maker.layout) };
+    layout_maker maker = { .layout = calloc(1, sizeof *maker.layout), .kind = kind };
     if (!maker.layout || request_count > MAX_TABLE_ROWS) {
         free(maker.layout);
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the layout of %zu groups", request_count);

@@ -12,7 +12,8 @@
  *   group    extents that the model uses at one moment: a layer's attention, a layer's FFN
  *            clusters, one expert, the head.
  *   cluster  a run of neurons: its Gate rows, Up rows and Down columns are the pieces of one
- *            extent, or of consecutive extents where a cluster is larger than that.
+ *            extent, or of consecutive extents where a cluster is larger than that. In the neuron
+ *            layout Gate's piece lies in extents of its own, so that it can be resident alone.
  *
  * Small tensors (norms, biases, router, rope factors: one-dimensional or F32 under 1 MB that a
  * group names no piece of) are "tables": always resident, stored as ordinary tensors.
@@ -24,6 +25,7 @@
 #include <stdint.h>
 
 #include "file_formats/gguf.h"
+#include "powerinfer2/layout.h"
 #include "weight_formats/weight_format.h"
 
 enum { PI2_EXTENT_ALIGNMENT = 4096, PI2_EXTENT_TARGET_BYTES = 512 * 1024, PI2_EXTENT_MAX_BYTES = 1024 * 1024 };
@@ -96,13 +98,15 @@ typedef struct pi2_group_request {
  * A cluster is the smallest multiple of 32 neurons, of PI2_TILE_ROWS and of Down's block that
  * makes its extent reach PI2_EXTENT_TARGET_BYTES where the FFN is large enough; one that would
  * pass PI2_EXTENT_MAX_BYTES is spread over consecutive extents (cut between its pieces, then
- * between tiles of a piece). Tensors cut by rows are cut between tiles into extents of about
+ * between tiles of a piece). In the neuron layout Gate is not counted: Up and Down reach the target
+ * together, and Gate's piece, before them, shares no extent with them. An FFN without Gate is
+ * laid out as in the dense layout. Tensors cut by rows are cut between tiles into extents of about
  * equal size, near the target. The same input gives the same layout on every machine.
  * A tensor may be in several requests (stacked experts), but each row of it in one only.
  * Errors  UNSUPPORTED (weight type, by tensor name), FORMAT (shapes that do not fit), MEMORY
  */
 pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t request_count,
-                                   pi2_extent_layout **layout_out);
+                                   pi2_layout_kind kind, pi2_extent_layout **layout_out);
 void pi2_extent_layout_free(pi2_extent_layout *layout);
 
 /** Bytes that a read of this extent moves: bytes rounded up to PI2_EXTENT_ALIGNMENT. */

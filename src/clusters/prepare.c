@@ -303,7 +303,7 @@ static pi2_status prepare(prepare_run *run, const pi2_group_request *requests,
         return pi2_fail(PI2_ERR_INVALID, "%s: this is a cluster file already: give the GGUF model",
                         pi2_gguf_file_path(run->source, 0));
     }
-    PI2_TRY(pi2_extent_layout_build(requests, request_count, &run->layout));
+    PI2_TRY(pi2_extent_layout_build(requests, request_count, PI2_LAYOUT_DENSE, &run->layout));
     PI2_TRY(pi2_cluster_header_make(run->source, run->layout, &run->header));
     PI2_TRY(pi2_gguf_writer_finish(run->header.writer, &run->header_bytes, &run->header_length));
     run->file_bytes = run->header_length + run->header.data_bytes;

@@ -168,7 +168,7 @@ static pi2_status check_runnable(const pi2_model_file *file) {
     if (status == PI2_OK) status = pi2_architecture_shape(architecture, &directory, &shape);
     if (status == PI2_OK) status = architecture->list_tensors(&directory, &shape, &requests);
     if (status == PI2_OK && !file->layout) {
-        status = pi2_extent_layout_build(requests.groups, requests.group_count, &layout);
+        status = pi2_extent_layout_build(requests.groups, requests.group_count, PI2_LAYOUT_DENSE, &layout);
     }
     pi2_extent_layout_free(layout);
     pi2_model_requests_free(&requests);

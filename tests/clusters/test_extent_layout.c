@@ -32,12 +32,16 @@ static pi2_group_request request_of(pi2_group_kind kind, const pi2_gguf_tensor *
     return request;
 }
 
-static pi2_extent_layout *build(const pi2_group_request *requests, size_t count) {
+static pi2_extent_layout *build_as(pi2_layout_kind kind, const pi2_group_request *requests, size_t count) {
     pi2_extent_layout *layout;
-    const pi2_status status = pi2_extent_layout_build(requests, count, &layout);
+    const pi2_status status = pi2_extent_layout_build(requests, count, kind, &layout);
     if (status != PI2_OK) fail_msg("%s", pi2_error_text());
     if (pi2_extent_layout_check(layout, "test") != PI2_OK) fail_msg("%s", pi2_error_text());
     return layout;
+}
+
+static pi2_extent_layout *build(const pi2_group_request *requests, size_t count) {
+    return build_as(PI2_LAYOUT_DENSE, requests, count);
 }
 
 /** Counts every element of every tensor over all pieces. */
@@ -152,10 +156,10 @@ static void test_experts_are_stacked_rows(void **state) {
     }
     pi2_extent_layout_free(layout);
     requests[2].expert = 3;
-    assert_int_equal(pi2_extent_layout_build(requests, EXPERTS, &layout), PI2_ERR_INVALID);
+    assert_int_equal(pi2_extent_layout_build(requests, EXPERTS, PI2_LAYOUT_DENSE, &layout), PI2_ERR_INVALID);
     /* One expert left out: the check sees the hole. */
     requests[2].expert = 2;
-    assert_int_equal(pi2_extent_layout_build(requests, EXPERTS - 1, &layout), PI2_OK);
+    assert_int_equal(pi2_extent_layout_build(requests, EXPERTS - 1, PI2_LAYOUT_DENSE, &layout), PI2_OK);
     assert_int_equal(pi2_extent_layout_check(layout, "file"), PI2_ERR_FORMAT);
     pi2_extent_layout_free(layout);
 }
@@ -236,6 +240,71 @@ static void test_same_input_same_layout(void **state) {
     pi2_extent_layout_free(b);
 }
 
+/** The extent in which a piece lies. */
+static const pi2_extent *extent_of(const pi2_extent_layout *layout, uint32_t piece) {
+    uint32_t e = 0;
+    while (layout->extents[e].first_piece + layout->extents[e].piece_count <= piece) e++;
+    return &layout->extents[e];
+}
+
+static void test_gate_lies_apart_in_the_neuron_layout(void **state) {
+    (void)state;
+    size_t format_count;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
+    static const uint64_t widths[] = { 256, 2048 };
+    for (size_t f = 0; f < format_count * 2; f++) {
+        const uint32_t type = (uint32_t)formats[f / 2]->type;
+        const uint64_t width = widths[f % 2];
+        const pi2_gguf_tensor tensors[] = { tensor_of("gate", type, width, 2560, 1),
+                                            tensor_of("up", type, width, 2560, 1),
+                                            tensor_of("down", type, 2560, width, 1),
+                                            tensor_of("q", type, width, 512, 1) };
+        const pi2_group_request requests[] = { request_of(PI2_GROUP_ATTENTION, tensors + 3, 1),
+                                               request_of(PI2_GROUP_FFN, tensors, 3) };
+        pi2_extent_layout *layout = build_as(PI2_LAYOUT_NEURON, requests, 2);
+        check_cover(layout);
+        check_pieces(layout);
+        uint64_t others = 0;
+        uint32_t last_row = 0;
+        for (uint32_t p = 0; p < layout->piece_count; p++) {
+            const pi2_piece *piece = &layout->pieces[p];
+            const pi2_extent *extent = extent_of(layout, p);
+            if (extent->group != 1) continue;
+            /* Tensors are numbered in the order of the requests: q, gate, up, down. */
+            if (piece->tensor == 1) {
+                assert_int_equal(extent->piece_count, 1);
+                last_row = (uint32_t)piece->row_begin + piece->row_count;
+                others = 0;
+            } else {
+                others += pi2_piece_bytes(layout, piece);
+            }
+            const bool cluster_ends =
+                p + 1 == layout->piece_count || layout->pieces[p + 1].tensor == 1;
+            const bool is_last = last_row == 2560;
+            if (cluster_ends && piece->tensor != 1 && !is_last) {
+                assert_true(others >= PI2_EXTENT_TARGET_BYTES);
+            }
+        }
+        assert_int_equal(last_row, 2560);
+        pi2_extent_layout_free(layout);
+    }
+}
+
+static void test_without_gate_both_layouts_are_one(void **state) {
+    (void)state;
+    const pi2_gguf_tensor tensors[] = { tensor_of("up", PI2_Q8_0, 512, 2048, 1),
+                                        tensor_of("down", PI2_Q8_0, 2048, 512, 1) };
+    const pi2_group_request request = request_of(PI2_GROUP_FFN, tensors, 2);
+    pi2_extent_layout *dense = build(&request, 1), *neuron = build_as(PI2_LAYOUT_NEURON, &request, 1);
+    assert_int_equal(dense->extent_count, neuron->extent_count);
+    for (uint32_t e = 0; e < dense->extent_count; e++) {
+        assert_int_equal(dense->extents[e].bytes, neuron->extents[e].bytes);
+        assert_int_equal(dense->extents[e].piece_count, neuron->extents[e].piece_count);
+    }
+    pi2_extent_layout_free(dense);
+    pi2_extent_layout_free(neuron);
+}
+
 static void test_refusals_name_the_tensor(void **state) {
     (void)state;
     pi2_extent_layout *layout;
@@ -243,15 +312,15 @@ static void test_refusals_name_the_tensor(void **state) {
                                   tensor_of("blk.0.ffn_up.weight", PI2_Q4_0, 256, 512, 1),
                                   tensor_of("blk.0.ffn_down.weight", PI2_Q4_0, 512, 256, 1) };
     const pi2_group_request request = request_of(PI2_GROUP_FFN, tensors, 3);
-    assert_int_equal(pi2_extent_layout_build(&request, 1, &layout), PI2_ERR_UNSUPPORTED);
+    assert_int_equal(pi2_extent_layout_build(&request, 1, PI2_LAYOUT_DENSE, &layout), PI2_ERR_UNSUPPORTED);
     assert_non_null(strstr(pi2_error_text(), "blk.0.ffn_gate.weight"));
     assert_non_null(strstr(pi2_error_text(), "IQ2_XXS"));
     assert_null(layout);
     tensors[0] = tensor_of("blk.0.ffn_gate.weight", PI2_Q4_0, 256, 480, 1);
-    assert_int_equal(pi2_extent_layout_build(&request, 1, &layout), PI2_ERR_FORMAT);
+    assert_int_equal(pi2_extent_layout_build(&request, 1, PI2_LAYOUT_DENSE, &layout), PI2_ERR_FORMAT);
     assert_non_null(strstr(pi2_error_text(), "neurons"));
     tensors[0] = tensor_of("blk.0.ffn_gate.weight", PI2_Q4_0, 256, 512, 2);
-    assert_int_equal(pi2_extent_layout_build(&request, 1, &layout), PI2_ERR_FORMAT);
+    assert_int_equal(pi2_extent_layout_build(&request, 1, PI2_LAYOUT_DENSE, &layout), PI2_ERR_FORMAT);
 }
 
 /* ---- damage ----------------------------------------------------------------------------- */
@@ -326,6 +395,8 @@ int main(void) {
         cmocka_unit_test(test_sizes_of_a_7b_model),
         cmocka_unit_test(test_a_tile_larger_than_an_extent),
         cmocka_unit_test(test_same_input_same_layout),
+        cmocka_unit_test(test_gate_lies_apart_in_the_neuron_layout),
+        cmocka_unit_test(test_without_gate_both_layouts_are_one),
         cmocka_unit_test(test_refusals_name_the_tensor),
         cmocka_unit_test(test_damage_is_found),
     };

@@ -25,7 +25,7 @@ void test_model_open(const char *path, test_model *model_out) {
     check(pi2_architecture_shape(architecture, &model_out->directory, &shape));
     check(architecture->list_tensors(&model_out->directory, &shape, &model_out->requests));
     check(pi2_extent_layout_build(model_out->requests.groups, model_out->requests.group_count,
-                                  &model_out->layout));
+                                  PI2_LAYOUT_DENSE, &model_out->layout));
 }
 
 void test_model_close(test_model *model) {

@@ -1,0 +1,10 @@
+/* layout.h: how a cluster file lays a model's weights out. */
+#ifndef POWERINFER2_LAYOUT_H
+#define POWERINFER2_LAYOUT_H
+
+typedef enum pi2_layout_kind {
+    PI2_LAYOUT_DENSE,  /* clusters of neurons, whole: for models that use every neuron */
+    PI2_LAYOUT_NEURON  /* Gate apart, and single neurons beside: for models with neurons that are zero */
+} pi2_layout_kind;
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * neuron_bank.h: the FFN neurons of a layer, or of one expert, in units of equal size that are addressed by formula.
+ *
+ *   neuron   row i of Gate, row i of Up, column i of Down. Gate is not in the bank: it lies in tiles, in extents of
+ *            its own (PI2_LAYOUT_NEURON), so that it can be computed first.
+ *   bundle   one neuron's Up values and Down values in neuron form (weight_formats/neuron_form.h), each padded to 64
+ *            bytes. Their scales are apart, in the head.
+ *   place    where a neuron's bundle lies: order[place] = neuron. Hot neurons come first, those that fire together
+ *            lie together.
+ *   unit     unit_neurons bundles one after the other, zeros behind them up to unit_bytes, a multiple of
+ *            PI2_EXTENT_ALIGNMENT: what is read, checked and cached. Unit u holds the places u * unit_neurons to
+ *            (u + 1) * unit_neurons - 1 (the last unit maybe fewer, zeros behind them) and begins at byte
+ *            file_offset + u * unit_bytes of the cluster file. So no unit is listed anywhere.
+ *   head     what must be resident to use the bank, one block of bytes with one checksum: the order (u32 of each
+ *            place), the units' checksums (u32 of each unit: the low half of XXH3 64 over its unit_bytes), the Up
+ *            scales of each neuron (by neuron, not by place), Down's scale blocks (by block of neurons, in the model's
+ *            order). Numbers are little-endian, as everywhere in files.
+ *
+ * The arithmetic keeps the model's order of neurons whatever the order of places is (docs/arithmetic.md).
+ */
+#ifndef PI2_CLUSTERS_NEURON_BANK_H
+#define PI2_CLUSTERS_NEURON_BANK_H
+
+#include <stdint.h>
+
+#include "clusters/extent_layout.h"
+
+enum {
+    PI2_NEURON_PART_ALIGNMENT = 64,      /* of a bundle's two parts, and of the head's four */
+    PI2_NEURON_UNIT_MOST_BYTES = 16384,  /* of a unit that holds several bundles */
+    PI2_NEURON_UNIT_MOST_NEURONS = 4096
+};
+
+typedef struct pi2_neuron_bank {
+    uint32_t layer, expert;                          /* expert: UINT32_MAX in a dense layer */
+    uint32_t neuron_count, width;                    /* width: columns of Up, rows of Down */
+    uint32_t up_tensor, down_tensor;                 /* of the extent layout */
+    const pi2_weight_format *up_format, *down_format;
+    uint32_t bundle_bytes, down_offset;              /* Down's values begin at down_offset of a bundle */
+    uint32_t unit_neurons, unit_bytes, unit_count;
+    uint64_t file_offset;                            /* of unit 0: a multiple of PI2_EXTENT_ALIGNMENT */
+    uint64_t head_offset, head_bytes, head_checksum; /* head_offset likewise; checksum: XXH3 64 */
+    /* Where the head's parts begin, each a multiple of 64. */
+    uint64_t order_at, checksums_at, up_scales_at, down_scales_at;
+    uint32_t up_scale_bytes;                         /* of one neuron's Up row; 0: the type has no scales */
+    uint32_t down_scale_bytes;                       /* of one block of neurons, all rows */
+} pi2_neuron_bank;
+
+/** Which layer or expert. */
+typedef struct pi2_neuron_place {
+    uint32_t layer, expert; /* expert: UINT32_MAX in a dense layer */
+} pi2_neuron_place;
+
+/** Immutable once built; in the order of layers, then experts. Free with pi2_neuron_banks_free(). */
+typedef struct pi2_neuron_banks {
+    pi2_neuron_bank *banks;
+    uint32_t count;
+    /* Those that have no bank because a weight of theirs is infinite or no number: leaving a neuron out that is zero
+     * would change what such a layer computes. */
+    pi2_neuron_place *left_out;
+    uint32_t left_out_count;
+} pi2_neuron_banks;
+
+#endif
