@@ -1,4 +1,4 @@
-/* generation.c: the token loop, stop words, and the report. */
+/* generation.c: the token loop and the report. */
 #include "generation.h"
 
 #include <math.h>
@@ -17,31 +17,8 @@ const char *pi2_cli_stop_name(pi2_cli_stop stop) {
     return names[stop];
 }
 
-/** Makes room for `more` elements beside `length`; NULL: no memory, and `data` is still good. */
-static void *grow(void *data, size_t length, size_t more, size_t element, size_t *capacity) {
-    if (data && more <= *capacity - length) return data;
-    size_t wanted = *capacity ? *capacity : 256;
-    while (wanted - length < more) {
-        if (wanted > SIZE_MAX / element / 2) return NULL;
-        wanted *= 2;
-    }
-    void *grown = realloc(data, wanted * element);
-    if (grown) *capacity = wanted;
-    return grown;
-}
-
-bool pi2_cli_text_add(pi2_cli_text *text, const char *data, size_t length) {
-    char *grown = grow(text->data, text->length, length + 1, 1, &text->capacity);
-    if (!grown) return false;
-    text->data = grown;
-    if (length) memcpy(grown + text->length, data, length);
-    text->length += length;
-    grown[text->length] = '\0';
-    return true;
-}
-
 bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t length) {
-    int32_t *grown = grow(tokens->data, tokens->length, length, sizeof *data, &tokens->capacity);
+    int32_t *grown = pi2_cli_grow(tokens->data, tokens->length, length, sizeof *data, &tokens->capacity);
     if (!grown) return false;
     tokens->data = grown;
     if (length) memcpy(grown + tokens->length, data, length * sizeof *data);
@@ -56,57 +33,15 @@ void pi2_cli_generation_free(pi2_cli_generation *generation) {
     *generation = (pi2_cli_generation){0};
 }
 
-/* ---- stop words ---- */
-
-/** The earliest place in text[from ..] where a stop word begins, or SIZE_MAX. Sets *whole when the
- *  word stands there wholly; otherwise the text ends inside it and may yet become one. */
-static size_t find_stop(const pi2_cli_text *text, size_t from, const pi2_cli_texts *words, bool *whole) {
-    for (size_t at = from; at < text->length; at++) {
-        size_t place = SIZE_MAX;
-        for (size_t i = 0; words && i < words->count; i++) {
-            const size_t length = strlen(words->items[i]), rest = text->length - at;
-            if (length == 0) continue;
-            if (memcmp(text->data + at, words->items[i], length < rest ? length : rest) != 0) continue;
-            place = at;
-            *whole = length <= rest;
-            if (*whole) return at;
-        }
-        if (place != SIZE_MAX) return place;
-    }
-    return SIZE_MAX;
-}
-
 /** State of one answer while it is made. */
 typedef struct answer {
     pi2_session *session;
     const pi2_cli_generation_options *options;
     pi2_cli_generation *result;
+    pi2_cli_answer_text text;
     char *piece;   /* PIECE_BYTES */
-    size_t shown;  /* bytes of the text that were shown */
-    bool stopped;  /* by a word */
-    bool is_lost;  /* the text could not be shown */
     bool out_of_memory; /* here, not in the library: its error text tells nothing of it */
 } answer;
-
-/** Shows what cannot become a stop word any more; cuts the text at a whole one. */
-static void show_text(answer *state, bool is_last) {
-    pi2_cli_text *text = &state->result->text;
-    if (!text->data) return;
-    bool whole = false;
-    const size_t stop = find_stop(text, state->shown, state->options->stop_words, &whole);
-    size_t end = text->length;
-    if (stop != SIZE_MAX && whole) {
-        text->length = end = stop;
-        text->data[stop] = '\0';
-        state->stopped = true;
-    } else if (stop != SIZE_MAX && !is_last) {
-        end = stop;
-    }
-    if (end > state->shown && state->options->show) {
-        state->is_lost = !state->options->show(text->data + state->shown, end - state->shown);
-    }
-    state->shown = end;
-}
 
 static pi2_status no_memory(answer *state) {
     state->out_of_memory = true;
@@ -120,9 +55,7 @@ static pi2_status add_token(answer *state, int32_t token, bool ends) {
     const pi2_status status = pi2_session_token_text(state->session, token, state->options->print_special,
                                                      state->piece, PIECE_BYTES, &length);
     if (status != PI2_OK) return status;
-    if (!pi2_cli_text_add(&state->result->text, state->piece, length)) return no_memory(state);
-    show_text(state, false);
-    return PI2_OK;
+    return pi2_cli_answer_text_add(&state->text, state->piece, length) ? PI2_OK : no_memory(state);
 }
 
 static pi2_engine_counters difference(const pi2_engine_counters *after, const pi2_engine_counters *before) {
@@ -182,8 +115,8 @@ static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begi
         status = add_token(state, token, ends);
         if (status != PI2_OK) break;
         if (ends) { result->stop = PI2_CLI_STOP_EOS; break; }
-        if (state->stopped) { result->stop = PI2_CLI_STOP_WORD; break; }
-        if (pi2_cli_interrupted() || state->is_lost) { result->stop = PI2_CLI_STOP_INTERRUPTED; break; }
+        if (state->text.is_stopped) { result->stop = PI2_CLI_STOP_WORD; break; }
+        if (pi2_cli_interrupted() || state->text.is_lost) { result->stop = PI2_CLI_STOP_INTERRUPTED; break; }
         if (state->options->limit >= 0 && result->tokens.length >= (size_t)state->options->limit) break;
         if (pi2_session_position(state->session) >= context) { result->stop = PI2_CLI_STOP_CONTEXT; break; }
         status = pi2_session_append(state->session, &token, 1, PI2_LOGITS_LAST);
@@ -198,7 +131,7 @@ static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begi
 static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *prompt, size_t prompt_count) {
     pi2_cli_generation *result = state->result;
     state->piece = malloc(PIECE_BYTES);
-    if (!state->piece || !pi2_cli_text_add(&result->text, "", 0)) return no_memory(state);
+    if (!state->piece || !pi2_cli_answer_text_add(&state->text, "", 0)) return no_memory(state);
     const uint32_t context = pi2_engine_get_report(engine)->context_tokens;
     const int64_t limit = state->options->limit;
     if (!pi2_cli_token_times_reserve(&result->times, limit >= 0 && limit < context ? (uint64_t)limit : context)) {
@@ -214,11 +147,11 @@ static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *pro
         result->stop = PI2_CLI_STOP_INTERRUPTED;
         status = PI2_OK;
     }
-    if (status != PI2_OK || state->stopped) return status;
+    if (status != PI2_OK || state->text.is_stopped) return status;
     const size_t rest = pi2_session_text_finish(state->session, state->piece, PIECE_BYTES);
-    if (!pi2_cli_text_add(&result->text, state->piece, rest)) return no_memory(state);
-    show_text(state, true);
-    if (state->stopped) result->stop = PI2_CLI_STOP_WORD;
+    if (!pi2_cli_answer_text_add(&state->text, state->piece, rest)) return no_memory(state);
+    pi2_cli_answer_text_finish(&state->text);
+    if (state->text.is_stopped) result->stop = PI2_CLI_STOP_WORD;
     return PI2_OK;
 }
 
@@ -226,7 +159,8 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
                      size_t prompt_count, size_t cached_count,
                      const pi2_cli_generation_options *options, pi2_cli_generation *result) {
     *result = (pi2_cli_generation){.prompt_count = prompt_count, .cached_count = cached_count};
-    answer state = {.session = session, .options = options, .result = result};
+    answer state = {.session = session, .options = options, .result = result,
+                    .text = {.stop_words = options->stop_words, .show = options->show}};
     pi2_engine_counters before, after;
     pi2_draft_counters drafts;
     pi2_engine_count(engine, &before);
@@ -240,6 +174,7 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
     result->drafts.guessed -= drafts.guessed;
     result->drafts.right -= drafts.right;
     result->latency = pi2_cli_token_percentiles(&result->times);
+    result->text = state.text.text;
     free(state.piece);
     if (status == PI2_OK) return PI2_EXIT_OK;
     if (!state.out_of_memory) return pi2_cli_failed(status);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "answer_text.h"
 #include "options.h"
 #include "powerinfer2/engine.h"
 #include "powerinfer2/session.h"
@@ -18,14 +19,6 @@ typedef enum pi2_cli_stop {
 /** The name that --json gives: "eos", "limit", "word", "context", "interrupted". */
 const char *pi2_cli_stop_name(pi2_cli_stop stop);
 
-/** Growing text; starts as {0}. */
-typedef struct pi2_cli_text {
-    char *data; /* NUL-terminated once something was added */
-    size_t length, capacity;
-} pi2_cli_text;
-/** False: no memory. */
-bool pi2_cli_text_add(pi2_cli_text *text, const char *data, size_t length);
-
 /** Growing token list; starts as {0}. */
 typedef struct pi2_cli_tokens {
     int32_t *data;
@@ -36,10 +29,8 @@ bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t leng
 typedef struct pi2_cli_generation_options {
     int64_t limit;                  /* tokens at most; negative: none */
     bool print_special;             /* control tokens as text */
-    const pi2_cli_texts *stop_words; /* the answer ends before one of these */
-    /** Called with text that is certain to belong to the answer; NULL: collect only. False: it
-     *  cannot be shown, so no more is needed. */
-    bool (*show)(const char *text, size_t length);
+    const pi2_cli_texts *stop_words; /* the answer ends before one of these (answer_text.h) */
+    bool (*show)(const char *text, size_t length); /* as in answer_text.h */
 } pi2_cli_generation_options;
 
 typedef struct pi2_cli_generation {

@@ -46,7 +46,7 @@ static const pi2_cli_option run_options[] = {
      "Tokens to generate at most; -1: until the model ends its answer or the context is full.",
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
     {"-r, --reverse-prompt, --stop", "TEXT", PI2_CLI_TEXTS, RUN(stop_words), NULL,
-     "Ends the answer before this text. May be given again.", NULL, 0, 0},
+     "Ends the answer before this text. May be given again: the text that is complete first ends it.", NULL, 0, 0},
     {"--draft-max, --draft, --draft-n", "N", PI2_CLI_INTEGER, RUN(draft), "8",
      "Tokens at most that are guessed from earlier text and checked in one pass, where that is faster; fewer "
      "where memory is small; 0: none. The text is the same.", "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},

@@ -104,6 +104,12 @@ expect_json text "${text%%"$letter"*}"
 expect 0 run -m "$model" -p "the hand" $sampled -r "$letter"
 expect_text "$folder/out" "${text%%"$letter"*}"
 
+# A longer stop word that the answer only begins does not hide one that is there.
+# shellcheck disable=SC2086
+expect 0 run -m "$model" -p "the hand" $sampled --json -r "$text~" -r "$letter"
+expect_json stop_type word
+expect_json text "${text%%"$letter"*}"
+
 # Ctrl-C ends the answer with what there is, and tells.
 tiny slow layers=8 embedding=512 feed_forward=4096 heads=8 heads_kv=8 context=20000 type=Q8_0
 model=$folder/slow.gguf
