@@ -1,18 +1,14 @@
 /* cache_trace.c: writes and reads traces of experts' uses. A file that is read is untrusted. */
 #include "neuron_cache/cache_trace.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/fail.h"
 #include "base/little_endian.h"
 #include "base/output_file.h"
+#include "base/whole_file.h"
 
 enum { VERSION = 1, HEADER_BYTES = 32 };
 static const char magic[8] = { 'P', 'I', '2', 'T', 'R', 'A', 'C', 'E' };
@@ -133,54 +129,11 @@ static pi2_status read_words(const char *path, const uint8_t *bytes, size_t leng
     return PI2_OK;
 }
 
-/* O_NONBLOCK: a pipe that nobody writes to must not keep us before we have seen that it is one. */
-static pi2_status open_file(const char *path, FILE **file_out, size_t *length_out) {
-    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
-    struct stat what;
-    pi2_status status = PI2_OK;
-    if (fstat(descriptor, &what) != 0) {
-        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(what.st_mode)) {
-        status = pi2_fail(PI2_ERR_IO, "%s: this is %s: a trace is read from a regular file", path,
-                          S_ISDIR(what.st_mode) ? "a folder" : "a pipe or device");
-    } else if ((uint64_t)what.st_size > UINT32_MAX) {
-        status = pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %lld bytes are more than the 4 GiB that a trace may have", path,
-                          (long long)what.st_size);
-    } else if (!(*file_out = fdopen(descriptor, "rb"))) {
-        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
-    }
-    if (status != PI2_OK) {
-        (void)close(descriptor);
-        return status;
-    }
-    *length_out = (size_t)what.st_size;
-    return PI2_OK;
-}
-
-static pi2_status read_whole(const char *path, uint8_t **bytes_out, size_t *length_out) {
-    FILE *file = NULL;
-    size_t length = 0;
-    PI2_TRY(open_file(path, &file, &length));
-    uint8_t *bytes = malloc(length + 1);
-    const bool read = bytes && fread(bytes, 1, length, file) == length;
-    (void)fclose(file);
-    if (!read) {
-        const bool no_memory = !bytes;
-        free(bytes);
-        return no_memory ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for a trace of %zu bytes", path, length)
-                         : pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
-    }
-    *bytes_out = bytes;
-    *length_out = length;
-    return PI2_OK;
-}
-
 pi2_status pi2_trace_read(const char *path, pi2_trace *trace) {
     memset(trace, 0, sizeof *trace);
     uint8_t *bytes = NULL;
     size_t length = 0;
-    PI2_TRY(read_whole(path, &bytes, &length));
+    PI2_TRY(pi2_whole_file_read(path, "a trace", UINT32_MAX, &bytes, &length));
     pi2_status status = read_header(path, bytes, length, &trace->header);
     if (status == PI2_OK) { /* no more demands or keys than words */
         trace->keys = malloc((length / 4 + 1) * sizeof *trace->keys);

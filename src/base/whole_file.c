@@ -1,0 +1,59 @@
+/* whole_file.c: opens, looks what it is, reads. */
+#include "base/whole_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+
+/* O_NONBLOCK: a pipe that nobody writes to must not keep us before we have seen that it is one. */
+static pi2_status open_file(const char *path, const char *name, size_t most_bytes, FILE **file_out,
+                            size_t *length_out) {
+    const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    struct stat what;
+    pi2_status status = PI2_OK;
+    if (fstat(descriptor, &what) != 0) {
+        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(what.st_mode)) {
+        status = pi2_fail(PI2_ERR_IO, "%s: this is %s: %s is read from a regular file", path,
+                          S_ISDIR(what.st_mode) ? "a folder" : "a pipe or device", name);
+    } else if ((uint64_t)what.st_size > most_bytes) {
+        status = pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %lld bytes are more than the %zu that %s may have", path,
+                          (long long)what.st_size, most_bytes, name);
+    } else if (!(*file_out = fdopen(descriptor, "rb"))) {
+        status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    }
+    if (status != PI2_OK) {
+        (void)close(descriptor);
+        return status;
+    }
+    *length_out = (size_t)what.st_size;
+    return PI2_OK;
+}
+
+pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_bytes, uint8_t **bytes_out,
+                               size_t *length_out) {
+    FILE *file = NULL;
+    size_t length = 0;
+    *bytes_out = NULL;
+    PI2_TRY(open_file(path, what, most_bytes, &file, &length));
+    uint8_t *bytes = malloc(length + 1);
+    const bool is_read = bytes && fread(bytes, 1, length, file) == length;
+    (void)fclose(file);
+    if (!is_read) {
+        const bool no_memory = !bytes;
+        free(bytes);
+        return no_memory ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for %s of %zu bytes", path, what, length)
+                         : pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
+    }
+    *bytes_out = bytes;
+    *length_out = length;
+    return PI2_OK;
+}

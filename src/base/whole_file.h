@@ -1,0 +1,18 @@
+/* whole_file.h: a regular file, read into memory at once: for the small files beside a model. */
+#ifndef PI2_BASE_WHOLE_FILE_H
+#define PI2_BASE_WHOLE_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "powerinfer2/status.h"
+
+/**
+ * what       in   what the file is, with its article, for error texts: "a trace"
+ * bytes_out  out  malloc'd; NULL on any error
+ * Errors  IO (path, reason; a folder, pipe or device), UNSUPPORTED (more than most_bytes), MEMORY
+ */
+pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_bytes, uint8_t **bytes_out,
+                               size_t *length_out);
+
+#endif

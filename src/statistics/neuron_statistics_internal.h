@@ -1,0 +1,17 @@
+/* neuron_statistics_internal.h: the rules that statistics keep, in memory and in a file. */
+#ifndef PI2_STATISTICS_NEURON_STATISTICS_INTERNAL_H
+#define PI2_STATISTICS_NEURON_STATISTICS_INTERNAL_H
+
+#include <stdbool.h>
+
+#include "statistics/neuron_statistics.h"
+
+enum { PI2_STATISTICS_MOST_NEURONS = 1 << 24, PI2_STATISTICS_MOST_ENTRIES = 1 << 20 };
+
+/** Entries in ascending order, none empty, not too many neurons; and the sum of their neurons. */
+bool pi2_statistics_entries_are_good(const pi2_statistics_entry *entries, uint32_t count, uint64_t *neuron_total_out);
+
+/** At least one column, none of them twice. */
+bool pi2_statistics_columns_are_good(const uint32_t *ids, uint32_t count);
+
+#endif

@@ -1,0 +1,85 @@
+/* fuzz_neuron_statistics.c: any bytes as statistics of neurons, and the same bytes with the checksum that they
+ * should have, so that the numbers are reached. What is accepted keeps the promises of neuron_statistics.h, and comes
+ * back when it is written. */
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "base/little_endian.h"
+#include "statistics/neuron_statistics.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static char path[64], again[72];
+
+static void require(bool condition) {
+    if (!condition) abort();
+}
+
+static void remove_files(void) {
+    (void)unlink(path);
+    (void)unlink(again);
+}
+
+static void check(const pi2_neuron_statistics *statistics) {
+    uint64_t total = 0;
+    require(statistics->entry_count > 0 && statistics->column_count > 0);
+    for (uint32_t e = 0; e < statistics->entry_count; e++) {
+        const pi2_statistics_entry *entry = &statistics->entries[e];
+        require(entry->neuron_count > 0 && entry->first == total);
+        total += entry->neuron_count;
+        require(pi2_neuron_statistics_find(statistics, entry->layer, entry->expert) == entry);
+        const uint32_t *fired = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_FIRED, entry);
+        const uint32_t *order = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_ORDER, entry);
+        for (uint32_t i = 0; i < entry->neuron_count; i++) {
+            require(!fired || fired[i] <= entry->token_count);
+            require(!order || order[i] < entry->neuron_count);
+        }
+    }
+    require(total == statistics->neuron_total);
+}
+
+static void read_back(pi2_neuron_statistics *statistics) {
+    pi2_neuron_statistics second;
+    require(pi2_neuron_statistics_write(again, statistics) == PI2_OK);
+    require(pi2_neuron_statistics_read(again, &second) == PI2_OK);
+    require(second.neuron_total == statistics->neuron_total && second.checksum == statistics->checksum);
+    for (uint32_t c = 0; c < second.column_count; c++) {
+        require(memcmp(second.columns[c], statistics->columns[c], (size_t)second.neuron_total * 4) == 0);
+    }
+    pi2_neuron_statistics_free(&second);
+}
+
+static void try_bytes(int file, const uint8_t *bytes, size_t size) {
+    require(ftruncate(file, 0) == 0 && pwrite(file, bytes, size, 0) == (ssize_t)size);
+    pi2_neuron_statistics statistics;
+    if (pi2_neuron_statistics_read(path, &statistics) == PI2_OK) {
+        check(&statistics);
+        read_back(&statistics);
+    }
+    pi2_neuron_statistics_free(&statistics);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static int file = -1;
+    if (file < 0) {
+        (void)snprintf(path, sizeof path, "/dev/shm/pi2-fuzz-statistics-%ld", (long)getpid());
+        (void)snprintf(again, sizeof again, "%s-2", path);
+        file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        require(file >= 0 && atexit(remove_files) == 0);
+    }
+    try_bytes(file, data, size);
+    if (size < 8) return 0;
+    uint8_t *right = malloc(size);
+    require(right != NULL);
+    memcpy(right, data, size);
+    pi2_store_le64(right + size - 8, XXH3_64bits(right, size - 8));
+    try_bytes(file, right, size);
+    free(right);
+    return 0;
+}

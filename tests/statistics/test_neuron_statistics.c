@@ -1,0 +1,220 @@
+/* Goal:   statistics come back from a file as they were written; what was cut, altered or made up is refused by name
+ *         and place; a failed write leaves nothing.
+ * Method: random statistics of dense layers and experts; every byte changed, every length cut; numbers that break one
+ *         rule each, under a checksum that is right. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <xxhash.h>
+
+#include "base/little_endian.h"
+#include "base/permutation.h"
+#include "statistics/neuron_statistics.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { UNKNOWN_COLUMN = 4000, HEADER_BYTES = 48, ENTRY_BYTES = 24, ENTRIES = 4 };
+
+static char *folder, *path;
+
+static const pi2_statistics_entry entries[ENTRIES] = {
+    { .layer = 0, .expert = UINT32_MAX, .neuron_count = 70, .token_count = 100 },
+    { .layer = 3, .expert = 0, .neuron_count = 33, .token_count = 40 },
+    { .layer = 3, .expert = 2, .neuron_count = 33, .token_count = 0 },
+    { .layer = 4, .expert = 1, .neuron_count = 1, .token_count = 7 },
+};
+static const uint32_t columns[] = { PI2_STATISTICS_ORDER, UNKNOWN_COLUMN, PI2_STATISTICS_FIRED };
+
+static int set_up(void **state) {
+    (void)state;
+    folder = test_folder_make_in_memory();
+    path = test_path(folder, "statistics");
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    free(path);
+    test_folder_remove(folder);
+    return 0;
+}
+
+static void fill(pi2_neuron_statistics *statistics) {
+    uint64_t random = 5;
+    assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, columns, 3, statistics), PI2_OK);
+    statistics->model_hash = 0x1234567890abcdef;
+    statistics->token_count = 1000;
+    for (uint32_t e = 0; e < ENTRIES; e++) {
+        const pi2_statistics_entry *entry = &statistics->entries[e];
+        uint32_t *order = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_ORDER, entry);
+        uint32_t *fired = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_FIRED, entry);
+        uint32_t *unknown = pi2_neuron_statistics_column(statistics, UNKNOWN_COLUMN, entry);
+        for (uint32_t i = 0; i < entry->neuron_count; i++) {
+            const uint32_t other = (uint32_t)(pi2_tiny_random(&random) % (i + 1));
+            order[i] = order[other];
+            order[other] = i;
+            fired[i] = (uint32_t)(pi2_tiny_random(&random) % (entry->token_count + 1));
+            unknown[i] = (uint32_t)pi2_tiny_random(&random);
+        }
+    }
+}
+
+static void write_good(pi2_neuron_statistics *statistics) {
+    fill(statistics);
+    if (pi2_neuron_statistics_write(path, statistics) != PI2_OK) fail_msg("%s", pi2_error_text());
+}
+
+static void test_comes_back(void **state) {
+    (void)state;
+    pi2_neuron_statistics written, read;
+    write_good(&written);
+    if (pi2_neuron_statistics_read(path, &read) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_true(read.model_hash == written.model_hash && read.token_count == written.token_count);
+    assert_true(read.neuron_total == 137 && read.checksum == written.checksum && read.checksum != 0);
+    for (uint32_t e = 0; e < ENTRIES; e++) {
+        const pi2_statistics_entry *entry = pi2_neuron_statistics_find(&read, entries[e].layer, entries[e].expert);
+        assert_non_null(entry);
+        assert_true(entry->token_count == entries[e].token_count);
+        for (uint32_t c = 0; c < 3; c++) {
+            assert_memory_equal(pi2_neuron_statistics_column(&read, columns[c], entry),
+                                pi2_neuron_statistics_column(&written, columns[c], &written.entries[e]),
+                                entries[e].neuron_count * sizeof(uint32_t));
+        }
+    }
+    assert_null(pi2_neuron_statistics_find(&read, 3, 1));
+    assert_null(pi2_neuron_statistics_find(&read, 9, 0));
+    assert_null(pi2_neuron_statistics_column(&read, 77, &read.entries[0]));
+    pi2_neuron_statistics_free(&read);
+    pi2_neuron_statistics_free(&written);
+}
+
+static void test_every_changed_byte_is_found(void **state) {
+    (void)state;
+    pi2_neuron_statistics statistics;
+    size_t bytes;
+    write_good(&statistics);
+    pi2_neuron_statistics_free(&statistics);
+    uint8_t *file = test_file_read(path, &bytes);
+    for (size_t at = 0; at < bytes; at++) {
+        file[at] ^= 0x20;
+        test_file_write(path, file, bytes);
+        const pi2_status status = pi2_neuron_statistics_read(path, &statistics);
+        assert_true(status == PI2_ERR_FORMAT || (status == PI2_ERR_UNSUPPORTED && at >= 8 && at < 12));
+        assert_non_null(strstr(pi2_error_text(), path));
+        file[at] ^= 0x20;
+    }
+    for (size_t length = 0; length < bytes; length++) {
+        test_file_write(path, file, length);
+        assert_int_equal(pi2_neuron_statistics_read(path, &statistics), PI2_ERR_FORMAT);
+    }
+    free(file);
+}
+
+/** Writes good statistics with one number changed and the checksum made right, and expects a refusal. */
+static void expect_refused(size_t at, uint32_t value, const char *reason) {
+    pi2_neuron_statistics statistics;
+    size_t bytes;
+    write_good(&statistics);
+    pi2_neuron_statistics_free(&statistics);
+    uint8_t *file = test_file_read(path, &bytes);
+    assert_true(at + 4 <= bytes - 8);
+    pi2_store_le32(file + at, value);
+    pi2_store_le64(file + bytes - 8, XXH3_64bits(file, bytes - 8));
+    test_file_write(path, file, bytes);
+    free(file);
+    assert_int_equal(pi2_neuron_statistics_read(path, &statistics), PI2_ERR_FORMAT);
+    if (!strstr(pi2_error_text(), reason)) fail_msg("wanted '%s', got: %s", reason, pi2_error_text());
+    assert_null(statistics.entries);
+}
+
+static void test_made_up_numbers_are_refused(void **state) {
+    (void)state;
+    const size_t entry = HEADER_BYTES, ids = HEADER_BYTES + ENTRIES * ENTRY_BYTES, numbers = ids + 12;
+    expect_refused(12, 5, "another end");
+    expect_refused(16, 4, "another end");
+    expect_refused(16, 33, "impossible numbers");
+    expect_refused(40, 138, "another end");
+    expect_refused(44, 1, "impossible numbers");
+    expect_refused(entry + 24, 5, "impossible layers");       /* a layer above the next one's */
+    expect_refused(entry + 24 + 4, 2, "impossible layers");   /* an expert twice */
+    expect_refused(entry + 8, 0, "impossible layers");
+    expect_refused(entry + 8, 71, "impossible layers");       /* not the sum of the header */
+    expect_refused(entry + 8, UINT32_MAX, "impossible layers");
+    expect_refused(ids + 4, PI2_STATISTICS_FIRED, "impossible columns");
+    expect_refused(numbers + 4 * 5, 70, "order of layer 0");
+    expect_refused(numbers + 4 * (137 + 137 + 5), 101, "counts of layer 0");
+    expect_refused(numbers + 4 * (137 + 137 + 70), 41, "counts of layer 3");
+}
+
+static void test_order_with_a_neuron_twice(void **state) {
+    (void)state;
+    pi2_neuron_statistics statistics;
+    fill(&statistics);
+    uint32_t *order = pi2_neuron_statistics_column(&statistics, PI2_STATISTICS_ORDER, &statistics.entries[1]);
+    order[3] = order[4];
+    assert_int_equal(pi2_neuron_statistics_write(path, &statistics), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "order of layer 3"));
+    DIR *opened = opendir(folder);
+    size_t count = 0;
+    while (readdir(opened)) count++;
+    assert_int_equal(closedir(opened), 0);
+    assert_int_equal(count, 2); /* "." and "..": nothing was written */
+    pi2_neuron_statistics_free(&statistics);
+}
+
+static void test_impossible_statistics(void **state) {
+    (void)state;
+    pi2_neuron_statistics statistics;
+    const uint32_t twice[] = { 1, 1 };
+    const pi2_statistics_entry swapped[] = { entries[1], entries[0] };
+    assert_int_equal(pi2_neuron_statistics_make(entries, 0, columns, 1, &statistics), PI2_ERR_INVALID);
+    assert_int_equal(pi2_neuron_statistics_make(entries, 1, columns, 0, &statistics), PI2_ERR_INVALID);
+    assert_int_equal(pi2_neuron_statistics_make(entries, 1, twice, 2, &statistics), PI2_ERR_INVALID);
+    assert_int_equal(pi2_neuron_statistics_make(swapped, 2, columns, 1, &statistics), PI2_ERR_INVALID);
+    char *absent = test_path(folder, "absent/statistics");
+    fill(&statistics);
+    assert_int_equal(pi2_neuron_statistics_write(absent, &statistics), PI2_ERR_IO);
+    pi2_neuron_statistics_free(&statistics);
+    assert_int_equal(pi2_neuron_statistics_read(absent, &statistics), PI2_ERR_IO);
+    assert_int_equal(pi2_neuron_statistics_read(folder, &statistics), PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), "a folder"));
+    free(absent);
+}
+
+static void test_permutations(void **state) {
+    (void)state;
+    const uint32_t good[] = { 8, 0, 3, 1, 2, 7, 4, 6, 5 };
+    bool is_permutation = false;
+    assert_int_equal(pi2_permutation_check(good, 9, &is_permutation), PI2_OK);
+    assert_true(is_permutation);
+    assert_int_equal(pi2_permutation_check(good, 8, &is_permutation), PI2_OK); /* 8 is one too many, 5 missing */
+    assert_false(is_permutation);
+    uint32_t bad[9];
+    for (uint32_t i = 0; i < 9; i++) {
+        memcpy(bad, good, sizeof bad);
+        bad[i] = good[(i + 1) % 9];
+        assert_int_equal(pi2_permutation_check(bad, 9, &is_permutation), PI2_OK);
+        assert_false(is_permutation);
+    }
+    assert_int_equal(pi2_permutation_check(good, 0, &is_permutation), PI2_OK);
+    assert_true(is_permutation);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_comes_back),
+        TEST(test_every_changed_byte_is_found),
+        TEST(test_made_up_numbers_are_refused),
+        TEST(test_order_with_a_neuron_twice),
+        TEST(test_impossible_statistics),
+        TEST(test_permutations),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
