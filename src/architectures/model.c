@@ -157,6 +157,7 @@ static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *requ
     pi2_status status = descriptor < 0
         ? pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno))
         : read_at(descriptor, path, raw, bytes, tensor->file_offset);
+    if (status == PI2_OK && pi2_cluster_file_is(gguf)) status = pi2_cluster_file_check_table(gguf, tensor, raw);
     if (status == PI2_OK && request->rows) status = pack_matrix(format, request, raw, out);
     else if (status == PI2_OK) format->decode_row(out, raw, request->length);
 #ifdef POSIX_FADV_DONTNEED
@@ -287,5 +288,6 @@ size_t pi2_model_memory_bytes(const pi2_model *model) {
     return sizeof *model + model->shape.layer_count * sizeof *model->layers +
            layout->piece_count * (sizeof *model->refs + sizeof *layout->pieces) +
            layout->extent_count * sizeof *layout->extents + layout->group_count * sizeof *layout->groups +
-           layout->tensor_count * (sizeof *layout->tensors + 32) + model->table_bytes;
+           layout->tensor_count * (sizeof *layout->tensors + 32) + model->table_bytes +
+           pi2_extent_layout_lookup_runs(layout) * (model->has_file ? sizeof *layout->lookup_checksums : 0);
 }

@@ -437,6 +437,7 @@ void pi2_extent_layout_free(pi2_extent_layout *layout) {
     free(layout->extents);
     free(layout->groups);
     free(layout->names);
+    free(layout->lookup_checksums);
     free(layout);
 }
 
@@ -467,4 +468,36 @@ uint32_t pi2_extent_layout_largest(const pi2_extent_layout *layout) {
         if (bytes > largest) largest = bytes;
     }
     return largest;
+}
+
+/* ---- looking rows up ---- */
+
+const pi2_group *pi2_extent_layout_lookup(const pi2_extent_layout *layout) {
+    const pi2_group *found = NULL;
+    for (uint32_t g = 0; g < layout->group_count; g++) {
+        const pi2_group *group = &layout->groups[g];
+        if (group->kind == PI2_GROUP_EMBEDDING) return group;
+        if (group->kind == PI2_GROUP_HEAD) found = group;
+    }
+    return found;
+}
+
+uint32_t pi2_extent_layout_lookup_runs(const pi2_extent_layout *layout) {
+    const pi2_group *group = pi2_extent_layout_lookup(layout);
+    if (!group) return 0;
+    const pi2_extent *extent = &layout->extents[group->first_extent];
+    return (uint32_t)tiles_of_rows(layout->tensors[layout->pieces[extent->first_piece].tensor].rows);
+}
+
+uint32_t pi2_piece_run(const pi2_extent_layout *layout, const pi2_piece *piece, uint32_t row, uint32_t *bytes_out) {
+    const pi2_layout_tensor *tensor = &layout->tensors[piece->tensor];
+    if (!tensor->is_raw) {
+        const size_t tile = pi2_tile_bytes(tensor->format, piece->column_count);
+        *bytes_out = (uint32_t)tile;
+        return piece->offset + (uint32_t)(row / PI2_TILE_ROWS * tile);
+    }
+    const size_t row_bytes = pi2_row_bytes(tensor->format, piece->column_count);
+    const uint32_t left = piece->row_count - row;
+    *bytes_out = (uint32_t)(row_bytes * (left < PI2_TILE_ROWS ? left : PI2_TILE_ROWS));
+    return piece->offset + (uint32_t)(row * row_bytes);
 }

@@ -5,7 +5,7 @@
  *            in a third dimension follow one another as rows.
  *   piece    rows x columns of one tensor, as tiles (weight_format.h): what a kernel is given.
  *            Of a raw tensor (PI2_GROUP_EMBEDDING): whole rows as GGUF has them, one after the
- *            other, so that looking one up reads one or two blocks of PI2_EXTENT_ALIGNMENT.
+ *            other, so that looking one up reads 16 rows, not an extent.
  *   extent   one or more pieces that lie together: the unit of reading, of residency and of
  *            checksums. 256 KB to 1 MB where the model allows, starts at a multiple of
  *            PI2_EXTENT_ALIGNMENT in the cluster file.
@@ -81,6 +81,7 @@ typedef struct pi2_extent_layout {
     pi2_group *groups;          uint32_t group_count;  /* in the order in which a token uses them */
     uint64_t weight_bytes;      /* sum of extents' bytes */
     char *names;                /* storage of the tensors' names */
+    uint64_t *lookup_checksums; /* [pi2_extent_layout_lookup_runs()]; NULL: no file */
 } pi2_extent_layout;
 
 /** What an architecture says about one group: which tensors, in which roles. */
@@ -115,6 +116,16 @@ uint32_t pi2_extent_read_bytes(const pi2_extent *extent);
 /** Tiles of a piece, and its bytes: padded to 64. */
 uint32_t pi2_piece_tiles(const pi2_piece *piece);
 size_t pi2_piece_bytes(const pi2_extent_layout *layout, const pi2_piece *piece);
+
+/**
+ * The group whose rows are looked up one by one: the embedding, or the head that it is tied to; NULL where there is
+ * neither. A lookup reads a run of 16 rows, a tile or 16 rows of a raw tensor, and each run has its checksum.
+ */
+const pi2_group *pi2_extent_layout_lookup(const pi2_extent_layout *layout);
+/** Runs of the tensor that is looked up; run number r begins with row 16 r. */
+uint32_t pi2_extent_layout_lookup_runs(const pi2_extent_layout *layout);
+/** Offset in its extent, and bytes, of the run that begins at `row` of a piece, a multiple of 16. */
+uint32_t pi2_piece_run(const pi2_extent_layout *layout, const pi2_piece *piece, uint32_t row, uint32_t *bytes_out);
 
 /** The largest extent's pi2_extent_read_bytes(): what a slot of a cache must hold. */
 uint32_t pi2_extent_layout_largest(const pi2_extent_layout *layout);

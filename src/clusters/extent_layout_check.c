@@ -86,6 +86,24 @@ static pi2_status check_group(const pi2_extent_layout *layout, uint32_t number,
     return PI2_OK;
 }
 
+/** Rows are looked up in pieces that hold whole rows of one matrix, the only one of their group. */
+static pi2_status check_lookup(const pi2_extent_layout *layout, const char *name) {
+    const pi2_group *group = pi2_extent_layout_lookup(layout);
+    if (!group) return PI2_OK;
+    const uint32_t number = layout->pieces[layout->extents[group->first_extent].first_piece].tensor;
+    const pi2_layout_tensor *tensor = &layout->tensors[number];
+    bool is_good = tensor->matrix_rows == tensor->rows;
+    for (uint32_t e = 0; e < group->extent_count; e++) {
+        const pi2_extent *extent = &layout->extents[group->first_extent + e];
+        for (uint32_t p = extent->first_piece; p < extent->first_piece + extent->piece_count; p++) {
+            const pi2_piece *piece = &layout->pieces[p];
+            is_good = is_good && piece->tensor == number && piece->column_count == tensor->columns;
+        }
+    }
+    if (is_good) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: rows of tensor '%s' cannot be looked up: %s", name, tensor->name, damaged);
+}
+
 /* ---- every element exactly once --------------------------------------------------------- */
 
 static int compare_places(const void *a, const void *b) {
@@ -158,5 +176,6 @@ pi2_status pi2_extent_layout_check(const pi2_extent_layout *layout, const char *
     if (next_piece != layout->piece_count || weight_bytes != layout->weight_bytes) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: the extents do not add up: %s", name, damaged);
     }
+    PI2_TRY(check_lookup(layout, name));
     return sort_and_check_cover(layout, name);
 }

@@ -94,9 +94,24 @@ static pi2_status list_parts(worker_pool *pool) {
     return PI2_OK;
 }
 
+/** Checksums of the runs of rows that are looked up one by one. */
+static void patch_runs(pi2_prepare_run *run, const pi2_extent *extent, const uint8_t *memory) {
+    for (uint32_t p = extent->first_piece; p < extent->first_piece + extent->piece_count; p++) {
+        const pi2_piece *piece = &run->layout->pieces[p];
+        for (uint32_t row = 0; row < piece->row_count; row += PI2_TILE_ROWS) {
+            uint32_t bytes;
+            const uint32_t offset = pi2_piece_run(run->layout, piece, row, &bytes);
+            const size_t number = (size_t)(piece->row_begin + row) / PI2_TILE_ROWS;
+            pi2_prepare_patch(run, run->header.lookup_checksums_at + number * sizeof(uint64_t),
+                              XXH3_64bits(memory + offset, bytes));
+        }
+    }
+}
+
 static pi2_status make_part(prepare_worker *worker, const group_part *part) {
     pi2_prepare_run *run = worker->pool->run;
     const pi2_group *group = &run->layout->groups[part->group];
+    const pi2_group *lookup = pi2_extent_layout_lookup(run->layout);
     memset(worker->extent_memory, 0, group->extent_count * sizeof *worker->extent_memory);
     size_t used = 0;
     for (uint32_t e = part->first; e < part->end; e++) {
@@ -112,6 +127,7 @@ static pi2_status make_part(prepare_worker *worker, const group_part *part) {
         const uint32_t number = group->first_extent + e;
         pi2_prepare_patch(run, run->header.extent_checksums_at + number * sizeof(uint64_t),
                           XXH3_64bits(worker->extent_memory[e], run->layout->extents[number].bytes));
+        if (group == lookup) patch_runs(run, &run->layout->extents[number], worker->extent_memory[e]);
     }
     PI2_TRY(pi2_prepare_write(run, part->file_offset, worker->buffer, used));
     atomic_fetch_add(&run->written_bytes, used);

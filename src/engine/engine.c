@@ -345,7 +345,7 @@ static pi2_status start_forward(pi2_engine *engine) {
     const pi2_forward_options options = {
         .model = engine->model, .shape = plan->shape, .team = engine->team, .store = engine->store,
         .experts = engine->expert_cache, .look_ahead = engine->look_ahead,
-        .reader = engine->reader, .cpu_features = pi2_cpu_features(),
+        .reader = engine->reader, .path = engine->weights_path, .cpu_features = pi2_cpu_features(),
         .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
         .trace = pi2_run_trace_events(engine->run_trace),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->resident,

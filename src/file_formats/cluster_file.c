@@ -274,6 +274,16 @@ static pi2_status place_extents(const pi2_gguf *gguf, pi2_extent_layout *layout)
     return PI2_OK;
 }
 
+static pi2_status read_lookup(const pi2_gguf *gguf, pi2_extent_layout *layout) {
+    const uint32_t count = pi2_extent_layout_lookup_runs(layout);
+    pi2_gguf_array array;
+    PI2_TRY(read_array(gguf, PI2_KEY_LOOKUP_CHECKSUMS, PI2_GGUF_U64, count, &array));
+    layout->lookup_checksums = make_table(count, sizeof *layout->lookup_checksums);
+    if (!layout->lookup_checksums) return pi2_fail(PI2_ERR_MEMORY, "no memory for the layout's checksums");
+    for (uint32_t i = 0; i < count; i++) layout->lookup_checksums[i] = pi2_gguf_array_u64(&array, i);
+    return PI2_OK;
+}
+
 /* ---- the whole -------------------------------------------------------------------------- */
 
 static pi2_status check_version(const pi2_gguf *gguf) {
@@ -316,7 +326,8 @@ static pi2_status read_layout(const pi2_gguf *gguf, pi2_extent_layout *layout) {
     PI2_TRY(read_extents(gguf, layout));
     PI2_TRY(read_pieces(gguf, layout));
     PI2_TRY(place_extents(gguf, layout));
-    return pi2_extent_layout_check(layout, pi2_gguf_file_path(gguf, 0));
+    PI2_TRY(pi2_extent_layout_check(layout, pi2_gguf_file_path(gguf, 0)));
+    return read_lookup(gguf, layout);
 }
 
 pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **layout_out,

@@ -6,7 +6,7 @@
 #include "clusters/extent_layout.h"
 #include "powerinfer2/engine.h"
 
-enum { PI2_CLUSTER_FILE_VERSION = 1 };
+enum { PI2_CLUSTER_FILE_VERSION = 2 };
 
 /** True when the parsed GGUF carries our layout (key powerinfer2.version). */
 bool pi2_cluster_file_is(const pi2_gguf *gguf);
@@ -26,11 +26,18 @@ pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **lay
                                    pi2_source_identity *source_out);
 
 /**
- * Compares an extent as read (its `bytes` bytes) with its checksum.
+ * Compares an extent as read (its `bytes` bytes) with its checksum. path: the file's, for the message.
  * Errors  FORMAT: file, extent, tensor and byte offset
  */
-pi2_status pi2_cluster_file_check_extent(const pi2_gguf *gguf, const pi2_extent_layout *layout,
+pi2_status pi2_cluster_file_check_extent(const char *path, const pi2_extent_layout *layout,
                                          uint32_t extent, const void *bytes);
+
+/** The failure of an extent that does not match its checksum. */
+pi2_status pi2_cluster_file_fail_extent(const char *path, const pi2_extent_layout *layout, uint32_t extent);
+
+/** Compares a run of rows (pi2_piece_run(), from `row` of a piece of `extent` on) with its checksum. Errors FORMAT. */
+pi2_status pi2_cluster_file_check_run(const char *path, const pi2_extent_layout *layout, uint32_t extent,
+                                      const pi2_piece *piece, uint32_t row, const void *bytes);
 
 /** Compares a table's data (a small tensor, whole) with its checksum. Errors FORMAT. */
 pi2_status pi2_cluster_file_check_table(const pi2_gguf *gguf, const pi2_gguf_tensor *table,
@@ -52,7 +59,7 @@ typedef struct pi2_cluster_header {
     uint32_t table_count;
     uint64_t *group_offsets;         /* from the start of the data; each group's extents follow */
     uint64_t data_bytes;
-    size_t table_checksums_at, extent_checksums_at, header_checksum_at;
+    size_t table_checksums_at, extent_checksums_at, lookup_checksums_at, header_checksum_at;
     size_t table_end;                /* bytes of the header without the padding behind it */
 } pi2_cluster_header;
 

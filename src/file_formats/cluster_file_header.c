@@ -229,6 +229,9 @@ static pi2_status make_header(const pi2_gguf *source, const pi2_extent_layout *l
     PI2_TRY(write_groups(header->writer, layout));
     PI2_TRY(write_extents(header, layout));
     write_pieces(header->writer, layout);
+    header->lookup_checksums_at =
+        pi2_gguf_writer_array(header->writer, PI2_KEY_LOOKUP_CHECKSUMS, PI2_GGUF_U64,
+                              pi2_extent_layout_lookup_runs(layout), NULL);
     write_tensor_lines(header, layout);
     return PI2_OK;
 }

@@ -41,6 +41,8 @@
 #define PI2_KEY_PIECE_COLUMN_BEGINS "powerinfer2.piece.column_begins"
 #define PI2_KEY_PIECE_COLUMN_COUNTS "powerinfer2.piece.column_counts"
 
+#define PI2_KEY_LOOKUP_CHECKSUMS "powerinfer2.lookup.checksums"
+
 #define PI2_CLUSTER_GROUP_TENSOR_TYPE 24u /* I8: bytes, to whoever does not know better */
 
 #endif

@@ -1,5 +1,6 @@
 /* cluster_file_verify.c: compares what a cluster file holds with its checksums. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,18 +13,41 @@
 #include "file_formats/cluster_file.h"
 #include "file_formats/cluster_file_keys.h"
 
-enum { TABLE_CHUNK_BYTES = 1024 * 1024, PROGRESS_INTERVAL_NS = 100 * 1000 * 1000 };
+enum { TABLE_CHUNK_BYTES = 1024 * 1024, PROGRESS_INTERVAL_NS = 100 * 1000 * 1000, WHAT_BYTES = 192 };
 
-pi2_status pi2_cluster_file_check_extent(const pi2_gguf *gguf, const pi2_extent_layout *layout,
-                                         uint32_t extent_number, const void *bytes) {
-    const pi2_extent *extent = &layout->extents[extent_number];
-    if (XXH3_64bits(bytes, extent->bytes) == extent->checksum) return PI2_OK;
-    const pi2_piece *piece = &layout->pieces[extent->first_piece];
+/** The one sentence about bytes that are not what prepare wrote. `what` may be cut: it holds a tensor's name. */
+static pi2_status fail_difference(const char *path, const char *what, uint64_t bytes, uint64_t offset) {
     return pi2_fail(PI2_ERR_FORMAT,
-                    "%s: extent %" PRIu32 " (tensor '%s' and what lies with it, %" PRIu32 " bytes at "
-                    "byte %" PRIu64 ") does not match its checksum: make the file again with prepare",
-                    pi2_gguf_file_path(gguf, 0), extent_number,
-                    layout->tensors[piece->tensor].name, extent->bytes, extent->file_offset);
+                    "%s: %s (%" PRIu64 " bytes at byte %" PRIu64 ") does not match its checksum: the file or "
+                    "the disk is damaged: delete the file and prepare the model again",
+                    path, what, bytes, offset);
+}
+
+pi2_status pi2_cluster_file_fail_extent(const char *path, const pi2_extent_layout *layout, uint32_t number) {
+    const pi2_extent *extent = &layout->extents[number];
+    char what[WHAT_BYTES];
+    (void)snprintf(what, sizeof what, "extent %" PRIu32 ", tensor '%s' and what lies with it", number,
+                   layout->tensors[layout->pieces[extent->first_piece].tensor].name);
+    return fail_difference(path, what, extent->bytes, extent->file_offset);
+}
+
+pi2_status pi2_cluster_file_check_extent(const char *path, const pi2_extent_layout *layout, uint32_t number,
+                                         const void *bytes) {
+    const pi2_extent *extent = &layout->extents[number];
+    return XXH3_64bits(bytes, extent->bytes) == extent->checksum ? PI2_OK
+                                                                 : pi2_cluster_file_fail_extent(path, layout, number);
+}
+
+pi2_status pi2_cluster_file_check_run(const char *path, const pi2_extent_layout *layout, uint32_t extent,
+                                      const pi2_piece *piece, uint32_t row, const void *bytes) {
+    uint32_t length;
+    const uint32_t offset = pi2_piece_run(layout, piece, row, &length);
+    const uint64_t first = piece->row_begin + row;
+    if (XXH3_64bits(bytes, length) == layout->lookup_checksums[first / PI2_TILE_ROWS]) return PI2_OK;
+    char what[WHAT_BYTES];
+    (void)snprintf(what, sizeof what, "the run of rows from %" PRIu64 " on of tensor '%s'", first,
+                   layout->tensors[piece->tensor].name);
+    return fail_difference(path, what, length, layout->extents[extent].file_offset + offset);
 }
 
 /** The checksum that the file has for a table; false when it has none. */
@@ -52,10 +76,9 @@ static pi2_status compare_table(const pi2_gguf *gguf, const pi2_gguf_tensor *tab
     uint64_t wanted = 0;
     PI2_TRY(find_table_checksum(gguf, table->name, &wanted));
     if (wanted == checksum) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT,
-                    "%s: tensor '%s' (%" PRIu64 " bytes at byte %" PRIu64 ") does not match its "
-                    "checksum: make the file again with prepare",
-                    pi2_gguf_file_path(gguf, 0), table->name, table->bytes, table->file_offset);
+    char what[WHAT_BYTES];
+    (void)snprintf(what, sizeof what, "tensor '%s'", table->name);
+    return fail_difference(pi2_gguf_file_path(gguf, 0), what, table->bytes, table->file_offset);
 }
 
 pi2_status pi2_cluster_file_check_table(const pi2_gguf *gguf, const pi2_gguf_tensor *table,
@@ -108,8 +131,24 @@ static pi2_status verify_table(verifier *self, const pi2_gguf_tensor *table) {
     return compare_table(self->gguf, table, XXH3_64bits_digest(self->hash));
 }
 
+static pi2_status verify_runs(const verifier *self, uint32_t number, const uint8_t *data) {
+    const pi2_extent_layout *layout = self->layout;
+    const pi2_extent *extent = &layout->extents[number];
+    for (uint32_t p = extent->first_piece; p < extent->first_piece + extent->piece_count; p++) {
+        const pi2_piece *piece = &layout->pieces[p];
+        for (uint32_t row = 0; row < piece->row_count; row += PI2_TILE_ROWS) {
+            uint32_t bytes;
+            const uint8_t *run = data + pi2_piece_run(layout, piece, row, &bytes);
+            PI2_TRY(pi2_cluster_file_check_run(pi2_gguf_file_path(self->gguf, 0), layout, number, piece, row, run));
+        }
+    }
+    return PI2_OK;
+}
+
 static pi2_status verify_all(verifier *self) {
     const pi2_extent_layout *layout = self->layout;
+    const char *path = pi2_gguf_file_path(self->gguf, 0);
+    const pi2_group *lookup = pi2_extent_layout_lookup(layout);
     /* The header was compared with its checksum when the layout was read. */
     for (size_t i = 0; i < pi2_gguf_tensor_count(self->gguf); i++) {
         const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(self->gguf, i);
@@ -120,7 +159,8 @@ static pi2_status verify_all(verifier *self) {
         const uint8_t *data;
         PI2_TRY(pi2_uncached_file_read(&self->file, extent->file_offset, extent->bytes,
                                        self->buffer, &data));
-        PI2_TRY(pi2_cluster_file_check_extent(self->gguf, layout, i, data));
+        PI2_TRY(pi2_cluster_file_check_extent(path, layout, i, data));
+        if (&layout->groups[extent->group] == lookup) PI2_TRY(verify_runs(self, i, data));
         PI2_TRY(advance(self, extent->bytes));
     }
     return PI2_OK;

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/pages.h"
+#include "file_formats/cluster_file.h"
 
 size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_cache_policy *policy) {
     const size_t keys = pi2_expert_cache_keys(layout);
@@ -577,16 +577,15 @@ pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t
     const int state = atomic_load_explicit(&extent->state, memory_order_acquire);
     *memory_out = expert->memory + extent->offset;
     if (state == EXTENT_READY) return PI2_OK;
-    const pi2_extent *place = &cache->options.layout->extents[expert->first + index];
-    const bool checks = !extent->verified && place->checksum != 0;
-    const bool failed = state == EXTENT_FAILED;
-    if (failed || (checks && XXH3_64bits(*memory_out, place->bytes) != place->checksum)) {
-        if (!failed) change_extent(extent, FROM(EXTENT_ARRIVED), EXTENT_FAILED);
-        return pi2_fail(PI2_ERR_FORMAT, "%s: extent %u (tensor '%s', %u bytes at offset %llu) does not match its "
-                        "checksum: the file or the disk is damaged; delete it and prepare the model again",
-                        cache->options.path, expert->first + index,
-                        cache->options.layout->tensors[cache->options.layout->pieces[place->first_piece].tensor].name,
-                        place->bytes, (unsigned long long)place->file_offset);
+    const uint32_t number = expert->first + index;
+    if (state == EXTENT_FAILED) return pi2_cluster_file_fail_extent(cache->options.path, cache->options.layout, number);
+    if (!extent->verified) {
+        const pi2_status status =
+            pi2_cluster_file_check_extent(cache->options.path, cache->options.layout, number, *memory_out);
+        if (status != PI2_OK) {
+            change_extent(extent, FROM(EXTENT_ARRIVED), EXTENT_FAILED);
+            return status;
+        }
     }
     extent->verified = true;
     change_extent(extent, FROM(EXTENT_ARRIVED), EXTENT_READY);

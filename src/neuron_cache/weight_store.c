@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/sleepers.h"
+#include "file_formats/cluster_file.h"
 
 enum { STATE_ABSENT, STATE_READING, STATE_ARRIVED, STATE_CHECKING, STATE_READY, STATE_FAILED };
 enum {
@@ -458,15 +458,10 @@ static pi2_status first_failure(pi2_weight_store *store) {
 
 static pi2_status check_extent(pi2_weight_store *store, uint32_t e) {
     store_extent *extent = &store->extents[e];
-    const pi2_extent *place = &store->options.layout->extents[e];
-    if (!extent->verified && place->checksum != 0 &&
-        XXH3_64bits(extent->memory, place->bytes) != place->checksum) {
-        const pi2_piece *piece = &store->options.layout->pieces[place->first_piece];
-        return fail_extent(store, extent, STATE_CHECKING, pi2_fail(PI2_ERR_FORMAT,
-            "%s: extent %u (tensor '%s', %u bytes at offset %llu) does not match its checksum: the file or the "
-            "disk is damaged; delete it and prepare the model again", store->options.path, e,
-            store->options.layout->tensors[piece->tensor].name, place->bytes,
-            (unsigned long long)place->file_offset));
+    if (!extent->verified) {
+        const pi2_status status =
+            pi2_cluster_file_check_extent(store->options.path, store->options.layout, e, extent->memory);
+        if (status != PI2_OK) return fail_extent(store, extent, STATE_CHECKING, status);
     }
     extent->verified = true;
     change_state(extent, FROM(STATE_CHECKING), STATE_READY);

@@ -48,6 +48,7 @@ typedef struct pi2_forward_options {
     pi2_weight_store *store;
     pi2_expert_cache *experts; /* NULL: a dense model */
     pi2_reader *reader;       /* for embedding rows; NULL when everything is resident */
+    const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;
     unsigned spin_us;
     pi2_look_ahead_mode look_ahead; /* for experts */

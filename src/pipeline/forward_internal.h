@@ -10,6 +10,7 @@
 #include "pipeline/stage.h"
 
 enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16, PI2_AHEAD_LAYERS = 2 };
+enum { PI2_STAGING_RUNS = 16 }; /* runs of embedding rows that are read at once */
 
 /** One batch of vectors in every form that the matrices reading it want. */
 typedef struct pi2_activation_set {

@@ -4,7 +4,7 @@
 #include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
-enum { ALIGNMENT = 64, TOKEN_BLOCK = 64, QUERY_BLOCK = 24, STAGING_ROWS = 16, MOST_NEURONS = 192 };
+enum { ALIGNMENT = 64, TOKEN_BLOCK = 64, QUERY_BLOCK = 24, MOST_NEURONS = 192 };
 
 typedef struct carver {
     uint8_t *memory; /* NULL: count only */
@@ -220,11 +220,11 @@ size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward
 
 size_t pi2_forward_staging_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
     if (!shape->embedding_streams) return 0;
-    const pi2_operand *embedding = model->embedding.tensor ? &model->embedding : &model->head;
-    const size_t unit = model->embedding.tensor
-        ? pi2_row_bytes(embedding->tensor->format, embedding->tensor->columns)
-        : pi2_tile_bytes(embedding->tensor->format, embedding->tensor->columns);
-    const size_t room = (unit + 2 * (size_t)PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
-    const size_t rows = shape->batch_tokens < STAGING_ROWS ? shape->batch_tokens : STAGING_ROWS;
+    const bool raw = model->embedding.tensor != NULL;
+    const pi2_layout_tensor *embedding = raw ? model->embedding.tensor : model->head.tensor;
+    const size_t run = raw ? pi2_row_bytes(embedding->format, embedding->columns) * PI2_TILE_ROWS
+                           : pi2_tile_bytes(embedding->format, embedding->columns);
+    const size_t room = (run + 2 * (size_t)PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+    const size_t rows = shape->batch_tokens < PI2_STAGING_RUNS ? shape->batch_tokens : PI2_STAGING_RUNS;
     return room * rows;
 }

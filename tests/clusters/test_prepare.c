@@ -146,7 +146,7 @@ static void check_cluster_file(void) {
         assert_int_equal(extent->file_offset % PI2_EXTENT_ALIGNMENT, 0);
         assert_true(extent->file_offset + pi2_extent_read_bytes(extent) <= bytes);
         memcpy(extents[e], file + extent->file_offset, extent->bytes);
-        assert_int_equal(pi2_cluster_file_check_extent(cluster, layout, e, extents[e]), PI2_OK);
+        assert_int_equal(pi2_cluster_file_check_extent(output_path, layout, e, extents[e]), PI2_OK);
     }
     test_extents_check(layout, extents, model.gguf);
     test_extents_free(extents, layout);
@@ -509,7 +509,7 @@ static void test_damage_is_named(void **state) {
     const int opened = open(output_path, O_RDWR);
     assert_int_equal(pwrite(opened, "\xfe\xdc", 2, (off_t)layout->extents[e].file_offset + 77), 2);
     assert_int_equal(verify_file(output_path), PI2_ERR_FORMAT);
-    (void)snprintf(wanted, sizeof wanted, "extent %u (tensor '", e);
+    (void)snprintf(wanted, sizeof wanted, "extent %u, tensor '", e);
     assert_non_null(strstr(pi2_error_text(), wanted));
     (void)snprintf(wanted, sizeof wanted, "at byte %lu",
                    (unsigned long)layout->extents[e].file_offset);
