@@ -65,6 +65,8 @@ typedef struct pi2_engine_options {
     const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none */
     double hot_share;            /* of the cache, for the hot set: 0 .. 0.75; negative: chosen by replaying the trace */
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
+    const char *const *input_paths; /* other files that the caller reads, NULL at the end: the files above that are
+                                    written take the place of none; NULL: none. Read by pi2_engine_open() only */
     pi2_callbacks callbacks;
 } pi2_engine_options;
 

@@ -52,7 +52,7 @@ typedef struct pi2_prepare_options {
     const char *model_path;
     const char *output_path;   /* NULL: beside the model, else the cache folder */
     uint64_t memory_bytes;     /* 0: 256 MB or what is free */
-    bool overwrite;            /* make it again even when a good one is there */
+    bool overwrite;            /* make it anew, in place of any file but the model's own */
     pi2_callbacks callbacks;
 } pi2_prepare_options;
 /** Writes the cluster file. path_out: malloc'd path of the result, free(); may be NULL. */

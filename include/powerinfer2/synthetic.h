@@ -52,7 +52,7 @@ typedef struct pi2_synthetic_options {
     bool pure;                 /* every matrix of that type; else what llama-quantize mixes */
     uint64_t seed;             /* equal seeds and shapes give equal bytes */
     const char *output_path;
-    bool overwrite;
+    bool overwrite;            /* what lies there is replaced, a folder or device never */
     pi2_callbacks callbacks;   /* progress: "writing", bytes of the file */
 } pi2_synthetic_options;
 

@@ -20,7 +20,8 @@ static const pi2_cli_option device_options[] = {
      "Model file (or any large file) whose disk is measured by reading it, or a folder in which a file of "
      "256 MB is made for the time. Otherwise the folder of the profile.", NULL, 0, 0},
     {"--profile", "FILE", PI2_CLI_TEXT, DEVICE(profile), NULL,
-     "Where the profile is kept. Otherwise ${XDG_CACHE_HOME:-~/.cache}/powerinfer2/device.profile.", NULL, 0, 0},
+     "Where the profile is kept; a file that is none is not replaced. Otherwise "
+     "${XDG_CACHE_HOME:-~/.cache}/powerinfer2/device.profile.", NULL, 0, 0},
     {"--force", NULL, PI2_CLI_FLAG, DEVICE(force), NULL, "Measures again when a good profile is there.", NULL, 0, 0},
     {"--quick", NULL, PI2_CLI_FLAG, DEVICE(quick), NULL, "Measures for a tenth of the time, which is less exact.",
      NULL, 0, 0},
@@ -65,7 +66,7 @@ int pi2_cli_refresh_disk(const pi2_engine_options *options) {
     const pi2_device_options device = {.disk_path = path, .callbacks = options->callbacks};
     const int code = pi2_cli_find_disk(profile, &device);
     pi2_device_free(profile);
-    return code;
+    return code == PI2_EXIT_INTERRUPTED ? code : PI2_EXIT_OK;
 }
 
 json_t *pi2_cli_device_json(const pi2_device_identity *identity) {

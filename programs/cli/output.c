@@ -262,6 +262,10 @@ static int read_stream(FILE *stream, const char *path, size_t most, char **text_
     return PI2_EXIT_MEMORY;
 }
 
+const char *pi2_cli_input_path(const char *path) {
+    return path && strcmp(path, "-") == 0 ? "/dev/stdin" : path;
+}
+
 int pi2_cli_read_file_start(const char *path, size_t most, char **text_out, size_t *length_out) {
     if (strcmp(path, "-") == 0) return read_stream(stdin, "stdin", most, text_out, length_out);
     FILE *file = fopen(path, "rb");

@@ -73,6 +73,8 @@ double pi2_cli_seconds_since_start(void);
 /** Notes when the program began: first thing in main. */
 void pi2_cli_note_start(void);
 
+/** The path of a file that pi2_cli_read_file() reads: "-" is stdin. NULL for NULL. */
+const char *pi2_cli_input_path(const char *path);
 /** Reads a whole file ("-": stdin) into *text_out, malloc'd and followed by a NUL that *length_out
  *  does not count. Returns PI2_EXIT_OK, or an exit code after an error line. */
 int pi2_cli_read_file(const char *path, char **text_out, size_t *length_out);

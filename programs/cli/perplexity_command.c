@@ -196,6 +196,8 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
     if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
     if (options.context_tokens < 4) return pi2_cli_usage_error("perplexity: -c must be at least 4");
     if (!settings.file) return pi2_cli_usage_error("perplexity: no text: give one with -f FILE");
+    const char *const inputs[] = {pi2_cli_input_path(settings.file), NULL};
+    options.input_paths = inputs;
     char *text = NULL;
     size_t length = 0;
     code = pi2_cli_read_file(settings.file, &text, &length);

@@ -24,7 +24,8 @@ static const pi2_cli_option prepare_options[] = {
      "cannot be written.", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, PREPARE(memory), NULL,
      "Memory that the whole process may use. Otherwise 256 MB, or what is free.", NULL, 0, 0},
-    {"--force", NULL, PI2_CLI_FLAG, PREPARE(force), NULL, "Makes it again when a good one is there.", NULL, 0, 0},
+    {"--force", NULL, PI2_CLI_FLAG, PREPARE(force), NULL,
+     "Makes it again when a good one is there, and replaces a file of another kind or another model's.", NULL, 0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, PREPARE(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
 };
 

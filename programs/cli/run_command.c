@@ -13,6 +13,8 @@
 #include "prediction_report.h"
 #include "signals.h"
 
+enum { INPUT_FILES = 3 };
+
 typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *plan, *routing_trace;
     bool escapes, raw, parse_special, json, ignore_end, print_special;
@@ -183,6 +185,19 @@ static int read_prompt(run_state *state) {
     return code;
 }
 
+/** Files that this command reads beside the model: no output may take the place of one. */
+static void list_inputs(const run_settings *settings, const char *inputs[INPUT_FILES + 1]) {
+    const bool reads_stdin = !settings->prompt && !settings->prompt_file;
+    const char *const all[INPUT_FILES] = {pi2_cli_input_path(reads_stdin ? "-" : settings->prompt_file),
+                                          pi2_cli_input_path(settings->system_file),
+                                          pi2_cli_input_path(settings->plan)};
+    size_t count = 0;
+    for (size_t i = 0; i < INPUT_FILES; i++) {
+        if (all[i]) inputs[count++] = all[i];
+    }
+    inputs[count] = NULL;
+}
+
 static int open_engine(run_state *state) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
@@ -193,6 +208,9 @@ static int open_engine(run_state *state) {
     options.draft_tokens = (uint32_t)state->settings.draft;
     code = read_prompt(state);
     if (code != PI2_EXIT_OK) return code;
+    const char *inputs[INPUT_FILES + 1];
+    list_inputs(&state->settings, inputs);
+    options.input_paths = inputs;
     pi2_cli_catch_signals();
     if (state->settings.plan) {
         const char *path = state->settings.plan;

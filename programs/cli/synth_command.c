@@ -27,7 +27,7 @@ static const pi2_cli_option file_options[] = {
     {"--pure", NULL, PI2_CLI_FLAG, SYNTH(pure), NULL, "Every matrix gets the type itself.", NULL, 0, 0},
     {"-o, --output", "FILE", PI2_CLI_TEXT, SYNTH(output), NULL, "Where to write.", NULL, 0, 0},
     {"--seed", "N", PI2_CLI_INTEGER, SYNTH(seed), "1", "Equal seeds give equal files.", NULL, 0, INT64_MAX},
-    {"--force", NULL, PI2_CLI_FLAG, SYNTH(force), NULL, "Overwrites a file that is there.", NULL, 0, 0},
+    {"--force", NULL, PI2_CLI_FLAG, SYNTH(force), NULL, "Replaces a file that is there.", NULL, 0, 0},
     {"--list-shapes", NULL, PI2_CLI_FLAG, SYNTH(list), NULL, "Prints the names of the shapes.", NULL, 0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, SYNTH(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
 };

@@ -2,50 +2,33 @@
 #include "base/output_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-static const char *name_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
+/* A descriptor of ours is written where it stands, as stdout itself is. */
+static int open_direct(const pi2_output_place *place) {
+    return place->descriptor >= 0 ? dup(place->descriptor) : open(place->path, O_WRONLY | O_CLOEXEC);
 }
 
-/* The folder that a file is made in; false: there is none. */
-static bool find_folder(const char *path, struct stat *folder) {
-    char text[sizeof ((pi2_output_file *)0)->path];
-    const size_t length = (size_t)(name_of(path) - path);
-    if (length >= sizeof text) return false;
-    memcpy(text, path, length);
-    text[length] = '\0';
-    return stat(length ? text : ".", folder) == 0;
-}
-
-static bool is_written_directly(const char *path) {
-    struct stat there;
-    return stat(path, &there) == 0 && !S_ISREG(there.st_mode);
-}
-
-bool pi2_output_file_same(const char *path, const char *other) {
-    struct stat folder, other_folder;
-    if (strcmp(name_of(path), name_of(other)) != 0 || is_written_directly(path)) return false;
-    if (!find_folder(path, &folder) || !find_folder(other, &other_folder)) return strcmp(path, other) == 0;
-    return folder.st_dev == other_folder.st_dev && folder.st_ino == other_folder.st_ino;
-}
-
-pi2_status pi2_output_file_open(pi2_output_file *file, const char *path) {
+pi2_status pi2_output_file_open(pi2_output_file *file, const pi2_output_request *request) {
+    int descriptor = -1;
     memset(file, 0, sizeof *file);
-    if (strlen(path) >= sizeof file->path) {
-        return pi2_fail(PI2_ERR_INVALID, "a path to write to is longer than %zu bytes", sizeof file->path - 1);
+    PI2_TRY(pi2_output_find(request, &file->place));
+    if (file->place.is_direct) {
+        descriptor = open_direct(&file->place);
+    } else {
+        pi2_output_name_temporary(&file->place, file->temporary_path);
+        PI2_TRY(pi2_output_lock_temporary(&file->place, file->temporary_path, O_WRONLY, &descriptor));
     }
-    (void)snprintf(file->path, sizeof file->path, "%s", path);
-    file->is_direct = is_written_directly(path);
-    if (file->is_direct) (void)snprintf(file->temporary_path, sizeof file->temporary_path, "%s", path);
-    else (void)snprintf(file->temporary_path, sizeof file->temporary_path, "%s.partial", path);
-    file->stream = fopen(file->temporary_path, "w");
+    file->place.request.inputs = NULL; /* the caller's; at the end the kind is asked for again, which holds them too */
+    file->stream = descriptor < 0 ? NULL : fdopen(descriptor, "w");
     if (file->stream) return PI2_OK;
-    return pi2_fail(PI2_ERR_IO, "cannot write %s: %s", file->temporary_path, strerror(errno));
+    const int reason = errno;
+    if (descriptor >= 0) (void)close(descriptor);
+    if (!file->place.is_direct) (void)unlink(file->temporary_path);
+    return pi2_fail(PI2_ERR_IO, "cannot write %s: %s", file->place.path, strerror(reason));
 }
 
 void pi2_output_file_write(pi2_output_file *file, const void *bytes, size_t count) {
@@ -63,22 +46,29 @@ void pi2_output_file_print(pi2_output_file *file, const char *format, ...) {
     va_end(arguments);
 }
 
+/* While the file is open, and so locked: another run cannot take the temporary name in between. */
+static pi2_status give_name(pi2_output_file *file) {
+    if (fflush(file->stream) != 0 && !file->error_number) file->error_number = errno;
+    if (file->error_number || file->place.is_direct) return PI2_OK;
+    return pi2_output_take_place(&file->place, file->temporary_path);
+}
+
 pi2_status pi2_output_file_finish(pi2_output_file *file) {
     if (!file->stream) return PI2_OK;
-    if (fflush(file->stream) != 0 && !file->error_number) file->error_number = errno;
+    const pi2_status named = give_name(file);
+    if (named != PI2_OK || file->error_number) {
+        if (!file->place.is_direct) (void)unlink(file->temporary_path);
+    }
     if (fclose(file->stream) != 0 && !file->error_number) file->error_number = errno;
     file->stream = NULL;
-    if (!file->error_number && !file->is_direct && rename(file->temporary_path, file->path) != 0) {
-        file->error_number = errno;
-    }
+    if (named != PI2_OK) return named;
     if (!file->error_number) return PI2_OK;
-    if (!file->is_direct) (void)unlink(file->temporary_path);
-    return pi2_fail(PI2_ERR_IO, "cannot write %s: %s", file->path, strerror(file->error_number));
+    return pi2_fail(PI2_ERR_IO, "cannot write %s: %s", file->place.path, strerror(file->error_number));
 }
 
 void pi2_output_file_discard(pi2_output_file *file) {
     if (!file->stream) return;
+    if (!file->place.is_direct) (void)unlink(file->temporary_path);
     (void)fclose(file->stream);
     file->stream = NULL;
-    if (!file->is_direct) (void)unlink(file->temporary_path);
 }

@@ -51,19 +51,8 @@ static pi2_status fail_file(const prepare_run *run, const char *action) {
     const int reason = errno;
     return pi2_fail(PI2_ERR_IO, "%s: cannot %s: %s%s", run->temporary_path, action, strerror(reason),
                     reason == EROFS || reason == EACCES
-                        ? ": choose another place with -o"
+                        ? ": choose another place for it"
                         : reason == ENOSPC || reason == EDQUOT ? ": make room on the disk" : "");
-}
-
-static pi2_status name_temporary(prepare_run *run) {
-    const char *slash = strrchr(run->output_path, '/');
-    const int folder_length = slash ? (int)(slash - run->output_path) + 1 : 0;
-    const size_t bytes = strlen(run->output_path) + sizeof "..tmp";
-    run->temporary_path = malloc(bytes);
-    if (!run->temporary_path) return pi2_fail(PI2_ERR_MEMORY, "no memory for a file name");
-    (void)snprintf(run->temporary_path, bytes, "%.*s.%s.tmp", folder_length, run->output_path,
-                   run->output_path + folder_length);
-    return PI2_OK;
 }
 
 static bool is_cancelled(const prepare_run *run) {
@@ -116,8 +105,7 @@ static pi2_status lock_output(prepare_run *run, bool *is_done_out) {
                                                   one that we can only read */
     if (*is_done_out) return PI2_OK;
     for (;;) {
-        run->file = open(run->temporary_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-        if (run->file < 0) return fail_file(run, "make the file");
+        PI2_TRY(pi2_output_open_temporary(&run->place, run->temporary_path, O_RDWR, &run->file));
         PI2_TRY(wait_for_lock(run));
         if (lock_is_current(run)) break;
         close_file(run);
@@ -136,7 +124,7 @@ static pi2_status check_space(const prepare_run *run) {
     if (free_bytes >= run->file_bytes) return PI2_OK;
     return pi2_fail(PI2_ERR_IO,
                     "%s: needs %" PRIu64 " bytes of disk, and %" PRIu64 " are free there: make room, "
-                    "or choose another place with -o",
+                    "or choose another place for it",
                     run->output_path, run->file_bytes, free_bytes);
 }
 
@@ -277,9 +265,7 @@ static pi2_status write_file(prepare_run *run, uint64_t memory_bytes) {
     PI2_TRY(write_header(run));
     PI2_TRY(drop_behind(run));
     if (fsync(run->file) != 0) return fail_file(run, "write the file to the disk");
-    if (rename(run->temporary_path, run->output_path) != 0) {
-        return fail_file(run, "give the file its name");
-    }
+    PI2_TRY(pi2_output_take_place(&run->place, run->temporary_path));
     return sync_folder(run);
 }
 
@@ -307,7 +293,7 @@ static pi2_status prepare(prepare_run *run, const pi2_group_request *requests,
     PI2_TRY(pi2_cluster_header_make(run->source, run->layout, &run->header));
     PI2_TRY(pi2_gguf_writer_finish(run->header.writer, &run->header_bytes, &run->header_length));
     run->file_bytes = run->header_length + run->header.data_bytes;
-    PI2_TRY(name_temporary(run));
+    PI2_TRY(pi2_prepare_find_place(run));
     PI2_TRY(lock_output(run, &is_done));
     if (is_done) return PI2_OK;
     pi2_status status = check_space(run);
@@ -331,6 +317,6 @@ pi2_status pi2_prepare(const pi2_gguf *source, const pi2_group_request *requests
     close_file(&run);
     pi2_cluster_header_free(&run.header);
     pi2_extent_layout_free(run.layout);
-    free(run.temporary_path);
+    free(run.inputs);
     return status;
 }

@@ -17,7 +17,7 @@ typedef struct pi2_prepare_calls {
 typedef struct pi2_prepare_settings {
     uint64_t memory_bytes;          /* for all that prepare itself takes, page cache included, beside the
                                        source's header that is open; 0: 64 MB */
-    bool overwrite;                 /* make it again even when a good one is there */
+    bool overwrite;                 /* make it anew, in place of any file but the source's */
     pi2_callbacks callbacks;        /* progress: "preparing", bytes of the file */
     const pi2_prepare_calls *calls; /* NULL: the system's */
 } pi2_prepare_settings;
@@ -32,8 +32,9 @@ typedef struct pi2_prepare_settings {
  *
  * The same source gives the same bytes, whatever the memory, the machine and the time.
  *
- * Errors   IO (no space, with what is needed and what is free; a write that failed; a folder that
- *          cannot be written), FORMAT, UNSUPPORTED, MEMORY (memory_bytes is too small: with the
+ * Errors   INVALID (at output_path lies a file of the source, another model's cluster file, or no cluster file at
+ *          all: it is not replaced), IO (no space, with what is needed and what is free; a write that failed; a
+ *          folder that cannot be written), FORMAT, UNSUPPORTED, MEMORY (memory_bytes is too small: with the
  *          least), INTERRUPTED. Nothing is left behind then.
  * Threads  any; two threads preparing one file wait for each other like two processes
  */

@@ -6,12 +6,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/output_file.h"
 #include "file_formats/cluster_file.h"
 #include "clusters/prepare.h"
 
 typedef struct pi2_prepare_run {
     const pi2_gguf *source;
-    const char *output_path;
+    const char *output_path;  /* links followed: place.path */
+    pi2_output_place place;
+    const char **inputs;      /* the source's files, NULL at the end */
     const pi2_prepare_settings *settings;
     pi2_prepare_calls calls;
 
@@ -21,7 +24,7 @@ typedef struct pi2_prepare_run {
     size_t header_length;
     uint64_t file_bytes;
 
-    char *temporary_path;
+    char temporary_path[PI2_OUTPUT_TEMPORARY_BYTES];
     int file;                 /* the temporary file, locked; -1 before */
 
     size_t sync_bytes;        /* how much may lie in the page cache */
@@ -29,6 +32,10 @@ typedef struct pi2_prepare_run {
     _Atomic uint64_t unsynced_bytes, written_bytes;
     uint64_t next_report_ns;  /* of the caller's thread */
 } pi2_prepare_run;
+
+/** Finds the place of run->output_path, which may hold no input, no file that is no cluster file, and none of
+ *  another model, unless it may be overwritten. Errors INVALID, MEMORY */
+pi2_status pi2_prepare_find_place(pi2_prepare_run *run);
 
 /** Writes at a place of the temporary file. Errors IO. Threads: any. */
 pi2_status pi2_prepare_write(pi2_prepare_run *run, uint64_t offset, const void *bytes, size_t count);

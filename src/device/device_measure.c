@@ -118,8 +118,13 @@ static void widen_spread(const pi2_device_profile *before, uint32_t old, pi2_dev
 pi2_status pi2_device_measure_disk(pi2_device_profile *profile, const pi2_device_options *options) {
     pi2_device_disk disk;
     PI2_TRY(pi2_profile_place(options->disk_path, &disk));
+    pi2_output_file file;
+    PI2_TRY(pi2_profile_open(profile->path, options->disk_path, &file));
     pi2_device_profile *changed = malloc(sizeof *changed);
-    if (!changed) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile");
+    if (!changed) {
+        pi2_output_file_discard(&file);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile");
+    }
     *changed = *profile;
     pi2_measuring measuring = {.profile = changed, .options = options, .seconds = options->quick ? 0.002 : 0.03,
                                .step_count = pi2_measure_disk_steps()};
@@ -127,8 +132,9 @@ pi2_status pi2_device_measure_disk(pi2_device_profile *profile, const pi2_device
     if (status == PI2_OK) {
         const uint32_t known = pi2_profile_find_disk(profile, &disk);
         if (known != PI2_PROFILE_NO_DISK) widen_spread(profile, known, changed, pi2_profile_find_disk(changed, &disk));
-        status = pi2_profile_save(changed, profile->path);
+        status = pi2_profile_save(changed, &file);
     }
+    pi2_output_file_discard(&file);
     if (status == PI2_OK) *profile = *changed;
     free(changed);
     return status;
@@ -149,11 +155,14 @@ pi2_status pi2_device_measure(const pi2_device_options *options, pi2_device_prof
     else if (strlen(options->profile_path) >= sizeof path)
         status = pi2_fail(PI2_ERR_INVALID, "the profile's path is longer than %zu bytes", sizeof path - 1);
     else memcpy(path, options->profile_path, strlen(options->profile_path) + 1);
+    pi2_output_file file = {.stream = NULL};
+    if (status == PI2_OK) status = pi2_profile_open(path, options->disk_path, &file);
     if (status == PI2_OK) {
         memcpy(profile->path, path, strlen(path) + 1);
         status = measure(&measuring);
     }
-    if (status == PI2_OK) status = pi2_profile_save(profile, path);
+    if (status == PI2_OK) status = pi2_profile_save(profile, &file);
+    pi2_output_file_discard(&file);
     if (status != PI2_OK) {
         free(profile);
         return status;

@@ -18,6 +18,8 @@
 /* A measurement's line is at most 150 bytes, a disk's 320, the others 500 together. */
 enum { FILE_BYTES_MOST = PI2_PROFILE_MOST * 160 + PI2_PROFILE_DISKS * 320 + 1024, LINE_BYTES = 256 };
 
+static const char profile_head[] = "powerinfer2-device-profile ";
+
 static const char *const kind_names[PI2_MEASURED_KINDS] = {
     "memory", "decode", "batch", "attention", "vector", "stage", "core", "disk", "read_cpu"};
 
@@ -191,9 +193,9 @@ pi2_status pi2_profile_default_path(char *path, size_t capacity) {
 static size_t write_text(const pi2_device_profile *profile, char *text, size_t capacity) {
     const pi2_device_identity *identity = &profile->identity;
     size_t used = (size_t)snprintf(text, capacity,
-                                   "powerinfer2-device-profile %d\ncpu %s\nisa %s\nsystem %s\ncores %u\ntime %lld\n",
-                                   (int)PI2_PROFILE_VERSION, identity->cpu, identity->isa, identity->system,
-                                   identity->cores, (long long)profile->time);
+                                   "%s%d\ncpu %s\nisa %s\nsystem %s\ncores %u\ntime %lld\n",
+                                   profile_head, (int)PI2_PROFILE_VERSION, identity->cpu, identity->isa,
+                                   identity->system, identity->cores, (long long)profile->time);
     for (uint32_t i = 0; i < profile->disk_count; i++) {
         const pi2_device_disk *disk = &profile->disks[i];
         used += (size_t)snprintf(text + used, capacity - used, "place %u %llu %lld %s\n", i,
@@ -219,28 +221,27 @@ static void make_folders(const char *path) {
     }
 }
 
-pi2_status pi2_profile_save(pi2_device_profile *profile, const char *path) {
-    char temporary[sizeof profile->path + 8];
-    if (strlen(path) >= sizeof profile->path) return pi2_fail(PI2_ERR_INVALID, "the profile's path is too long");
+static bool recognises_profile(const char *path, const uint8_t *head, size_t count) {
+    (void)path;
+    return pi2_output_head_is(head, count, profile_head);
+}
+
+static const pi2_output_kind profile_kind = {.what = "a device profile", .recognises = recognises_profile};
+
+pi2_status pi2_profile_open(const char *path, const char *measured_path, pi2_output_file *file) {
+    const char *const inputs[] = {measured_path, NULL};
+    const pi2_output_request request = {.path = path, .kind = &profile_kind, .inputs = inputs};
+    make_folders(path);
+    return pi2_output_file_open(file, &request);
+}
+
+pi2_status pi2_profile_save(const pi2_device_profile *profile, pi2_output_file *file) {
     char *text = malloc(FILE_BYTES_MOST);
     if (!text) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile's text");
     const size_t length = write_text(profile, text, FILE_BYTES_MOST);
-    make_folders(path);
-    (void)snprintf(temporary, sizeof temporary, "%s.new", path);
-    FILE *file = fopen(temporary, "wb");
-    bool well = file != NULL;
-    if (file) {
-        well = fwrite(text, 1, length, file) == length;
-        well = fclose(file) == 0 && well;
-    }
+    pi2_output_file_write(file, text, length);
     free(text);
-    if (!well || rename(temporary, path) != 0) {
-        const int error = errno;
-        (void)unlink(temporary);
-        return pi2_fail(PI2_ERR_IO, "%s: cannot keep the device profile: %s", path, strerror(error));
-    }
-    memcpy(profile->path, path, strlen(path) + 1);
-    return PI2_OK;
+    return pi2_output_file_finish(file);
 }
 
 static bool read_item(const char *line, pi2_device_profile *profile) {
@@ -309,9 +310,10 @@ static pi2_status damaged(const char *path, const char *what) {
 
 /** text: NUL-terminated, changed. */
 static pi2_status read_text(char *text, size_t length, const char *path, pi2_device_profile *profile) {
-    static const char head[] = "powerinfer2-device-profile ";
-    if (strlen(text) != length || strncmp(text, head, sizeof head - 1) != 0) return damaged(path, "it is none");
-    if (strtol(text + sizeof head - 1, NULL, 10) != PI2_PROFILE_VERSION) {
+    if (strlen(text) != length || strncmp(text, profile_head, sizeof profile_head - 1) != 0) {
+        return damaged(path, "it is none");
+    }
+    if (strtol(text + sizeof profile_head - 1, NULL, 10) != PI2_PROFILE_VERSION) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s is outdated: its version is not %d", path, (int)PI2_PROFILE_VERSION);
     }
     static const char last[] = "checksum ";

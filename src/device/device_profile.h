@@ -15,6 +15,7 @@
 #ifndef PI2_DEVICE_DEVICE_PROFILE_H
 #define PI2_DEVICE_DEVICE_PROFILE_H
 
+#include "base/output_file.h"
 #include "powerinfer2/plan.h"
 
 enum { PI2_PROFILE_VERSION = 3, PI2_PROFILE_MOST = 1024, PI2_PROFILE_DISKS = 8 };
@@ -56,8 +57,13 @@ void pi2_profile_forget_disk(pi2_device_profile *profile, uint32_t disk);
 /** Where the profile is kept. Errors  INVALID (too long), IO (neither XDG_CACHE_HOME nor HOME is set) */
 pi2_status pi2_profile_default_path(char *path_out, size_t capacity);
 
-/** Writes beside the old one, then renames; makes missing folders. Errors  IO */
-pi2_status pi2_profile_save(pi2_device_profile *profile, const char *path);
+/**
+ * Opens a profile's file for writing, before anything is measured for it; makes missing folders.
+ * measured_path: what is read for it, or NULL. Errors  IO, INVALID (something else than a profile lies there)
+ */
+pi2_status pi2_profile_open(const char *path, const char *measured_path, pi2_output_file *file);
+/** Writes the profile and gives the file its name. Errors  IO, INVALID, MEMORY */
+pi2_status pi2_profile_save(const pi2_device_profile *profile, pi2_output_file *file);
 
 /** Reads the file whatever machine it is of. Errors  IO, FORMAT, UNSUPPORTED (version) */
 pi2_status pi2_profile_read(const char *path, pi2_device_profile *profile_out);

@@ -8,7 +8,6 @@
 #include "base/cpu_features.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
-#include "base/output_file.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
 #include "engine/drafter.h"
@@ -61,21 +60,6 @@ static pi2_status find_look_ahead(pi2_engine *engine) {
     return pi2_fail(PI2_ERR_INVALID, "unknown way to look ahead '%s'; there are: auto, off, on", name);
 }
 
-/* The file that is ended last would take the place of the other. */
-static pi2_status check_output_paths(const pi2_engine_options *options) {
-    const struct { const char *what, *path; } files[] = {
-        { "timeline (--trace)", options->trace_path }, { "table (--stats)", options->stats_path },
-        { "experts' trace (--record-trace)", options->record_trace } };
-    for (size_t i = 0; i < 3; i++) {
-        for (size_t j = 0; j < i; j++) {
-            if (!files[i].path || !files[j].path || !pi2_output_file_same(files[j].path, files[i].path)) continue;
-            return pi2_fail(PI2_ERR_INVALID, "the %s and the %s have one file, %s: name another for one of them",
-                            files[j].what, files[i].what, files[i].path);
-        }
-    }
-    return PI2_OK;
-}
-
 static pi2_status check_options(const pi2_engine_options *options) {
     if (!options || !options->model_path || !*options->model_path) {
         return pi2_fail(PI2_ERR_INVALID, "no model file was given");
@@ -97,7 +81,7 @@ static pi2_status check_options(const pi2_engine_options *options) {
     if (options->cache_type != PI2_CACHE_F16 && options->cache_type != PI2_CACHE_Q8_0) {
         return pi2_fail(PI2_ERR_INVALID, "unknown type of key-value cache");
     }
-    return check_output_paths(options);
+    return pi2_engine_check_outputs(options);
 }
 
 static void copy_text(char *to, size_t capacity, const char *text, size_t length) {
@@ -471,12 +455,9 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(find_policy(engine));
     PI2_TRY(find_look_ahead(engine));
     find_budget(engine);
-    if (!engine->plan_only) {
-        PI2_TRY(pi2_run_trace_open(&engine->options, engine->report.budget_bytes, &engine->run_trace));
-    }
     PI2_TRY(open_model(engine, engine->model_path, gguf));
     /* Before anything that takes long: a trace that cannot be is refused before a cluster file is made. */
-    if (!engine->plan_only) PI2_TRY(pi2_engine_open_expert_trace(engine));
+    if (!engine->plan_only) PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
     PI2_TRY(pi2_tokenizer_create(*gguf, &engine->tokenizer));
     PI2_TRY(read_texts(engine, *gguf));
     PI2_TRY(check_vocabulary(engine));

@@ -12,7 +12,7 @@ static void on_demand(void *user, const uint32_t *keys, uint32_t count) {
     else pi2_trace_writer_pass(engine->trace, count);
 }
 
-pi2_status pi2_engine_open_expert_trace(pi2_engine *engine) {
+pi2_status pi2_engine_open_expert_trace(pi2_engine *engine, const char *const *inputs) {
     if (!engine->options.record_trace) return PI2_OK;
     const pi2_model_shape *shape = &engine->model->shape;
     if (shape->expert_count == 0) {
@@ -22,7 +22,7 @@ pi2_status pi2_engine_open_expert_trace(pi2_engine *engine) {
         .layer_count = shape->layer_count, .expert_count = shape->expert_count,
         .used_count = shape->expert_used_count,
         .slot_bytes = pi2_expert_cache_slot_bytes(engine->model->layout) };
-    return pi2_trace_writer_open(engine->options.record_trace, &header, &engine->trace);
+    return pi2_trace_writer_open(engine->options.record_trace, inputs, &header, &engine->trace);
 }
 
 uint32_t pi2_engine_expert_slots(const pi2_engine *engine, uint32_t position) {

@@ -60,10 +60,19 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...);
  * stay, prepares nothing, and gives an engine that can only be asked for its report and closed.
  */
 pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only, pi2_engine **engine_out);
+
+/* engine_outputs.c */
+
+/** Refuses options that name one file for two outputs. Errors  INVALID */
+pi2_status pi2_engine_check_outputs(const pi2_engine_options *options);
+/** Opens the files that a run writes: none may be one that it reads. Errors  INVALID, IO, MEMORY */
+pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf);
+
 /* engine_experts.c */
 
-/** Begins the trace of experts, where one was asked for. Errors  INVALID (the model has no experts), IO, MEMORY */
-pi2_status pi2_engine_open_expert_trace(pi2_engine *engine);
+/** Begins the trace of experts, where one was asked for. inputs: what it may not replace, NULL at the end.
+ *  Errors  INVALID (the model has no experts; what lies there), IO, MEMORY */
+pi2_status pi2_engine_open_expert_trace(pi2_engine *engine, const char *const *inputs);
 
 /** Makes the expert cache, where the model has experts. loaded: its memory is filled already. */
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);

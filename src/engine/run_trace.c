@@ -13,14 +13,33 @@ static size_t event_bytes(uint64_t budget_bytes) {
     return (size_t)(share < LEAST_BYTES ? LEAST_BYTES : share > MOST_BYTES ? MOST_BYTES : share);
 }
 
+static bool recognises_timeline(const char *path, const uint8_t *head, size_t count) {
+    (void)path;
+    return pi2_output_head_is(head, count, PI2_TIMELINE_BEGIN);
+}
+
+static bool recognises_table(const char *path, const uint8_t *head, size_t count) {
+    (void)path;
+    return pi2_output_head_is(head, count, PI2_TABLE_BEGIN);
+}
+
+static const pi2_output_kind timeline_kind = { .what = "a timeline", .recognises = recognises_timeline,
+                                               .may_flow = true };
+static const pi2_output_kind table_kind = { .what = "a table of tokens", .recognises = recognises_table,
+                                            .may_flow = true };
+
 static pi2_status open_files(pi2_run_trace *trace, const pi2_engine_options *options, uint64_t budget_bytes) {
     if (options->trace_path) {
+        const pi2_output_request request = { .path = options->trace_path, .kind = &timeline_kind,
+                                             .inputs = options->input_paths };
         trace->bytes = event_bytes(budget_bytes);
-        PI2_TRY(pi2_output_file_open(&trace->timeline, options->trace_path));
+        PI2_TRY(pi2_output_file_open(&trace->timeline, &request));
     }
     if (options->stats_path) {
-        PI2_TRY(pi2_output_file_open(&trace->table, options->stats_path));
-        pi2_output_file_print(&trace->table, "index,phase,position,tokens,begin_ms,total_ms,compute_ms,stall_ms,"
+        const pi2_output_request request = { .path = options->stats_path, .kind = &table_kind,
+                                             .inputs = options->input_paths };
+        PI2_TRY(pi2_output_file_open(&trace->table, &request));
+        pi2_output_file_print(&trace->table, PI2_TABLE_BEGIN "tokens,begin_ms,total_ms,compute_ms,stall_ms,"
                                              "bytes_read,bytes_needed,hit_rate,given_back,"
                                              "prefetched_bytes,prefetch_kept_bytes,prefetch_wasted_bytes,"
                                              "hot_experts,hot_hits,hot_promotions,hot_demotions\n");

@@ -14,7 +14,8 @@ typedef struct pi2_run_trace pi2_run_trace;
 /**
  * Opens the files that the options name and makes room for events; *trace_out stays NULL when they
  * name none. The room depends on the budget: a 64th of it, 256 KB to 16 MB.
- * Errors  IO (a path that cannot be written), MEMORY
+ * Errors  IO (a path that cannot be written), INVALID (one of options->input_paths, or something else than
+ *         such a file, lies there), MEMORY
  */
 pi2_status pi2_run_trace_open(const pi2_engine_options *options, uint64_t budget_bytes, pi2_run_trace **trace_out);
 /** Removes what was not finished. NULL is fine. */

@@ -5,6 +5,10 @@
 #include "base/output_file.h"
 #include "engine/run_trace.h"
 
+/** What the files begin with, by which they are known. */
+#define PI2_TIMELINE_BEGIN "{\"displayTimeUnit\":\"ms\",\"traceEvents\":["
+#define PI2_TABLE_BEGIN "index,phase,position,"
+
 struct pi2_run_trace {
     pi2_timeline *events;
     uint64_t bytes;               /* of events */

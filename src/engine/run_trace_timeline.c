@@ -153,7 +153,7 @@ pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_l
             event->kind == PI2_TIMELINE_AHEAD) continue;
         has_member[event->member] = true;
     }
-    pi2_output_file_print(&trace->timeline, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
+    pi2_output_file_print(&trace->timeline, PI2_TIMELINE_BEGIN "\n");
     write_names(trace, has_member);
     for (uint64_t i = 0; i < count; i++) {
         const pi2_timeline_event *event = pi2_timeline_at(trace->events, i);

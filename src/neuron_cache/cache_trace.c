@@ -27,11 +27,21 @@ static void put_word(pi2_trace_writer *writer, uint32_t word) {
     pi2_output_file_write(&writer->file, bytes, sizeof bytes);
 }
 
-pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *header, pi2_trace_writer **writer_out) {
+static bool recognises_trace(const char *path, const uint8_t *head, size_t count) {
+    (void)path;
+    return count >= sizeof magic && memcmp(head, magic, sizeof magic) == 0;
+}
+
+static const pi2_output_kind trace_kind = { .what = "a trace of experts", .recognises = recognises_trace,
+                                            .may_flow = true };
+
+pi2_status pi2_trace_writer_open(const char *path, const char *const *inputs, const pi2_trace_header *header,
+                                 pi2_trace_writer **writer_out) {
     *writer_out = NULL;
     pi2_trace_writer *writer = calloc(1, sizeof *writer);
     if (!writer) return pi2_fail(PI2_ERR_MEMORY, "no memory to write a trace");
-    const pi2_status status = pi2_output_file_open(&writer->file, path);
+    const pi2_output_request request = { .path = path, .kind = &trace_kind, .inputs = inputs };
+    const pi2_status status = pi2_output_file_open(&writer->file, &request);
     if (status != PI2_OK) {
         free(writer);
         return status;

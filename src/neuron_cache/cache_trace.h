@@ -21,8 +21,13 @@ typedef struct pi2_trace_header {
 
 typedef struct pi2_trace_writer pi2_trace_writer;
 
-/** Writes to PATH.partial, or directly to a pipe or device. Errors  IO (file, reason), INVALID (path), MEMORY */
-pi2_status pi2_trace_writer_open(const char *path, const pi2_trace_header *header, pi2_trace_writer **writer_out);
+/**
+ * Writes under a temporary name, or directly to a pipe or device (base/output_file.h).
+ * inputs  files that may not be replaced, NULL at the end; or NULL
+ * Errors  IO (file, reason), INVALID (an input, or what is no trace, lies there), MEMORY
+ */
+pi2_status pi2_trace_writer_open(const char *path, const char *const *inputs, const pi2_trace_header *header,
+                                 pi2_trace_writer **writer_out);
 /** A pass over so many tokens begins; a layer demands keys. A failed write is told by close. */
 void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count);
 void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count);

@@ -59,7 +59,7 @@ uint32_t *pi2_neuron_statistics_column(const pi2_neuron_statistics *statistics, 
 
 /**
  * Writes them: the file has its name only once it is whole. Sets the statistics' checksum.
- * Errors  IO (path, reason), INVALID (numbers that read() would refuse)
+ * Errors  IO (path, reason), INVALID (numbers that read() would refuse; a file of another kind lies there)
  */
 pi2_status pi2_neuron_statistics_write(const char *path, pi2_neuron_statistics *statistics);
 

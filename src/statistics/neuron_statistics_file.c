@@ -97,11 +97,20 @@ static void put_numbers(statistics_writer *writer, const uint32_t *numbers, uint
     }
 }
 
+static bool recognises_statistics(const char *path, const uint8_t *head, size_t count) {
+    (void)path;
+    return count >= sizeof magic && memcmp(head, magic, sizeof magic) == 0;
+}
+
+static const pi2_output_kind statistics_kind = { .what = "statistics of neurons", .recognises = recognises_statistics,
+                                                 .may_flow = true };
+
 static pi2_status write_file(statistics_writer *writer, const char *path, pi2_neuron_statistics *statistics) {
     writer->hash = XXH3_createState();
     if (!writer->hash) return pi2_fail(PI2_ERR_MEMORY, "no memory for a checksum");
     (void)XXH3_64bits_reset(writer->hash);
-    PI2_TRY(pi2_output_file_open(&writer->file, path));
+    const pi2_output_request request = { .path = path, .kind = &statistics_kind };
+    PI2_TRY(pi2_output_file_open(&writer->file, &request));
     put_header(writer, statistics);
     put_numbers(writer, statistics->column_ids, statistics->column_count);
     for (uint32_t c = 0; c < statistics->column_count; c++) {

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/output_file.h"
 #include "base/pages.h"
 #include "base/thread_start.h"
 
@@ -30,7 +31,8 @@ enum {
 };
 
 struct pi2_file_stream {
-    char *path, *temporary_path;
+    pi2_output_place place;
+    char temporary_path[PI2_OUTPUT_TEMPORARY_BYTES];
     const pi2_callbacks *callbacks;
     int file;
     bool is_direct, is_finished;
@@ -165,20 +167,12 @@ uint64_t pi2_file_stream_position(const pi2_file_stream *stream) { return stream
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-static pi2_status name_files(pi2_file_stream *stream, const char *path) {
-    const char *slash = strrchr(path, '/');
-    const int folder_length = slash ? (int)(slash - path) + 1 : 0;
-    const size_t bytes = strlen(path) + sizeof "..tmp";
-    stream->path = malloc(bytes);
-    stream->temporary_path = malloc(bytes);
-    if (!stream->path || !stream->temporary_path) {
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for a file name");
-    }
-    (void)snprintf(stream->path, bytes, "%s", path);
-    (void)snprintf(stream->temporary_path, bytes, "%.*s.%s.tmp", folder_length, path,
-                   path + folder_length);
-    return PI2_OK;
+static bool recognises_gguf(const char *path, const uint8_t *head, size_t count) {
+    (void)path;
+    return pi2_output_head_is(head, count, "GGUF");
 }
+
+static const pi2_output_kind gguf_kind = { .what = "a GGUF model", .recognises = recognises_gguf };
 
 static pi2_status check_space(const pi2_file_stream *stream) {
     struct statvfs space;
@@ -187,28 +181,28 @@ static pi2_status check_space(const pi2_file_stream *stream) {
     const uint64_t units = space.f_bavail;
     if (unit == 0 || units > UINT64_MAX / unit || units * unit >= stream->total_bytes) return PI2_OK;
     return pi2_fail(PI2_ERR_IO, "%s: needs %" PRIu64 " bytes of disk, and %" PRIu64
-                    " are free there: make room, or choose another disk with -o", stream->path,
+                    " are free there: make room, or choose another disk with -o", stream->place.path,
                     stream->total_bytes, units * unit);
 }
 
-static pi2_status open_file(pi2_file_stream *stream, bool overwrite) {
+static pi2_status open_file(pi2_file_stream *stream, const char *path, bool overwrite) {
+    const pi2_output_request request = { .path = path, .kind = &gguf_kind, .force = true };
     struct stat status;
-    if (!overwrite && stat(stream->path, &status) == 0) {
-        return pi2_fail(PI2_ERR_INVALID, "%s is there already: --force writes it anew", stream->path);
+    PI2_TRY(pi2_output_find(&request, &stream->place));
+    if (!overwrite && stat(stream->place.path, &status) == 0) {
+        return pi2_fail(PI2_ERR_INVALID, "%s is there already: --force writes it anew", path);
     }
-    const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
+    pi2_output_name_temporary(&stream->place, stream->temporary_path);
+    PI2_TRY(pi2_output_lock_temporary(&stream->place, stream->temporary_path, O_WRONLY, &stream->file));
 #ifdef O_DIRECT
-    stream->file = open(stream->temporary_path, flags | O_DIRECT, 0644);
-    stream->is_direct = stream->file >= 0;
+    const int flags = fcntl(stream->file, F_GETFL);
+    stream->is_direct = flags >= 0 && fcntl(stream->file, F_SETFL, flags | O_DIRECT) == 0;
 #endif
-    if (stream->file < 0) stream->file = open(stream->temporary_path, flags, 0644);
-    if (stream->file < 0) return fail_file(stream, "make the file", errno);
     return check_space(stream);
 }
 
 static pi2_status start(pi2_file_stream *stream, const char *path, bool overwrite) {
-    PI2_TRY(name_files(stream, path));
-    PI2_TRY(open_file(stream, overwrite));
+    PI2_TRY(open_file(stream, path, overwrite));
     for (int i = 0; i < 2; i++) {
         void *pages = NULL;
         PI2_TRY(pi2_pages_reserve(BUFFER_BYTES, false, "writing a model", &pages));
@@ -246,9 +240,7 @@ pi2_status pi2_file_stream_finish(pi2_file_stream *stream) {
     PI2_TRY(wait_idle(stream));
     if (fdatasync(stream->file) != 0) return fail_file(stream, "write the file to the disk", errno);
     (void)posix_fadvise(stream->file, 0, 0, POSIX_FADV_DONTNEED);
-    if (rename(stream->temporary_path, stream->path) != 0) {
-        return fail_file(stream, "give the file its name", errno);
-    }
+    PI2_TRY(pi2_output_take_place(&stream->place, stream->temporary_path));
     stream->is_finished = true;
     return PI2_OK;
 }
@@ -266,13 +258,11 @@ void pi2_file_stream_close(pi2_file_stream *stream) {
     if (!stream) return;
     stop_thread(stream);
     if (stream->file >= 0) {
-        (void)close(stream->file);
         if (!stream->is_finished) (void)unlink(stream->temporary_path);
+        (void)close(stream->file);
     }
     for (int i = 0; i < 2; i++) pi2_pages_release(stream->buffers[i], BUFFER_BYTES);
     (void)pthread_cond_destroy(&stream->changed);
     (void)pthread_mutex_destroy(&stream->lock);
-    free(stream->temporary_path);
-    free(stream->path);
     free(stream);
 }

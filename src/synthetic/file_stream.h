@@ -13,7 +13,8 @@ typedef struct pi2_file_stream pi2_file_stream;
  * Makes ".<name>.tmp" beside path for a file of `bytes` bytes, after looking whether the disk has
  * that much room.
  * callbacks  in  progress "writing" and cancellation; must outlive the stream
- * Errors  INVALID (path is there and may not be overwritten), IO, MEMORY. Nothing is left then.
+ * Errors  INVALID (path is there and may not be overwritten, or is a folder or device), IO, MEMORY.
+ *         Nothing is left then.
  * Threads a stream belongs to one thread.
  */
 pi2_status pi2_file_stream_open(const char *path, uint64_t bytes, bool overwrite,

@@ -32,7 +32,7 @@ for policy in auto lru lfu lrfu s3_fifo keep; do
     grep -q 'expert cache: [0-9]* of 48 experts' "$folder/err" || { fail "no line on the cache"; cat "$folder/err"; }
     cmp -s "$folder/out" "$folder/whole" || fail "$policy gives another text"
 done
-[ -e "$folder/t.partial" ] && fail "a temporary file is left"
+[ -e "$folder/.t.tmp" ] && fail "a temporary file is left"
 cp "$folder/t" "$folder/older"
 expect 0 run -m "$folder/m.pi2" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --record-trace "$folder/t"
 cmp -s "$folder/t" "$folder/older" || fail "the cluster file's trace is not the model's"
@@ -41,19 +41,19 @@ cmp -s "$folder/t" "$folder/older" || fail "the cluster file's trace is not the 
 long=$(printf '%4000s' '' | sed 's/ /bako /g')
 expect_error 2 "context" run -m "$folder/m.gguf" -p "$long" -n 4 -c 128 --record-trace "$folder/t"
 cmp -s "$folder/t" "$folder/older" || fail "a run that was refused replaced a trace"
-[ -e "$folder/t.partial" ] && fail "a run that was refused left a temporary file"
+[ -e "$folder/.t.tmp" ] && fail "a run that was refused left a temporary file"
 "$program" run -m "$folder/m.gguf" -p "bako mirena" -n 30000 --ignore-eos -c 32768 --record-trace "$folder/t" \
     >"$folder/out" 2>"$folder/err" </dev/null &
 running=$!
 waited=0 # a minute for the first tokens
-while [ ! -s "$folder/t.partial" ] && [ $waited -lt 600 ]; do
+while [ ! -s "$folder/.t.tmp" ] && [ $waited -lt 600 ]; do
     sleep 0.1
     waited=$((waited + 1))
 done
 kill -9 $running
 wait $running 2>/dev/null
 checks=$((checks + 1))
-[ -s "$folder/t.partial" ] || fail "the run that was killed did not record"
+[ -s "$folder/.t.tmp" ] || fail "the run that was killed did not record"
 cmp -s "$folder/t" "$folder/older" || fail "a run that was killed replaced a trace"
 # A pipe is written directly.
 mkfifo "$folder/pipe"

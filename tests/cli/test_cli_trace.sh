@@ -18,7 +18,7 @@ expect_json '?io.compute_ms' real
 checks=$((checks + 1))
 "$json_get" '#traceEvents' <"$folder/t.json" >/dev/null || fail "the timeline is no JSON"
 grep -q 'L3 gate+up' "$folder/t.json" || fail "no stage of the last layer"
-[ -e "$folder/t.json.partial" ] && fail "a temporary file is left"
+[ -e "$folder/.t.json.tmp" ] && fail "a temporary file is left"
 
 expect_error 5 "no such folder" run -m "$model" -p a -n 2 --trace "$folder/no such folder/t.json"
 expect_error 5 "no such folder" run -m "$model" -p a -n 2 --stats "$folder/no such folder/s.csv"

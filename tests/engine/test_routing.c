@@ -35,7 +35,7 @@ static int remove_folder(void **state) {
 static void write_trace(const char *path, uint32_t step, uint32_t tokens) {
     const pi2_trace_header header = { LAYERS, EXPERTS, USED, 4096 };
     pi2_trace_writer *writer = NULL;
-    assert_int_equal(pi2_trace_writer_open(path, &header, &writer), PI2_OK);
+    assert_int_equal(pi2_trace_writer_open(path, NULL, &header, &writer), PI2_OK);
     for (uint32_t token = 0; token <= tokens; token++) {
         pi2_trace_writer_pass(writer, token == 0 ? 9 : 1);
         for (uint32_t layer = 0; layer < LAYERS; layer++) {

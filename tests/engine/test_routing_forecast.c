@@ -36,7 +36,7 @@ static char *make_trace(uint32_t tokens, uint32_t sets, uint32_t layers) {
     char *path = test_path(folder, "made.trace");
     const pi2_trace_header header = {layers, EXPERTS, USED, 1000};
     pi2_trace_writer *writer = NULL;
-    assert_int_equal(pi2_trace_writer_open(path, &header, &writer), PI2_OK);
+    assert_int_equal(pi2_trace_writer_open(path, NULL, &header, &writer), PI2_OK);
     for (uint32_t pass = 0; pass <= tokens; pass++) {
         pi2_trace_writer_pass(writer, pass == 0 ? 3 : 1);
         for (uint32_t layer = 0; layer < layers; layer++) {

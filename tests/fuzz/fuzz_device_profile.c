@@ -45,7 +45,9 @@ static void ask(const pi2_device_profile *profile) {
 /* A profile read from what was saved is the same but for the digits that saving leaves out. */
 static void save(pi2_device_profile *profile) {
     static pi2_device_profile again;
-    require(pi2_profile_save(profile, saved_path) == PI2_OK);
+    pi2_output_file saved;
+    require(pi2_profile_open(saved_path, NULL, &saved) == PI2_OK);
+    require(pi2_profile_save(profile, &saved) == PI2_OK);
     require(pi2_profile_read(saved_path, &again) == PI2_OK);
     require(again.count == profile->count && again.time == profile->time);
     require(pi2_profile_check_identity(&again, &profile->identity) == PI2_OK);

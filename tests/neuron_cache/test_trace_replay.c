@@ -340,7 +340,7 @@ static void test_adaptive_after_a_shrink(void **state) {
 
 static void write_trace(const pi2_trace *trace, const char *path) {
     pi2_trace_writer *writer = NULL;
-    assert_int_equal(pi2_trace_writer_open(path, &trace->header, &writer), PI2_OK);
+    assert_int_equal(pi2_trace_writer_open(path, NULL, &trace->header, &writer), PI2_OK);
     for (uint32_t d = 0; d < trace->demand_count; d++) {
         if (d % trace->header.layer_count == 0) pi2_trace_writer_pass(writer, 1);
         const uint32_t begin = trace->demands[d].begin;
