@@ -42,6 +42,9 @@ typedef struct pi2_callbacks {
     bool (*cancelled)(void *user);
 } pi2_callbacks;
 
+/** Threads that one engine computes with at most. */
+enum { PI2_THREADS_MOST = 256 };
+
 typedef struct pi2_engine_options {
     const char *model_path;      /* .gguf (first part of a split model) or .pi2 */
     const char *cluster_path;    /* where to look for or make the .pi2; NULL: beside the model, else the cache folder */
@@ -51,7 +54,8 @@ typedef struct pi2_engine_options {
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
     uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, at most 15 and fewer where the
                                     budget is small; 0: none. The text is the same (session.h) */
-    uint32_t thread_count;       /* 0: the CPUs that this process may use */
+    uint32_t thread_count;       /* 0: one for each CPU that this process may use, and not more than it may start;
+                                    at most these CPUs and PI2_THREADS_MOST, which a line of the log says */
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */
     bool read_on_demand;         /* for ablations: streamed weights and experts are asked for only when they are

@@ -47,8 +47,8 @@ static const pi2_cli_option size_options[] = {
     {"-b, --batch-size", "N", PI2_CLI_INTEGER, SIZE(batch), "0",
      "Prompt tokens that are computed together; 0: chosen, at most 512.", "LLAMA_ARG_BATCH", 0, 65536},
     {"-t, --threads", "N", PI2_CLI_INTEGER, SIZE(threads), "0",
-     "Threads that compute; 0: one for each processor that this process may use.",
-     "LLAMA_ARG_THREADS", 0, 1024},
+     "Threads that compute; 0: one for each processor that this process may use. At most 256 compute.",
+     "LLAMA_ARG_THREADS", 0, INT32_MAX},
 };
 
 #define TRACE(field) offsetof(pi2_cli_trace_settings, field)

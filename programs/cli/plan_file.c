@@ -132,7 +132,7 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
 
 enum { MOST_BYTES = 1 << 20 }; /* a plan has some KB */
 /* What pi2_engine_open() takes: beyond it, its error would name neither the file nor the field. */
-enum { MOST_CONTEXT = 1 << 26, MOST_BATCH = 8192, MOST_THREADS = 256 };
+enum { MOST_CONTEXT = 1 << 26, MOST_BATCH = 8192 };
 
 static int not_a_plan(const char *path, const char *what) {
     (void)pi2_cli_usage_error("%s: not a plan: %s: make one with 'powerinfer2 plan --json'", path, what);
@@ -196,7 +196,7 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (code == PI2_EXIT_OK) code = read_number(path, parameters, "memory_bytes", INT64_MAX, &memory);
     if (code == PI2_EXIT_OK) code = read_number(path, parameters, "context_tokens", MOST_CONTEXT, &context);
     if (code == PI2_EXIT_OK) code = read_number(path, parameters, "batch_tokens", MOST_BATCH, &batch);
-    if (code == PI2_EXIT_OK) code = read_number(path, parameters, "threads", MOST_THREADS, &threads);
+    if (code == PI2_EXIT_OK) code = read_number(path, parameters, "threads", PI2_THREADS_MOST, &threads);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "read_method", PI2_CLI_READ_METHODS, &method);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_type", PI2_CLI_CACHE_TYPES, &type);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_policy", PI2_CLI_CACHE_POLICIES, &policy);

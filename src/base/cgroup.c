@@ -221,3 +221,19 @@ unsigned pi2_cgroup_cpu_quota(const char *root) {
     } while (pi2_cgroup_parent(&group));
     return (unsigned)(least > MOST_CPUS ? MOST_CPUS : least);
 }
+
+bool pi2_cgroup_processes_left(const char *root, uint64_t *left_out) {
+    pi2_cgroup group;
+    bool is_limited = false;
+    *left_out = UINT64_MAX;
+    if (!pi2_cgroup_find(root, "pids", &group)) return false;
+    do {
+        uint64_t most = 0, now = 0;
+        if (!pi2_cgroup_read_number(&group, "pids.max", &most)) continue;
+        if (!pi2_cgroup_read_number(&group, "pids.current", &now)) continue;
+        const uint64_t left = most > now ? most - now : 0;
+        if (left < *left_out) *left_out = left;
+        is_limited = true;
+    } while (pi2_cgroup_parent(&group));
+    return is_limited;
+}

@@ -39,6 +39,12 @@ bool pi2_cgroup_read_number(const pi2_cgroup *group, const char *file, uint64_t 
  */
 unsigned pi2_cgroup_cpu_quota(const char *root);
 
+/**
+ * Threads and processes that the process's group and its ancestors may still start (pids.max less
+ * pids.current). False when nothing limits them.
+ */
+bool pi2_cgroup_processes_left(const char *root, uint64_t *left_out);
+
 /** Reads a small text file, cut to text_bytes - 1 bytes; text ends with 0. False on any error. */
 bool pi2_read_small_file(const char *path, char *text, size_t text_bytes);
 

@@ -7,17 +7,12 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/fail.h"
-
-static size_t page_bytes(void) {
-    const long bytes = sysconf(_SC_PAGESIZE);
-    return bytes > 0 ? (size_t)bytes : 4096;
-}
+#include "base/pages.h"
 
 static size_t whole_pages(size_t bytes) {
-    const size_t page = page_bytes();
+    const size_t page = pi2_page_bytes();
     return bytes > SIZE_MAX - page ? SIZE_MAX / page * page : (bytes + page - 1) / page * page;
 }
 

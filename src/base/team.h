@@ -58,4 +58,20 @@ unsigned pi2_team_member_count(const pi2_team *team);
  */
 unsigned pi2_allowed_cpus(void);
 
+/**
+ * Threads that compute where nobody says how many: one for each allowed CPU, at most
+ * PI2_TEAM_MAX_MEMBERS, and no more than a limit on the group's processes leaves room for beside
+ * the threads that read. At least 1. Threads: any.
+ */
+unsigned pi2_default_threads(void);
+
+/** Where to look, for tests: a folder in front of /proc and /sys, and what the system calls say. */
+typedef struct pi2_cpu_sources {
+    const char *root;     /* "" for the machine */
+    unsigned affinity;    /* CPUs of the affinity mask; 0: unknown */
+    unsigned online;      /* CPUs that are online; 0: unknown */
+} pi2_cpu_sources;
+unsigned pi2_allowed_cpus_in(const pi2_cpu_sources *sources);
+unsigned pi2_default_threads_in(const pi2_cpu_sources *sources);
+
 #endif

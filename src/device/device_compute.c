@@ -324,9 +324,9 @@ static pi2_status measure_kernels(pi2_measuring *m, work *w, const operands *o, 
     for (size_t i = 0; i < count; i++) {
         PI2_TRY(measure_format(m, w, o, formats[i], batches));
         /* The last run was a batch with every processor at work. */
-        if (formats[i]->type == PI2_Q8_0 && batches && pi2_team_member_count(w->team) == m->profile->identity.cores) {
+        if (formats[i]->type == PI2_Q8_0 && batches && pi2_team_member_count(w->team) == m->most_threads) {
             add_cores(m, w, pi2_profile_value(m->profile, PI2_MEASURED_BATCH, formats[i]->name, BATCH_MOST,
-                                              m->profile->identity.cores, COLUMNS, NULL));
+                                              m->most_threads, COLUMNS, NULL));
         }
     }
     return PI2_OK;

@@ -43,17 +43,17 @@ pi2_status pi2_measuring_step(pi2_measuring *measuring) {
     return PI2_OK;
 }
 
-/** 1, 2, 4, ... and the number of processors. */
-static size_t thread_points(unsigned cores, unsigned *points) {
+/** 1, 2, 4, ... and the most that compute. */
+static size_t thread_points(unsigned most, unsigned *points) {
     size_t count = 0;
-    for (unsigned threads = 1; threads < cores && count + 1 < MOST_POINTS; threads *= 2) points[count++] = threads;
-    points[count++] = cores < PI2_TEAM_MAX_MEMBERS ? cores : PI2_TEAM_MAX_MEMBERS;
+    for (unsigned threads = 1; threads < most && count + 1 < MOST_POINTS; threads *= 2) points[count++] = threads;
+    points[count++] = most;
     return count;
 }
 
 static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
     unsigned points[MOST_POINTS];
-    const size_t count = thread_points(measuring->profile->identity.cores, points);
+    const size_t count = thread_points(measuring->most_threads, points);
     measuring->step_count = pi2_measure_disk_steps() + 1;
     for (size_t i = 0; i < count; i++) {
         measuring->step_count += pi2_measure_compute_steps(i == 0 || i + 1 == count);
@@ -148,6 +148,7 @@ pi2_status pi2_device_measure(const pi2_device_options *options, pi2_device_prof
     if (!profile) return pi2_fail(PI2_ERR_MEMORY, "no memory for the device profile");
     pi2_measuring measuring = {.profile = profile, .options = options, .seconds = options->quick ? 0.002 : 0.04};
     pi2_device_identify(&profile->identity);
+    measuring.most_threads = pi2_default_threads();
     profile->time = (int64_t)time(NULL);
     char path[sizeof profile->path];
     pi2_status status = PI2_OK;

@@ -24,6 +24,7 @@ typedef struct pi2_measuring {
     double seconds;             /* for one value */
     uint8_t *memory;            /* filled, far larger than a cache */
     size_t memory_bytes;
+    unsigned most_threads;      /* one for each processor, as far as a run may have so many */
     unsigned step, step_count;  /* of the progress */
 } pi2_measuring;
 

@@ -18,7 +18,7 @@
 #include "base/output_file.h"
 #include "powerinfer2/plan.h"
 
-enum { PI2_PROFILE_VERSION = 3, PI2_PROFILE_MOST = 1024, PI2_PROFILE_DISKS = 8 };
+enum { PI2_PROFILE_VERSION = 3, PI2_PROFILE_MOST = 2048, PI2_PROFILE_DISKS = 8 };
 /** No disk of a profile: what is asked of it is 0. */
 #define PI2_PROFILE_NO_DISK UINT32_MAX
 

@@ -127,9 +127,11 @@ size_t pi2_predict_advice(const pi2_workload *w, const pi2_device_profile *profi
     try_change(&a, w, &twice, "processors twice as fast");
     char what[64];
     pi2_workload changed = *w;
-    changed.threads = w->cores;
-    (void)snprintf(what, sizeof what, "a thread on every processor (%u)", w->cores);
-    if (w->threads < w->cores) try_change(&a, &changed, &pi2_as_it_is, what);
+    changed.threads = w->cores < PI2_THREADS_MOST ? w->cores : PI2_THREADS_MOST;
+    (void)snprintf(what, sizeof what, w->cores <= PI2_THREADS_MOST ? "a thread on every processor (%u)"
+                                                                       : "%u threads, the most there are",
+                   changed.threads);
+    if (w->threads < changed.threads) try_change(&a, &changed, &pi2_as_it_is, what);
     changed = *w;
     if (shrink(&changed, what, sizeof what)) try_change(&a, &changed, &pi2_as_it_is, what);
     return a.count;

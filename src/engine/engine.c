@@ -64,9 +64,6 @@ static pi2_status check_options(const pi2_engine_options *options) {
     if (!options || !options->model_path || !*options->model_path) {
         return pi2_fail(PI2_ERR_INVALID, "no model file was given");
     }
-    if (options->thread_count > PI2_TEAM_MAX_MEMBERS) {
-        return pi2_fail(PI2_ERR_INVALID, "%u threads: use 1 to %d", options->thread_count, PI2_TEAM_MAX_MEMBERS);
-    }
     if (options->batch_tokens > 8192 || options->logits_tokens > 8192) {
         return pi2_fail(PI2_ERR_INVALID, "a batch of %u tokens is too large: use 1 to 8192",
                         options->batch_tokens > options->logits_tokens ? options->batch_tokens
@@ -155,10 +152,23 @@ static pi2_status make_sequence(pi2_engine *engine) {
     return PI2_OK;
 }
 
-static uint32_t thread_count_of(const pi2_engine *engine) {
-    const unsigned allowed = pi2_allowed_cpus();
-    return engine->options.thread_count == 0 ? allowed
-         : engine->options.thread_count < allowed ? engine->options.thread_count : allowed;
+_Static_assert((int)PI2_THREADS_MOST == (int)PI2_TEAM_MAX_MEMBERS, "there is one limit of threads");
+
+/* Settles how many threads may compute, once: what it depends on may change while the model is opened. */
+static void find_threads(pi2_engine *engine) {
+    const unsigned allowed = pi2_allowed_cpus(), asked = engine->options.thread_count;
+    engine->threads_wanted = asked && asked < allowed ? asked : allowed;
+    engine->thread_count = asked ? engine->threads_wanted : pi2_default_threads();
+    if (engine->thread_count > PI2_THREADS_MOST) engine->thread_count = PI2_THREADS_MOST;
+}
+
+static void tell_threads(const pi2_engine *engine) {
+    const uint32_t wanted = engine->threads_wanted, planned = engine->plan.shape.thread_count;
+    if (planned == wanted) return;
+    pi2_engine_log(engine, "%u of %u threads compute: %s", planned, wanted,
+                   planned < engine->thread_count ? "the buffers of more would take too much of the memory"
+                   : planned == PI2_THREADS_MOST  ? "more are not used"
+                                                  : "the control group may not start more");
 }
 
 /* A recorded trace tells the visits of single tokens: nothing is guessed beside it. */
@@ -188,7 +198,8 @@ static pi2_status make_plan(pi2_engine *engine) {
         .context_tokens = engine->options.context_tokens, .batch_tokens = engine->options.batch_tokens,
         .logits_tokens = engine->options.logits_tokens ? engine->options.logits_tokens : 1,
         .draft_tokens = draft_tokens_of(engine), .may_lend = !engine->options.keep_memory,
-        .thread_count = thread_count_of(engine),
+        .thread_count = engine->thread_count, .threads_are_chosen = engine->options.thread_count == 0,
+        .page_bytes = pi2_page_bytes(),
         .cache_type = engine->options.cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
         .sampler_bytes = pi2_sampler_bytes(&sampling, engine->model->shape.vocabulary_size, 4096),
     };
@@ -455,6 +466,7 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(find_policy(engine));
     PI2_TRY(find_look_ahead(engine));
     find_budget(engine);
+    find_threads(engine);
     PI2_TRY(open_model(engine, engine->model_path, gguf));
     /* Before anything that takes long: a trace that cannot be is refused before a cluster file is made. */
     if (!engine->plan_only) PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
@@ -462,6 +474,7 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(read_texts(engine, *gguf));
     PI2_TRY(check_vocabulary(engine));
     PI2_TRY(choose_weights(engine, gguf));
+    tell_threads(engine);
     PI2_TRY(start(engine, *gguf));
     fill_report(engine);
     engine->report.relief_description = pi2_memory_relief_description(engine);

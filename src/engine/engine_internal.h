@@ -45,6 +45,7 @@ struct pi2_engine {
     pi2_forward *forward;
     pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */
     pi2_run_trace *run_trace;       /* NULL when none was asked for */
+    uint32_t threads_wanted, thread_count; /* by the options or the processors; of those, how many may compute */
     bool plan_only;                 /* header and memory plan; no threads, reader or weights */
     _Atomic int session_count;
 

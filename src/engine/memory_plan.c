@@ -11,6 +11,9 @@ enum {
     LEAST_CONTEXT = 256, MOST_BATCH = 512, LEAST_BATCH = 16, DEFAULT_MOST_CONTEXT = 8192,
     CACHE_SHARE = 6,     /* the cache takes at most a sixth of the budget when we may choose */
     SCRATCH_SHARE = 24,
+    THREADS_SHARE = 16, LEAST_THREADS = 8, /* what more threads than that take is at most this share */
+    /* Threads whose stacks are in process_bytes; pages of the two stacks of each thread more. */
+    PLAIN_THREADS = 16, STACK_PAGES = 8,
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
     MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 400000,
     RING_SHARE = 24, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
@@ -61,6 +64,26 @@ static void choose_context(const pi2_memory_plan_request *request, pi2_memory_pl
     }
     plan->shape.context_tokens = round_context(tokens > LEAST_CONTEXT ? tokens
                                                : most < LEAST_CONTEXT ? most : LEAST_CONTEXT);
+}
+
+static uint64_t stack_bytes(const pi2_memory_plan_request *request, uint32_t threads) {
+    return threads > PLAIN_THREADS ? (uint64_t)(threads - PLAIN_THREADS) * STACK_PAGES * request->page_bytes : 0;
+}
+
+/* Each thread has buffers of its own: those of hundreds would not fit in a budget that is enough for eight. */
+static void choose_threads(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    uint32_t *threads = &plan->shape.thread_count;
+    plan->shape.batch_tokens = request->batch_tokens ? request->batch_tokens : LEAST_BATCH;
+    while (request->threads_are_chosen && *threads > LEAST_THREADS) {
+        pi2_forward_shape alone = plan->shape;
+        alone.thread_count = 1;
+        const uint64_t taken = stack_bytes(request, *threads) +
+                               pi2_forward_scratch_bytes(request->model, &plan->shape) -
+                               pi2_forward_scratch_bytes(request->model, &alone);
+        if (taken <= request->budget_bytes / THREADS_SHARE) break;
+        *threads -= *threads / 4 < *threads - LEAST_THREADS ? *threads / 4 : *threads - LEAST_THREADS;
+    }
+    plan->process_bytes += stack_bytes(request, *threads);
 }
 
 /* The batch whose scratch stays a small share of the budget. */
@@ -153,6 +176,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     choose_context(request, plan);
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_draft(request, plan);
+    choose_threads(request, plan);
     choose_batch(request, plan);
     plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
     plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);

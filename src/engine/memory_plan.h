@@ -15,6 +15,8 @@ typedef struct pi2_memory_plan_request {
     uint32_t logits_tokens;
     uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */
     unsigned thread_count;
+    bool threads_are_chosen;    /* nobody named them: fewer compute where their buffers would take too much */
+    size_t page_bytes;          /* of the system: stacks are counted in pages */
     pi2_kv_type cache_type;
     uint64_t sampler_bytes;
     bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
@@ -34,7 +36,7 @@ typedef struct pi2_memory_plan {
 
 /**
  * Spends the budget: first what must be there (process, cache, scratch, buffers), the rest on
- * weights. Context and batch, where not given, are chosen so that weights keep most of it.
+ * weights. Context, batch and threads, where not given, are chosen so that weights keep most of it.
  * Errors  MEMORY when the minimum does not fit: what the model needs at least, found by planning for more
  */
 pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan_out);

@@ -17,6 +17,7 @@
 
 #include "base/cgroup.h"
 #include "base/memory_limit.h"
+#include "base/team.h"
 
 enum { MOST_FILES = 32, PATH_BYTES = 512 };
 
@@ -240,6 +241,73 @@ static void test_cpu_quota(void **state) {
     end_tree(&tree);
 }
 
+/* What the system calls say is limited by the group's quota and its processes, and by what one engine takes. */
+static void test_threads(void **state) {
+    (void)state;
+    fake_tree tree;
+    begin_tree(&tree);
+    static const struct { unsigned affinity, online, cpus, threads; } machines[] = {
+        {2, 8, 2, 2},         {256, 256, 256, 256}, {384, 384, 384, 256}, {4096, 4096, 4096, 256},
+        {0, 12, 12, 12},      {0, 0, 1, 1},         {48, 96, 48, 48} /* half of them are offline or not ours */
+    };
+    for (size_t i = 0; i < sizeof machines / sizeof machines[0]; i++) {
+        /* Without /proc and /sys, and with files that limit nothing. */
+        const char *const roots[] = {"/nonexistent", tree.root};
+        for (size_t r = 0; r < 2; r++) {
+            const pi2_cpu_sources sources = {roots[r], machines[i].affinity, machines[i].online};
+            assert_int_equal(pi2_allowed_cpus_in(&sources), machines[i].cpus);
+            assert_int_equal(pi2_default_threads_in(&sources), machines[i].threads);
+        }
+        if (i) continue;
+        write_file(&tree, "/proc/self/mountinfo", v2_mounts);
+        write_file(&tree, "/proc/self/cgroup", "0::/a\n");
+        write_file(&tree, "/sys/fs/cgroup/a/cpu.max", "max 100000\n");
+        write_file(&tree, "/sys/fs/cgroup/a/pids.max", "max\n");
+        write_file(&tree, "/sys/fs/cgroup/a/pids.current", "7\n");
+    }
+    const pi2_cpu_sources large = {tree.root, 384, 384};
+    write_file(&tree, "/sys/fs/cgroup/a/pids.max", "100\n");
+    assert_int_equal(pi2_allowed_cpus_in(&large), 384);
+    assert_int_equal(pi2_default_threads_in(&large), 77); /* 93 are left, 16 are for others */
+    write_file(&tree, "/sys/fs/cgroup/a/pids.current", "100\n");
+    assert_int_equal(pi2_default_threads_in(&large), 1);
+    write_file(&tree, "/sys/fs/cgroup/a/pids.current", "nothing\n");
+    assert_int_equal(pi2_default_threads_in(&large), 256);
+    write_file(&tree, "/sys/fs/cgroup/a/cpu.max", "600000 100000\n");
+    assert_int_equal(pi2_default_threads_in(&large), 6);
+    write_file(&tree, "/proc/self/mountinfo",
+               "33 31 0:30 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids\n");
+    write_file(&tree, "/proc/self/cgroup", "8:pids:/\n");
+    write_file(&tree, "/sys/fs/cgroup/pids/pids.max", "50\n");
+    write_file(&tree, "/sys/fs/cgroup/pids/pids.current", "4\n");
+    assert_int_equal(pi2_default_threads_in(&large), 30);
+    end_tree(&tree);
+}
+
+/* Terabytes of memory, in groups without a limit of either version. */
+static void test_large_machine(void **state) {
+    (void)state;
+    fake_tree tree;
+    begin_tree(&tree);
+    write_file(&tree, "/proc/meminfo", "MemTotal: 12884901888 kB\nMemAvailable: 12000000000 kB\n"); /* 12 TB */
+    write_file(&tree, "/proc/self/mountinfo", v2_mounts);
+    write_file(&tree, "/proc/self/cgroup", "0::/a\n");
+    write_file(&tree, "/sys/fs/cgroup/a/memory.max", "max\n");
+    write_file(&tree, "/sys/fs/cgroup/a/memory.current", "5000000000000\n");
+    assert_int_equal(find(&tree).bytes, 12000000000ull * 1024);
+    write_file(&tree, "/sys/fs/cgroup/a/memory.max", "8000000000000\n");
+    pi2_memory_limit limit = find(&tree);
+    assert_int_equal(limit.bytes, 3000000000000);
+    assert_non_null(strstr(limit.reason, "limit 8.00 TB less 5.00 TB in use"));
+    /* No limit of version 1, in whole pages of 64 KB. */
+    write_file(&tree, "/proc/self/mountinfo", v1_mounts);
+    write_file(&tree, "/proc/self/cgroup", "4:memory:/\n");
+    write_file(&tree, MEMORY "/memory.limit_in_bytes", "9223372036854710272\n");
+    write_file(&tree, MEMORY "/memory.usage_in_bytes", "1000\n");
+    assert_int_equal(find(&tree).bytes, 12000000000ull * 1024);
+    end_tree(&tree);
+}
+
 static void test_this_process(void **state) {
     (void)state;
     pi2_memory_limit limit;
@@ -260,7 +328,7 @@ int main(void) {
         cmocka_unit_test(test_version_1),    cmocka_unit_test(test_version_2),
         cmocka_unit_test(test_container_mounts), cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_resource_limits), cmocka_unit_test(test_cpu_quota),
-        cmocka_unit_test(test_this_process),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_large_machine), cmocka_unit_test(test_this_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

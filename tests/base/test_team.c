@@ -3,6 +3,10 @@
  *         variables, spinning and sleeping, with fewer and with more members than CPUs.
  * Method: members write to their own slot and read their neighbours' after each barrier.
  */
+#if defined(__linux__)
+#define _GNU_SOURCE /* sched_setaffinity */
+#include <sched.h>
+#endif
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/pages.h"
 #include "base/sleepers.h"
@@ -120,7 +125,23 @@ static void test_wait_times_out(void **state) {
 
 static void test_allowed_cpus(void **state) {
     (void)state;
-    assert_true(pi2_allowed_cpus() >= 1);
+#if defined(__linux__)
+    cpu_set_t all, one;
+    if (sched_getaffinity(0, sizeof all, &all) != 0) skip(); /* more than 1024 processor numbers */
+    const unsigned count = (unsigned)CPU_COUNT(&all), quota = pi2_cgroup_cpu_quota("");
+    assert_int_equal(pi2_allowed_cpus(), quota && quota < count ? quota : count);
+    size_t last = CPU_SETSIZE - 1; /* a number that is larger than the count, where others are */
+    while (!CPU_ISSET(last, &all)) last--;
+    CPU_ZERO(&one);
+    CPU_SET(last, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    const unsigned allowed = pi2_allowed_cpus(), threads = pi2_default_threads();
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(allowed, 1);
+    assert_int_equal(threads, 1);
+#else
+    skip(); /* there is no affinity here to compare with */
+#endif
 }
 
 static void test_pages(void **state) {
