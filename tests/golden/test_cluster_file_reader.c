@@ -17,7 +17,6 @@
 static void read_back(const char *folder, const pi2_tiny_model_options *options) {
     char *model_path = test_path(folder, "tiny.gguf"), *output_path = test_path(folder, "tiny.pi2");
     char command[4096];
-    const int folder_length = (int)(strrchr(__FILE__, '/') - __FILE__);
     const pi2_prepare_settings settings = { .overwrite = true };
     test_model model;
     assert_int_equal(pi2_tiny_model_write(options, model_path), 0);
@@ -27,8 +26,8 @@ static void read_back(const char *folder, const pi2_tiny_model_options *options)
         fail_msg("%s", pi2_error_text());
     }
     test_model_close(&model);
-    (void)snprintf(command, sizeof command, "python3 '%.*s/read_cluster_file.py' '%s' '%s'",
-                   folder_length, __FILE__, model_path, output_path);
+    (void)snprintf(command, sizeof command, "python3 '%s/golden/read_cluster_file.py' '%s' '%s'",
+                   PI2_TESTS_FOLDER, model_path, output_path);
     assert_int_equal(system(command), 0);
     free(model_path);
     free(output_path);
