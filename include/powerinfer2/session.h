@@ -1,4 +1,28 @@
-/* session.h: one timeline of tokens over an engine: key-value cache, position, sampler. */
+/*
+ * session.h: one timeline of tokens over an engine: key-value cache, position, sampler.
+ *
+ * What an event does to each piece of a session's state ("-": nothing):
+ *
+ *   event                    timeline   logits    guesses   sampler: window; numbers       character begun
+ *   begin_answer             -          -         -         the prompt; from the seed      forgotten
+ *   append                   longer     its own   used up   -                              -
+ *   append, refused          -          -         -         -                              -
+ *   append, cancelled or     longer by  none      dropped   -                              -
+ *     failed                 whole batches
+ *   truncate                 cut        none      dropped   -                              -
+ *   truncate, refused        -          -         -         -                              -
+ *   sample                   -          -         -         the token added; one drawn     -
+ *   sample, failed           -          -         -         -                              -
+ *   token_text               -          -         -         -                              completed, or begun
+ *   token_text, refused      -          -         -         -                              -
+ *   text_finish              -          -         -         -                              given out as U+FFFD
+ *
+ * "Refused" are calls with an argument that cannot be (errors INVALID and CONTEXT), "failed" all other
+ * errors. So an answer depends on the timeline, the prompt that begin_answer() got, the sampling and the
+ * seed, and on nothing that an earlier answer left. What an engine and a session learn meanwhile (which
+ * guesses hold, whether looking ahead pays, which experts are kept) outlives turns: it changes how fast a
+ * token comes, never which. Counters only grow. docs/chat.md tells what a chat makes of these events.
+ */
 #ifndef POWERINFER2_SESSION_H
 #define POWERINFER2_SESSION_H
 
@@ -20,7 +44,7 @@ typedef struct pi2_sampling {
     int32_t repeat_last_n;   /* 64; 0: off; -1: the context */
     float presence_penalty;  /* 0 */
     float frequency_penalty; /* 0 */
-    uint32_t seed;           /* UINT32_MAX: taken from the system; pi2_session_seed() tells it */
+    uint32_t seed;           /* UINT32_MAX: another one for each answer; pi2_session_seed() tells it */
     bool forbid_end_tokens;  /* false; true: tokens that end an answer are never picked */
 } pi2_sampling;
 PI2_API void pi2_sampling_init(pi2_sampling *sampling);
@@ -63,14 +87,18 @@ PI2_API const float *pi2_session_logits(const pi2_session *session, size_t index
 
 /** Picks the next token from the last logits and tells the sampler. Does not append it. */
 PI2_API pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out);
-/** Tells the sampler's penalties of tokens that it did not pick (the prompt). */
-PI2_API void pi2_session_accept(pi2_session *session, const int32_t *tokens, size_t token_count);
-/** The seed in use. */
+/**
+ * Begins an answer to a prompt, all of it: also what the timeline holds of it already. Penalties then
+ * know these tokens and no others, random numbers start from the seed, and a character that an earlier
+ * answer left unfinished is forgotten. The timeline stays as it is: pi2_session_truncate() cuts it.
+ */
+PI2_API void pi2_session_begin_answer(pi2_session *session, const int32_t *prompt, size_t token_count);
+/** The seed in use: of this answer, where each has another. */
 PI2_API uint32_t pi2_session_seed(const pi2_session *session);
 
 /** Tokens in the timeline. */
 PI2_API uint32_t pi2_session_position(const pi2_session *session);
-/** Cuts the timeline back to `position` tokens (0: starts anew). INVALID when it is shorter. */
+/** Cuts the timeline back to `position` tokens; 0: all of it. INVALID when it is shorter. */
 PI2_API pi2_status pi2_session_truncate(pi2_session *session, uint32_t position);
 
 /**

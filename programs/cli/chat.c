@@ -84,8 +84,7 @@ static int answer(conversation *chat) {
     int code = status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
     if (code == PI2_EXIT_OK) {
         pi2_cli_note_start();
-        code = pi2_cli_generate(chat->engine, chat->session, tokens + kept, count - kept, kept, chat->options,
-                                &generation);
+        code = pi2_cli_generate(chat->engine, chat->session, tokens, count, kept, chat->options, &generation);
     }
     if (code == PI2_EXIT_OK) {
         (void)fputc('\n', stdout);
@@ -93,8 +92,12 @@ static int answer(conversation *chat) {
         pi2_cli_print_report(chat->engine, &generation, pi2_session_seed(chat->session));
         /* The session may lack the last token, and after an interruption a part of the prompt. */
         if (!pi2_cli_tokens_add(&chat->timeline, tokens + kept, count - kept) ||
-            !pi2_cli_tokens_add(&chat->timeline, generation.tokens.data, generation.tokens.length) ||
-            !add_message(chat, "assistant", copy_text(generation.text.data))) {
+            !pi2_cli_tokens_add(&chat->timeline, generation.tokens.data, generation.tokens.length)) {
+            code = no_memory();
+        } else if (generation.prompt_count < generation.prompt_wanted) {
+            drop_messages(chat, chat->count - 1); /* an empty answer would be an example to follow */
+            pi2_cli_note("the message was not read to its end and is forgotten");
+        } else if (!add_message(chat, "assistant", copy_text(generation.text.data))) {
             code = no_memory();
         }
         const uint32_t position = pi2_session_position(chat->session);

@@ -130,6 +130,7 @@ static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begi
 /** Prompt, tokens, and the rest of an unfinished character. */
 static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *prompt, size_t prompt_count) {
     pi2_cli_generation *result = state->result;
+    const size_t cached = result->cached_count;
     state->piece = malloc(PIECE_BYTES);
     if (!state->piece || !pi2_cli_answer_text_add(&state->text, "", 0)) return no_memory(state);
     const uint32_t context = pi2_engine_get_report(engine)->context_tokens;
@@ -138,8 +139,9 @@ static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *pro
         return no_memory(state);
     }
     const uint64_t begin_ns = pi2_cli_now_ns();
-    pi2_session_accept(state->session, prompt, prompt_count);
-    pi2_status status = pi2_session_append(state->session, prompt, prompt_count, PI2_LOGITS_LAST);
+    pi2_session_begin_answer(state->session, prompt, prompt_count);
+    pi2_status status = pi2_session_append(state->session, prompt + cached, result->prompt_wanted, PI2_LOGITS_LAST);
+    result->prompt_count = pi2_session_position(state->session) - cached;
     result->prompt_seconds = (double)(pi2_cli_now_ns() - begin_ns) / 1e9;
     pi2_cli_clear_progress();
     if (status == PI2_OK) status = decode(engine, state, begin_ns);
@@ -158,7 +160,7 @@ static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *pro
 int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt,
                      size_t prompt_count, size_t cached_count,
                      const pi2_cli_generation_options *options, pi2_cli_generation *result) {
-    *result = (pi2_cli_generation){.prompt_count = prompt_count, .cached_count = cached_count};
+    *result = (pi2_cli_generation){.prompt_wanted = prompt_count - cached_count, .cached_count = cached_count};
     answer state = {.session = session, .options = options, .result = result,
                     .text = {.stop_words = options->stop_words, .show = options->show}};
     pi2_engine_counters before, after;
@@ -239,9 +241,12 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
     const pi2_engine_report *report = pi2_engine_get_report(engine);
     char peak[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
     const size_t decoded = pi2_cli_decoded_count(generation);
-    if (generation->prompt_seconds > 0) {
-        pi2_cli_note("prompt   %zu tokens, %.1f tokens/s", generation->prompt_count,
-                     (double)generation->prompt_count / generation->prompt_seconds);
+    const double prompt_speed = (double)generation->prompt_count / generation->prompt_seconds;
+    if (generation->prompt_count < generation->prompt_wanted) {
+        pi2_cli_note("prompt   %zu of %zu tokens, %.1f tokens/s (interrupted)", generation->prompt_count,
+                     generation->prompt_wanted, generation->prompt_seconds > 0 ? prompt_speed : 0.0);
+    } else if (generation->prompt_seconds > 0) {
+        pi2_cli_note("prompt   %zu tokens, %.1f tokens/s", generation->prompt_count, prompt_speed);
     }
     if (decoded && generation->decode_seconds > 0) {
         pi2_cli_note("decode   %zu tokens, %.2f tokens/s (ended by: %s)", generation->tokens.length,

@@ -37,7 +37,8 @@ typedef struct pi2_cli_generation {
     pi2_cli_text text;              /* without end token and stop word */
     pi2_cli_tokens tokens;          /* generated; with the end token */
     pi2_cli_stop stop;
-    size_t prompt_count;            /* prompt tokens that were computed */
+    size_t prompt_count;            /* prompt tokens that were computed: fewer than wanted after an interruption */
+    size_t prompt_wanted;           /* prompt tokens that had to be */
     size_t cached_count;            /* prompt tokens that the session already held */
     bool is_cold;                   /* the engine's first prompt, with which what stays in memory was read */
     double prompt_seconds, decode_seconds; /* decode: from the first token to the last */
@@ -53,7 +54,7 @@ typedef struct pi2_cli_generation {
 double pi2_cli_tokens_per_pass(const pi2_cli_generation *generation);
 
 /**
- * Computes the prompt after what the session holds (`cached_count` tokens of the whole prompt) and
+ * Computes a prompt of `prompt_count` tokens after what the session holds (its first `cached_count`) and
  * generates. Returns PI2_EXIT_OK, or the exit code after an error line. An interruption is no
  * error: the answer so far is the result. pi2_cli_generation_free() the result in every case.
  */

@@ -68,8 +68,8 @@ static const pi2_cli_option run_options[] = {
 
 #define SAMPLING(field) offsetof(sampling_settings, field)
 static const pi2_cli_option sampling_options[] = {
-    {"-s, --seed", "N", PI2_CLI_INTEGER, SAMPLING(seed), "-1", "Seed; -1: another one each time.", NULL, -1,
-     UINT32_MAX},
+    {"-s, --seed", "N", PI2_CLI_INTEGER, SAMPLING(seed), "-1", "Seed of each answer; -1: another one each time.",
+     NULL, -1, UINT32_MAX},
     {"--temp, --temperature", "X", PI2_CLI_NUMBER, SAMPLING(temperature), "0.8",
      "Temperature; 0: always the likeliest token.", NULL, 0, 0},
     {"--top-k", "N", PI2_CLI_INTEGER, SAMPLING(top_k), "40", "Chooses among the N likeliest tokens; 0: all.", NULL, 0,

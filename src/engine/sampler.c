@@ -179,7 +179,6 @@ pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_si
     sampler->candidates = (candidate *)(void *)(sampler + 1);
     sampler->counts = (window_count *)(void *)(sampler->candidates + sampler->candidate_size);
     sampler->window = (int32_t *)(void *)(sampler->counts + sampler->window_size);
-    sampler->seed = params->seed == PI2_SAMPLER_RANDOM_SEED ? draw_seed() : params->seed;
     pi2_sampler_reset(sampler);
     *sampler_out = sampler;
     return PI2_OK;
@@ -193,6 +192,7 @@ void pi2_sampler_reset(pi2_sampler *sampler) {
     sampler->window_used = 0;
     sampler->window_next = 0;
     sampler->count_used = 0;
+    sampler->seed = sampler->params.seed == PI2_SAMPLER_RANDOM_SEED ? draw_seed() : sampler->params.seed;
     random_seed(&sampler->random, sampler->seed);
 }
 

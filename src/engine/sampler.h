@@ -39,10 +39,11 @@ pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_si
                               uint32_t context_length, pi2_sampler **sampler_out);
 void pi2_sampler_free(pi2_sampler *sampler); /* NULL is allowed */
 
-/** The seed in use: the one given, or the one that was drawn. Never PI2_SAMPLER_RANDOM_SEED. */
+/** The seed in use: the one given, or the one that was drawn last. Never PI2_SAMPLER_RANDOM_SEED. */
 uint32_t pi2_sampler_seed(const pi2_sampler *sampler);
 
-/** Empties the penalty window and starts the random numbers again from the seed. */
+/** Empties the penalty window and starts the random numbers again from the seed: from another one that
+ *  is drawn now, where a random one was asked for. */
 void pi2_sampler_reset(pi2_sampler *sampler);
 
 /**

@@ -176,10 +176,13 @@ static void note_append(const pi2_session *session, bool is_prefill, uint32_t po
 
 /* ---- guessed tokens ---- */
 
-/* What the last pass computed beyond `position` counts no more: the next pass writes over it. */
-static void drop_ahead(pi2_session *session) {
+/* What the last pass computed beyond `position` counts no more: the next pass writes over it. next: the
+   token that comes instead; NULL: the text was cut, which tells nothing of the guesses that were left. */
+static void drop_ahead(pi2_session *session, const int32_t *next) {
     if (session->ahead_count) {
-        pi2_drafter_note_guess(session->drafter, session->ahead_count, session->ahead_right);
+        const bool is_wrong = next && session->ahead_first < session->ahead_count &&
+                              session->ahead[session->ahead_first] != *next;
+        pi2_drafter_note_guess(session->drafter, session->ahead_right + is_wrong, session->ahead_right);
     }
     session->ahead_first = session->ahead_count = session->ahead_right = 0;
 }
@@ -204,7 +207,7 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
     const uint32_t room = engine->plan.shape.context_tokens - session->position - 1;
     int32_t tokens[1 + PI2_DRAFT_MOST] = { token };
     if (take_ahead(session, token)) return PI2_OK;
-    drop_ahead(session);
+    drop_ahead(session, &token);
     session->logits_count = 0;
     pi2_drafter_push(session->drafter, &token, 1);
     const uint32_t guessed = pi2_drafter_guess(session->drafter, room, tokens + 1);
@@ -230,7 +233,7 @@ static pi2_status append_tokens(pi2_session *session, const int32_t *tokens, siz
                                 pi2_logits_wanted wanted) {
     const bool may_guess = session->drafter && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
     if (may_guess) return append_guessing(session, tokens[0]);
-    drop_ahead(session);
+    drop_ahead(session, tokens);
     session->logits_count = 0;
     PI2_TRY(append_batches(session, tokens, token_count, wanted));
     session->logits_first = 0;
@@ -271,8 +274,10 @@ pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out) {
     return PI2_OK;
 }
 
-void pi2_session_accept(pi2_session *session, const int32_t *tokens, size_t token_count) {
-    for (size_t i = 0; i < token_count; i++) pi2_sampler_accept(session->sampler, tokens[i]);
+void pi2_session_begin_answer(pi2_session *session, const int32_t *prompt, size_t token_count) {
+    pi2_sampler_reset(session->sampler);
+    for (size_t i = 0; i < token_count; i++) pi2_sampler_accept(session->sampler, prompt[i]);
+    pi2_detokenizer_reset(&session->detokenizer, false);
 }
 
 uint32_t pi2_session_seed(const pi2_session *session) { return pi2_sampler_seed(session->sampler); }
@@ -284,7 +289,7 @@ pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
         return pi2_fail(PI2_ERR_INVALID, "the timeline has %u tokens, it cannot be cut to %u", session->position,
                         position);
     }
-    drop_ahead(session);
+    drop_ahead(session, NULL);
     if (session->drafter) pi2_drafter_truncate(session->drafter, position);
     session->position = position;
     session->logits_count = 0;
@@ -294,18 +299,25 @@ pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
 pi2_status pi2_session_token_text(pi2_session *session, int32_t token, bool special, char *text_out,
                                   size_t capacity, size_t *length_out) {
     const pi2_tokenizer *tokenizer = session->engine->tokenizer;
-    const char *text = session->text;
+    const pi2_detokenizer before = session->detokenizer;
     *length_out = 0;
     if (token < 0 || (uint32_t)token >= pi2_tokenizer_vocabulary_size(tokenizer)) return PI2_OK;
-    size_t length = 0;
-    (void)pi2_tokenizer_piece(tokenizer, token, false, &length);
-    if (length == 0 && special) text = pi2_tokenizer_piece(tokenizer, token, true, &length);
-    else length = pi2_detokenizer_push(&session->detokenizer, tokenizer, token, session->text, session->text_bytes);
+    size_t piece_length = 0, length;
+    (void)pi2_tokenizer_piece(tokenizer, token, false, &piece_length);
+    if (piece_length == 0 && special) { /* a character that was begun ends before it */
+        const char *piece = pi2_tokenizer_piece(tokenizer, token, true, &piece_length);
+        length = pi2_detokenizer_finish(&session->detokenizer, session->text, session->text_bytes);
+        memcpy(session->text + length, piece, piece_length);
+        length += piece_length;
+    } else {
+        length = pi2_detokenizer_push(&session->detokenizer, tokenizer, token, session->text, session->text_bytes);
+    }
     if (length > capacity) {
+        session->detokenizer = before;
         return pi2_fail(PI2_ERR_INVALID, "token %d has %zu bytes of text, there is room for %zu", (int)token, length,
                         capacity);
     }
-    memcpy(text_out, text, length);
+    memcpy(text_out, session->text, length);
     *length_out = length;
     return PI2_OK;
 }

@@ -129,6 +129,23 @@ checks=$((checks + 1))
 [ -s "$folder/out" ] || fail "nothing was answered before the interruption"
 grep -q 'ended by: interrupted' "$folder/err" || fail "the report does not tell of the interruption: $(cat "$folder/err")"
 
+# An interrupted prompt tells what was read, not what was asked for.
+head -c 19000 /dev/zero | tr '\0' X >"$folder/long"
+for seconds in 2 4 8 16 32; do
+    timeout --preserve-status -s INT $seconds "$program" run -m "$model" --raw -f "$folder/long" -b 16 -n 1 \
+        -c 20000 --json >"$folder/out" 2>"$folder/err" </dev/null
+    code=$?
+    [ "$code" = 130 ] || fail "an interrupted prompt gives exit code $code, not 130"
+    [ -s "$folder/out" ] && [ "$(json timings.prompt_n)" -gt 0 ] && break
+done
+expect_json stop_type interrupted
+expect_json '#tokens' 0
+read_tokens=$(json timings.prompt_n)
+[ "$read_tokens" -gt 0 ] && [ "$read_tokens" -lt 19000 ] && [ $((read_tokens % 16)) = 0 ] ||
+    fail "an interrupted prompt of 19000 tokens has read $read_tokens"
+grep -q "^prompt   $read_tokens of 19000 tokens, .*(interrupted)" "$folder/err" ||
+    fail "the report does not tell how much was read: $(cat "$folder/err")"
+
 # With --json too, once it is past loading: how long that takes depends on the machine.
 for seconds in 1 3 10 30; do
     timeout --preserve-status -s INT $seconds "$program" run -m "$model" --raw -p XYZ --ignore-eos -c 20000 \

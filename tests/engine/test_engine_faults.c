@@ -23,20 +23,7 @@
 
 static char *folder, *model_path, *cluster_path, *copy_path;
 
-/* In small steps: this process's memory counts against the engine's budget. */
-static void copy_file(const char *from_path, const char *to_path) {
-    static char buffer[65536];
-    FILE *from = fopen(from_path, "rb"), *to = fopen(to_path, "wb");
-    assert_non_null(from);
-    assert_non_null(to);
-    for (size_t got; (got = fread(buffer, 1, sizeof buffer, from)) > 0;) {
-        assert_int_equal(fwrite(buffer, 1, got, to), got);
-    }
-    assert_int_equal(fclose(from), 0);
-    assert_int_equal(fclose(to), 0);
-}
-
-/* In a child for the same reason. */
+/* In a child: this process's memory counts against the engine's budget. */
 static int write_model(uint32_t seed, float rope_base) {
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
@@ -122,21 +109,21 @@ static void test_truncated_while_open(void **state) {
     (void)state;
     struct stat whole;
     assert_int_equal(stat(cluster_path, &whole), 0);
-    copy_file(cluster_path, copy_path);
+    test_file_copy(cluster_path, copy_path);
     pi2_engine *engine = NULL;
     if (open_streaming("auto", &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(truncate(cluster_path, whole.st_size / 2), 0);
     assert_int_equal(run_some(engine), PI2_ERR_IO);
     if (!strstr(pi2_error_text(), "at byte")) fail_msg("no place in: %s", pi2_error_text());
     pi2_engine_close(engine);
-    copy_file(copy_path, cluster_path);
+    test_file_copy(copy_path, cluster_path);
 }
 
 static void test_truncated_before_open(void **state) {
     (void)state;
     struct stat whole;
     assert_int_equal(stat(cluster_path, &whole), 0);
-    copy_file(cluster_path, copy_path);
+    test_file_copy(cluster_path, copy_path);
     static const int parts[] = { 2, 3, 100, 100000 };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         assert_int_equal(truncate(copy_path, whole.st_size - whole.st_size / parts[i] - 1), 0);
@@ -146,7 +133,7 @@ static void test_truncated_before_open(void **state) {
         pi2_engine *engine = NULL;
         assert_int_equal(pi2_small_budget_open(&options, MORE_BYTES, &engine), PI2_ERR_FORMAT);
         assert_null(engine);
-        copy_file(cluster_path, copy_path);
+        test_file_copy(cluster_path, copy_path);
     }
 }
 

@@ -76,3 +76,15 @@ uint8_t *test_file_read(const char *path, size_t *count_out) {
     *count_out = count;
     return bytes;
 }
+
+void test_file_copy(const char *from_path, const char *to_path) {
+    static char buffer[65536];
+    FILE *from = fopen(from_path, "rb"), *to = fopen(to_path, "wb");
+    assert_non_null(from);
+    assert_non_null(to);
+    for (size_t got; (got = fread(buffer, 1, sizeof buffer, from)) > 0;) {
+        assert_int_equal(fwrite(buffer, 1, got, to), got);
+    }
+    assert_int_equal(fclose(from), 0);
+    assert_int_equal(fclose(to), 0);
+}

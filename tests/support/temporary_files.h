@@ -19,4 +19,7 @@ void test_file_write(const char *path, const void *bytes, size_t count);
 /** The whole file, malloc'd. */
 uint8_t *test_file_read(const char *path, size_t *count_out);
 
+/** Copies a file's bytes over those of another, or into a new one, in small steps. */
+void test_file_copy(const char *from_path, const char *to_path);
+
 #endif
