@@ -17,8 +17,9 @@ PI2_API void pi2_model_file_close(pi2_model_file *file);
 /** Summary: strings live as long as the file. Fields that the file does not tell are 0 or "". */
 typedef struct pi2_model_summary {
     const char *architecture, *name, *weight_types, *tokenizer;
-    bool is_cluster_file, runnable;   /* runnable: architecture and weight types are ours */
-    const char *not_runnable_reason;  /* "" when runnable */
+    bool is_cluster_file, runnable;   /* runnable: pi2_engine_open() refuses it for nothing but memory and reading */
+    const char *not_runnable_reason;  /* why it would; "" when runnable */
+    const char *note;                 /* why the chat template cannot be used, or "" */
     uint64_t file_bytes, weight_bytes, parameter_count;
     uint32_t file_count, tensor_count, metadata_count;
     uint32_t layer_count, embedding_length, feed_forward_length, head_count, head_count_kv;
@@ -55,7 +56,11 @@ typedef struct pi2_prepare_options {
     bool overwrite;            /* make it anew, in place of any file but the model's own */
     pi2_callbacks callbacks;
 } pi2_prepare_options;
-/** Writes the cluster file. path_out: malloc'd path of the result, free(); may be NULL. */
+/**
+ * Writes the cluster file of a model that can be run. path_out: malloc'd path of the result, free(); may be NULL.
+ * Errors  UNSUPPORTED, FORMAT (why it cannot be run: nothing is written), INVALID (what lies at output_path may not
+ *         be replaced), IO, MEMORY, INTERRUPTED
+ */
 PI2_API pi2_status pi2_prepare_file(const pi2_prepare_options *options, char **path_out);
 
 #ifdef __cplusplus

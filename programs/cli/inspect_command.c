@@ -64,6 +64,7 @@ static void print_summary(const pi2_model_summary *summary) {
     print_text("architecture", summary->architecture);
     print_text("runs here", summary->runnable ? "yes" : "no");
     print_text("because", summary->not_runnable_reason);
+    print_text("note", summary->note);
     print_text("weight types", summary->weight_types);
     print_text("tokenizer", summary->tokenizer);
     if (summary->file_count > 1) print_number("files", summary->file_count);
@@ -134,6 +135,7 @@ static json_t *json_summary(const pi2_model_summary *summary) {
     json_object_set_new(object, "architecture", text(summary->architecture));
     json_object_set_new(object, "runnable", json_boolean(summary->runnable));
     json_object_set_new(object, "not_runnable_reason", text(summary->not_runnable_reason));
+    json_object_set_new(object, "note", text(summary->note));
     json_object_set_new(object, "weight_types", text(summary->weight_types));
     json_object_set_new(object, "tokenizer", text(summary->tokenizer));
     const struct { const char *key; uint64_t value; } numbers[] = {
@@ -189,6 +191,13 @@ static pi2_status add_metadata(const pi2_model_file *file, uint32_t count, json_
     return PI2_OK;
 }
 
+/** A model that cannot be run is shown, and the exit code says so. */
+static int judge(const pi2_model_summary *summary, int code) {
+    if (code != PI2_EXIT_OK || summary->runnable) return code;
+    (void)pi2_cli_usage_error("%s", summary->not_runnable_reason);
+    return PI2_EXIT_BAD_FILE;
+}
+
 static int inspect(const pi2_model_file *file, const inspect_settings *settings) {
     const pi2_model_summary *summary = pi2_model_file_summary(file);
     const pi2_callbacks callbacks = pi2_cli_callbacks();
@@ -203,7 +212,7 @@ static int inspect(const pi2_model_file *file, const inspect_settings *settings)
         if (settings->verify) json_object_set_new(object, "verified", json_true());
         status = add_metadata(file, summary->metadata_count, object);
         if (status == PI2_OK) status = add_tensors(file, summary->tensor_count, object);
-        if (status == PI2_OK) return pi2_cli_print_json(object, JSON_INDENT(2));
+        if (status == PI2_OK) return judge(summary, pi2_cli_print_json(object, JSON_INDENT(2)));
         json_decref(object);
         return pi2_cli_failed(status);
     }
@@ -212,7 +221,7 @@ static int inspect(const pi2_model_file *file, const inspect_settings *settings)
     if (status == PI2_OK && settings->tensors) status = print_tensors(file, summary->tensor_count);
     if (status != PI2_OK) return pi2_cli_failed(status);
     if (settings->verify) (void)printf("%-22severy checksum is right\n", "verified");
-    return pi2_cli_finish_stdout();
+    return judge(summary, pi2_cli_finish_stdout());
 }
 
 int pi2_cli_inspect(int argument_count, char **arguments) {
@@ -221,7 +230,7 @@ int pi2_cli_inspect(int argument_count, char **arguments) {
         {"Options", inspect_options, sizeof inspect_options / sizeof inspect_options[0], &settings}};
     const pi2_cli_command command = {
         "inspect", "-m MODEL [--tensors] [--metadata] [--verify] [--routing] [--json]",
-        "Shows what a model file holds, and whether it can be run.", sections, 1};
+        "Shows what a model file holds, and whether it can be run; the exit code is 3 when it cannot.", sections, 1};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_set_quiet(settings.quiet);

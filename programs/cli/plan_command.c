@@ -52,15 +52,19 @@ static void print_batch(const pi2_batch_check *batch) {
     }
 }
 
-/** The disk is that of the file which will be read: a cluster file, where there is one. */
-static int find_disk(const pi2_engine_options *options, const pi2_device_options *device,
-                     pi2_device_profile *profile) {
+/** A model that cannot be run is refused before anything is measured. The disk is that of the file which will be
+ *  read: a cluster file, where there is one. */
+static int find_profile(const pi2_engine_options *options, const pi2_device_options *device,
+                        pi2_device_profile **profile_out) {
     pi2_plan *header = NULL;
-    const pi2_status status = pi2_plan_make(options, NULL, NULL, &header);
+    pi2_engine_options quiet = *options;
+    quiet.callbacks.log = NULL; /* the plan itself tells it */
+    const pi2_status status = pi2_plan_make(&quiet, NULL, NULL, &header);
     if (status != PI2_OK) return pi2_cli_failed(status);
     pi2_device_options of_file = *device;
     of_file.disk_path = pi2_plan_report(header)->weights_path;
-    const int code = pi2_cli_find_disk(profile, &of_file);
+    int code = pi2_cli_find_device(device, profile_out);
+    if (code == PI2_EXIT_OK) code = pi2_cli_find_disk(*profile_out, &of_file);
     pi2_plan_free(header);
     return code;
 }
@@ -127,8 +131,7 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     const pi2_device_options device = {.profile_path = settings.profile, .disk_path = options.model_path,
                                        .callbacks = pi2_cli_callbacks()};
     pi2_device_profile *profile = NULL;
-    code = pi2_cli_find_device(&device, &profile);
-    if (code == PI2_EXIT_OK) code = find_disk(&options, &device, profile);
+    code = find_profile(&options, &device, &profile);
     if (code != PI2_EXIT_OK) {
         pi2_device_free(profile);
         return code;

@@ -279,7 +279,9 @@ const char *pi2_cli_plan_routing_trace(const json_t *plan) {
 
 int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_options *options) {
     pi2_plan *header = NULL;
-    const pi2_status status = pi2_plan_make(options, NULL, NULL, &header);
+    pi2_engine_options quiet = *options;
+    quiet.callbacks.log = NULL; /* the run itself tells it */
+    const pi2_status status = pi2_plan_make(&quiet, NULL, NULL, &header);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const int code = check_same(path, plan, "model", model_json(pi2_plan_report(header)));
     pi2_plan_free(header);

@@ -146,10 +146,6 @@ static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *requ
     const pi2_gguf_tensor *tensor = request->tensor;
     const char *path = pi2_gguf_file_path(gguf, tensor->file_index);
     const pi2_weight_format *format = pi2_weight_format_find(tensor->type);
-    if (!format || format->block_columns != 1) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is %s; F32, F16 or BF16 was expected", path,
-                        tensor->name, pi2_weight_type_name(tensor->type));
-    }
     const size_t bytes = pi2_row_bytes(format, request->length) * (request->rows ? request->rows : 1);
     void *raw = malloc(bytes);
     if (!raw) return pi2_fail(PI2_ERR_MEMORY, "no memory for tensor '%s'", tensor->name);
@@ -180,6 +176,11 @@ static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *req
                        (int)request->layer)
             : PI2_OK;
     }
+    const pi2_weight_format *format = pi2_weight_format_find(request->tensor->type);
+    if (!format || format->block_columns != 1) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is %s; F32, F16 or BF16 was expected", path,
+                        request->tensor->name, pi2_weight_type_name(request->tensor->type));
+    }
     const uint64_t *dims = request->tensor->dimensions;
     const uint32_t rows = request->rows ? request->rows : 1;
     if (dims[0] != request->length || dims[1] * dims[2] * dims[3] != rows) {
@@ -194,7 +195,6 @@ static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *req
 static pi2_status read_tables(pi2_model *model, const pi2_gguf *gguf, const pi2_model_requests *requests) {
     size_t floats = 0;
     for (size_t i = 0; i < requests->table_count; i++) {
-        PI2_TRY(check_table(gguf, &requests->tables[i]));
         if (requests->tables[i].tensor) floats += table_floats(&requests->tables[i]);
     }
     model->table_bytes = (floats ? floats : 16) * sizeof(float);
@@ -246,10 +246,11 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     }
     count_parameters(model);
     if (model->shape.expert_count > 0) model->router_kernel = pi2_matmul_select(PI2_F32, cpu_features);
-    return read_tables(model, gguf, requests);
+    for (size_t i = 0; i < requests->table_count; i++) PI2_TRY(check_table(gguf, &requests->tables[i]));
+    return PI2_OK;
 }
 
-pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out) {
+static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool with_tables, pi2_model **model_out) {
     *model_out = NULL;
     pi2_model *model = calloc(1, sizeof *model);
     if (!model) return pi2_fail(PI2_ERR_MEMORY, "no memory for the model");
@@ -263,6 +264,7 @@ pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_mod
     }
     if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);
     if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests, cpu_features);
+    if (status == PI2_OK && with_tables) status = read_tables(model, gguf, &requests);
     pi2_model_requests_free(&requests);
     pi2_tensor_directory_close(&directory);
     if (status != PI2_OK) {
@@ -270,6 +272,18 @@ pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_mod
         return status;
     }
     *model_out = model;
+    return PI2_OK;
+}
+
+pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out) {
+    return make_model(gguf, cpu_features, true, model_out);
+}
+
+pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t *vocabulary_size_out) {
+    pi2_model *model = NULL;
+    PI2_TRY(make_model(gguf, cpu_features, false, &model));
+    *vocabulary_size_out = model->shape.vocabulary_size;
+    pi2_model_free(model);
     return PI2_OK;
 }
 

@@ -70,6 +70,9 @@ typedef struct pi2_model {
  * Errors  FORMAT, UNSUPPORTED (architecture, weight type, tensor), IO, MEMORY
  */
 pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out);
+/** Whether pi2_model_create() would succeed, by the header alone. vocabulary_size_out: rows of the embedding.
+ *  Errors  FORMAT, UNSUPPORTED, MEMORY */
+pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t *vocabulary_size_out);
 void pi2_model_free(pi2_model *model);
 
 /**

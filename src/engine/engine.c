@@ -12,6 +12,7 @@
 #include "base/parse_size.h"
 #include "engine/drafter.h"
 #include "engine/engine_internal.h"
+#include "engine/model_check.h"
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
 
@@ -352,12 +353,11 @@ static pi2_status start_forward(pi2_engine *engine) {
 
 /* ---- opening ---- */
 
-/* Opens `path` as the model's weights; a plain GGUF stays open in *gguf_out for loading. */
-static pi2_status open_model(pi2_engine *engine, const char *path, pi2_gguf **gguf_out) {
-    PI2_TRY(pi2_gguf_open(path, gguf_out));
-    const pi2_status status = pi2_model_create(*gguf_out, pi2_cpu_features(), &engine->model);
-    copy_text(engine->weights_path, sizeof engine->weights_path, path, strlen(path));
-    return status;
+/* Opens the model, whose weights may come from it; a plain GGUF stays open in *gguf_out for loading. */
+static pi2_status open_model(pi2_engine *engine, pi2_gguf **gguf_out) {
+    PI2_TRY(pi2_gguf_open(engine->model_path, gguf_out));
+    copy_text(engine->weights_path, sizeof engine->weights_path, engine->model_path, strlen(engine->model_path));
+    return pi2_model_can_run(*gguf_out, &engine->model, &engine->tokenizer);
 }
 
 /* A cluster file's header is not needed any more: its memory goes back before it is planned with. */
@@ -372,7 +372,9 @@ static pi2_status use_cluster_file(pi2_engine *engine, const char *path, pi2_ggu
     *gguf = NULL;
     pi2_model_free(engine->model);
     engine->model = NULL;
-    PI2_TRY(open_model(engine, path, gguf));
+    PI2_TRY(pi2_gguf_open(path, gguf));
+    copy_text(engine->weights_path, sizeof engine->weights_path, path, strlen(path));
+    PI2_TRY(pi2_model_create(*gguf, pi2_cpu_features(), &engine->model));
     return plan_cluster_file(engine, gguf);
 }
 
@@ -437,13 +439,6 @@ static void fill_report(pi2_engine *engine) {
     report->token_text_bytes = 3 * ((uint32_t)pi2_tokenizer_longest_piece(engine->tokenizer) + 4);
 }
 
-static pi2_status check_vocabulary(const pi2_engine *engine) {
-    const uint32_t tokens = pi2_tokenizer_vocabulary_size(engine->tokenizer);
-    if (tokens <= engine->model->shape.vocabulary_size) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: the tokenizer has %u tokens, the embedding only %u rows",
-                    engine->model_path, tokens, engine->model->shape.vocabulary_size);
-}
-
 static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(make_sequence(engine));
     if (engine->plan_only) {
@@ -462,17 +457,23 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     return pi2_engine_start_relief(engine);
 }
 
+/* A run that needs the template fails with the reason itself. */
+static void tell_template(const pi2_engine *engine, const pi2_gguf *gguf) {
+    char note[512];
+    pi2_model_try_template(gguf, engine->tokenizer, note, sizeof note);
+    if (note[0]) pi2_engine_log(engine, "%s", note);
+}
+
 static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(find_policy(engine));
     PI2_TRY(find_look_ahead(engine));
     find_budget(engine);
     find_threads(engine);
-    PI2_TRY(open_model(engine, engine->model_path, gguf));
+    PI2_TRY(open_model(engine, gguf));
     /* Before anything that takes long: a trace that cannot be is refused before a cluster file is made. */
     if (!engine->plan_only) PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
-    PI2_TRY(pi2_tokenizer_create(*gguf, &engine->tokenizer));
     PI2_TRY(read_texts(engine, *gguf));
-    PI2_TRY(check_vocabulary(engine));
+    if (engine->plan_only) tell_template(engine, *gguf);
     PI2_TRY(choose_weights(engine, gguf));
     tell_threads(engine);
     PI2_TRY(start(engine, *gguf));

@@ -1,11 +1,12 @@
 /* model_file.c: what can be told of a model file from its header alone, its tokenizer, its checksums. */
 #include "powerinfer2/model_file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "architectures/architecture.h"
 #include "base/fail.h"
+#include "engine/model_check.h"
 #include "engine/model_file_internal.h"
 #include "file_formats/cluster_file.h"
 #include "tokenizer/tokenizer.h"
@@ -156,26 +157,6 @@ static void count_tensors(pi2_model_file *file) {
     write_types(file, shares, share_count);
 }
 
-/** Shape, tensors and weight types as the engine wants them. */
-static pi2_status check_runnable(const pi2_model_file *file) {
-    const pi2_architecture *architecture = NULL;
-    pi2_tensor_directory directory = {0};
-    pi2_model_requests requests = {0};
-    pi2_model_shape shape;
-    pi2_extent_layout *layout = NULL;
-    PI2_TRY(pi2_architecture_find(file->gguf, &architecture));
-    pi2_status status = pi2_tensor_directory_open(file->gguf, file->layout, &directory);
-    if (status == PI2_OK) status = pi2_architecture_shape(architecture, &directory, &shape);
-    if (status == PI2_OK) status = architecture->list_tensors(&directory, &shape, &requests);
-    if (status == PI2_OK && !file->layout) {
-        status = pi2_extent_layout_build(requests.groups, requests.group_count, PI2_LAYOUT_DENSE, &layout);
-    }
-    pi2_extent_layout_free(layout);
-    pi2_model_requests_free(&requests);
-    pi2_tensor_directory_close(&directory);
-    return status;
-}
-
 /** Bytes that one token takes in an F16 key-value cache. */
 static uint64_t cache_bytes(const pi2_model_file *file) {
     const pi2_model_summary *summary = &file->summary;
@@ -219,14 +200,19 @@ static void fill_summary(pi2_model_file *file) {
         summary->extent_count = file->layout->extent_count;
     }
     count_tensors(file);
-    summary->runnable = check_runnable(file) == PI2_OK;
+}
+
+/** Without memory nothing can be told; every other failure is the reason that is told. */
+static pi2_status judge(pi2_model_file *file) {
+    pi2_model_summary *summary = &file->summary;
+    const pi2_status status = pi2_model_can_run(file->gguf, NULL, &file->tokenizer);
+    if (status == PI2_ERR_MEMORY) return status;
+    summary->runnable = status == PI2_OK;
     summary->not_runnable_reason = file->reason;
-    if (!summary->runnable) {
-        const char *text = pi2_error_text();
-        const size_t length = strlen(text);
-        memcpy(file->reason, text, length < sizeof file->reason ? length + 1 : sizeof file->reason);
-        file->reason[sizeof file->reason - 1] = '\0';
-    }
+    summary->note = file->note;
+    if (summary->runnable) pi2_model_try_template(file->gguf, file->tokenizer, file->note, sizeof file->note);
+    else (void)snprintf(file->reason, sizeof file->reason, "%s", pi2_error_text());
+    return PI2_OK;
 }
 
 static pi2_status open_file(const char *path, pi2_model_file *file) {
@@ -237,7 +223,7 @@ static pi2_status open_file(const char *path, pi2_model_file *file) {
         PI2_TRY(find_matrix_offsets(file));
     }
     fill_summary(file);
-    return PI2_OK;
+    return judge(file);
 }
 
 pi2_status pi2_model_file_open(const char *path, pi2_model_file **file_out) {

@@ -12,11 +12,11 @@ struct pi2_model_file {
     pi2_gguf *gguf;
     pi2_extent_layout *layout;   /* of a cluster file; NULL for a plain GGUF */
     uint64_t *matrix_offsets;    /* [layout->tensor_count] */
-    pi2_tokenizer *tokenizer;    /* made when first asked for */
+    pi2_tokenizer *tokenizer;    /* of a model that cannot be run: made when first asked for */
     pi2_model_summary summary;
     char architecture[PI2_MODEL_FILE_NAME_BYTES], name[PI2_MODEL_FILE_NAME_BYTES];
     char tokenizer_name[PI2_MODEL_FILE_NAME_BYTES], weight_types[PI2_MODEL_FILE_NAME_BYTES];
-    char reason[1024];
+    char reason[1024], note[1024];
 };
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/parse_size.h"
 #include "file_formats/cluster_file.h"
 #include "clusters/prepare.h"
+#include "engine/model_check.h"
 #include "powerinfer2/model_file.h"
 
 /* Without a wish, as much as helps: larger buffers make nothing faster. */
@@ -49,12 +50,24 @@ static pi2_status choose_path(const pi2_gguf *source, const pi2_prepare_options 
     return *path_out ? PI2_OK : pi2_cluster_file_default_path(source, path_out);
 }
 
+/** What a run refuses is not worth a file. A template that cannot be used is no reason to. */
+static pi2_status check_model(const pi2_gguf *source, const pi2_prepare_options *options) {
+    char note[1024];
+    pi2_tokenizer *tokenizer = NULL;
+    PI2_TRY(pi2_model_can_run(source, NULL, &tokenizer));
+    pi2_model_try_template(source, tokenizer, note, sizeof note);
+    pi2_tokenizer_free(tokenizer);
+    if (note[0] && options->callbacks.log) options->callbacks.log(options->callbacks.user, note);
+    return PI2_OK;
+}
+
 static pi2_status prepare(const pi2_gguf *source, const pi2_prepare_options *options, char **path_out) {
     const pi2_architecture *architecture = NULL;
     pi2_tensor_directory directory = {0};
     pi2_model_requests requests = {0};
     pi2_model_shape shape;
     pi2_prepare_settings settings = {.overwrite = options->overwrite, .callbacks = options->callbacks};
+    PI2_TRY(check_model(source, options));
     PI2_TRY(pi2_architecture_find(source, &architecture));
     pi2_status status = pi2_tensor_directory_open(source, NULL, &directory);
     if (status == PI2_OK) status = pi2_architecture_shape(architecture, &directory, &shape);

@@ -1,0 +1,83 @@
+/* model_check.c: everything that can make a run refuse a model, asked once. */
+#include "engine/model_check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cpu_features.h"
+#include "base/fail.h"
+#include "chat_template/chat_template.h"
+
+/* A string is absent, or is one. */
+static pi2_status check_string(const pi2_gguf *gguf, const char *key) {
+    pi2_gguf_string text;
+    return pi2_gguf_has(gguf, key) ? pi2_gguf_string_get(gguf, key, &text) : PI2_OK;
+}
+
+/* Reasons that name a tensor or a key alone get the file's name too. */
+static pi2_status name_file(const pi2_gguf *gguf, pi2_status status) {
+    char reason[512];
+    const char *path = pi2_gguf_file_path(gguf, 0);
+    if (status == PI2_OK || strstr(pi2_error_text(), path)) return status;
+    (void)snprintf(reason, sizeof reason, "%s", pi2_error_text());
+    return pi2_fail(status, "%s: %s", path, reason);
+}
+
+static pi2_status check_vocabulary(const pi2_gguf *gguf, const pi2_tokenizer *tokenizer, uint32_t rows) {
+    const uint32_t tokens = pi2_tokenizer_vocabulary_size(tokenizer);
+    if (tokens <= rows) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: the tokenizer has %u tokens, the embedding only %u rows",
+                    pi2_gguf_file_path(gguf, 0), tokens, rows);
+}
+
+pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_tokenizer **tokenizer_out) {
+    pi2_tokenizer *tokenizer = NULL;
+    uint32_t rows = 0;
+    if (model_out) *model_out = NULL;
+    if (tokenizer_out) *tokenizer_out = NULL;
+    pi2_status status = pi2_model_check(gguf, pi2_cpu_features(), &rows);
+    if (status == PI2_OK) status = pi2_tokenizer_create(gguf, &tokenizer);
+    if (status == PI2_OK) status = check_vocabulary(gguf, tokenizer, rows);
+    if (status == PI2_OK) status = check_string(gguf, "general.name");
+    if (status == PI2_OK) status = check_string(gguf, "tokenizer.chat_template");
+    if (status == PI2_OK && model_out) status = pi2_model_create(gguf, pi2_cpu_features(), model_out);
+    if (status == PI2_OK && tokenizer_out) *tokenizer_out = tokenizer;
+    else pi2_tokenizer_free(tokenizer);
+    return name_file(gguf, status);
+}
+
+/* ---- the chat template ---- */
+
+static void special_text(const pi2_tokenizer *tokenizer, int32_t token, char *text, size_t capacity) {
+    size_t length = 0;
+    const char *piece = token >= 0 ? pi2_tokenizer_piece(tokenizer, token, true, &length) : "";
+    if (length >= capacity) length = 0;
+    memcpy(text, piece, length);
+    text[length] = '\0';
+}
+
+static pi2_status try_template(const pi2_gguf_string *source, const pi2_tokenizer *tokenizer) {
+    char bos[256], eos[256];
+    special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
+    special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
+    const pi2_chat_message message = { .role = "user", .content = "Hello" };
+    const pi2_chat_inputs inputs = { .messages = &message, .message_count = 1, .add_generation_prompt = true,
+                                     .bos_token = bos, .eos_token = eos };
+    pi2_chat_template *chat_template = NULL;
+    pi2_rendered_chat rendered = { 0 };
+    PI2_TRY(pi2_chat_template_parse(source->text, source->length, &chat_template));
+    const pi2_status status = pi2_chat_template_render(chat_template, &inputs, &rendered);
+    pi2_rendered_chat_free(&rendered);
+    pi2_chat_template_free(chat_template);
+    return status;
+}
+
+void pi2_model_try_template(const pi2_gguf *gguf, const pi2_tokenizer *tokenizer, char *note, size_t capacity) {
+    pi2_gguf_string source;
+    note[0] = '\0';
+    if (!pi2_gguf_has(gguf, "tokenizer.chat_template")) return;
+    if (pi2_gguf_string_get(gguf, "tokenizer.chat_template", &source) != PI2_OK || source.length == 0) return;
+    if (try_template(&source, tokenizer) == PI2_OK) return;
+    (void)snprintf(note, capacity, "its chat template cannot be used: %s; prompts are given as they are with --raw",
+                   pi2_error_text());
+}
