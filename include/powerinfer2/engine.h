@@ -151,7 +151,8 @@ PI2_API uint64_t pi2_peak_memory_bytes(void);
 /* ---- text ---- */
 
 /**
- * Tokenizes `length` bytes of text. parse_special: text such as <|im_start|> becomes its token.
+ * Tokenizes `length` bytes of text. parse_special: text such as <|im_start|> becomes its token. add_special: the
+ * beginning-of-sequence token where the model's text begins with it; an end token never, a prompt goes on.
  * tokens_out is malloc'd: free() it.
  */
 PI2_API pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *text, size_t length,

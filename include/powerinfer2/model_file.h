@@ -45,9 +45,13 @@ PI2_API pi2_status pi2_model_file_metadata(const pi2_model_file *file, uint32_t 
 /** Reads a cluster file wholly and checks every checksum. Errors FORMAT names extent, tensor, offset. */
 PI2_API pi2_status pi2_model_file_verify(const pi2_model_file *file, const pi2_callbacks *callbacks);
 
-/** Tokenizes with the file's vocabulary, without loading weights. tokens_out: free(). */
+/** Tokenizes with the file's vocabulary, without loading weights. add_special: the beginning-of-sequence token
+ *  where the model's text begins with it. tokens_out: free(). */
 PI2_API pi2_status pi2_model_file_tokenize(pi2_model_file *file, const char *text, size_t length, bool add_special,
                                            bool parse_special, int32_t **tokens_out, size_t *count_out);
+
+/** Tokens that a model's text begins and ends with by its metadata (add_bos_token, add_eos_token); -1: none. */
+PI2_API pi2_status pi2_model_file_text_ends(pi2_model_file *file, int32_t *begin_out, int32_t *end_out);
 
 typedef struct pi2_prepare_options {
     const char *model_path;

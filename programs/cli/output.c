@@ -104,6 +104,12 @@ void pi2_cli_warn(const char *format, ...) {
     va_end(arguments);
 }
 
+void pi2_cli_warn_two_beginnings(const int32_t *tokens, size_t count, int32_t begin) {
+    if (count < 2 || begin < 0 || tokens[0] != begin || tokens[1] != begin) return;
+    pi2_cli_warn("the text begins with the beginning-of-sequence token (%d), and the model puts one before it: two of "
+                 "them spoil answers; leave it out of the text", (int)begin);
+}
+
 void pi2_cli_note(const char *format, ...) {
     if (is_quiet) return;
     va_list arguments;

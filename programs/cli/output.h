@@ -36,6 +36,8 @@ int pi2_cli_io_error(const char *format, ...) PI2_CLI_PRINTF(1, 2);
 int pi2_cli_failed(pi2_status status);
 /** Prints "powerinfer2: warning: " and the line, unless quiet. */
 void pi2_cli_warn(const char *format, ...) PI2_CLI_PRINTF(1, 2);
+/** Warns when the text itself began with the token that was put before it. begin: that token; negative: none. */
+void pi2_cli_warn_two_beginnings(const int32_t *tokens, size_t count, int32_t begin);
 /** Prints a line of a report on stderr, unless quiet. */
 void pi2_cli_note(const char *format, ...) PI2_CLI_PRINTF(1, 2);
 /** Error lines, warnings and notes go to the stream from now on; NULL: to stderr. For tests. */

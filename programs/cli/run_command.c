@@ -266,6 +266,9 @@ static int tokenize_prompt(run_state *state) {
                                      state->settings.parse_special, &state->tokens, &state->token_count);
     }
     if (status != PI2_OK) return pi2_cli_failed(status);
+    if (!with_template) {
+        pi2_cli_warn_two_beginnings(state->tokens, state->token_count, pi2_engine_bos(state->engine));
+    }
     if (state->token_count == 0) return pi2_cli_usage_error("run: the prompt is empty");
     return PI2_EXIT_OK;
 }

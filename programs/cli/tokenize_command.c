@@ -9,7 +9,7 @@
 
 typedef struct tokenize_settings {
     const char *model, *text, *file;
-    bool no_bos, parse_special;
+    bool no_bos, eos, parse_special;
 } tokenize_settings;
 
 #define TOKENIZE(field) offsetof(tokenize_settings, field)
@@ -21,6 +21,9 @@ static const pi2_cli_option tokenize_options[] = {
      NULL, 0, 0},
     {"--no-bos", NULL, PI2_CLI_FLAG, TOKENIZE(no_bos), NULL,
      "Puts no beginning-of-sequence token before the text.", NULL, 0, 0},
+    {"--eos", NULL, PI2_CLI_FLAG, TOKENIZE(eos), NULL,
+     "Puts the end-of-sequence token behind the text where the model's metadata asks for it (add_eos_token). A prompt "
+     "has none, so it is left out otherwise.", NULL, 0, 0},
     {"--parse-special", NULL, PI2_CLI_FLAG, TOKENIZE(parse_special), NULL,
      "Text such as <|im_start|> becomes its token.", NULL, 0, 0},
     {"--ids", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
@@ -36,9 +39,13 @@ static int print_tokens(const tokenize_settings *settings, const char *text, siz
         status = pi2_model_file_tokenize(file, text, length, !settings->no_bos, settings->parse_special,
                                          &tokens, &count);
     }
+    int32_t begin = -1, end = -1;
+    if (status == PI2_OK && length) status = pi2_model_file_text_ends(file, &begin, &end);
     pi2_model_file_close(file);
     if (status != PI2_OK) return pi2_cli_failed(status);
+    if (!settings->no_bos) pi2_cli_warn_two_beginnings(tokens, count, begin);
     for (size_t i = 0; i < count; i++) (void)printf("%s%d", i ? " " : "", (int)tokens[i]);
+    if (settings->eos && end >= 0) (void)printf("%s%d", count ? " " : "", (int)end);
     (void)printf("\n");
     free(tokens);
     return pi2_cli_finish_stdout();

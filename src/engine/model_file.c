@@ -259,6 +259,13 @@ pi2_status pi2_model_file_tokenize(pi2_model_file *file, const char *text, size_
     return pi2_tokenizer_encode(file->tokenizer, &segment, 1, add_special, tokens_out, count_out);
 }
 
+pi2_status pi2_model_file_text_ends(pi2_model_file *file, int32_t *begin_out, int32_t *end_out) {
+    if (!file->tokenizer) PI2_TRY(pi2_tokenizer_create(file->gguf, &file->tokenizer));
+    *begin_out = pi2_tokenizer_adds_bos(file->tokenizer) ? pi2_tokenizer_bos(file->tokenizer) : -1;
+    *end_out = pi2_tokenizer_adds_eos(file->tokenizer) ? pi2_tokenizer_eos(file->tokenizer) : -1;
+    return PI2_OK;
+}
+
 pi2_status pi2_model_file_verify(const pi2_model_file *file, const pi2_callbacks *callbacks) {
     if (!file->layout) {
         return pi2_fail(PI2_ERR_INVALID,

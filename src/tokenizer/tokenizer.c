@@ -141,6 +141,7 @@ uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer) {
 int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer) { return tokenizer->bos; }
 int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer) { return tokenizer->eos; }
 bool pi2_tokenizer_adds_bos(const pi2_tokenizer *tokenizer) { return tokenizer->adds_bos; }
+bool pi2_tokenizer_adds_eos(const pi2_tokenizer *tokenizer) { return tokenizer->adds_eos; }
 size_t pi2_tokenizer_longest_piece(const pi2_tokenizer *tokenizer) {
     return tokenizer->longest_piece;
 }
@@ -277,9 +278,6 @@ static pi2_status encode_joined(const pi2_tokenizer *tokenizer, const joined_tex
         status = pi2_token_list_push(tokens, tokenizer->bos);
     }
     if (status == PI2_OK) status = encode_fragments(tokenizer, joined->text, &fragments, tokens);
-    if (status == PI2_OK && add_special && tokenizer->adds_eos) {
-        status = pi2_token_list_push(tokens, tokenizer->eos);
-    }
     free(fragments.items);
     return status;
 }

@@ -26,7 +26,9 @@ typedef struct pi2_text_segment {
  * lies wholly in one trusted segment (or across adjacent trusted ones), and nothing else gives
  * one: no merge, no word (but SPM's unknown token stands for a byte that has no token).
  * User-defined tokens are text and match anywhere.
- * add_special: put BOS (EOS) as the model asks. Empty text gives 0 tokens (plus those).
+ * add_special: put BOS before it as the model asks. Never EOS behind it, whatever the file's
+ * add_eos_token says: that is how encoders and trainers end a text, and a prompt goes on. Empty
+ * text gives 0 tokens (plus BOS).
  * Tokens go to *tokens_out, malloc'd, caller frees; *count_out of them.
  * Any bytes are accepted, zeros too: SPM writes invalid UTF-8 as byte tokens, BPE reads each such
  * byte as U+FFFD. At most 2 GiB. While it runs it needs up to 40 bytes for each byte of the
@@ -46,6 +48,8 @@ uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer);
 int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer); /* -1: none */
 int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer);
 bool pi2_tokenizer_adds_bos(const pi2_tokenizer *tokenizer);
+/** Whether texts that the model was trained on ended with EOS (tokenizer.ggml.add_eos_token). */
+bool pi2_tokenizer_adds_eos(const pi2_tokenizer *tokenizer);
 /** Bytes of the longest piece: 3 * (this + 4) bytes hold what any one push gives. */
 size_t pi2_tokenizer_longest_piece(const pi2_tokenizer *tokenizer);
 /** EOS, EOT and other tokens that end an answer. */

@@ -76,6 +76,22 @@ expect 0 run -m "$model" -p "<|im_end|>" -n 1 --json -sys "S"
 ends=$(json prompt_tokens | tr ',[]' '\n\n\n' | grep -c '^2$')
 [ "$ends" = 2 ] || fail "$ends end tokens in the prompt, not the template's 2"
 
+# No end token stands behind a prompt, whatever add_eos_token says; an empty template is none.
+tiny ends layers=2 vocabulary=spm add_eos=1
+expect 0 run -m "$folder/ends.gguf" --raw -p "A" -n 1 --json
+case $(json prompt_tokens) in "[1,"*",2]") fail "an end token behind a raw prompt: $(json prompt_tokens)" ;; esac
+expect 0 run -m "$folder/ends.gguf" -p "A" -n 1 --json
+case $(json prompt_tokens) in *",2]") fail "an end token behind the generation prompt: $(json prompt_tokens)" ;; esac
+tiny empty layers=2 empty_template=1
+expect 0 run -m "$folder/empty.gguf" -p "XYZ" -n 1 --json
+expect_json prompt_tokens "[91,92,93]"
+expect_error 2 'chat template' run -m "$folder/empty.gguf" -p "XYZ" -sys S
+# A beginning in the text beside the model's own is told, one alone is not.
+expect 0 run -m "$folder/ends.gguf" --raw --parse-special -p "<s>A" -n 1 --json
+grep -q '^powerinfer2: warning: .*beginning-of-sequence' "$folder/err" || fail "two beginnings are not told"
+expect 0 run -m "$folder/ends.gguf" --raw -p "<s>A" -n 1 --json
+grep -q 'warning: .*beginning-of-sequence' "$folder/err" && fail "text was taken for a beginning"
+
 # The context's end, stop words, errors.
 expect 0 run -m "$model" --raw -p "XYZ" -c 16 --ignore-eos --json
 expect_json stop_type context

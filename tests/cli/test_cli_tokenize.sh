@@ -37,6 +37,20 @@ case $(cat "$folder/out") in "1 "*) ;; *) fail "no beginning-of-sequence token: 
 expect 0 tokenize -m "$spm" -p "A" --no-bos
 case $(cat "$folder/out") in "1 "*) fail "--no-bos left the token" ;; esac
 
+# A prompt goes on: its end token is printed only when asked for, and where the model was trained with one.
+tiny ends vocabulary=spm add_eos=1
+expect 0 tokenize -m "$folder/ends.gguf" -p "A"
+case $(cat "$folder/out") in *" 2") fail "an end token behind a prompt: $(cat "$folder/out")" ;; esac
+expect 0 tokenize -m "$folder/ends.gguf" -p "A" --eos
+case $(cat "$folder/out") in "1 "*" 2") ;; *) fail "--eos: $(cat "$folder/out")" ;; esac
+expect 0 tokenize -m "$spm" -p "A" --eos
+case $(cat "$folder/out") in *" 2") fail "--eos without add_eos_token: $(cat "$folder/out")" ;; esac
+# Two beginnings are told.
+expect 0 tokenize -m "$spm" -p "<s>A" --parse-special
+grep -q 'warning: .*beginning-of-sequence' "$folder/err" || fail "two beginnings are not told"
+expect 0 tokenize -m "$spm" -p "<s>A" --parse-special --no-bos
+[ -s "$folder/err" ] && fail "a warning about one beginning: $(cat "$folder/err")"
+
 checks=$((checks + 1))
 printf 'XYZ' | "$program" tokenize -m "$bpe" -f - >"$folder/out" || fail "text from stdin"
 expect_text "$folder/out" "91 92 93"

@@ -50,8 +50,9 @@ typedef struct pi2_tiny_model_options {
 
     pi2_tiny_vocabulary vocabulary;    /* BPE */
     uint32_t vocabulary_size;          /* 0: as many tokens as the vocabulary has (about 300) */
+    bool add_eos;                      /* false: tokenizer.ggml.add_eos_token */
     bool add_bos;                      /* true for SPM; BPE's beginning is <|im_start|>, not added */
-    const char *chat_template;         /* ChatML; NULL: none */
+    const char *chat_template;         /* ChatML; NULL: no key */
 } pi2_tiny_model_options;
 
 void pi2_tiny_model_options_init(pi2_tiny_model_options *options);

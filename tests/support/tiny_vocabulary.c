@@ -145,6 +145,7 @@ uint32_t pi2_tiny_vocabulary_add(const pi2_tiny_model_options *options, pi2_gguf
     const bool is_spm = options->vocabulary == PI2_TINY_SPM;
     const uint32_t count = is_spm ? add_spm(options, builder) : add_bpe(options, builder);
     pi2_gguf_builder_bool(builder, "tokenizer.ggml.add_bos_token", is_spm || options->add_bos);
+    pi2_gguf_builder_bool(builder, "tokenizer.ggml.add_eos_token", options->add_eos);
     if (options->chat_template) {
         pi2_gguf_builder_string(builder, "tokenizer.chat_template", options->chat_template);
     }

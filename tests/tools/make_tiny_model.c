@@ -75,6 +75,7 @@ static bool set_number(pi2_tiny_model_options *options, const char *key, const c
         {"tied", &options->tied_head},
         {"biases", &options->attention_biases},
         {"ffn_biases", &options->feed_forward_biases},
+        {"add_eos", &options->add_eos},
         {"add_bos", &options->add_bos}};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(key, flags[i].key) == 0) {
@@ -89,6 +90,7 @@ static bool set_option(pi2_tiny_model_options *options, const char *key, const c
     if (strcmp(key, "architecture") == 0) options->architecture = value;
     else if (strcmp(key, "rope_scaling") == 0) options->rope_scaling = value;
     else if (strcmp(key, "template") == 0) options->chat_template = *value ? value : NULL;
+    else if (strcmp(key, "empty_template") == 0) options->chat_template = "";
     else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "spm") == 0) options->vocabulary = PI2_TINY_SPM;
     else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "bpe") == 0) options->vocabulary = PI2_TINY_BPE;
     else return set_type(options, key, value) || set_number(options, key, value);
