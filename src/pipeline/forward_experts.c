@@ -52,12 +52,12 @@ static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
 }
 
 /* The best experts; of equal ones the first. Not a number is never better, so there are always enough. */
-static void pick_best(const float *probabilities, uint32_t expert_count, uint32_t *chosen, uint32_t count) {
+static void pick_best(const float *scores, uint32_t expert_count, uint32_t *chosen, uint32_t count) {
     uint32_t found = 0;
     for (uint32_t e = 0; e < expert_count; e++) { /* chosen: the best so far, best first */
-        if (found == count && !(probabilities[e] > probabilities[chosen[count - 1]])) continue;
+        if (found == count && !(scores[e] > scores[chosen[count - 1]])) continue;
         uint32_t at = found < count ? found++ : count - 1;
-        for (; at > 0 && probabilities[e] > probabilities[chosen[at - 1]]; at--) chosen[at] = chosen[at - 1];
+        for (; at > 0 && scores[e] > scores[chosen[at - 1]]; at--) chosen[at] = chosen[at - 1];
         chosen[at] = e;
     }
     for (uint32_t n = 1; n < count; n++) { /* ascending: the order of the sum */
@@ -72,15 +72,16 @@ static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_expert_buffers *experts = &forward->buffers.experts;
-    float *p = experts->probabilities + token * experts->expert_stride;
+    float *p = experts->probabilities + token * experts->expert_stride; /* scores, as yet */
+    uint32_t *chosen = experts->chosen + (size_t)token * shape->expert_used_count;
+    /* Scores, since probabilities of 1 and of 0 are alike where scores are not. */
+    pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
     if (shape->gating == PI2_GATING_SOFTMAX) {
         forward->vector->softmax(p, shape->expert_count);
     } else {
         for (uint32_t e = 0; e < shape->expert_count; e++) p[e] = 1.0f / (1.0f + pi2_expf(-p[e]));
     }
-    uint32_t *chosen = experts->chosen + (size_t)token * shape->expert_used_count;
     float *weights = experts->weights + (size_t)token * shape->expert_used_count;
-    pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
     float sum = 0.0f;
     for (uint32_t i = 0; i < shape->expert_used_count; i++) sum += p[chosen[i]];
     if (sum < 0x1p-14f) sum = 0x1p-14f;

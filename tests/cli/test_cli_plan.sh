@@ -52,9 +52,33 @@ expect 0 plan -m "$model" -c 128 --memory $budget
 grep -q '^disk  *[0-9.]* GB/s .* mounted at /' "$folder/out" || fail "the plan names no disk"
 [ "$planned" = 0 ] || grep -q '^ *in a batch of [0-9]* tokens reading (.*) .* under computing (.*); it ' "$folder/out" ||
     fail "the plan does not say whether reading hides"
-for line in 'attention weights' 'feed-forward weights' 'key-value cache' 'stream buffer' decode prefill 'first token'; do
-    grep -q "^$line" "$folder/out" || fail "the table has no $line"
+# The table says what the JSON says, and what stays in memory with the margin fills the budget and no more.
+cp "$folder/out" "$folder/table"
+expect 0 plan -m "$model" -c 128 --memory $budget --json
+: >"$folder/lines"
+for i in 0 1 2 3 4 5 6 7 8; do
+    echo "$(json memory.$i.bytes) $(json memory.$i.resident_bytes) $(json memory.$i.what)" >>"$folder/lines"
 done
+awk -v budget="$budget" '
+    { sum += $3 == "margin" ? $1 : $2 }
+    END { if (sum > budget || sum < budget - 3000000) { print sum " of " budget " bytes are planned"; exit 1 } }' \
+    "$folder/lines" || fail "the lines of memory"
+sed -n 's/^\([a-z].*[a-z]\)  *\([0-9.]*\) \([kMG]*B\)  *[0-9.]* [kMG]*B  .*/\2 \3 \1/p' "$folder/table" >"$folder/shown"
+sed 's/^\([0-9]*\) [0-9]* /\1 /' "$folder/lines" | awk -v shown="$folder/shown" '
+    BEGIN { unit["B"] = 1; unit["kB"] = 1e3; unit["MB"] = 1e6; unit["GB"] = 1e9 }
+    { bytes = $1; $1 = ""; getline line <shown; split(line, part, " "); value = part[1] * unit[part[2]]
+      rest = line; sub(/^[^ ]* [^ ]*/, "", rest)
+      # The process is of another size in each run; the others are the same, as far as they are shown.
+      slack = rest ~ /program/ ? 0.5 : 0.011
+      if (rest != $0 || value < bytes * (1 - slack) - 50 || value > bytes * (1 + slack) + 50) {
+          print "shown as: " line ", is:" $0 " " bytes; exit 1 } }' || fail "the table of memory"
+for speed in decode prefill; do
+    echo "$(sed -n "s/^$speed  *\([0-9.]*\) tokens.s (.*/\1/p" "$folder/table") $(json $speed.tokens_per_second) \
+        $(json $speed.low) $(json $speed.high)" | awk '{
+        exit !(NF == 4 && $1 > 0.9 * $2 && $1 < 1.1 * $2 && $3 <= $2 && $2 <= $4) }' || fail "the table's $speed"
+done
+echo "$(sed -n 's/^first token  *after \([0-9.]*\) s.*/\1/p' "$folder/table") $(json time_to_first_token_ms)" | awk '{
+    exit !(NF == 2 && $1 * 1000 > 0.8 * $2 - 10 && $1 * 1000 < 1.2 * $2 + 10) }' || fail "the table's first token"
 expect_error 4 "needs at least" plan -m "$model" -c 128 --memory 3M
 
 # A plan file takes the place of the options, and is refused for anything else than what it was made for.

@@ -26,13 +26,13 @@ static bool is_left_out(pi2_weight_type type) {
     return PI2_UNDER_TSAN && type != PI2_F16 && type != PI2_Q4_0 && type != PI2_Q4_K;
 }
 
-/* Rounding to 8 bits now and then makes a router prefer another expert: `exceptions` of the 24 tokens. */
-static void check_types(pi2_tiny_model_options *options, int exceptions) {
+/* Of 8-bit activations the router's scores have an error, by which it may prefer another expert. */
+static void check_types(pi2_tiny_model_options *options) {
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (is_left_out(types[i])) continue;
         pi2_tiny_model_set_types(options, types[i]);
-        pi2_check_against_reference(options, PI2_CACHE_F16, is_exact(types[i]) ? 0.004 : 0.06,
-                                    is_exact(types[i]) ? 0 : exceptions);
+        pi2_check_against_reference(options, PI2_CACHE_F16, is_exact(types[i]) ? 0.004 : 0.08,
+                                    is_exact(types[i]) ? 0.01 : 0.15);
     }
 }
 
@@ -47,7 +47,7 @@ static void test_mixtral(void **state) {
     (void)state;
     pi2_tiny_model_options options;
     options_of(&options, "llama", 5, 2);
-    check_types(&options, 8);
+    check_types(&options);
 }
 
 static void test_qwen3moe(void **state) {
@@ -58,7 +58,7 @@ static void test_qwen3moe(void **state) {
     options.head_dimension = 128;
     options.expert_feed_forward_length = 256;
     options.seed = 2;
-    check_types(&options, 8);
+    check_types(&options);
 }
 
 static void test_smallthinker(void **state) {
@@ -70,12 +70,12 @@ static void test_smallthinker(void **state) {
     options.expert_gating = 2;
     options.window = 7;
     options.seed = 2;
-    check_types(&options, 20); /* its sigmoids are close to each other */
+    check_types(&options);
     pi2_tiny_model_set_types(&options, PI2_F32);
     options.expert_gating = 1;
-    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
     options.window = 0;
-    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
 }
 
 static void test_dense_qwen(void **state) {
@@ -84,11 +84,11 @@ static void test_dense_qwen(void **state) {
     options_of(&options, "qwen2", 0, 0);
     options.attention_biases = true;
     pi2_tiny_model_set_types(&options, PI2_F32);
-    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
     options_of(&options, "qwen3", 0, 0);
     options.head_norms = true;
     pi2_tiny_model_set_types(&options, PI2_F32);
-    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
 }
 
 /* Clusters of several extents, one cluster only, every expert used, one expert. */
@@ -101,16 +101,16 @@ static void test_shapes(void **state) {
     options.head_count = 8;
     options.feed_forward_length = 352;
     options.layer_count = 1;
-    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
     options.expert_count = options.expert_used_count = 1;
     options.feed_forward_length = 32;
-    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
     options.expert_count = 17;
     options.expert_used_count = 2;
     options.gate_type = PI2_Q4_0;
     options.up_type = PI2_F16;
     options.down_type = PI2_Q8_0;
-    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.06, 8);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.08, 0.15);
 }
 
 static void refuse(const pi2_tiny_model_options *options, const char *tensor, pi2_status want, const char *text) {

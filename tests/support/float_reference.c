@@ -20,6 +20,7 @@ typedef struct reference {
     uint32_t experts, used, expert_neurons, window;
     bool neox, relu, sigmoid, early_router;
     size_t count;
+    pi2_expert_choice *choice; /* NULL: the best are chosen */
 } reference;
 
 /* A tensor as doubles [rows][columns], or NULL when the model has none. */
@@ -185,6 +186,32 @@ static void add_expert(const reference *r, const double *gate, const double *up,
     free(hidden);
 }
 
+/* Standard deviations of the scores by which the least of `chosen` lies under the least of `best`. */
+static double gap_of(const reference *r, const double *scores, const uint32_t *best, const uint32_t *chosen) {
+    double mean = 0, squares = 0, least_best = INFINITY, least_chosen = INFINITY;
+    for (uint32_t e = 0; e < r->experts; e++) mean += scores[e] / r->experts;
+    for (uint32_t e = 0; e < r->experts; e++) squares += (scores[e] - mean) * (scores[e] - mean) / r->experts;
+    for (uint32_t i = 0; i < r->used; i++) {
+        least_best = fmin(least_best, scores[best[i]]);
+        least_chosen = fmin(least_chosen, scores[chosen[i]]);
+    }
+    return least_best > least_chosen ? (least_best - least_chosen) / sqrt(squares) : 0;
+}
+
+/* The experts of a token with the highest scores. */
+static void choose_best(const reference *r, const double *scores, uint32_t *best) {
+    for (uint32_t i = 0; i < r->used; i++) {
+        double highest = -INFINITY;
+        for (uint32_t e = 0; e < r->experts; e++) {
+            bool taken = false;
+            for (uint32_t k = 0; k < i; k++) taken |= best[k] == e;
+            if (taken || scores[e] <= highest) continue;
+            highest = scores[e];
+            best[i] = e;
+        }
+    }
+}
+
 /* Adds the experts' result to x; routed[tokens][width] is what the router reads. */
 static void mixture(const reference *r, int l, const double *n, const double *routed, double *x) {
     double *gate = load(r, "ffn_gate_exps.weight", l), *up = load(r, "ffn_up_exps.weight", l);
@@ -192,19 +219,21 @@ static void mixture(const reference *r, int l, const double *n, const double *ro
     double *scores = multiply(r, "ffn_gate_inp", l, routed, r->width, r->experts);
     if (!gate || !up || !down) abort();
     for (size_t t = 0; t < r->count; t++) {
-        double *p = scores + t * r->experts, chosen = 0; /* softmax's sum cancels out */
-        for (uint32_t e = 0; e < r->experts; e++) p[e] = r->sigmoid ? 1 / (1 + exp(-p[e])) : exp(p[e]);
+        const double *score = scores + t * r->experts;
         uint32_t best[64];
+        const uint32_t *chosen = best;
+        choose_best(r, score, best);
+        if (r->choice) {
+            chosen = r->choice->experts + (t * r->layers + (size_t)l) * r->used;
+            r->choice->largest_gap = fmax(r->choice->largest_gap, gap_of(r, score, best, chosen));
+        }
+        double weight[64], sum = 0; /* softmax's own sum cancels out */
         for (uint32_t i = 0; i < r->used; i++) {
-            best[i] = 0;
-            for (uint32_t e = 1; e < r->experts; e++) {
-                if (p[e] > p[best[i]]) best[i] = e;
-            }
-            chosen += p[best[i]];
-            p[best[i]] = -p[best[i]]; /* marks it as taken, keeping its value */
+            weight[i] = r->sigmoid ? 1 / (1 + exp(-score[chosen[i]])) : exp(score[chosen[i]]);
+            sum += weight[i];
         }
         for (uint32_t i = 0; i < r->used; i++) {
-            add_expert(r, gate, up, down, best[i], n + t * r->width, -p[best[i]] / chosen, x + t * r->width);
+            add_expert(r, gate, up, down, chosen[i], n + t * r->width, weight[i] / sum, x + t * r->width);
         }
     }
     free(gate); free(up); free(down); free(scores);
@@ -294,9 +323,10 @@ static int read_shape(reference *r) {
     return 0;
 }
 
-int pi2_float_reference(const char *path, const int32_t *tokens, size_t count, double **logits_out,
-                        size_t *vocabulary_out) {
-    reference r = { .count = count };
+int pi2_float_reference(const char *path, const int32_t *tokens, size_t count, pi2_expert_choice *choice,
+                        double **logits_out, size_t *vocabulary_out) {
+    reference r = { .count = count, .choice = choice };
+    if (choice) choice->largest_gap = 0;
     if (pi2_gguf_open(path, &r.gguf) != PI2_OK) return -1;
     if (read_shape(&r) != 0) {
         pi2_gguf_close(r.gguf);
