@@ -124,26 +124,29 @@ typedef struct pi2_engine_report {
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
 
-/** Counters since the engine was opened. */
+/** Counters since the engine was opened; counters.inc says what each counts. */
 typedef struct pi2_engine_counters {
-    uint64_t bytes_read;          /* weights read from storage, padding included */
-    uint64_t reads;
-    uint64_t weight_bytes_needed; /* weight bytes that passes computed with, resident or not */
-    uint64_t stall_ns;            /* time in which compute threads waited for reads, summed over threads / threads */
-    uint64_t compute_ns;          /* time in which they computed, likewise; 0 without trace_path and stats_path */
-    uint64_t give_backs;          /* times that weights were given back because memory was short */
-    uint64_t bytes_given_back, bytes_taken_again; /* of planned weights, summed up */
-    uint64_t bytes_away;          /* of planned weights, given back now */
-    uint64_t expert_uses, expert_hits; /* visits of a batch to an expert; of those found because they had stayed */
-    /* Hot experts now; hits of hot ones; experts that became hot, and that no longer are, by their uses. */
-    uint64_t hot_experts, hot_hits, hot_promotions, hot_demotions;
-    /* Experts fetched by looking ahead; of those used; of those gone unused (the rest is there). Their bytes. */
-    uint64_t prefetched, prefetches_kept, prefetches_wasted;
-    uint64_t prefetched_bytes, prefetch_kept_bytes, prefetch_wasted_bytes;
-    /* Experts that looking ahead foretold, in memory or not; of those used. */
-    uint64_t experts_foretold, experts_foretold_used;
+#define PI2_COUNTER(name, kind, text) uint64_t name;
+#include "powerinfer2/counters.inc"
+#undef PI2_COUNTER
 } pi2_engine_counters;
 PI2_API void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out);
+
+/** SUM and TIME (nanoseconds) grow, NOW is a state. */
+typedef enum pi2_counter_kind { PI2_COUNTER_SUM, PI2_COUNTER_NOW, PI2_COUNTER_TIME } pi2_counter_kind;
+
+typedef struct pi2_counter_description {
+    const char *name, *text; /* "bytes_read", and in words */
+    pi2_counter_kind kind;
+    size_t offset;           /* in pi2_engine_counters */
+} pi2_counter_description;
+
+/** Every counter, in the order of counters.inc. Threads: any. */
+PI2_API const pi2_counter_description *pi2_counter_descriptions(size_t *count_out);
+PI2_API uint64_t pi2_counter_value(const pi2_engine_counters *counters, const pi2_counter_description *description);
+/** What was counted between two counts; states are those of the later one. counters_out may be either. */
+PI2_API void pi2_counters_between(const pi2_engine_counters *before, const pi2_engine_counters *after,
+                                  pi2_engine_counters *counters_out);
 
 /** Peak resident memory of this process so far (VmHWM), 0 if the system does not tell. */
 PI2_API uint64_t pi2_peak_memory_bytes(void);

@@ -216,7 +216,7 @@ static pi2_status run_once(bench_state *state, pi2_bench_test *test, bool is_cou
     if (status != PI2_OK || !is_counted) return status;
     test->samples_ns[test->sample_count++] = end - begin;
     test->bytes_read += after.bytes_read - before.bytes_read;
-    test->weight_bytes_needed += after.weight_bytes_needed - before.weight_bytes_needed;
+    test->bytes_needed += after.bytes_needed - before.bytes_needed;
     return PI2_OK;
 }
 

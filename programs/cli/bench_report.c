@@ -88,7 +88,7 @@ json_t *pi2_bench_result(const pi2_engine_options *options, const pi2_engine_rep
     json_object_set_new(object, "bytes_per_token",
                         pi2_cli_json_number((double)test->bytes_read / (tokens * (double)test->sample_count)));
     json_object_set_new(object, "hit_rate",
-                        pi2_cli_json_number(1.0 - (double)test->bytes_read / (double)test->weight_bytes_needed));
+                        pi2_cli_json_number(1.0 - (double)test->bytes_read / (double)test->bytes_needed));
     json_object_set_new(object, "peak_bytes", integer(pi2_peak_memory_bytes()));
     return object;
 }

@@ -16,7 +16,7 @@ typedef struct pi2_bench_test {
     uint64_t *samples_ns;
     size_t sample_count;
     pi2_cli_token_times times; /* of each token of the answers, over all samples */
-    uint64_t bytes_read, weight_bytes_needed; /* over all samples */
+    uint64_t bytes_read, bytes_needed; /* over all samples */
 } pi2_bench_test;
 
 /** One test's object; NULL without memory. Sorts the times. */

@@ -58,35 +58,6 @@ static pi2_status add_token(answer *state, int32_t token, bool ends) {
     return pi2_cli_answer_text_add(&state->text, state->piece, length) ? PI2_OK : no_memory(state);
 }
 
-static pi2_engine_counters difference(const pi2_engine_counters *after, const pi2_engine_counters *before) {
-    return (pi2_engine_counters){.bytes_read = after->bytes_read - before->bytes_read,
-                                 .reads = after->reads - before->reads,
-                                 .weight_bytes_needed =
-                                     after->weight_bytes_needed - before->weight_bytes_needed,
-                                 .stall_ns = after->stall_ns - before->stall_ns,
-                                 .give_backs = after->give_backs - before->give_backs,
-                                 .bytes_given_back = after->bytes_given_back - before->bytes_given_back,
-                                 .bytes_taken_again = after->bytes_taken_again - before->bytes_taken_again,
-                                 .bytes_away = after->bytes_away,
-                                 .compute_ns = after->compute_ns - before->compute_ns,
-                                 .expert_uses = after->expert_uses - before->expert_uses,
-                                 .expert_hits = after->expert_hits - before->expert_hits,
-                                 .hot_experts = after->hot_experts,
-                                 .hot_hits = after->hot_hits - before->hot_hits,
-                                 .hot_promotions = after->hot_promotions - before->hot_promotions,
-                                 .hot_demotions = after->hot_demotions - before->hot_demotions,
-                                 .prefetched = after->prefetched - before->prefetched,
-                                 .prefetches_kept = after->prefetches_kept - before->prefetches_kept,
-                                 .prefetches_wasted = after->prefetches_wasted - before->prefetches_wasted,
-                                 .prefetched_bytes = after->prefetched_bytes - before->prefetched_bytes,
-                                 .prefetch_kept_bytes = after->prefetch_kept_bytes - before->prefetch_kept_bytes,
-                                 .prefetch_wasted_bytes =
-                                     after->prefetch_wasted_bytes - before->prefetch_wasted_bytes,
-                                 .experts_foretold = after->experts_foretold - before->experts_foretold,
-                                 .experts_foretold_used =
-                                     after->experts_foretold_used - before->experts_foretold_used};
-}
-
 /** Generates until something stops it. The session has logits of the prompt's last token. */
 static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begin_ns) {
     pi2_cli_generation *result = state->result;
@@ -123,7 +94,7 @@ static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begi
         if (status != PI2_OK) break;
     }
     result->decode_seconds = (double)(last_ns - first_ns) / 1e9;
-    result->decode = difference(&at_last, &at_first);
+    pi2_counters_between(&at_first, &at_last, &result->decode);
     return status;
 }
 
@@ -169,8 +140,8 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
     pi2_session_count_drafts(session, &drafts);
     const pi2_status status = generate(engine, &state, prompt, prompt_count);
     pi2_engine_count(engine, &after);
-    result->total = difference(&after, &before);
-    result->is_cold = before.weight_bytes_needed == 0 && result->total.reads > 0;
+    pi2_counters_between(&before, &after, &result->total);
+    result->is_cold = before.bytes_needed == 0 && result->total.reads > 0;
     pi2_session_count_drafts(session, &result->drafts);
     result->drafts.passes -= drafts.passes;
     result->drafts.guessed -= drafts.guessed;
@@ -199,8 +170,8 @@ double pi2_cli_bytes_per_token(const pi2_cli_generation *generation) {
 }
 
 double pi2_cli_hit_rate(const pi2_engine_counters *counters) {
-    if (!counters->weight_bytes_needed) return (double)NAN;
-    return 1.0 - (double)counters->bytes_read / (double)counters->weight_bytes_needed;
+    if (!counters->bytes_needed) return (double)NAN;
+    return 1.0 - (double)counters->bytes_read / (double)counters->bytes_needed;
 }
 
 /* Prompt and answer together: what was read, and how much of it computing had to wait for. */
@@ -211,7 +182,7 @@ static void print_waiting(const pi2_engine_counters *total) {
         (void)snprintf(computed, sizeof computed, "; %.2f s of computing", (double)total->compute_ns / 1e9);
     }
     pi2_cli_note("reads    %llu of %s for %s of weights, waited for %.2f s%s", (unsigned long long)total->reads,
-                 pi2_format_size(total->bytes_read, read), pi2_format_size(total->weight_bytes_needed, needed),
+                 pi2_format_size(total->bytes_read, read), pi2_format_size(total->bytes_needed, needed),
                  (double)total->stall_ns / 1e9, computed);
     if (total->hot_experts && total->expert_uses) {
         pi2_cli_note("hot      %llu experts, %.1f %% of uses found them; %llu were promoted, %llu demoted",

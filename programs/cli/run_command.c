@@ -306,6 +306,23 @@ static json_t *json_timings(const pi2_cli_generation *generation) {
     return object;
 }
 
+/* Every counter by its name; times in milliseconds, null where they were not taken. */
+static void set_counters(json_t *io, const pi2_engine_counters *counters) {
+    size_t count;
+    const pi2_counter_description *all = pi2_counter_descriptions(&count);
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t value = pi2_counter_value(counters, &all[i]);
+        if (all[i].kind != PI2_COUNTER_TIME) {
+            json_object_set_new(io, all[i].name, json_integer((json_int_t)value));
+            continue;
+        }
+        char name[64];
+        (void)snprintf(name, sizeof name, "%.*s_ms", (int)(strlen(all[i].name) - strlen("_ns")), all[i].name);
+        const bool is_taken = value > 0 || all[i].offset != offsetof(pi2_engine_counters, compute_ns);
+        json_object_set_new(io, name, is_taken ? pi2_cli_json_number((double)value / 1e6) : json_null());
+    }
+}
+
 static int print_json(run_state *state) {
     const pi2_cli_generation *generation = &state->generation;
     const pi2_engine_report *report = pi2_engine_get_report(state->engine);
@@ -314,29 +331,7 @@ static int print_json(run_state *state) {
     json_object_set_new(memory, "peak_bytes", json_integer((json_int_t)pi2_peak_memory_bytes()));
     pi2_engine_counters total; /* since the engine was opened: loading reads too */
     pi2_engine_count(state->engine, &total);
-    json_object_set_new(io, "bytes_read", json_integer((json_int_t)total.bytes_read));
-    json_object_set_new(io, "reads", json_integer((json_int_t)total.reads));
-    json_object_set_new(io, "bytes_needed", json_integer((json_int_t)total.weight_bytes_needed));
-    json_object_set_new(io, "give_backs", json_integer((json_int_t)total.give_backs));
-    json_object_set_new(io, "bytes_given_back", json_integer((json_int_t)total.bytes_given_back));
-    json_object_set_new(io, "bytes_taken_again", json_integer((json_int_t)total.bytes_taken_again));
-    json_object_set_new(io, "stall_ms", pi2_cli_json_number((double)total.stall_ns / 1e6));
-    json_object_set_new(io, "compute_ms", total.compute_ns ? pi2_cli_json_number((double)total.compute_ns / 1e6)
-                                                           : json_null());
-    json_object_set_new(io, "expert_uses", json_integer((json_int_t)total.expert_uses));
-    json_object_set_new(io, "expert_hits", json_integer((json_int_t)total.expert_hits));
-    json_object_set_new(io, "hot_experts", json_integer((json_int_t)total.hot_experts));
-    json_object_set_new(io, "hot_hits", json_integer((json_int_t)total.hot_hits));
-    json_object_set_new(io, "hot_promotions", json_integer((json_int_t)total.hot_promotions));
-    json_object_set_new(io, "hot_demotions", json_integer((json_int_t)total.hot_demotions));
-    json_object_set_new(io, "prefetched", json_integer((json_int_t)total.prefetched));
-    json_object_set_new(io, "prefetches_kept", json_integer((json_int_t)total.prefetches_kept));
-    json_object_set_new(io, "prefetches_wasted", json_integer((json_int_t)total.prefetches_wasted));
-    json_object_set_new(io, "prefetched_bytes", json_integer((json_int_t)total.prefetched_bytes));
-    json_object_set_new(io, "prefetch_kept_bytes", json_integer((json_int_t)total.prefetch_kept_bytes));
-    json_object_set_new(io, "prefetch_wasted_bytes", json_integer((json_int_t)total.prefetch_wasted_bytes));
-    json_object_set_new(io, "experts_foretold", json_integer((json_int_t)total.experts_foretold));
-    json_object_set_new(io, "experts_foretold_used", json_integer((json_int_t)total.experts_foretold_used));
+    set_counters(io, &total);
     json_object_set_new(io, "bytes_per_token", pi2_cli_json_number(pi2_cli_bytes_per_token(generation)));
     json_object_set_new(io, "hit_rate", pi2_cli_json_number(pi2_cli_hit_rate(&generation->decode)));
     json_object_set_new(io, "read_method", pi2_cli_json_text(report->read_method, strlen(report->read_method)));

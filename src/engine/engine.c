@@ -575,11 +575,11 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
     memset(counters_out, 0, sizeof *counters_out);
     pi2_weight_store_counters store;
     pi2_weight_store_count(engine->store, &store);
-    counters_out->weight_bytes_needed = store.needed_bytes;
+    counters_out->bytes_needed = store.needed_bytes;
     if (engine->expert_cache) {
         pi2_expert_cache_counters experts;
         pi2_expert_cache_count(engine->expert_cache, &experts);
-        counters_out->weight_bytes_needed += experts.needed_bytes;
+        counters_out->bytes_needed += experts.needed_bytes;
         counters_out->expert_uses = experts.touches;
         counters_out->expert_hits = experts.hits;
         counters_out->hot_experts = experts.hot;

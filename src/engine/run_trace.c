@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/run_trace_internal.h"
 
@@ -28,6 +29,28 @@ static const pi2_output_kind timeline_kind = { .what = "a timeline", .recognises
 static const pi2_output_kind table_kind = { .what = "a table of tokens", .recognises = recognises_table,
                                             .may_flow = true };
 
+/* A column for each counter; times in milliseconds. */
+static void print_counter_names(pi2_output_file *table) {
+    size_t count;
+    const pi2_counter_description *all = pi2_counter_descriptions(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (all[i].kind != PI2_COUNTER_TIME) pi2_output_file_print(table, ",%s", all[i].name);
+        else pi2_output_file_print(table, ",%.*s_ms", (int)(strlen(all[i].name) - strlen("_ns")), all[i].name);
+    }
+    pi2_output_file_print(table, "\n");
+}
+
+static void print_counters(pi2_output_file *table, const pi2_engine_counters *counters) {
+    size_t count;
+    const pi2_counter_description *all = pi2_counter_descriptions(&count);
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t value = pi2_counter_value(counters, &all[i]);
+        if (all[i].kind != PI2_COUNTER_TIME) pi2_output_file_print(table, ",%" PRIu64, value);
+        else pi2_output_file_print(table, ",%.6f", (double)value / 1e6);
+    }
+    pi2_output_file_print(table, "\n");
+}
+
 static pi2_status open_files(pi2_run_trace *trace, const pi2_engine_options *options, uint64_t budget_bytes) {
     if (options->trace_path) {
         const pi2_output_request request = { .path = options->trace_path, .kind = &timeline_kind,
@@ -39,10 +62,8 @@ static pi2_status open_files(pi2_run_trace *trace, const pi2_engine_options *opt
         const pi2_output_request request = { .path = options->stats_path, .kind = &table_kind,
                                              .inputs = options->input_paths };
         PI2_TRY(pi2_output_file_open(&trace->table, &request));
-        pi2_output_file_print(&trace->table, PI2_TABLE_BEGIN "tokens,begin_ms,total_ms,compute_ms,stall_ms,"
-                                             "bytes_read,bytes_needed,hit_rate,given_back,"
-                                             "prefetched_bytes,prefetch_kept_bytes,prefetch_wasted_bytes,"
-                                             "hot_experts,hot_hits,hot_promotions,hot_demotions\n");
+        pi2_output_file_print(&trace->table, PI2_TABLE_BEGIN "tokens,begin_ms,total_ms,hit_rate");
+        print_counter_names(&trace->table);
     }
     return pi2_timeline_create(trace->bytes, &trace->events);
 }
@@ -79,21 +100,16 @@ pi2_timeline *pi2_run_trace_events(const pi2_run_trace *trace) { return trace ? 
 
 void pi2_run_trace_add(pi2_run_trace *trace, const pi2_run_trace_line *line) {
     if (!trace->table.stream) return;
-    const pi2_engine_counters *now = &line->counters, *last = &trace->last;
-    const uint64_t read = now->bytes_read - last->bytes_read;
-    const uint64_t needed = now->weight_bytes_needed - last->weight_bytes_needed;
+    const pi2_engine_counters *now = &line->counters;
+    pi2_engine_counters line_counters;
+    pi2_counters_between(&trace->last, now, &line_counters);
+    const uint64_t read = line_counters.bytes_read, needed = line_counters.bytes_needed;
     const double hit_rate = needed && read < needed ? 1.0 - (double)read / (double)needed : 0.0;
-    pi2_output_file_print(&trace->table,
-        "%" PRIu64 ",%s,%" PRIu32 ",%" PRIu32 ",%.3f,%.3f,%.6f,%.6f,%" PRIu64 ",%" PRIu64 ",%.6f,%" PRIu64 ",%" PRIu64
-        ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n",
-        trace->lines, line->is_prefill ? "prefill" : "decode", line->position, line->tokens,
-        (double)(line->begin_ns - pi2_timeline_begin_ns(trace->events)) / 1e6,
-        (double)(line->end_ns - line->begin_ns) / 1e6, (double)(now->compute_ns - last->compute_ns) / 1e6,
-        (double)(now->stall_ns - last->stall_ns) / 1e6, read, needed, hit_rate,
-        now->bytes_away,
-        now->prefetched_bytes - last->prefetched_bytes, now->prefetch_kept_bytes - last->prefetch_kept_bytes,
-        now->prefetch_wasted_bytes - last->prefetch_wasted_bytes, now->hot_experts, now->hot_hits - last->hot_hits,
-        now->hot_promotions - last->hot_promotions, now->hot_demotions - last->hot_demotions);
+    pi2_output_file_print(&trace->table, "%" PRIu64 ",%s,%" PRIu32 ",%" PRIu32 ",%.3f,%.3f,%.6f", trace->lines,
+                          line->is_prefill ? "prefill" : "decode", line->position, line->tokens,
+                          (double)(line->begin_ns - pi2_timeline_begin_ns(trace->events)) / 1e6,
+                          (double)(line->end_ns - line->begin_ns) / 1e6, hit_rate);
+    print_counters(&trace->table, &line_counters);
     trace->lines++;
     trace->last = *now;
 }

@@ -163,7 +163,7 @@ pi2_status pi2_run_trace_write_timeline(pi2_run_trace *trace, const pi2_extent_l
         "\n],\"otherData\":{\"bytes_read\":\"%" PRIu64 "\",\"reads\":\"%" PRIu64 "\",\"bytes_needed\":\"%" PRIu64
         "\",\"compute_ms\":\"%.6f\",\"stall_ms\":\"%.6f\",\"events\":\"%" PRIu64
         "\",\"dropped_events\":\"%" PRIu64 "\"}}\n",
-        counters->bytes_read, counters->reads, counters->weight_bytes_needed, (double)counters->compute_ns / 1e6,
+        counters->bytes_read, counters->reads, counters->bytes_needed, (double)counters->compute_ns / 1e6,
         (double)counters->stall_ns / 1e6, count, dropped);
     free(places);
     return PI2_OK;

@@ -48,6 +48,13 @@ if [ -n "$library" ] && command -v nm >/dev/null; then
         sort -u >>"$report"
 fi
 
+# Counters stand in one list; the documentation names each.
+sed -n 's/^PI2_COUNTER(\([a-z0-9_]*\), *\([A-Z]*\),.*/\1 \2/p' include/powerinfer2/counters.inc |
+    while read -r counter kind; do
+        if [ "$kind" = TIME ]; then counter=${counter%_ns}_ms; fi
+        grep -q "\`$counter\`" docs/tracing.md || echo "docs/tracing.md: does not tell what \`$counter\` counts"
+    done >>"$report"
+
 # Nothing that is kept names a folder of one machine.
 if files=$(git ls-files 2>/dev/null) && [ -n "$files" ]; then
     # shellcheck disable=SC2086
