@@ -27,6 +27,15 @@ static inline void pi2_block_of_32_read(uint8_t q[32], const uint8_t *block, uin
     }
 }
 
+static inline void pi2_block_of_32_write(uint8_t *block, const uint8_t q[32], uint32_t halves, bool has_fifth) {
+    uint8_t *fifth = block + 2 * halves, *nibbles = fifth + (has_fifth ? 4 : 0);
+    if (has_fifth) memset(fifth, 0, 4);
+    for (size_t k = 0; has_fifth && k < 32; k++) {
+        fifth[k / 8] = (uint8_t)(fifth[k / 8] | (q[k] >> 4) << (k % 8));
+    }
+    for (size_t j = 0; j < 16; j++) nibbles[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
+}
+
 static inline void pi2_block_of_32_pack(uint8_t *scales, uint8_t *values, uint32_t row, const uint8_t *block,
                                         uint32_t halves, bool has_fifth) {
     uint8_t q[32];
@@ -39,15 +48,10 @@ static inline void pi2_block_of_32_pack(uint8_t *scales, uint8_t *values, uint32
 static inline void pi2_block_of_32_unpack(uint8_t *block, const uint8_t *scales, const uint8_t *values, uint32_t row,
                                           uint32_t halves, bool has_fifth) {
     uint8_t q[32];
-    uint8_t *fifth = block + 2 * halves, *nibbles = fifth + (has_fifth ? 4 : 0);
     for (uint32_t h = 0; h < halves; h++) memcpy(block + 2 * h, scales + 32 * h + 2 * row, 2);
     pi2_get_nibbles(q, values, row);
-    if (has_fifth) {
-        pi2_get_fifth_bits(q, values + 256, row);
-        memset(fifth, 0, 4);
-        for (size_t k = 0; k < 32; k++) fifth[k / 8] = (uint8_t)(fifth[k / 8] | (q[k] >> 4) << (k % 8));
-    }
-    for (size_t j = 0; j < 16; j++) nibbles[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
+    if (has_fifth) pi2_get_fifth_bits(q, values + 256, row);
+    pi2_block_of_32_write(block, q, halves, has_fifth);
 }
 
 static inline void pi2_block_of_32_decode(float out[32], const uint8_t *block, uint32_t halves, bool has_fifth,
@@ -71,7 +75,13 @@ static inline void pi2_block_of_32_decode(float out[32], const uint8_t *block, u
     static void unpack_block(uint8_t *block, const uint8_t *scales, const uint8_t *values, uint32_t row) { \
         pi2_block_of_32_unpack(block, scales, values, row, halves, has_fifth);                             \
     }                                                                                                      \
-    enum { BLOCK_BYTES = 2 * (halves) + ((has_fifth) ? 4 : 0) + 16 };                                      \
+    static void get_codes(uint8_t *codes, const uint8_t *block) {                                          \
+        pi2_block_of_32_read(codes, block, halves, has_fifth);                                             \
+    }                                                                                                      \
+    static void put_codes(uint8_t *block, const uint8_t *codes) {                                          \
+        pi2_block_of_32_write(block, codes, halves, has_fifth);                                            \
+    }                                                                                                      \
+    enum { FIFTH_BYTES = (has_fifth) ? 4 : 0, BLOCK_BYTES = 2 * (halves) + FIFTH_BYTES + 16 };             \
     static void decode_row(float *out, const void *blocks, size_t block_count) {                           \
         const uint8_t *block = blocks;                                                                     \
         for (size_t b = 0; b < block_count; b++, block += BLOCK_BYTES, out += 32) {                        \
@@ -90,6 +100,10 @@ static inline void pi2_block_of_32_decode(float out[32], const uint8_t *block, u
         .pack_tile = pack_tile,                                                                            \
         .unpack_row = unpack_row,                                                                          \
         .decode_row = decode_row,                                                                          \
+        .parts = {(has_fifth) ? 5 : 4, 0, 2 * (halves), 0, halves,                                         \
+                  2 * (halves) + FIFTH_BYTES, 16, 2 * (halves), FIFTH_BYTES},                              \
+        .get_codes = get_codes,                                                                            \
+        .put_codes = put_codes,                                                                            \
     };
 
 #endif

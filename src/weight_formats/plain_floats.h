@@ -21,6 +21,8 @@
         (void)scales;                                                                                      \
         memcpy(block, values + row * (bytes), bytes);                                                      \
     }                                                                                                      \
+    static void get_codes(uint8_t *codes, const uint8_t *block) { memcpy(codes, block, bytes); }           \
+    static void put_codes(uint8_t *block, const uint8_t *codes) { memcpy(block, codes, bytes); }           \
     PI2_TILE_FUNCTIONS_BY_BLOCK(lower)                                                                     \
     const pi2_weight_format pi2_weight_format_##lower = {                                                  \
         .type = PI2_##upper,                                                                               \
@@ -33,6 +35,9 @@
         .pack_tile = pack_tile,                                                                            \
         .unpack_row = unpack_row,                                                                          \
         .decode_row = decode_row,                                                                          \
+        .parts = {.code_bits = 8 * (bytes), .value_bytes = bytes},                                         \
+        .get_codes = get_codes,                                                                            \
+        .put_codes = put_codes,                                                                            \
     };
 
 #endif

@@ -21,6 +21,14 @@ static void read_values(uint8_t q[256], const uint8_t *block) {
     }
 }
 
+static void write_values(uint8_t *block, const uint8_t q[256]) {
+    for (size_t j = 0; j < 4; j++) {
+        for (size_t i = 0; i < 32; i++) {
+            block[16 + 32 * j + i] = (uint8_t)(q[64 * j + i] | q[64 * j + 32 + i] << 4);
+        }
+    }
+}
+
 static void pack_block(uint8_t *scales, uint8_t *values, uint32_t row, const uint8_t *block) {
     uint8_t q[256];
     read_values(q, block);
@@ -37,11 +45,7 @@ static void unpack_block(uint8_t *block, const uint8_t *scales, const uint8_t *v
     memcpy(block, scales + 2 * row, 2);
     memcpy(block + 2, scales + 32 + 2 * row, 2);
     for (size_t w = 0; w < 3; w++) memcpy(block + 4 + 4 * w, scales + 64 + 64 * w + 4 * row, 4);
-    for (size_t j = 0; j < 4; j++) {
-        for (size_t i = 0; i < 32; i++) {
-            block[16 + 32 * j + i] = (uint8_t)(q[64 * j + i] | q[64 * j + 32 + i] << 4);
-        }
-    }
+    write_values(block, q);
 }
 
 static void decode_row(float *out, const void *blocks, size_t block_count) {
@@ -77,4 +81,7 @@ const pi2_weight_format pi2_weight_format_q4_k = {
     .pack_tile = pack_tile,
     .unpack_row = unpack_row,
     .decode_row = decode_row,
+    .parts = {.code_bits = 4, .scale_bytes = 16, .half_count = 2, .values = 16, .value_bytes = 128},
+    .get_codes = read_values,
+    .put_codes = write_values,
 };

@@ -78,4 +78,7 @@ const pi2_weight_format pi2_weight_format_q6_k = {
     .pack_tile = pack_tile,
     .unpack_row = unpack_row,
     .decode_row = decode_row,
+    .parts = {.code_bits = 6, .scales = SCALES, .scale_bytes = 18, .halves = D, .half_count = 1, .value_bytes = 192},
+    .get_codes = read_values,
+    .put_codes = write_values,
 };

@@ -30,6 +30,9 @@ static void decode_row(float *out, const void *blocks, size_t block_count) {
     }
 }
 
+static void get_codes(uint8_t *codes, const uint8_t *block) { memcpy(codes, block + 2, 32); }
+static void put_codes(uint8_t *block, const uint8_t *codes) { memcpy(block + 2, codes, 32); }
+
 PI2_TILE_FUNCTIONS_BY_BLOCK(q8_0)
 
 const pi2_weight_format pi2_weight_format_q8_0 = {
@@ -43,4 +46,7 @@ const pi2_weight_format pi2_weight_format_q8_0 = {
     .pack_tile = pack_tile,
     .unpack_row = unpack_row,
     .decode_row = decode_row,
+    .parts = {.code_bits = 8, .scale_bytes = 2, .half_count = 1, .values = 2, .value_bytes = 32},
+    .get_codes = get_codes,
+    .put_codes = put_codes,
 };

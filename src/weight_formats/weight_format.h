@@ -35,6 +35,15 @@ typedef enum pi2_activation_kind {
     PI2_ACTIVATION_Q8_256 /* int8 in blocks of 256: Q4_K, Q6_K */
 } pi2_activation_kind;
 
+/** Where a GGUF block of one row holds what, in bytes from its beginning. */
+typedef struct pi2_block_parts {
+    uint16_t code_bits;           /* of one quantised value: 4, 5, 6, 8; of floats 16, 32 */
+    uint16_t scales, scale_bytes; /* everything but the values (floats: nothing) */
+    uint16_t halves, half_count;  /* the half floats among the scales */
+    uint16_t values, value_bytes; /* the values, without fifth bits where those lie apart */
+    uint16_t fifth, fifth_bytes;  /* Q5_0, Q5_1 */
+} pi2_block_parts;
+
 typedef struct pi2_weight_format {
     pi2_weight_type type;
     const char *name;         /* "Q4_0" */
@@ -55,6 +64,15 @@ typedef struct pi2_weight_format {
 
     /** Decodes GGUF blocks of one row to floats: out has block_count * block_columns. */
     void (*decode_row)(float *out, const void *blocks, size_t block_count);
+
+    pi2_block_parts parts;
+
+    /**
+     * One GGUF block's values, each in the fewest whole bytes (1; F16, BF16: 2; F32: 4), in the order
+     * of columns, as they are stored: before any subtraction. put_codes leaves the block's scales.
+     */
+    void (*get_codes)(uint8_t *codes, const uint8_t *block);
+    void (*put_codes)(uint8_t *block, const uint8_t *codes);
 } pi2_weight_format;
 
 /** The format of a GGUF type id, or NULL when we cannot read it. */
