@@ -14,6 +14,12 @@ need() { # need PACKAGE TEST...: PACKAGE provides what TEST looks for
     shift
     "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
+wished=''
+wish() { # like need, but what cannot be installed is done without
+    package=$1
+    shift
+    "$@" >/dev/null 2>&1 || wished="$wished $package"
+}
 have() { command -v "$1"; }
 module() { have pkg-config && pkg-config --exists "$1"; }
 compiles_c() { echo '#include <stdio.h>' | cc -x c -fsyntax-only -; }
@@ -50,6 +56,7 @@ check_group() {
         need libxxhash-dev module libxxhash
         need liburing-dev module liburing
         need libcmocka-dev module cmocka
+        wish libedit-dev module libedit # editing in the chat
         need python3-pip has_pip
         need universal-ctags have ctags
         need util-linux have setarch
@@ -125,6 +132,12 @@ for group in "$@"; do
         missing=$(echo "$missing" | sed "s/libclang-rt-dev/libclang-rt-${version%%.*}-dev/")
         ;;
     esac
+    if [ -n "$wished" ]; then
+        if (missing="$missing$wished" && install_missing); then missing=''; else
+            echo "setup.sh: goes on without$wished" >&2
+        fi
+        wished=''
+    fi
     if [ -n "$missing" ]; then install_missing; fi
     mkdir -p build
     touch "$stamp"

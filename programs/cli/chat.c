@@ -72,7 +72,13 @@ static int answer(conversation *chat) {
     int32_t *tokens = NULL;
     size_t count = 0, kept = 0;
     pi2_status status = pi2_engine_chat_tokens(chat->engine, chat->messages, chat->count, true, &tokens, &count);
-    if (status != PI2_OK) return pi2_cli_failed(status);
+    if (status != PI2_OK) {
+        const int code = pi2_cli_failed(status);
+        if (status == PI2_ERR_MEMORY) return code;
+        drop_messages(chat, chat->count - 1); /* the template refuses it: another one may do */
+        pi2_cli_note("the message is forgotten");
+        return PI2_EXIT_OK;
+    }
     if (count >= pi2_engine_get_report(chat->engine)->context_tokens) {
         (void)pi2_cli_usage_error("the conversation (%zu tokens) has filled the context: /clear starts anew", count);
         free(tokens);
@@ -108,8 +114,8 @@ static int answer(conversation *chat) {
     return code;
 }
 
-/** Handles one line. Sets *ends for /exit. */
-static int take_line(conversation *chat, char *line, bool *ends) {
+/** Handles one message. Sets *ends for /exit. */
+static int take_message(conversation *chat, char *line, bool *ends) {
     if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0) {
         *ends = true;
         return PI2_EXIT_OK;
@@ -118,14 +124,14 @@ static int take_line(conversation *chat, char *line, bool *ends) {
         drop_messages(chat, chat->first_turn);
         return PI2_EXIT_OK;
     }
-    if (line[strspn(line, " \t")] == '\0') return PI2_EXIT_OK;
+    if (line[strspn(line, " \t\n")] == '\0') return PI2_EXIT_OK;
     if (!add_message(chat, "user", copy_text(line))) return no_memory();
     pi2_cli_catch_signals(); /* Ctrl-C ends this answer, not the chat */
     return answer(chat);
 }
 
 int pi2_cli_chat(pi2_engine *engine, pi2_session *session, const char *system,
-                 const pi2_cli_generation_options *options) {
+                 const pi2_cli_generation_options *options, bool simple_io) {
     if (!pi2_engine_has_chat_template(engine)) {
         return pi2_cli_usage_error("this model has no chat template: give it a prompt with -p");
     }
@@ -133,10 +139,14 @@ int pi2_cli_chat(pi2_engine *engine, pi2_session *session, const char *system,
     int code = PI2_EXIT_OK;
     if (system && !add_message(&chat, "system", copy_text(system))) code = no_memory();
     chat.first_turn = chat.count;
-    pi2_cli_note("/clear starts anew, /exit or Ctrl-D ends; Ctrl-C ends an answer");
+    pi2_cli_note("/clear starts anew, /exit or Ctrl-D ends; Ctrl-C ends an answer; a line that ends in \\ goes on "
+                 "in the next");
+    if (!pi2_cli_has_line_editor() && !simple_io) {
+        pi2_cli_note("built without libedit: no arrow keys and no history (scripts/setup.sh build installs it)");
+    }
     for (bool ends = false; code == PI2_EXIT_OK && !ends;) {
-        char *line = pi2_cli_read_line("> ");
-        if (line) code = take_line(&chat, line, &ends);
+        char *line = pi2_cli_read_message("> ", simple_io);
+        if (line) code = take_message(&chat, line, &ends);
         else if (pi2_cli_interrupted()) code = PI2_EXIT_INTERRUPTED;
         else ends = true;
         free(line);

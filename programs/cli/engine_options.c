@@ -92,7 +92,6 @@ static const pi2_cli_option no_effect_options[] = {
     {"--no-warmup", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"--no-context-shift", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"--color, -co", NULL, PI2_CLI_SILENT_SWITCH, 0, NULL, "", NULL, 0, 0},
-    {"--simple-io", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"--jinja", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"-cnv, --conversation", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"-st, --single-turn", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},

@@ -240,6 +240,19 @@ json_t *pi2_cli_json_number(double value) { return isfinite(value) ? json_real(v
 
 /* ---- stdin and files ---- */
 
+/* Whether a line is as long as a terminal's line can be: what was typed or pasted beyond is lost. */
+static bool is_cut_by_terminal(FILE *stream, const char *text, size_t length) {
+    enum { TERMINAL_LINE_BYTES = 4095 };
+    const int file = fileno(stream);
+    if (file < 0 || !isatty(file)) return false;
+    for (const char *end; length > 0; length -= (size_t)(end - text), text = end) {
+        const char *newline = memchr(text, '\n', length);
+        end = newline ? newline + 1 : text + length;
+        if ((newline ? newline : end) - text >= TERMINAL_LINE_BYTES) return true;
+    }
+    return false;
+}
+
 static int read_stream(FILE *stream, const char *path, size_t most, char **text_out, size_t *length_out) {
     size_t capacity = 65536, length = 0;
     char *text = malloc(capacity);
@@ -252,7 +265,13 @@ static int read_stream(FILE *stream, const char *path, size_t most, char **text_
             free(text);
             return pi2_cli_interrupted() ? PI2_EXIT_INTERRUPTED : code;
         }
-        if (got == 0) {
+        const bool is_end = got == 0 || feof(stream); /* a terminal's end is told once */
+        if (is_end && is_cut_by_terminal(stream, text, length)) {
+            free(text);
+            return pi2_cli_usage_error("%s: a terminal cuts a line at 4095 bytes, and one is as long: use shorter "
+                                       "lines, or a file", path);
+        }
+        if (is_end) {
             text[length] = '\0';
             *text_out = text;
             *length_out = length;

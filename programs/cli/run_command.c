@@ -17,7 +17,7 @@ enum { INPUT_FILES = 3 };
 
 typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *plan, *routing_trace;
-    bool escapes, raw, parse_special, json, ignore_end, print_special;
+    bool escapes, raw, parse_special, json, ignore_end, print_special, simple_io;
     int64_t limit, draft;
     pi2_cli_texts stop_words;
 } run_settings;
@@ -55,6 +55,8 @@ static const pi2_cli_option run_options[] = {
     {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Never picks a token that ends the answer.",
      NULL, 0, 0},
     {"-sp, --special", NULL, PI2_CLI_FLAG, RUN(print_special), NULL, "Prints special tokens too.", NULL, 0, 0},
+    {"--simple-io", NULL, PI2_CLI_FLAG, RUN(simple_io), NULL,
+     "Chat: reads messages without libedit: no arrow keys, no history.", NULL, 0, 0},
     {"--plan", "FILE", PI2_CLI_TEXT, RUN(plan), NULL,
      "Memory, context, batch, threads and read method of a plan ('powerinfer2 plan --json'). Options that are "
      "given beside it go first.", NULL, 0, 0},
@@ -388,7 +390,8 @@ int pi2_cli_run(int argument_count, char **arguments) {
         "run", "-m MODEL [-p TEXT] [options]",
         "Answers a prompt, or chats on a terminal. The answer goes to stdout, the report to stderr. The "
         "prompt goes through the model's chat template unless --raw is given. Ctrl-C ends the answer, "
-        "a second one the program.",
+        "a second one the program. In a chat a pasted block is one message; Alt-Enter, or \\ at a line's end, "
+        "begins a new line; /clear starts anew, /exit or Ctrl-D ends.",
         sections, sizeof sections / sizeof sections[0]};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
@@ -397,7 +400,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         const pi2_cli_generation_options options = {
             .limit = state.settings.limit, .print_special = state.settings.print_special,
             .stop_words = &state.settings.stop_words, .show = show};
-        code = pi2_cli_chat(state.engine, state.session, state.system, &options);
+        code = pi2_cli_chat(state.engine, state.session, state.system, &options, state.settings.simple_io);
     } else if (code == PI2_EXIT_OK) {
         code = answer_prompt(&state);
     }

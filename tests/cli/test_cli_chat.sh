@@ -1,7 +1,8 @@
 #!/bin/sh
 # Goal:   on a terminal run is a chat: it keeps what it has computed of earlier turns, answers go to
-#         stdout alone, and Ctrl-D or /exit ends it well.
-# Method: script(1) as the terminal, with typed lines from a file.
+#         stdout alone, and Ctrl-D or /exit ends it well; what is typed, pasted, refused, stopped and
+#         interrupted comes to what docs/chat.md says.
+# Method: script(1) as the terminal, with typed lines from a file; chat_terminal.py for keys and signals.
 . "$(dirname "$0")/cli_support.sh"
 if ! script -qec true /dev/null </dev/null >/dev/null 2>&1; then
     echo "SKIPPED: chat (no script(1) that makes a terminal)"
@@ -49,4 +50,15 @@ model=$folder/plain.gguf
 chat "XYZ"
 [ "$code" = 2 ] || fail "exit code $code without a chat template"
 grep -q 'no chat template' "$folder/err" || fail "the error does not name the template"
+
+if command -v python3 >/dev/null; then
+    tiny chat layers=2 context=16384
+    tiny slow layers=8 embedding=512 feed_forward=4096 heads=8 heads_kv=8 context=20000 type=Q8_0
+    tiny refuses layers=2 "template={% for m in messages %}{% if m.content == 'bad' %}\
+{{ raise_exception('no bad words') }}{% endif %}<|im_start|>{{ m.role }} {{ m.content }}<|im_end|>{% endfor %}<|im_start|>assistant "
+    checks=$((checks + 1))
+    python3 "$(dirname "$0")/chat_terminal.py" "$program" "$folder" || fail "chat_terminal.py"
+else
+    echo "no python3: keys, pastes and signals of the chat were not tested"
+fi
 finish
