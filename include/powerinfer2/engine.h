@@ -68,6 +68,8 @@ typedef struct pi2_engine_options {
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
     const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none */
     double hot_share;            /* of the cache, for the hot set: 0 .. 0.75; negative: chosen by replaying the trace */
+    const char *chat_template;   /* NULL: the model's; else a name of pi2_chat_template_known(), or Jinja source */
+    const char *chat_template_kwargs; /* JSON object of variables for the template; NULL: none. Its texts stay text */
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     const char *const *input_paths; /* other files that the caller reads, NULL at the end: the files above that are
                                     written take the place of none; NULL: none. Read by pi2_engine_open() only */
@@ -176,7 +178,9 @@ PI2_API pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_me
                                           size_t message_count, bool add_generation_prompt,
                                           int32_t **tokens_out, size_t *count_out);
 
-/** True when the model carries a chat template. */
+/** Name of built-in chat template `index` ("chatml"), NULL at the end. */
+PI2_API const char *pi2_chat_template_known(size_t index);
+/** True when the model carries a chat template, or the options gave one. */
 PI2_API bool pi2_engine_has_chat_template(const pi2_engine *engine);
 /** True for end-of-sequence, end-of-turn and the like. */
 PI2_API bool pi2_engine_ends_generation(const pi2_engine *engine, int32_t token);

@@ -133,7 +133,8 @@ static int take_message(conversation *chat, char *line, bool *ends) {
 int pi2_cli_chat(pi2_engine *engine, pi2_session *session, const char *system,
                  const pi2_cli_generation_options *options, bool simple_io) {
     if (!pi2_engine_has_chat_template(engine)) {
-        return pi2_cli_usage_error("this model has no chat template: give it a prompt with -p");
+        return pi2_cli_usage_error("this model has no chat template: name one with --chat-template, "
+                                   "or give a prompt with -p");
     }
     conversation chat = {.engine = engine, .session = session, .options = options};
     int code = PI2_EXIT_OK;

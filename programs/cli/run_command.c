@@ -13,10 +13,14 @@
 #include "prediction_report.h"
 #include "signals.h"
 
-enum { INPUT_FILES = 3 };
+enum { INPUT_FILES = 4 };
+
+/* Names of pi2_chat_template_known(); test_cli_run tries each. */
+#define CHAT_TEMPLATES "alpaca|chatml|gemma|granite|llama2|llama3|mistral|phi3|vicuna|zephyr"
+enum { MOST_TEMPLATE_BYTES = 4 << 20 };
 
 typedef struct run_settings {
-    const char *prompt, *prompt_file, *system, *system_file, *plan, *routing_trace;
+    const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan, *routing_trace;
     bool escapes, raw, parse_special, json, ignore_end, print_special, simple_io;
     int64_t limit, draft;
     pi2_cli_texts stop_words;
@@ -37,6 +41,11 @@ static const pi2_cli_option run_options[] = {
      NULL, 0, 0},
     {"-sysf, --system-prompt-file", "FILE", PI2_CLI_TEXT, RUN(system_file), NULL,
      "Takes the system message from a file.", NULL, 0, 0},
+    {"--chat-template, --chat-template-file", "FILE|NAME", PI2_CLI_TEXT, RUN(chat_template), NULL,
+     "Chat template in place of the model's: a file, or one of " CHAT_TEMPLATES ".", NULL, 0, 0},
+    {"--chat-template-kwargs", "JSON", PI2_CLI_TEXT, RUN(template_kwargs), NULL,
+     "Variables for the chat template, as a JSON object such as {\"enable_thinking\": false}. Texts in it stay text.",
+     NULL, 0, 0},
     {"-e, --escape", NULL, PI2_CLI_FLAG, RUN(escapes), NULL,
      "Reads \\n, \\r, \\t, \\\\, \\', \\\" and \\xHH in -p and -sys. Off unless asked for, unlike in llama.cpp.",
      NULL, 0, 0},
@@ -97,7 +106,7 @@ typedef struct run_state {
     pi2_cli_model_settings model;
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
-    char *prompt, *system;
+    char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
     size_t prompt_length;
     bool is_chat;
@@ -187,17 +196,48 @@ static int read_prompt(run_state *state) {
     return code;
 }
 
+/** The file that --chat-template names; NULL: none, or a built-in template. */
+static const char *template_path(const run_settings *settings) {
+    const char *wanted = settings->chat_template;
+    if (!wanted || pi2_cli_is_choice(CHAT_TEMPLATES, wanted)) return NULL;
+    return *wanted == '@' ? wanted + 1 : wanted; /* as curl and others write a file */
+}
+
 /** Files that this command reads beside the model: no output may take the place of one. */
 static void list_inputs(const run_settings *settings, const char *inputs[INPUT_FILES + 1]) {
     const bool reads_stdin = !settings->prompt && !settings->prompt_file;
     const char *const all[INPUT_FILES] = {pi2_cli_input_path(reads_stdin ? "-" : settings->prompt_file),
                                           pi2_cli_input_path(settings->system_file),
-                                          pi2_cli_input_path(settings->plan)};
+                                          pi2_cli_input_path(settings->plan),
+                                          pi2_cli_input_path(template_path(settings))};
     size_t count = 0;
     for (size_t i = 0; i < INPUT_FILES; i++) {
         if (all[i]) inputs[count++] = all[i];
     }
     inputs[count] = NULL;
+}
+
+/** The template that --chat-template names: a known name stays one, a file is read. */
+static int read_template(run_state *state, pi2_engine_options *options) {
+    const run_settings *settings = &state->settings;
+    const char *wanted = settings->chat_template;
+    options->chat_template_kwargs = settings->template_kwargs;
+    if (settings->raw && (wanted || settings->template_kwargs)) {
+        return pi2_cli_usage_error("run: --raw leaves the chat template out: leave --chat-template%s out too",
+                                   wanted ? "" : "-kwargs");
+    }
+    if (!wanted) return PI2_EXIT_OK;
+    options->chat_template = wanted;
+    const char *path = template_path(settings);
+    if (!path) return PI2_EXIT_OK;
+    if (access(path, F_OK) != 0) {
+        return pi2_cli_usage_error("--chat-template: '%s' is neither a file nor one of " CHAT_TEMPLATES, path);
+    }
+    size_t length = 0;
+    const int code = pi2_cli_read_file_start(path, MOST_TEMPLATE_BYTES, &state->chat_template, &length);
+    options->chat_template = state->chat_template;
+    if (code != PI2_EXIT_OK || strlen(state->chat_template) == length) return code;
+    return pi2_cli_usage_error("%s: a chat template holds no NUL byte", path);
 }
 
 static int open_engine(run_state *state) {
@@ -209,6 +249,7 @@ static int open_engine(run_state *state) {
     pi2_cli_fill_trace_options(&state->trace, &options);
     options.draft_tokens = (uint32_t)state->settings.draft;
     code = read_prompt(state);
+    if (code == PI2_EXIT_OK) code = read_template(state, &options);
     if (code != PI2_EXIT_OK) return code;
     const char *inputs[INPUT_FILES + 1];
     list_inputs(&state->settings, inputs);
@@ -249,7 +290,8 @@ static int tokenize_prompt(run_state *state) {
     const bool with_template = !state->settings.raw && pi2_engine_has_chat_template(state->engine);
     if (!with_template && state->system) {
         return pi2_cli_usage_error("run: a system message needs the chat template%s",
-                                   state->settings.raw ? ", which --raw leaves out" : ", which this model has not");
+                                   state->settings.raw ? ", which --raw leaves out"
+                                                       : ", which this model has not: name one with --chat-template");
     }
     pi2_status status;
     if (with_template) {
@@ -412,5 +454,6 @@ int pi2_cli_run(int argument_count, char **arguments) {
     free(state.tokens);
     free(state.prompt);
     free(state.system);
+    free(state.chat_template);
     return code;
 }

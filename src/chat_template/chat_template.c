@@ -94,7 +94,17 @@ static pi2_status set_globals(pi2_jinja_run *run, const pi2_chat_inputs *inputs)
                        pi2_jinja_boolean(inputs->add_generation_prompt)));
     PI2_TRY(set_global(run, "bos_token", pi2_jinja_of_string(pi2_jinja_own_string(bos))));
     PI2_TRY(set_global(run, "eos_token", pi2_jinja_of_string(pi2_jinja_own_string(eos))));
+    if (inputs->variables != NULL)
+        PI2_TRY(pi2_jinja_set_variables(run->arena, inputs->variables, &run->frame->variables));
     return pi2_jinja_push_frame(run, run->frame);
+}
+
+pi2_status pi2_chat_template_check_variables(const char *variables) {
+    pi2_jinja_arena arena = {0};
+    pi2_jinja_dict dict = {0};
+    const pi2_status status = pi2_jinja_set_variables(&arena, variables, &dict);
+    pi2_jinja_arena_free(&arena);
+    return status;
 }
 
 /** Reads `digits` digits at *at, moved past; -1 when they are not there. */

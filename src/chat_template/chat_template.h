@@ -22,6 +22,13 @@ void pi2_chat_template_free(pi2_chat_template *chat_template); /* NULL is allowe
 /** What the parsed template holds; 11 KB to 0.7 MB for the templates of known models. */
 size_t pi2_chat_template_memory_bytes(const pi2_chat_template *chat_template);
 
+/** Whether it is nothing but ASCII white space: every prompt would be empty, so it is as good as none. */
+bool pi2_chat_template_is_blank(const char *source, size_t length);
+/** Source of the template that has this name here ("chatml"), static; NULL when none has. */
+const char *pi2_chat_template_named(const char *name);
+/** The name of template number `index`, in rising order; NULL at the end. */
+const char *pi2_chat_template_name(size_t index);
+
 /** A rendered conversation: text in segments, trusted where the template itself wrote it. */
 typedef struct pi2_rendered_chat {
     pi2_text_segment *segments;
@@ -36,17 +43,21 @@ typedef struct pi2_chat_inputs {
     bool add_generation_prompt;
     const char *bos_token, *eos_token; /* text; NULL: "" */
     const char *date_string; /* what strftime_now shows: YYYY-MM-DD[ HH:MM:SS]; NULL: now */
+    const char *variables; /* a JSON object of more variables; NULL: none */
 } pi2_chat_inputs;
+/** Whether render would take these variables. Errors  INVALID: no JSON object, or a reserved name */
+pi2_status pi2_chat_template_check_variables(const char *variables);
 
 /**
  * Runs the template with the variables of transformers: messages, tools and documents (none),
- * add_generation_prompt, bos_token, eos_token, strftime_now, raise_exception.
+ * add_generation_prompt, bos_token, eos_token, strftime_now, raise_exception; and `variables`,
+ * whose texts are untrusted as a message is.
  * Bounded: steps, depth (200 KB of stack), memory, output bytes; a template that passes a limit,
  * or calls raise_exception, fails and says so (FORMAT with the template's own message). A filter,
  * test, method or function that we do not have fails when it is reached (UNSUPPORTED, by name).
  * Bytes that came from a message are untrusted in the result, through every filter; neighbouring
  * segments differ in trust. rendered_out: free with pi2_rendered_chat_free(); empty on error.
- * Errors  FORMAT, UNSUPPORTED, INVALID (date_string), MEMORY
+ * Errors  FORMAT, UNSUPPORTED, INVALID (date_string, variables), MEMORY
  */
 pi2_status pi2_chat_template_render(const pi2_chat_template *chat_template,
                                     const pi2_chat_inputs *inputs,

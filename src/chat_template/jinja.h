@@ -194,6 +194,10 @@ pi2_jinja_value *pi2_jinja_dict_find(pi2_jinja_arena *arena, const pi2_jinja_dic
 pi2_jinja_value *pi2_jinja_dict_find_name(pi2_jinja_arena *arena, const pi2_jinja_dict *dict,
                                           pi2_jinja_string name);
 
+/** Sets the members of a JSON object (template_variables.c). INVALID when it is none. */
+pi2_status pi2_jinja_set_variables(pi2_jinja_arena *arena, const char *json,
+                                   pi2_jinja_dict *variables);
+
 bool pi2_jinja_truth(const pi2_jinja_value *value);
 bool pi2_jinja_is_number(const pi2_jinja_value *value); /* booleans too, as in Python */
 double pi2_jinja_as_double(const pi2_jinja_value *value);

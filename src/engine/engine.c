@@ -109,29 +109,13 @@ static void name_weight_types(const pi2_model *model, char *text, size_t capacit
     }
 }
 
-static bool is_blank(pi2_gguf_string text) {
-    for (size_t i = 0; i < text.length; i++) {
-        if (text.text[i] != ' ' && (text.text[i] < '\t' || text.text[i] > '\r')) return false;
-    }
-    return true;
-}
-
 static pi2_status read_texts(pi2_engine *engine, const pi2_gguf *gguf) {
     pi2_gguf_string text;
     if (pi2_gguf_has(gguf, "general.name")) {
         PI2_TRY(pi2_gguf_string_get(gguf, "general.name", &text));
         copy_text(engine->model_name, sizeof engine->model_name, text.text, text.length);
     }
-    if (pi2_gguf_has(gguf, "tokenizer.chat_template")) {
-        PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.chat_template", &text));
-        if (is_blank(text)) return PI2_OK; /* it would make every prompt empty: as good as none */
-        engine->chat_template = malloc(text.length + 1);
-        if (!engine->chat_template) return pi2_fail(PI2_ERR_MEMORY, "no memory for the chat template");
-        memcpy(engine->chat_template, text.text, text.length);
-        engine->chat_template[text.length] = '\0';
-        engine->chat_template_length = text.length;
-    }
-    return PI2_OK;
+    return pi2_engine_read_chat_template(engine, gguf);
 }
 
 /* The pass's order of extents: attention and FFN of each layer, then the head; embedding rows last. */
@@ -564,6 +548,7 @@ void pi2_engine_close(pi2_engine *engine) {
     free(engine->sequence);
     free(engine->resident);
     free(engine->chat_template);
+    free(engine->template_variables);
     pi2_tokenizer_free(engine->tokenizer);
     pi2_model_free(engine->model);
     free(engine);

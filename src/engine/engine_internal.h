@@ -26,6 +26,7 @@ struct pi2_engine {
     pi2_tokenizer *tokenizer;
     char *chat_template;            /* source; NULL when the model has none */
     size_t chat_template_length;
+    char *template_variables;       /* JSON; NULL: none */
     pi2_memory_plan plan;
     uint8_t *resident;              /* [extent_count] */
     uint32_t *sequence;             /* extents in pass order, then embedding rows that stay */
@@ -68,6 +69,12 @@ pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only
 pi2_status pi2_engine_check_outputs(const pi2_engine_options *options);
 /** Opens the files that a run writes: none may be one that it reads. Errors  INVALID, IO, MEMORY */
 pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf);
+
+/* engine_text.c */
+
+/** Keeps the chat template and its variables: the caller's, else the model's. Errors  INVALID, UNSUPPORTED,
+ *  FORMAT (the caller's: a model's own is only refused when it is used), MEMORY */
+pi2_status pi2_engine_read_chat_template(pi2_engine *engine, const pi2_gguf *gguf);
 
 /* engine_experts.c */
 

@@ -1,4 +1,5 @@
 /* engine_text.c: text to tokens, plain or through the model's chat template. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -9,6 +10,47 @@ pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *text, size_
                                bool parse_special, int32_t **tokens_out, size_t *count_out) {
     const pi2_text_segment segment = { .text = text, .length = length, .trusted = parse_special };
     return pi2_tokenizer_encode(engine->tokenizer, &segment, 1, add_special, tokens_out, count_out);
+}
+
+const char *pi2_chat_template_known(size_t index) { return pi2_chat_template_name(index); }
+
+static pi2_status copy_text(const char *text, size_t length, char **copy_out) {
+    *copy_out = malloc(length + 1);
+    if (!*copy_out) return pi2_fail(PI2_ERR_MEMORY, "no memory for the chat template");
+    if (length) memcpy(*copy_out, text, length);
+    (*copy_out)[length] = '\0';
+    return PI2_OK;
+}
+
+/* A caller's template and variables are tried at once: a fault in them shows before anything takes long. */
+static pi2_status take_callers_template(pi2_engine *engine) {
+    const pi2_engine_options *options = &engine->options;
+    if (options->chat_template_kwargs) {
+        const char *json = options->chat_template_kwargs;
+        PI2_TRY(pi2_chat_template_check_variables(json));
+        PI2_TRY(copy_text(json, strlen(json), &engine->template_variables));
+    }
+    if (!options->chat_template) return PI2_OK;
+    const char *known = pi2_chat_template_named(options->chat_template);
+    const char *source = known ? known : options->chat_template;
+    if (pi2_chat_template_is_blank(source, strlen(source))) {
+        return pi2_fail(PI2_ERR_INVALID, "the chat template is empty");
+    }
+    pi2_chat_template *chat_template = NULL;
+    PI2_TRY(pi2_chat_template_parse(source, strlen(source), &chat_template));
+    pi2_chat_template_free(chat_template);
+    engine->chat_template_length = strlen(source);
+    return copy_text(source, engine->chat_template_length, &engine->chat_template);
+}
+
+pi2_status pi2_engine_read_chat_template(pi2_engine *engine, const pi2_gguf *gguf) {
+    pi2_gguf_string text;
+    PI2_TRY(take_callers_template(engine));
+    if (engine->chat_template || !pi2_gguf_has(gguf, "tokenizer.chat_template")) return PI2_OK;
+    PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.chat_template", &text));
+    if (pi2_chat_template_is_blank(text.text, text.length)) return PI2_OK;
+    engine->chat_template_length = text.length;
+    return copy_text(text.text, text.length, &engine->chat_template);
 }
 
 bool pi2_engine_has_chat_template(const pi2_engine *engine) { return engine->chat_template != NULL; }
@@ -48,7 +90,8 @@ pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *m
     *tokens_out = NULL;
     *count_out = 0;
     if (!engine->chat_template) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s has no chat template: give the prompt as it is (--raw)",
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s has no chat template: name one with --chat-template, or give the "
+                        "prompt as it is (--raw)",
                         engine->model_path);
     }
     char bos[256], eos[256];
@@ -57,6 +100,7 @@ pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *m
     const pi2_chat_inputs inputs = {
         .messages = (const pi2_chat_message *)messages, .message_count = message_count,
         .add_generation_prompt = add_generation_prompt, .bos_token = bos, .eos_token = eos,
+        .variables = engine->template_variables,
     };
     pi2_chat_template *chat_template = NULL;
     PI2_TRY(pi2_chat_template_parse(engine->chat_template, engine->chat_template_length, &chat_template));

@@ -17,7 +17,8 @@
 static inline pi2_status render_with(const char *source, const char *last,
                                      pi2_rendered_chat *rendered) {
     const pi2_chat_message messages[] = {{"user", "Hi"}, {"assistant", "Yo"}, {"user", last}};
-    const pi2_chat_inputs inputs = {messages, 3, true, "<s>", "</s>", "2026-11-23"};
+    const pi2_chat_inputs inputs = {.messages = messages, .message_count = 3, .add_generation_prompt = true,
+                                    .bos_token = "<s>", .eos_token = "</s>", .date_string = "2026-11-23"};
     pi2_chat_template *chat_template;
     *rendered = (pi2_rendered_chat){0};
     PI2_TRY(pi2_chat_template_parse(source, strlen(source), &chat_template));

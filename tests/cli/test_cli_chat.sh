@@ -22,7 +22,7 @@ chat() {
         sleep 0.5
         printf '\004'
         sleep 0.5
-    ) | timeout 60 script -qec "'$program' run -m '$model' -n 5 --temp 0 --ignore-eos 2>'$folder/err'" \
+    ) | timeout 60 script -qec "'$program' run -m '$model' -n 5 --temp 0 --ignore-eos ${chat_options:-} 2>'$folder/err'" \
         /dev/null >"$folder/out"
     code=$?
 }
@@ -50,6 +50,11 @@ model=$folder/plain.gguf
 chat "XYZ"
 [ "$code" = 2 ] || fail "exit code $code without a chat template"
 grep -q 'no chat template' "$folder/err" || fail "the error does not name the template"
+# A template by name makes it one.
+chat_options="--chat-template chatml"
+chat "XYZ" "/exit"
+[ "$code" = 0 ] || fail "exit code $code with --chat-template"
+[ "$(grep -c '^first token after' "$folder/err")" = 1 ] || fail "no answer with --chat-template: $(cat "$folder/err")"
 
 if command -v python3 >/dev/null; then
     tiny chat layers=2 context=16384

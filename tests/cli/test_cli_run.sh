@@ -92,6 +92,35 @@ grep -q '^powerinfer2: warning: .*beginning-of-sequence' "$folder/err" || fail "
 expect 0 run -m "$folder/ends.gguf" --raw -p "<s>A" -n 1 --json
 grep -q 'warning: .*beginning-of-sequence' "$folder/err" && fail "text was taken for a beginning"
 
+# Another chat template: by name, from a file, with variables; the help and the errors name those that there are.
+expect 0 run -m "$model" -p "XYZ" -sys S -n 1 --json
+chatml=$(json prompt_tokens)
+expect 0 run -m "$folder/empty.gguf" -p "XYZ" -sys S -n 1 --json --chat-template chatml
+expect_json prompt_tokens "$chatml"
+names=$("$program" run --help | tr '\n' ' ' | sed -n 's/.*a file, or  *one of  *\([a-z0-9|]*\)\..*/\1/p' | tr '|' ' ')
+checks=$((checks + 1))
+[ "$(echo "$names" | wc -w)" -ge 10 ] || fail "the help names no templates: $names"
+for name in $names; do
+    expect 0 run -m "$folder/empty.gguf" -p "XYZ" -n 1 --json --chat-template "$name" -sys S
+    case $(json prompt_tokens) in *"91,92,93"*) ;; *) fail "$name: $(json prompt_tokens)" ;; esac
+done
+printf '%s' '{{ messages[0].content }}{% if enable_thinking is false %}Z{% endif %}' >"$folder/own.jinja"
+expect 0 run -m "$model" -p "X" -n 1 --json --chat-template "$folder/own.jinja"
+expect_json prompt_tokens "[91]"
+expect 0 run -m "$model" -p "X" -n 1 --json --chat-template "@$folder/own.jinja" \
+    --chat-template-kwargs '{"enable_thinking": false}'
+expect_json prompt_tokens "[91,93]"
+expect_error 2 "neither a file nor one of.*chatml" run -m "$model" -p X --chat-template nosuch
+expect_error 2 "no JSON" run -m "$model" -p X --chat-template-kwargs '{enable_thinking: false}'
+expect_error 2 "messages" run -m "$model" -p X --chat-template-kwargs '{"messages": []}'
+expect_error 2 "raw" run -m "$model" --raw -p X --chat-template chatml
+printf '%s' '{% if %}' >"$folder/bad.jinja"
+expect_error 3 "chat template, line 1" run -m "$model" -p X --chat-template "$folder/bad.jinja"
+tiny refused layers=2 "template={{ messages | nosuchfilter }}"
+expect_error 3 "use --raw or --chat-template NAME" run -m "$folder/refused.gguf" -p X
+expect 0 run -m "$folder/refused.gguf" -p "XYZ" -sys S -n 1 --json --chat-template chatml
+expect_json prompt_tokens "$chatml"
+
 # The context's end, stop words, errors.
 expect 0 run -m "$model" --raw -p "XYZ" -c 16 --ignore-eos --json
 expect_json stop_type context

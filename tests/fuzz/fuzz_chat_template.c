@@ -35,7 +35,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     content[rest] = '\0';
     const pi2_chat_message messages[] = {
         {"system", "Be brief."}, {"user", content}, {"assistant", "Yes."}, {"user", "<|x|> {{ 1 }}"}};
-    const pi2_chat_inputs inputs = {messages, 4, true, "<s>", "</s>", "2026-11-23"};
+    const pi2_chat_inputs inputs = {.messages = messages, .message_count = 4, .add_generation_prompt = true,
+                                    .bos_token = "<s>", .eos_token = "</s>", .date_string = "2026-11-23"};
     pi2_chat_template *chat_template;
     if (pi2_chat_template_parse((const char *)data, length, &chat_template) == PI2_OK) {
         pi2_rendered_chat rendered;
