@@ -116,8 +116,7 @@ static uint32_t work_on_neurons(pi2_forward_walk *walk, uint32_t run) {
     return pi2_forward_stage_work(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk);
 }
 
-/* Whether the stream buffer holds a run and the one after it, however it wraps. */
-static bool two_runs_fit(const pi2_forward *forward, uint32_t run) {
+bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run) {
     const size_t room = forward->options.stream_bytes, margin = forward->largest_extent;
     const size_t both = forward->runs[run].streamed_bytes + forward->runs[run + 1].streamed_bytes;
     return both == 0 || (room > margin && both <= room - margin);
@@ -128,7 +127,7 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
     const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
     uint32_t neurons_done = work_on_neurons(walk, first), down_done = UINT32_MAX;
     for (uint32_t r = first; r < end; r++) {
-        const bool is_last = r + 1 == end, ahead = !is_last && two_runs_fit(forward, r);
+        const bool is_last = r + 1 == end, ahead = !is_last && pi2_forward_two_runs_fit(forward, r);
         const uint32_t next = ahead ? work_on_neurons(walk, r + 1) : UINT32_MAX;
         pi2_forward_stage_wait(walk, neurons_done);
         if (down_done != UINT32_MAX) pi2_forward_stage_wait(walk, down_done);

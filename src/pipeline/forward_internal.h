@@ -161,6 +161,8 @@ pi2_status pi2_forward_embed(pi2_forward *forward);
 /** The layer's attention, and its FFN. */
 void pi2_forward_attention(pi2_forward_walk *walk);
 void pi2_forward_ffn(pi2_forward_walk *walk);
+/** Whether the stream buffer holds a run and the one after it, however it wraps. */
+bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run);
 
 /** The router, up to asking for the experts that it chose; and their work. forward_experts.c */
 void pi2_forward_router(pi2_forward_walk *walk);

@@ -8,8 +8,6 @@
  * next one leaves to the disk is the one after's. What is foretold is only fetched: no result depends on
  * it. Of a batch the last tokens are asked.
  */
-#include <math.h>
-
 #include "pipeline/forward_internal.h"
 
 /* Rows of the buffers that a few tokens have for each layer that is looked ahead at. */
@@ -70,36 +68,6 @@ void pi2_forward_ahead_chunk(const pi2_forward_walk *walk, uint32_t chunk) {
         buffers->experts.expert_stride, weights, 1, width, 0, &x, 0, tokens, true);
 }
 
-/* Votes for the token's best experts; the first choices count most. The logits are used up. */
-static void vote(const pi2_model_shape *shape, float *logits, uint32_t *votes) {
-    for (uint32_t n = 0; n < shape->expert_used_count; n++) {
-        uint32_t best = 0;
-        for (uint32_t e = 1; e < shape->expert_count; e++) {
-            if (logits[e] > logits[best]) best = e;
-        }
-        logits[best] = -INFINITY;
-        votes[best] += shape->expert_used_count - n;
-    }
-}
-
-/* The experts that the tokens of a layer vote for, the most wanted first; returns how many. */
-static uint32_t name_experts(const pi2_forward *forward, float *logits, uint32_t *keys) {
-    const pi2_model_shape *shape = &forward->model->shape;
-    const pi2_expert_buffers *experts = &forward->buffers.experts;
-    uint32_t count = 0;
-    for (uint32_t e = 0; e < shape->expert_count; e++) experts->ahead_votes[e] = 0;
-    for (uint32_t t = 0; t < asked_tokens(forward); t++) {
-        vote(shape, logits + t * experts->expert_stride, experts->ahead_votes);
-    }
-    for (uint32_t e = 0; e < shape->expert_count; e++) {
-        if (experts->ahead_votes[e] == 0) continue;
-        uint32_t at = count++;
-        for (; at > 0 && experts->ahead_votes[keys[at - 1]] < experts->ahead_votes[e]; at--) keys[at] = keys[at - 1];
-        keys[at] = e;
-    }
-    return count;
-}
-
 void pi2_forward_ahead_ask(const pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const pi2_expert_buffers *experts = &forward->buffers.experts;
@@ -109,8 +77,12 @@ void pi2_forward_ahead_ask(const pi2_forward_walk *walk) {
     for (uint32_t d = 0; d < reach; d++) {
         uint32_t *keys = experts->ahead_keys + count;
         const uint32_t first = (walk->layer + 1 + d) * forward->model->shape.expert_count;
-        const uint32_t found = name_experts(
-            forward, experts->ahead_logits + (size_t)d * FEW_TOKENS * experts->expert_stride, keys);
+        const pi2_look_ahead_votes votes = {
+            .logits = experts->ahead_logits + (size_t)d * FEW_TOKENS * experts->expert_stride,
+            .stride = experts->expert_stride, .token_count = asked_tokens(forward),
+            .expert_count = forward->model->shape.expert_count, .used_count = forward->model->shape.expert_used_count,
+            .votes = experts->ahead_votes };
+        const uint32_t found = pi2_look_ahead_name(&votes, keys);
         for (uint32_t i = 0; i < found; i++) keys[i] += first;
         count += found;
     }

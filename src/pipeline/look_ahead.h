@@ -12,6 +12,7 @@
 #define PI2_PIPELINE_LOOK_AHEAD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum pi2_look_ahead_mode { PI2_LOOK_AHEAD_AUTO, PI2_LOOK_AHEAD_OFF, PI2_LOOK_AHEAD_ON } pi2_look_ahead_mode;
@@ -32,5 +33,17 @@ bool pi2_look_ahead_wanted(const pi2_look_ahead *state, uint32_t token_count);
 
 /** The pass took so long. A failed pass is not noted. */
 void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t pass_ns);
+
+/** What the next layer's router said of the tokens that are asked for. */
+typedef struct pi2_look_ahead_votes {
+    float *logits;            /* [token_count][stride], of which expert_count are scores; used up */
+    size_t stride;
+    uint32_t token_count, expert_count, used_count;
+    uint32_t *votes;          /* [expert_count], written */
+} pi2_look_ahead_votes;
+
+/** Each token votes for its used_count best experts, the first choices counting most. Writes the experts that have
+ *  votes, the most wanted first, of equals the lower number; returns how many. */
+uint32_t pi2_look_ahead_name(const pi2_look_ahead_votes *votes, uint32_t *experts_out);
 
 #endif

@@ -32,7 +32,7 @@ enum {
     PROMPT = PI2_UNDER_TSAN ? 19 : 37, DECODED = PI2_UNDER_TSAN ? 3 : 6,
     EXPERTS = 12, USED = 3, LAYERS = PI2_UNDER_TSAN ? 3 : 5, DAMAGED_LAYER = LAYERS - 2,
     WIDTH = PI2_UNDER_TSAN ? 256 : 512, FEED_FORWARD = PI2_UNDER_TSAN ? 512 : 768,
-    PLENTY = PI2_UNDER_EMULATOR ? 2000000000 : 400000000, STEP = 1000000
+    PLENTY = PI2_UNDER_EMULATOR ? 2000000000 : 400000000, STEP = 1000000, MOST_FLOOR = 100000000, MOST_MORE = 100000000
 };
 
 typedef struct variation {
@@ -43,7 +43,7 @@ typedef struct variation {
 } variation;
 
 static char *folder, *model_path, *cluster_path, *trace_path;
-static uint64_t floor_bytes; /* least budget that the engine takes, found once for each model */
+static uint64_t floor_bytes; /* least that the engine takes beside what this process holds, found once for each model */
 static const char *record_trace, *routing_trace;
 static double hot_share = -1;
 static bool pressure;
@@ -74,17 +74,23 @@ static uint64_t wanted_bytes(void *user, uint64_t planned_bytes) {
     return planned_bytes / 16 * (4 + ++*turn * 7 % 13);
 }
 
-static uint64_t budget_of(const variation *v) {
-    return v->extra_bytes ? floor_bytes + v->extra_bytes * WIDTH * FEED_FORWARD / (512 * 768) : PLENTY;
+static uint64_t held_now(void) {
+    uint64_t peak = 0, current = 0;
+    assert_true(pi2_process_memory(&peak, &current));
+    return current;
 }
 
-/* With as much more as this process has grown since the floor was found, by a sanitizer's notes or qemu's. */
+/* With a little more where this process grows while it opens, by a sanitizer's notes or what qemu translates. */
 static pi2_engine *open_least(const variation *v) {
     pi2_engine *engine = NULL;
-    uint64_t bytes = budget_of(v);
-    while (open_variation(v, bytes, &engine) == PI2_ERR_MEMORY && bytes < PLENTY) bytes += STEP;
-    if (!engine) fail_msg("%s", pi2_error_text());
-    return engine;
+    const uint64_t extra = floor_bytes + v->extra_bytes * WIDTH * FEED_FORWARD / (512 * 768);
+    for (uint64_t more = 0; more < MOST_MORE; more += STEP) {
+        const pi2_status status = open_variation(v, v->extra_bytes ? held_now() + extra + more : PLENTY, &engine);
+        if (status == PI2_OK) return engine;
+        if (status != PI2_ERR_MEMORY) break;
+    }
+    fail_msg("%s", pi2_error_text());
+    return NULL;
 }
 
 /* counters_out may be NULL. */
@@ -124,15 +130,13 @@ static void make_model(const char *architecture, pi2_weight_type down) {
     }
     options.down_type = down;
     assert_int_equal(pi2_tiny_model_write_apart(&options, model_path), 0);
-    /* The floor: the least budget, to 1 MB, with which the engine opens; what this process holds is in it. */
+    /* The floor, to 1 MB. */
     const variation plain = { .threads = 2, .batch = 32 };
     pi2_engine *engine = NULL;
-    uint64_t peak = 0, current = 0;
-    (void)pi2_process_memory(&peak, &current);
-    floor_bytes = current / STEP * STEP;
-    while (open_variation(&plain, floor_bytes, &engine) != PI2_OK) {
+    floor_bytes = 0;
+    while (open_variation(&plain, held_now() + floor_bytes, &engine) != PI2_OK) {
         floor_bytes += STEP;
-        if (floor_bytes > PLENTY / 2) fail_msg("%s", pi2_error_text());
+        if (floor_bytes > MOST_FLOOR) fail_msg("%s", pi2_error_text());
     }
     pi2_engine_close(engine);
 }

@@ -82,17 +82,17 @@ static uint64_t resident_now(void) {
     return current;
 }
 
-/* The least budget that opens, to 1 MB, and `extra_bytes` more. */
+/* The least budget that opens, to 1 MB, and `extra_bytes` more; under an emulator beside what it holds by then. */
 static pi2_engine *open_variation(const variation *v) {
     pi2_engine *engine = NULL;
-    const uint64_t least = PI2_UNDER_EMULATOR ? resident_now() : 8000000;
-    for (uint64_t bytes = v->extra_bytes ? least : PLENTY; bytes <= PLENTY; bytes += 500000) {
-        const pi2_status status = open_engine(v, bytes, &engine);
+    for (uint64_t bytes = v->extra_bytes ? 8000000 : PLENTY; bytes <= PLENTY; bytes += 500000) {
+        const uint64_t held = PI2_UNDER_EMULATOR && v->extra_bytes ? resident_now() : 0;
+        const pi2_status status = open_engine(v, held + bytes, &engine);
         if (status != PI2_OK && status != PI2_ERR_MEMORY) break;
         if (status != PI2_OK) continue;
         if (v->extra_bytes == 0) return engine;
         pi2_engine_close(engine);
-        if (open_engine(v, bytes + v->extra_bytes, &engine) == PI2_OK) return engine;
+        if (open_engine(v, (held ? resident_now() : 0) + bytes + v->extra_bytes, &engine) == PI2_OK) return engine;
     }
     fail_msg("%s", pi2_error_text());
     return NULL;

@@ -343,6 +343,69 @@ static void test_two_layers(void **state) {
     }
 }
 
+/*
+ * A likely read that nobody took back, since it is for a later layer, waits until what was demanded after it has been
+ * read. One read at a time, so that the order is that of the priorities.
+ */
+static void test_likely_reads_wait(void **state) {
+    (void)state;
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        if (!has_method(*method)) continue;
+        watch w;
+        const pi2_read_hooks hooks = { .context = &w, .read_result = on_read };
+        setup s = open_held(*method, &w, &hooks);
+        static const uint32_t first[] = { 0 }, likely[] = { 16, 17, 18 }, second[] = { 10, 12 };
+        pi2_expert_cache_demand(s.cache, first, NULL, 1);
+        pi2_expert_cache_look_ahead(s.cache, likely, 3);
+        await_all(&s, &w, first, 1, true);
+        const size_t first_reads = w.passed;
+        pi2_expert_cache_release(s.cache, 0);
+        for (uint32_t begun = 0; begun == 0;) { /* the first likely read has begun, and is held back */
+            (void)pthread_mutex_lock(&w.mutex);
+            begun = w.waiting;
+            (void)pthread_mutex_unlock(&w.mutex);
+        }
+        pi2_expert_cache_demand(s.cache, second, NULL, 2);
+        await_all(&s, &w, second, 2, true);
+        for (uint32_t k = 0; k < 2; k++) pi2_expert_cache_release(s.cache, second[k]);
+        await_all(&s, &w, likely, 3, false);
+        close_cache(&s);
+        assert_int_equal(key_of(w.offsets[first_reads]), 16); /* that had begun */
+        uint32_t demanded_left = 0;
+        for (size_t i = first_reads + 1; i < w.passed; i++) {
+            const uint32_t key = key_of(w.offsets[i]);
+            demanded_left += key == 10 || key == 12;
+        }
+        assert_true(demanded_left >= 2);
+        for (size_t i = first_reads + 1; i <= first_reads + demanded_left; i++) {
+            if (key_of(w.offsets[i]) >= 16) fail_msg("read %zu is likely only, and came before one that is certain", i);
+        }
+        watch_free(&w);
+    }
+}
+
+/* What was fetched ahead in vain leaves before anything that was demanded, however long ago that was. */
+static void test_wasted_leaves_first(void **state) {
+    (void)state;
+    setup s = open_cache("pread", pi2_cache_policy_find("lru"), 8, 4, NULL);
+    static const uint32_t a[] = { 0, 1, 2, 3 }, b[] = { 8, 9, 10 }, c[] = { 17 }, wasted[] = { 16 };
+    assert_int_equal(expert_run_demand(s.cache, a, NULL, 4, NULL, 0), PI2_OK);
+    assert_int_equal(expert_run_demand(s.cache, b, NULL, 3, wasted, 1), PI2_OK); /* the cache is full */
+    for (uint32_t x = 0; x < EXTENTS; x++) {
+        while (!pi2_expert_cache_arrived(s.cache, 16, x)) {
+            int mark = 0;
+            assert_int_equal(pi2_expert_cache_poll(s.cache, &mark), PI2_OK);
+            if (!pi2_expert_cache_arrived(s.cache, 16, x)) pi2_expert_cache_wait(s.cache, mark);
+        }
+    }
+    assert_int_equal(expert_run_demand(s.cache, c, NULL, 1, NULL, 0), PI2_OK); /* its layer came, without it */
+    assert_int_equal(count(&s).ahead_wasted, 1);
+    const uint64_t hits = count(&s).hits;
+    assert_int_equal(expert_run_demand(s.cache, a, NULL, 4, NULL, 0), PI2_OK);
+    assert_int_equal(count(&s).hits, hits + 4);
+    close_cache(&s);
+}
+
 static int set_up(void **state) {
     (void)state;
     folder = test_folder_make();
@@ -363,7 +426,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random), cmocka_unit_test(test_demanded_first),
         cmocka_unit_test(test_failed_read_ahead), cmocka_unit_test(test_foreseen_stays),
-        cmocka_unit_test(test_two_layers),
+        cmocka_unit_test(test_two_layers), cmocka_unit_test(test_likely_reads_wait),
+        cmocka_unit_test(test_wasted_leaves_first),
     };
     return cmocka_run_group_tests_name("looking ahead in the expert cache", tests, set_up, tear_down);
 }

@@ -63,9 +63,33 @@ static void test_asked_for(void **state) {
     assert_true(pi2_look_ahead_wanted(&on, 64) && !pi2_look_ahead_wanted(&off, 64));
 }
 
+/* A token's first choice weighs more than two tokens' last ones; what nobody chose is not named. */
+static void test_votes_are_weighted(void **state) {
+    (void)state;
+    enum { SCORES = 6, STRIDE = 8 };
+    float logits[3][STRIDE] = {
+        { 0.1f, 9, 2, 0, 3, 0, 99, 99 },  /* 1, 4, 2 */
+        { 8, 1, 2, 0, 0.5f, 0, 99, 99 },  /* 0, 2, 1 */
+        { 0.1f, 0, 2, 0, 3, 8, 99, 99 },  /* 5, 4, 2 */
+    };
+    uint32_t votes[SCORES], named[SCORES];
+    const pi2_look_ahead_votes all = { .logits = logits[0], .stride = STRIDE, .token_count = 3, .expert_count = SCORES,
+                                       .used_count = 3, .votes = votes };
+    static const uint32_t want[] = { 1, 2, 4, 0, 5 }; /* 4, 4, 4, 3 and 3 votes */
+    assert_int_equal(pi2_look_ahead_name(&all, named), 5);
+    assert_memory_equal(named, want, sizeof want);
+    float one[STRIDE] = { 0, 5, 7, 6, 1, 2, 99, 99 };
+    const pi2_look_ahead_votes single = { .logits = one, .stride = STRIDE, .token_count = 1, .expert_count = SCORES,
+                                          .used_count = 3, .votes = votes };
+    static const uint32_t order[] = { 2, 3, 1 }; /* by likelihood, not by number */
+    assert_int_equal(pi2_look_ahead_name(&single, named), 3);
+    assert_memory_equal(named, order, sizeof order);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_auto), cmocka_unit_test(test_prompts), cmocka_unit_test(test_asked_for),
+        cmocka_unit_test(test_votes_are_weighted), cmocka_unit_test(test_auto), cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_asked_for),
     };
     return cmocka_run_group_tests_name("when to look ahead", tests, NULL, NULL);
 }

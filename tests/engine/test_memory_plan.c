@@ -1,0 +1,108 @@
+/*
+ * Goal:   what is planned, with a margin, is within the budget, at every budget; what stays in memory is
+ *         spread evenly over the pass.
+ * Method: plans of a tiny model, added up anew; residents of made-up extents.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory_limit.h"
+#include "engine/engine_internal.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsigned *parts) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = 128;
+    options.thread_count = 2;
+    options.memory_bytes = budget;
+    pi2_engine *engine = NULL;
+    const pi2_status status = pi2_engine_open_for(&options, true, &engine);
+    if (status == PI2_ERR_MEMORY) return; /* less than the least; that it says so is tested elsewhere */
+    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    const pi2_memory_plan *plan = &engine->plan;
+    const uint64_t margin = budget / 100 > 1000000 ? budget / 100 : 1000000;
+    const uint64_t fixed = plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
+                           plan->ring_bytes + plan->staging_bytes;
+    const uint64_t weights = plan->resident_room + plan->expert_bytes - plan->loan_bytes;
+    if (fixed + weights + margin > budget) {
+        fail_msg("budget %llu: %llu and weights of %llu leave no margin", (unsigned long long)budget,
+                 (unsigned long long)fixed, (unsigned long long)weights);
+    }
+    /* And it is used: what is left beside the margin would have held another part of the weights. */
+    if (!plan->everything_resident) assert_true(fixed + weights + margin + 2000000 > budget);
+    *(plan->everything_resident ? whole : parts) += 1;
+    pi2_engine_close(engine);
+}
+
+static void test_budgets_have_a_margin(void **state) {
+    (void)state;
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options options;
+    for (int experts = 0; experts < 2; experts++) {
+        pi2_tiny_model_options_init(&options);
+        options.layer_count = 4;
+        options.embedding_length = 512;
+        options.head_count = 8;
+        options.feed_forward_length = experts ? 768 : 3072;
+        if (experts) {
+            options.expert_count = 12;
+            options.expert_used_count = 3;
+        }
+        assert_int_equal(pi2_tiny_model_write_apart(&options, path), 0);
+        unsigned whole = 0, parts = 0;
+        uint64_t peak = 0, current = 0;
+        assert_true(pi2_process_memory(&peak, &current));
+        for (uint64_t more = 1000000; more < 90000000; more += 777777) check_plan(path, current + more, &whole, &parts);
+        check_plan(path, 3000000000, &whole, &parts);
+        check_plan(path, 4000000000000, &whole, &parts); /* terabytes */
+        assert_true(whole > 3 && parts > 5);
+    }
+    free(path);
+    test_folder_remove(folder);
+}
+
+static void test_residents_are_spread(void **state) {
+    (void)state;
+    enum { COUNT = 400, LEAST_BYTES = 200 * 1024, RUN_BYTES = 1000 * 1024 };
+    static pi2_extent extents[COUNT];
+    static uint32_t sequence[COUNT];
+    static uint8_t resident[COUNT];
+    uint64_t all = 0, random = 5;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        extents[i].bytes = LEAST_BYTES + (uint32_t)(pi2_tiny_random(&random) % 40) * 4096;
+        sequence[i] = i;
+        all += pi2_extent_read_bytes(&extents[i]);
+    }
+    const pi2_extent_layout layout = { .extents = extents, .extent_count = COUNT };
+    for (unsigned percent = 5; percent <= 95; percent += 15) {
+        const uint64_t room = all / 100 * percent;
+        const uint64_t taken = pi2_memory_plan_residents(&layout, sequence, COUNT, room, resident);
+        assert_in_range(taken, room - RUN_BYTES, room);
+        uint64_t passed = 0, stays = 0;
+        for (uint32_t i = 0; i < COUNT; i++) {
+            passed += pi2_extent_read_bytes(&extents[i]);
+            if (resident[i]) stays += pi2_extent_read_bytes(&extents[i]);
+            /* Of any beginning of the pass its share stays, up to the runs that are read at once. */
+            const uint64_t due = passed / 100 * percent, apart = due > stays ? due - stays : stays - due;
+            if (apart > 3 * RUN_BYTES) {
+                fail_msg("%u %%: up to extent %u %llu bytes stay, %llu would be even", percent, i,
+                         (unsigned long long)stays, (unsigned long long)due);
+            }
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_budgets_have_a_margin),
+                                        cmocka_unit_test(test_residents_are_spread) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,109 @@
+/*
+ * Goal:   weights are given back in small steps, spread over the pass, and the stream buffer that they then
+ *         need takes its memory at once, while it is free.
+ * Method: a store over made-up extents that are all in memory; nothing is read.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/pages.h"
+#include "neuron_cache/weight_store.h"
+
+enum { EXTENTS = 256, EXTENT_BYTES = 256 * 1024, RING_BYTES = 2 << 20 };
+
+typedef struct fixture {
+    pi2_extent extents[EXTENTS];
+    pi2_extent_layout layout;
+    uint32_t sequence[EXTENTS];
+    uint8_t resident[EXTENTS];
+    void *memory, *ring;
+    pi2_weight_store *store;
+} fixture;
+
+static void make(fixture *f) {
+    memset(f, 0, sizeof *f);
+    for (uint32_t i = 0; i < EXTENTS; i++) {
+        f->extents[i] = (pi2_extent){ .file_offset = (uint64_t)i * EXTENT_BYTES, .bytes = EXTENT_BYTES };
+        f->sequence[i] = i;
+        f->resident[i] = 1;
+    }
+    f->layout = (pi2_extent_layout){ .extents = f->extents, .extent_count = EXTENTS };
+    assert_int_equal(pi2_pages_reserve((size_t)EXTENTS * EXTENT_BYTES, false, "weights", &f->memory), PI2_OK);
+    assert_int_equal(pi2_pages_reserve(RING_BYTES, false, "ring", &f->ring), PI2_OK);
+    memset(f->ring, 0xff, RING_BYTES); /* so that a first write shows */
+    const pi2_weight_store_options options = {
+        .layout = &f->layout, .path = "none", .sequence = f->sequence, .sequence_count = EXTENTS,
+        .head_begin = EXTENTS, .pass_end = EXTENTS, .resident = f->resident, .resident_memory = f->memory,
+        .resident_loaded = true, .ring = f->ring, .ring_bytes = RING_BYTES, .may_give_back = true };
+    if (pi2_weight_store_create(&options, &f->store) != PI2_OK) fail_msg("%s", pi2_error_text());
+}
+
+static void end(fixture *f) {
+    pi2_weight_store_free(f->store);
+    pi2_pages_release(f->memory, (size_t)EXTENTS * EXTENT_BYTES);
+    pi2_pages_release(f->ring, RING_BYTES);
+}
+
+static void test_small_steps(void **state) {
+    (void)state;
+    fixture f;
+    make(&f);
+    assert_in_range(pi2_weight_store_unit_bytes(f.store), EXTENT_BYTES, 2 * EXTENT_BYTES);
+    assert_int_equal(pi2_weight_store_away_bytes(f.store), 0);
+    uint64_t away = 0;
+    for (int i = 0; i < 20; i++) {
+        const uint64_t given = pi2_weight_store_give_back(f.store, UINT32_MAX, 1);
+        assert_in_range(given, 1, 2 * EXTENT_BYTES);
+        away += given;
+        /* The buffer's own memory was given back too, and is not counted. */
+        assert_int_equal(pi2_weight_store_away_bytes(f.store), away + RING_BYTES);
+    }
+    end(&f);
+}
+
+static void test_the_buffer_takes_its_memory_at_once(void **state) {
+    (void)state;
+    fixture f;
+    make(&f);
+    const uint8_t *ring = f.ring;
+    assert_int_equal(ring[0], 0xff);
+    assert_true(pi2_weight_store_give_back(f.store, UINT32_MAX, 1) > 0);
+    for (size_t at = 0; at < RING_BYTES; at += pi2_page_bytes()) {
+        if (ring[at]) fail_msg("the page at %zu was not touched", at);
+    }
+    end(&f);
+}
+
+/* Of every sixteenth of the pass about as much has left, after whatever was given back. */
+static void test_what_leaves_is_spread(void **state) {
+    (void)state;
+    enum { PARTS = 16, PART = EXTENTS / PARTS };
+    fixture f;
+    make(&f);
+    (void)pi2_weight_store_give_back(f.store, UINT32_MAX, 1);
+    for (int step = 0; step < 6; step++) {
+        uint32_t least = PART, most = 0;
+        for (uint32_t p = 0; p < PARTS; p++) {
+            uint32_t gone = 0;
+            for (uint32_t i = 0; i < PART; i++) gone += !f.resident[p * PART + i];
+            if (gone < least) least = gone;
+            if (gone > most) most = gone;
+        }
+        if (most > least + 2) fail_msg("step %d: %u of %d extents left one part, %u another", step, most, PART, least);
+        (void)pi2_weight_store_give_back(f.store, UINT32_MAX, 17 * EXTENT_BYTES);
+    }
+    end(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_small_steps),
+                                        cmocka_unit_test(test_the_buffer_takes_its_memory_at_once),
+                                        cmocka_unit_test(test_what_leaves_is_spread) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
