@@ -157,7 +157,9 @@ static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *requ
     if (status == PI2_OK && request->rows) status = pack_matrix(format, request, raw, out);
     else if (status == PI2_OK) format->decode_row(out, raw, request->length);
 #ifdef POSIX_FADV_DONTNEED
-    if (descriptor >= 0) (void)posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED);
+    if (descriptor >= 0) {
+        (void)posix_fadvise(descriptor, (off_t)tensor->file_offset, (off_t)bytes, POSIX_FADV_DONTNEED);
+    }
 #endif
     if (descriptor >= 0) (void)close(descriptor);
     free(raw);

@@ -3,7 +3,7 @@
  *
  *   1. lay out, make the header (checksums still zeros): the size is known
  *   2. lock the temporary file, look whether the work is done already, check the free space
- *   3. tables, then group by group: build extents in memory, checksum, write
+ *   3. tables, then group by group: build extents in memory, checksum, write; beside it the source's hash
  *   4. the header with its checksums, last: until then the file begins with zeros
  *   5. fsync, rename, fsync of the folder
  *
@@ -92,17 +92,21 @@ static void close_file(prepare_run *run) {
     run->file = -1;
 }
 
-static bool is_made(const prepare_run *run) {
+static pi2_status look_for_result(const prepare_run *run, bool *is_made_out) {
     struct stat status;
-    return stat(run->output_path, &status) == 0 &&
-           pi2_cluster_file_matches(run->output_path, run->source) == PI2_OK;
+    *is_made_out = false;
+    if (stat(run->output_path, &status) != 0) return PI2_OK;
+    const pi2_status matches = pi2_cluster_file_matches(run->output_path, run->source, &run->settings->callbacks);
+    *is_made_out = matches == PI2_OK;
+    return matches == PI2_ERR_INTERRUPTED ? matches : PI2_OK;
 }
 
 /** Opens and locks the temporary file, emptied. *is_done_out: a good result is there already. */
 static pi2_status lock_output(prepare_run *run, bool *is_done_out) {
     bool overwrite = run->settings->overwrite;
-    *is_done_out = !overwrite && is_made(run); /* before anything is written: the folder may be
-                                                  one that we can only read */
+    *is_done_out = false;
+    /* Before anything is written: the folder may be one that we can only read. */
+    if (!overwrite) PI2_TRY(look_for_result(run, is_done_out));
     if (*is_done_out) return PI2_OK;
     for (;;) {
         PI2_TRY(pi2_output_open_temporary(&run->place, run->temporary_path, O_RDWR, &run->file));
@@ -111,8 +115,8 @@ static pi2_status lock_output(prepare_run *run, bool *is_done_out) {
         close_file(run);
         overwrite = false; /* the run that we waited for has just made it */
     }
-    if (!overwrite && is_made(run)) {
-        *is_done_out = true;
+    if (!overwrite) PI2_TRY(look_for_result(run, is_done_out));
+    if (*is_done_out) {
         (void)unlink(run->temporary_path);
         return PI2_OK;
     }
@@ -259,11 +263,13 @@ static pi2_status sync_folder(const prepare_run *run) {
 
 static pi2_status write_file(prepare_run *run, uint64_t memory_bytes) {
     PI2_TRY(copy_tables(run));
-    PI2_TRY(pi2_prepare_groups(run, memory_bytes));
+    pi2_prepare_hash_begin(run);
+    PI2_TRY(pi2_prepare_hash_end(run, pi2_prepare_groups(run, memory_bytes)));
     if (ftruncate(run->file, (off_t)run->file_bytes) != 0) return fail_file(run, "size the file");
     PI2_TRY(drop_behind(run));
     PI2_TRY(write_header(run));
     PI2_TRY(drop_behind(run));
+    (void)pi2_source_remember(run->source, run->file);
     if (fsync(run->file) != 0) return fail_file(run, "write the file to the disk");
     PI2_TRY(pi2_output_take_place(&run->place, run->temporary_path));
     return sync_folder(run);
@@ -278,7 +284,7 @@ static uint64_t memory_for_groups(prepare_run *run) {
     if (run->sync_bytes < LEAST_SYNC_BYTES) run->sync_bytes = LEAST_SYNC_BYTES;
     run->held_bytes = run->header_length + layout->piece_count * sizeof *layout->pieces +
                       layout->extent_count * sizeof *layout->extents +
-                      layout->group_count * sizeof *layout->groups + run->sync_bytes;
+                      layout->group_count * sizeof *layout->groups + run->sync_bytes + PI2_SOURCE_HASH_BYTES;
     return budget > run->held_bytes ? budget - run->held_bytes : 0;
 }
 

@@ -10,6 +10,19 @@
 #include "file_formats/cluster_file.h"
 #include "clusters/prepare.h"
 
+enum { PI2_SOURCE_HASH_BYTES = 256 * 1024 };
+
+/** The thread that hashes the source whole. */
+typedef struct pi2_source_hashing {
+    const pi2_gguf *source;
+    pthread_t thread;
+    bool is_started;
+    _Atomic bool stop, is_done;
+    uint64_t hash;
+    pi2_status status;
+    char error[512];
+} pi2_source_hashing;
+
 typedef struct pi2_prepare_run {
     const pi2_gguf *source;
     const char *output_path;  /* links followed: place.path */
@@ -20,6 +33,7 @@ typedef struct pi2_prepare_run {
 
     pi2_extent_layout *layout;
     pi2_cluster_header header;
+    pi2_source_hashing hashing;
     const uint8_t *header_bytes;
     size_t header_length;
     uint64_t file_bytes;
@@ -46,6 +60,12 @@ void pi2_prepare_patch(pi2_prepare_run *run, size_t offset, uint64_t value);
 /** Tells the caller how far it is, and asks whether to go on. Threads: the caller's only.
  *  Errors INTERRUPTED */
 pi2_status pi2_prepare_report(pi2_prepare_run *run);
+
+/** Begins to hash the source, beside what follows. */
+void pi2_prepare_hash_begin(pi2_prepare_run *run);
+/** Waits for it and puts the hash into the header. groups: where they failed it is stopped, and their status given
+ *  back. Errors  IO (the source cannot be read, or was changed), MEMORY, INTERRUPTED */
+pi2_status pi2_prepare_hash_end(pi2_prepare_run *run, pi2_status groups);
 
 /** Builds and writes every group, on as many threads as CPUs and memory allow. memory_bytes is
  *  what all of them may hold together. Errors IO, MEMORY (with the least), INTERRUPTED */

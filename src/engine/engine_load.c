@@ -133,7 +133,8 @@ pi2_status pi2_engine_cluster_file(pi2_engine *engine, const pi2_gguf *gguf, boo
     *found_out = false;
     char *path = NULL;
     char note[512] = "";
-    PI2_TRY(pi2_cluster_file_find(gguf, engine->options.cluster_path, &path, note, sizeof note));
+    PI2_TRY(pi2_cluster_file_find(gguf, engine->options.cluster_path, &engine->options.callbacks, &path, note,
+                                  sizeof note));
     if (note[0]) pi2_engine_log(engine, "%s", note);
     pi2_status status = PI2_OK;
     if (!path && may_prepare) status = prepare_beside(engine, gguf, &path);

@@ -6,33 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xxhash.h>
-
 #include "base/fail.h"
-#include "base/little_endian.h"
 #include "file_formats/cluster_file_keys.h"
 
 enum { MAX_NAME_BYTES = 64 };
 
 bool pi2_cluster_file_is(const pi2_gguf *gguf) { return pi2_gguf_has(gguf, PI2_KEY_VERSION); }
-
-pi2_status pi2_source_identity_of(const pi2_gguf *gguf, pi2_source_identity *identity_out) {
-    XXH3_state_t *state = XXH3_createState();
-    *identity_out = (pi2_source_identity){ 0 };
-    if (!state) return pi2_fail(PI2_ERR_MEMORY, "no memory for a checksum");
-    (void)XXH3_64bits_reset(state);
-    for (size_t i = 0; i < pi2_gguf_file_count(gguf); i++) {
-        uint8_t hash[8];
-        pi2_store_le64(hash, pi2_gguf_file_header_hash(gguf, i));
-        (void)XXH3_64bits_update(state, hash, sizeof hash);
-        identity_out->bytes += pi2_gguf_file_bytes(gguf, i);
-        const int64_t modified = pi2_gguf_file_modified_ns(gguf, i);
-        if (modified > identity_out->modified_ns) identity_out->modified_ns = modified;
-    }
-    identity_out->header_hash = XXH3_64bits_digest(state);
-    (void)XXH3_freeState(state);
-    return PI2_OK;
-}
 
 /* ---- reading tables --------------------------------------------------------------------- */
 
@@ -330,13 +309,30 @@ static pi2_status read_layout(const pi2_gguf *gguf, pi2_extent_layout *layout) {
     return read_lookup(gguf, layout);
 }
 
+static pi2_status read_source(const pi2_gguf *gguf, pi2_source_identity *source_out) {
+    const struct { const char *key; uint64_t *value; } numbers[] = {
+        { PI2_KEY_SOURCE_BYTES, &source_out->bytes },
+        { PI2_KEY_SOURCE_HEADER_HASH, &source_out->header_hash },
+        { PI2_KEY_SOURCE_SAMPLE_HASH, &source_out->sample_hash },
+        { PI2_KEY_SOURCE_CONTENT_HASH, &source_out->content_hash },
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (!pi2_gguf_has(gguf, numbers[i].key)) {
+            char what[128];
+            (void)snprintf(what, sizeof what, "key '%s' is missing", numbers[i].key);
+            return damaged(gguf, what);
+        }
+        PI2_TRY(pi2_gguf_u64_or(gguf, numbers[i].key, 0, numbers[i].value));
+    }
+    return PI2_OK;
+}
+
 pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **layout_out,
                                    pi2_source_identity *source_out) {
     *layout_out = NULL;
     *source_out = (pi2_source_identity){ 0 };
     PI2_TRY(check_version(gguf));
-    PI2_TRY(pi2_gguf_u64_or(gguf, PI2_KEY_SOURCE_BYTES, 0, &source_out->bytes));
-    PI2_TRY(pi2_gguf_u64_or(gguf, PI2_KEY_SOURCE_HEADER_HASH, 0, &source_out->header_hash));
+    PI2_TRY(read_source(gguf, source_out));
     pi2_extent_layout *layout = calloc(1, sizeof *layout);
     if (!layout) return pi2_fail(PI2_ERR_MEMORY, "no memory for a cluster file's layout");
     const pi2_status status = read_layout(gguf, layout);

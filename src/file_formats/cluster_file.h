@@ -11,14 +11,28 @@ enum { PI2_CLUSTER_FILE_VERSION = 2 };
 /** True when the parsed GGUF carries our layout (key powerinfer2.version). */
 bool pi2_cluster_file_is(const pi2_gguf *gguf);
 
-/** Which source a cluster file was made from. */
+/** Which source a cluster file was made from; docs/cluster_file_format.md says what each covers. */
 typedef struct pi2_source_identity {
     uint64_t bytes;          /* of all parts together */
-    int64_t modified_ns;     /* newest part; 0 from a cluster file: it is the same wherever made */
     uint64_t header_hash;    /* XXH3 64 over the header hashes of all parts */
+    uint64_t sample_hash;    /* of samples of every tensor; from a cluster file only */
+    uint64_t content_hash;   /* of every byte; from a cluster file only */
 } pi2_source_identity;
 
+/** bytes and header_hash, which need no reading. Errors MEMORY */
 pi2_status pi2_source_identity_of(const pi2_gguf *gguf, pi2_source_identity *identity_out);
+/** Reads a bounded number of samples, which are asked for together. Errors IO, MEMORY */
+pi2_status pi2_source_sample_hash(const pi2_gguf *source, uint64_t *hash_out);
+/** Reads the source whole, chunk by chunk. callbacks may be NULL. Errors IO, MEMORY, INTERRUPTED */
+pi2_status pi2_source_hash(const pi2_gguf *source, size_t chunk_bytes, const pi2_callbacks *callbacks,
+                           uint64_t *hash_out);
+/** Gives an open cluster file the time by which it is known that the source was compared whole. A source that was
+ *  changed just now is not remembered yet. False: the file system does not let us. */
+bool pi2_source_remember(const pi2_gguf *source, int cluster_file);
+/** Whether the cluster file has that time. */
+bool pi2_source_is_remembered(const pi2_gguf *source, const pi2_gguf *cluster);
+/** Errors IO: a part has another time or size than when it was opened. */
+pi2_status pi2_source_check_unchanged(const pi2_gguf *source);
 
 /** Parses and checks the tables of a cluster file: every piece inside its extent, every tensor
  *  covered exactly once, extents inside the file, no overlap. Errors FORMAT, UNSUPPORTED, MEMORY. */
@@ -60,6 +74,7 @@ typedef struct pi2_cluster_header {
     uint64_t *group_offsets;         /* from the start of the data; each group's extents follow */
     uint64_t data_bytes;
     size_t table_checksums_at, extent_checksums_at, lookup_checksums_at, header_checksum_at;
+    size_t content_hash_at;
     size_t table_end;                /* bytes of the header without the padding behind it */
 } pi2_cluster_header;
 
@@ -79,23 +94,26 @@ uint64_t pi2_cluster_extent_stride(const pi2_extent *extent);
 
 /**
  * Where the cluster file of a model goes: beside it as "<model without .gguf>.pi2" when that folder
- * can be written, else "${XDG_CACHE_HOME:-~/.cache}/powerinfer2/<model>-<identity>.pi2", whose
- * folder is made. path_out: malloc'd.
+ * can be written, else "${XDG_CACHE_HOME:-~/.cache}/powerinfer2/<model>-<number>.pi2", whose
+ * folder is made. The number is that of the model's header and path: no two models have the same.
+ * path_out: malloc'd.
  * Errors  IO (no folder can be written), MEMORY
  */
 pi2_status pi2_cluster_file_default_path(const pi2_gguf *source, char **path_out);
 
 /**
- * Tells whether a file is a cluster file of this version, made from this source as it is now.
- * Errors  FORMAT, UNSUPPORTED, IO, MEMORY: why not, such as "made from another version of ..."
+ * Tells whether a file is a cluster file of this version, made from the weights that the source has now.
+ * Samples are compared each time; the whole source where the cluster file does not remember its time: that takes as
+ * long as reading it, and is remembered. callbacks may be NULL.
+ * Errors  FORMAT, UNSUPPORTED, IO, MEMORY: why not, such as "made from another version of ..."; INTERRUPTED
  */
-pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source);
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks);
 
 /**
  * Looks for a good cluster file: at wanted_path, or where NULL beside the model and in the cache.
  * *path_out: malloc'd, or NULL when there is none; then note says in one line why one that is
- * there was not taken ("" when there is none at all). Errors MEMORY
+ * there was not taken ("" when there is none at all). callbacks may be NULL. Errors MEMORY, INTERRUPTED
  */
-pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, char **path_out,
-                                 char *note, size_t note_bytes);
+pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_callbacks *callbacks,
+                                 char **path_out, char *note, size_t note_bytes);
 #endif

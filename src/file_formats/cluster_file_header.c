@@ -51,6 +51,7 @@ static pi2_status write_identity(pi2_cluster_header *header, const pi2_gguf *sou
     pi2_gguf_writer *writer = header->writer;
     pi2_source_identity identity;
     PI2_TRY(pi2_source_identity_of(source, &identity));
+    PI2_TRY(pi2_source_sample_hash(source, &identity.sample_hash));
     const char *path = pi2_gguf_file_path(source, 0), *slash = strrchr(path, '/');
     const uint64_t zero = 0;
     pi2_gguf_writer_u32(writer, PI2_KEY_VERSION, PI2_CLUSTER_FILE_VERSION);
@@ -60,6 +61,9 @@ static pi2_status write_identity(pi2_cluster_header *header, const pi2_gguf *sou
     pi2_gguf_writer_string(writer, PI2_KEY_SOURCE_NAME, slash ? slash + 1 : path);
     pi2_gguf_writer_u64(writer, PI2_KEY_SOURCE_BYTES, identity.bytes);
     pi2_gguf_writer_u64(writer, PI2_KEY_SOURCE_HEADER_HASH, identity.header_hash);
+    pi2_gguf_writer_u64(writer, PI2_KEY_SOURCE_SAMPLE_HASH, identity.sample_hash);
+    pi2_gguf_writer_u64(writer, PI2_KEY_SOURCE_CONTENT_HASH, zero);
+    header->content_hash_at = pi2_gguf_writer_position(writer) - sizeof zero;
     pi2_gguf_writer_u32(writer, PI2_KEY_TILE_ROWS, PI2_TILE_ROWS);
     pi2_gguf_writer_u32(writer, PI2_KEY_TILE_ALIGNMENT, PI2_TILE_ALIGNMENT);
     return PI2_OK;

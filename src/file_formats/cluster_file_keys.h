@@ -9,6 +9,8 @@
 #define PI2_KEY_SOURCE_NAME "powerinfer2.source.name"
 #define PI2_KEY_SOURCE_BYTES "powerinfer2.source.bytes"
 #define PI2_KEY_SOURCE_HEADER_HASH "powerinfer2.source.header_hash"
+#define PI2_KEY_SOURCE_SAMPLE_HASH "powerinfer2.source.sample_hash"
+#define PI2_KEY_SOURCE_CONTENT_HASH "powerinfer2.source.content_hash"
 #define PI2_KEY_TILE_ROWS "powerinfer2.tile.rows"
 #define PI2_KEY_TILE_ALIGNMENT "powerinfer2.tile.alignment"
 

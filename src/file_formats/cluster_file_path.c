@@ -1,5 +1,8 @@
 /* cluster_file_path.c: where a model's cluster file lies, and whether it is still the right one. */
+#define _XOPEN_SOURCE 700 /* realpath */
+
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,8 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "base/fail.h"
 #include "file_formats/cluster_file.h"
+
+enum { COMPARE_BYTES = 1024 * 1024 };
 
 /** Formats into new memory; NULL when there is none. */
 static char *make_text(const char *format, ...) PI2_PRINTF_LIKE(1, 2);
@@ -64,8 +71,11 @@ static pi2_status path_in_cache(const pi2_gguf *source, char **path_out) {
     PI2_TRY(pi2_source_identity_of(source, &identity));
     PI2_TRY(cache_folder(&folder));
     if (!folder) return PI2_OK;
-    *path_out = make_text("%s/%.*s-%016" PRIx64 ".pi2", folder, (int)stem_length(name), name,
-                          identity.header_hash);
+    char *resolved = realpath(path, NULL);
+    const char *whose = resolved ? resolved : path;
+    const uint64_t number = XXH3_64bits_withSeed(whose, strlen(whose), identity.header_hash);
+    free(resolved);
+    *path_out = make_text("%s/%.*s-%016" PRIx64 ".pi2", folder, (int)stem_length(name), name, number);
     free(folder);
     return *path_out ? PI2_OK : fail_no_memory();
 }
@@ -123,8 +133,21 @@ pi2_status pi2_cluster_file_default_path(const pi2_gguf *source, char **path_out
 
 /* ---- finding ---------------------------------------------------------------------------- */
 
-static pi2_status compare_identity(const char *path, const pi2_gguf *cluster,
-                                   const pi2_gguf *source) {
+/** The next time samples are enough. Where that cannot be, the reason is told: each time costs a whole reading. */
+static pi2_status remember(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks) {
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    const bool is_remembered = file >= 0 && pi2_source_remember(source, file);
+    if (file >= 0) (void)close(file);
+    char *line = is_remembered || !callbacks || !callbacks->log ? NULL : make_text(
+        "%s was compared whole with %s, and cannot remember it: that is done each time until both have one time "
+        "('touch -r' does it)", path, pi2_gguf_file_path(source, 0));
+    if (line) callbacks->log(callbacks->user, line);
+    free(line);
+    return PI2_OK;
+}
+
+static pi2_status compare_identity(const char *path, const pi2_gguf *cluster, const pi2_gguf *source,
+                                   const pi2_callbacks *callbacks) {
     pi2_source_identity now, then;
     pi2_extent_layout *layout;
     if (!pi2_cluster_file_is(cluster)) {
@@ -145,52 +168,58 @@ static pi2_status compare_identity(const char *path, const pi2_gguf *cluster,
                         "%s: made from another version of %s, which had another header", path,
                         source_path);
     }
-    /* Weights may have changed under an equal header; only the time tells. */
-    if (now.modified_ns > pi2_gguf_file_modified_ns(cluster, 0)) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: older than %s, which was changed since", path,
-                        source_path);
+    uint64_t hash;
+    PI2_TRY(pi2_source_sample_hash(source, &hash));
+    if (hash == then.sample_hash && pi2_source_is_remembered(source, cluster)) return PI2_OK;
+    if (hash == then.sample_hash) {
+        PI2_TRY(pi2_source_hash(source, COMPARE_BYTES, callbacks, &hash));
+        if (hash == then.content_hash) return remember(path, source, callbacks);
     }
-    return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: made from another version of %s, which had other weights", path, source_path);
 }
 
-pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source) {
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks) {
     pi2_gguf *cluster;
     PI2_TRY(pi2_gguf_open(path, &cluster));
-    const pi2_status status = compare_identity(path, cluster, source);
+    const pi2_status status = compare_identity(path, cluster, source, callbacks);
     pi2_gguf_close(cluster);
     return status;
 }
 
-/** Takes the path over when its file is good, else frees it and notes the reason. */
-static bool try_path(const pi2_gguf *source, char *path, char **path_out, char *note,
-                     size_t note_bytes) {
+/** Takes the path over when its file is good, else frees it and notes the reason. Errors INTERRUPTED */
+static pi2_status try_path(const pi2_gguf *source, char *path, const pi2_callbacks *callbacks, char **path_out,
+                           char *note, size_t note_bytes) {
     struct stat status;
-    if (!path) return false;
+    if (!path) return PI2_OK;
     if (stat(path, &status) == 0) {
-        if (pi2_cluster_file_matches(path, source) == PI2_OK) {
+        const pi2_status matches = pi2_cluster_file_matches(path, source, callbacks);
+        if (matches == PI2_OK) {
             *path_out = path;
-            return true;
+            return PI2_OK;
         }
         if (note_bytes && !*note) (void)snprintf(note, note_bytes, "%s", pi2_error_text());
+        if (matches == PI2_ERR_INTERRUPTED) {
+            free(path);
+            return matches;
+        }
     }
     free(path);
-    return false;
+    return PI2_OK;
 }
 
-pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, char **path_out,
-                                 char *note, size_t note_bytes) {
+pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_callbacks *callbacks,
+                                 char **path_out, char *note, size_t note_bytes) {
     char *path;
     *path_out = NULL;
     if (note_bytes) *note = '\0';
     if (wanted_path) {
         path = make_text("%s", wanted_path);
         if (!path) return fail_no_memory();
-        (void)try_path(source, path, path_out, note, note_bytes);
-        return PI2_OK;
+        return try_path(source, path, callbacks, path_out, note, note_bytes);
     }
     PI2_TRY(path_beside(source, &path));
-    if (try_path(source, path, path_out, note, note_bytes)) return PI2_OK;
+    PI2_TRY(try_path(source, path, callbacks, path_out, note, note_bytes));
+    if (*path_out) return PI2_OK;
     PI2_TRY(path_in_cache(source, &path));
-    (void)try_path(source, path, path_out, note, note_bytes);
-    return PI2_OK;
+    return try_path(source, path, callbacks, path_out, note, note_bytes);
 }
