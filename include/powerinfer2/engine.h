@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "powerinfer2/callbacks.h"
 #include "powerinfer2/status.h"
 
 #ifdef __cplusplus
@@ -29,18 +30,6 @@ typedef struct pi2_engine pi2_engine;
 
 /** Numeric type of the key-value cache. */
 typedef enum pi2_cache_type { PI2_CACHE_F16, PI2_CACHE_Q8_0 } pi2_cache_type;
-
-/** What the library tells while it works; all may be NULL. Called on the thread that called us,
- *  except `log`, which may come from the reader's thread. Must not call back into the library. */
-typedef struct pi2_callbacks {
-    void *user;
-    /** One line without newline: what was chosen and why, or what is waited for. */
-    void (*log)(void *user, const char *line);
-    /** done of total units of `what` ("preparing", "loading", "prompt"), at most ten times a second. */
-    void (*progress)(void *user, const char *what, uint64_t done, uint64_t total);
-    /** True asks the running call to stop: it returns PI2_ERR_INTERRUPTED. Asked once a layer or MB. */
-    bool (*cancelled)(void *user);
-} pi2_callbacks;
 
 /** Threads that one engine computes with at most. */
 enum { PI2_THREADS_MOST = 256 };

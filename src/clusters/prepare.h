@@ -5,7 +5,8 @@
 #include <sys/types.h>
 
 #include "clusters/extent_layout.h"
-#include "powerinfer2/engine.h"
+#include "powerinfer2/callbacks.h"
+#include "powerinfer2/status.h"
 
 /** What is asked of the disk, so that tests can make it fail. */
 typedef struct pi2_prepare_calls {

@@ -4,7 +4,8 @@
 
 #include "file_formats/gguf_writer.h"
 #include "clusters/extent_layout.h"
-#include "powerinfer2/engine.h"
+#include "powerinfer2/callbacks.h"
+#include "powerinfer2/status.h"
 
 enum { PI2_CLUSTER_FILE_VERSION = 2 };
 

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "powerinfer2/engine.h"
+#include "powerinfer2/callbacks.h"
+#include "powerinfer2/status.h"
 
 typedef struct pi2_file_stream pi2_file_stream;
 
