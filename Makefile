@@ -2,7 +2,7 @@
 #
 #   make run PROMPT="..." MEMORY=48M MODEL=path.gguf
 
-PROMPT ?= Why is the sky blue? Answer in two sentences.
+PROMPT ?= Name three things that a plant needs.
 MEMORY ?= 64M
 MODEL ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
