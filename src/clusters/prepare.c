@@ -27,7 +27,6 @@
 
 #include <xxhash.h>
 
-#include "base/clock.h"
 #include "base/fail.h"
 #include "base/little_endian.h"
 #include "base/pages.h"
@@ -39,8 +38,7 @@ enum {
     TABLE_CHUNK_BYTES = 256 * 1024,
     LEAST_SYNC_BYTES = 256 * 1024,
     MOST_SYNC_BYTES = 16 * 1024 * 1024,
-    LOCK_WAIT_NS = 50 * 1000 * 1000,
-    PROGRESS_INTERVAL_NS = 100 * 1000 * 1000
+    LOCK_WAIT_NS = 50 * 1000 * 1000
 };
 
 typedef pi2_prepare_run prepare_run;
@@ -176,15 +174,7 @@ pi2_status pi2_prepare_write(prepare_run *run, uint64_t offset, const void *byte
 }
 
 pi2_status pi2_prepare_report(prepare_run *run) {
-    const pi2_callbacks *callbacks = &run->settings->callbacks;
-    const uint64_t written = atomic_load(&run->written_bytes);
-    if (is_cancelled(run)) return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted");
-    const uint64_t now = pi2_clock_ns();
-    if (callbacks->progress && (now >= run->next_report_ns || written == run->header.data_bytes)) {
-        run->next_report_ns = now + PROGRESS_INTERVAL_NS;
-        callbacks->progress(callbacks->user, "preparing", written, run->header.data_bytes);
-    }
-    return PI2_OK;
+    return pi2_progress_tell(&run->progress, atomic_load(&run->written_bytes));
 }
 
 void pi2_prepare_patch(prepare_run *run, size_t offset, uint64_t value) {
@@ -299,6 +289,7 @@ static pi2_status prepare(prepare_run *run, const pi2_group_request *requests,
     PI2_TRY(pi2_cluster_header_make(run->source, run->layout, &run->header));
     PI2_TRY(pi2_gguf_writer_finish(run->header.writer, &run->header_bytes, &run->header_length));
     run->file_bytes = run->header_length + run->header.data_bytes;
+    run->progress.total_bytes = run->header.data_bytes;
     PI2_TRY(pi2_prepare_find_place(run));
     PI2_TRY(lock_output(run, &is_done));
     if (is_done) return PI2_OK;
@@ -317,6 +308,7 @@ pi2_status pi2_prepare(const pi2_gguf *source, const pi2_group_request *requests
     prepare_run run = { .source = source,
                         .output_path = output_path,
                         .settings = settings,
+                        .progress = { .callbacks = &settings->callbacks, .what = "preparing" },
                         .calls = settings->calls ? *settings->calls : system_calls,
                         .file = -1 };
     const pi2_status status = prepare(&run, requests, request_count);

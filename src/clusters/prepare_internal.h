@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "base/output_file.h"
+#include "base/progress.h"
 #include "file_formats/cluster_file.h"
 #include "clusters/prepare.h"
 
@@ -44,7 +45,7 @@ typedef struct pi2_prepare_run {
     size_t sync_bytes;        /* how much may lie in the page cache */
     uint64_t held_bytes;      /* by tables, header and page cache together */
     _Atomic uint64_t unsynced_bytes, written_bytes;
-    uint64_t next_report_ns;  /* of the caller's thread */
+    pi2_progress progress;    /* of the caller's thread */
 } pi2_prepare_run;
 
 /** Finds the place of run->output_path, which may hold no input, no file that is no cluster file, and none of

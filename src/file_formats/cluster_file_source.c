@@ -14,17 +14,16 @@
 
 #include <xxhash.h>
 
-#include "base/clock.h"
 #include "base/fail.h"
 #include "base/little_endian.h"
 #include "base/pages.h"
+#include "base/progress.h"
 #include "base/uncached_file.h"
 #include "file_formats/cluster_file.h"
 
 enum {
     SAMPLE_BYTES = 4096, WHOLE_BYTES = 16384, LARGE_BYTES = 64 << 20, /* of tensors */
-    SAMPLES = 4, LARGE_SAMPLES = 8, MOST_SAMPLES = 4096, KEPT_SHARE = 1000,
-    PROGRESS_INTERVAL_NS = 100 * 1000 * 1000
+    SAMPLES = 4, LARGE_SAMPLES = 8, MOST_SAMPLES = 4096, KEPT_SHARE = 1000
 };
 static const int64_t second_ns = 1000000000, recent_ns = 2000000000;
 
@@ -214,27 +213,12 @@ pi2_status pi2_source_sample_hash(const pi2_gguf *source, uint64_t *hash_out) {
 
 typedef struct whole {
     const pi2_gguf *source;
-    const pi2_callbacks *callbacks;
+    pi2_progress progress;
     XXH3_state_t *hash;
     void *buffer;
     size_t chunk_bytes;
-    uint64_t done_bytes, total_bytes, next_report_ns;
+    uint64_t done_bytes;
 } whole;
-
-static pi2_status tell(whole *self, size_t bytes) {
-    const pi2_callbacks *callbacks = self->callbacks;
-    self->done_bytes += bytes;
-    if (!callbacks) return PI2_OK;
-    if (callbacks->cancelled && callbacks->cancelled(callbacks->user)) {
-        return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted");
-    }
-    const uint64_t now = pi2_clock_ns();
-    if (callbacks->progress && (now >= self->next_report_ns || self->done_bytes == self->total_bytes)) {
-        self->next_report_ns = now + PROGRESS_INTERVAL_NS;
-        callbacks->progress(callbacks->user, "comparing", self->done_bytes, self->total_bytes);
-    }
-    return PI2_OK;
-}
 
 static pi2_status hash_part(whole *self, size_t number) {
     pi2_uncached_file file;
@@ -246,8 +230,9 @@ static pi2_status hash_part(whole *self, size_t number) {
         status = pi2_uncached_file_read(&file, done, count, self->buffer, &data);
         if (status != PI2_OK) break;
         (void)XXH3_64bits_update(self->hash, data, count);
-        status = tell(self, count);
         done += count;
+        self->done_bytes += count;
+        status = pi2_progress_tell(&self->progress, self->done_bytes);
     }
     pi2_uncached_file_close(&file);
     return status;
@@ -255,10 +240,11 @@ static pi2_status hash_part(whole *self, size_t number) {
 
 pi2_status pi2_source_hash(const pi2_gguf *source, size_t chunk_bytes, const pi2_callbacks *callbacks,
                            uint64_t *hash_out) {
-    whole self = { .source = source, .callbacks = callbacks, .chunk_bytes = chunk_bytes };
+    whole self = { .source = source, .chunk_bytes = chunk_bytes,
+                   .progress = { .callbacks = callbacks, .what = "comparing" } };
     const size_t buffer_bytes = chunk_bytes + PI2_UNCACHED_SLACK;
     const size_t parts = pi2_gguf_file_count(source);
-    for (size_t i = 0; i < parts; i++) self.total_bytes += pi2_gguf_file_bytes(source, i);
+    for (size_t i = 0; i < parts; i++) self.progress.total_bytes += pi2_gguf_file_bytes(source, i);
     PI2_TRY(pi2_pages_reserve(buffer_bytes, false, "comparing", &self.buffer));
     self.hash = XXH3_createState();
     pi2_status status = self.hash ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a checksum");

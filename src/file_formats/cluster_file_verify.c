@@ -6,14 +6,14 @@
 
 #include <xxhash.h>
 
-#include "base/clock.h"
 #include "base/fail.h"
 #include "base/pages.h"
+#include "base/progress.h"
 #include "base/uncached_file.h"
 #include "file_formats/cluster_file.h"
 #include "file_formats/cluster_file_keys.h"
 
-enum { TABLE_CHUNK_BYTES = 1024 * 1024, PROGRESS_INTERVAL_NS = 100 * 1000 * 1000, WHAT_BYTES = 192 };
+enum { TABLE_CHUNK_BYTES = 1024 * 1024, WHAT_BYTES = 192 };
 
 /** The one sentence about bytes that are not what prepare wrote. `what` may be cut: it holds a tensor's name. */
 static pi2_status fail_difference(const char *path, const char *what, uint64_t bytes, uint64_t offset) {
@@ -91,29 +91,17 @@ pi2_status pi2_cluster_file_check_table(const pi2_gguf *gguf, const pi2_gguf_ten
 typedef struct verifier {
     const pi2_gguf *gguf;
     const pi2_extent_layout *layout;
-    const pi2_callbacks *callbacks;
+    pi2_progress progress;
     pi2_uncached_file file;
     void *buffer;
     size_t buffer_bytes;
     XXH3_state_t *hash;
-    uint64_t done_bytes, total_bytes;
-    uint64_t next_report_ns;
+    uint64_t done_bytes;
 } verifier;
 
-/** Tells how far it is and asks whether to go on. */
 static pi2_status advance(verifier *self, uint64_t bytes) {
-    const pi2_callbacks *callbacks = self->callbacks;
     self->done_bytes += bytes;
-    if (!callbacks) return PI2_OK;
-    if (callbacks->cancelled && callbacks->cancelled(callbacks->user)) {
-        return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted");
-    }
-    const uint64_t now = pi2_clock_ns();
-    if (callbacks->progress && (now >= self->next_report_ns || self->done_bytes == self->total_bytes)) {
-        self->next_report_ns = now + PROGRESS_INTERVAL_NS;
-        callbacks->progress(callbacks->user, "verifying", self->done_bytes, self->total_bytes);
-    }
-    return PI2_OK;
+    return pi2_progress_tell(&self->progress, self->done_bytes);
 }
 
 static pi2_status verify_table(verifier *self, const pi2_gguf_tensor *table) {
@@ -168,10 +156,10 @@ static pi2_status verify_all(verifier *self) {
 
 static pi2_status open_and_verify(verifier *self) {
     const uint32_t largest = pi2_extent_layout_largest(self->layout);
-    self->total_bytes = self->layout->weight_bytes;
+    self->progress.total_bytes = self->layout->weight_bytes;
     for (size_t i = 0; i < pi2_gguf_tensor_count(self->gguf); i++) {
         const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(self->gguf, i);
-        if (tensor->type != PI2_CLUSTER_GROUP_TENSOR_TYPE) self->total_bytes += tensor->bytes;
+        if (tensor->type != PI2_CLUSTER_GROUP_TENSOR_TYPE) self->progress.total_bytes += tensor->bytes;
     }
     self->hash = XXH3_createState();
     if (!self->hash) return pi2_fail(PI2_ERR_MEMORY, "no memory for a checksum");
@@ -186,7 +174,8 @@ pi2_status pi2_cluster_file_verify(const pi2_gguf *gguf, const pi2_callbacks *ca
     pi2_extent_layout *layout;
     pi2_source_identity source;
     PI2_TRY(pi2_cluster_file_layout(gguf, &layout, &source));
-    verifier self = { .gguf = gguf, .layout = layout, .callbacks = callbacks, .file.file = -1 };
+    verifier self = { .gguf = gguf, .layout = layout, .progress = { .callbacks = callbacks, .what = "verifying" },
+                      .file.file = -1 };
     const pi2_status status = open_and_verify(&self);
     pi2_uncached_file_close(&self.file);
     pi2_pages_release(self.buffer, self.buffer_bytes);

@@ -17,26 +17,25 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/fail.h"
 #include "base/output_file.h"
 #include "base/pages.h"
+#include "base/progress.h"
 #include "base/thread_start.h"
 
 enum {
     BUFFER_BYTES = 8 * 1024 * 1024,
     DIRECT_ALIGNMENT = 4096,
-    DROP_BYTES = 64 * 1024 * 1024,
-    PROGRESS_INTERVAL_NS = 100 * 1000 * 1000
+    DROP_BYTES = 64 * 1024 * 1024
 };
 
 struct pi2_file_stream {
     pi2_output_place place;
     char temporary_path[PI2_OUTPUT_TEMPORARY_BYTES];
-    const pi2_callbacks *callbacks;
     int file;
     bool is_direct, is_finished;
-    uint64_t total_bytes, position, next_report_ns;
+    uint64_t position;
+    pi2_progress progress;
     uint8_t *buffers[2];
     unsigned filling;        /* the buffer that is being filled */
     size_t filled_bytes;
@@ -123,19 +122,6 @@ static pi2_status wait_idle(pi2_file_stream *stream) {
     return error ? fail_file(stream, "write the file", error) : PI2_OK;
 }
 
-static pi2_status report_progress(pi2_file_stream *stream) {
-    const pi2_callbacks *callbacks = stream->callbacks;
-    if (callbacks->cancelled && callbacks->cancelled(callbacks->user)) {
-        return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted");
-    }
-    const uint64_t now = pi2_clock_ns();
-    if (callbacks->progress && (now >= stream->next_report_ns || stream->position == stream->total_bytes)) {
-        stream->next_report_ns = now + PROGRESS_INTERVAL_NS;
-        callbacks->progress(callbacks->user, "writing", stream->position, stream->total_bytes);
-    }
-    return PI2_OK;
-}
-
 /** Hands the buffer to the thread and goes on with the other one. */
 static pi2_status hand_over(pi2_file_stream *stream) {
     PI2_TRY(wait_idle(stream));
@@ -145,7 +131,7 @@ static pi2_status hand_over(pi2_file_stream *stream) {
     stream->filled_bytes = 0;
     (void)pthread_cond_signal(&stream->changed);
     (void)pthread_mutex_unlock(&stream->lock);
-    return report_progress(stream);
+    return pi2_progress_tell(&stream->progress, stream->position);
 }
 
 pi2_status pi2_file_stream_write(pi2_file_stream *stream, const void *bytes, size_t count) {
@@ -179,10 +165,10 @@ static pi2_status check_space(const pi2_file_stream *stream) {
     if (fstatvfs(stream->file, &space) != 0) return PI2_OK; /* writing will tell */
     const uint64_t unit = space.f_frsize ? space.f_frsize : space.f_bsize;
     const uint64_t units = space.f_bavail;
-    if (unit == 0 || units > UINT64_MAX / unit || units * unit >= stream->total_bytes) return PI2_OK;
+    if (unit == 0 || units > UINT64_MAX / unit || units * unit >= stream->progress.total_bytes) return PI2_OK;
     return pi2_fail(PI2_ERR_IO, "%s: needs %" PRIu64 " bytes of disk, and %" PRIu64
                     " are free there: make room, or choose another disk with -o", stream->place.path,
-                    stream->total_bytes, units * unit);
+                    stream->progress.total_bytes, units * unit);
 }
 
 static pi2_status open_file(pi2_file_stream *stream, const char *path, bool overwrite) {
@@ -220,8 +206,7 @@ pi2_status pi2_file_stream_open(const char *path, uint64_t bytes, bool overwrite
     pi2_file_stream *stream = calloc(1, sizeof *stream);
     if (!stream) return pi2_fail(PI2_ERR_MEMORY, "no memory for writing %s", path);
     stream->file = -1;
-    stream->total_bytes = bytes;
-    stream->callbacks = callbacks;
+    stream->progress = (pi2_progress){ .callbacks = callbacks, .what = "writing", .total_bytes = bytes };
     (void)pthread_mutex_init(&stream->lock, NULL);
     (void)pthread_cond_init(&stream->changed, NULL);
     const pi2_status status = start(stream, path, overwrite);
