@@ -45,6 +45,8 @@ typedef struct pi2_engine_options {
                                     budget is small; 0: none. The text is the same (session.h) */
     uint32_t thread_count;       /* 0: one for each CPU that this process may use, and not more than it may start;
                                     at most these CPUs and PI2_THREADS_MOST, which a line of the log says */
+    const char *ffn_activation;  /* of the FFN, by a name of ffn_activations.inc, for files that were converted
+                                    without saying it; NULL: what the file or its architecture says */
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */
     bool read_on_demand;         /* for ablations: streamed weights and experts are asked for only when they are
@@ -94,6 +96,8 @@ typedef struct pi2_engine_report {
     const char *read_method;         /* "io_uring", "pread" or "none" when all weights are resident */
     const char *read_description;    /* in words, with the reason of a fallback */
     const char *budget_reason;       /* where the budget came from: "--memory", "cgroup v1 limit ..." */
+    const char *ffn_activation;      /* "silu", ...: as computed */
+    const char *own_ffn_activation;  /* what the architecture has where neither file nor options say otherwise */
     uint64_t budget_bytes;
     uint64_t weight_bytes;           /* all weights; of a mixture of experts too */
     uint64_t resident_bytes;         /* of those kept in memory */

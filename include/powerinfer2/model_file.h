@@ -20,6 +20,7 @@ typedef struct pi2_model_summary {
     bool is_cluster_file, runnable;   /* runnable: pi2_engine_open() refuses it for nothing but memory and reading */
     const char *not_runnable_reason;  /* why it would; "" when runnable */
     const char *note;                 /* why the chat template cannot be used, or "" */
+    const char *ffn_activation;       /* "" when its architecture or activation is not ours */
     uint64_t file_bytes, weight_bytes, parameter_count;
     uint32_t file_count, tensor_count, metadata_count;
     uint32_t layer_count, embedding_length, feed_forward_length, head_count, head_count_kv;
@@ -57,6 +58,7 @@ typedef struct pi2_prepare_options {
     const char *model_path;
     const char *output_path;   /* NULL: beside the model, else the cache folder */
     uint64_t memory_bytes;     /* 0: 256 MB or what is free */
+    const char *ffn_activation; /* written into the file, as in pi2_engine_options; NULL: as the model says */
     bool overwrite;            /* make it anew, in place of any file but the model's own */
     pi2_callbacks callbacks;
 } pi2_prepare_options;

@@ -5,6 +5,12 @@
 
 #include "output.h"
 
+const char pi2_cli_activation_words[] = ""
+#define FFN_ACTIVATION(name, sparse) "|" #name
+#include "powerinfer2/ffn_activations.inc"
+#undef FFN_ACTIVATION
+    ;
+
 #define MODEL(field) offsetof(pi2_cli_model_settings, field)
 static const pi2_cli_option model_options[] = {
     {"-m, --model", "FILE", PI2_CLI_TEXT, MODEL(model), NULL,
@@ -17,6 +23,9 @@ static const pi2_cli_option model_options[] = {
     {"--keep-memory", NULL, PI2_CLI_FLAG, MODEL(keep_memory), NULL,
      "Never give weights back to the system. Otherwise they leave memory while others need it, are read "
      "again for each token meanwhile, and return later; the text is the same.", NULL, 0, 0},
+    {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, MODEL(ffn_activation), NULL,
+     "What the FFN does with Gate and Up, for a model that was converted as llama or qwen2 and does not say that it "
+     "is another (docs/sparsity.md). Otherwise what the file or its architecture says.", NULL, 0, 0},
     {"--read-method", PI2_CLI_READ_METHODS, PI2_CLI_CHOICE, MODEL(read_method), "auto",
      "How weights are read from storage.", NULL, 0, 0},
     {"--cache-policy", PI2_CLI_CACHE_POLICIES, PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
@@ -126,6 +135,7 @@ int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engin
     }
     options->model_path = settings->model;
     options->cluster_path = settings->cluster_file;
+    options->ffn_activation = settings->ffn_activation;
     options->read_method = settings->read_method;
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;

@@ -9,9 +9,12 @@
 #define PI2_CLI_READ_METHODS "auto|io_uring|pread"
 #define PI2_CLI_CACHE_POLICIES "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep"
 #define PI2_CLI_CACHE_TYPES "f16|q8_0"
+/** The names of ffn_activations.inc, separated by '|'. */
+extern const char pi2_cli_activation_words[];
+#define PI2_CLI_FFN_ACTIVATIONS (pi2_cli_activation_words + 1) /* without the first '|' */
 
 typedef struct pi2_cli_model_settings {
-    const char *model, *cluster_file, *read_method;
+    const char *model, *cluster_file, *read_method, *ffn_activation;
     const char *cache_type_k, *cache_type_v;
     const char *cache_policy, *look_ahead, *record_trace;
     double hot_share;

@@ -251,5 +251,9 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
     }
     print_pressure(&generation->total, report);
     pi2_cli_note_prediction(engine, generation);
+    if (strcmp(report->ffn_activation, report->own_ffn_activation) != 0) {
+        pi2_cli_note("ffn      %s (%s otherwise has %s)", report->ffn_activation, report->architecture,
+                     report->own_ffn_activation);
+    }
     pi2_cli_note("context  %u tokens, seed %u", (unsigned)report->context_tokens, (unsigned)seed);
 }

@@ -75,9 +75,10 @@ static int print_table(const pi2_plan *plan) {
     char size[PI2_SIZE_TEXT_BYTES], resident[PI2_SIZE_TEXT_BYTES];
     size_t count;
     const pi2_plan_line *lines = pi2_plan_lines(plan, &count);
-    (void)printf("%s (%s, %s), budget %s, context %u, batch %u, %u threads\n\n", report->model_name,
-                 report->architecture, report->weight_types, pi2_format_size(report->budget_bytes, size),
-                 report->context_tokens, report->batch_tokens, report->thread_count);
+    (void)printf("%s (%s, %s, %s), budget %s, context %u, batch %u, %u threads\n\n", report->model_name,
+                 report->architecture, report->ffn_activation, report->weight_types,
+                 pi2_format_size(report->budget_bytes, size), report->context_tokens, report->batch_tokens,
+                 report->thread_count);
     (void)printf("%-28s %10s %10s  %s\n", "", "size", "in memory", "why");
     for (size_t i = 0; i < count; i++) {
         (void)printf("%-28s %10s %10s  %s\n", lines[i].what, pi2_format_size(lines[i].bytes, size),

@@ -24,6 +24,7 @@ static json_t *model_json(const pi2_engine_report *report) {
     json_t *object = json_object();
     json_object_set_new(object, "name", text(report->model_name));
     json_object_set_new(object, "architecture", text(report->architecture));
+    json_object_set_new(object, "ffn_activation", text(report->ffn_activation));
     json_object_set_new(object, "weight_types", text(report->weight_types));
     json_object_set_new(object, "parameter_count", integer(report->parameter_count));
     json_object_set_new(object, "weight_bytes", integer(report->weight_bytes));
@@ -42,6 +43,8 @@ static json_t *parameters_json(const pi2_engine_report *report, const pi2_engine
     json_object_set_new(object, "read_method", text(options->read_method));
     json_object_set_new(object, "cache_type", text(options->cache_type == PI2_CACHE_Q8_0 ? "q8_0" : "f16"));
     json_object_set_new(object, "cache_policy", text(options->cache_policy));
+    json_object_set_new(object, "ffn_activation",
+                        options->ffn_activation ? text(options->ffn_activation) : json_null());
     return object;
 }
 
@@ -200,7 +203,13 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "read_method", PI2_CLI_READ_METHODS, &method);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_type", PI2_CLI_CACHE_TYPES, &type);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_policy", PI2_CLI_CACHE_POLICIES, &policy);
+    const json_t *activation = json_object_get(parameters, "ffn_activation");
+    const char *function = NULL;
+    if (code == PI2_EXIT_OK && !json_is_null(activation)) {
+        code = read_word(path, parameters, "ffn_activation", PI2_CLI_FFN_ACTIVATIONS, &function);
+    }
     if (code != PI2_EXIT_OK) return code;
+    if (!options->ffn_activation) options->ffn_activation = function;
     if (!options->memory_bytes) options->memory_bytes = (uint64_t)memory;
     if (!options->context_tokens) options->context_tokens = (uint32_t)context;
     if (!options->batch_tokens) options->batch_tokens = (uint32_t)batch;

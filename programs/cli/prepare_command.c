@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "commands.h"
+#include "engine_options.h"
 #include "options.h"
 #include "output.h"
 #include "powerinfer2/model_file.h"
@@ -10,7 +11,7 @@
 #include "signals.h"
 
 typedef struct prepare_settings {
-    const char *model, *output;
+    const char *model, *output, *ffn_activation;
     uint64_t memory;
     bool force, quiet;
 } prepare_settings;
@@ -22,6 +23,9 @@ static const pi2_cli_option prepare_options[] = {
     {"-o, --output", "FILE", PI2_CLI_TEXT, PREPARE(output), NULL,
      "Where to write. Otherwise beside the model, or in the cache folder where the model's folder "
      "cannot be written.", NULL, 0, 0},
+    {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, PREPARE(ffn_activation), NULL,
+     "Written into the file: what the FFN does with Gate and Up, for a model that was converted as llama or qwen2 "
+     "and does not say that it is another (docs/sparsity.md).", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, PREPARE(memory), NULL,
      "Memory that the whole process may use. Otherwise 256 MB, or what is free.", NULL, 0, 0},
     {"--force", NULL, PI2_CLI_FLAG, PREPARE(force), NULL,
@@ -46,6 +50,7 @@ int pi2_cli_prepare(int argument_count, char **arguments) {
     char *path = NULL;
     const pi2_prepare_options options = {.model_path = settings.model,
                                          .output_path = settings.output,
+                                         .ffn_activation = settings.ffn_activation,
                                          .memory_bytes = settings.memory,
                                          .overwrite = settings.force,
                                          .callbacks = pi2_cli_callbacks()};

@@ -109,11 +109,36 @@ static pi2_status check_shape(const char *path, const pi2_model_shape *shape) {
     return PI2_OK;
 }
 
+pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name) {
+    pi2_ffn_activation activation;
+    if (!name) return PI2_OK;
+    if (!pi2_ffn_activation_find(name, strlen(name), &activation)) {
+        return pi2_fail(PI2_ERR_INVALID, "FFN activation '%.64s' is none of %s", name, pi2_ffn_activation_names());
+    }
+    return pi2_gguf_put_string(gguf, PI2_KEY_FFN_ACTIVATION, name);
+}
+
+pi2_status pi2_architecture_activation(const pi2_architecture *architecture, const pi2_gguf *gguf,
+                                       pi2_ffn_activation *activation_out) {
+    pi2_gguf_string name;
+    *activation_out = architecture->activation;
+    if (!pi2_gguf_has(gguf, PI2_KEY_FFN_ACTIVATION)) return PI2_OK;
+    PI2_TRY(pi2_gguf_string_get(gguf, PI2_KEY_FFN_ACTIVATION, &name));
+    if (pi2_ffn_activation_find(name.text, name.length, activation_out)) return PI2_OK;
+    char shown[65];
+    (void)snprintf(shown, sizeof shown, "%.*s", shown_length(name.length), name.text);
+    for (char *c = shown; *c; c++) *c = *c >= ' ' && *c <= '~' ? *c : '?';
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: key '%s' is '%s'; this version computes %s",
+                    pi2_gguf_file_path(gguf, 0), PI2_KEY_FFN_ACTIVATION, shown, pi2_ffn_activation_names());
+}
+
 pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi2_tensor_directory *model,
                                   pi2_model_shape *shape_out) {
     memset(shape_out, 0, sizeof *shape_out);
     shape_out->architecture = architecture->name;
     PI2_TRY(architecture->read_shape(model, shape_out));
+    shape_out->own_activation = architecture->activation;
+    PI2_TRY(pi2_architecture_activation(architecture, model->gguf, &shape_out->activation));
     return check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out);
 }
 

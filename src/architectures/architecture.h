@@ -6,9 +6,9 @@
 #define PI2_ARCHITECTURES_ARCHITECTURE_H
 
 #include "clusters/extent_layout.h"
+#include "kernels/vector/ffn_activation.h"
 
 typedef enum pi2_rope_pairing { PI2_ROPE_NORM, PI2_ROPE_NEOX } pi2_rope_pairing;
-typedef enum pi2_ffn_activation { PI2_FFN_SILU, PI2_FFN_RELU } pi2_ffn_activation;
 typedef enum pi2_expert_gating { PI2_GATING_SOFTMAX, PI2_GATING_SIGMOID } pi2_expert_gating;
 
 /** Rotary positions and their scaling. */
@@ -33,7 +33,7 @@ typedef struct pi2_model_shape {
     float norm_epsilon;
     float attention_scale;
     pi2_rope_shape rope;
-    pi2_ffn_activation activation;
+    pi2_ffn_activation activation, own_activation; /* own: what the architecture has where nothing says otherwise */
     bool tied_head;
     bool head_norms;               /* queries and keys are normed, head by head, before the rotation */
     pi2_expert_gating gating;
@@ -92,6 +92,7 @@ void pi2_tensor_directory_close(pi2_tensor_directory *directory);
 
 typedef struct pi2_architecture {
     const char *name; /* general.architecture */
+    pi2_ffn_activation activation; /* where its files do not say another */
     /** Reads the shape from the metadata. Errors FORMAT (key), UNSUPPORTED. */
     pi2_status (*read_shape)(const pi2_tensor_directory *model, pi2_model_shape *shape_out);
     /** Names the tensors. Errors FORMAT: a tensor that is missing or of the wrong shape. */
@@ -101,6 +102,17 @@ typedef struct pi2_architecture {
 
 /** The architecture of a model file. Errors  UNSUPPORTED by name, FORMAT. */
 pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **architecture_out);
+
+/**
+ * Makes a gguf say which activation its FFN has, whatever it says itself: for the user who knows. Before its
+ * shape is read. name NULL: as it is.
+ * Errors  INVALID (no such activation: with those there are), MEMORY
+ */
+pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name);
+
+/** The activation of a file's FFN: what it says, else its architecture's. Errors UNSUPPORTED, FORMAT (the key). */
+pi2_status pi2_architecture_activation(const pi2_architecture *architecture, const pi2_gguf *gguf,
+                                       pi2_ffn_activation *activation_out);
 
 /** Shape, with every number checked against the limits that the engine relies on. */
 pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi2_tensor_directory *model,

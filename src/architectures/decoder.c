@@ -50,7 +50,6 @@ pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_s
     PI2_TRY(pi2_architecture_u32(model, name, "context_length", &shape->context_length));
     PI2_TRY(read_feed_forward(model, shape));
     PI2_TRY(read_attention(model, shape));
-    shape->activation = PI2_FFN_SILU;
     const pi2_gguf_tensor *embedding = pi2_architecture_tensor(model, UINT32_MAX, "token_embd.weight");
     if (!embedding) return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'token_embd.weight' is missing", path);
     shape->vocabulary_size = embedding->dimensions[1] <= UINT32_MAX ? (uint32_t)embedding->dimensions[1] : 0;

@@ -13,7 +13,6 @@ static pi2_status smallthinker_read_shape(const pi2_tensor_directory *model, pi2
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_require_experts(model, shape));
     shape->rope.pairing = PI2_ROPE_NEOX;
-    shape->activation = PI2_FFN_RELU;
     shape->router_sees_layer_input = true;
     PI2_TRY(pi2_architecture_u32_or(model, name, "attention.sliding_window", 0, &shape->window));
     shape->full_layer_step = FULL_LAYER_STEP;
@@ -32,5 +31,6 @@ static pi2_status smallthinker_read_shape(const pi2_tensor_directory *model, pi2
 }
 
 const pi2_architecture pi2_architecture_smallthinker = {
-    .name = "smallthinker", .read_shape = smallthinker_read_shape, .list_tensors = pi2_decoder_list_tensors,
+    .name = "smallthinker", .activation = PI2_FFN_relu, .read_shape = smallthinker_read_shape,
+    .list_tensors = pi2_decoder_list_tensors,
 };

@@ -90,12 +90,26 @@ static void close_file(prepare_run *run) {
     run->file = -1;
 }
 
+/** True when the file at `path` says of its FFN's activation what the source says, or both say nothing. */
+static bool has_same_activation(const char *path, const pi2_gguf *source) {
+    pi2_gguf *made;
+    pi2_gguf_string there = { "", 0 }, wanted = { "", 0 };
+    if (pi2_gguf_open(path, &made) != PI2_OK) return false;
+    if (pi2_gguf_has(made, PI2_KEY_FFN_ACTIVATION)) (void)pi2_gguf_string_get(made, PI2_KEY_FFN_ACTIVATION, &there);
+    if (pi2_gguf_has(source, PI2_KEY_FFN_ACTIVATION)) {
+        (void)pi2_gguf_string_get(source, PI2_KEY_FFN_ACTIVATION, &wanted);
+    }
+    const bool same = there.length == wanted.length && memcmp(there.text, wanted.text, there.length) == 0;
+    pi2_gguf_close(made);
+    return same;
+}
+
 static pi2_status look_for_result(const prepare_run *run, bool *is_made_out) {
     struct stat status;
     *is_made_out = false;
     if (stat(run->output_path, &status) != 0) return PI2_OK;
     const pi2_status matches = pi2_cluster_file_matches(run->output_path, run->source, &run->settings->callbacks);
-    *is_made_out = matches == PI2_OK;
+    *is_made_out = matches == PI2_OK && has_same_activation(run->output_path, run->source);
     return matches == PI2_ERR_INTERRUPTED ? matches : PI2_OK;
 }
 

@@ -345,10 +345,28 @@ static pi2_status start_forward(pi2_engine *engine) {
 
 /* ---- opening ---- */
 
+/* Where the file names another activation than the one that is computed, somebody should hear it. */
+static void tell_other_activation(pi2_engine *engine, const pi2_gguf *gguf, const char *activation) {
+    pi2_gguf_string said;
+    if (!activation || !pi2_gguf_has(gguf, PI2_KEY_FFN_ACTIVATION)) return;
+    if (pi2_gguf_string_get(gguf, PI2_KEY_FFN_ACTIVATION, &said) != PI2_OK) return;
+    if (said.length == strlen(activation) && memcmp(said.text, activation, said.length) == 0) return;
+    if (said.length > 32) return; /* no name of ours: whoever altered it knows */
+    pi2_engine_log(engine, "%s says that its FFN activation is %.*s: %s is computed", pi2_gguf_file_path(gguf, 0),
+                   (int)said.length, said.text, activation);
+}
+
+/* Opens `path`, from which weights come. activation NULL: as the file says. */
+static pi2_status open_weights(pi2_engine *engine, const char *path, const char *activation, pi2_gguf **gguf_out) {
+    PI2_TRY(pi2_gguf_open(path, gguf_out));
+    copy_text(engine->weights_path, sizeof engine->weights_path, path, strlen(path));
+    tell_other_activation(engine, *gguf_out, activation);
+    return pi2_architecture_put_activation(*gguf_out, activation);
+}
+
 /* Opens the model, whose weights may come from it; a plain GGUF stays open in *gguf_out for loading. */
 static pi2_status open_model(pi2_engine *engine, pi2_gguf **gguf_out) {
-    PI2_TRY(pi2_gguf_open(engine->model_path, gguf_out));
-    copy_text(engine->weights_path, sizeof engine->weights_path, engine->model_path, strlen(engine->model_path));
+    PI2_TRY(open_weights(engine, engine->model_path, engine->options.ffn_activation, gguf_out));
     return pi2_model_can_run(*gguf_out, &engine->model, &engine->tokenizer);
 }
 
@@ -362,10 +380,11 @@ static pi2_status plan_cluster_file(pi2_engine *engine, pi2_gguf **gguf) {
 static pi2_status use_cluster_file(pi2_engine *engine, const char *path, pi2_gguf **gguf) {
     pi2_gguf_close(*gguf);
     *gguf = NULL;
+    /* One model has one activation, whoever made its cluster file and with which option. */
+    const char *activation = pi2_ffn_activation_name(engine->model->shape.activation);
     pi2_model_free(engine->model);
     engine->model = NULL;
-    PI2_TRY(pi2_gguf_open(path, gguf));
-    copy_text(engine->weights_path, sizeof engine->weights_path, path, strlen(path));
+    PI2_TRY(open_weights(engine, path, activation, gguf));
     PI2_TRY(pi2_model_create(*gguf, pi2_cpu_features(), &engine->model));
     return plan_cluster_file(engine, gguf);
 }
@@ -415,6 +434,8 @@ static void fill_report(pi2_engine *engine) {
     report->batch_tokens = engine->plan.shape.batch_tokens;
     report->thread_count = engine->plan.shape.thread_count;
     report->layer_count = model->shape.layer_count;
+    report->ffn_activation = pi2_ffn_activation_name(model->shape.activation);
+    report->own_ffn_activation = pi2_ffn_activation_name(model->shape.own_activation);
     report->expert_count = model->shape.expert_count;
     report->expert_used_count = model->shape.expert_used_count;
     if (model->shape.expert_count) {

@@ -202,12 +202,22 @@ static void fill_summary(pi2_model_file *file) {
     count_tensors(file);
 }
 
+/** Of a file that can be run. */
+static pi2_ffn_activation activation_of(const pi2_gguf *gguf) {
+    const pi2_architecture *architecture = NULL;
+    pi2_ffn_activation activation = PI2_FFN_silu;
+    if (pi2_architecture_find(gguf, &architecture) != PI2_OK) return activation;
+    (void)pi2_architecture_activation(architecture, gguf, &activation);
+    return activation;
+}
+
 /** Without memory nothing can be told; every other failure is the reason that is told. */
 static pi2_status judge(pi2_model_file *file) {
     pi2_model_summary *summary = &file->summary;
     const pi2_status status = pi2_model_can_run(file->gguf, NULL, &file->tokenizer);
     if (status == PI2_ERR_MEMORY) return status;
     summary->runnable = status == PI2_OK;
+    summary->ffn_activation = summary->runnable ? pi2_ffn_activation_name(activation_of(file->gguf)) : "";
     summary->not_runnable_reason = file->reason;
     summary->note = file->note;
     if (summary->runnable) pi2_model_try_template(file->gguf, file->tokenizer, file->note, sizeof file->note);

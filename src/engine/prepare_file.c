@@ -90,7 +90,8 @@ pi2_status pi2_prepare_file(const pi2_prepare_options *options, char **path_out)
     pi2_status status = pi2_cluster_file_is(source)
         ? pi2_fail(PI2_ERR_INVALID, "%s is a cluster file already: give the GGUF that it was made from",
                    options->model_path)
-        : prepare(source, options, &path);
+        : pi2_architecture_put_activation(source, options->ffn_activation);
+    if (status == PI2_OK) status = prepare(source, options, &path);
     pi2_gguf_close(source);
     if (status == PI2_OK && path_out) {
         *path_out = path;

@@ -238,11 +238,6 @@ static pi2_status read_entry(header_parser *parser, pi2_gguf_entry *entry) {
     return PI2_OK;
 }
 
-static int compare_entries(const void *a, const void *b) {
-    const pi2_gguf_entry *const *left = a, *const *right = b;
-    return pi2_gguf_string_compare(&(*left)->key, &(*right)->key);
-}
-
 static pi2_status read_table(header_parser *parser, pi2_gguf_table *table, uint64_t count) {
     for (uint64_t i = 0; i < count; i++) {
         PI2_TRY(make_room((void **)&table->entries, sizeof *table->entries, table->count,
@@ -250,10 +245,7 @@ static pi2_status read_table(header_parser *parser, pi2_gguf_table *table, uint6
         PI2_TRY(read_entry(parser, &table->entries[table->count]));
         table->count++;
     }
-    table->by_key = malloc((table->count + 1) * sizeof *table->by_key);
-    if (!table->by_key) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's metadata");
-    for (size_t i = 0; i < table->count; i++) table->by_key[i] = &table->entries[i];
-    qsort(table->by_key, table->count, sizeof *table->by_key, compare_entries);
+    PI2_TRY(pi2_gguf_table_index(table));
     for (size_t i = 1; i < table->count; i++) {
         if (pi2_gguf_string_compare(&table->by_key[i - 1]->key, &table->by_key[i]->key) == 0) {
             set_subject(parser, "key", table->by_key[i]->key);
@@ -716,6 +708,7 @@ void pi2_gguf_close(pi2_gguf *gguf) {
     }
     free(gguf->parts);
     free_table(&gguf->table);
+    pi2_gguf_free_additions(gguf);
     free(gguf->tensors);
     free(gguf->by_name);
     free(gguf);

@@ -37,6 +37,9 @@ size_t pi2_gguf_value_bytes(uint32_t value_type);
 bool pi2_gguf_tensor_type_size(uint32_t tensor_type, uint32_t *block_columns_out,
                                uint32_t *block_bytes_out);
 
+/** Key that names the activation of a model's FFN where its architecture does not (ffn_activations.inc). */
+#define PI2_KEY_FFN_ACTIVATION "powerinfer2.ffn_activation"
+
 /** A string inside the metadata: not NUL-terminated, owned by the pi2_gguf. */
 typedef struct pi2_gguf_string { const char *text; size_t length; } pi2_gguf_string;
 
@@ -46,7 +49,7 @@ typedef struct pi2_gguf_string { const char *text; size_t length; } pi2_gguf_str
  * pi2_gguf_close() gives back to the system.
  * Every tensor lies inside its file, aligned, and none overlaps another; a tensor of a type
  * whose size we do not know has bytes 0, and its user refuses it by name.
- * Threads: a pi2_gguf never changes once open.
+ * Threads: a pi2_gguf never changes once open, but by pi2_gguf_put_string().
  * Errors  FORMAT (what, file, byte offset), UNSUPPORTED (version 1, big-endian, newer), IO, MEMORY
  */
 pi2_status pi2_gguf_open(const char *path, pi2_gguf **gguf_out);
@@ -83,6 +86,13 @@ pi2_status pi2_gguf_u64_or(const pi2_gguf *gguf, const char *key, uint64_t fallb
 pi2_status pi2_gguf_f32_or(const pi2_gguf *gguf, const char *key, float fallback, float *value_out);
 pi2_status pi2_gguf_bool_or(const pi2_gguf *gguf, const char *key, bool fallback, bool *value_out);
 pi2_status pi2_gguf_string_get(const pi2_gguf *gguf, const char *key, pi2_gguf_string *value_out);
+
+/**
+ * Adds a key of type string to the metadata in memory, or gives one that is there this value: for what the
+ * user knows and the file does not say. The file, its identity and its hash stay as they are.
+ * Errors  MEMORY.  Threads: before anyone else uses the gguf
+ */
+pi2_status pi2_gguf_put_string(pi2_gguf *gguf, const char *key, const char *text);
 
 /** Arrays. element type ids as in GGUF (0 u8, 4 u32, 5 i32, 6 f32, 8 string, 10 u64 ...). */
 typedef struct pi2_gguf_array {

@@ -25,6 +25,12 @@ typedef struct pi2_gguf_part {
     pi2_growable_block header; /* a private copy: tensor names are terminated in place */
 } pi2_gguf_part;
 
+/** Memory of an entry that no file holds. */
+typedef struct pi2_gguf_addition {
+    struct pi2_gguf_addition *next;
+    uint8_t bytes[]; /* the value, then the key */
+} pi2_gguf_addition;
+
 struct pi2_gguf {
     pi2_gguf_part *parts;
     size_t part_count;
@@ -32,6 +38,7 @@ struct pi2_gguf {
     pi2_gguf_tensor *tensors;
     const pi2_gguf_tensor **by_name;
     size_t tensor_count, tensor_capacity;
+    pi2_gguf_addition *additions; /* of pi2_gguf_put_string() */
 };
 
 /** Orders strings by their bytes, shorter first where one begins the other. */
@@ -39,6 +46,12 @@ int pi2_gguf_string_compare(const pi2_gguf_string *a, const pi2_gguf_string *b);
 
 /** Makes a key or name fit for an error text of one line; returns `out`. */
 const char *pi2_gguf_printable(char *out, size_t out_bytes, pi2_gguf_string string);
+
+/** Sorts by_key anew after `entries` has changed. Errors MEMORY. */
+pi2_status pi2_gguf_table_index(pi2_gguf_table *table);
+
+/** Frees what pi2_gguf_put_string() took. */
+void pi2_gguf_free_additions(pi2_gguf *gguf);
 
 /** The entry of a key in a sorted table, or NULL. */
 const pi2_gguf_entry *pi2_gguf_table_find(const pi2_gguf_table *table, const char *key);

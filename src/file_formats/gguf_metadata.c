@@ -73,6 +73,20 @@ bool pi2_gguf_entry_u64(const pi2_gguf_entry *entry, uint64_t *value_out) {
 
 /* ---- metadata --------------------------------------------------------------------------- */
 
+static int compare_entries(const void *a, const void *b) {
+    const pi2_gguf_entry *const *left = a, *const *right = b;
+    return pi2_gguf_string_compare(&(*left)->key, &(*right)->key);
+}
+
+pi2_status pi2_gguf_table_index(pi2_gguf_table *table) {
+    const pi2_gguf_entry **by_key = realloc(table->by_key, (table->count + 1) * sizeof *by_key);
+    if (!by_key) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's metadata");
+    table->by_key = by_key;
+    for (size_t i = 0; i < table->count; i++) by_key[i] = &table->entries[i];
+    qsort(by_key, table->count, sizeof *by_key, compare_entries);
+    return PI2_OK;
+}
+
 const pi2_gguf_entry *pi2_gguf_table_find(const pi2_gguf_table *table, const char *key) {
     const pi2_gguf_string wanted = { key, strlen(key) };
     size_t low = 0, high = table->count;

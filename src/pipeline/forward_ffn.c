@@ -26,8 +26,7 @@ void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, si
                           const float *gate_bias, const float *up_bias) {
     if (gate_bias) forward->vector->add(gate, gate_bias, count);
     if (up_bias) forward->vector->add(up, up_bias, count);
-    if (forward->model->shape.activation == PI2_FFN_RELU) forward->vector->relu_multiply(gate, gate, up, count);
-    else forward->vector->silu_multiply(gate, gate, up, count);
+    forward->vector->activate[forward->model->shape.activation](gate, gate, up, count);
 }
 
 /* Gate and Up of neurons [begin, end) for the tokens of one block; the result into hidden_set. */

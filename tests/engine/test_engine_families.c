@@ -12,8 +12,10 @@
 
 #include <cmocka.h>
 
+#include "kernels/vector/ffn_activation.h"
 #include "support/reference_check.h"
 #include "support/sanitizer.h"
+#include "support/session_run.h"
 #include "support/temporary_files.h"
 
 static const pi2_weight_type types[] = { PI2_F32, PI2_F16, PI2_BF16, PI2_Q8_0, PI2_Q4_0, PI2_Q4_1,
@@ -91,6 +93,57 @@ static void test_dense_qwen(void **state) {
     pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
 }
 
+/* Every activation of the list, dense and in experts, with activations kept as floats and in 8 bits. */
+static void test_activations(void **state) {
+    (void)state;
+    static const pi2_weight_type kept[] = { PI2_F32, PI2_Q4_0 };
+    for (int i = 0; i < 2 * PI2_FFN_ACTIVATIONS; i++) {
+        pi2_tiny_model_options options;
+        options_of(&options, i % 2 ? "llama" : "qwen2", i % 2 ? 4 : 0, i % 2 ? 2 : 0);
+        options.ffn_activation = pi2_ffn_activation_name((size_t)i / 2);
+        options.layer_count = 1;
+        options.feed_forward_length = 256;
+        for (size_t t = 0; t < sizeof kept / sizeof kept[0]; t++) {
+            pi2_tiny_model_set_types(&options, kept[t]);
+            pi2_check_against_reference(&options, PI2_CACHE_F16, is_exact(kept[t]) ? 0.004 : 0.06,
+                                        is_exact(kept[t]) ? 0 : 8);
+        }
+    }
+}
+
+/* The option says what the file does not say, goes before what it says, and is told; it changes the result. */
+static void test_activation_by_option(void **state) {
+    (void)state;
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    pi2_session_run runs[3];
+    static const struct { const char *file, *option; } cases[] = {
+        { "drelu", NULL }, { NULL, "drelu" }, { "gelu", "drelu" } };
+    for (size_t i = 0; i < 3; i++) {
+        options.ffn_activation = cases[i].file;
+        assert_int_equal(pi2_tiny_model_write(&options, path), 0);
+        pi2_engine_options engine_options;
+        pi2_engine_options_init(&engine_options);
+        engine_options.model_path = path;
+        engine_options.memory_bytes = 400000000;
+        engine_options.ffn_activation = cases[i].option;
+        pi2_engine *engine = NULL;
+        if (pi2_engine_open(&engine_options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+        assert_string_equal(pi2_engine_get_report(engine)->ffn_activation, "drelu");
+        assert_string_equal(pi2_engine_get_report(engine)->own_ffn_activation, "silu");
+        pi2_session_run_make(engine, 20, 4, &runs[i]);
+        pi2_engine_close(engine);
+        if (i) pi2_session_run_compare(&runs[0], &runs[i], i);
+        engine_options.ffn_activation = "reglu";
+        assert_int_equal(pi2_engine_open(&engine_options, &engine), PI2_ERR_INVALID);
+        assert_non_null(strstr(pi2_error_text(), "'reglu' is none of silu, gelu, relu, relu_squared, drelu"));
+    }
+    for (size_t i = 0; i < 3; i++) pi2_session_run_free(&runs[i]);
+    free(path);
+    test_folder_remove(folder);
+}
+
 /* Clusters of several extents, one cluster only, every expert used, one expert. */
 static void test_shapes(void **state) {
     (void)state;
@@ -151,6 +204,9 @@ static void test_refusals(void **state) {
     refuse(&options, NULL, PI2_ERR_FORMAT, "expert_count");
     options_of(&options, "qwen2", 4, 2);
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "4 experts");
+    options_of(&options, "llama", 0, 0);
+    options.ffn_activation = "swish\n";
+    refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "'powerinfer2.ffn_activation' is 'swish?'; this version computes");
     options_of(&options, "smallthinker", 4, 2);
     options.expert_gating = 3;
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "expert_gating_func is 3");
@@ -159,7 +215,8 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixtral), cmocka_unit_test(test_qwen3moe), cmocka_unit_test(test_smallthinker),
-        cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_shapes), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_activation_by_option), cmocka_unit_test(test_shapes), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests_name("families of models", tests, NULL, NULL);
 }

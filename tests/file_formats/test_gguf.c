@@ -577,6 +577,49 @@ static void test_writer_is_read_back(void **state) {
     free(bytes);
 }
 
+/* What is put in is found and written like the file's own; a key that is there gets the new value. */
+static void test_put_string(void **state) {
+    (void)state;
+    pi2_gguf_writer *writer, *copy;
+    const uint8_t *header;
+    size_t header_bytes;
+    pi2_gguf *gguf;
+    pi2_gguf_string text;
+    assert_int_equal(pi2_gguf_writer_open(32, &writer), PI2_OK);
+    for (int i = 0; i < 70; i++) { /* more than one step of the table's growth */
+        char key[8];
+        (void)snprintf(key, sizeof key, "k%02d", i);
+        pi2_gguf_writer_string(writer, key, key);
+    }
+    assert_int_equal(pi2_gguf_writer_finish(writer, &header, &header_bytes), PI2_OK);
+    assert_int_equal(open_bytes(header, header_bytes, &gguf), PI2_OK);
+    const uint64_t hash = pi2_gguf_file_header_hash(gguf, 0);
+    assert_int_equal(pi2_gguf_put_string(gguf, "k33", "other"), PI2_OK);
+    assert_int_equal(pi2_gguf_put_string(gguf, "a", "first"), PI2_OK);
+    assert_int_equal(pi2_gguf_put_string(gguf, "z", ""), PI2_OK);
+    assert_int_equal(pi2_gguf_put_string(gguf, "a", "again"), PI2_OK);
+    assert_true(pi2_gguf_file_header_hash(gguf, 0) == hash);
+    assert_int_equal(pi2_gguf_entry_count(gguf), 72);
+    static const char *const want[][2] = { { "k33", "other" }, { "a", "again" }, { "z", "" }, { "k00", "k00" },
+                                           { "k69", "k69" } };
+    assert_int_equal(pi2_gguf_writer_open(32, &copy), PI2_OK);
+    for (size_t i = 0; i < pi2_gguf_entry_count(gguf); i++) {
+        const pi2_gguf_entry entry = pi2_gguf_entry_at(gguf, i);
+        pi2_gguf_writer_entry(copy, &entry);
+    }
+    assert_int_equal(pi2_gguf_writer_finish(copy, &header, &header_bytes), PI2_OK);
+    pi2_gguf_close(gguf);
+    assert_int_equal(open_bytes(header, header_bytes, &gguf), PI2_OK);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        assert_int_equal(pi2_gguf_string_get(gguf, want[i][0], &text), PI2_OK);
+        assert_int_equal(text.length, strlen(want[i][1]));
+        assert_memory_equal(text.text, want[i][1], text.length);
+    }
+    pi2_gguf_close(gguf);
+    pi2_gguf_writer_close(writer);
+    pi2_gguf_writer_close(copy);
+}
+
 static void test_writer_keeps_its_first_error(void **state) {
     (void)state;
     pi2_gguf_writer *writer;
@@ -605,6 +648,7 @@ int main(void) {
         cmocka_unit_test(test_every_changed_byte_is_survived),
         cmocka_unit_test(test_split_model),
         cmocka_unit_test(test_writer_is_read_back),
+        cmocka_unit_test(test_put_string),
         cmocka_unit_test(test_writer_keeps_its_first_error),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

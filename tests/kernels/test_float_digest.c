@@ -39,7 +39,7 @@ static void digest_vectors(digest *s, const pi2_vector_kernels *k) {
             w[i] = next_float(s);
         }
         k->rms_norm(x, x, w, COUNT - round, 1e-5f);
-        k->silu_multiply(y, x, y, COUNT - round);
+        k->activate[PI2_FFN_silu](y, x, y, COUNT - round);
         add_bytes(s, y, sizeof y);
         k->rope_neox(x, w, COUNT - 2);
         k->rope_norm(x, w, COUNT - 2);

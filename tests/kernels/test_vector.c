@@ -54,25 +54,32 @@ static void fill(float_rng *rng, float *x, size_t count, int kind) {
     }
 }
 
+/* The activations of the list come first, by their numbers. */
 typedef enum operation {
-    RMS_NORM, SILU, RELU, ADD, ADD_SCALED, SOFTMAX, ROPE_NORM, ROPE_NEOX, OPERATIONS
+    RMS_NORM = PI2_FFN_ACTIVATIONS, ADD, ADD_SCALED, SOFTMAX, ROPE_NORM, ROPE_NEOX, OPERATIONS
 } operation;
 static const char *const operation_names[OPERATIONS] = {
-    "rms_norm", "silu", "relu", "add", "add_scaled", "softmax", "rope_norm", "rope_neox"};
+#define FFN_ACTIVATION(name, sparse) [PI2_FFN_##name] = #name,
+#include "powerinfer2/ffn_activations.inc"
+#undef FFN_ACTIVATION
+    [RMS_NORM] = "rms_norm", [ADD] = "add", [ADD_SCALED] = "add_scaled", [SOFTMAX] = "softmax",
+    [ROPE_NORM] = "rope_norm", [ROPE_NEOX] = "rope_neox"};
+static bool is_activation(operation op) { return op < RMS_NORM; }
 
 /* out holds x before an in-place operation. */
 static void apply(const pi2_vector_kernels *k, operation op, float *out, const float *a,
                   const float *b, size_t count) {
-    switch (op) {
+    if (is_activation(op)) {
+        k->activate[op](out, a, b, count);
+        return;
+    }
+    switch ((int)op) {
     case RMS_NORM: k->rms_norm(out, a, b, count, 1e-5f); break;
-    case SILU: k->silu_multiply(out, a, b, count); break;
-    case RELU: k->relu_multiply(out, a, b, count); break;
     case ADD: k->add(out, b, count); break;
     case ADD_SCALED: k->add_scaled(out, b, 0.37f, count); break;
     case SOFTMAX: k->softmax(out, count); break;
     case ROPE_NORM: k->rope_norm(out, b, count / 2 * 2); break;
     case ROPE_NEOX: k->rope_neox(out, b, count / 2 * 2); break;
-    case OPERATIONS: break;
     }
 }
 
@@ -93,7 +100,7 @@ static void check_operation(const pi2_vector_kernels *k, operation op, float_rng
             apply(k, op, t.got, t.a, t.b, count);
             check_same_floats(what, t.want, t.got, count);
             check_guard(what, t.got, count);
-            if (op == RMS_NORM || op == SILU || op == RELU) { /* out may be an input */
+            if (op == RMS_NORM || is_activation(op)) { /* out may be an input */
                 memcpy(t.got, t.a, count * sizeof(float));
                 apply(k, op, t.got, t.got, t.b, count);
                 check_same_floats(what, t.want, t.got, count);
@@ -119,8 +126,8 @@ static void check_exp(const pi2_vector_kernels *k, float_rng *rng) {
             gate[i] = round % 2 ? float_of_bits((uint32_t)float_rng_next(rng))
                                 : float_rng_uniform(rng, -110.0f, 90.0f);
         }
-        pi2_vector_kernel_sets[0]->silu_multiply(want, gate, up, 4096);
-        k->silu_multiply(got, gate, up, 4096);
+        pi2_vector_kernel_sets[0]->activate[PI2_FFN_silu](want, gate, up, 4096);
+        k->activate[PI2_FFN_silu](got, gate, up, 4096);
         check_same_floats(k->name, want, got, 4096);
         for (size_t i = 0; i < 16; i++) want[i] = got[i] = -(gate[i] < 0 ? -gate[i] : gate[i]);
         want[0] = got[0] = 0.0f;
@@ -207,15 +214,40 @@ static void test_against_double(void **state) {
             for (size_t i = 0; i < n; i++) {
                 const double a = (double)t.a[i];
                 const double b = (double)t.b[i];
+                const double positive = a > 0 ? a : 0;
                 const double want[] = {
-                    [RMS_NORM] = a * norm * b, [SILU] = a / (1.0 + exp(-a)) * b,
-                    [RELU] = a > 0 ? a * b : 0, [ADD] = a + b,
+                    [PI2_FFN_silu] = a / (1.0 + exp(-a)) * b,
+                    [PI2_FFN_gelu] =
+                        0.5 * a * (1.0 + tanh(0.7978845608028654 * (a + 0.044715 * a * a * a))) * b,
+                    [PI2_FFN_relu] = positive * b, [PI2_FFN_relu_squared] = positive * positive * b,
+                    [PI2_FFN_drelu] = positive * (b > 0 ? b : 0),
+                    [RMS_NORM] = a * norm * b, [ADD] = a + b,
                     [ADD_SCALED] = a + (double)0.37f * b, [SOFTMAX] = exp(a) / sum};
                 assert_near((double)t.got[i], want[op], 2e-6, 5e-7);
                 if (op == SOFTMAX) assert_near((double)t.got[i], want[op], 2e-6, 0.0);
             }
         }
     }
+}
+
+/* What is_sparse promises: a gate, or for drelu an up, that is not above zero gives a zero. */
+static void test_sparse_activations_give_zeros(void **state) {
+    (void)state;
+    const float off[] = {-1.0f, -0.0f, 0.0f, -3e38f, -0x1p-149f}, on[] = {1.0f, 2.0f, 3.0f, 0.5f, 0.25f};
+    for (int i = 0; i < PI2_FFN_ACTIVATIONS; i++) {
+        float out[5];
+        size_t zeros = 0;
+        pi2_vector_kernel_sets[0]->activate[i](out, off, on, 5);
+        for (size_t j = 0; j < 5; j++) zeros += out[j] == 0.0f;
+        assert_int_equal(zeros == 5, pi2_ffn_activation_is_sparse((pi2_ffn_activation)i));
+        pi2_ffn_activation found;
+        const char *name = pi2_ffn_activation_name((size_t)i);
+        assert_true(pi2_ffn_activation_find(name, strlen(name), &found) && found == (pi2_ffn_activation)i);
+        assert_non_null(strstr(pi2_ffn_activation_names(), name));
+    }
+    pi2_ffn_activation none;
+    assert_false(pi2_ffn_activation_find("rel", 3, &none));
+    assert_false(pi2_ffn_activation_find("", 0, &none));
 }
 
 static void test_rope_rotates_the_right_pairs(void **state) {
@@ -333,6 +365,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sets_give_equal_bits),
         cmocka_unit_test(test_against_double),
+        cmocka_unit_test(test_sparse_activations_give_zeros),
         cmocka_unit_test(test_rope_rotates_the_right_pairs),
         cmocka_unit_test(test_quantize_meaning),
         cmocka_unit_test(test_bad_blocks_show_themselves),

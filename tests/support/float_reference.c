@@ -18,7 +18,8 @@ typedef struct reference {
     uint32_t original_context;
     double *rope_factors; /* NULL: none */
     uint32_t experts, used, expert_neurons, window;
-    bool neox, relu, sigmoid, early_router;
+    bool neox, sigmoid, early_router;
+    char activation[24];
     size_t count;
     pi2_expert_choice *choice; /* NULL: the best are chosen */
 } reference;
@@ -158,8 +159,18 @@ static void add(double *x, double *y, size_t count) {
     free(y);
 }
 
-static double activation(const reference *r, double gate) {
-    return r->relu ? (gate > 0 ? gate : 0) : gate / (1 + exp(-gate));
+static double positive(double x) { return x > 0 ? x : 0; }
+
+static double activation(const reference *r, double gate, double up) {
+    const char *name = r->activation;
+    if (strcmp(name, "silu") == 0) return gate / (1 + exp(-gate)) * up;
+    if (strcmp(name, "gelu") == 0) {
+        return gate * (1 + tanh(0.79788456080286536 * (gate + 0.044715 * pow(gate, 3)))) / 2 * up;
+    }
+    if (strcmp(name, "relu") == 0) return positive(gate) * up;
+    if (strcmp(name, "relu_squared") == 0) return positive(gate) * positive(gate) * up;
+    if (strcmp(name, "drelu") == 0) return positive(gate) * positive(up);
+    abort(); /* a new line of ffn_activations.inc */
 }
 
 /* One token through one expert, times a weight, added to out. */
@@ -175,7 +186,7 @@ static void add_expert(const reference *r, const double *gate, const double *up,
             a += g[k] * n[k];
             b += u[k] * n[k];
         }
-        hidden[i] = activation(r, a) * b;
+        hidden[i] = activation(r, a, b);
     }
     for (size_t i = 0; i < r->width; i++) {
         const double *d = down + ((size_t)e * r->width + i) * r->expert_neurons;
@@ -269,7 +280,7 @@ static void layer(const reference *r, int l, double *x) {
     }
     double *gate = multiply(r, "ffn_gate", l, n, r->width, r->neurons);
     double *up = multiply(r, "ffn_up", l, n, r->width, r->neurons);
-    for (size_t i = 0; i < r->count * r->neurons; i++) gate[i] = activation(r, gate[i]) * up[i];
+    for (size_t i = 0; i < r->count * r->neurons; i++) gate[i] = activation(r, gate[i], up[i]);
     add(x, multiply(r, "ffn_down", l, gate, r->neurons, r->width), r->count * r->width);
     free(n); free(gate); free(up); free(input);
 }
@@ -297,7 +308,12 @@ static int read_shape(reference *r) {
     pi2_gguf_string text;
     if (pi2_gguf_string_get(r->gguf, "general.architecture", &text) != PI2_OK) return -1;
     r->neox = text.length != 5 || memcmp(text.text, "llama", 5) != 0;
-    r->relu = r->early_router = text.length == 12 && memcmp(text.text, "smallthinker", 12) == 0;
+    r->early_router = text.length == 12 && memcmp(text.text, "smallthinker", 12) == 0;
+    (void)snprintf(r->activation, sizeof r->activation, "%s", r->early_router ? "relu" : "silu");
+    if (pi2_gguf_has(r->gguf, PI2_KEY_FFN_ACTIVATION)) {
+        if (pi2_gguf_string_get(r->gguf, PI2_KEY_FFN_ACTIVATION, &text) != PI2_OK) return -1;
+        (void)snprintf(r->activation, sizeof r->activation, "%.*s", (int)text.length, text.text);
+    }
     r->width = number(r, "embedding_length", 0);
     r->layers = number(r, "block_count", 0);
     r->heads = number(r, "attention.head_count", 0);

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "file_formats/gguf.h"
+
 static const char chatml_template[] =
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a tiny test model<|im_end|>\n' }}{% endif %}"
@@ -181,6 +183,9 @@ static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder
             pi2_gguf_builder_u32(builder, key(options, "expert_feed_forward_length"),
                                  options->expert_feed_forward_length);
         }
+    }
+    if (options->ffn_activation) {
+        pi2_gguf_builder_string(builder, PI2_KEY_FFN_ACTIVATION, options->ffn_activation);
     }
     if (options->expert_gating) {
         pi2_gguf_builder_u32(builder, key(options, "expert_gating_func"), options->expert_gating);

@@ -35,6 +35,8 @@ typedef struct pi2_tiny_model_options {
     bool attention_biases;             /* false */
     bool feed_forward_biases;          /* false */
 
+    const char *ffn_activation;        /* NULL: no powerinfer2.ffn_activation key */
+
     float rope_base;                   /* 10000 */
     uint32_t rope_dimension_count;     /* 0: the head dimension */
     const char *rope_scaling;          /* NULL, "linear", "yarn", or "llama3": a rope_freqs tensor */

@@ -88,6 +88,7 @@ static bool set_number(pi2_tiny_model_options *options, const char *key, const c
 
 static bool set_option(pi2_tiny_model_options *options, const char *key, const char *value) {
     if (strcmp(key, "architecture") == 0) options->architecture = value;
+    else if (strcmp(key, "activation") == 0) options->ffn_activation = value;
     else if (strcmp(key, "rope_scaling") == 0) options->rope_scaling = value;
     else if (strcmp(key, "template") == 0) options->chat_template = *value ? value : NULL;
     else if (strcmp(key, "empty_template") == 0) options->chat_template = "";

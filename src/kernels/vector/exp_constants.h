@@ -1,4 +1,4 @@
-/* exp_constants.h: the numbers of our single-precision exp, shared by every instruction set. */
+/* exp_constants.h: the numbers of our single-precision exp and of gelu, shared by every instruction set. */
 #ifndef PI2_KERNELS_VECTOR_EXP_CONSTANTS_H
 #define PI2_KERNELS_VECTOR_EXP_CONSTANTS_H
 
@@ -20,6 +20,13 @@
 
 /* Added to a float of magnitude below 2^22 it leaves the nearest integer in the low bits. */
 #define PI2_ROUNDING_SHIFT 0x1.8p+23f
+
+/*
+ * gelu(x) = x * (1 + tanh(u)) / 2 = x / (1 + exp(-2 u)), 2 u = x * (LINEAR + CUBIC * x^2): LINEAR is
+ * 2 * sqrt(2 / pi), CUBIC that times 0.044715.
+ */
+#define PI2_GELU_LINEAR 0x1.988454p+0f
+#define PI2_GELU_CUBIC 0x1.2444f2p-4f
 
 /* Blocks whose largest magnitude is below this count as zeros: 127 / amax must stay finite. */
 #define PI2_QUANTIZE_SMALLEST 0x1p-119f

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "kernels/vector/ffn_activation.h"
+
 /** The operations on vectors of floats; every implementation gives equal bits. */
 typedef struct pi2_vector_kernels {
     const char *name;
@@ -12,11 +14,11 @@ typedef struct pi2_vector_kernels {
     /** out[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]. out may be x. */
     void (*rms_norm)(float *out, const float *x, const float *weight, size_t count, float epsilon);
 
-    /** out[i] = silu(gate[i]) * up[i], silu(x) = x / (1 + exp(-x)). out may be gate or up. */
-    void (*silu_multiply)(float *out, const float *gate, const float *up, size_t count);
-
-    /** out[i] = max(gate[i], 0) * up[i] (ReGLU). */
-    void (*relu_multiply)(float *out, const float *gate, const float *up, size_t count);
+    /**
+     * A neuron's activation from its Gate and Up, by pi2_ffn_activation (docs/arithmetic.md): out[i] = f(gate[i]) *
+     * up[i] with f silu, gelu, relu or its square; drelu: relu(gate[i]) * relu(up[i]). out may be gate or up.
+     */
+    void (*activate[PI2_FFN_ACTIVATIONS])(float *out, const float *gate, const float *up, size_t count);
 
     /** x[i] += y[i]. */
     void (*add)(float *x, const float *y, size_t count);

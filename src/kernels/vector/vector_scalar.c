@@ -36,8 +36,25 @@ static void silu_multiply(float *out, const float *gate, const float *up, size_t
     }
 }
 
+static void gelu_multiply(float *out, const float *gate, const float *up, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const float inner = fmaf(gate[i] * gate[i], PI2_GELU_CUBIC, PI2_GELU_LINEAR);
+        out[i] = gate[i] / (1.0f + pi2_expf(-(gate[i] * inner))) * up[i];
+    }
+}
+
+static float relu(float x) { return x > 0.0f ? x : 0.0f; }
+
 static void relu_multiply(float *out, const float *gate, const float *up, size_t count) {
-    for (size_t i = 0; i < count; i++) out[i] = (gate[i] > 0.0f ? gate[i] : 0.0f) * up[i];
+    for (size_t i = 0; i < count; i++) out[i] = relu(gate[i]) * up[i];
+}
+
+static void relu_squared_multiply(float *out, const float *gate, const float *up, size_t count) {
+    for (size_t i = 0; i < count; i++) out[i] = relu(gate[i]) * relu(gate[i]) * up[i];
+}
+
+static void drelu_multiply(float *out, const float *gate, const float *up, size_t count) {
+    for (size_t i = 0; i < count; i++) out[i] = relu(gate[i]) * relu(up[i]);
 }
 
 static void add(float *x, const float *y, size_t count) {
@@ -134,8 +151,11 @@ const pi2_vector_kernels pi2_vector_kernels_scalar = {
     .name = "scalar",
     .cpu_required = PI2_CPU_NONE,
     .rms_norm = rms_norm,
-    .silu_multiply = silu_multiply,
-    .relu_multiply = relu_multiply,
+    .activate = {
+#define FFN_ACTIVATION(name, sparse) [PI2_FFN_##name] = name##_multiply,
+#include "powerinfer2/ffn_activations.inc"
+#undef FFN_ACTIVATION
+    },
     .add = add,
     .add_scaled = add_scaled,
     .softmax = softmax,

@@ -33,38 +33,46 @@ static void rms_norm(float *out, const float *x, const float *weight, size_t cou
     lanes_store_first(out + whole, lanes_mul(lanes_mul(last, inverse), last_weight), rest);
 }
 
+/* 0 - x differs from -x only in a zero's sign, which exp does not see. */
 static inline lanes silu_times(lanes gate, lanes up) {
-    /* 0 - gate differs from -gate only in a zero's sign, which exp does not see. */
     const lanes denominator = lanes_add(lanes_set(1.0f), lanes_exp(lanes_sub(lanes_zero(), gate)));
     return lanes_mul(lanes_div(gate, denominator), up);
 }
 
-static void silu_multiply(float *out, const float *gate, const float *up, size_t count) {
-    const size_t whole = count / LANES * LANES;
-    const size_t rest = count - whole;
-    for (size_t i = 0; i < whole; i += LANES) {
-        lanes_store(out + i, silu_times(lanes_load(gate + i), lanes_load(up + i)));
-    }
-    if (rest == 0) return;
-    const lanes last = silu_times(lanes_load_first(gate + whole, rest),
-                                  lanes_load_first(up + whole, rest));
-    lanes_store_first(out + whole, last, rest);
+static inline lanes gelu_times(lanes gate, lanes up) {
+    const lanes inner = lanes_fma(lanes_mul(gate, gate), lanes_set(PI2_GELU_CUBIC), lanes_set(PI2_GELU_LINEAR));
+    const lanes exponent = lanes_sub(lanes_zero(), lanes_mul(gate, inner));
+    return lanes_mul(lanes_div(gate, lanes_add(lanes_set(1.0f), lanes_exp(exponent))), up);
 }
 
-static inline lanes relu_times(lanes gate, lanes up) {
-    return lanes_mul(lanes_max(gate, lanes_zero()), up);
+static inline lanes relu(lanes x) { return lanes_max(x, lanes_zero()); }
+
+static inline lanes relu_times(lanes gate, lanes up) { return lanes_mul(relu(gate), up); }
+
+static inline lanes relu_squared_times(lanes gate, lanes up) {
+    return lanes_mul(lanes_mul(relu(gate), relu(gate)), up);
 }
 
-static void relu_multiply(float *out, const float *gate, const float *up, size_t count) {
-    const size_t whole = count / LANES * LANES;
-    const size_t rest = count - whole;
-    for (size_t i = 0; i < whole; i += LANES) {
-        lanes_store(out + i, relu_times(lanes_load(gate + i), lanes_load(up + i)));
+static inline lanes drelu_times(lanes gate, lanes up) { return lanes_mul(relu(gate), relu(up)); }
+
+#define DEFINE_ACTIVATION(name, times)                                                           \
+    static void name(float *out, const float *gate, const float *up, size_t count) {             \
+        const size_t whole = count / LANES * LANES;                                              \
+        const size_t rest = count - whole;                                                       \
+        for (size_t i = 0; i < whole; i += LANES) {                                              \
+            lanes_store(out + i, times(lanes_load(gate + i), lanes_load(up + i)));               \
+        }                                                                                        \
+        if (rest == 0) return;                                                                   \
+        const lanes last = times(lanes_load_first(gate + whole, rest),                           \
+                                 lanes_load_first(up + whole, rest));                            \
+        lanes_store_first(out + whole, last, rest);                                              \
     }
-    const lanes last = relu_times(lanes_load_first(gate + whole, rest),
-                                  lanes_load_first(up + whole, rest));
-    lanes_store_first(out + whole, last, rest);
-}
+DEFINE_ACTIVATION(silu_multiply, silu_times)
+DEFINE_ACTIVATION(gelu_multiply, gelu_times)
+DEFINE_ACTIVATION(relu_multiply, relu_times)
+DEFINE_ACTIVATION(relu_squared_multiply, relu_squared_times)
+DEFINE_ACTIVATION(drelu_multiply, drelu_times)
+#undef DEFINE_ACTIVATION
 
 static void add(float *x, const float *y, size_t count) {
     const size_t whole = count / LANES * LANES;
@@ -187,8 +195,11 @@ const pi2_vector_kernels VECTOR_KERNELS_SYMBOL = {
     .name = VECTOR_KERNELS_NAME,
     .cpu_required = VECTOR_KERNELS_CPU,
     .rms_norm = rms_norm,
-    .silu_multiply = silu_multiply,
-    .relu_multiply = relu_multiply,
+    .activate = {
+#define FFN_ACTIVATION(name, sparse) [PI2_FFN_##name] = name##_multiply,
+#include "powerinfer2/ffn_activations.inc"
+#undef FFN_ACTIVATION
+    },
     .add = add,
     .add_scaled = add_scaled,
     .softmax = softmax,
