@@ -387,6 +387,23 @@ static void test_damage_is_found(void **state) {
     EXPECT_DAMAGE_FOUND(layout->weight_bytes += 1);
 }
 
+/* Rows are looked up by their number alone: they lie in one matrix, whole, in pieces of their own. */
+static void test_rows_that_cannot_be_looked_up(void **state) {
+    (void)state;
+    for (int raw = 0; raw < 2; raw++) {
+        pi2_gguf_tensor tensor = tensor_of("rows", PI2_Q4_0, 1024, 1792, 1);
+        const pi2_group_request request = request_of(raw ? PI2_GROUP_EMBEDDING : PI2_GROUP_HEAD, &tensor, 1);
+        pi2_extent_layout *layout = build(&request, 1);
+        assert_int_equal(layout->extent_count, 2);
+        assert_int_equal(pi2_extent_layout_lookup_runs(layout), 1792 / 16);
+        assert_ptr_equal(pi2_extent_layout_lookup(layout), &layout->groups[0]);
+        layout->tensors[0].matrix_rows = 896; /* each extent holds one matrix of two: otherwise possible */
+        assert_int_equal(pi2_extent_layout_check(layout, "some.pi2"), PI2_ERR_FORMAT);
+        assert_non_null(strstr(pi2_error_text(), "some.pi2: rows of tensor 'rows' cannot be looked up"));
+        pi2_extent_layout_free(layout);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type_is_covered_once),
@@ -399,6 +416,7 @@ int main(void) {
         cmocka_unit_test(test_without_gate_both_layouts_are_one),
         cmocka_unit_test(test_refusals_name_the_tensor),
         cmocka_unit_test(test_damage_is_found),
+        cmocka_unit_test(test_rows_that_cannot_be_looked_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
