@@ -237,12 +237,24 @@ static int take(const pi2_cli_command *command, int argument_count, char **argum
     return set(option, name, value, section->settings);
 }
 
-int pi2_cli_parse(const pi2_cli_command *command, int argument_count, char **arguments) {
-    for (int i = 1; i < argument_count; i++) { /* before anything can be wrong */
-        if (strcmp(arguments[i], "--help") == 0 || strcmp(arguments[i], "-h") == 0) {
-            return pi2_cli_print_help(command);
-        }
+/**
+ * What is obeyed before anything can be wrong or warned about: help, and quiet. An option's argument is none
+ * of both, whatever it reads like. Returns whether help is asked for.
+ */
+static bool look_through(const pi2_cli_command *command, int argument_count, char **arguments) {
+    for (int i = 1; i < argument_count; i++) {
+        const char *word = arguments[i];
+        const pi2_cli_section *section = NULL;
+        if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) return true;
+        const pi2_cli_option *option = find(command, word, strlen(word), &section);
+        if (option && option->kind == PI2_CLI_FLAG && has_name(option, "--quiet", 7)) pi2_cli_set_quiet(true);
+        if (option && takes_argument(option->kind)) i++;
     }
+    return false;
+}
+
+int pi2_cli_parse(const pi2_cli_command *command, int argument_count, char **arguments) {
+    if (look_through(command, argument_count, arguments)) return pi2_cli_print_help(command);
     int code = set_defaults(command);
     for (int i = 1; i < argument_count && code == PI2_CLI_GO_ON; i++) {
         if (arguments[i][0] != '-') {

@@ -74,4 +74,22 @@ grep -q 'warning: -ngl has no effect' "$folder/err" || fail "-ngl does not warn"
 grep -q 'warning: --mlock has no effect' "$folder/err" || fail "--mlock does not warn"
 grep -q 'warning: .*color' "$folder/err" && fail "--color warns"
 grep -q 'missing.gguf' "$folder/err" || fail "-fa took the wrong argument"
+# The argument of an option is text, whatever it reads like; as a word of its own it asks for help.
+for word in -h --help; do
+    for arguments in "-p $word" "-p a -r $word" "-p a -sys $word" "--prompt $word"; do
+        # shellcheck disable=SC2086
+        expect_error 5 "missing.gguf" run -m "$folder/missing.gguf" $arguments
+    done
+    expect_error 5 "missing.gguf" tokenize -m "$folder/missing.gguf" -p $word
+    expect_error 5 "$folder/missing" perplexity -m $word -f "$folder/missing"
+    expect 0 run -m "$folder/missing.gguf" -p $word $word
+    grep -q '^Usage: powerinfer2 run' "$folder/out" || fail "$word behind an option's text gives no help"
+done
+# Quiet holds for warnings about options too, wherever it stands; as an option's text it means nothing.
+for quiet in -q --quiet --log-disable; do
+    expect_error 5 "missing.gguf" run -ngl 99 -m "$folder/missing.gguf" -p y --mlock $quiet
+    [ "$(wc -l <"$folder/err")" = 1 ] || fail "$quiet does not silence: $(cat "$folder/err")"
+done
+run run -ngl 99 -m "$folder/missing.gguf" -p -q
+grep -q 'warning: -ngl' "$folder/err" || fail "a prompt that reads -q silences"
 finish
