@@ -15,20 +15,17 @@ enum { SKIPPED_SHARE = 8, PATH_BYTES = 512, FIRST_TOKEN = 300 };
 
 static pi2_status generate(pi2_engine *engine, uint32_t tokens) {
     pi2_session *session = NULL;
-    pi2_status status = pi2_session_create(engine, NULL, &session);
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = 0;
+    sampling.forbid_end_tokens = true; /* one would end the text too early */
+    pi2_status status = pi2_session_create(engine, &sampling, &session);
     const uint32_t vocabulary = pi2_engine_get_report(engine)->vocabulary_size;
     int32_t token = FIRST_TOKEN < vocabulary ? FIRST_TOKEN : 0;
     for (uint32_t done = 0; done < tokens && status == PI2_OK; done++) {
         pi2_cli_progress("tokens", done, tokens);
         status = pi2_session_append(session, &token, 1, PI2_LOGITS_LAST);
-        if (status != PI2_OK) break;
-        const float *logits = pi2_session_logits(session, 0);
-        int32_t best = -1;
-        for (uint32_t v = 0; v < vocabulary; v++) { /* an end token would end the text too early */
-            if (pi2_engine_ends_generation(engine, (int32_t)v)) continue;
-            if (best < 0 || logits[v] > logits[best]) best = (int32_t)v;
-        }
-        token = best < 0 ? 0 : best;
+        if (status == PI2_OK) status = pi2_session_sample(session, &token);
     }
     pi2_session_free(session);
     return status;

@@ -39,6 +39,7 @@ typedef struct perplexity_state {
     int32_t *chunk;                      /* [context] */
     double sum, sum_of_squares;          /* of -log p */
     uint64_t scored;
+    uint32_t not_finite_at;              /* token of the chunk whose surprise is no number; 0: none */
 } perplexity_state;
 
 /** -log of the probability that the logits give to a token. */
@@ -50,6 +51,7 @@ static double surprise(const float *logits, uint32_t count, int32_t token) {
     return -((double)logits[token] - (double)largest - log(sum));
 }
 
+/** Ends early where a token's surprise is no number: then the logits are none, and so is every mean. */
 static pi2_status score_chunk(perplexity_state *state, const int32_t *tokens) {
     memcpy(state->chunk, tokens, state->context * sizeof *tokens);
     if (state->starts_with_bos) state->chunk[0] = state->bos;
@@ -65,6 +67,10 @@ static pi2_status score_chunk(perplexity_state *state, const int32_t *tokens) {
         for (uint32_t i = 0; status == PI2_OK && i < count; i++) {
             const double value = surprise(pi2_session_logits(state->session, i), state->vocabulary,
                                           state->chunk[at + i + 1]);
+            if (!isfinite(value)) {
+                state->not_finite_at = at + i + 1;
+                return PI2_OK;
+            }
             state->sum += value;
             state->sum_of_squares += value * value;
             state->scored++;
@@ -107,6 +113,14 @@ static int print_result(const perplexity_state *state, const perplexity_settings
     return pi2_cli_print_json(object, JSON_COMPACT);
 }
 
+static int fail_not_finite(const perplexity_state *state, uint64_t token) {
+    pi2_cli_clear_progress();
+    (void)pi2_cli_usage_error("%s: the logits of token %llu are no numbers: the model file may be damaged "
+                              "('powerinfer2 inspect --verify' checks a cluster file)",
+                              pi2_engine_get_report(state->engine)->weights_path, (unsigned long long)token);
+    return PI2_EXIT_BAD_FILE;
+}
+
 static int measure(perplexity_state *state, const perplexity_settings *settings, const char *text, size_t length) {
     int32_t *tokens = NULL;
     size_t count = 0;
@@ -130,6 +144,7 @@ static int measure(perplexity_state *state, const perplexity_settings *settings,
     for (uint64_t i = 0; code == PI2_EXIT_OK && i < chunks; i++) {
         status = score_chunk(state, tokens + i * state->context);
         if (status != PI2_OK) code = pi2_cli_failed(status);
+        else if (state->not_finite_at) code = fail_not_finite(state, i * state->context + state->not_finite_at);
         else show_running(state, i + 1, chunks);
     }
     free(tokens);

@@ -32,6 +32,14 @@ grep -q '^perplexity [0-9.]* +/- [0-9.]* (2 chunks of 64 tokens, 62 scored)$' "$
 echo short >"$folder/short"
 expect_error 2 "too few" perplexity -m "$model" -f "$folder/short" -c 64
 expect_error 5 "none" perplexity -m "$model" -f "$folder/none"
+# Logits that are no numbers have no perplexity. The output norm's first weight becomes a NaN.
+expect 0 inspect -m "$model" --tensors
+place=$(awk '$NF == "output_norm.weight" { print $(NF - 1) }' "$folder/out")
+cp "$model" "$folder/nan.gguf"
+printf '\377\377\377\177' | dd of="$folder/nan.gguf" bs=1 seek="$place" conv=notrunc 2>/dev/null
+expect_error 3 "nan.gguf: the logits of token [0-9]* are no numbers" perplexity -m "$folder/nan.gguf" -f "$folder/text" -c 64
+expect_error 3 "no numbers" perplexity -m "$folder/nan.gguf" -f "$folder/text" -c 64 --json
+expect_error 3 "none of the .* logits is a number" run -m "$folder/nan.gguf" --raw -p hand -n 4 --temp 0
 
 expect 0 bench -m "$model" -p 16,8 -n 4 -r 3 -o json
 expect_json '#' 3
