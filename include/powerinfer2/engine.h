@@ -57,7 +57,8 @@ typedef struct pi2_engine_options {
     const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
     const char *look_ahead;      /* fetch experts that the next layer will probably want: "off", "on", "auto" (tried) */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
-    const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none */
+    const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none.
+                                    One that cannot be read, or of another model, is an error */
     double hot_share;            /* of the cache, for the hot set: 0 .. 0.75; negative: chosen by replaying the trace */
     const char *chat_template;   /* NULL: the model's; else a name of pi2_chat_template_known(), or Jinja source */
     const char *chat_template_kwargs; /* JSON object of variables for the template; NULL: none. Its texts stay text */

@@ -10,6 +10,7 @@
 #include "generation.h"
 #include "output.h"
 #include "plan_file.h"
+#include "powerinfer2/cache_replay.h"
 #include "prediction_report.h"
 #include "signals.h"
 
@@ -203,6 +204,21 @@ static const char *template_path(const run_settings *settings) {
     return *wanted == '@' ? wanted + 1 : wanted; /* as curl and others write a file */
 }
 
+/** The trace that was asked for must be one; that of a plan may be gone since, which is told. */
+static void choose_routing(const run_state *state, pi2_engine_options *options) {
+    pi2_replay *replay = NULL;
+    const char *asked = state->settings.routing_trace;
+    const char *trace = asked || !state->plan ? asked : pi2_cli_plan_routing_trace(state->plan);
+    options->routing_trace = trace;
+    pi2_cli_predict_with(trace);
+    if (!trace || asked || pi2_replay_open(trace, &replay) == PI2_OK) {
+        pi2_replay_close(replay);
+        return;
+    }
+    pi2_cli_note("no expert is hot by the plan's routing trace: %s", pi2_error_text());
+    options->routing_trace = NULL;
+}
+
 /** Files that this command reads beside the model: no output may take the place of one. */
 static void list_inputs(const run_settings *settings, const char *inputs[INPUT_FILES + 1]) {
     const bool reads_stdin = !settings->prompt && !settings->prompt_file;
@@ -260,10 +276,8 @@ static int open_engine(run_state *state) {
         code = pi2_cli_plan_read(path, &options, &state->plan);
         if (code == PI2_EXIT_OK) code = pi2_cli_plan_check_model(path, state->plan, &options);
         if (code != PI2_EXIT_OK) return code;
-        options.routing_trace = pi2_cli_plan_routing_trace(state->plan);
     }
-    if (state->settings.routing_trace) options.routing_trace = state->settings.routing_trace;
-    pi2_cli_predict_with(options.routing_trace);
+    choose_routing(state, &options);
     code = pi2_cli_refresh_disk(&options);
     if (code != PI2_EXIT_OK) return code;
     pi2_status status = pi2_engine_open(&options, &state->engine);

@@ -485,6 +485,7 @@ static pi2_status open_engine(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(open_model(engine, gguf));
     /* Before anything that takes long: a trace that cannot be is refused before a cluster file is made. */
     if (!engine->plan_only) PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
+    PI2_TRY(pi2_engine_check_routing(engine));
     PI2_TRY(read_texts(engine, *gguf));
     if (engine->plan_only) tell_template(engine, *gguf);
     PI2_TRY(choose_weights(engine, gguf));

@@ -23,19 +23,33 @@ static void tell_choice(pi2_engine *engine) {
     }
 }
 
-static pi2_status choose(pi2_engine *engine, uint32_t slots) {
+static pi2_status check_trace(const pi2_engine *engine, const pi2_trace_header *header) {
     const pi2_model_shape *shape = &engine->model->shape;
-    const char *path = engine->options.routing_trace;
+    if (header->layer_count == shape->layer_count && header->expert_count == shape->expert_count &&
+        header->used_count == shape->expert_used_count) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s: a trace of another model (%u layers of %u experts, %u used), this one "
+                    "has %u of %u, %u used", engine->options.routing_trace, header->layer_count, header->expert_count,
+                    header->used_count, shape->layer_count, shape->expert_count, shape->expert_used_count);
+}
+
+pi2_status pi2_engine_check_routing(const pi2_engine *engine) {
     pi2_trace trace;
-    PI2_TRY(pi2_trace_read(path, &trace));
-    const pi2_trace_header *header = &trace.header;
-    pi2_status status;
-    if (header->layer_count != shape->layer_count || header->expert_count != shape->expert_count ||
-        header->used_count != shape->expert_used_count) {
-        status = pi2_fail(PI2_ERR_INVALID, "%s: a trace of another model (%u layers of %u experts, %u used), this one "
-                          "has %u of %u, %u used", path, header->layer_count, header->expert_count,
-                          header->used_count, shape->layer_count, shape->expert_count, shape->expert_used_count);
-    } else {
+    if (!engine->options.routing_trace) return PI2_OK;
+    if (engine->model->shape.expert_count == 0) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: a routing of experts was given, but %s has none",
+                        engine->options.routing_trace, engine->model_path);
+    }
+    PI2_TRY(pi2_trace_read(engine->options.routing_trace, &trace));
+    const pi2_status status = check_trace(engine, &trace.header);
+    pi2_trace_free(&trace);
+    return status;
+}
+
+static pi2_status choose(pi2_engine *engine, uint32_t slots) {
+    pi2_trace trace;
+    PI2_TRY(pi2_trace_read(engine->options.routing_trace, &trace));
+    pi2_status status = check_trace(engine, &trace.header);
+    if (status == PI2_OK) {
         status = pi2_hot_plan_make(&trace, engine->policy, slots, engine->options.hot_share, &engine->hot);
     }
     pi2_trace_free(&trace);
@@ -55,8 +69,5 @@ pi2_status pi2_engine_choose_hot(pi2_engine *engine) {
         (void)snprintf(engine->hot_reason, sizeof engine->hot_reason, "no recorded routing tells which are used most");
         return PI2_OK;
     }
-    const pi2_status status = choose(engine, (uint32_t)(engine->plan.expert_bytes / slot));
-    if (status == PI2_OK || engine->plan_only || status == PI2_ERR_MEMORY) return status;
-    (void)snprintf(engine->hot_reason, sizeof engine->hot_reason, "%s", pi2_error_text());
-    return PI2_OK;
+    return choose(engine, (uint32_t)(engine->plan.expert_bytes / slot));
 }

@@ -92,7 +92,9 @@ void pi2_engine_explain_experts(const pi2_engine *engine, uint32_t slots, char *
 
 /* engine_hot.c */
 
-/** Chooses the hot experts from the routing trace. A run goes on without them where the trace cannot be used. */
+/** Refuses a routing trace that cannot be used. Errors  IO, FORMAT, MEMORY, INVALID (another model's; no experts) */
+pi2_status pi2_engine_check_routing(const pi2_engine *engine);
+/** Chooses the hot experts from the routing trace. Errors  as above */
 pi2_status pi2_engine_choose_hot(pi2_engine *engine);
 
 /* engine_load.c */

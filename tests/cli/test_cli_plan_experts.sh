@@ -107,4 +107,11 @@ expect_error 3 "its expert_used_count" run -m "$model" --plan "$folder/changed.j
 rm "$folder/t"
 expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p bako -n 2
 grep -q "predicted nothing: .*$folder/t" "$folder/err" || fail "a routing trace that is gone is not named"
+grep -q "^no expert is hot by the plan's routing trace: $folder/t" "$folder/err" || fail "nothing tells that no expert is hot"
+# What was asked for itself is an error: one that is gone, that is none, of another model, and of a model without experts.
+expect_error 5 "$folder/t: No such file" run -m "$model" --routing-trace "$folder/t" --raw -p bako -n 2
+expect_error 5 "$folder/t: No such file" bench -m "$model" --routing-trace "$folder/t" -p 4 -n 0 -r 1
+expect_error 3 "no trace of experts" run -m "$model" --routing-trace "$model" --raw -p bako -n 2
+tiny dense layers=1
+expect_error 2 "dense.gguf has none" run -m "$folder/dense.gguf" --routing-trace "$model" --raw -p a -n 2
 finish

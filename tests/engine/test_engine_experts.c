@@ -287,9 +287,11 @@ static void test_hot(void **state) {
     assert_int_equal(open_variation(&small, PLENTY, &engine), PI2_ERR_INVALID);
     assert_non_null(strstr(pi2_error_text(), "0.8"));
     hot_share = -1;
-    routing_trace = model_path; /* no trace: told, and nothing is hot */
-    run_variation(&small, &got, NULL);
-    pi2_session_run_free(&got);
+    routing_trace = model_path; /* which is no trace; what was asked for and cannot be is an error */
+    assert_int_equal(open_variation(&small, PLENTY, &engine), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "no trace of experts"));
+    routing_trace = "/nonexistent/trace";
+    assert_int_equal(open_variation(&small, PLENTY, &engine), PI2_ERR_IO);
     routing_trace = NULL;
 }
 
