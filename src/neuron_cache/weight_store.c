@@ -268,8 +268,7 @@ static uint8_t *ring_give(pi2_weight_store *store, uint32_t extent, uint32_t byt
     const size_t size = store->options.ring_bytes;
     const bool wraps = store->ring_head + bytes > size;
     const size_t skipped = wraps ? size - store->ring_head : 0;
-    if (store->ring_used + skipped + bytes > size) return NULL;
-    assert(store->room_count < store->room_capacity);
+    if (store->ring_used + skipped + bytes > size || store->room_count == store->room_capacity) return NULL;
     const size_t at = wraps ? 0 : store->ring_head;
     ring_room *room = &store->rooms[(store->room_first + store->room_count) % store->room_capacity];
     *room = (ring_room){ .extent = extent, .bytes = (uint32_t)(bytes + skipped) };

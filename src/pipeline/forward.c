@@ -1,7 +1,6 @@
 /* forward.c: the walk of a pass through the layers, and what it needs to begin. */
 #include "pipeline/forward.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -241,9 +240,15 @@ static void follow_residency(pi2_forward *forward) {
     const uint32_t generation = pi2_weight_store_generation(forward->options.store);
     if (generation == forward->runs_generation) return;
     forward->runs_generation = generation;
-    const uint32_t run_count = plan_runs(forward);
-    assert(run_count <= forward->most_run_count);
-    (void)run_count;
+    (void)plan_runs(forward); /* at most most_run_count, for which there are stages */
+}
+
+/* Stages that were left out would give another text: the pass fails instead. */
+static void check_stages(pi2_forward *forward) {
+    if (!atomic_load_explicit(&forward->stages.is_overrun, memory_order_relaxed)) return;
+    pi2_forward_fail(forward, pi2_fail(PI2_ERR_MEMORY, "a pass of %u tokens has more stages than the %u that were "
+                                       "made for it: this is a fault of the program, please report it",
+                                       forward->token_count, forward->stages.capacity));
 }
 
 /* ---- a pass ---- */
@@ -296,6 +301,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     if (status == PI2_OK) {
         fill_cos_sin(forward);
         pi2_team_run(forward->options.team, walk_pass, forward);
+        check_stages(forward);
         status = (pi2_status)atomic_load(&forward->failed);
         if (status != PI2_OK) status = pi2_fail(status, "%s", forward->failure_text);
     }

@@ -48,16 +48,21 @@ static void decode(const pi2_operand *embedding, bool tiles, const row_place *pl
 }
 
 /* Starts the read of a place that is not in memory, into staging room number `slot`. */
-static void start_read(pi2_forward *forward, const row_place *place, pi2_read_request *request, uint32_t slot,
-                       size_t room) {
+static pi2_status start_read(pi2_forward *forward, const row_place *place, pi2_read_request *request, uint32_t slot,
+                             size_t room) {
     const uint64_t at = forward->model->layout->extents[place->extent].file_offset + place->offset;
     const uint64_t begin = at / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
     const uint64_t end = (at + place->bytes + PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
     *request = (pi2_read_request){ .offset = begin, .bytes = (uint32_t)(end - begin),
                                    .destination = (uint8_t *)forward->options.staging + slot * room,
                                    .priority = PI2_READ_CERTAIN };
-    assert(request->bytes <= room);
+    if (end - begin > room) {
+        return pi2_fail(PI2_ERR_MEMORY, "%s: embedding rows at byte %llu take %llu bytes, room was made for %zu: this "
+                        "is a fault of the program, please report it", forward->options.path, (unsigned long long)at,
+                        (unsigned long long)(end - begin), room);
+    }
     pi2_reader_submit(forward->options.reader, request);
+    return PI2_OK;
 }
 
 /* Waits for a place's read. Its bytes are compared with their checksum each time: they may be other ones by now. */
@@ -89,14 +94,17 @@ pi2_status pi2_forward_embed(pi2_forward *forward) {
     for (uint32_t first = 0; first < forward->token_count; first += PI2_STAGING_RUNS) {
         const uint32_t left = forward->token_count - first;
         const uint32_t count = left < PI2_STAGING_RUNS ? left : PI2_STAGING_RUNS;
-        for (uint32_t i = 0; i < count; i++) {
-            places[i] = place_of(forward, embedding, forward->tokens[first + i]);
-            const uint8_t *resident = pi2_weight_store_peek(forward->options.store, places[i].extent);
-            memories[i] = resident ? resident + places[i].offset : NULL;
-            if (!resident) start_read(forward, &places[i], &requests[i], i, room);
+        pi2_status status = PI2_OK; /* whatever fails, reads that were begun are waited for: they write into staging */
+        uint32_t begun = 0;
+        for (; begun < count; begun++) {
+            row_place *place = &places[begun];
+            *place = place_of(forward, embedding, forward->tokens[first + begun]);
+            const uint8_t *resident = pi2_weight_store_peek(forward->options.store, place->extent);
+            memories[begun] = resident ? resident + place->offset : NULL;
+            if (!resident) status = start_read(forward, place, &requests[begun], begun, room);
+            if (status != PI2_OK) break;
         }
-        pi2_status status = PI2_OK; /* the others are waited for too: they write into the staging room */
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; i < begun; i++) {
             if (!memories[i]) {
                 const pi2_status ended = await_read(forward, &places[i], &requests[i], &memories[i]);
                 if (ended != PI2_OK) status = ended;

@@ -1,9 +1,15 @@
 /* stage.c: claiming chunks and opening the next stage. */
 #include "pipeline/stage.h"
 
-#include <assert.h>
+/* The list is as long as passes were planned to be. A stage behind its end has no room: it is left out, and told. */
+static bool has_stage(pi2_stage_list *list, uint32_t index) {
+    if (index < list->capacity) return true;
+    atomic_store_explicit(&list->is_overrun, true, memory_order_relaxed);
+    return false;
+}
 
 void pi2_stage_list_reset(pi2_stage_list *list) {
+    atomic_store_explicit(&list->is_overrun, false, memory_order_relaxed);
     for (uint32_t i = 0; i < list->capacity; i++) {
         atomic_store_explicit(&list->stages[i].next, 0, memory_order_relaxed);
         atomic_store_explicit(&list->stages[i].done, 0, memory_order_relaxed);
@@ -20,7 +26,7 @@ static void end_stage(pi2_stage_list *list, pi2_stage *stage, pi2_stage_tail *ta
 
 void pi2_stage_work(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
                     pi2_stage_tail *tail, void *argument, unsigned member) {
-    assert(index < list->capacity);
+    if (!has_stage(list, index)) return;
     pi2_stage *stage = &list->stages[index];
     if (chunk_count == 0) { /* nothing to claim: member 0 stands in for the last finisher */
         if (member == 0) end_stage(list, stage, tail, argument, member);
@@ -37,7 +43,7 @@ void pi2_stage_work(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, 
 }
 
 void pi2_stage_wait(pi2_stage_list *list, uint32_t index) {
-    assert(index < list->capacity);
+    if (!has_stage(list, index)) return;
     (void)pi2_wait_for_change(list->sleepers, &list->stages[index].open_next, 0, list->spin_us, 0);
 }
 

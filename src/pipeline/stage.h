@@ -26,11 +26,12 @@ typedef struct pi2_stage {
 typedef struct pi2_stage_list {
     pi2_stage *stages;
     uint32_t capacity;
+    _Atomic bool is_overrun;   /* a stage behind the end was asked for: it did nothing, and the pass is void */
     pi2_sleepers *sleepers;
     unsigned spin_us;
 } pi2_stage_list;
 
-/** Closes every stage again. Between passes, one thread. */
+/** Closes every stage again, and forgets an overrun. Between passes, one thread. */
 void pi2_stage_list_reset(pi2_stage_list *list);
 
 /** One chunk of a stage's work: 0 <= chunk < chunk_count. */
@@ -41,7 +42,7 @@ typedef void pi2_stage_tail(void *argument, unsigned member);
 /**
  * Runs stage number `index` of the list together with the other threads: returns when every chunk
  * and the tail (NULL: none) are done. Each thread calls it for each index in ascending order, with
- * the same arguments. chunk_count may be 0.
+ * the same arguments. chunk_count may be 0. An index behind the capacity does nothing but set is_overrun.
  */
 void pi2_stage_run(pi2_stage_list *list, uint32_t index, uint32_t chunk_count, pi2_stage_chunk *chunk,
                    pi2_stage_tail *tail, void *argument, unsigned member);

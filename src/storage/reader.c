@@ -173,7 +173,7 @@ bool pi2_read_book(const pi2_reader *reader, pi2_read_progress *progress, int64_
     (void)reader;
     pi2_read_request *request = progress->request;
     if (result < 0) return book_error(progress, (int)-result);
-    assert(result <= request->bytes - progress->begin);
+    if (result > request->bytes - progress->begin) return book_error(progress, EIO); /* more than was asked for */
     const uint32_t end = progress->begin + (uint32_t)result;
     if (end >= progress->needed) {
         request->bytes_done = progress->needed;

@@ -1,0 +1,103 @@
+/*
+ * Goal:   each chunk of a stage is done once and its tail after them; a stage behind the list's end touches nothing
+ *         outside the list, lets no thread wait for ever, and is told.
+ * Method: three threads walk more stages than the list has; what lies behind it is compared afterwards.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/team.h"
+#include "pipeline/stage.h"
+
+enum { MEMBERS = 3, STAGES = 4, BEHIND = 3, CHUNKS = 50 };
+
+typedef struct stage_walk {
+    pi2_stage_list list;
+    pi2_sleepers sleepers;
+    uint32_t stage_count, chunk_count;
+    _Atomic uint32_t chunks[STAGES + BEHIND], tails[STAGES + BEHIND];
+    _Atomic bool is_early; /* a tail ran before its chunks */
+} stage_walk;
+
+typedef struct stage_call {
+    stage_walk *walk;
+    uint32_t stage;
+} stage_call;
+
+static void chunk(void *argument, unsigned member, uint32_t number) {
+    const stage_call *call = argument;
+    (void)member, (void)number;
+    atomic_fetch_add(&call->walk->chunks[call->stage], 1);
+}
+
+static void tail(void *argument, unsigned member) {
+    const stage_call *call = argument;
+    (void)member;
+    const uint32_t done = atomic_load(&call->walk->chunks[call->stage]);
+    if (done != call->walk->chunk_count) atomic_store(&call->walk->is_early, true);
+    atomic_fetch_add(&call->walk->tails[call->stage], 1);
+}
+
+static void walk_stages(void *argument, unsigned member, unsigned member_count) {
+    stage_walk *walk = argument;
+    (void)member_count;
+    for (uint32_t i = 0; i < walk->stage_count; i++) {
+        stage_call call = { walk, i };
+        pi2_stage_run(&walk->list, i, walk->chunk_count, chunk, tail, &call, member);
+    }
+}
+
+static void run(uint32_t stage_count, uint32_t chunk_count) {
+    static const unsigned char untouched[BEHIND * sizeof(pi2_stage)] = { 0 };
+    stage_walk walk = { .stage_count = stage_count, .chunk_count = chunk_count };
+    pi2_team *team = NULL;
+    void *memory = NULL;
+    assert_int_equal(posix_memalign(&memory, 64, (STAGES + BEHIND) * sizeof(pi2_stage)), 0);
+    memset(memory, 0, (STAGES + BEHIND) * sizeof(pi2_stage));
+    walk.list.stages = memory;
+    walk.list.capacity = STAGES;
+    walk.list.sleepers = &walk.sleepers;
+    assert_int_equal(pi2_sleepers_init(&walk.sleepers, false), PI2_OK);
+    assert_int_equal(pi2_team_create(MEMBERS, NULL, &team), PI2_OK);
+    pi2_stage_list_reset(&walk.list);
+    pi2_team_run(team, walk_stages, &walk);
+    for (uint32_t i = 0; i < STAGES + BEHIND; i++) {
+        const bool is_run = i < stage_count && i < STAGES;
+        assert_int_equal(atomic_load(&walk.chunks[i]), is_run ? chunk_count : 0);
+        assert_int_equal(atomic_load(&walk.tails[i]), is_run ? 1 : 0);
+    }
+    assert_false(atomic_load(&walk.is_early));
+    assert_int_equal(atomic_load(&walk.list.is_overrun), stage_count > STAGES);
+    assert_memory_equal(walk.list.stages + STAGES, untouched, sizeof untouched);
+    pi2_stage_list_reset(&walk.list);
+    assert_false(atomic_load(&walk.list.is_overrun));
+    pi2_team_destroy(team);
+    pi2_sleepers_destroy(&walk.sleepers);
+    free(memory);
+}
+
+static void test_within_the_list(void **state) {
+    (void)state;
+    for (uint32_t count = 0; count <= STAGES; count++) run(count, CHUNKS);
+    run(STAGES, 1);
+    run(STAGES, 0);
+}
+
+static void test_behind_the_list(void **state) {
+    (void)state;
+    for (uint32_t count = STAGES + 1; count <= STAGES + BEHIND; count++) {
+        run(count, CHUNKS);
+        run(count, 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_within_the_list), cmocka_unit_test(test_behind_the_list),
+    };
+    return cmocka_run_group_tests_name("stages", tests, NULL, NULL);
+}
