@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,7 +37,7 @@ static char *make_text(const char *format, ...) {
 /** Length of a model's path without ".gguf" and without "-00001-of-00002". */
 static size_t stem_length(const char *path) {
     size_t length = strlen(path);
-    if (length > 5 && strcmp(path + length - 5, ".gguf") == 0) length -= 5;
+    if (length > 5 && strcasecmp(path + length - 5, ".gguf") == 0) length -= 5;
     static const char part[] = "-00001-of-";
     if (length > 15 && memcmp(path + length - 15, part, sizeof part - 1) == 0) length -= 15;
     return length;

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -587,7 +588,7 @@ static pi2_status index_tensors(pi2_gguf *gguf) {
 
 /* ---- split models ----------------------------------------------------------------------- */
 
-enum { SPLIT_SUFFIX_BYTES = 20 }; /* "-00001-of-00002.gguf" */
+enum { SPLIT_SUFFIX_BYTES = 20, SPLIT_NUMBER_BYTES = 15 }; /* "-00001-of-00002.gguf" */
 
 static bool parse_digits(const char *text, unsigned *value_out) {
     unsigned value = 0;
@@ -599,14 +600,14 @@ static bool parse_digits(const char *text, unsigned *value_out) {
     return true;
 }
 
-/** Reads "-00001-of-00002.gguf" at the end of a path. */
+/** Reads "-00001-of-00002.gguf" at the end of a path; ".GGUF" will do. */
 static bool parse_split_name(const char *path, unsigned *number_out, unsigned *count_out) {
     const size_t length = strlen(path);
     if (length <= SPLIT_SUFFIX_BYTES) return false;
     const char *suffix = path + length - SPLIT_SUFFIX_BYTES;
     return suffix[0] == '-' && parse_digits(suffix + 1, number_out) &&
            memcmp(suffix + 6, "-of-", 4) == 0 && parse_digits(suffix + 10, count_out) &&
-           strcmp(suffix + 15, ".gguf") == 0;
+           strcasecmp(suffix + SPLIT_NUMBER_BYTES, ".gguf") == 0;
 }
 
 static uint64_t table_number_or(const pi2_gguf_table *table, const char *key, uint64_t fallback) {
@@ -642,9 +643,10 @@ static pi2_status read_other_parts(pi2_gguf *gguf) {
         char *path = malloc(length + 1);
         if (!path) return pi2_fail(PI2_ERR_MEMORY, "no memory for a file name");
         memcpy(path, first_path, length + 1);
-        (void)snprintf(path + length - SPLIT_SUFFIX_BYTES, SPLIT_SUFFIX_BYTES + 1,
-                       "-%05u-of-%05u.gguf", (unsigned)(i + 1) % 100000,
+        char number[SPLIT_NUMBER_BYTES + 1];
+        (void)snprintf(number, sizeof number, "-%05u-of-%05u", (unsigned)(i + 1) % 100000,
                        (unsigned)gguf->part_count % 100000);
+        memcpy(path + length - SPLIT_SUFFIX_BYTES, number, SPLIT_NUMBER_BYTES); /* the ending keeps its letters */
         gguf->parts[i].path = path;
         pi2_gguf_table table = { 0 };
         pi2_status status = read_part(gguf, (uint32_t)i, &table);

@@ -45,4 +45,10 @@ printf "$(printf '\\%03o' $((byte ^ 1)))" |
     dd of="$folder/flipped.pi2" bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
 expect_error 3 "flipped.pi2" inspect -m "$folder/flipped.pi2" --verify
 expect_error 3 "flipped.pi2" inspect -m "$folder/flipped.pi2" --verify --json
+
+# A name in capitals ends where one in small letters does.
+mkdir "$folder/capitals"
+cp "$model" "$folder/capitals/M.GGUF"
+expect 0 prepare -m "$folder/capitals/M.GGUF" -q
+[ -s "$folder/capitals/M.pi2" ] || fail "the cluster file of M.GGUF is: $(ls "$folder/capitals")"
 finish

@@ -488,6 +488,23 @@ static void expect_split_refused(const char *name, pi2_status expected, const ch
     free(path);
 }
 
+/* A name may end in capitals: the other parts' names do then. */
+static void test_split_model_in_capitals(void **state) {
+    (void)state;
+    static const char first[] = "C-00001-of-00002.GGUF", second[] = "C-00002-of-00002.GGUF";
+    write_part(first, 0, 2, "a", 2);
+    expect_split_refused(first, PI2_ERR_IO, second);
+    write_part(second, 1, 2, "b", 2);
+    char *path = test_path(folder, first);
+    pi2_gguf *gguf;
+    assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
+    assert_int_equal(pi2_gguf_tensor_count(gguf), 2);
+    assert_non_null(strstr(pi2_gguf_file_path(gguf, 1), second));
+    pi2_gguf_close(gguf);
+    free(path);
+    expect_split_refused(second, PI2_ERR_FORMAT, "open the first part");
+}
+
 static void test_split_model(void **state) {
     (void)state;
     static const char first[] = "m-00001-of-00002.gguf", second[] = "m-00002-of-00002.gguf";
@@ -647,6 +664,7 @@ int main(void) {
         cmocka_unit_test(test_every_truncation_is_refused),
         cmocka_unit_test(test_every_changed_byte_is_survived),
         cmocka_unit_test(test_split_model),
+        cmocka_unit_test(test_split_model_in_capitals),
         cmocka_unit_test(test_writer_is_read_back),
         cmocka_unit_test(test_put_string),
         cmocka_unit_test(test_writer_keeps_its_first_error),
