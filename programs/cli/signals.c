@@ -25,16 +25,32 @@ static void on_signal(int signal_number) {
     (void)raise(signal_number);
 }
 
+/* What asks a program to end: by its user, by the system, by a terminal that goes away, by a limit of time. */
+static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
+enum { ENDING_SIGNALS = sizeof ending_signals / sizeof ending_signals[0] };
+
+/* nohup has a signal ignored, and that shall hold. */
+static bool is_ignored(int signal_number) {
+    struct sigaction before;
+    return sigaction(signal_number, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+}
+
 void pi2_cli_catch_signals(void) {
-    struct sigaction action;
+    struct sigaction action, ignored;
     was_interrupted = 0;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal; /* without SA_RESTART: a blocked read shall return */
     (void)sigemptyset(&action.sa_mask);
-    (void)sigaddset(&action.sa_mask, SIGINT);
-    (void)sigaddset(&action.sa_mask, SIGTERM);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
+    for (int i = 0; i < ENDING_SIGNALS; i++) (void)sigaddset(&action.sa_mask, ending_signals[i]);
+    for (int i = 0; i < ENDING_SIGNALS; i++) {
+        if (ending_signals[i] == SIGHUP && is_ignored(SIGHUP)) continue;
+        (void)sigaction(ending_signals[i], &action, NULL);
+    }
+    /* A reader that has gone and a limit of file size are failed writes: they end a command by its own way out. */
+    memset(&ignored, 0, sizeof ignored);
+    ignored.sa_handler = SIG_IGN;
+    (void)sigaction(SIGPIPE, &ignored, NULL);
+    (void)sigaction(SIGXFSZ, &ignored, NULL);
 }
 
 bool pi2_cli_interrupted(void) { return was_interrupted != 0; }
