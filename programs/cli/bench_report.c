@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "output.h"
+#include "prediction_report.h"
 #include "powerinfer2/sizes.h"
 
 typedef struct statistics {
@@ -99,9 +100,13 @@ static void print_csv_value(const json_t *value) {
                                                    : json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
     (void)putchar('"');
     const char *characters = json_is_string(value) ? json_string_value(value) : dumped ? dumped : "";
-    for (; *characters; characters++) {
-        if (*characters == '"') (void)putchar('"');
-        (void)putchar(*characters);
+    while (*characters) {
+        const size_t length = strcspn(characters, "\"");
+        pi2_cli_print_safely(stdout, characters, length);
+        characters += length;
+        if (!*characters) break;
+        (void)fputs("\"\"", stdout);
+        characters++;
     }
     (void)putchar('"');
     free(dumped);
@@ -147,8 +152,8 @@ static double get_number(const json_t *object, const char *key) {
 /** Tokens a second and how far they were off; "-" where nothing was predicted. */
 static void print_predicted(const json_t *object) {
     if (json_object_get(object, "predicted_ts")) {
-        (void)printf(" %.2f (%+.0f %%) |", get_number(object, "predicted_ts"),
-                     100.0 * get_number(object, "predicted_error"));
+        const double predicted = get_number(object, "predicted_ts"), measured = get_number(object, "avg_ts");
+        (void)printf(" %.2f (%+.0f %%) |", predicted, pi2_cli_percent_off(predicted, measured, 2));
     } else {
         (void)printf(" - |");
     }
@@ -175,8 +180,10 @@ static void print_markdown_row(const json_t *object, bool with_predicted) {
         (void)snprintf(latency, sizeof latency, "%.2f / %.2f / %.2f", get_number(object, "p50_ms"),
                        get_number(object, "p90_ms"), get_number(object, "p99_ms"));
     }
-    (void)printf("| %s | %s | %llu | %s | %s | %.2f ± %.2f |",
-                 json_string_value(json_object_get(object, "model_type")),
+    const char *model = json_string_value(json_object_get(object, "model_type"));
+    (void)fputs("| ", stdout);
+    pi2_cli_print_safely(stdout, model, strlen(model));
+    (void)printf(" | %s | %llu | %s | %s | %.2f ± %.2f |",
                  pi2_format_size(get_integer(object, "model_size"), size),
                  (unsigned long long)get_integer(object, "n_threads"),
                  pi2_format_size(get_integer(object, "budget_bytes"), budget), test, get_number(object, "avg_ts"),

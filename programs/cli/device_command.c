@@ -135,8 +135,8 @@ static void print_item(const pi2_device_profile *profile, const pi2_measurement 
         (void)printf("core       %2llu                    %8.1f GOP/s", a, item->value / 1e9);
         break;
     case PI2_MEASURED_DISK:
-        (void)printf("disk       %-8s %4llu KiB x %2llu %8.2f GB/s of %s", item->name, a >> 10, b, item->value / 1e9,
-                     disk ? disk->place : "?");
+        (void)printf("disk       %-8s %4llu KiB x %2llu %8.2f GB/s of ", item->name, a >> 10, b, item->value / 1e9);
+        pi2_cli_print_safely(stdout, disk ? disk->place : "?", disk ? strlen(disk->place) : 1);
         break;
     case PI2_MEASURED_READ_CPU:
         (void)printf("reading    %-8s              %8.1f ms of processor for a GB", item->name, item->value * 1e12);
@@ -153,8 +153,9 @@ static int print_table(const pi2_device_profile *profile) {
     struct tm utc;
     const time_t seconds = (time_t)pi2_device_profile_time(profile);
     if (gmtime_r(&seconds, &utc)) (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    (void)printf("%s, %u processors, %s, %s\nmeasured %s, kept in %s\n\n", identity->cpu, identity->cores,
-                 identity->isa, identity->system, when, pi2_device_profile_path(profile));
+    pi2_cli_print_line("%s, %u processors, %s, %s", identity->cpu, identity->cores, identity->isa, identity->system);
+    pi2_cli_print_line("measured %s, kept in %s", when, pi2_device_profile_path(profile));
+    (void)putchar('\n');
     for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
         for (size_t i = 0; i < pi2_device_measurement_count(profile); i++) {
             const pi2_measurement *item = pi2_device_measurement(profile, i);

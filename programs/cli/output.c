@@ -46,18 +46,42 @@ int pi2_cli_exit_code(pi2_status status) {
     return PI2_EXIT_IO;
 }
 
-void pi2_cli_print_safely(FILE *stream, const char *text, size_t length) {
-    for (size_t i = 0; i < length; i++) {
-        const unsigned char byte = (unsigned char)text[i];
-        const unsigned char next = i + 1 < length ? (unsigned char)text[i + 1] : 0;
-        if (byte == 0xc2 && next >= 0x80 && next < 0xa0) { /* U+0080 .. U+009F: controls too, such as CSI */
-            (void)fprintf(stream, "\\u%04x", (unsigned)next);
-            i++;
-        } else if (byte == '\n') (void)fputs("\\n", stream);
-        else if (byte == '\t') (void)fputs("\\t", stream);
-        else if (byte < 32 || byte == 127) (void)fprintf(stream, "\\x%02x", (unsigned)byte);
-        else (void)fputc(byte, stream);
+/** Bytes of the valid UTF-8 character at text, or 0. */
+static size_t utf8_character(const unsigned char *text, size_t length) {
+    const unsigned char lead = text[0];
+    const size_t bytes = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+    if (bytes == 0 || bytes > length) return 0;
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    uint32_t code = bytes == 1 ? lead : lead & (0x7fu >> bytes);
+    for (size_t i = 1; i < bytes; i++) {
+        if ((text[i] & 0xc0) != 0x80) return 0;
+        code = code << 6 | (text[i] & 0x3fu);
     }
+    return code < least[bytes] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : bytes;
+}
+
+void pi2_cli_print_safely(FILE *stream, const char *text, size_t length) {
+    for (size_t i = 0; i < length;) {
+        const unsigned char *at = (const unsigned char *)text + i;
+        const size_t bytes = utf8_character(at, length - i);
+        if (bytes == 2 && at[0] == 0xc2 && at[1] < 0xa0) { /* U+0080 .. U+009F: controls too, such as CSI */
+            (void)fprintf(stream, "\\u%04x", (unsigned)at[1]);
+        } else if (*at == '\n') (void)fputs("\\n", stream);
+        else if (*at == '\t') (void)fputs("\\t", stream);
+        else if (bytes == 0 || *at < 32 || *at == 127) (void)fprintf(stream, "\\x%02x", (unsigned)*at);
+        else (void)fwrite(at, 1, bytes, stream);
+        i += bytes ? bytes : 1;
+    }
+}
+
+void pi2_cli_print_line(const char *format, ...) {
+    char line[LINE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    pi2_cli_print_safely(stdout, line, strlen(line));
+    (void)putchar('\n');
 }
 
 void pi2_cli_set_log(FILE *stream) { log_stream = stream; }
@@ -194,6 +218,16 @@ int pi2_cli_finish_stdout(void) {
     return pi2_cli_io_error("cannot write to stdout");
 }
 
+/** JSON's own escapes leave out DEL and U+0080 .. U+009F, which a terminal obeys; both occur in strings alone. */
+static void print_json_text(const char *text) {
+    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
+        if (*at == 0x7f) (void)fputs("\\u007f", stdout);
+        else if (at[0] == 0xc2 && at[1] < 0xa0) (void)printf("\\u%04x", (unsigned)*++at);
+        else (void)putchar(*at);
+    }
+    (void)putchar('\n');
+}
+
 int pi2_cli_print_json(json_t *value, size_t flags) {
     char *text = value ? json_dumps(value, flags | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(value);
@@ -201,24 +235,9 @@ int pi2_cli_print_json(json_t *value, size_t flags) {
         (void)pi2_cli_usage_error("not enough memory for the JSON text");
         return PI2_EXIT_MEMORY;
     }
-    (void)fputs(text, stdout);
-    (void)fputc('\n', stdout);
+    print_json_text(text);
     free(text);
     return pi2_cli_finish_stdout();
-}
-
-/** Bytes of the valid UTF-8 character at text, or 0. */
-static size_t utf8_character(const unsigned char *text, size_t length) {
-    const unsigned char lead = text[0];
-    const size_t bytes = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-    if (bytes == 0 || bytes > length) return 0;
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    uint32_t code = bytes == 1 ? lead : lead & (0x7fu >> bytes);
-    for (size_t i = 1; i < bytes; i++) {
-        if ((text[i] & 0xc0) != 0x80) return 0;
-        code = code << 6 | (text[i] & 0x3fu);
-    }
-    return code < least[bytes] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000) ? 0 : bytes;
 }
 
 json_t *pi2_cli_json_text(const char *text, size_t length) {

@@ -68,6 +68,9 @@ json_t *pi2_cli_json_number(double value);
 /** Writes bytes that came from a file so that a terminal shows them and obeys none of them. */
 void pi2_cli_print_safely(FILE *stream, const char *text, size_t length);
 
+/** Prints a line on stdout, so: for lines that hold text of a file, such as a model's name, or a path. */
+void pi2_cli_print_line(const char *format, ...) PI2_CLI_PRINTF(1, 2);
+
 /** Nanoseconds of the monotonic clock. */
 uint64_t pi2_cli_now_ns(void);
 /** Seconds since the program began. */

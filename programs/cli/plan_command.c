@@ -35,7 +35,7 @@ static void print_speed(const char *what, const pi2_speed *speed, pi2_bottleneck
 
 static void print_disk(const pi2_prediction *prediction) {
     if (prediction->disk_speed <= 0) return;
-    (void)printf("%-12s %.2f GB/s (%.2f to %.2f), mounted at %s\n", "disk", prediction->disk_speed / 1e9,
+    pi2_cli_print_line("%-12s %.2f GB/s (%.2f to %.2f), mounted at %s", "disk", prediction->disk_speed / 1e9,
                  prediction->disk_low / 1e9, prediction->disk_high / 1e9, prediction->disk);
 }
 
@@ -75,24 +75,24 @@ static int print_table(const pi2_plan *plan) {
     char size[PI2_SIZE_TEXT_BYTES], resident[PI2_SIZE_TEXT_BYTES];
     size_t count;
     const pi2_plan_line *lines = pi2_plan_lines(plan, &count);
-    (void)printf("%s (%s, %s, %s), budget %s, context %u, batch %u, %u threads\n\n", report->model_name,
-                 report->architecture, report->ffn_activation, report->weight_types,
-                 pi2_format_size(report->budget_bytes, size), report->context_tokens, report->batch_tokens,
-                 report->thread_count);
-    (void)printf("%-28s %10s %10s  %s\n", "", "size", "in memory", "why");
+    pi2_cli_print_line("%s (%s, %s, %s), budget %s, context %u, batch %u, %u threads", report->model_name,
+                       report->architecture, report->ffn_activation, report->weight_types,
+                       pi2_format_size(report->budget_bytes, size), report->context_tokens, report->batch_tokens,
+                       report->thread_count);
+    (void)printf("\n%-28s %10s %10s  %s\n", "", "size", "in memory", "why");
     for (size_t i = 0; i < count; i++) {
-        (void)printf("%-28s %10s %10s  %s\n", lines[i].what, pi2_format_size(lines[i].bytes, size),
-                     pi2_format_size(lines[i].resident_bytes, resident), lines[i].why);
+        pi2_cli_print_line("%-28s %10s %10s  %s", lines[i].what, pi2_format_size(lines[i].bytes, size),
+                           pi2_format_size(lines[i].resident_bytes, resident), lines[i].why);
     }
     (void)printf("\n%-12s %s read from disk for each token\n", "reads",
                  pi2_format_size(prediction->bytes_per_token, size));
     print_disk(prediction);
     if (prediction->expert_total) {
-        (void)printf("%-12s %u of %u in memory, %.1f %% of those that a token uses; routing %s\n", "experts",
+        pi2_cli_print_line("%-12s %u of %u in memory, %.1f %% of those that a token uses; routing %s", "experts",
                      (unsigned)prediction->expert_slots, (unsigned)prediction->expert_total,
                      100 * prediction->expert_hit_rate, prediction->routing);
-        if (pi2_plan_expert_note(plan)) (void)printf("%-12s %s\n", "", pi2_plan_expert_note(plan));
-        (void)printf("%-12s %u of the experts in memory; %s\n", "hot", report->hot_experts, report->hot_reason);
+        if (pi2_plan_expert_note(plan)) pi2_cli_print_line("%-12s %s", "", pi2_plan_expert_note(plan));
+        pi2_cli_print_line("%-12s %u of the experts in memory; %s", "hot", report->hot_experts, report->hot_reason);
     }
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);
@@ -102,7 +102,7 @@ static int print_table(const pi2_plan *plan) {
     const pi2_advice *advice = pi2_plan_advice(plan, &count);
     if (count) (void)printf("\nwhat would help decoding:\n");
     for (size_t i = 0; i < count; i++) {
-        (void)printf("  %-32s %.2f tokens/s (%.2f x)\n", advice[i].what, advice[i].tokens_per_second,
+        pi2_cli_print_line("  %-32s %.2f tokens/s (%.2f x)", advice[i].what, advice[i].tokens_per_second,
                      advice[i].factor);
     }
     return pi2_cli_finish_stdout();

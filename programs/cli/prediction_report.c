@@ -1,6 +1,8 @@
 /* prediction_report.c: never measures by itself: a run shall not wait for that. */
 #include "prediction_report.h"
 
+#include <stdlib.h>
+
 #include "output.h"
 #include "powerinfer2/plan.h"
 
@@ -50,6 +52,18 @@ static comparison compare(const pi2_prediction *prediction, const pi2_cli_genera
     return both;
 }
 
+/** A number as its text says it. */
+static double as_shown(double value, int digits) {
+    char text[400];
+    (void)snprintf(text, sizeof text, "%.*f", digits, value);
+    return strtod(text, NULL);
+}
+
+double pi2_cli_percent_off(double predicted, double measured, int digits) {
+    const double shown = as_shown(measured, digits);
+    return shown > 0 ? 100 * (as_shown(predicted, digits) / shown - 1) : 100 * (predicted / measured - 1);
+}
+
 void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation *generation) {
     pi2_prediction prediction;
     bool unmeasured;
@@ -70,13 +84,14 @@ void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation 
     if (both.prompt > 0) {
         pi2_cli_note("predicted %.1f tokens/s of prompt%s, measured %.1f: off by %+.0f %%", both.predicted_prompt,
                      generation->is_cold ? ", which reads what stays in memory too" : "", both.prompt,
-                     100 * (both.predicted_prompt / both.prompt - 1));
+                     pi2_cli_percent_off(both.predicted_prompt, both.prompt, 1));
     }
     if (both.decode > 0) {
         pi2_cli_note("predicted %.2f tokens/s of decoding (%.2f to %.2f; limited by: %s), measured %.2f%s: off by "
                      "%+.0f %%", both.predicted_decode, prediction.decode.low, prediction.decode.high,
                      pi2_bottleneck_name(prediction.bottleneck), both.decode,
-                     generation->drafts.right ? " passes/s" : "", 100 * (both.predicted_decode / both.decode - 1));
+                     generation->drafts.right ? " passes/s" : "",
+                     pi2_cli_percent_off(both.predicted_decode, both.decode, 2));
     }
 }
 

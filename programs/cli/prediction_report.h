@@ -13,6 +13,9 @@ json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generatio
 /** Of mixtures of experts the next predictions take the routing of this trace; NULL: an even one. */
 void pi2_cli_predict_with(const char *trace_path);
 
+/** By how many percent predicted is off measured, both as they are shown with so many digits. */
+double pi2_cli_percent_off(double predicted, double measured, int digits);
+
 /** One test of bench. */
 typedef struct pi2_cli_bench_case {
     uint32_t prompt, answer, depth, repetitions;

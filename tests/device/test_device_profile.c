@@ -178,6 +178,32 @@ static size_t lines_of_disk(const pi2_device_profile *profile, uint64_t disk) {
     return count;
 }
 
+static void count_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    (void)what, (void)done, (void)total;
+    ++*(uint32_t *)user;
+}
+
+/* Where a profile cannot be kept, nothing is measured for it. */
+static void test_place_comes_first(void **state) {
+    (void)state;
+    uint32_t steps = 0;
+    char *notes = test_path(folder, "notes.txt"), *below = test_path(folder, "notes.txt/device.profile");
+    test_file_write(notes, "notes", 5);
+    const char *const paths[] = {notes, below, folder, "/dev/null"};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        pi2_device_profile *profile = NULL;
+        const pi2_device_options options = {.profile_path = paths[i], .quick = true,
+                                            .callbacks = {.user = &steps, .progress = count_progress}};
+        const pi2_status status = pi2_device_measure(&options, &profile);
+        assert_int_equal(status, i == 1 ? PI2_ERR_IO : PI2_ERR_INVALID);
+        if (!strstr(pi2_error_text(), paths[i]) && i != 1) fail_msg("%s", pi2_error_text());
+        assert_null(profile);
+        assert_int_equal(steps, 0);
+    }
+    free(notes);
+    free(below);
+}
+
 /* A profile that was made on another disk is measured on this one, and remembers both. */
 static void test_disks(void **state) {
     (void)state;
@@ -285,6 +311,6 @@ int main(void) {
                                        cmocka_unit_test(test_outdated),   cmocka_unit_test(test_values),
                                        cmocka_unit_test(test_measuring),  cmocka_unit_test(test_interrupted),
                                        cmocka_unit_test(test_disks),      cmocka_unit_test(test_disk_list),
-                                       cmocka_unit_test(test_between)};
+                                       cmocka_unit_test(test_between),    cmocka_unit_test(test_place_comes_first)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
