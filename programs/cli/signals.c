@@ -9,11 +9,13 @@
 static const long long SAME_SIGNAL_NS = 300000000;
 
 static volatile sig_atomic_t was_interrupted;
+static volatile sig_atomic_t shall_end; /* by another signal than Ctrl-C's: the program, not an answer, shall end */
 static struct timespec first_signal; /* written by the handler only, before was_interrupted is seen */
 
 static void on_signal(int signal_number) {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    if (signal_number != SIGINT) shall_end = 1;
     if (!was_interrupted) {
         first_signal = now;
         was_interrupted = 1;
@@ -37,7 +39,7 @@ static bool is_ignored(int signal_number) {
 
 void pi2_cli_catch_signals(void) {
     struct sigaction action, ignored;
-    was_interrupted = 0;
+    was_interrupted = shall_end;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal; /* without SA_RESTART: a blocked read shall return */
     (void)sigemptyset(&action.sa_mask);
