@@ -108,7 +108,7 @@ static pi2_status look_for_result(const prepare_run *run, bool *is_made_out) {
     struct stat status;
     *is_made_out = false;
     if (stat(run->output_path, &status) != 0) return PI2_OK;
-    const pi2_status matches = pi2_cluster_file_matches(run->output_path, run->source, &run->settings->callbacks);
+    const pi2_status matches = pi2_cluster_file_matches(run->output_path, run->source, &run->settings->callbacks, NULL);
     *is_made_out = matches == PI2_OK && has_same_activation(run->output_path, run->source);
     return matches == PI2_ERR_INTERRUPTED ? matches : PI2_OK;
 }

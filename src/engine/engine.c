@@ -377,7 +377,7 @@ static pi2_status plan_cluster_file(pi2_engine *engine, pi2_gguf **gguf) {
     return make_plan(engine);
 }
 
-static pi2_status use_cluster_file(pi2_engine *engine, const char *path, pi2_gguf **gguf) {
+static pi2_status use_cluster_file(pi2_engine *engine, const char *path, uint64_t header_hash, pi2_gguf **gguf) {
     pi2_gguf_close(*gguf);
     *gguf = NULL;
     /* One model has one activation, whoever made its cluster file and with which option. */
@@ -385,6 +385,9 @@ static pi2_status use_cluster_file(pi2_engine *engine, const char *path, pi2_ggu
     pi2_model_free(engine->model);
     engine->model = NULL;
     PI2_TRY(open_weights(engine, path, activation, gguf));
+    if (pi2_gguf_file_header_hash(*gguf, 0) != header_hash) {
+        return pi2_fail(PI2_ERR_IO, "%s: another file took its place while it was opened: run again", path);
+    }
     PI2_TRY(pi2_model_create(*gguf, pi2_cpu_features(), &engine->model));
     return plan_cluster_file(engine, gguf);
 }
@@ -394,10 +397,11 @@ static pi2_status choose_weights(pi2_engine *engine, pi2_gguf **gguf) {
     PI2_TRY(make_plan(engine));
     char path[1024];
     bool found = false;
+    uint64_t header_hash = 0;
     const bool must = !engine->plan.everything_resident;
     const bool may_prepare = must && engine->options.allow_prepare && !engine->plan_only;
-    PI2_TRY(pi2_engine_cluster_file(engine, *gguf, may_prepare, &found, path, sizeof path));
-    if (found) return use_cluster_file(engine, path, gguf);
+    PI2_TRY(pi2_engine_cluster_file(engine, *gguf, may_prepare, &found, path, sizeof path, &header_hash));
+    if (found) return use_cluster_file(engine, path, header_hash, gguf);
     if (!must || engine->plan_only) return PI2_OK;
     char room[PI2_SIZE_TEXT_BYTES];
     return pi2_fail(PI2_ERR_MEMORY, "%s does not fit in the budget (%s are left for weights) and preparing is switched "

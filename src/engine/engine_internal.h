@@ -102,8 +102,9 @@ pi2_status pi2_engine_choose_hot(pi2_engine *engine);
 /** Fills the resident weights from a plain GGUF, with every thread of the team. */
 pi2_status pi2_engine_load_gguf(pi2_engine *engine, const pi2_gguf *gguf);
 
-/** Finds a good cluster file of the model, or makes one. path_out[capacity]. */
+/** Finds a good cluster file of the model, or makes one. path_out[capacity]; header_hash_out: by which it is known. */
 pi2_status pi2_engine_cluster_file(pi2_engine *engine, const pi2_gguf *gguf, bool may_prepare, bool *found_out,
-                                   char *path_out, size_t capacity);
+                                   char *path_out, size_t capacity,
+                                   uint64_t *header_hash_out);
 
 #endif

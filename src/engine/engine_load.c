@@ -129,15 +129,21 @@ static pi2_status prepare_beside(pi2_engine *engine, const pi2_gguf *gguf, char 
 }
 
 pi2_status pi2_engine_cluster_file(pi2_engine *engine, const pi2_gguf *gguf, bool may_prepare, bool *found_out,
-                                   char *path_out, size_t capacity) {
+                                   char *path_out, size_t capacity, uint64_t *header_hash_out) {
     *found_out = false;
     char *path = NULL;
     char note[512] = "";
     PI2_TRY(pi2_cluster_file_find(gguf, engine->options.cluster_path, &engine->options.callbacks, &path, note,
-                                  sizeof note));
+                                  sizeof note, header_hash_out));
     if (note[0]) pi2_engine_log(engine, "%s", note);
     pi2_status status = PI2_OK;
-    if (!path && may_prepare) status = prepare_beside(engine, gguf, &path);
+    if (!path && may_prepare) {
+        status = prepare_beside(engine, gguf, &path);
+        /* Another run may have made one of other weights there meanwhile. */
+        if (status == PI2_OK) {
+            status = pi2_cluster_file_matches(path, gguf, &engine->options.callbacks, header_hash_out);
+        }
+    }
     if (status == PI2_OK && path) {
         if (strlen(path) >= capacity) {
             status = pi2_fail(PI2_ERR_INVALID, "the cluster file's path is longer than %zu bytes", capacity - 1);

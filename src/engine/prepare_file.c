@@ -45,7 +45,7 @@ static pi2_status choose_path(const pi2_gguf *source, const pi2_prepare_options 
         return PI2_OK;
     }
     char note[512] = "";
-    PI2_TRY(pi2_cluster_file_find(source, NULL, &options->callbacks, path_out, note, sizeof note));
+    PI2_TRY(pi2_cluster_file_find(source, NULL, &options->callbacks, path_out, note, sizeof note, NULL));
     if (note[0] && options->callbacks.log) options->callbacks.log(options->callbacks.user, note);
     return *path_out ? PI2_OK : pi2_cluster_file_default_path(source, path_out);
 }

@@ -105,16 +105,18 @@ pi2_status pi2_cluster_file_default_path(const pi2_gguf *source, char **path_out
 /**
  * Tells whether a file is a cluster file of this version, made from the weights that the source has now.
  * Samples are compared each time; the whole source where the cluster file does not remember its time: that takes as
- * long as reading it, and is remembered. callbacks may be NULL.
+ * long as reading it, and is remembered. callbacks may be NULL. *header_hash_out: pi2_gguf_file_header_hash() of what
+ * was compared, by which whoever opens the path again knows it; may be NULL.
  * Errors  FORMAT, UNSUPPORTED, IO, MEMORY: why not, such as "made from another version of ..."; INTERRUPTED
  */
-pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks);
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks,
+                                    uint64_t *header_hash_out);
 
 /**
  * Looks for a good cluster file: at wanted_path, or where NULL beside the model and in the cache.
  * *path_out: malloc'd, or NULL when there is none; then note says in one line why one that is
- * there was not taken ("" when there is none at all). callbacks may be NULL. Errors MEMORY, INTERRUPTED
+ * there was not taken ("" when there is none at all). The others as above. Errors MEMORY, INTERRUPTED
  */
 pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_callbacks *callbacks,
-                                 char **path_out, char *note, size_t note_bytes);
+                                 char **path_out, char *note, size_t note_bytes, uint64_t *header_hash_out);
 #endif

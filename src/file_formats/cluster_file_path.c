@@ -179,21 +179,23 @@ static pi2_status compare_identity(const char *path, const pi2_gguf *cluster, co
     return pi2_fail(PI2_ERR_FORMAT, "%s: made from another version of %s, which had other weights", path, source_path);
 }
 
-pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks) {
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks,
+                                    uint64_t *header_hash_out) {
     pi2_gguf *cluster;
     PI2_TRY(pi2_gguf_open(path, &cluster));
     const pi2_status status = compare_identity(path, cluster, source, callbacks);
+    if (header_hash_out) *header_hash_out = pi2_gguf_file_header_hash(cluster, 0);
     pi2_gguf_close(cluster);
     return status;
 }
 
 /** Takes the path over when its file is good, else frees it and notes the reason. Errors INTERRUPTED */
 static pi2_status try_path(const pi2_gguf *source, char *path, const pi2_callbacks *callbacks, char **path_out,
-                           char *note, size_t note_bytes) {
+                           char *note, size_t note_bytes, uint64_t *header_hash_out) {
     struct stat status;
     if (!path) return PI2_OK;
     if (stat(path, &status) == 0) {
-        const pi2_status matches = pi2_cluster_file_matches(path, source, callbacks);
+        const pi2_status matches = pi2_cluster_file_matches(path, source, callbacks, header_hash_out);
         if (matches == PI2_OK) {
             *path_out = path;
             return PI2_OK;
@@ -209,18 +211,18 @@ static pi2_status try_path(const pi2_gguf *source, char *path, const pi2_callbac
 }
 
 pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_callbacks *callbacks,
-                                 char **path_out, char *note, size_t note_bytes) {
+                                 char **path_out, char *note, size_t note_bytes, uint64_t *header_hash_out) {
     char *path;
     *path_out = NULL;
     if (note_bytes) *note = '\0';
     if (wanted_path) {
         path = make_text("%s", wanted_path);
         if (!path) return fail_no_memory();
-        return try_path(source, path, callbacks, path_out, note, note_bytes);
+        return try_path(source, path, callbacks, path_out, note, note_bytes, header_hash_out);
     }
     PI2_TRY(path_beside(source, &path));
-    PI2_TRY(try_path(source, path, callbacks, path_out, note, note_bytes));
+    PI2_TRY(try_path(source, path, callbacks, path_out, note, note_bytes, header_hash_out));
     if (*path_out) return PI2_OK;
     PI2_TRY(path_in_cache(source, &path));
-    return try_path(source, path, callbacks, path_out, note, note_bytes);
+    return try_path(source, path, callbacks, path_out, note, note_bytes, header_hash_out);
 }

@@ -97,7 +97,9 @@ static bool is_taken(const char *model, const char *reason) {
     compared_bytes = 0;
     told[0] = '\0';
     assert_int_equal(pi2_gguf_open(model, &source), PI2_OK);
-    if (pi2_cluster_file_find(source, NULL, &callbacks, &path, note, sizeof note)) fail_msg("%s", pi2_error_text());
+    if (pi2_cluster_file_find(source, NULL, &callbacks, &path, note, sizeof note, NULL)) {
+        fail_msg("%s", pi2_error_text());
+    }
     pi2_gguf_close(source);
     const bool found = path != NULL;
     if (!found && !strstr(note, reason)) fail_msg("wanted '%s', got: %s", reason, note);
@@ -179,7 +181,8 @@ static void test_comparing_is_cancelled(void **state) {
     set_time(model_path, OLD + 7);
     assert_int_equal(pi2_gguf_open(model_path, &source), PI2_OK);
     cancels = true;
-    assert_int_equal(pi2_cluster_file_find(source, NULL, &callbacks, &path, note, sizeof note), PI2_ERR_INTERRUPTED);
+    assert_int_equal(pi2_cluster_file_find(source, NULL, &callbacks, &path, note, sizeof note, NULL),
+                     PI2_ERR_INTERRUPTED);
     assert_null(path);
     const pi2_prepare_options options = { .model_path = model_path, .callbacks = callbacks };
     assert_int_equal(pi2_prepare_file(&options, NULL), PI2_ERR_INTERRUPTED);
@@ -270,7 +273,7 @@ static void test_what_is_no_cluster_file_of_today(void **state) {
     char *path, note[512];
     assert_false(is_taken(model_path, "")); /* there is none */
     assert_int_equal(pi2_gguf_open(model_path, &source), PI2_OK);
-    assert_int_equal(pi2_cluster_file_find(source, model_path, NULL, &path, note, sizeof note), PI2_OK);
+    assert_int_equal(pi2_cluster_file_find(source, model_path, NULL, &path, note, sizeof note, NULL), PI2_OK);
     assert_null(path);
     assert_non_null(strstr(note, "not a cluster file"));
     pi2_gguf_close(source);
@@ -314,7 +317,7 @@ static void compare_in_shared_cache(const char *const *models) {
             const pi2_prepare_options options = { .model_path = models[i] };
             if (pi2_prepare_file(&options, &names[i]) != PI2_OK) _exit(3);
             if (pi2_gguf_open(models[i], &source) != PI2_OK) _exit(4);
-            if (pi2_cluster_file_matches(names[i], source, NULL) != PI2_OK) _exit(5);
+            if (pi2_cluster_file_matches(names[i], source, NULL, NULL) != PI2_OK) _exit(5);
             pi2_gguf_close(source);
             /* It is in the cache, and not the file of the other. */
             if (strncmp(names[i], getenv("XDG_CACHE_HOME"), strlen(getenv("XDG_CACHE_HOME"))) != 0) _exit(6);
@@ -441,6 +444,33 @@ static void test_changed_while_it_is_prepared(void **state) {
     assert_int_not_equal(access(cluster_path, F_OK), 0);
 }
 
+/* ---- while it is opened ---- */
+
+/* The other model's cluster file takes the place of this one's when it was compared, and before it is opened. */
+static void turn_place(void *user, const char *what, uint64_t done, uint64_t total) {
+    (void)user;
+    if (strcmp(what, "comparing") == 0 && done == total) (void)rename(fresh_path, cluster_path);
+}
+
+static void test_replaced_while_it_is_opened(void **state) {
+    (void)state;
+    pi2_engine *engine = NULL;
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = model_path;
+    options.memory_bytes = 400000000;
+    options.context_tokens = 64;
+    options.callbacks.progress = turn_place;
+    write_model(other_path, 2, OLD);
+    prepare(model_path, cluster_path);
+    prepare(other_path, fresh_path);
+    set_time(model_path, OLD + 7); /* it is compared whole */
+    assert_int_equal(pi2_engine_open(&options, &engine), PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), "tiny.pi2: another file took its place"));
+    assert_null(engine);
+    assert_false(is_taken(model_path, "other weights")); /* and now it is known */
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -456,6 +486,7 @@ int main(void) {
         TEST(test_read_only_folders_share_the_cache),
         TEST(test_one_part_of_two),
         TEST(test_changed_while_it_is_prepared),
+        TEST(test_replaced_while_it_is_opened),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

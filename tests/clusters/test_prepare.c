@@ -554,7 +554,7 @@ static void test_folder_that_is_read_only(void **state) {
         if (strncmp(path, cache, strlen(cache)) != 0) _exit(6);
         const pi2_prepare_settings settings = { 0 };
         if (prepare_at(path, &settings) != PI2_OK) _exit(7);
-        if (pi2_cluster_file_find(source, NULL, NULL, &found, note, sizeof note)) _exit(8);
+        if (pi2_cluster_file_find(source, NULL, NULL, &found, note, sizeof note, NULL)) _exit(8);
         if (!found || strcmp(found, path) != 0) _exit(9);
         if (prepare(&settings) != PI2_ERR_IO) _exit(10);
         if (!strstr(pi2_error_text(), "choose another place")) _exit(11);
