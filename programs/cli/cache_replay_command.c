@@ -148,7 +148,7 @@ int pi2_cli_cache_replay(int argument_count, char **arguments) {
     static replay_settings settings;
     static const char *trace;
     static const pi2_cli_option file_option[] = {
-        {"--trace", "FILE", PI2_CLI_TEXT, 0, NULL, "The trace, as --record-trace of a run writes it.", NULL, 0, 0}};
+        {"--trace", "FILE", PI2_CLI_TEXT, 0, NULL, "The trace, as 'run --record-trace' writes it.", NULL, 0, 0}};
     const pi2_cli_section sections[] = {
         {"Trace", file_option, 1, &trace},
         {"Options", replay_options, sizeof replay_options / sizeof replay_options[0], &settings}};

@@ -33,7 +33,7 @@ static const pi2_cli_option model_options[] = {
     {"--look-ahead", "auto|off|on", PI2_CLI_CHOICE, MODEL(look_ahead), "auto",
      "Fetch experts that the next two layers will probably want; auto: tries whether that pays.", NULL, 0, 0},
     {"--hot-share", "X", PI2_CLI_NUMBER, MODEL(hot_share), "-1",
-     "Share of the cache of experts, at most 0.75, for hot ones: those that the run of --routing-trace used most stay "
+     "Share of the cache of experts, at most 0.75, for hot ones: those that a recorded run used most stay "
      "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
      "Records which experts are used, for cache-replay.", NULL, 0, 0},

@@ -96,5 +96,5 @@ pi2_status pi2_jinja_refuse_at(uint32_t line, uint32_t column, const char *forma
     (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     return pi2_jinja_fail_at(line, column, PI2_ERR_UNSUPPORTED,
-                             "%s is not supported; use --raw or --chat-template NAME", text);
+                             "%s is not supported; use 'run --raw' or 'run --chat-template NAME'", text);
 }

@@ -79,6 +79,6 @@ void pi2_model_try_template(const pi2_gguf *gguf, const pi2_tokenizer *tokenizer
     if (pi2_gguf_string_get(gguf, "tokenizer.chat_template", &source) != PI2_OK) return;
     if (pi2_chat_template_is_blank(source.text, source.length)) return;
     if (try_template(&source, tokenizer) == PI2_OK) return;
-    (void)snprintf(note, capacity, "its chat template cannot be used: %s; --chat-template names another, --raw gives "
-                   "prompts as they are", pi2_error_text());
+    (void)snprintf(note, capacity, "its chat template cannot be used: %s; 'run --chat-template' names another, "
+                   "'run --raw' gives prompts as they are", pi2_error_text());
 }

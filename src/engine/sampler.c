@@ -392,7 +392,7 @@ pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *toke
     if (token < 0)
         return pi2_fail(PI2_ERR_FORMAT,
                         "none of the %lu logits is a number above minus infinity; the model file "
-                        "may be damaged (inspect --verify)",
+                        "may be damaged ('inspect --verify' looks)",
                         (unsigned long)sampler->vocabulary_size);
     *token_out = token;
     return PI2_OK;

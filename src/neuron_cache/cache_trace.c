@@ -84,7 +84,7 @@ static pi2_status damaged(const char *path, size_t at, const char *what) {
 
 static pi2_status read_header(const char *path, const uint8_t *bytes, size_t length, pi2_trace_header *header) {
     if (length < HEADER_BYTES || memcmp(bytes, magic, sizeof magic) != 0) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: this is no trace of experts (--record-trace makes one)", path);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: this is no trace of experts ('run --record-trace' makes one)", path);
     }
     if (pi2_load_le32(bytes + 8) != VERSION) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a trace of version %u, version %d is read; record it again", path,

@@ -35,8 +35,8 @@ static void test_unknown_names(void **state) {
     (void)state;
     const refusal refusals[] = {
         {"a\nb {{ x | foo }}", UNSUPPORTED,
-         "chat template, line 2, column 10: filter 'foo' is not supported; use --raw or "
-         "--chat-template NAME"},
+         "chat template, line 2, column 10: filter 'foo' is not supported; use 'run --raw' or "
+         "'run --chat-template NAME'"},
         {"{{ 1 is foo }}", UNSUPPORTED, "line 1, column 9: test 'foo'"},
         {"{{ 'a'.zfill(3) }}", UNSUPPORTED, "method 'zfill' of a string"},
         {"{{ [].sort() }}", UNSUPPORTED, "method 'sort' of a list"},

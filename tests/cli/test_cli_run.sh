@@ -117,7 +117,7 @@ expect_error 2 "raw" run -m "$model" --raw -p X --chat-template chatml
 printf '%s' '{% if %}' >"$folder/bad.jinja"
 expect_error 3 "chat template, line 1" run -m "$model" -p X --chat-template "$folder/bad.jinja"
 tiny refused layers=2 "template={{ messages | nosuchfilter }}"
-expect_error 3 "use --raw or --chat-template NAME" run -m "$folder/refused.gguf" -p X
+expect_error 3 "use 'run --raw' or 'run --chat-template NAME'" run -m "$folder/refused.gguf" -p X
 expect 0 run -m "$folder/refused.gguf" -p "XYZ" -sys S -n 1 --json --chat-template chatml
 expect_json prompt_tokens "$chatml"
 
