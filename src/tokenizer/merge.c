@@ -14,7 +14,6 @@
 void pi2_merge_scratch_free(pi2_merge_scratch *scratch) {
     free(scratch->symbols);
     free(scratch->queue);
-    free(scratch->text);
     *scratch = (pi2_merge_scratch){ 0 };
 }
 

@@ -164,7 +164,7 @@ static pi2_status compile(pi2_pre_tokenizer *pre_tokenizer, const char *pattern)
                         (const char *)text, (size_t)offset);
     }
     /* Where the system forbids executable memory this fails, and matching is interpreted. */
-    (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
+    (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
     pre_tokenizer->codes[pre_tokenizer->count++] = code;
     return PI2_OK;
 }
@@ -225,62 +225,126 @@ size_t pi2_pre_tokenizer_memory_bytes(const pi2_pre_tokenizer *pre_tokenizer) {
     return bytes;
 }
 
-typedef struct word_cutter {
+/* ---- cutting text that comes in pieces --------------------------------------------------- */
+
+/** Text of one piece of the level before that this level's pattern has not cut yet. */
+typedef struct cutter_level {
+    char *text;
+    size_t begin;      /* what lies before was handed on; some of it is kept for looking back */
+    size_t used, capacity;
+    size_t wake;       /* bytes: the pattern is not tried again before so many are not cut yet */
+    bool has_open_gap; /* part of a piece between two matches was handed on */
+} cutter_level;
+
+struct pi2_word_cutter {
     const pi2_pre_tokenizer *pre_tokenizer;
     pcre2_match_data *match;
-    pi2_word_function *function;
+    pi2_word_part_function *function;
     void *context;
-} word_cutter;
+    size_t most_bytes;
+    cutter_level levels[MAX_PATTERNS];
+};
 
-/** Finds the next match at or after `from`. *found_out is false when there is none. */
-static pi2_status find_match(const word_cutter *cutter, size_t level, const char *text,
-                             size_t length, size_t from, size_t *start_out, size_t *end_out,
-                             bool *found_out) {
-    const pcre2_code *code = cutter->pre_tokenizer->codes[level];
-    int count = pcre2_match(code, (PCRE2_SPTR)text, length, from, PCRE2_NO_UTF_CHECK,
-                            cutter->match, cutter->pre_tokenizer->limits);
-    if (count == PCRE2_ERROR_JIT_STACKLIMIT) {
-        count = pcre2_match(code, (PCRE2_SPTR)text, length, from,
-                            PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, cutter->match,
-                            cutter->pre_tokenizer->limits);
+enum { FIRST_CAPACITY = 1024, LOOK_BACK = 8 };
+
+static pi2_status level_add(pi2_word_cutter *cutter, size_t level, const char *text, size_t length,
+                            bool ends);
+
+/** A piece, or a part of one, of this level to the next. */
+static pi2_status hand_on(pi2_word_cutter *cutter, size_t level, size_t from, size_t to, bool ends) {
+    return level_add(cutter, level + 1, cutter->levels[level].text + from, to - from, ends);
+}
+
+static pi2_status make_room(pi2_word_cutter *cutter, cutter_level *level, size_t more) {
+    const size_t kept = level->begin < LOOK_BACK ? level->begin : LOOK_BACK;
+    if (level->begin > kept && (level->begin > FIRST_CAPACITY || level->used + more > level->capacity)) {
+        memmove(level->text, level->text + level->begin - kept, level->used - level->begin + kept);
+        level->used -= level->begin - kept;
+        level->begin = kept;
     }
-    *found_out = count >= 0;
-    if (count == PCRE2_ERROR_NOMATCH) return PI2_OK;
-    if (count < 0) {
-        return pi2_fail(PI2_ERR_MEMORY, "PCRE2 stopped with error %d in a text of %zu bytes",
-                        count, length);
+    if (level->used + more <= level->capacity) return PI2_OK;
+    size_t capacity = level->capacity ? 2 * level->capacity : FIRST_CAPACITY;
+    if (capacity < level->used + more) capacity = level->used + more;
+    if (capacity > cutter->most_bytes) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "the text has a word of more than %zu bytes, which this tokenizer cannot "
+                        "cut: put a space or a line's end into it", level->used - level->begin);
+    }
+    char *grown = realloc(level->text, capacity);
+    if (!grown) return pi2_fail(PI2_ERR_MEMORY, "no memory to tokenize a word of %zu bytes", capacity);
+    level->text = grown;
+    level->capacity = capacity;
+    return PI2_OK;
+}
+
+/**
+ * Tries the pattern once at the level's begin. While more text may come the match is a partial one
+ * as soon as it has looked at the end: whether and where it ends may depend on that text. Sets
+ * *waits when nothing more can be told now.
+ */
+static pi2_status cut_once(pi2_word_cutter *cutter, size_t index, bool ends, bool *waits) {
+    cutter_level *level = &cutter->levels[index];
+    const pcre2_code *code = cutter->pre_tokenizer->codes[index];
+    const uint32_t options = PCRE2_NO_UTF_CHECK | (ends ? 0 : PCRE2_PARTIAL_HARD);
+    int count = pcre2_match(code, (PCRE2_SPTR)level->text, level->used, level->begin, options, cutter->match,
+                            cutter->pre_tokenizer->limits);
+    if (count == PCRE2_ERROR_JIT_STACKLIMIT) {
+        count = pcre2_match(code, (PCRE2_SPTR)level->text, level->used, level->begin, options | PCRE2_NO_JIT,
+                            cutter->match, cutter->pre_tokenizer->limits);
+    }
+    if (count < 0 && count != PCRE2_ERROR_NOMATCH && count != PCRE2_ERROR_PARTIAL) {
+        return pi2_fail(PI2_ERR_MEMORY, "PCRE2 stopped with error %d in a text of %zu bytes", count, level->used);
     }
     const PCRE2_SIZE *offsets = pcre2_get_ovector_pointer(cutter->match);
-    *start_out = offsets[0];
-    *end_out = offsets[1];
+    const bool matches = count >= 0 && offsets[1] > offsets[0]; /* no pattern matches nothing */
+    const size_t begin = level->begin;
+    const size_t start = matches || count == PCRE2_ERROR_PARTIAL ? offsets[0] : level->used;
+    *waits = !matches;
+    level->begin = matches ? offsets[1] : start;
+    if (start > begin || (matches && level->has_open_gap)) { /* what lies before the match */
+        level->has_open_gap = !matches && !ends;
+        PI2_TRY(hand_on(cutter, index, begin, start, matches || ends));
+    }
+    if (matches) return hand_on(cutter, index, start, level->begin, true);
+    level->wake = 2 * (level->used - level->begin);
     return PI2_OK;
 }
 
-/** Cuts one piece by the pattern of `level`, its parts by those after it. At most MAX_PATTERNS
- *  deep. The subject is the piece alone, so no pattern sees beyond it. */
-static pi2_status cut(const word_cutter *cutter, size_t level, const char *text, size_t length) {
-    if (length == 0) return PI2_OK;
-    if (level == cutter->pre_tokenizer->count) {
-        return cutter->function(cutter->context, text, length);
-    }
-    size_t done = 0;
-    while (done < length) {
-        size_t start = length, end = length;
-        bool found = false;
-        PI2_TRY(find_match(cutter, level, text, length, done, &start, &end, &found));
-        if (!found || end <= start) start = end = length; /* no pattern matches nothing */
-        PI2_TRY(cut(cutter, level + 1, text + done, start - done));
-        PI2_TRY(cut(cutter, level + 1, text + start, end - start));
-        done = end;
-    }
-    return PI2_OK;
+static pi2_status level_add(pi2_word_cutter *cutter, size_t index, const char *text, size_t length, bool ends) {
+    if (index == cutter->pre_tokenizer->count) return cutter->function(cutter->context, text, length, ends);
+    cutter_level *level = &cutter->levels[index];
+    PI2_TRY(make_room(cutter, level, length));
+    if (length) memcpy(level->text + level->used, text, length);
+    level->used += length;
+    bool waits = !ends && level->used - level->begin < level->wake;
+    while (!waits && level->begin < level->used) PI2_TRY(cut_once(cutter, index, ends, &waits));
+    if (!ends) return PI2_OK;
+    const bool has_open_gap = level->has_open_gap;
+    level->begin = level->used = level->wake = 0;
+    level->has_open_gap = false;
+    return has_open_gap ? level_add(cutter, index + 1, "", 0, true) : PI2_OK;
 }
 
-pi2_status pi2_pre_tokenize(const pi2_pre_tokenizer *pre_tokenizer, const char *text,
-                            size_t length, pi2_word_function *function, void *context) {
-    word_cutter cutter = { pre_tokenizer, pcre2_match_data_create(1, NULL), function, context };
-    if (!cutter.match) return pi2_fail(PI2_ERR_MEMORY, "no memory for PCRE2");
-    const pi2_status status = cut(&cutter, 0, text, length);
-    pcre2_match_data_free(cutter.match);
-    return status;
+pi2_status pi2_word_cutter_create(const pi2_pre_tokenizer *pre_tokenizer, size_t most_bytes,
+                                  pi2_word_part_function *function, void *context, pi2_word_cutter **cutter_out) {
+    pi2_word_cutter *cutter = calloc(1, sizeof *cutter);
+    *cutter_out = cutter;
+    if (!cutter) return pi2_fail(PI2_ERR_MEMORY, "no memory for PCRE2");
+    *cutter = (pi2_word_cutter){ .pre_tokenizer = pre_tokenizer, .match = pcre2_match_data_create(1, NULL),
+                                 .function = function, .context = context, .most_bytes = most_bytes };
+    return cutter->match ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for PCRE2");
+}
+
+void pi2_word_cutter_free(pi2_word_cutter *cutter) {
+    if (!cutter) return;
+    for (size_t i = 0; i < MAX_PATTERNS; i++) free(cutter->levels[i].text);
+    pcre2_match_data_free(cutter->match);
+    free(cutter);
+}
+
+pi2_status pi2_word_cutter_add(pi2_word_cutter *cutter, const char *text, size_t length) {
+    return level_add(cutter, 0, text, length, false);
+}
+
+pi2_status pi2_word_cutter_end(pi2_word_cutter *cutter, const char *text, size_t length) {
+    return level_add(cutter, 0, text, length, true);
 }

@@ -14,26 +14,45 @@ typedef struct pi2_tokenizer pi2_tokenizer;
 pi2_status pi2_tokenizer_create(const pi2_gguf *gguf, pi2_tokenizer **tokenizer_out);
 void pi2_tokenizer_free(pi2_tokenizer *tokenizer);
 
-/** Text with a mark: special tokens are recognised only inside a trusted segment. */
+/** Text with a mark: special tokens are recognised only in trusted text. */
 typedef struct pi2_text_segment {
     const char *text;
     size_t length;
     bool trusted;
 } pi2_text_segment;
 
+/** Takes tokens as they become certain. What it returns but OK ends the call that it came from. */
+typedef pi2_status pi2_token_function(void *context, const int32_t *tokens, size_t count);
+
 /**
- * Tokenizes the segments as one text. A special token (control, unknown) matches only where it
- * lies wholly in one trusted segment (or across adjacent trusted ones), and nothing else gives
- * one: no merge, no word (but SPM's unknown token stands for a byte that has no token).
+ * Tokenizes a text that comes in pieces, cut anywhere, to the tokens that it has as a whole.
+ * A special token (control, unknown) matches only where it lies wholly in trusted text, and nothing
+ * else gives one: no merge, no word (but SPM's unknown token stands for a byte that has no token).
  * User-defined tokens are text and match anywhere.
+ * Any bytes are accepted, zeros too: SPM writes invalid UTF-8 as byte tokens, BPE reads each such
+ * byte as U+FFFD.
+ * Memory: pi2_encoder_bytes(), and with BPE at most 5 MB more where a word (a run that the
+ * pre-tokenizer does not cut) has more than 1 KB of different characters.
+ * Errors  UNSUPPORTED (BPE: such a word of more than 1 MiB; any: a word whose merges reach further
+ *         than 64 windows), MEMORY, what the function returned. After one it can only be freed.
+ */
+typedef struct pi2_encoder pi2_encoder;
+pi2_status pi2_encoder_create(const pi2_tokenizer *tokenizer, pi2_token_function *function,
+                              void *context, pi2_encoder **encoder_out);
+void pi2_encoder_free(pi2_encoder *encoder);
+pi2_status pi2_encoder_add(pi2_encoder *encoder, const char *text, size_t length, bool trusted);
+/** The text ends. Once, as the last call. */
+pi2_status pi2_encoder_finish(pi2_encoder *encoder);
+/** What an encoder takes where words are short. */
+size_t pi2_encoder_bytes(const pi2_tokenizer *tokenizer);
+
+/**
+ * Tokenizes the segments as one text, as an encoder does.
  * add_special: put BOS before it as the model asks. Never EOS behind it, whatever the file's
  * add_eos_token says: that is how encoders and trainers end a text, and a prompt goes on. Empty
  * text gives 0 tokens (plus BOS).
  * Tokens go to *tokens_out, malloc'd, caller frees; *count_out of them.
- * Any bytes are accepted, zeros too: SPM writes invalid UTF-8 as byte tokens, BPE reads each such
- * byte as U+FFFD. At most 2 GiB. While it runs it needs up to 40 bytes for each byte of the
- * longest word (a run that the pre-tokenizer does not cut), besides 4 to 10 bytes a token.
- * Errors  INVALID (too long), MEMORY
+ * Errors  as an encoder's
  */
 pi2_status pi2_tokenizer_encode(const pi2_tokenizer *tokenizer, const pi2_text_segment *segments,
                                 size_t segment_count, bool add_special, int32_t **tokens_out,

@@ -3,10 +3,12 @@
  *
  * How a text becomes tokens:
  *
- *   segments --join--> one text --special_split.c--> special tokens and fragments of text
- *   fragment, SPM: spm.c cuts it where no merge can cross ---------.
- *   fragment, BPE: pre_tokenizer.c cuts it into words with PCRE2 --+--> merge.c joins the best
- *                                                                       pair until none is left
+ *   pieces of text --special_split.c--> special tokens, and fragments of text in pieces
+ *   fragment, SPM: spm.c cuts it where no merge can cross ------------.
+ *   fragment, BPE: bpe_stream.c, and pre_tokenizer.c cuts with PCRE2 -+--> word_stream.c: merge.c
+ *                                       joins the best pair of a word until none is left
+ *
+ * No stage holds more than it needs to decide: encoder.c ties them together.
  *
  * Memory: the vocabulary is one block of text with an offset a token, a byte of attributes, and
  * (SPM) a score; a table of token ids finds a text; (BPE) 8 bytes a merge and a table of merge
@@ -117,31 +119,24 @@ const char *pi2_tokenizer_printable(char *out, size_t out_bytes, const char *tex
 /** Bytes of the well-formed character at text, or 0 (overlong, surrogate, cut, stray). */
 size_t pi2_utf8_character(const char *text, size_t length);
 
-/* ---- lists ------------------------------------------------------------------------------ */
+/* ---- special tokens in text that comes in pieces (special_split.c) ------------------------ */
 
-typedef struct pi2_token_list {
-    int32_t *items;
-    size_t count, capacity;
-} pi2_token_list;
-pi2_status pi2_token_list_push(pi2_token_list *list, int32_t token);
+/** Takes the text between special tokens, in parts, and each special token, in order. */
+typedef struct pi2_fragment_sink {
+    pi2_status (*text)(void *context, const char *text, size_t length);
+    pi2_status (*token)(void *context, int32_t token);
+} pi2_fragment_sink;
+typedef struct pi2_special_splitter pi2_special_splitter;
 
-/** A piece of the text: a special token, or (token -1) text that is still to be tokenized. */
-typedef struct pi2_text_fragment {
-    uint32_t start, length;
-    int32_t token;
-} pi2_text_fragment;
-typedef struct pi2_fragment_list {
-    pi2_text_fragment *items;
-    size_t count, capacity;
-} pi2_fragment_list;
-
-/** Part of the text whose special tokens count. Runs ascend and do not touch. */
-typedef struct pi2_trusted_run { uint32_t start, end; } pi2_trusted_run;
-
-/** Fills `fragments`, which starts empty; the caller frees items, on errors too. */
-pi2_status pi2_special_split(const pi2_tokenizer *tokenizer, const char *text, uint32_t length,
-                             const pi2_trusted_run *trusted, size_t trusted_count,
-                             pi2_fragment_list *fragments);
+/** *splitter_out is to be freed on errors too. */
+pi2_status pi2_special_splitter_create(const pi2_tokenizer *tokenizer,
+                                       const pi2_fragment_sink *sink, void *context,
+                                       pi2_special_splitter **splitter_out);
+void pi2_special_splitter_free(pi2_special_splitter *splitter);
+pi2_status pi2_special_splitter_add(pi2_special_splitter *splitter, const char *text,
+                                    size_t length, bool trusted);
+pi2_status pi2_special_splitter_finish(pi2_special_splitter *splitter);
+size_t pi2_special_splitter_bytes(const pi2_tokenizer *tokenizer);
 
 /* ---- merging ---------------------------------------------------------------------------- */
 
@@ -164,8 +159,6 @@ typedef struct pi2_merge_scratch {
     size_t symbol_capacity;
     uint64_t *queue; /* a binary heap of (pair key, left symbol) */
     size_t queue_count, queue_capacity;
-    char *text;      /* SPM: the word with plain spaces */
-    size_t text_capacity;
 } pi2_merge_scratch;
 void pi2_merge_scratch_free(pi2_merge_scratch *scratch);
 pi2_status pi2_merge_reserve(pi2_merge_scratch *scratch, size_t symbol_count);
@@ -181,12 +174,41 @@ pi2_status pi2_merge_word(const pi2_tokenizer *tokenizer, pi2_merge_scratch *scr
 bool pi2_bpe_find_merge(const pi2_tokenizer *tokenizer, int32_t left, int32_t right,
                         uint32_t *rank_out, int32_t *result_out);
 
-pi2_status pi2_bpe_encode(const pi2_tokenizer *tokenizer, pi2_merge_scratch *scratch,
-                          const char *text, size_t length, pi2_token_list *tokens);
-/** space_first: put a space before the text, as sentencepiece does at the start. */
-pi2_status pi2_spm_encode(const pi2_tokenizer *tokenizer, pi2_merge_scratch *scratch,
-                          const char *text, size_t length, bool space_first,
-                          pi2_token_list *tokens);
+/* ---- words that come in parts (word_stream.c) -------------------------------------------- */
+
+/** Starts as zeros with the first four set. */
+typedef struct pi2_word_stream {
+    const pi2_tokenizer *tokenizer;
+    size_t window_bytes; /* of a word that are held before it is cut: four of the longest piece at
+                            least; 0: chosen */
+    pi2_token_function *function;
+    void *context;
+    pi2_merge_scratch scratch, probe;
+    char *text;      /* what of the word has given no tokens yet */
+    uint8_t *starts; /* 1 where a symbol begins */
+    size_t length, capacity;
+    bool is_cut;     /* its first part has given tokens */
+} pi2_word_stream;
+void pi2_word_stream_free(pi2_word_stream *words);
+/** One symbol of the word, of 1 to 4 bytes. */
+pi2_status pi2_word_stream_character(pi2_word_stream *words, const char *bytes, size_t length);
+/** Bytes of the word, each a symbol. */
+pi2_status pi2_word_stream_bytes_add(pi2_word_stream *words, const char *bytes, size_t length);
+pi2_status pi2_word_stream_end(pi2_word_stream *words);
+/** What it takes where no word has to wait for more than a window. */
+size_t pi2_word_stream_bytes(const pi2_tokenizer *tokenizer);
+
+/** Text of SPM, fragment by fragment. `words` is set. */
+typedef struct pi2_spm_stream {
+    pi2_word_stream words;
+    char character[4];
+    uint32_t count;   /* of its bytes that are there */
+    bool after_space;
+} pi2_spm_stream;
+/** space_first: put a space before the fragment, as sentencepiece does at the start. */
+pi2_status pi2_spm_stream_begin(pi2_spm_stream *stream, bool space_first);
+pi2_status pi2_spm_stream_add(pi2_spm_stream *stream, const char *text, size_t length);
+pi2_status pi2_spm_stream_end(pi2_spm_stream *stream);
 
 /* ---- pre-tokenizer ---------------------------------------------------------------------- */
 
@@ -200,9 +222,56 @@ void pi2_pre_tokenizer_free(pi2_pre_tokenizer *pre_tokenizer);
 unsigned pi2_pre_tokenizer_flags(const pi2_pre_tokenizer *pre_tokenizer);
 size_t pi2_pre_tokenizer_memory_bytes(const pi2_pre_tokenizer *pre_tokenizer);
 
-typedef pi2_status pi2_word_function(void *context, const char *word, size_t length);
-/** Calls `function` with each word of valid UTF-8 text, in order; no byte is left out. */
-pi2_status pi2_pre_tokenize(const pi2_pre_tokenizer *pre_tokenizer, const char *text,
-                            size_t length, pi2_word_function *function, void *context);
+/** Part of a word; ends: the last one, perhaps of no bytes. */
+typedef pi2_status pi2_word_part_function(void *context, const char *bytes, size_t length,
+                                          bool ends);
+typedef struct pi2_word_cutter pi2_word_cutter;
+
+/** most_bytes: of a word that is held. *cutter_out is to be freed on errors too. */
+pi2_status pi2_word_cutter_create(const pi2_pre_tokenizer *pre_tokenizer, size_t most_bytes,
+                                  pi2_word_part_function *function, void *context,
+                                  pi2_word_cutter **cutter_out);
+void pi2_word_cutter_free(pi2_word_cutter *cutter);
+/** Whole characters of valid UTF-8. Words come out in order; no byte is left out.
+ *  Errors  UNSUPPORTED: a word is longer than most_bytes; MEMORY; what the function returns */
+pi2_status pi2_word_cutter_add(pi2_word_cutter *cutter, const char *text, size_t length);
+/** The same for the last of the text; another text may follow. Without an add before it, this is
+ *  one match after the other over the whole text. */
+pi2_status pi2_word_cutter_end(pi2_word_cutter *cutter, const char *text, size_t length);
+
+/** Copies of one character that the patterns do not see. */
+typedef struct pi2_left_out {
+    uint64_t place;  /* in the text that they see */
+    uint64_t count;
+    char character[4];
+    uint32_t length;
+} pi2_left_out;
+
+/** Text of BPE, fragment by fragment (bpe_stream.c). tokenizer, words and most_bytes are set. */
+typedef struct pi2_bpe_stream {
+    const pi2_tokenizer *tokenizer;
+    pi2_word_stream words;
+    size_t most_bytes;
+    pi2_word_cutter *cutter;
+    char kept[4];               /* bytes that may be the start of a character */
+    uint32_t kept_count;
+    char run[4];                /* the last character, and how often it came in a row */
+    uint32_t run_length;
+    uint64_t run_count;
+    char out[512];
+    size_t out_count;
+    uint64_t bytes_given, bytes_cut; /* to the pre-tokenizer, and back from it */
+    pi2_left_out *left_out;     /* ascending */
+    size_t left_out_count, left_out_capacity;
+} pi2_bpe_stream;
+pi2_status pi2_bpe_stream_open(pi2_bpe_stream *stream);
+void pi2_bpe_stream_close(pi2_bpe_stream *stream);
+pi2_status pi2_bpe_stream_add(pi2_bpe_stream *stream, const char *text, size_t length);
+pi2_status pi2_bpe_stream_end(pi2_bpe_stream *stream);
+
+/** pi2_encoder_create() with a window of another size, for tests. */
+pi2_status pi2_encoder_create_with(const pi2_tokenizer *tokenizer, size_t window_bytes,
+                                   pi2_token_function *function, void *context,
+                                   pi2_encoder **encoder_out);
 
 #endif

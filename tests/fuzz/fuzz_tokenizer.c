@@ -2,6 +2,7 @@
  *
  *   one byte of options, lines of a vocabulary, a NUL, the text
  *
+ * The text in pieces, with the smallest window, must have the tokens of the text at once.
  * A line is a token (its type as one byte, then its text) or, if it starts with a tab, a merge.
  * A line "*" adds the 256 tokens of the bytes. */
 #include <fcntl.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tokenizer/tokenizer.h"
+#include "tokenizer/tokenizer_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -171,6 +172,38 @@ static void check_tokens(const pi2_tokenizer *tokenizer, const int32_t *tokens, 
     free(out);
 }
 
+typedef struct expected {
+    const int32_t *tokens;
+    size_t count, done;
+} expected;
+
+static pi2_status compare(void *context, const int32_t *tokens, size_t count) {
+    expected *all = context;
+    if (count > all->count - all->done) abort();
+    if (memcmp(tokens, all->tokens + all->done, count * sizeof *tokens) != 0) abort();
+    all->done += count;
+    return PI2_OK;
+}
+
+/** In pieces of 1, 2, 3, ... bytes. A word whose merges reach too far for the window may be refused. */
+static void check_pieces(const pi2_tokenizer *tokenizer, const pi2_text_segment *segments,
+                         const int32_t *tokens, size_t count) {
+    expected all = { tokens, count, 0 };
+    pi2_encoder *encoder;
+    size_t piece = 0;
+    pi2_status status = pi2_encoder_create_with(tokenizer, 1, compare, &all, &encoder);
+    for (int i = 0; i < 2; i++) {
+        for (size_t done = 0; status == PI2_OK && done < segments[i].length; done += piece) {
+            piece = piece % 7 + 1;
+            if (piece > segments[i].length - done) piece = segments[i].length - done;
+            status = pi2_encoder_add(encoder, segments[i].text + done, piece, segments[i].trusted);
+        }
+    }
+    if (status == PI2_OK) status = pi2_encoder_finish(encoder);
+    if (status == PI2_OK && all.done != count) abort();
+    pi2_encoder_free(encoder);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2) return 0;
     const unsigned options = data[0];
@@ -191,6 +224,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (pi2_tokenizer_encode(tokenizer, segments, 2, false, &tokens, &count) == PI2_OK) {
         check_tokens(tokenizer, tokens, count,
                      (options & (OPTION_TRUST_FIRST | OPTION_TRUST_LAST)) != 0);
+        check_pieces(tokenizer, segments, tokens, count);
         free(tokens);
     }
     pi2_tokenizer_free(tokenizer);
