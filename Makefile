@@ -10,9 +10,11 @@ FUZZ_SECONDS ?= 60
 # A regular expression of test names for `make test`, `make sanitize` and `make arm64`.
 TESTS ?=
 TESTS_EXCEPT ?=
+# A regular expression of names in scripts/mutants.list.
+MUTANTS ?= .
 export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT
 
-.PHONY: help run build test sanitize asan tsan fuzz arm64 bench compare clean
+.PHONY: help run build test sanitize asan tsan fuzz mutants arm64 bench compare clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,8 +22,9 @@ help:
 	@echo '               make run PROMPT="..." MEMORY=48M MODEL=path.gguf'
 	@echo 'make build     set up and build ./build/powerinfer2'
 	@echo 'make test      set up, build and run every test (TESTS=regex picks some)'
-	@echo 'make sanitize  the same tests under ASan+UBSan, then under TSan'
+	@echo 'make sanitize  the same tests under ASan+UBSan, then under TSan (make asan, make tsan: one of them)'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
+	@echo 'make mutants   small wrong changes in a copy: which of them no test notices (MUTANTS=regex picks some)'
 	@echo 'make arm64     cross-build for 64-bit ARM and run the tests under qemu'
 	@echo 'make bench     speed of the default model (or MODEL=) in memory and at 64 and 48 MB'
 	@echo 'make compare   the same beside llama.cpp (bench/compare --help)'
@@ -48,6 +51,9 @@ fuzz:
 	@scripts/setup.sh build fuzz
 	@scripts/build.sh fuzz
 	@scripts/fuzz.sh
+
+mutants:
+	@scripts/mutants.sh '$(MUTANTS)'
 
 arm64:
 	@scripts/setup.sh build arm64

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Goal:   make help and the documents tell of every target, and of no other; what a target runs is there.
+# Method: the Makefile's own list of targets, and the scripts that its recipes name.
+set -eu
+root=$1
+targets=$(sed -n 's/^\.PHONY: //p' "$root/Makefile")
+help=$(make -s -C "$root" help)
+bad=0
+wrong() {
+    echo "$1"
+    bad=1
+}
+for target in $targets; do
+    [ "$target" = help ] && continue
+    printf '%s\n' "$help" | grep -q "make $target\b" || wrong "make help leaves out $target"
+done
+for named in $(printf '%s\n' "$help" | grep -o 'make [a-z0-9]*' | sed 's/make //' | sort -u) \
+    $(grep -oh '`make [a-z0-9]*' "$root/README.md" "$root/CONTRIBUTING.md" "$root"/docs/*.md | sed 's/.*make //' | sort -u); do
+    case " $targets " in *" $named "*) ;; *) wrong "make $named is no target" ;; esac
+    make -s -n -C "$root" "$named" >/dev/null || wrong "make $named has no rule"
+done
+for script in $(sed -n 's/^\t@\(\(scripts\|bench\)\/[a-z0-9_.]*\).*/\1/p' "$root/Makefile" | sort -u); do
+    [ -x "$root/$script" ] || wrong "$script cannot be run"
+done
+[ "$bad" -eq 0 ]
