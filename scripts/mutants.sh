@@ -41,7 +41,8 @@ passes() {
     for test in $1; do
         status=0
         limit=$(cat "$copy/limit_$test" 2>/dev/null || echo 900)
-        (cd "$copy/build/tests" && timeout -k 5 "$limit" "./test_$test") >"$copy/log" 2>&1 </dev/null || status=$?
+        # The shell tells of a test that was aborted: into the log too.
+        { (cd "$copy/build/tests" && timeout -k 5 "$limit" "./test_$test" </dev/null) || status=$?; } >"$copy/log" 2>&1
         case $status in 0 | 77) ;; 124 | 137) how="$test hangs"; return 1 ;; *) how=$test; return 1 ;; esac
     done
 }
@@ -56,7 +57,7 @@ for test in $all; do
     echo $((20 + 5 * ($(date +%s) - begin))) >"$copy/limit_$test"
 done
 
-printf '%-10s  %-58s  %s\n' result mutant 'noticed by, or why not'
+printf '%-8s  %-61s  %s\n' result mutant 'noticed by, or why not'
 noticed=0 survived=0 marked=0 broken=0
 tab=$(printf '\t')
 while IFS="$tab" read -r line; do
@@ -81,7 +82,7 @@ while IFS="$tab" read -r line; do
     else
         result=SURVIVED how="tests: $tests" survived=$((survived + 1))
     fi
-    printf '%-10s  %-58s  %s\n' "$result" "$name" "$how"
+    printf '%-8s  %-61s  %s\n' "$result" "$name" "$how"
     cp "$copy/before" "$copy/$file"
 done <"$copy/mutants"
 echo "$noticed noticed, $survived survived, $marked survive as marked, $broken do not apply"

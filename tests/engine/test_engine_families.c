@@ -7,12 +7,16 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "file_formats/gguf.h"
 #include "kernels/vector/ffn_activation.h"
+#include "neuron_cache/cache_trace.h"
+#include "powerinfer2/session.h"
 #include "support/reference_check.h"
 #include "support/sanitizer.h"
 #include "support/session_run.h"
@@ -166,6 +170,50 @@ static void test_shapes(void **state) {
     pi2_check_against_reference(&options, PI2_CACHE_F16, 0.08, 0.15);
 }
 
+/* Where all scores are equal the experts with the lowest numbers are chosen. */
+static void test_equal_scores(void **state) {
+    (void)state;
+    char *folder = test_folder_make();
+    char *path = test_path(folder, "equal.gguf"), *trace_path = test_path(folder, "trace");
+    pi2_tiny_model_options options;
+    options_of(&options, "llama", 7, 3);
+    assert_int_equal(pi2_tiny_model_write(&options, path), 0);
+    pi2_gguf *gguf = NULL;
+    assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    for (uint32_t l = 0; l < options.layer_count; l++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "blk.%u.ffn_gate_inp.weight", l);
+        const pi2_gguf_tensor *router = pi2_gguf_tensor_find(gguf, name);
+        assert_non_null(router);
+        assert_int_equal(fseek(file, (long)router->file_offset, SEEK_SET), 0);
+        for (uint64_t i = 0; i < router->bytes; i++) assert_int_equal(fputc(0, file), 0);
+    }
+    assert_int_equal(fclose(file), 0);
+    pi2_gguf_close(gguf);
+    pi2_engine_options engine_options;
+    pi2_engine_options_init(&engine_options);
+    engine_options.model_path = path;
+    engine_options.record_trace = trace_path;
+    pi2_engine *engine = NULL;
+    pi2_session *session = NULL;
+    if (pi2_engine_open(&engine_options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    const int32_t token = 5;
+    assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_OK);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+    pi2_trace trace;
+    if (pi2_trace_read(trace_path, &trace) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(trace.key_count, 3 * options.layer_count);
+    for (uint32_t i = 0; i < trace.key_count; i++) assert_int_equal(trace.keys[i] % 7, i % 3);
+    pi2_trace_free(&trace);
+    free(path);
+    free(trace_path);
+    test_folder_remove(folder);
+}
+
 static void refuse(const pi2_tiny_model_options *options, const char *tensor, pi2_status want, const char *text) {
     char *folder = test_folder_make(), *path = test_path(folder, "odd.gguf");
     pi2_gguf_builder builder;
@@ -217,6 +265,7 @@ int main(void) {
         cmocka_unit_test(test_mixtral), cmocka_unit_test(test_qwen3moe), cmocka_unit_test(test_smallthinker),
         cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_activations),
         cmocka_unit_test(test_activation_by_option), cmocka_unit_test(test_shapes), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_equal_scores),
     };
     return cmocka_run_group_tests_name("families of models", tests, NULL, NULL);
 }

@@ -430,10 +430,36 @@ static void test_altered_files(void **state) {
     test_folder_remove(folder);
 }
 
+static bool any_may_leave(const void *user, uint32_t key) {
+    (void)user;
+    (void)key;
+    return true;
+}
+
+/* What returns soon after it has left enters the main queue, and a scan of new keys passes it by. */
+static void test_s3_fifo_knows_what_returns(void **state) {
+    (void)state;
+    enum { SLOTS = 10, MANY = 60 };
+    const pi2_cache_policy *s3 = pi2_cache_policy_find("s3_fifo");
+    void *cache = calloc(1, s3->bytes(MANY, SLOTS));
+    assert_non_null(cache);
+    s3->init(cache, MANY, SLOTS);
+    for (uint32_t key = 0; key < SLOTS; key++) s3->admit(cache, key);
+    assert_int_equal(s3->evict(cache, any_may_leave, NULL), 0); /* the oldest, of no use so far */
+    s3->admit(cache, 0);
+    for (uint32_t key = SLOTS; key < MANY; key++) { /* five times as many as there are slots */
+        const uint32_t gone = s3->evict(cache, any_may_leave, NULL);
+        if (gone == 0) fail_msg("the one that returned has left for key %u", key);
+        s3->admit(cache, key);
+    }
+    free(cache);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_belady_is_the_optimum), cmocka_unit_test(test_policies_keep_the_rules),
         cmocka_unit_test(test_policies_under_random_calls), cmocka_unit_test(test_lru_is_what_it_says),
+        cmocka_unit_test(test_s3_fifo_knows_what_returns),
         cmocka_unit_test(test_adaptive_is_near_the_best),
         cmocka_unit_test(test_adaptive_after_a_shrink), cmocka_unit_test(test_file_round_trip),
         cmocka_unit_test(test_altered_files),

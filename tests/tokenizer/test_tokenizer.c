@@ -337,6 +337,23 @@ static void test_spm_merges_by_score(void **state) {
     pi2_tokenizer_free(tokenizer);
 }
 
+/* Of pairs with one score the left one merges first, and 0 is -0. */
+static void test_spm_equal_scores(void **state) {
+    (void)state;
+    enum { E_C = 5, E_AB, E_BC, E_BYTES };
+    static const pi2_test_token tokens[] = {
+        { "<unk>", PI2_TEST_UNKNOWN, 0 }, { "<s>", PI2_TEST_CONTROL, 0 }, { "</s>", PI2_TEST_CONTROL, 0 },
+        { "a", PI2_TEST_NORMAL, -10 },    { "b", PI2_TEST_NORMAL, -10 },  { "c", PI2_TEST_NORMAL, -10 },
+        { "ab", PI2_TEST_NORMAL, -0.0f }, { "bc", PI2_TEST_NORMAL, 0.0f },
+    };
+    const pi2_test_vocabulary vocabulary = { .model = "llama", .tokens = tokens, .token_count = E_BYTES,
+                                             .with_bytes = true, .bos = BOS, .eos = EOS };
+    pi2_tokenizer *tokenizer = pi2_test_tokenizer(&vocabulary);
+    check(tokenizer, "abc", false, TOKENS(E_AB, E_C));
+    check(tokenizer, "abcbc", false, TOKENS(E_AB, E_C, E_BC));
+    pi2_tokenizer_free(tokenizer);
+}
+
 static void test_spm_spaces_around_special_tokens(void **state) {
     (void)state;
     pi2_test_vocabulary vocabulary = spm_vocabulary();
@@ -619,6 +636,7 @@ int main(void) {
         cmocka_unit_test(test_longer_special_tokens_match_first),
         cmocka_unit_test(test_pre_tokenizers),
         cmocka_unit_test(test_spm_merges_by_score),
+        cmocka_unit_test(test_spm_equal_scores),
         cmocka_unit_test(test_spm_spaces_around_special_tokens),
         cmocka_unit_test(test_spm_tokens_over_spaces),
         cmocka_unit_test(test_long_runs),
