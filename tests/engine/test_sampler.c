@@ -478,8 +478,47 @@ static void test_bytes_counts_what_is_used(void **state) {
     assert_int_equal(pi2_sampler_bytes(&params, 50000, 4096) - small, (50000 - 40) * 8 + 4096 * 16);
 }
 
+/* PCG32 from its definition, bit by bit where the sampler shifts: XSH RR 64/32 over one fixed stream. */
+static uint32_t pcg_next(uint64_t *generator) {
+    const uint64_t increment = UINT64_C(1442695040888963407), old = *generator;
+    *generator = old * UINT64_C(6364136223846793005) + increment;
+    uint32_t word = (uint32_t)((old ^ old >> 18) >> 27);
+    for (uint32_t turns = (uint32_t)(old >> 59); turns > 0; turns--) word = word >> 1 | (word & 1u) << 31;
+    return word;
+}
+
+/* A seed means the same text in every version: its draws are the generator's, in order. */
+static void test_draws_are_the_generators(void **state) {
+    (void)state;
+    enum { TOKENS_IN_ALL = 1000, DRAWS = 200 };
+    static float logits[TOKENS_IN_ALL];
+    pi2_sampling params;
+    pi2_sampling_init(&params);
+    params.temperature = 1.0f;
+    params.top_k = 0;
+    params.top_p = 1.0f;
+    params.min_p = 0.0f;
+    params.repeat_penalty = 1.0f;
+    params.seed = 42;
+    pi2_sampler *sampler = NULL;
+    assert_int_equal(pi2_sampler_create(&params, TOKENS_IN_ALL, 64, &sampler), PI2_OK);
+    uint64_t generator = 0;
+    (void)pcg_next(&generator);
+    generator += 42;
+    (void)pcg_next(&generator);
+    for (int i = 0; i < DRAWS; i++) {
+        const uint64_t high = pcg_next(&generator) >> 5, low = pcg_next(&generator) >> 6;
+        const double unit = (double)(high * (UINT64_C(1) << 26) + low) / 9007199254740992.0;
+        int32_t token = -1;
+        assert_int_equal(pi2_sampler_sample(sampler, logits, &token), PI2_OK);
+        assert_int_equal(token, (int32_t)(unit * TOKENS_IN_ALL));
+    }
+    pi2_sampler_free(sampler);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_draws_are_the_generators),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_invalid_params_are_named),
         cmocka_unit_test(test_greedy_takes_the_lowest_of_equals),
