@@ -604,7 +604,7 @@ static void test_put_string(void **state) {
     pi2_gguf_string text;
     assert_int_equal(pi2_gguf_writer_open(32, &writer), PI2_OK);
     for (int i = 0; i < 70; i++) { /* more than one step of the table's growth */
-        char key[8];
+        char key[16];
         (void)snprintf(key, sizeof key, "k%02d", i);
         pi2_gguf_writer_string(writer, key, key);
     }
