@@ -158,6 +158,19 @@ PI2_API pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *tex
                                        bool add_special, bool parse_special,
                                        int32_t **tokens_out, size_t *count_out);
 
+/** Reads the next part of a text into bytes[capacity]; *length_out 0: its end. */
+typedef pi2_status pi2_text_reader(void *user, char *bytes, size_t capacity, size_t *length_out);
+/** Takes tokens of a text, in order. */
+typedef pi2_status pi2_token_taker(void *user, const int32_t *tokens, size_t count);
+/**
+ * Tokenizes a text that is read in parts, to the tokens that it has as a whole. Memory: what the engine's plan
+ * holds for it, however long the text is (with BPE up to 5 MB more for a word of different characters without an end).
+ * Errors  UNSUPPORTED (such a word of more than 1 MiB), MEMORY, what reader or taker returned
+ */
+PI2_API pi2_status pi2_engine_tokenize_parts(const pi2_engine *engine, pi2_text_reader *reader, void *reader_user,
+                                             bool add_special, bool parse_special, pi2_token_taker *taker,
+                                             void *taker_user);
+
 typedef struct pi2_message {
     const char *role;    /* "system", "user", "assistant" */
     const char *content; /* NUL-terminated UTF-8 */

@@ -13,6 +13,7 @@
 #include "powerinfer2/cache_replay.h"
 #include "prediction_report.h"
 #include "signals.h"
+#include "text_source.h"
 
 enum { INPUT_FILES = 4 };
 
@@ -110,6 +111,7 @@ typedef struct run_state {
     char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
     size_t prompt_length;
+    pi2_cli_text_source source; /* of a prompt that is read when it is tokenized: a raw one */
     bool is_chat;
     pi2_engine *engine;
     pi2_session *session;
@@ -168,6 +170,12 @@ static int read_text(const run_settings *settings, const char *text, const char 
     return PI2_EXIT_OK;
 }
 
+static int refuse_system(const run_state *state) {
+    return pi2_cli_usage_error("run: a system message needs the chat template%s",
+                               state->settings.raw ? ", which --raw leaves out"
+                                                   : ", which this model has not: name one with --chat-template");
+}
+
 static int read_prompt(run_state *state) {
     const run_settings *settings = &state->settings;
     if (settings->prompt && settings->prompt_file) {
@@ -183,6 +191,10 @@ static int read_prompt(run_state *state) {
             return pi2_cli_usage_error("run: no prompt: give one with -p, -f or on stdin");
         }
         if (!state->is_chat) path = "-";
+    }
+    if (path && settings->raw && !(strcmp(path, "-") == 0 && isatty(STDIN_FILENO))) {
+        const int code = pi2_cli_text_open(path, &state->source);
+        return code == PI2_EXIT_OK && (settings->system || settings->system_file) ? refuse_system(state) : code;
     }
     int code = read_text(settings, settings->prompt, path, &state->prompt, &state->prompt_length);
     if (code != PI2_EXIT_OK) return code;
@@ -299,16 +311,47 @@ static int open_engine(run_state *state) {
     return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }
 
+/** Takes the tokens of a raw prompt: those that the context has room for, and the number of all. */
+static pi2_status take_tokens(void *user, const int32_t *tokens, size_t count) {
+    run_state *state = user;
+    const size_t context = pi2_engine_get_report(state->engine)->context_tokens;
+    for (size_t i = 0; i < count; i++, state->token_count++) {
+        if (state->token_count < context) state->tokens[state->token_count] = tokens[i];
+    }
+    return pi2_cli_interrupted() ? PI2_ERR_INTERRUPTED : PI2_OK;
+}
+
+/** Tokenizes a prompt that was not read yet, part by part: one of any length takes no more than a context. */
+static int tokenize_source(run_state *state) {
+    const size_t context = pi2_engine_get_report(state->engine)->context_tokens;
+    state->tokens = malloc(context * sizeof *state->tokens);
+    if (!state->tokens) {
+        (void)pi2_cli_usage_error("no memory for %zu tokens", context);
+        return PI2_EXIT_MEMORY;
+    }
+    const pi2_status status =
+        pi2_engine_tokenize_parts(state->engine, pi2_cli_text_read, &state->source, true,
+                                  state->settings.parse_special, take_tokens, state);
+    if (state->source.code != PI2_EXIT_OK) return state->source.code;
+    if (status == PI2_ERR_INTERRUPTED) return PI2_EXIT_INTERRUPTED;
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    if (!state->source.has_text) {
+        return pi2_cli_usage_error("run: the prompt is empty: give one with -p, -f or on stdin");
+    }
+    if (state->token_count <= context) return PI2_EXIT_OK;
+    return pi2_cli_usage_error("the prompt has %zu tokens, and the context holds %zu: give a longer context (-c) or a "
+                               "shorter prompt", state->token_count, context);
+}
+
 /** The prompt as tokens: through the chat template where the model has one. */
 static int tokenize_prompt(run_state *state) {
     const bool with_template = !state->settings.raw && pi2_engine_has_chat_template(state->engine);
-    if (!with_template && state->system) {
-        return pi2_cli_usage_error("run: a system message needs the chat template%s",
-                                   state->settings.raw ? ", which --raw leaves out"
-                                                       : ", which this model has not: name one with --chat-template");
-    }
-    pi2_status status;
-    if (with_template) {
+    if (!with_template && state->system) return refuse_system(state);
+    pi2_status status = PI2_OK;
+    if (state->source.stream) {
+        const int code = tokenize_source(state);
+        if (code != PI2_EXIT_OK) return code;
+    } else if (with_template) {
         if (strlen(state->prompt) != state->prompt_length) {
             return pi2_cli_usage_error("run: the prompt holds a NUL byte, which the chat template "
                                        "cannot take: use --raw");
@@ -464,6 +507,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
     pi2_cli_generation_free(&state.generation);
     pi2_session_free(state.session);
     pi2_engine_close(state.engine);
+    pi2_cli_text_close(&state.source);
     json_decref(state.plan);
     free(state.tokens);
     free(state.prompt);

@@ -12,6 +12,27 @@ pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *text, size_
     return pi2_tokenizer_encode(engine->tokenizer, &segment, 1, add_special, tokens_out, count_out);
 }
 
+static pi2_status encode_parts(pi2_encoder *encoder, pi2_text_reader *reader, void *user, bool trusted) {
+    char bytes[4096];
+    for (;;) {
+        size_t length = 0;
+        PI2_TRY(reader(user, bytes, sizeof bytes, &length));
+        if (length == 0) return pi2_encoder_finish(encoder);
+        PI2_TRY(pi2_encoder_add(encoder, bytes, length, trusted));
+    }
+}
+
+pi2_status pi2_engine_tokenize_parts(const pi2_engine *engine, pi2_text_reader *reader, void *reader_user,
+                                     bool add_special, bool parse_special, pi2_token_taker *taker, void *taker_user) {
+    const int32_t begin = pi2_engine_bos(engine);
+    if (add_special && begin >= 0) PI2_TRY(taker(taker_user, &begin, 1));
+    pi2_encoder *encoder = NULL;
+    PI2_TRY(pi2_encoder_create(engine->tokenizer, taker, taker_user, &encoder));
+    const pi2_status status = encode_parts(encoder, reader, reader_user, parse_special);
+    pi2_encoder_free(encoder);
+    return status;
+}
+
 const char *pi2_chat_template_known(size_t index) { return pi2_chat_template_name(index); }
 
 static pi2_status copy_text(const char *text, size_t length, char **copy_out) {
