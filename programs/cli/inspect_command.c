@@ -26,7 +26,7 @@ static const pi2_cli_option inspect_options[] = {
     {"--tensors", NULL, PI2_CLI_FLAG, INSPECT(tensors), NULL, "Lists every tensor too.", NULL, 0, 0},
     {"--metadata", NULL, PI2_CLI_FLAG, INSPECT(metadata), NULL, "Lists every metadata entry too.", NULL, 0, 0},
     {"--verify", NULL, PI2_CLI_FLAG, INSPECT(verify), NULL,
-     "Reads a cluster file wholly and checks every checksum.", NULL, 0, 0},
+     "Reads a cluster file wholly, checks every checksum and compares neurons with tiles.", NULL, 0, 0},
     {"--routing", NULL, PI2_CLI_FLAG, INSPECT(routing), NULL,
      "Runs the model and tells how many of a token's experts the token before used too, by layer.", NULL, 0, 0},
     {"--tokens", "N", PI2_CLI_INTEGER, INSPECT(tokens), "256", "Tokens that --routing runs.", NULL, 16, 65536},
@@ -56,6 +56,18 @@ static void print_number(const char *label, uint64_t value) {
 static void print_size(const char *label, uint64_t bytes) {
     char size[PI2_SIZE_TEXT_BYTES];
     if (bytes) (void)printf("%-22s%s (%llu bytes)\n", label, pi2_format_size(bytes, size), (unsigned long long)bytes);
+}
+
+/** What a cluster file of the neuron layout holds beside the tiles. */
+static void print_banks(const pi2_model_summary *summary) {
+    print_number("neuron banks", summary->bank_count);
+    print_number("neuron units", summary->bank_unit_count);
+    print_size("neuron units' size", summary->bank_bytes);
+    print_size("neuron heads' size", summary->bank_head_bytes);
+    if (summary->banks_left_out) {
+        (void)printf("%-22s%u: a weight that is infinite, no number or minute, in %s\n", "without a bank",
+                     (unsigned)summary->banks_left_out, summary->left_out);
+    }
 }
 
 static void print_summary(const pi2_model_summary *summary) {
@@ -89,6 +101,7 @@ static void print_summary(const pi2_model_summary *summary) {
     print_number("groups", summary->group_count);
     print_number("extents", summary->extent_count);
     print_number("neurons per cluster", summary->cluster_neurons);
+    print_banks(summary);
 }
 
 static pi2_status print_tensors(const pi2_model_file *file, uint32_t count) {
@@ -150,7 +163,10 @@ static json_t *json_summary(const pi2_model_summary *summary) {
         {"vocabulary_size", summary->vocabulary_size},
         {"cache_bytes_per_token", summary->cache_bytes_per_token}, {"tensor_count", summary->tensor_count},
         {"metadata_count", summary->metadata_count}, {"group_count", summary->group_count},
-        {"extent_count", summary->extent_count}, {"cluster_neurons", summary->cluster_neurons}};
+        {"extent_count", summary->extent_count}, {"cluster_neurons", summary->cluster_neurons},
+        {"bank_count", summary->bank_count}, {"bank_unit_count", summary->bank_unit_count},
+        {"bank_bytes", summary->bank_bytes}, {"bank_head_bytes", summary->bank_head_bytes},
+        {"banks_left_out", summary->banks_left_out}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         json_object_set_new(object, numbers[i].key, integer(numbers[i].value));
     }

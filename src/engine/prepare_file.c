@@ -45,7 +45,8 @@ static pi2_status choose_path(const pi2_gguf *source, const pi2_prepare_options 
         return PI2_OK;
     }
     char note[512] = "";
-    PI2_TRY(pi2_cluster_file_find(source, NULL, &options->callbacks, path_out, note, sizeof note, NULL));
+    const pi2_cluster_wish wish = {.layout = options->layout};
+    PI2_TRY(pi2_cluster_file_find(source, NULL, &wish, &options->callbacks, path_out, note, sizeof note, NULL));
     if (note[0] && options->callbacks.log) options->callbacks.log(options->callbacks.user, note);
     return *path_out ? PI2_OK : pi2_cluster_file_default_path(source, path_out);
 }
@@ -61,12 +62,15 @@ static pi2_status check_model(const pi2_gguf *source, const pi2_prepare_options 
     return PI2_OK;
 }
 
-static pi2_status prepare(const pi2_gguf *source, const pi2_prepare_options *options, char **path_out) {
+static pi2_status prepare(const pi2_gguf *source, const pi2_prepare_options *options,
+                          const pi2_neuron_statistics *statistics, char **path_out) {
     const pi2_architecture *architecture = NULL;
     pi2_tensor_directory directory = {0};
     pi2_model_requests requests = {0};
     pi2_model_shape shape;
-    pi2_prepare_settings settings = {.overwrite = options->overwrite, .callbacks = options->callbacks};
+    pi2_prepare_settings settings = {.overwrite = options->overwrite, .callbacks = options->callbacks,
+                                    .layout = options->layout, .statistics = statistics,
+                                    .statistics_name = options->statistics_path};
     PI2_TRY(check_model(source, options));
     PI2_TRY(pi2_architecture_find(source, &architecture));
     pi2_status status = pi2_tensor_directory_open(source, NULL, &directory);
@@ -82,6 +86,16 @@ static pi2_status prepare(const pi2_gguf *source, const pi2_prepare_options *opt
     return status;
 }
 
+static pi2_status prepare_with_statistics(const pi2_gguf *source, const pi2_prepare_options *options,
+                                          char **path_out) {
+    pi2_neuron_statistics statistics = {0};
+    if (!options->statistics_path) return prepare(source, options, NULL, path_out);
+    pi2_status status = pi2_neuron_statistics_read(options->statistics_path, &statistics);
+    if (status == PI2_OK) status = prepare(source, options, &statistics, path_out);
+    pi2_neuron_statistics_free(&statistics);
+    return status;
+}
+
 pi2_status pi2_prepare_file(const pi2_prepare_options *options, char **path_out) {
     pi2_gguf *source = NULL;
     char *path = NULL;
@@ -91,7 +105,7 @@ pi2_status pi2_prepare_file(const pi2_prepare_options *options, char **path_out)
         ? pi2_fail(PI2_ERR_INVALID, "%s is a cluster file already: give the GGUF that it was made from",
                    options->model_path)
         : pi2_architecture_put_activation(source, options->ffn_activation);
-    if (status == PI2_OK) status = prepare(source, options, &path);
+    if (status == PI2_OK) status = prepare_with_statistics(source, options, &path);
     pi2_gguf_close(source);
     if (status == PI2_OK && path_out) {
         *path_out = path;
