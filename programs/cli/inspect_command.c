@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "commands.h"
+#include "engine_options.h"
 #include "inspect_routing.h"
+#include "inspect_sparsity.h"
 #include "options.h"
 #include "output.h"
 #include "powerinfer2/model_file.h"
@@ -13,10 +15,10 @@
 enum { VALUE_BYTES = 1024, SHOWN_VALUE_BYTES = 72 };
 
 typedef struct inspect_settings {
-    const char *model;
+    const char *model, *text, *ffn_activation;
     int64_t tokens;
     uint64_t memory;
-    bool json, verify, tensors, metadata, routing, quiet;
+    bool json, verify, tensors, metadata, routing, sparsity, quiet;
 } inspect_settings;
 
 #define INSPECT(field) offsetof(inspect_settings, field)
@@ -29,9 +31,17 @@ static const pi2_cli_option inspect_options[] = {
      "Reads a cluster file wholly, checks every checksum and compares neurons with tiles.", NULL, 0, 0},
     {"--routing", NULL, PI2_CLI_FLAG, INSPECT(routing), NULL,
      "Runs the model and tells how many of a token's experts the token before used too, by layer.", NULL, 0, 0},
-    {"--tokens", "N", PI2_CLI_INTEGER, INSPECT(tokens), "256", "Tokens that --routing runs.", NULL, 16, 65536},
+    {"--sparsity", NULL, PI2_CLI_FLAG, INSPECT(sparsity), NULL,
+     "Runs the model and tells how many neurons give nothing, which fire most and which fire again, by layer.", NULL,
+     0, 0},
+    {"-f, --file", "FILE", PI2_CLI_TEXT, INSPECT(text), NULL,
+     "Text for --sparsity; \"-\" is stdin. Otherwise tokens that are drawn.", NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, INSPECT(tokens), "256", "Tokens that --routing and --sparsity run.", NULL, 16,
+     65536},
+    {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, INSPECT(ffn_activation), NULL,
+     "For --sparsity: activation of the FFN, where the file does not name it.", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, INSPECT(memory), NULL,
-     "Memory that --routing may use. Otherwise what is free, less a margin.", NULL, 0, 0},
+     "Memory that --routing and --sparsity may use. Otherwise what is free, less a margin.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, INSPECT(json), NULL, "Prints one JSON value, tensors and metadata included.", NULL,
      0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, INSPECT(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
@@ -247,13 +257,20 @@ int pi2_cli_inspect(int argument_count, char **arguments) {
     const pi2_cli_section sections[] = {
         {"Options", inspect_options, sizeof inspect_options / sizeof inspect_options[0], &settings}};
     const pi2_cli_command command = {
-        "inspect", "-m MODEL [--tensors] [--metadata] [--verify] [--routing] [--json]",
+        "inspect", "-m MODEL [--tensors] [--metadata] [--verify] [--routing] [--sparsity] [--json]",
         "Shows what a model file holds, and whether it can be run; the exit code is 3 when it cannot.", sections, 1};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_set_quiet(settings.quiet);
     if (!settings.model) return pi2_cli_usage_error("inspect: no model: give one with -m FILE");
     pi2_cli_catch_signals();
+    if (settings.sparsity) {
+        const pi2_cli_sparsity_settings run = {.model = settings.model, .text_path = settings.text,
+                                               .ffn_activation = settings.ffn_activation,
+                                               .tokens = (uint32_t)settings.tokens, .memory = settings.memory,
+                                               .json = settings.json};
+        return pi2_cli_inspect_sparsity(&run);
+    }
     if (settings.routing) {
         return pi2_cli_inspect_routing(settings.model, (uint32_t)settings.tokens, settings.memory, settings.json);
     }

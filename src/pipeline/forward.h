@@ -11,6 +11,7 @@
 #include "neuron_cache/expert_cache.h"
 #include "neuron_cache/weight_store.h"
 #include "pipeline/look_ahead.h"
+#include "pipeline/neuron_counter.h"
 
 typedef struct pi2_forward pi2_forward;
 
@@ -79,6 +80,10 @@ typedef enum pi2_forward_logits {
  */
 pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
                            pi2_forward_logits logits, const pi2_forward_hooks *hooks);
+
+/** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
+ *  passes. */
+void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter);
 
 /** Whether passes look ahead just now: as asked, or as the last trial said. */
 bool pi2_forward_looks_ahead(const pi2_forward *forward);

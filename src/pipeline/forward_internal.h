@@ -100,6 +100,7 @@ struct pi2_forward {
     pi2_sleepers sleepers;
     pi2_expert_plan plan;
     pi2_look_ahead look_ahead;
+    const pi2_neuron_counter *counter; /* NULL: nobody wants to know what neurons give */
 
     /* the pass under way */
     bool looks_ahead;
@@ -181,6 +182,14 @@ void pi2_forward_ahead_ask(const pi2_forward_walk *walk);
 /** A unit of an expert's work: a cluster's neurons, or some of Down's rows. forward_expert_unit.c */
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job, uint32_t cluster);
 void pi2_forward_expert_down(pi2_forward_walk *walk, const pi2_expert_job *job, uint32_t chunk);
+
+/**
+ * Tells the counter, which there is, what neurons [begin, end) gave for a token: activations[end - begin], and what
+ * the set holds of them in `slot` for Down, of `format`.
+ */
+void pi2_forward_tell_neurons(const pi2_forward_walk *walk, unsigned member, uint32_t expert, uint32_t token,
+                              uint32_t begin, uint32_t end, const float *activations, const pi2_activation_set *set,
+                              uint32_t slot, const pi2_weight_format *format);
 
 /** gate = activation(gate + gate_bias) * (up + up_bias). */
 void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, size_t count, const float *gate_bias,
