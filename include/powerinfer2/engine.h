@@ -104,6 +104,8 @@ typedef struct pi2_engine_report {
     uint64_t resident_bytes;         /* of those kept in memory */
     uint64_t cache_bytes;            /* key-value cache at full context */
     uint64_t scratch_bytes, stream_buffer_bytes, tokenizer_bytes, table_bytes, process_bytes;
+    uint64_t text_bytes;             /* planned for tokenizing and for the chat template's run */
+    uint64_t conversation_bytes;     /* of messages, all together, that pi2_engine_chat_tokens() takes */
     uint64_t parameter_count;
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
     uint32_t draft_tokens;           /* of options.draft_tokens, what the budget affords */
@@ -179,7 +181,8 @@ typedef struct pi2_message {
 /**
  * Renders messages with the model's chat template and tokenizes the result; special tokens come
  * from the template only, never from a message's content. tokens_out is malloc'd: free() it.
- * Errors  UNSUPPORTED (no template, or one that we cannot run: named), FORMAT (it raised an exception)
+ * Errors  UNSUPPORTED (no template, or one that we cannot run: named), FORMAT (it raised an exception), CONTEXT (more
+ *         text, or a template that needs more memory for it, than was planned: both numbers)
  */
 PI2_API pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *messages,
                                           size_t message_count, bool add_generation_prompt,

@@ -194,6 +194,7 @@ static pi2_status make_plan(pi2_engine *engine) {
         .thread_count = engine->thread_count, .threads_are_chosen = engine->options.thread_count == 0,
         .page_bytes = pi2_page_bytes(),
         .cache_type = engine->options.cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
+        .text_bytes = pi2_engine_text_bytes(engine), .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
         .sampler_bytes = pi2_sampler_bytes(&sampling, engine->model->shape.vocabulary_size, 4096),
     };
     return pi2_memory_plan_make(&request, &engine->plan);
@@ -431,6 +432,8 @@ static void fill_report(pi2_engine *engine) {
     report->tokenizer_bytes = pi2_tokenizer_memory_bytes(engine->tokenizer);
     report->table_bytes = pi2_model_memory_bytes(model);
     report->process_bytes = engine->plan.process_bytes;
+    report->text_bytes = engine->plan.text_bytes;
+    report->conversation_bytes = pi2_engine_conversation_bytes(engine);
     report->parameter_count = model->parameter_count;
     report->draft_tokens = engine->plan.draft_tokens;
     report->context_tokens = engine->plan.shape.context_tokens;

@@ -72,6 +72,13 @@ pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf);
 
 /* engine_text.c */
 
+/* What a conversation takes by token of the context: text, its copies in the template's run, and the tokens. */
+enum { PI2_ENGINE_TEXT_BYTES_PER_TOKEN = 96 };
+/** What the text takes besides: the tokenizer's stages, and the template's own values. */
+uint64_t pi2_engine_text_bytes(const pi2_engine *engine);
+/** Bytes of messages that are taken, once the memory is planned. */
+uint64_t pi2_engine_conversation_bytes(const pi2_engine *engine);
+
 /** Keeps the chat template and its variables: the caller's, else the model's. Errors  INVALID, UNSUPPORTED,
  *  FORMAT (the caller's: a model's own is only refused when it is used), MEMORY */
 pi2_status pi2_engine_read_chat_template(pi2_engine *engine, const pi2_gguf *gguf);

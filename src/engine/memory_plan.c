@@ -114,7 +114,7 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
 
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
     return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
-           plan->margin_bytes;
+           plan->margin_bytes + plan->text_bytes;
 }
 
 /* Whole huge pages: a disk can be twice as slow where a read goes into small ones (virtio's max_segments). */
@@ -174,6 +174,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;
     plan->shape.embedding_streams = request->model->has_file;
     choose_context(request, plan);
+    plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_draft(request, plan);
     choose_threads(request, plan);
@@ -209,10 +210,11 @@ static uint64_t least_budget(const pi2_memory_plan_request *request, uint64_t le
     pi2_memory_plan_request larger = *request;
     for (int i = 0; i < MOST_STEPS && larger.budget_bytes < least; i++) {
         larger.budget_bytes = least;
+        /* What the process holds differs from run to run, and grows by a cluster file's header; the text rounds. */
+        larger.process_bytes = request->process_bytes + least / SLACK_SHARE + SLACK_BYTES;
         if (spend(&larger, plan, &least)) break;
     }
-    /* What the process holds differs from run to run, and grows by a cluster file's header; the text rounds. */
-    const uint64_t enough = larger.budget_bytes + larger.budget_bytes / SLACK_SHARE + SLACK_BYTES;
+    const uint64_t enough = larger.budget_bytes;
     const uint64_t unit = enough < 900000000 ? 100000 : 10000000;
     return (enough + unit - 1) / unit * unit;
 }

@@ -37,6 +37,17 @@ for text in spaces letters lines; do
         --memory 28M -c 64 --raw -f "$folder/$text" -n 1
     limited 0 '^perplexity .* (2 chunks' perplexity -m "$model" --memory 28M -c 64 --chunks 2 -f "$folder/$text"
 done
+# Through the chat template: refused before anything is computed, with what was planned; so is a long history.
+for text in spaces letters lines; do
+    limited 2 'are planned for a context of 64 tokens' run -m "$model" --memory 28M -c 64 -f "$folder/$text" -n 1
+    limited 2 'is longer than' run -m "$model" --memory 28M -c 64 -p X -sysf "$folder/$text" -n 1
+done
+head -c 20000 "$folder/lines" >"$folder/part"
+limited 2 'are planned for a context of 64 tokens' run -m "$model" --memory 28M -c 64 -p X -sysf "$folder/part" -n 1
+printf '%s' '{% set ns = namespace(t="x") %}{% for i in range(30) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ ns.t }}' \
+    >"$folder/greedy.jinja"
+limited 2 'chat template: it needs more than the [0-9]* bytes that are planned' run -m "$model" --memory 28M -c 64 \
+    --chat-template "$folder/greedy.jinja" -p X -n 1
 [ -z "$group" ] || rmdir "$group"
 
 # In parts and at once: a file, stdin and -p give one prompt; the last newline alone is no part of it.
@@ -59,5 +70,10 @@ expect_error 2 'prompt is empty' run -m "$model" --raw -f "$folder/prompt" -n 1
 expect_error 5 "$folder/none" run -m "$model" --raw -f "$folder/none" -n 1
 expect_error 5 "$folder" run -m "$model" --raw -f "$folder" -n 1
 expect_error 5 "$folder" perplexity -m "$model" -f "$folder"
+printf 'the hand\n' >"$folder/prompt"
+expect 0 run -m "$model" -p "the hand" -n 1 --json
+whole=$(json prompt_tokens)
+expect 0 run -m "$model" -f "$folder/prompt" -n 1 --json
+expect_json prompt_tokens "$whole"
 expect_error 2 'system message' run -m "$model" --raw -f "$folder/lines" -sys S
 finish
