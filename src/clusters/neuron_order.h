@@ -5,6 +5,9 @@
 #include "clusters/neuron_bank.h"
 #include "statistics/neuron_statistics.h"
 
+/** Bytes for each neuron that ordering them takes meanwhile. */
+enum { PI2_NEURON_ORDER_BYTES = 8 };
+
 /**
  * Compares statistics with the banks that they shall order. name: of their file, for error texts
  * Errors  FORMAT (of another model, or of FFNs of another size)

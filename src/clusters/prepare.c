@@ -292,7 +292,8 @@ static uint64_t memory_for_groups(prepare_run *run) {
     if (run->sync_bytes < LEAST_SYNC_BYTES) run->sync_bytes = LEAST_SYNC_BYTES;
     run->held_bytes = run->header_length + layout->piece_count * sizeof *layout->pieces +
                       layout->extent_count * sizeof *layout->extents +
-                      layout->group_count * sizeof *layout->groups + run->sync_bytes + PI2_SOURCE_HASH_BYTES;
+                      layout->group_count * sizeof *layout->groups + run->sync_bytes + PI2_SOURCE_HASH_BYTES +
+                      (run->banks ? run->banks->count * sizeof *run->banks->banks : 0);
     return budget > run->held_bytes ? budget - run->held_bytes : 0;
 }
 

@@ -21,6 +21,10 @@ static size_t fixed_bytes(const pi2_neuron_bank *bank) {
 
 uint64_t pi2_prepare_bank_least_bytes(const pi2_neuron_bank *bank) { return fixed_bytes(bank) + bank->unit_bytes; }
 
+uint64_t pi2_prepare_bank_order_bytes(const pi2_neuron_bank *bank) {
+    return (uint64_t)bank->neuron_count * PI2_NEURON_ORDER_BYTES;
+}
+
 uint64_t pi2_prepare_bank_most_bytes(const pi2_neuron_bank *bank) {
     return fixed_bytes(bank) + pi2_neuron_bank_units_bytes(bank);
 }

@@ -204,9 +204,12 @@ static pi2_status run_workers(worker_pool *pool) {
 
 /* ---- memory ----------------------------------------------------------------------------- */
 
-/** The room that a worker's buffer must have for the largest extent or bank, and with which it reads nothing twice. */
-static void measure_tasks(const pi2_prepare_run *run, uint64_t *least_out, uint64_t *largest_out) {
+/** The room that a worker's buffer must have for the largest extent or bank, with which it reads nothing twice, and
+ *  what a bank takes beside it. */
+static void measure_tasks(const pi2_prepare_run *run, uint64_t *least_out, uint64_t *largest_out,
+                          uint64_t *beside_out) {
     const pi2_extent_layout *layout = run->layout;
+    *beside_out = 0;
     *least_out = pi2_extent_layout_largest(layout);
     *largest_out = 0;
     for (uint32_t g = 0; g < layout->group_count; g++) {
@@ -222,6 +225,7 @@ static void measure_tasks(const pi2_prepare_run *run, uint64_t *least_out, uint6
         const uint64_t bank_least = pi2_prepare_bank_least_bytes(bank), whole = pi2_prepare_bank_most_bytes(bank);
         if (bank_least > *least_out) *least_out = bank_least;
         if (whole > *largest_out) *largest_out = whole;
+        if (pi2_prepare_bank_order_bytes(bank) > *beside_out) *beside_out = pi2_prepare_bank_order_bytes(bank);
     }
 }
 
@@ -229,10 +233,10 @@ static void measure_tasks(const pi2_prepare_run *run, uint64_t *least_out, uint6
 static pi2_status divide_memory(worker_pool *pool, uint64_t memory_bytes, size_t *scratch_out,
                                 uint32_t *most_extents_out) {
     const pi2_extent_layout *layout = pool->run->layout;
-    uint64_t least_buffer, largest_group, widest_rows = 0;
+    uint64_t least_buffer, largest_group, beside, widest_rows = 0;
     uint32_t most_extents = 0;
     const uint64_t rows_at_once = pool->run->banks ? PI2_NEURON_BANK_LEAST_ROWS : PI2_TILE_ROWS;
-    measure_tasks(pool->run, &least_buffer, &largest_group);
+    measure_tasks(pool->run, &least_buffer, &largest_group, &beside);
     for (uint32_t g = 0; g < layout->group_count; g++) {
         const uint32_t extents = layout->groups[g].extent_count;
         if (extents > most_extents) most_extents = extents;
@@ -243,7 +247,7 @@ static pi2_status divide_memory(worker_pool *pool, uint64_t memory_bytes, size_t
     }
     /* A builder: its scratch, with room for alignment, and its table of tensors. */
     const uint64_t fixed = layout->tensor_count * sizeof(void *) + most_extents * sizeof(void *) +
-                           WORKER_STACK_BYTES + 65536;
+                           WORKER_STACK_BYTES + 65536 + beside;
     const uint64_t least = widest_rows + fixed + least_buffer;
     if (memory_bytes < least) {
         return pi2_fail(PI2_ERR_MEMORY,

@@ -85,5 +85,7 @@ pi2_status pi2_prepare_bank(pi2_prepare_run *run, pi2_extent_builder *builder, u
                             size_t buffer_bytes, bool may_report);
 uint64_t pi2_prepare_bank_least_bytes(const pi2_neuron_bank *bank);
 uint64_t pi2_prepare_bank_most_bytes(const pi2_neuron_bank *bank);
+/** What it takes beside the buffer, while its neurons are ordered. */
+uint64_t pi2_prepare_bank_order_bytes(const pi2_neuron_bank *bank);
 
 #endif
