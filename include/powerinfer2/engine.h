@@ -56,6 +56,9 @@ typedef struct pi2_engine_options {
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */
     const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
     const char *look_ahead;      /* fetch experts that the next layer will probably want: "off", "on", "auto" (tried) */
+    const char *sparsity;        /* "exact": tokens are computed with the neurons that fire alone, where the model has
+                                    exact zeros and the cluster file the neuron layout; "off": with all. The text is
+                                    the same */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
     const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none.
                                     One that cannot be read, or of another model, is an error */
@@ -68,7 +71,8 @@ typedef struct pi2_engine_options {
     pi2_callbacks callbacks;
 } pi2_engine_options;
 
-/** Fills in the defaults: everything 0 or "auto", logits_tokens 1, allow_prepare true, hot_share -1. */
+/** Fills in the defaults: everything 0 or "auto", sparsity "exact", logits_tokens 1, allow_prepare true,
+ *  hot_share -1. */
 PI2_API void pi2_engine_options_init(pi2_engine_options *options);
 
 /**
@@ -118,6 +122,9 @@ typedef struct pi2_engine_report {
     uint32_t hot_experts;            /* of the slots: experts that stay, at first */
     double hot_share;                /* of the slots, as chosen */
     const char *hot_reason;          /* why so many are hot; NULL: a dense model */
+    uint64_t neuron_bytes;           /* memory for single neurons, with which tokens compute those that fire; 0: all
+                                        passes are dense (docs/sparsity.md) */
+    uint64_t neuron_all_bytes;       /* what all neurons would take */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);

@@ -11,8 +11,8 @@
  *   READING, CHECKING -> EMPTY   its read failed, or its checksum: the pass ends with that
  *
  * A hit takes no lock: a slot's word holds the unit, the layer ("epoch") that used it last and its state, and a thread
- * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by a
- * clock: a hand passes over the slots and takes the first that was not used in this layer and has no uses left; each
+ * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by
+ * a clock: a hand passes over the slots and takes the first that was not used in this layer and has no uses left; each
  * use gives one, up to three, each pass of the hand takes one.
  *
  * Threads: everything but create, free, fill and reset may be called by any compute thread.
@@ -35,7 +35,7 @@ typedef struct pi2_neuron_store_options {
     pi2_timeline *trace;           /* gets a span of every stall; may be NULL */
 } pi2_neuron_store_options;
 
-/** Memory with which every unit of the largest layer has a slot: less could not serve a token that needs all of them. */
+/** Memory with which every unit of the largest layer has a slot: less could not serve a token that needs them all. */
 uint64_t pi2_neuron_store_least_bytes(const pi2_neuron_banks *banks);
 /** Memory that holds every unit. */
 uint64_t pi2_neuron_store_all_bytes(const pi2_neuron_banks *banks);

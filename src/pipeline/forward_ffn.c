@@ -117,7 +117,7 @@ void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *
     }
 }
 
-static void after_ffn_token(pi2_forward_walk *walk, uint32_t token) {
+void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
     const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
@@ -151,7 +151,7 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
         walk->run = forward->runs[r];
         walk->stage_name = "down";
         if (is_last) {
-            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, after_ffn_token);
+            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, pi2_forward_end_ffn);
         } else {
             down_done = pi2_forward_stage_work(walk, down_chunks(walk).count, down_chunk);
             if (!ahead) pi2_forward_stage_wait(walk, down_done);

@@ -19,21 +19,13 @@
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/model_file.h"
 #include "powerinfer2/session.h"
-#include "support/sanitizer.h"
 #include "support/small_budget.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { PLENTY = 2000000000, LEAST_MORE = 3000000, STEP = 500000 };
-enum { MOST_NOTES = 100000000, TOKENS = 24, LOOKED_UP = 40, MOST_KINDS = 64 };
+enum { PLENTY = 400000000, LEAST_MORE = 3000000, STEP = 500000, TOKENS = 24, LOOKED_UP = 40, MOST_KINDS = 64 };
 
 static char *folder, *model_path, *cluster_path;
-
-#if PI2_UNDER_ASAN
-/* What was freed is this process's memory for long otherwise, and counts against budgets. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "quarantine_size_mb=1"; }
-#endif
 
 /* One byte of the file, and what the failure must name. */
 typedef struct place {
@@ -149,14 +141,7 @@ static pi2_status open_engine(const variation *v, pi2_engine **engine) {
     options.thread_count = 2;
     options.read_method = v->method;
     options.memory_bytes = PLENTY;
-    if (!v->more_bytes) return pi2_engine_open(&options, engine);
-    uint64_t more = v->more_bytes;
-    pi2_status status = pi2_small_budget_open(&options, more, engine);
-    while (PI2_UNDER_ASAN && status == PI2_ERR_MEMORY && more < v->more_bytes + MOST_NOTES) {
-        more += 4 * STEP; /* a sanitizer's notes grew since the least was found */
-        status = pi2_small_budget_open(&options, more, engine);
-    }
-    return status;
+    return v->more_bytes ? pi2_small_budget_open(&options, v->more_bytes, engine) : pi2_engine_open(&options, engine);
 }
 
 /* The logits behind a prompt that uses LOOKED_UP, and behind one token more; compared with what is there unless
@@ -184,7 +169,7 @@ static pi2_status open_and_run(const variation *v, float *logits, bool fill) {
     if (status == PI2_OK) {
         const pi2_engine_report *report = pi2_engine_get_report(engine);
         assert_string_equal(report->weights_path, cluster_path);
-        assert_true(!v->more_bytes || PI2_UNDER_ASAN || report->resident_bytes < report->weight_bytes);
+        assert_true(!v->more_bytes || report->resident_bytes < report->weight_bytes);
         status = run(engine, logits, fill);
     }
     pi2_engine_close(engine);
@@ -208,8 +193,7 @@ static void expect_refusal(const place *damaged, const variation *v, float *logi
 static void make_model(const pi2_tiny_model_options *model) {
     assert_int_equal(pi2_tiny_model_write_apart(model, model_path), 0);
     (void)remove(cluster_path);
-    const pi2_prepare_options prepare = { .model_path = model_path, .output_path = cluster_path,
-                                          .memory_bytes = 2000000000 };
+    const pi2_prepare_options prepare = { .model_path = model_path, .output_path = cluster_path };
     if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
 }
 
@@ -227,8 +211,7 @@ static uint64_t small_budget(void) {
 
 static void check_model(const pi2_tiny_model_options *model, size_t least_kinds) {
     make_model(model);
-    /* ThreadSanitizer's shadow grows with every page: no small budget can be met. */
-    const uint64_t small = PI2_UNDER_TSAN ? 0 : small_budget();
+    const uint64_t small = small_budget();
     const variation variations[] = { { "auto", 0 }, { "pread", 0 }, { "auto", small }, { "pread", small } };
     static place_list list;
     list_places(&list);

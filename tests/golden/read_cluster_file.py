@@ -4,7 +4,7 @@
 usage: read_cluster_file.py MODEL.gguf MODEL.pi2
 
 Rebuilds every tensor of the model from the cluster file and compares it with the model, byte for
-byte; Up and Down also from the banks of neurons, where there are any. Exit status 0: equal; 1: not. Needs nothing but Python 3.
+byte. Exit status 0: equal; 1: not. Needs nothing but Python 3.
 """
 import struct
 import sys
@@ -184,150 +184,11 @@ def tile_row(tile, kind, columns, row):
         for b in range(blocks))
 
 
-# ---- blocks out of the neuron form ----
-
-# type id: (values of a block, fifth bits, scales), as ranges of bytes of a block
-PARTS = {
-    0: ((0, 4), (0, 0), (0, 0)), 1: ((0, 2), (0, 0), (0, 0)), 30: ((0, 2), (0, 0), (0, 0)),
-    2: ((2, 18), (0, 0), (0, 2)), 3: ((4, 20), (0, 0), (0, 4)),
-    6: ((6, 22), (2, 6), (0, 2)), 7: ((8, 24), (4, 8), (0, 4)), 8: ((2, 34), (0, 0), (0, 2)),
-    12: ((16, 144), (0, 0), (0, 16)), 14: ((0, 192), (0, 0), (192, 210)),
-}
-# type id: bits of a value in a column
-BITS = {0: 32, 1: 16, 30: 16, 2: 4, 3: 4, 6: 5, 7: 5, 8: 8, 12: 4, 14: 6}
-
-
-def row_from_neuron(values, scales, kind, columns):
-    """A row of Up: values of all blocks, then their fifth bits; scales apart."""
-    blocks = columns // BLOCKS[kind][0]
-    sizes = [end - begin for begin, end in PARTS[kind]]
-    out = bytearray(blocks * BLOCKS[kind][1])
-    for (begin, end), size, source, first in zip(
-            PARTS[kind], sizes, (values, values, scales), (0, blocks * sizes[0], 0)):
-        for b in range(blocks if size else 0):
-            at = b * BLOCKS[kind][1]
-            out[at + begin:at + end] = source[first + b * size:first + (b + 1) * size]
-    return bytes(out)
-
-
-def column_values(column, kind, rows):
-    """The values of a column of Down as numbers, or as bytes where they are floats."""
-    bits, groups = BITS[kind], -(-rows // 32)
-    if bits > 8:
-        return [column[r * bits // 8:(r + 1) * bits // 8] for r in range(rows)]
-    if bits == 8:
-        return column[:rows]
-    out = bytearray(rows)
-    for r in range(rows):
-        g, i = r // 32, r % 32
-        q = column[16 * g + i % 16] >> (4 * (i // 16)) & 15
-        if bits == 5:
-            q |= (column[16 * groups + 4 * g + i % 4] >> (i // 4) & 1) << 4
-        if bits == 6:
-            plane = 16 * groups + 4 * groups * (i // 16)
-            q |= (column[plane + 4 * g + i % 4] >> (2 * (i % 16 // 4)) & 3) << 4
-        out[r] = q
-    return out
-
-
-def tile_values(kind, q):
-    """One row's values as a value area of a tile whose other rows are zeros: then a tile's reader
-    makes the block of them."""
-    area = bytearray(TILES[kind][1])
-    if kind in (0, 1, 30):
-        area[:len(q[0])] = q[0]
-    elif kind == 8:
-        for k in range(32):
-            area[64 * (k // 4) + k % 4] = q[k]
-    elif kind == 14:
-        for s in range(16):
-            for k in range(16):
-                area[192 * s + k % 4] |= (q[16 * s + k] >> 4) << (2 * (k // 4))
-                area[192 * s + 64 + 64 * (k // 8) + k % 4] |= (q[16 * s + k] & 15) << (k // 4 % 2 * 4)
-    else:
-        for k in range(BLOCKS[kind][0]):
-            area[64 * (k // 8) + k % 4] |= (q[k] & 15) << (k // 4 % 2 * 4)
-            if kind in (6, 7):
-                area[256 + k % 4] |= (q[k] >> 4) << (k // 4)
-    return bytes(area)
-
-
-def tile_scales(kind, area, row):
-    """The scales of one row of a tile as those of row 0 of a tile whose other rows are zeros."""
-    out = bytearray(len(area))
-    halves_count = {12: 2, 3: 2, 7: 2}.get(kind, 1)
-    for place in range(halves_count if area else 0):
-        out[32 * place:32 * place + 2] = area[32 * place + 2 * row:32 * place + 2 * row + 2]
-    if kind == 12:
-        for word in range(3):
-            out[64 + 64 * word:64 + 64 * word + 4] = area[64 + 64 * word + 4 * row:64 + 64 * word + 4 * row + 4]
-    if kind == 14:
-        for s in range(16):
-            out[32 + 16 * s] = area[32 + 16 * s + row]
-    return bytes(out)
-
-
-def rebuild_bank(cluster, keys, i):
-    """Rows of Up and rows of Down of bank i, from its units and head."""
-    layer, expert = keys["bank.layers"][i], keys["bank.experts"][i]
-    count, width = keys["bank.neurons"][i], keys["bank.widths"][i]
-    name = "pi2.blk.%d" % layer + (".expert.%d" % expert if expert != 0xFFFFFFFF else "") + ".neurons"
-    units, head = cluster.tensor_bytes(name), cluster.tensor_bytes(name + ".head")
-    each, unit_bytes = keys["bank.unit_neurons"][i], keys["bank.unit_bytes"][i]
-    up, down = (keys["tensor.types"][keys["bank." + t][i]] for t in ("up_tensors", "down_tensors"))
-    up_values = padded(width // BLOCKS[up][0] * (PARTS[up][0][1] - PARTS[up][0][0] + PARTS[up][1][1] - PARTS[up][1][0]))
-    bundle = up_values + padded(-(-width // 32) * 32 * BITS[down] // 8)
-    order = struct.unpack_from("<%dI" % count, head)
-    assert sorted(order) == list(range(count)) and each * bundle <= unit_bytes
-    scales_at = padded(4 * count) + padded(4 * -(-count // each))
-    row_scales = width // BLOCKS[up][0] * (PARTS[up][2][1] - PARTS[up][2][0])
-    block, tile_scale_bytes = BLOCKS[down][0], TILES[down][0]
-    block_scales = padded(-(-width // ROWS) * tile_scale_bytes)
-    down_at = scales_at + padded(count * row_scales)
-    assert keys["bank.head_bytes"][i] == down_at + padded(count // block * block_scales)
-    rows, columns = [b""] * count, [b""] * count
-    for place, neuron in enumerate(order):
-        at = place // each * unit_bytes + place % each * bundle
-        rows[neuron] = row_from_neuron(units[at:at + up_values],
-                                       head[scales_at + neuron * row_scales:], up, width)
-        columns[neuron] = column_values(units[at + up_values:at + bundle], down, width)
-    out = []
-    for r in range(width):
-        for b in range(count // block):
-            tile = down_at + b * block_scales + r // ROWS * tile_scale_bytes
-            scales = tile_scales(down, head[tile:tile + tile_scale_bytes], r % ROWS)
-            values = tile_values(down, [columns[b * block + k][r] for k in range(block)])
-            out.append(TILES[down][2](scales, values, 0))
-    return b"".join(rows), b"".join(out)
-
-
-def compare_banks(cluster, matrices):
-    """How many banks there are, and how many of their matrices are not those of the tiles."""
-    keys = own_keys(cluster)
-    banks = wrong = 0
-    for i in range(len(keys.get("bank.layers", []))):
-        if keys["bank.is_left_out"][i]:
-            continue
-        expert, banks = keys["bank.experts"][i], banks + 1
-        for rebuilt, tensor in zip(rebuild_bank(cluster, keys, i), ("up_tensors", "down_tensors")):
-            name = keys["tensor.names"][keys["bank." + tensor][i]]
-            start = 0 if expert == 0xFFFFFFFF else expert * len(rebuilt)
-            if rebuilt != matrices[name][start:start + len(rebuilt)]:
-                print("%s differs in a bank of neurons" % name)
-                wrong += 1
-    return banks, wrong
-
-
-def own_keys(cluster):
-    """The keys of the format, without their beginning."""
-    return {name[len("powerinfer2."):]: value for name, value in cluster.keys.items()
-            if name.startswith("powerinfer2.")}
-
-
 def rebuild(cluster):
     """Every matrix of the layout: name -> bytes as in the model."""
-    keys = own_keys(cluster)
-    assert keys["version"] == 2 and keys.get("features", []) in ([], ["neurons"])
+    keys = {name[len("powerinfer2."):]: value for name, value in cluster.keys.items()
+            if name.startswith("powerinfer2.")}
+    assert keys["version"] == 2 and not keys.get("features")
     assert keys["tile.rows"] == ROWS and keys["tile.alignment"] == 64
     names, kinds = keys["tensor.names"], keys["tensor.types"]
     columns = keys["tensor.columns"]
@@ -382,10 +243,8 @@ def main():
             if repr(cluster.keys.get(name)) != repr(value):
                 print("key %s differs" % name)
                 wrong += 1
-    banks, wrong_banks = compare_banks(cluster, matrices)
-    wrong += wrong_banks
-    print("%d tensors (%d matrices, %d banks of neurons) compared, %d differences" %
-          (len(model.tensors), len(matrices), banks, wrong))
+    print("%d tensors (%d matrices) compared, %d differences" %
+          (len(model.tensors), len(matrices), wrong))
     return 1 if wrong or not matrices else 0
 
 

@@ -14,10 +14,10 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-static void read_back_as(const char *folder, pi2_layout_kind layout, const pi2_tiny_model_options *options) {
+static void read_back(const char *folder, const pi2_tiny_model_options *options) {
     char *model_path = test_path(folder, "tiny.gguf"), *output_path = test_path(folder, "tiny.pi2");
     char command[4096];
-    const pi2_prepare_settings settings = { .overwrite = true, .layout = layout };
+    const pi2_prepare_settings settings = { .overwrite = true };
     test_model model;
     assert_int_equal(pi2_tiny_model_write(options, model_path), 0);
     test_model_open(model_path, &model);
@@ -33,10 +33,6 @@ static void read_back_as(const char *folder, pi2_layout_kind layout, const pi2_t
     free(output_path);
 }
 
-static void read_back(const char *folder, const pi2_tiny_model_options *options) {
-    read_back_as(folder, PI2_LAYOUT_DENSE, options);
-}
-
 static void test_every_type(void **state) {
     (void)state;
     size_t format_count;
@@ -49,24 +45,6 @@ static void test_every_type(void **state) {
         options.layer_count = 1;
         options.tied_head = f % 2 != 0;
         read_back(folder, &options);
-    }
-    test_folder_remove(folder);
-}
-
-static void test_banks_of_every_type(void **state) {
-    (void)state;
-    size_t format_count;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
-    char *folder = test_folder_make_in_memory();
-    for (size_t f = 0; f < format_count; f++) {
-        pi2_tiny_model_options options;
-        pi2_tiny_model_options_init(&options);
-        options.up_type = formats[f]->type;
-        options.down_type = formats[(f + 1) % format_count]->type;
-        options.layer_count = 1;
-        options.expert_count = f % 3 == 0 ? 2 : 0;
-        options.expert_used_count = f % 3 == 0 ? 1 : 0;
-        read_back_as(folder, PI2_LAYOUT_NEURON, &options);
     }
     test_folder_remove(folder);
 }
@@ -92,7 +70,6 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type),
-        cmocka_unit_test(test_banks_of_every_type),
         cmocka_unit_test(test_several_clusters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

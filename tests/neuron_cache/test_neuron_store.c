@@ -1,9 +1,9 @@
 /*
- * Goal:   the store of neurons hands out each unit's own bytes however many threads ask and however few slots there are;
- *         what a layer uses stays until the layer ends; damage, a file that ends and an order that is none are told by
- *         place, and the store works on after them.
- * Method: a file of banks of two sizes whose every word says where it is; layers of random units on 1 to 4 threads, with
- *         the least memory, half and all, by every read method.
+ * Goal:   the store of neurons hands out each unit's own bytes however many threads ask and however few slots there
+ *         are; what a layer uses stays until the layer ends; damage, a file that ends and an order that is none are
+ *         told by place, and the store works on after them.
+ * Method: a file of banks of two sizes whose every word says where it is; layers of random units on 1 to 4 threads,
+ *         with the least memory, half and all, by every read method.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -189,7 +189,9 @@ static void all_fit_after_filling(void **state) {
             assert_true(is_unit(memory, b, u));
         }
         const pi2_neuron_head *head = pi2_neuron_store_head(s.store, b);
-        for (uint32_t place = 0; place < NEURONS; place++) assert_int_equal(head->place_of[(place * 7 + b) % NEURONS], place);
+        for (uint32_t place = 0; place < NEURONS; place++) {
+            assert_int_equal(head->place_of[(place * 7 + b) % NEURONS], place);
+        }
         assert_int_equal(((const uint32_t *)(const void *)head->up_scales)[5], b * 100 + 5);
         assert_int_equal(((const uint32_t *)(const void *)head->down_scales)[9], b * 200 + 9);
     }
