@@ -54,7 +54,7 @@ static bool tensors_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *
 
 static pi2_status fail_too_large(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
     return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s': its neurons are larger than this version reads one by one: "
-                    "make it with prepare --layout dense", layout->tensors[bank->up_tensor].name);
+                    "'prepare --layout dense' can be used", layout->tensors[bank->up_tensor].name);
 }
 
 static pi2_status size_bundle(const pi2_extent_layout *layout, pi2_neuron_bank *bank) {
