@@ -102,6 +102,8 @@ void pi2_engine_explain_experts(const pi2_engine *engine, uint32_t slots, char *
 
 /* engine_neurons.c */
 
+/** Whether every pass shall be dense: --sparsity off. */
+bool pi2_engine_is_dense(const pi2_engine *engine);
 /** Tells from the model whether decoding may go by neuron: banks and by_neuron. Errors  MEMORY */
 pi2_status pi2_engine_find_neurons(pi2_engine *engine);
 /** Marks what stays where decoding goes by neuron: all but by_neuron's extents, and of those what `room` still holds.

@@ -123,7 +123,9 @@ static pi2_status prepare_beside(pi2_engine *engine, const pi2_gguf *gguf, char 
     char size[PI2_SIZE_TEXT_BYTES];
     pi2_engine_log(engine, "the model does not fit in the budget: preparing %s (about %s of disk), once", *path,
                    pi2_format_size(engine->model->layout->weight_bytes, size));
+    const bool by_neuron = pi2_model_shape_fires(&engine->model->shape) && !pi2_engine_is_dense(engine);
     const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(engine),
+                                            .layout = by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
                                             .callbacks = engine->options.callbacks };
     return prepare_at(gguf, *path, &settings);
 }

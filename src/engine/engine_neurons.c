@@ -22,18 +22,21 @@ static void mark_layer(pi2_engine *engine, uint32_t layer) {
     }
 }
 
+bool pi2_engine_is_dense(const pi2_engine *engine) {
+    return engine->options.sparsity && strcmp(engine->options.sparsity, "off") == 0;
+}
+
 pi2_status pi2_engine_find_neurons(pi2_engine *engine) {
     const pi2_model *model = engine->model;
     const char *sparsity = engine->options.sparsity ? engine->options.sparsity : "exact";
     free(engine->by_neuron);
     engine->by_neuron = NULL;
     engine->banks = NULL;
-    if (strcmp(sparsity, "off") == 0) return PI2_OK;
+    if (pi2_engine_is_dense(engine)) return PI2_OK;
     if (strcmp(sparsity, "exact") != 0) {
         return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, off", sparsity);
     }
-    if (!model->banks || model->banks->count == 0 || model->shape.expert_count > 0 ||
-        !pi2_ffn_activation_is_sparse(model->shape.activation)) return PI2_OK;
+    if (!model->banks || model->banks->count == 0 || !pi2_model_shape_fires(&model->shape)) return PI2_OK;
     engine->by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
     if (!engine->by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
     for (uint32_t b = 0; b < model->banks->count; b++) mark_layer(engine, model->banks->banks[b].layer);
