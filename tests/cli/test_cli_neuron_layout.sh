@@ -31,9 +31,9 @@ expect 0 prepare -m "$model" -o "$folder/dense.pi2" --layout neuron
 cmp -s "$neurons" "$folder/dense.pi2" || fail "a dense file was taken for a neuron file"
 
 # run takes it like any other.
-expect 0 run -m "$model" --raw -p a -n 8 -c 128
+expect 0 run -m "$model" --raw -p a -n 8 -c 128 --temp 0
 cp "$folder/out" "$folder/text"
-expect 0 run -m "$neurons" --raw -p a -n 8 -c 128
+expect 0 run -m "$neurons" --raw -p a -n 8 -c 128 --temp 0
 cmp -s "$folder/text" "$folder/out" || fail "the text is another one"
 
 # Statistics.
@@ -62,7 +62,7 @@ expect 0 inspect -m "$folder/infinite.pi2" --verify
 grep -q '^neuron banks *2$' "$folder/out" || fail "a layer with an infinite scale has a bank"
 grep -q '^without a bank *1: a weight that is infinite.* in layers 1$' "$folder/out" || fail "it is not said which layer"
 # Without a word the layout follows from the activation; and a run that makes the file makes the one that serves it.
-tiny relu layers=6 feed_forward=8192 activation=relu
+tiny relu layers=6 feed_forward=16384 activation=relu
 expect 0 prepare -m "$folder/relu.gguf" -o "$folder/auto.pi2"
 expect 0 inspect -m "$folder/auto.pi2" --json
 expect_json bank_count 6
@@ -73,11 +73,11 @@ expect 0 run -m "$folder/relu.gguf" --memory 200M -c 128 --raw -p 'bako mirena' 
     --sparsity off
 text=$(json text)
 expect_json io.neuron_uses 0
-expect 0 run -m "$folder/relu.gguf" --memory 27M -c 128 --raw -p 'bako mirena' -n 12 --temp 0 --ignore-eos --json
+expect 0 run -m "$folder/relu.gguf" --memory 42M -c 128 --raw -p 'bako mirena' -n 12 --temp 0 --ignore-eos --json
 expect_json text "$text"
 [ "$(json io.neuron_uses)" -gt 0 ] || fail "no neuron was computed alone"
 [ "$(json io.neuron_hits)" -lt "$(json io.neuron_uses)" ] || fail "all neurons were there"
-expect 0 run -m "$folder/relu.gguf" --memory 27M -c 128 --raw -p 'bako mirena' -n 12 --temp 0 --ignore-eos
+expect 0 run -m "$folder/relu.gguf" --memory 42M -c 128 --raw -p 'bako mirena' -n 12 --temp 0 --ignore-eos
 grep -q '^neurons  *[0-9]* fired, [0-9.]* % of them were in memory$' "$folder/err" || fail "the report tells of no neurons"
 expect_error 2 "exact|off" run -m "$model" --sparsity most -p x
 
