@@ -565,6 +565,54 @@ static void test_order_that_names_a_neuron_twice(void **state) {
     close_output(&output);
 }
 
+/** Changes a byte of the second bank's units or of its head, and makes every checksum right again. */
+static void change_bank(bool is_head, uint64_t offset) {
+    open_file output = open_output();
+    const pi2_neuron_bank bank = output.banks->banks[1];
+    size_t bytes;
+    uint8_t *file = test_file_read(output_path, &bytes), *head = file + bank.head_offset;
+    close_output(&output);
+    file[(is_head ? bank.head_offset : bank.file_offset) + offset] ^= 4;
+    if (!is_head) {
+        const uint64_t unit = offset / bank.unit_bytes;
+        pi2_store_le32(head + bank.checksums_at + 4 * unit,
+                       pi2_neuron_unit_checksum(&bank, file + bank.file_offset + unit * bank.unit_bytes));
+    }
+    const uint64_t checksum = XXH3_64bits(head, bank.head_bytes);
+    test_file_write(output_path, file, bytes);
+    free(file);
+    change_header("powerinfer2.bank.head_checksums", 8, checksum);
+}
+
+static void test_neurons_that_are_not_those_of_the_tiles(void **state) {
+    (void)state;
+    write_model();
+    const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
+    assert_int_equal(prepare(&settings), PI2_OK);
+    open_file output = open_output();
+    const pi2_neuron_bank bank = output.banks->banks[1];
+    close_output(&output);
+    const uint64_t last_unit = (bank.unit_count - 1ull) * bank.unit_bytes;
+    const struct { bool is_head; uint64_t offset; const char *tensor; } changes[] = {
+        { false, 0, "'blk.1.ffn_up.weight'" },
+        { false, bank.down_offset, "'blk.1.ffn_down.weight'" },
+        { false, last_unit + bank.bundle_bytes - 1, "'blk.1.ffn_down.weight'" },
+        { true, bank.up_scales_at, "'blk.1.ffn_up.weight'" },
+        { true, bank.down_scales_at, "'blk.1.ffn_down.weight'" },
+        { true, bank.head_bytes - 1, "'blk.1.ffn_down.weight'" },
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        assert_int_equal(prepare(&settings), PI2_OK);
+        change_bank(changes[i].is_head, changes[i].offset);
+        output = open_output();
+        assert_int_equal(pi2_cluster_file_verify(output.gguf, NULL), PI2_OK); /* every checksum is right */
+        assert_int_equal(pi2_neuron_banks_verify(output.gguf, output.layout, output.banks, NULL), PI2_ERR_FORMAT);
+        if (!strstr(pi2_error_text(), changes[i].tensor)) fail_msg("change %zu: %s", i, pi2_error_text());
+        assert_non_null(strstr(pi2_error_text(), "not the same in tiles"));
+        close_output(&output);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -579,6 +627,7 @@ int main(void) {
         TEST(test_which_file_serves),
         TEST(test_altered_tables_are_refused),
         TEST(test_order_that_names_a_neuron_twice),
+        TEST(test_neurons_that_are_not_those_of_the_tiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
