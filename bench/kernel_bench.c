@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/cpu_features.h"
+#include "bench/kernel_choice.h"
 #include "kernels/matmul/matmul.h"
 #include "support/random_weights.h"
 
@@ -52,19 +52,6 @@ static int compare_doubles(const void *a, const void *b) {
 static double quiet_time(timings *t) {
     qsort(t->seconds, t->count, sizeof t->seconds[0], compare_doubles);
     return t->seconds[t->count / 5];
-}
-
-/* The reading loop that decoding is held against: 32 sums of 64-bit words, which vectorise. */
-static uint64_t plain_read(const uint8_t *bytes, size_t count) {
-    uint64_t sums[32] = {0};
-    for (size_t i = 0; i + sizeof sums <= count; i += sizeof sums) {
-        uint64_t words[32];
-        memcpy(words, bytes + i, sizeof words);
-        for (size_t w = 0; w < 32; w++) sums[w] += words[w];
-    }
-    uint64_t sum = 0;
-    for (size_t w = 0; w < 32; w++) sum += sums[w];
-    return sum;
 }
 
 static volatile uint64_t sink;
@@ -148,12 +135,8 @@ static void bench(const pi2_matmul_kernel *kernel, const bench_shape *shape, siz
 }
 
 static bool wanted(const pi2_matmul_kernel *kernel, const char *format, const char *isa) {
-    const unsigned features = pi2_cpu_features();
-    if (kernel->cpu_required & ~features) return false;
-    const char *name = pi2_weight_format_find((uint32_t)kernel->format)->name;
-    if (strcmp(format, "all") != 0 && strcmp(format, name) != 0) return false;
-    if (strcmp(isa, "best") == 0) return pi2_matmul_select(kernel->format, features) == kernel;
-    return strcmp(isa, "all") == 0 || strstr(kernel->name, isa) != NULL;
+    const bool best = pi2_matmul_select(kernel->format, pi2_cpu_features()) == kernel;
+    return kernel_is_wanted(kernel->name, kernel->format, kernel->cpu_required, best, format, isa);
 }
 
 int main(int argument_count, char **arguments) {

@@ -1,0 +1,33 @@
+/* kernel_choice.h: what kernel_bench and neuron_bench share: their reference, and what was asked for. */
+#ifndef PI2_BENCH_KERNEL_CHOICE_H
+#define PI2_BENCH_KERNEL_CHOICE_H
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/cpu_features.h"
+#include "weight_formats/weight_format.h"
+
+/* The reading loop that kernels are held against: 32 sums of 64-bit words, which vectorise. */
+static inline uint64_t plain_read(const uint8_t *bytes, size_t count) {
+    uint64_t sums[32] = {0};
+    for (size_t i = 0; i + sizeof sums <= count; i += sizeof sums) {
+        uint64_t words[32];
+        memcpy(words, bytes + i, sizeof words);
+        for (size_t w = 0; w < 32; w++) sums[w] += words[w];
+    }
+    uint64_t sum = 0;
+    for (size_t w = 0; w < 32; w++) sum += sums[w];
+    return sum;
+}
+
+/* Whether the command line asks for a kernel. best: it is what this CPU would choose. */
+static inline bool kernel_is_wanted(const char *name, pi2_weight_type type, unsigned cpu_required, bool best,
+                                    const char *format, const char *isa) {
+    if (cpu_required & ~pi2_cpu_features()) return false;
+    if (strcmp(format, "all") != 0 && strcmp(format, pi2_weight_type_name((uint32_t)type)) != 0) return false;
+    if (strcmp(isa, "best") == 0) return best;
+    return strcmp(isa, "all") == 0 || strstr(name, isa) != NULL;
+}
+
+#endif
