@@ -195,17 +195,29 @@ NEURON_INLINE void order_rows(const vi sums[4], vi to[4]) {
 
 NEURON_INLINE vf load_halves(const uint8_t *halves) { return pi2_load_halves_avx2(halves); }
 
-/* Scale u of 8 rows; `words` as in a tile. */
-NEURON_INLINE vi q4_k_scale(const uint8_t *words, int u) {
-    const pi2_q4_k_scales_avx2 k = pi2_unpack_q4_k_scales_avx2(words);
-    const __m256i bytes = u < 4 ? k.scales_0_3 : k.scales_4_7;
-    return _mm256_and_si256(_mm256_srl_epi32(bytes, _mm_cvtsi32_si128(8 * (u % 4))), _mm256_set1_epi32(255));
+/* The inverse. */
+NEURON_INLINE void disorder_rows(const vi tiles[4], vi to[4]) {
+    to[0] = _mm256_permute2x128_si256(tiles[0], tiles[2], 0x20);
+    to[1] = _mm256_permute2x128_si256(tiles[0], tiles[2], 0x31);
+    to[2] = _mm256_permute2x128_si256(tiles[1], tiles[3], 0x20);
+    to[3] = _mm256_permute2x128_si256(tiles[1], tiles[3], 0x31);
 }
 
-NEURON_INLINE vi q4_k_minimum(const uint8_t *words, int u) {
+/* Of 8 rows, `words` as in a tile: byte i of low is the scale of sub-block i, of high that of i + 4. */
+NEURON_INLINE void q4_k_scales(const uint8_t *words, vi *low, vi *high) {
     const pi2_q4_k_scales_avx2 k = pi2_unpack_q4_k_scales_avx2(words);
-    const __m256i bytes = u < 4 ? k.minimums_0_3 : k.minimums_4_7;
-    return _mm256_and_si256(_mm256_srl_epi32(bytes, _mm_cvtsi32_si128(8 * (u % 4))), _mm256_set1_epi32(255));
+    *low = k.scales_0_3;
+    *high = k.scales_4_7;
+}
+
+NEURON_INLINE void q4_k_minimums(const uint8_t *words, vi *low, vi *high) {
+    const pi2_q4_k_scales_avx2 k = pi2_unpack_q4_k_scales_avx2(words);
+    *low = k.minimums_0_3;
+    *high = k.minimums_4_7;
+}
+
+NEURON_INLINE vi byte_of_words(vi words, int byte) {
+    return _mm256_and_si256(_mm256_srl_epi32(words, _mm_cvtsi32_si128(8 * byte)), _mm256_set1_epi32(255));
 }
 
 NEURON_INLINE vi load_sub_scales(const uint8_t *bytes) { return _mm256_cvtepi8_epi32(load_8(bytes)); }

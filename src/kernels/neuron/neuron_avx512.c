@@ -223,17 +223,24 @@ NEURON_INLINE void order_rows(const vi sums[4], vi to[4]) {
 
 NEURON_INLINE vf load_halves(const uint8_t *halves) { return pi2_load_halves_avx512(halves); }
 
-/* Scale u of 16 rows; `words` as in a tile. */
-NEURON_INLINE vi q4_k_scale(const uint8_t *words, int u) {
+/* The inverse; a transposed square transposed again. */
+NEURON_INLINE void disorder_rows(const vi tiles[4], vi to[4]) { order_rows(tiles, to); }
+
+/* Of 16 rows, `words` as in a tile: byte i of low is the scale of sub-block i, of high that of i + 4. */
+NEURON_INLINE void q4_k_scales(const uint8_t *words, vi *low, vi *high) {
     const pi2_q4_k_scales_avx512 k = pi2_unpack_q4_k_scales_avx512(words);
-    const __m512i bytes = u < 4 ? k.scales_0_3 : k.scales_4_7;
-    return _mm512_and_si512(_mm512_srl_epi32(bytes, _mm_cvtsi32_si128(8 * (u % 4))), _mm512_set1_epi32(255));
+    *low = k.scales_0_3;
+    *high = k.scales_4_7;
 }
 
-NEURON_INLINE vi q4_k_minimum(const uint8_t *words, int u) {
+NEURON_INLINE void q4_k_minimums(const uint8_t *words, vi *low, vi *high) {
     const pi2_q4_k_scales_avx512 k = pi2_unpack_q4_k_scales_avx512(words);
-    const __m512i bytes = u < 4 ? k.minimums_0_3 : k.minimums_4_7;
-    return _mm512_and_si512(_mm512_srl_epi32(bytes, _mm_cvtsi32_si128(8 * (u % 4))), _mm512_set1_epi32(255));
+    *low = k.minimums_0_3;
+    *high = k.minimums_4_7;
+}
+
+NEURON_INLINE vi byte_of_words(vi words, int byte) {
+    return _mm512_and_si512(_mm512_srl_epi32(words, _mm_cvtsi32_si128(8 * byte)), _mm512_set1_epi32(255));
 }
 
 NEURON_INLINE vi load_sub_scales(const uint8_t *bytes) { return _mm512_cvtepi8_epi32(load_16(bytes)); }

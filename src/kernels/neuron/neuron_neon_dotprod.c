@@ -209,23 +209,26 @@ NEURON_INLINE vi with_upper_bits(vi w, vi upper, int k) {
 
 /* The one lane's rows are in order. */
 NEURON_INLINE void order_rows(const vi sums[4], vi to[4]) { memcpy(to, sums, 4 * sizeof to[0]); }
+NEURON_INLINE void disorder_rows(const vi tiles[4], vi to[4]) { memcpy(to, tiles, 4 * sizeof to[0]); }
 
 NEURON_INLINE vf load_halves(const uint8_t *halves) { return pi2_load_halves_neon(halves); }
 
-NEURON_INLINE vi byte_of_words(uint32x4_t low, uint32x4_t high, int u) {
-    const uint32x4_t moved = vshlq_u32(u < 4 ? low : high, vdupq_n_s32(-8 * (u % 4)));
+/* Of 4 rows, `words` as in a tile: byte i of low is the scale of sub-block i, of high that of i + 4. */
+NEURON_INLINE void q4_k_scales(const uint8_t *words, vi *low, vi *high) {
+    const pi2_q4_k_scales_neon k = pi2_unpack_q4_k_scales_neon(words);
+    *low = vreinterpretq_s32_u32(k.scales_0_3);
+    *high = vreinterpretq_s32_u32(k.scales_4_7);
+}
+
+NEURON_INLINE void q4_k_minimums(const uint8_t *words, vi *low, vi *high) {
+    const pi2_q4_k_scales_neon k = pi2_unpack_q4_k_scales_neon(words);
+    *low = vreinterpretq_s32_u32(k.minimums_0_3);
+    *high = vreinterpretq_s32_u32(k.minimums_4_7);
+}
+
+NEURON_INLINE vi byte_of_words(vi words, int byte) {
+    const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_s32(words), vdupq_n_s32(-8 * byte));
     return vreinterpretq_s32_u32(vandq_u32(moved, vdupq_n_u32(255)));
-}
-
-/* Scale u of 4 rows; `words` as in a tile. */
-NEURON_INLINE vi q4_k_scale(const uint8_t *words, int u) {
-    const pi2_q4_k_scales_neon k = pi2_unpack_q4_k_scales_neon(words);
-    return byte_of_words(k.scales_0_3, k.scales_4_7, u);
-}
-
-NEURON_INLINE vi q4_k_minimum(const uint8_t *words, int u) {
-    const pi2_q4_k_scales_neon k = pi2_unpack_q4_k_scales_neon(words);
-    return byte_of_words(k.minimums_0_3, k.minimums_4_7, u);
 }
 
 NEURON_INLINE vi load_sub_scales(const uint8_t *bytes) {

@@ -31,7 +31,7 @@ enum {
     BYTES = 16 * LANES,                    /* bytes of a vector */
     VECTORS_OF_TILE = 4 / LANES,           /* 16 rows */
     STEP_ROWS = 32 * LANES,                /* rows of a step over columns */
-    PREFETCH_NEURONS = 8,                  /* how many neurons ahead the next ones are asked for */
+    PREFETCH_NEURONS = 8,                  /* of blocks of 32 columns: how far ahead neurons are asked for */
     FLOAT_GROUPS = LANES == 4 ? 1 : 16 / WIDTH, /* groups of WIDTH rows side by side: 16 rows */
     FLOAT_NEURONS = 8                      /* columns of floats side by side */
 };
@@ -178,7 +178,7 @@ ALWAYS_INLINE void q4_k_bytes(const uint8_t *packed, uint64_t *scales, uint64_t 
     *minimums = (word[1] & 0x3f3f3f3fu) | (uint64_t)((word[2] >> 4 & 0x0f0f0f0fu) | (word[1] >> 2 & 0x30303030u)) << 32;
 }
 
-/* Four rows' block of Q4_K, 144 - 16 bytes of values each. */
+/* Four rows' block of Q4_K: 128 bytes of values and 16 of scales each. */
 ALWAYS_INLINE v4f q4_k_block(v4f chain, const uint8_t *const values[4], const uint8_t *const scales[4],
                              const int8_t *a, float dx, const int16_t *sums) {
     uint64_t bytes[4], minimums[4];
@@ -316,7 +316,7 @@ ALWAYS_INLINE void rows_of_floats(pi2_weight_type type, float *out, size_t count
 /* Four neurons of one unit; those that are missing are the first one again with activation 0. */
 typedef struct quad {
     const uint8_t *values[4];
-    const uint8_t *next[4]; /* neurons to be asked for */
+    const uint8_t *next[4]; /* neurons further on, to be asked for */
     int32_t activations;    /* four bytes */
 } quad;
 
@@ -338,6 +338,8 @@ static void plan_block(block_plan *plan, const pi2_neuron_columns *x, size_t b, 
     const pi2_neuron_block *last_block = &x->blocks[x->block_count - 1];
     const size_t end = (size_t)block->first + block->count, last_end = (size_t)last_block->first + last_block->count;
     const size_t all = end < last_end ? last_end : end;
+    /* Of 256 columns: the next block's neurons, at the end of the rows. */
+    const size_t ahead = units > 1 ? block->count : PREFETCH_NEURONS;
     size_t k = block->first;
     uint32_t quads = 0;
     plan->scales = block->scales;
@@ -351,7 +353,7 @@ static void plan_block(block_plan *plan, const pi2_neuron_columns *x, size_t b, 
             size_t n = 0;
             for (; n < 4 && k < end && x->places[k] / unit_columns == u; n++, k++) {
                 four->values[n] = x->values[k];
-                four->next[n] = x->values[smaller_of(k + PREFETCH_NEURONS, all - 1)];
+                four->next[n] = x->values[smaller_of(k + ahead, all - 1)];
                 a[n] = x->activations[k];
                 to->sum += a[n];
             }
@@ -368,7 +370,37 @@ static void plan_block(block_plan *plan, const pi2_neuron_columns *x, size_t b, 
 /* Where a step is: 32 * `groups` rows from group `group` of all `all_groups`. */
 typedef struct step_place {
     size_t group, groups, all_groups;
+    size_t ahead;    /* the group to be asked for, */
+    bool next_block; /* of the quads' `next`, else of the quads' own neurons */
 } step_place;
+
+/*
+ * A block of 32 columns has few active neurons, whose columns hardware follows; the neurons further on
+ * are asked for. A block of 256 has too many to follow: the next step's lines are.
+ */
+ALWAYS_INLINE step_place place_of(pi2_weight_type type, const pi2_neuron_columns *x, size_t group, size_t groups,
+                                  size_t first_group, bool last) {
+    const bool large = type == PI2_Q4_K || type == PI2_Q6_K;
+    return (step_place){.group = group,
+                        .groups = groups,
+                        .all_groups = (x->rows + 31) / 32,
+                        .ahead = !large ? group : last ? first_group : group + LANES,
+                        .next_block = !large || last};
+}
+
+ALWAYS_INLINE void ask_for(pi2_weight_type type, const quad *four, step_place at) {
+    const size_t bytes = type == PI2_Q8_0 ? 32 : 16, plane = 16 * at.all_groups + 4 * at.ahead;
+    const uint8_t *const *columns = at.next_block ? four->next : four->values;
+    UNROLLED
+    for (int n = 0; n < 4; n++) {
+        for (size_t line = 0; line < bytes * LANES; line += 64) {
+            __builtin_prefetch(columns[n] + bytes * at.ahead + line);
+        }
+        if (type != PI2_Q6_K) continue;
+        __builtin_prefetch(columns[n] + plane);
+        __builtin_prefetch(columns[n] + plane + 4 * at.all_groups);
+    }
+}
 
 /* Four neurons' bytes of the step's rows, interleaved. tail: fewer than LANES groups. */
 ALWAYS_INLINE void load_interleaved(const quad *four, size_t offset, size_t bytes, bool tail, vi to[4]) {
@@ -416,26 +448,17 @@ ALWAYS_INLINE void add_quad(pi2_weight_type type, const quad *four, step_place a
     }
 }
 
-/* The sums of a unit, in the order of rows: see vector_row(). */
+/* The sums of a unit, not yet in the order of rows. */
 ALWAYS_INLINE void unit_sums(pi2_weight_type type, const block_plan *plan, const unit *u, step_place at, bool tail,
-                             vi ordered[8]) {
-    const size_t bytes = type == PI2_Q8_0 ? 32 : 16;
+                             vi sums[8]) {
     const vi begin = set_ints(-offset_of(type) * u->sum);
-    vi sums[8];
     UNROLLED
     for (int j = 0; j < 8; j++) sums[j] = begin;
     for (uint32_t q = u->first; q < u->end; q++) {
         const quad *four = &plan->quads[q];
         add_quad(type, four, at, tail, sums);
-        UNROLLED
-        for (int n = 0; n < 4; n++) {
-            for (size_t line = 0; line < bytes * LANES; line += 64) {
-                __builtin_prefetch(four->next[n] + bytes * at.group + line);
-            }
-        }
+        ask_for(type, four, at);
     }
-    order_rows(sums, ordered);
-    order_rows(sums + 4, ordered + 4);
 }
 
 /* The first row, from the step's, of ordered vector v. */
@@ -461,8 +484,10 @@ ALWAYS_INLINE void step_of_32(pi2_weight_type type, float *chains, const block_p
                               bool tail) {
     const size_t scale_bytes = has_minimum(type) ? 64 : 32;
     const uint8_t *scales = plan->scales + 2 * at.group * scale_bytes;
-    vi sums[8];
-    unit_sums(type, plan, &plan->units[0], at, tail, sums);
+    vi raw[8], sums[8];
+    unit_sums(type, plan, &plan->units[0], at, tail, raw);
+    order_rows(raw, sums);
+    order_rows(raw + 4, sums + 4);
     UNROLLED
     for (int v = 0; v < 8; v++) {
         const size_t row = vector_row(type, v);
@@ -473,45 +498,102 @@ ALWAYS_INLINE void step_of_32(pi2_weight_type type, float *chains, const block_p
     }
 }
 
+/* Where the scales of ordered vector v begin: its tile's, and its row in the tile. */
+typedef struct scale_place {
+    const uint8_t *tile;
+    size_t in_tile;
+    bool present;
+} scale_place;
+
+ALWAYS_INLINE scale_place scales_of(pi2_weight_type type, const block_plan *plan, step_place at, size_t rows,
+                                    bool tail, int v) {
+    const size_t scale_bytes = type == PI2_Q6_K ? 288 : 256, row = vector_row(type, v);
+    return (scale_place){.tile = plan->scales + (2 * at.group + row / PI2_TILE_ROWS) * scale_bytes,
+                         .in_tile = row % PI2_TILE_ROWS,
+                         .present = !tail || row < rows};
+}
+
+/* Q4_K: bytes[h][j] are, for the rows of sums[j], the scales of the sub-blocks 4 h .. 4 h + 3. */
+ALWAYS_INLINE void load_q4_k_scales(const block_plan *plan, step_place at, size_t rows, bool tail, vi bytes[2][8]) {
+    vi low[8], high[8];
+    UNROLLED
+    for (int v = 0; v < 8; v++) {
+        const scale_place p = scales_of(PI2_Q4_K, plan, at, rows, tail, v);
+        low[v] = high[v] = zeros();
+        if (p.present) q4_k_scales(p.tile + 64 + 4 * p.in_tile, &low[v], &high[v]);
+    }
+    disorder_rows(low, bytes[0]);
+    disorder_rows(low + 4, bytes[0] + 4);
+    disorder_rows(high, bytes[1]);
+    disorder_rows(high + 4, bytes[1] + 4);
+}
+
+/* Q4_K: the sums of all sub-blocks. Scales are put into the order of sums once instead of sums eight times. */
+ALWAYS_INLINE void q4_k_totals(const block_plan *plan, step_place at, size_t rows, bool tail, vi totals[8]) {
+    vi bytes[2][8], raw[8];
+    load_q4_k_scales(plan, at, rows, tail, bytes);
+    UNROLLED
+    for (int j = 0; j < 8; j++) raw[j] = zeros();
+    for (int u = 0; u < 8; u++) {
+        vi sums[8];
+        if (plan->units[u].first == plan->units[u].end) continue;
+        unit_sums(PI2_Q4_K, plan, &plan->units[u], at, tail, sums);
+        UNROLLED
+        for (int j = 0; j < 8; j++) {
+            raw[j] = add(raw[j], multiply_ints(sums[j], byte_of_words(bytes[u / 4][j], u % 4)));
+        }
+    }
+    order_rows(raw, totals);
+    order_rows(raw + 4, totals + 4);
+}
+
+ALWAYS_INLINE void q6_k_totals(const block_plan *plan, step_place at, size_t rows, bool tail, vi totals[8]) {
+    UNROLLED
+    for (int v = 0; v < 8; v++) totals[v] = zeros();
+    for (int u = 0; u < 16; u++) {
+        vi raw[8], sums[8];
+        if (plan->units[u].first == plan->units[u].end) continue;
+        unit_sums(PI2_Q6_K, plan, &plan->units[u], at, tail, raw);
+        order_rows(raw, sums);
+        order_rows(raw + 4, sums + 4);
+        UNROLLED
+        for (int v = 0; v < 8; v++) {
+            const scale_place p = scales_of(PI2_Q6_K, plan, at, rows, tail, v);
+            if (!p.present) continue;
+            totals[v] = add(totals[v], multiply_ints(sums[v], load_sub_scales(p.tile + 32 + 16 * u + p.in_tile)));
+        }
+    }
+}
+
+/* Q4_K: the sum over sub-blocks of their minimum times the sum of their activations. */
+ALWAYS_INLINE vi q4_k_minimum_sum(const block_plan *plan, const uint8_t *words) {
+    vi low, high, n = zeros();
+    q4_k_minimums(words, &low, &high);
+    UNROLLED
+    for (int u = 0; u < 8; u++) {
+        n = add(n, multiply_ints(byte_of_words(u < 4 ? low : high, u % 4), set_ints(plan->units[u].sum)));
+    }
+    return n;
+}
+
 /* One block of 256 columns for up to STEP_ROWS rows. */
 ALWAYS_INLINE void step_of_256(pi2_weight_type type, float *chains, const block_plan *plan, step_place at, size_t rows,
                                bool tail) {
-    const size_t scale_bytes = type == PI2_Q6_K ? 288 : 256;
-    const uint8_t *scales = plan->scales + 2 * at.group * scale_bytes;
-    const int units = type == PI2_Q6_K ? 16 : 8;
     vi totals[8];
-    UNROLLED
-    for (int v = 0; v < 8; v++) totals[v] = zeros();
-    for (int u = 0; u < units; u++) {
-        vi sums[8];
-        if (plan->units[u].first == plan->units[u].end) continue;
-        unit_sums(type, plan, &plan->units[u], at, tail, sums);
-        UNROLLED
-        for (int v = 0; v < 8; v++) {
-            const size_t row = vector_row(type, v), in_tile = row % PI2_TILE_ROWS;
-            if (tail && row >= rows) continue;
-            const uint8_t *tile = scales + row / PI2_TILE_ROWS * scale_bytes;
-            const vi scale = type == PI2_Q6_K ? load_sub_scales(tile + 32 + 16 * u + in_tile)
-                                              : q4_k_scale(tile + 64 + 4 * in_tile, u);
-            totals[v] = add(totals[v], multiply_ints(sums[v], scale));
-        }
-    }
+    if (type == PI2_Q6_K) q6_k_totals(plan, at, rows, tail, totals);
+    else q4_k_totals(plan, at, rows, tail, totals);
     UNROLLED
     for (int v = 0; v < 8; v++) {
-        const size_t row = vector_row(type, v), in_tile = row % PI2_TILE_ROWS;
-        if (tail && row >= rows) continue;
-        const uint8_t *tile = scales + row / PI2_TILE_ROWS * scale_bytes;
-        vf chain = finish(type, load_floats(chains + row), totals[v], tile, in_tile, plan->dx, 0);
+        const scale_place p = scales_of(type, plan, at, rows, tail, v);
+        float *to = chains + vector_row(type, v);
+        if (!p.present) continue;
+        vf chain = finish(type, load_floats(to), totals[v], p.tile, p.in_tile, plan->dx, 0);
         if (type == PI2_Q4_K) {
-            vi n = zeros();
-            for (int u = 0; u < 8; u++) {
-                const vi minimum = q4_k_minimum(tile + 64 + 4 * in_tile, u);
-                n = add(n, multiply_ints(minimum, set_ints(plan->units[u].sum)));
-            }
-            const vf step = multiply(load_halves(tile + 32 + 2 * in_tile), set_floats(plan->dx));
+            const vf step = multiply(load_halves(p.tile + 32 + 2 * p.in_tile), set_floats(plan->dx));
+            const vi n = q4_k_minimum_sum(plan, p.tile + 64 + 4 * p.in_tile);
             chain = fused_negative(to_floats(n), step, chain);
         }
-        store(chains + row, chain);
+        store(to, chain);
     }
 }
 
@@ -525,7 +607,7 @@ ALWAYS_INLINE void step(pi2_weight_type type, float *chains, const block_plan *p
 ALWAYS_INLINE void columns_of_blocks(pi2_weight_type type, float *out, size_t row_begin, size_t row_count,
                                      const pi2_neuron_columns *x, bool start) {
     const size_t unit_columns = type == PI2_Q6_K ? 16 : 32, units = type == PI2_Q6_K ? 16 : type == PI2_Q4_K ? 8 : 1;
-    const size_t all_groups = (x->rows + 31) / 32, rest = row_count % STEP_ROWS, whole = row_count - rest;
+    const size_t rest = row_count % STEP_ROWS, whole = row_count - rest, first_group = row_begin / 32;
     float chains[STEP_ROWS] = {0};
     if (start) memset(out + row_begin, 0, row_count * sizeof *out);
     memcpy(chains, out + row_begin + whole, rest * sizeof *out);
@@ -533,13 +615,14 @@ ALWAYS_INLINE void columns_of_blocks(pi2_weight_type type, float *out, size_t ro
         block_plan plan;
         plan_block(&plan, x, b, unit_columns, units);
         for (size_t row = 0; row < whole; row += STEP_ROWS) {
-            step(type, out + row_begin + row, &plan, (step_place){(row_begin + row) / 32, LANES, all_groups},
-                 STEP_ROWS, false);
+            const bool last = row + STEP_ROWS == row_count;
+            const step_place at = place_of(type, x, first_group + row / 32, LANES, first_group, last);
+            step(type, out + row_begin + row, &plan, at, STEP_ROWS, false);
         }
         if (rest) {
             const size_t tiled = (rest + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS * PI2_TILE_ROWS;
-            step(type, chains, &plan, (step_place){(row_begin + whole) / 32, (rest + 31) / 32, all_groups}, tiled,
-                 true);
+            const step_place at = place_of(type, x, first_group + whole / 32, (rest + 31) / 32, first_group, true);
+            step(type, chains, &plan, at, tiled, true);
         }
     }
     memcpy(out + row_begin + whole, chains, rest * sizeof *out);
