@@ -56,6 +56,9 @@ typedef struct pi2_engine_options {
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */
     const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
     const char *look_ahead;      /* fetch experts that the next layer will probably want: "off", "on", "auto" (tried) */
+    const char *sparsity;        /* "exact": tokens are computed with the neurons that fire alone, where the model has
+                                    exact zeros and the cluster file the neuron layout; "off": with all. The text is
+                                    the same */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
     const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none.
                                     One that cannot be read, or of another model, is an error */
@@ -68,7 +71,8 @@ typedef struct pi2_engine_options {
     pi2_callbacks callbacks;
 } pi2_engine_options;
 
-/** Fills in the defaults: everything 0 or "auto", logits_tokens 1, allow_prepare true, hot_share -1. */
+/** Fills in the defaults: everything 0 or "auto", sparsity "exact", logits_tokens 1, allow_prepare true,
+ *  hot_share -1. */
 PI2_API void pi2_engine_options_init(pi2_engine_options *options);
 
 /**
@@ -104,6 +108,8 @@ typedef struct pi2_engine_report {
     uint64_t resident_bytes;         /* of those kept in memory */
     uint64_t cache_bytes;            /* key-value cache at full context */
     uint64_t scratch_bytes, stream_buffer_bytes, tokenizer_bytes, table_bytes, process_bytes;
+    uint64_t text_bytes;             /* planned for tokenizing and for the chat template's run */
+    uint64_t conversation_bytes;     /* of messages, all together, that pi2_engine_chat_tokens() takes */
     uint64_t parameter_count;
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
     uint32_t draft_tokens;           /* of options.draft_tokens, what the budget affords */
@@ -116,6 +122,9 @@ typedef struct pi2_engine_report {
     uint32_t hot_experts;            /* of the slots: experts that stay, at first */
     double hot_share;                /* of the slots, as chosen */
     const char *hot_reason;          /* why so many are hot; NULL: a dense model */
+    uint64_t neuron_bytes;           /* memory for single neurons, with which tokens compute those that fire; 0: all
+                                        passes are dense (docs/sparsity.md) */
+    uint64_t neuron_all_bytes;       /* what all neurons would take */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
@@ -158,6 +167,19 @@ PI2_API pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *tex
                                        bool add_special, bool parse_special,
                                        int32_t **tokens_out, size_t *count_out);
 
+/** Reads the next part of a text into bytes[capacity]; *length_out 0: its end. */
+typedef pi2_status pi2_text_reader(void *user, char *bytes, size_t capacity, size_t *length_out);
+/** Takes tokens of a text, in order. */
+typedef pi2_status pi2_token_taker(void *user, const int32_t *tokens, size_t count);
+/**
+ * Tokenizes a text that is read in parts, to the tokens that it has as a whole. Memory: what the engine's plan
+ * holds for it, however long the text is (with BPE up to 5 MB more for a word of different characters without an end).
+ * Errors  UNSUPPORTED (such a word of more than 1 MiB), MEMORY, what reader or taker returned
+ */
+PI2_API pi2_status pi2_engine_tokenize_parts(const pi2_engine *engine, pi2_text_reader *reader, void *reader_user,
+                                             bool add_special, bool parse_special, pi2_token_taker *taker,
+                                             void *taker_user);
+
 typedef struct pi2_message {
     const char *role;    /* "system", "user", "assistant" */
     const char *content; /* NUL-terminated UTF-8 */
@@ -166,7 +188,8 @@ typedef struct pi2_message {
 /**
  * Renders messages with the model's chat template and tokenizes the result; special tokens come
  * from the template only, never from a message's content. tokens_out is malloc'd: free() it.
- * Errors  UNSUPPORTED (no template, or one that we cannot run: named), FORMAT (it raised an exception)
+ * Errors  UNSUPPORTED (no template, or one that we cannot run: named), FORMAT (it raised an exception), CONTEXT (more
+ *         text, or a template that needs more memory for it, than was planned: both numbers)
  */
 PI2_API pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *messages,
                                           size_t message_count, bool add_generation_prompt,

@@ -3,6 +3,7 @@
 #define POWERINFER2_MODEL_FILE_H
 
 #include "powerinfer2/engine.h"
+#include "powerinfer2/layout.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,6 +28,9 @@ typedef struct pi2_model_summary {
     uint32_t context_length, vocabulary_size, expert_count, expert_used_count;
     uint64_t cache_bytes_per_token;   /* key-value cache, F16 */
     uint32_t group_count, extent_count, cluster_neurons; /* cluster files */
+    uint32_t bank_count, banks_left_out;  /* neuron layout: layers or experts with a bank, and without */
+    uint64_t bank_unit_count, bank_bytes, bank_head_bytes; /* bank_bytes: of units; heads are apart */
+    const char *left_out;             /* which have none, because of a weight that is infinite, no number or minute */
 } pi2_model_summary;
 PI2_API const pi2_model_summary *pi2_model_file_summary(const pi2_model_file *file);
 
@@ -43,7 +47,8 @@ PI2_API pi2_status pi2_model_file_tensor(const pi2_model_file *file, uint32_t in
 PI2_API pi2_status pi2_model_file_metadata(const pi2_model_file *file, uint32_t index, const char **key_out,
                                            size_t *key_length_out, char *text_out, size_t capacity);
 
-/** Reads a cluster file wholly and checks every checksum. Errors FORMAT names extent, tensor, offset. */
+/** Reads a cluster file wholly and checks every checksum, and that its neurons are those of its tiles. Errors FORMAT
+ *  names extent, tensor, offset. */
 PI2_API pi2_status pi2_model_file_verify(const pi2_model_file *file, const pi2_callbacks *callbacks);
 
 /** Tokenizes with the file's vocabulary, without loading weights. add_special: the beginning-of-sequence token
@@ -60,6 +65,8 @@ typedef struct pi2_prepare_options {
     uint64_t memory_bytes;     /* 0: 256 MB or what is free */
     const char *ffn_activation; /* written into the file, as in pi2_engine_options; NULL: as the model says */
     bool overwrite;            /* make it anew, in place of any file but the model's own */
+    pi2_layout_kind layout;
+    const char *statistics_path; /* neuron layout: which neurons fire often; NULL: unknown */
     pi2_callbacks callbacks;
 } pi2_prepare_options;
 /**

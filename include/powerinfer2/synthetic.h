@@ -37,6 +37,15 @@ typedef struct pi2_synthetic_shape {
      * 0: as if drawn evenly, which is expert_used_count / expert_count for both.
      */
     double expert_skew, expert_repeat;
+    /**
+     * Activation of the FFN (ffn_activations.inc; NULL: the architecture's), and for those that give zeros: the share
+     * of neurons (of an expert's, with experts) that a token leaves at zero in the first and in the last layer, layers
+     * between them in between; the share of neurons that give 80 % of all activations; the share of a token's active
+     * neurons that the token before had active too. 0: zeros as they come from random weights; last as first; hot and
+     * repeat as docs/synthetic.md says.
+     */
+    const char *ffn_activation;
+    double ffn_zeros, ffn_zeros_last, neuron_hot, neuron_repeat;
 } pi2_synthetic_shape;
 
 /** The names of the shapes that are known, NULL at the end. */

@@ -35,6 +35,9 @@ static const pi2_cli_option model_options[] = {
     {"--hot-share", "X", PI2_CLI_NUMBER, MODEL(hot_share), "-1",
      "Share of the cache of experts, at most 0.75, for hot ones: those that a recorded run used most stay "
      "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},
+    {"--sparsity", PI2_CLI_SPARSITIES, PI2_CLI_CHOICE, MODEL(sparsity), "exact",
+     "exact: where a model's neurons are often exactly zero (ReLU) and its cluster file has the neuron layout, tokens "
+     "are computed with the neurons that fire alone; the text is the same. off: with all of them.", NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
      "Records which experts are used, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
@@ -139,6 +142,7 @@ int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engin
     options->read_method = settings->read_method;
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;
+    options->sparsity = settings->sparsity;
     options->record_trace = settings->record_trace;
     options->hot_share = settings->hot_share;
     options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;

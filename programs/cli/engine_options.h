@@ -12,11 +12,12 @@
 /** The names of ffn_activations.inc, separated by '|'. */
 extern const char pi2_cli_activation_words[];
 #define PI2_CLI_FFN_ACTIVATIONS (pi2_cli_activation_words + 1) /* without the first '|' */
+#define PI2_CLI_SPARSITIES "exact|off"
 
 typedef struct pi2_cli_model_settings {
     const char *model, *cluster_file, *read_method, *ffn_activation;
     const char *cache_type_k, *cache_type_v;
-    const char *cache_policy, *look_ahead, *record_trace;
+    const char *cache_policy, *look_ahead, *sparsity, *record_trace;
     double hot_share;
     bool no_prepare, keep_memory, quiet;
 } pi2_cli_model_settings;

@@ -190,6 +190,10 @@ static void print_waiting(const pi2_engine_counters *total) {
                      100.0 * (double)total->hot_hits / (double)total->expert_uses,
                      (unsigned long long)total->hot_promotions, (unsigned long long)total->hot_demotions);
     }
+    if (total->neuron_uses) {
+        pi2_cli_note("neurons  %llu fired, %.1f %% of them were in memory", (unsigned long long)total->neuron_uses,
+                     100.0 * (double)total->neuron_hits / (double)total->neuron_uses);
+    }
     if (total->prefetched == 0) return;
     pi2_cli_note("ahead    %llu experts (%s) fetched, %s used, %s wasted; %.0f %% of those foretold were used",
                  (unsigned long long)total->prefetched, pi2_format_size(total->prefetched_bytes, read),

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "commands.h"
+#include "engine_options.h"
 #include "inspect_routing.h"
+#include "inspect_sparsity.h"
 #include "options.h"
 #include "output.h"
 #include "powerinfer2/model_file.h"
@@ -13,10 +15,10 @@
 enum { VALUE_BYTES = 1024, SHOWN_VALUE_BYTES = 72 };
 
 typedef struct inspect_settings {
-    const char *model;
+    const char *model, *text, *ffn_activation;
     int64_t tokens;
     uint64_t memory;
-    bool json, verify, tensors, metadata, routing, quiet;
+    bool json, verify, tensors, metadata, routing, sparsity, quiet;
 } inspect_settings;
 
 #define INSPECT(field) offsetof(inspect_settings, field)
@@ -26,12 +28,20 @@ static const pi2_cli_option inspect_options[] = {
     {"--tensors", NULL, PI2_CLI_FLAG, INSPECT(tensors), NULL, "Lists every tensor too.", NULL, 0, 0},
     {"--metadata", NULL, PI2_CLI_FLAG, INSPECT(metadata), NULL, "Lists every metadata entry too.", NULL, 0, 0},
     {"--verify", NULL, PI2_CLI_FLAG, INSPECT(verify), NULL,
-     "Reads a cluster file wholly and checks every checksum.", NULL, 0, 0},
+     "Reads a cluster file wholly, checks every checksum and compares neurons with tiles.", NULL, 0, 0},
     {"--routing", NULL, PI2_CLI_FLAG, INSPECT(routing), NULL,
      "Runs the model and tells how many of a token's experts the token before used too, by layer.", NULL, 0, 0},
-    {"--tokens", "N", PI2_CLI_INTEGER, INSPECT(tokens), "256", "Tokens that --routing runs.", NULL, 16, 65536},
+    {"--sparsity", NULL, PI2_CLI_FLAG, INSPECT(sparsity), NULL,
+     "Runs the model and tells how many neurons give nothing, which fire most and which fire again, by layer.", NULL,
+     0, 0},
+    {"-f, --file", "FILE", PI2_CLI_TEXT, INSPECT(text), NULL,
+     "Text for --sparsity; \"-\" is stdin. Otherwise tokens that are drawn.", NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, INSPECT(tokens), "256", "Tokens that --routing and --sparsity run.", NULL, 16,
+     65536},
+    {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, INSPECT(ffn_activation), NULL,
+     "For --sparsity: activation of the FFN, where the file does not name it.", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, INSPECT(memory), NULL,
-     "Memory that --routing may use. Otherwise what is free, less a margin.", NULL, 0, 0},
+     "Memory that --routing and --sparsity may use. Otherwise what is free, less a margin.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, INSPECT(json), NULL, "Prints one JSON value, tensors and metadata included.", NULL,
      0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, INSPECT(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
@@ -56,6 +66,18 @@ static void print_number(const char *label, uint64_t value) {
 static void print_size(const char *label, uint64_t bytes) {
     char size[PI2_SIZE_TEXT_BYTES];
     if (bytes) (void)printf("%-22s%s (%llu bytes)\n", label, pi2_format_size(bytes, size), (unsigned long long)bytes);
+}
+
+/** What a cluster file of the neuron layout holds beside the tiles. */
+static void print_banks(const pi2_model_summary *summary) {
+    print_number("neuron banks", summary->bank_count);
+    print_number("neuron units", summary->bank_unit_count);
+    print_size("neuron units' size", summary->bank_bytes);
+    print_size("neuron heads' size", summary->bank_head_bytes);
+    if (summary->banks_left_out) {
+        (void)printf("%-22s%u: a weight that is infinite, no number or minute, in %s\n", "without a bank",
+                     (unsigned)summary->banks_left_out, summary->left_out);
+    }
 }
 
 static void print_summary(const pi2_model_summary *summary) {
@@ -89,6 +111,7 @@ static void print_summary(const pi2_model_summary *summary) {
     print_number("groups", summary->group_count);
     print_number("extents", summary->extent_count);
     print_number("neurons per cluster", summary->cluster_neurons);
+    print_banks(summary);
 }
 
 static pi2_status print_tensors(const pi2_model_file *file, uint32_t count) {
@@ -150,7 +173,10 @@ static json_t *json_summary(const pi2_model_summary *summary) {
         {"vocabulary_size", summary->vocabulary_size},
         {"cache_bytes_per_token", summary->cache_bytes_per_token}, {"tensor_count", summary->tensor_count},
         {"metadata_count", summary->metadata_count}, {"group_count", summary->group_count},
-        {"extent_count", summary->extent_count}, {"cluster_neurons", summary->cluster_neurons}};
+        {"extent_count", summary->extent_count}, {"cluster_neurons", summary->cluster_neurons},
+        {"bank_count", summary->bank_count}, {"bank_unit_count", summary->bank_unit_count},
+        {"bank_bytes", summary->bank_bytes}, {"bank_head_bytes", summary->bank_head_bytes},
+        {"banks_left_out", summary->banks_left_out}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         json_object_set_new(object, numbers[i].key, integer(numbers[i].value));
     }
@@ -231,13 +257,20 @@ int pi2_cli_inspect(int argument_count, char **arguments) {
     const pi2_cli_section sections[] = {
         {"Options", inspect_options, sizeof inspect_options / sizeof inspect_options[0], &settings}};
     const pi2_cli_command command = {
-        "inspect", "-m MODEL [--tensors] [--metadata] [--verify] [--routing] [--json]",
+        "inspect", "-m MODEL [--tensors] [--metadata] [--verify] [--routing] [--sparsity] [--json]",
         "Shows what a model file holds, and whether it can be run; the exit code is 3 when it cannot.", sections, 1};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_set_quiet(settings.quiet);
     if (!settings.model) return pi2_cli_usage_error("inspect: no model: give one with -m FILE");
     pi2_cli_catch_signals();
+    if (settings.sparsity) {
+        const pi2_cli_sparsity_settings run = {.model = settings.model, .text_path = settings.text,
+                                               .ffn_activation = settings.ffn_activation,
+                                               .tokens = (uint32_t)settings.tokens, .memory = settings.memory,
+                                               .json = settings.json};
+        return pi2_cli_inspect_sparsity(&run);
+    }
     if (settings.routing) {
         return pi2_cli_inspect_routing(settings.model, (uint32_t)settings.tokens, settings.memory, settings.json);
     }

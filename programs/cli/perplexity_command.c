@@ -12,6 +12,7 @@
 #include "output.h"
 #include "powerinfer2/session.h"
 #include "signals.h"
+#include "text_source.h"
 
 enum { DEFAULT_CONTEXT = 512 };
 
@@ -37,6 +38,12 @@ typedef struct perplexity_state {
     int32_t bos;
     bool starts_with_bos;                /* the model puts BOS before a text */
     int32_t *chunk;                      /* [context] */
+    int32_t *tokens;                     /* [2 * context]: those that wait for their chunk to be full */
+    size_t count;                        /* of tokens */
+    uint64_t total;                      /* tokens of the text so far */
+    uint64_t done, most_chunks;          /* chunks */
+    pi2_cli_text_source text;
+    int code;                            /* of what went wrong here, after its error line */
     double sum, sum_of_squares;          /* of -log p */
     uint64_t scored;
     uint32_t not_finite_at;              /* token of the chunk whose surprise is no number; 0: none */
@@ -88,14 +95,9 @@ static double standard_error(const perplexity_state *state) {
     return variance > 0 && count > 1 ? sqrt(variance / (count - 1)) * perplexity(state) : 0.0;
 }
 
-static void show_running(const perplexity_state *state, uint64_t done, uint64_t total) {
-    if (done == total) {
-        pi2_cli_clear_progress();
-        return;
-    }
-    pi2_cli_status_line("%llu of %llu chunks, perplexity %.4f so far, %.0f s left", (unsigned long long)done,
-                        (unsigned long long)total, perplexity(state),
-                        pi2_cli_seconds_since_start() * (double)(total - done) / (double)done);
+static void show_running(const perplexity_state *state) {
+    pi2_cli_status_line("%llu chunks, perplexity %.4f so far, %.1f s", (unsigned long long)state->done,
+                        perplexity(state), pi2_cli_seconds_since_start());
 }
 
 static int print_result(const perplexity_state *state, const perplexity_settings *settings, uint64_t chunks) {
@@ -121,35 +123,68 @@ static int fail_not_finite(const perplexity_state *state, uint64_t token) {
     return PI2_EXIT_BAD_FILE;
 }
 
-static int measure(perplexity_state *state, const perplexity_settings *settings, const char *text, size_t length) {
-    int32_t *tokens = NULL;
-    size_t count = 0;
-    pi2_status status = pi2_engine_tokenize(state->engine, text, length, true, false, &tokens, &count);
-    if (status != PI2_OK) return pi2_cli_failed(status);
-    state->starts_with_bos = count && state->bos >= 0 && tokens[0] == state->bos;
-    uint64_t chunks = count / state->context;
-    if (settings->chunks >= 0 && (uint64_t)settings->chunks < chunks) chunks = (uint64_t)settings->chunks;
-    int code = PI2_EXIT_OK;
-    if (count < 2 * (size_t)state->context) { /* llama-perplexity asks for the same */
-        code = pi2_cli_usage_error("%s: %zu tokens are too few: two chunks of %u are needed; a smaller -c helps",
-                                   settings->file, count, (unsigned)state->context);
-    } else if (chunks == 0) {
-        code = pi2_cli_usage_error("perplexity: --chunks 0 leaves nothing to measure");
+/** Scores the chunk that is full, and keeps what the next one begins with. */
+static pi2_status score_full_chunk(perplexity_state *state) {
+    const pi2_status status = score_chunk(state, state->tokens);
+    if (status != PI2_OK) return status;
+    if (state->not_finite_at) {
+        state->code = fail_not_finite(state, state->done * state->context + state->not_finite_at);
+        return PI2_ERR_FORMAT;
     }
+    state->done++;
+    state->count -= state->context;
+    memmove(state->tokens, state->tokens + state->context, state->count * sizeof *state->tokens);
+    show_running(state);
+    return PI2_OK;
+}
+
+/** Takes tokens of the text as they come. The first chunk waits for the second: one alone is too few. */
+static pi2_status take_tokens(void *user, const int32_t *tokens, size_t count) {
+    perplexity_state *state = user;
+    for (size_t i = 0; i < count; i++) {
+        if (state->done == state->most_chunks) return PI2_OK; /* the rest is read past */
+        if (state->total++ == 0) state->starts_with_bos = state->bos >= 0 && tokens[i] == state->bos;
+        state->tokens[state->count++] = tokens[i];
+        if (state->count < (state->done ? 1u : 2u) * (size_t)state->context) continue;
+        while (state->count >= state->context && state->done < state->most_chunks) {
+            const pi2_status status = score_full_chunk(state);
+            if (status != PI2_OK) return status;
+        }
+    }
+    return PI2_OK;
+}
+
+/** Reads the text until its end, or until no more of it is needed. */
+static pi2_status read_text(void *user, char *bytes, size_t capacity, size_t *length_out) {
+    perplexity_state *state = user;
+    *length_out = 0;
+    return state->done == state->most_chunks ? PI2_OK : pi2_cli_text_read(&state->text, bytes, capacity, length_out);
+}
+
+static int measure(perplexity_state *state, const perplexity_settings *settings) {
+    if (settings->chunks == 0) return pi2_cli_usage_error("perplexity: --chunks 0 leaves nothing to measure");
+    state->most_chunks = settings->chunks < 0 ? UINT64_MAX : (uint64_t)settings->chunks;
     state->chunk = malloc(state->context * sizeof *state->chunk);
-    if (code == PI2_EXIT_OK && !state->chunk) {
+    state->tokens = malloc(2 * (size_t)state->context * sizeof *state->tokens);
+    int code = PI2_EXIT_OK;
+    if (!state->chunk || !state->tokens) {
         code = PI2_EXIT_MEMORY;
         (void)pi2_cli_usage_error("no memory for a chunk of tokens");
+    } else {
+        const pi2_status status =
+            pi2_engine_tokenize_parts(state->engine, read_text, state, true, false, take_tokens, state);
+        pi2_cli_clear_progress();
+        if (state->text.code != PI2_EXIT_OK) code = state->text.code;
+        else if (state->code != PI2_EXIT_OK) code = state->code;
+        else if (status != PI2_OK) code = pi2_cli_failed(status);
     }
-    for (uint64_t i = 0; code == PI2_EXIT_OK && i < chunks; i++) {
-        status = score_chunk(state, tokens + i * state->context);
-        if (status != PI2_OK) code = pi2_cli_failed(status);
-        else if (state->not_finite_at) code = fail_not_finite(state, i * state->context + state->not_finite_at);
-        else show_running(state, i + 1, chunks);
+    if (code == PI2_EXIT_OK && state->done == 0) { /* llama-perplexity asks for the same */
+        code = pi2_cli_usage_error("%s: %llu tokens are too few: two chunks of %u are needed; a smaller -c helps",
+                                   settings->file, (unsigned long long)state->total, (unsigned)state->context);
     }
-    free(tokens);
+    free(state->tokens);
     free(state->chunk);
-    return code == PI2_EXIT_OK ? print_result(state, settings, chunks) : code;
+    return code == PI2_EXIT_OK ? print_result(state, settings, state->done) : code;
 }
 
 /** Opens with room for as many logits as the budget allows: more of them, fewer passes. */
@@ -163,27 +198,31 @@ static pi2_status open_engine(pi2_engine_options *options, pi2_engine **engine_o
     return status;
 }
 
-static int run_perplexity(const perplexity_settings *settings, pi2_engine_options *options, const char *text,
-                          size_t length) {
+static int run_perplexity(const perplexity_settings *settings, pi2_engine_options *options) {
     perplexity_state state = {0};
+    int code = pi2_cli_text_open(settings->file, &state.text); /* before anything that takes long */
+    if (code != PI2_EXIT_OK) return code;
     pi2_status status = open_engine(options, &state.engine);
-    if (status != PI2_OK) return pi2_cli_failed(status);
+    if (status != PI2_OK) {
+        pi2_cli_text_close(&state.text);
+        return pi2_cli_failed(status);
+    }
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
     status = pi2_session_create(state.engine, &sampling, &state.session);
-    int code;
     if (status == PI2_OK) {
         const pi2_engine_report *report = pi2_engine_get_report(state.engine);
         state.context = report->context_tokens;
         state.vocabulary = report->vocabulary_size;
         state.piece = options->logits_tokens;
         state.bos = pi2_engine_bos(state.engine);
-        code = measure(&state, settings, text, length);
+        code = measure(&state, settings);
     } else {
         code = pi2_cli_failed(status);
     }
     status = pi2_engine_finish_trace(state.engine);
     if (status != PI2_OK && code == PI2_EXIT_OK) code = pi2_cli_failed(status);
+    pi2_cli_text_close(&state.text);
     pi2_session_free(state.session);
     pi2_engine_close(state.engine);
     return code;
@@ -213,14 +252,6 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
     if (!settings.file) return pi2_cli_usage_error("perplexity: no text: give one with -f FILE");
     const char *const inputs[] = {pi2_cli_input_path(settings.file), NULL};
     options.input_paths = inputs;
-    char *text = NULL;
-    size_t length = 0;
-    code = pi2_cli_read_file(settings.file, &text, &length);
-    if (code == PI2_EXIT_OK) {
-        if (length && text[length - 1] == '\n') length--;
-        pi2_cli_catch_signals();
-        code = run_perplexity(&settings, &options, text, length);
-    }
-    free(text);
-    return code;
+    pi2_cli_catch_signals();
+    return run_perplexity(&settings, &options);
 }

@@ -1,5 +1,6 @@
 /* prepare_command.c: "powerinfer2 prepare": writes a model's cluster file. */
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "commands.h"
@@ -11,7 +12,7 @@
 #include "signals.h"
 
 typedef struct prepare_settings {
-    const char *model, *output, *ffn_activation;
+    const char *model, *output, *ffn_activation, *layout, *statistics;
     uint64_t memory;
     bool force, quiet;
 } prepare_settings;
@@ -26,6 +27,12 @@ static const pi2_cli_option prepare_options[] = {
     {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, PREPARE(ffn_activation), NULL,
      "Written into the file: what the FFN does with Gate and Up, for a model that was converted as llama or qwen2 "
      "and does not say that it is another (docs/sparsity.md).", NULL, 0, 0},
+    {"--layout", "auto|dense|neuron", PI2_CLI_CHOICE, PREPARE(layout), "auto",
+     "neuron: single neurons can be read too, for models whose activations are mostly zero. Up and Down then take "
+     "their room on the disk twice. Such a file serves as a dense one as well. auto: neuron where the activation has "
+     "exact zeros (docs/sparsity.md), else dense.", NULL, 0, 0},
+    {"--statistics", "FILE", PI2_CLI_TEXT, PREPARE(statistics), NULL,
+     "How often neurons fire: those that fire often lie together in the neuron layout.", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, PREPARE(memory), NULL,
      "Memory that the whole process may use. Otherwise 256 MB, or what is free.", NULL, 0, 0},
     {"--force", NULL, PI2_CLI_FLAG, PREPARE(force), NULL,
@@ -33,12 +40,17 @@ static const pi2_cli_option prepare_options[] = {
     {"-q, --quiet", NULL, PI2_CLI_FLAG, PREPARE(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
 };
 
+static pi2_layout_kind layout_of(const char *word) {
+    return strcmp(word, "neuron") == 0 ? PI2_LAYOUT_NEURON : strcmp(word, "dense") == 0 ? PI2_LAYOUT_DENSE
+                                                                                      : PI2_LAYOUT_AUTO;
+}
+
 int pi2_cli_prepare(int argument_count, char **arguments) {
     static prepare_settings settings;
     const pi2_cli_section sections[] = {
         {"Options", prepare_options, sizeof prepare_options / sizeof prepare_options[0], &settings}};
     const pi2_cli_command command = {
-        "prepare", "-m MODEL [-o FILE]",
+        "prepare", "-m MODEL [-o FILE] [--layout neuron]",
         "Writes the cluster file of a model: the layout from which weights are read when they do not fit "
         "in memory. 'run' does this by itself at a model's first use.",
         sections, 1};
@@ -46,6 +58,9 @@ int pi2_cli_prepare(int argument_count, char **arguments) {
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_set_quiet(settings.quiet);
     if (!settings.model) return pi2_cli_usage_error("prepare: no model: give one with -m FILE");
+    if (settings.statistics && strcmp(settings.layout, "dense") == 0) {
+        return pi2_cli_usage_error("prepare: --statistics orders neurons: not with --layout dense");
+    }
     pi2_cli_catch_signals();
     char *path = NULL;
     const pi2_prepare_options options = {.model_path = settings.model,
@@ -53,6 +68,8 @@ int pi2_cli_prepare(int argument_count, char **arguments) {
                                          .ffn_activation = settings.ffn_activation,
                                          .memory_bytes = settings.memory,
                                          .overwrite = settings.force,
+                                         .layout = layout_of(settings.layout),
+                                         .statistics_path = settings.statistics,
                                          .callbacks = pi2_cli_callbacks()};
     const pi2_status status = pi2_prepare_file(&options, &path);
     pi2_cli_clear_progress();

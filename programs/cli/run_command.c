@@ -13,12 +13,13 @@
 #include "powerinfer2/cache_replay.h"
 #include "prediction_report.h"
 #include "signals.h"
+#include "text_source.h"
 
 enum { INPUT_FILES = 4 };
 
 /* Names of pi2_chat_template_known(); test_cli_run tries each. */
 #define CHAT_TEMPLATES "alpaca|chatml|gemma|granite|llama2|llama3|mistral|phi3|vicuna|zephyr"
-enum { MOST_TEMPLATE_BYTES = 4 << 20 };
+enum { MOST_TEMPLATE_BYTES = 4 << 20, MOST_TYPED_BYTES = 1 << 20 /* of a system message's file, and of a terminal */ };
 
 typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan, *routing_trace;
@@ -110,6 +111,7 @@ typedef struct run_state {
     char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
     size_t prompt_length;
+    pi2_cli_text_source source; /* of a prompt that is read when it is tokenized: a raw one */
     bool is_chat;
     pi2_engine *engine;
     pi2_session *session;
@@ -150,7 +152,10 @@ static size_t read_escapes(char *text, size_t length) {
 static int read_text(const run_settings *settings, const char *text, const char *path, char **text_out,
                      size_t *length_out) {
     if (path) {
-        const int code = pi2_cli_read_file(path, text_out, length_out);
+        const int code = pi2_cli_read_file_start(path, MOST_TYPED_BYTES, text_out, length_out);
+        if (code == PI2_EXIT_OK && *length_out == MOST_TYPED_BYTES) {
+            return pi2_cli_usage_error("%s is longer than %d bytes", path, MOST_TYPED_BYTES);
+        }
         if (code == PI2_EXIT_OK && *length_out && (*text_out)[*length_out - 1] == '\n') {
             (*text_out)[--*length_out] = '\0';
         }
@@ -166,6 +171,12 @@ static int read_text(const run_settings *settings, const char *text, const char 
     memcpy(*text_out, text, *length_out + 1);
     if (settings->escapes) *length_out = read_escapes(*text_out, *length_out);
     return PI2_EXIT_OK;
+}
+
+static int refuse_system(const run_state *state) {
+    return pi2_cli_usage_error("run: a system message needs the chat template%s",
+                               state->settings.raw ? ", which --raw leaves out"
+                                                   : ", which this model has not: name one with --chat-template");
 }
 
 static int read_prompt(run_state *state) {
@@ -184,10 +195,16 @@ static int read_prompt(run_state *state) {
         }
         if (!state->is_chat) path = "-";
     }
-    int code = read_text(settings, settings->prompt, path, &state->prompt, &state->prompt_length);
+    int code = PI2_EXIT_OK;
+    if (path && !(strcmp(path, "-") == 0 && isatty(STDIN_FILENO))) {
+        code = pi2_cli_text_open(path, &state->source); /* read when the engine tells how much it takes */
+    } else {
+        code = read_text(settings, settings->prompt, path, &state->prompt, &state->prompt_length);
+    }
     if (code != PI2_EXIT_OK) return code;
+    if (settings->raw && (settings->system || settings->system_file)) return refuse_system(state);
     size_t length = 0;
-    if (!settings->prompt && !state->is_chat && state->prompt_length == 0) {
+    if (!settings->prompt && !state->is_chat && !state->source.stream && state->prompt_length == 0) {
         return pi2_cli_usage_error("run: the prompt is empty: give one with -p, -f or on stdin");
     }
     code = read_text(settings, settings->system, settings->system_file, &state->system, &length);
@@ -299,15 +316,71 @@ static int open_engine(run_state *state) {
     return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }
 
+/** Takes the tokens of a raw prompt: those that the context has room for, and the number of all. */
+static pi2_status take_tokens(void *user, const int32_t *tokens, size_t count) {
+    run_state *state = user;
+    const size_t context = pi2_engine_get_report(state->engine)->context_tokens;
+    for (size_t i = 0; i < count; i++, state->token_count++) {
+        if (state->token_count < context) state->tokens[state->token_count] = tokens[i];
+    }
+    return pi2_cli_interrupted() ? PI2_ERR_INTERRUPTED : PI2_OK;
+}
+
+/** Tokenizes a prompt that was not read yet, part by part: one of any length takes no more than a context. */
+static int tokenize_source(run_state *state) {
+    const size_t context = pi2_engine_get_report(state->engine)->context_tokens;
+    state->tokens = malloc(context * sizeof *state->tokens);
+    if (!state->tokens) {
+        (void)pi2_cli_usage_error("no memory for %zu tokens", context);
+        return PI2_EXIT_MEMORY;
+    }
+    const pi2_status status =
+        pi2_engine_tokenize_parts(state->engine, pi2_cli_text_read, &state->source, true,
+                                  state->settings.parse_special, take_tokens, state);
+    if (state->source.code != PI2_EXIT_OK) return state->source.code;
+    if (status == PI2_ERR_INTERRUPTED) return PI2_EXIT_INTERRUPTED;
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    if (!state->source.has_text) {
+        return pi2_cli_usage_error("run: the prompt is empty: give one with -p, -f or on stdin");
+    }
+    if (state->token_count <= context) return PI2_EXIT_OK;
+    return pi2_cli_usage_error("the prompt has %zu tokens, and the context holds %zu: give a longer context (-c) or a "
+                               "shorter prompt", state->token_count, context);
+}
+
+/** Reads the prompt that a chat template takes: as much as was planned for it. */
+static int read_source(run_state *state) {
+    const size_t most = pi2_engine_get_report(state->engine)->conversation_bytes;
+    state->prompt = malloc(most + 2);
+    if (!state->prompt) {
+        (void)pi2_cli_usage_error("no memory for a prompt of %zu bytes", most);
+        return PI2_EXIT_MEMORY;
+    }
+    for (size_t length = 1; length && state->prompt_length <= most; state->prompt_length += length) {
+        const size_t room = most + 1 - state->prompt_length;
+        if (room < 2) break;
+        (void)pi2_cli_text_read(&state->source, state->prompt + state->prompt_length, room, &length);
+        if (state->source.code != PI2_EXIT_OK) return state->source.code;
+    }
+    state->prompt[state->prompt_length] = '\0';
+    if (state->prompt_length == 0) {
+        return pi2_cli_usage_error("run: the prompt is empty: give one with -p, -f or on stdin");
+    }
+    if (state->prompt_length < most) return PI2_EXIT_OK;
+    return pi2_cli_usage_error("%s has %zu bytes or more, and fewer are planned for a context of %u tokens: shorten "
+                               "it, or give a longer context (-c)", state->source.path, most,
+                               (unsigned)pi2_engine_get_report(state->engine)->context_tokens);
+}
+
 /** The prompt as tokens: through the chat template where the model has one. */
 static int tokenize_prompt(run_state *state) {
     const bool with_template = !state->settings.raw && pi2_engine_has_chat_template(state->engine);
-    if (!with_template && state->system) {
-        return pi2_cli_usage_error("run: a system message needs the chat template%s",
-                                   state->settings.raw ? ", which --raw leaves out"
-                                                       : ", which this model has not: name one with --chat-template");
+    if (!with_template && state->system) return refuse_system(state);
+    pi2_status status = PI2_OK;
+    if (state->source.stream) {
+        const int code = with_template ? read_source(state) : tokenize_source(state);
+        if (code != PI2_EXIT_OK) return code;
     }
-    pi2_status status;
     if (with_template) {
         if (strlen(state->prompt) != state->prompt_length) {
             return pi2_cli_usage_error("run: the prompt holds a NUL byte, which the chat template "
@@ -319,7 +392,7 @@ static int tokenize_prompt(run_state *state) {
         messages[count++] = (pi2_message){"user", state->prompt};
         status = pi2_engine_chat_tokens(state->engine, messages, count, true, &state->tokens,
                                         &state->token_count);
-    } else {
+    } else if (!state->source.stream) {
         status = pi2_engine_tokenize(state->engine, state->prompt, state->prompt_length, true,
                                      state->settings.parse_special, &state->tokens, &state->token_count);
     }
@@ -464,6 +537,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
     pi2_cli_generation_free(&state.generation);
     pi2_session_free(state.session);
     pi2_engine_close(state.engine);
+    pi2_cli_text_close(&state.source);
     json_decref(state.plan);
     free(state.tokens);
     free(state.prompt);

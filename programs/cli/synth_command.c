@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "engine_options.h"
 #include "options.h"
 #include "output.h"
 #include "powerinfer2/sizes.h"
@@ -9,10 +10,11 @@
 #include "signals.h"
 
 typedef struct synth_settings {
-    const char *shape, *type, *output, *architecture, *tokenizer;
+    const char *shape, *type, *output, *architecture, *tokenizer, *ffn_activation;
     int64_t layers, embedding, ffn, heads, kv_heads, head_dim, vocab, context;
     int64_t experts, experts_used, expert_ffn, seed;
     double rope_base, expert_skew, expert_repeat;
+    double ffn_zeros, ffn_zeros_last, neuron_hot, neuron_repeat;
     bool pure, tied, force, list, quiet;
 } synth_settings;
 
@@ -56,6 +58,16 @@ static const pi2_cli_option shape_options[] = {
      "Share of a token's experts that a token far away uses too; even use gives used / experts.", NULL, 0, 1},
     {"--expert-repeat", "SHARE", PI2_CLI_NUMBER, SYNTH(expert_repeat), NULL,
      "Share of a token's experts that the token before used too.", NULL, 0, 1},
+    {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, SYNTH(ffn_activation), NULL,
+     "Activation of the FFN, which the file names.", NULL, 0, 0},
+    {"--ffn-zeros", "SHARE", PI2_CLI_NUMBER, SYNTH(ffn_zeros), NULL,
+     "Share of the neurons (of a chosen expert's) that a token leaves at zero.", NULL, 0, 1},
+    {"--ffn-zeros-last", "SHARE", PI2_CLI_NUMBER, SYNTH(ffn_zeros_last), NULL,
+     "The same in the last layer; layers between have shares in between.", NULL, 0, 1},
+    {"--neuron-hot", "SHARE", PI2_CLI_NUMBER, SYNTH(neuron_hot), NULL,
+     "Share of the neurons that give 80 % of all activations.", NULL, 0, 1},
+    {"--neuron-repeat", "SHARE", PI2_CLI_NUMBER, SYNTH(neuron_repeat), NULL,
+     "Share of a token's active neurons that the token before had active too.", NULL, 0, 1},
 };
 
 /** Given numbers replace the shape's. */
@@ -75,6 +87,11 @@ static void change_shape(const synth_settings *settings, pi2_synthetic_shape *sh
     if (settings->rope_base != 0.0) shape->rope_base = (float)settings->rope_base;
     if (settings->expert_skew != 0.0) shape->expert_skew = settings->expert_skew;
     if (settings->expert_repeat != 0.0) shape->expert_repeat = settings->expert_repeat;
+    if (settings->ffn_activation) shape->ffn_activation = settings->ffn_activation;
+    if (settings->ffn_zeros != 0.0) shape->ffn_zeros = settings->ffn_zeros;
+    if (settings->ffn_zeros_last != 0.0) shape->ffn_zeros_last = settings->ffn_zeros_last;
+    if (settings->neuron_hot != 0.0) shape->neuron_hot = settings->neuron_hot;
+    if (settings->neuron_repeat != 0.0) shape->neuron_repeat = settings->neuron_repeat;
     if (settings->tied) shape->tied_head = true;
 }
 

@@ -42,6 +42,11 @@ typedef struct pi2_model_shape {
     uint32_t full_layer_step;      /* with a window: layers 0, n, 2n, ... see all and are not rotated */
 } pi2_model_shape;
 
+/** Whether tokens can be computed with the neurons that fire alone: dense layers whose activation has exact zeros. */
+static inline bool pi2_model_shape_fires(const pi2_model_shape *shape) {
+    return shape->expert_count == 0 && pi2_ffn_activation_is_sparse(shape->activation);
+}
+
 /** Whether this layer sees the last `window` positions only (and is rotated). */
 static inline bool pi2_layer_has_window(const pi2_model_shape *shape, uint32_t layer) {
     return shape->window > 0 && layer % shape->full_layer_step != 0;

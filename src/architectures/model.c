@@ -263,6 +263,7 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
     if (model->has_file) {
         pi2_source_identity source;
         status = pi2_cluster_file_layout(gguf, &model->layout, &source);
+        if (status == PI2_OK) status = pi2_cluster_file_banks(gguf, model->layout, &model->banks);
     }
     if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);
     if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests, cpu_features);
@@ -292,6 +293,7 @@ pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t
 void pi2_model_free(pi2_model *model) {
     if (!model) return;
     for (uint32_t i = 0; model->layers && i < model->shape.layer_count; i++) free(model->layers[i].experts.clusters);
+    pi2_neuron_banks_free(model->banks);
     pi2_extent_layout_free(model->layout);
     free(model->layers);
     free(model->refs);

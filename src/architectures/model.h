@@ -6,6 +6,7 @@
 #define PI2_ARCHITECTURES_MODEL_H
 
 #include "architectures/architecture.h"
+#include "clusters/neuron_bank.h"
 #include "kernels/matmul/matmul.h"
 
 /** A piece and the extent that it lies in. */
@@ -53,6 +54,7 @@ typedef struct pi2_model {
     pi2_model_shape shape;
     pi2_extent_layout *layout;
     bool has_file;                /* layout's extents lie in a cluster file */
+    pi2_neuron_banks *banks;      /* of single neurons; NULL: the file has none */
     pi2_layer_weights *layers;
     pi2_operand head;             /* also where tied embeddings are looked up */
     pi2_operand embedding;        /* tensor NULL when tied: stored as GGUF rows */

@@ -200,7 +200,7 @@ static pi2_status render(pi2_jinja_run *run, const pi2_chat_template *chat_templ
 pi2_status pi2_chat_template_render(const pi2_chat_template *chat_template,
                                     const pi2_chat_inputs *inputs,
                                     pi2_rendered_chat *rendered_out) {
-    pi2_jinja_arena arena = {0};
+    pi2_jinja_arena arena = {.most_bytes = inputs->most_bytes};
     pi2_jinja_text output = {.arena = &arena};
     pi2_jinja_run run = {.arena = &arena, .output = &output};
     *rendered_out = (pi2_rendered_chat){0};

@@ -43,6 +43,7 @@ typedef struct pi2_chat_inputs {
     bool add_generation_prompt;
     const char *bos_token, *eos_token; /* text; NULL: "" */
     const char *date_string; /* what strftime_now shows: YYYY-MM-DD[ HH:MM:SS]; NULL: now */
+    size_t most_bytes;     /* of memory that the run takes; 0: the limit of every run */
     const char *variables; /* a JSON object of more variables; NULL: none */
 } pi2_chat_inputs;
 /** Whether render would take these variables. Errors  INVALID: no JSON object, or a reserved name */
@@ -57,7 +58,7 @@ pi2_status pi2_chat_template_check_variables(const char *variables);
  * test, method or function that we do not have fails when it is reached (UNSUPPORTED, by name).
  * Bytes that came from a message are untrusted in the result, through every filter; neighbouring
  * segments differ in trust. rendered_out: free with pi2_rendered_chat_free(); empty on error.
- * Errors  FORMAT, UNSUPPORTED, INVALID (date_string, variables), MEMORY
+ * Errors  FORMAT, UNSUPPORTED, INVALID (date_string, variables), CONTEXT (most_bytes), MEMORY
  */
 pi2_status pi2_chat_template_render(const pi2_chat_template *chat_template,
                                     const pi2_chat_inputs *inputs,

@@ -33,6 +33,7 @@ typedef struct pi2_jinja_chunk pi2_jinja_chunk;
 typedef struct pi2_jinja_arena {
     pi2_jinja_chunk *chunks;
     size_t bytes;  /* given out */
+    size_t most_bytes; /* the caller's limit; 0: PI2_JINJA_MEMORY_BYTES */
     uint64_t work; /* done so far; see pi2_jinja_charge() */
 } pi2_jinja_arena;
 

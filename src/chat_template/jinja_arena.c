@@ -16,13 +16,19 @@ struct pi2_jinja_chunk {
 /* The header's size, rounded so that the bytes after it stay aligned. */
 static const size_t header_bytes = (sizeof(pi2_jinja_chunk) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 
+static size_t limit_of(const pi2_jinja_arena *arena) {
+    return arena->most_bytes != 0 && arena->most_bytes < PI2_JINJA_MEMORY_BYTES ? arena->most_bytes
+                                                                               : PI2_JINJA_MEMORY_BYTES;
+}
+
 void *pi2_jinja_alloc(pi2_jinja_arena *arena, size_t count, size_t size) {
-    if (size != 0 && count > PI2_JINJA_MEMORY_BYTES / size) {
+    const size_t limit = limit_of(arena);
+    if (size != 0 && count > limit / size) {
         arena->bytes = SIZE_MAX; /* what pi2_jinja_no_memory() reports as the limit */
         return NULL;
     }
     const size_t bytes = (count * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (arena->bytes > PI2_JINJA_MEMORY_BYTES || bytes > PI2_JINJA_MEMORY_BYTES - arena->bytes) {
+    if (arena->bytes > limit || bytes > limit - arena->bytes) {
         arena->bytes = SIZE_MAX;
         return NULL;
     }
@@ -58,7 +64,12 @@ void pi2_jinja_arena_free(pi2_jinja_arena *arena) {
 }
 
 pi2_status pi2_jinja_no_memory(const pi2_jinja_arena *arena) {
-    if (arena->bytes > PI2_JINJA_MEMORY_BYTES)
+    const size_t limit = limit_of(arena);
+    if (arena->bytes > limit && limit < PI2_JINJA_MEMORY_BYTES)
+        return pi2_fail(PI2_ERR_CONTEXT, "chat template: it needs more than the %zu bytes that are "
+                        "planned for it: shorten the conversation, or give a longer context (-c)",
+                        limit);
+    if (arena->bytes > limit)
         return pi2_fail(PI2_ERR_FORMAT,
                         "chat template: it needs more than its limit of %d MiB of memory",
                         PI2_JINJA_MEMORY_BYTES >> 20);

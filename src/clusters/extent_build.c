@@ -204,12 +204,28 @@ static pi2_status read_rows(pi2_extent_builder *builder, const pi2_gguf_tensor *
     return status == PI2_OK ? status : pi2_fail_prefix(status, "tensor '%s'", source->name);
 }
 
+/** Rows that the scratch memory holds: a multiple of a tile's. */
+static uint64_t scratch_rows(const pi2_extent_builder *builder, size_t row_bytes) {
+    return (builder->scratch_bytes - PI2_UNCACHED_SLACK) / row_bytes / PI2_TILE_ROWS * PI2_TILE_ROWS;
+}
+
+pi2_status pi2_extent_builder_rows(pi2_extent_builder *builder, uint32_t tensor, uint64_t row_begin, uint64_t row_limit,
+                                   const uint8_t **data_out, uint64_t *row_count_out) {
+    const pi2_layout_tensor *matrix = &builder->layout->tensors[tensor];
+    row_chunk chunk = { .begin = row_begin, .row_bytes = pi2_row_bytes(matrix->format, matrix->columns) };
+    const uint64_t most = scratch_rows(builder, chunk.row_bytes);
+    *row_count_out = row_limit < most ? row_limit : most;
+    chunk.end = row_begin + *row_count_out;
+    PI2_TRY(read_rows(builder, builder->sources[tensor], &chunk));
+    *data_out = chunk.data;
+    return PI2_OK;
+}
+
 static pi2_status build_tensor(pi2_extent_builder *builder, piece_cursor start) {
     const pi2_extent_layout *layout = builder->layout;
     const pi2_layout_tensor *tensor = &layout->tensors[start.tensor];
     row_chunk chunk = { .row_bytes = pi2_row_bytes(tensor->format, tensor->columns) };
-    const uint64_t row_limit = (builder->scratch_bytes - PI2_UNCACHED_SLACK) / chunk.row_bytes /
-                               PI2_TILE_ROWS * PI2_TILE_ROWS;
+    const uint64_t row_limit = scratch_rows(builder, chunk.row_bytes);
     for (uint64_t done = 0; next_rows(start, done, row_limit, &chunk); done = chunk.end) {
         PI2_TRY(read_rows(builder, builder->sources[start.tensor], &chunk));
         const pi2_piece *piece;

@@ -37,4 +37,14 @@ uint64_t pi2_extent_builder_bytes_read(const pi2_extent_builder *builder);
 pi2_status pi2_extent_builder_group(pi2_extent_builder *builder, uint32_t group,
                                     void *const extent_memory[]);
 
+/**
+ * Reads rows of a tensor as the source has them, as many as the scratch memory holds and at most row_limit; in steps of
+ * 16 rows unless the limit is less.
+ * tensor     in   of the layout; row_begin + row_limit: at most its rows
+ * *data_out       the rows one after the other, until the builder is used again
+ * Errors  IO (file, tensor, byte offset)
+ */
+pi2_status pi2_extent_builder_rows(pi2_extent_builder *builder, uint32_t tensor, uint64_t row_begin, uint64_t row_limit,
+                                   const uint8_t **data_out, uint64_t *row_count_out);
+
 #endif

@@ -23,12 +23,12 @@
 
 #include <stdint.h>
 
+#include "base/uncached_file.h"
 #include "clusters/extent_layout.h"
 
 enum {
     PI2_NEURON_PART_ALIGNMENT = 64,      /* of a bundle's two parts, and of the head's four */
-    PI2_NEURON_UNIT_MOST_BYTES = 16384,  /* of a unit that holds several bundles */
-    PI2_NEURON_UNIT_MOST_NEURONS = 4096
+    PI2_NEURON_UNIT_MOST_BYTES = 16384   /* of a unit that holds several bundles, each larger than 4096 */
 };
 
 typedef struct pi2_neuron_bank {
@@ -55,10 +55,53 @@ typedef struct pi2_neuron_place {
 typedef struct pi2_neuron_banks {
     pi2_neuron_bank *banks;
     uint32_t count;
-    /* Those that have no bank because a weight of theirs is infinite or no number: leaving a neuron out that is zero
-     * would change what such a layer computes. */
+    /* Those that have no bank, because leaving a neuron out that is zero would change what they compute: a weight of
+     * theirs is infinite or no number, or a float very close to zero (pi2_neuron_weights_can_be_skipped()). */
     pi2_neuron_place *left_out;
     uint32_t left_out_count;
 } pi2_neuron_banks;
+
+/** Room for so many banks; NULL: no memory. */
+pi2_neuron_banks *pi2_neuron_banks_make(uint32_t most);
+void pi2_neuron_banks_free(pi2_neuron_banks *banks); /* NULL is fine */
+
+/**
+ * Plans a bank for each group of a layout that is an FFN or an expert and has Gate, Up and Down. A pure function of
+ * shapes and types: the same layout gives the same banks on every machine. Offsets and the head's checksum are 0.
+ *
+ * A unit is chosen so that reading one neuron reads little: as many bundles as fit into 4096 bytes; where a bundle is
+ * larger than that, one bundle, rounded up to a multiple of 4096, or the fewest of 2, 3 or 4 bundles in at most 16384
+ * bytes that waste less than half as much for each neuron as one bundle alone would.
+ *
+ * Errors  UNSUPPORTED (neurons larger than this version reads: tensor), MEMORY
+ */
+pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, pi2_neuron_banks **banks_out);
+
+/**
+ * Checks layer, expert, neuron_count, width, up_tensor, down_tensor, unit_neurons and unit_bytes against the layout and
+ * fills in what follows from them. unit_neurons 0: the unit is chosen, as above.
+ * Errors  FORMAT (no Up and Down of one FFN; a unit that does not hold its bundles), UNSUPPORTED (too large)
+ */
+pi2_status pi2_neuron_bank_complete(const pi2_extent_layout *layout, pi2_neuron_bank *bank);
+
+/** Bytes in the file of the units, unit_count * unit_bytes, and of the head, rounded up to PI2_EXTENT_ALIGNMENT. */
+uint64_t pi2_neuron_bank_units_bytes(const pi2_neuron_bank *bank);
+uint64_t pi2_neuron_bank_head_read_bytes(const pi2_neuron_bank *bank);
+
+/**
+ * Reads a bank's head and checks it.
+ * file    in   the cluster file, open
+ * buffer  in   aligned to PI2_UNCACHED_ALIGNMENT, of more than PI2_UNCACHED_SLACK + PI2_EXTENT_ALIGNMENT bytes
+ * head    out  the caller's, head_bytes, aligned to 64
+ * Errors  IO, FORMAT (file, layer, byte offset: another checksum, an order that is none), MEMORY
+ */
+pi2_status pi2_neuron_bank_load_head(const pi2_neuron_bank *bank, pi2_uncached_file *file, void *buffer,
+                                     size_t buffer_bytes, void *head);
+
+/** The checks alone, for a head that was read otherwise. Threads: any. */
+pi2_status pi2_neuron_bank_check_head(const pi2_neuron_bank *bank, const char *path, const void *head);
+
+/** The checksum of a unit's unit_bytes bytes, to be compared with the head's. */
+uint32_t pi2_neuron_unit_checksum(const pi2_neuron_bank *bank, const void *unit);
 
 #endif

@@ -31,6 +31,7 @@
 #include "base/little_endian.h"
 #include "base/pages.h"
 #include "base/uncached_file.h"
+#include "clusters/neuron_order.h"
 #include "clusters/prepare_internal.h"
 
 enum {
@@ -108,7 +109,10 @@ static pi2_status look_for_result(const prepare_run *run, bool *is_made_out) {
     struct stat status;
     *is_made_out = false;
     if (stat(run->output_path, &status) != 0) return PI2_OK;
-    const pi2_status matches = pi2_cluster_file_matches(run->output_path, run->source, &run->settings->callbacks, NULL);
+    const pi2_prepare_settings *settings = run->settings;
+    const pi2_cluster_wish wish = { settings->layout, settings->statistics ? settings->statistics->checksum : 0 };
+    const pi2_status matches =
+        pi2_cluster_file_matches(run->output_path, run->source, &wish, &settings->callbacks, NULL);
     *is_made_out = matches == PI2_OK && has_same_activation(run->output_path, run->source);
     return matches == PI2_ERR_INTERRUPTED ? matches : PI2_OK;
 }
@@ -288,8 +292,23 @@ static uint64_t memory_for_groups(prepare_run *run) {
     if (run->sync_bytes < LEAST_SYNC_BYTES) run->sync_bytes = LEAST_SYNC_BYTES;
     run->held_bytes = run->header_length + layout->piece_count * sizeof *layout->pieces +
                       layout->extent_count * sizeof *layout->extents +
-                      layout->group_count * sizeof *layout->groups + run->sync_bytes + PI2_SOURCE_HASH_BYTES;
+                      layout->group_count * sizeof *layout->groups + run->sync_bytes + PI2_SOURCE_HASH_BYTES +
+                      (run->banks ? run->banks->count * sizeof *run->banks->banks : 0);
     return budget > run->held_bytes ? budget - run->held_bytes : 0;
+}
+
+/** Extents and banks, and whether the statistics are this model's. */
+static pi2_status plan(prepare_run *run, const pi2_group_request *requests, size_t request_count) {
+    const pi2_neuron_statistics *statistics = run->settings->statistics;
+    pi2_source_identity identity;
+    PI2_TRY(pi2_extent_layout_build(requests, request_count, run->settings->layout, &run->layout));
+    if (run->settings->layout != PI2_LAYOUT_NEURON) {
+        return statistics ? pi2_fail(PI2_ERR_INVALID, "statistics order neurons in the neuron layout only") : PI2_OK;
+    }
+    PI2_TRY(pi2_neuron_banks_plan(run->layout, &run->banks));
+    if (!statistics) return PI2_OK;
+    PI2_TRY(pi2_source_identity_of(run->source, &identity));
+    return pi2_neuron_order_check(statistics, run->settings->statistics_name, identity.header_hash, run->banks);
 }
 
 static pi2_status prepare(prepare_run *run, const pi2_group_request *requests,
@@ -299,8 +318,9 @@ static pi2_status prepare(prepare_run *run, const pi2_group_request *requests,
         return pi2_fail(PI2_ERR_INVALID, "%s: this is a cluster file already: give the GGUF model",
                         pi2_gguf_file_path(run->source, 0));
     }
-    PI2_TRY(pi2_extent_layout_build(requests, request_count, PI2_LAYOUT_DENSE, &run->layout));
-    PI2_TRY(pi2_cluster_header_make(run->source, run->layout, &run->header));
+    PI2_TRY(plan(run, requests, request_count));
+    PI2_TRY(pi2_cluster_header_make(run->source, run->layout, run->banks,
+                                    run->settings->statistics ? run->settings->statistics->checksum : 0, &run->header));
     PI2_TRY(pi2_gguf_writer_finish(run->header.writer, &run->header_bytes, &run->header_length));
     run->file_bytes = run->header_length + run->header.data_bytes;
     run->progress.total_bytes = run->header.data_bytes;
@@ -328,6 +348,7 @@ pi2_status pi2_prepare(const pi2_gguf *source, const pi2_group_request *requests
     const pi2_status status = prepare(&run, requests, request_count);
     close_file(&run);
     pi2_cluster_header_free(&run.header);
+    pi2_neuron_banks_free(run.banks);
     pi2_extent_layout_free(run.layout);
     free(run.inputs);
     return status;

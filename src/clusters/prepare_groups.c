@@ -1,7 +1,8 @@
 /*
  * prepare_groups.c: threads that take one part of a group after the other, build its extents,
- * checksum and write them. Each part has its place in the file from the beginning, so that the
- * threads share nothing but the counter of parts; while one waits for the disk, another packs.
+ * checksum and write them, and then one bank of neurons after the other. Each part has its place in
+ * the file from the beginning, so that the threads share nothing but the counter of parts; while one
+ * waits for the disk, another packs.
  *
  * A part is as many extents of a group as fit into a thread's buffer. More parts mean that rows of
  * Down are read again for each: so memory, if short, goes to fewer threads.
@@ -16,7 +17,8 @@
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/team.h"
-#include "clusters/extent_build.h"
+#include "base/uncached_file.h"
+#include "clusters/neuron_bank_build.h"
 #include "clusters/prepare_internal.h"
 
 enum {
@@ -26,8 +28,9 @@ enum {
     ERROR_BYTES = 1024
 };
 
-/** Extents first .. end - 1 of a group, counted within it. */
+/** Extents first .. end - 1 of a group, counted within it; or a bank, whole. */
 typedef struct group_part {
+    uint32_t bank; /* UINT32_MAX: extents */
     uint32_t group, first, end;
     uint64_t file_offset;
     size_t bytes;
@@ -78,7 +81,9 @@ static pi2_status list_parts(worker_pool *pool) {
         const pi2_group *group = &run->layout->groups[g];
         uint64_t file_offset = run->header_length + run->header.group_offsets[g];
         for (uint32_t first = 0; first < group->extent_count;) {
-            group_part part = { .group = g, .first = first, .end = first, .file_offset = file_offset };
+            group_part part = {
+                .bank = UINT32_MAX, .group = g, .first = first, .end = first, .file_offset = file_offset
+            };
             while (part.end < group->extent_count) {
                 const pi2_extent *extent = &run->layout->extents[group->first_extent + part.end];
                 const size_t stride = (size_t)pi2_cluster_extent_stride(extent);
@@ -91,6 +96,7 @@ static pi2_status list_parts(worker_pool *pool) {
             first = part.end;
         }
     }
+    for (uint32_t b = 0; run->banks && b < run->banks->count; b++) PI2_TRY(add_part(pool, (group_part){ .bank = b }));
     return PI2_OK;
 }
 
@@ -110,6 +116,10 @@ static void patch_runs(pi2_prepare_run *run, const pi2_extent *extent, const uin
 
 static pi2_status make_part(prepare_worker *worker, const group_part *part) {
     pi2_prepare_run *run = worker->pool->run;
+    if (part->bank != UINT32_MAX) {
+        return pi2_prepare_bank(run, worker->builder, part->bank, worker->buffer, worker->pool->buffer_bytes,
+                                worker->is_caller);
+    }
     const pi2_group *group = &run->layout->groups[part->group];
     const pi2_group *lookup = pi2_extent_layout_lookup(run->layout);
     memset(worker->extent_memory, 0, group->extent_count * sizeof *worker->extent_memory);
@@ -194,30 +204,51 @@ static pi2_status run_workers(worker_pool *pool) {
 
 /* ---- memory ----------------------------------------------------------------------------- */
 
-/** Chooses the number of workers and divides the memory among them. */
-static pi2_status divide_memory(worker_pool *pool, uint64_t memory_bytes, size_t *scratch_out,
-                                uint32_t *most_extents_out) {
-    const pi2_extent_layout *layout = pool->run->layout;
-    uint64_t largest_group = 0, widest_rows = 0;
-    uint32_t most_extents = 0;
+/** The room that a worker's buffer must have for the largest extent or bank, with which it reads nothing twice, and
+ *  what a bank takes beside it. */
+static void measure_tasks(const pi2_prepare_run *run, uint64_t *least_out, uint64_t *largest_out,
+                          uint64_t *beside_out) {
+    const pi2_extent_layout *layout = run->layout;
+    *beside_out = 0;
+    *least_out = pi2_extent_layout_largest(layout);
+    *largest_out = 0;
     for (uint32_t g = 0; g < layout->group_count; g++) {
         const pi2_group *group = &layout->groups[g];
         uint64_t bytes = 0;
         for (uint32_t e = 0; e < group->extent_count; e++) {
             bytes += pi2_cluster_extent_stride(&layout->extents[group->first_extent + e]);
         }
-        if (bytes > largest_group) largest_group = bytes;
-        if (group->extent_count > most_extents) most_extents = group->extent_count;
+        if (bytes > *largest_out) *largest_out = bytes;
+    }
+    for (uint32_t b = 0; run->banks && b < run->banks->count; b++) {
+        const pi2_neuron_bank *bank = &run->banks->banks[b];
+        const uint64_t bank_least = pi2_prepare_bank_least_bytes(bank), whole = pi2_prepare_bank_most_bytes(bank);
+        if (bank_least > *least_out) *least_out = bank_least;
+        if (whole > *largest_out) *largest_out = whole;
+        if (pi2_prepare_bank_order_bytes(bank) > *beside_out) *beside_out = pi2_prepare_bank_order_bytes(bank);
+    }
+}
+
+/** Chooses the number of workers and divides the memory among them. */
+static pi2_status divide_memory(worker_pool *pool, uint64_t memory_bytes, size_t *scratch_out,
+                                uint32_t *most_extents_out) {
+    const pi2_extent_layout *layout = pool->run->layout;
+    uint64_t least_buffer, largest_group, beside, widest_rows = 0;
+    uint32_t most_extents = 0;
+    const uint64_t rows_at_once = pool->run->banks ? PI2_NEURON_BANK_LEAST_ROWS : PI2_TILE_ROWS;
+    measure_tasks(pool->run, &least_buffer, &largest_group, &beside);
+    for (uint32_t g = 0; g < layout->group_count; g++) {
+        const uint32_t extents = layout->groups[g].extent_count;
+        if (extents > most_extents) most_extents = extents;
     }
     for (uint32_t t = 0; t < layout->tensor_count; t++) {
-        const uint64_t bytes =
-            PI2_TILE_ROWS * pi2_row_bytes(layout->tensors[t].format, layout->tensors[t].columns);
+        const uint64_t bytes = rows_at_once * pi2_row_bytes(layout->tensors[t].format, layout->tensors[t].columns);
         if (bytes > widest_rows) widest_rows = bytes;
     }
     /* A builder: its scratch, with room for alignment, and its table of tensors. */
     const uint64_t fixed = layout->tensor_count * sizeof(void *) + most_extents * sizeof(void *) +
-                           WORKER_STACK_BYTES + 65536;
-    const uint64_t least = widest_rows + fixed + pi2_extent_layout_largest(layout);
+                           WORKER_STACK_BYTES + 65536 + beside;
+    const uint64_t least = widest_rows + fixed + least_buffer;
     if (memory_bytes < least) {
         return pi2_fail(PI2_ERR_MEMORY,
                         "preparing %s takes at least %" PRIu64 " bytes of memory beside what the "
@@ -232,10 +263,10 @@ static pi2_status divide_memory(worker_pool *pool, uint64_t memory_bytes, size_t
     const uint64_t scratch = each / 4 < LARGEST_SCRATCH_BYTES ? each / 4 : LARGEST_SCRATCH_BYTES;
     const uint64_t taken = fixed + (scratch > widest_rows ? scratch : widest_rows);
     uint64_t buffer = each > taken ? each - taken : 0;
-    if (buffer < pi2_extent_layout_largest(layout)) buffer = pi2_extent_layout_largest(layout);
+    if (buffer < least_buffer) buffer = least_buffer;
     pool->worker_count = workers;
     pool->buffer_bytes = (size_t)(buffer < largest_group ? buffer : largest_group);
-    *scratch_out = (size_t)scratch;
+    *scratch_out = (size_t)(scratch > widest_rows ? scratch : widest_rows) + PI2_UNCACHED_SLACK;
     *most_extents_out = most_extents;
     return PI2_OK;
 }

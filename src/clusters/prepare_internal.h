@@ -8,8 +8,9 @@
 
 #include "base/output_file.h"
 #include "base/progress.h"
-#include "file_formats/cluster_file.h"
+#include "clusters/extent_build.h"
 #include "clusters/prepare.h"
+#include "file_formats/cluster_file.h"
 
 enum { PI2_SOURCE_HASH_BYTES = 256 * 1024 };
 
@@ -33,6 +34,7 @@ typedef struct pi2_prepare_run {
     pi2_prepare_calls calls;
 
     pi2_extent_layout *layout;
+    pi2_neuron_banks *banks;  /* NULL: the dense layout */
     pi2_cluster_header header;
     pi2_source_hashing hashing;
     const uint8_t *header_bytes;
@@ -68,8 +70,22 @@ void pi2_prepare_hash_begin(pi2_prepare_run *run);
  *  back. Errors  IO (the source cannot be read, or was changed), MEMORY, INTERRUPTED */
 pi2_status pi2_prepare_hash_end(pi2_prepare_run *run, pi2_status groups);
 
-/** Builds and writes every group, on as many threads as CPUs and memory allow. memory_bytes is
+/** Builds and writes every group and bank, on as many threads as CPUs and memory allow. memory_bytes is
  *  what all of them may hold together. Errors IO, MEMORY (with the least), INTERRUPTED */
 pi2_status pi2_prepare_groups(pi2_prepare_run *run, uint64_t memory_bytes);
+
+/**
+ * Builds and writes a bank of neurons.
+ * buffer  in  aligned to 64, of pi2_prepare_bank_least_bytes() at least; with pi2_prepare_bank_most_bytes() Up and Down
+ *             are read once
+ * may_report  in  this is the caller's thread
+ * Errors  IO, MEMORY, INTERRUPTED
+ */
+pi2_status pi2_prepare_bank(pi2_prepare_run *run, pi2_extent_builder *builder, uint32_t number, void *buffer,
+                            size_t buffer_bytes, bool may_report);
+uint64_t pi2_prepare_bank_least_bytes(const pi2_neuron_bank *bank);
+uint64_t pi2_prepare_bank_most_bytes(const pi2_neuron_bank *bank);
+/** What it takes beside the buffer, while its neurons are ordered. */
+uint64_t pi2_prepare_bank_order_bytes(const pi2_neuron_bank *bank);
 
 #endif

@@ -18,6 +18,7 @@
 
 enum {
     SPIN_US = 30, READ_DEPTH = 32,
+    NEURON_READ_DEPTH = 128, /* of reads of one page each */
     /* Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
     GROWTH_BYTES = 900 * 1000
 };
@@ -35,6 +36,7 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...) {
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
                                      .cache_policy = "auto", .look_ahead = "auto", .hot_share = -1,
+                                     .sparsity = "exact",
                                      .cache_type = PI2_CACHE_F16 };
 }
 
@@ -121,7 +123,8 @@ static pi2_status read_texts(pi2_engine *engine, const pi2_gguf *gguf) {
 /* The pass's order of extents: attention and FFN of each layer, then the head; embedding rows last. */
 static pi2_status make_sequence(pi2_engine *engine) {
     const pi2_extent_layout *layout = engine->model->layout;
-    engine->sequence = calloc(layout->extent_count ? layout->extent_count : 1, sizeof(uint32_t));
+    /* Behind the sequence there is room for a part of it (pi2_engine_mark_by_neuron). */
+    engine->sequence = calloc(2 * (size_t)layout->extent_count + 1, sizeof(uint32_t));
     engine->resident = calloc(layout->extent_count ? layout->extent_count : 1, 1);
     if (!engine->sequence || !engine->resident) return pi2_fail(PI2_ERR_MEMORY, "no memory for the sequence");
     static const pi2_group_kind parts[3][2] = { { PI2_GROUP_ATTENTION, PI2_GROUP_FFN },
@@ -194,6 +197,8 @@ static pi2_status make_plan(pi2_engine *engine) {
         .thread_count = engine->thread_count, .threads_are_chosen = engine->options.thread_count == 0,
         .page_bytes = pi2_page_bytes(),
         .cache_type = engine->options.cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
+        .text_bytes = pi2_engine_text_bytes(engine), .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
+        .banks = engine->banks, .by_neuron = engine->by_neuron,
         .sampler_bytes = pi2_sampler_bytes(&sampling, engine->model->shape.vocabulary_size, 4096),
     };
     return pi2_memory_plan_make(&request, &engine->plan);
@@ -235,8 +240,10 @@ static void release(pi2_engine_memory *memory) {
 static uint64_t mark_residents(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->plan;
     const uint32_t count = plan->everything_resident ? engine->sequence_count : engine->pass_end;
-    const uint64_t resident = pi2_memory_plan_residents(engine->model->layout, engine->sequence, count,
-                                                        plan->resident_room, engine->resident);
+    const uint64_t resident = plan->neuron_bytes && !plan->everything_resident
+        ? pi2_engine_mark_by_neuron(engine, plan->resident_room)
+        : pi2_memory_plan_residents(engine->model->layout, engine->sequence, count, plan->resident_room,
+                                    engine->resident);
     engine->report.resident_bytes = 0;
     for (uint32_t e = 0; e < engine->model->layout->extent_count; e++) {
         if (engine->resident[e]) engine->report.resident_bytes += engine->model->layout->extents[e].bytes;
@@ -275,6 +282,7 @@ static pi2_status reserve_memory(pi2_engine *engine) {
     const uint64_t resident = mark_residents(engine);
     PI2_TRY(reserve(&engine->weights, resident, has_huge_weights(engine, resident), "weights"));
     PI2_TRY(reserve_experts(engine));
+    PI2_TRY(reserve(&engine->neurons, plan->neuron_bytes, plan->neuron_bytes > (64 << 20), "neurons"));
     if (gives_back(engine) && plan->ring_bytes == 0) {
         const uint64_t most = engine->report.budget_bytes, all = engine->model->layout->weight_bytes;
         const uint64_t ring = pi2_memory_plan_ring_bytes(engine->model->layout, all < most ? all : most);
@@ -290,7 +298,8 @@ static void on_stall(void *context, const char *text) { pi2_engine_log(context, 
 
 static pi2_status start_reader(pi2_engine *engine) {
     const pi2_reader_options options = {
-        .path = engine->weights_path, .method = engine->options.read_method, .depth = READ_DEPTH,
+        .path = engine->weights_path, .method = engine->options.read_method,
+        .depth = engine->plan.neuron_bytes ? NEURON_READ_DEPTH : READ_DEPTH,
         .buffer = engine->stream.pages, .buffer_bytes = engine->stream.bytes,
         .on_stall = on_stall, .stall_context = engine, .trace = pi2_run_trace_events(engine->run_trace),
     };
@@ -298,6 +307,11 @@ static pi2_status start_reader(pi2_engine *engine) {
     copy_text(engine->read_description, sizeof engine->read_description, pi2_reader_description(engine->reader),
               strlen(pi2_reader_description(engine->reader)));
     return PI2_OK;
+}
+
+/* Threads that share a CPU would spin in each other's way. */
+static unsigned spin_us(const pi2_engine *engine) {
+    return pi2_allowed_cpus() >= engine->plan.shape.thread_count ? SPIN_US : 0;
 }
 
 static uint64_t ring_bytes(const pi2_engine *engine) {
@@ -316,8 +330,8 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
         .ring = engine->plan.ring_bytes ? engine->stream.pages : engine->spare_ring.pages,
         .ring_bytes = (size_t)ring_bytes(engine), .ring_planned = engine->plan.ring_bytes > 0,
         .may_give_back = gives_back(engine), .reader = engine->reader,
-        .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? SPIN_US : 0,
-        .on_demand_only = engine->options.read_on_demand,
+        .spin_us = spin_us(engine),
+        .on_demand_only = engine->options.read_on_demand, .by_neuron = engine->by_neuron,
         .trace = pi2_run_trace_events(engine->run_trace),
     };
     PI2_TRY(pi2_weight_store_create(&options, &engine->store));
@@ -333,8 +347,9 @@ static pi2_status start_forward(pi2_engine *engine) {
     const pi2_forward_options options = {
         .model = engine->model, .shape = plan->shape, .team = engine->team, .store = engine->store,
         .experts = engine->expert_cache, .look_ahead = engine->look_ahead,
+        .neurons = engine->neuron_store, .banks = engine->banks,
         .reader = engine->reader, .path = engine->weights_path, .cpu_features = pi2_cpu_features(),
-        .spin_us = pi2_allowed_cpus() >= plan->shape.thread_count ? SPIN_US : 0,
+        .spin_us = spin_us(engine),
         .trace = pi2_run_trace_events(engine->run_trace),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->resident,
         .cache = engine->cache.pages, .scratch = engine->scratch.pages,
@@ -367,7 +382,8 @@ static pi2_status open_weights(pi2_engine *engine, const char *path, const char 
 /* Opens the model, whose weights may come from it; a plain GGUF stays open in *gguf_out for loading. */
 static pi2_status open_model(pi2_engine *engine, pi2_gguf **gguf_out) {
     PI2_TRY(open_weights(engine, engine->model_path, engine->options.ffn_activation, gguf_out));
-    return pi2_model_can_run(*gguf_out, &engine->model, &engine->tokenizer);
+    PI2_TRY(pi2_model_can_run(*gguf_out, &engine->model, &engine->tokenizer));
+    return pi2_engine_find_neurons(engine);
 }
 
 /* A cluster file's header is not needed any more: its memory goes back before it is planned with. */
@@ -389,6 +405,7 @@ static pi2_status use_cluster_file(pi2_engine *engine, const char *path, uint64_
         return pi2_fail(PI2_ERR_IO, "%s: another file took its place while it was opened: run again", path);
     }
     PI2_TRY(pi2_model_create(*gguf, pi2_cpu_features(), &engine->model));
+    PI2_TRY(pi2_engine_find_neurons(engine));
     return plan_cluster_file(engine, gguf);
 }
 
@@ -431,6 +448,8 @@ static void fill_report(pi2_engine *engine) {
     report->tokenizer_bytes = pi2_tokenizer_memory_bytes(engine->tokenizer);
     report->table_bytes = pi2_model_memory_bytes(model);
     report->process_bytes = engine->plan.process_bytes;
+    report->text_bytes = engine->plan.text_bytes;
+    report->conversation_bytes = pi2_engine_conversation_bytes(engine);
     report->parameter_count = model->parameter_count;
     report->draft_tokens = engine->plan.draft_tokens;
     report->context_tokens = engine->plan.shape.context_tokens;
@@ -452,6 +471,10 @@ static void fill_report(pi2_engine *engine) {
         report->expert_slots = pi2_expert_cache_slots(engine->expert_cache);
         report->cache_policy = engine->policy->name;
     }
+    if (engine->plan.neuron_bytes) {
+        report->neuron_bytes = engine->plan.neuron_bytes;
+        report->neuron_all_bytes = pi2_neuron_store_all_bytes(engine->banks);
+    }
     report->vocabulary_size = model->shape.vocabulary_size;
     report->token_text_bytes = 3 * ((uint32_t)pi2_tokenizer_longest_piece(engine->tokenizer) + 4);
 }
@@ -470,6 +493,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(start_store(engine, !from_file));
     PI2_TRY(pi2_engine_choose_hot(engine));
     PI2_TRY(pi2_engine_start_experts(engine, !from_file));
+    PI2_TRY(pi2_engine_start_neurons(engine, spin_us(engine)));
     PI2_TRY(start_forward(engine));
     return pi2_engine_start_relief(engine);
 }
@@ -559,6 +583,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_forward_free(engine->forward);
     pi2_weight_store_free(engine->store);
     pi2_expert_cache_free(engine->expert_cache);
+    pi2_neuron_store_free(engine->neuron_store);
     pi2_reader_close(engine->reader);
     pi2_team_destroy(engine->team);
     pi2_memory_relief_free(engine->relief);
@@ -567,12 +592,14 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->cache);
     release(&engine->stream);
     release(&engine->experts);
+    release(&engine->neurons);
     release(&engine->weights);
     pi2_run_trace_close(engine->run_trace);
     (void)pi2_trace_writer_close(engine->trace); /* an engine that did not open: without a pass */
     pi2_hot_plan_free(&engine->hot);
     free(engine->sequence);
     free(engine->resident);
+    free(engine->by_neuron);
     free(engine->chat_template);
     free(engine->template_variables);
     pi2_tokenizer_free(engine->tokenizer);
@@ -606,6 +633,14 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->experts_foretold = experts.foreseen;
         counters_out->experts_foretold_used = experts.foreseen_demanded;
         store.stall_ns += experts.stall_ns;
+    }
+    if (engine->neuron_store) {
+        pi2_neuron_store_counters neurons;
+        pi2_neuron_store_count(engine->neuron_store, &neurons);
+        counters_out->bytes_needed += neurons.needed_bytes;
+        counters_out->neuron_uses = neurons.uses;
+        counters_out->neuron_hits = neurons.hits;
+        store.stall_ns += neurons.stall_ns;
     }
     counters_out->stall_ns = store.stall_ns / engine->plan.shape.thread_count;
     pi2_memory_relief_count(engine, counters_out);

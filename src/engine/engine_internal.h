@@ -34,12 +34,15 @@ struct pi2_engine {
     uint32_t expert_extent_count;   /* extents of experts: they follow the others in `sequence` */
     const pi2_cache_policy *policy;
     pi2_look_ahead_mode look_ahead;
-    pi2_engine_memory weights, experts, stream, cache, scratch;
+    pi2_engine_memory weights, experts, neurons, stream, cache, scratch;
     pi2_engine_memory spare_ring;   /* for weights that begin to stream under memory pressure; untouched until then */
     pi2_team *team;
     pi2_reader *reader;
     pi2_weight_store *store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */
+    const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */
+    uint8_t *by_neuron;             /* [extent_count]: 1: decoding by neuron does without it; NULL without banks */
+    pi2_neuron_store *neuron_store; /* NULL: all passes are dense */
     pi2_trace_writer *trace;        /* NULL: none is recorded */
     pi2_hot_plan hot;               /* count 0: no expert is hot */
     char hot_reason[160];
@@ -72,6 +75,13 @@ pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf);
 
 /* engine_text.c */
 
+/* What a conversation takes by token of the context: text, its copies in the template's run, and the tokens. */
+enum { PI2_ENGINE_TEXT_BYTES_PER_TOKEN = 96 };
+/** What the text takes besides: the tokenizer's stages, and the template's own values. */
+uint64_t pi2_engine_text_bytes(const pi2_engine *engine);
+/** Bytes of messages that are taken, once the memory is planned. */
+uint64_t pi2_engine_conversation_bytes(const pi2_engine *engine);
+
 /** Keeps the chat template and its variables: the caller's, else the model's. Errors  INVALID, UNSUPPORTED,
  *  FORMAT (the caller's: a model's own is only refused when it is used), MEMORY */
 pi2_status pi2_engine_read_chat_template(pi2_engine *engine, const pi2_gguf *gguf);
@@ -89,6 +99,18 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);
 uint32_t pi2_engine_expert_slots(const pi2_engine *engine, uint32_t position);
 /** Why so many slots are too few, in a line; an empty one where they hold what one token uses. */
 void pi2_engine_explain_experts(const pi2_engine *engine, uint32_t slots, char *text, size_t capacity);
+
+/* engine_neurons.c */
+
+/** Whether every pass shall be dense: --sparsity off. */
+bool pi2_engine_is_dense(const pi2_engine *engine);
+/** Tells from the model whether decoding may go by neuron: banks and by_neuron. Errors  MEMORY */
+pi2_status pi2_engine_find_neurons(pi2_engine *engine);
+/** Marks what stays where decoding goes by neuron: all but by_neuron's extents, and of those what `room` still holds.
+ *  Returns the bytes marked. */
+uint64_t pi2_engine_mark_by_neuron(pi2_engine *engine, uint64_t room);
+/** Makes the store of neurons, where the plan has one. Errors as pi2_neuron_store_create() */
+pi2_status pi2_engine_start_neurons(pi2_engine *engine, unsigned spin_us);
 
 /* engine_hot.c */
 

@@ -123,7 +123,9 @@ static pi2_status prepare_beside(pi2_engine *engine, const pi2_gguf *gguf, char 
     char size[PI2_SIZE_TEXT_BYTES];
     pi2_engine_log(engine, "the model does not fit in the budget: preparing %s (about %s of disk), once", *path,
                    pi2_format_size(engine->model->layout->weight_bytes, size));
+    const bool by_neuron = pi2_model_shape_fires(&engine->model->shape) && !pi2_engine_is_dense(engine);
     const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(engine),
+                                            .layout = by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
                                             .callbacks = engine->options.callbacks };
     return prepare_at(gguf, *path, &settings);
 }
@@ -133,15 +135,15 @@ pi2_status pi2_engine_cluster_file(pi2_engine *engine, const pi2_gguf *gguf, boo
     *found_out = false;
     char *path = NULL;
     char note[512] = "";
-    PI2_TRY(pi2_cluster_file_find(gguf, engine->options.cluster_path, &engine->options.callbacks, &path, note,
-                                  sizeof note, header_hash_out));
+    PI2_TRY(pi2_cluster_file_find(gguf, engine->options.cluster_path, NULL, &engine->options.callbacks, &path,
+                                  note, sizeof note, header_hash_out));
     if (note[0]) pi2_engine_log(engine, "%s", note);
     pi2_status status = PI2_OK;
     if (!path && may_prepare) {
         status = prepare_beside(engine, gguf, &path);
         /* Another run may have made one of other weights there meanwhile. */
         if (status == PI2_OK) {
-            status = pi2_cluster_file_matches(path, gguf, &engine->options.callbacks, header_hash_out);
+            status = pi2_cluster_file_matches(path, gguf, NULL, &engine->options.callbacks, header_hash_out);
         }
     }
     if (status == PI2_OK && path) {

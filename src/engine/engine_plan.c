@@ -281,6 +281,8 @@ static void add_weights(pi2_plan *plan) {
         }
         add_line(plan, names[kind], bytes, resident,
                  all ? "the budget holds all weights"
+                 : engine->plan.neuron_bytes && kind == PI2_GROUP_FFN
+                     ? "Gate stays; Up and Down of prompts stream, tokens use single neurons"
                  : kind == PI2_GROUP_EMBEDDING ? "a token needs one row, which is read when it is needed"
                  : resident == bytes           ? "each token uses all: stays"
                                                : "each token uses all: an even share stays, the rest streams");
@@ -290,6 +292,11 @@ static void add_weights(pi2_plan *plan) {
 static void add_lines(pi2_plan *plan) {
     const pi2_memory_plan *memory = &plan->engine->plan;
     add_weights(plan);
+    if (memory->neuron_bytes) {
+        const uint64_t all = pi2_neuron_store_all_bytes(plan->engine->banks);
+        add_line(plan, "single neurons", all, memory->neuron_bytes,
+                 memory->neuron_bytes == all ? "the budget holds all neurons" : "those that fire most stay");
+    }
     add_line(plan, "key-value cache", memory->cache_bytes, memory->cache_bytes - memory->loan_bytes,
              memory->loan_bytes ? "grows with the context; until then weights use its room"
                                 : "grows with the context, stays");

@@ -12,6 +12,50 @@ pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *text, size_
     return pi2_tokenizer_encode(engine->tokenizer, &segment, 1, add_special, tokens_out, count_out);
 }
 
+static pi2_status encode_parts(pi2_encoder *encoder, pi2_text_reader *reader, void *user, bool trusted) {
+    char bytes[4096];
+    for (;;) {
+        size_t length = 0;
+        PI2_TRY(reader(user, bytes, sizeof bytes, &length));
+        if (length == 0) return pi2_encoder_finish(encoder);
+        PI2_TRY(pi2_encoder_add(encoder, bytes, length, trusted));
+    }
+}
+
+pi2_status pi2_engine_tokenize_parts(const pi2_engine *engine, pi2_text_reader *reader, void *reader_user,
+                                     bool add_special, bool parse_special, pi2_token_taker *taker, void *taker_user) {
+    const int32_t begin = pi2_engine_bos(engine);
+    if (add_special && begin >= 0) PI2_TRY(taker(taker_user, &begin, 1));
+    pi2_encoder *encoder = NULL;
+    PI2_TRY(pi2_encoder_create(engine->tokenizer, taker, taker_user, &encoder));
+    const pi2_status status = encode_parts(encoder, reader, reader_user, parse_special);
+    pi2_encoder_free(encoder);
+    return status;
+}
+
+enum { TEMPLATE_BYTES = 256 << 10, TEMPLATE_BYTES_PER_TOKEN = 72, CONVERSATION_BYTES = 4 << 10,
+       CONVERSATION_BYTES_PER_TOKEN = 16 };
+
+uint64_t pi2_engine_text_bytes(const pi2_engine *engine) {
+    return pi2_encoder_bytes(engine->tokenizer) + TEMPLATE_BYTES + CONVERSATION_BYTES;
+}
+
+uint64_t pi2_engine_conversation_bytes(const pi2_engine *engine) {
+    const uint64_t tokens = engine->plan.shape.context_tokens;
+    return CONVERSATION_BYTES + tokens * CONVERSATION_BYTES_PER_TOKEN;
+}
+
+/* What the messages, and the run of the template over them, may take: both were planned. */
+static pi2_status check_conversation(const pi2_engine *engine, const pi2_message *messages, size_t count) {
+    const uint64_t most = pi2_engine_conversation_bytes(engine);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++) bytes += strlen(messages[i].content);
+    if (bytes <= most) return PI2_OK;
+    return pi2_fail(PI2_ERR_CONTEXT, "the conversation has %llu bytes of text, and %llu are planned for a context of "
+                    "%u tokens: shorten it, or give a longer context (-c)", (unsigned long long)bytes,
+                    (unsigned long long)most, engine->plan.shape.context_tokens);
+}
+
 const char *pi2_chat_template_known(size_t index) { return pi2_chat_template_name(index); }
 
 static pi2_status copy_text(const char *text, size_t length, char **copy_out) {
@@ -94,6 +138,7 @@ pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *m
                         "prompt as it is (--raw)",
                         engine->model_path);
     }
+    PI2_TRY(check_conversation(engine, messages, message_count));
     char bos[256], eos[256];
     special_text(engine, pi2_tokenizer_bos(engine->tokenizer), bos, sizeof bos);
     special_text(engine, pi2_tokenizer_eos(engine->tokenizer), eos, sizeof eos);
@@ -101,6 +146,7 @@ pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *m
         .messages = (const pi2_chat_message *)messages, .message_count = message_count,
         .add_generation_prompt = add_generation_prompt, .bos_token = bos, .eos_token = eos,
         .variables = engine->template_variables,
+        .most_bytes = TEMPLATE_BYTES + (size_t)engine->plan.shape.context_tokens * TEMPLATE_BYTES_PER_TOKEN,
     };
     pi2_chat_template *chat_template = NULL;
     PI2_TRY(pi2_chat_template_parse(engine->chat_template, engine->chat_template_length, &chat_template));

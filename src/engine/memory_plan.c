@@ -15,6 +15,7 @@ enum {
     /* Threads whose stacks are in process_bytes; pages of the two stacks of each thread more. */
     PLAIN_THREADS = 16, STACK_PAGES = 8,
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
+    NEURON_TOKENS = 8,   /* in a pass that computes single neurons: one, and those guessed ahead */
     MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 400000,
     RING_SHARE = 24, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
 };
@@ -114,7 +115,7 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
 
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
     return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
-           plan->margin_bytes;
+           plan->margin_bytes + plan->text_bytes;
 }
 
 /* Whole huge pages: a disk can be twice as slow where a read goes into small ones (virtio's max_segments). */
@@ -164,6 +165,51 @@ static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory
     return true;
 }
 
+/* What decoding by neuron must find in memory: everything but the tiles that it does without, and embedding rows. */
+static uint64_t bytes_beside_neurons(const pi2_memory_plan_request *request) {
+    const pi2_extent_layout *layout = request->model->layout;
+    uint64_t bytes = 0;
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (layout->groups[layout->extents[e].group].kind == PI2_GROUP_EMBEDDING || request->by_neuron[e]) continue;
+        bytes += pi2_extent_read_bytes(&layout->extents[e]);
+    }
+    return bytes;
+}
+
+/* All neurons, and the lists of their store; 0 where passes are dense. */
+static uint64_t neuron_memory(const pi2_memory_plan_request *request) {
+    if (!request->banks) return 0;
+    const uint64_t all = pi2_neuron_store_all_bytes(request->banks);
+    return all + pi2_neuron_store_list_bytes(request->banks, all);
+}
+
+/*
+ * Single neurons: what every token uses stays, Gate included; neurons get the rest, up to all of them, and what is left
+ * then holds tiles for prompts. False where that does not fit: then passes are dense, whatever the file has. *least is
+ * not lowered: a dense model needs less.
+ */
+static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    if (!request->banks) return false;
+    const uint64_t most = pi2_neuron_store_all_bytes(request->banks);
+    const uint64_t beside = bytes_beside_neurons(request);
+    pi2_memory_plan own = *plan;
+    add_streaming(request, &own);
+    own.process_bytes += neuron_memory(request) - most;
+    const uint64_t fixed = fixed_bytes(&own) + own.ring_bytes + own.staging_bytes + beside;
+    if (fixed + pi2_neuron_store_least_bytes(request->banks) > request->budget_bytes) return false;
+    const uint64_t room = request->budget_bytes - fixed;
+    own.neuron_bytes = room < most ? room / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT : most;
+    own.resident_room = beside + (room - own.neuron_bytes);
+    *plan = own;
+    return true;
+}
+
+static void keep_everything(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    plan->everything_resident = true;
+    plan->expert_bytes = pi2_expert_cache_all_bytes(request->model->layout);
+    plan->resident_room = plan->weight_room - plan->expert_bytes;
+}
+
 /* Spends the budget. False: it is too small, and with the sizes that it chose *least would be enough. */
 static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
     memset(plan, 0, sizeof *plan);
@@ -174,18 +220,27 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;
     plan->shape.embedding_streams = request->model->has_file;
     choose_context(request, plan);
+    plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_draft(request, plan);
     choose_threads(request, plan);
+    plan->shape.neuron_tokens = request->banks ? NEURON_TOKENS : 0;
     choose_batch(request, plan);
     plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
     plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
     uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes;
     *least = fixed + plan->weight_room;
+    const uint64_t neurons = neuron_memory(request);
+    if (*least + neurons <= request->budget_bytes) {
+        keep_everything(request, plan);
+        if (neurons) plan->neuron_bytes = pi2_neuron_store_all_bytes(request->banks);
+        plan->process_bytes += neurons - plan->neuron_bytes;
+        return true;
+    }
+    if (plan_neurons(request, plan)) return true;
+    plan->shape.neuron_tokens = 0;
     if (*least <= request->budget_bytes) {
-        plan->everything_resident = true;
-        plan->expert_bytes = pi2_expert_cache_all_bytes(request->model->layout);
-        plan->resident_room = plan->weight_room - plan->expert_bytes;
+        keep_everything(request, plan);
         return true;
     }
     if (plan_expert_cache(request, plan, least)) return true;
@@ -209,10 +264,11 @@ static uint64_t least_budget(const pi2_memory_plan_request *request, uint64_t le
     pi2_memory_plan_request larger = *request;
     for (int i = 0; i < MOST_STEPS && larger.budget_bytes < least; i++) {
         larger.budget_bytes = least;
+        /* What the process holds differs from run to run, and grows by a cluster file's header; the text rounds. */
+        larger.process_bytes = request->process_bytes + least / SLACK_SHARE + SLACK_BYTES;
         if (spend(&larger, plan, &least)) break;
     }
-    /* What the process holds differs from run to run, and grows by a cluster file's header; the text rounds. */
-    const uint64_t enough = larger.budget_bytes + larger.budget_bytes / SLACK_SHARE + SLACK_BYTES;
+    const uint64_t enough = larger.budget_bytes;
     const uint64_t unit = enough < 900000000 ? 100000 : 10000000;
     return (enough + unit - 1) / unit * unit;
 }

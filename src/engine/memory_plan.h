@@ -19,15 +19,19 @@ typedef struct pi2_memory_plan_request {
     size_t page_bytes;          /* of the system: stacks are counted in pages */
     pi2_kv_type cache_type;
     uint64_t sampler_bytes;
+    uint64_t text_bytes, text_bytes_per_token; /* to tokenize and to run a chat template, and by context */
     bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
+    const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */
+    const uint8_t *by_neuron;   /* [extent_count]: 1: decoding does without the extent. NULL where there are no banks */
 } pi2_memory_plan_request;
 
 typedef struct pi2_memory_plan {
     pi2_forward_shape shape;
     uint64_t cache_bytes, scratch_bytes, staging_bytes, ring_bytes, sampler_bytes, process_bytes;
-    uint64_t margin_bytes;
+    uint64_t margin_bytes, text_bytes;
     uint64_t resident_room;     /* for weights; read granularity included */
     uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
+    uint64_t neuron_bytes;      /* of the store of neurons, their heads included; 0: passes are dense */
     uint64_t loan_bytes;        /* of these two, what the key-value cache lends until it grows */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     uint32_t draft_tokens;      /* of the request's, what is afforded */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "clusters/neuron_bank_verify.h"
 #include "engine/model_check.h"
 #include "engine/model_file_internal.h"
 #include "file_formats/cluster_file.h"
@@ -96,6 +97,38 @@ pi2_status pi2_model_file_tensor(const pi2_model_file *file, uint32_t index, pi2
 }
 
 /* ---- summary ---- */
+
+/** "layers 3, 5 (expert 7)", cut where it grows long: what has no bank of neurons. */
+static void write_left_out(pi2_model_file *file) {
+    const pi2_neuron_banks *banks = file->banks;
+    char *text = file->left_out;
+    const size_t capacity = sizeof file->left_out;
+    size_t length = 0;
+    for (uint32_t i = 0; i < banks->left_out_count && length < capacity; i++) {
+        const pi2_neuron_place *place = &banks->left_out[i];
+        length += (size_t)snprintf(text + length, capacity - length, "%s%lu", i ? ", " : "layers ",
+                                   (unsigned long)place->layer);
+        if (place->expert != UINT32_MAX && length < capacity) {
+            length += (size_t)snprintf(text + length, capacity - length, " (expert %lu)", (unsigned long)place->expert);
+        }
+    }
+    if (length >= capacity) memcpy(text + capacity - 4, "...", 4);
+}
+
+static void count_banks(pi2_model_file *file) {
+    pi2_model_summary *summary = &file->summary;
+    summary->left_out = file->left_out;
+    if (!file->banks) return;
+    summary->bank_count = file->banks->count;
+    summary->banks_left_out = file->banks->left_out_count;
+    for (uint32_t i = 0; i < file->banks->count; i++) {
+        const pi2_neuron_bank *bank = &file->banks->banks[i];
+        summary->bank_unit_count += bank->unit_count;
+        summary->bank_bytes += pi2_neuron_bank_units_bytes(bank);
+        summary->bank_head_bytes += bank->head_bytes;
+    }
+    write_left_out(file);
+}
 
 typedef struct type_share {
     const char *name;
@@ -200,6 +233,7 @@ static void fill_summary(pi2_model_file *file) {
         summary->extent_count = file->layout->extent_count;
     }
     count_tensors(file);
+    count_banks(file);
 }
 
 /** Of a file that can be run. */
@@ -230,6 +264,7 @@ static pi2_status open_file(const char *path, pi2_model_file *file) {
     if (pi2_cluster_file_is(file->gguf)) {
         pi2_source_identity source;
         PI2_TRY(pi2_cluster_file_layout(file->gguf, &file->layout, &source));
+        PI2_TRY(pi2_cluster_file_banks(file->gguf, file->layout, &file->banks));
         PI2_TRY(find_matrix_offsets(file));
     }
     fill_summary(file);
@@ -252,6 +287,7 @@ pi2_status pi2_model_file_open(const char *path, pi2_model_file **file_out) {
 void pi2_model_file_close(pi2_model_file *file) {
     if (!file) return;
     pi2_tokenizer_free(file->tokenizer);
+    pi2_neuron_banks_free(file->banks);
     pi2_extent_layout_free(file->layout);
     pi2_gguf_close(file->gguf);
     free(file->matrix_offsets);
@@ -282,5 +318,6 @@ pi2_status pi2_model_file_verify(const pi2_model_file *file, const pi2_callbacks
                         "%s is a plain GGUF, which has no checksums: only a cluster file can be verified",
                         path_of(file));
     }
-    return pi2_cluster_file_verify(file->gguf, callbacks);
+    PI2_TRY(pi2_cluster_file_verify(file->gguf, callbacks));
+    return file->banks ? pi2_neuron_banks_verify(file->gguf, file->layout, file->banks, callbacks) : PI2_OK;
 }

@@ -7,52 +7,29 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "file_formats/cluster_file_columns.h"
 #include "file_formats/cluster_file_keys.h"
 
 enum { MAX_NAME_BYTES = 64 };
 
 bool pi2_cluster_file_is(const pi2_gguf *gguf) { return pi2_gguf_has(gguf, PI2_KEY_VERSION); }
 
-/* ---- reading tables --------------------------------------------------------------------- */
-
-static pi2_status damaged(const pi2_gguf *gguf, const char *what) {
-    return pi2_fail(PI2_ERR_FORMAT, "%s: %s: the file is damaged: make it again with prepare",
-                    pi2_gguf_file_path(gguf, 0), what);
+static bool is_text(pi2_gguf_string string, const char *text) {
+    return string.length == strlen(text) && memcmp(string.text, text, string.length) == 0;
 }
 
-/** An array of this element type with exactly `count` elements; count UINT32_MAX: any number. */
-static pi2_status read_array(const pi2_gguf *gguf, const char *key, uint32_t element_type,
-                             uint32_t count, pi2_gguf_array *array_out) {
-    PI2_TRY(pi2_gguf_array_get(gguf, key, array_out));
-    if (array_out->element_type != element_type ||
-        (count != UINT32_MAX && array_out->count != count) || array_out->count > INT32_MAX) {
-        char what[128];
-        (void)snprintf(what, sizeof what, "key '%s' has the wrong type or length", key);
-        return damaged(gguf, what);
+bool pi2_cluster_file_has_neurons(const pi2_gguf *gguf) {
+    pi2_gguf_array features;
+    pi2_gguf_string name;
+    size_t cursor = 0;
+    if (!pi2_gguf_has(gguf, PI2_KEY_FEATURES) ||
+        pi2_cluster_array_read(gguf, PI2_KEY_FEATURES, PI2_GGUF_STRING, UINT32_MAX, &features) != PI2_OK) {
+        return false;
     }
-    return PI2_OK;
-}
-
-/** Several arrays of one length: the columns of a table. */
-typedef struct column { const char *key; uint32_t type; pi2_gguf_array array; } column;
-
-static pi2_status read_columns(const pi2_gguf *gguf, column *columns, size_t column_count,
-                               uint32_t *row_count_out) {
-    PI2_TRY(read_array(gguf, columns[0].key, columns[0].type, UINT32_MAX, &columns[0].array));
-    *row_count_out = (uint32_t)columns[0].array.count;
-    for (size_t i = 1; i < column_count; i++) {
-        PI2_TRY(read_array(gguf, columns[i].key, columns[i].type, *row_count_out,
-                           &columns[i].array));
+    while (pi2_gguf_array_next_string(&features, &cursor, &name)) {
+        if (is_text(name, PI2_FEATURE_NEURONS)) return true;
     }
-    return PI2_OK;
-}
-
-static uint32_t number32(const column *from, uint32_t row) {
-    return (uint32_t)pi2_gguf_array_u64(&from->array, row);
-}
-
-static uint64_t number64(const column *from, uint32_t row) {
-    return pi2_gguf_array_u64(&from->array, row);
+    return false;
 }
 
 static void *make_table(uint32_t count, size_t element_bytes) {
@@ -75,7 +52,7 @@ static pi2_status check_names_differ(const pi2_gguf *gguf, const pi2_extent_layo
         if (strcmp(names[i - 1], names[i]) == 0) differ = false;
     }
     free(names);
-    return differ ? PI2_OK : damaged(gguf, "two tensors of its layout have one name");
+    return differ ? PI2_OK : pi2_cluster_file_damaged(gguf, "two tensors of its layout have one name");
 }
 
 static pi2_status read_names(const pi2_gguf *gguf, const pi2_gguf_array *array,
@@ -89,7 +66,7 @@ static pi2_status read_names(const pi2_gguf *gguf, const pi2_gguf_array *array,
     while (i < layout->tensor_count && pi2_gguf_array_next_string(array, &cursor, &string)) {
         if (string.length == 0 || string.length > MAX_NAME_BYTES ||
             memchr(string.text, '\0', string.length)) {
-            return damaged(gguf, "a tensor of its layout has an impossible name");
+            return pi2_cluster_file_damaged(gguf, "a tensor of its layout has an impossible name");
         }
         memcpy(at, string.text, string.length);
         at[string.length] = '\0';
@@ -100,29 +77,29 @@ static pi2_status read_names(const pi2_gguf *gguf, const pi2_gguf_array *array,
 }
 
 static pi2_status read_tensors(const pi2_gguf *gguf, pi2_extent_layout *layout) {
-    column columns[] = { { .key = PI2_KEY_TENSOR_NAMES, .type = PI2_GGUF_STRING },
-                         { .key = PI2_KEY_TENSOR_TYPES, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_TENSOR_ROWS, .type = PI2_GGUF_U64 },
-                         { .key = PI2_KEY_TENSOR_MATRIX_ROWS, .type = PI2_GGUF_U64 },
-                         { .key = PI2_KEY_TENSOR_COLUMNS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_TENSOR_IS_RAW, .type = PI2_GGUF_BOOL } };
-    PI2_TRY(read_columns(gguf, columns, 6, &layout->tensor_count));
+    pi2_column columns[] = { { .key = PI2_KEY_TENSOR_NAMES, .type = PI2_GGUF_STRING },
+                             { .key = PI2_KEY_TENSOR_TYPES, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_TENSOR_ROWS, .type = PI2_GGUF_U64 },
+                             { .key = PI2_KEY_TENSOR_MATRIX_ROWS, .type = PI2_GGUF_U64 },
+                             { .key = PI2_KEY_TENSOR_COLUMNS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_TENSOR_IS_RAW, .type = PI2_GGUF_BOOL } };
+    PI2_TRY(pi2_columns_read(gguf, columns, 6, &layout->tensor_count));
     layout->tensors = make_table(layout->tensor_count, sizeof *layout->tensors);
     if (!layout->tensors) return pi2_fail(PI2_ERR_MEMORY, "no memory for the layout's tensors");
     PI2_TRY(read_names(gguf, &columns[0].array, layout));
     for (uint32_t i = 0; i < layout->tensor_count; i++) {
         pi2_layout_tensor *tensor = &layout->tensors[i];
-        const uint32_t type = number32(&columns[1], i);
+        const uint32_t type = pi2_column_u32(&columns[1], i);
         tensor->format = pi2_weight_format_find(type);
         if (!tensor->format) {
             return pi2_fail(PI2_ERR_UNSUPPORTED,
                             "%s: tensor '%s': the weight type %s is not supported",
                             pi2_gguf_file_path(gguf, 0), tensor->name, pi2_weight_type_name(type));
         }
-        tensor->rows = number64(&columns[2], i);
-        tensor->matrix_rows = number64(&columns[3], i);
-        tensor->columns = number32(&columns[4], i);
-        tensor->is_raw = number32(&columns[5], i) != 0;
+        tensor->rows = pi2_column_u64(&columns[2], i);
+        tensor->matrix_rows = pi2_column_u64(&columns[3], i);
+        tensor->columns = pi2_column_u32(&columns[4], i);
+        tensor->is_raw = pi2_column_u32(&columns[5], i) != 0;
     }
     return PI2_OK;
 }
@@ -130,47 +107,47 @@ static pi2_status read_tensors(const pi2_gguf *gguf, pi2_extent_layout *layout) 
 /* ---- groups, extents, pieces ------------------------------------------------------------ */
 
 static pi2_status read_groups(const pi2_gguf *gguf, pi2_extent_layout *layout) {
-    column columns[] = { { .key = PI2_KEY_GROUP_KINDS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_GROUP_LAYERS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_GROUP_EXPERTS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_GROUP_EXTENT_COUNTS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_GROUP_CLUSTER_NEURONS, .type = PI2_GGUF_U32 } };
-    PI2_TRY(read_columns(gguf, columns, 5, &layout->group_count));
+    pi2_column columns[] = { { .key = PI2_KEY_GROUP_KINDS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_GROUP_LAYERS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_GROUP_EXPERTS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_GROUP_EXTENT_COUNTS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_GROUP_CLUSTER_NEURONS, .type = PI2_GGUF_U32 } };
+    PI2_TRY(pi2_columns_read(gguf, columns, 5, &layout->group_count));
     layout->groups = make_table(layout->group_count, sizeof *layout->groups);
     if (!layout->groups) return pi2_fail(PI2_ERR_MEMORY, "no memory for the layout's groups");
     uint64_t first_extent = 0;
     for (uint32_t i = 0; i < layout->group_count; i++) {
-        const uint32_t kind = number32(&columns[0], i);
+        const uint32_t kind = pi2_column_u32(&columns[0], i);
         if (kind > PI2_GROUP_EMBEDDING || first_extent > INT32_MAX) {
-            return damaged(gguf, "a group of extents is impossible");
+            return pi2_cluster_file_damaged(gguf, "a group of extents is impossible");
         }
         layout->groups[i] = (pi2_group){ .kind = (pi2_group_kind)kind,
-                                         .layer = number32(&columns[1], i),
-                                         .expert = number32(&columns[2], i),
+                                         .layer = pi2_column_u32(&columns[1], i),
+                                         .expert = pi2_column_u32(&columns[2], i),
                                          .first_extent = (uint32_t)first_extent,
-                                         .extent_count = number32(&columns[3], i),
-                                         .cluster_neurons = number32(&columns[4], i) };
+                                         .extent_count = pi2_column_u32(&columns[3], i),
+                                         .cluster_neurons = pi2_column_u32(&columns[4], i) };
         first_extent += layout->groups[i].extent_count;
     }
     return PI2_OK;
 }
 
 static pi2_status read_extents(const pi2_gguf *gguf, pi2_extent_layout *layout) {
-    column columns[] = { { .key = PI2_KEY_EXTENT_BYTES, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_EXTENT_CHECKSUMS, .type = PI2_GGUF_U64 },
-                         { .key = PI2_KEY_EXTENT_PIECE_COUNTS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_EXTENT_OFFSETS, .type = PI2_GGUF_U64 } };
-    PI2_TRY(read_columns(gguf, columns, 4, &layout->extent_count));
+    pi2_column columns[] = { { .key = PI2_KEY_EXTENT_BYTES, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_EXTENT_CHECKSUMS, .type = PI2_GGUF_U64 },
+                             { .key = PI2_KEY_EXTENT_PIECE_COUNTS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_EXTENT_OFFSETS, .type = PI2_GGUF_U64 } };
+    PI2_TRY(pi2_columns_read(gguf, columns, 4, &layout->extent_count));
     layout->extents = make_table(layout->extent_count, sizeof *layout->extents);
     if (!layout->extents) return pi2_fail(PI2_ERR_MEMORY, "no memory for the layout's extents");
     uint64_t first_piece = 0;
     for (uint32_t i = 0; i < layout->extent_count; i++) {
-        if (first_piece > INT32_MAX) return damaged(gguf, "its extents have too many pieces");
-        layout->extents[i] = (pi2_extent){ .bytes = number32(&columns[0], i),
-                                           .checksum = number64(&columns[1], i),
+        if (first_piece > INT32_MAX) return pi2_cluster_file_damaged(gguf, "its extents have too many pieces");
+        layout->extents[i] = (pi2_extent){ .bytes = pi2_column_u32(&columns[0], i),
+                                           .checksum = pi2_column_u64(&columns[1], i),
                                            .first_piece = (uint32_t)first_piece,
-                                           .piece_count = number32(&columns[2], i),
-                                           .file_offset = number64(&columns[3], i) };
+                                           .piece_count = pi2_column_u32(&columns[2], i),
+                                           .file_offset = pi2_column_u64(&columns[3], i) };
         first_piece += layout->extents[i].piece_count;
         layout->weight_bytes += layout->extents[i].bytes;
     }
@@ -178,22 +155,22 @@ static pi2_status read_extents(const pi2_gguf *gguf, pi2_extent_layout *layout) 
 }
 
 static pi2_status read_pieces(const pi2_gguf *gguf, pi2_extent_layout *layout) {
-    column columns[] = { { .key = PI2_KEY_PIECE_TENSORS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_PIECE_OFFSETS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_PIECE_ROW_BEGINS, .type = PI2_GGUF_U64 },
-                         { .key = PI2_KEY_PIECE_ROW_COUNTS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_PIECE_COLUMN_BEGINS, .type = PI2_GGUF_U32 },
-                         { .key = PI2_KEY_PIECE_COLUMN_COUNTS, .type = PI2_GGUF_U32 } };
-    PI2_TRY(read_columns(gguf, columns, 6, &layout->piece_count));
+    pi2_column columns[] = { { .key = PI2_KEY_PIECE_TENSORS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_PIECE_OFFSETS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_PIECE_ROW_BEGINS, .type = PI2_GGUF_U64 },
+                             { .key = PI2_KEY_PIECE_ROW_COUNTS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_PIECE_COLUMN_BEGINS, .type = PI2_GGUF_U32 },
+                             { .key = PI2_KEY_PIECE_COLUMN_COUNTS, .type = PI2_GGUF_U32 } };
+    PI2_TRY(pi2_columns_read(gguf, columns, 6, &layout->piece_count));
     layout->pieces = make_table(layout->piece_count, sizeof *layout->pieces);
     if (!layout->pieces) return pi2_fail(PI2_ERR_MEMORY, "no memory for the layout's pieces");
     for (uint32_t i = 0; i < layout->piece_count; i++) {
-        layout->pieces[i] = (pi2_piece){ .tensor = number32(&columns[0], i),
-                                         .offset = number32(&columns[1], i),
-                                         .row_begin = number64(&columns[2], i),
-                                         .row_count = number32(&columns[3], i),
-                                         .column_begin = number32(&columns[4], i),
-                                         .column_count = number32(&columns[5], i) };
+        layout->pieces[i] = (pi2_piece){ .tensor = pi2_column_u32(&columns[0], i),
+                                         .offset = pi2_column_u32(&columns[1], i),
+                                         .row_begin = pi2_column_u64(&columns[2], i),
+                                         .row_count = pi2_column_u32(&columns[3], i),
+                                         .column_begin = pi2_column_u32(&columns[4], i),
+                                         .column_count = pi2_column_u32(&columns[5], i) };
     }
     return PI2_OK;
 }
@@ -213,10 +190,10 @@ static pi2_status place_group(const pi2_gguf *gguf, pi2_extent_layout *layout, u
     }
     if (!tensor || tensor->type != PI2_CLUSTER_GROUP_TENSOR_TYPE || tensor->file_index != 0) {
         (void)snprintf(what, sizeof what, "the tensor of group %" PRIu32 " is missing", number);
-        return damaged(gguf, what);
+        return pi2_cluster_file_damaged(gguf, what);
     }
     if (group->extent_count > layout->extent_count - group->first_extent) {
-        return damaged(gguf, "its groups name more extents than it has");
+        return pi2_cluster_file_damaged(gguf, "its groups name more extents than it has");
     }
     for (uint32_t i = 0; i < group->extent_count; i++) {
         pi2_extent *extent = &layout->extents[group->first_extent + i];
@@ -229,7 +206,7 @@ static pi2_status place_group(const pi2_gguf *gguf, pi2_extent_layout *layout, u
             (void)snprintf(what, sizeof what,
                            "extent %" PRIu32 " (offset %" PRIu64 " in tensor '%s') is impossible",
                            group->first_extent + i, offset, tensor->name);
-            return damaged(gguf, what);
+            return pi2_cluster_file_damaged(gguf, what);
         }
         extent->file_offset = tensor->file_offset + offset;
         *end = extent->file_offset + pi2_extent_read_bytes(extent);
@@ -242,11 +219,11 @@ static pi2_status place_extents(const pi2_gguf *gguf, pi2_extent_layout *layout)
     pi2_gguf_string name;
     size_t cursor = 0;
     uint64_t end = 0;
-    PI2_TRY(read_array(gguf, PI2_KEY_GROUP_NAMES, PI2_GGUF_STRING, layout->group_count, &names));
+    PI2_TRY(pi2_cluster_array_read(gguf, PI2_KEY_GROUP_NAMES, PI2_GGUF_STRING, layout->group_count, &names));
     for (uint32_t i = 0; i < layout->group_count; i++) {
         if (layout->groups[i].first_extent > layout->extent_count ||
             !pi2_gguf_array_next_string(&names, &cursor, &name)) {
-            return damaged(gguf, "its groups name more extents than it has");
+            return pi2_cluster_file_damaged(gguf, "its groups name more extents than it has");
         }
         PI2_TRY(place_group(gguf, layout, i, name, &end));
     }
@@ -256,7 +233,7 @@ static pi2_status place_extents(const pi2_gguf *gguf, pi2_extent_layout *layout)
 static pi2_status read_lookup(const pi2_gguf *gguf, pi2_extent_layout *layout) {
     const uint32_t count = pi2_extent_layout_lookup_runs(layout);
     pi2_gguf_array array;
-    PI2_TRY(read_array(gguf, PI2_KEY_LOOKUP_CHECKSUMS, PI2_GGUF_U64, count, &array));
+    PI2_TRY(pi2_cluster_array_read(gguf, PI2_KEY_LOOKUP_CHECKSUMS, PI2_GGUF_U64, count, &array));
     layout->lookup_checksums = make_table(count, sizeof *layout->lookup_checksums);
     if (!layout->lookup_checksums) return pi2_fail(PI2_ERR_MEMORY, "no memory for the layout's checksums");
     for (uint32_t i = 0; i < count; i++) layout->lookup_checksums[i] = pi2_gguf_array_u64(&array, i);
@@ -265,10 +242,26 @@ static pi2_status read_lookup(const pi2_gguf *gguf, pi2_extent_layout *layout) {
 
 /* ---- the whole -------------------------------------------------------------------------- */
 
+/** Only features that this program knows. */
+static pi2_status check_features(const pi2_gguf *gguf) {
+    pi2_gguf_array features;
+    pi2_gguf_string name;
+    size_t cursor = 0;
+    if (!pi2_gguf_has(gguf, PI2_KEY_FEATURES)) return PI2_OK;
+    PI2_TRY(pi2_cluster_array_read(gguf, PI2_KEY_FEATURES, PI2_GGUF_STRING, UINT32_MAX, &features));
+    while (pi2_gguf_array_next_string(&features, &cursor, &name)) {
+        if (is_text(name, PI2_FEATURE_NEURONS)) continue;
+        return pi2_fail(PI2_ERR_UNSUPPORTED,
+                        "%s: made by a newer program, with features that this one lacks: update it, or make the "
+                        "file again with prepare",
+                        pi2_gguf_file_path(gguf, 0));
+    }
+    return PI2_OK;
+}
+
 static pi2_status check_version(const pi2_gguf *gguf) {
     const char *path = pi2_gguf_file_path(gguf, 0);
     uint32_t version, tile_rows, tile_alignment;
-    pi2_gguf_array features;
     PI2_TRY(pi2_gguf_u32(gguf, PI2_KEY_VERSION, &version));
     if (version != PI2_CLUSTER_FILE_VERSION) {
         return pi2_fail(PI2_ERR_UNSUPPORTED,
@@ -279,17 +272,9 @@ static pi2_status check_version(const pi2_gguf *gguf) {
     uint64_t checksum;
     PI2_TRY(pi2_gguf_u64_or(gguf, PI2_GGUF_HEADER_CHECKSUM_KEY, 0, &checksum));
     if (checksum != pi2_gguf_file_header_hash(gguf, 0)) {
-        return damaged(gguf, "the header (from byte 0) does not match its checksum");
+        return pi2_cluster_file_damaged(gguf, "the header (from byte 0) does not match its checksum");
     }
-    if (pi2_gguf_has(gguf, PI2_KEY_FEATURES)) {
-        PI2_TRY(read_array(gguf, PI2_KEY_FEATURES, PI2_GGUF_STRING, UINT32_MAX, &features));
-        if (features.count > 0) {
-            return pi2_fail(PI2_ERR_UNSUPPORTED,
-                            "%s: made by a newer program, with features that this one lacks: update "
-                            "it, or make the file again with prepare",
-                            path);
-        }
-    }
+    PI2_TRY(check_features(gguf));
     PI2_TRY(pi2_gguf_u32(gguf, PI2_KEY_TILE_ROWS, &tile_rows));
     PI2_TRY(pi2_gguf_u32(gguf, PI2_KEY_TILE_ALIGNMENT, &tile_alignment));
     if (tile_rows != PI2_TILE_ROWS || tile_alignment != PI2_TILE_ALIGNMENT) {
@@ -320,7 +305,7 @@ static pi2_status read_source(const pi2_gguf *gguf, pi2_source_identity *source_
         if (!pi2_gguf_has(gguf, numbers[i].key)) {
             char what[128];
             (void)snprintf(what, sizeof what, "key '%s' is missing", numbers[i].key);
-            return damaged(gguf, what);
+            return pi2_cluster_file_damaged(gguf, what);
         }
         PI2_TRY(pi2_gguf_u64_or(gguf, numbers[i].key, 0, numbers[i].value));
     }

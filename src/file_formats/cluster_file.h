@@ -3,7 +3,7 @@
 #define PI2_FILE_FORMATS_CLUSTER_FILE_H
 
 #include "file_formats/gguf_writer.h"
-#include "clusters/extent_layout.h"
+#include "clusters/neuron_bank.h"
 #include "powerinfer2/callbacks.h"
 #include "powerinfer2/status.h"
 
@@ -11,6 +11,9 @@ enum { PI2_CLUSTER_FILE_VERSION = 2 };
 
 /** True when the parsed GGUF carries our layout (key powerinfer2.version). */
 bool pi2_cluster_file_is(const pi2_gguf *gguf);
+
+/** True when it was made in the neuron layout: its features say that it holds banks of neurons. */
+bool pi2_cluster_file_has_neurons(const pi2_gguf *gguf);
 
 /** Which source a cluster file was made from; docs/cluster_file_format.md says what each covers. */
 typedef struct pi2_source_identity {
@@ -39,6 +42,17 @@ pi2_status pi2_source_check_unchanged(const pi2_gguf *source);
  *  covered exactly once, extents inside the file, no overlap. Errors FORMAT, UNSUPPORTED, MEMORY. */
 pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **layout_out,
                                    pi2_source_identity *source_out);
+
+/**
+ * Reads and checks the table of banks of neurons against the layout, which is the file's, and against the file. The
+ * heads are not read: pi2_neuron_bank_load_head().
+ * *banks_out: NULL when the file is in the dense layout
+ * Errors  FORMAT, UNSUPPORTED (neurons larger than this version reads), MEMORY
+ */
+pi2_status pi2_cluster_file_banks(const pi2_gguf *gguf, const pi2_extent_layout *layout, pi2_neuron_banks **banks_out);
+
+/** Which statistics a file's neurons were ordered by (pi2_neuron_statistics.checksum); 0: none. */
+uint64_t pi2_cluster_file_statistics(const pi2_gguf *gguf);
 
 /**
  * Compares an extent as read (its `bytes` bytes) with its checksum. path: the file's, for the message.
@@ -73,17 +87,22 @@ typedef struct pi2_cluster_header {
     uint64_t *table_offsets;         /* from the start of the data */
     uint32_t table_count;
     uint64_t *group_offsets;         /* from the start of the data; each group's extents follow */
+    uint64_t *unit_offsets, *head_offsets; /* of each bank of neurons, from the start of the data */
     uint64_t data_bytes;
     size_t table_checksums_at, extent_checksums_at, lookup_checksums_at, header_checksum_at;
     size_t content_hash_at;
+    size_t bank_checksums_at, bank_left_out_at; /* u64 and bool of each bank */
     size_t table_end;                /* bytes of the header without the padding behind it */
 } pi2_cluster_header;
 
 /**
  * Makes the header of a cluster file for a source and its layout; checksums are zeros as yet.
+ * banks       in  what pi2_neuron_banks_plan() gives for the layout; NULL: the dense layout
+ * statistics  in  what pi2_cluster_file_statistics() shall tell
  * Errors  UNSUPPORTED (a tensor of a type whose size is not known), INVALID, MEMORY
  */
 pi2_status pi2_cluster_header_make(const pi2_gguf *source, const pi2_extent_layout *layout,
+                                   const pi2_neuron_banks *banks, uint64_t statistics,
                                    pi2_cluster_header *header_out);
 void pi2_cluster_header_free(pi2_cluster_header *header);
 
@@ -102,21 +121,31 @@ uint64_t pi2_cluster_extent_stride(const pi2_extent *extent);
  */
 pi2_status pi2_cluster_file_default_path(const pi2_gguf *source, char **path_out);
 
-/**
- * Tells whether a file is a cluster file of this version, made from the weights that the source has now.
- * Samples are compared each time; the whole source where the cluster file does not remember its time: that takes as
- * long as reading it, and is remembered. callbacks may be NULL. *header_hash_out: pi2_gguf_file_header_hash() of what
- * was compared, by which whoever opens the path again knows it; may be NULL.
- * Errors  FORMAT, UNSUPPORTED, IO, MEMORY: why not, such as "made from another version of ..."; INTERRUPTED
- */
-pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks,
-                                    uint64_t *header_hash_out);
+/** What a cluster file shall serve for. */
+typedef struct pi2_cluster_wish {
+    pi2_layout_kind layout; /* a file of the neuron layout serves as one of the dense layout too */
+    uint64_t statistics;    /* neuron layout: that its neurons must be ordered by (their checksum); 0: any or none */
+} pi2_cluster_wish;
 
 /**
- * Looks for a good cluster file: at wanted_path, or where NULL beside the model and in the cache.
+ * Tells whether a file is a cluster file of this version, made from the weights that the source has now, that serves.
+ * Samples are compared each time; the whole source where the cluster file does not remember its time: that takes as
+ * long as reading it, and is remembered.
+ * wish             in   NULL: any layout
+ * callbacks        in   may be NULL
+ * header_hash_out  out  pi2_gguf_file_header_hash() of what was compared, by which whoever opens the path again knows
+ *                       it; may be NULL
+ * Errors  FORMAT, UNSUPPORTED, IO, MEMORY: why not, such as "made from another version of ..."; INTERRUPTED
+ */
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_cluster_wish *wish,
+                                    const pi2_callbacks *callbacks, uint64_t *header_hash_out);
+
+/**
+ * Looks for a good cluster file that serves: at wanted_path, or where NULL beside the model and in the cache.
  * *path_out: malloc'd, or NULL when there is none; then note says in one line why one that is
  * there was not taken ("" when there is none at all). The others as above. Errors MEMORY, INTERRUPTED
  */
-pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_callbacks *callbacks,
-                                 char **path_out, char *note, size_t note_bytes, uint64_t *header_hash_out);
+pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_cluster_wish *wish,
+                                 const pi2_callbacks *callbacks, char **path_out, char *note, size_t note_bytes,
+                                 uint64_t *header_hash_out);
 #endif

@@ -7,9 +7,10 @@
 #include "base/fail.h"
 #include "base/little_endian.h"
 #include "file_formats/cluster_file.h"
+#include "file_formats/cluster_file_bank_names.h"
 #include "file_formats/cluster_file_keys.h"
 
-enum { GROUP_NAME_BYTES = 48 };
+enum { GROUP_NAME_BYTES = PI2_CLUSTER_NAME_BYTES };
 
 /** "pi2.blk.3.attn", "pi2.blk.3.ffn", "pi2.blk.3.expert.7", "pi2.output", "pi2.token_embd". */
 static void name_group(char name[GROUP_NAME_BYTES], const pi2_group *group) {
@@ -153,6 +154,30 @@ static void write_pieces(pi2_gguf_writer *writer, const pi2_extent_layout *layou
     WRITE_COLUMN(writer, PI2_KEY_PIECE_COLUMN_COUNTS, PI2_GGUF_U32, count, pieces[i].column_count);
 }
 
+/** The table of banks, and the feature that says so: nothing of it is in a file of the dense layout. */
+static void write_banks(pi2_cluster_header *header, const pi2_neuron_banks *banks, uint64_t statistics) {
+    static const char *const features[] = { PI2_FEATURE_NEURONS };
+    pi2_gguf_writer *writer = header->writer;
+    if (!banks) return;
+    const pi2_neuron_bank *bank = banks->banks;
+    const uint32_t count = banks->count;
+    pi2_gguf_writer_string_array(writer, PI2_KEY_FEATURES, features, 1);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_LAYERS, PI2_GGUF_U32, count, bank[i].layer);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_EXPERTS, PI2_GGUF_U32, count, bank[i].expert);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_NEURONS, PI2_GGUF_U32, count, bank[i].neuron_count);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_WIDTHS, PI2_GGUF_U32, count, bank[i].width);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_UP_TENSORS, PI2_GGUF_U32, count, bank[i].up_tensor);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_DOWN_TENSORS, PI2_GGUF_U32, count, bank[i].down_tensor);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_UNIT_NEURONS, PI2_GGUF_U32, count, bank[i].unit_neurons);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_UNIT_BYTES, PI2_GGUF_U32, count, bank[i].unit_bytes);
+    WRITE_COLUMN(writer, PI2_KEY_BANK_HEAD_BYTES, PI2_GGUF_U64, count, bank[i].head_bytes);
+    header->bank_checksums_at =
+        pi2_gguf_writer_array(writer, PI2_KEY_BANK_HEAD_CHECKSUMS, PI2_GGUF_U64, count, NULL);
+    header->bank_left_out_at =
+        pi2_gguf_writer_array(writer, PI2_KEY_BANK_IS_LEFT_OUT, PI2_GGUF_BOOL, count, NULL);
+    pi2_gguf_writer_u64(writer, PI2_KEY_BANK_STATISTICS, statistics);
+}
+
 /* ---- tensors ---------------------------------------------------------------------------- */
 
 /** The source's tensors that no group holds: norms, biases, routers. */
@@ -198,8 +223,24 @@ static pi2_status write_table_names(pi2_cluster_header *header) {
     return PI2_OK;
 }
 
-/** The lines of the tensor table: the small tensors first, then one line of bytes a group. */
-static void write_tensor_lines(pi2_cluster_header *header, const pi2_extent_layout *layout) {
+/** Heads first: whoever opens the file reads all of them, one after the other. */
+static void write_bank_lines(pi2_cluster_header *header, const pi2_neuron_banks *banks) {
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; banks && i < banks->count; i++) {
+            const pi2_neuron_bank *bank = &banks->banks[i];
+            char name[PI2_CLUSTER_NAME_BYTES];
+            pi2_cluster_name_bank(name, bank, pass == 0);
+            const uint64_t bytes =
+                pass == 0 ? pi2_neuron_bank_head_read_bytes(bank) : pi2_neuron_bank_units_bytes(bank);
+            (pass == 0 ? header->head_offsets : header->unit_offsets)[i] =
+                pi2_gguf_writer_tensor(header->writer, name, PI2_CLUSTER_GROUP_TENSOR_TYPE, 1, &bytes);
+        }
+    }
+}
+
+/** The lines of the tensor table: the small tensors first, then one line of bytes a group, then the banks. */
+static void write_tensor_lines(pi2_cluster_header *header, const pi2_extent_layout *layout,
+                               const pi2_neuron_banks *banks) {
     for (uint32_t i = 0; i < header->table_count; i++) {
         const pi2_gguf_tensor *table = header->tables[i];
         header->table_offsets[i] = pi2_gguf_writer_tensor(
@@ -216,15 +257,21 @@ static void write_tensor_lines(pi2_cluster_header *header, const pi2_extent_layo
         header->group_offsets[i] = pi2_gguf_writer_tensor(
             header->writer, name, PI2_CLUSTER_GROUP_TENSOR_TYPE, 1, &bytes);
     }
+    write_bank_lines(header, banks);
     header->data_bytes = pi2_gguf_writer_data_bytes(header->writer);
     header->table_end = pi2_gguf_writer_position(header->writer);
 }
 
-static pi2_status make_header(const pi2_gguf *source, const pi2_extent_layout *layout,
-                              pi2_cluster_header *header) {
+static pi2_status make_header(const pi2_gguf *source, const pi2_extent_layout *layout, const pi2_neuron_banks *banks,
+                              uint64_t statistics, pi2_cluster_header *header) {
+    const size_t bank_count = banks ? banks->count : 0;
     PI2_TRY(pi2_gguf_writer_open(PI2_EXTENT_ALIGNMENT, &header->writer));
     header->group_offsets = calloc(layout->group_count + (size_t)1, sizeof *header->group_offsets);
-    if (!header->group_offsets) return pi2_fail(PI2_ERR_MEMORY, "no memory for groups");
+    header->unit_offsets = calloc(bank_count + 1, sizeof *header->unit_offsets);
+    header->head_offsets = calloc(bank_count + 1, sizeof *header->head_offsets);
+    if (!header->group_offsets || !header->unit_offsets || !header->head_offsets) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for groups");
+    }
     PI2_TRY(list_tables(header, source, layout));
     write_source_metadata(header->writer, source);
     PI2_TRY(write_identity(header, source));
@@ -236,14 +283,16 @@ static pi2_status make_header(const pi2_gguf *source, const pi2_extent_layout *l
     header->lookup_checksums_at =
         pi2_gguf_writer_array(header->writer, PI2_KEY_LOOKUP_CHECKSUMS, PI2_GGUF_U64,
                               pi2_extent_layout_lookup_runs(layout), NULL);
-    write_tensor_lines(header, layout);
+    write_banks(header, banks, statistics);
+    write_tensor_lines(header, layout, banks);
     return PI2_OK;
 }
 
 pi2_status pi2_cluster_header_make(const pi2_gguf *source, const pi2_extent_layout *layout,
+                                   const pi2_neuron_banks *banks, uint64_t statistics,
                                    pi2_cluster_header *header_out) {
     *header_out = (pi2_cluster_header){ 0 };
-    const pi2_status status = make_header(source, layout, header_out);
+    const pi2_status status = make_header(source, layout, banks, statistics, header_out);
     if (status != PI2_OK) pi2_cluster_header_free(header_out);
     return status;
 }
@@ -253,5 +302,7 @@ void pi2_cluster_header_free(pi2_cluster_header *header) {
     free(header->tables);
     free(header->table_offsets);
     free(header->group_offsets);
+    free(header->unit_offsets);
+    free(header->head_offsets);
     *header = (pi2_cluster_header){ 0 };
 }

@@ -45,6 +45,20 @@
 
 #define PI2_KEY_LOOKUP_CHECKSUMS "powerinfer2.lookup.checksums"
 
+#define PI2_FEATURE_NEURONS "neurons"
+#define PI2_KEY_BANK_LAYERS "powerinfer2.bank.layers"
+#define PI2_KEY_BANK_EXPERTS "powerinfer2.bank.experts"
+#define PI2_KEY_BANK_NEURONS "powerinfer2.bank.neurons"
+#define PI2_KEY_BANK_WIDTHS "powerinfer2.bank.widths"
+#define PI2_KEY_BANK_UP_TENSORS "powerinfer2.bank.up_tensors"
+#define PI2_KEY_BANK_DOWN_TENSORS "powerinfer2.bank.down_tensors"
+#define PI2_KEY_BANK_UNIT_NEURONS "powerinfer2.bank.unit_neurons"
+#define PI2_KEY_BANK_UNIT_BYTES "powerinfer2.bank.unit_bytes"
+#define PI2_KEY_BANK_HEAD_BYTES "powerinfer2.bank.head_bytes"
+#define PI2_KEY_BANK_HEAD_CHECKSUMS "powerinfer2.bank.head_checksums"
+#define PI2_KEY_BANK_IS_LEFT_OUT "powerinfer2.bank.is_left_out"
+#define PI2_KEY_BANK_STATISTICS "powerinfer2.bank.statistics"
+
 #define PI2_CLUSTER_GROUP_TENSOR_TYPE 24u /* I8: bytes, to whoever does not know better */
 
 #endif

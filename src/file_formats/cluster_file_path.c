@@ -147,55 +147,83 @@ static pi2_status remember(const char *path, const pi2_gguf *source, const pi2_c
     return PI2_OK;
 }
 
-static pi2_status compare_identity(const char *path, const pi2_gguf *cluster, const pi2_gguf *source,
-                                   const pi2_callbacks *callbacks) {
-    pi2_source_identity now, then;
+/** Whether the file is a cluster file at all, and made from a source with this header. */
+static pi2_status compare_header(const char *path, const pi2_gguf *cluster, const pi2_gguf *source,
+                                 pi2_source_identity *then) {
+    pi2_source_identity now;
     pi2_extent_layout *layout;
+    pi2_neuron_banks *banks = NULL;
     if (!pi2_cluster_file_is(cluster)) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: this is a GGUF model, not a cluster file", path);
     }
     PI2_TRY(pi2_source_identity_of(source, &now));
-    PI2_TRY(pi2_cluster_file_layout(cluster, &layout, &then));
+    PI2_TRY(pi2_cluster_file_layout(cluster, &layout, then));
+    const pi2_status status = pi2_cluster_file_banks(cluster, layout, &banks);
+    pi2_neuron_banks_free(banks);
     pi2_extent_layout_free(layout);
+    PI2_TRY(status);
     const char *source_path = pi2_gguf_file_path(source, 0);
-    if (now.bytes != then.bytes) {
+    if (now.bytes != then->bytes) {
         return pi2_fail(PI2_ERR_FORMAT,
                         "%s: made from another version of %s, which had %" PRIu64 " bytes and has "
                         "%" PRIu64,
-                        path, source_path, then.bytes, now.bytes);
+                        path, source_path, then->bytes, now.bytes);
     }
-    if (now.header_hash != then.header_hash) {
+    if (now.header_hash != then->header_hash) {
         return pi2_fail(PI2_ERR_FORMAT,
                         "%s: made from another version of %s, which had another header", path,
                         source_path);
     }
-    uint64_t hash;
-    PI2_TRY(pi2_source_sample_hash(source, &hash));
-    if (hash == then.sample_hash && pi2_source_is_remembered(source, cluster)) return PI2_OK;
-    if (hash == then.sample_hash) {
-        PI2_TRY(pi2_source_hash(source, COMPARE_BYTES, callbacks, &hash));
-        if (hash == then.content_hash) return remember(path, source, callbacks);
-    }
-    return pi2_fail(PI2_ERR_FORMAT, "%s: made from another version of %s, which had other weights", path, source_path);
+    return PI2_OK;
 }
 
-pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_callbacks *callbacks,
-                                    uint64_t *header_hash_out) {
+/** Whether the weights are the source's: samples always, all of them where that was not remembered. */
+static pi2_status compare_weights(const char *path, const pi2_gguf *cluster, const pi2_gguf *source,
+                                  const pi2_source_identity *then, const pi2_callbacks *callbacks) {
+    uint64_t hash;
+    PI2_TRY(pi2_source_sample_hash(source, &hash));
+    if (hash == then->sample_hash && pi2_source_is_remembered(source, cluster)) return PI2_OK;
+    if (hash == then->sample_hash) {
+        PI2_TRY(pi2_source_hash(source, COMPARE_BYTES, callbacks, &hash));
+        if (hash == then->content_hash) return remember(path, source, callbacks);
+    }
+    return pi2_fail(PI2_ERR_FORMAT, "%s: made from another version of %s, which had other weights", path,
+                    pi2_gguf_file_path(source, 0));
+}
+
+/** Whether the file is of a layout that serves, its neurons in the wanted order. */
+static pi2_status compare_layout(const char *path, const pi2_gguf *cluster, const pi2_cluster_wish *wish) {
+    if (!wish || wish->layout != PI2_LAYOUT_NEURON) return PI2_OK;
+    if (!pi2_cluster_file_has_neurons(cluster)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: made in the dense layout, and the neuron layout is wanted", path);
+    }
+    if (wish->statistics != 0 && pi2_cluster_file_statistics(cluster) != wish->statistics) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: its neurons are in the order of other statistics", path);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_cluster_file_matches(const char *path, const pi2_gguf *source, const pi2_cluster_wish *wish,
+                                    const pi2_callbacks *callbacks, uint64_t *header_hash_out) {
     pi2_gguf *cluster;
+    pi2_source_identity then;
     PI2_TRY(pi2_gguf_open(path, &cluster));
-    const pi2_status status = compare_identity(path, cluster, source, callbacks);
+    pi2_status status = compare_header(path, cluster, source, &then);
+    if (status == PI2_OK) status = compare_layout(path, cluster, wish);
+    if (status == PI2_OK) status = compare_weights(path, cluster, source, &then, callbacks);
     if (header_hash_out) *header_hash_out = pi2_gguf_file_header_hash(cluster, 0);
     pi2_gguf_close(cluster);
     return status;
 }
 
 /** Takes the path over when its file is good, else frees it and notes the reason. Errors INTERRUPTED */
-static pi2_status try_path(const pi2_gguf *source, char *path, const pi2_callbacks *callbacks, char **path_out,
-                           char *note, size_t note_bytes, uint64_t *header_hash_out) {
+static pi2_status try_path(const pi2_gguf *source, char *path, const pi2_cluster_wish *wish,
+                           const pi2_callbacks *callbacks, char **path_out, char *note, size_t note_bytes,
+                           uint64_t *header_hash_out) {
     struct stat status;
     if (!path) return PI2_OK;
     if (stat(path, &status) == 0) {
-        const pi2_status matches = pi2_cluster_file_matches(path, source, callbacks, header_hash_out);
+        const pi2_status matches = pi2_cluster_file_matches(path, source, wish, callbacks, header_hash_out);
         if (matches == PI2_OK) {
             *path_out = path;
             return PI2_OK;
@@ -210,19 +238,20 @@ static pi2_status try_path(const pi2_gguf *source, char *path, const pi2_callbac
     return PI2_OK;
 }
 
-pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_callbacks *callbacks,
-                                 char **path_out, char *note, size_t note_bytes, uint64_t *header_hash_out) {
+pi2_status pi2_cluster_file_find(const pi2_gguf *source, const char *wanted_path, const pi2_cluster_wish *wish,
+                                 const pi2_callbacks *callbacks, char **path_out, char *note, size_t note_bytes,
+                                 uint64_t *header_hash_out) {
     char *path;
     *path_out = NULL;
     if (note_bytes) *note = '\0';
     if (wanted_path) {
         path = make_text("%s", wanted_path);
         if (!path) return fail_no_memory();
-        return try_path(source, path, callbacks, path_out, note, note_bytes, header_hash_out);
+        return try_path(source, path, wish, callbacks, path_out, note, note_bytes, header_hash_out);
     }
     PI2_TRY(path_beside(source, &path));
-    PI2_TRY(try_path(source, path, callbacks, path_out, note, note_bytes, header_hash_out));
+    PI2_TRY(try_path(source, path, wish, callbacks, path_out, note, note_bytes, header_hash_out));
     if (*path_out) return PI2_OK;
     PI2_TRY(path_in_cache(source, &path));
-    return try_path(source, path, callbacks, path_out, note, note_bytes, header_hash_out);
+    return try_path(source, path, wish, callbacks, path_out, note, note_bytes, header_hash_out);
 }

@@ -67,7 +67,8 @@ struct pi2_weight_store {
     size_t ring_head, ring_used; /* next byte to give; bytes given */
 
     uint32_t cursor;          /* position in the sequence of the next extent to ask for */
-    bool cursor_in_next_pass, with_head;
+    bool cursor_in_next_pass;
+    pi2_weight_store_pass pass;
     uint32_t next_floor;      /* position after the last extent that has room in the ring for the next pass */
 
     store_unit *units;        /* in sequence order */
@@ -76,7 +77,7 @@ struct pi2_weight_store {
     uint64_t away_bytes;
     bool ring_touched;
     _Atomic uint32_t generation;
-    uint64_t pass_bytes_body, pass_bytes_head;
+    uint64_t pass_bytes_body, pass_bytes_head, pass_bytes_by_neuron; /* the last: what such a pass does without */
     uint64_t needed_bytes;
     _Atomic uint64_t stall_ns, stalls;
     pi2_status failure;       /* the first since the last reset, with its text; pump lock */
@@ -136,6 +137,9 @@ static pi2_status place_extents(pi2_weight_store *store) {
         own->read = NO_READ;
         atomic_init(&own->state, options->resident_loaded ? STATE_READY : STATE_ABSENT);
         if (i < options->head_begin) store->pass_bytes_body += extent->bytes;
+        if (i < options->head_begin && options->by_neuron && options->by_neuron[e]) {
+            store->pass_bytes_by_neuron += extent->bytes;
+        }
         else if (i < options->pass_end) store->pass_bytes_head += extent->bytes;
         if (own->resident) {
             own->memory = own->home = at;
@@ -304,16 +308,21 @@ static void ring_free_extent(pi2_weight_store *store, uint32_t extent) {
 /* Moves the cursor past what needs no read; false when nothing more may be asked for now. */
 static bool cursor_find(pi2_weight_store *store) {
     for (;;) {
-        const uint32_t end = store->cursor_in_next_pass || !store->with_head ? store->options.head_begin
-                                                                             : store->options.pass_end;
+        const uint32_t end = store->cursor_in_next_pass || !store->pass.with_head ? store->options.head_begin
+                                                                                  : store->options.pass_end;
         if (store->cursor >= end) {
             /* Beyond this pass only the body of the next is certain. */
-            if (store->cursor_in_next_pass) return false;
+            if (store->cursor_in_next_pass || store->pass.is_last) return false;
             store->cursor_in_next_pass = true;
             store->cursor = 0;
             continue;
         }
-        const store_extent *extent = &store->extents[store->sequence[store->cursor]];
+        const uint32_t e = store->sequence[store->cursor];
+        const store_extent *extent = &store->extents[e];
+        if (store->pass.by_neuron && store->options.by_neuron[e]) {
+            store->cursor++;
+            continue;
+        }
         if (atomic_load_explicit(&extent->state, memory_order_relaxed) == STATE_ABSENT) return true;
         if (!extent->resident) return false; /* still in the ring since this very pass */
         store->cursor++;
@@ -421,9 +430,11 @@ static void complete_read(pi2_weight_store *store, store_read *read) {
 
 /* ---- passes ---- */
 
-void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head) {
+void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store_pass *pass) {
+    /* What the ring holds for a pass of the other kind would be in the way of this one's order. */
+    if (pass->by_neuron != store->pass.by_neuron) pi2_weight_store_reset(store);
     (void)pthread_mutex_lock(&store->pump_lock);
-    store->with_head = with_head;
+    store->pass = *pass;
     if (store->cursor_in_next_pass) store->cursor_in_next_pass = false;
     else store->cursor = 0;
     store->next_floor = 0;
@@ -431,7 +442,8 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head) {
         (void)pi2_pages_discard(store->options.ring, store->options.ring_bytes); /* nothing streams any more */
         store->ring_touched = false;
     }
-    store->needed_bytes += store->pass_bytes_body + (with_head ? store->pass_bytes_head : 0);
+    store->needed_bytes += store->pass_bytes_body + (pass->with_head ? store->pass_bytes_head : 0) -
+                           (pass->by_neuron ? store->pass_bytes_by_neuron : 0);
     pump(store);
     (void)pthread_mutex_unlock(&store->pump_lock);
 }

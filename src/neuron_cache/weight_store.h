@@ -54,6 +54,8 @@ typedef struct pi2_weight_store_options {
     pi2_reader *reader;           /* NULL when loaded and nothing streams */
     unsigned spin_us;
     bool on_demand_only;          /* for ablations: nothing is asked for before a thread waits for it */
+    const uint8_t *by_neuron;     /* [extent_count]: 1 where a pass that computes single neurons does without the
+                                     extent; NULL: there are no such passes. Copied by nobody: outlives the store */
     pi2_timeline *trace;             /* gets a span of every stall; may be NULL */
 } pi2_weight_store_options;
 
@@ -62,11 +64,18 @@ pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_
 /** Waits for reads in flight. NULL is fine. */
 void pi2_weight_store_free(pi2_weight_store *store);
 
+/** What a pass will touch. */
+typedef struct pi2_weight_store_pass {
+    bool with_head;   /* it goes on to the head */
+    bool by_neuron;   /* it does without the extents of options.by_neuron */
+    bool is_last;     /* the next pass is probably of the other kind: nothing is read ahead for it */
+} pi2_weight_store_pass;
+
 /**
- * A pass begins: with_head says whether it goes on to the head. Reads start (or are under way
- * since the last pass). Threads: one, between passes.
+ * A pass begins. Reads start (or are under way since the last pass). Where it is of another kind than the
+ * one before, what was read ahead is dropped. Threads: one, between passes.
  */
-void pi2_weight_store_begin_pass(pi2_weight_store *store, bool with_head);
+void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store_pass *pass);
 
 /**
  * The memory of an extent, waiting for it if need be. The pass must come to extents in sequence

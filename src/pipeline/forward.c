@@ -10,7 +10,8 @@
 #include "base/fail.h"
 #include "pipeline/forward_internal.h"
 
-enum { TAIL_TOKENS = 4, STAGES_PER_LAYER = 8, EXPERT_STAGES_PER_LAYER = 14, INLINE_TAIL_TOKENS = 2 };
+enum { TAIL_TOKENS = 4, STAGES_PER_LAYER = 8, EXPERT_STAGES_PER_LAYER = 14,
+       NEURON_STAGES_PER_LAYER = 4, INLINE_TAIL_TOKENS = 2 };
 enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is being read */
 
 /* ---- failures ---- */
@@ -173,6 +174,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
         pi2_forward_attention(&walk);
         if (experts && !early) pi2_forward_router(&walk);
         if (experts) pi2_forward_experts(&walk);
+        else if (pi2_forward_takes_neurons(&walk)) pi2_forward_neurons(&walk);
         else pi2_forward_ffn(&walk);
         tell_layer(&walk);
     }
@@ -279,6 +281,21 @@ static pi2_status embed(pi2_forward *forward) {
     return status;
 }
 
+/* Tells the stores what comes. A batch that is full is probably not the last of its prompt. */
+static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
+    /* Who counts wants to hear of every neuron. */
+    forward->by_neuron = forward->options.neurons && !forward->counter &&
+                         forward->token_count <= forward->options.shape.neuron_tokens;
+    const bool is_last = forward->options.neurons && !forward->by_neuron &&
+                         forward->token_count < forward->options.shape.batch_tokens;
+    pi2_weight_store_begin_pass(forward->options.store, &(pi2_weight_store_pass){
+        .with_head = with_head, .by_neuron = forward->by_neuron, .is_last = is_last });
+    if (!forward->by_neuron) return PI2_OK;
+    if (!pi2_neuron_store_is_filled(forward->options.neurons)) PI2_TRY(pi2_neuron_store_fill(forward->options.neurons));
+    pi2_forward_begin_neurons(forward);
+    return PI2_OK;
+}
+
 pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
                            pi2_forward_logits logits, const pi2_forward_hooks *hooks) {
     forward->tokens = tokens;
@@ -289,7 +306,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     atomic_store(&forward->failed, PI2_OK);
     pi2_stage_list_reset(&forward->stages);
     follow_residency(forward);
-    pi2_weight_store_begin_pass(forward->options.store, logits != PI2_FORWARD_NO_LOGITS);
+    const pi2_status filled = begin_pass(forward, logits != PI2_FORWARD_NO_LOGITS);
     const uint64_t begin = pi2_clock_ns();
     if (forward->options.experts) {
         pi2_expert_cache_begin_pass(forward->options.experts, token_count);
@@ -297,7 +314,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
                                pi2_look_ahead_wanted(&forward->look_ahead, token_count);
         forward->ahead_first = token_count > PI2_AHEAD_TOKENS ? token_count - PI2_AHEAD_TOKENS : 0;
     }
-    pi2_status status = embed(forward);
+    pi2_status status = filled == PI2_OK ? embed(forward) : filled;
     if (status == PI2_OK) {
         fill_cos_sin(forward);
         pi2_team_run(forward->options.team, walk_pass, forward);
@@ -308,6 +325,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     if (status != PI2_OK) {
         pi2_weight_store_reset(forward->options.store);
         if (forward->options.experts) pi2_expert_cache_reset(forward->options.experts);
+        if (forward->options.neurons) pi2_neuron_store_reset(forward->options.neurons);
     } else if (forward->options.experts) {
         pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     }
@@ -366,6 +384,27 @@ static uint32_t most_runs(const pi2_model *model) {
     return runs;
 }
 
+/* Which bank each layer has, and the kernels for its neurons. */
+static pi2_status find_banks(pi2_forward *forward) {
+    const pi2_model *model = forward->model;
+    const uint32_t layers = model->shape.layer_count;
+    forward->bank_of_layer = malloc(layers * sizeof *forward->bank_of_layer);
+    forward->up_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
+    forward->down_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
+    if (!forward->bank_of_layer || !forward->up_kernels || !forward->down_kernels) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
+    }
+    for (uint32_t i = 0; i < layers; i++) forward->bank_of_layer[i] = PI2_NO_BANK;
+    if (!forward->options.neurons) return PI2_OK;
+    for (uint32_t b = 0; b < forward->options.banks->count; b++) {
+        const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
+        forward->bank_of_layer[bank->layer] = b;
+        forward->up_kernels[bank->layer] = pi2_neuron_select(bank->up_format->type, forward->options.cpu_features);
+        forward->down_kernels[bank->layer] = pi2_neuron_select(bank->down_format->type, forward->options.cpu_features);
+    }
+    return PI2_OK;
+}
+
 static pi2_status allocate(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     forward->rope_frequencies = calloc(model->shape.rope.dimensions / 2, sizeof(double));
@@ -375,6 +414,7 @@ static pi2_status allocate(pi2_forward *forward) {
     if (!forward->rope_frequencies || !forward->runs || !forward->layer_first_run || !forward->plan.unit_counts) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     }
+    PI2_TRY(find_banks(forward));
     /* Fewer resident bytes never make fewer runs, so none resident makes the most. */
     forward->largest_extent = 0;
     for (uint32_t e = 0; e < model->layout->extent_count; e++) {
@@ -386,7 +426,9 @@ static pi2_status allocate(pi2_forward *forward) {
     forward->all_stream = false;
     (void)plan_runs(forward);
     const uint32_t layer_stages = model->shape.expert_count == 0 ? STAGES_PER_LAYER : EXPERT_STAGES_PER_LAYER;
-    forward->stages.capacity = model->shape.layer_count * layer_stages + 2 * forward->most_run_count + 8;
+    const uint32_t neuron_stages = forward->options.neurons ? NEURON_STAGES_PER_LAYER : 0;
+    forward->stages.capacity = model->shape.layer_count * (layer_stages + neuron_stages) +
+                               2 * forward->most_run_count + 8;
     if (posix_memalign((void **)&forward->stages.stages, 64,
                        forward->stages.capacity * sizeof(pi2_stage)) != 0) {
         forward->stages.stages = NULL;
@@ -435,6 +477,9 @@ void pi2_forward_free(pi2_forward *forward) {
     free(forward->runs);
     free(forward->layer_first_run);
     free(forward->plan.unit_counts);
+    free(forward->bank_of_layer);
+    free(forward->up_kernels);
+    free(forward->down_kernels);
     free(forward->stages.stages);
     pi2_sleepers_destroy(&forward->sleepers);
     (void)pthread_mutex_destroy(&forward->plan.lock);

@@ -9,8 +9,10 @@
 #include "base/team.h"
 #include "kernels/attention/attention.h"
 #include "neuron_cache/expert_cache.h"
+#include "neuron_cache/neuron_store.h"
 #include "neuron_cache/weight_store.h"
 #include "pipeline/look_ahead.h"
+#include "pipeline/neuron_counter.h"
 
 typedef struct pi2_forward pi2_forward;
 
@@ -22,6 +24,7 @@ typedef struct pi2_forward_shape {
     unsigned thread_count;
     pi2_kv_type cache_type;
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
+    uint32_t neuron_tokens;   /* passes of at most so many tokens compute single neurons; 0: none do */
 } pi2_forward_shape;
 
 /** Scratch bytes for this shape (batch, logits, per-thread buffers; not the cache). */
@@ -47,6 +50,8 @@ typedef struct pi2_forward_options {
     pi2_team *team;
     pi2_weight_store *store;
     pi2_expert_cache *experts; /* NULL: a dense model */
+    pi2_neuron_store *neurons; /* passes of few tokens compute single neurons; NULL: all passes are dense */
+    const pi2_neuron_banks *banks; /* its banks */
     pi2_reader *reader;       /* for embedding rows; NULL when everything is resident */
     const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;
@@ -79,6 +84,10 @@ typedef enum pi2_forward_logits {
  */
 pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
                            pi2_forward_logits logits, const pi2_forward_hooks *hooks);
+
+/** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
+ *  passes. */
+void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter);
 
 /** Whether passes look ahead just now: as asked, or as the last trial said. */
 bool pi2_forward_looks_ahead(const pi2_forward *forward);

@@ -70,6 +70,10 @@ static void neurons_of_rows(pi2_forward_walk *walk, unsigned member, const pi2_e
         float *hidden = gate + r * stride;
         pi2_forward_activate(forward, hidden, up + r * stride, end - begin, NULL, NULL);
         pi2_activation_set_fill(&experts->hidden_set, first + r, begin, end - begin, hidden);
+        if (forward->counter) {
+            pi2_forward_tell_neurons(walk, member, job->expert, alone ? 0 : experts->row_token[first + r], begin, end,
+                                     hidden, &experts->hidden_set, first + r, layer->down.tensor->format);
+        }
         if (!experts->hidden) continue;
         float *copy = experts->hidden + (first + r) * experts->neuron_stride + begin;
         for (uint32_t i = 0; i < end - begin; i++) copy[i] = hidden[i];

@@ -29,6 +29,20 @@ void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, si
     forward->vector->activate[forward->model->shape.activation](gate, gate, up, count);
 }
 
+void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter) { forward->counter = counter; }
+
+void pi2_forward_tell_neurons(const pi2_forward_walk *walk, unsigned member, uint32_t expert, uint32_t token,
+                              uint32_t begin, uint32_t end, const float *activations, const pi2_activation_set *set,
+                              uint32_t slot, const pi2_weight_format *format) {
+    const pi2_neuron_counter *counter = walk->forward->counter;
+    const pi2_activations *kept = &set->of[format->activation];
+    const pi2_neuron_values values = {
+        .layer = walk->layer, .expert = expert, .position = walk->forward->position + token, .begin = begin,
+        .count = end - begin, .activations = activations,
+        .rounded = format->activation == PI2_ACTIVATION_F32 ? NULL : kept->values + slot * kept->value_stride + begin };
+    counter->count(counter->user, member, &values);
+}
+
 /* Gate and Up of neurons [begin, end) for the tokens of one block; the result into hidden_set. */
 static void neurons_of_tokens(pi2_forward_walk *walk, unsigned member, uint32_t begin, uint32_t end,
                               uint32_t token, uint32_t tokens, bool last) {
@@ -49,6 +63,10 @@ static void neurons_of_tokens(pi2_forward_walk *walk, unsigned member, uint32_t 
         pi2_forward_activate(forward, hidden, up + t * stride, end - begin, gate_bias ? gate_bias + begin : NULL,
                  up_bias ? up_bias + begin : NULL);
         pi2_activation_set_fill(&buffers->hidden_set, token + t, begin, end - begin, hidden);
+        if (forward->counter) {
+            pi2_forward_tell_neurons(walk, member, UINT32_MAX, token + t, begin, end, hidden, &buffers->hidden_set,
+                                     token + t, layer->down.tensor->format);
+        }
         if (!buffers->hidden) continue;
         float *copy = buffers->hidden + (token + t) * buffers->neuron_stride + begin;
         for (uint32_t i = 0; i < end - begin; i++) copy[i] = hidden[i];
@@ -99,7 +117,7 @@ void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *
     }
 }
 
-static void after_ffn_token(pi2_forward_walk *walk, uint32_t token) {
+void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
     const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
@@ -133,7 +151,7 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
         walk->run = forward->runs[r];
         walk->stage_name = "down";
         if (is_last) {
-            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, after_ffn_token);
+            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, pi2_forward_end_ffn);
         } else {
             down_done = pi2_forward_stage_work(walk, down_chunks(walk).count, down_chunk);
             if (!ahead) pi2_forward_stage_wait(walk, down_done);

@@ -5,9 +5,14 @@
 #include <pthread.h>
 
 #include "kernels/activations.h"
+#include "kernels/neuron/neuron.h"
 #include "kernels/vector/vector.h"
 #include "pipeline/forward.h"
 #include "pipeline/stage.h"
+
+/* Neurons that are quantised in one piece; a whole number of every type's blocks. */
+enum { PI2_NEURON_SEGMENT = 1024 };
+#define PI2_NO_BANK UINT32_MAX
 
 enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16, PI2_AHEAD_LAYERS = 2 };
 enum { PI2_STAGING_RUNS = 16 }; /* runs of embedding rows that are read at once */
@@ -64,6 +69,28 @@ typedef struct pi2_expert_plan {
     _Atomic int generation;      /* changes when a thread without work should look again */
 } pi2_expert_plan;
 
+/** What the threads of a pass by neuron share. */
+typedef struct pi2_neuron_shared {
+    _Atomic uint32_t careful_tokens; /* bits of tokens with an absurdly small hidden value: no zero may be left out */
+} pi2_neuron_shared;
+
+/** What a pass that computes single neurons needs beside. T: the tokens of such a pass at most. */
+typedef struct pi2_neuron_buffers {
+    pi2_neuron_shared *shared;
+    float *hidden;               /* [T][neuron_stride]: Gate values, then hidden ones; 0: it does not fire */
+    const uint8_t **bundles;     /* [neurons]: where the bundle of a neuron that fires lies */
+    uint32_t *late;              /* [neurons]: those that had to be asked for, in that order */
+    _Atomic uint32_t *late_counts; /* of each layer: a late thread may come when the next layer's is there */
+    pi2_activation_set hidden_set; /* of T tokens */
+    /* Down's neurons and their blocks: a segment's lists begin where its neurons do. [T][neuron_stride] each */
+    const uint8_t **values;
+    int8_t *activations;
+    uint8_t *places;
+    pi2_neuron_block *blocks;
+    uint32_t *block_counts;      /* [T][segments] */
+    uint32_t segments;
+} pi2_neuron_buffers;
+
 /** Buffers of one pass, carved from the scratch memory; strides in floats, multiples of 16. */
 typedef struct pi2_forward_buffers {
     float *x;                    /* residual stream       [batch][width_stride] */
@@ -79,6 +106,7 @@ typedef struct pi2_forward_buffers {
     size_t member_floats, score_floats, gate_floats;
     uint32_t neuron_chunk;       /* neurons that one FFN chunk computes */
     pi2_expert_buffers experts;
+    pi2_neuron_buffers neurons;
 } pi2_forward_buffers;
 
 struct pi2_forward {
@@ -100,8 +128,13 @@ struct pi2_forward {
     pi2_sleepers sleepers;
     pi2_expert_plan plan;
     pi2_look_ahead look_ahead;
+    const pi2_neuron_counter *counter; /* NULL: nobody wants to know what neurons give */
+
+    uint32_t *bank_of_layer;     /* [layer_count]: number of its bank, or PI2_NO_BANK */
+    const pi2_neuron_kernel **up_kernels, **down_kernels; /* [layer_count] */
 
     /* the pass under way */
+    bool by_neuron;              /* layers that have a bank compute the neurons that fire alone */
     bool looks_ahead;
     uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */
     const int32_t *tokens;
@@ -164,6 +197,12 @@ void pi2_forward_ffn(pi2_forward_walk *walk);
 /** Whether the stream buffer holds a run and the one after it, however it wraps. */
 bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run);
 
+/** Whether the layer's FFN is computed by neuron in this pass; and that. forward_neurons.c */
+bool pi2_forward_takes_neurons(const pi2_forward_walk *walk);
+void pi2_forward_neurons(pi2_forward_walk *walk);
+/** A pass by neuron begins: one thread. */
+void pi2_forward_begin_neurons(pi2_forward *forward);
+
 /** The router, up to asking for the experts that it chose; and their work. forward_experts.c */
 void pi2_forward_router(pi2_forward_walk *walk);
 void pi2_forward_experts(pi2_forward_walk *walk);
@@ -182,9 +221,20 @@ void pi2_forward_ahead_ask(const pi2_forward_walk *walk);
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job, uint32_t cluster);
 void pi2_forward_expert_down(pi2_forward_walk *walk, const pi2_expert_job *job, uint32_t chunk);
 
+/**
+ * Tells the counter, which there is, what neurons [begin, end) gave for a token: activations[end - begin], and what
+ * the set holds of them in `slot` for Down, of `format`.
+ */
+void pi2_forward_tell_neurons(const pi2_forward_walk *walk, unsigned member, uint32_t expert, uint32_t token,
+                              uint32_t begin, uint32_t end, const float *activations, const pi2_activation_set *set,
+                              uint32_t slot, const pi2_weight_format *format);
+
 /** gate = activation(gate + gate_bias) * (up + up_bias). */
 void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, size_t count, const float *gate_bias,
                           const float *up_bias);
+
+/** Adds Down's bias, then as pi2_forward_layer_end(), of a token's result in `out`. forward_ffn.c */
+void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token);
 
 /** Adds the FFN's result to the residual stream; then the norm that comes next. */
 void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *out);

@@ -103,6 +103,25 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
               buffers->width_stride);
 }
 
+/* Passes by neuron have few tokens; a layer without a bank takes the dense way in them too. */
+static void carve_neurons(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,
+                          pi2_forward_buffers *buffers) {
+    pi2_neuron_buffers *neurons = &buffers->neurons;
+    const size_t tokens = shape->neuron_tokens, stride = buffers->neuron_stride;
+    neurons->segments = (uint32_t)((stride + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT);
+    neurons->shared = carve(from, sizeof *neurons->shared);
+    neurons->hidden = carve_floats(from, tokens * stride);
+    neurons->bundles = carve(from, stride * sizeof *neurons->bundles);
+    neurons->late = carve(from, stride * sizeof *neurons->late);
+    neurons->late_counts = carve(from, model->shape.layer_count * sizeof *neurons->late_counts);
+    neurons->values = carve(from, tokens * stride * sizeof *neurons->values);
+    neurons->activations = carve(from, tokens * stride * sizeof *neurons->activations);
+    neurons->places = carve(from, tokens * stride * sizeof *neurons->places);
+    neurons->blocks = carve(from, tokens * stride * sizeof *neurons->blocks);
+    neurons->block_counts = carve(from, tokens * neurons->segments * sizeof *neurons->block_counts);
+    carve_set(from, &neurons->hidden_set, hidden, tokens, model->shape.feed_forward_length, neurons->hidden, stride);
+}
+
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,
                           pi2_forward_buffers *buffers) {
     const size_t group = model->head_count / model->head_count_kv;
@@ -173,6 +192,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
               buffers->neuron_stride);
     carve_members(&from, m, shape, buffers);
     if (!dense) carve_experts(&from, model, shape, hidden, buffers);
+    if (shape->neuron_tokens) carve_neurons(&from, model, shape, hidden, buffers);
     return from.used;
 }
 

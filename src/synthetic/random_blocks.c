@@ -183,8 +183,8 @@ void pi2_block_encode(const pi2_weight_format *format, uint8_t *blocks, float st
 }
 
 pi2_status pi2_block_pool_open(pi2_block_pool *pool, const pi2_weight_format *format,
-                               float deviation, uint64_t seed) {
-    *pool = (pi2_block_pool){ .format = format, .deviation = deviation,
+                               float deviation, bool is_even, uint64_t seed) {
+    *pool = (pi2_block_pool){ .format = format, .deviation = deviation, .is_even = is_even,
                               .block_count = PI2_BLOCK_POOL_BYTES / format->block_bytes };
     pool->blocks = malloc(PI2_BLOCK_POOL_BYTES);
     if (!pool->blocks) return pi2_fail(PI2_ERR_MEMORY, "no memory for random weights");
@@ -200,8 +200,8 @@ pi2_status pi2_block_pool_open(pi2_block_pool *pool, const pi2_weight_format *fo
             continue;
         }
         for (uint32_t i = 0; i < columns; i++) values[i] = pi2_random_integer(&random, limit);
-        const float scale = step * pi2_random_uniform(&random, 0.7f, 1.3f);
-        pi2_block_encode(format, bytes, scale, values, columns, &random);
+        const float scale = is_even ? step : step * pi2_random_uniform(&random, 0.7f, 1.3f);
+        pi2_block_encode(format, bytes, scale, values, columns, is_even ? NULL : &random);
     }
     return PI2_OK;
 }

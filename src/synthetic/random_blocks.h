@@ -47,6 +47,7 @@ void pi2_block_encode(const pi2_weight_format *format, uint8_t *blocks, float st
 typedef struct pi2_block_pool {
     const pi2_weight_format *format;
     float deviation;
+    bool is_even;       /* every block has the same scale; otherwise within 0.7 .. 1.3 of it */
     uint8_t *blocks;
     uint64_t block_count;
 } pi2_block_pool;
@@ -55,7 +56,7 @@ enum { PI2_BLOCK_POOL_BYTES = 4 * 1024 * 1024, PI2_BLOCK_RUN_BYTES = 64 * 1024 }
 
 /** Errors  MEMORY. The pool must be zeroed or closed before. */
 pi2_status pi2_block_pool_open(pi2_block_pool *pool, const pi2_weight_format *format,
-                               float deviation, uint64_t seed);
+                               float deviation, bool is_even, uint64_t seed);
 void pi2_block_pool_close(pi2_block_pool *pool);
 
 /** A run of random blocks of at most PI2_BLOCK_RUN_BYTES bytes; bytes: whole blocks. */

@@ -3,6 +3,7 @@
 #define PI2_SYNTHETIC_INTERNAL_H
 
 #include "file_formats/gguf_writer.h"
+#include "kernels/vector/ffn_activation.h"
 #include "powerinfer2/synthetic.h"
 #include "synthetic/file_stream.h"
 #include "synthetic/random_blocks.h"
@@ -15,6 +16,9 @@ typedef enum pi2_fill {
     PI2_FILL_RANDOM,      /* weights around 0; rows that planted signals own are zeros */
     PI2_FILL_EMBEDDING,   /* the same, beginning with the planted columns */
     PI2_FILL_NORM,        /* around `deviation` */
+    PI2_FILL_GATE,        /* neurons that fire as often as was planted */
+    PI2_FILL_UP,          /* of drelu: the same for its own zeros */
+    PI2_FILL_VALUE,       /* attention values that do not read the constants */
     PI2_FILL_ROUTER,      /* experts from planted signals */
     PI2_FILL_RECENCY,     /* queries or keys that attend to the last tokens whatever they are */
     PI2_FILL_HEAD         /* random; rows of control tokens are zeros */
@@ -33,6 +37,7 @@ typedef struct pi2_synthetic_tensor {
 /**
  * Columns of the residual stream that carry signals for the routers (docs/synthetic.md):
  *   0                      a constant: choices that never change (skew)
+ *   1 .. 31                the same constant where zeros are planted: what holds neurons back
  *   32 .. 32 + S - 1       fast: random for each token, written by the embedding only
  *   32 + S .. 32 + 2S - 1  slow: zero in the embedding; one layer's attention writes there the
  *                          mean of the last tokens (repeat)
@@ -53,6 +58,18 @@ typedef struct pi2_signal_plan {
 
 enum { PI2_SIGNAL_CONSTANT = 0, PI2_SIGNAL_FAST = 32 };
 
+/**
+ * How neurons fire (synthetic_neurons.c). A gate is a sum of independent parts with deviation 1 less a threshold that
+ * is the neuron's own; thresholds are normal with these means and deviations.
+ */
+typedef struct pi2_neuron_plan {
+    bool is_planted;
+    pi2_ffn_activation activation;
+    float slow_share, fast_share, rest_share; /* of a gate's variance */
+    float *means, *deviations;                /* of thresholds, by layer */
+    float *products;                          /* root mean square of what the activation gives, by layer */
+} pi2_neuron_plan;
+
 typedef struct pi2_synthetic_plan {
     pi2_synthetic_shape shape;   /* complete: nothing is 0 that has a default */
     const pi2_synthetic_options *options;
@@ -61,6 +78,7 @@ typedef struct pi2_synthetic_plan {
     uint32_t tensor_count, tensor_capacity;
     float growth;                /* of the residual stream's variance by one layer */
     pi2_signal_plan signals;
+    pi2_neuron_plan neurons;
 } pi2_synthetic_plan;
 
 /** Reads "q4_0" and the like: the type, and the file type that llama.cpp names it by.
@@ -76,7 +94,7 @@ pi2_status pi2_synthetic_plan_make(const pi2_synthetic_options *options,
                                    pi2_synthetic_plan *plan_out);
 void pi2_synthetic_plan_free(pi2_synthetic_plan *plan);
 
-/** Plans the signals of a model with experts. Errors  INVALID: shares that cannot be had, MEMORY */
+/** Plans the signals of a model with experts or planted zeros. Errors  INVALID: shares that cannot be had, MEMORY */
 pi2_status pi2_synthetic_plan_signals(pi2_synthetic_plan *plan, pi2_weight_type embedding_type);
 
 /** Variance of the residual stream (that of the embedding is 1) before layer `layer`'s attention. */
@@ -98,6 +116,20 @@ pi2_status pi2_synthetic_write_tensors(const pi2_synthetic_plan *plan, pi2_file_
 
 /** True when dimension `index` of a head is one of those that the recency layer uses. */
 bool pi2_synthetic_recency_row(const pi2_synthetic_plan *plan, uint32_t index);
+
+/** Plans the neurons, after the signals. Errors  INVALID: shares that cannot be had, MEMORY */
+pi2_status pi2_synthetic_plan_neurons(pi2_synthetic_plan *plan, float next);
+void pi2_synthetic_free_neurons(pi2_synthetic_plan *plan);
+
+/** Deviation of the weights of a gate's or up's columns that read no signal, for inputs of deviation 1. */
+float pi2_synthetic_rest_deviation(const pi2_synthetic_plan *plan, bool is_up);
+
+/**
+ * The first span_columns weights of one neuron's Gate (or, of drelu, Up): values, times the step that is returned.
+ * limit: largest value of the weight type
+ */
+float pi2_synthetic_neuron_row(const pi2_synthetic_plan *plan, uint32_t layer, bool is_up, int limit,
+                               pi2_random *random, int8_t *values);
 
 /** One row of a router: `out` has embedding_length values. */
 void pi2_synthetic_router_row(const pi2_synthetic_plan *plan, uint32_t layer, pi2_random *random,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "file_formats/gguf.h"
 #include "synthetic/synthetic_internal.h"
 
 enum { GATING_SOFTMAX = 1, GATING_SIGMOID = 2, SMALLTHINKER_WINDOW = 4096 };
@@ -52,7 +53,16 @@ static void put_shape(const key_writer *keys, const pi2_synthetic_shape *shape) 
 static void put_origin(const pi2_synthetic_plan *plan, pi2_gguf_writer *writer) {
     pi2_gguf_writer_string(writer, "powerinfer2.synthetic.type", plan->options->type);
     pi2_gguf_writer_u64(writer, "powerinfer2.synthetic.seed", plan->options->seed);
-    if (!plan->signals.signals) return;
+    if (plan->shape.ffn_activation) {
+        pi2_gguf_writer_string(writer, PI2_KEY_FFN_ACTIVATION, plan->shape.ffn_activation);
+    }
+    if (plan->neurons.is_planted) {
+        pi2_gguf_writer_f32(writer, "powerinfer2.synthetic.ffn_zeros", (float)plan->shape.ffn_zeros);
+        pi2_gguf_writer_f32(writer, "powerinfer2.synthetic.ffn_zeros_last", (float)plan->shape.ffn_zeros_last);
+        pi2_gguf_writer_f32(writer, "powerinfer2.synthetic.neuron_hot", (float)plan->shape.neuron_hot);
+        pi2_gguf_writer_f32(writer, "powerinfer2.synthetic.neuron_repeat", (float)plan->shape.neuron_repeat);
+    }
+    if (!plan->shape.expert_count) return;
     pi2_gguf_writer_f32(writer, "powerinfer2.synthetic.expert_skew", (float)plan->shape.expert_skew);
     pi2_gguf_writer_f32(writer, "powerinfer2.synthetic.expert_repeat", (float)plan->shape.expert_repeat);
 }

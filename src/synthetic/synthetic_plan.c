@@ -94,8 +94,11 @@ static void add_attention(plan_state *state) {
     add_matrix(state, "attn_q", state->format, width, shape->head_count * head, QUERY_KEY_GAIN)->fill = fill;
     add_matrix(state, "attn_k", has_eight_experts(state) ? q8_0 : state->format, width,
                shape->head_count_kv * head, QUERY_KEY_GAIN)->fill = fill;
-    add_matrix(state, "attn_v", has_eight_experts(state) ? q8_0 : value_or_down_format(state), width,
-               shape->head_count_kv * head, 1.0f);
+    pi2_synthetic_tensor *values = add_matrix(state, "attn_v",
+                                              has_eight_experts(state) ? q8_0 : value_or_down_format(state), width,
+                                              shape->head_count_kv * head, 1.0f);
+    /* What attention averages would leave the constants alone, and the slow signals would be one more. */
+    if (is_recency && plan->neurons.is_planted) values->fill = PI2_FILL_VALUE;
     add_matrix(state, "attn_output", state->format, shape->head_count * head, width,
                pi2_synthetic_attention_gain(plan, state->layer) / PI2_ATTENTION_AVERAGE)->keeps_signals = true;
     if (has_qk_norm) {
@@ -105,16 +108,33 @@ static void add_attention(plan_state *state) {
     }
 }
 
+/** Deviation of what the activation gives. */
+static float product_of(const pi2_synthetic_plan *plan, uint32_t layer) {
+    if (plan->neurons.is_planted) return plan->neurons.products[layer];
+    const bool is_relu = strcmp(plan->shape.architecture, "smallthinker") == 0 || plan->shape.ffn_activation;
+    return is_relu ? RELU_PRODUCT : SILU_PRODUCT;
+}
+
+/** Gate, and Up of drelu, get rows that fire as planned. */
+static void plant_neurons(const pi2_synthetic_plan *plan, pi2_synthetic_tensor *gate, pi2_synthetic_tensor *up) {
+    if (!plan->neurons.is_planted) return;
+    gate->fill = PI2_FILL_GATE;
+    gate->deviation = pi2_synthetic_rest_deviation(plan, false);
+    if (plan->neurons.activation != PI2_FFN_drelu) return;
+    up->fill = PI2_FILL_UP;
+    up->deviation = pi2_synthetic_rest_deviation(plan, true);
+}
+
 static void add_feed_forward(plan_state *state) {
     const pi2_synthetic_plan *plan = state->plan;
     const pi2_synthetic_shape *shape = &plan->shape;
     const uint64_t width = shape->embedding_length;
-    const float product = strcmp(shape->architecture, "smallthinker") == 0 ? RELU_PRODUCT : SILU_PRODUCT;
+    const float product = product_of(plan, state->layer);
     add_norm(state, "ffn_norm", width, 1.0f);
     if (shape->expert_count == 0) {
         const uint64_t rows = shape->feed_forward_length;
-        add_matrix(state, "ffn_gate", state->format, width, rows, 1.0f);
-        add_matrix(state, "ffn_up", state->format, width, rows, 1.0f);
+        pi2_synthetic_tensor *gate = add_matrix(state, "ffn_gate", state->format, width, rows, 1.0f);
+        plant_neurons(plan, gate, add_matrix(state, "ffn_up", state->format, width, rows, 1.0f));
         add_matrix(state, "ffn_down", value_or_down_format(state), rows, width,
                    pi2_synthetic_feed_forward_gain(plan, state->layer) / product)->keeps_signals = true;
         return;
@@ -134,6 +154,7 @@ static void add_feed_forward(plan_state *state) {
         stacked[i]->dimensions[2] = experts;
         stacked[i]->dimension_count = 3;
     }
+    plant_neurons(plan, stacked[0], stacked[1]);
     stacked[2]->keeps_signals = true;
 }
 
@@ -206,6 +227,7 @@ pi2_status pi2_synthetic_plan_make(const pi2_synthetic_options *options,
 }
 
 void pi2_synthetic_plan_free(pi2_synthetic_plan *plan) {
+    pi2_synthetic_free_neurons(plan);
     free(plan->tensors);
     plan->tensors = NULL;
 }

@@ -169,7 +169,7 @@ static pi2_status plan_shares(pi2_synthetic_plan *plan, float next, float *scrat
 pi2_status pi2_synthetic_plan_signals(pi2_synthetic_plan *plan, pi2_weight_type embedding_type) {
     const pi2_synthetic_shape *shape = &plan->shape;
     pi2_signal_plan *signals = &plan->signals;
-    if (shape->expert_count == 0) return PI2_OK;
+    if (shape->expert_count == 0 && shape->ffn_zeros == 0.0) return PI2_OK;
     const uint32_t block = pi2_weight_format_find((uint32_t)embedding_type)->block_columns;
     signals->signals = shape->embedding_length >= 256 ? 64 : 32;
     signals->end_column = PI2_SIGNAL_FAST + 2 * signals->signals;
@@ -178,6 +178,8 @@ pi2_status pi2_synthetic_plan_signals(pi2_synthetic_plan *plan, pi2_weight_type 
     signals->constant_value = (float)pi2_block_limit(embedding_type) / pi2_block_deviation(embedding_type);
     float next = 1.0f;
     plan_recency(plan, &next);
+    PI2_TRY(pi2_synthetic_plan_neurons(plan, next));
+    if (shape->expert_count == 0) return PI2_OK;
     float *scratch = calloc(shape->expert_count, 2 * sizeof *scratch);
     uint8_t *marks = calloc(shape->expert_count, 1);
     const pi2_status status = scratch && marks

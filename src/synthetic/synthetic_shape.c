@@ -4,18 +4,21 @@
 #include <stdio.h>
 
 #include "base/fail.h"
+#include "kernels/vector/ffn_activation.h"
 #include "synthetic/synthetic_internal.h"
 
 static const pi2_synthetic_shape known_shapes[] = {
 #define SHAPE(name_, architecture_, tokenizer_, layers_, embedding_, ffn_, heads_, kv_heads_,        \
               head_dimension_, vocabulary_, context_, experts_, used_, expert_ffn_, rope_, epsilon_, \
-              tied_, skew_, repeat_)                                                                 \
+              tied_, skew_, repeat_, activation_, zeros_, hot_, neuron_repeat_)                      \
     { .name = name_, .architecture = architecture_, .tokenizer = tokenizer_,                         \
       .layer_count = layers_, .embedding_length = embedding_, .feed_forward_length = ffn_,           \
       .head_count = heads_, .head_count_kv = kv_heads_, .head_dimension = head_dimension_,           \
       .vocabulary_size = vocabulary_, .context_length = context_, .expert_count = experts_,          \
       .expert_used_count = used_, .expert_feed_forward_length = expert_ffn_, .rope_base = rope_,     \
-      .norm_epsilon = epsilon_, .tied_head = tied_, .expert_skew = skew_, .expert_repeat = repeat_ },
+      .norm_epsilon = epsilon_, .tied_head = tied_, .expert_skew = skew_, .expert_repeat = repeat_,   \
+      .ffn_activation = activation_, .ffn_zeros = zeros_, .neuron_hot = hot_,                        \
+      .neuron_repeat = neuron_repeat_ },
 #include "synthetic/synthetic_shapes.inc"
 #undef SHAPE
 };
@@ -123,6 +126,38 @@ static pi2_status check_columns(const pi2_synthetic_shape *shape) {
     return PI2_OK;
 }
 
+static bool is_share(double value) { return value > 0.0 && value < 1.0; }
+
+/** Planted zeros: possible shares, of an activation that has zeros. */
+static pi2_status check_neurons(const pi2_synthetic_shape *shape) {
+    const char *name = shape->ffn_activation;
+    pi2_ffn_activation activation = PI2_FFN_silu;
+    if (name && !pi2_ffn_activation_find(name, strlen(name), &activation)) {
+        return pi2_fail(PI2_ERR_INVALID, "there is no FFN activation '%s'; known are %s", name,
+                        pi2_ffn_activation_names());
+    }
+    if (!name && strcmp(shape->architecture, "smallthinker") == 0) activation = PI2_FFN_relu;
+    const bool is_planted = shape->ffn_zeros != 0.0;
+    if (!is_planted && (shape->ffn_zeros_last != 0.0 || shape->neuron_hot != 0.0 || shape->neuron_repeat != 0.0)) {
+        return pi2_fail(PI2_ERR_INVALID, "--ffn-zeros-last, --neuron-hot and --neuron-repeat need --ffn-zeros");
+    }
+    if (!is_planted) return PI2_OK;
+    if (!pi2_ffn_activation_is_sparse(activation)) {
+        return pi2_fail(PI2_ERR_INVALID, "--ffn-zeros needs an activation that has zeros, as --ffn-activation relu");
+    }
+    const struct { const char *flag; double value; } shares[] = {
+        { "--ffn-zeros", shape->ffn_zeros }, { "--ffn-zeros-last", shape->ffn_zeros_last },
+        { "--neuron-hot", shape->neuron_hot }, { "--neuron-repeat", shape->neuron_repeat } };
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
+        if (is_share(shares[i].value) || (i > 0 && shares[i].value == 0.0)) continue;
+        return pi2_fail(PI2_ERR_INVALID, "%s %g is impossible: it must lie between 0 and 1", shares[i].flag,
+                        shares[i].value);
+    }
+    if (shape->embedding_length >= 256) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "--embedding %u is too small for --ffn-zeros: at least 256",
+                    shape->embedding_length);
+}
+
 static pi2_status check_architecture(const pi2_synthetic_shape *shape) {
     static const char *const known[] = { "llama", "qwen3moe", "smallthinker" };
     size_t i = 0;
@@ -160,5 +195,6 @@ pi2_status pi2_synthetic_check_shape(pi2_synthetic_shape *shape) {
     }
     PI2_TRY(check_limits(shape));
     PI2_TRY(check_columns(shape));
+    PI2_TRY(check_neurons(shape));
     return check_architecture(shape);
 }

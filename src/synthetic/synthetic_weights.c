@@ -24,9 +24,11 @@ typedef struct weight_writer {
 /** Pools are few: most matrices of a layer share a type, and many a deviation. */
 static pi2_status find_pool(weight_writer *writer, const pi2_synthetic_tensor *tensor,
                             const pi2_block_pool **pool_out) {
+    /* Tokens of one length see the constants alike, so that attention to the last ones is as it was planned. */
+    const bool is_even = writer->plan->neurons.is_planted && tensor->fill == PI2_FILL_EMBEDDING;
     for (uint32_t i = 0; i < POOL_COUNT; i++) {
         const pi2_block_pool *pool = &writer->pools[i];
-        if (pool->blocks && pool->format == tensor->format &&
+        if (pool->blocks && pool->format == tensor->format && pool->is_even == is_even &&
             fabsf(pool->deviation - tensor->deviation) < 1e-6f * tensor->deviation) {
             *pool_out = pool;
             return PI2_OK;
@@ -35,7 +37,7 @@ static pi2_status find_pool(weight_writer *writer, const pi2_synthetic_tensor *t
     pi2_block_pool *pool = &writer->pools[writer->next_pool++ % POOL_COUNT];
     pi2_block_pool_close(pool);
     *pool_out = pool;
-    return pi2_block_pool_open(pool, tensor->format, tensor->deviation, writer->plan->options->seed);
+    return pi2_block_pool_open(pool, tensor->format, tensor->deviation, is_even, writer->plan->options->seed);
 }
 
 /** `bytes` bytes of random blocks. */
@@ -99,7 +101,41 @@ static pi2_status write_embedding(weight_writer *writer, const pi2_synthetic_ten
     for (uint64_t token = 0; token < tensor->dimensions[1]; token++) {
         for (size_t i = 0; i < span; i++) writer->values[i] = pi2_random_integer(random, limit);
         writer->values[PI2_SIGNAL_CONSTANT] = (int8_t)limit;
+        if (writer->plan->neurons.is_planted) memset(writer->values, limit, PI2_SIGNAL_FAST);
         memset(writer->values + PI2_SIGNAL_FAST + signals->signals, 0, signals->signals);
+        pi2_block_encode(format, writer->row, step, writer->values, span, NULL);
+        PI2_TRY(pi2_file_stream_write(writer->stream, writer->row, span_bytes));
+        PI2_TRY(write_random(writer, pool, random, rest_bytes));
+    }
+    return PI2_OK;
+}
+
+/** The beginning of a row of values: random, but for the constants' columns. Returns the step. */
+static float value_row(const pi2_synthetic_plan *plan, const pi2_synthetic_tensor *tensor, pi2_random *random,
+                       int8_t *values) {
+    const int limit = pi2_block_limit(tensor->format->type);
+    memset(values, 0, PI2_SIGNAL_FAST);
+    for (size_t i = PI2_SIGNAL_FAST; i < plan->signals.span_columns; i++) {
+        values[i] = pi2_random_integer(random, limit);
+    }
+    return tensor->deviation / pi2_block_deviation(tensor->format->type);
+}
+
+/** Rows whose beginning is chosen one by one, because it reads signals; the rest is from the pool. */
+static pi2_status write_readers(weight_writer *writer, const pi2_synthetic_tensor *tensor, pi2_random *random) {
+    const pi2_synthetic_plan *plan = writer->plan;
+    const pi2_weight_format *format = tensor->format;
+    const size_t span = plan->signals.span_columns, columns = (size_t)tensor->dimensions[0];
+    const int limit = pi2_block_limit(format->type);
+    const bool is_up = tensor->fill == PI2_FILL_UP;
+    const pi2_block_pool *pool = NULL;
+    PI2_TRY(find_pool(writer, tensor, &pool));
+    const size_t span_bytes = pi2_row_bytes(format, span);
+    const uint64_t rest_bytes = pi2_row_bytes(format, columns) - span_bytes;
+    for (uint64_t row = 0; row < tensor->dimensions[1] * tensor->dimensions[2]; row++) {
+        const float step = tensor->fill == PI2_FILL_VALUE
+            ? value_row(plan, tensor, random, writer->values)
+            : pi2_synthetic_neuron_row(plan, tensor->layer, is_up, limit, random, writer->values);
         pi2_block_encode(format, writer->row, step, writer->values, span, NULL);
         PI2_TRY(pi2_file_stream_write(writer->stream, writer->row, span_bytes));
         PI2_TRY(write_random(writer, pool, random, rest_bytes));
@@ -176,6 +212,9 @@ static pi2_status write_tensor(weight_writer *writer, const pi2_synthetic_tensor
     case PI2_FILL_RANDOM: return write_matrix(writer, tensor, &random);
     case PI2_FILL_EMBEDDING: return write_embedding(writer, tensor, &random);
     case PI2_FILL_NORM: return write_norm(writer, tensor, &random);
+    case PI2_FILL_GATE:
+    case PI2_FILL_UP:
+    case PI2_FILL_VALUE: return write_readers(writer, tensor, &random);
     case PI2_FILL_ROUTER: return write_router(writer, tensor, &random);
     case PI2_FILL_RECENCY: return write_recency(writer, tensor);
     case PI2_FILL_HEAD: return write_head(writer, tensor, &random);

@@ -41,11 +41,12 @@ size_t pi2_neuron_row_scale_bytes(const pi2_weight_format *format, size_t column
 void pi2_neuron_split_row(const pi2_weight_format *format, uint8_t *values, uint8_t *scales,
                           const uint8_t *blocks, size_t block_count) {
     const pi2_block_parts *parts = &format->parts;
-    uint8_t *fifth = values + block_count * parts->value_bytes;
+    uint8_t *fifth = values ? values + block_count * parts->value_bytes : NULL;
+    const size_t fifth_bytes = values ? parts->fifth_bytes : 0, scale_bytes = scales ? parts->scale_bytes : 0;
     for (size_t b = 0; b < block_count; b++, blocks += format->block_bytes) {
-        memcpy(values + b * parts->value_bytes, blocks + parts->values, parts->value_bytes);
-        if (parts->fifth_bytes) memcpy(fifth + b * parts->fifth_bytes, blocks + parts->fifth, parts->fifth_bytes);
-        if (parts->scale_bytes) memcpy(scales + b * parts->scale_bytes, blocks + parts->scales, parts->scale_bytes);
+        if (values) memcpy(values + b * parts->value_bytes, blocks + parts->values, parts->value_bytes);
+        if (fifth_bytes) memcpy(fifth + b * fifth_bytes, blocks + parts->fifth, fifth_bytes);
+        if (scale_bytes) memcpy(scales + b * scale_bytes, blocks + parts->scales, scale_bytes);
     }
 }
 
@@ -124,28 +125,44 @@ static void put_codes_of_group(const pi2_weight_format *format, uint8_t *const *
     }
 }
 
-void pi2_neuron_split_columns(const pi2_weight_format *format, uint8_t *const *columns,
-                              uint8_t *scale_block, const uint8_t *const *rows, size_t row_count) {
-    uint8_t codes[GROUP * LARGEST_BLOCK];
-    const size_t groups = groups_of(row_count), row_codes = format->block_columns * code_bytes(format);
-    for (size_t group = 0; group < groups; group++) {
-        memset(codes, 0, GROUP * row_codes);
-        for (size_t r = 0; r < GROUP && group * GROUP + r < row_count; r++) {
-            format->get_codes(codes + r * row_codes, rows[group * GROUP + r]);
-        }
-        put_codes_of_group(format, columns, groups, group, codes);
-    }
-    if (!format->tile_scale_bytes) return;
-    memset(scale_block, 0, pi2_neuron_scale_block_bytes(format, row_count));
-    for (size_t tile = 0; tile < tiles_of(row_count); tile++) {
+/* The scales of rows from first_row on into their tiles' places; zeros behind the last. */
+static void put_scales(const pi2_weight_format *format, uint8_t *scale_block, const uint8_t *const *rows,
+                       size_t first_row, size_t row_count, size_t row_total) {
+    const size_t tile_bytes = format->tile_scale_bytes, used = tiles_of(row_total) * tile_bytes;
+    uint8_t *to = scale_block + first_row / PI2_TILE_ROWS * tile_bytes;
+    for (size_t first = 0; first < row_count; first += PI2_TILE_ROWS, to += tile_bytes) {
         uint8_t packed[LARGEST_TILE];
         const uint8_t *tile_rows[PI2_TILE_ROWS];
         for (size_t r = 0; r < PI2_TILE_ROWS; r++) {
-            tile_rows[r] = tile * PI2_TILE_ROWS + r < row_count ? rows[tile * PI2_TILE_ROWS + r] : NULL;
+            tile_rows[r] = first + r < row_count ? rows[first + r] : NULL;
         }
         format->pack_tile(packed, tile_rows, 1);
-        memcpy(scale_block + tile * format->tile_scale_bytes, packed, format->tile_scale_bytes);
+        memcpy(to, packed, tile_bytes);
     }
+    if (first_row + row_count == row_total) {
+        memset(scale_block + used, 0, pi2_neuron_scale_block_bytes(format, row_total) - used);
+    }
+}
+
+void pi2_neuron_split_column_rows(const pi2_weight_format *format, uint8_t *const *columns, uint8_t *scale_block,
+                                  const uint8_t *const *rows, size_t first_row, size_t row_count, size_t row_total) {
+    uint8_t codes[GROUP * LARGEST_BLOCK];
+    const size_t groups = groups_of(row_total), row_codes = format->block_columns * code_bytes(format);
+    for (size_t first = 0; first < row_count; first += GROUP) {
+        memset(codes, 0, GROUP * row_codes);
+        for (size_t r = 0; r < GROUP && first + r < row_count; r++) {
+            format->get_codes(codes + r * row_codes, rows[first + r]);
+        }
+        put_codes_of_group(format, columns, groups, (first_row + first) / GROUP, codes);
+    }
+    if (scale_block && format->tile_scale_bytes) {
+        put_scales(format, scale_block, rows, first_row, row_count, row_total);
+    }
+}
+
+void pi2_neuron_split_columns(const pi2_weight_format *format, uint8_t *const *columns,
+                              uint8_t *scale_block, const uint8_t *const *rows, size_t row_count) {
+    pi2_neuron_split_column_rows(format, columns, scale_block, rows, 0, row_count, row_count);
 }
 
 void pi2_neuron_join_columns(const pi2_weight_format *format, uint8_t *const *rows,

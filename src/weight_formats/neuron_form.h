@@ -26,7 +26,7 @@ enum { PI2_NEURON_GROUP_ROWS = 32 };
 size_t pi2_neuron_row_value_bytes(const pi2_weight_format *format, size_t columns);
 size_t pi2_neuron_row_scale_bytes(const pi2_weight_format *format, size_t columns);
 
-/** block_count GGUF blocks of one row to row form. Of floats, `scales` is not used. */
+/** block_count GGUF blocks of one row to row form. Of floats, `scales` is not used. What is NULL is not wanted. */
 void pi2_neuron_split_row(const pi2_weight_format *format, uint8_t *values, uint8_t *scales,
                           const uint8_t *blocks, size_t block_count);
 
@@ -47,6 +47,14 @@ size_t pi2_neuron_scale_block_bytes(const pi2_weight_format *format, size_t rows
  */
 void pi2_neuron_split_columns(const pi2_weight_format *format, uint8_t *const *columns,
                               uint8_t *scale_block, const uint8_t *const *rows, size_t row_count);
+
+/**
+ * The same for a part of the rows, when not all are in memory: rows[0 .. row_count - 1] are the rows from first_row on
+ * of `row_total`. first_row: a multiple of PI2_NEURON_GROUP_ROWS, and so is row_count unless the part has the last row.
+ * scale_block may be NULL: not wanted.
+ */
+void pi2_neuron_split_column_rows(const pi2_weight_format *format, uint8_t *const *columns, uint8_t *scale_block,
+                                  const uint8_t *const *rows, size_t first_row, size_t row_count, size_t row_total);
 
 /** The inverse: writes one GGUF block to each of rows[0 .. row_count - 1]. No column may be NULL. */
 void pi2_neuron_join_columns(const pi2_weight_format *format, uint8_t *const *rows,

@@ -97,7 +97,7 @@ static bool is_taken(const char *model, const char *reason) {
     compared_bytes = 0;
     told[0] = '\0';
     assert_int_equal(pi2_gguf_open(model, &source), PI2_OK);
-    if (pi2_cluster_file_find(source, NULL, &callbacks, &path, note, sizeof note, NULL)) {
+    if (pi2_cluster_file_find(source, NULL, NULL, &callbacks, &path, note, sizeof note, NULL)) {
         fail_msg("%s", pi2_error_text());
     }
     pi2_gguf_close(source);
@@ -181,7 +181,7 @@ static void test_comparing_is_cancelled(void **state) {
     set_time(model_path, OLD + 7);
     assert_int_equal(pi2_gguf_open(model_path, &source), PI2_OK);
     cancels = true;
-    assert_int_equal(pi2_cluster_file_find(source, NULL, &callbacks, &path, note, sizeof note, NULL),
+    assert_int_equal(pi2_cluster_file_find(source, NULL, NULL, &callbacks, &path, note, sizeof note, NULL),
                      PI2_ERR_INTERRUPTED);
     assert_null(path);
     const pi2_prepare_options options = { .model_path = model_path, .callbacks = callbacks };
@@ -273,7 +273,7 @@ static void test_what_is_no_cluster_file_of_today(void **state) {
     char *path, note[512];
     assert_false(is_taken(model_path, "")); /* there is none */
     assert_int_equal(pi2_gguf_open(model_path, &source), PI2_OK);
-    assert_int_equal(pi2_cluster_file_find(source, model_path, NULL, &path, note, sizeof note, NULL), PI2_OK);
+    assert_int_equal(pi2_cluster_file_find(source, model_path, NULL, NULL, &path, note, sizeof note, NULL), PI2_OK);
     assert_null(path);
     assert_non_null(strstr(note, "not a cluster file"));
     pi2_gguf_close(source);
@@ -317,7 +317,7 @@ static void compare_in_shared_cache(const char *const *models) {
             const pi2_prepare_options options = { .model_path = models[i] };
             if (pi2_prepare_file(&options, &names[i]) != PI2_OK) _exit(3);
             if (pi2_gguf_open(models[i], &source) != PI2_OK) _exit(4);
-            if (pi2_cluster_file_matches(names[i], source, NULL, NULL) != PI2_OK) _exit(5);
+            if (pi2_cluster_file_matches(names[i], source, NULL, NULL, NULL) != PI2_OK) _exit(5);
             pi2_gguf_close(source);
             /* It is in the cache, and not the file of the other. */
             if (strncmp(names[i], getenv("XDG_CACHE_HOME"), strlen(getenv("XDG_CACHE_HOME"))) != 0) _exit(6);

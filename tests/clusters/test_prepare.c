@@ -1,6 +1,6 @@
 /* Goal:   prepare writes a cluster file that holds the source bit for bit, is the same bytes
  *         wherever made, and is never seen half-written; whatever fails is named and cleaned up.
- * Method: tiny models; system calls that fail, stall or write little; children that are killed or
+ * Method: in both layouts, tiny models; system calls that fail, stall or write little; children that are killed or
  *         run at the same time; every way in which a source can change. */
 #define _DEFAULT_SOURCE
 #include <dirent.h>
@@ -20,13 +20,16 @@
 #include <cmocka.h>
 
 #include "file_formats/cluster_file.h"
+#include "base/fail.h"
 #include "clusters/extent_build.h"
+#include "clusters/neuron_bank_verify.h"
 #include "clusters/prepare.h"
 #include "support/model_layout.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
 static char *folder, *model_path, *output_path;
+static pi2_layout_kind layout_kind; /* of every file that is made here */
 
 static void write_model(uint32_t seed) {
     pi2_tiny_model_options options;
@@ -59,9 +62,11 @@ static int tear_down(void **state) {
 
 static pi2_status prepare_at(const char *path, const pi2_prepare_settings *settings) {
     test_model model;
+    pi2_prepare_settings laid_out = *settings;
+    laid_out.layout = layout_kind;
     test_model_open(model_path, &model);
     const pi2_status status = pi2_prepare(model.gguf, model.requests.groups,
-                                          model.requests.group_count, path, settings);
+                                          model.requests.group_count, path, &laid_out);
     test_model_close(&model);
     return status;
 }
@@ -122,13 +127,39 @@ static void compare_tables(const pi2_gguf *source, const pi2_gguf *cluster,
     free(cluster_data);
 }
 
+/** Checksums, and that neurons are what tiles are. */
+static pi2_status verify(const pi2_gguf *gguf) {
+    pi2_extent_layout *layout;
+    pi2_source_identity identity;
+    pi2_neuron_banks *banks = NULL;
+    PI2_TRY(pi2_cluster_file_verify(gguf, NULL));
+    PI2_TRY(pi2_cluster_file_layout(gguf, &layout, &identity));
+    pi2_status status = pi2_cluster_file_banks(gguf, layout, &banks);
+    if (status == PI2_OK && banks) status = pi2_neuron_banks_verify(gguf, layout, banks, NULL);
+    pi2_neuron_banks_free(banks);
+    pi2_extent_layout_free(layout);
+    return status;
+}
+
+static void check_banks(const pi2_gguf *cluster, const pi2_extent_layout *layout) {
+    pi2_neuron_banks *banks;
+    if (pi2_cluster_file_banks(cluster, layout, &banks) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(banks != NULL, layout_kind == PI2_LAYOUT_NEURON);
+    assert_int_equal(pi2_cluster_file_has_neurons(cluster), layout_kind == PI2_LAYOUT_NEURON);
+    if (banks) {
+        assert_int_equal(banks->count, 2);
+        assert_int_equal(banks->left_out_count, 0);
+    }
+    pi2_neuron_banks_free(banks);
+}
+
 static void check_cluster_file(void) {
     test_model model;
     pi2_gguf *cluster;
     pi2_extent_layout *layout;
     pi2_source_identity identity, wanted;
     size_t bytes;
-    test_model_open(model_path, &model);
+    test_model_open_as(model_path, layout_kind, &model);
     assert_int_equal(pi2_gguf_open(output_path, &cluster), PI2_OK);
     assert_true(pi2_cluster_file_is(cluster));
     assert_false(pi2_cluster_file_is(model.gguf));
@@ -156,7 +187,8 @@ static void check_cluster_file(void) {
     uint32_t layers;
     assert_int_equal(pi2_gguf_u32(cluster, "llama.block_count", &layers), PI2_OK);
     assert_true(pi2_gguf_has(cluster, "tokenizer.ggml.tokens"));
-    if (pi2_cluster_file_verify(cluster, NULL)) fail_msg("%s", pi2_error_text());
+    check_banks(cluster, layout);
+    if (verify(cluster)) fail_msg("%s", pi2_error_text());
     pi2_extent_layout_free(layout);
     pi2_gguf_close(cluster);
     test_model_close(&model);
@@ -298,7 +330,7 @@ static void test_folder_that_cannot_be_written(void **state) {
 
 static void test_source_that_breaks_off(void **state) {
     (void)state;
-    const pi2_prepare_settings settings = { 0 };
+    const pi2_prepare_settings settings = { .layout = layout_kind };
     test_model model;
     test_model_open(model_path, &model);
     assert_int_equal(truncate(model_path, (off_t)pi2_gguf_file_bytes(model.gguf, 0) - 8192), 0);
@@ -436,7 +468,7 @@ static void test_second_run_takes_over_from_a_killed_one(void **state) {
 static pi2_status verify_file(const char *path) {
     pi2_gguf *gguf;
     pi2_status status = pi2_gguf_open(path, &gguf);
-    if (status == PI2_OK) status = pi2_cluster_file_verify(gguf, NULL);
+    if (status == PI2_OK) status = verify(gguf);
     pi2_gguf_close(gguf);
     return status;
 }
@@ -458,6 +490,14 @@ static uint8_t *mark_meaning(size_t file_bytes) {
     for (uint32_t i = 0; i < layout->extent_count; i++) {
         memset(marks + layout->extents[i].file_offset, 1, layout->extents[i].bytes);
     }
+    pi2_neuron_banks *banks;
+    assert_int_equal(pi2_cluster_file_banks(gguf, layout, &banks), PI2_OK);
+    for (uint32_t i = 0; banks && i < banks->count; i++) {
+        const pi2_neuron_bank *bank = &banks->banks[i];
+        memset(marks + bank->file_offset, 1, pi2_neuron_bank_units_bytes(bank));
+        memset(marks + bank->head_offset, 1, bank->head_bytes);
+    }
+    pi2_neuron_banks_free(banks);
     pi2_extent_layout_free(layout);
     pi2_gguf_close(gguf);
     return marks;
@@ -554,7 +594,7 @@ static void test_folder_that_is_read_only(void **state) {
         if (strncmp(path, cache, strlen(cache)) != 0) _exit(6);
         const pi2_prepare_settings settings = { 0 };
         if (prepare_at(path, &settings) != PI2_OK) _exit(7);
-        if (pi2_cluster_file_find(source, NULL, NULL, &found, note, sizeof note, NULL)) _exit(8);
+        if (pi2_cluster_file_find(source, NULL, NULL, NULL, &found, note, sizeof note, NULL)) _exit(8);
         if (!found || strcmp(found, path) != 0) _exit(9);
         if (prepare(&settings) != PI2_ERR_IO) _exit(10);
         if (!strstr(pi2_error_text(), "choose another place")) _exit(11);
@@ -593,5 +633,7 @@ int main(void) {
         TEST(test_truncation_is_found),
         TEST(test_folder_that_is_read_only),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int failed = cmocka_run_group_tests_name("dense layout", tests, NULL, NULL);
+    layout_kind = PI2_LAYOUT_NEURON;
+    return failed + cmocka_run_group_tests_name("neuron layout", tests, NULL, NULL);
 }

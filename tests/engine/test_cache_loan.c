@@ -98,8 +98,8 @@ static void check_variation(const variation *v) {
 static void test_dense(void **state) {
     (void)state;
     const variation variations[] = {
-        { .path = dense_path, .read_method = "auto", .more_bytes = 18000000, .first = 5 },
-        { .path = dense_path, .read_method = "pread", .more_bytes = 18000000, .first = CONTEXT - 100 },
+        { .path = dense_path, .read_method = "auto", .more_bytes = 18700000, .first = 5 },
+        { .path = dense_path, .read_method = "pread", .more_bytes = 18700000, .first = CONTEXT - 100 },
     };
     for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) check_variation(&variations[i]);
 }

@@ -20,6 +20,7 @@
 #include "base/memory_limit.h"
 #include "engine/memory_relief.h"
 #include "file_formats/cluster_file.h"
+#include "powerinfer2/model_file.h"
 #include "neuron_cache/cache_policy.h"
 #include "neuron_cache/cache_trace.h"
 #include "support/emulator.h"
@@ -184,6 +185,23 @@ static void test_streaming(void **state) {
         make_model(names[i], downs[i]);
         check_variations(variations + i * 2, i == 2 ? 3 : 2);
     }
+}
+
+/* The neuron layout's file lies where the dense one's would, and serves. */
+static void test_neuron_layout(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .threads = 2, .batch = 16, .extra_bytes = 1000000, .policy = "lru" }, { .threads = 2 }
+    };
+    make_model("smallthinker", PI2_Q4_0);
+    const pi2_prepare_options options = { .model_path = model_path, .output_path = cluster_path,
+                                          .layout = PI2_LAYOUT_NEURON };
+    if (pi2_prepare_file(&options, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+    check_variations(variations, sizeof variations / sizeof variations[0]);
+    pi2_model_file *file = NULL; /* no run made another one */
+    assert_int_equal(pi2_model_file_open(cluster_path, &file), PI2_OK);
+    assert_int_equal(pi2_model_file_summary(file)->bank_count, LAYERS * EXPERTS);
+    pi2_model_file_close(file);
 }
 
 /* In a batch an expert is read at most once for each layer, however few slots there are. */
@@ -414,7 +432,8 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streaming), cmocka_unit_test(test_reads),
+        cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streaming), cmocka_unit_test(test_neuron_layout),
+        cmocka_unit_test(test_reads),
         cmocka_unit_test(test_look_ahead_counts),
         cmocka_unit_test(test_trace), cmocka_unit_test(test_trace_that_ends), cmocka_unit_test(test_hot),
         cmocka_unit_test(test_damage_is_named), cmocka_unit_test(test_refusals),

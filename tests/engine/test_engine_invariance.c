@@ -1,6 +1,6 @@
 /*
  * Goal:   the logits are the same bits whatever the budget, batch, threads, instruction set, read
- *         method and residency; and a session refuses what it must.
+ *         method, residency and layout; and a session refuses what it must.
  * Method: one tiny model; every variation against one thread, portable code, all in memory.
  */
 #include <setjmp.h>
@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "powerinfer2/model_file.h"
 #include "support/sanitizer.h"
 #include "support/session_run.h"
 #include "support/small_budget.h"
@@ -26,10 +27,11 @@ typedef struct variation {
     uint64_t more_bytes;      /* instead: than the process holds */
     uint32_t threads, batch;
     bool on_demand;
+    bool neuron_layout;
     bool streams; /* expected */
 } variation;
 
-static char *folder, *model_path;
+static char *folder, *model_path, *neuron_path;
 
 static pi2_engine *open_variation(const variation *v) {
     pi2_engine_options options;
@@ -41,6 +43,7 @@ static pi2_engine *open_variation(const variation *v) {
     options.context_tokens = 128;
     options.read_method = v->read_method ? v->read_method : "auto";
     options.read_on_demand = v->on_demand;
+    options.cluster_path = v->neuron_layout ? neuron_path : NULL;
     pi2_session_run_cpu(v->cpu);
     pi2_engine *engine = NULL;
     const pi2_status status = v->memory_bytes ? pi2_engine_open(&options, &engine)
@@ -97,6 +100,21 @@ static void test_streaming(void **state) {
         { .more_bytes = 14000000, .threads = 2, .batch = 1, .read_method = "auto", .streams = true },
         { .memory_bytes = 400000000, .threads = 2 }, /* the cluster file is there now and fits */
     };
+    check_variations(variations, sizeof variations / sizeof variations[0]);
+}
+
+/** A file of the neuron layout serves a run that uses every neuron. */
+static void test_neuron_layout(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .more_bytes = 12000000, .threads = 2, .batch = 16, .read_method = "pread", .neuron_layout = true,
+          .streams = true },
+        { .more_bytes = 14000000, .threads = 2, .batch = 1, .neuron_layout = true, .streams = true },
+        { .memory_bytes = 400000000, .threads = 2, .neuron_layout = true },
+    };
+    const pi2_prepare_options options = { .model_path = model_path, .output_path = neuron_path,
+                                          .layout = PI2_LAYOUT_NEURON };
+    if (pi2_prepare_file(&options, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
     check_variations(variations, sizeof variations / sizeof variations[0]);
 }
 
@@ -170,6 +188,7 @@ static int set_up(void **state) {
     (void)state;
     folder = test_folder_make();
     model_path = test_path(folder, "tiny.gguf");
+    neuron_path = test_path(folder, "neuron.pi2");
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
@@ -185,6 +204,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     (void)state;
     free(model_path);
+    free(neuron_path);
     test_folder_remove(folder);
     return 0;
 }
@@ -193,7 +213,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu_threads_and_batches), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_budget_too_small), cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_streaming), cmocka_unit_test(test_neuron_layout),
     };
     return cmocka_run_group_tests_name("engine invariance", tests, set_up, tear_down);
 }

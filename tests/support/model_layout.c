@@ -15,7 +15,7 @@ static void check(pi2_status status) {
     if (status != PI2_OK) fail_msg("%s", pi2_error_text());
 }
 
-void test_model_open(const char *path, test_model *model_out) {
+void test_model_open_as(const char *path, pi2_layout_kind kind, test_model *model_out) {
     const pi2_architecture *architecture;
     pi2_model_shape shape;
     memset(model_out, 0, sizeof *model_out);
@@ -25,7 +25,11 @@ void test_model_open(const char *path, test_model *model_out) {
     check(pi2_architecture_shape(architecture, &model_out->directory, &shape));
     check(architecture->list_tensors(&model_out->directory, &shape, &model_out->requests));
     check(pi2_extent_layout_build(model_out->requests.groups, model_out->requests.group_count,
-                                  PI2_LAYOUT_DENSE, &model_out->layout));
+                                  kind, &model_out->layout));
+}
+
+void test_model_open(const char *path, test_model *model_out) {
+    test_model_open_as(path, PI2_LAYOUT_DENSE, model_out);
 }
 
 void test_model_close(test_model *model) {

@@ -12,6 +12,7 @@ typedef struct test_model {
 } test_model;
 
 void test_model_open(const char *path, test_model *model_out);
+void test_model_open_as(const char *path, pi2_layout_kind kind, test_model *model_out);
 void test_model_close(test_model *model);
 
 /** Memory for every extent of a layout: shape [extent_count]; test_extents_free(). */

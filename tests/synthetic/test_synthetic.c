@@ -80,7 +80,7 @@ static void pools_have_the_deviation_asked_for(void **state) {
     for (size_t f = 0; f < count; f++) {
         const pi2_weight_format *format = formats[f];
         pi2_block_pool pool;
-        assert_int_equal(pi2_block_pool_open(&pool, format, 0.01f, 3), PI2_OK);
+        assert_int_equal(pi2_block_pool_open(&pool, format, 0.01f, false, 3), PI2_OK);
         pi2_random random = { 5 };
         const size_t blocks = 8192 / format->block_columns;
         const uint8_t *run = pi2_block_pool_run(&pool, &random, blocks * format->block_bytes);

@@ -162,6 +162,35 @@ static void columns_survive(void **state) {
     }
 }
 
+/* Rows that come in parts give the bytes that they give at once. */
+static void columns_come_in_parts(void **state) {
+    (void)state;
+    test_random random = test_random_from_env("PI2_SEED");
+    size_t count = 0;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    for (size_t f = 0; f < count; f++) {
+        for (size_t part = 32; part <= 96; part += 32) {
+            matrix m, other;
+            make_matrix(&random, &m, formats[f], MAX_ROWS);
+            make_matrix(&random, &other, formats[f], MAX_ROWS);
+            pi2_neuron_split_columns(m.format, m.columns, m.scales, m.row_pointers, m.rows);
+            for (size_t first = 0; first < m.rows; first += part) {
+                const size_t left = m.rows - first;
+                pi2_neuron_split_column_rows(m.format, other.columns, other.scales, m.row_pointers + first, first,
+                                             left < part ? left : part, m.rows);
+            }
+            assert_memory_equal(other.scales, m.scales, m.scale_bytes);
+            for (size_t c = 0; c < m.format->block_columns; c++) {
+                assert_memory_equal(other.columns[c], m.columns[c], m.column_bytes);
+                check_guard(other.columns[c], m.column_bytes);
+            }
+            check_guard(other.scales, m.scale_bytes);
+            free_matrix(&m);
+            free_matrix(&other);
+        }
+    }
+}
+
 /* A column that nobody asks for is not written, and rows that are not there are zeros. */
 static void columns_can_be_left_out(void **state) {
     (void)state;
@@ -214,7 +243,7 @@ static void weights_that_forbid_skipping(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_survive),
-        cmocka_unit_test(columns_survive),
+        cmocka_unit_test(columns_survive), cmocka_unit_test(columns_come_in_parts),
         cmocka_unit_test(columns_can_be_left_out),
         cmocka_unit_test(weights_that_forbid_skipping),
     };

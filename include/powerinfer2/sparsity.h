@@ -1,0 +1,46 @@
+/* sparsity.h: how many of a model's neurons give nothing, counted over a text. */
+#ifndef POWERINFER2_SPARSITY_H
+#define POWERINFER2_SPARSITY_H
+
+#include "powerinfer2/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Shares of activations by rank are told for these shares of the neurons, those that fire most first. */
+enum { PI2_SPARSITY_RANKS = 10 };
+#define PI2_SPARSITY_RANK_SHARES { 0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.65, 0.80 }
+
+/** One layer's shares, or the mean over layers; of experts, those that were chosen count. */
+typedef struct pi2_layer_sparsity {
+    double zeros;       /* of activations that are exactly zero */
+    double rounded_zeros; /* that are zero once rounded to 8 bits, as Down reads them */
+    double zero_tiles;  /* of tiles of 16 neurons, those that are zero wholly once rounded */
+    double zero_blocks; /* of blocks of 32 neurons */
+    double hot;         /* of the neurons, those that fire most, which give 80 % of all activations */
+    double repeat;      /* of a token's active neurons, those that the token before had active too (of experts: those
+                           that the token before used too) */
+    double by_rank[PI2_SPARSITY_RANKS]; /* of all activations, what the hottest neurons give */
+} pi2_layer_sparsity;
+
+typedef struct pi2_sparsity {
+    uint32_t layer_count, token_count;
+    pi2_layer_sparsity mean;
+    pi2_layer_sparsity *layers;  /* shape [layer_count] */
+} pi2_sparsity;
+
+/**
+ * Runs tokens[count] as one text and counts. Takes 8 bytes for each neuron of the model, beside the engine's budget.
+ * engine        in   without a session; its context has room for the tokens
+ * sparsity_out  out  pi2_sparsity_free() it; NULL on any error
+ * Errors  INVALID (a session is open, a token out of range), CONTEXT, MEMORY, IO, INTERRUPTED
+ */
+PI2_API pi2_status pi2_sparsity_measure(pi2_engine *engine, const int32_t *tokens, size_t count,
+                                        pi2_sparsity **sparsity_out);
+PI2_API void pi2_sparsity_free(pi2_sparsity *sparsity); /* NULL is fine */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

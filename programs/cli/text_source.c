@@ -1,0 +1,36 @@
+/* text_source.c: reads a text piece by piece. */
+#include "text_source.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "output.h"
+
+int pi2_cli_text_open(const char *path, pi2_cli_text_source *source) {
+    *source = (pi2_cli_text_source){.path = strcmp(path, "-") == 0 ? "stdin" : path};
+    source->stream = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
+    return source->stream ? PI2_EXIT_OK : pi2_cli_io_error("%s", path);
+}
+
+void pi2_cli_text_close(pi2_cli_text_source *source) {
+    if (source->stream && source->stream != stdin) (void)fclose(source->stream);
+    source->stream = NULL;
+}
+
+pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *length_out) {
+    pi2_cli_text_source *source = user;
+    const size_t held = source->has_newline;
+    if (held) bytes[0] = '\n';
+    const size_t got = fread(bytes + held, 1, capacity - held, source->stream);
+    *length_out = 0;
+    if (ferror(source->stream)) {
+        source->code = pi2_cli_io_error("%s", source->path);
+        return PI2_ERR_IO;
+    }
+    if (got == 0) return PI2_OK; /* the newline that was held is the last byte */
+    source->has_text = true;
+    source->has_newline = bytes[held + got - 1] == '\n';
+    *length_out = held + got - source->has_newline;
+    /* A lone newline says nothing yet: nothing would mean the end. */
+    return *length_out ? PI2_OK : pi2_cli_text_read(user, bytes, capacity, length_out);
+}

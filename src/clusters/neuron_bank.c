@@ -1,0 +1,222 @@
+/* neuron_bank.c: sizes of banks of neurons, and the heads that are read from a file. */
+#include "clusters/neuron_bank.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "base/fail.h"
+#include "base/permutation.h"
+#include "weight_formats/neuron_form.h"
+
+enum { MAX_BUNDLE_BYTES = 1 << 24, MAX_MATRICES = 3, MOST_BUNDLES_OF_SEVERAL_PAGES = 4 };
+
+static uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+/* ---- units ---- */
+
+/**
+ * As many bundles as fit into a page; of larger ones the fewest that waste little. What one bundle alone wastes is the
+ * measure: 2, 3 or 4 together are read together, so they must save at least half of it for each neuron.
+ */
+static void choose_unit(pi2_neuron_bank *bank) {
+    const uint32_t bundle = bank->bundle_bytes, page = PI2_EXTENT_ALIGNMENT;
+    bank->unit_neurons = 1;
+    bank->unit_bytes = (uint32_t)round_up(bundle, page);
+    if (bundle <= page) {
+        bank->unit_neurons = page / bundle;
+        return;
+    }
+    const uint32_t alone = bank->unit_bytes - bundle;
+    for (uint32_t count = 2; count <= MOST_BUNDLES_OF_SEVERAL_PAGES; count++) {
+        const uint64_t used = (uint64_t)count * bundle, bytes = round_up(used, page);
+        if (bytes > PI2_NEURON_UNIT_MOST_BYTES) return;
+        if (2 * (bytes - used) >= (uint64_t)count * alone) continue;
+        bank->unit_neurons = count;
+        bank->unit_bytes = (uint32_t)bytes;
+        return;
+    }
+}
+
+/* ---- one bank ---- */
+
+static bool tensors_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
+    if (bank->up_tensor >= layout->tensor_count || bank->down_tensor >= layout->tensor_count) return false;
+    const pi2_layout_tensor *up = &layout->tensors[bank->up_tensor], *down = &layout->tensors[bank->down_tensor];
+    const uint64_t experts = up->rows / up->matrix_rows;
+    if (up->is_raw || down->is_raw || down->rows / down->matrix_rows != experts) return false;
+    if (bank->expert == UINT32_MAX ? experts != 1 : bank->expert >= experts) return false;
+    return bank->neuron_count != 0 && up->matrix_rows == bank->neuron_count && down->columns == bank->neuron_count &&
+           up->columns == bank->width && down->matrix_rows == bank->width;
+}
+
+static pi2_status fail_too_large(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s': its neurons are larger than this version reads one by one: "
+                    "'prepare --layout dense' can be used", layout->tensors[bank->up_tensor].name);
+}
+
+static pi2_status size_bundle(const pi2_extent_layout *layout, pi2_neuron_bank *bank) {
+    bank->up_format = layout->tensors[bank->up_tensor].format;
+    bank->down_format = layout->tensors[bank->down_tensor].format;
+    const uint64_t up = round_up(pi2_neuron_row_value_bytes(bank->up_format, bank->width), PI2_NEURON_PART_ALIGNMENT);
+    const uint64_t down =
+        round_up(pi2_neuron_column_value_bytes(bank->down_format, bank->width), PI2_NEURON_PART_ALIGNMENT);
+    const uint64_t up_scales = pi2_neuron_row_scale_bytes(bank->up_format, bank->width);
+    const uint64_t down_scales = pi2_neuron_scale_block_bytes(bank->down_format, bank->width);
+    if (up + down > MAX_BUNDLE_BYTES || up_scales > MAX_BUNDLE_BYTES || down_scales > INT32_MAX) {
+        return fail_too_large(layout, bank);
+    }
+    bank->down_offset = (uint32_t)up;
+    bank->bundle_bytes = (uint32_t)(up + down);
+    bank->up_scale_bytes = (uint32_t)up_scales;
+    bank->down_scale_bytes = (uint32_t)down_scales;
+    return PI2_OK;
+}
+
+/** With at most 2^24 neurons of at most 2^24 and 2^31 bytes no sum passes 2^56. */
+static void size_head(pi2_neuron_bank *bank) {
+    const uint64_t neurons = bank->neuron_count, align = PI2_NEURON_PART_ALIGNMENT;
+    const uint64_t blocks = neurons / bank->down_format->block_columns;
+    bank->order_at = 0;
+    bank->checksums_at = round_up(neurons * sizeof(uint32_t), align);
+    bank->up_scales_at = bank->checksums_at + round_up(bank->unit_count * (uint64_t)sizeof(uint32_t), align);
+    bank->down_scales_at = bank->up_scales_at + round_up(neurons * bank->up_scale_bytes, align);
+    bank->head_bytes = bank->down_scales_at + round_up(blocks * bank->down_scale_bytes, align);
+}
+
+pi2_status pi2_neuron_bank_complete(const pi2_extent_layout *layout, pi2_neuron_bank *bank) {
+    if (!tensors_fit(layout, bank)) {
+        return pi2_fail(PI2_ERR_FORMAT, "layer %" PRIu32 ": its bank of neurons does not fit its tensors", bank->layer);
+    }
+    PI2_TRY(size_bundle(layout, bank));
+    if (bank->unit_neurons == 0) choose_unit(bank);
+    if (bank->unit_bytes == 0 || bank->unit_bytes % PI2_EXTENT_ALIGNMENT != 0 ||
+        bank->unit_bytes > round_up(MAX_BUNDLE_BYTES, PI2_EXTENT_ALIGNMENT) ||
+        (uint64_t)bank->unit_neurons * bank->bundle_bytes > bank->unit_bytes) {
+        return pi2_fail(PI2_ERR_FORMAT, "layer %" PRIu32 ": units of %" PRIu32 " bytes for %" PRIu32
+                        " neurons are impossible", bank->layer, bank->unit_bytes, bank->unit_neurons);
+    }
+    bank->unit_count = (bank->neuron_count + bank->unit_neurons - 1) / bank->unit_neurons;
+    size_head(bank);
+    return bank->head_bytes > SIZE_MAX / 2 ? fail_too_large(layout, bank) : PI2_OK;
+}
+
+uint64_t pi2_neuron_bank_units_bytes(const pi2_neuron_bank *bank) {
+    return (uint64_t)bank->unit_count * bank->unit_bytes;
+}
+
+uint64_t pi2_neuron_bank_head_read_bytes(const pi2_neuron_bank *bank) {
+    return round_up(bank->head_bytes, PI2_EXTENT_ALIGNMENT);
+}
+
+/* ---- all banks of a layout ---- */
+
+/** The tensors of a group in the order of their first pieces: gate, up, down. Returns how many,
+ *  at most MAX_MATRICES. */
+static uint32_t list_matrices(const pi2_extent_layout *layout, const pi2_group *group, uint32_t numbers[MAX_MATRICES]) {
+    uint32_t count = 0;
+    for (uint32_t e = 0; e < group->extent_count; e++) {
+        const pi2_extent *extent = &layout->extents[group->first_extent + e];
+        for (uint32_t p = 0; p < extent->piece_count; p++) {
+            const uint32_t tensor = layout->pieces[extent->first_piece + p].tensor;
+            uint32_t i = 0;
+            while (i < count && numbers[i] != tensor) i++;
+            if (i == count && count < MAX_MATRICES) numbers[count++] = tensor;
+        }
+    }
+    return count;
+}
+
+/** Whether a group has a bank, and then the bank. */
+static bool begin_bank(const pi2_extent_layout *layout, const pi2_group *group, pi2_neuron_bank *bank) {
+    uint32_t numbers[MAX_MATRICES];
+    if (group->kind != PI2_GROUP_FFN && group->kind != PI2_GROUP_EXPERT) return false;
+    if (list_matrices(layout, group, numbers) != MAX_MATRICES) return false;
+    const pi2_layout_tensor *up = &layout->tensors[numbers[1]];
+    *bank = (pi2_neuron_bank){ .layer = group->layer, .expert = group->expert,
+                               .neuron_count = (uint32_t)up->matrix_rows, .width = up->columns,
+                               .up_tensor = numbers[1], .down_tensor = numbers[2] };
+    return true;
+}
+
+static int compare_banks(const void *a, const void *b) {
+    const pi2_neuron_bank *left = a, *right = b;
+    if (left->layer != right->layer) return left->layer < right->layer ? -1 : 1;
+    return left->expert < right->expert ? -1 : left->expert > right->expert;
+}
+
+pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, pi2_neuron_banks **banks_out) {
+    *banks_out = NULL;
+    pi2_neuron_banks *banks = pi2_neuron_banks_make(layout->group_count);
+    if (!banks) return pi2_fail(PI2_ERR_MEMORY, "no memory for banks of neurons");
+    pi2_status status = PI2_OK;
+    for (uint32_t g = 0; g < layout->group_count && status == PI2_OK; g++) {
+        pi2_neuron_bank *bank = &banks->banks[banks->count];
+        if (!begin_bank(layout, &layout->groups[g], bank)) continue;
+        status = pi2_neuron_bank_complete(layout, bank);
+        banks->count++;
+    }
+    if (status != PI2_OK) {
+        pi2_neuron_banks_free(banks);
+        return status;
+    }
+    qsort(banks->banks, banks->count, sizeof *banks->banks, compare_banks);
+    *banks_out = banks;
+    return PI2_OK;
+}
+
+pi2_neuron_banks *pi2_neuron_banks_make(uint32_t most) {
+    pi2_neuron_banks *banks = calloc(1, sizeof *banks);
+    if (!banks) return NULL;
+    banks->banks = calloc(most + (size_t)1, sizeof *banks->banks);
+    banks->left_out = calloc(most + (size_t)1, sizeof *banks->left_out);
+    if (banks->banks && banks->left_out) return banks;
+    pi2_neuron_banks_free(banks);
+    return NULL;
+}
+
+void pi2_neuron_banks_free(pi2_neuron_banks *banks) {
+    if (!banks) return;
+    free(banks->banks);
+    free(banks->left_out);
+    free(banks);
+}
+
+/* ---- heads ---- */
+
+pi2_status pi2_neuron_bank_load_head(const pi2_neuron_bank *bank, pi2_uncached_file *file, void *buffer,
+                                     size_t buffer_bytes, void *head) {
+    const size_t step_bytes = (buffer_bytes - PI2_UNCACHED_SLACK) / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
+    for (uint64_t done = 0; done < bank->head_bytes;) {
+        const uint64_t left = bank->head_bytes - done;
+        const size_t count = left < step_bytes ? (size_t)left : step_bytes;
+        const uint8_t *data;
+        PI2_TRY(pi2_uncached_file_read(file, bank->head_offset + done, count, buffer, &data));
+        memcpy((uint8_t *)head + done, data, count);
+        done += count;
+    }
+    return pi2_neuron_bank_check_head(bank, file->path, head);
+}
+
+pi2_status pi2_neuron_bank_check_head(const pi2_neuron_bank *bank, const char *path, const void *head) {
+    bool is_permutation = false;
+    if (XXH3_64bits(head, (size_t)bank->head_bytes) != bank->head_checksum) {
+        return pi2_fail(PI2_ERR_FORMAT,
+                        "%s: the head of layer %" PRIu32 "'s bank of neurons (%" PRIu64 " bytes at byte %" PRIu64
+                        ") does not match its checksum: the file or the disk is damaged: delete the file and prepare "
+                        "the model again",
+                        path, bank->layer, bank->head_bytes, bank->head_offset);
+    }
+    PI2_TRY(pi2_permutation_check((const uint32_t *)((const uint8_t *)head + bank->order_at), bank->neuron_count,
+                                  &is_permutation));
+    if (is_permutation) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: the order of layer %" PRIu32 "'s neurons at byte %" PRIu64
+                    " does not name each once: delete the file and prepare the model again",
+                    path, bank->layer, bank->head_offset + bank->order_at);
+}
+
+uint32_t pi2_neuron_unit_checksum(const pi2_neuron_bank *bank, const void *unit) {
+    return (uint32_t)XXH3_64bits(unit, bank->unit_bytes);
+}

@@ -1,0 +1,284 @@
+/*
+ * neuron_bank_verify.c: goes through the tiles of Up and Down, some neurons at a time, fetches these neurons' bundles,
+ * and compares. Neurons whose places follow one another are read together.
+ */
+#include "clusters/neuron_bank_verify.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/pages.h"
+#include "base/progress.h"
+#include "file_formats/cluster_file.h"
+#include "weight_formats/neuron_form.h"
+
+enum { STEP_BYTES = 1024 * 1024, MOST_BLOCK_COLUMNS = 256 };
+
+typedef struct bank_verifier {
+    const pi2_gguf *gguf;
+    const pi2_extent_layout *layout;
+    const pi2_neuron_banks *banks;
+    pi2_uncached_file file;
+    pi2_progress progress;
+    uint64_t done_bytes;
+
+    /* Of the bank at work. */
+    const pi2_neuron_bank *bank;
+    uint8_t *head;
+    uint32_t *place_of;              /* [neuron_count] */
+    uint8_t *bundles;                /* [step_neurons][bundle_bytes]: the neurons from `first` on */
+    uint32_t step_neurons, first, count;
+    uint8_t *blocks, *rebuilt;       /* as GGUF blocks: of tiles, and of bundles */
+    uint8_t **rows;                  /* [width]: where each row of a block of columns is rebuilt */
+
+    uint8_t *extent_buffer, *unit_buffer; /* for reads, with their slack */
+    size_t extent_bytes, unit_bytes;      /* without it */
+} bank_verifier;
+
+/* ---- bundles ---- */
+
+static pi2_status check_unit(const bank_verifier *self, uint32_t unit, const uint8_t *bytes) {
+    const pi2_neuron_bank *bank = self->bank;
+    const uint32_t *checksums = (const uint32_t *)(self->head + bank->checksums_at);
+    if (pi2_neuron_unit_checksum(bank, bytes) == checksums[unit]) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT,
+                    "%s: unit %" PRIu32 " of layer %" PRIu32 "'s neurons (%" PRIu32 " bytes at byte %" PRIu64
+                    ") does not match its checksum: the file or the disk is damaged: delete the file and prepare the "
+                    "model again",
+                    self->file.path, unit, bank->layer, bank->unit_bytes,
+                    bank->file_offset + (uint64_t)unit * bank->unit_bytes);
+}
+
+/** How many units from that of neuron `first` on hold the neurons first, first + 1, ... in this order. */
+static uint32_t units_in_a_row(const bank_verifier *self, uint32_t first, uint32_t count) {
+    const uint32_t place = self->place_of[first], each = self->bank->unit_neurons;
+    const uint32_t most = (uint32_t)(self->unit_bytes / self->bank->unit_bytes);
+    uint32_t run = 1;
+    while (run < count && self->place_of[first + run] == place + run) run++;
+    const uint32_t units = (place + run - 1) / each - place / each + 1;
+    return units < most ? units : most;
+}
+
+/** Fetches the bundles of some neurons, unless they are there. */
+static pi2_status fetch(bank_verifier *self, uint32_t first, uint32_t count) {
+    const pi2_neuron_bank *bank = self->bank;
+    if (self->first == first && self->count == count) return PI2_OK;
+    uint32_t unit_begin = 0, unit_end = 0; /* what the buffer holds */
+    const uint8_t *units = NULL;
+    self->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t place = self->place_of[first + i], unit = place / bank->unit_neurons;
+        if (unit < unit_begin || unit >= unit_end) {
+            unit_begin = unit;
+            unit_end = unit + units_in_a_row(self, first + i, count - i);
+            PI2_TRY(pi2_uncached_file_read(&self->file, bank->file_offset + (uint64_t)unit * bank->unit_bytes,
+                                           (size_t)(unit_end - unit_begin) * bank->unit_bytes, self->unit_buffer,
+                                           &units));
+            for (uint32_t u = unit_begin; u < unit_end; u++) {
+                PI2_TRY(check_unit(self, u, units + (size_t)(u - unit_begin) * bank->unit_bytes));
+            }
+        }
+        memcpy(self->bundles + (size_t)i * bank->bundle_bytes,
+               units + (size_t)(unit - unit_begin) * bank->unit_bytes +
+                   (size_t)(place % bank->unit_neurons) * bank->bundle_bytes,
+               bank->bundle_bytes);
+    }
+    self->first = first;
+    self->count = count;
+    return PI2_OK;
+}
+
+/* ---- pieces ---- */
+
+static pi2_status fail_difference(const bank_verifier *self, uint32_t tensor, uint64_t row) {
+    return pi2_fail(PI2_ERR_FORMAT,
+                    "%s: row %" PRIu64 " of tensor '%s' is not the same in tiles and in layer %" PRIu32
+                    "'s bank of neurons: prepare the model again",
+                    self->file.path, row, self->layout->tensors[tensor].name, self->bank->layer);
+}
+
+/** Row r of a piece, as GGUF blocks. */
+static void unpack(const bank_verifier *self, const pi2_piece *piece, const uint8_t *extent, uint32_t r,
+                   uint8_t *blocks) {
+    const pi2_weight_format *format = self->layout->tensors[piece->tensor].format;
+    const uint8_t *tile = extent + piece->offset + r / PI2_TILE_ROWS * pi2_tile_bytes(format, piece->column_count);
+    format->unpack_row(blocks, tile, r % PI2_TILE_ROWS, piece->column_count / format->block_columns);
+}
+
+/** Rows of Up: neurons. */
+static pi2_status compare_up(bank_verifier *self, const pi2_piece *piece, const uint8_t *extent) {
+    const pi2_neuron_bank *bank = self->bank;
+    const uint32_t begin = (uint32_t)(piece->row_begin % bank->neuron_count);
+    const size_t row_bytes = pi2_row_bytes(bank->up_format, bank->width);
+    for (uint32_t r = 0; r < piece->row_count; r++) {
+        const uint32_t neuron = begin + r, left = piece->row_count - r;
+        if (r % self->step_neurons == 0) {
+            PI2_TRY(fetch(self, neuron, left < self->step_neurons ? left : self->step_neurons));
+        }
+        unpack(self, piece, extent, r, self->blocks);
+        pi2_neuron_join_row(bank->up_format, self->rebuilt,
+                            self->bundles + (size_t)(neuron - self->first) * bank->bundle_bytes,
+                            self->head + bank->up_scales_at + (size_t)neuron * bank->up_scale_bytes,
+                            bank->width / bank->up_format->block_columns);
+        if (memcmp(self->blocks, self->rebuilt, row_bytes) != 0) {
+            return fail_difference(self, piece->tensor, piece->row_begin + r);
+        }
+    }
+    return PI2_OK;
+}
+
+/** One block of columns of the neurons that were fetched, from neuron `first + i` on: every row's, in self->rebuilt. */
+static void rebuild_block(bank_verifier *self, uint32_t i) {
+    const pi2_neuron_bank *bank = self->bank;
+    const pi2_weight_format *format = bank->down_format;
+    const uint8_t *columns[MOST_BLOCK_COLUMNS];
+    const uint32_t block = (self->first + i) / format->block_columns;
+    for (uint32_t c = 0; c < format->block_columns; c++) {
+        columns[c] = self->bundles + (size_t)(i + c) * bank->bundle_bytes + bank->down_offset;
+    }
+    for (uint32_t r = 0; r < bank->width; r++) self->rows[r] = self->rebuilt + (size_t)r * format->block_bytes;
+    pi2_neuron_join_columns(format, self->rows, columns,
+                            self->head + bank->down_scales_at + (size_t)block * bank->down_scale_bytes, bank->width);
+}
+
+/** Columns of Down: neurons. Tiles give rows of all columns, bundles all rows of a block of columns. */
+static pi2_status compare_down(bank_verifier *self, const pi2_piece *piece, const uint8_t *extent) {
+    const pi2_neuron_bank *bank = self->bank;
+    const pi2_weight_format *format = bank->down_format;
+    const size_t row_bytes = pi2_row_bytes(format, piece->column_count), block_bytes = format->block_bytes;
+    const uint32_t first_row = (uint32_t)(piece->row_begin % bank->width);
+    for (uint32_t r = 0; r < piece->row_count; r++) unpack(self, piece, extent, r, self->blocks + r * row_bytes);
+    for (uint32_t done = 0; done < piece->column_count; done += self->step_neurons) {
+        const uint32_t left = piece->column_count - done;
+        PI2_TRY(fetch(self, piece->column_begin + done, left < self->step_neurons ? left : self->step_neurons));
+        for (uint32_t i = 0; i < self->count; i += format->block_columns) {
+            const uint8_t *blocks = self->blocks + (size_t)(done + i) / format->block_columns * block_bytes;
+            rebuild_block(self, i);
+            for (uint32_t r = 0; r < piece->row_count; r++) {
+                if (memcmp(blocks + r * row_bytes, self->rows[first_row + r], block_bytes) != 0) {
+                    return fail_difference(self, piece->tensor, piece->row_begin + r);
+                }
+            }
+        }
+    }
+    return PI2_OK;
+}
+
+static pi2_status compare_extent(bank_verifier *self, uint32_t number) {
+    const pi2_extent *extent = &self->layout->extents[number];
+    const uint8_t *data = NULL;
+    for (uint32_t p = 0; p < extent->piece_count; p++) {
+        const pi2_piece *piece = &self->layout->pieces[extent->first_piece + p];
+        const bool is_up = piece->tensor == self->bank->up_tensor;
+        if (!is_up && piece->tensor != self->bank->down_tensor) continue;
+        if (!data) {
+            PI2_TRY(pi2_uncached_file_read(&self->file, extent->file_offset, extent->bytes, self->extent_buffer,
+                                           &data));
+            PI2_TRY(pi2_cluster_file_check_extent(self->file.path, self->layout, number, data));
+        }
+        PI2_TRY(is_up ? compare_up(self, piece, data) : compare_down(self, piece, data));
+    }
+    return PI2_OK;
+}
+
+/* ---- banks ---- */
+
+static const pi2_group *group_of(const bank_verifier *self) {
+    for (uint32_t g = 0; g < self->layout->group_count; g++) {
+        const pi2_group *group = &self->layout->groups[g];
+        if ((group->kind == PI2_GROUP_FFN || group->kind == PI2_GROUP_EXPERT) && group->layer == self->bank->layer &&
+            group->expert == self->bank->expert) {
+            return group;
+        }
+    }
+    return NULL;
+}
+
+static pi2_status compare_bank(bank_verifier *self) {
+    const pi2_neuron_bank *bank = self->bank;
+    const pi2_group *group = group_of(self);
+    const uint32_t *order = (const uint32_t *)(self->head + bank->order_at);
+    PI2_TRY(pi2_neuron_bank_load_head(bank, &self->file, self->extent_buffer,
+                                      self->extent_bytes + PI2_UNCACHED_SLACK, self->head));
+    for (uint32_t place = 0; place < bank->neuron_count; place++) self->place_of[order[place]] = place;
+    self->count = 0;
+    for (uint32_t e = 0; group && e < group->extent_count; e++) {
+        PI2_TRY(compare_extent(self, group->first_extent + e));
+        self->done_bytes += self->layout->extents[group->first_extent + e].bytes;
+        PI2_TRY(pi2_progress_tell(&self->progress, self->done_bytes));
+    }
+    return PI2_OK;
+}
+
+/** Memory of a bank: `blocks` for a piece, which takes no more than its tiles did, or for a row of Up. */
+static pi2_status open_bank(bank_verifier *self, const pi2_neuron_bank *bank) {
+    const uint32_t block = bank->down_format->block_columns;
+    uint32_t blocks_in_step = STEP_BYTES / bank->bundle_bytes / block;
+    if (blocks_in_step == 0) blocks_in_step = 1;
+    const size_t row = pi2_row_bytes(bank->up_format, bank->width);
+    const size_t column = (size_t)bank->width * bank->down_format->block_bytes;
+    self->bank = bank;
+    self->step_neurons = blocks_in_step * block;
+    self->head = aligned_alloc(PI2_NEURON_PART_ALIGNMENT, (size_t)bank->head_bytes);
+    self->place_of = malloc(bank->neuron_count * sizeof *self->place_of);
+    self->bundles = malloc((size_t)self->step_neurons * bank->bundle_bytes);
+    self->rows = malloc(bank->width * sizeof *self->rows);
+    self->blocks = calloc(1, row > self->extent_bytes ? row : self->extent_bytes);
+    self->rebuilt = calloc(1, row > column ? row : column);
+    if (self->head && self->place_of && self->bundles && self->rows && self->blocks && self->rebuilt) return PI2_OK;
+    return pi2_fail(PI2_ERR_MEMORY, "no memory to compare %" PRIu32 " neurons", bank->neuron_count);
+}
+
+static void close_bank(bank_verifier *self) {
+    free(self->head);
+    free(self->place_of);
+    free(self->bundles);
+    free(self->rows);
+    free(self->blocks);
+    free(self->rebuilt);
+    self->head = self->bundles = self->blocks = self->rebuilt = NULL;
+    self->place_of = NULL;
+    self->rows = NULL;
+}
+
+static pi2_status compare_all(bank_verifier *self) {
+    self->extent_bytes = STEP_BYTES;
+    self->unit_bytes = STEP_BYTES;
+    if (self->extent_bytes < pi2_extent_layout_largest(self->layout)) {
+        self->extent_bytes = pi2_extent_layout_largest(self->layout);
+    }
+    for (uint32_t i = 0; i < self->banks->count; i++) {
+        const pi2_neuron_bank *bank = self->bank = &self->banks->banks[i];
+        const pi2_group *group = group_of(self);
+        if (self->unit_bytes < bank->unit_bytes) self->unit_bytes = bank->unit_bytes;
+        for (uint32_t e = 0; group && e < group->extent_count; e++) {
+            self->progress.total_bytes += self->layout->extents[group->first_extent + e].bytes;
+        }
+    }
+    void *buffers[2];
+    PI2_TRY(pi2_pages_reserve(self->extent_bytes + PI2_UNCACHED_SLACK, false, "comparing", &buffers[0]));
+    self->extent_buffer = buffers[0];
+    PI2_TRY(pi2_pages_reserve(self->unit_bytes + PI2_UNCACHED_SLACK, false, "comparing", &buffers[1]));
+    self->unit_buffer = buffers[1];
+    PI2_TRY(pi2_uncached_file_open(pi2_gguf_file_path(self->gguf, 0), &self->file));
+    for (uint32_t i = 0; i < self->banks->count; i++) {
+        pi2_status status = open_bank(self, &self->banks->banks[i]);
+        if (status == PI2_OK) status = compare_bank(self);
+        close_bank(self);
+        PI2_TRY(status);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_neuron_banks_verify(const pi2_gguf *gguf, const pi2_extent_layout *layout, const pi2_neuron_banks *banks,
+                                   const pi2_callbacks *callbacks) {
+    bank_verifier self = { .gguf = gguf, .layout = layout, .banks = banks, .file.file = -1,
+                           .progress = { .callbacks = callbacks, .what = "comparing neurons" } };
+    const pi2_status status = compare_all(&self);
+    pi2_uncached_file_close(&self.file);
+    pi2_pages_release(self.extent_buffer, self.extent_bytes + PI2_UNCACHED_SLACK);
+    pi2_pages_release(self.unit_buffer, self.unit_bytes + PI2_UNCACHED_SLACK);
+    return status;
+}

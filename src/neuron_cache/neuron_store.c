@@ -1,0 +1,608 @@
+/* neuron_store.c: slots of units, found without a lock, filled by reads, emptied by a clock. */
+#include "neuron_cache/neuron_store.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/sleepers.h"
+
+enum { SLOT_EMPTY, SLOT_READING, SLOT_CHECKING, SLOT_READY };
+enum { READ_FREE, READ_ACTIVE, READ_FINISHING };
+enum {
+    MOST_POOLS = 8, MOST_READS = 1024, MOST_USES = 3, WANTED_AT_ONCE = 64, LONG_READ_BYTES = 1024 * 1024,
+    FILL_READS = 16, HAND_TURNS = MOST_USES + 2, EPOCH_BITS = 28
+};
+#define NO_SLOT UINT32_MAX
+
+/* A slot's word: the unit's number in the store plus 1, the epoch of its last use, its state. */
+typedef uint64_t slot_word;
+
+static slot_word word_of(uint32_t unit_number, uint32_t epoch, unsigned state) {
+    return (uint64_t)(unit_number + 1) << 32 | (uint64_t)epoch << 4 | state;
+}
+static uint32_t word_unit(slot_word word) { return (uint32_t)(word >> 32) - 1; }
+static uint32_t word_epoch(slot_word word) { return (uint32_t)word >> 4; }
+static unsigned word_state(slot_word word) { return (unsigned)word & 15u; }
+
+typedef struct neuron_slot {
+    _Atomic slot_word word;
+    _Atomic uint32_t read;   /* number of the read that brings it */
+    _Atomic uint8_t uses;
+} neuron_slot;
+
+/** Slots of one size. */
+typedef struct slot_pool {
+    uint32_t unit_bytes;
+    uint32_t first_slot, slot_count, hand;
+    uint64_t units;          /* of the banks that share it */
+    uint32_t largest_bank;   /* units of its largest bank */
+    uint8_t *memory;
+} slot_pool;
+
+typedef struct store_bank {
+    pi2_neuron_head head;
+    const uint32_t *checksums;
+    uint32_t first_unit;     /* its units' numbers in the store begin here */
+    uint32_t pool;
+    _Atomic uint32_t *slot_of; /* [unit_count] */
+} store_bank;
+
+typedef struct unit_read {
+    pi2_read_request request;
+    _Atomic int state;
+    uint32_t bank, unit, slot;
+} unit_read;
+
+struct pi2_neuron_store {
+    pi2_neuron_store_options options;
+    store_bank *banks;
+    slot_pool pools[MOST_POOLS];
+    uint32_t pool_count;
+    neuron_slot *slots;
+    uint32_t slot_count, unit_count;
+    _Atomic uint32_t *slot_of;
+    unit_read *reads;
+    uint32_t next_read;
+    pthread_mutex_t lock;     /* slots that are given, reads that begin */
+    _Atomic uint32_t epoch;
+    bool is_filled;
+    _Atomic int failure;      /* a pi2_status; the first since the last reset, its text under the lock */
+    char failure_text[384];
+    _Atomic uint64_t uses, hits, needed_bytes, stall_ns, stalls;
+    uint64_t evictions;       /* lock */
+};
+
+/* ---- sizes ---- */
+
+static uint64_t page_up(uint64_t bytes) {
+    return (bytes + PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+}
+
+uint64_t pi2_neuron_store_head_bytes(const pi2_neuron_banks *banks) {
+    uint64_t bytes = 0;
+    for (uint32_t b = 0; b < banks->count; b++) bytes += page_up(banks->banks[b].head_bytes);
+    return bytes;
+}
+
+/* The pools that the banks need; false when they have more sizes than there are pools. */
+static bool find_pools(const pi2_neuron_banks *banks, slot_pool pools[MOST_POOLS], uint32_t *count_out) {
+    *count_out = 0;
+    for (uint32_t b = 0; b < banks->count; b++) {
+        const pi2_neuron_bank *bank = &banks->banks[b];
+        uint32_t p = 0;
+        while (p < *count_out && pools[p].unit_bytes != bank->unit_bytes) p++;
+        if (p == MOST_POOLS) return false;
+        if (p == *count_out) pools[(*count_out)++] = (slot_pool){ .unit_bytes = bank->unit_bytes };
+        pools[p].units += bank->unit_count;
+        if (bank->unit_count > pools[p].largest_bank) pools[p].largest_bank = bank->unit_count;
+    }
+    return true;
+}
+
+uint64_t pi2_neuron_store_least_bytes(const pi2_neuron_banks *banks) {
+    slot_pool pools[MOST_POOLS];
+    uint32_t count;
+    if (!find_pools(banks, pools, &count)) return UINT64_MAX;
+    uint64_t bytes = pi2_neuron_store_head_bytes(banks);
+    for (uint32_t p = 0; p < count; p++) bytes += (uint64_t)pools[p].largest_bank * pools[p].unit_bytes;
+    return bytes;
+}
+
+uint64_t pi2_neuron_store_all_bytes(const pi2_neuron_banks *banks) {
+    uint64_t bytes = pi2_neuron_store_head_bytes(banks);
+    for (uint32_t b = 0; b < banks->count; b++) {
+        bytes += (uint64_t)banks->banks[b].unit_count * banks->banks[b].unit_bytes;
+    }
+    return bytes;
+}
+
+/* Shares the room for slots between the pools: what each must have, then the rest by their units' bytes. */
+static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room) {
+    uint64_t must = 0, rest = 0;
+    for (uint32_t p = 0; p < count; p++) {
+        must += (uint64_t)pools[p].largest_bank * pools[p].unit_bytes;
+        rest += (pools[p].units - pools[p].largest_bank) * pools[p].unit_bytes;
+    }
+    const double part = rest == 0 || room - must >= rest ? 1.0 : (double)(room - must) / (double)rest;
+    uint32_t slots = 0;
+    for (uint32_t p = 0; p < count; p++) {
+        const uint64_t more = (uint64_t)((double)(pools[p].units - pools[p].largest_bank) * part);
+        pools[p].first_slot = slots;
+        pools[p].slot_count = pools[p].largest_bank + (uint32_t)more;
+        slots += pools[p].slot_count;
+    }
+    return slots;
+}
+
+size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memory_bytes) {
+    slot_pool pools[MOST_POOLS];
+    uint32_t count;
+    if (memory_bytes < pi2_neuron_store_least_bytes(banks) || !find_pools(banks, pools, &count)) return 0;
+    const uint64_t slots = share_slots(pools, count, memory_bytes - pi2_neuron_store_head_bytes(banks));
+    uint64_t units = 0;
+    for (uint32_t p = 0; p < count; p++) units += pools[p].units;
+    return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + slots * sizeof(neuron_slot) +
+                    units * sizeof(uint32_t) + MOST_READS * sizeof(unit_read));
+}
+
+/* ---- creation ---- */
+
+static pi2_status place_pools(pi2_neuron_store *store) {
+    const pi2_neuron_store_options *options = &store->options;
+    const uint64_t least = pi2_neuron_store_least_bytes(options->banks);
+    if (!find_pools(options->banks, store->pools, &store->pool_count)) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: its neurons have more than %d sizes", options->path, MOST_POOLS);
+    }
+    if (options->memory_bytes < least) {
+        return pi2_fail(PI2_ERR_INVALID, "%llu bytes for neurons are too few: they need %llu at least",
+                        (unsigned long long)options->memory_bytes, (unsigned long long)least);
+    }
+    const uint64_t heads = pi2_neuron_store_head_bytes(options->banks);
+    store->slot_count = share_slots(store->pools, store->pool_count, options->memory_bytes - heads);
+    uint8_t *at = (uint8_t *)options->memory + heads;
+    for (uint32_t p = 0; p < store->pool_count; p++) {
+        store->pools[p].memory = at;
+        at += (uint64_t)store->pools[p].slot_count * store->pools[p].unit_bytes;
+    }
+    return PI2_OK;
+}
+
+static pi2_status make_lists(pi2_neuron_store *store) {
+    const pi2_neuron_banks *banks = store->options.banks;
+    uint64_t units = 0;
+    for (uint32_t p = 0; p < store->pool_count; p++) units += store->pools[p].units;
+    if (units >= UINT32_MAX) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %llu units of neurons are too many", store->options.path,
+                        (unsigned long long)units);
+    }
+    store->unit_count = (uint32_t)units;
+    store->slots = calloc(store->slot_count ? store->slot_count : 1, sizeof *store->slots);
+    store->slot_of = malloc((units ? units : 1) * sizeof *store->slot_of);
+    store->banks = calloc(banks->count ? banks->count : 1, sizeof *store->banks);
+    store->reads = calloc(MOST_READS, sizeof *store->reads);
+    if (!store->slots || !store->slot_of || !store->banks || !store->reads) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the lists of %llu units of neurons", (unsigned long long)units);
+    }
+    for (uint64_t u = 0; u < units; u++) atomic_init(&store->slot_of[u], NO_SLOT);
+    uint32_t first_unit = 0;
+    for (uint32_t b = 0; b < banks->count; b++) {
+        store_bank *own = &store->banks[b];
+        own->first_unit = first_unit;
+        own->slot_of = store->slot_of + first_unit;
+        while (store->pools[own->pool].unit_bytes != banks->banks[b].unit_bytes) own->pool++;
+        first_unit += banks->banks[b].unit_count;
+    }
+    return PI2_OK;
+}
+
+static pi2_status read_range(pi2_neuron_store *store, uint64_t offset, void *memory, uint64_t bytes) {
+    pi2_read_request requests[FILL_READS];
+    memset(requests, 0, sizeof requests);
+    pi2_status status = PI2_OK;
+    uint32_t begun = 0, ended = 0;
+    for (uint64_t at = 0; at < bytes || ended < begun;) {
+        if (at < bytes && begun - ended < FILL_READS && status == PI2_OK) {
+            pi2_read_request *request = &requests[begun++ % FILL_READS];
+            const uint64_t left = bytes - at;
+            atomic_store(&request->state, PI2_READ_IDLE);
+            request->offset = offset + at;
+            request->bytes = (uint32_t)(left < LONG_READ_BYTES ? left : LONG_READ_BYTES);
+            request->destination = (uint8_t *)memory + at;
+            request->priority = PI2_READ_CERTAIN;
+            at += request->bytes;
+            pi2_reader_submit(store->options.reader, request);
+            continue;
+        }
+        if (ended == begun) break; /* nothing more begins after a failure */
+        const pi2_status waited = pi2_reader_wait(store->options.reader, &requests[ended++ % FILL_READS], 0);
+        if (status == PI2_OK) status = waited;
+    }
+    return status;
+}
+
+/* Turns the order (neuron of each place), which is checked, into the place of each neuron, where it stands. */
+static void invert_order(const pi2_neuron_bank *bank, uint32_t *order, uint32_t *scratch) {
+    for (uint32_t place = 0; place < bank->neuron_count; place++) scratch[order[place]] = place;
+    memcpy(order, scratch, bank->neuron_count * sizeof *order);
+}
+
+static pi2_status load_head(pi2_neuron_store *store, uint32_t b, uint8_t *memory, uint32_t *scratch) {
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    PI2_TRY(read_range(store, bank->head_offset, memory, page_up(bank->head_bytes)));
+    PI2_TRY(pi2_neuron_bank_check_head(bank, store->options.path, memory));
+    store_bank *own = &store->banks[b];
+    own->checksums = (const uint32_t *)(const void *)(memory + bank->checksums_at);
+    own->head.place_of = (const uint32_t *)(const void *)(memory + bank->order_at);
+    own->head.up_scales = memory + bank->up_scales_at;
+    own->head.down_scales = memory + bank->down_scales_at;
+    invert_order(bank, (uint32_t *)(void *)(memory + bank->order_at), scratch);
+    return PI2_OK;
+}
+
+static pi2_status load_heads(pi2_neuron_store *store) {
+    uint32_t most = 1;
+    const pi2_neuron_banks *banks = store->options.banks;
+    for (uint32_t b = 0; b < banks->count; b++) {
+        if (banks->banks[b].neuron_count > most) most = banks->banks[b].neuron_count;
+    }
+    uint32_t *scratch = malloc(most * sizeof *scratch);
+    if (!scratch) return pi2_fail(PI2_ERR_MEMORY, "no memory for the order of %u neurons", most);
+    pi2_status status = PI2_OK;
+    uint8_t *at = store->options.memory;
+    for (uint32_t b = 0; b < banks->count && status == PI2_OK; b++) {
+        status = load_head(store, b, at, scratch);
+        at += page_up(banks->banks[b].head_bytes);
+    }
+    free(scratch);
+    return status;
+}
+
+static void free_store(pi2_neuron_store *store) {
+    free(store->banks);
+    free(store->slots);
+    free(store->slot_of);
+    free(store->reads);
+    free(store);
+}
+
+pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_neuron_store **store_out) {
+    *store_out = NULL;
+    pi2_neuron_store *store = calloc(1, sizeof *store);
+    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the store of neurons");
+    store->options = *options;
+    atomic_init(&store->epoch, 1);
+    if (pthread_mutex_init(&store->lock, NULL) != 0) {
+        free(store);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for a lock");
+    }
+    pi2_status status = place_pools(store);
+    if (status == PI2_OK) status = make_lists(store);
+    if (status == PI2_OK) status = load_heads(store);
+    if (status != PI2_OK) {
+        pi2_neuron_store_free(store);
+        return status;
+    }
+    *store_out = store;
+    return PI2_OK;
+}
+
+void pi2_neuron_store_free(pi2_neuron_store *store) {
+    if (!store) return;
+    if (store->reads) pi2_neuron_store_reset(store);
+    (void)pthread_mutex_destroy(&store->lock);
+    free_store(store);
+}
+
+const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint32_t bank) {
+    return &store->banks[bank].head;
+}
+
+/* ---- slots ---- */
+
+static uint8_t *slot_memory(const pi2_neuron_store *store, const slot_pool *pool, uint32_t slot) {
+    (void)store;
+    return pool->memory + (uint64_t)(slot - pool->first_slot) * pool->unit_bytes;
+}
+
+static void set_uses(neuron_slot *slot, unsigned uses) {
+    atomic_store_explicit(&slot->uses, (uint8_t)uses, memory_order_relaxed);
+}
+
+/* Marks a ready unit as used in this epoch, so that it cannot leave. False: it is not, or no longer, there. */
+static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number, uint32_t epoch) {
+    slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    for (;;) {
+        if (word_unit(word) != unit_number || word_state(word) != SLOT_READY) return false;
+        if (word_epoch(word) == epoch) return true;
+        if (atomic_compare_exchange_weak_explicit(&slot->word, &word, word_of(unit_number, epoch, SLOT_READY),
+                                                  memory_order_acq_rel, memory_order_acquire)) break;
+    }
+    (void)store;
+    const unsigned uses = atomic_load_explicit(&slot->uses, memory_order_relaxed);
+    if (uses < MOST_USES) set_uses(slot, uses + 1);
+    return true;
+}
+
+const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
+    const store_bank *bank = &store->banks[b];
+    const uint32_t slot = atomic_load_explicit(&bank->slot_of[unit], memory_order_acquire);
+    if (slot == NO_SLOT) return NULL;
+    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
+    if (!pin(store, &store->slots[slot], bank->first_unit + unit, epoch)) return NULL;
+    return slot_memory(store, &store->pools[bank->pool], slot);
+}
+
+/* The bank of a unit's number; banks ascend. */
+static store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
+    uint32_t low = 0, high = store->options.banks->count;
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (store->banks[middle].first_unit <= unit_number) low = middle;
+        else high = middle;
+    }
+    return &store->banks[low];
+}
+
+/* A slot that is free, or whose unit leaves for it; NO_SLOT: all are in use. Lock held. */
+static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
+    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
+    for (uint64_t turn = 0; turn < (uint64_t)HAND_TURNS * pool->slot_count; turn++) {
+        const uint32_t number = pool->first_slot + pool->hand;
+        neuron_slot *slot = &store->slots[number];
+        pool->hand = pool->hand + 1 == pool->slot_count ? 0 : pool->hand + 1;
+        slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
+        if (word_state(word) == SLOT_EMPTY) return number;
+        if (word_state(word) != SLOT_READY || word_epoch(word) == epoch) continue;
+        const unsigned uses = atomic_load_explicit(&slot->uses, memory_order_relaxed);
+        if (uses > 0) {
+            set_uses(slot, uses - 1);
+            continue;
+        }
+        if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)SLOT_EMPTY)) continue; /* used just now */
+        const store_bank *bank = bank_of(store, word_unit(word));
+        atomic_store_explicit(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT, memory_order_release);
+        store->evictions++;
+        return number;
+    }
+    return NO_SLOT;
+}
+
+/* ---- reading ---- */
+
+/* A read that nobody uses; NULL: all are under way. Lock held. */
+static unit_read *unused_read(pi2_neuron_store *store) {
+    for (uint32_t i = 0; i < MOST_READS; i++) {
+        unit_read *read = &store->reads[store->next_read];
+        store->next_read = (store->next_read + 1) % MOST_READS;
+        if (atomic_load_explicit(&read->state, memory_order_acquire) == READ_FREE) return read;
+    }
+    return NULL;
+}
+
+/* Prepares the read of a unit that has no slot; NULL: there is no slot or no read for it now. Lock held. */
+static pi2_read_request *begin_read(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
+    store_bank *own = &store->banks[b];
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    slot_pool *pool = &store->pools[own->pool];
+    unit_read *read = unused_read(store);
+    const uint32_t number = read ? give_slot(store, pool) : NO_SLOT;
+    if (number == NO_SLOT) return NULL;
+    neuron_slot *slot = &store->slots[number];
+    read->bank = b;
+    read->unit = unit;
+    read->slot = number;
+    read->request.offset = bank->file_offset + (uint64_t)unit * bank->unit_bytes;
+    read->request.bytes = bank->unit_bytes;
+    read->request.destination = slot_memory(store, pool, number);
+    read->request.priority = PI2_READ_CERTAIN;
+    atomic_store(&read->request.state, PI2_READ_IDLE);
+    atomic_store(&read->state, READ_ACTIVE);
+    atomic_store(&slot->read, (uint32_t)(read - store->reads));
+    set_uses(slot, 0);
+    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
+    atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, SLOT_READING));
+    atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
+    return &read->request;
+}
+
+void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
+    const store_bank *bank = &store->banks[b];
+    for (uint32_t first = 0; first < count; first += WANTED_AT_ONCE) {
+        const uint32_t end = count - first < WANTED_AT_ONCE ? count : first + WANTED_AT_ONCE;
+        pi2_read_request *requests[WANTED_AT_ONCE];
+        uint32_t begun = 0;
+        (void)pthread_mutex_lock(&store->lock);
+        for (uint32_t i = first; i < end; i++) {
+            if (atomic_load_explicit(&bank->slot_of[units[i]], memory_order_acquire) != NO_SLOT) continue;
+            pi2_read_request *request = begin_read(store, b, units[i]);
+            if (!request) break;
+            requests[begun++] = request;
+        }
+        /* Under the lock, so that nobody who finds a slot READING finds a read that is not queued. */
+        if (begun) pi2_reader_submit_many(store->options.reader, requests, begun);
+        (void)pthread_mutex_unlock(&store->lock);
+    }
+}
+
+static void keep_failure(pi2_neuron_store *store, pi2_status status) {
+    (void)pthread_mutex_lock(&store->lock);
+    if (atomic_load(&store->failure) == PI2_OK) {
+        (void)snprintf(store->failure_text, sizeof store->failure_text, "%s", pi2_error_text());
+        atomic_store(&store->failure, (int)status);
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+static pi2_status first_failure(pi2_neuron_store *store) {
+    (void)pthread_mutex_lock(&store->lock);
+    const pi2_status status = pi2_fail((pi2_status)atomic_load(&store->failure), "%s", store->failure_text);
+    (void)pthread_mutex_unlock(&store->lock);
+    return status;
+}
+
+static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    if (pi2_neuron_unit_checksum(bank, memory) == store->banks[b].checksums[unit]) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: unit %u of layer %u's neurons (%u bytes at offset %llu) does not match its "
+                    "checksum: the file or the disk is damaged; delete it and prepare the model again",
+                    store->options.path, unit, bank->layer, bank->unit_bytes,
+                    (unsigned long long)(bank->file_offset + (uint64_t)unit * bank->unit_bytes));
+}
+
+static void empty_slot(pi2_neuron_store *store, uint32_t b, uint32_t unit, uint32_t slot) {
+    atomic_store_explicit(&store->banks[b].slot_of[unit], NO_SLOT, memory_order_release);
+    atomic_store(&store->slots[slot].word, (slot_word)SLOT_EMPTY);
+}
+
+/* A read that has ended becomes a unit that is ready, or a failure. The first thread that comes does it. */
+static void finish_read(pi2_neuron_store *store, unit_read *read, pi2_status status) {
+    int active = READ_ACTIVE;
+    if (!atomic_compare_exchange_strong(&read->state, &active, READ_FINISHING)) return;
+    const int ended = atomic_load_explicit(&read->request.state, memory_order_acquire);
+    if (ended != PI2_READ_DONE && ended != PI2_READ_FAILED) { /* its room serves another unit already */
+        atomic_store(&read->state, READ_ACTIVE);
+        return;
+    }
+    neuron_slot *slot = &store->slots[read->slot];
+    const uint32_t unit_number = store->banks[read->bank].first_unit + read->unit;
+    const uint32_t epoch = word_epoch(atomic_load(&slot->word));
+    if (ended == PI2_READ_DONE) {
+        atomic_store(&slot->word, word_of(unit_number, epoch, SLOT_CHECKING));
+        status = check_unit(store, read->bank, read->unit, read->request.destination);
+    } else if (status == PI2_OK) {
+        status = pi2_reader_wait(store->options.reader, &read->request, 0); /* tells why */
+    }
+    if (status == PI2_OK) {
+        atomic_store(&slot->word, word_of(unit_number, epoch, SLOT_READY));
+    } else {
+        keep_failure(store, status);
+        empty_slot(store, read->bank, read->unit, read->slot);
+    }
+    atomic_store(&read->state, READ_FREE);
+}
+
+static void short_pause(unsigned turn) {
+    if (turn < 64) pi2_spin_pause();
+    else if (turn < 96) (void)sched_yield();
+    else (void)nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+}
+
+static pi2_status await_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const uint8_t **memory_out) {
+    const store_bank *bank = &store->banks[b];
+    for (unsigned turn = 0;; turn++) {
+        if (atomic_load_explicit(&store->failure, memory_order_relaxed) != PI2_OK) return first_failure(store);
+        *memory_out = pi2_neuron_store_hit(store, b, unit);
+        if (*memory_out) return PI2_OK;
+        const uint32_t number = atomic_load_explicit(&bank->slot_of[unit], memory_order_acquire);
+        if (number == NO_SLOT) {
+            pi2_neuron_store_want(store, b, &unit, 1);
+            if (turn > 0) short_pause(turn);
+            continue;
+        }
+        const slot_word word = atomic_load_explicit(&store->slots[number].word, memory_order_acquire);
+        if (word_unit(word) != bank->first_unit + unit) continue;
+        if (word_state(word) != SLOT_READING) {
+            short_pause(turn);
+            continue;
+        }
+        /* The read may have ended, and its room may serve another unit by now: then the wait is for that one. */
+        unit_read *read = &store->reads[atomic_load(&store->slots[number].read)];
+        const pi2_status status = pi2_reader_wait(store->options.reader, &read->request, store->options.spin_us);
+        finish_read(store, read, status);
+    }
+}
+
+pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t b, uint32_t unit, const uint8_t **memory_out) {
+    *memory_out = pi2_neuron_store_hit(store, b, unit);
+    if (*memory_out) return PI2_OK;
+    const uint64_t begin = pi2_clock_ns();
+    const pi2_status status = await_unit(store, b, unit, memory_out);
+    const uint64_t end = pi2_clock_ns();
+    (void)atomic_fetch_add_explicit(&store->stall_ns, end - begin, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&store->stalls, 1, memory_order_relaxed);
+    if (store->options.trace) pi2_timeline_stall(store->options.trace, unit, begin, end);
+    return status;
+}
+
+/* ---- filling ---- */
+
+/* The first `count` places' units of a bank into slots from `slot` on, as far as those are empty. */
+static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, uint32_t count) {
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    store_bank *own = &store->banks[b];
+    const slot_pool *pool = &store->pools[own->pool];
+    uint32_t end = 0;
+    while (end < count && word_state(atomic_load(&store->slots[slot + end].word)) == SLOT_EMPTY &&
+           atomic_load(&own->slot_of[end]) == NO_SLOT) end++;
+    uint8_t *memory = slot_memory(store, pool, slot);
+    PI2_TRY(read_range(store, bank->file_offset, memory, (uint64_t)end * bank->unit_bytes));
+    for (uint32_t unit = 0; unit < end; unit++) {
+        PI2_TRY(check_unit(store, b, unit, memory + (uint64_t)unit * bank->unit_bytes));
+        set_uses(&store->slots[slot + unit], 1);
+        atomic_store(&store->slots[slot + unit].word, word_of(own->first_unit + unit, 0, SLOT_READY));
+        atomic_store(&own->slot_of[unit], slot + unit);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
+    store->is_filled = true;
+    for (uint32_t p = 0; p < store->pool_count; p++) {
+        const slot_pool *pool = &store->pools[p];
+        uint64_t passed = 0;
+        uint32_t slot = pool->first_slot;
+        for (uint32_t b = 0; b < store->options.banks->count; b++) {
+            if (store->banks[b].pool != p) continue;
+            const uint32_t units = store->options.banks->banks[b].unit_count;
+            passed += units;
+            const uint32_t due = pool->first_slot + (uint32_t)((double)pool->slot_count * (double)passed /
+                                                               (double)pool->units);
+            const uint32_t count = due - slot < units ? due - slot : units;
+            PI2_TRY(fill_bank(store, b, slot, count));
+            slot += count;
+        }
+    }
+    return PI2_OK;
+}
+
+bool pi2_neuron_store_is_filled(const pi2_neuron_store *store) { return store->is_filled; }
+
+/* ---- passes ---- */
+
+void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
+    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + 1;
+    const uint32_t last = (1u << EPOCH_BITS) - 1;
+    atomic_store(&store->epoch, epoch > last ? 1 : epoch);
+}
+
+void pi2_neuron_store_reset(pi2_neuron_store *store) {
+    for (uint32_t i = 0; i < MOST_READS; i++) {
+        unit_read *read = &store->reads[i];
+        if (atomic_load(&read->state) != READ_ACTIVE) continue;
+        const pi2_status status = pi2_reader_wait(store->options.reader, &read->request, 0);
+        finish_read(store, read, status);
+    }
+    atomic_store(&store->failure, PI2_OK);
+}
+
+void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, uint32_t hits) {
+    const uint64_t bytes = (uint64_t)uses * store->options.banks->banks[b].unit_bytes;
+    (void)atomic_fetch_add_explicit(&store->uses, uses, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&store->hits, hits, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&store->needed_bytes, bytes, memory_order_relaxed);
+}
+
+void pi2_neuron_store_count(const pi2_neuron_store *store, pi2_neuron_store_counters *counters_out) {
+    *counters_out = (pi2_neuron_store_counters){
+        .uses = atomic_load(&store->uses), .hits = atomic_load(&store->hits),
+        .needed_bytes = atomic_load(&store->needed_bytes), .stall_ns = atomic_load(&store->stall_ns),
+        .stalls = atomic_load(&store->stalls), .evictions = store->evictions, .slots = store->slot_count,
+        .units = store->unit_count };
+}

@@ -1,0 +1,99 @@
+/*
+ * neuron_store.h: where a pass finds single neurons: the region of cold clusters (PowerInfer-2, sections 4.2, 4.3).
+ *
+ * A bank (clusters/neuron_bank.h) cuts a layer's neurons into units of equal size. Memory for units is cut into slots;
+ * units of one size share a pool. A unit is in one slot or in none:
+ *
+ *   EMPTY -> READING      it was wanted: it got a slot, its read is queued              (lock held)
+ *   READING -> CHECKING   its read ended; the first thread that sees it takes the checksum (compare-and-swap)
+ *   CHECKING -> READY     it matched; it may be used
+ *   READY -> EMPTY        it leaves for another unit: never within the layer that used it  (lock held)
+ *   READING, CHECKING -> EMPTY   its read failed, or its checksum: the pass ends with that
+ *
+ * A hit takes no lock: a slot's word holds the unit, the layer ("epoch") that used it last and its state, and a thread
+ * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by
+ * a clock: a hand passes over the slots and takes the first that was not used in this layer and has no uses left; each
+ * use gives one, up to three, each pass of the hand takes one.
+ *
+ * Threads: everything but create, free, fill and reset may be called by any compute thread.
+ */
+#ifndef PI2_NEURON_CACHE_NEURON_STORE_H
+#define PI2_NEURON_CACHE_NEURON_STORE_H
+
+#include "clusters/neuron_bank.h"
+#include "storage/reader.h"
+
+typedef struct pi2_neuron_store pi2_neuron_store;
+
+typedef struct pi2_neuron_store_options {
+    const pi2_neuron_banks *banks; /* outlive the store */
+    const char *path;              /* the cluster file, for messages; copied by nobody: outlives the store */
+    pi2_reader *reader;
+    void *memory;                  /* heads, then slots; page aligned */
+    uint64_t memory_bytes;         /* at least pi2_neuron_store_least_bytes() */
+    unsigned spin_us;
+    pi2_timeline *trace;           /* gets a span of every stall; may be NULL */
+} pi2_neuron_store_options;
+
+/** Memory with which every unit of the largest layer has a slot: less could not serve a token that needs them all. */
+uint64_t pi2_neuron_store_least_bytes(const pi2_neuron_banks *banks);
+/** Memory that holds every unit. */
+uint64_t pi2_neuron_store_all_bytes(const pi2_neuron_banks *banks);
+/** Of both, the heads. */
+uint64_t pi2_neuron_store_head_bytes(const pi2_neuron_banks *banks);
+/** Memory of the store's own lists. */
+size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memory_bytes);
+
+/**
+ * Reads and checks the heads.
+ * Errors  MEMORY, INVALID (too little memory: with the least), IO, FORMAT (a head's checksum, an order that is none)
+ */
+pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_neuron_store **store_out);
+/** Waits for reads in flight. NULL is fine. */
+void pi2_neuron_store_free(pi2_neuron_store *store);
+
+/** What a bank's head holds, in memory as long as the store lives. */
+typedef struct pi2_neuron_head {
+    const uint32_t *place_of;    /* [neuron_count]: where a neuron's bundle lies */
+    const uint8_t *up_scales;    /* [neuron_count][up_scale_bytes] */
+    const uint8_t *down_scales;  /* [blocks of neurons][down_scale_bytes] */
+} pi2_neuron_head;
+const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint32_t bank);
+
+/** Fills the slots with the first places of every bank, in long reads: once, before the first layer. Slots that are in
+ *  use already stay. Errors as pi2_neuron_store_take(). */
+pi2_status pi2_neuron_store_fill(pi2_neuron_store *store);
+bool pi2_neuron_store_is_filled(const pi2_neuron_store *store);
+
+/** A layer begins: what earlier ones used may leave. One thread, while no other is in the store. */
+void pi2_neuron_store_begin_layer(pi2_neuron_store *store);
+
+/** The memory of a unit that is there, which then stays until the layer ends; else NULL. Never waits. */
+const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t bank, uint32_t unit);
+
+/** Asks for units that are not there, in this order, with one wake-up of the I/O thread. What finds no slot or no place
+ *  in the queue just now is left out: pi2_neuron_store_take() asks again. */
+void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);
+
+/**
+ * The memory of a unit, which is read if need be and waited for; it stays until the layer ends.
+ * Errors  IO (file, byte offset), FORMAT (checksum: layer, unit, byte offset)
+ */
+pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t bank, uint32_t unit, const uint8_t **memory_out);
+
+/** After a failed or cancelled pass: waits for reads in flight. No other thread is in the store. */
+void pi2_neuron_store_reset(pi2_neuron_store *store);
+
+/** Books what a layer found: units that it used, and those of them that were there. */
+void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t bank, uint32_t uses, uint32_t hits);
+
+typedef struct pi2_neuron_store_counters {
+    uint64_t uses, hits;        /* of units */
+    uint64_t needed_bytes;      /* of units used */
+    uint64_t stall_ns, stalls;  /* compute threads' waiting, summed over threads */
+    uint64_t evictions;
+    uint32_t slots, units;
+} pi2_neuron_store_counters;
+void pi2_neuron_store_count(const pi2_neuron_store *store, pi2_neuron_store_counters *counters_out);
+
+#endif

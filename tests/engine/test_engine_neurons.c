@@ -1,0 +1,260 @@
+/*
+ * Goal:   a model with exact zeros gives the same bits whether tokens are computed with the neurons that fire alone or
+ *         with all of them: for every weight type and every activation that has zeros, with the least memory, more and
+ *         enough, on one thread and several, by every read method and instruction set, in batches of one and more; and
+ *         damage to a neuron ends the run with its place.
+ * Method: tiny random models in the neuron layout; each variation's logits against those of the plain GGUF file in
+ *         memory, dense, on one thread.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "file_formats/cluster_file.h"
+#include "powerinfer2/model_file.h"
+#include "support/sanitizer.h"
+#include "support/session_run.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+#include "weight_formats/weight_format.h"
+
+enum { PROMPT = PI2_UNDER_TSAN ? 13 : 29, DECODED = PI2_UNDER_TSAN ? 3 : 6, CONTEXT = 64 };
+enum { PLENTY = 400000000, LEAST_STEP = 500000, STEPS = 200 };
+
+static char *folder, *model_path, *cluster_path;
+
+typedef struct variation {
+    const char *cpu, *read_method;
+    uint64_t memory_bytes;
+    uint32_t threads, batch;
+    bool off;
+} variation;
+
+static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = v->off ? model_path : cluster_path;
+    options.memory_bytes = v->memory_bytes;
+    options.thread_count = v->threads;
+    options.batch_tokens = v->batch;
+    options.context_tokens = CONTEXT;
+    options.read_method = v->read_method ? v->read_method : "auto";
+    options.sparsity = v->off ? "off" : "exact";
+    pi2_session_run_cpu(v->cpu);
+    return pi2_engine_open(&options, engine_out);
+}
+
+static pi2_engine *open_variation(const variation *v) {
+    pi2_engine *engine;
+    if (try_open(v, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    return engine;
+}
+
+static void write_model(const pi2_tiny_model_options *options) {
+    (void)remove(cluster_path);
+    assert_int_equal(pi2_tiny_model_write_apart(options, model_path), 0);
+    const pi2_prepare_options prepare = { .model_path = model_path, .output_path = cluster_path,
+                                          .layout = PI2_LAYOUT_NEURON };
+    if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+}
+
+/* The least budget with which tokens are computed by neuron; is_part: it does not hold all of them. */
+static uint64_t least_budget(bool *is_part) {
+    for (uint64_t budget = 6000000; budget < 6000000 + STEPS * LEAST_STEP; budget += LEAST_STEP) {
+        const variation v = { .memory_bytes = budget, .threads = 1, .batch = 16 };
+        pi2_engine *engine;
+        if (try_open(&v, &engine) != PI2_OK) continue;
+        const pi2_engine_report *report = pi2_engine_get_report(engine);
+        const bool by_neuron = report->neuron_bytes > 0;
+        *is_part = report->neuron_bytes < report->neuron_all_bytes;
+        pi2_engine_close(engine);
+        if (!by_neuron) continue;
+        return budget + LEAST_STEP; /* what the process holds differs a little from run to run */
+    }
+    fail_msg("no budget is enough");
+    return 0;
+}
+
+/* Runs the variation and compares; returns what it counted. */
+static pi2_engine_counters compare(const pi2_session_run *want, const variation *v, size_t number) {
+    pi2_session_run got;
+    pi2_engine_counters counters;
+    pi2_engine *engine = open_variation(v);
+    assert_true(pi2_engine_get_report(engine)->neuron_bytes > 0);
+    pi2_session_run_make(engine, PROMPT, DECODED, &got);
+    pi2_engine_count(engine, &counters);
+    pi2_engine_close(engine);
+    pi2_session_run_compare(want, &got, number);
+    pi2_session_run_free(&got);
+    if (counters.neuron_uses == 0 || counters.neuron_hits > counters.neuron_uses) {
+        fail_msg("variation %zu: %llu uses, %llu hits", number, (unsigned long long)counters.neuron_uses,
+                 (unsigned long long)counters.neuron_hits);
+    }
+    return counters;
+}
+
+static pi2_session_run dense_run(void) {
+    const variation plain = { .cpu = "scalar", .memory_bytes = PLENTY, .threads = 1, .batch = 64, .off = true };
+    pi2_session_run run;
+    pi2_engine *engine = open_variation(&plain);
+    assert_int_equal(pi2_engine_get_report(engine)->neuron_bytes, 0);
+    pi2_session_run_make(engine, PROMPT, DECODED, &run);
+    pi2_engine_close(engine);
+    return run;
+}
+
+static pi2_tiny_model_options sparse_model(void) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 4;
+    options.feed_forward_length = 2816; /* not a whole number of segments, nor of units */
+    options.ffn_activation = "relu";
+    return options;
+}
+
+static void every_budget_thread_method_and_batch(void **state) {
+    (void)state;
+    pi2_tiny_model_options options = sparse_model();
+    options.up_type = PI2_Q4_1;
+    options.down_type = PI2_Q4_K;
+    options.feed_forward_biases = true;
+    write_model(&options);
+    bool is_part;
+    const uint64_t least = least_budget(&is_part);
+    assert_true(is_part);
+    const variation variations[] = {
+        { .memory_bytes = least, .threads = 1, .batch = 16, .read_method = "pread" },
+        { .memory_bytes = least, .threads = 2, .batch = 16 },
+        { .memory_bytes = least, .threads = 4, .batch = 1 },
+        { .memory_bytes = least + 1500000, .threads = 2, .batch = 7 },
+        { .memory_bytes = least + 1500000, .threads = 3, .batch = 8, .read_method = "pread" },
+        { .memory_bytes = PLENTY, .threads = 1, .batch = 16 },
+        { .memory_bytes = PLENTY, .threads = 2, .batch = 1 },
+        { .memory_bytes = PLENTY, .threads = 2, .batch = 5, .cpu = "scalar" },
+        { .memory_bytes = PLENTY, .threads = 2, .batch = 3, .cpu = "avx2" },
+    };
+    pi2_session_run want = dense_run();
+    for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+        const pi2_engine_counters counters = compare(&want, &variations[i], i);
+        if (variations[i].memory_bytes == PLENTY) assert_int_equal(counters.neuron_hits, counters.neuron_uses);
+        if (i == 0) assert_true(counters.neuron_hits < counters.neuron_uses);
+    }
+    pi2_session_run_free(&want);
+}
+
+static void every_weight_type(void **state) {
+    (void)state;
+    size_t count;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    for (size_t i = 0; i < count; i++) {
+        pi2_tiny_model_options options = sparse_model();
+        options.layer_count = 2;
+        options.up_type = options.down_type = formats[i]->type; /* Gate is computed as ever */
+        write_model(&options);
+        pi2_session_run want = dense_run();
+        bool is_part;
+        const uint64_t least = least_budget(&is_part);
+        (void)compare(&want, &(variation){ .memory_bytes = least, .threads = 2, .batch = 16 }, i);
+        (void)compare(&want, &(variation){ .memory_bytes = PLENTY, .threads = 2, .batch = 4 }, 100 + i);
+        const variation scalar = { .memory_bytes = PLENTY, .threads = 1, .batch = 4, .cpu = "scalar" };
+        (void)compare(&want, &scalar, 200 + i);
+        pi2_session_run_free(&want);
+    }
+}
+
+static void every_activation_with_zeros(void **state) {
+    (void)state;
+    static const char *const activations[] = { "relu", "relu_squared", "drelu" };
+    for (size_t i = 0; i < 3; i++) {
+        pi2_tiny_model_options options = sparse_model();
+        options.ffn_activation = activations[i];
+        options.down_type = PI2_Q6_K;
+        write_model(&options);
+        pi2_session_run want = dense_run();
+        bool is_part;
+        const uint64_t least = least_budget(&is_part);
+        (void)compare(&want, &(variation){ .memory_bytes = least, .threads = 2, .batch = 6 }, i);
+        pi2_session_run_free(&want);
+    }
+}
+
+static void others_stay_dense(void **state) {
+    (void)state;
+    pi2_tiny_model_options options = sparse_model();
+    options.ffn_activation = "gelu";
+    write_model(&options);
+    pi2_engine *engine = open_variation(&(variation){ .memory_bytes = PLENTY, .threads = 1 });
+    assert_int_equal(pi2_engine_get_report(engine)->neuron_bytes, 0);
+    pi2_engine_close(engine);
+    const variation unknown = { .memory_bytes = PLENTY, .threads = 1 };
+    pi2_engine_options wrong;
+    pi2_engine_options_init(&wrong);
+    wrong.model_path = model_path;
+    wrong.memory_bytes = unknown.memory_bytes;
+    wrong.sparsity = "much";
+    assert_int_equal(pi2_engine_open(&wrong, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "exact, off"));
+}
+
+/* One byte of a neuron's bundle is changed after the file was made: the first pass that needs it says where. */
+static void damage_ends_the_run_with_its_place(void **state) {
+    (void)state;
+    const pi2_tiny_model_options options = sparse_model();
+    write_model(&options);
+    pi2_gguf *gguf;
+    pi2_extent_layout *layout;
+    pi2_source_identity source;
+    pi2_neuron_banks *banks;
+    assert_int_equal(pi2_gguf_open(cluster_path, &gguf), PI2_OK);
+    assert_int_equal(pi2_cluster_file_layout(gguf, &layout, &source), PI2_OK);
+    assert_int_equal(pi2_cluster_file_banks(gguf, layout, &banks), PI2_OK);
+    assert_int_equal(banks->count, options.layer_count);
+    const uint64_t at = banks->banks[2].file_offset + 3;
+    size_t size;
+    uint8_t *bytes = test_file_read(cluster_path, &size);
+    bytes[at] ^= 1;
+    test_file_write(cluster_path, bytes, size);
+    free(bytes);
+    pi2_neuron_banks_free(banks);
+    pi2_extent_layout_free(layout);
+    pi2_gguf_close(gguf);
+    pi2_engine *engine = open_variation(&(variation){ .memory_bytes = PLENTY, .threads = 2, .batch = 16 });
+    pi2_session *session;
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    const int32_t token = 5;
+    assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "layer 2"));
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    model_path = test_path(folder, "sparse.gguf");
+    cluster_path = test_path(folder, "sparse.pi2");
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    free(model_path);
+    free(cluster_path);
+    test_folder_remove(folder);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
+        cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(others_stay_dense),
+        cmocka_unit_test(damage_ends_the_run_with_its_place),
+    };
+    return cmocka_run_group_tests_name("engine by neuron", tests, set_up, tear_down);
+}

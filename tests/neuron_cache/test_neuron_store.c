@@ -1,0 +1,309 @@
+/*
+ * Goal:   the store of neurons hands out each unit's own bytes however many threads ask and however few slots there
+ *         are; what a layer uses stays until the layer ends; damage, a file that ends and an order that is none are
+ *         told by place, and the store works on after them.
+ * Method: a file of banks of two sizes whose every word says where it is; layers of random units on 1 to 4 threads,
+ *         with the least memory, half and all, by every read method.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <xxhash.h>
+
+#include "base/pages.h"
+#include "base/team.h"
+#include "neuron_cache/neuron_store.h"
+#include "support/temporary_files.h"
+
+enum { BANKS = 5, NEURONS = 96, HEAD_PART = 4096, LAYERS_RUN = 120, MOST_USED = 60 };
+
+static char *folder, *path;
+static pi2_neuron_bank banks_list[BANKS];
+static const pi2_neuron_banks banks = { .banks = banks_list, .count = BANKS };
+
+/* The word at byte `at` of a unit. */
+static uint32_t word_at(uint32_t bank, uint32_t unit, uint32_t at) { return bank << 24 | unit << 14 | at / 4; }
+
+static void put(FILE *file, uint64_t offset, const void *bytes, size_t count) {
+    assert_int_equal(fseek(file, (long)offset, SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, count, file), count);
+}
+
+static void write_bank(FILE *file, uint32_t b) {
+    pi2_neuron_bank *bank = &banks_list[b];
+    static uint32_t head[4 * HEAD_PART / 4], unit[8192 / 4];
+    memset(head, 0, sizeof head);
+    for (uint32_t i = 0; i < NEURONS; i++) head[i] = (i * 7 + b) % NEURONS; /* 7 and 96 have no common divisor */
+    for (uint32_t u = 0; u < bank->unit_count; u++) {
+        for (uint32_t at = 0; at < bank->unit_bytes; at += 4) unit[at / 4] = word_at(b, u, at);
+        put(file, bank->file_offset + (uint64_t)u * bank->unit_bytes, unit, bank->unit_bytes);
+        head[HEAD_PART / 4 + u] = (uint32_t)XXH3_64bits(unit, bank->unit_bytes);
+    }
+    for (uint32_t i = 0; i < HEAD_PART / 4; i++) {
+        head[2 * HEAD_PART / 4 + i] = b * 100 + i;
+        head[3 * HEAD_PART / 4 + i] = b * 200 + i;
+    }
+    bank->head_checksum = XXH3_64bits(head, sizeof head);
+    put(file, bank->head_offset, head, sizeof head);
+}
+
+/* Banks 0, 1 and 3 have units of one bundle in 8 KB, 2 and 4 of three bundles in 4 KB. */
+static void write_file(void) {
+    uint64_t at = 4096;
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    for (uint32_t b = 0; b < BANKS; b++) {
+        const bool small = b == 2 || b == 4;
+        banks_list[b] = (pi2_neuron_bank){
+            .layer = b, .expert = UINT32_MAX, .neuron_count = NEURONS, .width = 64, .bundle_bytes = small ? 1344 : 8192,
+            .unit_neurons = small ? 3 : 1, .unit_bytes = small ? 4096 : 8192, .unit_count = small ? 32 : 96,
+            .head_offset = at, .head_bytes = 4 * HEAD_PART, .checksums_at = HEAD_PART, .up_scales_at = 2 * HEAD_PART,
+            .down_scales_at = 3 * HEAD_PART };
+        at += banks_list[b].head_bytes;
+        banks_list[b].file_offset = at;
+        at += (uint64_t)banks_list[b].unit_count * banks_list[b].unit_bytes;
+        write_bank(file, b);
+    }
+    assert_int_equal(fclose(file), 0);
+}
+
+typedef struct setup {
+    pi2_neuron_store *store;
+    pi2_reader *reader;
+    void *memory;
+    uint64_t bytes;
+} setup;
+
+static pi2_status try_open(const char *method, uint64_t bytes, setup *s) {
+    *s = (setup){ .bytes = bytes };
+    assert_int_equal(pi2_pages_reserve((size_t)bytes, false, "slots", &s->memory), PI2_OK);
+    const pi2_reader_options reader = { .path = path, .method = method, .depth = 16 };
+    if (pi2_reader_open(&reader, &s->reader) != PI2_OK) fail_msg("%s", pi2_error_text());
+    const pi2_neuron_store_options options = { .banks = &banks, .path = path, .reader = s->reader,
+                                               .memory = s->memory, .memory_bytes = bytes };
+    return pi2_neuron_store_create(&options, &s->store);
+}
+
+static void close_store(setup *s) {
+    pi2_neuron_store_free(s->store);
+    pi2_reader_close(s->reader);
+    pi2_pages_release(s->memory, (size_t)s->bytes);
+}
+
+/* ---- layers on several threads ---- */
+
+typedef struct layer_run {
+    setup *s;
+    uint32_t bank, count, taken;
+    uint32_t units[MOST_USED];
+    const uint8_t *memories[MOST_USED];
+    _Atomic uint32_t next, wrong;
+} layer_run;
+
+static bool is_unit(const uint8_t *memory, uint32_t b, uint32_t unit) {
+    const uint32_t *words = (const uint32_t *)(const void *)memory;
+    for (uint32_t at = 0; at < banks_list[b].unit_bytes; at += 4) {
+        if (words[at / 4] != word_at(b, unit, at)) return false;
+    }
+    return true;
+}
+
+static void use_units(void *argument, unsigned member, unsigned member_count) {
+    (void)member_count;
+    layer_run *run = argument;
+    if (member % 2 == 0) pi2_neuron_store_want(run->s->store, run->bank, run->units, run->count);
+    for (;;) {
+        const uint32_t i = atomic_fetch_add(&run->next, 1);
+        if (i >= run->count) return;
+        const bool ok = pi2_neuron_store_take(run->s->store, run->bank, run->units[i], &run->memories[i]) == PI2_OK;
+        if (!ok || !is_unit(run->memories[i], run->bank, run->units[i])) atomic_fetch_add(&run->wrong, 1);
+    }
+}
+
+static void run_layer(setup *s, pi2_team *team, uint32_t bank, unsigned *seed) {
+    static layer_run run;
+    memset(&run, 0, sizeof run);
+    run.s = s;
+    run.bank = bank;
+    run.count = 1 + (uint32_t)rand_r(seed) % MOST_USED;
+    /* Some units come twice, as two tokens may ask for one; a third of them is hot. */
+    for (uint32_t i = 0; i < run.count; i++) {
+        const uint32_t all = banks_list[bank].unit_count;
+        run.units[i] = (uint32_t)rand_r(seed) % (rand_r(seed) % 3 ? all : all / 4);
+    }
+    pi2_neuron_store_begin_layer(s->store);
+    pi2_team_run(team, use_units, &run);
+    assert_int_equal(run.wrong, 0);
+    /* What was taken has stayed. */
+    for (uint32_t i = 0; i < run.count; i++) {
+        assert_true(is_unit(run.memories[i], bank, run.units[i]));
+        assert_ptr_equal(pi2_neuron_store_hit(s->store, bank, run.units[i]), run.memories[i]);
+    }
+}
+
+static void units_are_right_with_few_slots_and_many_threads(void **state) {
+    (void)state;
+    const uint64_t least = pi2_neuron_store_least_bytes(&banks), all = pi2_neuron_store_all_bytes(&banks);
+    assert_true(least < all);
+    unsigned seed = 1;
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        for (unsigned threads = 1; threads <= 4; threads++) {
+            pi2_team *team;
+            assert_int_equal(pi2_team_create(threads, NULL, &team), PI2_OK);
+            for (int size = 0; size < 3; size++) {
+                setup s;
+                const uint64_t bytes = size == 0 ? least : size == 1 ? (least + all) / 2 : all;
+                if (try_open(*method, bytes, &s) != PI2_OK) fail_msg("%s", pi2_error_text());
+                if (threads % 2) assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+                for (int i = 0; i < LAYERS_RUN; i++) run_layer(&s, team, (uint32_t)rand_r(&seed) % BANKS, &seed);
+                pi2_neuron_store_counters counters;
+                pi2_neuron_store_count(s.store, &counters);
+                if (size == 0) assert_true(counters.evictions > 0);
+                if (size == 2) assert_int_equal(counters.evictions, 0);
+                close_store(&s);
+            }
+            pi2_team_destroy(team);
+        }
+    }
+}
+
+static void all_fit_after_filling(void **state) {
+    (void)state;
+    setup s;
+    assert_int_equal(try_open("auto", pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
+    assert_null(pi2_neuron_store_hit(s.store, 0, 0));
+    assert_false(pi2_neuron_store_is_filled(s.store));
+    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+    assert_true(pi2_neuron_store_is_filled(s.store));
+    for (uint32_t b = 0; b < BANKS; b++) {
+        for (uint32_t u = 0; u < banks_list[b].unit_count; u++) {
+            const uint8_t *memory = pi2_neuron_store_hit(s.store, b, u);
+            assert_non_null(memory);
+            assert_true(is_unit(memory, b, u));
+        }
+        const pi2_neuron_head *head = pi2_neuron_store_head(s.store, b);
+        for (uint32_t place = 0; place < NEURONS; place++) {
+            assert_int_equal(head->place_of[(place * 7 + b) % NEURONS], place);
+        }
+        assert_int_equal(((const uint32_t *)(const void *)head->up_scales)[5], b * 100 + 5);
+        assert_int_equal(((const uint32_t *)(const void *)head->down_scales)[9], b * 200 + 9);
+    }
+    close_store(&s);
+}
+
+/* ---- what goes wrong ---- */
+
+static void flip(uint64_t offset) {
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)offset, SEEK_SET), 0);
+    const int byte = fgetc(file);
+    assert_int_equal(fseek(file, (long)offset, SEEK_SET), 0);
+    assert_int_not_equal(fputc(byte ^ 4, file), EOF);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void damage_is_told_by_place_and_the_store_goes_on(void **state) {
+    (void)state;
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        setup s;
+        const uint64_t at = banks_list[1].file_offset + 8192 * 17;
+        const uint8_t *memory;
+        char offset[32];
+        (void)snprintf(offset, sizeof offset, "offset %llu", (unsigned long long)at);
+        assert_int_equal(try_open(*method, pi2_neuron_store_least_bytes(&banks), &s), PI2_OK);
+        flip(at + 4711);
+        pi2_neuron_store_begin_layer(s.store);
+        assert_int_equal(pi2_neuron_store_take(s.store, 1, 17, &memory), PI2_ERR_FORMAT);
+        assert_non_null(strstr(pi2_error_text(), offset));
+        assert_non_null(strstr(pi2_error_text(), "layer 1"));
+        assert_int_equal(pi2_neuron_store_take(s.store, 1, 18, &memory), PI2_ERR_FORMAT); /* the pass has failed */
+        pi2_neuron_store_reset(s.store);
+        assert_int_equal(pi2_neuron_store_take(s.store, 1, 18, &memory), PI2_OK);
+        assert_true(is_unit(memory, 1, 18));
+        flip(at + 4711);
+        assert_int_equal(pi2_neuron_store_take(s.store, 1, 17, &memory), PI2_OK);
+        close_store(&s);
+        flip(at + 5);
+        assert_int_equal(try_open(*method, pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
+        assert_int_equal(pi2_neuron_store_fill(s.store), PI2_ERR_FORMAT);
+        close_store(&s);
+        flip(at + 5);
+    }
+}
+
+static void heads_are_checked(void **state) {
+    (void)state;
+    setup s;
+    const uint64_t bytes = pi2_neuron_store_least_bytes(&banks);
+    flip(banks_list[3].head_offset + banks_list[3].up_scales_at + 40);
+    assert_int_equal(try_open("auto", bytes, &s), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "layer 3"));
+    close_store(&s);
+    flip(banks_list[3].head_offset + banks_list[3].up_scales_at + 40);
+    /* An order with a neuron twice, and a checksum that says that it is meant so. */
+    static uint8_t head[4 * HEAD_PART];
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)banks_list[2].head_offset, SEEK_SET), 0);
+    assert_int_equal(fread(head, 1, sizeof head, file), sizeof head);
+    memcpy(head, head + 4, 4);
+    const uint64_t before = banks_list[2].head_checksum;
+    banks_list[2].head_checksum = XXH3_64bits(head, sizeof head);
+    put(file, banks_list[2].head_offset, head, sizeof head);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(try_open("auto", bytes, &s), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "does not name each once"));
+    close_store(&s);
+    banks_list[2].head_checksum = before;
+    write_file();
+}
+
+static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **state) {
+    (void)state;
+    setup s;
+    const uint8_t *memory;
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) - 4096, &s), PI2_ERR_INVALID);
+    assert_null(s.store);
+    close_store(&s);
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks), &s), PI2_OK);
+    assert_int_equal(truncate(path, (off_t)(banks_list[4].file_offset + 4096)), 0);
+    pi2_neuron_store_begin_layer(s.store);
+    assert_int_equal(pi2_neuron_store_take(s.store, 4, 0, &memory), PI2_OK);
+    assert_int_equal(pi2_neuron_store_take(s.store, 4, 9, &memory), PI2_ERR_IO);
+    close_store(&s);
+    write_file();
+}
+
+static int set_up(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    path = test_path(folder, "neurons");
+    write_file();
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    free(path);
+    test_folder_remove(folder);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(units_are_right_with_few_slots_and_many_threads),
+        cmocka_unit_test(all_fit_after_filling),
+        cmocka_unit_test(damage_is_told_by_place_and_the_store_goes_on),
+        cmocka_unit_test(heads_are_checked),
+        cmocka_unit_test(a_file_that_ends_and_memory_that_is_too_small_are_refused),
+    };
+    return cmocka_run_group_tests_name("neuron store", tests, set_up, tear_down);
+}
