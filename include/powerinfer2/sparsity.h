@@ -30,8 +30,22 @@ typedef struct pi2_sparsity {
     pi2_layer_sparsity *layers;  /* shape [layer_count] */
 } pi2_sparsity;
 
+/** Counting under way. */
+typedef struct pi2_sparsity_counter pi2_sparsity_counter;
+
 /**
- * Runs tokens[count] as one text and counts. Takes 8 bytes for each neuron of the model, beside the engine's budget.
+ * Counts what every pass of an engine computes from now on; passes take a little longer and compute every neuron. Takes
+ * 8 bytes for each neuron of the model, beside the engine's budget.
+ * Errors  MEMORY.  Threads: between passes; an engine has one counter, a second takes its place
+ */
+PI2_API pi2_status pi2_sparsity_begin(pi2_engine *engine, pi2_sparsity_counter **counter_out);
+/** What follows is another text: its first token repeats nothing. Between passes. */
+PI2_API void pi2_sparsity_new_text(pi2_sparsity_counter *counter);
+/** Ends counting and frees the counter (NULL is fine). sparsity_out may be NULL. Errors MEMORY. Between passes. */
+PI2_API pi2_status pi2_sparsity_end(pi2_sparsity_counter *counter, pi2_sparsity **sparsity_out);
+
+/**
+ * Runs tokens[count] as one text and counts.
  * engine        in   without a session; its context has room for the tokens
  * sparsity_out  out  pi2_sparsity_free() it; NULL on any error
  * Errors  INVALID (a session is open, a token out of range), CONTEXT, MEMORY, IO, INTERRUPTED

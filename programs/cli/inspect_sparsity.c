@@ -38,7 +38,7 @@ static json_t *json_layer(const pi2_layer_sparsity *layer) {
     return object;
 }
 
-static int print_json(const pi2_sparsity *sparsity) {
+json_t *pi2_cli_sparsity_json(const pi2_sparsity *sparsity) {
     json_t *object = json_object(), *layers = json_array(), *ranks = json_array();
     json_object_set_new(object, "token_count", json_integer(sparsity->token_count));
     for (int i = 0; i < PI2_SPARSITY_RANKS; i++) json_array_append_new(ranks, pi2_cli_json_number(rank_shares[i]));
@@ -48,7 +48,7 @@ static int print_json(const pi2_sparsity *sparsity) {
     for (uint32_t i = 0; i < sparsity->layer_count; i++) {
         json_array_append_new(layers, json_layer(&sparsity->layers[i]));
     }
-    return pi2_cli_print_json(object, JSON_INDENT(2));
+    return object;
 }
 
 static void print_layer(const char *name, const pi2_layer_sparsity *layer) {
@@ -57,7 +57,7 @@ static void print_layer(const char *name, const pi2_layer_sparsity *layer) {
                  100.0 * layer->hot, 100.0 * layer->repeat);
 }
 
-static int print_table(const pi2_sparsity *sparsity) {
+void pi2_cli_print_sparsity(const pi2_sparsity *sparsity) {
     char name[16];
     (void)printf("%u tokens\n\n%-6s %11s %11s %11s %11s %11s %11s\n", sparsity->token_count, "layer", "zeros",
                  "rounded", "tiles", "blocks", "hot", "repeat");
@@ -73,7 +73,6 @@ static int print_table(const pi2_sparsity *sparsity) {
     (void)printf("\n\nzeros: activations that are exactly zero; rounded: that are zero in 8 bits, as Down reads them; "
                  "tiles,\nblocks: of 16 and 32 neurons that are zero wholly; hot: neurons that give 80 %% of the "
                  "activations; repeat:\nof a token's active neurons, those that the token before had active too\n");
-    return pi2_cli_finish_stdout();
 }
 
 static int measure(pi2_engine *engine, const pi2_cli_sparsity_settings *settings, const char *text, size_t length) {
@@ -98,7 +97,9 @@ static int measure(pi2_engine *engine, const pi2_cli_sparsity_settings *settings
     pi2_cli_clear_progress();
     free(tokens);
     if (status != PI2_OK) return pi2_cli_failed(status);
-    const int code = settings->json ? print_json(sparsity) : print_table(sparsity);
+    if (!settings->json) pi2_cli_print_sparsity(sparsity);
+    const int code = settings->json ? pi2_cli_print_json(pi2_cli_sparsity_json(sparsity), JSON_INDENT(2))
+                                    : pi2_cli_finish_stdout();
     pi2_sparsity_free(sparsity);
     return code;
 }

@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "engine_options.h"
+#include "inspect_sparsity.h"
 #include "output.h"
 #include "powerinfer2/session.h"
 #include "signals.h"
@@ -19,7 +20,7 @@ enum { DEFAULT_CONTEXT = 512 };
 typedef struct perplexity_settings {
     const char *file;
     int64_t chunks;
-    bool json;
+    bool json, count_zeros;
 } perplexity_settings;
 
 #define PERPLEXITY(field) offsetof(perplexity_settings, field)
@@ -27,6 +28,8 @@ static const pi2_cli_option perplexity_options[] = {
     {"-f, --file", "FILE", PI2_CLI_TEXT, PERPLEXITY(file), NULL,
      "The text, less one newline at its end. \"-\" is stdin.", NULL, 0, 0},
     {"--chunks", "N", PI2_CLI_INTEGER, PERPLEXITY(chunks), "-1", "Chunks to compute; -1: all.", NULL, -1, INT32_MAX},
+    {"--count-zeros", NULL, PI2_CLI_FLAG, PERPLEXITY(count_zeros), NULL,
+     "Tells too how many neurons give nothing, as 'inspect --sparsity' does.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, PERPLEXITY(json), NULL,
      "Prints one JSON value: perplexity, error, chunks, tokens.", NULL, 0, 0},
 };
@@ -34,6 +37,7 @@ static const pi2_cli_option perplexity_options[] = {
 typedef struct perplexity_state {
     pi2_engine *engine;
     pi2_session *session;
+    pi2_sparsity_counter *counter;       /* NULL: zeros are not counted */
     uint32_t context, vocabulary, piece; /* piece: tokens whose logits are kept by one call */
     int32_t bos;
     bool starts_with_bos;                /* the model puts BOS before a text */
@@ -64,6 +68,7 @@ static pi2_status score_chunk(perplexity_state *state, const int32_t *tokens) {
     if (state->starts_with_bos) state->chunk[0] = state->bos;
     const uint32_t first = state->context / 2;
     pi2_status status = pi2_session_truncate(state->session, 0);
+    if (state->counter) pi2_sparsity_new_text(state->counter);
     if (status == PI2_OK && first) {
         status = pi2_session_append(state->session, state->chunk, first, PI2_LOGITS_NONE);
     }
@@ -100,11 +105,16 @@ static void show_running(const perplexity_state *state) {
                         perplexity(state), pi2_cli_seconds_since_start());
 }
 
-static int print_result(const perplexity_state *state, const perplexity_settings *settings, uint64_t chunks) {
+static int print_numbers(const perplexity_state *state, const perplexity_settings *settings, uint64_t chunks,
+                         const pi2_sparsity *sparsity) {
     if (!settings->json) {
         (void)printf("perplexity %.4f +/- %.5f (%llu chunks of %u tokens, %llu scored)\n", perplexity(state),
                      standard_error(state), (unsigned long long)chunks, (unsigned)state->context,
                      (unsigned long long)state->scored);
+        if (sparsity) {
+            (void)printf("\n");
+            pi2_cli_print_sparsity(sparsity);
+        }
         return pi2_cli_finish_stdout();
     }
     json_t *object = json_object();
@@ -112,7 +122,18 @@ static int print_result(const perplexity_state *state, const perplexity_settings
     json_object_set_new(object, "error", pi2_cli_json_number(standard_error(state)));
     json_object_set_new(object, "chunks", json_integer((json_int_t)chunks));
     json_object_set_new(object, "tokens", json_integer((json_int_t)state->scored));
+    if (sparsity) json_object_set_new(object, "sparsity", pi2_cli_sparsity_json(sparsity));
     return pi2_cli_print_json(object, JSON_COMPACT);
+}
+
+static int print_result(perplexity_state *state, const perplexity_settings *settings, uint64_t chunks) {
+    pi2_sparsity *sparsity = NULL;
+    const pi2_status status = pi2_sparsity_end(state->counter, &sparsity);
+    state->counter = NULL;
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    const int code = print_numbers(state, settings, chunks, sparsity);
+    pi2_sparsity_free(sparsity);
+    return code;
 }
 
 static int fail_not_finite(const perplexity_state *state, uint64_t token) {
@@ -210,6 +231,7 @@ static int run_perplexity(const perplexity_settings *settings, pi2_engine_option
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
     status = pi2_session_create(state.engine, &sampling, &state.session);
+    if (status == PI2_OK && settings->count_zeros) status = pi2_sparsity_begin(state.engine, &state.counter);
     if (status == PI2_OK) {
         const pi2_engine_report *report = pi2_engine_get_report(state.engine);
         state.context = report->context_tokens;
@@ -223,6 +245,7 @@ static int run_perplexity(const perplexity_settings *settings, pi2_engine_option
     status = pi2_engine_finish_trace(state.engine);
     if (status != PI2_OK && code == PI2_EXIT_OK) code = pi2_cli_failed(status);
     pi2_cli_text_close(&state.text);
+    (void)pi2_sparsity_end(state.counter, NULL);
     pi2_session_free(state.session);
     pi2_engine_close(state.engine);
     return code;

@@ -4,6 +4,7 @@
  */
 #include "powerinfer2/sparsity.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,22 +23,27 @@ typedef struct layer_sums {
     uint64_t again_possible, again; /* active neurons where the token before was computed too; of those, active then */
 } layer_sums;
 
-typedef struct sparsity_run {
+struct pi2_sparsity_counter {
+    pi2_engine *engine;
+    pi2_neuron_counter counter;   /* what the pipeline calls */
     const pi2_model_shape *shape;
     uint32_t experts, neurons, stride; /* of a layer, 1 when dense; of an expert; of those in blocks, rounded up */
     unsigned member_count;
     uint32_t *fired;            /* [layers][experts][stride]: tokens in which the neuron was active */
-    uint32_t *fired_last;       /* the same: 1 + the position at which it was active last */
+    uint32_t *fired_last;       /* the same: 1 + the position, over all texts, at which it was active last */
     uint32_t *seen_last;        /* [layers][experts][stride / 32]: 1 + the position at which the block was computed */
     layer_sums *sums;           /* [members][layers] */
-} sparsity_run;
+    uint32_t text_begin;        /* positions of the present text count from here */
+    _Atomic uint32_t end;       /* past every position that was counted */
+};
+typedef pi2_sparsity_counter sparsity_run;
 
 /** One block of 32 neurons, or what is left. */
 static void count_block(sparsity_run *run, layer_sums *sums, size_t first, const pi2_neuron_values *values,
                         uint32_t at, uint32_t count) {
     uint32_t *fired = run->fired + first, *fired_last = run->fired_last + first;
     uint32_t *seen = &run->seen_last[first / BLOCK];
-    const uint32_t now = values->position + 1;
+    const uint32_t now = run->text_begin + values->position + 1;
     const bool follows = *seen + 1 == now && values->position > 0;
     uint32_t active = 0;
     for (uint32_t tile = 0; tile < count; tile += TILE) {
@@ -65,10 +71,17 @@ static void count_block(sparsity_run *run, layer_sums *sums, size_t first, const
     *seen = now;
 }
 
+static void note_end(sparsity_run *run, uint32_t past) {
+    uint32_t end = atomic_load_explicit(&run->end, memory_order_relaxed);
+    while (end < past && !atomic_compare_exchange_weak(&run->end, &end, past)) {}
+}
+
 static void count(void *user, unsigned member, const pi2_neuron_values *values) {
     sparsity_run *run = user;
     const uint32_t expert = values->expert == UINT32_MAX ? 0 : values->expert;
     const size_t entry = (size_t)values->layer * run->experts + expert;
+    const uint32_t past = run->text_begin + values->position + 1;
+    if (values->begin == 0) note_end(run, past);
     layer_sums *sums = &run->sums[(size_t)member * run->shape->layer_count + values->layer];
     for (uint32_t i = 0; i < values->count; i += BLOCK) {
         const uint32_t left = values->count - i;
@@ -104,7 +117,8 @@ static void fill_ranks(const sparsity_run *run, uint32_t layer, pi2_layer_sparsi
     }
 }
 
-static void fill_layer(const sparsity_run *run, uint32_t layer, pi2_layer_sparsity *out) {
+/** Returns how many neurons' values were counted. */
+static uint64_t fill_layer(const sparsity_run *run, uint32_t layer, pi2_layer_sparsity *out) {
     layer_sums all = { 0 };
     for (unsigned member = 0; member < run->member_count; member++) {
         const layer_sums *sums = &run->sums[(size_t)member * run->shape->layer_count + layer];
@@ -124,6 +138,7 @@ static void fill_layer(const sparsity_run *run, uint32_t layer, pi2_layer_sparsi
     out->zero_blocks = share(all.zero_blocks, all.blocks);
     out->repeat = share(all.again, all.again_possible);
     fill_ranks(run, layer, out);
+    return all.neurons;
 }
 
 static void add_to_mean(pi2_layer_sparsity *mean, const pi2_layer_sparsity *layer, uint32_t layers) {
@@ -136,7 +151,7 @@ static void add_to_mean(pi2_layer_sparsity *mean, const pi2_layer_sparsity *laye
     for (int i = 0; i < PI2_SPARSITY_RANKS; i++) mean->by_rank[i] += layer->by_rank[i] / layers;
 }
 
-static pi2_status sum_up(const sparsity_run *run, size_t tokens, pi2_sparsity **sparsity_out) {
+static pi2_status sum_up(const sparsity_run *run, pi2_sparsity **sparsity_out) {
     const uint32_t layers = run->shape->layer_count;
     pi2_sparsity *sparsity = calloc(1, sizeof *sparsity);
     pi2_layer_sparsity *list = calloc(layers, sizeof *list);
@@ -145,9 +160,11 @@ static pi2_status sum_up(const sparsity_run *run, size_t tokens, pi2_sparsity **
         free(list);
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the sparsity of %u layers", layers);
     }
-    *sparsity = (pi2_sparsity){ .layer_count = layers, .token_count = (uint32_t)tokens, .layers = list };
+    *sparsity = (pi2_sparsity){ .layer_count = layers, .layers = list };
     for (uint32_t layer = 0; layer < layers; layer++) {
-        fill_layer(run, layer, &list[layer]);
+        const uint64_t values = fill_layer(run, layer, &list[layer]);
+        const uint32_t used = run->shape->expert_count ? run->shape->expert_used_count : 1;
+        sparsity->token_count = (uint32_t)(values / ((uint64_t)used * run->neurons));
         add_to_mean(&sparsity->mean, &list[layer], layers);
     }
     *sparsity_out = sparsity;
@@ -156,18 +173,12 @@ static pi2_status sum_up(const sparsity_run *run, size_t tokens, pi2_sparsity **
 
 /* ---- the run ---------------------------------------------------------------------------- */
 
-static pi2_status make_run(const pi2_engine *engine, sparsity_run *run) {
-    const pi2_model_shape *shape = &engine->model->shape;
-    const bool mixture = shape->expert_count > 0;
-    *run = (sparsity_run){ .shape = shape, .experts = mixture ? shape->expert_count : 1,
-                           .neurons = mixture ? shape->expert_feed_forward_length : shape->feed_forward_length,
-                           .member_count = engine->plan.shape.thread_count };
-    run->stride = (run->neurons + BLOCK - 1) / BLOCK * BLOCK;
-    const size_t padded = (size_t)shape->layer_count * run->experts * run->stride;
+static pi2_status allocate(sparsity_run *run) {
+    const size_t padded = (size_t)run->shape->layer_count * run->experts * run->stride;
     run->fired = calloc(padded, sizeof *run->fired);
     run->fired_last = calloc(padded, sizeof *run->fired_last);
     run->seen_last = calloc(padded / BLOCK, sizeof *run->seen_last);
-    run->sums = calloc((size_t)run->member_count * shape->layer_count, sizeof *run->sums);
+    run->sums = calloc((size_t)run->member_count * run->shape->layer_count, sizeof *run->sums);
     if (run->fired && run->fired_last && run->seen_last && run->sums) return PI2_OK;
     return pi2_fail(PI2_ERR_MEMORY, "no memory for the counts of %zu neurons", padded);
 }
@@ -177,27 +188,58 @@ static void free_run(sparsity_run *run) {
     free(run->fired_last);
     free(run->seen_last);
     free(run->sums);
+    free(run);
 }
 
-static pi2_status run_tokens(pi2_engine *engine, sparsity_run *run, const int32_t *tokens, size_t token_count) {
-    const pi2_neuron_counter counter = { .user = run, .count = count };
+pi2_status pi2_sparsity_begin(pi2_engine *engine, pi2_sparsity_counter **counter_out) {
+    const pi2_model_shape *shape = &engine->model->shape;
+    const bool mixture = shape->expert_count > 0;
+    *counter_out = NULL;
+    sparsity_run *run = malloc(sizeof *run);
+    if (!run) return pi2_fail(PI2_ERR_MEMORY, "no memory for counts");
+    *run = (sparsity_run){ .engine = engine, .counter = { .user = run, .count = count }, .shape = shape,
+                           .experts = mixture ? shape->expert_count : 1,
+                           .neurons = mixture ? shape->expert_feed_forward_length : shape->feed_forward_length,
+                           .member_count = engine->plan.shape.thread_count };
+    run->stride = (run->neurons + BLOCK - 1) / BLOCK * BLOCK;
+    const pi2_status status = allocate(run);
+    if (status != PI2_OK) {
+        free_run(run);
+        return status;
+    }
+    pi2_forward_set_counter(engine->forward, &run->counter);
+    *counter_out = run;
+    return PI2_OK;
+}
+
+void pi2_sparsity_new_text(pi2_sparsity_counter *counter) { counter->text_begin = atomic_load(&counter->end) + 1; }
+
+pi2_status pi2_sparsity_end(pi2_sparsity_counter *counter, pi2_sparsity **sparsity_out) {
+    pi2_status status = PI2_OK;
+    if (sparsity_out) *sparsity_out = NULL;
+    if (!counter) return PI2_OK;
+    pi2_forward_set_counter(counter->engine->forward, NULL);
+    if (sparsity_out) status = sum_up(counter, sparsity_out);
+    free_run(counter);
+    return status;
+}
+
+static pi2_status run_tokens(pi2_engine *engine, const int32_t *tokens, size_t token_count) {
     pi2_session *session = NULL;
     PI2_TRY(pi2_session_create(engine, NULL, &session));
-    pi2_forward_set_counter(engine->forward, &counter);
     const pi2_status status = pi2_session_append(session, tokens, token_count, PI2_LOGITS_NONE);
-    pi2_forward_set_counter(engine->forward, NULL);
     pi2_session_free(session);
     return status;
 }
 
 pi2_status pi2_sparsity_measure(pi2_engine *engine, const int32_t *tokens, size_t token_count,
                                 pi2_sparsity **sparsity_out) {
-    sparsity_run run = { 0 };
+    pi2_sparsity_counter *counter = NULL;
     *sparsity_out = NULL;
-    pi2_status status = make_run(engine, &run);
-    if (status == PI2_OK) status = run_tokens(engine, &run, tokens, token_count);
-    if (status == PI2_OK) status = sum_up(&run, token_count, sparsity_out);
-    free_run(&run);
+    PI2_TRY(pi2_sparsity_begin(engine, &counter));
+    const pi2_status status = run_tokens(engine, tokens, token_count);
+    if (status == PI2_OK) return pi2_sparsity_end(counter, sparsity_out);
+    (void)pi2_sparsity_end(counter, NULL);
     return status;
 }
 

@@ -28,6 +28,24 @@ silu=$(json mean.zeros)
 expect 0 inspect -m "$folder/plain.gguf" --sparsity -f "$folder/text" --ffn-activation drelu
 grep -Eq '^mean +[678][0-9]\.[0-9] %' "$folder/out" || fail "no zeros with --ffn-activation drelu"
 
+# perplexity counts the same: of one chunk of the text, but for its last token, which predicts nothing.
+i=0
+while [ $i -lt 20 ]; do
+    printf 'the hand and the other one are in line %d\n' $i
+    i=$((i + 1))
+done >"$folder/lines"
+expect 0 inspect -m "$model" --sparsity -f "$folder/lines" --tokens 63 --json
+zeros=$(json mean.zeros)
+repeat=$(json mean.repeat)
+expect 0 perplexity -m "$model" -f "$folder/lines" -c 64 --chunks 1 --count-zeros --json
+expect_json sparsity.token_count 63
+expect_json sparsity.mean.zeros "$zeros"
+expect_json sparsity.mean.repeat "$repeat"
+expect 0 perplexity -m "$model" -f "$folder/lines" -c 64 --chunks 2 --count-zeros
+grep -q '^126 tokens' "$folder/out" || fail "not two chunks of 63 tokens were counted"
+expect 0 perplexity -m "$model" -f "$folder/lines" -c 64 --chunks 2 --json
+grep -q sparsity "$folder/out" && fail "counted without being asked"
+
 printf 'x' >"$folder/short"
 expect_error 2 "short has 1 tokens, at least 2" inspect -m "$folder/plain.gguf" --sparsity -f "$folder/short"
 expect_error 5 "missing" inspect -m "$folder/plain.gguf" --sparsity -f "$folder/missing"
