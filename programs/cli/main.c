@@ -1,6 +1,9 @@
 /* main.c: finds the command and hands over. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "options.h"
@@ -39,8 +42,25 @@ static int unknown_command(const char *word) {
     return pi2_cli_usage_error("unknown command '%s'; 'powerinfer2 --help' lists them", word);
 }
 
+/**
+ * A standard stream that is closed (">&-") gives its number to the next file that is opened, and what is meant for the
+ * stream would go into that file. Its place is taken by a descriptor that can do the other thing only, so that reading
+ * or writing the stream fails as on a closed one. False: there is none to take it with.
+ */
+static bool hold_closed_streams(void) {
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++) {
+        if (fcntl(stream, F_GETFD) != -1 || errno != EBADF) continue;
+        /* The lowest free number is given: those below are open by now. */
+        if (open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY) != stream) return false;
+    }
+    return true;
+}
+
 int main(int argument_count, char **arguments) {
     pi2_cli_note_start();
+    if (!hold_closed_streams()) {
+        return pi2_cli_io_error("a standard stream is closed, and /dev/null cannot stand in for it");
+    }
     if (argument_count < 2) {
         print_usage(stderr);
         return PI2_EXIT_USAGE;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "output.h"
+#include "signals.h"
 
 int pi2_cli_text_open(const char *path, pi2_cli_text_source *source) {
     *source = (pi2_cli_text_source){.path = strcmp(path, "-") == 0 ? "stdin" : path};
@@ -20,11 +21,16 @@ void pi2_cli_text_close(pi2_cli_text_source *source) {
 pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *length_out) {
     pi2_cli_text_source *source = user;
     const size_t held = source->has_newline;
+    *length_out = 0;
+    if (pi2_cli_interrupted()) { /* one endless word gives no token at which its taker could ask */
+        source->code = PI2_EXIT_INTERRUPTED;
+        return PI2_ERR_INTERRUPTED;
+    }
     if (held) bytes[0] = '\n';
     const size_t got = fread(bytes + held, 1, capacity - held, source->stream);
-    *length_out = 0;
     if (ferror(source->stream)) {
-        source->code = pi2_cli_io_error("%s", source->path);
+        const int code = pi2_cli_io_error("%s", source->path);
+        source->code = pi2_cli_interrupted() ? PI2_EXIT_INTERRUPTED : code;
         return PI2_ERR_IO;
     }
     if (got == 0) return PI2_OK; /* the newline that was held is the last byte */

@@ -13,13 +13,14 @@ typedef struct pi2_cli_text_source {
     const char *path;
     bool has_newline;  /* one was read and is handed on only when something follows it */
     bool has_text;     /* something was read */
-    int code;          /* PI2_EXIT_OK, or the exit code of a read that failed, after an error line */
+    int code;          /* PI2_EXIT_OK, or the exit code of a read that failed, after an error line, or of a signal */
 } pi2_cli_text_source;
 
 /** Opens a file, "-": stdin. Returns PI2_EXIT_OK, or an exit code after an error line. */
 int pi2_cli_text_open(const char *path, pi2_cli_text_source *source);
 void pi2_cli_text_close(pi2_cli_text_source *source);
-/** The text, less one newline at its end. A pi2_text_reader; user: the source. IO sets source->code. */
+/** The text, less one newline at its end. A pi2_text_reader; user: the source. Errors IO, INTERRUPTED (a signal)
+ *  set source->code. */
 pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *length_out);
 
 #endif
