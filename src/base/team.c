@@ -104,6 +104,10 @@ static pi2_status start_threads(pi2_team *team, size_t stack_bytes) {
     return PI2_OK;
 }
 
+unsigned pi2_team_spin_us(unsigned member_count) {
+    return pi2_allowed_cpus() >= member_count ? PI2_TEAM_SPIN_US : 0;
+}
+
 pi2_status pi2_team_create(unsigned member_count, const pi2_team_options *options,
                            pi2_team **team_out) {
     *team_out = NULL;
@@ -120,8 +124,8 @@ pi2_status pi2_team_create(unsigned member_count, const pi2_team_options *option
     }
     memset(team, 0, bytes);
     team->member_count = member_count;
-    const bool may_spin = !options->never_spin && pi2_allowed_cpus() >= member_count;
-    team->spin_us = !may_spin ? 0 : options->spin_us ? options->spin_us : PI2_TEAM_SPIN_US;
+    const unsigned spin_us = options->never_spin ? 0 : pi2_team_spin_us(member_count);
+    team->spin_us = spin_us && options->spin_us ? options->spin_us : spin_us;
     atomic_init(&team->run_number, 0);
     atomic_init(&team->arrived, 0);
     atomic_init(&team->barrier_number, 0);

@@ -52,6 +52,10 @@ void pi2_team_barrier(pi2_team *team, unsigned member_index);
 
 unsigned pi2_team_member_count(const pi2_team *team);
 
+/** How long one of so many threads spins before it sleeps: PI2_TEAM_SPIN_US, or 0 where threads share a CPU, on which
+ *  they would spin in each other's way. Threads: any. */
+unsigned pi2_team_spin_us(unsigned member_count);
+
 /**
  * CPUs that this process may use, at least 1: the affinity mask, limited by the cgroup's CPU quota
  * (v1 and v2, rounded up). Where neither is known: the CPUs that are online. Threads: any.

@@ -292,7 +292,7 @@ static pi2_status measure_stages(pi2_measuring *m, work *w, const operands *o) {
     memset(stages.list.stages, 0, STAGES * sizeof(pi2_stage));
     stages.list.capacity = STAGES;
     stages.list.sleepers = &sleepers;
-    stages.list.spin_us = pi2_allowed_cpus() >= threads ? PI2_TEAM_SPIN_US : 0;
+    stages.list.spin_us = pi2_team_spin_us(threads);
     compare_stages(m, &stages, w->team);
     free(stages.list.stages);
     pi2_sleepers_destroy(&sleepers);

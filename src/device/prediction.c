@@ -4,7 +4,9 @@
 #include <math.h>
 #include <string.h>
 
-enum { READ_DEPTH = 32, BATCH_LEAST = 4, QUERIES_OF_A_BATCH = 24, SMALL_READ = 64 << 10 };
+#include "storage/reader.h"
+
+enum { BATCH_LEAST = 4, QUERIES_OF_A_BATCH = 24, SMALL_READ = 64 << 10 };
 
 /* What the arithmetic itself may be off by, beside what the measurements vary. */
 static const double MODEL_ERROR = 0.08;
@@ -111,7 +113,7 @@ static double lost_to_reading(const setting *s, double bytes) {
 /* ---- reading ---- */
 
 static double disk_speed(const setting *s, uint32_t block, double in_flight, double *spread) {
-    const uint64_t depth = in_flight < 1 ? 1 : in_flight > READ_DEPTH ? READ_DEPTH : (uint64_t)(in_flight + 0.5);
+    const uint64_t depth = in_flight < 1 ? 1 : in_flight > PI2_READ_DEPTH ? PI2_READ_DEPTH : (uint64_t)(in_flight + 0.5);
     double own;
     const double speed = pi2_profile_value(s->profile, PI2_MEASURED_DISK, s->w->read_method, block, depth, s->w->disk,
                                            &own);
@@ -119,7 +121,7 @@ static double disk_speed(const setting *s, uint32_t block, double in_flight, dou
     return speed * s->what_if->disk;
 }
 
-static double stream_depth(const pi2_workload *w) { return w->read_depth ? w->read_depth : READ_DEPTH; }
+static double stream_depth(const pi2_workload *w) { return w->read_depth ? w->read_depth : PI2_READ_DEPTH; }
 
 /** Seconds until so many experts, asked for at once, are there. */
 static double read_experts(const setting *s, double missed, double *spread) {
@@ -132,7 +134,7 @@ static double read_experts(const setting *s, double missed, double *spread) {
 static double read_embedding(const setting *s, uint32_t tokens) {
     if (!s->w->embedding_streams) return 0;
     const double alone = divide(SMALL_READ, disk_speed(s, SMALL_READ, 1, NULL));
-    return fmax(alone, divide((double)tokens * SMALL_READ, disk_speed(s, SMALL_READ, READ_DEPTH, NULL)));
+    return fmax(alone, divide((double)tokens * SMALL_READ, disk_speed(s, SMALL_READ, PI2_READ_DEPTH, NULL)));
 }
 
 /* ---- a layer of experts ---- */

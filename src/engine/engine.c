@@ -17,8 +17,6 @@
 #include "file_formats/cluster_file.h"
 
 enum {
-    SPIN_US = 30, READ_DEPTH = 32,
-    NEURON_READ_DEPTH = 128, /* of reads of one page each */
     /* Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
     GROWTH_BYTES = 900 * 1000
 };
@@ -299,7 +297,7 @@ static void on_stall(void *context, const char *text) { pi2_engine_log(context, 
 static pi2_status start_reader(pi2_engine *engine) {
     const pi2_reader_options options = {
         .path = engine->weights_path, .method = engine->options.read_method,
-        .depth = engine->plan.neuron_bytes ? NEURON_READ_DEPTH : READ_DEPTH,
+        .depth = engine->plan.neuron_bytes ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH,
         .buffer = engine->stream.pages, .buffer_bytes = engine->stream.bytes,
         .on_stall = on_stall, .stall_context = engine, .trace = pi2_run_trace_events(engine->run_trace),
     };
@@ -309,10 +307,7 @@ static pi2_status start_reader(pi2_engine *engine) {
     return PI2_OK;
 }
 
-/* Threads that share a CPU would spin in each other's way. */
-static unsigned spin_us(const pi2_engine *engine) {
-    return pi2_allowed_cpus() >= engine->plan.shape.thread_count ? SPIN_US : 0;
-}
+static unsigned spin_us(const pi2_engine *engine) { return pi2_team_spin_us(engine->plan.shape.thread_count); }
 
 static uint64_t ring_bytes(const pi2_engine *engine) {
     return engine->plan.ring_bytes ? engine->plan.ring_bytes : engine->spare_ring.bytes;

@@ -67,7 +67,7 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
         .bytes = engine->plan.expert_bytes, .loaded = loaded, .policy = engine->policy,
         .layer_keys = engine->model->shape.expert_count, .hot_keys = engine->hot.keys,
         .hot_count = engine->hot.count, .reader = engine->reader,
-        .spin_us = pi2_allowed_cpus() >= engine->plan.shape.thread_count ? PI2_TEAM_SPIN_US : 0,
+        .spin_us = pi2_team_spin_us(engine->plan.shape.thread_count),
         .on_demand_only = engine->options.read_on_demand,
         .on_demand = engine->trace ? on_demand : NULL, .on_demand_user = engine,
         .trace = pi2_run_trace_events(engine->run_trace) };

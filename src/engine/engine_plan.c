@@ -10,7 +10,7 @@
 #include "engine/routing_forecast.h"
 #include "powerinfer2/plan.h"
 
-enum { DEFAULT_PROMPT = 512, STAGES_OF_ATTENTION = 3, STAGES_OF_A_RUN = 2, STAGES_OF_EXPERTS = 3 };
+enum { DEFAULT_PROMPT = 512 };
 
 struct pi2_plan {
     pi2_engine *engine;
@@ -83,8 +83,9 @@ static void add_extents(const pi2_engine *engine, pi2_workload *workload) {
         if (layout->groups[layout->extents[e].group].kind != PI2_GROUP_EXPERT) continue;
         add_extent(layout, &layout->extents[e], workload);
     }
-    /* A fourth of the buffer holds what is computed with. */
-    if (streamed) workload->read_depth = (uint32_t)(engine->plan.ring_bytes * 3 / 4 * streamed / workload->read_bytes);
+    /* A run in the buffer is what is computed with; the rest of it is in flight. */
+    const uint64_t ring = engine->plan.ring_bytes, in_flight = ring - pi2_forward_run_bytes((size_t)ring);
+    if (streamed) workload->read_depth = (uint32_t)(in_flight * streamed / workload->read_bytes);
     workload->read_block = streamed ? (uint32_t)(workload->read_bytes / streamed) : PI2_EXTENT_TARGET_BYTES;
 }
 
@@ -99,8 +100,8 @@ static void add_stages(const pi2_engine *engine, pi2_workload *workload) {
     const uint64_t layers = workload->layer_count, run_bytes = pi2_forward_run_bytes((size_t)engine->plan.ring_bytes);
     const bool experts = workload->experts.count > 0;
     const uint64_t runs = layers + (run_bytes ? workload->read_bytes / run_bytes : 0);
-    workload->stages_per_pass = (uint32_t)(2 + STAGES_OF_ATTENTION * layers +
-                                           (experts ? STAGES_OF_EXPERTS * layers : STAGES_OF_A_RUN * runs));
+    workload->stages_per_pass = (uint32_t)(PI2_STAGES_BESIDE_LAYERS + PI2_STAGES_OF_ATTENTION * layers +
+                                           (experts ? PI2_STAGES_OF_EXPERTS * layers : PI2_STAGES_OF_A_RUN * runs));
 }
 
 /* A disk that was not measured matters only where one is read. */

@@ -10,8 +10,12 @@
 #include "base/fail.h"
 #include "pipeline/forward_internal.h"
 
-enum { TAIL_TOKENS = 4, STAGES_PER_LAYER = 8, EXPERT_STAGES_PER_LAYER = 14,
-       NEURON_STAGES_PER_LAYER = 4, INLINE_TAIL_TOKENS = 2 };
+/* A stage and its tail are two in the list. What runs of a dense layer have comes to these; the last one's tail too. */
+enum {
+    TAIL_TOKENS = 4, INLINE_TAIL_TOKENS = 2,
+    STAGES_PER_LAYER = 2 * (PI2_STAGES_OF_ATTENTION + 1),
+    EXPERT_STAGES_PER_LAYER = 2 * (PI2_STAGES_OF_ATTENTION + PI2_STAGES_OF_EXPERTS + PI2_STAGES_OF_A_GATHER)
+};
 enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is being read */
 
 /* ---- failures ---- */
@@ -426,9 +430,9 @@ static pi2_status allocate(pi2_forward *forward) {
     forward->all_stream = false;
     (void)plan_runs(forward);
     const uint32_t layer_stages = model->shape.expert_count == 0 ? STAGES_PER_LAYER : EXPERT_STAGES_PER_LAYER;
-    const uint32_t neuron_stages = forward->options.neurons ? NEURON_STAGES_PER_LAYER : 0;
+    const uint32_t neuron_stages = forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0;
     forward->stages.capacity = model->shape.layer_count * (layer_stages + neuron_stages) +
-                               2 * forward->most_run_count + 8;
+                               PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
     if (posix_memalign((void **)&forward->stages.stages, 64,
                        forward->stages.capacity * sizeof(pi2_stage)) != 0) {
         forward->stages.stages = NULL;

@@ -65,6 +65,19 @@ typedef struct pi2_forward_options {
     void *staging;            /* pi2_forward_staging_bytes(), page aligned; may be NULL when 0 */
 } pi2_forward_options;
 
+/**
+ * Stages that a pass of one token has: each is a meeting of all threads. Those of many tokens have up to one more for
+ * each, the tail, and experts one to gather rows (PI2_STAGES_OF_A_GATHER).
+ */
+enum {
+    PI2_STAGES_BESIDE_LAYERS = 2, /* the first norm, the head */
+    PI2_STAGES_OF_ATTENTION = 3,  /* q+k+v, attention, output */
+    PI2_STAGES_OF_A_RUN = 2,      /* of a dense FFN: gate+up, down */
+    PI2_STAGES_OF_EXPERTS = 3,    /* router, choice, experts */
+    PI2_STAGES_OF_A_GATHER = 1,
+    PI2_STAGES_OF_NEURONS = 4     /* gate, neurons, quantise, columns */
+};
+
 /** Streamed bytes of one run of FFN clusters at most, for a stream buffer of so many bytes; 0: no limit. */
 size_t pi2_forward_run_bytes(size_t stream_bytes);
 
