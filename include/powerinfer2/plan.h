@@ -38,7 +38,8 @@ typedef enum pi2_measured {
                                waiting for the one that ends last */
     PI2_MEASURED_CORE,      /* a: thread, all computing at once. Operations/s */
     PI2_MEASURED_DISK,      /* name: read method, a: bytes of a read, b: reads in flight, c: disk. Bytes/s */
-    PI2_MEASURED_READ_CPU,  /* name: read method, c: disk. Seconds of processor time for a byte read */
+    PI2_MEASURED_SMALL_READ, /* as the disk's, of reads below 64 KB that ascend with gaps, as those of neurons do */
+    PI2_MEASURED_READ_CPU,  /* name: read method, a: bytes of a read, c: disk. Seconds of processor time for a byte */
     PI2_MEASURED_KINDS
 } pi2_measured;
 
@@ -126,6 +127,13 @@ typedef struct pi2_prediction {
     uint32_t expert_total;
     double expert_hit_rate;        /* share of a decoded token's experts that are found in memory */
     char routing[256];             /* what was assumed of the routing, or where it was recorded */
+    /* Sparse models whose tokens read and compute single neurons; else 0, and no text. */
+    uint64_t neuron_units;         /* in all layers; one is read at once: a neuron's Up and Down, or those of a few */
+    uint64_t neuron_slots;         /* units that memory holds */
+    double neuron_share;           /* of all neurons, those that a decoded token uses */
+    double neuron_hit_rate;        /* of its units, those that are found in memory */
+    double neuron_reads;           /* of its units, those that are read */
+    char sparsity[256];            /* what was assumed of the neurons, or where they were counted */
 } pi2_prediction;
 
 /** What shall be predicted. */
@@ -136,6 +144,9 @@ typedef struct pi2_prediction_request {
                                   find a cold cache too; 0: many */
     const char *routing_trace; /* experts: a recorded run (pi2_engine_options.record_trace) whose routing is
                                   taken; NULL: every expert is as likely as any other, for each token anew */
+    const char *statistics;    /* single neurons: how often each fires (docs/statistics_format.md); NULL: a share is
+                                  assumed, and every neuron as likely as any other */
+    bool fills_neurons;        /* single neurons: the first of the answer_tokens reads those that stay in memory */
 } pi2_prediction_request;
 
 enum { PI2_ADVICE_MOST = 8 };

@@ -21,7 +21,7 @@
 enum { MAX_LIST = 16, MAX_REPETITIONS = 1000 };
 
 typedef struct bench_settings {
-    const char *prompts, *answers, *depths, *pairs, *threads, *memories, *batches, *format, *routing_trace,
+    const char *prompts, *answers, *depths, *pairs, *threads, *memories, *batches, *format, *routing_trace, *statistics,
         *pipeline;
     int64_t repetitions, context, seed;
     bool no_warmup;
@@ -49,6 +49,8 @@ static const pi2_cli_option bench_options[] = {
     {"--routing-trace", "FILE", PI2_CLI_TEXT, BENCH(routing_trace), NULL,
      "Mixtures of experts: the routing of a run that --record-trace has recorded. It tells which experts are hot, and "
      "predicts.", NULL, 0, 0},
+    {"--statistics", "FILE", PI2_CLI_TEXT, BENCH(statistics), NULL,
+     "Sparse models: how often each neuron fires, for the predictions.", NULL, 0, 0},
     {"--pipeline", "on|off", PI2_CLI_CHOICE, BENCH(pipeline), "on",
      "off: streamed weights and experts are asked for only when a thread waits for them, to see what reading ahead "
      "gains.", NULL, 0, 0},
@@ -121,6 +123,7 @@ typedef struct bench_state {
     uint32_t opened_context; /* asked for when the engine was opened */
     uint32_t warm_tokens;    /* of the longest prompt since then: an expert cache knows them */
     bool is_new;             /* nothing was computed yet */
+    bool has_answered;       /* a token was decoded since then */
     uint64_t random;
     json_t *results;
 } bench_state;
@@ -162,6 +165,7 @@ static pi2_status open_engine(bench_state *state, uint32_t context) {
     if (status != PI2_OK) return status;
     name_traces(state);
     state->warm_tokens = 0;
+    state->has_answered = false;
     state->is_new = true;
     state->options.context_tokens = state->opened_context = context;
     status = pi2_engine_open(&state->options, &state->engine);
@@ -262,8 +266,9 @@ static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32
     const bool is_cold = first && settings->no_warmup && depth == 0 && settings->repetitions == 1 &&
                          strcmp(pi2_engine_get_report(state->engine)->read_method, "none") != 0;
     const pi2_cli_bench_case bench = {prompt, answer, depth, (uint32_t)settings->repetitions, state->warm_tokens,
-                                      is_cold};
+                                      is_cold, settings->no_warmup && !state->has_answered};
     pi2_cli_add_predicted(result, state->engine, &bench);
+    state->has_answered = state->has_answered || answer > 0;
     if (prompt + depth > state->warm_tokens) state->warm_tokens = prompt + depth;
     return json_array_append_new(state->results, result) == 0 ? PI2_EXIT_OK : no_memory("the results");
 }
@@ -330,7 +335,7 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     pi2_engine_options_init(&state.options);
     code = pi2_cli_fill_model_options(&model, &state.options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_predict_with(settings.routing_trace);
+    pi2_cli_predict_with(settings.routing_trace, settings.statistics);
     state.options.routing_trace = settings.routing_trace;
     state.options.read_on_demand = strcmp(settings.pipeline, "off") == 0;
     code = read_lists(&settings, &lists);

@@ -10,7 +10,7 @@
 #include "signals.h"
 
 typedef struct plan_settings {
-    const char *profile, *routing_trace;
+    const char *profile, *routing_trace, *statistics;
     int64_t prompt;
     bool json;
 } plan_settings;
@@ -24,6 +24,9 @@ static const pi2_cli_option plan_options[] = {
     {"--routing-trace", "FILE", PI2_CLI_TEXT, PLAN(routing_trace), NULL,
      "Mixtures of experts: takes the routing of a run that --record-trace has recorded, and chooses hot experts by it. "
      "Otherwise every expert is taken to be as likely as any other, which is the worst case.", NULL, 0, 0},
+    {"--statistics", "FILE", PI2_CLI_TEXT, PLAN(statistics), NULL,
+     "Sparse models in the neuron layout: how often each neuron fires. Otherwise a share is assumed, and each neuron "
+     "is taken to be as likely as any other.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, PLAN(json), NULL,
      "Prints one JSON object, which is also the plan file of 'run --plan FILE'.", NULL, 0, 0},
 };
@@ -69,6 +72,13 @@ static int find_profile(const pi2_engine_options *options, const pi2_device_opti
     return code;
 }
 
+static void print_neurons(const pi2_prediction *prediction) {
+    pi2_cli_print_line("%-12s %.1f %% of them for a token; %.1f %% of those are found in memory, %.0f reads bring the "
+                       "rest", "neurons", 100 * prediction->neuron_share, 100 * prediction->neuron_hit_rate,
+                       prediction->neuron_reads);
+    pi2_cli_print_line("%-12s %s", "", prediction->sparsity);
+}
+
 static int print_table(const pi2_plan *plan) {
     const pi2_prediction *prediction = pi2_plan_prediction(plan);
     const pi2_engine_report *report = pi2_plan_report(plan);
@@ -94,6 +104,7 @@ static int print_table(const pi2_plan *plan) {
         if (pi2_plan_expert_note(plan)) pi2_cli_print_line("%-12s %s", "", pi2_plan_expert_note(plan));
         pi2_cli_print_line("%-12s %u of the experts in memory; %s", "hot", report->hot_experts, report->hot_reason);
     }
+    if (prediction->neuron_units) print_neurons(prediction);
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);
     print_batch(pi2_plan_batch_check(plan));
@@ -140,11 +151,12 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     pi2_plan *plan = NULL;
     options.routing_trace = settings.routing_trace;
     const pi2_prediction_request request = {.prompt_tokens = (uint32_t)settings.prompt,
-                                            .routing_trace = settings.routing_trace};
+                                            .routing_trace = settings.routing_trace,
+                                            .statistics = settings.statistics};
     const pi2_status status = pi2_plan_make(&options, profile, &request, &plan);
     if (status != PI2_OK) code = pi2_cli_failed(status);
     else if (settings.json)
-        code = pi2_cli_print_json(pi2_cli_plan_json(plan, profile, &options, settings.routing_trace), JSON_INDENT(2));
+        code = pi2_cli_print_json(pi2_cli_plan_json(plan, profile, &options, &request), JSON_INDENT(2));
     else code = print_table(plan);
     pi2_plan_free(plan);
     pi2_device_free(profile);

@@ -43,6 +43,7 @@ static json_t *parameters_json(const pi2_engine_report *report, const pi2_engine
     json_object_set_new(object, "read_method", text(options->read_method));
     json_object_set_new(object, "cache_type", text(options->cache_type == PI2_CACHE_Q8_0 ? "q8_0" : "f16"));
     json_object_set_new(object, "cache_policy", text(options->cache_policy));
+    json_object_set_new(object, "sparsity", text(options->sparsity));
     json_object_set_new(object, "ffn_activation",
                         options->ffn_activation ? text(options->ffn_activation) : json_null());
     return object;
@@ -86,8 +87,20 @@ static json_t *experts_json(const pi2_plan *plan, const char *trace) {
     return object;
 }
 
+static json_t *neurons_json(const pi2_prediction *prediction, const char *statistics) {
+    json_t *object = json_object();
+    json_object_set_new(object, "slots", integer(prediction->neuron_slots));
+    json_object_set_new(object, "units", integer(prediction->neuron_units));
+    json_object_set_new(object, "share_used", pi2_cli_json_number(prediction->neuron_share));
+    json_object_set_new(object, "hit_rate", pi2_cli_json_number(prediction->neuron_hit_rate));
+    json_object_set_new(object, "reads_per_token", pi2_cli_json_number(prediction->neuron_reads));
+    json_object_set_new(object, "sparsity", text(prediction->sparsity));
+    json_object_set_new(object, "statistics", statistics ? text(statistics) : json_null());
+    return object;
+}
+
 json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profile, const pi2_engine_options *options,
-                          const char *routing_trace) {
+                          const pi2_prediction_request *request) {
     const pi2_prediction *prediction = pi2_plan_prediction(plan);
     json_t *object = json_object(), *memory = json_array(), *helps = json_array();
     size_t count;
@@ -124,7 +137,10 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
     json_object_set_new(object, "prefill_batch", batch_json(pi2_plan_batch_check(plan)));
     json_object_set_new(object, "disk", disk_json(prediction));
     if (prediction->expert_total) {
-        json_object_set_new(object, "experts", experts_json(plan, routing_trace));
+        json_object_set_new(object, "experts", experts_json(plan, request->routing_trace));
+    }
+    if (prediction->neuron_units) {
+        json_object_set_new(object, "neurons", neurons_json(prediction, request->statistics));
     }
     json_object_set_new(object, "memory", memory);
     json_object_set_new(object, "what_helps", helps);
@@ -193,7 +209,7 @@ static int read_word(const char *path, const json_t *parameters, const char *nam
 static int fill_options(const char *path, const json_t *plan, pi2_engine_options *options) {
     const json_t *parameters = json_object_get(plan, "parameters");
     int64_t memory, context, batch, threads;
-    const char *method, *type, *policy;
+    const char *method, *type, *policy, *sparsity;
     int code = json_is_object(parameters) ? PI2_EXIT_OK
                                           : wrong_field(path, "parameters", parameters ? "no object" : "missing");
     if (code == PI2_EXIT_OK) code = read_number(path, parameters, "memory_bytes", INT64_MAX, &memory);
@@ -203,6 +219,7 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "read_method", PI2_CLI_READ_METHODS, &method);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_type", PI2_CLI_CACHE_TYPES, &type);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_policy", PI2_CLI_CACHE_POLICIES, &policy);
+    if (code == PI2_EXIT_OK) code = read_word(path, parameters, "sparsity", PI2_CLI_SPARSITIES, &sparsity);
     const json_t *activation = json_object_get(parameters, "ffn_activation");
     const char *function = NULL;
     if (code == PI2_EXIT_OK && !json_is_null(activation)) {
@@ -216,6 +233,7 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (!options->thread_count) options->thread_count = (uint32_t)threads;
     if (strcmp(options->read_method, "auto") == 0) options->read_method = method;
     if (strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
+    if (strcmp(sparsity, "off") == 0) options->sparsity = sparsity;
     if (strcmp(type, "q8_0") == 0) options->cache_type = PI2_CACHE_Q8_0;
     const json_t *share = json_object_get(json_object_get(plan, "experts"), "hot_share");
     if (share && options->hot_share < 0) options->hot_share = json_number_value(share);
@@ -236,6 +254,14 @@ static int check_experts(const char *path, const json_t *plan) {
     return PI2_EXIT_OK;
 }
 
+/** A plan of dense passes has no neurons. */
+static int check_neurons(const char *path, const json_t *plan) {
+    const json_t *neurons = json_object_get(plan, "neurons"), *file = json_object_get(neurons, "statistics");
+    if (neurons && !json_is_object(neurons)) return wrong_field(path, "neurons", "no object");
+    if (!file || json_is_null(file) || json_is_string(file)) return PI2_EXIT_OK;
+    return wrong_field(path, "statistics", "neither text nor null");
+}
+
 static int check_plan(const char *path, const json_t *plan, pi2_engine_options *options) {
     const char *version = json_string_value(json_object_get(plan, "version"));
     if (json_integer_value(json_object_get(plan, "powerinfer2_plan")) != 1) {
@@ -253,6 +279,7 @@ static int check_plan(const char *path, const json_t *plan, pi2_engine_options *
     pi2_device_identify(&identity);
     int code = check_same(path, plan, "device", pi2_cli_device_json(&identity));
     if (code == PI2_EXIT_OK) code = check_experts(path, plan);
+    if (code == PI2_EXIT_OK) code = check_neurons(path, plan);
     return code == PI2_EXIT_OK ? fill_options(path, plan, options) : code;
 }
 
@@ -284,6 +311,10 @@ int pi2_cli_plan_read(const char *path, pi2_engine_options *options, json_t **pl
 
 const char *pi2_cli_plan_routing_trace(const json_t *plan) {
     return json_string_value(json_object_get(json_object_get(plan, "experts"), "routing_trace"));
+}
+
+const char *pi2_cli_plan_statistics(const json_t *plan) {
+    return json_string_value(json_object_get(json_object_get(plan, "neurons"), "statistics"));
 }
 
 int pi2_cli_plan_check_model(const char *path, const json_t *plan, const pi2_engine_options *options) {

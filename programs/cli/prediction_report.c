@@ -6,9 +6,12 @@
 #include "output.h"
 #include "powerinfer2/plan.h"
 
-static const char *routing_trace;
+static const char *routing_trace, *statistics;
 
-void pi2_cli_predict_with(const char *trace_path) { routing_trace = trace_path; }
+void pi2_cli_predict_with(const char *trace_path, const char *statistics_path) {
+    routing_trace = trace_path;
+    statistics = statistics_path;
+}
 
 /** A profile that is not there is told in our words: the library's tell of a file. */
 static pi2_status predict(const pi2_engine *engine, const pi2_prediction_request *request,
@@ -26,7 +29,8 @@ static pi2_status predict_answer(const pi2_engine *engine, const pi2_cli_generat
     const size_t before = generation->cached_count + generation->prompt_count, answer = generation->tokens.length;
     const pi2_prediction_request request = {
         .prompt_tokens = (uint32_t)generation->prompt_count, .position = (uint32_t)(before + answer / 2),
-        .answer_tokens = answer > 1 ? (uint32_t)answer : 1, .routing_trace = routing_trace};
+        .answer_tokens = answer > 1 ? (uint32_t)answer : 1, .routing_trace = routing_trace, .statistics = statistics,
+        .fills_neurons = generation->is_cold};
     return predict(engine, &request, prediction, unmeasured);
 }
 
@@ -80,6 +84,10 @@ void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation 
         pi2_cli_note("predicted %.1f %% of a token's experts in memory; routing %s",
                      100 * prediction.expert_hit_rate, prediction.routing);
     }
+    if (prediction.neuron_units) {
+        pi2_cli_note("predicted %.1f %% of a token's neurons in memory, %.0f reads; %s",
+                     100 * prediction.neuron_hit_rate, prediction.neuron_reads, prediction.sparsity);
+    }
     const comparison both = compare(&prediction, generation);
     if (both.prompt > 0) {
         pi2_cli_note("predicted %.1f tokens/s of prompt%s, measured %.1f: off by %+.0f %%", both.predicted_prompt,
@@ -120,6 +128,10 @@ json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generatio
     if (prediction.expert_total) {
         json_object_set_new(object, "expert_hit_rate", pi2_cli_json_number(prediction.expert_hit_rate));
     }
+    if (prediction.neuron_units) {
+        json_object_set_new(object, "neuron_hit_rate", pi2_cli_json_number(prediction.neuron_hit_rate));
+        json_object_set_new(object, "neuron_reads", pi2_cli_json_number(prediction.neuron_reads));
+    }
     return object;
 }
 
@@ -132,7 +144,7 @@ void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, const pi2_c
     const pi2_prediction_request request = {
         .prompt_tokens = bench->prompt ? bench->prompt : before, .position = bench->depth + bench->answer / 2,
         .answer_tokens = bench->prompt ? 1 : answers < UINT32_MAX ? (uint32_t)answers : UINT32_MAX,
-        .routing_trace = routing_trace};
+        .routing_trace = routing_trace, .statistics = statistics, .fills_neurons = bench->fills_neurons};
     if (predict(engine, &request, &prediction, &unmeasured) != PI2_OK) return;
     /* Tokens over time: the mean of the repetitions' rates would forget what a cold cache cost. */
     const double ns = json_number_value(json_object_get(result, "avg_ns"));
@@ -143,7 +155,8 @@ void pi2_cli_add_predicted(json_t *result, const pi2_engine *engine, const pi2_c
     json_object_set_new(result, "predicted_error", pi2_cli_json_number(predicted / actual - 1));
     if (!bench->answer) return;
     json_object_set_new(result, "predicted_bytes_per_token", json_integer((json_int_t)prediction.bytes_per_token));
-    if (prediction.expert_total) {
-        json_object_set_new(result, "predicted_hit_rate", pi2_cli_json_number(prediction.expert_hit_rate));
+    if (prediction.expert_total || prediction.neuron_units) {
+        json_object_set_new(result, "predicted_hit_rate", pi2_cli_json_number(
+            prediction.expert_total ? prediction.expert_hit_rate : prediction.neuron_hit_rate));
     }
 }

@@ -10,8 +10,9 @@
 void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation *generation);
 /** Prompt and answer in tokens a second, predicted and measured; null without a profile of this machine. */
 json_t *pi2_cli_predicted_json(const pi2_engine *engine, const pi2_cli_generation *generation);
-/** Of mixtures of experts the next predictions take the routing of this trace; NULL: an even one. */
-void pi2_cli_predict_with(const char *trace_path);
+/** What the next predictions go by: of mixtures of experts the routing of this trace, of single neurons these
+ *  statistics; NULL: what is assumed without. */
+void pi2_cli_predict_with(const char *trace_path, const char *statistics_path);
 
 /** By how many percent predicted is off measured, both as they are shown with so many digits. */
 double pi2_cli_percent_off(double predicted, double measured, int digits);
@@ -21,6 +22,7 @@ typedef struct pi2_cli_bench_case {
     uint32_t prompt, answer, depth, repetitions;
     uint32_t warm_tokens; /* of the longest prompt before */
     bool is_cold;         /* one prompt, before which nothing was computed: what stays in memory is read for it */
+    bool fills_neurons;   /* no token was decoded before: the first one reads the neurons that stay in memory */
 } pi2_cli_bench_case;
 
 /** Adds predicted_ts and predicted_error (predicted / actual - 1) to a result of bench that is of a

@@ -22,7 +22,8 @@ enum { INPUT_FILES = 4 };
 enum { MOST_TEMPLATE_BYTES = 4 << 20, MOST_TYPED_BYTES = 1 << 20 /* of a system message's file, and of a terminal */ };
 
 typedef struct run_settings {
-    const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan, *routing_trace;
+    const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan;
+    const char *routing_trace, *statistics;
     bool escapes, raw, parse_special, json, ignore_end, print_special, simple_io;
     int64_t limit, draft;
     pi2_cli_texts stop_words;
@@ -75,6 +76,8 @@ static const pi2_cli_option run_options[] = {
      "Mixtures of experts: the routing of an earlier run that --record-trace has recorded, otherwise that of the plan. "
      "It tells which experts are hot, and predicts; without one every expert is taken to be as likely as any other.",
      NULL, 0, 0},
+    {"--statistics", "FILE", PI2_CLI_TEXT, RUN(statistics), NULL,
+     "Sparse models: how often each neuron fires, for the prediction; otherwise that of the plan.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, RUN(json), NULL,
      "Prints one JSON value at the end: text, tokens, timings, memory and reads.", NULL, 0, 0},
 };
@@ -227,7 +230,8 @@ static void choose_routing(const run_state *state, pi2_engine_options *options) 
     const char *asked = state->settings.routing_trace;
     const char *trace = asked || !state->plan ? asked : pi2_cli_plan_routing_trace(state->plan);
     options->routing_trace = trace;
-    pi2_cli_predict_with(trace);
+    const char *statistics = state->settings.statistics;
+    pi2_cli_predict_with(trace, statistics || !state->plan ? statistics : pi2_cli_plan_statistics(state->plan));
     if (!trace || asked || pi2_replay_open(trace, &replay) == PI2_OK) {
         pi2_replay_close(replay);
         return;

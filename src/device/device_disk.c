@@ -19,13 +19,14 @@
 
 enum {
     FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 32 << 20, BRIEF_BUFFER_BYTES = 16 << 20,
-    DEPTH_MOST = 32, PATTERN_BYTES = 1 << 20
+    PATTERN_BYTES = 1 << 20, STRIDE = 17
 };
 
-static const uint32_t blocks[] = {64 << 10, 256 << 10, 512 << 10, 1 << 20};
-static const uint32_t depths[] = {1, 8, DEPTH_MOST};
+/* Single neurons take one page or two; their reads ascend with gaps, and more of them are in flight. */
+static const uint32_t blocks[] = {4 << 10, 8 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20};
+static const uint32_t depths[] = {1, 8, PI2_READ_DEPTH, PI2_SMALL_READ_DEPTH};
 static const char *const methods[] = {"io_uring", "pread"};
-enum { BLOCKS = 4, DEPTHS = 3, METHODS = 2, ROUNDS = 4 };
+enum { BLOCKS = 6, DEPTHS = 4, METHODS = 2, ROUNDS = 4 };
 
 /* A throttle (a container's, a phone's) works in slices of about 100 ms, of which a short case sees one full burst. */
 static const double BURST_SECONDS = 0.2, SUSTAINED_SECONDS = 0.5;
@@ -54,14 +55,16 @@ typedef struct disk_case {
     bool brief;
     double seconds;
     double sustained;   /* bytes/s that lasted; 0: not measured */
-    pi2_read_request requests[DEPTH_MOST];
+    pi2_read_request requests[PI2_SMALL_READ_DEPTH];
 } disk_case;
+
+static bool is_small(uint32_t block) { return block < PI2_SMALL_READ_BYTES; }
 
 static void submit(disk_case *c, uint32_t slot, uint64_t number) {
     pi2_read_request *request = &c->requests[slot];
-    const uint64_t count = c->file_bytes / c->block;
+    const uint64_t count = c->file_bytes / c->block, step = is_small(c->block) ? STRIDE : 1;
     memset(request, 0, sizeof *request);
-    request->offset = (c->begin / c->block + number) % count * c->block;
+    request->offset = (c->begin / c->block + number) * step % count * c->block;
     request->bytes = c->block;
     request->destination = c->buffer + (size_t)slot * c->block;
     pi2_reader_submit(c->reader, request);
@@ -113,7 +116,7 @@ static pi2_status measure_case(disk_case *c, const char *path, const char *metho
  */
 static pi2_status measure_sustained(disk_case *c, const char *path) {
     c->block = 512 << 10;
-    c->depth = DEPTH_MOST;
+    c->depth = PI2_READ_DEPTH;
     const pi2_reader_options options = {.path = path, .method = "auto", .depth = c->depth, .buffer = c->buffer,
                                         .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
     PI2_TRY(pi2_reader_open(&options, &c->reader));
@@ -137,24 +140,31 @@ static void add_case(pi2_measuring *m, const disk_case *c, const char *method, d
     (void)pi2_samples_typical(&sum->samples, &spread);
     double rate = sum->bytes / (sum->seconds > 1e-9 ? sum->seconds : 1e-9);
     if (rate > c->sustained * FASTER_THAN_SUSTAINED) rate = c->sustained;
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_DISK, method, c->block, c->depth, c->disk, rate, spread);
-    if (c->depth != DEPTH_MOST || c->block != 512 << 10) return;
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, 0, 0, c->disk,
+    const pi2_measured what = is_small(c->block) ? PI2_MEASURED_SMALL_READ : PI2_MEASURED_DISK;
+    (void)pi2_profile_add(m->profile, what, method, c->block, c->depth, c->disk, rate, spread);
+    /* Small reads cost more for a byte. */
+    const bool many_small = is_small(c->block) && c->depth == PI2_SMALL_READ_DEPTH;
+    if (!many_small && (c->depth != PI2_READ_DEPTH || c->block != 512 << 10)) return;
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, c->block, 0, c->disk,
                           sum->cpu > 0 ? sum->cpu / sum->cpu_bytes : 1e-15, 0);
 }
 
-/* Both methods' largest and the engine's own case; the small blocks and depths of one method only. */
+/* Both methods' largest and the engine's own case; the small blocks and depths of one method only, if it is brief. */
 static bool is_left_out(const disk_case *c, int method, bool method_works) {
+    if (c->depth == PI2_SMALL_READ_DEPTH && !is_small(c->block)) return true;
     if (!c->brief) return false;
+    if (is_small(c->block)) {
+        return method > 0 && method_works && c->depth != 1 && c->depth != PI2_SMALL_READ_DEPTH;
+    }
     if ((size_t)c->block * c->depth > BRIEF_BUFFER_BYTES || c->block == 256 << 10) return true;
-    return method > 0 && method_works && !(c->block == 512 << 10 && c->depth == DEPTH_MOST);
+    return method > 0 && method_works && !(c->block == 512 << 10 && c->depth == PI2_READ_DEPTH);
 }
 
 /* sum: of the case over the rounds so far; first: of the first method's same case. */
 static pi2_status measure_once(pi2_measuring *m, disk_case *c, const char *path, int method, bool last_round,
                                const disk_sum *first, disk_sum *sum) {
     /* What the engine does deserves more than a moment. */
-    c->seconds = (c->depth == DEPTH_MOST ? 10 : 3) * m->seconds / ROUNDS;
+    c->seconds = (c->depth == PI2_READ_DEPTH && !is_small(c->block) ? 10 : 3) * m->seconds / ROUNDS;
     const bool wanted = !is_left_out(c, method, first->bytes > 0);
     if (wanted) PI2_TRY(measure_case(c, path, methods[method], sum));
     if (!last_round) return PI2_OK;

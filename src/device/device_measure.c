@@ -108,7 +108,7 @@ bool pi2_device_needs_disk(const pi2_device_profile *profile, const char *path) 
 static void widen_spread(const pi2_device_profile *before, uint32_t old, pi2_device_profile *now, uint32_t disk) {
     for (size_t i = 0; i < now->count; i++) {
         pi2_measurement *item = &now->items[i];
-        if (item->what != PI2_MEASURED_DISK || item->c != disk) continue;
+        if (!pi2_measured_of_disk(item->what) || item->what == PI2_MEASURED_READ_CPU || item->c != disk) continue;
         const double then = pi2_profile_value(before, item->what, item->name, item->a, item->b, old, NULL);
         const double apart = then > 0 ? fabs(item->value - then) / (item->value + then) : 0;
         if (apart > item->spread) item->spread = apart;

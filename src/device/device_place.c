@@ -57,7 +57,7 @@ uint32_t pi2_profile_find_disk(const pi2_device_profile *profile, const pi2_devi
 }
 
 static bool is_of_disk(const pi2_measurement *item, uint32_t disk) {
-    return (item->what == PI2_MEASURED_DISK || item->what == PI2_MEASURED_READ_CPU) && item->c == disk;
+    return pi2_measured_of_disk(item->what) && item->c == disk;
 }
 
 void pi2_profile_forget_disk(pi2_device_profile *profile, uint32_t disk) {

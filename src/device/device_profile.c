@@ -21,10 +21,14 @@ enum { FILE_BYTES_MOST = PI2_PROFILE_MOST * 160 + PI2_PROFILE_DISKS * 320 + 1024
 static const char profile_head[] = "powerinfer2-device-profile ";
 
 static const char *const kind_names[PI2_MEASURED_KINDS] = {
-    "memory", "decode", "batch", "attention", "vector", "stage", "core", "disk", "read_cpu"};
+    "memory", "decode", "batch", "attention", "vector", "stage", "core", "disk", "small_read", "read_cpu"};
 
 const char *pi2_measured_name(pi2_measured what) {
     return (unsigned)what < PI2_MEASURED_KINDS ? kind_names[what] : "unknown";
+}
+
+bool pi2_measured_of_disk(pi2_measured what) {
+    return what == PI2_MEASURED_DISK || what == PI2_MEASURED_SMALL_READ || what == PI2_MEASURED_READ_CPU;
 }
 
 /* ---- identity ---- */
@@ -145,7 +149,8 @@ static double value_at_b(const query *q, uint64_t a, uint64_t b, uint64_t c, dou
         least = ratio(item->b, b);
         nearest = item->b;
     }
-    if (q->what != PI2_MEASURED_DISK || below == 0 || above == UINT64_MAX || below == above) {
+    const bool is_depth = q->what == PI2_MEASURED_DISK || q->what == PI2_MEASURED_SMALL_READ;
+    if (!is_depth || below == 0 || above == UINT64_MAX || below == above) {
         return value_at_a(q, a, nearest, c, spread);
     }
     const double low = value_at_a(q, a, below, c, spread), high = value_at_a(q, a, above, c, spread);
@@ -155,7 +160,7 @@ static double value_at_b(const query *q, uint64_t a, uint64_t b, uint64_t c, dou
 double pi2_profile_value(const pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a,
                          uint64_t b, uint64_t c, double *spread_out) {
     const query q = {profile, what, name};
-    const bool is_disk = what == PI2_MEASURED_DISK || what == PI2_MEASURED_READ_CPU;
+    const bool is_disk = pi2_measured_of_disk(what);
     uint64_t below = 0, above = UINT64_MAX;
     double spread = 0;
     for (size_t i = 0; i < profile->count; i++) {

@@ -18,7 +18,7 @@
 #include "base/output_file.h"
 #include "powerinfer2/plan.h"
 
-enum { PI2_PROFILE_VERSION = 3, PI2_PROFILE_MOST = 2048, PI2_PROFILE_DISKS = 8 };
+enum { PI2_PROFILE_VERSION = 4, PI2_PROFILE_MOST = 2048, PI2_PROFILE_DISKS = 8 };
 /** No disk of a profile: what is asked of it is 0. */
 #define PI2_PROFILE_NO_DISK UINT32_MAX
 
@@ -31,6 +31,9 @@ struct pi2_device_profile {
     uint32_t disk_count;
     pi2_measurement items[PI2_PROFILE_MOST];
 };
+
+/** Whether `c` of such a measurement is a disk's number. */
+bool pi2_measured_of_disk(pi2_measured what);
 
 /** Adds one; false when the list is full. name may be NULL. */
 bool pi2_profile_add(pi2_device_profile *profile, pi2_measured what, const char *name, uint64_t a, uint64_t b,

@@ -1,5 +1,5 @@
 /* prediction.c: the arithmetic of prediction.h. */
-#include "device/prediction.h"
+#include "device/prediction_internal.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,14 +15,9 @@ static const double MEMORY_BOUND = 0.65;
 
 const pi2_what_if pi2_as_it_is = {1, 1, 1};
 
-static double divide(double amount, double rate) { return rate > 0 ? amount / rate : 0; }
+#define divide pi2_prediction_divide
 
-/** What all functions of one prediction look at. */
-typedef struct setting {
-    const pi2_workload *w;
-    const pi2_device_profile *profile;
-    const pi2_what_if *what_if;
-} setting;
+typedef pi2_prediction_setting setting;
 
 /* ---- computing ---- */
 
@@ -59,15 +54,14 @@ double pi2_predict_distinct(const pi2_workload *w, uint32_t tokens) {
     return low + (share < 1 ? share : 1) * (high - low);
 }
 
-/** Seconds of all matrices of the kind. */
-static double matrices(const setting *s, const pi2_pass *pass, bool experts, double *spread) {
+double pi2_prediction_matrices(const setting *s, const pi2_pass *pass, pi2_weight_role role, double *spread) {
     const pi2_workload *w = s->w;
     double seconds = 0;
     for (uint32_t i = 0; i < w->part_count; i++) {
         const pi2_workload_weights *part = &w->parts[i];
-        if (part->is_expert != experts) continue;
+        if (part->role != role) continue;
         double bytes = (double)part->bytes, rows = pass->tokens;
-        if (part->is_expert) {
+        if (role == PI2_ROLE_EXPERT) {
             const double distinct = pi2_predict_distinct(w, pass->tokens);
             bytes *= distinct / w->experts.count;
             rows *= divide(w->experts.used, distinct);
@@ -102,21 +96,31 @@ static double vector_seconds(const setting *s, const pi2_pass *pass) {
     return divide(floats * pass->tokens, speed) / s->what_if->compute;
 }
 
-/** Processor time of reading that the computing threads lose: the reading thread has no processor of its own. */
-static double lost_to_reading(const setting *s, double bytes) {
+double pi2_prediction_between(const setting *s, const pi2_pass *pass) {
+    return attention_seconds(s, pass) + vector_seconds(s, pass);
+}
+
+double pi2_prediction_stages(const setting *s, uint32_t stages) {
+    return stages * pi2_profile_value(s->profile, PI2_MEASURED_STAGE, "", s->w->threads, 0, 0, NULL);
+}
+
+/* The reading thread may have no processor of its own. */
+double pi2_prediction_lost(const setting *s, double bytes, uint32_t block) {
     const pi2_workload *w = s->w;
     if (w->threads < w->cores) return 0;
-    const double cpu = pi2_profile_value(s->profile, PI2_MEASURED_READ_CPU, w->read_method, 0, 0, w->disk, NULL);
+    const double cpu = pi2_profile_value(s->profile, PI2_MEASURED_READ_CPU, w->read_method, block, 0, w->disk, NULL);
     return bytes * cpu / (w->cores ? w->cores : 1) / s->what_if->compute;
 }
 
 /* ---- reading ---- */
 
-static double disk_speed(const setting *s, uint32_t block, double in_flight, double *spread) {
-    const uint64_t depth = in_flight < 1 ? 1 : in_flight > PI2_READ_DEPTH ? PI2_READ_DEPTH : (uint64_t)(in_flight + 0.5);
+double pi2_prediction_disk(const setting *s, uint32_t block, double in_flight, double *spread) {
+    const bool is_small = block < PI2_SMALL_READ_BYTES;
+    const double most = is_small ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH;
+    const uint64_t depth = in_flight < 1 ? 1 : (uint64_t)(fmin(in_flight, most) + 0.5);
+    const pi2_measured what = is_small ? PI2_MEASURED_SMALL_READ : PI2_MEASURED_DISK;
     double own;
-    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_DISK, s->w->read_method, block, depth, s->w->disk,
-                                           &own);
+    const double speed = pi2_profile_value(s->profile, what, s->w->read_method, block, depth, s->w->disk, &own);
     if (spread) *spread = fmax(*spread, own);
     return speed * s->what_if->disk;
 }
@@ -127,14 +131,14 @@ static double stream_depth(const pi2_workload *w) { return w->read_depth ? w->re
 static double read_experts(const setting *s, double missed, double *spread) {
     const pi2_workload_experts *e = &s->w->experts;
     const double bytes = missed * (double)e->expert_bytes;
-    return divide(bytes, disk_speed(s, e->read_block, divide(bytes, e->read_block), spread));
+    return divide(bytes, pi2_prediction_disk(s, e->read_block, divide(bytes, e->read_block), spread));
 }
 
 /** Rows of the embedding that are read before a pass begins. */
 static double read_embedding(const setting *s, uint32_t tokens) {
     if (!s->w->embedding_streams) return 0;
-    const double alone = divide(SMALL_READ, disk_speed(s, SMALL_READ, 1, NULL));
-    return fmax(alone, divide((double)tokens * SMALL_READ, disk_speed(s, SMALL_READ, PI2_READ_DEPTH, NULL)));
+    const double alone = divide(SMALL_READ, pi2_prediction_disk(s, SMALL_READ, 1, NULL));
+    return fmax(alone, divide((double)tokens * SMALL_READ, pi2_prediction_disk(s, SMALL_READ, PI2_READ_DEPTH, NULL)));
 }
 
 /* ---- a layer of experts ---- */
@@ -147,7 +151,8 @@ static void add_case(const setting *s, double probability, double missed, double
                      double *spread) {
     if (probability <= 0) return;
     const double read = read_experts(s, missed, spread);
-    const double busy = compute + lost_to_reading(s, missed * (double)s->w->experts.expert_bytes);
+    const pi2_workload_experts *e = &s->w->experts;
+    const double busy = compute + pi2_prediction_lost(s, missed * (double)e->expert_bytes, e->read_block);
     sum->read += probability * read;
     sum->busy += probability * busy;
     sum->seconds += probability * fmax(read, busy);
@@ -172,18 +177,33 @@ static layer_time expert_layer(const setting *s, const pi2_pass *pass, double co
 
 /* ---- passes ---- */
 
+/** All matrices but the experts', whose layers are looked at one by one. */
+static double all_matrices(const setting *s, const pi2_pass *pass, double *spread) {
+    static const pi2_weight_role roles[] = {PI2_ROLE_PLAIN, PI2_ROLE_GATE, PI2_ROLE_UP, PI2_ROLE_DOWN};
+    double seconds = 0;
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        seconds += pi2_prediction_matrices(s, pass, roles[i], spread);
+    }
+    return seconds;
+}
+
 pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_device_profile *profile, const pi2_what_if *what_if,
                                const pi2_pass *pass) {
     const setting s = {w, profile, what_if};
+    if (pi2_predict_goes_by_neuron(w, pass)) {
+        pi2_pass_time alone = pi2_predict_neuron_pass(&s, pass);
+        alone.seconds += read_embedding(&s, pass->tokens);
+        return alone;
+    }
     double compute_spread = 0, read_spread = 0;
     const double read_bytes = (double)w->read_bytes + (pass->cold ? (double)w->resident_bytes : 0);
-    pi2_pass_time time = {.read = divide(read_bytes, disk_speed(&s, w->read_block, stream_depth(w), &read_spread))};
+    const double speed = pi2_prediction_disk(&s, w->read_block, stream_depth(w), &read_spread);
+    pi2_pass_time time = {.read = divide(read_bytes, speed)};
     if (read_bytes <= 0) read_spread = 0;
-    time.compute = matrices(&s, pass, false, &compute_spread) + attention_seconds(&s, pass) + vector_seconds(&s, pass) +
-                   w->stages_per_pass * pi2_profile_value(profile, PI2_MEASURED_STAGE, "", w->threads, 0, 0, NULL) +
-                   lost_to_reading(&s, read_bytes);
+    time.compute = all_matrices(&s, pass, &compute_spread) + pi2_prediction_between(&s, pass) +
+                   pi2_prediction_stages(&s, w->stages_per_pass) + pi2_prediction_lost(&s, read_bytes, w->read_block);
     if (w->experts.count) {
-        const double expert_compute = matrices(&s, pass, true, &compute_spread);
+        const double expert_compute = pi2_prediction_matrices(&s, pass, PI2_ROLE_EXPERT, &compute_spread);
         const layer_time layer = expert_layer(&s, pass, expert_compute / w->layer_count, &read_spread);
         time.read += w->layer_count * layer.read;
         time.seconds = fmax(time.read, time.compute + w->layer_count * layer.seconds);
@@ -260,18 +280,32 @@ static prompt_time predict_prompt(const setting *s, uint32_t prompt_tokens, doub
     return time;
 }
 
+static void tell_neurons(const pi2_workload *w, pi2_prediction *prediction) {
+    const pi2_workload_neurons *n = &w->neurons;
+    prediction->neuron_units = n->units;
+    prediction->neuron_slots = n->slots;
+    prediction->neuron_share = n->fires;
+    prediction->neuron_hit_rate = n->hits;
+    prediction->neuron_reads = pi2_predict_neuron_misses(w, 1);
+    prediction->bytes_per_token += (uint64_t)(prediction->neuron_reads * n->unit_bytes);
+    prediction->resident_bytes += n->slots * n->unit_bytes;
+}
+
 void pi2_predict(const pi2_workload *w, const pi2_device_profile *profile, const pi2_what_if *what_if,
                  uint32_t prompt_tokens, uint32_t position, pi2_prediction *prediction) {
     const setting s = {w, profile, what_if};
     const pi2_workload_experts *e = &w->experts;
     memset(prediction, 0, sizeof *prediction);
     const pi2_pass decode_pass = {1, position, e->decode_hits, false};
-    const pi2_pass_time decode = pi2_predict_pass(w, profile, what_if, &decode_pass);
+    pi2_pass_time decode = pi2_predict_pass(w, profile, what_if, &decode_pass);
+    if (w->neurons.fill_tokens) decode.seconds += pi2_predict_neuron_fill(&s) / w->neurons.fill_tokens;
     prediction->decode = range(divide(1, decode.seconds), decode.spread);
     prediction->bottleneck = limit_of(w, profile, what_if, &decode_pass);
     const double missed = (double)e->used * w->layer_count * (1 - e->decode_hits);
-    prediction->bytes_per_token = w->read_bytes + (uint64_t)(missed * (double)e->expert_bytes);
+    const bool by_neuron = pi2_predict_goes_by_neuron(w, &decode_pass);
+    prediction->bytes_per_token = (by_neuron ? 0 : w->read_bytes) + (uint64_t)(missed * (double)e->expert_bytes);
     prediction->resident_bytes = w->resident_bytes + e->slots * e->expert_bytes;
+    if (by_neuron) tell_neurons(w, prediction);
     prediction->expert_slots = e->slots;
     prediction->expert_total = e->count * w->layer_count;
     prediction->expert_hit_rate = e->count ? e->decode_hits : 0;
@@ -280,9 +314,10 @@ void pi2_predict(const pi2_workload *w, const pi2_device_profile *profile, const
     const uint32_t batch = w->batch_tokens && w->batch_tokens < prompt_tokens ? w->batch_tokens : prompt_tokens;
     const pi2_pass first = {batch ? batch : 1, 0, e->prompt_hits, false};
     prediction->prefill_bottleneck = limit_of(w, profile, what_if, &first);
-    const double loaded = (double)w->resident_bytes + (e->loaded ? (double)(e->slots * e->expert_bytes) : 0);
+    const double loaded = (double)w->resident_bytes + (e->loaded ? (double)(e->slots * e->expert_bytes) : 0) +
+                          (double)w->neurons.slots * w->neurons.unit_bytes;
     double disk_spread = 0;
-    const double disk = disk_speed(&s, w->read_block, stream_depth(w), &disk_spread);
+    const double disk = pi2_prediction_disk(&s, w->read_block, stream_depth(w), &disk_spread);
     prediction->load_ms = 1e3 * divide(loaded, disk);
     prediction->disk_speed = disk;
     prediction->disk_low = disk / (1 + disk_spread);

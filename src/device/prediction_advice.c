@@ -27,17 +27,26 @@ static void try_change(advising *a, const pi2_workload *w, const pi2_what_if *wh
 }
 
 static void replay(pi2_workload *w) {
-    if (w->replay && w->experts.count) w->replay(w->replay_user, w);
+    if (w->replay) w->replay(w->replay_user, w);
 }
 
-/** Bytes that memory lacks for all weights. */
+/** Bytes that memory lacks for all weights; for all neurons where those are read one by one. */
 static uint64_t missing_bytes(const pi2_workload *w) {
     const uint64_t experts = (uint64_t)w->experts.count * w->layer_count;
+    if (w->neurons.units) return (w->neurons.units - w->neurons.slots) * w->neurons.unit_bytes;
     return w->read_bytes + (experts - w->experts.slots) * w->experts.expert_bytes;
 }
 
-/** Spends more memory: first on what every token uses, then on experts. */
+/** Spends more memory: first on what every token uses, then on experts; on neurons before what only prompts use. */
 static void add_memory(pi2_workload *w, uint64_t bytes) {
+    pi2_workload_neurons *n = &w->neurons;
+    if (n->units) {
+        const uint64_t slots = bytes / n->unit_bytes, more = slots < n->units - n->slots ? slots : n->units - n->slots;
+        n->slots += more;
+        w->budget_bytes += more * n->unit_bytes;
+        bytes -= more * n->unit_bytes;
+        replay(w);
+    }
     const uint64_t dense = bytes < w->read_bytes ? bytes : w->read_bytes;
     w->read_bytes -= dense;
     w->resident_bytes += dense;
@@ -62,8 +71,9 @@ static void try_memory(advising *a, const pi2_workload *w) {
     }
     if (missing == 0) return;
     add_memory(&changed, missing);
-    changed.embedding_streams = false;
-    (void)snprintf(what, sizeof what, "memory for all weights (%s)", pi2_format_size(changed.budget_bytes, size));
+    if (!w->neurons.units) changed.embedding_streams = false;
+    (void)snprintf(what, sizeof what, "memory for all %s (%s)", w->neurons.units ? "neurons" : "weights",
+                   pi2_format_size(changed.budget_bytes, size));
     try_change(a, &changed, &pi2_as_it_is, what);
 }
 
@@ -90,7 +100,7 @@ static bool shrink(pi2_workload *w, char *what, size_t capacity) {
             break;
         }
         if (bytes > part->bytes) bytes = part->bytes;
-        if (part->is_expert) {
+        if (part->role == PI2_ROLE_EXPERT) {
             experts_before += part->bytes;
             experts_after += bytes;
         } else {
@@ -133,6 +143,6 @@ size_t pi2_predict_advice(const pi2_workload *w, const pi2_device_profile *profi
                    changed.threads);
     if (w->threads < changed.threads) try_change(&a, &changed, &pi2_as_it_is, what);
     changed = *w;
-    if (shrink(&changed, what, sizeof what)) try_change(&a, &changed, &pi2_as_it_is, what);
+    if (!w->neurons.units && shrink(&changed, what, sizeof what)) try_change(&a, &changed, &pi2_as_it_is, what);
     return a.count;
 }

@@ -7,8 +7,10 @@
 #include "base/team.h"
 #include "device/prediction.h"
 #include "engine/engine_internal.h"
+#include "engine/engine_plan_neurons.h"
 #include "engine/routing_forecast.h"
 #include "powerinfer2/plan.h"
+#include "powerinfer2/sizes.h"
 
 enum { DEFAULT_PROMPT = 512 };
 
@@ -36,6 +38,7 @@ typedef struct planning {
     pi2_workload workload;
     pi2_routing_forecast *forecast; /* NULL: a dense model */
     pi2_forecast_run run;
+    pi2_neuron_plan neurons;
     pi2_status failed;              /* of a replay for advice */
 } planning;
 
@@ -44,7 +47,7 @@ static void add_part(pi2_workload *workload, const pi2_workload_weights *what) {
     for (; at < workload->part_count; at++) {
         const pi2_workload_weights *part = &workload->parts[at];
         if (strcmp(part->type, what->type) == 0 && part->columns == what->columns &&
-            part->is_expert == what->is_expert && part->is_head == what->is_head &&
+            part->role == what->role && part->is_head == what->is_head &&
             part->is_table == what->is_table) break;
     }
     if (at == PI2_WORKLOAD_PARTS) at--; /* no model has so many; the last one takes it */
@@ -56,13 +59,16 @@ static void add_part(pi2_workload *workload, const pi2_workload_weights *what) {
     workload->parts[at].weights += what->weights;
 }
 
-static void add_extent(const pi2_extent_layout *layout, const pi2_extent *extent, pi2_workload *workload) {
+static void add_extent(const pi2_engine *engine, const pi2_extent *extent, pi2_workload *workload) {
+    const pi2_extent_layout *layout = engine->model->layout;
     const pi2_group_kind kind = layout->groups[extent->group].kind;
     for (uint32_t p = 0; p < extent->piece_count; p++) {
         const pi2_piece *piece = &layout->pieces[extent->first_piece + p];
         const pi2_workload_weights part = {
             .type = layout->tensors[piece->tensor].format->name, .columns = piece->column_count,
-            .is_expert = kind == PI2_GROUP_EXPERT, .is_head = kind == PI2_GROUP_HEAD,
+            .role = kind == PI2_GROUP_EXPERT ? PI2_ROLE_EXPERT
+                    : kind == PI2_GROUP_FFN ? pi2_engine_role_of(engine, piece->tensor) : PI2_ROLE_PLAIN,
+            .is_head = kind == PI2_GROUP_HEAD,
             .bytes = pi2_piece_bytes(layout, piece), .weights = (uint64_t)piece->row_count * piece->column_count};
         add_part(workload, &part);
     }
@@ -74,14 +80,14 @@ static void add_extents(const pi2_engine *engine, pi2_workload *workload) {
     uint64_t streamed = 0;
     for (uint32_t i = 0; i < engine->pass_end; i++) {
         const uint32_t e = engine->sequence[i];
-        add_extent(layout, &layout->extents[e], workload);
+        add_extent(engine, &layout->extents[e], workload);
         if (engine->resident[e]) continue;
         workload->read_bytes += pi2_extent_read_bytes(&layout->extents[e]);
         streamed++;
     }
     for (uint32_t e = 0; e < layout->extent_count; e++) {
         if (layout->groups[layout->extents[e].group].kind != PI2_GROUP_EXPERT) continue;
-        add_extent(layout, &layout->extents[e], workload);
+        add_extent(engine, &layout->extents[e], workload);
     }
     /* A run in the buffer is what is computed with; the rest of it is in flight. */
     const uint64_t ring = engine->plan.ring_bytes, in_flight = ring - pi2_forward_run_bytes((size_t)ring);
@@ -116,8 +122,7 @@ static pi2_status find_disk(planning *p, const pi2_device_profile *profile) {
 
 /* ---- experts ---- */
 
-static void replay(void *user, pi2_workload *workload) {
-    planning *p = user;
+static void replay_experts(planning *p, pi2_workload *workload) {
     pi2_workload_experts *experts = &workload->experts;
     pi2_forecast_run run = p->run;
     pi2_forecast_hits hits;
@@ -132,6 +137,14 @@ static void replay(void *user, pi2_workload *workload) {
     experts->cold_hits = experts->loaded ? 1 : hits.cold;
     experts->prompt_hits = experts->loaded ? 1 : hits.prompt;
     experts->decode_hits = experts->loaded ? 1 : hits.answer;
+}
+
+static void replay(void *user, pi2_workload *workload) {
+    planning *p = user;
+    if (workload->experts.count) replay_experts(p, workload);
+    if (workload->neurons.units) {
+        workload->neurons.hits = pi2_neuron_rates_hits(&p->neurons.rates, (double)workload->neurons.slots);
+    }
 }
 
 static pi2_status add_experts(planning *p, const pi2_prediction_request *request) {
@@ -160,9 +173,7 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     }
     p->run = (pi2_forecast_run){ .policy = engine->policy, .prompt_tokens = request->prompt_tokens,
                                  .batch_tokens = workload->batch_tokens, .answer_tokens = request->answer_tokens };
-    workload->replay = replay;
-    workload->replay_user = p;
-    replay(p, workload);
+    replay_experts(p, workload);
     return p->failed;
 }
 
@@ -201,9 +212,11 @@ static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profi
     workload->threads = plan->shape.thread_count;
     workload->cores = pi2_allowed_cpus();
     workload->embedding_streams = !plan->everything_resident;
-    const pi2_status status = shape->expert_count ? add_experts(p, request) : PI2_OK;
+    workload->replay = replay;
+    workload->replay_user = p;
+    if (shape->expert_count) PI2_TRY(add_experts(p, request));
     add_stages(engine, workload);
-    return status;
+    return pi2_engine_plan_neurons(engine, request, &p->neurons, &workload->neurons);
 }
 
 /** What the figures go by. */
@@ -212,6 +225,7 @@ static void tell_grounds(const planning *p, const pi2_device_profile *profile, c
     if (p->workload.disk != PI2_PROFILE_NO_DISK) {
         memcpy(prediction->disk, profile->disks[p->workload.disk].place, sizeof prediction->disk);
     }
+    (void)snprintf(prediction->sparsity, sizeof prediction->sparsity, "%s", p->neurons.grounds);
     if (!p->forecast) return;
     const uint32_t tokens = pi2_routing_forecast_tokens(p->forecast);
     if (tokens) {
@@ -290,14 +304,26 @@ static void add_weights(pi2_plan *plan) {
     }
 }
 
+/* Which ones are in memory changes; with a profile it is known how often that is enough. */
+static void add_neurons(pi2_plan *plan) {
+    const uint64_t all = pi2_neuron_store_all_bytes(plan->engine->banks), in_memory = plan->engine->plan.neuron_bytes;
+    char why[96] = "those that fire most stay, others are read when they fire", lack[PI2_SIZE_TEXT_BYTES];
+    if (in_memory == 0) {
+        (void)snprintf(why, sizeof why, "the budget lacks %s for them: every token computes all neurons",
+                       pi2_format_size(plan->engine->plan.neuron_lack_bytes, lack));
+    } else if (in_memory == all) {
+        (void)snprintf(why, sizeof why, "the budget holds all neurons");
+    } else if (plan->prediction.neuron_units) {
+        (void)snprintf(why, sizeof why, "those that fire most stay: %.1f %% of a token's; the others are read",
+                       100 * plan->prediction.neuron_hit_rate);
+    }
+    add_line(plan, "single neurons", all, in_memory, why);
+}
+
 static void add_lines(pi2_plan *plan) {
     const pi2_memory_plan *memory = &plan->engine->plan;
     add_weights(plan);
-    if (memory->neuron_bytes) {
-        const uint64_t all = pi2_neuron_store_all_bytes(plan->engine->banks);
-        add_line(plan, "single neurons", all, memory->neuron_bytes,
-                 memory->neuron_bytes == all ? "the budget holds all neurons" : "those that fire most stay");
-    }
+    if (memory->neuron_bytes || memory->neuron_lack_bytes) add_neurons(plan);
     add_line(plan, "key-value cache", memory->cache_bytes, memory->cache_bytes - memory->loan_bytes,
              memory->loan_bytes ? "grows with the context; until then weights use its room"
                                 : "grows with the context, stays");

@@ -196,9 +196,12 @@ static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan
     add_streaming(request, &own);
     own.process_bytes += neuron_memory(request) - most;
     const uint64_t fixed = fixed_bytes(&own) + own.ring_bytes + own.staging_bytes + beside;
-    if (fixed + pi2_neuron_store_least_bytes(request->banks) > request->budget_bytes) return false;
+    const uint64_t least = fixed + pi2_neuron_store_least_bytes(request->banks);
+    plan->neuron_lack_bytes = least > request->budget_bytes ? least - request->budget_bytes : 0;
+    if (plan->neuron_lack_bytes) return false;
     const uint64_t room = request->budget_bytes - fixed;
     own.neuron_bytes = room < most ? room / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT : most;
+    own.neuron_lack_bytes = 0;
     own.resident_room = beside + (room - own.neuron_bytes);
     *plan = own;
     return true;

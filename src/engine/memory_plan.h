@@ -32,6 +32,7 @@ typedef struct pi2_memory_plan {
     uint64_t resident_room;     /* for weights; read granularity included */
     uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
     uint64_t neuron_bytes;      /* of the store of neurons, their heads included; 0: passes are dense */
+    uint64_t neuron_lack_bytes; /* what the budget lacks for such a store, about; 0: nothing, or there are no banks */
     uint64_t loan_bytes;        /* of these two, what the key-value cache lends until it grows */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     uint32_t draft_tokens;      /* of the request's, what is afforded */

@@ -16,8 +16,8 @@
 enum { SLOT_EMPTY, SLOT_READING, SLOT_CHECKING, SLOT_READY };
 enum { READ_FREE, READ_ACTIVE, READ_FINISHING };
 enum {
-    MOST_POOLS = 8, MOST_READS = 1024, MOST_USES = 3, WANTED_AT_ONCE = 64, LONG_READ_BYTES = 1024 * 1024,
-    FILL_READS = 16, HAND_TURNS = MOST_USES + 2, EPOCH_BITS = 28
+    MOST_POOLS = 8, MOST_READS = 1024, WANTED_AT_ONCE = 64, LONG_READ_BYTES = 1024 * 1024,
+    FILL_READS = 16, HAND_TURNS = PI2_NEURON_STORE_MOST_USES + 2, EPOCH_BITS = 28
 };
 #define NO_SLOT UINT32_MAX
 
@@ -326,7 +326,7 @@ static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number
     }
     (void)store;
     const unsigned uses = atomic_load_explicit(&slot->uses, memory_order_relaxed);
-    if (uses < MOST_USES) set_uses(slot, uses + 1);
+    if (uses < PI2_NEURON_STORE_MOST_USES) set_uses(slot, uses + 1);
     return true;
 }
 

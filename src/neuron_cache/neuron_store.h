@@ -23,6 +23,9 @@
 #include "clusters/neuron_bank.h"
 #include "storage/reader.h"
 
+/** Uses that a unit may have left at most. */
+enum { PI2_NEURON_STORE_MOST_USES = 3 };
+
 typedef struct pi2_neuron_store pi2_neuron_store;
 
 typedef struct pi2_neuron_store_options {

@@ -40,8 +40,8 @@ typedef struct pi2_read_request {
 } pi2_read_request;
 
 enum { PI2_READ_ALIGNMENT = 4096 };
-/** Reads in flight that an engine allows: of extents; of neurons, a page or a few each. */
-enum { PI2_READ_DEPTH = 32, PI2_SMALL_READ_DEPTH = 128 };
+/** Reads in flight that an engine allows: of extents; of neurons, which are small: below 64 KB. */
+enum { PI2_READ_DEPTH = 32, PI2_SMALL_READ_DEPTH = 128, PI2_SMALL_READ_BYTES = 64 << 10 };
 enum { PI2_READ_IDLE, PI2_READ_QUEUED, PI2_READ_DONE, PI2_READ_FAILED };
 
 typedef struct pi2_reader_options {

@@ -3,6 +3,7 @@
  *         never slow anything down, limits are never passed, and the bottleneck is named rightly.
  * Method: made-up profiles and workloads with round numbers.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -172,7 +173,7 @@ static pi2_workload make_experts(uint32_t slots) {
     workload.parts[0] = (pi2_workload_weights){.type = "Q8_0", .columns = 4096, .bytes = 1000000000u,
                                                .weights = 941176470u};
     workload.parts[1] = (pi2_workload_weights){.type = "Q4_0", .columns = 4096, .bytes = 25600000000u,
-                                               .weights = 45511111111u, .is_expert = true};
+                                               .weights = 45511111111u, .role = PI2_ROLE_EXPERT};
     workload.experts = (pi2_workload_experts){.count = 8, .used = 2, .slots = slots, .read_block = 1048576,
                                               .expert_bytes = 100000000u};
     double left = 1;
@@ -265,6 +266,123 @@ static void test_hiding_batch(void **state) {
     free(profile);
 }
 
+/* ---- single neurons ---- */
+
+static void hits_of_slots(void *user, pi2_workload *workload) {
+    (void)user;
+    workload->neurons.hits = (double)workload->neurons.slots / (double)workload->neurons.units;
+}
+
+/* Round numbers: 10 GB/s of weights; small reads at `disk`, whatever their depth. Nothing else takes time. */
+static pi2_device_profile *make_neuron_profile(double disk) {
+    pi2_device_profile *profile = calloc(1, sizeof *profile);
+    assert_non_null(profile);
+    (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 2, 0, 0, 10e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 0, 10e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q8_0", 4, 2, 0, 200e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 1, 0, disk, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 128, 0, disk, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 0, 1e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_READ_CPU, "pread", 4096, 0, 0, 1e-9, 0);
+    return profile;
+}
+
+/* 4 layers of 1000 units, half of which have slots; a token uses a fifth of them and gives a tenth. */
+static pi2_workload make_neurons(void) {
+    pi2_workload workload = {.part_count = 4, .budget_bytes = 200000000u, .read_bytes = 80000000u,
+                             .resident_bytes = 140000000u, .read_block = 524288, .read_method = "pread",
+                             .layer_count = 4, .stages_per_pass = 20, .batch_tokens = 256, .threads = 2, .cores = 4,
+                             .replay = hits_of_slots};
+    static const pi2_weight_role roles[] = {PI2_ROLE_PLAIN, PI2_ROLE_GATE, PI2_ROLE_UP, PI2_ROLE_DOWN};
+    for (int i = 0; i < 4; i++) {
+        workload.parts[i] = (pi2_workload_weights){.type = "Q8_0", .columns = 4096, .role = roles[i],
+                                                   .bytes = i ? 40000000u : 100000000u,
+                                                   .weights = i ? 37647058u : 94117647u};
+    }
+    workload.neurons = (pi2_workload_neurons){.units = 4000, .slots = 2000, .layers = 4, .unit_bytes = 4096,
+                                              .pass_tokens = 8, .stages_per_pass = 30, .fires = 0.2, .gives = 0.1,
+                                              .used_units = 800, .hits = 0.5};
+    return workload;
+}
+
+static void assert_near(double value, double expected) {
+    if (fabs(value - expected) > 1e-6 * expected) fail_msg("%.9g is not %.9g", value, expected);
+}
+
+static void test_neurons(void **state) {
+    (void)state;
+    pi2_device_profile *fast = make_neuron_profile(409.6e6), *slow = make_neuron_profile(204.8e6);
+    pi2_workload workload = make_neurons();
+    const pi2_pass one = {1, 0, 0, false}, two = {2, 0, 0, false}, nine = {9, 0, 0, false};
+    /* All of 100 MB: 10 ms; a tenth of Down: 0.4 ms. In each layer Gate 1 ms, a fifth of Up 0.2 ms; 100 units are
+     * read in 1 ms, which hides under these. */
+    pi2_pass_time time = pi2_predict_pass(&workload, fast, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 15.2e-3);
+    assert_near(time.read, 4e-3);
+    assert_true(fabs(time.exposed) < 1e-12);
+    /* In 2 ms they do not. */
+    time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 10.4e-3 + 4 * 2e-3);
+    assert_near(time.exposed, 4 * 0.8e-3);
+    /* A reading thread without a processor of its own takes half of 0.4096 ms from the two that compute. */
+    workload.cores = 2;
+    time = pi2_predict_pass(&workload, fast, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 10.4e-3 + 4 * 1.4048e-3);
+    workload.cores = 4;
+    /* One read is waited for, where the last Gate rows ask for it. */
+    workload.neurons.hits = 0.995; /* 1 of 200 in each layer */
+    workload.neurons.fires = 0;
+    time = pi2_predict_pass(&workload, fast, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 10.4e-3 + 4 * (1e-3 + 4096 / 409.6e6));
+    workload = make_neurons();
+    /* Two tokens use 1 - 0.8^2 of the units, half of which are read. */
+    time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &two);
+    assert_near(time.read, 1440 * 0.5 * 4096 / 204.8e6);
+    /* A prompt streams the tiles of Up and Down, at 1 GB/s. */
+    assert_true(pi2_predict_goes_by_neuron(&workload, &one) && !pi2_predict_goes_by_neuron(&workload, &nine));
+    time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &nine);
+    assert_near(time.read, 80e-3);
+    free(slow);
+    free(fast);
+}
+
+static void test_neuron_prediction(void **state) {
+    (void)state;
+    pi2_device_profile *slow = make_neuron_profile(204.8e6);
+    pi2_workload workload = make_neurons();
+    pi2_prediction prediction;
+    pi2_predict(&workload, slow, &pi2_as_it_is, 64, 64, &prediction);
+    assert_near(prediction.decode.tokens_per_second, 1 / 18.4e-3);
+    assert_int_equal(prediction.bytes_per_token, 400 * 4096);
+    assert_int_equal(prediction.resident_bytes, 140000000u + 2000 * 4096);
+    assert_int_equal(prediction.neuron_units, 4000);
+    assert_int_equal(prediction.neuron_slots, 2000);
+    assert_near(prediction.neuron_hit_rate, 0.5);
+    assert_near(prediction.neuron_share, 0.2);
+    assert_near(prediction.neuron_reads, 400);
+    /* The first of 16 tokens fills the slots: 8.192 MB at 1 GB/s. */
+    workload.neurons.fill_tokens = 16;
+    pi2_predict(&workload, slow, &pi2_as_it_is, 64, 64, &prediction);
+    assert_near(prediction.decode.tokens_per_second, 1 / (18.4e-3 + 8.192e-3 / 16));
+    /* A cold prompt of few tokens does that itself, and reads what else stays. */
+    pi2_predict(&workload, slow, &pi2_as_it_is, 1, 1, &prediction);
+    assert_near(prediction.time_to_first_token_ms, 18.4 + 140 + 8.192);
+    workload.neurons.fill_tokens = 0;
+    /* More memory goes to the neurons: with all of them a token takes 10.4 ms and 4.8 ms. */
+    pi2_advice advice[PI2_ADVICE_MOST];
+    const size_t count = pi2_predict_advice(&workload, slow, 64, 64, advice);
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        assert_null(strstr(advice[i].what, "weights"));
+        if (strcmp(advice[i].what, "memory for all neurons (208.2 MB)") != 0) continue;
+        assert_near(advice[i].tokens_per_second, 1 / 15.2e-3);
+        found = true;
+    }
+    assert_true(found);
+    assert_near(workload.neurons.hits, 0.5);
+    free(slow);
+}
+
 static void test_expert_advice(void **state) {
     (void)state;
     pi2_device_profile *profile = make_profile(1e9);
@@ -287,6 +405,7 @@ int main(void) {
                                        cmocka_unit_test(test_positions), cmocka_unit_test(test_advice),
                                        cmocka_unit_test(test_experts), cmocka_unit_test(test_exposed),
                                        cmocka_unit_test(test_hiding_batch),
-                                       cmocka_unit_test(test_expert_advice)};
+                                       cmocka_unit_test(test_neurons),
+                                       cmocka_unit_test(test_neuron_prediction), cmocka_unit_test(test_expert_advice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

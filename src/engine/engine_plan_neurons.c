@@ -1,0 +1,177 @@
+/* engine_plan_neurons.c: what a plan knows of single neurons: how many, their memory, how often they fire. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "clusters/neuron_order.h"
+#include "engine/engine_plan_neurons.h"
+#include "file_formats/cluster_file.h"
+
+/* Published: a tenth of the neurons of models that were made sparse gives something (TurboSparse); where Up is cut off
+ * below zero too, four fifths of those that Gate lets through. */
+static const double ASSUMED_SHARE = 0.1, UP_PASSES = 0.8;
+
+pi2_weight_role pi2_engine_role_of(const pi2_engine *engine, uint32_t tensor) {
+    const pi2_extent_layout *layout = engine->model->layout;
+    if (engine->plan.neuron_bytes == 0) return PI2_ROLE_PLAIN;
+    for (uint32_t b = 0; b < engine->banks->count; b++) {
+        const pi2_neuron_bank *bank = &engine->banks->banks[b];
+        if (bank->up_tensor == tensor) return PI2_ROLE_UP;
+        if (bank->down_tensor == tensor) return PI2_ROLE_DOWN;
+        if (engine->model->layers[bank->layer].gate.tensor == &layout->tensors[tensor]) return PI2_ROLE_GATE;
+    }
+    return PI2_ROLE_PLAIN;
+}
+
+/** What is known of the firing, summed over all banks. */
+typedef struct firing {
+    const pi2_neuron_statistics *statistics; /* NULL: nothing is known */
+    bool up_is_cut_off;      /* drelu: a neuron is read when Gate fires, and counted when Up does too */
+    pi2_neuron_rates *rates; /* of units */
+    double fires, gives, neurons;
+    uint32_t assumed_banks;
+} firing;
+
+static double gate_share(const firing *f, double gives) {
+    return fmin(1, f->up_is_cut_off ? gives / UP_PASSES : gives);
+}
+
+/* A unit is used when one of its neurons is. */
+static void add_assumed(firing *f, const pi2_neuron_bank *bank) {
+    const double fires = gate_share(f, ASSUMED_SHARE);
+    pi2_neuron_rates_add(f->rates, 1 - pow(1 - fires, bank->unit_neurons), bank->unit_count);
+    f->fires += fires * bank->neuron_count;
+    f->gives += ASSUMED_SHARE * bank->neuron_count;
+    f->assumed_banks++;
+}
+
+/*
+ * Share of tokens in which a neuron fires that never did in the text: as Good and Turing have it, all of them together
+ * fire as often as those together did that fired once.
+ */
+static double share_of_silent(const uint32_t *fired, uint32_t count, double tokens) {
+    uint32_t silent = 0, once = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        silent += fired[i] == 0;
+        once += fired[i] == 1;
+    }
+    return silent ? fmin(once / tokens / silent, 1 / tokens) : 0;
+}
+
+static void add_counted(firing *f, const pi2_neuron_bank *bank, const uint32_t *fired, double tokens,
+                        const uint32_t *order) {
+    const double silent = share_of_silent(fired, bank->neuron_count, tokens);
+    for (uint32_t unit = 0; unit < bank->unit_count; unit++) {
+        const uint32_t begin = unit * bank->unit_neurons, left = bank->neuron_count - begin;
+        const uint32_t end = begin + (left < bank->unit_neurons ? left : bank->unit_neurons);
+        double unused = 1;
+        for (uint32_t place = begin; place < end; place++) {
+            const uint32_t times = fired[order[place]];
+            const double gives = times ? times / tokens : silent, fires = gate_share(f, gives);
+            f->gives += gives;
+            f->fires += fires;
+            unused *= 1 - fires;
+        }
+        pi2_neuron_rates_add(f->rates, 1 - unused, 1);
+    }
+}
+
+static pi2_status add_bank(firing *f, const pi2_neuron_bank *bank) {
+    const pi2_statistics_entry *entry =
+        f->statistics ? pi2_neuron_statistics_find(f->statistics, bank->layer, bank->expert) : NULL;
+    const uint32_t *fired = entry ? pi2_neuron_statistics_column(f->statistics, PI2_STATISTICS_FIRED, entry) : NULL;
+    f->neurons += bank->neuron_count;
+    if (!fired || entry->token_count == 0) {
+        add_assumed(f, bank);
+        return PI2_OK;
+    }
+    uint32_t *order = malloc(bank->neuron_count * sizeof *order);
+    if (!order) return pi2_fail(PI2_ERR_MEMORY, "no memory for the order of %" PRIu32 " neurons", bank->neuron_count);
+    const pi2_status status = pi2_neuron_order_make(f->statistics, bank, order);
+    if (status == PI2_OK) add_counted(f, bank, fired, (double)entry->token_count, order);
+    free(order);
+    return status;
+}
+
+/* The statistics must be this model's, which its file names. */
+static pi2_status check_statistics(const pi2_engine *engine, const pi2_neuron_statistics *statistics,
+                                   const char *path) {
+    pi2_gguf *gguf = NULL;
+    pi2_extent_layout *layout = NULL;
+    pi2_source_identity source = {0};
+    PI2_TRY(pi2_gguf_open(engine->weights_path, &gguf));
+    pi2_status status = pi2_cluster_file_layout(gguf, &layout, &source);
+    if (status == PI2_OK) status = pi2_neuron_order_check(statistics, path, source.header_hash, engine->banks);
+    pi2_extent_layout_free(layout);
+    pi2_gguf_close(gguf);
+    return status;
+}
+
+static pi2_status add_banks(const pi2_engine *engine, firing *f) {
+    for (uint32_t b = 0; b < engine->banks->count; b++) PI2_TRY(add_bank(f, &engine->banks->banks[b]));
+    return PI2_OK;
+}
+
+static void tell(const firing *f, const pi2_engine *engine, const char *path, char *text, size_t capacity) {
+    const bool all = f->assumed_banks == engine->banks->count;
+    if (!all) {
+        (void)snprintf(text, capacity, "counted in %s (%llu tokens)%s", path,
+                       (unsigned long long)f->statistics->token_count,
+                       f->assumed_banks ? ", assumed where it has no layer" : "");
+        return;
+    }
+    (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, each as likely as any other", 100 * ASSUMED_SHARE);
+}
+
+static void fill_workload(const pi2_engine *engine, const firing *f, pi2_workload_neurons *neurons) {
+    const pi2_neuron_banks *banks = engine->banks;
+    const uint64_t heads = pi2_neuron_store_head_bytes(banks), all = pi2_neuron_store_all_bytes(banks) - heads;
+    for (uint32_t b = 0; b < banks->count; b++) neurons->units += banks->banks[b].unit_count;
+    neurons->layers = banks->count;
+    neurons->unit_bytes = (uint32_t)(all / neurons->units);
+    neurons->slots = (engine->plan.neuron_bytes - heads) / neurons->unit_bytes;
+    if (neurons->slots > neurons->units) neurons->slots = neurons->units;
+    neurons->pass_tokens = engine->plan.shape.neuron_tokens;
+    const uint32_t dense_layers = engine->model->shape.layer_count - banks->count;
+    neurons->stages_per_pass = PI2_STAGES_BESIDE_LAYERS +
+                               PI2_STAGES_OF_ATTENTION * engine->model->shape.layer_count +
+                               PI2_STAGES_OF_NEURONS * banks->count + PI2_STAGES_OF_A_RUN * dense_layers;
+    neurons->fires = f->fires / f->neurons;
+    neurons->gives = f->gives / f->neurons;
+    neurons->used_units = pi2_neuron_rates_used(f->rates);
+}
+
+pi2_status pi2_engine_plan_neurons(const pi2_engine *engine, const pi2_prediction_request *request,
+                                   pi2_neuron_plan *plan, pi2_workload_neurons *neurons) {
+    pi2_neuron_statistics statistics = {0};
+    memset(plan, 0, sizeof *plan);
+    memset(neurons, 0, sizeof *neurons);
+    if (engine->plan.neuron_bytes == 0) {
+        if (!request->statistics) return PI2_OK;
+        return pi2_fail(PI2_ERR_INVALID, "statistics tell of single neurons, and %s is planned without them "
+                        "(docs/sparsity.md says what they need)", engine->model_path);
+    }
+    firing f = { .rates = &plan->rates, .up_is_cut_off = engine->model->shape.activation == PI2_FFN_drelu };
+    pi2_status status = PI2_OK;
+    if (request->statistics) {
+        status = pi2_neuron_statistics_read(request->statistics, &statistics);
+        if (status == PI2_OK) status = check_statistics(engine, &statistics, request->statistics);
+        f.statistics = &statistics;
+    }
+    if (status == PI2_OK) status = add_banks(engine, &f);
+    if (status == PI2_OK) {
+        fill_workload(engine, &f, neurons);
+        tell(&f, engine, request->statistics, plan->grounds, sizeof plan->grounds);
+        /* A prompt of few tokens goes by neuron itself, and has filled the store. */
+        const bool is_filled = request->prompt_tokens > 0 && request->prompt_tokens <= neurons->pass_tokens;
+        if (request->fills_neurons && !is_filled) {
+            neurons->fill_tokens = request->answer_tokens ? request->answer_tokens : 1;
+        }
+        neurons->hits = pi2_neuron_rates_hits(&plan->rates, (double)neurons->slots);
+    }
+    pi2_neuron_statistics_free(&statistics);
+    return status;
+}
