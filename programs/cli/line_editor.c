@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <wchar.h>
 
 #include "plain_line.h"
@@ -109,6 +110,14 @@ static void resume(void) {
 
 static void resized(void) { el_resize(editor); }
 
+/* Before the prompt is shown, which libedit does first: a Ctrl-D in between would be lost. */
+static void take_terminal(void) {
+    int edits = 0;
+    if (!isatty(STDERR_FILENO) || el_get(editor, EL_EDITMODE, &edits) != 0 || !edits) return; /* it makes lines */
+    (void)el_set(editor, EL_PREP_TERM, 1);
+    pi2_cli_terminal_take_typed();
+}
+
 /* Sets *can_edit to false, and does nothing, where there is no editor. */
 static bool read_edited(const char *prompt, pi2_cli_text *text, bool *can_edit) {
     static const pi2_cli_terminal_modes modes = {.suspend = suspend, .resume = resume, .resized = resized};
@@ -121,6 +130,7 @@ static bool read_edited(const char *prompt, pi2_cli_text *text, bool *can_edit) 
     (void)snprintf(shown_prompt, sizeof shown_prompt, "%s", prompt);
     int length = 0;
     pi2_cli_terminal_begin(&modes);
+    take_terminal();
     const char *line = el_gets(editor, &length);
     pi2_cli_terminal_end();
     if (!line || length <= 0) return false;

@@ -13,7 +13,7 @@
 
 #include "terminal_input.h"
 
-enum { CTRL_D = 4, BACKSPACE = 8, CTRL_U = 21, ESCAPE = 27, DELETE = 127 };
+enum { BACKSPACE = 8, CTRL_U = 21, ESCAPE = 27, DELETE = 127 };
 
 static struct termios as_it_was;
 static bool is_terminal;
@@ -108,7 +108,7 @@ static bool take_line(pi2_cli_text *line) {
     unsigned char byte;
     for (;;) {
         if (pi2_cli_terminal_byte(&byte) != 1) return false;
-        if (byte == CTRL_D && line->length == 0) return false;
+        if (byte == PI2_CLI_CTRL_D && line->length == 0) return false;
         if (byte == '\n' || byte == '\r') return add(line, "\n", 1);
         if (!take_byte(line, byte)) return false;
     }
@@ -121,6 +121,7 @@ bool pi2_cli_read_plain_line(const char *prompt, pi2_cli_text *text) {
     shown_line = &line;
     enter();
     pi2_cli_terminal_begin(&modes);
+    if (is_terminal) pi2_cli_terminal_take_typed();
     show(prompt, strlen(prompt));
     const bool is_whole = take_line(&line) && pi2_cli_text_add(text, line.data, line.length);
     pi2_cli_terminal_end();

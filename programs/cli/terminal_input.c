@@ -98,6 +98,25 @@ static void obey_signals(void) {
     }
 }
 
+/*
+ * While an answer is made the terminal makes lines of what is typed, and an end of file (Ctrl-D) there becomes a NUL
+ * once bytes are asked for. It is turned back into the key that was pressed.
+ */
+void pi2_cli_terminal_take_typed(void) {
+    struct timeval no_time = {0, 0};
+    fd_set inputs;
+    FD_ZERO(&inputs);
+    FD_SET(STDIN_FILENO, &inputs);
+    if (waiting_first != waiting_count || !isatty(STDIN_FILENO)) return;
+    if (select(STDIN_FILENO + 1, &inputs, NULL, NULL, &no_time) != 1) return;
+    const ssize_t count = read(STDIN_FILENO, waiting, sizeof waiting);
+    waiting_first = 0;
+    waiting_count = count > 0 ? (size_t)count : 0;
+    for (size_t i = 0; i < waiting_count; i++) {
+        if (waiting[i] == '\0') waiting[i] = PI2_CLI_CTRL_D;
+    }
+}
+
 int pi2_cli_terminal_byte(unsigned char *byte_out) {
     while (waiting_first == waiting_count) {
         fd_set inputs;

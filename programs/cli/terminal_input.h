@@ -23,6 +23,11 @@ typedef struct pi2_cli_terminal_modes {
 void pi2_cli_terminal_begin(const pi2_cli_terminal_modes *modes);
 void pi2_cli_terminal_end(void);
 
+enum { PI2_CLI_CTRL_D = 4 };
+
+/** Takes what was typed before, while the terminal made lines: call once after the terminal gives single bytes. */
+void pi2_cli_terminal_take_typed(void);
+
 /** The next byte. Returns 1; 0 at the end of input; -1 once pi2_cli_interrupted(). */
 int pi2_cli_terminal_byte(unsigned char *byte_out);
 

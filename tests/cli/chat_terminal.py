@@ -225,6 +225,23 @@ def interrupted(shell, editor):
     check(got == right, "after an interrupted message: %r, not %r" % (got, right))
 
 
+def typed_ahead(shell, editor):
+    """What is typed while an answer is made is taken after it: a message, and Ctrl-D, which ends the chat."""
+    options = ["--temp", "0", "-c", "20000", "-b", "16"]
+    start(shell, "slow.gguf", options, editor)
+    shell.send("x" * 500 + "\r")
+    shell.wait_for(b"\x1b[?2004l")  # the terminal makes lines again
+    shell.send("/clear\rXYZ\r\x04")
+    shell.wait_for(b"context  ")
+    shell.wait_for(b"context  ")
+    shell.wait_for(b"SHELL% ")
+    shell.is_as_before("typed ahead %s" % editor)
+    with open(OUT, "rb") as file:
+        got = file.read()
+    right = b"".join(right_answer(message, "slow.gguf", options) for message in ("x" * 500, "XYZ"))
+    check(got == right, "what was typed ahead: %r, not %r" % (got, right))
+
+
 def long_file(shell):
     """A prompt that is read from the terminal as from a file: it cuts long lines, which is told."""
     command = " ".join("'%s'" % word for word in [PROGRAM] + arguments("chat.gguf", ["--temp", "0", "-q", "-f", "-"]))
@@ -240,7 +257,7 @@ def long_file(shell):
 shell = Shell()
 long_file(shell)
 for choice in ([], ["--simple-io"]):
-    for part in (messages, states, stop_and_go_on, ends, refused, interrupted):
+    for part in (messages, states, stop_and_go_on, ends, refused, interrupted, typed_ahead):
         begun = time.monotonic()
         part(shell, choice)
         print("%s %s: %.1f s" % (part.__name__, choice, time.monotonic() - begun), flush=True)

@@ -11,19 +11,33 @@ fi
 tiny model layers=2 context=512
 model=$folder/model.gguf
 
-# chat LINES...: types the lines, one after each answer; what the terminal showed is in $folder/out.
+# until_answers NUMBER: until so many answers have their report, or the chat has ended.
+until_answers() {
+    waited=0
+    while [ ! -e "$folder/ended" ] && [ "$(grep -c '^context  ' "$folder/err")" -lt "$1" ] && [ $waited -lt 500 ]; do
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+}
+
+# chat LINES...: types the lines, each after the answer to the one before, and Ctrl-D; what the terminal showed is in
+# $folder/out. The terminal stays until the chat has ended.
 chat() {
     printf '%s\n' "$@" >"$folder/typed"
+    rm -f "$folder/ended"
+    : >"$folder/err"
+    command="'$program' run -m '$model' -n 5 --temp 0 --ignore-eos ${chat_options:-} 2>'$folder/err'; code=\$?; "
     (
+        answers=0
         while IFS= read -r line; do
-            sleep 0.5
             printf '%s\n' "$line"
+            case $line in /*) continue ;; esac
+            answers=$((answers + 1))
+            until_answers $answers
         done <"$folder/typed"
-        sleep 0.5
         printf '\004'
-        sleep 0.5
-    ) | timeout 60 script -qec "'$program' run -m '$model' -n 5 --temp 0 --ignore-eos ${chat_options:-} 2>'$folder/err'" \
-        /dev/null >"$folder/out"
+        until_answers 1000
+    ) | timeout 60 script -qec "$command : >'$folder/ended'; exit \$code" /dev/null >"$folder/out"
     code=$?
 }
 
