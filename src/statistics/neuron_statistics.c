@@ -8,6 +8,8 @@
 #include "base/fail.h"
 #include "statistics/neuron_statistics_internal.h"
 
+const uint32_t pi2_statistics_batches[PI2_STATISTICS_BATCHES] = { 2, 4, 8, 32 };
+
 bool pi2_statistics_entries_are_good(const pi2_statistics_entry *entries, uint32_t count, uint64_t *neuron_total_out) {
     uint64_t total = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -31,10 +33,36 @@ bool pi2_statistics_columns_are_good(const uint32_t *ids, uint32_t count) {
     return true;
 }
 
+bool pi2_statistics_sums_are_good(const pi2_statistics_entry *entry, const uint64_t *sums) {
+    const uint64_t tokens = entry->token_count, neurons = entry->neuron_count;
+    for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
+        if (sums[i] > tokens * neurons) return false;
+    }
+    return sums[PI2_SUM_ZERO_TILES] <= tokens * ((neurons - 1) / PI2_STATISTICS_TILE + 1) &&
+           sums[PI2_SUM_ZERO_BLOCKS] <= tokens * ((neurons - 1) / PI2_STATISTICS_BLOCK + 1) &&
+           sums[PI2_SUM_AGAIN] <= sums[PI2_SUM_AGAIN_POSSIBLE];
+}
+
+static bool is_before(const pi2_statistics_text *a, const pi2_statistics_text *b) {
+    return a->hash < b->hash || (a->hash == b->hash && a->bytes < b->bytes);
+}
+
+bool pi2_statistics_texts_are_good(const pi2_neuron_statistics *statistics) {
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < statistics->text_count; i++) {
+        const pi2_statistics_text *text = &statistics->texts[i];
+        if (i > 0 && !is_before(text - 1, text)) return false;
+        if (text->token_count > PI2_STATISTICS_MOST_TOKENS) return false;
+        tokens += text->token_count;
+    }
+    return statistics->text_count == 0 || (statistics->chunk_tokens > 0 && tokens == statistics->token_count);
+}
+
 static pi2_status make(const pi2_statistics_entry *entries, pi2_neuron_statistics *statistics) {
     const uint32_t count = statistics->entry_count;
     statistics->entries = malloc(count * sizeof *entries);
-    bool is_there = statistics->entries != NULL;
+    statistics->sums = calloc((size_t)count * PI2_STATISTICS_SUMS, sizeof *statistics->sums);
+    bool is_there = statistics->entries && statistics->sums;
     for (uint32_t c = 0; c < statistics->column_count; c++) {
         statistics->columns[c] = calloc((size_t)statistics->neuron_total, sizeof(uint32_t));
         if (!statistics->columns[c]) is_there = false;
@@ -91,8 +119,42 @@ uint32_t *pi2_neuron_statistics_column(const pi2_neuron_statistics *statistics, 
     return NULL;
 }
 
+uint64_t *pi2_neuron_statistics_sums(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry) {
+    return statistics->sums + (size_t)(entry - statistics->entries) * PI2_STATISTICS_SUMS;
+}
+
+pi2_statistics_text *pi2_neuron_statistics_text(pi2_neuron_statistics *statistics, uint64_t bytes, uint64_t hash) {
+    const pi2_statistics_text text = { .bytes = bytes, .hash = hash };
+    const uint32_t count = statistics->text_count;
+    uint32_t at = 0;
+    while (at < count && is_before(&statistics->texts[at], &text)) at++;
+    if (at < count && !is_before(&text, &statistics->texts[at])) return &statistics->texts[at];
+    pi2_statistics_text *texts = realloc(statistics->texts, (count + (size_t)1) * sizeof *texts);
+    if (!texts) {
+        (void)pi2_fail(PI2_ERR_MEMORY, "no memory for the list of texts");
+        return NULL;
+    }
+    memmove(texts + at + 1, texts + at, (count - at) * sizeof *texts);
+    texts[at] = text;
+    statistics->texts = texts;
+    statistics->text_count++;
+    return &texts[at];
+}
+
+uint64_t pi2_neuron_statistics_runs(const pi2_neuron_statistics *statistics, unsigned batch) {
+    const uint64_t run = pi2_statistics_batches[batch], chunk = statistics->chunk_tokens;
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < statistics->text_count; i++) {
+        const uint64_t tokens = statistics->texts[i].token_count;
+        count += tokens / chunk * (chunk / run) + tokens % chunk / run;
+    }
+    return count;
+}
+
 void pi2_neuron_statistics_free(pi2_neuron_statistics *statistics) {
     for (uint32_t c = 0; c < statistics->column_count; c++) free(statistics->columns[c]);
     free(statistics->entries);
+    free(statistics->sums);
+    free(statistics->texts);
     *statistics = (pi2_neuron_statistics){ 0 };
 }

@@ -3,8 +3,10 @@
  * docs/statistics_format.md is the file.
  *
  *   entry   an FFN, or one expert, whose neurons were counted
+ *   sum     one number (u64) of an entry: tiles without a firing neuron, firings that repeat, ...
  *   column  one number (u32) of each neuron of every entry: how often it fires, the order in which to store it, ...
  *           Columns that a program does not know are kept, and mean nothing to it.
+ *   text    what was counted, and how far: counting can go on there
  */
 #ifndef PI2_STATISTICS_NEURON_STATISTICS_H
 #define PI2_STATISTICS_NEURON_STATISTICS_H
@@ -14,13 +16,37 @@
 
 #include "powerinfer2/status.h"
 
-enum { PI2_STATISTICS_MOST_COLUMNS = 32 };
+enum { PI2_STATISTICS_MOST_COLUMNS = 32, PI2_STATISTICS_ACTIVATION_BYTES = 16, PI2_STATISTICS_TILE = 16,
+       PI2_STATISTICS_BLOCK = 32 };
 
 /** What columns mean. A number that was given out stays. */
 enum {
     PI2_STATISTICS_FIRED = 1, /* tokens in which the neuron's activation was not zero: at most the entry's tokens */
-    PI2_STATISTICS_ORDER = 2  /* order[place] = neuron: the order in which a file shall hold the entry's neurons */
+    PI2_STATISTICS_ORDER = 2, /* order[place] = neuron: the order in which a file shall hold the entry's neurons */
+    PI2_STATISTICS_ZEROS = 3  /* tokens in which its activation was exactly zero before it was rounded to 8 bits: at
+                                 most those in which it did not fire */
 };
+
+/** The sums of an entry. */
+typedef enum pi2_statistics_sum {
+    PI2_SUM_ZERO_TILES,       /* tiles of 16 neurons of a token, none of which fires */
+    PI2_SUM_ZERO_BLOCKS,      /* blocks of 32 */
+    PI2_SUM_AGAIN_POSSIBLE,   /* firings where the token before was computed by the same FFN or expert too */
+    PI2_SUM_AGAIN,            /* of those, firings of a neuron that fired in the token before too */
+    PI2_SUM_IN_2,             /* neurons that fire in at least one of 2 tokens, over all runs of 2 tokens of a chunk */
+    PI2_SUM_IN_4, PI2_SUM_IN_8, PI2_SUM_IN_32,
+    PI2_STATISTICS_SUMS
+} pi2_statistics_sum;
+
+enum { PI2_STATISTICS_BATCHES = PI2_STATISTICS_SUMS - PI2_SUM_IN_2 };
+/** Tokens of the runs that PI2_SUM_IN_2 and those after it count over. */
+extern const uint32_t pi2_statistics_batches[PI2_STATISTICS_BATCHES];
+
+/** A text of which the first tokens were counted. */
+typedef struct pi2_statistics_text {
+    uint64_t bytes, hash;     /* of the whole text: XXH3, 64 bits */
+    uint64_t token_count;     /* counted: whole chunks, or the text to its end */
+} pi2_statistics_text;
 
 typedef struct pi2_statistics_entry {
     uint32_t layer, expert;   /* expert: UINT32_MAX in a dense layer */
@@ -31,8 +57,12 @@ typedef struct pi2_statistics_entry {
 
 typedef struct pi2_neuron_statistics {
     uint64_t model_hash;      /* pi2_source_identity.header_hash of the GGUF model */
-    uint64_t token_count;     /* of the text */
+    uint64_t token_count;     /* of the texts */
+    char activation[PI2_STATISTICS_ACTIVATION_BYTES]; /* of the FFN, as it was computed; "": unknown */
+    uint32_t chunk_tokens;    /* texts were computed in chunks of so many tokens, each on its own; 0: unknown */
+    pi2_statistics_text *texts; uint32_t text_count; /* by hash, then bytes; none of them: unknown */
     pi2_statistics_entry *entries; uint32_t entry_count; /* in ascending order of layers, then experts */
+    uint64_t *sums;           /* [entry_count][PI2_STATISTICS_SUMS] */
     uint64_t neuron_total;    /* of all entries */
     uint32_t column_count;
     uint32_t column_ids[PI2_STATISTICS_MOST_COLUMNS];  /* all different */
@@ -41,7 +71,7 @@ typedef struct pi2_neuron_statistics {
 } pi2_neuron_statistics;
 
 /**
- * Makes statistics with room for so many neurons: columns of zeros in the order of column_ids.
+ * Makes statistics with room for so many neurons: sums and columns of zeros, these in the order of column_ids.
  * entries  in  [entry_count], copied; `first` is set in the copy
  * Errors  INVALID (entries that are not in order, that are empty, too many columns), MEMORY
  */
@@ -56,6 +86,33 @@ const pi2_statistics_entry *pi2_neuron_statistics_find(const pi2_neuron_statisti
 /** An entry's numbers of a column, shape [entry's neuron_count]; NULL: there is no such column. */
 uint32_t *pi2_neuron_statistics_column(const pi2_neuron_statistics *statistics, uint32_t column_id,
                                        const pi2_statistics_entry *entry);
+
+/** An entry's sums, shape [PI2_STATISTICS_SUMS]. */
+uint64_t *pi2_neuron_statistics_sums(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry);
+
+/** The text of so many bytes and this hash, put in where it is missing; valid until another is put in. NULL: MEMORY. */
+pi2_statistics_text *pi2_neuron_statistics_text(pi2_neuron_statistics *statistics, uint64_t bytes, uint64_t hash);
+
+/** Complete runs of pi2_statistics_batches[batch] tokens in the texts. */
+uint64_t pi2_neuron_statistics_runs(const pi2_neuron_statistics *statistics, unsigned batch);
+
+/** Whether both are of one model and were counted in one way, so that they can be added.
+ *  Errors  FORMAT (different models), INVALID (what differs) */
+pi2_status pi2_neuron_statistics_check_same(const pi2_neuron_statistics *a, const char *a_name,
+                                            const pi2_neuron_statistics *b, const char *b_name);
+
+/**
+ * Adds the counts of `from` to those of `into`, exactly: both are of one model, counted in one way over different
+ * texts, and their columns are counts. On an error `into` is as it was.
+ * names  in  the files' names, for the message
+ * Errors  as above; INVALID (a text that both counted), UNSUPPORTED (too many tokens or texts), MEMORY
+ */
+pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *into_name,
+                                     const pi2_neuron_statistics *from, const char *from_name);
+
+/** Looks whether they may be written there, ahead of work that takes long. inputs: files that are read, NULL at the
+ *  end. Errors  INVALID (an input, a file of another kind, a folder) */
+pi2_status pi2_neuron_statistics_check_place(const char *path, const char *const *inputs);
 
 /**
  * Writes them: the file has its name only once it is whole. Sets the statistics' checksum.

@@ -12,44 +12,88 @@
 #include "base/whole_file.h"
 #include "statistics/neuron_statistics_internal.h"
 
-enum { VERSION = 1, HEADER_BYTES = 48, ENTRY_BYTES = 24, ENDING_BYTES = 8, CHUNK_NUMBERS = 4096 };
+enum { VERSION = 2, HEADER_BYTES = 72, ENTRY_BYTES = 24 + 8 * PI2_STATISTICS_SUMS, TEXT_BYTES = 24, ENDING_BYTES = 8,
+       CHUNK_NUMBERS = 4096 };
 static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'U', 'R', 'O' };
 
 /* ---- what the numbers must be ---- */
 
-static uint64_t file_bytes(uint32_t entries, uint32_t columns, uint64_t neurons) {
-    return HEADER_BYTES + (uint64_t)entries * ENTRY_BYTES + columns * (4 + 4 * neurons) + ENDING_BYTES;
+/** Where the meanings of the columns lie. */
+static uint64_t columns_begin(uint32_t entries, uint32_t texts) {
+    return HEADER_BYTES + (uint64_t)entries * ENTRY_BYTES + (uint64_t)texts * TEXT_BYTES;
+}
+
+static uint64_t file_bytes(uint32_t entries, uint32_t texts, uint32_t columns, uint64_t neurons) {
+    return columns_begin(entries, texts) + columns * (4 + 4 * neurons) + ENDING_BYTES;
 }
 
 /** Where a number of a column lies in the file. */
 static uint64_t place_of(const pi2_neuron_statistics *statistics, uint32_t column, uint64_t number) {
-    return HEADER_BYTES + (uint64_t)statistics->entry_count * ENTRY_BYTES + (uint64_t)statistics->column_count * 4 +
+    return columns_begin(statistics->entry_count, statistics->text_count) + (uint64_t)statistics->column_count * 4 +
            4 * (column * statistics->neuron_total + number);
+}
+
+/** The name of an activation, as bytes: small letters, digits and '_', then zeros alone. */
+static bool name_is_good(const char *name) {
+    size_t length = 0;
+    while (length < PI2_STATISTICS_ACTIVATION_BYTES &&
+           ((name[length] >= 'a' && name[length] <= 'z') || (name[length] >= '0' && name[length] <= '9') ||
+            name[length] == '_')) length++;
+    if (length == PI2_STATISTICS_ACTIVATION_BYTES) return false;
+    for (size_t i = length; i < PI2_STATISTICS_ACTIVATION_BYTES; i++) {
+        if (name[i]) return false;
+    }
+    return true;
+}
+
+/** What a column's numbers must be, in words; NULL: they are. */
+static pi2_status check_entry_column(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry,
+                                     uint32_t column, const char **wrong_out) {
+    const uint32_t *numbers = statistics->columns[column] + entry->first;
+    const uint32_t id = statistics->column_ids[column];
+    *wrong_out = NULL;
+    if (id == PI2_STATISTICS_ORDER) {
+        bool is_good = true;
+        PI2_TRY(pi2_permutation_check(numbers, entry->neuron_count, &is_good));
+        if (!is_good) *wrong_out = "does not name every neuron once";
+        return PI2_OK;
+    }
+    if (id != PI2_STATISTICS_FIRED && id != PI2_STATISTICS_ZEROS) return PI2_OK;
+    const uint32_t *fired = id == PI2_STATISTICS_ZEROS
+        ? pi2_neuron_statistics_column(statistics, PI2_STATISTICS_FIRED, entry) : NULL;
+    for (uint32_t i = 0; i < entry->neuron_count; i++) {
+        if ((uint64_t)numbers[i] + (fired ? fired[i] : 0) > entry->token_count) *wrong_out = "are more than its tokens";
+    }
+    return PI2_OK;
 }
 
 static pi2_status check_column(const pi2_neuron_statistics *statistics, const char *path, uint32_t column,
                                pi2_status error) {
-    const uint32_t id = statistics->column_ids[column];
     for (uint32_t e = 0; e < statistics->entry_count; e++) {
         const pi2_statistics_entry *entry = &statistics->entries[e];
-        const uint32_t *numbers = statistics->columns[column] + entry->first;
-        bool is_good = true;
-        if (id == PI2_STATISTICS_ORDER) {
-            PI2_TRY(pi2_permutation_check(numbers, entry->neuron_count, &is_good));
-        }
-        for (uint32_t i = 0; id == PI2_STATISTICS_FIRED && is_good && i < entry->neuron_count; i++) {
-            is_good = numbers[i] <= entry->token_count;
-        }
-        if (is_good) continue;
+        const char *wrong;
+        PI2_TRY(check_entry_column(statistics, entry, column, &wrong));
+        if (!wrong) continue;
         return pi2_fail(error, "%s: the %s of layer %" PRIu32 " at byte %" PRIu64 " %s: make the statistics again",
-                        path, id == PI2_STATISTICS_ORDER ? "order" : "counts", entry->layer,
-                        place_of(statistics, column, entry->first),
-                        id == PI2_STATISTICS_ORDER ? "does not name every neuron once" : "are more than its tokens");
+                        path, statistics->column_ids[column] == PI2_STATISTICS_ORDER ? "order" : "counts",
+                        entry->layer, place_of(statistics, column, entry->first), wrong);
     }
     return PI2_OK;
 }
 
 static pi2_status check_numbers(const pi2_neuron_statistics *statistics, const char *path, pi2_status error) {
+    if (statistics->token_count > PI2_STATISTICS_MOST_TOKENS || statistics->text_count > PI2_STATISTICS_MOST_TEXTS ||
+        !pi2_statistics_texts_are_good(statistics) || !name_is_good(statistics->activation)) {
+        return pi2_fail(error, "%s: impossible texts: make the statistics again", path);
+    }
+    for (uint32_t e = 0; e < statistics->entry_count; e++) {
+        const pi2_statistics_entry *entry = &statistics->entries[e];
+        if (entry->token_count <= statistics->token_count &&
+            pi2_statistics_sums_are_good(entry, pi2_neuron_statistics_sums(statistics, entry))) continue;
+        return pi2_fail(error, "%s: the sums of layer %" PRIu32 " at byte %" PRIu64
+                        " are more than its tokens: make the statistics again", path, entry->layer,
+                        HEADER_BYTES + (uint64_t)e * ENTRY_BYTES);
+    }
     for (uint32_t c = 0; c < statistics->column_count; c++) PI2_TRY(check_column(statistics, path, c, error));
     return PI2_OK;
 }
@@ -75,6 +119,9 @@ static void put_header(statistics_writer *writer, const pi2_neuron_statistics *s
     pi2_store_le64(bytes + 24, statistics->model_hash);
     pi2_store_le64(bytes + 32, statistics->token_count);
     pi2_store_le64(bytes + 40, statistics->neuron_total);
+    pi2_store_le32(bytes + 20, statistics->text_count);
+    pi2_store_le32(bytes + 48, statistics->chunk_tokens);
+    memcpy(bytes + 56, statistics->activation, PI2_STATISTICS_ACTIVATION_BYTES);
     put(writer, bytes, sizeof bytes);
     for (uint32_t i = 0; i < statistics->entry_count; i++) {
         const pi2_statistics_entry *entry = &statistics->entries[i];
@@ -83,6 +130,16 @@ static void put_header(statistics_writer *writer, const pi2_neuron_statistics *s
         pi2_store_le32(line + 4, entry->expert);
         pi2_store_le32(line + 8, entry->neuron_count);
         pi2_store_le64(line + 16, entry->token_count);
+        const uint64_t *sums = pi2_neuron_statistics_sums(statistics, entry);
+        for (int k = 0; k < PI2_STATISTICS_SUMS; k++) pi2_store_le64(line + 24 + 8 * k, sums[k]);
+        put(writer, line, sizeof line);
+    }
+    for (uint32_t i = 0; i < statistics->text_count; i++) {
+        const pi2_statistics_text *text = &statistics->texts[i];
+        uint8_t line[TEXT_BYTES];
+        pi2_store_le64(line, text->bytes);
+        pi2_store_le64(line + 8, text->hash);
+        pi2_store_le64(line + 16, text->token_count);
         put(writer, line, sizeof line);
     }
 }
@@ -104,6 +161,12 @@ static bool recognises_statistics(const char *path, const uint8_t *head, size_t 
 
 static const pi2_output_kind statistics_kind = { .what = "statistics of neurons", .recognises = recognises_statistics,
                                                  .may_flow = true };
+
+pi2_status pi2_neuron_statistics_check_place(const char *path, const char *const *inputs) {
+    const pi2_output_request request = { .path = path, .kind = &statistics_kind, .inputs = inputs };
+    pi2_output_place place;
+    return pi2_output_find(&request, &place);
+}
 
 static pi2_status write_file(statistics_writer *writer, const char *path, pi2_neuron_statistics *statistics) {
     writer->hash = XXH3_createState();
@@ -152,11 +215,13 @@ static pi2_status check_whole(const char *path, const uint8_t *bytes, size_t len
                         VERSION);
     }
     const uint32_t entries = pi2_load_le32(bytes + 12), columns = pi2_load_le32(bytes + 16);
+    const uint32_t texts = pi2_load_le32(bytes + 20);
     const uint64_t neurons = pi2_load_le64(bytes + 40);
-    if (entries > PI2_STATISTICS_MOST_ENTRIES || columns > PI2_STATISTICS_MOST_COLUMNS || neurons > INT32_MAX) {
+    if (entries > PI2_STATISTICS_MOST_ENTRIES || columns > PI2_STATISTICS_MOST_COLUMNS || neurons > INT32_MAX ||
+        texts > PI2_STATISTICS_MOST_TEXTS) {
         return damaged(path, 12, "impossible numbers");
     }
-    if (file_bytes(entries, columns, neurons) != length) {
+    if (file_bytes(entries, texts, columns, neurons) != length) {
         return damaged(path, length, "another end than its numbers say");
     }
     if (XXH3_64bits(bytes, length - ENDING_BYTES) != pi2_load_le64(bytes + length - ENDING_BYTES)) {
@@ -176,7 +241,7 @@ static pi2_status read_entries(const char *path, const uint8_t *bytes, uint32_t 
                                              .neuron_count = pi2_load_le32(line + 8),
                                              .token_count = pi2_load_le64(line + 16) };
     }
-    const uint8_t *ids = bytes + HEADER_BYTES + (size_t)count * ENTRY_BYTES;
+    const uint8_t *ids = bytes + columns_begin(count, pi2_load_le32(bytes + 20));
     uint32_t column_ids[PI2_STATISTICS_MOST_COLUMNS];
     for (uint32_t c = 0; c < columns; c++) column_ids[c] = pi2_load_le32(ids + 4 * c);
     uint64_t total = 0;
@@ -184,7 +249,7 @@ static pi2_status read_entries(const char *path, const uint8_t *bytes, uint32_t 
     if (!pi2_statistics_entries_are_good(entries, count, &total) || total != pi2_load_le64(bytes + 40)) {
         status = damaged(path, HEADER_BYTES, "impossible layers");
     } else if (!pi2_statistics_columns_are_good(column_ids, columns)) {
-        status = damaged(path, HEADER_BYTES + (uint64_t)count * ENTRY_BYTES, "impossible columns");
+        status = damaged(path, (uint64_t)(ids - bytes), "impossible columns");
     } else {
         status = pi2_neuron_statistics_make(entries, count, column_ids, columns, statistics);
     }
@@ -192,11 +257,33 @@ static pi2_status read_entries(const char *path, const uint8_t *bytes, uint32_t 
     return status;
 }
 
+static pi2_status read_sums_and_texts(const char *path, const uint8_t *bytes, pi2_neuron_statistics *statistics) {
+    const uint32_t count = pi2_load_le32(bytes + 20);
+    for (uint32_t i = 0; i < statistics->entry_count; i++) {
+        const uint8_t *line = bytes + HEADER_BYTES + (size_t)i * ENTRY_BYTES + 24;
+        uint64_t *sums = pi2_neuron_statistics_sums(statistics, &statistics->entries[i]);
+        for (int k = 0; k < PI2_STATISTICS_SUMS; k++) sums[k] = pi2_load_le64(line + 8 * k);
+    }
+    if (count == 0) return PI2_OK;
+    statistics->texts = malloc(count * sizeof *statistics->texts);
+    if (!statistics->texts) return pi2_fail(PI2_ERR_MEMORY, "%s: no memory for its texts", path);
+    statistics->text_count = count;
+    const uint8_t *line = bytes + columns_begin(statistics->entry_count, 0);
+    for (uint32_t i = 0; i < count; i++, line += TEXT_BYTES) {
+        statistics->texts[i] = (pi2_statistics_text){ .bytes = pi2_load_le64(line), .hash = pi2_load_le64(line + 8),
+                                                      .token_count = pi2_load_le64(line + 16) };
+    }
+    return PI2_OK;
+}
+
 static pi2_status read_bytes(const char *path, const uint8_t *bytes, size_t length, pi2_neuron_statistics *statistics) {
     PI2_TRY(check_whole(path, bytes, length));
     PI2_TRY(read_entries(path, bytes, pi2_load_le32(bytes + 12), statistics));
     statistics->model_hash = pi2_load_le64(bytes + 24);
     statistics->token_count = pi2_load_le64(bytes + 32);
+    statistics->chunk_tokens = pi2_load_le32(bytes + 48);
+    memcpy(statistics->activation, bytes + 56, PI2_STATISTICS_ACTIVATION_BYTES);
+    PI2_TRY(read_sums_and_texts(path, bytes, statistics));
     statistics->checksum = pi2_load_le64(bytes + length - ENDING_BYTES);
     for (uint32_t c = 0; c < statistics->column_count; c++) {
         const uint8_t *column = bytes + place_of(statistics, c, 0);

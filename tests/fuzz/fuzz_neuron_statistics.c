@@ -40,8 +40,21 @@ static void check(const pi2_neuron_statistics *statistics) {
             require(!fired || fired[i] <= entry->token_count);
             require(!order || order[i] < entry->neuron_count);
         }
+        const uint64_t *sums = pi2_neuron_statistics_sums(statistics, entry);
+        require(sums[PI2_SUM_AGAIN] <= sums[PI2_SUM_AGAIN_POSSIBLE] && entry->token_count <= statistics->token_count);
+        for (int i = 0; i < PI2_STATISTICS_SUMS; i++) require(sums[i] <= entry->token_count * entry->neuron_count);
     }
-    require(total == statistics->neuron_total);
+    require(total == statistics->neuron_total && memchr(statistics->activation, 0, sizeof statistics->activation));
+    for (unsigned batch = 0; batch < PI2_STATISTICS_BATCHES; batch++) {
+        require(pi2_neuron_statistics_runs(statistics, batch) <= statistics->token_count);
+    }
+}
+
+/** What was read is added to itself, which only statistics without a common text allow: refused, or of no text. */
+static void check_adding(pi2_neuron_statistics *statistics) {
+    const uint64_t tokens = statistics->token_count;
+    require(pi2_neuron_statistics_add(statistics, "a", statistics, "b") != PI2_OK);
+    require(statistics->token_count == tokens);
 }
 
 static void read_back(pi2_neuron_statistics *statistics) {
@@ -52,6 +65,7 @@ static void read_back(pi2_neuron_statistics *statistics) {
     for (uint32_t c = 0; c < second.column_count; c++) {
         require(memcmp(second.columns[c], statistics->columns[c], (size_t)second.neuron_total * 4) == 0);
     }
+    require(second.text_count == statistics->text_count);
     pi2_neuron_statistics_free(&second);
 }
 
@@ -60,6 +74,7 @@ static void try_bytes(int file, const uint8_t *bytes, size_t size) {
     pi2_neuron_statistics statistics;
     if (pi2_neuron_statistics_read(path, &statistics) == PI2_OK) {
         check(&statistics);
+        check_adding(&statistics);
         read_back(&statistics);
     }
     pi2_neuron_statistics_free(&statistics);

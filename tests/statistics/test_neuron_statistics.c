@@ -19,7 +19,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { UNKNOWN_COLUMN = 4000, HEADER_BYTES = 48, ENTRY_BYTES = 24, ENTRIES = 4 };
+enum { UNKNOWN_COLUMN = 4000, HEADER_BYTES = 72, ENTRY_BYTES = 88, TEXT_BYTES = 24, TEXTS = 2, ENTRIES = 4 };
 
 static char *folder, *path;
 
@@ -50,8 +50,14 @@ static void fill(pi2_neuron_statistics *statistics) {
     assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, columns, 3, statistics), PI2_OK);
     statistics->model_hash = 0x1234567890abcdef;
     statistics->token_count = 1000;
+    statistics->chunk_tokens = 512;
+    memcpy(statistics->activation, "drelu", 6);
+    pi2_neuron_statistics_text(statistics, 90, 8)->token_count = 512;
+    pi2_neuron_statistics_text(statistics, 70, 8)->token_count = 488;
     for (uint32_t e = 0; e < ENTRIES; e++) {
         const pi2_statistics_entry *entry = &statistics->entries[e];
+        uint64_t *sums = pi2_neuron_statistics_sums(statistics, entry);
+        for (int i = 0; i < PI2_STATISTICS_SUMS; i++) sums[i] = entry->token_count ? (uint64_t)i % 3 : 0;
         uint32_t *order = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_ORDER, entry);
         uint32_t *fired = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_FIRED, entry);
         uint32_t *unknown = pi2_neuron_statistics_column(statistics, UNKNOWN_COLUMN, entry);
@@ -81,12 +87,19 @@ static void test_comes_back(void **state) {
         const pi2_statistics_entry *entry = pi2_neuron_statistics_find(&read, entries[e].layer, entries[e].expert);
         assert_non_null(entry);
         assert_true(entry->token_count == entries[e].token_count);
+        assert_memory_equal(pi2_neuron_statistics_sums(&read, entry),
+                            pi2_neuron_statistics_sums(&written, &written.entries[e]), PI2_STATISTICS_SUMS * 8);
         for (uint32_t c = 0; c < 3; c++) {
             assert_memory_equal(pi2_neuron_statistics_column(&read, columns[c], entry),
                                 pi2_neuron_statistics_column(&written, columns[c], &written.entries[e]),
                                 entries[e].neuron_count * sizeof(uint32_t));
         }
     }
+    assert_int_equal(read.chunk_tokens, 512);
+    assert_string_equal(read.activation, "drelu");
+    assert_int_equal(read.text_count, TEXTS);
+    assert_true(read.texts[0].bytes == 70 && read.texts[0].hash == 8 && read.texts[0].token_count == 488);
+    assert_true(read.texts[1].bytes == 90 && read.texts[1].hash == 8 && read.texts[1].token_count == 512);
     assert_null(pi2_neuron_statistics_find(&read, 3, 1));
     assert_null(pi2_neuron_statistics_find(&read, 9, 0));
     assert_null(pi2_neuron_statistics_column(&read, 77, &read.entries[0]));
@@ -135,14 +148,28 @@ static void expect_refused(size_t at, uint32_t value, const char *reason) {
 
 static void test_made_up_numbers_are_refused(void **state) {
     (void)state;
-    const size_t entry = HEADER_BYTES, ids = HEADER_BYTES + ENTRIES * ENTRY_BYTES, numbers = ids + 12;
+    const size_t entry = HEADER_BYTES, texts = HEADER_BYTES + ENTRIES * ENTRY_BYTES;
+    const size_t ids = texts + TEXTS * TEXT_BYTES, numbers = ids + 12;
     expect_refused(12, 5, "another end");
     expect_refused(16, 4, "another end");
     expect_refused(16, 33, "impossible numbers");
     expect_refused(40, 138, "another end");
     expect_refused(44, 1, "impossible numbers");
-    expect_refused(entry + 24, 5, "impossible layers");       /* a layer above the next one's */
-    expect_refused(entry + 24 + 4, 2, "impossible layers");   /* an expert twice */
+    expect_refused(20, 3, "another end");
+    expect_refused(20, UINT32_MAX, "impossible numbers");
+    expect_refused(36, 1, "impossible texts");                /* tokens */
+    expect_refused(48, 0, "impossible texts");                /* chunks of nothing */
+    expect_refused(56, 0x1b1b1b1b, "impossible texts");       /* no name */
+    expect_refused(68, 0x61000000, "impossible texts");       /* a name without an end */
+    expect_refused(texts, 90, "impossible texts");            /* a text twice */
+    expect_refused(texts + 16, 487, "impossible texts");      /* not the sum of the header */
+    expect_refused(entry + 16, 1001, "sums of layer 0");      /* more tokens than the texts have */
+    expect_refused(entry + 24, 501, "sums of layer 0");       /* tiles: 5 of 100 tokens */
+    expect_refused(entry + 24 + 8, 301, "sums of layer 0");   /* blocks: 3 */
+    expect_refused(entry + 24 + 24, 3, "sums of layer 0");    /* more than are possible: 2 */
+    expect_refused(entry + 24 + 60, 1, "sums of layer 0");
+    expect_refused(entry + ENTRY_BYTES, 5, "impossible layers");     /* a layer above the next one's */
+    expect_refused(entry + ENTRY_BYTES + 4, 2, "impossible layers"); /* an expert twice */
     expect_refused(entry + 8, 0, "impossible layers");
     expect_refused(entry + 8, 71, "impossible layers");       /* not the sum of the header */
     expect_refused(entry + 8, UINT32_MAX, "impossible layers");
@@ -187,6 +214,109 @@ static void test_impossible_statistics(void **state) {
     free(absent);
 }
 
+/* ---- adding ---- */
+
+enum { MERGED = 3 };
+static const uint32_t counts[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS };
+
+/** Counts of one of several texts. */
+static void fill_counts(pi2_neuron_statistics *statistics, uint64_t text) {
+    uint64_t random = text;
+    assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, counts, 2, statistics), PI2_OK);
+    statistics->model_hash = 3;
+    statistics->token_count = 100 + text;
+    statistics->chunk_tokens = 64;
+    pi2_neuron_statistics_text(statistics, text, 99 - text)->token_count = 100 + text;
+    for (uint32_t e = 0; e < ENTRIES; e++) {
+        const pi2_statistics_entry *entry = &statistics->entries[e];
+        for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
+            pi2_neuron_statistics_sums(statistics, entry)[i] = entry->token_count ? text : 0;
+        }
+        for (uint32_t i = 0; i < entry->neuron_count; i++) {
+            for (uint32_t c = 0; c < 2; c++) {
+                statistics->columns[c][entry->first + i] =
+                    (uint32_t)(pi2_tiny_random(&random) % (entry->token_count / 2 + 1));
+            }
+        }
+    }
+}
+
+/** Adds the texts in the order, and gives the bytes of the file. */
+static uint8_t *add_in_order(const uint64_t order[MERGED], size_t *bytes_out) {
+    pi2_neuron_statistics into, from;
+    fill_counts(&into, order[0]);
+    for (int i = 1; i < MERGED; i++) {
+        fill_counts(&from, order[i]);
+        const uint32_t want = into.columns[1][70] + from.columns[1][70];
+        if (pi2_neuron_statistics_add(&into, "a", &from, "b") != PI2_OK) fail_msg("%s", pi2_error_text());
+        assert_int_equal(into.columns[1][70], want);
+        pi2_neuron_statistics_free(&from);
+    }
+    assert_int_equal(into.entries[0].token_count, MERGED * entries[0].token_count);
+    assert_true(into.token_count == 300 + order[0] + order[1] + order[2]);
+    /* Runs of 32: of 100 + n tokens in chunks of 64, 3 each. */
+    assert_int_equal(pi2_neuron_statistics_runs(&into, 3), 3 * MERGED);
+    for (uint32_t e = 0; e < ENTRIES; e++) into.entries[e].token_count = entries[e].token_count ? 300 : 0;
+    if (pi2_neuron_statistics_write(path, &into) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_neuron_statistics_free(&into);
+    return test_file_read(path, bytes_out);
+}
+
+static void test_added_in_any_order(void **state) {
+    (void)state;
+    const uint64_t orders[][MERGED] = { { 1, 2, 3 }, { 3, 1, 2 }, { 2, 3, 1 } };
+    size_t bytes, other_bytes;
+    uint8_t *file = add_in_order(orders[0], &bytes);
+    for (int i = 1; i < 3; i++) {
+        uint8_t *other = add_in_order(orders[i], &other_bytes);
+        assert_int_equal(other_bytes, bytes);
+        assert_memory_equal(other, file, bytes);
+        free(other);
+    }
+    free(file);
+}
+
+static void expect_not_added(pi2_neuron_statistics *from, pi2_status status, const char *reason) {
+    pi2_neuron_statistics into, before;
+    fill_counts(&into, 1);
+    fill_counts(&before, 1);
+    assert_int_equal(pi2_neuron_statistics_add(&into, "a", from, "b"), status);
+    if (!strstr(pi2_error_text(), reason)) fail_msg("wanted '%s', got: %s", reason, pi2_error_text());
+    assert_true(into.token_count == before.token_count && into.text_count == before.text_count);
+    assert_memory_equal(into.columns[0], before.columns[0], (size_t)before.neuron_total * 4);
+    pi2_neuron_statistics_free(&into);
+    pi2_neuron_statistics_free(&before);
+    pi2_neuron_statistics_free(from);
+}
+
+static void test_what_cannot_be_added(void **state) {
+    (void)state;
+    pi2_neuron_statistics from;
+    fill_counts(&from, 1);
+    expect_not_added(&from, PI2_ERR_INVALID, "both counted a text of 1 bytes");
+    fill_counts(&from, 2);
+    from.model_hash++;
+    expect_not_added(&from, PI2_ERR_FORMAT, "different models");
+    fill_counts(&from, 2);
+    from.entries[3].neuron_count++;
+    expect_not_added(&from, PI2_ERR_FORMAT, "different models");
+    fill_counts(&from, 2);
+    from.activation[0] = 'r';
+    expect_not_added(&from, PI2_ERR_INVALID, "different activations");
+    fill_counts(&from, 2);
+    from.chunk_tokens++;
+    expect_not_added(&from, PI2_ERR_INVALID, "different lengths of chunks");
+    fill_counts(&from, 2);
+    from.column_ids[1] = PI2_STATISTICS_ORDER;
+    expect_not_added(&from, PI2_ERR_INVALID, "different columns");
+    fill_counts(&from, 2);
+    from.text_count = 0;
+    expect_not_added(&from, PI2_ERR_INVALID, "b does not say which texts");
+    fill_counts(&from, 2);
+    from.token_count = UINT32_MAX - 100;
+    expect_not_added(&from, PI2_ERR_UNSUPPORTED, "more than 4294967295 tokens");
+}
+
 static void test_permutations(void **state) {
     (void)state;
     const uint32_t good[] = { 8, 0, 3, 1, 2, 7, 4, 6, 5 };
@@ -214,6 +344,8 @@ int main(void) {
         TEST(test_made_up_numbers_are_refused),
         TEST(test_order_with_a_neuron_twice),
         TEST(test_impossible_statistics),
+        TEST(test_added_in_any_order),
+        TEST(test_what_cannot_be_added),
         TEST(test_permutations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,99 @@
+/* neuron_statistics_add.c: counts of one model, made apart, become one. Sums of whole numbers: no order matters. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "statistics/neuron_statistics_internal.h"
+
+static bool has_same_entries(const pi2_neuron_statistics *a, const pi2_neuron_statistics *b) {
+    if (a->entry_count != b->entry_count) return false;
+    for (uint32_t i = 0; i < a->entry_count; i++) {
+        const pi2_statistics_entry *left = &a->entries[i], *right = &b->entries[i];
+        if (left->layer != right->layer || left->expert != right->expert ||
+            left->neuron_count != right->neuron_count) return false;
+    }
+    return true;
+}
+
+static bool is_count(uint32_t column_id) {
+    return column_id == PI2_STATISTICS_FIRED || column_id == PI2_STATISTICS_ZEROS;
+}
+
+/** Whether both have the same columns, in one order, and all of them count. */
+static bool has_same_counts(const pi2_neuron_statistics *a, const pi2_neuron_statistics *b) {
+    if (a->column_count != b->column_count) return false;
+    for (uint32_t c = 0; c < a->column_count; c++) {
+        if (a->column_ids[c] != b->column_ids[c] || !is_count(a->column_ids[c])) return false;
+    }
+    return true;
+}
+
+pi2_status pi2_neuron_statistics_check_same(const pi2_neuron_statistics *a, const char *a_name,
+                                            const pi2_neuron_statistics *b, const char *b_name) {
+    if (a->model_hash != b->model_hash || !has_same_entries(a, b)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s and %s cannot be added: they are of different models", a_name, b_name);
+    }
+    const char *differs = memcmp(a->activation, b->activation, sizeof a->activation) ? "activations of the FFN"
+                        : a->chunk_tokens != b->chunk_tokens                         ? "lengths of chunks (-c)"
+                        : !has_same_counts(a, b) ? "columns, or such as are no counts" : NULL;
+    if (!differs) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s and %s cannot be added: they have different %s", a_name, b_name, differs);
+}
+
+static pi2_status check(const pi2_neuron_statistics *into, const char *into_name, const pi2_neuron_statistics *from,
+                        const char *from_name) {
+    PI2_TRY(pi2_neuron_statistics_check_same(into, into_name, from, from_name));
+    if (into->text_count == 0 || from->text_count == 0) {
+        return pi2_fail(PI2_ERR_INVALID, "%s does not say which texts it counted: it cannot be added to others",
+                        into->text_count ? from_name : into_name);
+    }
+    if (into->token_count + from->token_count > PI2_STATISTICS_MOST_TOKENS ||
+        into->text_count + from->text_count > PI2_STATISTICS_MOST_TEXTS) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s and %s cannot be added: together they have more than %" PRIu32
+                        " tokens or %d texts", into_name, from_name, PI2_STATISTICS_MOST_TOKENS,
+                        (int)PI2_STATISTICS_MOST_TEXTS);
+    }
+    return PI2_OK;
+}
+
+/** Both lists in one, in order. Errors  INVALID: a text is in both */
+static pi2_status join_texts(const pi2_neuron_statistics *into, const char *into_name,
+                             const pi2_neuron_statistics *from, const char *from_name,
+                             pi2_neuron_statistics *joined) {
+    for (uint32_t i = 0; i < into->text_count + from->text_count; i++) {
+        const pi2_statistics_text *text =
+            i < into->text_count ? &into->texts[i] : &from->texts[i - into->text_count];
+        const uint32_t before = joined->text_count;
+        pi2_statistics_text *place = pi2_neuron_statistics_text(joined, text->bytes, text->hash);
+        if (!place) return PI2_ERR_MEMORY;
+        if (joined->text_count == before) {
+            return pi2_fail(PI2_ERR_INVALID, "%s and %s both counted a text of %" PRIu64
+                            " bytes: added, it would count twice", into_name, from_name, text->bytes);
+        }
+        place->token_count = text->token_count;
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *into_name,
+                                     const pi2_neuron_statistics *from, const char *from_name) {
+    pi2_neuron_statistics joined = { 0 };
+    PI2_TRY(check(into, into_name, from, from_name));
+    const pi2_status status = join_texts(into, into_name, from, from_name, &joined);
+    if (status != PI2_OK) {
+        pi2_neuron_statistics_free(&joined);
+        return status;
+    }
+    free(into->texts);
+    into->texts = joined.texts;
+    into->text_count = joined.text_count;
+    into->token_count += from->token_count;
+    for (uint32_t i = 0; i < into->entry_count; i++) into->entries[i].token_count += from->entries[i].token_count;
+    const size_t sums = (size_t)into->entry_count * PI2_STATISTICS_SUMS;
+    for (size_t i = 0; i < sums; i++) into->sums[i] += from->sums[i];
+    for (uint32_t c = 0; c < into->column_count; c++) {
+        for (uint64_t i = 0; i < into->neuron_total; i++) into->columns[c][i] += from->columns[c][i];
+    }
+    return PI2_OK;
+}
