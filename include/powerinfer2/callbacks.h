@@ -15,7 +15,7 @@ typedef struct pi2_callbacks {
     void *user;
     /** One line without newline: what was chosen and why, or what is waited for. */
     void (*log)(void *user, const char *line);
-    /** done of total units of `what` ("preparing", "loading", "prompt"), at most ten times a second. */
+    /** done of total units of `what` ("preparing", "loading", "prompt", "counting"), at most ten times a second. */
     void (*progress)(void *user, const char *what, uint64_t done, uint64_t total);
     /** True asks the running call to stop: it returns PI2_ERR_INTERRUPTED. Asked once a layer or MB. */
     bool (*cancelled)(void *user);

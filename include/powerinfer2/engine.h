@@ -65,6 +65,7 @@ typedef struct pi2_engine_options {
     double hot_share;            /* of the cache, for the hot set: 0 .. 0.75; negative: chosen by replaying the trace */
     const char *chat_template;   /* NULL: the model's; else a name of pi2_chat_template_known(), or Jinja source */
     const char *chat_template_kwargs; /* JSON object of variables for the template; NULL: none. Its texts stay text */
+    bool counts_neurons;         /* room is planned for counting what neurons give (profile.h, sparsity.h) */
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     const char *const *input_paths; /* other files that the caller reads, NULL at the end: the files above that are
                                     written take the place of none; NULL: none. Read by pi2_engine_open() only */

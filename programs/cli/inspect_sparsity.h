@@ -5,21 +5,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <jansson.h>
-
-#include "powerinfer2/sparsity.h"
-
 typedef struct pi2_cli_sparsity_settings {
     const char *model, *text_path;  /* text_path NULL: tokens that are drawn */
     const char *ffn_activation;     /* NULL: as the model says */
     uint32_t tokens;                /* at most */
-    uint64_t memory;                /* bytes for the process, but for the counts; 0: what is free */
+    uint64_t memory;                /* bytes for the process; 0: what is free */
     bool json;
 } pi2_cli_sparsity_settings;
-
-/** The table, and the same as JSON. */
-void pi2_cli_print_sparsity(const pi2_sparsity *sparsity);
-json_t *pi2_cli_sparsity_json(const pi2_sparsity *sparsity);
 
 /** Prints the table; returns the exit code. */
 int pi2_cli_inspect_sparsity(const pi2_cli_sparsity_settings *settings);

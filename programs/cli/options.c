@@ -165,7 +165,8 @@ static int set(const pi2_cli_option *option, const char *name, const char *value
     switch (option->kind) {
     case PI2_CLI_FLAG: *(bool *)target = true; return PI2_CLI_GO_ON;
     case PI2_CLI_TEXT: *(const char **)target = value; return PI2_CLI_GO_ON;
-    case PI2_CLI_TEXTS: return set_texts(name, value, target);
+    case PI2_CLI_TEXTS:
+    case PI2_CLI_FILES: return set_texts(name, value, target);
     case PI2_CLI_CHOICE: return set_choice(option, name, value, target);
     case PI2_CLI_INTEGER: return set_integer(option, name, value, target);
     case PI2_CLI_NUMBER: return set_number(option, name, value, target);
@@ -210,6 +211,16 @@ static int set_defaults(const pi2_cli_command *command) {
     return PI2_CLI_GO_ON;
 }
 
+/** Takes the first file, and those behind arguments[*index]. */
+static int take_files(const pi2_cli_option *option, const char *name, const char *first, int argument_count,
+                      char **arguments, int *index, void *settings) {
+    int code = set(option, name, first, settings);
+    while (code == PI2_CLI_GO_ON && *index + 1 < argument_count && arguments[*index + 1][0] != '-') {
+        code = set(option, name, arguments[++*index], settings);
+    }
+    return code;
+}
+
 /** Takes the option at arguments[*index], and its argument. */
 static int take(const pi2_cli_command *command, int argument_count, char **arguments, int *index) {
     const char *word = arguments[*index];
@@ -229,6 +240,8 @@ static int take(const pi2_cli_command *command, int argument_count, char **argum
                                        option->argument);
         }
         if (!equals) (*index)++;
+        if (option->kind == PI2_CLI_FILES) return take_files(option, name, value, argument_count, arguments, index,
+                                                             section->settings);
     } else if (option->kind == PI2_CLI_NO_EFFECT_SWITCH || option->kind == PI2_CLI_SILENT_SWITCH) {
         if (!equals && is_switch_word(next)) (*index)++;
     } else if (equals) {

@@ -16,6 +16,7 @@ typedef enum pi2_cli_kind {
     PI2_CLI_FLAG,      /* bool: becomes true */
     PI2_CLI_TEXT,      /* const char * */
     PI2_CLI_TEXTS,     /* pi2_cli_texts: may be given again */
+    PI2_CLI_FILES,     /* the same, and takes all arguments that follow up to the next option */
     PI2_CLI_CHOICE,    /* const char *: one of the words in `argument`, separated by '|' */
     PI2_CLI_INTEGER,   /* int64_t within minimum .. maximum */
     PI2_CLI_NUMBER,    /* double, finite, within minimum .. maximum */

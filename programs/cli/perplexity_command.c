@@ -9,10 +9,10 @@
 
 #include "commands.h"
 #include "engine_options.h"
-#include "inspect_sparsity.h"
 #include "output.h"
 #include "powerinfer2/session.h"
 #include "signals.h"
+#include "sparsity_report.h"
 #include "text_source.h"
 
 enum { DEFAULT_CONTEXT = 512 };
@@ -231,9 +231,11 @@ static int run_perplexity(const perplexity_settings *settings, pi2_engine_option
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
     status = pi2_session_create(state.engine, &sampling, &state.session);
-    if (status == PI2_OK && settings->count_zeros) status = pi2_sparsity_begin(state.engine, &state.counter);
+    const pi2_engine_report *report = pi2_engine_get_report(state.engine);
+    if (status == PI2_OK && settings->count_zeros) { /* a chunk's last token predicts nothing */
+        status = pi2_sparsity_begin(state.engine, report->context_tokens - 1, &state.counter);
+    }
     if (status == PI2_OK) {
-        const pi2_engine_report *report = pi2_engine_get_report(state.engine);
         state.context = report->context_tokens;
         state.vocabulary = report->vocabulary_size;
         state.piece = options->logits_tokens;
@@ -276,5 +278,6 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
     const char *const inputs[] = {pi2_cli_input_path(settings.file), NULL};
     options.input_paths = inputs;
     pi2_cli_catch_signals();
+    options.counts_neurons = settings.count_zeros;
     return run_perplexity(&settings, &options);
 }

@@ -13,8 +13,8 @@
 #include "base/fail.h"
 
 /* O_NONBLOCK: a pipe that nobody writes to must not keep us before we have seen that it is one. */
-static pi2_status open_file(const char *path, const char *name, size_t most_bytes, FILE **file_out,
-                            size_t *length_out) {
+pi2_status pi2_regular_file_open(const char *path, const char *name, uint64_t most_bytes, FILE **file_out,
+                                 uint64_t *length_out) {
     const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
     struct stat what;
@@ -25,8 +25,8 @@ static pi2_status open_file(const char *path, const char *name, size_t most_byte
         status = pi2_fail(PI2_ERR_IO, "%s: this is %s: %s is read from a regular file", path,
                           S_ISDIR(what.st_mode) ? "a folder" : "a pipe or device", name);
     } else if ((uint64_t)what.st_size > most_bytes) {
-        status = pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %lld bytes are more than the %zu that %s may have", path,
-                          (long long)what.st_size, most_bytes, name);
+        status = pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %lld bytes are more than the %llu that %s may have", path,
+                          (long long)what.st_size, (unsigned long long)most_bytes, name);
     } else if (!(*file_out = fdopen(descriptor, "rb"))) {
         status = pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
     }
@@ -34,16 +34,17 @@ static pi2_status open_file(const char *path, const char *name, size_t most_byte
         (void)close(descriptor);
         return status;
     }
-    *length_out = (size_t)what.st_size;
+    *length_out = (uint64_t)what.st_size;
     return PI2_OK;
 }
 
 pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_bytes, uint8_t **bytes_out,
                                size_t *length_out) {
     FILE *file = NULL;
-    size_t length = 0;
+    uint64_t found = 0;
     *bytes_out = NULL;
-    PI2_TRY(open_file(path, what, most_bytes, &file, &length));
+    PI2_TRY(pi2_regular_file_open(path, what, most_bytes, &file, &found));
+    const size_t length = (size_t)found;
     uint8_t *bytes = malloc(length + 1);
     const bool is_read = bytes && fread(bytes, 1, length, file) == length;
     (void)fclose(file);

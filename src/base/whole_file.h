@@ -4,8 +4,16 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "powerinfer2/status.h"
+
+/**
+ * Opens a file whose bytes can be read again, and tells how many it has; fclose() it.
+ * Errors  as below
+ */
+pi2_status pi2_regular_file_open(const char *path, const char *what, uint64_t most_bytes, FILE **file_out,
+                                 uint64_t *length_out);
 
 /**
  * what       in   what the file is, with its article, for error texts: "a trace"

@@ -13,6 +13,7 @@
 #include "engine/drafter.h"
 #include "engine/engine_internal.h"
 #include "engine/model_check.h"
+#include "engine/neuron_tally.h"
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
 
@@ -176,6 +177,7 @@ static uint64_t process_bytes_now(const pi2_engine *engine) {
     (void)pi2_process_memory(&peak, &current);
     if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
     const pi2_extent_layout *layout = engine->model->layout;
+    if (engine->options.counts_neurons) current += pi2_neuron_tally_bytes(&engine->model->shape);
     if (draft_tokens_of(engine)) current += pi2_drafter_bytes(engine->model->shape.context_length);
     if (engine->model->shape.expert_count) current += pi2_expert_cache_list_bytes(layout, engine->policy);
     return current + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 + GROWTH_BYTES +
@@ -378,6 +380,7 @@ static pi2_status open_weights(pi2_engine *engine, const char *path, const char 
 static pi2_status open_model(pi2_engine *engine, pi2_gguf **gguf_out) {
     PI2_TRY(open_weights(engine, engine->model_path, engine->options.ffn_activation, gguf_out));
     PI2_TRY(pi2_model_can_run(*gguf_out, &engine->model, &engine->tokenizer));
+    PI2_TRY(pi2_source_header_hash(*gguf_out, &engine->source_hash));
     return pi2_engine_find_neurons(engine);
 }
 

@@ -23,6 +23,7 @@ struct pi2_engine {
     pi2_engine_options options;     /* strings are copied into the members below */
     pi2_engine_report report;
     pi2_model *model;
+    uint64_t source_hash;           /* pi2_source_identity.header_hash of the GGUF that the weights are from */
     pi2_tokenizer *tokenizer;
     char *chat_template;            /* source; NULL when the model has none */
     size_t chat_template_length;
@@ -65,6 +66,15 @@ void pi2_engine_log(const pi2_engine *engine, const char *format, ...);
  * stay, prepares nothing, and gives an engine that can only be asked for its report and closed.
  */
 pi2_status pi2_engine_open_for(const pi2_engine_options *options, bool plan_only, pi2_engine **engine_out);
+
+/* session.c */
+
+/** An append as a part of longer work: its progress goes from `begin` to `end` of `total` units of `what`. */
+typedef struct pi2_session_part {
+    const char *what;
+    uint64_t begin, end, total;
+} pi2_session_part;
+void pi2_session_set_part(pi2_session *session, const pi2_session_part *part);
 
 /* engine_outputs.c */
 

@@ -23,6 +23,7 @@ struct pi2_session {
     pi2_draft_counters draft_counters;
     uint64_t next_progress_ns;
     uint64_t progress_done, progress_total; /* tokens x layers of the present append */
+    pi2_session_part part;   /* what the appends are a part of; total 0: each is the whole */
     uint32_t batch_tokens;
     size_t text_bytes;
     char text[];             /* what one token completes */
@@ -91,6 +92,8 @@ void pi2_session_free(pi2_session *session) {
     free(session);
 }
 
+void pi2_session_set_part(pi2_session *session, const pi2_session_part *part) { session->part = *part; }
+
 static pi2_status check_tokens(const pi2_session *session, const int32_t *tokens, size_t token_count,
                                pi2_logits_wanted wanted) {
     const pi2_engine *engine = session->engine;
@@ -126,6 +129,13 @@ static void layer_done(void *user, uint32_t layer, uint32_t layers) {
     const uint64_t done = session->progress_done + (uint64_t)session->batch_tokens * layer;
     if (now < session->next_progress_ns && done < session->progress_total) return;
     session->next_progress_ns = now + 100000000;
+    const pi2_session_part *part = &session->part;
+    if (part->total) {
+        const double share = (double)done / (double)session->progress_total;
+        callbacks->progress(callbacks->user, part->what,
+                            part->begin + (uint64_t)((double)(part->end - part->begin) * share), part->total);
+        return;
+    }
     callbacks->progress(callbacks->user, "prompt", done, session->progress_total);
 }
 

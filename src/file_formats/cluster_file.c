@@ -312,6 +312,13 @@ static pi2_status read_source(const pi2_gguf *gguf, pi2_source_identity *source_
     return PI2_OK;
 }
 
+pi2_status pi2_source_header_hash(const pi2_gguf *gguf, uint64_t *hash_out) {
+    pi2_source_identity identity = { 0 };
+    PI2_TRY(pi2_cluster_file_is(gguf) ? read_source(gguf, &identity) : pi2_source_identity_of(gguf, &identity));
+    *hash_out = identity.header_hash;
+    return PI2_OK;
+}
+
 pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **layout_out,
                                    pi2_source_identity *source_out) {
     *layout_out = NULL;

@@ -25,6 +25,8 @@ typedef struct pi2_source_identity {
 
 /** bytes and header_hash, which need no reading. Errors MEMORY */
 pi2_status pi2_source_identity_of(const pi2_gguf *gguf, pi2_source_identity *identity_out);
+/** That header_hash: a GGUF's own, a cluster file's as it is told there. Errors MEMORY, FORMAT (it tells none) */
+pi2_status pi2_source_header_hash(const pi2_gguf *gguf, uint64_t *hash_out);
 /** Reads a bounded number of samples, which are asked for together. Errors IO, MEMORY */
 pi2_status pi2_source_sample_hash(const pi2_gguf *source, uint64_t *hash_out);
 /** Reads the source whole, chunk by chunk. callbacks may be NULL. Errors IO, MEMORY, INTERRUPTED */

@@ -11,6 +11,7 @@ model=$folder/model.gguf
 experts=$folder/experts.gguf
 printf 'my notes\n' >"$folder/notes.txt"
 cp "$folder/notes.txt" "$folder/notes.before"
+printf 'a text that is counted\n' >"$folder/text.txt"
 cp "$model" "$folder/model.before"
 
 # unchanged FILE: it is still as COPY
@@ -50,6 +51,8 @@ for option in --trace --stats; do
     refuse "is an input of this command" "$folder/notes.txt" run -m "$model" -sysf "$folder/notes.txt" -p a -n 2 $option
 done
 victims no prepare -m "$model" -o
+victims no profile -m "$model" -f "$folder/text.txt" -c 32 -o
+refuse "is an input of this command" "$folder/text.txt" profile -m "$model" -f "$folder/text.txt" -c 32 -o
 victims yes prepare -m "$model" --force -o
 victims no device --quick -m "$model" --profile
 victims no device --quick --force -m "$model" --profile

@@ -1,0 +1,107 @@
+/* profile_command.c: "powerinfer2 profile": counts over texts, into a file of statistics; or adds such files. */
+#include "commands.h"
+#include "engine_options.h"
+#include "output.h"
+#include "powerinfer2/profile.h"
+#include "signals.h"
+#include "sparsity_report.h"
+
+enum { DEFAULT_CONTEXT = 512 };
+
+typedef struct profile_settings {
+    pi2_cli_texts texts, merge;
+    const char *output;
+    int64_t tokens;
+    bool resume, json;
+} profile_settings;
+
+#define PROFILE(field) offsetof(profile_settings, field)
+static const pi2_cli_option profile_options[] = {
+    {"-f, --file", "TEXT...", PI2_CLI_FILES, PROFILE(texts), NULL,
+     "The texts, at most 16. They are read twice, so files and no pipes.", NULL, 0, 0},
+    {"-o, --output", "FILE", PI2_CLI_TEXT, PROFILE(output), NULL,
+     "Where the statistics go, for 'prepare --statistics FILE'.", NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, PROFILE(tokens), "0",
+     "Tokens of each text at most, rounded up to whole chunks (-c); 0: all.", NULL, 0, UINT32_MAX},
+    {"--resume", NULL, PI2_CLI_FLAG, PROFILE(resume), NULL,
+     "Goes on with the statistics in FILE: after Ctrl-C, with a larger --tokens, or with more texts. The result is "
+     "that of one run.", NULL, 0, 0},
+    {"--merge", "FILE...", PI2_CLI_FILES, PROFILE(merge), NULL,
+     "Counts nothing: adds statistics of one model, counted over different texts, at most 16. So several processes "
+     "share the work.", NULL, 0, 0},
+    {"--json", NULL, PI2_CLI_FLAG, PROFILE(json), NULL, "Prints one JSON value instead of a table.", NULL, 0, 0},
+};
+
+/** The texts as a list that ends with NULL. */
+static void list_paths(const pi2_cli_texts *texts, const char *paths[PI2_CLI_MAX_TEXTS + 1]) {
+    for (size_t i = 0; i < texts->count; i++) paths[i] = texts->items[i];
+    paths[texts->count] = NULL;
+}
+
+/** Tells what was counted, or why nothing was. */
+static int finish(pi2_status status, const profile_settings *settings, pi2_sparsity *sparsity) {
+    pi2_cli_clear_progress();
+    int code = PI2_EXIT_OK;
+    if (status != PI2_OK) code = pi2_cli_failed(status);
+    if (status == PI2_OK) pi2_cli_note("%s: %u tokens are counted", settings->output, sparsity->token_count);
+    if (status == PI2_OK) code = pi2_cli_report_sparsity(sparsity, settings->json);
+    pi2_sparsity_free(sparsity);
+    return code;
+}
+
+static int merge(const profile_settings *settings, const pi2_cli_model_settings *model) {
+    const char *paths[PI2_CLI_MAX_TEXTS + 1];
+    pi2_sparsity *sparsity = NULL;
+    pi2_cli_set_quiet(model->quiet);
+    if (settings->texts.count || settings->resume || settings->tokens) {
+        return pi2_cli_usage_error("profile: --merge counts nothing: leave out -f, --tokens and --resume");
+    }
+    list_paths(&settings->merge, paths);
+    const pi2_status status = pi2_profile_merge(paths, settings->output, &sparsity);
+    return finish(status, settings, sparsity);
+}
+
+static int count(const profile_settings *settings, const pi2_engine_options *options) {
+    const char *paths[PI2_CLI_MAX_TEXTS + 1];
+    pi2_sparsity *sparsity = NULL;
+    pi2_engine *engine = NULL;
+    list_paths(&settings->texts, paths);
+    const pi2_profile_options profile = {.text_paths = paths, .text_tokens = (uint64_t)settings->tokens,
+                                         .output_path = settings->output, .resume = settings->resume};
+    pi2_status status = pi2_engine_open(options, &engine);
+    if (status == PI2_OK) status = pi2_profile_texts(engine, &profile, &sparsity);
+    if (status == PI2_OK) status = pi2_engine_finish_trace(engine);
+    const int code = finish(status, settings, sparsity);
+    pi2_engine_close(engine);
+    return code;
+}
+
+int pi2_cli_profile(int argument_count, char **arguments) {
+    static profile_settings settings;
+    static pi2_cli_model_settings model;
+    static pi2_cli_size_settings size;
+    const pi2_cli_section sections[] = {
+        {"Counting", profile_options, sizeof profile_options / sizeof profile_options[0], &settings},
+        pi2_cli_model_section(&model), pi2_cli_size_section(&size), pi2_cli_no_effect_section()};
+    const pi2_cli_command command = {
+        "profile",
+        "-m MODEL -f TEXT... -o STATISTICS [options]\n       powerinfer2 profile --merge FILE... -o STATISTICS",
+        "Runs texts through a model and counts how often each neuron of its FFNs fires, and what repeats "
+        "(docs/sparsity.md). Texts are cut into chunks of -c tokens, otherwise 512, each of which begins anew.",
+        sections, sizeof sections / sizeof sections[0]};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (!settings.output) return pi2_cli_usage_error("profile: no file for the statistics: give one with -o FILE");
+    if (settings.merge.count) return merge(&settings, &model);
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    code = pi2_cli_fill_model_options(&model, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_fill_size_options(&size, &options);
+    if (settings.texts.count == 0) return pi2_cli_usage_error("profile: no text: give one with -f FILE");
+    if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
+    options.counts_neurons = true;
+    options.sparsity = "off"; /* what is counted is computed whole */
+    pi2_cli_catch_signals();
+    return count(&settings, &options);
+}

@@ -1,0 +1,234 @@
+/*
+ * neuron_tally.c: what belongs to one neuron is touched by one thread at a time (neuron_counter.h), so counts of
+ * neurons need no lock; sums of an entry are shared by threads and added to once a call.
+ */
+#include "engine/neuron_tally.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "engine/engine_internal.h"
+#include "pipeline/neuron_counter.h"
+
+enum { BLOCK = PI2_STATISTICS_BLOCK, TILE = PI2_STATISTICS_TILE };
+
+static const uint32_t columns[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS };
+enum { COLUMNS = sizeof columns / sizeof columns[0] };
+
+/** One layer's or expert's counts, by all threads. */
+typedef struct entry_counts {
+    _Atomic uint64_t tokens, sums[PI2_STATISTICS_SUMS];
+} entry_counts;
+
+struct pi2_neuron_tally {
+    pi2_engine *engine;
+    pi2_neuron_counter counter; /* what the pipeline calls while a chunk is counted */
+    size_t chunk_tokens;
+    uint32_t experts, stride;   /* of a layer, 1 when dense; neurons of an expert in blocks, rounded up */
+    size_t entry_count;
+    uint32_t *counts[COLUMNS];  /* each [entries][stride] */
+    uint32_t *fired_last;       /* the same: 1 + the position at which the neuron fired last */
+    uint32_t *seen_last;        /* [entries][stride / 32]: 1 + the position at which the block was computed last */
+    entry_counts *entries;
+    uint32_t run_ends[PI2_STATISTICS_BATCHES]; /* of the chunk: where its complete runs end */
+};
+
+static uint32_t experts_of(const pi2_model_shape *shape) { return shape->expert_count ? shape->expert_count : 1; }
+
+static uint32_t neurons_of(const pi2_model_shape *shape) {
+    return shape->expert_count ? shape->expert_feed_forward_length : shape->feed_forward_length;
+}
+
+static uint32_t stride_of(const pi2_model_shape *shape) {
+    return (neurons_of(shape) + BLOCK - 1) / BLOCK * BLOCK;
+}
+
+uint64_t pi2_neuron_tally_bytes(const pi2_model_shape *shape) {
+    const uint64_t in_layer = (uint64_t)experts_of(shape) * stride_of(shape);
+    const uint64_t entries = (uint64_t)shape->layer_count * experts_of(shape);
+    const uint64_t counted = in_layer * shape->layer_count;
+    const uint64_t statistics =
+        counted * COLUMNS * 4 + entries * (sizeof(pi2_statistics_entry) + 8 * PI2_STATISTICS_SUMS);
+    const uint64_t tally = counted * (COLUMNS + 1) * 4 + counted / BLOCK * 4 + entries * sizeof(entry_counts);
+    return tally + statistics + in_layer * 4; /* and one layer's counts in order, to tell of them */
+}
+
+/* ---- counting --------------------------------------------------------------------------- */
+
+/** A neuron fired at a position (from 0); before: 1 + the position at which it fired last, 0: never. */
+static void count_runs(const pi2_neuron_tally *tally, uint64_t *sums, uint32_t position, uint32_t before) {
+    for (int i = 0; i < PI2_STATISTICS_BATCHES; i++) {
+        const uint32_t run = pi2_statistics_batches[i];
+        const bool is_first = before == 0 || (before - 1) / run != position / run;
+        sums[PI2_SUM_IN_2 + i] += position < tally->run_ends[i] && is_first;
+    }
+}
+
+/** One block of 32 neurons, or what is left. */
+static void count_block(pi2_neuron_tally *tally, uint64_t *sums, size_t first, const pi2_neuron_values *values,
+                        uint32_t at, uint32_t count) {
+    uint32_t *fired = tally->counts[0] + first, *zeros = tally->counts[1] + first;
+    uint32_t *fired_last = tally->fired_last + first, *seen = &tally->seen_last[first / BLOCK];
+    const uint32_t now = values->position + 1;
+    const bool follows = *seen + 1 == now && values->position > 0;
+    uint32_t active = 0;
+    for (uint32_t tile = 0; tile < count; tile += TILE) {
+        uint32_t active_here = 0;
+        for (uint32_t i = tile; i < tile + TILE && i < count; i++) {
+            const bool is_zero = values->activations[at + i] == 0.0f;
+            const bool is_rounded = values->rounded ? values->rounded[at + i] == 0 : is_zero;
+            zeros[i] += is_zero;
+            if (is_rounded) continue;
+            active_here++;
+            fired[i]++;
+            sums[PI2_SUM_AGAIN_POSSIBLE] += follows;
+            sums[PI2_SUM_AGAIN] += follows && fired_last[i] + 1 == now;
+            count_runs(tally, sums, values->position, fired_last[i]);
+            fired_last[i] = now;
+        }
+        sums[PI2_SUM_ZERO_TILES] += active_here == 0;
+        active += active_here;
+    }
+    sums[PI2_SUM_ZERO_BLOCKS] += active == 0;
+    *seen = now;
+}
+
+static void count(void *user, unsigned member, const pi2_neuron_values *values) {
+    pi2_neuron_tally *tally = user;
+    const uint32_t expert = values->expert == UINT32_MAX ? 0 : values->expert;
+    const size_t entry = (size_t)values->layer * tally->experts + expert;
+    uint64_t sums[PI2_STATISTICS_SUMS] = { 0 };
+    (void)member;
+    for (uint32_t i = 0; i < values->count; i += BLOCK) {
+        const uint32_t left = values->count - i;
+        count_block(tally, sums, entry * tally->stride + values->begin + i, values, i, left < BLOCK ? left : BLOCK);
+    }
+    entry_counts *counts = &tally->entries[entry];
+    if (values->begin == 0) atomic_fetch_add_explicit(&counts->tokens, 1, memory_order_relaxed);
+    for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
+        if (sums[i]) atomic_fetch_add_explicit(&counts->sums[i], sums[i], memory_order_relaxed);
+    }
+}
+
+/* ---- a chunk ---------------------------------------------------------------------------- */
+
+void pi2_neuron_tally_begin(pi2_neuron_tally *tally, size_t token_count) {
+    const size_t padded = tally->entry_count * tally->stride;
+    for (int c = 0; c < COLUMNS; c++) memset(tally->counts[c], 0, padded * sizeof *tally->counts[c]);
+    memset(tally->fired_last, 0, padded * sizeof *tally->fired_last);
+    memset(tally->seen_last, 0, padded / BLOCK * sizeof *tally->seen_last);
+    for (size_t e = 0; e < tally->entry_count; e++) {
+        atomic_store_explicit(&tally->entries[e].tokens, 0, memory_order_relaxed);
+        for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
+            atomic_store_explicit(&tally->entries[e].sums[i], 0, memory_order_relaxed);
+        }
+    }
+    for (int i = 0; i < PI2_STATISTICS_BATCHES; i++) {
+        tally->run_ends[i] = (uint32_t)token_count / pi2_statistics_batches[i] * pi2_statistics_batches[i];
+    }
+    tally->chunk_tokens = token_count;
+    pi2_forward_set_counter(tally->engine->forward, &tally->counter);
+}
+
+static bool has_counted(const pi2_neuron_tally *tally) {
+    for (size_t e = 0; e < tally->entry_count; e++) {
+        if (atomic_load_explicit(&tally->entries[e].tokens, memory_order_relaxed)) return true;
+    }
+    return false;
+}
+
+void pi2_neuron_tally_add(pi2_neuron_tally *tally, pi2_neuron_statistics *statistics, pi2_statistics_text *text) {
+    pi2_forward_set_counter(tally->engine->forward, NULL);
+    if (!has_counted(tally)) return;
+    text->token_count += tally->chunk_tokens;
+    statistics->token_count += tally->chunk_tokens;
+    for (uint32_t e = 0; e < statistics->entry_count; e++) {
+        pi2_statistics_entry *entry = &statistics->entries[e];
+        entry_counts *counts = &tally->entries[e];
+        uint64_t *sums = pi2_neuron_statistics_sums(statistics, entry);
+        entry->token_count += atomic_load_explicit(&counts->tokens, memory_order_relaxed);
+        for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
+            sums[i] += atomic_load_explicit(&counts->sums[i], memory_order_relaxed);
+        }
+        for (int c = 0; c < COLUMNS; c++) {
+            const uint32_t *from = tally->counts[c] + (size_t)e * tally->stride;
+            uint32_t *into = statistics->columns[c] + entry->first;
+            for (uint32_t i = 0; i < entry->neuron_count; i++) into[i] += from[i];
+        }
+    }
+}
+
+pi2_status pi2_neuron_tally_chunk(pi2_neuron_tally *tally, pi2_session *session, const int32_t *tokens,
+                                  size_t token_count, pi2_neuron_statistics *statistics, pi2_statistics_text *text) {
+    if (statistics->token_count + token_count > UINT32_MAX) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "statistics count %u tokens at most, and %llu are counted already",
+                        UINT32_MAX, (unsigned long long)statistics->token_count);
+    }
+    PI2_TRY(pi2_session_truncate(session, 0));
+    pi2_neuron_tally_begin(tally, token_count);
+    const pi2_status status = pi2_session_append(session, tokens, token_count, PI2_LOGITS_NONE);
+    if (status == PI2_OK) pi2_neuron_tally_add(tally, statistics, text);
+    else pi2_forward_set_counter(tally->engine->forward, NULL);
+    return status;
+}
+
+/* ---- memory ----------------------------------------------------------------------------- */
+
+pi2_status pi2_neuron_tally_statistics(const pi2_engine *engine, uint32_t chunk_tokens,
+                                       pi2_neuron_statistics *statistics_out) {
+    const pi2_model_shape *shape = &engine->model->shape;
+    const uint32_t experts = experts_of(shape), count_of_entries = shape->layer_count * experts;
+    *statistics_out = (pi2_neuron_statistics){ 0 };
+    pi2_statistics_entry *entries = calloc(count_of_entries, sizeof *entries);
+    if (!entries) return pi2_fail(PI2_ERR_MEMORY, "no memory for the statistics of %u layers", shape->layer_count);
+    for (uint32_t e = 0; e < count_of_entries; e++) {
+        entries[e] = (pi2_statistics_entry){ .layer = e / experts, .neuron_count = neurons_of(shape),
+                                             .expert = shape->expert_count ? e % experts : UINT32_MAX };
+    }
+    const pi2_status status =
+        pi2_neuron_statistics_make(entries, count_of_entries, columns, COLUMNS, statistics_out);
+    free(entries);
+    if (status != PI2_OK) return status;
+    const char *activation = pi2_ffn_activation_name(shape->activation);
+    memcpy(statistics_out->activation, activation, strlen(activation));
+    statistics_out->model_hash = engine->source_hash;
+    statistics_out->chunk_tokens = chunk_tokens;
+    return PI2_OK;
+}
+
+pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_out) {
+    const pi2_model_shape *shape = &engine->model->shape;
+    pi2_neuron_tally *tally = calloc(1, sizeof *tally);
+    *tally_out = NULL;
+    if (!tally) return pi2_fail(PI2_ERR_MEMORY, "no memory for counts");
+    *tally = (pi2_neuron_tally){ .engine = engine, .counter = { .user = tally, .count = count },
+                                 .experts = experts_of(shape), .stride = stride_of(shape),
+                                 .entry_count = (size_t)shape->layer_count * experts_of(shape) };
+    const size_t padded = tally->entry_count * tally->stride;
+    bool is_there = true;
+    for (int c = 0; c < COLUMNS; c++) {
+        tally->counts[c] = calloc(padded, sizeof *tally->counts[c]);
+        is_there = is_there && tally->counts[c];
+    }
+    tally->fired_last = calloc(padded, sizeof *tally->fired_last);
+    tally->seen_last = calloc(padded / BLOCK, sizeof *tally->seen_last);
+    tally->entries = calloc(tally->entry_count, sizeof *tally->entries);
+    if (!is_there || !tally->fired_last || !tally->seen_last || !tally->entries) {
+        pi2_neuron_tally_free(tally);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the counts of %zu neurons", padded);
+    }
+    *tally_out = tally;
+    return PI2_OK;
+}
+
+void pi2_neuron_tally_free(pi2_neuron_tally *tally) {
+    if (!tally) return;
+    pi2_forward_set_counter(tally->engine->forward, NULL);
+    for (int c = 0; c < COLUMNS; c++) free(tally->counts[c]);
+    free(tally->fired_last);
+    free(tally->seen_last);
+    free(tally->entries);
+    free(tally);
+}

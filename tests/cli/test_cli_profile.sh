@@ -1,0 +1,144 @@
+#!/bin/sh
+# Goal:   profile counts texts into statistics, goes on where it ended, adds files exactly, and refuses what does not
+#         belong together in one line; an interrupted count keeps what it counted; with its statistics prepare gives
+#         a file with the same text and more hits in memory.
+# Method: small synthetic models with planted hot neurons; two texts; files compared byte for byte.
+. "$(dirname "$0")/cli_support.sh"
+model=$folder/model.gguf
+"$program" synth --layers 2 --embedding 256 --ffn 512 --vocab 1024 --ffn-activation relu --ffn-zeros 0.85 \
+    --neuron-hot 0.35 --neuron-repeat 0.5 -o "$model" -q || fail synth
+i=0
+while [ $i -lt 60 ]; do
+    printf 'the %d. line of a text, and some words\n' $i >>"$folder/one"
+    printf '%d: other words go on here.\n' $((i * i)) >>"$folder/two"
+    i=$((i + 1))
+done
+count() { # count OUTPUT ARGUMENTS...
+    output=$1
+    shift
+    expect 0 profile -m "$model" -c 128 -o "$folder/$output" "$@"
+}
+
+# same FILE OTHER
+same() {
+    checks=$((checks + 1))
+    cmp -s "$folder/$1" "$folder/$2" || fail "$1 and $2 differ"
+}
+
+count all -f "$folder/one" "$folder/two"
+grep -Eq '^mean +8[3-9]\.[0-9] %' "$folder/out" || fail "not 85 % zeros"
+grep -q '^1: 1[2-6]\.[0-9] %, 2: .*, 32: [4-8][0-9]' "$folder/out" || fail "no shares of tokens together"
+grep -q 'all: [1-9][0-9]* tokens are counted' "$folder/err" || fail "it is not told what was counted"
+count all -f "$folder/one" -f "$folder/two" --json -t 1 --memory 60M
+expect_json '#layers' 2
+expect_json '#mean.in_batch' 5
+expect_json '#batches' 5
+total=$(json token_count)
+
+# In parts, and by several processes.
+count part -f "$folder/one" --tokens 200 --json
+expect_json token_count 256
+count part -f "$folder/one" --tokens 300 --resume --json
+expect_json token_count 384
+count part -f "$folder/two" "$folder/one" --resume --json
+expect_json token_count "$total"
+same part all
+count first -f "$folder/one"
+count second -f "$folder/two" -b 16
+expect 0 profile --merge "$folder/second" "$folder/first" -o "$folder/merged" --json
+expect_json token_count "$total"
+same merged all
+
+# An end that is asked for: whole chunks are kept, or nothing is there yet; going on gives the whole.
+i=0
+while [ $i -lt 40 ]; do
+    cat "$folder/one" "$folder/two" >>"$folder/long"
+    i=$((i + 1))
+done
+count whole -f "$folder/long" -t 1
+"$program" profile -m "$model" -c 128 -f "$folder/long" -t 1 -b 1 -o "$folder/ended" >/dev/null 2>"$folder/err" </dev/null &
+pid=$!
+sleep 0.3
+kill -INT $pid
+wait $pid
+code=$?
+checks=$((checks + 1))
+[ $code = 130 ] || [ $code = 0 ] || fail "exit code $code after SIGINT"
+ls -A "$folder" | grep -q '\.tmp$' && fail "a temporary file is left"
+if [ $code = 130 ] && [ -e "$folder/ended" ]; then
+    grep -q "tokens are counted; 'profile --resume' goes on" "$folder/err" || fail "it is not said how to go on"
+fi
+count ended -f "$folder/long" -t 1 --resume
+same ended whole
+
+# What does not belong together: one line, and nothing is written.
+"$program" synth --layers 2 --embedding 256 --ffn 256 --vocab 1024 --ffn-activation relu -o "$folder/other.gguf" -q
+expect 0 profile -m "$folder/other.gguf" -c 128 -f "$folder/one" -o "$folder/other"
+cp "$folder/all" "$folder/kept"
+never=$folder/never
+expect_error 3 "different models" profile --merge "$folder/first" "$folder/other" -o "$never"
+expect_error 2 "both counted a text" profile --merge "$folder/first" "$folder/all" -o "$never"
+expect_error 2 "at least two" profile --merge "$folder/first" -o "$never"
+expect_error 2 "is an input" profile --merge "$folder/first" "$folder/second" -o "$folder/first"
+expect_error 2 "leave out -f" profile --merge "$folder/first" "$folder/second" -f "$folder/one" -o "$never"
+expect_error 3 "different models" profile -m "$folder/other.gguf" -c 128 -f "$folder/one" -o "$folder/all" --resume
+expect_error 2 "different lengths of chunks" profile -m "$model" -c 64 -f "$folder/one" -o "$folder/all" --resume
+expect_error 2 "different activations" profile -m "$model" -c 128 --ffn-activation drelu -f "$folder/one" \
+    -o "$folder/all" --resume
+expect_error 3 "statistics of another model" prepare -m "$model" --layout neuron --statistics "$folder/other" -o "$never"
+head -c 400 "$folder/all" >"$folder/cut"
+expect_error 3 "another end" profile -m "$model" -c 128 -f "$folder/one" -o "$folder/cut" --resume
+expect_error 3 "another end" profile --merge "$folder/first" "$folder/cut" -o "$never"
+{ head -c 1000 "$folder/all"; printf 'x'; tail -c +1002 "$folder/all"; } >"$folder/altered"
+expect_error 3 "checksum" profile --merge "$folder/altered" "$folder/first" -o "$never"
+expect_error 5 "absent" profile -m "$model" -f "$folder/one" "$folder/absent" -o "$never"
+expect_error 5 "a folder" profile -m "$model" -f "$folder" -o "$never"
+: >"$folder/empty"
+expect_error 2 "is empty" profile -m "$model" -f "$folder/empty" -o "$never"
+cp "$folder/one" "$folder/copy"
+expect_error 2 "the same text" profile -m "$model" -f "$folder/one" "$folder/copy" -o "$never"
+expect_error 2 "no text" profile -m "$model" -o "$never"
+expect_error 2 "give one with -o" profile -m "$model" -f "$folder/one"
+expect_error 4 "needs at least" profile -m "$model" -f "$folder/one" --memory 5M -o "$never"
+[ -e "$never" ] && fail "something was written"
+same all kept
+
+# Hot neurons first: the same text, and of the neurons that fire more are in memory, where it holds a part of them.
+sparse=$folder/sparse.gguf
+"$program" synth --layers 4 --embedding 512 --ffn 4096 --vocab 1024 --ffn-activation relu --ffn-zeros 0.9 \
+    --neuron-hot 0.2 --neuron-repeat 0.55 -o "$sparse" -q || fail synth
+expect 0 profile -m "$sparse" -f "$folder/one" -o "$folder/sparse.stats"
+expect 0 prepare -m "$sparse" --layout neuron -o "$folder/plain.pi2"
+expect 0 prepare -m "$sparse" --layout neuron --statistics "$folder/sparse.stats" -o "$folder/hot.pi2"
+
+# hits FILE MEMORY: what of 1000 neurons that fired was in memory, and the text in $folder/text; 0: a dense run, or too
+# little memory.
+hits() {
+    share=0
+    run run -m "$1" --raw -p "abc def" -n 60 --ignore-eos --temp 0 -c 128 --draft-max 0 -t 1 --memory "$2" --json
+    [ "$code" = 4 ] && return
+    [ "$code" = 0 ] || fail "exit code $code at $2: $(cat "$folder/err")"
+    json text >"$folder/text"
+    uses=$(json io.neuron_uses)
+    share=$((uses > 0 ? 1000 * $(json io.neuron_hits) / uses : 0))
+}
+checks=$((checks + 1))
+found=no
+memory=24
+: >"$folder/text"
+while [ $found = no ] && [ $memory -lt 100 ]; do
+    memory=$((memory + 1))
+    hits "$folder/plain.pi2" ${memory}M
+    cp "$folder/text" "$folder/plain.text"
+    plain=$share
+    hits "$folder/hot.pi2" ${memory}M
+    [ "$plain" = 0 ] && continue
+    cmp -s "$folder/text" "$folder/plain.text" || fail "the text is another one at $memory MB"
+    [ "$share" -gt $((plain + 100)) ] && found=yes
+done
+echo "at $memory MB $plain of 1000 neurons were in memory, with statistics $share"
+[ $found = yes ] || fail "hot neurons first gave no more hits"
+# The statistics of a cluster file are those of the model that it was made from.
+expect 0 profile -m "$folder/hot.pi2" -f "$folder/one" -o "$folder/again.stats" --memory ${memory}M
+same again.stats sparse.stats
+finish
