@@ -1,10 +1,10 @@
 /*
  * neuron_forecast.h: what share of its units a token finds in the store of neurons, from how often each is used.
  *
- * The clock of neuron_store.h is taken to be in its steady state, and each unit to be used by a token with a
- * probability of its own, whatever the tokens before used. What repeats from token to token
- * beyond that makes a run hit more often.
- * Where a token reads more units than there are slots, a clock finds none of them again, however often they are used.
+ * The store is taken to be in its steady state, and each unit to be used by a token with a probability of its own,
+ * whatever the tokens before used. What repeats from token to token beyond that makes a run hit more often. The store
+ * keeps what is hottest, and heat estimates the probability from the last tens of tokens: units of like probability
+ * are mistaken for one another. A layer is taken to use far fewer units than there are slots.
  */
 #ifndef PI2_NEURON_CACHE_NEURON_FORECAST_H
 #define PI2_NEURON_CACHE_NEURON_FORECAST_H

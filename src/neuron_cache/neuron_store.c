@@ -1,4 +1,4 @@
-/* neuron_store.c: slots of units, found without a lock, filled by reads, emptied by a clock. */
+/* neuron_store.c: slots of units, found without a lock, filled by reads, emptied where it is coldest. */
 #include "neuron_cache/neuron_store.h"
 
 #include <assert.h>
@@ -16,8 +16,10 @@
 enum { SLOT_EMPTY, SLOT_READING, SLOT_CHECKING, SLOT_READY };
 enum { READ_FREE, READ_ACTIVE, READ_FINISHING };
 enum {
-    MOST_POOLS = 8, MOST_READS = 1024, WANTED_AT_ONCE = 64, LONG_READ_BYTES = 1024 * 1024,
-    FILL_READS = 16, HAND_TURNS = PI2_NEURON_STORE_MOST_USES + 2, EPOCH_BITS = 28
+    MOST_POOLS = 8, MOST_READS = 1024, WANTED_AT_ONCE = 64, LONG_READ_BYTES = 1024 * 1024, FILL_READS = 16,
+    EPOCH_BITS = 28,
+    HEAT_OF_USE = 1024, /* so a unit that every pass uses comes to half of what 16 bits hold */
+    FADE_STEPS = 256          /* passes after which nothing is left of it */
 };
 #define NO_SLOT UINT32_MAX
 
@@ -34,7 +36,7 @@ static unsigned word_state(slot_word word) { return (unsigned)word & 15u; }
 typedef struct neuron_slot {
     _Atomic slot_word word;
     _Atomic uint32_t read;   /* number of the read that brings it */
-    _Atomic uint8_t uses;
+    _Atomic uint32_t heat;   /* upper half: as it was in the pass of the lower half (modulo 2^16) */
 } neuron_slot;
 
 /** Slots of one size. */
@@ -68,10 +70,13 @@ struct pi2_neuron_store {
     neuron_slot *slots;
     uint32_t slot_count, unit_count;
     _Atomic uint32_t *slot_of;
+    uint32_t *heat_left;      /* [unit_count]: of units that are in no slot, as in a slot; lock */
     unit_read *reads;
     uint32_t next_read;
     pthread_mutex_t lock;     /* slots that are given, reads that begin */
     _Atomic uint32_t epoch;
+    uint32_t pass;
+    uint16_t fades[FADE_STEPS]; /* what is left of heat after so many passes, in 65536ths */
     bool is_filled;
     _Atomic int failure;      /* a pi2_status; the first since the last reset, its text under the lock */
     char failure_text[384];
@@ -149,7 +154,7 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
     uint64_t units = 0;
     for (uint32_t p = 0; p < count; p++) units += pools[p].units;
     return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + slots * sizeof(neuron_slot) +
-                    units * sizeof(uint32_t) + MOST_READS * sizeof(unit_read));
+                    units * (sizeof(uint32_t) + sizeof(uint32_t)) + MOST_READS * sizeof(unit_read));
 }
 
 /* ---- creation ---- */
@@ -185,9 +190,10 @@ static pi2_status make_lists(pi2_neuron_store *store) {
     store->unit_count = (uint32_t)units;
     store->slots = calloc(store->slot_count ? store->slot_count : 1, sizeof *store->slots);
     store->slot_of = malloc((units ? units : 1) * sizeof *store->slot_of);
+    store->heat_left = calloc(units ? units : 1, sizeof *store->heat_left);
     store->banks = calloc(banks->count ? banks->count : 1, sizeof *store->banks);
     store->reads = calloc(MOST_READS, sizeof *store->reads);
-    if (!store->slots || !store->slot_of || !store->banks || !store->reads) {
+    if (!store->slots || !store->slot_of || !store->heat_left || !store->banks || !store->reads) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the lists of %llu units of neurons", (unsigned long long)units);
     }
     for (uint64_t u = 0; u < units; u++) atomic_init(&store->slot_of[u], NO_SLOT);
@@ -268,6 +274,7 @@ static void free_store(pi2_neuron_store *store) {
     free(store->banks);
     free(store->slots);
     free(store->slot_of);
+    free(store->heat_left);
     free(store->reads);
     free(store);
 }
@@ -278,6 +285,11 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the store of neurons");
     store->options = *options;
     atomic_init(&store->epoch, 1);
+    double left = 1.0;
+    for (uint32_t i = 1; i < FADE_STEPS; i++) {
+        left *= (double)(PI2_NEURON_FADE_SHARE - 1) / PI2_NEURON_FADE_SHARE;
+        store->fades[i] = (uint16_t)(left * 65535.0);
+    }
     if (pthread_mutex_init(&store->lock, NULL) != 0) {
         free(store);
         return pi2_fail(PI2_ERR_MEMORY, "no memory for a lock");
@@ -311,8 +323,20 @@ static uint8_t *slot_memory(const pi2_neuron_store *store, const slot_pool *pool
     return pool->memory + (uint64_t)(slot - pool->first_slot) * pool->unit_bytes;
 }
 
-static void set_uses(neuron_slot *slot, unsigned uses) {
-    atomic_store_explicit(&slot->uses, (uint8_t)uses, memory_order_relaxed);
+static void set_heat(const pi2_neuron_store *store, neuron_slot *slot, uint32_t heat) {
+    const uint32_t most = 0xffff;
+    atomic_store_explicit(&slot->heat, (heat < most ? heat : most) << 16 | (store->pass & most), memory_order_relaxed);
+}
+
+/* Heat as it is in this pass. A unit that nobody used for 2^16 passes may look as it did then: it is read again. */
+static uint32_t faded(const pi2_neuron_store *store, uint32_t heat) {
+    const uint32_t passes = (store->pass - heat) & 0xffffu;
+    if (passes == 0) return heat >> 16;
+    return passes < FADE_STEPS ? (heat >> 16) * store->fades[passes] >> 16 : 0;
+}
+
+static uint32_t heat_now(const pi2_neuron_store *store, const neuron_slot *slot) {
+    return faded(store, atomic_load_explicit(&slot->heat, memory_order_relaxed));
 }
 
 /* Marks a ready unit as used in this epoch, so that it cannot leave. False: it is not, or no longer, there. */
@@ -324,9 +348,7 @@ static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number
         if (atomic_compare_exchange_weak_explicit(&slot->word, &word, word_of(unit_number, epoch, SLOT_READY),
                                                   memory_order_acq_rel, memory_order_acquire)) break;
     }
-    (void)store;
-    const unsigned uses = atomic_load_explicit(&slot->uses, memory_order_relaxed);
-    if (uses < PI2_NEURON_STORE_MOST_USES) set_uses(slot, uses + 1);
+    set_heat(store, slot, heat_now(store, slot) + HEAT_OF_USE);
     return true;
 }
 
@@ -350,28 +372,52 @@ static store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
     return &store->banks[low];
 }
 
-/* A slot that is free, or whose unit leaves for it; NO_SLOT: all are in use. Lock held. */
-static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
+/* The next slot of the pool, for the hand. */
+static uint32_t next_slot(slot_pool *pool) {
+    const uint32_t number = pool->first_slot + pool->hand;
+    pool->hand = pool->hand + 1 == pool->slot_count ? 0 : pool->hand + 1;
+    return number;
+}
+
+/* An empty slot, or the coldest of the next PI2_NEURON_VICTIMS whose units this layer does not use; NO_SLOT: it uses
+ * all. */
+static uint32_t find_victim(pi2_neuron_store *store, slot_pool *pool) {
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
-    for (uint64_t turn = 0; turn < (uint64_t)HAND_TURNS * pool->slot_count; turn++) {
-        const uint32_t number = pool->first_slot + pool->hand;
+    uint32_t coldest = NO_SLOT, least = UINT32_MAX, seen = 0;
+    for (uint32_t turn = 0; turn < pool->slot_count && seen < PI2_NEURON_VICTIMS; turn++) {
+        const uint32_t number = next_slot(pool);
         neuron_slot *slot = &store->slots[number];
-        pool->hand = pool->hand + 1 == pool->slot_count ? 0 : pool->hand + 1;
-        slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
+        const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
         if (word_state(word) == SLOT_EMPTY) return number;
         if (word_state(word) != SLOT_READY || word_epoch(word) == epoch) continue;
-        const unsigned uses = atomic_load_explicit(&slot->uses, memory_order_relaxed);
-        if (uses > 0) {
-            set_uses(slot, uses - 1);
-            continue;
+        const uint32_t heat = heat_now(store, slot);
+        if (heat < least) {
+            least = heat;
+            coldest = number;
         }
-        if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)SLOT_EMPTY)) continue; /* used just now */
+        seen++;
+    }
+    return coldest;
+}
+
+/* A slot that is free, or whose unit leaves for it; NO_SLOT: all are in use. Lock held. */
+static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
+    for (;;) {
+        const uint32_t number = find_victim(store, pool);
+        if (number == NO_SLOT) return NO_SLOT;
+        neuron_slot *slot = &store->slots[number];
+        slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
+        if (word_state(word) == SLOT_EMPTY) return number;
+        /* Used just now: another is looked for. It cannot be used as often as there are slots. */
+        const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
+        if (word_epoch(word) == epoch) continue;
+        if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)SLOT_EMPTY)) continue;
         const store_bank *bank = bank_of(store, word_unit(word));
         atomic_store_explicit(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT, memory_order_release);
+        store->heat_left[word_unit(word)] = atomic_load_explicit(&slot->heat, memory_order_relaxed);
         store->evictions++;
         return number;
     }
-    return NO_SLOT;
 }
 
 /* ---- reading ---- */
@@ -405,7 +451,7 @@ static pi2_read_request *begin_read(pi2_neuron_store *store, uint32_t b, uint32_
     atomic_store(&read->request.state, PI2_READ_IDLE);
     atomic_store(&read->state, READ_ACTIVE);
     atomic_store(&slot->read, (uint32_t)(read - store->reads));
-    set_uses(slot, 0);
+    set_heat(store, slot, faded(store, store->heat_left[own->first_unit + unit]) + HEAT_OF_USE);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
     atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, SLOT_READING));
     atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
@@ -494,6 +540,31 @@ static void short_pause(unsigned turn) {
     else (void)nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
 }
 
+/* Finishes every read that has ended, whoever asked for it: those who take the units may be waiting for room.
+ * Returns how many are still under way. */
+static uint32_t finish_ended(pi2_neuron_store *store) {
+    uint32_t under_way = 0;
+    for (uint32_t i = 0; i < MOST_READS; i++) {
+        unit_read *read = &store->reads[i];
+        if (atomic_load_explicit(&read->state, memory_order_acquire) != READ_ACTIVE) continue;
+        if (atomic_load_explicit(&read->request.state, memory_order_acquire) == PI2_READ_QUEUED) under_way++;
+        else finish_read(store, read, PI2_OK);
+    }
+    return under_way;
+}
+
+/* Asks for a unit; where it got no slot or no read, room is made first. */
+static void ask_again(pi2_neuron_store *store, uint32_t b, uint32_t unit, unsigned turn) {
+    pi2_neuron_store_want(store, b, &unit, 1);
+    if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
+    const int mark = pi2_reader_ended(store->options.reader);
+    const uint32_t under_way = finish_ended(store);
+    pi2_neuron_store_want(store, b, &unit, 1);
+    if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
+    if (under_way) pi2_reader_wait_next(store->options.reader, mark, NULL, store->options.spin_us);
+    else short_pause(turn);
+}
+
 static pi2_status await_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const uint8_t **memory_out) {
     const store_bank *bank = &store->banks[b];
     for (unsigned turn = 0;; turn++) {
@@ -502,8 +573,7 @@ static pi2_status await_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit,
         if (*memory_out) return PI2_OK;
         const uint32_t number = atomic_load_explicit(&bank->slot_of[unit], memory_order_acquire);
         if (number == NO_SLOT) {
-            pi2_neuron_store_want(store, b, &unit, 1);
-            if (turn > 0) short_pause(turn);
+            ask_again(store, b, unit, turn);
             continue;
         }
         const slot_word word = atomic_load_explicit(&store->slots[number].word, memory_order_acquire);
@@ -545,7 +615,7 @@ static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, 
     PI2_TRY(read_range(store, bank->file_offset, memory, (uint64_t)end * bank->unit_bytes));
     for (uint32_t unit = 0; unit < end; unit++) {
         PI2_TRY(check_unit(store, b, unit, memory + (uint64_t)unit * bank->unit_bytes));
-        set_uses(&store->slots[slot + unit], 1);
+        set_heat(store, &store->slots[slot + unit], HEAT_OF_USE / 2); /* colder than what was used once */
         atomic_store(&store->slots[slot + unit].word, word_of(own->first_unit + unit, 0, SLOT_READY));
         atomic_store(&own->slot_of[unit], slot + unit);
     }
@@ -575,6 +645,8 @@ pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
 bool pi2_neuron_store_is_filled(const pi2_neuron_store *store) { return store->is_filled; }
 
 /* ---- passes ---- */
+
+void pi2_neuron_store_begin_pass(pi2_neuron_store *store) { store->pass++; }
 
 void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + 1;

@@ -12,8 +12,8 @@
  *
  * A hit takes no lock: a slot's word holds the unit, the layer ("epoch") that used it last and its state, and a thread
  * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by
- * a clock: a hand passes over the slots and takes the first that was not used in this layer and has no uses left; each
- * use gives one, up to three, each pass of the hand takes one.
+ * its heat: how often passes used it lately, a use counting 31/32 of the next pass's. Of the next so many slots whose
+ * unit this layer did not use, the coldest leaves: neurons that fire most stay whatever passes by once.
  *
  * Threads: everything but create, free, fill and reset may be called by any compute thread.
  */
@@ -23,8 +23,9 @@
 #include "clusters/neuron_bank.h"
 #include "storage/reader.h"
 
-/** Uses that a unit may have left at most. */
-enum { PI2_NEURON_STORE_MOST_USES = 3 };
+/* Of a unit's heat 1 - 1 / so many are left after a pass; of so many slots whose units a layer does not use the coldest
+ * leaves. */
+enum { PI2_NEURON_FADE_SHARE = 32, PI2_NEURON_VICTIMS = 12 };
 
 typedef struct pi2_neuron_store pi2_neuron_store;
 
@@ -68,6 +69,8 @@ const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store);
 bool pi2_neuron_store_is_filled(const pi2_neuron_store *store);
 
+/** A pass begins: heat fades. One thread, while no other is in the store. */
+void pi2_neuron_store_begin_pass(pi2_neuron_store *store);
 /** A layer begins: what earlier ones used may leave. One thread, while no other is in the store. */
 void pi2_neuron_store_begin_layer(pi2_neuron_store *store);
 

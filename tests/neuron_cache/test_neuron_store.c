@@ -198,6 +198,79 @@ static void all_fit_after_filling(void **state) {
     close_store(&s);
 }
 
+/* More units than the store reads at once, taken in another order than they were asked for: who waits for one that has
+ * no read yet must make room. */
+static void more_units_than_reads(void **state) {
+    (void)state;
+    enum { UNITS = 3000 };
+    static uint32_t head[4][16384 / 4], unit[1024], wanted[UNITS];
+    pi2_neuron_bank bank = { .expert = UINT32_MAX, .neuron_count = UNITS, .width = 64, .bundle_bytes = 4096,
+                             .unit_neurons = 1, .unit_bytes = 4096, .unit_count = UNITS, .file_offset = 65536,
+                             .head_bytes = sizeof head, .checksums_at = 16384, .up_scales_at = 32768,
+                             .down_scales_at = 49152 };
+    const pi2_neuron_banks one = { .banks = &bank, .count = 1 };
+    char *many = test_path(folder, "many");
+    FILE *file = fopen(many, "wb");
+    assert_non_null(file);
+    for (uint32_t u = 0; u < UNITS; u++) {
+        for (uint32_t at = 0; at < 1024; at++) unit[at] = u * 1024 + at;
+        put(file, bank.file_offset + (uint64_t)u * 4096, unit, sizeof unit);
+        head[0][u] = wanted[u] = u;
+        head[1][u] = (uint32_t)XXH3_64bits(unit, sizeof unit);
+    }
+    bank.head_checksum = XXH3_64bits(head, sizeof head);
+    put(file, 0, head, sizeof head);
+    assert_int_equal(fclose(file), 0);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        setup s = { .bytes = pi2_neuron_store_all_bytes(&one) };
+        assert_int_equal(pi2_pages_reserve((size_t)s.bytes, false, "slots", &s.memory), PI2_OK);
+        const pi2_reader_options reader = { .path = many, .method = *method, .depth = 64 };
+        assert_int_equal(pi2_reader_open(&reader, &s.reader), PI2_OK);
+        const pi2_neuron_store_options options = { .banks = &one, .path = many, .reader = s.reader,
+                                                   .memory = s.memory, .memory_bytes = s.bytes };
+        if (pi2_neuron_store_create(&options, &s.store) != PI2_OK) fail_msg("%s", pi2_error_text());
+        pi2_neuron_store_begin_pass(s.store);
+        pi2_neuron_store_begin_layer(s.store);
+        pi2_neuron_store_want(s.store, 0, wanted, UNITS);
+        for (uint32_t u = UNITS; u-- > 0;) {
+            const uint8_t *memory;
+            assert_int_equal(pi2_neuron_store_take(s.store, 0, u, &memory), PI2_OK);
+            assert_int_equal(((const uint32_t *)(const void *)memory)[7], u * 1024 + 7);
+        }
+        close_store(&s);
+    }
+    free(many);
+}
+
+/* What passes use often stays, although much more passes by. */
+static void what_is_used_often_stays(void **state) {
+    (void)state;
+    setup s;
+    const uint8_t *memory;
+    unsigned seed = 3;
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
+    uint32_t hot_hits = 0, hot_uses = 0;
+    for (uint32_t pass = 0; pass < 60; pass++) {
+        pi2_neuron_store_begin_pass(s.store);
+        for (uint32_t b = 0; b < 4; b += b == 1 ? 2 : 1) { /* banks 0, 1 and 3, of one size */
+            pi2_neuron_store_begin_layer(s.store);
+            for (uint32_t u = 0; u < 20; u++) { /* of the first 20 units each time, of the others at random */
+                if (pass >= 30) {
+                    hot_uses++;
+                    hot_hits += pi2_neuron_store_hit(s.store, b, u) != NULL;
+                }
+                assert_int_equal(pi2_neuron_store_take(s.store, b, u, &memory), PI2_OK);
+            }
+            for (int i = 0; i < 40; i++) {
+                const uint32_t unit = 20 + (uint32_t)rand_r(&seed) % 76;
+                assert_int_equal(pi2_neuron_store_take(s.store, b, unit, &memory), PI2_OK);
+            }
+        }
+    }
+    assert_true(hot_hits * 10 > hot_uses * 9);
+    close_store(&s);
+}
+
 /* ---- what goes wrong ---- */
 
 static void flip(uint64_t offset) {
@@ -301,6 +374,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units_are_right_with_few_slots_and_many_threads),
         cmocka_unit_test(all_fit_after_filling),
+        cmocka_unit_test(more_units_than_reads),
+        cmocka_unit_test(what_is_used_often_stays),
         cmocka_unit_test(damage_is_told_by_place_and_the_store_goes_on),
         cmocka_unit_test(heads_are_checked),
         cmocka_unit_test(a_file_that_ends_and_memory_that_is_too_small_are_refused),
