@@ -1,7 +1,7 @@
 /*
  * device_profile.h: a list of measurements with the identity of the machine, and its text file.
  *
- *   powerinfer2-device-profile 2
+ *   powerinfer2-device-profile 4
  *   cpu AMD EPYC 9554
  *   isa AVX-512 VNNI
  *   system Linux 6.1.0 x86_64

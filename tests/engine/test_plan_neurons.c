@@ -1,0 +1,196 @@
+/*
+ * Goal:   a plan of a model in the neuron layout goes by the statistics that it is given: the share of neurons that
+ *         fire, the pages that a token uses, what of them memory holds; what is not this model's is refused by name.
+ * Method: a tiny model; statistics with counts of which everything can be told by hand; a made-up profile.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "device/device_profile.h"
+#include "file_formats/cluster_file.h"
+#include "powerinfer2/model_file.h"
+#include "powerinfer2/plan.h"
+#include "statistics/neuron_statistics.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { LAYERS = 3, NEURONS = 2048, TOKENS = 100, PLENTY = 400000000 };
+
+static char *folder, *model_path, *cluster_path, *statistics_path;
+static pi2_device_profile *profile;
+static uint64_t model_hash;
+
+static void make_model(const char *activation) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = LAYERS;
+    options.embedding_length = 512;
+    options.feed_forward_length = NEURONS;
+    options.ffn_activation = activation;
+    (void)remove(cluster_path);
+    assert_int_equal(pi2_tiny_model_write_apart(&options, model_path), 0);
+    const pi2_prepare_options prepare = { .model_path = model_path, .output_path = cluster_path,
+                                          .layout = PI2_LAYOUT_NEURON };
+    if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_gguf *gguf;
+    pi2_source_identity source;
+    assert_int_equal(pi2_gguf_open(model_path, &gguf), PI2_OK);
+    assert_int_equal(pi2_source_identity_of(gguf, &source), PI2_OK);
+    pi2_gguf_close(gguf);
+    model_hash = source.header_hash;
+}
+
+/* In every layer `often` neurons fire in `times` tokens, and `once` in one; the numbers of the former are spread. */
+static void write_statistics(uint32_t layers, uint32_t often, uint32_t times, uint32_t once, uint64_t hash) {
+    pi2_statistics_entry entries[LAYERS];
+    const uint32_t columns[] = { PI2_STATISTICS_FIRED };
+    pi2_neuron_statistics statistics;
+    for (uint32_t i = 0; i < layers; i++) {
+        entries[i] = (pi2_statistics_entry){ i, UINT32_MAX, NEURONS, TOKENS, 0 };
+    }
+    assert_int_equal(pi2_neuron_statistics_make(entries, layers, columns, 1, &statistics), PI2_OK);
+    statistics.model_hash = hash;
+    statistics.token_count = TOKENS;
+    for (uint32_t i = 0; i < layers; i++) {
+        uint32_t *fired = statistics.columns[0] + statistics.entries[i].first;
+        for (uint32_t n = 0; n < often; n++) fired[n * (NEURONS / often)] = times;
+        for (uint32_t n = 0; n < once; n++) fired[n * (NEURONS / often) + 1] = 1;
+    }
+    (void)remove(statistics_path);
+    assert_int_equal(pi2_neuron_statistics_write(statistics_path, &statistics), PI2_OK);
+    pi2_neuron_statistics_free(&statistics);
+}
+
+static pi2_status try_plan(uint64_t memory_bytes, pi2_plan **plan_out) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = cluster_path;
+    options.memory_bytes = memory_bytes;
+    options.context_tokens = 64;
+    options.thread_count = 1;
+    const pi2_prediction_request request = { .prompt_tokens = 32, .statistics = statistics_path };
+    return pi2_plan_make(&options, profile, &request, plan_out);
+}
+
+static pi2_prediction predict(uint64_t memory_bytes) {
+    pi2_plan *plan;
+    if (try_plan(memory_bytes, &plan) != PI2_OK) fail_msg("%s", pi2_error_text());
+    const pi2_prediction prediction = *pi2_plan_prediction(plan);
+    pi2_plan_free(plan);
+    return prediction;
+}
+
+/* A budget that holds some of the units, at least so large a share. */
+static pi2_prediction predict_part(double share) {
+    for (uint64_t budget = 4000000; budget < PLENTY; budget += 100000) {
+        pi2_plan *plan;
+        if (try_plan(budget, &plan) != PI2_OK) continue;
+        const pi2_prediction prediction = *pi2_plan_prediction(plan);
+        pi2_plan_free(plan);
+        if (prediction.neuron_units == 0) continue;
+        if ((double)prediction.neuron_slots >= share * (double)prediction.neuron_units) return prediction;
+    }
+    fail_msg("no budget is enough");
+    return (pi2_prediction){ 0 };
+}
+
+static void assert_near(double value, double expected, double most_apart) {
+    if (fabs(value - expected) > most_apart) fail_msg("%.9g is not %.9g", value, expected);
+}
+
+static void test_counted(void **state) {
+    (void)state;
+    make_model("relu");
+    /* An eighth fires always, the others never: an eighth of the pages is used, and all those stay in half of them. */
+    write_statistics(LAYERS, NEURONS / 8, TOKENS, 0, model_hash);
+    pi2_prediction prediction = predict_part(0.5);
+    assert_near(prediction.neuron_share, 0.125, 1e-12);
+    assert_true(prediction.neuron_slots < prediction.neuron_units);
+    assert_near(prediction.neuron_hit_rate, 1, 1e-12);
+    assert_int_equal(prediction.bytes_per_token, 0);
+    char grounds[512];
+    (void)snprintf(grounds, sizeof grounds, "counted in %s (100 tokens)", statistics_path);
+    assert_string_equal(prediction.sparsity, grounds);
+    /* Those that never fired fire as often as those that did once: 256 of 2048 do, 1536 share their hundredths. */
+    write_statistics(LAYERS, NEURONS / 8, TOKENS, NEURONS / 8, model_hash);
+    prediction = predict(PLENTY);
+    assert_near(prediction.neuron_share, (256 + 256 / 100.0 + 256 / 100.0) / 2048, 1e-9);
+    assert_near(prediction.neuron_reads, 0, 1e-9);
+    prediction = predict_part(0.5);
+    assert_true(prediction.neuron_hit_rate > 0.9 && prediction.neuron_hit_rate < 1 && prediction.neuron_reads > 0);
+    assert_near((double)prediction.bytes_per_token, 4096 * prediction.neuron_reads, 4096);
+}
+
+/* Of drelu's neurons four fifths of those that are read give something. */
+static void test_drelu(void **state) {
+    (void)state;
+    make_model("drelu");
+    write_statistics(LAYERS, NEURONS / 8, 40, 0, model_hash);
+    const pi2_prediction prediction = predict(PLENTY);
+    assert_near(prediction.neuron_share, 0.125 * 0.4 / 0.8, 1e-12);
+}
+
+static void test_in_part(void **state) {
+    (void)state;
+    make_model("relu");
+    write_statistics(1, NEURONS / 8, TOKENS, 0, model_hash); /* the other two layers: 10 % */
+    const pi2_prediction prediction = predict(PLENTY);
+    assert_near(prediction.neuron_share, (0.125 + 0.1 + 0.1) / 3, 1e-9);
+    assert_non_null(strstr(prediction.sparsity, "assumed where it has no layer"));
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    pi2_plan *plan = NULL;
+    make_model("relu");
+    write_statistics(LAYERS, NEURONS / 8, TOKENS, 0, model_hash + 1);
+    assert_int_equal(try_plan(PLENTY, &plan), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "these are statistics of another model"));
+    assert_null(plan);
+    make_model("silu");
+    write_statistics(LAYERS, NEURONS / 8, TOKENS, 0, model_hash);
+    assert_int_equal(try_plan(PLENTY, &plan), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "is planned without them"));
+    assert_null(plan);
+}
+
+static int setup(void **state) {
+    (void)state;
+    folder = test_folder_make();
+    model_path = test_path(folder, "model.gguf");
+    cluster_path = test_path(folder, "model.pi2");
+    statistics_path = test_path(folder, "counts");
+    profile = calloc(1, sizeof *profile);
+    if (!profile) return 1;
+    pi2_device_disk disk;
+    if (pi2_profile_place(folder, &disk) != PI2_OK) return 1;
+    const uint32_t number = pi2_profile_add_disk(profile, &disk);
+    (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 1, 0, 0, 10e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 1, number, 100e6, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 524288, 32, number, 1e9, 0);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    free(profile);
+    test_folder_remove(folder);
+    free(model_path);
+    free(cluster_path);
+    free(statistics_path);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counted), cmocka_unit_test(test_drelu),
+                                       cmocka_unit_test(test_in_part), cmocka_unit_test(test_refused)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
