@@ -50,7 +50,7 @@ static void make_model(const char *activation) {
 
 /* In every layer `often` neurons fire in `times` tokens, and `once` in one; the numbers of the former are spread. */
 static void write_statistics(uint32_t layers, uint32_t often, uint32_t times, uint32_t once, uint64_t hash) {
-    pi2_statistics_entry entries[LAYERS];
+    pi2_statistics_entry entries[LAYERS] = { { 0 } };
     const uint32_t columns[] = { PI2_STATISTICS_FIRED };
     pi2_neuron_statistics statistics;
     for (uint32_t i = 0; i < layers; i++) {
