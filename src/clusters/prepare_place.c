@@ -36,6 +36,30 @@ static bool has_key(int file) {
     return is_found;
 }
 
+/* Whether the head is that of our writer, whose first entry is the alignment of extents: others have none there. */
+static bool begins_as_ours(const uint8_t *head, size_t count) {
+    enum { COUNTS_BEGIN = 8, COUNTS_END = 24 };
+    pi2_gguf_writer *writer = NULL;
+    const uint8_t *ours = NULL;
+    size_t length = 0;
+    if (pi2_gguf_writer_open(PI2_EXTENT_ALIGNMENT, &writer) != PI2_OK) return false;
+    const size_t compared = pi2_gguf_writer_position(writer);
+    const bool is_same = count >= compared && pi2_gguf_writer_finish(writer, &ours, &length) == PI2_OK &&
+                         memcmp(head, ours, COUNTS_BEGIN) == 0 &&
+                         memcmp(head + COUNTS_END, ours + COUNTS_END, compared - COUNTS_END) == 0;
+    pi2_gguf_writer_close(writer);
+    return is_same;
+}
+
+/* Our key comes behind the source's metadata: a file that is cut within them is known by how it begins. */
+static bool is_cut(const char *path, const uint8_t *head, size_t count) {
+    pi2_gguf *whole = NULL;
+    if (!begins_as_ours(head, count)) return false;
+    const pi2_status status = pi2_gguf_open(path, &whole);
+    pi2_gguf_close(whole);
+    return status == PI2_ERR_FORMAT;
+}
+
 static bool recognises_cluster_file(const char *path, const uint8_t *head, size_t count) {
     if (memcmp(head, "GGUF", count < 4 ? count : 4) != 0) return false;
     if (count < PI2_OUTPUT_HEAD_BYTES) return true; /* cut off: it holds nothing */
@@ -43,7 +67,7 @@ static bool recognises_cluster_file(const char *path, const uint8_t *head, size_
     if (file < 0) return false;
     const bool is_found = has_key(file);
     (void)close(file);
-    return is_found;
+    return is_found || is_cut(path, head, count);
 }
 
 static const pi2_output_kind cluster_kind = { .what = "a cluster file", .recognises = recognises_cluster_file };

@@ -118,6 +118,26 @@ cmp -s "$folder/model.pi2" "$folder/model.pi2.before" && fail "the new version o
 printf 'XXXX' | dd of="$folder/model.pi2" bs=1 seek=64 conv=notrunc 2>/dev/null # damaged, but known still
 expect 0 prepare -m "$model" -o "$folder/model.pi2" -q
 expect 0 inspect -m "$folder/model.pi2" --verify
+# Cut short within the source's metadata, before any key of ours: damaged, and made again. A user's GGUF is not.
+for bytes in 100 300 3000; do
+    tiny cut layers=2 context=64 seed=7
+    expect 0 prepare -m "$folder/cut.gguf" -o "$folder/cut.pi2" -q
+    cp "$folder/cut.pi2" "$folder/cut.whole"
+    head -c $bytes "$folder/cut.whole" >"$folder/cut.pi2"
+    grep -q 'powerinfer2\.version' "$folder/cut.pi2" && fail "$bytes bytes hold our key: the test tests nothing"
+    expect 0 prepare -m "$folder/cut.gguf" -o "$folder/cut.pi2" -q
+    unchanged "$folder/cut.pi2" "$folder/cut.whole"
+done
+head -c 3000 "$model" >"$folder/plain.pi2"
+cp "$folder/plain.pi2" "$folder/plain.before"
+expect_error 2 "plain.pi2 is there and is not a cluster file" prepare -m "$model" -o "$folder/plain.pi2"
+expect 0 run -m "$folder/wide.gguf" --memory $budget -c 64 --raw -p abc -n 2 -q
+cp "$folder/wide.pi2" "$folder/wide.whole"
+head -c 3000 "$folder/wide.whole" >"$folder/wide.pi2" # the engine that prepares by itself
+expect 0 run -m "$folder/wide.gguf" --memory $budget -c 64 --raw -p abc -n 2
+grep -q 'truncated' "$folder/err" || fail "a cut cluster file is not told: $(cat "$folder/err")"
+unchanged "$folder/wide.pi2" "$folder/wide.whole"
+unchanged "$folder/plain.pi2" "$folder/plain.before"
 # --force: what is of another kind gives way, and only then.
 expect 0 prepare -m "$model" -o "$folder/notes.txt" --force -q
 expect 0 inspect -m "$folder/notes.txt" --verify
