@@ -48,30 +48,40 @@ static void add_assumed(firing *f, const pi2_neuron_bank *bank) {
     f->assumed_banks++;
 }
 
+/** A bank's counts. Neurons that 8 bits round to zero are read all the same. */
+typedef struct bank_counts {
+    const uint32_t *fired, *zeros; /* zeros NULL: what fired is all that was not zero */
+    uint32_t count, tokens;
+} bank_counts;
+
+/** Tokens in which a neuron was not zero. */
+static uint32_t not_zero(const bank_counts *counts, uint32_t neuron) {
+    return counts->zeros ? counts->tokens - counts->zeros[neuron] : counts->fired[neuron];
+}
+
 /*
  * Share of tokens in which a neuron fires that never did in the text: as Good and Turing have it, all of them together
  * fire as often as those together did that fired once.
  */
-static double share_of_silent(const uint32_t *fired, uint32_t count, double tokens) {
+static double share_of_silent(const bank_counts *counts) {
     uint32_t silent = 0, once = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        silent += fired[i] == 0;
-        once += fired[i] == 1;
+    for (uint32_t i = 0; i < counts->count; i++) {
+        silent += not_zero(counts, i) == 0;
+        once += not_zero(counts, i) == 1;
     }
-    return silent ? fmin(once / tokens / silent, 1 / tokens) : 0;
+    return silent ? fmin((double)once / silent, 1) / counts->tokens : 0;
 }
 
-static void add_counted(firing *f, const pi2_neuron_bank *bank, const uint32_t *fired, double tokens,
-                        const uint32_t *order) {
-    const double silent = share_of_silent(fired, bank->neuron_count, tokens);
+static void add_counted(firing *f, const pi2_neuron_bank *bank, const bank_counts *counts, const uint32_t *order) {
+    const double silent = share_of_silent(counts), tokens = counts->tokens;
     for (uint32_t unit = 0; unit < bank->unit_count; unit++) {
         const uint32_t begin = unit * bank->unit_neurons, left = bank->neuron_count - begin;
         const uint32_t end = begin + (left < bank->unit_neurons ? left : bank->unit_neurons);
         double unused = 1;
         for (uint32_t place = begin; place < end; place++) {
-            const uint32_t times = fired[order[place]];
-            const double gives = times ? times / tokens : silent, fires = gate_share(f, gives);
-            f->gives += gives;
+            const uint32_t times = not_zero(counts, order[place]);
+            const double fires = gate_share(f, times ? times / tokens : silent);
+            f->gives += times ? counts->fired[order[place]] / tokens : silent;
             f->fires += fires;
             unused *= 1 - fires;
         }
@@ -84,14 +94,16 @@ static pi2_status add_bank(firing *f, const pi2_neuron_bank *bank) {
         f->statistics ? pi2_neuron_statistics_find(f->statistics, bank->layer, bank->expert) : NULL;
     const uint32_t *fired = entry ? pi2_neuron_statistics_column(f->statistics, PI2_STATISTICS_FIRED, entry) : NULL;
     f->neurons += bank->neuron_count;
-    if (!fired || entry->token_count == 0) {
+    if (!fired || entry->token_count == 0 || entry->token_count > UINT32_MAX) {
         add_assumed(f, bank);
         return PI2_OK;
     }
+    const bank_counts counts = { fired, pi2_neuron_statistics_column(f->statistics, PI2_STATISTICS_ZEROS, entry),
+                                 bank->neuron_count, (uint32_t)entry->token_count };
     uint32_t *order = malloc(bank->neuron_count * sizeof *order);
     if (!order) return pi2_fail(PI2_ERR_MEMORY, "no memory for the order of %" PRIu32 " neurons", bank->neuron_count);
     const pi2_status status = pi2_neuron_order_make(f->statistics, bank, order);
-    if (status == PI2_OK) add_counted(f, bank, fired, (double)entry->token_count, order);
+    if (status == PI2_OK) add_counted(f, bank, &counts, order);
     free(order);
     return status;
 }

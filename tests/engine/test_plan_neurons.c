@@ -129,6 +129,31 @@ static void test_counted(void **state) {
     assert_near((double)prediction.bytes_per_token, 4096 * prediction.neuron_reads, 4096);
 }
 
+/* What 8 bits round to zero is read all the same: a neuron that fires in 10 tokens and is zero in 80 is read in 20. */
+static void test_rounded(void **state) {
+    (void)state;
+    const pi2_statistics_entry entry = { 0, UINT32_MAX, NEURONS, TOKENS, 0 };
+    pi2_statistics_entry entries[LAYERS];
+    const uint32_t columns[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS };
+    pi2_neuron_statistics statistics;
+    make_model("relu");
+    for (uint32_t i = 0; i < LAYERS; i++) {
+        entries[i] = entry;
+        entries[i].layer = i;
+    }
+    assert_int_equal(pi2_neuron_statistics_make(entries, LAYERS, columns, 2, &statistics), PI2_OK);
+    statistics.model_hash = model_hash;
+    statistics.token_count = TOKENS;
+    for (uint32_t n = 0; n < LAYERS * NEURONS; n++) {
+        statistics.columns[0][n] = n % 4 ? 0 : 10;
+        statistics.columns[1][n] = n % 4 ? TOKENS : 80;
+    }
+    (void)remove(statistics_path);
+    if (pi2_neuron_statistics_write(statistics_path, &statistics) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_neuron_statistics_free(&statistics);
+    assert_near(predict(PLENTY).neuron_share, 0.25 * 0.2, 1e-12);
+}
+
 /* Of drelu's neurons four fifths of those that are read give something. */
 static void test_drelu(void **state) {
     (void)state;
@@ -190,7 +215,8 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counted), cmocka_unit_test(test_drelu),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counted), cmocka_unit_test(test_rounded),
+                                       cmocka_unit_test(test_drelu),
                                        cmocka_unit_test(test_in_part), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
