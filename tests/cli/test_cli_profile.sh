@@ -29,7 +29,9 @@ count all -f "$folder/one" "$folder/two"
 grep -Eq '^mean +8[3-9]\.[0-9] %' "$folder/out" || fail "not 85 % zeros"
 grep -q '^1: 1[2-6]\.[0-9] %, 2: .*, 32: [4-8][0-9]' "$folder/out" || fail "no shares of tokens together"
 grep -q 'all: [1-9][0-9]* tokens are counted' "$folder/err" || fail "it is not told what was counted"
-count all -f "$folder/one" -f "$folder/two" --json -t 1 --memory 60M
+small=60M
+ldd "$program" | grep -q 'lib[atu]*san' && small=1G # a sanitizer's memory fits no budget
+count all -f "$folder/one" -f "$folder/two" --json -t 1 --memory $small
 expect_json '#layers' 2
 expect_json '#mean.in_batch' 5
 expect_json '#batches' 5
@@ -51,7 +53,7 @@ same merged all
 
 # An end that is asked for: whole chunks are kept, or nothing is there yet; going on gives the whole.
 i=0
-while [ $i -lt 40 ]; do
+while [ $i -lt 10 ]; do
     cat "$folder/one" "$folder/two" >>"$folder/long"
     i=$((i + 1))
 done
@@ -103,6 +105,10 @@ expect_error 4 "needs at least" profile -m "$model" -f "$folder/one" --memory 5M
 [ -e "$never" ] && fail "something was written"
 same all kept
 
+if [ $small = 1G ]; then
+    echo "a sanitizer's memory fits no budget: hits are not compared"
+    finish
+fi
 # Hot neurons first: the same text, and of the neurons that fire more are in memory, where it holds a part of them.
 sparse=$folder/sparse.gguf
 "$program" synth --layers 4 --embedding 512 --ffn 4096 --vocab 1024 --ffn-activation relu --ffn-zeros 0.9 \
