@@ -18,6 +18,7 @@
 
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/model_file.h"
+#include "support/emulator.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -458,7 +459,7 @@ static void test_replaced_while_it_is_opened(void **state) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
     options.model_path = model_path;
-    options.memory_bytes = 400000000;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
     options.context_tokens = 64;
     options.callbacks.progress = turn_place;
     write_model(other_path, 2, OLD);

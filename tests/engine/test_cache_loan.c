@@ -16,12 +16,16 @@
 
 #include "base/pages.h"
 #include "engine/engine_internal.h"
+#include "support/emulator.h"
 #include "support/sanitizer.h"
 #include "support/small_budget.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CONTEXT = PI2_UNDER_TSAN ? 400 : PI2_UNDER_ASAN ? 800 : 1536, PLENTY = 400000000 };
+enum {
+    IS_SLOW = PI2_UNDER_TSAN || PI2_UNDER_EMULATOR, CONTEXT = IS_SLOW ? 400 : PI2_UNDER_ASAN ? 800 : 1536,
+    PLENTY = 400000000
+};
 
 static char *folder, *dense_path, *experts_path;
 
@@ -77,7 +81,7 @@ static void check_variation(const variation *v) {
     uint32_t position = 0;
     for (size_t step = 0; position < CONTEXT; step++) {
         uint32_t count = step == 0 ? v->first : lengths[step % 8];
-        if (step == 0 && PI2_UNDER_TSAN) count /= 4;
+        if (step == 0 && IS_SLOW) count /= 4;
         if (count > CONTEXT - position) count = CONTEXT - position;
         append(want, tokens + position, count);
         append(got, tokens + position, count);

@@ -19,11 +19,14 @@
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/model_file.h"
 #include "powerinfer2/session.h"
+#include "support/emulator.h"
 #include "support/small_budget.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { PLENTY = 400000000, LEAST_MORE = 3000000, STEP = 500000, TOKENS = 24, LOOKED_UP = 40, MOST_KINDS = 64 };
+enum {
+    PLENTY = PI2_TEST_PLENTY_BYTES, LEAST_MORE = 3000000, STEP = 500000, TOKENS = 24, LOOKED_UP = 40, MOST_KINDS = 64
+};
 
 static char *folder, *model_path, *cluster_path;
 
@@ -193,7 +196,8 @@ static void expect_refusal(const place *damaged, const variation *v, float *logi
 static void make_model(const pi2_tiny_model_options *model) {
     assert_int_equal(pi2_tiny_model_write_apart(model, model_path), 0);
     (void)remove(cluster_path);
-    const pi2_prepare_options prepare = { .model_path = model_path, .output_path = cluster_path };
+    const pi2_prepare_options prepare = { .model_path = model_path, .output_path = cluster_path,
+                                          .memory_bytes = PI2_TEST_PREPARE_BYTES };
     if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
 }
 

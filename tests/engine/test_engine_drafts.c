@@ -14,12 +14,16 @@
 #include <cmocka.h>
 
 #include "powerinfer2/session.h"
+#include "support/emulator.h"
 #include "support/sanitizer.h"
 #include "support/small_budget.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CONTEXT = PI2_UNDER_TSAN ? 40 : 128, FOLLOWED = PI2_UNDER_TSAN ? 25 : 60, ROOMY = 400000000, SCARCE = 13000000 };
+enum {
+    CONTEXT = PI2_UNDER_TSAN ? 40 : 128, FOLLOWED = PI2_UNDER_TSAN ? 25 : 60, ROOMY = PI2_TEST_PLENTY_BYTES,
+    SCARCE = 13000000
+};
 
 static char *folder, *dense_path, *experts_path;
 

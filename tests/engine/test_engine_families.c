@@ -17,6 +17,7 @@
 #include "kernels/vector/ffn_activation.h"
 #include "neuron_cache/cache_trace.h"
 #include "powerinfer2/session.h"
+#include "support/emulator.h"
 #include "support/reference_check.h"
 #include "support/sanitizer.h"
 #include "support/session_run.h"
@@ -130,7 +131,7 @@ static void test_activation_by_option(void **state) {
         pi2_engine_options engine_options;
         pi2_engine_options_init(&engine_options);
         engine_options.model_path = path;
-        engine_options.memory_bytes = 400000000;
+        engine_options.memory_bytes = PI2_TEST_PLENTY_BYTES;
         engine_options.ffn_activation = cases[i].option;
         pi2_engine *engine = NULL;
         if (pi2_engine_open(&engine_options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());

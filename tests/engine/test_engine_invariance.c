@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "powerinfer2/model_file.h"
+#include "support/emulator.h"
 #include "support/sanitizer.h"
 #include "support/session_run.h"
 #include "support/small_budget.h"
@@ -64,7 +65,7 @@ static void run_variation(const variation *v, pi2_session_run *run) {
 }
 
 static void check_variations(const variation *variations, size_t count) {
-    const variation plain = { .cpu = "scalar", .memory_bytes = 400000000, .threads = 1, .batch = 128 };
+    const variation plain = { .cpu = "scalar", .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 1, .batch = 128 };
     pi2_session_run want, got;
     run_variation(&plain, &want);
     for (size_t i = 0; i < count; i++) {
@@ -79,13 +80,13 @@ static void check_variations(const variation *variations, size_t count) {
 static void test_cpu_threads_and_batches(void **state) {
     (void)state;
     static const variation variations[] = {
-        { .cpu = "avx2", .memory_bytes = 400000000, .threads = 1, .batch = 128 },
-        { .memory_bytes = 400000000, .threads = 1, .batch = 1 },
-        { .memory_bytes = 400000000, .threads = 2, .batch = 1 },
-        { .memory_bytes = 400000000, .threads = 2, .batch = 2 },
-        { .memory_bytes = 400000000, .threads = 2, .batch = 7 },
-        { .memory_bytes = 400000000, .threads = 2, .batch = 16 },
-        { .memory_bytes = 400000000, .threads = 2 },
+        { .cpu = "avx2", .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 1, .batch = 128 },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 1, .batch = 1 },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2, .batch = 1 },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2, .batch = 2 },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2, .batch = 7 },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2, .batch = 16 },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2 },
     };
     check_variations(variations, sizeof variations / sizeof variations[0]);
 }
@@ -98,7 +99,7 @@ static void test_streaming(void **state) {
         { .more_bytes = 12000000, .threads = 2, .batch = 16, .on_demand = true, .streams = true },
         { .more_bytes = 11000000, .threads = 2, .read_method = "auto", .streams = true },
         { .more_bytes = 14000000, .threads = 2, .batch = 1, .read_method = "auto", .streams = true },
-        { .memory_bytes = 400000000, .threads = 2 }, /* the cluster file is there now and fits */
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2 }, /* the cluster file is there now and fits */
     };
     check_variations(variations, sizeof variations / sizeof variations[0]);
 }
@@ -110,17 +111,17 @@ static void test_neuron_layout(void **state) {
         { .more_bytes = 12000000, .threads = 2, .batch = 16, .read_method = "pread", .neuron_layout = true,
           .streams = true },
         { .more_bytes = 14000000, .threads = 2, .batch = 1, .neuron_layout = true, .streams = true },
-        { .memory_bytes = 400000000, .threads = 2, .neuron_layout = true },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2, .neuron_layout = true },
     };
     const pi2_prepare_options options = { .model_path = model_path, .output_path = neuron_path,
-                                          .layout = PI2_LAYOUT_NEURON };
+                                          .layout = PI2_LAYOUT_NEURON, .memory_bytes = PI2_TEST_PREPARE_BYTES };
     if (pi2_prepare_file(&options, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
     check_variations(variations, sizeof variations / sizeof variations[0]);
 }
 
 static void test_refusals(void **state) {
     (void)state;
-    const variation plain = { .memory_bytes = 400000000, .threads = 2 };
+    const variation plain = { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2 };
     pi2_engine *engine = open_variation(&plain);
     pi2_session *session = NULL, *second = NULL;
     assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
@@ -166,7 +167,7 @@ static void test_cancel(void **state) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
     options.model_path = model_path;
-    options.memory_bytes = 400000000;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
     pi2_engine *engine = NULL;
     assert_int_equal(unsetenv("PI2_CPU"), 0);
     options.callbacks.cancelled = always;

@@ -23,7 +23,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { PROMPT = 37, DECODED = 10, PLENTY = PI2_UNDER_EMULATOR ? 2000000000 : 400000000 };
+enum { PROMPT = 37, DECODED = 10, PLENTY = PI2_TEST_PLENTY_BYTES };
 
 static char *folder, *model_path, *cluster_path;
 

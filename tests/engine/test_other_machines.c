@@ -32,7 +32,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { NUMBER_STEP = 8, LEAST_MASK_BYTES = 512, PLENTY = 400000000 };
+enum { NUMBER_STEP = 8, LEAST_MASK_BYTES = 512, PLENTY = PI2_TEST_PLENTY_BYTES };
 
 static char *folder, *model_path, *cluster_path;
 static unsigned cpus = 2;

@@ -19,10 +19,11 @@
 #include "pipeline/neuron_counter.h"
 #include "powerinfer2/profile.h"
 #include "statistics/neuron_statistics.h"
+#include "support/emulator.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CHUNK = 50, PLENTY = 400000000 };
+enum { CHUNK = 50, PLENTY = PI2_TEST_PLENTY_BYTES };
 
 static char *folder, *model_path, *text_paths[3], *stats_path, *other_path, *merged_path;
 

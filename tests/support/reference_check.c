@@ -43,7 +43,7 @@ static pi2_engine *open_engine(const char *path, pi2_cache_type cache_type, cons
     pi2_engine_options options;
     pi2_engine_options_init(&options);
     options.model_path = path;
-    options.memory_bytes = 400000000 * (PI2_UNDER_EMULATOR ? 5ull : 1);
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
     options.logits_tokens = TOKENS;
     options.cache_type = cache_type;
     options.record_trace = trace;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "file_formats/gguf.h"
+#include "support/emulator.h"
 
 static const char chatml_template[] =
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -224,6 +225,7 @@ int pi2_tiny_model_write(const pi2_tiny_model_options *options, const char *path
 }
 
 int pi2_tiny_model_write_apart(const pi2_tiny_model_options *options, const char *path) {
+    if (PI2_UNDER_EMULATOR) return pi2_tiny_model_write(options, path);
     const pid_t child = fork();
     if (child == 0) _exit(pi2_tiny_model_write(options, path));
     int result = -1;

@@ -65,7 +65,10 @@ void pi2_tiny_model_set_types(pi2_tiny_model_options *options, pi2_weight_type t
 void pi2_tiny_model_build(const pi2_tiny_model_options *options, pi2_gguf_builder *builder);
 /** Builds and writes. Returns 0, or an errno value. */
 int pi2_tiny_model_write(const pi2_tiny_model_options *options, const char *path);
-/** The same in a child: what it allocates is not this process's memory, which counts against budgets. */
+/**
+ * The same in a child: what it allocates is not this process's memory, which counts against budgets. Under an emulator
+ * in this process, whose memory is the emulator's anyway: a child of a process with threads may lose its way there.
+ */
 int pi2_tiny_model_write_apart(const pi2_tiny_model_options *options, const char *path);
 
 /** `count` random weights of a type as GGUF blocks, finite, with a standard deviation near

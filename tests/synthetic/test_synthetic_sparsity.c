@@ -17,6 +17,7 @@
 #include "powerinfer2/session.h"
 #include "powerinfer2/sparsity.h"
 #include "powerinfer2/synthetic.h"
+#include "support/emulator.h"
 #include "support/sanitizer.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
@@ -44,7 +45,7 @@ static pi2_engine *open_engine(uint32_t threads, uint32_t batch) {
     pi2_engine *engine = NULL;
     pi2_engine_options_init(&options);
     options.model_path = path;
-    options.memory_bytes = 400000000;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
     options.context_tokens = TOKENS;
     options.thread_count = threads;
     options.batch_tokens = batch;
