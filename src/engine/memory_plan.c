@@ -143,6 +143,17 @@ static uint64_t loan_of(const pi2_memory_plan_request *request, const pi2_memory
 }
 
 /*
+ * What is lent to the experts' cache is whole slots: a part of one holds nothing, and where it must return a slot would
+ * leave that a token needs. Then other weights leave in its place, through a stream buffer that nobody planned.
+ */
+static void lend_slots(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t all) {
+    const uint64_t slot = pi2_expert_cache_slot_bytes(request->model->layout), own = plan->expert_bytes;
+    const uint64_t lent = own + loan_of(request, plan, all - own), whole = lent < all ? lent / slot * slot : lent;
+    plan->loan_bytes = whole > own ? whole - own : 0;
+    plan->expert_bytes = own + plan->loan_bytes;
+}
+
+/*
  * A mixture of experts that does not fit: what every token uses stays, the experts get the rest, and
  * at least as many slots as a token uses in one layer. True when that fits; else expert_bytes is
  * that least, and the other weights stream as a dense model's do. *least is lowered to what it needs.
@@ -160,8 +171,7 @@ static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory
     if (fixed + plan->expert_bytes > request->budget_bytes) return false;
     plan->expert_bytes = request->budget_bytes - fixed < all ? request->budget_bytes - fixed : all;
     plan->resident_room = dense;
-    plan->loan_bytes = loan_of(request, plan, all - plan->expert_bytes);
-    plan->expert_bytes += plan->loan_bytes;
+    lend_slots(request, plan, all);
     return true;
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/memory_limit.h"
 #include "engine/engine_internal.h"
+#include "powerinfer2/model_file.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -70,6 +71,55 @@ static void test_budgets_have_a_margin(void **state) {
     test_folder_remove(folder);
 }
 
+/* When the key-value cache wants its room back, the slots that a token needs stay. True: something is lent. */
+static bool check_loan(const char *path, uint64_t budget) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = 512;
+    options.thread_count = 2;
+    options.memory_bytes = budget;
+    pi2_engine *engine = NULL;
+    const pi2_status status = pi2_engine_open_for(&options, true, &engine);
+    if (status == PI2_ERR_MEMORY) return false;
+    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    const pi2_memory_plan *plan = &engine->plan;
+    const bool is_lent = plan->loan_bytes > 0 && plan->ring_bytes == 0;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout), slots = plan->expert_bytes / slot;
+    const uint64_t returned = (plan->loan_bytes + slot - 1) / slot;
+    if (is_lent && slots < returned + engine->model->shape.expert_used_count) {
+        fail_msg("budget %llu: %llu slots, of which %llu are to return", (unsigned long long)budget,
+                 (unsigned long long)slots, (unsigned long long)returned);
+    }
+    pi2_engine_close(engine);
+    return is_lent;
+}
+
+static void test_loan_returns_as_slots(void **state) {
+    (void)state;
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf"), *made = test_path(folder, "tiny.pi2");
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 4;
+    options.embedding_length = 512;
+    options.head_count = 8;
+    options.feed_forward_length = 768;
+    options.expert_count = 12;
+    options.expert_used_count = 3;
+    options.context_length = 512;
+    assert_int_equal(pi2_tiny_model_write_apart(&options, path), 0);
+    const pi2_prepare_options prepare = {.model_path = path, .output_path = made};
+    assert_int_equal(pi2_prepare_file(&prepare, NULL), PI2_OK);
+    uint64_t peak = 0, current = 0;
+    assert_true(pi2_process_memory(&peak, &current));
+    unsigned lent = 0;
+    for (uint64_t more = 1000000; more < 30000000; more += 111111) lent += check_loan(made, current + more);
+    assert_true(lent > 20);
+    free(made);
+    free(path);
+    test_folder_remove(folder);
+}
+
 static void test_residents_are_spread(void **state) {
     (void)state;
     enum { COUNT = 400, LEAST_BYTES = 200 * 1024, RUN_BYTES = 1000 * 1024 };
@@ -103,6 +153,7 @@ static void test_residents_are_spread(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_budgets_have_a_margin),
+                                        cmocka_unit_test(test_loan_returns_as_slots),
                                         cmocka_unit_test(test_residents_are_spread) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
