@@ -98,7 +98,9 @@ static ssize_t read_head(const char *path, uint8_t head[PI2_OUTPUT_HEAD_BYTES]) 
     const int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (file < 0) return -1;
     const ssize_t count = read(file, head, PI2_OUTPUT_HEAD_BYTES);
+    const int reason = errno;
     (void)close(file);
+    errno = reason;
     return count;
 }
 
@@ -109,8 +111,12 @@ static pi2_status check_kind(const pi2_output_place *place) {
     if (place->request.force) return PI2_OK;
     const ssize_t count = read_head(place->path, head);
     if (count == 0 || (count > 0 && kind->recognises(place->path, head, (size_t)count))) return PI2_OK;
-    return pi2_fail(PI2_ERR_INVALID, "%s is there and %s %s: it is not replaced; name another file, or remove that one",
-                    place->path, count < 0 ? "cannot be read, so that it may not be" : "is not", kind->what);
+    if (count < 0) {
+        return pi2_fail(PI2_ERR_INVALID, "%s is there and cannot be read (%s), so that it may not be %s: it is not "
+                        "replaced; name another file, or remove that one", place->path, strerror(errno), kind->what);
+    }
+    return pi2_fail(PI2_ERR_INVALID, "%s is there and is not %s: it is not replaced; name another file, or remove that "
+                    "one", place->path, kind->what);
 }
 
 static pi2_status fail_to_flow(const pi2_output_place *place, const struct stat *there) {
@@ -189,14 +195,19 @@ static pi2_status fail_file(const char *path, const char *action, int reason) {
                     reason == EROFS || reason == EACCES ? ": choose another place for it" : "");
 }
 
-/* What a killed run left begins as its kind does, or with zeros, since headers may come last. */
-static bool is_left_over(const pi2_output_place *place, const char *path) {
+/* What a killed run left begins as its kind does, or with zeros, since headers may come last. A file without bytes is
+ * not opened a second time: it was made just now, and where no descriptor is left that would tell of a stranger. */
+static pi2_status check_left_over(const pi2_output_place *place, const char *path, const struct stat *there) {
     uint8_t head[PI2_OUTPUT_HEAD_BYTES];
-    const ssize_t count = read_head(path, head);
-    if (count <= 0) return count == 0;
-    size_t zeros = 0;
-    while (zeros < (size_t)count && head[zeros] == 0) zeros++;
-    return zeros == (size_t)count || place->request.kind->recognises(path, head, (size_t)count);
+    if (S_ISREG(there->st_mode) && there->st_nlink <= 1) {
+        const ssize_t count = there->st_size == 0 ? 0 : read_head(path, head);
+        if (count < 0) return fail_file(path, "read the file", errno);
+        size_t zeros = 0;
+        while (zeros < (size_t)count && head[zeros] == 0) zeros++;
+        if (zeros == (size_t)count || place->request.kind->recognises(path, head, (size_t)count)) return PI2_OK;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "%s is in the way, under whose name %s is written first: remove it, or name "
+                    "another file", path, place->request.kind->what);
 }
 
 pi2_status pi2_output_open_temporary(const pi2_output_place *place, const char *path, int flags, int *file_out) {
@@ -207,10 +218,7 @@ pi2_status pi2_output_open_temporary(const pi2_output_place *place, const char *
     pi2_status status = PI2_OK;
     if (fstat(file, &there) != 0) status = fail_file(path, "make the file", errno);
     else status = check_inputs(place, path, &there);
-    if (status == PI2_OK && (!S_ISREG(there.st_mode) || there.st_nlink > 1 || !is_left_over(place, path))) {
-        status = pi2_fail(PI2_ERR_INVALID, "%s is in the way, under whose name %s is written first: remove it, or name "
-                          "another file", path, place->request.kind->what);
-    }
+    if (status == PI2_OK) status = check_left_over(place, path, &there);
     if (status == PI2_OK) *file_out = file;
     else (void)close(file);
     return status;
