@@ -51,7 +51,7 @@ static const pi2_cli_option model_options[] = {
 #define SIZE(field) offsetof(pi2_cli_size_settings, field)
 static const pi2_cli_option size_options[] = {
     {"--memory", "SIZE", PI2_CLI_SIZE, SIZE(memory), NULL,
-     "Memory that the whole process may use. Otherwise what the machine and its control group "
+     "Memory that the whole process may use. 0, or none given: what the machine and its control group "
      "have free, less a margin.", NULL, 0, 0},
     {"-c, --ctx-size", "N", PI2_CLI_INTEGER, SIZE(context), "0",
      "Context in tokens; 0: what the memory affords, at most what the model was trained for.",

@@ -41,7 +41,7 @@ static const pi2_cli_option inspect_options[] = {
     {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, INSPECT(ffn_activation), NULL,
      "For --sparsity: activation of the FFN, where the file does not name it.", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, INSPECT(memory), NULL,
-     "Memory that --routing and --sparsity may use. Otherwise what is free, less a margin.", NULL, 0, 0},
+     "Memory that --routing and --sparsity may use. 0, or none given: what is free, less a margin.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, INSPECT(json), NULL, "Prints one JSON value, tensors and metadata included.", NULL,
      0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, INSPECT(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},

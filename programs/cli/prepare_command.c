@@ -34,7 +34,7 @@ static const pi2_cli_option prepare_options[] = {
     {"--statistics", "FILE", PI2_CLI_TEXT, PREPARE(statistics), NULL,
      "How often neurons fire: those that fire often lie together in the neuron layout.", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, PREPARE(memory), NULL,
-     "Memory that the whole process may use. Otherwise 256 MB, or what is free.", NULL, 0, 0},
+     "Memory that the whole process may use. 0, or none given: 256 MB, or what is free.", NULL, 0, 0},
     {"--force", NULL, PI2_CLI_FLAG, PREPARE(force), NULL,
      "Makes it again when a good one is there, and replaces a file of another kind or another model's.", NULL, 0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, PREPARE(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},

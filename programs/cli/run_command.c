@@ -19,7 +19,10 @@ enum { INPUT_FILES = 4 };
 
 /* Names of pi2_chat_template_known(); test_cli_run tries each. */
 #define CHAT_TEMPLATES "alpaca|chatml|gemma|granite|llama2|llama3|mistral|phi3|vicuna|zephyr"
-enum { MOST_TEMPLATE_BYTES = 4 << 20, MOST_TYPED_BYTES = 1 << 20 /* of a system message's file, and of a terminal */ };
+enum {
+    MOST_TEMPLATE_BYTES = 1 << 20, /* which is what the library runs */
+    MOST_TYPED_BYTES = 1 << 20     /* of a system message's file, and of a terminal */
+};
 
 typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan;
@@ -271,8 +274,12 @@ static int read_template(run_state *state, pi2_engine_options *options) {
         return pi2_cli_usage_error("--chat-template: '%s' is neither a file nor one of " CHAT_TEMPLATES, path);
     }
     size_t length = 0;
-    const int code = pi2_cli_read_file_start(path, MOST_TEMPLATE_BYTES, &state->chat_template, &length);
+    const int code = pi2_cli_read_file_start(path, MOST_TEMPLATE_BYTES + 1, &state->chat_template, &length);
     options->chat_template = state->chat_template;
+    if (code == PI2_EXIT_OK && length > MOST_TEMPLATE_BYTES) {
+        return pi2_cli_usage_error("%s: a chat template has %d bytes at most, and this is longer", path,
+                                   MOST_TEMPLATE_BYTES);
+    }
     if (code != PI2_EXIT_OK || strlen(state->chat_template) == length) return code;
     return pi2_cli_usage_error("%s: a chat template holds no NUL byte", path);
 }

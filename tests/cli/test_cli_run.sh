@@ -110,6 +110,9 @@ expect_json prompt_tokens "[91]"
 expect 0 run -m "$model" -p "X" -n 1 --json --chat-template "@$folder/own.jinja" \
     --chat-template-kwargs '{"enable_thinking": false}'
 expect_json prompt_tokens "[91,93]"
+{ printf 'x'; head -c 1048576 /dev/zero | tr '\0' ' '; } >"$folder/long.jinja" # one byte more than is run
+expect_error 2 "long.jinja: a chat template has 1048576 bytes at most" run -m "$model" -p X \
+    --chat-template "$folder/long.jinja"
 expect_error 2 "neither a file nor one of.*chatml" run -m "$model" -p X --chat-template nosuch
 expect_error 2 "no JSON" run -m "$model" -p X --chat-template-kwargs '{enable_thinking: false}'
 expect_error 2 "messages" run -m "$model" -p X --chat-template-kwargs '{"messages": []}'
