@@ -21,6 +21,7 @@
 #include "powerinfer2/status.h"
 #include "storage/read_faults.h"
 #include "support/expert_file.h"
+#include "support/read_methods.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -45,19 +46,6 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
                                                .policy = policy, .layer_keys = EXPERTS, .reader = s.reader };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     return s;
-}
-
-/* False, and told: the system (an emulator, a container) has no io_uring. */
-static bool has_method(const char *method) {
-    const pi2_reader_options options = { .path = path, .method = method, .depth = 1 };
-    pi2_reader *reader = NULL;
-    const bool is_there = pi2_reader_open(&options, &reader) == PI2_OK;
-    if (!is_there) {
-        assert_string_not_equal(method, "pread");
-        print_message("not with %s: %s\n", method, pi2_error_text());
-    }
-    pi2_reader_close(reader);
-    return is_there;
 }
 
 static void close_cache(setup *s) {
@@ -215,7 +203,7 @@ static void await_all(const setup *s, watch *w, const uint32_t *chosen, uint32_t
 static void test_demanded_first(void **state) {
     (void)state;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
-        if (!has_method(*method)) continue;
+        if (!test_has_read_method(*method, path)) continue;
         watch w;
         const pi2_read_hooks hooks = { .context = &w, .read_result = on_read };
         setup s = open_held(*method, &w, &hooks);
@@ -256,7 +244,7 @@ static void test_demanded_first(void **state) {
 static void test_failed_read_ahead(void **state) {
     (void)state;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
-        if (!has_method(*method)) continue;
+        if (!test_has_read_method(*method, path)) continue;
         for (uint32_t slots = 12; slots <= KEYS; slots += KEYS - 12) {
             watch w;
             watch_init(&w);
@@ -316,7 +304,7 @@ static void test_foreseen_stays(void **state) {
 static void test_two_layers(void **state) {
     (void)state;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
-        if (!has_method(*method)) continue;
+        if (!test_has_read_method(*method, path)) continue;
         watch w;
         const pi2_read_hooks hooks = { .context = &w, .read_result = on_read };
         setup s = open_held(*method, &w, &hooks);
@@ -350,7 +338,7 @@ static void test_two_layers(void **state) {
 static void test_likely_reads_wait(void **state) {
     (void)state;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
-        if (!has_method(*method)) continue;
+        if (!test_has_read_method(*method, path)) continue;
         watch w;
         const pi2_read_hooks hooks = { .context = &w, .read_result = on_read };
         setup s = open_held(*method, &w, &hooks);

@@ -20,6 +20,7 @@
 #include "base/pages.h"
 #include "base/team.h"
 #include "neuron_cache/neuron_store.h"
+#include "support/read_methods.h"
 #include "support/temporary_files.h"
 
 enum { BANKS = 5, NEURONS = 96, HEAD_PART = 4096, LAYERS_RUN = 120, MOST_USED = 60 };
@@ -154,6 +155,7 @@ static void units_are_right_with_few_slots_and_many_threads(void **state) {
     assert_true(least < all);
     unsigned seed = 1;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        if (!test_has_read_method(*method, path)) continue;
         for (unsigned threads = 1; threads <= 4; threads++) {
             pi2_team *team;
             assert_int_equal(pi2_team_create(threads, NULL, &team), PI2_OK);
@@ -222,6 +224,7 @@ static void more_units_than_reads(void **state) {
     put(file, 0, head, sizeof head);
     assert_int_equal(fclose(file), 0);
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        if (!test_has_read_method(*method, path)) continue;
         setup s = { .bytes = pi2_neuron_store_all_bytes(&one) };
         assert_int_equal(pi2_pages_reserve((size_t)s.bytes, false, "slots", &s.memory), PI2_OK);
         const pi2_reader_options reader = { .path = many, .method = *method, .depth = 64 };
@@ -286,6 +289,7 @@ static void flip(uint64_t offset) {
 static void damage_is_told_by_place_and_the_store_goes_on(void **state) {
     (void)state;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        if (!test_has_read_method(*method, path)) continue;
         setup s;
         const uint64_t at = banks_list[1].file_offset + 8192 * 17;
         const uint8_t *memory;
