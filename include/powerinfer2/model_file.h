@@ -56,6 +56,12 @@ PI2_API pi2_status pi2_model_file_verify(const pi2_model_file *file, const pi2_c
 PI2_API pi2_status pi2_model_file_tokenize(pi2_model_file *file, const char *text, size_t length, bool add_special,
                                            bool parse_special, int32_t **tokens_out, size_t *count_out);
 
+/** The same of a text that is read in parts, as pi2_engine_tokenize_parts() does it: its memory does not grow with
+ *  the text. Errors  as there */
+PI2_API pi2_status pi2_model_file_tokenize_parts(pi2_model_file *file, pi2_text_reader *reader, void *reader_user,
+                                                 bool add_special, bool parse_special, pi2_token_taker *taker,
+                                                 void *taker_user);
+
 /** Tokens that a model's text begins and ends with by its metadata (add_bos_token, add_eos_token); -1: none. */
 PI2_API pi2_status pi2_model_file_text_ends(pi2_model_file *file, int32_t *begin_out, int32_t *end_out);
 

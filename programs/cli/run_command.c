@@ -42,7 +42,8 @@ static const pi2_cli_option run_options[] = {
     {"-p, --prompt", "TEXT", PI2_CLI_TEXT, RUN(prompt), NULL,
      "Prompt. Without -p and -f: what stdin holds, or a chat when stdin is a terminal.", NULL, 0, 0},
     {"-f, --file", "FILE", PI2_CLI_TEXT, RUN(prompt_file), NULL,
-     "Takes the prompt from a file, less one newline at its end. \"-\" is stdin.", NULL, 0, 0},
+     "Takes the prompt from a file, less one newline at its end and a byte-order mark at its beginning. \"-\" is "
+     "stdin.", NULL, 0, 0},
     {"-sys, --system-prompt", "TEXT", PI2_CLI_TEXT, RUN(system), NULL, "System message of the chat template.",
      NULL, 0, 0},
     {"-sysf, --system-prompt-file", "FILE", PI2_CLI_TEXT, RUN(system_file), NULL,
@@ -162,9 +163,10 @@ static int read_text(const run_settings *settings, const char *text, const char 
         if (code == PI2_EXIT_OK && *length_out == MOST_TYPED_BYTES) {
             return pi2_cli_usage_error("%s is longer than %d bytes", path, MOST_TYPED_BYTES);
         }
-        if (code == PI2_EXIT_OK && *length_out && (*text_out)[*length_out - 1] == '\n') {
-            (*text_out)[--*length_out] = '\0';
-        }
+        if (code != PI2_EXIT_OK) return code;
+        *length_out = pi2_cli_drop_mark(*text_out, *length_out);
+        if (*length_out && (*text_out)[*length_out - 1] == '\n') --*length_out;
+        (*text_out)[*length_out] = '\0';
         return code;
     }
     if (!text) return PI2_EXIT_OK;
@@ -280,7 +282,10 @@ static int read_template(run_state *state, pi2_engine_options *options) {
         return pi2_cli_usage_error("%s: a chat template has %d bytes at most, and this is longer", path,
                                    MOST_TEMPLATE_BYTES);
     }
-    if (code != PI2_EXIT_OK || strlen(state->chat_template) == length) return code;
+    if (code != PI2_EXIT_OK) return code;
+    length = pi2_cli_drop_mark(state->chat_template, length);
+    state->chat_template[length] = '\0';
+    if (strlen(state->chat_template) == length) return code;
     return pi2_cli_usage_error("%s: a chat template holds no NUL byte", path);
 }
 

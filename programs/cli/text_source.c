@@ -18,6 +18,14 @@ void pi2_cli_text_close(pi2_cli_text_source *source) {
     source->stream = NULL;
 }
 
+size_t pi2_cli_drop_mark(char *text, size_t length) {
+    static const char mark[] = "\xef\xbb\xbf";
+    const size_t bytes = sizeof mark - 1;
+    if (length < bytes || memcmp(text, mark, bytes) != 0) return length;
+    memmove(text, text + bytes, length - bytes);
+    return length - bytes;
+}
+
 pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *length_out) {
     pi2_cli_text_source *source = user;
     const size_t held = source->has_newline;
@@ -27,15 +35,16 @@ pi2_status pi2_cli_text_read(void *user, char *bytes, size_t capacity, size_t *l
         return PI2_ERR_INTERRUPTED;
     }
     if (held) bytes[0] = '\n';
-    const size_t got = fread(bytes + held, 1, capacity - held, source->stream);
+    size_t got = fread(bytes + held, 1, capacity - held, source->stream);
     if (ferror(source->stream)) {
         const int code = pi2_cli_io_error("%s", source->path);
         source->code = pi2_cli_interrupted() ? PI2_EXIT_INTERRUPTED : code;
         return PI2_ERR_IO;
     }
+    if (!source->has_text && !source->is_exact) got = pi2_cli_drop_mark(bytes, got);
     if (got == 0) return PI2_OK; /* the newline that was held is the last byte */
     source->has_text = true;
-    source->has_newline = bytes[held + got - 1] == '\n';
+    source->has_newline = !source->is_exact && bytes[held + got - 1] == '\n';
     *length_out = held + got - source->has_newline;
     /* A lone newline says nothing yet: nothing would mean the end. */
     return *length_out ? PI2_OK : pi2_cli_text_read(user, bytes, capacity, length_out);

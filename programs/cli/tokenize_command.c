@@ -1,11 +1,13 @@
 /* tokenize_command.c: "powerinfer2 tokenize": text to token ids. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "options.h"
 #include "output.h"
 #include "powerinfer2/model_file.h"
+#include "text_source.h"
 
 typedef struct tokenize_settings {
     const char *model, *text, *file;
@@ -29,25 +31,62 @@ static const pi2_cli_option tokenize_options[] = {
     {"--ids", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
 };
 
-static int print_tokens(const tokenize_settings *settings, const char *text, size_t length) {
+/** A text on its way to a line of ids. */
+typedef struct token_line {
+    const tokenize_settings *settings;
+    pi2_cli_text_source source; /* stream NULL: the text is in memory */
+    const char *text;
+    size_t length;              /* of what is left of it */
+    bool has_text;
+    int32_t begin, end;         /* that the model's text has; -1: none */
+    int32_t first[2];
+    size_t count;
+} token_line;
+
+static void print_token(token_line *line, int32_t token) {
+    (void)printf("%s%d", line->count ? " " : "", (int)token);
+    if (line->count < 2) line->first[line->count] = token;
+    line->count++;
+}
+
+static pi2_status read_part(void *user, char *bytes, size_t capacity, size_t *length_out) {
+    token_line *line = user;
+    if (line->source.stream) {
+        const pi2_status status = pi2_cli_text_read(&line->source, bytes, capacity, length_out);
+        if (status != PI2_OK) return status;
+    } else {
+        *length_out = line->length < capacity ? line->length : capacity;
+        if (*length_out) memcpy(bytes, line->text, *length_out);
+        line->text += *length_out;
+        line->length -= *length_out;
+    }
+    /* Empty text gives an empty line: not even a beginning. */
+    if (*length_out && !line->has_text && !line->settings->no_bos && line->begin >= 0) print_token(line, line->begin);
+    line->has_text |= *length_out > 0;
+    return PI2_OK;
+}
+
+static pi2_status take_tokens(void *user, const int32_t *tokens, size_t count) {
+    for (size_t i = 0; i < count; i++) print_token(user, tokens[i]);
+    return ferror(stdout) ? PI2_ERR_IO : PI2_OK; /* nobody reads on: the text may have no end */
+}
+
+static int print_tokens(token_line *line) {
+    const tokenize_settings *settings = line->settings;
     pi2_model_file *file = NULL;
     pi2_status status = pi2_model_file_open(settings->model, &file);
-    if (status != PI2_OK) return pi2_cli_failed(status);
-    int32_t *tokens = NULL;
-    size_t count = 0;
-    if (length) { /* empty text gives an empty line: not even a beginning */
-        status = pi2_model_file_tokenize(file, text, length, !settings->no_bos, settings->parse_special,
-                                         &tokens, &count);
+    if (status == PI2_OK) status = pi2_model_file_text_ends(file, &line->begin, &line->end);
+    if (status == PI2_OK) {
+        status = pi2_model_file_tokenize_parts(file, read_part, line, false, settings->parse_special, take_tokens,
+                                               line);
     }
-    int32_t begin = -1, end = -1;
-    if (status == PI2_OK && length) status = pi2_model_file_text_ends(file, &begin, &end);
     pi2_model_file_close(file);
+    if (line->source.code != PI2_EXIT_OK) return line->source.code;
+    if (ferror(stdout)) return pi2_cli_finish_stdout();
     if (status != PI2_OK) return pi2_cli_failed(status);
-    if (!settings->no_bos) pi2_cli_warn_two_beginnings(tokens, count, begin);
-    for (size_t i = 0; i < count; i++) (void)printf("%s%d", i ? " " : "", (int)tokens[i]);
-    if (settings->eos && end >= 0) (void)printf("%s%d", count ? " " : "", (int)end);
+    if (!settings->no_bos) pi2_cli_warn_two_beginnings(line->first, line->count, line->begin);
+    if (line->has_text && settings->eos && line->end >= 0) print_token(line, line->end);
     (void)printf("\n");
-    free(tokens);
     return pi2_cli_finish_stdout();
 }
 
@@ -66,11 +105,19 @@ int pi2_cli_tokenize(int argument_count, char **arguments) {
     if (!settings.text == !settings.file) {
         return pi2_cli_usage_error("tokenize: give the text with either -p or -f");
     }
-    if (settings.text) return print_tokens(&settings, settings.text, strlen(settings.text));
-    char *text = NULL;
-    size_t length = 0;
-    code = pi2_cli_read_file(settings.file, &text, &length);
-    if (code == PI2_EXIT_OK) code = print_tokens(&settings, text, length);
-    free(text);
+    token_line line = {.settings = &settings, .text = settings.text};
+    char *typed = NULL;
+    if (settings.text) {
+        line.length = strlen(settings.text);
+    } else if (strcmp(settings.file, "-") == 0 && isatty(STDIN_FILENO)) {
+        code = pi2_cli_read_file(settings.file, &typed, &line.length);
+        line.text = typed;
+    } else {
+        code = pi2_cli_text_open(settings.file, &line.source);
+        line.source.is_exact = true;
+    }
+    if (code == PI2_EXIT_OK || code == PI2_CLI_GO_ON) code = print_tokens(&line);
+    pi2_cli_text_close(&line.source);
+    free(typed);
     return code;
 }

@@ -92,6 +92,10 @@ uint64_t pi2_engine_text_bytes(const pi2_engine *engine);
 /** Bytes of messages that are taken, once the memory is planned. */
 uint64_t pi2_engine_conversation_bytes(const pi2_engine *engine);
 
+/** pi2_engine_tokenize_parts() with a tokenizer that may be a file's alone. */
+pi2_status pi2_engine_encode_parts(const pi2_tokenizer *tokenizer, pi2_text_reader *reader, void *reader_user,
+                                   bool add_special, bool parse_special, pi2_token_taker *taker, void *taker_user);
+
 /** Keeps the chat template and its variables: the caller's, else the model's. Errors  INVALID, UNSUPPORTED,
  *  FORMAT (the caller's: a model's own is only refused when it is used), MEMORY */
 pi2_status pi2_engine_read_chat_template(pi2_engine *engine, const pi2_gguf *gguf);

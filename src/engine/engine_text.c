@@ -22,15 +22,21 @@ static pi2_status encode_parts(pi2_encoder *encoder, pi2_text_reader *reader, vo
     }
 }
 
-pi2_status pi2_engine_tokenize_parts(const pi2_engine *engine, pi2_text_reader *reader, void *reader_user,
-                                     bool add_special, bool parse_special, pi2_token_taker *taker, void *taker_user) {
-    const int32_t begin = pi2_engine_bos(engine);
+pi2_status pi2_engine_encode_parts(const pi2_tokenizer *tokenizer, pi2_text_reader *reader, void *reader_user,
+                                   bool add_special, bool parse_special, pi2_token_taker *taker, void *taker_user) {
+    const int32_t begin = pi2_tokenizer_adds_bos(tokenizer) ? pi2_tokenizer_bos(tokenizer) : -1;
     if (add_special && begin >= 0) PI2_TRY(taker(taker_user, &begin, 1));
     pi2_encoder *encoder = NULL;
-    PI2_TRY(pi2_encoder_create(engine->tokenizer, taker, taker_user, &encoder));
+    PI2_TRY(pi2_encoder_create(tokenizer, taker, taker_user, &encoder));
     const pi2_status status = encode_parts(encoder, reader, reader_user, parse_special);
     pi2_encoder_free(encoder);
     return status;
+}
+
+pi2_status pi2_engine_tokenize_parts(const pi2_engine *engine, pi2_text_reader *reader, void *reader_user,
+                                     bool add_special, bool parse_special, pi2_token_taker *taker, void *taker_user) {
+    return pi2_engine_encode_parts(engine->tokenizer, reader, reader_user, add_special, parse_special, taker,
+                                   taker_user);
 }
 
 enum { TEMPLATE_BYTES = 256 << 10, TEMPLATE_BYTES_PER_TOKEN = 72, CONVERSATION_BYTES = 4 << 10,

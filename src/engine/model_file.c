@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "clusters/neuron_bank_verify.h"
+#include "engine/engine_internal.h"
 #include "engine/model_check.h"
 #include "engine/model_file_internal.h"
 #include "file_formats/cluster_file.h"
@@ -303,6 +304,13 @@ pi2_status pi2_model_file_tokenize(pi2_model_file *file, const char *text, size_
     if (!file->tokenizer) PI2_TRY(pi2_tokenizer_create(file->gguf, &file->tokenizer));
     const pi2_text_segment segment = {.text = text, .length = length, .trusted = parse_special};
     return pi2_tokenizer_encode(file->tokenizer, &segment, 1, add_special, tokens_out, count_out);
+}
+
+pi2_status pi2_model_file_tokenize_parts(pi2_model_file *file, pi2_text_reader *reader, void *reader_user,
+                                         bool add_special, bool parse_special, pi2_token_taker *taker,
+                                         void *taker_user) {
+    if (!file->tokenizer) PI2_TRY(pi2_tokenizer_create(file->gguf, &file->tokenizer));
+    return pi2_engine_encode_parts(file->tokenizer, reader, reader_user, add_special, parse_special, taker, taker_user);
 }
 
 pi2_status pi2_model_file_text_ends(pi2_model_file *file, int32_t *begin_out, int32_t *end_out) {

@@ -110,6 +110,18 @@ expect_json prompt_tokens "[91]"
 expect 0 run -m "$model" -p "X" -n 1 --json --chat-template "@$folder/own.jinja" \
     --chat-template-kwargs '{"enable_thinking": false}'
 expect_json prompt_tokens "[91,93]"
+# A byte-order mark says how a file is written and is no text: of a prompt, a system message, a template.
+printf '\357\273\277XYZ\n' >"$folder/marked"
+printf '{{ messages[0].content }}-' >"$folder/bare.jinja"
+printf '\357\273\277{{ messages[0].content }}-' >"$folder/marked.jinja"
+expect 0 run -m "$model" --raw -p XYZ -n 1 --json
+plain=$(json prompt_tokens)
+expect 0 run -m "$model" --raw -f "$folder/marked" -n 1 --json
+expect_json prompt_tokens "$plain"
+expect 0 run -m "$model" -p X -sys XYZ -n 1 --json --chat-template "$folder/bare.jinja"
+plain=$(json prompt_tokens)
+expect 0 run -m "$model" -p X -sysf "$folder/marked" -n 1 --json --chat-template "$folder/marked.jinja"
+expect_json prompt_tokens "$plain"
 { printf 'x'; head -c 1048576 /dev/zero | tr '\0' ' '; } >"$folder/long.jinja" # one byte more than is run
 expect_error 2 "long.jinja: a chat template has 1048576 bytes at most" run -m "$model" -p X \
     --chat-template "$folder/long.jinja"

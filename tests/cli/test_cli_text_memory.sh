@@ -37,6 +37,13 @@ for text in spaces letters lines; do
         --memory 28M -c 64 --raw -f "$folder/$text" -n 1
     limited 0 '^perplexity .* (2 chunks' perplexity -m "$model" --memory 28M -c 64 --chunks 2 -f "$folder/$text"
 done
+# tokenize prints ids while it reads: texts of 8 MB and more, whose ids take 32 MB.
+for text in spaces letters lines; do
+    limited 0 '^[0-9][0-9]* [0-9]' tokenize -m "$model" -f "$folder/$text"
+    cp "$folder/out" "$folder/of_file"
+    "$program" tokenize -m "$model" -f - <"$folder/$text" | cmp -s - "$folder/of_file" ||
+        fail "$text: a pipe has other ids"
+done
 # Through the chat template: refused before anything is computed, with what was planned; so is a long history.
 for text in spaces letters lines; do
     limited 2 'are planned for a context of 64 tokens' run -m "$model" --memory 28M -c 64 -f "$folder/$text" -n 1

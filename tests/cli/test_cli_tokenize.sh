@@ -32,6 +32,23 @@ printf '\377\300' >"$folder/text"
 expect 0 tokenize -m "$spm" -f "$folder/text" --no-bos
 case $(cat "$folder/out") in *"258 195") ;; *) fail "byte fallback: $(cat "$folder/out")" ;; esac
 
+# In parts and at once: longer than a part, every byte, with a mark at the beginning and a newline at the end.
+text=$(awk 'BEGIN { for (i = 0; i < 900; i++) printf "the hand of %d, ", i * 7 }')
+printf '\357\273\277%s\n' "$text" >"$folder/text"
+for vocabulary in "$bpe" "$spm"; do
+    expect 0 tokenize -m "$vocabulary" -p "$(cat "$folder/text")
+.
+" --no-bos
+    cp "$folder/out" "$folder/whole"
+    printf '.\n' >>"$folder/text"
+    expect 0 tokenize -m "$vocabulary" -f "$folder/text" --no-bos
+    cmp -s "$folder/out" "$folder/whole" || fail "a file has other tokens than the same text at once"
+    printf '\357\273\277%s\n' "$text" >"$folder/text"
+done
+checks=$((checks + 1))
+yes 'the hand' | timeout 60 "$program" tokenize -m "$bpe" -f - 2>/dev/null | head -c 100000 >"$folder/out"
+[ "$(wc -c <"$folder/out")" = 100000 ] || fail "a text without an end gives no ids"
+
 expect 0 tokenize -m "$spm" -p "A"
 case $(cat "$folder/out") in "1 "*) ;; *) fail "no beginning-of-sequence token: $(cat "$folder/out")" ;; esac
 expect 0 tokenize -m "$spm" -p "A" --no-bos
