@@ -18,17 +18,23 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsigned *parts) {
+/* An engine that was planned only; NULL: less than the least, and that it says so is tested elsewhere. */
+static pi2_engine *open_plan(const char *path, uint32_t context, uint64_t budget) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
     options.model_path = path;
-    options.context_tokens = 128;
+    options.context_tokens = context;
     options.thread_count = 2;
     options.memory_bytes = budget;
     pi2_engine *engine = NULL;
     const pi2_status status = pi2_engine_open_for(&options, true, &engine);
-    if (status == PI2_ERR_MEMORY) return; /* less than the least; that it says so is tested elsewhere */
-    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    if (status != PI2_OK && status != PI2_ERR_MEMORY) fail_msg("%s", pi2_error_text());
+    return engine;
+}
+
+static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsigned *parts) {
+    pi2_engine *engine = open_plan(path, 128, budget);
+    if (!engine) return;
     const pi2_memory_plan *plan = &engine->plan;
     const uint64_t margin = budget / 100 > 1000000 ? budget / 100 : 1000000;
     const uint64_t fixed = plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
@@ -73,16 +79,8 @@ static void test_budgets_have_a_margin(void **state) {
 
 /* When the key-value cache wants its room back, the slots that a token needs stay. True: something is lent. */
 static bool check_loan(const char *path, uint64_t budget) {
-    pi2_engine_options options;
-    pi2_engine_options_init(&options);
-    options.model_path = path;
-    options.context_tokens = 512;
-    options.thread_count = 2;
-    options.memory_bytes = budget;
-    pi2_engine *engine = NULL;
-    const pi2_status status = pi2_engine_open_for(&options, true, &engine);
-    if (status == PI2_ERR_MEMORY) return false;
-    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_engine *engine = open_plan(path, 512, budget);
+    if (!engine) return false;
     const pi2_memory_plan *plan = &engine->plan;
     const bool is_lent = plan->loan_bytes > 0 && plan->ring_bytes == 0;
     const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout), slots = plan->expert_bytes / slot;
