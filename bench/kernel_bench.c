@@ -73,7 +73,7 @@ static void time_call(const bench_case *c, size_t copy, size_t tile, size_t coun
     const uint8_t *tiles = c->tiles + (copy * c->tile_count + tile) * c->tile_bytes;
     const double begin = seconds_now();
     if (read) {
-        sink += plain_read(tiles, count * c->tile_bytes);
+        sink += pi2_plain_read(tiles, count * c->tile_bytes);
     } else {
         c->kernel->run(c->out + tile * PI2_TILE_ROWS, c->shape->rows, tiles, count,
                        c->shape->columns, 0, &c->x, 0, c->tokens, true);

@@ -6,20 +6,8 @@
 #include <string.h>
 
 #include "base/cpu_features.h"
+#include "device/plain_read.h"
 #include "weight_formats/weight_format.h"
-
-/* The reading loop that kernels are held against: 32 sums of 64-bit words, which vectorise. */
-static inline uint64_t plain_read(const uint8_t *bytes, size_t count) {
-    uint64_t sums[32] = {0};
-    for (size_t i = 0; i + sizeof sums <= count; i += sizeof sums) {
-        uint64_t words[32];
-        memcpy(words, bytes + i, sizeof words);
-        for (size_t w = 0; w < 32; w++) sums[w] += words[w];
-    }
-    uint64_t sum = 0;
-    for (size_t w = 0; w < 32; w++) sum += sums[w];
-    return sum;
-}
 
 /* Whether the command line asks for a kernel. best: it is what this CPU would choose. */
 static inline bool kernel_is_wanted(const char *name, pi2_weight_type type, unsigned cpu_required, bool best,

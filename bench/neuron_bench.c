@@ -93,7 +93,7 @@ static double run_columns(const bench *b, const layer *l, size_t index, size_t t
 
 static double run_read(const bench *b, const layer *l, size_t index, size_t threads) {
     const size_t bytes = b->neurons * b->row_value_bytes, part = bytes / threads / 64 * 64;
-    sink += plain_read(l->up_values + index * part, part);
+    sink += pi2_plain_read(l->up_values + index * part, part);
     return (double)part;
 }
 

@@ -11,6 +11,7 @@
 #include "base/cpu_features.h"
 #include "base/fail.h"
 #include "device/device_measure.h"
+#include "device/plain_read.h"
 #include "kernels/attention/attention.h"
 #include "kernels/matmul/matmul.h"
 #include "kernels/vector/vector.h"
@@ -53,23 +54,11 @@ typedef struct work {
     double busy[PI2_TEAM_MAX_MEMBERS]; /* chunks that each member took, for the speeds of cores */
 } work;
 
-static uint64_t plain_read(const uint8_t *bytes, size_t count) {
-    uint64_t sums[32] = {0};
-    for (size_t i = 0; i + sizeof sums <= count; i += sizeof sums) {
-        uint64_t words[32];
-        memcpy(words, bytes + i, sizeof words);
-        for (size_t w = 0; w < 32; w++) sums[w] += words[w];
-    }
-    uint64_t sum = 0;
-    for (size_t w = 0; w < 32; w++) sum += sums[w];
-    return sum;
-}
-
 static void run_chunk(work *w, unsigned member, size_t chunk) {
     if (!w->kernel) {
         const size_t begin = chunk * CHUNK_BYTES;
         const size_t bytes = begin + CHUNK_BYTES < w->bytes ? CHUNK_BYTES : w->bytes - begin;
-        atomic_fetch_add_explicit(&sink, plain_read(w->memory + begin, bytes), memory_order_relaxed);
+        atomic_fetch_add_explicit(&sink, pi2_plain_read(w->memory + begin, bytes), memory_order_relaxed);
         return;
     }
     const size_t begin = chunk * w->chunk_tiles, rows = w->chunk_tiles * PI2_TILE_ROWS;
