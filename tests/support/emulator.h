@@ -14,8 +14,9 @@ enum { PI2_UNDER_EMULATOR = 1 };
 enum { PI2_UNDER_EMULATOR = 0 };
 #endif
 
-/* For a preparation within this process, and for an engine that shall have all in memory: more than qemu ever holds. */
-enum { PI2_TEST_PREPARE_BYTES = PI2_UNDER_EMULATOR ? 2000000000 : 0 /* the default */ };
+/* For a preparation within this process (0: the default), and for an engine that shall have all in memory. After some
+   hundred engines qemu holds more than 2 GB. */
+#define PI2_TEST_PREPARE_BYTES (PI2_UNDER_EMULATOR ? 8000000000u : 0u)
 enum { PI2_TEST_PLENTY_BYTES = PI2_UNDER_EMULATOR ? 2000000000 : 400000000 };
 
 #endif
