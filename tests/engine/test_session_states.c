@@ -356,7 +356,7 @@ static void check_events(bool streams) {
         if ((what == FAIL_ONE || what == FAIL_MANY) != streams) continue;
         assert_non_null(expected[what].name);
         for (piece which = TIMELINE; which < PIECES; which++) {
-            /* All pairs take an emulator many minutes: there each event is tried with two of the pieces. */
+            /* All pairs take an emulator minutes on a busy machine: there each event is tried with two pieces. */
             if (PI2_UNDER_EMULATOR && ((unsigned)what + (unsigned)which) % 3 != 0) continue;
             print_message("%s, piece %d\n", expected[what].name, (int)which);
             check(what, which, engine);
