@@ -1,7 +1,8 @@
 #!/bin/sh
 # Goal:   a neighbour that takes the memory of our control group, and a limit that is lowered while a run
 #         goes on, kill nobody: weights are given back, and the text is that of the undisturbed run. Dense
-#         and with experts. (That they return is test_memory_relief's: a fast run ends before.)
+#         and with experts, but that of experts under a lowered limit only the text and the survivors are judged.
+#         (That weights return is test_memory_relief's: a fast run ends before.)
 # Method: a synthetic model in a version 1 memory group. The neighbour takes memory, and the limit sinks, as
 #         far as there is room: how fast is then no question, and beside --keep-memory one of them fails.
 . "$(dirname "$0")/cli_support.sh"
