@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/cpu_features.h"
-#include "device/plain_read.h"
+#include "machine/plain_read.h"
 #include "weight_formats/weight_format.h"
 
 /* Whether the command line asks for a kernel. best: it is what this CPU would choose. */

@@ -1,7 +1,7 @@
 /*
  * plan.h: what this machine can do, and how fast a model will therefore run on it.
  *
- * A device profile is measured once (about 15 seconds) and kept in a file. From it, a model's
+ * A machine profile is measured once (about 15 seconds) and kept in a file. From it, a model's
  * header and a memory budget a plan is made without reading any weights.
  */
 #ifndef POWERINFER2_PLAN_H
@@ -13,19 +13,19 @@
 extern "C" {
 #endif
 
-/* ---- the device profile ---- */
+/* ---- the machine profile ---- */
 
-typedef struct pi2_device_profile pi2_device_profile;
+typedef struct pi2_machine_profile pi2_machine_profile;
 
 /** What a profile was measured on: it holds as long as all of this is the same. */
-typedef struct pi2_device_identity {
+typedef struct pi2_machine_identity {
     char cpu[96];     /* "AMD EPYC 9554" */
     char isa[32];     /* instruction set in use: "AVX-512 VNNI" */
     char system[128]; /* "Linux 6.1.0 x86_64" */
     uint32_t cores;   /* CPUs that this process may use */
-} pi2_device_identity;
+} pi2_machine_identity;
 /** The machine that this process runs on. */
-PI2_API void pi2_device_identify(pi2_device_identity *identity_out);
+PI2_API void pi2_machine_identify(pi2_machine_identity *identity_out);
 
 /** What one line of a profile says; `name`, `a` and `b` as told here. */
 typedef enum pi2_measured {
@@ -52,54 +52,54 @@ typedef struct pi2_measurement {
 } pi2_measurement;
 
 /** A disk that a profile knows. */
-typedef struct pi2_device_disk {
+typedef struct pi2_machine_disk {
     uint64_t device;   /* the system's number of it */
     char place[256];   /* topmost folder on it */
     int64_t time;      /* when it was measured: seconds since 1970 */
-} pi2_device_disk;
+} pi2_machine_disk;
 
-typedef struct pi2_device_options {
-    const char *profile_path; /* NULL: ${XDG_CACHE_HOME:-~/.cache}/powerinfer2/device.profile */
+typedef struct pi2_machine_options {
+    const char *profile_path; /* NULL: ${XDG_CACHE_HOME:-~/.cache}/powerinfer2/machine.profile */
     const char *disk_path;    /* a large file to read, or a folder to make one in for the time; NULL:
                                  the profile's folder */
     bool quick;               /* a tenth of the time, with the noise that this brings */
     pi2_callbacks callbacks;
-} pi2_device_options;
+} pi2_machine_options;
 
 /**
  * Measures this machine and keeps the result in the profile's file.
  * Errors  IO (disk or profile file), MEMORY, INTERRUPTED
  */
-PI2_API pi2_status pi2_device_measure(const pi2_device_options *options, pi2_device_profile **profile_out);
+PI2_API pi2_status pi2_machine_measure(const pi2_machine_options *options, pi2_machine_profile **profile_out);
 
 /**
  * Reads a kept profile. path NULL: where it is kept by default.
  * Errors  IO (there is none), FORMAT (damaged), UNSUPPORTED (of another machine, system or version:
  *         which), MEMORY
  */
-PI2_API pi2_status pi2_device_load(const char *path, pi2_device_profile **profile_out);
-PI2_API void pi2_device_free(pi2_device_profile *profile);
+PI2_API pi2_status pi2_machine_load(const char *path, pi2_machine_profile **profile_out);
+PI2_API void pi2_machine_free(pi2_machine_profile *profile);
 
 /** Whether the profile has no figures of the disk of a file or folder, or has older ones than a day. */
-PI2_API bool pi2_device_needs_disk(const pi2_device_profile *profile, const char *path);
+PI2_API bool pi2_machine_needs_disk(const pi2_machine_profile *profile, const char *path);
 /**
  * Measures the disk of options->disk_path for about a second and keeps the profile's file. A file of 8 MB
  * or more is read itself; otherwise one of 8 MB is made beside it for the time. What the disk gave
- * before counts for the spread. The other options are those of pi2_device_measure(); profile_path is not used.
+ * before counts for the spread. The other options are those of pi2_machine_measure(); profile_path is not used.
  * Errors  IO, MEMORY, INTERRUPTED; the profile is as it was
  */
-PI2_API pi2_status pi2_device_measure_disk(pi2_device_profile *profile, const pi2_device_options *options);
-PI2_API size_t pi2_device_disk_count(const pi2_device_profile *profile);
+PI2_API pi2_status pi2_machine_measure_disk(pi2_machine_profile *profile, const pi2_machine_options *options);
+PI2_API size_t pi2_machine_disk_count(const pi2_machine_profile *profile);
 /** Disk number `index`, which `c` of a measurement names. */
-PI2_API const pi2_device_disk *pi2_device_get_disk(const pi2_device_profile *profile, size_t index);
+PI2_API const pi2_machine_disk *pi2_machine_get_disk(const pi2_machine_profile *profile, size_t index);
 
-PI2_API const pi2_device_identity *pi2_device_profile_identity(const pi2_device_profile *profile);
+PI2_API const pi2_machine_identity *pi2_machine_profile_identity(const pi2_machine_profile *profile);
 /** When it was measured: seconds since 1970. */
-PI2_API int64_t pi2_device_profile_time(const pi2_device_profile *profile);
+PI2_API int64_t pi2_machine_profile_time(const pi2_machine_profile *profile);
 /** The file that it was read from or written to. */
-PI2_API const char *pi2_device_profile_path(const pi2_device_profile *profile);
-PI2_API size_t pi2_device_measurement_count(const pi2_device_profile *profile);
-PI2_API const pi2_measurement *pi2_device_measurement(const pi2_device_profile *profile, size_t index);
+PI2_API const char *pi2_machine_profile_path(const pi2_machine_profile *profile);
+PI2_API size_t pi2_machine_measurement_count(const pi2_machine_profile *profile);
+PI2_API const pi2_measurement *pi2_machine_measurement(const pi2_machine_profile *profile, size_t index);
 PI2_API const char *pi2_measured_name(pi2_measured what);
 
 /* ---- predictions ---- */
@@ -183,7 +183,7 @@ typedef struct pi2_plan pi2_plan;
  * request  NULL, or 0 for the prompt: 512 tokens, and what fits the context; position 0: after them
  * Errors  as pi2_engine_open(); of the routing trace IO, FORMAT, INVALID (of another model)
  */
-PI2_API pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_profile *profile,
+PI2_API pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_machine_profile *profile,
                                  const pi2_prediction_request *request, pi2_plan **plan_out);
 PI2_API void pi2_plan_free(pi2_plan *plan);
 /** What an engine opened with these options would report; strings live as long as the plan. */
@@ -196,7 +196,7 @@ PI2_API const pi2_batch_check *pi2_plan_batch_check(const pi2_plan *plan);
 PI2_API const char *pi2_plan_expert_note(const pi2_plan *plan);
 
 /** The same for an engine that runs. Errors  of the routing trace: IO, FORMAT, INVALID; MEMORY */
-PI2_API pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile,
+PI2_API pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_machine_profile *profile,
                                       const pi2_prediction_request *request, pi2_prediction *prediction_out);
 
 #ifdef __cplusplus

@@ -10,7 +10,7 @@
 
 #include "bench_report.h"
 #include "commands.h"
-#include "device_profile_cli.h"
+#include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "output.h"
 #include "powerinfer2/session.h"

@@ -195,7 +195,7 @@ static void print_markdown_row(const json_t *object, bool with_predicted) {
 }
 
 static void print_markdown(const json_t *results) {
-    bool with_predicted = false; /* a device profile is there */
+    bool with_predicted = false; /* a machine profile is there */
     for (size_t i = 0; i < json_array_size(results); i++) {
         if (json_object_get(json_array_get(results, i), "predicted_ts")) with_predicted = true;
     }

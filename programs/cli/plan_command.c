@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "commands.h"
-#include "device_profile_cli.h"
+#include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "output.h"
 #include "plan_file.h"
@@ -19,7 +19,7 @@ typedef struct plan_settings {
 static const pi2_cli_option plan_options[] = {
     {"-p, --n-prompt", "N", PI2_CLI_INTEGER, PLAN(prompt), "512", "Tokens of the prompt that is predicted.", NULL, 1,
      INT32_MAX / 4},
-    {"--profile", "FILE", PI2_CLI_TEXT, PLAN(profile), NULL, "Device profile other than the one that is kept.", NULL,
+    {"--profile", "FILE", PI2_CLI_TEXT, PLAN(profile), NULL, "Machine profile other than the one that is kept.", NULL,
      0, 0},
     {"--routing-trace", "FILE", PI2_CLI_TEXT, PLAN(routing_trace), NULL,
      "Mixtures of experts: takes the routing of a run that --record-trace has recorded, and chooses hot experts by it. "
@@ -57,16 +57,16 @@ static void print_batch(const pi2_batch_check *batch) {
 
 /** A model that cannot be run is refused before anything is measured. The disk is that of the file which will be
  *  read: a cluster file, where there is one. */
-static int find_profile(const pi2_engine_options *options, const pi2_device_options *device,
-                        pi2_device_profile **profile_out) {
+static int find_profile(const pi2_engine_options *options, const pi2_machine_options *machine,
+                        pi2_machine_profile **profile_out) {
     pi2_plan *header = NULL;
     pi2_engine_options quiet = *options;
     quiet.callbacks.log = NULL; /* the plan itself tells it */
     const pi2_status status = pi2_plan_make(&quiet, NULL, NULL, &header);
     if (status != PI2_OK) return pi2_cli_failed(status);
-    pi2_device_options of_file = *device;
+    pi2_machine_options of_file = *machine;
     of_file.disk_path = pi2_plan_report(header)->weights_path;
-    int code = pi2_cli_find_device(device, profile_out);
+    int code = pi2_cli_find_machine(machine, profile_out);
     if (code == PI2_EXIT_OK) code = pi2_cli_find_disk(*profile_out, &of_file);
     pi2_plan_free(header);
     return code;
@@ -130,7 +130,7 @@ int pi2_cli_plan(int argument_count, char **arguments) {
         "plan", "-m MODEL [--memory SIZE] [options]",
         "Says before anything is run what would stay in memory, what each token would read, how fast prompt and "
         "answer would be, what limits them and what would help. Measures this machine first where that was not "
-        "done yet (see 'device').",
+        "done yet (see 'machine').",
         sections, sizeof sections / sizeof sections[0]};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
@@ -140,12 +140,12 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_size_options(&size, &options);
     pi2_cli_catch_signals();
-    const pi2_device_options device = {.profile_path = settings.profile, .disk_path = options.model_path,
+    const pi2_machine_options machine = {.profile_path = settings.profile, .disk_path = options.model_path,
                                        .callbacks = pi2_cli_callbacks()};
-    pi2_device_profile *profile = NULL;
-    code = find_profile(&options, &device, &profile);
+    pi2_machine_profile *profile = NULL;
+    code = find_profile(&options, &machine, &profile);
     if (code != PI2_EXIT_OK) {
-        pi2_device_free(profile);
+        pi2_machine_free(profile);
         return code;
     }
     pi2_plan *plan = NULL;
@@ -159,6 +159,6 @@ int pi2_cli_plan(int argument_count, char **arguments) {
         code = pi2_cli_print_json(pi2_cli_plan_json(plan, profile, &options, &request), JSON_INDENT(2));
     else code = print_table(plan);
     pi2_plan_free(plan);
-    pi2_device_free(profile);
+    pi2_machine_free(profile);
     return code;
 }

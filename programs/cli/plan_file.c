@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device_profile_cli.h"
+#include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "output.h"
 
@@ -99,7 +99,7 @@ static json_t *neurons_json(const pi2_prediction *prediction, const char *statis
     return object;
 }
 
-json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profile, const pi2_engine_options *options,
+json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_machine_profile *profile, const pi2_engine_options *options,
                           const pi2_prediction_request *request) {
     const pi2_prediction *prediction = pi2_plan_prediction(plan);
     json_t *object = json_object(), *memory = json_array(), *helps = json_array();
@@ -124,7 +124,7 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_device_profile *profil
     json_object_set_new(object, "powerinfer2_plan", json_integer(1));
     json_object_set_new(object, "version", text(PI2_VERSION));
     json_object_set_new(object, "model", model_json(pi2_plan_report(plan)));
-    json_object_set_new(object, "device", pi2_cli_device_json(pi2_device_profile_identity(profile)));
+    json_object_set_new(object, "machine", pi2_cli_machine_json(pi2_machine_profile_identity(profile)));
     json_object_set_new(object, "parameters", parameters_json(pi2_plan_report(plan), options));
     json_object_set_new(object, "decode", speed_json(&prediction->decode));
     json_object_set_new(object, "prefill", speed_json(&prediction->prefill));
@@ -275,9 +275,9 @@ static int check_plan(const char *path, const json_t *plan, pi2_engine_options *
                                   PI2_VERSION);
         return PI2_EXIT_BAD_FILE;
     }
-    pi2_device_identity identity;
-    pi2_device_identify(&identity);
-    int code = check_same(path, plan, "device", pi2_cli_device_json(&identity));
+    pi2_machine_identity identity;
+    pi2_machine_identify(&identity);
+    int code = check_same(path, plan, "machine", pi2_cli_machine_json(&identity));
     if (code == PI2_EXIT_OK) code = check_experts(path, plan);
     if (code == PI2_EXIT_OK) code = check_neurons(path, plan);
     return code == PI2_EXIT_OK ? fill_options(path, plan, options) : code;

@@ -16,11 +16,11 @@ void pi2_cli_predict_with(const char *trace_path, const char *statistics_path) {
 /** A profile that is not there is told in our words: the library's tell of a file. */
 static pi2_status predict(const pi2_engine *engine, const pi2_prediction_request *request,
                           pi2_prediction *prediction, bool *unmeasured) {
-    pi2_device_profile *profile = NULL;
-    pi2_status status = pi2_device_load(NULL, &profile);
+    pi2_machine_profile *profile = NULL;
+    pi2_status status = pi2_machine_load(NULL, &profile);
     *unmeasured = status == PI2_ERR_IO;
     if (status == PI2_OK) status = pi2_engine_predict(engine, profile, request, prediction);
-    pi2_device_free(profile);
+    pi2_machine_free(profile);
     return status;
 }
 
@@ -73,7 +73,7 @@ void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation 
     bool unmeasured;
     const pi2_status status = predict_answer(engine, generation, &prediction, &unmeasured);
     if (unmeasured) {
-        pi2_cli_note("predicted nothing: this machine was not measured yet ('powerinfer2 device')");
+        pi2_cli_note("predicted nothing: this machine was not measured yet ('powerinfer2 machine')");
         return;
     }
     if (status != PI2_OK) {

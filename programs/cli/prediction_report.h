@@ -1,4 +1,4 @@
-/* prediction_report.h: what the device profile said beforehand, beside what a run measured. */
+/* prediction_report.h: what the machine profile said beforehand, beside what a run measured. */
 #ifndef PI2_CLI_PREDICTION_REPORT_H
 #define PI2_CLI_PREDICTION_REPORT_H
 

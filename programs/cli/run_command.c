@@ -5,7 +5,7 @@
 
 #include "chat.h"
 #include "commands.h"
-#include "device_profile_cli.h"
+#include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "generation.h"
 #include "output.h"

@@ -18,7 +18,7 @@ enum { PI2_OUTPUT_HEAD_BYTES = 256, PI2_OUTPUT_PATH_BYTES = 1024, PI2_OUTPUT_TEM
 
 /** What is written, and how a file of that kind is known by its content. */
 typedef struct pi2_output_kind {
-    const char *what; /* "a device profile" */
+    const char *what; /* "a machine profile" */
     /** Whether a file is of this kind. head: its first bytes, `count` of them, at least 1. */
     bool (*recognises)(const char *path, const uint8_t *head, size_t count);
     bool may_flow;    /* written from front to back, so that it may go into a pipe */

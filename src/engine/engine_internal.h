@@ -4,11 +4,11 @@
 
 #include <stdatomic.h>
 
-#include "engine/memory_plan.h"
+#include "planner/memory_plan.h"
 #include "engine/memory_relief.h"
 #include "engine/run_trace.h"
 #include "neuron_cache/cache_trace.h"
-#include "neuron_cache/hot_plan.h"
+#include "planner/hot_plan.h"
 #include "powerinfer2/engine.h"
 #include "powerinfer2/session.h"
 #include "tokenizer/tokenizer.h"

@@ -5,10 +5,10 @@
 
 #include "base/fail.h"
 #include "base/team.h"
-#include "device/prediction.h"
+#include "planner/prediction.h"
 #include "engine/engine_internal.h"
 #include "engine/engine_plan_neurons.h"
-#include "engine/routing_forecast.h"
+#include "planner/routing_forecast.h"
 #include "powerinfer2/plan.h"
 #include "powerinfer2/sizes.h"
 
@@ -95,7 +95,7 @@ static void add_extents(const pi2_engine *engine, pi2_workload *workload) {
     workload->read_block = streamed ? (uint32_t)(workload->read_bytes / streamed) : PI2_EXTENT_TARGET_BYTES;
 }
 
-static const char *method_of(const pi2_engine *engine, const pi2_device_profile *profile, uint32_t disk) {
+static const char *method_of(const pi2_engine *engine, const pi2_machine_profile *profile, uint32_t disk) {
     const char *method = engine->reader ? pi2_reader_method(engine->reader) : engine->options.read_method;
     if (strcmp(method, "pread") == 0) return "pread";
     const bool has_ring = pi2_profile_value(profile, PI2_MEASURED_DISK, "io_uring", 1, 32, disk, NULL) > 0;
@@ -111,12 +111,12 @@ static void add_stages(const pi2_engine *engine, pi2_workload *workload) {
 }
 
 /* A disk that was not measured matters only where one is read. */
-static pi2_status find_disk(planning *p, const pi2_device_profile *profile) {
-    pi2_device_disk disk;
+static pi2_status find_disk(planning *p, const pi2_machine_profile *profile) {
+    pi2_machine_disk disk;
     PI2_TRY(pi2_profile_place(p->engine->weights_path, &disk));
     p->workload.disk = pi2_profile_find_disk(profile, &disk);
     if (p->workload.disk != PI2_PROFILE_NO_DISK || p->engine->plan.everything_resident) return PI2_OK;
-    return pi2_fail(PI2_ERR_UNSUPPORTED, "the disk of %s (mounted at %s) was not measured yet: 'powerinfer2 device -m "
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "the disk of %s (mounted at %s) was not measured yet: 'powerinfer2 machine -m "
                     "%s' does it", p->engine->weights_path, disk.place, p->engine->weights_path);
 }
 
@@ -184,7 +184,7 @@ static void end_loan(const pi2_engine *engine, uint32_t position, pi2_workload *
     workload->resident_bytes -= due < workload->resident_bytes ? due : workload->resident_bytes;
 }
 
-static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profile *profile,
+static pi2_status make_workload(const pi2_engine *engine, const pi2_machine_profile *profile,
                                 const pi2_prediction_request *request, planning *p) {
     const pi2_model_shape *shape = &engine->model->shape;
     const pi2_memory_plan *plan = &engine->plan;
@@ -220,7 +220,7 @@ static pi2_status make_workload(const pi2_engine *engine, const pi2_device_profi
 }
 
 /** What the figures go by. */
-static void tell_grounds(const planning *p, const pi2_device_profile *profile, const pi2_prediction_request *request,
+static void tell_grounds(const planning *p, const pi2_machine_profile *profile, const pi2_prediction_request *request,
                          pi2_prediction *prediction) {
     if (p->workload.disk != PI2_PROFILE_NO_DISK) {
         memcpy(prediction->disk, profile->disks[p->workload.disk].place, sizeof prediction->disk);
@@ -237,7 +237,7 @@ static void tell_grounds(const planning *p, const pi2_device_profile *profile, c
     }
 }
 
-pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_device_profile *profile,
+pi2_status pi2_engine_predict(const pi2_engine *engine, const pi2_machine_profile *profile,
                               const pi2_prediction_request *request, pi2_prediction *prediction_out) {
     planning *p = malloc(sizeof *p);
     if (!p) return pi2_fail(PI2_ERR_MEMORY, "no memory for a prediction");
@@ -349,7 +349,7 @@ static pi2_prediction_request complete(const pi2_engine *engine, const pi2_predi
 }
 
 /* The batch is chosen by its share of the memory; what that makes of the reads is looked at here. */
-static void check_batch(pi2_plan *plan, const pi2_workload *workload, const pi2_device_profile *profile,
+static void check_batch(pi2_plan *plan, const pi2_workload *workload, const pi2_machine_profile *profile,
                         uint32_t prompt_tokens) {
     const uint32_t batch = plan->engine->plan.shape.batch_tokens, context = plan->engine->plan.shape.context_tokens;
     const double hits = workload->experts.prompt_hits;
@@ -361,7 +361,7 @@ static void check_batch(pi2_plan *plan, const pi2_workload *workload, const pi2_
                                     .hides_from = pi2_predict_hiding_batch(workload, profile, hits, context)};
 }
 
-static pi2_status predict_plan(pi2_plan *plan, const pi2_device_profile *profile,
+static pi2_status predict_plan(pi2_plan *plan, const pi2_machine_profile *profile,
                                const pi2_prediction_request *request) {
     planning *p = malloc(sizeof *p);
     if (!p) return pi2_fail(PI2_ERR_MEMORY, "no memory for a prediction");
@@ -379,7 +379,7 @@ static pi2_status predict_plan(pi2_plan *plan, const pi2_device_profile *profile
     return status;
 }
 
-pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_device_profile *profile,
+pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_machine_profile *profile,
                          const pi2_prediction_request *request, pi2_plan **plan_out) {
     *plan_out = NULL;
     pi2_plan *plan = calloc(1, sizeof *plan);

@@ -2,9 +2,9 @@
 #ifndef PI2_ENGINE_ENGINE_PLAN_NEURONS_H
 #define PI2_ENGINE_ENGINE_PLAN_NEURONS_H
 
-#include "device/prediction.h"
+#include "planner/prediction.h"
 #include "engine/engine_internal.h"
-#include "neuron_cache/neuron_forecast.h"
+#include "planner/neuron_forecast.h"
 
 /** How often units are used, and by what that is known. */
 typedef struct pi2_neuron_plan {

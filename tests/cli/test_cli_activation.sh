@@ -56,7 +56,7 @@ expect 0 inspect -m "$folder/relu.pi2" --json
 expect_json ffn_activation silu
 
 # A plan carries it, and does not fit another.
-expect 0 device --quick -q
+expect 0 machine --quick -q
 expect 0 plan -m "$plain" --ffn-activation relu --memory 200M --json
 cp "$folder/out" "$folder/plan.json"
 expect_json model.ffn_activation relu

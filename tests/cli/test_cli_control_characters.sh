@@ -34,8 +34,8 @@ both 0 inspect -m "$model" --metadata --tensors
 grep -q '^name *Ti\\x1b\[2J\\x07\\x7f\\u009b12345' "$folder/out" || fail "the name: $(grep '^name' "$folder/out")"
 both 0 inspect -m "$model" --json
 expect_json name "$(printf 'Ti\033[2J\a\177\302\23312345')"
-both 0 device --quick
-both 0 device --json
+both 0 machine --quick
+both 0 machine --json
 both 0 plan -m "$model" -c 64
 both 0 plan -m "$model" -c 64 --json
 cp "$folder/out" "$place/plan.json"

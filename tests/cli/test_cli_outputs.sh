@@ -54,8 +54,8 @@ victims no prepare -m "$model" -o
 victims no profile -m "$model" -f "$folder/text.txt" -c 32 -o
 refuse "is an input of this command" "$folder/text.txt" profile -m "$model" -f "$folder/text.txt" -c 32 -o
 victims yes prepare -m "$model" --force -o
-victims no device --quick -m "$model" --profile
-victims no device --quick --force -m "$model" --profile
+victims no machine --quick -m "$model" --profile
+victims no machine --quick --force -m "$model" --profile
 victims no plan -m "$model" --profile
 refuse "is a folder" "$folder" synth --layers 1 -o
 refuse "is a folder" "$folder" synth --layers 1 --force -o
@@ -69,7 +69,7 @@ unchanged "$folder/notes.txt" "$folder/notes.before"
 
 # A device is written into where that makes sense, and stays one.
 for command in "prepare -m $model -o" "prepare -m $model --force -o" "synth --layers 1 --force -o" \
-    "device --quick --profile" "plan -m $model --profile"; do
+    "machine --quick --profile" "plan -m $model --profile"; do
     # shellcheck disable=SC2086
     expect_error 2 "/dev/null is a device" $command /dev/null
 done

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/cli_support.sh"
 tiny model layers=10 embedding=512 feed_forward=2048 heads=8 heads_kv=2 context=512 type=Q8_0
 model=$folder/model.gguf
-expect 0 device --quick -q
+expect 0 machine --quick -q
 expect_error 2 "no model" plan
 
 expect 0 plan -m "$model" -c 128 --memory 400M --json
@@ -13,7 +13,7 @@ expect_json bytes_per_token 0
 for speed in decode prefill; do
     for name in tokens_per_second low high; do expect_json "?$speed.$name" real; done
 done
-for name in version bottleneck device.cpu model.architecture parameters.read_method; do
+for name in version bottleneck machine.cpu model.architecture parameters.read_method; do
     expect_json "?$name" string
 done
 expect_json '?time_to_first_token_ms' real
@@ -111,13 +111,13 @@ refused() {
 }
 refused "another model (its parameter_count" 's/"parameter_count": /&1/'
 refused "another model (its name" 's/"name": "/&x/'
-refused "another device (its cpu" 's/"cpu": "/&x/'
-refused "another device (its cores" 's/"cores": /&1/'
+refused "another machine (its cpu" 's/"cpu": "/&x/'
+refused "another machine (its cores" 's/"cores": /&1/'
 refused "of version x" 's/"version": "/&x/'
 refused "'powerinfer2_plan' is missing" 's/powerinfer2_plan/plan/'
 refused "'powerinfer2_plan' is not 1" 's/"powerinfer2_plan": /&1/'
 refused "'version' is no text" 's/"version": "[^"]*"/"version": 1/'
-refused "'device' is missing" 's/"device"/"x"/'
+refused "'machine' is missing" 's/"machine"/"x"/'
 refused "'model' is missing" 's/"model"/"x"/'
 refused "'model' is no object" 's/"model": {/"model": 1, "x": {/'
 refused "'parameters' is no object" 's/"parameters": {/"parameters": [], "x": {/'
@@ -176,9 +176,9 @@ rm "$folder/model.pi2" # the plain GGUF is loaded before the prompt
 expect 0 run -m "$model" --raw -p abc -n 2 -c 64 --json
 expect_json predicted.prompt_is_cold false
 expect_json predicted.prompt "$(json predicted.prefill)"
-rm "$XDG_CACHE_HOME/powerinfer2/device.profile"
+rm "$XDG_CACHE_HOME/powerinfer2/machine.profile"
 expect 0 bench -m "$model" -p 16 -n 0 -r 1
 grep -q predicted "$folder/out" && fail "something is predicted without a profile"
 expect 0 run -m "$model" --raw -p abc -n 2 -c 64
-grep -q "predicted nothing.*powerinfer2 device" "$folder/err" || fail "nothing tells how to make a profile"
+grep -q "predicted nothing.*powerinfer2 machine" "$folder/err" || fail "nothing tells how to make a profile"
 finish

@@ -39,8 +39,8 @@ for signal in HUP TERM INT QUIT XCPU; do
     # A file that is being made is not there in part.
     ended $signal 130 big.gguf synth --shape mistral-7b -o "$folder/big.gguf" -q
     [ -e "$folder/big.gguf" ] && fail "synth: $signal leaves half a model"
-    ended $signal 130 d.profile device --profile "$folder/d.profile" -q
-    [ -e "$folder/d.profile" ] && fail "device: $signal leaves a profile"
+    ended $signal 130 d.profile machine --profile "$folder/d.profile" -q
+    [ -e "$folder/d.profile" ] && fail "machine: $signal leaves a profile"
 done
 # nohup holds: the terminal may go away. (What is ignored at the start stays so.)
 (trap '' HUP; exec "$program" run -m "$model" --raw -p "bako mirena" -n 30000 --ignore-eos -c 32768 \

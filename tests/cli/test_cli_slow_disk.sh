@@ -1,7 +1,7 @@
 #!/bin/sh
 # Goal:   a disk throttled to 500 MB/s (UFS at random) and 250 MB/s (eMMC), and one that stalls for
 #         seconds, change nothing of the text; the throttle is not passed; a stall is told with file and
-#         offset, and waited for. Both read methods. A device profile that is measured under the throttle
+#         offset, and waited for. Both read methods. A machine profile that is measured under the throttle
 #         knows no faster disk, although the throttle lets short bursts pass.
 # Method: a synthetic model in a blkio group of version 1; for the stall the throttle falls to 4 KB/s while
 #         the run goes on, and is lifted once the run has told it.
@@ -83,10 +83,10 @@ def check_rate(rate, method, budget, want):
 
 def check_profile(rate):
     throttle(rate)
-    subprocess.run([program, "device", "-m", cluster, "--quick", "--force", "-q", "--profile",
-                    os.path.join(folder, "device.profile")], preexec_fn=enter, timeout=120, check=True)
-    shown = json.loads(subprocess.run([program, "device", "--json", "-q", "--profile",
-                                       os.path.join(folder, "device.profile")], capture_output=True, text=True,
+    subprocess.run([program, "machine", "-m", cluster, "--quick", "--force", "-q", "--profile",
+                    os.path.join(folder, "machine.profile")], preexec_fn=enter, timeout=120, check=True)
+    shown = json.loads(subprocess.run([program, "machine", "--json", "-q", "--profile",
+                                       os.path.join(folder, "machine.profile")], capture_output=True, text=True,
                                       timeout=60, check=True).stdout)
     speeds = [item["value"] for item in shown["measurements"] if item["what"] == "disk"]
     print(f"{rate // 1000000} MB/s: {len(speeds)} disk speeds of the profile, up to {max(speeds) / 1e6:.0f} MB/s")

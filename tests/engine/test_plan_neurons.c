@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "device/device_profile.h"
+#include "machine/machine_profile.h"
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/model_file.h"
 #include "powerinfer2/plan.h"
@@ -26,7 +26,7 @@
 enum { LAYERS = 3, NEURONS = 2048, TOKENS = 100, PLENTY = 400000000 };
 
 static char *folder, *model_path, *cluster_path, *statistics_path;
-static pi2_device_profile *profile;
+static pi2_machine_profile *profile;
 static uint64_t model_hash;
 
 static void make_model(const char *activation) {
@@ -200,7 +200,7 @@ static int setup(void **state) {
     statistics_path = test_path(folder, "counts");
     profile = calloc(1, sizeof *profile);
     if (!profile) return 1;
-    pi2_device_disk disk;
+    pi2_machine_disk disk;
     if (pi2_profile_place(folder, &disk) != PI2_OK) return 1;
     const uint32_t number = pi2_profile_add_disk(profile, &disk);
     (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 1, 0, 0, 10e9, 0);

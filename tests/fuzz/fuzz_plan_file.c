@@ -1,7 +1,7 @@
 /* fuzz_plan_file.c: a plan that was altered by somebody who knows the machine on which it is used.
  *
  * The input is read as it is and, where it is a JSON object, again with the version of this program
- * and this machine as its device, so that it reaches the parameters. What is accepted fills the
+ * and this machine as its machine, so that it reaches the parameters. What is accepted fills the
  * options with what an engine takes; what is refused leaves them alone and is told in one line that
  * names the file and says what to do.
  */
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/device_profile_cli.h"
+#include "cli/machine_profile_cli.h"
 #include "cli/output.h"
 #include "cli/plan_file.h"
 #include "powerinfer2/cache_replay.h"
@@ -21,11 +21,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static char path[64];
 static int file = -1;
-static json_t *device;
+static json_t *machine;
 
 static void remove_file(void) {
     (void)unlink(path);
-    json_decref(device);
+    json_decref(machine);
 }
 
 static void require(bool condition) {
@@ -114,7 +114,7 @@ static void read_for_this_machine(const uint8_t *data, size_t size) {
     json_t *plan = json_loadb((const char *)data, size, 0, NULL);
     if (json_is_object(plan)) {
         require(json_object_set_new(plan, "version", json_string(PI2_VERSION)) == 0);
-        require(json_object_set(plan, "device", device) == 0);
+        require(json_object_set(plan, "machine", machine) == 0);
         char *text = json_dumps(plan, JSON_COMPACT); /* NULL: nested too deeply to be written */
         if (text) read_bytes(text, strlen(text));
         free(text);
@@ -124,12 +124,12 @@ static void read_for_this_machine(const uint8_t *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (file < 0) {
-        pi2_device_identity identity;
-        pi2_device_identify(&identity);
-        device = pi2_cli_device_json(&identity);
+        pi2_machine_identity identity;
+        pi2_machine_identify(&identity);
+        machine = pi2_cli_machine_json(&identity);
         (void)snprintf(path, sizeof path, "/dev/shm/pi2-fuzz-plan-%ld", (long)getpid());
         file = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-        require(device && file >= 0 && atexit(remove_file) == 0);
+        require(machine && file >= 0 && atexit(remove_file) == 0);
     }
     read_bytes(data, size);
     read_for_this_machine(data, size);

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "base/pages.h"
-#include "neuron_cache/trace_replay.h"
+#include "planner/trace_replay.h"
 #include "powerinfer2/status.h"
 #include "support/expert_file.h"
 #include "support/temporary_files.h"

@@ -16,8 +16,8 @@
 #include <cmocka.h>
 
 #include "base/pages.h"
-#include "neuron_cache/hot_plan.h"
-#include "neuron_cache/trace_replay.h"
+#include "planner/hot_plan.h"
+#include "planner/trace_replay.h"
 #include "support/expert_file.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"

@@ -1,0 +1,283 @@
+/*
+ * machine_disk.c: storage as the engine reads it: through the reader, past the page cache, one read
+ * after another through a file, with so many in flight.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/pages.h"
+#include "machine/machine_measure.h"
+#include "storage/reader.h"
+
+enum {
+    FILE_BYTES = 256 << 20, QUICK_FILE_BYTES = 8 << 20, BUFFER_BYTES = 32 << 20, BRIEF_BUFFER_BYTES = 16 << 20,
+    PATTERN_BYTES = 1 << 20, STRIDE = 17
+};
+
+/* Single neurons take one page or two; their reads ascend with gaps, and more of them are in flight. */
+static const uint32_t blocks[] = {4 << 10, 8 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20};
+static const uint32_t depths[] = {1, 8, PI2_READ_DEPTH, PI2_SMALL_READ_DEPTH};
+static const char *const methods[] = {"io_uring", "pread"};
+enum { BLOCKS = 6, DEPTHS = 4, METHODS = 2, ROUNDS = 4 };
+
+/* A throttle (a container's, a phone's) works in slices of about 100 ms, of which a short case sees one full burst. */
+static const double BURST_SECONDS = 0.2, SUSTAINED_SECONDS = 0.5;
+static const double FASTER_THAN_SUSTAINED = 1.25; /* by as much a case may beat it: disks vary */
+
+unsigned pi2_measure_disk_steps(void) { return METHODS * BLOCKS * DEPTHS; }
+
+static double cpu_seconds(void) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) != 0) return 0;
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/** What the rounds of one case gave together. */
+typedef struct disk_sum {
+    double bytes, seconds, cpu_bytes, cpu;
+    pi2_samples samples;
+} disk_sum;
+
+typedef struct disk_case {
+    pi2_reader *reader;
+    uint64_t file_bytes, begin; /* where the next reads begin: each case goes on where the last one ended */
+    uint32_t block, depth;
+    uint8_t *buffer;
+    uint32_t disk;      /* number in the profile */
+    bool brief;
+    double seconds;
+    double sustained;   /* bytes/s that lasted; 0: not measured */
+    pi2_read_request requests[PI2_SMALL_READ_DEPTH];
+} disk_case;
+
+static bool is_small(uint32_t block) { return block < PI2_SMALL_READ_BYTES; }
+
+static void submit(disk_case *c, uint32_t slot, uint64_t number) {
+    pi2_read_request *request = &c->requests[slot];
+    const uint64_t count = c->file_bytes / c->block, step = is_small(c->block) ? STRIDE : 1;
+    memset(request, 0, sizeof *request);
+    request->offset = (c->begin / c->block + number) * step % count * c->block;
+    request->bytes = c->block;
+    request->destination = c->buffer + (size_t)slot * c->block;
+    pi2_reader_submit(c->reader, request);
+}
+
+/** Keeps `depth` reads in flight; a sample is the rate over each window of reads. */
+static pi2_status run_case(disk_case *c, disk_sum *sum) {
+    const uint32_t window = c->depth < 8 ? 8 : c->depth;
+    uint64_t number = 0, done = 0;
+    const uint64_t begin_ns = pi2_clock_ns();
+    uint64_t now_ns = begin_ns, window_ns = begin_ns;
+    for (uint32_t slot = 0; slot < c->depth; slot++) submit(c, slot, number++);
+    for (;;) {
+        const uint32_t slot = (uint32_t)(done % c->depth);
+        PI2_TRY(pi2_reader_wait(c->reader, &c->requests[slot], 0));
+        done++;
+        now_ns = pi2_clock_ns();
+        if (done % window == 0 && sum->samples.count < PI2_SAMPLES_MOST) {
+            const double seconds = (double)(now_ns - window_ns) * 1e-9;
+            window_ns = now_ns;
+            sum->samples.values[sum->samples.count++] =
+                (double)window * c->block / (seconds > 1e-9 ? seconds : 1e-9);
+        }
+        if ((double)(now_ns - begin_ns) * 1e-9 > c->seconds && done >= window) break;
+        submit(c, slot, number++);
+    }
+    /* Those still in flight have had their share of the time: the disk served them side by side. */
+    sum->bytes += (double)done * c->block;
+    sum->cpu_bytes += (double)number * c->block;
+    sum->seconds += (double)(now_ns - begin_ns) * 1e-9;
+    c->begin += number * c->block;
+    return PI2_OK;
+}
+
+static pi2_status measure_case(disk_case *c, const char *path, const char *method, disk_sum *sum) {
+    const pi2_reader_options options = {.path = path, .method = method, .depth = c->depth, .buffer = c->buffer,
+                                        .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
+    if (pi2_reader_open(&options, &c->reader) != PI2_OK) return PI2_OK; /* a method that this system refuses */
+    const double cpu_begin = cpu_seconds();
+    const pi2_status status = run_case(c, sum);
+    pi2_reader_close(c->reader); /* reads in flight end before their memory is used again */
+    sum->cpu += cpu_seconds() - cpu_begin;
+    return status;
+}
+
+/*
+ * The rate that lasts: reads as the engine does them, longer than a burst, of which the beginning is not counted.
+ * The best of the times that it is measured counts, since work of others only slows it down.
+ */
+static pi2_status measure_sustained(disk_case *c, const char *path) {
+    c->block = 512 << 10;
+    c->depth = PI2_READ_DEPTH;
+    const pi2_reader_options options = {.path = path, .method = "auto", .depth = c->depth, .buffer = c->buffer,
+                                        .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
+    PI2_TRY(pi2_reader_open(&options, &c->reader));
+    disk_sum burst = {0}, rest = {0};
+    c->seconds = BURST_SECONDS;
+    pi2_status status = run_case(c, &burst);
+    pi2_reader_close(c->reader);
+    if (status == PI2_OK) status = pi2_reader_open(&options, &c->reader);
+    if (status != PI2_OK) return status;
+    c->seconds = SUSTAINED_SECONDS;
+    status = run_case(c, &rest);
+    pi2_reader_close(c->reader);
+    const double rate = rest.seconds > 0 ? rest.bytes / rest.seconds : 0;
+    if (status == PI2_OK && rate > c->sustained) c->sustained = rate;
+    return status;
+}
+
+static void add_case(pi2_measuring *m, const disk_case *c, const char *method, disk_sum *sum) {
+    double spread;
+    if (sum->bytes <= 0) return;
+    (void)pi2_samples_typical(&sum->samples, &spread);
+    double rate = sum->bytes / (sum->seconds > 1e-9 ? sum->seconds : 1e-9);
+    if (rate > c->sustained * FASTER_THAN_SUSTAINED) rate = c->sustained;
+    const pi2_measured what = is_small(c->block) ? PI2_MEASURED_SMALL_READ : PI2_MEASURED_DISK;
+    (void)pi2_profile_add(m->profile, what, method, c->block, c->depth, c->disk, rate, spread);
+    /* Small reads cost more for a byte. */
+    const bool many_small = is_small(c->block) && c->depth == PI2_SMALL_READ_DEPTH;
+    if (!many_small && (c->depth != PI2_READ_DEPTH || c->block != 512 << 10)) return;
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_READ_CPU, method, c->block, 0, c->disk,
+                          sum->cpu > 0 ? sum->cpu / sum->cpu_bytes : 1e-15, 0);
+}
+
+/* Both methods' largest and the engine's own case; the small blocks and depths of one method only, if it is brief. */
+static bool is_left_out(const disk_case *c, int method, bool method_works) {
+    if (c->depth == PI2_SMALL_READ_DEPTH && !is_small(c->block)) return true;
+    if (!c->brief) return false;
+    if (is_small(c->block)) {
+        return method > 0 && method_works && c->depth != 1 && c->depth != PI2_SMALL_READ_DEPTH;
+    }
+    if ((size_t)c->block * c->depth > BRIEF_BUFFER_BYTES || c->block == 256 << 10) return true;
+    return method > 0 && method_works && !(c->block == 512 << 10 && c->depth == PI2_READ_DEPTH);
+}
+
+/* sum: of the case over the rounds so far; first: of the first method's same case. */
+static pi2_status measure_once(pi2_measuring *m, disk_case *c, const char *path, int method, bool last_round,
+                               const disk_sum *first, disk_sum *sum) {
+    /* What the engine does deserves more than a moment. */
+    c->seconds = (c->depth == PI2_READ_DEPTH && !is_small(c->block) ? 10 : 3) * m->seconds / ROUNDS;
+    const bool wanted = !is_left_out(c, method, first->bytes > 0);
+    if (wanted) PI2_TRY(measure_case(c, path, methods[method], sum));
+    if (!last_round) return PI2_OK;
+    if (wanted) add_case(m, c, methods[method], sum);
+    return pi2_measuring_step(m);
+}
+
+/* Each case several times with all others between: a disk that others use as well is slow for seconds, and one that
+ * was just written to for longer; neither method shall have that to itself. */
+static pi2_status measure_cases(pi2_measuring *m, disk_case *c, const char *path) {
+    disk_sum(*sums)[BLOCKS][DEPTHS] = calloc(METHODS, sizeof *sums);
+    pi2_status status = sums ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
+    for (int round = 0; round < ROUNDS; round++) {
+        const bool at_an_end = round == 0 || round + 1 == ROUNDS; /* a slow moment shall not cap everything */
+        if (status == PI2_OK && at_an_end) status = measure_sustained(c, path);
+        for (int i = 0; status == PI2_OK && i < BLOCKS * DEPTHS * METHODS; i++) {
+            const int method = i % METHODS, depth = i / METHODS % DEPTHS, block = i / METHODS / DEPTHS;
+            c->block = blocks[block];
+            c->depth = depths[depth];
+            status = measure_once(m, c, path, method, round + 1 == ROUNDS, &sums[0][block][depth],
+                                  &sums[method][block][depth]);
+        }
+    }
+    free(sums);
+    return status;
+}
+
+static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file_bytes, bool brief) {
+    const size_t bytes = brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES;
+    void *buffer = NULL;
+    pi2_machine_disk disk;
+    PI2_TRY(pi2_profile_place(path, &disk));
+    disk_case *c = calloc(1, sizeof *c);
+    if (!c) return pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
+    pi2_status status = pi2_pages_reserve(bytes, true, "measuring the disk", &buffer);
+    if (status == PI2_OK) {
+        disk.time = (int64_t)time(NULL);
+        c->disk = pi2_profile_add_disk(m->profile, &disk);
+        c->file_bytes = file_bytes;
+        c->buffer = buffer;
+        c->brief = brief;
+        status = measure_cases(m, c, path);
+    }
+    pi2_pages_release(buffer, bytes);
+    free(c);
+    return status;
+}
+
+/** Fills a file with bytes that no file system can leave out or compress to nothing. */
+static pi2_status write_file(int file, const char *path, uint8_t *buffer, size_t buffer_bytes, uint64_t bytes) {
+    uint64_t state = 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i + 8 <= buffer_bytes; i += 8) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        memcpy(buffer + i, &state, 8);
+    }
+    for (uint64_t done = 0; done < bytes;) {
+        const size_t part = bytes - done < buffer_bytes ? (size_t)(bytes - done) : buffer_bytes;
+        const ssize_t wrote = write(file, buffer, part);
+        if (wrote <= 0) {
+            return pi2_fail(PI2_ERR_IO, "%s: cannot write %llu bytes to measure the disk with: %s", path,
+                            (unsigned long long)bytes, wrote < 0 ? strerror(errno) : "the disk is full");
+        }
+        done += (uint64_t)wrote;
+    }
+    if (fsync(file) != 0) return pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno));
+    return PI2_OK;
+}
+
+static pi2_status measure_new_file(pi2_measuring *m, const char *folder, bool brief) {
+    char path[1200];
+    const uint64_t bytes = m->options->quick || brief ? QUICK_FILE_BYTES : FILE_BYTES;
+    (void)snprintf(path, sizeof path, "%s/.powerinfer2-disk-XXXXXX", folder);
+    const int file = mkstemp(path);
+    if (file < 0) {
+        return pi2_fail(PI2_ERR_IO, "%s: cannot make a file to measure the disk with: %s", folder, strerror(errno));
+    }
+    uint8_t *pattern = malloc(PATTERN_BYTES);
+    pi2_status status = pattern ? write_file(file, path, pattern, PATTERN_BYTES, bytes)
+                                : pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
+    free(pattern);
+    (void)close(file);
+    if (status == PI2_OK) status = measure_file(m, path, bytes, brief);
+    (void)unlink(path);
+    return status;
+}
+
+static void make_folder(const char *folder) {
+    char path[1024];
+    for (const char *slash = folder; slash && *slash;) {
+        slash = strchr(slash + 1, '/');
+        const size_t length = slash ? (size_t)(slash - folder) : strlen(folder);
+        if (length >= sizeof path) return;
+        memcpy(path, folder, length);
+        path[length] = '\0';
+        (void)mkdir(path, 0777);
+    }
+}
+
+static pi2_status measure_place(pi2_measuring *m, const char *place, bool brief) {
+    struct stat info;
+    if (stat(place, &info) != 0) return pi2_fail(PI2_ERR_IO, "%s: %s", place, strerror(errno));
+    if (S_ISDIR(info.st_mode)) return measure_new_file(m, place, brief);
+    if (info.st_size >= QUICK_FILE_BYTES) return measure_file(m, place, (uint64_t)info.st_size, brief);
+    char beside[1024];
+    const char *slash = strrchr(place, '/');
+    (void)snprintf(beside, sizeof beside, "%.*s", slash && slash != place ? (int)(slash - place) : 1,
+                   slash ? place : ".");
+    return measure_new_file(m, beside, brief);
+}
+
+pi2_status pi2_measure_disk(pi2_measuring *m, const char *folder) {
+    if (!m->options->disk_path) make_folder(folder);
+    return measure_place(m, m->options->disk_path ? m->options->disk_path : folder, false);
+}
+
+pi2_status pi2_measure_disk_briefly(pi2_measuring *m) { return measure_place(m, m->options->disk_path, true); }

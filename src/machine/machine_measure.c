@@ -1,0 +1,173 @@
+/* machine_measure.c: the order of measuring, and what its parts share. */
+#include "machine/machine_measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/fail.h"
+#include "base/memory_limit.h"
+#include "base/pages.h"
+
+enum { COLD_BYTES = 128 << 20, LEAST_COLD_BYTES = 16 << 20, MOST_POINTS = 12 };
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double pi2_samples_typical(pi2_samples *samples, double *spread) {
+    const size_t count = samples->count;
+    *spread = 0;
+    if (count == 0) return 0;
+    qsort(samples->values, count, sizeof samples->values[0], by_value);
+    const double median = samples->values[count / 2];
+    if (median > 0) *spread = (samples->values[count * 4 / 5] - samples->values[count / 5]) / (2 * median);
+    if (*spread > 1) *spread = 1;
+    const size_t kept = count - count / 10;
+    double sum = 0;
+    for (size_t i = 0; i < kept; i++) sum += samples->values[i];
+    return sum / (double)kept;
+}
+
+pi2_status pi2_measuring_step(pi2_measuring *measuring) {
+    const pi2_callbacks *callbacks = &measuring->options->callbacks;
+    measuring->step++;
+    if (callbacks->cancelled && callbacks->cancelled(callbacks->user)) {
+        return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted: the machine was not measured to the end");
+    }
+    if (callbacks->progress) {
+        callbacks->progress(callbacks->user, "measuring this machine", measuring->step, measuring->step_count);
+    }
+    return PI2_OK;
+}
+
+/** 1, 2, 4, ... and the most that compute. */
+static size_t thread_points(unsigned most, unsigned *points) {
+    size_t count = 0;
+    for (unsigned threads = 1; threads < most && count + 1 < MOST_POINTS; threads *= 2) points[count++] = threads;
+    points[count++] = most;
+    return count;
+}
+
+static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
+    unsigned points[MOST_POINTS];
+    const size_t count = thread_points(measuring->most_threads, points);
+    measuring->step_count = pi2_measure_disk_steps() + 1;
+    for (size_t i = 0; i < count; i++) {
+        measuring->step_count += pi2_measure_compute_steps(i == 0 || i + 1 == count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        pi2_team *team = NULL;
+        PI2_TRY(pi2_team_create(points[i], NULL, &team));
+        const pi2_status status = pi2_measure_compute(measuring, team, i == 0 || i + 1 == count);
+        pi2_team_destroy(team);
+        PI2_TRY(status);
+    }
+    PI2_TRY(pi2_measure_serial(measuring));
+    return pi2_measure_disk(measuring, folder);
+}
+
+static pi2_status measure(pi2_measuring *measuring) {
+    pi2_memory_limit limit;
+    pi2_memory_limit_find(&limit);
+    measuring->memory_bytes = limit.bytes / 4 < COLD_BYTES ? (size_t)(limit.bytes / 4) : COLD_BYTES;
+    if (measuring->options->quick || measuring->memory_bytes < LEAST_COLD_BYTES) {
+        measuring->memory_bytes = LEAST_COLD_BYTES;
+    }
+    void *pages = NULL;
+    PI2_TRY(pi2_pages_reserve(measuring->memory_bytes, true, "measuring the memory's speed", &pages));
+    measuring->memory = pages;
+    /* As scales of any float type this byte is a small normal number. */
+    memset(pages, 0x11, measuring->memory_bytes);
+    char folder[1024];
+    memcpy(folder, measuring->profile->path, sizeof folder);
+    char *slash = strrchr(folder, '/');
+    if (slash) slash[slash == folder] = '\0';
+    else memcpy(folder, ".", 2);
+    const pi2_status status = measure_all(measuring, folder);
+    pi2_pages_release(pages, measuring->memory_bytes);
+    return status;
+}
+
+/* ---- one disk more ---- */
+
+enum { OLD_SECONDS = 24 * 60 * 60 };
+
+bool pi2_machine_needs_disk(const pi2_machine_profile *profile, const char *path) {
+    pi2_machine_disk disk;
+    if (pi2_profile_place(path, &disk) != PI2_OK) return false; /* opening it will tell */
+    const uint32_t known = pi2_profile_find_disk(profile, &disk);
+    if (known == PI2_PROFILE_NO_DISK) return true;
+    const int64_t age = (int64_t)time(NULL) - profile->disks[known].time;
+    return age < 0 || age > OLD_SECONDS;
+}
+
+/** What the disk gave before is what it may give again. */
+static void widen_spread(const pi2_machine_profile *before, uint32_t old, pi2_machine_profile *now, uint32_t disk) {
+    for (size_t i = 0; i < now->count; i++) {
+        pi2_measurement *item = &now->items[i];
+        if (!pi2_measured_of_disk(item->what) || item->what == PI2_MEASURED_READ_CPU || item->c != disk) continue;
+        const double then = pi2_profile_value(before, item->what, item->name, item->a, item->b, old, NULL);
+        const double apart = then > 0 ? fabs(item->value - then) / (item->value + then) : 0;
+        if (apart > item->spread) item->spread = apart;
+    }
+}
+
+pi2_status pi2_machine_measure_disk(pi2_machine_profile *profile, const pi2_machine_options *options) {
+    pi2_machine_disk disk;
+    PI2_TRY(pi2_profile_place(options->disk_path, &disk));
+    pi2_output_file file;
+    PI2_TRY(pi2_profile_open(profile->path, options->disk_path, &file));
+    pi2_machine_profile *changed = malloc(sizeof *changed);
+    if (!changed) {
+        pi2_output_file_discard(&file);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the machine profile");
+    }
+    *changed = *profile;
+    pi2_measuring measuring = {.profile = changed, .options = options, .seconds = options->quick ? 0.002 : 0.03,
+                               .step_count = pi2_measure_disk_steps()};
+    pi2_status status = pi2_measure_disk_briefly(&measuring);
+    if (status == PI2_OK) {
+        const uint32_t known = pi2_profile_find_disk(profile, &disk);
+        if (known != PI2_PROFILE_NO_DISK) widen_spread(profile, known, changed, pi2_profile_find_disk(changed, &disk));
+        status = pi2_profile_save(changed, &file);
+    }
+    pi2_output_file_discard(&file);
+    if (status == PI2_OK) *profile = *changed;
+    free(changed);
+    return status;
+}
+
+/* ---- all ---- */
+
+pi2_status pi2_machine_measure(const pi2_machine_options *options, pi2_machine_profile **profile_out) {
+    *profile_out = NULL;
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    if (!profile) return pi2_fail(PI2_ERR_MEMORY, "no memory for the machine profile");
+    pi2_measuring measuring = {.profile = profile, .options = options, .seconds = options->quick ? 0.002 : 0.04};
+    pi2_machine_identify(&profile->identity);
+    measuring.most_threads = pi2_default_threads();
+    profile->time = (int64_t)time(NULL);
+    char path[sizeof profile->path];
+    pi2_status status = PI2_OK;
+    if (!options->profile_path) status = pi2_profile_default_path(path, sizeof path);
+    else if (strlen(options->profile_path) >= sizeof path)
+        status = pi2_fail(PI2_ERR_INVALID, "the profile's path is longer than %zu bytes", sizeof path - 1);
+    else memcpy(path, options->profile_path, strlen(options->profile_path) + 1);
+    pi2_output_file file = {.stream = NULL};
+    if (status == PI2_OK) status = pi2_profile_open(path, options->disk_path, &file);
+    if (status == PI2_OK) {
+        memcpy(profile->path, path, strlen(path) + 1);
+        status = measure(&measuring);
+    }
+    if (status == PI2_OK) status = pi2_profile_save(profile, &file);
+    pi2_output_file_discard(&file);
+    if (status != PI2_OK) {
+        free(profile);
+        return status;
+    }
+    *profile_out = profile;
+    return PI2_OK;
+}

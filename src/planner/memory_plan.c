@@ -1,0 +1,335 @@
+/* memory_plan.c: what the budget is spent on, the least that it must be, and which extents stay. */
+#include "planner/memory_plan.h"
+
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/pages.h"
+#include "base/parse_size.h"
+
+enum {
+    LEAST_CONTEXT = 256, MOST_BATCH = 512, LEAST_BATCH = 16, DEFAULT_MOST_CONTEXT = 8192,
+    CACHE_SHARE = 6,     /* the cache takes at most a sixth of the budget when we may choose */
+    SCRATCH_SHARE = 24,
+    THREADS_SHARE = 16, LEAST_THREADS = 8, /* what more threads than that take is at most this share */
+    /* Threads whose stacks are in process_bytes; pages of the two stacks of each thread more. */
+    PLAIN_THREADS = 16, STACK_PAGES = 8,
+    DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
+    NEURON_TOKENS = 8,   /* in a pass that computes single neurons: one, and those guessed ahead */
+    MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 600000,
+    RING_SHARE = 24, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
+};
+
+static uint64_t largest_read(const pi2_extent_layout *layout) {
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        const uint64_t bytes = pi2_extent_read_bytes(&layout->extents[i]);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+static uint64_t sequence_bytes(const pi2_extent_layout *layout) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        if (layout->groups[layout->extents[i].group].kind == PI2_GROUP_EMBEDDING) continue;
+        bytes += pi2_extent_read_bytes(&layout->extents[i]);
+    }
+    return bytes;
+}
+
+static uint64_t embedding_bytes(const pi2_extent_layout *layout) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        if (layout->groups[layout->extents[i].group].kind != PI2_GROUP_EMBEDDING) continue;
+        bytes += pi2_extent_read_bytes(&layout->extents[i]);
+    }
+    return bytes;
+}
+
+static uint32_t round_context(uint64_t tokens) { return (uint32_t)((tokens + 15) / 16 * 16); }
+
+/* The context that the budget affords: a sixth of it, between 256 tokens and what was trained. */
+static void choose_context(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const uint32_t trained = request->model->shape.context_length;
+    if (request->context_tokens) {
+        plan->shape.context_tokens = request->context_tokens;
+        return;
+    }
+    const uint32_t most = trained < DEFAULT_MOST_CONTEXT ? trained : DEFAULT_MOST_CONTEXT;
+    uint32_t tokens = round_context(most);
+    while (tokens > LEAST_CONTEXT) {
+        plan->shape.context_tokens = tokens;
+        if (pi2_forward_cache_bytes(request->model, &plan->shape) <= request->budget_bytes / CACHE_SHARE) break;
+        tokens -= tokens / 8 >= 64 ? tokens / 8 / 64 * 64 : 64;
+    }
+    plan->shape.context_tokens = round_context(tokens > LEAST_CONTEXT ? tokens
+                                               : most < LEAST_CONTEXT ? most : LEAST_CONTEXT);
+}
+
+static uint64_t stack_bytes(const pi2_memory_plan_request *request, uint32_t threads) {
+    return threads > PLAIN_THREADS ? (uint64_t)(threads - PLAIN_THREADS) * STACK_PAGES * request->page_bytes : 0;
+}
+
+/* Each thread has buffers of its own: those of hundreds would not fit in a budget that is enough for eight. */
+static void choose_threads(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    uint32_t *threads = &plan->shape.thread_count;
+    plan->shape.batch_tokens = request->batch_tokens ? request->batch_tokens : LEAST_BATCH;
+    while (request->threads_are_chosen && *threads > LEAST_THREADS) {
+        pi2_forward_shape alone = plan->shape;
+        alone.thread_count = 1;
+        const uint64_t taken = stack_bytes(request, *threads) +
+                               pi2_forward_scratch_bytes(request->model, &plan->shape) -
+                               pi2_forward_scratch_bytes(request->model, &alone);
+        if (taken <= request->budget_bytes / THREADS_SHARE) break;
+        *threads -= *threads / 4 < *threads - LEAST_THREADS ? *threads / 4 : *threads - LEAST_THREADS;
+    }
+    plan->process_bytes += stack_bytes(request, *threads);
+}
+
+/* The batch whose scratch stays a small share of the budget. */
+static void choose_batch(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    uint32_t tokens = request->batch_tokens ? request->batch_tokens : MOST_BATCH;
+    const uint32_t logits = plan->shape.logits_tokens;
+    const uint32_t least = logits > LEAST_BATCH ? logits : LEAST_BATCH;
+    if (tokens < logits) tokens = logits;
+    if (tokens > plan->shape.context_tokens) tokens = plan->shape.context_tokens;
+    plan->shape.batch_tokens = tokens;
+    while (!request->batch_tokens && tokens > least &&
+           pi2_forward_scratch_bytes(request->model, &plan->shape) > request->budget_bytes / SCRATCH_SHARE) {
+        tokens = tokens > 64 ? tokens - tokens / 4 / 16 * 16 : tokens / 2;
+        if (tokens < least) tokens = least;
+        plan->shape.batch_tokens = tokens;
+    }
+    plan->scratch_bytes = pi2_forward_scratch_bytes(request->model, &plan->shape);
+}
+
+/* Guessed tokens want logits each. */
+static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const uint64_t logits_bytes = (uint64_t)request->model->shape.vocabulary_size * sizeof(float);
+    const uint64_t afforded = request->budget_bytes / DRAFT_SHARE / logits_bytes;
+    plan->draft_tokens = request->draft_tokens < afforded ? request->draft_tokens : (uint32_t)afforded;
+    if (plan->draft_tokens >= plan->shape.context_tokens) plan->draft_tokens = plan->shape.context_tokens - 1;
+    if (plan->shape.logits_tokens < plan->draft_tokens + 1) plan->shape.logits_tokens = plan->draft_tokens + 1;
+}
+
+static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
+    return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
+           plan->margin_bytes + plan->text_bytes;
+}
+
+/* Whole huge pages: a disk can be twice as slow where a read goes into small ones (virtio's max_segments). */
+uint64_t pi2_memory_plan_ring_bytes(const pi2_extent_layout *layout, uint64_t budget_bytes) {
+    const uint64_t least = largest_read(layout) * LEAST_RING_READS, huge = PI2_HUGE_PAGE_BYTES;
+    uint64_t ring = budget_bytes / RING_SHARE;
+    if (ring < least) ring = least;
+    if (ring >= huge) ring = (ring + huge / 2) / huge * huge;
+    if (ring < least) ring += huge;
+    if (ring > MOST_RING_BYTES) ring = MOST_RING_BYTES;
+    return ring / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
+}
+
+/* Buffers that only a streaming model needs. */
+static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    plan->shape.embedding_streams = true;
+    plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
+    plan->ring_bytes = pi2_memory_plan_ring_bytes(request->model->layout, request->budget_bytes);
+}
+
+/* Weights use the room of the key-value cache until it grows into it. */
+static uint64_t loan_of(const pi2_memory_plan_request *request, const pi2_memory_plan *plan, uint64_t streamed) {
+    if (!request->may_lend || !request->model->has_file) return 0;
+    return plan->cache_bytes < streamed ? plan->cache_bytes : streamed;
+}
+
+/*
+ * What is lent to the experts' cache is whole slots: a part of one holds nothing, and where it must return a slot would
+ * leave that a token needs. Then other weights leave in its place, through a stream buffer that nobody planned.
+ */
+static void lend_slots(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t all) {
+    const uint64_t slot = pi2_expert_cache_slot_bytes(request->model->layout), own = plan->expert_bytes;
+    const uint64_t lent = own + loan_of(request, plan, all - own), whole = lent < all ? lent / slot * slot : lent;
+    plan->loan_bytes = whole > own ? whole - own : 0;
+    plan->expert_bytes = own + plan->loan_bytes;
+}
+
+/*
+ * A mixture of experts that does not fit: what every token uses stays, the experts get the rest, and
+ * at least as many slots as a token uses in one layer. True when that fits; else expert_bytes is
+ * that least, and the other weights stream as a dense model's do. *least is lowered to what it needs.
+ */
+static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
+    const pi2_model *model = request->model;
+    if (model->shape.expert_count == 0) return false;
+    const uint64_t all = pi2_expert_cache_all_bytes(model->layout);
+    const uint64_t dense = sequence_bytes(model->layout) - all;
+    plan->expert_bytes = pi2_expert_cache_slot_bytes(model->layout) * model->shape.expert_used_count;
+    plan->shape.embedding_streams = true;
+    plan->staging_bytes = pi2_forward_staging_bytes(model, &plan->shape);
+    const uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes + dense;
+    if (fixed + plan->expert_bytes < *least) *least = fixed + plan->expert_bytes;
+    if (fixed + plan->expert_bytes > request->budget_bytes) return false;
+    plan->expert_bytes = request->budget_bytes - fixed < all ? request->budget_bytes - fixed : all;
+    plan->resident_room = dense;
+    lend_slots(request, plan, all);
+    return true;
+}
+
+/* What decoding by neuron must find in memory: everything but the tiles that it does without, and embedding rows. */
+static uint64_t bytes_beside_neurons(const pi2_memory_plan_request *request) {
+    const pi2_extent_layout *layout = request->model->layout;
+    uint64_t bytes = 0;
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (layout->groups[layout->extents[e].group].kind == PI2_GROUP_EMBEDDING || request->by_neuron[e]) continue;
+        bytes += pi2_extent_read_bytes(&layout->extents[e]);
+    }
+    return bytes;
+}
+
+/* All neurons, and the lists of their store; 0 where passes are dense. */
+static uint64_t neuron_memory(const pi2_memory_plan_request *request) {
+    if (!request->banks) return 0;
+    const uint64_t all = pi2_neuron_store_all_bytes(request->banks);
+    return all + pi2_neuron_store_list_bytes(request->banks, all);
+}
+
+/*
+ * Single neurons: what every token uses stays, Gate included; neurons get the rest, up to all of them, and what is left
+ * then holds tiles for prompts. False where that does not fit: then passes are dense, whatever the file has. *least is
+ * not lowered: a dense model needs less.
+ */
+static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    if (!request->banks) return false;
+    const uint64_t most = pi2_neuron_store_all_bytes(request->banks);
+    const uint64_t beside = bytes_beside_neurons(request);
+    pi2_memory_plan own = *plan;
+    add_streaming(request, &own);
+    own.process_bytes += neuron_memory(request) - most;
+    const uint64_t fixed = fixed_bytes(&own) + own.ring_bytes + own.staging_bytes + beside;
+    const uint64_t least = fixed + pi2_neuron_store_least_bytes(request->banks);
+    plan->neuron_lack_bytes = least > request->budget_bytes ? least - request->budget_bytes : 0;
+    if (plan->neuron_lack_bytes) return false;
+    const uint64_t room = request->budget_bytes - fixed;
+    own.neuron_bytes = room < most ? room / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT : most;
+    own.neuron_lack_bytes = 0;
+    own.resident_room = beside + (room - own.neuron_bytes);
+    *plan = own;
+    return true;
+}
+
+static void keep_everything(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    plan->everything_resident = true;
+    plan->expert_bytes = pi2_expert_cache_all_bytes(request->model->layout);
+    plan->resident_room = plan->weight_room - plan->expert_bytes;
+}
+
+/* Spends the budget. False: it is too small, and with the sizes that it chose *least would be enough. */
+static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
+    memset(plan, 0, sizeof *plan);
+    plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens,
+                                       .thread_count = request->thread_count, .cache_type = request->cache_type };
+    plan->process_bytes = request->process_bytes;
+    plan->sampler_bytes = request->sampler_bytes;
+    plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;
+    plan->shape.embedding_streams = request->model->has_file;
+    choose_context(request, plan);
+    plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
+    plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
+    choose_draft(request, plan);
+    choose_threads(request, plan);
+    plan->shape.neuron_tokens = request->banks ? NEURON_TOKENS : 0;
+    choose_batch(request, plan);
+    plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
+    plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
+    uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes;
+    *least = fixed + plan->weight_room;
+    const uint64_t neurons = neuron_memory(request);
+    if (*least + neurons <= request->budget_bytes) {
+        keep_everything(request, plan);
+        if (neurons) plan->neuron_bytes = pi2_neuron_store_all_bytes(request->banks);
+        plan->process_bytes += neurons - plan->neuron_bytes;
+        return true;
+    }
+    if (plan_neurons(request, plan)) return true;
+    plan->shape.neuron_tokens = 0;
+    if (*least <= request->budget_bytes) {
+        keep_everything(request, plan);
+        return true;
+    }
+    if (plan_expert_cache(request, plan, least)) return true;
+    add_streaming(request, plan);
+    fixed = fixed_bytes(plan) + plan->expert_bytes + plan->ring_bytes + plan->staging_bytes;
+    if (fixed < *least) *least = fixed;
+    if (fixed > request->budget_bytes) return false;
+    plan->resident_room = request->budget_bytes - fixed;
+    const uint64_t all = sequence_bytes(request->model->layout) -
+                         (plan->expert_bytes ? pi2_expert_cache_all_bytes(request->model->layout) : 0);
+    plan->loan_bytes = loan_of(request, plan, all > plan->resident_room ? all - plan->resident_room : 0);
+    plan->resident_room += plan->loan_bytes;
+    return true;
+}
+
+/*
+ * Buffers, and a context that we choose, grow with the budget, by less than it does: from what the last one
+ * would have needed to the next, until one is enough. Upwards from what is too small that is the least.
+ */
+static uint64_t least_budget(const pi2_memory_plan_request *request, uint64_t least, pi2_memory_plan *plan) {
+    pi2_memory_plan_request larger = *request;
+    for (int i = 0; i < MOST_STEPS && larger.budget_bytes < least; i++) {
+        larger.budget_bytes = least;
+        /* What the process holds differs from run to run, and grows by making a cluster file (0.5 MB was seen). */
+        larger.process_bytes = request->process_bytes + least / SLACK_SHARE + SLACK_BYTES;
+        if (spend(&larger, plan, &least)) break;
+    }
+    const uint64_t enough = larger.budget_bytes;
+    const uint64_t unit = enough < 900000000 ? 100000 : 10000000;
+    return (enough + unit - 1) / unit * unit;
+}
+
+pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    uint64_t least = 0;
+    if (spend(request, plan, &least)) return PI2_OK;
+    pi2_memory_plan enough;
+    char needed[PI2_SIZE_TEXT_BYTES], context[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES];
+    const uint64_t bytes = least_budget(request, least, &enough);
+    return pi2_fail(PI2_ERR_MEMORY, "%s needs at least %s, %s of it for a context of %u tokens; %s %s: give more, or a "
+                    "smaller -c%s", request->model_path, pi2_format_size(bytes, needed),
+                    pi2_format_size(enough.cache_bytes, context), enough.shape.context_tokens,
+                    request->budget_is_chosen ? "the machine leaves" : "--memory gives",
+                    pi2_format_size(request->budget_bytes, budget), request->batch_tokens ? " or -b" : "");
+}
+
+enum { READ_RUN_BYTES = 1000 * 1024 };
+
+uint64_t pi2_memory_plan_residents(const pi2_extent_layout *layout, const uint32_t *sequence,
+                                   uint32_t sequence_count, uint64_t room, uint8_t *resident) {
+    memset(resident, 0, layout->extent_count);
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < sequence_count; i++) all += pi2_extent_read_bytes(&layout->extents[sequence[i]]);
+    if (all == 0) return 0;
+    /* Runs of extents; the share of resident bytes is kept from run to run (error diffusion). */
+    uint64_t marked = 0, passed = 0;
+    for (uint32_t i = 0; i < sequence_count;) {
+        uint64_t run = 0;
+        uint32_t end = i;
+        while (end < sequence_count && run < READ_RUN_BYTES) {
+            run += pi2_extent_read_bytes(&layout->extents[sequence[end++]]);
+        }
+        passed += run;
+        const uint64_t due = (uint64_t)((double)room * ((double)passed / (double)all));
+        const bool stay = marked + run <= due && marked + run <= room;
+        for (; i < end; i++) {
+            if (!stay) continue;
+            resident[sequence[i]] = 1;
+            marked += pi2_extent_read_bytes(&layout->extents[sequence[i]]);
+        }
+    }
+    /* What is left over holds single extents more. */
+    for (uint32_t i = 0; i < sequence_count; i++) {
+        const uint64_t bytes = pi2_extent_read_bytes(&layout->extents[sequence[i]]);
+        if (resident[sequence[i]] || marked + bytes > room) continue;
+        resident[sequence[i]] = 1;
+        marked += bytes;
+    }
+    return marked;
+}

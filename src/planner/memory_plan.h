@@ -1,0 +1,60 @@
+/* memory_plan.h: what a memory budget is spent on. Pure arithmetic: nothing is allocated here. */
+#ifndef PI2_PLANNER_MEMORY_PLAN_H
+#define PI2_PLANNER_MEMORY_PLAN_H
+
+#include "pipeline/forward.h"
+
+typedef struct pi2_memory_plan_request {
+    const pi2_model *model;
+    const char *model_path;     /* for the refusal */
+    uint64_t budget_bytes;
+    bool budget_is_chosen;      /* nobody named it: it is what the machine leaves; for the refusal */
+    uint64_t process_bytes;     /* what the process holds already, and will beside the lines below */
+    uint32_t context_tokens;    /* 0: chosen */
+    uint32_t batch_tokens;      /* 0: chosen */
+    uint32_t logits_tokens;
+    uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */
+    unsigned thread_count;
+    bool threads_are_chosen;    /* nobody named them: fewer compute where their buffers would take too much */
+    size_t page_bytes;          /* of the system: stacks are counted in pages */
+    pi2_kv_type cache_type;
+    uint64_t sampler_bytes;
+    uint64_t text_bytes, text_bytes_per_token; /* to tokenize and to run a chat template, and by context */
+    bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
+    const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */
+    const uint8_t *by_neuron;   /* [extent_count]: 1: decoding does without the extent. NULL where there are no banks */
+} pi2_memory_plan_request;
+
+typedef struct pi2_memory_plan {
+    pi2_forward_shape shape;
+    uint64_t cache_bytes, scratch_bytes, staging_bytes, ring_bytes, sampler_bytes, process_bytes;
+    uint64_t margin_bytes, text_bytes;
+    uint64_t resident_room;     /* for weights; read granularity included */
+    uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
+    uint64_t neuron_bytes;      /* of the store of neurons, their heads included; 0: passes are dense */
+    uint64_t neuron_lack_bytes; /* what the budget lacks for such a store, about; 0: nothing, or there are no banks */
+    uint64_t loan_bytes;        /* of these two, what the key-value cache lends until it grows */
+    uint64_t weight_room;       /* room that would hold all weights of a pass */
+    uint32_t draft_tokens;      /* of the request's, what is afforded */
+    bool everything_resident;
+} pi2_memory_plan;
+
+/**
+ * Spends the budget: first what must be there (process, cache, scratch, buffers), the rest on
+ * weights. Context, batch and threads, where not given, are chosen so that weights keep most of it.
+ * Errors  MEMORY when the minimum does not fit: what the model needs at least, found by planning for more
+ */
+pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan_out);
+
+/** Bytes of the ring through which a model streams under this budget. */
+uint64_t pi2_memory_plan_ring_bytes(const pi2_extent_layout *layout, uint64_t budget_bytes);
+
+/**
+ * Marks the extents that stay: evenly over the sequence, so that reading and computing alternate
+ * finely, in runs that are long enough to be read at once. resident[extent_count] is written;
+ * returns the bytes marked (read granularity included).
+ */
+uint64_t pi2_memory_plan_residents(const pi2_extent_layout *layout, const uint32_t *sequence,
+                                   uint32_t sequence_count, uint64_t room, uint8_t *resident);
+
+#endif

@@ -1,0 +1,70 @@
+/* neuron_forecast.c: the store's steady state, class by class of equally frequent units. */
+#include "planner/neuron_forecast.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#include "neuron_cache/neuron_store.h"
+
+enum { STEPS = 60 };
+
+/* Rare units differ by factors, so classes are narrow there. */
+static size_t class_of(double probability) {
+    const double at = sqrt(probability) * PI2_NEURON_RATES;
+    return at >= PI2_NEURON_RATES ? PI2_NEURON_RATES - 1 : at > 0 ? (size_t)at : 0;
+}
+
+void pi2_neuron_rates_add(pi2_neuron_rates *rates, double probability, double units) {
+    const size_t class = class_of(probability);
+    rates->units[class] += units;
+    rates->sums[class] += units * probability;
+}
+
+double pi2_neuron_rates_used(const pi2_neuron_rates *rates) {
+    double used = 0;
+    for (size_t i = 0; i < PI2_NEURON_RATES; i++) used += rates->sums[i];
+    return used;
+}
+
+/*
+ * The chance that a unit's heat is above a limit, which is given as a probability of use. Heat is the sum of past uses,
+ * each faded by f a pass; divided by its mean for a unit that every pass uses, 1 / (1 - f), it estimates the unit's
+ * probability p with the variance p (1 - p) (1 - f) / (1 + f).
+ */
+static double chance_above(double p, double limit) {
+    const double fade = 1.0 - 1.0 / PI2_NEURON_FADE_SHARE;
+    const double deviation = sqrt(fmax(p * (1 - p), 1e-12) * (1 - fade) / (1 + fade));
+    return 0.5 * erfc((limit - p) / (deviation * sqrt(2.0)));
+}
+
+/* Units whose heat is above the limit, and of the units that a token uses, those among them. */
+static double units_above(const pi2_neuron_rates *rates, double limit, double *used_out) {
+    double units = 0;
+    *used_out = 0;
+    for (size_t i = 0; i < PI2_NEURON_RATES; i++) {
+        if (rates->units[i] <= 0) continue;
+        const double chance = chance_above(rates->sums[i] / rates->units[i], limit);
+        units += rates->units[i] * chance;
+        *used_out += rates->sums[i] * chance;
+    }
+    return units;
+}
+
+static double units_ever_used(const pi2_neuron_rates *rates) {
+    double units = 0;
+    for (size_t i = 0; i < PI2_NEURON_RATES; i++) units += rates->sums[i] > 0 ? rates->units[i] : 0;
+    return units;
+}
+
+double pi2_neuron_rates_hits(const pi2_neuron_rates *rates, double slots) {
+    const double used = pi2_neuron_rates_used(rates);
+    double low = -1, high = 2, hits;
+    if (used <= 0 || units_ever_used(rates) <= slots) return 1;
+    for (int i = 0; i < STEPS; i++) {
+        const double middle = 0.5 * (low + high);
+        if (units_above(rates, middle, &hits) > slots) low = middle;
+        else high = middle;
+    }
+    (void)units_above(rates, high, &hits);
+    return fmin(1, hits / used);
+}

@@ -1,0 +1,30 @@
+/*
+ * neuron_forecast.h: what share of its units a token finds in the store of neurons, from how often each is used.
+ *
+ * The store is taken to be in its steady state, and each unit to be used by a token with a probability of its own,
+ * whatever the tokens before used. What repeats from token to token beyond that makes a run hit more often. The store
+ * keeps what is hottest, and heat estimates the probability from the last tens of tokens: units of like probability
+ * are mistaken for one another. A layer is taken to use far fewer units than there are slots.
+ */
+#ifndef PI2_PLANNER_NEURON_FORECAST_H
+#define PI2_PLANNER_NEURON_FORECAST_H
+
+#include <stdint.h>
+
+enum { PI2_NEURON_RATES = 512 };
+
+/** Units by the probability that a token uses them: all those of a class have its mean. */
+typedef struct pi2_neuron_rates {
+    double units[PI2_NEURON_RATES], sums[PI2_NEURON_RATES]; /* of a class: its units, and their probabilities' sum */
+} pi2_neuron_rates;
+
+/** Adds so many units that a token uses with this probability, 0 .. 1. */
+void pi2_neuron_rates_add(pi2_neuron_rates *rates, double probability, double units);
+
+/** Units that a token uses. */
+double pi2_neuron_rates_used(const pi2_neuron_rates *rates);
+
+/** Of the units that a token uses, the share that so many slots hold; 0 .. 1. 1 where no unit is used. */
+double pi2_neuron_rates_hits(const pi2_neuron_rates *rates, double slots);
+
+#endif

@@ -1,0 +1,70 @@
+/* prediction_neurons.c: a pass that reads and computes the neurons that fire alone (pipeline/forward_neurons.c). */
+#include <math.h>
+
+#include "planner/prediction_internal.h"
+#include "storage/reader.h"
+
+#define divide pi2_prediction_divide
+
+/** What a pass does with its neurons, in all layers together. */
+typedef struct neuron_work {
+    double gate, up, down; /* seconds of computing */
+    double missed;         /* units that are read */
+} neuron_work;
+
+bool pi2_predict_goes_by_neuron(const pi2_workload *w, const pi2_pass *pass) {
+    return w->neurons.units > 0 && pass->tokens <= w->neurons.pass_tokens;
+}
+
+/** Units that some token of the pass uses: those of one token are taken to be as likely as any others. */
+static double used_units(const pi2_workload_neurons *n, uint32_t tokens) {
+    const double all = (double)n->units, share = divide(n->used_units, all);
+    return tokens == 1 ? n->used_units : all * (1 - pow(1 - fmin(share, 1), tokens));
+}
+
+double pi2_predict_neuron_misses(const pi2_workload *w, uint32_t tokens) {
+    return used_units(&w->neurons, tokens) * (1 - w->neurons.hits);
+}
+
+static neuron_work find_work(const pi2_prediction_setting *s, const pi2_pass *pass, double *spread) {
+    const pi2_workload_neurons *n = &s->w->neurons;
+    pi2_pass one = *pass;
+    one.tokens = 1; /* each token's neurons are its own */
+    return (neuron_work){ .gate = pi2_prediction_matrices(s, pass, PI2_ROLE_GATE, spread),
+                          .up = pass->tokens * n->fires * pi2_prediction_matrices(s, &one, PI2_ROLE_UP, spread),
+                          .down = pass->tokens * n->gives * pi2_prediction_matrices(s, &one, PI2_ROLE_DOWN, spread),
+                          .missed = pi2_predict_neuron_misses(s->w, pass->tokens) };
+}
+
+double pi2_predict_neuron_fill(const pi2_prediction_setting *s) {
+    const double bytes = (double)s->w->neurons.slots * s->w->neurons.unit_bytes;
+    return divide(bytes, pi2_prediction_disk(s, s->w->read_block, PI2_READ_DEPTH, NULL));
+}
+
+/*
+ * A layer's reads are asked for while its Gate is computed, and arrive under Gate and Up; those that the last Gate rows
+ * ask for take the time of one read after them. Down waits for all.
+ */
+pi2_pass_time pi2_predict_neuron_pass(const pi2_prediction_setting *s, const pi2_pass *pass) {
+    const pi2_workload_neurons *n = &s->w->neurons;
+    double compute_spread = 0, read_spread = 0;
+    const neuron_work work = find_work(s, pass, &compute_spread);
+    const double layers = n->layers, missed = work.missed / layers, bytes = missed * n->unit_bytes;
+    const double read = divide(bytes, pi2_prediction_disk(s, n->unit_bytes, missed, &read_spread));
+    const double last = fmin(missed, 1) * divide(n->unit_bytes, pi2_prediction_disk(s, n->unit_bytes, 1, NULL));
+    const double gate = work.gate / layers;
+    const double busy = gate + work.up / layers + pi2_prediction_lost(s, bytes, n->unit_bytes);
+    const double layer = fmax(busy, fmax(read, gate + last));
+    const double others = pi2_prediction_matrices(s, pass, PI2_ROLE_PLAIN, &compute_spread) +
+                          pi2_prediction_between(s, pass) + pi2_prediction_stages(s, n->stages_per_pass) + work.down;
+    pi2_pass_time time = { .read = layers * read, .compute = others + layers * busy,
+                           .seconds = others + layers * layer };
+    time.exposed = time.seconds - time.compute;
+    const double share = time.seconds > 0 ? time.exposed / time.seconds : 0;
+    time.spread = share * read_spread + (1 - share) * compute_spread;
+    if (!pass->cold) return time;
+    const double loaded = (double)s->w->resident_bytes;
+    time.seconds += divide(loaded, pi2_prediction_disk(s, s->w->read_block, PI2_READ_DEPTH, NULL)) +
+                    pi2_predict_neuron_fill(s);
+    return time;
+}

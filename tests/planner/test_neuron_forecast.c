@@ -1,0 +1,137 @@
+/*
+ * Goal:   the share of its units that a token finds in memory is forecast as the store's rule then finds it.
+ * Method: cases that can be told by hand; the rule played with drawn tokens, of several kinds of models.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "planner/neuron_forecast.h"
+#include "neuron_cache/neuron_store.h"
+
+enum { LAYERS = 4, LAYER_UNITS = 500, UNITS = LAYERS * LAYER_UNITS, TOKENS = 400, FIRST_COUNTED = 150 };
+
+static void test_by_hand(void **state) {
+    (void)state;
+    pi2_neuron_rates rates = {0};
+    assert_true(pi2_neuron_rates_hits(&rates, 10) == 1); /* nothing is used: nothing is missed */
+    pi2_neuron_rates_add(&rates, 0.125, 1000);
+    assert_true(fabs(pi2_neuron_rates_used(&rates) - 125) < 1e-9);
+    /* Where any unit is as likely as any other, no cache finds more than its share. */
+    for (int slots = 200; slots < 1000; slots += 100) {
+        assert_true(fabs(pi2_neuron_rates_hits(&rates, slots) - slots / 1000.0) < 0.005);
+    }
+    assert_true(pi2_neuron_rates_hits(&rates, 1000) == 1);
+    assert_true(fabs(pi2_neuron_rates_hits(&rates, 100) - 0.1) < 0.005);
+    /* Units that are never used take no slots. */
+    pi2_neuron_rates_add(&rates, 0, 5000);
+    assert_true(pi2_neuron_rates_hits(&rates, 1000) == 1);
+    assert_true(fabs(pi2_neuron_rates_hits(&rates, 500) - 0.5) < 0.01);
+    /* Units of every token stay beside rare ones. */
+    memset(&rates, 0, sizeof rates);
+    pi2_neuron_rates_add(&rates, 1, 100);
+    pi2_neuron_rates_add(&rates, 0.01, 10000);
+    const double hits = pi2_neuron_rates_hits(&rates, 1100);
+    assert_true(hits > 0.5 + 0.5 * 0.09 && hits < 0.5 + 0.5 * 0.11);
+}
+
+/* ---- the rule, played ---- */
+
+typedef struct rule_run {
+    double probability[UNITS], heat[UNITS]; /* of all units, in a slot or not, as it is in this token */
+    int slot_of[UNITS];
+    int unit[UNITS], epoch[UNITS]; /* of slots */
+    int slots, hand, now;
+    uint64_t random;
+    double used, hits;
+} rule_run;
+
+static double draw(rule_run *run) {
+    run->random = run->random * 6364136223846793005u + 1442695040888963407u;
+    return (double)(run->random >> 33) / 2147483648.0;
+}
+
+/* An empty slot, or the coldest of the next ones that this layer does not use. */
+static int free_slot(rule_run *run) {
+    int coldest = -1, seen = 0;
+    for (int turn = 0; turn < run->slots && seen < PI2_NEURON_VICTIMS; turn++) {
+        const int slot = run->hand;
+        run->hand = run->hand + 1 == run->slots ? 0 : run->hand + 1;
+        if (run->unit[slot] < 0) return slot;
+        if (run->epoch[slot] == run->now) continue;
+        seen++;
+        if (coldest < 0 || run->heat[run->unit[slot]] < run->heat[run->unit[coldest]]) coldest = slot;
+    }
+    run->slot_of[run->unit[coldest]] = -1;
+    return coldest;
+}
+
+static void play_layer(rule_run *run, int layer, int is_counted) {
+    int missed[LAYER_UNITS], missed_count = 0;
+    run->now++;
+    for (int unit = layer * LAYER_UNITS; unit < (layer + 1) * LAYER_UNITS; unit++) {
+        run->heat[unit] *= 1.0 - 1.0 / PI2_NEURON_FADE_SHARE;
+        if (draw(run) >= run->probability[unit]) continue;
+        const int slot = run->slot_of[unit];
+        run->used += is_counted;
+        run->heat[unit] += 1;
+        if (slot < 0) {
+            missed[missed_count++] = unit;
+            continue;
+        }
+        run->hits += is_counted;
+        run->epoch[slot] = run->now;
+    }
+    for (int i = 0; i < missed_count; i++) {
+        const int slot = free_slot(run);
+        run->unit[slot] = missed[i];
+        run->slot_of[missed[i]] = slot;
+        run->epoch[slot] = run->now;
+    }
+}
+
+/** How likely a token uses unit number `place` of a layer. */
+typedef double model_kind(double place);
+static double even(double place) { return 0.1 + 0 * place; }
+static double steep(double place) { return 0.5 * exp(-5 * place); }
+static double two_kinds(double place) { return place < 0.3 ? 0.25 : 0.03; }
+static double always_some(double place) { return fmin(1, 0.03 / (place + 0.03)); }
+
+static void compare(model_kind *kind, int percent) {
+    rule_run *run = calloc(1, sizeof *run);
+    pi2_neuron_rates *rates = calloc(1, sizeof *rates);
+    assert_true(run && rates);
+    run->slots = UNITS / 100 * percent;
+    run->random = 7;
+    for (int unit = 0; unit < UNITS; unit++) {
+        run->probability[unit] = kind((unit % LAYER_UNITS + 0.5) / LAYER_UNITS);
+        run->slot_of[unit] = run->unit[unit] = -1;
+        pi2_neuron_rates_add(rates, run->probability[unit], 1);
+    }
+    for (int token = 0; token < TOKENS; token++) {
+        for (int layer = 0; layer < LAYERS; layer++) play_layer(run, layer, token >= FIRST_COUNTED);
+    }
+    const double found = run->hits / run->used, forecast = pi2_neuron_rates_hits(rates, run->slots);
+    if (fabs(found - forecast) > 0.07) fail_msg("%d %% of the slots: %.3f, forecast %.3f", percent, found, forecast);
+    free(rates);
+    free(run);
+}
+
+static void test_as_the_rule(void **state) {
+    (void)state;
+    model_kind *const kinds[] = {even, steep, two_kinds, always_some};
+    for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+        for (int percent = 30; percent < 100; percent += 10) compare(kinds[k], percent);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_as_the_rule)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

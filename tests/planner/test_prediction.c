@@ -1,0 +1,411 @@
+/*
+ * Goal:   predictions obey what must hold on any machine: more memory, a faster disk or more threads
+ *         never slow anything down, limits are never passed, and the bottleneck is named rightly.
+ * Method: made-up profiles and workloads with round numbers.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "planner/prediction.h"
+
+static pi2_machine_profile *make_profile(double disk) {
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    assert_non_null(profile);
+    for (unsigned threads = 1; threads <= 4; threads *= 2) {
+        (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, threads, 0, 0, 10e9 + 2e9 * threads, 0.01);
+        (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q4_0", threads, 0, 0, 9e9 + 2e9 * threads, 0.02);
+        (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", threads, 0, 0, 9.5e9 + 2e9 * threads, 0.02);
+        (void)pi2_profile_add(profile, PI2_MEASURED_STAGE, NULL, threads, 0, 0, 1e-6, 0);
+        for (unsigned batch = 4; batch <= 256; batch *= 4) {
+            (void)pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q4_0", batch, threads, 0, 200e9 * threads, 0.02);
+            (void)pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q8_0", batch, threads, 0, 180e9 * threads, 0.02);
+        }
+    }
+    (void)pi2_profile_add(profile, PI2_MEASURED_ATTENTION, NULL, 4, 0, 0, 50e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_VECTOR, NULL, 0, 0, 0, 2e9, 0);
+    for (unsigned block = 65536; block <= 1048576; block *= 4) {
+        (void)pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", block, 1, 0, disk / 4, 0.05);
+        (void)pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", block, 32, 0, disk, 0.05);
+    }
+    (void)pi2_profile_add(profile, PI2_MEASURED_READ_CPU, "pread", 0, 0, 0, 5e-11, 0);
+    return profile;
+}
+
+/* 4 GB of Q8_0 weights, of which some stream. */
+static pi2_workload make_workload(uint64_t read_bytes) {
+    pi2_workload workload = {.part_count = 2, .budget_bytes = 4100000000u - read_bytes, .read_bytes = read_bytes,
+                             .resident_bytes = 4000000000u - read_bytes,
+                             .read_block = 524288, .read_method = "pread", .layer_count = 32, .stages_per_pass = 200,
+                             .width = 4096, .feed_forward = 14336, .query_floats = 4096, .key_value_floats = 2048,
+                             .cache_bytes_per_position = 131072, .batch_tokens = 256, .threads = 2, .cores = 4,
+                             .embedding_streams = read_bytes != 0};
+    workload.parts[0] = (pi2_workload_weights){.type = "Q8_0", .columns = 4096, .bytes = 3900000000u,
+                                               .weights = 3670588235u};
+    workload.parts[1] = (pi2_workload_weights){.type = "Q8_0", .columns = 4096, .bytes = 100000000,
+                                               .weights = 94117647, .is_head = true};
+    return workload;
+}
+
+static pi2_prediction predict(const pi2_workload *workload, double disk) {
+    pi2_machine_profile *profile = make_profile(disk);
+    pi2_prediction prediction;
+    pi2_predict(workload, profile, &pi2_as_it_is, 512, 512, &prediction);
+    free(profile);
+    assert_true(prediction.decode.low < prediction.decode.tokens_per_second);
+    assert_true(prediction.decode.high > prediction.decode.tokens_per_second);
+    assert_true(prediction.prefill.low > 0);
+    assert_true(prediction.prefill.tokens_per_second > prediction.decode.tokens_per_second);
+    assert_int_equal(prediction.bytes_per_token, workload->read_bytes);
+    return prediction;
+}
+
+static void test_limits(void **state) {
+    (void)state;
+    pi2_workload workload = make_workload(2000000000);
+    pi2_prediction prediction = predict(&workload, 1e9);
+    assert_int_equal(prediction.bottleneck, PI2_LIMIT_DISK);
+    assert_true(prediction.decode.tokens_per_second <= 0.5);
+    assert_true(prediction.decode.tokens_per_second > 0.49);
+    workload = make_workload(0);
+    prediction = predict(&workload, 1e9);
+    assert_int_equal(prediction.bottleneck, PI2_LIMIT_MEMORY_BANDWIDTH);
+    assert_true(prediction.decode.tokens_per_second < 13.5e9 / 4e9);
+    assert_true(prediction.decode.tokens_per_second > 0.9 * 13.5e9 / 4e9);
+    assert_int_equal(prediction.prefill_bottleneck, PI2_LIMIT_COMPUTE);
+    assert_true(prediction.prefill.tokens_per_second < 360e9 / (2 * 3.67e9));
+    assert_true(prediction.load_ms > 3999 && prediction.load_ms < 4001);
+}
+
+static void test_monotone(void **state) {
+    (void)state;
+    double before = 0, prefill = 0;
+    for (uint64_t gigabytes = 5; gigabytes-- > 0;) { /* more memory: less is read */
+        const pi2_workload workload = make_workload(gigabytes * 1000000000u);
+        const pi2_prediction prediction = predict(&workload, 1.5e9);
+        assert_true(prediction.decode.tokens_per_second > before);
+        assert_true(prediction.prefill.tokens_per_second >= prefill);
+        before = prediction.decode.tokens_per_second;
+        prefill = prediction.prefill.tokens_per_second;
+    }
+    before = 0;
+    for (double disk = 0.25e9; disk < 40e9; disk *= 2) {
+        const pi2_workload workload = make_workload(3000000000u);
+        const pi2_prediction prediction = predict(&workload, disk);
+        assert_true(prediction.decode.tokens_per_second >= before);
+        before = prediction.decode.tokens_per_second;
+    }
+    before = 0;
+    for (uint32_t threads = 1; threads <= 4; threads++) {
+        pi2_workload workload = make_workload(0);
+        workload.threads = threads;
+        const pi2_prediction prediction = predict(&workload, 1e9);
+        assert_true(prediction.decode.tokens_per_second > before);
+        before = prediction.decode.tokens_per_second;
+    }
+}
+
+static void test_positions(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_profile(1e9);
+    const pi2_workload workload = make_workload(0);
+    double before = 1e9;
+    for (uint32_t position = 0; position < 40000; position += 8000) {
+        pi2_prediction prediction;
+        pi2_predict(&workload, profile, &pi2_as_it_is, 64, position, &prediction);
+        assert_true(prediction.decode.tokens_per_second < before);
+        before = prediction.decode.tokens_per_second;
+    }
+    free(profile);
+}
+
+static void test_advice(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_profile(1e9);
+    pi2_advice advice[PI2_ADVICE_MOST];
+    pi2_workload workload = make_workload(3000000000u);
+    size_t count = pi2_predict_advice(&workload, profile, 64, 64, advice);
+    assert_true(count >= 4);
+    assert_non_null(strstr(advice[0].what, "memory for all weights"));
+    bool disk = false, quantisation = false;
+    for (size_t i = 0; i < count; i++) {
+        if (i) assert_true(advice[i].tokens_per_second <= advice[i - 1].tokens_per_second);
+        assert_true(advice[i].factor >= 1.05);
+        disk = disk || strcmp(advice[i].what, "a disk twice as fast") == 0;
+        quantisation = quantisation || strstr(advice[i].what, "Q6_K");
+        assert_null(strstr(advice[i].what, "bandwidth"));
+    }
+    assert_true(disk && quantisation);
+    workload = make_workload(0);
+    count = pi2_predict_advice(&workload, profile, 64, 64, advice);
+    assert_true(count >= 2);
+    for (size_t i = 0; i < count; i++) assert_null(strstr(advice[i].what, "disk"));
+    for (uint32_t i = 0; i < workload.part_count; i++) { /* nothing is smaller */
+        workload.parts[i].type = "Q4_0";
+        workload.parts[i].weights = workload.parts[i].bytes * 2;
+    }
+    count = pi2_predict_advice(&workload, profile, 64, 64, advice);
+    for (size_t i = 0; i < count; i++) assert_null(strstr(advice[i].what, "smaller"));
+    free(profile);
+}
+
+/* ---- mixtures of experts ---- */
+
+static void even_hits(void *user, pi2_workload *workload) {
+    (void)user;
+    pi2_workload_experts *e = &workload->experts;
+    e->cold_hits = 0;
+    e->prompt_hits = e->decode_hits = (double)e->slots / (e->count * workload->layer_count);
+}
+
+/* 32 layers of 8 experts of 100 MB, 2 used: 1 GB stays, and some of 25.6 GB. */
+static pi2_workload make_experts(uint32_t slots) {
+    pi2_workload workload = make_workload(0);
+    workload.resident_bytes = 1000000000u;
+    workload.budget_bytes = 1100000000u + slots * (uint64_t)100000000u;
+    workload.part_count = 2;
+    workload.parts[0] = (pi2_workload_weights){.type = "Q8_0", .columns = 4096, .bytes = 1000000000u,
+                                               .weights = 941176470u};
+    workload.parts[1] = (pi2_workload_weights){.type = "Q4_0", .columns = 4096, .bytes = 25600000000u,
+                                               .weights = 45511111111u, .role = PI2_ROLE_EXPERT};
+    workload.experts = (pi2_workload_experts){.count = 8, .used = 2, .slots = slots, .read_block = 1048576,
+                                              .expert_bytes = 100000000u};
+    double left = 1;
+    for (uint32_t i = 0, tokens = 0; i < PI2_DISTINCT_POINTS; i++) {
+        for (; tokens < 1u << i; tokens++) left *= 0.75;
+        workload.experts.distinct[i] = 8 * (1 - left);
+    }
+    workload.embedding_streams = slots < 256;
+    workload.replay = even_hits;
+    even_hits(NULL, &workload);
+    return workload;
+}
+
+static void test_experts(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_profile(2e9);
+    double before = 0, reads = 1e12;
+    for (uint32_t slots = 2; slots <= 256; slots += slots < 16 ? 2 : 16) {
+        const pi2_workload workload = make_experts(slots);
+        pi2_prediction prediction;
+        pi2_predict(&workload, profile, &pi2_as_it_is, 128, 128, &prediction);
+        assert_true(prediction.decode.tokens_per_second > before);
+        assert_true((double)prediction.bytes_per_token < reads);
+        assert_true(prediction.expert_hit_rate * 256 > slots - 0.01 && prediction.expert_hit_rate * 256 < slots + 0.01);
+        assert_int_equal(prediction.expert_slots, slots);
+        /* Neither the disk's limit nor that of memory is passed. */
+        assert_true(prediction.decode.tokens_per_second * (double)prediction.bytes_per_token <= 2e9 * 1.001);
+        assert_true(prediction.decode.tokens_per_second < 13.5e9 / 7.4e9);
+        before = prediction.decode.tokens_per_second;
+        reads = (double)prediction.bytes_per_token;
+        if (slots < 128) assert_int_equal(prediction.bottleneck, PI2_LIMIT_DISK);
+        /* A batch reads each expert once at most. */
+        assert_true(prediction.prefill.tokens_per_second > 128 / 14.0);
+        assert_true(prediction.time_to_first_token_ms > 1e3 * 26.5 / 2);
+    }
+    assert_true(reads == 0);
+    const pi2_workload workload = make_experts(256);
+    pi2_prediction prediction;
+    pi2_predict(&workload, profile, &pi2_as_it_is, 128, 128, &prediction);
+    assert_int_equal(prediction.bottleneck, PI2_LIMIT_MEMORY_BANDWIDTH);
+    free(profile);
+}
+
+/* Reading hides under computing within a layer only: what is exposed is more than the difference of the sums. */
+static void test_exposed(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_profile(8e9);
+    const pi2_workload workload = make_experts(128);
+    const pi2_pass pass = {1, 128, 0.5, false};
+    const pi2_pass_time time = pi2_predict_pass(&workload, profile, &pi2_as_it_is, &pass);
+    assert_true(time.read > 3.2 / 8.01 && time.read < 3.2 / 5);
+    assert_true(time.seconds > time.read && time.seconds > time.compute);
+    assert_true(time.seconds < time.read + time.compute);
+    free(profile);
+}
+
+static double exposed(const pi2_workload *workload, const pi2_machine_profile *profile, uint32_t tokens) {
+    const pi2_pass pass = {tokens, 0, workload->experts.prompt_hits, false};
+    return pi2_predict_pass(workload, profile, &pi2_as_it_is, &pass).exposed;
+}
+
+/* Returns the smallest batch that hides its reading, after a look at its neighbours. */
+static uint32_t check_hiding(const pi2_workload *workload, const pi2_machine_profile *profile) {
+    const double hits = workload->experts.prompt_hits;
+    const uint32_t batch = pi2_predict_hiding_batch(workload, profile, hits, 5000);
+    assert_true(batch > 1 && batch < 5000);
+    assert_true(exposed(workload, profile, batch) <= 0);
+    assert_true(exposed(workload, profile, batch - 1) > 0);
+    assert_int_equal(pi2_predict_hiding_batch(workload, profile, hits, batch), batch);
+    assert_int_equal(pi2_predict_hiding_batch(workload, profile, hits, batch - 1), 0);
+    return batch;
+}
+
+/* A batch hides its reading once computing takes longer, at 49 tokens/s here: 2 s hide under 98 tokens. */
+static void test_hiding_batch(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_profile(1e9), *fast = make_profile(2e9);
+    pi2_workload workload = make_workload(2000000000);
+    const uint32_t batch = check_hiding(&workload, profile);
+    assert_true(batch > 80 && batch <= 98);
+    assert_true(check_hiding(&workload, fast) < batch);
+    workload = make_workload(0);
+    assert_int_equal(pi2_predict_hiding_batch(&workload, profile, 0, 512), 1);
+    const pi2_workload experts = make_experts(64);
+    const uint32_t many = check_hiding(&experts, profile);
+    assert_true(check_hiding(&experts, fast) < many);
+    const pi2_workload all = make_experts(256);
+    assert_int_equal(pi2_predict_hiding_batch(&all, profile, 1, 512), 1);
+    free(fast);
+    free(profile);
+}
+
+/* ---- single neurons ---- */
+
+static void hits_of_slots(void *user, pi2_workload *workload) {
+    (void)user;
+    workload->neurons.hits = (double)workload->neurons.slots / (double)workload->neurons.units;
+}
+
+/* Round numbers: 10 GB/s of weights; small reads at `disk`, whatever their depth. Nothing else takes time. */
+static pi2_machine_profile *make_neuron_profile(double disk) {
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    assert_non_null(profile);
+    (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 2, 0, 0, 10e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 0, 0, 10e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_BATCH, "Q8_0", 4, 2, 0, 200e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 1, 0, disk, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 128, 0, disk, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 0, 1e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_READ_CPU, "pread", 4096, 0, 0, 1e-9, 0);
+    return profile;
+}
+
+/* 4 layers of 1000 units, half of which have slots; a token uses a fifth of them and gives a tenth. */
+static pi2_workload make_neurons(void) {
+    pi2_workload workload = {.part_count = 4, .budget_bytes = 200000000u, .read_bytes = 80000000u,
+                             .resident_bytes = 140000000u, .read_block = 524288, .read_method = "pread",
+                             .layer_count = 4, .stages_per_pass = 20, .batch_tokens = 256, .threads = 2, .cores = 4,
+                             .replay = hits_of_slots};
+    static const pi2_weight_role roles[] = {PI2_ROLE_PLAIN, PI2_ROLE_GATE, PI2_ROLE_UP, PI2_ROLE_DOWN};
+    for (int i = 0; i < 4; i++) {
+        workload.parts[i] = (pi2_workload_weights){.type = "Q8_0", .columns = 4096, .role = roles[i],
+                                                   .bytes = i ? 40000000u : 100000000u,
+                                                   .weights = i ? 37647058u : 94117647u};
+    }
+    workload.neurons = (pi2_workload_neurons){.units = 4000, .slots = 2000, .layers = 4, .unit_bytes = 4096,
+                                              .pass_tokens = 8, .stages_per_pass = 30, .fires = 0.2, .gives = 0.1,
+                                              .used_units = 800, .hits = 0.5};
+    return workload;
+}
+
+static void assert_near(double value, double expected) {
+    if (fabs(value - expected) > 1e-6 * expected) fail_msg("%.9g is not %.9g", value, expected);
+}
+
+static void test_neurons(void **state) {
+    (void)state;
+    pi2_machine_profile *fast = make_neuron_profile(409.6e6), *slow = make_neuron_profile(204.8e6);
+    pi2_workload workload = make_neurons();
+    const pi2_pass one = {1, 0, 0, false}, two = {2, 0, 0, false}, nine = {9, 0, 0, false};
+    /* All of 100 MB: 10 ms; a tenth of Down: 0.4 ms. In each layer Gate 1 ms, a fifth of Up 0.2 ms; 100 units are
+     * read in 1 ms, which hides under these. */
+    pi2_pass_time time = pi2_predict_pass(&workload, fast, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 15.2e-3);
+    assert_near(time.read, 4e-3);
+    assert_true(fabs(time.exposed) < 1e-12);
+    /* In 2 ms they do not. */
+    time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 10.4e-3 + 4 * 2e-3);
+    assert_near(time.exposed, 4 * 0.8e-3);
+    /* A reading thread without a processor of its own takes half of 0.4096 ms from the two that compute. */
+    workload.cores = 2;
+    time = pi2_predict_pass(&workload, fast, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 10.4e-3 + 4 * 1.4048e-3);
+    workload.cores = 4;
+    /* One read is waited for, where the last Gate rows ask for it. */
+    workload.neurons.hits = 0.995; /* 1 of 200 in each layer */
+    workload.neurons.fires = 0;
+    time = pi2_predict_pass(&workload, fast, &pi2_as_it_is, &one);
+    assert_near(time.seconds, 10.4e-3 + 4 * (1e-3 + 4096 / 409.6e6));
+    workload = make_neurons();
+    /* Two tokens use 1 - 0.8^2 of the units, half of which are read. */
+    time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &two);
+    assert_near(time.read, 1440 * 0.5 * 4096 / 204.8e6);
+    /* A prompt streams the tiles of Up and Down, at 1 GB/s. */
+    assert_true(pi2_predict_goes_by_neuron(&workload, &one) && !pi2_predict_goes_by_neuron(&workload, &nine));
+    time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &nine);
+    assert_near(time.read, 80e-3);
+    free(slow);
+    free(fast);
+}
+
+static void test_neuron_prediction(void **state) {
+    (void)state;
+    pi2_machine_profile *slow = make_neuron_profile(204.8e6);
+    pi2_workload workload = make_neurons();
+    pi2_prediction prediction;
+    pi2_predict(&workload, slow, &pi2_as_it_is, 64, 64, &prediction);
+    assert_near(prediction.decode.tokens_per_second, 1 / 18.4e-3);
+    assert_int_equal(prediction.bytes_per_token, 400 * 4096);
+    assert_int_equal(prediction.resident_bytes, 140000000u + 2000 * 4096);
+    assert_int_equal(prediction.neuron_units, 4000);
+    assert_int_equal(prediction.neuron_slots, 2000);
+    assert_near(prediction.neuron_hit_rate, 0.5);
+    assert_near(prediction.neuron_share, 0.2);
+    assert_near(prediction.neuron_reads, 400);
+    /* The first of 16 tokens fills the slots: 8.192 MB at 1 GB/s. */
+    workload.neurons.fill_tokens = 16;
+    pi2_predict(&workload, slow, &pi2_as_it_is, 64, 64, &prediction);
+    assert_near(prediction.decode.tokens_per_second, 1 / (18.4e-3 + 8.192e-3 / 16));
+    /* A cold prompt of few tokens does that itself, and reads what else stays. */
+    pi2_predict(&workload, slow, &pi2_as_it_is, 1, 1, &prediction);
+    assert_near(prediction.time_to_first_token_ms, 18.4 + 140 + 8.192);
+    workload.neurons.fill_tokens = 0;
+    /* More memory goes to the neurons: with all of them a token takes 10.4 ms and 4.8 ms. */
+    pi2_advice advice[PI2_ADVICE_MOST];
+    const size_t count = pi2_predict_advice(&workload, slow, 64, 64, advice);
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        assert_null(strstr(advice[i].what, "weights"));
+        if (strcmp(advice[i].what, "memory for all neurons (208.2 MB)") != 0) continue;
+        assert_near(advice[i].tokens_per_second, 1 / 15.2e-3);
+        found = true;
+    }
+    assert_true(found);
+    assert_near(workload.neurons.hits, 0.5);
+    free(slow);
+}
+
+static void test_expert_advice(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_profile(1e9);
+    pi2_advice advice[PI2_ADVICE_MOST];
+    const pi2_workload workload = make_experts(64);
+    const size_t count = pi2_predict_advice(&workload, profile, 64, 64, advice);
+    bool twice = false;
+    assert_non_null(strstr(advice[0].what, "memory for all weights"));
+    for (size_t i = 0; i < count; i++) {
+        if (!strstr(advice[i].what, "twice the memory")) continue;
+        twice = true; /* 64 experts of 256 become 139 */
+        assert_true(advice[i].factor > 1.5 && advice[i].factor < 1.8);
+    }
+    assert_true(twice);
+    free(profile);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_limits), cmocka_unit_test(test_monotone),
+                                       cmocka_unit_test(test_positions), cmocka_unit_test(test_advice),
+                                       cmocka_unit_test(test_experts), cmocka_unit_test(test_exposed),
+                                       cmocka_unit_test(test_hiding_batch),
+                                       cmocka_unit_test(test_neurons),
+                                       cmocka_unit_test(test_neuron_prediction), cmocka_unit_test(test_expert_advice)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
