@@ -82,7 +82,10 @@ static void add_group_limit(pi2_memory_pressure *pressure, const pi2_cgroup *gro
     add_source(pressure, &added);
 }
 
-/* Asks for the kernel's note that the group cannot reclaim enough. Only the group's owner may. */
+/*
+ * Asks for the kernel's note that the group cannot reclaim enough. Only the group's owner may. Without "local" a group
+ * is told of those below it too, which have limits of their own; kernels before 4.13 know no such word, and refuse it.
+ */
 static int listen_to_group(const pi2_cgroup *group) {
 #if defined(__linux__)
     const int level = open_file(group->path, "memory.pressure_level");
@@ -91,7 +94,7 @@ static int listen_to_group(const pi2_cgroup *group) {
     (void)snprintf(path, sizeof path, "%s/cgroup.event_control", group->path);
     const int control = open(path, O_WRONLY | O_CLOEXEC);
     int event = control >= 0 ? eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) : -1;
-    const int length = snprintf(line, sizeof line, "%d %d critical", event, level);
+    const int length = snprintf(line, sizeof line, "%d %d critical,local", event, level);
     if (event >= 0 && write(control, line, (size_t)length) != length) {
         close_file(event);
         event = -1;

@@ -2,6 +2,7 @@
 # Goal:   a neighbour that takes the memory of our control group, and a limit that is lowered while a run
 #         goes on, kill nobody: weights are given back, and the text is that of the undisturbed run, dense
 #         and with experts. (That weights return is test_memory_relief's: a fast run ends before.)
+#         A group below ours that lacks memory of its own limit takes none from us.
 # Method: a synthetic model in a version 1 memory group. The neighbour takes memory, and the limit sinks, as
 #         far as there is room: how fast is then no question, and beside --keep-memory one of them fails.
 . "$(dirname "$0")/cli_support.sh"
@@ -138,6 +139,23 @@ def under_lowered_limit(name, model, want):
         failures.append(f"{name}: somebody was killed")
     return got
 
+def above_one_that_runs_out(name):
+    """Groups below ours with limits of their own: what they lack is no lack of ours."""
+    below = os.path.join(group.folder, "below")
+    group.limit(None)
+    process = run("dense", "--memory", "225M")
+    settled(process)
+    os.mkdir(below)
+    with open(os.path.join(below, "memory.limit_in_bytes"), "w", encoding="ascii") as file:
+        file.write("20000000")
+    command = 'echo $$ >"$1/cgroup.procs" && exec "$2" -c "bytes(range(256)) * 200000"'
+    for _ in range(4):
+        subprocess.run(["sh", "-c", command, "sh", below, sys.executable], check=False, timeout=30)
+    got = finish(name, process, None)
+    os.rmdir(below)
+    if got and got["io"]["give_backs"]:
+        failures.append(f"{name}: weights were given back without need")
+
 try:
     for model in ("dense", "experts"):
         group.limit(None)
@@ -154,6 +172,7 @@ try:
         got = under_lowered_limit(f"{model}, under a lowered limit", model, want)
         if got and not got["io"]["give_backs"]:
             failures.append(f"{model}: under a lowered limit: {got['io']}")
+    above_one_that_runs_out("dense, above a group that runs out")
     before = len(failures)
     got, is_served = beside_neighbour("experts, --keep-memory", "experts", None, "--keep-memory")
     is_beaten = not is_served or len(failures) > before
