@@ -6,25 +6,26 @@
 #include "engine/engine_internal.h"
 
 static void tell_choice(pi2_engine *engine) {
-    const pi2_hot_plan *hot = &engine->hot;
-    char *reason = engine->hot_reason;
+    const pi2_hot_plan *hot = &engine->plan.hot;
+    char *reason = engine->plan.hot_reason;
+    const size_t capacity = sizeof engine->plan.hot_reason;
     int at = 0;
     while (at < PI2_HOT_SHARES - 1 && pi2_hot_shares[at] != hot->share) at++;
     if (engine->options.hot_share >= 0) {
-        (void)snprintf(reason, sizeof engine->hot_reason, "%g of the cache, as asked for", hot->share);
+        (void)snprintf(reason, capacity, "%g of the cache, as asked for", hot->share);
     } else if (hot->passes == 0) {
-        (void)snprintf(reason, sizeof engine->hot_reason, "the recorded run is too short to choose by");
+        (void)snprintf(reason, capacity, "the recorded run is too short to choose by");
     } else if (hot->share > 0) {
-        (void)snprintf(reason, sizeof engine->hot_reason, "they have %g of the cache: %.1f %% of the recorded uses "
+        (void)snprintf(reason, capacity, "they have %g of the cache: %.1f %% of the recorded uses "
                        "are read with them, %.1f %% without", hot->share, 100 * hot->reads[at], 100 * hot->reads[0]);
     } else {
-        (void)snprintf(reason, sizeof engine->hot_reason, "the policy alone does as well: %.1f %% of the recorded "
+        (void)snprintf(reason, capacity, "the policy alone does as well: %.1f %% of the recorded "
                        "uses are read", 100 * hot->reads[0]);
     }
 }
 
 static pi2_status check_trace(const pi2_engine *engine, const pi2_trace_header *header) {
-    const pi2_model_shape *shape = &engine->model->shape;
+    const pi2_model_shape *shape = &engine->source.model->shape;
     if (header->layer_count == shape->layer_count && header->expert_count == shape->expert_count &&
         header->used_count == shape->expert_used_count) return PI2_OK;
     return pi2_fail(PI2_ERR_INVALID, "%s: a trace of another model (%u layers of %u experts, %u used), this one "
@@ -35,9 +36,9 @@ static pi2_status check_trace(const pi2_engine *engine, const pi2_trace_header *
 pi2_status pi2_engine_check_routing(const pi2_engine *engine) {
     pi2_trace trace;
     if (!engine->options.routing_trace) return PI2_OK;
-    if (engine->model->shape.expert_count == 0) {
+    if (engine->source.model->shape.expert_count == 0) {
         return pi2_fail(PI2_ERR_INVALID, "%s: a routing of experts was given, but %s has none",
-                        engine->options.routing_trace, engine->model_path);
+                        engine->options.routing_trace, engine->source.model_path);
     }
     PI2_TRY(pi2_trace_read(engine->options.routing_trace, &trace));
     const pi2_status status = check_trace(engine, &trace.header);
@@ -50,7 +51,7 @@ static pi2_status choose(pi2_engine *engine, uint32_t slots) {
     PI2_TRY(pi2_trace_read(engine->options.routing_trace, &trace));
     pi2_status status = check_trace(engine, &trace.header);
     if (status == PI2_OK) {
-        status = pi2_hot_plan_make(&trace, engine->policy, slots, engine->options.hot_share, &engine->hot);
+        status = pi2_hot_plan_make(&trace, engine->plan.policy, slots, engine->options.hot_share, &engine->plan.hot);
     }
     pi2_trace_free(&trace);
     if (status == PI2_OK) tell_choice(engine);
@@ -58,16 +59,17 @@ static pi2_status choose(pi2_engine *engine, uint32_t slots) {
 }
 
 pi2_status pi2_engine_choose_hot(pi2_engine *engine) {
-    const pi2_extent_layout *layout = engine->model->layout;
+    const pi2_extent_layout *layout = engine->source.model->layout;
     const uint64_t slot = pi2_expert_cache_slot_bytes(layout);
     if (slot == 0) return PI2_OK;
-    if (engine->plan.expert_bytes >= pi2_expert_cache_all_bytes(layout)) {
-        (void)snprintf(engine->hot_reason, sizeof engine->hot_reason, "all experts stay in memory");
+    if (engine->plan.memory.expert_bytes >= pi2_expert_cache_all_bytes(layout)) {
+        (void)snprintf(engine->plan.hot_reason, sizeof engine->plan.hot_reason, "all experts stay in memory");
         return PI2_OK;
     }
     if (!engine->options.routing_trace) {
-        (void)snprintf(engine->hot_reason, sizeof engine->hot_reason, "no recorded routing tells which are used most");
+        (void)snprintf(engine->plan.hot_reason, sizeof engine->plan.hot_reason,
+                       "no recorded routing tells which are used most");
         return PI2_OK;
     }
-    return choose(engine, (uint32_t)(engine->plan.expert_bytes / slot));
+    return choose(engine, (uint32_t)(engine->plan.memory.expert_bytes / slot));
 }

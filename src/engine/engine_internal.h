@@ -19,43 +19,67 @@ typedef struct pi2_engine_memory {
     size_t bytes;
 } pi2_engine_memory;
 
-struct pi2_engine {
-    pi2_engine_options options;     /* strings are copied into the members below */
-    pi2_engine_report report;
+/** What was opened: the model, the text that it is spoken to in, and where its weights are. */
+typedef struct pi2_engine_source {
+    char model_path[1024], weights_path[1024];
+    uint64_t header_hash;           /* pi2_source_identity.header_hash of the GGUF that the weights are from */
     pi2_model *model;
-    uint64_t source_hash;           /* pi2_source_identity.header_hash of the GGUF that the weights are from */
     pi2_tokenizer *tokenizer;
     char *chat_template;            /* source; NULL when the model has none */
     size_t chat_template_length;
     char *template_variables;       /* JSON; NULL: none */
-    pi2_memory_plan plan;
+} pi2_engine_source;
+
+/** How it will run: what the budget is spent on, which weights stay, and who computes. */
+typedef struct pi2_engine_plan {
+    pi2_memory_plan memory;
+    uint32_t threads_wanted, thread_count; /* by the options or the processors; of those, how many may compute */
     uint8_t *resident;              /* [extent_count] */
     uint32_t *sequence;             /* extents in pass order, then embedding rows that stay */
     uint32_t sequence_count, head_begin, pass_end;
     uint32_t expert_extent_count;   /* extents of experts: they follow the others in `sequence` */
     const pi2_cache_policy *policy;
     pi2_look_ahead_mode look_ahead;
+    const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */
+    uint8_t *by_neuron;             /* [extent_count]: 1: decoding by neuron does without it; NULL without banks */
+    pi2_hot_plan hot;               /* count 0: no expert is hot */
+    char hot_reason[160];
+} pi2_engine_plan;
+
+/** Pages by what is in them. */
+typedef struct pi2_engine_pages {
     pi2_engine_memory weights, experts, neurons, stream, cache, scratch;
     pi2_engine_memory spare_ring;   /* for weights that begin to stream under memory pressure; untouched until then */
+} pi2_engine_pages;
+
+/** What is written down about a run; NULL: nothing. */
+typedef struct pi2_engine_traces {
+    pi2_trace_writer *experts;
+    pi2_run_trace *run;
+} pi2_engine_traces;
+
+/** Texts that the report points to. */
+typedef struct pi2_engine_texts {
+    char architecture[64], model_name[128], weight_types[128], budget_reason[384], read_description[256];
+} pi2_engine_texts;
+
+struct pi2_engine {
+    pi2_engine_options options;     /* strings are copied into the members below */
+    pi2_engine_report report;
+    pi2_engine_texts texts;
+    pi2_engine_source source;
+    pi2_engine_plan plan;
+    pi2_engine_pages memory;
+    pi2_engine_traces traces;
     pi2_team *team;
     pi2_reader *reader;
     pi2_weight_store *store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */
-    const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */
-    uint8_t *by_neuron;             /* [extent_count]: 1: decoding by neuron does without it; NULL without banks */
     pi2_neuron_store *neuron_store; /* NULL: all passes are dense */
-    pi2_trace_writer *trace;        /* NULL: none is recorded */
-    pi2_hot_plan hot;               /* count 0: no expert is hot */
-    char hot_reason[160];
     pi2_forward *forward;
     pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */
-    pi2_run_trace *run_trace;       /* NULL when none was asked for */
-    uint32_t threads_wanted, thread_count; /* by the options or the processors; of those, how many may compute */
     bool plan_only;                 /* header and memory plan; no threads, reader or weights */
     _Atomic int session_count;
-
-    char model_path[1024], weights_path[1024];
-    char architecture[64], model_name[128], weight_types[128], budget_reason[384], read_description[256];
 };
 
 /** Says one line through the caller's log callback, if there is one. */

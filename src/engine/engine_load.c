@@ -36,19 +36,19 @@ static void tell_progress(load_run *run, unsigned member) {
     const pi2_callbacks *callbacks = &run->engine->options.callbacks;
     if (member != 0) return;
     if (callbacks->cancelled && callbacks->cancelled(callbacks->user)) {
-        fail_load(run, pi2_fail(PI2_ERR_INTERRUPTED, "interrupted while loading %s", run->engine->model_path));
+        fail_load(run, pi2_fail(PI2_ERR_INTERRUPTED, "interrupted while loading %s", run->engine->source.model_path));
     }
     const uint64_t now = pi2_clock_ns();
     if (!callbacks->progress || now < run->next_progress_ns) return;
     run->next_progress_ns = now + 100000000;
     callbacks->progress(callbacks->user, "loading", atomic_load(&run->done_bytes),
-                        run->engine->model->layout->weight_bytes);
+                        run->engine->source.model->layout->weight_bytes);
 }
 
 static void load_groups(void *argument, unsigned member, unsigned member_count) {
     (void)member_count;
     load_run *run = argument;
-    const pi2_extent_layout *layout = run->engine->model->layout;
+    const pi2_extent_layout *layout = run->engine->source.model->layout;
     pi2_extent_builder *builder = NULL;
     pi2_status status = pi2_extent_builder_open(run->gguf, layout, LOAD_SCRATCH_BYTES, &builder);
     while (status == PI2_OK && atomic_load(&run->failed) == PI2_OK) {
@@ -66,18 +66,18 @@ static void load_groups(void *argument, unsigned member, unsigned member_count) 
 }
 
 pi2_status pi2_engine_load_gguf(pi2_engine *engine, const pi2_gguf *gguf) {
-    const pi2_extent_layout *layout = engine->model->layout;
+    const pi2_extent_layout *layout = engine->source.model->layout;
     load_run run = { .engine = engine, .gguf = gguf };
     run.extent_memory = calloc(layout->extent_count ? layout->extent_count : 1, sizeof *run.extent_memory);
-    if (!run.extent_memory) return pi2_fail(PI2_ERR_MEMORY, "no memory to load %s", engine->model_path);
-    uint8_t *at = engine->weights.pages;
-    for (uint32_t i = 0; i < engine->sequence_count; i++) {
-        run.extent_memory[engine->sequence[i]] = at;
-        at += pi2_extent_read_bytes(&layout->extents[engine->sequence[i]]);
+    if (!run.extent_memory) return pi2_fail(PI2_ERR_MEMORY, "no memory to load %s", engine->source.model_path);
+    uint8_t *at = engine->memory.weights.pages;
+    for (uint32_t i = 0; i < engine->plan.sequence_count; i++) {
+        run.extent_memory[engine->plan.sequence[i]] = at;
+        at += pi2_extent_read_bytes(&layout->extents[engine->plan.sequence[i]]);
     }
-    at = engine->experts.pages;
-    for (uint32_t i = 0; i < engine->expert_extent_count; i++) {
-        const uint32_t e = engine->sequence[engine->sequence_count + i];
+    at = engine->memory.experts.pages;
+    for (uint32_t i = 0; i < engine->plan.expert_extent_count; i++) {
+        const uint32_t e = engine->plan.sequence[engine->plan.sequence_count + i];
         run.extent_memory[e] = at;
         at += pi2_extent_read_bytes(&layout->extents[e]);
     }
@@ -122,8 +122,8 @@ static pi2_status prepare_beside(pi2_engine *engine, const pi2_gguf *gguf, char 
     }
     char size[PI2_SIZE_TEXT_BYTES];
     pi2_engine_log(engine, "the model does not fit in the budget: preparing %s (about %s of disk), once", *path,
-                   pi2_format_size(engine->model->layout->weight_bytes, size));
-    const bool by_neuron = pi2_model_shape_fires(&engine->model->shape) && !pi2_engine_is_dense(engine);
+                   pi2_format_size(engine->source.model->layout->weight_bytes, size));
+    const bool by_neuron = pi2_model_shape_fires(&engine->source.model->shape) && !pi2_engine_is_dense(engine);
     const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(engine),
                                             .layout = by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
                                             .callbacks = engine->options.callbacks };

@@ -15,10 +15,10 @@ static bool is_up_or_down(const pi2_model *model, uint32_t layer, const pi2_exte
 }
 
 static void mark_layer(pi2_engine *engine, uint32_t layer) {
-    const pi2_model *model = engine->model;
+    const pi2_model *model = engine->source.model;
     const pi2_group *group = &model->layout->groups[model->layers[layer].ffn_group];
     for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
-        engine->by_neuron[e] = is_up_or_down(model, layer, &model->layout->extents[e]);
+        engine->plan.by_neuron[e] = is_up_or_down(model, layer, &model->layout->extents[e]);
     }
 }
 
@@ -27,47 +27,47 @@ bool pi2_engine_is_dense(const pi2_engine *engine) {
 }
 
 pi2_status pi2_engine_find_neurons(pi2_engine *engine) {
-    const pi2_model *model = engine->model;
+    const pi2_model *model = engine->source.model;
     const char *sparsity = engine->options.sparsity ? engine->options.sparsity : "exact";
-    free(engine->by_neuron);
-    engine->by_neuron = NULL;
-    engine->banks = NULL;
+    free(engine->plan.by_neuron);
+    engine->plan.by_neuron = NULL;
+    engine->plan.banks = NULL;
     if (pi2_engine_is_dense(engine)) return PI2_OK;
     if (strcmp(sparsity, "exact") != 0) {
         return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, off", sparsity);
     }
     if (!model->banks || model->banks->count == 0 || !pi2_model_shape_fires(&model->shape)) return PI2_OK;
-    engine->by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
-    if (!engine->by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
+    engine->plan.by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
+    if (!engine->plan.by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
     for (uint32_t b = 0; b < model->banks->count; b++) mark_layer(engine, model->banks->banks[b].layer);
-    engine->banks = model->banks;
+    engine->plan.banks = model->banks;
     return PI2_OK;
 }
 
 uint64_t pi2_engine_mark_by_neuron(pi2_engine *engine, uint64_t room) {
-    const pi2_extent_layout *layout = engine->model->layout;
-    uint32_t *tiles = engine->sequence + engine->sequence_count; /* room for as many: pi2_engine_sequence_room() */
+    const pi2_extent_layout *layout = engine->source.model->layout;
+    uint32_t *tiles = engine->plan.sequence + engine->plan.sequence_count; /* there is room for as many */
     uint32_t tile_count = 0;
     uint64_t kept = 0;
-    for (uint32_t i = 0; i < engine->pass_end; i++) {
-        const uint32_t e = engine->sequence[i];
-        if (engine->by_neuron[e]) tiles[tile_count++] = e;
+    for (uint32_t i = 0; i < engine->plan.pass_end; i++) {
+        const uint32_t e = engine->plan.sequence[i];
+        if (engine->plan.by_neuron[e]) tiles[tile_count++] = e;
         else kept += pi2_extent_read_bytes(&layout->extents[e]);
     }
     const uint64_t left = room > kept ? room - kept : 0;
-    const uint64_t marked = pi2_memory_plan_residents(layout, tiles, tile_count, left, engine->resident);
-    for (uint32_t i = 0; i < engine->pass_end; i++) {
-        const uint32_t e = engine->sequence[i];
-        if (!engine->by_neuron[e]) engine->resident[e] = 1;
+    const uint64_t marked = pi2_memory_plan_residents(layout, tiles, tile_count, left, engine->plan.resident);
+    for (uint32_t i = 0; i < engine->plan.pass_end; i++) {
+        const uint32_t e = engine->plan.sequence[i];
+        if (!engine->plan.by_neuron[e]) engine->plan.resident[e] = 1;
     }
     return kept + marked;
 }
 
 pi2_status pi2_engine_start_neurons(pi2_engine *engine, unsigned spin_us) {
-    if (engine->plan.neuron_bytes == 0) return PI2_OK;
+    if (engine->plan.memory.neuron_bytes == 0) return PI2_OK;
     const pi2_neuron_store_options options = {
-        .banks = engine->banks, .path = engine->weights_path, .reader = engine->reader,
-        .memory = engine->neurons.pages, .memory_bytes = engine->neurons.bytes, .spin_us = spin_us,
-        .trace = pi2_run_trace_events(engine->run_trace) };
+        .banks = engine->plan.banks, .path = engine->source.weights_path, .reader = engine->reader,
+        .memory = engine->memory.neurons.pages, .memory_bytes = engine->memory.neurons.bytes, .spin_us = spin_us,
+        .trace = pi2_run_trace_events(engine->traces.run) };
     return pi2_neuron_store_create(&options, &engine->neuron_store);
 }

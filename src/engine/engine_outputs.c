@@ -38,7 +38,7 @@ pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf) {
     for (size_t i = 0; i < others; i++) inputs[count++] = options.input_paths[i];
     if (options.routing_trace) inputs[count++] = options.routing_trace;
     options.input_paths = inputs;
-    pi2_status status = pi2_run_trace_open(&options, engine->report.budget_bytes, &engine->run_trace);
+    pi2_status status = pi2_run_trace_open(&options, engine->report.budget_bytes, &engine->traces.run);
     if (status == PI2_OK) status = pi2_engine_open_expert_trace(engine, inputs);
     free(inputs);
     return status;

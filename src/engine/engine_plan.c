@@ -60,7 +60,7 @@ static void add_part(pi2_workload *workload, const pi2_workload_weights *what) {
 }
 
 static void add_extent(const pi2_engine *engine, const pi2_extent *extent, pi2_workload *workload) {
-    const pi2_extent_layout *layout = engine->model->layout;
+    const pi2_extent_layout *layout = engine->source.model->layout;
     const pi2_group_kind kind = layout->groups[extent->group].kind;
     for (uint32_t p = 0; p < extent->piece_count; p++) {
         const pi2_piece *piece = &layout->pieces[extent->first_piece + p];
@@ -76,12 +76,12 @@ static void add_extent(const pi2_engine *engine, const pi2_extent *extent, pi2_w
 
 /* Weights by type, and what streams. */
 static void add_extents(const pi2_engine *engine, pi2_workload *workload) {
-    const pi2_extent_layout *layout = engine->model->layout;
+    const pi2_extent_layout *layout = engine->source.model->layout;
     uint64_t streamed = 0;
-    for (uint32_t i = 0; i < engine->pass_end; i++) {
-        const uint32_t e = engine->sequence[i];
+    for (uint32_t i = 0; i < engine->plan.pass_end; i++) {
+        const uint32_t e = engine->plan.sequence[i];
         add_extent(engine, &layout->extents[e], workload);
-        if (engine->resident[e]) continue;
+        if (engine->plan.resident[e]) continue;
         workload->read_bytes += pi2_extent_read_bytes(&layout->extents[e]);
         streamed++;
     }
@@ -90,7 +90,7 @@ static void add_extents(const pi2_engine *engine, pi2_workload *workload) {
         add_extent(engine, &layout->extents[e], workload);
     }
     /* A run in the buffer is what is computed with; the rest of it is in flight. */
-    const uint64_t ring = engine->plan.ring_bytes, in_flight = ring - pi2_forward_run_bytes((size_t)ring);
+    const uint64_t ring = engine->plan.memory.ring_bytes, in_flight = ring - pi2_forward_run_bytes((size_t)ring);
     if (streamed) workload->read_depth = (uint32_t)(in_flight * streamed / workload->read_bytes);
     workload->read_block = streamed ? (uint32_t)(workload->read_bytes / streamed) : PI2_EXTENT_TARGET_BYTES;
 }
@@ -103,7 +103,8 @@ static const char *method_of(const pi2_engine *engine, const pi2_machine_profile
 }
 
 static void add_stages(const pi2_engine *engine, pi2_workload *workload) {
-    const uint64_t layers = workload->layer_count, run_bytes = pi2_forward_run_bytes((size_t)engine->plan.ring_bytes);
+    const uint64_t layers = workload->layer_count;
+    const uint64_t run_bytes = pi2_forward_run_bytes((size_t)engine->plan.memory.ring_bytes);
     const bool experts = workload->experts.count > 0;
     const uint64_t runs = layers + (run_bytes ? workload->read_bytes / run_bytes : 0);
     workload->stages_per_pass = (uint32_t)(PI2_STAGES_BESIDE_LAYERS + PI2_STAGES_OF_ATTENTION * layers +
@@ -113,11 +114,11 @@ static void add_stages(const pi2_engine *engine, pi2_workload *workload) {
 /* A disk that was not measured matters only where one is read. */
 static pi2_status find_disk(planning *p, const pi2_machine_profile *profile) {
     pi2_machine_disk disk;
-    PI2_TRY(pi2_profile_place(p->engine->weights_path, &disk));
+    PI2_TRY(pi2_profile_place(p->engine->source.weights_path, &disk));
     p->workload.disk = pi2_profile_find_disk(profile, &disk);
-    if (p->workload.disk != PI2_PROFILE_NO_DISK || p->engine->plan.everything_resident) return PI2_OK;
+    if (p->workload.disk != PI2_PROFILE_NO_DISK || p->engine->plan.memory.everything_resident) return PI2_OK;
     return pi2_fail(PI2_ERR_UNSUPPORTED, "the disk of %s (mounted at %s) was not measured yet: 'powerinfer2 machine -m "
-                    "%s' does it", p->engine->weights_path, disk.place, p->engine->weights_path);
+                    "%s' does it", p->engine->source.weights_path, disk.place, p->engine->source.weights_path);
 }
 
 /* ---- experts ---- */
@@ -127,8 +128,8 @@ static void replay_experts(planning *p, pi2_workload *workload) {
     pi2_forecast_run run = p->run;
     pi2_forecast_hits hits;
     run.slots = experts->slots;
-    run.hot_keys = p->engine->hot.keys;
-    run.hot_count = p->engine->hot.count;
+    run.hot_keys = p->engine->plan.hot.keys;
+    run.hot_count = p->engine->plan.hot.count;
     const pi2_status status = pi2_routing_forecast_run(p->forecast, &run, &hits);
     if (status != PI2_OK) {
         p->failed = status;
@@ -149,8 +150,8 @@ static void replay(void *user, pi2_workload *workload) {
 
 static pi2_status add_experts(planning *p, const pi2_prediction_request *request) {
     const pi2_engine *engine = p->engine;
-    const pi2_model_shape *shape = &engine->model->shape;
-    const pi2_extent_layout *layout = engine->model->layout;
+    const pi2_model_shape *shape = &engine->source.model->shape;
+    const pi2_extent_layout *layout = engine->source.model->layout;
     pi2_workload *workload = &p->workload;
     pi2_workload_experts *experts = &workload->experts;
     experts->count = shape->expert_count;
@@ -159,7 +160,7 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     experts->slots = pi2_engine_expert_slots(engine, request->position);
     experts->read_block = experts->expert_bytes < PI2_EXTENT_MAX_BYTES ? (uint32_t)experts->expert_bytes
                                                                         : PI2_EXTENT_MAX_BYTES;
-    experts->loaded = engine->plan.everything_resident && !engine->model->has_file;
+    experts->loaded = engine->plan.memory.everything_resident && !engine->source.model->has_file;
     workload->feed_forward = shape->expert_feed_forward_length * shape->expert_used_count;
     const pi2_workload_weights router = {
         .type = "F32", .columns = shape->embedding_length, .is_table = true,
@@ -171,7 +172,7 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     for (uint32_t i = 0; i < PI2_DISTINCT_POINTS; i++) {
         experts->distinct[i] = pi2_routing_forecast_distinct(p->forecast, 1u << i);
     }
-    p->run = (pi2_forecast_run){ .policy = engine->policy, .prompt_tokens = request->prompt_tokens,
+    p->run = (pi2_forecast_run){ .policy = engine->plan.policy, .prompt_tokens = request->prompt_tokens,
                                  .batch_tokens = workload->batch_tokens, .answer_tokens = request->answer_tokens };
     replay_experts(p, workload);
     return p->failed;
@@ -186,20 +187,20 @@ static void end_loan(const pi2_engine *engine, uint32_t position, pi2_workload *
 
 static pi2_status make_workload(const pi2_engine *engine, const pi2_machine_profile *profile,
                                 const pi2_prediction_request *request, planning *p) {
-    const pi2_model_shape *shape = &engine->model->shape;
-    const pi2_memory_plan *plan = &engine->plan;
+    const pi2_model_shape *shape = &engine->source.model->shape;
+    const pi2_memory_plan *plan = &engine->plan.memory;
     pi2_workload *workload = &p->workload;
     memset(p, 0, sizeof *p);
     p->engine = engine;
     add_extents(engine, workload);
     workload->budget_bytes = engine->report.budget_bytes;
-    for (uint32_t i = 0; i < engine->pass_end; i++) {
-        const uint32_t e = engine->sequence[i];
-        if (engine->resident[e]) workload->resident_bytes += engine->model->layout->extents[e].bytes;
+    for (uint32_t i = 0; i < engine->plan.pass_end; i++) {
+        const uint32_t e = engine->plan.sequence[i];
+        if (engine->plan.resident[e]) workload->resident_bytes += engine->source.model->layout->extents[e].bytes;
     }
     if (shape->expert_count == 0) workload->resident_bytes = engine->report.resident_bytes;
     if (shape->expert_count == 0) end_loan(engine, request->position, workload);
-    workload->load_before = plan->everything_resident && !engine->model->has_file;
+    workload->load_before = plan->everything_resident && !engine->source.model->has_file;
     PI2_TRY(find_disk(p, profile));
     workload->read_method = method_of(engine, profile, workload->disk);
     workload->layer_count = shape->layer_count;
@@ -264,31 +265,31 @@ static void add_line(pi2_plan *plan, const char *what, uint64_t bytes, uint64_t 
 /* An expert is in memory or not; which ones are changes. */
 static void add_expert_line(pi2_plan *plan, uint64_t bytes) {
     const pi2_engine *engine = plan->engine;
-    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout);
-    const uint32_t all = pi2_expert_cache_keys(engine->model->layout);
-    const uint64_t slots = slot ? engine->plan.expert_bytes / slot : 0;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->source.model->layout);
+    const uint32_t all = pi2_expert_cache_keys(engine->source.model->layout);
+    const uint64_t slots = slot ? engine->plan.memory.expert_bytes / slot : 0;
     char why[96];
-    if (engine->plan.expert_bytes >= pi2_expert_cache_all_bytes(engine->model->layout)) {
+    if (engine->plan.memory.expert_bytes >= pi2_expert_cache_all_bytes(engine->source.model->layout)) {
         add_line(plan, "expert weights", bytes, bytes, "the budget holds all experts");
         return;
     }
     (void)snprintf(why, sizeof why, "%llu of %u experts, %u hot, policy %s; others are read when chosen",
-                   (unsigned long long)slots, all, engine->hot.count, engine->policy->name);
-    add_line(plan, "expert weights", bytes, engine->plan.expert_bytes, why);
+                   (unsigned long long)slots, all, engine->plan.hot.count, engine->plan.policy->name);
+    add_line(plan, "expert weights", bytes, engine->plan.memory.expert_bytes, why);
 }
 
 static void add_weights(pi2_plan *plan) {
     static const char *const names[] = {"attention weights", "feed-forward weights", "expert weights", "output head",
                                         "embedding"};
     const pi2_engine *engine = plan->engine;
-    const pi2_extent_layout *layout = engine->model->layout;
-    const bool all = engine->plan.everything_resident;
+    const pi2_extent_layout *layout = engine->source.model->layout;
+    const bool all = engine->plan.memory.everything_resident;
     for (int kind = PI2_GROUP_ATTENTION; kind <= PI2_GROUP_EMBEDDING; kind++) {
         uint64_t bytes = 0, resident = 0;
         for (uint32_t e = 0; e < layout->extent_count; e++) {
             if ((int)layout->groups[layout->extents[e].group].kind != kind) continue;
             bytes += layout->extents[e].bytes;
-            resident += engine->resident[e] ? layout->extents[e].bytes : 0;
+            resident += engine->plan.resident[e] ? layout->extents[e].bytes : 0;
         }
         if (kind == PI2_GROUP_EXPERT) {
             if (bytes) add_expert_line(plan, bytes);
@@ -296,7 +297,7 @@ static void add_weights(pi2_plan *plan) {
         }
         add_line(plan, names[kind], bytes, resident,
                  all ? "the budget holds all weights"
-                 : engine->plan.neuron_bytes && kind == PI2_GROUP_FFN
+                 : engine->plan.memory.neuron_bytes && kind == PI2_GROUP_FFN
                      ? "Gate stays; Up and Down of prompts stream, tokens use single neurons"
                  : kind == PI2_GROUP_EMBEDDING ? "a token needs one row, which is read when it is needed"
                  : resident == bytes           ? "each token uses all: stays"
@@ -306,11 +307,12 @@ static void add_weights(pi2_plan *plan) {
 
 /* Which ones are in memory changes; with a profile it is known how often that is enough. */
 static void add_neurons(pi2_plan *plan) {
-    const uint64_t all = pi2_neuron_store_all_bytes(plan->engine->banks), in_memory = plan->engine->plan.neuron_bytes;
+    const pi2_engine_plan *made = &plan->engine->plan;
+    const uint64_t all = pi2_neuron_store_all_bytes(made->banks), in_memory = made->memory.neuron_bytes;
     char why[96] = "those that fire most stay, others are read when they fire", lack[PI2_SIZE_TEXT_BYTES];
     if (in_memory == 0) {
         (void)snprintf(why, sizeof why, "the budget lacks %s for them: every token computes all neurons",
-                       pi2_format_size(plan->engine->plan.neuron_lack_bytes, lack));
+                       pi2_format_size(plan->engine->plan.memory.neuron_lack_bytes, lack));
     } else if (in_memory == all) {
         (void)snprintf(why, sizeof why, "the budget holds all neurons");
     } else if (plan->prediction.neuron_units) {
@@ -321,7 +323,7 @@ static void add_neurons(pi2_plan *plan) {
 }
 
 static void add_lines(pi2_plan *plan) {
-    const pi2_memory_plan *memory = &plan->engine->plan;
+    const pi2_memory_plan *memory = &plan->engine->plan.memory;
     add_weights(plan);
     if (memory->neuron_bytes || memory->neuron_lack_bytes) add_neurons(plan);
     add_line(plan, "key-value cache", memory->cache_bytes, memory->cache_bytes - memory->loan_bytes,
@@ -341,7 +343,7 @@ static void add_lines(pi2_plan *plan) {
 /** What is asked for, within the context. */
 static pi2_prediction_request complete(const pi2_engine *engine, const pi2_prediction_request *request) {
     pi2_prediction_request whole = request ? *request : (pi2_prediction_request){0};
-    const uint32_t context = engine->plan.shape.context_tokens;
+    const uint32_t context = engine->plan.memory.shape.context_tokens;
     if (whole.prompt_tokens == 0) whole.prompt_tokens = DEFAULT_PROMPT;
     if (whole.prompt_tokens > context) whole.prompt_tokens = context;
     if (whole.position == 0) whole.position = whole.prompt_tokens;
@@ -351,7 +353,8 @@ static pi2_prediction_request complete(const pi2_engine *engine, const pi2_predi
 /* The batch is chosen by its share of the memory; what that makes of the reads is looked at here. */
 static void check_batch(pi2_plan *plan, const pi2_workload *workload, const pi2_machine_profile *profile,
                         uint32_t prompt_tokens) {
-    const uint32_t batch = plan->engine->plan.shape.batch_tokens, context = plan->engine->plan.shape.context_tokens;
+    const pi2_forward_shape *shape = &plan->engine->plan.memory.shape;
+    const uint32_t batch = shape->batch_tokens, context = shape->context_tokens;
     const double hits = workload->experts.prompt_hits;
     const pi2_pass pass = {batch < prompt_tokens ? batch : prompt_tokens, 0, hits, false};
     const pi2_pass_time time = pi2_predict_pass(workload, profile, &pi2_as_it_is, &pass);

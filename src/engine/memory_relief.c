@@ -84,15 +84,15 @@ static uint64_t unread_bytes(const pi2_engine *engine) {
 /* Position of the sequence that a pass has not come to when it is done with so many layers. */
 static uint32_t position_after(const pi2_engine *engine, uint32_t layers_done) {
     if (layers_done == UINT32_MAX) return UINT32_MAX;
-    const pi2_extent_layout *layout = engine->model->layout;
+    const pi2_extent_layout *layout = engine->source.model->layout;
     uint32_t position = 0;
-    while (position < engine->head_begin &&
-           layout->groups[layout->extents[engine->sequence[position]].group].layer < layers_done) position++;
+    while (position < engine->plan.head_begin &&
+           layout->groups[layout->extents[engine->plan.sequence[position]].group].layer < layers_done) position++;
     return position;
 }
 
 static void note_memory(pi2_engine *engine) {
-    pi2_timeline *trace = pi2_run_trace_events(engine->run_trace);
+    pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     if (trace) pi2_timeline_memory(trace, engine->relief->decision.planned_bytes - away_bytes(engine), pi2_clock_ns());
 }
 
@@ -153,9 +153,10 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
 /* ---- what the key-value cache lends ---- */
 
 uint64_t pi2_engine_loan_due(const pi2_engine *engine, uint32_t positions) {
-    const pi2_memory_plan *plan = &engine->plan;
+    const pi2_memory_plan *plan = &engine->plan.memory;
     if (plan->loan_bytes == 0) return 0;
-    const uint64_t touched = pi2_forward_cache_touched_bytes(engine->model, &plan->shape, positions, pi2_page_bytes());
+    const uint64_t touched =
+        pi2_forward_cache_touched_bytes(engine->source.model, &plan->shape, positions, pi2_page_bytes());
     const uint64_t own = plan->cache_bytes - plan->loan_bytes;
     const uint64_t over = touched > own ? lesser(touched - own, plan->loan_bytes) : 0;
     const uint64_t returned = engine->relief ? engine->relief->returned_bytes : 0;
@@ -185,7 +186,7 @@ static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_
  */
 void pi2_engine_end_loan(pi2_engine *engine, uint32_t position, uint32_t token_count) {
     pi2_memory_relief *relief = engine->relief;
-    if (!relief || !relief->can_give || engine->plan.loan_bytes == 0) return;
+    if (!relief || !relief->can_give || engine->plan.memory.loan_bytes == 0) return;
     relief->positions_ahead = position + 2 * token_count;
     return_loan(engine, relief->positions_ahead, UINT32_MAX);
     if (pi2_engine_loan_due(engine, position + token_count) == 0) return;
@@ -249,11 +250,11 @@ void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done) {
 static void find_bounds(pi2_engine *engine) {
     pi2_memory_relief *relief = engine->relief;
     pi2_relief_decision *decision = &relief->decision;
-    decision->planned_bytes = engine->weights.bytes;
+    decision->planned_bytes = engine->memory.weights.bytes;
     decision->step_bytes = pi2_weight_store_unit_bytes(engine->store);
     if (engine->expert_cache) {
-        const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout);
-        relief->least_slots = engine->model->shape.expert_used_count;
+        const uint64_t slot = pi2_expert_cache_slot_bytes(engine->source.model->layout);
+        relief->least_slots = engine->source.model->shape.expert_used_count;
         decision->planned_bytes += slot * pi2_expert_cache_slots(engine->expert_cache);
         decision->least_bytes = slot * relief->least_slots;
         if (decision->step_bytes < slot) decision->step_bytes = slot;

@@ -109,7 +109,7 @@ static pi2_status check_place(const profile_run *run) {
     const char **inputs = calloc(run->text_count + 3, sizeof *inputs);
     if (!inputs) return pi2_fail(PI2_ERR_MEMORY, "no memory for a list of files");
     for (size_t i = 0; i < run->text_count; i++) inputs[i] = run->texts[i].path;
-    inputs[run->text_count] = run->engine->model_path;
+    inputs[run->text_count] = run->engine->source.model_path;
     inputs[run->text_count + 1] = run->engine->report.weights_path;
     const pi2_status status = pi2_neuron_statistics_check_place(run->options->output_path, inputs);
     free(inputs);
@@ -119,7 +119,7 @@ static pi2_status check_place(const profile_run *run) {
 /** What is there already, or nothing counted yet. */
 static pi2_status begin_statistics(profile_run *run) {
     const char *path = run->options->output_path;
-    const uint32_t chunk = run->engine->plan.shape.context_tokens;
+    const uint32_t chunk = run->engine->plan.memory.shape.context_tokens;
     if (!run->options->resume || !is_there(path)) {
         return pi2_neuron_tally_statistics(run->engine, chunk, &run->statistics);
     }

@@ -35,7 +35,7 @@ static pi2_engine *open_plan(const char *path, uint32_t context, uint64_t budget
 static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsigned *parts) {
     pi2_engine *engine = open_plan(path, 128, budget);
     if (!engine) return;
-    const pi2_memory_plan *plan = &engine->plan;
+    const pi2_memory_plan *plan = &engine->plan.memory;
     const uint64_t margin = budget / 100 > 1000000 ? budget / 100 : 1000000;
     const uint64_t fixed = plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
                            plan->ring_bytes + plan->staging_bytes;
@@ -81,11 +81,11 @@ static void test_budgets_have_a_margin(void **state) {
 static bool check_loan(const char *path, uint64_t budget) {
     pi2_engine *engine = open_plan(path, 512, budget);
     if (!engine) return false;
-    const pi2_memory_plan *plan = &engine->plan;
+    const pi2_memory_plan *plan = &engine->plan.memory;
     const bool is_lent = plan->loan_bytes > 0 && plan->ring_bytes == 0;
-    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->model->layout), slots = plan->expert_bytes / slot;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->source.model->layout), slots = plan->expert_bytes / slot;
     const uint64_t returned = (plan->loan_bytes + slot - 1) / slot;
-    if (is_lent && slots < returned + engine->model->shape.expert_used_count) {
+    if (is_lent && slots < returned + engine->source.model->shape.expert_used_count) {
         fail_msg("budget %llu: %llu slots, of which %llu are to return", (unsigned long long)budget,
                  (unsigned long long)slots, (unsigned long long)returned);
     }
