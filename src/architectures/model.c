@@ -39,9 +39,8 @@ static pi2_status find_tensor(const pi2_model *model, const char *name, uint32_t
     return pi2_fail(PI2_ERR_FORMAT, "the layout has no tensor '%s'; prepare the model again", name);
 }
 
-/* Collects the pieces of `request`'s tensor number `which` inside the group. */
-static pi2_status build_operand(pi2_model *model, const pi2_group *group, const pi2_group_request *request,
-                                uint32_t which, unsigned cpu_features, pi2_operand *operand) {
+pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, const pi2_group_request *request,
+                                   uint32_t which, unsigned cpu_features, pi2_operand *operand) {
     uint32_t tensor_index = 0;
     PI2_TRY(find_tensor(model, request->tensors[which]->name, &tensor_index));
     const pi2_layout_tensor *tensor = &model->layout->tensors[tensor_index];
@@ -100,7 +99,7 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
             ? pi2_model_experts_build(model, request->layer, group_index, request, cpu_features) : PI2_OK;
     }
     for (uint32_t i = 0; i < request->tensor_count && operands[i]; i++) {
-        PI2_TRY(build_operand(model, group, request, i, cpu_features, operands[i]));
+        PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, operands[i]));
     }
     return PI2_OK;
 }

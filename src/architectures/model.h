@@ -29,16 +29,11 @@ typedef struct pi2_expert_cluster {
     uint32_t neuron_begin, neuron_end;
 } pi2_expert_cluster;
 
-typedef struct pi2_expert_matrix {
-    const pi2_layout_tensor *tensor; /* stacked */
-    const pi2_matmul_kernel *kernel;
-    uint32_t number;                 /* of the tensor in the layout */
-} pi2_expert_matrix;
-
 /** A layer's experts. Every group holds one expert, laid out as the layer's first one. */
 typedef struct pi2_layer_experts {
     uint32_t first_group;            /* expert e is group first_group + e */
-    pi2_expert_matrix gate, up, down;
+    pi2_operand gate, up, down;      /* of expert 0, which the others are like: their extents are as far from their
+                                        group's first one, and their rows from their first */
     pi2_expert_cluster *clusters; uint32_t cluster_count;
 } pi2_layer_experts;
 
@@ -76,6 +71,11 @@ pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_mod
  *  Errors  FORMAT, UNSUPPORTED, MEMORY */
 pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t *vocabulary_size_out);
 void pi2_model_free(pi2_model *model);
+
+/** Collects the pieces of `request`'s tensor number `which` inside the group.
+ *  Errors  FORMAT, UNSUPPORTED (no kernel) */
+pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, const pi2_group_request *request,
+                                   uint32_t which, unsigned cpu_features, pi2_operand *operand_out);
 
 /**
  * Fills in a layer's experts from its groups. The layout may come from a file: every piece is

@@ -15,17 +15,8 @@ static pi2_status wrong_layout(const pi2_model *model, uint32_t group) {
                     model->layout->groups[group].expert);
 }
 
-static pi2_status find_matrix(const pi2_model *model, const char *name, unsigned cpu_features,
-                              pi2_expert_matrix *matrix) {
-    for (uint32_t i = 0; i < model->layout->tensor_count; i++) {
-        const pi2_layout_tensor *tensor = &model->layout->tensors[i];
-        if (strcmp(tensor->name, name) != 0) continue;
-        *matrix = (pi2_expert_matrix){ .tensor = tensor, .number = i,
-                                       .kernel = pi2_matmul_select(tensor->format->type, cpu_features) };
-        if (matrix->kernel) return PI2_OK;
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s': no kernel for %s", name, tensor->format->name);
-    }
-    return pi2_fail(PI2_ERR_FORMAT, "the layout has no tensor '%s'; prepare the model again", name);
+static uint32_t number_of(const pi2_model *model, const pi2_operand *matrix) {
+    return (uint32_t)(matrix->tensor - model->layout->tensors);
 }
 
 /* How far the walk through an expert has come in each matrix. */
@@ -39,7 +30,7 @@ typedef struct expert_walk {
 static bool take_piece(const pi2_model *model, const pi2_layer_experts *experts, const pi2_piece *piece,
                        uint32_t cluster_neurons, expert_walk *walk, uint32_t *cluster_out) {
     const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
-    if (piece->tensor == experts->down.number) {
+    if (piece->tensor == number_of(model, &experts->down)) {
         if (piece->column_begin != walk->down_column || piece->row_begin != walk->down_row) return false;
         *cluster_out = piece->column_begin / cluster_neurons;
         const uint32_t begin = *cluster_out * cluster_neurons;
@@ -53,8 +44,8 @@ static bool take_piece(const pi2_model *model, const pi2_layer_experts *experts,
         }
         return true;
     }
-    uint32_t *row = piece->tensor == experts->gate.number ? &walk->gate_row
-                  : piece->tensor == experts->up.number ? &walk->up_row : NULL;
+    uint32_t *row = piece->tensor == number_of(model, &experts->gate) ? &walk->gate_row
+                  : piece->tensor == number_of(model, &experts->up) ? &walk->up_row : NULL;
     if (!row || piece->row_begin != *row || piece->column_begin != 0 || piece->column_count != width) return false;
     *cluster_out = *row / cluster_neurons;
     const uint32_t end = (*cluster_out + 1) * cluster_neurons;
@@ -101,11 +92,8 @@ static pi2_status walk_first(pi2_model *model, pi2_layer_experts *experts) {
     return PI2_OK;
 }
 
-static bool same_piece(const pi2_layer_experts *experts, const pi2_piece *first, const pi2_piece *piece,
-                       uint32_t expert) {
-    const pi2_layout_tensor *tensor = first->tensor == experts->gate.number ? experts->gate.tensor
-                                    : first->tensor == experts->up.number ? experts->up.tensor
-                                                                          : experts->down.tensor;
+static bool same_piece(const pi2_model *model, const pi2_piece *first, const pi2_piece *piece, uint32_t expert) {
+    const pi2_layout_tensor *tensor = &model->layout->tensors[first->tensor];
     return piece->tensor == first->tensor && piece->column_begin == first->column_begin &&
            piece->column_count == first->column_count && piece->offset == first->offset &&
            piece->row_count == first->row_count &&
@@ -124,8 +112,7 @@ static pi2_status check_alike(const pi2_model *model, const pi2_layer_experts *e
         const pi2_extent *b = &layout->extents[group->first_extent + e];
         bool same = a->piece_count == b->piece_count && a->bytes == b->bytes;
         for (uint32_t p = 0; same && p < a->piece_count; p++) {
-            same = same_piece(experts, &layout->pieces[a->first_piece + p], &layout->pieces[b->first_piece + p],
-                              expert);
+            same = same_piece(model, &layout->pieces[a->first_piece + p], &layout->pieces[b->first_piece + p], expert);
         }
         if (!same) return wrong_layout(model, experts->first_group + expert);
     }
@@ -137,9 +124,10 @@ pi2_status pi2_model_experts_build(pi2_model *model, uint32_t layer, uint32_t fi
     pi2_layer_experts *experts = &model->layers[layer].experts;
     const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
     experts->first_group = first_group;
-    PI2_TRY(find_matrix(model, request->tensors[0]->name, cpu_features, &experts->gate));
-    PI2_TRY(find_matrix(model, request->tensors[1]->name, cpu_features, &experts->up));
-    PI2_TRY(find_matrix(model, request->tensors[2]->name, cpu_features, &experts->down));
+    const pi2_group *group = &model->layout->groups[first_group];
+    PI2_TRY(pi2_model_operand_build(model, group, request, 0, cpu_features, &experts->gate));
+    PI2_TRY(pi2_model_operand_build(model, group, request, 1, cpu_features, &experts->up));
+    PI2_TRY(pi2_model_operand_build(model, group, request, 2, cpu_features, &experts->down));
     if (experts->gate.tensor->matrix_rows != neurons || experts->up.tensor->matrix_rows != neurons ||
         experts->down.tensor->matrix_rows != width) {
         return pi2_fail(PI2_ERR_FORMAT, "tensor '%s' and its fellows are not stacked as experts of %u neurons",

@@ -14,63 +14,10 @@
  * left a whole stage before. The stream buffer must hold two runs for that; where it cannot, a run
  * waits for the one before.
  */
-#include "pipeline/forward_internal.h"
-
-enum { TOKEN_BLOCK = 64 };
+#include "pipeline/ffn_unit.h"
 
 static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
-}
-
-void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, size_t count,
-                          const float *gate_bias, const float *up_bias) {
-    if (gate_bias) forward->vector->add(gate, gate_bias, count);
-    if (up_bias) forward->vector->add(up, up_bias, count);
-    forward->vector->activate[forward->model->shape.activation](gate, gate, up, count);
-}
-
-void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter) { forward->counter = counter; }
-
-void pi2_forward_tell_neurons(const pi2_forward_walk *walk, unsigned member, uint32_t expert, uint32_t token,
-                              uint32_t begin, uint32_t end, const float *activations, const pi2_activation_set *set,
-                              uint32_t slot, const pi2_weight_format *format) {
-    const pi2_neuron_counter *counter = walk->forward->counter;
-    const pi2_activations *kept = &set->of[format->activation];
-    const pi2_neuron_values values = {
-        .layer = walk->layer, .expert = expert, .position = walk->forward->position + token, .begin = begin,
-        .count = end - begin, .activations = activations,
-        .rounded = format->activation == PI2_ACTIVATION_F32 ? NULL : kept->values + slot * kept->value_stride + begin };
-    counter->count(counter->user, member, &values);
-}
-
-/* Gate and Up of neurons [begin, end) for the tokens of one block; the result into hidden_set. */
-static void neurons_of_tokens(pi2_forward_walk *walk, unsigned member, uint32_t begin, uint32_t end,
-                              uint32_t token, uint32_t tokens, bool last) {
-    pi2_forward *forward = walk->forward;
-    pi2_forward_buffers *buffers = &forward->buffers;
-    const pi2_layer_weights *layer = layer_of(walk);
-    const uint32_t tile = begin / PI2_TILE_ROWS;
-    const uint32_t tiles = (end - begin + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
-    const size_t stride = buffers->neuron_chunk;
-    float *gate = buffers->member + member * buffers->member_floats;
-    float *up = gate + buffers->gate_floats;
-    pi2_forward_rows(forward, &layer->gate, tile, tiles, &buffers->normed_set, token, tokens, gate, stride, last);
-    pi2_forward_rows(forward, &layer->up, tile, tiles, &buffers->normed_set, token, tokens, up, stride, last);
-    if (pi2_forward_failed(forward)) return;
-    const float *gate_bias = layer->tables[PI2_TABLE_GATE_BIAS], *up_bias = layer->tables[PI2_TABLE_UP_BIAS];
-    for (uint32_t t = 0; t < tokens; t++) {
-        float *hidden = gate + t * stride;
-        pi2_forward_activate(forward, hidden, up + t * stride, end - begin, gate_bias ? gate_bias + begin : NULL,
-                 up_bias ? up_bias + begin : NULL);
-        pi2_activation_set_fill(&buffers->hidden_set, token + t, begin, end - begin, hidden);
-        if (forward->counter) {
-            pi2_forward_tell_neurons(walk, member, UINT32_MAX, token + t, begin, end, hidden, &buffers->hidden_set,
-                                     token + t, layer->down.tensor->format);
-        }
-        if (!buffers->hidden) continue;
-        float *copy = buffers->hidden + (token + t) * buffers->neuron_stride + begin;
-        for (uint32_t i = 0; i < end - begin; i++) copy[i] = hidden[i];
-    }
 }
 
 static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -79,10 +26,11 @@ static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t begin = walk->run.begin + chunk * forward->buffers.neuron_chunk;
     const uint32_t wanted = begin + forward->buffers.neuron_chunk;
     const uint32_t end = wanted < walk->run.end ? wanted : walk->run.end;
-    for (uint32_t token = 0; token < forward->token_count; token += TOKEN_BLOCK) {
+    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    for (uint32_t token = 0; token < forward->token_count; token += PI2_FFN_ROWS) {
         const uint32_t left = forward->token_count - token;
-        neurons_of_tokens(walk, member, begin, end, token, left < TOKEN_BLOCK ? left : TOKEN_BLOCK,
-                          left <= TOKEN_BLOCK);
+        pi2_ffn_neurons(walk, member, &unit, begin, end, token, left < PI2_FFN_ROWS ? left : PI2_FFN_ROWS,
+                        left <= PI2_FFN_ROWS);
     }
 }
 
@@ -95,13 +43,11 @@ static pi2_tile_chunks down_chunks(const pi2_forward_walk *walk) {
 static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
-    pi2_forward *forward = walk->forward;
-    const pi2_forward_buffers *buffers = &forward->buffers;
-    const pi2_operand *down = &layer_of(walk)->down;
+    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
     const pi2_tile_chunks chunks = down_chunks(walk);
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
-    pi2_forward_columns(forward, down, begin, end - begin, walk->run.begin, walk->run.end, &buffers->hidden_set,
-                        forward->token_count, buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride);
+    pi2_ffn_down(walk, &unit, begin, end, walk->run.begin, walk->run.end, 0, walk->forward->token_count,
+                 walk->forward->buffers.out);
 }
 
 /* Residual, then the norm that comes next: of the next layer, or of the head where it is wanted. */

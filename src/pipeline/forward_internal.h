@@ -174,19 +174,36 @@ void pi2_activation_set_fill(pi2_activation_set *set, uint32_t token, uint32_t c
 void pi2_forward_fail(pi2_forward *forward, pi2_status status);
 bool pi2_forward_failed(const pi2_forward *forward);
 
+/** Where the extents of a matrix are found. */
+typedef struct pi2_extent_source {
+    pi2_expert_cache *experts;   /* NULL: in the weight store, and the two below mean nothing */
+    uint32_t key;                /* of the expert */
+    uint32_t first_extent;       /* of its layer's expert 0, by whose extents a matrix tells where its pieces lie */
+} pi2_extent_source;
+
+/** Memory of an extent of a matrix: waited for in the weight store, in the cache of experts it has arrived. NULL: the
+ *  pass fails. */
+const uint8_t *pi2_forward_extent(pi2_forward *forward, const pi2_extent_source *source, uint32_t extent);
+
 /**
- * tiles [tile_begin, tile_begin + tile_count) of the operand's rows times tokens [token_begin,
- * + token_count) of the set: out[token - token_begin][row - 16 * tile_begin]. Every column at once.
+ * tiles [tile_begin, tile_begin + tile_count) of the operand's rows times rows [token_begin, + token_count) of the set:
+ * out[token - token_begin][row - 16 * tile_begin]. Every column at once.
  * last: the pass uses these tiles no more.
  */
+void pi2_forward_source_rows(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+                             uint32_t tile_begin, uint32_t tile_count, const pi2_activation_set *set,
+                             uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride, bool last);
+
+/** Down: the same over the columns [column_begin, column_end) only, continuing out's sums from 0; for the last time. */
+void pi2_forward_source_columns(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+                                uint32_t tile_begin, uint32_t tile_count, uint32_t column_begin, uint32_t column_end,
+                                const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
+                                size_t out_stride);
+
+/** pi2_forward_source_rows() from the weight store. */
 void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
                       const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
                       size_t out_stride, bool last);
-
-/** Down: the same over the columns [column_begin, column_end) only, continuing out's sums from 0. */
-void pi2_forward_columns(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin,
-                         uint32_t tile_count, uint32_t column_begin, uint32_t column_end,
-                         const pi2_activation_set *set, uint32_t token_count, float *out, size_t out_stride);
 
 /** Embeds the pass's tokens into x. */
 pi2_status pi2_forward_embed(pi2_forward *forward);
@@ -220,18 +237,6 @@ void pi2_forward_ahead_ask(const pi2_forward_walk *walk);
 /** A unit of an expert's work: a cluster's neurons, or some of Down's rows. forward_expert_unit.c */
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job, uint32_t cluster);
 void pi2_forward_expert_down(pi2_forward_walk *walk, const pi2_expert_job *job, uint32_t chunk);
-
-/**
- * Tells the counter, which there is, what neurons [begin, end) gave for a token: activations[end - begin], and what
- * the set holds of them in `slot` for Down, of `format`.
- */
-void pi2_forward_tell_neurons(const pi2_forward_walk *walk, unsigned member, uint32_t expert, uint32_t token,
-                              uint32_t begin, uint32_t end, const float *activations, const pi2_activation_set *set,
-                              uint32_t slot, const pi2_weight_format *format);
-
-/** gate = activation(gate + gate_bias) * (up + up_bias). */
-void pi2_forward_activate(const pi2_forward *forward, float *gate, float *up, size_t count, const float *gate_bias,
-                          const float *up_bias);
 
 /** Adds Down's bias, then as pi2_forward_layer_end(), of a token's result in `out`. forward_ffn.c */
 void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token);

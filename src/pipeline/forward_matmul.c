@@ -63,66 +63,89 @@ static uint32_t find_piece(const pi2_model *model, const pi2_operand *operand, u
     return low;
 }
 
-void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
-                      const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
-                      size_t out_stride, bool last) {
-    const pi2_extent_layout *layout = forward->model->layout;
-    const pi2_piece_ref *refs = forward->model->refs + operand->first_ref;
+const uint8_t *pi2_forward_extent(pi2_forward *forward, const pi2_extent_source *source, uint32_t extent) {
+    const uint8_t *memory = NULL;
+    const pi2_status status =
+        source->experts
+            ? pi2_expert_cache_open(source->experts, source->key, extent - source->first_extent, &memory)
+            : pi2_weight_store_extent(forward->options.store, extent, &memory);
+    if (status == PI2_OK) return memory;
+    pi2_forward_fail(forward, status);
+    return NULL;
+}
+
+/* The tiles [from, to) of a piece that lie in [begin, end), and the piece's first; false: there are none. */
+typedef struct tile_range {
+    uint32_t first, from, to;
+} tile_range;
+
+static bool cut_tiles(const pi2_operand *operand, const pi2_piece *piece, uint32_t begin, uint32_t end,
+                      tile_range *range) {
+    range->first = (uint32_t)((piece->row_begin - operand->row_base) / PI2_TILE_ROWS);
+    const uint32_t piece_end = range->first + pi2_piece_tiles(piece);
+    range->from = range->first > begin ? range->first : begin;
+    range->to = piece_end < end ? piece_end : end;
+    return range->from < range->to;
+}
+
+/* Multiplies these tiles of a piece, of all its columns. False: the pass fails. */
+static bool multiply(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+                     pi2_piece_ref ref, const tile_range *range, const pi2_activation_set *set, uint32_t token_begin,
+                     uint32_t token_count, float *out, size_t out_stride, bool last) {
+    const pi2_piece *piece = &forward->model->layout->pieces[ref.piece];
     const pi2_weight_format *format = operand->tensor->format;
-    const size_t tile_bytes = pi2_tile_bytes(format, operand->tensor->columns);
+    const uint8_t *memory = pi2_forward_extent(forward, source, ref.extent);
+    if (!memory) return false;
+    const size_t tile_bytes = pi2_tile_bytes(format, piece->column_count);
+    operand->kernel->run(out, out_stride, memory + piece->offset + (range->from - range->first) * tile_bytes,
+                         range->to - range->from, piece->column_count, piece->column_begin,
+                         &set->of[format->activation], token_begin, token_count, piece->column_begin == 0);
+    if (last && !source->experts) {
+        pi2_weight_store_used(forward->options.store, ref.extent, range->to - range->from);
+    }
+    return true;
+}
+
+void pi2_forward_source_rows(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+                             uint32_t tile_begin, uint32_t tile_count, const pi2_activation_set *set,
+                             uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride, bool last) {
+    const pi2_piece_ref *refs = forward->model->refs + operand->first_ref;
     const uint32_t tile_end = tile_begin + tile_count;
     uint32_t i = find_piece(forward->model, operand, 0, operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
     for (; i < operand->ref_count && !pi2_forward_failed(forward); i++) {
-        const pi2_piece *piece = &layout->pieces[refs[i].piece];
-        const uint32_t first = (uint32_t)((piece->row_begin - operand->row_base) / PI2_TILE_ROWS);
-        const uint32_t end = first + pi2_piece_tiles(piece);
-        if (end <= tile_begin) continue;
-        if (first >= tile_end) break;
-        const uint32_t from = first > tile_begin ? first : tile_begin;
-        const uint32_t to = end < tile_end ? end : tile_end;
-        const uint8_t *memory;
-        const pi2_status status = pi2_weight_store_extent(forward->options.store, refs[i].extent, &memory);
-        if (status != PI2_OK) {
-            pi2_forward_fail(forward, status);
-            return;
+        tile_range range;
+        if (!cut_tiles(operand, &forward->model->layout->pieces[refs[i].piece], tile_begin, tile_end, &range)) {
+            if (range.first >= tile_end) break;
+            continue;
         }
-        operand->kernel->run(out + (size_t)(from - tile_begin) * PI2_TILE_ROWS, out_stride,
-                             memory + piece->offset + (from - first) * tile_bytes, to - from,
-                             operand->tensor->columns, 0, &set->of[format->activation], token_begin,
-                             token_count, true);
-        if (last) pi2_weight_store_used(forward->options.store, refs[i].extent, to - from);
+        if (!multiply(forward, source, operand, refs[i], &range, set, token_begin, token_count,
+                      out + (size_t)(range.from - tile_begin) * PI2_TILE_ROWS, out_stride, last)) return;
     }
 }
 
-void pi2_forward_columns(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin,
-                         uint32_t tile_count, uint32_t column_begin, uint32_t column_end,
-                         const pi2_activation_set *set, uint32_t token_count, float *out, size_t out_stride) {
-    const pi2_extent_layout *layout = forward->model->layout;
+void pi2_forward_source_columns(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+                                uint32_t tile_begin, uint32_t tile_count, uint32_t column_begin, uint32_t column_end,
+                                const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
+                                size_t out_stride) {
     const pi2_piece_ref *refs = forward->model->refs + operand->first_ref;
-    const pi2_weight_format *format = operand->tensor->format;
-    const uint32_t tile_end = tile_begin + tile_count;
     for (uint32_t i = find_piece(forward->model, operand, column_begin, 0);
          i < operand->ref_count && !pi2_forward_failed(forward); i++) {
-        const pi2_piece *piece = &layout->pieces[refs[i].piece];
+        const pi2_piece *piece = &forward->model->layout->pieces[refs[i].piece];
+        tile_range range;
         if (piece->column_begin < column_begin) continue;
         if (piece->column_begin >= column_end) break;
-        const uint32_t first = (uint32_t)((piece->row_begin - operand->row_base) / PI2_TILE_ROWS);
-        const uint32_t end = first + pi2_piece_tiles(piece);
-        if (end <= tile_begin || first >= tile_end) continue;
-        const uint32_t from = first > tile_begin ? first : tile_begin;
-        const uint32_t to = end < tile_end ? end : tile_end;
-        const uint8_t *memory;
-        const pi2_status status = pi2_weight_store_extent(forward->options.store, refs[i].extent, &memory);
-        if (status != PI2_OK) {
-            pi2_forward_fail(forward, status);
-            return;
-        }
-        operand->kernel->run(out + (size_t)(from - tile_begin) * PI2_TILE_ROWS, out_stride,
-                             memory + piece->offset + (from - first) * pi2_tile_bytes(format, piece->column_count),
-                             to - from, piece->column_count, piece->column_begin, &set->of[format->activation], 0,
-                             token_count, piece->column_begin == 0);
-        pi2_weight_store_used(forward->options.store, refs[i].extent, to - from);
+        if (!cut_tiles(operand, piece, tile_begin, tile_begin + tile_count, &range)) continue;
+        if (!multiply(forward, source, operand, refs[i], &range, set, token_begin, token_count,
+                      out + (size_t)(range.from - tile_begin) * PI2_TILE_ROWS, out_stride, true)) return;
     }
+}
+
+void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
+                      const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
+                      size_t out_stride, bool last) {
+    static const pi2_extent_source store = { .experts = NULL };
+    pi2_forward_source_rows(forward, &store, operand, tile_begin, tile_count, set, token_begin, token_count, out,
+                            out_stride, last);
 }
 
 void pi2_activation_set_fill(pi2_activation_set *set, uint32_t token, uint32_t column_begin,

@@ -2,9 +2,9 @@
 #include <string.h>
 
 #include "kernels/attention/kv_layout.h"
-#include "pipeline/forward_internal.h"
+#include "pipeline/ffn_unit.h"
 
-enum { ALIGNMENT = 64, TOKEN_BLOCK = 64, QUERY_BLOCK = 24, MOST_NEURONS = 192 };
+enum { ALIGNMENT = 64, QUERY_BLOCK = 24, MOST_NEURONS = 192 };
 
 typedef struct carver {
     uint8_t *memory; /* NULL: count only */
@@ -129,7 +129,7 @@ static void carve_members(carver *from, const pi2_model_shape *model, const pi2_
     const size_t wanted = row * (shape->batch_tokens > 1 ? QUERY_BLOCK : group);
     const size_t most = row > 32768 ? row : 32768;
     buffers->score_floats = wanted < most ? wanted : most;
-    const size_t tokens = shape->batch_tokens < TOKEN_BLOCK ? shape->batch_tokens : TOKEN_BLOCK;
+    const size_t tokens = shape->batch_tokens < PI2_FFN_ROWS ? shape->batch_tokens : PI2_FFN_ROWS;
     buffers->gate_floats = tokens * buffers->neuron_chunk;
     buffers->member_floats = buffers->score_floats > 2 * buffers->gate_floats ? buffers->score_floats
                                                                               : 2 * buffers->gate_floats;

@@ -11,15 +11,10 @@
  * A layer's neurons stay in memory until its Down is done (neuron_cache/neuron_store.h).
  */
 #include <assert.h>
-#include <math.h>
 
-#include "pipeline/forward_internal.h"
+#include "pipeline/ffn_unit.h"
 
-/* Hidden values below this could leave a chain at -0, which a zero that is left out would have turned to +0
- * (pi2_neuron_activations_can_be_skipped() is exact; this is what it asks of floats, more than it asks of blocks). */
-#define LEAST_HIDDEN 0x1p-53f
-
-enum { FIRE_CHUNK = 256, ARRIVAL_CHUNK = 8, ROW_UNIT = 32, ROW_CHUNKS_PER_THREAD = 2 };
+enum { FIRE_CHUNK = PI2_FFN_UP_ROWS, ARRIVAL_CHUNK = 8, ROW_UNIT = 32, ROW_CHUNKS_PER_THREAD = 2 };
 
 static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
@@ -51,78 +46,33 @@ void pi2_forward_begin_neurons(pi2_forward *forward) {
 
 /* ---- Up ---- */
 
-/* What a thread collects of one token before it computes Up rows. */
-typedef struct up_rows {
-    const uint8_t *values[FIRE_CHUNK], *scales[FIRE_CHUNK];
-    uint32_t neurons[FIRE_CHUNK];
-    uint32_t count;
-} up_rows;
-
-/* The Up rows of a token's neurons, then their hidden values, which take the place of their Gate values. */
-static void compute_up(pi2_forward_walk *walk, uint32_t token, const up_rows *rows) {
-    pi2_forward *forward = walk->forward;
-    const pi2_layer_weights *layer = layer_of(walk);
-    const pi2_activation_set *set = &forward->buffers.normed_set;
-    float *hidden = forward->buffers.neurons.hidden + token * forward->buffers.neuron_stride;
-    const float *bias = layer->tables[PI2_TABLE_UP_BIAS];
-    float gate[FIRE_CHUNK], up[FIRE_CHUNK];
-    if (rows->count == 0) return;
-    const pi2_neuron_kernel *kernel = forward->up_kernels[walk->layer];
-    kernel->rows(up, rows->count, rows->values, rows->scales, layer->up.tensor->columns,
-                 &set->of[layer->up.tensor->format->activation], token);
-    for (uint32_t i = 0; i < rows->count; i++) {
-        gate[i] = hidden[rows->neurons[i]];
-        if (bias) up[i] += bias[rows->neurons[i]];
-    }
-    pi2_forward_activate(forward, gate, up, rows->count, NULL, NULL);
-    bool is_absurd = false;
-    for (uint32_t i = 0; i < rows->count; i++) {
-        hidden[rows->neurons[i]] = gate[i];
-        is_absurd = is_absurd || (gate[i] != 0.0f && fabsf(gate[i]) < LEAST_HIDDEN);
-    }
-    if (is_absurd) (void)atomic_fetch_or(&forward->buffers.neurons.shared->careful_tokens, 1u << token);
-}
-
-/* Up of the neurons that fire for each token, of those listed. */
+/* Up of the neurons that fire for each token, of those listed: at most FIRE_CHUNK. */
 static void compute_up_of(pi2_forward_walk *walk, const uint32_t *neurons, uint32_t count) {
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, bank_number(walk));
     const size_t scale_bytes = bank_of(walk)->up_scale_bytes;
-    up_rows rows;
+    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    const uint8_t *values[FIRE_CHUNK], *scales[FIRE_CHUNK];
+    uint32_t firing[FIRE_CHUNK];
     for (uint32_t token = 0; token < forward->token_count; token++) {
-        const float *hidden = buffers->hidden + token * forward->buffers.neuron_stride;
-        rows.count = 0;
+        float *hidden = buffers->hidden + token * forward->buffers.neuron_stride;
+        pi2_ffn_up_rows rows = { values, scales, firing, 0 };
         for (uint32_t i = 0; i < count; i++) {
             const uint32_t neuron = neurons[i];
             if (hidden[neuron] == 0.0f) continue;
-            rows.neurons[rows.count] = neuron;
-            rows.values[rows.count] = buffers->bundles[neuron];
-            rows.scales[rows.count++] = head->up_scales + neuron * scale_bytes;
+            firing[rows.count] = neuron;
+            values[rows.count] = buffers->bundles[neuron];
+            scales[rows.count++] = head->up_scales + neuron * scale_bytes;
         }
-        compute_up(walk, token, &rows);
+        if (rows.count == 0) continue;
+        if (pi2_ffn_up(walk, &unit, forward->up_kernels[walk->layer], &rows, token, hidden)) {
+            (void)atomic_fetch_or(&buffers->shared->careful_tokens, 1u << token);
+        }
     }
 }
 
 /* ---- Gate ---- */
-
-/* Gate of neurons [begin, end) of every token; what does not fire is 0 from here on. */
-static void compute_gate(pi2_forward_walk *walk, unsigned member, uint32_t begin, uint32_t end) {
-    pi2_forward *forward = walk->forward;
-    const pi2_layer_weights *layer = layer_of(walk);
-    const uint32_t stride = forward->buffers.neuron_chunk;
-    float *gate = forward->buffers.member + member * forward->buffers.member_floats;
-    pi2_forward_rows(forward, &layer->gate, begin / PI2_TILE_ROWS, (end - begin + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS,
-                     &forward->buffers.normed_set, 0, forward->token_count, gate, stride, true);
-    if (pi2_forward_failed(forward)) return;
-    const float *bias = layer->tables[PI2_TABLE_GATE_BIAS];
-    for (uint32_t token = 0; token < forward->token_count; token++) {
-        float *row = gate + token * stride;
-        float *hidden = forward->buffers.neurons.hidden + token * forward->buffers.neuron_stride + begin;
-        if (bias) forward->vector->add(row, bias + begin, end - begin);
-        for (uint32_t i = 0; i < end - begin; i++) hidden[i] = row[i] > 0.0f ? row[i] : 0.0f;
-    }
-}
 
 /* The neurons of [begin, end) that fire for some token. */
 static uint32_t list_firing(const pi2_forward *forward, uint32_t begin, uint32_t end, uint32_t *neurons) {
@@ -157,7 +107,9 @@ static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t end = wanted < bank->neuron_count ? wanted : bank->neuron_count;
     uint32_t firing[FIRE_CHUNK], late[FIRE_CHUNK], units[FIRE_CHUNK], here = 0, late_count = 0;
     assert(forward->buffers.neuron_chunk <= FIRE_CHUNK);
-    compute_gate(walk, member, begin, end);
+    const pi2_ffn_unit ffn = pi2_ffn_of_layer(walk);
+    pi2_ffn_gate(walk, member, &ffn, begin, end, 0, forward->token_count, forward->buffers.neurons.hidden,
+                 forward->buffers.neuron_stride);
     if (pi2_forward_failed(forward)) return;
     const uint32_t count = list_firing(forward, begin, end, firing);
     for (uint32_t i = 0; i < count; i++) {

@@ -1,0 +1,130 @@
+/* ffn_unit.c: Gate, Up, activation, rounding, Down: once, for every way in which an FFN is computed. */
+#include "pipeline/ffn_unit.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+/* Hidden values below this could leave a chain at -0, which a zero that is left out would have turned to +0
+ * (pi2_neuron_activations_can_be_skipped() is exact; this is what it asks of floats, more than it asks of blocks). */
+#define LEAST_HIDDEN 0x1p-53f
+
+/* ---- units ---- */
+
+pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
+    pi2_forward_buffers *buffers = &walk->forward->buffers;
+    const pi2_layer_weights *layer = &walk->forward->model->layers[walk->layer];
+    return (pi2_ffn_unit){ .gate = &layer->gate, .up = &layer->up, .down = &layer->down,
+                           .gate_bias = layer->tables[PI2_TABLE_GATE_BIAS],
+                           .up_bias = layer->tables[PI2_TABLE_UP_BIAS], .expert = UINT32_MAX,
+                           .input = &buffers->normed_set, .hidden_set = &buffers->hidden_set,
+                           .hidden = buffers->hidden, .hidden_stride = buffers->neuron_stride };
+}
+
+pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_job *job) {
+    pi2_forward *forward = walk->forward;
+    pi2_expert_buffers *experts = &forward->buffers.experts;
+    const pi2_layer_experts *layer = &forward->model->layers[walk->layer].experts;
+    const bool alone = forward->token_count == 1; /* then its activations are read where they are */
+    return (pi2_ffn_unit){
+        .source = { .experts = forward->options.experts,
+                    .key = walk->layer * forward->model->shape.expert_count + job->expert,
+                    .first_extent = forward->model->layout->groups[layer->first_group].first_extent },
+        .gate = &layer->gate, .up = &layer->up, .down = &layer->down, .expert = job->expert,
+        .input = alone ? &forward->buffers.normed_set : &experts->gathered_set,
+        .input_shift = alone ? job->first_row : 0, .hidden_set = &experts->hidden_set, .hidden = experts->hidden,
+        .hidden_stride = experts->neuron_stride, .row_token = alone ? NULL : experts->row_token };
+}
+
+/* ---- what neurons give ---- */
+
+static void activate(const pi2_forward *forward, float *gate, float *up, size_t count) {
+    forward->vector->activate[forward->model->shape.activation](gate, gate, up, count);
+}
+
+void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter) { forward->counter = counter; }
+
+/* Tells the counter what neurons [begin, end) gave for a row: as floats, and as what the set holds of them. */
+static void tell(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t row, uint32_t begin,
+                 uint32_t end, const float *activations) {
+    const pi2_neuron_counter *counter = walk->forward->counter;
+    const pi2_activation_kind kind = unit->down->tensor->format->activation;
+    const pi2_activations *kept = &unit->hidden_set->of[kind];
+    const uint32_t token = unit->expert == UINT32_MAX ? row : unit->row_token ? unit->row_token[row] : 0;
+    const pi2_neuron_values values = {
+        .layer = walk->layer, .expert = unit->expert, .position = walk->forward->position + token, .begin = begin,
+        .count = end - begin, .activations = activations,
+        .rounded = kind == PI2_ACTIVATION_F32 ? NULL : kept->values + row * kept->value_stride + begin };
+    counter->count(counter->user, member, &values);
+}
+
+static void rows_of(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_operand *matrix, uint32_t begin,
+                    uint32_t end, uint32_t first_row, uint32_t row_count, float *out, bool last) {
+    pi2_forward_source_rows(walk->forward, &unit->source, matrix, begin / PI2_TILE_ROWS,
+                            (end - begin + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS, unit->input,
+                            first_row - unit->input_shift, row_count, out, walk->forward->buffers.neuron_chunk, last);
+}
+
+void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin,
+                     uint32_t end, uint32_t first_row, uint32_t row_count, bool last) {
+    const pi2_forward *forward = walk->forward;
+    const size_t stride = forward->buffers.neuron_chunk, count = end - begin;
+    float *gate = forward->buffers.member + member * forward->buffers.member_floats;
+    float *up = gate + forward->buffers.gate_floats;
+    assert(row_count <= PI2_FFN_ROWS);
+    rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
+    rows_of(walk, unit, unit->up, begin, end, first_row, row_count, up, last);
+    if (pi2_forward_failed(forward)) return;
+    for (uint32_t r = 0; r < row_count; r++) {
+        float *hidden = gate + r * stride, *other = up + r * stride;
+        if (unit->gate_bias) forward->vector->add(hidden, unit->gate_bias + begin, count);
+        if (unit->up_bias) forward->vector->add(other, unit->up_bias + begin, count);
+        activate(forward, hidden, other, count);
+        pi2_activation_set_fill(unit->hidden_set, first_row + r, begin, end - begin, hidden);
+        if (forward->counter) tell(walk, member, unit, first_row + r, begin, end, hidden);
+        if (!unit->hidden) continue;
+        memcpy(unit->hidden + (first_row + r) * unit->hidden_stride + begin, hidden, count * sizeof *hidden);
+    }
+}
+
+void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t tile_begin, uint32_t tile_end,
+                  uint32_t begin, uint32_t end, uint32_t first_row, uint32_t row_count, float *out) {
+    pi2_forward_source_columns(walk->forward, &unit->source, unit->down, tile_begin, tile_end - tile_begin, begin, end,
+                               unit->hidden_set, first_row, row_count, out + (size_t)tile_begin * PI2_TILE_ROWS,
+                               walk->forward->buffers.width_stride);
+}
+
+/* ---- single neurons ---- */
+
+void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin, uint32_t end,
+                  uint32_t first_row, uint32_t row_count, float *hidden, size_t hidden_stride) {
+    const pi2_forward *forward = walk->forward;
+    float *gate = forward->buffers.member + member * forward->buffers.member_floats;
+    rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, true);
+    if (pi2_forward_failed(forward)) return;
+    for (uint32_t r = 0; r < row_count; r++) {
+        float *row = gate + (size_t)r * forward->buffers.neuron_chunk;
+        float *to = hidden + (first_row + r) * hidden_stride + begin;
+        if (unit->gate_bias) forward->vector->add(row, unit->gate_bias + begin, end - begin);
+        for (uint32_t i = 0; i < end - begin; i++) to[i] = row[i] > 0.0f ? row[i] : 0.0f;
+    }
+}
+
+bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
+                const pi2_ffn_up_rows *rows, uint32_t row, float *hidden) {
+    const pi2_layout_tensor *tensor = unit->up->tensor;
+    float gate[PI2_FFN_UP_ROWS], up[PI2_FFN_UP_ROWS];
+    bool is_absurd = false;
+    kernel->rows(up, rows->count, rows->values, rows->scales, tensor->columns,
+                 &unit->input->of[tensor->format->activation], row - unit->input_shift);
+    for (uint32_t i = 0; i < rows->count; i++) {
+        gate[i] = hidden[rows->neurons[i]];
+        if (unit->up_bias) up[i] += unit->up_bias[rows->neurons[i]];
+    }
+    activate(walk->forward, gate, up, rows->count);
+    for (uint32_t i = 0; i < rows->count; i++) {
+        hidden[rows->neurons[i]] = gate[i];
+        is_absurd = is_absurd || (gate[i] != 0.0f && fabsf(gate[i]) < LEAST_HIDDEN);
+    }
+    return is_absurd;
+}

@@ -1,0 +1,70 @@
+/*
+ * ffn_unit.h: the arithmetic of one feed-forward network, a layer's or one expert's (docs/arithmetic.md, Sums of
+ * parts). What is computed is told here; which neurons are computed when, and where their weights come from, is the
+ * schedules' business: runs of clusters in order (forward_ffn.c), whatever has arrived (forward_experts.c), neurons
+ * that fire (forward_neurons.c). All of them give the same bits.
+ *
+ * A row is one vector that the FFN reads: a token's, or a token's visit to an expert.
+ */
+#ifndef PI2_PIPELINE_FFN_UNIT_H
+#define PI2_PIPELINE_FFN_UNIT_H
+
+#include "pipeline/forward_internal.h"
+
+/** Rows that are computed in one call: so many results fit a thread's buffers. */
+enum { PI2_FFN_ROWS = 64 };
+
+typedef struct pi2_ffn_unit {
+    pi2_extent_source source;          /* of the three matrices */
+    const pi2_operand *gate, *up, *down;
+    const float *gate_bias, *up_bias;  /* NULL: there is none */
+    uint32_t expert;                   /* UINT32_MAX: a layer's own */
+    const pi2_activation_set *input;   /* row r is its number r - input_shift */
+    uint32_t input_shift;
+    pi2_activation_set *hidden_set;    /* what Down reads, by row */
+    float *hidden;                     /* the same as floats, [rows][hidden_stride]; NULL: Down reads none */
+    size_t hidden_stride;
+    const uint32_t *row_token;         /* [rows]: whose token a row is, for the counter; NULL: row r is token r */
+} pi2_ffn_unit;
+
+/** The layer's own FFN, whose rows are the pass's tokens. */
+pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk);
+/** An expert's, whose rows are those of its job. */
+pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_job *job);
+
+/**
+ * Gate, Up and activation of neurons [begin, end), at most forward->buffers.neuron_chunk, for rows [first_row,
+ * + row_count), at most PI2_FFN_ROWS; results go into hidden_set and hidden, and the counter is told.
+ * begin: a multiple of 32. last: these neurons are computed for no other rows in this pass.
+ */
+void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin,
+                     uint32_t end, uint32_t first_row, uint32_t row_count, bool last);
+
+/** Down's tiles [tile_begin, tile_end) over the columns [begin, end) of those rows: goes on with the sums of the
+ *  columns before, in out[row - first_row][16 * tile]. */
+void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t tile_begin, uint32_t tile_end,
+                  uint32_t begin, uint32_t end, uint32_t first_row, uint32_t row_count, float *out);
+
+/**
+ * What says who fires: Gate with its bias of neurons [begin, end) for rows [first_row, + row_count), as above; what is
+ * not above 0 becomes 0. Into hidden[row][neuron], of stride hidden_stride.
+ */
+void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin, uint32_t end,
+                  uint32_t first_row, uint32_t row_count, float *hidden, size_t hidden_stride);
+
+/** Single neurons, their Up rows in neuron form. */
+typedef struct pi2_ffn_up_rows {
+    const uint8_t *const *values, *const *scales; /* [count] */
+    const uint32_t *neurons;                      /* [count] */
+    uint32_t count;                               /* at most PI2_FFN_UP_ROWS */
+} pi2_ffn_up_rows;
+enum { PI2_FFN_UP_ROWS = 256 };
+
+/**
+ * Up and activation of those neurons for one row: their Gate values in hidden[] become hidden values.
+ * True: one of them is not 0 and so small that Down may leave no zero of the row out.
+ */
+bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
+                const pi2_ffn_up_rows *rows, uint32_t row, float *hidden);
+
+#endif
