@@ -29,7 +29,7 @@ static size_t count_paths(const char *const *paths) {
 }
 
 pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf) {
-    pi2_engine_options options = engine->options;
+    pi2_engine_options options = engine->run.options;
     const size_t parts = pi2_gguf_file_count(gguf), others = count_paths(options.input_paths);
     const char **inputs = calloc(parts + others + 2, sizeof *inputs);
     if (!inputs) return pi2_fail(PI2_ERR_MEMORY, "no memory for a list of files");
@@ -38,7 +38,7 @@ pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf) {
     for (size_t i = 0; i < others; i++) inputs[count++] = options.input_paths[i];
     if (options.routing_trace) inputs[count++] = options.routing_trace;
     options.input_paths = inputs;
-    pi2_status status = pi2_run_trace_open(&options, engine->report.budget_bytes, &engine->traces.run);
+    pi2_status status = pi2_run_trace_open(&options, engine->run.report.budget_bytes, &engine->traces.run);
     if (status == PI2_OK) status = pi2_engine_open_expert_trace(engine, inputs);
     free(inputs);
     return status;

@@ -9,7 +9,7 @@
 pi2_status pi2_engine_tokenize(const pi2_engine *engine, const char *text, size_t length, bool add_special,
                                bool parse_special, int32_t **tokens_out, size_t *count_out) {
     const pi2_text_segment segment = { .text = text, .length = length, .trusted = parse_special };
-    return pi2_tokenizer_encode(engine->source.tokenizer, &segment, 1, add_special, tokens_out, count_out);
+    return pi2_tokenizer_encode(engine->run.source.tokenizer, &segment, 1, add_special, tokens_out, count_out);
 }
 
 static pi2_status encode_parts(pi2_encoder *encoder, pi2_text_reader *reader, void *user, bool trusted) {
@@ -35,31 +35,30 @@ pi2_status pi2_engine_encode_parts(const pi2_tokenizer *tokenizer, pi2_text_read
 
 pi2_status pi2_engine_tokenize_parts(const pi2_engine *engine, pi2_text_reader *reader, void *reader_user,
                                      bool add_special, bool parse_special, pi2_token_taker *taker, void *taker_user) {
-    return pi2_engine_encode_parts(engine->source.tokenizer, reader, reader_user, add_special, parse_special, taker,
+    return pi2_engine_encode_parts(engine->run.source.tokenizer, reader, reader_user, add_special, parse_special, taker,
                                    taker_user);
 }
 
 enum { TEMPLATE_BYTES = 256 << 10, TEMPLATE_BYTES_PER_TOKEN = 72, CONVERSATION_BYTES = 4 << 10,
        CONVERSATION_BYTES_PER_TOKEN = 16 };
 
-uint64_t pi2_engine_text_bytes(const pi2_engine *engine) {
-    return pi2_encoder_bytes(engine->source.tokenizer) + TEMPLATE_BYTES + CONVERSATION_BYTES;
+uint64_t pi2_engine_text_bytes(const pi2_tokenizer *tokenizer) {
+    return pi2_encoder_bytes(tokenizer) + TEMPLATE_BYTES + CONVERSATION_BYTES;
 }
 
-uint64_t pi2_engine_conversation_bytes(const pi2_engine *engine) {
-    const uint64_t tokens = engine->plan.memory.shape.context_tokens;
-    return CONVERSATION_BYTES + tokens * CONVERSATION_BYTES_PER_TOKEN;
+uint64_t pi2_engine_conversation_bytes(uint32_t context_tokens) {
+    return CONVERSATION_BYTES + (uint64_t)context_tokens * CONVERSATION_BYTES_PER_TOKEN;
 }
 
 /* What the messages, and the run of the template over them, may take: both were planned. */
 static pi2_status check_conversation(const pi2_engine *engine, const pi2_message *messages, size_t count) {
-    const uint64_t most = pi2_engine_conversation_bytes(engine);
+    const uint64_t most = pi2_engine_conversation_bytes(engine->run.plan.memory.shape.context_tokens);
     uint64_t bytes = 0;
     for (size_t i = 0; i < count; i++) bytes += strlen(messages[i].content);
     if (bytes <= most) return PI2_OK;
     return pi2_fail(PI2_ERR_CONTEXT, "the conversation has %llu bytes of text, and %llu are planned for a context of "
                     "%u tokens: shorten it, or give a longer context (-c)", (unsigned long long)bytes,
-                    (unsigned long long)most, engine->plan.memory.shape.context_tokens);
+                    (unsigned long long)most, engine->run.plan.memory.shape.context_tokens);
 }
 
 const char *pi2_chat_template_known(size_t index) { return pi2_chat_template_name(index); }
@@ -73,12 +72,12 @@ static pi2_status copy_text(const char *text, size_t length, char **copy_out) {
 }
 
 /* A caller's template and variables are tried at once: a fault in them shows before anything takes long. */
-static pi2_status take_callers_template(pi2_engine *engine) {
-    const pi2_engine_options *options = &engine->options;
+static pi2_status take_callers_template(pi2_planned_run *run) {
+    const pi2_engine_options *options = &run->options;
     if (options->chat_template_kwargs) {
         const char *json = options->chat_template_kwargs;
         PI2_TRY(pi2_chat_template_check_variables(json));
-        PI2_TRY(copy_text(json, strlen(json), &engine->source.template_variables));
+        PI2_TRY(copy_text(json, strlen(json), &run->source.template_variables));
     }
     if (!options->chat_template) return PI2_OK;
     const char *known = pi2_chat_template_named(options->chat_template);
@@ -89,28 +88,28 @@ static pi2_status take_callers_template(pi2_engine *engine) {
     pi2_chat_template *chat_template = NULL;
     PI2_TRY(pi2_chat_template_parse(source, strlen(source), &chat_template));
     pi2_chat_template_free(chat_template);
-    engine->source.chat_template_length = strlen(source);
-    return copy_text(source, engine->source.chat_template_length, &engine->source.chat_template);
+    run->source.chat_template_length = strlen(source);
+    return copy_text(source, run->source.chat_template_length, &run->source.chat_template);
 }
 
-pi2_status pi2_engine_read_chat_template(pi2_engine *engine, const pi2_gguf *gguf) {
+pi2_status pi2_run_read_chat_template(pi2_planned_run *run, const pi2_gguf *gguf) {
     pi2_gguf_string text;
-    PI2_TRY(take_callers_template(engine));
-    if (engine->source.chat_template || !pi2_gguf_has(gguf, "tokenizer.chat_template")) return PI2_OK;
+    PI2_TRY(take_callers_template(run));
+    if (run->source.chat_template || !pi2_gguf_has(gguf, "tokenizer.chat_template")) return PI2_OK;
     PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.chat_template", &text));
     if (pi2_chat_template_is_blank(text.text, text.length)) return PI2_OK;
-    engine->source.chat_template_length = text.length;
-    return copy_text(text.text, text.length, &engine->source.chat_template);
+    run->source.chat_template_length = text.length;
+    return copy_text(text.text, text.length, &run->source.chat_template);
 }
 
-bool pi2_engine_has_chat_template(const pi2_engine *engine) { return engine->source.chat_template != NULL; }
+bool pi2_engine_has_chat_template(const pi2_engine *engine) { return engine->run.source.chat_template != NULL; }
 
 bool pi2_engine_ends_generation(const pi2_engine *engine, int32_t token) {
-    return pi2_tokenizer_ends_generation(engine->source.tokenizer, token);
+    return pi2_tokenizer_ends_generation(engine->run.source.tokenizer, token);
 }
 
 int32_t pi2_engine_bos(const pi2_engine *engine) {
-    return pi2_tokenizer_adds_bos(engine->source.tokenizer) ? pi2_tokenizer_bos(engine->source.tokenizer) : -1;
+    return pi2_tokenizer_adds_bos(engine->run.source.tokenizer) ? pi2_tokenizer_bos(engine->run.source.tokenizer) : -1;
 }
 
 /* The text of a special token, NUL-terminated; "" when there is none. */
@@ -118,7 +117,7 @@ static void special_text(const pi2_engine *engine, int32_t token, char *text, si
     text[0] = '\0';
     if (token < 0) return;
     size_t length = 0;
-    const char *piece = pi2_tokenizer_piece(engine->source.tokenizer, token, true, &length);
+    const char *piece = pi2_tokenizer_piece(engine->run.source.tokenizer, token, true, &length);
     if (length >= capacity) return;
     memcpy(text, piece, length);
     text[length] = '\0';
@@ -131,7 +130,7 @@ static pi2_status encode_rendered(const pi2_engine *engine, const pi2_rendered_c
     const bool has_bos = bos_length > 0 && rendered->segment_count > 0 && rendered->segments[0].trusted &&
                          rendered->segments[0].length >= bos_length &&
                          memcmp(rendered->segments[0].text, bos, bos_length) == 0;
-    return pi2_tokenizer_encode(engine->source.tokenizer, rendered->segments, rendered->segment_count, !has_bos,
+    return pi2_tokenizer_encode(engine->run.source.tokenizer, rendered->segments, rendered->segment_count, !has_bos,
                                 tokens_out, count_out);
 }
 
@@ -139,23 +138,24 @@ pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *m
                                   bool add_generation_prompt, int32_t **tokens_out, size_t *count_out) {
     *tokens_out = NULL;
     *count_out = 0;
-    if (!engine->source.chat_template) {
+    if (!engine->run.source.chat_template) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s has no chat template: name one with --chat-template, or give the "
                         "prompt as it is (--raw)",
-                        engine->source.model_path);
+                        engine->run.source.model_path);
     }
     PI2_TRY(check_conversation(engine, messages, message_count));
     char bos[256], eos[256];
-    special_text(engine, pi2_tokenizer_bos(engine->source.tokenizer), bos, sizeof bos);
-    special_text(engine, pi2_tokenizer_eos(engine->source.tokenizer), eos, sizeof eos);
+    special_text(engine, pi2_tokenizer_bos(engine->run.source.tokenizer), bos, sizeof bos);
+    special_text(engine, pi2_tokenizer_eos(engine->run.source.tokenizer), eos, sizeof eos);
     const pi2_chat_inputs inputs = {
         .messages = (const pi2_chat_message *)messages, .message_count = message_count,
         .add_generation_prompt = add_generation_prompt, .bos_token = bos, .eos_token = eos,
-        .variables = engine->source.template_variables,
-        .most_bytes = TEMPLATE_BYTES + (size_t)engine->plan.memory.shape.context_tokens * TEMPLATE_BYTES_PER_TOKEN,
+        .variables = engine->run.source.template_variables,
+        .most_bytes = TEMPLATE_BYTES + (size_t)engine->run.plan.memory.shape.context_tokens * TEMPLATE_BYTES_PER_TOKEN,
     };
     pi2_chat_template *chat_template = NULL;
-    PI2_TRY(pi2_chat_template_parse(engine->source.chat_template, engine->source.chat_template_length, &chat_template));
+    const pi2_run_source *source = &engine->run.source;
+    PI2_TRY(pi2_chat_template_parse(source->chat_template, source->chat_template_length, &chat_template));
     pi2_rendered_chat rendered = { 0 };
     pi2_status status = pi2_chat_template_render(chat_template, &inputs, &rendered);
     if (status == PI2_OK) status = encode_rendered(engine, &rendered, bos, tokens_out, count_out);

@@ -25,7 +25,6 @@ struct pi2_memory_relief {
     uint64_t owed_bytes;            /* should have been given back, and could not leave yet */
     uint64_t given_count, given_bytes, taken_bytes;
     uint64_t all_bytes;             /* of weights that can move, with what the key-value cache lends */
-    uint64_t returned_bytes;        /* of the loan: they left for good and are no bytes of the plan any more */
     uint32_t positions_ahead;       /* of the cache, for which weights should leave its room */
     uint64_t piece_bytes;           /* the most that moves at once */
     uint32_t least_slots;
@@ -71,7 +70,7 @@ static uint64_t all_away_bytes(const pi2_engine *engine) {
 
 /* Planned bytes that are away: not those whose loan is over. */
 static uint64_t away_bytes(const pi2_engine *engine) {
-    const uint64_t away = all_away_bytes(engine), returned = engine->relief->returned_bytes;
+    const uint64_t away = all_away_bytes(engine), returned = engine->run.plan.loan_returned_bytes;
     return away > returned ? away - returned : 0;
 }
 
@@ -84,10 +83,10 @@ static uint64_t unread_bytes(const pi2_engine *engine) {
 /* Position of the sequence that a pass has not come to when it is done with so many layers. */
 static uint32_t position_after(const pi2_engine *engine, uint32_t layers_done) {
     if (layers_done == UINT32_MAX) return UINT32_MAX;
-    const pi2_extent_layout *layout = engine->source.model->layout;
+    const pi2_extent_layout *layout = engine->run.source.model->layout;
     uint32_t position = 0;
-    while (position < engine->plan.head_begin &&
-           layout->groups[layout->extents[engine->plan.sequence[position]].group].layer < layers_done) position++;
+    while (position < engine->run.plan.head_begin &&
+           layout->groups[layout->extents[engine->run.plan.sequence[position]].group].layer < layers_done) position++;
     return position;
 }
 
@@ -104,10 +103,10 @@ static void tell(pi2_engine *engine, const char *source, bool had_all) {
     if (had_all == (away == 0) || now < relief->next_tell_ns) return;
     relief->next_tell_ns = now + tell_every_ns;
     if (had_all) {
-        pi2_engine_log(engine, "memory is short (%s): %s of weights were given back and are read again for each token",
-                       source ? source : "simulated", pi2_format_size(away, size));
+        pi2_planned_run_log(&engine->run, "memory is short (%s): %s of weights were given back and are read again for "
+                            "each token", source ? source : "simulated", pi2_format_size(away, size));
     } else {
-        pi2_engine_log(engine, "memory is there again: all planned weights are kept");
+        pi2_planned_run_log(&engine->run, "memory is there again: all planned weights are kept");
     }
 }
 
@@ -137,7 +136,7 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
     uint64_t taken = 0;
     relief->owed_bytes = 0;
     /* A piece is taken whole: the last one would reach into the key-value cache's room. */
-    if (relief->returned_bytes && away_bytes(engine) < relief->piece_bytes) return;
+    if (engine->run.plan.loan_returned_bytes && away_bytes(engine) < relief->piece_bytes) return;
     if (pi2_weight_store_away_bytes(engine->store)) {
         taken = pi2_weight_store_take_again(engine->store, bytes, layers_done == UINT32_MAX);
     }
@@ -152,21 +151,10 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
 
 /* ---- what the key-value cache lends ---- */
 
-uint64_t pi2_engine_loan_due(const pi2_engine *engine, uint32_t positions) {
-    const pi2_memory_plan *plan = &engine->plan.memory;
-    if (plan->loan_bytes == 0) return 0;
-    const uint64_t touched =
-        pi2_forward_cache_touched_bytes(engine->source.model, &plan->shape, positions, pi2_page_bytes());
-    const uint64_t own = plan->cache_bytes - plan->loan_bytes;
-    const uint64_t over = touched > own ? lesser(touched - own, plan->loan_bytes) : 0;
-    const uint64_t returned = engine->relief ? engine->relief->returned_bytes : 0;
-    return over > returned ? over - returned : 0;
-}
-
 /* Weights leave, for a cache of so many positions; what is on its way stays. */
 static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_done) {
     pi2_memory_relief *relief = engine->relief;
-    const uint64_t wanted = pi2_engine_loan_due(engine, positions), before = all_away_bytes(engine);
+    const uint64_t wanted = pi2_run_plan_loan_due(&engine->run, positions), before = all_away_bytes(engine);
     if (wanted == 0) return;
     if (engine->expert_cache) (void)pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, wanted);
     const uint64_t left = all_away_bytes(engine) - before;
@@ -174,8 +162,9 @@ static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_
         (void)pi2_weight_store_give_back(engine->store, position_after(engine, layers_done), wanted - left);
     }
     if (all_away_bytes(engine) == before) return;
-    relief->returned_bytes += all_away_bytes(engine) - before;
-    relief->decision.planned_bytes = relief->all_bytes - lesser(relief->returned_bytes, relief->all_bytes);
+    engine->run.plan.loan_returned_bytes += all_away_bytes(engine) - before;
+    const uint64_t returned = engine->run.plan.loan_returned_bytes;
+    relief->decision.planned_bytes = relief->all_bytes - lesser(returned, relief->all_bytes);
     note_memory(engine);
 }
 
@@ -186,10 +175,10 @@ static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_
  */
 void pi2_engine_end_loan(pi2_engine *engine, uint32_t position, uint32_t token_count) {
     pi2_memory_relief *relief = engine->relief;
-    if (!relief || !relief->can_give || engine->plan.memory.loan_bytes == 0) return;
+    if (!relief || !relief->can_give || engine->run.plan.memory.loan_bytes == 0) return;
     relief->positions_ahead = position + 2 * token_count;
     return_loan(engine, relief->positions_ahead, UINT32_MAX);
-    if (pi2_engine_loan_due(engine, position + token_count) == 0) return;
+    if (pi2_run_plan_loan_due(&engine->run, position + token_count) == 0) return;
     pi2_weight_store_reset(engine->store);
     return_loan(engine, position + token_count, UINT32_MAX);
 }
@@ -209,7 +198,7 @@ static void tell_refusal(pi2_engine *engine, const pi2_memory_reading *reading) 
     pi2_memory_relief *relief = engine->relief;
     if (relief->told_refusal || (!reading->missing && !reading->urgent)) return;
     relief->told_refusal = true;
-    pi2_engine_log(engine, "memory is short (%s), but %s", reading->source ? reading->source : "?",
+    pi2_planned_run_log(&engine->run, "memory is short (%s), but %s", reading->source ? reading->source : "?",
                    relief->description);
 }
 
@@ -253,8 +242,8 @@ static void find_bounds(pi2_engine *engine) {
     decision->planned_bytes = engine->memory.weights.bytes;
     decision->step_bytes = pi2_weight_store_unit_bytes(engine->store);
     if (engine->expert_cache) {
-        const uint64_t slot = pi2_expert_cache_slot_bytes(engine->source.model->layout);
-        relief->least_slots = engine->source.model->shape.expert_used_count;
+        const uint64_t slot = pi2_expert_cache_slot_bytes(engine->run.source.model->layout);
+        relief->least_slots = engine->run.source.model->shape.expert_used_count;
         decision->planned_bytes += slot * pi2_expert_cache_slots(engine->expert_cache);
         decision->least_bytes = slot * relief->least_slots;
         if (decision->step_bytes < slot) decision->step_bytes = slot;
@@ -267,7 +256,7 @@ static void find_bounds(pi2_engine *engine) {
 }
 
 pi2_status pi2_engine_start_relief(pi2_engine *engine) {
-    if (engine->options.keep_memory) return PI2_OK;
+    if (engine->run.options.keep_memory) return PI2_OK;
     engine->relief = calloc(1, sizeof *engine->relief);
     if (!engine->relief) return pi2_fail(PI2_ERR_MEMORY, "no memory to watch the memory with");
     pi2_memory_relief *relief = engine->relief;
@@ -275,7 +264,7 @@ pi2_status pi2_engine_start_relief(pi2_engine *engine) {
     PI2_TRY(pi2_memory_pressure_open("", &relief->pressure));
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);
-    const uint64_t budget = engine->report.budget_bytes;
+    const uint64_t budget = engine->run.report.budget_bytes;
     pi2_memory_pressure_expect(relief->pressure, budget > current ? budget - current : 0);
     find_bounds(engine);
     if (relief->can_give) {

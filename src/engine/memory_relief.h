@@ -49,9 +49,6 @@ void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done);
  */
 void pi2_engine_end_loan(pi2_engine *engine, uint32_t position, uint32_t token_count);
 
-/** Bytes of weights that will leave for that, beside those that have. */
-uint64_t pi2_engine_loan_due(const pi2_engine *engine, uint32_t positions);
-
 /** Adds what was moved. */
 void pi2_memory_relief_count(const pi2_engine *engine, pi2_engine_counters *counters);
 /** What is watched, in words, or why weights cannot be given back. */

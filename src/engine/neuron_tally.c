@@ -178,7 +178,7 @@ pi2_status pi2_neuron_tally_chunk(pi2_neuron_tally *tally, pi2_session *session,
 
 pi2_status pi2_neuron_tally_statistics(const pi2_engine *engine, uint32_t chunk_tokens,
                                        pi2_neuron_statistics *statistics_out) {
-    const pi2_model_shape *shape = &engine->source.model->shape;
+    const pi2_model_shape *shape = &engine->run.source.model->shape;
     const uint32_t experts = experts_of(shape), count_of_entries = shape->layer_count * experts;
     *statistics_out = (pi2_neuron_statistics){ 0 };
     pi2_statistics_entry *entries = calloc(count_of_entries, sizeof *entries);
@@ -193,13 +193,13 @@ pi2_status pi2_neuron_tally_statistics(const pi2_engine *engine, uint32_t chunk_
     if (status != PI2_OK) return status;
     const char *activation = pi2_ffn_activation_name(shape->activation);
     memcpy(statistics_out->activation, activation, strlen(activation));
-    statistics_out->model_hash = engine->source.header_hash;
+    statistics_out->model_hash = engine->run.source.header_hash;
     statistics_out->chunk_tokens = chunk_tokens;
     return PI2_OK;
 }
 
 pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_out) {
-    const pi2_model_shape *shape = &engine->source.model->shape;
+    const pi2_model_shape *shape = &engine->run.source.model->shape;
     pi2_neuron_tally *tally = calloc(1, sizeof *tally);
     *tally_out = NULL;
     if (!tally) return pi2_fail(PI2_ERR_MEMORY, "no memory for counts");

@@ -44,7 +44,7 @@ typedef struct profile_run {
 } profile_run;
 
 static pi2_status check_cancelled(const profile_run *run) {
-    const pi2_callbacks *callbacks = &run->engine->options.callbacks;
+    const pi2_callbacks *callbacks = &run->engine->run.options.callbacks;
     if (!callbacks->cancelled || !callbacks->cancelled(callbacks->user)) return PI2_OK;
     return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted");
 }
@@ -109,8 +109,8 @@ static pi2_status check_place(const profile_run *run) {
     const char **inputs = calloc(run->text_count + 3, sizeof *inputs);
     if (!inputs) return pi2_fail(PI2_ERR_MEMORY, "no memory for a list of files");
     for (size_t i = 0; i < run->text_count; i++) inputs[i] = run->texts[i].path;
-    inputs[run->text_count] = run->engine->source.model_path;
-    inputs[run->text_count + 1] = run->engine->report.weights_path;
+    inputs[run->text_count] = run->engine->run.source.model_path;
+    inputs[run->text_count + 1] = run->engine->run.report.weights_path;
     const pi2_status status = pi2_neuron_statistics_check_place(run->options->output_path, inputs);
     free(inputs);
     return status;
@@ -119,7 +119,7 @@ static pi2_status check_place(const profile_run *run) {
 /** What is there already, or nothing counted yet. */
 static pi2_status begin_statistics(profile_run *run) {
     const char *path = run->options->output_path;
-    const uint32_t chunk = run->engine->plan.memory.shape.context_tokens;
+    const uint32_t chunk = run->engine->run.plan.memory.shape.context_tokens;
     if (!run->options->resume || !is_there(path)) {
         return pi2_neuron_tally_statistics(run->engine, chunk, &run->statistics);
     }
@@ -222,7 +222,7 @@ static pi2_status save_after(profile_run *run, pi2_status failure) {
     if (run->counted_now == 0) return failure;
     (void)snprintf(line, sizeof line, "%s", pi2_error_text());
     const bool is_written = pi2_neuron_statistics_write(path, &run->statistics) == PI2_OK;
-    pi2_engine_log(run->engine, is_written ? "%s: %llu tokens are counted; 'profile --resume' goes on"
+    pi2_planned_run_log(&run->engine->run, is_written ? "%s: %llu tokens are counted; 'profile --resume' goes on"
                                            : "%s: could not be written: %llu tokens were counted",
                    path, (unsigned long long)run->statistics.token_count);
     return pi2_fail(failure, "%s", line);

@@ -32,7 +32,7 @@ struct pi2_session {
 /* Lists the tokens that end an answer. */
 static pi2_status forbid_end_tokens(pi2_session *session) {
     const pi2_engine *engine = session->engine;
-    const uint32_t vocabulary_size = engine->source.model->shape.vocabulary_size;
+    const uint32_t vocabulary_size = engine->run.source.model->shape.vocabulary_size;
     size_t count = 0;
     for (uint32_t i = 0; i < vocabulary_size; i++) count += pi2_engine_ends_generation(engine, (int32_t)i);
     if (count == 0) return PI2_OK;
@@ -55,18 +55,18 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
     if (!atomic_compare_exchange_strong(&engine->session_count, &none, 1)) {
         return pi2_fail(PI2_ERR_INVALID, "this engine has a session already: free it first");
     }
-    const size_t text_bytes = 3 * (pi2_tokenizer_longest_piece(engine->source.tokenizer) + 4);
+    const size_t text_bytes = 3 * (pi2_tokenizer_longest_piece(engine->run.source.tokenizer) + 4);
     pi2_session *session = calloc(1, sizeof *session + text_bytes);
     pi2_status status = session ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
     if (status == PI2_OK) {
         session->engine = engine;
         session->text_bytes = text_bytes;
         pi2_detokenizer_reset(&session->detokenizer, false);
-        status = pi2_sampler_create(sampling, engine->source.model->shape.vocabulary_size,
-                                    engine->plan.memory.shape.context_tokens, &session->sampler);
-        if (status == PI2_OK && engine->plan.memory.draft_tokens) {
-            status = pi2_drafter_create(engine->plan.memory.shape.context_tokens, engine->plan.memory.draft_tokens,
-                                        &session->drafter);
+        status = pi2_sampler_create(sampling, engine->run.source.model->shape.vocabulary_size,
+                                    engine->run.plan.memory.shape.context_tokens, &session->sampler);
+        if (status == PI2_OK && engine->run.plan.memory.draft_tokens) {
+            status = pi2_drafter_create(engine->run.plan.memory.shape.context_tokens,
+                                        engine->run.plan.memory.draft_tokens, &session->drafter);
         }
         if (status == PI2_OK && sampling->forbid_end_tokens) status = forbid_end_tokens(session);
     }
@@ -97,32 +97,32 @@ void pi2_session_set_part(pi2_session *session, const pi2_session_part *part) { 
 static pi2_status check_tokens(const pi2_session *session, const int32_t *tokens, size_t token_count,
                                pi2_logits_wanted wanted) {
     const pi2_engine *engine = session->engine;
-    const uint32_t capacity = engine->plan.memory.shape.context_tokens;
+    const uint32_t capacity = engine->run.plan.memory.shape.context_tokens;
     if (token_count > capacity - session->position) {
         return pi2_fail(PI2_ERR_CONTEXT, "the context of %u tokens is full: %u are used and %zu more are needed; "
                         "give a longer context (-c) or a shorter prompt", capacity, session->position, token_count);
     }
-    if (wanted == PI2_LOGITS_ALL && token_count > engine->plan.memory.shape.logits_tokens) {
+    if (wanted == PI2_LOGITS_ALL && token_count > engine->run.plan.memory.shape.logits_tokens) {
         return pi2_fail(PI2_ERR_INVALID, "logits of %zu tokens are wanted, the engine keeps %u", token_count,
-                        engine->plan.memory.shape.logits_tokens);
+                        engine->run.plan.memory.shape.logits_tokens);
     }
     for (size_t i = 0; i < token_count; i++) {
-        if (tokens[i] < 0 || (uint32_t)tokens[i] >= engine->source.model->shape.vocabulary_size) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= engine->run.source.model->shape.vocabulary_size) {
             return pi2_fail(PI2_ERR_INVALID, "token %zu has id %d, the vocabulary ends at %u", i, (int)tokens[i],
-                            engine->source.model->shape.vocabulary_size);
+                            engine->run.source.model->shape.vocabulary_size);
         }
     }
     return PI2_OK;
 }
 
 static bool cancelled(void *user) {
-    const pi2_callbacks *callbacks = &((pi2_session *)user)->engine->options.callbacks;
+    const pi2_callbacks *callbacks = &((pi2_session *)user)->engine->run.options.callbacks;
     return callbacks->cancelled && callbacks->cancelled(callbacks->user);
 }
 
 static void layer_done(void *user, uint32_t layer, uint32_t layers) {
     pi2_session *session = user;
-    const pi2_callbacks *callbacks = &session->engine->options.callbacks;
+    const pi2_callbacks *callbacks = &session->engine->run.options.callbacks;
     pi2_engine_relieve(session->engine, layer);
     if (!callbacks->progress || session->progress_total <= layers) return; /* one token is no progress */
     const uint64_t now = pi2_clock_ns();
@@ -156,7 +156,7 @@ static pi2_status append_batches(pi2_session *session, const int32_t *tokens, si
                                  pi2_logits_wanted wanted) {
     const pi2_engine *engine = session->engine;
     const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
-    const uint32_t batch = engine->plan.memory.shape.batch_tokens;
+    const uint32_t batch = engine->run.plan.memory.shape.batch_tokens;
     for (size_t done = 0; done < token_count;) {
         const size_t left = token_count - done;
         const uint32_t count = left < batch ? (uint32_t)left : batch;
@@ -169,7 +169,7 @@ static pi2_status append_batches(pi2_session *session, const int32_t *tokens, si
         if (session->drafter) pi2_drafter_push(session->drafter, tokens + done, count);
         session->position += count;
         done += count;
-        session->progress_done += (uint64_t)count * engine->source.model->shape.layer_count;
+        session->progress_done += (uint64_t)count * engine->run.source.model->shape.layer_count;
     }
     return PI2_OK;
 }
@@ -214,7 +214,7 @@ static bool take_ahead(pi2_session *session, int32_t token) {
 static pi2_status append_guessing(pi2_session *session, int32_t token) {
     const pi2_engine *engine = session->engine;
     const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
-    const uint32_t room = engine->plan.memory.shape.context_tokens - session->position - 1;
+    const uint32_t room = engine->run.plan.memory.shape.context_tokens - session->position - 1;
     int32_t tokens[1 + PI2_DRAFT_MOST] = { token };
     if (take_ahead(session, token)) return PI2_OK;
     drop_ahead(session, &token);
@@ -257,7 +257,7 @@ pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_
     if (token_count == 0) return PI2_OK;
     PI2_TRY(check_tokens(session, tokens, token_count, wanted));
     session->progress_done = 0;
-    session->progress_total = (uint64_t)token_count * engine->source.model->shape.layer_count;
+    session->progress_total = (uint64_t)token_count * engine->run.source.model->shape.layer_count;
     const uint32_t position = session->position;
     const uint64_t begin_ns = engine->traces.run ? pi2_clock_ns() : 0;
     const pi2_status status = append_tokens(session, tokens, token_count, wanted);
@@ -308,7 +308,7 @@ pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
 
 pi2_status pi2_session_token_text(pi2_session *session, int32_t token, bool special, char *text_out,
                                   size_t capacity, size_t *length_out) {
-    const pi2_tokenizer *tokenizer = session->engine->source.tokenizer;
+    const pi2_tokenizer *tokenizer = session->engine->run.source.tokenizer;
     const pi2_detokenizer before = session->detokenizer;
     *length_out = 0;
     if (token < 0 || (uint32_t)token >= pi2_tokenizer_vocabulary_size(tokenizer)) return PI2_OK;

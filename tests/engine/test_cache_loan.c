@@ -51,11 +51,11 @@ static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool kee
 
 /* Weights that may be in memory, and the cache's touched pages: never more than was planned for both. */
 static void check_sum(const pi2_engine *engine, uint32_t position) {
-    const pi2_memory_plan *plan = &engine->plan.memory;
+    const pi2_memory_plan *plan = &engine->run.plan.memory;
     const uint64_t away = pi2_weight_store_away_bytes(engine->store) +
                           (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0);
     const uint64_t touched =
-        pi2_forward_cache_touched_bytes(engine->source.model, &plan->shape, position, pi2_page_bytes());
+        pi2_forward_cache_touched_bytes(engine->run.source.model, &plan->shape, position, pi2_page_bytes());
     const uint64_t planned = plan->resident_room + plan->expert_bytes - plan->loan_bytes + plan->cache_bytes;
     assert_true(touched <= plan->cache_bytes + pi2_page_bytes());
     if (engine->memory.weights.bytes + plan->expert_bytes + touched - away > planned + pi2_page_bytes()) {
@@ -71,8 +71,8 @@ static void append(pi2_session *session, const int32_t *tokens, size_t count) {
 static void check_variation(const variation *v) {
     static const uint32_t lengths[] = { 1, 1, 40, 1, 300, 1, 1, 17 };
     pi2_engine *plain = open_engine(v, PLENTY, true), *lent = open_engine(v, v->more_bytes, false);
-    assert_true(lent->plan.memory.loan_bytes > 0);
-    assert_true(!lent->plan.memory.everything_resident);
+    assert_true(lent->run.plan.memory.loan_bytes > 0);
+    assert_true(!lent->run.plan.memory.everything_resident);
     const size_t vocabulary = pi2_engine_get_report(lent)->vocabulary_size;
     pi2_session *want = NULL, *got = NULL;
     assert_int_equal(pi2_session_create(plain, NULL, &want), PI2_OK);
@@ -120,18 +120,18 @@ static void test_touched_bytes(void **state) {
     (void)state;
     const variation v = { .path = dense_path, .read_method = "auto" };
     pi2_engine *engine = open_engine(&v, PLENTY, true);
-    const pi2_forward_shape *shape = &engine->plan.memory.shape;
-    assert_int_equal(pi2_forward_cache_touched_bytes(engine->source.model, shape, 0, 4096), 0);
+    const pi2_forward_shape *shape = &engine->run.plan.memory.shape;
+    assert_int_equal(pi2_forward_cache_touched_bytes(engine->run.source.model, shape, 0, 4096), 0);
     uint64_t before = 0;
     for (uint32_t position = 1; position <= CONTEXT; position += 13) {
-        const uint64_t touched = pi2_forward_cache_touched_bytes(engine->source.model, shape, position, 4096);
+        const uint64_t touched = pi2_forward_cache_touched_bytes(engine->run.source.model, shape, position, 4096);
         assert_true(touched >= before);
-        assert_true(touched >= engine->plan.memory.cache_bytes / CONTEXT * position);
+        assert_true(touched >= engine->run.plan.memory.cache_bytes / CONTEXT * position);
         before = touched;
     }
-    const uint64_t all = pi2_forward_cache_touched_bytes(engine->source.model, shape, CONTEXT, 4096);
-    assert_true(all >= engine->plan.memory.cache_bytes && all < engine->plan.memory.cache_bytes + 4096);
-    assert_int_equal(pi2_forward_cache_touched_bytes(engine->source.model, shape, UINT32_MAX, 4096), all);
+    const uint64_t all = pi2_forward_cache_touched_bytes(engine->run.source.model, shape, CONTEXT, 4096);
+    assert_true(all >= engine->run.plan.memory.cache_bytes && all < engine->run.plan.memory.cache_bytes + 4096);
+    assert_int_equal(pi2_forward_cache_touched_bytes(engine->run.source.model, shape, UINT32_MAX, 4096), all);
     pi2_engine_close(engine);
 }
 

@@ -159,7 +159,7 @@ static void test_page_sizes(void **state) {
         options.thread_count = 2;
         pi2_engine *engine = NULL;
         if (pi2_small_budget_open(&options, 13000000, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
-        if (!PI2_UNDER_EMULATOR) assert_false(engine->plan.memory.everything_resident);
+        if (!PI2_UNDER_EMULATOR) assert_false(engine->run.plan.memory.everything_resident);
         assert_int_equal(engine->memory.weights.bytes % PI2_EXTENT_ALIGNMENT, 0);
         run_and_close(engine, &got);
         pi2_session_run_compare(&want, &got, i);

@@ -13,29 +13,31 @@
 #include <cmocka.h>
 
 #include "base/memory_limit.h"
-#include "engine/engine_internal.h"
+#include "engine/run_source.h"
+#include "neuron_cache/expert_cache.h"
 #include "powerinfer2/model_file.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-/* An engine that was planned only; NULL: less than the least, and that it says so is tested elsewhere. */
-static pi2_engine *open_plan(const char *path, uint32_t context, uint64_t budget) {
+/* A planned run, to be closed; false: less than the least, and that it says so is tested elsewhere. */
+static bool open_plan(const char *path, uint32_t context, uint64_t budget, pi2_planned_run *run) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
     options.model_path = path;
     options.context_tokens = context;
     options.thread_count = 2;
     options.memory_bytes = budget;
-    pi2_engine *engine = NULL;
-    const pi2_status status = pi2_engine_open_for(&options, true, &engine);
+    memset(run, 0, sizeof *run);
+    const pi2_status status = pi2_planned_run_make(&options, run);
     if (status != PI2_OK && status != PI2_ERR_MEMORY) fail_msg("%s", pi2_error_text());
-    return engine;
+    if (status != PI2_OK) pi2_planned_run_close(run);
+    return status == PI2_OK;
 }
 
 static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsigned *parts) {
-    pi2_engine *engine = open_plan(path, 128, budget);
-    if (!engine) return;
-    const pi2_memory_plan *plan = &engine->plan.memory;
+    pi2_planned_run run;
+    if (!open_plan(path, 128, budget, &run)) return;
+    const pi2_memory_plan *plan = &run.plan.memory;
     const uint64_t margin = budget / 100 > 1000000 ? budget / 100 : 1000000;
     const uint64_t fixed = plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
                            plan->ring_bytes + plan->staging_bytes;
@@ -47,7 +49,7 @@ static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsig
     /* And it is used: what is left beside the margin would have held another part of the weights. */
     if (!plan->everything_resident) assert_true(fixed + weights + margin + 2000000 > budget);
     *(plan->everything_resident ? whole : parts) += 1;
-    pi2_engine_close(engine);
+    pi2_planned_run_close(&run);
 }
 
 static void test_budgets_have_a_margin(void **state) {
@@ -79,17 +81,18 @@ static void test_budgets_have_a_margin(void **state) {
 
 /* When the key-value cache wants its room back, the slots that a token needs stay. True: something is lent. */
 static bool check_loan(const char *path, uint64_t budget) {
-    pi2_engine *engine = open_plan(path, 512, budget);
-    if (!engine) return false;
-    const pi2_memory_plan *plan = &engine->plan.memory;
+    pi2_planned_run run;
+    if (!open_plan(path, 512, budget, &run)) return false;
+    const pi2_memory_plan *plan = &run.plan.memory;
     const bool is_lent = plan->loan_bytes > 0 && plan->ring_bytes == 0;
-    const uint64_t slot = pi2_expert_cache_slot_bytes(engine->source.model->layout), slots = plan->expert_bytes / slot;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(run.source.model->layout);
+    const uint64_t slots = plan->expert_bytes / slot;
     const uint64_t returned = (plan->loan_bytes + slot - 1) / slot;
-    if (is_lent && slots < returned + engine->source.model->shape.expert_used_count) {
+    if (is_lent && slots < returned + run.source.model->shape.expert_used_count) {
         fail_msg("budget %llu: %llu slots, of which %llu are to return", (unsigned long long)budget,
                  (unsigned long long)slots, (unsigned long long)returned);
     }
-    pi2_engine_close(engine);
+    pi2_planned_run_close(&run);
     return is_lent;
 }
 

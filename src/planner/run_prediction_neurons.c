@@ -1,4 +1,4 @@
-/* engine_plan_neurons.c: what a plan knows of single neurons: how many, their memory, how often they fire. */
+/* run_prediction_neurons.c: what a plan knows of single neurons: how many, their memory, how often they fire. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -7,21 +7,21 @@
 
 #include "base/fail.h"
 #include "clusters/neuron_order.h"
-#include "engine/engine_plan_neurons.h"
+#include "planner/run_prediction_neurons.h"
 #include "file_formats/cluster_file.h"
 
 /* Published: a tenth of the neurons of models that were made sparse gives something (TurboSparse); where Up is cut off
  * below zero too, four fifths of those that Gate lets through. */
 static const double ASSUMED_SHARE = 0.1, UP_PASSES = 0.8;
 
-pi2_weight_role pi2_engine_role_of(const pi2_engine *engine, uint32_t tensor) {
-    const pi2_extent_layout *layout = engine->source.model->layout;
-    if (engine->plan.memory.neuron_bytes == 0) return PI2_ROLE_PLAIN;
-    for (uint32_t b = 0; b < engine->plan.banks->count; b++) {
-        const pi2_neuron_bank *bank = &engine->plan.banks->banks[b];
+pi2_weight_role pi2_run_role_of(const pi2_planned_run *run, uint32_t tensor) {
+    const pi2_extent_layout *layout = run->source.model->layout;
+    if (run->plan.memory.neuron_bytes == 0) return PI2_ROLE_PLAIN;
+    for (uint32_t b = 0; b < run->plan.banks->count; b++) {
+        const pi2_neuron_bank *bank = &run->plan.banks->banks[b];
         if (bank->up_tensor == tensor) return PI2_ROLE_UP;
         if (bank->down_tensor == tensor) return PI2_ROLE_DOWN;
-        if (engine->source.model->layers[bank->layer].gate.tensor == &layout->tensors[tensor]) return PI2_ROLE_GATE;
+        if (run->source.model->layers[bank->layer].gate.tensor == &layout->tensors[tensor]) return PI2_ROLE_GATE;
     }
     return PI2_ROLE_PLAIN;
 }
@@ -109,26 +109,26 @@ static pi2_status add_bank(firing *f, const pi2_neuron_bank *bank) {
 }
 
 /* The statistics must be this model's, which its file names. */
-static pi2_status check_statistics(const pi2_engine *engine, const pi2_neuron_statistics *statistics,
+static pi2_status check_statistics(const pi2_planned_run *run, const pi2_neuron_statistics *statistics,
                                    const char *path) {
     pi2_gguf *gguf = NULL;
     pi2_extent_layout *layout = NULL;
     pi2_source_identity source = {0};
-    PI2_TRY(pi2_gguf_open(engine->source.weights_path, &gguf));
+    PI2_TRY(pi2_gguf_open(run->source.weights_path, &gguf));
     pi2_status status = pi2_cluster_file_layout(gguf, &layout, &source);
-    if (status == PI2_OK) status = pi2_neuron_order_check(statistics, path, source.header_hash, engine->plan.banks);
+    if (status == PI2_OK) status = pi2_neuron_order_check(statistics, path, source.header_hash, run->plan.banks);
     pi2_extent_layout_free(layout);
     pi2_gguf_close(gguf);
     return status;
 }
 
-static pi2_status add_banks(const pi2_engine *engine, firing *f) {
-    for (uint32_t b = 0; b < engine->plan.banks->count; b++) PI2_TRY(add_bank(f, &engine->plan.banks->banks[b]));
+static pi2_status add_banks(const pi2_planned_run *run, firing *f) {
+    for (uint32_t b = 0; b < run->plan.banks->count; b++) PI2_TRY(add_bank(f, &run->plan.banks->banks[b]));
     return PI2_OK;
 }
 
-static void tell(const firing *f, const pi2_engine *engine, const char *path, char *text, size_t capacity) {
-    const bool all = f->assumed_banks == engine->plan.banks->count;
+static void tell(const firing *f, const pi2_planned_run *run, const char *path, char *text, size_t capacity) {
+    const bool all = f->assumed_banks == run->plan.banks->count;
     if (!all) {
         (void)snprintf(text, capacity, "counted in %s (%llu tokens)%s", path,
                        (unsigned long long)f->statistics->token_count,
@@ -138,45 +138,45 @@ static void tell(const firing *f, const pi2_engine *engine, const char *path, ch
     (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, each as likely as any other", 100 * ASSUMED_SHARE);
 }
 
-static void fill_workload(const pi2_engine *engine, const firing *f, pi2_workload_neurons *neurons) {
-    const pi2_neuron_banks *banks = engine->plan.banks;
+static void fill_workload(const pi2_planned_run *run, const firing *f, pi2_workload_neurons *neurons) {
+    const pi2_neuron_banks *banks = run->plan.banks;
     const uint64_t heads = pi2_neuron_store_head_bytes(banks), all = pi2_neuron_store_all_bytes(banks) - heads;
     for (uint32_t b = 0; b < banks->count; b++) neurons->units += banks->banks[b].unit_count;
     neurons->layers = banks->count;
     neurons->unit_bytes = (uint32_t)(all / neurons->units);
-    neurons->slots = (engine->plan.memory.neuron_bytes - heads) / neurons->unit_bytes;
+    neurons->slots = (run->plan.memory.neuron_bytes - heads) / neurons->unit_bytes;
     if (neurons->slots > neurons->units) neurons->slots = neurons->units;
-    neurons->pass_tokens = engine->plan.memory.shape.neuron_tokens;
-    const uint32_t dense_layers = engine->source.model->shape.layer_count - banks->count;
+    neurons->pass_tokens = run->plan.memory.shape.neuron_tokens;
+    const uint32_t dense_layers = run->source.model->shape.layer_count - banks->count;
     neurons->stages_per_pass = PI2_STAGES_BESIDE_LAYERS +
-                               PI2_STAGES_OF_ATTENTION * engine->source.model->shape.layer_count +
+                               PI2_STAGES_OF_ATTENTION * run->source.model->shape.layer_count +
                                PI2_STAGES_OF_NEURONS * banks->count + PI2_STAGES_OF_A_RUN * dense_layers;
     neurons->fires = f->fires / f->neurons;
     neurons->gives = f->gives / f->neurons;
     neurons->used_units = pi2_neuron_rates_used(f->rates);
 }
 
-pi2_status pi2_engine_plan_neurons(const pi2_engine *engine, const pi2_prediction_request *request,
+pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, const pi2_prediction_request *request,
                                    pi2_neuron_plan *plan, pi2_workload_neurons *neurons) {
     pi2_neuron_statistics statistics = {0};
     memset(plan, 0, sizeof *plan);
     memset(neurons, 0, sizeof *neurons);
-    if (engine->plan.memory.neuron_bytes == 0) {
+    if (run->plan.memory.neuron_bytes == 0) {
         if (!request->statistics) return PI2_OK;
         return pi2_fail(PI2_ERR_INVALID, "statistics tell of single neurons, and %s is planned without them "
-                        "(docs/sparsity.md says what they need)", engine->source.model_path);
+                        "(docs/sparsity.md says what they need)", run->source.model_path);
     }
-    firing f = { .rates = &plan->rates, .up_is_cut_off = engine->source.model->shape.activation == PI2_FFN_drelu };
+    firing f = { .rates = &plan->rates, .up_is_cut_off = run->source.model->shape.activation == PI2_FFN_drelu };
     pi2_status status = PI2_OK;
     if (request->statistics) {
         status = pi2_neuron_statistics_read(request->statistics, &statistics);
-        if (status == PI2_OK) status = check_statistics(engine, &statistics, request->statistics);
+        if (status == PI2_OK) status = check_statistics(run, &statistics, request->statistics);
         f.statistics = &statistics;
     }
-    if (status == PI2_OK) status = add_banks(engine, &f);
+    if (status == PI2_OK) status = add_banks(run, &f);
     if (status == PI2_OK) {
-        fill_workload(engine, &f, neurons);
-        tell(&f, engine, request->statistics, plan->grounds, sizeof plan->grounds);
+        fill_workload(run, &f, neurons);
+        tell(&f, run, request->statistics, plan->grounds, sizeof plan->grounds);
         /* A prompt of few tokens goes by neuron itself, and has filled the store. */
         const bool is_filled = request->prompt_tokens > 0 && request->prompt_tokens <= neurons->pass_tokens;
         if (request->fills_neurons && !is_filled) {

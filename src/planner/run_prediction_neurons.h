@@ -1,10 +1,10 @@
-/* engine_plan_neurons.h: what a plan knows of single neurons. */
-#ifndef PI2_ENGINE_ENGINE_PLAN_NEURONS_H
-#define PI2_ENGINE_ENGINE_PLAN_NEURONS_H
+/* run_prediction_neurons.h: what a plan knows of single neurons. */
+#ifndef PI2_PLANNER_RUN_PREDICTION_NEURONS_H
+#define PI2_PLANNER_RUN_PREDICTION_NEURONS_H
 
-#include "planner/prediction.h"
-#include "engine/engine_internal.h"
 #include "planner/neuron_forecast.h"
+#include "planner/planned_run.h"
+#include "planner/prediction.h"
 
 /** How often units are used, and by what that is known. */
 typedef struct pi2_neuron_plan {
@@ -13,13 +13,13 @@ typedef struct pi2_neuron_plan {
 } pi2_neuron_plan;
 
 /** What passes by neuron do with a tensor of the layout; PLAIN where none go by neuron. */
-pi2_weight_role pi2_engine_role_of(const pi2_engine *engine, uint32_t tensor);
+pi2_weight_role pi2_run_role_of(const pi2_planned_run *run, uint32_t tensor);
 
 /**
  * Fills in what the prediction of decoding by neuron goes by; both zeroed where passes are dense.
  * Errors  of the statistics: IO, FORMAT (damaged, of another model), UNSUPPORTED, INVALID (passes are dense); MEMORY
  */
-pi2_status pi2_engine_plan_neurons(const pi2_engine *engine, const pi2_prediction_request *request,
+pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, const pi2_prediction_request *request,
                                    pi2_neuron_plan *plan_out, pi2_workload_neurons *neurons_out);
 
 #endif

@@ -1,0 +1,344 @@
+/* run_source.c: what a run is planned on: the model, its texts, and the file that its weights come from. */
+#include "engine/run_source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cpu_features.h"
+#include "base/fail.h"
+#include "base/memory_limit.h"
+#include "base/parse_size.h"
+#include "clusters/prepare.h"
+#include "engine/drafter.h"
+#include "engine/engine_internal.h"
+#include "engine/model_check.h"
+#include "engine/neuron_tally.h"
+#include "engine/sampler.h"
+#include "file_formats/cluster_file.h"
+
+enum {
+    /* Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
+    GROWTH_BYTES = 900 * 1000
+};
+
+static pi2_status check_options(const pi2_engine_options *options) {
+    if (!options || !options->model_path || !*options->model_path) {
+        return pi2_fail(PI2_ERR_INVALID, "no model file was given");
+    }
+    if (options->batch_tokens > 8192 || options->logits_tokens > 8192) {
+        return pi2_fail(PI2_ERR_INVALID, "a batch of %u tokens is too large: use 1 to 8192",
+                        options->batch_tokens > options->logits_tokens ? options->batch_tokens
+                                                                       : options->logits_tokens);
+    }
+    if (options->context_tokens > 1u << 26) {
+        return pi2_fail(PI2_ERR_INVALID, "a context of %u tokens is too large", options->context_tokens);
+    }
+    if (options->hot_share > 0.75) {
+        return pi2_fail(PI2_ERR_INVALID, "hot experts can have 0 to 0.75 of the cache, not %g", options->hot_share);
+    }
+    if (options->cache_type != PI2_CACHE_F16 && options->cache_type != PI2_CACHE_Q8_0) {
+        return pi2_fail(PI2_ERR_INVALID, "unknown type of key-value cache");
+    }
+    return pi2_engine_check_outputs(options);
+}
+
+static void copy_text(char *to, size_t capacity, const char *text, size_t length) {
+    const size_t count = length < capacity - 1 ? length : capacity - 1;
+    memcpy(to, text, count);
+    to[count] = '\0';
+}
+
+/* Weight types by the bytes that they take, largest first: "Q4_1, Q8_0". */
+static void name_weight_types(const pi2_model *model, char *text, size_t capacity) {
+    uint64_t bytes[256] = { 0 };
+    for (uint32_t i = 0; i < model->layout->tensor_count; i++) {
+        const pi2_layout_tensor *tensor = &model->layout->tensors[i];
+        bytes[tensor->format->type & 255] += pi2_row_bytes(tensor->format, tensor->columns) * tensor->rows;
+    }
+    text[0] = '\0';
+    for (;;) {
+        int largest = 0;
+        for (int i = 1; i < 256; i++) {
+            if (bytes[i] > bytes[largest]) largest = i;
+        }
+        const size_t used = strlen(text);
+        if (bytes[largest] == 0 || used + 16 > capacity) return;
+        (void)snprintf(text + used, capacity - used, "%s%s", used ? ", " : "",
+                       pi2_weight_type_name((uint32_t)largest));
+        bytes[largest] = 0;
+    }
+}
+
+static pi2_status read_texts(pi2_planned_run *run, const pi2_gguf *gguf) {
+    pi2_gguf_string text;
+    if (pi2_gguf_has(gguf, "general.name")) {
+        PI2_TRY(pi2_gguf_string_get(gguf, "general.name", &text));
+        copy_text(run->texts.model_name, sizeof run->texts.model_name, text.text, text.length);
+    }
+    return pi2_run_read_chat_template(run, gguf);
+}
+
+/* ---- what those who run it take ---- */
+
+/* A recorded trace tells the visits of single tokens: nothing is guessed beside it. */
+static uint32_t draft_tokens_of(const pi2_planned_run *run) {
+    const uint32_t most = run->options.record_trace ? 0 : run->options.draft_tokens;
+    return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
+}
+
+static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trace) {
+    const pi2_model_shape *shape = &run->source.model->shape;
+    const pi2_extent_layout *layout = run->source.model->layout;
+    uint64_t bytes = GROWTH_BYTES;
+    if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
+    if (draft_tokens_of(run)) bytes += pi2_drafter_bytes(shape->context_length);
+    if (shape->expert_count) bytes += pi2_expert_cache_list_bytes(layout, run->plan.policy);
+    return bytes + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 +
+           pi2_run_trace_bytes(trace, layout->extent_count) + pi2_memory_relief_bytes();
+}
+
+static pi2_status spend(pi2_planned_run *run, const pi2_run_trace *trace) {
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    const pi2_run_costs costs = {
+        .list_bytes = list_bytes(run, trace), .draft_tokens = draft_tokens_of(run),
+        .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),
+        .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
+        .sampler_bytes = pi2_sampler_bytes(&sampling, run->source.model->shape.vocabulary_size, 4096) };
+    return pi2_run_plan_spend(run, &costs);
+}
+
+/* ---- the cluster file ---- */
+
+static pi2_status prepare_at(const pi2_gguf *gguf, const char *path, const pi2_prepare_settings *settings) {
+    const pi2_architecture *architecture;
+    pi2_tensor_directory directory = { 0 };
+    pi2_model_requests requests = { 0 };
+    pi2_model_shape shape;
+    PI2_TRY(pi2_architecture_find(gguf, &architecture));
+    PI2_TRY(pi2_tensor_directory_open(gguf, NULL, &directory));
+    pi2_status status = pi2_architecture_shape(architecture, &directory, &shape);
+    if (status == PI2_OK) status = architecture->list_tensors(&directory, &shape, &requests);
+    if (status == PI2_OK) status = pi2_prepare(gguf, requests.groups, requests.group_count, path, settings);
+    pi2_model_requests_free(&requests);
+    pi2_tensor_directory_close(&directory);
+    return status;
+}
+
+/* What preparing may use: what the budget leaves beside what the process holds now. */
+static uint64_t prepare_budget(const pi2_planned_run *run) {
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    const uint64_t kept = current + 2000000;
+    return run->report.budget_bytes > kept ? run->report.budget_bytes - kept : 1;
+}
+
+static pi2_status prepare_beside(pi2_planned_run *run, const pi2_gguf *gguf, char **path) {
+    if (run->options.cluster_path) {
+        *path = malloc(strlen(run->options.cluster_path) + 1);
+        if (!*path) return pi2_fail(PI2_ERR_MEMORY, "no memory for a path");
+        memcpy(*path, run->options.cluster_path, strlen(run->options.cluster_path) + 1);
+    } else {
+        PI2_TRY(pi2_cluster_file_default_path(gguf, path));
+    }
+    char size[PI2_SIZE_TEXT_BYTES];
+    pi2_planned_run_log(run, "the model does not fit in the budget: preparing %s (about %s of disk), once", *path,
+                   pi2_format_size(run->source.model->layout->weight_bytes, size));
+    const bool by_neuron = pi2_model_shape_fires(&run->source.model->shape) && !pi2_run_plan_is_dense(run);
+    const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(run),
+                                            .layout = by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
+                                            .callbacks = run->options.callbacks };
+    return prepare_at(gguf, *path, &settings);
+}
+
+static pi2_status find_cluster_file(pi2_planned_run *run, const pi2_gguf *gguf, bool may_prepare, bool *found_out,
+                                   char *path_out, size_t capacity, uint64_t *header_hash_out) {
+    *found_out = false;
+    char *path = NULL;
+    char note[512] = "";
+    PI2_TRY(pi2_cluster_file_find(gguf, run->options.cluster_path, NULL, &run->options.callbacks, &path,
+                                  note, sizeof note, header_hash_out));
+    if (note[0]) pi2_planned_run_log(run, "%s", note);
+    pi2_status status = PI2_OK;
+    if (!path && may_prepare) {
+        status = prepare_beside(run, gguf, &path);
+        /* Another run may have made one of other weights there meanwhile. */
+        if (status == PI2_OK) {
+            status = pi2_cluster_file_matches(path, gguf, NULL, &run->options.callbacks, header_hash_out);
+        }
+    }
+    if (status == PI2_OK && path) {
+        if (strlen(path) >= capacity) {
+            status = pi2_fail(PI2_ERR_INVALID, "the cluster file's path is longer than %zu bytes", capacity - 1);
+        } else {
+            memcpy(path_out, path, strlen(path) + 1);
+            *found_out = true;
+        }
+    }
+    free(path);
+    return status;
+}
+/* ---- the model ---- */
+
+/* Where the file names another activation than the one that is computed, somebody should hear it. */
+static void tell_other_activation(pi2_planned_run *run, const pi2_gguf *gguf, const char *activation) {
+    pi2_gguf_string said;
+    if (!activation || !pi2_gguf_has(gguf, PI2_KEY_FFN_ACTIVATION)) return;
+    if (pi2_gguf_string_get(gguf, PI2_KEY_FFN_ACTIVATION, &said) != PI2_OK) return;
+    if (said.length == strlen(activation) && memcmp(said.text, activation, said.length) == 0) return;
+    if (said.length > 32) return; /* no name of ours: whoever altered it knows */
+    pi2_planned_run_log(run, "%s says that its FFN activation is %.*s: %s is computed", pi2_gguf_file_path(gguf, 0),
+                   (int)said.length, said.text, activation);
+}
+
+/* Opens `path`, from which weights come. activation NULL: as the file says. */
+static pi2_status open_weights(pi2_planned_run *run, const char *path, const char *activation, pi2_gguf **gguf_out) {
+    PI2_TRY(pi2_gguf_open(path, gguf_out));
+    copy_text(run->source.weights_path, sizeof run->source.weights_path, path, strlen(path));
+    tell_other_activation(run, *gguf_out, activation);
+    return pi2_architecture_put_activation(*gguf_out, activation);
+}
+
+/* Opens the model, whose weights may come from it; a plain GGUF stays open in *gguf_out for loading. */
+static pi2_status open_model(pi2_planned_run *run, pi2_gguf **gguf_out) {
+    PI2_TRY(open_weights(run, run->source.model_path, run->options.ffn_activation, gguf_out));
+    PI2_TRY(pi2_model_can_run(*gguf_out, &run->source.model, &run->source.tokenizer));
+    PI2_TRY(pi2_source_header_hash(*gguf_out, &run->source.header_hash));
+    return pi2_run_plan_find_neurons(run);
+}
+
+/* A cluster file's header is not needed any more: its memory goes back before it is planned with. */
+static pi2_status plan_cluster_file(pi2_planned_run *run, const pi2_run_trace *trace, pi2_gguf **gguf) {
+    pi2_gguf_close(*gguf);
+    *gguf = NULL;
+    return spend(run, trace);
+}
+
+static pi2_status use_cluster_file(pi2_planned_run *run, const pi2_run_trace *trace, const char *path,
+                                   uint64_t header_hash, pi2_gguf **gguf) {
+    pi2_gguf_close(*gguf);
+    *gguf = NULL;
+    /* One model has one activation, whoever made its cluster file and with which option. */
+    const char *activation = pi2_ffn_activation_name(run->source.model->shape.activation);
+    pi2_model_free(run->source.model);
+    run->source.model = NULL;
+    PI2_TRY(open_weights(run, path, activation, gguf));
+    if (pi2_gguf_file_header_hash(*gguf, 0) != header_hash) {
+        return pi2_fail(PI2_ERR_IO, "%s: another file took its place while it was opened: run again", path);
+    }
+    PI2_TRY(pi2_model_create(*gguf, pi2_cpu_features(), &run->source.model));
+    PI2_TRY(pi2_run_plan_find_neurons(run));
+    return plan_cluster_file(run, trace, gguf);
+}
+
+static pi2_status choose_weights(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, pi2_gguf **gguf) {
+    if (run->source.model->has_file) return plan_cluster_file(run, trace, gguf);
+    PI2_TRY(spend(run, trace));
+    char path[1024];
+    bool found = false;
+    uint64_t header_hash = 0;
+    const bool must = !run->plan.memory.everything_resident;
+    const bool may_prepare = must && run->options.allow_prepare && is_to_run;
+    PI2_TRY(find_cluster_file(run, *gguf, may_prepare, &found, path, sizeof path, &header_hash));
+    if (found) return use_cluster_file(run, trace, path, header_hash, gguf);
+    if (!must || !is_to_run) return PI2_OK;
+    char room[PI2_SIZE_TEXT_BYTES];
+    return pi2_fail(PI2_ERR_MEMORY, "%s does not fit in the budget (%s are left for weights) and preparing is switched "
+                    "off: run 'powerinfer2 prepare -m %s' first, or give more memory", run->source.model_path,
+                    pi2_format_size(run->plan.memory.resident_room, room), run->source.model_path);
+}
+
+static void fill_report(pi2_planned_run *run) {
+    pi2_engine_report *report = &run->report;
+    const pi2_model *model = run->source.model;
+    copy_text(run->texts.architecture, sizeof run->texts.architecture, model->shape.architecture,
+              strlen(model->shape.architecture));
+    name_weight_types(model, run->texts.weight_types, sizeof run->texts.weight_types);
+    report->architecture = run->texts.architecture;
+    report->model_name = run->texts.model_name;
+    report->weight_types = run->texts.weight_types;
+    report->cpu_name = pi2_cpu_features_name(pi2_cpu_features());
+    report->weights_path = run->source.weights_path;
+    report->read_method = "none";
+    report->read_description = run->texts.read_description;
+    report->budget_reason = run->texts.budget_reason;
+    report->weight_bytes = model->layout->weight_bytes;
+    report->cache_bytes = run->plan.memory.cache_bytes;
+    report->scratch_bytes = run->plan.memory.scratch_bytes;
+    report->stream_buffer_bytes = run->plan.memory.ring_bytes + run->plan.memory.staging_bytes;
+    report->tokenizer_bytes = pi2_tokenizer_memory_bytes(run->source.tokenizer);
+    report->table_bytes = pi2_model_memory_bytes(model);
+    report->process_bytes = run->plan.memory.process_bytes;
+    report->text_bytes = run->plan.memory.text_bytes;
+    report->conversation_bytes = pi2_engine_conversation_bytes(run->plan.memory.shape.context_tokens);
+    report->parameter_count = model->parameter_count;
+    report->draft_tokens = run->plan.memory.draft_tokens;
+    report->context_tokens = run->plan.memory.shape.context_tokens;
+    report->trained_context_tokens = model->shape.context_length;
+    report->batch_tokens = run->plan.memory.shape.batch_tokens;
+    report->thread_count = run->plan.memory.shape.thread_count;
+    report->layer_count = model->shape.layer_count;
+    report->ffn_activation = pi2_ffn_activation_name(model->shape.activation);
+    report->own_ffn_activation = pi2_ffn_activation_name(model->shape.own_activation);
+    report->expert_count = model->shape.expert_count;
+    report->expert_used_count = model->shape.expert_used_count;
+    if (model->shape.expert_count) {
+        report->hot_experts = run->plan.hot.count;
+        report->hot_share = run->plan.hot.share;
+        report->hot_reason = run->plan.hot_reason;
+    }
+    if (run->plan.memory.neuron_bytes) {
+        report->neuron_bytes = run->plan.memory.neuron_bytes;
+        report->neuron_all_bytes = pi2_neuron_store_all_bytes(run->plan.banks);
+    }
+    report->vocabulary_size = model->shape.vocabulary_size;
+    report->token_text_bytes = 3 * ((uint32_t)pi2_tokenizer_longest_piece(run->source.tokenizer) + 4);
+}
+
+/* A run that needs the template fails with the reason itself. */
+static void tell_template(const pi2_planned_run *run, const pi2_gguf *gguf) {
+    char note[512];
+    pi2_model_try_template(gguf, run->source.tokenizer, note, sizeof note);
+    if (note[0]) pi2_planned_run_log(run, "%s", note);
+}
+
+pi2_status pi2_planned_run_open(const pi2_engine_options *options, pi2_planned_run *run, pi2_gguf **gguf_out) {
+    *gguf_out = NULL;
+    PI2_TRY(check_options(options));
+    const size_t length = strlen(options->model_path), most = sizeof run->source.model_path - 1;
+    if (length > most) return pi2_fail(PI2_ERR_INVALID, "the model's path is longer than %zu bytes", most);
+    run->options = *options;
+    if (!run->options.read_method) run->options.read_method = "auto";
+    copy_text(run->source.model_path, sizeof run->source.model_path, options->model_path, length);
+    PI2_TRY(pi2_run_plan_begin(run));
+    return open_model(run, gguf_out);
+}
+
+pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, pi2_gguf **gguf) {
+    PI2_TRY(pi2_run_plan_check_routing(run));
+    PI2_TRY(read_texts(run, *gguf));
+    if (!is_to_run) tell_template(run, *gguf);
+    PI2_TRY(choose_weights(run, is_to_run, trace, gguf));
+    pi2_run_plan_tell_threads(run);
+    PI2_TRY(pi2_run_plan_place(run));
+    PI2_TRY(pi2_run_plan_choose_hot(run));
+    fill_report(run);
+    return PI2_OK;
+}
+
+pi2_status pi2_planned_run_make(const pi2_engine_options *options, pi2_planned_run *run) {
+    pi2_gguf *gguf = NULL;
+    pi2_status status = pi2_planned_run_open(options, run, &gguf);
+    if (status == PI2_OK) status = pi2_planned_run_settle(run, false, NULL, &gguf);
+    pi2_gguf_close(gguf);
+    return status;
+}
+
+void pi2_planned_run_close(pi2_planned_run *run) {
+    pi2_run_plan_free(&run->plan);
+    free(run->source.chat_template);
+    free(run->source.template_variables);
+    pi2_tokenizer_free(run->source.tokenizer);
+    pi2_model_free(run->source.model);
+}

@@ -1,0 +1,30 @@
+/* run_source.h: opens what a run is planned on, and plans it (planner/planned_run.h). */
+#ifndef PI2_ENGINE_RUN_SOURCE_H
+#define PI2_ENGINE_RUN_SOURCE_H
+
+#include "engine/run_trace.h"
+#include "file_formats/gguf.h"
+#include "planner/planned_run.h"
+
+/**
+ * Opens the model that the options name. run: zeroed; closed by the caller, whatever is returned. gguf_out: the file,
+ * which stays open; pi2_gguf_close() by the caller.
+ * Errors  INVALID (options), UNSUPPORTED, FORMAT (why the model cannot run), IO, MEMORY
+ */
+pi2_status pi2_planned_run_open(const pi2_engine_options *options, pi2_planned_run *run, pi2_gguf **gguf_out);
+
+/**
+ * Chooses the file that the weights come from and plans the run. is_to_run: a cluster file that is missing is made, or
+ * its lack is an error; else the plan is one for weights that would have it. trace: of the run; may be NULL. *gguf: as
+ * it was opened; NULL afterwards where weights come from a cluster file.
+ * Errors  as pi2_engine_open()
+ */
+pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, pi2_gguf **gguf);
+
+/** Both, for a run that does not begin. Errors as pi2_plan_make(). The run is closed by the caller all the same. */
+pi2_status pi2_planned_run_make(const pi2_engine_options *options, pi2_planned_run *run);
+
+/** Frees what it holds, but not itself. */
+void pi2_planned_run_close(pi2_planned_run *run);
+
+#endif

@@ -1,0 +1,101 @@
+/*
+ * planned_run.h: a run before anything of it runs: what was opened, what the budget is spent on, what is told.
+ *
+ * An engine is opened from one (engine/engine.c), a plan tells of one (engine/plan.c); neither is known here.
+ * Threads: one, until an engine shares it; then only residency and the loan change, as memory_relief.h says.
+ */
+#ifndef PI2_PLANNER_PLANNED_RUN_H
+#define PI2_PLANNER_PLANNED_RUN_H
+
+#include "planner/hot_plan.h"
+#include "planner/memory_plan.h"
+#include "powerinfer2/engine.h"
+#include "tokenizer/tokenizer.h"
+
+/** What was opened: the model, the text that it is spoken to in, and where its weights are. */
+typedef struct pi2_run_source {
+    char model_path[1024], weights_path[1024];
+    uint64_t header_hash;           /* pi2_source_identity.header_hash of the GGUF that the weights are from */
+    pi2_model *model;
+    pi2_tokenizer *tokenizer;
+    char *chat_template;            /* source; NULL when the model has none */
+    size_t chat_template_length;
+    char *template_variables;       /* JSON; NULL: none */
+} pi2_run_source;
+
+/** How it will run: what the budget is spent on, which weights stay, and who computes. */
+typedef struct pi2_run_plan {
+    pi2_memory_plan memory;
+    uint64_t loan_returned_bytes;   /* of its loan: weights left for good, for a key-value cache that grew */
+    uint32_t threads_wanted, thread_count; /* by the options or the processors; of those, how many may compute */
+    uint8_t *resident;              /* [extent_count] */
+    uint32_t *sequence;             /* extents in pass order, then embedding rows that stay */
+    uint32_t sequence_count, head_begin, pass_end;
+    uint32_t expert_extent_count;   /* extents of experts: they follow the others in `sequence` */
+    uint64_t resident_room_bytes;   /* of the extents that stay, as they lie in memory */
+    const pi2_cache_policy *policy;
+    pi2_look_ahead_mode look_ahead;
+    const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */
+    uint8_t *by_neuron;             /* [extent_count]: 1: decoding by neuron does without it; NULL without banks */
+    pi2_hot_plan hot;               /* count 0: no expert is hot */
+    char hot_reason[160];
+} pi2_run_plan;
+
+/** Texts that the report points to. */
+typedef struct pi2_run_texts {
+    char architecture[64], model_name[128], weight_types[128], budget_reason[384], read_description[256];
+} pi2_run_texts;
+
+typedef struct pi2_planned_run {
+    pi2_engine_options options;     /* its strings are the caller's, and live as long as opening takes */
+    pi2_engine_report report;
+    pi2_run_texts texts;
+    pi2_run_source source;
+    pi2_run_plan plan;
+} pi2_planned_run;
+
+/** Says one line through the caller's log callback, if there is one. */
+void pi2_planned_run_log(const pi2_planned_run *run, const char *format, ...);
+
+/* ---- run_plan.c: what does not ask for the model ---- */
+
+/** Settles policy, look-ahead, budget and threads by the options and the machine. Errors  INVALID (unknown words) */
+pi2_status pi2_run_plan_begin(pi2_planned_run *run);
+/** Says how many threads compute, where that is not what was wanted. */
+void pi2_run_plan_tell_threads(const pi2_planned_run *run);
+
+/* ---- and what does ---- */
+
+/** What the plan cannot know of those who run it. */
+typedef struct pi2_run_costs {
+    uint64_t list_bytes;            /* beside what the process holds now */
+    uint64_t text_bytes, text_bytes_per_token;
+    uint64_t sampler_bytes;
+    uint32_t draft_tokens;
+} pi2_run_costs;
+
+/** Tells from the model whether decoding may go by neuron: banks and by_neuron. Errors  INVALID (--sparsity), MEMORY */
+pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run);
+/** Whether every pass shall be dense: --sparsity off. */
+bool pi2_run_plan_is_dense(const pi2_planned_run *run);
+/** Spends the budget. Errors as pi2_memory_plan_make() */
+pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs);
+/** Lists the extents in the order of a pass, and marks those that stay. Errors  MEMORY */
+pi2_status pi2_run_plan_place(pi2_planned_run *run);
+void pi2_run_plan_free(pi2_run_plan *plan);
+
+/** Bytes of the loan that are due once the key-value cache has grown to so many positions. */
+uint64_t pi2_run_plan_loan_due(const pi2_planned_run *run, uint32_t positions);
+/** Experts that memory holds by the plan, once the key-value cache has grown to `position`; 0: a dense model. */
+uint32_t pi2_run_plan_expert_slots(const pi2_planned_run *run, uint32_t position);
+/** Why so many slots are too few, in a line; an empty one where they hold what one token uses. */
+void pi2_run_plan_explain_experts(const pi2_planned_run *run, uint32_t slots, char *text, size_t capacity);
+
+/* ---- run_plan_hot.c ---- */
+
+/** Refuses a routing trace that cannot be used. Errors  IO, FORMAT, MEMORY, INVALID (another model's; no experts) */
+pi2_status pi2_run_plan_check_routing(const pi2_planned_run *run);
+/** Chooses the hot experts from the routing trace. Errors  as above */
+pi2_status pi2_run_plan_choose_hot(pi2_planned_run *run);
+
+#endif

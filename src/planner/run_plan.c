@@ -1,0 +1,269 @@
+/* run_plan.c: from options, machine and model to what a run does; see planned_run.h. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/memory_limit.h"
+#include "base/pages.h"
+#include "base/parse_size.h"
+#include "base/team.h"
+#include "planner/planned_run.h"
+
+void pi2_planned_run_log(const pi2_planned_run *run, const char *format, ...) {
+    const pi2_callbacks *callbacks = &run->options.callbacks;
+    if (!callbacks->log) return;
+    char line[512];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    callbacks->log(callbacks->user, line);
+}
+
+/* ---- what does not ask for the model ---- */
+
+static pi2_status find_policy(pi2_planned_run *run) {
+    const char *name = run->options.cache_policy ? run->options.cache_policy : "auto";
+    run->plan.policy = pi2_cache_policy_find(name);
+    if (run->plan.policy) return PI2_OK;
+    char known[256] = "auto";
+    for (size_t i = 0; i < pi2_cache_policy_count; i++) {
+        const size_t used = strlen(known);
+        (void)snprintf(known + used, sizeof known - used, ", %s", pi2_cache_policies[i]->name);
+    }
+    return pi2_fail(PI2_ERR_INVALID, "unknown cache policy '%s'; there are: %s", name, known);
+}
+
+static pi2_status find_look_ahead(pi2_planned_run *run) {
+    static const char *const names[] = { [PI2_LOOK_AHEAD_AUTO] = "auto", [PI2_LOOK_AHEAD_OFF] = "off",
+                                         [PI2_LOOK_AHEAD_ON] = "on" };
+    const char *name = run->options.look_ahead ? run->options.look_ahead : "auto";
+    for (int mode = PI2_LOOK_AHEAD_AUTO; mode <= PI2_LOOK_AHEAD_ON; mode++) {
+        run->plan.look_ahead = (pi2_look_ahead_mode)mode;
+        if (strcmp(name, names[mode]) == 0) return PI2_OK;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "unknown way to look ahead '%s'; there are: auto, off, on", name);
+}
+
+static void find_budget(pi2_planned_run *run) {
+    char *reason = run->texts.budget_reason;
+    const size_t capacity = sizeof run->texts.budget_reason;
+    if (run->options.memory_bytes) {
+        run->report.budget_bytes = run->options.memory_bytes;
+        (void)snprintf(reason, capacity, "as asked for");
+        return;
+    }
+    pi2_memory_limit limit;
+    pi2_memory_limit_find(&limit);
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    const uint64_t all = limit.bytes + current;
+    const uint64_t margin = all / 16 > 32000000 ? all / 16 : all / 8 < 32000000 ? all / 8 : 32000000;
+    run->report.budget_bytes = all - margin;
+    char size[PI2_SIZE_TEXT_BYTES];
+    (void)snprintf(reason, capacity, "%s, less a margin of %s", limit.reason, pi2_format_size(margin, size));
+}
+
+_Static_assert((int)PI2_THREADS_MOST == (int)PI2_TEAM_MAX_MEMBERS, "there is one limit of threads");
+
+/* Once: what it depends on may change while the model is opened. */
+static void find_threads(pi2_planned_run *run) {
+    const unsigned allowed = pi2_allowed_cpus(), asked = run->options.thread_count;
+    run->plan.threads_wanted = asked && asked < allowed ? asked : allowed;
+    run->plan.thread_count = asked ? run->plan.threads_wanted : pi2_default_threads();
+    if (run->plan.thread_count > PI2_THREADS_MOST) run->plan.thread_count = PI2_THREADS_MOST;
+}
+
+pi2_status pi2_run_plan_begin(pi2_planned_run *run) {
+    PI2_TRY(find_policy(run));
+    PI2_TRY(find_look_ahead(run));
+    find_budget(run);
+    find_threads(run);
+    return PI2_OK;
+}
+
+void pi2_run_plan_tell_threads(const pi2_planned_run *run) {
+    const uint32_t wanted = run->plan.threads_wanted, planned = run->plan.memory.shape.thread_count;
+    if (planned == wanted) return;
+    pi2_planned_run_log(run, "%u of %u threads compute: %s", planned, wanted,
+                        planned < run->plan.thread_count ? "the buffers of more would take too much of the memory"
+                        : planned == PI2_THREADS_MOST    ? "more are not used"
+                                                         : "the control group may not start more");
+}
+
+/* ---- single neurons ---- */
+
+bool pi2_run_plan_is_dense(const pi2_planned_run *run) {
+    return run->options.sparsity && strcmp(run->options.sparsity, "off") == 0;
+}
+
+/* Whether an extent of a layer's FFN holds no Gate rows: passes by neuron do without it. */
+static bool is_up_or_down(const pi2_model *model, uint32_t layer, const pi2_extent *extent) {
+    for (uint32_t p = extent->first_piece; p < extent->first_piece + extent->piece_count; p++) {
+        if (&model->layout->tensors[model->layout->pieces[p].tensor] == model->layers[layer].gate.tensor) return false;
+    }
+    return true;
+}
+
+static void mark_layer(pi2_planned_run *run, uint32_t layer) {
+    const pi2_model *model = run->source.model;
+    const pi2_group *group = &model->layout->groups[model->layers[layer].ffn_group];
+    for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
+        run->plan.by_neuron[e] = is_up_or_down(model, layer, &model->layout->extents[e]);
+    }
+}
+
+pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
+    const pi2_model *model = run->source.model;
+    const char *sparsity = run->options.sparsity ? run->options.sparsity : "exact";
+    free(run->plan.by_neuron);
+    run->plan.by_neuron = NULL;
+    run->plan.banks = NULL;
+    if (pi2_run_plan_is_dense(run)) return PI2_OK;
+    if (strcmp(sparsity, "exact") != 0) {
+        return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, off", sparsity);
+    }
+    if (!model->banks || model->banks->count == 0 || !pi2_model_shape_fires(&model->shape)) return PI2_OK;
+    run->plan.by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
+    if (!run->plan.by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
+    for (uint32_t b = 0; b < model->banks->count; b++) mark_layer(run, model->banks->banks[b].layer);
+    run->plan.banks = model->banks;
+    return PI2_OK;
+}
+
+/* ---- memory ---- */
+
+static uint64_t process_bytes_now(const pi2_run_costs *costs) {
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
+    return current + costs->list_bytes;
+}
+
+pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) {
+    const pi2_engine_options *options = &run->options;
+    const pi2_memory_plan_request request = {
+        .model = run->source.model, .model_path = run->source.model_path, .budget_bytes = run->report.budget_bytes,
+        .budget_is_chosen = options->memory_bytes == 0,
+        .process_bytes = process_bytes_now(costs),
+        .context_tokens = options->context_tokens, .batch_tokens = options->batch_tokens,
+        .logits_tokens = options->logits_tokens ? options->logits_tokens : 1,
+        .draft_tokens = costs->draft_tokens, .may_lend = !options->keep_memory,
+        .thread_count = run->plan.thread_count, .threads_are_chosen = options->thread_count == 0,
+        .page_bytes = pi2_page_bytes(),
+        .cache_type = options->cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
+        .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
+        .banks = run->plan.banks, .by_neuron = run->plan.by_neuron, .sampler_bytes = costs->sampler_bytes,
+    };
+    return pi2_memory_plan_make(&request, &run->plan.memory);
+}
+
+/* ---- extents ---- */
+
+/* The pass's order of extents: attention and FFN of each layer, then the head; embedding rows last. */
+static pi2_status make_sequence(const pi2_extent_layout *layout, pi2_run_plan *plan) {
+    /* Behind the sequence there is room for a part of it (mark_by_neuron). */
+    plan->sequence = calloc(2 * (size_t)layout->extent_count + 1, sizeof(uint32_t));
+    plan->resident = calloc(layout->extent_count ? layout->extent_count : 1, 1);
+    if (!plan->sequence || !plan->resident) return pi2_fail(PI2_ERR_MEMORY, "no memory for the sequence");
+    static const pi2_group_kind parts[3][2] = { { PI2_GROUP_ATTENTION, PI2_GROUP_FFN },
+                                                { PI2_GROUP_HEAD, PI2_GROUP_HEAD },
+                                                { PI2_GROUP_EMBEDDING, PI2_GROUP_EMBEDDING } };
+    uint32_t ends[3];
+    plan->sequence_count = 0;
+    for (int part = 0; part < 3; part++) {
+        for (uint32_t e = 0; e < layout->extent_count; e++) {
+            const pi2_group_kind kind = layout->groups[layout->extents[e].group].kind;
+            if (kind == parts[part][0] || kind == parts[part][1]) plan->sequence[plan->sequence_count++] = e;
+        }
+        ends[part] = plan->sequence_count;
+    }
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (layout->groups[layout->extents[e].group].kind != PI2_GROUP_EXPERT) continue;
+        plan->sequence[plan->sequence_count + plan->expert_extent_count++] = e;
+    }
+    plan->head_begin = ends[0];
+    plan->pass_end = ends[1];
+    return PI2_OK;
+}
+
+/* Marks what stays where decoding goes by neuron: all but by_neuron's extents, and of those what `room` still holds.
+ * Returns the bytes marked. */
+static uint64_t mark_by_neuron(const pi2_extent_layout *layout, pi2_run_plan *plan, uint64_t room) {
+    uint32_t *tiles = plan->sequence + plan->sequence_count; /* there is room for as many */
+    uint32_t tile_count = 0;
+    uint64_t kept = 0;
+    for (uint32_t i = 0; i < plan->pass_end; i++) {
+        const uint32_t e = plan->sequence[i];
+        if (plan->by_neuron[e]) tiles[tile_count++] = e;
+        else kept += pi2_extent_read_bytes(&layout->extents[e]);
+    }
+    const uint64_t left = room > kept ? room - kept : 0;
+    const uint64_t marked = pi2_memory_plan_residents(layout, tiles, tile_count, left, plan->resident);
+    for (uint32_t i = 0; i < plan->pass_end; i++) {
+        const uint32_t e = plan->sequence[i];
+        if (!plan->by_neuron[e]) plan->resident[e] = 1;
+    }
+    return kept + marked;
+}
+
+pi2_status pi2_run_plan_place(pi2_planned_run *run) {
+    const pi2_extent_layout *layout = run->source.model->layout;
+    const pi2_memory_plan *memory = &run->plan.memory;
+    PI2_TRY(make_sequence(layout, &run->plan));
+    const uint32_t count = memory->everything_resident ? run->plan.sequence_count : run->plan.pass_end;
+    run->plan.resident_room_bytes = memory->neuron_bytes && !memory->everything_resident
+        ? mark_by_neuron(layout, &run->plan, memory->resident_room)
+        : pi2_memory_plan_residents(layout, run->plan.sequence, count, memory->resident_room, run->plan.resident);
+    run->report.resident_bytes = 0;
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        if (run->plan.resident[e]) run->report.resident_bytes += layout->extents[e].bytes;
+    }
+    if (memory->everything_resident) run->report.resident_bytes = layout->weight_bytes;
+    return PI2_OK;
+}
+
+void pi2_run_plan_free(pi2_run_plan *plan) {
+    pi2_hot_plan_free(&plan->hot);
+    free(plan->sequence);
+    free(plan->resident);
+    free(plan->by_neuron);
+}
+
+/* ---- what the key-value cache lends ---- */
+
+static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+uint64_t pi2_run_plan_loan_due(const pi2_planned_run *run, uint32_t positions) {
+    const pi2_memory_plan *plan = &run->plan.memory;
+    if (plan->loan_bytes == 0) return 0;
+    const uint64_t touched =
+        pi2_forward_cache_touched_bytes(run->source.model, &plan->shape, positions, pi2_page_bytes());
+    const uint64_t own = plan->cache_bytes - plan->loan_bytes, returned = run->plan.loan_returned_bytes;
+    const uint64_t over = touched > own ? lesser(touched - own, plan->loan_bytes) : 0;
+    return over > returned ? over - returned : 0;
+}
+
+/* ---- experts ---- */
+
+uint32_t pi2_run_plan_expert_slots(const pi2_planned_run *run, uint32_t position) {
+    const pi2_extent_layout *layout = run->source.model->layout;
+    if (run->source.model->shape.expert_count == 0) return 0;
+    const uint64_t bytes = run->plan.memory.expert_bytes - pi2_run_plan_loan_due(run, position);
+    if (bytes >= pi2_expert_cache_all_bytes(layout)) return pi2_expert_cache_keys(layout);
+    return (uint32_t)(bytes / pi2_expert_cache_slot_bytes(layout));
+}
+
+/* A cache that is smaller than what one token uses finds little there again. */
+void pi2_run_plan_explain_experts(const pi2_planned_run *run, uint32_t slots, char *text, size_t capacity) {
+    const pi2_model_shape *shape = &run->source.model->shape;
+    const uint32_t wanted = shape->expert_count ? shape->layer_count * shape->expert_used_count : 0;
+    char needed[PI2_SIZE_TEXT_BYTES];
+    *text = '\0';
+    if (slots >= wanted) return;
+    const uint64_t slot = pi2_expert_cache_slot_bytes(run->source.model->layout);
+    (void)snprintf(text, capacity, "one token uses %u experts (%s), more than the %u that memory holds: most are read "
+                   "again for every token; more memory helps", wanted, pi2_format_size(slot * wanted, needed), slots);
+}
