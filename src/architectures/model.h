@@ -26,6 +26,7 @@ typedef struct pi2_operand {
 /** A cluster of an expert: the same in every expert of its layer. */
 typedef struct pi2_expert_cluster {
     uint32_t first_extent, extent_count; /* within the expert's group; extents of one cluster only */
+    uint32_t first_gate, gate_count;     /* likewise its Gate's, where experts' Gates lie apart (gate_extents) */
     uint32_t neuron_begin, neuron_end;
 } pi2_expert_cluster;
 

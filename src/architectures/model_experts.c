@@ -1,7 +1,8 @@
 /*
- * model_experts.c: a layer's experts. The pipeline walks an expert's extents in order and relies on
- * this: clusters ascend; an extent holds pieces of one cluster; Gate's and Up's rows ascend and are
- * whole; Down's pieces are the clusters' columns, rows ascending; all experts of a layer are alike.
+ * model_experts.c: a layer's experts. The pipeline relies on this: clusters ascend, and where Gates lie
+ * apart do so once in those and once in the rest; an extent holds pieces of one cluster; Gate's and
+ * Up's rows ascend and are whole; Down's pieces are the clusters' columns, rows ascending; all experts
+ * of a layer are alike.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -54,10 +55,33 @@ static bool take_piece(const pi2_model *model, const pi2_layer_experts *experts,
     return true;
 }
 
-/* Walks expert 0 and notes its clusters. */
-static pi2_status walk_first(pi2_model *model, pi2_layer_experts *experts) {
+/* Walks extent e of expert 0. False: it does not lie as one does. */
+static bool walk_extent(const pi2_model *model, pi2_layer_experts *experts, uint32_t e, expert_walk *walk) {
     const pi2_extent_layout *layout = model->layout;
     const pi2_group *group = &layout->groups[experts->first_group];
+    const pi2_extent *extent = &layout->extents[group->first_extent + e];
+    if (e == group->gate_extents) walk->cluster = 0; /* the clusters' Up and Down begin */
+    for (uint32_t p = 0; p < extent->piece_count; p++) {
+        uint32_t cluster = 0;
+        if (!take_piece(model, experts, &layout->pieces[extent->first_piece + p], group->cluster_neurons, walk,
+                        &cluster) ||
+            cluster < walk->cluster || cluster > walk->cluster + 1 || (p > 0 && cluster != walk->cluster)) {
+            return false;
+        }
+        walk->cluster = cluster;
+    }
+    pi2_expert_cluster *own = &experts->clusters[walk->cluster];
+    if (e < group->gate_extents) {
+        if (own->gate_count++ == 0) own->first_gate = e;
+    } else if (own->extent_count++ == 0) {
+        own->first_extent = e;
+    }
+    return true;
+}
+
+/* Walks expert 0 and notes its clusters. */
+static pi2_status walk_first(pi2_model *model, pi2_layer_experts *experts) {
+    const pi2_group *group = &model->layout->groups[experts->first_group];
     const uint32_t neurons = model->shape.expert_feed_forward_length;
     const uint32_t step = group->cluster_neurons, block = experts->down.tensor->format->block_columns;
     if (step == 0 || step > neurons || (step < neurons && (step % 32 != 0 || step % block != 0))) {
@@ -69,22 +93,15 @@ static pi2_status walk_first(pi2_model *model, pi2_layer_experts *experts) {
     experts->cluster_count = cluster_count;
     expert_walk walk = { 0 };
     for (uint32_t e = 0; e < group->extent_count; e++) {
-        const pi2_extent *extent = &layout->extents[group->first_extent + e];
-        for (uint32_t p = 0; p < extent->piece_count; p++) {
-            uint32_t cluster = 0;
-            if (!take_piece(model, experts, &layout->pieces[extent->first_piece + p], step, &walk, &cluster) ||
-                cluster < walk.cluster || cluster > walk.cluster + 1 || (p > 0 && cluster != walk.cluster)) {
-                return wrong_layout(model, experts->first_group);
-            }
-            walk.cluster = cluster;
-        }
-        pi2_expert_cluster *own = &experts->clusters[walk.cluster];
-        if (own->extent_count++ == 0) own->first_extent = e;
+        if (!walk_extent(model, experts, e, &walk)) return wrong_layout(model, experts->first_group);
     }
     for (uint32_t c = 0; c < cluster_count; c++) {
-        experts->clusters[c].neuron_begin = c * step;
-        experts->clusters[c].neuron_end = neurons - c * step < step ? neurons : (c + 1) * step;
-        if (experts->clusters[c].extent_count == 0) return wrong_layout(model, experts->first_group);
+        pi2_expert_cluster *cluster = &experts->clusters[c];
+        cluster->neuron_begin = c * step;
+        cluster->neuron_end = neurons - c * step < step ? neurons : (c + 1) * step;
+        if (cluster->extent_count == 0 || (group->gate_extents && cluster->gate_count == 0)) {
+            return wrong_layout(model, experts->first_group);
+        }
     }
     if (walk.gate_row != neurons || walk.up_row != neurons || walk.down_column != neurons || walk.down_row != 0) {
         return wrong_layout(model, experts->first_group);

@@ -326,11 +326,12 @@ static pi2_status add_large_piece(layout_maker *maker, uint32_t group, pi2_piece
     return PI2_OK;
 }
 
+/** Pieces first .. end - 1 (of gate, up, down) of a cluster. */
 static pi2_status add_cluster(layout_maker *maker, uint32_t group, const ffn_matrices *ffn,
-                              uint64_t neuron, uint64_t count) {
+                              uint64_t neuron, uint64_t count, uint32_t first, uint32_t end) {
     const pi2_extent_layout *layout = maker->layout;
     bool is_open = false;
-    for (uint32_t i = 0; i < ffn->count; i++) {
+    for (uint32_t i = first; i < end; i++) {
         const pi2_piece piece = cluster_piece(ffn, i, layout, neuron, count);
         const size_t bytes = pi2_piece_bytes(layout, &piece);
         if (bytes > PI2_EXTENT_MAX_BYTES) {
@@ -355,11 +356,39 @@ static pi2_status lay_out_clusters(layout_maker *maker, const pi2_group_request 
     PI2_TRY(read_ffn(maker, request, &ffn));
     const uint64_t step = choose_cluster_neurons(&ffn, maker->layout);
     maker->layout->groups[group].cluster_neurons = (uint32_t)step;
+    const uint32_t apart = ffn.gate_is_apart && request->kind == PI2_GROUP_EXPERT ? 1 : 0;
+    for (uint64_t neuron = 0; apart && neuron < ffn.neurons; neuron += step) {
+        const uint64_t left = ffn.neurons - neuron;
+        PI2_TRY(add_cluster(maker, group, &ffn, neuron, left < step ? left : step, 0, apart));
+    }
     for (uint64_t neuron = 0; neuron < ffn.neurons; neuron += step) {
         const uint64_t left = ffn.neurons - neuron;
-        PI2_TRY(add_cluster(maker, group, &ffn, neuron, left < step ? left : step));
+        PI2_TRY(add_cluster(maker, group, &ffn, neuron, left < step ? left : step, apart, ffn.count));
     }
     return PI2_OK;
+}
+
+/** Leading extents of an expert that hold rows of one tensor alone, all that the expert has of it. */
+static uint32_t count_gate_extents(const pi2_extent_layout *layout, const pi2_group *group) {
+    const uint32_t gate = layout->pieces[layout->extents[group->first_extent].first_piece].tensor;
+    uint64_t rows = 0;
+    for (uint32_t e = 0; e < group->extent_count; e++) {
+        const pi2_extent *extent = &layout->extents[group->first_extent + e];
+        for (uint32_t p = 0; p < extent->piece_count; p++) {
+            const pi2_piece *piece = &layout->pieces[extent->first_piece + p];
+            if (piece->tensor != gate || piece->column_count != layout->tensors[gate].columns) return 0;
+            rows += piece->row_count;
+        }
+        if (rows == layout->tensors[gate].matrix_rows) return e + 1;
+    }
+    return 0;
+}
+
+void pi2_extent_layout_note_gates(pi2_extent_layout *layout) {
+    for (uint32_t g = 0; g < layout->group_count; g++) {
+        pi2_group *group = &layout->groups[g];
+        if (group->kind == PI2_GROUP_EXPERT) group->gate_extents = count_gate_extents(layout, group);
+    }
 }
 
 /* ---- the whole layout ------------------------------------------------------------------- */
@@ -421,6 +450,7 @@ pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t req
         status = lay_out_group(&maker, &requests[i]);
     }
     if (status == PI2_OK) status = settle(&maker);
+    if (status == PI2_OK) pi2_extent_layout_note_gates(maker.layout);
     free(maker.sources);
     if (status != PI2_OK) {
         pi2_extent_layout_free(maker.layout);

@@ -13,7 +13,8 @@
  *            clusters, one expert, the head.
  *   cluster  a run of neurons: its Gate rows, Up rows and Down columns are the pieces of one
  *            extent, or of consecutive extents where a cluster is larger than that. In the neuron
- *            layout Gate's piece lies in extents of its own, so that it can be resident alone.
+ *            layout Gate's piece lies in extents of its own, so that it can be resident alone; those of an
+ *            expert lie before all its others, so that they can be read alone.
  *
  * Small tensors (norms, biases, router, rope factors: one-dimensional or F32 under 1 MB that a
  * group names no piece of) are "tables": always resident, stored as ordinary tensors.
@@ -71,6 +72,7 @@ typedef struct pi2_group {
     uint32_t expert;           /* or UINT32_MAX */
     uint32_t first_extent, extent_count;
     uint32_t cluster_neurons;  /* FFN, EXPERT: neurons in a cluster (the last may be smaller) */
+    uint32_t gate_extents;     /* EXPERT: so many, its first, hold its whole Gate and nothing else; 0: none do */
 } pi2_group;
 
 /** Immutable once built. Owned by whoever built it; free with pi2_extent_layout_free(). */
@@ -100,15 +102,19 @@ typedef struct pi2_group_request {
  * makes its extent reach PI2_EXTENT_TARGET_BYTES where the FFN is large enough; one that would
  * pass PI2_EXTENT_MAX_BYTES is spread over consecutive extents (cut between its pieces, then
  * between tiles of a piece). In the neuron layout Gate is not counted: Up and Down reach the target
- * together, and Gate's piece, before them, shares no extent with them. An FFN without Gate is
- * laid out as in the dense layout. Tensors cut by rows are cut between tiles into extents of about
- * equal size, near the target. The same input gives the same layout on every machine.
+ * together, and Gate's piece, before them (of an expert: before all clusters' Up and Down), shares no
+ * extent with them. An FFN without Gate is laid out as in the dense layout. Tensors cut by rows are cut
+ * between tiles into extents of about equal size, near the target. The same input gives the same layout
+ * on every machine.
  * A tensor may be in several requests (stacked experts), but each row of it in one only.
  * Errors  UNSUPPORTED (weight type, by tensor name), FORMAT (shapes that do not fit), MEMORY
  */
 pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t request_count,
                                    pi2_layout_kind kind, pi2_extent_layout **layout_out);
 void pi2_extent_layout_free(pi2_extent_layout *layout);
+
+/** Fills in the groups' gate_extents from their pieces. */
+void pi2_extent_layout_note_gates(pi2_extent_layout *layout);
 
 /** Bytes that a read of this extent moves: bytes rounded up to PI2_EXTENT_ALIGNMENT. */
 uint32_t pi2_extent_read_bytes(const pi2_extent *extent);

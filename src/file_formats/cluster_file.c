@@ -291,6 +291,7 @@ static pi2_status read_layout(const pi2_gguf *gguf, pi2_extent_layout *layout) {
     PI2_TRY(read_pieces(gguf, layout));
     PI2_TRY(place_extents(gguf, layout));
     PI2_TRY(pi2_extent_layout_check(layout, pi2_gguf_file_path(gguf, 0)));
+    pi2_extent_layout_note_gates(layout);
     return read_lookup(gguf, layout);
 }
 

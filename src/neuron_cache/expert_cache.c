@@ -32,25 +32,30 @@ static void list_experts(pi2_expert_cache *cache) {
         const pi2_group *group = &layout->groups[g];
         if (group->kind != PI2_GROUP_EXPERT) continue;
         cached_expert *expert = &cache->experts[key++];
-        *expert = (cached_expert){ .first = group->first_extent, .first_own = own, .count = group->extent_count };
+        *expert = (cached_expert){ .first = group->first_extent, .first_own = own,
+                                   .count = cache->options.gates_only ? group->gate_extents : group->extent_count };
         if (cache->all_fit) expert->memory = place;
         if (cache->options.loaded) expert->state = EXPERT_PRESENT;
         uint32_t offset = 0;
-        for (uint32_t e = 0; e < group->extent_count; e++, own++) {
+        for (uint32_t e = 0; e < expert->count; e++, own++) {
             cache->extents[own].offset = offset;
             atomic_init(&cache->extents[own].state, cache->options.loaded ? EXTENT_READY : EXTENT_WAITING);
             offset += pi2_extent_read_bytes(&layout->extents[group->first_extent + e]);
         }
-        place += cache->options.loaded ? offset : pi2_expert_cache_slot_bytes(layout);
+        place += cache->options.loaded ? offset : cache->slot_bytes;
     }
 }
 
 static pi2_status allocate(pi2_expert_cache *cache) {
     const pi2_expert_cache_options *options = &cache->options;
-    const uint64_t slot = pi2_expert_cache_slot_bytes(options->layout);
+    const pi2_extent_layout *layout = options->layout;
+    const uint64_t slot = options->gates_only ? pi2_expert_cache_gate_slot_bytes(layout)
+                                              : pi2_expert_cache_slot_bytes(layout);
+    const uint64_t all = options->gates_only ? pi2_expert_cache_all_gate_bytes(layout)
+                                             : pi2_expert_cache_all_bytes(layout);
     cache->key_count = pi2_expert_cache_keys(options->layout);
     cache->slot_bytes = (size_t)slot;
-    cache->all_fit = options->bytes >= pi2_expert_cache_all_bytes(options->layout);
+    cache->all_fit = options->bytes >= all;
     cache->slot_count = cache->all_fit ? cache->key_count : slot ? (uint32_t)(options->bytes / slot) : 0;
     if (cache->slot_count == 0 || slot > UINT32_MAX) {
         return pi2_fail(PI2_ERR_INVALID, "an expert cache of %llu bytes cannot hold an expert of %llu bytes",

@@ -69,7 +69,10 @@ uint32_t pi2_expert_cache_extents(const pi2_extent_layout *layout);
 /** Bytes that the largest expert's slot takes, and that all of them take side by side. */
 uint64_t pi2_expert_cache_slot_bytes(const pi2_extent_layout *layout);
 uint64_t pi2_expert_cache_all_bytes(const pi2_extent_layout *layout);
-/** Memory of the cache's own lists. */
+/** The same of a cache that holds only experts' Gates (options.gates_only); 0 where they do not lie apart. */
+uint64_t pi2_expert_cache_gate_slot_bytes(const pi2_extent_layout *layout);
+uint64_t pi2_expert_cache_all_gate_bytes(const pi2_extent_layout *layout);
+/** Memory of the cache's own lists, whether it holds whole experts or less. */
 size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_cache_policy *policy);
 
 typedef struct pi2_expert_cache_options {
@@ -77,6 +80,7 @@ typedef struct pi2_expert_cache_options {
     const char *path;              /* the cluster file, for messages */
     void *memory;                  /* page aligned; unless loaded, slot bytes for every expert where all fit */
     uint64_t bytes;                /* one slot or more; pi2_expert_cache_all_bytes(): all fit */
+    bool gates_only;               /* an expert is its first pi2_group.gate_extents extents, and its slot no larger */
     bool loaded;                   /* memory holds all experts side by side already (a plain GGUF) */
     const pi2_cache_policy *policy;
     uint32_t layer_keys;           /* experts of a layer */

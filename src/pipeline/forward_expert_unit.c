@@ -6,12 +6,17 @@ static const pi2_layer_experts *experts_of(const pi2_forward_walk *walk) {
 }
 
 /* Who opens an extent first takes its checksum, alone: so all of a cluster's are opened here, Down's too. */
-static bool open_cluster(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_expert_cluster *cluster) {
-    for (uint32_t i = 0; i < cluster->extent_count; i++) {
-        const uint32_t extent = unit->source.first_extent + cluster->first_extent + i;
+static bool open_extents(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t first, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t extent = unit->source.first_extent + first + i;
         if (!pi2_forward_extent(walk->forward, &unit->source, extent)) return false;
     }
     return true;
+}
+
+static bool open_cluster(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_expert_cluster *cluster) {
+    return open_extents(walk, unit, cluster->first_gate, cluster->gate_count) &&
+           open_extents(walk, unit, cluster->first_extent, cluster->extent_count);
 }
 
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job,

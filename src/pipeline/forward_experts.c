@@ -206,11 +206,16 @@ typedef struct expert_unit {
     bool down;
 } expert_unit;
 
-static bool cluster_arrived(const pi2_forward_walk *walk, uint32_t key, const pi2_expert_cluster *cluster) {
-    for (uint32_t i = 0; i < cluster->extent_count; i++) {
-        if (!pi2_expert_cache_arrived(walk->forward->options.experts, key, cluster->first_extent + i)) return false;
+static bool extents_arrived(const pi2_forward_walk *walk, uint32_t key, uint32_t first, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (!pi2_expert_cache_arrived(walk->forward->options.experts, key, first + i)) return false;
     }
     return true;
+}
+
+static bool cluster_arrived(const pi2_forward_walk *walk, uint32_t key, const pi2_expert_cluster *cluster) {
+    return extents_arrived(walk, key, cluster->first_gate, cluster->gate_count) &&
+           extents_arrived(walk, key, cluster->first_extent, cluster->extent_count);
 }
 
 static bool take_cluster(const pi2_forward_walk *walk, uint32_t job_index, expert_unit *unit) {

@@ -290,6 +290,45 @@ static void test_gate_lies_apart_in_the_neuron_layout(void **state) {
     }
 }
 
+/* An expert's Gate can be read alone: it is the first extents of its group, whole, and nothing else is in them. */
+static void test_gates_of_experts_lie_first(void **state) {
+    (void)state;
+    enum { EXPERTS = 3 };
+    static const struct { uint32_t type; uint64_t width, neurons; } shapes[] = {
+        { PI2_Q4_0, 2048, 1280 }, { PI2_F32, 2048, 1000 }, { PI2_Q6_K, 256, 256 } };
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+        const pi2_gguf_tensor tensors[] = {
+            tensor_of("gate", shapes[s].type, shapes[s].width, shapes[s].neurons, EXPERTS),
+            tensor_of("up", shapes[s].type, shapes[s].width, shapes[s].neurons, EXPERTS),
+            tensor_of("down", shapes[s].type, shapes[s].neurons, shapes[s].width, EXPERTS) };
+        pi2_group_request requests[EXPERTS];
+        for (uint32_t e = 0; e < EXPERTS; e++) {
+            requests[e] = request_of(PI2_GROUP_EXPERT, tensors, 3);
+            requests[e].expert = e;
+            requests[e].expert_count = EXPERTS;
+        }
+        pi2_extent_layout *layout = build_as(PI2_LAYOUT_NEURON, requests, EXPERTS);
+        check_cover(layout);
+        check_pieces(layout);
+        for (uint32_t g = 0; g < EXPERTS; g++) {
+            const pi2_group *group = &layout->groups[g];
+            assert_true(group->gate_extents > 0 && group->gate_extents < group->extent_count);
+            for (uint32_t e = 0; e < group->extent_count; e++) {
+                const pi2_extent *extent = &layout->extents[group->first_extent + e];
+                for (uint32_t p = 0; p < extent->piece_count; p++) {
+                    const uint32_t tensor = layout->pieces[extent->first_piece + p].tensor;
+                    assert_int_equal(tensor == 0, e < group->gate_extents);
+                }
+            }
+        }
+        pi2_extent_layout_free(layout);
+        /* Woven with the others, as in the dense layout, it cannot be. */
+        layout = build(requests, EXPERTS);
+        if (s != 1) assert_int_equal(layout->groups[1].gate_extents, 0);
+        pi2_extent_layout_free(layout);
+    }
+}
+
 static void test_without_gate_both_layouts_are_one(void **state) {
     (void)state;
     const pi2_gguf_tensor tensors[] = { tensor_of("up", PI2_Q8_0, 512, 2048, 1),
@@ -413,6 +452,7 @@ int main(void) {
         cmocka_unit_test(test_a_tile_larger_than_an_extent),
         cmocka_unit_test(test_same_input_same_layout),
         cmocka_unit_test(test_gate_lies_apart_in_the_neuron_layout),
+        cmocka_unit_test(test_gates_of_experts_lie_first),
         cmocka_unit_test(test_without_gate_both_layouts_are_one),
         cmocka_unit_test(test_refusals_name_the_tensor),
         cmocka_unit_test(test_damage_is_found),

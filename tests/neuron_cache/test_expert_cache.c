@@ -52,18 +52,23 @@ typedef struct setup {
     size_t bytes, reserved;
 } setup;
 
+static bool gates_only;
+
 static setup open_cache(const char *method, const pi2_cache_policy *policy, uint32_t slots) {
-    setup s = { .bytes = (size_t)(slots * pi2_expert_cache_slot_bytes(&expert_layout)) };
+    const uint64_t slot = gates_only ? pi2_expert_cache_gate_slot_bytes(&expert_layout)
+                                     : pi2_expert_cache_slot_bytes(&expert_layout);
+    setup s = { .bytes = (size_t)(slots * slot) };
     s.reserved = s.bytes;
     if (slots >= KEYS) {
-        s.bytes = (size_t)pi2_expert_cache_all_bytes(&expert_layout);
-        s.reserved = (size_t)(KEYS * pi2_expert_cache_slot_bytes(&expert_layout));
+        s.bytes = (size_t)(gates_only ? pi2_expert_cache_all_gate_bytes(&expert_layout)
+                                      : pi2_expert_cache_all_bytes(&expert_layout));
+        s.reserved = (size_t)(KEYS * slot);
     }
     assert_int_equal(pi2_pages_reserve(s.reserved, false, "slots", &s.memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 4 };
     if (pi2_reader_open(&reader, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
-                                               .bytes = s.bytes,
+                                               .bytes = s.bytes, .gates_only = gates_only,
                                                .policy = policy, .layer_keys = EXPERTS, .reader = s.reader,
                                                .on_demand_only = on_demand_only, .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
@@ -146,6 +151,35 @@ static void break_and_mend(setup *s, pi2_status want, const char *text) {
             fail_msg("%s", pi2_error_text());
         }
     }
+}
+
+/* A cache of Gates alone: as many experts' in less memory, and the rest of them is never read. */
+static void test_gates_alone(void **state) {
+    (void)state;
+    expert_file_write(path, 0);
+    assert_true(pi2_expert_cache_gate_slot_bytes(&expert_layout) < pi2_expert_cache_slot_bytes(&expert_layout));
+    gates_only = true;
+    expert_used_extents = EXTENTS - 1;
+    static const uint32_t sizes[] = { 1, 7, 20, KEYS };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        setup s = open_cache(i % 2 ? "auto" : "pread", pi2_cache_policies[0], sizes[i]);
+        uint64_t random = i, gate_bytes = 0;
+        for (uint32_t d = 0; d < 120; d++) {
+            if (any_demand(s.cache, &random, d, EXPERTS) != PI2_OK) fail_msg("%s", pi2_error_text());
+        }
+        for (uint32_t key = 0; key < KEYS; key++) {
+            for (uint32_t x = 0; x + 1 < EXTENTS; x++) {
+                gate_bytes += pi2_extent_read_bytes(&expert_extents[key * EXTENTS + x]);
+            }
+        }
+        pi2_reader_counters reader;
+        pi2_reader_count(s.reader, &reader);
+        if (sizes[i] >= KEYS) assert_true(reader.bytes_read <= gate_bytes);
+        else assert_true(reader.bytes_read > gate_bytes);
+        close_cache(&s);
+    }
+    gates_only = false;
+    expert_used_extents = EXTENTS;
 }
 
 static void test_failures(void **state) {
@@ -309,7 +343,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_and_hits), cmocka_unit_test(test_failures), cmocka_unit_test(test_too_small),
-        cmocka_unit_test(test_populate), cmocka_unit_test(test_on_demand_only),
+        cmocka_unit_test(test_populate), cmocka_unit_test(test_on_demand_only), cmocka_unit_test(test_gates_alone),
         cmocka_unit_test(test_policy_knows_the_size),
     };
     return cmocka_run_group_tests_name("expert cache", tests, set_up, tear_down);

@@ -16,6 +16,7 @@
 static pi2_layout_tensor tensor = { .name = "blk.0.ffn_gate_exps.weight" };
 static pi2_piece piece;
 static pi2_group groups[KEYS + 1];
+uint32_t expert_used_extents = EXTENTS;
 pi2_extent expert_extents[KEYS * EXTENTS];
 pi2_extent_layout expert_layout = { .tensors = &tensor, .tensor_count = 1, .pieces = &piece, .piece_count = 1,
                                     .extents = expert_extents, .extent_count = KEYS * EXTENTS,
@@ -39,7 +40,8 @@ void expert_layout_make(void) {
     groups[0] = (pi2_group){ .kind = PI2_GROUP_HEAD };
     for (uint32_t key = 0; key < KEYS; key++) {
         groups[key + 1] = (pi2_group){ .kind = PI2_GROUP_EXPERT, .layer = key / EXPERTS, .expert = key % EXPERTS,
-                                       .first_extent = key * EXTENTS, .extent_count = EXTENTS };
+                                       .first_extent = key * EXTENTS, .extent_count = EXTENTS,
+                                       .gate_extents = EXTENTS - 1 };
         for (uint32_t i = 0; i < EXTENTS; i++) {
             const uint32_t blocks = 1 + (uint32_t)(pi2_tiny_random(&random) % 2);
             const uint32_t bytes = blocks * BLOCK - 64 * (i + key % 3);
@@ -78,7 +80,7 @@ pi2_status expert_run_demand(pi2_expert_cache *cache, const uint32_t *chosen, co
                              const uint32_t *ahead, uint32_t ahead_count) {
     uint8_t used[EXPERTS][EXTENTS] = { { 0 } };
     uint32_t left[EXPERTS], open = count;
-    for (uint32_t i = 0; i < count; i++) left[i] = EXTENTS;
+    for (uint32_t i = 0; i < count; i++) left[i] = expert_used_extents;
     pi2_expert_cache_demand(cache, chosen, uses, count);
     if (ahead) pi2_expert_cache_look_ahead(cache, ahead, ahead_count);
     while (open > 0) {
@@ -87,7 +89,7 @@ pi2_status expert_run_demand(pi2_expert_cache *cache, const uint32_t *chosen, co
         const pi2_status polled = pi2_expert_cache_poll(cache, &mark);
         if (polled != PI2_OK) return polled;
         for (uint32_t i = 0; i < count; i++) {
-            for (uint32_t x = 0; x < EXTENTS; x++) {
+            for (uint32_t x = 0; x < expert_used_extents; x++) {
                 if (used[i][x] || !pi2_expert_cache_arrived(cache, chosen[i], x)) continue;
                 const pi2_status status = expert_use_extent(cache, chosen[i], x);
                 if (status != PI2_OK) return status;

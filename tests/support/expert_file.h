@@ -11,6 +11,9 @@ extern pi2_extent expert_extents[KEYS * EXTENTS];
 /** Experts of extents that are neighbours in the file, and of some that are not. Made by the next function. */
 extern pi2_extent_layout expert_layout;
 void expert_layout_make(void);
+/** Of an expert's extents the first so many are its Gate, and used by expert_run_demand(): EXTENTS - 1, and EXTENTS
+ *  unless a test says otherwise. */
+extern uint32_t expert_used_extents;
 
 /** Every 8 bytes of the file hold their own offset; one bit of the word at flipped_at (0: none) does not. */
 void expert_file_write(const char *path, uint64_t flipped_at);
