@@ -18,11 +18,12 @@ PI2_API void pi2_model_file_close(pi2_model_file *file);
 /** Summary: strings live as long as the file. Fields that the file does not tell are 0 or "". */
 typedef struct pi2_model_summary {
     const char *architecture, *name, *weight_types, *tokenizer;
+    bool is_powerinfer;               /* a file of PowerInfer (PWRI) */
     bool is_cluster_file, runnable;   /* runnable: pi2_engine_open() refuses it for nothing but memory and reading */
     const char *not_runnable_reason;  /* why it would; "" when runnable */
     const char *note;                 /* why the chat template cannot be used, or "" */
     const char *ffn_activation;       /* "" when its architecture or activation is not ours */
-    uint64_t file_bytes, weight_bytes, parameter_count;
+    uint64_t file_bytes, weight_bytes, parameter_count; /* weights, parameters: without predictors */
     uint32_t file_count, tensor_count, metadata_count;
     uint32_t layer_count, embedding_length, feed_forward_length, head_count, head_count_kv;
     uint32_t context_length, vocabulary_size, expert_count, expert_used_count;
@@ -30,6 +31,8 @@ typedef struct pi2_model_summary {
     uint32_t group_count, extent_count, cluster_neurons; /* cluster files */
     uint32_t bank_count, banks_left_out;  /* neuron layout: layers or experts with a bank, and without */
     uint64_t bank_unit_count, bank_bytes, bank_head_bytes; /* bank_bytes: of units; heads are apart */
+    uint32_t predictor_matrix_count;  /* fc1 and fc2 of a PowerInfer file, or of a cluster file made from one */
+    uint64_t predictor_bytes, predictor_rank_least, predictor_rank_most; /* rank: rows of fc1, columns of fc2 */
     const char *left_out;             /* which have none, because of a weight that is infinite, no number or minute */
 } pi2_model_summary;
 PI2_API const pi2_model_summary *pi2_model_file_summary(const pi2_model_file *file);

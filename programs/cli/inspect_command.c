@@ -80,8 +80,22 @@ static void print_banks(const pi2_model_summary *summary) {
     }
 }
 
+/** What PowerInfer's files have beside the model. */
+static void print_predictors(const pi2_model_summary *summary) {
+    if (summary->predictor_matrix_count == 0) return;
+    char size[PI2_SIZE_TEXT_BYTES], most[32] = "";
+    if (summary->predictor_rank_most != summary->predictor_rank_least) {
+        (void)snprintf(most, sizeof most, " .. %llu", (unsigned long long)summary->predictor_rank_most);
+    }
+    (void)printf("%-22s%u matrices (fc1, fc2) of rank %llu%s, %s (%llu bytes), not used\n", "predictors",
+                 (unsigned)summary->predictor_matrix_count, (unsigned long long)summary->predictor_rank_least, most,
+                 pi2_format_size(summary->predictor_bytes, size), (unsigned long long)summary->predictor_bytes);
+}
+
 static void print_summary(const pi2_model_summary *summary) {
-    print_text("format", summary->is_cluster_file ? "cluster file (GGUF container)" : "GGUF");
+    print_text("format", summary->is_cluster_file ? "cluster file (GGUF container)"
+                         : summary->is_powerinfer ? "PowerInfer GGUF (PWRI)"
+                                                  : "GGUF");
     print_text("name", summary->name);
     print_text("architecture", summary->architecture);
     print_text("FFN activation", summary->ffn_activation);
@@ -112,6 +126,7 @@ static void print_summary(const pi2_model_summary *summary) {
     print_number("extents", summary->extent_count);
     print_number("neurons per cluster", summary->cluster_neurons);
     print_banks(summary);
+    print_predictors(summary);
 }
 
 static pi2_status print_tensors(const pi2_model_file *file, uint32_t count) {
@@ -154,7 +169,9 @@ static pi2_status print_metadata(const pi2_model_file *file, uint32_t count) {
 
 static json_t *json_summary(const pi2_model_summary *summary) {
     json_t *object = json_object();
-    json_object_set_new(object, "format", text(summary->is_cluster_file ? "cluster" : "gguf"));
+    json_object_set_new(object, "format", text(summary->is_cluster_file ? "cluster"
+                                               : summary->is_powerinfer ? "powerinfer"
+                                                                        : "gguf"));
     json_object_set_new(object, "name", text(summary->name));
     json_object_set_new(object, "architecture", text(summary->architecture));
     json_object_set_new(object, "ffn_activation", text(summary->ffn_activation));
@@ -176,7 +193,10 @@ static json_t *json_summary(const pi2_model_summary *summary) {
         {"extent_count", summary->extent_count}, {"cluster_neurons", summary->cluster_neurons},
         {"bank_count", summary->bank_count}, {"bank_unit_count", summary->bank_unit_count},
         {"bank_bytes", summary->bank_bytes}, {"bank_head_bytes", summary->bank_head_bytes},
-        {"banks_left_out", summary->banks_left_out}};
+        {"banks_left_out", summary->banks_left_out},
+        {"predictor_matrix_count", summary->predictor_matrix_count}, {"predictor_bytes", summary->predictor_bytes},
+        {"predictor_rank_least", summary->predictor_rank_least},
+        {"predictor_rank_most", summary->predictor_rank_most}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         json_object_set_new(object, numbers[i].key, integer(numbers[i].value));
     }

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/powerinfer.h"
 #include "base/fail.h"
+#include "file_formats/powerinfer_gguf.h"
 
 #define ARCHITECTURE(name) extern const pi2_architecture pi2_architecture_##name;
 #include "architectures/architectures.inc"
@@ -46,7 +48,7 @@ void pi2_model_requests_free(pi2_model_requests *requests) {
 pi2_status pi2_tensor_directory_open(const pi2_gguf *gguf, const pi2_extent_layout *layout,
                                      pi2_tensor_directory *directory_out) {
     *directory_out = (pi2_tensor_directory){ .gguf = gguf };
-    if (!layout) return PI2_OK;
+    if (!layout) return pi2_powerinfer_directory(directory_out);
     directory_out->matrices = calloc(layout->tensor_count ? layout->tensor_count : 1, sizeof(pi2_gguf_tensor));
     if (!directory_out->matrices) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     directory_out->matrix_count = layout->tensor_count;
@@ -63,6 +65,7 @@ pi2_status pi2_tensor_directory_open(const pi2_gguf *gguf, const pi2_extent_layo
 
 void pi2_tensor_directory_close(pi2_tensor_directory *directory) {
     free(directory->matrices);
+    free(directory->names);
     memset(directory, 0, sizeof *directory);
 }
 
@@ -109,9 +112,19 @@ static pi2_status check_shape(const char *path, const pi2_model_shape *shape) {
     return PI2_OK;
 }
 
+/* What its magic says, by the key. An architecture that is not ours is refused elsewhere. */
+static pi2_status put_powerinfer_activation(pi2_gguf *gguf) {
+    const pi2_architecture *architecture;
+    pi2_ffn_activation activation;
+    if (!pi2_gguf_is_powerinfer(gguf) || pi2_gguf_has(gguf, PI2_KEY_FFN_ACTIVATION)) return PI2_OK;
+    if (pi2_architecture_find(gguf, &architecture) != PI2_OK) return PI2_OK;
+    PI2_TRY(pi2_architecture_activation(architecture, gguf, &activation));
+    return pi2_gguf_put_string(gguf, PI2_KEY_FFN_ACTIVATION, pi2_ffn_activation_name(activation));
+}
+
 pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name) {
     pi2_ffn_activation activation;
-    if (!name) return PI2_OK;
+    if (!name) return put_powerinfer_activation(gguf);
     if (!pi2_ffn_activation_find(name, strlen(name), &activation)) {
         return pi2_fail(PI2_ERR_INVALID, "FFN activation '%.64s' is none of %s", name, pi2_ffn_activation_names());
     }
@@ -122,6 +135,9 @@ pi2_status pi2_architecture_activation(const pi2_architecture *architecture, con
                                        pi2_ffn_activation *activation_out) {
     pi2_gguf_string name;
     *activation_out = architecture->activation;
+    if (pi2_gguf_is_powerinfer(gguf) && !pi2_ffn_activation_is_sparse(architecture->activation)) {
+        *activation_out = PI2_FFN_relu;
+    }
     if (!pi2_gguf_has(gguf, PI2_KEY_FFN_ACTIVATION)) return PI2_OK;
     PI2_TRY(pi2_gguf_string_get(gguf, PI2_KEY_FFN_ACTIVATION, &name));
     if (pi2_ffn_activation_find(name.text, name.length, activation_out)) return PI2_OK;

@@ -87,10 +87,12 @@ void pi2_model_requests_free(pi2_model_requests *requests);
  */
 typedef struct pi2_tensor_directory {
     const pi2_gguf *gguf;
-    pi2_gguf_tensor *matrices;   /* of a cluster file's layout; NULL for a plain GGUF */
+    pi2_gguf_tensor *matrices;   /* of a cluster file's layout; of a PowerInfer file each Down as a GGUF would have it,
+                                    without a place in the file (powerinfer.h); NULL for a plain GGUF */
     size_t matrix_count;
+    char *names;                 /* storage of those of a PowerInfer file */
 } pi2_tensor_directory;
-/** layout NULL: a plain GGUF. Errors MEMORY. */
+/** layout NULL: a plain GGUF or a PowerInfer file. Errors MEMORY. */
 pi2_status pi2_tensor_directory_open(const pi2_gguf *gguf, const pi2_extent_layout *layout,
                                      pi2_tensor_directory *directory_out);
 void pi2_tensor_directory_close(pi2_tensor_directory *directory);
@@ -98,6 +100,7 @@ void pi2_tensor_directory_close(pi2_tensor_directory *directory);
 typedef struct pi2_architecture {
     const char *name; /* general.architecture */
     pi2_ffn_activation activation; /* where its files do not say another */
+    bool has_powerinfer_files;     /* PowerInfer publishes such models; their FFN has zeros: `activation`, else ReLU */
     /** Reads the shape from the metadata. Errors FORMAT (key), UNSUPPORTED. */
     pi2_status (*read_shape)(const pi2_tensor_directory *model, pi2_model_shape *shape_out);
     /** Names the tensors. Errors FORMAT: a tensor that is missing or of the wrong shape. */
@@ -110,12 +113,14 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
 
 /**
  * Makes a gguf say which activation its FFN has, whatever it says itself: for the user who knows. Before its
- * shape is read. name NULL: as it is.
+ * shape is read. name NULL: as it is; a PowerInfer file, whose magic says it, then says it by the key too, so that
+ * what is made from it does.
  * Errors  INVALID (no such activation: with those there are), MEMORY
  */
 pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name);
 
-/** The activation of a file's FFN: what it says, else its architecture's. Errors UNSUPPORTED, FORMAT (the key). */
+/** The activation of a file's FFN: what its key says, else what a PowerInfer file of its architecture has, else its
+ *  architecture's. Errors UNSUPPORTED, FORMAT (the key). */
 pi2_status pi2_architecture_activation(const pi2_architecture *architecture, const pi2_gguf *gguf,
                                        pi2_ffn_activation *activation_out);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/powerinfer.h"
 #include "base/fail.h"
 
 static pi2_status read_attention(const pi2_tensor_directory *model, pi2_model_shape *shape) {
@@ -95,6 +96,7 @@ static pi2_status list_dense(const pi2_tensor_directory *model, const pi2_model_
                              pi2_group_request *ffn) {
     const uint64_t width = shape->embedding_length, neurons = shape->feed_forward_length;
     *ffn = group_request(PI2_GROUP_FFN, layer, 3);
+    PI2_TRY(pi2_powerinfer_check_layer(model, shape, layer));
     PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_gate.weight", width, neurons, &ffn->tensors[0]));
     PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_up.weight", width, neurons, &ffn->tensors[1]));
     return pi2_architecture_matrix(model, layer, "ffn_down.weight", neurons, width, &ffn->tensors[2]);

@@ -2,6 +2,6 @@
 #include "architectures/decoder.h"
 
 const pi2_architecture pi2_architecture_llama = {
-    .name = "llama", .activation = PI2_FFN_silu, .read_shape = pi2_decoder_read_shape,
-    .list_tensors = pi2_decoder_list_tensors,
+    .name = "llama", .activation = PI2_FFN_silu, .has_powerinfer_files = true,
+    .read_shape = pi2_decoder_read_shape, .list_tensors = pi2_decoder_list_tensors,
 };

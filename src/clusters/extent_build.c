@@ -4,6 +4,8 @@
  * A chunk is a multiple of 16 rows of one tensor. Every wanted piece that has rows in the chunk
  * takes its columns of them: for q, k, v, gate and up that is one piece, for Down a narrow strip
  * for each cluster.
+ *
+ * A Down that its file stores by neuron (PowerInfer's) is read by columns instead, those of one piece after the other.
  */
 #include "clusters/extent_build.h"
 
@@ -14,13 +16,20 @@
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/uncached_file.h"
+#include "file_formats/powerinfer_gguf.h"
 
-enum { MAX_GROUP_TENSORS = 8 };
+enum { MAX_GROUP_TENSORS = 8, PACKED_COLUMNS = 64, LARGEST_FLOAT = 4 };
+
+/** Where a tensor's weights come from. */
+typedef struct tensor_source {
+    const pi2_gguf_tensor *tensor;
+    const pi2_weight_format *by_column; /* how it is stored where that is by column; NULL: by row, as it is */
+} tensor_source;
 
 struct pi2_extent_builder {
     const pi2_gguf *gguf;
     const pi2_extent_layout *layout;
-    const pi2_gguf_tensor **sources; /* of each tensor of the layout */
+    tensor_source *sources;          /* of each tensor of the layout */
     pi2_uncached_file *files;        /* of each part of the model; opened when first needed */
     void *scratch;
     size_t scratch_bytes;
@@ -28,36 +37,62 @@ struct pi2_extent_builder {
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
-static pi2_status find_sources(pi2_extent_builder *builder, size_t *widest_row_out) {
+/** Of a matrix that is stored by column: as floats like its tiles, or in blocks that give F32. */
+static bool find_columns(const pi2_gguf *gguf, const pi2_layout_tensor *tensor, tensor_source *source) {
+    const pi2_gguf_tensor *found = pi2_powerinfer_transposed(gguf, tensor->name);
+    const pi2_weight_format *stored = found ? pi2_weight_format_find(found->type) : NULL;
+    if (!stored || found->dimensions[0] != tensor->rows || found->dimensions[1] != tensor->columns ||
+        found->dimensions[2] != 1 || found->dimensions[3] != 1 || tensor->format->block_columns != 1 ||
+        tensor->is_raw) {
+        return false;
+    }
+    *source = (tensor_source){ found, stored };
+    return stored == tensor->format || (stored->block_columns > 1 && tensor->format->type == PI2_F32);
+}
+
+static bool find_rows(const pi2_gguf *gguf, const pi2_layout_tensor *tensor, tensor_source *source) {
+    const pi2_gguf_tensor *found = pi2_gguf_tensor_find(gguf, tensor->name);
+    *source = (tensor_source){ found, NULL };
+    return found && found->type == (uint32_t)tensor->format->type && found->dimensions[0] == tensor->columns &&
+           found->dimensions[1] * found->dimensions[2] == tensor->rows;
+}
+
+/** What one column takes in the scratch memory: as it is stored and, unless that is the same, as it is wanted. */
+static size_t column_bytes(const pi2_layout_tensor *tensor, const tensor_source *source) {
+    const size_t wanted = (size_t)tensor->rows * tensor->format->block_bytes;
+    const size_t stored = pi2_row_bytes(source->by_column, (size_t)tensor->rows);
+    return source->by_column == tensor->format ? stored : stored + wanted + LARGEST_FLOAT;
+}
+
+/** least_out: the scratch memory that 16 rows, or a column, of every tensor take. */
+static pi2_status find_sources(pi2_extent_builder *builder, size_t *least_out) {
     const pi2_extent_layout *layout = builder->layout;
-    *widest_row_out = 0;
+    *least_out = 0;
     for (uint32_t i = 0; i < layout->tensor_count; i++) {
         const pi2_layout_tensor *tensor = &layout->tensors[i];
-        const pi2_gguf_tensor *source = pi2_gguf_tensor_find(builder->gguf, tensor->name);
-        if (!source || source->type != (uint32_t)tensor->format->type ||
-            source->dimensions[0] != tensor->columns ||
-            source->dimensions[1] * source->dimensions[2] != tensor->rows) {
+        tensor_source *source = &builder->sources[i];
+        if (!find_rows(builder->gguf, tensor, source) && !find_columns(builder->gguf, tensor, source)) {
             return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is not there in the expected shape",
                             pi2_gguf_file_path(builder->gguf, 0), tensor->name);
         }
-        builder->sources[i] = source;
-        const size_t row_bytes = pi2_row_bytes(tensor->format, tensor->columns);
-        if (row_bytes > *widest_row_out) *widest_row_out = row_bytes;
+        const size_t bytes = source->by_column ? column_bytes(tensor, source)
+                                               : pi2_row_bytes(tensor->format, tensor->columns) * PI2_TILE_ROWS;
+        if (bytes > *least_out) *least_out = bytes;
     }
     return PI2_OK;
 }
 
 static pi2_status open_builder(pi2_extent_builder *builder, size_t scratch_bytes) {
     const size_t parts = pi2_gguf_file_count(builder->gguf);
-    size_t widest_row;
+    size_t least;
     builder->files = malloc(parts * sizeof *builder->files);
     builder->sources = calloc(builder->layout->tensor_count + (size_t)1, sizeof *builder->sources);
     if (!builder->files || !builder->sources) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory to build extents");
     }
     for (size_t i = 0; i < parts; i++) builder->files[i] = (pi2_uncached_file){ .file = -1 };
-    PI2_TRY(find_sources(builder, &widest_row));
-    const size_t least = widest_row * PI2_TILE_ROWS + PI2_UNCACHED_SLACK;
+    PI2_TRY(find_sources(builder, &least));
+    least += PI2_UNCACHED_SLACK;
     builder->scratch_bytes = scratch_bytes > least ? scratch_bytes : least;
     return pi2_pages_reserve(builder->scratch_bytes, false, "rows of the model file",
                              &builder->scratch);
@@ -192,6 +227,7 @@ static bool next_rows(piece_cursor cursor, uint64_t done, uint64_t row_limit, ro
     return true;
 }
 
+/** Rows chunk->begin .. end - 1 of the source as its file has them; chunk->row_bytes: of one of them. */
 static pi2_status read_rows(pi2_extent_builder *builder, const pi2_gguf_tensor *source,
                             row_chunk *chunk) {
     pi2_uncached_file *file = &builder->files[source->file_index];
@@ -216,18 +252,93 @@ pi2_status pi2_extent_builder_rows(pi2_extent_builder *builder, uint32_t tensor,
     const uint64_t most = scratch_rows(builder, chunk.row_bytes);
     *row_count_out = row_limit < most ? row_limit : most;
     chunk.end = row_begin + *row_count_out;
-    PI2_TRY(read_rows(builder, builder->sources[tensor], &chunk));
+    PI2_TRY(read_rows(builder, builder->sources[tensor].tensor, &chunk));
     *data_out = chunk.data;
     return PI2_OK;
 }
 
-static pi2_status build_tensor(pi2_extent_builder *builder, piece_cursor start) {
+/* ---- matrices that are stored by column ---- */
+
+bool pi2_extent_builder_is_by_column(const pi2_extent_builder *builder, uint32_t tensor) {
+    return builder->sources[tensor].by_column != NULL;
+}
+
+pi2_status pi2_extent_builder_columns(pi2_extent_builder *builder, uint32_t tensor, uint64_t column_begin,
+                                      uint64_t column_limit, const uint8_t **data_out, uint64_t *column_count_out) {
+    const pi2_layout_tensor *matrix = &builder->layout->tensors[tensor];
+    const tensor_source *source = &builder->sources[tensor];
+    const size_t rows = (size_t)matrix->rows;
+    row_chunk chunk = { .begin = column_begin, .row_bytes = pi2_row_bytes(source->by_column, rows) };
+    const uint64_t most = (builder->scratch_bytes - PI2_UNCACHED_SLACK) / column_bytes(matrix, source);
+    const uint64_t count = column_limit < most ? column_limit : most;
+    chunk.end = column_begin + count;
+    PI2_TRY(read_rows(builder, source->tensor, &chunk));
+    *column_count_out = count;
+    *data_out = chunk.data;
+    if (source->by_column == matrix->format) return PI2_OK;
+    /* Behind what was read, which may lie anywhere in its part of the scratch memory. */
+    const size_t read_bytes = (size_t)count * chunk.row_bytes + PI2_UNCACHED_SLACK;
+    const size_t floats_at = (read_bytes + LARGEST_FLOAT - 1) / LARGEST_FLOAT * LARGEST_FLOAT;
+    float *floats = (float *)((uint8_t *)builder->scratch + floats_at);
+    source->by_column->decode_row(floats, chunk.data, (size_t)count * rows / source->by_column->block_columns);
+    *data_out = (const uint8_t *)floats;
+    return PI2_OK;
+}
+
+/** Columns first .. first + count - 1 of a piece into its tiles, from the memory of whole columns. Of floats a tile is
+ *  its columns one after the other, so that some of them are packed as a narrow tile at their place. */
+static void pack_columns(const pi2_piece *piece, const pi2_layout_tensor *tensor, const uint8_t *data, uint32_t first,
+                         uint32_t count, uint8_t *piece_memory) {
+    const pi2_weight_format *format = tensor->format;
+    const size_t value_bytes = format->block_bytes, column_stride = (size_t)tensor->rows * value_bytes;
+    const size_t tile_bytes = pi2_tile_bytes(format, piece->column_count);
+    uint8_t turned[PI2_TILE_ROWS][PACKED_COLUMNS * LARGEST_FLOAT], tile[PI2_TILE_ROWS * PACKED_COLUMNS * LARGEST_FLOAT];
+    for (uint32_t row = 0; row < piece->row_count; row += PI2_TILE_ROWS, piece_memory += tile_bytes) {
+        const uint8_t *rows[PI2_TILE_ROWS];
+        for (uint32_t r = 0; r < PI2_TILE_ROWS; r++) {
+            rows[r] = row + r < piece->row_count ? turned[r] : NULL;
+            const uint8_t *from = data + (size_t)(piece->row_begin + row + r) * value_bytes;
+            for (uint32_t c = 0; c < count && rows[r]; c++, from += column_stride) {
+                memcpy(turned[r] + c * value_bytes, from, value_bytes);
+            }
+        }
+        format->pack_tile(tile, rows, count);
+        memcpy(piece_memory + (size_t)first * format->tile_value_bytes, tile, (size_t)count * format->tile_value_bytes);
+        if (first + count < piece->column_count) continue;
+        const size_t end = (size_t)piece->column_count * format->tile_value_bytes;
+        memset(piece_memory + end, 0, tile_bytes - end);
+    }
+}
+
+static pi2_status build_by_column(pi2_extent_builder *builder, piece_cursor start) {
+    const pi2_layout_tensor *tensor = &builder->layout->tensors[start.tensor];
+    const size_t column_stride = (size_t)tensor->rows * tensor->format->block_bytes;
+    const pi2_piece *piece;
+    uint8_t *memory;
+    for (piece_cursor cursor = start; (piece = next_piece(&cursor, &memory));) {
+        for (uint32_t done = 0; done < piece->column_count;) {
+            const uint8_t *data;
+            uint64_t count;
+            PI2_TRY(pi2_extent_builder_columns(builder, start.tensor, piece->column_begin + done,
+                                               piece->column_count - done, &data, &count));
+            for (uint64_t packed = 0; packed < count;) {
+                const uint32_t step = count - packed < PACKED_COLUMNS ? (uint32_t)(count - packed) : PACKED_COLUMNS;
+                pack_columns(piece, tensor, data + packed * column_stride, done, step, memory + piece->offset);
+                packed += step;
+                done += step;
+            }
+        }
+    }
+    return PI2_OK;
+}
+
+static pi2_status build_by_row(pi2_extent_builder *builder, piece_cursor start) {
     const pi2_extent_layout *layout = builder->layout;
     const pi2_layout_tensor *tensor = &layout->tensors[start.tensor];
     row_chunk chunk = { .row_bytes = pi2_row_bytes(tensor->format, tensor->columns) };
     const uint64_t row_limit = scratch_rows(builder, chunk.row_bytes);
     for (uint64_t done = 0; next_rows(start, done, row_limit, &chunk); done = chunk.end) {
-        PI2_TRY(read_rows(builder, builder->sources[start.tensor], &chunk));
+        PI2_TRY(read_rows(builder, builder->sources[start.tensor].tensor, &chunk));
         const pi2_piece *piece;
         uint8_t *memory;
         for (piece_cursor cursor = start; (piece = next_piece(&cursor, &memory));) {
@@ -280,10 +391,10 @@ pi2_status pi2_extent_builder_group(pi2_extent_builder *builder, uint32_t group,
     uint32_t tensors[MAX_GROUP_TENSORS], count = 0;
     PI2_TRY(list_tensors(layout, &layout->groups[group], extent_memory, tensors, &count));
     for (uint32_t i = 0; i < count; i++) {
-        PI2_TRY(build_tensor(builder, (piece_cursor){ .layout = layout,
-                                                      .group = &layout->groups[group],
-                                                      .extent_memory = extent_memory,
-                                                      .tensor = tensors[i] }));
+        const piece_cursor start = { .layout = layout, .group = &layout->groups[group],
+                                     .extent_memory = extent_memory, .tensor = tensors[i] };
+        const bool by_column = pi2_extent_builder_is_by_column(builder, tensors[i]);
+        PI2_TRY(by_column ? build_by_column(builder, start) : build_by_row(builder, start));
     }
     return PI2_OK;
 }

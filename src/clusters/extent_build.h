@@ -47,4 +47,15 @@ pi2_status pi2_extent_builder_group(pi2_extent_builder *builder, uint32_t group,
 pi2_status pi2_extent_builder_rows(pi2_extent_builder *builder, uint32_t tensor, uint64_t row_begin, uint64_t row_limit,
                                    const uint8_t **data_out, uint64_t *row_count_out);
 
+/** Whether the source stores this tensor by column (PowerInfer's Down): then rows of it cannot be had, only columns. */
+bool pi2_extent_builder_is_by_column(const pi2_extent_builder *builder, uint32_t tensor);
+
+/**
+ * The same for columns of a tensor that is stored by column: at least one, whatever the scratch memory.
+ * *data_out       the columns one after the other, each with all rows, as floats of the tensor's type; aligned to 4
+ *                 where they were decoded
+ */
+pi2_status pi2_extent_builder_columns(pi2_extent_builder *builder, uint32_t tensor, uint64_t column_begin,
+                                      uint64_t column_limit, const uint8_t **data_out, uint64_t *column_count_out);
+
 #endif

@@ -1,7 +1,7 @@
 /*
  * neuron_bank_build.c: rows of Up are bundles' first parts as they are; rows of Down are scattered, one value into each
  * bundle. So Down goes block of columns by block of columns through as many rows as lie in memory, and every bundle is
- * written in runs.
+ * written in runs. Where the source stores Down by column, its columns are bundles' second parts.
  */
 #include "clusters/neuron_bank_build.h"
 
@@ -90,6 +90,38 @@ static void scatter_down(const pi2_neuron_bank_part *part, down_rows *rows) {
     }
 }
 
+/** One column of floats, whole, into its bundle. */
+static void take_column(const pi2_neuron_bank *bank, const uint8_t *column, uint8_t *bundle) {
+    const size_t value_bytes = bank->down_format->block_bytes;
+    const uint8_t *blocks[MOST_SPLIT_ROWS];
+    uint8_t *const columns[1] = { bundle + bank->down_offset };
+    for (uint32_t done = 0; done < bank->width;) {
+        const uint32_t left = bank->width - done, step = left < MOST_SPLIT_ROWS ? left : MOST_SPLIT_ROWS;
+        for (uint32_t r = 0; r < step; r++, column += value_bytes) blocks[r] = column;
+        pi2_neuron_split_column_rows(bank->down_format, columns, NULL, blocks, done, step, bank->width);
+        done += step;
+    }
+}
+
+static pi2_status build_down_by_column(pi2_extent_builder *builder, const pi2_neuron_bank_part *part,
+                                       bool *can_be_skipped) {
+    const pi2_neuron_bank *bank = part->bank;
+    const size_t column_stride = (size_t)bank->width * bank->down_format->block_bytes;
+    uint32_t neuron, end;
+    find_range(part, &neuron, &end);
+    while (neuron < end) {
+        const uint8_t *columns;
+        uint64_t count;
+        PI2_TRY(pi2_extent_builder_columns(builder, bank->down_tensor, neuron, end - neuron, &columns, &count));
+        *can_be_skipped &= pi2_neuron_weights_can_be_skipped(bank->down_format, columns, (size_t)count * bank->width);
+        for (uint64_t i = 0; i < count; i++, neuron++) {
+            uint8_t *bundle = bundle_of(part, neuron);
+            if (bundle) take_column(bank, columns + i * column_stride, bundle);
+        }
+    }
+    return PI2_OK;
+}
+
 static pi2_status build_down(pi2_extent_builder *builder, const pi2_neuron_bank_part *part, bool *can_be_skipped) {
     const pi2_neuron_bank *bank = part->bank;
     const size_t blocks = bank->neuron_count / bank->down_format->block_columns;
@@ -113,5 +145,6 @@ pi2_status pi2_neuron_bank_build(pi2_extent_builder *builder, const pi2_neuron_b
     *can_be_skipped_out = true;
     memset(part->units, 0, (size_t)part->unit_count * part->bank->unit_bytes);
     PI2_TRY(build_up(builder, part, can_be_skipped_out));
-    return build_down(builder, part, can_be_skipped_out);
+    return pi2_extent_builder_is_by_column(builder, part->bank->down_tensor)
+        ? build_down_by_column(builder, part, can_be_skipped_out) : build_down(builder, part, can_be_skipped_out);
 }

@@ -11,6 +11,7 @@
 #include "engine/model_check.h"
 #include "engine/model_file_internal.h"
 #include "file_formats/cluster_file.h"
+#include "file_formats/powerinfer_gguf.h"
 #include "tokenizer/tokenizer.h"
 
 static const char *path_of(const pi2_model_file *file) { return pi2_gguf_file_path(file->gguf, 0); }
@@ -67,6 +68,12 @@ static void matrix_info(const pi2_model_file *file, uint32_t index, pi2_tensor_i
                               .dimensions = {matrix->columns, matrix->rows, 1, 1},
                               .bytes = pi2_row_bytes(matrix->format, matrix->columns) * matrix->rows,
                               .file_offset = file->matrix_offsets[index]};
+}
+
+static bool is_predictor(const pi2_gguf_tensor *tensor) {
+    uint32_t layer;
+    bool is_second;
+    return pi2_powerinfer_is_predictor(tensor->name, &layer, &is_second);
 }
 
 static void tensor_info(const pi2_gguf_tensor *tensor, pi2_tensor_info *info) {
@@ -166,7 +173,7 @@ static void write_types(pi2_model_file *file, type_share *shares, size_t count) 
     }
 }
 
-/** Bytes, parameters and types of the tensors. Vectors are no weights by type: they are always F32. */
+/** Bytes, parameters and types of the tensors, but for predictors. Vectors are no weights by type: always F32. */
 static void count_tensors(pi2_model_file *file) {
     pi2_model_summary *summary = &file->summary;
     type_share shares[MAX_TYPES];
@@ -184,6 +191,7 @@ static void count_tensors(pi2_model_file *file) {
         if (!is_model_tensor(file, tensor)) continue;
         tensor_info(tensor, &info);
         summary->tensor_count++;
+        if (is_predictor(tensor)) continue; /* told apart */
         summary->weight_bytes += info.bytes;
         summary->parameter_count += info.dimensions[0] * info.dimensions[1] * info.dimensions[2] * info.dimensions[3];
         if (info.dimension_count > 1) add_share(shares, &share_count, info.type, info.bytes);
@@ -235,6 +243,12 @@ static void fill_summary(pi2_model_file *file) {
     }
     count_tensors(file);
     count_banks(file);
+    const pi2_powerinfer_predictors predictors = pi2_powerinfer_count_predictors(file->gguf);
+    summary->is_powerinfer = pi2_gguf_is_powerinfer(file->gguf);
+    summary->predictor_matrix_count = predictors.matrix_count;
+    summary->predictor_bytes = predictors.bytes;
+    summary->predictor_rank_least = predictors.rank_least;
+    summary->predictor_rank_most = predictors.rank_most;
 }
 
 /** Of a file that can be run. */

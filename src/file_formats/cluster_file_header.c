@@ -9,6 +9,7 @@
 #include "file_formats/cluster_file.h"
 #include "file_formats/cluster_file_bank_names.h"
 #include "file_formats/cluster_file_keys.h"
+#include "file_formats/powerinfer_gguf.h"
 
 enum { GROUP_NAME_BYTES = PI2_CLUSTER_NAME_BYTES };
 
@@ -180,7 +181,7 @@ static void write_banks(pi2_cluster_header *header, const pi2_neuron_banks *bank
 
 /* ---- tensors ---------------------------------------------------------------------------- */
 
-/** The source's tensors that no group holds: norms, biases, routers. */
+/** The source's tensors that no group holds: norms, biases, routers, predictors. */
 static pi2_status list_tables(pi2_cluster_header *header, const pi2_gguf *source,
                               const pi2_extent_layout *layout) {
     const size_t count = pi2_gguf_tensor_count(source);
@@ -192,7 +193,9 @@ static pi2_status list_tables(pi2_cluster_header *header, const pi2_gguf *source
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     }
     for (uint32_t i = 0; i < layout->tensor_count; i++) {
-        const pi2_gguf_tensor *tensor = pi2_gguf_tensor_find(source, layout->tensors[i].name);
+        const char *name = layout->tensors[i].name;
+        const pi2_gguf_tensor *tensor = pi2_gguf_tensor_find(source, name);
+        if (!tensor) tensor = pi2_powerinfer_transposed(source, name);
         if (tensor) is_covered[tensor - pi2_gguf_tensor_at(source, 0)] = true;
     }
     pi2_status status = PI2_OK;

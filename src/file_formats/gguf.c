@@ -5,7 +5,7 @@
  * come, so that a false length never makes us read or reserve more than the file has, and so
  * that the page cache keeps nothing. Layout of a file (little-endian):
  *
- *   magic "GGUF", version u32, tensor count u64, metadata count u64
+ *   magic "GGUF" (or "PWRI": powerinfer_gguf.h), version u32, tensor count u64, metadata count u64
  *   metadata: key (u64 length, bytes), value type u32, value
  *   tensors:  name (u64 length, bytes), dimension count u32, dimensions u64 each,
  *             type u32, offset u64 (from the start of the data)
@@ -424,7 +424,22 @@ static pi2_status check_version(header_parser *parser, uint32_t version) {
                     path, version);
 }
 
-static pi2_status read_fixed_header(header_parser *parser, uint64_t *tensor_count,
+/** "GGUF", or "PWRI" of PowerInfer's files; all parts of a model begin alike. */
+static pi2_status read_magic(const header_parser *parser, pi2_gguf *gguf, uint32_t part_index) {
+    const bool is_powerinfer = memcmp(at_position(parser), "PWRI", 4) == 0;
+    if (!is_powerinfer && memcmp(at_position(parser), "GGUF", 4) != 0) {
+        return refuse_magic(parser, at_position(parser));
+    }
+    if (part_index > 0 && is_powerinfer != gguf->is_powerinfer) {
+        return pi2_fail(PI2_ERR_FORMAT,
+                        "%s: at byte 0: it begins otherwise than the first part: download the parts again",
+                        parser->part->path);
+    }
+    gguf->is_powerinfer = is_powerinfer;
+    return PI2_OK;
+}
+
+static pi2_status read_fixed_header(header_parser *parser, pi2_gguf *gguf, uint32_t part_index, uint64_t *tensor_count,
                                     uint64_t *entry_count) {
     const pi2_gguf_part *part = parser->part;
     (void)snprintf(parser->subject, sizeof parser->subject, "the header");
@@ -432,9 +447,7 @@ static pi2_status read_fixed_header(header_parser *parser, uint64_t *tensor_coun
         return pi2_fail(PI2_ERR_FORMAT, "%s: the file is empty: download it again", part->path);
     }
     PI2_TRY(need(parser, 4));
-    if (memcmp(at_position(parser), "GGUF", 4) != 0) {
-        return refuse_magic(parser, at_position(parser));
-    }
+    PI2_TRY(read_magic(parser, gguf, part_index));
     PI2_TRY(need(parser, 8));
     PI2_TRY(check_version(parser, pi2_load_le32(at_position(parser) + 4)));
     PI2_TRY(need(parser, FIXED_HEADER_BYTES));
@@ -471,7 +484,7 @@ static pi2_status parse_header(header_parser *parser, pi2_gguf *gguf, pi2_gguf_t
     pi2_gguf_part *part = parser->part;
     uint64_t tensor_count = 0, entry_count = 0;
     const size_t first = gguf->tensor_count;
-    PI2_TRY(read_fixed_header(parser, &tensor_count, &entry_count));
+    PI2_TRY(read_fixed_header(parser, gguf, part_index, &tensor_count, &entry_count));
     PI2_TRY(read_table(parser, table, entry_count));
     PI2_TRY(read_alignment(parser, table));
     for (uint64_t i = 0; i < tensor_count; i++) {

@@ -38,6 +38,7 @@ struct pi2_gguf {
     pi2_gguf_tensor *tensors;
     const pi2_gguf_tensor **by_name;
     size_t tensor_count, tensor_capacity;
+    bool is_powerinfer;           /* the files begin with "PWRI" */
     pi2_gguf_addition *additions; /* of pi2_gguf_put_string() */
 };
 

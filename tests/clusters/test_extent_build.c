@@ -68,6 +68,49 @@ static void test_every_type(void **state) {
     }
 }
 
+/* A Down that its file stores by neuron gives the extents of an ordinary one with the same values, whatever the scratch
+ * memory: every type, a piece that is cut by rows, and one whose columns are packed in several steps. */
+static void test_down_by_column(void **state) {
+    (void)state;
+    char *twin_path = test_path(folder, "twin.gguf");
+    size_t format_count;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
+    for (size_t f = 0; f < 2 * format_count; f++) {
+        pi2_tiny_model_options options;
+        pi2_tiny_model_options_init(&options);
+        options.down_type = formats[f / 2]->type;
+        options.layer_count = 1;
+        options.embedding_length = f % 2 ? 8448 : 256; /* 32 columns of F32 are more than an extent holds */
+        options.head_count = options.head_count_kv = 1;
+        options.head_dimension = 32;
+        options.feed_forward_length = f % 2 ? 80 : 784;
+        options.predictor_rank = 8;
+        assert_int_equal(pi2_tiny_model_write(&options, path), 0);
+        options.predictor_rank = 0;
+        options.down_by_neuron = true;
+        assert_int_equal(pi2_tiny_model_write(&options, twin_path), 0);
+        test_model model, twin;
+        test_model_open(path, &model);
+        test_model_open(twin_path, &twin);
+        if (f % 2 && (options.down_type == PI2_F32 || options.down_type == PI2_Q4_0)) {
+            assert_true(model.layout->groups[1].extent_count > 3);
+        }
+        assert_int_equal(model.layout->extent_count, twin.layout->extent_count);
+        void **extents = test_extents_make(model.layout), **wanted = test_extents_make(twin.layout);
+        build_all(&model, f % 4 < 2 ? 1 : 1 << 20, extents);
+        build_all(&twin, 1 << 20, wanted);
+        for (uint32_t e = 0; e < twin.layout->extent_count; e++) {
+            assert_int_equal(model.layout->extents[e].bytes, twin.layout->extents[e].bytes);
+            assert_memory_equal(extents[e], wanted[e], twin.layout->extents[e].bytes);
+        }
+        test_extents_free(extents, model.layout);
+        test_extents_free(wanted, twin.layout);
+        test_model_close(&model);
+        test_model_close(&twin);
+    }
+    free(twin_path);
+}
+
 /** A model whose FFN has several clusters. */
 static void open_larger_model(test_model *model) {
     pi2_tiny_model_options options;
@@ -142,6 +185,7 @@ static void test_errors_are_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type),
+        cmocka_unit_test(test_down_by_column),
         cmocka_unit_test(test_one_by_one_equals_together),
         cmocka_unit_test(test_errors_are_named),
     };

@@ -16,6 +16,7 @@
 #include "base/little_endian.h"
 #include "file_formats/gguf.h"
 #include "file_formats/gguf_writer.h"
+#include "file_formats/powerinfer_gguf.h"
 #include "support/temporary_files.h"
 
 /* ---- a file built by hand --------------------------------------------------------------- */
@@ -461,6 +462,8 @@ static void test_every_changed_byte_is_survived(void **state) {
 
 /* ---- split models ----------------------------------------------------------------------- */
 
+static const char *part_magic = "GGUF";
+
 static void write_part(const char *name, unsigned number, unsigned count, const char *tensor,
                        unsigned total) {
     buffer file;
@@ -473,6 +476,7 @@ static void write_part(const char *name, unsigned number, unsigned count, const 
     put_tensor(&file, tensor, 0, 4, 2, 0);
     put_padding(&file, 32);
     for (int i = 0; i < 4; i++) put_number(&file, 8, number);
+    memcpy(file.bytes, part_magic, 4);
     char *path = test_path(folder, name);
     test_file_write(path, file.bytes, file.length);
     free(path);
@@ -533,6 +537,36 @@ static void test_split_model(void **state) {
     expect_split_refused(first, PI2_ERR_FORMAT, "split.tensors.count");
     write_part("renamed.gguf", 0, 2, "a", 2);
     expect_split_refused("renamed.gguf", PI2_ERR_FORMAT, "one of the 2 parts");
+}
+
+/* "PWRI" of PowerInfer's files is as good as "GGUF", in all parts or in none; bytes like it are not. */
+static void test_powerinfer_magic(void **state) {
+    (void)state;
+    static const char first[] = "p-00001-of-00002.gguf", second[] = "p-00002-of-00002.gguf";
+    char *path = test_path(folder, first);
+    pi2_gguf *gguf;
+    part_magic = "PWRI";
+    write_part(first, 0, 2, "a", 2);
+    part_magic = "GGUF";
+    write_part(second, 1, 2, "b", 2);
+    expect_split_refused(first, PI2_ERR_FORMAT, "p-00002-of-00002.gguf: at byte 0: it begins otherwise");
+    part_magic = "PWRI";
+    write_part(second, 1, 2, "b", 2);
+    assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
+    assert_true(pi2_gguf_is_powerinfer(gguf));
+    pi2_gguf_close(gguf);
+    part_magic = "GGUF";
+    write_part(first, 0, 2, "a", 2);
+    expect_split_refused(first, PI2_ERR_FORMAT, "it begins otherwise than the first part");
+    write_part(second, 1, 2, "b", 2);
+    assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
+    assert_false(pi2_gguf_is_powerinfer(gguf));
+    pi2_gguf_close(gguf);
+    part_magic = "PWRJ";
+    write_part(first, 0, 2, "a", 2);
+    expect_split_refused(first, PI2_ERR_FORMAT, "this is no GGUF file");
+    part_magic = "GGUF";
+    free(path);
 }
 
 /* ---- the writer ------------------------------------------------------------------------- */
@@ -665,6 +699,7 @@ int main(void) {
         cmocka_unit_test(test_every_changed_byte_is_survived),
         cmocka_unit_test(test_split_model),
         cmocka_unit_test(test_split_model_in_capitals),
+        cmocka_unit_test(test_powerinfer_magic),
         cmocka_unit_test(test_writer_is_read_back),
         cmocka_unit_test(test_put_string),
         cmocka_unit_test(test_writer_keeps_its_first_error),

@@ -1,16 +1,12 @@
-/* fuzz_gguf.c: any bytes at all as a GGUF file. Build and run (clang):
- *
- *   clang -g -O1 -std=c11 -D_POSIX_C_SOURCE=200809L -fsanitize=fuzzer,address,undefined \
- *     -Iinclude -Isrc tests/fuzz/fuzz_gguf.c src/file_formats/gguf*.c src/base/status.c \
- *     src/base/growable_block.c -lxxhash -o fuzz_gguf && ./fuzz_gguf -max_total_time=120 corpus
- */
+/* fuzz_gguf.c: any bytes at all as a GGUF file, or as one of PowerInfer, whose layers are checked too. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "file_formats/gguf.h"
+#include "architectures/architecture.h"
+#include "file_formats/powerinfer_gguf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -53,6 +49,28 @@ static void touch(const pi2_gguf *gguf, size_t size) {
     }
 }
 
+/** What an engine would do before it refuses or takes the file: nothing is read but the header. */
+static void list_layers(const pi2_gguf *gguf) {
+    const pi2_architecture *architecture;
+    pi2_tensor_directory directory = { 0 };
+    pi2_model_requests requests = { 0 };
+    pi2_model_shape shape;
+    char name[PI2_POWERINFER_NAME_BYTES];
+    const pi2_powerinfer_predictors predictors = pi2_powerinfer_count_predictors(gguf);
+    if (predictors.layer_count > predictors.matrix_count) abort();
+    for (size_t i = 0; i < pi2_gguf_tensor_count(gguf); i++) {
+        const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(gguf, i);
+        if (pi2_powerinfer_down_name(tensor->name, name) && pi2_powerinfer_transposed(gguf, name) != tensor) abort();
+    }
+    if (pi2_architecture_find(gguf, &architecture) != PI2_OK) return;
+    if (pi2_tensor_directory_open(gguf, NULL, &directory) == PI2_OK &&
+        pi2_architecture_shape(architecture, &directory, &shape) == PI2_OK) {
+        (void)architecture->list_tensors(&directory, &shape, &requests);
+    }
+    pi2_model_requests_free(&requests);
+    pi2_tensor_directory_close(&directory);
+}
+
 static char path[64];
 
 static void remove_file(void) { (void)unlink(path); }
@@ -66,7 +84,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     if (ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != (ssize_t)size) abort();
     pi2_gguf *gguf;
-    if (pi2_gguf_open(path, &gguf) == PI2_OK) touch(gguf, size);
+    if (pi2_gguf_open(path, &gguf) == PI2_OK) {
+        touch(gguf, size);
+        if (pi2_gguf_is_powerinfer(gguf)) list_layers(gguf);
+    }
     pi2_gguf_close(gguf);
     return 0;
 }

@@ -55,7 +55,7 @@ static void pad(pi2_test_bytes *bytes, size_t alignment) {
 }
 
 void pi2_gguf_builder_init(pi2_gguf_builder *builder) {
-    *builder = (pi2_gguf_builder){.version = 3, .alignment = 32};
+    *builder = (pi2_gguf_builder){.magic = "GGUF", .version = 3, .alignment = 32};
 }
 
 void pi2_gguf_builder_free(pi2_gguf_builder *builder) {
@@ -113,7 +113,7 @@ void pi2_gguf_builder_tensor(pi2_gguf_builder *builder, const char *name, uint32
 
 unsigned char *pi2_gguf_builder_image(const pi2_gguf_builder *builder, size_t *length_out) {
     pi2_test_bytes image = {0};
-    pi2_test_bytes_add(&image, "GGUF", 4);
+    pi2_test_bytes_add(&image, builder->magic, 4);
     pi2_test_bytes_add_u32(&image, builder->version);
     pi2_test_bytes_add_u64(&image, builder->tensor_count);
     pi2_test_bytes_add_u64(&image, builder->entry_count);

@@ -28,7 +28,8 @@ enum {
 };
 
 typedef struct pi2_gguf_builder {
-    uint32_t version, alignment;  /* 3 and 32 by pi2_gguf_builder_init() */
+    const char *magic;            /* "GGUF" by pi2_gguf_builder_init(), as are 3 and 32 */
+    uint32_t version, alignment;
     uint64_t entry_count, tensor_count;
     pi2_test_bytes entries;       /* encoded metadata */
     pi2_test_bytes tensors;       /* encoded tensor table */

@@ -11,6 +11,7 @@
 
 #include "file_formats/gguf.h"
 #include "support/emulator.h"
+#include "support/powerinfer_model.h"
 
 static const char chatml_template[] =
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -112,7 +113,9 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         {"ffn_up", options->up_type, embedding, ffn, options->feed_forward_biases},
         {"ffn_down", options->down_type, ffn, embedding, options->feed_forward_biases},
     };
+    const bool by_neuron = options->down_by_neuron || options->predictor_rank;
     char name[64];
+    if (pi2_powerinfer_add_other_layer(options, builder, layer)) return;
     (void)snprintf(name, sizeof name, "blk.%u.attn_norm.weight", layer);
     add_vector(options, builder, name, embedding, 1.0f);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", layer);
@@ -124,7 +127,7 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         add_vector(options, builder, name, head_dimension(options), 1.0f);
     }
     if (options->expert_count) add_experts(options, builder, layer);
-    const size_t count = options->expert_count ? 4 : sizeof matrices / sizeof matrices[0];
+    const size_t count = options->expert_count ? 4 : sizeof matrices / sizeof matrices[0] - by_neuron;
     for (size_t i = 0; i < count; i++) {
         (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
         add_matrix(options, builder, name, matrices[i].type, matrices[i].columns, matrices[i].rows,
@@ -133,6 +136,8 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         (void)snprintf(name, sizeof name, "blk.%u.%s.bias", layer, matrices[i].name);
         add_vector(options, builder, name, matrices[i].rows, 0.0f);
     }
+    if (by_neuron) pi2_powerinfer_add_down(options, builder, layer);
+    if (options->predictor_rank) pi2_powerinfer_add_predictor(options, builder, layer);
 }
 
 static const char *key(const pi2_tiny_model_options *options, const char *suffix) {
@@ -202,6 +207,10 @@ static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder
 
 void pi2_tiny_model_build(const pi2_tiny_model_options *options, pi2_gguf_builder *builder) {
     pi2_gguf_builder_init(builder);
+    if (options->predictor_rank) {
+        builder->magic = "PWRI";
+        pi2_gguf_builder_f32(builder, "powerinfer.sparse_threshold", 0.0f);
+    }
     add_metadata(options, builder);
     const uint32_t tokens = pi2_tiny_vocabulary_add(options, builder);
     pi2_gguf_builder_u32(builder, key(options, "vocab_size"), tokens);

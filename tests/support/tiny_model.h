@@ -35,6 +35,10 @@ typedef struct pi2_tiny_model_options {
     bool attention_biases;             /* false */
     bool feed_forward_biases;          /* false */
 
+    bool down_by_neuron;               /* false; true: Down's values are drawn along neurons, as PowerInfer's are */
+    uint32_t predictor_rank;           /* 0; else a PowerInfer file ("PWRI"): Down by neuron, predictors of this rank;
+                                          architectures "falcon" and "opt" then get layers of theirs */
+
     const char *ffn_activation;        /* NULL: no powerinfer2.ffn_activation key */
 
     float rope_base;                   /* 10000 */

@@ -60,6 +60,7 @@ static bool set_number(pi2_tiny_model_options *options, const char *key, const c
         {"heads_kv", &options->head_count_kv},
         {"head_dimension", &options->head_dimension},
         {"context", &options->context_length},
+        {"predictor_rank", &options->predictor_rank},
         {"vocabulary_size", &options->vocabulary_size},
         {"rope_dimensions", &options->rope_dimension_count}};
     char *end = NULL;
@@ -73,6 +74,7 @@ static bool set_number(pi2_tiny_model_options *options, const char *key, const c
     }
     const struct { const char *key; bool *flag; } flags[] = {
         {"tied", &options->tied_head},
+        {"down_by_neuron", &options->down_by_neuron},
         {"biases", &options->attention_biases},
         {"ffn_biases", &options->feed_forward_biases},
         {"add_eos", &options->add_eos},

@@ -1,0 +1,80 @@
+#!/bin/sh
+# Goal:   a file of PowerInfer is described, prepared and run, with the text of an ordinary file of the same weights;
+#         what cannot be run or lacks a part gets one line, and nothing is written.
+# Method: tiny models in both forms (make_tiny_model: predictor_rank, down_by_neuron).
+. "$(dirname "$0")/cli_support.sh"
+sed -n 1,30p "$0" >"$folder/text"
+answer() { # answer FILE ARGUMENTS...: an answer's words, and a text's perplexity to every digit that is printed
+    answer_to=$1
+    shift
+    expect 0 perplexity -f "$folder/text" -c 64 --json "$@"
+    json perplexity >"$folder/$answer_to.perplexity"
+    expect 0 run -p "a text" -n 24 --temp 0 "$@"
+    cat "$folder/$answer_to.perplexity" "$folder/out" >"$folder/$answer_to"
+}
+same() { cmp -s "$folder/$1" "$folder/$2" || fail "$1 and $2 differ"; }
+
+tiny plain layers=3 feed_forward=2048 down=Q4_0 down_by_neuron=1
+tiny theirs layers=3 feed_forward=2048 down=Q4_0 predictor_rank=16
+tiny bamboo layers=3 feed_forward=2048 down=F16 predictor_rank=16 architecture=bamboo
+tiny twin layers=3 feed_forward=2048 down=F16 down_by_neuron=1
+
+# Described: the magic, the activation that follows from it, the predictors.
+expect 0 inspect -m "$folder/theirs.gguf" --tensors
+grep -q '^format *PowerInfer GGUF (PWRI)$' "$folder/out" || fail "no word on the format"
+grep -q '^FFN activation *relu$' "$folder/out" || fail "the activation is not relu"
+grep -q '^predictors *6 matrices (fc1, fc2) of rank 16, .* (221184 bytes), not used$' "$folder/out" ||
+    fail "no word on the predictors"
+grep -q '^F16 *256 x 16 .* blk.2.fc1.weight$' "$folder/out" || fail "a predictor is not listed"
+grep -q '^Q4_0 *256 x 2048 .* blk.2.ffn_down_t.weight$' "$folder/out" || fail "Down is not listed as it is"
+expect 0 inspect -m "$folder/bamboo.gguf" --json
+expect_json format powerinfer
+expect_json ffn_activation drelu
+expect_json predictor_matrix_count 6
+expect_json predictor_bytes 221184
+
+# Run: told, and the same words.
+answer theirs -m "$folder/theirs.gguf"
+grep -q '^ffn *relu (llama otherwise has silu)' "$folder/err" || fail "the report does not tell the activation"
+answer plain -m "$folder/plain.gguf" --ffn-activation relu
+same theirs plain
+answer silu -m "$folder/plain.gguf"
+cmp -s "$folder/theirs" "$folder/silu" && fail "relu's figures are silu's: this proves nothing"
+answer bamboo -m "$folder/bamboo.gguf"
+answer twin -m "$folder/twin.gguf" --ffn-activation drelu
+same bamboo twin
+
+# Prepared: the predictors are kept, the activation is known, the words are the same.
+expect 0 prepare -m "$folder/theirs.gguf" -o "$folder/theirs.pi2"
+expect 0 inspect -m "$folder/theirs.pi2" --verify --json
+expect_json format cluster
+expect_json ffn_activation relu
+expect_json predictor_matrix_count 6
+expect_json bank_count 3
+answer prepared -m "$folder/theirs.pi2"
+same theirs prepared
+answer beside -m "$folder/theirs.gguf" --cluster-file "$folder/theirs.pi2"
+same theirs beside
+
+# Families that are not run, and a file that was cut.
+for family in falcon opt; do
+    tiny "$family" layers=2 predictor_rank=16 architecture="$family"
+    expect 3 inspect -m "$folder/$family.gguf" --tensors
+    grep -q "^architecture *$family\$" "$folder/out" || fail "$family: no architecture"
+    grep -q '^runs here *no$' "$folder/out" || fail "$family is said to run"
+    grep -q '^predictors *4 matrices' "$folder/out" || fail "$family: no predictors"
+    grep -q ' blk.1.ffn_down_t.weight$' "$folder/out" || fail "$family: Down is not listed"
+    for command in run prepare; do
+        case $command in run) set -- -p x ;; *) set -- -o "$folder/never.pi2" ;; esac
+        expect_error 3 "architecture '$family' is not supported; this version runs: llama, bamboo" \
+            "$command" -m "$folder/$family.gguf" "$@"
+    done
+done
+size=$(wc -c <"$folder/theirs.gguf")
+for left in 3 10 2000 $((size - 64)); do
+    head -c "$left" "$folder/theirs.gguf" >"$folder/cut.gguf"
+    expect_error 3 cut.gguf run -m "$folder/cut.gguf" -p x
+    expect_error 3 cut.gguf prepare -m "$folder/cut.gguf" -o "$folder/never.pi2"
+done
+[ -e "$folder/never.pi2" ] && fail "something was written"
+finish

@@ -1,0 +1,96 @@
+/* powerinfer_model.c: random matrices under the names and in the shapes that PowerInfer's files have. */
+#include "support/powerinfer_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void add(pi2_gguf_builder *builder, uint32_t layer, const char *name, pi2_weight_type type, uint64_t columns,
+                uint64_t rows, uint64_t seed) {
+    const uint64_t dimensions[2] = {columns, rows};
+    char full[64];
+    size_t length = 0;
+    (void)snprintf(full, sizeof full, "blk.%u.%s", layer, name);
+    unsigned char *data = pi2_tiny_weights(type, columns * rows, 1.0f / sqrtf((float)columns), seed + layer, &length);
+    pi2_gguf_builder_tensor(builder, full, (uint32_t)type, rows > 1 ? 2 : 1, dimensions, data, length);
+    free(data);
+}
+
+/** Values of `bytes` bytes, one row for each neuron, as one row for each output. */
+static void turn(const unsigned char *by_neuron, unsigned char *by_output, size_t neurons, size_t outputs,
+                 size_t bytes) {
+    for (size_t n = 0; n < neurons; n++) {
+        for (size_t o = 0; o < outputs; o++) {
+            memcpy(by_output + (o * neurons + n) * bytes, by_neuron + (n * outputs + o) * bytes, bytes);
+        }
+    }
+}
+
+static void add_ordinary(pi2_gguf_builder *builder, const char *name, pi2_weight_type type,
+                         const unsigned char *by_neuron, size_t neurons, size_t outputs) {
+    const pi2_weight_format *format = pi2_weight_format_find((uint32_t)type);
+    const bool has_blocks = format->block_columns > 1;
+    const size_t bytes = has_blocks ? sizeof(float) : format->block_bytes;
+    const uint64_t dimensions[2] = {neurons, outputs};
+    float *floats = malloc(neurons * outputs * sizeof *floats);
+    unsigned char *by_output = malloc(neurons * outputs * bytes);
+    if (!floats || !by_output) abort();
+    if (has_blocks) format->decode_row(floats, by_neuron, neurons * outputs / format->block_columns);
+    turn(has_blocks ? (const unsigned char *)floats : by_neuron, by_output, neurons, outputs, bytes);
+    pi2_gguf_builder_tensor(builder, name, has_blocks ? PI2_F32 : (uint32_t)type, 2, dimensions, by_output,
+                            neurons * outputs * bytes);
+    free(by_output);
+    free(floats);
+}
+
+void pi2_powerinfer_add_down(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
+    const uint64_t neurons = options->feed_forward_length, outputs = options->embedding_length;
+    const uint64_t dimensions[2] = {outputs, neurons};
+    size_t length = 0;
+    char name[64];
+    unsigned char *data = pi2_tiny_weights(options->down_type, neurons * outputs, 1.0f / sqrtf((float)neurons),
+                                           options->seed + 1000 + layer, &length);
+    (void)snprintf(name, sizeof name, "blk.%u.ffn_down%s.weight", layer, options->predictor_rank ? "_t" : "");
+    if (options->predictor_rank) {
+        pi2_gguf_builder_tensor(builder, name, (uint32_t)options->down_type, 2, dimensions, data, length);
+    } else {
+        add_ordinary(builder, name, options->down_type, data, (size_t)neurons, (size_t)outputs);
+    }
+    free(data);
+}
+
+void pi2_powerinfer_add_predictor(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
+    const uint64_t rank = options->predictor_rank;
+    add(builder, layer, "fc1.weight", PI2_F16, options->embedding_length, rank, options->seed + 2000);
+    add(builder, layer, "fc2.weight", PI2_F16, rank, options->feed_forward_length, options->seed + 3000);
+}
+
+bool pi2_powerinfer_add_other_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
+    static const struct { const char *name; bool is_falcon, is_opt; uint64_t columns, rows; } tensors[] = {
+        {"attn_norm.weight", true, true, 'e', 1},  {"attn_norm.bias", true, true, 'e', 1},
+        {"attn_qkv.weight", true, false, 'e', 'q'}, {"attn_q.weight", false, true, 'e', 'e'},
+        {"attn_q.bias", false, true, 'e', 1},      {"attn_k.weight", false, true, 'e', 'e'},
+        {"attn_k.bias", false, true, 'e', 1},      {"attn_v.weight", false, true, 'e', 'e'},
+        {"attn_v.bias", false, true, 'e', 1},      {"attn_output.weight", true, true, 'e', 'e'},
+        {"attn_output.bias", false, true, 'e', 1}, {"ffn_norm.weight", false, true, 'e', 1},
+        {"ffn_norm.bias", false, true, 'e', 1},    {"ffn_up.weight", true, true, 'e', 'n'},
+        {"ffn_up.bias", false, true, 'n', 1},      {"ffn_down_t.bias", false, true, 'e', 1}};
+    const bool is_falcon = strcmp(options->architecture, "falcon") == 0;
+    const bool is_opt = strcmp(options->architecture, "opt") == 0;
+    const uint64_t width = options->embedding_length;
+    const uint64_t key = width / options->head_count * options->head_count_kv;
+    if (!options->predictor_rank || (!is_falcon && !is_opt)) return false;
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        if (is_falcon ? !tensors[i].is_falcon : !tensors[i].is_opt) continue;
+        const uint64_t columns = tensors[i].columns == 'n' ? options->feed_forward_length : width;
+        const uint64_t rows = tensors[i].rows == 1     ? 1
+                              : tensors[i].rows == 'n' ? options->feed_forward_length
+                              : tensors[i].rows == 'q' ? width + 2 * key
+                                                       : width;
+        add(builder, layer, tensors[i].name, rows == 1 ? PI2_F32 : PI2_F16, columns, rows, options->seed + i);
+    }
+    pi2_powerinfer_add_down(options, builder, layer);
+    pi2_powerinfer_add_predictor(options, builder, layer);
+    return true;
+}
