@@ -1,6 +1,7 @@
 #!/bin/sh
-# Goal:   make help and the documents tell of every target, and of no other; what a target runs is there.
-# Method: the Makefile's own list of targets, and the scripts that its recipes name.
+# Goal:   make help and the documents tell of every target, and of no other; what a target runs is there; every change
+#         of scripts/mutants.list still changes its file.
+# Method: the Makefile's own list of targets, and the scripts that its recipes name; each change is applied to a copy.
 set -eu
 root=$1
 targets=$(sed -n 's/^\.PHONY: //p' "$root/Makefile")
@@ -22,4 +23,18 @@ done
 for script in $(sed -n 's/^\t@\(\(scripts\|bench\)\/[a-z0-9_.]*\).*/\1/p' "$root/Makefile" | sort -u); do
     [ -x "$root/$script" ] || wrong "$script cannot be run"
 done
+changed=$(mktemp)
+trap 'rm -f "$changed"' EXIT
+mutant='' file=''
+while read -r key value; do
+    case $key in
+    mutant) mutant=$value ;;
+    file) file=$value ;;
+    change)
+        sed "$value" "$root/$file" >"$changed" || wrong "mutant '$mutant': no change of $file"
+        ! cmp -s "$changed" "$root/$file" || wrong "mutant '$mutant': nothing in $file is changed by it any more"
+        ;;
+    esac
+done <"$root/scripts/mutants.list"
+[ -n "$mutant" ] || wrong "scripts/mutants.list has no mutant"
 [ "$bad" -eq 0 ]
