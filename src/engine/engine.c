@@ -125,10 +125,10 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
         .on_demand_only = engine->run.options.read_on_demand, .by_neuron = plan->by_neuron,
         .trace = pi2_run_trace_events(engine->traces.run),
     };
-    PI2_TRY(pi2_weight_store_create(&options, &engine->store));
+    PI2_TRY(pi2_weight_store_create(&options, &engine->weight_store));
     if (loaded || !plan->memory.everything_resident) return PI2_OK;
     for (uint32_t i = plan->pass_end; i < plan->sequence_count; i++) {
-        PI2_TRY(pi2_weight_store_load(engine->store, plan->sequence[i]));
+        PI2_TRY(pi2_weight_store_load(engine->weight_store, plan->sequence[i]));
     }
     return PI2_OK;
 }
@@ -136,7 +136,7 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
 static pi2_status start_forward(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     const pi2_forward_options options = {
-        .model = engine->run.source.model, .shape = plan->shape, .team = engine->team, .store = engine->store,
+        .model = engine->run.source.model, .shape = plan->shape, .team = engine->team, .weights = engine->weight_store,
         .experts = engine->expert_cache, .look_ahead = engine->run.plan.look_ahead,
         .neurons = engine->neuron_store, .banks = engine->run.plan.banks,
         .reader = engine->reader, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
@@ -202,8 +202,8 @@ pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engin
 }
 
 static pi2_status finish_run_trace(pi2_engine *engine) {
-    if (!engine->traces.run || !engine->store) return PI2_OK; /* an engine that did not open has no run to tell of */
-    pi2_weight_store_reset(engine->store); /* waits for what is still read ahead */
+    if (!engine->traces.run || !engine->weight_store) return PI2_OK; /* it did not open: no run to tell of */
+    pi2_weight_store_reset(engine->weight_store); /* waits for what is still read ahead */
     if (engine->expert_cache) pi2_expert_cache_reset(engine->expert_cache);
     pi2_engine_counters counters;
     pi2_engine_count(engine, &counters);
@@ -232,7 +232,7 @@ void pi2_engine_close(pi2_engine *engine) {
         pi2_planned_run_log(&engine->run, "%s", pi2_error_text());
     }
     pi2_forward_free(engine->forward);
-    pi2_weight_store_free(engine->store);
+    pi2_weight_store_free(engine->weight_store);
     pi2_expert_cache_free(engine->expert_cache);
     pi2_neuron_store_free(engine->neuron_store);
     pi2_reader_close(engine->reader);
@@ -256,7 +256,7 @@ const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { retur
 void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out) {
     memset(counters_out, 0, sizeof *counters_out);
     pi2_weight_store_counters store;
-    pi2_weight_store_count(engine->store, &store);
+    pi2_weight_store_count(engine->weight_store, &store);
     counters_out->bytes_needed = store.needed_bytes;
     if (engine->expert_cache) {
         pi2_expert_cache_counters experts;

@@ -64,7 +64,7 @@ int64_t pi2_relief_decide(pi2_relief_decision *decision, const pi2_memory_readin
 /* ---- moving ---- */
 
 static uint64_t all_away_bytes(const pi2_engine *engine) {
-    return pi2_weight_store_away_bytes(engine->store) +
+    return pi2_weight_store_away_bytes(engine->weight_store) +
            (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0);
 }
 
@@ -76,7 +76,7 @@ static uint64_t away_bytes(const pi2_engine *engine) {
 
 /* Planned weights that take no memory yet, and will. */
 static uint64_t unread_bytes(const pi2_engine *engine) {
-    return pi2_weight_store_unread_bytes(engine->store) +
+    return pi2_weight_store_unread_bytes(engine->weight_store) +
            (engine->expert_cache ? pi2_expert_cache_unread_bytes(engine->expert_cache) : 0);
 }
 
@@ -119,7 +119,7 @@ static void give_back(pi2_engine *engine, uint32_t layers_done, const char *sour
         given = pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, relief->owed_bytes);
     }
     if (given < relief->owed_bytes) {
-        given += pi2_weight_store_give_back(engine->store, position_after(engine, layers_done),
+        given += pi2_weight_store_give_back(engine->weight_store, position_after(engine, layers_done),
                                             relief->owed_bytes - given);
     }
     relief->owed_bytes -= lesser(relief->owed_bytes, given);
@@ -137,8 +137,8 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
     relief->owed_bytes = 0;
     /* A piece is taken whole: the last one would reach into the key-value cache's room. */
     if (engine->run.plan.loan_returned_bytes && away_bytes(engine) < relief->piece_bytes) return;
-    if (pi2_weight_store_away_bytes(engine->store)) {
-        taken = pi2_weight_store_take_again(engine->store, bytes, layers_done == UINT32_MAX);
+    if (pi2_weight_store_away_bytes(engine->weight_store)) {
+        taken = pi2_weight_store_take_again(engine->weight_store, bytes, layers_done == UINT32_MAX);
     }
     if (taken < bytes && engine->expert_cache && pi2_expert_cache_away_bytes(engine->expert_cache)) {
         taken += pi2_expert_cache_take_again(engine->expert_cache, bytes - taken);
@@ -159,7 +159,7 @@ static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_
     if (engine->expert_cache) (void)pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, wanted);
     const uint64_t left = all_away_bytes(engine) - before;
     if (left < wanted) {
-        (void)pi2_weight_store_give_back(engine->store, position_after(engine, layers_done), wanted - left);
+        (void)pi2_weight_store_give_back(engine->weight_store, position_after(engine, layers_done), wanted - left);
     }
     if (all_away_bytes(engine) == before) return;
     engine->run.plan.loan_returned_bytes += all_away_bytes(engine) - before;
@@ -179,7 +179,7 @@ void pi2_engine_end_loan(pi2_engine *engine, uint32_t position, uint32_t token_c
     relief->positions_ahead = position + 2 * token_count;
     return_loan(engine, relief->positions_ahead, UINT32_MAX);
     if (pi2_run_plan_loan_due(&engine->run, position + token_count) == 0) return;
-    pi2_weight_store_reset(engine->store);
+    pi2_weight_store_reset(engine->weight_store);
     return_loan(engine, position + token_count, UINT32_MAX);
 }
 
@@ -240,7 +240,7 @@ static void find_bounds(pi2_engine *engine) {
     pi2_memory_relief *relief = engine->relief;
     pi2_relief_decision *decision = &relief->decision;
     decision->planned_bytes = engine->memory.weights.bytes;
-    decision->step_bytes = pi2_weight_store_unit_bytes(engine->store);
+    decision->step_bytes = pi2_weight_store_unit_bytes(engine->weight_store);
     if (engine->expert_cache) {
         const uint64_t slot = pi2_expert_cache_slot_bytes(engine->run.source.model->layout);
         relief->least_slots = engine->run.source.model->shape.expert_used_count;

@@ -243,7 +243,7 @@ static uint32_t plan_runs(pi2_forward *forward) {
 
 /* Extents that leave or come change what a run may hold. */
 static void follow_residency(pi2_forward *forward) {
-    const uint32_t generation = pi2_weight_store_generation(forward->options.store);
+    const uint32_t generation = pi2_weight_store_generation(forward->options.weights);
     if (generation == forward->runs_generation) return;
     forward->runs_generation = generation;
     (void)plan_runs(forward); /* at most most_run_count, for which there are stages */
@@ -292,7 +292,7 @@ static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
                          forward->token_count <= forward->options.shape.neuron_tokens;
     const bool is_last = forward->options.neurons && !forward->by_neuron &&
                          forward->token_count < forward->options.shape.batch_tokens;
-    pi2_weight_store_begin_pass(forward->options.store, &(pi2_weight_store_pass){
+    pi2_weight_store_begin_pass(forward->options.weights, &(pi2_weight_store_pass){
         .with_head = with_head, .by_neuron = forward->by_neuron, .is_last = is_last });
     if (!forward->by_neuron) return PI2_OK;
     if (!pi2_neuron_store_is_filled(forward->options.neurons)) PI2_TRY(pi2_neuron_store_fill(forward->options.neurons));
@@ -327,7 +327,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
         if (status != PI2_OK) status = pi2_fail(status, "%s", forward->failure_text);
     }
     if (status != PI2_OK) {
-        pi2_weight_store_reset(forward->options.store);
+        pi2_weight_store_reset(forward->options.weights);
         if (forward->options.experts) pi2_expert_cache_reset(forward->options.experts);
         if (forward->options.neurons) pi2_neuron_store_reset(forward->options.neurons);
     } else if (forward->options.experts) {

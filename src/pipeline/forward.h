@@ -48,7 +48,7 @@ typedef struct pi2_forward_options {
     const pi2_model *model;
     pi2_forward_shape shape;
     pi2_team *team;
-    pi2_weight_store *store;
+    pi2_weight_store *weights;
     pi2_expert_cache *experts; /* NULL: a dense model */
     pi2_neuron_store *neurons; /* passes of few tokens compute single neurons; NULL: all passes are dense */
     const pi2_neuron_banks *banks; /* its banks */

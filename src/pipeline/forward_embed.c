@@ -71,7 +71,7 @@ static pi2_status await_read(pi2_forward *forward, const row_place *place, pi2_r
     const pi2_extent_layout *layout = forward->model->layout;
     const uint64_t begin = pi2_clock_ns(); /* every thread waits for the first stage meanwhile */
     const pi2_status status = pi2_reader_wait(forward->options.reader, request, forward->options.spin_us);
-    pi2_weight_store_add_stall(forward->options.store, place->extent, begin, forward->options.shape.thread_count);
+    pi2_weight_store_add_stall(forward->options.weights, place->extent, begin, forward->options.shape.thread_count);
     PI2_TRY(status);
     const uint64_t at = layout->extents[place->extent].file_offset + place->offset;
     *memory_out = (const uint8_t *)request->destination + (at - request->offset);
@@ -99,7 +99,7 @@ pi2_status pi2_forward_embed(pi2_forward *forward) {
         for (; begun < count; begun++) {
             row_place *place = &places[begun];
             *place = place_of(forward, embedding, forward->tokens[first + begun]);
-            const uint8_t *resident = pi2_weight_store_peek(forward->options.store, place->extent);
+            const uint8_t *resident = pi2_weight_store_peek(forward->options.weights, place->extent);
             memories[begun] = resident ? resident + place->offset : NULL;
             if (!resident) status = start_read(forward, place, &requests[begun], begun, room);
             if (status != PI2_OK) break;

@@ -68,7 +68,7 @@ const uint8_t *pi2_forward_extent(pi2_forward *forward, const pi2_extent_source 
     const pi2_status status =
         source->experts
             ? pi2_expert_cache_open(source->experts, source->key, extent - source->first_extent, &memory)
-            : pi2_weight_store_extent(forward->options.store, extent, &memory);
+            : pi2_weight_store_extent(forward->options.weights, extent, &memory);
     if (status == PI2_OK) return memory;
     pi2_forward_fail(forward, status);
     return NULL;
@@ -101,7 +101,7 @@ static bool multiply(pi2_forward *forward, const pi2_extent_source *source, cons
                          range->to - range->from, piece->column_count, piece->column_begin,
                          &set->of[format->activation], token_begin, token_count, piece->column_begin == 0);
     if (last && !source->experts) {
-        pi2_weight_store_used(forward->options.store, ref.extent, range->to - range->from);
+        pi2_weight_store_used(forward->options.weights, ref.extent, range->to - range->from);
     }
     return true;
 }
