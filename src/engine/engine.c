@@ -16,6 +16,7 @@
 #include "engine/neuron_tally.h"
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
+#include "storage/reader.h"
 
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
@@ -85,18 +86,18 @@ static pi2_status reserve_memory(pi2_engine *engine) {
 
 static void on_stall(void *context, const char *text) { pi2_planned_run_log(context, "%s", text); }
 
-static pi2_status start_reader(pi2_engine *engine) {
+static pi2_status open_reader(pi2_engine *engine, pi2_reader **reader_out) {
     const pi2_reader_options options = {
         .path = engine->run.source.weights_path, .method = engine->run.options.read_method,
         .depth = engine->run.plan.memory.neuron_bytes ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH,
         .buffer = engine->memory.stream.pages, .buffer_bytes = engine->memory.stream.bytes,
         .on_stall = on_stall, .stall_context = &engine->run, .trace = pi2_run_trace_events(engine->traces.run),
     };
-    PI2_TRY(pi2_reader_open(&options, &engine->reader));
+    PI2_TRY(pi2_reader_open(&options, reader_out));
     pi2_run_texts *texts = &engine->run.texts;
     (void)snprintf(texts->read_description, sizeof texts->read_description, "%s",
-                   pi2_reader_description(engine->reader));
-    engine->run.options.read_method = pi2_reader_method(engine->reader);
+                   pi2_reader_description(*reader_out));
+    engine->run.options.read_method = pi2_reader_method(*reader_out);
     return PI2_OK;
 }
 
@@ -104,11 +105,23 @@ static unsigned spin_us(const pi2_engine *engine) {
     return pi2_team_spin_us(engine->run.plan.memory.shape.thread_count);
 }
 
+static pi2_status start_store(pi2_engine *engine) {
+    pi2_reader *reader = NULL;
+    if (engine->run.source.model->has_file) PI2_TRY(open_reader(engine, &reader));
+    const pi2_store_options options = { .reader = reader, .spin_us = spin_us(engine),
+                                        .on_demand_only = engine->run.options.read_on_demand,
+                                        .trace = pi2_run_trace_events(engine->traces.run) };
+    const pi2_status status = pi2_store_create(&options, &engine->store);
+    if (status != PI2_OK) pi2_reader_close(reader);
+    else engine->reader = reader;
+    return status;
+}
+
 static uint64_t ring_bytes(const pi2_engine *engine) {
     return engine->run.plan.memory.ring_bytes ? engine->run.plan.memory.ring_bytes : engine->memory.spare_ring.bytes;
 }
 
-static pi2_status start_store(pi2_engine *engine, bool loaded) {
+static pi2_status start_weights(pi2_engine *engine, bool loaded) {
     const pi2_run_plan *plan = &engine->run.plan;
     const pi2_weight_store_options options = {
         .layout = engine->run.source.model->layout, .path = engine->run.source.weights_path,
@@ -120,10 +133,7 @@ static pi2_status start_store(pi2_engine *engine, bool loaded) {
         .resident_memory = engine->memory.weights.pages, .resident_loaded = loaded,
         .ring = plan->memory.ring_bytes ? engine->memory.stream.pages : engine->memory.spare_ring.pages,
         .ring_bytes = (size_t)ring_bytes(engine), .ring_planned = plan->memory.ring_bytes > 0,
-        .may_give_back = gives_back(engine), .reader = engine->reader,
-        .spin_us = spin_us(engine),
-        .on_demand_only = engine->run.options.read_on_demand, .by_neuron = plan->by_neuron,
-        .trace = pi2_run_trace_events(engine->traces.run),
+        .may_give_back = gives_back(engine), .store = engine->store, .by_neuron = plan->by_neuron,
     };
     PI2_TRY(pi2_weight_store_create(&options, &engine->weight_store));
     if (loaded || !plan->memory.everything_resident) return PI2_OK;
@@ -139,7 +149,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .model = engine->run.source.model, .shape = plan->shape, .team = engine->team, .weights = engine->weight_store,
         .experts = engine->expert_cache, .look_ahead = engine->run.plan.look_ahead,
         .neurons = engine->neuron_store, .banks = engine->run.plan.banks,
-        .reader = engine->reader, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
+        .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
         .spin_us = spin_us(engine),
         .trace = pi2_run_trace_events(engine->traces.run),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->run.plan.resident,
@@ -155,9 +165,9 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     const bool from_file = engine->run.source.model->has_file;
     PI2_TRY(reserve_memory(engine));
     PI2_TRY(pi2_team_create(engine->run.plan.memory.shape.thread_count, NULL, &engine->team));
-    if (from_file) PI2_TRY(start_reader(engine));
-    else PI2_TRY(pi2_engine_load_gguf(engine, gguf));
-    PI2_TRY(start_store(engine, !from_file));
+    if (!from_file) PI2_TRY(pi2_engine_load_gguf(engine, gguf));
+    PI2_TRY(start_store(engine));
+    PI2_TRY(start_weights(engine, !from_file));
     PI2_TRY(pi2_engine_start_experts(engine, !from_file));
     PI2_TRY(pi2_engine_start_neurons(engine, spin_us(engine)));
     PI2_TRY(start_forward(engine));
@@ -235,7 +245,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_weight_store_free(engine->weight_store);
     pi2_expert_cache_free(engine->expert_cache);
     pi2_neuron_store_free(engine->neuron_store);
-    pi2_reader_close(engine->reader);
+    pi2_store_free(engine->store);
     pi2_team_destroy(engine->team);
     pi2_memory_relief_free(engine->relief);
     release(&engine->memory.spare_ring);
@@ -255,8 +265,8 @@ const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { retur
 
 void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out) {
     memset(counters_out, 0, sizeof *counters_out);
-    pi2_weight_store_counters store;
-    pi2_weight_store_count(engine->weight_store, &store);
+    pi2_store_counters store;
+    pi2_store_count(engine->store, &store);
     counters_out->bytes_needed = store.needed_bytes;
     if (engine->expert_cache) {
         pi2_expert_cache_counters experts;
@@ -286,6 +296,8 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->neuron_hits = neurons.hits;
         store.stall_ns += neurons.stall_ns;
     }
+    counters_out->bytes_read = store.bytes_read;
+    counters_out->reads = store.reads;
     counters_out->stall_ns = store.stall_ns / engine->run.plan.memory.shape.thread_count;
     pi2_memory_relief_count(engine, counters_out);
     if (engine->traces.run) {
@@ -293,11 +305,6 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
                                  engine->run.plan.memory.shape.thread_count;
         counters_out->compute_ns = busy_ns > counters_out->stall_ns ? busy_ns - counters_out->stall_ns : 0;
     }
-    if (!engine->reader) return;
-    pi2_reader_counters reader;
-    pi2_reader_count(engine->reader, &reader);
-    counters_out->bytes_read = reader.bytes_read;
-    counters_out->reads = reader.reads;
 }
 
 uint64_t pi2_peak_memory_bytes(void) {

@@ -3,42 +3,30 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/pages.h"
-#include "base/sleepers.h"
 #include "file_formats/cluster_file.h"
+#include "store/region.h"
 
-enum { STATE_ABSENT, STATE_READING, STATE_ARRIVED, STATE_CHECKING, STATE_READY, STATE_FAILED };
 enum {
     UNITS_WANTED = 256, LEAST_UNIT_BYTES = 256 * 1024, LEAST_HUGE_UNIT_BYTES = 8 << 20
 };
-enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024, NO_READ = 0xffff };
+enum { MAX_READS = 64 };
 
 typedef struct store_extent {
-    _Atomic int state;
+    pi2_part part;
     _Atomic uint32_t tiles_left;
     uint8_t *memory;          /* resident: always; streamed: from READING on */
     uint8_t *home;            /* where it is resident by the plan; NULL: it streams */
     uint32_t tiles;
-    uint16_t read;            /* which read brings it; NO_READ */
-    bool resident, verified;
+    bool resident;
     bool returns;             /* resident as soon as its tiles are used */
 } store_extent;
-
-/* A read of one or more consecutive extents of the sequence. */
-typedef struct store_read {
-    pi2_read_request request;
-    uint32_t first_position, count;
-    bool active;
-} store_read;
 
 /* One extent's room in the ring; rooms are given and taken back in order. */
 typedef struct ring_room {
@@ -59,8 +47,7 @@ struct pi2_weight_store {
     store_extent *extents;
     uint32_t *sequence;
     pthread_mutex_t pump_lock;
-    store_read reads[MAX_READS];
-    uint32_t next_read;       /* slots are taken in turn, so that one is reused as late as can be */
+    pi2_region *region;       /* of reads of consecutive positions: first, count */
 
     ring_room *rooms;         /* circular */
     uint32_t room_capacity, room_first, room_count;
@@ -78,43 +65,16 @@ struct pi2_weight_store {
     bool ring_touched;
     _Atomic uint32_t generation;
     uint64_t pass_bytes_body, pass_bytes_head, pass_bytes_by_neuron; /* the last: what such a pass does without */
-    uint64_t needed_bytes;
-    _Atomic uint64_t stall_ns, stalls;
-    pi2_status failure;       /* the first since the last reset, with its text; pump lock */
-    char failure_text[384];
 };
-
-/* A set of states. */
-#define FROM(state) (1u << (state))
-#define FROM_ANY 0xffu
-
-/* The header's list of changes: what may become it. Those two below are the only ways to change a state. */
-static const uint8_t comes_from[] = {
-    [STATE_ABSENT] = FROM_ANY,
-    [STATE_READING] = FROM(STATE_ABSENT),
-    [STATE_ARRIVED] = FROM(STATE_READING),
-    [STATE_CHECKING] = FROM(STATE_ARRIVED) | FROM(STATE_ABSENT),
-    [STATE_READY] = FROM(STATE_CHECKING),
-    [STATE_FAILED] = FROM(STATE_READING) | FROM(STATE_CHECKING),
-};
-
-/* from: the states that the caller may come from. */
-static void change_state(store_extent *extent, unsigned from, int to) {
-    const int before = atomic_exchange(&extent->state, to);
-    assert((from & ~(unsigned)comes_from[to]) == 0 && (from >> before & 1u));
-    (void)comes_from, (void)from, (void)before;
-}
-
-/* False: another thread was first. */
-static bool try_change(store_extent *extent, int from, int to) {
-    assert(comes_from[to] & FROM(from));
-    return atomic_compare_exchange_strong(&extent->state, &from, to);
-}
 
 size_t pi2_weight_store_list_bytes(uint32_t extent_count) {
-    return sizeof(struct pi2_weight_store) +
+    return sizeof(struct pi2_weight_store) + pi2_region_bytes(MAX_READS) +
            (size_t)extent_count * (sizeof(store_extent) + sizeof(uint32_t) + sizeof(ring_room)) +
            (UNITS_WANTED + 8) * (sizeof(store_unit) + sizeof(uint32_t));
+}
+
+static uint32_t read_bytes_of(const pi2_weight_store *store, uint32_t e) {
+    return pi2_extent_read_bytes(&store->options.layout->extents[e]);
 }
 
 static uint32_t extent_tiles(const pi2_extent_layout *layout, const pi2_extent *extent) {
@@ -134,8 +94,7 @@ static pi2_status place_extents(pi2_weight_store *store) {
         store_extent *own = &store->extents[e];
         own->tiles = extent_tiles(options->layout, extent);
         own->resident = options->resident[e] != 0;
-        own->read = NO_READ;
-        atomic_init(&own->state, options->resident_loaded ? STATE_READY : STATE_ABSENT);
+        atomic_init(&own->part.state, options->resident_loaded ? PI2_PART_READY : PI2_PART_ABSENT);
         if (i < options->head_begin) store->pass_bytes_body += extent->bytes;
         if (i < options->head_begin && options->by_neuron && options->by_neuron[e]) {
             store->pass_bytes_by_neuron += extent->bytes;
@@ -153,6 +112,7 @@ static pi2_status place_extents(pi2_weight_store *store) {
 }
 
 static void free_lists(pi2_weight_store *store) {
+    pi2_region_free(store->region);
     free(store->extents);
     free(store->sequence);
     free(store->rooms);
@@ -186,7 +146,7 @@ static uint32_t cut_units(const pi2_weight_store *store, uint64_t unit_bytes, st
             count++;
             bytes = 0;
         }
-        const uint32_t read_bytes = pi2_extent_read_bytes(&store->options.layout->extents[store->sequence[i]]);
+        const uint32_t read_bytes = read_bytes_of(store, store->sequence[i]);
         bytes += read_bytes;
         last_part = part;
         if (!units) continue;
@@ -219,7 +179,7 @@ static pi2_status make_units(pi2_weight_store *store) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < store->options.sequence_count; i++) {
         const uint32_t e = store->sequence[i];
-        if (store->extents[e].home) bytes += pi2_extent_read_bytes(&store->options.layout->extents[e]);
+        if (store->extents[e].home) bytes += read_bytes_of(store, e);
     }
     const uint64_t unit_bytes = unit_bytes_for(bytes, store->options.huge_pages);
     store->unit_count = cut_units(store, unit_bytes, NULL);
@@ -231,56 +191,30 @@ static pi2_status make_units(pi2_weight_store *store) {
     return PI2_OK;
 }
 
-pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_weight_store **store_out) {
-    *store_out = NULL;
-    pi2_weight_store *store = calloc(1, sizeof *store);
-    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store");
-    store->options = *options;
-    const uint32_t extents = options->layout->extent_count;
-    store->room_capacity = options->sequence_count + 1;
-    store->extents = calloc(extents ? extents : 1, sizeof *store->extents);
-    store->sequence = malloc((options->sequence_count + 1) * sizeof *store->sequence);
-    store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
-    if (!store->extents || !store->sequence || !store->rooms ||
-        pthread_mutex_init(&store->pump_lock, NULL) != 0) {
-        free_lists(store);
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
-    }
-    memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
-    store->options.sequence = store->sequence;
-    pi2_status status = place_extents(store);
-    if (status == PI2_OK && options->may_give_back) status = make_units(store);
-    if (status != PI2_OK) {
-        pi2_weight_store_free(store);
-        return status;
-    }
-    *store_out = store;
-    return PI2_OK;
-}
-
-void pi2_weight_store_free(pi2_weight_store *store) {
-    if (!store) return;
-    pi2_weight_store_reset(store);
-    (void)pthread_mutex_destroy(&store->pump_lock);
-    free_lists(store);
-}
-
 /* ---- the ring, under the pump lock ---- */
 
-/* Room for `bytes` consecutive bytes, or NULL. What does not fit before the end is skipped. */
-static uint8_t *ring_give(pi2_weight_store *store, uint32_t extent, uint32_t bytes) {
+/* Where the next `bytes` consecutive bytes are; NULL: there is no room. What does not fit before the end is skipped. */
+static uint8_t *ring_next(const pi2_weight_store *store, uint32_t bytes) {
     const size_t size = store->options.ring_bytes;
     const bool wraps = store->ring_head + bytes > size;
     const size_t skipped = wraps ? size - store->ring_head : 0;
     if (store->ring_used + skipped + bytes > size || store->room_count == store->room_capacity) return NULL;
-    const size_t at = wraps ? 0 : store->ring_head;
+    return (uint8_t *)store->options.ring + (wraps ? 0 : store->ring_head);
+}
+
+static uint8_t *ring_give(pi2_weight_store *store, uint32_t extent, uint32_t bytes) {
+    uint8_t *ring = store->options.ring;
+    uint8_t *memory = ring_next(store, bytes);
+    if (!memory) return NULL;
+    const size_t at = (size_t)(memory - ring);
+    const size_t skipped = at == store->ring_head ? 0 : store->options.ring_bytes - store->ring_head;
     ring_room *room = &store->rooms[(store->room_first + store->room_count) % store->room_capacity];
     *room = (ring_room){ .extent = extent, .bytes = (uint32_t)(bytes + skipped) };
     store->room_count++;
     store->ring_used += bytes + skipped;
     store->ring_touched = true;
     store->ring_head = at + bytes;
-    return (uint8_t *)store->options.ring + at;
+    return memory;
 }
 
 static void ring_take_back(pi2_weight_store *store) {
@@ -323,107 +257,70 @@ static bool cursor_find(pi2_weight_store *store) {
             store->cursor++;
             continue;
         }
-        if (atomic_load_explicit(&extent->state, memory_order_relaxed) == STATE_ABSENT) return true;
+        if (pi2_part_state(&extent->part) == PI2_PART_ABSENT) return true;
         if (!extent->resident) return false; /* still in the ring since this very pass */
         store->cursor++;
     }
 }
 
-static uint8_t *give_memory(pi2_weight_store *store, uint32_t e) {
+/* Where an extent that is asked for now comes to lie; NULL: there is no room. */
+static uint8_t *place_of(const pi2_weight_store *store, uint32_t e) {
+    const store_extent *extent = &store->extents[e];
+    return extent->resident ? extent->memory : ring_next(store, read_bytes_of(store, e));
+}
+
+/* The extent at the cursor becomes the next one of a read. */
+static void take_place(pi2_weight_store *store, const pi2_bring *bring, uint32_t e) {
     store_extent *extent = &store->extents[e];
     if (!extent->resident) {
-        extent->memory = ring_give(store, e, pi2_extent_read_bytes(&store->options.layout->extents[e]));
-        if (extent->memory && store->cursor_in_next_pass) store->next_floor = store->cursor + 1;
+        extent->memory = ring_give(store, e, read_bytes_of(store, e));
+        if (store->cursor_in_next_pass) store->next_floor = store->cursor + 1;
     }
-    return extent->memory;
-}
-
-static store_read *unused_read(pi2_weight_store *store) {
-    for (uint32_t i = 0; i < MAX_READS; i++) {
-        store_read *read = &store->reads[store->next_read];
-        store->next_read = (store->next_read + 1) % MAX_READS;
-        if (!read->active) return read;
-    }
-    return NULL;
-}
-
-static void mark_reading(pi2_weight_store *store, uint32_t e, const store_read *read) {
-    store_extent *extent = &store->extents[e];
-    extent->read = (uint16_t)(read - store->reads);
     atomic_store_explicit(&extent->tiles_left, extent->tiles, memory_order_relaxed);
-    change_state(extent, FROM(STATE_ABSENT), STATE_READING);
+    pi2_bring_part(bring, &extent->part);
+    store->cursor++;
 }
 
-/* Neighbours in the file that are neighbours in memory too join the read. */
-static void extend_read(pi2_weight_store *store, store_read *read) {
-    const pi2_extent_layout *layout = store->options.layout;
-    while (cursor_find(store)) {
-        const uint32_t e = store->sequence[store->cursor];
-        const uint32_t bytes = pi2_extent_read_bytes(&layout->extents[e]);
-        if (store->cursor != read->first_position + read->count ||
-            layout->extents[e].file_offset != read->request.offset + read->request.bytes ||
-            read->request.bytes + bytes > MERGED_READ_BYTES) return;
-        uint8_t *next = (uint8_t *)read->request.destination + read->request.bytes;
-        if (store->extents[e].resident) {
-            if (store->extents[e].memory != next) return;
-        } else if ((uint8_t *)store->options.ring + store->ring_head != next ||
-                   store->ring_head + bytes > store->options.ring_bytes || !give_memory(store, e)) {
-            return;
-        }
-        assert(store->extents[e].memory == next);
-        read->request.bytes += bytes;
-        read->count++;
-        mark_reading(store, e, read);
-        store->cursor++;
-    }
-}
-
-/* Asks for what comes next, in at most so many reads, as far as there is room. Pump lock held. */
+/* Asks for what comes next, in at most so many reads, as far as there is room. Neighbours in the file that are
+ * neighbours in memory too share a read. Pump lock held. */
 static void ask(pi2_weight_store *store, size_t most_reads) {
-    pi2_read_request *batch[MAX_READS];
-    size_t batch_count = 0;
-    while (store->options.reader && batch_count < most_reads && cursor_find(store)) {
-        const uint32_t e = store->sequence[store->cursor];
-        store_read *read = unused_read(store);
-        uint8_t *memory = read ? give_memory(store, e) : NULL;
-        if (!memory) break;
-        const pi2_extent *extent = &store->options.layout->extents[e];
-        read->active = true;
-        read->first_position = store->cursor;
-        read->count = 1;
-        read->request.offset = extent->file_offset;
-        read->request.bytes = pi2_extent_read_bytes(extent);
-        read->request.destination = memory;
-        read->request.priority = PI2_READ_CERTAIN;
-        atomic_store_explicit(&read->request.state, PI2_READ_IDLE, memory_order_relaxed);
-        mark_reading(store, e, read);
-        store->cursor++;
-        extend_read(store, read);
-        batch[batch_count++] = &read->request;
+    const pi2_extent *places = store->options.layout->extents;
+    while (most_reads-- > 0 && cursor_find(store)) {
+        uint32_t e = store->sequence[store->cursor];
+        uint8_t *memory = place_of(store, e);
+        pi2_bring *bring = memory ? pi2_region_unused(store->region) : NULL;
+        if (!bring) break;
+        bring->offset = places[e].file_offset;
+        bring->bytes = read_bytes_of(store, e);
+        bring->memory = memory;
+        bring->first = store->cursor;
+        bring->count = 1;
+        bring->number = e;
+        take_place(store, bring, e);
+        while (cursor_find(store) && store->cursor == bring->first + bring->count) {
+            e = store->sequence[store->cursor];
+            if (!pi2_bring_join(bring, places[e].file_offset, read_bytes_of(store, e), place_of(store, e))) break;
+            take_place(store, bring, e);
+        }
+        pi2_region_add(store->region, bring);
     }
-    if (batch_count) pi2_reader_submit_many(store->options.reader, batch, batch_count);
+    pi2_region_submit(store->region);
 }
 
 /* Asks for all that has room now. Pump lock held. */
 static void pump(pi2_weight_store *store) {
-    if (!store->options.on_demand_only) ask(store, MAX_READS);
+    const pi2_store_options *options = pi2_store_options_of(store->options.store);
+    if (options->reader && !options->on_demand_only) ask(store, MAX_READS);
 }
 
-/*
- * The read may have ended: then its extents are ARRIVED and its slot can serve another. Several
- * threads may come here for one read, and late ones find the slot in use again: hence the look
- * at the state under the lock.
- */
-static void complete_read(pi2_weight_store *store, store_read *read) {
+static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
+    pi2_weight_store *store = self;
+    if (status != PI2_OK) (void)pi2_store_fail(store->options.store, status);
     (void)pthread_mutex_lock(&store->pump_lock);
-    if (!read->active || atomic_load(&read->request.state) != PI2_READ_DONE) {
-        (void)pthread_mutex_unlock(&store->pump_lock);
-        return;
+    for (uint32_t i = 0; i < bring->count; i++) {
+        pi2_part_change(&store->extents[store->sequence[bring->first + i]].part, FROM(PI2_PART_READING),
+                        status == PI2_OK ? PI2_PART_ARRIVED : PI2_PART_FAILED);
     }
-    for (uint32_t i = 0; i < read->count; i++) {
-        change_state(&store->extents[store->sequence[read->first_position + i]], FROM(STATE_READING), STATE_ARRIVED);
-    }
-    read->active = false;
     pump(store);
     (void)pthread_mutex_unlock(&store->pump_lock);
 }
@@ -442,95 +339,44 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store
         (void)pi2_pages_discard(store->options.ring, store->options.ring_bytes); /* nothing streams any more */
         store->ring_touched = false;
     }
-    store->needed_bytes += store->pass_bytes_body + (pass->with_head ? store->pass_bytes_head : 0) -
-                           (pass->by_neuron ? store->pass_bytes_by_neuron : 0);
+    pi2_store_needs(store->options.store, store->pass_bytes_body + (pass->with_head ? store->pass_bytes_head : 0) -
+                                              (pass->by_neuron ? store->pass_bytes_by_neuron : 0));
     pump(store);
     (void)pthread_mutex_unlock(&store->pump_lock);
 }
 
-/* Keeps the first failure, so that every thread that meets it tells the same cause. from: the extent's state, unless
- * another thread was first. */
-static pi2_status fail_extent(pi2_weight_store *store, store_extent *extent, int from, pi2_status status) {
-    (void)pthread_mutex_lock(&store->pump_lock);
-    if (try_change(extent, from, STATE_FAILED) && store->failure == PI2_OK) {
-        store->failure = status;
-        (void)snprintf(store->failure_text, sizeof store->failure_text, "%s", pi2_error_text());
-    }
-    (void)pthread_mutex_unlock(&store->pump_lock);
-    return status;
-}
-
-static pi2_status first_failure(pi2_weight_store *store) {
-    (void)pthread_mutex_lock(&store->pump_lock);
-    const pi2_status status = pi2_fail(store->failure, "%s", store->failure_text);
-    (void)pthread_mutex_unlock(&store->pump_lock);
-    return status;
-}
-
-static pi2_status check_extent(pi2_weight_store *store, uint32_t e) {
-    store_extent *extent = &store->extents[e];
-    if (!extent->verified) {
-        const pi2_status status =
-            pi2_cluster_file_check_extent(store->options.path, store->options.layout, e, extent->memory);
-        if (status != PI2_OK) return fail_extent(store, extent, STATE_CHECKING, status);
-    }
-    extent->verified = true;
-    change_state(extent, FROM(STATE_CHECKING), STATE_READY);
-    return PI2_OK;
-}
-
-static void short_pause(unsigned turn) {
-    if (turn < 64) {
-        pi2_spin_pause();
-    } else if (turn < 96) {
-        (void)sched_yield();
-    } else {
-        const struct timespec pause = { .tv_sec = 0, .tv_nsec = 50000 };
-        (void)nanosleep(&pause, NULL);
-    }
+static pi2_status check_extent(void *self, uint32_t e, const void *memory) {
+    const pi2_weight_store *store = self;
+    return pi2_cluster_file_check_extent(store->options.path, store->options.layout, e, memory);
 }
 
 static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
     store_extent *extent = &store->extents[e];
     for (unsigned turn = 0;; turn++) {
-        const int state = atomic_load_explicit(&extent->state, memory_order_acquire);
-        if (state == STATE_READY) return PI2_OK;
-        if (state == STATE_READING) {
-            store_read *read = &store->reads[extent->read];
-            const pi2_status status = pi2_reader_wait(store->options.reader, &read->request,
-                                                      store->options.spin_us);
-            /* The pump marks an extent before it has queued the read: such a read is no failure. */
-            if (status == PI2_OK) complete_read(store, read);
-            else if (atomic_load(&read->request.state) != PI2_READ_FAILED) short_pause(turn);
-            else (void)fail_extent(store, extent, STATE_READING, status); /* the next turn tells it */
-        } else if (state == STATE_ARRIVED) {
-            if (try_change(extent, STATE_ARRIVED, STATE_CHECKING)) return check_extent(store, e);
-        } else if (state == STATE_FAILED) {
-            return first_failure(store);
-        } else if (state == STATE_ABSENT) {
-            (void)pthread_mutex_lock(&store->pump_lock);
-            ask(store, store->options.on_demand_only ? 1 : MAX_READS);
-            (void)pthread_mutex_unlock(&store->pump_lock);
-            short_pause(turn);
+        const int state = pi2_part_state(&extent->part);
+        if (state == PI2_PART_READY) return PI2_OK;
+        PI2_TRY(pi2_store_failure(store->options.store));
+        if (state == PI2_PART_READING) {
+            pi2_region_await(store->region, atomic_load_explicit(&extent->part.ticket, memory_order_relaxed), turn);
+        } else if (state == PI2_PART_ARRIVED) {
+            PI2_TRY(pi2_region_check(store->region, &extent->part, e, extent->memory));
         } else {
-            short_pause(turn);
+            if (state == PI2_PART_ABSENT) {
+                (void)pthread_mutex_lock(&store->pump_lock);
+                ask(store, pi2_store_options_of(store->options.store)->on_demand_only ? 1 : MAX_READS);
+                (void)pthread_mutex_unlock(&store->pump_lock);
+            }
+            pi2_store_pause(turn);
         }
     }
 }
 
-void pi2_weight_store_add_stall(pi2_weight_store *store, uint32_t e, uint64_t begin_ns, unsigned threads) {
-    const uint64_t end_ns = pi2_clock_ns();
-    atomic_fetch_add_explicit(&store->stall_ns, (end_ns - begin_ns) * threads, memory_order_relaxed);
-    atomic_fetch_add_explicit(&store->stalls, 1, memory_order_relaxed);
-    if (store->options.trace) pi2_timeline_stall(store->options.trace, e, begin_ns, end_ns);
-}
-
 pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t e, const uint8_t **memory_out) {
-    store_extent *extent = &store->extents[e];
-    if (atomic_load_explicit(&extent->state, memory_order_acquire) != STATE_READY) {
+    const store_extent *extent = &store->extents[e];
+    if (pi2_part_state(&extent->part) != PI2_PART_READY) {
         const uint64_t begin = pi2_clock_ns();
         const pi2_status status = await_extent(store, e);
-        pi2_weight_store_add_stall(store, e, begin, 1);
+        pi2_store_stalled(store->options.store, e, begin, 1);
         if (status != PI2_OK) {
             *memory_out = NULL;
             return status;
@@ -558,7 +404,7 @@ void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) 
     if (before != tiles) return;
     (void)pthread_mutex_lock(&store->pump_lock);
     if (extent->returns) set_resident(store, e, true);
-    change_state(extent, FROM(STATE_READY), STATE_ABSENT);
+    pi2_part_change(&extent->part, FROM(PI2_PART_READY), PI2_PART_ABSENT);
     ring_free_extent(store, e);
     pump(store);
     (void)pthread_mutex_unlock(&store->pump_lock);
@@ -567,40 +413,70 @@ void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) 
 pi2_status pi2_weight_store_load(pi2_weight_store *store, uint32_t e) {
     store_extent *extent = &store->extents[e];
     assert(extent->resident);
-    const pi2_extent *place = &store->options.layout->extents[e];
-    pi2_read_request request = { .offset = place->file_offset, .bytes = pi2_extent_read_bytes(place),
-                                 .destination = extent->memory, .priority = PI2_READ_CERTAIN };
-    pi2_reader_submit(store->options.reader, &request);
-    PI2_TRY(pi2_reader_wait(store->options.reader, &request, store->options.spin_us));
-    change_state(extent, FROM(STATE_ABSENT), STATE_CHECKING);
-    return check_extent(store, e);
+    const pi2_store_range range = { .offset = store->options.layout->extents[e].file_offset,
+                                    .bytes = read_bytes_of(store, e), .memory = extent->memory, .number = e };
+    return pi2_region_load(store->region, &extent->part, &range);
 }
 
 const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t e) {
     const store_extent *extent = &store->extents[e];
     if (!extent->resident) return NULL;
-    return atomic_load_explicit(&extent->state, memory_order_acquire) == STATE_READY ? extent->memory : NULL;
+    return pi2_part_state(&extent->part) == PI2_PART_READY ? extent->memory : NULL;
 }
 
 void pi2_weight_store_reset(pi2_weight_store *store) {
-    for (uint32_t i = 0; i < MAX_READS; i++) {
-        store_read *read = &store->reads[i];
-        if (!read->active) continue;
-        (void)pi2_reader_wait(store->options.reader, &read->request, 0);
-        read->active = false;
-    }
+    pi2_region_reset(store->region);
     for (uint32_t i = 0; i < store->options.sequence_count; i++) {
         store_extent *extent = &store->extents[store->sequence[i]];
-        const int state = atomic_load(&extent->state);
-        if (extent->resident && state == STATE_READY) continue;
+        if (extent->resident && pi2_part_state(&extent->part) == PI2_PART_READY) continue;
         if (extent->returns) set_resident(store, store->sequence[i], true);
-        change_state(extent, FROM_ANY, STATE_ABSENT); /* a resident one that had not arrived is asked for again */
+        pi2_part_change(&extent->part, FROM_ANY, PI2_PART_ABSENT); /* a resident one is asked for again */
     }
     store->room_first = store->room_count = 0;
     store->ring_head = store->ring_used = 0;
     store->cursor = store->next_floor = 0;
     store->cursor_in_next_pass = false;
-    store->failure = PI2_OK;
+}
+
+static void reset(void *self) { pi2_weight_store_reset(self); }
+
+/* ---- creation ---- */
+
+pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_weight_store **store_out) {
+    *store_out = NULL;
+    pi2_weight_store *store = calloc(1, sizeof *store);
+    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store");
+    store->options = *options;
+    const uint32_t extents = options->layout->extent_count;
+    store->room_capacity = options->sequence_count + 1;
+    store->extents = calloc(extents ? extents : 1, sizeof *store->extents);
+    store->sequence = malloc((options->sequence_count + 1) * sizeof *store->sequence);
+    store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
+    if (!store->extents || !store->sequence || !store->rooms ||
+        pthread_mutex_init(&store->pump_lock, NULL) != 0) {
+        free_lists(store);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
+    }
+    memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
+    store->options.sequence = store->sequence;
+    const pi2_region_owner owner = { .self = store, .ended = note_arrival, .check = check_extent, .reset = reset };
+    pi2_status status = pi2_region_create(options->store, &owner, MAX_READS, &store->region);
+    if (status == PI2_OK) status = place_extents(store);
+    if (status == PI2_OK && options->may_give_back) status = make_units(store);
+    if (status != PI2_OK) {
+        (void)pthread_mutex_destroy(&store->pump_lock);
+        free_lists(store);
+        return status;
+    }
+    *store_out = store;
+    return PI2_OK;
+}
+
+void pi2_weight_store_free(pi2_weight_store *store) {
+    if (!store) return;
+    pi2_weight_store_reset(store);
+    (void)pthread_mutex_destroy(&store->pump_lock);
+    free_lists(store);
 }
 
 /* ---- giving memory back, and taking it again ---- */
@@ -615,8 +491,8 @@ static bool unit_is_still(const pi2_weight_store *store, const store_unit *unit)
     for (uint32_t i = unit->first_position; i <= unit->last_position; i++) {
         const store_extent *extent = &store->extents[store->sequence[i]];
         if (!extent->home) continue;
-        const int state = atomic_load(&extent->state);
-        if (!extent->resident || (state != STATE_READY && state != STATE_ABSENT)) return false;
+        const int state = pi2_part_state(&extent->part);
+        if (!extent->resident || (state != PI2_PART_READY && state != PI2_PART_ABSENT)) return false;
     }
     return true;
 }
@@ -626,7 +502,8 @@ static void send_away(pi2_weight_store *store, store_unit *unit) {
         store_extent *extent = &store->extents[store->sequence[i]];
         if (!extent->home) continue;
         set_resident(store, store->sequence[i], false);
-        change_state(extent, FROM(STATE_READY) | FROM(STATE_ABSENT) | FROM(STATE_FAILED), STATE_ABSENT);
+        pi2_part_change(&extent->part, FROM(PI2_PART_READY) | FROM(PI2_PART_ABSENT) | FROM(PI2_PART_FAILED),
+                        PI2_PART_ABSENT);
     }
     unit->away = true;
     store->away_bytes += unit->bytes;
@@ -638,7 +515,7 @@ static void bring_home(pi2_weight_store *store, store_unit *unit) {
     for (uint32_t i = unit->first_position; i <= unit->last_position; i++) {
         store_extent *extent = &store->extents[store->sequence[i]];
         if (!extent->home) continue;
-        if (atomic_load(&extent->state) == STATE_ABSENT) set_resident(store, store->sequence[i], true);
+        if (pi2_part_state(&extent->part) == PI2_PART_ABSENT) set_resident(store, store->sequence[i], true);
         else extent->returns = true;
     }
     unit->away = false;
@@ -733,10 +610,9 @@ uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store) {
     (void)pthread_mutex_lock(&store->pump_lock);
     for (uint32_t e = 0; e < store->options.layout->extent_count; e++) {
         const store_extent *extent = &store->extents[e];
-        const int state = atomic_load_explicit(&extent->state, memory_order_relaxed);
         /* The kernel holds the pages of a read from its beginning on. */
-        const bool is_unread = extent->resident && state == STATE_ABSENT;
-        if (is_unread || extent->returns) bytes += pi2_extent_read_bytes(&store->options.layout->extents[e]);
+        const bool is_unread = extent->resident && pi2_part_state(&extent->part) == PI2_PART_ABSENT;
+        if (is_unread || extent->returns) bytes += read_bytes_of(store, e);
     }
     (void)pthread_mutex_unlock(&store->pump_lock);
     return bytes;
@@ -745,9 +621,3 @@ uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store) {
 uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store) { return store->away_bytes; }
 
 uint32_t pi2_weight_store_generation(const pi2_weight_store *store) { return atomic_load(&store->generation); }
-
-void pi2_weight_store_count(const pi2_weight_store *store, pi2_weight_store_counters *counters_out) {
-    counters_out->needed_bytes = store->needed_bytes;
-    counters_out->stall_ns = atomic_load_explicit(&store->stall_ns, memory_order_relaxed);
-    counters_out->stalls = atomic_load_explicit(&store->stalls, memory_order_relaxed);
-}

@@ -1,5 +1,5 @@
 /*
- * weight_store.h: where a pass finds its weights.
+ * weight_store.h: where a pass finds its weights: the store's region of fixed places and a ring.
  *
  * A dense pass touches every extent once, in one fixed order: the sequence. Some extents are
  * resident, at addresses of their own. The others stream through a ring: they are asked for in
@@ -7,18 +7,8 @@
  * room is taken back when their last tile has been used. So the bytes read per token are the bytes
  * that are not resident, and reading never waits for computing while the ring has room.
  *
- * States of an extent, each held in one atomic word. The list stands once more in weight_store.c, as a table that
- * every change is asserted against:
- *
- *   ABSENT -> READING     the pump gave it memory and queued its read       (pump lock held)
- *   READING -> ARRIVED    its read ended well; a waiter notices             (pump lock held)
- *   ARRIVED -> CHECKING   the first user in this process takes the checksum (compare-and-swap)
- *   CHECKING -> READY     it matched; tiles may be used
- *   READY -> ABSENT       streamed extents only: all tiles used; the room is free (pump lock held)
- *   ABSENT -> CHECKING    a resident one that was read by hand, pi2_weight_store_load()
- *   READING -> FAILED     its read failed; the pass ends            (pump lock held)
- *   CHECKING -> FAILED    a wrong checksum; likewise                (pump lock held)
- *   any -> ABSENT         pi2_weight_store_reset(): unless it is resident and READY
+ * An extent's states are those of a part (store/part.h). Of a streamed one READY -> ABSENT is when all its tiles were
+ * used, and its room is free; pi2_weight_store_reset() makes all ABSENT but residents that are READY.
  *
  * Under memory pressure runs of resident extents ("units") begin to stream, and return later:
  *
@@ -33,7 +23,7 @@
 #define PI2_NEURON_CACHE_WEIGHT_STORE_H
 
 #include "clusters/extent_layout.h"
-#include "storage/reader.h"
+#include "store/store.h"
 
 typedef struct pi2_weight_store pi2_weight_store;
 
@@ -50,13 +40,10 @@ typedef struct pi2_weight_store_options {
     bool resident_loaded;         /* memory is filled already (a plain GGUF) */
     void *ring; size_t ring_bytes; /* page aligned; NULL: nothing ever streams */
     bool ring_planned;            /* false: its memory is not in the plan, and touched only when need be */
-    bool may_give_back;           /* needs a ring and a reader */
-    pi2_reader *reader;           /* NULL when loaded and nothing streams */
-    unsigned spin_us;
-    bool on_demand_only;          /* for ablations: nothing is asked for before a thread waits for it */
+    bool may_give_back;           /* needs a ring, and a store that reads */
+    pi2_store *store;             /* outlives this */
     const uint8_t *by_neuron;     /* [extent_count]: 1 where a pass that computes single neurons does without the
                                      extent; NULL: there are no such passes. Copied by nobody: outlives the store */
-    pi2_timeline *trace;             /* gets a span of every stall; may be NULL */
 } pi2_weight_store_options;
 
 /** Errors  MEMORY, INVALID (a streamed extent that is larger than the ring) */
@@ -83,9 +70,6 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store
  * Errors  IO (file and offset), FORMAT (checksum: extent and offset named)
  */
 pi2_status pi2_weight_store_extent(pi2_weight_store *store, uint32_t extent, const uint8_t **memory_out);
-
-/** Books time since begin_ns in which `threads` threads waited for a read that is not the store's. */
-void pi2_weight_store_add_stall(pi2_weight_store *store, uint32_t extent, uint64_t begin_ns, unsigned threads);
 
 /** `tiles` tiles of the extent have been used for the last time in this pass. */
 void pi2_weight_store_used(pi2_weight_store *store, uint32_t extent, uint32_t tiles);
@@ -117,13 +101,6 @@ uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store);
 uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store);
 /** Changes whenever an extent's residency does. */
 uint32_t pi2_weight_store_generation(const pi2_weight_store *store);
-
-typedef struct pi2_weight_store_counters {
-    uint64_t needed_bytes;  /* weight bytes of all passes begun */
-    uint64_t stall_ns;      /* compute threads' waiting, summed over threads */
-    uint64_t stalls;
-} pi2_weight_store_counters;
-void pi2_weight_store_count(const pi2_weight_store *store, pi2_weight_store_counters *counters_out);
 
 /** Memory of the store's own lists for so many extents. */
 size_t pi2_weight_store_list_bytes(uint32_t extent_count);

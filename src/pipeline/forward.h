@@ -52,7 +52,7 @@ typedef struct pi2_forward_options {
     pi2_expert_cache *experts; /* NULL: a dense model */
     pi2_neuron_store *neurons; /* passes of few tokens compute single neurons; NULL: all passes are dense */
     const pi2_neuron_banks *banks; /* its banks */
-    pi2_reader *reader;       /* for embedding rows; NULL when everything is resident */
+    pi2_store *store;         /* for embedding rows that are not resident */
     const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;
     unsigned spin_us;

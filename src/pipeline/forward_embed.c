@@ -1,7 +1,6 @@
 /* forward_embed.c: rows of the embedding, from memory where they are resident, else from the file. */
 #include <assert.h>
 
-#include "base/clock.h"
 #include "base/fail.h"
 #include "file_formats/cluster_file.h"
 #include "pipeline/forward_internal.h"
@@ -47,74 +46,81 @@ static void decode(const pi2_operand *embedding, bool tiles, const row_place *pl
     format->decode_row(x, memory, blocks);
 }
 
-/* Starts the read of a place that is not in memory, into staging room number `slot`. */
-static pi2_status start_read(pi2_forward *forward, const row_place *place, pi2_read_request *request, uint32_t slot,
-                             size_t room) {
-    const uint64_t at = forward->model->layout->extents[place->extent].file_offset + place->offset;
+/* Rows whose runs are not in memory: read together, each checked and decoded when it has come. */
+typedef struct row_reads {
+    pi2_forward *forward;
+    const pi2_operand *embedding;
+    uint8_t *raw;   /* scratch for one GGUF row */
+    uint32_t count;
+    row_place places[PI2_STAGING_RUNS];
+    uint32_t tokens[PI2_STAGING_RUNS]; /* which of the pass's */
+    pi2_store_range ranges[PI2_STAGING_RUNS];
+} row_reads;
+
+static void decode_token(const row_reads *reads, const row_place *place, const uint8_t *memory, uint32_t token) {
+    pi2_forward *forward = reads->forward;
+    decode(reads->embedding, forward->model->embedding.tensor == NULL, place, memory, reads->raw,
+           forward->buffers.x + token * forward->buffers.width_stride);
+}
+
+static uint64_t file_offset_of(const pi2_forward *forward, const row_place *place) {
+    return forward->model->layout->extents[place->extent].file_offset + place->offset;
+}
+
+/* The bytes are compared with their checksum each time: they may be other ones by now. */
+static pi2_status row_arrived(void *user, uint32_t i) {
+    const row_reads *reads = user;
+    const row_place *place = &reads->places[i];
+    const pi2_forward *forward = reads->forward;
+    const pi2_store_range *range = &reads->ranges[i];
+    const uint8_t *memory = (const uint8_t *)range->memory + (file_offset_of(forward, place) - range->offset);
+    PI2_TRY(pi2_cluster_file_check_run(forward->options.path, forward->model->layout, place->extent, place->piece,
+                                       place->run, memory));
+    decode_token(reads, place, memory, reads->tokens[i]);
+    return PI2_OK;
+}
+
+/* Lists the read of a place that is not in memory. */
+static pi2_status list_read(row_reads *reads, const row_place *place, uint32_t token, size_t room) {
+    const pi2_forward *forward = reads->forward;
+    const uint64_t at = file_offset_of(forward, place), bytes = place->bytes;
     const uint64_t begin = at / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
-    const uint64_t end = (at + place->bytes + PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
-    *request = (pi2_read_request){ .offset = begin, .bytes = (uint32_t)(end - begin),
-                                   .destination = (uint8_t *)forward->options.staging + slot * room,
-                                   .priority = PI2_READ_CERTAIN };
+    const uint64_t end = (at + bytes + PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
     if (end - begin > room) {
         return pi2_fail(PI2_ERR_MEMORY, "%s: embedding rows at byte %llu take %llu bytes, room was made for %zu: this "
                         "is a fault of the program, please report it", forward->options.path, (unsigned long long)at,
                         (unsigned long long)(end - begin), room);
     }
-    pi2_reader_submit(forward->options.reader, request);
+    const uint32_t i = reads->count++;
+    reads->places[i] = *place;
+    reads->tokens[i] = token;
+    reads->ranges[i] = (pi2_store_range){ .offset = begin, .bytes = end - begin, .number = place->extent,
+                                          .memory = (uint8_t *)forward->options.staging + i * room };
     return PI2_OK;
 }
 
-/* Waits for a place's read. Its bytes are compared with their checksum each time: they may be other ones by now. */
-static pi2_status await_read(pi2_forward *forward, const row_place *place, pi2_read_request *request,
-                             const uint8_t **memory_out) {
-    const pi2_extent_layout *layout = forward->model->layout;
-    const uint64_t begin = pi2_clock_ns(); /* every thread waits for the first stage meanwhile */
-    const pi2_status status = pi2_reader_wait(forward->options.reader, request, forward->options.spin_us);
-    pi2_weight_store_add_stall(forward->options.weights, place->extent, begin, forward->options.shape.thread_count);
-    PI2_TRY(status);
-    const uint64_t at = layout->extents[place->extent].file_offset + place->offset;
-    *memory_out = (const uint8_t *)request->destination + (at - request->offset);
-    return pi2_cluster_file_check_run(forward->options.path, layout, place->extent, place->piece, place->run,
-                                      *memory_out);
+/* Every thread waits for the first stage meanwhile. */
+static pi2_status read_rows(row_reads *reads) {
+    return pi2_store_read(reads->forward->options.store, reads->ranges, reads->count, row_arrived, reads,
+                          reads->forward->options.shape.thread_count);
 }
 
 pi2_status pi2_forward_embed(pi2_forward *forward) {
     const pi2_model *model = forward->model;
-    const bool tiles = model->embedding.tensor == NULL;
-    const pi2_operand *embedding = tiles ? &model->head : &model->embedding;
     const size_t staging = pi2_forward_staging_bytes(model, &forward->options.shape);
     const uint32_t batch = forward->options.shape.batch_tokens;
     const size_t room = staging / (batch < PI2_STAGING_RUNS ? batch : PI2_STAGING_RUNS);
     /* The projection buffer is free now and larger than a GGUF row of any type. */
-    uint8_t *raw = (uint8_t *)forward->buffers.out;
-    pi2_read_request requests[PI2_STAGING_RUNS];
-    row_place places[PI2_STAGING_RUNS];
-    const uint8_t *memories[PI2_STAGING_RUNS];
-    for (uint32_t first = 0; first < forward->token_count; first += PI2_STAGING_RUNS) {
-        const uint32_t left = forward->token_count - first;
-        const uint32_t count = left < PI2_STAGING_RUNS ? left : PI2_STAGING_RUNS;
-        pi2_status status = PI2_OK; /* whatever fails, reads that were begun are waited for: they write into staging */
-        uint32_t begun = 0;
-        for (; begun < count; begun++) {
-            row_place *place = &places[begun];
-            *place = place_of(forward, embedding, forward->tokens[first + begun]);
-            const uint8_t *resident = pi2_weight_store_peek(forward->options.weights, place->extent);
-            memories[begun] = resident ? resident + place->offset : NULL;
-            if (!resident) status = start_read(forward, place, &requests[begun], begun, room);
-            if (status != PI2_OK) break;
-        }
-        for (uint32_t i = 0; i < begun; i++) {
-            if (!memories[i]) {
-                const pi2_status ended = await_read(forward, &places[i], &requests[i], &memories[i]);
-                if (ended != PI2_OK) status = ended;
-            }
-            if (status == PI2_OK) {
-                decode(embedding, tiles, &places[i], memories[i], raw,
-                       forward->buffers.x + (first + i) * forward->buffers.width_stride);
-            }
-        }
-        PI2_TRY(status);
+    row_reads reads = { .forward = forward, .raw = (uint8_t *)forward->buffers.out,
+                        .embedding = model->embedding.tensor ? &model->embedding : &model->head };
+    for (uint32_t token = 0; token < forward->token_count; token++) {
+        const row_place place = place_of(forward, reads.embedding, forward->tokens[token]);
+        const uint8_t *resident = pi2_weight_store_peek(forward->options.weights, place.extent);
+        if (resident) decode_token(&reads, &place, resident + place.offset, token);
+        else PI2_TRY(list_read(&reads, &place, token, room));
+        if (reads.count < PI2_STAGING_RUNS && (token + 1 < forward->token_count || reads.count == 0)) continue;
+        PI2_TRY(read_rows(&reads));
+        reads.count = 0;
     }
     return PI2_OK;
 }

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "storage/reader.h"
+#include "store/store.h"
 
 enum { BATCH_LEAST = 4, QUERIES_OF_A_BATCH = 24, SMALL_READ = 64 << 10 };
 

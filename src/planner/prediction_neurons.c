@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "planner/prediction_internal.h"
-#include "storage/reader.h"
+#include "store/store.h"
 
 #define divide pi2_prediction_divide
 

@@ -15,6 +15,7 @@
 
 #include "base/timeline.h"
 #include "powerinfer2/status.h"
+#include "storage/read_sizes.h"
 
 typedef struct pi2_reader pi2_reader;
 
@@ -39,9 +40,6 @@ typedef struct pi2_read_request {
     struct pi2_read_request *next; /* the reader's queue */
 } pi2_read_request;
 
-enum { PI2_READ_ALIGNMENT = 4096 };
-/** Reads in flight that an engine allows: of extents; of neurons, which are small: below 64 KB. */
-enum { PI2_READ_DEPTH = 32, PI2_SMALL_READ_DEPTH = 128, PI2_SMALL_READ_BYTES = 64 << 10 };
 enum { PI2_READ_IDLE, PI2_READ_QUEUED, PI2_READ_DONE, PI2_READ_FAILED };
 
 typedef struct pi2_reader_options {

@@ -17,11 +17,14 @@
 
 #include "neuron_cache/expert_states.h"
 #include "neuron_cache/weight_store.h"
+#include "storage/reader.h"
+#include "store/part.h"
 #include "support/expert_file.h"
 #include "support/temporary_files.h"
 
 static cached_expert expert;
 static cached_extent extent;
+static pi2_part part;
 static uint8_t slot;
 static pi2_expert_cache slots_only = { .slots = &slot, .slot_count = 1 };
 
@@ -33,6 +36,17 @@ static void make_expert(unsigned from, uint8_t before, uint8_t to) {
 static void make_extent(unsigned from, uint8_t before, uint8_t to) {
     atomic_store(&extent.state, before);
     change_extent(&extent, from, to);
+}
+
+static void make_part(unsigned from, uint8_t before, uint8_t to) {
+    atomic_store(&part.state, before);
+    pi2_part_change(&part, from, to);
+}
+
+static void try_part(unsigned from, uint8_t before, uint8_t to) {
+    (void)from;
+    atomic_store(&part.state, before);
+    (void)pi2_part_try(&part, before, to);
 }
 
 static void make_slot(unsigned from, uint8_t before, uint8_t to) {
@@ -105,6 +119,24 @@ static void test_extents(void **state) {
     try_all(make_extent, allowed, 5);
 }
 
+static void test_parts(void **state) {
+    (void)state;
+    static const unsigned allowed[] = {
+        [PI2_PART_ABSENT] = FROM(PI2_PART_ABSENT) | FROM(PI2_PART_READING) | FROM(PI2_PART_CHECKING),
+        [PI2_PART_READING] = FROM(PI2_PART_ABSENT) | FROM(PI2_PART_ARRIVED) | FROM(PI2_PART_FAILED),
+        [PI2_PART_ARRIVED] = FROM(PI2_PART_ABSENT) | FROM(PI2_PART_CHECKING),
+        [PI2_PART_CHECKING] = FROM(PI2_PART_ABSENT) | FROM(PI2_PART_READY) | FROM(PI2_PART_FAILED),
+        [PI2_PART_READY] = FROM(PI2_PART_ABSENT),
+        [PI2_PART_FAILED] = FROM(PI2_PART_ABSENT),
+    };
+    try_all(make_part, allowed, 6);
+    for (uint8_t before = 0; before < 6; before++) {
+        for (uint8_t to = 0; to < 6; to++) {
+            if (is_refused(try_part, 0, before, to) == (allowed[before] >> to & 1u)) fail_msg("%u to %u", before, to);
+        }
+    }
+}
+
 static void test_slots(void **state) {
     (void)state;
     static const unsigned allowed[] = {
@@ -128,12 +160,14 @@ static void test_library_asserts(void **state) {
     for (int loads = 0; loads < 3; loads++) {
         if (!begin_child()) {
             pi2_reader *reader = NULL;
+            pi2_store *way = NULL;
             pi2_weight_store *store = NULL;
             const pi2_reader_options open = { .path = path, .method = "pread", .depth = 1 };
             if (pi2_reader_open(&open, &reader) != PI2_OK) _exit(1);
+            if (pi2_store_create(&(pi2_store_options){ .reader = reader }, &way) != PI2_OK) _exit(1);
             const pi2_weight_store_options options = {
                 .layout = &expert_layout, .path = path, .sequence = &first, .sequence_count = 1,
-                .resident = resident, .resident_memory = memory, .reader = reader };
+                .resident = resident, .resident_memory = memory, .store = way };
             if (pi2_weight_store_create(&options, &store) != PI2_OK) _exit(1);
             for (int i = 0; i < loads; i++) {
                 if (pi2_weight_store_load(store, first) != PI2_OK) _exit(1);
@@ -158,6 +192,7 @@ static void test_library_asserts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_experts), cmocka_unit_test(test_extents),
+                                        cmocka_unit_test(test_parts),
                                         cmocka_unit_test(test_slots), cmocka_unit_test(test_library_asserts) };
     return cmocka_run_group_tests_name("states of slots", tests, NULL, NULL);
 }

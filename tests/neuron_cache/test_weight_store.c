@@ -23,6 +23,7 @@ typedef struct fixture {
     uint32_t sequence[EXTENTS];
     uint8_t resident[EXTENTS];
     void *memory, *ring;
+    pi2_store *way;
     pi2_weight_store *store;
 } fixture;
 
@@ -37,8 +38,9 @@ static void make(fixture *f) {
     assert_int_equal(pi2_pages_reserve((size_t)EXTENTS * EXTENT_BYTES, false, "weights", &f->memory), PI2_OK);
     assert_int_equal(pi2_pages_reserve(RING_BYTES, false, "ring", &f->ring), PI2_OK);
     memset(f->ring, 0xff, RING_BYTES); /* so that a first write shows */
+    assert_int_equal(pi2_store_create(&(pi2_store_options){ 0 }, &f->way), PI2_OK);
     const pi2_weight_store_options options = {
-        .layout = &f->layout, .path = "none", .sequence = f->sequence, .sequence_count = EXTENTS,
+        .layout = &f->layout, .path = "none", .store = f->way, .sequence = f->sequence, .sequence_count = EXTENTS,
         .head_begin = EXTENTS, .pass_end = EXTENTS, .resident = f->resident, .resident_memory = f->memory,
         .resident_loaded = true, .ring = f->ring, .ring_bytes = RING_BYTES, .may_give_back = true };
     if (pi2_weight_store_create(&options, &f->store) != PI2_OK) fail_msg("%s", pi2_error_text());
@@ -46,6 +48,7 @@ static void make(fixture *f) {
 
 static void end(fixture *f) {
     pi2_weight_store_free(f->store);
+    pi2_store_free(f->way);
     pi2_pages_release(f->memory, (size_t)EXTENTS * EXTENT_BYTES);
     pi2_pages_release(f->ring, RING_BYTES);
 }
