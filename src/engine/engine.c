@@ -169,7 +169,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(start_store(engine));
     PI2_TRY(start_weights(engine, !from_file));
     PI2_TRY(pi2_engine_start_experts(engine, !from_file));
-    PI2_TRY(pi2_engine_start_neurons(engine, spin_us(engine)));
+    PI2_TRY(pi2_engine_start_neurons(engine));
     PI2_TRY(start_forward(engine));
     return pi2_engine_start_relief(engine);
 }
@@ -291,10 +291,8 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
     if (engine->neuron_store) {
         pi2_neuron_store_counters neurons;
         pi2_neuron_store_count(engine->neuron_store, &neurons);
-        counters_out->bytes_needed += neurons.needed_bytes;
         counters_out->neuron_uses = neurons.uses;
         counters_out->neuron_hits = neurons.hits;
-        store.stall_ns += neurons.stall_ns;
     }
     counters_out->bytes_read = store.bytes_read;
     counters_out->reads = store.reads;

@@ -88,7 +88,7 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);
 /* engine_neurons.c */
 
 /** Makes the store of neurons, where the plan has one. Errors as pi2_neuron_store_create() */
-pi2_status pi2_engine_start_neurons(pi2_engine *engine, unsigned spin_us);
+pi2_status pi2_engine_start_neurons(pi2_engine *engine);
 
 /* engine_load.c */
 

@@ -3,27 +3,22 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/fail.h"
-#include "base/sleepers.h"
+#include "store/region.h"
 
-enum { SLOT_EMPTY, SLOT_READING, SLOT_CHECKING, SLOT_READY };
-enum { READ_FREE, READ_ACTIVE, READ_FINISHING };
 enum {
-    MOST_POOLS = 8, MOST_READS = 1024, WANTED_AT_ONCE = 64, LONG_READ_BYTES = 1024 * 1024, FILL_READS = 16,
+    MOST_POOLS = 8, MOST_READS = PI2_REGION_READS_MOST, WANTED_AT_ONCE = 64,
     EPOCH_BITS = 28,
     HEAT_OF_USE = 1024, /* so a unit that every pass uses comes to half of what 16 bits hold */
     FADE_STEPS = 256          /* passes after which nothing is left of it */
 };
 #define NO_SLOT UINT32_MAX
 
-/* A slot's word: the unit's number in the store plus 1, the epoch of its last use, its state. */
+/* A slot's word: the unit's number in the store plus 1, the epoch of its last use, its state (PI2_PART_...). */
 typedef uint64_t slot_word;
 
 static slot_word word_of(uint32_t unit_number, uint32_t epoch, unsigned state) {
@@ -35,7 +30,7 @@ static unsigned word_state(slot_word word) { return (unsigned)word & 15u; }
 
 typedef struct neuron_slot {
     _Atomic slot_word word;
-    _Atomic uint32_t read;   /* number of the read that brings it */
+    _Atomic uint32_t ticket; /* of the read that brings it */
     _Atomic uint32_t heat;   /* upper half: as it was in the pass of the lower half (modulo 2^16) */
 } neuron_slot;
 
@@ -56,12 +51,6 @@ typedef struct store_bank {
     _Atomic uint32_t *slot_of; /* [unit_count] */
 } store_bank;
 
-typedef struct unit_read {
-    pi2_read_request request;
-    _Atomic int state;
-    uint32_t bank, unit, slot;
-} unit_read;
-
 struct pi2_neuron_store {
     pi2_neuron_store_options options;
     store_bank *banks;
@@ -71,16 +60,13 @@ struct pi2_neuron_store {
     uint32_t slot_count, unit_count;
     _Atomic uint32_t *slot_of;
     uint32_t *heat_left;      /* [unit_count]: of units that are in no slot, as in a slot; lock */
-    unit_read *reads;
-    uint32_t next_read;
+    pi2_region *region;       /* of reads of units: key is the bank, first the unit, tag the slot */
     pthread_mutex_t lock;     /* slots that are given, reads that begin */
     _Atomic uint32_t epoch;
     uint32_t pass;
     uint16_t fades[FADE_STEPS]; /* what is left of heat after so many passes, in 65536ths */
     bool is_filled;
-    _Atomic int failure;      /* a pi2_status; the first since the last reset, its text under the lock */
-    char failure_text[384];
-    _Atomic uint64_t uses, hits, needed_bytes, stall_ns, stalls;
+    _Atomic uint64_t uses, hits;
     uint64_t evictions;       /* lock */
 };
 
@@ -154,10 +140,10 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
     uint64_t units = 0;
     for (uint32_t p = 0; p < count; p++) units += pools[p].units;
     return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + slots * sizeof(neuron_slot) +
-                    units * (sizeof(uint32_t) + sizeof(uint32_t)) + MOST_READS * sizeof(unit_read));
+                    units * (sizeof(uint32_t) + sizeof(uint32_t)) + pi2_region_bytes(MOST_READS));
 }
 
-/* ---- creation ---- */
+/* ---- lists and heads ---- */
 
 static pi2_status place_pools(pi2_neuron_store *store) {
     const pi2_neuron_store_options *options = &store->options;
@@ -192,8 +178,7 @@ static pi2_status make_lists(pi2_neuron_store *store) {
     store->slot_of = malloc((units ? units : 1) * sizeof *store->slot_of);
     store->heat_left = calloc(units ? units : 1, sizeof *store->heat_left);
     store->banks = calloc(banks->count ? banks->count : 1, sizeof *store->banks);
-    store->reads = calloc(MOST_READS, sizeof *store->reads);
-    if (!store->slots || !store->slot_of || !store->heat_left || !store->banks || !store->reads) {
+    if (!store->slots || !store->slot_of || !store->heat_left || !store->banks) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the lists of %llu units of neurons", (unsigned long long)units);
     }
     for (uint64_t u = 0; u < units; u++) atomic_init(&store->slot_of[u], NO_SLOT);
@@ -209,28 +194,8 @@ static pi2_status make_lists(pi2_neuron_store *store) {
 }
 
 static pi2_status read_range(pi2_neuron_store *store, uint64_t offset, void *memory, uint64_t bytes) {
-    pi2_read_request requests[FILL_READS];
-    memset(requests, 0, sizeof requests);
-    pi2_status status = PI2_OK;
-    uint32_t begun = 0, ended = 0;
-    for (uint64_t at = 0; at < bytes || ended < begun;) {
-        if (at < bytes && begun - ended < FILL_READS && status == PI2_OK) {
-            pi2_read_request *request = &requests[begun++ % FILL_READS];
-            const uint64_t left = bytes - at;
-            atomic_store(&request->state, PI2_READ_IDLE);
-            request->offset = offset + at;
-            request->bytes = (uint32_t)(left < LONG_READ_BYTES ? left : LONG_READ_BYTES);
-            request->destination = (uint8_t *)memory + at;
-            request->priority = PI2_READ_CERTAIN;
-            at += request->bytes;
-            pi2_reader_submit(store->options.reader, request);
-            continue;
-        }
-        if (ended == begun) break; /* nothing more begins after a failure */
-        const pi2_status waited = pi2_reader_wait(store->options.reader, &requests[ended++ % FILL_READS], 0);
-        if (status == PI2_OK) status = waited;
-    }
-    return status;
+    const pi2_store_range range = { .offset = offset, .bytes = bytes, .memory = memory };
+    return bytes ? pi2_store_read(store->options.store, &range, 1, NULL, NULL, 0) : PI2_OK;
 }
 
 /* Turns the order (neuron of each place), which is checked, into the place of each neuron, where it stands. */
@@ -275,41 +240,8 @@ static void free_store(pi2_neuron_store *store) {
     free(store->slots);
     free(store->slot_of);
     free(store->heat_left);
-    free(store->reads);
+    pi2_region_free(store->region);
     free(store);
-}
-
-pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_neuron_store **store_out) {
-    *store_out = NULL;
-    pi2_neuron_store *store = calloc(1, sizeof *store);
-    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the store of neurons");
-    store->options = *options;
-    atomic_init(&store->epoch, 1);
-    double left = 1.0;
-    for (uint32_t i = 1; i < FADE_STEPS; i++) {
-        left *= (double)(PI2_NEURON_FADE_SHARE - 1) / PI2_NEURON_FADE_SHARE;
-        store->fades[i] = (uint16_t)(left * 65535.0);
-    }
-    if (pthread_mutex_init(&store->lock, NULL) != 0) {
-        free(store);
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for a lock");
-    }
-    pi2_status status = place_pools(store);
-    if (status == PI2_OK) status = make_lists(store);
-    if (status == PI2_OK) status = load_heads(store);
-    if (status != PI2_OK) {
-        pi2_neuron_store_free(store);
-        return status;
-    }
-    *store_out = store;
-    return PI2_OK;
-}
-
-void pi2_neuron_store_free(pi2_neuron_store *store) {
-    if (!store) return;
-    if (store->reads) pi2_neuron_store_reset(store);
-    (void)pthread_mutex_destroy(&store->lock);
-    free_store(store);
 }
 
 const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint32_t bank) {
@@ -343,9 +275,9 @@ static uint32_t heat_now(const pi2_neuron_store *store, const neuron_slot *slot)
 static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number, uint32_t epoch) {
     slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
     for (;;) {
-        if (word_unit(word) != unit_number || word_state(word) != SLOT_READY) return false;
+        if (word_unit(word) != unit_number || word_state(word) != PI2_PART_READY) return false;
         if (word_epoch(word) == epoch) return true;
-        if (atomic_compare_exchange_weak_explicit(&slot->word, &word, word_of(unit_number, epoch, SLOT_READY),
+        if (atomic_compare_exchange_weak_explicit(&slot->word, &word, word_of(unit_number, epoch, PI2_PART_READY),
                                                   memory_order_acq_rel, memory_order_acquire)) break;
     }
     set_heat(store, slot, heat_now(store, slot) + HEAT_OF_USE);
@@ -388,8 +320,8 @@ static uint32_t find_victim(pi2_neuron_store *store, slot_pool *pool) {
         const uint32_t number = next_slot(pool);
         neuron_slot *slot = &store->slots[number];
         const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
-        if (word_state(word) == SLOT_EMPTY) return number;
-        if (word_state(word) != SLOT_READY || word_epoch(word) == epoch) continue;
+        if (word_state(word) == PI2_PART_ABSENT) return number;
+        if (word_state(word) != PI2_PART_READY || word_epoch(word) == epoch) continue;
         const uint32_t heat = heat_now(store, slot);
         if (heat < least) {
             least = heat;
@@ -407,11 +339,11 @@ static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
         if (number == NO_SLOT) return NO_SLOT;
         neuron_slot *slot = &store->slots[number];
         slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
-        if (word_state(word) == SLOT_EMPTY) return number;
+        if (word_state(word) == PI2_PART_ABSENT) return number;
         /* Used just now: another is looked for. It cannot be used as often as there are slots. */
         const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
         if (word_epoch(word) == epoch) continue;
-        if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)SLOT_EMPTY)) continue;
+        if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)PI2_PART_ABSENT)) continue;
         const store_bank *bank = bank_of(store, word_unit(word));
         atomic_store_explicit(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT, memory_order_release);
         store->heat_left[word_unit(word)] = atomic_load_explicit(&slot->heat, memory_order_relaxed);
@@ -422,75 +354,42 @@ static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
 
 /* ---- reading ---- */
 
-/* A read that nobody uses; NULL: all are under way. Lock held. */
-static unit_read *unused_read(pi2_neuron_store *store) {
-    for (uint32_t i = 0; i < MOST_READS; i++) {
-        unit_read *read = &store->reads[store->next_read];
-        store->next_read = (store->next_read + 1) % MOST_READS;
-        if (atomic_load_explicit(&read->state, memory_order_acquire) == READ_FREE) return read;
-    }
-    return NULL;
-}
-
-/* Prepares the read of a unit that has no slot; NULL: there is no slot or no read for it now. Lock held. */
-static pi2_read_request *begin_read(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
+/* Begins the read of a unit that has no slot; false: there is no slot or no read for it now. Lock held. */
+static bool begin_read(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
     store_bank *own = &store->banks[b];
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     slot_pool *pool = &store->pools[own->pool];
-    unit_read *read = unused_read(store);
-    const uint32_t number = read ? give_slot(store, pool) : NO_SLOT;
-    if (number == NO_SLOT) return NULL;
+    pi2_bring *bring = pi2_region_unused(store->region);
+    const uint32_t number = bring ? give_slot(store, pool) : NO_SLOT;
+    if (number == NO_SLOT) return false;
     neuron_slot *slot = &store->slots[number];
-    read->bank = b;
-    read->unit = unit;
-    read->slot = number;
-    read->request.offset = bank->file_offset + (uint64_t)unit * bank->unit_bytes;
-    read->request.bytes = bank->unit_bytes;
-    read->request.destination = slot_memory(store, pool, number);
-    read->request.priority = PI2_READ_CERTAIN;
-    atomic_store(&read->request.state, PI2_READ_IDLE);
-    atomic_store(&read->state, READ_ACTIVE);
-    atomic_store(&slot->read, (uint32_t)(read - store->reads));
+    bring->offset = bank->file_offset + (uint64_t)unit * bank->unit_bytes;
+    bring->bytes = bank->unit_bytes;
+    bring->memory = slot_memory(store, pool, number);
+    bring->key = b;
+    bring->first = bring->number = unit;
+    bring->tag = number;
+    atomic_store(&slot->ticket, bring->ticket);
     set_heat(store, slot, faded(store, store->heat_left[own->first_unit + unit]) + HEAT_OF_USE);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
-    atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, SLOT_READING));
+    atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, PI2_PART_READING));
     atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
-    return &read->request;
+    pi2_region_add(store->region, bring);
+    return true;
 }
 
 void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
     const store_bank *bank = &store->banks[b];
     for (uint32_t first = 0; first < count; first += WANTED_AT_ONCE) {
         const uint32_t end = count - first < WANTED_AT_ONCE ? count : first + WANTED_AT_ONCE;
-        pi2_read_request *requests[WANTED_AT_ONCE];
-        uint32_t begun = 0;
         (void)pthread_mutex_lock(&store->lock);
         for (uint32_t i = first; i < end; i++) {
             if (atomic_load_explicit(&bank->slot_of[units[i]], memory_order_acquire) != NO_SLOT) continue;
-            pi2_read_request *request = begin_read(store, b, units[i]);
-            if (!request) break;
-            requests[begun++] = request;
+            if (!begin_read(store, b, units[i])) break;
         }
-        /* Under the lock, so that nobody who finds a slot READING finds a read that is not queued. */
-        if (begun) pi2_reader_submit_many(store->options.reader, requests, begun);
+        pi2_region_submit(store->region);
         (void)pthread_mutex_unlock(&store->lock);
     }
-}
-
-static void keep_failure(pi2_neuron_store *store, pi2_status status) {
-    (void)pthread_mutex_lock(&store->lock);
-    if (atomic_load(&store->failure) == PI2_OK) {
-        (void)snprintf(store->failure_text, sizeof store->failure_text, "%s", pi2_error_text());
-        atomic_store(&store->failure, (int)status);
-    }
-    (void)pthread_mutex_unlock(&store->lock);
-}
-
-static pi2_status first_failure(pi2_neuron_store *store) {
-    (void)pthread_mutex_lock(&store->lock);
-    const pi2_status status = pi2_fail((pi2_status)atomic_load(&store->failure), "%s", store->failure_text);
-    (void)pthread_mutex_unlock(&store->lock);
-    return status;
 }
 
 static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
@@ -502,73 +401,41 @@ static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t
                     (unsigned long long)(bank->file_offset + (uint64_t)unit * bank->unit_bytes));
 }
 
-static void empty_slot(pi2_neuron_store *store, uint32_t b, uint32_t unit, uint32_t slot) {
-    atomic_store_explicit(&store->banks[b].slot_of[unit], NO_SLOT, memory_order_release);
-    atomic_store(&store->slots[slot].word, (slot_word)SLOT_EMPTY);
-}
-
-/* A read that has ended becomes a unit that is ready, or a failure. The first thread that comes does it. */
-static void finish_read(pi2_neuron_store *store, unit_read *read, pi2_status status) {
-    int active = READ_ACTIVE;
-    if (!atomic_compare_exchange_strong(&read->state, &active, READ_FINISHING)) return;
-    const int ended = atomic_load_explicit(&read->request.state, memory_order_acquire);
-    if (ended != PI2_READ_DONE && ended != PI2_READ_FAILED) { /* its room serves another unit already */
-        atomic_store(&read->state, READ_ACTIVE);
-        return;
-    }
-    neuron_slot *slot = &store->slots[read->slot];
-    const uint32_t unit_number = store->banks[read->bank].first_unit + read->unit;
-    const uint32_t epoch = word_epoch(atomic_load(&slot->word));
-    if (ended == PI2_READ_DONE) {
-        atomic_store(&slot->word, word_of(unit_number, epoch, SLOT_CHECKING));
-        status = check_unit(store, read->bank, read->unit, read->request.destination);
-    } else if (status == PI2_OK) {
-        status = pi2_reader_wait(store->options.reader, &read->request, 0); /* tells why */
+/* A read that has ended becomes a unit that is ready, or a failure. */
+static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
+    pi2_neuron_store *store = self;
+    store_bank *bank = &store->banks[bring->key];
+    neuron_slot *slot = &store->slots[bring->tag];
+    const uint32_t unit_number = bank->first_unit + bring->first, epoch = word_epoch(atomic_load(&slot->word));
+    if (status == PI2_OK) {
+        atomic_store(&slot->word, word_of(unit_number, epoch, PI2_PART_CHECKING));
+        status = check_unit(store, bring->key, bring->first, bring->memory);
     }
     if (status == PI2_OK) {
-        atomic_store(&slot->word, word_of(unit_number, epoch, SLOT_READY));
-    } else {
-        keep_failure(store, status);
-        empty_slot(store, read->bank, read->unit, read->slot);
+        atomic_store(&slot->word, word_of(unit_number, epoch, PI2_PART_READY));
+        return;
     }
-    atomic_store(&read->state, READ_FREE);
+    (void)pi2_store_fail(store->options.store, status);
+    atomic_store_explicit(&bank->slot_of[bring->first], NO_SLOT, memory_order_release);
+    atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
 }
 
-static void short_pause(unsigned turn) {
-    if (turn < 64) pi2_spin_pause();
-    else if (turn < 96) (void)sched_yield();
-    else (void)nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
-}
-
-/* Finishes every read that has ended, whoever asked for it: those who take the units may be waiting for room.
- * Returns how many are still under way. */
-static uint32_t finish_ended(pi2_neuron_store *store) {
-    uint32_t under_way = 0;
-    for (uint32_t i = 0; i < MOST_READS; i++) {
-        unit_read *read = &store->reads[i];
-        if (atomic_load_explicit(&read->state, memory_order_acquire) != READ_ACTIVE) continue;
-        if (atomic_load_explicit(&read->request.state, memory_order_acquire) == PI2_READ_QUEUED) under_way++;
-        else finish_read(store, read, PI2_OK);
-    }
-    return under_way;
-}
-
-/* Asks for a unit; where it got no slot or no read, room is made first. */
+/* Asks for a unit; where it got no slot or no read, room is made first: whatever has ended is told of, whoever asked
+ * for it, since those who take the units may be waiting for room. */
 static void ask_again(pi2_neuron_store *store, uint32_t b, uint32_t unit, unsigned turn) {
     pi2_neuron_store_want(store, b, &unit, 1);
     if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
-    const int mark = pi2_reader_ended(store->options.reader);
-    const uint32_t under_way = finish_ended(store);
+    const int mark = pi2_region_mark(store->region);
+    (void)pi2_region_collect(store->region);
     pi2_neuron_store_want(store, b, &unit, 1);
     if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
-    if (under_way) pi2_reader_wait_next(store->options.reader, mark, NULL, store->options.spin_us);
-    else short_pause(turn);
+    if (!pi2_region_await_any(store->region, mark, NULL)) pi2_store_pause(turn);
 }
 
 static pi2_status await_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const uint8_t **memory_out) {
     const store_bank *bank = &store->banks[b];
     for (unsigned turn = 0;; turn++) {
-        if (atomic_load_explicit(&store->failure, memory_order_relaxed) != PI2_OK) return first_failure(store);
+        PI2_TRY(pi2_store_failure(store->options.store));
         *memory_out = pi2_neuron_store_hit(store, b, unit);
         if (*memory_out) return PI2_OK;
         const uint32_t number = atomic_load_explicit(&bank->slot_of[unit], memory_order_acquire);
@@ -578,14 +445,11 @@ static pi2_status await_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit,
         }
         const slot_word word = atomic_load_explicit(&store->slots[number].word, memory_order_acquire);
         if (word_unit(word) != bank->first_unit + unit) continue;
-        if (word_state(word) != SLOT_READING) {
-            short_pause(turn);
-            continue;
+        if (word_state(word) == PI2_PART_READING) {
+            pi2_region_await(store->region, atomic_load(&store->slots[number].ticket), turn);
+        } else {
+            pi2_store_pause(turn);
         }
-        /* The read may have ended, and its room may serve another unit by now: then the wait is for that one. */
-        unit_read *read = &store->reads[atomic_load(&store->slots[number].read)];
-        const pi2_status status = pi2_reader_wait(store->options.reader, &read->request, store->options.spin_us);
-        finish_read(store, read, status);
     }
 }
 
@@ -594,10 +458,7 @@ pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t b, uint32_t u
     if (*memory_out) return PI2_OK;
     const uint64_t begin = pi2_clock_ns();
     const pi2_status status = await_unit(store, b, unit, memory_out);
-    const uint64_t end = pi2_clock_ns();
-    (void)atomic_fetch_add_explicit(&store->stall_ns, end - begin, memory_order_relaxed);
-    (void)atomic_fetch_add_explicit(&store->stalls, 1, memory_order_relaxed);
-    if (store->options.trace) pi2_timeline_stall(store->options.trace, unit, begin, end);
+    pi2_store_stalled(store->options.store, unit, begin, 1);
     return status;
 }
 
@@ -609,14 +470,14 @@ static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, 
     store_bank *own = &store->banks[b];
     const slot_pool *pool = &store->pools[own->pool];
     uint32_t end = 0;
-    while (end < count && word_state(atomic_load(&store->slots[slot + end].word)) == SLOT_EMPTY &&
+    while (end < count && word_state(atomic_load(&store->slots[slot + end].word)) == PI2_PART_ABSENT &&
            atomic_load(&own->slot_of[end]) == NO_SLOT) end++;
     uint8_t *memory = slot_memory(store, pool, slot);
     PI2_TRY(read_range(store, bank->file_offset, memory, (uint64_t)end * bank->unit_bytes));
     for (uint32_t unit = 0; unit < end; unit++) {
         PI2_TRY(check_unit(store, b, unit, memory + (uint64_t)unit * bank->unit_bytes));
         set_heat(store, &store->slots[slot + unit], HEAT_OF_USE / 2); /* colder than what was used once */
-        atomic_store(&store->slots[slot + unit].word, word_of(own->first_unit + unit, 0, SLOT_READY));
+        atomic_store(&store->slots[slot + unit].word, word_of(own->first_unit + unit, 0, PI2_PART_READY));
         atomic_store(&own->slot_of[unit], slot + unit);
     }
     return PI2_OK;
@@ -654,27 +515,56 @@ void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
     atomic_store(&store->epoch, epoch > last ? 1 : epoch);
 }
 
-void pi2_neuron_store_reset(pi2_neuron_store *store) {
-    for (uint32_t i = 0; i < MOST_READS; i++) {
-        unit_read *read = &store->reads[i];
-        if (atomic_load(&read->state) != READ_ACTIVE) continue;
-        const pi2_status status = pi2_reader_wait(store->options.reader, &read->request, 0);
-        finish_read(store, read, status);
-    }
-    atomic_store(&store->failure, PI2_OK);
-}
+void pi2_neuron_store_reset(pi2_neuron_store *store) { pi2_region_reset(store->region); }
+
+static void reset(void *self) { pi2_neuron_store_reset(self); }
 
 void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, uint32_t hits) {
     const uint64_t bytes = (uint64_t)uses * store->options.banks->banks[b].unit_bytes;
     (void)atomic_fetch_add_explicit(&store->uses, uses, memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&store->hits, hits, memory_order_relaxed);
-    (void)atomic_fetch_add_explicit(&store->needed_bytes, bytes, memory_order_relaxed);
+    pi2_store_needs(store->options.store, bytes);
 }
 
 void pi2_neuron_store_count(const pi2_neuron_store *store, pi2_neuron_store_counters *counters_out) {
     *counters_out = (pi2_neuron_store_counters){
-        .uses = atomic_load(&store->uses), .hits = atomic_load(&store->hits),
-        .needed_bytes = atomic_load(&store->needed_bytes), .stall_ns = atomic_load(&store->stall_ns),
-        .stalls = atomic_load(&store->stalls), .evictions = store->evictions, .slots = store->slot_count,
-        .units = store->unit_count };
+        .uses = atomic_load(&store->uses), .hits = atomic_load(&store->hits), .evictions = store->evictions,
+        .slots = store->slot_count, .units = store->unit_count };
+}
+
+/* ---- creation ---- */
+
+pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_neuron_store **store_out) {
+    *store_out = NULL;
+    pi2_neuron_store *store = calloc(1, sizeof *store);
+    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the store of neurons");
+    store->options = *options;
+    atomic_init(&store->epoch, 1);
+    double left = 1.0;
+    for (uint32_t i = 1; i < FADE_STEPS; i++) {
+        left *= (double)(PI2_NEURON_FADE_SHARE - 1) / PI2_NEURON_FADE_SHARE;
+        store->fades[i] = (uint16_t)(left * 65535.0);
+    }
+    if (pthread_mutex_init(&store->lock, NULL) != 0) {
+        free(store);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for a lock");
+    }
+    const pi2_region_owner owner = { .self = store, .ended = note_arrival, .reset = reset };
+    pi2_status status = pi2_region_create(options->store, &owner, MOST_READS, &store->region);
+    if (status == PI2_OK) status = place_pools(store);
+    if (status == PI2_OK) status = make_lists(store);
+    if (status == PI2_OK) status = load_heads(store);
+    if (status != PI2_OK) {
+        pi2_neuron_store_free(store);
+        return status;
+    }
+    *store_out = store;
+    return PI2_OK;
+}
+
+void pi2_neuron_store_free(pi2_neuron_store *store) {
+    if (!store) return;
+    if (store->region) pi2_neuron_store_reset(store);
+    (void)pthread_mutex_destroy(&store->lock);
+    free_store(store);
 }

@@ -1,14 +1,15 @@
 /*
- * neuron_store.h: where a pass finds single neurons: the region of cold clusters (PowerInfer-2, sections 4.2, 4.3).
+ * neuron_store.h: where a pass finds single neurons: the store's region of bundles, for cold clusters (PowerInfer-2,
+ * sections 4.2, 4.3).
  *
  * A bank (clusters/neuron_bank.h) cuts a layer's neurons into units of equal size. Memory for units is cut into slots;
- * units of one size share a pool. A unit is in one slot or in none:
+ * units of one size share a pool. A unit is in one slot or in none; its states are some of a part's (store/part.h):
  *
- *   EMPTY -> READING      it was wanted: it got a slot, its read is queued              (lock held)
- *   READING -> CHECKING   its read ended; the first thread that sees it takes the checksum (compare-and-swap)
+ *   ABSENT -> READING     it was wanted: it got a slot, its read is queued              (lock held)
+ *   READING -> CHECKING   its read ended; whoever tells of that takes the checksum
  *   CHECKING -> READY     it matched; it may be used
- *   READY -> EMPTY        it leaves for another unit: never within the layer that used it  (lock held)
- *   READING, CHECKING -> EMPTY   its read failed, or its checksum: the pass ends with that
+ *   READY -> ABSENT       it leaves for another unit: never within the layer that used it  (lock held)
+ *   READING, CHECKING -> ABSENT   its read failed, or its checksum: the pass ends with that
  *
  * A hit takes no lock: a slot's word holds the unit, the layer ("epoch") that used it last and its state, and a thread
  * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by
@@ -21,7 +22,7 @@
 #define PI2_NEURON_CACHE_NEURON_STORE_H
 
 #include "clusters/neuron_bank.h"
-#include "storage/reader.h"
+#include "store/store.h"
 
 /* Of a unit's heat 1 - 1 / so many are left after a pass; of so many slots whose units a layer does not use the coldest
  * leaves. */
@@ -32,11 +33,9 @@ typedef struct pi2_neuron_store pi2_neuron_store;
 typedef struct pi2_neuron_store_options {
     const pi2_neuron_banks *banks; /* outlive the store */
     const char *path;              /* the cluster file, for messages; copied by nobody: outlives the store */
-    pi2_reader *reader;
+    pi2_store *store;              /* outlives this */
     void *memory;                  /* heads, then slots; page aligned */
     uint64_t memory_bytes;         /* at least pi2_neuron_store_least_bytes() */
-    unsigned spin_us;
-    pi2_timeline *trace;           /* gets a span of every stall; may be NULL */
 } pi2_neuron_store_options;
 
 /** Memory with which every unit of the largest layer has a slot: less could not serve a token that needs them all. */
@@ -95,8 +94,6 @@ void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t bank, uint32_t uses
 
 typedef struct pi2_neuron_store_counters {
     uint64_t uses, hits;        /* of units */
-    uint64_t needed_bytes;      /* of units used */
-    uint64_t stall_ns, stalls;  /* compute threads' waiting, summed over threads */
     uint64_t evictions;
     uint32_t slots, units;
 } pi2_neuron_store_counters;

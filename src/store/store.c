@@ -21,7 +21,7 @@ typedef struct pooled_read {
     pi2_bring bring;          /* first; written while the read is FREE and nobody holds it */
     pi2_read_request request;
     _Atomic int stage;
-    _Atomic uint32_t ticket;  /* as in `bring`, for threads that hold it */
+    _Atomic uint32_t ticket;  /* as in `bring` since it was added; else none that it ever has */
     _Atomic uint32_t holders; /* threads that look at the request: it serves nobody else meanwhile */
     _Atomic uint64_t order;   /* in which reads were added */
 } pooled_read;
@@ -215,8 +215,8 @@ pi2_bring *pi2_region_unused(pi2_region *region) {
         pooled_read *read = &region->reads[region->next];
         region->next = region->next + 1 == region->capacity ? 0 : region->next + 1;
         if (atomic_load(&read->stage) != READ_FREE) continue;
-        read->bring.ticket += TICKETS_OF_A_READ;
-        atomic_store(&read->ticket, read->bring.ticket);
+        read->bring = (pi2_bring){ .ticket = read->bring.ticket + TICKETS_OF_A_READ };
+        atomic_store(&read->ticket, read->bring.ticket ^ 1u); /* another read's, so nobody comes with it */
         if (atomic_load(&read->holders) == 0) return &read->bring;
     }
     return NULL;
@@ -240,6 +240,7 @@ void pi2_region_add(pi2_region *region, pi2_bring *bring) {
     read->request.destination = bring->memory;
     read->request.priority = bring->likely ? PI2_READ_LIKELY : PI2_READ_CERTAIN;
     atomic_store(&read->request.state, PI2_READ_IDLE);
+    atomic_store(&read->ticket, bring->ticket);
     atomic_store_explicit(&read->order, region->added++, memory_order_relaxed);
     (void)atomic_fetch_add(&region->under_way, 1);
     atomic_store(&read->stage, READ_ACTIVE);
@@ -306,7 +307,7 @@ bool pi2_region_collect(pi2_region *region) {
     return some;
 }
 
-/* Takes hold of a read; NULL: it has ended. The holder lets go of it. */
+/* Takes hold of a read; NULL: it has ended, or is not added yet. The holder lets go of it. */
 static pooled_read *hold(pi2_region *region, uint32_t ticket) {
     pooled_read *read = &region->reads[ticket % TICKETS_OF_A_READ];
     (void)atomic_fetch_add(&read->holders, 1);
@@ -327,7 +328,7 @@ void pi2_region_await(pi2_region *region, uint32_t ticket, unsigned turn) {
         }
         let_go(read);
     }
-    if (!was_told) pi2_store_pause(turn); /* whoever ended it is telling */
+    if (!was_told) pi2_store_pause(turn); /* whoever ended it is telling, or whoever begins it is about to add it */
 }
 
 int pi2_region_mark(const pi2_region *region) {

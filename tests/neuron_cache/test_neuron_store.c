@@ -21,6 +21,7 @@
 #include "base/team.h"
 #include "neuron_cache/neuron_store.h"
 #include "support/read_methods.h"
+#include "support/store_over.h"
 #include "support/temporary_files.h"
 
 enum { BANKS = 5, NEURONS = 96, HEAD_PART = 4096, LAYERS_RUN = 120, MOST_USED = 60 };
@@ -77,7 +78,8 @@ static void write_file(void) {
 
 typedef struct setup {
     pi2_neuron_store *store;
-    pi2_reader *reader;
+    pi2_reader *reader; /* the way's */
+    pi2_store *way;
     void *memory;
     uint64_t bytes;
 } setup;
@@ -87,14 +89,15 @@ static pi2_status try_open(const char *method, uint64_t bytes, setup *s) {
     assert_int_equal(pi2_pages_reserve((size_t)bytes, false, "slots", &s->memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 16 };
     if (pi2_reader_open(&reader, &s->reader) != PI2_OK) fail_msg("%s", pi2_error_text());
-    const pi2_neuron_store_options options = { .banks = &banks, .path = path, .reader = s->reader,
+    s->way = store_over(s->reader, false);
+    const pi2_neuron_store_options options = { .banks = &banks, .path = path, .store = s->way,
                                                .memory = s->memory, .memory_bytes = bytes };
     return pi2_neuron_store_create(&options, &s->store);
 }
 
 static void close_store(setup *s) {
     pi2_neuron_store_free(s->store);
-    pi2_reader_close(s->reader);
+    pi2_store_free(s->way);
     pi2_pages_release(s->memory, (size_t)s->bytes);
 }
 
@@ -229,7 +232,8 @@ static void more_units_than_reads(void **state) {
         assert_int_equal(pi2_pages_reserve((size_t)s.bytes, false, "slots", &s.memory), PI2_OK);
         const pi2_reader_options reader = { .path = many, .method = *method, .depth = 64 };
         assert_int_equal(pi2_reader_open(&reader, &s.reader), PI2_OK);
-        const pi2_neuron_store_options options = { .banks = &one, .path = many, .reader = s.reader,
+        s.way = store_over(s.reader, false);
+        const pi2_neuron_store_options options = { .banks = &one, .path = many, .store = s.way,
                                                    .memory = s.memory, .memory_bytes = s.bytes };
         if (pi2_neuron_store_create(&options, &s.store) != PI2_OK) fail_msg("%s", pi2_error_text());
         pi2_neuron_store_begin_pass(s.store);

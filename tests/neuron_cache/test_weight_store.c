@@ -14,6 +14,7 @@
 
 #include "base/pages.h"
 #include "neuron_cache/weight_store.h"
+#include "support/store_over.h"
 
 enum { EXTENTS = 256, EXTENT_BYTES = 256 * 1024, RING_BYTES = 2 << 20 };
 
@@ -38,7 +39,7 @@ static void make(fixture *f) {
     assert_int_equal(pi2_pages_reserve((size_t)EXTENTS * EXTENT_BYTES, false, "weights", &f->memory), PI2_OK);
     assert_int_equal(pi2_pages_reserve(RING_BYTES, false, "ring", &f->ring), PI2_OK);
     memset(f->ring, 0xff, RING_BYTES); /* so that a first write shows */
-    assert_int_equal(pi2_store_create(&(pi2_store_options){ 0 }, &f->way), PI2_OK);
+    f->way = store_over(NULL, false);
     const pi2_weight_store_options options = {
         .layout = &f->layout, .path = "none", .store = f->way, .sequence = f->sequence, .sequence_count = EXTENTS,
         .head_begin = EXTENTS, .pass_end = EXTENTS, .resident = f->resident, .resident_memory = f->memory,
