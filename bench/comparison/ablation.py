@@ -41,6 +41,11 @@ def only(found, names):
     return chosen
 
 
+def is_ablation(result):
+    """Whether more than one variant of our engine was measured."""
+    return sum(report.family_of(name) == report.OURS for name in result["engines"]) > 1
+
+
 def table(results):
     """Markdown: every variant against the default of the same test."""
     lines = ["| Case | Test | Variant | tokens/s | runs | of the default | MB read per token | "

@@ -318,4 +318,4 @@ def describe():
     return {"cpu": name, "family": int(family.group(1)) if family else None,
             "model": int(model.group(1)) if model else None, "instruction_sets": sets,
             "cores": os.cpu_count(), "memory_gb": round(memory / 1e6, 1),
-            "kernel": os.uname().release.split("-")[0]}
+            "kernel": os.uname().release.split("-")[0], "virtual": "hypervisor" in flags}

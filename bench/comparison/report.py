@@ -1,7 +1,8 @@
-"""From records to medians, from several JSON files to one, and to the Markdown table."""
+"""From records to medians, from several case files to one, and to the Markdown table."""
 import json
 
 from . import limits, texts
+from .results import machine_name
 
 OURS = "powerinfer2"
 median = limits.median
@@ -49,33 +50,6 @@ def best_of_family(result, family):
 
 # ---- several files ----
 
-def upgrade(run):
-    """A file of an earlier form (medians, samples) in today's form."""
-    for result in run["results"]:
-        if "kind" not in result:
-            kind, tokens = result["test"].split("-")
-            result.update({"kind": kind, "tokens": int(tokens), "depth": 0,
-                           "model": result["case"].rsplit("-", 1)[0]})
-        for engine in result["engines"].values():
-            if "records" not in engine:
-                engine["records"] = [
-                    {"outcome": "ok", "tokens_per_second": sample, "peak": engine["peak_bytes"],
-                     **{key: engine[key] for key in ("bytes_per_token", "hit_rate",
-                                                     "process_bytes_read") if key in engine}}
-                    for sample in engine["samples"]]
-                engine["records"] += [{"outcome": outcome} for outcome in engine["outcomes"]
-                                      if outcome != "ok"]
-    return run
-
-
-def load(path):
-    with open(path, encoding="utf-8") as file:
-        run = json.load(file)
-    if not isinstance(run, dict) or not isinstance(run.get("results"), list):
-        raise ValueError(f"{path} holds no results of bench/compare")
-    return upgrade(run)
-
-
 LISTS = ("disk_bytes_per_second", "memory_bytes_per_second", "int8_operations_per_second",
          "token_ms")
 
@@ -104,7 +78,7 @@ def merge(runs):
                         ([run["probe"]] if run.get("probe") else [])]
     found = {}
     for run in runs:
-        source = (run["revision"], json.dumps(run["machine"], sort_keys=True), run["threads"])
+        source = (run["revision"], machine_name(run["machine"]), run["threads"])
         for result in run["results"]:
             copy = json.loads(json.dumps(result))
             key = (result["case"], result["test"])
