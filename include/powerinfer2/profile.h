@@ -13,6 +13,8 @@ typedef struct pi2_profile_options {
     const char *const *text_paths; /* regular files, each of another text; NULL at the end */
     uint64_t text_tokens;          /* of each text at most, rounded up to whole chunks; 0: all */
     const char *output_path;       /* the statistics: the file has its name only once it is whole */
+    uint32_t part, part_count;     /* of each text, chunks part, part + part_count, ...: so that several processes, at
+                                      most 64, share a text; part_count 0: all chunks */
     bool resume;                   /* go on with the statistics at output_path, where there are some: what they counted
                                       of these texts is passed over, and the result is that of one run */
 } pi2_profile_options;
@@ -31,10 +33,10 @@ PI2_API pi2_status pi2_profile_texts(pi2_engine *engine, const pi2_profile_optio
                                      pi2_sparsity **sparsity_out);
 
 /**
- * Adds statistics of one model, counted over different texts, exactly: in any order they give the same file, which is
- * that of one run over all texts.
+ * Adds statistics of one model, counted over different texts or different parts of one, exactly: in any order they give
+ * the same file, which is that of one run over all texts once all parts of each are in it.
  * paths  in  two files or more, NULL at the end; none of them is output_path
- * Errors  INVALID (they are of different models or were counted differently; both counted one text), FORMAT, IO,
+ * Errors  INVALID (they were counted differently, or both counted one text or part of one), FORMAT, IO,
  *         UNSUPPORTED, MEMORY: nothing is written
  */
 PI2_API pi2_status pi2_profile_merge(const char *const *paths, const char *output_path, pi2_sparsity **sparsity_out);

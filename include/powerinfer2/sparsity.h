@@ -28,6 +28,7 @@ typedef struct pi2_layer_sparsity {
     double in_batch[PI2_SPARSITY_BATCHES]; /* of the neurons (of all experts), those that are active in at least one of
                            so many tokens that follow each other; NaN: no text has so many */
     double by_rank[PI2_SPARSITY_RANKS]; /* of all activations, what the hottest neurons give */
+    double magnitude_by_rank[PI2_SPARSITY_RANKS]; /* of the sum of |activation|, what those with most give */
 } pi2_layer_sparsity;
 
 typedef struct pi2_sparsity {

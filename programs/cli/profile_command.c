@@ -1,4 +1,7 @@
 /* profile_command.c: "powerinfer2 profile": counts over texts, into a file of statistics; or adds such files. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "commands.h"
 #include "engine_options.h"
 #include "output.h"
@@ -6,12 +9,13 @@
 #include "signals.h"
 #include "sparsity_report.h"
 
-enum { DEFAULT_CONTEXT = 512 };
+enum { DEFAULT_CONTEXT = 512, MOST_PARTS = 64 };
 
 typedef struct profile_settings {
     pi2_cli_texts texts, merge;
-    const char *output;
+    const char *output, *part;
     int64_t tokens;
+    uint32_t part_number, part_count; /* of --part: from 1 */
     bool resume, json;
 } profile_settings;
 
@@ -23,12 +27,15 @@ static const pi2_cli_option profile_options[] = {
      "Where the statistics go, for 'prepare --statistics FILE'.", NULL, 0, 0},
     {"--tokens", "N", PI2_CLI_INTEGER, PROFILE(tokens), "0",
      "Tokens of each text at most, rounded up to whole chunks (-c); 0: all.", NULL, 0, UINT32_MAX},
+    {"--part", "K/N", PI2_CLI_TEXT, PROFILE(part), NULL,
+     "Counts the K-th of N parts of each text, that is chunks K, K+N, ...: so N processes, at most 64, share a text. "
+     "Merged, the N files are that of one run.", NULL, 0, 0},
     {"--resume", NULL, PI2_CLI_FLAG, PROFILE(resume), NULL,
      "Goes on with the statistics in FILE: after Ctrl-C, with a larger --tokens, or with more texts. The result is "
      "that of one run.", NULL, 0, 0},
     {"--merge", "FILE...", PI2_CLI_FILES, PROFILE(merge), NULL,
-     "Counts nothing: adds statistics of one model, counted over different texts, at most 16. So several processes "
-     "share the work.", NULL, 0, 0},
+     "Counts nothing: adds statistics of one model, counted over different texts or parts, at most 16 files. So "
+     "several processes share the work.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, PROFILE(json), NULL, "Prints one JSON value instead of a table.", NULL, 0, 0},
 };
 
@@ -53,8 +60,8 @@ static int merge(const profile_settings *settings, const pi2_cli_model_settings 
     const char *paths[PI2_CLI_MAX_TEXTS + 1];
     pi2_sparsity *sparsity = NULL;
     pi2_cli_set_quiet(model->quiet);
-    if (settings->texts.count || settings->resume || settings->tokens) {
-        return pi2_cli_usage_error("profile: --merge counts nothing: leave out -f, --tokens and --resume");
+    if (settings->texts.count || settings->resume || settings->tokens || settings->part) {
+        return pi2_cli_usage_error("profile: --merge counts nothing: leave out -f, --tokens, --part and --resume");
     }
     list_paths(&settings->merge, paths);
     const pi2_status status = pi2_profile_merge(paths, settings->output, &sparsity);
@@ -67,13 +74,33 @@ static int count(const profile_settings *settings, const pi2_engine_options *opt
     pi2_engine *engine = NULL;
     list_paths(&settings->texts, paths);
     const pi2_profile_options profile = {.text_paths = paths, .text_tokens = (uint64_t)settings->tokens,
-                                         .output_path = settings->output, .resume = settings->resume};
+                                         .output_path = settings->output, .resume = settings->resume,
+                                         .part = settings->part_number - 1, .part_count = settings->part_count};
     pi2_status status = pi2_engine_open(options, &engine);
     if (status == PI2_OK) status = pi2_profile_texts(engine, &profile, &sparsity);
     if (status == PI2_OK) status = pi2_engine_finish_trace(engine);
     const int code = finish(status, settings, sparsity);
     pi2_engine_close(engine);
     return code;
+}
+
+/** "K/N" of --part; without it part 1 of 1. */
+static int read_part(profile_settings *settings) {
+    char *end = NULL;
+    settings->part_number = settings->part_count = 1;
+    if (!settings->part) return PI2_CLI_GO_ON;
+    const unsigned long number = strtoul(settings->part, &end, 10);
+    const bool has_slash = end != settings->part && *end == '/';
+    const char *behind = has_slash ? end + 1 : end;
+    const unsigned long count = has_slash ? strtoul(behind, &end, 10) : 0;
+    const bool is_plain = strspn(settings->part, "0123456789/") == strlen(settings->part) && end != behind && !*end;
+    if (!is_plain || number < 1 || number > count || count > MOST_PARTS) {
+        return pi2_cli_usage_error("profile: --part wants K/N, K of 1 to N, N at most %d: '%s' is not that",
+                                   (int)MOST_PARTS, settings->part);
+    }
+    settings->part_number = (uint32_t)number;
+    settings->part_count = (uint32_t)count;
+    return PI2_CLI_GO_ON;
 }
 
 int pi2_cli_profile(int argument_count, char **arguments) {
@@ -92,6 +119,8 @@ int pi2_cli_profile(int argument_count, char **arguments) {
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     if (!settings.output) return pi2_cli_usage_error("profile: no file for the statistics: give one with -o FILE");
+    code = read_part(&settings);
+    if (code != PI2_CLI_GO_ON) return code;
     if (settings.merge.count) return merge(&settings, &model);
     pi2_engine_options options;
     pi2_engine_options_init(&options);

@@ -10,18 +10,22 @@ static const double rank_shares[PI2_SPARSITY_RANKS] = PI2_SPARSITY_RANK_SHARES;
 static const int batch_tokens[PI2_SPARSITY_BATCHES] = PI2_SPARSITY_BATCH_TOKENS;
 
 static json_t *json_layer(const pi2_layer_sparsity *layer) {
-    json_t *object = json_object(), *ranks = json_array(), *batches = json_array();
+    json_t *object = json_object(), *ranks = json_array(), *magnitudes = json_array(), *batches = json_array();
     const struct { const char *key; double value; } numbers[] = {
         {"zeros", layer->zeros}, {"rounded_zeros", layer->rounded_zeros}, {"zero_tiles", layer->zero_tiles},
         {"zero_blocks", layer->zero_blocks}, {"hot", layer->hot}, {"repeat", layer->repeat}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         json_object_set_new(object, numbers[i].key, pi2_cli_json_number(numbers[i].value));
     }
-    for (int i = 0; i < PI2_SPARSITY_RANKS; i++) json_array_append_new(ranks, pi2_cli_json_number(layer->by_rank[i]));
+    for (int i = 0; i < PI2_SPARSITY_RANKS; i++) {
+        json_array_append_new(ranks, pi2_cli_json_number(layer->by_rank[i]));
+        json_array_append_new(magnitudes, pi2_cli_json_number(layer->magnitude_by_rank[i]));
+    }
     for (int i = 0; i < PI2_SPARSITY_BATCHES; i++) {
         json_array_append_new(batches, pi2_cli_json_number(layer->in_batch[i]));
     }
     json_object_set_new(object, "by_rank", ranks);
+    json_object_set_new(object, "magnitude_by_rank", magnitudes);
     json_object_set_new(object, "in_batch", batches);
     return object;
 }
@@ -69,10 +73,13 @@ void pi2_cli_print_sparsity(const pi2_sparsity *sparsity) {
     for (int i = 0; i < PI2_SPARSITY_RANKS; i++) (void)printf(" %5.0f %%", 100.0 * rank_shares[i]);
     (void)printf("\ngive       ");
     for (int i = 0; i < PI2_SPARSITY_RANKS; i++) (void)printf(" %5.1f %%", 100.0 * sparsity->mean.by_rank[i]);
+    (void)printf("\nmagnitude  ");
+    for (int i = 0; i < PI2_SPARSITY_RANKS; i++) (void)printf(" %5.1f %%", 100.0 * sparsity->mean.magnitude_by_rank[i]);
     print_batches(&sparsity->mean);
     (void)printf("\n\nzeros: activations that are exactly zero; rounded: that are zero in 8 bits, as Down reads them; "
                  "tiles,\nblocks: of 16 and 32 neurons that are zero wholly; hot: neurons that give 80 %% of the "
-                 "activations; repeat:\nof a token's active neurons, those that the token before had active too\n");
+                 "activations; repeat:\nof a token's active neurons, those that the token before had active too; "
+                 "magnitude: of the sum of\n|activation|, what the neurons with most of it give\n");
 }
 
 int pi2_cli_report_sparsity(const pi2_sparsity *sparsity, bool json) {

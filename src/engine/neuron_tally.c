@@ -4,6 +4,7 @@
  */
 #include "engine/neuron_tally.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,11 @@
 
 enum { BLOCK = PI2_STATISTICS_BLOCK, TILE = PI2_STATISTICS_TILE };
 
-static const uint32_t columns[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS };
-enum { COLUMNS = sizeof columns / sizeof columns[0] };
+/* Numbers that a chunk's are added to one by one, and behind them those of 64 bits. */
+enum { FIRED, ZEROS, IN_RUNS, COUNTS = IN_RUNS + PI2_STATISTICS_BATCHES, LOW = COUNTS, HIGH, COLUMNS };
+static const uint32_t columns[COLUMNS] = {
+    PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS, PI2_STATISTICS_IN_2, PI2_STATISTICS_IN_4, PI2_STATISTICS_IN_8,
+    PI2_STATISTICS_IN_32, PI2_STATISTICS_MAGNITUDE, PI2_STATISTICS_MAGNITUDE_HIGH };
 
 /** One layer's or expert's counts, by all threads. */
 typedef struct entry_counts {
@@ -28,7 +32,8 @@ struct pi2_neuron_tally {
     size_t chunk_tokens;
     uint32_t experts, stride;   /* of a layer, 1 when dense; neurons of an expert in blocks, rounded up */
     size_t entry_count;
-    uint32_t *counts[COLUMNS];  /* each [entries][stride] */
+    uint32_t *counts[COUNTS];   /* each [entries][stride] */
+    uint64_t *magnitudes;       /* the same */
     uint32_t *fired_last;       /* the same: 1 + the position at which the neuron fired last */
     uint32_t *seen_last;        /* [entries][stride / 32]: 1 + the position at which the block was computed last */
     entry_counts *entries;
@@ -51,25 +56,34 @@ uint64_t pi2_neuron_tally_bytes(const pi2_model_shape *shape) {
     const uint64_t counted = in_layer * shape->layer_count;
     const uint64_t statistics =
         counted * COLUMNS * 4 + entries * (sizeof(pi2_statistics_entry) + 8 * PI2_STATISTICS_SUMS);
-    const uint64_t tally = counted * (COLUMNS + 1) * 4 + counted / BLOCK * 4 + entries * sizeof(entry_counts);
-    return tally + statistics + in_layer * 4; /* and one layer's counts in order, to tell of them */
+    const uint64_t tally = counted * ((COUNTS + 1) * 4 + 8) + counted / BLOCK * 4 + entries * sizeof(entry_counts);
+    return tally + statistics + in_layer * 8; /* and one layer's numbers in order, to tell of them */
 }
 
 /* ---- counting --------------------------------------------------------------------------- */
 
 /** A neuron fired at a position (from 0); before: 1 + the position at which it fired last, 0: never. */
-static void count_runs(const pi2_neuron_tally *tally, uint64_t *sums, uint32_t position, uint32_t before) {
+static void count_runs(pi2_neuron_tally *tally, uint64_t *sums, size_t neuron, uint32_t position, uint32_t before) {
     for (int i = 0; i < PI2_STATISTICS_BATCHES; i++) {
         const uint32_t run = pi2_statistics_batches[i];
         const bool is_first = before == 0 || (before - 1) / run != position / run;
-        sums[PI2_SUM_IN_2 + i] += position < tally->run_ends[i] && is_first;
+        const bool counts = position < tally->run_ends[i] && is_first;
+        sums[PI2_SUM_IN_2 + i] += counts;
+        tally->counts[IN_RUNS + i][neuron] += counts;
     }
+}
+
+/** |activation| in whole units: whatever is added in whatever order then gives the same sum. What is no number is the
+ *  most. */
+static uint32_t units_of(float activation) {
+    const double units = fabs((double)activation) * PI2_STATISTICS_MAGNITUDE_UNITS + 0.5;
+    return units < (double)PI2_STATISTICS_MOST_MAGNITUDE ? (uint32_t)units : PI2_STATISTICS_MOST_MAGNITUDE;
 }
 
 /** One block of 32 neurons, or what is left. */
 static void count_block(pi2_neuron_tally *tally, uint64_t *sums, size_t first, const pi2_neuron_values *values,
                         uint32_t at, uint32_t count) {
-    uint32_t *fired = tally->counts[0] + first, *zeros = tally->counts[1] + first;
+    uint32_t *fired = tally->counts[FIRED] + first, *zeros = tally->counts[ZEROS] + first;
     uint32_t *fired_last = tally->fired_last + first, *seen = &tally->seen_last[first / BLOCK];
     const uint32_t now = values->position + 1;
     const bool follows = *seen + 1 == now && values->position > 0;
@@ -80,12 +94,13 @@ static void count_block(pi2_neuron_tally *tally, uint64_t *sums, size_t first, c
             const bool is_zero = values->activations[at + i] == 0.0f;
             const bool is_rounded = values->rounded ? values->rounded[at + i] == 0 : is_zero;
             zeros[i] += is_zero;
+            if (!is_zero) tally->magnitudes[first + i] += units_of(values->activations[at + i]);
             if (is_rounded) continue;
             active_here++;
             fired[i]++;
             sums[PI2_SUM_AGAIN_POSSIBLE] += follows;
             sums[PI2_SUM_AGAIN] += follows && fired_last[i] + 1 == now;
-            count_runs(tally, sums, values->position, fired_last[i]);
+            count_runs(tally, sums, first + i, values->position, fired_last[i]);
             fired_last[i] = now;
         }
         sums[PI2_SUM_ZERO_TILES] += active_here == 0;
@@ -116,7 +131,8 @@ static void count(void *user, unsigned member, const pi2_neuron_values *values) 
 
 void pi2_neuron_tally_begin(pi2_neuron_tally *tally, size_t token_count) {
     const size_t padded = tally->entry_count * tally->stride;
-    for (int c = 0; c < COLUMNS; c++) memset(tally->counts[c], 0, padded * sizeof *tally->counts[c]);
+    for (int c = 0; c < COUNTS; c++) memset(tally->counts[c], 0, padded * sizeof *tally->counts[c]);
+    memset(tally->magnitudes, 0, padded * sizeof *tally->magnitudes);
     memset(tally->fired_last, 0, padded * sizeof *tally->fired_last);
     memset(tally->seen_last, 0, padded / BLOCK * sizeof *tally->seen_last);
     for (size_t e = 0; e < tally->entry_count; e++) {
@@ -139,6 +155,22 @@ static bool has_counted(const pi2_neuron_tally *tally) {
     return false;
 }
 
+static void add_columns(const pi2_neuron_tally *tally, pi2_neuron_statistics *statistics, uint32_t e) {
+    const pi2_statistics_entry *entry = &statistics->entries[e];
+    for (int c = 0; c < COUNTS; c++) {
+        const uint32_t *from = tally->counts[c] + (size_t)e * tally->stride;
+        uint32_t *into = statistics->columns[c] + entry->first;
+        for (uint32_t i = 0; i < entry->neuron_count; i++) into[i] += from[i];
+    }
+    const uint64_t *magnitudes = tally->magnitudes + (size_t)e * tally->stride;
+    uint32_t *low = statistics->columns[LOW] + entry->first, *high = statistics->columns[HIGH] + entry->first;
+    for (uint32_t i = 0; i < entry->neuron_count; i++) {
+        const uint64_t sum = ((uint64_t)high[i] << 32 | low[i]) + magnitudes[i];
+        low[i] = (uint32_t)sum;
+        high[i] = (uint32_t)(sum >> 32);
+    }
+}
+
 void pi2_neuron_tally_add(pi2_neuron_tally *tally, pi2_neuron_statistics *statistics, pi2_statistics_text *text) {
     pi2_forward_set_counter(tally->engine->forward, NULL);
     if (!has_counted(tally)) return;
@@ -152,11 +184,7 @@ void pi2_neuron_tally_add(pi2_neuron_tally *tally, pi2_neuron_statistics *statis
         for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
             sums[i] += atomic_load_explicit(&counts->sums[i], memory_order_relaxed);
         }
-        for (int c = 0; c < COLUMNS; c++) {
-            const uint32_t *from = tally->counts[c] + (size_t)e * tally->stride;
-            uint32_t *into = statistics->columns[c] + entry->first;
-            for (uint32_t i = 0; i < entry->neuron_count; i++) into[i] += from[i];
-        }
+        add_columns(tally, statistics, e);
     }
 }
 
@@ -208,14 +236,15 @@ pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_
                                  .entry_count = (size_t)shape->layer_count * experts_of(shape) };
     const size_t padded = tally->entry_count * tally->stride;
     bool is_there = true;
-    for (int c = 0; c < COLUMNS; c++) {
+    for (int c = 0; c < COUNTS; c++) {
         tally->counts[c] = calloc(padded, sizeof *tally->counts[c]);
         is_there = is_there && tally->counts[c];
     }
+    tally->magnitudes = calloc(padded, sizeof *tally->magnitudes);
     tally->fired_last = calloc(padded, sizeof *tally->fired_last);
     tally->seen_last = calloc(padded / BLOCK, sizeof *tally->seen_last);
     tally->entries = calloc(tally->entry_count, sizeof *tally->entries);
-    if (!is_there || !tally->fired_last || !tally->seen_last || !tally->entries) {
+    if (!is_there || !tally->magnitudes || !tally->fired_last || !tally->seen_last || !tally->entries) {
         pi2_neuron_tally_free(tally);
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the counts of %zu neurons", padded);
     }
@@ -226,7 +255,8 @@ pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_
 void pi2_neuron_tally_free(pi2_neuron_tally *tally) {
     if (!tally) return;
     pi2_forward_set_counter(tally->engine->forward, NULL);
-    for (int c = 0; c < COLUMNS; c++) free(tally->counts[c]);
+    for (int c = 0; c < COUNTS; c++) free(tally->counts[c]);
+    free(tally->magnitudes);
     free(tally->fired_last);
     free(tally->seen_last);
     free(tally->entries);

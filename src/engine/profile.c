@@ -38,6 +38,7 @@ typedef struct profile_run {
     const profile_text *text;
     pi2_statistics_text *record;
     uint64_t bytes_read, bytes_told, seen; /* of it; told as progress; tokens that came */
+    uint32_t part, part_count;   /* which chunks of each text are this process's */
     int32_t *chunk;              /* [statistics.chunk_tokens] */
     uint32_t held;               /* tokens in it */
     bool is_enough;              /* as many tokens as are wanted */
@@ -146,12 +147,13 @@ static pi2_status read_text(void *user, char *bytes, size_t capacity, size_t *le
     return ferror(run->file) ? pi2_fail(PI2_ERR_IO, "%s: cannot be read", run->text->path) : PI2_OK;
 }
 
-/** Counts the tokens that are held, unless an earlier run did. */
+/** Counts the tokens that are held, unless an earlier run did or another process does. */
 static pi2_status count_chunk(profile_run *run) {
     const uint32_t count = run->held;
     const int32_t begin = pi2_engine_bos(run->engine);
+    const uint64_t number = (run->seen - 1) / run->statistics.chunk_tokens;
     run->held = 0;
-    if (run->seen > run->record->token_count) {
+    if (run->seen > run->record->end && number % run->part_count == run->part) {
         const uint64_t end = run->bytes_before + run->bytes_read;
         const pi2_session_part part = { "counting", run->bytes_told, end, run->bytes_total };
         if (begin >= 0) run->chunk[0] = begin;
@@ -160,6 +162,7 @@ static pi2_status count_chunk(profile_run *run) {
         run->counted_now += count;
         run->bytes_told = end;
     }
+    if (run->seen > run->record->end) run->record->end = run->seen;
     run->is_enough = run->options->text_tokens && run->seen >= run->options->text_tokens;
     return PI2_OK;
 }
@@ -181,7 +184,7 @@ static pi2_status count_text(profile_run *run, const profile_text *text) {
     if (!run->record) return PI2_ERR_MEMORY;
     run->bytes_read = run->seen = run->held = 0;
     run->is_enough = false;
-    if (run->record->token_count % run->statistics.chunk_tokens) return PI2_OK; /* counted to its end */
+    if (run->record->end % run->statistics.chunk_tokens) return PI2_OK; /* counted to its end */
     PI2_TRY(pi2_regular_file_open(text->path, "a text that is counted", INT64_MAX, &run->file, &length));
     pi2_status status =
         pi2_engine_tokenize_parts(run->engine, read_text, run, true, false, take_tokens, run);
@@ -206,11 +209,12 @@ static pi2_status count_texts(profile_run *run) {
     return PI2_OK;
 }
 
-/** A text of which nothing was counted is not in the file: it would be one more that two files have. */
+/** A text that nobody has looked into is not in the file: it would be one more that two files have. Of a short one a
+ *  part may have no chunk, and is in the file all the same: without it the others would not become whole. */
 static void forget_uncounted(pi2_neuron_statistics *statistics) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < statistics->text_count; i++) {
-        if (statistics->texts[i].token_count) statistics->texts[kept++] = statistics->texts[i];
+        if (statistics->texts[i].end) statistics->texts[kept++] = statistics->texts[i];
     }
     statistics->text_count = kept;
 }
@@ -228,10 +232,40 @@ static pi2_status save_after(profile_run *run, pi2_status failure) {
     return pi2_fail(failure, "%s", line);
 }
 
+/** What was counted of the texts before must have been the same part of them. */
+static pi2_status choose_parts(profile_run *run) {
+    const pi2_profile_options *options = run->options;
+    const uint64_t wanted = run->part_count == 1 ? 1 : UINT64_C(1) << run->part;
+    for (size_t i = 0; i < run->text_count; i++) {
+        const profile_text *text = &run->texts[i];
+        pi2_statistics_text *record = pi2_neuron_statistics_text(&run->statistics, text->bytes, text->hash);
+        if (!record) return PI2_ERR_MEMORY;
+        if (record->end == 0) {
+            record->part_count = run->part_count;
+            record->parts = wanted;
+        } else if (record->part_count != run->part_count || record->parts != wanted) {
+            return pi2_fail(PI2_ERR_INVALID, "%s counted other parts of %s: go on with the same part of it, or merge "
+                            "what was counted apart", options->output_path, text->path);
+        }
+    }
+    return PI2_OK;
+}
+
+static pi2_status check_part(profile_run *run) {
+    const pi2_profile_options *options = run->options;
+    run->part_count = options->part_count ? options->part_count : 1;
+    run->part = options->part;
+    if (run->part_count <= PI2_STATISTICS_MOST_PARTS && run->part < run->part_count) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "part %u of %u: texts are shared out to %d parts at most", run->part + 1,
+                    run->part_count, (int)PI2_STATISTICS_MOST_PARTS);
+}
+
 static pi2_status profile(profile_run *run, pi2_sparsity **sparsity_out) {
+    PI2_TRY(check_part(run));
     PI2_TRY(find_texts(run));
     PI2_TRY(check_place(run));
     PI2_TRY(begin_statistics(run));
+    PI2_TRY(choose_parts(run));
     const pi2_status status = count_texts(run);
     forget_uncounted(&run->statistics);
     if (status != PI2_OK) return save_after(run, status);
@@ -267,7 +301,8 @@ static pi2_status merge(const char *const *paths, const char *output_path, pi2_n
     }
     pi2_statistics_entry *first = &all->entries[0];
     if (!pi2_neuron_statistics_column(all, PI2_STATISTICS_FIRED, first) ||
-        !pi2_neuron_statistics_column(all, PI2_STATISTICS_ZEROS, first)) {
+        !pi2_neuron_statistics_column(all, PI2_STATISTICS_ZEROS, first) ||
+        !pi2_neuron_statistics_column(all, PI2_STATISTICS_MAGNITUDE, first)) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: there are no counts in it: make the statistics again", paths[0]);
     }
     PI2_TRY(pi2_sparsity_of(all, sparsity_out));

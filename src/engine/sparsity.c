@@ -18,34 +18,47 @@ typedef struct layer_range {
 } layer_range;
 
 static int compare_descending(const void *a, const void *b) {
-    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
 static double share(uint64_t part, uint64_t whole) { return whole ? (double)part / (double)whole : 0.0; }
 
-/** Shares by rank. fired: room for the layer's neurons. Returns the sum of all firings. */
-static uint64_t fill_ranks(const layer_range *layer, uint32_t *fired, pi2_layer_sparsity *out) {
+/** What the neurons with the largest of `numbers`, which are sorted here, give of their sum, by rank; and the share of
+ *  neurons that give four fifths. Sums of 64 bits could wrap round in a file that was made up: doubles cannot. */
+static void share_by_rank(uint64_t *numbers, size_t count, double by_rank[PI2_SPARSITY_RANKS], double *hot_out) {
     static const double shares[PI2_SPARSITY_RANKS] = PI2_SPARSITY_RANK_SHARES;
-    const pi2_statistics_entry *first = &layer->statistics->entries[layer->begin];
-    const size_t count = (size_t)layer->neurons;
-    uint64_t total = 0, given = 0;
-    memcpy(fired, pi2_neuron_statistics_column(layer->statistics, PI2_STATISTICS_FIRED, first), count * sizeof *fired);
-    qsort(fired, count, sizeof *fired, compare_descending);
-    for (size_t i = 0; i < count; i++) total += fired[i];
+    double total = 0.0, given = 0.0;
     size_t rank = 0;
-    for (size_t i = 0; i < count && total > 0; i++) {
-        const bool was_hot = (double)given >= HOT_ACTIVATIONS * (double)total;
-        given += fired[i];
-        if (!was_hot) out->hot = (double)(i + 1) / (double)count;
+    qsort(numbers, count, sizeof *numbers, compare_descending);
+    for (size_t i = 0; i < count; i++) total += (double)numbers[i];
+    for (size_t i = 0; i < count && total > 0.0; i++) {
+        const bool was_hot = given >= HOT_ACTIVATIONS * total;
+        given += (double)numbers[i];
+        if (!was_hot) *hot_out = (double)(i + 1) / (double)count;
         for (; rank < PI2_SPARSITY_RANKS && (double)(i + 1) >= shares[rank] * (double)count; rank++) {
-            out->by_rank[rank] = share(given, total);
+            by_rank[rank] = given / total;
         }
     }
-    return total;
 }
 
-static void fill_layer(const layer_range *layer, uint32_t *room, pi2_layer_sparsity *out) {
+/** Shares by rank. numbers: room for the layer's neurons. Returns the sum of all firings. */
+static uint64_t fill_ranks(const layer_range *layer, uint64_t *numbers, pi2_layer_sparsity *out) {
+    const pi2_statistics_entry *first = &layer->statistics->entries[layer->begin];
+    const size_t count = (size_t)layer->neurons;
+    const uint32_t *fired = pi2_neuron_statistics_column(layer->statistics, PI2_STATISTICS_FIRED, first);
+    uint64_t firings = 0;
+    double ignored = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = pi2_neuron_statistics_magnitude(layer->statistics, first, (uint32_t)i);
+    }
+    share_by_rank(numbers, count, out->magnitude_by_rank, &ignored);
+    for (size_t i = 0; i < count; i++) firings += numbers[i] = fired[i];
+    share_by_rank(numbers, count, out->by_rank, &out->hot);
+    return firings;
+}
+
+static void fill_layer(const layer_range *layer, uint64_t *room, pi2_layer_sparsity *out) {
     const pi2_neuron_statistics *statistics = layer->statistics;
     uint64_t computed = 0, tiles = 0, blocks = 0, zeros = 0, sums[PI2_STATISTICS_SUMS] = { 0 };
     for (uint32_t e = layer->begin; e < layer->end; e++) {
@@ -79,7 +92,10 @@ static void add_to_mean(pi2_layer_sparsity *mean, const pi2_layer_sparsity *laye
     mean->hot += layer->hot / layers;
     mean->repeat += layer->repeat / layers;
     for (int i = 0; i < PI2_SPARSITY_BATCHES; i++) mean->in_batch[i] += layer->in_batch[i] / layers;
-    for (int i = 0; i < PI2_SPARSITY_RANKS; i++) mean->by_rank[i] += layer->by_rank[i] / layers;
+    for (int i = 0; i < PI2_SPARSITY_RANKS; i++) {
+        mean->by_rank[i] += layer->by_rank[i] / layers;
+        mean->magnitude_by_rank[i] += layer->magnitude_by_rank[i] / layers;
+    }
 }
 
 /** The layer whose entries begin at `begin`. */
@@ -92,7 +108,7 @@ static layer_range layer_at(const pi2_neuron_statistics *statistics, uint32_t be
     return layer;
 }
 
-static void fill(const pi2_neuron_statistics *statistics, uint32_t *room, pi2_sparsity *sparsity) {
+static void fill(const pi2_neuron_statistics *statistics, uint64_t *room, pi2_sparsity *sparsity) {
     layer_range range = { 0 };
     for (uint32_t i = 0; i < sparsity->layer_count; i++) {
         range = layer_at(statistics, range.end);
@@ -111,7 +127,7 @@ pi2_status pi2_sparsity_of(const pi2_neuron_statistics *statistics, pi2_sparsity
     }
     pi2_sparsity *sparsity = calloc(1, sizeof *sparsity);
     pi2_layer_sparsity *list = calloc(layers, sizeof *list);
-    uint32_t *room = malloc((size_t)most * sizeof *room);
+    uint64_t *room = malloc((size_t)most * sizeof *room);
     *sparsity_out = NULL;
     if (!sparsity || !list || !room) {
         free(sparsity);

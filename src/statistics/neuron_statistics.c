@@ -23,6 +23,13 @@ bool pi2_statistics_entries_are_good(const pi2_statistics_entry *entries, uint32
     return count > 0 && count <= PI2_STATISTICS_MOST_ENTRIES && total <= INT32_MAX;
 }
 
+static bool has_column(const uint32_t *ids, uint32_t count, uint32_t id) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (ids[i] == id) return true;
+    }
+    return false;
+}
+
 bool pi2_statistics_columns_are_good(const uint32_t *ids, uint32_t count) {
     if (count == 0 || count > PI2_STATISTICS_MOST_COLUMNS) return false;
     for (uint32_t i = 0; i < count; i++) {
@@ -30,7 +37,7 @@ bool pi2_statistics_columns_are_good(const uint32_t *ids, uint32_t count) {
             if (ids[i] == ids[k]) return false;
         }
     }
-    return true;
+    return has_column(ids, count, PI2_STATISTICS_MAGNITUDE) == has_column(ids, count, PI2_STATISTICS_MAGNITUDE_HIGH);
 }
 
 bool pi2_statistics_sums_are_good(const pi2_statistics_entry *entry, const uint64_t *sums) {
@@ -47,15 +54,40 @@ static bool is_before(const pi2_statistics_text *a, const pi2_statistics_text *b
     return a->hash < b->hash || (a->hash == b->hash && a->bytes < b->bytes);
 }
 
+uint64_t pi2_statistics_all_parts(uint32_t part_count) {
+    return part_count == PI2_STATISTICS_MOST_PARTS ? UINT64_MAX : (UINT64_C(1) << part_count) - 1;
+}
+
+/** Tokens of a text's parts, up to its end, in chunks of so many. */
+static uint64_t tokens_of_parts(const pi2_statistics_text *text, uint32_t chunk) {
+    const uint64_t chunks = text->end / chunk, rest = text->end % chunk;
+    uint64_t tokens = 0;
+    for (uint32_t part = 0; part < text->part_count; part++) {
+        if (!(text->parts >> part & 1)) continue;
+        tokens += (chunks / text->part_count + (chunks % text->part_count > part)) * chunk;
+        if (chunks % text->part_count == part) tokens += rest;
+    }
+    return tokens;
+}
+
+static bool text_is_good(const pi2_statistics_text *text, uint32_t chunk) {
+    if (text->end > PI2_STATISTICS_MOST_TOKENS || text->part_count < 1 ||
+        text->part_count > PI2_STATISTICS_MOST_PARTS) return false;
+    const uint64_t all = pi2_statistics_all_parts(text->part_count);
+    if (text->parts == 0 || (text->parts & ~all) || (text->parts == all) != (text->part_count == 1)) return false;
+    return text->token_count == tokens_of_parts(text, chunk);
+}
+
 bool pi2_statistics_texts_are_good(const pi2_neuron_statistics *statistics) {
     uint64_t tokens = 0;
+    if (statistics->text_count > 0 && statistics->chunk_tokens == 0) return false;
     for (uint32_t i = 0; i < statistics->text_count; i++) {
         const pi2_statistics_text *text = &statistics->texts[i];
         if (i > 0 && !is_before(text - 1, text)) return false;
-        if (text->token_count > PI2_STATISTICS_MOST_TOKENS) return false;
+        if (!text_is_good(text, statistics->chunk_tokens)) return false;
         tokens += text->token_count;
     }
-    return statistics->text_count == 0 || (statistics->chunk_tokens > 0 && tokens == statistics->token_count);
+    return statistics->text_count == 0 || tokens == statistics->token_count;
 }
 
 static pi2_status make(const pi2_statistics_entry *entries, pi2_neuron_statistics *statistics) {
@@ -123,8 +155,15 @@ uint64_t *pi2_neuron_statistics_sums(const pi2_neuron_statistics *statistics, co
     return statistics->sums + (size_t)(entry - statistics->entries) * PI2_STATISTICS_SUMS;
 }
 
+uint64_t pi2_neuron_statistics_magnitude(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry,
+                                         uint32_t neuron) {
+    const uint32_t *low = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_MAGNITUDE, entry);
+    const uint32_t *high = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_MAGNITUDE_HIGH, entry);
+    return (uint64_t)high[neuron] << 32 | low[neuron];
+}
+
 pi2_statistics_text *pi2_neuron_statistics_text(pi2_neuron_statistics *statistics, uint64_t bytes, uint64_t hash) {
-    const pi2_statistics_text text = { .bytes = bytes, .hash = hash };
+    const pi2_statistics_text text = { .bytes = bytes, .hash = hash, .part_count = 1, .parts = 1 };
     const uint32_t count = statistics->text_count;
     uint32_t at = 0;
     while (at < count && is_before(&statistics->texts[at], &text)) at++;

@@ -23,9 +23,17 @@ enum { PI2_STATISTICS_MOST_COLUMNS = 32, PI2_STATISTICS_ACTIVATION_BYTES = 16, P
 enum {
     PI2_STATISTICS_FIRED = 1, /* tokens in which the neuron's activation was not zero: at most the entry's tokens */
     PI2_STATISTICS_ORDER = 2, /* order[place] = neuron: the order in which a file shall hold the entry's neurons */
-    PI2_STATISTICS_ZEROS = 3  /* tokens in which its activation was exactly zero before it was rounded to 8 bits: at
+    PI2_STATISTICS_ZEROS = 3, /* tokens in which its activation was exactly zero before it was rounded to 8 bits: at
                                  most those in which it did not fire */
+    PI2_STATISTICS_MAGNITUDE = 4,      /* sum of |activation| in units of 1/65536, each rounded to the nearest and at */
+    PI2_STATISTICS_MAGNITUDE_HIGH = 5, /* most 2^31 of them: the low and the high 32 bits. Both are there, or neither */
+    PI2_STATISTICS_IN_2 = 6,  /* runs of 2 tokens in which it fired at least once; of 4, 8, 32: as in the sums below */
+    PI2_STATISTICS_IN_4 = 7,
+    PI2_STATISTICS_IN_8 = 8,
+    PI2_STATISTICS_IN_32 = 9
 };
+#define PI2_STATISTICS_MAGNITUDE_UNITS 65536.0       /* of an activation of 1 */
+#define PI2_STATISTICS_MOST_MAGNITUDE 2147483648u    /* of one token */
 
 /** The sums of an entry. */
 typedef enum pi2_statistics_sum {
@@ -42,10 +50,15 @@ enum { PI2_STATISTICS_BATCHES = PI2_STATISTICS_SUMS - PI2_SUM_IN_2 };
 /** Tokens of the runs that PI2_SUM_IN_2 and those after it count over. */
 extern const uint32_t pi2_statistics_batches[PI2_STATISTICS_BATCHES];
 
-/** A text of which the first tokens were counted. */
+enum { PI2_STATISTICS_MOST_PARTS = 64 };
+
+/** A text whose first tokens were counted, or some of the parts in which several processes share its chunks. */
 typedef struct pi2_statistics_text {
     uint64_t bytes, hash;     /* of the whole text: XXH3, 64 bits */
-    uint64_t token_count;     /* counted: whole chunks, or the text to its end */
+    uint64_t token_count;     /* counted */
+    uint64_t end;             /* tokens from its beginning of which these are parts: whole chunks, or all */
+    uint32_t part_count;      /* chunk c is in part c % part_count; 1: all of them are counted */
+    uint64_t parts;           /* bit p: part p is counted */
 } pi2_statistics_text;
 
 typedef struct pi2_statistics_entry {
@@ -90,7 +103,12 @@ uint32_t *pi2_neuron_statistics_column(const pi2_neuron_statistics *statistics, 
 /** An entry's sums, shape [PI2_STATISTICS_SUMS]. */
 uint64_t *pi2_neuron_statistics_sums(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry);
 
-/** The text of so many bytes and this hash, put in where it is missing; valid until another is put in. NULL: MEMORY. */
+/** The sum of a neuron's |activation| in units of 1/65536. The statistics have columns of magnitudes. */
+uint64_t pi2_neuron_statistics_magnitude(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry,
+                                         uint32_t neuron);
+
+/** The text of so many bytes and this hash, put in where it is missing, whole and with nothing counted; valid until
+ *  another is put in. NULL: MEMORY. */
 pi2_statistics_text *pi2_neuron_statistics_text(pi2_neuron_statistics *statistics, uint64_t bytes, uint64_t hash);
 
 /** Complete runs of pi2_statistics_batches[batch] tokens in the texts. */
@@ -103,9 +121,10 @@ pi2_status pi2_neuron_statistics_check_same(const pi2_neuron_statistics *a, cons
 
 /**
  * Adds the counts of `from` to those of `into`, exactly: both are of one model, counted in one way over different
- * texts, and their columns are counts. On an error `into` is as it was.
+ * texts or different parts of one, and their columns are counts. On an error `into` is as it was.
  * names  in  the files' names, for the message
- * Errors  as above; INVALID (a text that both counted), UNSUPPORTED (too many tokens or texts), MEMORY
+ * Errors  as above; INVALID (a text that both counted, or parts of one that do not fit together), UNSUPPORTED (too many
+ *         tokens or texts), MEMORY
  */
 pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *into_name,
                                      const pi2_neuron_statistics *from, const char *from_name);

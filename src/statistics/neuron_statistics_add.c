@@ -17,7 +17,8 @@ static bool has_same_entries(const pi2_neuron_statistics *a, const pi2_neuron_st
 }
 
 static bool is_count(uint32_t column_id) {
-    return column_id == PI2_STATISTICS_FIRED || column_id == PI2_STATISTICS_ZEROS;
+    return column_id == PI2_STATISTICS_FIRED || column_id == PI2_STATISTICS_ZEROS ||
+           (column_id >= PI2_STATISTICS_MAGNITUDE && column_id <= PI2_STATISTICS_IN_32);
 }
 
 /** Whether both have the same columns, in one order, and all of them count. */
@@ -57,7 +58,19 @@ static pi2_status check(const pi2_neuron_statistics *into, const char *into_name
     return PI2_OK;
 }
 
-/** Both lists in one, in order. Errors  INVALID: a text is in both */
+/** Adds other parts of a text that is there, which with its last part becomes whole. NULL, or why they do not fit. */
+static const char *join_parts(pi2_statistics_text *into, const pi2_statistics_text *from) {
+    if (into->part_count == 1 || from->part_count == 1) return "both counted";
+    if (into->part_count != from->part_count) return "divided into different numbers of parts";
+    if (into->parts & from->parts) return "both counted a part of";
+    if (into->end != from->end) return "counted to different ends parts of";
+    into->token_count += from->token_count;
+    into->parts |= from->parts;
+    if (into->parts == pi2_statistics_all_parts(into->part_count)) into->part_count = 1, into->parts = 1;
+    return NULL;
+}
+
+/** Both lists in one, in order. Errors  INVALID: a text is in both, and not in parts that fit together */
 static pi2_status join_texts(const pi2_neuron_statistics *into, const char *into_name,
                              const pi2_neuron_statistics *from, const char *from_name,
                              pi2_neuron_statistics *joined) {
@@ -67,13 +80,33 @@ static pi2_status join_texts(const pi2_neuron_statistics *into, const char *into
         const uint32_t before = joined->text_count;
         pi2_statistics_text *place = pi2_neuron_statistics_text(joined, text->bytes, text->hash);
         if (!place) return PI2_ERR_MEMORY;
-        if (joined->text_count == before) {
-            return pi2_fail(PI2_ERR_INVALID, "%s and %s both counted a text of %" PRIu64
-                            " bytes: added, it would count twice", into_name, from_name, text->bytes);
+        if (joined->text_count > before) {
+            *place = *text;
+            continue;
         }
-        place->token_count = text->token_count;
+        const char *wrong = join_parts(place, text);
+        if (!wrong) continue;
+        return pi2_fail(PI2_ERR_INVALID, "%s and %s %s a text of %" PRIu64 " bytes: they cannot be added", into_name,
+                        from_name, wrong, text->bytes);
     }
     return PI2_OK;
+}
+
+/** Numbers of 64 bits, of which each of two columns has half. */
+static void add_magnitudes(pi2_neuron_statistics *into, const pi2_neuron_statistics *from) {
+    const pi2_statistics_entry *first = &into->entries[0];
+    uint32_t *low = pi2_neuron_statistics_column(into, PI2_STATISTICS_MAGNITUDE, first);
+    uint32_t *high = pi2_neuron_statistics_column(into, PI2_STATISTICS_MAGNITUDE_HIGH, first);
+    for (uint64_t i = 0; low && i < into->neuron_total; i++) {
+        const uint64_t sum = pi2_neuron_statistics_magnitude(into, first, (uint32_t)i) +
+                             pi2_neuron_statistics_magnitude(from, &from->entries[0], (uint32_t)i);
+        low[i] = (uint32_t)sum;
+        high[i] = (uint32_t)(sum >> 32);
+    }
+}
+
+static bool is_half_of_a_number(uint32_t column_id) {
+    return column_id == PI2_STATISTICS_MAGNITUDE || column_id == PI2_STATISTICS_MAGNITUDE_HIGH;
 }
 
 pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *into_name,
@@ -92,7 +125,9 @@ pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *in
     for (uint32_t i = 0; i < into->entry_count; i++) into->entries[i].token_count += from->entries[i].token_count;
     const size_t sums = (size_t)into->entry_count * PI2_STATISTICS_SUMS;
     for (size_t i = 0; i < sums; i++) into->sums[i] += from->sums[i];
+    add_magnitudes(into, from);
     for (uint32_t c = 0; c < into->column_count; c++) {
+        if (is_half_of_a_number(into->column_ids[c])) continue;
         for (uint64_t i = 0; i < into->neuron_total; i++) into->columns[c][i] += from->columns[c][i];
     }
     return PI2_OK;

@@ -12,7 +12,7 @@
 #include "base/whole_file.h"
 #include "statistics/neuron_statistics_internal.h"
 
-enum { VERSION = 2, HEADER_BYTES = 72, ENTRY_BYTES = 24 + 8 * PI2_STATISTICS_SUMS, TEXT_BYTES = 24, ENDING_BYTES = 8,
+enum { VERSION = 3, HEADER_BYTES = 72, ENTRY_BYTES = 24 + 8 * PI2_STATISTICS_SUMS, TEXT_BYTES = 48, ENDING_BYTES = 8,
        CHUNK_NUMBERS = 4096 };
 static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'U', 'R', 'O' };
 
@@ -58,11 +58,18 @@ static pi2_status check_entry_column(const pi2_neuron_statistics *statistics, co
         if (!is_good) *wrong_out = "does not name every neuron once";
         return PI2_OK;
     }
-    if (id != PI2_STATISTICS_FIRED && id != PI2_STATISTICS_ZEROS) return PI2_OK;
-    const uint32_t *fired = id == PI2_STATISTICS_ZEROS
-        ? pi2_neuron_statistics_column(statistics, PI2_STATISTICS_FIRED, entry) : NULL;
+    if (id < PI2_STATISTICS_FIRED || id > PI2_STATISTICS_IN_32) return PI2_OK;
+    const uint32_t *fired = pi2_neuron_statistics_column(statistics, PI2_STATISTICS_FIRED, entry);
     for (uint32_t i = 0; i < entry->neuron_count; i++) {
-        if ((uint64_t)numbers[i] + (fired ? fired[i] : 0) > entry->token_count) *wrong_out = "are more than its tokens";
+        const uint32_t firings = fired ? fired[i] : 0;
+        uint64_t least_tokens = numbers[i];
+        if (id == PI2_STATISTICS_ZEROS) least_tokens += firings;
+        if (id == PI2_STATISTICS_MAGNITUDE || id == PI2_STATISTICS_MAGNITUDE_HIGH) {
+            const uint64_t magnitude = pi2_neuron_statistics_magnitude(statistics, entry, i);
+            least_tokens = magnitude / PI2_STATISTICS_MOST_MAGNITUDE + (magnitude % PI2_STATISTICS_MOST_MAGNITUDE > 0);
+        }
+        if (least_tokens > entry->token_count) *wrong_out = "are more than its tokens";
+        if (fired && id >= PI2_STATISTICS_IN_2 && numbers[i] > firings) *wrong_out = "are more than its firings";
     }
     return PI2_OK;
 }
@@ -136,10 +143,13 @@ static void put_header(statistics_writer *writer, const pi2_neuron_statistics *s
     }
     for (uint32_t i = 0; i < statistics->text_count; i++) {
         const pi2_statistics_text *text = &statistics->texts[i];
-        uint8_t line[TEXT_BYTES];
+        uint8_t line[TEXT_BYTES] = { 0 };
         pi2_store_le64(line, text->bytes);
         pi2_store_le64(line + 8, text->hash);
         pi2_store_le64(line + 16, text->token_count);
+        pi2_store_le64(line + 24, text->end);
+        pi2_store_le64(line + 32, text->parts);
+        pi2_store_le32(line + 40, text->part_count);
         put(writer, line, sizeof line);
     }
 }
@@ -271,7 +281,10 @@ static pi2_status read_sums_and_texts(const char *path, const uint8_t *bytes, pi
     const uint8_t *line = bytes + columns_begin(statistics->entry_count, 0);
     for (uint32_t i = 0; i < count; i++, line += TEXT_BYTES) {
         statistics->texts[i] = (pi2_statistics_text){ .bytes = pi2_load_le64(line), .hash = pi2_load_le64(line + 8),
-                                                      .token_count = pi2_load_le64(line + 16) };
+                                                      .token_count = pi2_load_le64(line + 16),
+                                                      .end = pi2_load_le64(line + 24),
+                                                      .parts = pi2_load_le64(line + 32),
+                                                      .part_count = pi2_load_le32(line + 40) };
     }
     return PI2_OK;
 }

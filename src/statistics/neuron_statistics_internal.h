@@ -16,7 +16,10 @@ bool pi2_statistics_entries_are_good(const pi2_statistics_entry *entries, uint32
 /** Sums that can be of so many tokens and neurons. */
 bool pi2_statistics_sums_are_good(const pi2_statistics_entry *entry, const uint64_t *sums);
 
-/** Texts in ascending order, none twice, which have the tokens of all; or none. */
+/** The bits of all parts of a text. part_count: 1 .. PI2_STATISTICS_MOST_PARTS */
+uint64_t pi2_statistics_all_parts(uint32_t part_count);
+
+/** Texts in ascending order, none twice, with parts that are possible, which have the tokens of all; or none. */
 bool pi2_statistics_texts_are_good(const pi2_neuron_statistics *statistics);
 
 /** At least one column, none of them twice. */

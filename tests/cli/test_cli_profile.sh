@@ -35,6 +35,7 @@ count all -f "$folder/one" -f "$folder/two" --json -t 1 --memory $small
 expect_json '#layers' 2
 expect_json '#mean.in_batch' 5
 expect_json '#batches' 5
+expect_json '#mean.magnitude_by_rank' 10
 total=$(json token_count)
 
 # In parts, and by several processes.
@@ -50,6 +51,33 @@ count second -f "$folder/two" -b 16
 expect 0 profile --merge "$folder/second" "$folder/first" -o "$folder/merged" --json
 expect_json token_count "$total"
 same merged all
+
+# Three processes at once share both texts; what does not fit together is refused.
+pids=
+for part in 1 2 3; do
+    "$program" profile -m "$model" -c 128 -f "$folder/one" "$folder/two" --part $part/3 -t 1 -o "$folder/part$part" \
+        >/dev/null 2>"$folder/err$part" </dev/null &
+    pids="$pids $!"
+done
+for pid in $pids; do
+    wait "$pid"
+    code=$?
+    checks=$((checks + 1))
+    [ $code = 0 ] || fail "a part ends with $code: $(cat "$folder"/err?)"
+done
+expect 0 profile --merge "$folder/part3" "$folder/part1" -o "$folder/merged" --json
+[ "$(json token_count)" -lt "$total" ] || fail "two of three parts are all"
+expect_error 2 "both counted a part of a text" profile --merge "$folder/merged" "$folder/part1" -o "$folder/never"
+expect_error 2 "both counted a text" profile --merge "$folder/merged" "$folder/all" -o "$folder/never"
+expect 0 profile --merge "$folder/part2" "$folder/merged" -o "$folder/shared" --json
+expect_json token_count "$total"
+same shared all
+expect_error 2 "counted other parts of" profile -m "$model" -c 128 -f "$folder/one" --part 2/3 --resume -o "$folder/part1"
+count part1 -f "$folder/two" "$folder/one" --part 1/3 --resume
+for wrong in 0/3 4/3 1/65 3 1/ /2 1/2/3 -1/2 1/2x; do
+    expect_error 2 "part wants K/N" profile -m "$model" -f "$folder/one" --part $wrong -o "$folder/never"
+done
+expect_error 2 "leave out -f" profile --merge "$folder/first" "$folder/second" --part 1/2 -o "$folder/never"
 
 # An end that is asked for: whole chunks are kept, or nothing is there yet; going on gives the whole.
 i=0

@@ -23,7 +23,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CHUNK = 50, PLENTY = PI2_TEST_PLENTY_BYTES };
+enum { CHUNK = 50, COLUMNS = 8, PLENTY = PI2_TEST_PLENTY_BYTES };
 
 static char *folder, *model_path, *text_paths[3], *stats_path, *other_path, *merged_path;
 
@@ -92,6 +92,7 @@ static pi2_engine *open_engine(uint32_t threads, uint32_t batch, uint32_t chunk,
 
 typedef struct value {
     bool computed, zero, fired;
+    float activation;
 } value;
 
 /** Of one chunk: every value. */
@@ -111,7 +112,7 @@ static void keep_values(void *user, unsigned member, const pi2_neuron_values *va
         value *v = value_at(r, values->layer, values->expert == UINT32_MAX ? 0 : values->expert, values->position,
                             values->begin + i);
         assert_false(v->computed);
-        *v = (value){ true, values->activations[i] == 0.0f, values->rounded[i] != 0 };
+        *v = (value){ true, values->activations[i] == 0.0f, values->rounded[i] != 0, values->activations[i] };
     }
 }
 
@@ -129,16 +130,29 @@ static uint64_t count_groups(const record *r, uint32_t layer, uint32_t expert, u
     return zero;
 }
 
-static uint64_t count_in_runs(const record *r, uint32_t layer, uint32_t expert, uint32_t tokens, uint32_t run) {
+/* in_runs: of each neuron, added to. */
+static uint64_t count_in_runs(const record *r, uint32_t layer, uint32_t expert, uint32_t tokens, uint32_t run,
+                              uint32_t *in_runs) {
     uint64_t fired = 0;
     for (uint32_t begin = 0; begin + run <= tokens; begin += run) {
         for (uint32_t n = 0; n < r->neurons; n++) {
             bool any = false;
             for (uint32_t t = begin; t < begin + run; t++) any = any || value_at(r, layer, expert, t, n)->fired;
             fired += any;
+            in_runs[n] += any;
         }
     }
     return fired;
+}
+
+/* In units of 1/65536, to the nearest. */
+static void add_magnitude(pi2_neuron_statistics *want, uint64_t neuron, float activation) {
+    const double size = activation < 0.0f ? -(double)activation : (double)activation;
+    const uint64_t units = (uint64_t)(size * 65536.0 + 0.5);
+    const uint64_t sum = ((uint64_t)want->columns[7][neuron] << 32 | want->columns[6][neuron]) + units;
+    assert_true(size < 1000.0);
+    want->columns[6][neuron] = (uint32_t)sum;
+    want->columns[7][neuron] = (uint32_t)(sum >> 32);
 }
 
 /** Adds a chunk of so many tokens to an entry of the statistics that are wanted. */
@@ -156,12 +170,16 @@ static void add_direct(const record *r, uint32_t tokens, pi2_neuron_statistics *
             const value *v = value_at(r, layer, expert, t, n);
             want->columns[0][entry->first + n] += v->fired;
             want->columns[1][entry->first + n] += v->zero;
+            add_magnitude(want, entry->first + n, v->activation);
             sums[PI2_SUM_AGAIN_POSSIBLE] += v->fired && follows;
             sums[PI2_SUM_AGAIN] += v->fired && follows && value_at(r, layer, expert, t - 1, n)->fired;
         }
     }
     static const uint32_t runs[] = { 2, 4, 8, 32 };
-    for (int i = 0; i < 4; i++) sums[PI2_SUM_IN_2 + i] += count_in_runs(r, layer, expert, tokens, runs[i]);
+    for (int i = 0; i < 4; i++) {
+        uint32_t *in_runs = want->columns[2 + i] + entry->first;
+        sums[PI2_SUM_IN_2 + i] += count_in_runs(r, layer, expert, tokens, runs[i], in_runs);
+    }
 }
 
 /** Counts a text into statistics that have the entries and columns of what was counted. */
@@ -193,16 +211,20 @@ static void count_directly(const char *text_path, const record *r, pi2_neuron_st
 
 /* ---- counting ---------------------------------------------------------------------------- */
 
-static pi2_status try_count(pi2_engine *engine, const char *const *texts, const char *output, uint64_t tokens,
-                            bool resume) {
-    const pi2_profile_options options = { .text_paths = texts, .output_path = output, .text_tokens = tokens,
-                                          .resume = resume };
+static pi2_status try_options(pi2_engine *engine, const pi2_profile_options *options) {
     pi2_sparsity *sparsity;
-    const pi2_status status = pi2_profile_texts(engine, &options, &sparsity);
+    const pi2_status status = pi2_profile_texts(engine, options, &sparsity);
     assert_true((status == PI2_OK) == (sparsity != NULL));
     pi2_sparsity_free(sparsity);
     pi2_engine_close(engine);
     return status;
+}
+
+static pi2_status try_count(pi2_engine *engine, const char *const *texts, const char *output, uint64_t tokens,
+                            bool resume) {
+    const pi2_profile_options options = { .text_paths = texts, .output_path = output, .text_tokens = tokens,
+                                          .resume = resume };
+    return try_options(engine, &options);
 }
 
 static void count_texts(const char *const *texts, const char *output, uint64_t tokens, bool resume, uint32_t threads,
@@ -235,7 +257,7 @@ static void check_counts(bool experts) {
         entries[e] = got.entries[e];
         entries[e].token_count = 0;
     }
-    assert_int_equal(pi2_neuron_statistics_make(entries, got.entry_count, got.column_ids, 2, &want), PI2_OK);
+    assert_int_equal(pi2_neuron_statistics_make(entries, got.entry_count, got.column_ids, COLUMNS, &want), PI2_OK);
     for (int i = 0; i < 2; i++) count_directly(text_paths[i], &r, &want);
     assert_true(got.token_count == want.token_count && got.text_count == 2 && got.chunk_tokens == CHUNK);
     assert_string_equal(got.activation, "relu");
@@ -246,7 +268,15 @@ static void check_counts(bool experts) {
                              want.sums[e * PI2_STATISTICS_SUMS + (size_t)i]);
         }
     }
-    for (int c = 0; c < 2; c++) assert_memory_equal(got.columns[c], want.columns[c], (size_t)got.neuron_total * 4);
+    for (int c = 0; c < COLUMNS; c++) {
+        assert_memory_equal(got.columns[c], want.columns[c], (size_t)got.neuron_total * 4);
+    }
+    for (uint32_t id = PI2_STATISTICS_IN_2; id <= PI2_STATISTICS_IN_32; id++) { /* a sum is its column's */
+        const uint32_t *column = pi2_neuron_statistics_column(&got, id, &got.entries[0]);
+        uint64_t sum = 0;
+        for (uint32_t n = 0; n < got.entries[0].neuron_count; n++) sum += column[n];
+        assert_true(sum == got.sums[PI2_SUM_IN_2 + id - PI2_STATISTICS_IN_2]);
+    }
     for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
         if (i > PI2_SUM_ZERO_BLOCKS) assert_true(got.sums[i] > 0);
     }
@@ -291,6 +321,49 @@ static void in_parts_as_at_once(void **state) {
     pi2_sparsity_free(sparsity);
     expect_same_file(merged_path, at_once);
     free(at_once);
+}
+
+/* Several processes share the texts, chunk by chunk; one is stopped and goes on; more parts than a text has chunks. */
+static void by_several_processes(void **state) {
+    (void)state;
+    enum { MOST = 11 };
+    static const uint32_t shared[] = { 2, 3, MOST };
+    const char *const texts[] = { text_paths[0], text_paths[1], NULL };
+    char *at_once = test_path(folder, "at_once"), *paths[MOST + 1] = { NULL };
+    write_model(true);
+    for (int i = 0; i < 3; i++) {
+        const uint64_t tokens = i == 1 ? CHUNK + 1 : 0;
+        count_texts(texts, at_once, tokens, false, 1, 8);
+        for (uint32_t part = 0; part < shared[i]; part++) {
+            char name[16];
+            (void)snprintf(name, sizeof name, "part%u", part);
+            paths[part] = test_path(folder, name);
+            pi2_profile_options options = { .text_paths = texts, .output_path = paths[part], .text_tokens = 1,
+                                            .part = part, .part_count = shared[i] };
+            for (int resumed = 0; resumed < 2; resumed++) { /* the first chunk, then what is left */
+                if (try_options(open_engine(2, 8, CHUNK, NULL), &options) != PI2_OK) fail_msg("%s", pi2_error_text());
+                options.text_tokens = tokens;
+                options.resume = true;
+            }
+            options.part = (part + 1) % shared[i];
+            assert_int_equal(try_options(open_engine(1, 8, CHUNK, NULL), &options), PI2_ERR_INVALID);
+            assert_non_null(strstr(pi2_error_text(), "counted other parts of"));
+        }
+        pi2_sparsity *sparsity;
+        if (pi2_profile_merge((const char *const *)paths, merged_path, &sparsity) != PI2_OK) {
+            fail_msg("%s", pi2_error_text());
+        }
+        pi2_sparsity_free(sparsity);
+        expect_same_file(merged_path, at_once);
+        for (uint32_t part = 0; part < shared[i]; part++) free(paths[part]);
+        memset(paths, 0, sizeof paths);
+    }
+    free(at_once);
+    const pi2_profile_options beyond = { .text_paths = texts, .output_path = stats_path, .part = 2, .part_count = 2 };
+    assert_int_equal(try_options(open_engine(1, 8, CHUNK, NULL), &beyond), PI2_ERR_INVALID);
+    const pi2_profile_options many = { .text_paths = texts, .output_path = stats_path, .part_count = 65 };
+    assert_int_equal(try_options(open_engine(1, 8, CHUNK, NULL), &many), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "64 parts at most"));
 }
 
 /* ---- what is refused, and what an end leaves --------------------------------------------- */
@@ -358,7 +431,8 @@ static void an_end_keeps_whole_chunks(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(dense_layers), TEST(experts), TEST(in_parts_as_at_once), TEST(other_statistics),
+        TEST(dense_layers), TEST(experts), TEST(in_parts_as_at_once), TEST(by_several_processes),
+        TEST(other_statistics),
         TEST(an_end_keeps_whole_chunks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

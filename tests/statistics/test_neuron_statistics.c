@@ -19,7 +19,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { UNKNOWN_COLUMN = 4000, HEADER_BYTES = 72, ENTRY_BYTES = 88, TEXT_BYTES = 24, TEXTS = 2, ENTRIES = 4 };
+enum { UNKNOWN_COLUMN = 4000, HEADER_BYTES = 72, ENTRY_BYTES = 88, TEXT_BYTES = 48, TEXTS = 2, ENTRIES = 4 };
 
 static char *folder, *path;
 
@@ -45,6 +45,12 @@ static int tear_down(void **state) {
     return 0;
 }
 
+static void count_text(pi2_neuron_statistics *statistics, uint64_t bytes, uint64_t hash, uint64_t tokens) {
+    pi2_statistics_text *text = pi2_neuron_statistics_text(statistics, bytes, hash);
+    text->token_count = text->end = tokens;
+}
+
+/** The second text's counts are those of two of three parts: of its three chunks the first and the last. */
 static void fill(pi2_neuron_statistics *statistics) {
     uint64_t random = 5;
     assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, columns, 3, statistics), PI2_OK);
@@ -52,8 +58,11 @@ static void fill(pi2_neuron_statistics *statistics) {
     statistics->token_count = 1000;
     statistics->chunk_tokens = 512;
     memcpy(statistics->activation, "drelu", 6);
-    pi2_neuron_statistics_text(statistics, 90, 8)->token_count = 512;
-    pi2_neuron_statistics_text(statistics, 70, 8)->token_count = 488;
+    count_text(statistics, 70, 8, 400);
+    count_text(statistics, 90, 8, 1112);
+    statistics->texts[1].part_count = 3;
+    statistics->texts[1].parts = 5;
+    statistics->texts[1].token_count = 600;
     for (uint32_t e = 0; e < ENTRIES; e++) {
         const pi2_statistics_entry *entry = &statistics->entries[e];
         uint64_t *sums = pi2_neuron_statistics_sums(statistics, entry);
@@ -98,8 +107,9 @@ static void test_comes_back(void **state) {
     assert_int_equal(read.chunk_tokens, 512);
     assert_string_equal(read.activation, "drelu");
     assert_int_equal(read.text_count, TEXTS);
-    assert_true(read.texts[0].bytes == 70 && read.texts[0].hash == 8 && read.texts[0].token_count == 488);
-    assert_true(read.texts[1].bytes == 90 && read.texts[1].hash == 8 && read.texts[1].token_count == 512);
+    assert_memory_equal(read.texts, written.texts, TEXTS * sizeof *read.texts);
+    assert_true(read.texts[0].bytes == 70 && read.texts[0].end == 400 && read.texts[0].part_count == 1);
+    assert_true(read.texts[1].bytes == 90 && read.texts[1].end == 1112 && read.texts[1].parts == 5);
     assert_null(pi2_neuron_statistics_find(&read, 3, 1));
     assert_null(pi2_neuron_statistics_find(&read, 9, 0));
     assert_null(pi2_neuron_statistics_column(&read, 77, &read.entries[0]));
@@ -162,7 +172,16 @@ static void test_made_up_numbers_are_refused(void **state) {
     expect_refused(56, 0x1b1b1b1b, "impossible texts");       /* no name */
     expect_refused(68, 0x61000000, "impossible texts");       /* a name without an end */
     expect_refused(texts, 90, "impossible texts");            /* a text twice */
-    expect_refused(texts + 16, 487, "impossible texts");      /* not the sum of the header */
+    expect_refused(texts + 16, 399, "impossible texts");      /* not the sum of the header */
+    expect_refused(texts + 24, 401, "impossible texts");      /* not so many tokens as are counted */
+    expect_refused(texts + 32, 0, "impossible texts");        /* no part */
+    expect_refused(texts + 32, 3, "impossible texts");        /* more parts than it has */
+    expect_refused(texts + 40, 0, "impossible texts");
+    expect_refused(texts + TEXT_BYTES + 32, 7, "impossible texts"); /* all of its parts, and not whole */
+    expect_refused(texts + TEXT_BYTES + 32, 3, "impossible texts"); /* other parts have other tokens */
+    expect_refused(texts + TEXT_BYTES + 32, 13, "impossible texts");
+    expect_refused(texts + TEXT_BYTES + 40, 2, "impossible texts");  /* the third part of two */
+    expect_refused(texts + TEXT_BYTES + 40, 65, "impossible texts");
     expect_refused(entry + 16, 1001, "sums of layer 0");      /* more tokens than the texts have */
     expect_refused(entry + 24, 501, "sums of layer 0");       /* tiles: 5 of 100 tokens */
     expect_refused(entry + 24 + 8, 301, "sums of layer 0");   /* blocks: 3 */
@@ -177,6 +196,30 @@ static void test_made_up_numbers_are_refused(void **state) {
     expect_refused(numbers + 4 * 5, 70, "order of layer 0");
     expect_refused(numbers + 4 * (137 + 137 + 5), 101, "counts of layer 0");
     expect_refused(numbers + 4 * (137 + 137 + 70), 41, "counts of layer 3");
+}
+
+/** Statistics of counts with one number changed are not written. */
+static void expect_not_written(const uint32_t *ids, uint32_t changed, uint32_t value, const char *reason) {
+    pi2_neuron_statistics statistics;
+    assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, ids, 3, &statistics), PI2_OK);
+    statistics.token_count = 1000;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pi2_neuron_statistics_write(path, &statistics), i ? PI2_ERR_INVALID : PI2_OK);
+        statistics.columns[changed][5] = value;
+    }
+    if (!strstr(pi2_error_text(), reason)) fail_msg("wanted '%s', got: %s", reason, pi2_error_text());
+    pi2_neuron_statistics_free(&statistics);
+}
+
+static void test_counts_beyond_tokens_are_refused(void **state) {
+    (void)state;
+    static const uint32_t ids[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_MAGNITUDE, PI2_STATISTICS_MAGNITUDE_HIGH };
+    static const uint32_t runs[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_IN_2, PI2_STATISTICS_IN_32 };
+    static const uint32_t alone[] = { PI2_STATISTICS_IN_4, PI2_STATISTICS_IN_8, PI2_STATISTICS_IN_32 };
+    expect_not_written(ids, 2, 50 + 1, "counts of layer 0"); /* 100 tokens of 2^31 are 50 * 2^32 */
+    expect_not_written(runs, 1, 1, "are more than its firings");
+    expect_not_written(runs, 2, 101, "counts of layer 0");
+    expect_not_written(alone, 2, 101, "are more than its tokens");
 }
 
 static void test_order_with_a_neuron_twice(void **state) {
@@ -203,6 +246,8 @@ static void test_impossible_statistics(void **state) {
     assert_int_equal(pi2_neuron_statistics_make(entries, 0, columns, 1, &statistics), PI2_ERR_INVALID);
     assert_int_equal(pi2_neuron_statistics_make(entries, 1, columns, 0, &statistics), PI2_ERR_INVALID);
     assert_int_equal(pi2_neuron_statistics_make(entries, 1, twice, 2, &statistics), PI2_ERR_INVALID);
+    const uint32_t low[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_MAGNITUDE }; /* the other half is missing */
+    assert_int_equal(pi2_neuron_statistics_make(entries, 1, low, 2, &statistics), PI2_ERR_INVALID);
     assert_int_equal(pi2_neuron_statistics_make(swapped, 2, columns, 1, &statistics), PI2_ERR_INVALID);
     char *absent = test_path(folder, "absent/statistics");
     fill(&statistics);
@@ -216,27 +261,32 @@ static void test_impossible_statistics(void **state) {
 
 /* ---- adding ---- */
 
-enum { MERGED = 3 };
-static const uint32_t counts[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS };
+enum { MERGED = 3, COUNTS = 4, MAGNITUDES = 2 };
+static const uint32_t counts[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS, PI2_STATISTICS_MAGNITUDE_HIGH,
+                                   PI2_STATISTICS_MAGNITUDE };
 
 /** Counts of one of several texts. */
 static void fill_counts(pi2_neuron_statistics *statistics, uint64_t text) {
     uint64_t random = text;
-    assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, counts, 2, statistics), PI2_OK);
+    assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, counts, COUNTS, statistics), PI2_OK);
     statistics->model_hash = 3;
     statistics->token_count = 100 + text;
     statistics->chunk_tokens = 64;
-    pi2_neuron_statistics_text(statistics, text, 99 - text)->token_count = 100 + text;
+    count_text(statistics, text, 99 - text, 100 + text);
     for (uint32_t e = 0; e < ENTRIES; e++) {
         const pi2_statistics_entry *entry = &statistics->entries[e];
         for (int i = 0; i < PI2_STATISTICS_SUMS; i++) {
             pi2_neuron_statistics_sums(statistics, entry)[i] = entry->token_count ? text : 0;
         }
         for (uint32_t i = 0; i < entry->neuron_count; i++) {
-            for (uint32_t c = 0; c < 2; c++) {
+            for (uint32_t c = 0; c < MAGNITUDES; c++) {
                 statistics->columns[c][entry->first + i] =
                     (uint32_t)(pi2_tiny_random(&random) % (entry->token_count / 2 + 1));
             }
+            const uint64_t most = entry->token_count * PI2_STATISTICS_MOST_MAGNITUDE;
+            const uint64_t magnitude = pi2_tiny_random(&random) % (most + 1);
+            statistics->columns[2][entry->first + i] = (uint32_t)(magnitude >> 32);
+            statistics->columns[3][entry->first + i] = (uint32_t)magnitude;
         }
     }
 }
@@ -248,8 +298,12 @@ static uint8_t *add_in_order(const uint64_t order[MERGED], size_t *bytes_out) {
     for (int i = 1; i < MERGED; i++) {
         fill_counts(&from, order[i]);
         const uint32_t want = into.columns[1][70] + from.columns[1][70];
+        const uint64_t magnitude = pi2_neuron_statistics_magnitude(&into, &into.entries[0], 7) +
+                                   pi2_neuron_statistics_magnitude(&from, &from.entries[0], 7);
+        assert_true(magnitude > UINT32_MAX);
         if (pi2_neuron_statistics_add(&into, "a", &from, "b") != PI2_OK) fail_msg("%s", pi2_error_text());
         assert_int_equal(into.columns[1][70], want);
+        assert_true(pi2_neuron_statistics_magnitude(&into, &into.entries[0], 7) == magnitude);
         pi2_neuron_statistics_free(&from);
     }
     assert_int_equal(into.entries[0].token_count, MERGED * entries[0].token_count);
@@ -274,6 +328,60 @@ static void test_added_in_any_order(void **state) {
         free(other);
     }
     free(file);
+}
+
+/** Counts of some of the four parts of one text of 5 chunks and a rest. */
+static void fill_parts(pi2_neuron_statistics *statistics, uint64_t parts, uint64_t end) {
+    static const uint64_t tokens[] = { 128, 74, 64, 64 }; /* chunks 0 and 4, 1 and 5 (the rest), 2, 3 */
+    fill_counts(statistics, 1);
+    pi2_statistics_text *text = &statistics->texts[0];
+    text->part_count = 4;
+    text->parts = parts;
+    text->end = end;
+    text->token_count = 0;
+    for (int part = 0; part < 4; part++) text->token_count += parts >> part & 1 ? tokens[part] : 0;
+    statistics->token_count = text->token_count;
+}
+
+/* Parts of a text make it whole in any order; before, it is not. */
+static void test_parts_become_whole(void **state) {
+    (void)state;
+    static const uint64_t orders[][3] = { { 1, 4, 10 }, { 10, 1, 4 }, { 4, 10, 1 } };
+    for (int i = 0; i < 3; i++) {
+        pi2_neuron_statistics into, from;
+        fill_parts(&into, orders[i][0], 330);
+        for (int k = 1; k < 3; k++) {
+            fill_parts(&from, orders[i][k], 330);
+            if (pi2_neuron_statistics_add(&into, "a", &from, "b") != PI2_OK) fail_msg("%s", pi2_error_text());
+            pi2_neuron_statistics_free(&from);
+            assert_int_equal(into.text_count, 1);
+            assert_int_equal(into.texts[0].part_count, k == 1 ? 4 : 1);
+        }
+        assert_true(into.texts[0].parts == 1 && into.texts[0].token_count == 330 && into.token_count == 330);
+        for (uint32_t e = 0; e < ENTRIES; e++) into.entries[e].token_count = entries[e].token_count ? 330 : 0;
+        if (pi2_neuron_statistics_write(path, &into) != PI2_OK) fail_msg("%s", pi2_error_text());
+        pi2_neuron_statistics_free(&into);
+    }
+}
+
+static void expect_parts_not_added(uint64_t parts, uint64_t other_parts, uint32_t other_count, uint64_t other_end,
+                                   const char *reason) {
+    pi2_neuron_statistics into, from;
+    fill_parts(&into, parts, 330);
+    fill_parts(&from, other_parts, other_end);
+    from.texts[0].part_count = other_count;
+    assert_int_equal(pi2_neuron_statistics_add(&into, "a", &from, "b"), PI2_ERR_INVALID);
+    if (!strstr(pi2_error_text(), reason)) fail_msg("wanted '%s', got: %s", reason, pi2_error_text());
+    pi2_neuron_statistics_free(&into);
+    pi2_neuron_statistics_free(&from);
+}
+
+static void test_parts_that_do_not_fit(void **state) {
+    (void)state;
+    expect_parts_not_added(1, 3, 4, 330, "a and b both counted a part of a text of 1 bytes");
+    expect_parts_not_added(1, 2, 3, 330, "divided into different numbers of parts a text");
+    expect_parts_not_added(1, 2, 4, 320, "counted to different ends parts of a text");
+    expect_parts_not_added(1, 1, 1, 330, "both counted a text");
 }
 
 static void expect_not_added(pi2_neuron_statistics *from, pi2_status status, const char *reason) {
@@ -342,9 +450,12 @@ int main(void) {
         TEST(test_comes_back),
         TEST(test_every_changed_byte_is_found),
         TEST(test_made_up_numbers_are_refused),
+        TEST(test_counts_beyond_tokens_are_refused),
         TEST(test_order_with_a_neuron_twice),
         TEST(test_impossible_statistics),
         TEST(test_added_in_any_order),
+        TEST(test_parts_become_whole),
+        TEST(test_parts_that_do_not_fit),
         TEST(test_what_cannot_be_added),
         TEST(test_permutations),
     };
