@@ -69,7 +69,7 @@ def join_results(first, second):
 
 def merge(runs):
     """One run of many. The same test of the same revision on the same machine gets the runs of
-    all; of another revision or machine, the latest stands alone."""
+    all; of another revision or machine, the latest stands alone. Results get "revision" and "date"."""
     runs = sorted(runs, key=lambda run: run["time"])
     merged = json.loads(json.dumps({**runs[-1], "results": []}))
     merged["command"] = "; ".join(dict.fromkeys(run["command"] for run in runs))
@@ -80,7 +80,7 @@ def merge(runs):
     for run in runs:
         source = (run["revision"], machine_name(run["machine"]), run["threads"])
         for result in run["results"]:
-            copy = json.loads(json.dumps(result))
+            copy = {**json.loads(json.dumps(result)), "revision": run["revision"], "date": run["date"]}
             key = (result["case"], result["test"])
             if key in found and found[key][0] == source:
                 join_results(found[key][1], copy)

@@ -14,7 +14,7 @@ from . import screening
 
 MACHINE_FILE = "machine.json"
 # What AMD and Intel call the cores of a family and model that results are of.
-CORES = {(25, 1): "zen3", (26, 2): "zen5"}
+CORES = {(25, 1): "Zen 3", (26, 2): "Zen 5"}
 
 
 def slug(text):
@@ -23,8 +23,8 @@ def slug(text):
 
 def machine_name(machine):
     """The folder of a machine, such as amd-epyc-zen5-2-cores-25-gb."""
-    cores = CORES.get((machine.get("family"), machine.get("model")),
-                      f"{machine.get('family')}-{machine.get('model')}" if machine.get("family") else "")
+    family, model = machine.get("family"), machine.get("model")
+    cores = CORES.get((family, model), f"{family}-{model}" if family else "").replace(" ", "")
     memory = f"{machine['memory_gb']:.0f}-gb" if machine.get("memory_gb") else ""
     return slug(f"{machine['cpu']} {cores} {machine['cores']}-cores {memory}")
 
@@ -87,6 +87,15 @@ class Writer:
 
 def slug_of_case(case):
     return re.sub(r"[^\w.@+-]+", "_", case)
+
+
+def described(root, name):
+    """What machine.json says of a machine; None where there is none."""
+    path = os.path.join(root, name, MACHINE_FILE)
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def load(path):

@@ -12,34 +12,9 @@ import tempfile
 import types
 import unittest
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(REPOSITORY, "bench"))
-from comparison import (ablation, cases, engines, gguf_header, limits, machine, models, report,  # noqa: E402
-                        results, routing, screening, session, texts, time_budget)
-
-GB = 1_000_000_000
-DENSE = {"pass_bytes": 4 * GB, "fixed_bytes": 4 * GB, "expert_bytes": 0, "experts": 0,
-         "kv_bytes": 50_000_000, "prompt_operations": 14 * GB}
-EXPERTS = {"pass_bytes": 2 * GB, "fixed_bytes": 1 * GB, "expert_bytes": 10_000_000,
-           "experts": 1000, "kv_bytes": 0, "prompt_operations": GB}
-
-
-def result_of(case, test, limit, speeds, weights=None, **more):
-    """A result as bench/compare writes it; speeds: {engine: [tokens per second]}."""
-    parsed = cases.parse_test(test)
-    return {"case": case, "model": case.split("-")[0], "test": test, "kind": parsed["kind"],
-            "tokens": parsed["tokens"], "depth": parsed["depth"], "limit_bytes": limit,
-            "weights": weights or DENSE, "disk_bytes_per_second": [], "screening": {},
-            "engines": {name: {"records": [
-                {"outcome": "ok", "tokens_per_second": s, "peak": 1000000} for s in samples]}
-                for name, samples in speeds.items()}, **more}
-
-
-def run_of(results, time="2026-01-01T00:00:00", revision="abc"):
-    return {"date": time[:10], "time": time, "command": f"bench/compare at {time}",
-            "machine": {"cpu": "C", "family": 1, "model": 2, "cores": 2, "instruction_sets": []},
-            "probe": {"memory_gb_per_s": 30, "int8_gop_per_s": 1000}, "revision": revision,
-            "llama_version": "1", "threads": 2, "cgroup_version": 1, "results": results}
+from made_up import DENSE, EXPERTS, GB, REPOSITORY, result_of, run_of, text_of
+from comparison import (ablation, cases, engines, gguf_header, limits, machine, models, report, routing,
+                        screening, session, texts, time_budget)
 
 
 class Ablation(unittest.TestCase):
@@ -72,11 +47,6 @@ class Ablation(unittest.TestCase):
         self.assertEqual(ablation.only(found, ["policy lru"]), [found[0], found[2]])
         with self.assertRaises(ValueError):
             ablation.only(found, ["policy nru"])
-
-
-def text_of(case, limit, tokens, outcome="ok", revision="abc", model="m"):
-    return {"model": model, "case": case, "limit_bytes": limit, "outcome": outcome,
-            "tokens": tokens, "revision": revision}
 
 
 class Texts(unittest.TestCase):
@@ -529,90 +499,6 @@ class Report(unittest.TestCase):
         first = run_of([result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0]})])
         empty = run_of([result_of("m-2G", "decode-8", 2 * GB, {})], "2026-01-02T00:00:00", "def")
         self.assertEqual(report.speed_of(report.merge([first, empty])["results"][0]), 1.0)
-
-
-class Results(unittest.TestCase):
-    """Where results lie: bench/results/<machine>/<date>-<revision>/<case>.json."""
-
-    def setUp(self):
-        self.folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def test_committed_results_lie_where_they_say(self):
-        root = os.path.join(REPOSITORY, "bench/results")
-        self.assertEqual([name for name in os.listdir(root) if not os.path.isdir(os.path.join(root, name))], [])
-        paths = results.files_of([root])
-        self.assertGreater(len(paths), 20)
-        for path in paths:
-            run = results.load(path)
-            machine_folder, folder, name = os.path.relpath(path, root).split(os.sep)
-            self.assertEqual(machine_folder, results.machine_name(run["machine"]))
-            self.assertEqual(folder, f"{run['date']}-{run['revision']}")
-            self.assertEqual(len({result["case"] for result in run["results"]}), 1, path)
-            case = run["results"][0]["case"]
-            self.assertRegex(name, re.escape(case) + r"(-ablation|-repeat)?(\.\d+)?\.json$")
-            with open(os.path.join(root, machine_folder, results.MACHINE_FILE), encoding="utf-8") as file:
-                described = json.load(file)
-            self.assertIn("virtual", described)
-            for key in set(run["machine"]) - {"kernel"}:
-                self.assertEqual(run["machine"][key], described[key], path)
-
-    def test_committed_results_can_be_read(self):
-        root = os.path.join(REPOSITORY, "bench/results")
-        for runs in results.by_machine(results.load_all([root])).values():
-            text = report.document(report.merge(runs))
-            for run in runs:
-                for result in run["results"]:
-                    self.assertIn(f"| {result['case']} | {result['test']} | powerinfer2", text)
-
-    def test_what_is_no_result_is_refused(self):
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write("[]")
-            file.flush()
-            self.assertRaises(ValueError, results.load, file.name)
-        self.assertRaises(ValueError, results.load_all, [self.folder])
-
-    def written(self):
-        return sorted(os.path.relpath(path, self.folder) for path in results.files_of([self.folder]))
-
-    def test_one_command_writes_its_files_again_and_another_writes_others(self):
-        run = run_of([result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0]}),
-                      result_of("m-1G", "decode-8", GB, {"powerinfer2": []})])
-        run["texts"] = [text_of("m in memory", None, [1]), text_of("m-2G", 2 * GB, [1]), text_of("m-1G", GB, [2])]
-        writer = results.Writer(self.folder)
-        writer.write(run)
-        place = "c-1-2-2-cores/2026-01-01-abc"
-        self.assertEqual(self.written(), [f"{place}/m-2G.json"])
-        run["results"][0]["engines"]["powerinfer2"]["records"] *= 2
-        run["results"] += [result_of("m-2G", "prefill-8", 2 * GB, {"powerinfer2": [5.0]})]
-        writer.write(run)
-        self.assertEqual(self.written(), [f"{place}/m-2G.json"])
-        read = results.load(os.path.join(self.folder, place, "m-2G.json"))
-        self.assertEqual([len(r["engines"]["powerinfer2"]["records"]) for r in read["results"]], [2, 1])
-        self.assertEqual([text["case"] for text in read["texts"]], ["m in memory", "m-2G"])
-        results.Writer(self.folder).write(run)
-        results.Writer(self.folder, kind="ablation").write(run)
-        self.assertEqual(self.written(), [f"{place}/m-2G-ablation.json", f"{place}/m-2G.2.json",
-                                          f"{place}/m-2G.json"])
-        with open(os.path.join(self.folder, "c-1-2-2-cores/machine.json"), encoding="ascii") as file:
-            self.assertEqual(json.load(file), run["machine"])
-
-    def test_a_private_place(self):
-        results.Writer(self.folder, "mine").write(
-            run_of([result_of("my model-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0]})]))
-        self.assertEqual(self.written(), ["mine/my_model-2G.json"])
-
-    def test_machines_are_kept_apart(self):
-        own = {"cpu": "AMD EPYC 9B45 (x)", "family": 26, "model": 2, "cores": 16, "memory_gb": 128.4}
-        self.assertEqual(results.machine_name(own), "amd-epyc-9b45-x-zen5-16-cores-128-gb")
-        self.assertEqual(results.machine_name({"cpu": "aarch64", "family": None, "model": None, "cores": 8}),
-                         "aarch64-8-cores")
-        for number, machine in enumerate((own, {**own, "cores": 4})):
-            run = {**run_of([result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0]})]), "machine": machine}
-            results.Writer(self.folder, str(number)).write(run)
-        with self.assertRaisesRegex(ValueError, "2 machines"):
-            results.load_one_machine([self.folder])
-        self.assertEqual(len(results.load_one_machine([os.path.join(self.folder, "1")])), 1)
 
 
 def write_gguf(path, architecture, tensors, numbers):
