@@ -113,7 +113,6 @@ static pi2_status start_store(pi2_engine *engine) {
                                         .trace = pi2_run_trace_events(engine->traces.run) };
     const pi2_status status = pi2_store_create(&options, &engine->store);
     if (status != PI2_OK) pi2_reader_close(reader);
-    else engine->reader = reader;
     return status;
 }
 
@@ -178,7 +177,8 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
 static void complete_report(pi2_engine *engine) {
     pi2_engine_report *report = &engine->run.report;
     const pi2_memory_plan *plan = &engine->run.plan.memory;
-    if (engine->reader && !plan->everything_resident) report->read_method = pi2_reader_method(engine->reader);
+    const pi2_reader *reader = pi2_store_options_of(engine->store)->reader;
+    if (reader && !plan->everything_resident) report->read_method = pi2_reader_method(reader);
     report->relief_description = pi2_memory_relief_description(engine);
     if (!engine->expert_cache) return;
     report->expert_cache_bytes = plan->expert_bytes;
@@ -213,8 +213,7 @@ pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engin
 
 static pi2_status finish_run_trace(pi2_engine *engine) {
     if (!engine->traces.run || !engine->weight_store) return PI2_OK; /* it did not open: no run to tell of */
-    pi2_weight_store_reset(engine->weight_store); /* waits for what is still read ahead */
-    if (engine->expert_cache) pi2_expert_cache_reset(engine->expert_cache);
+    pi2_store_reset(engine->store); /* waits for what is still read ahead */
     pi2_engine_counters counters;
     pi2_engine_count(engine, &counters);
     const uint64_t dropped = pi2_timeline_dropped(pi2_run_trace_events(engine->traces.run));
@@ -271,7 +270,6 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
     if (engine->expert_cache) {
         pi2_expert_cache_counters experts;
         pi2_expert_cache_count(engine->expert_cache, &experts);
-        counters_out->bytes_needed += experts.needed_bytes;
         counters_out->expert_uses = experts.touches;
         counters_out->expert_hits = experts.hits;
         counters_out->hot_experts = experts.hot;
@@ -286,7 +284,6 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->prefetch_wasted_bytes = experts.ahead_wasted_bytes;
         counters_out->experts_foretold = experts.foreseen;
         counters_out->experts_foretold_used = experts.foreseen_demanded;
-        store.stall_ns += experts.stall_ns;
     }
     if (engine->neuron_store) {
         pi2_neuron_store_counters neurons;

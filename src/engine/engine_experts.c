@@ -49,11 +49,8 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
         .memory = engine->memory.experts.pages,
         .bytes = engine->run.plan.memory.expert_bytes, .loaded = loaded, .policy = engine->run.plan.policy,
         .layer_keys = engine->run.source.model->shape.expert_count, .hot_keys = engine->run.plan.hot.keys,
-        .hot_count = engine->run.plan.hot.count, .reader = engine->reader,
-        .spin_us = pi2_team_spin_us(engine->run.plan.memory.shape.thread_count),
-        .on_demand_only = engine->run.options.read_on_demand,
-        .on_demand = engine->traces.experts ? on_demand : NULL, .on_demand_user = engine,
-        .trace = pi2_run_trace_events(engine->traces.run) };
+        .hot_count = engine->run.plan.hot.count, .store = engine->store,
+        .on_demand = engine->traces.experts ? on_demand : NULL, .on_demand_user = engine };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
     tell_size(engine);
     return PI2_OK;

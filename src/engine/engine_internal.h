@@ -34,7 +34,6 @@ struct pi2_engine {
     pi2_engine_traces traces;
     pi2_team *team;
     pi2_store *store;
-    pi2_reader *reader;             /* the store's */
     pi2_weight_store *weight_store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */
     pi2_neuron_store *neuron_store; /* NULL: all passes are dense */

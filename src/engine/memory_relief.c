@@ -260,7 +260,7 @@ pi2_status pi2_engine_start_relief(pi2_engine *engine) {
     engine->relief = calloc(1, sizeof *engine->relief);
     if (!engine->relief) return pi2_fail(PI2_ERR_MEMORY, "no memory to watch the memory with");
     pi2_memory_relief *relief = engine->relief;
-    relief->can_give = engine->reader != NULL;
+    relief->can_give = pi2_store_options_of(engine->store)->reader != NULL;
     PI2_TRY(pi2_memory_pressure_open("", &relief->pressure));
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);

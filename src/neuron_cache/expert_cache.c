@@ -15,13 +15,14 @@
 
 size_t pi2_expert_cache_list_bytes(const pi2_extent_layout *layout, const pi2_cache_policy *policy) {
     const size_t keys = pi2_expert_cache_keys(layout);
-    return sizeof(struct pi2_expert_cache) + pi2_expert_cache_extents(layout) * sizeof(cached_extent) +
+    return sizeof(struct pi2_expert_cache) + pi2_region_bytes(MAX_READS) +
+           pi2_expert_cache_extents(layout) * sizeof(cached_extent) +
            keys * (sizeof(cached_expert) + sizeof(uint32_t) + sizeof(uint8_t *) + 1) +
            pi2_cache_book_bytes(policy, (uint32_t)keys, (uint32_t)keys, (uint32_t)keys) +
            pi2_hot_experts_bytes((uint32_t)keys);
 }
 
-/* ---- creation ---- */
+/* ---- lists ---- */
 
 /* Notes where each expert's extents are; those that all fit get their place. */
 static void list_experts(pi2_expert_cache *cache) {
@@ -39,7 +40,7 @@ static void list_experts(pi2_expert_cache *cache) {
         uint32_t offset = 0;
         for (uint32_t e = 0; e < expert->count; e++, own++) {
             cache->extents[own].offset = offset;
-            atomic_init(&cache->extents[own].state, cache->options.loaded ? EXTENT_READY : EXTENT_WAITING);
+            atomic_init(&cache->extents[own].part.state, cache->options.loaded ? PI2_PART_READY : PI2_PART_ABSENT);
             offset += pi2_extent_read_bytes(&layout->extents[group->first_extent + e]);
         }
         place += cache->options.loaded ? offset : cache->slot_bytes;
@@ -88,6 +89,7 @@ static pi2_status allocate(pi2_expert_cache *cache) {
 }
 
 static void free_lists(pi2_expert_cache *cache) {
+    pi2_region_free(cache->region);
     free(cache->experts);
     free(cache->extents);
     free(cache->queue);
@@ -99,38 +101,15 @@ static void free_lists(pi2_expert_cache *cache) {
     free(cache);
 }
 
-pi2_status pi2_expert_cache_create(const pi2_expert_cache_options *options, pi2_expert_cache **cache_out) {
-    *cache_out = NULL;
-    pi2_expert_cache *cache = calloc(1, sizeof *cache);
-    if (!cache || pthread_mutex_init(&cache->lock, NULL) != 0) {
-        free(cache);
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for the expert cache");
-    }
-    cache->options = *options;
-    cache->issuing = UINT32_MAX;
-    const pi2_status status = allocate(cache);
-    if (status != PI2_OK) {
-        free_lists(cache);
-        return status;
-    }
-    (void)pthread_mutex_lock(&cache->lock);
-    pi2_expert_cache_pump(cache); /* hot experts are read from now on */
-    (void)pthread_mutex_unlock(&cache->lock);
-    *cache_out = cache;
-    return PI2_OK;
-}
-
-void pi2_expert_cache_free(pi2_expert_cache *cache) {
-    if (!cache) return;
-    pi2_expert_cache_reset(cache);
-    free_lists(cache);
-}
-
 /* ---- slots and reads, under the lock ---- */
 
 static cached_extent *extent_of(const pi2_expert_cache *cache, const cached_expert *expert, uint32_t index) {
     assert(index < expert->count);
     return &cache->extents[expert->first_own + index];
+}
+
+static int state_of(const pi2_expert_cache *cache, const cached_expert *expert, uint32_t index) {
+    return pi2_part_state(&extent_of(cache, expert, index)->part);
 }
 
 static bool may_leave(const void *user, uint32_t key) {
@@ -150,7 +129,7 @@ static uint8_t *drop(pi2_expert_cache *cache, uint32_t key, unsigned from, unsig
     uint8_t *memory = expert->memory;
     change_expert(expert, from, EXPERT_ABSENT);
     for (uint32_t i = 0; i < expert->count; i++) {
-        change_extent(extent_of(cache, expert, i), extents_from, EXTENT_WAITING);
+        pi2_part_change(&extent_of(cache, expert, i)->part, extents_from, PI2_PART_ABSENT);
     }
     if (!cache->all_fit) expert->memory = NULL;
     return memory;
@@ -159,12 +138,12 @@ static uint8_t *drop(pi2_expert_cache *cache, uint32_t key, unsigned from, unsig
 /* One that is wholly there leaves. */
 static uint8_t *drop_present(pi2_expert_cache *cache, uint32_t key) {
     assert(!cache->experts[key].pinned);
-    return drop(cache, key, FROM(EXPERT_PRESENT), FROM(EXTENT_ARRIVED) | FROM(EXTENT_READY));
+    return drop(cache, key, FROM(EXPERT_PRESENT), FROM(PI2_PART_ARRIVED) | FROM(PI2_PART_READY));
 }
 
 /* Experts that may be fetched ahead at once. */
 static uint32_t ahead_most(const pi2_expert_cache *cache) {
-    if (!cache->options.reader || cache->options.on_demand_only) return 0;
+    if (!pi2_store_options_of(cache->options.store)->reader || is_on_demand(cache)) return 0;
     const uint32_t share = (cache->slot_count - cache->given_count) / AHEAD_SHARE;
     return share < AHEAD_MOST ? share : AHEAD_MOST;
 }
@@ -185,8 +164,9 @@ static void end_ahead(pi2_expert_cache *cache, uint32_t key, bool kept) {
     unlist_ahead(cache, key);
     *(kept ? &cache->counters.ahead_kept : &cache->counters.ahead_wasted) += 1;
     *(kept ? &cache->counters.ahead_kept_bytes : &cache->counters.ahead_wasted_bytes) += expert->ahead_bytes;
-    if (!cache->options.trace || expert->ahead_bytes == 0) return;
-    pi2_timeline_ahead(cache->options.trace, cache->options.layout->extents[expert->first].file_offset,
+    pi2_timeline *trace = pi2_store_options_of(cache->options.store)->trace;
+    if (!trace || expert->ahead_bytes == 0) return;
+    pi2_timeline_ahead(trace, cache->options.layout->extents[expert->first].file_offset,
                        expert->ahead_bytes, kept, expert->ahead_ns, pi2_clock_ns());
 }
 
@@ -243,57 +223,33 @@ static bool give_slot(pi2_expert_cache *cache, uint32_t key) {
     return true;
 }
 
-cache_read *pi2_expert_cache_unused_read(pi2_expert_cache *cache) {
-    for (uint32_t i = 0; i < MAX_READS; i++) {
-        if (!cache->reads[i].active && cache->reads[i].waiters == 0) return &cache->reads[i];
-    }
-    return NULL;
-}
-
-/*
- * A read of an expert's next extents, from `first` on, that nobody has asked for: as many as are neighbours in the
- * file, up to a size. Returns the extent after them, or the count when none is left (then nothing is read).
- */
-uint32_t pi2_expert_cache_fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t key, uint32_t first) {
+bool pi2_expert_cache_add_read(pi2_expert_cache *cache, uint32_t key, uint32_t *next) {
     cached_expert *expert = &cache->experts[key];
     const pi2_extent *places = cache->options.layout->extents + expert->first;
-    while (first < expert->count &&
-           atomic_load_explicit(&extent_of(cache, expert, first)->state, memory_order_relaxed) != EXTENT_WAITING) {
-        first++;
+    while (*next < expert->count && state_of(cache, expert, *next) != PI2_PART_ABSENT) ++*next;
+    if (*next == expert->count) return true;
+    pi2_bring *bring = pi2_region_unused(cache->region);
+    if (!bring) return false;
+    *bring = (pi2_bring){
+        .offset = places[*next].file_offset, .bytes = pi2_extent_read_bytes(&places[*next]),
+        .memory = expert->memory + extent_of(cache, expert, *next)->offset, .likely = !expert->pinned,
+        .key = key, .first = *next, .count = 1, .number = expert->first + *next, .ticket = bring->ticket,
+        .tag = expert->ahead ? READ_IS_AHEAD : expert->pinned ? 0 : READ_IS_HOT };
+    for (++*next; *next < expert->count && state_of(cache, expert, *next) == PI2_PART_ABSENT; ++*next) {
+        if (!pi2_bring_join(bring, places[*next].file_offset, pi2_extent_read_bytes(&places[*next]),
+                            expert->memory + extent_of(cache, expert, *next)->offset)) break;
     }
-    if (first == expert->count) return first;
-    read->key = key;
-    read->index = first;
-    read->count = 0;
-    read->active = true;
-    read->ahead = expert->ahead;
-    read->hot = !expert->ahead && !expert->pinned;
-    read->number = cache->read_number++;
-    read->request.offset = places[first].file_offset;
+    for (uint32_t i = bring->first; i < *next; i++) pi2_bring_part(bring, &extent_of(cache, expert, i)->part);
     change_slot(cache, slot_of(cache, expert->memory), FROM(SLOT_UNTOUCHED) | FROM(SLOT_TOUCHED), SLOT_TOUCHED);
-    read->request.destination = expert->memory + extent_of(cache, expert, first)->offset;
-    read->request.bytes = 0;
-    read->request.priority = expert->pinned ? PI2_READ_CERTAIN : PI2_READ_LIKELY;
-    atomic_store_explicit(&read->request.state, PI2_READ_IDLE, memory_order_relaxed);
-    for (uint32_t i = first; i < expert->count; i++) {
-        const uint32_t bytes = pi2_extent_read_bytes(&places[i]);
-        cached_extent *extent = extent_of(cache, expert, i);
-        if (i > first && (places[i].file_offset != read->request.offset + read->request.bytes ||
-                          atomic_load_explicit(&extent->state, memory_order_relaxed) != EXTENT_WAITING ||
-                          read->request.bytes + bytes > MERGED_READ_BYTES)) break;
-        read->request.bytes += bytes;
-        read->count++;
-        change_extent(extent, FROM(EXTENT_WAITING), EXTENT_READING);
-    }
     expert->reads++;
-    atomic_fetch_add(&cache->active_reads, 1);
-    cache->reads_hot += read->hot;
-    if (read->ahead) {
+    cache->reads_hot += bring->tag == READ_IS_HOT;
+    if (bring->tag == READ_IS_AHEAD) {
         cache->reads_ahead++;
-        expert->ahead_bytes += read->request.bytes;
-        cache->counters.ahead_bytes += read->request.bytes;
+        expert->ahead_bytes += bring->bytes;
+        cache->counters.ahead_bytes += bring->bytes;
     }
-    return read->index + read->count;
+    pi2_region_add(cache->region, bring);
+    return true;
 }
 
 /* Gives an absent expert that the next demand will probably want a slot. False: none is to be had. */
@@ -313,14 +269,14 @@ static bool begin_ahead(pi2_expert_cache *cache, uint32_t key) {
     expert->left = expert->count;
     expert->ahead = true;
     expert->ahead_bytes = 0;
-    if (cache->options.trace) expert->ahead_ns = pi2_clock_ns();
+    if (pi2_store_options_of(cache->options.store)->trace) expert->ahead_ns = pi2_clock_ns();
     cache->ahead_keys[cache->ahead_count++] = key;
     cache->counters.ahead++;
     return true;
 }
 
 /* Asks for what the next demand will probably want, as far as it may. */
-static size_t pump_ahead(pi2_expert_cache *cache, pi2_read_request **batch, size_t batch_count) {
+static void pump_ahead(pi2_expert_cache *cache) {
     for (; cache->foreseen_at < cache->foreseen_count; cache->foreseen_at++) {
         const uint32_t key = cache->foreseen[cache->foreseen_at];
         cached_expert *expert = &cache->experts[key];
@@ -328,20 +284,14 @@ static size_t pump_ahead(pi2_expert_cache *cache, pi2_read_request **batch, size
         if (expert->state == EXPERT_ABSENT && !begin_ahead(cache, key)) break;
         if (!expert->ahead || expert->given_up || expert->state != EXPERT_LOADING) continue;
         for (uint32_t next = 0; next < expert->count;) {
-            cache_read *read = cache->reads_ahead < MAX_READS_AHEAD ? pi2_expert_cache_unused_read(cache) : NULL;
-            if (!read) return batch_count;
-            next = pi2_expert_cache_fill_read(cache, read, key, next);
-            if (read->active) batch[batch_count++] = &read->request;
+            if (cache->reads_ahead == MAX_READS_AHEAD || !pi2_expert_cache_add_read(cache, key, &next)) return;
         }
     }
-    return batch_count;
 }
 
-/* Asks for all that has a slot and a free request: what is demanded, at most so many experts that nothing was asked
+/* Asks for all that has a slot and an unused read: what is demanded, at most so many experts that nothing was asked
  * of, then what will probably be. */
 static void ask(pi2_expert_cache *cache, uint32_t most_experts) {
-    pi2_read_request *batch[MAX_READS];
-    size_t batch_count = 0;
     bool full = false;
     for (;;) {
         if (cache->issuing == UINT32_MAX) {
@@ -350,53 +300,39 @@ static void ask(pi2_expert_cache *cache, uint32_t most_experts) {
             cache->issuing = cache->queue[cache->queue_at++];
             cache->issued = 0;
         }
-        cache_read *read = pi2_expert_cache_unused_read(cache);
-        full = !read;
+        full = !pi2_expert_cache_add_read(cache, cache->issuing, &cache->issued);
         if (full) break;
-        cache->issued = pi2_expert_cache_fill_read(cache, read, cache->issuing, cache->issued);
-        if (read->active) batch[batch_count++] = &read->request;
         if (cache->issued == cache->experts[cache->issuing].count) cache->issuing = UINT32_MAX;
     }
     if (!full && cache->queue_at == cache->queue_count) {
-        batch_count = pump_ahead(cache, batch, batch_count);
-        batch_count = pi2_expert_cache_pump_hot(cache, batch, batch_count);
+        pump_ahead(cache);
+        pi2_expert_cache_pump_hot(cache);
     }
-    if (batch_count) pi2_reader_submit_many(cache->options.reader, batch, batch_count);
+    pi2_region_submit(cache->region);
 }
 
 void pi2_expert_cache_pump(pi2_expert_cache *cache) {
-    ask(cache, cache->options.on_demand_only ? 0 : UINT32_MAX);
+    ask(cache, is_on_demand(cache) ? 0 : UINT32_MAX);
 }
 
-static void end_read(pi2_expert_cache *cache, cache_read *read) {
-    read->active = false;
-    cache->experts[read->key].reads--;
-    if (read->ahead) cache->reads_ahead--;
-    cache->reads_hot -= read->hot;
-    atomic_fetch_sub(&cache->active_reads, 1);
-}
-
-/* A read ended well. */
-static void note_arrival(pi2_expert_cache *cache, cache_read *read) {
-    cached_expert *expert = &cache->experts[read->key];
-    for (uint32_t i = 0; i < read->count; i++) {
-        change_extent(extent_of(cache, expert, read->index + i), FROM(EXTENT_READING), EXTENT_ARRIVED);
+/* A read has ended, or was taken back; its extents are where it has brought them. */
+static void end_read(pi2_expert_cache *cache, const pi2_bring *bring, uint8_t extents_are) {
+    cached_expert *expert = &cache->experts[bring->key];
+    expert->reads--;
+    cache->reads_ahead -= bring->tag == READ_IS_AHEAD;
+    cache->reads_hot -= bring->tag == READ_IS_HOT;
+    for (uint32_t i = bring->first; i < bring->first + bring->count; i++) {
+        pi2_part_change(&extent_of(cache, expert, i)->part, FROM(PI2_PART_READING), extents_are);
     }
-    assert(expert->left >= read->count);
-    expert->left -= read->count;
+}
+
+static void note_arrival(pi2_expert_cache *cache, cached_expert *expert, uint32_t extents) {
+    assert(expert->left >= extents);
+    expert->left -= extents;
     if (expert->left > 0) return;
     change_expert(expert, FROM(EXPERT_LOADING), EXPERT_PRESENT);
     expert->given_up = false;
     cache->whole_count += cache->all_fit;
-}
-
-/* The extents of a read that brought nothing can be asked for again. */
-static void take_back(pi2_expert_cache *cache, cache_read *read) {
-    for (uint32_t i = 0; i < read->count; i++) {
-        change_extent(extent_of(cache, &cache->experts[read->key], read->index + i), FROM(EXTENT_READING),
-                      EXTENT_WAITING);
-    }
-    end_read(cache, read);
 }
 
 /* One that was given up leaves once no read can write into its slot any more. */
@@ -407,34 +343,27 @@ static void settle(pi2_expert_cache *cache, uint32_t key) {
     if (expert->ahead) end_ahead(cache, key, false);
     else pi2_expert_cache_lose_hot(cache, key);
     expert->given_up = false;
-    uint8_t *slot = drop(cache, key, FROM(EXPERT_LOADING), FROM(EXTENT_WAITING) | FROM(EXTENT_ARRIVED));
+    uint8_t *slot = drop(cache, key, FROM(EXPERT_LOADING), FROM(PI2_PART_ABSENT) | FROM(PI2_PART_ARRIVED));
     if (!cache->all_fit) cache->free_slots[cache->free_count++] = slot;
 }
 
-/* Notes what ended. A read that failed is told only if its expert is demanded. */
-static pi2_status collect(pi2_expert_cache *cache, bool *some_out) {
-    for (uint32_t i = 0; i < MAX_READS; i++) {
-        cache_read *read = &cache->reads[i];
-        const int state = read->active ? atomic_load_explicit(&read->request.state, memory_order_acquire)
-                                       : PI2_READ_IDLE;
-        if (state != PI2_READ_DONE && state != PI2_READ_FAILED) continue;
-        cached_expert *expert = &cache->experts[read->key];
-        if (state == PI2_READ_FAILED && expert->pinned) { /* stays active until the reset: every thread meets it */
-            return pi2_reader_wait(cache->options.reader, &read->request, 0);
-        }
-        *some_out = true;
-        if (state == PI2_READ_DONE) {
-            note_arrival(cache, read);
-            end_read(cache, read);
-        } else { /* whoever demands it asks again */
-            expert->given_up = true;
-            cache->foreseen_at = cache->foreseen_count; /* a disk in trouble is asked for no more than it must */
-            cache->hot_at = cache->key_count;
-            take_back(cache, read);
-        }
-        settle(cache, read->key);
+/* A read that failed is told only if its expert is demanded; else whoever demands it asks again. Lock held. */
+static void note_end(void *self, const pi2_bring *bring, pi2_status status) {
+    pi2_expert_cache *cache = self;
+    cached_expert *expert = &cache->experts[bring->key];
+    if (status == PI2_OK) {
+        end_read(cache, bring, PI2_PART_ARRIVED);
+        note_arrival(cache, expert, bring->count);
+    } else if (expert->pinned) {
+        (void)pi2_store_fail(cache->options.store, status);
+        end_read(cache, bring, PI2_PART_FAILED);
+    } else {
+        end_read(cache, bring, PI2_PART_ABSENT);
+        expert->given_up = true;
+        cache->foreseen_at = cache->foreseen_count; /* a disk in trouble is asked for no more than it must */
+        cache->hot_at = cache->key_count;
     }
-    return PI2_OK;
+    settle(cache, bring->key);
 }
 
 /* ---- looking ahead ---- */
@@ -455,9 +384,7 @@ static void forget_foreseen(pi2_expert_cache *cache, uint32_t layer_end) {
 
 static bool some_waiting(const pi2_expert_cache *cache, const cached_expert *expert) {
     for (uint32_t i = 0; i < expert->count; i++) {
-        if (atomic_load_explicit(&extent_of(cache, expert, i)->state, memory_order_relaxed) == EXTENT_WAITING) {
-            return true;
-        }
+        if (state_of(cache, expert, i) == PI2_PART_ABSENT) return true;
     }
     return false;
 }
@@ -471,24 +398,23 @@ static bool join_ahead(pi2_expert_cache *cache, uint32_t key) {
         if (!cache->all_fit) pi2_cache_book_admit(cache->book, key);
     }
     expert->given_up = false;
-    for (uint32_t i = 0; i < MAX_READS && expert->reads > 0; i++) {
-        cache_read *read = &cache->reads[i];
-        if (read->active && read->key == key) pi2_reader_raise(cache->options.reader, &read->request);
+    pi2_bring *bring = NULL;
+    while (expert->reads > 0 && (bring = pi2_region_next(cache->region, bring)) != NULL) {
+        if (bring->key == key) pi2_region_raise(cache->region, bring);
     }
     return some_waiting(cache, expert);
 }
 
 /* What is being fetched ahead and is not foreseen any more: reads that have not begun do not begin. */
 static void give_up_ahead(pi2_expert_cache *cache) {
-    for (uint32_t i = 0; i < MAX_READS; i++) {
-        cache_read *read = &cache->reads[i];
-        if (!read->active || !cache->experts[read->key].ahead || cache->experts[read->key].foreseen) continue;
-        if (!pi2_reader_cancel(cache->options.reader, &read->request)) continue;
-        cached_expert *expert = &cache->experts[read->key];
-        expert->ahead_bytes -= read->request.bytes;
-        cache->counters.ahead_bytes -= read->request.bytes;
+    pi2_bring *bring = NULL;
+    while ((bring = pi2_region_next(cache->region, bring)) != NULL) {
+        cached_expert *expert = &cache->experts[bring->key];
+        if (!expert->ahead || expert->foreseen || !pi2_region_cancel(cache->region, bring)) continue;
+        expert->ahead_bytes -= bring->bytes;
+        cache->counters.ahead_bytes -= bring->bytes;
         expert->given_up = true;
-        take_back(cache, read);
+        end_read(cache, bring, PI2_PART_ABSENT);
     }
     for (uint32_t i = cache->ahead_count; i-- > 0;) {
         const uint32_t key = cache->ahead_keys[i];
@@ -514,7 +440,9 @@ static bool demand_one(pi2_expert_cache *cache, uint32_t key) {
     cache->counters.touches++;
     cache->counters.foreseen_demanded += expert->foreseen;
     const pi2_extent *places = cache->options.layout->extents + expert->first;
-    for (uint32_t e = 0; e < expert->count; e++) cache->counters.needed_bytes += places[e].bytes;
+    uint64_t bytes = 0;
+    for (uint32_t e = 0; e < expert->count; e++) bytes += places[e].bytes;
+    pi2_store_needs(cache->options.store, bytes);
     if (expert->ahead || expert->state == EXPERT_LOADING) return join_ahead(cache, key);
     if (expert->state == EXPERT_PRESENT) {
         cache->counters.hits++;
@@ -531,12 +459,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
     (void)pthread_mutex_lock(&cache->lock);
     assert(cache->queue_at == cache->queue_count && cache->issuing == UINT32_MAX);
     cache->queue_at = cache->queue_count = 0;
-    bool some = false;
-    if (cache->active_reads > 0) { /* all of experts that nobody demanded: none is told of failing */
-        const pi2_status status = collect(cache, &some);
-        assert(status == PI2_OK);
-        (void)status;
-    }
+    (void)pi2_region_collect(cache->region); /* all of experts that nobody demanded: none is told of failing */
     if (!cache->all_fit) pi2_cache_book_demand(cache->book, keys, uses, count);
     for (uint32_t i = 0; i < count; i++) { /* first what is there: it may not leave for what is not */
         assert(keys[i] < cache->key_count && (i == 0 || keys[i] > keys[i - 1]));
@@ -551,7 +474,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
 }
 
 bool pi2_expert_cache_can_look_ahead(const pi2_expert_cache *cache) {
-    if (!cache->options.reader || cache->options.on_demand_only) return false;
+    if (!pi2_store_options_of(cache->options.store)->reader || is_on_demand(cache)) return false;
     return !cache->all_fit || cache->whole_count < cache->key_count;
 }
 
@@ -571,63 +494,48 @@ void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, 
 }
 
 bool pi2_expert_cache_arrived(const pi2_expert_cache *cache, uint32_t key, uint32_t index) {
-    const int state = atomic_load_explicit(&extent_of(cache, &cache->experts[key], index)->state,
-                                           memory_order_acquire);
-    return state == EXTENT_ARRIVED || state == EXTENT_READY;
+    const int state = state_of(cache, &cache->experts[key], index);
+    return state == PI2_PART_ARRIVED || state == PI2_PART_CHECKING || state == PI2_PART_READY;
+}
+
+static pi2_status check_extent(void *self, uint32_t number, const void *memory) {
+    const pi2_expert_cache *cache = self;
+    return pi2_cluster_file_check_extent(cache->options.path, cache->options.layout, number, memory);
 }
 
 pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t index, const uint8_t **memory_out) {
     const cached_expert *expert = &cache->experts[key];
     cached_extent *extent = extent_of(cache, expert, index);
-    const int state = atomic_load_explicit(&extent->state, memory_order_acquire);
     *memory_out = expert->memory + extent->offset;
-    if (state == EXTENT_READY) return PI2_OK;
-    const uint32_t number = expert->first + index;
-    if (state == EXTENT_FAILED) return pi2_cluster_file_fail_extent(cache->options.path, cache->options.layout, number);
-    if (!extent->verified) {
-        const pi2_status status =
-            pi2_cluster_file_check_extent(cache->options.path, cache->options.layout, number, *memory_out);
-        if (status != PI2_OK) {
-            change_extent(extent, FROM(EXTENT_ARRIVED), EXTENT_FAILED);
-            return status;
-        }
-    }
-    extent->verified = true;
-    change_extent(extent, FROM(EXTENT_ARRIVED), EXTENT_READY);
-    return PI2_OK;
+    if (pi2_part_state(&extent->part) == PI2_PART_READY) return PI2_OK;
+    PI2_TRY(pi2_region_check(cache->region, &extent->part, expert->first + index, *memory_out));
+    if (pi2_part_state(&extent->part) == PI2_PART_READY) return PI2_OK;
+    assert(pi2_part_state(&extent->part) == PI2_PART_FAILED);
+    return pi2_store_failure(cache->options.store);
 }
 
 pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out) {
-    *mark_out = cache->options.reader ? pi2_reader_ended(cache->options.reader) : 0;
-    if (atomic_load(&cache->active_reads) == 0) return PI2_OK;
-    bool some = false;
-    (void)pthread_mutex_lock(&cache->lock);
-    const pi2_status status = collect(cache, &some);
-    if (some && status == PI2_OK) pi2_expert_cache_pump(cache);
-    (void)pthread_mutex_unlock(&cache->lock);
-    return status;
+    *mark_out = pi2_region_mark(cache->region);
+    if (pi2_region_under_way(cache->region) > 0) {
+        (void)pthread_mutex_lock(&cache->lock);
+        if (pi2_region_collect(cache->region) && pi2_store_failure(cache->options.store) == PI2_OK) {
+            pi2_expert_cache_pump(cache);
+        }
+        (void)pthread_mutex_unlock(&cache->lock);
+    }
+    return pi2_store_failure(cache->options.store);
 }
 
 void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
     const uint64_t begin = pi2_clock_ns();
-    cache_read *oldest = NULL;
-    (void)pthread_mutex_lock(&cache->lock);
-    if (cache->options.on_demand_only && cache->active_reads == 0) ask(cache, 1);
-    for (uint32_t i = 0; i < MAX_READS; i++) {
-        cache_read *read = &cache->reads[i];
-        if (read->active && (!oldest || read->number < oldest->number)) oldest = read;
+    if (is_on_demand(cache)) {
+        (void)pthread_mutex_lock(&cache->lock);
+        if (pi2_region_under_way(cache->region) == 0) ask(cache, 1);
+        (void)pthread_mutex_unlock(&cache->lock);
     }
-    if (oldest) oldest->waiters++;
-    const uint32_t extent = oldest ? cache->experts[oldest->key].first + oldest->index : 0;
-    (void)pthread_mutex_unlock(&cache->lock);
-    if (!oldest) return;
-    pi2_reader_wait_next(cache->options.reader, mark, &oldest->request, cache->options.spin_us);
-    (void)pthread_mutex_lock(&cache->lock);
-    oldest->waiters--;
-    (void)pthread_mutex_unlock(&cache->lock);
-    const uint64_t end = pi2_clock_ns();
-    atomic_fetch_add_explicit(&cache->stall_ns, end - begin, memory_order_relaxed);
-    if (cache->options.trace) pi2_timeline_stall(cache->options.trace, extent, begin, end);
+    uint32_t extent;
+    if (!pi2_region_await_any(cache->region, mark, &extent)) return;
+    pi2_store_stalled(cache->options.store, extent, begin, 1);
 }
 
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key) {
@@ -640,12 +548,7 @@ void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key) {
 }
 
 void pi2_expert_cache_reset(pi2_expert_cache *cache) {
-    for (uint32_t i = 0; i < MAX_READS; i++) {
-        cache_read *read = &cache->reads[i];
-        if (!read->active) continue;
-        if (pi2_reader_wait(cache->options.reader, &read->request, 0) == PI2_OK) note_arrival(cache, read);
-        end_read(cache, read);
-    }
+    pi2_region_reset(cache->region);
     cache->queue_at = cache->queue_count = 0;
     cache->issuing = UINT32_MAX;
     cache->hot_at = 0;
@@ -655,9 +558,9 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
         const bool known = !expert->ahead; /* to the policy */
         bool whole = expert->state == EXPERT_PRESENT && known;
         for (uint32_t i = 0; whole && i < expert->count; i++) {
-            const cached_extent *extent = extent_of(cache, expert, i);
-            const int state = atomic_load(&extent->state);
-            whole = state == EXTENT_READY || (state == EXTENT_ARRIVED && extent->verified);
+            const pi2_part *part = &extent_of(cache, expert, i)->part;
+            const int state = pi2_part_state(part);
+            whole = state == PI2_PART_READY || (state == PI2_PART_ARRIVED && part->verified);
         }
         expert->pinned = expert->given_up = false;
         if (whole || expert->state == EXPERT_ABSENT) continue;
@@ -672,10 +575,42 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
     }
 }
 
+static void reset(void *self) { pi2_expert_cache_reset(self); }
+
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out) {
     *counters_out = cache->counters;
-    counters_out->stall_ns = atomic_load_explicit(&cache->stall_ns, memory_order_relaxed);
     pi2_expert_cache_count_hot(cache, counters_out);
 }
 
 uint32_t pi2_expert_cache_slots(const pi2_expert_cache *cache) { return cache->slot_count; }
+
+/* ---- creation ---- */
+
+pi2_status pi2_expert_cache_create(const pi2_expert_cache_options *options, pi2_expert_cache **cache_out) {
+    *cache_out = NULL;
+    pi2_expert_cache *cache = calloc(1, sizeof *cache);
+    if (!cache || pthread_mutex_init(&cache->lock, NULL) != 0) {
+        free(cache);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the expert cache");
+    }
+    cache->options = *options;
+    cache->issuing = UINT32_MAX;
+    const pi2_region_owner owner = { .self = cache, .ended = note_end, .check = check_extent, .reset = reset };
+    pi2_status status = pi2_region_create(options->store, &owner, MAX_READS, &cache->region);
+    if (status == PI2_OK) status = allocate(cache);
+    if (status != PI2_OK) {
+        free_lists(cache);
+        return status;
+    }
+    (void)pthread_mutex_lock(&cache->lock);
+    pi2_expert_cache_pump(cache); /* hot experts are read from now on */
+    (void)pthread_mutex_unlock(&cache->lock);
+    *cache_out = cache;
+    return PI2_OK;
+}
+
+void pi2_expert_cache_free(pi2_expert_cache *cache) {
+    if (!cache) return;
+    pi2_expert_cache_reset(cache);
+    free_lists(cache);
+}

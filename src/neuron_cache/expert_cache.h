@@ -1,5 +1,5 @@
 /*
- * expert_cache.h: where a pass finds its experts: the cold region of the neuron cache.
+ * expert_cache.h: where a pass finds its experts: the store's region of slots.
  *
  * The unit is the expert: its run of extents, which lie one after the other in the file. A slot
  * holds the largest expert. A layer demands the experts that its router chose: those that are
@@ -31,16 +31,9 @@
  *   PRESENT -> ABSENT    it was evicted. Only when it is neither pinned nor hot.
  *   any     -> ABSENT    pi2_expert_cache_reset(): whatever is not wholly there and checked
  *
- * States of an extent of an expert that has a slot, each in one atomic word:
- *
- *   WAITING -> READING   a read that brings it was submitted           (lock held)
- *   READING -> ARRIVED   the read ended well                           (lock held)
- *   READING -> WAITING   a read ahead that had not begun was taken back, or failed (lock held)
- *   WAITING, ARRIVED -> WAITING   its expert was fetched ahead in vain (lock held)
- *   ARRIVED, READY -> WAITING     its expert was evicted               (lock held)
- *   ARRIVED -> READY     its only first user took the checksum (once in the process's life)
- *   ARRIVED -> FAILED    the checksum is wrong; the pass ends
- *   any     -> WAITING   pi2_expert_cache_reset(): unless its expert is wholly there and checked
+ * The states of an extent of an expert that has a slot are those of a part (store/part.h). It is ABSENT again when its
+ * expert leaves or was fetched ahead in vain, when a read ahead that had not begun was taken back, or failed, and after
+ * pi2_expert_cache_reset(), unless its expert is wholly there and checked.
  *
  * States of a slot, changed with the lock held:
  *
@@ -58,7 +51,7 @@
 
 #include "neuron_cache/hot_experts.h"
 #include "clusters/extent_layout.h"
-#include "storage/reader.h"
+#include "store/store.h"
 
 typedef struct pi2_expert_cache pi2_expert_cache;
 
@@ -86,10 +79,7 @@ typedef struct pi2_expert_cache_options {
     uint32_t layer_keys;           /* experts of a layer */
     const uint32_t *hot_keys;      /* experts that are hot at first, read at once; not asked where all fit */
     uint32_t hot_count;            /* at most pi2_hot_experts_most() of the slots */
-    pi2_reader *reader;            /* NULL when loaded */
-    unsigned spin_us;
-    bool on_demand_only;           /* for ablations: one expert at a time is asked for, and only when a thread waits */
-    pi2_timeline *trace;          /* gets a span of every wait; may be NULL */
+    pi2_store *store;              /* outlives this; on demand: one expert at a time, when a thread waits */
     /** Told of every demand: keys ascending, NULL and the pass's tokens when a pass begins. May be NULL. */
     void (*on_demand)(void *user, const uint32_t *keys, uint32_t count);
     void *on_demand_user;
@@ -139,8 +129,8 @@ pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out);
 
 /**
  * Sleeps until any read has ended that the poll which gave `mark` did not note; returns at once when
- * none is in flight. So who found nothing to do after the poll sleeps through nothing. With
- * on_demand_only it asks for the next expert first, when none is on its way. Threads: any.
+ * none is in flight. So who found nothing to do after the poll sleeps through nothing. On
+ * demand it asks for the next expert first, when none is on its way. Threads: any.
  */
 void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark);
 
@@ -172,9 +162,7 @@ uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache);
 
 typedef struct pi2_expert_cache_counters {
     uint64_t touches, hits;  /* experts demanded; of those present because they had stayed */
-    uint64_t needed_bytes;   /* of the experts demanded */
     uint64_t evictions;
-    uint64_t stall_ns;       /* waiting for reads, summed over threads */
     /* Fetched ahead; of those demanded (present or on their way); of those gone without. The rest is there. */
     uint64_t ahead, ahead_kept, ahead_wasted;
     uint64_t ahead_bytes, ahead_kept_bytes, ahead_wasted_bytes; /* read, or asked for and not taken back */

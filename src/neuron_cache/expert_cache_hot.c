@@ -29,8 +29,8 @@ void pi2_expert_cache_take_hot_slot(pi2_expert_cache *cache, uint32_t key) {
 void pi2_expert_cache_lose_hot(pi2_expert_cache *cache, uint32_t key) { pi2_hot_experts_lose(cache->hot, key); }
 
 /* One that was fetched ahead before it became hot is not touched until it is demanded or gone. */
-size_t pi2_expert_cache_pump_hot(pi2_expert_cache *cache, pi2_read_request **batch, size_t batch_count) {
-    if (!cache->hot || cache->options.on_demand_only) return batch_count;
+void pi2_expert_cache_pump_hot(pi2_expert_cache *cache) {
+    if (!cache->hot || is_on_demand(cache)) return;
     for (; cache->hot_at < cache->key_count; cache->hot_at++) {
         const uint32_t key = cache->hot_at;
         cached_expert *expert = &cache->experts[key];
@@ -42,13 +42,9 @@ size_t pi2_expert_cache_pump_hot(pi2_expert_cache *cache, pi2_read_request **bat
         }
         if (expert->state != EXPERT_LOADING || expert->pinned) continue;
         for (uint32_t next = 0; next < expert->count;) {
-            cache_read *read = cache->reads_hot < MAX_READS_HOT ? pi2_expert_cache_unused_read(cache) : NULL;
-            if (!read) return batch_count;
-            next = pi2_expert_cache_fill_read(cache, read, key, next);
-            if (read->active) batch[batch_count++] = &read->request;
+            if (cache->reads_hot == MAX_READS_HOT || !pi2_expert_cache_add_read(cache, key, &next)) return;
         }
     }
-    return batch_count;
 }
 
 /* ---- changing places ---- */

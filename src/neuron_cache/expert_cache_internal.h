@@ -6,11 +6,11 @@
 #include <stdatomic.h>
 
 #include "neuron_cache/expert_cache.h"
+#include "store/region.h"
 
 enum { EXPERT_ABSENT, EXPERT_QUEUED, EXPERT_LOADING, EXPERT_PRESENT };
 enum { SLOT_UNTOUCHED, SLOT_TOUCHED, SLOT_CLOSED }; /* the first and the last take no memory */
-enum { EXTENT_WAITING, EXTENT_READING, EXTENT_ARRIVED, EXTENT_READY, EXTENT_FAILED };
-enum { MAX_READS = 64, MERGED_READ_BYTES = 1024 * 1024 };
+enum { MAX_READS = 64 };
 enum { MAX_READS_AHEAD = 24, MAX_READS_HOT = 16, AHEAD_MOST = 64, AHEAD_SHARE = 4 }; /* of the slots, a quarter */
 
 typedef struct cached_expert {
@@ -30,21 +30,12 @@ typedef struct cached_expert {
 } cached_expert;
 
 typedef struct cached_extent {
-    _Atomic uint8_t state;
-    bool verified;
+    pi2_part part;
     uint32_t offset;        /* in the slot */
 } cached_extent;
 
-/* A read of consecutive extents of one expert. */
-typedef struct cache_read {
-    pi2_read_request request;
-    uint64_t number;        /* in order of submission */
-    uint32_t key, index, count;
-    bool ahead;             /* it began as a read of an expert that nobody had demanded */
-    bool hot;               /* likewise, of a hot one */
-    uint32_t waiters;       /* threads that would tell of a stall in its name: it is not used again as long */
-    bool active;
-} cache_read;
+/* What a read began as, in its tag: of an expert that nobody had demanded; of a hot one likewise. */
+enum { READ_IS_AHEAD = 1, READ_IS_HOT = 2 };
 
 struct pi2_expert_cache {
     pi2_expert_cache_options options;
@@ -74,12 +65,13 @@ struct pi2_expert_cache {
     uint32_t reads_ahead;     /* active ones that began ahead */
     uint32_t whole_count;     /* where all fit: experts that are PRESENT */
 
-    cache_read reads[MAX_READS];
-    _Atomic uint32_t active_reads;
-    uint64_t read_number;
+    pi2_region *region;       /* of reads of an expert's consecutive extents: key, first, count */
     pi2_expert_cache_counters counters;
-    _Atomic uint64_t stall_ns;
 };
+
+static inline bool is_on_demand(const pi2_expert_cache *cache) {
+    return pi2_store_options_of(cache->options.store)->on_demand_only;
+}
 
 static inline uint8_t *slot_at(const pi2_expert_cache *cache, uint32_t index) {
     return (uint8_t *)cache->options.memory + cache->slot_bytes * index;
@@ -91,9 +83,11 @@ static inline uint32_t slot_of(const pi2_expert_cache *cache, const uint8_t *mem
 
 /** A free slot, else one that an expert leaves; NULL: none may now. certain: for a demand. Under the lock. */
 uint8_t *pi2_expert_cache_find_slot(pi2_expert_cache *cache, bool certain);
-/** Asks for the next extents of an expert that nobody has asked for; returns the extent after them. Under the lock. */
-uint32_t pi2_expert_cache_fill_read(pi2_expert_cache *cache, cache_read *read, uint32_t key, uint32_t first);
-cache_read *pi2_expert_cache_unused_read(pi2_expert_cache *cache); /* NULL: there is none */
+/**
+ * Adds a read of an expert's next extents, from *next on, that nobody has asked for, as many as are neighbours; *next
+ * is the extent after them, or the count when none is left. False: all reads are under way. Under the lock.
+ */
+bool pi2_expert_cache_add_read(pi2_expert_cache *cache, uint32_t key, uint32_t *next);
 /** Gives slots to who waits for them, and asks for reads. Under the lock. */
 void pi2_expert_cache_pump(pi2_expert_cache *cache);
 
@@ -117,8 +111,8 @@ static inline uint32_t pi2_expert_cache_hot_wanted(const pi2_expert_cache *cache
 void pi2_expert_cache_take_hot_slot(pi2_expert_cache *cache, uint32_t key);
 /** A hot expert's slot is taken away: it will be read again. */
 void pi2_expert_cache_lose_hot(pi2_expert_cache *cache, uint32_t key);
-/** Asks for hot experts that were not read yet, with reads of low priority. Returns the new batch_count. */
-size_t pi2_expert_cache_pump_hot(pi2_expert_cache *cache, pi2_read_request **batch, size_t batch_count);
+/** Asks for hot experts that were not read yet, with reads of low priority. */
+void pi2_expert_cache_pump_hot(pi2_expert_cache *cache);
 /** Between passes: experts change places. Takes the lock. */
 void pi2_expert_cache_review_hot(pi2_expert_cache *cache);
 /** So many slots are there, or will be: hot experts leave until least_slots are left for the others. False: not now. */

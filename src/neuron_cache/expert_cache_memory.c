@@ -42,7 +42,7 @@ bool pi2_expert_cache_populate(pi2_expert_cache *cache) {
     if (cache->slots[slot] == SLOT_CLOSED) (void)pi2_pages_discard(slot_at(cache, slot) + offset, bytes);
     else if (offset + bytes == cache->slot_bytes) change_slot(cache, slot, FROM_UNCLOSED, SLOT_TOUCHED);
     (void)pthread_mutex_unlock(&cache->lock);
-    atomic_fetch_add_explicit(&cache->stall_ns, pi2_clock_ns() - begin, memory_order_relaxed);
+    pi2_store_stalled(cache->options.store, PI2_NO_NUMBER, begin, 1);
     return true;
 }
 

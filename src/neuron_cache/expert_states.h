@@ -10,10 +10,6 @@
 
 #include "neuron_cache/expert_cache_internal.h"
 
-/** A set of states. */
-#define FROM(state) (1u << (state))
-#define FROM_ANY 0xffu
-
 /* Lock held. */
 static inline void change_expert(cached_expert *expert, unsigned from, uint8_t to) {
     static const uint8_t table[] = { /* what may become it */
@@ -25,19 +21,6 @@ static inline void change_expert(cached_expert *expert, unsigned from, uint8_t t
     assert((from & ~(unsigned)table[to]) == 0 && (from >> expert->state & 1u));
     (void)table, (void)from;
     expert->state = to;
-}
-
-static inline void change_extent(cached_extent *extent, unsigned from, uint8_t to) {
-    static const uint8_t table[] = {
-        [EXTENT_WAITING] = FROM_ANY,
-        [EXTENT_READING] = FROM(EXTENT_WAITING),
-        [EXTENT_ARRIVED] = FROM(EXTENT_READING),
-        [EXTENT_READY] = FROM(EXTENT_ARRIVED),
-        [EXTENT_FAILED] = FROM(EXTENT_ARRIVED),
-    };
-    const uint8_t before = atomic_exchange_explicit(&extent->state, to, memory_order_acq_rel);
-    assert((from & ~(unsigned)table[to]) == 0 && (from >> before & 1u));
-    (void)table, (void)from, (void)before;
 }
 
 /* Lock held. */

@@ -327,9 +327,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
         if (status != PI2_OK) status = pi2_fail(status, "%s", forward->failure_text);
     }
     if (status != PI2_OK) {
-        pi2_weight_store_reset(forward->options.weights);
-        if (forward->options.experts) pi2_expert_cache_reset(forward->options.experts);
-        if (forward->options.neurons) pi2_neuron_store_reset(forward->options.neurons);
+        pi2_store_reset(forward->options.store);
     } else if (forward->options.experts) {
         pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     }

@@ -78,7 +78,7 @@ void pi2_region_await(pi2_region *region, uint32_t ticket, unsigned turn);
 /** What pi2_region_await_any() waits after. */
 int pi2_region_mark(const pi2_region *region);
 /** Waits until any of the store's reads has ended since `mark` was taken. number_out: of the region's oldest read, in
- *  whose name a stall is told; may be NULL. False, at once: none of the region's is under way. */
+ *  whose name a stall is told; may be NULL. False, at once: none of the region's is under way, or one has ended. */
 bool pi2_region_await_any(pi2_region *region, int mark, uint32_t *number_out);
 
 /**

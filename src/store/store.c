@@ -342,7 +342,7 @@ bool pi2_region_await_any(pi2_region *region, int mark, uint32_t *number_out) {
     for (uint32_t i = 0; i < region->capacity; i++) {
         const pooled_read *read = &region->reads[i];
         if (atomic_load_explicit(&read->stage, memory_order_acquire) != READ_ACTIVE) continue;
-        if (has_ended(read)) return true; /* since the caller looked */
+        if (has_ended(read)) return false; /* since the caller looked */
         const uint64_t order = atomic_load_explicit(&read->order, memory_order_relaxed);
         if (order >= least) continue;
         least = order;
@@ -350,7 +350,7 @@ bool pi2_region_await_any(pi2_region *region, int mark, uint32_t *number_out) {
     }
     if (least == UINT64_MAX) return false;
     pooled_read *oldest = hold(region, ticket);
-    if (!oldest) return true; /* it has ended meanwhile */
+    if (!oldest) return false; /* it has ended meanwhile */
     if (number_out) *number_out = oldest->bring.number;
     pi2_reader_wait_next(region->store->options.reader, mark, &oldest->request, region->store->options.spin_us);
     let_go(oldest);

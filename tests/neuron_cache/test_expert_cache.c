@@ -21,6 +21,7 @@
 #include "planner/trace_replay.h"
 #include "powerinfer2/status.h"
 #include "support/expert_file.h"
+#include "support/store_over.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -47,7 +48,8 @@ static void on_demand(void *user, const uint32_t *demanded, uint32_t count) {
 
 typedef struct setup {
     pi2_expert_cache *cache;
-    pi2_reader *reader;
+    pi2_reader *reader; /* the store's */
+    pi2_store *store;
     void *memory;
     size_t bytes, reserved;
 } setup;
@@ -67,10 +69,11 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
     assert_int_equal(pi2_pages_reserve(s.reserved, false, "slots", &s.memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 4 };
     if (pi2_reader_open(&reader, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
+    s.store = store_over(s.reader, on_demand_only);
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
                                                .bytes = s.bytes, .gates_only = gates_only,
-                                               .policy = policy, .layer_keys = EXPERTS, .reader = s.reader,
-                                               .on_demand_only = on_demand_only, .on_demand = on_demand };
+                                               .policy = policy, .layer_keys = EXPERTS, .store = s.store,
+                                               .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(pi2_expert_cache_slots(s.cache), slots < KEYS ? slots : KEYS);
     trace = (pi2_trace){ .header = { LAYERS, EXPERTS, 2, 1 }, .demands = demands, .keys = keys, .uses = uses };
@@ -79,7 +82,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
 
 static void close_cache(setup *s) {
     pi2_expert_cache_free(s->cache);
-    pi2_reader_close(s->reader);
+    pi2_store_free(s->store);
     pi2_pages_release(s->memory, s->reserved);
 }
 
@@ -205,10 +208,12 @@ static void test_too_small(void **state) {
     expert_file_write(path, 0);
     static uint8_t block[BLOCK];
     pi2_expert_cache *cache = NULL;
-    const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = block,
+    pi2_store *store = store_over(NULL, false);
+    const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = block, .store = store,
                                                .bytes = sizeof block, .layer_keys = EXPERTS,
                                                .policy = pi2_cache_policy_find("auto") };
     assert_int_equal(pi2_expert_cache_create(&options, &cache), PI2_ERR_INVALID);
+    pi2_store_free(store);
     assert_null(cache);
     assert_int_equal(pi2_expert_cache_keys(&expert_layout), KEYS);
 }

@@ -22,6 +22,7 @@
 #include "storage/read_faults.h"
 #include "support/expert_file.h"
 #include "support/read_methods.h"
+#include "support/store_over.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -29,7 +30,8 @@ static char *folder, *path;
 
 typedef struct setup {
     pi2_expert_cache *cache;
-    pi2_reader *reader;
+    pi2_reader *reader; /* the store's */
+    pi2_store *store;
     void *memory;
     size_t bytes;
 } setup;
@@ -40,17 +42,18 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
     assert_int_equal(pi2_pages_reserve(s.bytes, false, "slots", &s.memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = depth };
     if (pi2_reader_open_with_hooks(&reader, hooks, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
+    s.store = store_over(s.reader, false);
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
                                                .bytes = slots < KEYS ? s.bytes
                                                         : pi2_expert_cache_all_bytes(&expert_layout),
-                                               .policy = policy, .layer_keys = EXPERTS, .reader = s.reader };
+                                               .policy = policy, .layer_keys = EXPERTS, .store = s.store };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     return s;
 }
 
 static void close_cache(setup *s) {
     pi2_expert_cache_free(s->cache);
-    pi2_reader_close(s->reader);
+    pi2_store_free(s->store);
     pi2_pages_release(s->memory, s->bytes);
 }
 

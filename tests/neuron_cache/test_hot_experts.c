@@ -19,6 +19,7 @@
 #include "planner/hot_plan.h"
 #include "planner/trace_replay.h"
 #include "support/expert_file.h"
+#include "support/store_over.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -51,7 +52,8 @@ static void begin_trace(void) {
 
 typedef struct setup {
     pi2_expert_cache *cache;
-    pi2_reader *reader;
+    pi2_reader *reader; /* the store's */
+    pi2_store *store;
     void *memory;
     size_t bytes;
 } setup;
@@ -61,11 +63,12 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy) {
     assert_int_equal(pi2_pages_reserve(s.bytes, false, "slots", &s.memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 4 };
     if (pi2_reader_open(&reader, &s.reader) != PI2_OK) fail_msg("%s", pi2_error_text());
+    s.store = store_over(s.reader, false);
     if (cut_at) assert_int_equal(truncate(path, (off_t)cut_at), 0);
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
                                                .bytes = s.bytes, .policy = policy, .layer_keys = EXPERTS,
                                                .hot_keys = hot_keys, .hot_count = HOT,
-                                               .reader = s.reader, .on_demand = on_demand };
+                                               .store = s.store, .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     begin_trace();
     return s;
@@ -73,7 +76,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy) {
 
 static void close_cache(setup *s) {
     pi2_expert_cache_free(s->cache);
-    pi2_reader_close(s->reader);
+    pi2_store_free(s->store);
     pi2_pages_release(s->memory, s->bytes);
 }
 
@@ -320,11 +323,14 @@ static void test_too_many(void **state) {
     static uint32_t keys[SLOTS];
     for (uint32_t i = 0; i < SLOTS; i++) keys[i] = i;
     pi2_expert_cache *cache = NULL;
+    pi2_store *store = store_over(NULL, false);
     const pi2_expert_cache_options options = {
         .layout = &expert_layout, .path = path, .memory = memory, .layer_keys = EXPERTS, .hot_keys = keys,
+        .store = store,
         .bytes = SLOTS * pi2_expert_cache_slot_bytes(&expert_layout), .hot_count = pi2_hot_experts_most(SLOTS) + 1,
         .policy = pi2_cache_policy_find("auto") };
     assert_int_equal(pi2_expert_cache_create(&options, &cache), PI2_ERR_INVALID);
+    pi2_store_free(store);
     assert_int_equal(pi2_hot_experts_most(1), 0);
     assert_int_equal(pi2_hot_experts_most(2), 1);
     assert_int_equal(pi2_hot_experts_most(100), 75);

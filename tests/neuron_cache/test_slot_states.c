@@ -1,5 +1,5 @@
 /*
- * Goal:   experts, their extents, slots and extents of the weight store change state as the headers list it, and
+ * Goal:   experts, slots and parts of the store change state as the headers list it, and
  *         any other change ends a build with assertions, which is what all tests are linked with.
  * Method: every change between any two states, each in a process of its own, against lists written down here.
  */
@@ -23,7 +23,6 @@
 #include "support/temporary_files.h"
 
 static cached_expert expert;
-static cached_extent extent;
 static pi2_part part;
 static uint8_t slot;
 static pi2_expert_cache slots_only = { .slots = &slot, .slot_count = 1 };
@@ -31,11 +30,6 @@ static pi2_expert_cache slots_only = { .slots = &slot, .slot_count = 1 };
 static void make_expert(unsigned from, uint8_t before, uint8_t to) {
     expert.state = before;
     change_expert(&expert, from, to);
-}
-
-static void make_extent(unsigned from, uint8_t before, uint8_t to) {
-    atomic_store(&extent.state, before);
-    change_extent(&extent, from, to);
 }
 
 static void make_part(unsigned from, uint8_t before, uint8_t to) {
@@ -107,18 +101,6 @@ static void test_experts(void **state) {
     try_all(make_expert, allowed, 4);
 }
 
-static void test_extents(void **state) {
-    (void)state;
-    static const unsigned allowed[] = {
-        [EXTENT_WAITING] = FROM(EXTENT_WAITING) | FROM(EXTENT_READING),
-        [EXTENT_READING] = FROM(EXTENT_WAITING) | FROM(EXTENT_ARRIVED),
-        [EXTENT_ARRIVED] = FROM(EXTENT_WAITING) | FROM(EXTENT_READY) | FROM(EXTENT_FAILED),
-        [EXTENT_READY] = FROM(EXTENT_WAITING),
-        [EXTENT_FAILED] = FROM(EXTENT_WAITING),
-    };
-    try_all(make_extent, allowed, 5);
-}
-
 static void test_parts(void **state) {
     (void)state;
     static const unsigned allowed[] = {
@@ -178,8 +160,11 @@ static void test_library_asserts(void **state) {
     }
     if (!begin_child()) {
         pi2_expert_cache *cache = NULL;
+        pi2_store *way = NULL;
+        if (pi2_store_create(&(pi2_store_options){ 0 }, &way) != PI2_OK) _exit(1);
         const pi2_expert_cache_options options = {
-            .layout = &expert_layout, .path = path, .memory = memory, .loaded = true, .layer_keys = EXPERTS,
+            .layout = &expert_layout, .path = path, .memory = memory, .store = way, .loaded = true,
+            .layer_keys = EXPERTS,
             .bytes = pi2_expert_cache_all_bytes(&expert_layout), .policy = pi2_cache_policy_find("lru") };
         if (pi2_expert_cache_create(&options, &cache) != PI2_OK) _exit(1);
         pi2_expert_cache_release(cache, 3);
@@ -191,8 +176,7 @@ static void test_library_asserts(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_experts), cmocka_unit_test(test_extents),
-                                        cmocka_unit_test(test_parts),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_experts), cmocka_unit_test(test_parts),
                                         cmocka_unit_test(test_slots), cmocka_unit_test(test_library_asserts) };
     return cmocka_run_group_tests_name("states of slots", tests, NULL, NULL);
 }
