@@ -62,6 +62,17 @@ PI2_API pi2_status pi2_sparsity_end(pi2_sparsity_counter *counter, pi2_sparsity 
  */
 PI2_API pi2_status pi2_sparsity_measure(pi2_engine *engine, const int32_t *tokens, size_t count,
                                         pi2_sparsity **sparsity_out);
+/**
+ * Plots activation by rank, sparsity and repetition by layer, and what fires in tokens together: NAME.gnuplot has the
+ * commands and the data, NAME.svg the picture, where gnuplot is installed (in the PATH), which is run.
+ * is_drawn_out  out  whether there is a picture of these numbers
+ * Errors  INVALID (what lies there is no such plot), IO (a file that cannot be written, gnuplot that fails): the
+ *         commands may be there then
+ */
+PI2_API pi2_status pi2_sparsity_plot(const pi2_sparsity *sparsity, const char *name, bool *is_drawn_out);
+/** Looks whether a plot may be written there, ahead of work that takes long. inputs: files that are read, and others
+ *  that will be written, NULL at the end. Errors  INVALID */
+PI2_API pi2_status pi2_sparsity_check_plot(const char *name, const char *const *inputs);
 PI2_API void pi2_sparsity_free(pi2_sparsity *sparsity); /* NULL is fine */
 
 #ifdef __cplusplus

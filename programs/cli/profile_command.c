@@ -13,7 +13,7 @@ enum { DEFAULT_CONTEXT = 512, MOST_PARTS = 64 };
 
 typedef struct profile_settings {
     pi2_cli_texts texts, merge;
-    const char *output, *part;
+    const char *output, *part, *plot;
     int64_t tokens;
     uint32_t part_number, part_count; /* of --part: from 1 */
     bool resume, json;
@@ -36,6 +36,9 @@ static const pi2_cli_option profile_options[] = {
     {"--merge", "FILE...", PI2_CLI_FILES, PROFILE(merge), NULL,
      "Counts nothing: adds statistics of one model, counted over different texts or parts, at most 16 files. So "
      "several processes share the work.", NULL, 0, 0},
+    {"--plot", "NAME", PI2_CLI_TEXT, PROFILE(plot), NULL,
+     "Plots activation by rank, sparsity and repetition by layer: NAME.gnuplot (commands and data) and, where gnuplot "
+     "is installed, NAME.svg.", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, PROFILE(json), NULL, "Prints one JSON value instead of a table.", NULL, 0, 0},
 };
 
@@ -45,12 +48,39 @@ static void list_paths(const pi2_cli_texts *texts, const char *paths[PI2_CLI_MAX
     paths[texts->count] = NULL;
 }
 
+/** Whether a plot may be written, before what takes long. */
+static pi2_status check_plot(const profile_settings *settings, const char *model) {
+    const pi2_cli_texts *read = settings->merge.count ? &settings->merge : &settings->texts;
+    const char *inputs[PI2_CLI_MAX_TEXTS + 3];
+    size_t count = 0;
+    if (!settings->plot) return PI2_OK;
+    for (; count < read->count; count++) inputs[count] = read->items[count];
+    inputs[count++] = settings->output;
+    if (model) inputs[count++] = model;
+    inputs[count] = NULL;
+    return pi2_sparsity_check_plot(settings->plot, inputs);
+}
+
+static pi2_status plot(const profile_settings *settings, const pi2_sparsity *sparsity) {
+    const char *name = settings->plot;
+    bool is_drawn = false;
+    if (!name) return PI2_OK;
+    const pi2_status status = pi2_sparsity_plot(sparsity, name, &is_drawn);
+    if (status != PI2_OK) return status;
+    if (is_drawn) pi2_cli_note("%s.gnuplot, %s.svg: the plot", name, name);
+    else pi2_cli_note("%s.gnuplot: the plot; gnuplot, which draws it, is not installed", name);
+    return PI2_OK;
+}
+
 /** Tells what was counted, or why nothing was. */
 static int finish(pi2_status status, const profile_settings *settings, pi2_sparsity *sparsity) {
     pi2_cli_clear_progress();
     int code = PI2_EXIT_OK;
+    if (status == PI2_OK) {
+        pi2_cli_note("%s: %u tokens are counted", settings->output, sparsity->token_count);
+        status = plot(settings, sparsity);
+    }
     if (status != PI2_OK) code = pi2_cli_failed(status);
-    if (status == PI2_OK) pi2_cli_note("%s: %u tokens are counted", settings->output, sparsity->token_count);
     if (status == PI2_OK) code = pi2_cli_report_sparsity(sparsity, settings->json);
     pi2_sparsity_free(sparsity);
     return code;
@@ -64,7 +94,8 @@ static int merge(const profile_settings *settings, const pi2_cli_model_settings 
         return pi2_cli_usage_error("profile: --merge counts nothing: leave out -f, --tokens, --part and --resume");
     }
     list_paths(&settings->merge, paths);
-    const pi2_status status = pi2_profile_merge(paths, settings->output, &sparsity);
+    pi2_status status = check_plot(settings, NULL);
+    if (status == PI2_OK) status = pi2_profile_merge(paths, settings->output, &sparsity);
     return finish(status, settings, sparsity);
 }
 
@@ -76,7 +107,8 @@ static int count(const profile_settings *settings, const pi2_engine_options *opt
     const pi2_profile_options profile = {.text_paths = paths, .text_tokens = (uint64_t)settings->tokens,
                                          .output_path = settings->output, .resume = settings->resume,
                                          .part = settings->part_number - 1, .part_count = settings->part_count};
-    pi2_status status = pi2_engine_open(options, &engine);
+    pi2_status status = check_plot(settings, options->model_path);
+    if (status == PI2_OK) status = pi2_engine_open(options, &engine);
     if (status == PI2_OK) status = pi2_profile_texts(engine, &profile, &sparsity);
     if (status == PI2_OK) status = pi2_engine_finish_trace(engine);
     const int code = finish(status, settings, sparsity);

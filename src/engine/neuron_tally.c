@@ -16,7 +16,7 @@
 enum { BLOCK = PI2_STATISTICS_BLOCK, TILE = PI2_STATISTICS_TILE };
 
 /* Numbers that a chunk's are added to one by one, and behind them those of 64 bits. */
-enum { FIRED, ZEROS, IN_RUNS, COUNTS = IN_RUNS + PI2_STATISTICS_BATCHES, LOW = COUNTS, HIGH, COLUMNS };
+enum { FIRED, ZEROS, IN_RUNS, COUNTS = IN_RUNS + PI2_STATISTICS_BATCHES, COLUMNS = COUNTS + 2 };
 static const uint32_t columns[COLUMNS] = {
     PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS, PI2_STATISTICS_IN_2, PI2_STATISTICS_IN_4, PI2_STATISTICS_IN_8,
     PI2_STATISTICS_IN_32, PI2_STATISTICS_MAGNITUDE, PI2_STATISTICS_MAGNITUDE_HIGH };
@@ -163,11 +163,8 @@ static void add_columns(const pi2_neuron_tally *tally, pi2_neuron_statistics *st
         for (uint32_t i = 0; i < entry->neuron_count; i++) into[i] += from[i];
     }
     const uint64_t *magnitudes = tally->magnitudes + (size_t)e * tally->stride;
-    uint32_t *low = statistics->columns[LOW] + entry->first, *high = statistics->columns[HIGH] + entry->first;
     for (uint32_t i = 0; i < entry->neuron_count; i++) {
-        const uint64_t sum = ((uint64_t)high[i] << 32 | low[i]) + magnitudes[i];
-        low[i] = (uint32_t)sum;
-        high[i] = (uint32_t)(sum >> 32);
+        if (magnitudes[i]) pi2_neuron_statistics_add_magnitude(statistics, entry, i, magnitudes[i]);
     }
 }
 

@@ -162,6 +162,13 @@ uint64_t pi2_neuron_statistics_magnitude(const pi2_neuron_statistics *statistics
     return (uint64_t)high[neuron] << 32 | low[neuron];
 }
 
+void pi2_neuron_statistics_add_magnitude(pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry,
+                                         uint32_t neuron, uint64_t units) {
+    const uint64_t sum = pi2_neuron_statistics_magnitude(statistics, entry, neuron) + units;
+    pi2_neuron_statistics_column(statistics, PI2_STATISTICS_MAGNITUDE, entry)[neuron] = (uint32_t)sum;
+    pi2_neuron_statistics_column(statistics, PI2_STATISTICS_MAGNITUDE_HIGH, entry)[neuron] = (uint32_t)(sum >> 32);
+}
+
 pi2_statistics_text *pi2_neuron_statistics_text(pi2_neuron_statistics *statistics, uint64_t bytes, uint64_t hash) {
     const pi2_statistics_text text = { .bytes = bytes, .hash = hash, .part_count = 1, .parts = 1 };
     const uint32_t count = statistics->text_count;

@@ -107,6 +107,10 @@ uint64_t *pi2_neuron_statistics_sums(const pi2_neuron_statistics *statistics, co
 uint64_t pi2_neuron_statistics_magnitude(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry,
                                          uint32_t neuron);
 
+/** Adds to it. */
+void pi2_neuron_statistics_add_magnitude(pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry,
+                                         uint32_t neuron, uint64_t units);
+
 /** The text of so many bytes and this hash, put in where it is missing, whole and with nothing counted; valid until
  *  another is put in. NULL: MEMORY. */
 pi2_statistics_text *pi2_neuron_statistics_text(pi2_neuron_statistics *statistics, uint64_t bytes, uint64_t hash);

@@ -94,14 +94,13 @@ static pi2_status join_texts(const pi2_neuron_statistics *into, const char *into
 
 /** Numbers of 64 bits, of which each of two columns has half. */
 static void add_magnitudes(pi2_neuron_statistics *into, const pi2_neuron_statistics *from) {
-    const pi2_statistics_entry *first = &into->entries[0];
-    uint32_t *low = pi2_neuron_statistics_column(into, PI2_STATISTICS_MAGNITUDE, first);
-    uint32_t *high = pi2_neuron_statistics_column(into, PI2_STATISTICS_MAGNITUDE_HIGH, first);
-    for (uint64_t i = 0; low && i < into->neuron_total; i++) {
-        const uint64_t sum = pi2_neuron_statistics_magnitude(into, first, (uint32_t)i) +
-                             pi2_neuron_statistics_magnitude(from, &from->entries[0], (uint32_t)i);
-        low[i] = (uint32_t)sum;
-        high[i] = (uint32_t)(sum >> 32);
+    if (!pi2_neuron_statistics_column(into, PI2_STATISTICS_MAGNITUDE, &into->entries[0])) return;
+    for (uint32_t e = 0; e < into->entry_count; e++) {
+        const pi2_statistics_entry *entry = &into->entries[e];
+        for (uint32_t i = 0; i < entry->neuron_count; i++) {
+            const uint64_t units = pi2_neuron_statistics_magnitude(from, &from->entries[e], i);
+            pi2_neuron_statistics_add_magnitude(into, entry, i, units);
+        }
     }
 }
 

@@ -79,6 +79,61 @@ for wrong in 0/3 4/3 1/65 3 1/ /2 1/2/3 -1/2 1/2x; do
 done
 expect_error 2 "leave out -f" profile --merge "$folder/first" "$folder/second" --part 1/2 -o "$folder/never"
 
+# Plots: the commands and their data; the picture by whatever gnuplot is in the PATH.
+bin=$folder/bin
+mkdir "$bin"
+PATH_before=$PATH
+cat >"$bin/gnuplot" <<'FAKE'
+#!/bin/sh
+[ $# = 1 ] && head -n 1 "$1" | grep -q '^# powerinfer2: neurons' || exit 1
+printf '<?xml version="1.0"?>\n<svg>%s</svg>\n' "$(grep -c . "$1")"
+FAKE
+chmod +x "$bin/gnuplot"
+PATH=$bin:$PATH
+expect 0 profile --merge "$folder/first" "$folder/second" -o "$folder/merged" --plot "$folder/plot"
+grep -q 'plot.gnuplot, .*plot.svg: the plot$' "$folder/err" || fail "it is not told where the plot is"
+sed -n 2p "$folder/plot.svg" | grep -q 'powerinfer2: neurons' || fail "the picture has no remark"
+sed -n 3p "$folder/plot.svg" | grep -q '^<svg>[0-9]*</svg>$' || fail "the picture is not gnuplot's"
+for block in by_rank layers batches; do
+    grep -q "^\$$block << EOD\$" "$folder/plot.gnuplot" || fail "no data $block"
+done
+[ "$(sed -n '/^\$layers/,/^EOD/p' "$folder/plot.gnuplot" | grep -c '^[01] 8[0-9]\.')" = 2 ] || fail "not two layers"
+[ "$(sed -n '/^\$by_rank/,/^EOD/p' "$folder/plot.gnuplot" | grep -c '^[0-9]')" = 12 ] || fail "not twelve ranks"
+[ "$(sed -n '/^\$batches/,/^EOD/p' "$folder/plot.gnuplot" | grep -c '^[0-9]')" = 5 ] || fail "not five batches"
+count plotted -f "$folder/one" "$folder/two" --plot "$folder/plot" # both are replaced
+same plotted all
+printf 'my notes\n' >"$folder/notes.svg"
+cp "$folder/notes.svg" "$folder/notes.gnuplot"
+rm -f "$folder/never"
+expect_error 2 "notes.gnuplot is there and is no" profile -m "$model" -f "$folder/one" -o "$folder/never" \
+    --plot "$folder/notes"
+rm "$folder/notes.gnuplot"
+expect_error 2 "notes.svg is there and is no" profile --merge "$folder/first" "$folder/second" -o "$folder/never" \
+    --plot "$folder/notes"
+expect_error 2 "a file of the plot" profile --merge "$folder/first" "$folder/second" -o "$folder/in.svg" \
+    --plot "$folder/in"
+[ -e "$folder/in.svg" ] && fail "what the plot would replace was written"
+expect_error 5 "absent" profile --merge "$folder/first" "$folder/second" -o "$folder/merged" --plot "$folder/absent/x"
+[ -e "$folder/never" ] && fail "what comes after a plot that cannot be written was done"
+printf '#!/bin/sh\necho half a picture\nexit 3\n' >"$bin/gnuplot"
+cp "$folder/plot.svg" "$folder/plot.before"
+expect_error 5 "gnuplot did not draw" profile --merge "$folder/first" "$folder/second" -o "$folder/merged" \
+    --plot "$folder/plot"
+same plot.svg plot.before
+mkdir "$folder/empty_bin"
+PATH=$folder/empty_bin run_without=$("$program" profile --merge "$folder/first" "$folder/second" -o "$folder/merged" \
+    --plot "$folder/undrawn" 2>&1) || fail "without gnuplot: $run_without"
+PATH=$PATH_before
+echo "$run_without" | grep -q "undrawn.gnuplot: the plot; gnuplot, which draws it, is not installed" ||
+    fail "it is not told that gnuplot is missing"
+[ -s "$folder/undrawn.gnuplot" ] && [ ! -e "$folder/undrawn.svg" ] || fail "without gnuplot: the wrong files"
+ls -A "$folder" | grep -q '\.tmp$' && fail "a temporary file is left"
+if command -v gnuplot >/dev/null; then
+    expect 0 profile --merge "$folder/first" "$folder/second" -o "$folder/merged" --plot "$folder/real"
+    head -c 5 "$folder/real.svg" | grep -q '<?xml' || fail "gnuplot's own picture is none"
+    [ "$(wc -c <"$folder/real.svg")" -gt 20000 ] || fail "gnuplot's own picture is empty"
+fi
+
 # An end that is asked for: whole chunks are kept, or nothing is there yet; going on gives the whole.
 i=0
 while [ $i -lt 10 ]; do
