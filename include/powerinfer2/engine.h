@@ -57,8 +57,8 @@ typedef struct pi2_engine_options {
     const char *cache_policy;    /* which expert leaves the cache: "auto", or a name of cache_replay.h */
     const char *look_ahead;      /* fetch experts that the next layer will probably want: "off", "on", "auto" (tried) */
     const char *sparsity;        /* "exact": tokens are computed with the neurons that fire alone, where the model has
-                                    exact zeros and the cluster file the neuron layout; "off": with all. The text is
-                                    the same */
+                                    exact zeros and the cluster file the neuron layout, and that is faster; "always":
+                                    also where it is not; "off": with all. The text is the same */
     const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
     const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none.
                                     One that cannot be read, or of another model, is an error */

@@ -12,7 +12,7 @@
 /** The names of ffn_activations.inc, separated by '|'. */
 extern const char pi2_cli_activation_words[];
 #define PI2_CLI_FFN_ACTIVATIONS (pi2_cli_activation_words + 1) /* without the first '|' */
-#define PI2_CLI_SPARSITIES "exact|off"
+#define PI2_CLI_SPARSITIES "exact|always|off"
 
 typedef struct pi2_cli_model_settings {
     const char *model, *cluster_file, *read_method, *ffn_activation;

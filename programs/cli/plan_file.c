@@ -233,7 +233,7 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (!options->thread_count) options->thread_count = (uint32_t)threads;
     if (strcmp(options->read_method, "auto") == 0) options->read_method = method;
     if (strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
-    if (strcmp(sparsity, "off") == 0) options->sparsity = sparsity;
+    if (strcmp(sparsity, "exact") != 0) options->sparsity = sparsity;
     if (strcmp(type, "q8_0") == 0) options->cache_type = PI2_CACHE_Q8_0;
     const json_t *share = json_object_get(json_object_get(plan, "experts"), "hot_share");
     if (share && options->hot_share < 0) options->hot_share = json_number_value(share);

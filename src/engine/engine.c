@@ -148,6 +148,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .model = engine->run.source.model, .shape = plan->shape, .team = engine->team, .weights = engine->weight_store,
         .experts = engine->expert_cache, .look_ahead = engine->run.plan.look_ahead,
         .neurons = engine->neuron_store, .banks = engine->run.plan.banks,
+        .neurons_always = engine->run.options.sparsity && strcmp(engine->run.options.sparsity, "always") == 0,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
         .spin_us = spin_us(engine),
         .trace = pi2_run_trace_events(engine->traces.run),

@@ -345,6 +345,18 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store
     (void)pthread_mutex_unlock(&store->pump_lock);
 }
 
+uint64_t pi2_weight_store_spared_bytes(const pi2_weight_store *store) {
+    const pi2_weight_store_options *options = &store->options;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; options->by_neuron && i < options->head_begin; i++) {
+        const uint32_t e = store->sequence[i];
+        if (options->by_neuron[e] && !store->extents[e].resident) {
+            bytes += pi2_extent_read_bytes(&options->layout->extents[e]);
+        }
+    }
+    return bytes;
+}
+
 static pi2_status check_extent(void *self, uint32_t e, const void *memory) {
     const pi2_weight_store *store = self;
     return pi2_cluster_file_check_extent(store->options.path, store->options.layout, e, memory);

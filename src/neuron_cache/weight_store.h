@@ -64,6 +64,9 @@ typedef struct pi2_weight_store_pass {
  */
 void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store_pass *pass);
 
+/** Bytes that a pass of all neurons would stream now and one by neuron does without. Threads: one, between passes. */
+uint64_t pi2_weight_store_spared_bytes(const pi2_weight_store *store);
+
 /**
  * The memory of an extent, waiting for it if need be. The pass must come to extents in sequence
  * order, give or take what the ring holds. Threads: any compute thread.

@@ -285,17 +285,34 @@ static pi2_status embed(pi2_forward *forward) {
     return status;
 }
 
+/* Who counts wants to hear of every neuron. */
+static bool goes_by_neuron(pi2_forward *forward) {
+    const pi2_forward_options *options = &forward->options;
+    if (!options->neurons || forward->counter || forward->token_count > options->shape.neuron_tokens) return false;
+    if (options->neurons_always || forward->token_count == 1) return true;
+    forward->choice.streamed_bytes = pi2_weight_store_spared_bytes(options->weights);
+    return pi2_pass_goes_by_neuron(&forward->choice, forward->token_count);
+}
+
+/* What a pass by neuron found tells what the next one will. */
+static void note_neurons(pi2_forward *forward) {
+    if (!forward->by_neuron || forward->token_count > 1) return;
+    pi2_neuron_store_counters now;
+    pi2_neuron_store_count(forward->options.neurons, &now);
+    pi2_pass_choice_note(&forward->choice, now.uses - forward->neurons_before.uses,
+                         now.hits - forward->neurons_before.hits);
+}
+
 /* Tells the stores what comes. A batch that is full is probably not the last of its prompt. */
 static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
-    /* Who counts wants to hear of every neuron. */
-    forward->by_neuron = forward->options.neurons && !forward->counter &&
-                         forward->token_count <= forward->options.shape.neuron_tokens;
+    forward->by_neuron = goes_by_neuron(forward);
     const bool is_last = forward->options.neurons && !forward->by_neuron &&
                          forward->token_count < forward->options.shape.batch_tokens;
     pi2_weight_store_begin_pass(forward->options.weights, &(pi2_weight_store_pass){
         .with_head = with_head, .by_neuron = forward->by_neuron, .is_last = is_last });
     if (!forward->by_neuron) return PI2_OK;
     if (!pi2_neuron_store_is_filled(forward->options.neurons)) PI2_TRY(pi2_neuron_store_fill(forward->options.neurons));
+    pi2_neuron_store_count(forward->options.neurons, &forward->neurons_before);
     pi2_forward_begin_neurons(forward);
     return PI2_OK;
 }
@@ -328,7 +345,10 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     }
     if (status != PI2_OK) {
         pi2_store_reset(forward->options.store);
-    } else if (forward->options.experts) {
+        return status;
+    }
+    note_neurons(forward);
+    if (forward->options.experts) {
         pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     }
     return status;
@@ -398,6 +418,10 @@ static pi2_status find_banks(pi2_forward *forward) {
     }
     for (uint32_t i = 0; i < layers; i++) forward->bank_of_layer[i] = PI2_NO_BANK;
     if (!forward->options.neurons) return PI2_OK;
+    pi2_neuron_store_counters counters;
+    pi2_neuron_store_count(forward->options.neurons, &counters);
+    forward->choice = (pi2_pass_choice){ .units = counters.units, .slots = counters.slots,
+                                         .unit_bytes = forward->options.banks->banks[0].unit_bytes };
     for (uint32_t b = 0; b < forward->options.banks->count; b++) {
         const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
         forward->bank_of_layer[bank->layer] = b;

@@ -52,6 +52,7 @@ typedef struct pi2_forward_options {
     pi2_expert_cache *experts; /* NULL: a dense model */
     pi2_neuron_store *neurons; /* passes of few tokens compute single neurons; NULL: all passes are dense */
     const pi2_neuron_banks *banks; /* its banks */
+    bool neurons_always;      /* whatever it costs, where a pass may */
     pi2_store *store;         /* for embedding rows that are not resident */
     const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;

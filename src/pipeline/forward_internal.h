@@ -8,6 +8,7 @@
 #include "kernels/neuron/neuron.h"
 #include "kernels/vector/vector.h"
 #include "pipeline/forward.h"
+#include "pipeline/pass_choice.h"
 #include "pipeline/stage.h"
 
 /* Neurons that are quantised in one piece; a whole number of every type's blocks. */
@@ -135,6 +136,8 @@ struct pi2_forward {
 
     /* the pass under way */
     bool by_neuron;              /* layers that have a bank compute the neurons that fire alone */
+    pi2_pass_choice choice;      /* whether they do */
+    pi2_neuron_store_counters neurons_before; /* this pass */
     bool looks_ahead;
     uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */
     const int32_t *tokens;

@@ -190,7 +190,7 @@ static double all_matrices(const setting *s, const pi2_pass *pass, double *sprea
 pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_machine_profile *profile, const pi2_what_if *what_if,
                                const pi2_pass *pass) {
     const setting s = {w, profile, what_if};
-    if (pi2_predict_goes_by_neuron(w, pass)) {
+    if (pi2_predict_goes_by_neuron(&w->neurons, w->read_bytes, pass->tokens)) {
         pi2_pass_time alone = pi2_predict_neuron_pass(&s, pass);
         alone.seconds += read_embedding(&s, pass->tokens);
         return alone;
@@ -302,7 +302,7 @@ void pi2_predict(const pi2_workload *w, const pi2_machine_profile *profile, cons
     prediction->decode = range(divide(1, decode.seconds), decode.spread);
     prediction->bottleneck = limit_of(w, profile, what_if, &decode_pass);
     const double missed = (double)e->used * w->layer_count * (1 - e->decode_hits);
-    const bool by_neuron = pi2_predict_goes_by_neuron(w, &decode_pass);
+    const bool by_neuron = pi2_predict_goes_by_neuron(&w->neurons, w->read_bytes, decode_pass.tokens);
     prediction->bytes_per_token = (by_neuron ? 0 : w->read_bytes) + (uint64_t)(missed * (double)e->expert_bytes);
     prediction->resident_bytes = w->resident_bytes + e->slots * e->expert_bytes;
     if (by_neuron) tell_neurons(w, prediction);

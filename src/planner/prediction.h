@@ -58,7 +58,8 @@ typedef struct pi2_workload_neurons {
     uint64_t units, slots;    /* of all layers: what there is, what memory holds; units 0: all passes are dense */
     uint32_t layers;          /* that go by neuron */
     uint32_t unit_bytes;      /* read for one, on average */
-    uint32_t pass_tokens;     /* passes of at most so many go by neuron */
+    uint32_t pass_tokens;     /* passes of at most so many may go by neuron */
+    bool is_always;           /* and do, whatever it costs */
     uint32_t stages_per_pass; /* of such a pass */
     uint32_t fill_tokens;     /* the first of so many decoded tokens fills the slots; 0: that was done before */
     double fires;             /* share of neurons that one token reads, and whose Up it computes */
@@ -122,7 +123,7 @@ uint32_t pi2_predict_hiding_batch(const pi2_workload *workload, const pi2_machin
                                   uint32_t most);
 
 /** Whether such a pass reads and computes single neurons. */
-bool pi2_predict_goes_by_neuron(const pi2_workload *workload, const pi2_pass *pass);
+bool pi2_predict_goes_by_neuron(const pi2_workload_neurons *neurons, uint64_t streamed_bytes, uint32_t tokens);
 
 /** Units of neurons that a pass of so many tokens reads. */
 double pi2_predict_neuron_misses(const pi2_workload *workload, uint32_t tokens);

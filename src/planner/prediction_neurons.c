@@ -1,6 +1,7 @@
 /* prediction_neurons.c: a pass that reads and computes the neurons that fire alone (pipeline/forward_neurons.c). */
 #include <math.h>
 
+#include "pipeline/pass_choice.h"
 #include "planner/prediction_internal.h"
 #include "store/store.h"
 
@@ -12,8 +13,12 @@ typedef struct neuron_work {
     double missed;         /* units that are read */
 } neuron_work;
 
-bool pi2_predict_goes_by_neuron(const pi2_workload *w, const pi2_pass *pass) {
-    return w->neurons.units > 0 && pass->tokens <= w->neurons.pass_tokens;
+bool pi2_predict_goes_by_neuron(const pi2_workload_neurons *n, uint64_t streamed_bytes, uint32_t tokens) {
+    if (n->units == 0 || tokens > n->pass_tokens) return false;
+    const pi2_pass_choice choice = { .units = n->units, .slots = n->slots, .unit_bytes = n->unit_bytes,
+                                     .streamed_bytes = streamed_bytes,
+                                     .used = divide(n->used_units, (double)n->units), .missed = 1 - n->hits };
+    return n->is_always || pi2_pass_goes_by_neuron(&choice, tokens);
 }
 
 /** Units that some token of the pass uses: those of one token are taken to be as likely as any others. */

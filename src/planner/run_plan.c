@@ -122,8 +122,8 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     run->plan.by_neuron = NULL;
     run->plan.banks = NULL;
     if (pi2_run_plan_is_dense(run)) return PI2_OK;
-    if (strcmp(sparsity, "exact") != 0) {
-        return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, off", sparsity);
+    if (strcmp(sparsity, "exact") != 0 && strcmp(sparsity, "always") != 0) {
+        return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, always, off", sparsity);
     }
     if (!model->banks || model->banks->count == 0 || !pi2_model_shape_fires(&model->shape)) return PI2_OK;
     run->plan.by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);

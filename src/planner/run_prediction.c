@@ -198,7 +198,7 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->replay_user = p;
     if (shape->expert_count) PI2_TRY(add_experts(p, request));
     add_stages(run, workload);
-    return pi2_run_predict_neurons(run, request, &p->neurons, &workload->neurons);
+    return pi2_run_predict_neurons(run, workload->read_bytes, request, &p->neurons, &workload->neurons);
 }
 
 /** What the figures go by. */

@@ -147,6 +147,7 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, pi2_workl
     neurons->slots = (run->plan.memory.neuron_bytes - heads) / neurons->unit_bytes;
     if (neurons->slots > neurons->units) neurons->slots = neurons->units;
     neurons->pass_tokens = run->plan.memory.shape.neuron_tokens;
+    neurons->is_always = run->options.sparsity && strcmp(run->options.sparsity, "always") == 0;
     const uint32_t dense_layers = run->source.model->shape.layer_count - banks->count;
     neurons->stages_per_pass = PI2_STAGES_BESIDE_LAYERS +
                                PI2_STAGES_OF_ATTENTION * run->source.model->shape.layer_count +
@@ -156,8 +157,9 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, pi2_workl
     neurons->used_units = pi2_neuron_rates_used(f->rates);
 }
 
-pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, const pi2_prediction_request *request,
-                                   pi2_neuron_plan *plan, pi2_workload_neurons *neurons) {
+pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed_bytes,
+                                   const pi2_prediction_request *request, pi2_neuron_plan *plan,
+                                   pi2_workload_neurons *neurons) {
     pi2_neuron_statistics statistics = {0};
     memset(plan, 0, sizeof *plan);
     memset(neurons, 0, sizeof *neurons);
@@ -177,12 +179,13 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, const pi2_predict
     if (status == PI2_OK) {
         fill_workload(run, &f, neurons);
         tell(&f, run, request->statistics, plan->grounds, sizeof plan->grounds);
+        neurons->hits = pi2_neuron_rates_hits(&plan->rates, (double)neurons->slots);
         /* A prompt of few tokens goes by neuron itself, and has filled the store. */
-        const bool is_filled = request->prompt_tokens > 0 && request->prompt_tokens <= neurons->pass_tokens;
+        const bool is_filled = request->prompt_tokens > 0 &&
+                               pi2_predict_goes_by_neuron(neurons, streamed_bytes, request->prompt_tokens);
         if (request->fills_neurons && !is_filled) {
             neurons->fill_tokens = request->answer_tokens ? request->answer_tokens : 1;
         }
-        neurons->hits = pi2_neuron_rates_hits(&plan->rates, (double)neurons->slots);
     }
     pi2_neuron_statistics_free(&statistics);
     return status;

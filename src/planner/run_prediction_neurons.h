@@ -16,10 +16,12 @@ typedef struct pi2_neuron_plan {
 pi2_weight_role pi2_run_role_of(const pi2_planned_run *run, uint32_t tensor);
 
 /**
- * Fills in what the prediction of decoding by neuron goes by; both zeroed where passes are dense.
+ * Fills in what the prediction of decoding by neuron goes by; both zeroed where passes are dense. streamed_bytes: of a
+ * dense pass.
  * Errors  of the statistics: IO, FORMAT (damaged, of another model), UNSUPPORTED, INVALID (passes are dense); MEMORY
  */
-pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, const pi2_prediction_request *request,
-                                   pi2_neuron_plan *plan_out, pi2_workload_neurons *neurons_out);
+pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed_bytes,
+                                   const pi2_prediction_request *request, pi2_neuron_plan *plan_out,
+                                   pi2_workload_neurons *neurons_out);
 
 #endif

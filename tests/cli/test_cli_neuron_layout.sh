@@ -81,6 +81,9 @@ expect_json text "$text"
 [ $budget != 42M ] || [ "$(json io.neuron_hits)" -lt "$(json io.neuron_uses)" ] || fail "all neurons were there"
 expect 0 run -m "$folder/relu.gguf" --memory $budget -c 128 --raw -p 'bako mirena' -n 12 --temp 0 --ignore-eos
 grep -q '^neurons  *[0-9]* fired, [0-9.]* % of them were in memory$' "$folder/err" || fail "the report tells of no neurons"
-expect_error 2 "exact|off" run -m "$model" --sparsity most -p x
+expect 0 run -m "$folder/relu.gguf" --memory $budget -c 128 --raw -p 'bako mirena' -n 12 --temp 0 --ignore-eos --json \
+    --sparsity always
+expect_json text "$text"
+expect_error 2 "exact|always|off" run -m "$model" --sparsity most -p x
 
 finish

@@ -139,7 +139,7 @@ refused "'memory_bytes' is no whole number" 's/"memory_bytes": .*,/"memory_bytes
 refused "'read_method' is none of auto|io_uring|pread" 's/"read_method": "/&x/'
 refused "'cache_type' is none of f16|q8_0" 's/"cache_type": "/&x/'
 refused "'cache_policy' is none of auto|" 's/"cache_policy": "/&x/'
-refused "'sparsity' is none of exact|off" 's/"sparsity": "/&x/'
+refused "'sparsity' is none of exact|always|off" 's/"sparsity": "/&x/'
 refused "'sparsity' is missing" 's/"sparsity"/"x"/'
 refused "'neurons' is no object" 's/"model": {/"neurons": 1, &/'
 refused "'statistics' is neither" 's/"model": {/"neurons": {"statistics": 1}, &/'

@@ -339,7 +339,9 @@ static void test_neurons(void **state) {
     time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &two);
     assert_near(time.read, 1440 * 0.5 * 4096 / 204.8e6);
     /* A prompt streams the tiles of Up and Down, at 1 GB/s. */
-    assert_true(pi2_predict_goes_by_neuron(&workload, &one) && !pi2_predict_goes_by_neuron(&workload, &nine));
+    const pi2_workload_neurons *n = &workload.neurons;
+    assert_true(pi2_predict_goes_by_neuron(n, workload.read_bytes, 1) &&
+                !pi2_predict_goes_by_neuron(n, workload.read_bytes, 9));
     time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &nine);
     assert_near(time.read, 80e-3);
     free(slow);

@@ -1,0 +1,29 @@
+/*
+ * pass_choice.h: whether a pass computes the neurons that fire alone, or all of them.
+ *
+ * Alone they are read in as many small reads as are missing; all of them stream, in long reads. One token uses a tenth;
+ * eight use more than half, each with sums of its own, and then long reads and a matrix product for all tokens at
+ * once are faster. The bits are the same, so only time decides.
+ */
+#ifndef PI2_PIPELINE_PASS_CHOICE_H
+#define PI2_PIPELINE_PASS_CHOICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/** What both ways cost. */
+typedef struct pi2_pass_choice {
+    uint64_t units, slots;     /* of the model's neurons, and those that memory holds */
+    uint64_t unit_bytes;
+    uint64_t streamed_bytes;   /* that a dense pass reads and one by neuron does without */
+    double used;               /* share of the units that one token uses; 0: not known yet */
+    double missed;             /* of those, the share that is in no slot; asked for with `used` only */
+} pi2_pass_choice;
+
+/** Whether a pass of so many tokens goes by neuron. One token always does. Pure. */
+bool pi2_pass_goes_by_neuron(const pi2_pass_choice *choice, uint32_t tokens);
+
+/** Learns from a pass of one token: the units that it used, and those of them that were there. */
+void pi2_pass_choice_note(pi2_pass_choice *choice, uint64_t uses, uint64_t hits);
+
+#endif
