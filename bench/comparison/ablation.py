@@ -11,11 +11,49 @@ def policies_of(help_text):
     return [name for name in found.group(1).split("|") if name != "auto"] if found else []
 
 
-def variants(program, has_experts, limited):
-    """[(name, options)]; the first is the default. Only what this build of bench knows."""
+# The paper's ablation of sparse decoding, each step with all before it: (name, options, how many times faster the
+# paper's engine became by it: Bamboo-7B, half of the FFN outside memory, on a phone). The last is the default.
+STEPS = (("dense", ("--sparsity", "off", "--pipeline", "off"), None),
+         ("+ bundles", ("--neuron-cache", "off", "--pipeline", "off"), 2.7),
+         ("+ cache", ("--pipeline", "off"), 3.8),
+         ("+ pipeline", (), 2.3))
+DENSE_PIPELINE = ("dense with pipeline", ("--sparsity", "off"))
+
+
+def name_of(variant):
+    return f"{report.OURS}, {variant}"
+
+
+def missing_options(options, known):
+    """Those that the help of a program does not know."""
+    return [option for option in options
+            if option.startswith("--") and not re.search(re.escape(option) + r"(?![\w-])", known)]
+
+
+def steps(known):
+    """([(name, options)], [(step, options that are missing)]): the steps that a program can take, by its help;
+    the default, which is the last of them, comes first."""
+    found, left_out = [(report.OURS, ())], []
+    for name, options, _ in (*STEPS[:-1], (*DENSE_PIPELINE, None)):
+        missing = missing_options(options, known)
+        if missing:
+            left_out.append((name, missing))
+        else:
+            found.append((name_of(name), options))
+    return found, left_out
+
+
+def variants(program, has_experts, limited, sparse=False):
+    """[(name, options)]; the first is the default. Only what this build of bench knows; a step of the paper's
+    ablation that it does not know is told."""
     known = subprocess.run([program, "bench", "--help"], capture_output=True, text=True,
                            check=False).stdout
-    found = [("powerinfer2", ())]
+    if sparse and limited:
+        found, left_out = steps(known)
+        for name, missing in left_out:
+            print(f"left out: {name}: this program has no {', '.join(missing)}", flush=True)
+        return found
+    found = [(report.OURS, ())]
     if limited:
         found.append(("powerinfer2, pread", ("--read-method", "pread")))
         if "--pipeline" in known:
@@ -46,6 +84,38 @@ def is_ablation(result):
     return sum(report.family_of(name) == report.OURS for name in result["engines"]) > 1
 
 
+def has_steps(result):
+    """Whether the paper's ablation was measured."""
+    return name_of(STEPS[0][0]) in result["engines"]
+
+
+def steps_table(results):
+    """Markdown: step by step, beside the paper's factors; where a step is missing, the next one's are of both."""
+    lines = ["| Model | Memory | Step | tokens/s | runs | times the step before | the paper's | times llama.cpp | "
+             "MB read per token |", "|---|---|---|---|---|---|---|---|---|"]
+    for result in results:
+        names = report.model_name(result), report.memory_name(result["limit_bytes"])
+        best = report.best_of_family(result, "llama.cpp")
+        base = report.speed_of(result, best) if best else None
+        rows = [(f"llama.cpp {best[len('llama.cpp'):].strip()}", best, None)] if best else []
+        rows += [(step, name_of(step) if options else report.OURS, paper) for step, options, paper in STEPS]
+        rows.append((f"({DENSE_PIPELINE[0]})", name_of(DENSE_PIPELINE[0]), None))
+        before, papers = None, 1
+        for label, engine, paper in rows:
+            records = result["engines"].get(engine, {}).get("records", [])
+            row = report.summarise(records)
+            now, is_step = row["tokens_per_second"], not label.startswith(("llama.cpp", "("))
+            papers *= paper or 1
+            ratio = f"{now / before:.2f}" if is_step and now and before else "-"
+            cells = [*names, label, report.number(now) if records else "not measured", str(row["runs"]), ratio,
+                     f"{papers:.3g}" if ratio != "-" else "-", f"{now / base:.2f}" if now and base else "-",
+                     report.megabytes(row["bytes_per_token"])]
+            lines.append("| " + " | ".join(cells) + " |")
+            if is_step and now:
+                before, papers = now, 1
+    return "\n".join(lines)
+
+
 def table(results):
     """Markdown: every variant against the default of the same test."""
     lines = ["| Case | Test | Variant | tokens/s | runs | of the default | MB read per token | "
@@ -61,3 +131,10 @@ def table(results):
                 f"{row['runs']} | {f'{speed / base:.2f} x' if speed and base else '-'} | "
                 f"{report.megabytes(row['bytes_per_token'])} | {report.percent(row['hit_rate'])} |")
     return "\n".join(lines)
+
+
+def tables(results):
+    """Markdown of ablations of either kind."""
+    parts = [(steps_table, [result for result in results if has_steps(result)]),
+             (table, [result for result in results if not has_steps(result)])]
+    return "\n\n".join(make(found) for make, found in parts if found)

@@ -35,15 +35,25 @@ CASES = {
                          "tests": ["decode-6@16", "prefill-128"]},
     "mixtral-8x7b-8G": {"model": "mixtral-8x7b", "limit": 8 * GB, "tests": ["decode-6@16"]},
     "mixtral-8x7b-4G": {"model": "mixtral-8x7b", "limit": 4 * GB, "tests": ["decode-6@16"]},
+    # Half: of the FFN's 3.2 GB that half is in memory; all else (attention, head, context) is.
+    "turbosparse-mistral-7b-memory": {"model": "turbosparse-mistral-7b", "limit": None, "tests": ["decode-32"]},
+    "turbosparse-mistral-7b-half": {"model": "turbosparse-mistral-7b", "limit": 2760 * MB, "tests": ["decode-16@16"]},
+    "smallthinker-21b-8G": {"model": "smallthinker-21b", "limit": 8 * GB, "tests": ["decode-16@64"]},
+    # To try this command with, in seconds.
+    "sparse-tiny-memory": {"model": "sparse-tiny", "limit": None, "tests": ["decode-32"]},
+    "sparse-tiny-half": {"model": "sparse-tiny", "limit": 26 * MB, "tests": ["decode-16@16"]},
 }
 BIG_FILE = 1 * GB
 
 # What documents and plots call the models; "synthetic" is added to those of models.SYNTHETIC.
 MODEL_NAMES = {"smollm2": "SmolLM2-135M Q4_1", "tinyllama": "TinyLlama-1.1B Q4_0", "mistral-7b": "Mistral-7B Q4_0",
-               "qwen3-30b-a3b": "Qwen3-30B-A3B Q4_0", "mixtral-8x7b": "Mixtral-8x7B Q4_0"}
+               "qwen3-30b-a3b": "Qwen3-30B-A3B Q4_0", "mixtral-8x7b": "Mixtral-8x7B Q4_0",
+               "turbosparse-mistral-7b": "TurboSparse-Mistral-7B Q4_0 (90 % zeros)",
+               "smallthinker-21b": "SmallThinker-21B-A3B Q4_0 (60 % zeros)",
+               "sparse-tiny": "tiny llama Q4_0 (90 % zeros)"}
 
-# (case, test): (times llama.cpp's best, share of what the machine allows), set before the figures were known;
-# bench/GOALS.md says what is missed, and why.
+# (case, test): (times llama.cpp's best, share of what the machine allows; of sparse models: of their own speed
+# in memory), set before the figures were known; bench/GOALS.md says what is missed, and why.
 GOALS = {
     ("smollm2-memory", "decode-128"): (1, None),
     ("smollm2-memory", "prefill-512"): (1, None),
@@ -70,6 +80,8 @@ GOALS = {
     ("mixtral-8x7b-8G", "decode-6@16"): (2, 0.75),
     ("mixtral-8x7b-4G", "decode-6@16"): (1.8, 0.75),
     ("mixtral-8x7b-16G", "prefill-128"): (3, None),
+    ("turbosparse-mistral-7b-memory", "decode-32"): (1.8, None),
+    ("turbosparse-mistral-7b-half", "decode-16@16"): (20, 0.55),
 }
 
 # The README's table.

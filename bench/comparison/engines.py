@@ -175,6 +175,7 @@ class PowerInfer2(Engine):
         self.program, self.threads, self.memory = program, threads, memory
         self.extra, self.folder, self.has_experts = list(extra), folder, has_experts
         self.routing_trace = None  # of an earlier run, for predictions
+        self.statistics = None     # of a sparse model's neurons, for predictions
 
     def _path(self, name):
         return os.path.join(self.folder, name)
@@ -188,6 +189,8 @@ class PowerInfer2(Engine):
         if self.routing_trace:
             # For predictions alone: no engine begins with what an earlier run has shown.
             written += ["--routing-trace", self.routing_trace, "--hot-share", "0"]
+        if self.statistics:
+            written += ["--statistics", self.statistics]
         return [self.program, "bench", "-m", self.file, "-t", str(self.threads), "-r", "1",
                 "-o", "json", *([] if test["warm_up"] else ["--no-warmup"]),
                 *test_arguments(test), *depth, *budget, *written, *self.extra]
@@ -253,9 +256,11 @@ def llama_candidates(files, limit, options, test):
     return found
 
 
-def prepare(program, model, target):
-    """Makes the cluster file of `model` if there is none, or an outdated one; returns its path."""
-    done = subprocess.run([program, "prepare", "-m", model, "-o", target],
+def prepare(program, model, target, statistics=None):
+    """Makes the cluster file of `model` if there is none, or an outdated one; returns its path.
+    statistics: of its neurons, by which their places are chosen."""
+    done = subprocess.run([program, "prepare", "-m", model, "-o", target,
+                           *(["--statistics", statistics] if statistics else [])],
                           stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         raise CommandFailed(f"powerinfer2 prepare failed on {os.path.basename(model)}")

@@ -3,7 +3,8 @@
 M = budget - KV cache - overhead (3 %, at least 150 MB; below 1 GB: 12 MB).
 Dense: reads = weight bytes - M. Experts: reads = what Belady's optimum with M, less the part that
 every token uses, would miss on the recorded routing. Limit = 1 / max(reads / fio's bandwidth in the
-same run, computing time in memory). Nothing here asks an engine what it held."""
+same run, computing time in memory). Nothing here asks an engine what it held. Of a sparse model, which
+need not read all weights, no limit is known."""
 
 MB, GB = 1_000_000, 1_000_000_000
 
@@ -83,7 +84,7 @@ def limit_of(result, results, speed_of):
 
     speed_of(result)  our tokens per second of a result, or None"""
     weights = result.get("weights")
-    if not weights:
+    if not weights or result.get("sparse"):
         return {}
     speed = speed_of(result)
     if not result.get("limit_bytes"):

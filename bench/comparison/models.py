@@ -1,6 +1,7 @@
 """The models that the cases name, made once in the cache folder by ordinary clients."""
 import hashlib
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -58,7 +59,8 @@ MODELS = {"smollm2": smollm2, "tinyllama": tinyllama}
 # Shapes of `powerinfer2 synth` in Q4_0. bytes: at most, of the GGUF. repeat, far: shares of a
 # token's experts that are planted, as docs/synthetic.md says. image_only: the GGUF lies on the
 # loop device alone, since a second copy would not fit on most disks; its read-ahead is then that
-# of the disk, or one of read_aheads (KB).
+# of the disk, or one of read_aheads (KB). sparse: its activation has exact zeros; our file of it is
+# laid out by statistics of a text. synth: options of a shape that has no name.
 SYNTHETIC = {
     "mistral-7b": {"bytes": 4_150_000_000, "repeat": None, "far": None, "image_only": False,
                    "read_aheads": [128]},
@@ -66,7 +68,27 @@ SYNTHETIC = {
                       "read_aheads": [128]},
     "mixtral-8x7b": {"bytes": 26_600_000_000, "repeat": 0.25, "far": 0.25, "image_only": True,
                      "read_aheads": [128, 1024]},
+    "turbosparse-mistral-7b": {"bytes": 4_150_000_000, "repeat": None, "far": None, "image_only": False,
+                               "read_aheads": [128, 1024], "sparse": True},
+    "smallthinker-21b": {"bytes": 12_500_000_000, "repeat": 0.36, "far": 0.16, "image_only": True,
+                         "read_aheads": [128, 1024], "sparse": True},
+    "sparse-tiny": {"bytes": 35_000_000, "repeat": None, "far": None, "image_only": False,
+                    "read_aheads": [128], "sparse": True,
+                    "synth": ["--layers", "8", "--embedding", "512", "--ffn", "4096", "--heads", "8", "--kv-heads", "2",
+                              "--vocab", "4096", "--ffn-activation", "drelu", "--ffn-zeros", "0.9"]},
 }
+STATISTICS_TOKENS = 2048
+
+
+def is_sparse(name):
+    return bool(SYNTHETIC.get(name, {}).get("sparse"))
+
+
+def text_of_words(count=6000):
+    """Words of drawn syllables, always the same: to count which neurons fire."""
+    draw = random.Random(1)
+    word = lambda: "".join(draw.choice("bdfgklmnprstvz") + draw.choice("aeiou") for _ in range(draw.randint(1, 4)))
+    return " ".join(word() for _ in range(count))
 
 
 class ModelFiles:
@@ -80,6 +102,8 @@ class ModelFiles:
         self.read_aheads = [128]
         self.made = []
         self.planted = {}
+        self.sparse = is_sparse(name)
+        self.statistics = None
         self.disk_read_ahead = machine.read_ahead_of(options.cache) or 128
 
     def _path(self, suffix):
@@ -100,8 +124,10 @@ class ModelFiles:
         if needs_ours:
             stem = re.sub(r"\.gguf$", "", os.path.basename(self.gguf))
             target = os.path.join(self.options.cache, stem + ".pi2")
+            if self.sparse:
+                self.statistics = self._count_neurons()
             self._note(target)
-            self.ours = engines.prepare(self.options.program, self.gguf, target)
+            self.ours = engines.prepare(self.options.program, self.gguf, target, self.statistics)
         machine.drop_from_page_cache(self.gguf, self.ours)
         return self
 
@@ -151,8 +177,25 @@ class ModelFiles:
 
     def _synth(self, target):
         print(f"making {os.path.basename(target)}", flush=True)
-        call(self.options.program, "synth", "--shape", self.name, "--type", "q4_0", "-q",
-             "-o", target)
+        shape = SYNTHETIC[self.name].get("synth", ["--shape", self.name])
+        call(self.options.program, "synth", *shape, "--type", "q4_0", "-q", "-o", target)
+
+    def _count_neurons(self):
+        """The file of how often neurons fire, counted over a text that no test uses."""
+        target = self._path(".stats")
+        if os.path.exists(target):
+            return target
+        print(f"counting the neurons of {self.name}", flush=True)
+        self._note(target)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="ascii") as text:
+            text.write(text_of_words())
+            text.flush()
+            call(self.options.program, "profile", "-q", "-m", self.gguf, "-f", text.name, "-o", target,
+                 "--tokens", str(STATISTICS_TOKENS), "-t", str(self.options.threads),
+                 "--cluster-file", self._path("-profile.pi2"))
+        if os.path.exists(self._path("-profile.pi2")):
+            os.unlink(self._path("-profile.pi2"))
+        return target
 
     def _room(self, wanted):
         free = shutil.disk_usage(self.options.cache).free

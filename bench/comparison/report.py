@@ -1,7 +1,7 @@
 """From records to medians, from several case files to one, and to the Markdown table."""
 import json
 
-from . import limits, texts
+from . import cases, limits, models, texts
 from .results import machine_name
 
 OURS = "powerinfer2"
@@ -92,6 +92,17 @@ def merge(runs):
 
 
 # ---- text ----
+
+def model_name(result):
+    return cases.MODEL_NAMES.get(result["model"], result["model"]) + \
+        (", synthetic" if result["model"] in models.SYNTHETIC else "")
+
+
+def memory_name(limit):
+    if not limit:
+        return "enough"
+    return f"{limit / 1e9:g} GB" if limit >= cases.GB else f"{limit / 1e6:g} MB"
+
 
 def number(value, digits=3):
     if value is None:

@@ -14,11 +14,11 @@ from . import screening
 
 MACHINE_FILE = "machine.json"
 # What AMD and Intel call the cores of a family and model that results are of.
-CORES = {(25, 1): "Zen 3", (26, 2): "Zen 5"}
+CORES = {(25, 1): "Zen 3", (26, 2): "Zen 5", (6, 143): "Sapphire Rapids", (6, 207): "Emerald Rapids"}
 
 
 def slug(text):
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", text.lower())).strip("-")
 
 
 def machine_name(machine):

@@ -52,6 +52,8 @@ class TestRun:
             "file_bytes": os.path.getsize(files.gguf), "engines": {}, "screening": {},
             "disk_bytes_per_second": [], "memory_bytes_per_second": [],
             "int8_operations_per_second": []}
+        if files.sparse:
+            self.result["sparse"] = True
         if weights["expert_bytes"]:
             self.result["routing"] = dict(files.planted)
         self.ours = [] if options.only_llama else self._our_engines()
@@ -65,9 +67,12 @@ class TestRun:
         # as the other engines do it.
         whole = not self.limit and self.files.has_experts()
         file = self.files.gguf if whole else self.files.ours
-        return [engines.PowerInfer2(file, options.program, options.threads, self.limit, name, extra,
-                                    folder, self.files.has_experts())
-                for name, extra in variants]
+        found = [engines.PowerInfer2(file, options.program, options.threads, self.limit, name, extra,
+                                     folder, self.files.has_experts())
+                 for name, extra in variants]
+        for engine in found:
+            engine.statistics = self.files.statistics
+        return found
 
     def expected_seconds(self):
         """What the next round will take; for the first a guess from the file's size."""

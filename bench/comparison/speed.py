@@ -2,7 +2,7 @@
 import os
 import subprocess
 
-from . import cases, limits, models, predictions, report, results, texts
+from . import ablation, cases, limits, predictions, report, results, texts
 
 # A row is stale when more commits than this have since changed what a token's time is made of.
 STALE_AFTER = 20
@@ -26,6 +26,10 @@ own (`bench/comparison/limits.py`). Reads are what does not fit into budget - KV
 for budgets below 1 GB); of experts, what the best possible cache (Belady's, which knows the future) would miss on the
 recorded routing. The disk is what fio read in the same rounds (io_uring, O_DIRECT, 1 MB, depth 16). In memory: the
 share of the memory bandwidth, or of the int8 operations from registers, that were measured beside.
+
+Of sparse models (exact zeros by ReLU) llama.cpp reads the same file; TurboSparse's it takes for a llama with SiLU,
+which is the same work. What they could reach at best is not known: a row past memory has the share of the same model's
+speed in memory.
 
 *Goals* were set before the figures were known ([what is missed, and why](../bench/GOALS.md)). *Predicted* is what
 [the planner](planner.md) said, and its error. *Synthetic* models have random weights in the exact shape of the real one
@@ -53,17 +57,6 @@ def stale_revisions(repository, revisions):
 
 def without_stale(text):
     return text.replace(STALE, "")
-
-
-def model_name(result):
-    return cases.MODEL_NAMES.get(result["model"], result["model"]) + \
-        (", synthetic" if result["model"] in models.SYNTHETIC else "")
-
-
-def memory_name(limit):
-    if not limit:
-        return "enough"
-    return f"{limit / 1e9:g} GB" if limit >= cases.GB else f"{limit / 1e6:g} MB"
 
 
 def test_name(result):
@@ -99,6 +92,9 @@ def ratio_of(result):
 def share_of(result, measured):
     """(share of what the machine allows, of what), or (None, None)."""
     limit, speed = limits.limit_of(result, measured, report.speed_of), report.speed_of(result)
+    if result.get("sparse") and result["limit_bytes"] and speed:
+        seconds = limits.in_memory_seconds(measured, result, report.speed_of)
+        return (speed * seconds, "its own in memory") if seconds else (None, None)
     for key, what in (("memory_share", "memory"), ("int8_share", "int8")):
         if limit.get(key):
             return limit[key], what
@@ -117,7 +113,7 @@ def row(result, measured, has_ik, stale):
     goal_ratio, goal_share = cases.GOALS.get((result["case"], result["test"]), (None, None))
     ratio, (share, what) = ratio_of(result), share_of(result, measured)
     predicted = predictions.rows_of([result])
-    cells = [model_name(result), memory_name(result.get("limit_bytes")), test_name(result),
+    cells = [report.model_name(result), report.memory_name(result.get("limit_bytes")), test_name(result),
              report.number(report.speed_of(result)), spread(result), family_text(result, "llama.cpp"),
              *([family_text(result, "ik_llama.cpp")] if has_ik else []),
              with_goal(f"{ratio:.2f}" if ratio else "-", ratio, goal_ratio, f"{goal_ratio or 0:g}"),
@@ -175,8 +171,18 @@ def notes(merged, measured):
     return [f"- {line}" for line in lines] + routing
 
 
+def steps_section(runs):
+    """The paper's ablation of sparse decoding, the newest of each test; none where none was measured."""
+    found = results.only(runs, ablation.has_steps)
+    if not found:
+        return []
+    return ["Sparse decoding step by step, each with those before it, beside what the paper's engine gained by them "
+            "(Bamboo-7B, half of the FFN outside memory, on a phone):", "",
+            ablation.steps_table(in_order(report.merge(found)["results"])), ""]
+
+
 def section(machine, runs, stale):
-    merged = report.merge(runs)
+    merged = report.merge(results.compared(runs))
     measured = in_order(merged["results"])
     has_ik = any(report.family_of(name) == "ik_llama.cpp" for result in measured for name in result["engines"])
     heads = ["Model", "Memory", "Test", "powerinfer2, tokens/s", "Spread", "llama.cpp, best",
@@ -186,14 +192,14 @@ def section(machine, runs, stale):
         f"## {machine_title(machine)}", "",
         f"{machine_line(machine)} {report.probe_text(merged)} llama.cpp: {merged['llama_version']}.", "",
         "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|",
-        *[row(result, measured, has_ik, stale) for result in measured], "", *notes(merged, measured), ""])
+        *[row(result, measured, has_ik, stale) for result in measured], "", *notes(merged, measured), "",
+        *steps_section(runs)])
 
 
 def compared_on(root):
-    """[(machine, runs)] of what was measured beside llama.cpp; the newest machine first."""
-    found = []
-    for name, runs in results.by_machine(results.compared(results.load_all([root]))).items():
-        found.append((results.described(root, name) or runs[-1]["machine"], runs))
+    """[(machine, runs)] of the machines on which something was measured beside llama.cpp; the newest first."""
+    found = [(results.described(root, name) or runs[-1]["machine"], runs)
+             for name, runs in results.by_machine(results.load_all([root])).items() if results.compared(runs)]
     return sorted(found, key=lambda pair: max(run["time"] for run in pair[1]), reverse=True)
 
 
@@ -213,8 +219,8 @@ def headline_row(result, measured):
     size = result["file_bytes"]
     share, what = share_of(result, measured)
     best = report.best_of_family(result, "llama.cpp")
-    cells = [f"{model_name(result)}, {f'{size / 1e9:.1f} GB' if size >= cases.GB else f'{size / 1e6:.0f} MB'}",
-             memory_name(result["limit_bytes"]), report.number(report.speed_of(result)),
+    cells = [f"{report.model_name(result)}, {f'{size / 1e9:.1f} GB' if size >= cases.GB else f'{size / 1e6:.0f} MB'}",
+             report.memory_name(result["limit_bytes"]), report.number(report.speed_of(result)),
              report.number(report.speed_of(result, best)) if best else "-",
              f"{ratio_of(result):.1f}" if ratio_of(result) else "-", report.percent(share if what == "disk" else None)]
     return "| " + " | ".join(cells) + " |"
@@ -224,7 +230,7 @@ def headline(root):
     """The README's table, of the machine that has most of its rows; the newest of several."""
     best, rows = None, []
     for machine, runs in compared_on(root):
-        measured = report.merge(runs)["results"]
+        measured = report.merge(results.compared(runs))["results"]
         by_test = {(result["case"], result["test"]): result for result in measured}
         found = [(by_test[key], measured) for key in cases.HEADLINE if key in by_test]
         if len(found) > len(rows):

@@ -41,6 +41,28 @@ class Ablation(unittest.TestCase):
                                      "powerinfer2, policy a", "powerinfer2, policy b_c"])
             self.assertEqual(len(ablation.variants(program, False, False)), 1)
 
+    def test_steps_that_a_program_does_not_know_are_left_out(self):
+        known = "  --sparsity exact|off\n  --pipeline on|off\n  --neuron-cache on|off\n"
+        found, left_out = ablation.steps(known)
+        self.assertEqual([name for name, _ in found], [
+            "powerinfer2", "powerinfer2, dense", "powerinfer2, + bundles", "powerinfer2, + cache",
+            "powerinfer2, dense with pipeline"])
+        self.assertEqual(left_out, [])
+        found, left_out = ablation.steps(known.replace("--neuron-cache on", "--neuron-cache-policy x"))
+        self.assertEqual(left_out, [("+ bundles", ["--neuron-cache"])])
+        self.assertNotIn("powerinfer2, + bundles", dict(found))
+
+    def test_steps_beside_the_papers(self):
+        speeds = {"powerinfer2": [8.0], "llama.cpp mmap": [0.5], "powerinfer2, dense": [1.0],
+                  "powerinfer2, + cache": [6.0], "powerinfer2, dense with pipeline": [2.0]}
+        found = ablation.tables([result_of("turbosparse-mistral-7b-half", "decode-8", 2 * GB, speeds)])
+        rows = [line.split(" | ")[2:8] for line in found.splitlines()[2:]]
+        self.assertEqual(rows, [
+            ["llama.cpp mmap", "0.5", "1", "-", "-", "1.00"], ["dense", "1", "1", "-", "-", "2.00"],
+            ["+ bundles", "not measured", "0", "-", "-", "-"], ["+ cache", "6", "1", "6.00", "10.3", "12.00"],
+            ["+ pipeline", "8", "1", "1.33", "2.3", "16.00"], ["(dense with pipeline)", "2", "1", "-", "-", "4.00"]])
+        self.assertTrue(ablation.is_ablation(result_of("m", "decode-8", GB, speeds)))
+
     def test_an_ablation_of_some_variants(self):
         found = [("powerinfer2", ()), ("powerinfer2, pread", ("a",)), ("powerinfer2, policy lru", ("b",))]
         self.assertEqual(ablation.only(found, None), found)
@@ -390,7 +412,7 @@ class TestRuns(unittest.TestCase):
         place.measure = lambda engine, test, limit, caps=None: {
             "peak": 1, **engine.run(test, caps or (300, 300))}
         files = types.SimpleNamespace(
-            name="m", gguf=model, ours=model, planted={}, is_big=lambda: True,
+            name="m", gguf=model, ours=model, planted={}, sparse=False, statistics=None, is_big=lambda: True,
             has_experts=lambda: False,
             header=types.SimpleNamespace(weights=lambda context: dict(DENSE)))
         kept = (engines.llama_candidates, machine.disk_bandwidth)

@@ -57,6 +57,24 @@ class Speed(unittest.TestCase):
             "| m | enough | prefill 8 | 50 | 50-50 of 1 | killed | 20 | - | 50 % of int8 | 60 (+20 %) | "
             "abc, 2026-01-01 |"])
 
+    def test_sparse_models_are_held_to_their_own_speed_in_memory(self):
+        steps = {"powerinfer2": [4.0], "powerinfer2, dense": [1.0], "powerinfer2, + cache": [2.0]}
+        sparse = {"sparse": True, "model": "turbosparse-mistral-7b", "disk_bytes_per_second": [GB]}
+        self.write("r", [
+            {**result_of("turbosparse-mistral-7b-memory", "decode-32", None, {
+                "powerinfer2": [8.0], "llama.cpp a": [5.0]}, memory_bytes_per_second=[40 * GB]), **sparse},
+            {**result_of("turbosparse-mistral-7b-half", "decode-16@16", 2 * GB, {
+                "powerinfer2": [4.0], "llama.cpp a": [0.4]}), **sparse}])
+        self.write("r-ablation", [
+            {**result_of("turbosparse-mistral-7b-half", "decode-16@16", 2 * GB, steps), **sparse}])
+        name = "TurboSparse-Mistral-7B Q4_0 (90 % zeros), synthetic"
+        self.assertEqual(self.rows()[:2], [
+            f"| {name} | enough | decode 32 | 8 | 8-8 of 1 | 5 (a) | 1.60 (goal 1.8: missed) | - | - | "
+            "abc, 2026-01-01 |",
+            f"| {name} | 2 GB | decode 16 after 16 | 4 | 4-4 of 1 | 0.4 (a) | 10.00 (goal 20: missed) | "
+            "50 % of its own in memory (goal 55 %: missed) | - | abc, 2026-01-01 |"])
+        self.assertIn(f"| {name} | 2 GB | + cache | 2 | 1 | 2.00 | 10.3 | - | - |", self.rows())
+
     def test_a_peak_over_the_budget_is_told(self):
         found = result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0, 1.0], "llama.cpp a": [1.0]})
         found["engines"]["powerinfer2"]["records"][1]["peak"] = 2 * GB + 1
