@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 from made_up import GB, REPOSITORY, result_of, run_of, text_of
-from comparison import report, results, screening, speed
+from comparison import cases, report, results, screening, speed
 
 
 class Speed(unittest.TestCase):
@@ -31,6 +31,13 @@ class Speed(unittest.TestCase):
             committed = speed.without_stale(file.read())
         made = speed.without_stale(speed.document(os.path.join(REPOSITORY, "bench/results"), REPOSITORY))
         self.assertEqual(committed, made, "make it anew: bench/compare --report > docs/speed.md")
+
+    def test_the_readme_has_the_table_that_the_files_give(self):
+        with open(os.path.join(REPOSITORY, "README.md"), encoding="utf-8") as file:
+            text = file.read()
+        table = speed.headline(os.path.join(REPOSITORY, "bench/results"))
+        self.assertEqual(len(table.splitlines()), 2 + len(cases.HEADLINE) + 2)
+        self.assertIn(table, text, "put it in: bench/compare --headline")
 
     def test_the_newest_row_beside_llama(self):
         row = lambda ours, **more: {**result_of("mistral-7b-2G", "decode-8", 2 * GB, {
