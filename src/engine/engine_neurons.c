@@ -5,6 +5,7 @@ pi2_status pi2_engine_start_neurons(pi2_engine *engine) {
     if (engine->run.plan.memory.neuron_bytes == 0) return PI2_OK;
     const pi2_neuron_store_options options = {
         .banks = engine->run.plan.banks, .path = engine->run.source.weights_path, .store = engine->store,
-        .memory = engine->memory.neurons.pages, .memory_bytes = engine->memory.neurons.bytes };
+        .memory = engine->memory.neurons.pages, .memory_bytes = engine->memory.neurons.bytes,
+        .keeps_nothing = engine->run.options.forgets_neurons };
     return pi2_neuron_store_create(&options, &engine->neuron_store);
 }

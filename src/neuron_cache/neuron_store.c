@@ -59,7 +59,7 @@ struct pi2_neuron_store {
     neuron_slot *slots;
     uint32_t slot_count, unit_count;
     _Atomic uint32_t *slot_of;
-    uint32_t *heat_left;      /* [unit_count]: of units that are in no slot, as in a slot; lock */
+    _Atomic uint32_t *heat_left; /* [unit_count]: of units that are in no slot, as in a slot */
     pi2_region *region;       /* of reads of units: key is the bank, first the unit, tag the slot */
     pthread_mutex_t lock;     /* slots that are given, reads that begin */
     _Atomic uint32_t epoch;
@@ -255,9 +255,9 @@ static uint8_t *slot_memory(const pi2_neuron_store *store, const slot_pool *pool
     return pool->memory + (uint64_t)(slot - pool->first_slot) * pool->unit_bytes;
 }
 
-static void set_heat(const pi2_neuron_store *store, neuron_slot *slot, uint32_t heat) {
+static void set_heat(const pi2_neuron_store *store, _Atomic uint32_t *place, uint32_t heat) {
     const uint32_t most = 0xffff;
-    atomic_store_explicit(&slot->heat, (heat < most ? heat : most) << 16 | (store->pass & most), memory_order_relaxed);
+    atomic_store_explicit(place, (heat < most ? heat : most) << 16 | (store->pass & most), memory_order_relaxed);
 }
 
 /* Heat as it is in this pass. A unit that nobody used for 2^16 passes may look as it did then: it is read again. */
@@ -267,8 +267,8 @@ static uint32_t faded(const pi2_neuron_store *store, uint32_t heat) {
     return passes < FADE_STEPS ? (heat >> 16) * store->fades[passes] >> 16 : 0;
 }
 
-static uint32_t heat_now(const pi2_neuron_store *store, const neuron_slot *slot) {
-    return faded(store, atomic_load_explicit(&slot->heat, memory_order_relaxed));
+static uint32_t heat_now(const pi2_neuron_store *store, const _Atomic uint32_t *place) {
+    return faded(store, atomic_load_explicit(place, memory_order_relaxed));
 }
 
 /* Marks a ready unit as used in this epoch, so that it cannot leave. False: it is not, or no longer, there. */
@@ -280,7 +280,7 @@ static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number
         if (atomic_compare_exchange_weak_explicit(&slot->word, &word, word_of(unit_number, epoch, PI2_PART_READY),
                                                   memory_order_acq_rel, memory_order_acquire)) break;
     }
-    set_heat(store, slot, heat_now(store, slot) + HEAT_OF_USE);
+    set_heat(store, &slot->heat, heat_now(store, &slot->heat) + HEAT_OF_USE);
     return true;
 }
 
@@ -322,7 +322,7 @@ static uint32_t find_victim(pi2_neuron_store *store, slot_pool *pool) {
         const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
         if (word_state(word) == PI2_PART_ABSENT) return number;
         if (word_state(word) != PI2_PART_READY || word_epoch(word) == epoch) continue;
-        const uint32_t heat = heat_now(store, slot);
+        const uint32_t heat = heat_now(store, &slot->heat);
         if (heat < least) {
             least = heat;
             coldest = number;
@@ -346,7 +346,8 @@ static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
         if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)PI2_PART_ABSENT)) continue;
         const store_bank *bank = bank_of(store, word_unit(word));
         atomic_store_explicit(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT, memory_order_release);
-        store->heat_left[word_unit(word)] = atomic_load_explicit(&slot->heat, memory_order_relaxed);
+        atomic_store_explicit(&store->heat_left[word_unit(word)],
+                              atomic_load_explicit(&slot->heat, memory_order_relaxed), memory_order_relaxed);
         store->evictions++;
         return number;
     }
@@ -370,7 +371,7 @@ static bool begin_read(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
     bring->first = bring->number = unit;
     bring->tag = number;
     atomic_store(&slot->ticket, bring->ticket);
-    set_heat(store, slot, faded(store, store->heat_left[own->first_unit + unit]) + HEAT_OF_USE);
+    set_heat(store, &slot->heat, heat_now(store, &store->heat_left[own->first_unit + unit]) + HEAT_OF_USE);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
     atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, PI2_PART_READING));
     atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
@@ -378,7 +379,7 @@ static bool begin_read(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
     return true;
 }
 
-void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
+static void ask(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
     const store_bank *bank = &store->banks[b];
     for (uint32_t first = 0; first < count; first += WANTED_AT_ONCE) {
         const uint32_t end = count - first < WANTED_AT_ONCE ? count : first + WANTED_AT_ONCE;
@@ -390,6 +391,10 @@ void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *
         pi2_region_submit(store->region);
         (void)pthread_mutex_unlock(&store->lock);
     }
+}
+
+void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
+    if (!pi2_store_options_of(store->options.store)->on_demand_only) ask(store, b, units, count);
 }
 
 static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
@@ -423,11 +428,11 @@ static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) 
 /* Asks for a unit; where it got no slot or no read, room is made first: whatever has ended is told of, whoever asked
  * for it, since those who take the units may be waiting for room. */
 static void ask_again(pi2_neuron_store *store, uint32_t b, uint32_t unit, unsigned turn) {
-    pi2_neuron_store_want(store, b, &unit, 1);
+    ask(store, b, &unit, 1);
     if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
     const int mark = pi2_region_mark(store->region);
     (void)pi2_region_collect(store->region);
-    pi2_neuron_store_want(store, b, &unit, 1);
+    ask(store, b, &unit, 1);
     if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
     if (!pi2_region_await_any(store->region, mark, NULL)) pi2_store_pause(turn);
 }
@@ -476,7 +481,9 @@ static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, 
     PI2_TRY(read_range(store, bank->file_offset, memory, (uint64_t)end * bank->unit_bytes));
     for (uint32_t unit = 0; unit < end; unit++) {
         PI2_TRY(check_unit(store, b, unit, memory + (uint64_t)unit * bank->unit_bytes));
-        set_heat(store, &store->slots[slot + unit], HEAT_OF_USE / 2); /* colder than what was used once */
+        /* What no prompt used is colder than what was used once. */
+        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + unit]);
+        set_heat(store, &store->slots[slot + unit].heat, warm > HEAT_OF_USE / 2 ? warm : HEAT_OF_USE / 2);
         atomic_store(&store->slots[slot + unit].word, word_of(own->first_unit + unit, 0, PI2_PART_READY));
         atomic_store(&own->slot_of[unit], slot + unit);
     }
@@ -485,6 +492,7 @@ static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, 
 
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
     store->is_filled = true;
+    if (store->options.keeps_nothing) return PI2_OK;
     for (uint32_t p = 0; p < store->pool_count; p++) {
         const slot_pool *pool = &store->pools[p];
         uint64_t passed = 0;
@@ -507,7 +515,29 @@ bool pi2_neuron_store_is_filled(const pi2_neuron_store *store) { return store->i
 
 /* ---- passes ---- */
 
-void pi2_neuron_store_begin_pass(pi2_neuron_store *store) { store->pass++; }
+/* For ablations: everything leaves. No thread is in the store, so nothing is in use or on its way. */
+static void drop_all(pi2_neuron_store *store) {
+    for (uint32_t i = 0; i < store->slot_count; i++) {
+        const slot_word word = atomic_load(&store->slots[i].word);
+        if (word_state(word) != PI2_PART_READY) continue;
+        const store_bank *bank = bank_of(store, word_unit(word));
+        atomic_store(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT);
+        atomic_store(&store->slots[i].word, (slot_word)PI2_PART_ABSENT);
+    }
+}
+
+void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens) {
+    store->pass += tokens;
+    if (store->options.keeps_nothing) drop_all(store);
+}
+
+void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
+    const store_bank *bank = &store->banks[b];
+    const uint32_t number = atomic_load_explicit(&bank->slot_of[unit], memory_order_relaxed);
+    _Atomic uint32_t *place = number == NO_SLOT ? &store->heat_left[bank->first_unit + unit]
+                                                : &store->slots[number].heat;
+    set_heat(store, place, heat_now(store, place) + HEAT_OF_USE);
+}
 
 void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + 1;

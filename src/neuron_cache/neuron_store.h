@@ -36,6 +36,7 @@ typedef struct pi2_neuron_store_options {
     pi2_store *store;              /* outlives this */
     void *memory;                  /* heads, then slots; page aligned */
     uint64_t memory_bytes;         /* at least pi2_neuron_store_least_bytes() */
+    bool keeps_nothing;            /* for ablations: every unit leaves when a pass begins */
 } pi2_neuron_store_options;
 
 /** Memory with which every unit of the largest layer has a slot: less could not serve a token that needs them all. */
@@ -68,8 +69,12 @@ const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store);
 bool pi2_neuron_store_is_filled(const pi2_neuron_store *store);
 
-/** A pass begins: heat fades. One thread, while no other is in the store. */
-void pi2_neuron_store_begin_pass(pi2_neuron_store *store);
+/** A pass over so many tokens begins, by neuron or not: heat fades as over so many passes. One thread, while no other
+ *  is in the store. */
+void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens);
+/** A pass that computes all neurons would have used this unit for one of its last tokens: it is as hot as if it had.
+ *  Any thread; while such a pass runs. */
+void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t bank, uint32_t unit);
 /** A layer begins: what earlier ones used may leave. One thread, while no other is in the store. */
 void pi2_neuron_store_begin_layer(pi2_neuron_store *store);
 

@@ -71,6 +71,7 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
     const size_t stride = forward->buffers.neuron_chunk, count = end - begin;
     float *gate = forward->buffers.member + member * forward->buffers.member_floats;
     float *up = gate + forward->buffers.gate_floats;
+    const bool warms = forward->options.neurons && unit->expert == UINT32_MAX;
     assert(row_count <= PI2_FFN_ROWS);
     rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
     rows_of(walk, unit, unit->up, begin, end, first_row, row_count, up, last);
@@ -79,6 +80,7 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
         float *hidden = gate + r * stride, *other = up + r * stride;
         if (unit->gate_bias) forward->vector->add(hidden, unit->gate_bias + begin, count);
         if (unit->up_bias) forward->vector->add(other, unit->up_bias + begin, count);
+        if (warms) pi2_forward_warm_neurons(walk, first_row + r, begin, end, hidden);
         activate(forward, hidden, other, count);
         pi2_activation_set_fill(unit->hidden_set, first_row + r, begin, end - begin, hidden);
         if (forward->counter) tell(walk, member, unit, first_row + r, begin, end, hidden);

@@ -310,6 +310,9 @@ static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
                          forward->token_count < forward->options.shape.batch_tokens;
     pi2_weight_store_begin_pass(forward->options.weights, &(pi2_weight_store_pass){
         .with_head = with_head, .by_neuron = forward->by_neuron, .is_last = is_last });
+    if (!forward->by_neuron && forward->options.neurons) {
+        pi2_neuron_store_begin_pass(forward->options.neurons, forward->token_count);
+    }
     if (!forward->by_neuron) return PI2_OK;
     if (!pi2_neuron_store_is_filled(forward->options.neurons)) PI2_TRY(pi2_neuron_store_fill(forward->options.neurons));
     pi2_neuron_store_count(forward->options.neurons, &forward->neurons_before);

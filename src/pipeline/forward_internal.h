@@ -217,6 +217,10 @@ void pi2_forward_ffn(pi2_forward_walk *walk);
 /** Whether the stream buffer holds a run and the one after it, however it wraps. */
 bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run);
 
+/** What a pass of all neurons tells the store of single ones: which of [begin, end) fire for one of its last tokens, by
+ *  their Gate with its bias. forward_neurons.c */
+void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t token, uint32_t begin, uint32_t end,
+                              const float *gate);
 /** Whether the layer's FFN is computed by neuron in this pass; and that. forward_neurons.c */
 bool pi2_forward_takes_neurons(const pi2_forward_walk *walk);
 void pi2_forward_neurons(pi2_forward_walk *walk);

@@ -14,7 +14,10 @@
 
 #include "pipeline/ffn_unit.h"
 
-enum { FIRE_CHUNK = PI2_FFN_UP_ROWS, ARRIVAL_CHUNK = 8, ROW_UNIT = 32, ROW_CHUNKS_PER_THREAD = 2 };
+enum {
+    FIRE_CHUNK = PI2_FFN_UP_ROWS, ARRIVAL_CHUNK = 8, ROW_UNIT = 32, ROW_CHUNKS_PER_THREAD = 2,
+    WARM_TOKENS = PI2_NEURON_FADE_SHARE /* of a prompt: those that heat would still know of */
+};
 
 static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
@@ -40,8 +43,21 @@ void pi2_forward_begin_neurons(pi2_forward *forward) {
     for (uint32_t i = 0; i < forward->model->shape.layer_count; i++) {
         atomic_store(&forward->buffers.neurons.late_counts[i], 0);
     }
-    pi2_neuron_store_begin_pass(forward->options.neurons);
+    pi2_neuron_store_begin_pass(forward->options.neurons, 1);
     begin_layer(forward);
+}
+
+void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t token, uint32_t begin, uint32_t end,
+                              const float *gate) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t number = forward->bank_of_layer[walk->layer];
+    if (number == PI2_NO_BANK || token + WARM_TOKENS < forward->token_count) return;
+    const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
+    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
+    for (uint32_t i = 0; i < end - begin; i++) {
+        if (gate[i] <= 0.0f) continue;
+        pi2_neuron_store_warm(forward->options.neurons, number, head->place_of[begin + i] / bank->unit_neurons);
+    }
 }
 
 /* ---- Up ---- */

@@ -84,15 +84,20 @@ typedef struct setup {
     uint64_t bytes;
 } setup;
 
-static pi2_status try_open(const char *method, uint64_t bytes, setup *s) {
+static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand, bool keeps_nothing, setup *s) {
     *s = (setup){ .bytes = bytes };
     assert_int_equal(pi2_pages_reserve((size_t)bytes, false, "slots", &s->memory), PI2_OK);
     const pi2_reader_options reader = { .path = path, .method = method, .depth = 16 };
     if (pi2_reader_open(&reader, &s->reader) != PI2_OK) fail_msg("%s", pi2_error_text());
-    s->way = store_over(s->reader, false);
+    s->way = store_over(s->reader, on_demand);
     const pi2_neuron_store_options options = { .banks = &banks, .path = path, .store = s->way,
-                                               .memory = s->memory, .memory_bytes = bytes };
+                                               .memory = s->memory, .memory_bytes = bytes,
+                                               .keeps_nothing = keeps_nothing };
     return pi2_neuron_store_create(&options, &s->store);
+}
+
+static pi2_status try_open(const char *method, uint64_t bytes, setup *s) {
+    return try_open_as(method, bytes, false, false, s);
 }
 
 static void close_store(setup *s) {
@@ -236,7 +241,7 @@ static void more_units_than_reads(void **state) {
         const pi2_neuron_store_options options = { .banks = &one, .path = many, .store = s.way,
                                                    .memory = s.memory, .memory_bytes = s.bytes };
         if (pi2_neuron_store_create(&options, &s.store) != PI2_OK) fail_msg("%s", pi2_error_text());
-        pi2_neuron_store_begin_pass(s.store);
+        pi2_neuron_store_begin_pass(s.store, 1);
         pi2_neuron_store_begin_layer(s.store);
         pi2_neuron_store_want(s.store, 0, wanted, UNITS);
         for (uint32_t u = UNITS; u-- > 0;) {
@@ -258,7 +263,7 @@ static void what_is_used_often_stays(void **state) {
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
     uint32_t hot_hits = 0, hot_uses = 0;
     for (uint32_t pass = 0; pass < 60; pass++) {
-        pi2_neuron_store_begin_pass(s.store);
+        pi2_neuron_store_begin_pass(s.store, 1);
         for (uint32_t b = 0; b < 4; b += b == 1 ? 2 : 1) { /* banks 0, 1 and 3, of one size */
             pi2_neuron_store_begin_layer(s.store);
             for (uint32_t u = 0; u < 20; u++) { /* of the first 20 units each time, of the others at random */
@@ -275,6 +280,71 @@ static void what_is_used_often_stays(void **state) {
         }
     }
     assert_true(hot_hits * 10 > hot_uses * 9);
+    close_store(&s);
+}
+
+/* What a prompt would have used stays beside what one token uses, though it was never taken. */
+static void a_prompt_warms(void **state) {
+    (void)state;
+    setup s;
+    const uint8_t *memory;
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
+    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK); /* about 38 units of banks 0, 1 and 3 each */
+    pi2_neuron_store_begin_pass(s.store, 100);
+    for (uint32_t token = 0; token < 16; token++) {
+        for (uint32_t u = 0; u < 10; u++) pi2_neuron_store_warm(s.store, 0, u);
+    }
+    for (uint32_t pass = 0; pass < 3; pass++) {
+        pi2_neuron_store_begin_pass(s.store, 1);
+        for (uint32_t u = 60; u < 96; u++) {
+            pi2_neuron_store_begin_layer(s.store);
+            assert_int_equal(pi2_neuron_store_take(s.store, 1, u, &memory), PI2_OK);
+        }
+    }
+    pi2_neuron_store_begin_layer(s.store);
+    uint32_t warm = 0, cold = 0;
+    for (uint32_t u = 0; u < 10; u++) warm += pi2_neuron_store_hit(s.store, 0, u) != NULL;
+    for (uint32_t u = 10; u < 38; u++) cold += pi2_neuron_store_hit(s.store, 0, u) != NULL;
+    assert_int_equal(warm, 10);
+    assert_true(cold < 28);
+    /* And one that is in no slot is warm when it comes: it outlasts those that came once. */
+    pi2_neuron_store_begin_pass(s.store, 100);
+    for (uint32_t token = 0; token < 32; token++) pi2_neuron_store_warm(s.store, 0, 95);
+    pi2_neuron_store_begin_pass(s.store, 1);
+    assert_null(pi2_neuron_store_hit(s.store, 0, 95));
+    assert_int_equal(pi2_neuron_store_take(s.store, 0, 95, &memory), PI2_OK);
+    for (uint32_t u = 0; u < 96; u++) {
+        pi2_neuron_store_begin_layer(s.store);
+        assert_int_equal(pi2_neuron_store_take(s.store, 3, u, &memory), PI2_OK);
+    }
+    assert_non_null(pi2_neuron_store_hit(s.store, 0, 95));
+    close_store(&s);
+}
+
+/* For ablations: nothing is asked for before it is waited for; nothing stays. */
+static void ablations(void **state) {
+    (void)state;
+    setup s;
+    const uint8_t *memory;
+    const uint32_t units[] = { 3, 4, 5 };
+    const uint64_t all = pi2_neuron_store_all_bytes(&banks);
+    pi2_store_counters before, after;
+    assert_int_equal(try_open_as("auto", all, true, true, &s), PI2_OK);
+    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+    pi2_store_count(s.way, &before);
+    for (uint32_t pass = 0; pass < 3; pass++) {
+        pi2_neuron_store_begin_pass(s.store, 1);
+        pi2_neuron_store_begin_layer(s.store);
+        pi2_neuron_store_want(s.store, 1, units, 3);
+        for (int i = 0; i < 3; i++) {
+            assert_null(pi2_neuron_store_hit(s.store, 1, units[i]));
+            assert_int_equal(pi2_neuron_store_take(s.store, 1, units[i], &memory), PI2_OK);
+            assert_true(is_unit(memory, 1, units[i]));
+            assert_non_null(pi2_neuron_store_hit(s.store, 1, units[i]));
+        }
+    }
+    pi2_store_count(s.way, &after);
+    assert_int_equal(after.reads - before.reads, 9);
     close_store(&s);
 }
 
@@ -384,6 +454,8 @@ int main(void) {
         cmocka_unit_test(all_fit_after_filling),
         cmocka_unit_test(more_units_than_reads),
         cmocka_unit_test(what_is_used_often_stays),
+        cmocka_unit_test(a_prompt_warms),
+        cmocka_unit_test(ablations),
         cmocka_unit_test(damage_is_told_by_place_and_the_store_goes_on),
         cmocka_unit_test(heads_are_checked),
         cmocka_unit_test(a_file_that_ends_and_memory_that_is_too_small_are_refused),
