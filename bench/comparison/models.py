@@ -153,9 +153,11 @@ class ModelFiles:
             if shape["repeat"] else {}
         self.gguf = self._path("-q4_0.gguf")
         image = self._path("-q4_0.ext4")
+        # A neuron layout has Up and Down twice.
+        ours = 1.6 if self.sparse else 1
         if self.image_only:
             if not os.path.exists(image):
-                self._room(2 * shape["bytes"])
+                self._room((1 + ours) * shape["bytes"])
                 self._note(image)
                 machine.LoopImage.make(image, shape["bytes"] * 51 // 50 + (64 << 20),
                                        lambda to: self._synth(os.path.join(
@@ -164,7 +166,7 @@ class ModelFiles:
             self.gguf = self.file_in_image
             return
         if not os.path.exists(self.gguf):
-            self._room((3 if needs_image else 2) * shape["bytes"])
+            self._room(((2 if needs_image else 1) + ours) * shape["bytes"])
             self._note(self.gguf)
             self._synth(self.gguf)
         if needs_image:

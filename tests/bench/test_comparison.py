@@ -211,8 +211,14 @@ class Tests(unittest.TestCase):
         known = set(models.MODELS) | set(models.SYNTHETIC)
         for case in cases.CASES.values():
             self.assertIn(case["model"], known)
+            self.assertIn(case["model"], cases.MODEL_NAMES)
             for name in case["tests"]:
                 cases.parse_test(name)
+
+    def test_goals_are_of_cases(self):
+        for case, test in [*cases.GOALS, *cases.HEADLINE]:
+            self.assertIn(case, cases.CASES)
+            cases.parse_test(test)
 
     def test_all_engines_warm_up_alike(self):
         with tempfile.NamedTemporaryFile() as small, tempfile.NamedTemporaryFile() as big:

@@ -118,6 +118,8 @@ class Speed(unittest.TestCase):
                 self.git("add", path)
                 self.git("commit", "-q", "-m", path)
             revisions.append(self.git("rev-parse", "--short", "HEAD"))
+        for path in speed.HOT_PATH:
+            self.assertTrue(os.path.isdir(os.path.join(REPOSITORY, path)), path)
         self.assertEqual(speed.stale_revisions(self.folder, revisions + ["unknown"]), {revisions[0]})
         self.write("r", [result_of("m-2G", "decode-8", 2 * GB, {"powerinfer2": [1.0], "llama.cpp a": [1.0]})],
                    "2026-01-01T00:00:00", revisions[0])
