@@ -2,7 +2,6 @@
 #include "neuron_cache/expert_states.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,19 +85,6 @@ static pi2_status allocate(pi2_expert_cache *cache) {
     }
     cache->free_count = cache->slot_count;
     return PI2_OK;
-}
-
-static void free_lists(pi2_expert_cache *cache) {
-    pi2_region_free(cache->region);
-    free(cache->experts);
-    free(cache->extents);
-    free(cache->queue);
-    free(cache->free_slots);
-    free(cache->slots);
-    free(cache->book);
-    free(cache->hot);
-    (void)pthread_mutex_destroy(&cache->lock);
-    free(cache);
 }
 
 /* ---- slots and reads, under the lock ---- */
@@ -308,7 +294,6 @@ static void ask(pi2_expert_cache *cache, uint32_t most_experts) {
         pump_ahead(cache);
         pi2_expert_cache_pump_hot(cache);
     }
-    pi2_region_submit(cache->region);
 }
 
 void pi2_expert_cache_pump(pi2_expert_cache *cache) {
@@ -456,7 +441,7 @@ static bool demand_one(pi2_expert_cache *cache, uint32_t key) {
 
 void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, const pi2_batch_use *uses,
                              uint32_t count) {
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     assert(cache->queue_at == cache->queue_count && cache->issuing == UINT32_MAX);
     cache->queue_at = cache->queue_count = 0;
     (void)pi2_region_collect(cache->region); /* all of experts that nobody demanded: none is told of failing */
@@ -469,7 +454,7 @@ void pi2_expert_cache_demand(pi2_expert_cache *cache, const uint32_t *keys, cons
     if (count > 0) forget_foreseen(cache, (keys[0] / cache->options.layer_keys + 1) * cache->options.layer_keys);
     if (cache->ahead_count > 0) give_up_ahead(cache);
     pi2_expert_cache_pump(cache);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
     if (cache->options.on_demand) cache->options.on_demand(cache->options.on_demand_user, keys, count);
 }
 
@@ -479,7 +464,7 @@ bool pi2_expert_cache_can_look_ahead(const pi2_expert_cache *cache) {
 }
 
 void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, uint32_t count) {
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     forget_foreseen(cache, UINT32_MAX);
     const uint32_t bound = ahead_most(cache), most = count < bound ? count : bound;
     for (uint32_t i = 0; i < most; i++) {
@@ -490,7 +475,7 @@ void pi2_expert_cache_look_ahead(pi2_expert_cache *cache, const uint32_t *keys, 
     }
     if (cache->ahead_count > 0) give_up_ahead(cache);
     pi2_expert_cache_pump(cache);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
 }
 
 bool pi2_expert_cache_arrived(const pi2_expert_cache *cache, uint32_t key, uint32_t index) {
@@ -517,11 +502,11 @@ pi2_status pi2_expert_cache_open(pi2_expert_cache *cache, uint32_t key, uint32_t
 pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out) {
     *mark_out = pi2_region_mark(cache->region);
     if (pi2_region_under_way(cache->region) > 0) {
-        (void)pthread_mutex_lock(&cache->lock);
+        pi2_region_lock(cache->region);
         if (pi2_region_collect(cache->region) && pi2_store_failure(cache->options.store) == PI2_OK) {
             pi2_expert_cache_pump(cache);
         }
-        (void)pthread_mutex_unlock(&cache->lock);
+        pi2_region_unlock(cache->region);
     }
     return pi2_store_failure(cache->options.store);
 }
@@ -529,9 +514,9 @@ pi2_status pi2_expert_cache_poll(pi2_expert_cache *cache, int *mark_out) {
 void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
     const uint64_t begin = pi2_clock_ns();
     if (is_on_demand(cache)) {
-        (void)pthread_mutex_lock(&cache->lock);
+        pi2_region_lock(cache->region);
         if (pi2_region_under_way(cache->region) == 0) ask(cache, 1);
-        (void)pthread_mutex_unlock(&cache->lock);
+        pi2_region_unlock(cache->region);
     }
     uint32_t extent;
     if (!pi2_region_await_any(cache->region, mark, &extent)) return;
@@ -539,16 +524,16 @@ void pi2_expert_cache_wait(pi2_expert_cache *cache, int mark) {
 }
 
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key) {
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     cached_expert *expert = &cache->experts[key];
     assert(expert->pinned && expert->state == EXPERT_PRESENT);
     expert->pinned = false;
     pi2_expert_cache_pump(cache);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
 }
 
-void pi2_expert_cache_reset(pi2_expert_cache *cache) {
-    pi2_region_reset(cache->region);
+static void reset(void *self) {
+    pi2_expert_cache *cache = self;
     cache->queue_at = cache->queue_count = 0;
     cache->issuing = UINT32_MAX;
     cache->hot_at = 0;
@@ -575,7 +560,7 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache) {
     }
 }
 
-static void reset(void *self) { pi2_expert_cache_reset(self); }
+void pi2_expert_cache_reset(pi2_expert_cache *cache) { pi2_region_reset(cache->region); }
 
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out) {
     *counters_out = cache->counters;
@@ -589,28 +574,32 @@ uint32_t pi2_expert_cache_slots(const pi2_expert_cache *cache) { return cache->s
 pi2_status pi2_expert_cache_create(const pi2_expert_cache_options *options, pi2_expert_cache **cache_out) {
     *cache_out = NULL;
     pi2_expert_cache *cache = calloc(1, sizeof *cache);
-    if (!cache || pthread_mutex_init(&cache->lock, NULL) != 0) {
-        free(cache);
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for the expert cache");
-    }
+    if (!cache) return pi2_fail(PI2_ERR_MEMORY, "no memory for the expert cache");
     cache->options = *options;
     cache->issuing = UINT32_MAX;
     const pi2_region_owner owner = { .self = cache, .ended = note_end, .check = check_extent, .reset = reset };
-    pi2_status status = pi2_region_create(options->store, &owner, MAX_READS, &cache->region);
-    if (status == PI2_OK) status = allocate(cache);
+    pi2_status status = allocate(cache);
+    if (status == PI2_OK) status = pi2_region_create(options->store, &owner, MAX_READS, &cache->region);
     if (status != PI2_OK) {
-        free_lists(cache);
+        pi2_expert_cache_free(cache);
         return status;
     }
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     pi2_expert_cache_pump(cache); /* hot experts are read from now on */
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
     *cache_out = cache;
     return PI2_OK;
 }
 
 void pi2_expert_cache_free(pi2_expert_cache *cache) {
     if (!cache) return;
-    pi2_expert_cache_reset(cache);
-    free_lists(cache);
+    pi2_region_free(cache->region);
+    free(cache->experts);
+    free(cache->extents);
+    free(cache->queue);
+    free(cache->free_slots);
+    free(cache->slots);
+    free(cache->book);
+    free(cache->hot);
+    free(cache);
 }

@@ -57,9 +57,9 @@ static bool may_move(const void *user, uint32_t key) {
 
 void pi2_expert_cache_review_hot(pi2_expert_cache *cache) {
     if (!cache->hot) return;
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     pi2_hot_experts_begin_pass(cache->hot, cache->book, may_move, cache);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
 }
 
 /* ---- memory that is short ---- */

@@ -2,7 +2,6 @@
 #ifndef PI2_NEURON_CACHE_EXPERT_CACHE_INTERNAL_H
 #define PI2_NEURON_CACHE_EXPERT_CACHE_INTERNAL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "neuron_cache/expert_cache.h"
@@ -39,7 +38,6 @@ enum { READ_IS_AHEAD = 1, READ_IS_HOT = 2 };
 
 struct pi2_expert_cache {
     pi2_expert_cache_options options;
-    pthread_mutex_t lock;
     cached_expert *experts;
     cached_extent *extents;
     pi2_cache_book *book;

@@ -30,18 +30,18 @@ bool pi2_expert_cache_populate(pi2_expert_cache *cache) {
     const uint64_t begin = pi2_clock_ns();
     uint32_t slot = 0;
     size_t offset = 0;
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     const size_t bytes = take_unpopulated(cache, &slot, &offset);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
     if (bytes == 0 || !pi2_pages_populate(slot_at(cache, slot) + offset, bytes)) {
         atomic_store_explicit(&cache->ends_populating, true, memory_order_relaxed);
         return false;
     }
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     /* Given back meanwhile: then its memory goes too. */
     if (cache->slots[slot] == SLOT_CLOSED) (void)pi2_pages_discard(slot_at(cache, slot) + offset, bytes);
     else if (offset + bytes == cache->slot_bytes) change_slot(cache, slot, FROM_UNCLOSED, SLOT_TOUCHED);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
     pi2_store_stalled(cache->options.store, PI2_NO_NUMBER, begin, 1);
     return true;
 }
@@ -113,7 +113,7 @@ uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slot
     if (cache->options.loaded || bytes == 0) return 0;
     /* Where memory was short once, it is taken as reads need it: what grows at once is killed. */
     atomic_store_explicit(&cache->ends_populating, true, memory_order_relaxed);
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     if (cache->all_fit && cache->slot_count > least_slots) begin_slots(cache);
     for (; given < bytes; given += cache->slot_bytes) {
         const uint32_t open = cache->slot_count - cache->given_count;
@@ -121,13 +121,13 @@ uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slot
         if (!give_one(cache)) break;
     }
     if (given > 0) pi2_expert_cache_follow_slots(cache);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
     return given;
 }
 
 uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
     uint64_t taken = 0;
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     for (uint32_t i = 0; i < cache->slot_count && (taken == 0 || taken + cache->slot_bytes <= bytes); i++) {
         if (cache->slots[i] != SLOT_CLOSED) continue;
         change_slot(cache, i, FROM(SLOT_CLOSED), SLOT_UNTOUCHED);
@@ -138,15 +138,15 @@ uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
     pi2_expert_cache_bring_hot_back(cache, (uint32_t)(taken / cache->slot_bytes));
     if (taken > 0) pi2_expert_cache_follow_slots(cache);
     pi2_expert_cache_pump(cache);
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
     return taken;
 }
 
 uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache) {
     uint32_t slots = 0;
-    (void)pthread_mutex_lock(&cache->lock);
+    pi2_region_lock(cache->region);
     for (uint32_t i = 0; i < cache->slot_count; i++) slots += cache->slots[i] == SLOT_UNTOUCHED;
-    (void)pthread_mutex_unlock(&cache->lock);
+    pi2_region_unlock(cache->region);
     return cache->options.loaded ? 0 : slots * (uint64_t)cache->slot_bytes;
 }
 

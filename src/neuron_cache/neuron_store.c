@@ -2,7 +2,6 @@
 #include "neuron_cache/neuron_store.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,7 +60,6 @@ struct pi2_neuron_store {
     _Atomic uint32_t *slot_of;
     _Atomic uint32_t *heat_left; /* [unit_count]: of units that are in no slot, as in a slot */
     pi2_region *region;       /* of reads of units: key is the bank, first the unit, tag the slot */
-    pthread_mutex_t lock;     /* slots that are given, reads that begin */
     _Atomic uint32_t epoch;
     uint32_t pass;
     uint16_t fades[FADE_STEPS]; /* what is left of heat after so many passes, in 65536ths */
@@ -235,15 +233,6 @@ static pi2_status load_heads(pi2_neuron_store *store) {
     return status;
 }
 
-static void free_store(pi2_neuron_store *store) {
-    free(store->banks);
-    free(store->slots);
-    free(store->slot_of);
-    free(store->heat_left);
-    pi2_region_free(store->region);
-    free(store);
-}
-
 const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint32_t bank) {
     return &store->banks[bank].head;
 }
@@ -383,13 +372,12 @@ static void ask(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint
     const store_bank *bank = &store->banks[b];
     for (uint32_t first = 0; first < count; first += WANTED_AT_ONCE) {
         const uint32_t end = count - first < WANTED_AT_ONCE ? count : first + WANTED_AT_ONCE;
-        (void)pthread_mutex_lock(&store->lock);
+        pi2_region_lock(store->region);
         for (uint32_t i = first; i < end; i++) {
             if (atomic_load_explicit(&bank->slot_of[units[i]], memory_order_acquire) != NO_SLOT) continue;
             if (!begin_read(store, b, units[i])) break;
         }
-        pi2_region_submit(store->region);
-        (void)pthread_mutex_unlock(&store->lock);
+        pi2_region_unlock(store->region);
     }
 }
 
@@ -545,10 +533,6 @@ void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
     atomic_store(&store->epoch, epoch > last ? 1 : epoch);
 }
 
-void pi2_neuron_store_reset(pi2_neuron_store *store) { pi2_region_reset(store->region); }
-
-static void reset(void *self) { pi2_neuron_store_reset(self); }
-
 void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, uint32_t hits) {
     const uint64_t bytes = (uint64_t)uses * store->options.banks->banks[b].unit_bytes;
     (void)atomic_fetch_add_explicit(&store->uses, uses, memory_order_relaxed);
@@ -575,26 +559,22 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
         left *= (double)(PI2_NEURON_FADE_SHARE - 1) / PI2_NEURON_FADE_SHARE;
         store->fades[i] = (uint16_t)(left * 65535.0);
     }
-    if (pthread_mutex_init(&store->lock, NULL) != 0) {
-        free(store);
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for a lock");
-    }
-    const pi2_region_owner owner = { .self = store, .ended = note_arrival, .reset = reset };
+    const pi2_region_owner owner = { .self = store, .ended = note_arrival };
     pi2_status status = pi2_region_create(options->store, &owner, MOST_READS, &store->region);
     if (status == PI2_OK) status = place_pools(store);
     if (status == PI2_OK) status = make_lists(store);
     if (status == PI2_OK) status = load_heads(store);
-    if (status != PI2_OK) {
-        pi2_neuron_store_free(store);
-        return status;
-    }
-    *store_out = store;
-    return PI2_OK;
+    if (status == PI2_OK) *store_out = store;
+    else pi2_neuron_store_free(store);
+    return status;
 }
 
 void pi2_neuron_store_free(pi2_neuron_store *store) {
     if (!store) return;
-    if (store->region) pi2_neuron_store_reset(store);
-    (void)pthread_mutex_destroy(&store->lock);
-    free_store(store);
+    pi2_region_free(store->region);
+    free(store->banks);
+    free(store->slots);
+    free(store->slot_of);
+    free(store->heat_left);
+    free(store);
 }

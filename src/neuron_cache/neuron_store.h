@@ -16,7 +16,7 @@
  * its heat: how often passes used it lately, a use counting 31/32 of the next pass's. Of the next so many slots whose
  * unit this layer did not use, the coldest leaves: neurons that fire most stay whatever passes by once.
  *
- * Threads: everything but create, free, fill and reset may be called by any compute thread.
+ * Threads: everything but create, free and fill may be called by any compute thread.
  */
 #ifndef PI2_NEURON_CACHE_NEURON_STORE_H
 #define PI2_NEURON_CACHE_NEURON_STORE_H
@@ -90,9 +90,6 @@ void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_
  * Errors  IO (file, byte offset), FORMAT (checksum: layer, unit, byte offset)
  */
 pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t bank, uint32_t unit, const uint8_t **memory_out);
-
-/** After a failed or cancelled pass: waits for reads in flight. No other thread is in the store. */
-void pi2_neuron_store_reset(pi2_neuron_store *store);
 
 /** Books what a layer found: units that it used, and those of them that were there. */
 void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t bank, uint32_t uses, uint32_t hits);

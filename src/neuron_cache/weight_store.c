@@ -2,7 +2,6 @@
 #include "neuron_cache/weight_store.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +45,7 @@ struct pi2_weight_store {
     pi2_weight_store_options options;
     store_extent *extents;
     uint32_t *sequence;
-    pthread_mutex_t pump_lock;
-    pi2_region *region;       /* of reads of consecutive positions: first, count */
+    pi2_region *region;       /* of reads of consecutive positions: first, count; its lock is the pump lock */
 
     ring_room *rooms;         /* circular */
     uint32_t room_capacity, room_first, room_count;
@@ -109,16 +107,6 @@ static pi2_status place_extents(pi2_weight_store *store) {
         }
     }
     return PI2_OK;
-}
-
-static void free_lists(pi2_weight_store *store) {
-    pi2_region_free(store->region);
-    free(store->extents);
-    free(store->sequence);
-    free(store->rooms);
-    free(store->units);
-    free(store->unit_order);
-    free(store);
 }
 
 /* Units of the resident memory; huge pages come back whole only, so units are large beside them. */
@@ -304,7 +292,6 @@ static void ask(pi2_weight_store *store, size_t most_reads) {
         }
         pi2_region_add(store->region, bring);
     }
-    pi2_region_submit(store->region);
 }
 
 /* Asks for all that has room now. Pump lock held. */
@@ -316,13 +303,13 @@ static void pump(pi2_weight_store *store) {
 static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
     pi2_weight_store *store = self;
     if (status != PI2_OK) (void)pi2_store_fail(store->options.store, status);
-    (void)pthread_mutex_lock(&store->pump_lock);
+    pi2_region_lock(store->region);
     for (uint32_t i = 0; i < bring->count; i++) {
         pi2_part_change(&store->extents[store->sequence[bring->first + i]].part, FROM(PI2_PART_READING),
                         status == PI2_OK ? PI2_PART_ARRIVED : PI2_PART_FAILED);
     }
     pump(store);
-    (void)pthread_mutex_unlock(&store->pump_lock);
+    pi2_region_unlock(store->region);
 }
 
 /* ---- passes ---- */
@@ -330,7 +317,7 @@ static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) 
 void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store_pass *pass) {
     /* What the ring holds for a pass of the other kind would be in the way of this one's order. */
     if (pass->by_neuron != store->pass.by_neuron) pi2_weight_store_reset(store);
-    (void)pthread_mutex_lock(&store->pump_lock);
+    pi2_region_lock(store->region);
     store->pass = *pass;
     if (store->cursor_in_next_pass) store->cursor_in_next_pass = false;
     else store->cursor = 0;
@@ -342,7 +329,7 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store
     pi2_store_needs(store->options.store, store->pass_bytes_body + (pass->with_head ? store->pass_bytes_head : 0) -
                                               (pass->by_neuron ? store->pass_bytes_by_neuron : 0));
     pump(store);
-    (void)pthread_mutex_unlock(&store->pump_lock);
+    pi2_region_unlock(store->region);
 }
 
 uint64_t pi2_weight_store_spared_bytes(const pi2_weight_store *store) {
@@ -374,9 +361,9 @@ static pi2_status await_extent(pi2_weight_store *store, uint32_t e) {
             PI2_TRY(pi2_region_check(store->region, &extent->part, e, extent->memory));
         } else {
             if (state == PI2_PART_ABSENT) {
-                (void)pthread_mutex_lock(&store->pump_lock);
+                pi2_region_lock(store->region);
                 ask(store, pi2_store_options_of(store->options.store)->on_demand_only ? 1 : MAX_READS);
-                (void)pthread_mutex_unlock(&store->pump_lock);
+                pi2_region_unlock(store->region);
             }
             pi2_store_pause(turn);
         }
@@ -414,12 +401,12 @@ void pi2_weight_store_used(pi2_weight_store *store, uint32_t e, uint32_t tiles) 
     const uint32_t before = atomic_fetch_sub_explicit(&extent->tiles_left, tiles, memory_order_acq_rel);
     assert(before >= tiles);
     if (before != tiles) return;
-    (void)pthread_mutex_lock(&store->pump_lock);
+    pi2_region_lock(store->region);
     if (extent->returns) set_resident(store, e, true);
     pi2_part_change(&extent->part, FROM(PI2_PART_READY), PI2_PART_ABSENT);
     ring_free_extent(store, e);
     pump(store);
-    (void)pthread_mutex_unlock(&store->pump_lock);
+    pi2_region_unlock(store->region);
 }
 
 pi2_status pi2_weight_store_load(pi2_weight_store *store, uint32_t e) {
@@ -436,8 +423,8 @@ const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t e) 
     return pi2_part_state(&extent->part) == PI2_PART_READY ? extent->memory : NULL;
 }
 
-void pi2_weight_store_reset(pi2_weight_store *store) {
-    pi2_region_reset(store->region);
+static void reset(void *self) {
+    pi2_weight_store *store = self;
     for (uint32_t i = 0; i < store->options.sequence_count; i++) {
         store_extent *extent = &store->extents[store->sequence[i]];
         if (extent->resident && pi2_part_state(&extent->part) == PI2_PART_READY) continue;
@@ -450,45 +437,47 @@ void pi2_weight_store_reset(pi2_weight_store *store) {
     store->cursor_in_next_pass = false;
 }
 
-static void reset(void *self) { pi2_weight_store_reset(self); }
+void pi2_weight_store_reset(pi2_weight_store *store) { pi2_region_reset(store->region); }
 
 /* ---- creation ---- */
+
+static pi2_status make_lists(pi2_weight_store *store) {
+    const pi2_weight_store_options *options = &store->options;
+    store->room_capacity = options->sequence_count + 1;
+    store->extents = calloc(options->layout->extent_count + 1, sizeof *store->extents);
+    store->sequence = malloc((options->sequence_count + 1) * sizeof *store->sequence);
+    store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
+    if (!store->extents || !store->sequence || !store->rooms) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
+    }
+    memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
+    return PI2_OK;
+}
 
 pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_weight_store **store_out) {
     *store_out = NULL;
     pi2_weight_store *store = calloc(1, sizeof *store);
     if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store");
     store->options = *options;
-    const uint32_t extents = options->layout->extent_count;
-    store->room_capacity = options->sequence_count + 1;
-    store->extents = calloc(extents ? extents : 1, sizeof *store->extents);
-    store->sequence = malloc((options->sequence_count + 1) * sizeof *store->sequence);
-    store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
-    if (!store->extents || !store->sequence || !store->rooms ||
-        pthread_mutex_init(&store->pump_lock, NULL) != 0) {
-        free_lists(store);
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
-    }
-    memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
-    store->options.sequence = store->sequence;
     const pi2_region_owner owner = { .self = store, .ended = note_arrival, .check = check_extent, .reset = reset };
-    pi2_status status = pi2_region_create(options->store, &owner, MAX_READS, &store->region);
+    pi2_status status = make_lists(store);
     if (status == PI2_OK) status = place_extents(store);
     if (status == PI2_OK && options->may_give_back) status = make_units(store);
-    if (status != PI2_OK) {
-        (void)pthread_mutex_destroy(&store->pump_lock);
-        free_lists(store);
-        return status;
-    }
-    *store_out = store;
-    return PI2_OK;
+    if (status == PI2_OK) status = pi2_region_create(options->store, &owner, MAX_READS, &store->region);
+    if (status == PI2_OK) *store_out = store;
+    else pi2_weight_store_free(store);
+    return status;
 }
 
 void pi2_weight_store_free(pi2_weight_store *store) {
     if (!store) return;
-    pi2_weight_store_reset(store);
-    (void)pthread_mutex_destroy(&store->pump_lock);
-    free_lists(store);
+    pi2_region_free(store->region);
+    free(store->extents);
+    free(store->sequence);
+    free(store->rooms);
+    free(store->units);
+    free(store->unit_order);
+    free(store);
 }
 
 /* ---- giving memory back, and taking it again ---- */
@@ -550,10 +539,10 @@ static bool unit_may_leave(const pi2_weight_store *store, const store_unit *unit
 /* The ring takes its memory while what was given back is still free, and not bit by bit later. */
 static void touch_ring(pi2_weight_store *store) {
     volatile uint8_t *ring = store->options.ring;
-    (void)pthread_mutex_lock(&store->pump_lock);
+    pi2_region_lock(store->region);
     for (size_t at = 0; !store->ring_touched && at < store->options.ring_bytes; at += pi2_page_bytes()) ring[at] = 0;
     store->ring_touched = true;
-    (void)pthread_mutex_unlock(&store->pump_lock);
+    pi2_region_unlock(store->region);
 }
 
 uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint64_t bytes) {
@@ -562,7 +551,7 @@ uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint6
     if (starts_ring && bytes) bytes += store->options.ring_bytes;
     for (uint32_t i = 0; i < store->unit_count && given < bytes; i++) {
         store_unit *unit = &store->units[store->unit_order[i]];
-        (void)pthread_mutex_lock(&store->pump_lock);
+        pi2_region_lock(store->region);
         const bool leaves = unit_may_leave(store, unit, end);
         if (leaves) {
             send_away(store, unit);
@@ -570,7 +559,7 @@ uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint6
                 store->cursor = unit->first_position;
             }
         }
-        (void)pthread_mutex_unlock(&store->pump_lock);
+        pi2_region_unlock(store->region);
         if (!leaves) continue;
         /* Nobody reads into this memory now but pi2_weight_store_take_again(), on this thread. */
         (void)pi2_pages_discard(unit_home(store, unit), (size_t)unit->bytes);
@@ -595,13 +584,13 @@ uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint64_t bytes, bo
         store_unit *unit = &store->units[store->unit_order[i]];
         const bool is_part_of_pass = unit->first_position < store->options.pass_end;
         if (!unit->away || (taken > 0 && taken + unit->bytes > bytes) || !(is_part_of_pass || between_passes)) continue;
-        (void)pthread_mutex_lock(&store->pump_lock);
+        pi2_region_lock(store->region);
         bring_home(store, unit);
-        (void)pthread_mutex_unlock(&store->pump_lock);
+        pi2_region_unlock(store->region);
         if (!is_part_of_pass && !load_unit(store, unit)) {
-            (void)pthread_mutex_lock(&store->pump_lock);
+            pi2_region_lock(store->region);
             send_away(store, unit);
-            (void)pthread_mutex_unlock(&store->pump_lock);
+            pi2_region_unlock(store->region);
             break;
         }
         taken += unit->bytes;
@@ -619,14 +608,14 @@ uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store) {
 
 uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store) {
     uint64_t bytes = 0;
-    (void)pthread_mutex_lock(&store->pump_lock);
+    pi2_region_lock(store->region);
     for (uint32_t e = 0; e < store->options.layout->extent_count; e++) {
         const store_extent *extent = &store->extents[e];
         /* The kernel holds the pages of a read from its beginning on. */
         const bool is_unread = extent->resident && pi2_part_state(&extent->part) == PI2_PART_ABSENT;
         if (is_unread || extent->returns) bytes += read_bytes_of(store, e);
     }
-    (void)pthread_mutex_unlock(&store->pump_lock);
+    pi2_region_unlock(store->region);
     return bytes;
 }
 

@@ -1,8 +1,8 @@
 /*
  * region.h: what a region of the store begins reads with, and hears of their end.
  *
- * A region has a lock of its own. Whoever holds it begins reads: takes an unused one, says what it brings, widens it
- * over neighbours, adds it; at the end all that were added are submitted with one wake-up of the I/O thread. A read has
+ * A region has a lock. Whoever holds it begins reads: takes an unused one, says what it brings, widens it over
+ * neighbours, adds it; all that were added are submitted with one wake-up of the I/O thread at the unlock. A read has
  * ended when some thread of the region comes upon it, waiting for it or collecting: `ended` is called once for every
  * read, by that thread, and the read may serve anew from then on. A ticket names a read for good: whoever comes with
  * the ticket of one that has ended is not kept waiting for the next.
@@ -35,18 +35,23 @@ typedef struct pi2_region_owner {
     void (*ended)(void *self, const pi2_bring *bring, pi2_status status);
     /** Compares a part with its checksum; NULL where `ended` does. Errors FORMAT */
     pi2_status (*check)(void *self, uint32_t number, const void *memory);
-    /** Empties the region: pi2_region_reset(), then what is its own. */
+    /** Empties the region, of which no read is under way; may be NULL. */
     void (*reset)(void *self);
 } pi2_region_owner;
 
 /** reads: under way at most, up to PI2_REGION_READS_MOST. Errors MEMORY. Threads: one. */
 pi2_status pi2_region_create(pi2_store *store, const pi2_region_owner *owner, uint32_t reads, pi2_region **region_out);
-/** No read is under way. NULL is fine. Threads: one. */
+/** Waits for reads under way, which are told of. NULL is fine. Threads: one. */
 void pi2_region_free(pi2_region *region);
 /** Memory of a region's list. */
 size_t pi2_region_bytes(uint32_t reads);
 
 /* ---- with the region's lock ---- */
+
+/** For the region's own changes too. */
+void pi2_region_lock(pi2_region *region);
+/** Submits what was added, in that order. */
+void pi2_region_unlock(pi2_region *region);
 
 /** A read that nobody uses, to be filled in; it need not be added. NULL: all are under way, or the region is reset. */
 pi2_bring *pi2_region_unused(pi2_region *region);
@@ -58,8 +63,6 @@ static inline void pi2_bring_part(const pi2_bring *bring, pi2_part *part) {
     pi2_part_change(part, FROM(PI2_PART_ABSENT), PI2_PART_READING);
 }
 void pi2_region_add(pi2_region *region, pi2_bring *bring);
-/** Submits what was added, in that order. Before the lock is given up. */
-void pi2_region_submit(pi2_region *region);
 /** Of the reads under way the one behind `bring` (NULL: the first), in no order; NULL: there is none. */
 pi2_bring *pi2_region_next(pi2_region *region, pi2_bring *bring);
 /** Makes a likely read certain. */
@@ -89,8 +92,8 @@ pi2_status pi2_region_check(pi2_region *region, pi2_part *part, uint32_t number,
 /** Reads an ABSENT part now, and checks it; nothing is kept of a failure. Errors  IO, FORMAT */
 pi2_status pi2_region_load(pi2_region *region, pi2_part *part, const pi2_store_range *range);
 
-/** Waits for reads under way, which are told of, and begins none meanwhile; forgets the store's failure. No other
- *  thread is in the region. */
+/** Waits for reads under way, which are told of, and begins none meanwhile; empties the region, and forgets the store's
+ *  failure. No other thread is in the region. */
 void pi2_region_reset(pi2_region *region);
 
 #endif

@@ -34,9 +34,10 @@ struct pi2_region {
     uint32_t capacity;
     _Atomic uint32_t under_way;
     bool is_resetting;
-    uint32_t next;            /* reads are taken in turn; lock */
-    uint64_t added;           /* lock */
-    pi2_read_request *batch[SUBMITTED_AT_ONCE]; /* added, not submitted; lock */
+    pthread_mutex_t lock;     /* of what the region does, and of what follows */
+    uint32_t next;            /* reads are taken in turn */
+    uint64_t added;
+    pi2_read_request *batch[SUBMITTED_AT_ONCE]; /* added, not submitted */
     uint32_t batch_count;
 };
 
@@ -74,10 +75,7 @@ void pi2_store_free(pi2_store *store) {
 const pi2_store_options *pi2_store_options_of(const pi2_store *store) { return &store->options; }
 
 void pi2_store_reset(pi2_store *store) {
-    for (pi2_region *region = store->regions; region; region = region->next_region) {
-        region->owner.reset(region->owner.self);
-    }
-    atomic_store(&store->failure, PI2_OK);
+    for (pi2_region *region = store->regions; region; region = region->next_region) pi2_region_reset(region);
 }
 
 pi2_status pi2_store_fail(pi2_store *store, pi2_status status) {
@@ -185,27 +183,20 @@ pi2_status pi2_region_create(pi2_store *store, const pi2_region_owner *owner, ui
     *region_out = NULL;
     pi2_region *region = calloc(1, sizeof *region);
     pooled_read *pool = calloc(reads, sizeof *pool);
-    if (!region || !pool) {
+    if (!region || !pool || pthread_mutex_init(&region->lock, NULL) != 0) {
         free(region);
         free(pool);
         return pi2_fail(PI2_ERR_MEMORY, "no memory for a list of %u reads", reads);
     }
     for (uint32_t i = 0; i < reads; i++) pool[i].bring.ticket = i;
-    *region = (pi2_region){ .store = store, .owner = *owner, .reads = pool, .capacity = reads,
-                            .next_region = store->regions };
+    region->store = store;
+    region->owner = *owner;
+    region->reads = pool;
+    region->capacity = reads;
+    region->next_region = store->regions;
     store->regions = region;
     *region_out = region;
     return PI2_OK;
-}
-
-void pi2_region_free(pi2_region *region) {
-    if (!region) return;
-    assert(atomic_load(&region->under_way) == 0);
-    pi2_region **link = &region->store->regions;
-    while (*link != region) link = &(*link)->next_region;
-    *link = region->next_region;
-    free(region->reads);
-    free(region);
 }
 
 /* Why a read that somebody holds is not used: the holder first counts itself, then looks at the ticket; here first the
@@ -232,9 +223,21 @@ bool pi2_bring_join(pi2_bring *bring, uint64_t offset, uint32_t bytes, const uin
 
 static pooled_read *pooled(pi2_bring *bring) { return (pooled_read *)(void *)bring; }
 
+static void submit(pi2_region *region) {
+    if (region->batch_count) pi2_reader_submit_many(region->store->options.reader, region->batch, region->batch_count);
+    region->batch_count = 0;
+}
+
+void pi2_region_lock(pi2_region *region) { (void)pthread_mutex_lock(&region->lock); }
+
+void pi2_region_unlock(pi2_region *region) {
+    submit(region);
+    (void)pthread_mutex_unlock(&region->lock);
+}
+
 void pi2_region_add(pi2_region *region, pi2_bring *bring) {
     pooled_read *read = pooled(bring);
-    if (region->batch_count == SUBMITTED_AT_ONCE) pi2_region_submit(region);
+    if (region->batch_count == SUBMITTED_AT_ONCE) submit(region);
     read->request.offset = bring->offset;
     read->request.bytes = bring->bytes;
     read->request.destination = bring->memory;
@@ -245,11 +248,6 @@ void pi2_region_add(pi2_region *region, pi2_bring *bring) {
     (void)atomic_fetch_add(&region->under_way, 1);
     atomic_store(&read->stage, READ_ACTIVE);
     region->batch[region->batch_count++] = &read->request;
-}
-
-void pi2_region_submit(pi2_region *region) {
-    if (region->batch_count) pi2_reader_submit_many(region->store->options.reader, region->batch, region->batch_count);
-    region->batch_count = 0;
 }
 
 pi2_bring *pi2_region_next(pi2_region *region, pi2_bring *bring) {
@@ -357,6 +355,35 @@ bool pi2_region_await_any(pi2_region *region, int mark, uint32_t *number_out) {
     return true;
 }
 
+/* Nothing begins meanwhile. */
+static void await_all(pi2_region *region) {
+    region->is_resetting = true;
+    for (uint32_t i = 0; i < region->capacity; i++) {
+        pooled_read *read = &region->reads[i];
+        if (atomic_load(&read->stage) != READ_ACTIVE) continue;
+        (void)pi2_reader_wait(region->store->options.reader, &read->request, 0);
+        (void)end_read(region, read);
+    }
+    region->is_resetting = false;
+}
+
+void pi2_region_reset(pi2_region *region) {
+    await_all(region);
+    if (region->owner.reset) region->owner.reset(region->owner.self);
+    atomic_store(&region->store->failure, PI2_OK);
+}
+
+void pi2_region_free(pi2_region *region) {
+    if (!region) return;
+    await_all(region);
+    pi2_region **link = &region->store->regions;
+    while (*link != region) link = &(*link)->next_region;
+    *link = region->next_region;
+    (void)pthread_mutex_destroy(&region->lock);
+    free(region->reads);
+    free(region);
+}
+
 /* ---- checks ---- */
 
 static pi2_status finish_check(pi2_region *region, pi2_part *part, uint32_t number, const void *memory, bool is_kept) {
@@ -376,16 +403,4 @@ pi2_status pi2_region_load(pi2_region *region, pi2_part *part, const pi2_store_r
     PI2_TRY(pi2_store_read(region->store, range, 1, NULL, NULL, 0));
     pi2_part_change(part, FROM(PI2_PART_ABSENT), PI2_PART_CHECKING);
     return finish_check(region, part, range->number, range->memory, false);
-}
-
-void pi2_region_reset(pi2_region *region) {
-    region->is_resetting = true;
-    for (uint32_t i = 0; i < region->capacity; i++) {
-        pooled_read *read = &region->reads[i];
-        if (atomic_load(&read->stage) != READ_ACTIVE) continue;
-        (void)pi2_reader_wait(region->store->options.reader, &read->request, 0);
-        (void)end_read(region, read);
-    }
-    region->is_resetting = false;
-    atomic_store(&region->store->failure, PI2_OK);
 }

@@ -376,7 +376,7 @@ static void damage_is_told_by_place_and_the_store_goes_on(void **state) {
         assert_non_null(strstr(pi2_error_text(), offset));
         assert_non_null(strstr(pi2_error_text(), "layer 1"));
         assert_int_equal(pi2_neuron_store_take(s.store, 1, 18, &memory), PI2_ERR_FORMAT); /* the pass has failed */
-        pi2_neuron_store_reset(s.store);
+        pi2_store_reset(s.way);
         assert_int_equal(pi2_neuron_store_take(s.store, 1, 18, &memory), PI2_OK);
         assert_true(is_unit(memory, 1, 18));
         flip(at + 4711);

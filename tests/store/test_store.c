@@ -69,9 +69,9 @@ typedef struct fixture {
     pi2_store *store;
     pi2_region *region;
     uint8_t *memory;
-    pthread_mutex_t lock;
     pi2_part parts[PARTS];
-    _Atomic uint32_t begun, ended, checked, resets;
+    _Atomic uint32_t begun, ended, checked;
+    _Atomic bool resets;
     uint32_t told[PARTS];             /* how often a part's read was told of; lock */
     _Atomic bool begins_in_reset;     /* a read could begin while the region was reset */
     uint32_t bad_check;               /* a part whose check fails */
@@ -80,13 +80,13 @@ typedef struct fixture {
 static void on_end(void *self, const pi2_bring *bring, pi2_status status) {
     fixture *f = self;
     if (status != PI2_OK) (void)pi2_store_fail(f->store, status);
-    (void)pthread_mutex_lock(&f->lock);
+    pi2_region_lock(f->region);
     for (uint32_t i = bring->first; i < bring->first + bring->count; i++) {
         f->told[i]++;
         pi2_part_change(&f->parts[i], FROM(PI2_PART_READING), status == PI2_OK ? PI2_PART_ARRIVED : PI2_PART_FAILED);
     }
     if (f->resets && pi2_region_unused(f->region)) f->begins_in_reset = true;
-    (void)pthread_mutex_unlock(&f->lock);
+    pi2_region_unlock(f->region);
     f->ended++;
 }
 
@@ -104,10 +104,7 @@ static pi2_status on_check(void *self, uint32_t number, const void *memory) {
 
 static void on_reset(void *self) {
     fixture *f = self;
-    f->resets++;
-    pi2_region_reset(f->region);
     for (uint32_t i = 0; i < PARTS; i++) pi2_part_change(&f->parts[i], FROM_ANY, PI2_PART_ABSENT);
-    f->resets = 0;
 }
 
 static void make(fixture *f, const char *method, uint32_t depth, uint32_t reads) {
@@ -115,8 +112,7 @@ static void make(fixture *f, const char *method, uint32_t depth, uint32_t reads)
     test_file_make(&f->file, FILE_BYTES);
     f->gate = (gate){ .allowed = UINT32_MAX, .bad_offset = UINT64_MAX };
     f->bad_check = UINT32_MAX;
-    assert_int_equal(pthread_mutex_init(&f->gate.mutex, NULL) | pthread_cond_init(&f->gate.opened, NULL) |
-                     pthread_mutex_init(&f->lock, NULL), 0);
+    assert_int_equal(pthread_mutex_init(&f->gate.mutex, NULL) | pthread_cond_init(&f->gate.opened, NULL), 0);
     f->hooks = (pi2_read_hooks){ .context = &f->gate, .read_result = on_read };
     pi2_reader *reader = test_open(&f->file, method, depth, &f->hooks);
     assert_non_null(reader);
@@ -136,7 +132,6 @@ static void end(fixture *f) {
     test_file_remove(&f->file);
     (void)pthread_mutex_destroy(&f->gate.mutex);
     (void)pthread_cond_destroy(&f->gate.opened);
-    (void)pthread_mutex_destroy(&f->lock);
 }
 
 static uint8_t *place_of(fixture *f, uint32_t i) { return f->memory + (size_t)i * PART_BYTES; }
@@ -171,12 +166,11 @@ static pi2_status take(fixture *f, uint32_t i) {
         } else if (state == PI2_PART_ARRIVED) {
             PI2_TRY(pi2_region_check(f->region, &f->parts[i], i, place_of(f, i)));
         } else {
-            (void)pthread_mutex_lock(&f->lock);
+            pi2_region_lock(f->region);
             uint32_t count = 0;
             while (count < 4 && i + count < PARTS && pi2_part_state(&f->parts[i + count]) == PI2_PART_ABSENT) count++;
             if (count > 0) (void)begin_read(f, i, count, false);
-            pi2_region_submit(f->region);
-            (void)pthread_mutex_unlock(&f->lock);
+            pi2_region_unlock(f->region);
             (void)pi2_region_collect(f->region); /* also what others wait for */
             pi2_store_pause(turn);
         }
@@ -262,12 +256,14 @@ static void cancelled_and_raised(const char *method) {
     make(&f, method, 1, 8);
     open_gate(&f.gate, 0);
     pi2_bring *reads[4];
-    (void)pthread_mutex_lock(&f.lock);
+    pi2_region_lock(f.region);
     reads[0] = begin_read(&f, 0, 1, false);
-    pi2_region_submit(f.region);
+    pi2_region_unlock(f.region);
     while (waiting_at(&f.gate) == 0) pi2_store_pause(100);
+    pi2_region_lock(f.region);
     for (uint32_t i = 1; i < 4; i++) reads[i] = begin_read(&f, 10 * i, 1, true);
-    pi2_region_submit(f.region);
+    pi2_region_unlock(f.region);
+    pi2_region_lock(f.region);
     assert_int_equal(pi2_region_under_way(f.region), 4);
     uint32_t seen = 0;
     for (pi2_bring *b = pi2_region_next(f.region, NULL); b; b = pi2_region_next(f.region, b)) seen++;
@@ -277,7 +273,7 @@ static void cancelled_and_raised(const char *method) {
     pi2_part_change(&f.parts[10], FROM(PI2_PART_READING), PI2_PART_ABSENT);
     pi2_region_raise(f.region, reads[3]);
     assert_int_equal(pi2_region_under_way(f.region), 3);
-    (void)pthread_mutex_unlock(&f.lock);
+    pi2_region_unlock(f.region);
     const int mark = pi2_region_mark(f.region);
     uint32_t number = UINT32_MAX;
     open_gate(&f.gate, UINT32_MAX);
@@ -294,7 +290,7 @@ static void cancelled_and_raised(const char *method) {
 
 static void *open_later(void *argument) {
     fixture *f = argument;
-    while (f->resets == 0 || waiting_at(&f->gate) == 0) pi2_store_pause(100);
+    while (!f->resets || waiting_at(&f->gate) == 0) pi2_store_pause(100);
     open_gate(&f->gate, UINT32_MAX);
     return NULL;
 }
@@ -304,13 +300,14 @@ static void reset_waits(const char *method) {
     make(&f, method, 4, 16);
     open_gate(&f.gate, 0);
     f.gate.bad_offset = 3 * PART_BYTES;
-    (void)pthread_mutex_lock(&f.lock);
+    pi2_region_lock(f.region);
     for (uint32_t i = 0; i < 10; i++) (void)begin_read(&f, i, 1, i % 2);
-    pi2_region_submit(f.region);
-    (void)pthread_mutex_unlock(&f.lock);
+    pi2_region_unlock(f.region);
     pthread_t opener;
     assert_int_equal(pthread_create(&opener, NULL, open_later, &f), 0);
+    f.resets = true;
     pi2_store_reset(f.store);
+    f.resets = false;
     assert_int_equal(pthread_join(opener, NULL), 0);
     assert_int_equal(f.ended, 10);
     assert_int_equal(pi2_region_under_way(f.region), 0);
@@ -328,11 +325,10 @@ static void old_tickets(const char *method) {
     assert_int_equal(take(&f, 0), PI2_OK);
     const uint32_t old = atomic_load(&f.parts[0].ticket);
     open_gate(&f.gate, 0);
-    (void)pthread_mutex_lock(&f.lock);
+    pi2_region_lock(f.region);
     assert_non_null(begin_read(&f, 50, 1, false));
     assert_null(pi2_region_unused(f.region));
-    pi2_region_submit(f.region);
-    (void)pthread_mutex_unlock(&f.lock);
+    pi2_region_unlock(f.region);
     pi2_region_await(f.region, old, 0);
     assert_int_equal(pi2_part_state(&f.parts[50]), PI2_PART_READING);
     open_gate(&f.gate, UINT32_MAX);
