@@ -93,11 +93,12 @@ static pi2_status place_extents(pi2_weight_store *store) {
         own->tiles = extent_tiles(options->layout, extent);
         own->resident = options->resident[e] != 0;
         atomic_init(&own->part.state, options->resident_loaded ? PI2_PART_READY : PI2_PART_ABSENT);
-        if (i < options->head_begin) store->pass_bytes_body += extent->bytes;
-        if (i < options->head_begin && options->by_neuron && options->by_neuron[e]) {
-            store->pass_bytes_by_neuron += extent->bytes;
+        if (i < options->head_begin) {
+            store->pass_bytes_body += extent->bytes;
+            if (options->by_neuron && options->by_neuron[e]) store->pass_bytes_by_neuron += extent->bytes;
+        } else if (i < options->pass_end) {
+            store->pass_bytes_head += extent->bytes;
         }
-        else if (i < options->pass_end) store->pass_bytes_head += extent->bytes;
         if (own->resident) {
             own->memory = own->home = at;
             at += pi2_extent_read_bytes(extent);

@@ -22,14 +22,17 @@ typedef struct fixture {
     pi2_extent extents[EXTENTS];
     pi2_extent_layout layout;
     uint32_t sequence[EXTENTS];
-    uint8_t resident[EXTENTS];
+    uint8_t resident[EXTENTS], by_neuron[EXTENTS];
     void *memory, *ring;
     pi2_store *way;
     pi2_weight_store *store;
 } fixture;
 
+enum { HEAD_BEGIN = EXTENTS - 16, BY_NEURON = 40 }; /* the last 16 extents are the head; the first 40 single neurons */
+
 static void make(fixture *f) {
     memset(f, 0, sizeof *f);
+    memset(f->by_neuron, 1, BY_NEURON);
     for (uint32_t i = 0; i < EXTENTS; i++) {
         f->extents[i] = (pi2_extent){ .file_offset = (uint64_t)i * EXTENT_BYTES, .bytes = EXTENT_BYTES };
         f->sequence[i] = i;
@@ -42,7 +45,8 @@ static void make(fixture *f) {
     f->way = store_over(NULL, false);
     const pi2_weight_store_options options = {
         .layout = &f->layout, .path = "none", .store = f->way, .sequence = f->sequence, .sequence_count = EXTENTS,
-        .head_begin = EXTENTS, .pass_end = EXTENTS, .resident = f->resident, .resident_memory = f->memory,
+        .head_begin = HEAD_BEGIN, .pass_end = EXTENTS,
+        .by_neuron = f->by_neuron, .resident = f->resident, .resident_memory = f->memory,
         .resident_loaded = true, .ring = f->ring, .ring_bytes = RING_BYTES, .may_give_back = true };
     if (pi2_weight_store_create(&options, &f->store) != PI2_OK) fail_msg("%s", pi2_error_text());
 }
@@ -84,6 +88,26 @@ static void test_the_buffer_takes_its_memory_at_once(void **state) {
     end(&f);
 }
 
+/* Bytes that passes need are counted once each, whatever they do without. */
+static void test_needed_bytes(void **state) {
+    (void)state;
+    static const struct { pi2_weight_store_pass pass; uint32_t extents; } passes[] = {
+        { { .with_head = true }, EXTENTS }, { { .with_head = false }, HEAD_BEGIN },
+        { { .with_head = true, .by_neuron = true }, EXTENTS - BY_NEURON },
+        { { .with_head = false, .by_neuron = true }, HEAD_BEGIN - BY_NEURON } };
+    fixture f;
+    make(&f);
+    uint64_t before = 0;
+    for (size_t i = 0; i < sizeof passes / sizeof passes[0]; i++) {
+        pi2_store_counters counters;
+        pi2_weight_store_begin_pass(f.store, &passes[i].pass);
+        pi2_store_count(f.way, &counters);
+        assert_int_equal(counters.needed_bytes - before, (uint64_t)passes[i].extents * EXTENT_BYTES);
+        before = counters.needed_bytes;
+    }
+    end(&f);
+}
+
 /* Of every sixteenth of the pass about as much has left, after whatever was given back. */
 static void test_what_leaves_is_spread(void **state) {
     (void)state;
@@ -108,6 +132,7 @@ static void test_what_leaves_is_spread(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_small_steps),
                                         cmocka_unit_test(test_the_buffer_takes_its_memory_at_once),
+                                        cmocka_unit_test(test_needed_bytes),
                                         cmocka_unit_test(test_what_leaves_is_spread) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
