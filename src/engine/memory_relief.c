@@ -65,7 +65,8 @@ int64_t pi2_relief_decide(pi2_relief_decision *decision, const pi2_memory_readin
 
 static uint64_t all_away_bytes(const pi2_engine *engine) {
     return pi2_weight_store_away_bytes(engine->weight_store) +
-           (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0);
+           (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0) +
+           (engine->neuron_store ? pi2_neuron_store_away_bytes(engine->neuron_store) : 0);
 }
 
 /* Planned bytes that are away: not those whose loan is over. */
@@ -77,7 +78,8 @@ static uint64_t away_bytes(const pi2_engine *engine) {
 /* Planned weights that take no memory yet, and will. */
 static uint64_t unread_bytes(const pi2_engine *engine) {
     return pi2_weight_store_unread_bytes(engine->weight_store) +
-           (engine->expert_cache ? pi2_expert_cache_unread_bytes(engine->expert_cache) : 0);
+           (engine->expert_cache ? pi2_expert_cache_unread_bytes(engine->expert_cache) : 0) +
+           (engine->neuron_store ? pi2_neuron_store_unread_bytes(engine->neuron_store) : 0);
 }
 
 /* Position of the sequence that a pass has not come to when it is done with so many layers. */
@@ -110,7 +112,10 @@ static void tell(pi2_engine *engine, const char *source, bool had_all) {
     }
 }
 
-/* Experts' slots first: of those a token needs few, of the other weights all. */
+/*
+ * Slots of neurons and of experts first: of those a token needs few, of the other weights all. Neurons leave between
+ * passes; what is owed until then comes from nowhere else, where they have it.
+ */
 static void give_back(pi2_engine *engine, uint32_t layers_done, const char *source) {
     pi2_memory_relief *relief = engine->relief;
     const uint64_t away_before = away_bytes(engine);
@@ -118,7 +123,12 @@ static void give_back(pi2_engine *engine, uint32_t layers_done, const char *sour
     if (engine->expert_cache) {
         given = pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, relief->owed_bytes);
     }
-    if (given < relief->owed_bytes) {
+    const bool is_between = layers_done == UINT32_MAX;
+    if (engine->neuron_store && is_between && given < relief->owed_bytes) {
+        given += pi2_neuron_store_give_back(engine->neuron_store, relief->owed_bytes - given);
+    }
+    const bool neurons_will = engine->neuron_store && !is_between && pi2_neuron_store_has_spare(engine->neuron_store);
+    if (given < relief->owed_bytes && !neurons_will) {
         given += pi2_weight_store_give_back(engine->weight_store, position_after(engine, layers_done),
                                             relief->owed_bytes - given);
     }
@@ -142,6 +152,9 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
     }
     if (taken < bytes && engine->expert_cache && pi2_expert_cache_away_bytes(engine->expert_cache)) {
         taken += pi2_expert_cache_take_again(engine->expert_cache, bytes - taken);
+    }
+    if (taken < bytes && engine->neuron_store && layers_done == UINT32_MAX) {
+        taken += pi2_neuron_store_take_again(engine->neuron_store, bytes - taken);
     }
     if (taken == 0) return;
     relief->taken_bytes += taken;
@@ -248,6 +261,7 @@ static void find_bounds(pi2_engine *engine) {
         decision->least_bytes = slot * relief->least_slots;
         if (decision->step_bytes < slot) decision->step_bytes = slot;
     }
+    if (engine->neuron_store) decision->planned_bytes += pi2_neuron_store_slot_bytes(engine->neuron_store);
     relief->all_bytes = decision->planned_bytes;
     relief->piece_bytes = decision->step_bytes;
     if (decision->step_bytes < decision->planned_bytes / STEPS) {

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/pages.h"
 #include "store/region.h"
 
 enum {
@@ -37,6 +38,7 @@ typedef struct neuron_slot {
 typedef struct slot_pool {
     uint32_t unit_bytes;
     uint32_t first_slot, slot_count, hand;
+    uint32_t open_count;     /* of its slots, the first so many; the memory of the others was given back */
     uint64_t units;          /* of the banks that share it */
     uint32_t largest_bank;   /* units of its largest bank */
     uint8_t *memory;
@@ -124,7 +126,7 @@ static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room) {
     for (uint32_t p = 0; p < count; p++) {
         const uint64_t more = (uint64_t)((double)(pools[p].units - pools[p].largest_bank) * part);
         pools[p].first_slot = slots;
-        pools[p].slot_count = pools[p].largest_bank + (uint32_t)more;
+        pools[p].slot_count = pools[p].open_count = pools[p].largest_bank + (uint32_t)more;
         slots += pools[p].slot_count;
     }
     return slots;
@@ -296,7 +298,7 @@ static store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
 /* The next slot of the pool, for the hand. */
 static uint32_t next_slot(slot_pool *pool) {
     const uint32_t number = pool->first_slot + pool->hand;
-    pool->hand = pool->hand + 1 == pool->slot_count ? 0 : pool->hand + 1;
+    pool->hand = pool->hand + 1 >= pool->open_count ? 0 : pool->hand + 1;
     return number;
 }
 
@@ -305,7 +307,7 @@ static uint32_t next_slot(slot_pool *pool) {
 static uint32_t find_victim(pi2_neuron_store *store, slot_pool *pool) {
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
     uint32_t coldest = NO_SLOT, least = UINT32_MAX, seen = 0;
-    for (uint32_t turn = 0; turn < pool->slot_count && seen < PI2_NEURON_VICTIMS; turn++) {
+    for (uint32_t turn = 0; turn < pool->open_count && seen < PI2_NEURON_VICTIMS; turn++) {
         const uint32_t number = next_slot(pool);
         neuron_slot *slot = &store->slots[number];
         const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
@@ -489,7 +491,7 @@ pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
             if (store->banks[b].pool != p) continue;
             const uint32_t units = store->options.banks->banks[b].unit_count;
             passed += units;
-            const uint32_t due = pool->first_slot + (uint32_t)((double)pool->slot_count * (double)passed /
+            const uint32_t due = pool->first_slot + (uint32_t)((double)pool->open_count * (double)passed /
                                                                (double)pool->units);
             const uint32_t count = due - slot < units ? due - slot : units;
             PI2_TRY(fill_bank(store, b, slot, count));
@@ -500,6 +502,91 @@ pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
 }
 
 bool pi2_neuron_store_is_filled(const pi2_neuron_store *store) { return store->is_filled; }
+
+/* ---- giving memory back, and taking it again ---- */
+
+/* The last open slot is emptied, what was in it forgotten. */
+static void close_slot(pi2_neuron_store *store, slot_pool *pool) {
+    neuron_slot *slot = &store->slots[pool->first_slot + --pool->open_count];
+    const slot_word word = atomic_load(&slot->word);
+    if (word_state(word) != PI2_PART_READY) return;
+    const store_bank *bank = bank_of(store, word_unit(word));
+    atomic_store(&store->heat_left[word_unit(word)], atomic_load(&slot->heat));
+    atomic_store(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT);
+    atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
+}
+
+/* Slots of a pool that make whole steps of memory, so that a huge page leaves as one. */
+static uint32_t slots_of_bytes(const slot_pool *pool, uint64_t bytes) {
+    const uint64_t step = PI2_HUGE_PAGE_BYTES;
+    return (uint32_t)(((bytes + step - 1) / step * step + pool->unit_bytes - 1) / pool->unit_bytes);
+}
+
+static uint64_t close_slots(pi2_neuron_store *store, slot_pool *pool, uint64_t bytes) {
+    const uint32_t before = pool->open_count, wanted = slots_of_bytes(pool, bytes);
+    const uint32_t left = before > wanted ? before - wanted : 0;
+    const uint32_t least = left > pool->largest_bank ? left : pool->largest_bank;
+    while (pool->open_count > least) close_slot(store, pool);
+    if (pool->hand >= pool->open_count) pool->hand = 0;
+    const uint64_t given = (uint64_t)(before - pool->open_count) * pool->unit_bytes;
+    (void)pi2_pages_discard(pool->memory + (uint64_t)pool->open_count * pool->unit_bytes, (size_t)given);
+    return given;
+}
+
+uint64_t pi2_neuron_store_give_back(pi2_neuron_store *store, uint64_t bytes) {
+    (void)pi2_region_collect(store->region);
+    if (pi2_region_under_way(store->region)) return 0; /* a read may write into any slot */
+    uint64_t given = 0;
+    for (uint32_t p = 0; p < store->pool_count && given < bytes; p++) {
+        given += close_slots(store, &store->pools[p], bytes - given);
+    }
+    return given;
+}
+
+uint64_t pi2_neuron_store_take_again(pi2_neuron_store *store, uint64_t bytes) {
+    uint64_t taken = 0;
+    for (uint32_t p = store->pool_count; p-- > 0 && taken < bytes;) {
+        slot_pool *pool = &store->pools[p];
+        const uint32_t closed = pool->slot_count - pool->open_count, wanted = slots_of_bytes(pool, bytes - taken);
+        const uint32_t opened = closed < wanted ? closed : wanted;
+        pool->open_count += opened;
+        taken += (uint64_t)opened * pool->unit_bytes;
+    }
+    return taken;
+}
+
+uint64_t pi2_neuron_store_away_bytes(const pi2_neuron_store *store) {
+    uint64_t bytes = 0;
+    for (uint32_t p = 0; p < store->pool_count; p++) {
+        const slot_pool *pool = &store->pools[p];
+        bytes += (uint64_t)(pool->slot_count - pool->open_count) * pool->unit_bytes;
+    }
+    return bytes;
+}
+
+bool pi2_neuron_store_has_spare(const pi2_neuron_store *store) {
+    for (uint32_t p = 0; p < store->pool_count; p++) {
+        if (store->pools[p].open_count > store->pools[p].largest_bank) return true;
+    }
+    return false;
+}
+
+uint64_t pi2_neuron_store_slot_bytes(const pi2_neuron_store *store) {
+    uint64_t bytes = 0;
+    for (uint32_t p = 0; p < store->pool_count; p++) {
+        bytes += (uint64_t)store->pools[p].slot_count * store->pools[p].unit_bytes;
+    }
+    return bytes;
+}
+
+uint64_t pi2_neuron_store_unread_bytes(const pi2_neuron_store *store) {
+    if (store->is_filled) return 0;
+    uint64_t bytes = 0;
+    for (uint32_t p = 0; p < store->pool_count; p++) {
+        bytes += (uint64_t)store->pools[p].open_count * store->pools[p].unit_bytes;
+    }
+    return bytes;
+}
 
 /* ---- passes ---- */
 

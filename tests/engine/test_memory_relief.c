@@ -153,7 +153,7 @@ static void check(const variation *variations, size_t count) {
 }
 
 /* In a child: this process's memory counts against the engine's budget. Makes the cluster file too. */
-static void make_model(uint32_t experts, pi2_weight_type down) {
+static void make_model(uint32_t experts, pi2_weight_type down, bool is_sparse) {
     (void)remove(cluster_path);
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
@@ -161,6 +161,7 @@ static void make_model(uint32_t experts, pi2_weight_type down) {
     options.embedding_length = 512;
     options.head_count = 8;
     options.feed_forward_length = experts ? 768 : 3072;
+    if (is_sparse) options.ffn_activation = "relu";
     options.tied_head = experts == 0;
     options.vocabulary_size = experts ? 0 : 2048;
     options.down_type = down;
@@ -178,7 +179,7 @@ static void make_model(uint32_t experts, pi2_weight_type down) {
 
 static void test_dense(void **state) {
     (void)state;
-    make_model(0, PI2_Q4_K);
+    make_model(0, PI2_Q4_K, false);
     static const variation variations[] = {
         { .threads = 1, .batch = 64, .hold = 1, .seed = 1, .read_method = "pread" },
         { .threads = 2, .batch = 16, .hold = 1, .seed = 2 },
@@ -191,12 +192,25 @@ static void test_dense(void **state) {
 
 static void test_experts(void **state) {
     (void)state;
-    make_model(12, PI2_Q6_K);
+    make_model(12, PI2_Q6_K, false);
     static const variation variations[] = {
         { .threads = 1, .batch = 64, .hold = 1, .seed = 11, .read_method = "pread" },
         { .threads = 2, .batch = 16, .hold = 1, .seed = 12 },
         { .threads = 2, .batch = 8, .hold = 9, .seed = 13, .extra_bytes = 9000000, .read_method = "pread" },
         { .threads = 3, .batch = 7, .hold = 30, .seed = 15 },
+    };
+    check(variations, sizeof variations / sizeof variations[0]);
+}
+
+/* Slots of single neurons leave and return between passes; a prompt is dense in between. */
+static void test_neurons(void **state) {
+    (void)state;
+    make_model(0, PI2_Q4_0, true);
+    static const variation variations[] = {
+        { .threads = 1, .batch = 64, .hold = 1, .seed = 21, .read_method = "pread" },
+        { .threads = 2, .batch = 16, .hold = 1, .seed = 22 },
+        { .threads = 2, .batch = 16, .hold = 2, .seed = 23, .extra_bytes = 4000000 },
+        { .threads = 3, .batch = 7, .hold = 5, .seed = 24 },
     };
     check(variations, sizeof variations / sizeof variations[0]);
 }
@@ -218,8 +232,8 @@ static void append(pi2_session *session, int count) {
     }
 }
 
-static void check_memory(uint32_t experts) {
-    make_model(experts, PI2_Q4_0);
+static void check_memory(uint32_t experts, bool is_sparse) {
+    make_model(experts, PI2_Q4_0, is_sparse);
     const variation v = { .threads = 2, .batch = 16 };
     pi2_engine *engine = open_variation(&v);
     pi2_session *session = NULL;
@@ -243,6 +257,7 @@ static void check_memory(uint32_t experts) {
                   (double)counters.bytes_away / 1e6, (double)small / 1e6);
     if (!is_honest_memory) print_message("the process's own figures are not judged: they are not this program's\n");
     assert_true(counters.bytes_away > 6000000);
+    if (is_sparse) assert_true(pi2_neuron_store_away_bytes(engine->neuron_store) > 0);
     if (is_honest_memory) assert_true(small + 6000000 < whole);
     const uint64_t read = counters.bytes_read;
     want = UINT64_MAX;
@@ -265,17 +280,22 @@ static void check_memory(uint32_t experts) {
 
 static void test_memory_dense(void **state) {
     (void)state;
-    check_memory(0);
+    check_memory(0, false);
 }
 
 static void test_memory_experts(void **state) {
     (void)state;
-    check_memory(24);
+    check_memory(24, false);
+}
+
+static void test_memory_neurons(void **state) {
+    (void)state;
+    check_memory(0, true);
 }
 
 static void test_plain_gguf_says_so(void **state) {
     (void)state;
-    make_model(0, PI2_Q4_0);
+    make_model(0, PI2_Q4_0, false);
     const variation v = { .threads = 1, .batch = 16, .with_gguf = true };
     pi2_engine *engine = open_variation(&v);
     uint64_t none = 0;
@@ -334,6 +354,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decision), cmocka_unit_test(test_dense), cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_neurons), cmocka_unit_test(test_memory_neurons),
         cmocka_unit_test(test_memory_dense), cmocka_unit_test(test_memory_experts),
         cmocka_unit_test(test_plain_gguf_says_so),
     };
