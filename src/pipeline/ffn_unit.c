@@ -27,7 +27,7 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
     const pi2_layer_experts *layer = &forward->model->layers[walk->layer].experts;
     const bool alone = forward->token_count == 1; /* then its activations are read where they are */
     return (pi2_ffn_unit){
-        .source = { .experts = forward->options.experts,
+        .source = { .experts = pi2_forward_experts_of(walk),
                     .key = walk->layer * forward->model->shape.expert_count + job->expert,
                     .first_extent = forward->model->layout->groups[layer->first_group].first_extent },
         .gate = &layer->gate, .up = &layer->up, .down = &layer->down, .expert = job->expert,
@@ -44,13 +44,17 @@ static void activate(const pi2_forward *forward, float *gate, float *up, size_t 
 
 void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter) { forward->counter = counter; }
 
+static uint32_t token_of(const pi2_ffn_unit *unit, uint32_t row) {
+    return unit->expert == UINT32_MAX ? row : unit->row_token ? unit->row_token[row] : 0;
+}
+
 /* Tells the counter what neurons [begin, end) gave for a row: as floats, and as what the set holds of them. */
 static void tell(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t row, uint32_t begin,
                  uint32_t end, const float *activations) {
     const pi2_neuron_counter *counter = walk->forward->counter;
     const pi2_activation_kind kind = unit->down->tensor->format->activation;
     const pi2_activations *kept = &unit->hidden_set->of[kind];
-    const uint32_t token = unit->expert == UINT32_MAX ? row : unit->row_token ? unit->row_token[row] : 0;
+    const uint32_t token = token_of(unit, row);
     const pi2_neuron_values values = {
         .layer = walk->layer, .expert = unit->expert, .position = walk->forward->position + token, .begin = begin,
         .count = end - begin, .activations = activations,
@@ -71,7 +75,7 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
     const size_t stride = forward->buffers.neuron_chunk, count = end - begin;
     float *gate = forward->buffers.member + member * forward->buffers.member_floats;
     float *up = gate + forward->buffers.gate_floats;
-    const bool warms = forward->options.neurons && unit->expert == UINT32_MAX;
+    const bool warms = forward->options.neurons && !forward->by_neuron;
     assert(row_count <= PI2_FFN_ROWS);
     rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
     rows_of(walk, unit, unit->up, begin, end, first_row, row_count, up, last);
@@ -80,7 +84,9 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
         float *hidden = gate + r * stride, *other = up + r * stride;
         if (unit->gate_bias) forward->vector->add(hidden, unit->gate_bias + begin, count);
         if (unit->up_bias) forward->vector->add(other, unit->up_bias + begin, count);
-        if (warms) pi2_forward_warm_neurons(walk, first_row + r, begin, end, hidden);
+        if (warms) {
+            pi2_forward_warm_neurons(walk, unit->expert, token_of(unit, first_row + r), begin, end, hidden);
+        }
         activate(forward, hidden, other, count);
         pi2_activation_set_fill(unit->hidden_set, first_row + r, begin, end - begin, hidden);
         if (forward->counter) tell(walk, member, unit, first_row + r, begin, end, hidden);

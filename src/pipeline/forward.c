@@ -177,8 +177,8 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
         if (experts && early) pi2_forward_router(&walk);
         pi2_forward_attention(&walk);
         if (experts && !early) pi2_forward_router(&walk);
-        if (experts) pi2_forward_experts(&walk);
-        else if (pi2_forward_takes_neurons(&walk)) pi2_forward_neurons(&walk);
+        if (pi2_forward_takes_neurons(&walk)) pi2_forward_neurons(&walk);
+        else if (experts) pi2_forward_experts(&walk);
         else pi2_forward_ffn(&walk);
         tell_layer(&walk);
     }
@@ -332,9 +332,10 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     follow_residency(forward);
     const pi2_status filled = begin_pass(forward, logits != PI2_FORWARD_NO_LOGITS);
     const uint64_t begin = pi2_clock_ns();
-    if (forward->options.experts) {
-        pi2_expert_cache_begin_pass(forward->options.experts, token_count);
-        forward->looks_ahead = pi2_expert_cache_can_look_ahead(forward->options.experts) &&
+    pi2_expert_cache *experts = forward->by_neuron ? forward->options.gates : forward->options.experts;
+    if (experts) {
+        pi2_expert_cache_begin_pass(experts, token_count);
+        forward->looks_ahead = pi2_expert_cache_can_look_ahead(experts) &&
                                pi2_look_ahead_wanted(&forward->look_ahead, token_count);
         forward->ahead_first = token_count > PI2_AHEAD_TOKENS ? token_count - PI2_AHEAD_TOKENS : 0;
     }
@@ -409,17 +410,18 @@ static uint32_t most_runs(const pi2_model *model) {
     return runs;
 }
 
-/* Which bank each layer has, and the kernels for its neurons. */
+/* Which bank each FFN has, and the kernels for its neurons. */
 static pi2_status find_banks(pi2_forward *forward) {
-    const pi2_model *model = forward->model;
-    const uint32_t layers = model->shape.layer_count;
-    forward->bank_of_layer = malloc(layers * sizeof *forward->bank_of_layer);
+    const pi2_model_shape *shape = &forward->model->shape;
+    const uint32_t layers = shape->layer_count, each = shape->expert_count ? shape->expert_count : 1;
+    forward->bank_of = malloc((size_t)layers * each * sizeof *forward->bank_of);
+    forward->has_banks = calloc(layers, 1);
     forward->up_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
     forward->down_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
-    if (!forward->bank_of_layer || !forward->up_kernels || !forward->down_kernels) {
+    if (!forward->bank_of || !forward->has_banks || !forward->up_kernels || !forward->down_kernels) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     }
-    for (uint32_t i = 0; i < layers; i++) forward->bank_of_layer[i] = PI2_NO_BANK;
+    for (size_t i = 0; i < (size_t)layers * each; i++) forward->bank_of[i] = PI2_NO_BANK;
     if (!forward->options.neurons) return PI2_OK;
     pi2_neuron_store_counters counters;
     pi2_neuron_store_count(forward->options.neurons, &counters);
@@ -427,9 +429,14 @@ static pi2_status find_banks(pi2_forward *forward) {
                                          .unit_bytes = forward->options.banks->banks[0].unit_bytes };
     for (uint32_t b = 0; b < forward->options.banks->count; b++) {
         const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
-        forward->bank_of_layer[bank->layer] = b;
+        forward->bank_of[(size_t)bank->layer * each + (bank->expert == UINT32_MAX ? 0 : bank->expert)] = b;
         forward->up_kernels[bank->layer] = pi2_neuron_select(bank->up_format->type, forward->options.cpu_features);
         forward->down_kernels[bank->layer] = pi2_neuron_select(bank->down_format->type, forward->options.cpu_features);
+    }
+    for (uint32_t i = 0; i < layers; i++) {
+        const uint32_t *banks = forward->bank_of + (size_t)i * each;
+        forward->has_banks[i] = 1;
+        for (uint32_t e = 0; e < each; e++) forward->has_banks[i] &= banks[e] != PI2_NO_BANK;
     }
     return PI2_OK;
 }
@@ -506,7 +513,8 @@ void pi2_forward_free(pi2_forward *forward) {
     free(forward->runs);
     free(forward->layer_first_run);
     free(forward->plan.unit_counts);
-    free(forward->bank_of_layer);
+    free(forward->bank_of);
+    free(forward->has_banks);
     free(forward->up_kernels);
     free(forward->down_kernels);
     free(forward->stages.stages);

@@ -19,6 +19,21 @@ static bool open_cluster(const pi2_forward_walk *walk, const pi2_ffn_unit *unit,
            open_extents(walk, unit, cluster->first_extent, cluster->extent_count);
 }
 
+/* A cache of Gates alone has no other extents; one of whole experts keeps an expert until all of it has arrived. */
+void pi2_forward_expert_gate(pi2_forward_walk *walk, unsigned member, uint32_t job, uint32_t cluster_index) {
+    const pi2_expert_cluster *cluster = &experts_of(walk)->clusters[cluster_index];
+    const pi2_ffn_unit unit = pi2_ffn_of_expert(walk, &walk->forward->buffers.experts.jobs[job]);
+    const uint32_t step = walk->forward->buffers.neuron_chunk;
+    const bool is_open = unit.source.experts == walk->forward->options.experts
+                             ? open_cluster(walk, &unit, cluster)
+                             : open_extents(walk, &unit, cluster->first_gate, cluster->gate_count);
+    if (!is_open) return;
+    for (uint32_t begin = cluster->neuron_begin; begin < cluster->neuron_end; begin += step) {
+        const uint32_t end = cluster->neuron_end - begin < step ? cluster->neuron_end : begin + step;
+        pi2_forward_fire(walk, member, job, begin, end);
+    }
+}
+
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job,
                                 uint32_t cluster_index) {
     const pi2_expert_cluster *cluster = &experts_of(walk)->clusters[cluster_index];

@@ -7,6 +7,9 @@
  * clusters of whichever expert's extents are in memory. It waits only when there is none. Results
  * are kept apart, one row for each visit of a token to an expert, and summed by ascending expert:
  * the text does not depend on the order in which the disk answers.
+ *
+ * Where neurons are computed one by one (forward_neurons.c) only the experts' Gates are demanded, and
+ * units are clusters of those.
  */
 #include <assert.h>
 #include <string.h>
@@ -20,6 +23,11 @@ enum {
 
 static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
+}
+
+pi2_expert_cache *pi2_forward_experts_of(const pi2_forward_walk *walk) {
+    const pi2_forward_options *options = &walk->forward->options;
+    return pi2_forward_takes_neurons(walk) ? options->gates : options->experts;
 }
 
 /* ---- the router ---- */
@@ -146,13 +154,13 @@ static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t fair = (uint32_t)((uint64_t)tiles * plan->job_count / wanted);
     if (step > fair) step = fair;
     plan->down_tiles = step < 4 ? 4 : step;
-    plan->down_chunks = (tiles + plan->down_tiles - 1) / plan->down_tiles;
+    plan->down_chunks = pi2_forward_takes_neurons(walk) ? 0 : (tiles + plan->down_tiles - 1) / plan->down_tiles;
     plan->unit_counts[walk->layer] = plan->job_count * (layer->cluster_count + plan->down_chunks);
     plan->busy = 0;
     memset(forward->buffers.experts.taken, 0, (size_t)plan->job_count * forward->buffers.experts.cluster_most);
     const bool is_batch = forward->token_count >= PI2_BATCH_LEAST;
     if (is_batch) weigh_uses(forward);
-    pi2_expert_cache_demand(forward->options.experts, forward->buffers.experts.keys,
+    pi2_expert_cache_demand(pi2_forward_experts_of(walk), forward->buffers.experts.keys,
                             is_batch ? forward->buffers.experts.uses : NULL, plan->job_count);
     pi2_forward_ahead_ask(walk);
 }
@@ -208,14 +216,15 @@ typedef struct expert_unit {
 
 static bool extents_arrived(const pi2_forward_walk *walk, uint32_t key, uint32_t first, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
-        if (!pi2_expert_cache_arrived(walk->forward->options.experts, key, first + i)) return false;
+        if (!pi2_expert_cache_arrived(pi2_forward_experts_of(walk), key, first + i)) return false;
     }
     return true;
 }
 
 static bool cluster_arrived(const pi2_forward_walk *walk, uint32_t key, const pi2_expert_cluster *cluster) {
+    const bool gate_alone = pi2_forward_experts_of(walk) != walk->forward->options.experts;
     return extents_arrived(walk, key, cluster->first_gate, cluster->gate_count) &&
-           extents_arrived(walk, key, cluster->first_extent, cluster->extent_count);
+           (gate_alone || extents_arrived(walk, key, cluster->first_extent, cluster->extent_count));
 }
 
 static bool take_cluster(const pi2_forward_walk *walk, uint32_t job_index, expert_unit *unit) {
@@ -234,14 +243,17 @@ static bool take_cluster(const pi2_forward_walk *walk, uint32_t job_index, exper
     return false;
 }
 
+/* Whether somebody has taken every unit of a job. By neuron it has none of Down. */
+static bool is_taken(const pi2_expert_plan *plan, const pi2_expert_job *job, uint32_t clusters) {
+    return job->clusters_taken == clusters && job->down_taken == plan->down_chunks;
+}
+
 /* Under the plan's lock. */
 static bool find_unit(const pi2_forward_walk *walk, expert_unit *unit) {
     pi2_expert_plan *plan = &walk->forward->plan;
     pi2_expert_job *jobs = walk->forward->buffers.experts.jobs;
     const uint32_t clusters = layer_of(walk)->experts.cluster_count;
-    while (plan->first_open < plan->job_count && jobs[plan->first_open].down_taken == plan->down_chunks) {
-        plan->first_open++;
-    }
+    while (plan->first_open < plan->job_count && is_taken(plan, &jobs[plan->first_open], clusters)) plan->first_open++;
     for (uint32_t j = plan->first_open; j < plan->job_count; j++) {
         if (jobs[j].clusters_done < clusters || jobs[j].down_taken == plan->down_chunks) continue;
         *unit = (expert_unit){ &jobs[j], jobs[j].down_taken++, true };
@@ -257,10 +269,11 @@ static bool find_unit(const pi2_forward_walk *walk, expert_unit *unit) {
 static bool take_unit(pi2_forward_walk *walk, expert_unit *unit) {
     pi2_forward *forward = walk->forward;
     pi2_expert_plan *plan = &forward->plan;
+    pi2_expert_cache *cache = pi2_forward_experts_of(walk);
     while (!pi2_forward_failed(forward)) {
         const int generation = atomic_load(&plan->generation);
         int mark = 0;
-        const pi2_status status = pi2_expert_cache_poll(forward->options.experts, &mark);
+        const pi2_status status = pi2_expert_cache_poll(cache, &mark);
         if (status != PI2_OK) {
             pi2_forward_fail(forward, status);
             return false;
@@ -271,13 +284,13 @@ static bool take_unit(pi2_forward_walk *walk, expert_unit *unit) {
         const bool others_compute = plan->busy > 0;
         (void)pthread_mutex_unlock(&plan->lock);
         if (found) return true;
-        if (pi2_expert_cache_populate(forward->options.experts)) continue;
+        if (pi2_expert_cache_populate(cache)) continue;
         /* Work appears when a read ends or when another thread finishes an expert's last cluster. */
         if (others_compute) {
             (void)pi2_wait_for_change(&forward->sleepers, &plan->generation, generation, forward->options.spin_us,
                                       LOOK_AGAIN_NS);
         } else {
-            pi2_expert_cache_wait(forward->options.experts, mark);
+            pi2_expert_cache_wait(cache, mark);
         }
     }
     return false;
@@ -290,10 +303,10 @@ static void end_unit(pi2_forward_walk *walk, const expert_unit *unit) {
     (void)pthread_mutex_lock(&plan->lock);
     plan->busy--;
     const bool cluster_end = !unit->down && ++job->clusters_done == layer_of(walk)->experts.cluster_count;
-    const bool job_end = unit->down && ++job->down_done == plan->down_chunks;
+    const bool job_end = unit->down ? ++job->down_done == plan->down_chunks : cluster_end && plan->down_chunks == 0;
     (void)pthread_mutex_unlock(&plan->lock);
     if (job_end && !pi2_forward_failed(forward)) {
-        pi2_expert_cache_release(forward->options.experts,
+        pi2_expert_cache_release(pi2_forward_experts_of(walk),
                                  walk->layer * forward->model->shape.expert_count + job->expert);
     }
     if (!cluster_end && !job_end) return;
@@ -306,14 +319,16 @@ static void unit_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
     expert_unit unit;
     if (!take_unit(walk, &unit)) return;
+    const uint32_t job = (uint32_t)(unit.job - walk->forward->buffers.experts.jobs);
     if (unit.down) pi2_forward_expert_down(walk, unit.job, unit.index);
+    else if (pi2_forward_takes_neurons(walk)) pi2_forward_expert_gate(walk, member, job, unit.index);
     else pi2_forward_expert_cluster(walk, member, unit.job, unit.index);
     end_unit(walk, &unit);
 }
 
 /* ---- the sum ---- */
 
-static void after_experts_token(pi2_forward_walk *walk, uint32_t token) {
+void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_expert_buffers *experts = &buffers->experts;
@@ -329,7 +344,8 @@ static void after_experts_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward_layer_end(walk, token, out);
 }
 
-void pi2_forward_experts(pi2_forward_walk *walk) {
+/* Units of every expert, and then the tail. */
+static void compute_experts(pi2_forward_walk *walk, const char *name, pi2_token_tail *tail) {
     const pi2_forward *forward = walk->forward;
     const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
     if (forward->token_count > 1) {
@@ -337,6 +353,10 @@ void pi2_forward_experts(pi2_forward_walk *walk) {
         pi2_forward_stage(walk, (visits + GATHER_ROWS - 1) / GATHER_ROWS, gather_chunk, NULL);
     }
     /* Every thread reads the same number, a stale one if the pass failed before: then units are skipped. */
-    walk->stage_name = "experts";
-    pi2_forward_stage(walk, forward->plan.unit_counts[walk->layer], unit_chunk, after_experts_token);
+    walk->stage_name = name;
+    pi2_forward_stage(walk, forward->plan.unit_counts[walk->layer], unit_chunk, tail);
 }
+
+void pi2_forward_experts(pi2_forward_walk *walk) { compute_experts(walk, "experts", pi2_forward_sum_experts); }
+
+void pi2_forward_expert_gates(pi2_forward_walk *walk) { compute_experts(walk, "gate", NULL); }

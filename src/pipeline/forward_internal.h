@@ -70,25 +70,25 @@ typedef struct pi2_expert_plan {
     _Atomic int generation;      /* changes when a thread without work should look again */
 } pi2_expert_plan;
 
-/** What the threads of a pass by neuron share. */
-typedef struct pi2_neuron_shared {
-    _Atomic uint32_t careful_tokens; /* bits of tokens with an absurdly small hidden value: no zero may be left out */
-} pi2_neuron_shared;
-
-/** What a pass that computes single neurons needs beside. T: the tokens of such a pass at most. */
+/**
+ * What a pass that computes single neurons needs beside. A row: as of an FFN (ffn_unit.h), R at most. A job: one FFN of
+ * the layer, its own or an expert's that was chosen, J at most.
+ */
 typedef struct pi2_neuron_buffers {
-    pi2_neuron_shared *shared;
-    float *hidden;               /* [T][neuron_stride]: Gate values, then hidden ones; 0: it does not fire */
-    const uint8_t **bundles;     /* [neurons]: where the bundle of a neuron that fires lies */
-    uint32_t *late;              /* [neurons]: those that had to be asked for, in that order */
+    size_t stride;               /* neurons of an FFN, as floats' strides are */
+    uint32_t row_count;          /* R */
+    _Atomic uint8_t *careful;    /* [R]: 1: the row has an absurdly small hidden value: no zero may be left out */
+    float *hidden;               /* [R][stride]: Gate values, then hidden ones; 0: it does not fire */
+    const uint8_t **bundles;     /* [J][stride]: where the bundle of a neuron that fires lies */
+    uint32_t *late;              /* [J * stride]: those that had to be asked for, job * stride + neuron, in that order */
     _Atomic uint32_t *late_counts; /* of each layer: a late thread may come when the next layer's is there */
-    pi2_activation_set hidden_set; /* of T tokens */
-    /* Down's neurons and their blocks: a segment's lists begin where its neurons do. [T][neuron_stride] each */
+    pi2_activation_set hidden_set; /* [R] */
+    /* Down's neurons and their blocks: a segment's lists begin where its neurons do. [R][stride] each */
     const uint8_t **values;
     int8_t *activations;
     uint8_t *places;
     pi2_neuron_block *blocks;
-    uint32_t *block_counts;      /* [T][segments] */
+    uint32_t *block_counts;      /* [R][segments] */
     uint32_t segments;
 } pi2_neuron_buffers;
 
@@ -131,7 +131,8 @@ struct pi2_forward {
     pi2_look_ahead look_ahead;
     const pi2_neuron_counter *counter; /* NULL: nobody wants to know what neurons give */
 
-    uint32_t *bank_of_layer;     /* [layer_count]: number of its bank, or PI2_NO_BANK */
+    uint32_t *bank_of;           /* [layer_count][FFNs of a layer]: number of its bank, or PI2_NO_BANK */
+    uint8_t *has_banks;          /* [layer_count]: 1: all its FFNs have one */
     const pi2_neuron_kernel **up_kernels, **down_kernels; /* [layer_count] */
 
     /* the pass under way */
@@ -217,19 +218,27 @@ void pi2_forward_ffn(pi2_forward_walk *walk);
 /** Whether the stream buffer holds a run and the one after it, however it wraps. */
 bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run);
 
-/** What a pass of all neurons tells the store of single ones: which of [begin, end) fire for one of its last tokens, by
- *  their Gate with its bias. forward_neurons.c */
-void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t token, uint32_t begin, uint32_t end,
-                              const float *gate);
-/** Whether the layer's FFN is computed by neuron in this pass; and that. forward_neurons.c */
+/** What a pass of all neurons tells the store of single ones: which of [begin, end) of an FFN (expert: UINT32_MAX in a
+ *  dense layer) fire for one of its last tokens, by their Gate with its bias. forward_neurons.c */
+void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uint32_t token, uint32_t begin,
+                              uint32_t end, const float *gate);
+/** Whether the layer's FFNs are computed by neuron in this pass; and that. forward_neurons.c */
 bool pi2_forward_takes_neurons(const pi2_forward_walk *walk);
 void pi2_forward_neurons(pi2_forward_walk *walk);
+/** Gate of neurons [begin, end) of the layer's FFN number `job`, and what follows at once: reads, and Up rows. */
+void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t job, uint32_t begin, uint32_t end);
 /** A pass by neuron begins: one thread. */
 void pi2_forward_begin_neurons(pi2_forward *forward);
+
+/** Where the layer's experts are found in this pass: by neuron only their Gates are asked for. */
+pi2_expert_cache *pi2_forward_experts_of(const pi2_forward_walk *walk);
 
 /** The router, up to asking for the experts that it chose; and their work. forward_experts.c */
 void pi2_forward_router(pi2_forward_walk *walk);
 void pi2_forward_experts(pi2_forward_walk *walk);
+/** By neuron: the Gates of the experts that were chosen; and at last the sum of their results. */
+void pi2_forward_expert_gates(pi2_forward_walk *walk);
+void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token);
 
 /**
  * Looking ahead, forward_look_ahead.c: the next layers' routers are asked with this layer's input. Chunks of the
@@ -241,7 +250,8 @@ void pi2_forward_ahead_token(const pi2_forward_walk *walk, uint32_t token);
 /** Names the experts that were foretold to the cache. One thread, after the layer's own demand. */
 void pi2_forward_ahead_ask(const pi2_forward_walk *walk);
 
-/** A unit of an expert's work: a cluster's neurons, or some of Down's rows. forward_expert_unit.c */
+/** A unit of an expert's work: a cluster's neurons, its Gate alone, or some of Down's rows. forward_expert_unit.c */
+void pi2_forward_expert_gate(pi2_forward_walk *walk, unsigned member, uint32_t job, uint32_t cluster);
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job, uint32_t cluster);
 void pi2_forward_expert_down(pi2_forward_walk *walk, const pi2_expert_job *job, uint32_t chunk);
 

@@ -86,5 +86,5 @@ void pi2_forward_ahead_ask(const pi2_forward_walk *walk) {
         for (uint32_t i = 0; i < found; i++) keys[i] += first;
         count += found;
     }
-    pi2_expert_cache_look_ahead(forward->options.experts, experts->ahead_keys, count);
+    pi2_expert_cache_look_ahead(pi2_forward_experts_of(walk), experts->ahead_keys, count);
 }

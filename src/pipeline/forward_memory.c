@@ -103,23 +103,30 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
               buffers->width_stride);
 }
 
-/* Passes by neuron have few tokens; a layer without a bank takes the dense way in them too. */
+/* Passes by neuron have few tokens; a layer without banks takes the dense way in them too. */
 static void carve_neurons(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,
                           pi2_forward_buffers *buffers) {
     pi2_neuron_buffers *neurons = &buffers->neurons;
-    const size_t tokens = shape->neuron_tokens, stride = buffers->neuron_stride;
+    const pi2_model_shape *m = &model->shape;
+    const size_t tokens = shape->neuron_tokens < shape->batch_tokens ? shape->neuron_tokens : shape->batch_tokens;
+    const size_t rows = m->expert_count ? tokens * m->expert_used_count : tokens;
+    const size_t jobs = !m->expert_count ? 1 : rows < m->expert_count ? rows : m->expert_count;
+    const uint32_t columns = m->expert_count ? m->expert_feed_forward_length : m->feed_forward_length;
+    const size_t stride = stride_of(columns);
+    neurons->stride = stride;
+    neurons->row_count = (uint32_t)rows;
     neurons->segments = (uint32_t)((stride + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT);
-    neurons->shared = carve(from, sizeof *neurons->shared);
-    neurons->hidden = carve_floats(from, tokens * stride);
-    neurons->bundles = carve(from, stride * sizeof *neurons->bundles);
-    neurons->late = carve(from, stride * sizeof *neurons->late);
-    neurons->late_counts = carve(from, model->shape.layer_count * sizeof *neurons->late_counts);
-    neurons->values = carve(from, tokens * stride * sizeof *neurons->values);
-    neurons->activations = carve(from, tokens * stride * sizeof *neurons->activations);
-    neurons->places = carve(from, tokens * stride * sizeof *neurons->places);
-    neurons->blocks = carve(from, tokens * stride * sizeof *neurons->blocks);
-    neurons->block_counts = carve(from, tokens * neurons->segments * sizeof *neurons->block_counts);
-    carve_set(from, &neurons->hidden_set, hidden, tokens, model->shape.feed_forward_length, neurons->hidden, stride);
+    neurons->careful = carve(from, rows * sizeof *neurons->careful);
+    neurons->hidden = carve_floats(from, rows * stride);
+    neurons->bundles = carve(from, jobs * stride * sizeof *neurons->bundles);
+    neurons->late = carve(from, jobs * stride * sizeof *neurons->late);
+    neurons->late_counts = carve(from, m->layer_count * sizeof *neurons->late_counts);
+    neurons->values = carve(from, rows * stride * sizeof *neurons->values);
+    neurons->activations = carve(from, rows * stride * sizeof *neurons->activations);
+    neurons->places = carve(from, rows * stride * sizeof *neurons->places);
+    neurons->blocks = carve(from, rows * stride * sizeof *neurons->blocks);
+    neurons->block_counts = carve(from, rows * neurons->segments * sizeof *neurons->block_counts);
+    carve_set(from, &neurons->hidden_set, hidden, rows, columns, neurons->hidden, stride);
 }
 
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,

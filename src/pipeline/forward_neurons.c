@@ -1,12 +1,15 @@
 /*
- * forward_neurons.c: an FFN of which only the neurons that fire are read and computed (PowerInfer-2, sections 4.3 and
- * 4.4), with the bits of the dense FFN (docs/arithmetic.md, Neurons).
+ * forward_neurons.c: FFNs of which only the neurons that fire are read and computed (PowerInfer-2, sections 4.3 and
+ * 4.4), with the bits of the dense FFN (docs/arithmetic.md, Neurons). A layer has one, or those of the experts that its
+ * router chose: a job each.
  *
- *   gate       every Gate row, from tiles in memory. Neurons that fire and whose bundle is there get their Up row at
- *              once; the others' units are asked for, so that reads go on while the next Gate rows are computed
+ *   gate       every Gate row, from tiles in memory; of experts from their Gates, as they arrive. Neurons that fire and
+ *              whose bundle is there get their Up row at once; the others' units are asked for, so that reads go on
+ *              while the next Gate rows are computed
  *   neurons    Up rows of the neurons that were asked for, in that order, as they arrive
  *   quantise   hidden values to int8, block by block; what is zero after that is left out of Down
- *   down       columns of the neurons that are left, in the model's order; threads share the rows out
+ *   down       columns of the neurons that are left, in the model's order; threads share the rows out. Each row's
+ *              result is kept apart where there are experts, and summed by ascending expert at last
  *
  * A layer's neurons stay in memory until its Down is done (neuron_cache/neuron_store.h).
  */
@@ -19,24 +22,66 @@ enum {
     WARM_TOKENS = PI2_NEURON_FADE_SHARE /* of a prompt: those that heat would still know of */
 };
 
-static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
-    return &walk->forward->model->layers[walk->layer];
+/* One FFN of the layer, and the rows that read it. */
+typedef struct neuron_job {
+    uint32_t number, bank, first_row, row_count;
+} neuron_job;
+
+static const pi2_neuron_bank *bank_at(const pi2_forward_walk *walk, uint32_t number) {
+    return &walk->forward->options.banks->banks[number];
 }
 
-static uint32_t bank_number(const pi2_forward_walk *walk) { return walk->forward->bank_of_layer[walk->layer]; }
+/* All banks of a layer have its shape. */
+static const pi2_neuron_bank *any_bank(const pi2_forward_walk *walk) {
+    const uint32_t each = walk->forward->model->shape.expert_count;
+    return bank_at(walk, walk->forward->bank_of[(size_t)walk->layer * (each ? each : 1)]);
+}
 
-static const pi2_neuron_bank *bank_of(const pi2_forward_walk *walk) {
-    return &walk->forward->options.banks->banks[bank_number(walk)];
+static neuron_job job_at(const pi2_forward_walk *walk, uint32_t number) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t each = forward->model->shape.expert_count;
+    if (each == 0) return (neuron_job){ 0, forward->bank_of[walk->layer], 0, forward->token_count };
+    const pi2_expert_job *job = &forward->buffers.experts.jobs[number];
+    return (neuron_job){ number, forward->bank_of[(size_t)walk->layer * each + job->expert], job->first_row,
+                         job->row_count };
+}
+
+static neuron_job job_of_row(const pi2_forward_walk *walk, uint32_t row) {
+    uint32_t number = 0;
+    neuron_job job = job_at(walk, number);
+    while (row >= job.first_row + job.row_count) job = job_at(walk, ++number);
+    return job;
+}
+
+static pi2_ffn_unit unit_of(const pi2_forward_walk *walk, const neuron_job *job) {
+    return walk->forward->model->shape.expert_count
+               ? pi2_ffn_of_expert(walk, &walk->forward->buffers.experts.jobs[job->number]) : pi2_ffn_of_layer(walk);
+}
+
+/* Rows of all jobs together. */
+static uint32_t rows_of_pass(const pi2_forward *forward) {
+    return forward->token_count * (forward->model->shape.expert_count ? forward->model->shape.expert_used_count : 1);
+}
+
+static float *hidden_of(const pi2_forward *forward, uint32_t row) {
+    return forward->buffers.neurons.hidden + row * forward->buffers.neurons.stride;
+}
+
+static const uint8_t **bundles_of(const pi2_forward *forward, const neuron_job *job) {
+    return forward->buffers.neurons.bundles + job->number * forward->buffers.neurons.stride;
 }
 
 bool pi2_forward_takes_neurons(const pi2_forward_walk *walk) {
-    return walk->forward->by_neuron && bank_number(walk) != PI2_NO_BANK;
+    return walk->forward->by_neuron && walk->forward->has_banks[walk->layer];
 }
 
 /* A layer begins: one thread, while no other computes neurons. */
 static void begin_layer(pi2_forward *forward) {
+    pi2_neuron_buffers *buffers = &forward->buffers.neurons;
     pi2_neuron_store_begin_layer(forward->options.neurons);
-    atomic_store(&forward->buffers.neurons.shared->careful_tokens, 0);
+    for (uint32_t row = 0; row < buffers->row_count; row++) {
+        atomic_store_explicit(&buffers->careful[row], 0, memory_order_relaxed);
+    }
 }
 
 void pi2_forward_begin_neurons(pi2_forward *forward) {
@@ -47,10 +92,11 @@ void pi2_forward_begin_neurons(pi2_forward *forward) {
     begin_layer(forward);
 }
 
-void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t token, uint32_t begin, uint32_t end,
-                              const float *gate) {
+void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uint32_t token, uint32_t begin,
+                              uint32_t end, const float *gate) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t number = forward->bank_of_layer[walk->layer];
+    const uint32_t each = forward->model->shape.expert_count;
+    const uint32_t number = forward->bank_of[each ? (size_t)walk->layer * each + expert : walk->layer];
     if (number == PI2_NO_BANK || token + WARM_TOKENS < forward->token_count) return;
     const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
@@ -62,129 +108,137 @@ void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t token, uint
 
 /* ---- Up ---- */
 
-/* Up of the neurons that fire for each token, of those listed: at most FIRE_CHUNK. */
-static void compute_up_of(pi2_forward_walk *walk, const uint32_t *neurons, uint32_t count) {
+/* Up of the neurons that fire for each of a job's rows, of those listed: at most FIRE_CHUNK. */
+static void compute_up_of(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *neurons, uint32_t count) {
     const pi2_forward *forward = walk->forward;
-    const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
-    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, bank_number(walk));
-    const size_t scale_bytes = bank_of(walk)->up_scale_bytes;
-    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, job->bank);
+    const size_t scale_bytes = bank_at(walk, job->bank)->up_scale_bytes;
+    const uint8_t *const *bundles = bundles_of(forward, job);
+    const pi2_ffn_unit unit = unit_of(walk, job);
     const uint8_t *values[FIRE_CHUNK], *scales[FIRE_CHUNK];
     uint32_t firing[FIRE_CHUNK];
-    for (uint32_t token = 0; token < forward->token_count; token++) {
-        float *hidden = buffers->hidden + token * forward->buffers.neuron_stride;
+    for (uint32_t row = job->first_row; row < job->first_row + job->row_count; row++) {
+        float *hidden = hidden_of(forward, row);
         pi2_ffn_up_rows rows = { values, scales, firing, 0 };
         for (uint32_t i = 0; i < count; i++) {
             const uint32_t neuron = neurons[i];
             if (hidden[neuron] == 0.0f) continue;
             firing[rows.count] = neuron;
-            values[rows.count] = buffers->bundles[neuron];
+            values[rows.count] = bundles[neuron];
             scales[rows.count++] = head->up_scales + neuron * scale_bytes;
         }
         if (rows.count == 0) continue;
-        if (pi2_ffn_up(walk, &unit, forward->up_kernels[walk->layer], &rows, token, hidden)) {
-            (void)atomic_fetch_or(&buffers->shared->careful_tokens, 1u << token);
+        if (pi2_ffn_up(walk, &unit, forward->up_kernels[walk->layer], &rows, row, hidden)) {
+            atomic_store_explicit(&forward->buffers.neurons.careful[row], 1, memory_order_relaxed);
         }
     }
 }
 
 /* ---- Gate ---- */
 
-/* The neurons of [begin, end) that fire for some token. */
-static uint32_t list_firing(const pi2_forward *forward, uint32_t begin, uint32_t end, uint32_t *neurons) {
+/* The neurons of [begin, end) that fire for some row of a job. */
+static uint32_t list_firing(const pi2_forward *forward, const neuron_job *job, uint32_t begin, uint32_t end,
+                            uint32_t *neurons) {
+    const size_t stride = forward->buffers.neurons.stride;
+    const float *first = hidden_of(forward, job->first_row);
     uint32_t count = 0;
     for (uint32_t neuron = begin; neuron < end; neuron++) {
-        const float *hidden = forward->buffers.neurons.hidden + neuron;
         bool fires = false;
-        for (uint32_t token = 0; token < forward->token_count && !fires; token++) {
-            fires = hidden[token * forward->buffers.neuron_stride] != 0.0f;
-        }
+        for (uint32_t r = 0; r < job->row_count && !fires; r++) fires = first[r * stride + neuron] != 0.0f;
         if (fires) neurons[count++] = neuron;
     }
     return count;
 }
 
 /* Asks for the units of neurons that are not there, and leaves those neurons to the next stage. */
-static void leave_for_later(pi2_forward_walk *walk, const uint32_t *neurons, const uint32_t *units, uint32_t count) {
+static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *neurons,
+                            const uint32_t *units, uint32_t count) {
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
     if (count == 0) return;
     const uint32_t first = atomic_fetch_add(&buffers->late_counts[walk->layer], count);
-    for (uint32_t i = 0; i < count; i++) buffers->late[first + i] = neurons[i];
-    pi2_neuron_store_want(forward->options.neurons, bank_number(walk), units, count);
+    const uint32_t base = job->number * (uint32_t)buffers->stride;
+    for (uint32_t i = 0; i < count; i++) buffers->late[first + i] = base + neurons[i];
+    pi2_neuron_store_want(forward->options.neurons, job->bank, units, count);
 }
 
-static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
-    pi2_forward_walk *walk = argument;
+void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t number, uint32_t begin, uint32_t end) {
     pi2_forward *forward = walk->forward;
-    const pi2_neuron_bank *bank = bank_of(walk);
-    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, bank_number(walk));
-    const uint32_t begin = chunk * forward->buffers.neuron_chunk, wanted = begin + forward->buffers.neuron_chunk;
-    const uint32_t end = wanted < bank->neuron_count ? wanted : bank->neuron_count;
+    const neuron_job job = job_at(walk, number);
+    const pi2_neuron_bank *bank = bank_at(walk, job.bank);
+    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, job.bank);
+    const pi2_ffn_unit ffn = unit_of(walk, &job);
     uint32_t firing[FIRE_CHUNK], late[FIRE_CHUNK], units[FIRE_CHUNK], here = 0, late_count = 0;
-    assert(forward->buffers.neuron_chunk <= FIRE_CHUNK);
-    const pi2_ffn_unit ffn = pi2_ffn_of_layer(walk);
-    pi2_ffn_gate(walk, member, &ffn, begin, end, 0, forward->token_count, forward->buffers.neurons.hidden,
-                 forward->buffers.neuron_stride);
+    assert(end - begin <= FIRE_CHUNK);
+    pi2_ffn_gate(walk, member, &ffn, begin, end, job.first_row, job.row_count, forward->buffers.neurons.hidden,
+                 forward->buffers.neurons.stride);
     if (pi2_forward_failed(forward)) return;
-    const uint32_t count = list_firing(forward, begin, end, firing);
+    const uint32_t count = list_firing(forward, &job, begin, end, firing);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t neuron = firing[i], place = head->place_of[neuron], unit = place / bank->unit_neurons;
-        const uint8_t *memory = pi2_neuron_store_hit(forward->options.neurons, bank_number(walk), unit);
+        const uint8_t *memory = pi2_neuron_store_hit(forward->options.neurons, job.bank, unit);
         if (memory) {
-            forward->buffers.neurons.bundles[neuron] = memory + place % bank->unit_neurons * (size_t)bank->bundle_bytes;
+            bundles_of(forward, &job)[neuron] = memory + place % bank->unit_neurons * (size_t)bank->bundle_bytes;
             firing[here++] = neuron;
         } else {
             late[late_count] = neuron;
             units[late_count++] = unit;
         }
     }
-    leave_for_later(walk, late, units, late_count);
-    pi2_neuron_store_note(forward->options.neurons, bank_number(walk), count, here);
-    compute_up_of(walk, firing, here);
+    leave_for_later(walk, &job, late, units, late_count);
+    pi2_neuron_store_note(forward->options.neurons, job.bank, count, here);
+    compute_up_of(walk, &job, firing, here);
+}
+
+static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
+    pi2_forward_walk *walk = argument;
+    const uint32_t step = walk->forward->buffers.neuron_chunk, neurons = any_bank(walk)->neuron_count;
+    const uint32_t begin = chunk * step;
+    pi2_forward_fire(walk, member, 0, begin, neurons - begin < step ? neurons : begin + step);
 }
 
 /* ---- neurons that had to be read ---- */
 
-static void arrival_chunk(void *argument, unsigned member, uint32_t chunk) {
-    (void)member;
-    pi2_forward_walk *walk = argument;
+/* The memory of a neuron's bundle, which is waited for; NULL: the pass fails. */
+static const uint8_t *take_bundle(const pi2_forward_walk *walk, uint32_t bank_number, uint32_t neuron) {
     pi2_forward *forward = walk->forward;
-    const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
-    const pi2_neuron_bank *bank = bank_of(walk);
-    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, bank_number(walk));
-    const uint32_t all = atomic_load(&buffers->late_counts[walk->layer]);
-    const uint32_t begin = chunk * ARRIVAL_CHUNK, count = all - begin < ARRIVAL_CHUNK ? all - begin : ARRIVAL_CHUNK;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t neuron = buffers->late[begin + i], place = head->place_of[neuron];
-        const uint8_t *memory;
-        const pi2_status status = pi2_neuron_store_take(forward->options.neurons, bank_number(walk),
-                                                        place / bank->unit_neurons, &memory);
-        if (status != PI2_OK) {
-            pi2_forward_fail(forward, status);
-            return;
-        }
-        buffers->bundles[neuron] = memory + place % bank->unit_neurons * (size_t)bank->bundle_bytes;
-    }
-    compute_up_of(walk, buffers->late + begin, count);
-}
-
-/* ---- Down's operands ---- */
-
-/* The bundle of a neuron that does not fire: only where a chain may not leave it out. */
-static const uint8_t *any_bundle(pi2_forward_walk *walk, uint32_t neuron) {
-    pi2_forward *forward = walk->forward;
-    const pi2_neuron_bank *bank = bank_of(walk);
-    const uint32_t place = pi2_neuron_store_head(forward->options.neurons, bank_number(walk))->place_of[neuron];
+    const pi2_neuron_bank *bank = bank_at(walk, bank_number);
+    const uint32_t place = pi2_neuron_store_head(forward->options.neurons, bank_number)->place_of[neuron];
     const uint8_t *memory;
-    const pi2_status status = pi2_neuron_store_take(forward->options.neurons, bank_number(walk),
-                                                    place / bank->unit_neurons, &memory);
+    const pi2_status status =
+        pi2_neuron_store_take(forward->options.neurons, bank_number, place / bank->unit_neurons, &memory);
     if (status == PI2_OK) return memory + place % bank->unit_neurons * (size_t)bank->bundle_bytes;
     pi2_forward_fail(forward, status);
     return NULL;
 }
 
-/* Where a token's lists of one segment lie. */
+/* Up of late neurons of one job: those from `late` on, as far as they are the same one's. Returns how many. */
+static uint32_t arrive(pi2_forward_walk *walk, const uint32_t *late, uint32_t count) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t stride = (uint32_t)forward->buffers.neurons.stride;
+    const neuron_job job = job_at(walk, late[0] / stride);
+    uint32_t neurons[ARRIVAL_CHUNK], taken = 0;
+    for (; taken < count && late[taken] / stride == job.number; taken++) {
+        const uint32_t neuron = neurons[taken] = late[taken] % stride;
+        bundles_of(forward, &job)[neuron] = take_bundle(walk, job.bank, neuron);
+        if (pi2_forward_failed(forward)) return count;
+    }
+    compute_up_of(walk, &job, neurons, taken);
+    return taken;
+}
+
+static void arrival_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    pi2_forward_walk *walk = argument;
+    const pi2_neuron_buffers *buffers = &walk->forward->buffers.neurons;
+    const uint32_t all = atomic_load(&buffers->late_counts[walk->layer]), begin = chunk * ARRIVAL_CHUNK;
+    const uint32_t end = all - begin < ARRIVAL_CHUNK ? all : begin + ARRIVAL_CHUNK;
+    for (uint32_t at = begin; at < end;) at += arrive(walk, buffers->late + at, end - at);
+}
+
+/* ---- Down's operands ---- */
+
+/* Where a row's lists of one segment lie. */
 typedef struct column_lists {
     const uint8_t **values;
     int8_t *activations;
@@ -193,24 +247,29 @@ typedef struct column_lists {
     uint32_t *block_count;
 } column_lists;
 
-static column_lists lists_of(const pi2_forward *forward, uint32_t token, uint32_t segment) {
+static column_lists lists_of(const pi2_forward *forward, uint32_t row, uint32_t segment) {
     const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
-    const size_t at = token * forward->buffers.neuron_stride + (size_t)segment * PI2_NEURON_SEGMENT;
+    const size_t at = row * buffers->stride + (size_t)segment * PI2_NEURON_SEGMENT;
     return (column_lists){ buffers->values + at, buffers->activations + at, buffers->places + at, buffers->blocks + at,
-                           buffers->block_counts + token * buffers->segments + segment };
+                           buffers->block_counts + row * buffers->segments + segment };
 }
 
-/* Floats: every neuron is a block of its own. */
-static void list_floats(pi2_forward_walk *walk, uint32_t token, uint32_t segment, uint32_t begin, uint32_t end) {
-    const pi2_neuron_buffers *buffers = &walk->forward->buffers.neurons;
-    const float *hidden = buffers->hidden + token * walk->forward->buffers.neuron_stride;
-    const bool all = atomic_load(&buffers->shared->careful_tokens) >> token & 1u;
-    const uint32_t down = bank_of(walk)->down_offset;
-    const column_lists lists = lists_of(walk->forward, token, segment);
+static bool is_careful(const pi2_forward *forward, uint32_t row) {
+    return atomic_load_explicit(&forward->buffers.neurons.careful[row], memory_order_relaxed) != 0;
+}
+
+/* Floats: every neuron is a block of its own. Where no zero may be left out, its bundle is read for nothing else. */
+static void list_floats(const pi2_forward_walk *walk, const neuron_job *job, uint32_t row, uint32_t segment,
+                        uint32_t begin, uint32_t end) {
+    const float *hidden = hidden_of(walk->forward, row);
+    const uint8_t *const *bundles = bundles_of(walk->forward, job);
+    const bool all = is_careful(walk->forward, row);
+    const uint32_t down = bank_at(walk, job->bank)->down_offset;
+    const column_lists lists = lists_of(walk->forward, row, segment);
     uint32_t count = 0;
     for (uint32_t neuron = begin; neuron < end; neuron++) {
         if (hidden[neuron] == 0.0f && !all) continue;
-        const uint8_t *bundle = hidden[neuron] == 0.0f ? any_bundle(walk, neuron) : buffers->bundles[neuron];
+        const uint8_t *bundle = hidden[neuron] == 0.0f ? take_bundle(walk, job->bank, neuron) : bundles[neuron];
         if (!bundle) return;
         lists.values[count] = bundle + down;
         lists.blocks[count] = (pi2_neuron_block){ .scale = hidden[neuron], .first = count, .count = 1 };
@@ -220,97 +279,102 @@ static void list_floats(pi2_forward_walk *walk, uint32_t token, uint32_t segment
 }
 
 /* Quantises the blocks in which a neuron fires, and lists what is not zero after that. */
-static void list_quantised(pi2_forward_walk *walk, uint32_t token, uint32_t segment, uint32_t begin, uint32_t end) {
+static void list_quantised(const pi2_forward_walk *walk, const neuron_job *job, const pi2_weight_format *format,
+                           uint32_t row, uint32_t segment, uint32_t begin, uint32_t end) {
     pi2_forward *forward = walk->forward;
-    const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
-    const pi2_weight_format *format = layer_of(walk)->down.tensor->format;
-    const pi2_neuron_bank *bank = bank_of(walk);
-    const uint8_t *scales = pi2_neuron_store_head(forward->options.neurons, bank_number(walk))->down_scales;
-    const float *hidden = buffers->hidden + token * forward->buffers.neuron_stride;
+    const pi2_neuron_bank *bank = bank_at(walk, job->bank);
+    const uint8_t *scales = pi2_neuron_store_head(forward->options.neurons, job->bank)->down_scales;
+    const uint8_t *const *bundles = bundles_of(forward, job);
+    const float *hidden = hidden_of(forward, row);
     pi2_activations *x = &forward->buffers.neurons.hidden_set.of[format->activation];
-    const bool all = atomic_load(&buffers->shared->careful_tokens) >> token & 1u;
-    const column_lists lists = lists_of(forward, token, segment);
+    const bool all = is_careful(forward, row);
+    const column_lists lists = lists_of(forward, row, segment);
     const uint32_t width = format->block_columns;
     uint32_t columns = 0, blocks = 0;
     for (uint32_t block = begin; block < end; block += width) {
         uint32_t first = block;
         while (first < block + width && hidden[first] == 0.0f) first++;
         if (first == block + width && !all) continue;
-        pi2_activations_quantize(x, token, block, width, hidden + block);
-        const int8_t *values = x->values + token * x->value_stride;
+        pi2_activations_quantize(x, row, block, width, hidden + block);
+        const int8_t *values = x->values + row * x->value_stride;
         const uint32_t before = columns;
         for (uint32_t neuron = first; neuron < block + width; neuron++) {
             if (values[neuron] == 0) continue;
-            lists.values[columns] = buffers->bundles[neuron] + bank->down_offset;
+            lists.values[columns] = bundles[neuron] + bank->down_offset;
             lists.activations[columns] = values[neuron];
             lists.places[columns++] = (uint8_t)(neuron - block);
         }
         lists.blocks[blocks++] = (pi2_neuron_block){
             .scales = scales + (size_t)(block / width) * bank->down_scale_bytes,
-            .scale = x->scales[token * x->block_stride + block / width], .first = before, .count = columns - before };
+            .scale = x->scales[row * x->block_stride + block / width], .first = before, .count = columns - before };
     }
     *lists.block_count = blocks;
 }
 
+static uint32_t segments_of(const pi2_forward_walk *walk) {
+    return (any_bank(walk)->neuron_count + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT;
+}
+
 static void list_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
-    pi2_forward_walk *walk = argument;
-    const uint32_t neurons = bank_of(walk)->neuron_count, begin = chunk * PI2_NEURON_SEGMENT;
+    const pi2_forward_walk *walk = argument;
+    const uint32_t segment = chunk % segments_of(walk), row = chunk / segments_of(walk);
+    const neuron_job job = job_of_row(walk, row);
+    const uint32_t neurons = bank_at(walk, job.bank)->neuron_count, begin = segment * PI2_NEURON_SEGMENT;
     const uint32_t end = neurons - begin < PI2_NEURON_SEGMENT ? neurons : begin + PI2_NEURON_SEGMENT;
-    const bool floats = layer_of(walk)->down.tensor->format->activation == PI2_ACTIVATION_F32;
-    for (uint32_t token = 0; token < walk->forward->token_count; token++) {
-        if (floats) list_floats(walk, token, chunk, begin, end);
-        else list_quantised(walk, token, chunk, begin, end);
-    }
+    const pi2_weight_format *format = unit_of(walk, &job).down->tensor->format;
+    if (format->activation == PI2_ACTIVATION_F32) list_floats(walk, &job, row, segment, begin, end);
+    else list_quantised(walk, &job, format, row, segment, begin, end);
 }
 
 /* ---- Down ---- */
 
-static uint32_t segments_of(const pi2_forward_walk *walk) {
-    return (bank_of(walk)->neuron_count + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT;
-}
-
 /* Rows of a chunk of Down: short ones at no point, since all neurons are passed for each. */
 static uint32_t rows_of_chunk(const pi2_forward_walk *walk) {
     const uint32_t chunks = walk->member_count > 1 ? walk->member_count * ROW_CHUNKS_PER_THREAD : 1;
-    const uint32_t rows = (bank_of(walk)->width + chunks - 1) / chunks;
+    const uint32_t rows = (any_bank(walk)->width + chunks - 1) / chunks;
     return (rows + ROW_UNIT - 1) / ROW_UNIT * ROW_UNIT;
 }
 
 static void columns_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
-    pi2_forward_walk *walk = argument;
+    const pi2_forward_walk *walk = argument;
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_kernel *kernel = forward->down_kernels[walk->layer];
-    const uint32_t width = bank_of(walk)->width, rows = rows_of_chunk(walk), begin = chunk * rows;
+    const uint32_t width = any_bank(walk)->width, rows = rows_of_chunk(walk), begin = chunk * rows;
     const uint32_t count = width - begin < rows ? width - begin : rows;
-    for (uint32_t token = 0; token < forward->token_count; token++) {
+    float *out = forward->model->shape.expert_count ? forward->buffers.experts.y : forward->buffers.out;
+    for (uint32_t row = 0; row < rows_of_pass(forward); row++) {
         for (uint32_t segment = 0; segment < segments_of(walk); segment++) {
-            const column_lists lists = lists_of(forward, token, segment);
+            const column_lists lists = lists_of(forward, row, segment);
             const pi2_neuron_columns columns = { .rows = width, .block_count = *lists.block_count,
                                                  .blocks = lists.blocks, .values = lists.values,
                                                  .activations = lists.activations, .places = lists.places };
-            kernel->columns(forward->buffers.out + token * forward->buffers.width_stride, begin, count, &columns,
-                            segment == 0);
+            kernel->columns(out + row * forward->buffers.width_stride, begin, count, &columns, segment == 0);
         }
     }
 }
 
 static void after_columns_token(pi2_forward_walk *walk, uint32_t token) {
     if (token == 0) begin_layer(walk->forward); /* no thread is in the store: every column is added */
-    pi2_forward_end_ffn(walk, token);
+    if (walk->forward->model->shape.expert_count) pi2_forward_sum_experts(walk, token);
+    else pi2_forward_end_ffn(walk, token);
 }
 
 void pi2_forward_neurons(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t chunk = forward->buffers.neuron_chunk, rows = rows_of_chunk(walk);
-    walk->stage_name = "gate";
-    pi2_forward_stage(walk, (bank_of(walk)->neuron_count + chunk - 1) / chunk, gate_chunk, NULL);
+    if (forward->model->shape.expert_count) {
+        pi2_forward_expert_gates(walk);
+    } else {
+        walk->stage_name = "gate";
+        pi2_forward_stage(walk, (any_bank(walk)->neuron_count + chunk - 1) / chunk, gate_chunk, NULL);
+    }
     const uint32_t late = atomic_load(&forward->buffers.neurons.late_counts[walk->layer]);
     walk->stage_name = "neurons";
     pi2_forward_stage(walk, (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK, arrival_chunk, NULL);
     walk->stage_name = "quantise";
-    pi2_forward_stage(walk, segments_of(walk), list_chunk, NULL);
+    pi2_forward_stage(walk, rows_of_pass(forward) * segments_of(walk), list_chunk, NULL);
     walk->stage_name = "columns";
-    pi2_forward_stage(walk, (bank_of(walk)->width + rows - 1) / rows, columns_chunk, after_columns_token);
+    pi2_forward_stage(walk, (any_bank(walk)->width + rows - 1) / rows, columns_chunk, after_columns_token);
 }
