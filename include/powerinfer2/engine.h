@@ -120,6 +120,9 @@ typedef struct pi2_engine_report {
     uint32_t expert_count, expert_used_count; /* in each layer; 0: a dense model */
     uint64_t expert_cache_bytes;     /* memory for experts, all of them or a cache */
     uint32_t expert_slots;           /* experts that it holds, of layer_count * expert_count */
+    uint64_t gate_bytes;             /* where tokens compute single neurons of experts, memory for their Gates beside
+                                        whole experts for prompts; 0: whole experts' are used, or there are none */
+    uint32_t gate_slots;             /* Gates that it holds */
     const char *cache_policy;        /* NULL: a dense model */
     uint32_t hot_experts;            /* of the slots: experts that stay, at first */
     double hot_share;                /* of the slots, as chosen */

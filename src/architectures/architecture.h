@@ -44,7 +44,7 @@ typedef struct pi2_model_shape {
 
 /** Whether tokens can be computed with the neurons that fire alone: dense layers whose activation has exact zeros. */
 static inline bool pi2_model_shape_fires(const pi2_model_shape *shape) {
-    return shape->expert_count == 0 && pi2_ffn_activation_is_sparse(shape->activation);
+    return pi2_ffn_activation_is_sparse(shape->activation);
 }
 
 /** Whether this layer sees the last `window` positions only (and is rotated). */

@@ -45,18 +45,25 @@ static bool gives_back(const pi2_engine *engine) {
 }
 
 /*
- * Experts that all fit and may leave lie in slots of one size. Where they have several sizes the ends
- * of slots stay untouched, which only small pages make free.
+ * Experts, or Gates of experts, that all fit and may leave lie in slots of one size. Where they have several sizes the
+ * ends of slots stay untouched, which only small pages make free.
  */
+static pi2_status reserve_slots(const pi2_engine *engine, pi2_engine_memory *memory, uint64_t planned, uint64_t all,
+                                uint64_t slot, const char *what) {
+    const pi2_model *model = engine->run.source.model;
+    uint64_t bytes = planned;
+    if (planned && planned >= all && model->has_file) bytes = slot * pi2_expert_cache_keys(model->layout);
+    const bool is_dense = bytes == planned || bytes == all;
+    return reserve(memory, bytes, planned > (64 << 20) && is_dense, what);
+}
+
 static pi2_status reserve_experts(pi2_engine *engine) {
     const pi2_extent_layout *layout = engine->run.source.model->layout;
-    const uint64_t planned = engine->run.plan.memory.expert_bytes, all = pi2_expert_cache_all_bytes(layout);
-    uint64_t bytes = planned;
-    if (planned && planned >= all && engine->run.source.model->has_file) {
-        bytes = pi2_expert_cache_slot_bytes(layout) * pi2_expert_cache_keys(layout);
-    }
-    const bool is_dense = bytes == planned || bytes == all;
-    return reserve(&engine->memory.experts, bytes, planned > (64 << 20) && is_dense, "experts");
+    const pi2_memory_plan *plan = &engine->run.plan.memory;
+    PI2_TRY(reserve_slots(engine, &engine->memory.experts, plan->expert_bytes, pi2_expert_cache_all_bytes(layout),
+                          pi2_expert_cache_slot_bytes(layout), "experts"));
+    return reserve_slots(engine, &engine->memory.gates, plan->gate_bytes, pi2_expert_cache_all_gate_bytes(layout),
+                         pi2_expert_cache_gate_slot_bytes(layout), "experts' Gates");
 }
 
 /*
@@ -147,6 +154,7 @@ static pi2_status start_forward(pi2_engine *engine) {
     const pi2_forward_options options = {
         .model = engine->run.source.model, .shape = plan->shape, .team = engine->team, .weights = engine->weight_store,
         .experts = engine->expert_cache, .look_ahead = engine->run.plan.look_ahead,
+        .gates = !engine->neuron_store ? NULL : engine->gate_cache ? engine->gate_cache : engine->expert_cache,
         .neurons = engine->neuron_store, .banks = engine->run.plan.banks,
         .neurons_always = engine->run.options.sparsity && strcmp(engine->run.options.sparsity, "always") == 0,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
@@ -184,6 +192,8 @@ static void complete_report(pi2_engine *engine) {
     if (!engine->expert_cache) return;
     report->expert_cache_bytes = plan->expert_bytes;
     report->expert_slots = pi2_expert_cache_slots(engine->expert_cache);
+    report->gate_bytes = plan->gate_bytes;
+    if (engine->gate_cache) report->gate_slots = pi2_expert_cache_slots(engine->gate_cache);
     report->cache_policy = engine->run.plan.policy->name;
 }
 
@@ -244,6 +254,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_forward_free(engine->forward);
     pi2_weight_store_free(engine->weight_store);
     pi2_expert_cache_free(engine->expert_cache);
+    pi2_expert_cache_free(engine->gate_cache);
     pi2_neuron_store_free(engine->neuron_store);
     pi2_store_free(engine->store);
     pi2_team_destroy(engine->team);
@@ -253,6 +264,7 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->memory.cache);
     release(&engine->memory.stream);
     release(&engine->memory.experts);
+    release(&engine->memory.gates);
     release(&engine->memory.neurons);
     release(&engine->memory.weights);
     pi2_run_trace_close(engine->traces.run);
@@ -263,29 +275,33 @@ void pi2_engine_close(pi2_engine *engine) {
 
 const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { return &engine->run.report; }
 
+/* What a cache counted, of whole experts or of Gates. */
+static void add_experts(const pi2_expert_cache *cache, pi2_engine_counters *counters) {
+    pi2_expert_cache_counters experts;
+    pi2_expert_cache_count(cache, &experts);
+    counters->expert_uses += experts.touches;
+    counters->expert_hits += experts.hits;
+    counters->hot_experts += experts.hot;
+    counters->hot_hits += experts.hot_hits;
+    counters->hot_promotions += experts.promotions;
+    counters->hot_demotions += experts.demotions;
+    counters->prefetched += experts.ahead;
+    counters->prefetches_kept += experts.ahead_kept;
+    counters->prefetches_wasted += experts.ahead_wasted;
+    counters->prefetched_bytes += experts.ahead_bytes;
+    counters->prefetch_kept_bytes += experts.ahead_kept_bytes;
+    counters->prefetch_wasted_bytes += experts.ahead_wasted_bytes;
+    counters->experts_foretold += experts.foreseen;
+    counters->experts_foretold_used += experts.foreseen_demanded;
+}
+
 void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_out) {
     memset(counters_out, 0, sizeof *counters_out);
     pi2_store_counters store;
     pi2_store_count(engine->store, &store);
     counters_out->bytes_needed = store.needed_bytes;
-    if (engine->expert_cache) {
-        pi2_expert_cache_counters experts;
-        pi2_expert_cache_count(engine->expert_cache, &experts);
-        counters_out->expert_uses = experts.touches;
-        counters_out->expert_hits = experts.hits;
-        counters_out->hot_experts = experts.hot;
-        counters_out->hot_hits = experts.hot_hits;
-        counters_out->hot_promotions = experts.promotions;
-        counters_out->hot_demotions = experts.demotions;
-        counters_out->prefetched = experts.ahead;
-        counters_out->prefetches_kept = experts.ahead_kept;
-        counters_out->prefetches_wasted = experts.ahead_wasted;
-        counters_out->prefetched_bytes = experts.ahead_bytes;
-        counters_out->prefetch_kept_bytes = experts.ahead_kept_bytes;
-        counters_out->prefetch_wasted_bytes = experts.ahead_wasted_bytes;
-        counters_out->experts_foretold = experts.foreseen;
-        counters_out->experts_foretold_used = experts.foreseen_demanded;
-    }
+    if (engine->expert_cache) add_experts(engine->expert_cache, counters_out);
+    if (engine->gate_cache) add_experts(engine->gate_cache, counters_out);
     if (engine->neuron_store) {
         pi2_neuron_store_counters neurons;
         pi2_neuron_store_count(engine->neuron_store, &neurons);

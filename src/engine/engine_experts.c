@@ -26,6 +26,18 @@ pi2_status pi2_engine_open_expert_trace(pi2_engine *engine, const char *const *i
     return pi2_trace_writer_open(engine->run.options.record_trace, inputs, &header, &engine->traces.experts);
 }
 
+static void tell_neurons(const pi2_engine *engine) {
+    const pi2_memory_plan *plan = &engine->run.plan.memory;
+    const pi2_model_shape *shape = &engine->run.source.model->shape;
+    char gates[PI2_SIZE_TEXT_BYTES], neurons[PI2_SIZE_TEXT_BYTES], all[PI2_SIZE_TEXT_BYTES];
+    pi2_planned_run_log(&engine->run, "tokens compute single neurons: Gates of %u of %u experts (%s), neurons %s of "
+                        "%s; prompts use whole experts, %u at once", pi2_expert_cache_slots(engine->gate_cache),
+                        shape->layer_count * shape->expert_count, pi2_format_size(plan->gate_bytes, gates),
+                        pi2_format_size(plan->neuron_bytes, neurons),
+                        pi2_format_size(pi2_neuron_store_all_bytes(engine->run.plan.banks), all),
+                        pi2_expert_cache_slots(engine->expert_cache));
+}
+
 static void tell_size(const pi2_engine *engine) {
     const pi2_model_shape *shape = &engine->run.source.model->shape;
     const uint32_t slots = pi2_expert_cache_slots(engine->expert_cache);
@@ -43,15 +55,24 @@ static void tell_size(const pi2_engine *engine) {
 }
 
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
+    const pi2_run_plan *plan = &engine->run.plan;
     if (engine->run.source.model->shape.expert_count == 0) return PI2_OK;
-    const pi2_expert_cache_options options = {
+    pi2_expert_cache_options options = {
         .layout = engine->run.source.model->layout, .path = engine->run.source.weights_path,
         .memory = engine->memory.experts.pages,
-        .bytes = engine->run.plan.memory.expert_bytes, .loaded = loaded, .policy = engine->run.plan.policy,
-        .layer_keys = engine->run.source.model->shape.expert_count, .hot_keys = engine->run.plan.hot.keys,
-        .hot_count = engine->run.plan.hot.count, .store = engine->store,
+        .bytes = plan->memory.expert_bytes, .loaded = loaded, .policy = plan->policy,
+        .layer_keys = engine->run.source.model->shape.expert_count, .hot_keys = plan->hot.keys,
+        .hot_count = plan->hot.count, .store = engine->store,
         .on_demand = engine->traces.experts ? on_demand : NULL, .on_demand_user = engine };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
-    tell_size(engine);
+    if (plan->memory.gate_bytes == 0) {
+        tell_size(engine);
+        return PI2_OK;
+    }
+    options.gates_only = true;
+    options.memory = engine->memory.gates.pages;
+    options.bytes = plan->memory.gate_bytes;
+    PI2_TRY(pi2_expert_cache_create(&options, &engine->gate_cache));
+    tell_neurons(engine);
     return PI2_OK;
 }

@@ -18,7 +18,7 @@ typedef struct pi2_engine_memory {
 
 /** Pages by what is in them. */
 typedef struct pi2_engine_pages {
-    pi2_engine_memory weights, experts, neurons, stream, cache, scratch;
+    pi2_engine_memory weights, experts, gates, neurons, stream, cache, scratch;
     pi2_engine_memory spare_ring;   /* for weights that begin to stream under memory pressure; untouched until then */
 } pi2_engine_pages;
 
@@ -36,6 +36,7 @@ struct pi2_engine {
     pi2_store *store;
     pi2_weight_store *weight_store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */
+    pi2_expert_cache *gate_cache;   /* of experts' Gates, where tokens compute single neurons of them; else NULL */
     pi2_neuron_store *neuron_store; /* NULL: all passes are dense */
     pi2_forward *forward;
     pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */

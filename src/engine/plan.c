@@ -46,6 +46,17 @@ static void add_expert_line(pi2_plan *plan, uint64_t bytes) {
         add_line(plan, "expert weights", bytes, bytes, "the budget holds all experts");
         return;
     }
+    if (run->plan.memory.gate_bytes) {
+        const uint64_t gates = pi2_expert_cache_all_gate_bytes(run->source.model->layout);
+        const bool whole = run->plan.memory.gate_bytes >= gates;
+        (void)snprintf(why, sizeof why, "%llu of %u experts, for prompts; tokens use Gates and single neurons",
+                       (unsigned long long)slots, all);
+        add_line(plan, "expert weights", bytes, run->plan.memory.expert_bytes, why);
+        add_line(plan, "experts' Gates", gates, run->plan.memory.gate_bytes,
+                 whole ? "tokens use those of the experts that are chosen: all stay"
+                       : "tokens use those of the experts that are chosen: others are read when chosen");
+        return;
+    }
     (void)snprintf(why, sizeof why, "%llu of %u experts, %u hot, policy %s; others are read when chosen",
                    (unsigned long long)slots, all, run->plan.hot.count, run->plan.policy->name);
     add_line(plan, "expert weights", bytes, run->plan.memory.expert_bytes, why);

@@ -93,7 +93,9 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
     uint64_t bytes = GROWTH_BYTES;
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (draft_tokens_of(run)) bytes += pi2_drafter_bytes(shape->context_length);
-    if (shape->expert_count) bytes += pi2_expert_cache_list_bytes(layout, run->plan.policy);
+    if (shape->expert_count) { /* and of one of Gates, where tokens compute single neurons */
+        bytes += pi2_expert_cache_list_bytes(layout, run->plan.policy) * (run->plan.banks ? 2 : 1);
+    }
     return bytes + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 +
            pi2_run_trace_bytes(trace, layout->extent_count) + pi2_memory_relief_bytes();
 }

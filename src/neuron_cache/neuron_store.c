@@ -40,7 +40,7 @@ typedef struct slot_pool {
     uint32_t first_slot, slot_count, hand;
     uint32_t open_count;     /* of its slots, the first so many; the memory of the others was given back */
     uint64_t units;          /* of the banks that share it */
-    uint32_t largest_bank;   /* units of its largest bank */
+    uint32_t largest_layer;  /* units that a layer uses at most: of so many of its largest bank */
     uint8_t *memory;
 } slot_pool;
 
@@ -92,7 +92,11 @@ static bool find_pools(const pi2_neuron_banks *banks, slot_pool pools[MOST_POOLS
         if (p == MOST_POOLS) return false;
         if (p == *count_out) pools[(*count_out)++] = (slot_pool){ .unit_bytes = bank->unit_bytes };
         pools[p].units += bank->unit_count;
-        if (bank->unit_count > pools[p].largest_bank) pools[p].largest_bank = bank->unit_count;
+        const uint64_t layer = (uint64_t)bank->unit_count * (banks->at_once ? banks->at_once : 1);
+        if (layer > pools[p].largest_layer) pools[p].largest_layer = layer < UINT32_MAX ? (uint32_t)layer : UINT32_MAX;
+    }
+    for (uint32_t p = 0; p < *count_out; p++) {
+        if (pools[p].largest_layer > pools[p].units) pools[p].largest_layer = (uint32_t)pools[p].units;
     }
     return true;
 }
@@ -102,7 +106,7 @@ uint64_t pi2_neuron_store_least_bytes(const pi2_neuron_banks *banks) {
     uint32_t count;
     if (!find_pools(banks, pools, &count)) return UINT64_MAX;
     uint64_t bytes = pi2_neuron_store_head_bytes(banks);
-    for (uint32_t p = 0; p < count; p++) bytes += (uint64_t)pools[p].largest_bank * pools[p].unit_bytes;
+    for (uint32_t p = 0; p < count; p++) bytes += (uint64_t)pools[p].largest_layer * pools[p].unit_bytes;
     return bytes;
 }
 
@@ -118,15 +122,15 @@ uint64_t pi2_neuron_store_all_bytes(const pi2_neuron_banks *banks) {
 static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room) {
     uint64_t must = 0, rest = 0;
     for (uint32_t p = 0; p < count; p++) {
-        must += (uint64_t)pools[p].largest_bank * pools[p].unit_bytes;
-        rest += (pools[p].units - pools[p].largest_bank) * pools[p].unit_bytes;
+        must += (uint64_t)pools[p].largest_layer * pools[p].unit_bytes;
+        rest += (pools[p].units - pools[p].largest_layer) * pools[p].unit_bytes;
     }
     const double part = rest == 0 || room - must >= rest ? 1.0 : (double)(room - must) / (double)rest;
     uint32_t slots = 0;
     for (uint32_t p = 0; p < count; p++) {
-        const uint64_t more = (uint64_t)((double)(pools[p].units - pools[p].largest_bank) * part);
+        const uint64_t more = (uint64_t)((double)(pools[p].units - pools[p].largest_layer) * part);
         pools[p].first_slot = slots;
-        pools[p].slot_count = pools[p].open_count = pools[p].largest_bank + (uint32_t)more;
+        pools[p].slot_count = pools[p].open_count = pools[p].largest_layer + (uint32_t)more;
         slots += pools[p].slot_count;
     }
     return slots;
@@ -525,7 +529,7 @@ static uint32_t slots_of_bytes(const slot_pool *pool, uint64_t bytes) {
 static uint64_t close_slots(pi2_neuron_store *store, slot_pool *pool, uint64_t bytes) {
     const uint32_t before = pool->open_count, wanted = slots_of_bytes(pool, bytes);
     const uint32_t left = before > wanted ? before - wanted : 0;
-    const uint32_t least = left > pool->largest_bank ? left : pool->largest_bank;
+    const uint32_t least = left > pool->largest_layer ? left : pool->largest_layer;
     while (pool->open_count > least) close_slot(store, pool);
     if (pool->hand >= pool->open_count) pool->hand = 0;
     const uint64_t given = (uint64_t)(before - pool->open_count) * pool->unit_bytes;
@@ -566,7 +570,7 @@ uint64_t pi2_neuron_store_away_bytes(const pi2_neuron_store *store) {
 
 bool pi2_neuron_store_has_spare(const pi2_neuron_store *store) {
     for (uint32_t p = 0; p < store->pool_count; p++) {
-        if (store->pools[p].open_count > store->pools[p].largest_bank) return true;
+        if (store->pools[p].open_count > store->pools[p].largest_layer) return true;
     }
     return false;
 }

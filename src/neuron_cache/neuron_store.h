@@ -39,7 +39,8 @@ typedef struct pi2_neuron_store_options {
     bool keeps_nothing;            /* for ablations: every unit leaves when a pass begins */
 } pi2_neuron_store_options;
 
-/** Memory with which every unit of the largest layer has a slot: less could not serve a token that needs them all. */
+/** Memory with which every unit that a layer may use, of banks->at_once banks, has a slot: less could not serve a token
+ *  that needs them all. */
 uint64_t pi2_neuron_store_least_bytes(const pi2_neuron_banks *banks);
 /** Memory that holds every unit. */
 uint64_t pi2_neuron_store_all_bytes(const pi2_neuron_banks *banks);

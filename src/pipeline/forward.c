@@ -285,12 +285,20 @@ static pi2_status embed(pi2_forward *forward) {
     return status;
 }
 
+/* What a dense pass reads of whole experts: nearly all that it visits, since few stay; nothing where all do. */
+static uint64_t experts_to_read(const pi2_forward *forward) {
+    const pi2_model_shape *shape = &forward->model->shape;
+    if (forward->options.gates == forward->options.experts) return 0;
+    const uint64_t visits = (uint64_t)forward->token_count * shape->expert_used_count;
+    return shape->layer_count * (visits < shape->expert_count ? visits : shape->expert_count) * forward->expert_bytes;
+}
+
 /* Who counts wants to hear of every neuron. */
 static bool goes_by_neuron(pi2_forward *forward) {
     const pi2_forward_options *options = &forward->options;
     if (!options->neurons || forward->counter || forward->token_count > options->shape.neuron_tokens) return false;
     if (options->neurons_always || forward->token_count == 1) return true;
-    forward->choice.streamed_bytes = pi2_weight_store_spared_bytes(options->weights);
+    forward->choice.streamed_bytes = pi2_weight_store_spared_bytes(options->weights) + experts_to_read(forward);
     return pi2_pass_goes_by_neuron(&forward->choice, forward->token_count);
 }
 
@@ -427,6 +435,7 @@ static pi2_status find_banks(pi2_forward *forward) {
     pi2_neuron_store_count(forward->options.neurons, &counters);
     forward->choice = (pi2_pass_choice){ .units = counters.units, .slots = counters.slots,
                                          .unit_bytes = forward->options.banks->banks[0].unit_bytes };
+    forward->expert_bytes = pi2_expert_cache_slot_bytes(forward->model->layout);
     for (uint32_t b = 0; b < forward->options.banks->count; b++) {
         const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
         forward->bank_of[(size_t)bank->layer * each + (bank->expert == UINT32_MAX ? 0 : bank->expert)] = b;

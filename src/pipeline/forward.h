@@ -50,8 +50,8 @@ typedef struct pi2_forward_options {
     pi2_team *team;
     pi2_weight_store *weights;
     pi2_expert_cache *experts; /* NULL: a dense model */
-    pi2_expert_cache *gates;   /* passes by neuron ask it for experts' Gates: a cache of those alone, or `experts`; NULL:
-                                  there are no such passes */
+    pi2_expert_cache *gates;   /* whom passes by neuron ask for experts' Gates: a cache of those alone, or `experts`;
+                                  NULL: there are no such passes */
     pi2_neuron_store *neurons; /* passes of few tokens compute single neurons; NULL: all passes are dense */
     const pi2_neuron_banks *banks; /* its banks */
     bool neurons_always;      /* whatever it costs, where a pass may */

@@ -80,7 +80,7 @@ typedef struct pi2_neuron_buffers {
     _Atomic uint8_t *careful;    /* [R]: 1: the row has an absurdly small hidden value: no zero may be left out */
     float *hidden;               /* [R][stride]: Gate values, then hidden ones; 0: it does not fire */
     const uint8_t **bundles;     /* [J][stride]: where the bundle of a neuron that fires lies */
-    uint32_t *late;              /* [J * stride]: those that had to be asked for, job * stride + neuron, in that order */
+    uint32_t *late;              /* [J * stride]: job * stride + neuron of those that had to be asked for, in order */
     _Atomic uint32_t *late_counts; /* of each layer: a late thread may come when the next layer's is there */
     pi2_activation_set hidden_set; /* [R] */
     /* Down's neurons and their blocks: a segment's lists begin where its neurons do. [R][stride] each */
@@ -138,6 +138,7 @@ struct pi2_forward {
     /* the pass under way */
     bool by_neuron;              /* layers that have a bank compute the neurons that fire alone */
     pi2_pass_choice choice;      /* whether they do */
+    uint64_t expert_bytes;       /* read for one, whole */
     pi2_neuron_store_counters neurons_before; /* this pass */
     bool looks_ahead;
     uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */

@@ -15,7 +15,7 @@ enum {
     /* Threads whose stacks are in process_bytes; pages of the two stacks of each thread more. */
     PLAIN_THREADS = 16, STACK_PAGES = 8,
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
-    NEURON_TOKENS = 8,   /* in a pass that computes single neurons: one, and those guessed ahead */
+    PROMPT_SHARE = 24,   /* where tokens compute single neurons, whole experts for prompts take at most this share */
     MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 600000,
     RING_SHARE = 24, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
 };
@@ -217,6 +217,48 @@ static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan
     return true;
 }
 
+/* Whole experts for prompts: a batch uses nearly all of a layer, and no more than that of them at once. */
+static uint64_t prompt_slots(const pi2_memory_plan_request *request) {
+    const pi2_model_shape *shape = &request->model->shape;
+    uint64_t slots = request->budget_bytes / PROMPT_SHARE / pi2_expert_cache_slot_bytes(request->model->layout);
+    if (slots > shape->expert_count) slots = shape->expert_count;
+    return slots < shape->expert_used_count ? shape->expert_used_count : slots;
+}
+
+/*
+ * Single neurons of experts: beside what every token uses a few whole experts for prompts, Gates, all of them if they
+ * fit and at least those of one token, and neurons. False, and *least not lowered, as of plan_neurons().
+ */
+static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const pi2_extent_layout *layout = request->model->layout;
+    const pi2_model_shape *shape = &request->model->shape;
+    const uint64_t most = pi2_neuron_store_all_bytes(request->banks), slot = pi2_expert_cache_slot_bytes(layout);
+    const uint64_t gates = pi2_expert_cache_all_gate_bytes(layout), gate = pi2_expert_cache_gate_slot_bytes(layout);
+    const uint64_t experts = pi2_expert_cache_all_bytes(layout), dense = sequence_bytes(layout) - experts;
+    pi2_memory_plan own = *plan;
+    own.shape.embedding_streams = true;
+    own.staging_bytes = pi2_forward_staging_bytes(request->model, &own.shape);
+    own.process_bytes += neuron_memory(request) - most;
+    own.expert_bytes = slot * prompt_slots(request);
+    const uint64_t fixed = fixed_bytes(&own) + own.staging_bytes + dense + own.expert_bytes;
+    const uint64_t of_a_token = gate * shape->expert_used_count * shape->layer_count;
+    const uint64_t least_gates = of_a_token < gates ? of_a_token : gates;
+    const uint64_t least_neurons = pi2_neuron_store_least_bytes(request->banks);
+    const uint64_t least = fixed + least_gates + least_neurons;
+    plan->neuron_lack_bytes = least > request->budget_bytes ? least - request->budget_bytes : 0;
+    if (plan->neuron_lack_bytes) return false;
+    uint64_t room = request->budget_bytes - fixed;
+    own.gate_bytes = room - least_neurons >= gates ? gates : (room - least_neurons) / gate * gate;
+    room -= own.gate_bytes;
+    own.neuron_bytes = room < most ? room / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT : most;
+    const uint64_t more = (room - own.neuron_bytes) / slot * slot;
+    own.expert_bytes = own.expert_bytes + more < experts ? own.expert_bytes + more : experts;
+    own.neuron_lack_bytes = 0;
+    own.resident_room = dense;
+    *plan = own;
+    return true;
+}
+
 static void keep_everything(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     plan->everything_resident = true;
     plan->expert_bytes = pi2_expert_cache_all_bytes(request->model->layout);
@@ -237,7 +279,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_draft(request, plan);
     choose_threads(request, plan);
-    plan->shape.neuron_tokens = request->banks ? NEURON_TOKENS : 0;
+    plan->shape.neuron_tokens = request->banks ? PI2_NEURON_TOKENS : 0;
     choose_batch(request, plan);
     plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
     plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
@@ -250,9 +292,12 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
         plan->process_bytes += neurons - plan->neuron_bytes;
         return true;
     }
-    if (plan_neurons(request, plan)) return true;
+    /* Experts that all fit are as fast for prompts and never read again: then tokens compute them whole. */
+    const bool has_experts = request->model->shape.expert_count > 0, fits = *least <= request->budget_bytes;
+    if (has_experts && request->banks && !fits && plan_neurons_of_experts(request, plan)) return true;
+    if (!has_experts && plan_neurons(request, plan)) return true;
     plan->shape.neuron_tokens = 0;
-    if (*least <= request->budget_bytes) {
+    if (fits) {
         keep_everything(request, plan);
         return true;
     }

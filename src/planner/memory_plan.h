@@ -4,6 +4,9 @@
 
 #include "pipeline/forward.h"
 
+/** Tokens of a pass that computes single neurons, at most: one, and those guessed ahead. */
+enum { PI2_NEURON_TOKENS = 8 };
+
 typedef struct pi2_memory_plan_request {
     const pi2_model *model;
     const char *model_path;     /* for the refusal */
@@ -31,6 +34,7 @@ typedef struct pi2_memory_plan {
     uint64_t margin_bytes, text_bytes;
     uint64_t resident_room;     /* for weights; read granularity included */
     uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
+    uint64_t gate_bytes;        /* of a cache of experts' Gates beside it; 0: there is none */
     uint64_t neuron_bytes;      /* of the store of neurons, their heads included; 0: passes are dense */
     uint64_t neuron_lack_bytes; /* what the budget lacks for such a store, about; 0: nothing, or there are no banks */
     uint64_t loan_bytes;        /* of these two, what the key-value cache lends until it grows */

@@ -7,7 +7,8 @@
  *            + for each layer the mean of max(reading of the experts that are missed, computing of
  *              the layer's experts): a layer's choice is known only when its router has run
  *   neurons  computing of what every token uses + for each layer max(Gate and Up, reading of the neurons that are
- *            missed, Gate and one read) + Down: reads begin as Gate tells who fires. Passes of few tokens only
+ *            missed, Gate and one read) + Down: reads begin as Gate tells who fires. Passes of few tokens only.
+ *            Of experts those that are chosen, whose Gates may have to be read before
  *   reading    bytes / disk's speed at the size of the reads and the number in flight
  *   computing  weights / kernel's speed at these tokens and columns, summed over the matrices
  *              + attention + the steps between matrices + what stages take beside their work
@@ -66,6 +67,12 @@ typedef struct pi2_workload_neurons {
     double gives;             /* share of neurons whose Down it computes */
     double used_units;        /* of one token */
     double hits;              /* of those, the share that is found in memory */
+    /* Neurons of experts, whose weights all have PI2_ROLE_EXPERT: */
+    double gate_part, up_part, down_part; /* of experts' bytes, the share that is Gate's and so on */
+    uint64_t gate_bytes;      /* read for one expert's Gate; 0: Gates are those of whole experts that all fit */
+    uint32_t gate_slots;      /* Gates that memory holds, of all layers */
+    double gate_hits;         /* of the Gates that a token uses, the share that is found there */
+    uint64_t token_expert_bytes, most_expert_bytes; /* of the whole experts that a dense pass reads, by token; of all */
 } pi2_workload_neurons;
 
 /** What of a model and its memory plan decides about its speed. */

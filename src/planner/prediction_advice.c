@@ -33,13 +33,23 @@ static void replay(pi2_workload *w) {
 /** Bytes that memory lacks for all weights; for all neurons where those are read one by one. */
 static uint64_t missing_bytes(const pi2_workload *w) {
     const uint64_t experts = (uint64_t)w->experts.count * w->layer_count;
-    if (w->neurons.units) return (w->neurons.units - w->neurons.slots) * w->neurons.unit_bytes;
+    const pi2_workload_neurons *n = &w->neurons;
+    const uint64_t gates = n->gate_bytes ? (experts - n->gate_slots) * n->gate_bytes : 0;
+    if (n->units) return (n->units - n->slots) * n->unit_bytes + gates;
     return w->read_bytes + (experts - w->experts.slots) * w->experts.expert_bytes;
 }
 
-/** Spends more memory: first on what every token uses, then on experts; on neurons before what only prompts use. */
+/** Spends more memory: first on what every token uses, then on experts; on Gates of experts and on neurons before what
+ *  only prompts use. */
 static void add_memory(pi2_workload *w, uint64_t bytes) {
     pi2_workload_neurons *n = &w->neurons;
+    if (n->gate_bytes) {
+        const uint64_t slots = bytes / n->gate_bytes, missing = w->experts.count * w->layer_count - n->gate_slots;
+        const uint64_t more = slots < missing ? slots : missing;
+        n->gate_slots += (uint32_t)more;
+        w->budget_bytes += more * n->gate_bytes;
+        bytes -= more * n->gate_bytes;
+    }
     if (n->units) {
         const uint64_t slots = bytes / n->unit_bytes, more = slots < n->units - n->slots ? slots : n->units - n->slots;
         n->slots += more;

@@ -15,8 +15,9 @@ typedef struct neuron_work {
 
 bool pi2_predict_goes_by_neuron(const pi2_workload_neurons *n, uint64_t streamed_bytes, uint32_t tokens) {
     if (n->units == 0 || tokens > n->pass_tokens) return false;
+    const uint64_t visited = tokens * n->token_expert_bytes, most = n->most_expert_bytes;
     const pi2_pass_choice choice = { .units = n->units, .slots = n->slots, .unit_bytes = n->unit_bytes,
-                                     .streamed_bytes = streamed_bytes,
+                                     .streamed_bytes = streamed_bytes + (visited < most ? visited : most),
                                      .used = divide(n->used_units, (double)n->units), .missed = 1 - n->hits };
     return n->is_always || pi2_pass_goes_by_neuron(&choice, tokens);
 }
@@ -35,10 +36,29 @@ static neuron_work find_work(const pi2_prediction_setting *s, const pi2_pass *pa
     const pi2_workload_neurons *n = &s->w->neurons;
     pi2_pass one = *pass;
     one.tokens = 1; /* each token's neurons are its own */
-    return (neuron_work){ .gate = pi2_prediction_matrices(s, pass, PI2_ROLE_GATE, spread),
-                          .up = pass->tokens * n->fires * pi2_prediction_matrices(s, &one, PI2_ROLE_UP, spread),
-                          .down = pass->tokens * n->gives * pi2_prediction_matrices(s, &one, PI2_ROLE_DOWN, spread),
-                          .missed = pi2_predict_neuron_misses(s->w, pass->tokens) };
+    neuron_work work = { .missed = pi2_predict_neuron_misses(s->w, pass->tokens) };
+    if (s->w->experts.count) { /* all of their weights have one role */
+        work.gate = n->gate_part * pi2_prediction_matrices(s, pass, PI2_ROLE_EXPERT, spread);
+        work.up = work.down = pi2_prediction_matrices(s, &one, PI2_ROLE_EXPERT, spread);
+        work.up *= n->up_part;
+        work.down *= n->down_part;
+    } else {
+        work.gate = pi2_prediction_matrices(s, pass, PI2_ROLE_GATE, spread);
+        work.up = pi2_prediction_matrices(s, &one, PI2_ROLE_UP, spread);
+        work.down = pi2_prediction_matrices(s, &one, PI2_ROLE_DOWN, spread);
+    }
+    work.up *= pass->tokens * n->fires;
+    work.down *= pass->tokens * n->gives;
+    return work;
+}
+
+/** Seconds until the Gates that a layer misses are there. */
+static double read_gates(const pi2_prediction_setting *s, uint32_t tokens, double *spread) {
+    const pi2_workload_neurons *n = &s->w->neurons;
+    if (n->gate_bytes == 0 || n->gate_hits >= 1) return 0;
+    const double bytes = pi2_predict_distinct(s->w, tokens) * (1 - n->gate_hits) * (double)n->gate_bytes;
+    const uint32_t most = s->w->experts.read_block, block = n->gate_bytes < most ? (uint32_t)n->gate_bytes : most;
+    return divide(bytes, pi2_prediction_disk(s, block, divide(bytes, block), spread));
 }
 
 double pi2_predict_neuron_fill(const pi2_prediction_setting *s) {
@@ -59,10 +79,11 @@ pi2_pass_time pi2_predict_neuron_pass(const pi2_prediction_setting *s, const pi2
     const double last = fmin(missed, 1) * divide(n->unit_bytes, pi2_prediction_disk(s, n->unit_bytes, 1, NULL));
     const double gate = work.gate / layers;
     const double busy = gate + work.up / layers + pi2_prediction_lost(s, bytes, n->unit_bytes);
-    const double layer = fmax(busy, fmax(read, gate + last));
+    const double gates = read_gates(s, pass->tokens, &read_spread); /* before anybody knows who fires */
+    const double layer = fmax(busy, gates + fmax(read, gate + last));
     const double others = pi2_prediction_matrices(s, pass, PI2_ROLE_PLAIN, &compute_spread) +
                           pi2_prediction_between(s, pass) + pi2_prediction_stages(s, n->stages_per_pass) + work.down;
-    pi2_pass_time time = { .read = layers * read, .compute = others + layers * busy,
+    pi2_pass_time time = { .read = layers * (gates + read), .compute = others + layers * busy,
                            .seconds = others + layers * layer };
     time.exposed = time.seconds - time.compute;
     const double share = time.seconds > 0 ? time.exposed / time.seconds : 0;

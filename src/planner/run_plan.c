@@ -115,6 +115,28 @@ static void mark_layer(pi2_planned_run *run, uint32_t layer) {
     }
 }
 
+/* Experts' Gates can be read alone, and some layer has all its banks: the others compute whole experts. */
+static bool experts_can_go_by_neuron(const pi2_model *model) {
+    const uint32_t each = model->shape.expert_count;
+    for (uint32_t g = 0; g < model->layout->group_count; g++) {
+        const pi2_group *group = &model->layout->groups[g];
+        if (group->kind == PI2_GROUP_EXPERT && group->gate_extents == 0) return false;
+    }
+    uint32_t in_a_row = 0;
+    for (uint32_t b = 0; b < model->banks->count; b++) { /* banks are in the order of layers, then experts */
+        const bool same = b > 0 && model->banks->banks[b].layer == model->banks->banks[b - 1].layer;
+        in_a_row = same ? in_a_row + 1 : 1;
+        if (in_a_row == each) return true;
+    }
+    return false;
+}
+
+/* Experts that one layer of a pass by neuron uses at most. */
+static uint32_t banks_at_once(const pi2_model_shape *shape) {
+    const uint64_t most = (uint64_t)shape->expert_used_count * PI2_NEURON_TOKENS;
+    return most < shape->expert_count ? (uint32_t)most : shape->expert_count;
+}
+
 pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     const pi2_model *model = run->source.model;
     const char *sparsity = run->options.sparsity ? run->options.sparsity : "exact";
@@ -126,9 +148,13 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
         return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, always, off", sparsity);
     }
     if (!model->banks || model->banks->count == 0 || !pi2_model_shape_fires(&model->shape)) return PI2_OK;
+    if (model->shape.expert_count && !experts_can_go_by_neuron(model)) return PI2_OK;
     run->plan.by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
     if (!run->plan.by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
-    for (uint32_t b = 0; b < model->banks->count; b++) mark_layer(run, model->banks->banks[b].layer);
+    for (uint32_t b = 0; b < model->banks->count && model->shape.expert_count == 0; b++) {
+        mark_layer(run, model->banks->banks[b].layer);
+    }
+    model->banks->at_once = banks_at_once(&model->shape);
     run->plan.banks = model->banks;
     return PI2_OK;
 }

@@ -67,6 +67,11 @@ pi2_status pi2_run_plan_choose_hot(pi2_planned_run *run) {
         (void)snprintf(run->plan.hot_reason, sizeof run->plan.hot_reason, "all experts stay in memory");
         return PI2_OK;
     }
+    if (run->plan.memory.gate_bytes) {
+        (void)snprintf(run->plan.hot_reason, sizeof run->plan.hot_reason,
+                       "tokens compute single neurons, and whole experts serve prompts");
+        return PI2_OK;
+    }
     if (!run->options.routing_trace) {
         (void)snprintf(run->plan.hot_reason, sizeof run->plan.hot_reason,
                        "no recorded routing tells which are used most");

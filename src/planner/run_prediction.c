@@ -121,9 +121,20 @@ static void replay_experts(planning *p, pi2_workload *workload) {
     experts->decode_hits = experts->loaded ? 1 : hits.answer;
 }
 
+/* The cache of Gates that tokens use, beside that of whole experts. */
+static void replay_gates(planning *p, pi2_workload_neurons *neurons) {
+    pi2_forecast_run forecast = p->forecast_run;
+    pi2_forecast_hits hits;
+    forecast.slots = neurons->gate_slots;
+    const pi2_status status = pi2_routing_forecast_run(p->forecast, &forecast, &hits);
+    if (status == PI2_OK) neurons->gate_hits = hits.answer;
+    else p->failed = status;
+}
+
 static void replay(void *user, pi2_workload *workload) {
     planning *p = user;
     if (workload->experts.count) replay_experts(p, workload);
+    if (workload->neurons.gate_bytes) replay_gates(p, &workload->neurons);
     if (workload->neurons.units) {
         workload->neurons.hits = pi2_neuron_rates_hits(&p->neurons.rates, (double)workload->neurons.slots);
     }
@@ -198,7 +209,9 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->replay_user = p;
     if (shape->expert_count) PI2_TRY(add_experts(p, request));
     add_stages(run, workload);
-    return pi2_run_predict_neurons(run, workload->read_bytes, request, &p->neurons, &workload->neurons);
+    PI2_TRY(pi2_run_predict_neurons(run, workload->read_bytes, request, &p->neurons, &workload->neurons));
+    if (workload->neurons.gate_bytes) replay_gates(p, &workload->neurons);
+    return p->failed;
 }
 
 /** What the figures go by. */

@@ -31,7 +31,8 @@ typedef struct firing {
     const pi2_neuron_statistics *statistics; /* NULL: nothing is known */
     bool up_is_cut_off;      /* drelu: a neuron is read when Gate fires, and counted when Up does too */
     pi2_neuron_rates *rates; /* of units */
-    double fires, gives, neurons;
+    double fires, gives, neurons; /* of FFNs that a token computes, each counted as often as tokens do */
+    double visits;           /* assumed share of tokens that compute an FFN: 1, or of experts that are alike */
     uint32_t assumed_banks;
 } firing;
 
@@ -42,9 +43,11 @@ static double gate_share(const firing *f, double gives) {
 /* A unit is used when one of its neurons is. */
 static void add_assumed(firing *f, const pi2_neuron_bank *bank) {
     const double fires = gate_share(f, ASSUMED_SHARE);
-    pi2_neuron_rates_add(f->rates, 1 - pow(1 - fires, bank->unit_neurons), bank->unit_count);
-    f->fires += fires * bank->neuron_count;
-    f->gives += ASSUMED_SHARE * bank->neuron_count;
+    const double computed = f->visits * bank->neuron_count;
+    pi2_neuron_rates_add(f->rates, f->visits * (1 - pow(1 - fires, bank->unit_neurons)), bank->unit_count);
+    f->neurons += computed;
+    f->fires += fires * computed;
+    f->gives += ASSUMED_SHARE * computed;
     f->assumed_banks++;
 }
 
@@ -52,6 +55,7 @@ static void add_assumed(firing *f, const pi2_neuron_bank *bank) {
 typedef struct bank_counts {
     const uint32_t *fired, *zeros; /* zeros NULL: what fired is all that was not zero */
     uint32_t count, tokens;
+    double visits;                 /* share of the text's tokens that computed this FFN */
 } bank_counts;
 
 /** Tokens in which a neuron was not zero. */
@@ -81,25 +85,33 @@ static void add_counted(firing *f, const pi2_neuron_bank *bank, const bank_count
         for (uint32_t place = begin; place < end; place++) {
             const uint32_t times = not_zero(counts, order[place]);
             const double fires = gate_share(f, times ? times / tokens : silent);
-            f->gives += times ? counts->fired[order[place]] / tokens : silent;
-            f->fires += fires;
+            f->gives += counts->visits * (times ? counts->fired[order[place]] / tokens : silent);
+            f->fires += counts->visits * fires;
             unused *= 1 - fires;
         }
-        pi2_neuron_rates_add(f->rates, 1 - unused, 1);
+        pi2_neuron_rates_add(f->rates, counts->visits * (1 - unused), 1);
     }
+    f->neurons += counts->visits * bank->neuron_count;
+}
+
+/* Of all tokens of the text, those that an FFN or expert computed. */
+static double share_of_visits(const firing *f, const pi2_statistics_entry *entry) {
+    if (entry->expert == UINT32_MAX) return 1;
+    if (f->statistics->token_count == 0) return f->visits;
+    return fmin(1, (double)entry->token_count / (double)f->statistics->token_count);
 }
 
 static pi2_status add_bank(firing *f, const pi2_neuron_bank *bank) {
     const pi2_statistics_entry *entry =
         f->statistics ? pi2_neuron_statistics_find(f->statistics, bank->layer, bank->expert) : NULL;
     const uint32_t *fired = entry ? pi2_neuron_statistics_column(f->statistics, PI2_STATISTICS_FIRED, entry) : NULL;
-    f->neurons += bank->neuron_count;
     if (!fired || entry->token_count == 0 || entry->token_count > UINT32_MAX) {
         add_assumed(f, bank);
         return PI2_OK;
     }
     const bank_counts counts = { fired, pi2_neuron_statistics_column(f->statistics, PI2_STATISTICS_ZEROS, entry),
-                                 bank->neuron_count, (uint32_t)entry->token_count };
+                                 bank->neuron_count, (uint32_t)entry->token_count,
+                                 share_of_visits(f, entry) };
     uint32_t *order = malloc(bank->neuron_count * sizeof *order);
     if (!order) return pi2_fail(PI2_ERR_MEMORY, "no memory for the order of %" PRIu32 " neurons", bank->neuron_count);
     const pi2_status status = pi2_neuron_order_make(f->statistics, bank, order);
@@ -138,20 +150,54 @@ static void tell(const firing *f, const pi2_planned_run *run, const char *path, 
     (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, each as likely as any other", 100 * ASSUMED_SHARE);
 }
 
+static double matrix_bytes(const pi2_operand *matrix) {
+    const pi2_layout_tensor *tensor = matrix->tensor;
+    return (double)pi2_row_bytes(tensor->format, tensor->columns) * (double)tensor->rows;
+}
+
+/* What of experts is Gate, and the cache that holds it. */
+static void add_gates(const pi2_planned_run *run, pi2_workload_neurons *neurons) {
+    const pi2_model *model = run->source.model;
+    const pi2_memory_plan *memory = &run->plan.memory;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        const pi2_layer_experts *experts = &model->layers[i].experts;
+        neurons->gate_part += matrix_bytes(&experts->gate);
+        neurons->up_part += matrix_bytes(&experts->up);
+        neurons->down_part += matrix_bytes(&experts->down);
+    }
+    const double sum = neurons->gate_part + neurons->up_part + neurons->down_part;
+    neurons->gate_part /= sum;
+    neurons->up_part /= sum;
+    neurons->down_part /= sum;
+    if (memory->gate_bytes == 0) return;
+    const uint64_t slots = memory->gate_bytes / pi2_expert_cache_gate_slot_bytes(model->layout);
+    const bool all = memory->gate_bytes >= pi2_expert_cache_all_gate_bytes(model->layout);
+    neurons->gate_bytes = pi2_expert_cache_gate_slot_bytes(model->layout);
+    neurons->gate_slots = all ? pi2_expert_cache_keys(model->layout) : (uint32_t)slots;
+    const uint64_t one_a_layer = pi2_expert_cache_slot_bytes(model->layout) * model->shape.layer_count;
+    neurons->token_expert_bytes = one_a_layer * model->shape.expert_used_count;
+    neurons->most_expert_bytes = one_a_layer * model->shape.expert_count;
+}
+
 static void fill_workload(const pi2_planned_run *run, const firing *f, pi2_workload_neurons *neurons) {
     const pi2_neuron_banks *banks = run->plan.banks;
     const uint64_t heads = pi2_neuron_store_head_bytes(banks), all = pi2_neuron_store_all_bytes(banks) - heads;
     for (uint32_t b = 0; b < banks->count; b++) neurons->units += banks->banks[b].unit_count;
-    neurons->layers = banks->count;
+    const pi2_model_shape *shape = &run->source.model->shape;
+    const uint32_t each = shape->expert_count ? shape->expert_count : 1;
+    neurons->layers = banks->count / each;
     neurons->unit_bytes = (uint32_t)(all / neurons->units);
     neurons->slots = (run->plan.memory.neuron_bytes - heads) / neurons->unit_bytes;
     if (neurons->slots > neurons->units) neurons->slots = neurons->units;
     neurons->pass_tokens = run->plan.memory.shape.neuron_tokens;
     neurons->is_always = run->options.sparsity && strcmp(run->options.sparsity, "always") == 0;
-    const uint32_t dense_layers = run->source.model->shape.layer_count - banks->count;
-    neurons->stages_per_pass = PI2_STAGES_BESIDE_LAYERS +
-                               PI2_STAGES_OF_ATTENTION * run->source.model->shape.layer_count +
-                               PI2_STAGES_OF_NEURONS * banks->count + PI2_STAGES_OF_A_RUN * dense_layers;
+    const uint32_t dense_layers = shape->layer_count - neurons->layers;
+    const uint32_t dense = each > 1 ? PI2_STAGES_OF_EXPERTS : PI2_STAGES_OF_A_RUN;
+    /* Of experts the stage that computes them computes their Gates. */
+    const uint32_t by_neuron = each > 1 ? PI2_STAGES_OF_EXPERTS + PI2_STAGES_OF_NEURONS - 1 : PI2_STAGES_OF_NEURONS;
+    neurons->stages_per_pass = PI2_STAGES_BESIDE_LAYERS + PI2_STAGES_OF_ATTENTION * shape->layer_count +
+                               by_neuron * neurons->layers + dense * dense_layers;
+    if (shape->expert_count) add_gates(run, neurons);
     neurons->fires = f->fires / f->neurons;
     neurons->gives = f->gives / f->neurons;
     neurons->used_units = pi2_neuron_rates_used(f->rates);
@@ -168,7 +214,9 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed
         return pi2_fail(PI2_ERR_INVALID, "statistics tell of single neurons, and %s is planned without them "
                         "(docs/sparsity.md says what they need)", run->source.model_path);
     }
-    firing f = { .rates = &plan->rates, .up_is_cut_off = run->source.model->shape.activation == PI2_FFN_drelu };
+    const pi2_model_shape *shape = &run->source.model->shape;
+    firing f = { .rates = &plan->rates, .up_is_cut_off = shape->activation == PI2_FFN_drelu,
+                 .visits = shape->expert_count ? (double)shape->expert_used_count / shape->expert_count : 1 };
     pi2_status status = PI2_OK;
     if (request->statistics) {
         status = pi2_neuron_statistics_read(request->statistics, &statistics);

@@ -1,8 +1,8 @@
 /*
  * Goal:   a model with exact zeros gives the same bits whether tokens are computed with the neurons that fire alone or
  *         with all of them: for every weight type and every activation that has zeros, with the least memory, more and
- *         enough, on one thread and several, by every read method and instruction set, in batches of one and more; and
- *         damage to a neuron ends the run with its place.
+ *         enough, on one thread and several, by every read method and instruction set, in batches of one and more; of
+ *         experts too, whose Gates may be in memory all or some; and damage to a neuron ends the run with its place.
  * Method: tiny random models in the neuron layout; each variation's logits against those of the plain GGUF file in
  *         memory, dense, on one thread.
  */
@@ -201,6 +201,119 @@ static void every_activation_with_zeros(void **state) {
     }
 }
 
+/* Two clusters an expert, so that Gates arrive in parts; segments and units that are not whole. */
+static pi2_tiny_model_options expert_model(const char *architecture) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.architecture = architecture;
+    options.layer_count = 4;
+    options.embedding_length = 1024;
+    options.head_dimension = 64;
+    options.feed_forward_length = options.expert_feed_forward_length = 768;
+    options.expert_count = 10;
+    options.expert_used_count = 3;
+    if (strcmp(architecture, "smallthinker") == 0) options.expert_gating = 2;
+    if (strcmp(architecture, "qwen3moe") == 0) options.head_norms = true;
+    if (strcmp(architecture, "smallthinker") != 0) options.ffn_activation = "relu";
+    return options;
+}
+
+static void experts_on_every_budget_thread_method_and_batch(void **state) {
+    (void)state;
+    static const char *const architectures[] = { "smallthinker", "qwen3moe" };
+    for (size_t a = 0; a < 2; a++) {
+        pi2_tiny_model_options options = expert_model(architectures[a]);
+        options.down_type = PI2_Q4_K;
+        write_model(&options);
+        bool is_part;
+        const uint64_t least = least_budget(&is_part);
+        assert_true(is_part || PI2_UNDER_ASAN || PI2_UNDER_TSAN);
+        const variation variations[] = {
+            { .more_bytes = least, .threads = 1, .batch = 16, .read_method = "pread" },
+            { .more_bytes = least, .threads = 2, .batch = 16 },
+            { .more_bytes = least, .threads = 4, .batch = 1 },
+            { .more_bytes = least + 4000000, .threads = 2, .batch = 7 },
+            { .more_bytes = least + 8000000, .threads = 3, .batch = 8, .read_method = "pread" },
+            { .more_bytes = PLENTY, .threads = 1, .batch = 16 },
+            { .more_bytes = PLENTY, .threads = 2, .batch = 1 },
+            { .more_bytes = PLENTY, .threads = 2, .batch = 5, .cpu = "scalar" },
+            { .more_bytes = PLENTY, .threads = 2, .batch = 3, .cpu = "avx2" },
+        };
+        pi2_session_run want = dense_run();
+        for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+            const pi2_engine_counters counters = compare(&want, &variations[i], 100 * a + i);
+            if (variations[i].more_bytes == PLENTY) assert_int_equal(counters.neuron_hits, counters.neuron_uses);
+            if (i == 0 && is_part) {
+                assert_true(counters.neuron_hits < counters.neuron_uses);
+                assert_true(counters.expert_hits < counters.expert_uses); /* not all Gates are in memory */
+            }
+        }
+        pi2_session_run_free(&want);
+    }
+}
+
+/* Where all Gates fit and neurons do not, a token reads nothing but neurons: of experts that it was not told of before
+ * too. */
+static void gates_that_fit_are_read_once(void **state) {
+    (void)state;
+    const pi2_tiny_model_options options = expert_model("smallthinker");
+    write_model(&options);
+    bool is_part;
+    const uint64_t least = least_budget(&is_part);
+    if (!is_part) skip();
+    for (uint64_t more = least; more < least + STEPS * LEAST_STEP; more += LEAST_STEP) {
+        pi2_engine *engine = open_variation(&(variation){ .more_bytes = more, .threads = 2, .batch = 1 });
+        const pi2_engine_report *report = pi2_engine_get_report(engine);
+        if (report->neuron_bytes == 0 || report->gate_slots < options.layer_count * options.expert_count) {
+            pi2_engine_close(engine);
+            continue;
+        }
+        assert_true(report->gate_bytes > 0 && report->gate_bytes + report->neuron_bytes < report->weight_bytes);
+        assert_true(report->expert_slots >= options.expert_used_count);
+        pi2_session_run run;
+        pi2_engine_counters counters;
+        pi2_session_run_make(engine, 29, 6, &run);
+        pi2_engine_count(engine, &counters);
+        assert_true(counters.expert_uses - counters.expert_hits <= options.layer_count * options.expert_count);
+        pi2_session_run_free(&run);
+        pi2_engine_close(engine);
+        return;
+    }
+    fail_msg("no budget holds all Gates and a part of the neurons");
+}
+
+static bool goes_by_neuron(const variation *v) {
+    pi2_engine *engine = open_variation(v);
+    const bool by_neuron = pi2_engine_get_report(engine)->neuron_bytes > 0;
+    pi2_engine_close(engine);
+    return by_neuron;
+}
+
+static void experts_of_every_weight_type(void **state) {
+    (void)state;
+    size_t count, parts = 0;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    for (size_t i = 0; i < count; i++) {
+        pi2_tiny_model_options options = expert_model("smallthinker");
+        options.layer_count = 3;
+        options.embedding_length = 256;
+        options.expert_count = 8;
+        options.gate_type = options.up_type = options.down_type = formats[i]->type;
+        write_model(&options);
+        pi2_session_run want = dense_run();
+        bool is_part;
+        /* Of the smallest types little more than what is enough holds whole experts, and tokens are dense. */
+        const variation least = { .more_bytes = least_budget(&is_part), .threads = 2, .batch = 16 };
+        if (goes_by_neuron(&least)) {
+            (void)compare(&want, &least, i);
+            parts += is_part;
+        }
+        (void)compare(&want, &(variation){ .more_bytes = PLENTY, .threads = 2, .batch = 4 }, 100 + i);
+        pi2_session_run_free(&want);
+    }
+    assert_true(parts >= 3 || PI2_UNDER_ASAN || PI2_UNDER_TSAN || PI2_UNDER_EMULATOR);
+}
+
 static void others_stay_dense(void **state) {
     (void)state;
     pi2_tiny_model_options options = sparse_model();
@@ -270,6 +383,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
         cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(others_stay_dense),
+        cmocka_unit_test(experts_on_every_budget_thread_method_and_batch),
+        cmocka_unit_test(gates_that_fit_are_read_once), cmocka_unit_test(experts_of_every_weight_type),
         cmocka_unit_test(damage_ends_the_run_with_its_place),
     };
     return cmocka_run_group_tests_name("engine by neuron", tests, set_up, tear_down);

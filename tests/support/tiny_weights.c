@@ -25,7 +25,8 @@ static uint16_t half_bits(float value) {
     memcpy(&bits, &value, sizeof bits);
     const uint32_t sign = bits >> 16 & 0x8000u;
     const int exponent = (int)(bits >> 23 & 0xffu) - 127 + 15;
-    if (exponent <= 0) return (uint16_t)sign;
+    if (exponent < -9) return (uint16_t)sign;
+    if (exponent <= 0) return (uint16_t)(sign | ((bits & 0x7fffffu) | 0x800000u) >> (14 - exponent)); /* subnormal */
     if (exponent >= 31) return (uint16_t)(sign | 0x7bffu);
     return (uint16_t)(sign | (uint32_t)exponent << 10 | (bits >> 13 & 0x3ffu));
 }

@@ -61,6 +61,10 @@ static bool set_number(pi2_tiny_model_options *options, const char *key, const c
         {"head_dimension", &options->head_dimension},
         {"context", &options->context_length},
         {"predictor_rank", &options->predictor_rank},
+        {"experts", &options->expert_count},
+        {"experts_used", &options->expert_used_count},
+        {"expert_feed_forward", &options->expert_feed_forward_length},
+        {"expert_gating", &options->expert_gating},
         {"vocabulary_size", &options->vocabulary_size},
         {"rope_dimensions", &options->rope_dimension_count}};
     char *end = NULL;
