@@ -6,7 +6,7 @@
 #include "statistics/neuron_statistics.h"
 
 /** Bytes for each neuron that ordering them takes meanwhile. */
-enum { PI2_NEURON_ORDER_BYTES = 8 };
+enum { PI2_NEURON_ORDER_BYTES = 48 };
 
 /**
  * Compares statistics with the banks that they shall order. name: of their file, for error texts
@@ -16,14 +16,19 @@ pi2_status pi2_neuron_order_check(const pi2_neuron_statistics *statistics, const
                                   const pi2_neuron_banks *banks);
 
 /**
- * The order of a bank's neurons: that of the statistics where they have one; else hot neurons first, the fewest that
- * give four fifths of the firings, most frequent first (of equal ones the lower number), then the others in the model's
- * order. Without statistics, or where nothing was counted: the model's order.
+ * The order of a bank's neurons: that of the statistics where they have one; else the most frequent first, of equal
+ * ones the lower number. With at least 64 samples only the hot ones lie so, the fewest that give four fifths of the
+ * firings; the others form a chain, from the most frequent on: after each neuron the one that fires in the same samples
+ * most, of what is left. Without statistics, or where nothing was counted: the model's order.
  *
  * statistics  in   passed pi2_neuron_order_check(); NULL: none
  * order       out  shape [bank's neuron_count]: order[place] = neuron
  * Errors  MEMORY
  */
 pi2_status pi2_neuron_order_make(const pi2_neuron_statistics *statistics, const pi2_neuron_bank *bank, uint32_t *order);
+
+/** The same without chains, which take the square of the neurons: for who asks which are hot. */
+pi2_status pi2_neuron_order_estimate(const pi2_neuron_statistics *statistics, const pi2_neuron_bank *bank,
+                                     uint32_t *order);
 
 #endif

@@ -12,14 +12,18 @@
 #include "base/fail.h"
 #include "engine/engine_internal.h"
 #include "pipeline/neuron_counter.h"
+#include "statistics/neuron_samples.h"
 
 enum { BLOCK = PI2_STATISTICS_BLOCK, TILE = PI2_STATISTICS_TILE };
 
 /* Numbers that a chunk's are added to one by one, and behind them those of 64 bits. */
-enum { FIRED, ZEROS, IN_RUNS, COUNTS = IN_RUNS + PI2_STATISTICS_BATCHES, COLUMNS = COUNTS + 2 };
+enum { FIRED, ZEROS, IN_RUNS, COUNTS = IN_RUNS + PI2_STATISTICS_BATCHES, MAGNITUDE = COUNTS, SAMPLED = MAGNITUDE + 2,
+       COLUMNS = SAMPLED + PI2_STATISTICS_SAMPLED_COLUMNS };
 static const uint32_t columns[COLUMNS] = {
     PI2_STATISTICS_FIRED, PI2_STATISTICS_ZEROS, PI2_STATISTICS_IN_2, PI2_STATISTICS_IN_4, PI2_STATISTICS_IN_8,
-    PI2_STATISTICS_IN_32, PI2_STATISTICS_MAGNITUDE, PI2_STATISTICS_MAGNITUDE_HIGH };
+    PI2_STATISTICS_IN_32, PI2_STATISTICS_MAGNITUDE, PI2_STATISTICS_MAGNITUDE_HIGH, PI2_STATISTICS_SAMPLED,
+    PI2_STATISTICS_SAMPLED + 1, PI2_STATISTICS_SAMPLED + 2, PI2_STATISTICS_SAMPLED + 3, PI2_STATISTICS_SAMPLED + 4,
+    PI2_STATISTICS_SAMPLED + 5, PI2_STATISTICS_SAMPLED + 6, PI2_STATISTICS_SAMPLED + 7 };
 
 /** One layer's or expert's counts, by all threads. */
 typedef struct entry_counts {
@@ -34,6 +38,9 @@ struct pi2_neuron_tally {
     size_t entry_count;
     uint32_t *counts[COUNTS];   /* each [entries][stride] */
     uint64_t *magnitudes;       /* the same */
+    uint32_t *sampled;          /* the same: bit k: whether the neuron fired in the chunk's sample k */
+    pi2_neuron_sample samples[PI2_CHUNK_SAMPLES]; /* of the chunk, by position */
+    uint32_t sample_count;
     uint32_t *fired_last;       /* the same: 1 + the position at which the neuron fired last */
     uint32_t *seen_last;        /* [entries][stride / 32]: 1 + the position at which the block was computed last */
     entry_counts *entries;
@@ -56,7 +63,7 @@ uint64_t pi2_neuron_tally_bytes(const pi2_model_shape *shape) {
     const uint64_t counted = in_layer * shape->layer_count;
     const uint64_t statistics =
         counted * COLUMNS * 4 + entries * (sizeof(pi2_statistics_entry) + 8 * PI2_STATISTICS_SUMS);
-    const uint64_t tally = counted * ((COUNTS + 1) * 4 + 8) + counted / BLOCK * 4 + entries * sizeof(entry_counts);
+    const uint64_t tally = counted * ((COUNTS + 2) * 4 + 8) + counted / BLOCK * 4 + entries * sizeof(entry_counts);
     return tally + statistics + in_layer * 8; /* and one layer's numbers in order, to tell of them */
 }
 
@@ -80,9 +87,17 @@ static uint32_t units_of(float activation) {
     return units < (double)PI2_STATISTICS_MOST_MAGNITUDE ? (uint32_t)units : PI2_STATISTICS_MOST_MAGNITUDE;
 }
 
-/** One block of 32 neurons, or what is left. */
+/** The bit of the sample at a position; 0: the token is none. */
+static uint32_t sample_bit(const pi2_neuron_tally *tally, uint32_t position) {
+    for (uint32_t k = 0; k < tally->sample_count; k++) {
+        if (tally->samples[k].position == position) return UINT32_C(1) << k;
+    }
+    return 0;
+}
+
+/** One block of 32 neurons, or what is left. bit: the token's among the samples */
 static void count_block(pi2_neuron_tally *tally, uint64_t *sums, size_t first, const pi2_neuron_values *values,
-                        uint32_t at, uint32_t count) {
+                        uint32_t at, uint32_t count, uint32_t bit) {
     uint32_t *fired = tally->counts[FIRED] + first, *zeros = tally->counts[ZEROS] + first;
     uint32_t *fired_last = tally->fired_last + first, *seen = &tally->seen_last[first / BLOCK];
     const uint32_t now = values->position + 1;
@@ -98,6 +113,7 @@ static void count_block(pi2_neuron_tally *tally, uint64_t *sums, size_t first, c
             if (is_rounded) continue;
             active_here++;
             fired[i]++;
+            tally->sampled[first + i] |= bit;
             sums[PI2_SUM_AGAIN_POSSIBLE] += follows;
             sums[PI2_SUM_AGAIN] += follows && fired_last[i] + 1 == now;
             count_runs(tally, sums, first + i, values->position, fired_last[i]);
@@ -115,10 +131,12 @@ static void count(void *user, unsigned member, const pi2_neuron_values *values) 
     const uint32_t expert = values->expert == UINT32_MAX ? 0 : values->expert;
     const size_t entry = (size_t)values->layer * tally->experts + expert;
     uint64_t sums[PI2_STATISTICS_SUMS] = { 0 };
+    const uint32_t bit = sample_bit(tally, values->position);
     (void)member;
     for (uint32_t i = 0; i < values->count; i += BLOCK) {
         const uint32_t left = values->count - i;
-        count_block(tally, sums, entry * tally->stride + values->begin + i, values, i, left < BLOCK ? left : BLOCK);
+        const size_t first = entry * tally->stride + values->begin + i;
+        count_block(tally, sums, first, values, i, left < BLOCK ? left : BLOCK, bit);
     }
     entry_counts *counts = &tally->entries[entry];
     if (values->begin == 0) atomic_fetch_add_explicit(&counts->tokens, 1, memory_order_relaxed);
@@ -129,10 +147,13 @@ static void count(void *user, unsigned member, const pi2_neuron_values *values) 
 
 /* ---- a chunk ---------------------------------------------------------------------------- */
 
-void pi2_neuron_tally_begin(pi2_neuron_tally *tally, size_t token_count) {
+void pi2_neuron_tally_begin(pi2_neuron_tally *tally, const pi2_statistics_text *text, uint64_t begin,
+                            size_t token_count) {
     const size_t padded = tally->entry_count * tally->stride;
     for (int c = 0; c < COUNTS; c++) memset(tally->counts[c], 0, padded * sizeof *tally->counts[c]);
     memset(tally->magnitudes, 0, padded * sizeof *tally->magnitudes);
+    memset(tally->sampled, 0, padded * sizeof *tally->sampled);
+    tally->sample_count = pi2_neuron_samples_of_chunk(text, begin, token_count, tally->samples);
     memset(tally->fired_last, 0, padded * sizeof *tally->fired_last);
     memset(tally->seen_last, 0, padded / BLOCK * sizeof *tally->seen_last);
     for (size_t e = 0; e < tally->entry_count; e++) {
@@ -168,6 +189,24 @@ static void add_columns(const pi2_neuron_tally *tally, pi2_neuron_statistics *st
     }
 }
 
+/** Takes those of the chunk's samples that belong to all of them, with their bits. */
+static void add_samples(const pi2_neuron_tally *tally, pi2_neuron_statistics *statistics) {
+    uint64_t numbers[PI2_CHUNK_SAMPLES];
+    int16_t places[PI2_CHUNK_SAMPLES];
+    for (uint32_t k = 0; k < tally->sample_count; k++) numbers[k] = tally->samples[k].number;
+    pi2_neuron_samples_take(statistics, numbers, tally->sample_count, places);
+    for (uint32_t e = 0; e < statistics->entry_count; e++) {
+        const pi2_statistics_entry *entry = &statistics->entries[e];
+        const uint32_t *bits = tally->sampled + (size_t)e * tally->stride;
+        for (uint32_t k = 0; k < tally->sample_count; k++) {
+            if (places[k] < 0) continue;
+            uint32_t *into = statistics->columns[SAMPLED + places[k] / 32] + entry->first;
+            const int shift = places[k] % 32;
+            for (uint32_t i = 0; i < entry->neuron_count; i++) into[i] |= (bits[i] >> k & 1) << shift;
+        }
+    }
+}
+
 void pi2_neuron_tally_add(pi2_neuron_tally *tally, pi2_neuron_statistics *statistics, pi2_statistics_text *text) {
     pi2_forward_set_counter(tally->engine->forward, NULL);
     if (!has_counted(tally)) return;
@@ -183,16 +222,18 @@ void pi2_neuron_tally_add(pi2_neuron_tally *tally, pi2_neuron_statistics *statis
         }
         add_columns(tally, statistics, e);
     }
+    add_samples(tally, statistics);
 }
 
 pi2_status pi2_neuron_tally_chunk(pi2_neuron_tally *tally, pi2_session *session, const int32_t *tokens,
-                                  size_t token_count, pi2_neuron_statistics *statistics, pi2_statistics_text *text) {
+                                  size_t token_count, pi2_neuron_statistics *statistics, pi2_statistics_text *text,
+                                  uint64_t begin) {
     if (statistics->token_count + token_count > UINT32_MAX) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "statistics count %u tokens at most, and %llu are counted already",
                         UINT32_MAX, (unsigned long long)statistics->token_count);
     }
     PI2_TRY(pi2_session_truncate(session, 0));
-    pi2_neuron_tally_begin(tally, token_count);
+    pi2_neuron_tally_begin(tally, text, begin, token_count);
     const pi2_status status = pi2_session_append(session, tokens, token_count, PI2_LOGITS_NONE);
     if (status == PI2_OK) pi2_neuron_tally_add(tally, statistics, text);
     else pi2_forward_set_counter(tally->engine->forward, NULL);
@@ -238,10 +279,12 @@ pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_
         is_there = is_there && tally->counts[c];
     }
     tally->magnitudes = calloc(padded, sizeof *tally->magnitudes);
+    tally->sampled = calloc(padded, sizeof *tally->sampled);
+    is_there = is_there && tally->magnitudes && tally->sampled;
     tally->fired_last = calloc(padded, sizeof *tally->fired_last);
     tally->seen_last = calloc(padded / BLOCK, sizeof *tally->seen_last);
     tally->entries = calloc(tally->entry_count, sizeof *tally->entries);
-    if (!is_there || !tally->magnitudes || !tally->fired_last || !tally->seen_last || !tally->entries) {
+    if (!is_there || !tally->fired_last || !tally->seen_last || !tally->entries) {
         pi2_neuron_tally_free(tally);
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the counts of %zu neurons", padded);
     }
@@ -254,6 +297,7 @@ void pi2_neuron_tally_free(pi2_neuron_tally *tally) {
     pi2_forward_set_counter(tally->engine->forward, NULL);
     for (int c = 0; c < COUNTS; c++) free(tally->counts[c]);
     free(tally->magnitudes);
+    free(tally->sampled);
     free(tally->fired_last);
     free(tally->seen_last);
     free(tally->entries);

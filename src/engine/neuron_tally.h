@@ -26,18 +26,20 @@ pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_
 void pi2_neuron_tally_free(pi2_neuron_tally *tally);
 
 /** Counts what the passes from now on compute, as one chunk of so many tokens from position 0. What was counted and not
- *  added is forgotten. Between passes. */
-void pi2_neuron_tally_begin(pi2_neuron_tally *tally, size_t token_count);
+ *  added is forgotten. begin: tokens of the text before the chunk. Between passes. */
+void pi2_neuron_tally_begin(pi2_neuron_tally *tally, const pi2_statistics_text *text, uint64_t begin,
+                            size_t token_count);
 /** Ends counting and adds the chunk, if any of it was computed, as tokens of `text`. Between passes. */
 void pi2_neuron_tally_add(pi2_neuron_tally *tally, pi2_neuron_statistics *statistics, pi2_statistics_text *text);
 
 /**
  * Runs tokens[count] from an empty timeline and counts; adds to the statistics when all went well.
- * text  in  the one of `statistics` that the tokens are of
+ * text   in  the one of `statistics` that the tokens are of
+ * begin  in  tokens of the text before them
  * Errors  as pi2_session_append(); UNSUPPORTED (too many tokens): the statistics are as before
  */
 pi2_status pi2_neuron_tally_chunk(pi2_neuron_tally *tally, pi2_session *session, const int32_t *tokens, size_t count,
-                                  pi2_neuron_statistics *statistics, pi2_statistics_text *text);
+                                  pi2_neuron_statistics *statistics, pi2_statistics_text *text, uint64_t begin);
 
 /** What statistics say of each layer. Errors  MEMORY */
 pi2_status pi2_sparsity_of(const pi2_neuron_statistics *statistics, pi2_sparsity **sparsity_out);

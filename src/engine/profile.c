@@ -158,7 +158,8 @@ static pi2_status count_chunk(profile_run *run) {
         const pi2_session_part part = { "counting", run->bytes_told, end, run->bytes_total };
         if (begin >= 0) run->chunk[0] = begin;
         pi2_session_set_part(run->session, &part);
-        PI2_TRY(pi2_neuron_tally_chunk(run->tally, run->session, run->chunk, count, &run->statistics, run->record));
+        PI2_TRY(pi2_neuron_tally_chunk(run->tally, run->session, run->chunk, count, &run->statistics, run->record,
+                                       run->seen - count));
         run->counted_now += count;
         run->bytes_told = end;
     }

@@ -172,14 +172,15 @@ pi2_status pi2_sparsity_begin(pi2_engine *engine, size_t text_tokens, pi2_sparsi
         free_counter(counter);
         return status;
     }
-    pi2_neuron_tally_begin(counter->tally, text_tokens);
+    pi2_neuron_tally_begin(counter->tally, counter->text, 0, text_tokens);
     *counter_out = counter;
     return PI2_OK;
 }
 
 void pi2_sparsity_new_text(pi2_sparsity_counter *counter) {
     pi2_neuron_tally_add(counter->tally, &counter->statistics, counter->text);
-    pi2_neuron_tally_begin(counter->tally, counter->statistics.chunk_tokens);
+    pi2_neuron_tally_begin(counter->tally, counter->text, counter->statistics.token_count,
+                           counter->statistics.chunk_tokens);
 }
 
 pi2_status pi2_sparsity_end(pi2_sparsity_counter *counter, pi2_sparsity **sparsity_out) {

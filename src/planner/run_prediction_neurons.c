@@ -114,7 +114,7 @@ static pi2_status add_bank(firing *f, const pi2_neuron_bank *bank) {
                                  share_of_visits(f, entry) };
     uint32_t *order = malloc(bank->neuron_count * sizeof *order);
     if (!order) return pi2_fail(PI2_ERR_MEMORY, "no memory for the order of %" PRIu32 " neurons", bank->neuron_count);
-    const pi2_status status = pi2_neuron_order_make(f->statistics, bank, order);
+    const pi2_status status = pi2_neuron_order_estimate(f->statistics, bank, order);
     if (status == PI2_OK) add_counted(f, bank, &counts, order);
     free(order);
     return status;

@@ -37,6 +37,11 @@ bool pi2_statistics_columns_are_good(const uint32_t *ids, uint32_t count) {
             if (ids[i] == ids[k]) return false;
         }
     }
+    for (uint32_t w = 1; w < PI2_STATISTICS_SAMPLED_COLUMNS; w++) {
+        if (has_column(ids, count, PI2_STATISTICS_SAMPLED) != has_column(ids, count, PI2_STATISTICS_SAMPLED + w)) {
+            return false;
+        }
+    }
     return has_column(ids, count, PI2_STATISTICS_MAGNITUDE) == has_column(ids, count, PI2_STATISTICS_MAGNITUDE_HIGH);
 }
 
@@ -52,6 +57,15 @@ bool pi2_statistics_sums_are_good(const pi2_statistics_entry *entry, const uint6
 
 static bool is_before(const pi2_statistics_text *a, const pi2_statistics_text *b) {
     return a->hash < b->hash || (a->hash == b->hash && a->bytes < b->bytes);
+}
+
+bool pi2_statistics_samples_are_good(const pi2_neuron_statistics *statistics) {
+    const uint32_t count = statistics->sample_count, *ids = statistics->column_ids;
+    if (count > 0 && !has_column(ids, statistics->column_count, PI2_STATISTICS_SAMPLED)) return false;
+    for (uint32_t i = 1; i < count; i++) {
+        if (statistics->samples[i - 1] >= statistics->samples[i]) return false;
+    }
+    return count <= PI2_STATISTICS_SAMPLES && count <= statistics->token_count;
 }
 
 uint64_t pi2_statistics_all_parts(uint32_t part_count) {

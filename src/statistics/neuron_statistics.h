@@ -7,6 +7,7 @@
  *   column  one number (u32) of each neuron of every entry: how often it fires, the order in which to store it, ...
  *           Columns that a program does not know are kept, and mean nothing to it.
  *   text    what was counted, and how far: counting can go on there
+ *   sample  a token of which every neuron has a bit: whether it fired there (neuron_samples.h)
  */
 #ifndef PI2_STATISTICS_NEURON_STATISTICS_H
 #define PI2_STATISTICS_NEURON_STATISTICS_H
@@ -30,8 +31,11 @@ enum {
     PI2_STATISTICS_IN_2 = 6,  /* runs of 2 tokens in which it fired at least once; of 4, 8, 32: as in the sums below */
     PI2_STATISTICS_IN_4 = 7,
     PI2_STATISTICS_IN_8 = 8,
-    PI2_STATISTICS_IN_32 = 9
+    PI2_STATISTICS_IN_32 = 9,
+    PI2_STATISTICS_SAMPLED = 16 /* to 23: bit b of column 16 + w: whether it fired in sample 32 w + b. All are there, or
+                                   none */
 };
+enum { PI2_STATISTICS_SAMPLES = 256, PI2_STATISTICS_SAMPLED_COLUMNS = PI2_STATISTICS_SAMPLES / 32 };
 #define PI2_STATISTICS_MAGNITUDE_UNITS 65536.0       /* of an activation of 1 */
 #define PI2_STATISTICS_MOST_MAGNITUDE 2147483648u    /* of one token */
 
@@ -74,6 +78,7 @@ typedef struct pi2_neuron_statistics {
     char activation[PI2_STATISTICS_ACTIVATION_BYTES]; /* of the FFN, as it was computed; "": unknown */
     uint32_t chunk_tokens;    /* texts were computed in chunks of so many tokens, each on its own; 0: unknown */
     pi2_statistics_text *texts; uint32_t text_count; /* by hash, then bytes; none of them: unknown */
+    uint64_t samples[PI2_STATISTICS_SAMPLES]; uint32_t sample_count; /* numbers of tokens; ascending in a file */
     pi2_statistics_entry *entries; uint32_t entry_count; /* in ascending order of layers, then experts */
     uint64_t *sums;           /* [entry_count][PI2_STATISTICS_SUMS] */
     uint64_t neuron_total;    /* of all entries */

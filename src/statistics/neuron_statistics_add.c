@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "statistics/neuron_samples.h"
 #include "statistics/neuron_statistics_internal.h"
 
 static bool has_same_entries(const pi2_neuron_statistics *a, const pi2_neuron_statistics *b) {
@@ -16,9 +17,14 @@ static bool has_same_entries(const pi2_neuron_statistics *a, const pi2_neuron_st
     return true;
 }
 
+static bool is_sampled(uint32_t column_id) {
+    return column_id - PI2_STATISTICS_SAMPLED < PI2_STATISTICS_SAMPLED_COLUMNS;
+}
+
+/** Whether it can be added: numbers, halves of numbers, bits of samples. */
 static bool is_count(uint32_t column_id) {
     return column_id == PI2_STATISTICS_FIRED || column_id == PI2_STATISTICS_ZEROS ||
-           (column_id >= PI2_STATISTICS_MAGNITUDE && column_id <= PI2_STATISTICS_IN_32);
+           (column_id >= PI2_STATISTICS_MAGNITUDE && column_id <= PI2_STATISTICS_IN_32) || is_sampled(column_id);
 }
 
 /** Whether both have the same columns, in one order, and all of them count. */
@@ -104,15 +110,21 @@ static void add_magnitudes(pi2_neuron_statistics *into, const pi2_neuron_statist
     }
 }
 
-static bool is_half_of_a_number(uint32_t column_id) {
-    return column_id == PI2_STATISTICS_MAGNITUDE || column_id == PI2_STATISTICS_MAGNITUDE_HIGH;
+/** Whether a column's numbers are added one by one. */
+static bool is_plain(uint32_t column_id) {
+    return column_id != PI2_STATISTICS_MAGNITUDE && column_id != PI2_STATISTICS_MAGNITUDE_HIGH &&
+           !is_sampled(column_id);
 }
 
 pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *into_name,
                                      const pi2_neuron_statistics *from, const char *from_name) {
     pi2_neuron_statistics joined = { 0 };
     PI2_TRY(check(into, into_name, from, from_name));
-    const pi2_status status = join_texts(into, into_name, from, from_name, &joined);
+    pi2_status status = join_texts(into, into_name, from, from_name, &joined);
+    if (status == PI2_OK && pi2_neuron_samples_share_one(into, from)) {
+        status = pi2_fail(PI2_ERR_INVALID, "%s and %s both sampled one token: it would count twice", into_name,
+                          from_name);
+    }
     if (status != PI2_OK) {
         pi2_neuron_statistics_free(&joined);
         return status;
@@ -125,8 +137,9 @@ pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *in
     const size_t sums = (size_t)into->entry_count * PI2_STATISTICS_SUMS;
     for (size_t i = 0; i < sums; i++) into->sums[i] += from->sums[i];
     add_magnitudes(into, from);
+    if (from->sample_count > 0) pi2_neuron_samples_add(into, from);
     for (uint32_t c = 0; c < into->column_count; c++) {
-        if (is_half_of_a_number(into->column_ids[c])) continue;
+        if (!is_plain(into->column_ids[c])) continue;
         for (uint64_t i = 0; i < into->neuron_total; i++) into->columns[c][i] += from->columns[c][i];
     }
     return PI2_OK;

@@ -10,27 +10,30 @@
 #include "base/output_file.h"
 #include "base/permutation.h"
 #include "base/whole_file.h"
+#include "statistics/neuron_samples.h"
 #include "statistics/neuron_statistics_internal.h"
 
-enum { VERSION = 3, HEADER_BYTES = 72, ENTRY_BYTES = 24 + 8 * PI2_STATISTICS_SUMS, TEXT_BYTES = 48, ENDING_BYTES = 8,
+enum { VERSION = 3, HEADER_BYTES = 72, ENTRY_BYTES = 24 + 8 * PI2_STATISTICS_SUMS, TEXT_BYTES = 48, SAMPLE_BYTES = 8,
+       ENDING_BYTES = 8,
        CHUNK_NUMBERS = 4096 };
 static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'U', 'R', 'O' };
 
 /* ---- what the numbers must be ---- */
 
 /** Where the meanings of the columns lie. */
-static uint64_t columns_begin(uint32_t entries, uint32_t texts) {
-    return HEADER_BYTES + (uint64_t)entries * ENTRY_BYTES + (uint64_t)texts * TEXT_BYTES;
+static uint64_t columns_begin(uint32_t entries, uint32_t texts, uint32_t samples) {
+    return HEADER_BYTES + (uint64_t)entries * ENTRY_BYTES + (uint64_t)texts * TEXT_BYTES +
+           (uint64_t)samples * SAMPLE_BYTES;
 }
 
-static uint64_t file_bytes(uint32_t entries, uint32_t texts, uint32_t columns, uint64_t neurons) {
-    return columns_begin(entries, texts) + columns * (4 + 4 * neurons) + ENDING_BYTES;
+static uint64_t file_bytes(uint32_t entries, uint32_t texts, uint32_t samples, uint32_t columns, uint64_t neurons) {
+    return columns_begin(entries, texts, samples) + columns * (4 + 4 * neurons) + ENDING_BYTES;
 }
 
 /** Where a number of a column lies in the file. */
 static uint64_t place_of(const pi2_neuron_statistics *statistics, uint32_t column, uint64_t number) {
-    return columns_begin(statistics->entry_count, statistics->text_count) + (uint64_t)statistics->column_count * 4 +
-           4 * (column * statistics->neuron_total + number);
+    return columns_begin(statistics->entry_count, statistics->text_count, statistics->sample_count) +
+           (uint64_t)statistics->column_count * 4 + 4 * (column * statistics->neuron_total + number);
 }
 
 /** The name of an activation, as bytes: small letters, digits and '_', then zeros alone. */
@@ -46,6 +49,12 @@ static bool name_is_good(const char *name) {
     return true;
 }
 
+/** Bits of word w of a neuron's samples that belong to none. */
+static uint32_t unused_bits(uint32_t samples, uint32_t w) {
+    const uint32_t used = samples > 32 * w ? samples - 32 * w : 0;
+    return used >= 32 ? 0 : UINT32_MAX << used;
+}
+
 /** What a column's numbers must be, in words; NULL: they are. */
 static pi2_status check_entry_column(const pi2_neuron_statistics *statistics, const pi2_statistics_entry *entry,
                                      uint32_t column, const char **wrong_out) {
@@ -56,6 +65,13 @@ static pi2_status check_entry_column(const pi2_neuron_statistics *statistics, co
         bool is_good = true;
         PI2_TRY(pi2_permutation_check(numbers, entry->neuron_count, &is_good));
         if (!is_good) *wrong_out = "does not name every neuron once";
+        return PI2_OK;
+    }
+    if (id - PI2_STATISTICS_SAMPLED < PI2_STATISTICS_SAMPLED_COLUMNS) {
+        const uint32_t unused = unused_bits(statistics->sample_count, id - PI2_STATISTICS_SAMPLED);
+        for (uint32_t i = 0; i < entry->neuron_count; i++) {
+            if (numbers[i] & unused) *wrong_out = "are of more tokens than were sampled";
+        }
         return PI2_OK;
     }
     if (id < PI2_STATISTICS_FIRED || id > PI2_STATISTICS_IN_32) return PI2_OK;
@@ -93,6 +109,9 @@ static pi2_status check_numbers(const pi2_neuron_statistics *statistics, const c
         !pi2_statistics_texts_are_good(statistics) || !name_is_good(statistics->activation)) {
         return pi2_fail(error, "%s: impossible texts: make the statistics again", path);
     }
+    if (!pi2_statistics_samples_are_good(statistics)) {
+        return pi2_fail(error, "%s: impossible samples: make the statistics again", path);
+    }
     for (uint32_t e = 0; e < statistics->entry_count; e++) {
         const pi2_statistics_entry *entry = &statistics->entries[e];
         if (entry->token_count <= statistics->token_count &&
@@ -128,6 +147,7 @@ static void put_header(statistics_writer *writer, const pi2_neuron_statistics *s
     pi2_store_le64(bytes + 40, statistics->neuron_total);
     pi2_store_le32(bytes + 20, statistics->text_count);
     pi2_store_le32(bytes + 48, statistics->chunk_tokens);
+    pi2_store_le32(bytes + 52, statistics->sample_count);
     memcpy(bytes + 56, statistics->activation, PI2_STATISTICS_ACTIVATION_BYTES);
     put(writer, bytes, sizeof bytes);
     for (uint32_t i = 0; i < statistics->entry_count; i++) {
@@ -151,6 +171,11 @@ static void put_header(statistics_writer *writer, const pi2_neuron_statistics *s
         pi2_store_le64(line + 32, text->parts);
         pi2_store_le32(line + 40, text->part_count);
         put(writer, line, sizeof line);
+    }
+    for (uint32_t i = 0; i < statistics->sample_count; i++) {
+        uint8_t number[SAMPLE_BYTES];
+        pi2_store_le64(number, statistics->samples[i]);
+        put(writer, number, sizeof number);
     }
 }
 
@@ -198,6 +223,7 @@ static pi2_status write_file(statistics_writer *writer, const char *path, pi2_ne
 
 pi2_status pi2_neuron_statistics_write(const char *path, pi2_neuron_statistics *statistics) {
     statistics_writer writer = { .hash = NULL };
+    pi2_neuron_samples_sort(statistics);
     PI2_TRY(check_numbers(statistics, path, PI2_ERR_INVALID));
     const pi2_status status = write_file(&writer, path, statistics);
     pi2_output_file_discard(&writer.file);
@@ -225,13 +251,13 @@ static pi2_status check_whole(const char *path, const uint8_t *bytes, size_t len
                         VERSION);
     }
     const uint32_t entries = pi2_load_le32(bytes + 12), columns = pi2_load_le32(bytes + 16);
-    const uint32_t texts = pi2_load_le32(bytes + 20);
+    const uint32_t texts = pi2_load_le32(bytes + 20), samples = pi2_load_le32(bytes + 52);
     const uint64_t neurons = pi2_load_le64(bytes + 40);
     if (entries > PI2_STATISTICS_MOST_ENTRIES || columns > PI2_STATISTICS_MOST_COLUMNS || neurons > INT32_MAX ||
-        texts > PI2_STATISTICS_MOST_TEXTS) {
+        texts > PI2_STATISTICS_MOST_TEXTS || samples > PI2_STATISTICS_SAMPLES) {
         return damaged(path, 12, "impossible numbers");
     }
-    if (file_bytes(entries, texts, columns, neurons) != length) {
+    if (file_bytes(entries, texts, samples, columns, neurons) != length) {
         return damaged(path, length, "another end than its numbers say");
     }
     if (XXH3_64bits(bytes, length - ENDING_BYTES) != pi2_load_le64(bytes + length - ENDING_BYTES)) {
@@ -251,7 +277,7 @@ static pi2_status read_entries(const char *path, const uint8_t *bytes, uint32_t 
                                              .neuron_count = pi2_load_le32(line + 8),
                                              .token_count = pi2_load_le64(line + 16) };
     }
-    const uint8_t *ids = bytes + columns_begin(count, pi2_load_le32(bytes + 20));
+    const uint8_t *ids = bytes + columns_begin(count, pi2_load_le32(bytes + 20), pi2_load_le32(bytes + 52));
     uint32_t column_ids[PI2_STATISTICS_MOST_COLUMNS];
     for (uint32_t c = 0; c < columns; c++) column_ids[c] = pi2_load_le32(ids + 4 * c);
     uint64_t total = 0;
@@ -267,6 +293,14 @@ static pi2_status read_entries(const char *path, const uint8_t *bytes, uint32_t 
     return status;
 }
 
+static void read_samples(const uint8_t *bytes, pi2_neuron_statistics *statistics) {
+    const uint8_t *number = bytes + columns_begin(statistics->entry_count, statistics->text_count, 0);
+    statistics->sample_count = pi2_load_le32(bytes + 52);
+    for (uint32_t i = 0; i < statistics->sample_count; i++, number += SAMPLE_BYTES) {
+        statistics->samples[i] = pi2_load_le64(number);
+    }
+}
+
 static pi2_status read_sums_and_texts(const char *path, const uint8_t *bytes, pi2_neuron_statistics *statistics) {
     const uint32_t count = pi2_load_le32(bytes + 20);
     for (uint32_t i = 0; i < statistics->entry_count; i++) {
@@ -278,7 +312,7 @@ static pi2_status read_sums_and_texts(const char *path, const uint8_t *bytes, pi
     statistics->texts = malloc(count * sizeof *statistics->texts);
     if (!statistics->texts) return pi2_fail(PI2_ERR_MEMORY, "%s: no memory for its texts", path);
     statistics->text_count = count;
-    const uint8_t *line = bytes + columns_begin(statistics->entry_count, 0);
+    const uint8_t *line = bytes + columns_begin(statistics->entry_count, 0, 0);
     for (uint32_t i = 0; i < count; i++, line += TEXT_BYTES) {
         statistics->texts[i] = (pi2_statistics_text){ .bytes = pi2_load_le64(line), .hash = pi2_load_le64(line + 8),
                                                       .token_count = pi2_load_le64(line + 16),
@@ -297,6 +331,7 @@ static pi2_status read_bytes(const char *path, const uint8_t *bytes, size_t leng
     statistics->chunk_tokens = pi2_load_le32(bytes + 48);
     memcpy(statistics->activation, bytes + 56, PI2_STATISTICS_ACTIVATION_BYTES);
     PI2_TRY(read_sums_and_texts(path, bytes, statistics));
+    read_samples(bytes, statistics);
     statistics->checksum = pi2_load_le64(bytes + length - ENDING_BYTES);
     for (uint32_t c = 0; c < statistics->column_count; c++) {
         const uint8_t *column = bytes + place_of(statistics, c, 0);

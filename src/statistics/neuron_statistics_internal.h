@@ -16,6 +16,9 @@ bool pi2_statistics_entries_are_good(const pi2_statistics_entry *entries, uint32
 /** Sums that can be of so many tokens and neurons. */
 bool pi2_statistics_sums_are_good(const pi2_statistics_entry *entry, const uint64_t *sums);
 
+/** Samples in ascending order, not more than tokens, none without its columns. */
+bool pi2_statistics_samples_are_good(const pi2_neuron_statistics *statistics);
+
 /** The bits of all parts of a text. part_count: 1 .. PI2_STATISTICS_MOST_PARTS */
 uint64_t pi2_statistics_all_parts(uint32_t part_count);
 

@@ -15,6 +15,9 @@
 
 #include <cmocka.h>
 
+#include <xxhash.h>
+
+#include "base/little_endian.h"
 #include "engine/engine_internal.h"
 #include "pipeline/neuron_counter.h"
 #include "powerinfer2/profile.h"
@@ -23,7 +26,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CHUNK = 50, COLUMNS = 8, PLENTY = PI2_TEST_PLENTY_BYTES };
+enum { CHUNK = 50, COLUMNS = 8, WORDS = PI2_STATISTICS_SAMPLED_COLUMNS, PLENTY = PI2_TEST_PLENTY_BYTES };
 
 static char *folder, *model_path, *text_paths[3], *stats_path, *other_path, *merged_path;
 
@@ -182,8 +185,51 @@ static void add_direct(const record *r, uint32_t tokens, pi2_neuron_statistics *
     }
 }
 
-/** Counts a text into statistics that have the entries and columns of what was counted. */
-static void count_directly(const char *text_path, const record *r, pi2_neuron_statistics *want) {
+static int compare_numbers(const void *a, const void *b) {
+    const uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+/* A token's number by chance: docs/statistics_format.md. */
+static uint64_t number_of(uint64_t text_hash, uint64_t text_bytes, uint64_t position) {
+    uint8_t bytes[24];
+    pi2_store_le64(bytes, text_hash);
+    pi2_store_le64(bytes + 8, text_bytes);
+    pi2_store_le64(bytes + 16, position);
+    return XXH3_64bits(bytes, sizeof bytes);
+}
+
+/** Of a chunk, the 32 tokens with the lowest numbers were sampled, with what fired in them. Returns how many. */
+static uint32_t check_samples(const record *r, const pi2_neuron_statistics *got, uint32_t tokens, uint64_t begin,
+                              uint64_t text_hash, uint64_t text_bytes) {
+    uint64_t numbers[CHUNK];
+    uint32_t found = 0;
+    for (uint32_t t = 0; t < tokens; t++) numbers[t] = number_of(text_hash, text_bytes, begin + t);
+    qsort(numbers, tokens, sizeof *numbers, compare_numbers);
+    for (uint32_t t = 0; t < tokens; t++) {
+        const uint64_t number = number_of(text_hash, text_bytes, begin + t);
+        const uint64_t *at = bsearch(&number, got->samples, got->sample_count, sizeof number, compare_numbers);
+        assert_true((at != NULL) == (tokens <= 32 || number <= numbers[31]));
+        if (!at) continue;
+        const size_t s = (size_t)(at - got->samples);
+        found++;
+        for (uint32_t e = 0; e < got->entry_count; e++) {
+            const pi2_statistics_entry *entry = &got->entries[e];
+            const uint32_t expert = entry->expert == UINT32_MAX ? 0 : entry->expert;
+            for (uint32_t n = 0; n < entry->neuron_count; n++) {
+                const bool bit = got->columns[COLUMNS + s / 32][entry->first + n] >> s % 32 & 1;
+                assert_true(bit == value_at(r, entry->layer, expert, t, n)->fired);
+            }
+        }
+    }
+    return found;
+}
+
+/** Counts a text into statistics that have the entries and columns of what was counted, and compares samples. Returns
+ *  how many of those there are. */
+static uint32_t count_directly(const char *text_path, const record *r, const pi2_neuron_statistics *got,
+                               pi2_neuron_statistics *want) {
+    uint32_t samples = 0;
     size_t length, count;
     int32_t *tokens;
     const pi2_neuron_counter counter = { (void *)r, keep_values };
@@ -201,12 +247,14 @@ static void count_directly(const char *text_path, const record *r, pi2_neuron_st
         assert_int_equal(pi2_session_append(session, tokens + begin, size, PI2_LOGITS_NONE), PI2_OK);
         for (uint32_t e = 0; e < want->entry_count; e++) add_direct(r, (uint32_t)size, want, e);
         want->token_count += size;
+        samples += check_samples(r, got, (uint32_t)size, begin, XXH3_64bits(text, length), length);
     }
     assert_true(count > CHUNK && count % CHUNK != 0);
     pi2_session_free(session);
     free(tokens);
     free(text);
     pi2_engine_close(engine);
+    return samples;
 }
 
 /* ---- counting ---------------------------------------------------------------------------- */
@@ -257,8 +305,11 @@ static void check_counts(bool experts) {
         entries[e] = got.entries[e];
         entries[e].token_count = 0;
     }
-    assert_int_equal(pi2_neuron_statistics_make(entries, got.entry_count, got.column_ids, COLUMNS, &want), PI2_OK);
-    for (int i = 0; i < 2; i++) count_directly(text_paths[i], &r, &want);
+    const uint32_t all = COLUMNS + WORDS;
+    assert_int_equal(pi2_neuron_statistics_make(entries, got.entry_count, got.column_ids, all, &want), PI2_OK);
+    uint32_t samples = 0;
+    for (int i = 0; i < 2; i++) samples += count_directly(text_paths[i], &r, &got, &want);
+    assert_true(samples == got.sample_count && samples > 100);
     assert_true(got.token_count == want.token_count && got.text_count == 2 && got.chunk_tokens == CHUNK);
     assert_string_equal(got.activation, "relu");
     for (uint32_t e = 0; e < got.entry_count; e++) {

@@ -45,6 +45,16 @@ static void check(const pi2_neuron_statistics *statistics) {
         for (int i = 0; i < PI2_STATISTICS_SUMS; i++) require(sums[i] <= entry->token_count * entry->neuron_count);
     }
     require(total == statistics->neuron_total && memchr(statistics->activation, 0, sizeof statistics->activation));
+    require(statistics->sample_count <= PI2_STATISTICS_SAMPLES && statistics->sample_count <= statistics->token_count);
+    for (uint32_t i = 1; i < statistics->sample_count; i++) {
+        require(statistics->samples[i - 1] < statistics->samples[i]);
+    }
+    for (uint32_t w = 0; w < PI2_STATISTICS_SAMPLED_COLUMNS && statistics->sample_count > 0; w++) {
+        const uint32_t used = statistics->sample_count > 32 * w ? statistics->sample_count - 32 * w : 0;
+        const uint32_t *bits =
+            pi2_neuron_statistics_column(statistics, PI2_STATISTICS_SAMPLED + w, &statistics->entries[0]);
+        for (uint64_t i = 0; i < total && used < 32; i++) require(!(bits[i] & UINT32_MAX << used));
+    }
     for (unsigned batch = 0; batch < PI2_STATISTICS_BATCHES; batch++) {
         require(pi2_neuron_statistics_runs(statistics, batch) <= statistics->token_count);
     }

@@ -15,6 +15,7 @@
 
 #include "base/little_endian.h"
 #include "base/permutation.h"
+#include "statistics/neuron_samples.h"
 #include "statistics/neuron_statistics.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
@@ -259,6 +260,108 @@ static void test_impossible_statistics(void **state) {
     free(absent);
 }
 
+/* ---- samples ---- */
+
+enum { WORDS = PI2_STATISTICS_SAMPLED_COLUMNS };
+static const uint32_t sampled[] = { PI2_STATISTICS_FIRED, 16, 17, 18, 19, 20, 21, 22, 23 };
+
+/** Whether a neuron of an entry fires in a token, by chance but always the same. */
+static bool fires(uint64_t number, uint64_t neuron) {
+    uint64_t random = number ^ neuron * 77777;
+    return pi2_tiny_random(&random) % 3 == 0;
+}
+
+static void make_sampled(pi2_neuron_statistics *statistics, uint64_t text) {
+    assert_int_equal(pi2_neuron_statistics_make(entries, ENTRIES, sampled, 1 + WORDS, statistics), PI2_OK);
+    statistics->chunk_tokens = 64;
+    count_text(statistics, text, 5, 0);
+}
+
+/** Takes a chunk's samples, with the bits of all neurons. */
+static void sample_chunk(pi2_neuron_statistics *statistics, uint64_t chunk) {
+    pi2_neuron_sample samples[PI2_CHUNK_SAMPLES];
+    uint64_t numbers[PI2_CHUNK_SAMPLES];
+    int16_t places[PI2_CHUNK_SAMPLES];
+    pi2_statistics_text *text = &statistics->texts[0];
+    const uint32_t count = pi2_neuron_samples_of_chunk(text, 64 * chunk, 64, samples);
+    assert_int_equal(count, PI2_CHUNK_SAMPLES);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(samples[i].position < 64 && (i == 0 || samples[i - 1].position < samples[i].position));
+        numbers[i] = samples[i].number;
+    }
+    pi2_neuron_samples_take(statistics, numbers, count, places);
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint64_t n = 0; n < statistics->neuron_total && places[i] >= 0; n++) {
+            uint32_t *word = &statistics->columns[1 + places[i] / 32][n];
+            assert_false(*word >> places[i] % 32 & 1);
+            if (fires(numbers[i], n)) *word |= UINT32_C(1) << places[i] % 32;
+        }
+    }
+    text->token_count = text->end = text->end + 64;
+    statistics->token_count += 64;
+}
+
+static void check_bits(const pi2_neuron_statistics *statistics) {
+    for (uint32_t s = 0; s < PI2_STATISTICS_SAMPLES; s++) {
+        for (uint64_t n = 0; n < statistics->neuron_total; n++) {
+            const bool has_bit = statistics->columns[1 + s / 32][n] >> s % 32 & 1;
+            assert_true(has_bit == (s < statistics->sample_count && fires(statistics->samples[s], n)));
+        }
+    }
+}
+
+/* In whatever order chunks come, and however they are shared, the same tokens are kept, each with its bits. */
+static void test_samples_do_not_depend_on_the_order(void **state) {
+    (void)state;
+    enum { CHUNKS = 24 };
+    uint64_t first[PI2_STATISTICS_SAMPLES] = { 0 };
+    for (uint64_t step = 1; step < 12; step += 2) {
+        pi2_neuron_statistics parts[3], read;
+        for (int p = 0; p < 3; p++) make_sampled(&parts[p], 1);
+        for (uint64_t i = 0; i < CHUNKS; i++) {
+            const uint64_t chunk = i * (step == 3 || step == 9 ? 5 : step) % CHUNKS;
+            sample_chunk(&parts[step == 1 ? 0 : chunk % 3], chunk);
+        }
+        for (int p = 1; p < 3 && step > 1; p++) {
+            assert_false(pi2_neuron_samples_share_one(&parts[0], &parts[p]));
+            pi2_neuron_samples_add(&parts[0], &parts[p]);
+        }
+        check_bits(&parts[0]);
+        assert_int_equal(parts[0].sample_count, PI2_STATISTICS_SAMPLES);
+        parts[0].token_count = parts[0].texts[0].token_count = parts[0].texts[0].end = 64 * CHUNKS;
+        if (pi2_neuron_statistics_write(path, &parts[0]) != PI2_OK) fail_msg("%s", pi2_error_text());
+        assert_int_equal(pi2_neuron_statistics_read(path, &read), PI2_OK);
+        check_bits(&read);
+        if (step == 1) memcpy(first, read.samples, sizeof first);
+        assert_memory_equal(read.samples, first, sizeof first);
+        pi2_neuron_statistics_free(&read);
+        for (int p = 0; p < 3; p++) pi2_neuron_statistics_free(&parts[p]);
+    }
+}
+
+static void test_impossible_samples(void **state) {
+    (void)state;
+    pi2_neuron_statistics statistics;
+    assert_int_equal(pi2_neuron_statistics_make(entries, 1, sampled + 1, WORDS - 1, &statistics), PI2_ERR_INVALID);
+    make_sampled(&statistics, 1);
+    for (uint64_t chunk = 0; chunk < 2; chunk++) sample_chunk(&statistics, chunk);
+    assert_int_equal(pi2_neuron_statistics_write(path, &statistics), PI2_OK); /* which puts them in order */
+    statistics.columns[3][5] = 1; /* of a 65th token */
+    assert_int_equal(pi2_neuron_statistics_write(path, &statistics), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "are of more tokens than were sampled"));
+    statistics.columns[3][5] = 0;
+    statistics.samples[3] = statistics.samples[4]; /* one token twice */
+    assert_int_equal(pi2_neuron_statistics_write(path, &statistics), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "impossible samples"));
+    pi2_neuron_statistics_free(&statistics);
+    make_sampled(&statistics, 1);
+    sample_chunk(&statistics, 0);
+    statistics.token_count = statistics.texts[0].token_count = statistics.texts[0].end = 31;
+    assert_int_equal(pi2_neuron_statistics_write(path, &statistics), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "impossible samples"));
+    pi2_neuron_statistics_free(&statistics);
+}
+
 /* ---- adding ---- */
 
 enum { MERGED = 3, COUNTS = 4, MAGNITUDES = 2 };
@@ -453,6 +556,8 @@ int main(void) {
         TEST(test_counts_beyond_tokens_are_refused),
         TEST(test_order_with_a_neuron_twice),
         TEST(test_impossible_statistics),
+        TEST(test_samples_do_not_depend_on_the_order),
+        TEST(test_impossible_samples),
         TEST(test_added_in_any_order),
         TEST(test_parts_become_whole),
         TEST(test_parts_that_do_not_fit),
