@@ -176,8 +176,8 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     if (!from_file) PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine));
     PI2_TRY(start_weights(engine, !from_file));
-    PI2_TRY(pi2_engine_start_experts(engine, !from_file));
     PI2_TRY(pi2_engine_start_neurons(engine));
+    PI2_TRY(pi2_engine_start_experts(engine, !from_file)); /* last: experts' slots are given back first */
     PI2_TRY(start_forward(engine));
     return pi2_engine_start_relief(engine);
 }

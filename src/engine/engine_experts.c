@@ -63,6 +63,7 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
         .bytes = plan->memory.expert_bytes, .loaded = loaded, .policy = plan->policy,
         .layer_keys = engine->run.source.model->shape.expert_count, .hot_keys = plan->hot.keys,
         .hot_count = plan->hot.count, .store = engine->store,
+        .least_slots = engine->run.source.model->shape.expert_used_count,
         .on_demand = engine->traces.experts ? on_demand : NULL, .on_demand_user = engine };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
     if (plan->memory.gate_bytes == 0) {
@@ -70,6 +71,7 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
         return PI2_OK;
     }
     options.gates_only = true;
+    options.least_slots = 0; /* Gates stay: every token asks all that its router chose */
     options.memory = engine->memory.gates.pages;
     options.bytes = plan->memory.gate_bytes;
     PI2_TRY(pi2_expert_cache_create(&options, &engine->gate_cache));

@@ -27,7 +27,6 @@ struct pi2_memory_relief {
     uint64_t all_bytes;             /* of weights that can move, with what the key-value cache lends */
     uint32_t positions_ahead;       /* of the cache, for which weights should leave its room */
     uint64_t piece_bytes;           /* the most that moves at once */
-    uint32_t least_slots;
     const char *source;             /* what was short last */
     bool can_give;
     bool told_refusal;
@@ -63,23 +62,10 @@ int64_t pi2_relief_decide(pi2_relief_decision *decision, const pi2_memory_readin
 
 /* ---- moving ---- */
 
-static uint64_t all_away_bytes(const pi2_engine *engine) {
-    return pi2_weight_store_away_bytes(engine->weight_store) +
-           (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0) +
-           (engine->neuron_store ? pi2_neuron_store_away_bytes(engine->neuron_store) : 0);
-}
-
 /* Planned bytes that are away: not those whose loan is over. */
 static uint64_t away_bytes(const pi2_engine *engine) {
-    const uint64_t away = all_away_bytes(engine), returned = engine->run.plan.loan_returned_bytes;
+    const uint64_t away = pi2_store_away_bytes(engine->store), returned = engine->run.plan.loan_returned_bytes;
     return away > returned ? away - returned : 0;
-}
-
-/* Planned weights that take no memory yet, and will. */
-static uint64_t unread_bytes(const pi2_engine *engine) {
-    return pi2_weight_store_unread_bytes(engine->weight_store) +
-           (engine->expert_cache ? pi2_expert_cache_unread_bytes(engine->expert_cache) : 0) +
-           (engine->neuron_store ? pi2_neuron_store_unread_bytes(engine->neuron_store) : 0);
 }
 
 /* Position of the sequence that a pass has not come to when it is done with so many layers. */
@@ -112,26 +98,10 @@ static void tell(pi2_engine *engine, const char *source, bool had_all) {
     }
 }
 
-/*
- * Slots of neurons and of experts first: of those a token needs few, of the other weights all. Neurons leave between
- * passes; what is owed until then comes from nowhere else, where they have it.
- */
 static void give_back(pi2_engine *engine, uint32_t layers_done, const char *source) {
     pi2_memory_relief *relief = engine->relief;
     const uint64_t away_before = away_bytes(engine);
-    uint64_t given = 0;
-    if (engine->expert_cache) {
-        given = pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, relief->owed_bytes);
-    }
-    const bool is_between = layers_done == UINT32_MAX;
-    if (engine->neuron_store && is_between && given < relief->owed_bytes) {
-        given += pi2_neuron_store_give_back(engine->neuron_store, relief->owed_bytes - given);
-    }
-    const bool neurons_will = engine->neuron_store && !is_between && pi2_neuron_store_has_spare(engine->neuron_store);
-    if (given < relief->owed_bytes && !neurons_will) {
-        given += pi2_weight_store_give_back(engine->weight_store, position_after(engine, layers_done),
-                                            relief->owed_bytes - given);
-    }
+    const uint64_t given = pi2_store_give_back(engine->store, position_after(engine, layers_done), relief->owed_bytes);
     relief->owed_bytes -= lesser(relief->owed_bytes, given);
     const uint64_t left = away_bytes(engine) - away_before;
     if (left == 0) return;
@@ -143,19 +113,10 @@ static void give_back(pi2_engine *engine, uint32_t layers_done, const char *sour
 
 static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes) {
     pi2_memory_relief *relief = engine->relief;
-    uint64_t taken = 0;
     relief->owed_bytes = 0;
     /* A piece is taken whole: the last one would reach into the key-value cache's room. */
     if (engine->run.plan.loan_returned_bytes && away_bytes(engine) < relief->piece_bytes) return;
-    if (pi2_weight_store_away_bytes(engine->weight_store)) {
-        taken = pi2_weight_store_take_again(engine->weight_store, bytes, layers_done == UINT32_MAX);
-    }
-    if (taken < bytes && engine->expert_cache && pi2_expert_cache_away_bytes(engine->expert_cache)) {
-        taken += pi2_expert_cache_take_again(engine->expert_cache, bytes - taken);
-    }
-    if (taken < bytes && engine->neuron_store && layers_done == UINT32_MAX) {
-        taken += pi2_neuron_store_take_again(engine->neuron_store, bytes - taken);
-    }
+    const uint64_t taken = pi2_store_take_again(engine->store, position_after(engine, layers_done), bytes);
     if (taken == 0) return;
     relief->taken_bytes += taken;
     note_memory(engine);
@@ -167,15 +128,13 @@ static void take_again(pi2_engine *engine, uint32_t layers_done, uint64_t bytes)
 /* Weights leave, for a cache of so many positions; what is on its way stays. */
 static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_done) {
     pi2_memory_relief *relief = engine->relief;
-    const uint64_t wanted = pi2_run_plan_loan_due(&engine->run, positions), before = all_away_bytes(engine);
+    const uint64_t wanted = pi2_run_plan_loan_due(&engine->run, positions);
+    const uint64_t before = pi2_store_away_bytes(engine->store);
     if (wanted == 0) return;
-    if (engine->expert_cache) (void)pi2_expert_cache_give_back(engine->expert_cache, relief->least_slots, wanted);
-    const uint64_t left = all_away_bytes(engine) - before;
-    if (left < wanted) {
-        (void)pi2_weight_store_give_back(engine->weight_store, position_after(engine, layers_done), wanted - left);
-    }
-    if (all_away_bytes(engine) == before) return;
-    engine->run.plan.loan_returned_bytes += all_away_bytes(engine) - before;
+    (void)pi2_store_give_back(engine->store, position_after(engine, layers_done), wanted);
+    const uint64_t left = pi2_store_away_bytes(engine->store) - before;
+    if (left == 0) return;
+    engine->run.plan.loan_returned_bytes += left;
     const uint64_t returned = engine->run.plan.loan_returned_bytes;
     relief->decision.planned_bytes = relief->all_bytes - lesser(returned, relief->all_bytes);
     note_memory(engine);
@@ -229,7 +188,8 @@ void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done) {
     if (!relief->pressure || now < relief->next_look_ns) return;
     relief->next_look_ns = now + look_every_ns;
     pi2_memory_reading reading;
-    pi2_memory_pressure_ask(relief->pressure, now, relief->can_give ? unread_bytes(engine) : 0, &reading);
+    const uint64_t unread = relief->can_give ? pi2_store_unread_bytes(engine->store) : 0;
+    pi2_memory_pressure_ask(relief->pressure, now, unread, &reading);
     if (!relief->can_give) {
         tell_refusal(engine, &reading);
         return;
@@ -252,16 +212,10 @@ void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done) {
 static void find_bounds(pi2_engine *engine) {
     pi2_memory_relief *relief = engine->relief;
     pi2_relief_decision *decision = &relief->decision;
-    decision->planned_bytes = engine->memory.weights.bytes;
-    decision->step_bytes = pi2_weight_store_unit_bytes(engine->weight_store);
-    if (engine->expert_cache) {
-        const uint64_t slot = pi2_expert_cache_slot_bytes(engine->run.source.model->layout);
-        relief->least_slots = engine->run.source.model->shape.expert_used_count;
-        decision->planned_bytes += slot * pi2_expert_cache_slots(engine->expert_cache);
-        decision->least_bytes = slot * relief->least_slots;
-        if (decision->step_bytes < slot) decision->step_bytes = slot;
-    }
-    if (engine->neuron_store) decision->planned_bytes += pi2_neuron_store_slot_bytes(engine->neuron_store);
+    const pi2_store_bounds bounds = pi2_store_find_bounds(engine->store);
+    decision->planned_bytes = bounds.planned_bytes;
+    decision->least_bytes = bounds.least_bytes;
+    decision->step_bytes = bounds.piece_bytes;
     relief->all_bytes = decision->planned_bytes;
     relief->piece_bytes = decision->step_bytes;
     if (decision->step_bytes < decision->planned_bytes / STEPS) {

@@ -584,6 +584,7 @@ pi2_status pi2_expert_cache_create(const pi2_expert_cache_options *options, pi2_
         pi2_expert_cache_free(cache);
         return status;
     }
+    pi2_expert_cache_tell_memory(cache);
     pi2_region_lock(cache->region);
     pi2_expert_cache_pump(cache); /* hot experts are read from now on */
     pi2_region_unlock(cache->region);

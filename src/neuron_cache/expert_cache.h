@@ -79,6 +79,7 @@ typedef struct pi2_expert_cache_options {
     uint32_t layer_keys;           /* experts of a layer */
     const uint32_t *hot_keys;      /* experts that are hot at first, read at once; not asked where all fit */
     uint32_t hot_count;            /* at most pi2_hot_experts_most() of the slots */
+    uint32_t least_slots;          /* kept whoever else needs the memory; 0: all are */
     pi2_store *store;              /* outlives this; on demand: one expert at a time, when a thread waits */
     /** Told of every demand: keys ascending, NULL and the pass's tokens when a pass begins. May be NULL. */
     void (*on_demand)(void *user, const uint32_t *keys, uint32_t count);
@@ -155,10 +156,6 @@ void pi2_expert_cache_reset(pi2_expert_cache *cache);
 uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes);
 /** Takes about `bytes` of it again, at least one slot; returns how much. Threads: likewise. */
 uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes);
-/** Bytes of slots that nothing was read into yet. Threads: as above. */
-uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache);
-/** What was given back and not taken again. */
-uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache);
 
 typedef struct pi2_expert_cache_counters {
     uint64_t touches, hits;  /* experts demanded; of those present because they had stayed */

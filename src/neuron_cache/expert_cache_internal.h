@@ -89,6 +89,9 @@ bool pi2_expert_cache_add_read(pi2_expert_cache *cache, uint32_t key, uint32_t *
 /** Gives slots to who waits for them, and asks for reads. Under the lock. */
 void pi2_expert_cache_pump(pi2_expert_cache *cache);
 
+/** Tells the store how the slots' memory leaves and returns (expert_cache_memory.c). */
+void pi2_expert_cache_tell_memory(pi2_expert_cache *cache);
+
 /* expert_cache_hot.c; all but the first under the lock */
 
 /** Makes the hot set, where there is one and not all experts fit; the policy has the other slots. */

@@ -142,7 +142,9 @@ uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
     return taken;
 }
 
-uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache) {
+/* Of slots that nothing was read into yet. */
+static uint64_t unread(void *self) {
+    pi2_expert_cache *cache = self;
     uint32_t slots = 0;
     pi2_region_lock(cache->region);
     for (uint32_t i = 0; i < cache->slot_count; i++) slots += cache->slots[i] == SLOT_UNTOUCHED;
@@ -150,6 +152,26 @@ uint64_t pi2_expert_cache_unread_bytes(pi2_expert_cache *cache) {
     return cache->options.loaded ? 0 : slots * (uint64_t)cache->slot_bytes;
 }
 
-uint64_t pi2_expert_cache_away_bytes(const pi2_expert_cache *cache) {
+static uint64_t away(void *self) {
+    const pi2_expert_cache *cache = self;
     return cache->given_count * (uint64_t)cache->slot_bytes;
+}
+
+static uint64_t give_back(void *self, uint32_t position, uint64_t bytes, bool *later) {
+    pi2_expert_cache *cache = self;
+    (void)position, (void)later; /* a slot that is in use stays whatever the pass has come to */
+    return pi2_expert_cache_give_back(cache, cache->options.least_slots, bytes);
+}
+
+static uint64_t take_again(void *self, uint32_t position, uint64_t bytes) {
+    (void)position;
+    return pi2_expert_cache_take_again(self, bytes);
+}
+
+void pi2_expert_cache_tell_memory(pi2_expert_cache *cache) {
+    const uint64_t slot = cache->slot_bytes;
+    if (cache->options.least_slots == 0) return;
+    pi2_region_set_memory(cache->region, &(pi2_region_memory){
+        .planned_bytes = slot * cache->slot_count, .least_bytes = slot * cache->options.least_slots,
+        .piece_bytes = slot, .away = away, .unread = unread, .give_back = give_back, .take_again = take_again });
 }

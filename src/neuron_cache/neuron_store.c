@@ -537,7 +537,18 @@ static uint64_t close_slots(pi2_neuron_store *store, slot_pool *pool, uint64_t b
     return given;
 }
 
-uint64_t pi2_neuron_store_give_back(pi2_neuron_store *store, uint64_t bytes) {
+static bool has_spare(const pi2_neuron_store *store) {
+    for (uint32_t p = 0; p < store->pool_count; p++) {
+        if (store->pools[p].open_count > store->pools[p].largest_layer) return true;
+    }
+    return false;
+}
+
+/* Between passes, in steps of 2 MB: slots behind the units that a layer may need at once. */
+static uint64_t give_back(void *self, uint32_t position, uint64_t bytes, bool *later) {
+    pi2_neuron_store *store = self;
+    *later = position != UINT32_MAX && has_spare(store);
+    if (position != UINT32_MAX) return 0;
     (void)pi2_region_collect(store->region);
     if (pi2_region_under_way(store->region)) return 0; /* a read may write into any slot */
     uint64_t given = 0;
@@ -547,9 +558,10 @@ uint64_t pi2_neuron_store_give_back(pi2_neuron_store *store, uint64_t bytes) {
     return given;
 }
 
-uint64_t pi2_neuron_store_take_again(pi2_neuron_store *store, uint64_t bytes) {
+static uint64_t take_again(void *self, uint32_t position, uint64_t bytes) {
+    pi2_neuron_store *store = self;
     uint64_t taken = 0;
-    for (uint32_t p = store->pool_count; p-- > 0 && taken < bytes;) {
+    for (uint32_t p = position == UINT32_MAX ? store->pool_count : 0; p-- > 0 && taken < bytes;) {
         slot_pool *pool = &store->pools[p];
         const uint32_t closed = pool->slot_count - pool->open_count, wanted = slots_of_bytes(pool, bytes - taken);
         const uint32_t opened = closed < wanted ? closed : wanted;
@@ -568,14 +580,9 @@ uint64_t pi2_neuron_store_away_bytes(const pi2_neuron_store *store) {
     return bytes;
 }
 
-bool pi2_neuron_store_has_spare(const pi2_neuron_store *store) {
-    for (uint32_t p = 0; p < store->pool_count; p++) {
-        if (store->pools[p].open_count > store->pools[p].largest_layer) return true;
-    }
-    return false;
-}
+static uint64_t away(void *self) { return pi2_neuron_store_away_bytes(self); }
 
-uint64_t pi2_neuron_store_slot_bytes(const pi2_neuron_store *store) {
+static uint64_t slot_bytes(const pi2_neuron_store *store) {
     uint64_t bytes = 0;
     for (uint32_t p = 0; p < store->pool_count; p++) {
         bytes += (uint64_t)store->pools[p].slot_count * store->pools[p].unit_bytes;
@@ -583,13 +590,9 @@ uint64_t pi2_neuron_store_slot_bytes(const pi2_neuron_store *store) {
     return bytes;
 }
 
-uint64_t pi2_neuron_store_unread_bytes(const pi2_neuron_store *store) {
-    if (store->is_filled) return 0;
-    uint64_t bytes = 0;
-    for (uint32_t p = 0; p < store->pool_count; p++) {
-        bytes += (uint64_t)store->pools[p].open_count * store->pools[p].unit_bytes;
-    }
-    return bytes;
+static uint64_t unread(void *self) {
+    const pi2_neuron_store *store = self;
+    return store->is_filled ? 0 : slot_bytes(store) - pi2_neuron_store_away_bytes(store);
 }
 
 /* ---- passes ---- */
@@ -655,9 +658,15 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     if (status == PI2_OK) status = place_pools(store);
     if (status == PI2_OK) status = make_lists(store);
     if (status == PI2_OK) status = load_heads(store);
-    if (status == PI2_OK) *store_out = store;
-    else pi2_neuron_store_free(store);
-    return status;
+    if (status != PI2_OK) {
+        pi2_neuron_store_free(store);
+        return status;
+    }
+    pi2_region_set_memory(store->region, &(pi2_region_memory){
+        .planned_bytes = slot_bytes(store), .away = away, .unread = unread, .give_back = give_back,
+        .take_again = take_again });
+    *store_out = store;
+    return PI2_OK;
 }
 
 void pi2_neuron_store_free(pi2_neuron_store *store) {

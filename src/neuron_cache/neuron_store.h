@@ -92,21 +92,8 @@ void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_
  */
 pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t bank, uint32_t unit, const uint8_t **memory_out);
 
-/**
- * Gives the memory of slots back to the system, in steps of 2 MB: those behind the units that a layer may need at once.
- * Returns the bytes; 0 where reads are under way. Threads: one, between passes.
- */
-uint64_t pi2_neuron_store_give_back(pi2_neuron_store *store, uint64_t bytes);
-/** The other way. Returns the bytes. Threads: as above. */
-uint64_t pi2_neuron_store_take_again(pi2_neuron_store *store, uint64_t bytes);
 /** Bytes of slots that were given back. Threads: one. */
 uint64_t pi2_neuron_store_away_bytes(const pi2_neuron_store *store);
-/** Whether slots can be given back. */
-bool pi2_neuron_store_has_spare(const pi2_neuron_store *store);
-/** Bytes of all slots, given back or not. */
-uint64_t pi2_neuron_store_slot_bytes(const pi2_neuron_store *store);
-/** Bytes of open slots that take no memory yet. Threads: one. */
-uint64_t pi2_neuron_store_unread_bytes(const pi2_neuron_store *store);
 
 /** Books what a layer found: units that it used, and those of them that were there. */
 void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t bank, uint32_t uses, uint32_t hits);

@@ -59,7 +59,7 @@ struct pi2_weight_store {
     store_unit *units;        /* in sequence order */
     uint32_t *unit_order;     /* in the order in which they leave */
     uint32_t unit_count, away_count;
-    uint64_t away_bytes;
+    uint64_t planned_bytes, away_bytes; /* of residents; of those that stream for now */
     bool ring_touched;
     _Atomic uint32_t generation;
     uint64_t pass_bytes_body, pass_bytes_head, pass_bytes_by_neuron; /* the last: what such a pass does without */
@@ -102,6 +102,7 @@ static pi2_status place_extents(pi2_weight_store *store) {
         if (own->resident) {
             own->memory = own->home = at;
             at += pi2_extent_read_bytes(extent);
+            store->planned_bytes += pi2_extent_read_bytes(extent);
         } else if (pi2_extent_read_bytes(extent) > options->ring_bytes) {
             return pi2_fail(PI2_ERR_INVALID, "the stream buffer of %zu bytes cannot hold extent %u of %u bytes",
                             options->ring_bytes, e, pi2_extent_read_bytes(extent));
@@ -440,47 +441,6 @@ static void reset(void *self) {
 
 void pi2_weight_store_reset(pi2_weight_store *store) { pi2_region_reset(store->region); }
 
-/* ---- creation ---- */
-
-static pi2_status make_lists(pi2_weight_store *store) {
-    const pi2_weight_store_options *options = &store->options;
-    store->room_capacity = options->sequence_count + 1;
-    store->extents = calloc(options->layout->extent_count + 1, sizeof *store->extents);
-    store->sequence = malloc((options->sequence_count + 1) * sizeof *store->sequence);
-    store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
-    if (!store->extents || !store->sequence || !store->rooms) {
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
-    }
-    memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
-    return PI2_OK;
-}
-
-pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_weight_store **store_out) {
-    *store_out = NULL;
-    pi2_weight_store *store = calloc(1, sizeof *store);
-    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store");
-    store->options = *options;
-    const pi2_region_owner owner = { .self = store, .ended = note_arrival, .check = check_extent, .reset = reset };
-    pi2_status status = make_lists(store);
-    if (status == PI2_OK) status = place_extents(store);
-    if (status == PI2_OK && options->may_give_back) status = make_units(store);
-    if (status == PI2_OK) status = pi2_region_create(options->store, &owner, MAX_READS, &store->region);
-    if (status == PI2_OK) *store_out = store;
-    else pi2_weight_store_free(store);
-    return status;
-}
-
-void pi2_weight_store_free(pi2_weight_store *store) {
-    if (!store) return;
-    pi2_region_free(store->region);
-    free(store->extents);
-    free(store->sequence);
-    free(store->rooms);
-    free(store->units);
-    free(store->unit_order);
-    free(store);
-}
-
 /* ---- giving memory back, and taking it again ---- */
 
 /* The first resident's address of a unit. Its residents lie side by side. */
@@ -579,12 +539,13 @@ static bool load_unit(pi2_weight_store *store, const store_unit *unit) {
     return true;
 }
 
-uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint64_t bytes, bool between_passes) {
+uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint32_t end, uint64_t bytes) {
     uint64_t taken = 0;
     for (uint32_t i = store->unit_count; i-- > 0 && store->away_count > 0 && taken < bytes;) {
         store_unit *unit = &store->units[store->unit_order[i]];
         const bool is_part_of_pass = unit->first_position < store->options.pass_end;
-        if (!unit->away || (taken > 0 && taken + unit->bytes > bytes) || !(is_part_of_pass || between_passes)) continue;
+        const bool may_return = is_part_of_pass || end == UINT32_MAX;
+        if (!unit->away || (taken > 0 && taken + unit->bytes > bytes) || !may_return) continue;
         pi2_region_lock(store->region);
         bring_home(store, unit);
         pi2_region_unlock(store->region);
@@ -607,7 +568,9 @@ uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store) {
     return most;
 }
 
-uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store) {
+/* Bytes of residents that nobody has asked for yet. */
+static uint64_t unread(void *self) {
+    pi2_weight_store *store = self;
     uint64_t bytes = 0;
     pi2_region_lock(store->region);
     for (uint32_t e = 0; e < store->options.layout->extent_count; e++) {
@@ -623,3 +586,61 @@ uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store) {
 uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store) { return store->away_bytes; }
 
 uint32_t pi2_weight_store_generation(const pi2_weight_store *store) { return atomic_load(&store->generation); }
+
+static uint64_t away(void *self) { return pi2_weight_store_away_bytes(self); }
+
+static uint64_t give_back(void *self, uint32_t end, uint64_t bytes, bool *later) {
+    (void)later; /* what the pass has not come to is asked again after each layer */
+    return pi2_weight_store_give_back(self, end, bytes);
+}
+
+static uint64_t take_again(void *self, uint32_t end, uint64_t bytes) {
+    return pi2_weight_store_take_again(self, end, bytes);
+}
+
+/* ---- creation ---- */
+
+static pi2_status make_lists(pi2_weight_store *store) {
+    const pi2_weight_store_options *options = &store->options;
+    store->room_capacity = options->sequence_count + 1;
+    store->extents = calloc(options->layout->extent_count + 1, sizeof *store->extents);
+    store->sequence = malloc((options->sequence_count + 1) * sizeof *store->sequence);
+    store->rooms = calloc(store->room_capacity, sizeof *store->rooms);
+    if (!store->extents || !store->sequence || !store->rooms) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store's lists");
+    }
+    memcpy(store->sequence, options->sequence, options->sequence_count * sizeof *store->sequence);
+    return PI2_OK;
+}
+
+pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_weight_store **store_out) {
+    *store_out = NULL;
+    pi2_weight_store *store = calloc(1, sizeof *store);
+    if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the weight store");
+    store->options = *options;
+    const pi2_region_owner owner = { .self = store, .ended = note_arrival, .check = check_extent, .reset = reset };
+    pi2_status status = make_lists(store);
+    if (status == PI2_OK) status = place_extents(store);
+    if (status == PI2_OK && options->may_give_back) status = make_units(store);
+    if (status == PI2_OK) status = pi2_region_create(options->store, &owner, MAX_READS, &store->region);
+    if (status != PI2_OK) {
+        pi2_weight_store_free(store);
+        return status;
+    }
+    pi2_region_set_memory(store->region, &(pi2_region_memory){
+        .planned_bytes = store->planned_bytes, .piece_bytes = pi2_weight_store_unit_bytes(store), .away = away,
+        .unread = unread, .give_back = give_back, .take_again = take_again });
+    *store_out = store;
+    return PI2_OK;
+}
+
+void pi2_weight_store_free(pi2_weight_store *store) {
+    if (!store) return;
+    pi2_region_free(store->region);
+    free(store->extents);
+    free(store->sequence);
+    free(store->rooms);
+    free(store->units);
+    free(store->unit_order);
+    free(store);
+}

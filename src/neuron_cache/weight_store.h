@@ -94,14 +94,12 @@ void pi2_weight_store_reset(pi2_weight_store *store);
  */
 uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint64_t bytes);
 /** The other way: about `bytes` of what was given back, at least one unit, becomes resident when it is read
- *  next. Embedding rows, which are read at once, only between passes. Threads: one; a pass may run. */
-uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint64_t bytes, bool between_passes);
+ *  next. Embedding rows, which are read at once, only where no pass runs. Threads: one; a pass may run. */
+uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint32_t end, uint64_t bytes);
 /** The largest unit. */
 uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store);
 /** Planned bytes that stream for now. */
 uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store);
-/** Bytes of residents that nobody has asked for yet: they take no memory so far. */
-uint64_t pi2_weight_store_unread_bytes(pi2_weight_store *store);
 /** Changes whenever an extent's residency does. */
 uint32_t pi2_weight_store_generation(const pi2_weight_store *store);
 

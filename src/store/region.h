@@ -46,6 +46,20 @@ void pi2_region_free(pi2_region *region);
 /** Memory of a region's list. */
 size_t pi2_region_bytes(uint32_t reads);
 
+/** How memory of a region leaves while others need it, and returns. The functions are called by one thread at a time;
+ *  a pass may run. position: as in pi2_store_give_back(). */
+typedef struct pi2_region_memory {
+    uint64_t planned_bytes, least_bytes; /* that can leave; of those, what must stay */
+    uint64_t piece_bytes;           /* that move as one, at most */
+    uint64_t (*away)(void *self);   /* planned bytes that are away */
+    uint64_t (*unread)(void *self); /* planned bytes that take no memory yet, and will */
+    /** *later: it can give what is missing once the pass has ended, and nobody else is asked until then. */
+    uint64_t (*give_back)(void *self, uint32_t position, uint64_t bytes, bool *later);
+    uint64_t (*take_again)(void *self, uint32_t position, uint64_t bytes);
+} pi2_region_memory;
+/** Threads: one, before any pass. */
+void pi2_region_set_memory(pi2_region *region, const pi2_region_memory *memory);
+
 /* ---- with the region's lock ---- */
 
 /** For the region's own changes too. */

@@ -29,7 +29,8 @@ typedef struct pooled_read {
 struct pi2_region {
     pi2_store *store;
     pi2_region_owner owner;
-    pi2_region *next_region;
+    pi2_region_memory memory; /* without functions: what the region has stays */
+    pi2_region *next_region;  /* made before this one */
     pooled_read *reads;
     uint32_t capacity;
     _Atomic uint32_t under_way;
@@ -120,6 +121,58 @@ void pi2_store_count(const pi2_store *store, pi2_store_counters *counters_out) {
     *counters_out = (pi2_store_counters){
         .needed_bytes = atomic_load(&store->needed_bytes), .stall_ns = atomic_load(&store->stall_ns),
         .stalls = atomic_load(&store->stalls), .bytes_read = reader.bytes_read, .reads = reader.reads };
+}
+
+/* ---- memory that others need ---- */
+
+void pi2_region_set_memory(pi2_region *region, const pi2_region_memory *memory) { region->memory = *memory; }
+
+pi2_store_bounds pi2_store_find_bounds(const pi2_store *store) {
+    pi2_store_bounds bounds = { 0 };
+    for (const pi2_region *region = store->regions; region; region = region->next_region) {
+        bounds.planned_bytes += region->memory.planned_bytes;
+        bounds.least_bytes += region->memory.least_bytes;
+        if (bounds.piece_bytes < region->memory.piece_bytes) bounds.piece_bytes = region->memory.piece_bytes;
+    }
+    return bounds;
+}
+
+uint64_t pi2_store_away_bytes(const pi2_store *store) {
+    uint64_t bytes = 0;
+    for (const pi2_region *region = store->regions; region; region = region->next_region) {
+        if (region->memory.away) bytes += region->memory.away(region->owner.self);
+    }
+    return bytes;
+}
+
+uint64_t pi2_store_unread_bytes(const pi2_store *store) {
+    uint64_t bytes = 0;
+    for (const pi2_region *region = store->regions; region; region = region->next_region) {
+        if (region->memory.unread) bytes += region->memory.unread(region->owner.self);
+    }
+    return bytes;
+}
+
+uint64_t pi2_store_give_back(pi2_store *store, uint32_t position, uint64_t bytes) {
+    uint64_t given = 0;
+    bool later = false;
+    for (pi2_region *region = store->regions; region && given < bytes && !later; region = region->next_region) {
+        if (!region->memory.give_back) continue;
+        given += region->memory.give_back(region->owner.self, position, bytes - given, &later);
+    }
+    return given;
+}
+
+static uint64_t take_again(pi2_region *region, uint32_t position, uint64_t bytes) {
+    if (!region) return 0;
+    const uint64_t taken = take_again(region->next_region, position, bytes);
+    const pi2_region_memory *memory = &region->memory;
+    if (taken >= bytes || !memory->take_again || memory->away(region->owner.self) == 0) return taken;
+    return taken + memory->take_again(region->owner.self, position, bytes - taken);
+}
+
+uint64_t pi2_store_take_again(pi2_store *store, uint32_t position, uint64_t bytes) {
+    return take_again(store->regions, position, bytes);
 }
 
 /* ---- reading now ---- */

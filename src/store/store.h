@@ -76,6 +76,25 @@ typedef struct pi2_store_range {
 pi2_status pi2_store_read(pi2_store *store, const pi2_store_range *ranges, uint32_t count,
                           pi2_status (*arrived)(void *user, uint32_t i), void *user, unsigned threads);
 
+/* ---- memory that others need: one thread at a time, a pass may run ---- */
+
+typedef struct pi2_store_bounds {
+    uint64_t planned_bytes, least_bytes; /* that can leave; of those, what must stay */
+    uint64_t piece_bytes;                /* that move as one, at most */
+} pi2_store_bounds;
+pi2_store_bounds pi2_store_find_bounds(const pi2_store *store);
+/** Planned bytes that are away; that take no memory yet, and will. */
+uint64_t pi2_store_away_bytes(const pi2_store *store);
+uint64_t pi2_store_unread_bytes(const pi2_store *store);
+/**
+ * Gives about `bytes` back to the system. position: the running pass is done with every position of its order before
+ * it; UINT32_MAX: no pass runs. Regions that were made last give first: a token needs few of their units, all of the
+ * others'. Returns what was given: less when no more can leave for now.
+ */
+uint64_t pi2_store_give_back(pi2_store *store, uint32_t position, uint64_t bytes);
+/** Takes about `bytes` of it again, at least one piece; in the opposite order. Returns how much. */
+uint64_t pi2_store_take_again(pi2_store *store, uint32_t position, uint64_t bytes);
+
 /* ---- counters ---- */
 
 typedef struct pi2_store_counters {

@@ -52,8 +52,7 @@ static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool kee
 /* Weights that may be in memory, and the cache's touched pages: never more than was planned for both. */
 static void check_sum(const pi2_engine *engine, uint32_t position) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
-    const uint64_t away = pi2_weight_store_away_bytes(engine->weight_store) +
-                          (engine->expert_cache ? pi2_expert_cache_away_bytes(engine->expert_cache) : 0);
+    const uint64_t away = pi2_store_away_bytes(engine->store);
     const uint64_t touched =
         pi2_forward_cache_touched_bytes(engine->run.source.model, &plan->shape, position, pi2_page_bytes());
     const uint64_t planned = plan->resident_room + plan->expert_bytes - plan->loan_bytes + plan->cache_bytes;

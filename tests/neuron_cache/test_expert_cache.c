@@ -73,7 +73,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
                                                .bytes = s.bytes, .gates_only = gates_only,
                                                .policy = policy, .layer_keys = EXPERTS, .store = s.store,
-                                               .on_demand = on_demand };
+                                               .least_slots = 1, .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(pi2_expert_cache_slots(s.cache), slots < KEYS ? slots : KEYS);
     trace = (pi2_trace){ .header = { LAYERS, EXPERTS, 2, 1 }, .demands = demands, .keys = keys, .uses = uses };
@@ -239,19 +239,19 @@ static void test_populate(void **state) {
     for (size_t method = 0; method < 2; method++) {
         setup s = open_cache(method ? "pread" : "auto", pi2_cache_policy_find("lru"), 12);
         const uint64_t slot = pi2_expert_cache_slot_bytes(&expert_layout);
-        assert_int_equal(pi2_expert_cache_unread_bytes(s.cache), 12 * slot);
+        assert_int_equal(pi2_store_unread_bytes(s.store), 12 * slot);
         if (populate_all(&s) == 0) { /* a system that cannot: everything else works */
             run_some(&s, 3);
             close_cache(&s);
             continue;
         }
-        assert_int_equal(pi2_expert_cache_unread_bytes(s.cache), 0);
+        assert_int_equal(pi2_store_unread_bytes(s.store), 0);
         run_some(&s, 3);
         assert_int_equal(pi2_expert_cache_give_back(s.cache, 5, 12 * slot), 7 * slot);
         assert_int_equal(populate_all(&s), 0);
         run_some(&s, 4);
         assert_int_equal(pi2_expert_cache_take_again(s.cache, 7 * slot), 7 * slot);
-        assert_int_equal(pi2_expert_cache_unread_bytes(s.cache), 7 * slot);
+        assert_int_equal(pi2_store_unread_bytes(s.store), 7 * slot);
         assert_int_equal(populate_all(&s), 0); /* memory was short: only reads take it from now on */
         run_some(&s, 5);
         close_cache(&s);

@@ -425,10 +425,73 @@ static void test_read_now(void **state) {
     test_file_remove(&f.file);
 }
 
+/* ---- memory that others need ---- */
+
+/* A region of so many bytes, which leave in pieces of 10; `waits`: it gives between passes only. */
+typedef struct heap {
+    uint64_t planned, away;
+    bool waits;
+} heap;
+
+static void no_end(void *self, const pi2_bring *bring, pi2_status status) { (void)self, (void)bring, (void)status; }
+static uint64_t heap_away(void *self) { return ((heap *)self)->away; }
+static uint64_t heap_unread(void *self) { return ((heap *)self)->planned / 2; }
+
+static uint64_t heap_give(void *self, uint32_t position, uint64_t bytes, bool *later) {
+    heap *h = self;
+    *later = h->waits && position != UINT32_MAX && h->away < h->planned;
+    uint64_t given = 0;
+    for (; !*later && given < bytes && h->away < h->planned; given += 10) h->away += 10;
+    return given;
+}
+
+static uint64_t heap_take(void *self, uint32_t position, uint64_t bytes) {
+    heap *h = self;
+    uint64_t taken = 0;
+    (void)position;
+    for (; taken < bytes && h->away > 0; taken += 10) h->away -= 10;
+    return taken;
+}
+
+/* The region that was made last gives first and takes last; who gives later keeps the others from giving. */
+static void test_memory(void **state) {
+    (void)state;
+    pi2_store *store = NULL;
+    pi2_region *regions[3];
+    heap heaps[3] = { { .planned = 100 }, { .planned = 50 }, { .planned = 30, .waits = true } };
+    assert_int_equal(pi2_store_create(&(pi2_store_options){ 0 }, &store), PI2_OK);
+    for (int i = 0; i < 3; i++) {
+        const pi2_region_owner owner = { .self = &heaps[i], .ended = no_end };
+        assert_int_equal(pi2_region_create(store, &owner, 1, &regions[i]), PI2_OK);
+        pi2_region_set_memory(regions[i], &(pi2_region_memory){
+            .planned_bytes = heaps[i].planned, .least_bytes = 5, .piece_bytes = i == 1 ? 20 : 10, .away = heap_away,
+            .unread = heap_unread, .give_back = heap_give, .take_again = heap_take });
+    }
+    const pi2_store_bounds bounds = pi2_store_find_bounds(store);
+    assert_int_equal(bounds.planned_bytes, 180);
+    assert_int_equal(bounds.least_bytes, 15);
+    assert_int_equal(bounds.piece_bytes, 20);
+    assert_int_equal(pi2_store_unread_bytes(store), 90);
+    assert_int_equal(pi2_store_give_back(store, 7, 40), 0); /* the last one will */
+    assert_int_equal(pi2_store_give_back(store, UINT32_MAX, 40), 40);
+    assert_true(heaps[2].away == 30 && heaps[1].away == 10 && heaps[0].away == 0);
+    assert_int_equal(pi2_store_give_back(store, 7, 60), 60); /* it has nothing left to give */
+    assert_true(heaps[2].away == 30 && heaps[1].away == 50 && heaps[0].away == 20);
+    assert_int_equal(pi2_store_away_bytes(store), 100);
+    assert_int_equal(pi2_store_take_again(store, UINT32_MAX, 30), 30);
+    assert_true(heaps[2].away == 30 && heaps[1].away == 40 && heaps[0].away == 0);
+    assert_int_equal(pi2_store_give_back(store, UINT32_MAX, 1000), 110);
+    assert_int_equal(pi2_store_take_again(store, UINT32_MAX, 1000), 180);
+    assert_int_equal(pi2_store_away_bytes(store), 0);
+    for (int i = 0; i < 3; i++) pi2_region_free(regions[i]);
+    pi2_store_free(store);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arrives_once), cmocka_unit_test(test_failure_is_told_by_all),
         cmocka_unit_test(test_cancelled_and_raised), cmocka_unit_test(test_reset_waits),
-        cmocka_unit_test(test_old_tickets), cmocka_unit_test(test_join), cmocka_unit_test(test_read_now) };
+        cmocka_unit_test(test_old_tickets), cmocka_unit_test(test_join), cmocka_unit_test(test_read_now),
+        cmocka_unit_test(test_memory) };
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }
