@@ -37,8 +37,8 @@ static const pi2_cli_option model_options[] = {
      "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},
     {"--sparsity", PI2_CLI_SPARSITIES, PI2_CLI_CHOICE, MODEL(sparsity), "exact",
      "exact: where a model's neurons are often exactly zero (ReLU) and its cluster file has the neuron layout, tokens "
-     "are computed with the neurons that fire alone; the text is the same. always: also several tokens at once for "
-     "which all neurons would be faster. off: with all of them.", NULL, 0, 0},
+     "are computed with the neurons that fire alone; the text is the same. always: also several tokens at once, and "
+     "experts, for which all neurons would be faster. off: with all of them.", NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
      "Records which experts are used, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",

@@ -46,6 +46,10 @@ static void tell_size(const pi2_engine *engine) {
     if (slots == all) return;
     pi2_planned_run_log(&engine->run, "expert cache: %u of %u experts (%s), policy %s", slots, all,
                    pi2_format_size(engine->run.plan.memory.expert_bytes, bytes), engine->run.plan.policy->name);
+    if (engine->run.plan.memory.whole_is_faster) {
+        pi2_planned_run_log(&engine->run, "experts are read whole: faster here, as far as can be told, than those of "
+                            "their neurons that fire ('--sparsity always' reads these)");
+    }
     if (engine->run.options.routing_trace) {
         pi2_planned_run_log(&engine->run, "hot experts: %u; %s", engine->run.plan.hot.count,
                             engine->run.plan.hot_reason);

@@ -57,8 +57,9 @@ static void add_expert_line(pi2_plan *plan, uint64_t bytes) {
                        : "tokens use those of the experts that are chosen: others are read when chosen");
         return;
     }
-    (void)snprintf(why, sizeof why, "%llu of %u experts, %u hot, policy %s; others are read when chosen",
-                   (unsigned long long)slots, all, run->plan.hot.count, run->plan.policy->name);
+    (void)snprintf(why, sizeof why, "%llu of %u experts, %u hot, policy %s; others are read when chosen%s",
+                   (unsigned long long)slots, all, run->plan.hot.count, run->plan.policy->name,
+                   run->plan.memory.whole_is_faster ? ", whole" : "");
     add_line(plan, "expert weights", bytes, run->plan.memory.expert_bytes, why);
 }
 

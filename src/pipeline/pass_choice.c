@@ -8,6 +8,7 @@
  * second and whose memory 12 to 40 GB. Only their proportions matter, and those are alike.
  */
 static const double small_read_ns = 16000, stream_byte_ns = 0.65, memory_byte_ns = 0.08;
+static const double clearly_less = 0.7;
 /* Computing: a weight of a neuron by itself against one of a matrix, and a further token of a matrix product. */
 static const double alone_factor = 2, further_token = 1.0 / 9;
 static const double used_at_first = 0.15, newest = 0.25;
@@ -33,4 +34,8 @@ void pi2_pass_choice_note(pi2_pass_choice *choice, uint64_t uses, uint64_t hits)
     const double share = choice->used > 0 ? newest : 1;
     choice->used += share * (used - choice->used);
     choice->missed += share * (missed - choice->missed);
+}
+
+bool pi2_small_reads_pay(double small_reads, double bytes_beside, double long_bytes) {
+    return small_reads * small_read_ns + bytes_beside * stream_byte_ns < clearly_less * long_bytes * stream_byte_ns;
 }

@@ -11,6 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/**
+ * Whether so many small reads and bytes_beside in long ones are clearly faster than long_bytes: by a third and more,
+ * since small reads suffer more where others use the disk or the processors. Pure.
+ */
+bool pi2_small_reads_pay(double small_reads, double bytes_beside, double long_bytes);
+
 /** What both ways cost. */
 typedef struct pi2_pass_choice {
     uint64_t units, slots;     /* of the model's neurons, and those that memory holds */

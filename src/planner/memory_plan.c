@@ -1,11 +1,14 @@
 /* memory_plan.c: what the budget is spent on, the least that it must be, and which extents stay. */
 #include "planner/memory_plan.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
+#include "pipeline/pass_choice.h"
+#include "planner/neuron_forecast.h"
 
 enum {
     LEAST_CONTEXT = 256, MOST_BATCH = 512, LEAST_BATCH = 16, DEFAULT_MOST_CONTEXT = 8192,
@@ -217,12 +220,47 @@ static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan
     return true;
 }
 
+uint32_t pi2_memory_plan_banks_at_once(const pi2_model_shape *shape, uint32_t tokens) {
+    const uint64_t visits = (uint64_t)shape->expert_used_count * tokens;
+    return visits < shape->expert_count ? (uint32_t)visits : shape->expert_count;
+}
+
+/* Memory for the neurons of a layer's experts that passes of so many tokens may use. */
+static uint64_t least_neurons_of(const pi2_memory_plan_request *request, uint32_t tokens) {
+    pi2_neuron_banks banks = *request->banks;
+    banks.at_once = pi2_memory_plan_banks_at_once(&request->model->shape, tokens);
+    return pi2_neuron_store_least_bytes(&banks);
+}
+
 /* Whole experts for prompts: a batch uses nearly all of a layer, and no more than that of them at once. */
 static uint64_t prompt_slots(const pi2_memory_plan_request *request) {
     const pi2_model_shape *shape = &request->model->shape;
     uint64_t slots = request->budget_bytes / PROMPT_SHARE / pi2_expert_cache_slot_bytes(request->model->layout);
     if (slots > shape->expert_count) slots = shape->expert_count;
     return slots < shape->expert_used_count ? shape->expert_used_count : slots;
+}
+
+/*
+ * Whether a token's neurons that are missing are read clearly faster than whole experts that were, had they all of the
+ * room. Large experts of which few neurons fire pay, small ones of which many do are read faster whole.
+ */
+static bool neurons_pay(const pi2_memory_plan_request *request, const pi2_memory_plan *own) {
+    const pi2_extent_layout *layout = request->model->layout;
+    const pi2_model_shape *shape = &request->model->shape;
+    const uint64_t heads = pi2_neuron_store_head_bytes(request->banks);
+    const double experts = (double)pi2_expert_cache_all_bytes(layout);
+    const double slot = (double)pi2_expert_cache_slot_bytes(layout);
+    const double gates = (double)pi2_expert_cache_all_gate_bytes(layout);
+    const double units = (double)(pi2_neuron_store_all_bytes(request->banks) - heads);
+    const double room = (double)(own->expert_bytes + own->gate_bytes + own->neuron_bytes);
+    const double missed = room < experts ? 1 - room / experts : 0, missed_gates = 1 - (double)own->gate_bytes / gates;
+    const double hits = pi2_neuron_assumed_hits((double)(own->neuron_bytes - heads) / units);
+    double fires;
+    (void)pi2_neuron_assumed_share(shape, &fires);
+    const double gate = (double)pi2_expert_cache_gate_slot_bytes(layout);
+    const pi2_neuron_bank *bank = &request->banks->banks[0];
+    const double reads = bank->unit_count * (1 - pow(1 - fires, bank->unit_neurons)) * (1 - hits);
+    return pi2_small_reads_pay(reads, missed_gates * gate, missed * slot);
 }
 
 /*
@@ -243,7 +281,10 @@ static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_
     const uint64_t fixed = fixed_bytes(&own) + own.staging_bytes + dense + own.expert_bytes;
     const uint64_t of_a_token = gate * shape->expert_used_count * shape->layer_count;
     const uint64_t least_gates = of_a_token < gates ? of_a_token : gates;
-    const uint64_t least_neurons = pi2_neuron_store_least_bytes(request->banks);
+    /* Large experts: fewer tokens at once go by neuron where room for their neurons would take that of Gates. */
+    uint32_t *tokens = &own.shape.neuron_tokens;
+    while (*tokens > 1 && fixed + gates + 2 * least_neurons_of(request, *tokens) > request->budget_bytes) *tokens /= 2;
+    const uint64_t least_neurons = least_neurons_of(request, own.shape.neuron_tokens);
     const uint64_t least = fixed + least_gates + least_neurons;
     plan->neuron_lack_bytes = least > request->budget_bytes ? least - request->budget_bytes : 0;
     if (plan->neuron_lack_bytes) return false;
@@ -253,6 +294,8 @@ static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_
     own.neuron_bytes = room < most ? room / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT : most;
     const uint64_t more = (room - own.neuron_bytes) / slot * slot;
     own.expert_bytes = own.expert_bytes + more < experts ? own.expert_bytes + more : experts;
+    plan->whole_is_faster = !request->neurons_always && !neurons_pay(request, &own);
+    if (plan->whole_is_faster) return false;
     own.neuron_lack_bytes = 0;
     own.resident_room = dense;
     *plan = own;

@@ -6,6 +6,8 @@
 
 /** Tokens of a pass that computes single neurons, at most: one, and those guessed ahead. */
 enum { PI2_NEURON_TOKENS = 8 };
+/** Banks that one layer of such a pass uses at most: pi2_neuron_banks.at_once. */
+uint32_t pi2_memory_plan_banks_at_once(const pi2_model_shape *shape, uint32_t tokens);
 
 typedef struct pi2_memory_plan_request {
     const pi2_model *model;
@@ -26,6 +28,7 @@ typedef struct pi2_memory_plan_request {
     bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
     const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */
     const uint8_t *by_neuron;   /* [extent_count]: 1: decoding does without the extent. NULL where there are no banks */
+    bool neurons_always;        /* of experts too where reading them whole is likely to be faster */
 } pi2_memory_plan_request;
 
 typedef struct pi2_memory_plan {
@@ -37,6 +40,7 @@ typedef struct pi2_memory_plan {
     uint64_t gate_bytes;        /* of a cache of experts' Gates beside it; 0: there is none */
     uint64_t neuron_bytes;      /* of the store of neurons, their heads included; 0: passes are dense */
     uint64_t neuron_lack_bytes; /* what the budget lacks for such a store, about; 0: nothing, or there are no banks */
+    bool whole_is_faster;       /* there are banks, and room for neurons, but whole experts are likely to be faster */
     uint64_t loan_bytes;        /* of these two, what the key-value cache lends until it grows */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     uint32_t draft_tokens;      /* of the request's, what is afforded */

@@ -68,3 +68,21 @@ double pi2_neuron_rates_hits(const pi2_neuron_rates *rates, double slots) {
     (void)units_above(rates, high, &hits);
     return fmin(1, hits / used);
 }
+
+/* ---- what nobody has counted ---- */
+
+/* Where Up is cut off below zero too, four fifths of those that Gate lets through. */
+static const double UP_PASSES = 0.8;
+
+double pi2_neuron_assumed_share(const pi2_model_shape *shape, double *gate_out) {
+    const bool cuts_up = shape->activation == PI2_FFN_drelu;
+    const double gives = shape->expert_count == 0 ? 0.1 : cuts_up ? 0.12 : 0.4;
+    *gate_out = cuts_up ? gives / UP_PASSES : gives;
+    return gives;
+}
+
+double pi2_neuron_assumed_hits(double held) {
+    const double hot = 1.0 / 3, of_hot = 0.8;
+    if (held >= 1) return 1;
+    return held < hot ? of_hot * held / hot : of_hot + (1 - of_hot) * (held - hot) / (1 - hot);
+}

@@ -11,7 +11,19 @@
 
 #include <stdint.h>
 
+#include "architectures/architecture.h"
+
 enum { PI2_NEURON_RATES = 512 };
+
+/**
+ * What is assumed of a model that nobody has counted: the share of an FFN's neurons, or of a chosen expert's, that give
+ * something for a token, as docs/synthetic.md has it from what was published: a tenth in models that were made sparse,
+ * 12 % in experts with dReLU (TurboSparse-Mixtral), 40 % in those with ReLU (SmallThinker). gate_out: the share that
+ * Gate lets through, which is read.
+ */
+double pi2_neuron_assumed_share(const pi2_model_shape *shape, double *gate_out);
+/** Of the neurons that fire, the share that a store finds which holds such a share of all: a third gives 80 %. */
+double pi2_neuron_assumed_hits(double held);
 
 /** Units by the probability that a token uses them: all those of a class have its mean. */
 typedef struct pi2_neuron_rates {

@@ -131,12 +131,6 @@ static bool experts_can_go_by_neuron(const pi2_model *model) {
     return false;
 }
 
-/* Experts that one layer of a pass by neuron uses at most. */
-static uint32_t banks_at_once(const pi2_model_shape *shape) {
-    const uint64_t most = (uint64_t)shape->expert_used_count * PI2_NEURON_TOKENS;
-    return most < shape->expert_count ? (uint32_t)most : shape->expert_count;
-}
-
 pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     const pi2_model *model = run->source.model;
     const char *sparsity = run->options.sparsity ? run->options.sparsity : "exact";
@@ -154,7 +148,6 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     for (uint32_t b = 0; b < model->banks->count && model->shape.expert_count == 0; b++) {
         mark_layer(run, model->banks->banks[b].layer);
     }
-    model->banks->at_once = banks_at_once(&model->shape);
     run->plan.banks = model->banks;
     return PI2_OK;
 }
@@ -181,9 +174,16 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .page_bytes = pi2_page_bytes(),
         .cache_type = options->cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
         .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
-        .banks = run->plan.banks, .by_neuron = run->plan.by_neuron, .sampler_bytes = costs->sampler_bytes,
+        .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
+        .neurons_always = options->sparsity && strcmp(options->sparsity, "always") == 0,
+        .sampler_bytes = costs->sampler_bytes,
     };
-    return pi2_memory_plan_make(&request, &run->plan.memory);
+    PI2_TRY(pi2_memory_plan_make(&request, &run->plan.memory));
+    if (run->plan.banks) { /* what the store of neurons must be able to hold */
+        run->source.model->banks->at_once =
+            pi2_memory_plan_banks_at_once(&run->source.model->shape, run->plan.memory.shape.neuron_tokens);
+    }
+    return PI2_OK;
 }
 
 /* ---- extents ---- */
@@ -288,7 +288,7 @@ void pi2_run_plan_explain_experts(const pi2_planned_run *run, uint32_t slots, ch
     const uint32_t wanted = shape->expert_count ? shape->layer_count * shape->expert_used_count : 0;
     char needed[PI2_SIZE_TEXT_BYTES];
     *text = '\0';
-    if (slots >= wanted) return;
+    if (slots >= wanted || run->plan.memory.gate_bytes) return; /* single neurons: Gates of a token are there */
     const uint64_t slot = pi2_expert_cache_slot_bytes(run->source.model->layout);
     (void)snprintf(text, capacity, "one token uses %u experts (%s), more than the %u that memory holds: most are read "
                    "again for every token; more memory helps", wanted, pi2_format_size(slot * wanted, needed), slots);

@@ -10,10 +10,6 @@
 #include "planner/run_prediction_neurons.h"
 #include "file_formats/cluster_file.h"
 
-/* Published: a tenth of the neurons of models that were made sparse gives something (TurboSparse); where Up is cut off
- * below zero too, four fifths of those that Gate lets through. */
-static const double ASSUMED_SHARE = 0.1, UP_PASSES = 0.8;
-
 pi2_weight_role pi2_run_role_of(const pi2_planned_run *run, uint32_t tensor) {
     const pi2_extent_layout *layout = run->source.model->layout;
     if (run->plan.memory.neuron_bytes == 0) return PI2_ROLE_PLAIN;
@@ -30,6 +26,7 @@ pi2_weight_role pi2_run_role_of(const pi2_planned_run *run, uint32_t tensor) {
 typedef struct firing {
     const pi2_neuron_statistics *statistics; /* NULL: nothing is known */
     bool up_is_cut_off;      /* drelu: a neuron is read when Gate fires, and counted when Up does too */
+    double assumed_fires, assumed_gives; /* share of neurons, where nothing is counted */
     pi2_neuron_rates *rates; /* of units */
     double fires, gives, neurons; /* of FFNs that a token computes, each counted as often as tokens do */
     double visits;           /* assumed share of tokens that compute an FFN: 1, or of experts that are alike */
@@ -37,17 +34,17 @@ typedef struct firing {
 } firing;
 
 static double gate_share(const firing *f, double gives) {
-    return fmin(1, f->up_is_cut_off ? gives / UP_PASSES : gives);
+    return fmin(1, f->up_is_cut_off ? gives * f->assumed_fires / f->assumed_gives : gives);
 }
 
 /* A unit is used when one of its neurons is. */
 static void add_assumed(firing *f, const pi2_neuron_bank *bank) {
-    const double fires = gate_share(f, ASSUMED_SHARE);
+    const double fires = f->assumed_fires;
     const double computed = f->visits * bank->neuron_count;
     pi2_neuron_rates_add(f->rates, f->visits * (1 - pow(1 - fires, bank->unit_neurons)), bank->unit_count);
     f->neurons += computed;
     f->fires += fires * computed;
-    f->gives += ASSUMED_SHARE * computed;
+    f->gives += f->assumed_gives * computed;
     f->assumed_banks++;
 }
 
@@ -147,7 +144,8 @@ static void tell(const firing *f, const pi2_planned_run *run, const char *path, 
                        f->assumed_banks ? ", assumed where it has no layer" : "");
         return;
     }
-    (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, each as likely as any other", 100 * ASSUMED_SHARE);
+    (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, each as likely as any other",
+                   100 * f->assumed_gives);
 }
 
 static double matrix_bytes(const pi2_operand *matrix) {
@@ -217,6 +215,7 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed
     const pi2_model_shape *shape = &run->source.model->shape;
     firing f = { .rates = &plan->rates, .up_is_cut_off = shape->activation == PI2_FFN_drelu,
                  .visits = shape->expert_count ? (double)shape->expert_used_count / shape->expert_count : 1 };
+    f.assumed_gives = pi2_neuron_assumed_share(shape, &f.assumed_fires);
     pi2_status status = PI2_OK;
     if (request->statistics) {
         status = pi2_neuron_statistics_read(request->statistics, &statistics);

@@ -37,7 +37,7 @@ typedef struct variation {
     const char *cpu, *read_method;
     uint64_t more_bytes; /* than the process holds */
     uint32_t threads, batch;
-    bool off;
+    bool off, exact;
 } variation;
 
 static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
@@ -48,7 +48,7 @@ static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
     options.batch_tokens = v->batch;
     options.context_tokens = CONTEXT;
     options.read_method = v->read_method ? v->read_method : "auto";
-    options.sparsity = v->off ? "off" : "always";
+    options.sparsity = v->off ? "off" : v->exact ? "exact" : "always";
     pi2_session_run_cpu(v->cpu);
     return pi2_small_budget_open(&options, v->more_bytes, engine_out);
 }
@@ -282,6 +282,27 @@ static void gates_that_fit_are_read_once(void **state) {
     fail_msg("no budget holds all Gates and a part of the neurons");
 }
 
+/* Small experts of which many neurons fire are read whole unless asked otherwise, and the text is the same. */
+static void experts_that_are_faster_whole_stay_so(void **state) {
+    (void)state;
+    const pi2_tiny_model_options options = expert_model("qwen3moe");
+    write_model(&options);
+    bool is_part;
+    const uint64_t least = least_budget(&is_part);
+    if (!is_part) skip();
+    pi2_session_run want = dense_run(), got;
+    pi2_engine *always = open_variation(&(variation){ .more_bytes = least, .threads = 2, .batch = 16 });
+    assert_true(pi2_engine_get_report(always)->neuron_bytes > 0);
+    pi2_engine_close(always);
+    pi2_engine *exact = open_variation(&(variation){ .more_bytes = least, .threads = 2, .batch = 16, .exact = true });
+    assert_int_equal(pi2_engine_get_report(exact)->neuron_bytes, 0);
+    pi2_session_run_make(exact, PROMPT, DECODED, &got);
+    pi2_engine_close(exact);
+    pi2_session_run_compare(&want, &got, 0);
+    pi2_session_run_free(&want);
+    pi2_session_run_free(&got);
+}
+
 static bool goes_by_neuron(const variation *v) {
     pi2_engine *engine = open_variation(v);
     const bool by_neuron = pi2_engine_get_report(engine)->neuron_bytes > 0;
@@ -384,7 +405,8 @@ int main(void) {
         cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
         cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(others_stay_dense),
         cmocka_unit_test(experts_on_every_budget_thread_method_and_batch),
-        cmocka_unit_test(gates_that_fit_are_read_once), cmocka_unit_test(experts_of_every_weight_type),
+        cmocka_unit_test(gates_that_fit_are_read_once), cmocka_unit_test(experts_that_are_faster_whole_stay_so),
+        cmocka_unit_test(experts_of_every_weight_type),
         cmocka_unit_test(damage_ends_the_run_with_its_place),
     };
     return cmocka_run_group_tests_name("engine by neuron", tests, set_up, tear_down);

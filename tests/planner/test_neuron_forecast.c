@@ -131,7 +131,26 @@ static void test_as_the_rule(void **state) {
     }
 }
 
+static void test_what_is_assumed(void **state) {
+    (void)state;
+    pi2_model_shape shape = {.activation = PI2_FFN_relu};
+    double gate, hits = 0;
+    assert_true(pi2_neuron_assumed_share(&shape, &gate) == 0.1 && gate == 0.1);
+    shape.expert_count = 64;
+    assert_true(pi2_neuron_assumed_share(&shape, &gate) == 0.4 && gate == 0.4);
+    shape.activation = PI2_FFN_drelu; /* Gate lets more through than give something */
+    assert_true(pi2_neuron_assumed_share(&shape, &gate) == 0.12 && gate > 0.12 && gate < 0.2);
+    for (int i = 1; i <= 20; i++) {
+        const double more = pi2_neuron_assumed_hits(i / 20.0);
+        assert_true(more > hits && more <= 1);
+        hits = more;
+    }
+    assert_true(pi2_neuron_assumed_hits(0) == 0 && hits == 1);
+    assert_true(pi2_neuron_assumed_hits(1.0 / 3) > 0.79 && pi2_neuron_assumed_hits(1.0 / 3) < 0.81);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_as_the_rule)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_as_the_rule),
+                                       cmocka_unit_test(test_what_is_assumed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
