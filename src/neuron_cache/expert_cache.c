@@ -560,8 +560,6 @@ static void reset(void *self) {
     }
 }
 
-void pi2_expert_cache_reset(pi2_expert_cache *cache) { pi2_region_reset(cache->region); }
-
 void pi2_expert_cache_count(const pi2_expert_cache *cache, pi2_expert_cache_counters *counters_out) {
     *counters_out = cache->counters;
     pi2_expert_cache_count_hot(cache, counters_out);

@@ -29,11 +29,11 @@
  *   LOADING -> ABSENT    fetched ahead in vain: not demanded and not wholly read, or a read failed
  *   LOADING -> PRESENT   its last extent arrived
  *   PRESENT -> ABSENT    it was evicted. Only when it is neither pinned nor hot.
- *   any     -> ABSENT    pi2_expert_cache_reset(): whatever is not wholly there and checked
+ *   any     -> ABSENT    the store was reset: whatever is not wholly there and checked
  *
  * The states of an extent of an expert that has a slot are those of a part (store/part.h). It is ABSENT again when its
- * expert leaves or was fetched ahead in vain, when a read ahead that had not begun was taken back, or failed, and after
- * pi2_expert_cache_reset(), unless its expert is wholly there and checked.
+ * expert leaves or was fetched ahead in vain, when a read ahead that had not begun was taken back, or failed, and when
+ * the store is reset, unless its expert is wholly there and checked.
  *
  * States of a slot, changed with the lock held:
  *
@@ -145,17 +145,6 @@ bool pi2_expert_cache_populate(pi2_expert_cache *cache);
 
 /** A demanded expert's work is done. Threads: any. */
 void pi2_expert_cache_release(pi2_expert_cache *cache, uint32_t key);
-
-/** After a failed or cancelled pass: waits for reads in flight; nothing is demanded any more. */
-void pi2_expert_cache_reset(pi2_expert_cache *cache);
-
-/**
- * Gives the memory of about `bytes` of slots back to the system, but keeps least_slots (one or more);
- * those that are in use stay for now. Returns what was given back. Threads: one; a pass may run.
- */
-uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes);
-/** Takes about `bytes` of it again, at least one slot; returns how much. Threads: likewise. */
-uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes);
 
 typedef struct pi2_expert_cache_counters {
     uint64_t touches, hits;  /* experts demanded; of those present because they had stayed */

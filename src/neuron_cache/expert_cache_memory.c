@@ -108,8 +108,12 @@ static bool give_one(pi2_expert_cache *cache) {
     return true;
 }
 
-uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slots, uint64_t bytes) {
+/* But for slots that are in use, whatever the pass has come to. */
+static uint64_t give_back(void *self, uint32_t position, uint64_t bytes, bool *later) {
+    pi2_expert_cache *cache = self;
+    const uint32_t least_slots = cache->options.least_slots;
     uint64_t given = 0;
+    (void)position, (void)later;
     if (cache->options.loaded || bytes == 0) return 0;
     /* Where memory was short once, it is taken as reads need it: what grows at once is killed. */
     atomic_store_explicit(&cache->ends_populating, true, memory_order_relaxed);
@@ -125,8 +129,10 @@ uint64_t pi2_expert_cache_give_back(pi2_expert_cache *cache, uint32_t least_slot
     return given;
 }
 
-uint64_t pi2_expert_cache_take_again(pi2_expert_cache *cache, uint64_t bytes) {
+static uint64_t take_again(void *self, uint32_t position, uint64_t bytes) {
+    pi2_expert_cache *cache = self;
     uint64_t taken = 0;
+    (void)position;
     pi2_region_lock(cache->region);
     for (uint32_t i = 0; i < cache->slot_count && (taken == 0 || taken + cache->slot_bytes <= bytes); i++) {
         if (cache->slots[i] != SLOT_CLOSED) continue;
@@ -155,17 +161,6 @@ static uint64_t unread(void *self) {
 static uint64_t away(void *self) {
     const pi2_expert_cache *cache = self;
     return cache->given_count * (uint64_t)cache->slot_bytes;
-}
-
-static uint64_t give_back(void *self, uint32_t position, uint64_t bytes, bool *later) {
-    pi2_expert_cache *cache = self;
-    (void)position, (void)later; /* a slot that is in use stays whatever the pass has come to */
-    return pi2_expert_cache_give_back(cache, cache->options.least_slots, bytes);
-}
-
-static uint64_t take_again(void *self, uint32_t position, uint64_t bytes) {
-    (void)position;
-    return pi2_expert_cache_take_again(self, bytes);
 }
 
 void pi2_expert_cache_tell_memory(pi2_expert_cache *cache) {

@@ -571,7 +571,8 @@ static uint64_t take_again(void *self, uint32_t position, uint64_t bytes) {
     return taken;
 }
 
-uint64_t pi2_neuron_store_away_bytes(const pi2_neuron_store *store) {
+static uint64_t away(void *self) {
+    const pi2_neuron_store *store = self;
     uint64_t bytes = 0;
     for (uint32_t p = 0; p < store->pool_count; p++) {
         const slot_pool *pool = &store->pools[p];
@@ -579,8 +580,6 @@ uint64_t pi2_neuron_store_away_bytes(const pi2_neuron_store *store) {
     }
     return bytes;
 }
-
-static uint64_t away(void *self) { return pi2_neuron_store_away_bytes(self); }
 
 static uint64_t slot_bytes(const pi2_neuron_store *store) {
     uint64_t bytes = 0;
@@ -591,8 +590,8 @@ static uint64_t slot_bytes(const pi2_neuron_store *store) {
 }
 
 static uint64_t unread(void *self) {
-    const pi2_neuron_store *store = self;
-    return store->is_filled ? 0 : slot_bytes(store) - pi2_neuron_store_away_bytes(store);
+    pi2_neuron_store *store = self;
+    return store->is_filled ? 0 : slot_bytes(store) - away(store);
 }
 
 /* ---- passes ---- */

@@ -92,9 +92,6 @@ void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_
  */
 pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t bank, uint32_t unit, const uint8_t **memory_out);
 
-/** Bytes of slots that were given back. Threads: one. */
-uint64_t pi2_neuron_store_away_bytes(const pi2_neuron_store *store);
-
 /** Books what a layer found: units that it used, and those of them that were there. */
 void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t bank, uint32_t uses, uint32_t hits);
 

@@ -506,7 +506,11 @@ static void touch_ring(pi2_weight_store *store) {
     pi2_region_unlock(store->region);
 }
 
-uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint64_t bytes) {
+/* Those extents stream from now on; only what lies before `end` can leave. What is given is told less a ring that is
+ * needed from now on. A pass may run beyond `end`: what it comes to is asked for again after each layer. */
+static uint64_t give_back(void *self, uint32_t end, uint64_t bytes, bool *later) {
+    pi2_weight_store *store = self;
+    (void)later;
     uint64_t given = 0;
     const bool starts_ring = store->away_count == 0 && !store->options.ring_planned && !store->ring_touched;
     if (starts_ring && bytes) bytes += store->options.ring_bytes;
@@ -522,7 +526,7 @@ uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint6
         }
         pi2_region_unlock(store->region);
         if (!leaves) continue;
-        /* Nobody reads into this memory now but pi2_weight_store_take_again(), on this thread. */
+        /* Nobody reads into this memory now but take_again(), on this thread. */
         (void)pi2_pages_discard(unit_home(store, unit), (size_t)unit->bytes);
         given += unit->bytes;
     }
@@ -539,7 +543,10 @@ static bool load_unit(pi2_weight_store *store, const store_unit *unit) {
     return true;
 }
 
-uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint32_t end, uint64_t bytes) {
+/* At least one unit becomes resident when it is read next. Embedding rows, which are read at once, only where no pass
+ * runs. */
+static uint64_t take_again(void *self, uint32_t end, uint64_t bytes) {
+    pi2_weight_store *store = self;
     uint64_t taken = 0;
     for (uint32_t i = store->unit_count; i-- > 0 && store->away_count > 0 && taken < bytes;) {
         store_unit *unit = &store->units[store->unit_order[i]];
@@ -560,7 +567,7 @@ uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint32_t end, uint
     return taken;
 }
 
-uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store) {
+static uint64_t largest_unit(const pi2_weight_store *store) {
     uint64_t most = 0;
     for (uint32_t u = 0; u < store->unit_count; u++) {
         if (store->units[u].bytes > most) most = store->units[u].bytes;
@@ -583,20 +590,9 @@ static uint64_t unread(void *self) {
     return bytes;
 }
 
-uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store) { return store->away_bytes; }
+static uint64_t away(void *self) { return ((const pi2_weight_store *)self)->away_bytes; }
 
 uint32_t pi2_weight_store_generation(const pi2_weight_store *store) { return atomic_load(&store->generation); }
-
-static uint64_t away(void *self) { return pi2_weight_store_away_bytes(self); }
-
-static uint64_t give_back(void *self, uint32_t end, uint64_t bytes, bool *later) {
-    (void)later; /* what the pass has not come to is asked again after each layer */
-    return pi2_weight_store_give_back(self, end, bytes);
-}
-
-static uint64_t take_again(void *self, uint32_t end, uint64_t bytes) {
-    return pi2_weight_store_take_again(self, end, bytes);
-}
 
 /* ---- creation ---- */
 
@@ -628,7 +624,7 @@ pi2_status pi2_weight_store_create(const pi2_weight_store_options *options, pi2_
         return status;
     }
     pi2_region_set_memory(store->region, &(pi2_region_memory){
-        .planned_bytes = store->planned_bytes, .piece_bytes = pi2_weight_store_unit_bytes(store), .away = away,
+        .planned_bytes = store->planned_bytes, .piece_bytes = largest_unit(store), .away = away,
         .unread = unread, .give_back = give_back, .take_again = take_again });
     *store_out = store;
     return PI2_OK;

@@ -86,20 +86,6 @@ const uint8_t *pi2_weight_store_peek(const pi2_weight_store *store, uint32_t ext
 /** After a failed or cancelled pass: waits for reads in flight, empties the ring. */
 void pi2_weight_store_reset(pi2_weight_store *store);
 
-/**
- * Gives the memory of about `bytes` resident bytes back to the system: those extents stream from now
- * on. `end`: the pass is done with every position before it (UINT32_MAX: no pass runs); only what lies
- * before it can leave now. Returns what was given back, less a ring that is needed from now on: less
- * than `bytes` when there was no more. Threads: one; a pass may run beyond `end`.
- */
-uint64_t pi2_weight_store_give_back(pi2_weight_store *store, uint32_t end, uint64_t bytes);
-/** The other way: about `bytes` of what was given back, at least one unit, becomes resident when it is read
- *  next. Embedding rows, which are read at once, only where no pass runs. Threads: one; a pass may run. */
-uint64_t pi2_weight_store_take_again(pi2_weight_store *store, uint32_t end, uint64_t bytes);
-/** The largest unit. */
-uint64_t pi2_weight_store_unit_bytes(const pi2_weight_store *store);
-/** Planned bytes that stream for now. */
-uint64_t pi2_weight_store_away_bytes(const pi2_weight_store *store);
 /** Changes whenever an extent's residency does. */
 uint32_t pi2_weight_store_generation(const pi2_weight_store *store);
 

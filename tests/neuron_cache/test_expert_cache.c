@@ -73,7 +73,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy, uint
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
                                                .bytes = s.bytes, .gates_only = gates_only,
                                                .policy = policy, .layer_keys = EXPERTS, .store = s.store,
-                                               .least_slots = 1, .on_demand = on_demand };
+                                               .least_slots = 5, .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(pi2_expert_cache_slots(s.cache), slots < KEYS ? slots : KEYS);
     trace = (pi2_trace){ .header = { LAYERS, EXPERTS, 2, 1 }, .demands = demands, .keys = keys, .uses = uses };
@@ -147,7 +147,7 @@ static void break_and_mend(setup *s, pi2_status want, const char *text) {
     }
     assert_int_equal(status, want);
     if (!strstr(pi2_error_text(), text)) fail_msg("'%s' is not in: %s", text, pi2_error_text());
-    pi2_expert_cache_reset(s->cache);
+    pi2_store_reset(s->store);
     expert_file_write(path, 0);
     for (uint32_t d = 0; d < 60; d++) {
         if (any_demand(s->cache, &random, d, EXPERTS) != PI2_OK) {
@@ -247,10 +247,10 @@ static void test_populate(void **state) {
         }
         assert_int_equal(pi2_store_unread_bytes(s.store), 0);
         run_some(&s, 3);
-        assert_int_equal(pi2_expert_cache_give_back(s.cache, 5, 12 * slot), 7 * slot);
+        assert_int_equal(pi2_store_give_back(s.store, UINT32_MAX, 12 * slot), 7 * slot);
         assert_int_equal(populate_all(&s), 0);
         run_some(&s, 4);
-        assert_int_equal(pi2_expert_cache_take_again(s.cache, 7 * slot), 7 * slot);
+        assert_int_equal(pi2_store_take_again(s.store, UINT32_MAX, 7 * slot), 7 * slot);
         assert_int_equal(pi2_store_unread_bytes(s.store), 7 * slot);
         assert_int_equal(populate_all(&s), 0); /* memory was short: only reads take it from now on */
         run_some(&s, 5);
@@ -321,9 +321,9 @@ static void test_policy_knows_the_size(void **state) {
         told_slots = 0;
         run_some(&s, 3);
         assert_int_equal(told_slots, 0);
-        assert_int_equal(pi2_expert_cache_give_back(s.cache, 5, sizes[i] * slot), (sizes[i] - 5) * slot);
+        assert_int_equal(pi2_store_give_back(s.store, UINT32_MAX, sizes[i] * slot), (sizes[i] - 5) * slot);
         assert_int_equal(told_slots, 5);
-        assert_int_equal(pi2_expert_cache_take_again(s.cache, 2 * slot), 2 * slot);
+        assert_int_equal(pi2_store_take_again(s.store, UINT32_MAX, 2 * slot), 2 * slot);
         assert_int_equal(told_slots, 7);
         run_some(&s, 4);
         close_cache(&s);

@@ -105,7 +105,7 @@ static void test_random(void **state) {
             kept += count(&s).ahead_kept;
             wasted += count(&s).ahead_wasted;
             if (sizes[i] < 4) assert_int_equal(count(&s).ahead, 0);
-            pi2_expert_cache_reset(s.cache); /* with reads ahead in flight */
+            pi2_store_reset(s.store); /* with reads ahead in flight */
             if (expert_run_demand(s.cache, now, NULL, now_count, NULL, 0) != PI2_OK) fail_msg("%s", pi2_error_text());
             close_cache(&s);
         }
@@ -268,7 +268,7 @@ static void test_failed_read_ahead(void **state) {
             assert_int_equal(expert_run_demand(s.cache, both, NULL, 2, NULL, 0), PI2_ERR_IO);
             assert_non_null(strstr(pi2_error_text(), path));
             assert_non_null(strstr(pi2_error_text(), "cannot read at byte"));
-            pi2_expert_cache_reset(s.cache);
+            pi2_store_reset(s.store);
             (void)pthread_mutex_lock(&w.mutex);
             w.bad_end = 0;
             (void)pthread_mutex_unlock(&w.mutex);
@@ -289,7 +289,7 @@ static void test_foreseen_stays(void **state) {
     assert_int_equal(expert_run_demand(s.cache, b, NULL, 4, foretold, 2), PI2_OK); /* full; a is the oldest */
     const uint64_t hits = count(&s).hits;
     pi2_expert_cache_demand(s.cache, c, NULL, 2); /* forgets what was foretold, so 0 and 1 leave */
-    pi2_expert_cache_reset(s.cache);
+    pi2_store_reset(s.store);
     assert_int_equal(expert_run_demand(s.cache, foretold, NULL, 2, NULL, 0), PI2_OK);
     assert_int_equal(count(&s).hits, hits);
     close_cache(&s);

@@ -68,7 +68,7 @@ static setup open_cache(const char *method, const pi2_cache_policy *policy) {
     const pi2_expert_cache_options options = { .layout = &expert_layout, .path = path, .memory = s.memory,
                                                .bytes = s.bytes, .policy = policy, .layer_keys = EXPERTS,
                                                .hot_keys = hot_keys, .hot_count = HOT,
-                                               .store = s.store, .least_slots = 1, .on_demand = on_demand };
+                                               .store = s.store, .least_slots = 2, .on_demand = on_demand };
     if (pi2_expert_cache_create(&options, &s.cache) != PI2_OK) fail_msg("%s", pi2_error_text());
     begin_trace();
     return s;
@@ -177,20 +177,20 @@ static void test_given_back_last(void **state) {
     setup s = open_cache("auto", pi2_cache_policy_find("lru"));
     await_hot(&s);
     (void)run_passes(&s, 7, 4);
-    assert_int_equal(pi2_expert_cache_give_back(s.cache, 2, (SLOTS - HOT - 2) * slot), (SLOTS - HOT - 2) * slot);
+    assert_int_equal(pi2_store_give_back(s.store, UINT32_MAX, (SLOTS - HOT - 2) * slot), (SLOTS - HOT - 2) * slot);
     assert_int_equal(count(&s).hot, HOT);
     const uint64_t before = count(&s).hot_hits;
     const uint32_t uses = run_passes(&s, 8, 4);
     assert_int_equal(count(&s).hot_hits - before, uses);
-    assert_int_equal(pi2_expert_cache_give_back(s.cache, 2, 3 * slot), 3 * slot);
+    assert_int_equal(pi2_store_give_back(s.store, UINT32_MAX, 3 * slot), 3 * slot);
     assert_int_equal(count(&s).hot, HOT - 3);
     (void)run_passes(&s, 9, 2);
-    assert_int_equal(pi2_expert_cache_give_back(s.cache, 2, SLOTS * slot), (HOT - 3) * slot);
+    assert_int_equal(pi2_store_give_back(s.store, UINT32_MAX, SLOTS * slot), (HOT - 3) * slot);
     assert_int_equal(count(&s).hot, 0);
     (void)run_passes(&s, 10, 2);
-    assert_int_equal(pi2_expert_cache_take_again(s.cache, 5 * slot), 5 * slot);
+    assert_int_equal(pi2_store_take_again(s.store, UINT32_MAX, 5 * slot), 5 * slot);
     assert_int_equal(count(&s).hot, 5);
-    assert_int_equal(pi2_expert_cache_take_again(s.cache, SLOTS * slot), (SLOTS - 7) * slot);
+    assert_int_equal(pi2_store_take_again(s.store, UINT32_MAX, SLOTS * slot), (SLOTS - 7) * slot);
     assert_int_equal(count(&s).hot, HOT);
     await_hot(&s);
     const uint64_t then = count(&s).hot_hits;
@@ -211,12 +211,12 @@ static void test_give_and_take(void **state) {
         for (int i = 0; i < 12; i++) {
             (void)run_passes(&s, pi2_tiny_random(&random), (uint32_t)(pi2_tiny_random(&random) % 20));
             if (pi2_tiny_random(&random) % 2) {
-                (void)pi2_expert_cache_give_back(s.cache, 2, pi2_tiny_random(&random) % SLOTS * slot);
+                (void)pi2_store_give_back(s.store, UINT32_MAX, pi2_tiny_random(&random) % SLOTS * slot);
             } else {
-                (void)pi2_expert_cache_take_again(s.cache, pi2_tiny_random(&random) % SLOTS * slot);
+                (void)pi2_store_take_again(s.store, UINT32_MAX, pi2_tiny_random(&random) % SLOTS * slot);
             }
         }
-        while (pi2_store_away_bytes(s.store)) (void)pi2_expert_cache_take_again(s.cache, SLOTS * slot);
+        while (pi2_store_away_bytes(s.store)) (void)pi2_store_take_again(s.store, UINT32_MAX, SLOTS * slot);
         (void)run_passes(&s, seed, 20);
         close_cache(&s);
     }
@@ -297,7 +297,7 @@ static void test_failures(void **state) {
     await_hot(&s);
     demand(&s, &other, 1);
     assert_int_equal(expert_run_demand(s.cache, &hot_keys[1], NULL, 1, NULL, 0), PI2_ERR_FORMAT);
-    pi2_expert_cache_reset(s.cache);
+    pi2_store_reset(s.store);
     expert_file_write(path, 0);
     (void)run_passes(&s, 3, 10);
     await_hot(&s);
@@ -309,7 +309,7 @@ static void test_failures(void **state) {
     cut_at = 0;
     for (int i = 0; i < 20; i++) demand(&s, &other, 1);
     assert_int_equal(expert_run_demand(s.cache, &hot_keys[3], NULL, 1, NULL, 0), PI2_ERR_IO); /* is told now */
-    pi2_expert_cache_reset(s.cache);
+    pi2_store_reset(s.store);
     expert_file_write(path, 0);
     (void)run_passes(&s, 3, 10);
     await_hot(&s);

@@ -62,15 +62,15 @@ static void test_small_steps(void **state) {
     (void)state;
     fixture f;
     make(&f);
-    assert_in_range(pi2_weight_store_unit_bytes(f.store), EXTENT_BYTES, 2 * EXTENT_BYTES);
-    assert_int_equal(pi2_weight_store_away_bytes(f.store), 0);
+    assert_in_range(pi2_store_find_bounds(f.way).piece_bytes, EXTENT_BYTES, 2 * EXTENT_BYTES);
+    assert_int_equal(pi2_store_away_bytes(f.way), 0);
     uint64_t away = 0;
     for (int i = 0; i < 20; i++) {
-        const uint64_t given = pi2_weight_store_give_back(f.store, UINT32_MAX, 1);
+        const uint64_t given = pi2_store_give_back(f.way, UINT32_MAX, 1);
         assert_in_range(given, 1, 2 * EXTENT_BYTES);
         away += given;
         /* The buffer's own memory was given back too, and is not counted. */
-        assert_int_equal(pi2_weight_store_away_bytes(f.store), away + RING_BYTES);
+        assert_int_equal(pi2_store_away_bytes(f.way), away + RING_BYTES);
     }
     end(&f);
 }
@@ -81,7 +81,7 @@ static void test_the_buffer_takes_its_memory_at_once(void **state) {
     make(&f);
     const uint8_t *ring = f.ring;
     assert_int_equal(ring[0], 0xff);
-    assert_true(pi2_weight_store_give_back(f.store, UINT32_MAX, 1) > 0);
+    assert_true(pi2_store_give_back(f.way, UINT32_MAX, 1) > 0);
     for (size_t at = 0; at < RING_BYTES; at += pi2_page_bytes()) {
         if (ring[at]) fail_msg("the page at %zu was not touched", at);
     }
@@ -114,7 +114,7 @@ static void test_what_leaves_is_spread(void **state) {
     enum { PARTS = 16, PART = EXTENTS / PARTS };
     fixture f;
     make(&f);
-    (void)pi2_weight_store_give_back(f.store, UINT32_MAX, 1);
+    (void)pi2_store_give_back(f.way, UINT32_MAX, 1);
     for (int step = 0; step < 6; step++) {
         uint32_t least = PART, most = 0;
         for (uint32_t p = 0; p < PARTS; p++) {
@@ -124,7 +124,7 @@ static void test_what_leaves_is_spread(void **state) {
             if (gone > most) most = gone;
         }
         if (most > least + 2) fail_msg("step %d: %u of %d extents left one part, %u another", step, most, PART, least);
-        (void)pi2_weight_store_give_back(f.store, UINT32_MAX, 17 * EXTENT_BYTES);
+        (void)pi2_store_give_back(f.way, UINT32_MAX, 17 * EXTENT_BYTES);
     }
     end(&f);
 }
