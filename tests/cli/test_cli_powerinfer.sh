@@ -3,13 +3,13 @@
 #         what cannot be run or lacks a part gets one line, and nothing is written.
 # Method: tiny models in both forms (make_tiny_model: predictor_rank, down_by_neuron).
 . "$(dirname "$0")/cli_support.sh"
-sed -n 1,30p "$0" >"$folder/text"
+sed -n 1,10p "$0" >"$folder/text"
 answer() { # answer FILE ARGUMENTS...: an answer's words, and a text's perplexity to every digit that is printed
     answer_to=$1
     shift
     expect 0 perplexity -f "$folder/text" -c 64 --json "$@"
     json perplexity >"$folder/$answer_to.perplexity"
-    expect 0 run -p "a text" -n 24 --temp 0 "$@"
+    expect 0 run -p "a text" -n 8 --temp 0 "$@"
     cat "$folder/$answer_to.perplexity" "$folder/out" >"$folder/$answer_to"
 }
 same() { cmp -s "$folder/$1" "$folder/$2" || fail "$1 and $2 differ"; }

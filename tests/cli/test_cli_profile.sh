@@ -136,7 +136,7 @@ fi
 
 # An end that is asked for: whole chunks are kept, or nothing is there yet; going on gives the whole.
 i=0
-while [ $i -lt 10 ]; do
+while [ $i -lt 5 ]; do
     cat "$folder/one" "$folder/two" >>"$folder/long"
     i=$((i + 1))
 done
