@@ -2,6 +2,7 @@
 #include "clusters/neuron_bank.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,15 @@ static void choose_unit(pi2_neuron_bank *bank) {
 }
 
 /* ---- one bank ---- */
+
+const char *pi2_neuron_bank_owner(const pi2_neuron_bank *bank, char text[PI2_NEURON_OWNER_BYTES]) {
+    if (bank->expert == UINT32_MAX) {
+        (void)snprintf(text, PI2_NEURON_OWNER_BYTES, "layer %" PRIu32, bank->layer);
+    } else {
+        (void)snprintf(text, PI2_NEURON_OWNER_BYTES, "layer %" PRIu32 ", expert %" PRIu32, bank->layer, bank->expert);
+    }
+    return text;
+}
 
 static bool tensors_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
     if (bank->up_tensor >= layout->tensor_count || bank->down_tensor >= layout->tensor_count) return false;
@@ -87,16 +97,18 @@ static void size_head(pi2_neuron_bank *bank) {
 }
 
 pi2_status pi2_neuron_bank_complete(const pi2_extent_layout *layout, pi2_neuron_bank *bank) {
+    char owner[PI2_NEURON_OWNER_BYTES];
     if (!tensors_fit(layout, bank)) {
-        return pi2_fail(PI2_ERR_FORMAT, "layer %" PRIu32 ": its bank of neurons does not fit its tensors", bank->layer);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: its bank of neurons does not fit its tensors",
+                        pi2_neuron_bank_owner(bank, owner));
     }
     PI2_TRY(size_bundle(layout, bank));
     if (bank->unit_neurons == 0) choose_unit(bank);
     if (bank->unit_bytes == 0 || bank->unit_bytes % PI2_EXTENT_ALIGNMENT != 0 ||
         bank->unit_bytes > round_up(MAX_BUNDLE_BYTES, PI2_EXTENT_ALIGNMENT) ||
         (uint64_t)bank->unit_neurons * bank->bundle_bytes > bank->unit_bytes) {
-        return pi2_fail(PI2_ERR_FORMAT, "layer %" PRIu32 ": units of %" PRIu32 " bytes for %" PRIu32
-                        " neurons are impossible", bank->layer, bank->unit_bytes, bank->unit_neurons);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: units of %" PRIu32 " bytes for %" PRIu32 " neurons are impossible",
+                        pi2_neuron_bank_owner(bank, owner), bank->unit_bytes, bank->unit_neurons);
     }
     bank->unit_count = (bank->neuron_count + bank->unit_neurons - 1) / bank->unit_neurons;
     size_head(bank);
@@ -202,19 +214,20 @@ pi2_status pi2_neuron_bank_load_head(const pi2_neuron_bank *bank, pi2_uncached_f
 
 pi2_status pi2_neuron_bank_check_head(const pi2_neuron_bank *bank, const char *path, const void *head) {
     bool is_permutation = false;
+    char owner[PI2_NEURON_OWNER_BYTES];
     if (XXH3_64bits(head, (size_t)bank->head_bytes) != bank->head_checksum) {
         return pi2_fail(PI2_ERR_FORMAT,
-                        "%s: the head of layer %" PRIu32 "'s bank of neurons (%" PRIu64 " bytes at byte %" PRIu64
+                        "%s: the head of the bank of neurons of %s (%" PRIu64 " bytes at byte %" PRIu64
                         ") does not match its checksum: the file or the disk is damaged: delete the file and prepare "
                         "the model again",
-                        path, bank->layer, bank->head_bytes, bank->head_offset);
+                        path, pi2_neuron_bank_owner(bank, owner), bank->head_bytes, bank->head_offset);
     }
     PI2_TRY(pi2_permutation_check((const uint32_t *)((const uint8_t *)head + bank->order_at), bank->neuron_count,
                                   &is_permutation));
     if (is_permutation) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: the order of layer %" PRIu32 "'s neurons at byte %" PRIu64
+    return pi2_fail(PI2_ERR_FORMAT, "%s: the order of the neurons of %s at byte %" PRIu64
                     " does not name each once: delete the file and prepare the model again",
-                    path, bank->layer, bank->head_offset + bank->order_at);
+                    path, pi2_neuron_bank_owner(bank, owner), bank->head_offset + bank->order_at);
 }
 
 uint32_t pi2_neuron_unit_checksum(const pi2_neuron_bank *bank, const void *unit) {

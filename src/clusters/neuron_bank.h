@@ -46,6 +46,10 @@ typedef struct pi2_neuron_bank {
     uint32_t down_scale_bytes;                       /* of one block of neurons, all rows */
 } pi2_neuron_bank;
 
+/** Whose neurons a bank's are, in words: "layer 3", "layer 3, expert 5". Returns text, of PI2_NEURON_OWNER_BYTES. */
+enum { PI2_NEURON_OWNER_BYTES = 48 };
+const char *pi2_neuron_bank_owner(const pi2_neuron_bank *bank, char text[PI2_NEURON_OWNER_BYTES]);
+
 /** Which layer or expert. */
 typedef struct pi2_neuron_place {
     uint32_t layer, expert; /* expert: UINT32_MAX in a dense layer */

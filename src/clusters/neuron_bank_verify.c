@@ -42,12 +42,13 @@ typedef struct bank_verifier {
 static pi2_status check_unit(const bank_verifier *self, uint32_t unit, const uint8_t *bytes) {
     const pi2_neuron_bank *bank = self->bank;
     const uint32_t *checksums = (const uint32_t *)(self->head + bank->checksums_at);
+    char owner[PI2_NEURON_OWNER_BYTES];
     if (pi2_neuron_unit_checksum(bank, bytes) == checksums[unit]) return PI2_OK;
     return pi2_fail(PI2_ERR_FORMAT,
-                    "%s: unit %" PRIu32 " of layer %" PRIu32 "'s neurons (%" PRIu32 " bytes at byte %" PRIu64
+                    "%s: unit %" PRIu32 " of the neurons of %s (%" PRIu32 " bytes at byte %" PRIu64
                     ") does not match its checksum: the file or the disk is damaged: delete the file and prepare the "
                     "model again",
-                    self->file.path, unit, bank->layer, bank->unit_bytes,
+                    self->file.path, unit, pi2_neuron_bank_owner(bank, owner), bank->unit_bytes,
                     bank->file_offset + (uint64_t)unit * bank->unit_bytes);
 }
 
@@ -93,10 +94,12 @@ static pi2_status fetch(bank_verifier *self, uint32_t first, uint32_t count) {
 /* ---- pieces ---- */
 
 static pi2_status fail_difference(const bank_verifier *self, uint32_t tensor, uint64_t row) {
+    char owner[PI2_NEURON_OWNER_BYTES];
     return pi2_fail(PI2_ERR_FORMAT,
-                    "%s: row %" PRIu64 " of tensor '%s' is not the same in tiles and in layer %" PRIu32
-                    "'s bank of neurons: prepare the model again",
-                    self->file.path, row, self->layout->tensors[tensor].name, self->bank->layer);
+                    "%s: row %" PRIu64 " of tensor '%s' is not the same in tiles and in the bank of neurons of %s: "
+                    "prepare the model again",
+                    self->file.path, row, self->layout->tensors[tensor].name,
+                    pi2_neuron_bank_owner(self->bank, owner));
 }
 
 /** Row r of a piece, as GGUF blocks. */

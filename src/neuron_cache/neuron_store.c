@@ -393,10 +393,11 @@ void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *
 
 static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    char owner[PI2_NEURON_OWNER_BYTES];
     if (pi2_neuron_unit_checksum(bank, memory) == store->banks[b].checksums[unit]) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: unit %u of layer %u's neurons (%u bytes at offset %llu) does not match its "
+    return pi2_fail(PI2_ERR_FORMAT, "%s: unit %u of the neurons of %s (%u bytes at offset %llu) does not match its "
                     "checksum: the file or the disk is damaged; delete it and prepare the model again",
-                    store->options.path, unit, bank->layer, bank->unit_bytes,
+                    store->options.path, unit, pi2_neuron_bank_owner(bank, owner), bank->unit_bytes,
                     (unsigned long long)(bank->file_offset + (uint64_t)unit * bank->unit_bytes));
 }
 

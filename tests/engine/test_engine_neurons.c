@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "file_formats/cluster_file.h"
+#include "neuron_cache/cache_trace.h"
 #include "powerinfer2/model_file.h"
 #include "support/emulator.h"
 #include "support/sanitizer.h"
@@ -32,6 +33,7 @@ enum { PROMPT = IS_SLOW ? 13 : 29, DECODED = IS_SLOW ? 3 : 6 };
 enum { PLENTY = 400000000, LEAST_STEP = 500000, STEPS = 200, TRIES = PI2_UNDER_EMULATOR ? 32 : 1 };
 
 static char *folder, *model_path, *cluster_path;
+static const char *record_trace;
 
 typedef struct variation {
     const char *cpu, *read_method;
@@ -46,6 +48,7 @@ static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
     options.model_path = v->off ? model_path : cluster_path;
     options.thread_count = v->threads;
     options.batch_tokens = v->batch;
+    options.record_trace = record_trace;
     options.context_tokens = CONTEXT;
     options.read_method = v->read_method ? v->read_method : "auto";
     options.sparsity = v->off ? "off" : v->exact ? "exact" : "always";
@@ -206,7 +209,7 @@ static pi2_tiny_model_options expert_model(const char *architecture) {
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.architecture = architecture;
-    options.layer_count = 4;
+    options.layer_count = 3;
     options.embedding_length = 1024;
     options.head_dimension = 64;
     options.feed_forward_length = options.expert_feed_forward_length = 768;
@@ -352,11 +355,8 @@ static void others_stay_dense(void **state) {
     assert_non_null(strstr(pi2_error_text(), "exact, always, off"));
 }
 
-/* One byte of a neuron's bundle is changed after the file was made: the first pass that needs it says where. */
-static void damage_ends_the_run_with_its_place(void **state) {
-    (void)state;
-    const pi2_tiny_model_options options = sparse_model();
-    write_model(&options);
+/* Flips a bit of a neuron's bundle of a bank, in a file that was made right. */
+static void damage_bank(uint32_t number, uint32_t bank_count) {
     pi2_gguf *gguf;
     pi2_extent_layout *layout;
     pi2_source_identity source;
@@ -364,8 +364,8 @@ static void damage_ends_the_run_with_its_place(void **state) {
     assert_int_equal(pi2_gguf_open(cluster_path, &gguf), PI2_OK);
     assert_int_equal(pi2_cluster_file_layout(gguf, &layout, &source), PI2_OK);
     assert_int_equal(pi2_cluster_file_banks(gguf, layout, &banks), PI2_OK);
-    assert_int_equal(banks->count, options.layer_count);
-    const uint64_t at = banks->banks[2].file_offset + 3;
+    assert_int_equal(banks->count, bank_count);
+    const uint64_t at = banks->banks[number].file_offset + 3;
     size_t size;
     uint8_t *bytes = test_file_read(cluster_path, &size);
     bytes[at] ^= 1;
@@ -374,14 +374,86 @@ static void damage_ends_the_run_with_its_place(void **state) {
     pi2_neuron_banks_free(banks);
     pi2_extent_layout_free(layout);
     pi2_gguf_close(gguf);
-    pi2_engine *engine = open_variation(&(variation){ .more_bytes = PLENTY, .threads = 2, .batch = 16 });
-    pi2_session *session;
-    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
-    const int32_t token = 5;
-    assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_ERR_FORMAT);
-    assert_non_null(strstr(pi2_error_text(), "layer 2"));
-    pi2_session_free(session);
-    pi2_engine_close(engine);
+}
+
+/* The first pass that needs a damaged neuron says whose it is. */
+static void damage_ends_the_run_with_its_place(void **state) {
+    (void)state;
+    for (int experts = 0; experts < 2; experts++) {
+        const pi2_tiny_model_options options = experts ? expert_model("smallthinker") : sparse_model();
+        write_model(&options);
+        const uint32_t each = experts ? options.expert_count : 1;
+        damage_bank(2 * each + each / 2, options.layer_count * each);
+        pi2_engine *engine = open_variation(&(variation){ .more_bytes = PLENTY, .threads = 2, .batch = 16 });
+        pi2_session *session;
+        assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+        const int32_t token = 5;
+        assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_ERR_FORMAT);
+        assert_non_null(strstr(pi2_error_text(), experts ? "layer 2, expert 5 (" : "layer 2 ("));
+        pi2_session_free(session);
+        pi2_engine_close(engine);
+    }
+}
+
+/* A weight of one expert is so small that no zero may be left out beside it: that expert has no bank, and its layer is
+ * computed whole while the others go by neuron. */
+static void a_layer_without_all_banks_is_computed_whole(void **state) {
+    (void)state;
+    pi2_tiny_model_options options = expert_model("smallthinker");
+    options.down_type = PI2_F32;
+    options.embedding_length = 256;
+    assert_int_equal(pi2_tiny_model_write_apart(&options, model_path), 0);
+    pi2_gguf *gguf;
+    assert_int_equal(pi2_gguf_open(model_path, &gguf), PI2_OK);
+    const pi2_gguf_tensor *tensor = pi2_gguf_tensor_find(gguf, "blk.1.ffn_down_exps.weight");
+    assert_non_null(tensor);
+    const uint64_t expert = 4, at = tensor->file_offset + expert * (tensor->bytes / options.expert_count) + 400;
+    pi2_gguf_close(gguf);
+    size_t size;
+    uint8_t *bytes = test_file_read(model_path, &size);
+    memcpy(bytes + at, &(float){ 1e-20f }, sizeof(float));
+    test_file_write(model_path, bytes, size);
+    free(bytes);
+    (void)remove(cluster_path);
+    const pi2_prepare_options prepare = { .model_path = model_path, .output_path = cluster_path,
+                                          .layout = PI2_LAYOUT_NEURON, .memory_bytes = PI2_TEST_PREPARE_BYTES };
+    if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_session_run want = dense_run();
+    bool is_part;
+    const uint64_t budgets[] = { least_budget(&is_part), PLENTY };
+    for (size_t i = 0; i < 2; i++) {
+        (void)compare(&want, &(variation){ .more_bytes = budgets[i], .threads = 2, .batch = 16 }, i);
+        (void)compare(&want, &(variation){ .more_bytes = budgets[i], .threads = 3, .batch = 5 }, 10 + i);
+    }
+    pi2_session_run_free(&want);
+}
+
+/* The visits of experts that a run records are the same, whatever of them is asked for. */
+static void recorded_visits_are_those_of_whole_experts(void **state) {
+    (void)state;
+    const pi2_tiny_model_options options = expert_model("smallthinker");
+    write_model(&options);
+    bool is_part;
+    const uint64_t least = least_budget(&is_part);
+    char *paths[2] = { test_path(folder, "whole.trace"), test_path(folder, "gates.trace") };
+    pi2_trace traces[2];
+    for (int i = 0; i < 2; i++) {
+        pi2_session_run run;
+        record_trace = paths[i];
+        const variation v = { .more_bytes = least, .threads = 2, .batch = 16, .off = i == 0 };
+        pi2_engine *engine = open_variation(&v);
+        assert_int_equal(pi2_engine_get_report(engine)->neuron_bytes > 0, i == 1);
+        pi2_session_run_make(engine, PROMPT, DECODED, &run);
+        pi2_engine_close(engine);
+        pi2_session_run_free(&run);
+        record_trace = NULL;
+        if (pi2_trace_read(paths[i], &traces[i]) != PI2_OK) fail_msg("%s", pi2_error_text());
+        free(paths[i]);
+    }
+    assert_int_equal(traces[0].key_count, traces[1].key_count);
+    assert_int_equal(traces[0].pass_count, traces[1].pass_count);
+    assert_memory_equal(traces[0].keys, traces[1].keys, traces[0].key_count * sizeof *traces[0].keys);
+    for (int i = 0; i < 2; i++) pi2_trace_free(&traces[i]);
 }
 
 static int set_up(void **state) {
@@ -408,6 +480,8 @@ int main(void) {
         cmocka_unit_test(gates_that_fit_are_read_once), cmocka_unit_test(experts_that_are_faster_whole_stay_so),
         cmocka_unit_test(experts_of_every_weight_type),
         cmocka_unit_test(damage_ends_the_run_with_its_place),
+        cmocka_unit_test(a_layer_without_all_banks_is_computed_whole),
+        cmocka_unit_test(recorded_visits_are_those_of_whole_experts),
     };
     return cmocka_run_group_tests_name("engine by neuron", tests, set_up, tear_down);
 }
