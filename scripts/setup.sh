@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh GROUP...: installs what is missing for build, fuzz, arm64 or compare.
+# setup.sh GROUP...: installs what is missing for build, fuzz, arm64, compare or mpi.
 #
 # A requirement is tested for what it does (a command, a pkg-config module, a file), so
 # a machine that has it from elsewhere installs nothing. What is missing comes from
@@ -78,8 +78,12 @@ check_group() {
         need gnuplot-nox have gnuplot
         need e2fsprogs have mkfs.ext4
         ;;
+    mpi) # -DPI2_MPI=ON
+        need libopenmpi-dev module ompi-c
+        need openmpi-bin have mpirun
+        ;;
     *)
-        echo "setup.sh: no group is called '$1' (build, fuzz, arm64, compare)" >&2
+        echo "setup.sh: no group is called '$1' (build, fuzz, arm64, compare, mpi)" >&2
         exit 2
         ;;
     esac

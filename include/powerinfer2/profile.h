@@ -32,6 +32,10 @@ typedef struct pi2_profile_options {
 PI2_API pi2_status pi2_profile_texts(pi2_engine *engine, const pi2_profile_options *options,
                                      pi2_sparsity **sparsity_out);
 
+/** Looks whether statistics may be written there, ahead of work that takes long. inputs: files that are read, NULL at
+ *  the end. Errors  INVALID */
+PI2_API pi2_status pi2_profile_check_place(const char *output_path, const char *const *inputs);
+
 /**
  * Adds statistics of one model, counted over different texts or different parts of one, exactly: in any order they give
  * the same file, which is that of one run over all texts once all parts of each are in it.

@@ -1,4 +1,5 @@
 /* profile_command.c: "powerinfer2 profile": counts over texts, into a file of statistics; or adds such files. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +7,7 @@
 #include "engine_options.h"
 #include "output.h"
 #include "powerinfer2/profile.h"
+#include "processes.h"
 #include "signals.h"
 #include "sparsity_report.h"
 
@@ -99,21 +101,76 @@ static int merge(const profile_settings *settings, const pi2_cli_model_settings 
     return finish(status, settings, sparsity);
 }
 
-static int count(const profile_settings *settings, const pi2_engine_options *options) {
+/** Counts this process's part into `output`. */
+static pi2_status count_part(const profile_settings *settings, const pi2_engine_options *options, const char *output,
+                             pi2_sparsity **sparsity_out) {
     const char *paths[PI2_CLI_MAX_TEXTS + 1];
-    pi2_sparsity *sparsity = NULL;
     pi2_engine *engine = NULL;
     list_paths(&settings->texts, paths);
     const pi2_profile_options profile = {.text_paths = paths, .text_tokens = (uint64_t)settings->tokens,
-                                         .output_path = settings->output, .resume = settings->resume,
+                                         .output_path = output, .resume = settings->resume,
                                          .part = settings->part_number - 1, .part_count = settings->part_count};
     pi2_status status = check_plot(settings, options->model_path);
     if (status == PI2_OK) status = pi2_engine_open(options, &engine);
-    if (status == PI2_OK) status = pi2_profile_texts(engine, &profile, &sparsity);
+    if (status == PI2_OK) status = pi2_profile_texts(engine, &profile, sparsity_out);
     if (status == PI2_OK) status = pi2_engine_finish_trace(engine);
-    const int code = finish(status, settings, sparsity);
     pi2_engine_close(engine);
+    return status;
+}
+
+static int count(const profile_settings *settings, const pi2_engine_options *options) {
+    pi2_sparsity *sparsity = NULL;
+    const pi2_status status = count_part(settings, options, settings->output, &sparsity);
+    return finish(status, settings, sparsity);
+}
+
+/* ---- under mpirun: each process counts a part into a file beside the output; the first adds them up ---- */
+
+enum { PART_PATH_BYTES = 1024 };
+
+static bool name_part(char path[PART_PATH_BYTES], const char *output, uint32_t number, uint32_t count) {
+    const int length = snprintf(path, PART_PATH_BYTES, "%s.part%uof%u", output, (unsigned)number, (unsigned)count);
+    return length > 0 && length < PART_PATH_BYTES;
+}
+
+/** Merges the parts, which are not needed any more then. */
+static int add_parts(const profile_settings *settings, uint32_t count) {
+    static char names[MOST_PARTS][PART_PATH_BYTES];
+    const char *paths[MOST_PARTS + 1] = {NULL};
+    pi2_sparsity *sparsity = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        (void)name_part(names[i], settings->output, i + 1, count);
+        paths[i] = names[i];
+    }
+    const pi2_status status = pi2_profile_merge(paths, settings->output, &sparsity);
+    const int code = finish(status, settings, sparsity);
+    for (uint32_t i = 0; i < count && code == PI2_EXIT_OK; i++) (void)remove(names[i]);
     return code;
+}
+
+static int share(profile_settings *settings, const pi2_engine_options *options, pi2_cli_processes processes) {
+    char path[PART_PATH_BYTES];
+    const char *inputs[PI2_CLI_MAX_TEXTS + 1];
+    pi2_sparsity *sparsity = NULL;
+    settings->part_number = processes.number + 1;
+    settings->part_count = processes.count;
+    if (processes.number > 0) pi2_cli_set_quiet(true);
+    if (settings->part || processes.count > MOST_PARTS ||
+        !name_part(path, settings->output, processes.count, processes.count)) {
+        return pi2_cli_usage_error("profile: under mpirun there are at most %d processes, with an output whose name is "
+                                   "not too long, and no --part", (int)MOST_PARTS);
+    }
+    (void)name_part(path, settings->output, processes.number + 1, processes.count);
+    list_paths(&settings->texts, inputs);
+    pi2_status status = pi2_profile_check_place(settings->output, inputs);
+    if (status == PI2_OK) status = count_part(settings, options, path, &sparsity);
+    pi2_sparsity_free(sparsity);
+    pi2_cli_clear_progress();
+    const int code = status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
+    if (!pi2_cli_all_are_well(code == PI2_EXIT_OK)) {
+        return code == PI2_EXIT_OK ? PI2_EXIT_IO : code; /* another one has said why */
+    }
+    return processes.number == 0 ? add_parts(settings, processes.count) : PI2_EXIT_OK;
 }
 
 /** "K/N" of --part; without it part 1 of 1. */
@@ -164,5 +221,8 @@ int pi2_cli_profile(int argument_count, char **arguments) {
     options.counts_neurons = true;
     options.sparsity = "off"; /* what is counted is computed whole */
     pi2_cli_catch_signals();
-    return count(&settings, &options);
+    const pi2_cli_processes processes = pi2_cli_join_processes();
+    code = processes.count > 1 ? share(&settings, &options, processes) : count(&settings, &options);
+    pi2_cli_leave_processes();
+    return code;
 }

@@ -286,6 +286,10 @@ pi2_status pi2_profile_texts(pi2_engine *engine, const pi2_profile_options *opti
     return status;
 }
 
+pi2_status pi2_profile_check_place(const char *output_path, const char *const *inputs) {
+    return pi2_neuron_statistics_check_place(output_path, inputs);
+}
+
 /* ---- merging ---------------------------------------------------------------------------- */
 
 static pi2_status merge(const char *const *paths, const char *output_path, pi2_neuron_statistics *all,
