@@ -9,6 +9,7 @@
 #include "file_formats/cluster_file.h"
 #include "clusters/prepare.h"
 #include "engine/model_check.h"
+#include "planner/neuron_forecast.h"
 #include "powerinfer2/model_file.h"
 
 /* Without a wish, as much as helps: larger buffers make nothing faster. */
@@ -56,7 +57,7 @@ static pi2_status choose_path(const pi2_gguf *source, const pi2_prepare_options 
 static pi2_layout_kind choose_layout(const pi2_prepare_options *options, const pi2_model_shape *shape,
                                      pi2_status status) {
     if (options->layout != PI2_LAYOUT_AUTO) return options->layout;
-    return status == PI2_OK && (options->statistics_path || pi2_model_shape_fires(shape)) ? PI2_LAYOUT_NEURON
+    return status == PI2_OK && (options->statistics_path || pi2_neuron_layout_pays(shape)) ? PI2_LAYOUT_NEURON
                                                                                           : PI2_LAYOUT_DENSE;
 }
 

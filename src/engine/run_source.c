@@ -16,6 +16,7 @@
 #include "engine/neuron_tally.h"
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
+#include "planner/neuron_forecast.h"
 
 enum {
     /* Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
@@ -147,7 +148,9 @@ static pi2_status prepare_beside(pi2_planned_run *run, const pi2_gguf *gguf, cha
     char size[PI2_SIZE_TEXT_BYTES];
     pi2_planned_run_log(run, "the model does not fit in the budget: preparing %s (about %s of disk), once", *path,
                    pi2_format_size(run->source.model->layout->weight_bytes, size));
-    const bool by_neuron = pi2_model_shape_fires(&run->source.model->shape) && !pi2_run_plan_is_dense(run);
+    const pi2_model_shape *shape = &run->source.model->shape;
+    const bool always = pi2_run_plan_is_always(run) && pi2_model_shape_fires(shape);
+    const bool by_neuron = !pi2_run_plan_is_dense(run) && (always || pi2_neuron_layout_pays(shape));
     const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(run),
                                             .layout = by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
                                             .callbacks = run->options.callbacks };

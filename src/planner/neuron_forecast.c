@@ -1,6 +1,8 @@
 /* neuron_forecast.c: the store's steady state, class by class of equally frequent units. */
 #include "planner/neuron_forecast.h"
 
+#include "pipeline/pass_choice.h"
+
 #include <math.h>
 #include <stddef.h>
 
@@ -85,4 +87,14 @@ double pi2_neuron_assumed_hits(double held) {
     const double hot = 1.0 / 3, of_hot = 0.8;
     if (held >= 1) return 1;
     return held < hot ? of_hot * held / hot : of_hot + (1 - of_hot) * (held - hot) / (1 - hot);
+}
+
+bool pi2_neuron_layout_pays(const pi2_model_shape *shape) {
+    if (shape->expert_count == 0 || !pi2_model_shape_fires(shape)) return pi2_model_shape_fires(shape);
+    /* With a half of the experts in memory, or a third of the neurons, at 4.5 bits a weight. */
+    const double neurons = shape->expert_feed_forward_length, bits = 4.5;
+    const double bytes = 3 * neurons * shape->embedding_length * bits / 8;
+    double fires;
+    (void)pi2_neuron_assumed_share(shape, &fires);
+    return pi2_small_reads_pay(neurons * fires * (1 - pi2_neuron_assumed_hits(1.0 / 3)), 0, bytes / 2);
 }

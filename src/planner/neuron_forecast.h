@@ -22,6 +22,9 @@ enum { PI2_NEURON_RATES = 512 };
  * Gate lets through, which is read.
  */
 double pi2_neuron_assumed_share(const pi2_model_shape *shape, double *gate_out);
+/** Whether a file with single neurons beside the tiles, and half as large again, is likely to be of use: where the
+ *  activation has exact zeros; of experts where they are large beside what of theirs fires. */
+bool pi2_neuron_layout_pays(const pi2_model_shape *shape);
 /** Of the neurons that fire, the share that a store finds which holds such a share of all: a third gives 80 %. */
 double pi2_neuron_assumed_hits(double held);
 

@@ -78,6 +78,8 @@ typedef struct pi2_run_costs {
 pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run);
 /** Whether every pass shall be dense: --sparsity off. */
 bool pi2_run_plan_is_dense(const pi2_planned_run *run);
+/** Whether passes shall go by neuron where they can, whatever it costs: --sparsity always. */
+bool pi2_run_plan_is_always(const pi2_planned_run *run);
 /** Spends the budget. Errors as pi2_memory_plan_make() */
 pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs);
 /** Lists the extents in the order of a pass, and marks those that stay. Errors  MEMORY */

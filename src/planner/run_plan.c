@@ -99,6 +99,10 @@ bool pi2_run_plan_is_dense(const pi2_planned_run *run) {
     return run->options.sparsity && strcmp(run->options.sparsity, "off") == 0;
 }
 
+bool pi2_run_plan_is_always(const pi2_planned_run *run) {
+    return run->options.sparsity && strcmp(run->options.sparsity, "always") == 0;
+}
+
 /* Whether an extent of a layer's FFN holds no Gate rows: passes by neuron do without it. */
 static bool is_up_or_down(const pi2_model *model, uint32_t layer, const pi2_extent *extent) {
     for (uint32_t p = extent->first_piece; p < extent->first_piece + extent->piece_count; p++) {
@@ -175,7 +179,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .cache_type = options->cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
         .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
         .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
-        .neurons_always = options->sparsity && strcmp(options->sparsity, "always") == 0,
+        .neurons_always = pi2_run_plan_is_always(run),
         .sampler_bytes = costs->sampler_bytes,
     };
     PI2_TRY(pi2_memory_plan_make(&request, &run->plan.memory));

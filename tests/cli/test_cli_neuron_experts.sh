@@ -8,8 +8,11 @@ tiny model architecture=smallthinker layers=6 embedding=512 head_dimension=64 fe
 model=$folder/model.gguf
 cluster=$folder/model.pi2
 
-# The layout follows from the activation.
-expect 0 prepare -m "$model" -o "$cluster"
+# Single neurons of experts as small as these are no use by themselves: they are asked for.
+expect 0 prepare -m "$model" -o "$folder/auto.pi2"
+expect 0 inspect -m "$folder/auto.pi2" --json
+expect_json bank_count 0
+expect 0 prepare -m "$model" -o "$cluster" --layout neuron
 expect 0 inspect -m "$cluster" --json --verify
 expect_json bank_count 72
 expect_json banks_left_out 0

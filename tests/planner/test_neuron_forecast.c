@@ -149,8 +149,26 @@ static void test_what_is_assumed(void **state) {
     assert_true(pi2_neuron_assumed_hits(1.0 / 3) > 0.79 && pi2_neuron_assumed_hits(1.0 / 3) < 0.81);
 }
 
+static void test_which_files_hold_single_neurons(void **state) {
+    (void)state;
+    pi2_model_shape shape = {.embedding_length = 4096, .activation = PI2_FFN_silu};
+    assert_false(pi2_neuron_layout_pays(&shape));
+    shape.activation = PI2_FFN_relu;
+    assert_true(pi2_neuron_layout_pays(&shape));
+    shape.expert_count = 8; /* TurboSparse-Mixtral */
+    shape.activation = PI2_FFN_drelu;
+    shape.expert_feed_forward_length = 14336;
+    assert_true(pi2_neuron_layout_pays(&shape));
+    shape.activation = PI2_FFN_silu;
+    assert_false(pi2_neuron_layout_pays(&shape));
+    shape = (pi2_model_shape){.embedding_length = 2560, .activation = PI2_FFN_relu, .expert_count = 64,
+                              .expert_feed_forward_length = 768}; /* SmallThinker */
+    assert_false(pi2_neuron_layout_pays(&shape));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_by_hand), cmocka_unit_test(test_as_the_rule),
-                                       cmocka_unit_test(test_what_is_assumed)};
+                                       cmocka_unit_test(test_what_is_assumed),
+                                       cmocka_unit_test(test_which_files_hold_single_neurons)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
