@@ -238,7 +238,9 @@ static void failure_is_told_by_all(const char *method) {
             assert_string_equal(t.text[i], t.text[0]);
         }
         assert_non_null(strstr(t.text[0], by_check ? "part 40 is bad" : "cannot read at byte"));
-        assert_int_not_equal(pi2_store_failure(f.store), PI2_OK);
+        assert_int_equal(pi2_store_fail(f.store, pi2_fail(PI2_ERR_MEMORY, "a later one")), PI2_ERR_MEMORY);
+        assert_int_equal(pi2_store_failure(f.store), t.status[0]); /* the first is kept, with its text */
+        assert_string_equal(pi2_error_text(), t.text[0]);
         pi2_store_reset(f.store);
         assert_int_equal(pi2_store_failure(f.store), PI2_OK);
         f.gate.bad_offset = UINT64_MAX;
