@@ -17,6 +17,9 @@ pi2_status pi2_fail(pi2_status status, const char *format, ...) PI2_PRINTF_LIKE(
 /** Puts "context: " before the present text and returns `status`. */
 pi2_status pi2_fail_prefix(pi2_status status, const char *format, ...) PI2_PRINTF_LIKE(2, 3);
 
+/** Puts the file's path before a failure's text that does not name it, and returns `status`; PI2_OK: nothing. */
+pi2_status pi2_fail_in_file(pi2_status status, const char *path);
+
 /** Returns from the calling function when `call` fails. */
 #define PI2_TRY(call)                                   \
     do {                                                \

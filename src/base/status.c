@@ -35,6 +35,10 @@ pi2_status pi2_fail_prefix(pi2_status status, const char *format, ...) {
     return status;
 }
 
+pi2_status pi2_fail_in_file(pi2_status status, const char *path) {
+    return status == PI2_OK || strstr(error_text, path) ? status : pi2_fail_prefix(status, "%s", path);
+}
+
 const char *pi2_status_name(pi2_status status) {
     switch (status) {
     case PI2_OK: return "ok";

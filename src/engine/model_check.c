@@ -14,15 +14,6 @@ static pi2_status check_string(const pi2_gguf *gguf, const char *key) {
     return pi2_gguf_has(gguf, key) ? pi2_gguf_string_get(gguf, key, &text) : PI2_OK;
 }
 
-/* Reasons that name a tensor or a key alone get the file's name too. */
-static pi2_status name_file(const pi2_gguf *gguf, pi2_status status) {
-    char reason[512];
-    const char *path = pi2_gguf_file_path(gguf, 0);
-    if (status == PI2_OK || strstr(pi2_error_text(), path)) return status;
-    (void)snprintf(reason, sizeof reason, "%s", pi2_error_text());
-    return pi2_fail(status, "%s: %s", path, reason);
-}
-
 static pi2_status check_vocabulary(const pi2_gguf *gguf, const pi2_tokenizer *tokenizer, uint32_t rows) {
     const uint32_t tokens = pi2_tokenizer_vocabulary_size(tokenizer);
     if (tokens <= rows) return PI2_OK;
@@ -43,7 +34,8 @@ pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_to
     if (status == PI2_OK && model_out) status = pi2_model_create(gguf, pi2_cpu_features(), model_out);
     if (status == PI2_OK && tokenizer_out) *tokenizer_out = tokenizer;
     else pi2_tokenizer_free(tokenizer);
-    return name_file(gguf, status);
+    /* Reasons that name a tensor or a key alone get the file's name too. */
+    return pi2_fail_in_file(status, pi2_gguf_file_path(gguf, 0));
 }
 
 /* ---- the chat template ---- */

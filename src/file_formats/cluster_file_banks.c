@@ -59,7 +59,7 @@ static pi2_status read_bank(const pi2_gguf *gguf, const pi2_extent_layout *layou
         return pi2_cluster_file_damaged(gguf, "a bank of neurons is not that of its layer");
     }
     const pi2_status status = pi2_neuron_bank_complete(layout, bank);
-    if (status != PI2_OK) return pi2_fail_prefix(status, "%s", pi2_gguf_file_path(gguf, 0));
+    if (status != PI2_OK) return pi2_fail_in_file(status, pi2_gguf_file_path(gguf, 0));
     if (pi2_column_u64(&columns[HEAD_BYTES], row) != bank->head_bytes) {
         return pi2_cluster_file_damaged(gguf, "the head of a bank of neurons has another size than its parts");
     }

@@ -113,7 +113,7 @@ pi2_status pi2_tokenizer_create(const pi2_gguf *gguf, pi2_tokenizer **tokenizer_
     const pi2_status status = load(tokenizer, gguf);
     if (status != PI2_OK) {
         pi2_tokenizer_free(tokenizer);
-        return pi2_fail_prefix(status, "%s", pi2_gguf_file_path(gguf, 0));
+        return pi2_fail_in_file(status, pi2_gguf_file_path(gguf, 0));
     }
     *tokenizer_out = tokenizer;
     return PI2_OK;
