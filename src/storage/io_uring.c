@@ -64,6 +64,7 @@ typedef struct ring_state {
     pthread_t thread;
     int first_free;
     uint32_t in_use;
+    void *dropped; /* where bytes without a place go, of all reads */
     ring_slot slots[];
 } ring_state;
 
@@ -94,19 +95,21 @@ static int fixed_buffer_of(const pi2_reader *reader, const ring_state *state,
 }
 
 static void prepare_read(pi2_reader *reader, ring_state *state, int slot_index) {
-    const pi2_read_progress *progress = &state->slots[slot_index].progress;
-    const pi2_read_request *request = progress->request;
-    unsigned char *begin = (unsigned char *)request->destination + progress->begin;
-    const uint32_t bytes = request->bytes - progress->begin;
-    const uint64_t offset = request->offset + progress->begin;
+    pi2_read_progress *progress = &state->slots[slot_index].progress;
+    pi2_read_next(progress);
+    const pi2_read_operation *operation = &progress->operation;
+    unsigned char *begin = operation->places[0].iov_base;
     const bool fixed_file = state->fixed_file && !progress->buffered;
+    const bool is_whole = operation->place_count == 1;
     const int fd = progress->buffered ? reader->buffered_fd : fixed_file ? 0 : state->direct_fd;
-    const int buffer = progress->buffered ? -1 : fixed_buffer_of(reader, state, begin, bytes);
+    const int buffer = progress->buffered || !is_whole ? -1 : fixed_buffer_of(reader, state, begin, operation->bytes);
     struct io_uring_sqe *entry = next_entry(state);
-    if (buffer >= 0) {
-        io_uring_prep_read_fixed(entry, fd, begin, bytes, offset, buffer);
+    if (!is_whole) { /* vectors of registered buffers came with Linux 6.15 */
+        io_uring_prep_readv(entry, fd, operation->places, operation->place_count, operation->offset);
+    } else if (buffer >= 0) {
+        io_uring_prep_read_fixed(entry, fd, begin, operation->bytes, operation->offset, buffer);
     } else {
-        io_uring_prep_read(entry, fd, begin, bytes, offset);
+        io_uring_prep_read(entry, fd, begin, operation->bytes, operation->offset);
     }
     if (fixed_file) io_uring_sqe_set_flags(entry, IOSQE_FIXED_FILE);
     io_uring_sqe_set_data64(entry, (unsigned)slot_index);
@@ -123,6 +126,7 @@ static void fill_ring(pi2_reader *reader, ring_state *state) {
         state->first_free = slot->next_free;
         state->in_use++;
         pi2_read_begin(reader, r, &slot->progress);
+        slot->progress.dropped = state->dropped;
         prepare_read(reader, state, slot_index);
     }
 }
@@ -339,7 +343,9 @@ static pi2_status set_up(pi2_reader *reader, ring_state *state) {
 static void *thread_main(void *argument) {
     pi2_reader *reader = argument;
     ring_state *state = reader->method_state;
+    _Alignas(PI2_READ_ALIGNMENT) unsigned char dropped[PI2_READ_ALIGNMENT];
     pi2_thread_ask_for_short_slices();
+    state->dropped = dropped;
     const pi2_status status = set_up(reader, state);
     state->start_status = status;
     if (status != PI2_OK) {

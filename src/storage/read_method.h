@@ -71,6 +71,9 @@ typedef struct pi2_read_progress {
     uint32_t begin;
     unsigned attempts; /* without progress */
     bool buffered;     /* O_DIRECT was refused for this request */
+    bool one_by_one;   /* several places at once were refused, or the system cannot */
+    void *dropped;     /* PI2_READ_ALIGNMENT bytes: where a NULL piece goes, again and again */
+    pi2_read_operation operation; /* the system is busy with, or was last */
 } pi2_read_progress;
 
 /** Takes up to `most` requests, CERTAIN before LIKELY, linked by next; they are in flight then. */
@@ -82,6 +85,8 @@ bool pi2_read_has_work(pi2_reader *reader);
 
 void pi2_read_begin(const pi2_reader *reader, pi2_read_request *request,
                     pi2_read_progress *progress_out);
+/** Sets progress->operation: the request from `begin` on, as much of it as one operation has places for. */
+void pi2_read_next(pi2_read_progress *progress);
 /** Books bytes read or -errno: true when the request is finished, false: read on at `begin`. */
 bool pi2_read_book(const pi2_reader *reader, pi2_read_progress *progress, int64_t result);
 /** Ends a request that pi2_read_book finished: state, counters, waiters. */

@@ -134,11 +134,41 @@ void pi2_read_begin(const pi2_reader *reader, pi2_read_request *request,
 int64_t pi2_read_hooked(const pi2_reader *reader, const pi2_read_progress *progress,
                         int64_t result) {
     if (!reader->hooks->read_result) return result;
+    return reader->hooks->read_result(reader->hooks->context, &progress->operation, result);
+}
+
+/* Where byte `at` of a request lies, and how many follow it there. */
+static struct iovec place_at(const pi2_read_progress *progress, uint32_t at) {
     const pi2_read_request *request = progress->request;
-    return reader->hooks->read_result(
-        reader->hooks->context, request->offset + progress->begin,
-        (unsigned char *)request->destination + progress->begin,
-        request->bytes - progress->begin, !progress->buffered, result);
+    if (!request->pieces) {
+        return (struct iovec){(unsigned char *)request->destination + at, request->bytes - at};
+    }
+    unsigned char *piece = request->pieces[at / request->piece_bytes];
+    const uint32_t within = at % request->piece_bytes;
+    if (piece) return (struct iovec){piece + within, request->piece_bytes - within};
+    return (struct iovec){progress->dropped, PI2_READ_ALIGNMENT - at % PI2_READ_ALIGNMENT};
+}
+
+void pi2_read_next(pi2_read_progress *progress) {
+    const pi2_read_request *request = progress->request;
+    pi2_read_operation *operation = &progress->operation;
+    const uint32_t most = progress->one_by_one ? 1 : PI2_READ_PIECES;
+    operation->offset = request->offset + progress->begin;
+    operation->direct = !progress->buffered;
+    operation->bytes = operation->place_count = 0;
+    for (uint32_t at = progress->begin; at < request->bytes;) {
+        const struct iovec place = place_at(progress, at);
+        struct iovec *last = operation->place_count ? &operation->places[operation->place_count - 1] : NULL;
+        if (last && (unsigned char *)last->iov_base + last->iov_len == place.iov_base) {
+            last->iov_len += place.iov_len;
+        } else if (operation->place_count < most) {
+            operation->places[operation->place_count++] = place;
+        } else {
+            return;
+        }
+        operation->bytes += (uint32_t)place.iov_len;
+        at += (uint32_t)place.iov_len;
+    }
 }
 
 static void nap(void) {
@@ -158,7 +188,12 @@ static bool book_error(pi2_read_progress *progress, int error_number) {
         if (error_number == EAGAIN && progress->attempts > NAP_AFTER_ATTEMPTS) nap();
         return false;
     }
-    if ((error_number == EINVAL || error_number == EOPNOTSUPP) && !progress->buffered) {
+    const bool is_refused = error_number == EINVAL || error_number == EOPNOTSUPP;
+    if (is_refused && progress->operation.place_count > 1) {
+        progress->one_by_one = true;
+        return false;
+    }
+    if (is_refused && !progress->buffered) {
         progress->buffered = true;
         return false;
     }
@@ -173,12 +208,13 @@ bool pi2_read_book(const pi2_reader *reader, pi2_read_progress *progress, int64_
     (void)reader;
     pi2_read_request *request = progress->request;
     if (result < 0) return book_error(progress, (int)-result);
-    if (result > request->bytes - progress->begin) return book_error(progress, EIO); /* more than was asked for */
+    if (result > progress->operation.bytes) return book_error(progress, EIO); /* more than was asked for */
     const uint32_t end = progress->begin + (uint32_t)result;
     if (end >= progress->needed) {
         request->bytes_done = progress->needed;
-        memset((unsigned char *)request->destination + progress->needed, 0,
-               request->bytes - progress->needed);
+        /* Less than a page, so they lie together. */
+        const uint32_t behind = request->bytes - progress->needed;
+        if (behind > 0) memset(place_at(progress, progress->needed).iov_base, 0, behind);
         return true;
     }
     if (end > request->bytes_done) {
@@ -200,16 +236,31 @@ static void publish(pi2_reader *reader, pi2_read_request *request) {
     pi2_wake_sleepers(&reader->sleepers, &reader->ended);
 }
 
+/* Of the file's bytes of a request, those of its NULL pieces. */
+static uint64_t dropped_bytes(const pi2_read_progress *progress) {
+    const pi2_read_request *request = progress->request;
+    uint64_t bytes = 0;
+    for (uint32_t at = 0; request->pieces && at < progress->needed; at += request->piece_bytes) {
+        const uint32_t left = progress->needed - at;
+        if (!request->pieces[at / request->piece_bytes]) {
+            bytes += left < request->piece_bytes ? left : request->piece_bytes;
+        }
+    }
+    return bytes;
+}
+
 void pi2_read_finish(pi2_reader *reader, pi2_read_progress *progress) {
     pi2_read_request *request = progress->request;
     pi2_read_queue *queue = &reader->queue;
     const uint64_t now = pi2_clock_ns();
+    const uint64_t dropped = dropped_bytes(progress);
     request->completed_ns = now;
     (void)pthread_mutex_lock(&queue->mutex);
     if (request->priority == PI2_READ_LIKELY) queue->likely_in_flight--;
     if (--queue->in_flight == 0) queue->counters.device_busy_ns += now - queue->busy_since_ns;
     if (request->status == PI2_OK) {
         queue->counters.bytes_read += progress->needed;
+        queue->counters.bytes_dropped += dropped;
         queue->counters.reads++;
     }
     (void)pthread_mutex_unlock(&queue->mutex);
@@ -222,11 +273,23 @@ void pi2_read_finish(pi2_reader *reader, pi2_read_progress *progress) {
 
 /* ---- Submitting and waiting ---- */
 
+static bool memory_is_valid(const pi2_read_request *request) {
+    if (!request->pieces) {
+        return request->destination && (uintptr_t)request->destination % PI2_READ_ALIGNMENT == 0;
+    }
+    const uint32_t each = request->piece_bytes;
+    if (each == 0 || each % PI2_READ_ALIGNMENT != 0 || request->bytes % each != 0) return false;
+    if (request->bytes / each > PI2_READ_PIECES) return false;
+    for (uint32_t i = 0; i < request->bytes / each; i++) {
+        if ((uintptr_t)request->pieces[i] % PI2_READ_ALIGNMENT != 0) return false;
+    }
+    return true;
+}
+
 static bool request_is_valid(const pi2_reader *reader, const pi2_read_request *request) {
     const uint64_t offset = request->offset;
     return offset % PI2_READ_ALIGNMENT == 0 && request->bytes % PI2_READ_ALIGNMENT == 0 &&
-           (uintptr_t)request->destination % PI2_READ_ALIGNMENT == 0 && request->bytes > 0 &&
-           request->destination && offset < reader->file_bytes &&
+           request->bytes > 0 && memory_is_valid(request) && offset < reader->file_bytes &&
            request->bytes - 1 < reader->file_bytes - offset + (PI2_READ_ALIGNMENT - 1);
 }
 
@@ -287,6 +350,13 @@ bool pi2_reader_cancel(pi2_reader *reader, pi2_read_request *request) {
 static pi2_status report_failure(const pi2_reader *reader, const pi2_read_request *request) {
     const unsigned long long offset = request->offset;
     const unsigned long long reached = offset + request->bytes_done;
+    if (request->status == PI2_ERR_INVALID && request->pieces) {
+        return pi2_fail(PI2_ERR_INVALID,
+                        "%s: a read of %u bytes at byte %llu into pieces of %u: they, and where they lie, must be "
+                        "multiples of %d, %d pieces at most, and inside the file's %llu bytes",
+                        reader->path, (unsigned)request->bytes, offset, (unsigned)request->piece_bytes,
+                        PI2_READ_ALIGNMENT, PI2_READ_PIECES, (unsigned long long)reader->file_bytes);
+    }
     if (request->status == PI2_ERR_INVALID) {
         return pi2_fail(PI2_ERR_INVALID,
                         "%s: a read of %u bytes at byte %llu into %p: all three must be multiples "

@@ -24,11 +24,17 @@ typedef enum pi2_read_priority { PI2_READ_CERTAIN, PI2_READ_LIKELY } pi2_read_pr
 /**
  * One read. The reader owns it and its destination from submit until the state is DONE or FAILED.
  * Bytes of the destination past the end of the file are set to 0.
+ *
+ * The destination is one range of memory, or pieces of one size, wherever they lie: then piece i gets
+ * the bytes from offset + i * piece_bytes on, and those of a NULL piece are read and dropped.
  */
 typedef struct pi2_read_request {
     uint64_t offset;    /* multiple of PI2_READ_ALIGNMENT */
     uint32_t bytes;     /* multiple of it; may run past the end of the file by less than that */
     void *destination;  /* aligned to PI2_READ_ALIGNMENT */
+    void *const *pieces; /* [bytes / piece_bytes], PI2_READ_PIECES at most, each aligned, in place of
+                          * `destination`; NULL: there are none */
+    uint32_t piece_bytes; /* of pieces: multiple of PI2_READ_ALIGNMENT */
     pi2_read_priority priority;
 
     /* Set by the reader. IDLE -> QUEUED -> DONE | FAILED; caller resets to IDLE. */
@@ -99,6 +105,7 @@ bool pi2_reader_cancel(pi2_reader *reader, pi2_read_request *request);
 
 typedef struct pi2_reader_counters {
     uint64_t bytes_read, reads; /* that ended well */
+    uint64_t bytes_dropped;    /* of bytes_read, those that had no place in memory */
     uint64_t device_busy_ns;   /* time with at least one read in flight */
 } pi2_reader_counters;
 void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_out);

@@ -1,15 +1,21 @@
 /*
  * thread_pool_read.c: the read method "pread": a few threads, each with one read in flight.
+ * Where the system has preadv, a read into several places is one call, else one for each place.
  *
  * O_DIRECT where the file system takes it (tried with one read at open). Otherwise the reads go
  * through the page cache, and their pages are dropped from it at once: the caller keeps its own
  * copy within its budget, and a second one in the cache would count against the same limit.
  */
+#define _DEFAULT_SOURCE /* preadv */
+#if defined(__APPLE__)
+#define _DARWIN_C_SOURCE /* the same */
+#endif
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/fail.h"
@@ -25,19 +31,39 @@ typedef struct thread_pool {
     pthread_t threads[MOST_THREADS];
 } thread_pool;
 
-static int64_t read_once(const pi2_reader *reader, const pi2_read_progress *progress, int fd) {
-    const pi2_read_request *request = progress->request;
-    const ssize_t bytes =
-        pread(fd, (unsigned char *)request->destination + progress->begin,
-              request->bytes - progress->begin, (off_t)(request->offset + progress->begin));
+#if defined(PI2_HAVE_PREADV)
+static const bool has_preadv = true;
+static ssize_t read_places(int fd, const pi2_read_operation *operation) {
+    return preadv(fd, operation->places, (int)operation->place_count, (off_t)operation->offset);
+}
+#else
+static const bool has_preadv = false;
+static ssize_t read_places(int fd, const pi2_read_operation *operation) {
+    (void)fd;
+    (void)operation;
+    errno = EINVAL;
+    return -1;
+}
+#endif
+
+static int64_t read_once(const pi2_reader *reader, pi2_read_progress *progress, int fd) {
+    pi2_read_next(progress);
+    const pi2_read_operation *operation = &progress->operation;
+    const struct iovec *place = operation->places;
+    const ssize_t bytes = operation->place_count == 1
+                              ? pread(fd, place->iov_base, place->iov_len, (off_t)operation->offset)
+                              : read_places(fd, operation);
     return pi2_read_hooked(reader, progress, bytes < 0 ? -(int64_t)errno : (int64_t)bytes);
 }
 
-static void read_request(pi2_reader *reader, pi2_read_request *request) {
+/* dropped: PI2_READ_ALIGNMENT bytes of the thread's own. */
+static void read_request(pi2_reader *reader, pi2_read_request *request, void *dropped) {
     const thread_pool *pool = reader->method_state;
     pi2_read_progress progress;
     pi2_read_begin(reader, request, &progress);
     progress.buffered = pool->direct_fd < 0;
+    progress.one_by_one = !has_preadv;
+    progress.dropped = dropped;
     int64_t result;
     do {
         result = read_once(reader, &progress,
@@ -64,9 +90,10 @@ static pi2_read_request *take_one(pi2_reader *reader) {
 
 static void *thread_main(void *argument) {
     pi2_reader *reader = argument;
+    _Alignas(PI2_READ_ALIGNMENT) unsigned char dropped[PI2_READ_ALIGNMENT];
     pi2_thread_ask_for_short_slices();
     for (pi2_read_request *request; (request = take_one(reader)) != NULL;) {
-        read_request(reader, request);
+        read_request(reader, request, dropped);
     }
     return NULL;
 }
@@ -90,7 +117,7 @@ static int try_read(const pi2_reader *reader, int fd, bool buffered) {
     void *block = NULL;
     if (posix_memalign(&block, PI2_READ_ALIGNMENT, PI2_READ_ALIGNMENT) != 0) return ENOMEM;
     pi2_read_request request = {.bytes = PI2_READ_ALIGNMENT, .destination = block};
-    const pi2_read_progress progress = {.request = &request, .buffered = buffered};
+    pi2_read_progress progress = {.request = &request, .buffered = buffered};
     int64_t result;
     int attempts = 0;
     do {

@@ -124,11 +124,8 @@ typedef struct watch {
     uint64_t bad_begin, bad_end; /* reads that begin here fail */
 } watch;
 
-static int64_t on_read(void *context, uint64_t offset, void *destination, uint32_t bytes, bool direct,
-                       int64_t result) {
-    (void)destination;
-    (void)bytes;
-    (void)direct;
+static int64_t on_read(void *context, const pi2_read_operation *operation, int64_t result) {
+    const uint64_t offset = operation->offset;
     watch *w = context;
     (void)pthread_mutex_lock(&w->mutex);
     w->waiting++;

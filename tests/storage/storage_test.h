@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -55,12 +56,19 @@ static inline void *test_pages(size_t bytes) {
     return pages;
 }
 
+/* Where byte i of a read goes; NULL: nowhere. */
+static inline const unsigned char *test_place(const pi2_read_request *request, uint32_t i) {
+    if (!request->pieces) return (const unsigned char *)request->destination + i;
+    const unsigned char *piece = request->pieces[i / request->piece_bytes];
+    return piece ? piece + i % request->piece_bytes : NULL;
+}
+
 /* The file's bytes, and zeros past its end. Returns the first wrong position, or -1. */
 static inline long test_first_wrong(const test_file *file, const pi2_read_request *request) {
-    const unsigned char *got = request->destination;
     for (uint32_t i = 0; i < request->bytes; i++) {
         const uint64_t at = request->offset + i;
-        if (got[i] != (at < file->bytes ? test_byte(at) : 0)) return (long)i;
+        const unsigned char *place = test_place(request, i);
+        if (place && *place != (at < file->bytes ? test_byte(at) : 0)) return (long)i;
     }
     return -1;
 }
@@ -71,6 +79,19 @@ static inline void test_check_read(const test_file *file, const pi2_read_request
         fail_msg("byte %ld of the read at %llu is wrong", wrong,
                  (unsigned long long)request->offset);
     }
+}
+
+/* A hook's result: no more than `kept` bytes were read, and what lies behind them is spoiled. */
+static inline int64_t test_shorten(const pi2_read_operation *operation, int64_t result, int64_t kept) {
+    if (result <= kept) return result;
+    int64_t at = 0;
+    for (uint32_t i = 0; i < operation->place_count; i++) {
+        const struct iovec *place = &operation->places[i];
+        for (size_t k = 0; k < place->iov_len && at < result; k++, at++) {
+            if (at >= kept) ((unsigned char *)place->iov_base)[k] = 0xee;
+        }
+    }
+    return kept;
 }
 
 /* Opens a reader, or says that the method does not work on this system and returns NULL. */

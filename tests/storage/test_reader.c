@@ -188,15 +188,11 @@ typedef struct gate {
     uint32_t most_likely; /* LIKELY reads in flight, at most */
 } gate;
 
-static int64_t pass_gate(void *context, uint64_t offset, void *destination, uint32_t bytes,
-                         bool direct, int64_t result) {
-    (void)destination;
-    (void)bytes;
-    (void)direct;
+static int64_t pass_gate(void *context, const pi2_read_operation *operation, int64_t result) {
     gate *g = context;
     (void)pthread_mutex_lock(&g->mutex);
     while (!g->is_open) (void)pthread_cond_wait(&g->opened, &g->mutex);
-    if (g->passed_count < 64) g->passed[g->passed_count++] = offset;
+    if (g->passed_count < 64) g->passed[g->passed_count++] = operation->offset;
     if (g->reader) {
         (void)pthread_mutex_lock(&g->reader->queue.mutex);
         const uint32_t likely = g->reader->queue.likely_in_flight;
@@ -411,11 +407,81 @@ static void test_close_in_flight(void **state) {
     test_file_remove(&file);
 }
 
+/* Random reads into pieces of random sizes, whose places are drawn from memory that is registered but for its end. */
+static void read_pieces(const test_file *file, pi2_reader *reader, unsigned char *memory, uint32_t pages,
+                        uint64_t *random) {
+    enum { READS = 7 };
+    pi2_read_request requests[READS];
+    void *pieces[READS][PI2_READ_PIECES];
+    pi2_read_request *pointers[READS];
+    uint64_t dropped = 0;
+    uint32_t page = 0; /* of memory, the next that nobody has */
+    memset(requests, 0, sizeof requests);
+    memset(memory, 0xcc, (size_t)pages * 4096);
+    for (size_t i = 0; i < READS; i++) {
+        *random = *random * 6364136223846793005u + 1442695040888963407u;
+        const uint32_t each = 4096u << (*random >> 33) % 3, count = 1 + (uint32_t)(*random >> 40) % PI2_READ_PIECES;
+        const uint64_t first = (*random >> 45) % (file->bytes / 4096) * 4096;
+        const uint64_t last = (file->bytes + 4095) / 4096 * 4096; /* so that some end inside a piece */
+        const uint64_t offset = first + (uint64_t)each * count <= last ? first : last - (uint64_t)each * count;
+        for (uint32_t k = 0; k < count; k++) { /* every fifth is dropped; others ascend in pairs, which descend */
+            const bool is_dropped = (*random >> (7 + k)) % 5 == 0;
+            const uint32_t place = page + (count - 1 - ((k ^ 1u) < count ? k ^ 1u : k)) * (each / 4096);
+            pieces[i][k] = is_dropped ? NULL : memory + (size_t)place * 4096;
+            const uint64_t left = file->bytes - offset - (uint64_t)k * each;
+            if (is_dropped) dropped += left < each ? left : each;
+        }
+        page += count * (each / 4096);
+        assert_true(page < pages);
+        requests[i] = (pi2_read_request){.offset = offset, .bytes = each * count, .pieces = pieces[i],
+                                         .piece_bytes = each};
+        pointers[i] = &requests[i];
+    }
+    pi2_reader_counters before, after;
+    pi2_reader_count(reader, &before);
+    pi2_reader_submit_many(reader, pointers, READS);
+    for (size_t i = 0; i < READS; i++) {
+        if (pi2_reader_wait(reader, &requests[i], 0) != PI2_OK) fail_msg("%s", pi2_error_text());
+        test_check_read(file, &requests[i]);
+    }
+    pi2_reader_count(reader, &after);
+    assert_int_equal(after.reads - before.reads, READS);
+    assert_int_equal(after.bytes_dropped - before.bytes_dropped, dropped);
+    for (size_t at = (size_t)page * 4096; at < (size_t)pages * 4096; at++) assert_int_equal(memory[at], 0xcc);
+}
+
+static void test_pieces(void **state) {
+    (void)state;
+    enum { PAGES = 7 * PI2_READ_PIECES * 4 + 1, ROUNDS = 60 };
+    test_file file;
+    test_file_make(&file, odd_size);
+    unsigned char *memory = test_pages(PAGES * 4096);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        const pi2_reader_options options = {.path = file.path, .method = *method, .depth = 4, .buffer = memory,
+                                            .buffer_bytes = PAGES / 2 * 4096};
+        pi2_reader *reader = NULL;
+        if (pi2_reader_open(&options, &reader) != PI2_OK) continue; /* test_whole_file says so */
+        uint64_t random = 5;
+        for (int round = 0; round < ROUNDS; round++) read_pieces(&file, reader, memory, PAGES, &random);
+        void *const too_many[PI2_READ_PIECES + 1] = {memory};
+        pi2_read_request request = {.bytes = sizeof too_many / sizeof too_many[0] * 4096, .pieces = too_many,
+                                    .piece_bytes = 4096};
+        pi2_reader_submit(reader, &request);
+        assert_int_equal(pi2_reader_wait(reader, &request, 0), PI2_ERR_INVALID);
+        assert_non_null(strstr(pi2_error_text(), "16 pieces at most"));
+        pi2_reader_close(reader);
+    }
+    pi2_pages_release(memory, PAGES * 4096);
+    test_file_remove(&file);
+}
+
 static void test_bad_requests(void **state) {
     (void)state;
     test_file file;
     test_file_make(&file, 3 * 4096);
     unsigned char *memory = test_pages(8 * 4096);
+    void *const good_pieces[3] = {memory};
+    void *const odd_pieces[] = {memory, memory + 4097};
     const pi2_read_request cases[] = {
         {.offset = 512, .bytes = 4096, .destination = memory},
         {.offset = 0, .bytes = 512, .destination = memory},
@@ -426,6 +492,11 @@ static void test_bad_requests(void **state) {
         {.offset = 2 * 4096, .bytes = 8192, .destination = memory},
         {.offset = UINT64_MAX - 4095, .bytes = 4096, .destination = memory},
         {.offset = 0, .bytes = UINT32_MAX - 4095, .destination = memory},
+        {.offset = 0, .bytes = 4096, .pieces = good_pieces, .piece_bytes = 0},
+        {.offset = 0, .bytes = 4096, .pieces = good_pieces, .piece_bytes = 2048},
+        {.offset = 0, .bytes = 3 * 4096, .pieces = good_pieces, .piece_bytes = 2 * 4096},
+        {.offset = 0, .bytes = 2 * 4096, .pieces = odd_pieces, .piece_bytes = 4096},
+        {.offset = 4096, .bytes = 3 * 4096, .pieces = good_pieces, .piece_bytes = 4096},
     };
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         pi2_reader *reader = test_open(&file, *method, 2, NULL);
@@ -479,6 +550,7 @@ int main(void) {
         cmocka_unit_test(test_whole_file),      cmocka_unit_test(test_small_files),
         cmocka_unit_test(test_many_submitters), cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_likely_behind_certain),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_close_in_flight), cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_bad_options),
     };

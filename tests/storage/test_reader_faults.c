@@ -21,6 +21,8 @@ typedef enum fault_kind {
     ALWAYS_AGAIN,
     IO_ERROR,         /* EIO for what covers one position */
     NO_DIRECT_READS,  /* EINVAL for every O_DIRECT read, after the one at open */
+    BAD_PIECE,        /* as NO_PIECES, and then as IO_ERROR */
+    NO_PIECES,        /* EINVAL for every read into several places */
     STUCK             /* always one byte, never more */
 } fault_kind;
 
@@ -37,15 +39,11 @@ typedef struct fault {
     bool enter_recovers; /* fails only once */
 } fault;
 
-static int64_t shorten(void *destination, int64_t result, int64_t kept) {
-    if (result <= kept) return result;
-    memset((unsigned char *)destination + kept, 0xee, (size_t)(result - kept));
-    return kept;
-}
-
-static int64_t inject(void *context, uint64_t offset, void *destination, uint32_t bytes,
-                      bool direct, int64_t result) {
+static int64_t inject(void *context, const pi2_read_operation *operation, int64_t result) {
     fault *f = context;
+    const uint64_t offset = operation->offset;
+    const uint32_t bytes = operation->bytes;
+    const bool direct = operation->direct;
     const unsigned call = atomic_fetch_add(&f->calls, 1);
     if (direct) (void)atomic_fetch_add(&f->direct_calls, 1);
     if (offset == 0 && bytes == 4096 && !f->at_open) return result; /* the read on trial */
@@ -56,14 +54,18 @@ static int64_t inject(void *context, uint64_t offset, void *destination, uint32_
     switch (f->kind) {
     case SHORT_READS:
         if (call % 4 == 3) return result;
-        return shorten(destination, result, 1 + (int64_t)(call * 7919u % (bytes + 4096u)));
-    case SHORT_BLOCKS: return shorten(destination, result, 4096);
+        return test_shorten(operation, result, 1 + (int64_t)(call * 7919u % (bytes + 4096u)));
+    case SHORT_BLOCKS: return test_shorten(operation, result, 4096);
     case INTERRUPTED: return call % 5 == 4 ? result : call % 2 ? -EINTR : -EAGAIN;
     case ALWAYS_AGAIN: return -EAGAIN;
+    case BAD_PIECE:
+        if (operation->place_count > 1) return -EINVAL;
+        /* fall through */
     case IO_ERROR:
         return offset <= f->bad_position && f->bad_position < offset + bytes ? -EIO : result;
     case NO_DIRECT_READS: return direct ? -EINVAL : result;
-    case STUCK: return shorten(destination, result, 1);
+    case NO_PIECES: return operation->place_count > 1 ? -EINVAL : result;
+    case STUCK: return test_shorten(operation, result, 1);
     case NO_FAULT: break;
     }
     return result;
@@ -99,12 +101,37 @@ static pi2_read_hooks hooks_for(fault *f) {
                             .read_result = inject};
 }
 
+/* Of how a block lies in memory: as one, or in pieces, the last first, of which some have no place. */
+enum { WHOLE, PIECES_OF_4096, PIECES_OF_8192, LAYOUTS };
+enum { DROPPED = 3 }; /* of 4096 bytes, each block's piece of this number; of 8192 none */
+
 typedef struct reads {
     pi2_read_request requests[BLOCKS];
     unsigned char *memory;
+    void *pieces[BLOCKS][BLOCK / 4096];
 } reads;
 
-static void submit_all(pi2_reader *reader, reads *r) {
+static void cut_into_pieces(reads *r, size_t i, int layout) {
+    pi2_read_request *request = &r->requests[i];
+    const uint32_t each = layout == PIECES_OF_4096 ? 4096 : 8192, count = request->bytes / each;
+    for (uint32_t k = 0; k < count; k++) {
+        const bool is_dropped = layout == PIECES_OF_4096 && k == DROPPED;
+        r->pieces[i][k] = is_dropped ? NULL : r->memory + i * BLOCK + (count - 1 - k) * each;
+    }
+    request->destination = NULL;
+    request->pieces = r->pieces[i];
+    request->piece_bytes = each;
+}
+
+/* What pieces leave free in a block's memory is left as it was. */
+static void check_dropped(const reads *r) {
+    for (size_t i = 0; i + 1 < BLOCKS; i++) {
+        const unsigned char *place = r->memory + i * BLOCK + (BLOCK / 4096 - 1 - DROPPED) * 4096;
+        for (int k = 0; k < 4096; k++) assert_int_equal(place[k], 0xcc);
+    }
+}
+
+static void submit_all(pi2_reader *reader, reads *r, int layout) {
     pi2_read_request *pointers[BLOCKS];
     memset(r->requests, 0, sizeof r->requests);
     memset(r->memory, 0xcc, BLOCKS * BLOCK);
@@ -112,14 +139,15 @@ static void submit_all(pi2_reader *reader, reads *r) {
         r->requests[i].offset = i * BLOCK;
         r->requests[i].bytes = i + 1 < BLOCKS ? BLOCK : 8192;
         r->requests[i].destination = r->memory + i * BLOCK;
+        if (layout != WHOLE) cut_into_pieces(r, i, layout);
         pointers[i] = &r->requests[i];
     }
     pi2_reader_submit_many(reader, pointers, BLOCKS);
 }
 
-static void check_all_good(const test_file *file, pi2_reader *reader) {
+static void check_all_good(const test_file *file, pi2_reader *reader, int layout) {
     reads r = {.memory = test_pages(BLOCKS * BLOCK)};
-    submit_all(reader, &r);
+    submit_all(reader, &r, layout);
     for (size_t i = 0; i < BLOCKS; i++) {
         if (pi2_reader_wait(reader, &r.requests[i], 0) != PI2_OK) fail_msg("%s", pi2_error_text());
         test_check_read(file, &r.requests[i]);
@@ -127,23 +155,28 @@ static void check_all_good(const test_file *file, pi2_reader *reader) {
     pi2_reader_counters counters;
     pi2_reader_count(reader, &counters);
     assert_int_equal(counters.bytes_read, file->bytes);
+    assert_int_equal(counters.bytes_dropped, layout == PIECES_OF_4096 ? (BLOCKS - 1) * 4096 : 0);
+    if (layout == PIECES_OF_4096) check_dropped(&r);
     pi2_pages_release(r.memory, BLOCKS * BLOCK);
 }
 
 static void test_faults_that_pass(void **state) {
     (void)state;
     static const fault_kind kinds[] = {NO_FAULT, SHORT_READS, SHORT_BLOCKS, INTERRUPTED,
-                                       NO_DIRECT_READS};
+                                       NO_DIRECT_READS, NO_PIECES};
     test_file file;
     test_file_make(&file, file_bytes);
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-            for (uint32_t depth = 1; depth <= 4; depth += 3) {
+            for (int variant = 0; variant < 2 * LAYOUTS; variant++) {
+                const int layout = variant / 2;
+                const uint32_t depth = variant % 2 ? 4 : 1;
+                if (kinds[i] == NO_PIECES && layout == WHOLE) continue;
                 fault f = {.kind = kinds[i]};
                 const pi2_read_hooks hooks = hooks_for(&f);
                 pi2_reader *reader = test_open(&file, *method, depth, &hooks);
                 if (!reader) continue;
-                check_all_good(&file, reader);
+                check_all_good(&file, reader, layout);
                 assert_true(atomic_load(&f.calls) >= BLOCKS + (kinds[i] != NO_FAULT));
                 const bool direct = !strstr(pi2_reader_description(reader), "buffered");
                 if (direct && kinds[i] != NO_DIRECT_READS) { /* no read broke O_DIRECT's rules */
@@ -156,31 +189,59 @@ static void test_faults_that_pass(void **state) {
     test_file_remove(&file);
 }
 
+static void check_io_error(const test_file *file, const char *method, int layout) {
+    fault f = {.kind = IO_ERROR, .bad_position = 3 * BLOCK + 5000};
+    const pi2_read_hooks hooks = hooks_for(&f);
+    pi2_reader *reader = test_open(file, method, 4, &hooks);
+    if (!reader) return;
+    reads r = {.memory = test_pages(BLOCKS * BLOCK)};
+    submit_all(reader, &r, layout);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        const pi2_status status = pi2_reader_wait(reader, &r.requests[i], 10);
+        assert_int_equal(status, i == 3 ? PI2_ERR_IO : PI2_OK);
+        if (i != 3) test_check_read(file, &r.requests[i]);
+    }
+    assert_int_equal(pi2_reader_wait(reader, &r.requests[3], 0), PI2_ERR_IO);
+    assert_non_null(strstr(pi2_error_text(), file->path));
+    assert_non_null(strstr(pi2_error_text(), "at byte 98304"));
+    assert_non_null(strstr(pi2_error_text(), strerror(EIO)));
+    assert_int_equal(r.requests[3].error_number, EIO);
+    f.kind = NO_FAULT; /* the disk recovers: the same request again */
+    pi2_reader_submit(reader, &r.requests[3]);
+    assert_int_equal(pi2_reader_wait(reader, &r.requests[3], 0), PI2_OK);
+    test_check_read(file, &r.requests[3]);
+    pi2_pages_release(r.memory, BLOCKS * BLOCK);
+    pi2_reader_close(reader);
+}
+
 static void test_io_error(void **state) {
     (void)state;
     test_file file;
     test_file_make(&file, file_bytes);
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
-        fault f = {.kind = IO_ERROR, .bad_position = 3 * BLOCK + 5000};
+        for (int layout = 0; layout < LAYOUTS; layout++) check_io_error(&file, *method, layout);
+    }
+    test_file_remove(&file);
+}
+
+/* Pieces that are refused as one are read one by one: an error tells the place that was reached. */
+static void test_error_among_pieces(void **state) {
+    (void)state;
+    test_file file;
+    test_file_make(&file, file_bytes);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        fault f = {.kind = BAD_PIECE, .bad_position = 3 * BLOCK + 5000};
         const pi2_read_hooks hooks = hooks_for(&f);
         pi2_reader *reader = test_open(&file, *method, 4, &hooks);
         if (!reader) continue;
         reads r = {.memory = test_pages(BLOCKS * BLOCK)};
-        submit_all(reader, &r);
+        submit_all(reader, &r, PIECES_OF_4096);
         for (size_t i = 0; i < BLOCKS; i++) {
-            const pi2_status status = pi2_reader_wait(reader, &r.requests[i], 10);
-            assert_int_equal(status, i == 3 ? PI2_ERR_IO : PI2_OK);
-            if (i != 3) test_check_read(&file, &r.requests[i]);
+            assert_int_equal(pi2_reader_wait(reader, &r.requests[i], 10), i == 3 ? PI2_ERR_IO : PI2_OK);
         }
         assert_int_equal(pi2_reader_wait(reader, &r.requests[3], 0), PI2_ERR_IO);
-        assert_non_null(strstr(pi2_error_text(), file.path));
-        assert_non_null(strstr(pi2_error_text(), "at byte 98304"));
-        assert_non_null(strstr(pi2_error_text(), strerror(EIO)));
-        assert_int_equal(r.requests[3].error_number, EIO);
-        f.kind = NO_FAULT; /* the disk recovers: the same request again */
-        pi2_reader_submit(reader, &r.requests[3]);
-        assert_int_equal(pi2_reader_wait(reader, &r.requests[3], 0), PI2_OK);
-        test_check_read(&file, &r.requests[3]);
+        assert_non_null(strstr(pi2_error_text(), "at byte 102400")); /* the second piece */
+        assert_int_equal(r.requests[3].bytes_done, 4096);
         pi2_pages_release(r.memory, BLOCKS * BLOCK);
         pi2_reader_close(reader);
     }
@@ -210,30 +271,38 @@ static void test_no_progress(void **state) {
     test_file_remove(&file);
 }
 
+static void check_shrunk(const char *method, long size, bool in_pieces) {
+    test_file file;
+    test_file_make(&file, 2 * BLOCK);
+    pi2_reader *reader = test_open(&file, method, 2, NULL);
+    if (reader) {
+        unsigned char *memory = test_pages(2 * BLOCK);
+        void *pieces[2 * BLOCK / 4096];
+        for (size_t i = 0; i < 2 * BLOCK / 4096; i++) pieces[i] = memory + (15 - i) * 4096;
+        pi2_read_request request = {.bytes = 2 * BLOCK, .destination = in_pieces ? NULL : memory,
+                                    .pieces = in_pieces ? pieces : NULL, .piece_bytes = 4096};
+        assert_int_equal(truncate(file.path, size), 0);
+        pi2_reader_submit(reader, &request);
+        assert_int_equal(pi2_reader_wait(reader, &request, 0), PI2_ERR_IO);
+        assert_int_equal(request.error_number, 0);
+        assert_int_equal(request.bytes_done, size);
+        char text[64];
+        (void)snprintf(text, sizeof text, "ended early at byte %ld,", size);
+        assert_non_null(strstr(pi2_error_text(), text));
+        assert_non_null(strstr(pi2_error_text(), file.path));
+        pi2_reader_close(reader);
+        pi2_pages_release(memory, 2 * BLOCK);
+    }
+    test_file_remove(&file);
+}
+
 static void test_shrunk_file(void **state) {
     (void)state;
     static const long sizes[] = {0, 1000, 4096, 5000, 2 * BLOCK - 1};
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-            test_file file;
-            test_file_make(&file, 2 * BLOCK);
-            pi2_reader *reader = test_open(&file, *method, 2, NULL);
-            if (reader) {
-                unsigned char *memory = test_pages(2 * BLOCK);
-                pi2_read_request request = {.bytes = 2 * BLOCK, .destination = memory};
-                assert_int_equal(truncate(file.path, sizes[i]), 0);
-                pi2_reader_submit(reader, &request);
-                assert_int_equal(pi2_reader_wait(reader, &request, 0), PI2_ERR_IO);
-                assert_int_equal(request.error_number, 0);
-                assert_int_equal(request.bytes_done, sizes[i]);
-                char text[64];
-                (void)snprintf(text, sizeof text, "ended early at byte %ld,", sizes[i]);
-                assert_non_null(strstr(pi2_error_text(), text));
-                assert_non_null(strstr(pi2_error_text(), file.path));
-                pi2_reader_close(reader);
-                pi2_pages_release(memory, 2 * BLOCK);
-            }
-            test_file_remove(&file);
+            check_shrunk(*method, sizes[i], false);
+            check_shrunk(*method, sizes[i], true);
         }
     }
 }
@@ -256,7 +325,7 @@ static void check_refusal(const test_file *file, fault f, const char *method,
     if (!strstr(pi2_reader_description(reader), reason)) {
         fail_msg("%s: %s", reason, pi2_reader_description(reader));
     }
-    check_all_good(file, reader);
+    check_all_good(file, reader, PIECES_OF_8192);
     pi2_reader_close(reader);
 }
 
@@ -311,7 +380,7 @@ static void test_ring_breaks(void **state) {
         reads r = {.memory = test_pages(BLOCKS * BLOCK)};
         for (int round = 0; round < 2; round++) {
             unsigned failed = 0;
-            submit_all(reader, &r);
+            submit_all(reader, &r, WHOLE);
             for (size_t i = 0; i < BLOCKS; i++) {
                 if (pi2_reader_wait(reader, &r.requests[i], 0) == PI2_OK) {
                     test_check_read(&file, &r.requests[i]);
@@ -330,7 +399,7 @@ static void test_ring_breaks(void **state) {
         fault f = {.enter_error = passing[i], .enter_calls_left = 1, .enter_recovers = true};
         const pi2_read_hooks hooks = hooks_for(&f);
         pi2_reader *reader = test_open(&file, "io_uring", 2, &hooks);
-        check_all_good(&file, reader);
+        check_all_good(&file, reader, WHOLE);
         pi2_reader_close(reader);
     }
     test_file_remove(&file);
@@ -351,7 +420,7 @@ static void test_refused_registration(void **state) {
         assert_non_null(strstr(pi2_reader_description(reader), "registering refused"));
         assert_non_null(strstr(pi2_reader_description(reader), "ulimit -l"));
     }
-    check_all_good(&file, reader);
+    check_all_good(&file, reader, WHOLE);
     pi2_reader_close(reader);
     pi2_pages_release(memory, BLOCKS * BLOCK);
     test_file_remove(&file);
@@ -398,6 +467,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_faults_that_pass), cmocka_unit_test(test_io_error),
         cmocka_unit_test(test_no_progress),      cmocka_unit_test(test_shrunk_file),
+        cmocka_unit_test(test_error_among_pieces),
         cmocka_unit_test(test_refusals),         cmocka_unit_test(test_refused_registration),
         cmocka_unit_test(test_stall),            cmocka_unit_test(test_ring_breaks),
     };

@@ -29,21 +29,19 @@ typedef struct gate {
     bool shortens;
 } gate;
 
-static int64_t on_read(void *context, uint64_t offset, void *destination, uint32_t bytes, bool direct, int64_t result) {
+static int64_t on_read(void *context, const pi2_read_operation *operation, int64_t result) {
     gate *g = context;
-    (void)direct;
+    const uint64_t offset = operation->offset;
     (void)pthread_mutex_lock(&g->mutex);
     g->waiting++;
     while (g->passed >= g->allowed) (void)pthread_cond_wait(&g->opened, &g->mutex);
     g->waiting--;
     if (g->passed < PARTS) g->offsets[g->passed] = offset;
     g->passed++;
-    const bool is_bad = g->bad_offset >= offset && g->bad_offset - offset < bytes;
+    const bool is_bad = g->bad_offset >= offset && g->bad_offset - offset < operation->bytes;
     (void)pthread_mutex_unlock(&g->mutex);
     if (is_bad) return -EIO;
-    if (!g->shortens || result <= 4096) return result;
-    memset((uint8_t *)destination + 4096, 0xee, (size_t)result - 4096);
-    return 4096;
+    return g->shortens ? test_shorten(operation, result, 4096) : result;
 }
 
 static void open_gate(gate *g, uint32_t allowed) {
