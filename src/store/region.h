@@ -17,12 +17,14 @@ typedef struct pi2_region pi2_region;
 
 enum { PI2_REGION_READS_MOST = 1024, PI2_MERGED_READ_BYTES = 1024 * 1024 };
 
-/** A read: of consecutive bytes of the file into consecutive memory. */
+/** A read: of consecutive bytes of the file into consecutive memory, or of parts of one size, wherever they lie. */
 typedef struct pi2_bring {
     uint64_t offset;
     uint32_t bytes;
     bool likely;         /* it is probably needed: certain ones pass it */
-    uint8_t *memory;
+    uint8_t *memory;     /* of its first part */
+    bool is_scattered;   /* by pi2_bring_scatter(): what follows says where all lie; NULL: it is read and dropped */
+    void *pieces[PI2_READ_PIECES];
     uint32_t key, first, count; /* its parts, in the region's own words: whose, from which on, how many */
     uint32_t number;     /* of the first, for the trace */
     uint32_t tag;        /* the region's */
@@ -71,6 +73,11 @@ void pi2_region_unlock(pi2_region *region);
 pi2_bring *pi2_region_unused(pi2_region *region);
 /** Widens a read by what follows in the file, if its place follows in memory and the read stays below 1 MB. */
 bool pi2_bring_join(pi2_bring *bring, uint64_t offset, uint32_t bytes, const uint8_t *memory);
+/**
+ * Widens a read of parts of one size by the next part in the file, wherever it lies; memory NULL: it lies between parts
+ * that are wanted, and is read and dropped. False: it does not follow, or the read has PI2_READ_PIECES of them.
+ */
+bool pi2_bring_scatter(pi2_bring *bring, uint64_t offset, uint32_t bytes, uint8_t *memory);
 /** A part of a read that is about to be added is READING from now on. */
 static inline void pi2_bring_part(const pi2_bring *bring, pi2_part *part) {
     atomic_store_explicit(&part->ticket, bring->ticket, memory_order_relaxed);

@@ -120,7 +120,8 @@ void pi2_store_count(const pi2_store *store, pi2_store_counters *counters_out) {
     if (store->options.reader) pi2_reader_count(store->options.reader, &reader);
     *counters_out = (pi2_store_counters){
         .needed_bytes = atomic_load(&store->needed_bytes), .stall_ns = atomic_load(&store->stall_ns),
-        .stalls = atomic_load(&store->stalls), .bytes_read = reader.bytes_read, .reads = reader.reads };
+        .stalls = atomic_load(&store->stalls), .bytes_read = reader.bytes_read, .reads = reader.reads,
+        .bytes_dropped = reader.bytes_dropped };
 }
 
 /* ---- memory that others need ---- */
@@ -274,6 +275,16 @@ bool pi2_bring_join(pi2_bring *bring, uint64_t offset, uint32_t bytes, const uin
     return true;
 }
 
+bool pi2_bring_scatter(pi2_bring *bring, uint64_t offset, uint32_t bytes, uint8_t *memory) {
+    if (bring->offset + bring->bytes != offset || bring->count >= PI2_READ_PIECES) return false;
+    assert(bring->bytes == bring->count * bytes);
+    if (!bring->is_scattered) bring->pieces[0] = bring->memory;
+    bring->is_scattered = true;
+    bring->bytes += bytes;
+    bring->pieces[bring->count++] = memory;
+    return true;
+}
+
 static pooled_read *pooled(pi2_bring *bring) { return (pooled_read *)(void *)bring; }
 
 static void submit(pi2_region *region) {
@@ -294,6 +305,8 @@ void pi2_region_add(pi2_region *region, pi2_bring *bring) {
     read->request.offset = bring->offset;
     read->request.bytes = bring->bytes;
     read->request.destination = bring->memory;
+    read->request.pieces = bring->is_scattered ? bring->pieces : NULL;
+    read->request.piece_bytes = bring->is_scattered ? bring->bytes / bring->count : 0;
     read->request.priority = bring->likely ? PI2_READ_LIKELY : PI2_READ_CERTAIN;
     atomic_store(&read->request.state, PI2_READ_IDLE);
     atomic_store(&read->ticket, bring->ticket);

@@ -101,6 +101,7 @@ typedef struct pi2_store_counters {
     uint64_t needed_bytes;      /* bytes of weights that passes used */
     uint64_t stall_ns, stalls;  /* compute threads' waiting, summed over threads */
     uint64_t bytes_read, reads; /* that ended well */
+    uint64_t bytes_dropped;     /* of those, bytes that lay between wanted ones and got no memory */
 } pi2_store_counters;
 void pi2_store_count(const pi2_store *store, pi2_store_counters *counters_out);
 /** Threads: any. */

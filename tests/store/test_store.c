@@ -73,6 +73,8 @@ typedef struct fixture {
     uint32_t told[PARTS];             /* how often a part's read was told of; lock */
     _Atomic bool begins_in_reset;     /* a read could begin while the region was reset */
     uint32_t bad_check;               /* a part whose check fails */
+    bool is_scattered;                /* parts lie in memory in the opposite order; gaps are read too */
+    uint32_t dropped;                 /* parts that were read in a gap; lock */
 } fixture;
 
 static void on_end(void *self, const pi2_bring *bring, pi2_status status) {
@@ -80,6 +82,7 @@ static void on_end(void *self, const pi2_bring *bring, pi2_status status) {
     if (status != PI2_OK) (void)pi2_store_fail(f->store, status);
     pi2_region_lock(f->region);
     for (uint32_t i = bring->first; i < bring->first + bring->count; i++) {
+        if (bring->is_scattered && !bring->pieces[i - bring->first]) continue;
         f->told[i]++;
         pi2_part_change(&f->parts[i], FROM(PI2_PART_READING), status == PI2_OK ? PI2_PART_ARRIVED : PI2_PART_FAILED);
     }
@@ -132,7 +135,17 @@ static void end(fixture *f) {
     (void)pthread_cond_destroy(&f->gate.opened);
 }
 
-static uint8_t *place_of(fixture *f, uint32_t i) { return f->memory + (size_t)i * PART_BYTES; }
+static uint8_t *place_of(fixture *f, uint32_t i) {
+    return f->memory + (size_t)(f->is_scattered ? PARTS - 1 - i : i) * PART_BYTES;
+}
+
+/* Widens a read by the next part; of those that are scattered one that is not absent is a gap. */
+static bool widen(fixture *f, pi2_bring *bring, uint32_t i) {
+    if (!f->is_scattered) return pi2_bring_join(bring, (uint64_t)i * PART_BYTES, PART_BYTES, place_of(f, i));
+    const bool is_absent = pi2_part_state(&f->parts[i]) == PI2_PART_ABSENT;
+    f->dropped += !is_absent;
+    return pi2_bring_scatter(bring, (uint64_t)i * PART_BYTES, PART_BYTES, is_absent ? place_of(f, i) : NULL);
+}
 
 /* Begins a read of parts that are neighbours, as far as they join; NULL: none is unused. Lock held. */
 static pi2_bring *begin_read(fixture *f, uint32_t first, uint32_t count, bool likely) {
@@ -145,15 +158,29 @@ static pi2_bring *begin_read(fixture *f, uint32_t first, uint32_t count, bool li
     bring->first = bring->number = first;
     bring->count = 1;
     for (uint32_t i = first + 1; i < first + count; i++) {
-        if (!pi2_bring_join(bring, (uint64_t)i * PART_BYTES, PART_BYTES, place_of(f, i))) break;
+        if (!widen(f, bring, i)) break;
     }
-    for (uint32_t i = first; i < first + bring->count; i++) pi2_bring_part(bring, &f->parts[i]);
+    for (uint32_t i = 0; i < bring->count; i++) {
+        if (!bring->is_scattered || bring->pieces[i]) pi2_bring_part(bring, &f->parts[first + i]);
+    }
     pi2_region_add(f->region, bring);
     f->begun++;
     return bring;
 }
 
-/* As a region does that waits for a part; begins its read, of up to four absent neighbours. */
+/* How many parts a read of part i brings: up to four neighbours that are absent; where they are scattered up to six,
+ * of which the first and the last are absent. Lock held. */
+static uint32_t count_wanted(fixture *f, uint32_t i) {
+    uint32_t count = 0;
+    for (uint32_t k = 0; k < (f->is_scattered ? 6 : 4) && i + k < PARTS; k++) {
+        const bool is_absent = pi2_part_state(&f->parts[i + k]) == PI2_PART_ABSENT;
+        if (!is_absent && (k == 0 || !f->is_scattered)) break;
+        if (is_absent) count = k + 1;
+    }
+    return count;
+}
+
+/* As a region does that waits for a part, and begins its read. */
 static pi2_status take(fixture *f, uint32_t i) {
     for (unsigned turn = 0;; turn++) {
         const int state = pi2_part_state(&f->parts[i]);
@@ -165,8 +192,7 @@ static pi2_status take(fixture *f, uint32_t i) {
             PI2_TRY(pi2_region_check(f->region, &f->parts[i], i, place_of(f, i)));
         } else {
             pi2_region_lock(f->region);
-            uint32_t count = 0;
-            while (count < 4 && i + count < PARTS && pi2_part_state(&f->parts[i + count]) == PI2_PART_ABSENT) count++;
+            const uint32_t count = count_wanted(f, i);
             if (count > 0) (void)begin_read(f, i, count, false);
             pi2_region_unlock(f->region);
             (void)pi2_region_collect(f->region); /* also what others wait for */
@@ -205,9 +231,17 @@ static void run_takers(fixture *f, takers *t) {
 static void arrives_once(const char *method) {
     fixture f;
     takers t;
-    for (int round = 0; round < 12; round++) {
-        make(&f, method, 1 + (uint32_t)round, round % 3 ? 3 : PARTS); /* few reads serve anew while threads wait */
-        f.gate.shortens = round % 2;
+    for (int round = 0; round < 24; round++) {
+        make(&f, method, 1 + (uint32_t)round / 2, round % 3 ? 3 : PARTS); /* few reads serve anew while threads wait */
+        f.gate.shortens = round / 2 % 2;
+        f.is_scattered = round % 2;
+        if (f.is_scattered) { /* a gap, whatever the threads do */
+            pi2_region_lock(f.region);
+            assert_non_null(begin_read(&f, 3, 1, false));
+            pi2_region_unlock(f.region);
+            assert_int_equal(take(&f, 0), PI2_OK);
+            assert_true(f.dropped > 0);
+        }
         run_takers(&f, &t);
         for (unsigned i = 0; i < THREADS; i++) {
             if (t.status[i] != PI2_OK) fail_msg("%s, round %d: %s", method, round, t.text[i]);
@@ -217,7 +251,8 @@ static void arrives_once(const char *method) {
         assert_int_equal(f.checked, PARTS);
         pi2_store_counters counters;
         pi2_store_count(f.store, &counters);
-        assert_int_equal(counters.bytes_read, FILE_BYTES);
+        assert_int_equal(counters.bytes_read, FILE_BYTES + f.dropped * PART_BYTES);
+        assert_int_equal(counters.bytes_dropped, f.dropped * PART_BYTES);
         assert_int_equal(counters.reads, f.begun);
         end(&f);
     }
@@ -226,8 +261,10 @@ static void arrives_once(const char *method) {
 static void failure_is_told_by_all(const char *method) {
     fixture f;
     takers t;
-    for (int by_check = 0; by_check < 2; by_check++) {
+    for (int round = 0; round < 4; round++) {
+        const bool by_check = round % 2;
         make(&f, method, 4, 8);
+        f.is_scattered = round / 2;
         if (by_check) f.bad_check = 40;
         else f.gate.bad_offset = 40 * PART_BYTES;
         run_takers(&f, &t);
@@ -362,6 +399,17 @@ static void test_join(void **state) {
     assert_true(pi2_bring_join(&bring, 8192, PI2_MERGED_READ_BYTES - 4096, memory + 4096));
     assert_int_equal(bring.bytes, PI2_MERGED_READ_BYTES);
     assert_int_equal(bring.count, 2);
+    bring = (pi2_bring){ .offset = 4096, .bytes = 4096, .memory = memory + 4096, .count = 1 };
+    assert_false(pi2_bring_scatter(&bring, 12288, 4096, memory)); /* a gap in the file */
+    for (uint32_t i = 1; i < PI2_READ_PIECES; i++) {
+        assert_true(pi2_bring_scatter(&bring, 4096 * (1 + i), 4096, i % 2 ? NULL : memory));
+    }
+    assert_false(pi2_bring_scatter(&bring, 4096 * (1 + PI2_READ_PIECES), 4096, memory)); /* it is full */
+    assert_int_equal(bring.bytes, PI2_READ_PIECES * 4096);
+    assert_int_equal(bring.count, PI2_READ_PIECES);
+    assert_ptr_equal(bring.pieces[0], memory + 4096);
+    assert_null(bring.pieces[1]);
+    assert_ptr_equal(bring.pieces[2], memory);
     pi2_pages_release(memory, 8192);
 }
 
