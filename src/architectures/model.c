@@ -1,14 +1,13 @@
 /* model.c: from a checked file to operands that the pipeline can walk. */
 #include "architectures/model.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fail.h"
+#include "base/pages.h"
 #include "file_formats/cluster_file.h"
+#include "store/weight_file.h"
 
 static int compare_refs(const pi2_extent_layout *layout, pi2_piece_ref a, pi2_piece_ref b) {
     const pi2_piece *p = &layout->pieces[a.piece], *q = &layout->pieces[b.piece];
@@ -104,20 +103,6 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
     return PI2_OK;
 }
 
-static pi2_status read_at(int descriptor, const char *path, void *to, size_t bytes, uint64_t offset) {
-    size_t done = 0;
-    while (done < bytes) {
-        const ssize_t got = pread(descriptor, (char *)to + done, bytes - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) {
-            return pi2_fail(PI2_ERR_IO, "%s: cannot read %zu bytes at offset %llu: %s", path, bytes,
-                            (unsigned long long)offset, got ? strerror(errno) : "the file ends there");
-        }
-        done += (size_t)got;
-    }
-    return PI2_OK;
-}
-
 /* Floats that a table takes: a matrix is kept in tiles of 16 rows. */
 static size_t table_floats(const pi2_table_request *request) {
     const size_t rows = request->rows ? (request->rows + (size_t)PI2_TILE_ROWS - 1) / PI2_TILE_ROWS * PI2_TILE_ROWS : 1;
@@ -141,28 +126,26 @@ static pi2_status pack_matrix(const pi2_weight_format *format, const pi2_table_r
     return PI2_OK;
 }
 
-static pi2_status read_table(const pi2_gguf *gguf, const pi2_table_request *request, float *out) {
+/* Bytes of a table in its file. */
+static size_t table_bytes(const pi2_table_request *request) {
+    const size_t rows = request->rows ? request->rows : 1;
+    return pi2_row_bytes(pi2_weight_format_find(request->tensor->type), request->length) * rows;
+}
+
+static pi2_status read_table(const pi2_gguf *gguf, pi2_weight_file *file, const pi2_table_request *request,
+                             void *buffer, float *out) {
     const pi2_gguf_tensor *tensor = request->tensor;
-    const char *path = pi2_gguf_file_path(gguf, tensor->file_index);
     const pi2_weight_format *format = pi2_weight_format_find(tensor->type);
-    const size_t bytes = pi2_row_bytes(format, request->length) * (request->rows ? request->rows : 1);
-    void *raw = malloc(bytes);
-    if (!raw) return pi2_fail(PI2_ERR_MEMORY, "no memory for tensor '%s'", tensor->name);
-    const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    pi2_status status = descriptor < 0
-        ? pi2_fail(PI2_ERR_IO, "%s: %s", path, strerror(errno))
-        : read_at(descriptor, path, raw, bytes, tensor->file_offset);
-    if (status == PI2_OK && pi2_cluster_file_is(gguf)) status = pi2_cluster_file_check_table(gguf, tensor, raw);
-    if (status == PI2_OK && request->rows) status = pack_matrix(format, request, raw, out);
-    else if (status == PI2_OK) format->decode_row(out, raw, request->length);
-#ifdef POSIX_FADV_DONTNEED
-    if (descriptor >= 0) {
-        (void)posix_fadvise(descriptor, (off_t)tensor->file_offset, (off_t)bytes, POSIX_FADV_DONTNEED);
+    const uint8_t *raw = NULL;
+    pi2_status status = pi2_weight_file_open(file, pi2_gguf_file_path(gguf, tensor->file_index));
+    if (status == PI2_OK) {
+        status = pi2_weight_file_read(file, tensor->file_offset, table_bytes(request), buffer, &raw);
     }
-#endif
-    if (descriptor >= 0) (void)close(descriptor);
-    free(raw);
-    return status;
+    if (status != PI2_OK) return pi2_fail_prefix(status, "tensor '%s'", tensor->name);
+    if (pi2_cluster_file_is(gguf)) PI2_TRY(pi2_cluster_file_check_table(gguf, tensor, raw));
+    if (request->rows) return pack_matrix(format, request, raw, out);
+    format->decode_row(out, raw, request->length);
+    return PI2_OK;
 }
 
 static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *request) {
@@ -193,27 +176,41 @@ static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *req
 }
 
 /* Every table lies at a multiple of 16 floats in one allocation. */
+static pi2_status read_each_table(pi2_model *model, const pi2_gguf *gguf, const pi2_model_requests *requests,
+                                  void *buffer) {
+    pi2_weight_file file = { 0 };
+    pi2_status status = PI2_OK;
+    float *at = model->table_memory;
+    for (size_t i = 0; i < requests->table_count && status == PI2_OK; i++) {
+        const pi2_table_request *request = &requests->tables[i];
+        if (!request->tensor) continue;
+        status = read_table(gguf, &file, request, buffer, at);
+        if (request->role == PI2_TABLE_OUTPUT_NORM) model->output_norm = at;
+        else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
+        else model->layers[request->layer].tables[request->role] = at;
+        at += table_floats(request);
+    }
+    pi2_weight_file_close(&file);
+    return status;
+}
+
 static pi2_status read_tables(pi2_model *model, const pi2_gguf *gguf, const pi2_model_requests *requests) {
-    size_t floats = 0;
+    size_t floats = 0, largest = 0;
     for (size_t i = 0; i < requests->table_count; i++) {
-        if (requests->tables[i].tensor) floats += table_floats(&requests->tables[i]);
+        if (!requests->tables[i].tensor) continue;
+        floats += table_floats(&requests->tables[i]);
+        if (largest < table_bytes(&requests->tables[i])) largest = table_bytes(&requests->tables[i]);
     }
     model->table_bytes = (floats ? floats : 16) * sizeof(float);
     if (posix_memalign((void **)&model->table_memory, 64, model->table_bytes) != 0) {
         model->table_memory = NULL;
         return pi2_fail(PI2_ERR_MEMORY, "no memory for %zu bytes of norms", model->table_bytes);
     }
-    float *at = model->table_memory;
-    for (size_t i = 0; i < requests->table_count; i++) {
-        const pi2_table_request *request = &requests->tables[i];
-        if (!request->tensor) continue;
-        PI2_TRY(read_table(gguf, request, at));
-        if (request->role == PI2_TABLE_OUTPUT_NORM) model->output_norm = at;
-        else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
-        else model->layers[request->layer].tables[request->role] = at;
-        at += table_floats(request);
-    }
-    return PI2_OK;
+    void *buffer;
+    PI2_TRY(pi2_pages_reserve(largest + PI2_WEIGHT_FILE_SLACK, false, "norms", &buffer));
+    const pi2_status status = read_each_table(model, gguf, requests, buffer);
+    pi2_pages_release(buffer, largest + PI2_WEIGHT_FILE_SLACK);
+    return status;
 }
 
 static void count_parameters(pi2_model *model) {

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,5 +57,18 @@ pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_b
     }
     *bytes_out = bytes;
     *length_out = length;
+    return PI2_OK;
+}
+
+pi2_status pi2_file_read_at(int file, const char *path, uint64_t offset, size_t bytes, void *to) {
+    for (size_t done = 0; done < bytes;) {
+        const ssize_t count = pread(file, (uint8_t *)to + done, bytes - done, (off_t)(offset + done));
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) {
+            return pi2_fail(PI2_ERR_IO, "%s: cannot read at byte %" PRIu64 ": %s", path, offset + done,
+                            count ? strerror(errno) : "the file has become shorter");
+        }
+        done += (size_t)count;
+    }
     return PI2_OK;
 }

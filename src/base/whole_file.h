@@ -23,4 +23,11 @@ pi2_status pi2_regular_file_open(const char *path, const char *what, uint64_t mo
 pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_bytes, uint8_t **bytes_out,
                                size_t *length_out);
 
+/**
+ * Reads a part of an open file, for headers and for what says whose a file is: weights are read by src/store.
+ * path     in   for error texts
+ * Errors  IO (path, byte offset, reason; also when the file ends too early)
+ */
+pi2_status pi2_file_read_at(int file, const char *path, uint64_t offset, size_t bytes, void *to);
+
 #endif

@@ -15,8 +15,8 @@
 
 #include "base/fail.h"
 #include "base/pages.h"
-#include "base/uncached_file.h"
 #include "file_formats/powerinfer_gguf.h"
+#include "store/weight_file.h"
 
 enum { MAX_GROUP_TENSORS = 8, PACKED_COLUMNS = 64, LARGEST_FLOAT = 4 };
 
@@ -30,7 +30,7 @@ struct pi2_extent_builder {
     const pi2_gguf *gguf;
     const pi2_extent_layout *layout;
     tensor_source *sources;          /* of each tensor of the layout */
-    pi2_uncached_file *files;        /* of each part of the model; opened when first needed */
+    pi2_weight_file file;            /* the part of the model that was read last */
     void *scratch;
     size_t scratch_bytes;
 };
@@ -83,16 +83,11 @@ static pi2_status find_sources(pi2_extent_builder *builder, size_t *least_out) {
 }
 
 static pi2_status open_builder(pi2_extent_builder *builder, size_t scratch_bytes) {
-    const size_t parts = pi2_gguf_file_count(builder->gguf);
     size_t least;
-    builder->files = malloc(parts * sizeof *builder->files);
     builder->sources = calloc(builder->layout->tensor_count + (size_t)1, sizeof *builder->sources);
-    if (!builder->files || !builder->sources) {
-        return pi2_fail(PI2_ERR_MEMORY, "no memory to build extents");
-    }
-    for (size_t i = 0; i < parts; i++) builder->files[i] = (pi2_uncached_file){ .file = -1 };
+    if (!builder->sources) return pi2_fail(PI2_ERR_MEMORY, "no memory to build extents");
     PI2_TRY(find_sources(builder, &least));
-    least += PI2_UNCACHED_SLACK;
+    least += PI2_WEIGHT_FILE_SLACK;
     builder->scratch_bytes = scratch_bytes > least ? scratch_bytes : least;
     return pi2_pages_reserve(builder->scratch_bytes, false, "rows of the model file",
                              &builder->scratch);
@@ -116,26 +111,10 @@ pi2_status pi2_extent_builder_open(const pi2_gguf *gguf, const pi2_extent_layout
 
 void pi2_extent_builder_close(pi2_extent_builder *builder) {
     if (!builder) return;
-    const size_t parts = builder->files ? pi2_gguf_file_count(builder->gguf) : 0;
-    for (size_t i = 0; i < parts; i++) pi2_uncached_file_close(&builder->files[i]);
+    pi2_weight_file_close(&builder->file);
     pi2_pages_release(builder->scratch, builder->scratch_bytes);
-    free(builder->files);
     free(builder->sources);
     free(builder);
-}
-
-size_t pi2_extent_builder_memory_bytes(const pi2_extent_builder *builder) {
-    return sizeof *builder + builder->scratch_bytes +
-           builder->layout->tensor_count * sizeof *builder->sources +
-           pi2_gguf_file_count(builder->gguf) * sizeof *builder->files;
-}
-
-uint64_t pi2_extent_builder_bytes_read(const pi2_extent_builder *builder) {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < pi2_gguf_file_count(builder->gguf); i++) {
-        bytes += builder->files[i].bytes_read;
-    }
-    return bytes;
 }
 
 /* ---- packing ---------------------------------------------------------------------------- */
@@ -230,19 +209,18 @@ static bool next_rows(piece_cursor cursor, uint64_t done, uint64_t row_limit, ro
 /** Rows chunk->begin .. end - 1 of the source as its file has them; chunk->row_bytes: of one of them. */
 static pi2_status read_rows(pi2_extent_builder *builder, const pi2_gguf_tensor *source,
                             row_chunk *chunk) {
-    pi2_uncached_file *file = &builder->files[source->file_index];
-    if (file->file < 0) {
-        PI2_TRY(pi2_uncached_file_open(pi2_gguf_file_path(builder->gguf, source->file_index), file));
+    pi2_status status = pi2_weight_file_open(&builder->file, pi2_gguf_file_path(builder->gguf, source->file_index));
+    if (status == PI2_OK) {
+        status = pi2_weight_file_read(&builder->file, source->file_offset + chunk->begin * chunk->row_bytes,
+                                      (size_t)(chunk->end - chunk->begin) * chunk->row_bytes, builder->scratch,
+                                      &chunk->data);
     }
-    const pi2_status status = pi2_uncached_file_read(
-        file, source->file_offset + chunk->begin * chunk->row_bytes,
-        (size_t)(chunk->end - chunk->begin) * chunk->row_bytes, builder->scratch, &chunk->data);
     return status == PI2_OK ? status : pi2_fail_prefix(status, "tensor '%s'", source->name);
 }
 
 /** Rows that the scratch memory holds: a multiple of a tile's. */
 static uint64_t scratch_rows(const pi2_extent_builder *builder, size_t row_bytes) {
-    return (builder->scratch_bytes - PI2_UNCACHED_SLACK) / row_bytes / PI2_TILE_ROWS * PI2_TILE_ROWS;
+    return (builder->scratch_bytes - PI2_WEIGHT_FILE_SLACK) / row_bytes / PI2_TILE_ROWS * PI2_TILE_ROWS;
 }
 
 pi2_status pi2_extent_builder_rows(pi2_extent_builder *builder, uint32_t tensor, uint64_t row_begin, uint64_t row_limit,
@@ -269,7 +247,7 @@ pi2_status pi2_extent_builder_columns(pi2_extent_builder *builder, uint32_t tens
     const tensor_source *source = &builder->sources[tensor];
     const size_t rows = (size_t)matrix->rows;
     row_chunk chunk = { .begin = column_begin, .row_bytes = pi2_row_bytes(source->by_column, rows) };
-    const uint64_t most = (builder->scratch_bytes - PI2_UNCACHED_SLACK) / column_bytes(matrix, source);
+    const uint64_t most = (builder->scratch_bytes - PI2_WEIGHT_FILE_SLACK) / column_bytes(matrix, source);
     const uint64_t count = column_limit < most ? column_limit : most;
     chunk.end = column_begin + count;
     PI2_TRY(read_rows(builder, source->tensor, &chunk));
@@ -277,7 +255,7 @@ pi2_status pi2_extent_builder_columns(pi2_extent_builder *builder, uint32_t tens
     *data_out = chunk.data;
     if (source->by_column == matrix->format) return PI2_OK;
     /* Behind what was read, which may lie anywhere in its part of the scratch memory. */
-    const size_t read_bytes = (size_t)count * chunk.row_bytes + PI2_UNCACHED_SLACK;
+    const size_t read_bytes = (size_t)count * chunk.row_bytes + PI2_WEIGHT_FILE_SLACK;
     const size_t floats_at = (read_bytes + LARGEST_FLOAT - 1) / LARGEST_FLOAT * LARGEST_FLOAT;
     float *floats = (float *)((uint8_t *)builder->scratch + floats_at);
     source->by_column->decode_row(floats, chunk.data, (size_t)count * rows / source->by_column->block_columns);

@@ -19,12 +19,6 @@ pi2_status pi2_extent_builder_open(const pi2_gguf *gguf, const pi2_extent_layout
                                    size_t scratch_bytes, pi2_extent_builder **builder_out);
 void pi2_extent_builder_close(pi2_extent_builder *builder); /* NULL is fine */
 
-/** Memory that the builder holds, scratch included. */
-size_t pi2_extent_builder_memory_bytes(const pi2_extent_builder *builder);
-
-/** Bytes read from the source so far. */
-uint64_t pi2_extent_builder_bytes_read(const pi2_extent_builder *builder);
-
 /**
  * Builds extents of one group. Each tensor's rows are read once, in order, whatever the number of
  * extents: give all the memory at once where it is there, because Down's columns of every

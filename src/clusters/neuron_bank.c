@@ -198,20 +198,6 @@ void pi2_neuron_banks_free(pi2_neuron_banks *banks) {
 
 /* ---- heads ---- */
 
-pi2_status pi2_neuron_bank_load_head(const pi2_neuron_bank *bank, pi2_uncached_file *file, void *buffer,
-                                     size_t buffer_bytes, void *head) {
-    const size_t step_bytes = (buffer_bytes - PI2_UNCACHED_SLACK) / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
-    for (uint64_t done = 0; done < bank->head_bytes;) {
-        const uint64_t left = bank->head_bytes - done;
-        const size_t count = left < step_bytes ? (size_t)left : step_bytes;
-        const uint8_t *data;
-        PI2_TRY(pi2_uncached_file_read(file, bank->head_offset + done, count, buffer, &data));
-        memcpy((uint8_t *)head + done, data, count);
-        done += count;
-    }
-    return pi2_neuron_bank_check_head(bank, file->path, head);
-}
-
 pi2_status pi2_neuron_bank_check_head(const pi2_neuron_bank *bank, const char *path, const void *head) {
     bool is_permutation = false;
     char owner[PI2_NEURON_OWNER_BYTES];

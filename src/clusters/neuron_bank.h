@@ -23,7 +23,6 @@
 
 #include <stdint.h>
 
-#include "base/uncached_file.h"
 #include "clusters/extent_layout.h"
 
 enum {
@@ -94,16 +93,9 @@ uint64_t pi2_neuron_bank_units_bytes(const pi2_neuron_bank *bank);
 uint64_t pi2_neuron_bank_head_read_bytes(const pi2_neuron_bank *bank);
 
 /**
- * Reads a bank's head and checks it.
- * file    in   the cluster file, open
- * buffer  in   aligned to PI2_UNCACHED_ALIGNMENT, of more than PI2_UNCACHED_SLACK + PI2_EXTENT_ALIGNMENT bytes
- * head    out  the caller's, head_bytes, aligned to 64
- * Errors  IO, FORMAT (file, layer, byte offset: another checksum, an order that is none), MEMORY
+ * Checks a head that was read, head_bytes of it, aligned to 64.
+ * Errors  FORMAT (file, layer, byte offset: another checksum, an order that is none), MEMORY. Threads: any.
  */
-pi2_status pi2_neuron_bank_load_head(const pi2_neuron_bank *bank, pi2_uncached_file *file, void *buffer,
-                                     size_t buffer_bytes, void *head);
-
-/** The checks alone, for a head that was read otherwise. Threads: any. */
 pi2_status pi2_neuron_bank_check_head(const pi2_neuron_bank *bank, const char *path, const void *head);
 
 /** The checksum of a unit's unit_bytes bytes, to be compared with the head's. */

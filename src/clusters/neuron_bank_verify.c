@@ -12,6 +12,7 @@
 #include "base/pages.h"
 #include "base/progress.h"
 #include "file_formats/cluster_file.h"
+#include "store/weight_file.h"
 #include "weight_formats/neuron_form.h"
 
 enum { STEP_BYTES = 1024 * 1024, MOST_BLOCK_COLUMNS = 256 };
@@ -20,13 +21,14 @@ typedef struct bank_verifier {
     const pi2_gguf *gguf;
     const pi2_extent_layout *layout;
     const pi2_neuron_banks *banks;
-    pi2_uncached_file file;
+    pi2_weight_file file;
     pi2_progress progress;
     uint64_t done_bytes;
 
     /* Of the bank at work. */
     const pi2_neuron_bank *bank;
-    uint8_t *head;
+    void *head_memory;
+    const uint8_t *head;
     uint32_t *place_of;              /* [neuron_count] */
     uint8_t *bundles;                /* [step_neurons][bundle_bytes]: the neurons from `first` on */
     uint32_t step_neurons, first, count;
@@ -74,9 +76,9 @@ static pi2_status fetch(bank_verifier *self, uint32_t first, uint32_t count) {
         if (unit < unit_begin || unit >= unit_end) {
             unit_begin = unit;
             unit_end = unit + units_in_a_row(self, first + i, count - i);
-            PI2_TRY(pi2_uncached_file_read(&self->file, bank->file_offset + (uint64_t)unit * bank->unit_bytes,
-                                           (size_t)(unit_end - unit_begin) * bank->unit_bytes, self->unit_buffer,
-                                           &units));
+            PI2_TRY(pi2_weight_file_read(&self->file, bank->file_offset + (uint64_t)unit * bank->unit_bytes,
+                                         (size_t)(unit_end - unit_begin) * bank->unit_bytes, self->unit_buffer,
+                                         &units));
             for (uint32_t u = unit_begin; u < unit_end; u++) {
                 PI2_TRY(check_unit(self, u, units + (size_t)(u - unit_begin) * bank->unit_bytes));
             }
@@ -177,8 +179,7 @@ static pi2_status compare_extent(bank_verifier *self, uint32_t number) {
         const bool is_up = piece->tensor == self->bank->up_tensor;
         if (!is_up && piece->tensor != self->bank->down_tensor) continue;
         if (!data) {
-            PI2_TRY(pi2_uncached_file_read(&self->file, extent->file_offset, extent->bytes, self->extent_buffer,
-                                           &data));
+            PI2_TRY(pi2_weight_file_read(&self->file, extent->file_offset, extent->bytes, self->extent_buffer, &data));
             PI2_TRY(pi2_cluster_file_check_extent(self->file.path, self->layout, number, data));
         }
         PI2_TRY(is_up ? compare_up(self, piece, data) : compare_down(self, piece, data));
@@ -202,9 +203,10 @@ static const pi2_group *group_of(const bank_verifier *self) {
 static pi2_status compare_bank(bank_verifier *self) {
     const pi2_neuron_bank *bank = self->bank;
     const pi2_group *group = group_of(self);
+    PI2_TRY(pi2_weight_file_read(&self->file, bank->head_offset, (size_t)bank->head_bytes, self->head_memory,
+                                 &self->head));
+    PI2_TRY(pi2_neuron_bank_check_head(bank, self->file.path, self->head));
     const uint32_t *order = (const uint32_t *)(self->head + bank->order_at);
-    PI2_TRY(pi2_neuron_bank_load_head(bank, &self->file, self->extent_buffer,
-                                      self->extent_bytes + PI2_UNCACHED_SLACK, self->head));
     for (uint32_t place = 0; place < bank->neuron_count; place++) self->place_of[order[place]] = place;
     self->count = 0;
     for (uint32_t e = 0; group && e < group->extent_count; e++) {
@@ -224,24 +226,28 @@ static pi2_status open_bank(bank_verifier *self, const pi2_neuron_bank *bank) {
     const size_t column = (size_t)bank->width * bank->down_format->block_bytes;
     self->bank = bank;
     self->step_neurons = blocks_in_step * block;
-    self->head = aligned_alloc(PI2_NEURON_PART_ALIGNMENT, (size_t)bank->head_bytes);
+    self->head_memory =
+        aligned_alloc(PI2_READ_ALIGNMENT, (size_t)pi2_neuron_bank_head_read_bytes(bank) + PI2_WEIGHT_FILE_SLACK);
     self->place_of = malloc(bank->neuron_count * sizeof *self->place_of);
     self->bundles = malloc((size_t)self->step_neurons * bank->bundle_bytes);
     self->rows = malloc(bank->width * sizeof *self->rows);
     self->blocks = calloc(1, row > self->extent_bytes ? row : self->extent_bytes);
     self->rebuilt = calloc(1, row > column ? row : column);
-    if (self->head && self->place_of && self->bundles && self->rows && self->blocks && self->rebuilt) return PI2_OK;
+    if (self->head_memory && self->place_of && self->bundles && self->rows && self->blocks && self->rebuilt) {
+        return PI2_OK;
+    }
     return pi2_fail(PI2_ERR_MEMORY, "no memory to compare %" PRIu32 " neurons", bank->neuron_count);
 }
 
 static void close_bank(bank_verifier *self) {
-    free(self->head);
+    free(self->head_memory);
     free(self->place_of);
     free(self->bundles);
     free(self->rows);
     free(self->blocks);
     free(self->rebuilt);
-    self->head = self->bundles = self->blocks = self->rebuilt = NULL;
+    self->head_memory = NULL;
+    self->bundles = self->blocks = self->rebuilt = NULL;
     self->place_of = NULL;
     self->rows = NULL;
 }
@@ -261,11 +267,11 @@ static pi2_status compare_all(bank_verifier *self) {
         }
     }
     void *buffers[2];
-    PI2_TRY(pi2_pages_reserve(self->extent_bytes + PI2_UNCACHED_SLACK, false, "comparing", &buffers[0]));
+    PI2_TRY(pi2_pages_reserve(self->extent_bytes + PI2_WEIGHT_FILE_SLACK, false, "comparing", &buffers[0]));
     self->extent_buffer = buffers[0];
-    PI2_TRY(pi2_pages_reserve(self->unit_bytes + PI2_UNCACHED_SLACK, false, "comparing", &buffers[1]));
+    PI2_TRY(pi2_pages_reserve(self->unit_bytes + PI2_WEIGHT_FILE_SLACK, false, "comparing", &buffers[1]));
     self->unit_buffer = buffers[1];
-    PI2_TRY(pi2_uncached_file_open(pi2_gguf_file_path(self->gguf, 0), &self->file));
+    PI2_TRY(pi2_weight_file_open(&self->file, pi2_gguf_file_path(self->gguf, 0)));
     for (uint32_t i = 0; i < self->banks->count; i++) {
         pi2_status status = open_bank(self, &self->banks->banks[i]);
         if (status == PI2_OK) status = compare_bank(self);
@@ -277,11 +283,11 @@ static pi2_status compare_all(bank_verifier *self) {
 
 pi2_status pi2_neuron_banks_verify(const pi2_gguf *gguf, const pi2_extent_layout *layout, const pi2_neuron_banks *banks,
                                    const pi2_callbacks *callbacks) {
-    bank_verifier self = { .gguf = gguf, .layout = layout, .banks = banks, .file.file = -1,
+    bank_verifier self = { .gguf = gguf, .layout = layout, .banks = banks,
                            .progress = { .callbacks = callbacks, .what = "comparing neurons" } };
     const pi2_status status = compare_all(&self);
-    pi2_uncached_file_close(&self.file);
-    pi2_pages_release(self.extent_buffer, self.extent_bytes + PI2_UNCACHED_SLACK);
-    pi2_pages_release(self.unit_buffer, self.unit_bytes + PI2_UNCACHED_SLACK);
+    pi2_weight_file_close(&self.file);
+    pi2_pages_release(self.extent_buffer, self.extent_bytes + PI2_WEIGHT_FILE_SLACK);
+    pi2_pages_release(self.unit_buffer, self.unit_bytes + PI2_WEIGHT_FILE_SLACK);
     return status;
 }

@@ -30,9 +30,9 @@
 #include "base/fail.h"
 #include "base/little_endian.h"
 #include "base/pages.h"
-#include "base/uncached_file.h"
 #include "clusters/neuron_order.h"
 #include "clusters/prepare_internal.h"
+#include "store/weight_file.h"
 
 enum {
     DEFAULT_MEMORY_BYTES = 64 * 1000 * 1000,
@@ -203,26 +203,21 @@ void pi2_prepare_patch(prepare_run *run, size_t offset, uint64_t value) {
 
 /* ---- tables ----------------------------------------------------------------------------- */
 
-static pi2_status copy_table(prepare_run *run, uint32_t number, XXH3_state_t *hash, void *buffer) {
+static pi2_status copy_table(prepare_run *run, uint32_t number, pi2_weight_file *file, XXH3_state_t *hash,
+                             void *buffer) {
     const pi2_gguf_tensor *table = run->header.tables[number];
     const uint64_t start = run->header_length + run->header.table_offsets[number];
-    const char *path = pi2_gguf_file_path(run->source, table->file_index);
-    pi2_uncached_file file;
-    pi2_status status = pi2_uncached_file_open(path, &file);
+    PI2_TRY(pi2_weight_file_open(file, pi2_gguf_file_path(run->source, table->file_index)));
     (void)XXH3_64bits_reset(hash);
-    for (uint64_t done = 0; done < table->bytes && status == PI2_OK;) {
+    for (uint64_t done = 0; done < table->bytes;) {
         const uint64_t left = table->bytes - done;
         const size_t count = left < TABLE_CHUNK_BYTES ? (size_t)left : TABLE_CHUNK_BYTES;
         const uint8_t *data;
-        status = pi2_uncached_file_read(&file, table->file_offset + done, count, buffer, &data);
-        if (status == PI2_OK) {
-            (void)XXH3_64bits_update(hash, data, count);
-            status = pi2_prepare_write(run, start + done, data, count);
-        }
+        PI2_TRY(pi2_weight_file_read(file, table->file_offset + done, count, buffer, &data));
+        (void)XXH3_64bits_update(hash, data, count);
+        PI2_TRY(pi2_prepare_write(run, start + done, data, count));
         done += count;
     }
-    pi2_uncached_file_close(&file);
-    PI2_TRY(status);
     pi2_prepare_patch(run, run->header.table_checksums_at + number * sizeof(uint64_t),
               XXH3_64bits_digest(hash));
     atomic_fetch_add(&run->written_bytes, (table->bytes + PI2_EXTENT_ALIGNMENT - 1) /
@@ -231,14 +226,16 @@ static pi2_status copy_table(prepare_run *run, uint32_t number, XXH3_state_t *ha
 }
 
 static pi2_status copy_tables(prepare_run *run) {
-    const size_t buffer_bytes = TABLE_CHUNK_BYTES + (size_t)PI2_UNCACHED_SLACK;
+    const size_t buffer_bytes = TABLE_CHUNK_BYTES + (size_t)PI2_WEIGHT_FILE_SLACK;
     void *buffer;
     PI2_TRY(pi2_pages_reserve(buffer_bytes, false, "preparing", &buffer));
+    pi2_weight_file file = { 0 };
     XXH3_state_t *hash = XXH3_createState();
     pi2_status status = hash ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a checksum");
     for (uint32_t i = 0; i < run->header.table_count && status == PI2_OK; i++) {
-        status = copy_table(run, i, hash, buffer);
+        status = copy_table(run, i, &file, hash, buffer);
     }
+    pi2_weight_file_close(&file);
     (void)XXH3_freeState(hash);
     pi2_pages_release(buffer, buffer_bytes);
     return status;

@@ -17,9 +17,9 @@
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/team.h"
-#include "base/uncached_file.h"
 #include "clusters/neuron_bank_build.h"
 #include "clusters/prepare_internal.h"
+#include "store/weight_file.h"
 
 enum {
     MOST_WORKERS = 4,
@@ -266,7 +266,7 @@ static pi2_status divide_memory(worker_pool *pool, uint64_t memory_bytes, size_t
     if (buffer < least_buffer) buffer = least_buffer;
     pool->worker_count = workers;
     pool->buffer_bytes = (size_t)(buffer < largest_group ? buffer : largest_group);
-    *scratch_out = (size_t)(scratch > widest_rows ? scratch : widest_rows) + PI2_UNCACHED_SLACK;
+    *scratch_out = (size_t)(scratch > widest_rows ? scratch : widest_rows) + PI2_WEIGHT_FILE_SLACK;
     *most_extents_out = most_extents;
     return PI2_OK;
 }

@@ -1,5 +1,5 @@
 /* prepare_place.c: where a cluster file goes, and what it may replace there. */
-#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,23 +12,23 @@
 enum { CHUNK_BYTES = 64 * 1024, MOST_HEADER_BYTES = 64 * 1024 * 1024 };
 
 /* A cluster file may be damaged, and shall then be made again: it is known by a key of its own alone. */
-static bool has_key(int file) {
+static bool has_key(FILE *file) {
     static const char key[] = PI2_KEY_VERSION;
     const size_t key_bytes = sizeof key - 1;
     uint8_t *chunk = malloc(CHUNK_BYTES);
     bool is_found = false;
     size_t kept = 0;
     for (size_t done = 0; chunk && !is_found && done < MOST_HEADER_BYTES;) {
-        const ssize_t got = pread(file, chunk + kept, CHUNK_BYTES - kept, (off_t)done);
-        if (got <= 0) break;
-        const size_t count = kept + (size_t)got;
+        const size_t got = fread(chunk + kept, 1, CHUNK_BYTES - kept, file);
+        if (got == 0) break;
+        const size_t count = kept + got;
         for (size_t at = 0; !is_found && at + key_bytes <= count; at++) {
             const uint8_t *first = memchr(chunk + at, key[0], count - key_bytes + 1 - at);
             if (!first) break;
             at = (size_t)(first - chunk);
             is_found = memcmp(first, key, key_bytes) == 0;
         }
-        done += (size_t)got;
+        done += got;
         kept = count < key_bytes - 1 ? count : key_bytes - 1;
         memmove(chunk, chunk + count - kept, kept);
     }
@@ -63,10 +63,10 @@ static bool is_cut(const char *path, const uint8_t *head, size_t count) {
 static bool recognises_cluster_file(const char *path, const uint8_t *head, size_t count) {
     if (memcmp(head, "GGUF", count < 4 ? count : 4) != 0) return false;
     if (count < PI2_OUTPUT_HEAD_BYTES) return true; /* cut off: it holds nothing */
-    const int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return false;
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
     const bool is_found = has_key(file);
-    (void)close(file);
+    (void)fclose(file);
     return is_found || is_cut(path, head, count);
 }
 

@@ -47,7 +47,7 @@ pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **lay
 
 /**
  * Reads and checks the table of banks of neurons against the layout, which is the file's, and against the file. The
- * heads are not read: pi2_neuron_bank_load_head().
+ * heads are not read.
  * *banks_out: NULL when the file is in the dense layout
  * Errors  FORMAT, UNSUPPORTED (neurons larger than this version reads), MEMORY
  */

@@ -5,7 +5,6 @@
 #define _DEFAULT_SOURCE /* st_mtim's nanoseconds */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,8 +17,9 @@
 #include "base/little_endian.h"
 #include "base/pages.h"
 #include "base/progress.h"
-#include "base/uncached_file.h"
+#include "base/whole_file.h"
 #include "file_formats/cluster_file.h"
+#include "store/weight_file.h"
 
 enum {
     SAMPLE_BYTES = 4096, WHOLE_BYTES = 16384, LARGE_BYTES = 64 << 20, /* of tensors */
@@ -144,16 +144,7 @@ static pi2_status ask_for(sampler *self, uint64_t offset, size_t bytes) {
 
 static pi2_status hash_sample(sampler *self, uint64_t offset, size_t bytes) {
     uint8_t buffer[WHOLE_BYTES];
-    for (size_t done = 0; done < bytes;) {
-        const ssize_t got = pread(self->file, buffer + done, bytes - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) continue;
-        if (got <= 0) {
-            return pi2_fail(PI2_ERR_IO, "%s: cannot read %zu bytes at byte %" PRIu64 ": %s",
-                            pi2_gguf_file_path(self->source, self->file_index), bytes, offset,
-                            got ? strerror(errno) : "the file ends there");
-        }
-        done += (size_t)got;
-    }
+    PI2_TRY(pi2_file_read_at(self->file, pi2_gguf_file_path(self->source, self->file_index), offset, bytes, buffer));
     (void)XXH3_64bits_update(self->hash, buffer, bytes);
     /* Memory is budgeted; but of a large model so little is sampled that it may stay cached, which makes the next
      * opening fast. */
@@ -221,20 +212,20 @@ typedef struct whole {
 } whole;
 
 static pi2_status hash_part(whole *self, size_t number) {
-    pi2_uncached_file file;
-    pi2_status status = pi2_uncached_file_open(pi2_gguf_file_path(self->source, number), &file);
+    pi2_weight_file file = { 0 };
+    pi2_status status = pi2_weight_file_open(&file, pi2_gguf_file_path(self->source, number));
     const uint64_t bytes = pi2_gguf_file_bytes(self->source, number);
     for (uint64_t done = 0; done < bytes && status == PI2_OK;) {
         const size_t count = bytes - done < self->chunk_bytes ? (size_t)(bytes - done) : self->chunk_bytes;
         const uint8_t *data;
-        status = pi2_uncached_file_read(&file, done, count, self->buffer, &data);
+        status = pi2_weight_file_read(&file, done, count, self->buffer, &data);
         if (status != PI2_OK) break;
         (void)XXH3_64bits_update(self->hash, data, count);
         done += count;
         self->done_bytes += count;
         status = pi2_progress_tell(&self->progress, self->done_bytes);
     }
-    pi2_uncached_file_close(&file);
+    pi2_weight_file_close(&file);
     return status;
 }
 
@@ -242,7 +233,7 @@ pi2_status pi2_source_hash(const pi2_gguf *source, size_t chunk_bytes, const pi2
                            uint64_t *hash_out) {
     whole self = { .source = source, .chunk_bytes = chunk_bytes,
                    .progress = { .callbacks = callbacks, .what = "comparing" } };
-    const size_t buffer_bytes = chunk_bytes + PI2_UNCACHED_SLACK;
+    const size_t buffer_bytes = chunk_bytes + PI2_WEIGHT_FILE_SLACK;
     const size_t parts = pi2_gguf_file_count(source);
     for (size_t i = 0; i < parts; i++) self.progress.total_bytes += pi2_gguf_file_bytes(source, i);
     PI2_TRY(pi2_pages_reserve(buffer_bytes, false, "comparing", &self.buffer));

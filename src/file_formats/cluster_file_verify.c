@@ -9,9 +9,9 @@
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/progress.h"
-#include "base/uncached_file.h"
 #include "file_formats/cluster_file.h"
 #include "file_formats/cluster_file_keys.h"
+#include "store/weight_file.h"
 
 enum { TABLE_CHUNK_BYTES = 1024 * 1024, WHAT_BYTES = 192 };
 
@@ -92,7 +92,7 @@ typedef struct verifier {
     const pi2_gguf *gguf;
     const pi2_extent_layout *layout;
     pi2_progress progress;
-    pi2_uncached_file file;
+    pi2_weight_file file;
     void *buffer;
     size_t buffer_bytes;
     XXH3_state_t *hash;
@@ -110,8 +110,7 @@ static pi2_status verify_table(verifier *self, const pi2_gguf_tensor *table) {
         const uint64_t left = table->bytes - done;
         const size_t count = left < TABLE_CHUNK_BYTES ? (size_t)left : TABLE_CHUNK_BYTES;
         const uint8_t *data;
-        PI2_TRY(pi2_uncached_file_read(&self->file, table->file_offset + done, count, self->buffer,
-                                       &data));
+        PI2_TRY(pi2_weight_file_read(&self->file, table->file_offset + done, count, self->buffer, &data));
         (void)XXH3_64bits_update(self->hash, data, count);
         PI2_TRY(advance(self, count));
         done += count;
@@ -145,8 +144,7 @@ static pi2_status verify_all(verifier *self) {
     for (uint32_t i = 0; i < layout->extent_count; i++) {
         const pi2_extent *extent = &layout->extents[i];
         const uint8_t *data;
-        PI2_TRY(pi2_uncached_file_read(&self->file, extent->file_offset, extent->bytes,
-                                       self->buffer, &data));
+        PI2_TRY(pi2_weight_file_read(&self->file, extent->file_offset, extent->bytes, self->buffer, &data));
         PI2_TRY(pi2_cluster_file_check_extent(path, layout, i, data));
         if (&layout->groups[extent->group] == lookup) PI2_TRY(verify_runs(self, i, data));
         PI2_TRY(advance(self, extent->bytes));
@@ -164,9 +162,9 @@ static pi2_status open_and_verify(verifier *self) {
     self->hash = XXH3_createState();
     if (!self->hash) return pi2_fail(PI2_ERR_MEMORY, "no memory for a checksum");
     self->buffer_bytes =
-        (largest > TABLE_CHUNK_BYTES ? largest : TABLE_CHUNK_BYTES) + (size_t)PI2_UNCACHED_SLACK;
+        (largest > TABLE_CHUNK_BYTES ? largest : TABLE_CHUNK_BYTES) + (size_t)PI2_WEIGHT_FILE_SLACK;
     PI2_TRY(pi2_pages_reserve(self->buffer_bytes, false, "verifying", &self->buffer));
-    PI2_TRY(pi2_uncached_file_open(pi2_gguf_file_path(self->gguf, 0), &self->file));
+    PI2_TRY(pi2_weight_file_open(&self->file, pi2_gguf_file_path(self->gguf, 0)));
     return verify_all(self);
 }
 
@@ -174,10 +172,9 @@ pi2_status pi2_cluster_file_verify(const pi2_gguf *gguf, const pi2_callbacks *ca
     pi2_extent_layout *layout;
     pi2_source_identity source;
     PI2_TRY(pi2_cluster_file_layout(gguf, &layout, &source));
-    verifier self = { .gguf = gguf, .layout = layout, .progress = { .callbacks = callbacks, .what = "verifying" },
-                      .file.file = -1 };
+    verifier self = { .gguf = gguf, .layout = layout, .progress = { .callbacks = callbacks, .what = "verifying" } };
     const pi2_status status = open_and_verify(&self);
-    pi2_uncached_file_close(&self.file);
+    pi2_weight_file_close(&self.file);
     pi2_pages_release(self.buffer, self.buffer_bytes);
     (void)XXH3_freeState(self.hash);
     pi2_extent_layout_free(layout);

@@ -27,6 +27,7 @@
 
 #include "base/fail.h"
 #include "base/little_endian.h"
+#include "base/whole_file.h"
 #include "file_formats/gguf_internal.h"
 
 enum {
@@ -89,20 +90,9 @@ static pi2_status load_up_to(header_parser *parser, size_t end) {
                         : limit;
     if (wanted < end) wanted = end;
     PI2_TRY(pi2_growable_block_grow(&parser->part->header, wanted));
-    while (parser->loaded_bytes < wanted) {
-        const ssize_t count = pread(parser->file, parser->part->header.memory + parser->loaded_bytes,
-                                    wanted - parser->loaded_bytes, (off_t)parser->loaded_bytes);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) {
-            return pi2_fail(PI2_ERR_IO, "%s: cannot read at byte %zu: %s", parser->part->path,
-                            parser->loaded_bytes, strerror(errno));
-        }
-        if (count == 0) {
-            return pi2_fail(PI2_ERR_IO, "%s: the file became shorter while it was read (byte %zu)",
-                            parser->part->path, parser->loaded_bytes);
-        }
-        parser->loaded_bytes += (size_t)count;
-    }
+    PI2_TRY(pi2_file_read_at(parser->file, parser->part->path, parser->loaded_bytes, wanted - parser->loaded_bytes,
+                             parser->part->header.memory + parser->loaded_bytes));
+    parser->loaded_bytes = wanted;
     return PI2_OK;
 }
 

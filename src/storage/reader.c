@@ -420,6 +420,7 @@ void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_ou
     (void)pthread_mutex_unlock(&queue->mutex);
 }
 
+uint64_t pi2_reader_file_bytes(const pi2_reader *reader) { return reader->file_bytes; }
 const char *pi2_reader_method(const pi2_reader *reader) { return reader->method->name; }
 const char *pi2_reader_description(const pi2_reader *reader) { return reader->description; }
 
@@ -462,7 +463,8 @@ static pi2_status check_options(const pi2_reader_options *options) {
     if (!options->path || !options->method) {
         return pi2_fail(PI2_ERR_INVALID, "a reader needs a path and a method");
     }
-    if (options->depth == 0 || options->depth > PI2_READ_MAX_DEPTH) {
+    const uint32_t least = strcmp(options->method, "pread") == 0 ? 0 : 1;
+    if (options->depth < least || options->depth > PI2_READ_MAX_DEPTH) {
         return pi2_fail(PI2_ERR_INVALID, "%s: read depth %u: use 1 to %d", options->path,
                         (unsigned)options->depth, PI2_READ_MAX_DEPTH);
     }

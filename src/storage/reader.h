@@ -51,7 +51,8 @@ enum { PI2_READ_IDLE, PI2_READ_QUEUED, PI2_READ_DONE, PI2_READ_FAILED };
 typedef struct pi2_reader_options {
     const char *path;
     const char *method;       /* "auto", "io_uring" or "pread" */
-    uint32_t depth;           /* reads in flight at most, 1 .. 1024; pread: threads, 8 at most */
+    uint32_t depth;           /* reads in flight at most, 1 .. 1024; pread: threads, 8 at most, and with 0 none:
+                                 pi2_reader_submit() returns when the read has ended */
     void *buffer;             /* region that destinations lie in, to be registered; or NULL */
     size_t buffer_bytes;      /* registering makes the whole region resident at once */
 
@@ -109,6 +110,9 @@ typedef struct pi2_reader_counters {
     uint64_t device_busy_ns;   /* time with at least one read in flight */
 } pi2_reader_counters;
 void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_out);
+
+/** As it was at open. */
+uint64_t pi2_reader_file_bytes(const pi2_reader *reader);
 
 /** "io_uring" or "pread"; and in words: "pread, 4 threads, O_DIRECT (io_uring refused: ...)". */
 const char *pi2_reader_method(const pi2_reader *reader);

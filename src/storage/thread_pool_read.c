@@ -1,6 +1,6 @@
 /*
- * thread_pool_read.c: the read method "pread": a few threads, each with one read in flight.
- * Where the system has preadv, a read into several places is one call, else one for each place.
+ * thread_pool_read.c: the read method "pread": a few threads, each with one read in flight; or none, then whoever
+ * submits reads. Where the system has preadv, a read into several places is one call, else one for each place.
  *
  * O_DIRECT where the file system takes it (tried with one read at open). Otherwise the reads go
  * through the page cache, and their pages are dropped from it at once: the caller keeps its own
@@ -56,8 +56,8 @@ static int64_t read_once(const pi2_reader *reader, pi2_read_progress *progress, 
     return pi2_read_hooked(reader, progress, bytes < 0 ? -(int64_t)errno : (int64_t)bytes);
 }
 
-/* dropped: PI2_READ_ALIGNMENT bytes of the thread's own. */
-static void read_request(pi2_reader *reader, pi2_read_request *request, void *dropped) {
+static void read_request(pi2_reader *reader, pi2_read_request *request) {
+    _Alignas(PI2_READ_ALIGNMENT) unsigned char dropped[PI2_READ_ALIGNMENT];
     const thread_pool *pool = reader->method_state;
     pi2_read_progress progress;
     pi2_read_begin(reader, request, &progress);
@@ -90,10 +90,9 @@ static pi2_read_request *take_one(pi2_reader *reader) {
 
 static void *thread_main(void *argument) {
     pi2_reader *reader = argument;
-    _Alignas(PI2_READ_ALIGNMENT) unsigned char dropped[PI2_READ_ALIGNMENT];
     pi2_thread_ask_for_short_slices();
     for (pi2_read_request *request; (request = take_one(reader)) != NULL;) {
-        read_request(reader, request, dropped);
+        read_request(reader, request);
     }
     return NULL;
 }
@@ -101,6 +100,10 @@ static void *thread_main(void *argument) {
 static void pool_wake(pi2_reader *reader, size_t count) {
     pi2_read_queue *queue = &reader->queue;
     thread_pool *pool = reader->method_state;
+    if (reader->depth == 0) {
+        for (pi2_read_request *request; (request = pi2_read_take(reader, 1)) != NULL;) read_request(reader, request);
+        return;
+    }
     (void)pthread_mutex_lock(&queue->mutex);
     const unsigned idle = pool->idle;
     (void)pthread_mutex_unlock(&queue->mutex);
@@ -174,7 +177,7 @@ static pi2_status pool_open(pi2_reader *reader) {
     /* Threads that begin before this line's end find an empty queue. */
     reader->likely_depth = wanted > 1 ? wanted / 2 : 1;
     const int error = start_threads(reader, pool, wanted);
-    if (pool->thread_count == 0) {
+    if (wanted > 0 && pool->thread_count == 0) {
         pool_close(reader);
         return pi2_fail(PI2_ERR_MEMORY, "cannot start a reading thread: %s", strerror(error));
     }

@@ -53,14 +53,14 @@ static void read_all(const test_file *file, pi2_reader *reader, unsigned char *m
 
 static void test_whole_file(void **state) {
     (void)state;
-    static const uint32_t depths[] = {1, 3, 16, 100};
+    static const uint32_t depths[] = {0, 1, 3, 16, 100}; /* 0: pread without threads */
     test_file file;
     test_file_make(&file, odd_size);
     const size_t memory_bytes = (size_t)odd_size + BLOCK;
     unsigned char *memory = test_pages(memory_bytes);
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++) {
-            for (int kind = 0; kind < 3; kind++) {
+            for (int kind = 0; kind < 3 && (depths[i] > 0 || strcmp(*method, "pread") == 0); kind++) {
                 /* No registered memory, all of it, or only the first half. */
                 const pi2_reader_options options = {
                     .path = file.path, .method = *method, .depth = depths[i],
@@ -74,7 +74,7 @@ static void test_whole_file(void **state) {
                 }
                 assert_string_equal(pi2_reader_method(reader), *method);
                 assert_non_null(strstr(pi2_reader_description(reader), *method));
-                if (i == 0) print_message("%s\n", pi2_reader_description(reader));
+                if (i < 2) print_message("%s\n", pi2_reader_description(reader));
                 read_all(&file, reader, memory);
                 pi2_reader_close(reader);
             }
@@ -153,7 +153,7 @@ static void test_many_submitters(void **state) {
     test_file file;
     test_file_make(&file, odd_size);
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
-        for (uint32_t depth = 1; depth <= 8; depth *= 2) {
+        for (uint32_t depth = strcmp(*method, "pread") == 0 ? 0 : 1; depth <= 8; depth = depth ? 2 * depth : 1) {
             pi2_reader *reader = test_open(&file, *method, depth, NULL);
             if (!reader) break;
             submitter submitters[SUBMITTERS];
@@ -532,6 +532,9 @@ static void test_bad_options(void **state) {
     options.method = "auto";
     options.depth = 0;
     assert_int_equal(pi2_reader_open(&options, &reader), PI2_ERR_INVALID);
+    options.method = "io_uring";
+    assert_int_equal(pi2_reader_open(&options, &reader), PI2_ERR_INVALID);
+    options.method = "auto";
     options.depth = 1u << 30;
     assert_int_equal(pi2_reader_open(&options, &reader), PI2_ERR_INVALID);
     options.depth = 2;
