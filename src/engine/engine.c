@@ -307,6 +307,7 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         pi2_neuron_store_count(engine->neuron_store, &neurons);
         counters_out->neuron_uses = neurons.uses;
         counters_out->neuron_hits = neurons.hits;
+        counters_out->neuron_gap_bytes = store.bytes_dropped;
     }
     counters_out->bytes_read = store.bytes_read;
     counters_out->reads = store.reads;

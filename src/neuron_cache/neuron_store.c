@@ -61,7 +61,7 @@ struct pi2_neuron_store {
     uint32_t slot_count, unit_count;
     _Atomic uint32_t *slot_of;
     _Atomic uint32_t *heat_left; /* [unit_count]: of units that are in no slot, as in a slot */
-    pi2_region *region;       /* of reads of units: key is the bank, first the unit, tag the slot */
+    pi2_region *region;       /* of reads of units: key is the bank, first the unit */
     _Atomic uint32_t epoch;
     uint32_t pass;
     uint16_t fades[FADE_STEPS]; /* what is left of heat after so many passes, in 65536ths */
@@ -350,27 +350,52 @@ static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
 
 /* ---- reading ---- */
 
-/* Begins the read of a unit that has no slot; false: there is no slot or no read for it now. Lock held. */
-static bool begin_read(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
+static uint64_t offset_of(const pi2_neuron_bank *bank, uint32_t unit) {
+    return bank->file_offset + (uint64_t)unit * bank->unit_bytes;
+}
+
+/* Whether a read may bring a unit too: one that lies behind its last, with so few between them that they are cheaper to
+ * read than another read is to begin; and the read stays small. */
+static bool reaches(const pi2_neuron_store *store, const pi2_bring *bring, uint32_t unit) {
+    const uint32_t next = bring->first + bring->count;
+    if (unit < next || unit - next > store->options.gap_units) return false;
+    const uint32_t count = unit + 1 - bring->first;
+    return count <= PI2_READ_PIECES && (uint64_t)bring->bytes / bring->count * count <= PI2_SMALL_READ_BYTES;
+}
+
+/* The read that a unit comes with: `bring` if it reaches it, else another, `bring` being added. NULL: there is none.
+ * Lock held. */
+static pi2_bring *read_for(pi2_neuron_store *store, pi2_bring *bring, uint32_t unit) {
+    if (bring && reaches(store, bring, unit)) return bring;
+    if (bring) pi2_region_add(store->region, bring);
+    return pi2_region_unused(store->region);
+}
+
+/* A unit that is in no slot gets one, and `bring` brings it; false: there is no slot for it now. Lock held. */
+static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, pi2_bring *bring) {
     store_bank *own = &store->banks[b];
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     slot_pool *pool = &store->pools[own->pool];
-    pi2_bring *bring = pi2_region_unused(store->region);
-    const uint32_t number = bring ? give_slot(store, pool) : NO_SLOT;
+    const uint32_t number = give_slot(store, pool);
     if (number == NO_SLOT) return false;
     neuron_slot *slot = &store->slots[number];
-    bring->offset = bank->file_offset + (uint64_t)unit * bank->unit_bytes;
-    bring->bytes = bank->unit_bytes;
-    bring->memory = slot_memory(store, pool, number);
-    bring->key = b;
-    bring->first = bring->number = unit;
-    bring->tag = number;
+    uint8_t *memory = slot_memory(store, pool, number);
+    if (bring->count == 0) {
+        bring->offset = offset_of(bank, unit);
+        bring->bytes = bank->unit_bytes;
+        bring->memory = memory;
+        bring->key = b;
+        bring->first = bring->number = unit;
+        bring->count = 1;
+    }
+    for (uint32_t u = bring->first + bring->count; u <= unit; u++) {
+        (void)pi2_bring_scatter(bring, offset_of(bank, u), bank->unit_bytes, u == unit ? memory : NULL);
+    }
     atomic_store(&slot->ticket, bring->ticket);
     set_heat(store, &slot->heat, heat_now(store, &store->heat_left[own->first_unit + unit]) + HEAT_OF_USE);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
     atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, PI2_PART_READING));
     atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
-    pi2_region_add(store->region, bring);
     return true;
 }
 
@@ -378,11 +403,14 @@ static void ask(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint
     const store_bank *bank = &store->banks[b];
     for (uint32_t first = 0; first < count; first += WANTED_AT_ONCE) {
         const uint32_t end = count - first < WANTED_AT_ONCE ? count : first + WANTED_AT_ONCE;
+        pi2_bring *bring = NULL;
         pi2_region_lock(store->region);
         for (uint32_t i = first; i < end; i++) {
             if (atomic_load_explicit(&bank->slot_of[units[i]], memory_order_acquire) != NO_SLOT) continue;
-            if (!begin_read(store, b, units[i])) break;
+            bring = read_for(store, bring, units[i]);
+            if (!bring || !bring_unit(store, b, units[i], bring)) break;
         }
+        if (bring && bring->count > 0) pi2_region_add(store->region, bring);
         pi2_region_unlock(store->region);
     }
 }
@@ -401,23 +429,29 @@ static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t
                     (unsigned long long)(bank->file_offset + (uint64_t)unit * bank->unit_bytes));
 }
 
-/* A read that has ended becomes a unit that is ready, or a failure. */
-static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
-    pi2_neuron_store *store = self;
-    store_bank *bank = &store->banks[bring->key];
-    neuron_slot *slot = &store->slots[bring->tag];
-    const uint32_t unit_number = bank->first_unit + bring->first, epoch = word_epoch(atomic_load(&slot->word));
+/* A unit whose read has ended becomes ready, or a failure. */
+static void note_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory, pi2_status status) {
+    store_bank *bank = &store->banks[b];
+    neuron_slot *slot = &store->slots[atomic_load(&bank->slot_of[unit])];
+    const uint32_t unit_number = bank->first_unit + unit, epoch = word_epoch(atomic_load(&slot->word));
     if (status == PI2_OK) {
         atomic_store(&slot->word, word_of(unit_number, epoch, PI2_PART_CHECKING));
-        status = check_unit(store, bring->key, bring->first, bring->memory);
+        status = check_unit(store, b, unit, memory);
     }
     if (status == PI2_OK) {
         atomic_store(&slot->word, word_of(unit_number, epoch, PI2_PART_READY));
         return;
     }
     (void)pi2_store_fail(store->options.store, status);
-    atomic_store_explicit(&bank->slot_of[bring->first], NO_SLOT, memory_order_release);
+    atomic_store_explicit(&bank->slot_of[unit], NO_SLOT, memory_order_release);
     atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
+}
+
+static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
+    for (uint32_t i = 0; i < bring->count; i++) {
+        const void *memory = bring->is_scattered ? bring->pieces[i] : bring->memory;
+        if (memory) note_unit(self, bring->key, bring->first + i, memory, status);
+    }
 }
 
 /* Asks for a unit; where it got no slot or no read, room is made first: whatever has ended is told of, whoever asked

@@ -37,6 +37,7 @@ typedef struct pi2_neuron_store_options {
     void *memory;                  /* heads, then slots; page aligned */
     uint64_t memory_bytes;         /* at least pi2_neuron_store_least_bytes() */
     bool keeps_nothing;            /* for ablations: every unit leaves when a pass begins */
+    uint32_t gap_units;            /* as many as lie between two wanted units at most, for one read to bring both */
 } pi2_neuron_store_options;
 
 /** Memory with which every unit that a layer may use, of banks->at_once banks, has a slot: less could not serve a token
@@ -82,8 +83,8 @@ void pi2_neuron_store_begin_layer(pi2_neuron_store *store);
 /** The memory of a unit that is there, which then stays until the layer ends; else NULL. Never waits. */
 const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t bank, uint32_t unit);
 
-/** Asks for units that are not there, in this order, with one wake-up of the I/O thread. What finds no slot or no place
- *  in the queue just now is left out: pi2_neuron_store_take() asks again. */
+/** Asks for units that are not there, in this order, with one wake-up of the I/O thread; neighbours that ascend share a
+ *  read. What finds no slot or no place in the queue just now is left out: pi2_neuron_store_take() asks again. */
 void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);
 
 /**

@@ -4,8 +4,8 @@
  * router chose: a job each.
  *
  *   gate       every Gate row, from tiles in memory; of experts from their Gates, as they arrive. Neurons that fire and
- *              whose bundle is there get their Up row at once; the others' units are asked for, so that reads go on
- *              while the next Gate rows are computed
+ *              whose bundle is there get their Up row at once; the others' units are asked for in the file's order,
+ *              neighbours in one read, so that reads go on while the next Gate rows are computed
  *   neurons    Up rows of the neurons that were asked for, in that order, as they arrive
  *   quantise   hidden values to int8, block by block; what is zero after that is left out of Down
  *   down       columns of the neurons that are left, in the model's order; threads share the rows out. Each row's
@@ -150,12 +150,28 @@ static uint32_t list_firing(const pi2_forward *forward, const neuron_job *job, u
     return count;
 }
 
-/* Asks for the units of neurons that are not there, and leaves those neurons to the next stage. */
-static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *neurons,
-                            const uint32_t *units, uint32_t count) {
+/* Neurons in the order of their units in the file: few, and often in it already. */
+static void sort_by_unit(uint32_t *neurons, uint32_t *units, uint32_t count) {
+    for (uint32_t i = 1; i < count; i++) {
+        const uint32_t neuron = neurons[i], unit = units[i];
+        uint32_t at = i;
+        for (; at > 0 && units[at - 1] > unit; at--) {
+            neurons[at] = neurons[at - 1];
+            units[at] = units[at - 1];
+        }
+        neurons[at] = neuron;
+        units[at] = unit;
+    }
+}
+
+/* Asks for the units of neurons that are not there, and leaves those neurons to the next stage, in the order in which
+ * they will arrive. */
+static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, uint32_t *neurons, uint32_t *units,
+                            uint32_t count) {
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
     if (count == 0) return;
+    sort_by_unit(neurons, units, count);
     const uint32_t first = atomic_fetch_add(&buffers->late_counts[walk->layer], count);
     const uint32_t base = job->number * (uint32_t)buffers->stride;
     for (uint32_t i = 0; i < count; i++) buffers->late[first + i] = base + neurons[i];

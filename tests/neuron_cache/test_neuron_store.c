@@ -76,6 +76,8 @@ static void write_file(void) {
     assert_int_equal(fclose(file), 0);
 }
 
+static uint32_t gap_units; /* of the stores that are opened */
+
 typedef struct setup {
     pi2_neuron_store *store;
     pi2_reader *reader; /* the way's */
@@ -92,7 +94,7 @@ static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand
     s->way = store_over(s->reader, on_demand);
     const pi2_neuron_store_options options = { .banks = &banks, .path = path, .store = s->way,
                                                .memory = s->memory, .memory_bytes = bytes,
-                                               .keeps_nothing = keeps_nothing };
+                                               .keeps_nothing = keeps_nothing, .gap_units = gap_units };
     return pi2_neuron_store_create(&options, &s->store);
 }
 
@@ -136,6 +138,11 @@ static void use_units(void *argument, unsigned member, unsigned member_count) {
     }
 }
 
+static int by_number(const void *a, const void *b) {
+    const uint32_t first = *(const uint32_t *)a, second = *(const uint32_t *)b;
+    return (first > second) - (first < second);
+}
+
 static void run_layer(setup *s, pi2_team *team, uint32_t bank, unsigned *seed) {
     static layer_run run;
     memset(&run, 0, sizeof run);
@@ -147,6 +154,7 @@ static void run_layer(setup *s, pi2_team *team, uint32_t bank, unsigned *seed) {
         const uint32_t all = banks_list[bank].unit_count;
         run.units[i] = (uint32_t)rand_r(seed) % (rand_r(seed) % 3 ? all : all / 4);
     }
+    if (rand_r(seed) % 2) qsort(run.units, run.count, sizeof run.units[0], by_number); /* neighbours share reads */
     pi2_neuron_store_begin_layer(s->store);
     pi2_team_run(team, use_units, &run);
     assert_int_equal(run.wrong, 0);
@@ -170,6 +178,7 @@ static void units_are_right_with_few_slots_and_many_threads(void **state) {
             for (int size = 0; size < 3; size++) {
                 setup s;
                 const uint64_t bytes = size == 0 ? least : size == 1 ? (least + all) / 2 : all;
+                gap_units = threads % 2 + (uint32_t)size;
                 if (try_open(*method, bytes, &s) != PI2_OK) fail_msg("%s", pi2_error_text());
                 if (threads % 2) assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
                 for (int i = 0; i < LAYERS_RUN; i++) run_layer(&s, team, (uint32_t)rand_r(&seed) % BANKS, &seed);
@@ -182,6 +191,52 @@ static void units_are_right_with_few_slots_and_many_threads(void **state) {
             pi2_team_destroy(team);
         }
     }
+    gap_units = 0;
+}
+
+typedef struct sharing {
+    uint32_t bank, gap_units, count, units[24];
+    uint64_t reads, units_dropped;
+} sharing;
+
+/* Which units come with one read: neighbours that ascend, as long as the read is below 64 KB and fills 16 places; those
+ * with as many between them as is allowed. */
+static void neighbours_share_a_read(void **state) {
+    (void)state;
+    static const sharing cases[] = {
+        { 1, 0, 6, { 3, 4, 5, 9, 10, 30 }, 3, 0 },
+        { 1, 0, 4, { 10, 9, 8, 7 }, 4, 0 },            /* in this order */
+        { 1, 0, 4, { 20, 20, 21, 21 }, 1, 0 },         /* two tokens, or two neurons, want the same */
+        { 1, 1, 5, { 3, 5, 6, 8, 11 }, 2, 2 },
+        { 1, 2, 5, { 3, 5, 6, 8, 11 }, 2, 2 },         /* 3 to 11 would be more than 64 KB */
+        { 1, 0, 9, { 0, 1, 2, 3, 4, 5, 6, 7, 8 }, 2, 0 },
+        { 2, 0, 18, { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18 }, 2, 0 },
+        { 2, 9, 3, { 0, 9, 31 }, 2, 8 },
+    };
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        if (!test_has_read_method(*method, path)) continue;
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            const sharing *c = &cases[i];
+            setup s;
+            gap_units = c->gap_units;
+            assert_int_equal(try_open(*method, pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
+            pi2_store_counters before, after;
+            pi2_store_count(s.way, &before);
+            pi2_neuron_store_begin_layer(s.store);
+            pi2_neuron_store_want(s.store, c->bank, c->units, c->count);
+            for (uint32_t k = 0; k < c->count; k++) {
+                const uint8_t *memory;
+                assert_int_equal(pi2_neuron_store_take(s.store, c->bank, c->units[k], &memory), PI2_OK);
+                assert_true(is_unit(memory, c->bank, c->units[k]));
+            }
+            pi2_store_count(s.way, &after);
+            assert_int_equal(after.reads - before.reads, c->reads);
+            assert_int_equal(after.bytes_dropped - before.bytes_dropped,
+                             c->units_dropped * banks_list[c->bank].unit_bytes);
+            close_store(&s);
+        }
+    }
+    gap_units = 0;
 }
 
 static void all_fit_after_filling(void **state) {
@@ -350,6 +405,39 @@ static void ablations(void **state) {
 
 /* ---- what goes wrong ---- */
 
+static void flip(uint64_t offset);
+
+/* A unit that is damaged is told by its own place, and those that came with it are good. */
+static void damage_among_neighbours(void **state) {
+    (void)state;
+    const uint32_t units[] = { 16, 17, 18 };
+    const uint64_t at = banks_list[1].file_offset + 8192 * 17;
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        if (!test_has_read_method(*method, path)) continue;
+        setup s;
+        const uint8_t *memory;
+        char offset[32];
+        (void)snprintf(offset, sizeof offset, "offset %llu", (unsigned long long)at);
+        assert_int_equal(try_open(*method, pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
+        flip(at + 8191);
+        pi2_neuron_store_begin_layer(s.store);
+        pi2_neuron_store_want(s.store, 1, units, 3);
+        assert_int_equal(pi2_neuron_store_take(s.store, 1, 17, &memory), PI2_ERR_FORMAT);
+        assert_non_null(strstr(pi2_error_text(), "unit 17 "));
+        assert_non_null(strstr(pi2_error_text(), offset));
+        pi2_store_reset(s.way);
+        for (uint32_t u = 16; u <= 18; u += 2) {
+            memory = pi2_neuron_store_hit(s.store, 1, u);
+            assert_non_null(memory);
+            assert_true(is_unit(memory, 1, u));
+        }
+        flip(at + 8191);
+        assert_int_equal(pi2_neuron_store_take(s.store, 1, 17, &memory), PI2_OK);
+        close_store(&s);
+    }
+}
+
+
 static void flip(uint64_t offset) {
     FILE *file = fopen(path, "r+b");
     assert_non_null(file);
@@ -430,6 +518,18 @@ static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **sta
     assert_int_equal(pi2_neuron_store_take(s.store, 4, 0, &memory), PI2_OK);
     assert_int_equal(pi2_neuron_store_take(s.store, 4, 9, &memory), PI2_ERR_IO);
     close_store(&s);
+    /* And in the middle of a read of neighbours: at which byte it ended is told. */
+    const uint32_t units[] = { 7, 8, 9 };
+    char place[64];
+    write_file();
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks), &s), PI2_OK);
+    assert_int_equal(truncate(path, (off_t)(banks_list[4].file_offset + 9 * 4096)), 0);
+    pi2_neuron_store_begin_layer(s.store);
+    pi2_neuron_store_want(s.store, 4, units, 3);
+    assert_int_equal(pi2_neuron_store_take(s.store, 4, 8, &memory), PI2_ERR_IO);
+    (void)snprintf(place, sizeof place, "at byte %llu,", (unsigned long long)(banks_list[4].file_offset + 9 * 4096));
+    assert_non_null(strstr(pi2_error_text(), place));
+    close_store(&s);
     write_file();
 }
 
@@ -451,12 +551,14 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units_are_right_with_few_slots_and_many_threads),
+        cmocka_unit_test(neighbours_share_a_read),
         cmocka_unit_test(all_fit_after_filling),
         cmocka_unit_test(more_units_than_reads),
         cmocka_unit_test(what_is_used_often_stays),
         cmocka_unit_test(a_prompt_warms),
         cmocka_unit_test(ablations),
         cmocka_unit_test(damage_is_told_by_place_and_the_store_goes_on),
+        cmocka_unit_test(damage_among_neighbours),
         cmocka_unit_test(heads_are_checked),
         cmocka_unit_test(a_file_that_ends_and_memory_that_is_too_small_are_refused),
     };
