@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <xxhash.h>
 
+#include "architectures/model.h"
 #include "base/little_endian.h"
 #include "clusters/neuron_bank_verify.h"
 #include "clusters/neuron_order.h"
@@ -48,16 +49,21 @@ static pi2_gguf_tensor tensor_of(const char *name, uint32_t type, uint64_t colum
                               .dimensions = { columns, rows, matrices, 1 } };
 }
 
-static pi2_neuron_banks *plan(const pi2_gguf_tensor tensors[3], uint32_t tensor_count, uint32_t experts) {
+static pi2_extent_layout *lay_out(const pi2_gguf_tensor tensors[3], uint32_t tensor_count, uint32_t experts) {
     pi2_group_request requests[8];
     pi2_extent_layout *layout;
-    pi2_neuron_banks *banks;
     for (uint32_t e = 0; e < experts; e++) {
         requests[e] = (pi2_group_request){ experts > 1 ? PI2_GROUP_EXPERT : PI2_GROUP_FFN, 5,
                                            experts > 1 ? e : UINT32_MAX, experts, tensor_count,
                                            { &tensors[0], &tensors[1], &tensors[2] } };
     }
     if (pi2_extent_layout_build(requests, experts, PI2_LAYOUT_NEURON, &layout)) fail_msg("%s", pi2_error_text());
+    return layout;
+}
+
+static pi2_neuron_banks *plan(const pi2_gguf_tensor tensors[3], uint32_t tensor_count, uint32_t experts) {
+    pi2_extent_layout *layout = lay_out(tensors, tensor_count, experts);
+    pi2_neuron_banks *banks;
     if (pi2_neuron_banks_plan(layout, &banks)) fail_msg("%s", pi2_error_text());
     pi2_extent_layout_free(layout);
     return banks;
@@ -149,6 +155,30 @@ static void test_without_gate_there_is_no_bank(void **state) {
     pi2_neuron_banks *banks = plan(tensors, 2, 1);
     assert_int_equal(banks->count, 0);
     pi2_neuron_banks_free(banks);
+}
+
+/* Mixtral's FFNs, which are nearly all of its weights: what is held for each neuron, extent and bank, beside weights and
+ * scales. Units are addressed by formula; were each listed like an extent, this would be several hundred MB. */
+static void test_metadata_of_a_47b_by_neuron(void **state) {
+    (void)state;
+    enum { LAYERS = 32, EXPERTS = 8, NEURONS = 14336, WIDTH = 4096 };
+    const pi2_gguf_tensor tensors[] = { tensor_of("gate", PI2_Q4_0, WIDTH, NEURONS, EXPERTS),
+                                        tensor_of("up", PI2_Q4_0, WIDTH, NEURONS, EXPERTS),
+                                        tensor_of("down", PI2_Q4_0, NEURONS, WIDTH, EXPERTS) };
+    pi2_extent_layout *layout = lay_out(tensors, 3, EXPERTS);
+    pi2_neuron_banks *banks = plan(tensors, 3, EXPERTS);
+    const size_t shapes = banks->count * sizeof *banks->banks;
+    const size_t extents = layout->extent_count * sizeof *layout->extents +
+                           layout->piece_count * (sizeof *layout->pieces + sizeof(pi2_piece_ref));
+    size_t orders = 0; /* of neurons, and the checksums of their units */
+    assert_int_equal(banks->count, EXPERTS);
+    for (uint32_t b = 0; b < banks->count; b++) orders += (size_t)banks->banks[b].up_scales_at;
+    print_message("%d neurons: %.2f MB of orders and checksums, %.2f of extents, %.2f of banks\n",
+                  LAYERS * EXPERTS * NEURONS, 1e-6 * LAYERS * (double)orders, 1e-6 * LAYERS * (double)extents,
+                  1e-6 * LAYERS * (double)shapes);
+    assert_true(LAYERS * (orders + extents + shapes) < 40000000);
+    pi2_neuron_banks_free(banks);
+    pi2_extent_layout_free(layout);
 }
 
 /* ---- order ---- */
@@ -658,6 +688,7 @@ int main(void) {
         TEST(test_units_of_many_widths),
         TEST(test_each_expert_has_a_bank),
         TEST(test_without_gate_there_is_no_bank),
+        TEST(test_metadata_of_a_47b_by_neuron),
         TEST(test_hot_neurons_come_first),
         TEST(test_cold_neurons_lie_by_company),
         TEST(test_every_type_comes_back),
