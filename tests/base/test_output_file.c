@@ -21,7 +21,7 @@
 #include "base/output_file.h"
 #include "support/temporary_files.h"
 
-static char *folder, *path, *temporary, *other, *input;
+static char *path, *temporary, *other, *input;
 
 static bool recognises(const char *at, const uint8_t *head, size_t count) {
     (void)at;
@@ -105,8 +105,8 @@ static void test_inputs(void **state) {
 
 static void test_what_is_no_file(void **state) {
     (void)state;
-    expect_refusal(folder, &flowing, true, "is a folder");
-    char *below = test_path(folder, "");
+    expect_refusal(test_folder, &flowing, true, "is a folder");
+    char *below = test_path(test_folder, "");
     expect_refusal(below, &flowing, true, "names no file");
     free(below);
     const int socket_file = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -223,26 +223,15 @@ static void test_same_place(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    path = test_path(folder, "output");
-    temporary = test_path(folder, ".output.tmp");
-    other = test_path(folder, "other");
-    input = test_path(folder, "input");
+    (void)test_folder_begin(state);
+    path = test_folder_path("output");
+    temporary = test_folder_path(".output.tmp");
+    other = test_folder_path("other");
+    input = test_folder_path("input");
     return 0;
 }
 
-static int tear_down(void **state) {
-    (void)state;
-    test_folder_remove(folder);
-    free(path);
-    free(temporary);
-    free(other);
-    free(input);
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_new_and_old_files), TEST(test_other_kinds), TEST(test_inputs), TEST(test_what_is_no_file),

@@ -75,6 +75,15 @@ tiny() {
     "$make_tiny_model" "$folder/$tiny_name.gguf" "$@" || fail "make_tiny_model $tiny_name"
 }
 
+# print_lines COUNT BEFORE AFTER: so many lines on stdout, each with its number, from 0 on, between the two texts.
+print_lines() {
+    line=0
+    while [ $line -lt "$1" ]; do
+        printf '%s%d%s\n' "$2" $line "$3"
+        line=$((line + 1))
+    done
+}
+
 finish() {
     echo "$checks checks, $failures failures"
     [ "$failures" = 0 ] && [ "$checks" -gt 0 ]

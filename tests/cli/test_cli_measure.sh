@@ -5,11 +5,7 @@
 . "$(dirname "$0")/cli_support.sh"
 tiny model layers=2 context=256
 model=$folder/model.gguf
-i=0
-while [ $i -lt 60 ]; do
-    printf 'the hand and the other one are in line %d\n' $i
-    i=$((i + 1))
-done >"$folder/text"
+print_lines 60 "the hand and the other one are in line " "" >"$folder/text"
 count=$("$program" tokenize -m "$model" -f "$folder/text" | wc -w)
 
 expect 0 perplexity -m "$model" -f "$folder/text" -c 64 --json

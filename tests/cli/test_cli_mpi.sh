@@ -10,12 +10,8 @@ fi
 model=$folder/model.gguf
 "$program" synth --layers 2 --embedding 256 --ffn 512 --vocab 1024 --ffn-activation relu --ffn-zeros 0.85 -o "$model" \
     -q || fail synth
-i=0
-while [ $i -lt 60 ]; do
-    printf 'the %d. line of a text, and some words\n' $i >>"$folder/one"
-    printf '%d: other words go on here.\n' $((i * i)) >>"$folder/two"
-    i=$((i + 1))
-done
+print_lines 60 "the " ". line of a text, and some words" >"$folder/one"
+print_lines 60 "" ": other words go on here." >"$folder/two"
 # together CODE ARGUMENTS...: profile by three processes. Of several codes mpirun gives that of the first to end.
 together() {
     wanted=$1

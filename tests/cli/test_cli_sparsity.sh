@@ -29,11 +29,7 @@ expect 0 inspect -m "$folder/plain.gguf" --sparsity -f "$folder/text" --ffn-acti
 grep -Eq '^mean +[678][0-9]\.[0-9] %' "$folder/out" || fail "no zeros with --ffn-activation drelu"
 
 # perplexity counts the same: of one chunk of the text, but for its last token, which predicts nothing.
-i=0
-while [ $i -lt 20 ]; do
-    printf 'the hand and the other one are in line %d\n' $i
-    i=$((i + 1))
-done >"$folder/lines"
+print_lines 20 "the hand and the other one are in line " "" >"$folder/lines"
 expect 0 inspect -m "$model" --sparsity -f "$folder/lines" --tokens 63 --json
 zeros=$(json mean.zeros)
 repeat=$(json mean.repeat)

@@ -24,7 +24,7 @@
 
 enum { OLD = 1000000000 }; /* a time long ago */
 
-static char *folder, *model_path, *other_path, *cluster_path, *fresh_path;
+static char *model_path, *other_path, *cluster_path, *fresh_path;
 
 static void set_time(const char *path, time_t seconds) {
     const struct timespec times[2] = { { .tv_sec = seconds, .tv_nsec = 5 }, { .tv_sec = seconds, .tv_nsec = 5 } };
@@ -44,24 +44,13 @@ static void write_model(const char *path, uint32_t seed, time_t seconds) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make_in_memory();
-    model_path = test_path(folder, "tiny.gguf");
-    other_path = test_path(folder, "other.gguf");
-    cluster_path = test_path(folder, "tiny.pi2");
-    fresh_path = test_path(folder, "fresh.pi2");
+    (void)test_folder_begin_in_memory(state);
+    model_path = test_folder_path("tiny.gguf");
+    other_path = test_folder_path("other.gguf");
+    cluster_path = test_folder_path("tiny.pi2");
+    fresh_path = test_folder_path("fresh.pi2");
     write_model(model_path, 1, OLD);
-    return setenv("XDG_CACHE_HOME", folder, 1);
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(other_path);
-    free(cluster_path);
-    free(fresh_path);
-    test_folder_remove(folder);
-    return 0;
+    return setenv("XDG_CACHE_HOME", test_folder, 1);
 }
 
 static void prepare(const char *model, const char *output) {
@@ -295,7 +284,7 @@ static void test_what_is_no_cluster_file_of_today(void **state) {
 
 static void test_link_that_is_turned(void **state) {
     (void)state;
-    char *first = test_path(folder, "first.gguf"), *second = test_path(folder, "second.gguf");
+    char *first = test_path(test_folder, "first.gguf"), *second = test_path(test_folder, "second.gguf");
     write_model(first, 1, OLD);
     write_model(second, 2, OLD);
     for (int i = 0; i < 4; i++) {
@@ -334,10 +323,11 @@ static void compare_in_shared_cache(const char *const *models) {
 
 static void test_read_only_folders_share_the_cache(void **state) {
     (void)state;
-    char *cache = test_path(folder, "cache"), *folders[2] = { test_path(folder, "a"), test_path(folder, "b") };
+    char *cache = test_path(test_folder, "cache");
+    char *folders[2] = { test_path(test_folder, "a"), test_path(test_folder, "b") };
     char *models[3] = { test_path(folders[0], "tiny.gguf"), test_path(folders[1], "tiny.gguf"), model_path };
     if (getuid() != 0) skip();
-    assert_int_equal(chmod(folder, 0755), 0);
+    assert_int_equal(chmod(test_folder, 0755), 0);
     assert_int_equal(mkdir(cache, 0777), 0);
     assert_int_equal(chmod(cache, 0777), 0);
     for (uint32_t i = 0; i < 2; i++) {
@@ -405,7 +395,8 @@ static void write_part(const char *whole_path, const char *path, uint32_t number
 
 static void test_one_part_of_two(void **state) {
     (void)state;
-    char *parts[2] = { test_path(folder, "two-00001-of-00002.gguf"), test_path(folder, "two-00002-of-00002.gguf") };
+    char *parts[2] = { test_path(test_folder, "two-00001-of-00002.gguf"),
+                       test_path(test_folder, "two-00002-of-00002.gguf") };
     write_model(other_path, 2, OLD);
     for (uint32_t i = 0; i < 2; i++) write_part(model_path, parts[i], i, OLD + i);
     expect_right(parts[0]);
@@ -473,7 +464,7 @@ static void test_replaced_while_it_is_opened(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
         TEST(test_time_is_no_proof),
         TEST(test_same_weights_with_another_time),

@@ -17,19 +17,11 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-static char *folder, *path;
+static char *path;
 
 static int make_folder(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    path = test_path(folder, "tiny.gguf");
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    free(path);
-    test_folder_remove(folder);
+    (void)test_folder_begin(state);
+    path = test_folder_path("tiny.gguf");
     return 0;
 }
 
@@ -71,7 +63,7 @@ static void test_every_type(void **state) {
  * memory: every type, a piece that is cut by rows, and one whose columns are packed in several steps. */
 static void test_down_by_column(void **state) {
     (void)state;
-    char *twin_path = test_path(folder, "twin.gguf");
+    char *twin_path = test_path(test_folder, "twin.gguf");
     size_t format_count;
     const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
     for (size_t f = 0; f < 2 * format_count; f++) {
@@ -193,5 +185,5 @@ int main(void) {
         cmocka_unit_test(test_one_by_one_equals_together),
         cmocka_unit_test(test_errors_are_named),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, test_folder_end);
 }

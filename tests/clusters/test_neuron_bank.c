@@ -24,21 +24,12 @@
 #include "support/tiny_model.h"
 #include "weight_formats/neuron_form.h"
 
-static char *folder, *model_path, *output_path;
+static char *model_path, *output_path;
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make_in_memory();
-    model_path = test_path(folder, "tiny.gguf");
-    output_path = test_path(folder, "tiny.pi2");
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(output_path);
-    test_folder_remove(folder);
+    (void)test_folder_begin_in_memory(state);
+    model_path = test_folder_path("tiny.gguf");
+    output_path = test_folder_path("tiny.pi2");
     return 0;
 }
 
@@ -157,8 +148,8 @@ static void test_without_gate_there_is_no_bank(void **state) {
     pi2_neuron_banks_free(banks);
 }
 
-/* Mixtral's FFNs, which are nearly all of its weights: what is held for each neuron, extent and bank, beside weights and
- * scales. Units are addressed by formula; were each listed like an extent, this would be several hundred MB. */
+/* Mixtral's FFNs, which are nearly all of its weights: what is held for each neuron, extent and bank, beside weights
+ * and scales. Units are addressed by formula; were each listed like an extent, this would be several hundred MB. */
 static void test_metadata_of_a_47b_by_neuron(void **state) {
     (void)state;
     enum { LAYERS = 32, EXPERTS = 8, NEURONS = 14336, WIDTH = 4096 };
@@ -683,7 +674,7 @@ static void test_neurons_that_are_not_those_of_the_tiles(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
         TEST(test_units_of_many_widths),
         TEST(test_each_expert_has_a_bank),

@@ -28,7 +28,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-static char *folder, *model_path, *output_path;
+static char *model_path, *output_path;
 static pi2_layout_kind layout_kind; /* of every file that is made here */
 
 static void write_model(uint32_t seed) {
@@ -44,19 +44,10 @@ static void write_model(uint32_t seed) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make_in_memory();
-    model_path = test_path(folder, "tiny.gguf");
-    output_path = test_path(folder, "tiny.pi2");
+    (void)test_folder_begin_in_memory(state);
+    model_path = test_folder_path("tiny.gguf");
+    output_path = test_folder_path("tiny.pi2");
     write_model(1);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(output_path);
-    test_folder_remove(folder);
     return 0;
 }
 
@@ -82,7 +73,7 @@ static void expect_prepared(void) {
 
 /** Names in the folder besides the model. */
 static size_t count_files(void) {
-    DIR *opened = opendir(folder);
+    DIR *opened = opendir(test_folder);
     assert_non_null(opened);
     size_t count = 0;
     for (struct dirent *entry; (entry = readdir(opened));) {
@@ -322,7 +313,7 @@ static void test_short_writes(void **state) {
 static void test_folder_that_cannot_be_written(void **state) {
     (void)state;
     const pi2_prepare_settings settings = { 0 };
-    char *path = test_path(folder, "absent/tiny.pi2");
+    char *path = test_path(test_folder, "absent/tiny.pi2");
     assert_int_equal(prepare_at(path, &settings), PI2_ERR_IO);
     assert_non_null(strstr(pi2_error_text(), "absent"));
     free(path);
@@ -405,7 +396,7 @@ static void test_killed_at_any_write(void **state) {
         if (!WIFSIGNALED(how)) break;
         assert_int_equal(WTERMSIG(how), SIGKILL);
         assert_int_equal(access(output_path, F_OK), -1); /* nothing looks finished */
-        char *temporary = test_path(folder, ".tiny.pi2.tmp");
+        char *temporary = test_path(test_folder, ".tiny.pi2.tmp");
         pi2_gguf *gguf;
         assert_true(pi2_gguf_open(temporary, &gguf) != PI2_OK);
         free(temporary);
@@ -429,7 +420,7 @@ static void test_second_run_waits(void **state) {
     const pi2_prepare_calls counting = { failing_write, good_sync, much_space };
     const pi2_prepare_settings settings = { .calls = &counting,
                                             .callbacks = { .log = note_waiting } };
-    char *temporary = test_path(folder, ".tiny.pi2.tmp");
+    char *temporary = test_path(test_folder, ".tiny.pi2.tmp");
     struct stat status;
     const struct timespec pause = { .tv_nsec = 1000 * 1000 };
     const pid_t child = prepare_in_child(&slow);
@@ -450,7 +441,7 @@ static void test_second_run_waits(void **state) {
 static void test_second_run_takes_over_from_a_killed_one(void **state) {
     (void)state;
     const pi2_prepare_calls slow = { slow_write, good_sync, much_space };
-    char *temporary = test_path(folder, ".tiny.pi2.tmp");
+    char *temporary = test_path(test_folder, ".tiny.pi2.tmp");
     struct stat status;
     const struct timespec pause = { .tv_nsec = 1000 * 1000 };
     const pid_t child = prepare_in_child(&slow);
@@ -579,14 +570,14 @@ static void test_truncation_is_found(void **state) {
 static void test_folder_that_is_read_only(void **state) {
     (void)state;
     /* Root may write anywhere, so the check is done as somebody else. */
-    assert_int_equal(chmod(folder, 0755), 0);
-    char *cache = test_path(folder, "cache");
+    assert_int_equal(chmod(test_folder, 0755), 0);
+    char *cache = test_path(test_folder, "cache");
     assert_int_equal(mkdir(cache, 0777), 0);
     assert_int_equal(chmod(cache, 0777), 0);
     const pid_t child = fork();
     if (child == 0) {
         if (getuid() == 0 && setuid(65534) != 0) _exit(2);
-        if (getuid() != 65534 && chmod(folder, 0555) != 0) _exit(3);
+        if (getuid() != 65534 && chmod(test_folder, 0555) != 0) _exit(3);
         pi2_gguf *source;
         char *path, *found, note[512];
         if (setenv("XDG_CACHE_HOME", cache, 1) || pi2_gguf_open(model_path, &source)) _exit(4);
@@ -607,12 +598,12 @@ static void test_folder_that_is_read_only(void **state) {
     assert_true(waitpid(child, &how, 0) > 0);
     assert_true(WIFEXITED(how));
     assert_int_equal(WEXITSTATUS(how), 0);
-    assert_int_equal(chmod(folder, 0755), 0);
+    assert_int_equal(chmod(test_folder, 0755), 0);
     free(cache);
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
         TEST(test_holds_the_source),
         TEST(test_same_bytes_wherever_made),

@@ -27,7 +27,7 @@ enum {
     PLENTY = 400000000
 };
 
-static char *folder, *dense_path, *experts_path;
+static char *dense_path, *experts_path;
 
 typedef struct variation {
     const char *path, *read_method;
@@ -135,10 +135,9 @@ static void test_touched_bytes(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    dense_path = test_path(folder, "dense.gguf");
-    experts_path = test_path(folder, "experts.gguf");
+    (void)test_folder_begin(state);
+    dense_path = test_folder_path("dense.gguf");
+    experts_path = test_folder_path("experts.gguf");
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
@@ -156,17 +155,9 @@ static int set_up(void **state) {
     return pi2_tiny_model_write_apart(&options, experts_path);
 }
 
-static int tear_down(void **state) {
-    (void)state;
-    free(dense_path);
-    free(experts_path);
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_touched_bytes), cmocka_unit_test(test_dense), cmocka_unit_test(test_experts),
     };
-    return cmocka_run_group_tests_name("cache loan", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("cache loan", tests, set_up, test_folder_end);
 }

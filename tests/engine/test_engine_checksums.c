@@ -28,7 +28,7 @@ enum {
     PLENTY = PI2_TEST_PLENTY_BYTES, LEAST_MORE = 3000000, STEP = 500000, TOKENS = 24, LOOKED_UP = 40, MOST_KINDS = 64
 };
 
-static char *folder, *model_path, *cluster_path;
+static char *model_path, *cluster_path;
 
 /* One byte of the file, and what the failure must name. */
 typedef struct place {
@@ -348,39 +348,23 @@ static void test_header(void **state) {
     }
 }
 
-static int set_up_in(char *made) {
-    folder = made;
-    model_path = test_path(folder, "tiny.gguf");
-    cluster_path = test_path(folder, "tiny.pi2");
+static int name_paths(void) {
+    model_path = test_folder_path("tiny.gguf");
+    cluster_path = test_folder_path("tiny.pi2");
     return 0;
 }
 
 /* A disk, where reads are direct, and memory, where they are not (or are not on every kernel). */
-static int set_up_disk(void **state) {
-    (void)state;
-    return set_up_in(test_folder_make());
-}
-
-static int set_up_memory(void **state) {
-    (void)state;
-    return set_up_in(test_folder_make_in_memory());
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    test_folder_remove(folder);
-    return 0;
-}
+static int set_up_disk(void **state) { return test_folder_begin(state) + name_paths(); }
+static int set_up_memory(void **state) { return test_folder_begin_in_memory(state) + name_paths(); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_untied, set_up_disk, tear_down),
-        cmocka_unit_test_setup_teardown(test_tied, set_up_memory, tear_down),
-        cmocka_unit_test_setup_teardown(test_experts, set_up_disk, tear_down),
-        cmocka_unit_test_setup_teardown(test_rows_that_left_memory, set_up_memory, tear_down),
-        cmocka_unit_test_setup_teardown(test_header, set_up_memory, tear_down),
+        cmocka_unit_test_setup_teardown(test_untied, set_up_disk, test_folder_end),
+        cmocka_unit_test_setup_teardown(test_tied, set_up_memory, test_folder_end),
+        cmocka_unit_test_setup_teardown(test_experts, set_up_disk, test_folder_end),
+        cmocka_unit_test_setup_teardown(test_rows_that_left_memory, set_up_memory, test_folder_end),
+        cmocka_unit_test_setup_teardown(test_header, set_up_memory, test_folder_end),
     };
     return cmocka_run_group_tests_name("checksums on every way", tests, NULL, NULL);
 }

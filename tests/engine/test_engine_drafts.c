@@ -25,7 +25,7 @@ enum {
     SCARCE = 13000000
 };
 
-static char *folder, *dense_path, *experts_path;
+static char *dense_path, *experts_path;
 
 static pi2_session *open_session(const char *path, uint32_t draft, uint64_t more_bytes, pi2_engine **engine_out) {
     pi2_engine_options options;
@@ -111,7 +111,7 @@ static void test_none_beside_a_trace(void **state) {
     (void)state;
     pi2_engine_options options;
     pi2_engine_options_init(&options);
-    char *trace = test_path(folder, "experts.trace");
+    char *trace = test_path(test_folder, "experts.trace");
     options.model_path = experts_path;
     options.memory_bytes = ROOMY;
     options.draft_tokens = 8;
@@ -124,10 +124,9 @@ static void test_none_beside_a_trace(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    dense_path = test_path(folder, "dense.gguf");
-    experts_path = test_path(folder, "experts.gguf");
+    (void)test_folder_begin(state);
+    dense_path = test_folder_path("dense.gguf");
+    experts_path = test_folder_path("experts.gguf");
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
@@ -143,18 +142,10 @@ static int set_up(void **state) {
     return pi2_tiny_model_write_apart(&options, experts_path);
 }
 
-static int tear_down(void **state) {
-    (void)state;
-    free(dense_path);
-    free(experts_path);
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
         cmocka_unit_test(test_none_beside_a_trace),
     };
-    return cmocka_run_group_tests_name("engine drafts", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("engine drafts", tests, set_up, test_folder_end);
 }

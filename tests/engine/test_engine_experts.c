@@ -45,7 +45,7 @@ typedef struct variation {
     bool read_on_demand;
 } variation;
 
-static char *folder, *model_path, *cluster_path, *trace_path;
+static char *model_path, *cluster_path, *trace_path;
 static uint64_t floor_bytes; /* least that the engine takes beside what this process holds, found once for each model */
 static const char *record_trace, *routing_trace;
 static double hot_share = -1;
@@ -418,20 +418,10 @@ static void test_refusals(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "experts.gguf");
-    cluster_path = test_path(folder, "experts.pi2");
-    trace_path = test_path(folder, "experts.trace");
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    free(trace_path);
-    test_folder_remove(folder);
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("experts.gguf");
+    cluster_path = test_folder_path("experts.pi2");
+    trace_path = test_folder_path("experts.trace");
     return 0;
 }
 
@@ -443,5 +433,5 @@ int main(void) {
         cmocka_unit_test(test_trace), cmocka_unit_test(test_trace_that_ends), cmocka_unit_test(test_hot),
         cmocka_unit_test(test_damage_is_named), cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests_name("engine with experts", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("engine with experts", tests, set_up, test_folder_end);
 }

@@ -21,7 +21,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-static char *folder, *model_path, *cluster_path, *copy_path;
+static char *model_path, *cluster_path, *copy_path;
 
 /* In a child: this process's memory counts against the engine's budget. */
 static int write_model(uint32_t seed, float rope_base) {
@@ -147,11 +147,10 @@ static void test_changed_source_is_prepared_again(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "tiny.gguf");
-    cluster_path = test_path(folder, "elsewhere.pi2");
-    copy_path = test_path(folder, "copy.pi2");
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("tiny.gguf");
+    cluster_path = test_folder_path("elsewhere.pi2");
+    copy_path = test_folder_path("copy.pi2");
     if (write_model(1, 10000) != 0) return -1;
     pi2_engine *engine = NULL;
     if (open_streaming("auto", &engine) != PI2_OK || run_some(engine) != PI2_OK) {
@@ -162,19 +161,10 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    free(copy_path);
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_flipped_byte_is_named), cmocka_unit_test(test_truncated_while_open),
         cmocka_unit_test(test_truncated_before_open), cmocka_unit_test(test_changed_source_is_prepared_again),
     };
-    return cmocka_run_group_tests_name("engine and damaged files", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("engine and damaged files", tests, set_up, test_folder_end);
 }

@@ -32,7 +32,7 @@ typedef struct variation {
     bool streams; /* expected */
 } variation;
 
-static char *folder, *model_path, *neuron_path;
+static char *model_path, *neuron_path;
 
 static pi2_engine *open_variation(const variation *v) {
     pi2_engine_options options;
@@ -186,10 +186,9 @@ static void test_cancel(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "tiny.gguf");
-    neuron_path = test_path(folder, "neuron.pi2");
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("tiny.gguf");
+    neuron_path = test_folder_path("neuron.pi2");
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
@@ -202,19 +201,11 @@ static int set_up(void **state) {
     return pi2_tiny_model_write_apart(&options, model_path);
 }
 
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(neuron_path);
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu_threads_and_batches), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_budget_too_small), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_streaming), cmocka_unit_test(test_neuron_layout),
     };
-    return cmocka_run_group_tests_name("engine invariance", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("engine invariance", tests, set_up, test_folder_end);
 }

@@ -34,7 +34,7 @@ enum { PROMPT = IS_SLOW ? 13 : 29, DECODED = IS_SLOW ? 3 : 6 };
 /* Tries: an emulator's process grows while it translates, which takes from what is left for neurons. */
 enum { PLENTY = 400000000, LEAST_STEP = 500000, STEPS = 200, TRIES = PI2_UNDER_EMULATOR ? 32 : 1 };
 
-static char *folder, *model_path, *cluster_path;
+static char *model_path, *cluster_path;
 static const char *record_trace;
 
 typedef struct variation {
@@ -423,7 +423,7 @@ static void recorded_visits_are_those_of_whole_experts(void **state) {
     write_model(&options);
     bool is_part;
     const uint64_t least = least_budget(&is_part);
-    char *paths[2] = { test_path(folder, "whole.trace"), test_path(folder, "gates.trace") };
+    char *paths[2] = { test_path(test_folder, "whole.trace"), test_path(test_folder, "gates.trace") };
     pi2_trace traces[2];
     for (int i = 0; i < 2; i++) {
         pi2_session_run run;
@@ -445,18 +445,9 @@ static void recorded_visits_are_those_of_whole_experts(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "sparse.gguf");
-    cluster_path = test_path(folder, "sparse.pi2");
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    test_folder_remove(folder);
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("sparse.gguf");
+    cluster_path = test_folder_path("sparse.pi2");
     return 0;
 }
 
@@ -471,5 +462,5 @@ int main(void) {
         cmocka_unit_test(a_layer_without_all_banks_is_computed_whole),
         cmocka_unit_test(recorded_visits_are_those_of_whole_experts),
     };
-    return cmocka_run_group_tests_name("engine by neuron", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("engine by neuron", tests, set_up, test_folder_end);
 }

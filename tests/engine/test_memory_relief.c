@@ -25,7 +25,7 @@
 
 enum { PROMPT = 37, DECODED = 10, PLENTY = PI2_TEST_PLENTY_BYTES };
 
-static char *folder, *model_path, *cluster_path;
+static char *model_path, *cluster_path;
 
 /* The demand that is simulated: at each question another share of the plan, or one that holds for a while. */
 typedef struct demand {
@@ -336,18 +336,9 @@ static void test_decision(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "relief.gguf");
-    cluster_path = test_path(folder, "relief.pi2");
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    test_folder_remove(folder);
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("relief.gguf");
+    cluster_path = test_folder_path("relief.pi2");
     return 0;
 }
 
@@ -358,5 +349,5 @@ int main(void) {
         cmocka_unit_test(test_memory_dense), cmocka_unit_test(test_memory_experts),
         cmocka_unit_test(test_plain_gguf_says_so),
     };
-    return cmocka_run_group_tests_name("memory relief", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("memory relief", tests, set_up, test_folder_end);
 }

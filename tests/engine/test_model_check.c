@@ -17,7 +17,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-static char *folder, *model_path, *cluster_path;
+static char *model_path, *cluster_path;
 
 /** Where a text lies in bytes; it must be there. */
 static unsigned char *find(const pi2_test_bytes *bytes, const char *text) {
@@ -155,25 +155,16 @@ static void test_what_runs(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "tiny.gguf");
-    cluster_path = test_path(folder, "tiny.pi2");
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    test_folder_remove(folder);
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("tiny.gguf");
+    cluster_path = test_folder_path("tiny.pi2");
     return 0;
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_what_runs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refusals, set_up, test_folder_end),
+        cmocka_unit_test_setup_teardown(test_what_runs, set_up, test_folder_end),
     };
     return cmocka_run_group_tests_name("whether a model can run", tests, NULL, NULL);
 }

@@ -34,7 +34,7 @@
 
 enum { NUMBER_STEP = 8, LEAST_MASK_BYTES = 512, PLENTY = PI2_TEST_PLENTY_BYTES };
 
-static char *folder, *model_path, *cluster_path;
+static char *model_path, *cluster_path;
 static unsigned cpus = 2;
 static long page_bytes = 4096;
 static unsigned lines_told;
@@ -193,25 +193,16 @@ static void test_discarding_by_page_size(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
     options.embedding_length = 512;
     options.feed_forward_length = 3072;
     options.head_count = 8;
-    folder = test_folder_make();
-    model_path = test_path(folder, "tiny.gguf");
-    cluster_path = test_path(folder, "tiny.pi2");
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("tiny.gguf");
+    cluster_path = test_folder_path("tiny.pi2");
     return pi2_tiny_model_write_apart(&options, model_path);
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    test_folder_remove(folder);
-    return 0;
 }
 
 int main(void) {
@@ -219,5 +210,5 @@ int main(void) {
         cmocka_unit_test(test_more_processors_than_threads), cmocka_unit_test(test_threads_give_way_to_the_budget),
         cmocka_unit_test(test_page_sizes), cmocka_unit_test(test_discarding_by_page_size),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, test_folder_end);
 }

@@ -25,7 +25,7 @@
 
 enum { LAYERS = 3, NEURONS = 2048, TOKENS = 100, PLENTY = 400000000 };
 
-static char *folder, *model_path, *cluster_path, *statistics_path;
+static char *model_path, *cluster_path, *statistics_path;
 static pi2_machine_profile *profile;
 static uint64_t model_hash;
 
@@ -193,15 +193,14 @@ static void test_refused(void **state) {
 }
 
 static int setup(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "model.gguf");
-    cluster_path = test_path(folder, "model.pi2");
-    statistics_path = test_path(folder, "counts");
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("model.gguf");
+    cluster_path = test_folder_path("model.pi2");
+    statistics_path = test_folder_path("counts");
     profile = calloc(1, sizeof *profile);
     if (!profile) return 1;
     pi2_machine_disk disk;
-    if (pi2_profile_place(folder, &disk) != PI2_OK) return 1;
+    if (pi2_profile_place(test_folder, &disk) != PI2_OK) return 1;
     const uint32_t number = pi2_profile_add_disk(profile, &disk);
     (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 1, 0, 0, 10e9, 0);
     (void)pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 1, number, 100e6, 0);
@@ -210,13 +209,8 @@ static int setup(void **state) {
 }
 
 static int teardown(void **state) {
-    (void)state;
     free(profile);
-    test_folder_remove(folder);
-    free(model_path);
-    free(cluster_path);
-    free(statistics_path);
-    return 0;
+    return test_folder_end(state);
 }
 
 int main(void) {

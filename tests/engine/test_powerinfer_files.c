@@ -27,7 +27,7 @@
 enum { IS_SLOW = PI2_UNDER_TSAN || PI2_UNDER_EMULATOR, CONTEXT = 64, RANK = 24, LAYERS = 3 };
 enum { PROMPT = IS_SLOW ? 9 : 21, DECODED = IS_SLOW ? 2 : 5, PLENTY = 400000000 };
 
-static char *folder, *theirs, *ordinary, *cluster_path;
+static char *theirs, *ordinary, *cluster_path;
 
 static pi2_tiny_model_options model_of(const char *architecture, pi2_weight_type type, pi2_weight_type down) {
     pi2_tiny_model_options options;
@@ -271,19 +271,18 @@ static void families_that_do_not_run_are_described(void **state) {
     }
 }
 
+static int set_up(void **state) {
+    (void)test_folder_begin(state);
+    theirs = test_folder_path("tiny.powerinfer.gguf");
+    ordinary = test_folder_path("tiny.gguf");
+    cluster_path = test_folder_path("tiny.pi2");
+    return 0;
+}
+
 int main(void) {
-    folder = test_folder_make();
-    theirs = test_path(folder, "tiny.powerinfer.gguf");
-    ordinary = test_path(folder, "tiny.gguf");
-    cluster_path = test_path(folder, "tiny.pi2");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_gives_the_same_bits), cmocka_unit_test(an_option_goes_before_the_file),
         cmocka_unit_test(parts_that_lack_are_named), cmocka_unit_test(strange_parts_are_refused),
         cmocka_unit_test(families_that_do_not_run_are_described) };
-    const int result = cmocka_run_group_tests(tests, NULL, NULL);
-    free(theirs);
-    free(ordinary);
-    free(cluster_path);
-    test_folder_remove(folder);
-    return result;
+    return cmocka_run_group_tests(tests, set_up, test_folder_end);
 }

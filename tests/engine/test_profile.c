@@ -28,34 +28,22 @@
 
 enum { CHUNK = 50, COLUMNS = 8, WORDS = PI2_STATISTICS_SAMPLED_COLUMNS, PLENTY = PI2_TEST_PLENTY_BYTES };
 
-static char *folder, *model_path, *text_paths[3], *stats_path, *other_path, *merged_path;
+static char *model_path, *text_paths[3], *stats_path, *other_path, *merged_path;
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make_in_memory();
-    model_path = test_path(folder, "model.gguf");
-    stats_path = test_path(folder, "stats");
-    other_path = test_path(folder, "other");
-    merged_path = test_path(folder, "merged");
+    (void)test_folder_begin_in_memory(state);
+    model_path = test_folder_path("model.gguf");
+    stats_path = test_folder_path("stats");
+    other_path = test_folder_path("other");
+    merged_path = test_folder_path("merged");
     static const char *const names[] = { "first", "second", "third" };
     static const char *const words[] = { "one text of some words, ", "another; it goes on. ", "and a third " };
     for (int i = 0; i < 3; i++) {
         char text[256] = "";
-        text_paths[i] = test_path(folder, names[i]);
+        text_paths[i] = test_folder_path(names[i]);
         for (int k = 0; k < 5 + 2 * i; k++) strcat(text, words[i]);
         test_file_write(text_paths[i], (const uint8_t *)text, strlen(text));
     }
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    for (int i = 0; i < 3; i++) free(text_paths[i]);
-    free(model_path);
-    free(stats_path);
-    free(other_path);
-    free(merged_path);
-    test_folder_remove(folder);
     return 0;
 }
 
@@ -362,7 +350,7 @@ static void in_parts_as_at_once(void **state) {
     count_texts(all, stats_path, 0, true, 1, 16); /* nothing is left */
     expect_same_file(stats_path, merged_path);
     /* Merge: each of two processes counts its own texts. */
-    char *at_once = test_path(folder, "at_once");
+    char *at_once = test_path(test_folder, "at_once");
     count_texts(all, at_once, 0, false, 1, 8);
     count_texts(second, stats_path, 0, false, 1, 8);
     count_texts(last, other_path, 0, false, 2, 8);
@@ -380,7 +368,7 @@ static void by_several_processes(void **state) {
     enum { MOST = 11 };
     static const uint32_t shared[] = { 2, 3, MOST };
     const char *const texts[] = { text_paths[0], text_paths[1], NULL };
-    char *at_once = test_path(folder, "at_once"), *paths[MOST + 1] = { NULL };
+    char *at_once = test_path(test_folder, "at_once"), *paths[MOST + 1] = { NULL };
     write_model(true);
     for (int i = 0; i < 3; i++) {
         const uint64_t tokens = i == 1 ? CHUNK + 1 : 0;
@@ -388,7 +376,7 @@ static void by_several_processes(void **state) {
         for (uint32_t part = 0; part < shared[i]; part++) {
             char name[16];
             (void)snprintf(name, sizeof name, "part%u", part);
-            paths[part] = test_path(folder, name);
+            paths[part] = test_path(test_folder, name);
             pi2_profile_options options = { .text_paths = texts, .output_path = paths[part], .text_tokens = 1,
                                             .part = part, .part_count = shared[i] };
             for (int resumed = 0; resumed < 2; resumed++) { /* the first chunk, then what is left */
@@ -480,7 +468,7 @@ static void an_end_keeps_whole_chunks(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
         TEST(dense_layers), TEST(experts), TEST(in_parts_as_at_once), TEST(by_several_processes),
         TEST(other_statistics),

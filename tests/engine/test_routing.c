@@ -16,20 +16,6 @@
 
 enum { LAYERS = 3, EXPERTS = 70, USED = 4, TOKENS = 60 };
 
-static char *folder;
-
-static int make_folder(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 /** A prompt of 9 tokens at once, then tokens whose experts begin `step` further each time in layer
  *  0 and always at 66 in the others. */
 static void write_trace(const char *path, uint32_t step, uint32_t tokens) {
@@ -54,7 +40,7 @@ static void near(double value, double wanted) {
 
 static void shares_are_counted(void **state) {
     (void)state;
-    char *path = test_path(folder, "trace");
+    char *path = test_path(test_folder, "trace");
     pi2_routing *routing = NULL;
     write_trace(path, 1, TOKENS);
     assert_int_equal(pi2_routing_read(path, 0, &routing), PI2_OK);
@@ -79,7 +65,7 @@ static void shares_are_counted(void **state) {
 
 static void too_little_and_damaged_traces_are_refused(void **state) {
     (void)state;
-    char *path = test_path(folder, "short");
+    char *path = test_path(test_folder, "short");
     pi2_routing *routing = NULL;
     write_trace(path, 1, 7);
     assert_int_equal(pi2_routing_read(path, 0, &routing), PI2_ERR_INVALID);
@@ -89,7 +75,7 @@ static void too_little_and_damaged_traces_are_refused(void **state) {
     assert_int_equal(pi2_routing_read(path, UINT32_MAX, &routing), PI2_ERR_INVALID);
     test_file_write(path, "no trace at all", 15);
     assert_int_equal(pi2_routing_read(path, 0, &routing), PI2_ERR_FORMAT);
-    char *missing = test_path(folder, "missing");
+    char *missing = test_path(test_folder, "missing");
     assert_int_equal(pi2_routing_read(missing, 0, &routing), PI2_ERR_IO);
     free(missing);
     free(path);
@@ -100,5 +86,5 @@ int main(void) {
         cmocka_unit_test(shares_are_counted),
         cmocka_unit_test(too_little_and_damaged_traces_are_refused),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, test_folder_begin, test_folder_end);
 }

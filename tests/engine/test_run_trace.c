@@ -27,7 +27,7 @@
 
 enum { LAYERS = 6, THREADS = 2, PROMPT = 40, BATCH = 16, DECODED = 9, APPENDS = 1 + DECODED };
 
-static char *folder, *model_path, *cluster_path, *trace_path, *stats_path, *partial_path;
+static char *model_path, *cluster_path, *trace_path, *stats_path, *partial_path;
 
 /* In a child: this process's memory counts against the engine's budget. */
 static int write_model(void) {
@@ -327,8 +327,8 @@ static void test_files_tell_the_run(void **state) {
 
 static void test_unwritable_paths(void **state) {
     (void)state;
-    char *nowhere = test_path(folder, "no such folder/trace.json");
-    const char *const paths[] = { nowhere, folder };
+    char *nowhere = test_path(test_folder, "no such folder/trace.json");
+    const char *const paths[] = { nowhere, test_folder };
     for (size_t i = 0; i < 4; i++) {
         pi2_engine_options options = streaming_options();
         options.trace_path = i % 2 ? NULL : paths[i / 2];
@@ -336,7 +336,7 @@ static void test_unwritable_paths(void **state) {
         pi2_engine *engine = NULL;
         assert_int_equal(pi2_engine_open(&options, &engine), i / 2 ? PI2_ERR_INVALID : PI2_ERR_IO);
         assert_null(engine);
-        assert_non_null(strstr(pi2_error_text(), i / 2 ? folder : "no such folder"));
+        assert_non_null(strstr(pi2_error_text(), i / 2 ? test_folder : "no such folder"));
     }
     free(nowhere);
     pi2_engine_options options = streaming_options(); /* an engine that does not open leaves nothing behind */
@@ -417,25 +417,13 @@ static void test_full_disk(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "tiny.gguf");
-    cluster_path = test_path(folder, "tiny.pi2");
-    trace_path = test_path(folder, "trace.json");
-    stats_path = test_path(folder, "stats.csv");
-    partial_path = test_path(folder, ".trace.json.tmp");
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("tiny.gguf");
+    cluster_path = test_folder_path("tiny.pi2");
+    trace_path = test_folder_path("trace.json");
+    stats_path = test_folder_path("stats.csv");
+    partial_path = test_folder_path(".trace.json.tmp");
     return write_model();
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    free(trace_path);
-    free(stats_path);
-    free(partial_path);
-    test_folder_remove(folder);
-    return 0;
 }
 
 int main(void) {
@@ -443,5 +431,5 @@ int main(void) {
         cmocka_unit_test(test_files_tell_the_run), cmocka_unit_test(test_unwritable_paths),
         cmocka_unit_test(test_full_buffer), cmocka_unit_test(test_full_disk),
     };
-    return cmocka_run_group_tests_name("timeline and table of a run", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("timeline and table of a run", tests, set_up, test_folder_end);
 }

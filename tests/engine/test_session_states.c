@@ -72,7 +72,7 @@ static const struct expectation {
     [TEXT_FINISH] = { "text_finish", HELD, true, true, PROMPT_AND_0, 1, "\xef\xbf\xbd" },
 };
 
-static char *folder, *model_path, *cluster_path, *copy_path;
+static char *model_path, *cluster_path, *copy_path;
 static int layers_left = -1; /* until the work is cancelled; -1: it is not */
 
 static bool cancelled(void *user) {
@@ -400,11 +400,10 @@ static void test_seeds(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    model_path = test_path(folder, "tiny.gguf");
-    cluster_path = test_path(folder, "tiny.pi2");
-    copy_path = test_path(folder, "copy.pi2");
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("tiny.gguf");
+    cluster_path = test_folder_path("tiny.pi2");
+    copy_path = test_folder_path("copy.pi2");
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
@@ -414,18 +413,9 @@ static int set_up(void **state) {
     return pi2_tiny_model_write_apart(&options, model_path);
 }
 
-static int tear_down(void **state) {
-    (void)state;
-    free(model_path);
-    free(cluster_path);
-    free(copy_path);
-    test_folder_remove(folder);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events), cmocka_unit_test(test_failures), cmocka_unit_test(test_seeds),
     };
-    return cmocka_run_group_tests_name("session states", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("session states", tests, set_up, test_folder_end);
 }

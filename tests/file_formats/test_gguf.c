@@ -108,22 +108,8 @@ static void put_sample(buffer *out, uint32_t version) {
 
 /* ---- opening buffers -------------------------------------------------------------------- */
 
-static char *folder;
-
-static int make_folder(void **state) {
-    (void)state;
-    folder = test_folder_make_in_memory();
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 static pi2_status open_bytes(const uint8_t *bytes, size_t count, pi2_gguf **gguf_out) {
-    char *path = test_path(folder, "model.gguf");
+    char *path = test_path(test_folder, "model.gguf");
     test_file_write(path, bytes, count);
     const pi2_status status = pi2_gguf_open(path, gguf_out);
     free(path);
@@ -269,9 +255,9 @@ static void test_refuses_other_files(void **state) {
     file.length = 0;
     expect_refused(&file, PI2_ERR_FORMAT, "empty");
     pi2_gguf *gguf;
-    assert_int_equal(pi2_gguf_open(folder, &gguf), PI2_ERR_IO);
+    assert_int_equal(pi2_gguf_open(test_folder, &gguf), PI2_ERR_IO);
     assert_non_null(strstr(pi2_error_text(), "not a regular file"));
-    char *path = test_path(folder, "absent");
+    char *path = test_path(test_folder, "absent");
     assert_int_equal(pi2_gguf_open(path, &gguf), PI2_ERR_IO);
     assert_non_null(strstr(pi2_error_text(), "absent"));
     assert_int_equal(mkfifo(path, 0600), 0);
@@ -477,14 +463,14 @@ static void write_part(const char *name, unsigned number, unsigned count, const 
     put_padding(&file, 32);
     for (int i = 0; i < 4; i++) put_number(&file, 8, number);
     memcpy(file.bytes, part_magic, 4);
-    char *path = test_path(folder, name);
+    char *path = test_path(test_folder, name);
     test_file_write(path, file.bytes, file.length);
     free(path);
 }
 
 static void expect_split_refused(const char *name, pi2_status expected, const char *what) {
     pi2_gguf *gguf;
-    char *path = test_path(folder, name);
+    char *path = test_path(test_folder, name);
     const pi2_status status = pi2_gguf_open(path, &gguf);
     if (status != expected || !strstr(pi2_error_text(), what)) {
         fail_msg("wanted '%s', got: %s", what, status == PI2_OK ? "ok" : pi2_error_text());
@@ -499,7 +485,7 @@ static void test_split_model_in_capitals(void **state) {
     write_part(first, 0, 2, "a", 2);
     expect_split_refused(first, PI2_ERR_IO, second);
     write_part(second, 1, 2, "b", 2);
-    char *path = test_path(folder, first);
+    char *path = test_path(test_folder, first);
     pi2_gguf *gguf;
     assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
     assert_int_equal(pi2_gguf_tensor_count(gguf), 2);
@@ -515,7 +501,7 @@ static void test_split_model(void **state) {
     write_part(first, 0, 2, "a", 2);
     expect_split_refused(first, PI2_ERR_IO, second);
     write_part(second, 1, 2, "b", 2);
-    char *path = test_path(folder, first);
+    char *path = test_path(test_folder, first);
     pi2_gguf *gguf;
     assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
     assert_int_equal(pi2_gguf_file_count(gguf), 2);
@@ -543,7 +529,7 @@ static void test_split_model(void **state) {
 static void test_powerinfer_magic(void **state) {
     (void)state;
     static const char first[] = "p-00001-of-00002.gguf", second[] = "p-00002-of-00002.gguf";
-    char *path = test_path(folder, first);
+    char *path = test_path(test_folder, first);
     pi2_gguf *gguf;
     part_magic = "PWRI";
     write_part(first, 0, 2, "a", 2);
@@ -704,5 +690,5 @@ int main(void) {
         cmocka_unit_test(test_put_string),
         cmocka_unit_test(test_writer_keeps_its_first_error),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, test_folder_begin_in_memory, test_folder_end);
 }

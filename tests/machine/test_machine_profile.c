@@ -15,20 +15,6 @@
 #include "machine/machine_profile.h"
 #include "support/temporary_files.h"
 
-static char *folder;
-
-static int setup(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 static void fill(pi2_machine_profile *profile) {
     memset(profile, 0, sizeof *profile);
     pi2_machine_identify(&profile->identity);
@@ -54,7 +40,7 @@ static void test_round_trip(void **state) {
     pi2_machine_profile *profile = malloc(sizeof *profile), *loaded = NULL;
     assert_non_null(profile);
     fill(profile);
-    char *path = test_path(folder, "a/b/machine.profile");
+    char *path = test_path(test_folder, "a/b/machine.profile");
     save(profile, path);
     if (pi2_machine_load(path, &loaded) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(loaded->count, profile->count);
@@ -74,7 +60,7 @@ static void test_damage(void **state) {
     pi2_machine_profile *profile = malloc(sizeof *profile), *loaded = NULL;
     assert_non_null(profile);
     fill(profile);
-    char *path = test_path(folder, "damaged.profile");
+    char *path = test_path(test_folder, "damaged.profile");
     save(profile, path);
     size_t length;
     uint8_t *bytes = test_file_read(path, &length);
@@ -100,7 +86,7 @@ static void test_damage(void **state) {
 }
 
 static void expect_outdated(pi2_machine_profile *profile, const char *what) {
-    char *path = test_path(folder, "outdated.profile");
+    char *path = test_path(test_folder, "outdated.profile");
     pi2_machine_profile *loaded = NULL;
     save(profile, path);
     assert_int_equal(pi2_machine_load(path, &loaded), PI2_ERR_UNSUPPORTED);
@@ -146,7 +132,7 @@ static void test_values(void **state) {
 
 static void test_measuring(void **state) {
     (void)state;
-    char *path = test_path(folder, "measured.profile");
+    char *path = test_path(test_folder, "measured.profile");
     const pi2_machine_options options = {.profile_path = path, .quick = true};
     pi2_machine_profile *profile = NULL, *loaded = NULL;
     if (pi2_machine_measure(&options, &profile) != PI2_OK) fail_msg("%s", pi2_error_text());
@@ -187,9 +173,9 @@ static void count_progress(void *user, const char *what, uint64_t done, uint64_t
 static void test_place_comes_first(void **state) {
     (void)state;
     uint32_t steps = 0;
-    char *notes = test_path(folder, "notes.txt"), *below = test_path(folder, "notes.txt/machine.profile");
+    char *notes = test_path(test_folder, "notes.txt"), *below = test_path(test_folder, "notes.txt/machine.profile");
     test_file_write(notes, "notes", 5);
-    const char *const paths[] = {notes, below, folder, "/dev/null"};
+    const char *const paths[] = {notes, below, test_folder, "/dev/null"};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         pi2_machine_profile *profile = NULL;
         const pi2_machine_options options = {.profile_path = paths[i], .quick = true,
@@ -212,20 +198,20 @@ static void test_disks(void **state) {
     fill(profile);
     profile->disks[0] = (pi2_machine_disk){.device = 4711, .place = "/mnt/a far away disk", .time = 1760000000};
     profile->disk_count = 1;
-    char *path = test_path(folder, "disks.profile");
+    char *path = test_path(test_folder, "disks.profile");
     save(profile, path);
-    assert_true(pi2_machine_needs_disk(profile, folder));
+    assert_true(pi2_machine_needs_disk(profile, test_folder));
     assert_false(pi2_machine_needs_disk(profile, "/nonexistent/file"));
-    const pi2_machine_options options = {.disk_path = folder, .quick = true};
+    const pi2_machine_options options = {.disk_path = test_folder, .quick = true};
     if (pi2_machine_measure_disk(profile, &options) != PI2_OK) fail_msg("%s", pi2_error_text());
-    assert_false(pi2_machine_needs_disk(profile, folder));
+    assert_false(pi2_machine_needs_disk(profile, test_folder));
     if (pi2_machine_load(path, &loaded) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_int_equal(pi2_machine_disk_count(loaded), 2);
     assert_null(pi2_machine_get_disk(loaded, 2));
     assert_string_equal(pi2_machine_get_disk(loaded, 0)->place, "/mnt/a far away disk");
     assert_true(pi2_machine_get_disk(loaded, 0)->device == 4711);
     const pi2_machine_disk *here = pi2_machine_get_disk(loaded, 1);
-    assert_int_equal(strncmp(folder, here->place, strlen(here->place)), 0);
+    assert_int_equal(strncmp(test_folder, here->place, strlen(here->place)), 0);
     assert_true(lines_of_disk(loaded, 1) >= 2 && lines_of_disk(loaded, 0) == 1);
     assert_true(pi2_profile_value(loaded, PI2_MEASURED_DISK, "pread", 524288, 32, 0, NULL) == 1.5e9);
     assert_true(pi2_profile_value(loaded, PI2_MEASURED_DISK, "pread", 524288, 32, 1, NULL) > 0);
@@ -236,7 +222,7 @@ static void test_disks(void **state) {
         if (loaded->items[i].what == PI2_MEASURED_DISK && loaded->items[i].c == 1) loaded->items[i].value *= 1000;
     }
     loaded->disks[1].time -= 100000;
-    assert_true(pi2_machine_needs_disk(loaded, folder));
+    assert_true(pi2_machine_needs_disk(loaded, test_folder));
     const size_t before = lines_of_disk(loaded, 1);
     assert_int_equal(pi2_machine_measure_disk(loaded, &options), PI2_OK);
     assert_int_equal(pi2_machine_disk_count(loaded), 2);
@@ -297,7 +283,7 @@ static bool always(void *user) {
 
 static void test_interrupted(void **state) {
     (void)state;
-    char *path = test_path(folder, "interrupted.profile");
+    char *path = test_path(test_folder, "interrupted.profile");
     const pi2_machine_options options = {.profile_path = path, .quick = true, .callbacks = {.cancelled = always}};
     pi2_machine_profile *profile = NULL;
     assert_int_equal(pi2_machine_measure(&options, &profile), PI2_ERR_INTERRUPTED);
@@ -312,5 +298,5 @@ int main(void) {
                                        cmocka_unit_test(test_measuring),  cmocka_unit_test(test_interrupted),
                                        cmocka_unit_test(test_disks),      cmocka_unit_test(test_disk_list),
                                        cmocka_unit_test(test_between),    cmocka_unit_test(test_place_comes_first)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_folder_begin, test_folder_end);
 }

@@ -27,7 +27,7 @@
 
 enum { MOST_DEMANDS = 4000 };
 
-static char *folder, *path;
+static char *path;
 
 /* What a demand told, as a trace. */
 static pi2_trace_demand demands[MOST_DEMANDS + 1];
@@ -331,17 +331,9 @@ static void test_policy_knows_the_size(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    path = test_path(folder, "experts");
+    (void)test_folder_begin(state);
+    path = test_folder_path("experts");
     expert_layout_make();
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(path);
-    test_folder_remove(folder);
     return 0;
 }
 
@@ -351,5 +343,5 @@ int main(void) {
         cmocka_unit_test(test_populate), cmocka_unit_test(test_on_demand_only), cmocka_unit_test(test_gates_alone),
         cmocka_unit_test(test_policy_knows_the_size),
     };
-    return cmocka_run_group_tests_name("expert cache", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("expert cache", tests, set_up, test_folder_end);
 }

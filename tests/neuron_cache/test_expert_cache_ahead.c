@@ -26,7 +26,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-static char *folder, *path;
+static char *path;
 
 typedef struct setup {
     pi2_expert_cache *cache;
@@ -395,18 +395,10 @@ static void test_wasted_leaves_first(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    path = test_path(folder, "experts");
+    (void)test_folder_begin(state);
+    path = test_folder_path("experts");
     expert_layout_make();
     expert_file_write(path, 0);
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(path);
-    test_folder_remove(folder);
     return 0;
 }
 
@@ -417,5 +409,5 @@ int main(void) {
         cmocka_unit_test(test_two_layers), cmocka_unit_test(test_likely_reads_wait),
         cmocka_unit_test(test_wasted_leaves_first),
     };
-    return cmocka_run_group_tests_name("looking ahead in the expert cache", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("looking ahead in the expert cache", tests, set_up, test_folder_end);
 }

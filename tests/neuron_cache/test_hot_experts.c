@@ -25,7 +25,7 @@
 
 enum { MOST_DEMANDS = 8000, SLOTS = 16, HOT = 8, LONG = 400 };
 
-static char *folder, *path;
+static char *path;
 static pi2_trace_demand demands[MOST_DEMANDS + 1];
 static uint32_t trace_keys[MOST_DEMANDS * EXPERTS];
 static pi2_trace trace;
@@ -413,17 +413,9 @@ static void test_replay(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    path = test_path(folder, "experts");
+    (void)test_folder_begin(state);
+    path = test_folder_path("experts");
     expert_layout_make();
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(path);
-    test_folder_remove(folder);
     return 0;
 }
 
@@ -434,5 +426,5 @@ int main(void) {
         cmocka_unit_test(test_change_places), cmocka_unit_test(test_split_moves), cmocka_unit_test(test_failures),
         cmocka_unit_test(test_too_many), cmocka_unit_test(test_choice), cmocka_unit_test(test_replay),
     };
-    return cmocka_run_group_tests_name("hot experts", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("hot experts", tests, set_up, test_folder_end);
 }

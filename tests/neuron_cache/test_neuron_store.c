@@ -26,7 +26,7 @@
 
 enum { BANKS = 5, NEURONS = 96, HEAD_PART = 4096, LAYERS_RUN = 120, MOST_USED = 60 };
 
-static char *folder, *path;
+static char *path;
 static pi2_neuron_bank banks_list[BANKS];
 static const pi2_neuron_banks banks = { .banks = banks_list, .count = BANKS };
 
@@ -274,7 +274,7 @@ static void more_units_than_reads(void **state) {
                              .head_bytes = sizeof head, .checksums_at = 16384, .up_scales_at = 32768,
                              .down_scales_at = 49152 };
     const pi2_neuron_banks one = { .banks = &bank, .count = 1 };
-    char *many = test_path(folder, "many");
+    char *many = test_path(test_folder, "many");
     FILE *file = fopen(many, "wb");
     assert_non_null(file);
     for (uint32_t u = 0; u < UNITS; u++) {
@@ -534,17 +534,9 @@ static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **sta
 }
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    path = test_path(folder, "neurons");
+    (void)test_folder_begin(state);
+    path = test_folder_path("neurons");
     write_file();
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(path);
-    test_folder_remove(folder);
     return 0;
 }
 
@@ -562,5 +554,5 @@ int main(void) {
         cmocka_unit_test(heads_are_checked),
         cmocka_unit_test(a_file_that_ends_and_memory_that_is_too_small_are_refused),
     };
-    return cmocka_run_group_tests_name("neuron store", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("neuron store", tests, set_up, test_folder_end);
 }

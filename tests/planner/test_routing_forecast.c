@@ -17,23 +17,9 @@
 
 enum { LAYERS = 6, EXPERTS = 32, USED = 4 };
 
-static char *folder;
-
-static int setup(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 /* A trace whose tokens use `sets` sets of experts in turn, after a prompt of 3. */
 static char *make_trace(uint32_t tokens, uint32_t sets, uint32_t layers) {
-    char *path = test_path(folder, "made.trace");
+    char *path = test_path(test_folder, "made.trace");
     const pi2_trace_header header = {layers, EXPERTS, USED, 1000};
     pi2_trace_writer *writer = NULL;
     assert_int_equal(pi2_trace_writer_open(path, NULL, &header, &writer), PI2_OK);
@@ -128,5 +114,5 @@ static void test_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_even), cmocka_unit_test(test_distinct),
                                        cmocka_unit_test(test_trace), cmocka_unit_test(test_refused)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_folder_begin, test_folder_end);
 }

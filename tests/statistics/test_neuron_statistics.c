@@ -22,7 +22,7 @@
 
 enum { UNKNOWN_COLUMN = 4000, HEADER_BYTES = 72, ENTRY_BYTES = 88, TEXT_BYTES = 48, TEXTS = 2, ENTRIES = 4 };
 
-static char *folder, *path;
+static char *path;
 
 static const pi2_statistics_entry entries[ENTRIES] = {
     { .layer = 0, .expert = UINT32_MAX, .neuron_count = 70, .token_count = 100 },
@@ -33,16 +33,8 @@ static const pi2_statistics_entry entries[ENTRIES] = {
 static const uint32_t columns[] = { PI2_STATISTICS_ORDER, UNKNOWN_COLUMN, PI2_STATISTICS_FIRED };
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make_in_memory();
-    path = test_path(folder, "statistics");
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(path);
-    test_folder_remove(folder);
+    (void)test_folder_begin_in_memory(state);
+    path = test_folder_path("statistics");
     return 0;
 }
 
@@ -234,7 +226,7 @@ static void test_order_with_a_neuron_twice(void **state) {
     order[3] = order[4];
     assert_int_equal(pi2_neuron_statistics_write(path, &statistics), PI2_ERR_INVALID);
     assert_non_null(strstr(pi2_error_text(), "order of layer 3"));
-    DIR *opened = opendir(folder);
+    DIR *opened = opendir(test_folder);
     size_t count = 0;
     while (readdir(opened)) count++;
     assert_int_equal(closedir(opened), 0);
@@ -253,12 +245,12 @@ static void test_impossible_statistics(void **state) {
     const uint32_t low[] = { PI2_STATISTICS_FIRED, PI2_STATISTICS_MAGNITUDE }; /* the other half is missing */
     assert_int_equal(pi2_neuron_statistics_make(entries, 1, low, 2, &statistics), PI2_ERR_INVALID);
     assert_int_equal(pi2_neuron_statistics_make(swapped, 2, columns, 1, &statistics), PI2_ERR_INVALID);
-    char *absent = test_path(folder, "absent/statistics");
+    char *absent = test_path(test_folder, "absent/statistics");
     fill(&statistics);
     assert_int_equal(pi2_neuron_statistics_write(absent, &statistics), PI2_ERR_IO);
     pi2_neuron_statistics_free(&statistics);
     assert_int_equal(pi2_neuron_statistics_read(absent, &statistics), PI2_ERR_IO);
-    assert_int_equal(pi2_neuron_statistics_read(folder, &statistics), PI2_ERR_IO);
+    assert_int_equal(pi2_neuron_statistics_read(test_folder, &statistics), PI2_ERR_IO);
     assert_non_null(strstr(pi2_error_text(), "a folder"));
     free(absent);
 }
@@ -551,7 +543,7 @@ static void test_permutations(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
         TEST(test_comes_back),
         TEST(test_every_changed_byte_is_found),

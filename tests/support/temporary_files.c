@@ -48,6 +48,35 @@ char *test_path(const char *folder, const char *name) {
     return path;
 }
 
+enum { MOST_PATHS = 8 };
+char *test_folder;
+static char *paths[MOST_PATHS];
+static size_t path_count;
+
+int test_folder_begin(void **state) {
+    (void)state;
+    test_folder = test_folder_make();
+    return 0;
+}
+
+int test_folder_begin_in_memory(void **state) {
+    (void)state;
+    test_folder = test_folder_make_in_memory();
+    return 0;
+}
+
+int test_folder_end(void **state) {
+    (void)state;
+    while (path_count > 0) free(paths[--path_count]);
+    test_folder_remove(test_folder);
+    return 0;
+}
+
+char *test_folder_path(const char *name) {
+    assert_true(path_count < MOST_PATHS);
+    return paths[path_count++] = test_path(test_folder, name);
+}
+
 void test_file_write(const char *path, const void *bytes, size_t count) {
     const int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     assert_true(file >= 0);

@@ -12,6 +12,16 @@ char *test_folder_make_in_memory(void);
 /** Removes the folder and everything inside it, and frees the path. */
 void test_folder_remove(char *folder);
 
+/**
+ * The folder of a test or of a whole program: set-up and tear-down functions for cmocka, given as they are or called by
+ * a test's own. Paths made by test_folder_path() go with it; they may be written into.
+ */
+extern char *test_folder;
+int test_folder_begin(void **state);
+int test_folder_begin_in_memory(void **state);
+int test_folder_end(void **state);
+char *test_folder_path(const char *name);
+
 /** "folder/name", malloc'd. */
 char *test_path(const char *folder, const char *name);
 

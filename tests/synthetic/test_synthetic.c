@@ -24,20 +24,6 @@
 #include "support/temporary_files.h"
 #include "synthetic/random_blocks.h"
 
-static char *folder;
-
-static int make_folder(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    test_folder_remove(folder);
-    return 0;
-}
-
 static void write_or_fail(const pi2_synthetic_options *options) {
     pi2_synthetic_report report;
     if (pi2_synthetic_write(options, &report) != PI2_OK) fail_msg("%s", pi2_error_text());
@@ -105,7 +91,7 @@ static void every_type_computes_what_its_weights_say(void **state) {
     (void)state;
     static const char *const types[] = { "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16",
                                          "bf16", "f32", "q4_k", "q4_k_m", "q6_k" };
-    char *path = test_path(folder, "type.gguf");
+    char *path = test_path(test_folder, "type.gguf");
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         pi2_synthetic_options options;
         pi2_synthetic_options_init(&options);
@@ -125,7 +111,7 @@ static void every_type_computes_what_its_weights_say(void **state) {
 
 static void equal_seeds_give_equal_bytes(void **state) {
     (void)state;
-    char *paths[3] = { test_path(folder, "a"), test_path(folder, "b"), test_path(folder, "c") };
+    char *paths[3] = { test_path(test_folder, "a"), test_path(test_folder, "b"), test_path(test_folder, "c") };
     uint8_t *bytes[3];
     size_t sizes[3];
     for (int i = 0; i < 3; i++) {
@@ -151,7 +137,7 @@ static void equal_seeds_give_equal_bytes(void **state) {
 
 static void a_file_that_is_there_stays(void **state) {
     (void)state;
-    char *path = test_path(folder, "mine");
+    char *path = test_path(test_folder, "mine");
     test_file_write(path, "mine", 4);
     pi2_synthetic_options options;
     pi2_synthetic_options_init(&options);
@@ -169,7 +155,7 @@ static void a_file_that_is_there_stays(void **state) {
 static void vocabularies_have_words(void **state) {
     (void)state;
     static const char *const tokenizers[] = { "spm", "qwen2", "llama-bpe", "smollm" };
-    char *path = test_path(folder, "words.gguf");
+    char *path = test_path(test_folder, "words.gguf");
     for (size_t i = 0; i < 4; i++) {
         pi2_synthetic_options options;
         pi2_synthetic_options_init(&options);
@@ -204,7 +190,7 @@ static void impossible_shapes_are_refused(void **state) {
     (void)state;
     pi2_synthetic_options good;
     pi2_synthetic_options_init(&good);
-    char *path = test_path(folder, "never.gguf");
+    char *path = test_path(test_folder, "never.gguf");
     good.output_path = path;
     const struct { const char *named; size_t offset; uint32_t value; } changes[] = {
         { "--layers", offsetof(pi2_synthetic_shape, layer_count), 0 },
@@ -268,7 +254,7 @@ static void known_shapes_have_their_size(void **state) {
 static void expect_nothing_left(const char *name) {
     char hidden[64];
     (void)snprintf(hidden, sizeof hidden, ".%s.tmp", name);
-    char *path = test_path(folder, name), *temporary = test_path(folder, hidden);
+    char *path = test_path(test_folder, name), *temporary = test_path(test_folder, hidden);
     assert_int_not_equal(access(path, F_OK), 0);
     assert_int_not_equal(access(temporary, F_OK), 0);
     free(temporary);
@@ -280,7 +266,7 @@ static void too_little_room_leaves_nothing(void **state) {
     (void)state;
     pi2_synthetic_options options;
     pi2_synthetic_options_init(&options);
-    char *path = test_path(folder, "huge.gguf");
+    char *path = test_path(test_folder, "huge.gguf");
     options.output_path = path;
     options.type = "f32";
     options.shape = (pi2_synthetic_shape){
@@ -302,7 +288,7 @@ static void a_failed_write_leaves_nothing(void **state) {
     small = (struct rlimit){ .rlim_cur = 12 * 1024 * 1024, .rlim_max = old.rlim_max };
     pi2_synthetic_options options;
     pi2_synthetic_options_init(&options);
-    char *path = test_path(folder, "cut.gguf");
+    char *path = test_path(test_folder, "cut.gguf");
     options.output_path = path;
     options.type = "f32";
     options.shape.vocabulary_size = 32000;
@@ -327,7 +313,7 @@ static void an_interruption_leaves_nothing(void **state) {
     bool was_asked = false;
     pi2_synthetic_options options;
     pi2_synthetic_options_init(&options);
-    char *path = test_path(folder, "stopped.gguf");
+    char *path = test_path(test_folder, "stopped.gguf");
     options.output_path = path;
     options.type = "f32";
     options.shape.vocabulary_size = 32000;
@@ -352,5 +338,5 @@ int main(void) {
         cmocka_unit_test(a_failed_write_leaves_nothing),
         cmocka_unit_test(an_interruption_leaves_nothing),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, test_folder_begin, test_folder_end);
 }

@@ -24,19 +24,11 @@
 
 enum { TOKENS = 512, VOCABULARY = 8192 };
 
-static char *folder, *path;
+static char *path;
 
 static int set_up(void **state) {
-    (void)state;
-    folder = test_folder_make();
-    path = test_path(folder, "model.gguf");
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    free(path);
-    test_folder_remove(folder);
+    (void)test_folder_begin(state);
+    path = test_folder_path("model.gguf");
     return 0;
 }
 
@@ -261,5 +253,5 @@ int main(void) {
         cmocka_unit_test(counts_do_not_depend_on_threads_and_batches),
         cmocka_unit_test(counted_run_gives_the_same_logits), cmocka_unit_test(counted_zeros_are_the_activations),
     };
-    return cmocka_run_group_tests_name("planted and counted sparsity", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("planted and counted sparsity", tests, set_up, test_folder_end);
 }
