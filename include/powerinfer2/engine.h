@@ -130,6 +130,7 @@ typedef struct pi2_engine_report {
     uint64_t neuron_bytes;           /* memory for single neurons, with which tokens compute those that fire; 0: all
                                         passes are dense (docs/sparsity.md) */
     uint64_t neuron_all_bytes;       /* what all neurons would take */
+    uint64_t shared_bytes;           /* of neuron_bytes: memory that is scratch and stream buffer while a prompt runs */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);

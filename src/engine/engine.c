@@ -79,25 +79,34 @@ static pi2_status reserve_memory(pi2_engine *engine) {
     const uint64_t resident = engine->run.plan.resident_room_bytes;
     PI2_TRY(reserve(&engine->memory.weights, resident, has_huge_weights(engine, resident), "weights"));
     PI2_TRY(reserve_experts(engine));
-    PI2_TRY(reserve(&engine->memory.neurons, plan->neuron_bytes, plan->neuron_bytes > (64 << 20), "neurons"));
+    const uint64_t neurons = plan->neuron_bytes - plan->shared_bytes;
+    PI2_TRY(reserve(&engine->memory.neurons, neurons, neurons > (64 << 20), "neurons"));
     if (gives_back(engine) && plan->ring_bytes == 0) {
         const uint64_t most = engine->run.report.budget_bytes, all = engine->run.source.model->layout->weight_bytes;
         const uint64_t ring = pi2_memory_plan_ring_bytes(engine->run.source.model->layout, all < most ? all : most);
         PI2_TRY(reserve(&engine->memory.spare_ring, ring, true, "the stream buffer"));
     }
     /* What is read into lies in huge pages: a read of 1 MB is then one piece of memory to the device, not 256. */
-    PI2_TRY(reserve(&engine->memory.stream, plan->ring_bytes + plan->staging_bytes, true, "the stream buffer"));
+    const uint64_t shared = plan->ring_bytes + plan->dense_scratch_bytes;
+    PI2_TRY(reserve(&engine->memory.stream, shared + plan->staging_bytes, true, "the stream buffer"));
     PI2_TRY(reserve(&engine->memory.cache, plan->cache_bytes, false, "the key-value cache"));
     return reserve(&engine->memory.scratch, plan->scratch_bytes, false, "scratch");
 }
 
 static void on_stall(void *context, const char *text) { pi2_planned_run_log(context, "%s", text); }
 
+/* What is registered is pinned at once. What only passes of all neurons use is not: it comes behind the ring. */
+static size_t registered_bytes(const pi2_engine *engine) {
+    return engine->run.plan.memory.dense_scratch_bytes ? (size_t)engine->run.plan.memory.ring_bytes
+                                                       : engine->memory.stream.bytes;
+}
+
 static pi2_status open_reader(pi2_engine *engine, pi2_reader **reader_out) {
+    const size_t registered = registered_bytes(engine);
     const pi2_reader_options options = {
         .path = engine->run.source.weights_path, .method = engine->run.options.read_method,
         .depth = engine->run.plan.memory.neuron_bytes ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH,
-        .buffer = engine->memory.stream.pages, .buffer_bytes = engine->memory.stream.bytes,
+        .buffer = registered ? engine->memory.stream.pages : NULL, .buffer_bytes = registered,
         .on_stall = on_stall, .stall_context = &engine->run, .trace = pi2_run_trace_events(engine->traces.run),
     };
     PI2_TRY(pi2_reader_open(&options, reader_out));
@@ -149,6 +158,11 @@ static pi2_status start_weights(pi2_engine *engine, bool loaded) {
     return PI2_OK;
 }
 
+/* The ring, scratch of passes of all neurons, and the staging of embedding rows, in this order. */
+static uint8_t *stream_at(const pi2_engine *engine, uint64_t offset) {
+    return (uint8_t *)engine->memory.stream.pages + offset;
+}
+
 static pi2_status start_forward(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     const pi2_forward_options options = {
@@ -162,7 +176,9 @@ static pi2_status start_forward(pi2_engine *engine) {
         .trace = pi2_run_trace_events(engine->traces.run),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->run.plan.resident,
         .cache = engine->memory.cache.pages, .scratch = engine->memory.scratch.pages,
-        .staging = plan->staging_bytes ? (uint8_t *)engine->memory.stream.pages + plan->ring_bytes : NULL,
+        .dense_scratch = plan->dense_scratch_bytes ? stream_at(engine, plan->ring_bytes) : NULL,
+        .ring_is_shared = plan->shared_bytes && plan->ring_bytes,
+        .staging = plan->staging_bytes ? stream_at(engine, plan->ring_bytes + plan->dense_scratch_bytes) : NULL,
     };
     return pi2_forward_create(&options, &engine->forward);
 }

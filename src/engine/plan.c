@@ -114,9 +114,16 @@ static void add_lines(pi2_plan *plan) {
     add_line(plan, "key-value cache", memory->cache_bytes, memory->cache_bytes - memory->loan_bytes,
              memory->loan_bytes ? "grows with the context; until then weights use its room"
                                 : "grows with the context, stays");
-    add_line(plan, "scratch", memory->scratch_bytes, memory->scratch_bytes, "activations of one batch");
-    add_line(plan, "stream buffer", memory->ring_bytes + memory->staging_bytes,
-             memory->ring_bytes + memory->staging_bytes, "reads ahead of computing");
+    const uint64_t scratch = memory->scratch_bytes + memory->dense_scratch_bytes;
+    const uint64_t stream = memory->ring_bytes + memory->staging_bytes;
+    const bool shared = memory->shared_bytes > 0;
+    add_line(plan, "scratch", scratch, shared ? memory->scratch_bytes : scratch,
+             shared ? "activations of a token; those of a prompt's batch where neurons are otherwise"
+                    : "activations of one batch");
+    add_line(plan, "stream buffer", stream,
+             shared ? stream + memory->dense_scratch_bytes - memory->shared_bytes : stream,
+             shared && memory->ring_bytes ? "reads ahead of computing, where neurons are between prompts"
+                                          : "reads ahead of computing");
     add_line(plan, "sampler", memory->sampler_bytes, memory->sampler_bytes, "candidates of a token");
     add_line(plan, "program, tokenizer, tables", memory->process_bytes, memory->process_bytes,
              "norms, vocabulary, code, stacks");

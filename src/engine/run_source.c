@@ -271,8 +271,9 @@ static void fill_report(pi2_planned_run *run) {
     report->budget_reason = run->texts.budget_reason;
     report->weight_bytes = model->layout->weight_bytes;
     report->cache_bytes = run->plan.memory.cache_bytes;
-    report->scratch_bytes = run->plan.memory.scratch_bytes;
+    report->scratch_bytes = run->plan.memory.scratch_bytes + run->plan.memory.dense_scratch_bytes;
     report->stream_buffer_bytes = run->plan.memory.ring_bytes + run->plan.memory.staging_bytes;
+    report->shared_bytes = run->plan.memory.shared_bytes;
     report->tokenizer_bytes = pi2_tokenizer_memory_bytes(run->source.tokenizer);
     report->table_bytes = pi2_model_memory_bytes(model);
     report->process_bytes = run->plan.memory.process_bytes;

@@ -34,11 +34,13 @@ typedef struct neuron_slot {
     _Atomic uint32_t heat;   /* upper half: as it was in the pass of the lower half (modulo 2^16) */
 } neuron_slot;
 
-/** Slots of one size. */
+/** Slots of one size. Those that are in use follow each other: from first_open on, shared ones are not while their
+ *  memory serves others; behind open_count the memory was given back. */
 typedef struct slot_pool {
     uint32_t unit_bytes;
     uint32_t first_slot, slot_count, hand;
-    uint32_t open_count;     /* of its slots, the first so many; the memory of the others was given back */
+    uint32_t shared_count;   /* its first so many are in shared memory */
+    uint32_t first_open, open_count;
     uint64_t units;          /* of the banks that share it */
     uint32_t largest_layer;  /* units that a layer uses at most: of so many of its largest bank */
     uint8_t *memory;
@@ -82,6 +84,16 @@ uint64_t pi2_neuron_store_head_bytes(const pi2_neuron_banks *banks) {
     return bytes;
 }
 
+/* The pool with most to hold comes first: its slots are in the shared memory. */
+static void order_pools(slot_pool *pools, uint32_t count) {
+    for (uint32_t p = 1; p < count; p++) {
+        if (pools[p].units * pools[p].unit_bytes <= pools[0].units * pools[0].unit_bytes) continue;
+        const slot_pool larger = pools[p];
+        pools[p] = pools[0];
+        pools[0] = larger;
+    }
+}
+
 /* The pools that the banks need; false when they have more sizes than there are pools. */
 static bool find_pools(const pi2_neuron_banks *banks, slot_pool pools[MOST_POOLS], uint32_t *count_out) {
     *count_out = 0;
@@ -98,6 +110,7 @@ static bool find_pools(const pi2_neuron_banks *banks, slot_pool pools[MOST_POOLS
     for (uint32_t p = 0; p < *count_out; p++) {
         if (pools[p].largest_layer > pools[p].units) pools[p].largest_layer = (uint32_t)pools[p].units;
     }
+    order_pools(pools, *count_out);
     return true;
 }
 
@@ -118,8 +131,17 @@ uint64_t pi2_neuron_store_all_bytes(const pi2_neuron_banks *banks) {
     return bytes;
 }
 
+/* Slots in shared memory, as many as the pool's other slots leave units for. */
+static void add_shared(slot_pool *pool, uint64_t shared_bytes) {
+    const uint64_t fit = shared_bytes / pool->unit_bytes, left = pool->units - pool->slot_count;
+    pool->shared_count = (uint32_t)(fit < left ? fit : left);
+    pool->first_open = pool->hand = pool->shared_count;
+    pool->slot_count += pool->shared_count;
+    pool->open_count = pool->slot_count;
+}
+
 /* Shares the room for slots between the pools: what each must have, then the rest by their units' bytes. */
-static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room) {
+static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room, uint64_t shared_bytes) {
     uint64_t must = 0, rest = 0;
     for (uint32_t p = 0; p < count; p++) {
         must += (uint64_t)pools[p].largest_layer * pools[p].unit_bytes;
@@ -131,6 +153,7 @@ static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room) {
         const uint64_t more = (uint64_t)((double)(pools[p].units - pools[p].largest_layer) * part);
         pools[p].first_slot = slots;
         pools[p].slot_count = pools[p].open_count = pools[p].largest_layer + (uint32_t)more;
+        if (p == 0) add_shared(&pools[p], shared_bytes);
         slots += pools[p].slot_count;
     }
     return slots;
@@ -140,7 +163,7 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
     slot_pool pools[MOST_POOLS];
     uint32_t count;
     if (memory_bytes < pi2_neuron_store_least_bytes(banks) || !find_pools(banks, pools, &count)) return 0;
-    const uint64_t slots = share_slots(pools, count, memory_bytes - pi2_neuron_store_head_bytes(banks));
+    const uint64_t slots = share_slots(pools, count, memory_bytes - pi2_neuron_store_head_bytes(banks), 0);
     uint64_t units = 0;
     for (uint32_t p = 0; p < count; p++) units += pools[p].units;
     return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + slots * sizeof(neuron_slot) +
@@ -148,6 +171,11 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
 }
 
 /* ---- lists and heads ---- */
+
+/* Of its slots that are not in shared memory. */
+static uint64_t own_bytes(const slot_pool *pool) {
+    return (uint64_t)(pool->slot_count - pool->shared_count) * pool->unit_bytes;
+}
 
 static pi2_status place_pools(pi2_neuron_store *store) {
     const pi2_neuron_store_options *options = &store->options;
@@ -160,11 +188,12 @@ static pi2_status place_pools(pi2_neuron_store *store) {
                         (unsigned long long)options->memory_bytes, (unsigned long long)least);
     }
     const uint64_t heads = pi2_neuron_store_head_bytes(options->banks);
-    store->slot_count = share_slots(store->pools, store->pool_count, options->memory_bytes - heads);
+    store->slot_count = share_slots(store->pools, store->pool_count, options->memory_bytes - heads,
+                                    options->shared ? options->shared_bytes : 0);
     uint8_t *at = (uint8_t *)options->memory + heads;
     for (uint32_t p = 0; p < store->pool_count; p++) {
         store->pools[p].memory = at;
-        at += (uint64_t)store->pools[p].slot_count * store->pools[p].unit_bytes;
+        at += own_bytes(&store->pools[p]);
     }
     return PI2_OK;
 }
@@ -246,8 +275,9 @@ const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint
 /* ---- slots ---- */
 
 static uint8_t *slot_memory(const pi2_neuron_store *store, const slot_pool *pool, uint32_t slot) {
-    (void)store;
-    return pool->memory + (uint64_t)(slot - pool->first_slot) * pool->unit_bytes;
+    const uint32_t index = slot - pool->first_slot;
+    if (index < pool->shared_count) return (uint8_t *)store->options.shared + (uint64_t)index * pool->unit_bytes;
+    return pool->memory + (uint64_t)(index - pool->shared_count) * pool->unit_bytes;
 }
 
 static void set_heat(const pi2_neuron_store *store, _Atomic uint32_t *place, uint32_t heat) {
@@ -302,7 +332,7 @@ static store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
 /* The next slot of the pool, for the hand. */
 static uint32_t next_slot(slot_pool *pool) {
     const uint32_t number = pool->first_slot + pool->hand;
-    pool->hand = pool->hand + 1 >= pool->open_count ? 0 : pool->hand + 1;
+    pool->hand = pool->hand + 1 >= pool->open_count ? pool->first_open : pool->hand + 1;
     return number;
 }
 
@@ -311,7 +341,7 @@ static uint32_t next_slot(slot_pool *pool) {
 static uint32_t find_victim(pi2_neuron_store *store, slot_pool *pool) {
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
     uint32_t coldest = NO_SLOT, least = UINT32_MAX, seen = 0;
-    for (uint32_t turn = 0; turn < pool->open_count && seen < PI2_NEURON_VICTIMS; turn++) {
+    for (uint32_t turn = 0; turn < pool->open_count - pool->first_open && seen < PI2_NEURON_VICTIMS; turn++) {
         const uint32_t number = next_slot(pool);
         neuron_slot *slot = &store->slots[number];
         const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
@@ -498,25 +528,34 @@ pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t b, uint32_t u
 
 /* ---- filling ---- */
 
-/* The first `count` places' units of a bank into slots from `slot` on, as far as those are empty. */
-static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, uint32_t count) {
+/* A bank's units [begin, end) into slots from `slot` on, side by side, as far as those are empty. */
+static pi2_status fill_slots(pi2_neuron_store *store, uint32_t b, uint32_t slot, uint32_t begin, uint32_t end) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     store_bank *own = &store->banks[b];
-    const slot_pool *pool = &store->pools[own->pool];
-    uint32_t end = 0;
-    while (end < count && word_state(atomic_load(&store->slots[slot + end].word)) == PI2_PART_ABSENT &&
-           atomic_load(&own->slot_of[end]) == NO_SLOT) end++;
-    uint8_t *memory = slot_memory(store, pool, slot);
-    PI2_TRY(read_range(store, bank->file_offset, memory, (uint64_t)end * bank->unit_bytes));
-    for (uint32_t unit = 0; unit < end; unit++) {
-        PI2_TRY(check_unit(store, b, unit, memory + (uint64_t)unit * bank->unit_bytes));
+    uint32_t count = 0;
+    while (begin + count < end && word_state(atomic_load(&store->slots[slot + count].word)) == PI2_PART_ABSENT &&
+           atomic_load(&own->slot_of[begin + count]) == NO_SLOT) count++;
+    uint8_t *memory = slot_memory(store, &store->pools[own->pool], slot);
+    PI2_TRY(read_range(store, bank->file_offset + (uint64_t)begin * bank->unit_bytes, memory,
+                       (uint64_t)count * bank->unit_bytes));
+    for (uint32_t i = 0; i < count; i++) {
+        PI2_TRY(check_unit(store, b, begin + i, memory + (uint64_t)i * bank->unit_bytes));
         /* What no prompt used is colder than what was used once. */
-        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + unit]);
-        set_heat(store, &store->slots[slot + unit].heat, warm > HEAT_OF_USE / 2 ? warm : HEAT_OF_USE / 2);
-        atomic_store(&store->slots[slot + unit].word, word_of(own->first_unit + unit, 0, PI2_PART_READY));
-        atomic_store(&own->slot_of[unit], slot + unit);
+        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + begin + i]);
+        set_heat(store, &store->slots[slot + i].heat, warm > HEAT_OF_USE / 2 ? warm : HEAT_OF_USE / 2);
+        atomic_store(&store->slots[slot + i].word, word_of(own->first_unit + begin + i, 0, PI2_PART_READY));
+        atomic_store(&own->slot_of[begin + i], slot + i);
     }
     return PI2_OK;
+}
+
+/* The first `count` places' units of a bank into slots from `slot` on. */
+static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, uint32_t count) {
+    const slot_pool *pool = &store->pools[store->banks[b].pool];
+    const uint32_t own = pool->first_slot + pool->shared_count, shared = slot < own ? own - slot : 0;
+    const uint32_t first = shared < count ? shared : count;
+    PI2_TRY(fill_slots(store, b, slot, 0, first));
+    return fill_slots(store, b, slot + first, first, count);
 }
 
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
@@ -525,13 +564,14 @@ pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
     for (uint32_t p = 0; p < store->pool_count; p++) {
         const slot_pool *pool = &store->pools[p];
         uint64_t passed = 0;
-        uint32_t slot = pool->first_slot;
+        uint32_t slot = pool->first_slot + pool->first_open;
         for (uint32_t b = 0; b < store->options.banks->count; b++) {
             if (store->banks[b].pool != p) continue;
             const uint32_t units = store->options.banks->banks[b].unit_count;
             passed += units;
-            const uint32_t due = pool->first_slot + (uint32_t)((double)pool->open_count * (double)passed /
-                                                               (double)pool->units);
+            const uint32_t open = pool->open_count - pool->first_open;
+            const uint32_t due = pool->first_slot + pool->first_open +
+                                 (uint32_t)((double)open * (double)passed / (double)pool->units);
             const uint32_t count = due - slot < units ? due - slot : units;
             PI2_TRY(fill_bank(store, b, slot, count));
             slot += count;
@@ -544,9 +584,9 @@ bool pi2_neuron_store_is_filled(const pi2_neuron_store *store) { return store->i
 
 /* ---- giving memory back, and taking it again ---- */
 
-/* The last open slot is emptied, what was in it forgotten. */
-static void close_slot(pi2_neuron_store *store, slot_pool *pool) {
-    neuron_slot *slot = &store->slots[pool->first_slot + --pool->open_count];
+/* What is in a slot is forgotten. No thread is in the store. */
+static void empty_slot(pi2_neuron_store *store, uint32_t number) {
+    neuron_slot *slot = &store->slots[number];
     const slot_word word = atomic_load(&slot->word);
     if (word_state(word) != PI2_PART_READY) return;
     const store_bank *bank = bank_of(store, word_unit(word));
@@ -561,20 +601,23 @@ static uint32_t slots_of_bytes(const slot_pool *pool, uint64_t bytes) {
     return (uint32_t)(((bytes + step - 1) / step * step + pool->unit_bytes - 1) / pool->unit_bytes);
 }
 
+/* Units that a layer may need at once have slots that serve nobody else. */
+static uint32_t least_slots(const slot_pool *pool) { return pool->shared_count + pool->largest_layer; }
+
 static uint64_t close_slots(pi2_neuron_store *store, slot_pool *pool, uint64_t bytes) {
     const uint32_t before = pool->open_count, wanted = slots_of_bytes(pool, bytes);
     const uint32_t left = before > wanted ? before - wanted : 0;
-    const uint32_t least = left > pool->largest_layer ? left : pool->largest_layer;
-    while (pool->open_count > least) close_slot(store, pool);
-    if (pool->hand >= pool->open_count) pool->hand = 0;
+    const uint32_t least = left > least_slots(pool) ? left : least_slots(pool);
+    while (pool->open_count > least) empty_slot(store, pool->first_slot + --pool->open_count);
+    if (pool->hand >= pool->open_count) pool->hand = pool->first_open;
     const uint64_t given = (uint64_t)(before - pool->open_count) * pool->unit_bytes;
-    (void)pi2_pages_discard(pool->memory + (uint64_t)pool->open_count * pool->unit_bytes, (size_t)given);
+    (void)pi2_pages_discard(slot_memory(store, pool, pool->first_slot + pool->open_count), (size_t)given);
     return given;
 }
 
 static bool has_spare(const pi2_neuron_store *store) {
     for (uint32_t p = 0; p < store->pool_count; p++) {
-        if (store->pools[p].open_count > store->pools[p].largest_layer) return true;
+        if (store->pools[p].open_count > least_slots(&store->pools[p])) return true;
     }
     return false;
 }
@@ -619,7 +662,7 @@ static uint64_t away(void *self) {
 static uint64_t slot_bytes(const pi2_neuron_store *store) {
     uint64_t bytes = 0;
     for (uint32_t p = 0; p < store->pool_count; p++) {
-        bytes += (uint64_t)store->pools[p].slot_count * store->pools[p].unit_bytes;
+        bytes += own_bytes(&store->pools[p]);
     }
     return bytes;
 }
@@ -629,17 +672,33 @@ static uint64_t unread(void *self) {
     return store->is_filled ? 0 : slot_bytes(store) - away(store);
 }
 
+/* ---- memory that serves others by turns ---- */
+
+void pi2_neuron_store_open_shared(pi2_neuron_store *store) {
+    if (store->pool_count) store->pools[0].first_open = 0;
+}
+
+void pi2_neuron_store_close_shared(pi2_neuron_store *store) {
+    slot_pool *pool = &store->pools[0];
+    if (pi2_neuron_store_shared_slots(store) == 0) return;
+    /* Nobody waits for a read any more; one that is under way may write into any slot. */
+    for (unsigned turn = 0; pi2_region_under_way(store->region); turn++) {
+        if (!pi2_region_collect(store->region)) pi2_store_pause(turn);
+    }
+    for (uint32_t i = 0; i < pool->shared_count; i++) empty_slot(store, pool->first_slot + i);
+    pool->first_open = pool->shared_count;
+    if (pool->hand < pool->first_open) pool->hand = pool->first_open;
+}
+
+uint32_t pi2_neuron_store_shared_slots(const pi2_neuron_store *store) {
+    return store->pools[0].shared_count - store->pools[0].first_open;
+}
+
 /* ---- passes ---- */
 
 /* For ablations: everything leaves. No thread is in the store, so nothing is in use or on its way. */
 static void drop_all(pi2_neuron_store *store) {
-    for (uint32_t i = 0; i < store->slot_count; i++) {
-        const slot_word word = atomic_load(&store->slots[i].word);
-        if (word_state(word) != PI2_PART_READY) continue;
-        const store_bank *bank = bank_of(store, word_unit(word));
-        atomic_store(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT);
-        atomic_store(&store->slots[i].word, (slot_word)PI2_PART_ABSENT);
-    }
+    for (uint32_t i = 0; i < store->slot_count; i++) empty_slot(store, i);
 }
 
 void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens) {

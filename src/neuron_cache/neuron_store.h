@@ -36,6 +36,9 @@ typedef struct pi2_neuron_store_options {
     pi2_store *store;              /* outlives this */
     void *memory;                  /* heads, then slots; page aligned */
     uint64_t memory_bytes;         /* at least pi2_neuron_store_least_bytes() */
+    void *shared;                  /* page aligned, of shared_bytes: memory that serves others, and holds units between
+                                      pi2_neuron_store_open_shared() and _close_shared(); NULL: there is none */
+    uint64_t shared_bytes;
     bool keeps_nothing;            /* for ablations: every unit leaves when a pass begins */
     uint32_t gap_units;            /* as many as lie between two wanted units at most, for one read to bring both */
 } pi2_neuron_store_options;
@@ -65,6 +68,13 @@ typedef struct pi2_neuron_head {
     const uint8_t *down_scales;  /* [blocks of neurons][down_scale_bytes] */
 } pi2_neuron_head;
 const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint32_t bank);
+
+/** Slots in shared memory are used from now on. One thread, while no other is in the store, as the next two. */
+void pi2_neuron_store_open_shared(pi2_neuron_store *store);
+/** What they hold is forgotten: the memory serves others from now on. */
+void pi2_neuron_store_close_shared(pi2_neuron_store *store);
+/** Slots in shared memory, where they are in use; else 0. */
+uint32_t pi2_neuron_store_shared_slots(const pi2_neuron_store *store);
 
 /** Fills the slots with the first places of every bank, in long reads: once, before the first layer. Slots that are in
  *  use already stay. Errors as pi2_neuron_store_take(). */

@@ -61,6 +61,7 @@ struct pi2_weight_store {
     uint32_t unit_count, away_count;
     uint64_t planned_bytes, away_bytes; /* of residents; of those that stream for now */
     bool ring_touched;
+    bool ring_is_lent, ring_is_wanted; /* until the next pass; residents should leave, and cannot while it is lent */
     _Atomic uint32_t generation;
     uint64_t pass_bytes_body, pass_bytes_head, pass_bytes_by_neuron; /* the last: what such a pass does without */
 };
@@ -321,6 +322,7 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store
     if (pass->by_neuron != store->pass.by_neuron) pi2_weight_store_reset(store);
     pi2_region_lock(store->region);
     store->pass = *pass;
+    store->ring_is_lent = false;
     if (store->cursor_in_next_pass) store->cursor_in_next_pass = false;
     else store->cursor = 0;
     store->next_floor = 0;
@@ -332,6 +334,16 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store
                                               (pass->by_neuron ? store->pass_bytes_by_neuron : 0));
     pump(store);
     pi2_region_unlock(store->region);
+}
+
+bool pi2_weight_store_lend_ring(pi2_weight_store *store) {
+    pi2_region_lock(store->region);
+    store->ring_is_lent = store->pass.by_neuron && store->away_count == 0 && store->room_count == 0 &&
+                          !store->ring_is_wanted;
+    store->ring_is_wanted = false;
+    const bool is_lent = store->ring_is_lent;
+    pi2_region_unlock(store->region);
+    return is_lent;
 }
 
 uint64_t pi2_weight_store_spared_bytes(const pi2_weight_store *store) {
@@ -512,6 +524,10 @@ static uint64_t give_back(void *self, uint32_t end, uint64_t bytes, bool *later)
     pi2_weight_store *store = self;
     (void)later;
     uint64_t given = 0;
+    if (store->ring_is_lent) {
+        store->ring_is_wanted = bytes > 0;
+        return 0;
+    }
     const bool starts_ring = store->away_count == 0 && !store->options.ring_planned && !store->ring_touched;
     if (starts_ring && bytes) bytes += store->options.ring_bytes;
     for (uint32_t i = 0; i < store->unit_count && given < bytes; i++) {

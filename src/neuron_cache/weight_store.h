@@ -64,6 +64,13 @@ typedef struct pi2_weight_store_pass {
  */
 void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store_pass *pass);
 
+/**
+ * True: no extent streams in the pass by neuron that has just begun, and none will until the next pass begins: the
+ * ring's memory may serve others until then. Residents that should leave meanwhile wait for a pass without it: the
+ * next one. Threads: one, between passes.
+ */
+bool pi2_weight_store_lend_ring(pi2_weight_store *store);
+
 /** Bytes that a pass of all neurons would stream now and one by neuron does without. Threads: one, between passes. */
 uint64_t pi2_weight_store_spared_bytes(const pi2_weight_store *store);
 

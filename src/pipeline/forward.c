@@ -299,6 +299,7 @@ static bool goes_by_neuron(pi2_forward *forward) {
     if (!options->neurons || forward->counter || forward->token_count > options->shape.neuron_tokens) return false;
     if (options->neurons_always || forward->token_count == 1) return true;
     forward->choice.streamed_bytes = pi2_weight_store_spared_bytes(options->weights) + experts_to_read(forward);
+    forward->choice.emptied = pi2_neuron_store_shared_slots(options->neurons);
     return pi2_pass_goes_by_neuron(&forward->choice, forward->token_count);
 }
 
@@ -311,17 +312,34 @@ static void note_neurons(pi2_forward *forward) {
                          now.hits - forward->neurons_before.hits);
 }
 
+/* A pass of all neurons has its scratch and its ring for itself, before anything is read into it. */
+static void take_shared(pi2_forward *forward) {
+    if (!forward->options.neurons || forward->by_neuron) return;
+    pi2_neuron_store_close_shared(forward->options.neurons);
+    pi2_neuron_store_begin_pass(forward->options.neurons, forward->token_count);
+}
+
+/* A pass by neuron leaves them to neurons, unless other weights stream through the ring just now. */
+static void give_shared(pi2_forward *forward) {
+    const pi2_forward_options *options = &forward->options;
+    if (!options->ring_is_shared || pi2_weight_store_lend_ring(options->weights)) {
+        pi2_neuron_store_open_shared(options->neurons);
+    } else {
+        pi2_neuron_store_close_shared(options->neurons);
+    }
+}
+
 /* Tells the stores what comes. A batch that is full is probably not the last of its prompt. */
 static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
     forward->by_neuron = goes_by_neuron(forward);
+    forward->buffers = forward->by_neuron ? forward->few : forward->all;
+    take_shared(forward);
     const bool is_last = forward->options.neurons && !forward->by_neuron &&
                          forward->token_count < forward->options.shape.batch_tokens;
     pi2_weight_store_begin_pass(forward->options.weights, &(pi2_weight_store_pass){
         .with_head = with_head, .by_neuron = forward->by_neuron, .is_last = is_last });
-    if (!forward->by_neuron && forward->options.neurons) {
-        pi2_neuron_store_begin_pass(forward->options.neurons, forward->token_count);
-    }
     if (!forward->by_neuron) return PI2_OK;
+    give_shared(forward);
     if (!pi2_neuron_store_is_filled(forward->options.neurons)) PI2_TRY(pi2_neuron_store_fill(forward->options.neurons));
     pi2_neuron_store_count(forward->options.neurons, &forward->neurons_before);
     pi2_forward_begin_neurons(forward);
@@ -483,6 +501,20 @@ static pi2_status allocate(pi2_forward *forward) {
     return PI2_OK;
 }
 
+/* Logits are kept from pass to pass, and so lie where no pass writes anything else. */
+static void carve(pi2_forward *forward) {
+    const pi2_forward_options *options = &forward->options;
+    const pi2_forward_shape *shape = &options->shape;
+    const pi2_forward_shape few = pi2_forward_shape_by_neuron(shape), all = pi2_forward_shape_of_all(shape);
+    (void)pi2_forward_carve(options->model, shape->dense_apart ? &few : shape, options->scratch, &forward->few);
+    forward->all = forward->few;
+    if (shape->dense_apart) {
+        (void)pi2_forward_carve(options->model, &all, options->dense_scratch, &forward->all);
+        forward->all.logits = forward->few.logits;
+    }
+    forward->buffers = forward->all;
+}
+
 pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **forward_out) {
     *forward_out = NULL;
     pi2_forward *forward = calloc(1, sizeof *forward);
@@ -505,7 +537,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->kv_head_bytes = pi2_kv_head_bytes(&forward->kv_layout);
     forward->stages.sleepers = &forward->sleepers;
     forward->stages.spin_us = options->spin_us;
-    (void)pi2_forward_carve(options->model, &options->shape, options->scratch, &forward->buffers);
+    carve(forward);
     const pi2_status status = allocate(forward);
     if (status != PI2_OK) {
         pi2_forward_free(forward);

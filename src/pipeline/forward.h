@@ -25,10 +25,14 @@ typedef struct pi2_forward_shape {
     pi2_kv_type cache_type;
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
     uint32_t neuron_tokens;   /* passes of at most so many tokens compute single neurons; 0: none do */
+    bool dense_apart;         /* passes of all neurons have scratch of their own, which may serve others between them */
 } pi2_forward_shape;
 
-/** Scratch bytes for this shape (batch, logits, per-thread buffers; not the cache). */
+/** Scratch bytes for this shape (batch, logits, per-thread buffers; not the cache). With dense_apart: of passes by
+ *  neuron alone, and of the logits of all. */
 size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** Scratch bytes of passes of all neurons, where those have their own; else 0. */
+size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Bytes of the key-value cache. */
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Of those, bytes of pages that are touched once `positions` positions were stored, in cache memory that
@@ -65,6 +69,9 @@ typedef struct pi2_forward_options {
     const uint8_t *resident;  /* [extent_count], for cutting clusters into runs */
     void *cache;              /* pi2_forward_cache_bytes(), 64-byte aligned, may be untouched */
     void *scratch;            /* pi2_forward_scratch_bytes(), 64-byte aligned */
+    void *dense_scratch;      /* pi2_forward_dense_scratch_bytes(), 64-byte aligned; NULL when 0. The store of neurons
+                                 has its shared memory for as long as passes go by neuron */
+    bool ring_is_shared;      /* with it the store of neurons shares the memory of `weights`' ring */
     void *staging;            /* pi2_forward_staging_bytes(), page aligned; may be NULL when 0 */
 } pi2_forward_options;
 

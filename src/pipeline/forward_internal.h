@@ -55,6 +55,7 @@ typedef struct pi2_expert_buffers {
     float *ahead_logits;         /* [ahead tokens][expert_stride]: what it says */
     uint32_t *ahead_keys;        /* [layers looked ahead][experts of a layer] */
     uint32_t *ahead_votes;       /* [experts of a layer] */
+    size_t ahead_rows;           /* ahead tokens that there is room for */
     pi2_activation_set gathered_set, hidden_set;
     size_t expert_stride, neuron_stride;
     uint32_t cluster_most;
@@ -117,7 +118,8 @@ struct pi2_forward {
     const pi2_attention_kernels *attention;
     pi2_kv_layout kv_layout;
     size_t kv_head_bytes;
-    pi2_forward_buffers buffers;
+    pi2_forward_buffers buffers; /* of the pass under way: one of the next two */
+    pi2_forward_buffers few, all; /* of passes by neuron, of those of all neurons: the same where they are not apart */
     double *rope_frequencies;    /* [rope dimensions / 2] */
     double rope_magnitude;
     pi2_neuron_run *runs;        /* of all layers, one after another */
@@ -160,6 +162,10 @@ typedef struct pi2_forward_walk {
     uint32_t head_first, head_tokens;
     const char *stage_name;      /* of the next stage only, for a trace: static text */
 } pi2_forward_walk;
+
+/** Of a shape with dense_apart: what passes by neuron, and those of all neurons, have buffers for. */
+pi2_forward_shape pi2_forward_shape_by_neuron(const pi2_forward_shape *shape);
+pi2_forward_shape pi2_forward_shape_of_all(const pi2_forward_shape *shape);
 
 /** Carves the buffers out of `memory`, or only counts bytes when it is NULL. */
 size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,

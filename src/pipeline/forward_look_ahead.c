@@ -19,7 +19,7 @@ static uint32_t asked_tokens(const pi2_forward *forward) { return forward->token
 static uint32_t reach_of(const pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t layers_left = forward->model->shape.layer_count - 1 - walk->layer;
-    const bool far = asked_tokens(forward) <= FEW_TOKENS && forward->options.shape.batch_tokens >= PI2_AHEAD_TOKENS;
+    const bool far = asked_tokens(forward) <= FEW_TOKENS && forward->buffers.experts.ahead_rows >= PI2_AHEAD_TOKENS;
     const uint32_t reach = !forward->looks_ahead ? 0 : far ? PI2_AHEAD_LAYERS : 1;
     return reach < layers_left ? reach : layers_left;
 }

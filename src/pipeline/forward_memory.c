@@ -89,7 +89,8 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     experts->uses = carve(from, jobs * sizeof(pi2_batch_use));
     experts->taken = carve(from, jobs * experts->cluster_most);
     experts->y = carve_floats(from, visits * buffers->width_stride);
-    const size_t asked = batch < PI2_AHEAD_TOKENS ? batch : PI2_AHEAD_TOKENS;
+    experts->ahead_rows = batch < PI2_AHEAD_TOKENS && !shape->dense_apart ? batch : PI2_AHEAD_TOKENS;
+    const size_t asked = experts->ahead_rows;
     if (!m->router_sees_layer_input) experts->ahead_normed = carve_floats(from, asked * buffers->width_stride);
     experts->ahead_logits = carve_floats(from, asked * experts->expert_stride);
     experts->ahead_keys = carve(from, PI2_AHEAD_LAYERS * m->expert_count * sizeof(uint32_t));
@@ -160,6 +161,18 @@ static uint32_t neuron_chunk_of(const pi2_model *model, unsigned hidden) {
     return most % 32 == 0 && most <= MOST_NEURONS && most > 0 ? most : 64;
 }
 
+pi2_forward_shape pi2_forward_shape_by_neuron(const pi2_forward_shape *shape) {
+    pi2_forward_shape few = *shape;
+    if (few.batch_tokens > few.neuron_tokens) few.batch_tokens = few.neuron_tokens;
+    return few;
+}
+
+pi2_forward_shape pi2_forward_shape_of_all(const pi2_forward_shape *shape) {
+    pi2_forward_shape all = *shape;
+    all.neuron_tokens = all.logits_tokens = 0;
+    return all;
+}
+
 size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,
                          pi2_forward_buffers *buffers) {
     memset(buffers, 0, sizeof *buffers);
@@ -205,7 +218,14 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
 
 size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
     pi2_forward_buffers buffers;
-    return pi2_forward_carve(model, shape, NULL, &buffers);
+    const pi2_forward_shape few = pi2_forward_shape_by_neuron(shape);
+    return pi2_forward_carve(model, shape->dense_apart ? &few : shape, NULL, &buffers);
+}
+
+size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    pi2_forward_buffers buffers;
+    const pi2_forward_shape all = pi2_forward_shape_of_all(shape);
+    return shape->dense_apart ? pi2_forward_carve(model, &all, NULL, &buffers) : 0;
 }
 
 pi2_kv_layout pi2_forward_kv_layout(const pi2_model *model, const pi2_forward_shape *shape) {

@@ -117,8 +117,8 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
 }
 
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
-    return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
-           plan->margin_bytes + plan->text_bytes;
+    return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->dense_scratch_bytes +
+           plan->sampler_bytes + plan->margin_bytes + plan->text_bytes;
 }
 
 /* Whole huge pages: a disk can be twice as slow where a read goes into small ones (virtio's max_segments). */
@@ -196,6 +196,33 @@ static uint64_t neuron_memory(const pi2_memory_plan_request *request) {
     return all + pi2_neuron_store_list_bytes(request->banks, all);
 }
 
+/* Passes of all neurons, which stream, and passes by neuron take turns: scratch of the former is apart, in pages. */
+static void part_scratch(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    plan->shape.dense_apart = true;
+    const uint64_t page = PI2_EXTENT_ALIGNMENT, dense = pi2_forward_dense_scratch_bytes(request->model, &plan->shape);
+    plan->scratch_bytes = pi2_forward_scratch_bytes(request->model, &plan->shape);
+    plan->dense_scratch_bytes = (dense + page - 1) / page * page;
+}
+
+/*
+ * The store of neurons gets `room`, which is enough. Where that does not hold them all it has the memory of passes of
+ * all neurons too while none runs, and what the key-value cache lends. Returns what it leaves of the room.
+ */
+static uint64_t give_neurons(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t room, bool lends) {
+    const uint64_t most = pi2_neuron_store_all_bytes(request->banks), page = PI2_EXTENT_ALIGNMENT;
+    const uint64_t least = pi2_neuron_store_least_bytes(request->banks);
+    uint64_t shared = room < most ? plan->dense_scratch_bytes + plan->ring_bytes : 0, own = room < most ? room : most;
+    if (shared > most - least) shared = (most - least) / page * page;
+    if (own > most - shared) own = most - shared;
+    plan->shared_bytes = shared;
+    plan->neuron_bytes = own / page * page + shared;
+    if (lends && plan->neuron_bytes < most) {
+        plan->loan_bytes = loan_of(request, plan, most - plan->neuron_bytes) / page * page;
+        plan->neuron_bytes += plan->loan_bytes;
+    }
+    return room - own;
+}
+
 /*
  * Single neurons: what every token uses stays, Gate included; neurons get the rest, up to all of them, and what is left
  * then holds tiles for prompts. False where that does not fit: then passes are dense, whatever the file has. *least is
@@ -207,15 +234,14 @@ static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan
     const uint64_t beside = bytes_beside_neurons(request);
     pi2_memory_plan own = *plan;
     add_streaming(request, &own);
+    part_scratch(request, &own);
     own.process_bytes += neuron_memory(request) - most;
     const uint64_t fixed = fixed_bytes(&own) + own.ring_bytes + own.staging_bytes + beside;
     const uint64_t least = fixed + pi2_neuron_store_least_bytes(request->banks);
     plan->neuron_lack_bytes = least > request->budget_bytes ? least - request->budget_bytes : 0;
     if (plan->neuron_lack_bytes) return false;
-    const uint64_t room = request->budget_bytes - fixed;
-    own.neuron_bytes = room < most ? room / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT : most;
+    own.resident_room = beside + give_neurons(request, &own, request->budget_bytes - fixed, true);
     own.neuron_lack_bytes = 0;
-    own.resident_room = beside + (room - own.neuron_bytes);
     *plan = own;
     return true;
 }
@@ -276,6 +302,7 @@ static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_
     pi2_memory_plan own = *plan;
     own.shape.embedding_streams = true;
     own.staging_bytes = pi2_forward_staging_bytes(request->model, &own.shape);
+    part_scratch(request, &own);
     own.process_bytes += neuron_memory(request) - most;
     own.expert_bytes = slot * prompt_slots(request);
     const uint64_t fixed = fixed_bytes(&own) + own.staging_bytes + dense + own.expert_bytes;
@@ -290,9 +317,8 @@ static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_
     if (plan->neuron_lack_bytes) return false;
     uint64_t room = request->budget_bytes - fixed;
     own.gate_bytes = room - least_neurons >= gates ? gates : (room - least_neurons) / gate * gate;
-    room -= own.gate_bytes;
-    own.neuron_bytes = room < most ? room / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT : most;
-    const uint64_t more = (room - own.neuron_bytes) / slot * slot;
+    room = give_neurons(request, &own, room - own.gate_bytes, false);
+    const uint64_t more = room / slot * slot;
     own.expert_bytes = own.expert_bytes + more < experts ? own.expert_bytes + more : experts;
     plan->whole_is_faster = !request->neurons_always && !neurons_pay(request, &own);
     if (plan->whole_is_faster) return false;

@@ -39,9 +39,12 @@ typedef struct pi2_memory_plan {
     uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */
     uint64_t gate_bytes;        /* of a cache of experts' Gates beside it; 0: there is none */
     uint64_t neuron_bytes;      /* of the store of neurons, their heads included; 0: passes are dense */
+    uint64_t dense_scratch_bytes; /* beside scratch_bytes, of passes of all neurons; 0: they have none of their own */
+    uint64_t shared_bytes;      /* of neuron_bytes: of ring_bytes and dense_scratch_bytes, what the store has while
+                                   tokens go by neuron */
     uint64_t neuron_lack_bytes; /* what the budget lacks for such a store, about; 0: nothing, or there are no banks */
     bool whole_is_faster;       /* there are banks, and room for neurons, but whole experts are likely to be faster */
-    uint64_t loan_bytes;        /* of these two, what the key-value cache lends until it grows */
+    uint64_t loan_bytes;        /* of these, what the key-value cache lends until it grows */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     uint32_t draft_tokens;      /* of the request's, what is afforded */
     bool everything_resident;

@@ -177,7 +177,8 @@ static void add_gates(const pi2_planned_run *run, pi2_workload_neurons *neurons)
     neurons->most_expert_bytes = one_a_layer * model->shape.expert_count;
 }
 
-static void fill_workload(const pi2_planned_run *run, const firing *f, pi2_workload_neurons *neurons) {
+static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t position,
+                          pi2_workload_neurons *neurons) {
     const pi2_neuron_banks *banks = run->plan.banks;
     const uint64_t heads = pi2_neuron_store_head_bytes(banks), all = pi2_neuron_store_all_bytes(banks) - heads;
     for (uint32_t b = 0; b < banks->count; b++) neurons->units += banks->banks[b].unit_count;
@@ -185,7 +186,8 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, pi2_workl
     const uint32_t each = shape->expert_count ? shape->expert_count : 1;
     neurons->layers = banks->count / each;
     neurons->unit_bytes = (uint32_t)(all / neurons->units);
-    neurons->slots = (run->plan.memory.neuron_bytes - heads) / neurons->unit_bytes;
+    const uint64_t lent = pi2_run_plan_loan_due(run, position);
+    neurons->slots = (run->plan.memory.neuron_bytes - lent - heads) / neurons->unit_bytes;
     if (neurons->slots > neurons->units) neurons->slots = neurons->units;
     neurons->pass_tokens = run->plan.memory.shape.neuron_tokens;
     neurons->is_always = run->options.sparsity && strcmp(run->options.sparsity, "always") == 0;
@@ -224,7 +226,7 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed
     }
     if (status == PI2_OK) status = add_banks(run, &f);
     if (status == PI2_OK) {
-        fill_workload(run, &f, neurons);
+        fill_workload(run, &f, request->position, neurons);
         tell(&f, run, request->statistics, plan->grounds, sizeof plan->grounds);
         neurons->hits = pi2_neuron_rates_hits(&plan->rates, (double)neurons->slots);
         /* A prompt of few tokens goes by neuron itself, and has filled the store. */

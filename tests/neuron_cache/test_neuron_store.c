@@ -24,7 +24,8 @@
 #include "support/store_over.h"
 #include "support/temporary_files.h"
 
-enum { BANKS = 5, NEURONS = 96, HEAD_PART = 4096, LAYERS_RUN = 120, MOST_USED = 60 };
+enum { BANKS = 5, NEURONS = 96, HEAD_PART = 4096, LAYERS_RUN = 120, MOST_USED = 60,
+       SHARED_BYTES = 40 * 8192 + 4096 /* and half a slot */ };
 
 static char *path;
 static pi2_neuron_bank banks_list[BANKS];
@@ -86,6 +87,9 @@ typedef struct setup {
     uint64_t bytes;
 } setup;
 
+/* Of the stores that are opened; NULL: they have none. */
+static void *shared;
+
 static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand, bool keeps_nothing, setup *s) {
     *s = (setup){ .bytes = bytes };
     assert_int_equal(pi2_pages_reserve((size_t)bytes, false, "slots", &s->memory), PI2_OK);
@@ -94,6 +98,7 @@ static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand
     s->way = store_over(s->reader, on_demand);
     const pi2_neuron_store_options options = { .banks = &banks, .path = path, .store = s->way,
                                                .memory = s->memory, .memory_bytes = bytes,
+                                               .shared = shared, .shared_bytes = shared ? SHARED_BYTES : 0,
                                                .keeps_nothing = keeps_nothing, .gap_units = gap_units };
     return pi2_neuron_store_create(&options, &s->store);
 }
@@ -376,6 +381,51 @@ static void a_prompt_warms(void **state) {
     close_store(&s);
 }
 
+/* Memory that serves others by turns holds units between, and none of theirs afterwards; it is filled, and what is
+ * there leaves from it as from other slots. */
+static void shared_memory_serves_by_turns(void **state) {
+    (void)state;
+    const uint64_t least = pi2_neuron_store_least_bytes(&banks), all = pi2_neuron_store_all_bytes(&banks);
+    assert_int_equal(pi2_pages_reserve(SHARED_BYTES, false, "shared", &shared), PI2_OK);
+    pi2_team *team;
+    assert_int_equal(pi2_team_create(3, NULL, &team), PI2_OK);
+    unsigned seed = 5;
+    setup s;
+    for (uint64_t bytes = least; bytes <= (least + all) / 2; bytes += (all - least) / 4) {
+        uint32_t found[2] = { 0 };
+        if (try_open("auto", bytes, &s) != PI2_OK) fail_msg("%s", pi2_error_text());
+        pi2_neuron_store_open_shared(s.store);
+        assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+        for (int turn = 0; turn < 6; turn++) {
+            const bool is_open = turn % 2 == 0;
+            if (is_open) pi2_neuron_store_open_shared(s.store);
+            else pi2_neuron_store_close_shared(s.store);
+            assert_int_equal(pi2_neuron_store_shared_slots(s.store), is_open ? 40 : 0);
+            if (!is_open) memset(shared, turn, SHARED_BYTES); /* it is theirs now */
+            for (int i = 0; i < LAYERS_RUN; i++) run_layer(&s, team, (uint32_t)rand_r(&seed) % BANKS, &seed);
+            for (uint32_t i = 0; !is_open && i < SHARED_BYTES; i++) assert_int_equal(((uint8_t *)shared)[i], turn);
+            for (uint32_t u = 0; u < 96; u++) {
+                for (uint32_t b = 0; b < 2; b++) found[!is_open] += pi2_neuron_store_hit(s.store, b, u) != NULL;
+            }
+        }
+        assert_true(found[0] > found[1]);
+        close_store(&s);
+    }
+    /* What must have a slot at once has it in memory that serves nobody else: it stays when memory is short. */
+    if (try_open("auto", least, &s) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_neuron_store_open_shared(s.store);
+    assert_int_equal(pi2_store_give_back(s.way, UINT32_MAX, all), 0);
+    close_store(&s);
+    /* All fit without it: there is nothing to put there. */
+    assert_int_equal(try_open("auto", all, &s), PI2_OK);
+    pi2_neuron_store_open_shared(s.store);
+    assert_int_equal(pi2_neuron_store_shared_slots(s.store), 0);
+    close_store(&s);
+    pi2_team_destroy(team);
+    pi2_pages_release(shared, SHARED_BYTES);
+    shared = NULL;
+}
+
 /* For ablations: nothing is asked for before it is waited for; nothing stays. */
 static void ablations(void **state) {
     (void)state;
@@ -548,6 +598,7 @@ int main(void) {
         cmocka_unit_test(more_units_than_reads),
         cmocka_unit_test(what_is_used_often_stays),
         cmocka_unit_test(a_prompt_warms),
+        cmocka_unit_test(shared_memory_serves_by_turns),
         cmocka_unit_test(ablations),
         cmocka_unit_test(damage_is_told_by_place_and_the_store_goes_on),
         cmocka_unit_test(damage_among_neighbours),

@@ -108,6 +108,29 @@ static void test_needed_bytes(void **state) {
     end(&f);
 }
 
+/* While the ring serves others nothing begins to stream; the next pass has it, and gives what should have left. */
+static void test_a_ring_that_is_lent(void **state) {
+    (void)state;
+    fixture f;
+    make(&f);
+    const pi2_weight_store_pass by_neuron = { .with_head = true, .by_neuron = true };
+    pi2_weight_store_begin_pass(f.store, &(pi2_weight_store_pass){ .with_head = true });
+    assert_false(pi2_weight_store_lend_ring(f.store)); /* a pass of all neurons streams */
+    pi2_weight_store_begin_pass(f.store, &by_neuron);
+    assert_true(pi2_weight_store_lend_ring(f.store));
+    assert_int_equal(pi2_store_give_back(f.way, UINT32_MAX, EXTENT_BYTES), 0);
+    assert_int_equal(((const uint8_t *)f.ring)[0], 0xff);
+    pi2_weight_store_begin_pass(f.store, &by_neuron);
+    assert_false(pi2_weight_store_lend_ring(f.store)); /* it is wanted */
+    assert_true(pi2_store_give_back(f.way, UINT32_MAX, EXTENT_BYTES) > 0);
+    pi2_weight_store_begin_pass(f.store, &by_neuron);
+    assert_false(pi2_weight_store_lend_ring(f.store)); /* it is in use */
+    assert_true(pi2_store_take_again(f.way, UINT32_MAX, EXTENTS * EXTENT_BYTES) > 0);
+    pi2_weight_store_begin_pass(f.store, &by_neuron);
+    assert_true(pi2_weight_store_lend_ring(f.store));
+    end(&f);
+}
+
 /* Of every sixteenth of the pass about as much has left, after whatever was given back. */
 static void test_what_leaves_is_spread(void **state) {
     (void)state;
@@ -133,6 +156,7 @@ int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_small_steps),
                                         cmocka_unit_test(test_the_buffer_takes_its_memory_at_once),
                                         cmocka_unit_test(test_needed_bytes),
+                                        cmocka_unit_test(test_a_ring_that_is_lent),
                                         cmocka_unit_test(test_what_leaves_is_spread) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

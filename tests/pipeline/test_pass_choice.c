@@ -30,6 +30,19 @@ static void test_a_short_prompt_streams(void **state) {
     assert_true(pi2_pass_goes_by_neuron(&choice, 7));
 }
 
+/* Slots that a dense pass would empty are read again: it must be faster by that too. */
+static void test_what_leaves_counts(void **state) {
+    (void)state;
+    pi2_pass_choice choice = { .units = UNITS, .slots = 130000, .unit_bytes = UNIT_BYTES,
+                               .streamed_bytes = 2113929216 };
+    choice.used = 0.11;
+    choice.missed = 0.6;
+    assert_false(pi2_pass_goes_by_neuron(&choice, 4)); /* 103,000 small reads against 2 GB */
+    choice.emptied = 33000;
+    assert_true(pi2_pass_goes_by_neuron(&choice, 4));
+    assert_false(pi2_pass_goes_by_neuron(&choice, 8));
+}
+
 static void test_in_memory_computing_decides(void **state) {
     (void)state;
     pi2_pass_choice choice = { .units = UNITS, .slots = UNITS, .unit_bytes = UNIT_BYTES };
@@ -71,6 +84,7 @@ static void test_large_experts_pay_by_neuron(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_short_prompt_streams),
+        cmocka_unit_test(test_what_leaves_counts),
         cmocka_unit_test(test_in_memory_computing_decides),
         cmocka_unit_test(test_what_is_found_is_learnt),
         cmocka_unit_test(test_large_experts_pay_by_neuron),

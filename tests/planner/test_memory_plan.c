@@ -40,7 +40,7 @@ static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsig
     const pi2_memory_plan *plan = &run.plan.memory;
     const uint64_t margin = budget / 100 > 1000000 ? budget / 100 : 1000000;
     const uint64_t fixed = plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
-                           plan->ring_bytes + plan->staging_bytes;
+                           plan->dense_scratch_bytes + plan->ring_bytes + plan->staging_bytes;
     const uint64_t weights = plan->resident_room + plan->expert_bytes - plan->loan_bytes;
     if (fixed + weights + margin > budget) {
         fail_msg("budget %llu: %llu and weights of %llu leave no margin", (unsigned long long)budget,
