@@ -90,7 +90,6 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
         break;
     case PI2_GROUP_HEAD:
         operands[0] = &model->head;
-        model->head_group = group_index;
         break;
     case PI2_GROUP_EMBEDDING: operands[0] = &model->embedding; break;
     case PI2_GROUP_EXPERT: /* all of a layer at once, by its first one */

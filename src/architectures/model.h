@@ -54,7 +54,6 @@ typedef struct pi2_model {
     pi2_layer_weights *layers;
     pi2_operand head;             /* also where tied embeddings are looked up */
     pi2_operand embedding;        /* tensor NULL when tied: stored as GGUF rows */
-    uint32_t head_group;
     pi2_piece_ref *refs; uint32_t ref_count;
     const float *output_norm, *rope_factors; /* rope_factors may be NULL */
     float *table_memory; size_t table_bytes;
@@ -85,11 +84,6 @@ pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, con
  */
 pi2_status pi2_model_experts_build(pi2_model *model, uint32_t layer, uint32_t first_group,
                                    const pi2_group_request *request, unsigned cpu_features);
-
-/** Group of an expert of a layer. */
-static inline const pi2_group *pi2_expert_group(const pi2_model *model, uint32_t layer, uint32_t expert) {
-    return &model->layout->groups[model->layers[layer].experts.first_group + expert];
-}
 
 /** Memory that the model's lists and tables hold. */
 size_t pi2_model_memory_bytes(const pi2_model *model);

@@ -163,10 +163,3 @@ bool pi2_process_memory(uint64_t *peak_bytes_out, uint64_t *current_bytes_out) {
 #endif
     return true;
 }
-
-bool pi2_process_read_bytes(uint64_t *bytes_out) {
-    *bytes_out = 0;
-    char text[TEXT_BYTES];
-    return pi2_read_small_file("/proc/self/io", text, sizeof text) &&
-           pi2_find_number(text, "read_bytes", bytes_out);
-}

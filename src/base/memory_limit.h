@@ -37,7 +37,4 @@ void pi2_memory_limit_find_in(const pi2_memory_limit_sources *sources,
  */
 bool pi2_process_memory(uint64_t *peak_bytes_out, uint64_t *current_bytes_out);
 
-/** Bytes that this process had read from storage (/proc/self/io). False and 0 when unknown. */
-bool pi2_process_read_bytes(uint64_t *bytes_out);
-
 #endif

@@ -7,7 +7,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,14 +14,10 @@
 
 #include "base/fail.h"
 
-static _Atomic size_t reserved_bytes;
-
 size_t pi2_page_bytes(void) {
     const long bytes = sysconf(_SC_PAGESIZE);
     return bytes > 0 ? (size_t)bytes : 4096;
 }
-
-size_t pi2_pages_reserved_bytes(void) { return atomic_load(&reserved_bytes); }
 
 /* 0 when the sum does not fit. `unit` is a power of two. */
 static size_t round_up(size_t bytes, size_t unit) {
@@ -58,7 +53,6 @@ pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, vo
 #ifdef MADV_HUGEPAGE
     if (is_huge) (void)madvise(pages, whole, MADV_HUGEPAGE); /* only a hint: refusal costs speed */
 #endif
-    (void)atomic_fetch_add(&reserved_bytes, whole);
     *pages_out = pages;
     return PI2_OK;
 }
@@ -69,7 +63,6 @@ void pi2_pages_release(void *pages, size_t bytes) {
     const int result = munmap(pages, whole);
     assert(result == 0);
     (void)result;
-    (void)atomic_fetch_sub(&reserved_bytes, whole);
 }
 
 pi2_status pi2_pages_discard(void *part, size_t bytes) {

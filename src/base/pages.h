@@ -43,9 +43,6 @@ pi2_status pi2_pages_discard(void *part, size_t bytes);
  */
 bool pi2_pages_populate(void *part, size_t bytes);
 
-/** Bytes that are reserved now by all callers in this process, rounded up to pages. */
-size_t pi2_pages_reserved_bytes(void);
-
 /** The system's page size: 4096 or 16384 on most. */
 size_t pi2_page_bytes(void);
 

@@ -35,10 +35,6 @@ void pi2_chat_template_free(pi2_chat_template *chat_template) {
     free(chat_template);
 }
 
-size_t pi2_chat_template_memory_bytes(const pi2_chat_template *chat_template) {
-    return sizeof *chat_template + chat_template->arena.bytes;
-}
-
 void pi2_rendered_chat_free(pi2_rendered_chat *rendered) {
     free(rendered->segments);
     free(rendered->storage);

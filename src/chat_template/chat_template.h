@@ -19,8 +19,6 @@ typedef struct pi2_chat_message {
 pi2_status pi2_chat_template_parse(const char *source, size_t length,
                                    pi2_chat_template **template_out);
 void pi2_chat_template_free(pi2_chat_template *chat_template); /* NULL is allowed */
-/** What the parsed template holds; 11 KB to 0.7 MB for the templates of known models. */
-size_t pi2_chat_template_memory_bytes(const pi2_chat_template *chat_template);
 
 /** Whether it is nothing but ASCII white space: every prompt would be empty, so it is as good as none. */
 bool pi2_chat_template_is_blank(const char *source, size_t length);

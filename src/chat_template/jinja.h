@@ -378,7 +378,6 @@ struct pi2_jinja_run {
     pi2_jinja_date date;
     pi2_jinja_flow flow;
     int depth;
-    size_t loop_depth;
 };
 
 /** Runs the statements of body->list in the run's present frame. */

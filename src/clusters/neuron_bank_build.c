@@ -70,7 +70,7 @@ static void scatter_block(const pi2_neuron_bank_part *part, down_rows *rows, uin
     for (uint32_t done = 0; done < rows->count;) {
         const uint32_t left = rows->count - done, step = left < MOST_SPLIT_ROWS ? left : MOST_SPLIT_ROWS;
         for (uint32_t r = 0; r < step; r++, at += row_bytes) rows->blocks[r] = at;
-        pi2_neuron_split_column_rows(format, columns, scales, rows->blocks, rows->first + done, step, bank->width);
+        pi2_neuron_split_columns(format, columns, scales, rows->blocks, rows->first + done, step, bank->width);
         done += step;
     }
 }
@@ -98,7 +98,7 @@ static void take_column(const pi2_neuron_bank *bank, const uint8_t *column, uint
     for (uint32_t done = 0; done < bank->width;) {
         const uint32_t left = bank->width - done, step = left < MOST_SPLIT_ROWS ? left : MOST_SPLIT_ROWS;
         for (uint32_t r = 0; r < step; r++, column += value_bytes) blocks[r] = column;
-        pi2_neuron_split_column_rows(bank->down_format, columns, NULL, blocks, done, step, bank->width);
+        pi2_neuron_split_columns(bank->down_format, columns, NULL, blocks, done, step, bank->width);
         done += step;
     }
 }

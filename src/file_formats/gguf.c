@@ -397,7 +397,6 @@ static pi2_status refuse_magic(const header_parser *parser, const uint8_t *start
 
 static pi2_status check_version(header_parser *parser, uint32_t version) {
     const char *path = parser->part->path;
-    parser->part->version = version;
     if (version == 2 || version == 3) return PI2_OK;
     if (version == 1) {
         return pi2_fail(PI2_ERR_UNSUPPORTED,

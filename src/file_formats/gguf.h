@@ -64,12 +64,8 @@ int64_t pi2_gguf_file_modified_ns(const pi2_gguf *gguf, size_t file_index);
  *  of the key PI2_GGUF_HEADER_CHECKSUM_KEY, a u64, counts as zeros. */
 uint64_t pi2_gguf_file_header_hash(const pi2_gguf *gguf, size_t file_index);
 uint64_t pi2_gguf_file_header_bytes(const pi2_gguf *gguf, size_t file_index);
-/** Where the tensors' data begin, and what their offsets are multiples of. */
+/** Where the tensors' data begin. */
 uint64_t pi2_gguf_file_data_offset(const pi2_gguf *gguf, size_t file_index);
-uint32_t pi2_gguf_file_alignment(const pi2_gguf *gguf, size_t file_index);
-uint32_t pi2_gguf_file_version(const pi2_gguf *gguf, size_t file_index);
-/** Memory held by the parsed header. */
-size_t pi2_gguf_memory_bytes(const pi2_gguf *gguf);
 
 size_t pi2_gguf_tensor_count(const pi2_gguf *gguf);
 const pi2_gguf_tensor *pi2_gguf_tensor_at(const pi2_gguf *gguf, size_t index);

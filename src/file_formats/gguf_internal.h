@@ -20,7 +20,6 @@ typedef struct pi2_gguf_part {
     uint64_t header_bytes;     /* up to the padding before the tensors' data */
     uint64_t header_hash;      /* XXH3 64 of them */
     uint64_t data_offset;
-    uint32_t version;
     uint32_t alignment;
     pi2_growable_block header; /* a private copy: tensor names are terminated in place */
 } pi2_gguf_part;

@@ -258,23 +258,6 @@ uint64_t pi2_gguf_file_data_offset(const pi2_gguf *gguf, size_t file_index) {
     return gguf->parts[file_index].data_offset;
 }
 
-uint32_t pi2_gguf_file_alignment(const pi2_gguf *gguf, size_t file_index) {
-    return gguf->parts[file_index].alignment;
-}
-
-uint32_t pi2_gguf_file_version(const pi2_gguf *gguf, size_t file_index) {
-    return gguf->parts[file_index].version;
-}
-
-size_t pi2_gguf_memory_bytes(const pi2_gguf *gguf) {
-    size_t bytes = sizeof *gguf + gguf->part_count * sizeof *gguf->parts;
-    for (size_t i = 0; i < gguf->part_count; i++) bytes += gguf->parts[i].header.usable_bytes;
-    bytes += gguf->table.capacity * sizeof *gguf->table.entries;
-    bytes += gguf->table.count * sizeof *gguf->table.by_key;
-    bytes += gguf->tensor_capacity * sizeof *gguf->tensors;
-    return bytes + gguf->tensor_count * sizeof *gguf->by_name;
-}
-
 size_t pi2_gguf_tensor_count(const pi2_gguf *gguf) { return gguf->tensor_count; }
 
 const pi2_gguf_tensor *pi2_gguf_tensor_at(const pi2_gguf *gguf, size_t index) {

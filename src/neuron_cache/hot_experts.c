@@ -57,7 +57,6 @@ pi2_hot_experts *pi2_hot_experts_init(void *memory, uint32_t key_count, uint32_t
 bool pi2_hot_experts_is_hot(const pi2_hot_experts *hot, uint32_t key) {
     return hot->where[key] == WANTED || hot->where[key] == HELD;
 }
-bool pi2_hot_experts_is_held(const pi2_hot_experts *hot, uint32_t key) { return hot->where[key] == HELD; }
 uint32_t pi2_hot_experts_count(const pi2_hot_experts *hot) { return hot->wanted + hot->held; }
 uint32_t pi2_hot_experts_wanted(const pi2_hot_experts *hot) { return hot->wanted; }
 pi2_hot_counters pi2_hot_experts_counters(const pi2_hot_experts *hot) { return hot->counters; }

@@ -33,7 +33,6 @@ pi2_hot_experts *pi2_hot_experts_init(void *memory, uint32_t key_count, uint32_t
                                       uint32_t count);
 
 bool pi2_hot_experts_is_hot(const pi2_hot_experts *hot, uint32_t key);  /* WANTED or HELD */
-bool pi2_hot_experts_is_held(const pi2_hot_experts *hot, uint32_t key);
 uint32_t pi2_hot_experts_count(const pi2_hot_experts *hot);             /* WANTED and HELD */
 uint32_t pi2_hot_experts_wanted(const pi2_hot_experts *hot);
 

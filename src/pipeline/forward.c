@@ -384,8 +384,6 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     return status;
 }
 
-bool pi2_forward_looks_ahead(const pi2_forward *forward) { return pi2_look_ahead_wanted(&forward->look_ahead, 0); }
-
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index) {
     return forward->buffers.logits + index * forward->buffers.vocabulary_stride;
 }

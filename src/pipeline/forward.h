@@ -112,9 +112,6 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
  *  passes. */
 void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter);
 
-/** Whether passes look ahead just now: as asked, or as the last trial said. */
-bool pi2_forward_looks_ahead(const pi2_forward *forward);
-
 /** [vocabulary_size] of the index-th kept token of the last pass. */
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index);
 

@@ -144,8 +144,8 @@ static void put_scales(const pi2_weight_format *format, uint8_t *scale_block, co
     }
 }
 
-void pi2_neuron_split_column_rows(const pi2_weight_format *format, uint8_t *const *columns, uint8_t *scale_block,
-                                  const uint8_t *const *rows, size_t first_row, size_t row_count, size_t row_total) {
+void pi2_neuron_split_columns(const pi2_weight_format *format, uint8_t *const *columns, uint8_t *scale_block,
+                              const uint8_t *const *rows, size_t first_row, size_t row_count, size_t row_total) {
     uint8_t codes[GROUP * LARGEST_BLOCK];
     const size_t groups = groups_of(row_total), row_codes = format->block_columns * code_bytes(format);
     for (size_t first = 0; first < row_count; first += GROUP) {
@@ -158,11 +158,6 @@ void pi2_neuron_split_column_rows(const pi2_weight_format *format, uint8_t *cons
     if (scale_block && format->tile_scale_bytes) {
         put_scales(format, scale_block, rows, first_row, row_count, row_total);
     }
-}
-
-void pi2_neuron_split_columns(const pi2_weight_format *format, uint8_t *const *columns,
-                              uint8_t *scale_block, const uint8_t *const *rows, size_t row_count) {
-    pi2_neuron_split_column_rows(format, columns, scale_block, rows, 0, row_count, row_count);
 }
 
 void pi2_neuron_join_columns(const pi2_weight_format *format, uint8_t *const *rows,

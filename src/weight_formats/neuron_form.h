@@ -41,20 +41,14 @@ size_t pi2_neuron_column_value_bytes(const pi2_weight_format *format, size_t row
 size_t pi2_neuron_scale_block_bytes(const pi2_weight_format *format, size_t rows);
 
 /**
- * The block of columns that rows[0 .. row_count - 1] point at, one GGUF block each, to column form.
+ * The block of columns that rows[0 .. row_count - 1] point at, one GGUF block each, to column form. They are the rows
+ * from first_row on of `row_total`, which need not all be in memory: first_row is a multiple of PI2_NEURON_GROUP_ROWS,
+ * and so is row_count unless the part has the last row.
  * columns[0 .. block_columns - 1] take pi2_neuron_column_value_bytes() each; a NULL leaves that
- * column out. scale_block takes pi2_neuron_scale_block_bytes(); padding is written as zeros.
+ * column out. scale_block takes pi2_neuron_scale_block_bytes(), NULL: not wanted; padding is written as zeros.
  */
-void pi2_neuron_split_columns(const pi2_weight_format *format, uint8_t *const *columns,
-                              uint8_t *scale_block, const uint8_t *const *rows, size_t row_count);
-
-/**
- * The same for a part of the rows, when not all are in memory: rows[0 .. row_count - 1] are the rows from first_row on
- * of `row_total`. first_row: a multiple of PI2_NEURON_GROUP_ROWS, and so is row_count unless the part has the last row.
- * scale_block may be NULL: not wanted.
- */
-void pi2_neuron_split_column_rows(const pi2_weight_format *format, uint8_t *const *columns, uint8_t *scale_block,
-                                  const uint8_t *const *rows, size_t first_row, size_t row_count, size_t row_total);
+void pi2_neuron_split_columns(const pi2_weight_format *format, uint8_t *const *columns, uint8_t *scale_block,
+                              const uint8_t *const *rows, size_t first_row, size_t row_count, size_t row_total);
 
 /** The inverse: writes one GGUF block to each of rows[0 .. row_count - 1]. No column may be NULL. */
 void pi2_neuron_join_columns(const pi2_weight_format *format, uint8_t *const *rows,

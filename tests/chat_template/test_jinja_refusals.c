@@ -229,7 +229,6 @@ static void test_size_and_date(void **state) {
     free(source);
     const char *const dates[] = {"2026-13-01", "2026-1-1", "today", "2026-11-23 ", "2026-11-23 25:00:00"};
     assert_int_equal(pi2_chat_template_parse("x", 1, &chat_template), PI2_OK);
-    assert_in_range(pi2_chat_template_memory_bytes(chat_template), 100, 16384);
     for (size_t i = 0; i < sizeof dates / sizeof dates[0]; i++) {
         const pi2_chat_inputs inputs = {.date_string = dates[i]};
         assert_int_equal(pi2_chat_template_render(chat_template, &inputs, &rendered),

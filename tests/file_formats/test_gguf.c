@@ -197,7 +197,6 @@ static void test_reads_both_versions(void **state) {
         pi2_gguf *gguf;
         put_sample(&file, version);
         assert_int_equal(open_bytes(file.bytes, file.length, &gguf), PI2_OK);
-        assert_int_equal(pi2_gguf_file_version(gguf, 0), version);
         check_sample_metadata(gguf);
         check_sample_arrays(gguf);
         assert_int_equal(pi2_gguf_tensor_count(gguf), 3);
@@ -214,7 +213,6 @@ static void test_reads_both_versions(void **state) {
         assert_null(pi2_gguf_tensor_find(gguf, "alpha"));
         assert_string_equal(pi2_gguf_tensor_at(gguf, 0)->name, "zeta");
         assert_int_equal(pi2_gguf_entry_count(gguf), SAMPLE_ENTRIES);
-        assert_true(pi2_gguf_memory_bytes(gguf) > 0);
         pi2_gguf_close(gguf);
     }
 }
@@ -592,7 +590,6 @@ static void test_writer_is_read_back(void **state) {
     assert_int_equal(u64, 4);
     assert_int_equal(pi2_gguf_tensor_find(gguf, "i")->file_offset, 8192);
     assert_int_equal(pi2_gguf_tensor_find(gguf, "t")->bytes, 5 * 2 * 34);
-    assert_int_equal(pi2_gguf_file_alignment(gguf, 0), 4096);
 
     /* Entries copied from one file to another are the same bytes. */
     pi2_gguf_writer *copy;

@@ -69,7 +69,7 @@ static void split_matrix(matrix *m) {
     for (size_t b = 0; b < m->blocks; b++) {
         for (size_t r = 0; r < m->rows; r++) rows[r] = m->gguf + r * row_bytes + b * m->format->block_bytes;
         pi2_neuron_split_columns(m->format, m->column_values + b * m->format->block_columns,
-                                 m->scale_blocks + b * m->scale_block_bytes, rows, m->rows);
+                                 m->scale_blocks + b * m->scale_block_bytes, rows, 0, m->rows, m->rows);
     }
     free(rows);
 }

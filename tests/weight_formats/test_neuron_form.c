@@ -149,7 +149,7 @@ static void columns_survive(void **state) {
         for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++) {
             matrix m;
             make_matrix(&random, &m, formats[f], row_counts[i]);
-            pi2_neuron_split_columns(m.format, m.columns, m.scales, m.row_pointers, m.rows);
+            pi2_neuron_split_columns(m.format, m.columns, m.scales, m.row_pointers, 0, m.rows, m.rows);
             check_guard(m.scales, m.scale_bytes);
             for (size_t c = 0; c < m.format->block_columns; c++) check_guard(m.columns[c], m.column_bytes);
             pi2_neuron_join_columns(m.format, m.back_pointers, (const uint8_t *const *)m.columns, m.scales, m.rows);
@@ -173,11 +173,11 @@ static void columns_come_in_parts(void **state) {
             matrix m, other;
             make_matrix(&random, &m, formats[f], MAX_ROWS);
             make_matrix(&random, &other, formats[f], MAX_ROWS);
-            pi2_neuron_split_columns(m.format, m.columns, m.scales, m.row_pointers, m.rows);
+            pi2_neuron_split_columns(m.format, m.columns, m.scales, m.row_pointers, 0, m.rows, m.rows);
             for (size_t first = 0; first < m.rows; first += part) {
                 const size_t left = m.rows - first;
-                pi2_neuron_split_column_rows(m.format, other.columns, other.scales, m.row_pointers + first, first,
-                                             left < part ? left : part, m.rows);
+                pi2_neuron_split_columns(m.format, other.columns, other.scales, m.row_pointers + first, first,
+                                         left < part ? left : part, m.rows);
             }
             assert_memory_equal(other.scales, m.scales, m.scale_bytes);
             for (size_t c = 0; c < m.format->block_columns; c++) {
@@ -201,7 +201,7 @@ static void columns_can_be_left_out(void **state) {
     memset(m.blocks, 0xff, m.rows * format->block_bytes);
     uint8_t *wanted[32] = {0};
     wanted[7] = m.columns[7];
-    pi2_neuron_split_columns(format, wanted, m.scales, m.row_pointers, m.rows);
+    pi2_neuron_split_columns(format, wanted, m.scales, m.row_pointers, 0, m.rows, m.rows);
     for (size_t i = 0; i < m.column_bytes; i++) assert_int_equal(m.columns[6][i], GUARD);
     /* Two groups; rows 40 to 63 are zeros: of the second group bytes 0 to 7 have low halves only. */
     for (size_t i = 0; i < 32; i++) assert_int_equal(m.columns[7][i], i < 16 ? 0xff : i < 24 ? 0x0f : 0);
