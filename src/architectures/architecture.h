@@ -42,6 +42,25 @@ typedef struct pi2_model_shape {
     uint32_t full_layer_step;      /* with a window: layers 0, n, 2n, ... see all and are not rotated */
 } pi2_model_shape;
 
+/*
+ * FFNs: a layer has one, which every token uses, or as many as it has experts, of which a token uses some. What is
+ * alike for both asks these.
+ */
+static inline uint32_t pi2_layer_ffns(const pi2_model_shape *shape) {
+    return shape->expert_count ? shape->expert_count : 1;
+}
+static inline uint32_t pi2_token_ffns(const pi2_model_shape *shape) {
+    return shape->expert_count ? shape->expert_used_count : 1;
+}
+/** Neurons of one. */
+static inline uint32_t pi2_ffn_length(const pi2_model_shape *shape) {
+    return shape->expert_count ? shape->expert_feed_forward_length : shape->feed_forward_length;
+}
+/** Its number among those of all layers. expert: UINT32_MAX in a dense layer. */
+static inline size_t pi2_ffn_number(const pi2_model_shape *shape, uint32_t layer, uint32_t expert) {
+    return (size_t)layer * pi2_layer_ffns(shape) + (expert == UINT32_MAX ? 0 : expert);
+}
+
 /** Whether tokens can be computed with the neurons that fire alone: dense layers whose activation has exact zeros. */
 static inline bool pi2_model_shape_fires(const pi2_model_shape *shape) {
     return pi2_ffn_activation_is_sparse(shape->activation);

@@ -94,7 +94,7 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
     case PI2_GROUP_EMBEDDING: operands[0] = &model->embedding; break;
     case PI2_GROUP_EXPERT: /* all of a layer at once, by its first one */
         return request->expert == 0
-            ? pi2_model_experts_build(model, request->layer, group_index, request, cpu_features) : PI2_OK;
+            ? pi2_model_experts_build(model, group_index, request, cpu_features) : PI2_OK;
     }
     for (uint32_t i = 0; i < request->tensor_count && operands[i]; i++) {
         PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, operands[i]));
@@ -287,7 +287,7 @@ pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t
 
 void pi2_model_free(pi2_model *model) {
     if (!model) return;
-    for (uint32_t i = 0; model->layers && i < model->shape.layer_count; i++) free(model->layers[i].experts.clusters);
+    for (uint32_t i = 0; model->layers && i < model->shape.layer_count; i++) free(model->layers[i].clusters);
     pi2_neuron_banks_free(model->banks);
     pi2_extent_layout_free(model->layout);
     free(model->layers);

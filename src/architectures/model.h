@@ -30,19 +30,13 @@ typedef struct pi2_expert_cluster {
     uint32_t neuron_begin, neuron_end;
 } pi2_expert_cluster;
 
-/** A layer's experts. Every group holds one expert, laid out as the layer's first one. */
-typedef struct pi2_layer_experts {
-    uint32_t first_group;            /* expert e is group first_group + e */
-    pi2_operand gate, up, down;      /* of expert 0, which the others are like: their extents are as far from their
-                                        group's first one, and their rows from their first */
-    pi2_expert_cluster *clusters; uint32_t cluster_count;
-} pi2_layer_experts;
-
 typedef struct pi2_layer_weights {
     pi2_operand q, k, v, attention_output;
-    pi2_operand gate, up, down;      /* dense models */
-    pi2_layer_experts experts;       /* mixtures of experts */
-    uint32_t attention_group, ffn_group;
+    pi2_operand gate, up, down;      /* of the FFN, or of expert 0, which the others are like: their extents are as far
+                                        from their group's first one, and their rows from their first */
+    uint32_t attention_group;
+    uint32_t ffn_group;              /* expert e is group ffn_group + e, laid out as the first */
+    pi2_expert_cluster *clusters; uint32_t cluster_count; /* of an expert; none in a dense layer */
     const float *tables[PI2_TABLE_LAYER_ROLES]; /* NULL where the model has none */
 } pi2_layer_weights;
 
@@ -82,8 +76,8 @@ pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, con
  * checked to lie where the pipeline will look for it. model_experts.c
  * Errors  FORMAT, UNSUPPORTED (no kernel), MEMORY
  */
-pi2_status pi2_model_experts_build(pi2_model *model, uint32_t layer, uint32_t first_group,
-                                   const pi2_group_request *request, unsigned cpu_features);
+pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request,
+                                   unsigned cpu_features);
 
 /** Memory that the model's lists and tables hold. */
 size_t pi2_model_memory_bytes(const pi2_model *model);

@@ -28,10 +28,10 @@ typedef struct expert_walk {
 } expert_walk;
 
 /* The piece continues its matrix; tells the cluster that it belongs to. */
-static bool take_piece(const pi2_model *model, const pi2_layer_experts *experts, const pi2_piece *piece,
+static bool take_piece(const pi2_model *model, const pi2_layer_weights *layer, const pi2_piece *piece,
                        uint32_t cluster_neurons, expert_walk *walk, uint32_t *cluster_out) {
     const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
-    if (piece->tensor == number_of(model, &experts->down)) {
+    if (piece->tensor == number_of(model, &layer->down)) {
         if (piece->column_begin != walk->down_column || piece->row_begin != walk->down_row) return false;
         *cluster_out = piece->column_begin / cluster_neurons;
         const uint32_t begin = *cluster_out * cluster_neurons;
@@ -45,8 +45,8 @@ static bool take_piece(const pi2_model *model, const pi2_layer_experts *experts,
         }
         return true;
     }
-    uint32_t *row = piece->tensor == number_of(model, &experts->gate) ? &walk->gate_row
-                  : piece->tensor == number_of(model, &experts->up) ? &walk->up_row : NULL;
+    uint32_t *row = piece->tensor == number_of(model, &layer->gate) ? &walk->gate_row
+                  : piece->tensor == number_of(model, &layer->up) ? &walk->up_row : NULL;
     if (!row || piece->row_begin != *row || piece->column_begin != 0 || piece->column_count != width) return false;
     *cluster_out = *row / cluster_neurons;
     const uint32_t end = (*cluster_out + 1) * cluster_neurons;
@@ -56,21 +56,21 @@ static bool take_piece(const pi2_model *model, const pi2_layer_experts *experts,
 }
 
 /* Walks extent e of expert 0. False: it does not lie as one does. */
-static bool walk_extent(const pi2_model *model, pi2_layer_experts *experts, uint32_t e, expert_walk *walk) {
+static bool walk_extent(const pi2_model *model, pi2_layer_weights *layer, uint32_t e, expert_walk *walk) {
     const pi2_extent_layout *layout = model->layout;
-    const pi2_group *group = &layout->groups[experts->first_group];
+    const pi2_group *group = &layout->groups[layer->ffn_group];
     const pi2_extent *extent = &layout->extents[group->first_extent + e];
     if (e == group->gate_extents) walk->cluster = 0; /* the clusters' Up and Down begin */
     for (uint32_t p = 0; p < extent->piece_count; p++) {
         uint32_t cluster = 0;
-        if (!take_piece(model, experts, &layout->pieces[extent->first_piece + p], group->cluster_neurons, walk,
+        if (!take_piece(model, layer, &layout->pieces[extent->first_piece + p], group->cluster_neurons, walk,
                         &cluster) ||
             cluster < walk->cluster || cluster > walk->cluster + 1 || (p > 0 && cluster != walk->cluster)) {
             return false;
         }
         walk->cluster = cluster;
     }
-    pi2_expert_cluster *own = &experts->clusters[walk->cluster];
+    pi2_expert_cluster *own = &layer->clusters[walk->cluster];
     if (e < group->gate_extents) {
         if (own->gate_count++ == 0) own->first_gate = e;
     } else if (own->extent_count++ == 0) {
@@ -80,31 +80,31 @@ static bool walk_extent(const pi2_model *model, pi2_layer_experts *experts, uint
 }
 
 /* Walks expert 0 and notes its clusters. */
-static pi2_status walk_first(pi2_model *model, pi2_layer_experts *experts) {
-    const pi2_group *group = &model->layout->groups[experts->first_group];
+static pi2_status walk_first(pi2_model *model, pi2_layer_weights *layer) {
+    const pi2_group *group = &model->layout->groups[layer->ffn_group];
     const uint32_t neurons = model->shape.expert_feed_forward_length;
-    const uint32_t step = group->cluster_neurons, block = experts->down.tensor->format->block_columns;
+    const uint32_t step = group->cluster_neurons, block = layer->down.tensor->format->block_columns;
     if (step == 0 || step > neurons || (step < neurons && (step % 32 != 0 || step % block != 0))) {
-        return wrong_layout(model, experts->first_group);
+        return wrong_layout(model, layer->ffn_group);
     }
     const uint32_t cluster_count = (neurons + step - 1) / step;
-    experts->clusters = calloc(cluster_count, sizeof *experts->clusters);
-    if (!experts->clusters) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of clusters");
-    experts->cluster_count = cluster_count;
+    layer->clusters = calloc(cluster_count, sizeof *layer->clusters);
+    if (!layer->clusters) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of clusters");
+    layer->cluster_count = cluster_count;
     expert_walk walk = { 0 };
     for (uint32_t e = 0; e < group->extent_count; e++) {
-        if (!walk_extent(model, experts, e, &walk)) return wrong_layout(model, experts->first_group);
+        if (!walk_extent(model, layer, e, &walk)) return wrong_layout(model, layer->ffn_group);
     }
     for (uint32_t c = 0; c < cluster_count; c++) {
-        pi2_expert_cluster *cluster = &experts->clusters[c];
+        pi2_expert_cluster *cluster = &layer->clusters[c];
         cluster->neuron_begin = c * step;
         cluster->neuron_end = neurons - c * step < step ? neurons : (c + 1) * step;
         if (cluster->extent_count == 0 || (group->gate_extents && cluster->gate_count == 0)) {
-            return wrong_layout(model, experts->first_group);
+            return wrong_layout(model, layer->ffn_group);
         }
     }
     if (walk.gate_row != neurons || walk.up_row != neurons || walk.down_column != neurons || walk.down_row != 0) {
-        return wrong_layout(model, experts->first_group);
+        return wrong_layout(model, layer->ffn_group);
     }
     return PI2_OK;
 }
@@ -117,12 +117,12 @@ static bool same_piece(const pi2_model *model, const pi2_piece *first, const pi2
            piece->row_begin == first->row_begin + tensor->matrix_rows * expert;
 }
 
-static pi2_status check_alike(const pi2_model *model, const pi2_layer_experts *experts, uint32_t expert) {
+static pi2_status check_alike(const pi2_model *model, const pi2_layer_weights *layer, uint32_t expert) {
     const pi2_extent_layout *layout = model->layout;
-    const pi2_group *first = &layout->groups[experts->first_group];
-    const pi2_group *group = &layout->groups[experts->first_group + expert];
+    const pi2_group *first = &layout->groups[layer->ffn_group];
+    const pi2_group *group = &layout->groups[layer->ffn_group + expert];
     if (group->extent_count != first->extent_count || group->cluster_neurons != first->cluster_neurons) {
-        return wrong_layout(model, experts->first_group + expert);
+        return wrong_layout(model, layer->ffn_group + expert);
     }
     for (uint32_t e = 0; e < group->extent_count; e++) {
         const pi2_extent *a = &layout->extents[first->first_extent + e];
@@ -131,26 +131,26 @@ static pi2_status check_alike(const pi2_model *model, const pi2_layer_experts *e
         for (uint32_t p = 0; same && p < a->piece_count; p++) {
             same = same_piece(model, &layout->pieces[a->first_piece + p], &layout->pieces[b->first_piece + p], expert);
         }
-        if (!same) return wrong_layout(model, experts->first_group + expert);
+        if (!same) return wrong_layout(model, layer->ffn_group + expert);
     }
     return PI2_OK;
 }
 
-pi2_status pi2_model_experts_build(pi2_model *model, uint32_t layer, uint32_t first_group,
-                                   const pi2_group_request *request, unsigned cpu_features) {
-    pi2_layer_experts *experts = &model->layers[layer].experts;
+pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request,
+                                   unsigned cpu_features) {
+    pi2_layer_weights *layer = &model->layers[request->layer];
     const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
-    experts->first_group = first_group;
+    layer->ffn_group = first_group;
     const pi2_group *group = &model->layout->groups[first_group];
-    PI2_TRY(pi2_model_operand_build(model, group, request, 0, cpu_features, &experts->gate));
-    PI2_TRY(pi2_model_operand_build(model, group, request, 1, cpu_features, &experts->up));
-    PI2_TRY(pi2_model_operand_build(model, group, request, 2, cpu_features, &experts->down));
-    if (experts->gate.tensor->matrix_rows != neurons || experts->up.tensor->matrix_rows != neurons ||
-        experts->down.tensor->matrix_rows != width) {
+    PI2_TRY(pi2_model_operand_build(model, group, request, 0, cpu_features, &layer->gate));
+    PI2_TRY(pi2_model_operand_build(model, group, request, 1, cpu_features, &layer->up));
+    PI2_TRY(pi2_model_operand_build(model, group, request, 2, cpu_features, &layer->down));
+    if (layer->gate.tensor->matrix_rows != neurons || layer->up.tensor->matrix_rows != neurons ||
+        layer->down.tensor->matrix_rows != width) {
         return pi2_fail(PI2_ERR_FORMAT, "tensor '%s' and its fellows are not stacked as experts of %u neurons",
-                        experts->gate.tensor->name, neurons);
+                        layer->gate.tensor->name, neurons);
     }
-    PI2_TRY(walk_first(model, experts));
-    for (uint32_t e = 1; e < model->shape.expert_count; e++) PI2_TRY(check_alike(model, experts, e));
+    PI2_TRY(walk_first(model, layer));
+    for (uint32_t e = 1; e < model->shape.expert_count; e++) PI2_TRY(check_alike(model, layer, e));
     return PI2_OK;
 }

@@ -47,19 +47,13 @@ struct pi2_neuron_tally {
     uint32_t run_ends[PI2_STATISTICS_BATCHES]; /* of the chunk: where its complete runs end */
 };
 
-static uint32_t experts_of(const pi2_model_shape *shape) { return shape->expert_count ? shape->expert_count : 1; }
-
-static uint32_t neurons_of(const pi2_model_shape *shape) {
-    return shape->expert_count ? shape->expert_feed_forward_length : shape->feed_forward_length;
-}
-
 static uint32_t stride_of(const pi2_model_shape *shape) {
-    return (neurons_of(shape) + BLOCK - 1) / BLOCK * BLOCK;
+    return (pi2_ffn_length(shape) + BLOCK - 1) / BLOCK * BLOCK;
 }
 
 uint64_t pi2_neuron_tally_bytes(const pi2_model_shape *shape) {
-    const uint64_t in_layer = (uint64_t)experts_of(shape) * stride_of(shape);
-    const uint64_t entries = (uint64_t)shape->layer_count * experts_of(shape);
+    const uint64_t in_layer = (uint64_t)pi2_layer_ffns(shape) * stride_of(shape);
+    const uint64_t entries = (uint64_t)shape->layer_count * pi2_layer_ffns(shape);
     const uint64_t counted = in_layer * shape->layer_count;
     const uint64_t statistics =
         counted * COLUMNS * 4 + entries * (sizeof(pi2_statistics_entry) + 8 * PI2_STATISTICS_SUMS);
@@ -245,12 +239,12 @@ pi2_status pi2_neuron_tally_chunk(pi2_neuron_tally *tally, pi2_session *session,
 pi2_status pi2_neuron_tally_statistics(const pi2_engine *engine, uint32_t chunk_tokens,
                                        pi2_neuron_statistics *statistics_out) {
     const pi2_model_shape *shape = &engine->run.source.model->shape;
-    const uint32_t experts = experts_of(shape), count_of_entries = shape->layer_count * experts;
+    const uint32_t experts = pi2_layer_ffns(shape), count_of_entries = shape->layer_count * experts;
     *statistics_out = (pi2_neuron_statistics){ 0 };
     pi2_statistics_entry *entries = calloc(count_of_entries, sizeof *entries);
     if (!entries) return pi2_fail(PI2_ERR_MEMORY, "no memory for the statistics of %u layers", shape->layer_count);
     for (uint32_t e = 0; e < count_of_entries; e++) {
-        entries[e] = (pi2_statistics_entry){ .layer = e / experts, .neuron_count = neurons_of(shape),
+        entries[e] = (pi2_statistics_entry){ .layer = e / experts, .neuron_count = pi2_ffn_length(shape),
                                              .expert = shape->expert_count ? e % experts : UINT32_MAX };
     }
     const pi2_status status =
@@ -270,8 +264,8 @@ pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_
     *tally_out = NULL;
     if (!tally) return pi2_fail(PI2_ERR_MEMORY, "no memory for counts");
     *tally = (pi2_neuron_tally){ .engine = engine, .counter = { .user = tally, .count = count },
-                                 .experts = experts_of(shape), .stride = stride_of(shape),
-                                 .entry_count = (size_t)shape->layer_count * experts_of(shape) };
+                                 .experts = pi2_layer_ffns(shape), .stride = stride_of(shape),
+                                 .entry_count = (size_t)shape->layer_count * pi2_layer_ffns(shape) };
     const size_t padded = tally->entry_count * tally->stride;
     bool is_there = true;
     for (int c = 0; c < COUNTS; c++) {

@@ -24,12 +24,12 @@ pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
 pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_job *job) {
     pi2_forward *forward = walk->forward;
     pi2_expert_buffers *experts = &forward->buffers.experts;
-    const pi2_layer_experts *layer = &forward->model->layers[walk->layer].experts;
+    const pi2_layer_weights *layer = &forward->model->layers[walk->layer];
     const bool alone = forward->token_count == 1; /* then its activations are read where they are */
     return (pi2_ffn_unit){
         .source = { .experts = pi2_forward_experts_of(walk),
                     .key = walk->layer * forward->model->shape.expert_count + job->expert,
-                    .first_extent = forward->model->layout->groups[layer->first_group].first_extent },
+                    .first_extent = forward->model->layout->groups[layer->ffn_group].first_extent },
         .gate = &layer->gate, .up = &layer->up, .down = &layer->down, .expert = job->expert,
         .input = alone ? &forward->buffers.normed_set : &experts->gathered_set,
         .input_shift = alone ? job->first_row : 0, .hidden_set = &experts->hidden_set, .hidden = experts->hidden,

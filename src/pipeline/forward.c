@@ -437,7 +437,7 @@ static uint32_t most_runs(const pi2_model *model) {
 /* Which bank each FFN has, and the kernels for its neurons. */
 static pi2_status find_banks(pi2_forward *forward) {
     const pi2_model_shape *shape = &forward->model->shape;
-    const uint32_t layers = shape->layer_count, each = shape->expert_count ? shape->expert_count : 1;
+    const uint32_t layers = shape->layer_count, each = pi2_layer_ffns(shape);
     forward->bank_of = malloc((size_t)layers * each * sizeof *forward->bank_of);
     forward->has_banks = calloc(layers, 1);
     forward->up_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
@@ -454,7 +454,7 @@ static pi2_status find_banks(pi2_forward *forward) {
     forward->expert_bytes = pi2_expert_cache_slot_bytes(forward->model->layout);
     for (uint32_t b = 0; b < forward->options.banks->count; b++) {
         const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
-        forward->bank_of[(size_t)bank->layer * each + (bank->expert == UINT32_MAX ? 0 : bank->expert)] = b;
+        forward->bank_of[pi2_ffn_number(shape, bank->layer, bank->expert)] = b;
         forward->up_kernels[bank->layer] = pi2_neuron_select(bank->up_format->type, forward->options.cpu_features);
         forward->down_kernels[bank->layer] = pi2_neuron_select(bank->down_format->type, forward->options.cpu_features);
     }

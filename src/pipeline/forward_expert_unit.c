@@ -1,8 +1,8 @@
 /* forward_expert_unit.c: units of one expert's work: a cluster's neurons, and some of Down's rows. */
 #include "pipeline/ffn_unit.h"
 
-static const pi2_layer_experts *experts_of(const pi2_forward_walk *walk) {
-    return &walk->forward->model->layers[walk->layer].experts;
+static const pi2_expert_cluster *cluster_at(const pi2_forward_walk *walk, uint32_t index) {
+    return &walk->forward->model->layers[walk->layer].clusters[index];
 }
 
 /* Who opens an extent first takes its checksum, alone: so all of a cluster's are opened here, Down's too. */
@@ -21,7 +21,7 @@ static bool open_cluster(const pi2_forward_walk *walk, const pi2_ffn_unit *unit,
 
 /* A cache of Gates alone has no other extents; one of whole experts keeps an expert until all of it has arrived. */
 void pi2_forward_expert_gate(pi2_forward_walk *walk, unsigned member, uint32_t job, uint32_t cluster_index) {
-    const pi2_expert_cluster *cluster = &experts_of(walk)->clusters[cluster_index];
+    const pi2_expert_cluster *cluster = cluster_at(walk, cluster_index);
     const pi2_ffn_unit unit = pi2_ffn_of_expert(walk, &walk->forward->buffers.experts.jobs[job]);
     const uint32_t step = walk->forward->buffers.neuron_chunk;
     const bool is_open = unit.source.experts == walk->forward->options.experts
@@ -36,7 +36,7 @@ void pi2_forward_expert_gate(pi2_forward_walk *walk, unsigned member, uint32_t j
 
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job,
                                 uint32_t cluster_index) {
-    const pi2_expert_cluster *cluster = &experts_of(walk)->clusters[cluster_index];
+    const pi2_expert_cluster *cluster = cluster_at(walk, cluster_index);
     const pi2_ffn_unit unit = pi2_ffn_of_expert(walk, job);
     const uint32_t step = walk->forward->buffers.neuron_chunk;
     if (!open_cluster(walk, &unit, cluster)) return;

@@ -143,7 +143,7 @@ static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
     pi2_forward *forward = walk->forward;
     pi2_expert_plan *plan = &forward->plan;
-    const pi2_layer_experts *layer = &layer_of(walk)->experts;
+    const pi2_layer_weights *layer = layer_of(walk);
     if (pi2_forward_failed(forward)) return;
     order_visits(walk);
     const pi2_layout_tensor *down = layer->down.tensor;
@@ -229,7 +229,7 @@ static bool cluster_arrived(const pi2_forward_walk *walk, uint32_t key, const pi
 
 static bool take_cluster(const pi2_forward_walk *walk, uint32_t job_index, expert_unit *unit) {
     const pi2_expert_buffers *experts = &walk->forward->buffers.experts;
-    const pi2_layer_experts *layer = &layer_of(walk)->experts;
+    const pi2_layer_weights *layer = layer_of(walk);
     pi2_expert_job *job = &experts->jobs[job_index];
     uint8_t *taken = experts->taken + (size_t)job_index * experts->cluster_most;
     for (uint32_t c = job->first_untaken; c < layer->cluster_count; c++) {
@@ -252,7 +252,7 @@ static bool is_taken(const pi2_expert_plan *plan, const pi2_expert_job *job, uin
 static bool find_unit(const pi2_forward_walk *walk, expert_unit *unit) {
     pi2_expert_plan *plan = &walk->forward->plan;
     pi2_expert_job *jobs = walk->forward->buffers.experts.jobs;
-    const uint32_t clusters = layer_of(walk)->experts.cluster_count;
+    const uint32_t clusters = layer_of(walk)->cluster_count;
     while (plan->first_open < plan->job_count && is_taken(plan, &jobs[plan->first_open], clusters)) plan->first_open++;
     for (uint32_t j = plan->first_open; j < plan->job_count; j++) {
         if (jobs[j].clusters_done < clusters || jobs[j].down_taken == plan->down_chunks) continue;
@@ -302,7 +302,7 @@ static void end_unit(pi2_forward_walk *walk, const expert_unit *unit) {
     pi2_expert_job *job = unit->job;
     (void)pthread_mutex_lock(&plan->lock);
     plan->busy--;
-    const bool cluster_end = !unit->down && ++job->clusters_done == layer_of(walk)->experts.cluster_count;
+    const bool cluster_end = !unit->down && ++job->clusters_done == layer_of(walk)->cluster_count;
     const bool job_end = unit->down ? ++job->down_done == plan->down_chunks : cluster_end && plan->down_chunks == 0;
     (void)pthread_mutex_unlock(&plan->lock);
     if (job_end && !pi2_forward_failed(forward)) {

@@ -48,10 +48,6 @@ static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *atten
                    pi2_operand_kind(&layer->gate) | pi2_operand_kind(&layer->up);
         *attended |= pi2_operand_kind(&layer->attention_output);
         *hidden |= pi2_operand_kind(&layer->down);
-        if (model->shape.expert_count == 0) continue;
-        *normed |= 1u << layer->experts.gate.tensor->format->activation |
-                   1u << layer->experts.up.tensor->format->activation;
-        *hidden |= 1u << layer->experts.down.tensor->format->activation;
     }
 }
 
@@ -59,8 +55,7 @@ static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *atten
 static unsigned gathered_kinds(const pi2_model *model) {
     unsigned kinds = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        const pi2_layer_experts *experts = &model->layers[i].experts;
-        kinds |= 1u << experts->gate.tensor->format->activation | 1u << experts->up.tensor->format->activation;
+        kinds |= pi2_operand_kind(&model->layers[i].gate) | pi2_operand_kind(&model->layers[i].up);
     }
     return kinds;
 }
@@ -73,7 +68,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     const size_t jobs = visits < m->expert_count ? visits : m->expert_count;
     const unsigned gathered = gathered_kinds(model);
     for (uint32_t i = 0; i < m->layer_count; i++) {
-        const uint32_t clusters = model->layers[i].experts.cluster_count;
+        const uint32_t clusters = model->layers[i].cluster_count;
         if (clusters > experts->cluster_most) experts->cluster_most = clusters;
     }
     experts->expert_stride = stride_of(m->expert_count);
@@ -110,9 +105,8 @@ static void carve_neurons(carver *from, const pi2_model *model, const pi2_forwar
     pi2_neuron_buffers *neurons = &buffers->neurons;
     const pi2_model_shape *m = &model->shape;
     const size_t tokens = shape->neuron_tokens < shape->batch_tokens ? shape->neuron_tokens : shape->batch_tokens;
-    const size_t rows = m->expert_count ? tokens * m->expert_used_count : tokens;
-    const size_t jobs = !m->expert_count ? 1 : rows < m->expert_count ? rows : m->expert_count;
-    const uint32_t columns = m->expert_count ? m->expert_feed_forward_length : m->feed_forward_length;
+    const size_t rows = tokens * pi2_token_ffns(m), ffns = pi2_layer_ffns(m), jobs = rows < ffns ? rows : ffns;
+    const uint32_t columns = pi2_ffn_length(m);
     const size_t stride = stride_of(columns);
     neurons->stride = stride;
     neurons->row_count = (uint32_t)rows;
@@ -153,9 +147,7 @@ static uint32_t neuron_chunk_of(const pi2_model *model, unsigned hidden) {
     if (hidden & (1u << PI2_ACTIVATION_Q8_256)) return 256;
     uint32_t most = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        const pi2_layer_weights *layer = &model->layers[i];
-        const uint32_t group = model->shape.expert_count ? layer->experts.first_group : layer->ffn_group;
-        const uint32_t neurons = model->layout->groups[group].cluster_neurons;
+        const uint32_t neurons = model->layout->groups[model->layers[i].ffn_group].cluster_neurons;
         if (neurons > most) most = neurons;
     }
     return most % 32 == 0 && most <= MOST_NEURONS && most > 0 ? most : 64;

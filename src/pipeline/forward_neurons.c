@@ -33,16 +33,15 @@ static const pi2_neuron_bank *bank_at(const pi2_forward_walk *walk, uint32_t num
 
 /* All banks of a layer have its shape. */
 static const pi2_neuron_bank *any_bank(const pi2_forward_walk *walk) {
-    const uint32_t each = walk->forward->model->shape.expert_count;
-    return bank_at(walk, walk->forward->bank_of[(size_t)walk->layer * (each ? each : 1)]);
+    return bank_at(walk, walk->forward->bank_of[pi2_ffn_number(&walk->forward->model->shape, walk->layer, 0)]);
 }
 
 static neuron_job job_at(const pi2_forward_walk *walk, uint32_t number) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t each = forward->model->shape.expert_count;
-    if (each == 0) return (neuron_job){ 0, forward->bank_of[walk->layer], 0, forward->token_count };
+    const pi2_model_shape *shape = &forward->model->shape;
+    if (shape->expert_count == 0) return (neuron_job){ 0, forward->bank_of[walk->layer], 0, forward->token_count };
     const pi2_expert_job *job = &forward->buffers.experts.jobs[number];
-    return (neuron_job){ number, forward->bank_of[(size_t)walk->layer * each + job->expert], job->first_row,
+    return (neuron_job){ number, forward->bank_of[pi2_ffn_number(shape, walk->layer, job->expert)], job->first_row,
                          job->row_count };
 }
 
@@ -60,7 +59,7 @@ static pi2_ffn_unit unit_of(const pi2_forward_walk *walk, const neuron_job *job)
 
 /* Rows of all jobs together. */
 static uint32_t rows_of_pass(const pi2_forward *forward) {
-    return forward->token_count * (forward->model->shape.expert_count ? forward->model->shape.expert_used_count : 1);
+    return forward->token_count * pi2_token_ffns(&forward->model->shape);
 }
 
 static float *hidden_of(const pi2_forward *forward, uint32_t row) {
@@ -95,8 +94,7 @@ void pi2_forward_begin_neurons(pi2_forward *forward) {
 void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uint32_t token, uint32_t begin,
                               uint32_t end, const float *gate) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t each = forward->model->shape.expert_count;
-    const uint32_t number = forward->bank_of[each ? (size_t)walk->layer * each + expert : walk->layer];
+    const uint32_t number = forward->bank_of[pi2_ffn_number(&forward->model->shape, walk->layer, expert)];
     if (number == PI2_NO_BANK || token + WARM_TOKENS < forward->token_count) return;
     const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);

@@ -121,7 +121,6 @@ static void mark_layer(pi2_planned_run *run, uint32_t layer) {
 
 /* Experts' Gates can be read alone, and some layer has all its banks: the others compute whole experts. */
 static bool experts_can_go_by_neuron(const pi2_model *model) {
-    const uint32_t each = model->shape.expert_count;
     for (uint32_t g = 0; g < model->layout->group_count; g++) {
         const pi2_group *group = &model->layout->groups[g];
         if (group->kind == PI2_GROUP_EXPERT && group->gate_extents == 0) return false;
@@ -130,7 +129,7 @@ static bool experts_can_go_by_neuron(const pi2_model *model) {
     for (uint32_t b = 0; b < model->banks->count; b++) { /* banks are in the order of layers, then experts */
         const bool same = b > 0 && model->banks->banks[b].layer == model->banks->banks[b - 1].layer;
         in_a_row = same ? in_a_row + 1 : 1;
-        if (in_a_row == each) return true;
+        if (in_a_row == model->shape.expert_count) return true;
     }
     return false;
 }

@@ -158,10 +158,9 @@ static void add_gates(const pi2_planned_run *run, pi2_workload_neurons *neurons)
     const pi2_model *model = run->source.model;
     const pi2_memory_plan *memory = &run->plan.memory;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        const pi2_layer_experts *experts = &model->layers[i].experts;
-        neurons->gate_part += matrix_bytes(&experts->gate);
-        neurons->up_part += matrix_bytes(&experts->up);
-        neurons->down_part += matrix_bytes(&experts->down);
+        neurons->gate_part += matrix_bytes(&model->layers[i].gate);
+        neurons->up_part += matrix_bytes(&model->layers[i].up);
+        neurons->down_part += matrix_bytes(&model->layers[i].down);
     }
     const double sum = neurons->gate_part + neurons->up_part + neurons->down_part;
     neurons->gate_part /= sum;
@@ -183,7 +182,7 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t 
     const uint64_t heads = pi2_neuron_store_head_bytes(banks), all = pi2_neuron_store_all_bytes(banks) - heads;
     for (uint32_t b = 0; b < banks->count; b++) neurons->units += banks->banks[b].unit_count;
     const pi2_model_shape *shape = &run->source.model->shape;
-    const uint32_t each = shape->expert_count ? shape->expert_count : 1;
+    const uint32_t each = pi2_layer_ffns(shape);
     neurons->layers = banks->count / each;
     neurons->unit_bytes = (uint32_t)(all / neurons->units);
     const uint64_t lent = pi2_run_plan_loan_due(run, position);
@@ -216,7 +215,7 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed
     }
     const pi2_model_shape *shape = &run->source.model->shape;
     firing f = { .rates = &plan->rates, .up_is_cut_off = shape->activation == PI2_FFN_drelu,
-                 .visits = shape->expert_count ? (double)shape->expert_used_count / shape->expert_count : 1 };
+                 .visits = (double)pi2_token_ffns(shape) / pi2_layer_ffns(shape) };
     f.assumed_gives = pi2_neuron_assumed_share(shape, &f.assumed_fires);
     pi2_status status = PI2_OK;
     if (request->statistics) {
