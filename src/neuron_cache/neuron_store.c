@@ -429,19 +429,30 @@ static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, pi2_b
     return true;
 }
 
-static void ask(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
+/* Asks for units as far as there are reads and slots; returns how many of the list are dealt with. */
+static uint32_t ask_some(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
     const store_bank *bank = &store->banks[b];
-    for (uint32_t first = 0; first < count; first += WANTED_AT_ONCE) {
-        const uint32_t end = count - first < WANTED_AT_ONCE ? count : first + WANTED_AT_ONCE;
-        pi2_bring *bring = NULL;
-        pi2_region_lock(store->region);
-        for (uint32_t i = first; i < end; i++) {
-            if (atomic_load_explicit(&bank->slot_of[units[i]], memory_order_acquire) != NO_SLOT) continue;
-            bring = read_for(store, bring, units[i]);
-            if (!bring || !bring_unit(store, b, units[i], bring)) break;
-        }
-        if (bring && bring->count > 0) pi2_region_add(store->region, bring);
-        pi2_region_unlock(store->region);
+    pi2_bring *bring = NULL;
+    uint32_t done = 0;
+    pi2_region_lock(store->region);
+    for (; done < count; done++) {
+        if (atomic_load_explicit(&bank->slot_of[units[done]], memory_order_acquire) != NO_SLOT) continue;
+        bring = read_for(store, bring, units[done]);
+        if (!bring || !bring_unit(store, b, units[done], bring)) break;
+    }
+    if (bring && bring->count > 0) pi2_region_add(store->region, bring);
+    pi2_region_unlock(store->region);
+    return done;
+}
+
+/* Where there are no more reads, those that have ended are told of, and serve the rest: nobody waits for units while a
+ * layer's Gate is computed, so that the list would be full of reads that were done long ago. */
+static void ask(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
+    for (uint32_t done = 0; done < count;) {
+        const uint32_t left = count - done, part = left < WANTED_AT_ONCE ? left : WANTED_AT_ONCE;
+        const uint32_t dealt = ask_some(store, b, units + done, part);
+        done += dealt;
+        if (dealt < part && !pi2_region_collect(store->region)) return;
     }
 }
 

@@ -268,6 +268,25 @@ static void all_fit_after_filling(void **state) {
     close_store(&s);
 }
 
+/* Every second unit fills the list of reads, and nobody takes one. Once all have ended, more is asked for at once: what
+ * is asked for only by who takes it is read unit by unit. */
+static void reads_that_have_ended_serve_anew(setup *s, const uint32_t *units, uint32_t count) {
+    enum { MOST_READS = 1024 };
+    static uint32_t apart[MOST_READS];
+    const uint8_t *memory;
+    pi2_store_counters before, after;
+    for (uint32_t i = 0; i < MOST_READS; i++) apart[i] = 2 * i;
+    pi2_store_count(s->way, &before);
+    pi2_neuron_store_want(s->store, 0, apart, MOST_READS);
+    do pi2_store_count(s->way, &after); while (after.reads - before.reads < MOST_READS);
+    pi2_neuron_store_want(s->store, 0, units + 2 * MOST_READS, count - 2 * MOST_READS);
+    for (uint32_t u = 2 * MOST_READS; u < count; u++) {
+        assert_int_equal(pi2_neuron_store_take(s->store, 0, u, &memory), PI2_OK);
+    }
+    pi2_store_count(s->way, &after);
+    assert_int_equal(after.reads - before.reads, MOST_READS + (count - 2 * MOST_READS + 15) / 16);
+}
+
 /* More units than the store reads at once, taken in another order than they were asked for: who waits for one that has
  * no read yet must make room. */
 static void more_units_than_reads(void **state) {
@@ -303,6 +322,7 @@ static void more_units_than_reads(void **state) {
         if (pi2_neuron_store_create(&options, &s.store) != PI2_OK) fail_msg("%s", pi2_error_text());
         pi2_neuron_store_begin_pass(s.store, 1);
         pi2_neuron_store_begin_layer(s.store);
+        reads_that_have_ended_serve_anew(&s, wanted, UNITS);
         pi2_neuron_store_want(s.store, 0, wanted, UNITS);
         for (uint32_t u = UNITS; u-- > 0;) {
             const uint8_t *memory;
