@@ -57,7 +57,7 @@ static bool changed(_Atomic int *word, int value) {
     return atomic_load_explicit(word, memory_order_acquire) != value;
 }
 
-static bool spin_for_change(_Atomic int *word, int value, unsigned spin_us) {
+bool pi2_spin_for_change(_Atomic int *word, int value, unsigned spin_us) {
     if (changed(word, value)) return true;
     if (spin_us == 0) return false;
     const uint64_t end = pi2_clock_ns() + (uint64_t)spin_us * 1000u;
@@ -115,7 +115,7 @@ static bool sleep_on_condition(pi2_sleepers *sleepers, _Atomic int *word, int va
 
 bool pi2_wait_for_change(pi2_sleepers *sleepers, _Atomic int *word, int value, unsigned spin_us,
                          uint64_t timeout_ns) {
-    if (spin_for_change(word, value, spin_us)) return true;
+    if (pi2_spin_for_change(word, value, spin_us)) return true;
     const uint64_t deadline = timeout_ns ? pi2_clock_ns() + timeout_ns : 0;
     (void)atomic_fetch_add(&sleepers->count, 1);
     bool is_changed;

@@ -40,6 +40,9 @@ void pi2_sleepers_destroy(pi2_sleepers *sleepers);
 bool pi2_wait_for_change(pi2_sleepers *sleepers, _Atomic int *word, int value, unsigned spin_us,
                          uint64_t timeout_ns);
 
+/** Its first half: spins, and never sleeps. True once *word differs from `value` (with acquire order). */
+bool pi2_spin_for_change(_Atomic int *word, int value, unsigned spin_us);
+
 /** Wakes every thread that sleeps for *word. No system call when nobody sleeps. */
 void pi2_wake_sleepers(pi2_sleepers *sleepers, _Atomic int *word);
 

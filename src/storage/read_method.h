@@ -57,7 +57,8 @@ struct pi2_reader {
     void *stall_context;
     unsigned stall_ms;
     pi2_timeline *trace;      /* may be NULL */
-    pi2_sleepers sleepers; /* threads in pi2_reader_wait and pi2_reader_wait_next */
+    pi2_sleepers sleepers; /* threads in pi2_reader_wait */
+    pi2_sleepers next_sleepers; /* threads in pi2_reader_wait_next: few, so that a read that ends pays for none */
     _Atomic int ended;     /* reads that are DONE or FAILED: changes after their state */
     pi2_read_queue queue;
     char refusals[PI2_READ_TEXT_BYTES]; /* why faster methods do not work here, or empty */

@@ -228,12 +228,13 @@ bool pi2_read_book(const pi2_reader *reader, pi2_read_progress *progress, int64_
 }
 
 static void publish(pi2_reader *reader, pi2_read_request *request) {
-    /* After the store the request may be gone: the wake-up uses its address only. */
-    atomic_store(&request->state,
-                 request->status == PI2_OK ? PI2_READ_DONE : PI2_READ_FAILED);
-    pi2_wake_sleepers(&reader->sleepers, &request->state);
+    /* After the exchange the request may be gone: the wake-up uses its address only. Of a hundred reads that are in
+     * flight one or two are slept for: the others' ends cost no system call. */
+    const int before =
+        atomic_exchange(&request->state, request->status == PI2_OK ? PI2_READ_DONE : PI2_READ_FAILED);
+    if (before == PI2_READ_AWAITED) pi2_wake_sleepers(&reader->sleepers, &request->state);
     (void)atomic_fetch_add(&reader->ended, 1);
-    pi2_wake_sleepers(&reader->sleepers, &reader->ended);
+    pi2_wake_sleepers(&reader->next_sleepers, &reader->ended);
 }
 
 /* Of the file's bytes of a request, those of its NULL pieces. */
@@ -301,13 +302,15 @@ static void refuse_request(pi2_reader *reader, pi2_read_request *request, pi2_st
     publish(reader, request);
 }
 
+static bool is_queued(int state) { return state == PI2_READ_QUEUED || state == PI2_READ_AWAITED; }
+
 void pi2_reader_submit_many(pi2_reader *reader, pi2_read_request *const *requests, size_t count) {
     pi2_read_queue *queue = &reader->queue;
     size_t queued = 0;
     (void)pthread_mutex_lock(&queue->mutex);
     for (size_t i = 0; i < count; i++) {
         pi2_read_request *request = requests[i];
-        assert(atomic_load(&request->state) != PI2_READ_QUEUED);
+        assert(!is_queued(atomic_load(&request->state)));
         atomic_store_explicit(&request->state, PI2_READ_QUEUED, memory_order_relaxed);
         if (request_is_valid(reader, request)) {
             push_locked(queue, request);
@@ -389,12 +392,22 @@ static void report_stall(const pi2_reader *reader, const pi2_read_request *reque
     reader->on_stall(reader->stall_context, text);
 }
 
+/* Who is about to sleep says so in the state. False: so much time has passed. */
+static bool wait_for_end(pi2_reader *reader, pi2_read_request *request, unsigned spin_us, uint64_t timeout_ns) {
+    const int seen = atomic_load(&request->state);
+    if (!is_queued(seen)) return true;
+    (void)pi2_spin_for_change(&request->state, seen, spin_us);
+    int state = PI2_READ_QUEUED;
+    (void)atomic_compare_exchange_strong(&request->state, &state, PI2_READ_AWAITED);
+    if (!is_queued(state)) return true;
+    return pi2_wait_for_change(&reader->sleepers, &request->state, PI2_READ_AWAITED, 0, timeout_ns);
+}
+
 pi2_status pi2_reader_wait(pi2_reader *reader, pi2_read_request *request, unsigned spin_us) {
     const uint64_t stall_ns = (uint64_t)reader->stall_ms * 1000000u;
-    if (!pi2_wait_for_change(&reader->sleepers, &request->state, PI2_READ_QUEUED, spin_us,
-                             stall_ns)) {
+    if (!wait_for_end(reader, request, spin_us, stall_ns)) {
         report_stall(reader, request);
-        (void)pi2_wait_for_change(&reader->sleepers, &request->state, PI2_READ_QUEUED, 0, 0);
+        (void)wait_for_end(reader, request, 0, 0);
     }
     const int state = atomic_load_explicit(&request->state, memory_order_acquire);
     if (state == PI2_READ_DONE) return PI2_OK;
@@ -407,9 +420,9 @@ int pi2_reader_ended(const pi2_reader *reader) { return atomic_load(&((pi2_reade
 
 void pi2_reader_wait_next(pi2_reader *reader, int mark, const pi2_read_request *oldest, unsigned spin_us) {
     const uint64_t stall_ns = (uint64_t)reader->stall_ms * 1000000u;
-    if (pi2_wait_for_change(&reader->sleepers, &reader->ended, mark, spin_us, stall_ns)) return;
+    if (pi2_wait_for_change(&reader->next_sleepers, &reader->ended, mark, spin_us, stall_ns)) return;
     if (oldest) report_stall(reader, oldest);
-    (void)pi2_wait_for_change(&reader->sleepers, &reader->ended, mark, 0, 0);
+    (void)pi2_wait_for_change(&reader->next_sleepers, &reader->ended, mark, 0, 0);
 }
 
 void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_out) {
@@ -527,6 +540,11 @@ static pi2_status open_method(pi2_reader *reader, const char *wanted) {
 
 static pi2_status init_locks(pi2_reader *reader) {
     PI2_TRY(pi2_sleepers_init(&reader->sleepers, false));
+    const pi2_status status = pi2_sleepers_init(&reader->next_sleepers, false);
+    if (status != PI2_OK) {
+        pi2_sleepers_destroy(&reader->sleepers);
+        return status;
+    }
     int error = pthread_mutex_init(&reader->queue.mutex, NULL);
     if (!error) {
         error = pthread_cond_init(&reader->queue.filled, NULL);
@@ -534,6 +552,7 @@ static pi2_status init_locks(pi2_reader *reader) {
     }
     if (!error) return PI2_OK;
     pi2_sleepers_destroy(&reader->sleepers);
+    pi2_sleepers_destroy(&reader->next_sleepers);
     return pi2_fail(PI2_ERR_MEMORY, "%s: cannot create a lock: %s", reader->path, strerror(error));
 }
 
@@ -542,6 +561,7 @@ static void free_reader(pi2_reader *reader) {
     (void)pthread_cond_destroy(&reader->queue.filled);
     (void)pthread_mutex_destroy(&reader->queue.mutex);
     pi2_sleepers_destroy(&reader->sleepers);
+    pi2_sleepers_destroy(&reader->next_sleepers);
     free(reader->path);
     free(reader);
 }

@@ -37,7 +37,8 @@ typedef struct pi2_read_request {
     uint32_t piece_bytes; /* of pieces: multiple of PI2_READ_ALIGNMENT */
     pi2_read_priority priority;
 
-    /* Set by the reader. IDLE -> QUEUED -> DONE | FAILED; caller resets to IDLE. */
+    /* Set by the reader. IDLE -> QUEUED -> DONE | FAILED; caller resets to IDLE. AWAITED: QUEUED, and a thread sleeps
+     * until it is not. */
     _Atomic int state;
     pi2_status status;         /* valid when FAILED; INTERRUPTED: the reader was closed before */
     int error_number;          /* errno of the failure; 0: the file ended early, or no I/O error */
@@ -46,7 +47,7 @@ typedef struct pi2_read_request {
     struct pi2_read_request *next; /* the reader's queue */
 } pi2_read_request;
 
-enum { PI2_READ_IDLE, PI2_READ_QUEUED, PI2_READ_DONE, PI2_READ_FAILED };
+enum { PI2_READ_IDLE, PI2_READ_QUEUED, PI2_READ_AWAITED, PI2_READ_DONE, PI2_READ_FAILED };
 
 typedef struct pi2_reader_options {
     const char *path;

@@ -282,6 +282,66 @@ static void test_priorities(void **state) {
     test_file_remove(&file);
 }
 
+typedef struct waiter {
+    pi2_reader *reader;
+    pi2_read_request *request;
+    unsigned spin_us;
+    pi2_status status;
+    pthread_t thread;
+} waiter;
+
+static void *wait_for_it(void *argument) {
+    waiter *self = argument;
+    self->status = pi2_reader_wait(self->reader, self->request, self->spin_us);
+    return NULL;
+}
+
+static void start_waiters(waiter *waiters, size_t count, pi2_reader *reader, pi2_read_request *request) {
+    for (size_t i = 0; i < count; i++) {
+        waiters[i] = (waiter){.reader = reader, .request = request, .spin_us = (unsigned)i % 2 * 20};
+        assert_int_equal(pthread_create(&waiters[i].thread, NULL, wait_for_it, &waiters[i]), 0);
+    }
+    while (atomic_load(&request->state) != PI2_READ_AWAITED) continue;
+}
+
+/* However many threads sleep for a read, they hear of its end, or that it will not begin. */
+static void test_many_wait_for_one(void **state) {
+    (void)state;
+    enum { WAITERS = 4 };
+    test_file file;
+    test_file_make(&file, 2 * 4096);
+    unsigned char *memory = test_pages(2 * 4096);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        gate g;
+        gate_init(&g);
+        const pi2_read_hooks hooks = {.context = &g, .read_result = pass_gate};
+        pi2_reader *reader = test_open(&file, *method, 1, &hooks);
+        if (!reader) continue;
+        gate_set(&g, false);
+        pi2_read_request first = {.bytes = 4096, .destination = memory};
+        pi2_read_request second = {.offset = 4096, .bytes = 4096, .destination = memory + 4096};
+        waiter of_first[WAITERS], of_second[WAITERS];
+        pi2_reader_submit(reader, &first);
+        wait_until_taken(reader);
+        pi2_reader_submit(reader, &second);
+        start_waiters(of_first, WAITERS, reader, &first);
+        start_waiters(of_second, WAITERS, reader, &second);
+        assert_true(pi2_reader_cancel(reader, &second));
+        gate_set(&g, true);
+        for (size_t i = 0; i < WAITERS; i++) {
+            assert_int_equal(pthread_join(of_first[i].thread, NULL), 0);
+            assert_int_equal(pthread_join(of_second[i].thread, NULL), 0);
+            assert_int_equal(of_first[i].status, PI2_OK);
+            assert_int_equal(of_second[i].status, PI2_ERR_INVALID);
+        }
+        test_check_read(&file, &first);
+        pi2_reader_close(reader);
+        gate_free(&g);
+    }
+    pi2_pages_release(memory, 2 * 4096);
+    test_file_remove(&file);
+}
+
 static void test_likely_leaves_room(void **state) {
     (void)state;
     enum { COUNT = 40, DEPTH = 8 };
@@ -553,7 +613,7 @@ int main(void) {
         cmocka_unit_test(test_whole_file),      cmocka_unit_test(test_small_files),
         cmocka_unit_test(test_many_submitters), cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_likely_behind_certain),
-        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_pieces),          cmocka_unit_test(test_many_wait_for_one),
         cmocka_unit_test(test_close_in_flight), cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_bad_options),
     };
