@@ -40,6 +40,9 @@ typedef struct pi2_layer_weights {
     const float *tables[PI2_TABLE_LAYER_ROLES]; /* NULL where the model has none */
 } pi2_layer_weights;
 
+/** Whether its FFNs are experts. */
+static inline bool pi2_layer_has_experts(const pi2_layer_weights *layer) { return layer->clusters != NULL; }
+
 typedef struct pi2_model {
     pi2_model_shape shape;
     pi2_extent_layout *layout;

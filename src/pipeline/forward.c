@@ -16,7 +16,6 @@ enum {
     STAGES_PER_LAYER = 2 * (PI2_STAGES_OF_ATTENTION + 1),
     EXPERT_STAGES_PER_LAYER = 2 * (PI2_STAGES_OF_ATTENTION + PI2_STAGES_OF_EXPERTS + PI2_STAGES_OF_A_GATHER)
 };
-enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is being read */
 
 /* ---- failures ---- */
 
@@ -172,7 +171,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     walk.stage_name = "norm";
     pi2_forward_stage(&walk, 1, nothing_chunk, first_norm_token);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
-        const bool experts = forward->model->shape.expert_count > 0;
+        const bool experts = pi2_layer_has_experts(&forward->model->layers[walk.layer]);
         const bool early = forward->model->shape.router_sees_layer_input;
         if (experts && early) pi2_forward_router(&walk);
         pi2_forward_attention(&walk);
@@ -187,66 +186,14 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward_stage(&walk, head_chunks(forward).count, head_chunk, NULL);
 }
 
-/* ---- runs of clusters ---- */
-
-/* Neuron where the cluster that begins in this extent begins: of its first piece. */
-static uint32_t first_neuron(const pi2_model *model, const pi2_layer_weights *layer, const pi2_extent *extent) {
-    const pi2_piece *piece = &model->layout->pieces[extent->first_piece];
-    const bool is_down = &model->layout->tensors[piece->tensor] == layer->down.tensor;
-    return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - layer->gate.row_base);
-}
-
-size_t pi2_forward_run_bytes(size_t stream_bytes) { return stream_bytes / RUNS_OF_STREAM; }
-
-/* Cuts a layer's clusters into runs of at most so many streamed bytes; a run has one cluster at least. */
-static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t *run_count) {
-    const pi2_model *model = forward->model;
-    const pi2_layer_weights *layer = &model->layers[layer_index];
-    const pi2_group *group = &model->layout->groups[layer->ffn_group];
-    const size_t limit = pi2_forward_run_bytes(forward->options.stream_bytes);
-    uint32_t begin = 0, cluster = 0;
-    size_t run_bytes = 0, cluster_bytes = 0;
-    forward->layer_first_run[layer_index] = *run_count;
-    for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
-        const pi2_extent *extent = &model->layout->extents[e];
-        const uint32_t neuron = first_neuron(model, layer, extent) / group->cluster_neurons * group->cluster_neurons;
-        if (neuron != cluster) { /* a cluster is complete; does it still fit the run? */
-            if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
-                forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster, run_bytes };
-                begin = cluster;
-                run_bytes = 0;
-            }
-            run_bytes += cluster_bytes;
-            cluster_bytes = 0;
-            cluster = neuron;
-        }
-        if (forward->all_stream || !forward->options.resident[e]) cluster_bytes += pi2_extent_read_bytes(extent);
-    }
-    if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
-        forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster, run_bytes };
-        begin = cluster;
-        run_bytes = 0;
-    }
-    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length,
-                                                      run_bytes + cluster_bytes };
-}
-
-/* Cuts every layer into runs; returns their number. */
-static uint32_t plan_runs(pi2_forward *forward) {
-    const pi2_model *model = forward->model;
-    const bool dense = model->shape.expert_count == 0;
-    uint32_t run_count = 0;
-    for (uint32_t i = 0; dense && i < model->shape.layer_count; i++) plan_layer_runs(forward, i, &run_count);
-    forward->layer_first_run[model->shape.layer_count] = run_count;
-    return run_count;
-}
+/* ---- a pass ---- */
 
 /* Extents that leave or come change what a run may hold. */
 static void follow_residency(pi2_forward *forward) {
     const uint32_t generation = pi2_weight_store_generation(forward->options.weights);
     if (generation == forward->runs_generation) return;
     forward->runs_generation = generation;
-    (void)plan_runs(forward); /* at most most_run_count, for which there are stages */
+    (void)pi2_forward_plan_runs(forward); /* at most most_run_count, for which there are stages */
 }
 
 /* Stages that were left out would give another text: the pass fails instead. */
@@ -256,8 +203,6 @@ static void check_stages(pi2_forward *forward) {
                                        "made for it: this is a fault of the program, please report it",
                                        forward->token_count, forward->stages.capacity));
 }
-
-/* ---- a pass ---- */
 
 static void fill_cos_sin(pi2_forward *forward) {
     const uint32_t pairs = forward->model->shape.rope.dimensions / 2;
@@ -425,15 +370,6 @@ static void fill_frequencies(pi2_forward *forward) {
     }
 }
 
-static uint32_t most_runs(const pi2_model *model) {
-    uint32_t runs = model->shape.layer_count;
-    if (model->shape.expert_count > 0) return runs;
-    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        runs += model->layout->groups[model->layers[i].ffn_group].extent_count;
-    }
-    return runs;
-}
-
 /* Which bank each FFN has, and the kernels for its neurons. */
 static pi2_status find_banks(pi2_forward *forward) {
     const pi2_model_shape *shape = &forward->model->shape;
@@ -469,27 +405,23 @@ static pi2_status find_banks(pi2_forward *forward) {
 static pi2_status allocate(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     forward->rope_frequencies = calloc(model->shape.rope.dimensions / 2, sizeof(double));
-    forward->runs = calloc(most_runs(model), sizeof *forward->runs);
-    forward->layer_first_run = calloc(model->shape.layer_count + 1, sizeof(uint32_t));
     forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
-    if (!forward->rope_frequencies || !forward->runs || !forward->layer_first_run || !forward->plan.unit_counts) {
+    if (!forward->rope_frequencies || !forward->plan.unit_counts) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     }
     PI2_TRY(find_banks(forward));
-    /* Fewer resident bytes never make fewer runs, so none resident makes the most. */
+    PI2_TRY(pi2_forward_make_runs(forward));
     forward->largest_extent = 0;
     for (uint32_t e = 0; e < model->layout->extent_count; e++) {
         const size_t bytes = pi2_extent_read_bytes(&model->layout->extents[e]);
         if (bytes > forward->largest_extent) forward->largest_extent = bytes;
     }
-    forward->all_stream = true;
-    forward->most_run_count = plan_runs(forward);
-    forward->all_stream = false;
-    (void)plan_runs(forward);
-    const uint32_t layer_stages = model->shape.expert_count == 0 ? STAGES_PER_LAYER : EXPERT_STAGES_PER_LAYER;
     const uint32_t neuron_stages = forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0;
-    forward->stages.capacity = model->shape.layer_count * (layer_stages + neuron_stages) +
-                               PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
+    forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        forward->stages.capacity += neuron_stages + (pi2_layer_has_experts(&model->layers[i]) ? EXPERT_STAGES_PER_LAYER
+                                                                                             : STAGES_PER_LAYER);
+    }
     if (posix_memalign((void **)&forward->stages.stages, 64,
                        forward->stages.capacity * sizeof(pi2_stage)) != 0) {
         forward->stages.stages = NULL;

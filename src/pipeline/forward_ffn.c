@@ -16,6 +16,86 @@
  */
 #include "pipeline/ffn_unit.h"
 
+#include <stdlib.h>
+
+#include "base/fail.h"
+
+enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is being read */
+
+/* ---- runs of clusters ---- */
+
+/* Neuron where the cluster that begins in this extent begins: of its first piece. */
+static uint32_t first_neuron(const pi2_model *model, const pi2_layer_weights *layer, const pi2_extent *extent) {
+    const pi2_piece *piece = &model->layout->pieces[extent->first_piece];
+    const bool is_down = &model->layout->tensors[piece->tensor] == layer->down.tensor;
+    return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - layer->gate.row_base);
+}
+
+size_t pi2_forward_run_bytes(size_t stream_bytes) { return stream_bytes / RUNS_OF_STREAM; }
+
+/* Cuts a layer's clusters into runs of at most so many streamed bytes; a run has one cluster at least. */
+static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t *run_count) {
+    const pi2_model *model = forward->model;
+    const pi2_layer_weights *layer = &model->layers[layer_index];
+    const pi2_group *group = &model->layout->groups[layer->ffn_group];
+    const size_t limit = pi2_forward_run_bytes(forward->options.stream_bytes);
+    uint32_t begin = 0, cluster = 0;
+    size_t run_bytes = 0, cluster_bytes = 0;
+    for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
+        const pi2_extent *extent = &model->layout->extents[e];
+        const uint32_t neuron = first_neuron(model, layer, extent) / group->cluster_neurons * group->cluster_neurons;
+        if (neuron != cluster) { /* a cluster is complete; does it still fit the run? */
+            if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
+                forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster, run_bytes };
+                begin = cluster;
+                run_bytes = 0;
+            }
+            run_bytes += cluster_bytes;
+            cluster_bytes = 0;
+            cluster = neuron;
+        }
+        if (forward->all_stream || !forward->options.resident[e]) cluster_bytes += pi2_extent_read_bytes(extent);
+    }
+    if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
+        forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster, run_bytes };
+        begin = cluster;
+        run_bytes = 0;
+    }
+    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length,
+                                                      run_bytes + cluster_bytes };
+}
+
+uint32_t pi2_forward_plan_runs(pi2_forward *forward) {
+    const pi2_model *model = forward->model;
+    uint32_t run_count = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        forward->layer_first_run[i] = run_count;
+        if (!pi2_layer_has_experts(&model->layers[i])) plan_layer_runs(forward, i, &run_count);
+    }
+    forward->layer_first_run[model->shape.layer_count] = run_count;
+    return run_count;
+}
+
+pi2_status pi2_forward_make_runs(pi2_forward *forward) {
+    const pi2_model *model = forward->model;
+    uint32_t most = model->shape.layer_count;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        const pi2_layer_weights *layer = &model->layers[i];
+        if (!pi2_layer_has_experts(layer)) most += model->layout->groups[layer->ffn_group].extent_count;
+    }
+    forward->runs = calloc(most, sizeof *forward->runs);
+    forward->layer_first_run = calloc(model->shape.layer_count + 1, sizeof(uint32_t));
+    if (!forward->runs || !forward->layer_first_run) return pi2_fail(PI2_ERR_MEMORY, "no memory for runs of clusters");
+    /* Fewer resident bytes never make fewer runs, so none resident makes the most. */
+    forward->all_stream = true;
+    forward->most_run_count = pi2_forward_plan_runs(forward);
+    forward->all_stream = false;
+    (void)pi2_forward_plan_runs(forward);
+    return PI2_OK;
+}
+
+/* ---- computing ---- */
+
 static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
 }

@@ -222,6 +222,10 @@ pi2_status pi2_forward_embed(pi2_forward *forward);
 /** The layer's attention, and its FFN. */
 void pi2_forward_attention(pi2_forward_walk *walk);
 void pi2_forward_ffn(pi2_forward_walk *walk);
+/** Makes room for the runs of the dense layers' clusters, and cuts them. Errors  MEMORY. forward_ffn.c */
+pi2_status pi2_forward_make_runs(pi2_forward *forward);
+/** Cuts them, by what is resident now; returns their number, at most most_run_count. */
+uint32_t pi2_forward_plan_runs(pi2_forward *forward);
 /** Whether the stream buffer holds a run and the one after it, however it wraps. */
 bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run);
 
