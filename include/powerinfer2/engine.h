@@ -70,6 +70,9 @@ typedef struct pi2_engine_options {
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     const char *const *input_paths; /* other files that the caller reads, NULL at the end: the files above that are
                                     written take the place of none; NULL: none. Read by pi2_engine_open() only */
+    const struct pi2_machine_profile *machine; /* what was measured of this machine (plan.h); NULL: nothing. Single
+                                    neurons that lie near each other come with one read where that is cheaper by it.
+                                    Read by pi2_engine_open() only */
     pi2_callbacks callbacks;
 } pi2_engine_options;
 

@@ -170,7 +170,7 @@ static pi2_status open_engine(bench_state *state, uint32_t context) {
     state->has_answered = false;
     state->is_new = true;
     state->options.context_tokens = state->opened_context = context;
-    status = pi2_engine_open(&state->options, &state->engine);
+    status = pi2_cli_open_engine(&state->options, &state->engine);
     if (status != PI2_OK) return status;
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);

@@ -69,6 +69,15 @@ int pi2_cli_refresh_disk(const pi2_engine_options *options) {
     return code == PI2_EXIT_INTERRUPTED ? code : PI2_EXIT_OK;
 }
 
+pi2_status pi2_cli_open_engine(const pi2_engine_options *options, pi2_engine **engine_out) {
+    pi2_machine_profile *profile = NULL;
+    pi2_engine_options known = *options;
+    if (pi2_machine_load(NULL, &profile) == PI2_OK) known.machine = profile;
+    const pi2_status status = pi2_engine_open(&known, engine_out);
+    pi2_machine_free(profile);
+    return status;
+}
+
 json_t *pi2_cli_machine_json(const pi2_machine_identity *identity) {
     json_t *object = json_object();
     json_object_set_new(object, "cpu", pi2_cli_json_text(identity->cpu, strlen(identity->cpu)));

@@ -313,7 +313,7 @@ static int open_engine(run_state *state) {
     choose_routing(state, &options);
     code = pi2_cli_refresh_disk(&options);
     if (code != PI2_EXIT_OK) return code;
-    pi2_status status = pi2_engine_open(&options, &state->engine);
+    pi2_status status = pi2_cli_open_engine(&options, &state->engine);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const sampling_settings *from = &state->sampling;
     pi2_sampling sampling;

@@ -22,11 +22,12 @@ enum {
     PATTERN_BYTES = 1 << 20, STRIDE = 17
 };
 
-/* Single neurons take one page or two; their reads ascend with gaps, and more of them are in flight. */
-static const uint32_t blocks[] = {4 << 10, 8 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20};
+/* Single neurons take one page or two, neighbours come together; their reads ascend with gaps, and more of them are in
+ * flight. */
+static const uint32_t blocks[] = {4 << 10, 8 << 10, 16 << 10, 64 << 10, 256 << 10, 512 << 10, 1 << 20};
 static const uint32_t depths[] = {1, 8, PI2_READ_DEPTH, PI2_SMALL_READ_DEPTH};
 static const char *const methods[] = {"io_uring", "pread"};
-enum { BLOCKS = 6, DEPTHS = 4, METHODS = 2, ROUNDS = 4 };
+enum { BLOCKS = 7, DEPTHS = 4, METHODS = 2, ROUNDS = 4 };
 
 /* A throttle (a container's, a phone's) works in slices of about 100 ms, of which a short case sees one full burst. */
 static const double BURST_SECONDS = 0.2, SUSTAINED_SECONDS = 0.5;

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "file_formats/cluster_file.h"
+#include "machine/machine_profile.h"
 #include "neuron_cache/cache_trace.h"
 #include "powerinfer2/model_file.h"
 #include "support/emulator.h"
@@ -36,6 +37,7 @@ enum { PLENTY = 400000000, LEAST_STEP = 500000, STEPS = 200, TRIES = PI2_UNDER_E
 
 static char *model_path, *cluster_path;
 static const char *record_trace;
+static const pi2_machine_profile *machine;
 
 typedef struct variation {
     const char *cpu, *read_method;
@@ -52,6 +54,7 @@ static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
     options.thread_count = v->threads;
     options.batch_tokens = v->batch;
     options.record_trace = record_trace;
+    options.machine = machine;
     options.context_tokens = CONTEXT;
     options.read_method = v->read_method ? v->read_method : "auto";
     options.sparsity = v->off ? "off" : v->exact ? "exact" : "always";
@@ -183,6 +186,33 @@ static void every_budget_thread_method_and_batch(void **state) {
     options.feed_forward_biases = true;
     write_model(&options);
     compare_variations(750000, false, 0);
+}
+
+/* On a disk whose reads of 16 KB take as long as those of 4 KB, what lies between two neurons comes with them. */
+static void gaps_are_read_where_that_is_cheaper(void **state) {
+    (void)state;
+    const pi2_tiny_model_options options = sparse_model();
+    write_model(&options);
+    bool is_part;
+    const uint64_t least = least_budget(&is_part);
+    if (!is_part) skip();
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    pi2_machine_disk disk;
+    assert_int_equal(pi2_profile_place(cluster_path, &disk), PI2_OK);
+    const uint32_t number = pi2_profile_add_disk(profile, &disk);
+    for (uint64_t bytes = 4096; bytes <= 16384; bytes *= 2) {
+        const double rate = 1e4 * (double)bytes;
+        assert_true(pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", bytes, 128, number, rate, 0));
+    }
+    pi2_session_run want = dense_run();
+    const variation v = { .more_bytes = least, .threads = 2, .batch = 16, .read_method = "pread" };
+    assert_int_equal(compare(&want, &v, 0).neuron_gap_bytes, 0);
+    machine = profile;
+    const pi2_engine_counters counters = compare(&want, &v, 1);
+    machine = NULL;
+    assert_true(counters.neuron_gap_bytes > 0 && counters.neuron_gap_bytes < counters.bytes_read);
+    pi2_session_run_free(&want);
+    free(profile);
 }
 
 static void every_weight_type(void **state) {
@@ -461,6 +491,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
+        cmocka_unit_test(gaps_are_read_where_that_is_cheaper),
         cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(others_stay_dense),
         cmocka_unit_test(experts_on_every_budget_thread_method_and_batch),
         cmocka_unit_test(gates_that_fit_are_read_once), cmocka_unit_test(experts_that_are_faster_whole_stay_so),

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "machine/machine_profile.h"
+#include "machine/read_gaps.h"
 #include "support/temporary_files.h"
 
 static void fill(pi2_machine_profile *profile) {
@@ -281,6 +282,28 @@ static bool always(void *user) {
     return true;
 }
 
+/* Reads a second of 4, 8 and 16 KB, of which two of 4 KB are compared with one of 12, and of 16. */
+static uint32_t gap_of(double reads_of_4, double reads_of_8, double reads_of_16) {
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 4096, 128, 0, 4096 * reads_of_4, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 8192, 128, 0, 8192 * reads_of_8, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_SMALL_READ, "pread", 16384, 128, 0, 16384 * reads_of_16, 0));
+    assert_int_equal(pi2_read_gap_units(profile, "io_uring", 0, 4096), 0); /* not measured */
+    assert_int_equal(pi2_read_gap_units(profile, "pread", 1, 4096), 0);
+    const uint32_t units = pi2_read_gap_units(profile, "pread", 0, 4096);
+    free(profile);
+    return units;
+}
+
+static void test_gaps(void **state) {
+    (void)state;
+    assert_int_equal(gap_of(100e3, 50e3, 25e3), 0);  /* bytes cost, reads do not */
+    assert_int_equal(gap_of(115e3, 79e3, 55e3), 0);  /* 12 KB cost 1.83 of 4 KB: no clear gain */
+    assert_int_equal(gap_of(115e3, 90e3, 60e3), 1);  /* 1.69; 16 KB 1.92 */
+    assert_int_equal(gap_of(100e3, 100e3, 80e3), 3); /* 16 KB 1.25; 20 KB at the same rate 1.56, 24 KB 1.88 */
+    assert_int_equal(gap_of(100e3, 100e3, 4e6), 14); /* 16 places at most */
+}
+
 static void test_interrupted(void **state) {
     (void)state;
     char *path = test_path(test_folder, "interrupted.profile");
@@ -297,6 +320,7 @@ int main(void) {
                                        cmocka_unit_test(test_outdated),   cmocka_unit_test(test_values),
                                        cmocka_unit_test(test_measuring),  cmocka_unit_test(test_interrupted),
                                        cmocka_unit_test(test_disks),      cmocka_unit_test(test_disk_list),
-                                       cmocka_unit_test(test_between),    cmocka_unit_test(test_place_comes_first)};
+                                       cmocka_unit_test(test_between),    cmocka_unit_test(test_place_comes_first),
+                                       cmocka_unit_test(test_gaps)};
     return cmocka_run_group_tests(tests, test_folder_begin, test_folder_end);
 }
