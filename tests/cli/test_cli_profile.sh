@@ -190,7 +190,7 @@ if [ $small = 1G ]; then
 fi
 # Hot neurons first: the same text, and of the neurons that fire more are in memory, where it holds a part of them.
 sparse=$folder/sparse.gguf
-"$program" synth --layers 4 --embedding 512 --ffn 4096 --vocab 1024 --ffn-activation relu --ffn-zeros 0.9 \
+"$program" synth --layers 8 --embedding 512 --ffn 4096 --vocab 1024 --ffn-activation relu --ffn-zeros 0.9 \
     --neuron-hot 0.2 --neuron-repeat 0.55 -o "$sparse" -q || fail synth
 expect 0 profile -m "$sparse" -f "$folder/one" -o "$folder/sparse.stats"
 expect 0 prepare -m "$sparse" --layout neuron -o "$folder/plain.pi2"
@@ -209,7 +209,7 @@ hits() {
 }
 checks=$((checks + 1))
 found=no
-memory=24
+memory=30
 : >"$folder/text"
 while [ $found = no ] && [ $memory -lt 100 ]; do
     memory=$((memory + 1))
