@@ -5,10 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Hidden values below this could leave a chain at -0, which a zero that is left out would have turned to +0
- * (pi2_neuron_activations_can_be_skipped() is exact; this is what it asks of floats, more than it asks of blocks). */
-#define LEAST_HIDDEN 0x1p-53f
-
 /* ---- units ---- */
 
 pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
@@ -132,7 +128,7 @@ bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi
     activate(walk->forward, gate, up, rows->count);
     for (uint32_t i = 0; i < rows->count; i++) {
         hidden[rows->neurons[i]] = gate[i];
-        is_absurd = is_absurd || (gate[i] != 0.0f && fabsf(gate[i]) < LEAST_HIDDEN);
+        is_absurd = is_absurd || (gate[i] != 0.0f && fabsf(gate[i]) < PI2_LEAST_HIDDEN);
     }
     return is_absurd;
 }

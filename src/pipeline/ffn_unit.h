@@ -14,6 +14,12 @@
 /** Rows that are computed in one call: so many results fit a thread's buffers. */
 enum { PI2_FFN_ROWS = 64 };
 
+/**
+ * A hidden value that is nearer to zero could leave a chain at -0, which a zero that is left out would have turned to
+ * +0: in its row nothing is left out (docs/arithmetic.md, Neurons that do not fire).
+ */
+#define PI2_LEAST_HIDDEN 0x1p-53f
+
 typedef struct pi2_ffn_unit {
     pi2_extent_source source;          /* of the three matrices */
     const pi2_operand *gate, *up, *down;

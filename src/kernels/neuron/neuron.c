@@ -20,20 +20,3 @@ const pi2_neuron_kernel *pi2_neuron_select(pi2_weight_type format, unsigned cpu_
     }
     return best;
 }
-
-/* Zeros and NaNs do not matter: only products too small for a float could leave a chain at -0. */
-static bool none_is_below(const float *values, size_t count, float limit) {
-    for (size_t i = 0; i < count; i++) {
-        if (values[i] != 0.0f && fabsf(values[i]) < limit) return false;
-    }
-    return true;
-}
-
-bool pi2_neuron_activations_can_be_skipped(const pi2_weight_format *format, const pi2_activations *x,
-                                           size_t token) {
-    if (format->activation == PI2_ACTIVATION_F32) {
-        return none_is_below(x->floats + token * x->float_stride, x->columns, 0x1p-53f);
-    }
-    if (format->type != PI2_Q4_1 && format->type != PI2_Q5_1) return true;
-    return none_is_below(x->scales + token * x->block_stride, x->columns / format->block_columns, 0x1p-91f);
-}

@@ -72,13 +72,4 @@ extern const size_t pi2_neuron_kernel_count;
 /** The best kernels of a format for the CPU features; the scalar ones are the specification. */
 const pi2_neuron_kernel *pi2_neuron_select(pi2_weight_type format, unsigned cpu_features);
 
-/**
- * Whether blocks (of floats: neurons) of `token` that are all zero may be left out of Down without
- * changing a bit, given weights that allow it (pi2_neuron_weights_can_be_skipped). False only for
- * Q4_1, Q5_1 and floats, when an activation that is not 0 is absurdly small: then list every block
- * (of floats: every neuron).
- */
-bool pi2_neuron_activations_can_be_skipped(const pi2_weight_format *format, const pi2_activations *x,
-                                           size_t token);
-
 #endif
