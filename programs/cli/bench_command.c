@@ -334,8 +334,7 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     bench_state state = {.settings = &settings, .trace = &trace, .random = (uint64_t)settings.seed};
-    pi2_engine_options_init(&state.options);
-    code = pi2_cli_fill_model_options(&model, &state.options);
+    code = pi2_cli_fill_options(&model, NULL, &state.options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_predict_with(settings.routing_trace, settings.statistics);
     state.options.routing_trace = settings.routing_trace;

@@ -130,7 +130,9 @@ pi2_cli_section pi2_cli_no_effect_section(void) {
     return (pi2_cli_section){"", no_effect_options, COUNT(no_effect_options), &unused};
 }
 
-int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engine_options *options) {
+int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
+                         pi2_engine_options *options) {
+    pi2_engine_options_init(options);
     pi2_cli_set_quiet(settings->quiet);
     if (!settings->model) return pi2_cli_usage_error("no model: give one with -m FILE");
     if (strcmp(settings->cache_type_k, settings->cache_type_v) != 0) {
@@ -150,14 +152,12 @@ int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engin
     options->allow_prepare = !settings->no_prepare;
     options->keep_memory = settings->keep_memory;
     options->callbacks = pi2_cli_callbacks();
+    if (!size) return PI2_CLI_GO_ON;
+    options->memory_bytes = size->memory;
+    options->context_tokens = (uint32_t)size->context;
+    options->batch_tokens = (uint32_t)size->batch;
+    options->thread_count = (uint32_t)size->threads;
     return PI2_CLI_GO_ON;
-}
-
-void pi2_cli_fill_size_options(const pi2_cli_size_settings *settings, pi2_engine_options *options) {
-    options->memory_bytes = settings->memory;
-    options->context_tokens = (uint32_t)settings->context;
-    options->batch_tokens = (uint32_t)settings->batch;
-    options->thread_count = (uint32_t)settings->threads;
 }
 
 void pi2_cli_fill_trace_options(const pi2_cli_trace_settings *settings, pi2_engine_options *options) {

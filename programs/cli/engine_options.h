@@ -37,10 +37,10 @@ pi2_cli_section pi2_cli_size_section(pi2_cli_size_settings *settings);
 pi2_cli_section pi2_cli_trace_section(pi2_cli_trace_settings *settings);
 pi2_cli_section pi2_cli_no_effect_section(void);
 
-/** Checks the model settings and fills `options` from them, callbacks included, and turns quiet on
- *  where it was asked for. Returns PI2_CLI_GO_ON, or the exit code after an error line. */
-int pi2_cli_fill_model_options(const pi2_cli_model_settings *settings, pi2_engine_options *options);
-void pi2_cli_fill_size_options(const pi2_cli_size_settings *settings, pi2_engine_options *options);
+/** Checks the model settings and makes `options` of them, callbacks included, and turns quiet on
+ *  where it was asked for. size: NULL: none. Returns PI2_CLI_GO_ON, or the exit code after an error line. */
+int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
+                         pi2_engine_options *options);
 void pi2_cli_fill_trace_options(const pi2_cli_trace_settings *settings, pi2_engine_options *options);
 
 #endif

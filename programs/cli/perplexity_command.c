@@ -268,10 +268,8 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    pi2_engine_options_init(&options);
-    code = pi2_cli_fill_model_options(&model, &options);
+    code = pi2_cli_fill_options(&model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_fill_size_options(&size, &options);
     if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
     if (options.context_tokens < 4) return pi2_cli_usage_error("perplexity: -c must be at least 4");
     if (!settings.file) return pi2_cli_usage_error("perplexity: no text: give one with -f FILE");

@@ -135,10 +135,8 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
-    pi2_engine_options_init(&options);
-    code = pi2_cli_fill_model_options(&model, &options);
+    code = pi2_cli_fill_options(&model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_fill_size_options(&size, &options);
     pi2_cli_catch_signals();
     const pi2_machine_options machine = {.profile_path = settings.profile, .disk_path = options.model_path,
                                        .callbacks = pi2_cli_callbacks()};

@@ -212,10 +212,8 @@ int pi2_cli_profile(int argument_count, char **arguments) {
     if (code != PI2_CLI_GO_ON) return code;
     if (settings.merge.count) return merge(&settings, &model);
     pi2_engine_options options;
-    pi2_engine_options_init(&options);
-    code = pi2_cli_fill_model_options(&model, &options);
+    code = pi2_cli_fill_options(&model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_fill_size_options(&size, &options);
     if (settings.texts.count == 0) return pi2_cli_usage_error("profile: no text: give one with -f FILE");
     if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
     options.counts_neurons = true;

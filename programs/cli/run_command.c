@@ -291,10 +291,8 @@ static int read_template(run_state *state, pi2_engine_options *options) {
 
 static int open_engine(run_state *state) {
     pi2_engine_options options;
-    pi2_engine_options_init(&options);
-    int code = pi2_cli_fill_model_options(&state->model, &options);
+    int code = pi2_cli_fill_options(&state->model, &state->size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_cli_fill_size_options(&state->size, &options);
     pi2_cli_fill_trace_options(&state->trace, &options);
     options.draft_tokens = (uint32_t)state->settings.draft;
     code = read_prompt(state);
