@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/gate_sparsity.h"
 #include "architectures/powerinfer.h"
 #include "base/fail.h"
 #include "file_formats/powerinfer_gguf.h"
@@ -74,7 +75,7 @@ static pi2_status check_limits(const char *path, const pi2_model_shape *shape) {
     const struct { const char *what; uint64_t value, least, most; } limits[] = {
         { "vocabulary size", shape->vocabulary_size, 1, 1u << 22 },
         { "embedding_length", shape->embedding_length, 1, 1u << 16 },
-        { "block_count", shape->layer_count, 1, 1024 },
+        { "block_count", shape->layer_count, 1, PI2_MOST_LAYERS },
         { "context_length", shape->context_length, 1, 1u << 26 },
         { "attention.head_count", shape->head_count, 1, 1024 },
         { "attention.head_count_kv", shape->head_count_kv, 1, shape->head_count },
@@ -155,7 +156,8 @@ pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi
     PI2_TRY(architecture->read_shape(model, shape_out));
     shape_out->own_activation = architecture->activation;
     PI2_TRY(pi2_architecture_activation(architecture, model->gguf, &shape_out->activation));
-    return check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out);
+    PI2_TRY(check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out));
+    return pi2_gate_sparsity_read(model->gguf, shape_out);
 }
 
 const pi2_gguf_tensor *pi2_architecture_tensor(const pi2_tensor_directory *model, uint32_t layer,

@@ -5,6 +5,8 @@
 #ifndef PI2_ARCHITECTURES_ARCHITECTURE_H
 #define PI2_ARCHITECTURES_ARCHITECTURE_H
 
+#include <math.h>
+
 #include "clusters/extent_layout.h"
 #include "kernels/vector/ffn_activation.h"
 
@@ -23,6 +25,8 @@ typedef struct pi2_rope_shape {
     uint32_t original_context;  /* YaRN: what the model was trained on before */
 } pi2_rope_shape;
 
+enum { PI2_MOST_LAYERS = 1024 };
+
 /** Numbers of one model, checked: every product of them fits in 32 bits where the engine needs it. */
 typedef struct pi2_model_shape {
     const char *architecture;
@@ -34,6 +38,8 @@ typedef struct pi2_model_shape {
     float attention_scale;
     pi2_rope_shape rope;
     pi2_ffn_activation activation, own_activation; /* own: what the architecture has where nothing says otherwise */
+    float gate_deviations[PI2_MOST_LAYERS]; /* gelu_topk: by which Gate's cutoff lies above its mean, in standard
+                                               deviations; -infinity: the layer has plain gelu */
     bool tied_head;
     bool head_norms;               /* queries and keys are normed, head by head, before the rotation */
     pi2_expert_gating gating;
@@ -64,6 +70,23 @@ static inline size_t pi2_ffn_number(const pi2_model_shape *shape, uint32_t layer
 /** Whether tokens can be computed with the neurons that fire alone: dense layers whose activation has exact zeros. */
 static inline bool pi2_model_shape_fires(const pi2_model_shape *shape) {
     return pi2_ffn_activation_is_sparse(shape->activation);
+}
+
+/** Whether a layer's Gate has a cutoff, so that none of its neurons can be computed before all of Gate is there. */
+static inline bool pi2_layer_cuts_gate(const pi2_model_shape *shape, uint32_t layer) {
+    return shape->activation == PI2_FFN_gelu_topk && shape->gate_deviations[layer] > -INFINITY;
+}
+
+/** Whether a layer's neurons come out as exact zeros. */
+static inline bool pi2_layer_fires(const pi2_model_shape *shape, uint32_t layer) {
+    return pi2_ffn_activation_is_sparse(shape->activation) &&
+           (shape->activation != PI2_FFN_gelu_topk || pi2_layer_cuts_gate(shape, layer));
+}
+
+/** What a layer computes of Gate (cut, where it has a cutoff) and Up. */
+static inline pi2_ffn_activation pi2_layer_activation(const pi2_model_shape *shape, uint32_t layer) {
+    return shape->activation == PI2_FFN_gelu_topk && !pi2_layer_cuts_gate(shape, layer) ? PI2_FFN_gelu
+                                                                                         : shape->activation;
 }
 
 /** Whether this layer sees the last `window` positions only (and is rotated). */

@@ -247,6 +247,16 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     return PI2_OK;
 }
 
+/* Banks of layers without exact zeros are in the file, and of no use: those layers are computed whole. */
+static void drop_unused_banks(pi2_model *model) {
+    pi2_neuron_banks *banks = model->banks;
+    uint32_t kept = 0;
+    for (uint32_t b = 0; banks && pi2_model_shape_fires(&model->shape) && b < banks->count; b++) {
+        if (pi2_layer_fires(&model->shape, banks->banks[b].layer)) banks->banks[kept++] = banks->banks[b];
+    }
+    if (banks && pi2_model_shape_fires(&model->shape)) banks->count = kept;
+}
+
 static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool with_tables, pi2_model **model_out) {
     *model_out = NULL;
     pi2_model *model = calloc(1, sizeof *model);
@@ -262,6 +272,7 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
     }
     if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);
     if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests, cpu_features);
+    if (status == PI2_OK) drop_unused_banks(model);
     if (status == PI2_OK && with_tables) status = read_tables(model, gguf, &requests);
     pi2_model_requests_free(&requests);
     pi2_tensor_directory_close(&directory);

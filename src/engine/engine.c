@@ -83,7 +83,7 @@ static pi2_status reserve_memory(pi2_engine *engine) {
     PI2_TRY(reserve(&engine->memory.neurons, neurons, neurons > (64 << 20), "neurons"));
     if (gives_back(engine) && plan->ring_bytes == 0) {
         const uint64_t most = engine->run.report.budget_bytes, all = engine->run.source.model->layout->weight_bytes;
-        const uint64_t ring = pi2_memory_plan_ring_bytes(engine->run.source.model->layout, all < most ? all : most);
+        const uint64_t ring = pi2_memory_plan_ring_bytes(engine->run.source.model, all < most ? all : most);
         PI2_TRY(reserve(&engine->memory.spare_ring, ring, true, "the stream buffer"));
     }
     /* What is read into lies in huge pages: a read of 1 MB is then one piece of memory to the device, not 256. */

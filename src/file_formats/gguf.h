@@ -40,6 +40,11 @@ bool pi2_gguf_tensor_type_size(uint32_t tensor_type, uint32_t *block_columns_out
 /** Key that names the activation of a model's FFN where its architecture does not (ffn_activations.inc). */
 #define PI2_KEY_FFN_ACTIVATION "powerinfer2.ffn_activation"
 
+/** Of gelu_topk: the share of Gates that each layer leaves out, a float or an array of them; and Gemma 3n's own, an
+ *  array that has the same as standard deviations above the mean. */
+#define PI2_KEY_GATE_SPARSITY "powerinfer2.ffn_activation_sparsity"
+#define PI2_KEY_GATE_DEVIATIONS "gemma3n.activation_sparsity_scale"
+
 /** A string inside the metadata: not NUL-terminated, owned by the pi2_gguf. */
 typedef struct pi2_gguf_string { const char *text; size_t length; } pi2_gguf_string;
 

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/vector/gate_cutoff.h"
+
 /* ---- units ---- */
 
 pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
@@ -14,7 +16,10 @@ pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
                            .gate_bias = layer->tables[PI2_TABLE_GATE_BIAS],
                            .up_bias = layer->tables[PI2_TABLE_UP_BIAS], .expert = UINT32_MAX,
                            .input = &buffers->normed_set, .hidden_set = &buffers->hidden_set,
-                           .hidden = buffers->hidden, .hidden_stride = buffers->neuron_stride };
+                           .hidden = buffers->hidden, .hidden_stride = buffers->neuron_stride,
+                           .gates = pi2_layer_cuts_gate(&walk->forward->model->shape, walk->layer) ? buffers->gates
+                                                                                                   : NULL,
+                           .gates_stride = buffers->neuron_stride };
 }
 
 pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_job *job) {
@@ -34,8 +39,9 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
 
 /* ---- what neurons give ---- */
 
-static void activate(const pi2_forward *forward, float *gate, float *up, size_t count) {
-    forward->vector->activate[forward->model->shape.activation](gate, gate, up, count);
+static void activate(const pi2_forward_walk *walk, float *gate, float *up, size_t count) {
+    const pi2_forward *forward = walk->forward;
+    forward->vector->activate[pi2_layer_activation(&forward->model->shape, walk->layer)](gate, gate, up, count);
 }
 
 void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter) { forward->counter = counter; }
@@ -73,17 +79,19 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
     float *up = gate + forward->buffers.gate_floats;
     const bool warms = forward->options.neurons && !forward->by_neuron;
     assert(row_count <= PI2_FFN_ROWS);
-    rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
+    if (!unit->gates) rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
     rows_of(walk, unit, unit->up, begin, end, first_row, row_count, up, last);
     if (pi2_forward_failed(forward)) return;
     for (uint32_t r = 0; r < row_count; r++) {
         float *hidden = gate + r * stride, *other = up + r * stride;
-        if (unit->gate_bias) forward->vector->add(hidden, unit->gate_bias + begin, count);
+        const float *cut = unit->gates ? unit->gates + (first_row + r) * unit->gates_stride + begin : NULL;
+        if (cut) memcpy(hidden, cut, count * sizeof *hidden);
+        else if (unit->gate_bias) forward->vector->add(hidden, unit->gate_bias + begin, count);
         if (unit->up_bias) forward->vector->add(other, unit->up_bias + begin, count);
         if (warms) {
             pi2_forward_warm_neurons(walk, unit->expert, token_of(unit, first_row + r), begin, end, hidden);
         }
-        activate(forward, hidden, other, count);
+        activate(walk, hidden, other, count);
         pi2_activation_set_fill(unit->hidden_set, first_row + r, begin, end - begin, hidden);
         if (forward->counter) tell(walk, member, unit, first_row + r, begin, end, hidden);
         if (!unit->hidden) continue;
@@ -101,17 +109,22 @@ void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32
 /* ---- single neurons ---- */
 
 void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin, uint32_t end,
-                  uint32_t first_row, uint32_t row_count, float *hidden, size_t hidden_stride) {
+                  uint32_t first_row, uint32_t row_count, float *hidden, size_t hidden_stride, bool last) {
     const pi2_forward *forward = walk->forward;
     float *gate = forward->buffers.member + member * forward->buffers.member_floats;
-    rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, true);
+    rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
     if (pi2_forward_failed(forward)) return;
     for (uint32_t r = 0; r < row_count; r++) {
         float *row = gate + (size_t)r * forward->buffers.neuron_chunk;
         float *to = hidden + (first_row + r) * hidden_stride + begin;
         if (unit->gate_bias) forward->vector->add(row, unit->gate_bias + begin, end - begin);
-        for (uint32_t i = 0; i < end - begin; i++) to[i] = row[i] > 0.0f ? row[i] : 0.0f;
+        if (unit->gates) memcpy(to, row, (end - begin) * sizeof *to);
+        else for (uint32_t i = 0; i < end - begin; i++) to[i] = row[i] > 0.0f ? row[i] : 0.0f;
     }
+}
+
+void pi2_ffn_cut(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, float *gate) {
+    pi2_gate_cut(gate, unit->gate->tensor->rows, walk->forward->model->shape.gate_deviations[walk->layer]);
 }
 
 bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
@@ -125,7 +138,7 @@ bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi
         gate[i] = hidden[rows->neurons[i]];
         if (unit->up_bias) up[i] += unit->up_bias[rows->neurons[i]];
     }
-    activate(walk->forward, gate, up, rows->count);
+    activate(walk, gate, up, rows->count);
     for (uint32_t i = 0; i < rows->count; i++) {
         hidden[rows->neurons[i]] = gate[i];
         is_absurd = is_absurd || (gate[i] != 0.0f && fabsf(gate[i]) < PI2_LEAST_HIDDEN);

@@ -30,6 +30,8 @@ typedef struct pi2_ffn_unit {
     pi2_activation_set *hidden_set;    /* what Down reads, by row */
     float *hidden;                     /* the same as floats, [rows][hidden_stride]; NULL: Down reads none */
     size_t hidden_stride;
+    float *gates;                      /* Gate of the whole layer, cut: [rows][gates_stride]; NULL: it has no cutoff */
+    size_t gates_stride;
     const uint32_t *row_token;         /* [rows]: whose token a row is, for the counter; NULL: row r is token r */
 } pi2_ffn_unit;
 
@@ -41,6 +43,7 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
 /**
  * Gate, Up and activation of neurons [begin, end), at most forward->buffers.neuron_chunk, for rows [first_row,
  * + row_count), at most PI2_FFN_ROWS; results go into hidden_set and hidden, and the counter is told.
+ * With unit->gates Gate is there, cut.
  * begin: a multiple of 32. last: these neurons are computed for no other rows in this pass.
  */
 void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin,
@@ -53,10 +56,13 @@ void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32
 
 /**
  * What says who fires: Gate with its bias of neurons [begin, end) for rows [first_row, + row_count), as above; what is
- * not above 0 becomes 0. Into hidden[row][neuron], of stride hidden_stride.
+ * not above 0 becomes 0, but of a layer that has a cutoff. Into hidden[row][neuron], of stride hidden_stride.
  */
 void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin, uint32_t end,
-                  uint32_t first_row, uint32_t row_count, float *hidden, size_t hidden_stride);
+                  uint32_t first_row, uint32_t row_count, float *hidden, size_t hidden_stride, bool last);
+
+/** Cuts one row of Gate, which is whole, where its layer's cutoff is: what does not fire becomes 0. */
+void pi2_ffn_cut(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, float *gate);
 
 /** Single neurons, their Up rows in neuron form. */
 typedef struct pi2_ffn_up_rows {

@@ -416,7 +416,8 @@ static pi2_status allocate(pi2_forward *forward) {
         const size_t bytes = pi2_extent_read_bytes(&model->layout->extents[e]);
         if (bytes > forward->largest_extent) forward->largest_extent = bytes;
     }
-    const uint32_t neuron_stages = forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0;
+    const uint32_t cut_stages = model->shape.activation == PI2_FFN_gelu_topk ? 2 * PI2_STAGES_OF_A_CUTOFF : 0;
+    const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages;
     forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         forward->stages.capacity += neuron_stages + (pi2_layer_has_experts(&model->layers[i]) ? EXPERT_STAGES_PER_LAYER

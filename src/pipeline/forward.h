@@ -85,6 +85,7 @@ enum {
     PI2_STAGES_OF_A_RUN = 2,      /* of a dense FFN: gate+up, down */
     PI2_STAGES_OF_EXPERTS = 3,    /* router, choice, experts */
     PI2_STAGES_OF_A_GATHER = 1,
+    PI2_STAGES_OF_A_CUTOFF = 1,   /* Gate, before what it says who fires */
     PI2_STAGES_OF_NEURONS = 4     /* gate, neurons, quantise, columns */
 };
 

@@ -13,6 +13,9 @@
  * D(r) waits for GU(r) and, since the sums go on in order, for D(r - 1), both of which every thread
  * left a whole stage before. The stream buffer must hold two runs for that; where it cannot, a run
  * waits for the one before.
+ *
+ * A layer whose Gate has a cutoff (gelu_topk) is one run, since no neuron can be activated before all of Gate is there:
+ * Gate, for each token the cutoff, then Up and what follows as ever.
  */
 #include "pipeline/ffn_unit.h"
 
@@ -38,7 +41,8 @@ static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t
     const pi2_model *model = forward->model;
     const pi2_layer_weights *layer = &model->layers[layer_index];
     const pi2_group *group = &model->layout->groups[layer->ffn_group];
-    const size_t limit = pi2_forward_run_bytes(forward->options.stream_bytes);
+    const bool is_whole = pi2_layer_cuts_gate(&model->shape, layer_index);
+    const size_t limit = is_whole ? 0 : pi2_forward_run_bytes(forward->options.stream_bytes);
     uint32_t begin = 0, cluster = 0;
     size_t run_bytes = 0, cluster_bytes = 0;
     for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
@@ -114,6 +118,25 @@ static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
     }
 }
 
+/* Gate alone, of a layer that has a cutoff. */
+static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
+    pi2_forward_walk *walk = argument;
+    const pi2_forward *forward = walk->forward;
+    const uint32_t begin = chunk * forward->buffers.neuron_chunk, wanted = begin + forward->buffers.neuron_chunk;
+    const uint32_t neurons = forward->model->shape.feed_forward_length, end = wanted < neurons ? wanted : neurons;
+    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    for (uint32_t token = 0; token < forward->token_count; token += PI2_FFN_ROWS) {
+        const uint32_t left = forward->token_count - token;
+        pi2_ffn_gate(walk, member, &unit, begin, end, token, left < PI2_FFN_ROWS ? left : PI2_FFN_ROWS, unit.gates,
+                     unit.gates_stride, left <= PI2_FFN_ROWS);
+    }
+}
+
+static void cut_token(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    if (!pi2_forward_failed(walk->forward)) pi2_ffn_cut(walk, &unit, unit.gates + token * unit.gates_stride);
+}
+
 static pi2_tile_chunks down_chunks(const pi2_forward_walk *walk) {
     const pi2_operand *down = &layer_of(walk)->down;
     return pi2_forward_plan_chunks(walk->forward, down->tile_count,
@@ -168,6 +191,11 @@ bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run) {
 void pi2_forward_ffn(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
+    if (pi2_layer_cuts_gate(&forward->model->shape, walk->layer)) {
+        const uint32_t chunk = forward->buffers.neuron_chunk;
+        walk->stage_name = "gate";
+        pi2_forward_stage(walk, (forward->model->shape.feed_forward_length + chunk - 1) / chunk, gate_chunk, cut_token);
+    }
     uint32_t neurons_done = work_on_neurons(walk, first), down_done = UINT32_MAX;
     for (uint32_t r = first; r < end; r++) {
         const bool is_last = r + 1 == end, ahead = !is_last && pi2_forward_two_runs_fit(forward, r);

@@ -100,6 +100,7 @@ typedef struct pi2_forward_buffers {
     float *normed;               /* F32 activations only  [batch][width_stride] */
     float *q, *k, *v, *attended; /* [batch][*_stride] */
     float *hidden;               /* F32 Down only         [batch][neuron_stride] */
+    float *gates;                /* gelu_topk only: a layer's Gate, whole [batch][neuron_stride] */
     float *cos_sin;              /* [batch][rope dimensions] */
     float *logits;               /* [logits_tokens][vocabulary_stride] */
     float *member;               /* per thread: member_floats each */

@@ -194,6 +194,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     if (dense && (hidden & (1u << PI2_ACTIVATION_F32))) {
         buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);
     }
+    if (m->activation == PI2_FFN_gelu_topk) buffers->gates = carve_floats(&from, batch * buffers->neuron_stride);
     buffers->cos_sin = carve_floats(&from, batch * m->rope.dimensions);
     buffers->logits = carve_floats(&from, shape->logits_tokens * buffers->vocabulary_stride);
     carve_set(&from, &buffers->normed_set, normed, batch, m->embedding_length, buffers->normed,

@@ -6,6 +6,7 @@
  *   gate       every Gate row, from tiles in memory; of experts from their Gates, as they arrive. Neurons that fire and
  *              whose bundle is there get their Up row at once; the others' units are asked for in the file's order,
  *              neighbours in one read, so that reads go on while the next Gate rows are computed
+ *              (gelu_topk: who fires is known when Gate is whole; so the second half is a stage of its own, `fire`)
  *   neurons    Up rows of the neurons that were asked for, in that order, as they arrive
  *   quantise   hidden values to int8, block by block; what is zero after that is left out of Down
  *   down       columns of the neurons that are left, in the model's order; threads share the rows out. Each row's
@@ -176,39 +177,89 @@ static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, uint3
     pi2_neuron_store_want(forward->options.neurons, job->bank, units, count);
 }
 
-void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t number, uint32_t begin, uint32_t end) {
-    pi2_forward *forward = walk->forward;
-    const neuron_job job = job_at(walk, number);
-    const pi2_neuron_bank *bank = bank_at(walk, job.bank);
-    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, job.bank);
-    const pi2_ffn_unit ffn = unit_of(walk, &job);
+static void gate_of_job(const pi2_forward_walk *walk, unsigned member, const neuron_job *job, uint32_t begin,
+                        uint32_t end) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_ffn_unit ffn = unit_of(walk, job);
+    pi2_ffn_gate(walk, member, &ffn, begin, end, job->first_row, job->row_count, forward->buffers.neurons.hidden,
+                 forward->buffers.neurons.stride, true);
+}
+
+/* What follows for neurons [begin, end) of a job when it is known which of them fire. */
+static void fire(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, uint32_t end) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_neuron_bank *bank = bank_at(walk, job->bank);
+    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, job->bank);
     uint32_t firing[FIRE_CHUNK], late[FIRE_CHUNK], units[FIRE_CHUNK], here = 0, late_count = 0;
     assert(end - begin <= FIRE_CHUNK);
-    pi2_ffn_gate(walk, member, &ffn, begin, end, job.first_row, job.row_count, forward->buffers.neurons.hidden,
-                 forward->buffers.neurons.stride);
     if (pi2_forward_failed(forward)) return;
-    const uint32_t count = list_firing(forward, &job, begin, end, firing);
+    const uint32_t count = list_firing(forward, job, begin, end, firing);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t neuron = firing[i], place = head->place_of[neuron], unit = place / bank->unit_neurons;
-        const uint8_t *memory = pi2_neuron_store_hit(forward->options.neurons, job.bank, unit);
+        const uint8_t *memory = pi2_neuron_store_hit(forward->options.neurons, job->bank, unit);
         if (memory) {
-            bundles_of(forward, &job)[neuron] = memory + place % bank->unit_neurons * (size_t)bank->bundle_bytes;
+            bundles_of(forward, job)[neuron] = memory + place % bank->unit_neurons * (size_t)bank->bundle_bytes;
             firing[here++] = neuron;
         } else {
             late[late_count] = neuron;
             units[late_count++] = unit;
         }
     }
-    leave_for_later(walk, &job, late, units, late_count);
-    pi2_neuron_store_note(forward->options.neurons, job.bank, count, here);
-    compute_up_of(walk, &job, firing, here);
+    leave_for_later(walk, job, late, units, late_count);
+    pi2_neuron_store_note(forward->options.neurons, job->bank, count, here);
+    compute_up_of(walk, job, firing, here);
 }
 
+void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t number, uint32_t begin, uint32_t end) {
+    const neuron_job job = job_at(walk, number);
+    gate_of_job(walk, member, &job, begin, end);
+    fire(walk, &job, begin, end);
+}
+
+static uint32_t end_of_chunk(const pi2_forward_walk *walk, uint32_t begin) {
+    const uint32_t step = walk->forward->buffers.neuron_chunk, neurons = any_bank(walk)->neuron_count;
+    return neurons - begin < step ? neurons : begin + step;
+}
+
+/* Of a layer's own FFN: Gate, and at once what follows from it. */
 static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
-    const uint32_t step = walk->forward->buffers.neuron_chunk, neurons = any_bank(walk)->neuron_count;
-    const uint32_t begin = chunk * step;
-    pi2_forward_fire(walk, member, 0, begin, neurons - begin < step ? neurons : begin + step);
+    const uint32_t begin = chunk * walk->forward->buffers.neuron_chunk;
+    pi2_forward_fire(walk, member, 0, begin, end_of_chunk(walk, begin));
+}
+
+/* The same in two stages, with a token's cutoff between them. */
+static void whole_gate_chunk(void *argument, unsigned member, uint32_t chunk) {
+    const pi2_forward_walk *walk = argument;
+    const uint32_t begin = chunk * walk->forward->buffers.neuron_chunk;
+    const neuron_job job = job_at(walk, 0);
+    gate_of_job(walk, member, &job, begin, end_of_chunk(walk, begin));
+}
+
+static void cut_token(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    if (!pi2_forward_failed(walk->forward)) pi2_ffn_cut(walk, &unit, hidden_of(walk->forward, token));
+}
+
+static void fire_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    pi2_forward_walk *walk = argument;
+    const uint32_t begin = chunk * walk->forward->buffers.neuron_chunk;
+    const neuron_job job = job_at(walk, 0);
+    fire(walk, &job, begin, end_of_chunk(walk, begin));
+}
+
+static void gate_stages(pi2_forward_walk *walk) {
+    const uint32_t chunk = walk->forward->buffers.neuron_chunk;
+    const uint32_t chunks = (any_bank(walk)->neuron_count + chunk - 1) / chunk;
+    walk->stage_name = "gate";
+    if (!pi2_layer_cuts_gate(&walk->forward->model->shape, walk->layer)) {
+        pi2_forward_stage(walk, chunks, gate_chunk, NULL);
+        return;
+    }
+    pi2_forward_stage(walk, chunks, whole_gate_chunk, cut_token);
+    walk->stage_name = "fire";
+    pi2_forward_stage(walk, chunks, fire_chunk, NULL);
 }
 
 /* ---- neurons that had to be read ---- */
@@ -377,13 +428,9 @@ static void after_columns_token(pi2_forward_walk *walk, uint32_t token) {
 
 void pi2_forward_neurons(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t chunk = forward->buffers.neuron_chunk, rows = rows_of_chunk(walk);
-    if (forward->model->shape.expert_count) {
-        pi2_forward_expert_gates(walk);
-    } else {
-        walk->stage_name = "gate";
-        pi2_forward_stage(walk, (any_bank(walk)->neuron_count + chunk - 1) / chunk, gate_chunk, NULL);
-    }
+    const uint32_t rows = rows_of_chunk(walk);
+    if (forward->model->shape.expert_count) pi2_forward_expert_gates(walk);
+    else gate_stages(walk);
     const uint32_t late = atomic_load(&forward->buffers.neurons.late_counts[walk->layer]);
     walk->stage_name = "neurons";
     pi2_forward_stage(walk, (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK, arrival_chunk, NULL);

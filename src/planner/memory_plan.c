@@ -121,14 +121,32 @@ static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
            plan->sampler_bytes + plan->margin_bytes + plan->text_bytes;
 }
 
+/* What is in the ring at once, however it wraps, where no neuron of a layer is computed before its Gate is whole. */
+static uint64_t uncut_layer_bytes(const pi2_model *model) {
+    const pi2_extent_layout *layout = model->layout;
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        if (!pi2_layer_cuts_gate(&model->shape, i)) continue;
+        const pi2_group *group = &layout->groups[model->layers[i].ffn_group];
+        uint64_t bytes = largest_read(layout);
+        for (uint32_t e = 0; e < group->extent_count; e++) {
+            bytes += pi2_extent_read_bytes(&layout->extents[group->first_extent + e]);
+        }
+        if (bytes > most) most = bytes;
+    }
+    return (most + PI2_EXTENT_ALIGNMENT - 1) / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
+}
+
 /* Whole huge pages: a disk can be twice as slow where a read goes into small ones (virtio's max_segments). */
-uint64_t pi2_memory_plan_ring_bytes(const pi2_extent_layout *layout, uint64_t budget_bytes) {
-    const uint64_t least = largest_read(layout) * LEAST_RING_READS, huge = PI2_HUGE_PAGE_BYTES;
+uint64_t pi2_memory_plan_ring_bytes(const pi2_model *model, uint64_t budget_bytes) {
+    const uint64_t least = largest_read(model->layout) * LEAST_RING_READS, huge = PI2_HUGE_PAGE_BYTES;
+    const uint64_t at_once = uncut_layer_bytes(model);
     uint64_t ring = budget_bytes / RING_SHARE;
     if (ring < least) ring = least;
     if (ring >= huge) ring = (ring + huge / 2) / huge * huge;
     if (ring < least) ring += huge;
     if (ring > MOST_RING_BYTES) ring = MOST_RING_BYTES;
+    if (ring < at_once) ring = at_once;
     return ring / PI2_EXTENT_ALIGNMENT * PI2_EXTENT_ALIGNMENT;
 }
 
@@ -136,7 +154,7 @@ uint64_t pi2_memory_plan_ring_bytes(const pi2_extent_layout *layout, uint64_t bu
 static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     plan->shape.embedding_streams = true;
     plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
-    plan->ring_bytes = pi2_memory_plan_ring_bytes(request->model->layout, request->budget_bytes);
+    plan->ring_bytes = pi2_memory_plan_ring_bytes(request->model, request->budget_bytes);
 }
 
 /* Weights use the room of the key-value cache until it grows into it. */

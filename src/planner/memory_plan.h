@@ -57,8 +57,9 @@ typedef struct pi2_memory_plan {
  */
 pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan_out);
 
-/** Bytes of the ring through which a model streams under this budget. */
-uint64_t pi2_memory_plan_ring_bytes(const pi2_extent_layout *layout, uint64_t budget_bytes);
+/** Bytes of the ring through which a model streams under this budget: it holds all of a layer's FFN whose Gate has a
+ *  cutoff. */
+uint64_t pi2_memory_plan_ring_bytes(const pi2_model *model, uint64_t budget_bytes);
 
 /**
  * Marks the extents that stay: evenly over the sequence, so that reading and computing alternate

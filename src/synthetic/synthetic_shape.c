@@ -145,6 +145,10 @@ static pi2_status check_neurons(const pi2_synthetic_shape *shape) {
     if (!pi2_ffn_activation_is_sparse(activation)) {
         return pi2_fail(PI2_ERR_INVALID, "--ffn-zeros needs an activation that has zeros, as --ffn-activation relu");
     }
+    if (activation == PI2_FFN_gelu_topk) {
+        return pi2_fail(PI2_ERR_INVALID, "--ffn-zeros is not for gelu_topk: its zeros follow from Gate's mean and "
+                        "deviation, whatever the weights are");
+    }
     const struct { const char *flag; double value; } shares[] = {
         { "--ffn-zeros", shape->ffn_zeros }, { "--ffn-zeros-last", shape->ffn_zeros_last },
         { "--neuron-hot", shape->neuron_hot }, { "--neuron-repeat", shape->neuron_repeat } };

@@ -55,6 +55,34 @@ expect 0 prepare -m "$plain" -o "$folder/relu.pi2"
 expect 0 inspect -m "$folder/relu.pi2" --json
 expect_json ffn_activation silu
 
+# Gemma 3n's top-k: about 95 % of Gates fall below the cutoff unless a key says otherwise; not planted, not in experts.
+zeros() { # zeros LEAST MOST ARGUMENTS...
+    least=$1 most=$2
+    shift 2
+    expect 0 perplexity -f "$folder/text" -c 64 --chunks 1 --count-zeros --json "$@"
+    zeros_share=$(json sparsity.mean.zeros)
+    awk "BEGIN { exit !($zeros_share >= $least && $zeros_share <= $most) }" || fail "$zeros_share zeros with $*"
+}
+zeros 0.92 0.97 -m "$plain" --ffn-activation gelu_topk
+expect 0 prepare -m "$plain" -o "$folder/topk.pi2" --ffn-activation gelu_topk
+expect 0 inspect -m "$folder/topk.pi2" --json
+expect_json ffn_activation gelu_topk
+answer topk -m "$plain" --ffn-activation gelu_topk
+answer topk_kept -m "$folder/topk.pi2"
+same topk topk_kept
+answer topk_dense -m "$folder/topk.pi2" --sparsity off
+same topk topk_dense
+cmp -s "$folder/topk" "$folder/option" && fail "gelu_topk gives relu's perplexity"
+tiny share layers=4 feed_forward=4096 tied=0 activation=gelu_topk sparsity=0.6
+zeros 0.55 0.65 -m "$folder/share.gguf"
+tiny wrong layers=4 activation=gelu_topk sparsity=1
+expect_error 3 "wrong.gguf: key 'powerinfer2.ffn_activation_sparsity' has 1 for layer 0" run -m "$folder/wrong.gguf" -p x
+expect 3 inspect -m "$folder/wrong.gguf"
+grep -q "wrong.gguf: key 'powerinfer2.ffn_activation_sparsity' has 1" "$folder/err" || fail "inspect gives no reason"
+expect_error 3 "ffn_activation_sparsity' has 1" prepare -m "$folder/wrong.gguf" -o "$folder/never.pi2"
+[ ! -e "$folder/never.pi2" ] || fail "a file was left"
+expect_error 2 "not for gelu_topk" synth --ffn-activation gelu_topk --ffn-zeros 0.5 -o "$folder/never.gguf"
+
 # A plan carries it, and does not fit another.
 expect 0 machine --quick -q
 expect 0 plan -m "$plain" --ffn-activation relu --memory 200M --json

@@ -4,6 +4,7 @@
  *         by name.
  * Method: tiny random models against a float reference that shares nothing with the pipeline.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -109,6 +110,7 @@ static void test_activations(void **state) {
     for (int i = 0; i < 2 * PI2_FFN_ACTIVATIONS; i++) {
         pi2_tiny_model_options options;
         options_of(&options, i % 2 ? "llama" : "qwen2", i % 2 ? 4 : 0, i % 2 ? 2 : 0);
+        if (i % 2 && i / 2 == PI2_FFN_gelu_topk) continue; /* dense only: test_gate_keys */
         options.ffn_activation = pi2_ffn_activation_name((size_t)i / 2);
         options.layer_count = 1;
         options.feed_forward_length = 256;
@@ -146,11 +148,33 @@ static void test_activation_by_option(void **state) {
         if (i) pi2_session_run_compare(&runs[0], &runs[i], i);
         engine_options.ffn_activation = "reglu";
         assert_int_equal(pi2_engine_open(&engine_options, &engine), PI2_ERR_INVALID);
-        assert_non_null(strstr(pi2_error_text(), "'reglu' is none of silu, gelu, relu, relu_squared, drelu"));
+        assert_non_null(strstr(pi2_error_text(), "'reglu' is none of silu, gelu, relu, relu_squared, drelu, gelu_t"));
     }
     for (size_t i = 0; i < 3; i++) pi2_session_run_free(&runs[i]);
     free(path);
     test_folder_remove(folder);
+}
+
+/* gelu_topk cuts each layer's Gate where its key says: a share for all, one each, none; or Gemma 3n's own key. */
+static void test_gate_keys(void **state) {
+    (void)state;
+    static const float one[] = { 0.9f }, shares[] = { 0.95f, 0.0f, 0.3f, 0.5f };
+    static const float deviations[] = { 1.6448536f, -INFINITY, 0.0f, -0.5f };
+    const struct { const float *shares, *deviations; uint32_t count; } cases[] = {
+        { one, NULL, 0 }, { shares, NULL, 4 }, { NULL, deviations, 4 }, { shares, deviations, 4 } };
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
+        pi2_tiny_model_options options;
+        options_of(&options, "qwen2", 0, 0);
+        options.ffn_activation = "gelu_topk";
+        options.layer_count = 4;
+        options.feed_forward_length = 352;
+        options.feed_forward_biases = true;
+        options.gate_sparsity = cases[i / 2].shares;
+        options.gate_deviations = cases[i / 2].deviations;
+        options.gate_values = cases[i / 2].count;
+        pi2_tiny_model_set_types(&options, i % 2 ? PI2_Q8_0 : PI2_F32);
+        pi2_check_against_reference(&options, PI2_CACHE_F16, i % 2 ? 0.06 : 0.004, 0);
+    }
 }
 
 /* Clusters of several extents, one cluster only, every expert used, one expert. */
@@ -260,6 +284,31 @@ static void test_refusals(void **state) {
     options_of(&options, "llama", 0, 0);
     options.ffn_activation = "swish\n";
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "'powerinfer2.ffn_activation' is 'swish?'; this version computes");
+    options.ffn_activation = "gelu_topk";
+    static const float wrong[] = { 0.5f, 1.0f, -0.1f, NAN, 13.0f, INFINITY };
+    options.gate_sparsity = wrong;
+    options.gate_values = options.layer_count + 1;
+    refuse(&options, NULL, PI2_ERR_FORMAT, "'powerinfer2.ffn_activation_sparsity' has 3 values, the model 2 layers");
+    options.gate_values = 2;
+    refuse(&options, NULL, PI2_ERR_FORMAT, "'powerinfer2.ffn_activation_sparsity' has 1 for layer 1");
+    for (options.gate_values = 0; options.gate_values < 3; options.gate_values += 2) {
+        options.gate_sparsity = wrong + 2;
+        refuse(&options, NULL, PI2_ERR_FORMAT, "has -0.1 for layer 0: a share of zeros is at least 0 and less than 1");
+        options.gate_sparsity = wrong + 3;
+        refuse(&options, NULL, PI2_ERR_FORMAT, "'powerinfer2.ffn_activation_sparsity' has nan for layer 0");
+    }
+    options.gate_sparsity = NULL;
+    options.gate_values = 2;
+    for (int i = 3; i < 6; i++) {
+        const float pair[] = { -INFINITY, wrong[i] };
+        options.gate_deviations = pair;
+        refuse(&options, NULL, PI2_ERR_FORMAT, "standard deviations above the mean: at most 12 is possible");
+    }
+    options.gate_values = 1;
+    refuse(&options, NULL, PI2_ERR_FORMAT, "'gemma3n.activation_sparsity_scale' has 1 values, the model 2 layers");
+    options_of(&options, "llama", 4, 2);
+    options.ffn_activation = "gelu_topk";
+    refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "gelu_topk is computed in dense FFNs only, and this model has 4");
     options_of(&options, "smallthinker", 4, 2);
     options.expert_gating = 3;
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "expert_gating_func is 3");
@@ -269,7 +318,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixtral), cmocka_unit_test(test_qwen3moe), cmocka_unit_test(test_smallthinker),
         cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_activation_by_option), cmocka_unit_test(test_shapes), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_activation_by_option), cmocka_unit_test(test_gate_keys), cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_equal_scores),
     };
     return cmocka_run_group_tests_name("families of models", tests, NULL, NULL);

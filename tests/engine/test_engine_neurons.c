@@ -44,7 +44,7 @@ typedef struct variation {
     uint64_t more_bytes; /* than the process holds */
     uint32_t threads, batch;
     int turns; /* more than one */
-    bool off, exact;
+    bool off, exact, dense; /* dense: off, from the cluster file */
 } variation;
 
 static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
@@ -57,7 +57,7 @@ static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
     options.machine = machine;
     options.context_tokens = CONTEXT;
     options.read_method = v->read_method ? v->read_method : "auto";
-    options.sparsity = v->off ? "off" : v->exact ? "exact" : "always";
+    options.sparsity = v->off || v->dense ? "off" : v->exact ? "exact" : "always";
     pi2_session_run_cpu(v->cpu);
     return pi2_small_budget_open(&options, v->more_bytes, engine_out);
 }
@@ -363,6 +363,38 @@ static void experts_of_every_weight_type(void **state) {
     assert_true(parts >= 3 || PI2_UNDER_ASAN || PI2_UNDER_TSAN || PI2_UNDER_EMULATOR);
 }
 
+/* Gate's cutoff is known when all of a token's Gate is there: by neuron and dense, in memory and streamed, whatever
+ * computes it. One layer has none, and is computed whole. */
+static void a_cutoff_for_gate(void **state) {
+    (void)state;
+    static const float sparsity[] = { 0.95f, 0.0f, 0.7f, 0.9f, 0.6f, 0.8f, 0.95f, 0.5f,
+                                      0.9f, 0.0f, 0.2f, 0.9f, 0.7f, 0.8f, 0.9f, 0.9f };
+    pi2_tiny_model_options options = sparse_model();
+    options.ffn_activation = "gelu_topk";
+    options.layer_count = 16; /* what streams has room for a whole layer */
+    options.gate_sparsity = sparsity;
+    options.gate_values = options.layer_count;
+    options.feed_forward_biases = true;
+    options.down_type = PI2_Q4_K;
+    write_model(&options);
+    compare_variations(750000, false, 0);
+    pi2_session_run want = dense_run();
+    bool is_part;
+    const uint64_t least = least_budget(&is_part);
+    const variation streamed[] = { { .more_bytes = least, .threads = 1, .batch = 70, .dense = true },
+                                   { .more_bytes = least, .threads = 3, .batch = 5, .dense = true, .cpu = "avx2" } };
+    for (size_t i = 0; i < 2; i++) {
+        pi2_session_run got;
+        pi2_engine *engine = open_variation(&streamed[i]);
+        assert_true(!is_part || pi2_engine_get_report(engine)->stream_buffer_bytes > 0);
+        pi2_session_run_make(engine, PROMPT, DECODED, &got);
+        pi2_engine_close(engine);
+        pi2_session_run_compare(&want, &got, 100 + i);
+        pi2_session_run_free(&got);
+    }
+    pi2_session_run_free(&want);
+}
+
 static void others_stay_dense(void **state) {
     (void)state;
     pi2_tiny_model_options options = sparse_model();
@@ -492,7 +524,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
         cmocka_unit_test(gaps_are_read_where_that_is_cheaper),
-        cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(others_stay_dense),
+        cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(a_cutoff_for_gate),
+        cmocka_unit_test(others_stay_dense),
         cmocka_unit_test(experts_on_every_budget_thread_method_and_batch),
         cmocka_unit_test(gates_that_fit_are_read_once), cmocka_unit_test(experts_that_are_faster_whole_stay_so),
         cmocka_unit_test(experts_of_every_weight_type),

@@ -221,6 +221,8 @@ static void test_against_double(void **state) {
                         0.5 * a * (1.0 + tanh(0.7978845608028654 * (a + 0.044715 * a * a * a))) * b,
                     [PI2_FFN_relu] = positive * b, [PI2_FFN_relu_squared] = positive * positive * b,
                     [PI2_FFN_drelu] = positive * (b > 0 ? b : 0),
+                    [PI2_FFN_gelu_topk] = 0.5 * positive * b *
+                        (1.0 + tanh(0.7978845608028654 * (positive + 0.044715 * positive * positive * positive))),
                     [RMS_NORM] = a * norm * b, [ADD] = a + b,
                     [ADD_SCALED] = a + (double)0.37f * b, [SOFTMAX] = exp(a) / sum};
                 assert_near((double)t.got[i], want[op], 2e-6, 5e-7);

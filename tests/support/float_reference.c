@@ -161,16 +161,52 @@ static void add(double *x, double *y, size_t count) {
 
 static double positive(double x) { return x > 0 ? x : 0; }
 
+static double gelu(double x) { return x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * pow(x, 3)))) / 2; }
+
 static double activation(const reference *r, double gate, double up) {
     const char *name = r->activation;
     if (strcmp(name, "silu") == 0) return gate / (1 + exp(-gate)) * up;
-    if (strcmp(name, "gelu") == 0) {
-        return gate * (1 + tanh(0.79788456080286536 * (gate + 0.044715 * pow(gate, 3)))) / 2 * up;
-    }
+    if (strcmp(name, "gelu") == 0) return gelu(gate) * up;
     if (strcmp(name, "relu") == 0) return positive(gate) * up;
     if (strcmp(name, "relu_squared") == 0) return positive(gate) * positive(gate) * up;
     if (strcmp(name, "drelu") == 0) return positive(gate) * positive(up);
+    if (strcmp(name, "gelu_topk") == 0) return gelu(gate) * up; /* cut already, where the layer has a cutoff */
     abort(); /* a new line of ffn_activations.inc */
+}
+
+/* The number of standard deviations below which so much of a normal distribution lies. */
+static double deviations_of(double share) {
+    double low = -10, high = 10;
+    while (high - low > 1e-13) {
+        const double middle = (low + high) / 2;
+        if (erfc(-middle / sqrt(2)) / 2 < share) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+/* gelu_topk: of each token those Gates stay that lie above its cutoff, less it. */
+static void cut_gates(const reference *r, uint32_t l, double *gate) {
+    pi2_gguf_array array;
+    float share = 0.95f;
+    double deviations;
+    if (pi2_gguf_array_get(r->gguf, PI2_KEY_GATE_SPARSITY, &array) == PI2_OK) {
+        share = pi2_gguf_array_f32(&array, l);
+        if (share == 0) return;
+        deviations = deviations_of((double)share);
+    } else if (pi2_gguf_array_get(r->gguf, PI2_KEY_GATE_DEVIATIONS, &array) == PI2_OK) {
+        deviations = (double)pi2_gguf_array_f32(&array, l);
+        if (deviations == 0 || isinf(deviations)) return;
+    } else {
+        if (pi2_gguf_f32_or(r->gguf, PI2_KEY_GATE_SPARSITY, share, &share) != PI2_OK) abort();
+        deviations = deviations_of((double)share);
+    }
+    for (size_t t = 0; t < r->count; t++, gate += r->neurons) {
+        double mean = 0, variance = 0;
+        for (size_t i = 0; i < r->neurons; i++) mean += gate[i] / r->neurons;
+        for (size_t i = 0; i < r->neurons; i++) variance += (gate[i] - mean) * (gate[i] - mean) / r->neurons;
+        for (size_t i = 0; i < r->neurons; i++) gate[i] = positive(gate[i] - mean - deviations * sqrt(variance));
+    }
 }
 
 /* One token through one expert, times a weight, added to out. */
@@ -280,6 +316,7 @@ static void layer(const reference *r, int l, double *x) {
     }
     double *gate = multiply(r, "ffn_gate", l, n, r->width, r->neurons);
     double *up = multiply(r, "ffn_up", l, n, r->width, r->neurons);
+    if (strcmp(r->activation, "gelu_topk") == 0) cut_gates(r, (uint32_t)l, gate);
     for (size_t i = 0; i < r->count * r->neurons; i++) gate[i] = activation(r, gate[i], up[i]);
     add(x, multiply(r, "ffn_down", l, gate, r->neurons, r->width), r->count * r->width);
     free(n); free(gate); free(up); free(input);

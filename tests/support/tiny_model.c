@@ -172,6 +172,18 @@ static void add_rope(const pi2_tiny_model_options *options, pi2_gguf_builder *bu
     }
 }
 
+static void add_gate_values(pi2_gguf_builder *builder, const char *name, const float *values, uint32_t count) {
+    if (!values) return;
+    if (count == 0) {
+        pi2_gguf_builder_f32(builder, name, values[0]);
+        return;
+    }
+    pi2_test_bytes bytes = {0};
+    for (uint32_t i = 0; i < count; i++) pi2_test_bytes_add_f32(&bytes, values[i]);
+    pi2_gguf_builder_array(builder, name, PI2_GGUF_F32, count, &bytes);
+    pi2_test_bytes_free(&bytes);
+}
+
 static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder *builder) {
     pi2_gguf_builder_string(builder, "general.architecture", options->architecture);
     pi2_gguf_builder_string(builder, "general.name", "Tiny Test Model");
@@ -193,6 +205,8 @@ static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder
     if (options->ffn_activation) {
         pi2_gguf_builder_string(builder, PI2_KEY_FFN_ACTIVATION, options->ffn_activation);
     }
+    add_gate_values(builder, PI2_KEY_GATE_SPARSITY, options->gate_sparsity, options->gate_values);
+    add_gate_values(builder, PI2_KEY_GATE_DEVIATIONS, options->gate_deviations, options->gate_values);
     if (options->expert_gating) {
         pi2_gguf_builder_u32(builder, key(options, "expert_gating_func"), options->expert_gating);
     }

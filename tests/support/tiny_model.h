@@ -40,6 +40,8 @@ typedef struct pi2_tiny_model_options {
                                           architectures "falcon" and "opt" then get layers of theirs */
 
     const char *ffn_activation;        /* NULL: no powerinfer2.ffn_activation key */
+    const float *gate_sparsity, *gate_deviations; /* NULL; else arrays for gelu_topk, of ... */
+    uint32_t gate_values;                         /* ... so many values; 0: the first one, as a float */
 
     float rope_base;                   /* 10000 */
     uint32_t rope_dimension_count;     /* 0: the head dimension */

@@ -92,6 +92,15 @@ static bool set_number(pi2_tiny_model_options *options, const char *key, const c
     return false;
 }
 
+/* One share for all layers. */
+static bool set_sparsity(pi2_tiny_model_options *options, const char *value) {
+    static float share;
+    char *end = NULL;
+    share = strtof(value, &end);
+    options->gate_sparsity = &share;
+    return *value && !*end;
+}
+
 static bool set_option(pi2_tiny_model_options *options, const char *key, const char *value) {
     if (strcmp(key, "architecture") == 0) options->architecture = value;
     else if (strcmp(key, "activation") == 0) options->ffn_activation = value;
@@ -100,6 +109,7 @@ static bool set_option(pi2_tiny_model_options *options, const char *key, const c
     else if (strcmp(key, "empty_template") == 0) options->chat_template = "";
     else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "spm") == 0) options->vocabulary = PI2_TINY_SPM;
     else if (strcmp(key, "vocabulary") == 0 && strcmp(value, "bpe") == 0) options->vocabulary = PI2_TINY_BPE;
+    else if (strcmp(key, "sparsity") == 0) return set_sparsity(options, value);
     else return set_type(options, key, value) || set_number(options, key, value);
     return true;
 }

@@ -16,7 +16,8 @@ typedef struct pi2_vector_kernels {
 
     /**
      * A neuron's activation from its Gate and Up, by pi2_ffn_activation (docs/arithmetic.md): out[i] = f(gate[i]) *
-     * up[i] with f silu, gelu, relu or its square; drelu: relu(gate[i]) * relu(up[i]). out may be gate or up.
+     * up[i] with f silu, gelu, relu or its square; drelu: relu(gate[i]) * relu(up[i]); gelu_topk: gelu(relu(gate[i])) *
+     * up[i], its Gate cut already (gate_cutoff.h). out may be gate or up.
      */
     void (*activate[PI2_FFN_ACTIVATIONS])(float *out, const float *gate, const float *up, size_t count);
 

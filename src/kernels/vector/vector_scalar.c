@@ -57,6 +57,14 @@ static void drelu_multiply(float *out, const float *gate, const float *up, size_
     for (size_t i = 0; i < count; i++) out[i] = relu(gate[i]) * relu(up[i]);
 }
 
+static void gelu_topk_multiply(float *out, const float *gate, const float *up, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const float positive = relu(gate[i]);
+        const float inner = fmaf(positive * positive, PI2_GELU_CUBIC, PI2_GELU_LINEAR);
+        out[i] = positive / (1.0f + pi2_expf(-(positive * inner))) * up[i];
+    }
+}
+
 static void add(float *x, const float *y, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] += y[i];
 }

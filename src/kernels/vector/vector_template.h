@@ -55,6 +55,8 @@ static inline lanes relu_squared_times(lanes gate, lanes up) {
 
 static inline lanes drelu_times(lanes gate, lanes up) { return lanes_mul(relu(gate), relu(up)); }
 
+static inline lanes gelu_topk_times(lanes gate, lanes up) { return gelu_times(relu(gate), up); }
+
 #define DEFINE_ACTIVATION(name, times)                                                           \
     static void name(float *out, const float *gate, const float *up, size_t count) {             \
         const size_t whole = count / LANES * LANES;                                              \
@@ -72,6 +74,7 @@ DEFINE_ACTIVATION(gelu_multiply, gelu_times)
 DEFINE_ACTIVATION(relu_multiply, relu_times)
 DEFINE_ACTIVATION(relu_squared_multiply, relu_squared_times)
 DEFINE_ACTIVATION(drelu_multiply, drelu_times)
+DEFINE_ACTIVATION(gelu_topk_multiply, gelu_topk_times)
 #undef DEFINE_ACTIVATION
 
 static void add(float *x, const float *y, size_t count) {
