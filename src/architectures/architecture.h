@@ -67,11 +67,6 @@ static inline size_t pi2_ffn_number(const pi2_model_shape *shape, uint32_t layer
     return (size_t)layer * pi2_layer_ffns(shape) + (expert == UINT32_MAX ? 0 : expert);
 }
 
-/** Whether tokens can be computed with the neurons that fire alone: dense layers whose activation has exact zeros. */
-static inline bool pi2_model_shape_fires(const pi2_model_shape *shape) {
-    return pi2_ffn_activation_is_sparse(shape->activation);
-}
-
 /** Whether a layer's Gate has a cutoff, so that none of its neurons can be computed before all of Gate is there. */
 static inline bool pi2_layer_cuts_gate(const pi2_model_shape *shape, uint32_t layer) {
     return shape->activation == PI2_FFN_gelu_topk && shape->gate_deviations[layer] > -INFINITY;
@@ -81,6 +76,15 @@ static inline bool pi2_layer_cuts_gate(const pi2_model_shape *shape, uint32_t la
 static inline bool pi2_layer_fires(const pi2_model_shape *shape, uint32_t layer) {
     return pi2_ffn_activation_is_sparse(shape->activation) &&
            (shape->activation != PI2_FFN_gelu_topk || pi2_layer_cuts_gate(shape, layer));
+}
+
+/** Whether tokens can be computed with the neurons that fire alone: some layer's activation has exact zeros. */
+static inline bool pi2_model_shape_fires(const pi2_model_shape *shape) {
+    if (shape->activation != PI2_FFN_gelu_topk) return pi2_ffn_activation_is_sparse(shape->activation);
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        if (pi2_layer_fires(shape, i)) return true;
+    }
+    return false;
 }
 
 /** What a layer computes of Gate (cut, where it has a cutoff) and Up. */

@@ -76,7 +76,20 @@ double pi2_neuron_rates_hits(const pi2_neuron_rates *rates, double slots) {
 /* Where Up is cut off below zero too, four fifths of those that Gate lets through. */
 static const double UP_PASSES = 0.8;
 
+/* Above the cutoffs, on the average of the layers that have one. */
+static double share_above_cutoffs(const pi2_model_shape *shape) {
+    double above = 0;
+    uint32_t layers = 0;
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        if (!pi2_layer_cuts_gate(shape, i)) continue;
+        above += erfc((double)shape->gate_deviations[i] / sqrt(2)) / 2;
+        layers++;
+    }
+    return layers ? above / layers : 1;
+}
+
 double pi2_neuron_assumed_share(const pi2_model_shape *shape, double *gate_out) {
+    if (shape->activation == PI2_FFN_gelu_topk) return *gate_out = share_above_cutoffs(shape);
     const bool cuts_up = shape->activation == PI2_FFN_drelu;
     const double gives = shape->expert_count == 0 ? 0.1 : cuts_up ? 0.12 : 0.4;
     *gate_out = cuts_up ? gives / UP_PASSES : gives;

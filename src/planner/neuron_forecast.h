@@ -18,8 +18,8 @@ enum { PI2_NEURON_RATES = 512 };
 /**
  * What is assumed of a model that nobody has counted: the share of an FFN's neurons, or of a chosen expert's, that give
  * something for a token, as docs/synthetic.md has it from what was published: a tenth in models that were made sparse,
- * 12 % in experts with dReLU (TurboSparse-Mixtral), 40 % in those with ReLU (SmallThinker). gate_out: the share that
- * Gate lets through, which is read.
+ * 12 % in experts with dReLU (TurboSparse-Mixtral), 40 % in those with ReLU (SmallThinker); with gelu_topk what the
+ * layers' cutoffs let through of normally distributed Gates. gate_out: the share that Gate lets through, which is read.
  */
 double pi2_neuron_assumed_share(const pi2_model_shape *shape, double *gate_out);
 /** Whether a file with single neurons beside the tiles, and half as large again, is likely to be of use: where the

@@ -140,6 +140,12 @@ static void test_what_is_assumed(void **state) {
     assert_true(pi2_neuron_assumed_share(&shape, &gate) == 0.4 && gate == 0.4);
     shape.activation = PI2_FFN_drelu; /* Gate lets more through than give something */
     assert_true(pi2_neuron_assumed_share(&shape, &gate) == 0.12 && gate > 0.12 && gate < 0.2);
+    shape = (pi2_model_shape){ .activation = PI2_FFN_gelu_topk, .layer_count = 3,
+                               .gate_deviations = { 1.6448536f, -INFINITY, 0.0f } };
+    assert_true(fabs(pi2_neuron_assumed_share(&shape, &gate) - (0.05 + 0.5) / 2) < 1e-6);
+    assert_true(fabs(gate - (0.05 + 0.5) / 2) < 1e-6 && pi2_neuron_layout_pays(&shape));
+    shape.gate_deviations[0] = shape.gate_deviations[2] = -INFINITY; /* plain gelu everywhere */
+    assert_false(pi2_neuron_layout_pays(&shape));
     for (int i = 1; i <= 20; i++) {
         const double more = pi2_neuron_assumed_hits(i / 20.0);
         assert_true(more > hits && more <= 1);
