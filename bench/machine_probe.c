@@ -32,22 +32,29 @@ typedef struct worker {
     uint64_t result; /* kept, so that the work is not optimised away */
 } worker;
 
+/* Four streams at once, some KB ahead: with one a core has fewer reads in flight, and gets up to a sixth less. */
 static uint64_t read_buffer(const unsigned char *buffer) {
+    enum { STREAMS = 4, AHEAD = 4096 };
+    const size_t part = buffer_bytes / STREAMS;
 #if defined(__AVX512F__)
-    __m512i sum[4] = {{0}};
-    for (size_t i = 0; i < buffer_bytes; i += 256) {
-        for (int k = 0; k < 4; k++) {
-            sum[k] = _mm512_xor_si512(sum[k], _mm512_load_si512(buffer + i + 64 * k));
+    __m512i sum[STREAMS] = {{0}};
+    for (size_t i = 0; i < part; i += 64) {
+        for (int k = 0; k < STREAMS; k++) {
+            __builtin_prefetch(buffer + (size_t)k * part + i + AHEAD);
+            sum[k] = _mm512_xor_si512(sum[k], _mm512_load_si512(buffer + (size_t)k * part + i));
         }
     }
     sum[0] = _mm512_xor_si512(_mm512_xor_si512(sum[0], sum[1]), _mm512_xor_si512(sum[2], sum[3]));
     return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
 #else
     uint64_t sum[8] = {0};
-    for (size_t i = 0; i < buffer_bytes; i += 64) {
-        uint64_t values[8];
-        memcpy(values, buffer + i, sizeof values);
-        for (int k = 0; k < 8; k++) sum[k] ^= values[k];
+    for (size_t i = 0; i < part; i += 64) {
+        for (int s = 0; s < STREAMS; s++) {
+            uint64_t values[8];
+            __builtin_prefetch(buffer + (size_t)s * part + i + AHEAD);
+            memcpy(values, buffer + (size_t)s * part + i, sizeof values);
+            for (int k = 0; k < 8; k++) sum[k] ^= values[k];
+        }
     }
     return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
 #endif

@@ -7,10 +7,11 @@ enum {
     LONG_BYTES = 1024 * 1024, SHORT_BYTES = 40 * 1024, STREAMED_BYTES = 48 * 1024, CHUNKS_PER_THREAD = 4,
     COLUMN_TILES = 8,  /* Down: so many consecutive tiles of a cluster's columns are worth a call */
     BATCH_TOKENS = 6,  /* from here on a call's preparation counts: BATCH_TILES share one */
-    BATCH_TILES = 8
+    BATCH_TILES = 8,
+    STREAMS = 4        /* tiles of a strip of one token: with fewer a core gets less of the memory */
 };
 
-/* Kernels take two or four tiles at a time. */
+/* Kernels take two or four tiles at a time; one token's four. */
 static uint32_t whole_strips(uint32_t tiles) {
     return tiles >= 4 ? tiles / 4 * 4 : tiles >= 2 ? 2 : 1;
 }
@@ -33,6 +34,7 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
     const bool one_each = by_columns && !batch && threads > 1 && long_share > coarse;
     if (batch && coarse < 2 * BATCH_TILES) coarse = 2 * BATCH_TILES;
     if (batch && fine < BATCH_TILES / 2) fine = BATCH_TILES / 2;
+    if (!near && fine < STREAMS) fine = STREAMS;
     if (threads == 1) coarse = fine = tiles;
     else if (coarse > fair) coarse = fair;
     chunks.coarse = one_each ? long_share : whole_strips(coarse);

@@ -127,21 +127,20 @@ PI2_UNPACK_INLINE_AVX2 void dot_of_q6_k(int T, __m256i dot[HALVES][TOKENS], cons
 
 /* ---- F32, F16, BF16 ---- */
 
-enum { FLOAT_HALVES = 8 };
-
 PI2_UNPACK_INLINE_AVX2 void strip_of_floats(pi2_weight_type type, int R, int T,
                                             uint32_t value_bytes, strip *s) {
-    for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
+    const size_t apart = s->tiles_apart * s->tile_bytes;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *values = s->values + tile * s->tile_bytes;
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
-        __m256 chain[FLOAT_HALVES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
+        __m256 chain[MOST_TILES * HALVES][TOKENS];
         load_chains(s, tile, 2 * R, T, chain);
         for (size_t k = 0; k < s->block_count; k++, values += value_bytes) {
-            if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
+            if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, value_bytes);
             UNROLLED
             for (int h = 0; h < 2 * R; h++) {
                 const uint8_t *half =
-                    values + (size_t)(h / 2) * s->tile_bytes + (size_t)(h % 2) * (value_bytes / 2);
+                    values + (size_t)(h / 2) * apart + (size_t)(h % 2) * (value_bytes / 2);
                 const __m256 w = pi2_load_column_avx2(type, half);
                 UNROLLED
                 for (int t = 0; t < T; t++) {
@@ -154,22 +153,13 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_floats(pi2_weight_type type, int R, int T,
     }
 }
 
-/* One token of floats needs more rows at a time, for each row adds in sequence. */
-#define KERNEL_OF_FLOATS(name, body) \
-    STRIP_FUNCTION(name, 1, 1, body) \
-    STRIP_FUNCTION(name, 4, 1, body) \
-    STRIP_FUNCTION(name, 1, 2, body) \
-    STRIP_FUNCTION(name, 1, 3, body) \
-    STRIP_FUNCTION(name, 1, 4, body) \
-    KERNEL_OF_STRIPS(name, PI2_PREPARED_NONE, 0, 4, name##_4x1)
-
-KERNEL_OF_FLOATS(f32, strip_of_floats(PI2_F32, tiles_, tokens_, 64, s))
-KERNEL_OF_FLOATS(f16, strip_of_floats(PI2_F16, tiles_, tokens_, 32, s))
-KERNEL_OF_FLOATS(bf16, strip_of_floats(PI2_BF16, tiles_, tokens_, 32, s))
-KERNEL_OF(q4_0, PI2_PREPARED_OFFSET, 8, strip_of_32(PI2_Q4_0, tokens_, 32, 256, s))
-KERNEL_OF(q4_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q4_1, tokens_, 64, 256, s))
-KERNEL_OF(q5_0, PI2_PREPARED_OFFSET, 16, strip_of_32(PI2_Q5_0, tokens_, 32, 320, s))
-KERNEL_OF(q5_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q5_1, tokens_, 64, 320, s))
-KERNEL_OF(q8_0, PI2_PREPARED_NONE, 0, strip_of_32(PI2_Q8_0, tokens_, 32, 512, s))
-KERNEL_OF(q4_k, PI2_PREPARED_PAIRS, 0, strip_of_q4_k(tokens_, s))
-KERNEL_OF(q6_k, PI2_PREPARED_OFFSET, -1, strip_of_q6_k(tokens_, s))
+KERNEL_OF(f32, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_F32, tiles_, tokens_, 64, s))
+KERNEL_OF(f16, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_F16, tiles_, tokens_, 32, s))
+KERNEL_OF(bf16, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_BF16, tiles_, tokens_, 32, s))
+KERNEL_OF(q4_0, PI2_PREPARED_OFFSET, 8, strip_of_32(PI2_Q4_0, tiles_, tokens_, 32, 256, s))
+KERNEL_OF(q4_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q4_1, tiles_, tokens_, 64, 256, s))
+KERNEL_OF(q5_0, PI2_PREPARED_OFFSET, 16, strip_of_32(PI2_Q5_0, tiles_, tokens_, 32, 320, s))
+KERNEL_OF(q5_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q5_1, tiles_, tokens_, 64, 320, s))
+KERNEL_OF(q8_0, PI2_PREPARED_NONE, 0, strip_of_32(PI2_Q8_0, tiles_, tokens_, 32, 512, s))
+KERNEL_OF(q4_k, PI2_PREPARED_PAIRS, 0, strip_of_q4_k(tiles_, tokens_, s))
+KERNEL_OF(q6_k, PI2_PREPARED_OFFSET, -1, strip_of_q6_k(tiles_, tokens_, s))

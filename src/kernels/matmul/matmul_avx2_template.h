@@ -21,7 +21,7 @@
 #endif
 
 /* Rows come in halves of a tile: a strip of R tiles has 2 * R of them. */
-enum { HALF_ROWS = 8, HALVES = 2, TOKENS = 4 };
+enum { HALF_ROWS = 8, HALVES = 2, TOKENS = 4, MOST_TILES = 4 };
 
 typedef const pi2_matmul_strip strip;
 
@@ -56,7 +56,8 @@ PI2_UNPACK_INLINE_AVX2 __m256i four_activations(const int8_t *a) {
 }
 
 PI2_UNPACK_INLINE_AVX2 float *out_at(strip *s, size_t tile, int h, int t) {
-    return s->out + (size_t)t * s->out_stride + tile * PI2_TILE_ROWS + (size_t)h * HALF_ROWS;
+    const size_t row = (tile + (size_t)(h / 2) * s->tiles_apart) * PI2_TILE_ROWS;
+    return s->out + (size_t)t * s->out_stride + row + (size_t)(h % 2) * HALF_ROWS;
 }
 
 PI2_UNPACK_INLINE_AVX2 void load_chains(strip *s, size_t tile, int H, int T,
@@ -126,44 +127,49 @@ PI2_UNPACK_INLINE_AVX2 __m256i eight_scales(const uint8_t *scales) {
 
 /* ---- blocks of 32 columns: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 ---- */
 
-PI2_UNPACK_INLINE_AVX2 void strip_of_32(pi2_weight_type type, int T, uint32_t scale_bytes,
+/* chain[h][t] += scale * dot[h][t], and what a minimum adds, of block b. */
+PI2_UNPACK_INLINE_AVX2 void add_block_of_32(bool minimums, int T, __m256i dot[HALVES][TOKENS], const uint8_t *scales,
+                                            strip *s, size_t b, __m256 chain[][TOKENS]) {
+    UNROLLED
+    for (int h = 0; h < HALVES; h++) {
+        const __m256 d = pi2_load_halves_avx2(scales + 16 * h);
+        const __m256 m =
+            minimums ? pi2_load_halves_avx2(scales + 32 + 16 * h) : _mm256_setzero_ps();
+        UNROLLED
+        for (int t = 0; t < T; t++) {
+            const __m256 dx = _mm256_set1_ps(s->a_scales[(size_t)t * s->a_scale_stride + b]);
+            chain[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[h][t]), _mm256_mul_ps(d, dx),
+                                          chain[h][t]);
+            if (minimums) {
+                const float product =
+                    ((const float *)s->prepared)[(size_t)t * s->prepared_stride + b];
+                chain[h][t] = _mm256_fmadd_ps(m, _mm256_set1_ps(product), chain[h][t]);
+            }
+        }
+    }
+}
+
+PI2_UNPACK_INLINE_AVX2 void strip_of_32(pi2_weight_type type, int R, int T, uint32_t scale_bytes,
                                         uint32_t value_bytes, strip *s) {
     const bool minimums = type == PI2_Q4_1 || type == PI2_Q5_1;
-    for (size_t tile = 0; tile < s->tile_count; tile++) {
+    const size_t apart = s->tiles_apart * s->tile_bytes;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
-        const int8_t *a = s->a;
-        __m256 chain[HALVES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
-        load_chains(s, tile, HALVES, T, chain);
-        for (size_t b = 0; b < s->block_count; b++) {
-            __m256i dot[HALVES][TOKENS];
-            if (ahead) ahead = pi2_prefetch(ahead, scale_bytes + value_bytes);
-            dot_of_32(type, T, dot, values, a, s->a_stride, (const int32_t *)s->prepared + b,
-                      s->prepared_stride);
+        __m256 chain[MOST_TILES * HALVES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
+        load_chains(s, tile, R * HALVES, T, chain);
+        for (size_t b = 0; b < s->block_count; b++, scales += scale_bytes, values += value_bytes) {
+            if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, scale_bytes + value_bytes);
             UNROLLED
-            for (int h = 0; h < HALVES; h++) {
-                const __m256 d = pi2_load_halves_avx2(scales + 16 * h);
-                const __m256 m =
-                    minimums ? pi2_load_halves_avx2(scales + 32 + 16 * h) : _mm256_setzero_ps();
-                UNROLLED
-                for (int t = 0; t < T; t++) {
-                    const __m256 dx =
-                        _mm256_set1_ps(s->a_scales[(size_t)t * s->a_scale_stride + b]);
-                    chain[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[h][t]),
-                                                  _mm256_mul_ps(d, dx), chain[h][t]);
-                    if (minimums) {
-                        const float product =
-                            ((const float *)s->prepared)[(size_t)t * s->prepared_stride + b];
-                        chain[h][t] = _mm256_fmadd_ps(m, _mm256_set1_ps(product), chain[h][t]);
-                    }
-                }
+            for (int r = 0; r < R; r++) {
+                __m256i dot[HALVES][TOKENS];
+                dot_of_32(type, T, dot, values + (size_t)r * apart, s->a + 32 * b, s->a_stride,
+                          (const int32_t *)s->prepared + b, s->prepared_stride);
+                add_block_of_32(minimums, T, dot, scales + (size_t)r * apart, s, b, chain + r * HALVES);
             }
-            scales += scale_bytes;
-            values += value_bytes;
-            a += 32;
         }
-        store_chains(s, tile, HALVES, T, chain);
+        store_chains(s, tile, R * HALVES, T, chain);
     }
 }
 
@@ -212,70 +218,73 @@ PI2_UNPACK_INLINE_AVX2 void dot_of_q4_k(int T, __m256i sum[HALVES][TOKENS],
     }
 }
 
-PI2_UNPACK_INLINE_AVX2 void strip_of_q4_k(int T, strip *s) {
-    for (size_t tile = 0; tile < s->tile_count; tile++) {
+/* chain[h][t] += block b of one tile. */
+PI2_UNPACK_INLINE_AVX2 void add_block_of_q4_k(int T, const uint8_t *scales, const uint8_t *values, strip *s, size_t b,
+                                              __m256 chain[][TOKENS]) {
+    __m256i sum[HALVES][TOKENS];
+    pi2_q4_k_scales_avx2 k[HALVES];
+    UNROLLED
+    for (int h = 0; h < HALVES; h++) k[h] = pi2_unpack_q4_k_scales_avx2(scales + 64 + 32 * h);
+    dot_of_q4_k(T, sum, k, values, s->a + 256 * b, s->a_stride);
+    UNROLLED
+    for (int h = 0; h < HALVES; h++) {
+        const __m256 d = pi2_load_halves_avx2(scales + 16 * h);
+        const __m256 dmin = pi2_load_halves_avx2(scales + 32 + 16 * h);
+        UNROLLED
+        for (int t = 0; t < T; t++) {
+            const int32_t *pairs =
+                (const int32_t *)s->prepared + (size_t)t * s->prepared_stride + 4 * b;
+            const __m256 dx = _mm256_set1_ps(s->a_scales[(size_t)t * s->a_scale_stride + b]);
+            const __m256 minimum = _mm256_cvtepi32_ps(minimum_sum(&k[h], pairs));
+            chain[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]), _mm256_mul_ps(d, dx),
+                                          chain[h][t]);
+            chain[h][t] = _mm256_fnmadd_ps(minimum, _mm256_mul_ps(dmin, dx), chain[h][t]);
+        }
+    }
+}
+
+PI2_UNPACK_INLINE_AVX2 void strip_of_q4_k(int R, int T, strip *s) {
+    const size_t apart = s->tiles_apart * s->tile_bytes;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
-        __m256 chain[HALVES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
-        load_chains(s, tile, HALVES, T, chain);
+        __m256 chain[MOST_TILES * HALVES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
+        load_chains(s, tile, R * HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 256, values += 2048) {
-            __m256i sum[HALVES][TOKENS];
-            if (ahead) ahead = pi2_prefetch(ahead, 256 + 2048);
-            pi2_q4_k_scales_avx2 k[HALVES];
+            if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, 256 + 2048);
             UNROLLED
-            for (int h = 0; h < HALVES; h++) {
-                k[h] = pi2_unpack_q4_k_scales_avx2(scales + 64 + 32 * h);
-            }
-            dot_of_q4_k(T, sum, k, values, s->a + 256 * b, s->a_stride);
-            UNROLLED
-            for (int h = 0; h < HALVES; h++) {
-                const __m256 d = pi2_load_halves_avx2(scales + 16 * h);
-                const __m256 dmin = pi2_load_halves_avx2(scales + 32 + 16 * h);
-                UNROLLED
-                for (int t = 0; t < T; t++) {
-                    const int32_t *pairs =
-                        (const int32_t *)s->prepared + (size_t)t * s->prepared_stride + 4 * b;
-                    const __m256 dx =
-                        _mm256_set1_ps(s->a_scales[(size_t)t * s->a_scale_stride + b]);
-                    const __m256 minimum = _mm256_cvtepi32_ps(minimum_sum(&k[h], pairs));
-                    chain[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]),
-                                                  _mm256_mul_ps(d, dx), chain[h][t]);
-                    chain[h][t] = _mm256_fnmadd_ps(minimum, _mm256_mul_ps(dmin, dx), chain[h][t]);
-                }
+            for (int r = 0; r < R; r++) {
+                add_block_of_q4_k(T, scales + (size_t)r * apart, values + (size_t)r * apart, s, b,
+                                  chain + r * HALVES);
             }
         }
-        store_chains(s, tile, HALVES, T, chain);
+        store_chains(s, tile, R * HALVES, T, chain);
     }
 }
 
 /* ---- Q6_K ---- */
 
-PI2_UNPACK_INLINE_AVX2 void strip_of_q6_k(int T, strip *s) {
-    for (size_t tile = 0; tile < s->tile_count; tile++) {
+PI2_UNPACK_INLINE_AVX2 void strip_of_q6_k(int R, int T, strip *s) {
+    const size_t apart = s->tiles_apart * s->tile_bytes;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
-        __m256 chain[HALVES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
-        load_chains(s, tile, HALVES, T, chain);
+        __m256 chain[MOST_TILES * HALVES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
+        load_chains(s, tile, R * HALVES, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 288, values += 3072) {
-            __m256i sum[HALVES][TOKENS];
-            if (ahead) ahead = pi2_prefetch(ahead, 288 + 3072);
-            dot_of_q6_k(T, sum, scales + 32, values, s->a + 256 * b, s->a_stride,
-                        (const int32_t *)s->prepared + 16 * b, s->prepared_stride);
+            if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, 288 + 3072);
             UNROLLED
-            for (int h = 0; h < HALVES; h++) {
-                const __m256 d = pi2_load_halves_avx2(scales + 16 * h);
-                UNROLLED
-                for (int t = 0; t < T; t++) {
-                    const __m256 dx =
-                        _mm256_set1_ps(s->a_scales[(size_t)t * s->a_scale_stride + b]);
-                    chain[h][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[h][t]),
-                                                  _mm256_mul_ps(d, dx), chain[h][t]);
-                }
+            for (int r = 0; r < R; r++) {
+                __m256i sum[HALVES][TOKENS];
+                const uint8_t *own = scales + (size_t)r * apart;
+                dot_of_q6_k(T, sum, own + 32, values + (size_t)r * apart, s->a + 256 * b, s->a_stride,
+                            (const int32_t *)s->prepared + 16 * b, s->prepared_stride);
+                add_block_of_32(false, T, sum, own, s, b, chain + r * HALVES);
             }
         }
-        store_chains(s, tile, HALVES, T, chain);
+        store_chains(s, tile, R * HALVES, T, chain);
     }
 }
 
@@ -284,7 +293,6 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_q6_k(int T, strip *s) {
 #define STRIP_FUNCTION(name, R, T, body)                      \
     static void name##_##R##x##T(const pi2_matmul_strip *s) { \
         enum { tiles_ = R, tokens_ = T };                     \
-        (void)tiles_;                                         \
         body;                                                 \
     }
 
@@ -309,9 +317,11 @@ PI2_UNPACK_INLINE_AVX2 void strip_of_q6_k(int T, strip *s) {
                          column_begin, x, token_begin, token_count, start);                       \
     }
 
+/* One token: four streams of weights. Floats want as many rows besides, for each row adds in sequence. */
 #define KERNEL_OF(name, kind, bias, body) \
     STRIP_FUNCTION(name, 1, 1, body)      \
+    STRIP_FUNCTION(name, 4, 1, body)      \
     STRIP_FUNCTION(name, 1, 2, body)      \
     STRIP_FUNCTION(name, 1, 3, body)      \
     STRIP_FUNCTION(name, 1, 4, body)      \
-    KERNEL_OF_STRIPS(name, kind, bias, 0, NULL)
+    KERNEL_OF_STRIPS(name, kind, bias, 4, name##_4x1)

@@ -18,7 +18,7 @@
 #define UNROLLED _Pragma("GCC unroll 16")
 #endif
 
-enum { TILES = 2, TOKENS = 6, FLOAT_TILES = 4 };
+enum { TILES = 4, TOKENS = 6 };
 
 typedef const pi2_matmul_strip strip;
 
@@ -29,7 +29,7 @@ PI2_UNPACK_INLINE __m512i four_activations(const int8_t *a) {
 }
 
 PI2_UNPACK_INLINE float *out_at(strip *s, size_t tile, int r, int t) {
-    return s->out + (size_t)t * s->out_stride + (tile + (size_t)r) * PI2_TILE_ROWS;
+    return s->out + (size_t)t * s->out_stride + (tile + (size_t)r * s->tiles_apart) * PI2_TILE_ROWS;
 }
 
 PI2_UNPACK_INLINE void load_chains(strip *s, size_t tile, int R, int T, __m512 chain[][TOKENS]) {
@@ -72,17 +72,17 @@ PI2_UNPACK_INLINE void dot_pair(int R, int T, __m512i dot[TILES][TOKENS], const 
 PI2_UNPACK_INLINE void strip_of_32(pi2_weight_type type, int R, int T, uint32_t scale_bytes,
                                    uint32_t value_bytes, strip *s) {
     const bool minimums = type == PI2_Q4_1 || type == PI2_Q5_1;
-    const size_t tile_bytes = s->tile_bytes, a_stride = s->a_stride;
-    for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
+    const size_t tile_bytes = s->tile_bytes, apart = s->tiles_apart * tile_bytes, a_stride = s->a_stride;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *scales = s->scales + tile * tile_bytes;
         const uint8_t *values = s->values + tile * tile_bytes;
         const int8_t *a = s->a;
         __m512 chain[TILES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++) {
             __m512i dot[TILES][TOKENS];
-            if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * (scale_bytes + value_bytes));
+            if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, scale_bytes + value_bytes);
             UNROLLED
             for (int t = 0; t < T; t++) {
                 const int32_t *entry =
@@ -96,14 +96,14 @@ PI2_UNPACK_INLINE void strip_of_32(pi2_weight_type type, int R, int T, uint32_t 
                 __m512i even[TILES], odd[TILES];
                 UNROLLED
                 for (int r = 0; r < R; r++) {
-                    pi2_unpack_pair_avx512(type, values + (size_t)r * tile_bytes, pair, &even[r],
+                    pi2_unpack_pair_avx512(type, values + (size_t)r * apart, pair, &even[r],
                                            &odd[r]);
                 }
                 dot_pair(R, T, dot, even, odd, a + 8 * pair, a_stride);
             }
             UNROLLED
             for (int r = 0; r < R; r++) {
-                const uint8_t *row_scales = scales + (size_t)r * tile_bytes;
+                const uint8_t *row_scales = scales + (size_t)r * apart;
                 const __m512 d = pi2_load_halves_avx512(row_scales);
                 const __m512 m =
                     minimums ? pi2_load_halves_avx512(row_scales + 32) : _mm512_setzero_ps();
@@ -144,20 +144,20 @@ PI2_UNPACK_INLINE __m512i minimum_sum(const pi2_q4_k_scales_avx512 *k, const int
 }
 
 PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
-    const size_t tile_bytes = s->tile_bytes, a_stride = s->a_stride;
-    for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
+    const size_t tile_bytes = s->tile_bytes, apart = s->tiles_apart * tile_bytes, a_stride = s->a_stride;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *scales = s->scales + tile * tile_bytes;
         const uint8_t *values = s->values + tile * tile_bytes;
         const int8_t *a = s->a;
         __m512 chain[TILES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 256) {
             __m512i sum[TILES][TOKENS];
             pi2_q4_k_scales_avx512 k[TILES];
             UNROLLED
             for (int r = 0; r < R; r++) {
-                k[r] = pi2_unpack_q4_k_scales_avx512(scales + (size_t)r * tile_bytes + 64);
+                k[r] = pi2_unpack_q4_k_scales_avx512(scales + (size_t)r * apart + 64);
                 UNROLLED
                 for (int t = 0; t < T; t++) sum[r][t] = _mm512_setzero_si512();
             }
@@ -167,7 +167,7 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
                 for (int r = 0; r < R; r++) bytes[r] = half ? k[r].scales_4_7 : k[r].scales_0_3;
                 for (int sub = 0; sub < 4; sub++, values += 256, a += 32) {
                     __m512i dot[TILES][TOKENS];
-                    if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * (32 + 256));
+                    if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, 32 + 256);
                     UNROLLED
                     for (int r = 0; r < R; r++) {
                         UNROLLED
@@ -178,7 +178,7 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
                         __m512i even[TILES], odd[TILES];
                         UNROLLED
                         for (int r = 0; r < R; r++) {
-                            pi2_unpack_pair_avx512(PI2_Q4_K, values + (size_t)r * tile_bytes, pair,
+                            pi2_unpack_pair_avx512(PI2_Q4_K, values + (size_t)r * apart, pair,
                                                    &even[r], &odd[r]);
                         }
                         dot_pair(R, T, dot, even, odd, a + 8 * pair, a_stride);
@@ -197,7 +197,7 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
             }
             UNROLLED
             for (int r = 0; r < R; r++) {
-                const uint8_t *row_scales = scales + (size_t)r * tile_bytes;
+                const uint8_t *row_scales = scales + (size_t)r * apart;
                 const __m512 d = pi2_load_halves_avx512(row_scales);
                 const __m512 dmin = pi2_load_halves_avx512(row_scales + 32);
                 UNROLLED
@@ -220,14 +220,14 @@ PI2_UNPACK_INLINE void strip_of_q4_k(int R, int T, strip *s) {
 /* ---- Q6_K ---- */
 
 PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
-    const size_t tile_bytes = s->tile_bytes, a_stride = s->a_stride;
-    for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
+    const size_t tile_bytes = s->tile_bytes, apart = s->tiles_apart * tile_bytes, a_stride = s->a_stride;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *scales = s->scales + tile * tile_bytes;
         const uint8_t *values = s->values + tile * tile_bytes;
         const int8_t *a = s->a;
         const int32_t *entries = s->prepared;
         __m512 chain[TILES][TOKENS];
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
         load_chains(s, tile, R, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 288) {
             __m512i sum[TILES][TOKENS];
@@ -238,7 +238,7 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
             }
             for (size_t sub = 0; sub < 16; sub++, values += 192, a += 16, entries++) {
                 __m512i dot[TILES][TOKENS], even[TILES], odd[TILES], even2[TILES], odd2[TILES];
-                if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * (18 + 192));
+                if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, 18 + 192);
                 UNROLLED
                 for (int t = 0; t < T; t++) {
                     const __m512i first =
@@ -249,7 +249,7 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
                 UNROLLED
                 for (int r = 0; r < R; r++) {
                     __m512i groups[4];
-                    pi2_unpack_six_bits_avx512(values + (size_t)r * tile_bytes, groups);
+                    pi2_unpack_six_bits_avx512(values + (size_t)r * apart, groups);
                     even[r] = groups[0];
                     odd[r] = groups[1];
                     even2[r] = groups[2];
@@ -260,7 +260,7 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
                 UNROLLED
                 for (int r = 0; r < R; r++) {
                     const __m128i bytes = _mm_load_si128(
-                        (const __m128i *)(const void *)(scales + (size_t)r * tile_bytes + 32 +
+                        (const __m128i *)(const void *)(scales + (size_t)r * apart + 32 +
                                                         16 * sub));
                     const __m512i scale = _mm512_cvtepi8_epi32(bytes);
                     UNROLLED
@@ -272,7 +272,7 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
             }
             UNROLLED
             for (int r = 0; r < R; r++) {
-                const __m512 d = pi2_load_halves_avx512(scales + (size_t)r * tile_bytes);
+                const __m512 d = pi2_load_halves_avx512(scales + (size_t)r * apart);
                 UNROLLED
                 for (int t = 0; t < T; t++) {
                     const __m512 dx =
@@ -290,17 +290,17 @@ PI2_UNPACK_INLINE void strip_of_q6_k(int R, int T, strip *s) {
 
 PI2_UNPACK_INLINE void strip_of_floats(pi2_weight_type type, int R, int T, uint32_t value_bytes,
                                        strip *s) {
-    const size_t tile_bytes = s->tile_bytes;
-    for (size_t tile = 0; tile < s->tile_count; tile += (size_t)R) {
+    const size_t tile_bytes = s->tile_bytes, apart = s->tiles_apart * tile_bytes;
+    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
         const uint8_t *values = s->values + tile * tile_bytes;
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, (size_t)R);
-        __m512 chain[FLOAT_TILES][TOKENS];
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
+        __m512 chain[TILES][TOKENS];
         load_chains(s, tile, R, T, chain);
         for (size_t k = 0; k < s->block_count; k++, values += value_bytes) {
-            if (ahead) ahead = pi2_prefetch(ahead, (size_t)R * value_bytes);
+            if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, value_bytes);
             UNROLLED
             for (int r = 0; r < R; r++) {
-                const __m512 w = pi2_load_column_avx512(type, values + (size_t)r * tile_bytes);
+                const __m512 w = pi2_load_column_avx512(type, values + (size_t)r * apart);
                 UNROLLED
                 for (int t = 0; t < T; t++) {
                     const __m512 x = _mm512_set1_ps(s->a_scales[(size_t)t * s->a_scale_stride + k]);
@@ -351,19 +351,15 @@ PI2_UNPACK_INLINE void strip_of_floats(pi2_weight_type type, int R, int T, uint3
                          column_begin, x, token_begin, token_count, start);                   \
     }
 
+/* One token: four streams of weights. Floats want as many rows besides, for each row adds in sequence. */
 #define KERNEL_OF(name, kind, bias, body) \
     STRIP_FUNCTIONS(name, body)           \
-    KERNEL_OF_STRIPS(name, kind, bias, 0, NULL)
+    STRIP_FUNCTION(name, 4, 1, body)      \
+    KERNEL_OF_STRIPS(name, kind, bias, 4, name##_4x1)
 
-/* One token of floats needs more rows at a time, for each row adds in sequence. */
-#define KERNEL_OF_FLOATS(name, body) \
-    STRIP_FUNCTIONS(name, body)      \
-    STRIP_FUNCTION(name, 4, 1, body) \
-    KERNEL_OF_STRIPS(name, PI2_PREPARED_NONE, 0, 4, name##_4x1)
-
-KERNEL_OF_FLOATS(f32, strip_of_floats(PI2_F32, tiles_, tokens_, 64, s))
-KERNEL_OF_FLOATS(f16, strip_of_floats(PI2_F16, tiles_, tokens_, 32, s))
-KERNEL_OF_FLOATS(bf16, strip_of_floats(PI2_BF16, tiles_, tokens_, 32, s))
+KERNEL_OF(f32, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_F32, tiles_, tokens_, 64, s))
+KERNEL_OF(f16, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_F16, tiles_, tokens_, 32, s))
+KERNEL_OF(bf16, PI2_PREPARED_NONE, 0, strip_of_floats(PI2_BF16, tiles_, tokens_, 32, s))
 KERNEL_OF(q4_0, PI2_PREPARED_OFFSET, 8, strip_of_32(PI2_Q4_0, tiles_, tokens_, 32, 256, s))
 KERNEL_OF(q4_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q4_1, tiles_, tokens_, 64, 256, s))
 KERNEL_OF(q5_0, PI2_PREPARED_OFFSET, 16, strip_of_32(PI2_Q5_0, tiles_, tokens_, 32, 320, s))

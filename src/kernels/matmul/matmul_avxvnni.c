@@ -80,10 +80,10 @@ PI2_UNPACK_INLINE_AVX2 void dot_of_q6_k(int T, __m256i dot[HALVES][TOKENS], cons
     }
 }
 
-KERNEL_OF(q4_0, PI2_PREPARED_OFFSET, 8, strip_of_32(PI2_Q4_0, tokens_, 32, 256, s))
-KERNEL_OF(q4_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q4_1, tokens_, 64, 256, s))
-KERNEL_OF(q5_0, PI2_PREPARED_OFFSET, 16, strip_of_32(PI2_Q5_0, tokens_, 32, 320, s))
-KERNEL_OF(q5_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q5_1, tokens_, 64, 320, s))
-KERNEL_OF(q8_0, PI2_PREPARED_OFFSET, 128, strip_of_32(PI2_Q8_0, tokens_, 32, 512, s))
-KERNEL_OF(q4_k, PI2_PREPARED_PAIRS, 0, strip_of_q4_k(tokens_, s))
-KERNEL_OF(q6_k, PI2_PREPARED_OFFSET, 32, strip_of_q6_k(tokens_, s))
+KERNEL_OF(q4_0, PI2_PREPARED_OFFSET, 8, strip_of_32(PI2_Q4_0, tiles_, tokens_, 32, 256, s))
+KERNEL_OF(q4_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q4_1, tiles_, tokens_, 64, 256, s))
+KERNEL_OF(q5_0, PI2_PREPARED_OFFSET, 16, strip_of_32(PI2_Q5_0, tiles_, tokens_, 32, 320, s))
+KERNEL_OF(q5_1, PI2_PREPARED_MINIMUM, 0, strip_of_32(PI2_Q5_1, tiles_, tokens_, 64, 320, s))
+KERNEL_OF(q8_0, PI2_PREPARED_OFFSET, 128, strip_of_32(PI2_Q8_0, tiles_, tokens_, 32, 512, s))
+KERNEL_OF(q4_k, PI2_PREPARED_PAIRS, 0, strip_of_q4_k(tiles_, tokens_, s))
+KERNEL_OF(q6_k, PI2_PREPARED_OFFSET, 32, strip_of_q6_k(tiles_, tokens_, s))

@@ -105,14 +105,17 @@ static void run_tiles(const call *c, const panel *p, size_t tile_begin, size_t t
     const size_t wide_tiles = wide ? tiles / wide * wide : 0;
     if (wide_tiles) {
         pi2_matmul_strip strip = strip_at(c, p, tile_begin, token, first_token);
-        strip.tile_count = wide_tiles;
+        strip.tiles_apart = count == 1 ? wide_tiles / wide : 1;
+        strip.tile_step = count == 1 ? 1 : wide;
+        strip.tile_end = count == 1 ? wide_tiles / wide : wide_tiles;
         strip.prepared = entries + token * stride;
         strip.prepared_stride = stride;
         strips->wide[count - 1](&strip);
     }
     if (wide_tiles < tiles) {
         pi2_matmul_strip strip = strip_at(c, p, tile_begin + wide_tiles, token, first_token);
-        strip.tile_count = tiles - wide_tiles;
+        strip.tile_step = 1;
+        strip.tile_end = tiles - wide_tiles;
         strip.prepared = entries + token * stride;
         strip.prepared_stride = stride;
         strips->one_tile[count - 1](&strip);

@@ -9,7 +9,8 @@
  *   strips    of R tiles (weights are read from memory once for each chunk);
  *   groups    of at most T tokens: one call of a strip kernel.
  *
- * One token (decoding) is one call with all tiles: then weights only stream by.
+ * One token (decoding) is one call with all tiles: then weights only stream by. A strip's tiles lie apart then, so that
+ * each thread follows several long streams at once: a core has more reads in flight so, and gets more of the memory.
  */
 #ifndef PI2_KERNELS_MATMUL_MATMUL_DRIVER_H
 #define PI2_KERNELS_MATMUL_MATMUL_DRIVER_H
@@ -30,7 +31,9 @@ typedef struct pi2_matmul_strip {
     float *out;
     size_t out_stride;
     const uint8_t *scales, *values; /* first block of the panel in the first tile */
-    size_t tile_bytes, tile_count;  /* a multiple of the strip's tiles */
+    size_t tile_bytes;
+    size_t tile_end, tile_step;     /* the strips begin at tiles 0, tile_step, ... before tile_end */
+    size_t tiles_apart;             /* from one of a strip's tiles to the next */
     size_t block_count;
     const int8_t *a; /* quantised activations of the group's first token */
     size_t a_stride;
@@ -58,21 +61,22 @@ typedef struct pi2_matmul_strips {
     pi2_matmul_strip_fn *wide[PI2_STRIP_MAX_TOKENS];
 } pi2_matmul_strips;
 
-/* A quarter of a microsecond of streaming: what memory may take to answer. */
+/* A quarter of a microsecond of one stream: what memory may take to answer; several streams need less each. */
 enum { PI2_PREFETCH_DISTANCE = 8192, PI2_PREFETCH_LIMIT = 65536 };
 
 /**
  * Where a strip kernel begins to ask for lines ahead of their use, or 0: not at all. Hardware
  * follows a stream by itself, but a tile is two short ones; asking front to back keeps memory
- * busy across their ends. A strip of one tile reads all bytes in order, so a fixed distance
- * serves. One of several asks for the strip after it, if that is no more than a cache holds.
+ * busy across their ends. A strip whose tiles lie apart is that many streams, and one of one tile is
+ * one: each reads all bytes in order, so a fixed distance serves. One of neighbouring tiles asks for
+ * the strip after it, if that is no more than a cache holds.
  */
-static inline uintptr_t pi2_prefetch_begin(const pi2_matmul_strip *strip, size_t tile,
-                                           size_t strip_tiles) {
-    const size_t strip_bytes = strip_tiles * strip->tile_bytes;
+static inline uintptr_t pi2_prefetch_begin(const pi2_matmul_strip *strip, size_t tile) {
+    const size_t strip_bytes = strip->tile_step * strip->tile_bytes;
     size_t distance = PI2_PREFETCH_DISTANCE;
-    if (!strip->stream || (strip_tiles > 1 && strip_bytes > PI2_PREFETCH_LIMIT)) return 0;
-    if (strip_tiles > 1 && strip_bytes > distance) distance = strip_bytes;
+    if (!strip->stream || (strip->tile_step > 1 && strip_bytes > PI2_PREFETCH_LIMIT)) return 0;
+    if (strip->tile_step > 1 && strip_bytes > distance) distance = strip_bytes;
+    if (strip->tile_step == 1 && strip->tiles_apart > 0) distance /= 2;
     return (uintptr_t)strip->scales + tile * strip->tile_bytes + distance;
 }
 
@@ -80,6 +84,15 @@ static inline uintptr_t pi2_prefetch_begin(const pi2_matmul_strip *strip, size_t
 static inline __attribute__((always_inline)) uintptr_t pi2_prefetch(uintptr_t next, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const void *)(next + i));
     return next + bytes;
+}
+
+/** The same for all tiles of a strip of T tokens: `bytes` of each. */
+static inline __attribute__((always_inline)) uintptr_t
+pi2_prefetch_strip(uintptr_t next, const pi2_matmul_strip *strip, int R, int T, size_t bytes) {
+    if (T > 1) return pi2_prefetch(next, (size_t)R * bytes);
+    const size_t apart = strip->tiles_apart * strip->tile_bytes;
+    for (int r = 1; r < R; r++) (void)pi2_prefetch(next + (size_t)r * apart, bytes);
+    return pi2_prefetch(next, bytes);
 }
 
 /** Runs a call of pi2_matmul_fn with the given strip kernels. */

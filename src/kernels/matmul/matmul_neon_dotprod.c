@@ -112,10 +112,10 @@ PI2_UNPACK_INLINE_NEON void strip_of_32(pi2_weight_type type, int T, uint32_t sc
                                         uint32_t value_bytes, strip *s) {
     const bool minimums = type == PI2_Q4_1 || type == PI2_Q5_1;
     const bool biased = type == PI2_Q4_0 || type == PI2_Q5_0;
-    for (size_t tile = 0; tile < s->tile_count; tile++) {
+    for (size_t tile = 0; tile < s->tile_end; tile++) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
         float32x4_t chain[QUARTERS][TOKENS];
         load_chains(s, tile, T, chain);
         for (size_t b = 0; b < s->block_count; b++) {
@@ -187,10 +187,10 @@ PI2_UNPACK_INLINE_NEON void dot_of_q4_k(int T, int32x4_t sum[QUARTERS][TOKENS],
 }
 
 PI2_UNPACK_INLINE_NEON void strip_of_q4_k(int T, strip *s) {
-    for (size_t tile = 0; tile < s->tile_count; tile++) {
+    for (size_t tile = 0; tile < s->tile_end; tile++) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
         float32x4_t chain[QUARTERS][TOKENS];
         load_chains(s, tile, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 256, values += 2048) {
@@ -226,12 +226,12 @@ PI2_UNPACK_INLINE_NEON void strip_of_q4_k(int T, strip *s) {
 /* ---- Q6_K ---- */
 
 PI2_UNPACK_INLINE_NEON void strip_of_q6_k(int T, strip *s) {
-    for (size_t tile = 0; tile < s->tile_count; tile++) {
+    for (size_t tile = 0; tile < s->tile_end; tile++) {
         const uint8_t *scales = s->scales + tile * s->tile_bytes;
         const uint8_t *values = s->values + tile * s->tile_bytes;
         const int32_t *entries = s->prepared;
         const int8_t *a = s->a;
-        uintptr_t ahead = pi2_prefetch_begin(s, tile, 1);
+        uintptr_t ahead = pi2_prefetch_begin(s, tile);
         float32x4_t chain[QUARTERS][TOKENS];
         load_chains(s, tile, T, chain);
         for (size_t b = 0; b < s->block_count; b++, scales += 288) {
@@ -266,7 +266,7 @@ PI2_UNPACK_INLINE_NEON void strip_of_q6_k(int T, strip *s) {
 
 PI2_UNPACK_INLINE_NEON void strip_of_floats(pi2_weight_type type, int T, uint32_t value_bytes,
                                             strip *s) {
-    for (size_t tile = 0; tile < s->tile_count; tile++) {
+    for (size_t tile = 0; tile < s->tile_end; tile++) {
         const uint8_t *values = s->values + tile * s->tile_bytes;
         float32x4_t chain[QUARTERS][TOKENS];
         load_chains(s, tile, T, chain);
