@@ -164,8 +164,6 @@ size_t pi2_jinja_find(pi2_jinja_arena *arena, pi2_jinja_string string, pi2_jinja
                       size_t from);
 /** Bytes of the character at `at` (1 .. 4; 1 where the bytes are no UTF-8) and its code point. */
 size_t pi2_jinja_character(pi2_jinja_string string, size_t at, int32_t *code_point);
-/** Start of the character that ends before `end`. */
-size_t pi2_jinja_previous(pi2_jinja_string string, size_t end);
 size_t pi2_jinja_character_count(pi2_jinja_arena *arena, pi2_jinja_string string);
 bool pi2_jinja_is_space(int32_t code_point); /* as Python's str.isspace() */
 /** Strips characters of `set` (NULL: white space) from the sides asked for. */
@@ -350,8 +348,6 @@ pi2_status pi2_jinja_parse_target(pi2_jinja_parser *parser, bool attribute,
 /** name, or name(arguments), then `| name` ...: filters over `operand`. */
 pi2_status pi2_jinja_parse_filters(pi2_jinja_parser *parser, pi2_jinja_node *operand,
                                    bool at_name, pi2_jinja_node **node_out);
-/** ( ... ) after a callee: adds to call->list. */
-pi2_status pi2_jinja_parse_arguments(pi2_jinja_parser *parser, pi2_jinja_node *call);
 /** A primary with its attributes, subscripts and calls. */
 pi2_status pi2_jinja_parse_postfix(pi2_jinja_parser *parser, pi2_jinja_node **node_out);
 
@@ -393,8 +389,6 @@ pi2_status pi2_jinja_call_macro(pi2_jinja_call *call, const pi2_jinja_macro *mac
 /** The CALL `node`, with the macro of a call block or NULL. */
 pi2_status pi2_jinja_evaluate_call(pi2_jinja_run *run, const pi2_jinja_node *node,
                                    const pi2_jinja_value *caller, pi2_jinja_value *out);
-pi2_status pi2_jinja_assign(pi2_jinja_run *run, const pi2_jinja_node *target,
-                            pi2_jinja_value value);
 pi2_status pi2_jinja_fail(const pi2_jinja_call *call, const char *format, ...)
     PI2_PRINTF_LIKE(2, 3);
 pi2_status pi2_jinja_refuse(const pi2_jinja_call *call, const char *format, ...)

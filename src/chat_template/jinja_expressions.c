@@ -258,7 +258,8 @@ static pi2_status parse_primary(pi2_jinja_parser *parser, pi2_jinja_node **node_
 
 /* ---- what follows a primary ---- */
 
-pi2_status pi2_jinja_parse_arguments(pi2_jinja_parser *parser, pi2_jinja_node *call) {
+/* ( ... ) after a callee: adds to call->list. */
+static pi2_status parse_arguments(pi2_jinja_parser *parser, pi2_jinja_node *call) {
     PI2_TRY(pi2_jinja_expect_operator(parser, "("));
     bool named = false;
     for (bool first = true; !pi2_jinja_at_operator(parser, ")"); first = false) {
@@ -337,7 +338,7 @@ static pi2_status parse_call(pi2_jinja_parser *parser, pi2_jinja_node *base,
     (*node_out)->a = base;
     (*node_out)->line = base->line; /* an error names the callee's place */
     (*node_out)->column = base->column;
-    return pi2_jinja_parse_arguments(parser, *node_out);
+    return parse_arguments(parser, *node_out);
 }
 
 static pi2_status parse_postfix_of(pi2_jinja_parser *parser, pi2_jinja_node **node) {
@@ -379,7 +380,7 @@ pi2_status pi2_jinja_parse_filters(pi2_jinja_parser *parser, pi2_jinja_node *ope
         PI2_TRY(pi2_jinja_node_new(parser, PI2_JINJA_FILTER, &node));
         PI2_TRY(parse_dotted(parser, &node->text));
         node->a = *node_out;
-        if (pi2_jinja_at_operator(parser, "(")) PI2_TRY(pi2_jinja_parse_arguments(parser, node));
+        if (pi2_jinja_at_operator(parser, "(")) PI2_TRY(parse_arguments(parser, node));
         *node_out = node;
     }
     return PI2_OK;
@@ -408,7 +409,7 @@ static pi2_status parse_test(pi2_jinja_parser *parser, pi2_jinja_node *operand,
     PI2_TRY(parse_dotted(parser, &node->text));
     node->a = operand;
     if (pi2_jinja_at_operator(parser, "(")) {
-        PI2_TRY(pi2_jinja_parse_arguments(parser, node));
+        PI2_TRY(parse_arguments(parser, node));
     } else if (at_test_argument(parser)) {
         pi2_jinja_node *argument = NULL;
         PI2_TRY(pi2_jinja_parse_postfix(parser, &argument));

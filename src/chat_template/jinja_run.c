@@ -61,8 +61,7 @@ static pi2_status assign_attribute(pi2_jinja_run *run, const pi2_jinja_node *tar
     return pi2_jinja_dict_set(run->arena, owner.as.dict, pi2_jinja_of_string(target->text), value);
 }
 
-pi2_status pi2_jinja_assign(pi2_jinja_run *run, const pi2_jinja_node *target,
-                            pi2_jinja_value value) {
+static pi2_status assign(pi2_jinja_run *run, const pi2_jinja_node *target, pi2_jinja_value value) {
     if (target->kind == PI2_JINJA_NAME) return set_variable(run, target->text, value);
     if (target->kind == PI2_JINJA_ATTRIBUTE) return assign_attribute(run, target, value);
     const pi2_jinja_call call = {.run = run, .node = target};
@@ -73,7 +72,7 @@ pi2_status pi2_jinja_assign(pi2_jinja_run *run, const pi2_jinja_node *target,
         return pi2_jinja_fail(&call, "%zu names are set to %zu values", target->list_count,
                               items->count);
     for (size_t i = 0; i < items->count; i++)
-        PI2_TRY(pi2_jinja_assign(run, target->list[i], items->items[i]));
+        PI2_TRY(assign(run, target->list[i], items->items[i]));
     return PI2_OK;
 }
 
@@ -127,7 +126,7 @@ static pi2_status filter_items(pi2_jinja_run *run, const pi2_jinja_node *node,
     for (size_t i = 0; i < (*items)->count; i++) {
         const pi2_jinja_value item = (*items)->items[i];
         pi2_jinja_value test;
-        PI2_TRY(pi2_jinja_assign(run, node->a, item));
+        PI2_TRY(assign(run, node->a, item));
         PI2_TRY(pi2_jinja_evaluate(run, node->c, &test));
         if (pi2_jinja_truth(&test)) PI2_TRY(pi2_jinja_list_add(run->arena, kept.as.list, item));
     }
@@ -160,7 +159,7 @@ static pi2_status execute_for(pi2_jinja_run *run, const pi2_jinja_node *node) {
         frame->variables.count = 0;
         run->arena->work++;
         PI2_TRY(set_variable(run, pi2_jinja_own_string("loop"), loop_value));
-        PI2_TRY(pi2_jinja_assign(run, node->a, items->items[i]));
+        PI2_TRY(assign(run, node->a, items->items[i]));
         PI2_TRY(pi2_jinja_execute(run, node));
         const bool breaks = run->flow == PI2_JINJA_BREAKS;
         run->flow = PI2_JINJA_ON;
@@ -204,10 +203,10 @@ static pi2_status execute_kind(pi2_jinja_run *run, const pi2_jinja_node *node) {
     case PI2_JINJA_FOR: return execute_for(run, node);
     case PI2_JINJA_SET:
         PI2_TRY(pi2_jinja_evaluate(run, node->b, &value));
-        return pi2_jinja_assign(run, node->a, value);
+        return assign(run, node->a, value);
     case PI2_JINJA_SET_BLOCK:
         PI2_TRY(execute_captured(run, node, &value));
-        return pi2_jinja_assign(run, node->a, value);
+        return assign(run, node->a, value);
     case PI2_JINJA_FILTER_BLOCK:
         PI2_TRY(execute_captured(run, node, &value));
         if (value.type != PI2_JINJA_STRING)

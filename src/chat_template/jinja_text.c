@@ -137,7 +137,8 @@ size_t pi2_jinja_character(pi2_jinja_string string, size_t at, int32_t *code_poi
     return length;
 }
 
-size_t pi2_jinja_previous(pi2_jinja_string string, size_t end) {
+/* Start of the character that ends before `end`. */
+static size_t start_of_previous(pi2_jinja_string string, size_t end) {
     for (size_t back = 2; back <= 4 && back <= end; back++) {
         const unsigned char byte = (unsigned char)string.bytes[end - back];
         if ((byte & 0xc0) == 0x80) continue;
@@ -186,7 +187,7 @@ pi2_jinja_string pi2_jinja_strip(pi2_jinja_arena *arena, pi2_jinja_string string
         start += bytes;
     }
     while (right && end > start) {
-        const size_t at = pi2_jinja_previous(string, end);
+        const size_t at = start_of_previous(string, end);
         if (at < start) break;
         (void)pi2_jinja_character(string, at, &code_point);
         if (!strips(string, at, end - at, code_point, set)) break;

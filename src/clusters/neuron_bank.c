@@ -159,9 +159,20 @@ static int compare_banks(const void *a, const void *b) {
     return left->expert < right->expert ? -1 : left->expert > right->expert;
 }
 
+/* Room for so many banks; NULL: no memory. */
+static pi2_neuron_banks *make_banks(uint32_t most) {
+    pi2_neuron_banks *banks = calloc(1, sizeof *banks);
+    if (!banks) return NULL;
+    banks->banks = calloc(most + (size_t)1, sizeof *banks->banks);
+    banks->left_out = calloc(most + (size_t)1, sizeof *banks->left_out);
+    if (banks->banks && banks->left_out) return banks;
+    pi2_neuron_banks_free(banks);
+    return NULL;
+}
+
 pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, pi2_neuron_banks **banks_out) {
     *banks_out = NULL;
-    pi2_neuron_banks *banks = pi2_neuron_banks_make(layout->group_count);
+    pi2_neuron_banks *banks = make_banks(layout->group_count);
     if (!banks) return pi2_fail(PI2_ERR_MEMORY, "no memory for banks of neurons");
     pi2_status status = PI2_OK;
     for (uint32_t g = 0; g < layout->group_count && status == PI2_OK; g++) {
@@ -177,16 +188,6 @@ pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, pi2_neuron_ban
     qsort(banks->banks, banks->count, sizeof *banks->banks, compare_banks);
     *banks_out = banks;
     return PI2_OK;
-}
-
-pi2_neuron_banks *pi2_neuron_banks_make(uint32_t most) {
-    pi2_neuron_banks *banks = calloc(1, sizeof *banks);
-    if (!banks) return NULL;
-    banks->banks = calloc(most + (size_t)1, sizeof *banks->banks);
-    banks->left_out = calloc(most + (size_t)1, sizeof *banks->left_out);
-    if (banks->banks && banks->left_out) return banks;
-    pi2_neuron_banks_free(banks);
-    return NULL;
 }
 
 void pi2_neuron_banks_free(pi2_neuron_banks *banks) {

@@ -65,8 +65,6 @@ typedef struct pi2_neuron_banks {
     uint32_t at_once; /* banks of one layer that a pass uses at most, where they are more than one; else 0 */
 } pi2_neuron_banks;
 
-/** Room for so many banks; NULL: no memory. */
-pi2_neuron_banks *pi2_neuron_banks_make(uint32_t most);
 void pi2_neuron_banks_free(pi2_neuron_banks *banks); /* NULL is fine */
 
 /**

@@ -63,9 +63,6 @@ uint64_t pi2_cluster_file_statistics(const pi2_gguf *gguf);
 pi2_status pi2_cluster_file_check_extent(const char *path, const pi2_extent_layout *layout,
                                          uint32_t extent, const void *bytes);
 
-/** The failure of an extent that does not match its checksum. */
-pi2_status pi2_cluster_file_fail_extent(const char *path, const pi2_extent_layout *layout, uint32_t extent);
-
 /** Compares a run of rows (pi2_piece_run(), from `row` of a piece of `extent` on) with its checksum. Errors FORMAT. */
 pi2_status pi2_cluster_file_check_run(const char *path, const pi2_extent_layout *layout, uint32_t extent,
                                       const pi2_piece *piece, uint32_t row, const void *bytes);

@@ -23,19 +23,14 @@ static pi2_status fail_difference(const char *path, const char *what, uint64_t b
                     path, what, bytes, offset);
 }
 
-pi2_status pi2_cluster_file_fail_extent(const char *path, const pi2_extent_layout *layout, uint32_t number) {
+pi2_status pi2_cluster_file_check_extent(const char *path, const pi2_extent_layout *layout, uint32_t number,
+                                         const void *bytes) {
     const pi2_extent *extent = &layout->extents[number];
+    if (XXH3_64bits(bytes, extent->bytes) == extent->checksum) return PI2_OK;
     char what[WHAT_BYTES];
     (void)snprintf(what, sizeof what, "extent %" PRIu32 ", tensor '%s' and what lies with it", number,
                    layout->tensors[layout->pieces[extent->first_piece].tensor].name);
     return fail_difference(path, what, extent->bytes, extent->file_offset);
-}
-
-pi2_status pi2_cluster_file_check_extent(const char *path, const pi2_extent_layout *layout, uint32_t number,
-                                         const void *bytes) {
-    const pi2_extent *extent = &layout->extents[number];
-    return XXH3_64bits(bytes, extent->bytes) == extent->checksum ? PI2_OK
-                                                                 : pi2_cluster_file_fail_extent(path, layout, number);
 }
 
 pi2_status pi2_cluster_file_check_run(const char *path, const pi2_extent_layout *layout, uint32_t extent,

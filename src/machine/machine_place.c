@@ -60,7 +60,7 @@ static bool is_of_disk(const pi2_measurement *item, uint32_t disk) {
     return pi2_measured_of_disk(item->what) && item->c == disk;
 }
 
-void pi2_profile_forget_disk(pi2_machine_profile *profile, uint32_t disk) {
+static void forget_disk(pi2_machine_profile *profile, uint32_t disk) {
     size_t kept = 0;
     for (size_t i = 0; i < profile->count; i++) {
         if (!is_of_disk(&profile->items[i], disk)) profile->items[kept++] = profile->items[i];
@@ -77,7 +77,7 @@ uint32_t pi2_profile_add_disk(pi2_machine_profile *profile, const pi2_machine_di
             if (profile->disks[i].time < profile->disks[at].time) at = i;
         }
     }
-    pi2_profile_forget_disk(profile, at);
+    forget_disk(profile, at);
     profile->disks[at] = *disk;
     return at;
 }

@@ -55,7 +55,6 @@ pi2_status pi2_profile_place(const char *path, pi2_machine_disk *disk_out);
 uint32_t pi2_profile_find_disk(const pi2_machine_profile *profile, const pi2_machine_disk *disk);
 /** Its number; what was measured of it (or of the oldest disk, where there is no room) is forgotten. */
 uint32_t pi2_profile_add_disk(pi2_machine_profile *profile, const pi2_machine_disk *disk);
-void pi2_profile_forget_disk(pi2_machine_profile *profile, uint32_t disk);
 
 /** Where the profile is kept. Errors  INVALID (too long), IO (neither XDG_CACHE_HOME nor HOME is set) */
 pi2_status pi2_profile_default_path(char *path_out, size_t capacity);

@@ -5,7 +5,8 @@
  * (neuron_cache/weight_store.h), slots of experts (expert_cache.h), bundles of neurons (neuron_store.h). A region says
  * which memory a unit gets, who leaves and in which order units are wanted. What all regions do alike is here: reads
  * and the merging of neighbours, arrival, checks, waiting, the first failure, reset, counters. What is read
- * now by the thread that wants it, and kept nowhere, is read with pi2_store_read().
+ * now by the thread that wants it, and kept nowhere, is read with pi2_store_read(); outside of passes, where there is
+ * no store, by weight_file.h. Nobody else reads weights from a file (tests/layers/layers.txt).
  */
 #ifndef PI2_STORE_STORE_H
 #define PI2_STORE_STORE_H
