@@ -298,9 +298,9 @@ static bool neurons_pay(const pi2_memory_plan_request *request, const pi2_memory
     const double units = (double)(pi2_neuron_store_all_bytes(request->banks) - heads);
     const double room = (double)(own->expert_bytes + own->gate_bytes + own->neuron_bytes);
     const double missed = room < experts ? 1 - room / experts : 0, missed_gates = 1 - (double)own->gate_bytes / gates;
-    const double hits = pi2_neuron_assumed_hits((double)(own->neuron_bytes - heads) / units);
     double fires;
     (void)pi2_neuron_assumed_share(shape, &fires);
+    const double hits = pi2_neuron_assumed_hits((double)(own->neuron_bytes - heads) / units, fires);
     const double gate = (double)pi2_expert_cache_gate_slot_bytes(layout);
     const pi2_neuron_bank *bank = &request->banks->banks[0];
     const double reads = bank->unit_count * (1 - pow(1 - fires, bank->unit_neurons)) * (1 - hits);

@@ -96,10 +96,20 @@ double pi2_neuron_assumed_share(const pi2_model_shape *shape, double *gate_out) 
     return gives;
 }
 
-double pi2_neuron_assumed_hits(double held) {
-    const double hot = 1.0 / 3, of_hot = 0.8;
+double pi2_neuron_assumed_hits(double held, double fires) {
+    const double skew = 4; /* (2 / 3) to the fourth is a fifth */
     if (held >= 1) return 1;
-    return held < hot ? of_hot * held / hot : of_hot + (1 - of_hot) * (held - hot) / (1 - hot);
+    return 1 - pow(1 - held, fires * skew < 1 ? skew : 1 / fires);
+}
+
+void pi2_neuron_rates_assume(pi2_neuron_rates *rates, double fires, double visits, double units, uint32_t neurons) {
+    enum { PARTS = 64 };
+    for (int part = 0; part < PARTS; part++) {
+        const double hits = pi2_neuron_assumed_hits((part + 1.0) / PARTS, fires) -
+                            pi2_neuron_assumed_hits((double)part / PARTS, fires);
+        const double one = fmin(1, PARTS * hits * fires);
+        pi2_neuron_rates_add(rates, visits * (1 - pow(1 - one, neurons)), units / PARTS);
+    }
 }
 
 bool pi2_neuron_layout_pays(const pi2_model_shape *shape) {
@@ -109,5 +119,5 @@ bool pi2_neuron_layout_pays(const pi2_model_shape *shape) {
     const double bytes = 3 * neurons * shape->embedding_length * bits / 8;
     double fires;
     (void)pi2_neuron_assumed_share(shape, &fires);
-    return pi2_small_reads_pay(neurons * fires * (1 - pi2_neuron_assumed_hits(1.0 / 3)), 0, bytes / 2);
+    return pi2_small_reads_pay(neurons * fires * (1 - pi2_neuron_assumed_hits(1.0 / 3, fires)), 0, bytes / 2);
 }

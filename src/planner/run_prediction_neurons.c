@@ -41,7 +41,7 @@ static double gate_share(const firing *f, double gives) {
 static void add_assumed(firing *f, const pi2_neuron_bank *bank) {
     const double fires = f->assumed_fires;
     const double computed = f->visits * bank->neuron_count;
-    pi2_neuron_rates_add(f->rates, f->visits * (1 - pow(1 - fires, bank->unit_neurons)), bank->unit_count);
+    pi2_neuron_rates_assume(f->rates, fires, f->visits, bank->unit_count, bank->unit_neurons);
     f->neurons += computed;
     f->fires += fires * computed;
     f->gives += f->assumed_gives * computed;
@@ -144,7 +144,7 @@ static void tell(const firing *f, const pi2_planned_run *run, const char *path, 
                        f->assumed_banks ? ", assumed where it has no layer" : "");
         return;
     }
-    (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, each as likely as any other",
+    (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, the hotter the fewer, as published",
                    100 * f->assumed_gives);
 }
 

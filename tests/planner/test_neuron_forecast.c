@@ -147,12 +147,24 @@ static void test_what_is_assumed(void **state) {
     shape.gate_deviations[0] = shape.gate_deviations[2] = -INFINITY; /* plain gelu everywhere */
     assert_false(pi2_neuron_layout_pays(&shape));
     for (int i = 1; i <= 20; i++) {
-        const double more = pi2_neuron_assumed_hits(i / 20.0);
+        const double more = pi2_neuron_assumed_hits(i / 20.0, 0.1);
         assert_true(more > hits && more <= 1);
         hits = more;
     }
-    assert_true(pi2_neuron_assumed_hits(0) == 0 && hits == 1);
-    assert_true(pi2_neuron_assumed_hits(1.0 / 3) > 0.79 && pi2_neuron_assumed_hits(1.0 / 3) < 0.81);
+    assert_true(pi2_neuron_assumed_hits(0, 0.1) == 0 && hits == 1);
+    assert_true(fabs(pi2_neuron_assumed_hits(1.0 / 3, 0.1) - 0.8) < 0.005);
+    assert_true(fabs(pi2_neuron_assumed_hits(0.5, 0.1) - 0.94) < 0.005);
+    assert_true(fabs(pi2_neuron_assumed_hits(0.25, 1) - 0.25) < 1e-12); /* all fire always */
+    /* The same as units: they are used as often, and what fires is shared out so. */
+    static const double fires[] = { 0.1, 0.125, 0.4, 0.9 };
+    for (size_t i = 0; i < sizeof fires / sizeof fires[0]; i++) {
+        pi2_neuron_rates rates = { 0 };
+        pi2_neuron_rates_assume(&rates, fires[i], 1, 64000, 1);
+        assert_true(fabs(pi2_neuron_rates_used(&rates) - 64000 * fires[i]) < 64);
+        /* A store that takes rates for heat mistakes some units for others: a little less. */
+        const double found = pi2_neuron_rates_hits(&rates, 64000 / 3.0);
+        assert_in_range((uint64_t)(1000 * (pi2_neuron_assumed_hits(1.0 / 3, fires[i]) - found)), 0, 60);
+    }
 }
 
 static void test_which_files_hold_single_neurons(void **state) {
