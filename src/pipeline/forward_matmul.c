@@ -21,12 +21,13 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
     const uint32_t threads = forward->options.shape.thread_count;
     const bool batch = forward->token_count >= BATCH_TOKENS;
     /* Where weights arrive in order, threads that are far apart would wait for each other's. */
-    const bool near = forward->options.stream_bytes > 0 && !by_columns && !batch;
+    const bool near = forward->options.stream_bytes > 0 && !forward->by_neuron && !by_columns && !batch;
     const uint32_t fair = whole_strips(tiles / (threads * CHUNKS_PER_THREAD));
     pi2_tile_chunks chunks = { .tiles = tiles };
     if (tile_bytes == 0) tile_bytes = 1;
     uint32_t coarse = (uint32_t)((near ? STREAMED_BYTES : LONG_BYTES) / tile_bytes);
     uint32_t fine = (uint32_t)(SHORT_BYTES / tile_bytes);
+    if (near && coarse < STREAMS) coarse = STREAMS;
     if (by_columns) coarse = fair > COLUMN_TILES ? fair : COLUMN_TILES;
     if (by_columns && fine < COLUMN_TILES) fine = COLUMN_TILES;
     /* One token's Down: short chunks would read a few tiles of every cluster, far from each other. */
