@@ -299,9 +299,10 @@ static void test_refusals(void **state) {
     }
     options.gate_sparsity = NULL;
     options.gate_values = 2;
+    float pair[] = { -INFINITY, 0.0f };
+    options.gate_deviations = pair;
     for (int i = 3; i < 6; i++) {
-        const float pair[] = { -INFINITY, wrong[i] };
-        options.gate_deviations = pair;
+        pair[1] = wrong[i];
         refuse(&options, NULL, PI2_ERR_FORMAT, "standard deviations above the mean: at most 12 is possible");
     }
     options.gate_values = 1;
