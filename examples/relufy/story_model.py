@@ -67,7 +67,7 @@ class Llama(nn.Module):
 
     def new_cache(self, batch, length):
         heads, layers = self.shape["heads"], self.shape["layers"]
-        return torch.zeros(layers, 2, batch, heads, length, self.shape["width"] // heads)
+        return torch.zeros(layers, 2, batch, heads, length, self.shape["width"] // heads, dtype=self.q.dtype)
 
     def ffn(self, layer, normed):
         """(gate, activation, output) of one FFN."""
