@@ -113,6 +113,15 @@ static pi2_status check_shape(const char *path, const pi2_model_shape *shape) {
     return PI2_OK;
 }
 
+/* Two activations say what becomes of Up, or stand on a Gate that a model was trained with. */
+static pi2_status check_ungated(const char *path, const pi2_model_shape *shape) {
+    const bool needs_gate = shape->activation == PI2_FFN_drelu || shape->activation == PI2_FFN_gelu_topk;
+    if (!shape->ungated || !needs_gate) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: FFN activation '%s' needs a Gate and an Up, and this model's FFN has no "
+                    "tensor 'blk.0.ffn_gate.weight': silu, gelu, relu and relu_squared do without", path,
+                    pi2_ffn_activation_name(shape->activation));
+}
+
 /* What its magic says, by the key. An architecture that is not ours is refused elsewhere. */
 static pi2_status put_powerinfer_activation(pi2_gguf *gguf) {
     const pi2_architecture *architecture;
@@ -157,6 +166,7 @@ pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi
     shape_out->own_activation = architecture->activation;
     PI2_TRY(pi2_architecture_activation(architecture, model->gguf, &shape_out->activation));
     PI2_TRY(check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out));
+    PI2_TRY(check_ungated(pi2_gguf_file_path(model->gguf, 0), shape_out));
     return pi2_gate_sparsity_read(model->gguf, shape_out);
 }
 

@@ -41,6 +41,7 @@ typedef struct pi2_model_shape {
     float gate_deviations[PI2_MOST_LAYERS]; /* gelu_topk: by which Gate's cutoff lies above its mean, in standard
                                                deviations; -infinity: the layer has plain gelu */
     bool tied_head;
+    bool ungated;                  /* the FFN has no Up: f of one matrix, which stands where Gate does, goes to Down */
     bool head_norms;               /* queries and keys are normed, head by head, before the rotation */
     pi2_expert_gating gating;
     bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */

@@ -55,6 +55,7 @@ pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_s
     if (!embedding) return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'token_embd.weight' is missing", path);
     shape->vocabulary_size = embedding->dimensions[1] <= UINT32_MAX ? (uint32_t)embedding->dimensions[1] : 0;
     shape->tied_head = pi2_architecture_tensor(model, UINT32_MAX, "output.weight") == NULL;
+    shape->ungated = shape->expert_count == 0 && !pi2_architecture_tensor(model, 0, "ffn_gate.weight");
     return PI2_OK;
 }
 
@@ -92,11 +93,26 @@ static pi2_status list_attention(const pi2_tensor_directory *model, const pi2_mo
                                    &attention->tensors[3]);
 }
 
+/* The one matrix before Down has Up's name in files, and Gate's place here: it is what tells who fires. */
+static pi2_status list_ungated(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+                               pi2_group_request *ffn) {
+    const uint64_t width = shape->embedding_length, neurons = shape->feed_forward_length;
+    ffn->tensor_count = 2;
+    if (pi2_architecture_tensor(model, layer, "ffn_gate.weight")) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor 'blk.%u.ffn_gate.weight' is there, but layer 0 has no Gate: "
+                        "layers of both kinds in one model are not supported", pi2_gguf_file_path(model->gguf, 0),
+                        layer);
+    }
+    PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_up.weight", width, neurons, &ffn->tensors[0]));
+    return pi2_architecture_matrix(model, layer, "ffn_down.weight", neurons, width, &ffn->tensors[1]);
+}
+
 static pi2_status list_dense(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
                              pi2_group_request *ffn) {
     const uint64_t width = shape->embedding_length, neurons = shape->feed_forward_length;
     *ffn = group_request(PI2_GROUP_FFN, layer, 3);
     PI2_TRY(pi2_powerinfer_check_layer(model, shape, layer));
+    if (shape->ungated) return list_ungated(model, shape, layer, ffn);
     PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_gate.weight", width, neurons, &ffn->tensors[0]));
     PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_up.weight", width, neurons, &ffn->tensors[1]));
     return pi2_architecture_matrix(model, layer, "ffn_down.weight", neurons, width, &ffn->tensors[2]);
@@ -140,7 +156,7 @@ static pi2_status list_experts(const pi2_tensor_directory *model, const pi2_mode
 static void list_layer_tables(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
                               pi2_model_requests *requests) {
     const uint32_t width = shape->embedding_length, neurons = shape->feed_forward_length;
-    const bool dense = shape->expert_count == 0;
+    const bool dense = shape->expert_count == 0, gated = !shape->ungated;
     const struct { pi2_table_role role; const char *name; uint32_t length; bool wanted, required; uint32_t rows; }
     tables[] = {
         { PI2_TABLE_ATTENTION_NORM, "attn_norm.weight", width, true, true, 0 },
@@ -149,8 +165,8 @@ static void list_layer_tables(const pi2_tensor_directory *model, const pi2_model
         { PI2_TABLE_K_BIAS, "attn_k.bias", shape->head_count_kv * shape->key_length, true, false, 0 },
         { PI2_TABLE_V_BIAS, "attn_v.bias", shape->head_count_kv * shape->value_length, true, false, 0 },
         { PI2_TABLE_OUTPUT_BIAS, "attn_output.bias", width, true, false, 0 },
-        { PI2_TABLE_GATE_BIAS, "ffn_gate.bias", neurons, dense, false, 0 },
-        { PI2_TABLE_UP_BIAS, "ffn_up.bias", neurons, dense, false, 0 },
+        { PI2_TABLE_GATE_BIAS, gated ? "ffn_gate.bias" : "ffn_up.bias", neurons, dense, false, 0 },
+        { PI2_TABLE_UP_BIAS, "ffn_up.bias", neurons, dense && gated, false, 0 },
         { PI2_TABLE_DOWN_BIAS, "ffn_down.bias", width, dense, false, 0 },
         { PI2_TABLE_Q_NORM, "attn_q_norm.weight", shape->key_length, shape->head_norms, true, 0 },
         { PI2_TABLE_K_NORM, "attn_k_norm.weight", shape->key_length, shape->head_norms, true, 0 },

@@ -85,7 +85,9 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
         layer->attention_group = group_index;
         break;
     case PI2_GROUP_FFN:
-        operands[0] = &layer->gate; operands[1] = &layer->up; operands[2] = &layer->down;
+        operands[0] = &layer->gate;
+        operands[1] = request->tensor_count == 2 ? &layer->down : &layer->up;
+        operands[2] = &layer->down;
         layer->ffn_group = group_index;
         break;
     case PI2_GROUP_HEAD:
@@ -247,6 +249,20 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     return PI2_OK;
 }
 
+/* A bank is of its layer's own Up and Down, and lacks Up where the layer does. */
+static pi2_status check_banks(const pi2_model *model, const char *path) {
+    for (uint32_t b = 0; model->banks && b < model->banks->count; b++) {
+        const pi2_neuron_bank *bank = &model->banks->banks[b];
+        const pi2_layout_tensor *tensors = model->layout->tensors;
+        const pi2_layer_weights *layer = &model->layers[bank->layer];
+        const uint32_t up = layer->up.tensor ? (uint32_t)(layer->up.tensor - tensors) : PI2_NO_UP;
+        if (bank->up_tensor == up && bank->down_tensor == (uint32_t)(layer->down.tensor - tensors)) continue;
+        return pi2_fail(PI2_ERR_FORMAT, "%s: the bank of neurons of layer %u is of other matrices than the layer's; "
+                        "prepare the model again", path, bank->layer);
+    }
+    return PI2_OK;
+}
+
 /* Banks of layers without exact zeros are in the file, and of no use: those layers are computed whole. */
 static void drop_unused_banks(pi2_model *model) {
     pi2_neuron_banks *banks = model->banks;
@@ -272,6 +288,7 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
     }
     if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);
     if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests, cpu_features);
+    if (status == PI2_OK) status = check_banks(model, pi2_gguf_file_path(gguf, 0));
     if (status == PI2_OK) drop_unused_banks(model);
     if (status == PI2_OK && with_tables) status = read_tables(model, gguf, &requests);
     pi2_model_requests_free(&requests);

@@ -33,7 +33,8 @@ typedef struct pi2_expert_cluster {
 typedef struct pi2_layer_weights {
     pi2_operand q, k, v, attention_output;
     pi2_operand gate, up, down;      /* of the FFN, or of expert 0, which the others are like: their extents are as far
-                                        from their group's first one, and their rows from their first */
+                                        from their group's first one, and their rows from their first. up: no tensor
+                                        in an ungated FFN, whose one matrix before Down is `gate` */
     uint32_t attention_group;
     uint32_t ffn_group;              /* expert e is group ffn_group + e, laid out as the first */
     pi2_expert_cluster *clusters; uint32_t cluster_count; /* of an expert; none in a dense layer */

@@ -229,11 +229,11 @@ static pi2_status lay_out_raw_rows(layout_maker *maker, const pi2_group_request 
 
 /** The matrices of one FFN or expert. */
 typedef struct ffn_matrices {
-    uint32_t numbers[MAX_MATRICES]; /* gate (if any), up, down */
+    uint32_t numbers[MAX_MATRICES]; /* gate, up (if there is a gate beside it), down */
     uint32_t count;
     uint64_t first_row[MAX_MATRICES]; /* of this expert */
     uint64_t neurons, output_rows;
-    bool gate_is_apart;               /* in extents of its own */
+    bool gate_is_apart;               /* the first matrix lies in extents of its own */
 } ffn_matrices;
 
 static pi2_status read_ffn(layout_maker *maker, const pi2_group_request *request,
@@ -253,7 +253,7 @@ static pi2_status read_ffn(layout_maker *maker, const pi2_group_request *request
     }
     const pi2_gguf_tensor *first = request->tensors[0];
     const pi2_gguf_tensor *down = request->tensors[ffn->count - 1];
-    ffn->gate_is_apart = maker->kind == PI2_LAYOUT_NEURON && ffn->count == MAX_MATRICES;
+    ffn->gate_is_apart = maker->kind == PI2_LAYOUT_NEURON;
     ffn->neurons = down->dimensions[0];
     ffn->output_rows = down->dimensions[1];
     for (uint32_t i = 0; i + 1 < ffn->count; i++) {

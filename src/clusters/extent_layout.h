@@ -14,7 +14,8 @@
  *   cluster  a run of neurons: its Gate rows, Up rows and Down columns are the pieces of one
  *            extent, or of consecutive extents where a cluster is larger than that. In the neuron
  *            layout Gate's piece lies in extents of its own, so that it can be resident alone; those of an
- *            expert lie before all its others, so that they can be read alone.
+ *            expert lie before all its others, so that they can be read alone. An FFN without Gate has one
+ *            matrix before Down, which is Gate to all of this: there is no Up.
  *
  * Small tensors (norms, biases, router, rope factors: one-dimensional or F32 under 1 MB that a
  * group names no piece of) are "tables": always resident, stored as ordinary tensors.
@@ -91,8 +92,8 @@ typedef struct pi2_group_request {
     pi2_group_kind kind;
     uint32_t layer, expert;     /* UINT32_MAX where it has none */
     uint32_t expert_count;      /* EXPERT: how many are stacked; 1 otherwise */
-    uint32_t tensor_count;      /* ATTENTION: q,k,v,output; FFN/EXPERT: gate, up, down (gate first);
-                                   a model without gate gives 2: up, down */
+    uint32_t tensor_count;      /* ATTENTION: q,k,v,output; FFN/EXPERT: gate, up, down (gate first); of an
+                                   ungated FFN 2: the one that tells who fires, down */
     const pi2_gguf_tensor *tensors[4];
 } pi2_group_request;
 
@@ -103,9 +104,8 @@ typedef struct pi2_group_request {
  * pass PI2_EXTENT_MAX_BYTES is spread over consecutive extents (cut between its pieces, then
  * between tiles of a piece). In the neuron layout Gate is not counted: Up and Down reach the target
  * together, and Gate's piece, before them (of an expert: before all clusters' Up and Down), shares no
- * extent with them. An FFN without Gate is laid out as in the dense layout. Tensors cut by rows are cut
- * between tiles into extents of about equal size, near the target. The same input gives the same layout
- * on every machine.
+ * extent with them. Tensors cut by rows are cut between tiles into extents of about equal size, near the
+ * target. The same input gives the same layout on every machine.
  * A tensor may be in several requests (stacked experts), but each row of it in one only.
  * Errors  UNSUPPORTED (weight type, by tensor name), FORMAT (shapes that do not fit), MEMORY
  */

@@ -12,7 +12,7 @@
 #include "base/permutation.h"
 #include "weight_formats/neuron_form.h"
 
-enum { MAX_BUNDLE_BYTES = 1 << 24, MAX_MATRICES = 3, MOST_BUNDLES_OF_SEVERAL_PAGES = 4 };
+enum { MAX_BUNDLE_BYTES = 1 << 24, MAX_MATRICES = 3, UNGATED_MATRICES = 2, MOST_BUNDLES_OF_SEVERAL_PAGES = 4 };
 
 static uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -52,28 +52,37 @@ const char *pi2_neuron_bank_owner(const pi2_neuron_bank *bank, char text[PI2_NEU
     return text;
 }
 
+static bool up_fits(const pi2_extent_layout *layout, const pi2_neuron_bank *bank, uint64_t experts) {
+    if (bank->up_tensor == PI2_NO_UP) return true;
+    if (bank->up_tensor >= layout->tensor_count) return false;
+    const pi2_layout_tensor *up = &layout->tensors[bank->up_tensor];
+    return !up->is_raw && up->rows / up->matrix_rows == experts && up->matrix_rows == bank->neuron_count &&
+           up->columns == bank->width;
+}
+
 static bool tensors_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
-    if (bank->up_tensor >= layout->tensor_count || bank->down_tensor >= layout->tensor_count) return false;
-    const pi2_layout_tensor *up = &layout->tensors[bank->up_tensor], *down = &layout->tensors[bank->down_tensor];
-    const uint64_t experts = up->rows / up->matrix_rows;
-    if (up->is_raw || down->is_raw || down->rows / down->matrix_rows != experts) return false;
+    if (bank->down_tensor >= layout->tensor_count) return false;
+    const pi2_layout_tensor *down = &layout->tensors[bank->down_tensor];
+    const uint64_t experts = down->rows / down->matrix_rows;
+    if (down->is_raw || !up_fits(layout, bank, experts)) return false;
     if (bank->expert == UINT32_MAX ? experts != 1 : bank->expert >= experts) return false;
-    return bank->neuron_count != 0 && up->matrix_rows == bank->neuron_count && down->columns == bank->neuron_count &&
-           up->columns == bank->width && down->matrix_rows == bank->width;
+    return bank->neuron_count != 0 && down->columns == bank->neuron_count && down->matrix_rows == bank->width;
 }
 
 static pi2_status fail_too_large(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
     return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s': its neurons are larger than this version reads one by one: "
-                    "'prepare --layout dense' can be used", layout->tensors[bank->up_tensor].name);
+                    "'prepare --layout dense' can be used", layout->tensors[bank->down_tensor].name);
 }
 
 static pi2_status size_bundle(const pi2_extent_layout *layout, pi2_neuron_bank *bank) {
-    bank->up_format = layout->tensors[bank->up_tensor].format;
+    const bool has_up = bank->up_tensor != PI2_NO_UP;
+    bank->up_format = has_up ? layout->tensors[bank->up_tensor].format : NULL;
     bank->down_format = layout->tensors[bank->down_tensor].format;
-    const uint64_t up = round_up(pi2_neuron_row_value_bytes(bank->up_format, bank->width), PI2_NEURON_PART_ALIGNMENT);
+    const uint64_t up =
+        has_up ? round_up(pi2_neuron_row_value_bytes(bank->up_format, bank->width), PI2_NEURON_PART_ALIGNMENT) : 0;
     const uint64_t down =
         round_up(pi2_neuron_column_value_bytes(bank->down_format, bank->width), PI2_NEURON_PART_ALIGNMENT);
-    const uint64_t up_scales = pi2_neuron_row_scale_bytes(bank->up_format, bank->width);
+    const uint64_t up_scales = has_up ? pi2_neuron_row_scale_bytes(bank->up_format, bank->width) : 0;
     const uint64_t down_scales = pi2_neuron_scale_block_bytes(bank->down_format, bank->width);
     if (up + down > MAX_BUNDLE_BYTES || up_scales > MAX_BUNDLE_BYTES || down_scales > INT32_MAX) {
         return fail_too_large(layout, bank);
@@ -125,7 +134,7 @@ uint64_t pi2_neuron_bank_head_read_bytes(const pi2_neuron_bank *bank) {
 
 /* ---- all banks of a layout ---- */
 
-/** The tensors of a group in the order of their first pieces: gate, up, down. Returns how many,
+/** The tensors of a group in the order of their first pieces: gate, up (of a gated FFN), down. Returns how many,
  *  at most MAX_MATRICES. */
 static uint32_t list_matrices(const pi2_extent_layout *layout, const pi2_group *group, uint32_t numbers[MAX_MATRICES]) {
     uint32_t count = 0;
@@ -145,11 +154,12 @@ static uint32_t list_matrices(const pi2_extent_layout *layout, const pi2_group *
 static bool begin_bank(const pi2_extent_layout *layout, const pi2_group *group, pi2_neuron_bank *bank) {
     uint32_t numbers[MAX_MATRICES];
     if (group->kind != PI2_GROUP_FFN && group->kind != PI2_GROUP_EXPERT) return false;
-    if (list_matrices(layout, group, numbers) != MAX_MATRICES) return false;
-    const pi2_layout_tensor *up = &layout->tensors[numbers[1]];
-    *bank = (pi2_neuron_bank){ .layer = group->layer, .expert = group->expert,
-                               .neuron_count = (uint32_t)up->matrix_rows, .width = up->columns,
-                               .up_tensor = numbers[1], .down_tensor = numbers[2] };
+    const uint32_t count = list_matrices(layout, group, numbers);
+    if (count != MAX_MATRICES && count != UNGATED_MATRICES) return false;
+    const pi2_layout_tensor *down = &layout->tensors[numbers[count - 1]];
+    *bank = (pi2_neuron_bank){ .layer = group->layer, .expert = group->expert, .neuron_count = down->columns,
+                               .width = (uint32_t)down->matrix_rows, .down_tensor = numbers[count - 1],
+                               .up_tensor = count == MAX_MATRICES ? numbers[1] : PI2_NO_UP };
     return true;
 }
 

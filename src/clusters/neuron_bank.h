@@ -2,7 +2,8 @@
  * neuron_bank.h: the FFN neurons of a layer, or of one expert, in units of equal size that are addressed by formula.
  *
  *   neuron   row i of Gate, row i of Up, column i of Down. Gate is not in the bank: it lies in tiles, in extents of
- *            its own (PI2_LAYOUT_NEURON), so that it can be computed first.
+ *            its own (PI2_LAYOUT_NEURON), so that it can be computed first. Of an ungated FFN what stands before Down
+ *            is Gate, and there is no Up: a bundle is Down's values alone.
  *   bundle   one neuron's Up values and Down values in neuron form (weight_formats/neuron_form.h), each padded to 64
  *            bytes. Their scales are apart, in the head.
  *   place    where a neuron's bundle lies: order[place] = neuron. Hot neurons come first, those that fire together
@@ -25,6 +26,7 @@
 
 #include "clusters/extent_layout.h"
 
+#define PI2_NO_UP UINT32_MAX
 enum {
     PI2_NEURON_PART_ALIGNMENT = 64,      /* of a bundle's two parts, and of the head's four */
     PI2_NEURON_UNIT_MOST_BYTES = 16384   /* of a unit that holds several bundles, each larger than 4096 */
@@ -33,15 +35,15 @@ enum {
 typedef struct pi2_neuron_bank {
     uint32_t layer, expert;                          /* expert: UINT32_MAX in a dense layer */
     uint32_t neuron_count, width;                    /* width: columns of Up, rows of Down */
-    uint32_t up_tensor, down_tensor;                 /* of the extent layout */
-    const pi2_weight_format *up_format, *down_format;
+    uint32_t up_tensor, down_tensor;                 /* of the extent layout; up: PI2_NO_UP in an ungated FFN */
+    const pi2_weight_format *up_format, *down_format; /* up: NULL likewise */
     uint32_t bundle_bytes, down_offset;              /* Down's values begin at down_offset of a bundle */
     uint32_t unit_neurons, unit_bytes, unit_count;
     uint64_t file_offset;                            /* of unit 0: a multiple of PI2_EXTENT_ALIGNMENT */
     uint64_t head_offset, head_bytes, head_checksum; /* head_offset likewise; checksum: XXH3 64 */
     /* Where the head's parts begin, each a multiple of 64. */
     uint64_t order_at, checksums_at, up_scales_at, down_scales_at;
-    uint32_t up_scale_bytes;                         /* of one neuron's Up row; 0: the type has no scales */
+    uint32_t up_scale_bytes;                         /* of one neuron's Up row; 0: the type has no scales, or no Up */
     uint32_t down_scale_bytes;                       /* of one block of neurons, all rows */
 } pi2_neuron_bank;
 
@@ -68,7 +70,7 @@ typedef struct pi2_neuron_banks {
 void pi2_neuron_banks_free(pi2_neuron_banks *banks); /* NULL is fine */
 
 /**
- * Plans a bank for each group of a layout that is an FFN or an expert and has Gate, Up and Down. A pure function of
+ * Plans a bank for each group of a layout that is an FFN or an expert, gated or not. A pure function of
  * shapes and types: the same layout gives the same banks on every machine. Offsets and the head's checksum are 0.
  *
  * A unit is chosen so that reading one neuron reads little: as many bundles as fit into 4096 bytes; where a bundle is

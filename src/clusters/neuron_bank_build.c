@@ -144,7 +144,7 @@ pi2_status pi2_neuron_bank_build(pi2_extent_builder *builder, const pi2_neuron_b
                                  bool *can_be_skipped_out) {
     *can_be_skipped_out = true;
     memset(part->units, 0, (size_t)part->unit_count * part->bank->unit_bytes);
-    PI2_TRY(build_up(builder, part, can_be_skipped_out));
+    if (part->bank->up_format) PI2_TRY(build_up(builder, part, can_be_skipped_out));
     return pi2_extent_builder_is_by_column(builder, part->bank->down_tensor)
         ? build_down_by_column(builder, part, can_be_skipped_out) : build_down(builder, part, can_be_skipped_out);
 }

@@ -1,6 +1,6 @@
 /*
- * neuron_bank_verify.c: goes through the tiles of Up and Down, some neurons at a time, fetches these neurons' bundles,
- * and compares. Neurons whose places follow one another are read together.
+ * neuron_bank_verify.c: goes through the tiles of Up (of a gated FFN) and Down, some neurons at a time, fetches these
+ * neurons' bundles, and compares. Neurons whose places follow one another are read together.
  */
 #include "clusters/neuron_bank_verify.h"
 
@@ -222,7 +222,7 @@ static pi2_status open_bank(bank_verifier *self, const pi2_neuron_bank *bank) {
     const uint32_t block = bank->down_format->block_columns;
     uint32_t blocks_in_step = STEP_BYTES / bank->bundle_bytes / block;
     if (blocks_in_step == 0) blocks_in_step = 1;
-    const size_t row = pi2_row_bytes(bank->up_format, bank->width);
+    const size_t row = bank->up_format ? pi2_row_bytes(bank->up_format, bank->width) : 0;
     const size_t column = (size_t)bank->width * bank->down_format->block_bytes;
     self->bank = bank;
     self->step_neurons = blocks_in_step * block;

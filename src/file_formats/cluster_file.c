@@ -250,7 +250,7 @@ static pi2_status check_features(const pi2_gguf *gguf) {
     if (!pi2_gguf_has(gguf, PI2_KEY_FEATURES)) return PI2_OK;
     PI2_TRY(pi2_cluster_array_read(gguf, PI2_KEY_FEATURES, PI2_GGUF_STRING, UINT32_MAX, &features));
     while (pi2_gguf_array_next_string(&features, &cursor, &name)) {
-        if (is_text(name, PI2_FEATURE_NEURONS)) continue;
+        if (is_text(name, PI2_FEATURE_NEURONS) || is_text(name, PI2_FEATURE_UNGATED)) continue;
         return pi2_fail(PI2_ERR_UNSUPPORTED,
                         "%s: made by a newer program, with features that this one lacks: update it, or make the "
                         "file again with prepare",

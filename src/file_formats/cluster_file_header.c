@@ -155,14 +155,16 @@ static void write_pieces(pi2_gguf_writer *writer, const pi2_extent_layout *layou
     WRITE_COLUMN(writer, PI2_KEY_PIECE_COLUMN_COUNTS, PI2_GGUF_U32, count, pieces[i].column_count);
 }
 
-/** The table of banks, and the feature that says so: nothing of it is in a file of the dense layout. */
+/** The table of banks, and the features that say so: nothing of it is in a file of the dense layout. */
 static void write_banks(pi2_cluster_header *header, const pi2_neuron_banks *banks, uint64_t statistics) {
-    static const char *const features[] = { PI2_FEATURE_NEURONS };
+    static const char *const features[] = { PI2_FEATURE_NEURONS, PI2_FEATURE_UNGATED };
     pi2_gguf_writer *writer = header->writer;
     if (!banks) return;
     const pi2_neuron_bank *bank = banks->banks;
     const uint32_t count = banks->count;
-    pi2_gguf_writer_string_array(writer, PI2_KEY_FEATURES, features, 1);
+    bool lacks_up = false;
+    for (uint32_t i = 0; i < count; i++) lacks_up |= bank[i].up_tensor == PI2_NO_UP;
+    pi2_gguf_writer_string_array(writer, PI2_KEY_FEATURES, features, lacks_up ? 2 : 1);
     WRITE_COLUMN(writer, PI2_KEY_BANK_LAYERS, PI2_GGUF_U32, count, bank[i].layer);
     WRITE_COLUMN(writer, PI2_KEY_BANK_EXPERTS, PI2_GGUF_U32, count, bank[i].expert);
     WRITE_COLUMN(writer, PI2_KEY_BANK_NEURONS, PI2_GGUF_U32, count, bank[i].neuron_count);

@@ -46,6 +46,7 @@
 #define PI2_KEY_LOOKUP_CHECKSUMS "powerinfer2.lookup.checksums"
 
 #define PI2_FEATURE_NEURONS "neurons"
+#define PI2_FEATURE_UNGATED "ungated"
 #define PI2_KEY_BANK_LAYERS "powerinfer2.bank.layers"
 #define PI2_KEY_BANK_EXPERTS "powerinfer2.bank.experts"
 #define PI2_KEY_BANK_NEURONS "powerinfer2.bank.neurons"

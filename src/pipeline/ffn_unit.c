@@ -12,7 +12,7 @@
 pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
     pi2_forward_buffers *buffers = &walk->forward->buffers;
     const pi2_layer_weights *layer = &walk->forward->model->layers[walk->layer];
-    return (pi2_ffn_unit){ .gate = &layer->gate, .up = &layer->up, .down = &layer->down,
+    return (pi2_ffn_unit){ .gate = &layer->gate, .up = layer->up.tensor ? &layer->up : NULL, .down = &layer->down,
                            .gate_bias = layer->tables[PI2_TABLE_GATE_BIAS],
                            .up_bias = layer->tables[PI2_TABLE_UP_BIAS], .expert = UINT32_MAX,
                            .input = &buffers->normed_set, .hidden_set = &buffers->hidden_set,
@@ -50,6 +50,11 @@ static uint32_t token_of(const pi2_ffn_unit *unit, uint32_t row) {
     return unit->expert == UINT32_MAX ? row : unit->row_token ? unit->row_token[row] : 0;
 }
 
+/* Up of an ungated FFN: every activation is f(gate) * up, and 1 times f is f, to the bit. */
+static void fill_ones(float *up, size_t count) {
+    for (size_t i = 0; i < count; i++) up[i] = 1.0f;
+}
+
 /* Tells the counter what neurons [begin, end) gave for a row: as floats, and as what the set holds of them. */
 static void tell(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t row, uint32_t begin,
                  uint32_t end, const float *activations) {
@@ -80,10 +85,11 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
     const bool warms = forward->options.neurons && !forward->by_neuron;
     assert(row_count <= PI2_FFN_ROWS);
     if (!unit->gates) rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
-    rows_of(walk, unit, unit->up, begin, end, first_row, row_count, up, last);
+    if (unit->up) rows_of(walk, unit, unit->up, begin, end, first_row, row_count, up, last);
+    else fill_ones(up, count);
     if (pi2_forward_failed(forward)) return;
     for (uint32_t r = 0; r < row_count; r++) {
-        float *hidden = gate + r * stride, *other = up + r * stride;
+        float *hidden = gate + r * stride, *other = unit->up ? up + r * stride : up;
         const float *cut = unit->gates ? unit->gates + (first_row + r) * unit->gates_stride + begin : NULL;
         if (cut) memcpy(hidden, cut, count * sizeof *hidden);
         else if (unit->gate_bias) forward->vector->add(hidden, unit->gate_bias + begin, count);
@@ -129,11 +135,15 @@ void pi2_ffn_cut(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, float *
 
 bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
                 const pi2_ffn_up_rows *rows, uint32_t row, float *hidden) {
-    const pi2_layout_tensor *tensor = unit->up->tensor;
+    const pi2_layout_tensor *tensor = unit->up ? unit->up->tensor : NULL;
     float gate[PI2_FFN_UP_ROWS], up[PI2_FFN_UP_ROWS];
     bool is_absurd = false;
-    kernel->rows(up, rows->count, rows->values, rows->scales, tensor->columns,
-                 &unit->input->of[tensor->format->activation], row - unit->input_shift);
+    if (tensor) {
+        kernel->rows(up, rows->count, rows->values, rows->scales, tensor->columns,
+                     &unit->input->of[tensor->format->activation], row - unit->input_shift);
+    } else {
+        fill_ones(up, rows->count);
+    }
     for (uint32_t i = 0; i < rows->count; i++) {
         gate[i] = hidden[rows->neurons[i]];
         if (unit->up_bias) up[i] += unit->up_bias[rows->neurons[i]];

@@ -22,7 +22,7 @@ enum { PI2_FFN_ROWS = 64 };
 
 typedef struct pi2_ffn_unit {
     pi2_extent_source source;          /* of the three matrices */
-    const pi2_operand *gate, *up, *down;
+    const pi2_operand *gate, *up, *down; /* up NULL: an ungated FFN, `gate` is its one matrix before Down */
     const float *gate_bias, *up_bias;  /* NULL: there is none */
     uint32_t expert;                   /* UINT32_MAX: a layer's own */
     const pi2_activation_set *input;   /* row r is its number r - input_shift */
@@ -64,7 +64,7 @@ void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_u
 /** Cuts one row of Gate, which is whole, where its layer's cutoff is: what does not fire becomes 0. */
 void pi2_ffn_cut(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, float *gate);
 
-/** Single neurons, their Up rows in neuron form. */
+/** Single neurons, their Up rows in neuron form; of an ungated FFN nothing is there but their numbers. */
 typedef struct pi2_ffn_up_rows {
     const uint8_t *const *values, *const *scales; /* [count] */
     const uint32_t *neurons;                      /* [count] */
@@ -73,7 +73,8 @@ typedef struct pi2_ffn_up_rows {
 enum { PI2_FFN_UP_ROWS = 256 };
 
 /**
- * Up and activation of those neurons for one row: their Gate values in hidden[] become hidden values.
+ * Up and activation of those neurons for one row: their Gate values in hidden[] become hidden values. kernel: NULL in
+ * an ungated FFN.
  * True: one of them is not 0 and so small that Down may leave no zero of the row out.
  */
 bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,

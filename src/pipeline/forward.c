@@ -391,7 +391,9 @@ static pi2_status find_banks(pi2_forward *forward) {
     for (uint32_t b = 0; b < forward->options.banks->count; b++) {
         const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
         forward->bank_of[pi2_ffn_number(shape, bank->layer, bank->expert)] = b;
-        forward->up_kernels[bank->layer] = pi2_neuron_select(bank->up_format->type, forward->options.cpu_features);
+        if (bank->up_format) {
+            forward->up_kernels[bank->layer] = pi2_neuron_select(bank->up_format->type, forward->options.cpu_features);
+        }
         forward->down_kernels[bank->layer] = pi2_neuron_select(bank->down_format->type, forward->options.cpu_features);
     }
     for (uint32_t i = 0; i < layers; i++) {

@@ -329,19 +329,24 @@ static void test_gates_of_experts_lie_first(void **state) {
     }
 }
 
-static void test_without_gate_both_layouts_are_one(void **state) {
+/* The matrix before Down shares extents with it in the dense layout, and none in the neuron layout, as Gate. */
+static void test_without_gate_the_first_matrix_is_apart(void **state) {
     (void)state;
-    const pi2_gguf_tensor tensors[] = { tensor_of("up", PI2_Q8_0, 512, 2048, 1),
-                                        tensor_of("down", PI2_Q8_0, 2048, 512, 1) };
+    const pi2_gguf_tensor tensors[] = { tensor_of("up", PI2_Q8_0, 512, 4096, 1),
+                                        tensor_of("down", PI2_Q8_0, 4096, 512, 1) };
     const pi2_group_request request = request_of(PI2_GROUP_FFN, tensors, 2);
-    pi2_extent_layout *dense = build(&request, 1), *neuron = build_as(PI2_LAYOUT_NEURON, &request, 1);
-    assert_int_equal(dense->extent_count, neuron->extent_count);
-    for (uint32_t e = 0; e < dense->extent_count; e++) {
-        assert_int_equal(dense->extents[e].bytes, neuron->extents[e].bytes);
-        assert_int_equal(dense->extents[e].piece_count, neuron->extents[e].piece_count);
+    for (int n = 0; n < 2; n++) {
+        pi2_extent_layout *layout = build_as(n ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE, &request, 1);
+        uint32_t shared = 0;
+        for (uint32_t e = 0; e < layout->extent_count; e++) {
+            const pi2_extent *extent = &layout->extents[e];
+            shared += extent->piece_count > 1;
+            assert_true(extent->bytes >= (n ? PI2_EXTENT_TARGET_BYTES : 1) || e + 2 >= layout->extent_count);
+        }
+        assert_int_equal(shared, n ? 0 : layout->extent_count);
+        if (pi2_extent_layout_check(layout, "ungated")) fail_msg("%s", pi2_error_text());
+        pi2_extent_layout_free(layout);
     }
-    pi2_extent_layout_free(dense);
-    pi2_extent_layout_free(neuron);
 }
 
 static void test_refusals_name_the_tensor(void **state) {
@@ -453,7 +458,7 @@ int main(void) {
         cmocka_unit_test(test_same_input_same_layout),
         cmocka_unit_test(test_gate_lies_apart_in_the_neuron_layout),
         cmocka_unit_test(test_gates_of_experts_lie_first),
-        cmocka_unit_test(test_without_gate_both_layouts_are_one),
+        cmocka_unit_test(test_without_gate_the_first_matrix_is_apart),
         cmocka_unit_test(test_refusals_name_the_tensor),
         cmocka_unit_test(test_damage_is_found),
         cmocka_unit_test(test_rows_that_cannot_be_looked_up),

@@ -139,12 +139,19 @@ static void test_each_expert_has_a_bank(void **state) {
     pi2_neuron_banks_free(banks);
 }
 
-static void test_without_gate_there_is_no_bank(void **state) {
+/* What stands before Down is Gate, and not in the bank. */
+static void test_without_gate_a_bundle_is_down_alone(void **state) {
     (void)state;
-    const pi2_gguf_tensor tensors[3] = { tensor_of("up", PI2_Q4_0, 512, 256, 1),
+    const pi2_gguf_tensor tensors[3] = { tensor_of("up", PI2_Q4_K, 512, 256, 1),
                                          tensor_of("down", PI2_Q4_0, 256, 512, 1) };
     pi2_neuron_banks *banks = plan(tensors, 2, 1);
-    assert_int_equal(banks->count, 0);
+    const pi2_neuron_bank *bank = &banks->banks[0];
+    assert_int_equal(banks->count, 1);
+    assert_true(bank->neuron_count == 256 && bank->width == 512 && bank->expert == UINT32_MAX);
+    assert_true(bank->up_tensor == PI2_NO_UP && bank->up_format == NULL && bank->down_format->type == PI2_Q4_0);
+    assert_true(bank->down_offset == 0 && bank->bundle_bytes == 256 && bank->unit_neurons == 16);
+    assert_true(bank->up_scale_bytes == 0 && bank->up_scales_at == bank->down_scales_at);
+    check_unit(bank);
     pi2_neuron_banks_free(banks);
 }
 
@@ -371,10 +378,10 @@ static void check_file(const pi2_neuron_statistics *statistics) {
         }
         const uint64_t expert = bank->expert == UINT32_MAX ? 0 : bank->expert;
         const pi2_gguf_tensor *up =
-            pi2_gguf_tensor_find(source, output.layout->tensors[bank->up_tensor].name);
+            bank->up_format ? pi2_gguf_tensor_find(source, output.layout->tensors[bank->up_tensor].name) : NULL;
         const pi2_gguf_tensor *down =
             pi2_gguf_tensor_find(source, output.layout->tensors[bank->down_tensor].name);
-        check_up(bank, file, head, model + up->file_offset + expert * (up->bytes / up->dimensions[2]));
+        if (up) check_up(bank, file, head, model + up->file_offset + expert * (up->bytes / up->dimensions[2]));
         check_down(bank, file, head, model + down->file_offset + expert * (down->bytes / down->dimensions[2]));
     }
     if (pi2_cluster_file_verify(output.gguf, NULL)) fail_msg("%s", pi2_error_text());
@@ -385,19 +392,22 @@ static void check_file(const pi2_neuron_statistics *statistics) {
     close_output(&output);
 }
 
+/* Dense, of experts, and ungated. */
 static void test_every_type_comes_back(void **state) {
     (void)state;
     size_t format_count;
     const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
-    for (size_t f = 0; f < format_count; f++) {
+    for (size_t i = 0; i < 2 * format_count; i++) {
+        const size_t f = i % format_count;
         pi2_tiny_model_options options;
         pi2_neuron_statistics statistics;
         pi2_tiny_model_options_init(&options);
         options.up_type = formats[f]->type;
         options.down_type = formats[(f + 3) % format_count]->type;
         options.layer_count = 1;
-        options.expert_count = f % 2 ? 3 : 0;
-        options.expert_used_count = f % 2 ? 2 : 0;
+        options.ungated = i >= format_count;
+        options.expert_count = f % 2 && !options.ungated ? 3 : 0;
+        options.expert_used_count = options.expert_count ? 2 : 0;
         assert_int_equal(pi2_tiny_model_write(&options, model_path), 0);
         pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
         if (prepare(&settings)) fail_msg("%s", pi2_error_text());
@@ -411,9 +421,10 @@ static void test_every_type_comes_back(void **state) {
     }
 }
 
-static void write_model(void) {
+static void write_model(bool is_ungated) {
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
+    options.ungated = is_ungated;
     options.feed_forward_length = 1024;
     options.down_type = PI2_Q8_0;
     assert_int_equal(pi2_tiny_model_write(&options, model_path), 0);
@@ -423,7 +434,7 @@ static void test_little_memory_gives_the_same_bytes(void **state) {
     (void)state;
     pi2_neuron_statistics statistics;
     size_t bytes, other_bytes;
-    write_model();
+    write_model(false);
     make_statistics(&statistics, 9);
     pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true, .statistics = &statistics };
     assert_int_equal(prepare(&settings), PI2_OK);
@@ -460,7 +471,7 @@ static void test_infinite_weights_have_no_bank(void **state) {
     };
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         size_t bytes, other_bytes;
-        write_model();
+        write_model(false);
         change_model(changes[i].tensor, changes[i].offset, changes[i].value, 2);
         pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
         if (prepare(&settings)) fail_msg("%s", pi2_error_text());
@@ -484,7 +495,7 @@ static void test_infinite_weights_have_no_bank(void **state) {
 static void test_largest_finite_scales_have_a_bank(void **state) {
     (void)state;
     const uint8_t largest[2] = { 0xff, 0x7b };
-    write_model();
+    write_model(false);
     change_model("blk.0.ffn_down.weight", 34 * 5, largest, 2);
     change_model("blk.1.ffn_up.weight", 18 * 7, largest, 2);
     const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON };
@@ -508,7 +519,7 @@ static pi2_status matches(pi2_layout_kind kind, uint64_t statistics) {
 static void test_which_file_serves(void **state) {
     (void)state;
     pi2_neuron_statistics statistics;
-    write_model();
+    write_model(false);
     pi2_prepare_settings settings = { .layout = PI2_LAYOUT_DENSE };
     assert_int_equal(prepare(&settings), PI2_OK);
     assert_int_equal(matches(PI2_LAYOUT_DENSE, 0), PI2_OK);
@@ -585,7 +596,7 @@ static void expect_table_refused(const char *key, size_t element_bytes, uint64_t
 
 static void test_altered_tables_are_refused(void **state) {
     (void)state;
-    write_model();
+    write_model(false);
     expect_table_refused("powerinfer2.bank.layers", 4, 0);
     expect_table_refused("powerinfer2.bank.layers", 4, 7);
     expect_table_refused("powerinfer2.bank.experts", 4, 0);
@@ -605,9 +616,34 @@ static void test_altered_tables_are_refused(void **state) {
     expect_table_refused("powerinfer2.bank.head_bytes", 8, 64);
 }
 
+/* A file says that its banks lack Up, so that a reader that does not know such banks leaves it alone; a bank that has
+ * one all the same, or lacks it in a gated model, is none of its layer's. */
+static void test_a_file_without_up_says_so(void **state) {
+    (void)state;
+    for (int ungated = 0; ungated < 2; ungated++) {
+        const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
+        pi2_gguf_array features;
+        pi2_gguf_string name;
+        size_t cursor = 0;
+        write_model(ungated);
+        assert_int_equal(prepare(&settings), PI2_OK);
+        open_file output = open_output();
+        assert_int_equal(pi2_gguf_array_get(output.gguf, "powerinfer2.features", &features), PI2_OK);
+        assert_int_equal(features.count, ungated ? 2 : 1);
+        while (pi2_gguf_array_next_string(&features, &cursor, &name)) {
+            assert_true(name.length == 7 && (memcmp(name.text, "neurons", 7) == 0 ||
+                                             (ungated && memcmp(name.text, "ungated", 7) == 0)));
+        }
+        close_output(&output);
+    }
+    expect_table_refused("powerinfer2.bank.up_tensors", 4, 0);
+    expect_table_refused("powerinfer2.bank.up_tensors", 4, 1000);
+    expect_table_refused("powerinfer2.bank.down_tensors", 4, UINT32_MAX);
+}
+
 static void test_order_that_names_a_neuron_twice(void **state) {
     (void)state;
-    write_model();
+    write_model(false);
     const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON };
     assert_int_equal(prepare(&settings), PI2_OK);
     open_file output = open_output();
@@ -644,9 +680,18 @@ static void change_bank(bool is_head, uint64_t offset) {
     change_header("powerinfer2.bank.head_checksums", 8, checksum);
 }
 
+static void expect_difference(size_t number, const char *tensor) {
+    open_file output = open_output();
+    assert_int_equal(pi2_cluster_file_verify(output.gguf, NULL), PI2_OK); /* every checksum is right */
+    assert_int_equal(pi2_neuron_banks_verify(output.gguf, output.layout, output.banks, NULL), PI2_ERR_FORMAT);
+    if (!strstr(pi2_error_text(), tensor)) fail_msg("change %zu: %s", number, pi2_error_text());
+    assert_non_null(strstr(pi2_error_text(), "not the same in tiles"));
+    close_output(&output);
+}
+
 static void test_neurons_that_are_not_those_of_the_tiles(void **state) {
     (void)state;
-    write_model();
+    write_model(false);
     const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
     assert_int_equal(prepare(&settings), PI2_OK);
     open_file output = open_output();
@@ -664,12 +709,26 @@ static void test_neurons_that_are_not_those_of_the_tiles(void **state) {
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         assert_int_equal(prepare(&settings), PI2_OK);
         change_bank(changes[i].is_head, changes[i].offset);
-        output = open_output();
-        assert_int_equal(pi2_cluster_file_verify(output.gguf, NULL), PI2_OK); /* every checksum is right */
-        assert_int_equal(pi2_neuron_banks_verify(output.gguf, output.layout, output.banks, NULL), PI2_ERR_FORMAT);
-        if (!strstr(pi2_error_text(), changes[i].tensor)) fail_msg("change %zu: %s", i, pi2_error_text());
-        assert_non_null(strstr(pi2_error_text(), "not the same in tiles"));
-        close_output(&output);
+        expect_difference(i, changes[i].tensor);
+    }
+}
+
+static void test_ungated_neurons_that_are_not_those_of_the_tiles(void **state) {
+    (void)state;
+    write_model(true);
+    const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
+    assert_int_equal(prepare(&settings), PI2_OK);
+    open_file output = open_output();
+    const pi2_neuron_bank bank = output.banks->banks[1];
+    close_output(&output);
+    const uint64_t last_unit = (bank.unit_count - 1ull) * bank.unit_bytes;
+    const struct { bool is_head; uint64_t offset; } changes[] = {
+        { false, 0 }, { false, last_unit + bank.bundle_bytes - 1 }, { true, bank.down_scales_at },
+        { true, bank.head_bytes - 1 } };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        assert_int_equal(prepare(&settings), PI2_OK);
+        change_bank(changes[i].is_head, changes[i].offset);
+        expect_difference(i, "'blk.1.ffn_down.weight'");
     }
 }
 
@@ -678,7 +737,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_units_of_many_widths),
         TEST(test_each_expert_has_a_bank),
-        TEST(test_without_gate_there_is_no_bank),
+        TEST(test_without_gate_a_bundle_is_down_alone),
         TEST(test_metadata_of_a_47b_by_neuron),
         TEST(test_hot_neurons_come_first),
         TEST(test_cold_neurons_lie_by_company),
@@ -688,6 +747,8 @@ int main(void) {
         TEST(test_largest_finite_scales_have_a_bank),
         TEST(test_which_file_serves),
         TEST(test_altered_tables_are_refused),
+        TEST(test_a_file_without_up_says_so),
+        TEST(test_ungated_neurons_that_are_not_those_of_the_tiles),
         TEST(test_order_that_names_a_neuron_twice),
         TEST(test_neurons_that_are_not_those_of_the_tiles),
     };

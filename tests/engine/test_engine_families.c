@@ -122,6 +122,28 @@ static void test_activations(void **state) {
     }
 }
 
+/* f of one matrix and its bias goes to Down: every activation that can do without a Gate, in floats and in 8 bits. */
+static void test_ungated(void **state) {
+    (void)state;
+    static const char *const activations[] = { "relu", "relu_squared", "gelu", "silu" };
+    for (int i = 0; i < 8; i++) {
+        pi2_tiny_model_options options;
+        options_of(&options, i % 2 ? "llama" : "qwen2", 0, 0);
+        options.ungated = true;
+        options.ffn_activation = activations[i / 2];
+        options.feed_forward_length = i % 2 ? 608 : 256;
+        options.feed_forward_biases = i % 2;
+        pi2_tiny_model_set_types(&options, PI2_F32);
+        pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+        pi2_tiny_model_set_types(&options, i % 2 ? PI2_Q8_0 : PI2_Q4_0);
+        pi2_check_against_reference(&options, PI2_CACHE_F16, 0.06, 0);
+    }
+    pi2_tiny_model_options options;
+    options_of(&options, "llama", 0, 0);
+    options.ungated = true;
+    check_types(&options);
+}
+
 /* The option says what the file does not say, goes before what it says, and is told; it changes the result. */
 static void test_activation_by_option(void **state) {
     (void)state;
@@ -307,6 +329,14 @@ static void test_refusals(void **state) {
     }
     options.gate_values = 1;
     refuse(&options, NULL, PI2_ERR_FORMAT, "'gemma3n.activation_sparsity_scale' has 1 values, the model 2 layers");
+    options_of(&options, "llama", 0, 0);
+    options.ungated = true;
+    refuse(&options, "blk.1.ffn_gate.weight", PI2_ERR_UNSUPPORTED, "'blk.1.ffn_gate.weight' is there, but layer 0 has");
+    static const char *const gated[] = { "drelu", "gelu_topk" };
+    for (int i = 0; i < 2; i++) {
+        options.ffn_activation = gated[i];
+        refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "needs a Gate and an Up, and this model's FFN has no");
+    }
     options_of(&options, "llama", 4, 2);
     options.ffn_activation = "gelu_topk";
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "gelu_topk is computed in dense FFNs only, and this model has 4");
@@ -318,7 +348,7 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixtral), cmocka_unit_test(test_qwen3moe), cmocka_unit_test(test_smallthinker),
-        cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_activations), cmocka_unit_test(test_ungated),
         cmocka_unit_test(test_activation_by_option), cmocka_unit_test(test_gate_keys), cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_equal_scores),

@@ -188,6 +188,42 @@ static void every_budget_thread_method_and_batch(void **state) {
     compare_variations(750000, false, 0);
 }
 
+/* Without Gate a neuron is its Down alone, and the matrix before it tells who fires. */
+static void ungated_on_every_budget_thread_method_and_batch(void **state) {
+    (void)state;
+    static const char *const activations[] = { "relu", "relu_squared" };
+    for (size_t a = 0; a < 2; a++) {
+        pi2_tiny_model_options options = sparse_model();
+        options.ungated = true;
+        options.layer_count = 16;
+        options.ffn_activation = activations[a];
+        options.down_type = a ? PI2_Q4_K : PI2_Q4_0;
+        options.feed_forward_biases = a == 0;
+        write_model(&options);
+        compare_variations(400000, false, 100 * a);
+    }
+}
+
+static void ungated_of_every_weight_type(void **state) {
+    (void)state;
+    size_t count;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    for (size_t i = 0; i < count; i += STRIDE) {
+        pi2_tiny_model_options options = sparse_model();
+        options.ungated = true;
+        options.layer_count = 2;
+        options.up_type = formats[(i + 3) % count]->type;
+        options.down_type = formats[i]->type;
+        write_model(&options);
+        pi2_session_run want = dense_run();
+        bool is_part;
+        const uint64_t least = least_budget(&is_part);
+        (void)compare(&want, &(variation){ .more_bytes = least, .threads = 2, .batch = 16 }, i);
+        (void)compare(&want, &(variation){ .more_bytes = PLENTY, .threads = 2, .batch = 4 }, 100 + i);
+        pi2_session_run_free(&want);
+    }
+}
+
 /* On a disk whose reads of 16 KB take as long as those of 4 KB, what lies between two neurons comes with them. */
 static void gaps_are_read_where_that_is_cheaper(void **state) {
     (void)state;
@@ -436,8 +472,10 @@ static void damage_bank(uint32_t number, uint32_t bank_count) {
 /* The first pass that needs a damaged neuron says whose it is. */
 static void damage_ends_the_run_with_its_place(void **state) {
     (void)state;
-    for (int experts = 0; experts < 2; experts++) {
-        const pi2_tiny_model_options options = experts ? expert_model("smallthinker") : sparse_model();
+    for (int i = 0; i < 3; i++) {
+        const bool experts = i == 1;
+        pi2_tiny_model_options options = experts ? expert_model("smallthinker") : sparse_model();
+        options.ungated = i == 2;
         write_model(&options);
         const uint32_t each = experts ? options.expert_count : 1;
         damage_bank(2 * each + each / 2, options.layer_count * each);
@@ -523,6 +561,8 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
+        cmocka_unit_test(ungated_on_every_budget_thread_method_and_batch),
+        cmocka_unit_test(ungated_of_every_weight_type),
         cmocka_unit_test(gaps_are_read_where_that_is_cheaper),
         cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(a_cutoff_for_gate),
         cmocka_unit_test(others_stay_dense),

@@ -18,7 +18,7 @@ typedef struct reference {
     uint32_t original_context;
     double *rope_factors; /* NULL: none */
     uint32_t experts, used, expert_neurons, window;
-    bool neox, sigmoid, early_router;
+    bool neox, sigmoid, early_router, is_gated;
     char activation[24];
     size_t count;
     pi2_expert_choice *choice; /* NULL: the best are chosen */
@@ -286,6 +286,20 @@ static void mixture(const reference *r, int l, const double *n, const double *ro
     free(gate); free(up); free(down); free(scores);
 }
 
+/* Adds a dense FFN's result to x. */
+static void feed_forward(const reference *r, int l, const double *n, double *x) {
+    double *up = multiply(r, "ffn_up", l, n, r->width, r->neurons), *hidden = up, *gate = NULL;
+    if (r->is_gated) {
+        hidden = gate = multiply(r, "ffn_gate", l, n, r->width, r->neurons);
+        if (strcmp(r->activation, "gelu_topk") == 0) cut_gates(r, (uint32_t)l, gate);
+    }
+    for (size_t i = 0; i < r->count * r->neurons; i++) {
+        hidden[i] = gate ? activation(r, gate[i], up[i]) : activation(r, up[i], 1);
+    }
+    add(x, multiply(r, "ffn_down", l, hidden, r->neurons, r->width), r->count * r->width);
+    free(gate); free(up);
+}
+
 static void layer(const reference *r, int l, double *x) {
     double *input = malloc(r->count * r->width * sizeof *input);
     if (!input) abort();
@@ -314,12 +328,8 @@ static void layer(const reference *r, int l, double *x) {
         free(n); free(input);
         return;
     }
-    double *gate = multiply(r, "ffn_gate", l, n, r->width, r->neurons);
-    double *up = multiply(r, "ffn_up", l, n, r->width, r->neurons);
-    if (strcmp(r->activation, "gelu_topk") == 0) cut_gates(r, (uint32_t)l, gate);
-    for (size_t i = 0; i < r->count * r->neurons; i++) gate[i] = activation(r, gate[i], up[i]);
-    add(x, multiply(r, "ffn_down", l, gate, r->neurons, r->width), r->count * r->width);
-    free(n); free(gate); free(up); free(input);
+    feed_forward(r, l, n, x);
+    free(n); free(input);
 }
 
 /* A number of the metadata under the architecture's name. */
@@ -351,6 +361,7 @@ static int read_shape(reference *r) {
         if (pi2_gguf_string_get(r->gguf, PI2_KEY_FFN_ACTIVATION, &text) != PI2_OK) return -1;
         (void)snprintf(r->activation, sizeof r->activation, "%.*s", (int)text.length, text.text);
     }
+    r->is_gated = pi2_gguf_tensor_find(r->gguf, "blk.0.ffn_gate.weight") != NULL;
     r->width = number(r, "embedding_length", 0);
     r->layers = number(r, "block_count", 0);
     r->heads = number(r, "attention.head_count", 0);

@@ -129,6 +129,7 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
     if (options->expert_count) add_experts(options, builder, layer);
     const size_t count = options->expert_count ? 4 : sizeof matrices / sizeof matrices[0] - by_neuron;
     for (size_t i = 0; i < count; i++) {
+        if (options->ungated && strcmp(matrices[i].name, "ffn_gate") == 0) continue;
         (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
         add_matrix(options, builder, name, matrices[i].type, matrices[i].columns, matrices[i].rows,
                    1.0f);

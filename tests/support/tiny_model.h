@@ -34,6 +34,7 @@ typedef struct pi2_tiny_model_options {
     bool tied_head;                    /* true: no output.weight */
     bool attention_biases;             /* false */
     bool feed_forward_biases;          /* false */
+    bool ungated;                      /* false; true: a dense FFN has no ffn_gate */
 
     bool down_by_neuron;               /* false; true: Down's values are drawn along neurons, as PowerInfer's are */
     uint32_t predictor_rank;           /* 0; else a PowerInfer file ("PWRI"): Down by neuron, predictors of this rank;
