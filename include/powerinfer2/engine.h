@@ -60,7 +60,9 @@ typedef struct pi2_engine_options {
     const char *sparsity;        /* "exact": tokens are computed with the neurons that fire alone, where the model has
                                     exact zeros and the cluster file the neuron layout, and that is faster; "always":
                                     also where it is not; "off": with all. The text is the same */
-    const char *record_trace;    /* file to record the experts' uses in (pi2_cache_replay()); NULL: none */
+    const char *record_trace;    /* file to record uses in, for cache_replay.h: of experts, or of single neurons where
+                                    tokens of a model without experts compute those; NULL: none. A model that has
+                                    neither is an error */
     const char *routing_trace;   /* experts: a recorded run (record_trace), by whose uses some are hot; NULL: none.
                                     One that cannot be read, or of another model, is an error */
     double hot_share;            /* of the cache, for the hot set: 0 .. 0.75; negative: chosen by replaying the trace */

@@ -40,7 +40,7 @@ static const pi2_cli_option model_options[] = {
      "are computed with the neurons that fire alone; the text is the same. always: also several tokens at once, and "
      "experts, for which all neurons would be faster. off: with all of them.", NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
-     "Records which experts are used, for cache-replay.", NULL, 0, 0},
+     "Records which experts are used, or which single neurons of a model without them, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
      "Type of the cached keys. Keys and values must have one type.", "LLAMA_ARG_CACHE_TYPE_K", 0, 0},
     {"-ctv, --cache-type-v", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_v), "f16",

@@ -31,7 +31,7 @@ static pi2_status generate(pi2_engine *engine, uint32_t tokens) {
     return status;
 }
 
-static pi2_status record(const char *model, uint32_t tokens, uint64_t memory, const char *trace) {
+static pi2_status record(const char *model, uint32_t tokens, uint64_t memory, const char *trace, bool *has_experts) {
     pi2_engine_options options;
     pi2_engine *engine = NULL;
     pi2_engine_options_init(&options);
@@ -41,8 +41,9 @@ static pi2_status record(const char *model, uint32_t tokens, uint64_t memory, co
     options.record_trace = trace;
     options.callbacks = pi2_cli_callbacks();
     pi2_status status = pi2_engine_open(&options, &engine);
-    if (status == PI2_OK) status = generate(engine, tokens);
-    if (status == PI2_OK) status = pi2_engine_finish_trace(engine);
+    *has_experts = status == PI2_OK && pi2_engine_get_report(engine)->expert_count > 0;
+    if (*has_experts) status = generate(engine, tokens);
+    if (*has_experts && status == PI2_OK) status = pi2_engine_finish_trace(engine);
     pi2_engine_close(engine);
     pi2_cli_clear_progress();
     return status;
@@ -97,11 +98,13 @@ int pi2_cli_inspect_routing(const char *model, uint32_t tokens, uint64_t memory,
     if (!mkdtemp(folder)) return pi2_cli_io_error("cannot make %s", folder);
     (void)snprintf(path, sizeof path, "%s/trace", folder);
     pi2_routing *routing = NULL;
-    pi2_status status = record(model, tokens, memory, path);
-    if (status == PI2_OK) status = pi2_routing_read(path, tokens / SKIPPED_SHARE, &routing);
+    bool has_experts = false;
+    pi2_status status = record(model, tokens, memory, path, &has_experts);
+    if (has_experts && status == PI2_OK) status = pi2_routing_read(path, tokens / SKIPPED_SHARE, &routing);
     (void)unlink(path);
     (void)rmdir(folder);
     if (status != PI2_OK) return pi2_cli_failed(status);
+    if (!has_experts) return pi2_cli_usage_error("inspect: --routing: %s has no experts", model);
     const int code = json ? print_json(routing) : print_table(routing);
     pi2_routing_free(routing);
     return code;

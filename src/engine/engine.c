@@ -252,13 +252,13 @@ static pi2_status finish_run_trace(pi2_engine *engine) {
 }
 
 pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
-    const pi2_status experts = pi2_trace_writer_close(engine->traces.experts);
-    engine->traces.experts = NULL;
-    if (experts == PI2_OK) return finish_run_trace(engine);
+    const pi2_status uses = pi2_trace_writer_close(engine->traces.uses);
+    engine->traces.uses = NULL;
+    if (uses == PI2_OK) return finish_run_trace(engine);
     char text[512];
     (void)snprintf(text, sizeof text, "%s", pi2_error_text());
     if (finish_run_trace(engine) != PI2_OK) pi2_planned_run_log(&engine->run, "%s", pi2_error_text());
-    return pi2_fail(experts, "%s", text);
+    return pi2_fail(uses, "%s", text);
 }
 
 void pi2_engine_close(pi2_engine *engine) {
@@ -284,7 +284,7 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->memory.neurons);
     release(&engine->memory.weights);
     pi2_run_trace_close(engine->traces.run);
-    (void)pi2_trace_writer_close(engine->traces.experts); /* an engine that did not open: without a pass */
+    (void)pi2_trace_writer_close(engine->traces.uses); /* an engine that did not open: without a pass */
     pi2_planned_run_close(&engine->run);
     free(engine);
 }

@@ -5,27 +5,6 @@
 #include "base/parse_size.h"
 #include "engine/engine_internal.h"
 
-static void on_demand(void *user, const uint32_t *keys, uint32_t count) {
-    const pi2_engine *engine = user;
-    if (!engine->traces.experts) return; /* it was ended */
-    if (keys) pi2_trace_writer_demand(engine->traces.experts, keys, count);
-    else pi2_trace_writer_pass(engine->traces.experts, count);
-}
-
-pi2_status pi2_engine_open_expert_trace(pi2_engine *engine, const char *const *inputs) {
-    if (!engine->run.options.record_trace) return PI2_OK;
-    const pi2_model_shape *shape = &engine->run.source.model->shape;
-    if (shape->expert_count == 0) {
-        return pi2_fail(PI2_ERR_INVALID, "a trace of experts was asked for, but %s has none",
-                        engine->run.source.model_path);
-    }
-    const pi2_trace_header header = {
-        .layer_count = shape->layer_count, .expert_count = shape->expert_count,
-        .used_count = shape->expert_used_count,
-        .slot_bytes = pi2_expert_cache_slot_bytes(engine->run.source.model->layout) };
-    return pi2_trace_writer_open(engine->run.options.record_trace, inputs, &header, &engine->traces.experts);
-}
-
 static void tell_neurons(const pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     const pi2_model_shape *shape = &engine->run.source.model->shape;
@@ -68,7 +47,7 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
         .layer_keys = engine->run.source.model->shape.expert_count, .hot_keys = plan->hot.keys,
         .hot_count = plan->hot.count, .store = engine->store,
         .least_slots = engine->run.source.model->shape.expert_used_count,
-        .on_demand = engine->traces.experts ? on_demand : NULL, .on_demand_user = engine };
+        .on_demand = engine->traces.uses ? pi2_engine_record_uses : NULL, .on_demand_user = engine };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
     if (plan->memory.gate_bytes == 0) {
         tell_size(engine);

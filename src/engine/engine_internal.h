@@ -24,7 +24,7 @@ typedef struct pi2_engine_pages {
 
 /** What is written down about a run; NULL: nothing. */
 typedef struct pi2_engine_traces {
-    pi2_trace_writer *experts;
+    pi2_trace_writer *uses;
     pi2_run_trace *run;
 } pi2_engine_traces;
 
@@ -76,11 +76,19 @@ pi2_status pi2_engine_encode_parts(const pi2_tokenizer *tokenizer, pi2_text_read
  *  FORMAT (the caller's: a model's own is only refused when it is used), MEMORY */
 pi2_status pi2_run_read_chat_template(pi2_planned_run *run, const pi2_gguf *gguf);
 
-/* engine_experts.c */
+/* engine_uses.c */
 
-/** Begins the trace of experts, where one was asked for. inputs: what it may not replace, NULL at the end.
- *  Errors  INVALID (the model has no experts; what lies there), IO, MEMORY */
-pi2_status pi2_engine_open_expert_trace(pi2_engine *engine, const char *const *inputs);
+/** Opens the trace of uses, where one was asked for. inputs: what it may not replace, NULL at the end.
+ *  Errors  INVALID (the model has neither experts nor neurons that are computed one by one; what lies there), IO,
+ *  MEMORY */
+pi2_status pi2_engine_open_use_trace(pi2_engine *engine, const char *const *inputs);
+/** Begins one of single neurons, once it is known whether tokens go by neuron.
+ *  Errors  INVALID (they do not), UNSUPPORTED (too many neurons) */
+pi2_status pi2_engine_begin_use_trace(pi2_engine *engine);
+/** user: the engine. keys NULL: a pass over so many tokens begins. */
+void pi2_engine_record_uses(void *user, const uint32_t *keys, uint32_t count);
+
+/* engine_experts.c */
 
 /** Makes the expert cache, where the model has experts. loaded: its memory is filled already. */
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);

@@ -18,12 +18,15 @@ static uint32_t gap_units(const pi2_engine *engine) {
 }
 
 pi2_status pi2_engine_start_neurons(pi2_engine *engine) {
+    PI2_TRY(pi2_engine_begin_use_trace(engine));
     if (engine->run.plan.memory.neuron_bytes == 0) return PI2_OK;
+    const bool is_recorded = engine->traces.uses && engine->run.source.model->shape.expert_count == 0;
     const pi2_neuron_store_options options = {
         .banks = engine->run.plan.banks, .path = engine->run.source.weights_path, .store = engine->store,
         .memory = engine->memory.neurons.pages, .memory_bytes = engine->memory.neurons.bytes,
         .shared = engine->run.plan.memory.shared_bytes ? engine->memory.stream.pages : NULL,
         .shared_bytes = engine->run.plan.memory.shared_bytes,
-        .keeps_nothing = engine->run.options.forgets_neurons, .gap_units = gap_units(engine) };
+        .keeps_nothing = engine->run.options.forgets_neurons, .gap_units = gap_units(engine),
+        .on_use = is_recorded ? pi2_engine_record_uses : NULL, .on_use_user = engine };
     return pi2_neuron_store_create(&options, &engine->neuron_store);
 }

@@ -10,7 +10,7 @@
 pi2_status pi2_engine_check_outputs(const pi2_engine_options *options) {
     const struct { const char *what, *path; } files[] = {
         { "timeline (--trace)", options->trace_path }, { "table (--stats)", options->stats_path },
-        { "experts' trace (--record-trace)", options->record_trace },
+        { "trace of uses (--record-trace)", options->record_trace },
         { "cluster file (--cluster-file)", options->cluster_path } };
     for (size_t i = 0; i < 4; i++) {
         for (size_t j = 0; j < i; j++) {
@@ -39,7 +39,7 @@ pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf) {
     if (options.routing_trace) inputs[count++] = options.routing_trace;
     options.input_paths = inputs;
     pi2_status status = pi2_run_trace_open(&options, engine->run.report.budget_bytes, &engine->traces.run);
-    if (status == PI2_OK) status = pi2_engine_open_expert_trace(engine, inputs);
+    if (status == PI2_OK) status = pi2_engine_open_use_trace(engine, inputs);
     free(inputs);
     return status;
 }

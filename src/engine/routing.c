@@ -151,7 +151,7 @@ static pi2_status read_sets(const char *path, uint32_t skip_tokens, const pi2_tr
 pi2_status pi2_routing_read(const char *trace_path, uint32_t skip_tokens, pi2_routing **routing_out) {
     *routing_out = NULL;
     pi2_trace trace;
-    PI2_TRY(pi2_trace_read(trace_path, &trace));
+    PI2_TRY(pi2_trace_read_experts(trace_path, &trace));
     pi2_routing *routing = calloc(1, sizeof *routing);
     pi2_status status = routing ? read_sets(trace_path, skip_tokens, &trace, routing)
                                 : pi2_fail(PI2_ERR_MEMORY, "no memory for the routing");

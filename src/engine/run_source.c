@@ -94,6 +94,8 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
     uint64_t bytes = GROWTH_BYTES;
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (draft_tokens_of(run)) bytes += pi2_drafter_bytes(shape->context_length);
+    if (run->options.record_trace) bytes += BUFSIZ;
+    if (run->options.record_trace && run->plan.banks) bytes += pi2_neuron_store_use_list_bytes(run->plan.banks);
     if (shape->expert_count) { /* and of one of Gates, where tokens compute single neurons */
         bytes += pi2_expert_cache_list_bytes(layout, run->plan.policy) * (run->plan.banks ? 2 : 1);
     }

@@ -1,4 +1,4 @@
-/* cache_trace.c: writes and reads traces of experts' uses. A file that is read is untrusted. */
+/* cache_trace.c: writes and reads traces of uses. A file that is read is untrusted. */
 #include "neuron_cache/cache_trace.h"
 
 #include <stdbool.h>
@@ -10,7 +10,7 @@
 #include "base/output_file.h"
 #include "base/whole_file.h"
 
-enum { VERSION = 1, HEADER_BYTES = 32 };
+enum { VERSION = 1, HEADER_BYTES = 32, LAYERS_MOST = 65536, EXPERTS_MOST = 1 << 20, KEYS_MOST = 1 << 24 };
 static const char magic[8] = { 'P', 'I', '2', 'T', 'R', 'A', 'C', 'E' };
 static const uint32_t pass_bit = 0x80000000u;
 
@@ -32,7 +32,7 @@ static bool recognises_trace(const char *path, const uint8_t *head, size_t count
     return count >= sizeof magic && memcmp(head, magic, sizeof magic) == 0;
 }
 
-static const pi2_output_kind trace_kind = { .what = "a trace of experts", .recognises = recognises_trace,
+static const pi2_output_kind trace_kind = { .what = "a trace of uses", .recognises = recognises_trace,
                                             .may_flow = true };
 
 pi2_status pi2_trace_writer_open(const char *path, const char *const *inputs, const pi2_trace_header *header,
@@ -46,6 +46,23 @@ pi2_status pi2_trace_writer_open(const char *path, const char *const *inputs, co
         free(writer);
         return status;
     }
+    *writer_out = writer;
+    return header ? pi2_trace_writer_begin(writer, header) : PI2_OK;
+}
+
+/* KEYS_MOST keys keep the numbers of a replay within 32 bits, and its memory within what a machine has. */
+static bool is_possible(const pi2_trace_header *header) {
+    const uint32_t layers = header->layer_count, experts = header->expert_count;
+    return layers > 0 && layers <= LAYERS_MOST && experts > 0 && experts <= EXPERTS_MOST &&
+           (uint64_t)layers * experts <= KEYS_MOST && header->used_count <= experts && header->slot_bytes > 0 &&
+           header->slot_bytes <= (uint64_t)1 << 40;
+}
+
+pi2_status pi2_trace_writer_begin(pi2_trace_writer *writer, const pi2_trace_header *header) {
+    if (!is_possible(header)) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a trace has at most %d keys, not %u layers of %u",
+                        writer->file.place.path, KEYS_MOST, header->layer_count, header->expert_count);
+    }
     uint8_t bytes[HEADER_BYTES];
     memcpy(bytes, magic, sizeof magic);
     pi2_store_le32(bytes + 8, VERSION);
@@ -54,7 +71,6 @@ pi2_status pi2_trace_writer_open(const char *path, const char *const *inputs, co
     pi2_store_le32(bytes + 20, header->used_count);
     pi2_store_le64(bytes + 24, header->slot_bytes);
     pi2_output_file_write(&writer->file, bytes, sizeof bytes);
-    *writer_out = writer;
     return PI2_OK;
 }
 
@@ -84,7 +100,7 @@ static pi2_status damaged(const char *path, size_t at, const char *what) {
 
 static pi2_status read_header(const char *path, const uint8_t *bytes, size_t length, pi2_trace_header *header) {
     if (length < HEADER_BYTES || memcmp(bytes, magic, sizeof magic) != 0) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: this is no trace of experts ('run --record-trace' makes one)", path);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: this is no trace of uses ('run --record-trace' makes one)", path);
     }
     if (pi2_load_le32(bytes + 8) != VERSION) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a trace of version %u, version %d is read; record it again", path,
@@ -92,12 +108,7 @@ static pi2_status read_header(const char *path, const uint8_t *bytes, size_t len
     }
     *header = (pi2_trace_header){ .layer_count = pi2_load_le32(bytes + 12), .expert_count = pi2_load_le32(bytes + 16),
                                   .used_count = pi2_load_le32(bytes + 20), .slot_bytes = pi2_load_le64(bytes + 24) };
-    if (header->layer_count == 0 || header->layer_count > 1024 || header->expert_count == 0 ||
-        header->expert_count > 4096 || header->used_count == 0 || header->used_count > header->expert_count ||
-        header->slot_bytes == 0 || header->slot_bytes > (uint64_t)1 << 40) {
-        return damaged(path, 12, "impossible numbers");
-    }
-    return PI2_OK;
+    return is_possible(header) ? PI2_OK : damaged(path, 12, "impossible numbers");
 }
 
 /* One demand of `count` keys whose first word is at `at`. */
@@ -108,7 +119,7 @@ static pi2_status read_demand(const char *path, const uint8_t *bytes, size_t at,
         const bool first = i == 0;
         const uint32_t before = first ? 0 : trace->keys[trace->key_count - 1];
         if (key >= all || (!first && (key <= before || key / experts != before / experts))) {
-            return damaged(path, at + (size_t)i * 4, "an impossible expert");
+            return damaged(path, at + (size_t)i * 4, "an impossible key");
         }
         trace->keys[trace->key_count++] = key;
     }
@@ -154,6 +165,14 @@ pi2_status pi2_trace_read(const char *path, pi2_trace *trace) {
     free(bytes);
     if (status != PI2_OK) pi2_trace_free(trace);
     return status;
+}
+
+pi2_status pi2_trace_read_experts(const char *path, pi2_trace *trace) {
+    PI2_TRY(pi2_trace_read(path, trace));
+    if (trace->header.used_count) return PI2_OK;
+    pi2_trace_free(trace);
+    return pi2_fail(PI2_ERR_INVALID, "%s: a trace of another kind of model: it tells the uses of single neurons, not "
+                    "of experts", path);
 }
 
 void pi2_trace_free(pi2_trace *trace) {

@@ -1,9 +1,13 @@
 /*
- * cache_trace.h: which experts a run used, recorded for the offline replay of cache policies.
+ * cache_trace.h: which experts, or which units of neurons, a run used, recorded for the offline replay of
+ * cache policies.
  *
  * File, all numbers little-endian: "PI2TRACE"; u32 version (1), layers, experts in a layer, experts
  * that a token uses; u64 bytes of an expert's slot; then u32 words until the end: 0x80000000 + tokens
  * where a pass begins; else a count n and n keys (layer * experts + expert), ascending, of one layer.
+ *
+ * Of single neurons (neuron_store.h) an "expert" is a unit of a bank: banks, units of the largest bank,
+ * 0 (a token uses as many as fire), bytes of the largest unit. A pass of all neurons has no demands.
  */
 #ifndef PI2_NEURON_CACHE_CACHE_TRACE_H
 #define PI2_NEURON_CACHE_CACHE_TRACE_H
@@ -15,7 +19,8 @@
 #include "powerinfer2/status.h"
 
 typedef struct pi2_trace_header {
-    uint32_t layer_count, expert_count, used_count;
+    uint32_t layer_count, expert_count;
+    uint32_t used_count;  /* 0: of single neurons */
     uint64_t slot_bytes;
 } pi2_trace_header;
 
@@ -24,10 +29,13 @@ typedef struct pi2_trace_writer pi2_trace_writer;
 /**
  * Writes under a temporary name, or directly to a pipe or device (base/output_file.h).
  * inputs  files that may not be replaced, NULL at the end; or NULL
+ * header  NULL: it is not known yet, and told by pi2_trace_writer_begin() before the first pass
  * Errors  IO (file, reason), INVALID (an input, or what is no trace, lies there), MEMORY
  */
 pi2_status pi2_trace_writer_open(const char *path, const char *const *inputs, const pi2_trace_header *header,
                                  pi2_trace_writer **writer_out);
+/** Writes the header, once. Errors  UNSUPPORTED (more keys than a trace has) */
+pi2_status pi2_trace_writer_begin(pi2_trace_writer *writer, const pi2_trace_header *header);
 /** A pass over so many tokens begins; a layer demands keys. A failed write is told by close. */
 void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count);
 void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count);
@@ -56,6 +64,8 @@ typedef struct pi2_trace {
  * Errors  IO, FORMAT (file, byte offset), UNSUPPORTED (version, over 4 GiB), MEMORY
  */
 pi2_status pi2_trace_read(const char *path, pi2_trace *trace_out);
+/** The same, of experts alone. Errors  INVALID too (it is one of single neurons) */
+pi2_status pi2_trace_read_experts(const char *path, pi2_trace *trace_out);
 void pi2_trace_free(pi2_trace *trace);
 
 #endif

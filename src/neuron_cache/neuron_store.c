@@ -1,5 +1,5 @@
 /* neuron_store.c: slots of units, found without a lock, filled by reads, emptied where it is coldest. */
-#include "neuron_cache/neuron_store.h"
+#include "neuron_cache/neuron_store_internal.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -8,69 +8,8 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "base/pages.h"
-#include "store/region.h"
 
-enum {
-    MOST_POOLS = 8, MOST_READS = PI2_REGION_READS_MOST, WANTED_AT_ONCE = 64,
-    EPOCH_BITS = 28,
-    HEAT_OF_USE = 1024, /* so a unit that every pass uses comes to half of what 16 bits hold */
-    FADE_STEPS = 256          /* passes after which nothing is left of it */
-};
-#define NO_SLOT UINT32_MAX
-
-/* A slot's word: the unit's number in the store plus 1, the epoch of its last use, its state (PI2_PART_...). */
-typedef uint64_t slot_word;
-
-static slot_word word_of(uint32_t unit_number, uint32_t epoch, unsigned state) {
-    return (uint64_t)(unit_number + 1) << 32 | (uint64_t)epoch << 4 | state;
-}
-static uint32_t word_unit(slot_word word) { return (uint32_t)(word >> 32) - 1; }
-static uint32_t word_epoch(slot_word word) { return (uint32_t)word >> 4; }
-static unsigned word_state(slot_word word) { return (unsigned)word & 15u; }
-
-typedef struct neuron_slot {
-    _Atomic slot_word word;
-    _Atomic uint32_t ticket; /* of the read that brings it */
-    _Atomic uint32_t heat;   /* upper half: as it was in the pass of the lower half (modulo 2^16) */
-} neuron_slot;
-
-/** Slots of one size. Those that are in use follow each other: from first_open on, shared ones are not while their
- *  memory serves others; behind open_count the memory was given back. */
-typedef struct slot_pool {
-    uint32_t unit_bytes;
-    uint32_t first_slot, slot_count, hand;
-    uint32_t shared_count;   /* its first so many are in shared memory */
-    uint32_t first_open, open_count;
-    uint64_t units;          /* of the banks that share it */
-    uint32_t largest_layer;  /* units that a layer uses at most: of so many of its largest bank */
-    uint8_t *memory;
-} slot_pool;
-
-typedef struct store_bank {
-    pi2_neuron_head head;
-    const uint32_t *checksums;
-    uint32_t first_unit;     /* its units' numbers in the store begin here */
-    uint32_t pool;
-    _Atomic uint32_t *slot_of; /* [unit_count] */
-} store_bank;
-
-struct pi2_neuron_store {
-    pi2_neuron_store_options options;
-    store_bank *banks;
-    slot_pool pools[MOST_POOLS];
-    uint32_t pool_count;
-    neuron_slot *slots;
-    uint32_t slot_count, unit_count;
-    _Atomic uint32_t *slot_of;
-    _Atomic uint32_t *heat_left; /* [unit_count]: of units that are in no slot, as in a slot */
-    pi2_region *region;       /* of reads of units: key is the bank, first the unit */
-    _Atomic uint32_t epoch;
-    uint32_t pass;
-    uint16_t fades[FADE_STEPS]; /* what is left of heat after so many passes, in 65536ths */
-    bool is_filled;
-    _Atomic uint64_t uses, hits;
-    uint64_t evictions;       /* lock */
-};
+enum { MOST_READS = PI2_REGION_READS_MOST, WANTED_AT_ONCE = 64, EPOCH_BITS = 28 };
 
 /* ---- sizes ---- */
 
@@ -170,12 +109,19 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
                     units * (sizeof(uint32_t) + sizeof(uint32_t)) + pi2_region_bytes(MOST_READS));
 }
 
-/* ---- lists and heads ---- */
-
-/* Of its slots that are not in shared memory. */
-static uint64_t own_bytes(const slot_pool *pool) {
-    return (uint64_t)(pool->slot_count - pool->shared_count) * pool->unit_bytes;
+uint32_t pi2_neuron_store_layer_keys(const pi2_neuron_banks *banks) {
+    uint32_t most = 0;
+    for (uint32_t b = 0; b < banks->count; b++) {
+        if (banks->banks[b].unit_count > most) most = banks->banks[b].unit_count;
+    }
+    return most;
 }
+
+size_t pi2_neuron_store_use_list_bytes(const pi2_neuron_banks *banks) {
+    return (size_t)pi2_neuron_store_layer_keys(banks) * sizeof(uint32_t);
+}
+
+/* ---- lists and heads ---- */
 
 static pi2_status place_pools(pi2_neuron_store *store) {
     const pi2_neuron_store_options *options = &store->options;
@@ -211,7 +157,10 @@ static pi2_status make_lists(pi2_neuron_store *store) {
     store->slot_of = malloc((units ? units : 1) * sizeof *store->slot_of);
     store->heat_left = calloc(units ? units : 1, sizeof *store->heat_left);
     store->banks = calloc(banks->count ? banks->count : 1, sizeof *store->banks);
-    if (!store->slots || !store->slot_of || !store->heat_left || !store->banks) {
+    store->layer_keys = pi2_neuron_store_layer_keys(banks);
+    if (store->options.on_use) store->used = calloc(store->layer_keys ? store->layer_keys : 1, sizeof *store->used);
+    if (!store->slots || !store->slot_of || !store->heat_left || !store->banks ||
+        (store->options.on_use && !store->used)) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the lists of %llu units of neurons", (unsigned long long)units);
     }
     for (uint64_t u = 0; u < units; u++) atomic_init(&store->slot_of[u], NO_SLOT);
@@ -274,26 +223,12 @@ const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint
 
 /* ---- slots ---- */
 
-static uint8_t *slot_memory(const pi2_neuron_store *store, const slot_pool *pool, uint32_t slot) {
-    const uint32_t index = slot - pool->first_slot;
-    if (index < pool->shared_count) return (uint8_t *)store->options.shared + (uint64_t)index * pool->unit_bytes;
-    return pool->memory + (uint64_t)(index - pool->shared_count) * pool->unit_bytes;
-}
-
 static void set_heat(const pi2_neuron_store *store, _Atomic uint32_t *place, uint32_t heat) {
-    const uint32_t most = 0xffff;
-    atomic_store_explicit(place, (heat < most ? heat : most) << 16 | (store->pass & most), memory_order_relaxed);
-}
-
-/* Heat as it is in this pass. A unit that nobody used for 2^16 passes may look as it did then: it is read again. */
-static uint32_t faded(const pi2_neuron_store *store, uint32_t heat) {
-    const uint32_t passes = (store->pass - heat) & 0xffffu;
-    if (passes == 0) return heat >> 16;
-    return passes < FADE_STEPS ? (heat >> 16) * store->fades[passes] >> 16 : 0;
+    atomic_store_explicit(place, pi2_unit_heat_word(&store->heat, heat), memory_order_relaxed);
 }
 
 static uint32_t heat_now(const pi2_neuron_store *store, const _Atomic uint32_t *place) {
-    return faded(store, atomic_load_explicit(place, memory_order_relaxed));
+    return pi2_unit_heat_now(&store->heat, atomic_load_explicit(place, memory_order_relaxed));
 }
 
 /* Marks a ready unit as used in this epoch, so that it cannot leave. False: it is not, or no longer, there. */
@@ -305,7 +240,7 @@ static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number
         if (atomic_compare_exchange_weak_explicit(&slot->word, &word, word_of(unit_number, epoch, PI2_PART_READY),
                                                   memory_order_acq_rel, memory_order_acquire)) break;
     }
-    set_heat(store, &slot->heat, heat_now(store, &slot->heat) + HEAT_OF_USE);
+    set_heat(store, &slot->heat, heat_now(store, &slot->heat) + PI2_HEAT_OF_USE);
     return true;
 }
 
@@ -318,43 +253,30 @@ const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t b, uint32_
     return slot_memory(store, &store->pools[bank->pool], slot);
 }
 
-/* The bank of a unit's number; banks ascend. */
-static store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
-    uint32_t low = 0, high = store->options.banks->count;
-    while (high - low > 1) {
-        const uint32_t middle = low + (high - low) / 2;
-        if (store->banks[middle].first_unit <= unit_number) low = middle;
-        else high = middle;
-    }
-    return &store->banks[low];
+/* A layer looks for room among a pool's slots. */
+typedef struct slot_search {
+    const pi2_neuron_store *store;
+    const slot_pool *pool;
+    uint32_t epoch;
+} slot_search;
+
+static pi2_slot_sight look_at(const void *user, uint32_t index, uint32_t *heat_out) {
+    const slot_search *search = user;
+    const neuron_slot *slot = &search->store->slots[search->pool->first_slot + index];
+    const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    if (word_state(word) == PI2_PART_ABSENT) return PI2_SLOT_EMPTY;
+    if (word_state(word) != PI2_PART_READY || word_epoch(word) == search->epoch) return PI2_SLOT_STAYS;
+    *heat_out = heat_now(search->store, &slot->heat);
+    return PI2_SLOT_MAY_LEAVE;
 }
 
-/* The next slot of the pool, for the hand. */
-static uint32_t next_slot(slot_pool *pool) {
-    const uint32_t number = pool->first_slot + pool->hand;
-    pool->hand = pool->hand + 1 >= pool->open_count ? pool->first_open : pool->hand + 1;
-    return number;
-}
-
-/* An empty slot, or the coldest of the next PI2_NEURON_VICTIMS whose units this layer does not use; NO_SLOT: it uses
- * all. */
-static uint32_t find_victim(pi2_neuron_store *store, slot_pool *pool) {
-    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
-    uint32_t coldest = NO_SLOT, least = UINT32_MAX, seen = 0;
-    for (uint32_t turn = 0; turn < pool->open_count - pool->first_open && seen < PI2_NEURON_VICTIMS; turn++) {
-        const uint32_t number = next_slot(pool);
-        neuron_slot *slot = &store->slots[number];
-        const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
-        if (word_state(word) == PI2_PART_ABSENT) return number;
-        if (word_state(word) != PI2_PART_READY || word_epoch(word) == epoch) continue;
-        const uint32_t heat = heat_now(store, &slot->heat);
-        if (heat < least) {
-            least = heat;
-            coldest = number;
-        }
-        seen++;
-    }
-    return coldest;
+/* An empty slot, or the coldest of the next few whose units this layer does not use; NO_SLOT: it uses all. */
+static uint32_t find_victim(const pi2_neuron_store *store, slot_pool *pool) {
+    const slot_search search = { store, pool, atomic_load_explicit(&store->epoch, memory_order_relaxed) };
+    pi2_victim_hand hand = { pool->hand, pool->first_open, pool->open_count };
+    const uint32_t index = pi2_victim_hand_find(&hand, look_at, &search);
+    pool->hand = hand.next;
+    return index == PI2_HEAT_NO_SLOT ? NO_SLOT : pool->first_slot + index;
 }
 
 /* A slot that is free, or whose unit leaves for it; NO_SLOT: all are in use. Lock held. */
@@ -422,7 +344,7 @@ static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, pi2_b
         (void)pi2_bring_scatter(bring, offset_of(bank, u), bank->unit_bytes, u == unit ? memory : NULL);
     }
     atomic_store(&slot->ticket, bring->ticket);
-    set_heat(store, &slot->heat, heat_now(store, &store->heat_left[own->first_unit + unit]) + HEAT_OF_USE);
+    set_heat(store, &slot->heat, heat_now(store, &store->heat_left[own->first_unit + unit]) + PI2_HEAT_OF_USE);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
     atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, PI2_PART_READING));
     atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
@@ -553,7 +475,7 @@ static pi2_status fill_slots(pi2_neuron_store *store, uint32_t b, uint32_t slot,
         PI2_TRY(check_unit(store, b, begin + i, memory + (uint64_t)i * bank->unit_bytes));
         /* What no prompt used is colder than what was used once. */
         const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + begin + i]);
-        set_heat(store, &store->slots[slot + i].heat, warm > HEAT_OF_USE / 2 ? warm : HEAT_OF_USE / 2);
+        set_heat(store, &store->slots[slot + i].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
         atomic_store(&store->slots[slot + i].word, word_of(own->first_unit + begin + i, 0, PI2_PART_READY));
         atomic_store(&own->slot_of[begin + i], slot + i);
     }
@@ -593,128 +515,19 @@ pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
 
 bool pi2_neuron_store_is_filled(const pi2_neuron_store *store) { return store->is_filled; }
 
-/* ---- giving memory back, and taking it again ---- */
-
-/* What is in a slot is forgotten. No thread is in the store. */
-static void empty_slot(pi2_neuron_store *store, uint32_t number) {
-    neuron_slot *slot = &store->slots[number];
-    const slot_word word = atomic_load(&slot->word);
-    if (word_state(word) != PI2_PART_READY) return;
-    const store_bank *bank = bank_of(store, word_unit(word));
-    atomic_store(&store->heat_left[word_unit(word)], atomic_load(&slot->heat));
-    atomic_store(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT);
-    atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
-}
-
-/* Slots of a pool that make whole steps of memory, so that a huge page leaves as one. */
-static uint32_t slots_of_bytes(const slot_pool *pool, uint64_t bytes) {
-    const uint64_t step = PI2_HUGE_PAGE_BYTES;
-    return (uint32_t)(((bytes + step - 1) / step * step + pool->unit_bytes - 1) / pool->unit_bytes);
-}
-
-/* Units that a layer may need at once have slots that serve nobody else. */
-static uint32_t least_slots(const slot_pool *pool) { return pool->shared_count + pool->largest_layer; }
-
-static uint64_t close_slots(pi2_neuron_store *store, slot_pool *pool, uint64_t bytes) {
-    const uint32_t before = pool->open_count, wanted = slots_of_bytes(pool, bytes);
-    const uint32_t left = before > wanted ? before - wanted : 0;
-    const uint32_t least = left > least_slots(pool) ? left : least_slots(pool);
-    while (pool->open_count > least) empty_slot(store, pool->first_slot + --pool->open_count);
-    if (pool->hand >= pool->open_count) pool->hand = pool->first_open;
-    const uint64_t given = (uint64_t)(before - pool->open_count) * pool->unit_bytes;
-    (void)pi2_pages_discard(slot_memory(store, pool, pool->first_slot + pool->open_count), (size_t)given);
-    return given;
-}
-
-static bool has_spare(const pi2_neuron_store *store) {
-    for (uint32_t p = 0; p < store->pool_count; p++) {
-        if (store->pools[p].open_count > least_slots(&store->pools[p])) return true;
-    }
-    return false;
-}
-
-/* Between passes, in steps of 2 MB: slots behind the units that a layer may need at once. */
-static uint64_t give_back(void *self, uint32_t position, uint64_t bytes, bool *later) {
-    pi2_neuron_store *store = self;
-    *later = position != UINT32_MAX && has_spare(store);
-    if (position != UINT32_MAX) return 0;
-    (void)pi2_region_collect(store->region);
-    if (pi2_region_under_way(store->region)) return 0; /* a read may write into any slot */
-    uint64_t given = 0;
-    for (uint32_t p = 0; p < store->pool_count && given < bytes; p++) {
-        given += close_slots(store, &store->pools[p], bytes - given);
-    }
-    return given;
-}
-
-static uint64_t take_again(void *self, uint32_t position, uint64_t bytes) {
-    pi2_neuron_store *store = self;
-    uint64_t taken = 0;
-    for (uint32_t p = position == UINT32_MAX ? store->pool_count : 0; p-- > 0 && taken < bytes;) {
-        slot_pool *pool = &store->pools[p];
-        const uint32_t closed = pool->slot_count - pool->open_count, wanted = slots_of_bytes(pool, bytes - taken);
-        const uint32_t opened = closed < wanted ? closed : wanted;
-        pool->open_count += opened;
-        taken += (uint64_t)opened * pool->unit_bytes;
-    }
-    return taken;
-}
-
-static uint64_t away(void *self) {
-    const pi2_neuron_store *store = self;
-    uint64_t bytes = 0;
-    for (uint32_t p = 0; p < store->pool_count; p++) {
-        const slot_pool *pool = &store->pools[p];
-        bytes += (uint64_t)(pool->slot_count - pool->open_count) * pool->unit_bytes;
-    }
-    return bytes;
-}
-
-static uint64_t slot_bytes(const pi2_neuron_store *store) {
-    uint64_t bytes = 0;
-    for (uint32_t p = 0; p < store->pool_count; p++) {
-        bytes += own_bytes(&store->pools[p]);
-    }
-    return bytes;
-}
-
-static uint64_t unread(void *self) {
-    pi2_neuron_store *store = self;
-    return store->is_filled ? 0 : slot_bytes(store) - away(store);
-}
-
-/* ---- memory that serves others by turns ---- */
-
-void pi2_neuron_store_open_shared(pi2_neuron_store *store) {
-    if (store->pool_count) store->pools[0].first_open = 0;
-}
-
-void pi2_neuron_store_close_shared(pi2_neuron_store *store) {
-    slot_pool *pool = &store->pools[0];
-    if (pi2_neuron_store_shared_slots(store) == 0) return;
-    /* Nobody waits for a read any more; one that is under way may write into any slot. */
-    for (unsigned turn = 0; pi2_region_under_way(store->region); turn++) {
-        if (!pi2_region_collect(store->region)) pi2_store_pause(turn);
-    }
-    for (uint32_t i = 0; i < pool->shared_count; i++) empty_slot(store, pool->first_slot + i);
-    pool->first_open = pool->shared_count;
-    if (pool->hand < pool->first_open) pool->hand = pool->first_open;
-}
-
-uint32_t pi2_neuron_store_shared_slots(const pi2_neuron_store *store) {
-    return store->pools[0].shared_count - store->pools[0].first_open;
-}
-
 /* ---- passes ---- */
 
 /* For ablations: everything leaves. No thread is in the store, so nothing is in use or on its way. */
 static void drop_all(pi2_neuron_store *store) {
-    for (uint32_t i = 0; i < store->slot_count; i++) empty_slot(store, i);
+    for (uint32_t i = 0; i < store->slot_count; i++) pi2_neuron_store_empty_slot(store, i);
 }
 
-void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens) {
-    store->pass += tokens;
+/* What a pass that failed used in its last layer is told of by nobody. */
+void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens, uint32_t passes) {
+    store->heat.pass += passes;
     if (store->options.keeps_nothing) drop_all(store);
+    atomic_store(&store->used_bank, NO_BANK);
+    if (store->used) store->options.on_use(store->options.on_use_user, NULL, tokens);
 }
 
 void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
@@ -722,10 +535,24 @@ void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
     const uint32_t number = atomic_load_explicit(&bank->slot_of[unit], memory_order_relaxed);
     _Atomic uint32_t *place = number == NO_SLOT ? &store->heat_left[bank->first_unit + unit]
                                                 : &store->slots[number].heat;
-    set_heat(store, place, heat_now(store, place) + HEAT_OF_USE);
+    set_heat(store, place, heat_now(store, place) + PI2_HEAT_OF_USE);
+}
+
+/* The units that carry the epoch of the layer that ends. */
+static void tell_uses(pi2_neuron_store *store) {
+    const uint32_t b = atomic_exchange(&store->used_bank, NO_BANK), epoch = atomic_load(&store->epoch);
+    uint32_t count = 0;
+    if (b == NO_BANK) return;
+    for (uint32_t unit = 0; unit < store->options.banks->banks[b].unit_count; unit++) {
+        const uint32_t slot = atomic_load(&store->banks[b].slot_of[unit]);
+        if (slot == NO_SLOT || word_epoch(atomic_load(&store->slots[slot].word)) != epoch) continue;
+        store->used[count++] = b * store->layer_keys + unit;
+    }
+    if (count) store->options.on_use(store->options.on_use_user, store->used, count);
 }
 
 void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
+    if (store->used) tell_uses(store);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + 1;
     const uint32_t last = (1u << EPOCH_BITS) - 1;
     atomic_store(&store->epoch, epoch > last ? 1 : epoch);
@@ -736,6 +563,7 @@ void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, u
     (void)atomic_fetch_add_explicit(&store->uses, uses, memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&store->hits, hits, memory_order_relaxed);
     pi2_store_needs(store->options.store, bytes);
+    if (store->used) atomic_store_explicit(&store->used_bank, b, memory_order_relaxed);
 }
 
 void pi2_neuron_store_count(const pi2_neuron_store *store, pi2_neuron_store_counters *counters_out) {
@@ -752,11 +580,8 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the store of neurons");
     store->options = *options;
     atomic_init(&store->epoch, 1);
-    double left = 1.0;
-    for (uint32_t i = 1; i < FADE_STEPS; i++) {
-        left *= (double)(PI2_NEURON_FADE_SHARE - 1) / PI2_NEURON_FADE_SHARE;
-        store->fades[i] = (uint16_t)(left * 65535.0);
-    }
+    atomic_init(&store->used_bank, NO_BANK);
+    pi2_unit_heat_init(&store->heat);
     const pi2_region_owner owner = { .self = store, .ended = note_arrival };
     pi2_status status = pi2_region_create(options->store, &owner, MOST_READS, &store->region);
     if (status == PI2_OK) status = place_pools(store);
@@ -766,9 +591,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
         pi2_neuron_store_free(store);
         return status;
     }
-    pi2_region_set_memory(store->region, &(pi2_region_memory){
-        .planned_bytes = slot_bytes(store), .away = away, .unread = unread, .give_back = give_back,
-        .take_again = take_again });
+    pi2_neuron_store_offer_memory(store);
     *store_out = store;
     return PI2_OK;
 }
@@ -780,5 +603,6 @@ void pi2_neuron_store_free(pi2_neuron_store *store) {
     free(store->slots);
     free(store->slot_of);
     free(store->heat_left);
+    free(store->used);
     free(store);
 }

@@ -13,8 +13,8 @@
  *
  * A hit takes no lock: a slot's word holds the unit, the layer ("epoch") that used it last and its state, and a thread
  * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by
- * its heat: how often passes used it lately, a use counting 31/32 of the next pass's. Of the next so many slots whose
- * unit this layer did not use, the coldest leaves: neurons that fire most stay whatever passes by once.
+ * its heat (unit_heat.h): how often passes used it lately, a use counting 31/32 of the next pass's. Of the next so many
+ * slots whose unit this layer did not use, the coldest leaves: neurons that fire most stay whatever passes by once.
  *
  * Threads: everything but create, free and fill may be called by any compute thread.
  */
@@ -22,11 +22,8 @@
 #define PI2_NEURON_CACHE_NEURON_STORE_H
 
 #include "clusters/neuron_bank.h"
+#include "neuron_cache/unit_heat.h"
 #include "store/store.h"
-
-/* Of a unit's heat 1 - 1 / so many are left after a pass; of so many slots whose units a layer does not use the coldest
- * leaves. */
-enum { PI2_NEURON_FADE_SHARE = 32, PI2_NEURON_VICTIMS = 12 };
 
 typedef struct pi2_neuron_store pi2_neuron_store;
 
@@ -41,6 +38,10 @@ typedef struct pi2_neuron_store_options {
     uint64_t shared_bytes;
     bool keeps_nothing;            /* for ablations: every unit leaves when a pass begins */
     uint32_t gap_units;            /* as many as lie between two wanted units at most, for one read to bring both */
+    /** Told of what every layer used: keys (bank * pi2_neuron_store_layer_keys() + unit) ascending; NULL and the pass's
+     *  tokens when a pass begins. For layers of one bank each. NULL: nobody is told. One thread. */
+    void (*on_use)(void *user, const uint32_t *keys, uint32_t count);
+    void *on_use_user;
 } pi2_neuron_store_options;
 
 /** Memory with which every unit that a layer may use, of banks->at_once banks, has a slot: less could not serve a token
@@ -50,8 +51,11 @@ uint64_t pi2_neuron_store_least_bytes(const pi2_neuron_banks *banks);
 uint64_t pi2_neuron_store_all_bytes(const pi2_neuron_banks *banks);
 /** Of both, the heads. */
 uint64_t pi2_neuron_store_head_bytes(const pi2_neuron_banks *banks);
-/** Memory of the store's own lists. */
+/** Units of the largest bank. */
+uint32_t pi2_neuron_store_layer_keys(const pi2_neuron_banks *banks);
+/** Memory of the store's own lists; of the one more that on_use takes, apart. */
 size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memory_bytes);
+size_t pi2_neuron_store_use_list_bytes(const pi2_neuron_banks *banks);
 
 /**
  * Reads and checks the heads.
@@ -83,11 +87,12 @@ bool pi2_neuron_store_is_filled(const pi2_neuron_store *store);
 
 /** A pass over so many tokens begins, by neuron or not: heat fades as over so many passes. One thread, while no other
  *  is in the store. */
-void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens);
+void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens, uint32_t passes);
 /** A pass that computes all neurons would have used this unit for one of its last tokens: it is as hot as if it had.
  *  Any thread; while such a pass runs. */
 void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t bank, uint32_t unit);
-/** A layer begins: what earlier ones used may leave. One thread, while no other is in the store. */
+/** A layer begins: what earlier ones used may leave, and on_use is told of the last one's. One thread, while no other
+ *  is in the store. */
 void pi2_neuron_store_begin_layer(pi2_neuron_store *store);
 
 /** The memory of a unit that is there, which then stays until the layer ends; else NULL. Never waits. */

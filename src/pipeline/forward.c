@@ -261,7 +261,7 @@ static void note_neurons(pi2_forward *forward) {
 static void take_shared(pi2_forward *forward) {
     if (!forward->options.neurons || forward->by_neuron) return;
     pi2_neuron_store_close_shared(forward->options.neurons);
-    pi2_neuron_store_begin_pass(forward->options.neurons, forward->token_count);
+    pi2_neuron_store_begin_pass(forward->options.neurons, forward->token_count, forward->token_count);
 }
 
 /* A pass by neuron leaves them to neurons, unless other weights stream through the ring just now. */

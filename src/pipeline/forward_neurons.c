@@ -88,7 +88,7 @@ void pi2_forward_begin_neurons(pi2_forward *forward) {
     for (uint32_t i = 0; i < forward->model->shape.layer_count; i++) {
         atomic_store(&forward->buffers.neurons.late_counts[i], 0);
     }
-    pi2_neuron_store_begin_pass(forward->options.neurons, 1);
+    pi2_neuron_store_begin_pass(forward->options.neurons, forward->token_count, 1);
     begin_layer(forward);
 }
 

@@ -85,7 +85,7 @@ static bool is_token(const pi2_routing_forecast *f, uint32_t d) {
 }
 
 static pi2_status open_trace(pi2_routing_forecast *f, const char *path) {
-    PI2_TRY(pi2_trace_read(path, &f->trace));
+    PI2_TRY(pi2_trace_read_experts(path, &f->trace));
     const pi2_trace_header *header = &f->trace.header;
     if (header->layer_count != f->layers || header->expert_count != f->experts || header->used_count != f->used) {
         return pi2_fail(PI2_ERR_INVALID, "%s: a trace of another model (%u layers of %u experts, %u used), this one "

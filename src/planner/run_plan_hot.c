@@ -41,7 +41,7 @@ pi2_status pi2_run_plan_check_routing(const pi2_planned_run *run) {
         return pi2_fail(PI2_ERR_INVALID, "%s: a routing of experts was given, but %s has none",
                         run->options.routing_trace, run->source.model_path);
     }
-    PI2_TRY(pi2_trace_read(run->options.routing_trace, &trace));
+    PI2_TRY(pi2_trace_read_experts(run->options.routing_trace, &trace));
     const pi2_status status = check_trace(run, &trace.header);
     pi2_trace_free(&trace);
     return status;
@@ -49,7 +49,7 @@ pi2_status pi2_run_plan_check_routing(const pi2_planned_run *run) {
 
 static pi2_status choose(pi2_planned_run *run, uint32_t slots) {
     pi2_trace trace;
-    PI2_TRY(pi2_trace_read(run->options.routing_trace, &trace));
+    PI2_TRY(pi2_trace_read_experts(run->options.routing_trace, &trace));
     pi2_status status = check_trace(run, &trace.header);
     if (status == PI2_OK) {
         status = pi2_hot_plan_make(&trace, run->plan.policy, slots, run->options.hot_share, &run->plan.hot);

@@ -75,7 +75,7 @@ expect_error 2 "cache-policy" run -m "$folder/m.gguf" -p x --cache-policy fifo
 expect_error 2 "no trace" cache-replay
 expect_error 2 "no size\|no number" cache-replay --trace "$folder/t" --sizes 4x
 expect_error 2 "holds no expert" cache-replay --trace "$folder/t" --sizes 1K
-expect_error 3 "no trace of experts" cache-replay --trace "$folder/m.gguf"
+expect_error 3 "no trace of uses" cache-replay --trace "$folder/m.gguf"
 expect_error 5 "No such file" cache-replay --trace "$folder/none"
 head -c 150 "$folder/t" >"$folder/cut"
 expect_error 3 "no whole trace" cache-replay --trace "$folder/cut"

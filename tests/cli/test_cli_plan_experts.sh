@@ -98,7 +98,7 @@ expect_error 2 "0.75 of the cache" plan -m "$model" --hot-share 0.9
 sed 's/"hot_share": 0.5/"hot_share": 2/' "$folder/hot.json" >"$folder/changed.json"
 expect_error 3 "'hot_share' is no number within" run -m "$model" --plan "$folder/changed.json" --raw -p bako -n 1
 
-expect_error 3 "no trace of experts" plan -m "$model" --memory $budget --routing-trace "$model"
+expect_error 3 "no trace of uses" plan -m "$model" --memory $budget --routing-trace "$model"
 expect_error 5 "none" plan -m "$model" --memory $budget --routing-trace "$folder/none"
 expect_error 2 "another model (4 layers of 16 experts" plan -m "$folder/other.gguf" --routing-trace "$folder/t"
 expect_error 3 "another model" run -m "$folder/other.gguf" --plan "$folder/plan.json" --raw -p bako -n 1
@@ -111,7 +111,7 @@ grep -q "^no expert is hot by the plan's routing trace: $folder/t" "$folder/err"
 # What was asked for itself is an error: one that is gone, that is none, of another model, and of a model without experts.
 expect_error 5 "$folder/t: No such file" run -m "$model" --routing-trace "$folder/t" --raw -p bako -n 2
 expect_error 5 "$folder/t: No such file" bench -m "$model" --routing-trace "$folder/t" -p 4 -n 0 -r 1
-expect_error 3 "no trace of experts" run -m "$model" --routing-trace "$model" --raw -p bako -n 2
+expect_error 3 "no trace of uses" run -m "$model" --routing-trace "$model" --raw -p bako -n 2
 tiny dense layers=1
 expect_error 2 "dense.gguf has none" run -m "$folder/dense.gguf" --routing-trace "$model" --raw -p a -n 2
 finish

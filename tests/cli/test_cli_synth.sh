@@ -48,7 +48,7 @@ for family in llama qwen3moe smallthinker; do
     awk '/^mean/ { found = $2 > 7 && $4 > 9 && $4 < 16 } END { exit !found }' "$folder/out" ||
         fail "$family without a wish: $(grep ^mean "$folder/out")"
 done
-expect_error 2 "trace of experts" inspect -m "$folder/x.gguf" --routing
+expect_error 2 "no experts" inspect -m "$folder/x.gguf" --routing
 
 # A disk that is full: a small file system in memory, where we may mount one.
 if mkdir "$folder/disk" && mount -t tmpfs -o size=1m tmpfs "$folder/disk" 2>/dev/null; then

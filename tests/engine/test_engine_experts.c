@@ -312,7 +312,7 @@ static void test_hot(void **state) {
     hot_share = -1;
     routing_trace = model_path; /* which is no trace; what was asked for and cannot be is an error */
     assert_int_equal(open_variation(&small, PLENTY, &engine), PI2_ERR_FORMAT);
-    assert_non_null(strstr(pi2_error_text(), "no trace of experts"));
+    assert_non_null(strstr(pi2_error_text(), "no trace of uses"));
     routing_trace = "/nonexistent/trace";
     assert_int_equal(open_variation(&small, PLENTY, &engine), PI2_ERR_IO);
     routing_trace = NULL;

@@ -36,7 +36,7 @@ enum { PROMPT = IS_SLOW ? 13 : 29, DECODED = IS_SLOW ? 3 : 6 };
 enum { PLENTY = 400000000, LEAST_STEP = 500000, STEPS = 200, TRIES = PI2_UNDER_EMULATOR ? 32 : 1 };
 
 static char *model_path, *cluster_path;
-static const char *record_trace;
+static const char *record_trace, *routing_trace;
 static const pi2_machine_profile *machine;
 
 typedef struct variation {
@@ -45,15 +45,17 @@ typedef struct variation {
     uint32_t threads, batch;
     int turns; /* more than one */
     bool off, exact, dense; /* dense: off, from the cluster file */
+    bool plain;             /* from the GGUF, not off */
 } variation;
 
 static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
-    options.model_path = v->off ? model_path : cluster_path;
+    options.model_path = v->off || v->plain ? model_path : cluster_path;
     options.thread_count = v->threads;
     options.batch_tokens = v->batch;
     options.record_trace = record_trace;
+    options.routing_trace = routing_trace;
     options.machine = machine;
     options.context_tokens = CONTEXT;
     options.read_method = v->read_method ? v->read_method : "auto";
@@ -551,6 +553,61 @@ static void recorded_visits_are_those_of_whole_experts(void **state) {
     for (int i = 0; i < 2; i++) pi2_trace_free(&traces[i]);
 }
 
+/* The units that a run records are those whose neurons fire, whatever is in memory and whoever computes; a pass of all
+ * neurons has none. An engine with experts refuses such a trace as their routing. */
+static void recorded_units_are_those_that_fire(void **state) {
+    (void)state;
+    const pi2_tiny_model_options options = sparse_model();
+    write_model(&options);
+    bool is_part;
+    const uint64_t least = least_budget(&is_part);
+    const variation variations[] = { { .more_bytes = least, .threads = 1, .batch = 16 },
+                                     { .more_bytes = least, .threads = 3, .batch = 16, .read_method = "pread" },
+                                     { .more_bytes = PLENTY, .threads = 2, .batch = 16 } };
+    enum { VARIATIONS = sizeof variations / sizeof variations[0] };
+    char *path = test_path(test_folder, "units.trace");
+    pi2_trace traces[VARIATIONS];
+    record_trace = path;
+    for (size_t i = 0; i < VARIATIONS; i++) {
+        pi2_session_run run;
+        pi2_engine_counters counters;
+        pi2_engine *engine = open_by_neuron(variations[i]);
+        pi2_session_run_make(engine, PROMPT, DECODED, &run);
+        pi2_engine_count(engine, &counters);
+        pi2_engine_close(engine);
+        pi2_session_run_free(&run);
+        if (pi2_trace_read(path, &traces[i]) != PI2_OK) fail_msg("%s", pi2_error_text());
+        assert_int_equal(traces[i].header.layer_count, options.layer_count);
+        assert_int_equal(traces[i].header.used_count, 0);
+        const uint64_t in_a_unit = (options.feed_forward_length + traces[i].header.expert_count - 1) /
+                                   traces[i].header.expert_count;
+        assert_true(traces[i].key_count <= counters.neuron_uses);
+        assert_true(traces[i].key_count * in_a_unit >= counters.neuron_uses);
+        assert_true(traces[i].token_count > traces[i].demand_count / options.layer_count); /* the prompt's, too */
+        assert_int_equal(traces[i].key_count, traces[0].key_count);
+        assert_int_equal(traces[i].token_count, traces[0].token_count);
+        assert_memory_equal(traces[i].keys, traces[0].keys, traces[0].key_count * sizeof *traces[0].keys);
+    }
+    assert_true(traces[0].demand_count >= DECODED);
+    for (size_t i = 0; i < VARIATIONS; i++) pi2_trace_free(&traces[i]);
+    pi2_engine *engine;
+    const variation dense = { .more_bytes = PLENTY, .threads = 2, .batch = 16, .dense = true };
+    assert_int_equal(try_open(&dense, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "sparsity off"));
+    (void)remove(cluster_path);
+    const variation plain = { .more_bytes = PLENTY, .threads = 2, .batch = 16, .plain = true };
+    assert_int_equal(try_open(&plain, &engine), PI2_ERR_INVALID); /* it fits: no file of the neuron layout is made */
+    assert_non_null(strstr(pi2_error_text(), "every token uses all neurons"));
+    record_trace = NULL;
+    const pi2_tiny_model_options experts = expert_model("smallthinker");
+    write_model(&experts);
+    routing_trace = path;
+    assert_int_equal(try_open(&dense, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "another kind of model"));
+    routing_trace = NULL;
+    free(path);
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     model_path = test_folder_path("sparse.gguf");
@@ -572,6 +629,7 @@ int main(void) {
         cmocka_unit_test(damage_ends_the_run_with_its_place),
         cmocka_unit_test(a_layer_without_all_banks_is_computed_whole),
         cmocka_unit_test(recorded_visits_are_those_of_whole_experts),
+        cmocka_unit_test(recorded_units_are_those_that_fire),
     };
     return cmocka_run_group_tests_name("engine by neuron", tests, set_up, test_folder_end);
 }

@@ -90,6 +90,10 @@ typedef struct setup {
 /* Of the stores that are opened; NULL: they have none. */
 static void *shared;
 
+/* Whom the stores that are opened tell of uses; NULL: nobody. */
+static void tell(void *user, const uint32_t *keys, uint32_t count);
+static void *told_user;
+
 static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand, bool keeps_nothing, setup *s) {
     *s = (setup){ .bytes = bytes };
     assert_int_equal(pi2_pages_reserve((size_t)bytes, false, "slots", &s->memory), PI2_OK);
@@ -99,7 +103,8 @@ static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand
     const pi2_neuron_store_options options = { .banks = &banks, .path = path, .store = s->way,
                                                .memory = s->memory, .memory_bytes = bytes,
                                                .shared = shared, .shared_bytes = shared ? SHARED_BYTES : 0,
-                                               .keeps_nothing = keeps_nothing, .gap_units = gap_units };
+                                               .keeps_nothing = keeps_nothing, .gap_units = gap_units,
+                                               .on_use = told_user ? tell : NULL, .on_use_user = told_user };
     return pi2_neuron_store_create(&options, &s->store);
 }
 
@@ -320,7 +325,7 @@ static void more_units_than_reads(void **state) {
         const pi2_neuron_store_options options = { .banks = &one, .path = many, .store = s.way,
                                                    .memory = s.memory, .memory_bytes = s.bytes };
         if (pi2_neuron_store_create(&options, &s.store) != PI2_OK) fail_msg("%s", pi2_error_text());
-        pi2_neuron_store_begin_pass(s.store, 1);
+        pi2_neuron_store_begin_pass(s.store, 1, 1);
         pi2_neuron_store_begin_layer(s.store);
         reads_that_have_ended_serve_anew(&s, wanted, UNITS);
         pi2_neuron_store_want(s.store, 0, wanted, UNITS);
@@ -343,7 +348,7 @@ static void what_is_used_often_stays(void **state) {
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
     uint32_t hot_hits = 0, hot_uses = 0;
     for (uint32_t pass = 0; pass < 60; pass++) {
-        pi2_neuron_store_begin_pass(s.store, 1);
+        pi2_neuron_store_begin_pass(s.store, 1, 1);
         for (uint32_t b = 0; b < 4; b += b == 1 ? 2 : 1) { /* banks 0, 1 and 3, of one size */
             pi2_neuron_store_begin_layer(s.store);
             for (uint32_t u = 0; u < 20; u++) { /* of the first 20 units each time, of the others at random */
@@ -363,6 +368,69 @@ static void what_is_used_often_stays(void **state) {
     close_store(&s);
 }
 
+/* What on_use was told of. */
+typedef struct told {
+    uint32_t passes, tokens, layers, count;
+    uint32_t keys[64];
+} told;
+
+static void tell(void *user, const uint32_t *keys, uint32_t count) {
+    told *all = user;
+    if (!keys) {
+        all->passes++;
+        all->tokens += count;
+        return;
+    }
+    all->layers++;
+    all->count = count;
+    assert_true(count <= 64);
+    memcpy(all->keys, keys, count * sizeof *keys);
+}
+
+/* What a layer used is told when it ends, in order, found or read or asked for twice; of a pass that was broken off
+ * its last layer is not. */
+static void uses_are_told(void **state) {
+    (void)state;
+    setup s;
+    told all = { 0 };
+    const uint8_t *memory;
+    told_user = &all;
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
+    told_user = NULL;
+    assert_int_equal(pi2_neuron_store_layer_keys(&banks), 96);
+    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+    static const struct { uint32_t bank, count, units[3]; } layers[] = {
+        { 0, 3, { 90, 3, 40 } }, { 2, 2, { 31, 0 } }, { 4, 1, { 7 } }, { 3, 3, { 95, 1, 2 } } };
+    pi2_neuron_store_begin_pass(s.store, 5, 1);
+    pi2_neuron_store_begin_layer(s.store);
+    for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
+        for (uint32_t u = 0; u < 2 * layers[i].count; u++) {
+            const uint32_t unit = layers[i].units[u / 2];
+            assert_int_equal(pi2_neuron_store_take(s.store, layers[i].bank, unit, &memory), PI2_OK);
+        }
+        pi2_neuron_store_note(s.store, layers[i].bank, layers[i].count, 0);
+        assert_int_equal(all.layers, i);
+        pi2_neuron_store_begin_layer(s.store);
+        assert_int_equal(all.layers, i + 1);
+        assert_int_equal(all.count, layers[i].count);
+        for (uint32_t k = 0; k < all.count; k++) {
+            bool found = false;
+            for (uint32_t u = 0; u < layers[i].count; u++) {
+                found |= all.keys[k] == layers[i].bank * 96 + layers[i].units[u];
+            }
+            assert_true(found && (k == 0 || all.keys[k - 1] < all.keys[k]));
+        }
+    }
+    assert_int_equal(pi2_neuron_store_take(s.store, 1, 8, &memory), PI2_OK);
+    pi2_neuron_store_note(s.store, 1, 1, 0);
+    pi2_neuron_store_begin_pass(s.store, 1, 1);
+    pi2_neuron_store_begin_layer(s.store);
+    assert_int_equal(all.layers, 4);
+    assert_int_equal(all.passes, 2);
+    assert_int_equal(all.tokens, 6);
+    close_store(&s);
+}
+
 /* What a prompt would have used stays beside what one token uses, though it was never taken. */
 static void a_prompt_warms(void **state) {
     (void)state;
@@ -370,12 +438,12 @@ static void a_prompt_warms(void **state) {
     const uint8_t *memory;
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
     assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK); /* about 38 units of banks 0, 1 and 3 each */
-    pi2_neuron_store_begin_pass(s.store, 100);
+    pi2_neuron_store_begin_pass(s.store, 100, 100);
     for (uint32_t token = 0; token < 16; token++) {
         for (uint32_t u = 0; u < 10; u++) pi2_neuron_store_warm(s.store, 0, u);
     }
     for (uint32_t pass = 0; pass < 3; pass++) {
-        pi2_neuron_store_begin_pass(s.store, 1);
+        pi2_neuron_store_begin_pass(s.store, 1, 1);
         for (uint32_t u = 60; u < 96; u++) {
             pi2_neuron_store_begin_layer(s.store);
             assert_int_equal(pi2_neuron_store_take(s.store, 1, u, &memory), PI2_OK);
@@ -388,9 +456,9 @@ static void a_prompt_warms(void **state) {
     assert_int_equal(warm, 10);
     assert_true(cold < 28);
     /* And one that is in no slot is warm when it comes: it outlasts those that came once. */
-    pi2_neuron_store_begin_pass(s.store, 100);
+    pi2_neuron_store_begin_pass(s.store, 100, 100);
     for (uint32_t token = 0; token < 32; token++) pi2_neuron_store_warm(s.store, 0, 95);
-    pi2_neuron_store_begin_pass(s.store, 1);
+    pi2_neuron_store_begin_pass(s.store, 1, 1);
     assert_null(pi2_neuron_store_hit(s.store, 0, 95));
     assert_int_equal(pi2_neuron_store_take(s.store, 0, 95, &memory), PI2_OK);
     for (uint32_t u = 0; u < 96; u++) {
@@ -458,7 +526,7 @@ static void ablations(void **state) {
     assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
     pi2_store_count(s.way, &before);
     for (uint32_t pass = 0; pass < 3; pass++) {
-        pi2_neuron_store_begin_pass(s.store, 1);
+        pi2_neuron_store_begin_pass(s.store, 1, 1);
         pi2_neuron_store_begin_layer(s.store);
         pi2_neuron_store_want(s.store, 1, units, 3);
         for (int i = 0; i < 3; i++) {
@@ -617,6 +685,7 @@ int main(void) {
         cmocka_unit_test(all_fit_after_filling),
         cmocka_unit_test(more_units_than_reads),
         cmocka_unit_test(what_is_used_often_stays),
+        cmocka_unit_test(uses_are_told),
         cmocka_unit_test(a_prompt_warms),
         cmocka_unit_test(shared_memory_serves_by_turns),
         cmocka_unit_test(ablations),

@@ -430,6 +430,40 @@ static void test_altered_files(void **state) {
     test_folder_remove(folder);
 }
 
+/* As many keys as single neurons of a large model have; not so many that their numbers overflow. */
+static void test_sizes_of_traces(void **state) {
+    (void)state;
+    static const struct { uint32_t layers, experts; bool fits; } sizes[] = {
+        { 80, 28672, true }, { 16, 1 << 20, true }, { 65536, 256, true }, { 17, 1 << 20, false },
+        { 4096, 1 << 20, false }, { 65537, 1, false }, { 1, (1 << 20) + 1, false } };
+    char *folder = test_folder_make(), *path = test_path(folder, "trace");
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        pi2_trace_writer *writer = NULL;
+        pi2_trace got;
+        pi2_trace_header header = { sizes[i].layers, sizes[i].experts, 0, 4096 };
+        assert_int_equal(pi2_trace_writer_open(path, NULL, NULL, &writer), PI2_OK);
+        assert_int_equal(pi2_trace_writer_begin(writer, &header), sizes[i].fits ? PI2_OK : PI2_ERR_UNSUPPORTED);
+        if (!sizes[i].fits) header.layer_count = header.expert_count = 1; /* altered below */
+        if (!sizes[i].fits) assert_int_equal(pi2_trace_writer_begin(writer, &header), PI2_OK);
+        const uint32_t last = header.layer_count * header.expert_count - 1;
+        pi2_trace_writer_pass(writer, 1);
+        pi2_trace_writer_demand(writer, &last, 1);
+        assert_int_equal(pi2_trace_writer_close(writer), PI2_OK);
+        size_t length;
+        uint8_t *bytes = test_file_read(path, &length);
+        memcpy(bytes + 12, &sizes[i].layers, 4);
+        memcpy(bytes + 16, &sizes[i].experts, 4);
+        test_file_write(path, bytes, length);
+        free(bytes);
+        assert_int_equal(pi2_trace_read(path, &got), sizes[i].fits ? PI2_OK : PI2_ERR_FORMAT);
+        if (sizes[i].fits) assert_int_equal(got.keys[0], last);
+        if (sizes[i].fits) pi2_trace_free(&got);
+        assert_int_equal(pi2_trace_read_experts(path, &got), sizes[i].fits ? PI2_ERR_INVALID : PI2_ERR_FORMAT);
+    }
+    free(path);
+    test_folder_remove(folder);
+}
+
 static bool any_may_leave(const void *user, uint32_t key) {
     (void)user;
     (void)key;
@@ -463,6 +497,7 @@ int main(void) {
         cmocka_unit_test(test_adaptive_is_near_the_best),
         cmocka_unit_test(test_adaptive_after_a_shrink), cmocka_unit_test(test_file_round_trip),
         cmocka_unit_test(test_altered_files),
+        cmocka_unit_test(test_sizes_of_traces),
     };
     return cmocka_run_group_tests_name("cache policies and their replay", tests, NULL, NULL);
 }

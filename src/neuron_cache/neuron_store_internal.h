@@ -1,0 +1,97 @@
+/* neuron_store_internal.h: slots, pools and banks of the store of neurons; for its own files. */
+#ifndef PI2_NEURON_CACHE_NEURON_STORE_INTERNAL_H
+#define PI2_NEURON_CACHE_NEURON_STORE_INTERNAL_H
+
+#include "neuron_cache/neuron_store.h"
+#include "store/region.h"
+
+enum { MOST_POOLS = 8 };
+#define NO_SLOT UINT32_MAX
+#define NO_BANK UINT32_MAX
+
+/* A slot's word: the unit's number in the store plus 1, the epoch of its last use, its state (PI2_PART_...). */
+typedef uint64_t slot_word;
+
+static inline slot_word word_of(uint32_t unit_number, uint32_t epoch, unsigned state) {
+    return (uint64_t)(unit_number + 1) << 32 | (uint64_t)epoch << 4 | state;
+}
+static inline uint32_t word_unit(slot_word word) { return (uint32_t)(word >> 32) - 1; }
+static inline uint32_t word_epoch(slot_word word) { return (uint32_t)word >> 4; }
+static inline unsigned word_state(slot_word word) { return (unsigned)word & 15u; }
+
+typedef struct neuron_slot {
+    _Atomic slot_word word;
+    _Atomic uint32_t ticket; /* of the read that brings it */
+    _Atomic uint32_t heat;   /* of unit_heat.h */
+} neuron_slot;
+
+/** Slots of one size. Those that are in use follow each other: from first_open on, shared ones are not while their
+ *  memory serves others; behind open_count the memory was given back. */
+typedef struct slot_pool {
+    uint32_t unit_bytes;
+    uint32_t first_slot, slot_count, hand;
+    uint32_t shared_count;   /* its first so many are in shared memory */
+    uint32_t first_open, open_count;
+    uint64_t units;          /* of the banks that share it */
+    uint32_t largest_layer;  /* units that a layer uses at most: of so many of its largest bank */
+    uint8_t *memory;
+} slot_pool;
+
+typedef struct store_bank {
+    pi2_neuron_head head;
+    const uint32_t *checksums;
+    uint32_t first_unit;     /* its units' numbers in the store begin here */
+    uint32_t pool;
+    _Atomic uint32_t *slot_of; /* [unit_count] */
+} store_bank;
+
+struct pi2_neuron_store {
+    pi2_neuron_store_options options;
+    store_bank *banks;
+    slot_pool pools[MOST_POOLS];
+    uint32_t pool_count;
+    neuron_slot *slots;
+    uint32_t slot_count, unit_count;
+    _Atomic uint32_t *slot_of;
+    _Atomic uint32_t *heat_left; /* [unit_count]: of units that are in no slot, as in a slot */
+    pi2_region *region;       /* of reads of units: key is the bank, first the unit */
+    _Atomic uint32_t epoch;
+    pi2_unit_heat heat;
+    uint32_t *used;           /* [layer keys]: for on_use; NULL: nobody is told */
+    uint32_t layer_keys;
+    _Atomic uint32_t used_bank; /* of the layer under way; NO_BANK: none was asked */
+    bool is_filled;
+    _Atomic uint64_t uses, hits;
+    uint64_t evictions;       /* lock */
+};
+
+/* Of its slots that are not in shared memory. */
+static inline uint64_t own_bytes(const slot_pool *pool) {
+    return (uint64_t)(pool->slot_count - pool->shared_count) * pool->unit_bytes;
+}
+
+static inline uint8_t *slot_memory(const pi2_neuron_store *store, const slot_pool *pool, uint32_t slot) {
+    const uint32_t index = slot - pool->first_slot;
+    if (index < pool->shared_count) return (uint8_t *)store->options.shared + (uint64_t)index * pool->unit_bytes;
+    return pool->memory + (uint64_t)(index - pool->shared_count) * pool->unit_bytes;
+}
+
+/* The bank of a unit's number; banks ascend. */
+static inline store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
+    uint32_t low = 0, high = store->options.banks->count;
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (store->banks[middle].first_unit <= unit_number) low = middle;
+        else high = middle;
+    }
+    return &store->banks[low];
+}
+
+/* neuron_store_memory.c */
+
+/** What is in a slot is forgotten. No thread is in the store. */
+void pi2_neuron_store_empty_slot(pi2_neuron_store *store, uint32_t number);
+/** Lets the region give slots back and take them again. */
+void pi2_neuron_store_offer_memory(pi2_neuron_store *store);
+
+#endif

@@ -1,0 +1,61 @@
+/*
+ * unit_heat.h: how often a unit was used lately, in one word, and which unit leaves: the coldest of those that a hand
+ * comes to next. The store of neurons and the policy `heat`, by which it is replayed, share this.
+ *
+ * A word has the heat in its upper half, as it was in the pass of its lower half (modulo 2^16): so nothing is aged. A
+ * use adds one amount, and of all of it 1 - 1 / PI2_NEURON_FADE_SHARE is left after a pass.
+ *
+ * Threads: words may be read and written by any, as atomics of whoever keeps them; begin_pass and a hand by one.
+ */
+#ifndef PI2_NEURON_CACHE_UNIT_HEAT_H
+#define PI2_NEURON_CACHE_UNIT_HEAT_H
+
+#include <stdint.h>
+
+/* Of a unit's heat 1 - 1 / so many are left after a pass; of so many slots whose units a layer does not use the coldest
+ * leaves. */
+enum { PI2_NEURON_FADE_SHARE = 32, PI2_NEURON_VICTIMS = 12 };
+enum {
+    PI2_HEAT_OF_USE = 1024, /* so a unit that every pass uses comes to half of what 16 bits hold */
+    PI2_HEAT_STEPS = 256    /* passes after which nothing is left of it */
+};
+#define PI2_HEAT_NO_SLOT UINT32_MAX
+
+typedef struct pi2_unit_heat {
+    uint32_t pass;
+    uint16_t fades[PI2_HEAT_STEPS]; /* what is left of heat after so many passes, in 65536ths */
+} pi2_unit_heat;
+
+void pi2_unit_heat_init(pi2_unit_heat *heat);
+
+/** The word of so much heat in this pass. */
+static inline uint32_t pi2_unit_heat_word(const pi2_unit_heat *heat, uint32_t amount) {
+    const uint32_t most = 0xffff;
+    return (amount < most ? amount : most) << 16 | (heat->pass & most);
+}
+
+/** A word's heat in this pass. A unit that nobody used for 2^16 passes may look as it did then: it is read again. */
+static inline uint32_t pi2_unit_heat_now(const pi2_unit_heat *heat, uint32_t word) {
+    const uint32_t passes = (heat->pass - word) & 0xffffu;
+    if (passes == 0) return word >> 16;
+    return passes < PI2_HEAT_STEPS ? (word >> 16) * heat->fades[passes] >> 16 : 0;
+}
+
+/** The word of a unit after one more use in this pass. */
+static inline uint32_t pi2_unit_heat_used(const pi2_unit_heat *heat, uint32_t word) {
+    return pi2_unit_heat_word(heat, pi2_unit_heat_now(heat, word) + PI2_HEAT_OF_USE);
+}
+
+typedef enum pi2_slot_sight { PI2_SLOT_EMPTY, PI2_SLOT_STAYS, PI2_SLOT_MAY_LEAVE } pi2_slot_sight;
+/** What is in a slot, and its heat where that may leave. */
+typedef pi2_slot_sight pi2_slot_look(const void *user, uint32_t slot, uint32_t *heat_out);
+
+/** Goes round the slots first .. end - 1; next is one of them. */
+typedef struct pi2_victim_hand {
+    uint32_t next, first, end;
+} pi2_victim_hand;
+
+/** An empty slot, or the coldest of the next PI2_NEURON_VICTIMS that may leave; PI2_HEAT_NO_SLOT: there is none. */
+uint32_t pi2_victim_hand_find(pi2_victim_hand *hand, pi2_slot_look *look, const void *user);
+
+#endif
