@@ -10,6 +10,7 @@
 #include "clusters/extent_layout.h"
 #include "kernels/vector/ffn_activation.h"
 
+typedef enum pi2_norm_kind { PI2_NORM_RMS, PI2_NORM_LAYER } pi2_norm_kind; /* LAYER: less the mean, and with a bias */
 typedef enum pi2_rope_pairing { PI2_ROPE_NORM, PI2_ROPE_NEOX } pi2_rope_pairing;
 typedef enum pi2_expert_gating { PI2_GATING_SOFTMAX, PI2_GATING_SIGMOID } pi2_expert_gating;
 
@@ -34,6 +35,7 @@ typedef struct pi2_model_shape {
     uint32_t head_count, head_count_kv, key_length, value_length;
     uint32_t feed_forward_length;
     uint32_t expert_count, expert_used_count, expert_feed_forward_length; /* 0: dense */
+    pi2_norm_kind norm;            /* of the residual stream */
     float norm_epsilon;
     float attention_scale;
     pi2_rope_shape rope;
@@ -42,6 +44,9 @@ typedef struct pi2_model_shape {
                                                deviations; -infinity: the layer has plain gelu */
     bool tied_head;
     bool ungated;                  /* the FFN has no Up: f of one matrix, which stands where Gate does, goes to Down */
+    bool fused_qkv;                /* rows of queries, then of keys, then of values, in one matrix */
+    bool parallel;                 /* the FFN reads the layer's input, as attention does, and not what attention made */
+    bool two_norms;                /* parallel: each of them with a norm of its own; else both read one */
     bool head_norms;               /* queries and keys are normed, head by head, before the rotation */
     pi2_expert_gating gating;
     bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */
@@ -102,12 +107,13 @@ static inline bool pi2_layer_has_window(const pi2_model_shape *shape, uint32_t l
 /** Small tensors that stay in memory as floats. */
 typedef enum pi2_table_role {
     PI2_TABLE_ATTENTION_NORM, PI2_TABLE_FFN_NORM,
+    PI2_TABLE_ATTENTION_NORM_BIAS, PI2_TABLE_FFN_NORM_BIAS, /* PI2_NORM_LAYER */
     PI2_TABLE_Q_BIAS, PI2_TABLE_K_BIAS, PI2_TABLE_V_BIAS, PI2_TABLE_OUTPUT_BIAS,
     PI2_TABLE_GATE_BIAS, PI2_TABLE_UP_BIAS, PI2_TABLE_DOWN_BIAS,
     PI2_TABLE_Q_NORM, PI2_TABLE_K_NORM,
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
-    PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_ROPE_FACTORS,
+    PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
     PI2_TABLE_ROLES
 } pi2_table_role;
 

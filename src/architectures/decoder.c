@@ -2,6 +2,7 @@
 #include "architectures/decoder.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,12 @@ pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_s
     return PI2_OK;
 }
 
+pi2_status pi2_decoder_use_layer_norm(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    shape->norm = PI2_NORM_LAYER;
+    return pi2_architecture_f32_or(model, shape->architecture, "attention.layer_norm_epsilon", 1e-5f,
+                                   &shape->norm_epsilon);
+}
+
 pi2_status pi2_decoder_refuse_experts(const pi2_tensor_directory *model, const pi2_model_shape *shape) {
     if (shape->expert_count == 0) return PI2_OK;
     return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a %s with %u experts is not supported",
@@ -78,9 +85,21 @@ static pi2_group_request group_request(pi2_group_kind kind, uint32_t layer, uint
                                 .tensor_count = tensor_count };
 }
 
+static pi2_status list_fused_attention(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                                       uint32_t layer, pi2_group_request *attention) {
+    const uint64_t heads = shape->head_count, kv_heads = shape->head_count_kv;
+    const uint64_t rows = (heads + kv_heads) * shape->key_length + kv_heads * shape->value_length;
+    *attention = group_request(PI2_GROUP_ATTENTION, layer, 2);
+    PI2_TRY(pi2_architecture_matrix(model, layer, "attn_qkv.weight", shape->embedding_length, rows,
+                                    &attention->tensors[0]));
+    return pi2_architecture_matrix(model, layer, "attn_output.weight", heads * shape->value_length,
+                                   shape->embedding_length, &attention->tensors[1]);
+}
+
 static pi2_status list_attention(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                                  uint32_t layer, pi2_group_request *attention) {
     const uint64_t width = shape->embedding_length, kv_heads = shape->head_count_kv;
+    if (shape->fused_qkv) return list_fused_attention(model, shape, layer, attention);
     *attention = group_request(PI2_GROUP_ATTENTION, layer, 4);
     PI2_TRY(pi2_architecture_matrix(model, layer, "attn_q.weight", width,
                                     (uint64_t)shape->head_count * shape->key_length, &attention->tensors[0]));
@@ -153,14 +172,33 @@ static pi2_status list_experts(const pi2_tensor_directory *model, const pi2_mode
     return PI2_OK;
 }
 
+/* Each of two parallel norms has the name that the FFN's goes by where there is one: what attention reads is then
+ * the second. */
+static void list_norms(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+                       pi2_model_requests *requests) {
+    const char *attention = shape->two_norms ? "attn_norm_2" : "attn_norm";
+    const char *ffn = shape->parallel ? "attn_norm" : "ffn_norm";
+    const bool has_bias = shape->norm == PI2_NORM_LAYER, has_two = !shape->parallel || shape->two_norms;
+    const struct { pi2_table_role role; const char *stem, *part; bool wanted; } tables[] = {
+        { PI2_TABLE_ATTENTION_NORM, attention, "weight", true },
+        { PI2_TABLE_ATTENTION_NORM_BIAS, attention, "bias", has_bias },
+        { PI2_TABLE_FFN_NORM, ffn, "weight", has_two },
+        { PI2_TABLE_FFN_NORM_BIAS, ffn, "bias", has_two && has_bias } };
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        char name[32];
+        if (!tables[i].wanted) continue;
+        (void)snprintf(name, sizeof name, "%s.%s", tables[i].stem, tables[i].part);
+        requests->tables[requests->table_count++] = (pi2_table_request){
+            tables[i].role, layer, pi2_architecture_tensor(model, layer, name), shape->embedding_length, true, 0 };
+    }
+}
+
 static void list_layer_tables(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
                               pi2_model_requests *requests) {
     const uint32_t width = shape->embedding_length, neurons = shape->feed_forward_length;
     const bool dense = shape->expert_count == 0, gated = !shape->ungated;
     const struct { pi2_table_role role; const char *name; uint32_t length; bool wanted, required; uint32_t rows; }
     tables[] = {
-        { PI2_TABLE_ATTENTION_NORM, "attn_norm.weight", width, true, true, 0 },
-        { PI2_TABLE_FFN_NORM, "ffn_norm.weight", width, true, true, 0 },
         { PI2_TABLE_Q_BIAS, "attn_q.bias", shape->head_count * shape->key_length, true, false, 0 },
         { PI2_TABLE_K_BIAS, "attn_k.bias", shape->head_count_kv * shape->key_length, true, false, 0 },
         { PI2_TABLE_V_BIAS, "attn_v.bias", shape->head_count_kv * shape->value_length, true, false, 0 },
@@ -191,6 +229,7 @@ static pi2_status list_layer(const pi2_tensor_directory *model, const pi2_model_
         PI2_TRY(list_dense(model, shape, layer, groups));
         requests->group_count++;
     }
+    list_norms(model, shape, layer, requests);
     list_layer_tables(model, shape, layer, requests);
     return PI2_OK;
 }
@@ -201,7 +240,7 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     const size_t layers = shape->layer_count;
     const size_t layer_groups = 1 + (shape->expert_count ? shape->expert_count : 1);
     requests->groups = calloc(layers * layer_groups + 2, sizeof *requests->groups);
-    requests->tables = calloc(layers * PI2_TABLE_LAYER_ROLES + 2, sizeof *requests->tables);
+    requests->tables = calloc(layers * PI2_TABLE_LAYER_ROLES + 3, sizeof *requests->tables);
     if (!requests->groups || !requests->tables) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     }
@@ -221,6 +260,10 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
                                     width, vocabulary, &head->tensors[0]));
     requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_OUTPUT_NORM, UINT32_MAX,
         pi2_architecture_tensor(model, UINT32_MAX, "output_norm.weight"), shape->embedding_length, true, 0 };
+    if (shape->norm == PI2_NORM_LAYER) {
+        requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_OUTPUT_NORM_BIAS, UINT32_MAX,
+            pi2_architecture_tensor(model, UINT32_MAX, "output_norm.bias"), shape->embedding_length, true, 0 };
+    }
     requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_ROPE_FACTORS, UINT32_MAX,
         pi2_architecture_tensor(model, UINT32_MAX, "rope_freqs.weight"), shape->rope.dimensions / 2, false, 0 };
     return PI2_OK;

@@ -80,7 +80,8 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
     pi2_operand *operands[4] = { NULL, NULL, NULL, NULL };
     switch (request->kind) {
     case PI2_GROUP_ATTENTION:
-        operands[0] = &layer->q; operands[1] = &layer->k;
+        operands[0] = &layer->q;
+        operands[1] = request->tensor_count == 2 ? &layer->attention_output : &layer->k;
         operands[2] = &layer->v; operands[3] = &layer->attention_output;
         layer->attention_group = group_index;
         break;
@@ -151,9 +152,9 @@ static pi2_status read_table(const pi2_gguf *gguf, pi2_weight_file *file, const 
 
 static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *request) {
     static const char *const names[PI2_TABLE_ROLES] = {
-        "attn_norm.weight", "ffn_norm.weight", "attn_q.bias", "attn_k.bias", "attn_v.bias",
-        "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_q_norm.weight",
-        "attn_k_norm.weight", "ffn_gate_inp.weight", "output_norm.weight", "rope_freqs.weight" };
+        "attn_norm.weight", "ffn_norm.weight", "attn_norm.bias", "ffn_norm.bias", "attn_q.bias", "attn_k.bias",
+        "attn_v.bias", "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_q_norm.weight",
+        "attn_k_norm.weight", "ffn_gate_inp.weight", "output_norm.weight", "output_norm.bias", "rope_freqs.weight" };
     const char *path = pi2_gguf_file_path(gguf, 0);
     if (!request->tensor) {
         return request->required
@@ -187,6 +188,7 @@ static pi2_status read_each_table(pi2_model *model, const pi2_gguf *gguf, const 
         if (!request->tensor) continue;
         status = read_table(gguf, &file, request, buffer, at);
         if (request->role == PI2_TABLE_OUTPUT_NORM) model->output_norm = at;
+        else if (request->role == PI2_TABLE_OUTPUT_NORM_BIAS) model->output_norm_bias = at;
         else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
         else model->layers[request->layer].tables[request->role] = at;
         at += table_floats(request);

@@ -31,7 +31,7 @@ typedef struct pi2_expert_cluster {
 } pi2_expert_cluster;
 
 typedef struct pi2_layer_weights {
-    pi2_operand q, k, v, attention_output;
+    pi2_operand q, k, v, attention_output; /* fused_qkv: all three are q, and k and v have no tensor */
     pi2_operand gate, up, down;      /* of the FFN, or of expert 0, which the others are like: their extents are as far
                                         from their group's first one, and their rows from their first. up: no tensor
                                         in an ungated FFN, whose one matrix before Down is `gate` */
@@ -53,7 +53,7 @@ typedef struct pi2_model {
     pi2_operand head;             /* also where tied embeddings are looked up */
     pi2_operand embedding;        /* tensor NULL when tied: stored as GGUF rows */
     pi2_piece_ref *refs; uint32_t ref_count;
-    const float *output_norm, *rope_factors; /* rope_factors may be NULL */
+    const float *output_norm, *output_norm_bias, *rope_factors; /* the last two may be NULL */
     float *table_memory; size_t table_bytes;
     uint64_t parameter_count;
     const pi2_matmul_kernel *router_kernel; /* NULL: dense */

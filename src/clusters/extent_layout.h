@@ -33,7 +33,7 @@
 enum { PI2_EXTENT_ALIGNMENT = 4096, PI2_EXTENT_TARGET_BYTES = 512 * 1024, PI2_EXTENT_MAX_BYTES = 1024 * 1024 };
 
 typedef enum pi2_group_kind {
-    PI2_GROUP_ATTENTION,  /* tensors cut by rows: q, k, v, output */
+    PI2_GROUP_ATTENTION,  /* tensors cut by rows: q, k, v (or all three in one), output */
     PI2_GROUP_FFN,        /* neuron clusters of gate, up, down */
     PI2_GROUP_EXPERT,     /* the same of one expert */
     PI2_GROUP_HEAD,       /* output matrix (or the tied embedding), cut by rows */
@@ -92,8 +92,8 @@ typedef struct pi2_group_request {
     pi2_group_kind kind;
     uint32_t layer, expert;     /* UINT32_MAX where it has none */
     uint32_t expert_count;      /* EXPERT: how many are stacked; 1 otherwise */
-    uint32_t tensor_count;      /* ATTENTION: q,k,v,output; FFN/EXPERT: gate, up, down (gate first); of an
-                                   ungated FFN 2: the one that tells who fires, down */
+    uint32_t tensor_count;      /* ATTENTION: q,k,v,output, or qkv,output; FFN/EXPERT: gate, up, down (gate
+                                   first); of an ungated FFN 2: the one that tells who fires, down */
     const pi2_gguf_tensor *tensors[4];
 } pi2_group_request;
 

@@ -114,13 +114,19 @@ void pi2_forward_stage_wait(const pi2_forward_walk *walk, uint32_t stage) {
     pi2_stage_wait(&walk->forward->stages, stage);
 }
 
-void pi2_forward_norm_token(pi2_forward *forward, const float *weight, uint32_t token) {
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token) {
     pi2_forward_buffers *buffers = &forward->buffers;
     const uint32_t width = forward->model->shape.embedding_length;
+    const float epsilon = forward->model->shape.norm_epsilon, *x = buffers->x + token * buffers->width_stride;
     float *normed = buffers->normed + token * buffers->width_stride;
-    forward->vector->rms_norm(normed, buffers->x + token * buffers->width_stride, weight, width,
-                              forward->model->shape.norm_epsilon);
+    if (bias) forward->vector->layer_norm(normed, x, weight, bias, width, epsilon);
+    else forward->vector->rms_norm(normed, x, weight, width, epsilon);
     pi2_activation_set_fill(&buffers->normed_set, token, 0, width, normed);
+}
+
+void pi2_forward_attention_norm(pi2_forward *forward, uint32_t layer, uint32_t token) {
+    const float *const *tables = forward->model->layers[layer].tables;
+    pi2_forward_norm_token(forward, tables[PI2_TABLE_ATTENTION_NORM], tables[PI2_TABLE_ATTENTION_NORM_BIAS], token);
 }
 
 static void nothing_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -130,7 +136,7 @@ static void nothing_chunk(void *argument, unsigned member, uint32_t chunk) {
 }
 
 static void first_norm_token(pi2_forward_walk *walk, uint32_t token) {
-    pi2_forward_norm_token(walk->forward, walk->forward->model->layers[0].tables[PI2_TABLE_ATTENTION_NORM], token);
+    pi2_forward_attention_norm(walk->forward, 0, token);
 }
 
 static pi2_tile_chunks head_chunks(const pi2_forward *forward) {

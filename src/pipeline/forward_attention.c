@@ -180,6 +180,13 @@ static void projection_chunk(void *argument, unsigned member, uint32_t chunk) {
                      buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride, true);
 }
 
+static void norm_for_ffn(pi2_forward_walk *walk, uint32_t token) {
+    const float *const *tables = layer_of(walk)->tables;
+    pi2_forward_norm_token(walk->forward, tables[PI2_TABLE_FFN_NORM], tables[PI2_TABLE_FFN_NORM_BIAS], token);
+}
+
+/* Attention's result into the residual stream, and the norm that the FFN reads. In parallel with attention it reads the
+ * layer's input: normed already for attention, where both have one norm. */
 static void after_attention_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
@@ -188,8 +195,10 @@ static void after_attention_token(pi2_forward_walk *walk, uint32_t token) {
     float *x = buffers->x + token * buffers->width_stride;
     float *out = buffers->out + token * buffers->width_stride;
     if (tables[PI2_TABLE_OUTPUT_BIAS]) forward->vector->add(out, tables[PI2_TABLE_OUTPUT_BIAS], width);
+    const bool is_parallel = forward->model->shape.parallel, has_norm = tables[PI2_TABLE_FFN_NORM] != NULL;
+    if (is_parallel && has_norm) norm_for_ffn(walk, token); /* of the layer's input, which x still is */
     forward->vector->add(x, out, width);
-    pi2_forward_norm_token(forward, tables[PI2_TABLE_FFN_NORM], token);
+    if (!is_parallel) norm_for_ffn(walk, token);
     pi2_forward_ahead_token(walk, token);
 }
 

@@ -160,9 +160,9 @@ void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *
     const pi2_forward_buffers *buffers = &forward->buffers;
     forward->vector->add(buffers->x + token * buffers->width_stride, out, model->shape.embedding_length);
     if (walk->layer + 1 < model->shape.layer_count) {
-        pi2_forward_norm_token(forward, model->layers[walk->layer + 1].tables[PI2_TABLE_ATTENTION_NORM], token);
+        pi2_forward_attention_norm(forward, walk->layer + 1, token);
     } else if (token >= walk->head_first && token - walk->head_first < walk->head_tokens) {
-        pi2_forward_norm_token(forward, model->output_norm, token);
+        pi2_forward_norm_token(forward, model->output_norm, model->output_norm_bias, token);
     }
 }
 

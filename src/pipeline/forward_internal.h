@@ -98,7 +98,7 @@ typedef struct pi2_forward_buffers {
     float *x;                    /* residual stream       [batch][width_stride] */
     float *out;                  /* a projection's result [batch][width_stride] */
     float *normed;               /* F32 activations only  [batch][width_stride] */
-    float *q, *k, *v, *attended; /* [batch][*_stride] */
+    float *q, *k, *v, *attended; /* [batch][*_stride]; of one matrix a token's q, k and v follow one another */
     float *hidden;               /* F32 Down only         [batch][neuron_stride] */
     float *gates;                /* gelu_topk only: a layer's Gate, whole [batch][neuron_stride] */
     float *cos_sin;              /* [batch][rope dimensions] */
@@ -300,7 +300,9 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
 /** The first tile of chunk `chunk`; of chunk `count`: the number of tiles. */
 uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk);
 
-/** Norm of x (role) into normed_set. */
-void pi2_forward_norm_token(pi2_forward *forward, const float *weight, uint32_t token);
+/** The model's norm of a token's x into normed_set. bias: NULL where its norms have none. */
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token);
+/** The norm that a layer's attention reads. */
+void pi2_forward_attention_norm(pi2_forward *forward, uint32_t layer, uint32_t token);
 
 #endif

@@ -153,6 +153,23 @@ static uint32_t neuron_chunk_of(const pi2_model *model, unsigned hidden) {
     return most % 32 == 0 && most <= MOST_NEURONS && most > 0 ? most : 64;
 }
 
+/* Where they are rows of one matrix, they are one row of one product. */
+static void carve_qkv(carver *from, const pi2_model_shape *m, size_t batch, pi2_forward_buffers *buffers) {
+    const size_t q = (size_t)m->head_count * m->key_length, k = (size_t)m->head_count_kv * m->key_length;
+    const size_t v = (size_t)m->head_count_kv * m->value_length;
+    buffers->q_stride = stride_of(m->fused_qkv ? q + k + v : q);
+    buffers->k_stride = m->fused_qkv ? buffers->q_stride : stride_of(k);
+    buffers->v_stride = m->fused_qkv ? buffers->q_stride : stride_of(v);
+    buffers->q = carve_floats(from, batch * buffers->q_stride);
+    if (!m->fused_qkv) {
+        buffers->k = carve_floats(from, batch * buffers->k_stride);
+        buffers->v = carve_floats(from, batch * buffers->v_stride);
+    } else if (buffers->q) {
+        buffers->k = buffers->q + q;
+        buffers->v = buffers->k + k;
+    }
+}
+
 pi2_forward_shape pi2_forward_shape_by_neuron(const pi2_forward_shape *shape) {
     pi2_forward_shape few = *shape;
     if (few.batch_tokens > few.neuron_tokens) few.batch_tokens = few.neuron_tokens;
@@ -175,9 +192,6 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     find_kinds(model, &normed, &attended, &hidden);
 
     buffers->width_stride = stride_of(m->embedding_length);
-    buffers->q_stride = stride_of((size_t)m->head_count * m->key_length);
-    buffers->k_stride = stride_of((size_t)m->head_count_kv * m->key_length);
-    buffers->v_stride = stride_of((size_t)m->head_count_kv * m->value_length);
     buffers->attended_stride = stride_of((size_t)m->head_count * m->value_length);
     buffers->neuron_stride = stride_of(m->feed_forward_length);
     buffers->vocabulary_stride = stride_of(m->vocabulary_size);
@@ -187,9 +201,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     buffers->x = carve_floats(&from, batch * buffers->width_stride);
     buffers->out = carve_floats(&from, batch * buffers->width_stride);
     buffers->normed = carve_floats(&from, batch * buffers->width_stride);
-    buffers->q = carve_floats(&from, batch * buffers->q_stride);
-    buffers->k = carve_floats(&from, batch * buffers->k_stride);
-    buffers->v = carve_floats(&from, batch * buffers->v_stride);
+    carve_qkv(&from, m, batch, buffers);
     buffers->attended = carve_floats(&from, batch * buffers->attended_stride);
     if (dense && (hidden & (1u << PI2_ACTIVATION_F32))) {
         buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);

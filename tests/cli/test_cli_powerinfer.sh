@@ -56,19 +56,42 @@ same theirs prepared
 answer beside -m "$folder/theirs.gguf" --cluster-file "$folder/theirs.pi2"
 same theirs beside
 
-# Families that are not run, and a file that was cut.
-for family in falcon opt; do
-    tiny "$family" layers=2 predictor_rank=16 architecture="$family"
-    expect 3 inspect -m "$folder/$family.gguf" --tensors
-    grep -q "^architecture *$family\$" "$folder/out" || fail "$family: no architecture"
-    grep -q '^runs here *no$' "$folder/out" || fail "$family is said to run"
-    grep -q '^predictors *4 matrices' "$folder/out" || fail "$family: no predictors"
-    grep -q ' blk.1.ffn_down_t.weight$' "$folder/out" || fail "$family: Down is not listed"
-    for command in run prepare; do
-        case $command in run) set -- -p x ;; *) set -- -o "$folder/never.pi2" ;; esac
-        expect_error 3 "architecture '$family' is not supported; this version runs: llama, bamboo" \
-            "$command" -m "$folder/$family.gguf" "$@"
-    done
+# Falcon, which has no Gate: theirs has ReLU, an ordinary one GELU.
+tiny falcon layers=2 feed_forward=2048 down=Q4_0 predictor_rank=16 architecture=falcon
+tiny eagle layers=2 feed_forward=2048 down=Q4_0 down_by_neuron=1 architecture=falcon
+expect 0 inspect -m "$folder/falcon.gguf"
+grep -q '^FFN activation *relu$' "$folder/out" || fail "theirs is not relu"
+expect 0 inspect -m "$folder/eagle.gguf"
+grep -q '^FFN activation *gelu$' "$folder/out" || fail "an ordinary falcon is not gelu"
+answer falcon -m "$folder/falcon.gguf"
+answer eagle -m "$folder/eagle.gguf" --ffn-activation relu
+same falcon eagle
+expect 0 prepare -m "$folder/falcon.gguf" -o "$folder/falcon.pi2"
+expect 0 inspect -m "$folder/falcon.pi2" --verify --json
+expect_json ffn_activation relu
+expect_json bank_count 2
+answer falcon_by_neuron -m "$folder/falcon.pi2"
+same falcon falcon_by_neuron
+expect 0 profile -m "$folder/falcon.pi2" -f "$folder/text" -o "$folder/falcon.stats"
+expect 0 prepare -m "$folder/falcon.gguf" --statistics "$folder/falcon.stats" -o "$folder/counted.pi2"
+answer counted -m "$folder/counted.pi2"
+same falcon counted
+expect 0 plan -m "$folder/falcon.pi2"
+expect 0 inspect -m "$folder/falcon.pi2" --sparsity
+answer gelu -m "$folder/eagle.gguf"
+cmp -s "$folder/gelu" "$folder/eagle" && fail "relu's figures are gelu's: this proves nothing"
+
+# A family that is not run, and a file that was cut.
+tiny opt layers=2 predictor_rank=16 architecture=opt
+expect 3 inspect -m "$folder/opt.gguf" --tensors
+grep -q '^architecture *opt$' "$folder/out" || fail "opt: no architecture"
+grep -q '^runs here *no$' "$folder/out" || fail "opt is said to run"
+grep -q '^predictors *4 matrices' "$folder/out" || fail "opt: no predictors"
+grep -q ' blk.1.ffn_down_t.weight$' "$folder/out" || fail "opt: Down is not listed"
+for command in run prepare; do
+    case $command in run) set -- -p x ;; *) set -- -o "$folder/never.pi2" ;; esac
+    expect_error 3 "architecture 'opt' is not supported; this version runs: llama, bamboo, falcon" \
+        "$command" -m "$folder/opt.gguf" "$@"
 done
 size=$(wc -c <"$folder/theirs.gguf")
 for left in 3 10 2000 $((size - 64)); do

@@ -103,6 +103,28 @@ static void test_dense_qwen(void **state) {
     pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0.01);
 }
 
+/* One norm and one key head (7B), two norms and several (40B); a head of its own; an embedding of odd parts. */
+static void test_falcon(void **state) {
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        pi2_tiny_model_options options;
+        options_of(&options, "falcon", 0, 0);
+        options.two_norms = i % 2;
+        options.head_count_kv = i % 2 ? 2 : 1;
+        options.tied_head = i < 2;
+        if (i < 2) {
+            check_types(&options);
+            continue;
+        }
+        options.ffn_activation = i == 2 ? "relu" : NULL;
+        options.embedding_length = 288;
+        options.head_count = 6;
+        options.feed_forward_length = 608;
+        pi2_tiny_model_set_types(&options, PI2_F32);
+        pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    }
+}
+
 /* Every activation of the list, dense and in experts, with activations kept as floats and in 8 bits. */
 static void test_activations(void **state) {
     (void)state;
@@ -337,6 +359,10 @@ static void test_refusals(void **state) {
         options.ffn_activation = gated[i];
         refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "needs a Gate and an Up, and this model's FFN has no");
     }
+    options_of(&options, "falcon", 0, 0);
+    refuse(&options, "blk.1.attn_norm_2.weight", PI2_ERR_UNSUPPORTED, "'blk.1.attn_norm_2.weight' is there, but layer");
+    refuse(&options, "blk.1.attn_qkv.bias", PI2_ERR_UNSUPPORTED, "'blk.1.attn_qkv.bias' is not supported in a falcon");
+    refuse(&options, "blk.0.ffn_norm.weight", PI2_ERR_UNSUPPORTED, "'blk.0.ffn_norm.weight' is not supported in a fal");
     options_of(&options, "llama", 4, 2);
     options.ffn_activation = "gelu_topk";
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "gelu_topk is computed in dense FFNs only, and this model has 4");
@@ -348,7 +374,8 @@ static void test_refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixtral), cmocka_unit_test(test_qwen3moe), cmocka_unit_test(test_smallthinker),
-        cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_activations), cmocka_unit_test(test_ungated),
+        cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_falcon), cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_ungated),
         cmocka_unit_test(test_activation_by_option), cmocka_unit_test(test_gate_keys), cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_equal_scores),

@@ -206,6 +206,21 @@ static void ungated_on_every_budget_thread_method_and_batch(void **state) {
     }
 }
 
+/* The same beside attention, where what tells who fires was normed before attention. */
+static void falcons_on_every_budget_thread_method_and_batch(void **state) {
+    (void)state;
+    for (int two = 0; two < 2; two++) {
+        pi2_tiny_model_options options = sparse_model();
+        options.architecture = "falcon";
+        options.layer_count = 16;
+        options.two_norms = two;
+        options.head_count_kv = two ? 2 : 1;
+        options.down_type = two ? PI2_F16 : PI2_Q4_0;
+        write_model(&options);
+        compare_variations(400000, false, 100 * (size_t)two);
+    }
+}
+
 static void ungated_of_every_weight_type(void **state) {
     (void)state;
     size_t count;
@@ -619,6 +634,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
         cmocka_unit_test(ungated_on_every_budget_thread_method_and_batch),
+        cmocka_unit_test(falcons_on_every_budget_thread_method_and_batch),
         cmocka_unit_test(ungated_of_every_weight_type),
         cmocka_unit_test(gaps_are_read_where_that_is_cheaper),
         cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(a_cutoff_for_gate),

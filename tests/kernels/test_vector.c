@@ -56,15 +56,17 @@ static void fill(float_rng *rng, float *x, size_t count, int kind) {
 
 /* The activations of the list come first, by their numbers. */
 typedef enum operation {
-    RMS_NORM = PI2_FFN_ACTIVATIONS, ADD, ADD_SCALED, SOFTMAX, ROPE_NORM, ROPE_NEOX, OPERATIONS
+    RMS_NORM = PI2_FFN_ACTIVATIONS, LAYER_NORM, ADD, ADD_SCALED, SOFTMAX, ROPE_NORM, ROPE_NEOX, OPERATIONS
 } operation;
 static const char *const operation_names[OPERATIONS] = {
 #define FFN_ACTIVATION(name, sparse) [PI2_FFN_##name] = #name,
 #include "powerinfer2/ffn_activations.inc"
 #undef FFN_ACTIVATION
-    [RMS_NORM] = "rms_norm", [ADD] = "add", [ADD_SCALED] = "add_scaled", [SOFTMAX] = "softmax",
-    [ROPE_NORM] = "rope_norm", [ROPE_NEOX] = "rope_neox"};
+    [RMS_NORM] = "rms_norm", [LAYER_NORM] = "layer_norm", [ADD] = "add", [ADD_SCALED] = "add_scaled",
+    [SOFTMAX] = "softmax", [ROPE_NORM] = "rope_norm", [ROPE_NEOX] = "rope_neox"};
 static bool is_activation(operation op) { return op < RMS_NORM; }
+
+static float layer_norm_bias[MAX_COUNT]; /* filled by each test that applies it */
 
 /* out holds x before an in-place operation. */
 static void apply(const pi2_vector_kernels *k, operation op, float *out, const float *a,
@@ -75,6 +77,7 @@ static void apply(const pi2_vector_kernels *k, operation op, float *out, const f
     }
     switch ((int)op) {
     case RMS_NORM: k->rms_norm(out, a, b, count, 1e-5f); break;
+    case LAYER_NORM: k->layer_norm(out, a, b, layer_norm_bias, count, 1e-5f); break;
     case ADD: k->add(out, b, count); break;
     case ADD_SCALED: k->add_scaled(out, b, 0.37f, count); break;
     case SOFTMAX: k->softmax(out, count); break;
@@ -93,6 +96,7 @@ static void check_operation(const pi2_vector_kernels *k, operation op, float_rng
             const size_t count = counts[c];
             fill(rng, t.a, count, kind);
             fill(rng, t.b, count, kind);
+            fill(rng, layer_norm_bias, count, kind);
             memcpy(t.want, t.a, count * sizeof(float));
             memcpy(t.got, t.a, count * sizeof(float));
             set_guard(t.got, count);
@@ -100,12 +104,12 @@ static void check_operation(const pi2_vector_kernels *k, operation op, float_rng
             apply(k, op, t.got, t.a, t.b, count);
             check_same_floats(what, t.want, t.got, count);
             check_guard(what, t.got, count);
-            if (op == RMS_NORM || is_activation(op)) { /* out may be an input */
+            if (op == RMS_NORM || op == LAYER_NORM || is_activation(op)) { /* out may be an input */
                 memcpy(t.got, t.a, count * sizeof(float));
                 apply(k, op, t.got, t.got, t.b, count);
                 check_same_floats(what, t.want, t.got, count);
                 memcpy(t.got, t.b, count * sizeof(float));
-                if (op != RMS_NORM) {
+                if (is_activation(op)) {
                     apply(k, op, t.got, t.a, t.got, count);
                     check_same_floats(what, t.want, t.got, count);
                 }
@@ -201,8 +205,10 @@ static void test_against_double(void **state) {
         const size_t n = counts[c];
         fill(&rng, t.a, n, 0);
         fill(&rng, t.b, n, 0);
-        double squares = 0.0;
-        double sum = 0.0;
+        fill(&rng, layer_norm_bias, n, 0);
+        double squares = 0.0, sum = 0.0, mean = 0.0, variance = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)t.a[i] / (double)n;
+        for (size_t i = 0; i < n; i++) variance += pow((double)t.a[i] - mean, 2) / (double)n;
         for (size_t i = 0; i < n; i++) {
             squares += (double)t.a[i] * (double)t.a[i];
             sum += exp((double)t.a[i]);
@@ -224,6 +230,7 @@ static void test_against_double(void **state) {
                     [PI2_FFN_gelu_topk] = 0.5 * positive * b *
                         (1.0 + tanh(0.7978845608028654 * (positive + 0.044715 * positive * positive * positive))),
                     [RMS_NORM] = a * norm * b, [ADD] = a + b,
+                    [LAYER_NORM] = (a - mean) / sqrt(variance + (double)1e-5f) * b + (double)layer_norm_bias[i],
                     [ADD_SCALED] = a + (double)0.37f * b, [SOFTMAX] = exp(a) / sum};
                 assert_near((double)t.got[i], want[op], 2e-6, 5e-7);
                 if (op == SOFTMAX) assert_near((double)t.got[i], want[op], 2e-6, 0.0);

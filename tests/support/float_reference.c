@@ -18,7 +18,7 @@ typedef struct reference {
     uint32_t original_context;
     double *rope_factors; /* NULL: none */
     uint32_t experts, used, expert_neurons, window;
-    bool neox, sigmoid, early_router, is_gated;
+    bool neox, sigmoid, early_router, is_gated, is_falcon;
     char activation[24];
     size_t count;
     pi2_expert_choice *choice; /* NULL: the best are chosen */
@@ -69,17 +69,26 @@ static double *multiply(const reference *r, const char *stem, int layer, const d
     return y;
 }
 
-static double *norm(const reference *r, const char *name, int layer, const double *x) {
+/* By root mean square; LayerNorm where the norm has a bias. */
+static double *norm(const reference *r, const char *stem, int layer, const double *x) {
+    char name[64];
+    (void)snprintf(name, sizeof name, "%s.weight", stem);
     double *weights = load(r, name, layer);
+    (void)snprintf(name, sizeof name, "%s.bias", stem);
+    double *bias = load(r, name, layer);
     double *y = malloc(r->count * r->width * sizeof *y);
     if (!weights || !y) abort();
-    for (size_t t = 0; t < r->count; t++) {
-        double squares = 0;
-        for (size_t i = 0; i < r->width; i++) squares += x[t * r->width + i] * x[t * r->width + i];
+    for (size_t t = 0; t < r->count; t++, x += r->width) {
+        double squares = 0, mean = 0;
+        for (size_t i = 0; bias && i < r->width; i++) mean += x[i] / r->width;
+        for (size_t i = 0; i < r->width; i++) squares += (x[i] - mean) * (x[i] - mean);
         const double scale = 1.0 / sqrt(squares / r->width + (double)r->epsilon);
-        for (size_t i = 0; i < r->width; i++) y[t * r->width + i] = x[t * r->width + i] * scale * weights[i];
+        for (size_t i = 0; i < r->width; i++) {
+            y[t * r->width + i] = (x[i] - mean) * scale * weights[i] + (bias ? bias[i] : 0);
+        }
     }
     free(weights);
+    free(bias);
     return y;
 }
 
@@ -300,13 +309,43 @@ static void feed_forward(const reference *r, int l, const double *n, double *x) 
     free(gate); free(up);
 }
 
+static double *part_of_rows(const reference *r, const double *rows, size_t row_width, size_t first, size_t width) {
+    double *part = malloc(r->count * width * sizeof *part);
+    if (!part) abort();
+    for (size_t t = 0; t < r->count; t++) memcpy(part + t * width, rows + t * row_width + first, width * sizeof *part);
+    return part;
+}
+
+/* Attention and FFN read the layer's input side by side. */
+static void falcon_layer(const reference *r, int l, double *x) {
+    const size_t q_width = (size_t)r->heads * r->head, kv_width = (size_t)r->kv_heads * r->head;
+    const bool has_two = pi2_gguf_tensor_find(r->gguf, "blk.0.attn_norm_2.weight") != NULL;
+    double *for_ffn = norm(r, "attn_norm", l, x), *n = norm(r, has_two ? "attn_norm_2" : "attn_norm", l, x);
+    double *all = multiply(r, "attn_qkv", l, n, r->width, q_width + 2 * kv_width);
+    double *q = part_of_rows(r, all, q_width + 2 * kv_width, 0, q_width);
+    double *k = part_of_rows(r, all, q_width + 2 * kv_width, q_width, kv_width);
+    double *v = part_of_rows(r, all, q_width + 2 * kv_width, q_width + kv_width, kv_width);
+    double *attended = malloc(r->count * q_width * sizeof *attended);
+    if (!attended) abort();
+    rotate(r, q, r->heads);
+    rotate(r, k, r->kv_heads);
+    attend(r, 0, q, k, v, attended);
+    add(x, multiply(r, "attn_output", l, attended, q_width, r->width), r->count * r->width);
+    feed_forward(r, l, for_ffn, x);
+    free(for_ffn); free(n); free(all); free(q); free(k); free(v); free(attended);
+}
+
 static void layer(const reference *r, int l, double *x) {
+    if (r->is_falcon) {
+        falcon_layer(r, l, x);
+        return;
+    }
     double *input = malloc(r->count * r->width * sizeof *input);
     if (!input) abort();
     memcpy(input, x, r->count * r->width * sizeof *input);
     const bool windowed = r->window > 0 && l % 4 != 0;
     const size_t q_width = (size_t)r->heads * r->head, kv_width = (size_t)r->kv_heads * r->head;
-    double *n = norm(r, "attn_norm.weight", l, x);
+    double *n = norm(r, "attn_norm", l, x);
     double *q = multiply(r, "attn_q", l, n, r->width, q_width);
     double *k = multiply(r, "attn_k", l, n, r->width, kv_width);
     double *v = multiply(r, "attn_v", l, n, r->width, kv_width);
@@ -322,7 +361,7 @@ static void layer(const reference *r, int l, double *x) {
     add(x, multiply(r, "attn_output", l, attended, q_width, r->width), r->count * r->width);
     free(n); free(q); free(k); free(v); free(attended);
 
-    n = norm(r, "ffn_norm.weight", l, x);
+    n = norm(r, "ffn_norm", l, x);
     if (r->experts > 0) {
         mixture(r, l, n, r->early_router ? input : n, x);
         free(n); free(input);
@@ -356,7 +395,9 @@ static int read_shape(reference *r) {
     if (pi2_gguf_string_get(r->gguf, "general.architecture", &text) != PI2_OK) return -1;
     r->neox = text.length != 5 || memcmp(text.text, "llama", 5) != 0;
     r->early_router = text.length == 12 && memcmp(text.text, "smallthinker", 12) == 0;
-    (void)snprintf(r->activation, sizeof r->activation, "%s", r->early_router ? "relu" : "silu");
+    r->is_falcon = text.length == 6 && memcmp(text.text, "falcon", 6) == 0;
+    (void)snprintf(r->activation, sizeof r->activation, "%s",
+                   r->early_router ? "relu" : r->is_falcon ? "gelu" : "silu");
     if (pi2_gguf_has(r->gguf, PI2_KEY_FFN_ACTIVATION)) {
         if (pi2_gguf_string_get(r->gguf, PI2_KEY_FFN_ACTIVATION, &text) != PI2_OK) return -1;
         (void)snprintf(r->activation, sizeof r->activation, "%.*s", (int)text.length, text.text);
@@ -376,6 +417,7 @@ static int read_shape(reference *r) {
     r->sigmoid = number(r, "expert_gating_func", 1) == 2;
     r->window = number(r, "attention.sliding_window", 0);
     r->epsilon = real(r, "attention.layer_norm_rms_epsilon", 1e-5f);
+    if (r->is_falcon) r->epsilon = real(r, "attention.layer_norm_epsilon", 1e-5f);
     r->base = real(r, "rope.freq_base", 10000.0f);
     r->scale_factor = real(r, "rope.scaling.factor", 1.0f);
     r->original_context = number(r, "rope.scaling.original_context_length", 0);
@@ -403,7 +445,7 @@ int pi2_float_reference(const char *path, const int32_t *tokens, size_t count, p
         memcpy(x + t * r.width, embedding + (size_t)tokens[t] * r.width, r.width * sizeof *x);
     }
     for (uint32_t l = 0; l < r.layers; l++) layer(&r, (int)l, x);
-    double *n = norm(&r, "output_norm.weight", -1, x);
+    double *n = norm(&r, "output_norm", -1, x);
     const bool tied = pi2_gguf_tensor_find(r.gguf, "output.weight") == NULL;
     *vocabulary_out = pi2_gguf_tensor_find(r.gguf, "token_embd.weight")->dimensions[1];
     *logits_out = multiply(&r, tied ? "token_embd" : "output", -1, n, r.width, *vocabulary_out);

@@ -67,27 +67,17 @@ void pi2_powerinfer_add_predictor(const pi2_tiny_model_options *options, pi2_ggu
 }
 
 bool pi2_powerinfer_add_other_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
-    static const struct { const char *name; bool is_falcon, is_opt; uint64_t columns, rows; } tensors[] = {
-        {"attn_norm.weight", true, true, 'e', 1},  {"attn_norm.bias", true, true, 'e', 1},
-        {"attn_qkv.weight", true, false, 'e', 'q'}, {"attn_q.weight", false, true, 'e', 'e'},
-        {"attn_q.bias", false, true, 'e', 1},      {"attn_k.weight", false, true, 'e', 'e'},
-        {"attn_k.bias", false, true, 'e', 1},      {"attn_v.weight", false, true, 'e', 'e'},
-        {"attn_v.bias", false, true, 'e', 1},      {"attn_output.weight", true, true, 'e', 'e'},
-        {"attn_output.bias", false, true, 'e', 1}, {"ffn_norm.weight", false, true, 'e', 1},
-        {"ffn_norm.bias", false, true, 'e', 1},    {"ffn_up.weight", true, true, 'e', 'n'},
-        {"ffn_up.bias", false, true, 'n', 1},      {"ffn_down_t.bias", false, true, 'e', 1}};
-    const bool is_falcon = strcmp(options->architecture, "falcon") == 0;
-    const bool is_opt = strcmp(options->architecture, "opt") == 0;
-    const uint64_t width = options->embedding_length;
-    const uint64_t key = width / options->head_count * options->head_count_kv;
-    if (!options->predictor_rank || (!is_falcon && !is_opt)) return false;
+    static const struct { const char *name; uint64_t columns, rows; } tensors[] = {
+        {"attn_norm.weight", 'e', 1},   {"attn_norm.bias", 'e', 1}, {"attn_q.weight", 'e', 'e'},
+        {"attn_q.bias", 'e', 1},        {"attn_k.weight", 'e', 'e'}, {"attn_k.bias", 'e', 1},
+        {"attn_v.weight", 'e', 'e'},    {"attn_v.bias", 'e', 1},    {"attn_output.weight", 'e', 'e'},
+        {"attn_output.bias", 'e', 1},   {"ffn_norm.weight", 'e', 1}, {"ffn_norm.bias", 'e', 1},
+        {"ffn_up.weight", 'e', 'n'},    {"ffn_up.bias", 'n', 1},    {"ffn_down_t.bias", 'e', 1}};
+    const uint64_t width = options->embedding_length, neurons = options->feed_forward_length;
+    if (!options->predictor_rank || strcmp(options->architecture, "opt") != 0) return false;
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
-        if (is_falcon ? !tensors[i].is_falcon : !tensors[i].is_opt) continue;
-        const uint64_t columns = tensors[i].columns == 'n' ? options->feed_forward_length : width;
-        const uint64_t rows = tensors[i].rows == 1     ? 1
-                              : tensors[i].rows == 'n' ? options->feed_forward_length
-                              : tensors[i].rows == 'q' ? width + 2 * key
-                                                       : width;
+        const uint64_t columns = tensors[i].columns == 'n' ? neurons : width;
+        const uint64_t rows = tensors[i].rows == 1 ? 1 : tensors[i].rows == 'n' ? neurons : width;
         add(builder, layer, tensors[i].name, rows == 1 ? PI2_F32 : PI2_F16, columns, rows, options->seed + i);
     }
     pi2_powerinfer_add_down(options, builder, layer);

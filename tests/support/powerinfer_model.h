@@ -16,7 +16,7 @@ void pi2_powerinfer_add_down(const pi2_tiny_model_options *options, pi2_gguf_bui
 /** Adds fc1 (rank x embedding) and fc2 (neurons x rank), F16. */
 void pi2_powerinfer_add_predictor(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer);
 
-/** Adds a layer of the families "falcon" and "opt", with Down by neuron, without Gate; false: it is another family. */
+/** Adds a layer of the family "opt", with Down by neuron, without Gate; false: it is another family. */
 bool pi2_powerinfer_add_other_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer);
 
 #endif

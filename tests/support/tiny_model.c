@@ -95,6 +95,25 @@ static void add_experts(const pi2_tiny_model_options *options, pi2_gguf_builder 
     add_stack(options, builder, name, options->down_type, ffn, embedding, experts, 1.0f);
 }
 
+static bool is_falcon(const pi2_tiny_model_options *options) { return strcmp(options->architecture, "falcon") == 0; }
+
+/** Matrices that other families have. */
+static bool is_left_out(const pi2_tiny_model_options *options, const char *name) {
+    if (strcmp(name, "ffn_gate") == 0) return options->ungated || is_falcon(options);
+    if (strcmp(name, "attn_qkv") == 0) return !is_falcon(options);
+    return is_falcon(options) && (strcmp(name, "attn_q") == 0 || strcmp(name, "attn_k") == 0 ||
+                                  strcmp(name, "attn_v") == 0);
+}
+
+static void add_norm(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer,
+                     const char *stem) {
+    char name[64];
+    (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, stem);
+    add_vector(options, builder, name, options->embedding_length, 1.0f);
+    (void)snprintf(name, sizeof name, "blk.%u.%s.bias", layer, stem);
+    if (is_falcon(options)) add_vector(options, builder, name, options->embedding_length, 0.0f);
+}
+
 static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
     const uint64_t embedding = options->embedding_length, ffn = options->feed_forward_length;
     const uint64_t query = (uint64_t)options->head_count * head_dimension(options);
@@ -108,6 +127,7 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         {"attn_q", options->query_type, embedding, query, options->attention_biases},
         {"attn_k", options->key_type, embedding, key, options->attention_biases},
         {"attn_v", options->value_type, embedding, key, options->attention_biases},
+        {"attn_qkv", options->query_type, embedding, query + 2 * key, false},
         {"attn_output", options->attention_output_type, query, embedding, options->attention_biases},
         {"ffn_gate", options->gate_type, embedding, ffn, options->feed_forward_biases},
         {"ffn_up", options->up_type, embedding, ffn, options->feed_forward_biases},
@@ -116,10 +136,9 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
     const bool by_neuron = options->down_by_neuron || options->predictor_rank;
     char name[64];
     if (pi2_powerinfer_add_other_layer(options, builder, layer)) return;
-    (void)snprintf(name, sizeof name, "blk.%u.attn_norm.weight", layer);
-    add_vector(options, builder, name, embedding, 1.0f);
-    (void)snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", layer);
-    add_vector(options, builder, name, embedding, 1.0f);
+    add_norm(options, builder, layer, "attn_norm");
+    if (!is_falcon(options)) add_norm(options, builder, layer, "ffn_norm");
+    if (options->two_norms) add_norm(options, builder, layer, "attn_norm_2");
     if (options->head_norms) {
         (void)snprintf(name, sizeof name, "blk.%u.attn_q_norm.weight", layer);
         add_vector(options, builder, name, head_dimension(options), 1.0f);
@@ -127,9 +146,9 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         add_vector(options, builder, name, head_dimension(options), 1.0f);
     }
     if (options->expert_count) add_experts(options, builder, layer);
-    const size_t count = options->expert_count ? 4 : sizeof matrices / sizeof matrices[0] - by_neuron;
+    const size_t count = options->expert_count ? 5 : sizeof matrices / sizeof matrices[0] - by_neuron;
     for (size_t i = 0; i < count; i++) {
-        if (options->ungated && strcmp(matrices[i].name, "ffn_gate") == 0) continue;
+        if (is_left_out(options, matrices[i].name)) continue;
         (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
         add_matrix(options, builder, name, matrices[i].type, matrices[i].columns, matrices[i].rows,
                    1.0f);
@@ -195,6 +214,7 @@ static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder
     pi2_gguf_builder_u32(builder, key(options, "attention.head_count"), options->head_count);
     pi2_gguf_builder_u32(builder, key(options, "attention.head_count_kv"), options->head_count_kv);
     pi2_gguf_builder_f32(builder, key(options, "attention.layer_norm_rms_epsilon"), 1e-5f);
+    if (is_falcon(options)) pi2_gguf_builder_f32(builder, key(options, "attention.layer_norm_epsilon"), 0.1f);
     if (options->expert_count) {
         pi2_gguf_builder_u32(builder, key(options, "expert_count"), options->expert_count);
         pi2_gguf_builder_u32(builder, key(options, "expert_used_count"), options->expert_used_count);
@@ -234,6 +254,7 @@ void pi2_tiny_model_build(const pi2_tiny_model_options *options, pi2_gguf_builde
     add_rope(options, builder);
     for (uint32_t layer = 0; layer < options->layer_count; layer++) add_layer(options, builder, layer);
     add_vector(options, builder, "output_norm.weight", options->embedding_length, 1.0f);
+    if (is_falcon(options)) add_vector(options, builder, "output_norm.bias", options->embedding_length, 0.0f);
     if (!options->tied_head) {
         add_matrix(options, builder, "output.weight", options->head_type, options->embedding_length,
                    tokens, 3.0f);

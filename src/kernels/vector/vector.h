@@ -14,6 +14,10 @@ typedef struct pi2_vector_kernels {
     /** out[i] = x[i] / sqrt(mean(x^2) + epsilon) * weight[i]. out may be x. */
     void (*rms_norm)(float *out, const float *x, const float *weight, size_t count, float epsilon);
 
+    /** out[i] = (x[i] - mean) / sqrt(mean of (x - mean)^2 + epsilon) * weight[i] + bias[i]. out may be x. */
+    void (*layer_norm)(float *out, const float *x, const float *weight, const float *bias, size_t count,
+                       float epsilon);
+
     /**
      * A neuron's activation from its Gate and Up, by pi2_ffn_activation (docs/arithmetic.md): out[i] = f(gate[i]) *
      * up[i] with f silu, gelu, relu or its square; drelu: relu(gate[i]) * relu(up[i]); gelu_topk: gelu(relu(gate[i])) *

@@ -30,6 +30,18 @@ static void rms_norm(float *out, const float *x, const float *weight, size_t cou
     for (size_t i = 0; i < count; i++) out[i] = x[i] * inverse * weight[i];
 }
 
+static void layer_norm(float *out, const float *x, const float *weight, const float *bias, size_t count,
+                       float epsilon) {
+    float sums[LANES] = {0.0f}, squares[LANES] = {0.0f};
+    for (size_t i = 0; i < count; i++) sums[i % LANES] += x[i];
+    const float mean = sum_of_lanes(sums) / (float)count;
+    for (size_t i = 0; i < count; i++) {
+        squares[i % LANES] = fmaf(x[i] - mean, x[i] - mean, squares[i % LANES]);
+    }
+    const float inverse = 1.0f / sqrtf(sum_of_lanes(squares) / (float)count + epsilon);
+    for (size_t i = 0; i < count; i++) out[i] = fmaf((x[i] - mean) * inverse, weight[i], bias[i]);
+}
+
 static void silu_multiply(float *out, const float *gate, const float *up, size_t count) {
     for (size_t i = 0; i < count; i++) {
         out[i] = gate[i] / (1.0f + pi2_expf(-gate[i])) * up[i];
@@ -159,6 +171,7 @@ const pi2_vector_kernels pi2_vector_kernels_scalar = {
     .name = "scalar",
     .cpu_required = PI2_CPU_NONE,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .activate = {
 #define FFN_ACTIVATION(name, sparse) [PI2_FFN_##name] = name##_multiply,
 #include "powerinfer2/ffn_activations.inc"

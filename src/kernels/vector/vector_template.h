@@ -33,6 +33,33 @@ static void rms_norm(float *out, const float *x, const float *weight, size_t cou
     lanes_store_first(out + whole, lanes_mul(lanes_mul(last, inverse), last_weight), rest);
 }
 
+static void layer_norm(float *out, const float *x, const float *weight, const float *bias, size_t count,
+                       float epsilon) {
+    const size_t whole = count / LANES * LANES;
+    const size_t rest = count - whole;
+    lanes sums = lanes_zero();
+    lanes squares = lanes_zero();
+    for (size_t i = 0; i < whole; i += LANES) sums = lanes_add(sums, lanes_load(x + i));
+    const lanes last = lanes_load_first(x + whole, rest);
+    const float average = lanes_sum(lanes_add(sums, last)) / (float)count;
+    const lanes mean = lanes_set(average);
+    for (size_t i = 0; i < whole; i += LANES) {
+        const lanes far = lanes_sub(lanes_load(x + i), mean);
+        squares = lanes_fma(far, far, squares);
+    }
+    const lanes last_far = lanes_keep(lanes_sub(last, mean), lanes_zero(), 0, rest);
+    squares = lanes_fma(last_far, last_far, squares);
+    const lanes inverse = lanes_set(1.0f / sqrtf(lanes_sum(squares) / (float)count + epsilon));
+    for (size_t i = 0; i < whole; i += LANES) {
+        const lanes normal = lanes_mul(lanes_sub(lanes_load(x + i), mean), inverse);
+        lanes_store(out + i, lanes_fma(normal, lanes_load(weight + i), lanes_load(bias + i)));
+    }
+    if (rest == 0) return;
+    const lanes last_normal = lanes_mul(last_far, inverse);
+    lanes_store_first(out + whole, lanes_fma(last_normal, lanes_load_first(weight + whole, rest),
+                                             lanes_load_first(bias + whole, rest)), rest);
+}
+
 /* 0 - x differs from -x only in a zero's sign, which exp does not see. */
 static inline lanes silu_times(lanes gate, lanes up) {
     const lanes denominator = lanes_add(lanes_set(1.0f), lanes_exp(lanes_sub(lanes_zero(), gate)));
@@ -198,6 +225,7 @@ const pi2_vector_kernels VECTOR_KERNELS_SYMBOL = {
     .name = VECTOR_KERNELS_NAME,
     .cpu_required = VECTOR_KERNELS_CPU,
     .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
     .activate = {
 #define FFN_ACTIVATION(name, sparse) [PI2_FFN_##name] = name##_multiply,
 #include "powerinfer2/ffn_activations.inc"
