@@ -26,7 +26,7 @@ typedef struct pi2_rope_shape {
     uint32_t original_context;  /* YaRN: what the model was trained on before */
 } pi2_rope_shape;
 
-enum { PI2_MOST_LAYERS = 1024 };
+enum { PI2_MOST_LAYERS = 1024, PI2_POSITION_OFFSET = 2 /* OPT's; no other family has such a table here */ };
 
 /** Numbers of one model, checked: every product of them fits in 32 bits where the engine needs it. */
 typedef struct pi2_model_shape {
@@ -43,6 +43,8 @@ typedef struct pi2_model_shape {
     float gate_deviations[PI2_MOST_LAYERS]; /* gelu_topk: by which Gate's cutoff lies above its mean, in standard
                                                deviations; -infinity: the layer has plain gelu */
     bool tied_head;
+    uint32_t learned_positions;    /* that the model has vectors for, which are added to the embedding, in a table with
+                                      PI2_POSITION_OFFSET rows before the first one's; 0: heads are rotated */
     bool ungated;                  /* the FFN has no Up: f of one matrix, which stands where Gate does, goes to Down */
     bool fused_qkv;                /* rows of queries, then of keys, then of values, in one matrix */
     bool parallel;                 /* the FFN reads the layer's input, as attention does, and not what attention made */
@@ -114,6 +116,7 @@ typedef enum pi2_table_role {
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
+    PI2_TABLE_POSITIONS, /* a matrix, of any type: rows of floats */
     PI2_TABLE_ROLES
 } pi2_table_role;
 
@@ -124,7 +127,8 @@ typedef struct pi2_table_request {
     const pi2_gguf_tensor *tensor;
     uint32_t length;            /* elements that it must have */
     bool required;
-    uint32_t rows;              /* 0: a vector; else a matrix of so many rows of `length` columns */
+    uint32_t rows;              /* 0: a vector; else a matrix of so many rows of `length` columns: in tiles, or */
+    bool keeps_rows;            /* row by row, and of any type */
 } pi2_table_request;
 
 /** The weights that a model is made of, in the order in which a token uses them. */

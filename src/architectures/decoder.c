@@ -189,7 +189,8 @@ static void list_norms(const pi2_tensor_directory *model, const pi2_model_shape 
         if (!tables[i].wanted) continue;
         (void)snprintf(name, sizeof name, "%s.%s", tables[i].stem, tables[i].part);
         requests->tables[requests->table_count++] = (pi2_table_request){
-            tables[i].role, layer, pi2_architecture_tensor(model, layer, name), shape->embedding_length, true, 0 };
+            tables[i].role, layer, pi2_architecture_tensor(model, layer, name), shape->embedding_length, true, 0,
+            false };
     }
 }
 
@@ -212,9 +213,13 @@ static void list_layer_tables(const pi2_tensor_directory *model, const pi2_model
     };
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         if (!tables[i].wanted) continue;
+        const pi2_gguf_tensor *tensor = pi2_architecture_tensor(model, layer, tables[i].name);
+        /* Where Down lies by neuron its bias goes by that name too, in a cluster file as well. */
+        if (!tensor && tables[i].role == PI2_TABLE_DOWN_BIAS) {
+            tensor = pi2_architecture_tensor(model, layer, "ffn_down_t.bias");
+        }
         requests->tables[requests->table_count++] = (pi2_table_request){
-            tables[i].role, layer, pi2_architecture_tensor(model, layer, tables[i].name), tables[i].length,
-            tables[i].required, tables[i].rows };
+            tables[i].role, layer, tensor, tables[i].length, tables[i].required, tables[i].rows, false };
     }
 }
 
@@ -240,7 +245,8 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     const size_t layers = shape->layer_count;
     const size_t layer_groups = 1 + (shape->expert_count ? shape->expert_count : 1);
     requests->groups = calloc(layers * layer_groups + 2, sizeof *requests->groups);
-    requests->tables = calloc(layers * PI2_TABLE_LAYER_ROLES + 3, sizeof *requests->tables);
+    requests->tables = calloc(layers * PI2_TABLE_LAYER_ROLES + PI2_TABLE_ROLES - PI2_TABLE_LAYER_ROLES,
+                              sizeof *requests->tables);
     if (!requests->groups || !requests->tables) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     }
@@ -259,12 +265,17 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     PI2_TRY(pi2_architecture_matrix(model, UINT32_MAX, shape->tied_head ? "token_embd.weight" : "output.weight",
                                     width, vocabulary, &head->tensors[0]));
     requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_OUTPUT_NORM, UINT32_MAX,
-        pi2_architecture_tensor(model, UINT32_MAX, "output_norm.weight"), shape->embedding_length, true, 0 };
+        pi2_architecture_tensor(model, UINT32_MAX, "output_norm.weight"), shape->embedding_length, true, 0, false };
+    if (shape->learned_positions) {
+        requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_POSITIONS, UINT32_MAX,
+            pi2_architecture_tensor(model, UINT32_MAX, "position_embd.weight"), shape->embedding_length, true,
+            shape->learned_positions + PI2_POSITION_OFFSET, true };
+    }
     if (shape->norm == PI2_NORM_LAYER) {
         requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_OUTPUT_NORM_BIAS, UINT32_MAX,
-            pi2_architecture_tensor(model, UINT32_MAX, "output_norm.bias"), shape->embedding_length, true, 0 };
+            pi2_architecture_tensor(model, UINT32_MAX, "output_norm.bias"), shape->embedding_length, true, 0, false };
     }
     requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_ROPE_FACTORS, UINT32_MAX,
-        pi2_architecture_tensor(model, UINT32_MAX, "rope_freqs.weight"), shape->rope.dimensions / 2, false, 0 };
+        pi2_architecture_tensor(model, UINT32_MAX, "rope_freqs.weight"), shape->rope.dimensions / 2, false, 0, false };
     return PI2_OK;
 }

@@ -145,8 +145,9 @@ static pi2_status read_table(const pi2_gguf *gguf, pi2_weight_file *file, const 
     }
     if (status != PI2_OK) return pi2_fail_prefix(status, "tensor '%s'", tensor->name);
     if (pi2_cluster_file_is(gguf)) PI2_TRY(pi2_cluster_file_check_table(gguf, tensor, raw));
-    if (request->rows) return pack_matrix(format, request, raw, out);
-    format->decode_row(out, raw, request->length);
+    if (request->rows && !request->keeps_rows) return pack_matrix(format, request, raw, out);
+    const size_t rows = request->rows ? request->rows : 1;
+    format->decode_row(out, raw, request->length / format->block_columns * rows);
     return PI2_OK;
 }
 
@@ -154,7 +155,8 @@ static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *req
     static const char *const names[PI2_TABLE_ROLES] = {
         "attn_norm.weight", "ffn_norm.weight", "attn_norm.bias", "ffn_norm.bias", "attn_q.bias", "attn_k.bias",
         "attn_v.bias", "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_q_norm.weight",
-        "attn_k_norm.weight", "ffn_gate_inp.weight", "output_norm.weight", "output_norm.bias", "rope_freqs.weight" };
+        "attn_k_norm.weight", "ffn_gate_inp.weight", "output_norm.weight", "output_norm.bias", "rope_freqs.weight",
+        "position_embd.weight" };
     const char *path = pi2_gguf_file_path(gguf, 0);
     if (!request->tensor) {
         return request->required
@@ -163,7 +165,7 @@ static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *req
             : PI2_OK;
     }
     const pi2_weight_format *format = pi2_weight_format_find(request->tensor->type);
-    if (!format || format->block_columns != 1) {
+    if (!format || (format->block_columns != 1 && !request->keeps_rows)) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is %s; F32, F16 or BF16 was expected", path,
                         request->tensor->name, pi2_weight_type_name(request->tensor->type));
     }
@@ -189,6 +191,7 @@ static pi2_status read_each_table(pi2_model *model, const pi2_gguf *gguf, const 
         status = read_table(gguf, &file, request, buffer, at);
         if (request->role == PI2_TABLE_OUTPUT_NORM) model->output_norm = at;
         else if (request->role == PI2_TABLE_OUTPUT_NORM_BIAS) model->output_norm_bias = at;
+        else if (request->role == PI2_TABLE_POSITIONS) model->positions = at;
         else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
         else model->layers[request->layer].tables[request->role] = at;
         at += table_floats(request);

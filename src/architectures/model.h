@@ -54,6 +54,7 @@ typedef struct pi2_model {
     pi2_operand embedding;        /* tensor NULL when tied: stored as GGUF rows */
     pi2_piece_ref *refs; uint32_t ref_count;
     const float *output_norm, *output_norm_bias, *rope_factors; /* the last two may be NULL */
+    const float *positions;       /* [learned_positions + PI2_POSITION_OFFSET][embedding_length]; NULL: rotary ones */
     float *table_memory; size_t table_bytes;
     uint64_t parameter_count;
     const pi2_matmul_kernel *router_kernel; /* NULL: dense */

@@ -80,7 +80,7 @@ pi2_status pi2_powerinfer_check_layer(const pi2_tensor_directory *model, const p
     PI2_TRY(pi2_architecture_find(model->gguf, &architecture));
     if (!architecture->has_powerinfer_files) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a file of PowerInfer (PWRI) with architecture '%s' is not known: its "
-                        "models are llama, bamboo and falcon here", pi2_gguf_file_path(model->gguf, 0),
+                        "models are llama, bamboo, falcon and opt here", pi2_gguf_file_path(model->gguf, 0),
                         architecture->name);
     }
     PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_down_t.weight", shape->embedding_length,

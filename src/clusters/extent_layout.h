@@ -17,8 +17,8 @@
  *            expert lie before all its others, so that they can be read alone. An FFN without Gate has one
  *            matrix before Down, which is Gate to all of this: there is no Up.
  *
- * Small tensors (norms, biases, router, rope factors: one-dimensional or F32 under 1 MB that a
- * group names no piece of) are "tables": always resident, stored as ordinary tensors.
+ * Small tensors (norms, biases, router, rope factors, learned positions: what a group names no piece
+ * of) are "tables": always resident, stored as ordinary tensors.
  */
 #ifndef PI2_CLUSTERS_EXTENT_LAYOUT_H
 #define PI2_CLUSTERS_EXTENT_LAYOUT_H

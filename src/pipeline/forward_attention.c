@@ -88,7 +88,7 @@ static void store_token(pi2_forward_walk *walk, uint32_t token) {
     }
     if (tables[PI2_TABLE_Q_NORM]) norm_heads(forward, q, shape->head_count, tables[PI2_TABLE_Q_NORM]);
     if (tables[PI2_TABLE_K_NORM]) norm_heads(forward, k, shape->head_count_kv, tables[PI2_TABLE_K_NORM]);
-    if (shape->window == 0 || pi2_layer_has_window(shape, walk->layer)) {
+    if (shape->learned_positions == 0 && (shape->window == 0 || pi2_layer_has_window(shape, walk->layer))) {
         const float *cos_sin = buffers->cos_sin + (size_t)token * shape->rope.dimensions;
         rotate_heads(forward, q, shape->head_count, cos_sin);
         rotate_heads(forward, k, shape->head_count_kv, cos_sin);

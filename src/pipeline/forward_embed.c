@@ -105,6 +105,16 @@ static pi2_status read_rows(row_reads *reads) {
                           reads->forward->options.shape.thread_count);
 }
 
+/* Where the model learned its positions, each token's is added. */
+static void add_positions(pi2_forward *forward) {
+    const size_t width = forward->model->shape.embedding_length;
+    for (uint32_t t = 0; forward->model->positions && t < forward->token_count; t++) {
+        const size_t row = (size_t)forward->position + t + PI2_POSITION_OFFSET;
+        forward->vector->add(forward->buffers.x + t * forward->buffers.width_stride,
+                             forward->model->positions + row * width, width);
+    }
+}
+
 pi2_status pi2_forward_embed(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     const size_t staging = pi2_forward_staging_bytes(model, &forward->options.shape);
@@ -122,5 +132,6 @@ pi2_status pi2_forward_embed(pi2_forward *forward) {
         PI2_TRY(read_rows(&reads));
         reads.count = 0;
     }
+    add_positions(forward);
     return PI2_OK;
 }

@@ -52,6 +52,14 @@ static uint64_t embedding_bytes(const pi2_extent_layout *layout) {
 
 static uint32_t round_context(uint64_t tokens) { return (uint32_t)((tokens + 15) / 16 * 16); }
 
+/* No further than the model has positions for, where it learned them. */
+static pi2_status check_context(const pi2_memory_plan_request *request) {
+    const uint32_t most = request->model->shape.learned_positions;
+    if (most == 0 || request->context_tokens <= most) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s: a context of %u tokens is asked for, and the model has positions for %u: "
+                    "ask for at most that", request->model_path, request->context_tokens, most);
+}
+
 /* The context that the budget affords: a sixth of it, between 256 tokens and what was trained. */
 static void choose_context(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     const uint32_t trained = request->model->shape.context_length;
@@ -68,6 +76,8 @@ static void choose_context(const pi2_memory_plan_request *request, pi2_memory_pl
     }
     plan->shape.context_tokens = round_context(tokens > LEAST_CONTEXT ? tokens
                                                : most < LEAST_CONTEXT ? most : LEAST_CONTEXT);
+    const uint32_t learned = request->model->shape.learned_positions;
+    if (learned && plan->shape.context_tokens > learned) plan->shape.context_tokens = learned;
 }
 
 static uint64_t stack_bytes(const pi2_memory_plan_request *request, uint32_t threads) {
@@ -420,6 +430,7 @@ static uint64_t least_budget(const pi2_memory_plan_request *request, uint64_t le
 
 pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     uint64_t least = 0;
+    PI2_TRY(check_context(request));
     if (spend(request, plan, &least)) return PI2_OK;
     pi2_memory_plan enough;
     char needed[PI2_SIZE_TEXT_BYTES], context[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES];

@@ -81,17 +81,31 @@ expect 0 inspect -m "$folder/falcon.pi2" --sparsity
 answer gelu -m "$folder/eagle.gguf"
 cmp -s "$folder/gelu" "$folder/eagle" && fail "relu's figures are gelu's: this proves nothing"
 
+# OPT: learned positions, which end the context.
+tiny opt layers=2 heads_kv=4 feed_forward=2048 down=Q4_0 predictor_rank=16 architecture=opt context=80
+tiny twin_opt layers=2 heads_kv=4 feed_forward=2048 down=Q4_0 down_by_neuron=1 architecture=opt context=80
+answer opt -m "$folder/opt.gguf"
+answer twin_opt -m "$folder/twin_opt.gguf"
+same opt twin_opt
+expect 0 prepare -m "$folder/opt.gguf" -o "$folder/opt.pi2"
+expect 0 inspect -m "$folder/opt.pi2" --verify --json
+expect_json ffn_activation relu
+expect_json bank_count 2
+answer opt_by_neuron -m "$folder/opt.pi2"
+same opt opt_by_neuron
+expect_error 2 'the model has positions for 80: ask for at most that' run -m "$folder/opt.pi2" -p x -c 81
+
 # A family that is not run, and a file that was cut.
-tiny opt layers=2 predictor_rank=16 architecture=opt
-expect 3 inspect -m "$folder/opt.gguf" --tensors
-grep -q '^architecture *opt$' "$folder/out" || fail "opt: no architecture"
-grep -q '^runs here *no$' "$folder/out" || fail "opt is said to run"
-grep -q '^predictors *4 matrices' "$folder/out" || fail "opt: no predictors"
-grep -q ' blk.1.ffn_down_t.weight$' "$folder/out" || fail "opt: Down is not listed"
+tiny mpt layers=2 predictor_rank=16 architecture=mpt
+expect 3 inspect -m "$folder/mpt.gguf" --tensors
+grep -q '^architecture *mpt$' "$folder/out" || fail "mpt: no architecture"
+grep -q '^runs here *no$' "$folder/out" || fail "mpt is said to run"
+grep -q '^predictors *4 matrices' "$folder/out" || fail "mpt: no predictors"
+grep -q ' blk.1.ffn_down_t.weight$' "$folder/out" || fail "mpt: Down is not listed"
 for command in run prepare; do
     case $command in run) set -- -p x ;; *) set -- -o "$folder/never.pi2" ;; esac
-    expect_error 3 "architecture 'opt' is not supported; this version runs: llama, bamboo, falcon" \
-        "$command" -m "$folder/opt.gguf" "$@"
+    expect_error 3 "architecture 'mpt' is not supported; this version runs: llama, bamboo, falcon, opt" \
+        "$command" -m "$folder/mpt.gguf" "$@"
 done
 size=$(wc -c <"$folder/theirs.gguf")
 for left in 3 10 2000 $((size - 64)); do

@@ -125,6 +125,53 @@ static void test_falcon(void **state) {
     }
 }
 
+/* Learned positions, biases, in every type; heads are not shared. */
+static void test_opt(void **state) {
+    (void)state;
+    pi2_tiny_model_options options;
+    options_of(&options, "opt", 0, 0);
+    options.head_count_kv = options.head_count;
+    options.feed_forward_length = 608;
+    pi2_tiny_model_set_types(&options, PI2_F32);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+    options.feed_forward_length = 512;
+    check_types(&options);
+    options.tied_head = false;
+    pi2_tiny_model_set_types(&options, PI2_F16);
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.004, 0);
+}
+
+/* A context ends where the model has no position any more: as chosen, and refused as asked for. */
+static void test_learned_positions_bound_the_context(void **state) {
+    (void)state;
+    char *folder = test_folder_make(), *path = test_path(folder, "opt.gguf");
+    pi2_tiny_model_options options;
+    options_of(&options, "opt", 0, 0);
+    options.head_count_kv = options.head_count;
+    options.context_length = 50; /* and so many positions, no multiple of 16 */
+    assert_int_equal(pi2_tiny_model_write(&options, path), 0);
+    pi2_engine_options engine_options;
+    pi2_engine_options_init(&engine_options);
+    engine_options.model_path = path;
+    engine_options.memory_bytes = PI2_TEST_PLENTY_BYTES;
+    pi2_engine *engine = NULL;
+    pi2_session *session = NULL;
+    if (pi2_engine_open(&engine_options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_engine_get_report(engine)->context_tokens, 50);
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    int32_t tokens[51];
+    for (int32_t i = 0; i < 51; i++) tokens[i] = i;
+    assert_int_equal(pi2_session_append(session, tokens, 50, PI2_LOGITS_LAST), PI2_OK);
+    assert_int_not_equal(pi2_session_append(session, tokens, 1, PI2_LOGITS_LAST), PI2_OK);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+    engine_options.context_tokens = 51;
+    assert_int_equal(pi2_engine_open(&engine_options, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "a context of 51 tokens is asked for, and the model has positions for"));
+    free(path);
+    test_folder_remove(folder);
+}
+
 /* Every activation of the list, dense and in experts, with activations kept as floats and in 8 bits. */
 static void test_activations(void **state) {
     (void)state;
@@ -375,6 +422,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixtral), cmocka_unit_test(test_qwen3moe), cmocka_unit_test(test_smallthinker),
         cmocka_unit_test(test_dense_qwen), cmocka_unit_test(test_falcon), cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_opt), cmocka_unit_test(test_learned_positions_bound_the_context),
         cmocka_unit_test(test_ungated),
         cmocka_unit_test(test_activation_by_option), cmocka_unit_test(test_gate_keys), cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_refusals),

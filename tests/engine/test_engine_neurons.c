@@ -221,6 +221,18 @@ static void falcons_on_every_budget_thread_method_and_batch(void **state) {
     }
 }
 
+static void an_opt_on_every_budget_thread_method_and_batch(void **state) {
+    (void)state;
+    pi2_tiny_model_options options = sparse_model();
+    options.architecture = "opt";
+    options.head_count_kv = options.head_count;
+    options.layer_count = 10;
+    options.down_type = PI2_F16;
+    options.ffn_activation = NULL;
+    write_model(&options);
+    compare_variations(400000, false, 0);
+}
+
 static void ungated_of_every_weight_type(void **state) {
     (void)state;
     size_t count;
@@ -635,6 +647,7 @@ int main(void) {
         cmocka_unit_test(every_budget_thread_method_and_batch), cmocka_unit_test(every_weight_type),
         cmocka_unit_test(ungated_on_every_budget_thread_method_and_batch),
         cmocka_unit_test(falcons_on_every_budget_thread_method_and_batch),
+        cmocka_unit_test(an_opt_on_every_budget_thread_method_and_batch),
         cmocka_unit_test(ungated_of_every_weight_type),
         cmocka_unit_test(gaps_are_read_where_that_is_cheaper),
         cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(a_cutoff_for_gate),

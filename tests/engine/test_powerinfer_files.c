@@ -38,6 +38,7 @@ static pi2_tiny_model_options model_of(const char *architecture, pi2_weight_type
     options.layer_count = LAYERS;
     options.feed_forward_length = 1312; /* the last cluster is smaller; clusters are no multiple of what is packed */
     options.predictor_rank = RANK;
+    if (strcmp(architecture, "opt") == 0) options.head_count_kv = options.head_count;
     return options;
 }
 
@@ -104,12 +105,13 @@ static void every_type_gives_the_same_bits(void **state) {
         { "llama", "relu", PI2_Q4_0, PI2_Q4_0 }, { "bamboo", "drelu", PI2_F16, PI2_F16 },
         { "llama", "relu", PI2_F32, PI2_F32 },   { "bamboo", "drelu", PI2_Q4_0, PI2_BF16 },
         { "llama", "relu", PI2_Q8_0, PI2_Q8_0 }, { "bamboo", "drelu", PI2_Q4_0, PI2_Q4_K },
-        { "falcon", "relu", PI2_Q4_0, PI2_Q4_0 }, { "falcon", "relu", PI2_F16, PI2_F16 } };
+        { "falcon", "relu", PI2_Q4_0, PI2_Q4_0 }, { "falcon", "relu", PI2_F16, PI2_F16 },
+        { "opt", "relu", PI2_Q4_0, PI2_Q4_0 },    { "opt", "relu", PI2_F16, PI2_F16 } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         pi2_tiny_model_options options = model_of(cases[i].architecture, cases[i].type, cases[i].down);
         assert_int_equal(pi2_tiny_model_write_apart(&options, theirs), 0);
-        const bool is_falcon = strcmp(cases[i].architecture, "falcon") == 0;
-        options.architecture = is_falcon ? "falcon" : "llama";
+        const bool is_llama = strcmp(cases[i].architecture, "bamboo") == 0;
+        options.architecture = is_llama ? "llama" : cases[i].architecture;
         options.predictor_rank = 0;
         options.down_by_neuron = true;
         assert_int_equal(pi2_tiny_model_write_apart(&options, ordinary), 0);
@@ -246,15 +248,42 @@ static void strange_parts_are_refused(void **state) {
     pi2_gguf_builder_free(&builder);
 }
 
+/* A table of positions that is missing, turned round, or has none but the rows that no position uses. */
+static void positions_that_lack_are_named(void **state) {
+    (void)state;
+    static const char *const wanted[] = { "tensor 'position_embd.weight' is missing",
+                                          "tensor 'position_embd.weight' has 514 x 256 elements, 256 x 256 were exp",
+                                          "tensor 'position_embd.weight' has 2 rows, of which the first 2 are of no" };
+    pi2_tiny_model_options options = model_of("opt", PI2_F16, PI2_F16);
+    for (size_t i = 0; i < 3; i++) {
+        pi2_gguf_builder builder;
+        size_t length = 0;
+        pi2_tiny_model_build(&options, &builder);
+        unsigned char *image = pi2_gguf_builder_image(&builder, &length);
+        unsigned char *at = find_tensor(image, length, "position_embd.weight"), kept[8];
+        memcpy(kept, at + 4, 8);
+        if (i == 0) at[-1] = 'x';
+        if (i == 1) {
+            memcpy(at + 4, at + 12, 8);
+            memcpy(at + 12, kept, 8);
+        }
+        if (i == 2) at[12] = 2, at[13] = 0;
+        test_file_write(theirs, image, length);
+        check_refused(wanted[i]);
+        free(image);
+        pi2_gguf_builder_free(&builder);
+    }
+}
+
 static void a_family_that_does_not_run_is_described(void **state) {
     (void)state;
-    const pi2_tiny_model_options options = model_of("opt", PI2_Q4_0, PI2_F16);
+    const pi2_tiny_model_options options = model_of("mpt", PI2_Q4_0, PI2_F16);
     assert_int_equal(pi2_tiny_model_write(&options, theirs), 0);
-    check_refused("architecture 'opt' is not supported");
+    check_refused("architecture 'mpt' is not supported");
     pi2_model_file *file = NULL;
     assert_int_equal(pi2_model_file_open(theirs, &file), PI2_OK);
     const pi2_model_summary *summary = pi2_model_file_summary(file);
-    assert_string_equal(summary->architecture, "opt");
+    assert_string_equal(summary->architecture, "mpt");
     assert_int_equal(summary->layer_count, LAYERS);
     assert_int_equal(summary->predictor_matrix_count, 2 * LAYERS);
     bool has_down = false;
@@ -280,6 +309,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_gives_the_same_bits), cmocka_unit_test(an_option_goes_before_the_file),
         cmocka_unit_test(parts_that_lack_are_named), cmocka_unit_test(strange_parts_are_refused),
+        cmocka_unit_test(positions_that_lack_are_named),
         cmocka_unit_test(a_family_that_does_not_run_is_described) };
     return cmocka_run_group_tests(tests, set_up, test_folder_end);
 }

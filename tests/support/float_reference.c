@@ -18,7 +18,7 @@ typedef struct reference {
     uint32_t original_context;
     double *rope_factors; /* NULL: none */
     uint32_t experts, used, expert_neurons, window;
-    bool neox, sigmoid, early_router, is_gated, is_falcon;
+    bool neox, sigmoid, early_router, is_gated, is_falcon, is_opt;
     char activation[24];
     size_t count;
     pi2_expert_choice *choice; /* NULL: the best are chosen */
@@ -353,7 +353,7 @@ static void layer(const reference *r, int l, double *x) {
     if (!attended) abort();
     norm_heads(r, "attn_q_norm.weight", l, q, r->heads);
     norm_heads(r, "attn_k_norm.weight", l, k, r->kv_heads);
-    if (r->window == 0 || windowed) {
+    if (!r->is_opt && (r->window == 0 || windowed)) {
         rotate(r, q, r->heads);
         rotate(r, k, r->kv_heads);
     }
@@ -396,8 +396,9 @@ static int read_shape(reference *r) {
     r->neox = text.length != 5 || memcmp(text.text, "llama", 5) != 0;
     r->early_router = text.length == 12 && memcmp(text.text, "smallthinker", 12) == 0;
     r->is_falcon = text.length == 6 && memcmp(text.text, "falcon", 6) == 0;
+    r->is_opt = text.length == 3 && memcmp(text.text, "opt", 3) == 0;
     (void)snprintf(r->activation, sizeof r->activation, "%s",
-                   r->early_router ? "relu" : r->is_falcon ? "gelu" : "silu");
+                   r->early_router || r->is_opt ? "relu" : r->is_falcon ? "gelu" : "silu");
     if (pi2_gguf_has(r->gguf, PI2_KEY_FFN_ACTIVATION)) {
         if (pi2_gguf_string_get(r->gguf, PI2_KEY_FFN_ACTIVATION, &text) != PI2_OK) return -1;
         (void)snprintf(r->activation, sizeof r->activation, "%.*s", (int)text.length, text.text);
@@ -417,7 +418,7 @@ static int read_shape(reference *r) {
     r->sigmoid = number(r, "expert_gating_func", 1) == 2;
     r->window = number(r, "attention.sliding_window", 0);
     r->epsilon = real(r, "attention.layer_norm_rms_epsilon", 1e-5f);
-    if (r->is_falcon) r->epsilon = real(r, "attention.layer_norm_epsilon", 1e-5f);
+    if (r->is_falcon || r->is_opt) r->epsilon = real(r, "attention.layer_norm_epsilon", 1e-5f);
     r->base = real(r, "rope.freq_base", 10000.0f);
     r->scale_factor = real(r, "rope.scaling.factor", 1.0f);
     r->original_context = number(r, "rope.scaling.original_context_length", 0);
@@ -444,6 +445,9 @@ int pi2_float_reference(const char *path, const int32_t *tokens, size_t count, p
     for (size_t t = 0; t < count; t++) {
         memcpy(x + t * r.width, embedding + (size_t)tokens[t] * r.width, r.width * sizeof *x);
     }
+    double *positions = load(&r, "position_embd.weight", -1); /* OPT's, of which the first two are of no token */
+    for (size_t i = 0; positions && i < count * r.width; i++) x[i] += positions[2 * r.width + i];
+    free(positions);
     for (uint32_t l = 0; l < r.layers; l++) layer(&r, (int)l, x);
     double *n = norm(&r, "output_norm", -1, x);
     const bool tied = pi2_gguf_tensor_find(r.gguf, "output.weight") == NULL;

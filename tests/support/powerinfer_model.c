@@ -65,22 +65,3 @@ void pi2_powerinfer_add_predictor(const pi2_tiny_model_options *options, pi2_ggu
     add(builder, layer, "fc1.weight", PI2_F16, options->embedding_length, rank, options->seed + 2000);
     add(builder, layer, "fc2.weight", PI2_F16, rank, options->feed_forward_length, options->seed + 3000);
 }
-
-bool pi2_powerinfer_add_other_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
-    static const struct { const char *name; uint64_t columns, rows; } tensors[] = {
-        {"attn_norm.weight", 'e', 1},   {"attn_norm.bias", 'e', 1}, {"attn_q.weight", 'e', 'e'},
-        {"attn_q.bias", 'e', 1},        {"attn_k.weight", 'e', 'e'}, {"attn_k.bias", 'e', 1},
-        {"attn_v.weight", 'e', 'e'},    {"attn_v.bias", 'e', 1},    {"attn_output.weight", 'e', 'e'},
-        {"attn_output.bias", 'e', 1},   {"ffn_norm.weight", 'e', 1}, {"ffn_norm.bias", 'e', 1},
-        {"ffn_up.weight", 'e', 'n'},    {"ffn_up.bias", 'n', 1},    {"ffn_down_t.bias", 'e', 1}};
-    const uint64_t width = options->embedding_length, neurons = options->feed_forward_length;
-    if (!options->predictor_rank || strcmp(options->architecture, "opt") != 0) return false;
-    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
-        const uint64_t columns = tensors[i].columns == 'n' ? neurons : width;
-        const uint64_t rows = tensors[i].rows == 1 ? 1 : tensors[i].rows == 'n' ? neurons : width;
-        add(builder, layer, tensors[i].name, rows == 1 ? PI2_F32 : PI2_F16, columns, rows, options->seed + i);
-    }
-    pi2_powerinfer_add_down(options, builder, layer);
-    pi2_powerinfer_add_predictor(options, builder, layer);
-    return true;
-}

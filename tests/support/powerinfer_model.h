@@ -1,6 +1,6 @@
 /*
- * powerinfer_model.h: what the files of PowerInfer have in place of an ordinary Down and of other families' layers,
- * written from the facts of that format (docs/sparsity.md). For tiny_model.c.
+ * powerinfer_model.h: what the files of PowerInfer have in place of an ordinary Down, and beside it, written
+ * from the facts of that format (docs/sparsity.md). For tiny_model.c.
  */
 #ifndef PI2_TESTS_SUPPORT_POWERINFER_MODEL_H
 #define PI2_TESTS_SUPPORT_POWERINFER_MODEL_H
@@ -15,8 +15,5 @@ void pi2_powerinfer_add_down(const pi2_tiny_model_options *options, pi2_gguf_bui
 
 /** Adds fc1 (rank x embedding) and fc2 (neurons x rank), F16. */
 void pi2_powerinfer_add_predictor(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer);
-
-/** Adds a layer of the family "opt", with Down by neuron, without Gate; false: it is another family. */
-bool pi2_powerinfer_add_other_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer);
 
 #endif

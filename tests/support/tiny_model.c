@@ -62,10 +62,10 @@ static void add_matrix(const pi2_tiny_model_options *options, pi2_gguf_builder *
     add_stack(options, builder, name, type, columns, rows, 0, gain);
 }
 
-/** Norms lie around 1, biases around 0. */
-static void add_vector(const pi2_tiny_model_options *options, pi2_gguf_builder *builder,
+/** The values are drawn by one name, and go by another. */
+static void add_values(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, const char *drawn_by,
                        const char *name, uint64_t length, float middle) {
-    uint64_t state = hash_name(name) ^ options->seed;
+    uint64_t state = hash_name(drawn_by) ^ options->seed;
     pi2_test_bytes data = {0};
     for (uint64_t i = 0; i < length; i++) {
         const float unit = (float)(pi2_tiny_random(&state) >> 40) / 16777216.0f;
@@ -73,6 +73,12 @@ static void add_vector(const pi2_tiny_model_options *options, pi2_gguf_builder *
     }
     pi2_gguf_builder_tensor(builder, name, PI2_F32, 1, &length, data.data, data.length);
     pi2_test_bytes_free(&data);
+}
+
+/** Norms lie around 1, biases around 0. */
+static void add_vector(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, const char *name,
+                       uint64_t length, float middle) {
+    add_values(options, builder, name, name, length, middle);
 }
 
 static uint32_t head_dimension(const pi2_tiny_model_options *options) {
@@ -96,10 +102,12 @@ static void add_experts(const pi2_tiny_model_options *options, pi2_gguf_builder 
 }
 
 static bool is_falcon(const pi2_tiny_model_options *options) { return strcmp(options->architecture, "falcon") == 0; }
+static bool is_opt(const pi2_tiny_model_options *options) { return strcmp(options->architecture, "opt") == 0; }
+static bool has_layer_norms(const pi2_tiny_model_options *options) { return is_falcon(options) || is_opt(options); }
 
 /** Matrices that other families have. */
 static bool is_left_out(const pi2_tiny_model_options *options, const char *name) {
-    if (strcmp(name, "ffn_gate") == 0) return options->ungated || is_falcon(options);
+    if (strcmp(name, "ffn_gate") == 0) return options->ungated || is_falcon(options) || is_opt(options);
     if (strcmp(name, "attn_qkv") == 0) return !is_falcon(options);
     return is_falcon(options) && (strcmp(name, "attn_q") == 0 || strcmp(name, "attn_k") == 0 ||
                                   strcmp(name, "attn_v") == 0);
@@ -111,7 +119,7 @@ static void add_norm(const pi2_tiny_model_options *options, pi2_gguf_builder *bu
     (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, stem);
     add_vector(options, builder, name, options->embedding_length, 1.0f);
     (void)snprintf(name, sizeof name, "blk.%u.%s.bias", layer, stem);
-    if (is_falcon(options)) add_vector(options, builder, name, options->embedding_length, 0.0f);
+    if (has_layer_norms(options)) add_vector(options, builder, name, options->embedding_length, 0.0f);
 }
 
 static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
@@ -135,7 +143,6 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
     };
     const bool by_neuron = options->down_by_neuron || options->predictor_rank;
     char name[64];
-    if (pi2_powerinfer_add_other_layer(options, builder, layer)) return;
     add_norm(options, builder, layer, "attn_norm");
     if (!is_falcon(options)) add_norm(options, builder, layer, "ffn_norm");
     if (options->two_norms) add_norm(options, builder, layer, "attn_norm_2");
@@ -152,11 +159,15 @@ static void add_layer(const pi2_tiny_model_options *options, pi2_gguf_builder *b
         (void)snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].name);
         add_matrix(options, builder, name, matrices[i].type, matrices[i].columns, matrices[i].rows,
                    1.0f);
-        if (!matrices[i].has_bias) continue;
+        if (!matrices[i].has_bias && !is_opt(options)) continue;
         (void)snprintf(name, sizeof name, "blk.%u.%s.bias", layer, matrices[i].name);
         add_vector(options, builder, name, matrices[i].rows, 0.0f);
     }
     if (by_neuron) pi2_powerinfer_add_down(options, builder, layer);
+    if (by_neuron && is_opt(options)) {
+        (void)snprintf(name, sizeof name, "blk.%u.ffn_down%s.bias", layer, options->predictor_rank ? "_t" : "");
+        add_values(options, builder, "ffn_down.bias", name, embedding, 0.0f);
+    }
     if (options->predictor_rank) pi2_powerinfer_add_predictor(options, builder, layer);
 }
 
@@ -214,7 +225,7 @@ static void add_metadata(const pi2_tiny_model_options *options, pi2_gguf_builder
     pi2_gguf_builder_u32(builder, key(options, "attention.head_count"), options->head_count);
     pi2_gguf_builder_u32(builder, key(options, "attention.head_count_kv"), options->head_count_kv);
     pi2_gguf_builder_f32(builder, key(options, "attention.layer_norm_rms_epsilon"), 1e-5f);
-    if (is_falcon(options)) pi2_gguf_builder_f32(builder, key(options, "attention.layer_norm_epsilon"), 0.1f);
+    if (has_layer_norms(options)) pi2_gguf_builder_f32(builder, key(options, "attention.layer_norm_epsilon"), 0.1f);
     if (options->expert_count) {
         pi2_gguf_builder_u32(builder, key(options, "expert_count"), options->expert_count);
         pi2_gguf_builder_u32(builder, key(options, "expert_used_count"), options->expert_used_count);
@@ -251,10 +262,15 @@ void pi2_tiny_model_build(const pi2_tiny_model_options *options, pi2_gguf_builde
     pi2_gguf_builder_u32(builder, key(options, "vocab_size"), tokens);
     add_matrix(options, builder, "token_embd.weight", options->embedding_type,
                options->embedding_length, tokens, 3.0f);
-    add_rope(options, builder);
+    if (is_opt(options)) {
+        add_matrix(options, builder, "position_embd.weight", options->embedding_type, options->embedding_length,
+                   options->context_length + 2, 3.0f);
+    } else {
+        add_rope(options, builder);
+    }
     for (uint32_t layer = 0; layer < options->layer_count; layer++) add_layer(options, builder, layer);
     add_vector(options, builder, "output_norm.weight", options->embedding_length, 1.0f);
-    if (is_falcon(options)) add_vector(options, builder, "output_norm.bias", options->embedding_length, 0.0f);
+    if (has_layer_norms(options)) add_vector(options, builder, "output_norm.bias", options->embedding_length, 0.0f);
     if (!options->tied_head) {
         add_matrix(options, builder, "output.weight", options->head_type, options->embedding_length,
                    tokens, 3.0f);

@@ -38,8 +38,7 @@ typedef struct pi2_tiny_model_options {
     bool two_norms;                    /* false; of "falcon", whose layers have parts of their own: attn_norm_2 */
 
     bool down_by_neuron;               /* false; true: Down's values are drawn along neurons, as PowerInfer's are */
-    uint32_t predictor_rank;           /* 0; else a PowerInfer file ("PWRI"): Down by neuron, predictors of this rank;
-                                          architecture "opt" then gets layers of its own */
+    uint32_t predictor_rank;           /* 0; else a PowerInfer file ("PWRI"): Down by neuron, predictors of this rank */
 
     const char *ffn_activation;        /* NULL: no powerinfer2.ffn_activation key */
     const float *gate_sparsity, *gate_deviations; /* NULL; else arrays for gelu_topk, of ... */
