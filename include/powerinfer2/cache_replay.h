@@ -1,10 +1,11 @@
 /*
- * cache_replay.h: what a cache of experts would have found, for any policy and size, and the best
- * that any could: a recorded run (pi2_engine_options.record_trace) played again without the model.
+ * cache_replay.h: what a cache of experts, or of single neurons, would have found, for any policy and
+ * size, and the best that any could: a recorded run (pi2_engine_options.record_trace) played again without the model.
  */
 #ifndef POWERINFER2_CACHE_REPLAY_H
 #define POWERINFER2_CACHE_REPLAY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ typedef struct pi2_replay_info {
     uint64_t use_count;         /* visits of a pass to an expert */
     uint64_t distinct_count;    /* experts that were used at all */
     double repeat_share;        /* of a single token's experts, those that the pass before used too */
+    bool of_neurons;            /* "layers" are banks of single neurons, "experts" units of them; used_count is 0 */
 } pi2_replay_info;
 
 /** Reads a trace. Errors  IO, FORMAT (what is wrong, at which byte; no passes), UNSUPPORTED (version), MEMORY */
@@ -34,6 +36,10 @@ PI2_API const pi2_replay_info *pi2_replay_get_info(const pi2_replay *replay);
 
 /** The policies by name, NULL-terminated; "belady", which knows the future, is not among them. */
 PI2_API const char *const *pi2_replay_policy_names(void);
+
+/** Why a policy is not worth playing with this trace, as what follows "it": "looks at every slot ..."; NULL: it is.
+ *  pi2_replay_run() plays it all the same. */
+PI2_API const char *pi2_replay_leaves_out(const pi2_replay *replay, const char *policy);
 
 typedef struct pi2_replay_result {
     uint64_t uses, hits;        /* of the passes that count */

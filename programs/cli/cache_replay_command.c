@@ -20,18 +20,22 @@ typedef struct replay_settings {
 #define REPLAY(field) offsetof(replay_settings, field)
 static const pi2_cli_option replay_options[] = {
     {"--sizes", "LIST", PI2_CLI_TEXT, REPLAY(sizes), NULL,
-     "Cache sizes, separated by commas: experts (\"600\") or bytes (\"4G\"). Otherwise tenths of all experts.",
+     "Cache sizes, separated by commas: experts, or units of neurons (\"600\"), or bytes (\"4G\"). Otherwise tenths of "
+     "all.",
      NULL, 0, 0},
     {"--skip", "N", PI2_CLI_INTEGER, REPLAY(skip), "0",
      "Passes at the beginning that fill the cache and do not count; a prompt's batch is one pass, a token another.",
      NULL, 0, INT32_MAX},
     {"--hot", "SHARE", PI2_CLI_NUMBER, REPLAY(hot), "0",
-     "Share of each size, at most 0.75, that is kept for hot experts: those that the passes which do not count used "
+     "Share of each size, at most 0.75, that is kept for hot ones: those that the passes which do not count used "
      "most (without --skip: all passes).", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, REPLAY(json), NULL, "Prints one JSON object instead of a table.", NULL, 0, 0},
 };
 
-/* One entry of the list: a plain number is experts, one with a unit is bytes. */
+/* What a trace's keys are, in words. */
+static const char *noun(const pi2_replay_info *info) { return info->of_neurons ? "units" : "experts"; }
+
+/* One entry of the list: a plain number is experts or units, one of a size is bytes. */
 static int read_size(const char *text, size_t length, const pi2_replay_info *info, uint32_t *slots_out) {
     char word[64];
     const uint64_t all = (uint64_t)info->layer_count * info->expert_count;
@@ -41,10 +45,12 @@ static int read_size(const char *text, size_t length, const pi2_replay_info *inf
     uint64_t value = 0;
     const bool plain = strspn(word, "0123456789") == length;
     if (pi2_parse_size(word, &value) != PI2_OK) {
-        return pi2_cli_usage_error("cache-replay: --sizes: '%s' is no number of experts and no size in bytes", word);
+        return pi2_cli_usage_error("cache-replay: --sizes: '%s' is no number of %s and no size in bytes", word,
+                                   noun(info));
     }
     if (!plain) value /= info->expert_bytes;
-    if (value == 0) return pi2_cli_usage_error("cache-replay: --sizes: '%s' holds no expert", word);
+    if (value == 0) return pi2_cli_usage_error("cache-replay: --sizes: '%s' holds none of the %s", word,
+                                               noun(info));
     *slots_out = (uint32_t)(value < all ? value : all);
     return PI2_CLI_GO_ON;
 }
@@ -71,11 +77,12 @@ static int list_sizes(const char *list, const pi2_replay_info *info, uint32_t *s
 }
 
 static json_t *info_json(const pi2_replay_info *info) {
-    return json_pack("{sIsIsIsIsIsIsIsIsf}", "layers", (json_int_t)info->layer_count, "experts",
-                     (json_int_t)info->expert_count, "experts_used", (json_int_t)info->used_count, "expert_bytes",
-                     (json_int_t)info->expert_bytes, "passes", (json_int_t)info->pass_count, "tokens",
-                     (json_int_t)info->token_count, "uses", (json_int_t)info->use_count, "distinct_experts",
-                     (json_int_t)info->distinct_count, "repeat_share", info->repeat_share);
+    return json_pack("{sssIsIsIsIsIsIsIsIsf}", "of", info->of_neurons ? "neurons" : "experts",
+                     "layers", (json_int_t)info->layer_count, "experts", (json_int_t)info->expert_count,
+                     "experts_used", (json_int_t)info->used_count, "expert_bytes", (json_int_t)info->expert_bytes,
+                     "passes", (json_int_t)info->pass_count, "tokens", (json_int_t)info->token_count,
+                     "uses", (json_int_t)info->use_count, "distinct_experts", (json_int_t)info->distinct_count,
+                     "repeat_share", info->repeat_share);
 }
 
 static double hit_rate(const pi2_replay_result *result) {
@@ -93,6 +100,10 @@ static pi2_status replay_size(const pi2_replay *replay, const replay_settings *s
     pi2_status status = PI2_OK;
     if (!settings->json) (void)printf("%8u  %10s", slots, pi2_format_size(bytes, size));
     for (const char *const *name = pi2_replay_policy_names(); *name && status == PI2_OK; name++) {
+        if (pi2_replay_leaves_out(replay, *name)) {
+            if (!settings->json) (void)printf("  %8s", "-");
+            continue;
+        }
         status = pi2_replay_run_hot(replay, *name, slots, settings->hot, skip, &result);
         if (settings->json) json_object_set_new(rates, *name, json_real(hit_rate(&result)));
         else (void)printf("  %7.2f%%", 100 * hit_rate(&result));
@@ -114,14 +125,29 @@ static pi2_status replay_size(const pi2_replay *replay, const replay_settings *s
 
 static void print_head(const pi2_replay_info *info) {
     char size[PI2_SIZE_TEXT_BYTES];
-    (void)printf("%u layers of %u experts (%s each), %u used by a token; %u passes over %llu tokens, %llu uses of %llu "
-                 "experts; a token uses %.1f%% of the experts of the one before\n", info->layer_count,
-                 info->expert_count, pi2_format_size(info->expert_bytes, size), info->used_count, info->pass_count,
-                 (unsigned long long)info->token_count, (unsigned long long)info->use_count,
-                 (unsigned long long)info->distinct_count, 100 * info->repeat_share);
-    (void)printf("%8s  %10s", "experts", "cache");
+    (void)printf("%u %s of %u %s (%s each), ", info->layer_count, info->of_neurons ? "banks" : "layers",
+                 info->expert_count, info->of_neurons ? "units of neurons" : "experts",
+                 pi2_format_size(info->expert_bytes, size));
+    if (info->of_neurons) (void)printf("as many used by a token as fire");
+    else (void)printf("%u used by a token", info->used_count);
+    (void)printf("; %u passes over %llu tokens, %llu uses of %llu %s; a token uses %.1f%% of the %s of the one "
+                 "before\n", info->pass_count, (unsigned long long)info->token_count,
+                 (unsigned long long)info->use_count,
+                 (unsigned long long)info->distinct_count, noun(info), 100 * info->repeat_share, noun(info));
+    (void)printf("%8s  %10s", noun(info), "cache");
     for (const char *const *name = pi2_replay_policy_names(); *name; name++) (void)printf("  %8s", *name);
     (void)printf("  %8s  %10s\n", "belady", "reads/pass");
+}
+
+/* Which policies were not played, and why: an object, or lines below the table. */
+static json_t *tell_left_out(const pi2_replay *replay, bool as_lines) {
+    json_t *object = json_object();
+    for (const char *const *name = pi2_replay_policy_names(); *name; name++) {
+        const char *reason = pi2_replay_leaves_out(replay, *name);
+        if (reason && as_lines) (void)printf("%s is left out: it %s\n", *name, reason);
+        if (reason) json_object_set_new(object, *name, json_string(reason));
+    }
+    return object;
 }
 
 static int replay_trace(const pi2_replay *replay, const replay_settings *settings) {
@@ -140,8 +166,13 @@ static int replay_trace(const pi2_replay *replay, const replay_settings *setting
     for (size_t i = 0; i < count && status == PI2_OK; i++) status = replay_size(replay, settings, slots[i], rows);
     if (status != PI2_OK || !settings->json) json_decref(rows);
     if (status != PI2_OK) return pi2_cli_failed(status);
-    if (!settings->json) return pi2_cli_finish_stdout();
-    return pi2_cli_print_json(json_pack("{soso}", "trace", info_json(info), "sizes", rows), JSON_COMPACT);
+    json_t *left_out = tell_left_out(replay, !settings->json);
+    if (settings->json) {
+        return pi2_cli_print_json(json_pack("{sososo}", "trace", info_json(info), "sizes", rows, "left_out", left_out),
+                                  JSON_COMPACT);
+    }
+    json_decref(left_out);
+    return pi2_cli_finish_stdout();
 }
 
 int pi2_cli_cache_replay(int argument_count, char **arguments) {
@@ -154,8 +185,9 @@ int pi2_cli_cache_replay(int argument_count, char **arguments) {
         {"Options", replay_options, sizeof replay_options / sizeof replay_options[0], &settings}};
     const pi2_cli_command command = {
         "cache-replay", "--trace FILE [options]",
-        "Plays a recorded run of a mixture of experts against every cache policy and several cache sizes, and prints "
-        "the share of uses that were found in the cache, beside Belady's optimum: the most that any policy could find.",
+        "Plays a recorded run of a mixture of experts, or of single neurons, against every cache policy and several "
+        "cache sizes, and prints the share of uses that were found in the cache, beside Belady's optimum: the most "
+        "that any policy could find.",
         sections, 2};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;

@@ -165,5 +165,5 @@ static uint32_t adaptive_evict(void *state, pi2_cache_may_evict *may, const void
 const pi2_cache_policy pi2_cache_policy_adaptive = {
     .name = "adaptive", .description = "whichever of the others would have missed least of late",
     .bytes = adaptive_bytes, .init = adaptive_init, .hit = adaptive_hit, .admit = adaptive_admit,
-    .evict = adaptive_evict, .forget = adaptive_forget, .resize = adaptive_resize,
+    .evict = adaptive_evict, .forget = adaptive_forget, .resize = adaptive_resize, .looks_at_all = true,
 };

@@ -114,5 +114,5 @@ const pi2_cache_policy pi2_cache_policy_blend = {
     .name = "blend", .description = "uses of the last tokens and of the last tens, mixed",
     .bytes = blend_bytes, .init = blend_init, .hit = blend_hit,
     .admit = blend_admit, .evict = blend_evict, .forget = blend_forget,
-    .resize = pi2_cache_policy_any_size,
+    .resize = pi2_cache_policy_any_size, .looks_at_all = true,
 };

@@ -192,6 +192,12 @@ uint32_t pi2_cache_book_evict(pi2_cache_book *book, pi2_cache_may_evict *may, co
 
 void pi2_cache_book_forget(pi2_cache_book *book, uint32_t key) { unknow(book, key); }
 
+/* A batch's uses count one by one, those of a few tokens at once as one token's. */
+void pi2_cache_book_begin_pass(pi2_cache_book *book, uint32_t tokens) {
+    if (!book->policy->begin_pass) return;
+    book->policy->begin_pass(book->policy_state, tokens < PI2_BATCH_LEAST ? 1 : tokens);
+}
+
 void pi2_cache_book_resize(pi2_cache_book *book, uint32_t slot_count) {
     book->slot_count = slot_count; /* layers' shares follow */
     book->policy->resize(book->policy_state, slot_count);

@@ -49,5 +49,7 @@ void pi2_cache_book_admit(pi2_cache_book *book, uint32_t key);
 uint32_t pi2_cache_book_evict(pi2_cache_book *book, pi2_cache_may_evict *may, const void *user);
 void pi2_cache_book_forget(pi2_cache_book *book, uint32_t key);
 void pi2_cache_book_resize(pi2_cache_book *book, uint32_t slot_count);
+/** A pass over so many tokens begins. */
+void pi2_cache_book_begin_pass(pi2_cache_book *book, uint32_t tokens);
 
 #endif

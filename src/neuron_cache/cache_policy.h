@@ -1,6 +1,7 @@
 /*
- * cache_policy.h: which expert leaves when another needs its slot. One file a policy, one line in
- * cache_policies.inc; the cache and the offline replay run the same code.
+ * cache_policy.h: which expert leaves when another needs its slot; the replay of single neurons asks
+ * it too. One file a policy, one line in cache_policies.inc; the cache and the offline replay run the
+ * same code.
  *
  * A policy knows keys (experts, 0 .. key_count - 1) and which of them are present. It allocates
  * nothing: its state is one block of bytes() bytes. Threads: one at a time.
@@ -30,6 +31,9 @@ typedef struct pi2_cache_policy {
     void (*forget)(void *state, uint32_t key);
     /** The cache has so many slots from now on: one or more, at most those of init(). No more keys are present. */
     void (*resize)(void *state, uint32_t slot_count);
+    /** A pass begins, or a batch that stands for so many. NULL: the policy asks for none; nor do adaptive's shadows. */
+    void (*begin_pass)(void *state, uint32_t passes);
+    bool looks_at_all; /* evict() looks at every present key: a replay of many keys would take too long */
 } pi2_cache_policy;
 
 /** The resize() of a policy that asks for no number of slots. */

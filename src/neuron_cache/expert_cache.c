@@ -413,6 +413,7 @@ static void give_up_ahead(pi2_expert_cache *cache) {
 /* ---- what a pass calls ---- */
 
 void pi2_expert_cache_begin_pass(pi2_expert_cache *cache, uint32_t token_count) {
+    if (!cache->all_fit) pi2_cache_book_begin_pass(cache->book, token_count);
     pi2_expert_cache_review_hot(cache);
     if (cache->options.on_demand) cache->options.on_demand(cache->options.on_demand_user, NULL, token_count);
 }

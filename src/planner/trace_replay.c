@@ -7,6 +7,9 @@
 #include "base/fail.h"
 #include "planner/hot_plan.h"
 
+/* Uses times keys: more looks at slots than this take more than some minutes. */
+static const uint64_t LOOKS_MOST = (uint64_t)1 << 36;
+
 /* Passes are told apart by the layer of their demands: a demand of no higher a layer begins one. */
 bool pi2_trace_begins_pass(const pi2_trace *trace, uint32_t d) {
     if (d == 0) return true;
@@ -61,7 +64,8 @@ static void bring(policy_run *run, uint32_t key) {
 }
 
 /* Experts that change places take their slots with them. */
-static void begin_pass(policy_run *run) {
+static void begin_pass(policy_run *run, uint32_t tokens) {
+    pi2_cache_book_begin_pass(run->book, tokens);
     if (!run->hot) return;
     const uint32_t before = pi2_hot_experts_count(run->hot);
     pi2_hot_experts_begin_pass(run->hot, run->book, is_present, run);
@@ -96,7 +100,7 @@ static void play_passes(const pi2_trace *trace, policy_run *run, uint32_t first_
     for (uint32_t d = 0; d < trace->demand_count; d++) {
         if (pi2_trace_begins_pass(trace, d)) {
             pass++;
-            begin_pass(run);
+            begin_pass(run, trace->demands[d].pass_tokens);
         }
         const uint64_t hits = play_demand(trace, run, d);
         if (pass <= first_pass) continue;
@@ -117,7 +121,7 @@ pi2_status pi2_trace_replay_hot(const pi2_trace *trace, const pi2_cache_policy *
     *result = (pi2_replay_result){ 0 };
     pi2_status status = PI2_OK;
     if (!run.in_use || !run.present || !run.alike || !book || !hot) {
-        status = pi2_fail(PI2_ERR_MEMORY, "no memory to replay a trace of %u experts", keys);
+        status = pi2_fail(PI2_ERR_MEMORY, "no memory to replay a trace of %u keys", keys);
     } else {
         run.book = pi2_cache_book_init(book, policy, keys, slot_count, experts);
         if (hot_count) pi2_cache_book_resize(run.book, slot_count - hot_count);
@@ -247,7 +251,7 @@ static pi2_status measure(pi2_replay *replay) {
     const pi2_trace *trace = &replay->trace;
     const uint32_t keys = trace->header.layer_count * trace->header.expert_count;
     uint32_t *seen = calloc(keys, sizeof *seen); /* the last pass that used it */
-    if (!seen) return pi2_fail(PI2_ERR_MEMORY, "no memory for a trace of %u experts", keys);
+    if (!seen) return pi2_fail(PI2_ERR_MEMORY, "no memory for a trace of %u keys", keys);
     uint64_t single = 0, repeated = 0;
     uint32_t pass = 0;
     for (uint32_t d = 0; d < trace->demand_count; d++) {
@@ -278,7 +282,8 @@ pi2_status pi2_replay_open(const char *path, pi2_replay **replay_out) {
         replay->info = (pi2_replay_info){
             .layer_count = trace->header.layer_count, .expert_count = trace->header.expert_count,
             .used_count = trace->header.used_count, .expert_bytes = trace->header.slot_bytes,
-            .token_count = trace->token_count, .use_count = trace->key_count };
+            .token_count = trace->token_count, .use_count = trace->key_count,
+            .of_neurons = trace->header.used_count == 0 };
         status = trace->key_count ? measure(replay)
                                   : pi2_fail(PI2_ERR_FORMAT, "%s: the trace has no passes; record it again", path);
     }
@@ -307,9 +312,17 @@ const char *const *pi2_replay_policy_names(void) {
     return names;
 }
 
+const char *pi2_replay_leaves_out(const pi2_replay *replay, const char *policy) {
+    const pi2_replay_info *info = &replay->info;
+    const pi2_cache_policy *found = pi2_cache_policy_find(policy);
+    const uint64_t keys = (uint64_t)info->layer_count * info->expert_count;
+    if (!found || !found->looks_at_all || info->use_count <= LOOKS_MOST / keys) return NULL;
+    return "looks at every slot for each eviction, which takes hours for so many uses of so many";
+}
+
 pi2_status pi2_replay_run_hot(const pi2_replay *replay, const char *policy, uint32_t slot_count, double hot_share,
                               uint32_t first_pass, pi2_replay_result *result_out) {
-    if (slot_count == 0) return pi2_fail(PI2_ERR_INVALID, "a cache of no experts holds nothing");
+    if (slot_count == 0) return pi2_fail(PI2_ERR_INVALID, "a cache of no slots holds nothing");
     if (first_pass >= replay->info.pass_count) {
         return pi2_fail(PI2_ERR_INVALID, "the trace has %u passes: without the first %u none is left to count",
                         replay->info.pass_count, first_pass);

@@ -26,7 +26,7 @@ expect_error 2 "dense.gguf has none" run -m "$folder/dense.gguf" -p x -c 128 -b 
 expect_error 5 "no such folder" run -m "$folder/m.gguf" -p x -c 128 -b 16 --memory 22M \
     --record-trace "$folder/no such folder/t"
 [ -z "$(find "$folder" -mindepth 1 -name '*.pi2' -o -name 't*')" ] || fail "a run that was refused left $(ls "$folder")"
-for policy in auto lru lfu lrfu s3_fifo keep; do
+for policy in auto lru lfu lrfu s3_fifo keep heat; do
     expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --memory 22M \
         --cache-policy $policy --record-trace "$folder/t"
     grep -q 'expert cache: [0-9]* of 48 experts' "$folder/err" || { fail "no line on the cache"; cat "$folder/err"; }
@@ -74,7 +74,7 @@ fi
 expect_error 2 "cache-policy" run -m "$folder/m.gguf" -p x --cache-policy fifo
 expect_error 2 "no trace" cache-replay
 expect_error 2 "no size\|no number" cache-replay --trace "$folder/t" --sizes 4x
-expect_error 2 "holds no expert" cache-replay --trace "$folder/t" --sizes 1K
+expect_error 2 "holds none" cache-replay --trace "$folder/t" --sizes 1K
 expect_error 3 "no trace of uses" cache-replay --trace "$folder/m.gguf"
 expect_error 5 "No such file" cache-replay --trace "$folder/none"
 head -c 150 "$folder/t" >"$folder/cut"
@@ -94,6 +94,20 @@ expect 0 cache-replay --trace "$folder/t" --sizes 12,48 --json
 for path in trace.experts trace.uses sizes.0.hit_rate.belady sizes.1.hit_rate.lru; do
     "$json_get" "$path" <"$folder/out" >/dev/null || fail "no $path in the JSON"
 done
+expect_json trace.of experts
+# Single neurons: recorded by a model whose tokens go by neuron, refused by one whose tokens use all.
+expect 0 synth --layers 3 --embedding 512 --ffn 2048 --heads 8 --kv-heads 4 --head-dim 64 --vocab 1024 --type q8_0 \
+    --ffn-activation relu -o "$folder/sparse.gguf" -q
+expect 0 prepare -m "$folder/sparse.gguf" -o "$folder/sparse.pi2" --layout neuron -q
+expect 0 run -m "$folder/sparse.pi2" --raw -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 \
+    --record-trace "$folder/units"
+expect 0 cache-replay --trace "$folder/units" --skip 2
+grep -q '^3 banks of [0-9]* units of neurons' "$folder/out" || fail "no line on the banks: $(head -n 1 "$folder/out")"
+expect 0 cache-replay --trace "$folder/units" --json
+expect_json trace.of neurons
+"$json_get" sizes.2.hit_rate.heat <"$folder/out" >/dev/null || fail "the store's own rule is not played"
+expect_error 2 "sparsity off" run -m "$folder/sparse.pi2" --raw -p x --sparsity off --record-trace "$folder/u"
+expect_error 2 "another kind of model" run -m "$folder/m.gguf" -p x -c 128 --routing-trace "$folder/units"
 # Hot experts: what came first is there from the start.
 expect 0 cache-replay --trace "$folder/t" --sizes 12 --hot 0.5 --json
 cp "$folder/out" "$folder/hot"

@@ -108,6 +108,7 @@ static void test_bytes_and_hits(void **state) {
             for (uint32_t d = 0; d < 160; d++) {
                 const uint32_t count = expert_choose(&random, d % LAYERS, most, chosen);
                 is_batch = d / 20 % 2;
+                if (d % LAYERS == 0) pi2_expert_cache_begin_pass(s.cache, is_batch ? PI2_BATCH_LEAST : 1);
                 for (uint32_t k = 0; k < count; k++) {
                     uses[trace.key_count + k] = (pi2_batch_use){ (float)(1 + pi2_tiny_random(&random) % 4),
                                                                  1 + (uint32_t)(pi2_tiny_random(&random) % 20) };

@@ -20,6 +20,7 @@
 #include "base/pages.h"
 #include "base/team.h"
 #include "neuron_cache/neuron_store.h"
+#include "planner/trace_replay.h"
 #include "support/read_methods.h"
 #include "support/store_over.h"
 #include "support/temporary_files.h"
@@ -92,6 +93,7 @@ static void *shared;
 
 /* Whom the stores that are opened tell of uses; NULL: nobody. */
 static void tell(void *user, const uint32_t *keys, uint32_t count);
+static void (*told_to)(void *user, const uint32_t *keys, uint32_t count) = tell;
 static void *told_user;
 
 static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand, bool keeps_nothing, setup *s) {
@@ -104,7 +106,7 @@ static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand
                                                .memory = s->memory, .memory_bytes = bytes,
                                                .shared = shared, .shared_bytes = shared ? SHARED_BYTES : 0,
                                                .keeps_nothing = keeps_nothing, .gap_units = gap_units,
-                                               .on_use = told_user ? tell : NULL, .on_use_user = told_user };
+                                               .on_use = told_user ? told_to : NULL, .on_use_user = told_user };
     return pi2_neuron_store_create(&options, &s->store);
 }
 
@@ -385,6 +387,72 @@ static void tell(void *user, const uint32_t *keys, uint32_t count) {
     all->count = count;
     assert_true(count <= 64);
     memcpy(all->keys, keys, count * sizeof *keys);
+}
+
+/* A trace of what is told, as the writer and the reader of one would have it. */
+typedef struct told_trace {
+    pi2_trace trace;
+    uint32_t keys[20000];
+    pi2_trace_demand demands[2000];
+} told_trace;
+
+static void collect(void *user, const uint32_t *keys, uint32_t count) {
+    told_trace *all = user;
+    if (!keys) return;
+    assert_true(all->trace.key_count + count <= 20000 && all->trace.demand_count + 1 < 2000);
+    memcpy(all->keys + all->trace.key_count, keys, count * sizeof *keys);
+    all->demands[all->trace.demand_count++] = (pi2_trace_demand){ all->trace.key_count, 1 };
+    all->trace.key_count += count;
+    all->demands[all->trace.demand_count].begin = all->trace.key_count;
+}
+
+/* The replay of what a store told finds to a unit what the store found, with as many slots. */
+static void a_replay_finds_what_the_store_found(void **state) {
+    (void)state;
+    static told_trace all;
+    setup s;
+    uint64_t hits = 0;
+    unsigned seed = 11;
+    all.trace = (pi2_trace){ .header = { BANKS, 96, 0, 8192 }, .keys = all.keys, .demands = all.demands };
+    told_user = &all;
+    told_to = collect;
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 30 * 8192, &s), PI2_OK);
+    told_user = NULL;
+    told_to = tell;
+    uint32_t slots = 0; /* of 8192 bytes: each has been read into */
+    static bool is_slot[4096];
+    for (uint32_t pass = 0; pass < 120; pass++) {
+        pi2_neuron_store_begin_pass(s.store, 1, 1);
+        pi2_neuron_store_begin_layer(s.store);
+        for (uint32_t b = 0; b < 4; b += b == 1 ? 2 : 1) { /* banks 0, 1 and 3, of one size */
+            bool wanted[96] = { false }, missing[96] = { false };
+            const uint8_t *memory;
+            for (uint32_t i = 0; i < 30; i++) { /* some more often than others */
+                wanted[(uint32_t)rand_r(&seed) % (1 + (uint32_t)rand_r(&seed) % 96)] = true;
+            }
+            for (uint32_t u = 0; u < 96; u++) {
+                if (!wanted[u]) continue;
+                missing[u] = pi2_neuron_store_hit(s.store, b, u) == NULL;
+                hits += !missing[u];
+            }
+            for (uint32_t u = 0; u < 96; u++) {
+                if (!missing[u]) continue;
+                assert_int_equal(pi2_neuron_store_take(s.store, b, u, &memory), PI2_OK);
+                const size_t page = (size_t)(memory - (uint8_t *)s.memory) / 4096;
+                assert_true(page < sizeof is_slot);
+                slots += !is_slot[page];
+                is_slot[page] = true;
+            }
+            pi2_neuron_store_note(s.store, b, 1, 0);
+            pi2_neuron_store_begin_layer(s.store);
+        }
+    }
+    pi2_replay_result replay;
+    const pi2_cache_policy *heat = pi2_cache_policy_find("heat");
+    assert_int_equal(pi2_trace_replay_policy(&all.trace, heat, slots, 0, &replay), PI2_OK);
+    assert_true(hits > 0 && replay.hits < replay.uses);
+    assert_int_equal(replay.hits, hits);
+    close_store(&s);
 }
 
 /* What a layer used is told when it ends, in order, found or read or asked for twice; of a pass that was broken off
@@ -685,7 +753,7 @@ int main(void) {
         cmocka_unit_test(all_fit_after_filling),
         cmocka_unit_test(more_units_than_reads),
         cmocka_unit_test(what_is_used_often_stays),
-        cmocka_unit_test(uses_are_told),
+        cmocka_unit_test(uses_are_told), cmocka_unit_test(a_replay_finds_what_the_store_found),
         cmocka_unit_test(a_prompt_warms),
         cmocka_unit_test(shared_memory_serves_by_turns),
         cmocka_unit_test(ablations),

@@ -154,9 +154,15 @@ static void check_resize(void *state, uint32_t slots) {
     check.policy->resize(state, slots);
 }
 
+static void check_begin_pass(void *state, uint32_t passes) {
+    assert_true(passes > 0);
+    if (check.policy->begin_pass) check.policy->begin_pass(state, passes);
+}
+
 static const pi2_cache_policy checked = {
     .name = "checked", .description = "", .bytes = check_bytes, .init = check_init, .hit = check_hit,
     .admit = check_admit, .evict = check_evict, .forget = check_forget, .resize = check_resize,
+    .begin_pass = check_begin_pass,
 };
 
 static void test_policies_keep_the_rules(void **state) {
@@ -199,6 +205,7 @@ static void test_policies_under_random_calls(void **state) {
                 while (check.present_count > slots) (void)checked.evict(memory, in_mask, &all);
                 checked.resize(memory, slots);
             }
+            if (below(&random, 30) == 0) checked.begin_pass(memory, 1 + below(&random, 40));
             const uint32_t key = below(&random, KEYS);
             if (check.present[key]) {
                 if (below(&random, 20) == 0) checked.forget(memory, key);
@@ -243,6 +250,88 @@ static void test_lru_is_what_it_says(void **state) {
             assert_int_equal(result.hits, plain_lru(trace, slots));
         }
     }
+}
+
+/* Frequencies by the definition: a use is worth more than the one before by a constant factor. */
+static uint64_t plain_lfu(const pi2_trace *trace, uint32_t slots, double half_life) {
+    const uint32_t keys = trace->header.layer_count * trace->header.expert_count;
+    double scores[256] = { 0 }, amount = 1;
+    bool held[256] = { false };
+    uint32_t count = 0;
+    uint64_t hits = 0;
+    for (uint32_t i = 0; i < trace->key_count; i++) {
+        const uint32_t key = trace->keys[i];
+        if (held[key]) {
+            hits++;
+        } else if (count == slots) {
+            uint32_t worst = UINT32_MAX;
+            for (uint32_t k = 0; k < keys; k++) {
+                if (held[k] && (worst == UINT32_MAX || scores[k] < scores[worst])) worst = k;
+            }
+            held[worst] = false;
+        } else {
+            count++;
+        }
+        amount *= 1.0 + 0.69314718 / (half_life * keys);
+        scores[key] += amount;
+        held[key] = true;
+    }
+    return hits;
+}
+
+static void test_lfu_is_what_it_says(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        const pi2_trace *trace = make_trace(seed, 5, 20, 1, 200, (uint32_t)(seed % 12), true);
+        for (uint32_t slots = 1; slots <= 100; slots += 9) {
+            pi2_replay_result result;
+            assert_int_equal(pi2_trace_replay_policy(trace, pi2_cache_policy_find("lfu"), slots, 0, &result), PI2_OK);
+            assert_int_equal(result.hits, plain_lfu(trace, slots, 4));
+        }
+    }
+}
+
+/* The coldest of the next twelve, by the definition: heat is a number that loses a 32nd of itself with every pass. The
+ * policy rounds it, so of slots that are nearly as cold either may leave: what is found differs by little. */
+static uint64_t plain_heat(const pi2_trace *trace, uint32_t slots) {
+    double heats[256] = { 0 };
+    uint32_t held[256], count = 0, hand = 0;
+    uint64_t hits = 0;
+    for (uint32_t i = 0; i < trace->key_count; i++) {
+        const uint32_t key = trace->keys[i];
+        for (uint32_t k = 0; i % 5 == 0 && k < 256; k++) heats[k] *= 31.0 / 32; /* five layers, one key each */
+        uint32_t at = 0;
+        while (at < count && held[at] != key) at++;
+        if (at < count) {
+            hits++;
+        } else if (count < slots) {
+            held[count++] = key;
+        } else {
+            uint32_t coldest = hand;
+            for (uint32_t n = 0; n < 12 && n < slots; n++, hand = (hand + 1) % slots) {
+                if (heats[held[hand]] < heats[held[coldest]]) coldest = hand;
+            }
+            held[coldest] = key;
+        }
+        heats[key] += 1;
+    }
+    return hits;
+}
+
+static void test_heat_is_what_it_says(void **state) {
+    (void)state;
+    uint64_t differing = 0, uses = 0;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        const pi2_trace *trace = make_trace(seed, 5, 20, 1, 200, (uint32_t)(seed % 12), true);
+        for (uint32_t slots = 1; slots <= 100; slots += 9) {
+            pi2_replay_result result;
+            assert_int_equal(pi2_trace_replay_policy(trace, pi2_cache_policy_find("heat"), slots, 0, &result), PI2_OK);
+            const uint64_t plain = plain_heat(trace, slots);
+            differing += result.hits > plain ? result.hits - plain : plain - result.hits;
+            uses += result.uses;
+        }
+    }
+    if (differing * 100 > uses) fail_msg("%llu of %llu", (unsigned long long)differing, (unsigned long long)uses);
 }
 
 static void test_adaptive_is_near_the_best(void **state) {
@@ -464,6 +553,34 @@ static void test_sizes_of_traces(void **state) {
     test_folder_remove(folder);
 }
 
+/* What looks at every slot is named, and left out of a trace of many keys alone. */
+static void test_long_replays_leave_out(void **state) {
+    (void)state;
+    char *folder = test_folder_make(), *path = test_path(folder, "trace");
+    for (int is_long = 0; is_long < 2; is_long++) {
+        pi2_trace_writer *writer = NULL;
+        const pi2_trace_header header = { is_long ? 64 : 2, 1 << 18, 0, 4096 };
+        assert_int_equal(pi2_trace_writer_open(path, NULL, &header, &writer), PI2_OK);
+        for (uint32_t pass = 0; pass < 40; pass++) {
+            uint32_t keys[128];
+            for (uint32_t i = 0; i < 128; i++) keys[i] = pass * 999 + 7 * i;
+            pi2_trace_writer_pass(writer, 1);
+            pi2_trace_writer_demand(writer, keys, 128);
+        }
+        assert_int_equal(pi2_trace_writer_close(writer), PI2_OK);
+        pi2_replay *replay = NULL;
+        assert_int_equal(pi2_replay_open(path, &replay), PI2_OK);
+        assert_true(pi2_replay_get_info(replay)->of_neurons);
+        for (const char *const *name = pi2_replay_policy_names(); *name; name++) {
+            const bool looks = strcmp(*name, "blend") == 0 || strcmp(*name, "adaptive") == 0;
+            assert_int_equal(pi2_replay_leaves_out(replay, *name) != NULL, is_long && looks);
+        }
+        pi2_replay_close(replay);
+    }
+    free(path);
+    test_folder_remove(folder);
+}
+
 static bool any_may_leave(const void *user, uint32_t key) {
     (void)user;
     (void)key;
@@ -493,7 +610,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_belady_is_the_optimum), cmocka_unit_test(test_policies_keep_the_rules),
         cmocka_unit_test(test_policies_under_random_calls), cmocka_unit_test(test_lru_is_what_it_says),
-        cmocka_unit_test(test_s3_fifo_knows_what_returns),
+        cmocka_unit_test(test_lfu_is_what_it_says), cmocka_unit_test(test_heat_is_what_it_says),
+        cmocka_unit_test(test_s3_fifo_knows_what_returns), cmocka_unit_test(test_long_replays_leave_out),
         cmocka_unit_test(test_adaptive_is_near_the_best),
         cmocka_unit_test(test_adaptive_after_a_shrink), cmocka_unit_test(test_file_round_trip),
         cmocka_unit_test(test_altered_files),
