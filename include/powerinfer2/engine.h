@@ -68,6 +68,9 @@ typedef struct pi2_engine_options {
     double hot_share;            /* of the cache, for the hot set: 0 .. 0.75; negative: chosen by replaying the trace */
     const char *chat_template;   /* NULL: the model's; else a name of pi2_chat_template_known(), or Jinja source */
     const char *chat_template_kwargs; /* JSON object of variables for the template; NULL: none. Its texts stay text */
+    const char *statistics;      /* counts of neurons (profile.h) by which pi2_engine_predict() will foretell; NULL:
+                                    none. They are read while no weight is in memory: later they would exceed the
+                                    budget. What is wrong with them is told by pi2_engine_predict() */
     bool counts_neurons;         /* room is planned for counting what neurons give (profile.h, sparsity.h) */
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     const char *const *input_paths; /* other files that the caller reads, NULL at the end: the files above that are

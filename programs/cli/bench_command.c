@@ -338,6 +338,7 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_predict_with(settings.routing_trace, settings.statistics);
     state.options.routing_trace = settings.routing_trace;
+    state.options.statistics = settings.statistics;
     state.options.read_on_demand = strcmp(settings.pipeline, "off") == 0;
     state.options.forgets_neurons = strcmp(settings.neuron_cache, "off") == 0;
     code = read_lists(&settings, &lists);

@@ -148,6 +148,7 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     }
     pi2_plan *plan = NULL;
     options.routing_trace = settings.routing_trace;
+    options.statistics = settings.statistics;
     const pi2_prediction_request request = {.prompt_tokens = (uint32_t)settings.prompt,
                                             .routing_trace = settings.routing_trace,
                                             .statistics = settings.statistics};

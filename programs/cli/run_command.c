@@ -236,7 +236,9 @@ static void choose_routing(const run_state *state, pi2_engine_options *options) 
     const char *trace = asked || !state->plan ? asked : pi2_cli_plan_routing_trace(state->plan);
     options->routing_trace = trace;
     const char *statistics = state->settings.statistics;
-    pi2_cli_predict_with(trace, statistics || !state->plan ? statistics : pi2_cli_plan_statistics(state->plan));
+    if (!statistics && state->plan) statistics = pi2_cli_plan_statistics(state->plan);
+    options->statistics = statistics;
+    pi2_cli_predict_with(trace, statistics);
     if (!trace || asked || pi2_replay_open(trace, &replay) == PI2_OK) {
         pi2_replay_close(replay);
         return;

@@ -17,6 +17,7 @@
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
 #include "planner/neuron_forecast.h"
+#include "planner/run_prediction_neurons.h"
 
 enum {
     /* Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
@@ -332,6 +333,7 @@ pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi
     pi2_run_plan_tell_threads(run);
     PI2_TRY(pi2_run_plan_place(run));
     PI2_TRY(pi2_run_plan_choose_hot(run));
+    PI2_TRY(pi2_neuron_firing_learn(run));
     fill_report(run);
     return PI2_OK;
 }

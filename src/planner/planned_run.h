@@ -37,6 +37,7 @@ typedef struct pi2_run_plan {
     pi2_look_ahead_mode look_ahead;
     const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */
     uint8_t *by_neuron;             /* [extent_count]: 1: decoding by neuron does without it; NULL without banks */
+    struct pi2_neuron_firing *firing; /* what options.statistics say (run_prediction_neurons.h); NULL: nothing */
     pi2_hot_plan hot;               /* count 0: no expert is hot */
     char hot_reason[160];
 } pi2_run_plan;

@@ -10,6 +10,7 @@
 #include "base/parse_size.h"
 #include "base/team.h"
 #include "planner/planned_run.h"
+#include "planner/run_prediction_neurons.h"
 
 void pi2_planned_run_log(const pi2_planned_run *run, const char *format, ...) {
     const pi2_callbacks *callbacks = &run->options.callbacks;
@@ -255,6 +256,7 @@ pi2_status pi2_run_plan_place(pi2_planned_run *run) {
 }
 
 void pi2_run_plan_free(pi2_run_plan *plan) {
+    pi2_neuron_firing_free(plan->firing);
     pi2_hot_plan_free(&plan->hot);
     free(plan->sequence);
     free(plan->resident);

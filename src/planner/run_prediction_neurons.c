@@ -31,6 +31,7 @@ typedef struct firing {
     double fires, gives, neurons; /* of FFNs that a token computes, each counted as often as tokens do */
     double visits;           /* assumed share of tokens that compute an FFN: 1, or of experts that are alike */
     uint32_t assumed_banks;
+    uint64_t token_count;    /* of the text that was counted */
 } firing;
 
 static double gate_share(const firing *f, double gives) {
@@ -139,13 +140,68 @@ static pi2_status add_banks(const pi2_planned_run *run, firing *f) {
 static void tell(const firing *f, const pi2_planned_run *run, const char *path, char *text, size_t capacity) {
     const bool all = f->assumed_banks == run->plan.banks->count;
     if (!all) {
-        (void)snprintf(text, capacity, "counted in %s (%llu tokens)%s", path,
-                       (unsigned long long)f->statistics->token_count,
+        (void)snprintf(text, capacity, "counted in %s (%llu tokens)%s", path, (unsigned long long)f->token_count,
                        f->assumed_banks ? ", assumed where it has no layer" : "");
         return;
     }
     (void)snprintf(text, capacity, "assumed: %.0f %% of the neurons, the hotter the fewer, as published",
                    100 * f->assumed_gives);
+}
+
+/* ---- what is known ---- */
+
+struct pi2_neuron_firing {
+    char *path;               /* NULL: nobody counted */
+    pi2_status status;        /* why the statistics cannot be used, with its text */
+    char text[512];
+    pi2_neuron_rates rates;
+    firing sums;              /* its pointers are NULL */
+};
+
+/* path NULL: what is assumed. */
+static pi2_status learn(const pi2_planned_run *run, const char *path, pi2_neuron_firing *known) {
+    const pi2_model_shape *shape = &run->source.model->shape;
+    pi2_neuron_statistics statistics = {0};
+    firing f = { .rates = &known->rates, .up_is_cut_off = shape->activation == PI2_FFN_drelu,
+                 .visits = (double)pi2_token_ffns(shape) / pi2_layer_ffns(shape) };
+    f.assumed_gives = pi2_neuron_assumed_share(shape, &f.assumed_fires);
+    pi2_status status = PI2_OK;
+    if (path) {
+        status = pi2_neuron_statistics_read(path, &statistics);
+        if (status == PI2_OK) status = check_statistics(run, &statistics, path);
+        f.statistics = &statistics;
+        f.token_count = statistics.token_count;
+    }
+    if (status == PI2_OK) status = add_banks(run, &f);
+    pi2_neuron_statistics_free(&statistics);
+    f.statistics = NULL;
+    f.rates = NULL;
+    known->sums = f;
+    return status;
+}
+
+pi2_status pi2_neuron_firing_learn(pi2_planned_run *run) {
+    const char *path = run->options.statistics;
+    pi2_neuron_firing_free(run->plan.firing);
+    run->plan.firing = NULL;
+    if (!path || run->plan.memory.neuron_bytes == 0) return PI2_OK; /* the prediction says that they are of no use */
+    pi2_neuron_firing *known = calloc(1, sizeof *known);
+    char *copy = malloc(strlen(path) + 1);
+    run->plan.firing = known;
+    if (!known || !copy) {
+        free(copy);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for what is known of neurons");
+    }
+    memcpy(copy, path, strlen(path) + 1);
+    known->path = copy;
+    known->status = learn(run, path, known);
+    if (known->status != PI2_OK) (void)snprintf(known->text, sizeof known->text, "%s", pi2_error_text());
+    return PI2_OK;
+}
+
+void pi2_neuron_firing_free(pi2_neuron_firing *known) {
+    if (known) free(known->path);
+    free(known);
 }
 
 static double matrix_bytes(const pi2_operand *matrix) {
@@ -205,36 +261,33 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t 
 pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed_bytes,
                                    const pi2_prediction_request *request, pi2_neuron_plan *plan,
                                    pi2_workload_neurons *neurons) {
-    pi2_neuron_statistics statistics = {0};
     memset(plan, 0, sizeof *plan);
     memset(neurons, 0, sizeof *neurons);
+    const char *path = request->statistics;
     if (run->plan.memory.neuron_bytes == 0) {
-        if (!request->statistics) return PI2_OK;
+        if (!path) return PI2_OK;
         return pi2_fail(PI2_ERR_INVALID, "statistics tell of single neurons, and %s is planned without them "
                         "(docs/sparsity.md says what they need)", run->source.model_path);
     }
-    const pi2_model_shape *shape = &run->source.model->shape;
-    firing f = { .rates = &plan->rates, .up_is_cut_off = shape->activation == PI2_FFN_drelu,
-                 .visits = (double)pi2_token_ffns(shape) / pi2_layer_ffns(shape) };
-    f.assumed_gives = pi2_neuron_assumed_share(shape, &f.assumed_fires);
-    pi2_status status = PI2_OK;
-    if (request->statistics) {
-        status = pi2_neuron_statistics_read(request->statistics, &statistics);
-        if (status == PI2_OK) status = check_statistics(run, &statistics, request->statistics);
-        f.statistics = &statistics;
+    pi2_neuron_firing own = {0};
+    const pi2_neuron_firing *known = run->plan.firing;
+    if (!known || !path || strcmp(path, known->path) != 0) {
+        PI2_TRY(learn(run, path, &own));
+        known = &own;
+    } else if (known->status != PI2_OK) {
+        return pi2_fail(known->status, "%s", known->text);
     }
-    if (status == PI2_OK) status = add_banks(run, &f);
-    if (status == PI2_OK) {
-        fill_workload(run, &f, request->position, neurons);
-        tell(&f, run, request->statistics, plan->grounds, sizeof plan->grounds);
-        neurons->hits = pi2_neuron_rates_hits(&plan->rates, (double)neurons->slots);
-        /* A prompt of few tokens goes by neuron itself, and has filled the store. */
-        const bool is_filled = request->prompt_tokens > 0 &&
-                               pi2_predict_goes_by_neuron(neurons, streamed_bytes, request->prompt_tokens);
-        if (request->fills_neurons && !is_filled) {
-            neurons->fill_tokens = request->answer_tokens ? request->answer_tokens : 1;
-        }
+    plan->rates = known->rates;
+    firing f = known->sums;
+    f.rates = &plan->rates;
+    fill_workload(run, &f, request->position, neurons);
+    tell(&f, run, path, plan->grounds, sizeof plan->grounds);
+    neurons->hits = pi2_neuron_rates_hits(&plan->rates, (double)neurons->slots);
+    /* A prompt of few tokens goes by neuron itself, and has filled the store. */
+    const bool is_filled = request->prompt_tokens > 0 &&
+                           pi2_predict_goes_by_neuron(neurons, streamed_bytes, request->prompt_tokens);
+    if (request->fills_neurons && !is_filled) {
+        neurons->fill_tokens = request->answer_tokens ? request->answer_tokens : 1;
     }
-    pi2_neuron_statistics_free(&statistics);
-    return status;
+    return PI2_OK;
 }

@@ -7,6 +7,13 @@
 #include "planner/prediction.h"
 
 /** How often units are used, and by what that is known. */
+typedef struct pi2_neuron_firing pi2_neuron_firing;
+/** Reads the statistics of the run's options, if there are some, for all predictions to come: while no weight is in
+ *  memory. What is wrong with them is kept, and told by those. Errors  MEMORY */
+pi2_status pi2_neuron_firing_learn(pi2_planned_run *run);
+/** NULL is fine. */
+void pi2_neuron_firing_free(pi2_neuron_firing *known);
+
 typedef struct pi2_neuron_plan {
     pi2_neuron_rates rates;
     char grounds[192];

@@ -192,6 +192,34 @@ static void test_refused(void **state) {
     assert_null(plan);
 }
 
+/* An engine reads them when it opens: while weights are in memory there is no room for them. */
+static void test_an_engine_reads_them_at_once(void **state) {
+    (void)state;
+    make_model("relu");
+    for (int is_other = 0; is_other < 2; is_other++) {
+        write_statistics(LAYERS, NEURONS / 8, TOKENS, 0, model_hash + (uint64_t)is_other);
+        pi2_engine_options options;
+        pi2_engine_options_init(&options);
+        options.model_path = cluster_path;
+        options.memory_bytes = PLENTY;
+        options.context_tokens = 64;
+        options.thread_count = 1;
+        options.statistics = statistics_path;
+        pi2_engine *engine;
+        if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+        assert_int_equal(remove(statistics_path), 0);
+        for (int i = 0; i < 2; i++) {
+            pi2_prediction prediction;
+            const pi2_prediction_request request = { .prompt_tokens = 32, .statistics = statistics_path };
+            const pi2_status status = pi2_engine_predict(engine, profile, &request, &prediction);
+            assert_int_equal(status, is_other ? PI2_ERR_FORMAT : PI2_OK);
+            if (is_other) assert_non_null(strstr(pi2_error_text(), "these are statistics of another model"));
+            else assert_near(prediction.neuron_share, 0.125, 1e-12);
+        }
+        pi2_engine_close(engine);
+    }
+}
+
 static int setup(void **state) {
     (void)test_folder_begin(state);
     model_path = test_folder_path("model.gguf");
@@ -216,6 +244,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_counted), cmocka_unit_test(test_rounded),
                                        cmocka_unit_test(test_drelu),
-                                       cmocka_unit_test(test_in_part), cmocka_unit_test(test_refused)};
+                                       cmocka_unit_test(test_in_part), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_an_engine_reads_them_at_once)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
