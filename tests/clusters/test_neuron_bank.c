@@ -557,6 +557,20 @@ static void test_which_file_serves(void **state) {
 
 /* ---- damage ---- */
 
+/** Makes the checksum of a header that was changed right again. */
+static void renew_header_checksum(void) {
+    size_t bytes, at = 0;
+    uint8_t *file = test_file_read(output_path, &bytes);
+    pi2_gguf *gguf;
+    assert_int_equal(pi2_gguf_open(output_path, &gguf), PI2_OK);
+    while (memcmp(file + at, PI2_GGUF_HEADER_CHECKSUM_KEY, sizeof PI2_GGUF_HEADER_CHECKSUM_KEY - 1) != 0) at++;
+    at += sizeof PI2_GGUF_HEADER_CHECKSUM_KEY - 1 + 4;
+    pi2_store_le64(file + at, pi2_gguf_file_header_hash(gguf, 0));
+    pi2_gguf_close(gguf);
+    test_file_write(output_path, file, bytes);
+    free(file);
+}
+
 /** Changes element 1 of a table's column in the header, and makes its checksum right again. */
 static void change_header(const char *key, size_t element_bytes, uint64_t value) {
     size_t bytes;
@@ -567,14 +581,8 @@ static void change_header(const char *key, size_t element_bytes, uint64_t value)
     at += length + 4 + 4 + 8; /* type of the value, of the elements, their number */
     pi2_store_le(file + at + element_bytes, element_bytes, value);
     test_file_write(output_path, file, bytes);
-    pi2_gguf *gguf;
-    assert_int_equal(pi2_gguf_open(output_path, &gguf), PI2_OK);
-    for (at = 0; memcmp(file + at, PI2_GGUF_HEADER_CHECKSUM_KEY, sizeof PI2_GGUF_HEADER_CHECKSUM_KEY - 1) != 0;) at++;
-    at += sizeof PI2_GGUF_HEADER_CHECKSUM_KEY - 1 + 4;
-    pi2_store_le64(file + at, pi2_gguf_file_header_hash(gguf, 0));
-    pi2_gguf_close(gguf);
-    test_file_write(output_path, file, bytes);
     free(file);
+    renew_header_checksum();
 }
 
 static void expect_table_refused(const char *key, size_t element_bytes, uint64_t value) {
@@ -680,56 +688,69 @@ static void change_bank(bool is_head, uint64_t offset) {
     change_header("powerinfer2.bank.head_checksums", 8, checksum);
 }
 
-static void expect_difference(size_t number, const char *tensor) {
+static pi2_neuron_bank second_bank(void) {
+    const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
+    assert_int_equal(prepare(&settings), PI2_OK);
     open_file output = open_output();
-    assert_int_equal(pi2_cluster_file_verify(output.gguf, NULL), PI2_OK); /* every checksum is right */
-    assert_int_equal(pi2_neuron_banks_verify(output.gguf, output.layout, output.banks, NULL), PI2_ERR_FORMAT);
-    if (!strstr(pi2_error_text(), tensor)) fail_msg("change %zu: %s", number, pi2_error_text());
-    assert_non_null(strstr(pi2_error_text(), "not the same in tiles"));
+    const pi2_neuron_bank bank = output.banks->banks[1];
     close_output(&output);
+    return bank;
 }
 
+/* Gated, and ungated, where there is no Up that could differ. */
 static void test_neurons_that_are_not_those_of_the_tiles(void **state) {
     (void)state;
-    write_model(false);
     const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
-    assert_int_equal(prepare(&settings), PI2_OK);
-    open_file output = open_output();
-    const pi2_neuron_bank bank = output.banks->banks[1];
-    close_output(&output);
-    const uint64_t last_unit = (bank.unit_count - 1ull) * bank.unit_bytes;
-    const struct { bool is_head; uint64_t offset; const char *tensor; } changes[] = {
-        { false, 0, "'blk.1.ffn_up.weight'" },
-        { false, bank.down_offset, "'blk.1.ffn_down.weight'" },
-        { false, last_unit + bank.bundle_bytes - 1, "'blk.1.ffn_down.weight'" },
-        { true, bank.up_scales_at, "'blk.1.ffn_up.weight'" },
-        { true, bank.down_scales_at, "'blk.1.ffn_down.weight'" },
-        { true, bank.head_bytes - 1, "'blk.1.ffn_down.weight'" },
-    };
-    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
-        assert_int_equal(prepare(&settings), PI2_OK);
-        change_bank(changes[i].is_head, changes[i].offset);
-        expect_difference(i, changes[i].tensor);
+    for (int ungated = 0; ungated < 2; ungated++) {
+        write_model(ungated);
+        const pi2_neuron_bank bank = second_bank();
+        const uint64_t last_unit = (bank.unit_count - 1ull) * bank.unit_bytes;
+        static const char up[] = "'blk.1.ffn_up.weight'", down[] = "'blk.1.ffn_down.weight'";
+        const struct { bool is_head; uint64_t offset; const char *tensor; } changes[] = {
+            { false, 0, up }, { true, bank.up_scales_at, up }, { false, bank.down_offset, down },
+            { false, last_unit + bank.bundle_bytes - 1, down }, { true, bank.down_scales_at, down },
+            { true, bank.head_bytes - 1, down },
+        };
+        for (size_t i = ungated ? 2 : 0; i < sizeof changes / sizeof changes[0]; i++) {
+            assert_int_equal(prepare(&settings), PI2_OK);
+            change_bank(changes[i].is_head, changes[i].offset);
+            open_file output = open_output();
+            assert_int_equal(pi2_cluster_file_verify(output.gguf, NULL), PI2_OK); /* every checksum is right */
+            assert_int_equal(pi2_neuron_banks_verify(output.gguf, output.layout, output.banks, NULL), PI2_ERR_FORMAT);
+            if (!strstr(pi2_error_text(), changes[i].tensor)) fail_msg("change %zu: %s", i, pi2_error_text());
+            assert_non_null(strstr(pi2_error_text(), "not the same in tiles"));
+            close_output(&output);
+        }
     }
 }
 
-static void test_ungated_neurons_that_are_not_those_of_the_tiles(void **state) {
+/* Gate and Up change their names in the table of tensors: each is what the other was, and the bank is Gate's. */
+static void test_a_bank_of_other_matrices_is_refused(void **state) {
     (void)state;
-    write_model(true);
-    const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
-    assert_int_equal(prepare(&settings), PI2_OK);
-    open_file output = open_output();
-    const pi2_neuron_bank bank = output.banks->banks[1];
-    close_output(&output);
-    const uint64_t last_unit = (bank.unit_count - 1ull) * bank.unit_bytes;
-    const struct { bool is_head; uint64_t offset; } changes[] = {
-        { false, 0 }, { false, last_unit + bank.bundle_bytes - 1 }, { true, bank.down_scales_at },
-        { true, bank.head_bytes - 1 } };
-    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
-        assert_int_equal(prepare(&settings), PI2_OK);
-        change_bank(changes[i].is_head, changes[i].offset);
-        expect_difference(i, "'blk.1.ffn_down.weight'");
-    }
+    static const char gate[] = "blk.1.ffn_gate.weight", up[] = "blk.1.ffn_up.weight";
+    enum { GATE = sizeof gate - 1, UP = sizeof up - 1 };
+    write_model(false);
+    (void)second_bank();
+    size_t bytes, at = 0;
+    uint32_t vocabulary_size;
+    pi2_gguf *gguf;
+    assert_int_equal(pi2_gguf_open(output_path, &gguf), PI2_OK);
+    assert_int_equal(pi2_model_check(gguf, 0, &vocabulary_size), PI2_OK);
+    pi2_gguf_close(gguf);
+    uint8_t *file = test_file_read(output_path, &bytes);
+    while (memcmp(file + at, gate, GATE) != 0) at++;
+    assert_memory_equal(file + at + GATE + 8, up, UP); /* strings have their lengths before them */
+    pi2_store_le64(file + at - 8, UP);
+    memcpy(file + at, up, UP);
+    pi2_store_le64(file + at + UP, GATE);
+    memcpy(file + at + UP + 8, gate, GATE);
+    test_file_write(output_path, file, bytes);
+    free(file);
+    renew_header_checksum();
+    assert_int_equal(pi2_gguf_open(output_path, &gguf), PI2_OK);
+    assert_int_equal(pi2_model_check(gguf, 0, &vocabulary_size), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "the bank of neurons of layer 1 is of other matrices than the layer's"));
+    pi2_gguf_close(gguf);
 }
 
 int main(void) {
@@ -748,7 +769,7 @@ int main(void) {
         TEST(test_which_file_serves),
         TEST(test_altered_tables_are_refused),
         TEST(test_a_file_without_up_says_so),
-        TEST(test_ungated_neurons_that_are_not_those_of_the_tiles),
+        TEST(test_a_bank_of_other_matrices_is_refused),
         TEST(test_order_that_names_a_neuron_twice),
         TEST(test_neurons_that_are_not_those_of_the_tiles),
     };

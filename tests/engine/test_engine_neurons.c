@@ -233,30 +233,11 @@ static void an_opt_on_every_budget_thread_method_and_batch(void **state) {
     compare_variations(400000, false, 0);
 }
 
-static void ungated_of_every_weight_type(void **state) {
-    (void)state;
-    size_t count;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
-    for (size_t i = 0; i < count; i += STRIDE) {
-        pi2_tiny_model_options options = sparse_model();
-        options.ungated = true;
-        options.layer_count = 2;
-        options.up_type = formats[(i + 3) % count]->type;
-        options.down_type = formats[i]->type;
-        write_model(&options);
-        pi2_session_run want = dense_run();
-        bool is_part;
-        const uint64_t least = least_budget(&is_part);
-        (void)compare(&want, &(variation){ .more_bytes = least, .threads = 2, .batch = 16 }, i);
-        (void)compare(&want, &(variation){ .more_bytes = PLENTY, .threads = 2, .batch = 4 }, 100 + i);
-        pi2_session_run_free(&want);
-    }
-}
-
 /* On a disk whose reads of 16 KB take as long as those of 4 KB, what lies between two neurons comes with them. */
 static void gaps_are_read_where_that_is_cheaper(void **state) {
     (void)state;
-    const pi2_tiny_model_options options = sparse_model();
+    pi2_tiny_model_options options = sparse_model();
+    options.layer_count = 10; /* more neurons than the stream buffer's memory holds */
     write_model(&options);
     bool is_part;
     const uint64_t least = least_budget(&is_part);
@@ -280,14 +261,16 @@ static void gaps_are_read_where_that_is_cheaper(void **state) {
     free(profile);
 }
 
-static void every_weight_type(void **state) {
-    (void)state;
+/* Gate is computed as ever. */
+static void check_weight_types(bool is_ungated) {
     size_t count;
     const pi2_weight_format *const *formats = pi2_weight_formats(&count);
     for (size_t i = 0; i < count; i += STRIDE) {
         pi2_tiny_model_options options = sparse_model();
         options.layer_count = 2;
-        options.up_type = options.down_type = formats[i]->type; /* Gate is computed as ever */
+        options.ungated = is_ungated;
+        options.up_type = formats[is_ungated ? (i + 3) % count : i]->type;
+        options.down_type = formats[i]->type;
         write_model(&options);
         pi2_session_run want = dense_run();
         bool is_part;
@@ -298,6 +281,16 @@ static void every_weight_type(void **state) {
         (void)compare(&want, &scalar, 200 + i);
         pi2_session_run_free(&want);
     }
+}
+
+static void every_weight_type(void **state) {
+    (void)state;
+    check_weight_types(false);
+}
+
+static void every_weight_type_without_gate(void **state) {
+    (void)state;
+    check_weight_types(true);
 }
 
 static void every_activation_with_zeros(void **state) {
@@ -648,7 +641,7 @@ int main(void) {
         cmocka_unit_test(ungated_on_every_budget_thread_method_and_batch),
         cmocka_unit_test(falcons_on_every_budget_thread_method_and_batch),
         cmocka_unit_test(an_opt_on_every_budget_thread_method_and_batch),
-        cmocka_unit_test(ungated_of_every_weight_type),
+        cmocka_unit_test(every_weight_type_without_gate),
         cmocka_unit_test(gaps_are_read_where_that_is_cheaper),
         cmocka_unit_test(every_activation_with_zeros),          cmocka_unit_test(a_cutoff_for_gate),
         cmocka_unit_test(others_stay_dense),
