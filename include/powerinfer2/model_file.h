@@ -23,6 +23,7 @@ typedef struct pi2_model_summary {
     const char *not_runnable_reason;  /* why it would; "" when runnable */
     const char *note;                 /* why the chat template cannot be used, or "" */
     const char *ffn_activation;       /* "" when its architecture or activation is not ours */
+    bool ffn_is_ungated;              /* of one matrix, not of Gate and Up; false too when it is not runnable */
     uint64_t file_bytes, weight_bytes, parameter_count; /* weights, parameters: without predictors */
     uint32_t file_count, tensor_count, metadata_count;
     uint32_t layer_count, embedding_length, feed_forward_length, head_count, head_count_kv;

@@ -99,6 +99,7 @@ static void print_summary(const pi2_model_summary *summary) {
     print_text("name", summary->name);
     print_text("architecture", summary->architecture);
     print_text("FFN activation", summary->ffn_activation);
+    print_text("FFN", summary->ffn_is_ungated ? "without Gate" : "");
     print_text("runs here", summary->runnable ? "yes" : "no");
     print_text("because", summary->not_runnable_reason);
     print_text("note", summary->note);
@@ -175,6 +176,7 @@ static json_t *json_summary(const pi2_model_summary *summary) {
     json_object_set_new(object, "name", text(summary->name));
     json_object_set_new(object, "architecture", text(summary->architecture));
     json_object_set_new(object, "ffn_activation", text(summary->ffn_activation));
+    json_object_set_new(object, "ffn_is_ungated", json_boolean(summary->ffn_is_ungated));
     json_object_set_new(object, "runnable", json_boolean(summary->runnable));
     json_object_set_new(object, "not_runnable_reason", text(summary->not_runnable_reason));
     json_object_set_new(object, "note", text(summary->note));

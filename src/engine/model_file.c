@@ -260,6 +260,15 @@ static pi2_ffn_activation activation_of(const pi2_gguf *gguf) {
     return activation;
 }
 
+static bool has_tensor(const pi2_model_file *file, const char *name) {
+    pi2_tensor_info info;
+    for (uint32_t i = 0; i < matrix_count(file); i++) {
+        matrix_info(file, i, &info);
+        if (strcmp(info.name, name) == 0) return true;
+    }
+    return pi2_gguf_tensor_find(file->gguf, name) != NULL;
+}
+
 /** Without memory nothing can be told; every other failure is the reason that is told. */
 static pi2_status judge(pi2_model_file *file) {
     pi2_model_summary *summary = &file->summary;
@@ -267,6 +276,8 @@ static pi2_status judge(pi2_model_file *file) {
     if (status == PI2_ERR_MEMORY) return status;
     summary->runnable = status == PI2_OK;
     summary->ffn_activation = summary->runnable ? pi2_ffn_activation_name(activation_of(file->gguf)) : "";
+    summary->ffn_is_ungated = summary->runnable && has_tensor(file, "blk.0.ffn_up.weight") &&
+                              !has_tensor(file, "blk.0.ffn_gate.weight");
     summary->not_runnable_reason = file->reason;
     summary->note = file->note;
     if (summary->runnable) pi2_model_try_template(file->gguf, file->tokenizer, file->note, sizeof file->note);

@@ -30,6 +30,7 @@ grep -q '^Q4_0 *256 x 2048 .* blk.2.ffn_down_t.weight$' "$folder/out" || fail "D
 expect 0 inspect -m "$folder/bamboo.gguf" --json
 expect_json format powerinfer
 expect_json ffn_activation drelu
+expect_json ffn_is_ungated false
 expect_json predictor_matrix_count 6
 expect_json predictor_bytes 221184
 
@@ -61,6 +62,7 @@ tiny falcon layers=2 feed_forward=2048 down=Q4_0 predictor_rank=16 architecture=
 tiny eagle layers=2 feed_forward=2048 down=Q4_0 down_by_neuron=1 architecture=falcon
 expect 0 inspect -m "$folder/falcon.gguf"
 grep -q '^FFN activation *relu$' "$folder/out" || fail "theirs is not relu"
+grep -q '^FFN *without Gate$' "$folder/out" || fail "no word on Gate"
 expect 0 inspect -m "$folder/eagle.gguf"
 grep -q '^FFN activation *gelu$' "$folder/out" || fail "an ordinary falcon is not gelu"
 answer falcon -m "$folder/falcon.gguf"
@@ -68,6 +70,7 @@ answer eagle -m "$folder/eagle.gguf" --ffn-activation relu
 same falcon eagle
 expect 0 prepare -m "$folder/falcon.gguf" -o "$folder/falcon.pi2"
 expect 0 inspect -m "$folder/falcon.pi2" --verify --json
+expect_json ffn_is_ungated true
 expect_json ffn_activation relu
 expect_json bank_count 2
 answer falcon_by_neuron -m "$folder/falcon.pi2"
