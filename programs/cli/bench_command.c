@@ -22,7 +22,7 @@ enum { MAX_LIST = 16, MAX_REPETITIONS = 1000 };
 
 typedef struct bench_settings {
     const char *prompts, *answers, *depths, *pairs, *threads, *memories, *batches, *format, *routing_trace, *statistics,
-        *pipeline, *neuron_cache;
+        *pipeline;
     int64_t repetitions, context, seed;
     bool no_warmup;
 } bench_settings;
@@ -54,8 +54,6 @@ static const pi2_cli_option bench_options[] = {
     {"--pipeline", "on|off", PI2_CLI_CHOICE, BENCH(pipeline), "on",
      "off: streamed weights and experts are asked for only when a thread waits for them, to see what reading ahead "
      "gains.", NULL, 0, 0},
-    {"--neuron-cache", "on|off", PI2_CLI_CHOICE, BENCH(neuron_cache), "on",
-     "off: no single neuron stays in memory from one token to the next, to see what the cache gains.", NULL, 0, 0},
     {"-o, --output", "md|json|csv", PI2_CLI_CHOICE, BENCH(format), "md", "Format on stdout.", NULL, 0, 0},
     {"-s, --seed", "N", PI2_CLI_INTEGER, BENCH(seed), "1", "Seed of the random tokens.", NULL, 0, UINT32_MAX},
 };
@@ -340,7 +338,6 @@ int pi2_cli_bench(int argument_count, char **arguments) {
     state.options.routing_trace = settings.routing_trace;
     state.options.statistics = settings.statistics;
     state.options.read_on_demand = strcmp(settings.pipeline, "off") == 0;
-    state.options.forgets_neurons = strcmp(settings.neuron_cache, "off") == 0;
     code = read_lists(&settings, &lists);
     if (code != PI2_EXIT_OK) return code;
     state.results = json_array();

@@ -39,6 +39,11 @@ static const pi2_cli_option model_options[] = {
      "exact: where a model's neurons are often exactly zero (ReLU) and its cluster file has the neuron layout, tokens "
      "are computed with the neurons that fire alone; the text is the same. always: also several tokens at once, and "
      "experts, for which all neurons would be faster. off: with all of them.", NULL, 0, 0},
+    {"--neuron-cache", PI2_CLI_NEURON_CACHES, PI2_CLI_CHOICE, MODEL(neuron_cache), "auto",
+     "Which single neuron leaves memory when another needs its place: by how lately and how often it fired (mix, "
+     "auto), how often (heat), how lately (lru). off: none stays from one token to the next, to see what the cache "
+     "gains.",
+     NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
      "Records which experts are used, or which single neurons of a model without them, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
@@ -146,6 +151,7 @@ int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_s
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;
     options->sparsity = settings->sparsity;
+    options->neuron_cache = settings->neuron_cache;
     options->record_trace = settings->record_trace;
     options->hot_share = settings->hot_share;
     options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;

@@ -7,7 +7,8 @@
 
 /* Words of options that plan files hold too. */
 #define PI2_CLI_READ_METHODS "auto|io_uring|pread"
-#define PI2_CLI_CACHE_POLICIES "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep|heat"
+#define PI2_CLI_CACHE_POLICIES "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep|mix|heat"
+#define PI2_CLI_NEURON_CACHES "auto|mix|heat|lru|off"
 #define PI2_CLI_CACHE_TYPES "f16|q8_0"
 /** The names of ffn_activations.inc, separated by '|'. */
 extern const char pi2_cli_activation_words[];
@@ -17,7 +18,7 @@ extern const char pi2_cli_activation_words[];
 typedef struct pi2_cli_model_settings {
     const char *model, *cluster_file, *read_method, *ffn_activation;
     const char *cache_type_k, *cache_type_v;
-    const char *cache_policy, *look_ahead, *sparsity, *record_trace;
+    const char *cache_policy, *look_ahead, *sparsity, *neuron_cache, *record_trace;
     double hot_share;
     bool no_prepare, keep_memory, quiet;
 } pi2_cli_model_settings;

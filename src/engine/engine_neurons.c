@@ -26,7 +26,8 @@ pi2_status pi2_engine_start_neurons(pi2_engine *engine) {
         .memory = engine->memory.neurons.pages, .memory_bytes = engine->memory.neurons.bytes,
         .shared = engine->run.plan.memory.shared_bytes ? engine->memory.stream.pages : NULL,
         .shared_bytes = engine->run.plan.memory.shared_bytes,
-        .keeps_nothing = engine->run.options.forgets_neurons, .gap_units = gap_units(engine),
+        .rule = engine->run.plan.neuron_rule, .keeps_nothing = !engine->run.plan.neuron_rule,
+        .gap_units = gap_units(engine),
         .on_use = is_recorded ? pi2_engine_record_uses : NULL, .on_use_user = engine };
     return pi2_neuron_store_create(&options, &engine->neuron_store);
 }

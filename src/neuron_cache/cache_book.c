@@ -141,6 +141,7 @@ void pi2_cache_book_demand(pi2_cache_book *book, const uint32_t *keys, const pi2
     const uint32_t first = keys[0] / book->layer_keys * book->layer_keys;
     memset(book->leaves + first, 0, book->layer_keys);
     memset(book->times + first, 0, book->layer_keys);
+    if (book->policy->begin_layer) book->policy->begin_layer(book->policy_state, first + book->layer_keys);
     if (!uses) return;
     const uint32_t quota = quota_of(book, first);
     if (count <= quota) return;

@@ -33,6 +33,8 @@ typedef struct pi2_cache_policy {
     void (*resize)(void *state, uint32_t slot_count);
     /** A pass begins, or a batch that stands for so many. NULL: the policy asks for none; nor do adaptive's shadows. */
     void (*begin_pass)(void *state, uint32_t passes);
+    /** A layer of the pass is demanded: keys from end_key on are of layers that are still to come. NULL: as above. */
+    void (*begin_layer)(void *state, uint32_t end_key);
     bool looks_at_all; /* evict() looks at every present key: a replay of many keys would take too long */
 } pi2_cache_policy;
 

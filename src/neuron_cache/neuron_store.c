@@ -1,4 +1,4 @@
-/* neuron_store.c: slots of units, found without a lock, filled by reads, emptied where it is coldest. */
+/* neuron_store.c: slots of units, found without a lock, filled by reads, emptied by a rule. */
 #include "neuron_cache/neuron_store_internal.h"
 
 #include <assert.h>
@@ -172,6 +172,13 @@ static pi2_status make_lists(pi2_neuron_store *store) {
         while (store->pools[own->pool].unit_bytes != banks->banks[b].unit_bytes) own->pool++;
         first_unit += banks->banks[b].unit_count;
     }
+    for (uint32_t b = banks->count; b-- > 0;) {
+        store_bank *own = &store->banks[b];
+        own->layer_end = first_unit;
+        if (b + 1 == banks->count) continue;
+        const bool goes_on = banks->banks[b + 1].layer == banks->banks[b].layer;
+        own->layer_end = goes_on ? own[1].layer_end : own[1].first_unit;
+    }
     return PI2_OK;
 }
 
@@ -257,22 +264,23 @@ const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t b, uint32_
 typedef struct slot_search {
     const pi2_neuron_store *store;
     const slot_pool *pool;
-    uint32_t epoch;
+    uint32_t epoch, layer_end;
 } slot_search;
 
-static pi2_slot_sight look_at(const void *user, uint32_t index, uint32_t *heat_out) {
+static pi2_slot_sight look_at(const void *user, uint32_t index, uint32_t *worth_out) {
     const slot_search *search = user;
     const neuron_slot *slot = &search->store->slots[search->pool->first_slot + index];
     const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
     if (word_state(word) == PI2_PART_ABSENT) return PI2_SLOT_EMPTY;
     if (word_state(word) != PI2_PART_READY || word_epoch(word) == search->epoch) return PI2_SLOT_STAYS;
-    *heat_out = heat_now(search->store, &slot->heat);
+    const uint32_t heat = atomic_load_explicit(&slot->heat, memory_order_relaxed);
+    *worth_out = search->store->options.rule->worth(&search->store->heat, heat, word_unit(word) >= search->layer_end);
     return PI2_SLOT_MAY_LEAVE;
 }
 
-/* An empty slot, or the coldest of the next few whose units this layer does not use; NO_SLOT: it uses all. */
-static uint32_t find_victim(const pi2_neuron_store *store, slot_pool *pool) {
-    const slot_search search = { store, pool, atomic_load_explicit(&store->epoch, memory_order_relaxed) };
+/* An empty slot, or the least worth of the next few whose units this layer does not use; NO_SLOT: it uses all. */
+static uint32_t find_victim(const pi2_neuron_store *store, slot_pool *pool, uint32_t layer_end) {
+    const slot_search search = { store, pool, atomic_load_explicit(&store->epoch, memory_order_relaxed), layer_end };
     pi2_victim_hand hand = { pool->hand, pool->first_open, pool->open_count };
     const uint32_t index = pi2_victim_hand_find(&hand, look_at, &search);
     pool->hand = hand.next;
@@ -280,9 +288,9 @@ static uint32_t find_victim(const pi2_neuron_store *store, slot_pool *pool) {
 }
 
 /* A slot that is free, or whose unit leaves for it; NO_SLOT: all are in use. Lock held. */
-static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool) {
+static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool, uint32_t layer_end) {
     for (;;) {
-        const uint32_t number = find_victim(store, pool);
+        const uint32_t number = find_victim(store, pool, layer_end);
         if (number == NO_SLOT) return NO_SLOT;
         neuron_slot *slot = &store->slots[number];
         slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
@@ -328,7 +336,7 @@ static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, pi2_b
     store_bank *own = &store->banks[b];
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     slot_pool *pool = &store->pools[own->pool];
-    const uint32_t number = give_slot(store, pool);
+    const uint32_t number = give_slot(store, pool, own->layer_end);
     if (number == NO_SLOT) return false;
     neuron_slot *slot = &store->slots[number];
     uint8_t *memory = slot_memory(store, pool, number);
@@ -582,6 +590,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     atomic_init(&store->epoch, 1);
     atomic_init(&store->used_bank, NO_BANK);
     pi2_unit_heat_init(&store->heat);
+    if (!store->options.rule) store->options.rule = &pi2_unit_rules[0];
     const pi2_region_owner owner = { .self = store, .ended = note_arrival };
     pi2_status status = pi2_region_create(options->store, &owner, MOST_READS, &store->region);
     if (status == PI2_OK) status = place_pools(store);

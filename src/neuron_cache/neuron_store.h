@@ -13,8 +13,8 @@
  *
  * A hit takes no lock: a slot's word holds the unit, the layer ("epoch") that used it last and its state, and a thread
  * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by
- * its heat (unit_heat.h): how often passes used it lately, a use counting 31/32 of the next pass's. Of the next so many
- * slots whose unit this layer did not use, the coldest leaves: neurons that fire most stay whatever passes by once.
+ * a rule (unit_heat.h): of the next so many slots whose unit this layer did not use, the one that was used least lately
+ * and often.
  *
  * Threads: everything but create, free and fill may be called by any compute thread.
  */
@@ -36,6 +36,7 @@ typedef struct pi2_neuron_store_options {
     void *shared;                  /* page aligned, of shared_bytes: memory that serves others, and holds units between
                                       pi2_neuron_store_open_shared() and _close_shared(); NULL: there is none */
     uint64_t shared_bytes;
+    const pi2_unit_rule *rule;     /* which unit leaves; NULL: the default */
     bool keeps_nothing;            /* for ablations: every unit leaves when a pass begins */
     uint32_t gap_units;            /* as many as lie between two wanted units at most, for one read to bring both */
     /** Told of what every layer used: keys (bank * pi2_neuron_store_layer_keys() + unit) ascending; NULL and the pass's

@@ -41,6 +41,7 @@ typedef struct store_bank {
     pi2_neuron_head head;
     const uint32_t *checksums;
     uint32_t first_unit;     /* its units' numbers in the store begin here */
+    uint32_t layer_end;      /* and those of the next layer's first bank here */
     uint32_t pool;
     _Atomic uint32_t *slot_of; /* [unit_count] */
 } store_bank;

@@ -1,4 +1,6 @@
-/* neuron_forecast.c: the store's steady state, class by class of equally frequent units. */
+/* neuron_forecast.c: the store's steady state, class by class of equally frequent units, by the rule `heat` and with
+ * tokens that are independent. By `mix` it finds less of such, and more where tokens repeat what the one before used.
+ */
 #include "planner/neuron_forecast.h"
 
 #include "pipeline/pass_choice.h"

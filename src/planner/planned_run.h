@@ -35,6 +35,7 @@ typedef struct pi2_run_plan {
     uint64_t resident_room_bytes;   /* of the extents that stay, as they lie in memory */
     const pi2_cache_policy *policy;
     pi2_look_ahead_mode look_ahead;
+    const pi2_unit_rule *neuron_rule; /* NULL: no single neuron stays */
     const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */
     uint8_t *by_neuron;             /* [extent_count]: 1: decoding by neuron does without it; NULL without banks */
     struct pi2_neuron_firing *firing; /* what options.statistics say (run_prediction_neurons.h); NULL: nothing */

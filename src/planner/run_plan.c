@@ -48,6 +48,18 @@ static pi2_status find_look_ahead(pi2_planned_run *run) {
     return pi2_fail(PI2_ERR_INVALID, "unknown way to look ahead '%s'; there are: auto, off, on", name);
 }
 
+static pi2_status find_neuron_rule(pi2_planned_run *run) {
+    const char *name = run->options.neuron_cache ? run->options.neuron_cache : "auto";
+    run->plan.neuron_rule = pi2_unit_rule_find(name);
+    if (run->plan.neuron_rule || strcmp(name, "off") == 0) return PI2_OK;
+    char known[128] = "auto, off";
+    for (size_t i = 0; i < pi2_unit_rule_count; i++) {
+        const size_t used = strlen(known);
+        (void)snprintf(known + used, sizeof known - used, ", %s", pi2_unit_rules[i].name);
+    }
+    return pi2_fail(PI2_ERR_INVALID, "unknown cache of neurons '%s'; there are: %s", name, known);
+}
+
 static void find_budget(pi2_planned_run *run) {
     char *reason = run->texts.budget_reason;
     const size_t capacity = sizeof run->texts.budget_reason;
@@ -80,6 +92,7 @@ static void find_threads(pi2_planned_run *run) {
 pi2_status pi2_run_plan_begin(pi2_planned_run *run) {
     PI2_TRY(find_policy(run));
     PI2_TRY(find_look_ahead(run));
+    PI2_TRY(find_neuron_rule(run));
     find_budget(run);
     find_threads(run);
     return PI2_OK;

@@ -42,13 +42,13 @@ class Ablation(unittest.TestCase):
             self.assertEqual(len(ablation.variants(program, False, False)), 1)
 
     def test_steps_that_a_program_does_not_know_are_left_out(self):
-        known = "  --sparsity exact|off\n  --pipeline on|off\n  --neuron-cache on|off\n"
+        known = "  --sparsity exact|off\n  --pipeline on|off\n  --neuron-cache auto|mix|heat|lru|off\n"
         found, left_out = ablation.steps(known)
         self.assertEqual([name for name, _ in found], [
             "powerinfer2", "powerinfer2, dense", "powerinfer2, + bundles", "powerinfer2, + cache",
             "powerinfer2, dense with pipeline"])
         self.assertEqual(left_out, [])
-        found, left_out = ablation.steps(known.replace("--neuron-cache on", "--neuron-cache-policy x"))
+        found, left_out = ablation.steps(known.replace("--neuron-cache auto", "--neuron-cache-policy x"))
         self.assertEqual(left_out, [("+ bundles", ["--neuron-cache"])])
         self.assertNotIn("powerinfer2, + bundles", dict(found))
 

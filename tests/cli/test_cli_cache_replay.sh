@@ -26,7 +26,7 @@ expect_error 2 "dense.gguf has none" run -m "$folder/dense.gguf" -p x -c 128 -b 
 expect_error 5 "no such folder" run -m "$folder/m.gguf" -p x -c 128 -b 16 --memory 22M \
     --record-trace "$folder/no such folder/t"
 [ -z "$(find "$folder" -mindepth 1 -name '*.pi2' -o -name 't*')" ] || fail "a run that was refused left $(ls "$folder")"
-for policy in auto lru lfu lrfu s3_fifo keep heat; do
+for policy in auto lru lfu lrfu s3_fifo keep mix heat; do
     expect 0 run -m "$folder/m.gguf" -p "bako mirena" -n 12 --temp 0 --ignore-eos -c 128 -b 16 --memory 22M \
         --cache-policy $policy --record-trace "$folder/t"
     grep -q 'expert cache: [0-9]* of 48 experts' "$folder/err" || { fail "no line on the cache"; cat "$folder/err"; }
@@ -105,7 +105,7 @@ expect 0 cache-replay --trace "$folder/units" --skip 2
 grep -q '^3 banks of [0-9]* units of neurons' "$folder/out" || fail "no line on the banks: $(head -n 1 "$folder/out")"
 expect 0 cache-replay --trace "$folder/units" --json
 expect_json trace.of neurons
-"$json_get" sizes.2.hit_rate.heat <"$folder/out" >/dev/null || fail "the store's own rule is not played"
+"$json_get" sizes.2.hit_rate.mix <"$folder/out" >/dev/null || fail "the store's own rule is not played"
 expect_error 2 "sparsity off" run -m "$folder/sparse.pi2" --raw -p x --sparsity off --record-trace "$folder/u"
 expect_error 2 "another kind of model" run -m "$folder/m.gguf" -p x -c 128 --routing-trace "$folder/units"
 # Hot experts: what came first is there from the start.

@@ -178,7 +178,7 @@ static void test_streaming(void **state) {
         { .threads = 2, .batch = 16, .extra_bytes = 6000000, .policy = "lfu", .read_on_demand = true },
         { .threads = 3, .batch = 1, .extra_bytes = 12000000, .policy = "s3_fifo" },
         { .threads = 2, .batch = 16, .extra_bytes = 6000000, .policy = "heat" },
-        { .threads = 3, .batch = 5, .extra_bytes = 3000000, .policy = "heat" },
+        { .threads = 3, .batch = 5, .extra_bytes = 3000000, .policy = "mix" },
         { .threads = 2, .batch = 5, .extra_bytes = 3000000, .policy = "s3_fifo", .cpu = "avx2" },
         { .threads = 2, .extra_bytes = 9000000, .look_ahead = "auto" },
         { .threads = 2 }, /* the cluster file is there and all of it fits: every expert is read once */

@@ -40,7 +40,7 @@ static const char *record_trace, *routing_trace;
 static const pi2_machine_profile *machine;
 
 typedef struct variation {
-    const char *cpu, *read_method;
+    const char *cpu, *read_method, *neuron_cache;
     uint64_t more_bytes; /* than the process holds */
     uint32_t threads, batch;
     int turns; /* more than one */
@@ -54,6 +54,7 @@ static pi2_status try_open(const variation *v, pi2_engine **engine_out) {
     options.model_path = v->off || v->plain ? model_path : cluster_path;
     options.thread_count = v->threads;
     options.batch_tokens = v->batch;
+    options.neuron_cache = v->neuron_cache;
     options.record_trace = record_trace;
     options.routing_trace = routing_trace;
     options.machine = machine;
@@ -162,6 +163,10 @@ static void compare_variations(uint64_t step, bool has_experts, size_t first_num
         { .more_bytes = least, .threads = 2, .batch = 16, .turns = 1 },
         { .more_bytes = least, .threads = 4, .batch = 1 },
         { .more_bytes = least + step, .threads = 2, .batch = 7 },
+        { .more_bytes = least, .threads = 2, .batch = 16, .neuron_cache = "mix" },
+        { .more_bytes = least, .threads = 3, .batch = 16, .neuron_cache = "heat" },
+        { .more_bytes = least, .threads = 2, .batch = 16, .neuron_cache = "lru" },
+        { .more_bytes = least + step, .threads = 2, .batch = 16, .neuron_cache = "off" },
         { .more_bytes = least + 2 * step, .threads = 3, .batch = 8, .read_method = "pread" },
         { .more_bytes = PLENTY, .threads = 1, .batch = 16 },
         { .more_bytes = PLENTY, .threads = 2, .batch = 1 },
@@ -625,6 +630,9 @@ static void recorded_units_are_those_that_fire(void **state) {
     assert_int_equal(try_open(&dense, &engine), PI2_ERR_INVALID);
     assert_non_null(strstr(pi2_error_text(), "another kind of model"));
     routing_trace = NULL;
+    const variation unknown = { .more_bytes = PLENTY, .threads = 2, .batch = 16, .neuron_cache = "fifo" };
+    assert_int_equal(try_open(&unknown, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "auto, off, mix, heat, lru"));
     free(path);
 }
 

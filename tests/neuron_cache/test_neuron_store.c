@@ -95,6 +95,7 @@ static void *shared;
 static void tell(void *user, const uint32_t *keys, uint32_t count);
 static void (*told_to)(void *user, const uint32_t *keys, uint32_t count) = tell;
 static void *told_user;
+static const pi2_unit_rule *rule; /* of the stores that are opened; NULL: the default */
 
 static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand, bool keeps_nothing, setup *s) {
     *s = (setup){ .bytes = bytes };
@@ -106,6 +107,7 @@ static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand
                                                .memory = s->memory, .memory_bytes = bytes,
                                                .shared = shared, .shared_bytes = shared ? SHARED_BYTES : 0,
                                                .keeps_nothing = keeps_nothing, .gap_units = gap_units,
+                                               .rule = rule,
                                                .on_use = told_user ? told_to : NULL, .on_use_user = told_user };
     return pi2_neuron_store_create(&options, &s->store);
 }
@@ -407,20 +409,22 @@ static void collect(void *user, const uint32_t *keys, uint32_t count) {
 }
 
 /* The replay of what a store told finds to a unit what the store found, with as many slots. */
-static void a_replay_finds_what_the_store_found(void **state) {
-    (void)state;
+static void replay_by(const char *name) {
     static told_trace all;
     setup s;
     uint64_t hits = 0;
     unsigned seed = 11;
     all.trace = (pi2_trace){ .header = { BANKS, 96, 0, 8192 }, .keys = all.keys, .demands = all.demands };
+    rule = pi2_unit_rule_find(name);
+    assert_non_null(rule);
     told_user = &all;
     told_to = collect;
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 30 * 8192, &s), PI2_OK);
     told_user = NULL;
     told_to = tell;
+    rule = NULL;
     uint32_t slots = 0; /* of 8192 bytes: each has been read into */
-    static bool is_slot[4096];
+    bool is_slot[4096] = { false };
     for (uint32_t pass = 0; pass < 120; pass++) {
         pi2_neuron_store_begin_pass(s.store, 1, 1);
         pi2_neuron_store_begin_layer(s.store);
@@ -448,11 +452,17 @@ static void a_replay_finds_what_the_store_found(void **state) {
         }
     }
     pi2_replay_result replay;
-    const pi2_cache_policy *heat = pi2_cache_policy_find("heat");
-    assert_int_equal(pi2_trace_replay_policy(&all.trace, heat, slots, 0, &replay), PI2_OK);
+    const pi2_cache_policy *policy = pi2_cache_policy_find(name);
+    assert_int_equal(pi2_trace_replay_policy(&all.trace, policy, slots, 0, &replay), PI2_OK);
     assert_true(hits > 0 && replay.hits < replay.uses);
     assert_int_equal(replay.hits, hits);
     close_store(&s);
+}
+
+static void a_replay_finds_what_the_store_found(void **state) {
+    (void)state;
+    replay_by("mix");
+    replay_by("heat");
 }
 
 /* What a layer used is told when it ends, in order, found or read or asked for twice; of a pass that was broken off
