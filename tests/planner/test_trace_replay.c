@@ -627,11 +627,42 @@ static void test_s3_fifo_knows_what_returns(void **state) {
     free(cache);
 }
 
+static bool not_first(const void *user, uint32_t key) {
+    (void)user;
+    return key != 0;
+}
+
+/* Of two keys that the pass before used, the one leaves whose layer this pass has come to: the other has missed no
+ * turn yet, though its hand comes first and its heat is no higher. */
+static void test_mix_waits_for_layers_to_come(void **state) {
+    (void)state;
+    enum { LAYER = 4, KEYS = 2 * LAYER, SLOTS = 4 };
+    const pi2_cache_policy *mix = pi2_cache_policy_find("mix");
+    void *cache = calloc(1, mix->bytes(KEYS, SLOTS));
+    assert_non_null(cache);
+    mix->init(cache, KEYS, SLOTS);
+    mix->begin_pass(cache, 1);
+    mix->begin_layer(cache, KEYS);
+    for (uint32_t key = LAYER; key < LAYER + 2; key++) mix->admit(cache, key);
+    mix->begin_pass(cache, 1);
+    mix->begin_layer(cache, LAYER);
+    for (uint32_t key = 0; key < 2; key++) mix->admit(cache, key);
+    for (uint32_t key = 0; key < 2; key++) mix->hit(cache, key);
+    mix->begin_layer(cache, KEYS);
+    for (uint32_t key = LAYER; key < LAYER + 2; key++) mix->hit(cache, key);
+    mix->begin_pass(cache, 1);
+    mix->begin_layer(cache, LAYER);
+    mix->hit(cache, 0);
+    assert_int_equal(mix->evict(cache, not_first, NULL), 1);
+    free(cache);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_belady_is_the_optimum), cmocka_unit_test(test_policies_keep_the_rules),
         cmocka_unit_test(test_policies_under_random_calls), cmocka_unit_test(test_lru_is_what_it_says),
         cmocka_unit_test(test_lfu_is_what_it_says), cmocka_unit_test(test_rules_of_neurons_are_what_they_say),
+        cmocka_unit_test(test_mix_waits_for_layers_to_come),
         cmocka_unit_test(test_s3_fifo_knows_what_returns), cmocka_unit_test(test_long_replays_leave_out),
         cmocka_unit_test(test_adaptive_is_near_the_best),
         cmocka_unit_test(test_adaptive_after_a_shrink), cmocka_unit_test(test_file_round_trip),
