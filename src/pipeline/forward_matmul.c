@@ -27,7 +27,6 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
     if (tile_bytes == 0) tile_bytes = 1;
     uint32_t coarse = (uint32_t)((near ? STREAMED_BYTES : LONG_BYTES) / tile_bytes);
     uint32_t fine = (uint32_t)(SHORT_BYTES / tile_bytes);
-    if (near && coarse < STREAMS) coarse = STREAMS;
     if (by_columns) coarse = fair > COLUMN_TILES ? fair : COLUMN_TILES;
     if (by_columns && fine < COLUMN_TILES) fine = COLUMN_TILES;
     /* One token's Down: short chunks would read a few tiles of every cluster, far from each other. */

@@ -207,6 +207,13 @@ static void kernels_agree_on_long_rows(void **state) {
                     (shape){1, columns / formats[f]->block_columns, 0, 0, 7, false});
         check_shape(&random, formats[f],
                     (shape){2, 512 / formats[f]->block_columns, 0, 0, 150, true});
+        /* One token and tiles that are long enough to be streams of their own; one tile is left over. */
+        for (size_t tiles = 4; tiles <= 9; tiles += 5) {
+            check_shape(&random, formats[f],
+                        (shape){tiles, 4096 / formats[f]->block_columns, 0, 0, 1, tiles == 4});
+            check_shape(&random, formats[f],
+                        (shape){tiles, 4096 / formats[f]->block_columns, 1, 1, 1, tiles == 9});
+        }
     }
 }
 

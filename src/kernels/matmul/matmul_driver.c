@@ -6,7 +6,8 @@
 enum {
     PREPARED_ENTRIES = 12288, /* 48 KB of stack */
     PANEL_COLUMNS = 32768,    /* one token of a panel needs at most 2048 entries */
-    CHUNK_BYTES = 384 * 1024  /* activations of a chunk: well inside a 1 MB second-level cache */
+    CHUNK_BYTES = 384 * 1024, /* activations of a chunk: well inside a 1 MB second-level cache */
+    LEAST_STREAM_BYTES = 16 * 1024 /* shorter ones end before what is asked for ahead of them is of use */
 };
 
 typedef struct call {
@@ -102,12 +103,15 @@ static void run_tiles(const call *c, const panel *p, size_t tile_begin, size_t t
     const pi2_matmul_strips *strips = c->strips;
     const size_t wide = strips->wide_tiles[count - 1];
     const size_t tiles = tile_end - tile_begin;
-    const size_t wide_tiles = wide ? tiles / wide * wide : 0;
+    const bool apart = count == 1 && wide && tiles / wide * c->tile_bytes >= LEAST_STREAM_BYTES;
+    /* Floats add each row in sequence: they want several rows at once however short they are. */
+    const bool together = count > 1 || c->x->kind == PI2_ACTIVATION_F32;
+    const size_t wide_tiles = wide && (apart || together) ? tiles / wide * wide : 0;
     if (wide_tiles) {
         pi2_matmul_strip strip = strip_at(c, p, tile_begin, token, first_token);
-        strip.tiles_apart = count == 1 ? wide_tiles / wide : 1;
-        strip.tile_step = count == 1 ? 1 : wide;
-        strip.tile_end = count == 1 ? wide_tiles / wide : wide_tiles;
+        strip.tiles_apart = apart ? wide_tiles / wide : 1;
+        strip.tile_step = apart ? 1 : wide;
+        strip.tile_end = apart ? wide_tiles / wide : wide_tiles;
         strip.prepared = entries + token * stride;
         strip.prepared_stride = stride;
         strips->wide[count - 1](&strip);
