@@ -28,9 +28,9 @@
 #include "support/tiny_model.h"
 #include "weight_formats/weight_format.h"
 
-/* ThreadSanitizer looks for races only, which hang on no weight type: every fourth variation is enough for it; for
+/* ThreadSanitizer looks for races only, which hang on no weight type: every eighth variation is enough for it; for
  * AddressSanitizer, which is slow too, every second. */
-enum { STRIDE = PI2_UNDER_TSAN ? 4 : PI2_UNDER_ASAN ? 2 : 1 };
+enum { STRIDE = PI2_UNDER_TSAN ? 8 : PI2_UNDER_ASAN ? 2 : 1 };
 enum { IS_SLOW = PI2_UNDER_TSAN || PI2_UNDER_EMULATOR, CONTEXT = 64 };
 enum { PROMPT = IS_SLOW ? 13 : 29, DECODED = IS_SLOW ? 3 : 6 };
 /* Tries: an emulator's process grows while it translates, which takes from what is left for neurons. */
