@@ -6,11 +6,15 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "commands.h"
+#include "compare_logits.h"
 #include "engine_options.h"
 #include "output.h"
-#include "powerinfer2/session.h"
+#include "powerinfer2/logits_file.h"
+#include "powerinfer2/scoring.h"
+#include "powerinfer2/sizes.h"
 #include "signals.h"
 #include "sparsity_report.h"
 #include "text_source.h"
@@ -18,9 +22,9 @@
 enum { DEFAULT_CONTEXT = 512 };
 
 typedef struct perplexity_settings {
-    const char *file;
+    const char *file, *logits;
     int64_t chunks;
-    bool json, count_zeros;
+    bool json, count_zeros, compares;
 } perplexity_settings;
 
 #define PERPLEXITY(field) offsetof(perplexity_settings, field)
@@ -30,6 +34,13 @@ static const pi2_cli_option perplexity_options[] = {
     {"--chunks", "N", PI2_CLI_INTEGER, PERPLEXITY(chunks), "-1", "Chunks to compute; -1: all.", NULL, -1, INT32_MAX},
     {"--count-zeros", NULL, PI2_CLI_FLAG, PERPLEXITY(count_zeros), NULL,
      "Tells too how many neurons give nothing, as 'inspect --sparsity' does.", NULL, 0, 0},
+    {"--kl-divergence-base, --save-all-logits", "FILE", PI2_CLI_TEXT, PERPLEXITY(logits), NULL,
+     "Keeps what this model says of each token, for --kl-divergence, in llama-perplexity's own format (2 bytes for "
+     "each token of the vocabulary and each that is scored). The text is then read twice, so it is a file and no pipe.",
+     NULL, 0, 0},
+    {"--kl-divergence", NULL, PI2_CLI_FLAG, PERPLEXITY(compares), NULL,
+     "Compares the model with the one that wrote the file of --kl-divergence-base, which holds the text too "
+     "(docs/evaluation.md).", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, PERPLEXITY(json), NULL,
      "Prints one JSON value: perplexity, error, chunks, tokens.", NULL, 0, 0},
 };
@@ -38,7 +49,7 @@ typedef struct perplexity_state {
     pi2_engine *engine;
     pi2_session *session;
     pi2_sparsity_counter *counter;       /* NULL: zeros are not counted */
-    uint32_t context, vocabulary, piece; /* piece: tokens whose logits are kept by one call */
+    uint32_t context, step;              /* step: tokens whose logits come with one call */
     int32_t bos;
     bool starts_with_bos;                /* the model puts BOS before a text */
     int32_t *chunk;                      /* [context] */
@@ -47,48 +58,27 @@ typedef struct perplexity_state {
     uint64_t total;                      /* tokens of the text so far */
     uint64_t done, most_chunks;          /* chunks */
     pi2_cli_text_source text;
-    int code;                            /* of what went wrong here, after its error line */
     double sum, sum_of_squares;          /* of -log p */
     uint64_t scored;
-    uint32_t not_finite_at;              /* token of the chunk whose surprise is no number; 0: none */
+    pi2_logits_writer *writer;           /* NULL: the logits are not kept */
 } perplexity_state;
 
-/** -log of the probability that the logits give to a token. */
-static double surprise(const float *logits, uint32_t count, int32_t token) {
-    float largest = logits[0];
-    for (uint32_t i = 1; i < count; i++) largest = logits[i] > largest ? logits[i] : largest;
-    double sum = 0.0;
-    for (uint32_t i = 0; i < count; i++) sum += (double)expf(logits[i] - largest);
-    return -((double)logits[token] - (double)largest - log(sum));
+static pi2_status take_score(void *user, const float *logits, int32_t token, double surprise) {
+    perplexity_state *state = user;
+    (void)token;
+    state->sum += surprise;
+    state->sum_of_squares += surprise * surprise;
+    state->scored++;
+    return state->writer ? pi2_logits_writer_add(state->writer, logits) : PI2_OK;
 }
 
-/** Ends early where a token's surprise is no number: then the logits are none, and so is every mean. */
 static pi2_status score_chunk(perplexity_state *state, const int32_t *tokens) {
+    const pi2_scored_chunk chunk = {.tokens = state->chunk, .count = state->context, .step = state->step,
+                                    .first = state->done * state->context};
     memcpy(state->chunk, tokens, state->context * sizeof *tokens);
     if (state->starts_with_bos) state->chunk[0] = state->bos;
-    const uint32_t first = state->context / 2;
-    pi2_status status = pi2_session_truncate(state->session, 0);
     if (state->counter) pi2_sparsity_new_text(state->counter);
-    if (status == PI2_OK && first) {
-        status = pi2_session_append(state->session, state->chunk, first, PI2_LOGITS_NONE);
-    }
-    for (uint32_t at = first; status == PI2_OK && at + 1 < state->context; at += state->piece) {
-        const uint32_t rest = state->context - 1 - at;
-        const uint32_t count = rest < state->piece ? rest : state->piece;
-        status = pi2_session_append(state->session, state->chunk + at, count, PI2_LOGITS_ALL);
-        for (uint32_t i = 0; status == PI2_OK && i < count; i++) {
-            const double value = surprise(pi2_session_logits(state->session, i), state->vocabulary,
-                                          state->chunk[at + i + 1]);
-            if (!isfinite(value)) {
-                state->not_finite_at = at + i + 1;
-                return PI2_OK;
-            }
-            state->sum += value;
-            state->sum_of_squares += value * value;
-            state->scored++;
-        }
-    }
-    return status;
+    return pi2_score_chunk(state->engine, state->session, &chunk, take_score, state);
 }
 
 static double perplexity(const perplexity_state *state) { return exp(state->sum / (double)state->scored); }
@@ -136,22 +126,10 @@ static int print_result(perplexity_state *state, const perplexity_settings *sett
     return code;
 }
 
-static int fail_not_finite(const perplexity_state *state, uint64_t token) {
-    pi2_cli_clear_progress();
-    (void)pi2_cli_usage_error("%s: the logits of token %llu are no numbers: the model file may be damaged "
-                              "('powerinfer2 inspect --verify' checks a cluster file)",
-                              pi2_engine_get_report(state->engine)->weights_path, (unsigned long long)token);
-    return PI2_EXIT_BAD_FILE;
-}
-
 /** Scores the chunk that is full, and keeps what the next one begins with. */
 static pi2_status score_full_chunk(perplexity_state *state) {
     const pi2_status status = score_chunk(state, state->tokens);
     if (status != PI2_OK) return status;
-    if (state->not_finite_at) {
-        state->code = fail_not_finite(state, state->done * state->context + state->not_finite_at);
-        return PI2_ERR_FORMAT;
-    }
     state->done++;
     state->count -= state->context;
     memmove(state->tokens, state->tokens + state->context, state->count * sizeof *state->tokens);
@@ -183,7 +161,6 @@ static pi2_status read_text(void *user, char *bytes, size_t capacity, size_t *le
 }
 
 static int measure(perplexity_state *state, const perplexity_settings *settings) {
-    if (settings->chunks == 0) return pi2_cli_usage_error("perplexity: --chunks 0 leaves nothing to measure");
     state->most_chunks = settings->chunks < 0 ? UINT64_MAX : (uint64_t)settings->chunks;
     state->chunk = malloc(state->context * sizeof *state->chunk);
     state->tokens = malloc(2 * (size_t)state->context * sizeof *state->tokens);
@@ -196,7 +173,6 @@ static int measure(perplexity_state *state, const perplexity_settings *settings)
             pi2_engine_tokenize_parts(state->engine, read_text, state, true, false, take_tokens, state);
         pi2_cli_clear_progress();
         if (state->text.code != PI2_EXIT_OK) code = state->text.code;
-        else if (state->code != PI2_EXIT_OK) code = state->code;
         else if (status != PI2_OK) code = pi2_cli_failed(status);
     }
     if (code == PI2_EXIT_OK && state->done == 0) { /* llama-perplexity asks for the same */
@@ -205,25 +181,57 @@ static int measure(perplexity_state *state, const perplexity_settings *settings)
     }
     free(state->tokens);
     free(state->chunk);
-    return code == PI2_EXIT_OK ? print_result(state, settings, state->done) : code;
+    if (code != PI2_EXIT_OK) return code;
+    const pi2_status status = pi2_logits_writer_finish(state->writer);
+    state->writer = NULL;
+    return status == PI2_OK ? print_result(state, settings, state->done) : pi2_cli_failed(status);
 }
 
-/** Opens with room for as many logits as the budget allows: more of them, fewer passes. */
-static pi2_status open_engine(pi2_engine_options *options, pi2_engine **engine_out) {
-    static const uint32_t pieces[] = {64, 16, 4, 1};
-    pi2_status status = PI2_ERR_MEMORY;
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0] && status == PI2_ERR_MEMORY; i++) {
-        options->logits_tokens = pieces[i];
-        status = pi2_engine_open(options, engine_out);
+/* ---- the logits are kept: tokens lie before them in the file, so the text is read once for these alone ---- */
+
+static pi2_status keep_tokens(void *user, const int32_t *tokens, size_t count) {
+    perplexity_state *state = user;
+    for (size_t i = 0; i < count && state->done < state->most_chunks; i++) {
+        const pi2_status status = pi2_logits_writer_add_tokens(state->writer, tokens + i, 1);
+        if (status != PI2_OK) return status;
+        state->done = ++state->total / state->context;
     }
-    return status;
+    return PI2_OK;
+}
+
+/** Writes the tokens, and has the text read from its beginning again. */
+static int keep_text(perplexity_state *state, const perplexity_settings *settings) {
+    uint64_t bytes = 0;
+    char size[PI2_SIZE_TEXT_BYTES];
+    state->most_chunks = settings->chunks < 0 ? UINT64_MAX : (uint64_t)settings->chunks;
+    pi2_status status = pi2_engine_tokenize_parts(state->engine, read_text, state, true, false, keep_tokens, state);
+    if (state->text.code != PI2_EXIT_OK) return state->text.code;
+    if (status == PI2_OK && state->done) status = pi2_logits_writer_end_tokens(state->writer, state->done, &bytes);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    if (bytes) pi2_cli_note("%s: it will have %s", settings->logits, pi2_format_size(bytes, size));
+    state->done = state->total = 0;
+    pi2_cli_text_close(&state->text);
+    return pi2_cli_text_open(settings->file, &state->text);
+}
+
+static int measure_and_keep(perplexity_state *state, const perplexity_settings *settings,
+                            const pi2_engine_options *options) {
+    const pi2_engine_report *report = pi2_engine_get_report(state->engine);
+    const char *const inputs[] = {settings->file, options->model_path, report->weights_path, NULL};
+    pi2_status status = pi2_logits_writer_create(settings->logits, inputs, state->context, report->vocabulary_size,
+                                                 &state->writer);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    int code = keep_text(state, settings);
+    if (code == PI2_EXIT_OK) code = measure(state, settings);
+    pi2_logits_writer_discard(state->writer);
+    return code;
 }
 
 static int run_perplexity(const perplexity_settings *settings, pi2_engine_options *options) {
     perplexity_state state = {0};
     int code = pi2_cli_text_open(settings->file, &state.text); /* before anything that takes long */
     if (code != PI2_EXIT_OK) return code;
-    pi2_status status = open_engine(options, &state.engine);
+    pi2_status status = pi2_cli_open_for_logits(options, &state.engine);
     if (status != PI2_OK) {
         pi2_cli_text_close(&state.text);
         return pi2_cli_failed(status);
@@ -237,10 +245,9 @@ static int run_perplexity(const perplexity_settings *settings, pi2_engine_option
     }
     if (status == PI2_OK) {
         state.context = report->context_tokens;
-        state.vocabulary = report->vocabulary_size;
-        state.piece = options->logits_tokens;
+        state.step = options->logits_tokens;
         state.bos = pi2_engine_bos(state.engine);
-        code = measure(&state, settings);
+        code = settings->logits ? measure_and_keep(&state, settings, options) : measure(&state, settings);
     } else {
         code = pi2_cli_failed(status);
     }
@@ -253,6 +260,34 @@ static int run_perplexity(const perplexity_settings *settings, pi2_engine_option
     return code;
 }
 
+static int check_settings(const perplexity_settings *settings, const pi2_engine_options *options) {
+    struct stat what;
+    if (settings->chunks == 0) return pi2_cli_usage_error("perplexity: --chunks 0 leaves nothing to measure");
+    if (settings->compares) {
+        if (!settings->logits) {
+            return pi2_cli_usage_error("perplexity: --kl-divergence compares with a file: name it with "
+                                       "--kl-divergence-base FILE");
+        }
+        if (settings->count_zeros) {
+            return pi2_cli_usage_error("perplexity: --count-zeros and --kl-divergence exclude each other");
+        }
+        if (settings->file) {
+            pi2_cli_warn("-f %s is not read: %s holds the text that is compared", settings->file, settings->logits);
+        }
+        return PI2_CLI_GO_ON;
+    }
+    if (options->context_tokens > 0 && options->context_tokens < 4) {
+        return pi2_cli_usage_error("perplexity: -c must be at least 4");
+    }
+    if (!settings->file) return pi2_cli_usage_error("perplexity: no text: give one with -f FILE");
+    if (settings->logits && (strcmp(settings->file, "-") == 0 ||
+                             (stat(settings->file, &what) == 0 && !S_ISREG(what.st_mode)))) {
+        return pi2_cli_usage_error("perplexity: with --kl-divergence-base the text is read twice: %s is no regular "
+                                   "file", settings->file);
+    }
+    return PI2_CLI_GO_ON;
+}
+
 int pi2_cli_perplexity(int argument_count, char **arguments) {
     static perplexity_settings settings;
     static pi2_cli_model_settings model;
@@ -261,7 +296,8 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
         {"Measurement", perplexity_options, sizeof perplexity_options / sizeof perplexity_options[0], &settings},
         pi2_cli_model_section(&model), pi2_cli_size_section(&size), pi2_cli_no_effect_section()};
     const pi2_cli_command command = {
-        "perplexity", "-m MODEL -f FILE [options]",
+        "perplexity",
+        "-m MODEL -f FILE [options]\n       powerinfer2 perplexity -m MODEL --kl-divergence --kl-divergence-base FILE",
         "Measures how well a model predicts a text, by llama-perplexity's conventions. Without -c, chunks "
         "have 512 tokens.",
         sections, sizeof sections / sizeof sections[0]};
@@ -270,12 +306,13 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
     pi2_engine_options options;
     code = pi2_cli_fill_options(&model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
-    if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
-    if (options.context_tokens < 4) return pi2_cli_usage_error("perplexity: -c must be at least 4");
-    if (!settings.file) return pi2_cli_usage_error("perplexity: no text: give one with -f FILE");
-    const char *const inputs[] = {pi2_cli_input_path(settings.file), NULL};
+    code = check_settings(&settings, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    const char *const inputs[] = {pi2_cli_input_path(settings.compares ? settings.logits : settings.file), NULL};
     options.input_paths = inputs;
     pi2_cli_catch_signals();
+    if (settings.compares) return pi2_cli_compare_logits(settings.logits, settings.chunks, settings.json, &options);
+    if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
     options.counts_neurons = settings.count_zeros;
     return run_perplexity(&settings, &options);
 }
