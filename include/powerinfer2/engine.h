@@ -31,6 +31,9 @@ typedef struct pi2_engine pi2_engine;
 /** Numeric type of the key-value cache. */
 typedef enum pi2_cache_type { PI2_CACHE_F16, PI2_CACHE_Q8_0 } pi2_cache_type;
 
+/** Tokens at the beginning of a text that are always computed with all neurons: what comes after leans on them. */
+enum { PI2_EXACT_POSITIONS = 4 };
+
 /** Threads that one engine computes with at most. */
 enum { PI2_THREADS_MOST = 256 };
 
@@ -61,7 +64,15 @@ typedef struct pi2_engine_options {
     const char *look_ahead;      /* fetch experts that the next layer will probably want: "off", "on", "auto" (tried) */
     const char *sparsity;        /* "exact": tokens are computed with the neurons that fire alone, where the model has
                                     exact zeros and the cluster file the neuron layout, and that is faster; "always":
-                                    also where it is not; "off": with all. The text is the same */
+                                    also where it is not; "off": with all. The text is the same. Another text gives,
+                                    by a predictor, "auto": tokens are computed with the neurons that it expects to
+                                    fire, in a model with exact zeros; or a number, 0 up to but not 1: the share
+                                    of each layer's neurons that is left out, in any (docs/sparsity.md, Predictors) */
+    const char *predictor;       /* for those two: a file of one; "low-bit", or NULL: one made of the weights, which
+                                    lies beside the cluster file, and is made there with allow_prepare. With another
+                                    sparsity NULL or "none" */
+    bool predicts_prompts;       /* for measuring: the predictor serves tokens of prompts too, of all positions from
+                                    PI2_EXACT_POSITIONS on; otherwise those that are appended one by one */
     const char *record_trace;    /* file to record uses in, for cache_replay.h: of experts, or of single neurons where
                                     tokens of a model without experts compute those; NULL: none. A model that has
                                     neither is an error */
@@ -141,9 +152,15 @@ typedef struct pi2_engine_report {
                                         passes are dense (docs/sparsity.md) */
     uint64_t neuron_all_bytes;       /* what all neurons would take */
     uint64_t shared_bytes;           /* of neuron_bytes: memory that is scratch and stream buffer while a prompt runs */
+    const char *predictor;           /* kind of the predictor in use: "low_bit"; NULL: none, and the text is exact */
+    uint64_t predictor_bytes;        /* of it, in memory */
+    double left_out;                 /* share of each layer's neurons that it leaves out; negative: by its thresholds */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
+
+/** Whether the text is that of all neurons, to the bit: not where a predictor leaves some out. Threads: any. */
+PI2_API bool pi2_engine_is_exact(const pi2_engine *engine);
 
 /** Counters since the engine was opened; counters.inc says what each counts. */
 typedef struct pi2_engine_counters {

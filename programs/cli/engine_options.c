@@ -35,10 +35,15 @@ static const pi2_cli_option model_options[] = {
     {"--hot-share", "X", PI2_CLI_NUMBER, MODEL(hot_share), "-1",
      "Share of the cache of experts, at most 0.75, for hot ones: those that a recorded run used most stay "
      "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},
-    {"--sparsity", PI2_CLI_SPARSITIES, PI2_CLI_CHOICE, MODEL(sparsity), "exact",
+    {"--sparsity", PI2_CLI_SPARSITIES "|auto|SHARE", PI2_CLI_TEXT, MODEL(sparsity), "exact",
      "exact: where a model's neurons are often exactly zero (ReLU) and its cluster file has the neuron layout, tokens "
      "are computed with the neurons that fire alone; the text is the same. always: also several tokens at once, and "
-     "experts, for which all neurons would be faster. off: with all of them.", NULL, 0, 0},
+     "experts, for which all neurons would be faster. off: with all of them. Another text gives, by a predictor, auto: "
+     "tokens are computed with the neurons that are expected to fire; and SHARE, from 0 up to but not 1: so large a "
+     "part of each layer's neurons is left out, of any model (docs/sparsity.md, Predictors).", NULL, 0, 0},
+    {"--predictor", "FILE|low-bit|none", PI2_CLI_TEXT, MODEL(predictor), NULL,
+     "For these two: a predictor's file, or low-bit, also without this option: small copies of the weights, made once "
+     "beside the cluster file.", NULL, 0, 0},
     {"--neuron-cache", PI2_CLI_NEURON_CACHES, PI2_CLI_CHOICE, MODEL(neuron_cache), "auto",
      "Which single neuron leaves memory when another needs its place: by how lately and how often it fired (mix, "
      "auto), how often (heat), how lately (lru). off: none stays from one token to the next, to see what the cache "
@@ -151,6 +156,7 @@ int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_s
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;
     options->sparsity = settings->sparsity;
+    options->predictor = settings->predictor;
     options->neuron_cache = settings->neuron_cache;
     options->record_trace = settings->record_trace;
     options->hot_share = settings->hot_share;

@@ -18,7 +18,7 @@ extern const char pi2_cli_activation_words[];
 typedef struct pi2_cli_model_settings {
     const char *model, *cluster_file, *read_method, *ffn_activation;
     const char *cache_type_k, *cache_type_v;
-    const char *cache_policy, *look_ahead, *sparsity, *neuron_cache, *record_trace;
+    const char *cache_policy, *look_ahead, *sparsity, *predictor, *neuron_cache, *record_trace;
     double hot_share;
     bool no_prepare, keep_memory, quiet;
 } pi2_cli_model_settings;

@@ -314,5 +314,6 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
     if (settings.compares) return pi2_cli_compare_logits(settings.logits, settings.chunks, settings.json, &options);
     if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
     options.counts_neurons = settings.count_zeros;
+    options.predicts_prompts = true; /* what is measured is what tokens of an answer would be */
     return run_perplexity(&settings, &options);
 }

@@ -27,10 +27,11 @@ static const pi2_cli_option prepare_options[] = {
     {"--ffn-activation", PI2_CLI_FFN_ACTIVATIONS, PI2_CLI_CHOICE, PREPARE(ffn_activation), NULL,
      "Written into the file: what the FFN does with Gate and Up, for a model that was converted as llama or qwen2 "
      "and does not say that it is another (docs/sparsity.md).", NULL, 0, 0},
-    {"--layout", "auto|dense|neuron", PI2_CLI_CHOICE, PREPARE(layout), "auto",
+    {"--layout", "auto|dense|neuron|bundle", PI2_CLI_CHOICE, PREPARE(layout), "auto",
      "neuron: single neurons can be read too, for models whose activations are mostly zero. Up and Down then take "
-     "their room on the disk twice. Such a file serves as a dense one as well. auto: neuron where the activation has "
-     "exact zeros (docs/sparsity.md), else dense.", NULL, 0, 0},
+     "their room on the disk twice. Such a file serves as a dense one as well. bundle: Gate too lies by neuron, for "
+     "runs with a predictor. auto: neuron where the activation has exact zeros (docs/sparsity.md), else dense.", NULL,
+     0, 0},
     {"--statistics", "FILE", PI2_CLI_TEXT, PREPARE(statistics), NULL,
      "How often neurons fire: those that fire often lie together in the neuron layout.", NULL, 0, 0},
     {"--memory", "SIZE", PI2_CLI_SIZE, PREPARE(memory), NULL,
@@ -41,8 +42,10 @@ static const pi2_cli_option prepare_options[] = {
 };
 
 static pi2_layout_kind layout_of(const char *word) {
-    return strcmp(word, "neuron") == 0 ? PI2_LAYOUT_NEURON : strcmp(word, "dense") == 0 ? PI2_LAYOUT_DENSE
-                                                                                      : PI2_LAYOUT_AUTO;
+    return strcmp(word, "neuron") == 0   ? PI2_LAYOUT_NEURON
+           : strcmp(word, "bundle") == 0 ? PI2_LAYOUT_BUNDLE
+           : strcmp(word, "dense") == 0  ? PI2_LAYOUT_DENSE
+                                         : PI2_LAYOUT_AUTO;
 }
 
 int pi2_cli_prepare(int argument_count, char **arguments) {

@@ -254,14 +254,18 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     return PI2_OK;
 }
 
-/* A bank is of its layer's own Up and Down, and lacks Up where the layer does. */
+/* A bank is of its layer's own matrices, and lacks Up where the layer does. */
 static pi2_status check_banks(const pi2_model *model, const char *path) {
     for (uint32_t b = 0; model->banks && b < model->banks->count; b++) {
         const pi2_neuron_bank *bank = &model->banks->banks[b];
         const pi2_layout_tensor *tensors = model->layout->tensors;
         const pi2_layer_weights *layer = &model->layers[bank->layer];
         const uint32_t up = layer->up.tensor ? (uint32_t)(layer->up.tensor - tensors) : PI2_NO_UP;
-        if (bank->up_tensor == up && bank->down_tensor == (uint32_t)(layer->down.tensor - tensors)) continue;
+        const bool is_own_gate = bank->gate_tensor == PI2_NO_GATE ||
+                                 bank->gate_tensor == (uint32_t)(layer->gate.tensor - tensors);
+        if (is_own_gate && bank->up_tensor == up && bank->down_tensor == (uint32_t)(layer->down.tensor - tensors)) {
+            continue;
+        }
         return pi2_fail(PI2_ERR_FORMAT, "%s: the bank of neurons of layer %u is of other matrices than the layer's; "
                         "prepare the model again", path, bank->layer);
     }
@@ -287,8 +291,7 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
     pi2_status status = PI2_OK;
     model->has_file = pi2_cluster_file_is(gguf);
     if (model->has_file) {
-        pi2_source_identity source;
-        status = pi2_cluster_file_layout(gguf, &model->layout, &source);
+        status = pi2_cluster_file_layout(gguf, &model->layout, &model->source);
         if (status == PI2_OK) status = pi2_cluster_file_banks(gguf, model->layout, &model->banks);
     }
     if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);

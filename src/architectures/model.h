@@ -7,6 +7,7 @@
 
 #include "architectures/architecture.h"
 #include "clusters/neuron_bank.h"
+#include "file_formats/cluster_file.h"
 #include "kernels/matmul/matmul.h"
 
 /** A piece and the extent that it lies in. */
@@ -48,6 +49,7 @@ typedef struct pi2_model {
     pi2_model_shape shape;
     pi2_extent_layout *layout;
     bool has_file;                /* layout's extents lie in a cluster file */
+    pi2_source_identity source;   /* of that file */
     pi2_neuron_banks *banks;      /* of single neurons; NULL: the file has none */
     pi2_layer_weights *layers;
     pi2_operand head;             /* also where tied embeddings are looked up */

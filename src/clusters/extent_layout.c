@@ -253,7 +253,7 @@ static pi2_status read_ffn(layout_maker *maker, const pi2_group_request *request
     }
     const pi2_gguf_tensor *first = request->tensors[0];
     const pi2_gguf_tensor *down = request->tensors[ffn->count - 1];
-    ffn->gate_is_apart = maker->kind == PI2_LAYOUT_NEURON;
+    ffn->gate_is_apart = maker->kind != PI2_LAYOUT_DENSE;
     ffn->neurons = down->dimensions[0];
     ffn->output_rows = down->dimensions[1];
     for (uint32_t i = 0; i + 1 < ffn->count; i++) {

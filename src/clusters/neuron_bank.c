@@ -52,19 +52,22 @@ const char *pi2_neuron_bank_owner(const pi2_neuron_bank *bank, char text[PI2_NEU
     return text;
 }
 
-static bool up_fits(const pi2_extent_layout *layout, const pi2_neuron_bank *bank, uint64_t experts) {
-    if (bank->up_tensor == PI2_NO_UP) return true;
-    if (bank->up_tensor >= layout->tensor_count) return false;
-    const pi2_layout_tensor *up = &layout->tensors[bank->up_tensor];
-    return !up->is_raw && up->rows / up->matrix_rows == experts && up->matrix_rows == bank->neuron_count &&
-           up->columns == bank->width;
+/** Of Gate and of Up, either of which may lack. */
+static bool rows_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *bank, uint32_t tensor, uint64_t experts) {
+    _Static_assert(PI2_NO_UP == PI2_NO_GATE, "one number says that there is none");
+    if (tensor == PI2_NO_UP) return true;
+    if (tensor >= layout->tensor_count) return false;
+    const pi2_layout_tensor *rows = &layout->tensors[tensor];
+    return !rows->is_raw && rows->rows / rows->matrix_rows == experts && rows->matrix_rows == bank->neuron_count &&
+           rows->columns == bank->width;
 }
 
 static bool tensors_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
     if (bank->down_tensor >= layout->tensor_count) return false;
     const pi2_layout_tensor *down = &layout->tensors[bank->down_tensor];
     const uint64_t experts = down->rows / down->matrix_rows;
-    if (down->is_raw || !up_fits(layout, bank, experts)) return false;
+    if (down->is_raw || !rows_fit(layout, bank, bank->gate_tensor, experts) ||
+        !rows_fit(layout, bank, bank->up_tensor, experts)) return false;
     if (bank->expert == UINT32_MAX ? experts != 1 : bank->expert >= experts) return false;
     return bank->neuron_count != 0 && down->columns == bank->neuron_count && down->matrix_rows == bank->width;
 }
@@ -74,21 +77,34 @@ static pi2_status fail_too_large(const pi2_extent_layout *layout, const pi2_neur
                     "'prepare --layout dense' can be used", layout->tensors[bank->down_tensor].name);
 }
 
+/** A row of Gate or Up: its format, NULL where there is none, and the bytes of its values in a bundle and of its
+ *  scales. */
+static const pi2_weight_format *size_row(const pi2_extent_layout *layout, const pi2_neuron_bank *bank, uint32_t tensor,
+                                         uint64_t *values_out, uint64_t *scales_out) {
+    *values_out = *scales_out = 0;
+    if (tensor == PI2_NO_UP) return NULL;
+    const pi2_weight_format *format = layout->tensors[tensor].format;
+    *values_out = round_up(pi2_neuron_row_value_bytes(format, bank->width), PI2_NEURON_PART_ALIGNMENT);
+    *scales_out = pi2_neuron_row_scale_bytes(format, bank->width);
+    return format;
+}
+
 static pi2_status size_bundle(const pi2_extent_layout *layout, pi2_neuron_bank *bank) {
-    const bool has_up = bank->up_tensor != PI2_NO_UP;
-    bank->up_format = has_up ? layout->tensors[bank->up_tensor].format : NULL;
+    uint64_t gate, gate_scales, up, up_scales;
+    bank->gate_format = size_row(layout, bank, bank->gate_tensor, &gate, &gate_scales);
+    bank->up_format = size_row(layout, bank, bank->up_tensor, &up, &up_scales);
     bank->down_format = layout->tensors[bank->down_tensor].format;
-    const uint64_t up =
-        has_up ? round_up(pi2_neuron_row_value_bytes(bank->up_format, bank->width), PI2_NEURON_PART_ALIGNMENT) : 0;
     const uint64_t down =
         round_up(pi2_neuron_column_value_bytes(bank->down_format, bank->width), PI2_NEURON_PART_ALIGNMENT);
-    const uint64_t up_scales = has_up ? pi2_neuron_row_scale_bytes(bank->up_format, bank->width) : 0;
     const uint64_t down_scales = pi2_neuron_scale_block_bytes(bank->down_format, bank->width);
-    if (up + down > MAX_BUNDLE_BYTES || up_scales > MAX_BUNDLE_BYTES || down_scales > INT32_MAX) {
+    if (gate + up + down > MAX_BUNDLE_BYTES || gate_scales > MAX_BUNDLE_BYTES || up_scales > MAX_BUNDLE_BYTES ||
+        down_scales > INT32_MAX) {
         return fail_too_large(layout, bank);
     }
-    bank->down_offset = (uint32_t)up;
-    bank->bundle_bytes = (uint32_t)(up + down);
+    bank->up_offset = (uint32_t)gate;
+    bank->down_offset = (uint32_t)(gate + up);
+    bank->bundle_bytes = (uint32_t)(gate + up + down);
+    bank->gate_scale_bytes = (uint32_t)gate_scales;
     bank->up_scale_bytes = (uint32_t)up_scales;
     bank->down_scale_bytes = (uint32_t)down_scales;
     return PI2_OK;
@@ -100,7 +116,8 @@ static void size_head(pi2_neuron_bank *bank) {
     const uint64_t blocks = neurons / bank->down_format->block_columns;
     bank->order_at = 0;
     bank->checksums_at = round_up(neurons * sizeof(uint32_t), align);
-    bank->up_scales_at = bank->checksums_at + round_up(bank->unit_count * (uint64_t)sizeof(uint32_t), align);
+    bank->gate_scales_at = bank->checksums_at + round_up(bank->unit_count * (uint64_t)sizeof(uint32_t), align);
+    bank->up_scales_at = bank->gate_scales_at + round_up(neurons * bank->gate_scale_bytes, align);
     bank->down_scales_at = bank->up_scales_at + round_up(neurons * bank->up_scale_bytes, align);
     bank->head_bytes = bank->down_scales_at + round_up(blocks * bank->down_scale_bytes, align);
 }
@@ -151,7 +168,7 @@ static uint32_t list_matrices(const pi2_extent_layout *layout, const pi2_group *
 }
 
 /** Whether a group has a bank, and then the bank. */
-static bool begin_bank(const pi2_extent_layout *layout, const pi2_group *group, pi2_neuron_bank *bank) {
+static bool begin_bank(const pi2_extent_layout *layout, const pi2_group *group, bool with_gate, pi2_neuron_bank *bank) {
     uint32_t numbers[MAX_MATRICES];
     if (group->kind != PI2_GROUP_FFN && group->kind != PI2_GROUP_EXPERT) return false;
     const uint32_t count = list_matrices(layout, group, numbers);
@@ -159,6 +176,7 @@ static bool begin_bank(const pi2_extent_layout *layout, const pi2_group *group, 
     const pi2_layout_tensor *down = &layout->tensors[numbers[count - 1]];
     *bank = (pi2_neuron_bank){ .layer = group->layer, .expert = group->expert, .neuron_count = down->columns,
                                .width = (uint32_t)down->matrix_rows, .down_tensor = numbers[count - 1],
+                               .gate_tensor = with_gate ? numbers[0] : PI2_NO_GATE,
                                .up_tensor = count == MAX_MATRICES ? numbers[1] : PI2_NO_UP };
     return true;
 }
@@ -180,14 +198,14 @@ static pi2_neuron_banks *make_banks(uint32_t most) {
     return NULL;
 }
 
-pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, pi2_neuron_banks **banks_out) {
+pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, bool with_gate, pi2_neuron_banks **banks_out) {
     *banks_out = NULL;
     pi2_neuron_banks *banks = make_banks(layout->group_count);
     if (!banks) return pi2_fail(PI2_ERR_MEMORY, "no memory for banks of neurons");
     pi2_status status = PI2_OK;
     for (uint32_t g = 0; g < layout->group_count && status == PI2_OK; g++) {
         pi2_neuron_bank *bank = &banks->banks[banks->count];
-        if (!begin_bank(layout, &layout->groups[g], bank)) continue;
+        if (!begin_bank(layout, &layout->groups[g], with_gate, bank)) continue;
         status = pi2_neuron_bank_complete(layout, bank);
         banks->count++;
     }

@@ -1,11 +1,11 @@
 /*
  * neuron_bank.h: the FFN neurons of a layer, or of one expert, in units of equal size that are addressed by formula.
  *
- *   neuron   row i of Gate, row i of Up, column i of Down. Gate is not in the bank: it lies in tiles, in extents of
- *            its own (PI2_LAYOUT_NEURON), so that it can be computed first. Of an ungated FFN what stands before Down
- *            is Gate, and there is no Up: a bundle is Down's values alone.
- *   bundle   one neuron's Up values and Down values in neuron form (weight_formats/neuron_form.h), each padded to 64
- *            bytes. Their scales are apart, in the head.
+ *   neuron   row i of Gate, row i of Up, column i of Down. Gate lies in tiles, in extents of its own, so that it can
+ *            be computed first (PI2_LAYOUT_NEURON); where a predictor names neurons beforehand it lies in the bank too
+ *            (PI2_LAYOUT_BUNDLE). Of an ungated FFN what stands before Down is Gate, and there is no Up.
+ *   bundle   one neuron's Gate values (PI2_LAYOUT_BUNDLE), Up values and Down values in neuron form
+ *            (weight_formats/neuron_form.h), each padded to 64 bytes. Their scales are apart, in the head.
  *   place    where a neuron's bundle lies: order[place] = neuron. Hot neurons come first, those that fire together
  *            lie together.
  *   unit     unit_neurons bundles one after the other, zeros behind them up to unit_bytes, a multiple of
@@ -13,9 +13,10 @@
  *            (u + 1) * unit_neurons - 1 (the last unit maybe fewer, zeros behind them) and begins at byte
  *            file_offset + u * unit_bytes of the cluster file. So no unit is listed anywhere.
  *   head     what must be resident to use the bank, one block of bytes with one checksum: the order (u32 of each
- *            place), the units' checksums (u32 of each unit: the low half of XXH3 64 over its unit_bytes), the Up
- *            scales of each neuron (by neuron, not by place), Down's scale blocks (by block of neurons, in the model's
- *            order). Numbers are little-endian, as everywhere in files.
+ *            place), the units' checksums (u32 of each unit: the low half of XXH3 64 over its unit_bytes), the Gate
+ *            scales of each neuron where bundles have Gate, the Up scales of each neuron (both by neuron, not by
+ *            place), Down's scale blocks (by block of neurons, in the model's order). Numbers are little-endian, as
+ *            everywhere in files.
  *
  * The arithmetic keeps the model's order of neurons whatever the order of places is (docs/arithmetic.md).
  */
@@ -27,22 +28,25 @@
 #include "clusters/extent_layout.h"
 
 #define PI2_NO_UP UINT32_MAX
+#define PI2_NO_GATE UINT32_MAX
 enum {
-    PI2_NEURON_PART_ALIGNMENT = 64,      /* of a bundle's two parts, and of the head's four */
+    PI2_NEURON_PART_ALIGNMENT = 64,      /* of a bundle's parts, and of the head's */
     PI2_NEURON_UNIT_MOST_BYTES = 16384   /* of a unit that holds several bundles, each larger than 4096 */
 };
 
 typedef struct pi2_neuron_bank {
     uint32_t layer, expert;                          /* expert: UINT32_MAX in a dense layer */
     uint32_t neuron_count, width;                    /* width: columns of Up, rows of Down */
-    uint32_t up_tensor, down_tensor;                 /* of the extent layout; up: PI2_NO_UP in an ungated FFN */
-    const pi2_weight_format *up_format, *down_format; /* up: NULL likewise */
-    uint32_t bundle_bytes, down_offset;              /* Down's values begin at down_offset of a bundle */
+    uint32_t gate_tensor;                            /* of the extent layout; PI2_NO_GATE: not in the bundles */
+    uint32_t up_tensor, down_tensor;                 /* likewise; up: PI2_NO_UP in an ungated FFN */
+    const pi2_weight_format *gate_format, *up_format, *down_format; /* gate, up: NULL likewise */
+    uint32_t bundle_bytes, up_offset, down_offset;   /* where the values of Up and of Down begin in a bundle */
     uint32_t unit_neurons, unit_bytes, unit_count;
     uint64_t file_offset;                            /* of unit 0: a multiple of PI2_EXTENT_ALIGNMENT */
     uint64_t head_offset, head_bytes, head_checksum; /* head_offset likewise; checksum: XXH3 64 */
     /* Where the head's parts begin, each a multiple of 64. */
-    uint64_t order_at, checksums_at, up_scales_at, down_scales_at;
+    uint64_t order_at, checksums_at, gate_scales_at, up_scales_at, down_scales_at;
+    uint32_t gate_scale_bytes;                       /* as the next, of its Gate row */
     uint32_t up_scale_bytes;                         /* of one neuron's Up row; 0: the type has no scales, or no Up */
     uint32_t down_scale_bytes;                       /* of one block of neurons, all rows */
 } pi2_neuron_bank;
@@ -70,8 +74,9 @@ typedef struct pi2_neuron_banks {
 void pi2_neuron_banks_free(pi2_neuron_banks *banks); /* NULL is fine */
 
 /**
- * Plans a bank for each group of a layout that is an FFN or an expert, gated or not. A pure function of
- * shapes and types: the same layout gives the same banks on every machine. Offsets and the head's checksum are 0.
+ * Plans a bank for each group of a layout that is an FFN or an expert, gated or not; with_gate: whose bundles have
+ * Gate. A pure function of shapes and types: the same layout gives the same banks on every machine. Offsets and the
+ * head's checksum are 0.
  *
  * A unit is chosen so that reading one neuron reads little: as many bundles as fit into 4096 bytes; where a bundle is
  * larger than that, one bundle, rounded up to a multiple of 4096, or the fewest of 2, 3 or 4 bundles in at most 16384
@@ -79,11 +84,11 @@ void pi2_neuron_banks_free(pi2_neuron_banks *banks); /* NULL is fine */
  *
  * Errors  UNSUPPORTED (neurons larger than this version reads: tensor), MEMORY
  */
-pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, pi2_neuron_banks **banks_out);
+pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, bool with_gate, pi2_neuron_banks **banks_out);
 
 /**
- * Checks layer, expert, neuron_count, width, up_tensor, down_tensor, unit_neurons and unit_bytes against the layout and
- * fills in what follows from them. unit_neurons 0: the unit is chosen, as above.
+ * Checks layer, expert, neuron_count, width, the tensors, unit_neurons and unit_bytes against the layout and fills in
+ * what follows from them. unit_neurons 0: the unit is chosen, as above.
  * Errors  FORMAT (no Up and Down of one FFN; a unit that does not hold its bundles), UNSUPPORTED (too large)
  */
 pi2_status pi2_neuron_bank_complete(const pi2_extent_layout *layout, pi2_neuron_bank *bank);

@@ -1,7 +1,7 @@
 /*
- * neuron_bank_build.c: rows of Up are bundles' first parts as they are; rows of Down are scattered, one value into each
- * bundle. So Down goes block of columns by block of columns through as many rows as lie in memory, and every bundle is
- * written in runs. Where the source stores Down by column, its columns are bundles' second parts.
+ * neuron_bank_build.c: rows of Gate and of Up are parts of bundles as they are; rows of Down are scattered, one value
+ * into each bundle. So Down goes block of columns by block of columns through as many rows as lie in memory, and every
+ * bundle is written in runs. Where the source stores Down by column, its columns are bundles' last parts.
  */
 #include "clusters/neuron_bank_build.h"
 
@@ -20,7 +20,7 @@ static uint8_t *bundle_of(const pi2_neuron_bank_part *part, uint32_t neuron) {
            (size_t)(place % bank->unit_neurons) * bank->bundle_bytes;
 }
 
-/** The first neuron of this part and the one behind its last: without a head no other rows of Up are read. */
+/** The first neuron of this part and the one behind its last: without a head no other rows are read. */
 static void find_range(const pi2_neuron_bank_part *part, uint32_t *begin_out, uint32_t *end_out) {
     const uint32_t count = part->bank->neuron_count;
     *begin_out = 0;
@@ -30,9 +30,18 @@ static void find_range(const pi2_neuron_bank_part *part, uint32_t *begin_out, ui
     while (*end_out > *begin_out && !bundle_of(part, *end_out - 1)) --*end_out;
 }
 
-static pi2_status build_up(pi2_extent_builder *builder, const pi2_neuron_bank_part *part, bool *can_be_skipped) {
+/** Rows of Gate or Up: of which tensor, and where they go. */
+typedef struct row_part {
+    uint32_t tensor;
+    const pi2_weight_format *format;
+    uint32_t offset, scale_bytes; /* in a bundle, of a row */
+    uint64_t scales_at;           /* in the head */
+} row_part;
+
+static pi2_status build_rows(pi2_extent_builder *builder, const pi2_neuron_bank_part *part, const row_part *rows_of,
+                             bool *can_be_skipped) {
     const pi2_neuron_bank *bank = part->bank;
-    const pi2_weight_format *format = bank->up_format;
+    const pi2_weight_format *format = rows_of->format;
     const size_t row_bytes = pi2_row_bytes(format, bank->width), blocks = bank->width / format->block_columns;
     const uint64_t first_row = bank->expert == UINT32_MAX ? 0 : (uint64_t)bank->expert * bank->neuron_count;
     uint32_t neuron, end;
@@ -40,13 +49,14 @@ static pi2_status build_up(pi2_extent_builder *builder, const pi2_neuron_bank_pa
     while (neuron < end) {
         const uint8_t *rows;
         uint64_t count;
-        PI2_TRY(pi2_extent_builder_rows(builder, bank->up_tensor, first_row + neuron, end - neuron, &rows, &count));
+        PI2_TRY(pi2_extent_builder_rows(builder, rows_of->tensor, first_row + neuron, end - neuron, &rows, &count));
         *can_be_skipped &= pi2_neuron_weights_can_be_skipped(format, rows, (size_t)count * blocks);
         for (uint64_t i = 0; i < count; i++, neuron++) {
             uint8_t *bundle = bundle_of(part, neuron);
-            const uint64_t scales_at = bank->up_scales_at + (uint64_t)neuron * bank->up_scale_bytes;
+            const uint64_t scales_at = rows_of->scales_at + (uint64_t)neuron * rows_of->scale_bytes;
             uint8_t *scales = part->head ? part->head + scales_at : NULL;
-            pi2_neuron_split_row(format, bundle, scales, rows + i * row_bytes, blocks);
+            pi2_neuron_split_row(format, bundle ? bundle + rows_of->offset : NULL, scales, rows + i * row_bytes,
+                                 blocks);
         }
     }
     return PI2_OK;
@@ -144,7 +154,13 @@ pi2_status pi2_neuron_bank_build(pi2_extent_builder *builder, const pi2_neuron_b
                                  bool *can_be_skipped_out) {
     *can_be_skipped_out = true;
     memset(part->units, 0, (size_t)part->unit_count * part->bank->unit_bytes);
-    if (part->bank->up_format) PI2_TRY(build_up(builder, part, can_be_skipped_out));
-    return pi2_extent_builder_is_by_column(builder, part->bank->down_tensor)
+    const pi2_neuron_bank *bank = part->bank;
+    const row_part parts[] = {
+        { bank->gate_tensor, bank->gate_format, 0, bank->gate_scale_bytes, bank->gate_scales_at },
+        { bank->up_tensor, bank->up_format, bank->up_offset, bank->up_scale_bytes, bank->up_scales_at } };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (parts[i].format) PI2_TRY(build_rows(builder, part, &parts[i], can_be_skipped_out));
+    }
+    return pi2_extent_builder_is_by_column(builder, bank->down_tensor)
         ? build_down_by_column(builder, part, can_be_skipped_out) : build_down(builder, part, can_be_skipped_out);
 }

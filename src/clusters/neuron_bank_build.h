@@ -19,7 +19,7 @@ typedef struct pi2_neuron_bank_part {
 enum { PI2_NEURON_BANK_LEAST_ROWS = PI2_NEURON_GROUP_ROWS };
 
 /**
- * Reads Up and Down of the bank's layer or expert once, wholly or as far as the part needs them.
+ * Reads the bank's matrices of its layer or expert once, wholly or as far as the part needs them.
  * *can_be_skipped_out: whether every weight that was read is one that a sum may leave out where it is multiplied with
  *         zero (pi2_neuron_weights_can_be_skipped); where head is given, that is all of them
  * Errors  IO (file, tensor, byte offset). What was written by then is undefined.

@@ -1,5 +1,5 @@
 /*
- * neuron_bank_verify.c: goes through the tiles of Up (of a gated FFN) and Down, some neurons at a time, fetches these
+ * neuron_bank_verify.c: goes through the tiles of the matrices in the bank, some neurons at a time, fetches these
  * neurons' bundles, and compares. Neurons whose places follow one another are read together.
  */
 #include "clusters/neuron_bank_verify.h"
@@ -112,21 +112,24 @@ static void unpack(const bank_verifier *self, const pi2_piece *piece, const uint
     format->unpack_row(blocks, tile, r % PI2_TILE_ROWS, piece->column_count / format->block_columns);
 }
 
-/** Rows of Up: neurons. */
-static pi2_status compare_up(bank_verifier *self, const pi2_piece *piece, const uint8_t *extent) {
+/** Rows of Gate or of Up: neurons. */
+static pi2_status compare_rows(bank_verifier *self, const pi2_piece *piece, const uint8_t *extent) {
     const pi2_neuron_bank *bank = self->bank;
+    const bool is_gate = piece->tensor == bank->gate_tensor;
+    const pi2_weight_format *format = is_gate ? bank->gate_format : bank->up_format;
+    const size_t scale_bytes = is_gate ? bank->gate_scale_bytes : bank->up_scale_bytes;
+    const uint8_t *scales = self->head + (is_gate ? bank->gate_scales_at : bank->up_scales_at);
     const uint32_t begin = (uint32_t)(piece->row_begin % bank->neuron_count);
-    const size_t row_bytes = pi2_row_bytes(bank->up_format, bank->width);
+    const size_t row_bytes = pi2_row_bytes(format, bank->width), offset = is_gate ? 0 : bank->up_offset;
     for (uint32_t r = 0; r < piece->row_count; r++) {
         const uint32_t neuron = begin + r, left = piece->row_count - r;
         if (r % self->step_neurons == 0) {
             PI2_TRY(fetch(self, neuron, left < self->step_neurons ? left : self->step_neurons));
         }
         unpack(self, piece, extent, r, self->blocks);
-        pi2_neuron_join_row(bank->up_format, self->rebuilt,
-                            self->bundles + (size_t)(neuron - self->first) * bank->bundle_bytes,
-                            self->head + bank->up_scales_at + (size_t)neuron * bank->up_scale_bytes,
-                            bank->width / bank->up_format->block_columns);
+        pi2_neuron_join_row(format, self->rebuilt,
+                            self->bundles + (size_t)(neuron - self->first) * bank->bundle_bytes + offset,
+                            scales + neuron * scale_bytes, bank->width / format->block_columns);
         if (memcmp(self->blocks, self->rebuilt, row_bytes) != 0) {
             return fail_difference(self, piece->tensor, piece->row_begin + r);
         }
@@ -176,13 +179,13 @@ static pi2_status compare_extent(bank_verifier *self, uint32_t number) {
     const uint8_t *data = NULL;
     for (uint32_t p = 0; p < extent->piece_count; p++) {
         const pi2_piece *piece = &self->layout->pieces[extent->first_piece + p];
-        const bool is_up = piece->tensor == self->bank->up_tensor;
-        if (!is_up && piece->tensor != self->bank->down_tensor) continue;
+        const bool is_down = piece->tensor == self->bank->down_tensor;
+        if (!is_down && piece->tensor != self->bank->up_tensor && piece->tensor != self->bank->gate_tensor) continue;
         if (!data) {
             PI2_TRY(pi2_weight_file_read(&self->file, extent->file_offset, extent->bytes, self->extent_buffer, &data));
             PI2_TRY(pi2_cluster_file_check_extent(self->file.path, self->layout, number, data));
         }
-        PI2_TRY(is_up ? compare_up(self, piece, data) : compare_down(self, piece, data));
+        PI2_TRY(is_down ? compare_down(self, piece, data) : compare_rows(self, piece, data));
     }
     return PI2_OK;
 }
@@ -217,12 +220,14 @@ static pi2_status compare_bank(bank_verifier *self) {
     return PI2_OK;
 }
 
-/** Memory of a bank: `blocks` for a piece, which takes no more than its tiles did, or for a row of Up. */
+/** Memory of a bank: `blocks` for a piece, which takes no more than its tiles did, or for a row. */
 static pi2_status open_bank(bank_verifier *self, const pi2_neuron_bank *bank) {
     const uint32_t block = bank->down_format->block_columns;
     uint32_t blocks_in_step = STEP_BYTES / bank->bundle_bytes / block;
     if (blocks_in_step == 0) blocks_in_step = 1;
-    const size_t row = bank->up_format ? pi2_row_bytes(bank->up_format, bank->width) : 0;
+    const size_t gate_row = bank->gate_format ? pi2_row_bytes(bank->gate_format, bank->width) : 0;
+    const size_t up_row = bank->up_format ? pi2_row_bytes(bank->up_format, bank->width) : 0;
+    const size_t row = gate_row > up_row ? gate_row : up_row;
     const size_t column = (size_t)bank->width * bank->down_format->block_bytes;
     self->bank = bank;
     self->step_neurons = blocks_in_step * block;

@@ -299,10 +299,10 @@ static pi2_status plan(prepare_run *run, const pi2_group_request *requests, size
     const pi2_neuron_statistics *statistics = run->settings->statistics;
     pi2_source_identity identity;
     PI2_TRY(pi2_extent_layout_build(requests, request_count, run->settings->layout, &run->layout));
-    if (run->settings->layout != PI2_LAYOUT_NEURON) {
+    if (run->settings->layout == PI2_LAYOUT_DENSE) {
         return statistics ? pi2_fail(PI2_ERR_INVALID, "statistics order neurons in the neuron layout only") : PI2_OK;
     }
-    PI2_TRY(pi2_neuron_banks_plan(run->layout, &run->banks));
+    PI2_TRY(pi2_neuron_banks_plan(run->layout, run->settings->layout == PI2_LAYOUT_BUNDLE, &run->banks));
     if (!statistics) return PI2_OK;
     PI2_TRY(pi2_source_identity_of(run->source, &identity));
     return pi2_neuron_order_check(statistics, run->settings->statistics_name, identity.header_hash, run->banks);

@@ -20,7 +20,7 @@ typedef struct pi2_prepare_settings {
     uint64_t memory_bytes;          /* for all that prepare itself takes, page cache included, beside the
                                        source's header that is open; 0: 64 MB */
     pi2_layout_kind layout;
-    const pi2_neuron_statistics *statistics; /* PI2_LAYOUT_NEURON: by which its neurons are ordered; NULL: none */
+    const pi2_neuron_statistics *statistics; /* by which single neurons are ordered, where there are any; NULL: none */
     const char *statistics_name;    /* for error texts: their path */
     bool overwrite;                 /* make it anew, in place of any file but the source's */
     pi2_callbacks callbacks;        /* progress: "preparing", bytes of the file */
@@ -36,8 +36,8 @@ typedef struct pi2_prepare_settings {
  * requests  in  the model's groups, in the order in which a token uses them
  *
  * The same source, layout and statistics give the same bytes, whatever the memory, the machine and the time. A good
- * file that is there is taken when it serves: one of the neuron layout serves as one of the dense layout too, and any
- * order of neurons does where no statistics are given.
+ * file that is there is taken when it serves: one of the bundle layout serves as one of the neuron layout, both as one
+ * of the dense layout too, and any order of neurons does where no statistics are given.
  *
  * Errors   INVALID (at output_path lies a file of the source, another model's cluster file, or no cluster file at
  *          all: it is not replaced), IO (no space, with what is needed and what is free; a write that failed; a

@@ -16,6 +16,7 @@
 #include "engine/neuron_tally.h"
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
+#include "predictor/predictor_file.h"
 #include "storage/reader.h"
 
 void pi2_engine_options_init(pi2_engine_options *options) {
@@ -163,6 +164,14 @@ static uint8_t *stream_at(const pi2_engine *engine, uint64_t offset) {
     return (uint8_t *)engine->memory.stream.pages + offset;
 }
 
+static pi2_status load_predictor(pi2_engine *engine) {
+    pi2_run_plan *plan = &engine->run.plan;
+    const uint64_t bytes = pi2_run_predictor_bytes(&engine->run);
+    if (bytes == 0) return PI2_OK;
+    PI2_TRY(reserve(&engine->memory.predictor, bytes, bytes > (64 << 20), "the predictor"));
+    return pi2_predictor_load(plan->predictor_path, &plan->predictor, engine->memory.predictor.pages);
+}
+
 static pi2_status start_forward(pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     const pi2_forward_options options = {
@@ -171,6 +180,8 @@ static pi2_status start_forward(pi2_engine *engine) {
         .gates = !engine->neuron_store ? NULL : engine->gate_cache ? engine->gate_cache : engine->expert_cache,
         .neurons = engine->neuron_store, .banks = engine->run.plan.banks,
         .neurons_always = engine->run.options.sparsity && strcmp(engine->run.options.sparsity, "always") == 0,
+        .predictor = engine->run.plan.approximates ? &engine->run.plan.predictor : NULL,
+        .left_out = engine->run.plan.left_out,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
         .spin_us = spin_us(engine),
         .trace = pi2_run_trace_events(engine->traces.run),
@@ -194,6 +205,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(start_weights(engine, !from_file));
     PI2_TRY(pi2_engine_start_neurons(engine));
     PI2_TRY(pi2_engine_start_experts(engine, !from_file)); /* last: experts' slots are given back first */
+    PI2_TRY(load_predictor(engine));
     PI2_TRY(start_forward(engine));
     return pi2_engine_start_relief(engine);
 }
@@ -282,6 +294,7 @@ void pi2_engine_close(pi2_engine *engine) {
     release(&engine->memory.experts);
     release(&engine->memory.gates);
     release(&engine->memory.neurons);
+    release(&engine->memory.predictor);
     release(&engine->memory.weights);
     pi2_run_trace_close(engine->traces.run);
     (void)pi2_trace_writer_close(engine->traces.uses); /* an engine that did not open: without a pass */
@@ -290,6 +303,8 @@ void pi2_engine_close(pi2_engine *engine) {
 }
 
 const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { return &engine->run.report; }
+
+bool pi2_engine_is_exact(const pi2_engine *engine) { return !engine->run.plan.approximates; }
 
 /* What a cache counted, of whole experts or of Gates. */
 static void add_experts(const pi2_expert_cache *cache, pi2_engine_counters *counters) {
@@ -324,6 +339,13 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->neuron_uses = neurons.uses;
         counters_out->neuron_hits = neurons.hits;
         counters_out->neuron_gap_bytes = store.bytes_dropped;
+    }
+    if (engine->run.plan.approximates && engine->forward) {
+        pi2_prediction_counters predictions;
+        pi2_forward_count_predictions(engine->forward, &predictions);
+        counters_out->neurons_predicted = predictions.predicted;
+        counters_out->neurons_predicted_used = predictions.fired;
+        counters_out->predict_ns = predictions.predict_ns / engine->run.plan.memory.shape.thread_count;
     }
     counters_out->bytes_read = store.bytes_read;
     counters_out->reads = store.reads;

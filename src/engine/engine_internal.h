@@ -18,7 +18,7 @@ typedef struct pi2_engine_memory {
 
 /** Pages by what is in them. */
 typedef struct pi2_engine_pages {
-    pi2_engine_memory weights, experts, gates, neurons, stream, cache, scratch;
+    pi2_engine_memory weights, experts, gates, neurons, predictor, stream, cache, scratch;
     pi2_engine_memory spare_ring;   /* for weights that begin to stream under memory pressure; untouched until then */
 } pi2_engine_pages;
 
@@ -97,6 +97,19 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded);
 
 /** Makes the store of neurons, where the plan has one. Errors as pi2_neuron_store_create() */
 pi2_status pi2_engine_start_neurons(pi2_engine *engine);
+
+/* run_predictor.c */
+
+/**
+ * Finds the predictor of a run that wants one, in the options' file or beside the cluster file, and reads its header;
+ * makes it there where it may and shall. gguf: the cluster file.
+ * Errors  INVALID (of other weights, of another activation; what to do), IO, FORMAT, UNSUPPORTED, MEMORY, INTERRUPTED
+ */
+pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf);
+/** Memory that it will take; 0: there is none. */
+uint64_t pi2_run_predictor_bytes(const pi2_planned_run *run);
+/** Whether what was planned leaves neurons room: what is approximate must not hang on the budget. Errors MEMORY */
+pi2_status pi2_run_check_prediction(const pi2_planned_run *run);
 
 /* engine_load.c */
 

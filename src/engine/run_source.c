@@ -92,7 +92,7 @@ static uint32_t draft_tokens_of(const pi2_planned_run *run) {
 static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trace) {
     const pi2_model_shape *shape = &run->source.model->shape;
     const pi2_extent_layout *layout = run->source.model->layout;
-    uint64_t bytes = GROWTH_BYTES;
+    uint64_t bytes = GROWTH_BYTES + pi2_run_predictor_bytes(run);
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (draft_tokens_of(run)) bytes += pi2_drafter_bytes(shape->context_length);
     if (run->options.record_trace) bytes += BUFSIZ;
@@ -149,13 +149,16 @@ static pi2_status prepare_beside(pi2_planned_run *run, const pi2_gguf *gguf, cha
         PI2_TRY(pi2_cluster_file_default_path(gguf, path));
     }
     char size[PI2_SIZE_TEXT_BYTES];
-    pi2_planned_run_log(run, "the model does not fit in the budget: preparing %s (about %s of disk), once", *path,
-                   pi2_format_size(run->source.model->layout->weight_bytes, size));
+    pi2_planned_run_log(run, "%s: preparing %s (about %s of disk), once",
+                        run->plan.approximates ? "a run with a predictor reads neurons one by one"
+                                               : "the model does not fit in the budget", *path,
+                        pi2_format_size(run->source.model->layout->weight_bytes, size));
     const pi2_model_shape *shape = &run->source.model->shape;
     const bool always = pi2_run_plan_is_always(run) && pi2_model_shape_fires(shape);
     const bool by_neuron = !pi2_run_plan_is_dense(run) && (always || pi2_neuron_layout_pays(shape));
     const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(run),
-                                            .layout = by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
+                                            .layout = run->plan.approximates ? PI2_LAYOUT_BUNDLE
+                                                      : by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
                                             .callbacks = run->options.callbacks };
     return prepare_at(gguf, *path, &settings);
 }
@@ -165,7 +168,8 @@ static pi2_status find_cluster_file(pi2_planned_run *run, const pi2_gguf *gguf, 
     *found_out = false;
     char *path = NULL;
     char note[512] = "";
-    PI2_TRY(pi2_cluster_file_find(gguf, run->options.cluster_path, NULL, &run->options.callbacks, &path,
+    const pi2_cluster_wish bundles = { .layout = PI2_LAYOUT_BUNDLE }, *wish = run->plan.approximates ? &bundles : NULL;
+    PI2_TRY(pi2_cluster_file_find(gguf, run->options.cluster_path, wish, &run->options.callbacks, &path,
                                   note, sizeof note, header_hash_out));
     if (note[0]) pi2_planned_run_log(run, "%s", note);
     pi2_status status = PI2_OK;
@@ -173,7 +177,7 @@ static pi2_status find_cluster_file(pi2_planned_run *run, const pi2_gguf *gguf, 
         status = prepare_beside(run, gguf, &path);
         /* Another run may have made one of other weights there meanwhile. */
         if (status == PI2_OK) {
-            status = pi2_cluster_file_matches(path, gguf, NULL, &run->options.callbacks, header_hash_out);
+            status = pi2_cluster_file_matches(path, gguf, wish, &run->options.callbacks, header_hash_out);
         }
     }
     if (status == PI2_OK && path) {
@@ -224,7 +228,7 @@ static pi2_status plan_cluster_file(pi2_planned_run *run, const pi2_run_trace *t
     return spend(run, trace);
 }
 
-static pi2_status use_cluster_file(pi2_planned_run *run, const pi2_run_trace *trace, const char *path,
+static pi2_status use_cluster_file(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, const char *path,
                                    uint64_t header_hash, pi2_gguf **gguf) {
     pi2_gguf_close(*gguf);
     *gguf = NULL;
@@ -238,19 +242,28 @@ static pi2_status use_cluster_file(pi2_planned_run *run, const pi2_run_trace *tr
     }
     PI2_TRY(pi2_model_create(*gguf, pi2_cpu_features(), &run->source.model));
     PI2_TRY(pi2_run_plan_find_neurons(run));
+    PI2_TRY(pi2_run_open_predictor(run, is_to_run, *gguf));
     return plan_cluster_file(run, trace, gguf);
 }
 
 static pi2_status choose_weights(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, pi2_gguf **gguf) {
-    if (run->source.model->has_file) return plan_cluster_file(run, trace, gguf);
+    if (run->source.model->has_file) {
+        PI2_TRY(pi2_run_open_predictor(run, is_to_run, *gguf));
+        return plan_cluster_file(run, trace, gguf);
+    }
     PI2_TRY(spend(run, trace));
     char path[1024];
     bool found = false;
     uint64_t header_hash = 0;
-    const bool must = !run->plan.memory.everything_resident;
+    const bool must = run->plan.approximates || !run->plan.memory.everything_resident;
     const bool may_prepare = must && run->options.allow_prepare && is_to_run;
     PI2_TRY(find_cluster_file(run, *gguf, may_prepare, &found, path, sizeof path, &header_hash));
-    if (found) return use_cluster_file(run, trace, path, header_hash, gguf);
+    if (found) return use_cluster_file(run, is_to_run, trace, path, header_hash, gguf);
+    if (run->plan.approximates) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: a run with a predictor needs a cluster file of the bundle layout, and "
+                        "there is none: run 'powerinfer2 prepare -m %s --layout bundle' first", run->source.model_path,
+                        run->source.model_path);
+    }
     if (!must || !is_to_run) return PI2_OK;
     char room[PI2_SIZE_TEXT_BYTES];
     return pi2_fail(PI2_ERR_MEMORY, "%s does not fit in the budget (%s are left for weights) and preparing is switched "
@@ -302,6 +315,11 @@ static void fill_report(pi2_planned_run *run) {
         report->neuron_bytes = run->plan.memory.neuron_bytes;
         report->neuron_all_bytes = pi2_neuron_store_all_bytes(run->plan.banks);
     }
+    report->left_out = run->plan.left_out;
+    if (run->plan.approximates) {
+        report->predictor = run->plan.predictor.kind->name;
+        report->predictor_bytes = pi2_run_predictor_bytes(run);
+    }
     report->vocabulary_size = model->shape.vocabulary_size;
     report->token_text_bytes = 3 * ((uint32_t)pi2_tokenizer_longest_piece(run->source.tokenizer) + 4);
 }
@@ -330,6 +348,7 @@ pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi
     PI2_TRY(read_texts(run, *gguf));
     if (!is_to_run) tell_template(run, *gguf);
     PI2_TRY(choose_weights(run, is_to_run, trace, gguf));
+    PI2_TRY(pi2_run_check_prediction(run));
     pi2_run_plan_tell_threads(run);
     PI2_TRY(pi2_run_plan_place(run));
     PI2_TRY(pi2_run_plan_choose_hot(run));

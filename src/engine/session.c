@@ -25,6 +25,8 @@ struct pi2_session {
     uint64_t progress_done, progress_total; /* tokens x layers of the present append */
     pi2_session_part part;   /* what the appends are a part of; total 0: each is the whole */
     uint32_t batch_tokens;
+    bool predicts;           /* of the present append: a predictor serves it, from PI2_EXACT_POSITIONS on */
+    uint32_t first_logits;   /* where the next pass's logits go, of the present append's */
     size_t text_bytes;
     char text[];             /* what one token completes */
 };
@@ -145,6 +147,10 @@ static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t
     pi2_engine *engine = session->engine;
     pi2_engine_relieve(engine, UINT32_MAX);
     pi2_engine_end_loan(engine, session->position, count);
+    if (engine->run.plan.approximates) {
+        pi2_forward_set_prediction(engine->forward, session->predicts && session->position >= PI2_EXACT_POSITIONS);
+        pi2_forward_set_first_logits(engine->forward, session->first_logits);
+    }
     pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
     const pi2_status status = pi2_forward_run(engine->forward, tokens, count, session->position, logits, hooks);
@@ -152,19 +158,31 @@ static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t
     return status;
 }
 
+/* Tokens of the next pass, of `left`: where a predictor serves, as few as go by neuron, and none before its time. */
+static uint32_t next_batch(const pi2_session *session, size_t left) {
+    const pi2_forward_shape *shape = &session->engine->run.plan.memory.shape;
+    uint32_t most = shape->batch_tokens;
+    if (session->predicts && session->position < PI2_EXACT_POSITIONS) {
+        most = most < PI2_EXACT_POSITIONS - session->position ? most : PI2_EXACT_POSITIONS - session->position;
+    } else if (session->predicts && shape->neuron_tokens < most) {
+        most = shape->neuron_tokens;
+    }
+    return left < most ? (uint32_t)left : most;
+}
+
 static pi2_status append_batches(pi2_session *session, const int32_t *tokens, size_t token_count,
                                  pi2_logits_wanted wanted) {
     const pi2_engine *engine = session->engine;
     const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
-    const uint32_t batch = engine->run.plan.memory.shape.batch_tokens;
     for (size_t done = 0; done < token_count;) {
         const size_t left = token_count - done;
-        const uint32_t count = left < batch ? (uint32_t)left : batch;
+        const uint32_t count = next_batch(session, left);
         const bool last = count == left;
         const pi2_forward_logits logits = wanted == PI2_LOGITS_ALL ? PI2_FORWARD_ALL_LOGITS
                                         : wanted == PI2_LOGITS_LAST && last ? PI2_FORWARD_LAST_LOGITS
                                                                             : PI2_FORWARD_NO_LOGITS;
         session->batch_tokens = count;
+        session->first_logits = wanted == PI2_LOGITS_ALL ? (uint32_t)done : 0;
         PI2_TRY(run_pass(session, tokens + done, count, logits, &hooks));
         if (session->drafter) pi2_drafter_push(session->drafter, tokens + done, count);
         session->position += count;
@@ -214,13 +232,13 @@ static bool take_ahead(pi2_session *session, int32_t token) {
 static pi2_status append_guessing(pi2_session *session, int32_t token) {
     const pi2_engine *engine = session->engine;
     const pi2_forward_hooks hooks = { .user = session, .cancelled = cancelled, .layer_done = layer_done };
-    const uint32_t room = engine->run.plan.memory.shape.context_tokens - session->position - 1;
+    const uint32_t left = engine->run.plan.memory.shape.context_tokens - session->position - 1;
     int32_t tokens[1 + PI2_DRAFT_MOST] = { token };
     if (take_ahead(session, token)) return PI2_OK;
     drop_ahead(session, &token);
     session->logits_count = 0;
     pi2_drafter_push(session->drafter, &token, 1);
-    const uint32_t guessed = pi2_drafter_guess(session->drafter, room, tokens + 1);
+    const uint32_t guessed = pi2_drafter_guess(session->drafter, next_batch(session, left + (size_t)1) - 1, tokens + 1);
     const uint64_t begin_ns = pi2_clock_ns();
     const pi2_status status = run_pass(session, tokens, 1 + guessed,
                                        guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS, &hooks);
@@ -241,6 +259,9 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
 
 static pi2_status append_tokens(pi2_session *session, const int32_t *tokens, size_t token_count,
                                 pi2_logits_wanted wanted) {
+    session->predicts = session->engine->run.plan.approximates &&
+                        (token_count == 1 || session->engine->run.options.predicts_prompts);
+    session->first_logits = 0;
     const bool may_guess = session->drafter && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
     if (may_guess) return append_guessing(session, tokens[0]);
     drop_ahead(session, tokens);

@@ -18,7 +18,7 @@ static bool is_text(pi2_gguf_string string, const char *text) {
     return string.length == strlen(text) && memcmp(string.text, text, string.length) == 0;
 }
 
-bool pi2_cluster_file_has_neurons(const pi2_gguf *gguf) {
+static bool has_feature(const pi2_gguf *gguf, const char *feature) {
     pi2_gguf_array features;
     pi2_gguf_string name;
     size_t cursor = 0;
@@ -27,10 +27,14 @@ bool pi2_cluster_file_has_neurons(const pi2_gguf *gguf) {
         return false;
     }
     while (pi2_gguf_array_next_string(&features, &cursor, &name)) {
-        if (is_text(name, PI2_FEATURE_NEURONS)) return true;
+        if (is_text(name, feature)) return true;
     }
     return false;
 }
+
+bool pi2_cluster_file_has_neurons(const pi2_gguf *gguf) { return has_feature(gguf, PI2_FEATURE_NEURONS); }
+
+bool pi2_cluster_file_has_bundles(const pi2_gguf *gguf) { return has_feature(gguf, PI2_FEATURE_BUNDLES); }
 
 static void *make_table(uint32_t count, size_t element_bytes) {
     return calloc(count + (size_t)1, element_bytes);
@@ -250,7 +254,10 @@ static pi2_status check_features(const pi2_gguf *gguf) {
     if (!pi2_gguf_has(gguf, PI2_KEY_FEATURES)) return PI2_OK;
     PI2_TRY(pi2_cluster_array_read(gguf, PI2_KEY_FEATURES, PI2_GGUF_STRING, UINT32_MAX, &features));
     while (pi2_gguf_array_next_string(&features, &cursor, &name)) {
-        if (is_text(name, PI2_FEATURE_NEURONS) || is_text(name, PI2_FEATURE_UNGATED)) continue;
+        if (is_text(name, PI2_FEATURE_NEURONS) || is_text(name, PI2_FEATURE_UNGATED) ||
+            is_text(name, PI2_FEATURE_BUNDLES)) {
+            continue;
+        }
         return pi2_fail(PI2_ERR_UNSUPPORTED,
                         "%s: made by a newer program, with features that this one lacks: update it, or make the "
                         "file again with prepare",

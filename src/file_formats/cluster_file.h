@@ -14,6 +14,8 @@ bool pi2_cluster_file_is(const pi2_gguf *gguf);
 
 /** True when it was made in the neuron layout: its features say that it holds banks of neurons. */
 bool pi2_cluster_file_has_neurons(const pi2_gguf *gguf);
+/** True when those banks hold Gate too: the bundle layout. */
+bool pi2_cluster_file_has_bundles(const pi2_gguf *gguf);
 
 /** Which source a cluster file was made from; docs/cluster_file_format.md says what each covers. */
 typedef struct pi2_source_identity {

@@ -47,6 +47,7 @@ static pi2_status read_bank(const pi2_gguf *gguf, const pi2_extent_layout *layou
                                .expert = pi2_column_u32(&columns[EXPERT], row),
                                .neuron_count = pi2_column_u32(&columns[NEURONS], row),
                                .width = pi2_column_u32(&columns[WIDTH], row),
+                               .gate_tensor = planned->gate_tensor,
                                .up_tensor = pi2_column_u32(&columns[UP_TENSOR], row),
                                .down_tensor = pi2_column_u32(&columns[DOWN_TENSOR], row),
                                .unit_neurons = pi2_column_u32(&columns[UNIT_NEURONS], row),
@@ -105,7 +106,7 @@ pi2_status pi2_cluster_file_banks(const pi2_gguf *gguf, const pi2_extent_layout 
     *banks_out = NULL;
     if (!pi2_cluster_file_has_neurons(gguf)) return PI2_OK;
     pi2_neuron_banks *banks;
-    PI2_TRY(pi2_neuron_banks_plan(layout, &banks));
+    PI2_TRY(pi2_neuron_banks_plan(layout, pi2_cluster_file_has_bundles(gguf), &banks));
     const pi2_status status = read_banks(gguf, layout, banks);
     if (status != PI2_OK) {
         pi2_neuron_banks_free(banks);

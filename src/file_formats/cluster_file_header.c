@@ -157,14 +157,20 @@ static void write_pieces(pi2_gguf_writer *writer, const pi2_extent_layout *layou
 
 /** The table of banks, and the features that say so: nothing of it is in a file of the dense layout. */
 static void write_banks(pi2_cluster_header *header, const pi2_neuron_banks *banks, uint64_t statistics) {
-    static const char *const features[] = { PI2_FEATURE_NEURONS, PI2_FEATURE_UNGATED };
+    const char *features[3] = { PI2_FEATURE_NEURONS };
+    uint32_t feature_count = 1;
     pi2_gguf_writer *writer = header->writer;
     if (!banks) return;
     const pi2_neuron_bank *bank = banks->banks;
     const uint32_t count = banks->count;
-    bool lacks_up = false;
-    for (uint32_t i = 0; i < count; i++) lacks_up |= bank[i].up_tensor == PI2_NO_UP;
-    pi2_gguf_writer_string_array(writer, PI2_KEY_FEATURES, features, lacks_up ? 2 : 1);
+    bool lacks_up = false, has_gate = false;
+    for (uint32_t i = 0; i < count; i++) {
+        lacks_up |= bank[i].up_tensor == PI2_NO_UP;
+        has_gate |= bank[i].gate_tensor != PI2_NO_GATE;
+    }
+    if (lacks_up) features[feature_count++] = PI2_FEATURE_UNGATED;
+    if (has_gate) features[feature_count++] = PI2_FEATURE_BUNDLES;
+    pi2_gguf_writer_string_array(writer, PI2_KEY_FEATURES, features, feature_count);
     WRITE_COLUMN(writer, PI2_KEY_BANK_LAYERS, PI2_GGUF_U32, count, bank[i].layer);
     WRITE_COLUMN(writer, PI2_KEY_BANK_EXPERTS, PI2_GGUF_U32, count, bank[i].expert);
     WRITE_COLUMN(writer, PI2_KEY_BANK_NEURONS, PI2_GGUF_U32, count, bank[i].neuron_count);

@@ -193,9 +193,12 @@ static pi2_status compare_weights(const char *path, const pi2_gguf *cluster, con
 
 /** Whether the file is of a layout that serves, its neurons in the wanted order. */
 static pi2_status compare_layout(const char *path, const pi2_gguf *cluster, const pi2_cluster_wish *wish) {
-    if (!wish || wish->layout != PI2_LAYOUT_NEURON) return PI2_OK;
+    if (!wish || wish->layout == PI2_LAYOUT_DENSE) return PI2_OK;
     if (!pi2_cluster_file_has_neurons(cluster)) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: made in the dense layout, and the neuron layout is wanted", path);
+    }
+    if (wish->layout == PI2_LAYOUT_BUNDLE && !pi2_cluster_file_has_bundles(cluster)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: its single neurons lack Gate, and the bundle layout is wanted", path);
     }
     if (wish->statistics != 0 && pi2_cluster_file_statistics(cluster) != wish->statistics) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: its neurons are in the order of other statistics", path);

@@ -200,6 +200,7 @@ static pi2_status load_head(pi2_neuron_store *store, uint32_t b, uint8_t *memory
     store_bank *own = &store->banks[b];
     own->checksums = (const uint32_t *)(const void *)(memory + bank->checksums_at);
     own->head.place_of = (const uint32_t *)(const void *)(memory + bank->order_at);
+    own->head.gate_scales = memory + bank->gate_scales_at;
     own->head.up_scales = memory + bank->up_scales_at;
     own->head.down_scales = memory + bank->down_scales_at;
     invert_order(bank, (uint32_t *)(void *)(memory + bank->order_at), scratch);

@@ -69,6 +69,7 @@ void pi2_neuron_store_free(pi2_neuron_store *store);
 /** What a bank's head holds, in memory as long as the store lives. */
 typedef struct pi2_neuron_head {
     const uint32_t *place_of;    /* [neuron_count]: where a neuron's bundle lies */
+    const uint8_t *gate_scales;  /* [neuron_count][gate_scale_bytes] */
     const uint8_t *up_scales;    /* [neuron_count][up_scale_bytes] */
     const uint8_t *down_scales;  /* [blocks of neurons][down_scale_bytes] */
 } pi2_neuron_head;

@@ -134,7 +134,7 @@ void pi2_ffn_cut(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, float *
 }
 
 bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
-                const pi2_ffn_up_rows *rows, uint32_t row, float *hidden) {
+                const pi2_ffn_single_rows *rows, uint32_t row, float *hidden) {
     const pi2_layout_tensor *tensor = unit->up ? unit->up->tensor : NULL;
     float gate[PI2_FFN_UP_ROWS], up[PI2_FFN_UP_ROWS];
     bool is_absurd = false;
@@ -154,4 +154,18 @@ bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi
         is_absurd = is_absurd || (gate[i] != 0.0f && fabsf(gate[i]) < PI2_LEAST_HIDDEN);
     }
     return is_absurd;
+}
+
+void pi2_ffn_single_gates(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
+                          const pi2_ffn_single_rows *rows, uint32_t row, float *hidden) {
+    const pi2_layout_tensor *tensor = unit->gate->tensor;
+    const bool fires = pi2_layer_fires(&walk->forward->model->shape, walk->layer);
+    float gate[PI2_FFN_UP_ROWS];
+    kernel->rows(gate, rows->count, rows->values, rows->scales, tensor->columns,
+                 &unit->input->of[tensor->format->activation], row - unit->input_shift);
+    for (uint32_t i = 0; i < rows->count; i++) {
+        const uint32_t neuron = rows->neurons[i];
+        const float value = unit->gate_bias ? gate[i] + unit->gate_bias[neuron] : gate[i];
+        hidden[neuron] = fires && !(value > 0.0f) ? 0.0f : value;
+    }
 }

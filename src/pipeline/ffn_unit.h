@@ -64,12 +64,12 @@ void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_u
 /** Cuts one row of Gate, which is whole, where its layer's cutoff is: what does not fire becomes 0. */
 void pi2_ffn_cut(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, float *gate);
 
-/** Single neurons, their Up rows in neuron form; of an ungated FFN nothing is there but their numbers. */
-typedef struct pi2_ffn_up_rows {
+/** Single neurons, their Up or Gate rows in neuron form; of Up of an ungated FFN nothing is there but their numbers. */
+typedef struct pi2_ffn_single_rows {
     const uint8_t *const *values, *const *scales; /* [count] */
     const uint32_t *neurons;                      /* [count] */
     uint32_t count;                               /* at most PI2_FFN_UP_ROWS */
-} pi2_ffn_up_rows;
+} pi2_ffn_single_rows;
 enum { PI2_FFN_UP_ROWS = 256 };
 
 /**
@@ -78,6 +78,11 @@ enum { PI2_FFN_UP_ROWS = 256 };
  * True: one of them is not 0 and so small that Down may leave no zero of the row out.
  */
 bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
-                const pi2_ffn_up_rows *rows, uint32_t row, float *hidden);
+                const pi2_ffn_single_rows *rows, uint32_t row, float *hidden);
+
+/** Gate of single neurons for one row, with its bias, into hidden[] by neuron; what is not above 0 becomes 0 where the
+ *  activation has exact zeros. */
+void pi2_ffn_single_gates(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_neuron_kernel *kernel,
+                          const pi2_ffn_single_rows *rows, uint32_t row, float *hidden);
 
 #endif

@@ -153,7 +153,8 @@ static void head_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_rows(forward, &forward->model->head, begin, end - begin, &forward->buffers.normed_set,
                      walk->head_first, walk->head_tokens,
-                     forward->buffers.logits + (size_t)begin * PI2_TILE_ROWS,
+                     forward->buffers.logits + forward->first_logits * forward->buffers.vocabulary_stride +
+                         (size_t)begin * PI2_TILE_ROWS,
                      forward->buffers.vocabulary_stride, true);
 }
 
@@ -247,6 +248,7 @@ static uint64_t experts_to_read(const pi2_forward *forward) {
 /* Who counts wants to hear of every neuron. */
 static bool goes_by_neuron(pi2_forward *forward) {
     const pi2_forward_options *options = &forward->options;
+    if (options->predictor) return forward->predicts; /* others need Gate's tiles, which need not be there */
     if (!options->neurons || forward->counter || forward->token_count > options->shape.neuron_tokens) return false;
     if (options->neurons_always || forward->token_count == 1) return true;
     forward->choice.streamed_bytes = pi2_weight_store_spared_bytes(options->weights) + experts_to_read(forward);
@@ -335,6 +337,16 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     return status;
 }
 
+void pi2_forward_set_prediction(pi2_forward *forward, bool predicts) { forward->predicts = predicts; }
+
+void pi2_forward_set_first_logits(pi2_forward *forward, uint32_t index) { forward->first_logits = index; }
+
+void pi2_forward_count_predictions(const pi2_forward *forward, pi2_prediction_counters *counters_out) {
+    *counters_out = (pi2_prediction_counters){ .predicted = atomic_load(&forward->predicted),
+                                               .fired = atomic_load(&forward->fired),
+                                               .predict_ns = atomic_load(&forward->predict_ns) };
+}
+
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index) {
     return forward->buffers.logits + index * forward->buffers.vocabulary_stride;
 }
@@ -382,9 +394,11 @@ static pi2_status find_banks(pi2_forward *forward) {
     const uint32_t layers = shape->layer_count, each = pi2_layer_ffns(shape);
     forward->bank_of = malloc((size_t)layers * each * sizeof *forward->bank_of);
     forward->has_banks = calloc(layers, 1);
+    forward->gate_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
     forward->up_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
     forward->down_kernels = calloc(layers, sizeof(pi2_neuron_kernel *));
-    if (!forward->bank_of || !forward->has_banks || !forward->up_kernels || !forward->down_kernels) {
+    if (!forward->bank_of || !forward->has_banks || !forward->gate_kernels || !forward->up_kernels ||
+        !forward->down_kernels) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     }
     for (size_t i = 0; i < (size_t)layers * each; i++) forward->bank_of[i] = PI2_NO_BANK;
@@ -397,6 +411,10 @@ static pi2_status find_banks(pi2_forward *forward) {
     for (uint32_t b = 0; b < forward->options.banks->count; b++) {
         const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
         forward->bank_of[pi2_ffn_number(shape, bank->layer, bank->expert)] = b;
+        if (bank->gate_format) {
+            forward->gate_kernels[bank->layer] =
+                pi2_neuron_select(bank->gate_format->type, forward->options.cpu_features);
+        }
         if (bank->up_format) {
             forward->up_kernels[bank->layer] = pi2_neuron_select(bank->up_format->type, forward->options.cpu_features);
         }
@@ -425,7 +443,8 @@ static pi2_status allocate(pi2_forward *forward) {
         if (bytes > forward->largest_extent) forward->largest_extent = bytes;
     }
     const uint32_t cut_stages = model->shape.activation == PI2_FFN_gelu_topk ? 2 * PI2_STAGES_OF_A_CUTOFF : 0;
-    const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages;
+    const uint32_t predict_stages = forward->options.predictor ? 2 * PI2_STAGES_OF_A_PREDICTION : 0;
+    const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages + predict_stages;
     forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         forward->stages.capacity += neuron_stages + (pi2_layer_has_experts(&model->layers[i]) ? EXPERT_STAGES_PER_LAYER
@@ -472,6 +491,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->model = options->model;
     forward->vector = pi2_vector_select(options->cpu_features);
     forward->attention = pi2_attention_select(options->cpu_features);
+    forward->small_kernel = pi2_small_select(options->cpu_features);
     forward->kv_layout = pi2_forward_kv_layout(options->model, &options->shape);
     forward->kv_head_bytes = pi2_kv_head_bytes(&forward->kv_layout);
     forward->stages.sleepers = &forward->sleepers;
@@ -495,6 +515,7 @@ void pi2_forward_free(pi2_forward *forward) {
     free(forward->plan.unit_counts);
     free(forward->bank_of);
     free(forward->has_banks);
+    free(forward->gate_kernels);
     free(forward->up_kernels);
     free(forward->down_kernels);
     free(forward->stages.stages);

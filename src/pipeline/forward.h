@@ -13,6 +13,7 @@
 #include "neuron_cache/weight_store.h"
 #include "pipeline/look_ahead.h"
 #include "pipeline/neuron_counter.h"
+#include "predictor/predictor.h"
 
 typedef struct pi2_forward pi2_forward;
 
@@ -25,6 +26,8 @@ typedef struct pi2_forward_shape {
     pi2_kv_type cache_type;
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
     uint32_t neuron_tokens;   /* passes of at most so many tokens compute single neurons; 0: none do */
+    bool predicts;            /* a predictor names the neurons of those passes */
+    uint32_t code_rows;       /* of its largest code; 0: it has none */
     bool dense_apart;         /* passes of all neurons have scratch of their own, which may serve others between them */
 } pi2_forward_shape;
 
@@ -59,6 +62,10 @@ typedef struct pi2_forward_options {
     pi2_neuron_store *neurons; /* passes of few tokens compute single neurons; NULL: all passes are dense */
     const pi2_neuron_banks *banks; /* its banks */
     bool neurons_always;      /* whatever it costs, where a pass may */
+    const pi2_predictor *predictor; /* loaded; only passes that were asked to (pi2_forward_set_prediction()) go by
+                                 neuron, and those that it names; NULL: there is none, and every pass is exact */
+    double left_out;          /* share of each layer's neurons that such passes leave out; negative: those that do not
+                                 fire by the predictor's thresholds */
     pi2_store *store;         /* for embedding rows that are not resident */
     const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;
@@ -86,7 +93,8 @@ enum {
     PI2_STAGES_OF_EXPERTS = 3,    /* router, choice, experts */
     PI2_STAGES_OF_A_GATHER = 1,
     PI2_STAGES_OF_A_CUTOFF = 1,   /* Gate, before what it says who fires */
-    PI2_STAGES_OF_NEURONS = 4     /* gate, neurons, quantise, columns */
+    PI2_STAGES_OF_NEURONS = 4,    /* gate, neurons, quantise, columns */
+    PI2_STAGES_OF_A_PREDICTION = 3 /* input, code, scores, before what they say who fires */
 };
 
 /** Streamed bytes of one run of FFN clusters at most, for a stream buffer of so many bytes; 0: no limit. */
@@ -112,6 +120,22 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
 /** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
  *  passes. */
 void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter);
+
+/**
+ * Whether the next passes leave neurons out, as the options' predictor says: they have at most shape.neuron_tokens
+ * tokens then. Between passes; without a predictor it must stay false.
+ */
+void pi2_forward_set_prediction(pi2_forward *forward, bool predicts);
+/** The next passes' kept logits begin with the index-th of those that there is room for: passes that are one call's. */
+void pi2_forward_set_first_logits(pi2_forward *forward, uint32_t index);
+
+/** What predictions took and gave, since the creation. */
+typedef struct pi2_prediction_counters {
+    uint64_t predicted, fired;   /* neurons that were computed because a predictor named them; of those, that were
+                                    not 0 */
+    uint64_t predict_ns;         /* of threads, together */
+} pi2_prediction_counters;
+void pi2_forward_count_predictions(const pi2_forward *forward, pi2_prediction_counters *counters_out);
 
 /** [vocabulary_size] of the index-th kept token of the last pass. */
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index);

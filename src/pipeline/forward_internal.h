@@ -90,6 +90,11 @@ typedef struct pi2_neuron_buffers {
     uint8_t *places;
     pi2_neuron_block *blocks;
     uint32_t *block_counts;      /* [R][segments] */
+    /* What a predictor reads. [R] each */
+    pi2_predictor_vector *inputs, *code_vectors;
+    int16_t *input_values, *code_values; /* [R][width_stride], [R][code_stride] */
+    float *code;                 /* [R][code_stride] */
+    size_t code_stride;
     uint32_t segments;
 } pi2_neuron_buffers;
 
@@ -136,7 +141,11 @@ struct pi2_forward {
 
     uint32_t *bank_of;           /* [layer_count][FFNs of a layer]: number of its bank, or PI2_NO_BANK */
     uint8_t *has_banks;          /* [layer_count]: 1: all its FFNs have one */
-    const pi2_neuron_kernel **up_kernels, **down_kernels; /* [layer_count] */
+    const pi2_neuron_kernel **gate_kernels, **up_kernels, **down_kernels; /* [layer_count] */
+    const pi2_small_kernel *small_kernel; /* of the predictor */
+    bool predicts;               /* the next pass leaves out what the predictor does not name */
+    uint32_t first_logits;       /* index of the next pass's first kept logits */
+    _Atomic uint64_t predicted, fired, predict_ns;
 
     /* the pass under way */
     bool by_neuron;              /* layers that have a bank compute the neurons that fire alone */
@@ -239,6 +248,11 @@ bool pi2_forward_takes_neurons(const pi2_forward_walk *walk);
 void pi2_forward_neurons(pi2_forward_walk *walk);
 /** Gate of neurons [begin, end) of the layer's FFN number `job`, and what follows at once: reads, and Up rows. */
 void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t job, uint32_t begin, uint32_t end);
+/** Whether the pass leaves neurons out, by a predictor; and the stages that name those that it computes: they are not 0
+ *  in `hidden` afterwards. forward_predict.c */
+static inline bool pi2_forward_predicts(const pi2_forward *forward) { return forward->by_neuron && forward->predicts; }
+void pi2_forward_predict(pi2_forward_walk *walk);
+
 /** A pass by neuron begins: one thread. */
 void pi2_forward_begin_neurons(pi2_forward *forward);
 

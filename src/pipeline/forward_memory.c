@@ -100,6 +100,16 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
 }
 
 /* Passes by neuron have few tokens; a layer without banks takes the dense way in them too. */
+static void carve_prediction(carver *from, const pi2_model_shape *m, const pi2_forward_shape *shape, size_t rows,
+                             pi2_neuron_buffers *neurons) {
+    neurons->code_stride = stride_of(shape->code_rows);
+    neurons->inputs = carve(from, rows * sizeof *neurons->inputs);
+    neurons->code_vectors = carve(from, rows * sizeof *neurons->code_vectors);
+    neurons->input_values = carve(from, rows * stride_of(m->embedding_length) * sizeof *neurons->input_values);
+    neurons->code_values = carve(from, rows * neurons->code_stride * sizeof *neurons->code_values);
+    neurons->code = carve_floats(from, rows * neurons->code_stride);
+}
+
 static void carve_neurons(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,
                           pi2_forward_buffers *buffers) {
     pi2_neuron_buffers *neurons = &buffers->neurons;
@@ -122,6 +132,7 @@ static void carve_neurons(carver *from, const pi2_model *model, const pi2_forwar
     neurons->blocks = carve(from, rows * stride * sizeof *neurons->blocks);
     neurons->block_counts = carve(from, rows * neurons->segments * sizeof *neurons->block_counts);
     carve_set(from, &neurons->hidden_set, hidden, rows, columns, neurons->hidden, stride);
+    if (shape->predicts) carve_prediction(from, m, shape, rows, neurons);
 }
 
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,

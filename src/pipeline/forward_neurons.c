@@ -12,6 +12,9 @@
  *   down       columns of the neurons that are left, in the model's order; threads share the rows out. Each row's
  *              result is kept apart where there are experts, and summed by ascending expert at last
  *
+ * Where a predictor names the neurons (forward_predict.c) nothing of Gate is computed beforehand: its rows are parts of
+ * the bundles, and come before Up's; what a neuron that was named gives may then be 0 all the same.
+ *
  * A layer's neurons stay in memory until its Down is done (neuron_cache/neuron_store.h).
  */
 #include <assert.h>
@@ -105,25 +108,48 @@ void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uin
     }
 }
 
-/* ---- Up ---- */
+/* ---- Gate and Up ---- */
+
+/* Gate of those listed that a predictor named for each of a job's rows: at most FIRE_CHUNK. */
+static void compute_gate_of(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *neurons, uint32_t count) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, job->bank);
+    const size_t scale_bytes = bank_at(walk, job->bank)->gate_scale_bytes;
+    const uint8_t *const *bundles = bundles_of(forward, job);
+    const pi2_ffn_unit unit = unit_of(walk, job);
+    const uint8_t *values[FIRE_CHUNK], *scales[FIRE_CHUNK];
+    uint32_t named[FIRE_CHUNK];
+    for (uint32_t row = job->first_row; row < job->first_row + job->row_count; row++) {
+        float *hidden = hidden_of(forward, row);
+        pi2_ffn_single_rows rows = { values, scales, named, 0 };
+        for (uint32_t i = 0; i < count; i++) {
+            const uint32_t neuron = neurons[i];
+            if (hidden[neuron] == 0.0f) continue;
+            named[rows.count] = neuron;
+            values[rows.count] = bundles[neuron];
+            scales[rows.count++] = head->gate_scales + neuron * scale_bytes;
+        }
+        if (rows.count) pi2_ffn_single_gates(walk, &unit, forward->gate_kernels[walk->layer], &rows, row, hidden);
+    }
+}
 
 /* Up of the neurons that fire for each of a job's rows, of those listed: at most FIRE_CHUNK. */
 static void compute_up_of(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *neurons, uint32_t count) {
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, job->bank);
-    const size_t scale_bytes = bank_at(walk, job->bank)->up_scale_bytes;
+    const size_t scale_bytes = bank_at(walk, job->bank)->up_scale_bytes, offset = bank_at(walk, job->bank)->up_offset;
     const uint8_t *const *bundles = bundles_of(forward, job);
     const pi2_ffn_unit unit = unit_of(walk, job);
     const uint8_t *values[FIRE_CHUNK], *scales[FIRE_CHUNK];
     uint32_t firing[FIRE_CHUNK];
     for (uint32_t row = job->first_row; row < job->first_row + job->row_count; row++) {
         float *hidden = hidden_of(forward, row);
-        pi2_ffn_up_rows rows = { values, scales, firing, 0 };
+        pi2_ffn_single_rows rows = { values, scales, firing, 0 };
         for (uint32_t i = 0; i < count; i++) {
             const uint32_t neuron = neurons[i];
             if (hidden[neuron] == 0.0f) continue;
             firing[rows.count] = neuron;
-            values[rows.count] = bundles[neuron];
+            values[rows.count] = bundles[neuron] + offset;
             scales[rows.count++] = head->up_scales + neuron * scale_bytes;
         }
         if (rows.count == 0) continue;
@@ -133,7 +159,13 @@ static void compute_up_of(pi2_forward_walk *walk, const neuron_job *job, const u
     }
 }
 
-/* ---- Gate ---- */
+/* What neurons whose bundles are there give. */
+static void compute(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *neurons, uint32_t count) {
+    if (pi2_forward_predicts(walk->forward)) compute_gate_of(walk, job, neurons, count);
+    compute_up_of(walk, job, neurons, count);
+}
+
+/* ---- Gate, whole ---- */
 
 /* The neurons of [begin, end) that fire for some row of a job. */
 static uint32_t list_firing(const pi2_forward *forward, const neuron_job *job, uint32_t begin, uint32_t end,
@@ -207,7 +239,7 @@ static void fire(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, 
     }
     leave_for_later(walk, job, late, units, late_count);
     pi2_neuron_store_note(forward->options.neurons, job->bank, count, here);
-    compute_up_of(walk, job, firing, here);
+    compute(walk, job, firing, here);
 }
 
 void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t number, uint32_t begin, uint32_t end) {
@@ -252,6 +284,12 @@ static void fire_chunk(void *argument, unsigned member, uint32_t chunk) {
 static void gate_stages(pi2_forward_walk *walk) {
     const uint32_t chunk = walk->forward->buffers.neuron_chunk;
     const uint32_t chunks = (any_bank(walk)->neuron_count + chunk - 1) / chunk;
+    if (pi2_forward_predicts(walk->forward)) {
+        pi2_forward_predict(walk);
+        walk->stage_name = "fire";
+        pi2_forward_stage(walk, chunks, fire_chunk, NULL);
+        return;
+    }
     walk->stage_name = "gate";
     if (!pi2_layer_cuts_gate(&walk->forward->model->shape, walk->layer)) {
         pi2_forward_stage(walk, chunks, gate_chunk, NULL);
@@ -288,7 +326,7 @@ static uint32_t arrive(pi2_forward_walk *walk, const uint32_t *late, uint32_t co
         bundles_of(forward, &job)[neuron] = take_bundle(walk, job.bank, neuron);
         if (pi2_forward_failed(forward)) return count;
     }
-    compute_up_of(walk, &job, neurons, taken);
+    compute(walk, &job, neurons, taken);
     return taken;
 }
 
@@ -380,6 +418,14 @@ static uint32_t segments_of(const pi2_forward_walk *walk) {
     return (any_bank(walk)->neuron_count + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT;
 }
 
+/* Of the neurons that were named, those that give more than zero. */
+static void count_fired(pi2_forward *forward, uint32_t row, uint32_t begin, uint32_t end) {
+    const float *hidden = hidden_of(forward, row);
+    uint64_t fired = 0;
+    for (uint32_t neuron = begin; neuron < end; neuron++) fired += hidden[neuron] != 0.0f;
+    (void)atomic_fetch_add_explicit(&forward->fired, fired, memory_order_relaxed);
+}
+
 static void list_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
@@ -388,6 +434,7 @@ static void list_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t neurons = bank_at(walk, job.bank)->neuron_count, begin = segment * PI2_NEURON_SEGMENT;
     const uint32_t end = neurons - begin < PI2_NEURON_SEGMENT ? neurons : begin + PI2_NEURON_SEGMENT;
     const pi2_weight_format *format = unit_of(walk, &job).down->tensor->format;
+    if (pi2_forward_predicts(walk->forward)) count_fired(walk->forward, row, begin, end);
     if (format->activation == PI2_ACTIVATION_F32) list_floats(walk, &job, row, segment, begin, end);
     else list_quantised(walk, &job, format, row, segment, begin, end);
 }

@@ -10,6 +10,7 @@
 #include "planner/hot_plan.h"
 #include "planner/memory_plan.h"
 #include "powerinfer2/engine.h"
+#include "predictor/predictor.h"
 #include "tokenizer/tokenizer.h"
 
 /** What was opened: the model, the text that it is spoken to in, and where its weights are. */
@@ -35,6 +36,10 @@ typedef struct pi2_run_plan {
     uint64_t resident_room_bytes;   /* of the extents that stay, as they lie in memory */
     const pi2_cache_policy *policy;
     pi2_look_ahead_mode look_ahead;
+    bool approximates;              /* a predictor leaves neurons out: the text is another one */
+    double left_out;                /* then: share of each layer's neurons; negative: by the predictor's thresholds */
+    char predictor_path[1024];
+    pi2_predictor predictor;        /* its data are not loaded; zeros: there is none */
     const pi2_unit_rule *neuron_rule; /* NULL: no single neuron stays */
     const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */
     uint8_t *by_neuron;             /* [extent_count]: 1: decoding by neuron does without it; NULL without banks */

@@ -60,6 +60,33 @@ static pi2_status find_neuron_rule(pi2_planned_run *run) {
     return pi2_fail(PI2_ERR_INVALID, "unknown cache of neurons '%s'; there are: %s", name, known);
 }
 
+/* Which words of --sparsity there are, and whether what they say of a predictor goes together. */
+static pi2_status find_sparsity(pi2_planned_run *run) {
+    const char *sparsity = run->options.sparsity ? run->options.sparsity : "exact";
+    const char *predictor = run->options.predictor ? run->options.predictor : "";
+    const bool has_none = strcmp(predictor, "none") == 0;
+    char *end = NULL;
+    run->plan.left_out = -1;
+    run->plan.approximates = strcmp(sparsity, "auto") == 0;
+    if (*sparsity >= '0' && *sparsity <= '9') { /* no sign, no "nan", no blanks before it */
+        run->plan.left_out = strtod(sparsity, &end);
+        run->plan.approximates = *end == '\0' && run->plan.left_out < 1;
+    }
+    if (!run->plan.approximates && strcmp(sparsity, "exact") != 0 && strcmp(sparsity, "always") != 0 &&
+        strcmp(sparsity, "off") != 0) {
+        return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, always, off, auto, and a share that "
+                        "is left out, from 0 up to but not 1", sparsity);
+    }
+    if (run->plan.approximates && has_none) {
+        return pi2_fail(PI2_ERR_INVALID, "a sparsity of %s needs a predictor: a file of one, or low-bit", sparsity);
+    }
+    if (!run->plan.approximates && *predictor && !has_none) {
+        return pi2_fail(PI2_ERR_INVALID, "a predictor is used with a sparsity of auto, or with a share that is left "
+                        "out (0.3), not with %s", sparsity);
+    }
+    return PI2_OK;
+}
+
 static void find_budget(pi2_planned_run *run) {
     char *reason = run->texts.budget_reason;
     const size_t capacity = sizeof run->texts.budget_reason;
@@ -93,6 +120,7 @@ pi2_status pi2_run_plan_begin(pi2_planned_run *run) {
     PI2_TRY(find_policy(run));
     PI2_TRY(find_look_ahead(run));
     PI2_TRY(find_neuron_rule(run));
+    PI2_TRY(find_sparsity(run));
     find_budget(run);
     find_threads(run);
     return PI2_OK;
@@ -125,11 +153,12 @@ static bool is_up_or_down(const pi2_model *model, uint32_t layer, const pi2_exte
     return true;
 }
 
+/* With a predictor Gate is in the bundles, and its tiles are for prompts too. */
 static void mark_layer(pi2_planned_run *run, uint32_t layer) {
     const pi2_model *model = run->source.model;
     const pi2_group *group = &model->layout->groups[model->layers[layer].ffn_group];
     for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
-        run->plan.by_neuron[e] = is_up_or_down(model, layer, &model->layout->extents[e]);
+        run->plan.by_neuron[e] = run->plan.approximates || is_up_or_down(model, layer, &model->layout->extents[e]);
     }
 }
 
@@ -148,17 +177,40 @@ static bool experts_can_go_by_neuron(const pi2_model *model) {
     return false;
 }
 
+/* What a run with a predictor needs of its model, and of its cluster file once that is open. */
+static pi2_status check_approximation(const pi2_planned_run *run) {
+    const pi2_model *model = run->source.model;
+    const char *path = run->source.weights_path;
+    if (model->shape.expert_count) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: predictors are for models without experts: use "
+                        "--sparsity exact", path);
+    }
+    if (model->shape.activation == PI2_FFN_gelu_topk) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: gelu_topk keeps neurons by all Gates of a layer, which no predictor "
+                        "knows: use --sparsity exact", path);
+    }
+    if (run->plan.left_out < 0 && !pi2_model_shape_fires(&model->shape)) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: its activation, %s, has no zeros that could be foretold: name a share of "
+                        "neurons to leave out, such as --sparsity 0.3", path,
+                        pi2_ffn_activation_name(model->shape.activation));
+    }
+    if (!model->has_file) return PI2_OK;
+    if (!model->banks || model->banks->count == 0 || model->banks->banks[0].gate_tensor == PI2_NO_GATE) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: a run with a predictor needs the bundle layout: run 'powerinfer2 prepare "
+                        "--layout bundle' with the GGUF model", path);
+    }
+    return PI2_OK;
+}
+
 pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     const pi2_model *model = run->source.model;
-    const char *sparsity = run->options.sparsity ? run->options.sparsity : "exact";
     free(run->plan.by_neuron);
     run->plan.by_neuron = NULL;
     run->plan.banks = NULL;
     if (pi2_run_plan_is_dense(run)) return PI2_OK;
-    if (strcmp(sparsity, "exact") != 0 && strcmp(sparsity, "always") != 0) {
-        return pi2_fail(PI2_ERR_INVALID, "unknown sparsity '%s'; there are: exact, always, off", sparsity);
-    }
-    if (!model->banks || model->banks->count == 0 || !pi2_model_shape_fires(&model->shape)) return PI2_OK;
+    if (run->plan.approximates) PI2_TRY(check_approximation(run));
+    if (!model->banks || model->banks->count == 0) return PI2_OK;
+    if (!run->plan.approximates && !pi2_model_shape_fires(&model->shape)) return PI2_OK;
     if (model->shape.expert_count && !experts_can_go_by_neuron(model)) return PI2_OK;
     run->plan.by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
     if (!run->plan.by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
@@ -178,6 +230,15 @@ static uint64_t process_bytes_now(const pi2_run_costs *costs) {
     return current + costs->list_bytes;
 }
 
+static uint32_t most_code_rows(const pi2_predictor *predictor) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < predictor->layer_count; i++) {
+        const uint32_t rows = predictor->kind->code_rows(&predictor->layers[i]);
+        if (rows > most) most = rows;
+    }
+    return most;
+}
+
 pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) {
     const pi2_engine_options *options = &run->options;
     const pi2_memory_plan_request request = {
@@ -193,6 +254,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
         .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
         .neurons_always = pi2_run_plan_is_always(run),
+        .predicts = run->plan.approximates, .code_rows = most_code_rows(&run->plan.predictor),
         .sampler_bytes = costs->sampler_bytes,
     };
     PI2_TRY(pi2_memory_plan_make(&request, &run->plan.memory));
@@ -270,6 +332,7 @@ pi2_status pi2_run_plan_place(pi2_planned_run *run) {
 
 void pi2_run_plan_free(pi2_run_plan *plan) {
     pi2_neuron_firing_free(plan->firing);
+    pi2_predictor_free(&plan->predictor);
     pi2_hot_plan_free(&plan->hot);
     free(plan->sequence);
     free(plan->resident);

@@ -55,7 +55,7 @@ static pi2_extent_layout *lay_out(const pi2_gguf_tensor tensors[3], uint32_t ten
 static pi2_neuron_banks *plan(const pi2_gguf_tensor tensors[3], uint32_t tensor_count, uint32_t experts) {
     pi2_extent_layout *layout = lay_out(tensors, tensor_count, experts);
     pi2_neuron_banks *banks;
-    if (pi2_neuron_banks_plan(layout, &banks)) fail_msg("%s", pi2_error_text());
+    if (pi2_neuron_banks_plan(layout, false, &banks)) fail_msg("%s", pi2_error_text());
     pi2_extent_layout_free(layout);
     return banks;
 }
@@ -267,7 +267,7 @@ static void make_statistics(pi2_neuron_statistics *statistics, uint64_t seed) {
     pi2_statistics_entry entries[64];
     const uint32_t columns[] = { PI2_STATISTICS_ORDER };
     test_model_open_as(model_path, PI2_LAYOUT_NEURON, &model);
-    assert_int_equal(pi2_neuron_banks_plan(model.layout, &banks), PI2_OK);
+    assert_int_equal(pi2_neuron_banks_plan(model.layout, false, &banks), PI2_OK);
     assert_int_equal(pi2_source_identity_of(model.gguf, &identity), PI2_OK);
     assert_true(banks->count > 0 && banks->count <= 64);
     for (uint32_t i = 0; i < banks->count; i++) {
@@ -311,19 +311,23 @@ static void close_output(open_file *file) {
     pi2_gguf_close(file->gguf);
 }
 
-/** Rebuilds Up of a bank from the file's bytes, and compares with the model's own. */
-static void check_up(const pi2_neuron_bank *bank, const uint8_t *file, const uint8_t *head, const uint8_t *up) {
-    const size_t row_bytes = pi2_row_bytes(bank->up_format, bank->width);
+/** Rebuilds Gate or Up of a bank from the file's bytes, and compares with the model's own. */
+static void check_rows(const pi2_neuron_bank *bank, bool is_gate, const uint8_t *file, const uint8_t *head,
+                       const uint8_t *rows) {
+    const pi2_weight_format *format = is_gate ? bank->gate_format : bank->up_format;
+    const uint64_t scales_at = is_gate ? bank->gate_scales_at : bank->up_scales_at;
+    const uint32_t scale_bytes = is_gate ? bank->gate_scale_bytes : bank->up_scale_bytes;
+    const size_t row_bytes = pi2_row_bytes(format, bank->width);
     const uint32_t *order = (const uint32_t *)(head + bank->order_at);
     uint8_t *row = malloc(row_bytes);
     assert_non_null(row);
     for (uint32_t place = 0; place < bank->neuron_count; place++) {
         const uint8_t *bundle = file + bank->file_offset + (uint64_t)(place / bank->unit_neurons) * bank->unit_bytes +
-                                (size_t)(place % bank->unit_neurons) * bank->bundle_bytes;
-        pi2_neuron_join_row(bank->up_format, row, bundle,
-                            head + bank->up_scales_at + (size_t)order[place] * bank->up_scale_bytes,
-                            bank->width / bank->up_format->block_columns);
-        assert_memory_equal(row, up + order[place] * row_bytes, row_bytes);
+                                (size_t)(place % bank->unit_neurons) * bank->bundle_bytes +
+                                (is_gate ? 0 : bank->up_offset);
+        pi2_neuron_join_row(format, row, bundle, head + scales_at + (size_t)order[place] * scale_bytes,
+                            bank->width / format->block_columns);
+        assert_memory_equal(row, rows + order[place] * row_bytes, row_bytes);
     }
     free(row);
 }
@@ -377,11 +381,14 @@ static void check_file(const pi2_neuron_statistics *statistics) {
             assert_int_equal(pi2_load_le32(head + bank->order_at + 4 * p), wanted ? wanted[p] : p);
         }
         const uint64_t expert = bank->expert == UINT32_MAX ? 0 : bank->expert;
-        const pi2_gguf_tensor *up =
-            bank->up_format ? pi2_gguf_tensor_find(source, output.layout->tensors[bank->up_tensor].name) : NULL;
+        for (int up = 0; up < 2; up++) {
+            if (!(up ? bank->up_format : bank->gate_format)) continue;
+            const uint32_t number = up ? bank->up_tensor : bank->gate_tensor;
+            const pi2_gguf_tensor *rows = pi2_gguf_tensor_find(source, output.layout->tensors[number].name);
+            check_rows(bank, !up, file, head, model + rows->file_offset + expert * (rows->bytes / rows->dimensions[2]));
+        }
         const pi2_gguf_tensor *down =
             pi2_gguf_tensor_find(source, output.layout->tensors[bank->down_tensor].name);
-        if (up) check_up(bank, file, head, model + up->file_offset + expert * (up->bytes / up->dimensions[2]));
         check_down(bank, file, head, model + down->file_offset + expert * (down->bytes / down->dimensions[2]));
     }
     if (pi2_cluster_file_verify(output.gguf, NULL)) fail_msg("%s", pi2_error_text());
@@ -392,9 +399,8 @@ static void check_file(const pi2_neuron_statistics *statistics) {
     close_output(&output);
 }
 
-/* Dense, of experts, and ungated. */
-static void test_every_type_comes_back(void **state) {
-    (void)state;
+/* Dense, of experts, and ungated; with Gate in the bundles and without. */
+static void check_every_type(pi2_layout_kind layout) {
     size_t format_count;
     const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
     for (size_t i = 0; i < 2 * format_count; i++) {
@@ -409,7 +415,7 @@ static void test_every_type_comes_back(void **state) {
         options.expert_count = f % 2 && !options.ungated ? 3 : 0;
         options.expert_used_count = options.expert_count ? 2 : 0;
         assert_int_equal(pi2_tiny_model_write(&options, model_path), 0);
-        pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
+        pi2_prepare_settings settings = { .layout = layout, .overwrite = true };
         if (prepare(&settings)) fail_msg("%s", pi2_error_text());
         check_file(NULL);
         make_statistics(&statistics, 3 + f);
@@ -419,6 +425,12 @@ static void test_every_type_comes_back(void **state) {
         check_file(&statistics);
         pi2_neuron_statistics_free(&statistics);
     }
+}
+
+static void test_every_type_comes_back(void **state) {
+    (void)state;
+    check_every_type(PI2_LAYOUT_NEURON);
+    check_every_type(PI2_LAYOUT_BUNDLE);
 }
 
 static void write_model(bool is_ungated) {
@@ -537,6 +549,13 @@ static void test_which_file_serves(void **state) {
     assert_true(bytes == kept_bytes && memcmp(file, kept, bytes) == 0);
     free(kept);
     free(file);
+    assert_int_equal(matches(PI2_LAYOUT_BUNDLE, 0), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "the bundle layout is wanted"));
+    settings.layout = PI2_LAYOUT_BUNDLE;
+    assert_int_equal(prepare(&settings), PI2_OK);
+    for (int kind = PI2_LAYOUT_DENSE; kind <= PI2_LAYOUT_BUNDLE; kind++) {
+        assert_int_equal(matches((pi2_layout_kind)kind, 0), PI2_OK);
+    }
     make_statistics(&statistics, 11);
     settings = (pi2_prepare_settings){ .layout = PI2_LAYOUT_NEURON, .statistics = &statistics };
     assert_int_equal(matches(PI2_LAYOUT_NEURON, 11), PI2_ERR_FORMAT);
@@ -688,8 +707,8 @@ static void change_bank(bool is_head, uint64_t offset) {
     change_header("powerinfer2.bank.head_checksums", 8, checksum);
 }
 
-static pi2_neuron_bank second_bank(void) {
-    const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
+static pi2_neuron_bank second_bank(pi2_layout_kind layout) {
+    const pi2_prepare_settings settings = { .layout = layout, .overwrite = true };
     assert_int_equal(prepare(&settings), PI2_OK);
     open_file output = open_output();
     const pi2_neuron_bank bank = output.banks->banks[1];
@@ -700,14 +719,16 @@ static pi2_neuron_bank second_bank(void) {
 /* Gated, and ungated, where there is no Up that could differ. */
 static void test_neurons_that_are_not_those_of_the_tiles(void **state) {
     (void)state;
-    const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_NEURON, .overwrite = true };
+    const pi2_prepare_settings settings = { .layout = PI2_LAYOUT_BUNDLE, .overwrite = true };
     for (int ungated = 0; ungated < 2; ungated++) {
         write_model(ungated);
-        const pi2_neuron_bank bank = second_bank();
+        const pi2_neuron_bank bank = second_bank(PI2_LAYOUT_BUNDLE);
         const uint64_t last_unit = (bank.unit_count - 1ull) * bank.unit_bytes;
         static const char up[] = "'blk.1.ffn_up.weight'", down[] = "'blk.1.ffn_down.weight'";
+        const char *gate = ungated ? up : "'blk.1.ffn_gate.weight'";
         const struct { bool is_head; uint64_t offset; const char *tensor; } changes[] = {
-            { false, 0, up }, { true, bank.up_scales_at, up }, { false, bank.down_offset, down },
+            { false, bank.up_offset, up }, { true, bank.up_scales_at, up },
+            { false, 0, gate }, { true, bank.gate_scales_at, gate }, { false, bank.down_offset, down },
             { false, last_unit + bank.bundle_bytes - 1, down }, { true, bank.down_scales_at, down },
             { true, bank.head_bytes - 1, down },
         };
@@ -730,7 +751,7 @@ static void test_a_bank_of_other_matrices_is_refused(void **state) {
     static const char gate[] = "blk.1.ffn_gate.weight", up[] = "blk.1.ffn_up.weight";
     enum { GATE = sizeof gate - 1, UP = sizeof up - 1 };
     write_model(false);
-    (void)second_bank();
+    (void)second_bank(PI2_LAYOUT_NEURON);
     size_t bytes, at = 0;
     uint32_t vocabulary_size;
     pi2_gguf *gguf;

@@ -1,0 +1,102 @@
+/* run_predictor.c: which predictor a run uses, and whether it is one of its weights. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fail.h"
+#include "base/parse_size.h"
+#include "engine/engine_internal.h"
+#include "predictor/low_bit_make.h"
+#include "predictor/predictor_file.h"
+
+enum { OWN_BITS = 2 };
+
+/* Beside the cluster file: "model.pi2" has "model.low-bit.predictor". */
+static pi2_status name_own(pi2_planned_run *run) {
+    const char *weights = run->source.weights_path;
+    const size_t length = strlen(weights), end = strlen(".pi2");
+    const size_t stem = length > end && strcmp(weights + length - end, ".pi2") == 0 ? length - end : length;
+    const int written = snprintf(run->plan.predictor_path, sizeof run->plan.predictor_path, "%.*s.low-bit.predictor",
+                                 (int)stem, weights);
+    if (written > 0 && (size_t)written < sizeof run->plan.predictor_path) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s: too long a path for the name of its predictor beside it", weights);
+}
+
+static pi2_status check_whose(const pi2_planned_run *run) {
+    const pi2_predictor *predictor = &run->plan.predictor;
+    const pi2_model *model = run->source.model;
+    const char *path = run->plan.predictor_path, *activation = pi2_ffn_activation_name(model->shape.activation);
+    if (predictor->header_hash != model->source.header_hash || predictor->content_hash != model->source.content_hash ||
+        predictor->layer_count != model->shape.layer_count || predictor->width != model->shape.embedding_length ||
+        predictor->neuron_count != model->shape.feed_forward_length) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: this predictor was made of other weights than those in %s: make it again",
+                        path, run->source.weights_path);
+    }
+    if (predictor->activation_number == model->shape.activation) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s: this predictor was made for %s, and %s is computed: make it again", path,
+                    pi2_ffn_activation_name(predictor->activation_number), activation);
+}
+
+static pi2_status make_own(pi2_planned_run *run, const pi2_gguf *gguf) {
+    const pi2_model *model = run->source.model;
+    const pi2_low_bit_request request = {
+        .gguf = gguf, .banks = model->banks, .source = &model->source, .layer_count = model->shape.layer_count,
+        .width = model->shape.embedding_length, .neuron_count = model->shape.feed_forward_length,
+        .activation = model->shape.activation, .bits = OWN_BITS, .callbacks = &run->options.callbacks };
+    const char *const inputs[] = { run->source.weights_path, run->source.model_path, NULL };
+    pi2_predictor predictor;
+    void *memory;
+    pi2_planned_run_log(run, "making %s of the weights, once", run->plan.predictor_path);
+    PI2_TRY(pi2_predictor_check_place(run->plan.predictor_path, inputs));
+    PI2_TRY(pi2_low_bit_make(&request, &predictor, &memory));
+    const pi2_status status = pi2_predictor_write(run->plan.predictor_path, inputs, &predictor);
+    pi2_predictor_free(&predictor);
+    free(memory);
+    return status;
+}
+
+/* What lies there, unless it has to be made (again). */
+static pi2_status open_own(pi2_planned_run *run, bool may_make, const pi2_gguf *gguf) {
+    struct stat what;
+    const bool is_there = stat(run->plan.predictor_path, &what) == 0;
+    if (is_there && pi2_predictor_read(run->plan.predictor_path, &run->plan.predictor) == PI2_OK) {
+        if (check_whose(run) == PI2_OK) return PI2_OK;
+        pi2_predictor_free(&run->plan.predictor);
+    }
+    if (!may_make) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: there is no predictor of these weights, and none is made by this "
+                        "command: run once without --no-prepare", run->plan.predictor_path);
+    }
+    PI2_TRY(make_own(run, gguf));
+    PI2_TRY(pi2_predictor_read(run->plan.predictor_path, &run->plan.predictor));
+    return check_whose(run);
+}
+
+pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
+    const char *wanted = run->options.predictor;
+    if (!run->plan.approximates) return PI2_OK;
+    if (!wanted || strcmp(wanted, "low-bit") == 0) {
+        PI2_TRY(name_own(run));
+        return open_own(run, is_to_run && run->options.allow_prepare, gguf);
+    }
+    if (strlen(wanted) >= sizeof run->plan.predictor_path) {
+        return pi2_fail(PI2_ERR_INVALID, "the predictor's path is longer than %zu bytes",
+                        sizeof run->plan.predictor_path - 1);
+    }
+    memcpy(run->plan.predictor_path, wanted, strlen(wanted) + 1);
+    PI2_TRY(pi2_predictor_read(wanted, &run->plan.predictor));
+    return check_whose(run);
+}
+
+uint64_t pi2_run_predictor_bytes(const pi2_planned_run *run) {
+    return run->plan.predictor.kind ? pi2_predictor_data_bytes(&run->plan.predictor) : 0;
+}
+
+pi2_status pi2_run_check_prediction(const pi2_planned_run *run) {
+    char lack[PI2_SIZE_TEXT_BYTES];
+    if (!run->plan.approximates || run->plan.memory.neuron_bytes) return PI2_OK;
+    return pi2_fail(PI2_ERR_MEMORY, "%s: the budget lacks about %s for single neurons, without which nothing can be "
+                    "left out: give more, or --sparsity exact", run->source.model_path,
+                    pi2_format_size(run->plan.memory.neuron_lack_bytes, lack));
+}

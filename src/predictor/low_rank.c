@@ -1,0 +1,104 @@
+/* low_rank.c: two small matrices of int8, a unit for each row. */
+#include "predictor/low_rank.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "predictor/predictor_kinds.h"
+
+enum { MOST_LEVEL = 127 };
+
+typedef struct layer_parts {
+    uint64_t code, code_units, neurons, neuron_units, biases, bytes;
+} layer_parts;
+
+static layer_parts place_parts(const pi2_predictor *predictor, uint32_t rank) {
+    const uint64_t neurons = predictor->neuron_count, floats = pi2_predictor_round_up(neurons * sizeof(float));
+    layer_parts parts = { .code = 0 };
+    parts.code_units = pi2_predictor_round_up((uint64_t)rank * predictor->width);
+    parts.neurons = parts.code_units + pi2_predictor_round_up(rank * sizeof(float));
+    parts.neuron_units = parts.neurons + pi2_predictor_round_up(neurons * rank);
+    parts.biases = parts.neuron_units + floats;
+    parts.bytes = parts.biases + floats;
+    return parts;
+}
+
+static uint64_t layer_bytes(const pi2_predictor *predictor, uint32_t size) {
+    if (size == 0 || size > PI2_PREDICTOR_MOST_RANK || size % PI2_SMALL_BLOCK) return 0;
+    return place_parts(predictor, size).bytes;
+}
+
+static const float *floats_at(const pi2_predictor_layer *layer, uint64_t offset) {
+    return (const float *)(const void *)(layer->data + offset);
+}
+
+static bool is_good(const pi2_predictor *predictor, const pi2_predictor_layer *layer) {
+    const layer_parts parts = place_parts(predictor, layer->size);
+    return pi2_predictor_floats_are_good(floats_at(layer, parts.code_units), layer->size, 0) &&
+           pi2_predictor_floats_are_good(floats_at(layer, parts.neuron_units), predictor->neuron_count, 0) &&
+           pi2_predictor_floats_are_good(floats_at(layer, parts.biases), predictor->neuron_count, -FLT_MAX);
+}
+
+/* ---- making ---- */
+
+/* Returns the row's unit. */
+static float put_row(int8_t *row, const float *floats, size_t count) {
+    float most = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (fabsf(floats[i]) > most) most = fabsf(floats[i]);
+    }
+    const float unit = most / MOST_LEVEL;
+    for (size_t i = 0; i < count; i++) row[i] = unit > 0 ? (int8_t)rintf(floats[i] / unit) : 0;
+    return unit;
+}
+
+void pi2_low_rank_put_code_row(const pi2_predictor *predictor, uint32_t rank, uint8_t *data, uint32_t row,
+                               const float *floats) {
+    const layer_parts parts = place_parts(predictor, rank);
+    const float unit =
+        put_row((int8_t *)data + parts.code + (size_t)row * predictor->width, floats, predictor->width);
+    ((float *)(void *)(data + parts.code_units))[row] = unit;
+}
+
+void pi2_low_rank_put_neuron(const pi2_predictor *predictor, uint32_t rank, uint8_t *data, uint32_t neuron,
+                             const float *floats, float bias) {
+    const layer_parts parts = place_parts(predictor, rank);
+    const float unit = put_row((int8_t *)data + parts.neurons + (size_t)neuron * rank, floats, rank);
+    ((float *)(void *)(data + parts.neuron_units))[neuron] = unit;
+    ((float *)(void *)(data + parts.biases))[neuron] = bias;
+}
+
+/* ---- scores ---- */
+
+static uint32_t code_rows(const pi2_predictor_layer *layer) { return layer->size; }
+
+static void code(const pi2_predictor_query *query, const pi2_predictor_vector *input, uint32_t begin, uint32_t end,
+                 float *code) {
+    const pi2_predictor_layer *layer = query->layer;
+    const size_t width = query->predictor->width;
+    const layer_parts parts = place_parts(query->predictor, layer->size);
+    const float *units = floats_at(layer, parts.code_units);
+    const int8_t *rows = (const int8_t *)layer->data + parts.code;
+    for (uint32_t r = begin; r < end; r++) {
+        const float value =
+            (float)query->kernel->int8(rows + r * width, input->values, width) * units[r] * input->scale;
+        code[r] = value <= 0.0f ? 0.0f : value;
+    }
+}
+
+static void score(const pi2_predictor_query *query, const pi2_predictor_vector *from, uint32_t begin, uint32_t end,
+                  float *scores) {
+    const pi2_predictor_layer *layer = query->layer;
+    const layer_parts parts = place_parts(query->predictor, layer->size);
+    const float *units = floats_at(layer, parts.neuron_units), *biases = floats_at(layer, parts.biases);
+    const int8_t *rows = (const int8_t *)layer->data + parts.neurons;
+    for (uint32_t n = begin; n < end; n++) {
+        const int64_t sum = query->kernel->int8(rows + (size_t)n * layer->size, from->values, layer->size);
+        scores[n - begin] = (float)sum * units[n] * from->scale + biases[n];
+    }
+}
+
+const pi2_predictor_kind pi2_predictor_low_rank = {
+    .name = "low_rank", .number = 2,
+    .layer_bytes = layer_bytes, .is_good = is_good, .code_rows = code_rows, .code = code, .scores = score,
+};

@@ -1,0 +1,317 @@
+/* Goal:   the neurons that scores choose are those that they should be; copies of 2 and 3 bits foretell what rows give
+ *         as well as their errors say; a low-rank predictor computes its two matrices; a file comes back as it was
+ *         written, and one that was altered anywhere is refused.
+ * Method: scores with ties and numbers that are none against sorting; random rows against exact products; bytes of a
+ *         small file changed, and lengths cut. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cpu_features.h"
+#include "predictor/low_bit.h"
+#include "predictor/low_rank.h"
+#include "predictor/predictor_file.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { WIDTH = 96, NEURONS = 40, RANK = 32 };
+
+static char *path;
+
+static int set_up(void **state) {
+    (void)test_folder_begin_in_memory(state);
+    path = test_folder_path("some.predictor");
+    return 0;
+}
+
+static float random_float(uint64_t *seed) { return (float)((double)(pi2_tiny_random(seed) >> 40) / 8388608.0 - 1.0); }
+
+/* ---- choosing ---- */
+
+static int by_worth(const void *a, const void *b) {
+    const float left = *(const float *)a, right = *(const float *)b;
+    return left < right ? 1 : left > right ? -1 : 0;
+}
+
+static void the_largest_are_chosen(void **state) {
+    (void)state;
+    enum { COUNT = 700 };
+    uint64_t seed = 3;
+    float scores[COUNT], sorted[COUNT], chosen[COUNT];
+    for (int round = 0; round < 3; round++) { /* all different, many ties, negative ones */
+        for (int i = 0; i < COUNT; i++) {
+            scores[i] = round == 1 ? (float)(pi2_tiny_random(&seed) % 5)
+                                   : random_float(&seed) * (round ? 1e-30f : 1e30f);
+        }
+        memcpy(sorted, scores, sizeof sorted);
+        qsort(sorted, COUNT, sizeof *sorted, by_worth);
+        for (uint32_t kept = 0; kept <= COUNT; kept += kept < 4 || kept > COUNT - 4 ? 1 : 87) {
+            uint32_t count = 0, ties = 0;
+            bool is_over = false;
+            memcpy(chosen, scores, sizeof chosen);
+            pi2_predictor_choose_largest(chosen, COUNT, kept);
+            for (int i = 0; i < COUNT; i++) {
+                assert_true(chosen[i] == 0.0f || chosen[i] == 1.0f);
+                count += chosen[i] == 1.0f;
+                if (kept == 0) continue;
+                if (scores[i] > sorted[kept - 1]) assert_true(chosen[i] == 1.0f);
+                if (scores[i] < sorted[kept - 1]) assert_true(chosen[i] == 0.0f);
+                if (scores[i] != sorted[kept - 1]) continue;
+                ties++;
+                assert_false(is_over && chosen[i] == 1.0f); /* the first of equal ones */
+                is_over = chosen[i] == 0.0f;
+            }
+            assert_int_equal(count, kept);
+            if (round == 1 && kept > 4 && kept < 600) assert_true(ties > 1);
+        }
+    }
+}
+
+static void what_is_no_number_is_computed(void **state) {
+    (void)state;
+    float scores[4] = { 5.0f, NAN, -1.0f, 7.0f };
+    pi2_predictor_choose_largest(scores, 4, 2);
+    assert_true(scores[0] == 0 && scores[1] == 1 && scores[2] == 0 && scores[3] == 1);
+    float firing[4] = { -1.0f, NAN, -0.5f, -2.0f };
+    pi2_predictor_choose_firing(firing, 4, -1.0f);
+    assert_true(firing[0] == 0 && firing[1] == 1 && firing[2] == 1 && firing[3] == 0);
+    assert_int_equal(pi2_predictor_kept(100, 0), 100);
+    assert_int_equal(pi2_predictor_kept(100, 0.3), 70);
+    assert_int_equal(pi2_predictor_kept(100, 0.999999), 1);
+}
+
+static void vectors_are_rounded_to_16_bits(void **state) {
+    (void)state;
+    float floats[32] = { 0 };
+    int16_t values[32];
+    pi2_predictor_vector x = pi2_predictor_quantize(floats, 32, values);
+    assert_true(x.scale == 0 && x.norm == 0);
+    floats[3] = -2.0f;
+    floats[7] = 1.0f;
+    x = pi2_predictor_quantize(floats, 32, values);
+    assert_int_equal(values[3], -32767);
+    assert_int_equal(values[7], 16384);
+    assert_true(fabsf(x.norm - sqrtf(5.0f)) < 1e-3f);
+    floats[9] = INFINITY;
+    assert_true(isnan(pi2_predictor_quantize(floats, 32, values).scale));
+    floats[9] = NAN;
+    assert_true(isnan(pi2_predictor_quantize(floats, 32, values).scale));
+}
+
+/* ---- kinds ---- */
+
+static pi2_predictor make(uint32_t kind, uint32_t size, const char *activation, bool has_up, void **memory) {
+    pi2_predictor predictor = { .kind = pi2_predictor_kind_find(kind), .header_hash = 11, .content_hash = 12,
+                                .layer_count = 2, .width = WIDTH, .neuron_count = NEURONS, .has_up = has_up };
+    pi2_ffn_activation number = PI2_FFN_silu;
+    memcpy(predictor.activation, activation, strlen(activation));
+    assert_true(pi2_ffn_activation_find(activation, strlen(activation), &number));
+    predictor.activation_number = number;
+    predictor.layers = calloc(2, sizeof *predictor.layers);
+    const uint64_t bytes = predictor.kind->layer_bytes(&predictor, size);
+    assert_true(bytes > 0 && bytes % PI2_PREDICTOR_ALIGNMENT == 0);
+    assert_int_equal(posix_memalign(memory, PI2_PREDICTOR_ALIGNMENT, bytes), 0);
+    memset(*memory, 0, bytes);
+    assert_non_null(predictor.layers);
+    predictor.layers[1] = (pi2_predictor_layer){ .size = size, .threshold = -0.5f, .recall = 0.9f, .data = *memory };
+    return predictor;
+}
+
+static pi2_predictor_query query_of(const pi2_predictor *predictor, pi2_score_kind score) {
+    return (pi2_predictor_query){ .predictor = predictor, .layer = &predictor->layers[1],
+                                  .kernel = pi2_small_select(pi2_cpu_features()),
+                                  .vector = pi2_vector_select(pi2_cpu_features()), .score = score };
+}
+
+static void fill_rows(float rows[NEURONS][WIDTH], uint64_t seed) {
+    for (int n = 0; n < NEURONS; n++) {
+        for (int c = 0; c < WIDTH; c++) rows[n][c] = random_float(&seed) * (c < 32 ? 3.0f : 1.0f);
+    }
+}
+
+static double product(const float *row, const float *x) {
+    double sum = 0;
+    for (int c = 0; c < WIDTH; c++) sum += (double)row[c] * x[c];
+    return sum;
+}
+
+/* Who is foretold to fire, and what it is worth: three bits know better than two, and each as well as it says. */
+static void copies_foretell_what_rows_give(void **state) {
+    (void)state;
+    static float gate[NEURONS][WIDTH], up[NEURONS][WIDTH];
+    double misses[2] = { 0 };
+    fill_rows(gate, 5);
+    fill_rows(up, 6);
+    for (uint32_t bits = 2; bits <= 3; bits++) {
+        void *memory;
+        uint64_t seed = 17;
+        pi2_predictor predictor = make(1, bits, "relu", true, &memory);
+        for (uint32_t n = 0; n < NEURONS; n++) {
+            pi2_low_bit_put_row(&predictor, bits, memory, false, n, gate[n]);
+            pi2_low_bit_put_row(&predictor, bits, memory, true, n, up[n]);
+            pi2_low_bit_put_worth(&predictor, bits, memory, n, n == 7 ? 0.0f : 1.0f);
+        }
+        assert_true(predictor.kind->is_good(&predictor, &predictor.layers[1]));
+        double far = 0;
+        for (int round = 0; round < 50; round++) {
+            float x[WIDTH], fires[NEURONS], worth[NEURONS];
+            int16_t values[WIDTH];
+            for (int c = 0; c < WIDTH; c++) x[c] = random_float(&seed);
+            const pi2_predictor_vector input = pi2_predictor_quantize(x, WIDTH, values);
+            const pi2_predictor_query query = query_of(&predictor, PI2_SCORE_FIRES);
+            const pi2_predictor_query other = query_of(&predictor, PI2_SCORE_WORTH);
+            predictor.kind->scores(&query, &input, 0, NEURONS, fires);
+            predictor.kind->scores(&other, &input, 0, NEURONS, worth);
+            for (int n = 0; n < NEURONS; n++) {
+                const double gives = product(gate[n], x);
+                assert_true(worth[n] >= 0 && (n != 7 || worth[n] == 0));
+                misses[bits - 2] += (fires[n] > 0) != (gives > 0);
+                far += gives > 0 && fires[n] < -3.0f; /* three deviations off: one in some hundred */
+            }
+        }
+        assert_true(far <= 20);
+        pi2_predictor_free(&predictor);
+        free(memory);
+    }
+    assert_true(misses[0] > 0 && misses[1] < misses[0] && misses[0] < 0.25 * 50 * NEURONS);
+}
+
+static void a_low_rank_predictor_computes_its_matrices(void **state) {
+    (void)state;
+    static float a[RANK][WIDTH], b[NEURONS][RANK];
+    void *memory;
+    uint64_t seed = 23;
+    pi2_predictor predictor = make(2, RANK, "relu", false, &memory);
+    for (uint32_t r = 0; r < RANK; r++) {
+        for (int c = 0; c < WIDTH; c++) a[r][c] = random_float(&seed);
+        pi2_low_rank_put_code_row(&predictor, RANK, memory, r, a[r]);
+    }
+    for (uint32_t n = 0; n < NEURONS; n++) {
+        for (int r = 0; r < RANK; r++) b[n][r] = random_float(&seed);
+        pi2_low_rank_put_neuron(&predictor, RANK, memory, n, b[n], (float)n - 20.0f);
+    }
+    float x[WIDTH], code[RANK], scores[NEURONS];
+    int16_t values[WIDTH], code_values[RANK];
+    for (int c = 0; c < WIDTH; c++) x[c] = random_float(&seed);
+    const pi2_predictor_vector input = pi2_predictor_quantize(x, WIDTH, values);
+    const pi2_predictor_query query = query_of(&predictor, PI2_SCORE_FIRES);
+    assert_int_equal(predictor.kind->code_rows(query.layer), RANK);
+    predictor.kind->code(&query, &input, 0, RANK, code);
+    const pi2_predictor_vector from = pi2_predictor_quantize(code, RANK, code_values);
+    predictor.kind->scores(&query, &from, 0, 10, scores); /* in parts */
+    predictor.kind->scores(&query, &from, 10, NEURONS, scores + 10);
+    for (uint32_t n = 0; n < NEURONS; n++) {
+        double wanted = (double)n - 20.0;
+        for (int r = 0; r < RANK; r++) {
+            const double value = product(a[r], x);
+            wanted += value > 0 ? value * (double)b[n][r] : 0;
+        }
+        assert_true(fabs((double)scores[n] - wanted) < 0.3);
+    }
+    pi2_predictor_free(&predictor);
+    free(memory);
+}
+
+/* ---- files ---- */
+
+static size_t write_one(void) {
+    void *memory;
+    size_t bytes;
+    pi2_predictor predictor = make(1, 2, "drelu", true, &memory);
+    float row[WIDTH];
+    uint64_t seed = 29;
+    for (uint32_t n = 0; n < NEURONS; n++) {
+        for (int c = 0; c < WIDTH; c++) row[c] = random_float(&seed);
+        for (int up = 0; up < 2; up++) pi2_low_bit_put_row(&predictor, 2, memory, up, n, row);
+        pi2_low_bit_put_worth(&predictor, 2, memory, n, 1.0f);
+    }
+    if (pi2_predictor_write(path, NULL, &predictor)) fail_msg("%s", pi2_error_text());
+    pi2_predictor_free(&predictor);
+    free(memory);
+    free(test_file_read(path, &bytes));
+    return bytes;
+}
+
+static pi2_status load(void) {
+    void *memory;
+    pi2_predictor predictor;
+    const pi2_status status = pi2_predictor_read(path, &predictor);
+    if (status != PI2_OK) return status;
+    assert_int_equal(posix_memalign(&memory, PI2_PREDICTOR_ALIGNMENT, pi2_predictor_data_bytes(&predictor)), 0);
+    const pi2_status loaded = pi2_predictor_load(path, &predictor, memory);
+    pi2_predictor_free(&predictor);
+    free(memory);
+    return loaded;
+}
+
+static void a_file_comes_back(void **state) {
+    (void)state;
+    void *memory;
+    pi2_predictor predictor;
+    (void)write_one();
+    if (pi2_predictor_read(path, &predictor)) fail_msg("%s", pi2_error_text());
+    assert_true(predictor.kind == pi2_predictor_kind_find(1) && predictor.header_hash == 11 &&
+                predictor.content_hash == 12 && predictor.width == WIDTH && predictor.neuron_count == NEURONS &&
+                predictor.layer_count == 2 && predictor.has_up && predictor.activation_number == PI2_FFN_drelu);
+    assert_int_equal(predictor.layers[0].size, 0);
+    assert_int_equal(predictor.layers[1].size, 2);
+    assert_true(predictor.layers[1].threshold == -0.5f && predictor.layers[1].recall == 0.9f);
+    assert_int_equal(posix_memalign(&memory, PI2_PREDICTOR_ALIGNMENT, pi2_predictor_data_bytes(&predictor)), 0);
+    if (pi2_predictor_load(path, &predictor, memory)) fail_msg("%s", pi2_error_text());
+    assert_null(predictor.layers[0].data);
+    assert_ptr_equal(predictor.layers[1].data, memory);
+    pi2_predictor_free(&predictor);
+    free(memory);
+}
+
+static void what_was_altered_or_cut_is_refused(void **state) {
+    (void)state;
+    const size_t bytes = write_one();
+    size_t count;
+    uint8_t *file = test_file_read(path, &count);
+    assert_int_equal(count, bytes);
+    for (size_t at = 0; at < bytes; at += at < 300 ? 1 : 37) {
+        file[at] ^= 16;
+        test_file_write(path, file, bytes);
+        assert_int_not_equal(load(), PI2_OK);
+        file[at] ^= 16;
+    }
+    for (size_t length = 0; length < bytes; length += length < 300 ? 1 : 211) {
+        test_file_write(path, file, length);
+        assert_int_equal(load(), PI2_ERR_FORMAT);
+    }
+    test_file_write(path, file, bytes);
+    assert_int_equal(load(), PI2_OK);
+    free(file);
+}
+
+static void nothing_else_is_replaced(void **state) {
+    (void)state;
+    void *memory;
+    pi2_predictor predictor = make(1, 2, "silu", true, &memory);
+    test_file_write(path, "somebody's text", 15);
+    assert_int_equal(pi2_predictor_check_place(path, NULL), PI2_ERR_INVALID);
+    assert_int_equal(pi2_predictor_write(path, NULL, &predictor), PI2_ERR_INVALID);
+    size_t count;
+    uint8_t *kept = test_file_read(path, &count);
+    assert_int_equal(count, 15);
+    free(kept);
+    pi2_predictor_free(&predictor);
+    free(memory);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
+    const struct CMUnitTest tests[] = {
+        TEST(the_largest_are_chosen), TEST(what_is_no_number_is_computed), TEST(vectors_are_rounded_to_16_bits),
+        TEST(copies_foretell_what_rows_give), TEST(a_low_rank_predictor_computes_its_matrices), TEST(a_file_comes_back),
+        TEST(what_was_altered_or_cut_is_refused), TEST(nothing_else_is_replaced),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
