@@ -85,6 +85,7 @@ typedef struct pi2_engine_options {
                                     none. They are read while no weight is in memory: later they would exceed the
                                     budget. What is wrong with them is told by pi2_engine_predict() */
     bool counts_neurons;         /* room is planned for counting what neurons give (profile.h, sparsity.h) */
+    bool identifies_weights;     /* samples of every tensor are read, for pi2_engine_weights_hash() (identity.h) */
     bool keep_memory;            /* true: weights stay in memory even when others need it (docs/memory.md) */
     const char *const *input_paths; /* other files that the caller reads, NULL at the end: the files above that are
                                     written take the place of none; NULL: none. Read by pi2_engine_open() only */

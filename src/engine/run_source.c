@@ -218,6 +218,7 @@ static pi2_status open_model(pi2_planned_run *run, pi2_gguf **gguf_out) {
     PI2_TRY(open_weights(run, run->source.model_path, run->options.ffn_activation, gguf_out));
     PI2_TRY(pi2_model_can_run(*gguf_out, &run->source.model, &run->source.tokenizer));
     PI2_TRY(pi2_source_header_hash(*gguf_out, &run->source.header_hash));
+    if (run->options.identifies_weights) PI2_TRY(pi2_source_known_samples(*gguf_out, &run->source.sample_hash));
     return pi2_run_plan_find_neurons(run);
 }
 

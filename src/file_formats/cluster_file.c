@@ -327,6 +327,14 @@ pi2_status pi2_source_header_hash(const pi2_gguf *gguf, uint64_t *hash_out) {
     return PI2_OK;
 }
 
+pi2_status pi2_source_known_samples(const pi2_gguf *gguf, uint64_t *hash_out) {
+    pi2_source_identity identity = { 0 };
+    if (!pi2_cluster_file_is(gguf)) return pi2_source_sample_hash(gguf, hash_out);
+    PI2_TRY(read_source(gguf, &identity));
+    *hash_out = identity.sample_hash;
+    return PI2_OK;
+}
+
 pi2_status pi2_cluster_file_layout(const pi2_gguf *gguf, pi2_extent_layout **layout_out,
                                    pi2_source_identity *source_out) {
     *layout_out = NULL;

@@ -31,6 +31,8 @@ pi2_status pi2_source_identity_of(const pi2_gguf *gguf, pi2_source_identity *ide
 pi2_status pi2_source_header_hash(const pi2_gguf *gguf, uint64_t *hash_out);
 /** Reads a bounded number of samples, which are asked for together. Errors IO, MEMORY */
 pi2_status pi2_source_sample_hash(const pi2_gguf *source, uint64_t *hash_out);
+/** That sample_hash: of a cluster file's source, as it is told there. Errors IO, MEMORY, FORMAT (it tells none) */
+pi2_status pi2_source_known_samples(const pi2_gguf *gguf, uint64_t *hash_out);
 /** Reads the source whole, chunk by chunk. callbacks may be NULL. Errors IO, MEMORY, INTERRUPTED */
 pi2_status pi2_source_hash(const pi2_gguf *source, size_t chunk_bytes, const pi2_callbacks *callbacks,
                            uint64_t *hash_out);

@@ -17,6 +17,7 @@
 typedef struct pi2_run_source {
     char model_path[1024], weights_path[1024];
     uint64_t header_hash;           /* pi2_source_identity.header_hash of the GGUF that the weights are from */
+    uint64_t sample_hash;           /* its sample_hash, with options.identifies_weights; else 0 */
     pi2_model *model;
     pi2_tokenizer *tokenizer;
     char *chat_template;            /* source; NULL when the model has none */
