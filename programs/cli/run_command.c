@@ -13,16 +13,12 @@
 #include "powerinfer2/cache_replay.h"
 #include "prediction_report.h"
 #include "signals.h"
+#include "template_file.h"
 #include "text_source.h"
 
 enum { INPUT_FILES = 4 };
 
-/* Names of pi2_chat_template_known(); test_cli_run tries each. */
-#define CHAT_TEMPLATES "alpaca|chatml|gemma|granite|llama2|llama3|mistral|phi3|vicuna|zephyr"
-enum {
-    MOST_TEMPLATE_BYTES = 1 << 20, /* which is what the library runs */
-    MOST_TYPED_BYTES = 1 << 20     /* of a system message's file, and of a terminal */
-};
+enum { MOST_TYPED_BYTES = 1 << 20 /* of a system message's file, and of a terminal */ };
 
 typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan;
@@ -49,7 +45,7 @@ static const pi2_cli_option run_options[] = {
     {"-sysf, --system-prompt-file", "FILE", PI2_CLI_TEXT, RUN(system_file), NULL,
      "Takes the system message from a file.", NULL, 0, 0},
     {"--chat-template, --chat-template-file", "FILE|NAME", PI2_CLI_TEXT, RUN(chat_template), NULL,
-     "Chat template in place of the model's: a file, or one of " CHAT_TEMPLATES ".", NULL, 0, 0},
+     PI2_CLI_CHAT_TEMPLATE_HELP, NULL, 0, 0},
     {"--chat-template-kwargs", "JSON", PI2_CLI_TEXT, RUN(template_kwargs), NULL,
      "Variables for the chat template, as a JSON object such as {\"enable_thinking\": false}. Texts in it stay text.",
      NULL, 0, 0},
@@ -222,13 +218,6 @@ static int read_prompt(run_state *state) {
     return code;
 }
 
-/** The file that --chat-template names; NULL: none, or a built-in template. */
-static const char *template_path(const run_settings *settings) {
-    const char *wanted = settings->chat_template;
-    if (!wanted || pi2_cli_is_choice(CHAT_TEMPLATES, wanted)) return NULL;
-    return *wanted == '@' ? wanted + 1 : wanted; /* as curl and others write a file */
-}
-
 /** The trace that was asked for must be one; that of a plan may be gone since, which is told. */
 static void choose_routing(const run_state *state, pi2_engine_options *options) {
     pi2_replay *replay = NULL;
@@ -253,7 +242,7 @@ static void list_inputs(const run_settings *settings, const char *inputs[INPUT_F
     const char *const all[INPUT_FILES] = {pi2_cli_input_path(reads_stdin ? "-" : settings->prompt_file),
                                           pi2_cli_input_path(settings->system_file),
                                           pi2_cli_input_path(settings->plan),
-                                          pi2_cli_input_path(template_path(settings))};
+                                          pi2_cli_input_path(pi2_cli_template_path(settings->chat_template))};
     size_t count = 0;
     for (size_t i = 0; i < INPUT_FILES; i++) {
         if (all[i]) inputs[count++] = all[i];
@@ -270,25 +259,7 @@ static int read_template(run_state *state, pi2_engine_options *options) {
         return pi2_cli_usage_error("run: --raw leaves the chat template out: leave --chat-template%s out too",
                                    wanted ? "" : "-kwargs");
     }
-    if (!wanted) return PI2_EXIT_OK;
-    options->chat_template = wanted;
-    const char *path = template_path(settings);
-    if (!path) return PI2_EXIT_OK;
-    if (access(path, F_OK) != 0) {
-        return pi2_cli_usage_error("--chat-template: '%s' is neither a file nor one of " CHAT_TEMPLATES, path);
-    }
-    size_t length = 0;
-    const int code = pi2_cli_read_file_start(path, MOST_TEMPLATE_BYTES + 1, &state->chat_template, &length);
-    options->chat_template = state->chat_template;
-    if (code == PI2_EXIT_OK && length > MOST_TEMPLATE_BYTES) {
-        return pi2_cli_usage_error("%s: a chat template has %d bytes at most, and this is longer", path,
-                                   MOST_TEMPLATE_BYTES);
-    }
-    if (code != PI2_EXIT_OK) return code;
-    length = pi2_cli_drop_mark(state->chat_template, length);
-    state->chat_template[length] = '\0';
-    if (strlen(state->chat_template) == length) return code;
-    return pi2_cli_usage_error("%s: a chat template holds no NUL byte", path);
+    return pi2_cli_read_template(wanted, &state->chat_template, &options->chat_template);
 }
 
 static int open_engine(run_state *state) {

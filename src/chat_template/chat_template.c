@@ -71,34 +71,54 @@ static pi2_status make_message(pi2_jinja_run *run, const pi2_chat_message *messa
                               pi2_jinja_of_string(content));
 }
 
-/** What transformers gives a template: no tools, no documents, and no date_string. */
-static pi2_status set_globals(pi2_jinja_run *run, const pi2_chat_inputs *inputs) {
-    pi2_jinja_value messages;
-    PI2_TRY(pi2_jinja_push_frame(run, NULL));
-    PI2_TRY(pi2_jinja_list_new(run->arena, inputs->message_count, false, &messages));
+static pi2_status make_messages(pi2_jinja_run *run, const pi2_chat_inputs *inputs, pi2_jinja_value *out) {
+    if (inputs->messages_json.bytes != NULL)
+        return pi2_jinja_list_of_objects(run->arena, inputs->messages_json, "messages", out);
+    PI2_TRY(pi2_jinja_list_new(run->arena, inputs->message_count, PI2_JINJA_PLAIN_LIST, out));
     for (size_t i = 0; i < inputs->message_count; i++) {
         pi2_jinja_value message;
         PI2_TRY(make_message(run, &inputs->messages[i], &message));
-        PI2_TRY(pi2_jinja_list_add(run->arena, messages.as.list, message));
+        PI2_TRY(pi2_jinja_list_add(run->arena, out->as.list, message));
     }
+    return PI2_OK;
+}
+
+/** Variables that the inputs set already. */
+static const char *reserved_names(const pi2_chat_inputs *inputs) {
+    const bool has_tools = inputs->tools_json.bytes != NULL;
+    if (inputs->variables_set_special_tokens)
+        return has_tools ? "messages add_generation_prompt tools" : "messages add_generation_prompt";
+    return has_tools ? "messages add_generation_prompt bos_token eos_token tools"
+                     : "messages add_generation_prompt bos_token eos_token";
+}
+
+/** What transformers gives a template: tools or none, no documents, and no date_string. */
+static pi2_status set_globals(pi2_jinja_run *run, const pi2_chat_inputs *inputs) {
+    pi2_jinja_value messages, tools = pi2_jinja_none();
+    PI2_TRY(pi2_jinja_push_frame(run, NULL));
+    PI2_TRY(make_messages(run, inputs, &messages));
+    if (inputs->tools_json.bytes != NULL)
+        PI2_TRY(pi2_jinja_list_of_objects(run->arena, inputs->tools_json, "tools", &tools));
     const char *bos = inputs->bos_token != NULL ? inputs->bos_token : "";
     const char *eos = inputs->eos_token != NULL ? inputs->eos_token : "";
     PI2_TRY(set_global(run, "messages", messages));
-    PI2_TRY(set_global(run, "tools", pi2_jinja_none()));
+    PI2_TRY(set_global(run, "tools", tools));
     PI2_TRY(set_global(run, "documents", pi2_jinja_none()));
     PI2_TRY(set_global(run, "add_generation_prompt",
                        pi2_jinja_boolean(inputs->add_generation_prompt)));
     PI2_TRY(set_global(run, "bos_token", pi2_jinja_of_string(pi2_jinja_own_string(bos))));
     PI2_TRY(set_global(run, "eos_token", pi2_jinja_of_string(pi2_jinja_own_string(eos))));
     if (inputs->variables != NULL)
-        PI2_TRY(pi2_jinja_set_variables(run->arena, inputs->variables, &run->frame->variables));
+        PI2_TRY(pi2_jinja_set_variables(run->arena, inputs->variables, reserved_names(inputs),
+                                        &run->frame->variables));
     return pi2_jinja_push_frame(run, run->frame);
 }
 
 pi2_status pi2_chat_template_check_variables(const char *variables) {
     pi2_jinja_arena arena = {0};
     pi2_jinja_dict dict = {0};
-    const pi2_status status = pi2_jinja_set_variables(&arena, variables, &dict);
+    const pi2_chat_inputs inputs = {0};
+    const pi2_status status = pi2_jinja_set_variables(&arena, variables, reserved_names(&inputs), &dict);
     pi2_jinja_arena_free(&arena);
     return status;
 }

@@ -35,20 +35,29 @@ typedef struct pi2_rendered_chat {
 } pi2_rendered_chat;
 void pi2_rendered_chat_free(pi2_rendered_chat *rendered);
 
+/** JSON, UTF-8; bytes NULL: none. Untrusted: at most 16 MiB, nesting at most 100 deep. */
+typedef struct pi2_json_text {
+    const char *bytes;
+    size_t length;
+} pi2_json_text;
+
 typedef struct pi2_chat_inputs {
     const pi2_chat_message *messages;
     size_t message_count;
+    pi2_json_text messages_json; /* an array of objects in OpenAI's form, in place of `messages` */
+    pi2_json_text tools_json;    /* the same of tools: `tools`, else none */
     bool add_generation_prompt;
     const char *bos_token, *eos_token; /* text; NULL: "" */
     const char *date_string; /* what strftime_now shows: YYYY-MM-DD[ HH:MM:SS]; NULL: now */
     size_t most_bytes;     /* of memory that the run takes; 0: the limit of every run */
     const char *variables; /* a JSON object of more variables; NULL: none */
+    bool variables_set_special_tokens; /* bos_token and eos_token may be among them */
 } pi2_chat_inputs;
 /** Whether render would take these variables. Errors  INVALID: no JSON object, or a reserved name */
 pi2_status pi2_chat_template_check_variables(const char *variables);
 
 /**
- * Runs the template with the variables of transformers: messages, tools and documents (none),
+ * Runs the template with the variables of transformers: messages, tools, documents (none),
  * add_generation_prompt, bos_token, eos_token, strftime_now, raise_exception; and `variables`,
  * whose texts are untrusted as a message is.
  * Bounded: steps, depth (200 KB of stack), memory, output bytes; a template that passes a limit,
@@ -56,7 +65,7 @@ pi2_status pi2_chat_template_check_variables(const char *variables);
  * test, method or function that we do not have fails when it is reached (UNSUPPORTED, by name).
  * Bytes that came from a message are untrusted in the result, through every filter; neighbouring
  * segments differ in trust. rendered_out: free with pi2_rendered_chat_free(); empty on error.
- * Errors  FORMAT, UNSUPPORTED, INVALID (date_string, variables), CONTEXT (most_bytes), MEMORY
+ * Errors  FORMAT, UNSUPPORTED, INVALID (date_string, JSON), CONTEXT (most_bytes), MEMORY
  */
 pi2_status pi2_chat_template_render(const pi2_chat_template *chat_template,
                                     const pi2_chat_inputs *inputs,

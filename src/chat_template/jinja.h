@@ -11,6 +11,7 @@
 #define PI2_CHAT_TEMPLATE_JINJA_H
 
 #include "base/fail.h"
+#include "chat_template/chat_template.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -53,6 +54,7 @@ typedef struct pi2_jinja_string {
     const unsigned char *marks;
     size_t length;
     bool trusted;
+    bool markup; /* after `safe` or `escape`: what is added to it is escaped for HTML, as jinja2's Markup does */
 } pi2_jinja_string;
 
 typedef enum pi2_jinja_type {
@@ -62,7 +64,7 @@ typedef enum pi2_jinja_type {
     PI2_JINJA_INTEGER,
     PI2_JINJA_FLOAT,
     PI2_JINJA_STRING,
-    PI2_JINJA_LIST,      /* lists and tuples */
+    PI2_JINJA_LIST,      /* lists, tuples and what else is visited like them */
     PI2_JINJA_DICT,
     PI2_JINJA_NAMESPACE, /* a dict that {% set ns.name = ... %} may change */
     PI2_JINJA_LOOP,
@@ -78,10 +80,22 @@ typedef struct pi2_jinja_call pi2_jinja_call;
 typedef struct pi2_jinja_frame pi2_jinja_frame;
 typedef struct pi2_jinja_loop pi2_jinja_loop;
 
+/** What of Python's a list stands for: they differ in what else can be done with them than visiting. */
+typedef enum pi2_jinja_list_kind {
+    PI2_JINJA_PLAIN_LIST,
+    PI2_JINJA_TUPLE,
+    PI2_JINJA_GENERATOR, /* map, select and so on: visited once, has no length, no items by number and no text */
+    PI2_JINJA_REVERSED,  /* the same, of reverse */
+    PI2_JINJA_RANGE,
+    PI2_JINJA_DICT_ITEMS,
+    PI2_JINJA_DICT_KEYS,
+    PI2_JINJA_DICT_VALUES
+} pi2_jinja_list_kind;
+
 typedef struct pi2_jinja_list {
     pi2_jinja_value *items;
     size_t count, capacity;
-    bool tuple;
+    pi2_jinja_list_kind kind;
 } pi2_jinja_list;
 
 typedef struct pi2_jinja_entry pi2_jinja_entry;
@@ -102,6 +116,22 @@ typedef struct pi2_jinja_builtin {
     pi2_jinja_callable *run;
 } pi2_jinja_builtin;
 
+/** Why a value is undefined: what jinja2 says when it is used all the same. */
+typedef enum pi2_jinja_absence {
+    PI2_JINJA_NO_VARIABLE,  /* bytes: its name */
+    PI2_JINJA_NO_ATTRIBUTE, /* bytes: its name, of an `owner` */
+    PI2_JINJA_NO_ELEMENT,   /* element `number` of an `owner` */
+    PI2_JINJA_UNSAFE,       /* as NO_ATTRIBUTE: the sandbox keeps it back */
+    PI2_JINJA_NOT_GIVEN,    /* bytes: the name of a macro's parameter */
+    PI2_JINJA_HINT          /* bytes: the sentence itself */
+} pi2_jinja_absence;
+typedef struct pi2_jinja_missing {
+    const char *bytes;
+    const char *owner; /* Python's name of its type */
+    int64_t number;    /* the length of bytes, or the element */
+    pi2_jinja_absence absence;
+} pi2_jinja_missing;
+
 typedef struct pi2_jinja_method {
     const pi2_jinja_value *receiver;
     pi2_jinja_string name;
@@ -113,7 +143,8 @@ struct pi2_jinja_value {
         bool boolean;
         int64_t integer;
         double number;
-        pi2_jinja_string string; /* of UNDEFINED: the name that was looked up */
+        pi2_jinja_string string;
+        pi2_jinja_missing missing; /* UNDEFINED */
         pi2_jinja_list *list;
         pi2_jinja_dict *dict; /* NAMESPACE too */
         pi2_jinja_loop *loop;
@@ -174,18 +205,29 @@ size_t pi2_jinja_encode(int32_t code_point, char out[4]);
 
 /* ---- values (jinja_value.c) ---- */
 
-pi2_jinja_value pi2_jinja_undefined(pi2_jinja_string name);
+/** What is missing: a variable's, attribute's or parameter's name, or a sentence. */
+pi2_jinja_value pi2_jinja_undefined(pi2_jinja_absence absence, pi2_jinja_string name);
+/** The attribute (or with PI2_JINJA_UNSAFE what is kept back) of a value. */
+pi2_jinja_value pi2_jinja_undefined_of(const pi2_jinja_value *owner, pi2_jinja_absence absence, pi2_jinja_string name);
+pi2_jinja_value pi2_jinja_undefined_element(const pi2_jinja_value *owner, int64_t element);
 pi2_jinja_value pi2_jinja_none(void);
 pi2_jinja_value pi2_jinja_boolean(bool boolean);
 pi2_jinja_value pi2_jinja_integer(int64_t integer);
 pi2_jinja_value pi2_jinja_float(double number);
 pi2_jinja_value pi2_jinja_of_string(pi2_jinja_string string);
 
-pi2_status pi2_jinja_list_new(pi2_jinja_arena *arena, size_t capacity, bool tuple,
+pi2_status pi2_jinja_list_new(pi2_jinja_arena *arena, size_t capacity, pi2_jinja_list_kind kind,
                               pi2_jinja_value *out);
+/** A list or a tuple: its items have numbers, and it can be joined, compared and printed. */
+bool pi2_jinja_is_sequence(const pi2_jinja_list *list);
+/** Whether it is gone once it was visited. */
+bool pi2_jinja_is_once(const pi2_jinja_list *list);
 pi2_status pi2_jinja_list_add(pi2_jinja_arena *arena, pi2_jinja_list *list, pi2_jinja_value item);
 pi2_status pi2_jinja_dict_new(pi2_jinja_arena *arena, pi2_jinja_value *out);
 pi2_status pi2_jinja_dict_set(pi2_jinja_arena *arena, pi2_jinja_dict *dict, pi2_jinja_value key,
+                              pi2_jinja_value value);
+/** The same of a key that is surely not there yet: without looking. */
+pi2_status pi2_jinja_dict_add(pi2_jinja_arena *arena, pi2_jinja_dict *dict, pi2_jinja_value key,
                               pi2_jinja_value value);
 /** NULL when the key is absent. */
 pi2_jinja_value *pi2_jinja_dict_find(pi2_jinja_arena *arena, const pi2_jinja_dict *dict,
@@ -193,14 +235,20 @@ pi2_jinja_value *pi2_jinja_dict_find(pi2_jinja_arena *arena, const pi2_jinja_dic
 pi2_jinja_value *pi2_jinja_dict_find_name(pi2_jinja_arena *arena, const pi2_jinja_dict *dict,
                                           pi2_jinja_string name);
 
-/** Sets the members of a JSON object (template_variables.c). INVALID when it is none. */
-pi2_status pi2_jinja_set_variables(pi2_jinja_arena *arena, const char *json,
+/* ---- values from JSON (template_variables.c); all their text is untrusted ---- */
+
+/** Sets the members of a JSON object. INVALID when it is none, or names one of `reserved` (space-separated). */
+pi2_status pi2_jinja_set_variables(pi2_jinja_arena *arena, const char *json, const char *reserved,
                                    pi2_jinja_dict *variables);
+/** The list of a JSON array of objects; `what`: what they are, in errors. INVALID when it is none. */
+pi2_status pi2_jinja_list_of_objects(pi2_jinja_arena *arena, pi2_json_text text, const char *what,
+                                     pi2_jinja_value *out);
 
 bool pi2_jinja_truth(const pi2_jinja_value *value);
 bool pi2_jinja_is_number(const pi2_jinja_value *value); /* booleans too, as in Python */
 double pi2_jinja_as_double(const pi2_jinja_value *value);
-const char *pi2_jinja_type_name(const pi2_jinja_value *value);
+const char *pi2_jinja_type_name(const pi2_jinja_value *value);   /* "a string" */
+const char *pi2_jinja_python_type(const pi2_jinja_value *value); /* "str" */
 /** Python's ==. Too deep a nesting counts as different. */
 bool pi2_jinja_equal(pi2_jinja_arena *arena, const pi2_jinja_value *a, const pi2_jinja_value *b);
 /** Python's <: false when the two have no order. *order_out: -1, 0, 1; 2: not a number. */
@@ -393,6 +441,8 @@ pi2_status pi2_jinja_fail(const pi2_jinja_call *call, const char *format, ...)
     PI2_PRINTF_LIKE(2, 3);
 pi2_status pi2_jinja_refuse(const pi2_jinja_call *call, const char *format, ...)
     PI2_PRINTF_LIKE(2, 3);
+/** Fails with what jinja2 says of this use of an UNDEFINED value. */
+pi2_status pi2_jinja_fail_undefined(const pi2_jinja_call *call, const pi2_jinja_value *value);
 
 /* ---- calls ---- */
 
@@ -429,7 +479,9 @@ pi2_status pi2_jinja_want_integer(const pi2_jinja_call *call, const pi2_jinja_va
                                   int64_t *out);
 /** FORMAT for lists and mappings: Python has no keys that may change. */
 pi2_status pi2_jinja_want_key(const pi2_jinja_call *call, const pi2_jinja_value *value);
-/** What `for` would visit: a list's items, a dict's keys, a string's characters. */
+/** Takes the first items of a generator, which were looked at. */
+void pi2_jinja_skip(pi2_jinja_list *once, size_t count);
+/** What `for` would visit: a list's items, a dict's keys, a string's characters. A generator is empty afterwards. */
 pi2_status pi2_jinja_iterate(const pi2_jinja_call *call, const pi2_jinja_value *value,
                              pi2_jinja_list **out);
 /** Python's value.name and value[key]; UNDEFINED where there is none. */
@@ -455,6 +507,8 @@ pi2_status pi2_jinja_apply_filter(pi2_jinja_call *call, pi2_jinja_value *out);
 pi2_status pi2_jinja_apply_test(pi2_jinja_call *call, bool *out);
 pi2_status pi2_jinja_call_method(pi2_jinja_call *call, pi2_jinja_value *out);
 bool pi2_jinja_has_method(const pi2_jinja_value *value, pi2_jinja_string name);
+/** Whether jinja2's immutable sandbox gives no such attribute: what begins with "_", what changes a value. */
+bool pi2_jinja_is_kept_back(const pi2_jinja_value *value, pi2_jinja_string name);
 
 extern const pi2_jinja_builtin pi2_jinja_functions[]; /* ends with a NULL name */
 extern const pi2_jinja_builtin pi2_jinja_list_filters[];
@@ -470,6 +524,8 @@ typedef enum pi2_jinja_letter_case {
 } pi2_jinja_letter_case;
 pi2_status pi2_jinja_change_case(pi2_jinja_call *call, pi2_jinja_string string,
                                  pi2_jinja_letter_case to, pi2_jinja_value *out);
+/** The string with & < > ' " escaped, as markup; one that is markup stays as it is. */
+pi2_status pi2_jinja_escape(pi2_jinja_call *call, pi2_jinja_string string, pi2_jinja_string *out);
 /** Up to `most` times (negative: all). */
 pi2_status pi2_jinja_replace(pi2_jinja_call *call, pi2_jinja_string string, pi2_jinja_string old,
                              pi2_jinja_string new_text, int64_t most, pi2_jinja_value *out);

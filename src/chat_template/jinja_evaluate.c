@@ -1,6 +1,7 @@
 /* jinja_evaluate.c: expression nodes to values. */
 #include "chat_template/jinja.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static pi2_status look_up(pi2_jinja_run *run, const pi2_jinja_node *node, pi2_jinja_value *out) {
@@ -18,13 +19,13 @@ static pi2_status look_up(pi2_jinja_run *run, const pi2_jinja_node *node, pi2_ji
         *out = (pi2_jinja_value){.type = PI2_JINJA_FUNCTION, .as.function = function};
         return PI2_OK;
     }
-    *out = pi2_jinja_undefined(node->text);
+    *out = pi2_jinja_undefined(PI2_JINJA_NO_VARIABLE, node->text);
     return PI2_OK;
 }
 
 static pi2_status make_list(pi2_jinja_run *run, const pi2_jinja_node *node, pi2_jinja_value *out) {
-    const bool tuple = node->kind == PI2_JINJA_TUPLE_OF;
-    PI2_TRY(pi2_jinja_list_new(run->arena, node->list_count, tuple, out));
+    const pi2_jinja_list_kind kind = node->kind == PI2_JINJA_TUPLE_OF ? PI2_JINJA_TUPLE : PI2_JINJA_PLAIN_LIST;
+    PI2_TRY(pi2_jinja_list_new(run->arena, node->list_count, kind, out));
     for (size_t i = 0; i < node->list_count; i++) {
         pi2_jinja_value item;
         PI2_TRY(pi2_jinja_evaluate(run, node->list[i], &item));
@@ -93,7 +94,7 @@ static pi2_status evaluate_arguments(pi2_jinja_call *call, const pi2_jinja_node 
 /** The present token of `names`, moved past. */
 static pi2_jinja_string next_name(const char **names) {
     const size_t length = strcspn(*names, " ");
-    const pi2_jinja_string name = {*names, NULL, length, true};
+    const pi2_jinja_string name = {.bytes = *names, .length = length, .trusted = true};
     *names += length;
     *names += **names == ' ';
     return name;
@@ -108,7 +109,7 @@ pi2_status pi2_jinja_arguments(pi2_jinja_call *call, const char *names, size_t l
     size_t named_used = 0;
     for (size_t i = 0; i < most; i++) {
         const pi2_jinja_string name = next_name(&names);
-        arguments_out[i] = pi2_jinja_undefined(name);
+        arguments_out[i] = pi2_jinja_undefined(PI2_JINJA_NO_VARIABLE, name);
         if (i < call->count) {
             arguments_out[i] = call->arguments[i];
             given |= 1u << i;
@@ -131,15 +132,19 @@ pi2_status pi2_jinja_arguments(pi2_jinja_call *call, const char *names, size_t l
     return PI2_OK;
 }
 
+/** Functions of jinja2 that we do not have. */
+static bool is_missing_function(pi2_jinja_string name) {
+    return pi2_jinja_is(name, "lipsum") || pi2_jinja_is(name, "cycler") || pi2_jinja_is(name, "joiner");
+}
+
 pi2_status pi2_jinja_evaluate_call(pi2_jinja_run *run, const pi2_jinja_node *node,
                                    const pi2_jinja_value *caller, pi2_jinja_value *out) {
     pi2_jinja_call call = {.run = run, .node = node, .name = node->a->text, .caller = caller};
     pi2_jinja_value callee;
     PI2_TRY(pi2_jinja_evaluate(run, node->a, &callee));
-    if (callee.type == PI2_JINJA_UNDEFINED && node->a->kind == PI2_JINJA_ATTRIBUTE)
-        return pi2_jinja_refuse(&call, "method '%.*s'", PI2_JINJA_SHOWN(node->a->text));
-    if (callee.type == PI2_JINJA_UNDEFINED && node->a->kind == PI2_JINJA_NAME)
+    if (callee.type == PI2_JINJA_UNDEFINED && node->a->kind == PI2_JINJA_NAME && is_missing_function(node->a->text))
         return pi2_jinja_refuse(&call, "function '%.*s'", PI2_JINJA_SHOWN(node->a->text));
+    if (callee.type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(&call, &callee);
     PI2_TRY(evaluate_arguments(&call, node));
     if (callee.type == PI2_JINJA_MACRO) return pi2_jinja_call_macro(&call, callee.as.macro, out);
     if (callee.type == PI2_JINJA_FUNCTION && caller == NULL)
@@ -149,7 +154,7 @@ pi2_status pi2_jinja_evaluate_call(pi2_jinja_run *run, const pi2_jinja_node *nod
         call.name = callee.as.method->name;
         return pi2_jinja_call_method(&call, out);
     }
-    return pi2_jinja_fail(&call, "%s cannot be called", pi2_jinja_type_name(&callee));
+    return pi2_jinja_fail(&call, "'%s' object is not callable", pi2_jinja_python_type(&callee));
 }
 
 static pi2_status evaluate_filter(pi2_jinja_run *run, const pi2_jinja_node *node,
@@ -238,14 +243,24 @@ static pi2_status evaluate_logic(pi2_jinja_run *run, const pi2_jinja_node *node,
     return pi2_jinja_evaluate(run, node->b, out);
 }
 
+/** What an inline if without else gives: an undefined value that tells where it came from. */
+static pi2_status undefined_conditional(pi2_jinja_run *run, const pi2_jinja_node *node, pi2_jinja_value *out) {
+    enum { HINT_BYTES = 112 };
+    char *hint = pi2_jinja_alloc(run->arena, HINT_BYTES, 1);
+    if (hint == NULL) return pi2_jinja_no_memory(run->arena);
+    (void)snprintf(hint, HINT_BYTES, "the inline if-expression on line %lu evaluated to false and no else section was "
+                   "defined.", (unsigned long)node->line);
+    *out = pi2_jinja_undefined(PI2_JINJA_HINT, pi2_jinja_own_string(hint));
+    return PI2_OK;
+}
+
 static pi2_status evaluate_conditional(pi2_jinja_run *run, const pi2_jinja_node *node,
                                        pi2_jinja_value *out) {
     pi2_jinja_value test;
     PI2_TRY(pi2_jinja_evaluate(run, node->a, &test));
     if (pi2_jinja_truth(&test)) return pi2_jinja_evaluate(run, node->b, out);
     if (node->c != NULL) return pi2_jinja_evaluate(run, node->c, out);
-    *out = pi2_jinja_undefined(pi2_jinja_own_string("the inline if without else"));
-    return PI2_OK;
+    return undefined_conditional(run, node, out);
 }
 
 static pi2_status evaluate_attribute(pi2_jinja_run *run, const pi2_jinja_node *node,

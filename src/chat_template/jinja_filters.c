@@ -66,6 +66,19 @@ static pi2_status filter_string(pi2_jinja_call *call, pi2_jinja_value *out) {
     return PI2_OK;
 }
 
+/* What is printed is escaped nowhere, but what is added to such a string is. */
+static pi2_status filter_safe(pi2_jinja_call *call, pi2_jinja_value *out) {
+    PI2_TRY(filter_string(call, out));
+    out->as.string.markup = true;
+    return PI2_OK;
+}
+
+static pi2_status filter_escape(pi2_jinja_call *call, pi2_jinja_value *out) {
+    PI2_TRY(filter_string(call, out));
+    if (pi2_jinja_is(call->name, "forceescape")) out->as.string.markup = false;
+    return pi2_jinja_escape(call, out->as.string, &out->as.string);
+}
+
 /** A number of spaces, or the text to indent with. */
 static pi2_status indentation(pi2_jinja_call *call, const pi2_jinja_value *width, bool given,
                               pi2_jinja_string *out) {
@@ -88,7 +101,11 @@ static pi2_status filter_indent(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_list *lines;
     unsigned has;
     PI2_TRY(pi2_jinja_arguments(call, "width first blank", 0, 3, given, &has));
-    PI2_TRY(pi2_jinja_want_string(call, &call->subject, &string));
+    if (call->subject.type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, &call->subject);
+    if (call->subject.type != PI2_JINJA_STRING)
+        return pi2_jinja_fail(call, "unsupported operand type(s) for +=: '%s' and 'str'",
+                              pi2_jinja_python_type(&call->subject));
+    string = call->subject.as.string;
     PI2_TRY(indentation(call, &given[0], (has & 1u) != 0, &indent));
     const bool first = pi2_jinja_truth(&given[1]), blank = pi2_jinja_truth(&given[2]);
     pi2_jinja_text ended = {.arena = call->run->arena}, text = {.arena = call->run->arena};
@@ -104,6 +121,7 @@ static pi2_status filter_indent(pi2_jinja_call *call, pi2_jinja_value *out) {
         PI2_TRY(pi2_jinja_text_add(&text, line));
     }
     *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
+    out->as.string.markup = string.markup;
     return PI2_OK;
 }
 
@@ -133,7 +151,7 @@ static bool parse_number(pi2_jinja_string string, bool *whole, int64_t *integer,
 
 static pi2_status fail_if_undefined(const pi2_jinja_call *call) {
     if (call->subject.type != PI2_JINJA_UNDEFINED) return PI2_OK;
-    return pi2_jinja_fail(call, "'%.*s' is undefined", PI2_JINJA_SHOWN(call->subject.as.string));
+    return pi2_jinja_fail_undefined(call, &call->subject);
 }
 
 static pi2_status filter_int(pi2_jinja_call *call, pi2_jinja_value *out) {
@@ -219,11 +237,11 @@ static pi2_status filter_length(pi2_jinja_call *call, pi2_jinja_value *out) {
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
     if (value->type == PI2_JINJA_STRING)
         count = pi2_jinja_character_count(call->run->arena, value->as.string);
-    else if (value->type == PI2_JINJA_LIST) count = value->as.list->count;
+    else if (value->type == PI2_JINJA_LIST && !pi2_jinja_is_once(value->as.list)) count = value->as.list->count;
     else if (value->type == PI2_JINJA_DICT) count = value->as.dict->count;
     else if (value->type == PI2_JINJA_LOOP) count = value->as.loop->items->count;
     else if (value->type != PI2_JINJA_UNDEFINED)
-        return pi2_jinja_fail(call, "%s has no length", pi2_jinja_type_name(value));
+        return pi2_jinja_fail(call, "object of type '%s' has no len()", pi2_jinja_python_type(value));
     *out = pi2_jinja_integer((int64_t)count);
     return PI2_OK;
 }
@@ -236,7 +254,10 @@ static const pi2_jinja_builtin value_filters[] = {
     {"capitalize", filter_capitalize},
     {"replace", filter_replace},
     {"string", filter_string},
-    {"safe", filter_string}, /* nothing is escaped here, so that there is nothing to mark */
+    {"safe", filter_safe},
+    {"e", filter_escape},
+    {"escape", filter_escape},
+    {"forceescape", filter_escape},
     {"indent", filter_indent},
     {"tojson", pi2_jinja_tojson},
     {"int", filter_int},
@@ -249,10 +270,19 @@ static const pi2_jinja_builtin value_filters[] = {
     {NULL, NULL},
 };
 
+/* Those of jinja2 that we do not have. */
+static const char *const other_filters[] = {
+    "attr", "batch", "center", "filesizeformat", "format", "groupby", "pprint", "random",
+    "round", "slice", "striptags", "truncate", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr"};
+
 pi2_status pi2_jinja_apply_filter(pi2_jinja_call *call, pi2_jinja_value *out) {
     const pi2_jinja_builtin *const tables[] = {value_filters, pi2_jinja_list_filters};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
         for (const pi2_jinja_builtin *filter = tables[i]; filter->name != NULL; filter++)
             if (pi2_jinja_is(call->name, filter->name)) return filter->run(call, out);
-    return pi2_jinja_refuse(call, "filter '%.*s'", PI2_JINJA_SHOWN(call->name));
+    for (size_t i = 0; i < sizeof other_filters / sizeof other_filters[0]; i++)
+        if (pi2_jinja_is(call->name, other_filters[i]))
+            return pi2_jinja_refuse(call, "filter '%.*s'", PI2_JINJA_SHOWN(call->name));
+    return pi2_jinja_fail(call, "No filter named '%.*s' found. (In a chat: use 'run --raw' or 'run --chat-template "
+                          "NAME')", PI2_JINJA_SHOWN(call->name));
 }

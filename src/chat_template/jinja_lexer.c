@@ -44,7 +44,7 @@ static pi2_status fail_here(lexer *lex, size_t at, const char *message) {
 }
 
 static pi2_jinja_string piece(const lexer *lex, size_t start, size_t end) {
-    return (pi2_jinja_string){lex->text + start, NULL, end - start, true};
+    return (pi2_jinja_string){.bytes = lex->text + start, .length = end - start, .trusted = true};
 }
 
 static pi2_status add_token(lexer *lex, pi2_jinja_token_type type, size_t start, size_t end,
@@ -237,7 +237,7 @@ static pi2_status take_string(lexer *lex) {
     }
     pi2_jinja_token *token;
     PI2_TRY(add_token(lex, PI2_JINJA_TOKEN_STRING, begin, end, &token));
-    token->text = (pi2_jinja_string){out, NULL, length, true};
+    token->text = (pi2_jinja_string){.bytes = out, .length = length, .trusted = true};
     lex->at = end + 1;
     return PI2_OK;
 }

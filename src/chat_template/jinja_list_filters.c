@@ -1,4 +1,4 @@
-/* jinja_list_filters.c: filters that visit items. Where jinja2 gives a generator, we give a list. */
+/* jinja_list_filters.c: filters that visit items. What jinja2 gives as a generator is made at once, and called one. */
 #include "chat_template/jinja.h"
 
 #include <string.h>
@@ -11,7 +11,7 @@ static pi2_status subject_items(pi2_jinja_call *call, pi2_jinja_list **out) {
 static pi2_status items_or_none(pi2_jinja_call *call, pi2_jinja_list **out) {
     if (pi2_jinja_truth(&call->subject)) return subject_items(call, out);
     pi2_jinja_value empty;
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, &empty));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_PLAIN_LIST, &empty));
     *out = empty.as.list;
     return PI2_OK;
 }
@@ -55,7 +55,7 @@ static pi2_status filter_join(pi2_jinja_call *call, pi2_jinja_value *out) {
     if ((has & 2u) == 0 || given[1].type == PI2_JINJA_NONE)
         return pi2_jinja_join(call, separator, items, false, out);
     pi2_jinja_value found;
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, false, &found));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, PI2_JINJA_PLAIN_LIST, &found));
     for (size_t i = 0; i < items->count; i++) {
         pi2_jinja_value item;
         PI2_TRY(item_at_path(call, &items->items[i], &given[1], &item));
@@ -67,9 +67,16 @@ static pi2_status filter_join(pi2_jinja_call *call, pi2_jinja_value *out) {
 static pi2_status edge_item(pi2_jinja_call *call, bool last, pi2_jinja_value *out) {
     pi2_jinja_list *items;
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
-    PI2_TRY(subject_items(call, &items));
-    *out = pi2_jinja_undefined(call->name);
+    const pi2_jinja_value *subject = &call->subject;
+    const bool is_once = subject->type == PI2_JINJA_LIST && pi2_jinja_is_once(subject->as.list);
+    if (is_once && last)
+        return pi2_jinja_fail(call, "'%s' object is not reversible", pi2_jinja_python_type(subject));
+    if (is_once) items = subject->as.list;
+    else PI2_TRY(subject_items(call, &items));
+    *out = pi2_jinja_undefined(PI2_JINJA_HINT, pi2_jinja_own_string(last ? "No last item, sequence was empty."
+                                                                         : "No first item, sequence was empty."));
     if (items->count > 0) *out = items->items[last ? items->count - 1 : 0];
+    if (is_once && items->count > 0) pi2_jinja_skip(items, 1);
     return PI2_OK;
 }
 
@@ -84,7 +91,7 @@ static pi2_status filter_list(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_list *items;
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
     PI2_TRY(subject_items(call, &items));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, PI2_JINJA_PLAIN_LIST, out));
     for (size_t i = 0; i < items->count; i++)
         PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, items->items[i]));
     return PI2_OK;
@@ -93,22 +100,29 @@ static pi2_status filter_list(pi2_jinja_call *call, pi2_jinja_value *out) {
 static pi2_status filter_reverse(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_list *items;
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
+    const bool is_once = call->subject.type == PI2_JINJA_LIST && pi2_jinja_is_once(call->subject.as.list);
     PI2_TRY(subject_items(call, &items));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, false, out));
+    const pi2_jinja_list_kind kind = is_once ? PI2_JINJA_PLAIN_LIST : PI2_JINJA_REVERSED;
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, kind, out));
     for (size_t i = items->count; i > 0; i--)
         PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, items->items[i - 1]));
     if (call->subject.type != PI2_JINJA_STRING) return PI2_OK;
-    return pi2_jinja_join(call, pi2_jinja_own_string(""), out->as.list, false, out);
+    PI2_TRY(pi2_jinja_join(call, pi2_jinja_own_string(""), out->as.list, false, out));
+    out->as.string.markup = call->subject.as.string.markup;
+    return PI2_OK;
 }
 
 static pi2_status filter_items(pi2_jinja_call *call, pi2_jinja_value *out) {
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
-    if (call->subject.type == PI2_JINJA_DICT)
-        return pi2_jinja_items(call, call->subject.as.dict, out);
+    if (call->subject.type == PI2_JINJA_DICT) {
+        PI2_TRY(pi2_jinja_items(call, call->subject.as.dict, out));
+        out->as.list->kind = PI2_JINJA_GENERATOR;
+        return PI2_OK;
+    }
     if (call->subject.type == PI2_JINJA_UNDEFINED)
-        return pi2_jinja_list_new(call->run->arena, 0, false, out);
-    return pi2_jinja_fail(call, "items of %s; only a mapping has them",
-                          pi2_jinja_type_name(&call->subject));
+        return pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_GENERATOR, out);
+    return pi2_jinja_fail(call, "Can only get item pairs from a mapping. (This is %s: give a call's arguments as a "
+                          "JSON object, not as text)", pi2_jinja_type_name(&call->subject));
 }
 
 /* ---- map, select, reject ---- */
@@ -141,7 +155,7 @@ static pi2_status filter_map(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_list *items;
     pi2_jinja_call inner;
     PI2_TRY(items_or_none(call, &items));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, items->count, PI2_JINJA_GENERATOR, out));
     if (call->count == 0) return map_attribute(call, items, out);
     PI2_TRY(inner_call(call, 0, &inner));
     for (size_t i = 0; i < items->count; i++) {
@@ -165,7 +179,7 @@ static pi2_status select_items(pi2_jinja_call *call, bool by_attribute, bool wan
     const bool has_test = call->count > test_at;
     if (has_test) PI2_TRY(inner_call(call, test_at, &inner));
     PI2_TRY(items_or_none(call, &items));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_GENERATOR, out));
     for (size_t i = 0; i < items->count; i++) {
         PI2_TRY(pi2_jinja_step(call->run, call->node));
         call->run->depth--;
@@ -217,8 +231,8 @@ static pi2_status goes_before(pi2_jinja_call *call, const pi2_jinja_value *a,
     if (call->run->arena->work > PI2_JINJA_WORK)
         return pi2_jinja_fail(call, "it takes more than the limit of %d steps", PI2_JINJA_WORK);
     if (!pi2_jinja_order(call->run->arena, a, b, &order))
-        return pi2_jinja_fail(call, "%s and %s cannot be ordered", pi2_jinja_type_name(a),
-                              pi2_jinja_type_name(b));
+        return pi2_jinja_fail(call, "'<' not supported between instances of '%s' and '%s'", pi2_jinja_python_type(a),
+                              pi2_jinja_python_type(b));
     *out = order == (reverse ? 1 : -1);
     return PI2_OK;
 }
@@ -263,7 +277,7 @@ static pi2_status sort_list(pi2_jinja_call *call, const pi2_jinja_list *list,
         PI2_TRY(sort_key(call, &list->items[i], attribute, case_sensitive, &items[i].key));
     }
     PI2_TRY(sort_keyed(call, &items, list->count, reverse));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, list->count, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, list->count, PI2_JINJA_PLAIN_LIST, out));
     for (size_t i = 0; i < list->count; i++)
         PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, items[i].item));
     return PI2_OK;
@@ -300,8 +314,8 @@ static pi2_status filter_unique(pi2_jinja_call *call, pi2_jinja_value *out) {
     pi2_jinja_list *items;
     PI2_TRY(pi2_jinja_arguments(call, "case_sensitive attribute", 0, 2, given, NULL));
     PI2_TRY(subject_items(call, &items));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, &seen));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_PLAIN_LIST, &seen));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_GENERATOR, out));
     for (size_t i = 0; i < items->count; i++) {
         pi2_jinja_value key;
         bool found;
@@ -322,7 +336,7 @@ static pi2_status extreme(pi2_jinja_call *call, bool largest, pi2_jinja_value *o
     pi2_jinja_list *items;
     PI2_TRY(pi2_jinja_arguments(call, "case_sensitive attribute", 0, 2, given, NULL));
     PI2_TRY(subject_items(call, &items));
-    *out = pi2_jinja_undefined(call->name);
+    *out = pi2_jinja_undefined(PI2_JINJA_HINT, pi2_jinja_own_string("No aggregated item, sequence was empty."));
     for (size_t i = 0; i < items->count; i++) {
         pi2_jinja_value key;
         bool better = true;

@@ -9,10 +9,10 @@
 pi2_status pi2_jinja_items(pi2_jinja_call *call, const pi2_jinja_dict *dict,
                            pi2_jinja_value *out) {
     pi2_jinja_arena *arena = call->run->arena;
-    PI2_TRY(pi2_jinja_list_new(arena, dict->count, false, out));
+    PI2_TRY(pi2_jinja_list_new(arena, dict->count, PI2_JINJA_DICT_ITEMS, out));
     for (size_t i = 0; i < dict->count; i++) {
         pi2_jinja_value pair;
-        PI2_TRY(pi2_jinja_list_new(arena, 2, true, &pair));
+        PI2_TRY(pi2_jinja_list_new(arena, 2, PI2_JINJA_TUPLE, &pair));
         PI2_TRY(pi2_jinja_list_add(arena, pair.as.list, dict->entries[i].key));
         PI2_TRY(pi2_jinja_list_add(arena, pair.as.list, dict->entries[i].value));
         PI2_TRY(pi2_jinja_list_add(arena, out->as.list, pair));
@@ -28,13 +28,15 @@ static pi2_status dict_items(pi2_jinja_call *call, pi2_jinja_value *out) {
 static pi2_status dict_keys(pi2_jinja_call *call, pi2_jinja_value *out) {
     *out = (pi2_jinja_value){.type = PI2_JINJA_LIST};
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
-    return pi2_jinja_iterate(call, &call->subject, &out->as.list);
+    PI2_TRY(pi2_jinja_iterate(call, &call->subject, &out->as.list));
+    out->as.list->kind = PI2_JINJA_DICT_KEYS; /* a new list, of a mapping */
+    return PI2_OK;
 }
 
 static pi2_status dict_values(pi2_jinja_call *call, pi2_jinja_value *out) {
     const pi2_jinja_dict *dict = call->subject.as.dict;
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, dict->count, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, dict->count, PI2_JINJA_DICT_VALUES, out));
     for (size_t i = 0; i < dict->count; i++)
         PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, dict->entries[i].value));
     return PI2_OK;
@@ -52,46 +54,15 @@ static pi2_status dict_get(pi2_jinja_call *call, pi2_jinja_value *out) {
     return PI2_OK;
 }
 
-/* jinja2's immutable sandbox refuses append and pop; templates that were written for other
- * interpreters use them, and a list of one run is ours to change. */
-static pi2_status list_append(pi2_jinja_call *call, pi2_jinja_value *out) {
-    pi2_jinja_value given;
-    PI2_TRY(pi2_jinja_arguments(call, "", 1, 1, &given, NULL));
-    *out = pi2_jinja_none();
-    return pi2_jinja_list_add(call->run->arena, call->subject.as.list, given);
-}
-
-static pi2_status list_pop(pi2_jinja_call *call, pi2_jinja_value *out) {
-    pi2_jinja_value given;
-    pi2_jinja_list *list = call->subject.as.list;
-    unsigned has;
-    int64_t index = -1;
-    PI2_TRY(pi2_jinja_arguments(call, "", 0, 1, &given, &has));
-    if (has) PI2_TRY(pi2_jinja_want_integer(call, &given, &index));
-    if (index < 0) index += (int64_t)list->count;
-    if (index < 0 || index >= (int64_t)list->count)
-        return pi2_jinja_fail(call, "pop of an item that the list does not have");
-    *out = list->items[index];
-    list->count--;
-    memmove(&list->items[index], &list->items[index + 1],
-            (list->count - (size_t)index) * sizeof list->items[0]);
-    pi2_jinja_charge(call->run->arena, list->count / 2);
-    return PI2_OK;
-}
-
 static const pi2_jinja_builtin dict_methods[] = {
     {"items", dict_items}, {"keys", dict_keys}, {"values", dict_values},
     {"get", dict_get},     {NULL, NULL},
 };
-static const pi2_jinja_builtin list_methods[] = {
-    {"append", list_append}, {"pop", list_pop}, {NULL, NULL},
-};
+static const pi2_jinja_builtin list_methods[] = {{NULL, NULL}};
 
 /* Python has these too: an attribute of this name is a method, not a key or nothing. */
-static const char *const other_dict_methods[] = {"update", "pop", "copy", "clear", "setdefault",
-                                                 "popitem", "fromkeys", NULL};
-static const char *const other_list_methods[] = {"clear", "copy", "count", "extend", "index",
-                                                 "insert", "remove", "reverse", "sort", NULL};
+static const char *const other_dict_methods[] = {"copy", "fromkeys", NULL};
+static const char *const other_list_methods[] = {"copy", "count", "index", NULL};
 static const char *const other_string_methods[] = {
     "casefold", "center", "encode", "expandtabs", "format", "format_map", "index", "isalnum",
     "isalpha", "isascii", "isdecimal", "isidentifier", "islower", "isnumeric", "isprintable",
@@ -102,7 +73,7 @@ static const pi2_jinja_builtin *find_method(const pi2_jinja_value *value, pi2_ji
     const pi2_jinja_builtin *at = value->type == PI2_JINJA_DICT   ? dict_methods
                                   : value->type == PI2_JINJA_LIST ? list_methods
                                                                   : pi2_jinja_string_methods;
-    if (value->type == PI2_JINJA_LIST && value->as.list->tuple) return NULL;
+    if (value->type == PI2_JINJA_LIST && value->as.list->kind != PI2_JINJA_PLAIN_LIST) return NULL;
     for (; at->name != NULL; at++)
         if (pi2_jinja_is(name, at->name)) return at;
     return NULL;
@@ -110,9 +81,28 @@ static const pi2_jinja_builtin *find_method(const pi2_jinja_value *value, pi2_ji
 
 bool pi2_jinja_has_method(const pi2_jinja_value *value, pi2_jinja_string name) {
     if (find_method(value, name) != NULL) return true;
+    if (value->type == PI2_JINJA_LIST && !pi2_jinja_is_sequence(value->as.list)) return false;
     const char *const *at = value->type == PI2_JINJA_DICT   ? other_dict_methods
                             : value->type == PI2_JINJA_LIST ? other_list_methods
                                                             : other_string_methods;
+    for (; *at != NULL; at++)
+        if (pi2_jinja_is(name, *at)) return true;
+    return false;
+}
+
+/* Of methods the sandbox keeps back those that change a value. */
+bool pi2_jinja_is_kept_back(const pi2_jinja_value *value, pi2_jinja_string name) {
+    static const char *const of_dicts[] = {"clear", "pop", "popitem", "setdefault", "update", NULL};
+    static const char *const of_lists[] = {"append", "clear",  "pop",    "reverse", "insert",
+                                           "sort",   "extend", "remove", NULL};
+    static const char *const none[] = {NULL};
+    /* Every Python object has attributes such as __class__; other names with "_" may be keys. */
+    const bool is_hidden = name.length > 0 && name.bytes[0] == '_';
+    const bool is_pythons = name.length > 4 && memcmp(name.bytes, "__", 2) == 0 &&
+                            memcmp(name.bytes + name.length - 2, "__", 2) == 0;
+    if (is_pythons || (is_hidden && value->type == PI2_JINJA_NAMESPACE)) return true;
+    const bool is_list = value->type == PI2_JINJA_LIST && value->as.list->kind == PI2_JINJA_PLAIN_LIST;
+    const char *const *at = value->type == PI2_JINJA_DICT ? of_dicts : is_list ? of_lists : none;
     for (; *at != NULL; at++)
         if (pi2_jinja_is(name, *at)) return true;
     return false;
@@ -148,7 +138,7 @@ static pi2_status function_range(pi2_jinja_call *call, pi2_jinja_value *out) {
     const uint64_t count = empty ? 0 : (span - 1) / stride + 1;
     if (count > PI2_JINJA_RANGE_ITEMS)
         return pi2_jinja_fail(call, "range passes the limit of %d items", PI2_JINJA_RANGE_ITEMS);
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, (size_t)count, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, (size_t)count, PI2_JINJA_RANGE, out));
     for (uint64_t i = 0; i < count; i++) {
         const int64_t item = (int64_t)((uint64_t)bounds[0] + i * (uint64_t)step);
         PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, pi2_jinja_integer(item)));

@@ -24,9 +24,9 @@ pi2_status pi2_jinja_want_integer(const pi2_jinja_call *call, const pi2_jinja_va
 
 pi2_status pi2_jinja_want_key(const pi2_jinja_call *call, const pi2_jinja_value *value) {
     const bool changes = value->type == PI2_JINJA_DICT ||
-                         (value->type == PI2_JINJA_LIST && !value->as.list->tuple);
+                         (value->type == PI2_JINJA_LIST && value->as.list->kind != PI2_JINJA_TUPLE);
     if (!changes) return PI2_OK;
-    return pi2_jinja_fail(call, "%s cannot be a key", pi2_jinja_type_name(value));
+    return pi2_jinja_fail(call, "unhashable type: '%s'", pi2_jinja_python_type(value));
 }
 
 static pi2_status characters_of(const pi2_jinja_call *call, pi2_jinja_string string,
@@ -34,10 +34,11 @@ static pi2_status characters_of(const pi2_jinja_call *call, pi2_jinja_string str
     pi2_jinja_arena *arena = call->run->arena;
     pi2_jinja_value list;
     int32_t code_point;
-    PI2_TRY(pi2_jinja_list_new(arena, pi2_jinja_character_count(arena, string), false, &list));
+    PI2_TRY(pi2_jinja_list_new(arena, pi2_jinja_character_count(arena, string), PI2_JINJA_PLAIN_LIST, &list));
     for (size_t at = 0; at < string.length;) {
         const size_t bytes = pi2_jinja_character(string, at, &code_point);
-        const pi2_jinja_value item = pi2_jinja_of_string(pi2_jinja_part(string, at, bytes));
+        pi2_jinja_value item = pi2_jinja_of_string(pi2_jinja_part(string, at, bytes));
+        item.as.string.markup = false;
         PI2_TRY(pi2_jinja_list_add(arena, list.as.list, item));
         at += bytes;
     }
@@ -45,19 +46,32 @@ static pi2_status characters_of(const pi2_jinja_call *call, pi2_jinja_string str
     return PI2_OK;
 }
 
+/** The items of a generator, which has none afterwards. */
+static pi2_status take_all(pi2_jinja_arena *arena, pi2_jinja_list *once, pi2_jinja_list **out) {
+    pi2_jinja_value taken;
+    PI2_TRY(pi2_jinja_list_new(arena, 0, PI2_JINJA_PLAIN_LIST, &taken));
+    taken.as.list->items = once->items;
+    taken.as.list->count = taken.as.list->capacity = once->count;
+    once->items = NULL;
+    once->count = once->capacity = 0;
+    *out = taken.as.list;
+    return PI2_OK;
+}
+
 pi2_status pi2_jinja_iterate(const pi2_jinja_call *call, const pi2_jinja_value *value,
                              pi2_jinja_list **out) {
     pi2_jinja_arena *arena = call->run->arena;
     pi2_jinja_value list;
+    if (value->type == PI2_JINJA_LIST && pi2_jinja_is_once(value->as.list)) return take_all(arena, value->as.list, out);
     if (value->type == PI2_JINJA_LIST) {
         *out = value->as.list;
         return PI2_OK;
     }
     if (value->type == PI2_JINJA_STRING) return characters_of(call, value->as.string, out);
     if (value->type != PI2_JINJA_DICT && value->type != PI2_JINJA_UNDEFINED)
-        return pi2_jinja_fail(call, "%s has no items to visit", pi2_jinja_type_name(value));
+        return pi2_jinja_fail(call, "'%s' object is not iterable", pi2_jinja_python_type(value));
     const size_t count = value->type == PI2_JINJA_DICT ? value->as.dict->count : 0;
-    PI2_TRY(pi2_jinja_list_new(arena, count, false, &list));
+    PI2_TRY(pi2_jinja_list_new(arena, count, PI2_JINJA_PLAIN_LIST, &list));
     for (size_t i = 0; i < count; i++)
         PI2_TRY(pi2_jinja_list_add(arena, list.as.list, value->as.dict->entries[i].key));
     *out = list.as.list;
@@ -80,10 +94,13 @@ static pi2_status loop_attribute(const pi2_jinja_call *call, const pi2_jinja_loo
     else if (pi2_jinja_is(name, "depth")) *out = pi2_jinja_integer((int64_t)loop->depth);
     else if (pi2_jinja_is(name, "depth0")) *out = pi2_jinja_integer((int64_t)loop->depth - 1);
     else if (pi2_jinja_is(name, "previtem"))
-        *out = index > 0 && index <= count ? loop->items->items[index - 1]
-                                           : pi2_jinja_undefined(name);
+        *out = index > 0 && index <= count
+                   ? loop->items->items[index - 1]
+                   : pi2_jinja_undefined(PI2_JINJA_HINT, pi2_jinja_own_string("there is no previous item"));
     else if (pi2_jinja_is(name, "nextitem"))
-        *out = index + 1 < count ? loop->items->items[index + 1] : pi2_jinja_undefined(name);
+        *out = index + 1 < count
+                   ? loop->items->items[index + 1]
+                   : pi2_jinja_undefined(PI2_JINJA_HINT, pi2_jinja_own_string("there is no next item"));
     else
         return pi2_jinja_refuse(call, "attribute '%.*s' of a loop", PI2_JINJA_SHOWN(name));
     return PI2_OK;
@@ -101,17 +118,15 @@ static pi2_status bind_method(const pi2_jinja_call *call, const pi2_jinja_value 
     return PI2_OK;
 }
 
-static pi2_status fail_undefined(const pi2_jinja_call *call, const pi2_jinja_value *value) {
-    return pi2_jinja_fail(call, "'%.*s' is undefined", PI2_JINJA_SHOWN(value->as.string));
-}
-
 pi2_status pi2_jinja_attribute(const pi2_jinja_call *call, const pi2_jinja_value *value,
                                pi2_jinja_string name, pi2_jinja_value *out) {
-    if (value->type == PI2_JINJA_UNDEFINED) return fail_undefined(call, value);
-    if (name.length >= 2 && name.bytes[0] == '_' && name.bytes[1] == '_')
-        return pi2_jinja_refuse(call, "attribute '%.*s'", PI2_JINJA_SHOWN(name));
-    *out = pi2_jinja_undefined(name);
+    if (value->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, value);
+    *out = pi2_jinja_undefined_of(value, PI2_JINJA_NO_ATTRIBUTE, name);
     const pi2_jinja_value *found = NULL;
+    if (pi2_jinja_is_kept_back(value, name)) {
+        *out = pi2_jinja_undefined_of(value, PI2_JINJA_UNSAFE, name);
+        return PI2_OK;
+    }
     switch (value->type) {
     case PI2_JINJA_DICT:
         if (pi2_jinja_has_method(value, name)) return bind_method(call, value, name, out);
@@ -126,11 +141,9 @@ pi2_status pi2_jinja_attribute(const pi2_jinja_call *call, const pi2_jinja_value
         break;
     case PI2_JINJA_LOOP: return loop_attribute(call, value->as.loop, name, out);
     case PI2_JINJA_MACRO:
-    case PI2_JINJA_FUNCTION:
-    case PI2_JINJA_METHOD:
         return pi2_jinja_refuse(call, "attribute '%.*s' of %s", PI2_JINJA_SHOWN(name),
                                 pi2_jinja_type_name(value));
-    default: break; /* none, numbers: they have nothing that a template asks for */
+    default: break; /* none, numbers, functions: they have nothing that a template asks for */
     }
     if (found != NULL) *out = *found;
     return PI2_OK;
@@ -154,7 +167,7 @@ static void character_at(const pi2_jinja_call *call, pi2_jinja_string string, in
 
 pi2_status pi2_jinja_subscript(const pi2_jinja_call *call, const pi2_jinja_value *value,
                                const pi2_jinja_value *key, pi2_jinja_value *out) {
-    if (value->type == PI2_JINJA_UNDEFINED) return fail_undefined(call, value);
+    if (value->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, value);
     if (value->type == PI2_JINJA_DICT) {
         const pi2_jinja_value *found =
             pi2_jinja_dict_find(call->run->arena, value->as.dict, key);
@@ -165,11 +178,13 @@ pi2_status pi2_jinja_subscript(const pi2_jinja_call *call, const pi2_jinja_value
     }
     if (key->type == PI2_JINJA_STRING)
         return pi2_jinja_attribute(call, value, key->as.string, out);
-    *out = pi2_jinja_undefined(pi2_jinja_own_string("the item that was asked for"));
+    *out = pi2_jinja_undefined_of(value, PI2_JINJA_NO_ATTRIBUTE, pi2_jinja_own_string("the item that was asked for"));
     if (key->type != PI2_JINJA_INTEGER && key->type != PI2_JINJA_BOOLEAN) return PI2_OK;
     int64_t index = key->type == PI2_JINJA_BOOLEAN ? key->as.boolean : key->as.integer;
+    *out = pi2_jinja_undefined_element(value, index);
     if (value->type == PI2_JINJA_STRING) character_at(call, value->as.string, index, out);
     if (value->type != PI2_JINJA_LIST) return PI2_OK;
+    if (!pi2_jinja_is_sequence(value->as.list) && value->as.list->kind != PI2_JINJA_RANGE) return PI2_OK;
     const int64_t count = (int64_t)value->as.list->count;
     if (index < 0) index += count;
     if (index >= 0 && index < count) *out = value->as.list->items[index];
@@ -186,7 +201,7 @@ static pi2_status slice_bounds(const pi2_jinja_call *call, const pi2_jinja_value
         if (has[i]) PI2_TRY(pi2_jinja_want_integer(call, &given[i], &bounds[i]));
     }
     *step = bounds[2];
-    if (*step == 0) return pi2_jinja_fail(call, "a slice's step cannot be 0");
+    if (*step == 0) return pi2_jinja_fail(call, "slice step cannot be zero");
     const int64_t lowest = *step < 0 ? -1 : 0, highest = *step < 0 ? count - 1 : count;
     int64_t edges[2] = {*step < 0 ? highest : lowest, *step < 0 ? lowest : highest};
     for (size_t i = 0; i < 2; i++) {
@@ -221,7 +236,7 @@ static pi2_status slice_string(pi2_jinja_call *call, pi2_jinja_string string,
             at += pi2_jinja_character(string, at, &code_point);
         }
         *out = pi2_jinja_of_string(
-            start < stop ? pi2_jinja_part(string, from, at - from) : pi2_jinja_own_string(""));
+            start < stop ? pi2_jinja_part(string, from, at - from) : pi2_jinja_part(string, 0, 0));
         return PI2_OK;
     }
     pi2_jinja_list *characters;
@@ -230,20 +245,22 @@ static pi2_status slice_string(pi2_jinja_call *call, pi2_jinja_string string,
     for (int64_t i = start; step > 0 ? i < stop : i > stop; i = advance(i, step, stop))
         PI2_TRY(pi2_jinja_text_add(&text, characters->items[i].as.string));
     *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
+    out->as.string.markup = string.markup;
     return PI2_OK;
 }
 
 pi2_status pi2_jinja_slice(pi2_jinja_call *call, const pi2_jinja_value *value,
                            const pi2_jinja_value bounds[3], pi2_jinja_value *out) {
     int64_t start, stop, step;
-    if (value->type == PI2_JINJA_UNDEFINED) return fail_undefined(call, value);
+    if (value->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, value);
     if (value->type == PI2_JINJA_STRING)
         return slice_string(call, value->as.string, bounds, out);
-    if (value->type != PI2_JINJA_LIST)
-        return pi2_jinja_fail(call, "%s cannot be sliced", pi2_jinja_type_name(value));
+    if (value->type != PI2_JINJA_LIST ||
+        (!pi2_jinja_is_sequence(value->as.list) && value->as.list->kind != PI2_JINJA_RANGE))
+        return pi2_jinja_fail(call, "'%s' object is not subscriptable", pi2_jinja_python_type(value));
     const pi2_jinja_list *list = value->as.list;
     PI2_TRY(slice_bounds(call, bounds, (int64_t)list->count, &start, &stop, &step));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, list->tuple, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, list->kind, out));
     for (int64_t i = start; step > 0 ? i < stop : i > stop; i = advance(i, step, stop))
         PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, list->items[i]));
     return PI2_OK;
@@ -287,7 +304,8 @@ static pi2_status integer_arithmetic(pi2_jinja_call *call, pi2_jinja_string op, 
     else if (pi2_jinja_is(op, "-")) fits = b != INT64_MIN && add_fits(a, -b, &result);
     else if (pi2_jinja_is(op, "*")) fits = multiply_fits(a, b, &result);
     else if (pi2_jinja_is(op, "**")) fits = power_fits(a, b, &result);
-    else if (b == 0) return pi2_jinja_fail(call, "a division by zero");
+    else if (b == 0)
+        return pi2_jinja_fail(call, "integer %s by zero", pi2_jinja_is(op, "%") ? "modulo" : "division or modulo");
     else if (a == INT64_MIN && b == -1) fits = false;
     else { /* // and %: Python rounds down, and the remainder has the divisor's sign */
         int64_t quotient = a / b, remainder = a % b;
@@ -309,14 +327,26 @@ static pi2_status float_arithmetic(pi2_jinja_call *call, pi2_jinja_string op, do
     else if (pi2_jinja_is(op, "*")) *out = pi2_jinja_float(a * b);
     else if (!pi2_jinja_is(op, "/"))
         return pi2_jinja_refuse(call, "the operator %.*s on a float", PI2_JINJA_SHOWN(op));
-    else if (!(b < 0.0 || b > 0.0)) return pi2_jinja_fail(call, "a division by zero");
+    else if (!(b < 0.0 || b > 0.0)) return pi2_jinja_fail(call, "division by zero");
     else *out = pi2_jinja_float(a / b);
+    return PI2_OK;
+}
+
+static pi2_status add_strings(pi2_jinja_call *call, pi2_jinja_string a, pi2_jinja_string b, pi2_jinja_value *out) {
+    pi2_jinja_text text = {.arena = call->run->arena};
+    const bool markup = a.markup || b.markup;
+    if (markup) PI2_TRY(pi2_jinja_escape(call, a, &a));
+    if (markup) PI2_TRY(pi2_jinja_escape(call, b, &b));
+    PI2_TRY(pi2_jinja_text_add(&text, a));
+    PI2_TRY(pi2_jinja_text_add(&text, b));
+    *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
+    out->as.string.markup = markup;
     return PI2_OK;
 }
 
 static pi2_status add_lists(pi2_jinja_call *call, const pi2_jinja_list *a, const pi2_jinja_list *b,
                             pi2_jinja_value *out) {
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, a->count + b->count, a->tuple, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, a->count + b->count, a->kind, out));
     for (size_t i = 0; i < a->count; i++)
         PI2_TRY(pi2_jinja_list_add(call->run->arena, out->as.list, a->items[i]));
     for (size_t i = 0; i < b->count; i++)
@@ -331,7 +361,7 @@ static pi2_status repeat(pi2_jinja_call *call, const pi2_jinja_value *value, int
     pi2_jinja_text text = {.arena = arena};
     const bool is_string = value->type == PI2_JINJA_STRING;
     const size_t size = is_string ? value->as.string.length : value->as.list->count;
-    if (!is_string) PI2_TRY(pi2_jinja_list_new(arena, 0, value->as.list->tuple, out));
+    if (!is_string) PI2_TRY(pi2_jinja_list_new(arena, 0, value->as.list->kind, out));
     for (int64_t i = 0; size > 0 && i < times; i++) {
         PI2_TRY(pi2_jinja_step(call->run, call->node)); /* times comes from the template */
         call->run->depth--;
@@ -340,6 +370,7 @@ static pi2_status repeat(pi2_jinja_call *call, const pi2_jinja_value *value, int
             PI2_TRY(pi2_jinja_list_add(arena, out->as.list, value->as.list->items[j]));
     }
     if (is_string) *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
+    if (is_string) out->as.string.markup = value->as.string.markup;
     return PI2_OK;
 }
 
@@ -353,7 +384,25 @@ static int64_t integer_of(const pi2_jinja_value *value) {
 
 static bool repeats(const pi2_jinja_value *value, const pi2_jinja_value *times) {
     return is_integer(times) &&
-           (value->type == PI2_JINJA_STRING || value->type == PI2_JINJA_LIST);
+           (value->type == PI2_JINJA_STRING ||
+            (value->type == PI2_JINJA_LIST && pi2_jinja_is_sequence(value->as.list)));
+}
+
+/** What Python says of operands that have no result. */
+static pi2_status fail_operands(const pi2_jinja_call *call, pi2_jinja_string op, const pi2_jinja_value *a,
+                                const pi2_jinja_value *b) {
+    const bool is_sequence =
+        a->type == PI2_JINJA_STRING || (a->type == PI2_JINJA_LIST && pi2_jinja_is_sequence(a->as.list));
+    const char *left = pi2_jinja_python_type(a), *right = pi2_jinja_python_type(b);
+    if (pi2_jinja_is(op, "+") && is_sequence)
+        return pi2_jinja_fail(call, "can only concatenate %s (not \"%s\") to %s", left, right, left);
+    if (pi2_jinja_is(op, "*") && is_sequence)
+        return pi2_jinja_fail(call, "can't multiply sequence by non-int of type '%s'", right);
+    if (pi2_jinja_is(op, "*") &&
+        (b->type == PI2_JINJA_STRING || (b->type == PI2_JINJA_LIST && pi2_jinja_is_sequence(b->as.list))))
+        return pi2_jinja_fail(call, "can't multiply sequence by non-int of type '%s'", left);
+    return pi2_jinja_fail(call, "unsupported operand type(s) for %.*s: '%s' and '%s'", PI2_JINJA_SHOWN(op), left,
+                          right);
 }
 
 pi2_status pi2_jinja_arithmetic(pi2_jinja_call *call, pi2_jinja_string op,
@@ -361,24 +410,18 @@ pi2_status pi2_jinja_arithmetic(pi2_jinja_call *call, pi2_jinja_string op,
                                 pi2_jinja_value *out) {
     if (pi2_jinja_is(op, "%") && a->type == PI2_JINJA_STRING)
         return pi2_jinja_refuse(call, "the operator %% on a string");
-    if (a->type == PI2_JINJA_UNDEFINED) return fail_undefined(call, a);
-    if (b->type == PI2_JINJA_UNDEFINED) return fail_undefined(call, b);
+    if (a->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, a);
+    if (b->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, b);
     const bool adds = pi2_jinja_is(op, "+"), multiplies = pi2_jinja_is(op, "*");
-    if (adds && a->type == PI2_JINJA_STRING && b->type == PI2_JINJA_STRING) {
-        pi2_jinja_text text = {.arena = call->run->arena};
-        PI2_TRY(pi2_jinja_text_add(&text, a->as.string));
-        PI2_TRY(pi2_jinja_text_add(&text, b->as.string));
-        *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
-        return PI2_OK;
-    }
+    if (adds && a->type == PI2_JINJA_STRING && b->type == PI2_JINJA_STRING)
+        return add_strings(call, a->as.string, b->as.string, out);
     if (adds && a->type == PI2_JINJA_LIST && b->type == PI2_JINJA_LIST &&
-        a->as.list->tuple == b->as.list->tuple)
+        a->as.list->kind == b->as.list->kind && pi2_jinja_is_sequence(a->as.list))
         return add_lists(call, a->as.list, b->as.list, out);
     if (multiplies && repeats(a, b)) return repeat(call, a, integer_of(b), out);
     if (multiplies && repeats(b, a)) return repeat(call, b, integer_of(a), out);
     if (!pi2_jinja_is_number(a) || !pi2_jinja_is_number(b))
-        return pi2_jinja_fail(call, "%s %.*s %s has no result", pi2_jinja_type_name(a),
-                              PI2_JINJA_SHOWN(op), pi2_jinja_type_name(b));
+        return fail_operands(call, op, a, b);
     const bool whole = is_integer(a) && is_integer(b) && !pi2_jinja_is(op, "/") &&
                        !(pi2_jinja_is(op, "**") && integer_of(b) < 0);
     if (whole) return integer_arithmetic(call, op, integer_of(a), integer_of(b), out);
@@ -387,6 +430,12 @@ pi2_status pi2_jinja_arithmetic(pi2_jinja_call *call, pi2_jinja_string op,
 
 /* ---- comparison ---- */
 
+void pi2_jinja_skip(pi2_jinja_list *once, size_t count) {
+    if (count > 0) once->items += count;
+    once->count -= count;
+    once->capacity -= count;
+}
+
 pi2_status pi2_jinja_contains(const pi2_jinja_call *call, const pi2_jinja_value *whole,
                               const pi2_jinja_value *part, bool *out) {
     pi2_jinja_arena *arena = call->run->arena;
@@ -394,19 +443,24 @@ pi2_status pi2_jinja_contains(const pi2_jinja_call *call, const pi2_jinja_value 
     switch (whole->type) {
     case PI2_JINJA_STRING:
         if (part->type != PI2_JINJA_STRING)
-            return pi2_jinja_fail(call, "a string cannot hold %s", pi2_jinja_type_name(part));
+            return pi2_jinja_fail(call, "'in <string>' requires string as left operand, not %s",
+                                  pi2_jinja_python_type(part));
         *out = pi2_jinja_find(arena, whole->as.string, part->as.string, 0) != SIZE_MAX;
         return PI2_OK;
-    case PI2_JINJA_LIST:
-        for (size_t i = 0; i < whole->as.list->count && !*out; i++)
-            *out = pi2_jinja_equal(arena, &whole->as.list->items[i], part);
+    case PI2_JINJA_LIST: {
+        pi2_jinja_list *list = whole->as.list;
+        size_t seen = 0;
+        while (seen < list->count && !*out) *out = pi2_jinja_equal(arena, &list->items[seen++], part);
+        if (pi2_jinja_is_once(list)) pi2_jinja_skip(list, seen);
         return PI2_OK;
+    }
     case PI2_JINJA_DICT:
         PI2_TRY(pi2_jinja_want_key(call, part));
         *out = pi2_jinja_dict_find(arena, whole->as.dict, part) != NULL;
         return PI2_OK;
     case PI2_JINJA_UNDEFINED: return PI2_OK;
-    default: return pi2_jinja_fail(call, "%s holds nothing", pi2_jinja_type_name(whole));
+    default:
+        return pi2_jinja_fail(call, "argument of type '%s' is not iterable", pi2_jinja_python_type(whole));
     }
 }
 
@@ -424,9 +478,11 @@ pi2_status pi2_jinja_compare(const pi2_jinja_call *call, pi2_jinja_string op,
         return PI2_OK;
     }
     int order;
+    if (a->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, a);
+    if (b->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, b);
     if (!pi2_jinja_order(arena, a, b, &order))
-        return pi2_jinja_fail(call, "%s %.*s %s cannot be compared", pi2_jinja_type_name(a),
-                              PI2_JINJA_SHOWN(op), pi2_jinja_type_name(b));
+        return pi2_jinja_fail(call, "'%.*s' not supported between instances of '%s' and '%s'", PI2_JINJA_SHOWN(op),
+                              pi2_jinja_python_type(a), pi2_jinja_python_type(b));
     if (pi2_jinja_is(op, "<")) *out = order == -1;
     else if (pi2_jinja_is(op, "<=")) *out = order == -1 || order == 0;
     else if (pi2_jinja_is(op, ">")) *out = order == 1;

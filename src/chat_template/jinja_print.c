@@ -156,7 +156,7 @@ static pi2_status add_line_break(printer *print) {
 }
 
 static pi2_status print_list(printer *print, const pi2_jinja_list *list) {
-    const bool round = list->tuple && !print->json;
+    const bool round = list->kind == PI2_JINJA_TUPLE && !print->json;
     if (list->count == 0) return add(print, round ? "()" : "[]");
     PI2_TRY(add(print, round ? "(" : "["));
     print->depth++;
@@ -232,12 +232,20 @@ static pi2_status print_nested(printer *print, const pi2_jinja_value *value) {
     case PI2_JINJA_INTEGER: return add_integer(print->text, value->as.integer);
     case PI2_JINJA_FLOAT: return add_float(print->text, value->as.number, print->json);
     case PI2_JINJA_STRING: return add_quoted(print, value->as.string);
-    case PI2_JINJA_LIST: return print_list(print, value->as.list);
+    case PI2_JINJA_LIST:
+        if (pi2_jinja_is_sequence(value->as.list)) return print_list(print, value->as.list);
+        if (print->json)
+            return pi2_jinja_fail(print->call, "Object of type %s is not JSON serializable",
+                                  pi2_jinja_python_type(value));
+        if (value->as.list->kind < PI2_JINJA_DICT_ITEMS) break; /* Python prints an address, or a range's ends */
+        PI2_TRY(add(print, pi2_jinja_python_type(value)));
+        PI2_TRY(add(print, "("));
+        PI2_TRY(print_list(print, value->as.list));
+        return add(print, ")");
     case PI2_JINJA_DICT: return print_dict(print, value->as.dict);
     case PI2_JINJA_UNDEFINED:
         if (!print->json) return add(print, "Undefined");
-        return pi2_jinja_fail(print->call, "tojson of '%.*s', which is undefined",
-                              PI2_JINJA_SHOWN(value->as.string));
+        return pi2_jinja_fail(print->call, "Object of type Undefined is not JSON serializable");
     case PI2_JINJA_NAMESPACE:
     case PI2_JINJA_LOOP:
     case PI2_JINJA_MACRO:

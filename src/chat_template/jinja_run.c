@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static pi2_status execute_node(pi2_jinja_run *run, const pi2_jinja_node *node);
 
@@ -25,6 +26,38 @@ pi2_status pi2_jinja_refuse(const pi2_jinja_call *call, const char *format, ...)
     return pi2_jinja_refuse_at(call->node->line, call->node->column, "%s", text);
 }
 
+/* What jinja2 calls the owner of a missing attribute: Python's type, but for None, and its own types by module. */
+static const char *owner_name(const char *python_type, char text[64]) {
+    if (strcmp(python_type, "NoneType") == 0) return "None";
+    const bool is_own = strcmp(python_type, "Namespace") == 0;
+    const bool is_runtime = strcmp(python_type, "LoopContext") == 0 || strcmp(python_type, "Macro") == 0;
+    const char *module = is_own ? "jinja2.utils." : is_runtime ? "jinja2.runtime." : "";
+    (void)snprintf(text, 64, "%s%s object", module, python_type);
+    return text;
+}
+
+pi2_status pi2_jinja_fail_undefined(const pi2_jinja_call *call, const pi2_jinja_value *value) {
+    const pi2_jinja_missing *missing = &value->as.missing;
+    char text[64];
+    const char *owner = owner_name(missing->owner, text);
+    const bool has_name = missing->absence != PI2_JINJA_NO_ELEMENT;
+    const pi2_jinja_string name = {.bytes = missing->bytes, .length = has_name ? (size_t)missing->number : 0};
+    switch (missing->absence) {
+    case PI2_JINJA_NO_VARIABLE: return pi2_jinja_fail(call, "'%.*s' is undefined", PI2_JINJA_SHOWN(name));
+    case PI2_JINJA_NO_ATTRIBUTE:
+        return pi2_jinja_fail(call, "'%s' has no attribute '%.*s'", owner, PI2_JINJA_SHOWN(name));
+    case PI2_JINJA_NO_ELEMENT:
+        return pi2_jinja_fail(call, "%s has no element %lld", owner, (long long)missing->number);
+    case PI2_JINJA_UNSAFE:
+        return pi2_jinja_fail(call, "access to attribute '%.*s' of '%s' object is unsafe.", PI2_JINJA_SHOWN(name),
+                              missing->owner);
+    case PI2_JINJA_NOT_GIVEN:
+        return pi2_jinja_fail(call, "parameter '%.*s' was not provided", PI2_JINJA_SHOWN(name));
+    case PI2_JINJA_HINT: break;
+    }
+    return pi2_jinja_fail(call, "%.*s", (int)missing->number, missing->bytes);
+}
+
 pi2_status pi2_jinja_step(pi2_jinja_run *run, const pi2_jinja_node *node) {
     run->arena->work++;
     if (run->arena->work > PI2_JINJA_WORK)
@@ -32,7 +65,7 @@ pi2_status pi2_jinja_step(pi2_jinja_run *run, const pi2_jinja_node *node) {
                                  "it takes more than the limit of %d steps", PI2_JINJA_WORK);
     if (run->depth == PI2_JINJA_RUN_DEPTH)
         return pi2_jinja_fail_at(node->line, node->column, PI2_ERR_FORMAT,
-                                 "it nests more than the limit of %d calls while it runs",
+                                 "maximum recursion depth exceeded: it nests more than the limit of %d calls",
                                  PI2_JINJA_RUN_DEPTH);
     run->depth++;
     return PI2_OK;
@@ -56,7 +89,7 @@ static pi2_status assign_attribute(pi2_jinja_run *run, const pi2_jinja_node *tar
     pi2_jinja_value owner;
     PI2_TRY(pi2_jinja_evaluate(run, target->a, &owner));
     if (owner.type != PI2_JINJA_NAMESPACE)
-        return pi2_jinja_fail(&call, "cannot set attribute '%.*s' of %s, only of a namespace",
+        return pi2_jinja_fail(&call, "cannot assign attribute on non-namespace object: '%.*s' of %s",
                               PI2_JINJA_SHOWN(target->text), pi2_jinja_type_name(&owner));
     return pi2_jinja_dict_set(run->arena, owner.as.dict, pi2_jinja_of_string(target->text), value);
 }
@@ -69,8 +102,10 @@ static pi2_status assign(pi2_jinja_run *run, const pi2_jinja_node *target, pi2_j
     pi2_jinja_list *items;
     PI2_TRY(pi2_jinja_iterate(&call, &value, &items));
     if (items->count != target->list_count)
-        return pi2_jinja_fail(&call, "%zu names are set to %zu values", target->list_count,
-                              items->count);
+        return items->count < target->list_count
+                   ? pi2_jinja_fail(&call, "not enough values to unpack (expected %zu, got %zu)", target->list_count,
+                                    items->count)
+                   : pi2_jinja_fail(&call, "too many values to unpack (expected %zu)", target->list_count);
     for (size_t i = 0; i < items->count; i++)
         PI2_TRY(assign(run, target->list[i], items->items[i]));
     return PI2_OK;
@@ -120,7 +155,7 @@ static pi2_status execute_if(pi2_jinja_run *run, const pi2_jinja_node *node) {
 static pi2_status filter_items(pi2_jinja_run *run, const pi2_jinja_node *node,
                                pi2_jinja_list **items) {
     pi2_jinja_value kept;
-    PI2_TRY(pi2_jinja_list_new(run->arena, 0, false, &kept));
+    PI2_TRY(pi2_jinja_list_new(run->arena, 0, PI2_JINJA_PLAIN_LIST, &kept));
     pi2_jinja_frame *outer = run->frame;
     PI2_TRY(pi2_jinja_push_frame(run, outer));
     for (size_t i = 0; i < (*items)->count; i++) {
@@ -232,17 +267,30 @@ static pi2_status execute_node(pi2_jinja_run *run, const pi2_jinja_node *node) {
 
 /* ---- macros ---- */
 
+/** Names the first argument that the macro has no parameter for. */
+static pi2_status fail_unknown_name(const pi2_jinja_call *call, const pi2_jinja_node *macro) {
+    size_t unknown = 0;
+    for (bool found = true; unknown < call->named_count && found; unknown += found) {
+        found = false;
+        for (size_t i = 0; i < macro->list_count; i++)
+            found = found || pi2_jinja_same_bytes(call->named[unknown].name, macro->list[i]->text);
+    }
+    if (unknown == call->named_count) unknown = 0; /* a name was given twice */
+    return pi2_jinja_fail(call, "macro '%.*s' takes no keyword argument '%.*s'", PI2_JINJA_SHOWN(macro->text),
+                          PI2_JINJA_SHOWN(call->named[unknown].name));
+}
+
 /** Binds the arguments in the macro's new frame, which is the present one. */
 static pi2_status bind_parameters(pi2_jinja_call *call, const pi2_jinja_macro *macro) {
     pi2_jinja_run *run = call->run;
     const pi2_jinja_node *node = macro->node;
     if (call->count > node->list_count)
-        return pi2_jinja_fail(call, "macro '%.*s' takes %zu arguments, not %zu",
-                              PI2_JINJA_SHOWN(node->text), node->list_count, call->count);
+        return pi2_jinja_fail(call, "macro '%.*s' takes not more than %zu argument(s)",
+                              PI2_JINJA_SHOWN(node->text), node->list_count);
     size_t named_used = 0;
     for (size_t i = 0; i < node->list_count; i++) {
         const pi2_jinja_node *parameter = node->list[i];
-        pi2_jinja_value value = pi2_jinja_undefined(parameter->text);
+        pi2_jinja_value value = pi2_jinja_undefined(PI2_JINJA_NOT_GIVEN, parameter->text);
         bool given = i < call->count;
         if (given) value = call->arguments[i];
         for (size_t j = 0; j < call->named_count; j++) {
@@ -257,9 +305,7 @@ static pi2_status bind_parameters(pi2_jinja_call *call, const pi2_jinja_macro *m
         if (!given && parameter->a != NULL) PI2_TRY(pi2_jinja_evaluate(run, parameter->a, &value));
         PI2_TRY(set_variable(run, parameter->text, value));
     }
-    if (named_used != call->named_count)
-        return pi2_jinja_fail(call, "macro '%.*s' has no parameter of one of these names",
-                              PI2_JINJA_SHOWN(node->text));
+    if (named_used != call->named_count) return fail_unknown_name(call, node);
     if (call->caller == NULL) return PI2_OK;
     return set_variable(run, pi2_jinja_own_string("caller"), *call->caller);
 }

@@ -45,10 +45,32 @@ pi2_status pi2_jinja_change_case(pi2_jinja_call *call, pi2_jinja_string string,
     }
     pi2_jinja_charge(call->run->arena, string.length / 16);
     *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
+    out->as.string.markup = string.markup && to != PI2_JINJA_TITLE_FILTER;
     return PI2_OK;
 }
 
-/* ---- replace, join, split ---- */
+/* ---- escape, replace, join, split ---- */
+
+pi2_status pi2_jinja_escape(pi2_jinja_call *call, pi2_jinja_string string, pi2_jinja_string *out) {
+    static const char letters[] = "&<>'\"";
+    static const char *const escapes[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+    pi2_jinja_text text = {.arena = call->run->arena};
+    *out = string;
+    if (string.markup) return PI2_OK;
+    size_t start = 0;
+    for (size_t at = 0; at < string.length; at++) {
+        const char *found = string.bytes[at] != '\0' ? strchr(letters, string.bytes[at]) : NULL;
+        if (found == NULL) continue;
+        const char *escape = escapes[found - letters];
+        PI2_TRY(pi2_jinja_text_add(&text, pi2_jinja_part(string, start, at - start)));
+        PI2_TRY(pi2_jinja_text_add_bytes(&text, escape, strlen(escape), pi2_jinja_is_trusted(string, at)));
+        start = at + 1;
+    }
+    PI2_TRY(pi2_jinja_text_add(&text, pi2_jinja_part(string, start, string.length - start)));
+    *out = pi2_jinja_text_string(&text);
+    out->markup = true;
+    return PI2_OK;
+}
 
 pi2_status pi2_jinja_replace(pi2_jinja_call *call, pi2_jinja_string string, pi2_jinja_string old,
                              pi2_jinja_string new_text, int64_t most, pi2_jinja_value *out) {
@@ -84,10 +106,12 @@ pi2_status pi2_jinja_join(pi2_jinja_call *call, pi2_jinja_string separator,
         if (i > 0) PI2_TRY(pi2_jinja_text_add(&text, separator));
         if (strings_only) PI2_TRY(pi2_jinja_want_string(call, &list->items[i], &item));
         else PI2_TRY(pi2_jinja_to_string(call, &list->items[i], &item));
+        if (strings_only && separator.markup) PI2_TRY(pi2_jinja_escape(call, item, &item));
         PI2_TRY(pi2_jinja_text_add(&text, item));
         pi2_jinja_charge(call->run->arena, 1);
     }
     *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
+    out->as.string.markup = strings_only && separator.markup; /* the method's: the filter gives plain text */
     return PI2_OK;
 }
 
@@ -105,7 +129,7 @@ static bool ends_line(int32_t c) {
 pi2_status pi2_jinja_lines(pi2_jinja_call *call, pi2_jinja_string string, pi2_jinja_list **out) {
     pi2_jinja_value lines;
     size_t start = 0;
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, &lines));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_PLAIN_LIST, &lines));
     for (size_t at = 0; at < string.length;) {
         int32_t code_point;
         size_t after = at + pi2_jinja_character(string, at, &code_point);
@@ -159,13 +183,13 @@ static pi2_status method_split(pi2_jinja_call *call, pi2_jinja_value *out) {
     const pi2_jinja_string string = call->subject.as.string;
     PI2_TRY(pi2_jinja_arguments(call, "sep maxsplit", 0, 2, given, &has));
     if (has & 2u) PI2_TRY(pi2_jinja_want_integer(call, &given[1], &most));
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_PLAIN_LIST, out));
     pi2_jinja_charge(call->run->arena, string.length / 64);
     if ((has & 1u) == 0 || given[0].type == PI2_JINJA_NONE)
         return split_spaces(call, string, most, out->as.list);
     pi2_jinja_string separator;
     PI2_TRY(pi2_jinja_want_string(call, &given[0], &separator));
-    if (separator.length == 0) return pi2_jinja_fail(call, "split by an empty separator");
+    if (separator.length == 0) return pi2_jinja_fail(call, "empty separator");
     size_t at = 0;
     while (most != 0) {
         const size_t found = pi2_jinja_find(call->run->arena, string, separator, at);
@@ -199,7 +223,7 @@ static pi2_status method_rsplit(pi2_jinja_call *call, pi2_jinja_value *out) {
         *out = all;
         return PI2_OK;
     }
-    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, false, out));
+    PI2_TRY(pi2_jinja_list_new(call->run->arena, 0, PI2_JINJA_PLAIN_LIST, out));
     const pi2_jinja_string string = call->subject.as.string;
     size_t start = string.length;
     for (int64_t i = 0; i < most; i++)
@@ -253,7 +277,7 @@ static pi2_status test_affix(pi2_jinja_call *call, bool at_end, pi2_jinja_value 
     bool found = false;
     PI2_TRY(pi2_jinja_arguments(call, "", 1, 1, &given, NULL));
     const pi2_jinja_list *affixes = &one;
-    if (given.type == PI2_JINJA_LIST && given.as.list->tuple) affixes = given.as.list;
+    if (given.type == PI2_JINJA_LIST && given.as.list->kind == PI2_JINJA_TUPLE) affixes = given.as.list;
     for (size_t i = 0; i < affixes->count; i++) {
         pi2_jinja_string affix;
         PI2_TRY(pi2_jinja_want_string(call, &affixes->items[i], &affix));
@@ -316,7 +340,11 @@ static pi2_status method_replace(pi2_jinja_call *call, pi2_jinja_value *out) {
     PI2_TRY(pi2_jinja_want_string(call, &given[0], &old));
     PI2_TRY(pi2_jinja_want_string(call, &given[1], &new_text));
     if (has & 4u) PI2_TRY(pi2_jinja_want_integer(call, &given[2], &most));
-    return pi2_jinja_replace(call, call->subject.as.string, old, new_text, most, out);
+    const bool markup = call->subject.as.string.markup;
+    if (markup) PI2_TRY(pi2_jinja_escape(call, new_text, &new_text));
+    PI2_TRY(pi2_jinja_replace(call, call->subject.as.string, old, new_text, most, out));
+    out->as.string.markup = markup;
+    return PI2_OK;
 }
 
 static pi2_status method_join(pi2_jinja_call *call, pi2_jinja_value *out) {

@@ -10,6 +10,7 @@ static bool is_type(const pi2_jinja_value *value, pi2_jinja_string test) {
     if (pi2_jinja_is(test, "undefined")) return type == PI2_JINJA_UNDEFINED;
     if (pi2_jinja_is(test, "none")) return type == PI2_JINJA_NONE;
     if (pi2_jinja_is(test, "string")) return type == PI2_JINJA_STRING;
+    if (pi2_jinja_is(test, "escaped")) return type == PI2_JINJA_STRING && value->as.string.markup;
     if (pi2_jinja_is(test, "mapping")) return type == PI2_JINJA_DICT;
     if (pi2_jinja_is(test, "boolean")) return type == PI2_JINJA_BOOLEAN;
     if (pi2_jinja_is(test, "true")) return type == PI2_JINJA_BOOLEAN && value->as.boolean;
@@ -20,7 +21,9 @@ static bool is_type(const pi2_jinja_value *value, pi2_jinja_string test) {
     /* In Python an undefined value of jinja2 can be visited and measured: it is empty. */
     const bool items = type == PI2_JINJA_STRING || type == PI2_JINJA_LIST ||
                        type == PI2_JINJA_DICT || type == PI2_JINJA_UNDEFINED;
-    if (pi2_jinja_is(test, "sequence")) return items;
+    const bool numbered = type != PI2_JINJA_LIST || pi2_jinja_is_sequence(value->as.list) ||
+                          value->as.list->kind == PI2_JINJA_RANGE;
+    if (pi2_jinja_is(test, "sequence")) return items && numbered;
     if (pi2_jinja_is(test, "iterable")) return items || type == PI2_JINJA_LOOP;
     return type == PI2_JINJA_MACRO || type == PI2_JINJA_FUNCTION || /* callable */
            type == PI2_JINJA_METHOD || type == PI2_JINJA_UNDEFINED;
@@ -28,7 +31,7 @@ static bool is_type(const pi2_jinja_value *value, pi2_jinja_string test) {
 
 static const char *const type_tests[] = {
     "defined", "undefined", "none", "string", "mapping", "boolean", "true", "false", "integer",
-    "float", "number", "sequence", "iterable", "callable",
+    "float", "number", "sequence", "iterable", "callable", "escaped",
 };
 
 /* Names of comparisons and the operators that they stand for. */
@@ -44,7 +47,7 @@ static pi2_status test_remainder(pi2_jinja_call *call, int64_t divisor, int64_t 
     if (call->subject.type == PI2_JINJA_FLOAT)
         return pi2_jinja_refuse(call, "'%.*s' of a float", PI2_JINJA_SHOWN(call->name));
     PI2_TRY(pi2_jinja_want_integer(call, &call->subject, &integer));
-    if (divisor == 0) return pi2_jinja_fail(call, "a division by zero");
+    if (divisor == 0) return pi2_jinja_fail(call, "division by zero");
     const int64_t remainder = divisor == -1 ? 0 : integer % divisor;
     *out = (remainder < 0 ? -remainder : remainder) == wanted;
     return PI2_OK;
@@ -107,5 +110,7 @@ pi2_status pi2_jinja_apply_test(pi2_jinja_call *call, bool *out) {
         PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
         return odd || even ? test_remainder(call, 2, odd, out) : test_case(call, upper, out);
     }
-    return pi2_jinja_refuse(call, "test '%.*s'", PI2_JINJA_SHOWN(call->name));
+    if (pi2_jinja_is(call->name, "filter") || pi2_jinja_is(call->name, "test"))
+        return pi2_jinja_refuse(call, "test '%.*s'", PI2_JINJA_SHOWN(call->name));
+    return pi2_jinja_fail(call, "No test named '%.*s' found.", PI2_JINJA_SHOWN(call->name));
 }

@@ -47,7 +47,7 @@ pi2_status pi2_jinja_text_add(pi2_jinja_text *text, pi2_jinja_string string) {
 
 pi2_status pi2_jinja_text_add_bytes(pi2_jinja_text *text, const char *bytes, size_t length,
                                     bool trusted) {
-    return pi2_jinja_text_add(text, (pi2_jinja_string){bytes, NULL, length, trusted});
+    return pi2_jinja_text_add(text, (pi2_jinja_string){.bytes = bytes, .length = length, .trusted = trusted});
 }
 
 pi2_status pi2_jinja_text_add_own(pi2_jinja_text *text, const char *bytes) {
@@ -56,17 +56,17 @@ pi2_status pi2_jinja_text_add_own(pi2_jinja_text *text, const char *bytes) {
 
 pi2_jinja_string pi2_jinja_text_string(const pi2_jinja_text *text) {
     if (text->length == 0) return pi2_jinja_own_string("");
-    return (pi2_jinja_string){text->bytes, text->marks, text->length, text->trusted};
+    return (pi2_jinja_string){text->bytes, text->marks, text->length, text->trusted, false};
 }
 
 /* ---- strings ---- */
 
 pi2_jinja_string pi2_jinja_own_string(const char *bytes) {
-    return (pi2_jinja_string){bytes, NULL, strlen(bytes), true};
+    return (pi2_jinja_string){.bytes = bytes, .length = strlen(bytes), .trusted = true};
 }
 
 pi2_jinja_string pi2_jinja_part(pi2_jinja_string string, size_t start, size_t length) {
-    if (length == 0) return (pi2_jinja_string){"", NULL, 0, string.trusted};
+    if (length == 0) return (pi2_jinja_string){"", NULL, 0, string.trusted, string.markup};
     string.bytes += start;
     if (string.marks != NULL) string.marks += start;
     string.length = length;
@@ -143,7 +143,7 @@ static size_t start_of_previous(pi2_jinja_string string, size_t end) {
         const unsigned char byte = (unsigned char)string.bytes[end - back];
         if ((byte & 0xc0) == 0x80) continue;
         int32_t code_point;
-        const pi2_jinja_string head = {string.bytes, NULL, end, true};
+        const pi2_jinja_string head = {.bytes = string.bytes, .length = end, .trusted = true};
         if (pi2_jinja_character(head, end - back, &code_point) == back) return end - back;
         break;
     }

@@ -5,8 +5,19 @@
 
 enum { COMPARE_DEPTH = 100 };
 
-pi2_jinja_value pi2_jinja_undefined(pi2_jinja_string name) {
-    return (pi2_jinja_value){.type = PI2_JINJA_UNDEFINED, .as.string = name};
+pi2_jinja_value pi2_jinja_undefined(pi2_jinja_absence absence, pi2_jinja_string name) {
+    const pi2_jinja_missing missing = {name.bytes, "", (int64_t)name.length, absence};
+    return (pi2_jinja_value){.type = PI2_JINJA_UNDEFINED, .as.missing = missing};
+}
+pi2_jinja_value pi2_jinja_undefined_of(const pi2_jinja_value *owner, pi2_jinja_absence absence, pi2_jinja_string name) {
+    pi2_jinja_value value = pi2_jinja_undefined(absence, name);
+    value.as.missing.owner = pi2_jinja_python_type(owner);
+    return value;
+}
+pi2_jinja_value pi2_jinja_undefined_element(const pi2_jinja_value *owner, int64_t element) {
+    pi2_jinja_value value = pi2_jinja_undefined_of(owner, PI2_JINJA_NO_ELEMENT, pi2_jinja_own_string(""));
+    value.as.missing.number = element;
+    return value;
 }
 pi2_jinja_value pi2_jinja_none(void) { return (pi2_jinja_value){.type = PI2_JINJA_NONE}; }
 pi2_jinja_value pi2_jinja_boolean(bool boolean) {
@@ -24,7 +35,15 @@ pi2_jinja_value pi2_jinja_of_string(pi2_jinja_string string) {
 
 /* ---- lists and dicts ---- */
 
-pi2_status pi2_jinja_list_new(pi2_jinja_arena *arena, size_t capacity, bool tuple,
+bool pi2_jinja_is_sequence(const pi2_jinja_list *list) {
+    return list->kind == PI2_JINJA_PLAIN_LIST || list->kind == PI2_JINJA_TUPLE;
+}
+
+bool pi2_jinja_is_once(const pi2_jinja_list *list) {
+    return list->kind == PI2_JINJA_GENERATOR || list->kind == PI2_JINJA_REVERSED;
+}
+
+pi2_status pi2_jinja_list_new(pi2_jinja_arena *arena, size_t capacity, pi2_jinja_list_kind kind,
                               pi2_jinja_value *out) {
     pi2_jinja_list *list = pi2_jinja_alloc(arena, 1, sizeof *list);
     if (list == NULL) return pi2_jinja_no_memory(arena);
@@ -33,7 +52,7 @@ pi2_status pi2_jinja_list_new(pi2_jinja_arena *arena, size_t capacity, bool tupl
         if (list->items == NULL) return pi2_jinja_no_memory(arena);
     }
     list->capacity = capacity;
-    list->tuple = tuple;
+    list->kind = kind;
     *out = (pi2_jinja_value){.type = PI2_JINJA_LIST, .as.list = list};
     return PI2_OK;
 }
@@ -58,13 +77,8 @@ pi2_status pi2_jinja_dict_new(pi2_jinja_arena *arena, pi2_jinja_value *out) {
     return PI2_OK;
 }
 
-pi2_status pi2_jinja_dict_set(pi2_jinja_arena *arena, pi2_jinja_dict *dict, pi2_jinja_value key,
+pi2_status pi2_jinja_dict_add(pi2_jinja_arena *arena, pi2_jinja_dict *dict, pi2_jinja_value key,
                               pi2_jinja_value value) {
-    pi2_jinja_value *present = pi2_jinja_dict_find(arena, dict, &key);
-    if (present != NULL) {
-        *present = value;
-        return PI2_OK;
-    }
     if (dict->count == dict->capacity) {
         const size_t capacity = dict->capacity * 2 + 4;
         pi2_jinja_entry *entries = pi2_jinja_alloc(arena, capacity, sizeof *entries);
@@ -74,6 +88,14 @@ pi2_status pi2_jinja_dict_set(pi2_jinja_arena *arena, pi2_jinja_dict *dict, pi2_
         dict->capacity = capacity;
     }
     dict->entries[dict->count++] = (pi2_jinja_entry){key, value};
+    return PI2_OK;
+}
+
+pi2_status pi2_jinja_dict_set(pi2_jinja_arena *arena, pi2_jinja_dict *dict, pi2_jinja_value key,
+                              pi2_jinja_value value) {
+    pi2_jinja_value *present = pi2_jinja_dict_find(arena, dict, &key);
+    if (present == NULL) return pi2_jinja_dict_add(arena, dict, key, value);
+    *present = value;
     return PI2_OK;
 }
 
@@ -120,7 +142,7 @@ bool pi2_jinja_truth(const pi2_jinja_value *value) {
     case PI2_JINJA_FLOAT: return value->as.number < 0.0 || value->as.number > 0.0 ||
                                  value->as.number != value->as.number; /* NaN is true */
     case PI2_JINJA_STRING: return value->as.string.length > 0;
-    case PI2_JINJA_LIST: return value->as.list->count > 0;
+    case PI2_JINJA_LIST: return value->as.list->count > 0 || pi2_jinja_is_once(value->as.list);
     case PI2_JINJA_DICT: return value->as.dict->count > 0;
     case PI2_JINJA_NAMESPACE:
     case PI2_JINJA_LOOP:
@@ -139,7 +161,10 @@ const char *pi2_jinja_type_name(const pi2_jinja_value *value) {
     case PI2_JINJA_INTEGER: return "an integer";
     case PI2_JINJA_FLOAT: return "a float";
     case PI2_JINJA_STRING: return "a string";
-    case PI2_JINJA_LIST: return value->as.list->tuple ? "a tuple" : "a list";
+    case PI2_JINJA_LIST:
+        return value->as.list->kind == PI2_JINJA_TUPLE        ? "a tuple"
+               : value->as.list->kind == PI2_JINJA_PLAIN_LIST ? "a list"
+                                                              : "a generator, view or range: put '| list' behind it";
     case PI2_JINJA_DICT: return "a mapping";
     case PI2_JINJA_NAMESPACE: return "a namespace";
     case PI2_JINJA_LOOP: return "a loop";
@@ -148,6 +173,27 @@ const char *pi2_jinja_type_name(const pi2_jinja_value *value) {
     case PI2_JINJA_METHOD: return "a method";
     }
     return "a value";
+}
+
+const char *pi2_jinja_python_type(const pi2_jinja_value *value) {
+    static const char *const list_types[] = {"list", "tuple", "generator", "list_reverseiterator", "range",
+                                             "dict_items", "dict_keys", "dict_values"};
+    switch (value->type) {
+    case PI2_JINJA_UNDEFINED: return "Undefined";
+    case PI2_JINJA_NONE: return "NoneType";
+    case PI2_JINJA_BOOLEAN: return "bool";
+    case PI2_JINJA_INTEGER: return "int";
+    case PI2_JINJA_FLOAT: return "float";
+    case PI2_JINJA_STRING: return value->as.string.markup ? "Markup" : "str";
+    case PI2_JINJA_LIST: return list_types[value->as.list->kind];
+    case PI2_JINJA_DICT: return "dict";
+    case PI2_JINJA_NAMESPACE: return "Namespace";
+    case PI2_JINJA_LOOP: return "LoopContext";
+    case PI2_JINJA_MACRO: return "Macro";
+    case PI2_JINJA_FUNCTION: return "function";
+    case PI2_JINJA_METHOD: return "builtin_function_or_method";
+    }
+    return "object";
 }
 
 /* ---- comparing ---- */
@@ -172,7 +218,8 @@ static bool equal_to_depth(pi2_jinja_arena *arena, const pi2_jinja_value *a,
 
 static bool equal_lists(pi2_jinja_arena *arena, const pi2_jinja_list *a, const pi2_jinja_list *b,
                         int depth) {
-    if (a->count != b->count || a->tuple != b->tuple) return false;
+    if (a == b) return true;
+    if (a->count != b->count || a->kind != b->kind || pi2_jinja_is_once(a)) return false;
     for (size_t i = 0; i < a->count; i++) {
         if (arena->work > PI2_JINJA_WORK) return false; /* the next step reports it */
         if (!equal_to_depth(arena, &a->items[i], &b->items[i], depth + 1)) return false;
@@ -244,7 +291,7 @@ static bool order_to_depth(pi2_jinja_arena *arena, const pi2_jinja_value *a,
         return true;
     }
     if (a->type != PI2_JINJA_LIST || b->type != PI2_JINJA_LIST ||
-        a->as.list->tuple != b->as.list->tuple)
+        a->as.list->kind != b->as.list->kind || !pi2_jinja_is_sequence(a->as.list))
         return false;
     const pi2_jinja_list *x = a->as.list, *y = b->as.list;
     for (size_t i = 0; i < x->count && i < y->count; i++) {

@@ -112,17 +112,6 @@ int32_t pi2_engine_bos(const pi2_engine *engine) {
     return pi2_tokenizer_adds_bos(engine->run.source.tokenizer) ? pi2_tokenizer_bos(engine->run.source.tokenizer) : -1;
 }
 
-/* The text of a special token, NUL-terminated; "" when there is none. */
-static void special_text(const pi2_engine *engine, int32_t token, char *text, size_t capacity) {
-    text[0] = '\0';
-    if (token < 0) return;
-    size_t length = 0;
-    const char *piece = pi2_tokenizer_piece(engine->run.source.tokenizer, token, true, &length);
-    if (length >= capacity) return;
-    memcpy(text, piece, length);
-    text[length] = '\0';
-}
-
 /* BOS is put in front unless the template wrote it itself: a double one spoils answers. */
 static pi2_status encode_rendered(const pi2_engine *engine, const pi2_rendered_chat *rendered, const char *bos,
                                   int32_t **tokens_out, size_t *count_out) {
@@ -145,8 +134,9 @@ pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *m
     }
     PI2_TRY(check_conversation(engine, messages, message_count));
     char bos[256], eos[256];
-    special_text(engine, pi2_tokenizer_bos(engine->run.source.tokenizer), bos, sizeof bos);
-    special_text(engine, pi2_tokenizer_eos(engine->run.source.tokenizer), eos, sizeof eos);
+    const pi2_tokenizer *tokenizer = engine->run.source.tokenizer;
+    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
+    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
     const pi2_chat_inputs inputs = {
         .messages = (const pi2_chat_message *)messages, .message_count = message_count,
         .add_generation_prompt = add_generation_prompt, .bos_token = bos, .eos_token = eos,

@@ -40,18 +40,10 @@ pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_to
 
 /* ---- the chat template ---- */
 
-static void special_text(const pi2_tokenizer *tokenizer, int32_t token, char *text, size_t capacity) {
-    size_t length = 0;
-    const char *piece = token >= 0 ? pi2_tokenizer_piece(tokenizer, token, true, &length) : "";
-    if (length >= capacity) length = 0;
-    memcpy(text, piece, length);
-    text[length] = '\0';
-}
-
 static pi2_status try_template(const pi2_gguf_string *source, const pi2_tokenizer *tokenizer) {
     char bos[256], eos[256];
-    special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
-    special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
+    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
+    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
     const pi2_chat_message message = { .role = "user", .content = "Hello" };
     const pi2_chat_inputs inputs = { .messages = &message, .message_count = 1, .add_generation_prompt = true,
                                      .bos_token = bos, .eos_token = eos };

@@ -169,6 +169,14 @@ const char *pi2_tokenizer_piece(const pi2_tokenizer *tokenizer, int32_t token, b
     return pi2_token_text(tokenizer, (uint32_t)token);
 }
 
+void pi2_tokenizer_special_text(const pi2_tokenizer *tokenizer, int32_t token, char *text, size_t capacity) {
+    size_t length = 0;
+    const char *piece = pi2_tokenizer_piece(tokenizer, token, true, &length);
+    if (length >= capacity) length = 0;
+    memcpy(text, piece, length);
+    text[length] = '\0';
+}
+
 size_t pi2_tokenizer_memory_bytes(const pi2_tokenizer *tokenizer) {
     const size_t count = tokenizer->token_count;
     size_t bytes = sizeof *tokenizer + tokenizer->text_start[count] + count;

@@ -63,6 +63,9 @@ pi2_status pi2_tokenizer_encode(const pi2_tokenizer *tokenizer, const pi2_text_s
 const char *pi2_tokenizer_piece(const pi2_tokenizer *tokenizer, int32_t token, bool special,
                                 size_t *length_out);
 
+/** The text of a special token such as BOS, NUL-terminated; "" for -1, and where it does not fit. */
+void pi2_tokenizer_special_text(const pi2_tokenizer *tokenizer, int32_t token, char *text, size_t capacity);
+
 uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer);
 int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer); /* -1: none */
 int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer);

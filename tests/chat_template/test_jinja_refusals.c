@@ -34,14 +34,15 @@ static void check_refusals(const refusal *refusals, size_t count) {
 static void test_unknown_names(void **state) {
     (void)state;
     const refusal refusals[] = {
-        {"a\nb {{ x | foo }}", UNSUPPORTED,
-         "chat template, line 2, column 10: filter 'foo' is not supported; use 'run --raw' or "
+        {"a\nb {{ x | round }}", UNSUPPORTED,
+         "chat template, line 2, column 10: filter 'round' is not supported; use 'run --raw' or "
          "'run --chat-template NAME'"},
-        {"{{ 1 is foo }}", UNSUPPORTED, "line 1, column 9: test 'foo'"},
+        {"{{ 1 is filter }}", UNSUPPORTED, "line 1, column 9: test 'filter'"},
+        {"{{ x | foo }}", FORMAT, "No filter named 'foo' found."},
+        {"{{ 1 is foo }}", FORMAT, "No test named 'foo' found."},
         {"{{ 'a'.zfill(3) }}", UNSUPPORTED, "method 'zfill' of a string"},
-        {"{{ [].sort() }}", UNSUPPORTED, "method 'sort' of a list"},
-        {"{{ {}.update({}) }}", UNSUPPORTED, "method 'update' of a mapping"},
-        {"{{ messages[0].foo() }}", UNSUPPORTED, "method 'foo'"},
+        {"{{ [].index(1) }}", UNSUPPORTED, "method 'index' of a list"},
+        {"{{ {}.copy() }}", UNSUPPORTED, "method 'copy' of a mapping"},
         {"{{ lipsum() }}", UNSUPPORTED, "line 1, column 4: function 'lipsum'"},
         {"{% include 'x' %}", UNSUPPORTED, "line 1, column 4: tag 'include'"},
         {"{% import 'x' as y %}", UNSUPPORTED, "tag 'import'"},
@@ -54,8 +55,10 @@ static void test_unknown_names(void **state) {
         {"{{ '%s' % 1 }}", UNSUPPORTED, "the operator % on a string"},
         {"{{ 2.5 ** 2 }}", UNSUPPORTED, "the operator ** on a float"},
         {"{{ strftime_now('%Q') }}", UNSUPPORTED, "the date format '%Q'"},
-        {"{{ [1] | map('foo') }}", UNSUPPORTED, "filter 'foo'"},
-        {"{{ [1] | select('foo') }}", UNSUPPORTED, "test 'foo'"},
+        {"{{ [1] | map('round') }}", UNSUPPORTED, "filter 'round'"},
+        {"{{ [1] | select('filter') }}", UNSUPPORTED, "test 'filter'"},
+        {"{{ [1] | map('upper') }}", UNSUPPORTED, "printing a generator, view or range: put '| list' behind it"},
+        {"{{ range(2) }}", UNSUPPORTED, "printing a generator, view or range"},
         {"{{ 'a' | trim(foo=1) }}", UNSUPPORTED, "an argument of this name for 'trim'"},
         {"{% for i in [1] %}{{ loop.foo }}{% endfor %}", UNSUPPORTED, "'foo' of a loop"},
         {"{{ namespace() }}", UNSUPPORTED, "printing a namespace"},
@@ -107,34 +110,81 @@ static void test_run_time_errors(void **state) {
         {"\n{{ raise_exception('Not so.') }}", FORMAT,
          "chat template, line 2, column 4: it refuses this conversation: Not so."},
         {"{{ raise_exception('two\nlines\x1b[31m') }}", FORMAT, "two lines [31m"},
+        /* as jinja2 and Python say it */
         {"{{ x.y }}", FORMAT, "'x' is undefined"},
-        {"{{ messages[0].x.y }}", FORMAT, "'x' is undefined"},
+        {"{{ messages[0].x.y }}", FORMAT, "'dict object' has no attribute 'x'"},
+        {"{{ messages[0].foo() }}", FORMAT, "'dict object' has no attribute 'foo'"},
+        {"{{ messages[7].x }}", FORMAT, "list object has no element 7"},
+        {"{{ none.x.y }}", FORMAT, "'None' has no attribute 'x'"},
+        {"{{ none[0].y }}", FORMAT, "None has no element 0"},
+        {"{{ 'a'.b.c }}", FORMAT, "'str object' has no attribute 'b'"},
+        {"{{ (1, 2)[2] + 1 }}", FORMAT, "tuple object has no element 2"},
+        {"{{ {'items': 1}.items.x.y }}", FORMAT, "'builtin_function_or_method object' has no attribute 'x'"},
+        {"{% set n = namespace() %}{{ n.x.y }}", FORMAT, "'jinja2.utils.Namespace object' has no attribute 'x'"},
+        {"{{ ([] | first).x }}", FORMAT, "No first item, sequence was empty."},
+        {"{{ ([] | last).x }}", FORMAT, "No last item, sequence was empty."},
+        {"{{ ([] | max).x }}", FORMAT, "No aggregated item, sequence was empty."},
+        {"\n{{ ('a' if false).x }}", FORMAT,
+         "the inline if-expression on line 2 evaluated to false and no else section was defined."},
+        {"{% macro m(a) %}{{ a.b }}{% endmacro %}{{ m() }}", FORMAT, "parameter 'a' was not provided"},
+        {"{% for i in [1] %}{{ loop.previtem.x }}{% endfor %}", FORMAT, "there is no previous item"},
+    };
+    CHECK(refusals);
+}
+
+static void test_wrong_types(void **state) {
+    (void)state;
+    const refusal refusals[] = {
         {"{{ x + 'a' }}", FORMAT, "'x' is undefined"},
-        {"{{ 'a' + 1 }}", FORMAT, "a string + an integer has no result"},
-        {"{{ none + 'a' }}", FORMAT, "none + a string has no result"},
-        {"{{ 1 < 'a' }}", FORMAT, "an integer < a string cannot be compared"},
-        {"{{ 1 / 0 }}", FORMAT, "a division by zero"},
-        {"{{ 1 // 0 }}{{ 1 % 0 }}", FORMAT, "a division by zero"},
-        {"{% for x in none %}{% endfor %}", FORMAT, "none has no items to visit"},
-        {"{% for a, b in [[1]] %}{% endfor %}", FORMAT, "2 names are set to 1 values"},
-        {"{{ 1 in 5 }}", FORMAT, "an integer holds nothing"},
-        {"{{ none | length }}", FORMAT, "none has no length"},
-        {"{{ missing | tojson }}", FORMAT, "tojson of 'missing', which is undefined"},
+        {"{{ x < 1 }}", FORMAT, "'x' is undefined"},
+        {"{{ x() }}", FORMAT, "'x' is undefined"},
+        {"{{ 'a' + 1 }}", FORMAT, "can only concatenate str (not \"int\") to str"},
+        {"{{ [] + (1, 2) }}", FORMAT, "can only concatenate list (not \"tuple\") to list"},
+        {"{{ none + 'a' }}", FORMAT, "unsupported operand type(s) for +: 'NoneType' and 'str'"},
+        {"{{ 'a' * 'b' }}", FORMAT, "can't multiply sequence by non-int of type 'str'"},
+        {"{{ 1 < 'a' }}", FORMAT, "'<' not supported between instances of 'int' and 'str'"},
+        {"{{ 1 / 0 }}", FORMAT, "division by zero"},
+        {"{{ 1 // 0 }}", FORMAT, "integer division or modulo by zero"},
+        {"{{ 1 % 0 }}", FORMAT, "integer modulo by zero"},
+        {"{% for x in none %}{% endfor %}", FORMAT, "'NoneType' object is not iterable"},
+        {"{% for a, b in [[1]] %}{% endfor %}", FORMAT, "not enough values to unpack (expected 2, got 1)"},
+        {"{% for a, b in [[1, 2, 3]] %}{% endfor %}", FORMAT, "too many values to unpack (expected 2)"},
+        {"{{ 1 in 5 }}", FORMAT, "argument of type 'int' is not iterable"},
+        {"{{ 1 in 'a' }}", FORMAT, "'in <string>' requires string as left operand, not int"},
+        {"{{ none | length }}", FORMAT, "object of type 'NoneType' has no len()"},
+        {"{{ 'a' | items }}", FORMAT, "Can only get item pairs from a mapping."},
+        {"{% set x = none %}{{ x[1:] }}", FORMAT, "'NoneType' object is not subscriptable"},
+        {"{{ missing | tojson }}", FORMAT, "Object of type Undefined is not JSON serializable"},
+        /* generators, views and ranges are no lists */
+        {"{{ [1] | map('upper') | tojson }}", FORMAT, "Object of type generator is not JSON serializable"},
+        {"{{ {'a': 1}.items() | tojson }}", FORMAT, "Object of type dict_items is not JSON serializable"},
+        {"{{ [1] | select | length }}", FORMAT, "object of type 'generator' has no len()"},
+        {"{{ ([1] | select)[0].x }}", FORMAT, "generator object has no element 0"},
+        {"{{ {'a': 1}.keys()[0].x }}", FORMAT, "dict_keys object has no element 0"},
+        {"{{ ([1] | select)[:1] }}", FORMAT, "'generator' object is not subscriptable"},
+        {"{{ [1] + ([2] | select) }}", FORMAT, "can only concatenate list (not \"generator\") to list"},
+        {"{{ [1] | map('string') | last }}", FORMAT, "'generator' object is not reversible"},
+    };
+    CHECK(refusals);
+}
+
+static void test_wrong_values(void **state) {
+    (void)state;
+    const refusal refusals[] = {
         {"{% set messages[0].x = 1 %}", FORMAT, "expected %}"},
-        {"{% set m = messages[0] %}{% set m.x = 1 %}", FORMAT, "only of a namespace"},
-        {"{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", FORMAT, "takes 1 arguments, not 2"},
-        {"{% macro m(a) %}{% endmacro %}{{ m(b=1) }}", FORMAT, "no parameter of one of these"},
-        {"{{ 5() }}", FORMAT, "an integer cannot be called"},
-        {"{{ 'a'.split('') }}", FORMAT, "split by an empty separator"},
-        {"{{ [1,2][::0] }}", FORMAT, "a slice's step cannot be 0"},
-        {"{{ [1, 'a'] | sort }}", FORMAT, "cannot be ordered"},
-        {"{{ 5 | indent }}", FORMAT, "'indent' needs a string, not an integer"},
-        {"{{ [] in {} }}", FORMAT, "a list cannot be a key"},
-        {"{{ [{}] | unique | list }}", FORMAT, "a mapping cannot be a key"},
+        {"{% set m = messages[0] %}{% set m.x = 1 %}", FORMAT, "cannot assign attribute on non-namespace object"},
+        {"{% macro m(a) %}{% endmacro %}{{ m(1, 2) }}", FORMAT, "macro 'm' takes not more than 1 argument(s)"},
+        {"{% macro m(a) %}{% endmacro %}{{ m(b=1) }}", FORMAT, "macro 'm' takes no keyword argument 'b'"},
+        {"{{ 5() }}", FORMAT, "'int' object is not callable"},
+        {"{{ 'a'.split('') }}", FORMAT, "empty separator"},
+        {"{{ [1,2][::0] }}", FORMAT, "slice step cannot be zero"},
+        {"{{ [1, 'a'] | sort }}", FORMAT, "'<' not supported between instances of 'str' and 'int'"},
+        {"{{ 5 | indent }}", FORMAT, "unsupported operand type(s) for +=: 'int' and 'str'"},
+        {"{{ [] in {} }}", FORMAT, "unhashable type: 'list'"},
+        {"{{ [{}] | unique | list }}", FORMAT, "unhashable type: 'dict'"},
         {"{% filter length %}a{% endfilter %}", FORMAT, "gives an integer, not a string"},
-        {"{{ [].pop() }}", FORMAT, "pop of an item that the list does not have"},
         {"{{ range(9223372036854775807, -9223372036854775807, 1 - 9223372036854775807) | list | "
-         "length + 'x' }}", FORMAT, "an integer + a string"},
+         "length + 'x' }}", FORMAT, "unsupported operand type(s) for +: 'int' and 'str'"},
         {"{{ 9223372036854775807 + 1 }}", UNSUPPORTED, "an integer above 64 bits"},
     };
     CHECK(refusals);
@@ -144,17 +194,22 @@ static void test_run_time_errors(void **state) {
 static void test_nothing_to_escape_to(void **state) {
     (void)state;
     const refusal refusals[] = {
-        {"{{ ''.__class__.__mro__[1].__subclasses__() }}", UNSUPPORTED, "attribute '__class__'"},
-        {"{{ messages['__class__'] }}", UNSUPPORTED, "attribute '__class__'"},
-        {"{{ range.__globals__ }}", UNSUPPORTED, "'__globals__'"},
+        {"{{ ''.__class__.__mro__[1].__subclasses__() }}", FORMAT,
+         "access to attribute '__class__' of 'str' object is unsafe."},
+        {"{{ messages['__class__'].x }}", FORMAT, "access to attribute '__class__' of 'list' object is unsafe."},
+        {"{{ range.__globals__.x }}", FORMAT, "access to attribute '__globals__' of 'function' object is unsafe."},
+        {"{{ [].append(1) }}", FORMAT, "access to attribute 'append' of 'list' object is unsafe."},
+        {"{{ {}.update({}) }}", FORMAT, "access to attribute 'update' of 'dict' object is unsafe."},
+        {"{{ messages[0].pop('role') }}", FORMAT, "access to attribute 'pop' of 'dict' object is unsafe."},
         {"{{ self.__init__ }}", FORMAT, "'self' is undefined"},
         {"{{ cycler.__init__.__globals__.os.popen('id').read() }}", FORMAT, "'cycler'"},
-        {"{{ [''] | map(attribute='__class__') | list }}", UNSUPPORTED, "'__class__'"},
+        {"{{ ([''] | map(attribute='__class__') | first).x }}", FORMAT, "'__class__' of 'str' object is unsafe."},
         {"{{ 'a'.format(1) }}", UNSUPPORTED, "method 'format'"},
-        {"{{ range.name }}", UNSUPPORTED, "attribute 'name' of a function"},
-        {"{{ open('/etc/passwd') }}", UNSUPPORTED, "function 'open'"},
+        {"{{ range.name.x }}", FORMAT, "'function object' has no attribute 'name'"},
+        {"{{ open('/etc/passwd') }}", FORMAT, "'open' is undefined"},
     };
     CHECK(refusals);
+    assert_renders("{{ ''.__class__ }}{{ [].append is defined }}|{{ {'_id': 1}._id }}", "False|1"); /* as jinja2 */
 }
 
 static void test_limits(void **state) {
@@ -170,13 +225,10 @@ static void test_limits(void **state) {
          "{% endfor %}", FORMAT, "the limit of 16 MiB of output"},
         {"{% set s = 'a' * 1000 %}{% for i in range(100000) %}{{ s }}{% endfor %}", FORMAT,
          "the limit of 16 MiB of output"},
-        {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", FORMAT, "the limit of 200 calls"},
+        {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", FORMAT,
+         "maximum recursion depth exceeded: it nests more than the limit of 200 calls"},
         {"{% set n = namespace(l=[]) %}{% for i in range(99999) %}{% set n.l = n.l + [i] %}"
          "{% endfor %}", FORMAT, "limit of"},
-        {"{% set l = [1] %}{% for i in l %}{% set _ = l.append(i) %}{% endfor %}", FORMAT, "limit of"},
-        {"{% set l = [] %}{% set _ = l.append(l) %}{{ l }}", FORMAT, "the limit of 100 levels"},
-        {"{% set l = [] %}{% set _ = l.append(l) %}{{ l == [l] }}{{ l | tojson }}", FORMAT,
-         "the limit of 100 levels"},
     };
     CHECK(refusals);
 }
@@ -244,25 +296,18 @@ static void test_size_and_date(void **state) {
     pi2_chat_template_free(NULL);
 }
 
-/* append and pop, which jinja2's immutable sandbox refuses and other interpreters have. */
-static void test_changed_lists(void **state) {
-    (void)state;
-    assert_renders("{% set l = [1] %}{% set _ = l.append(2) %}{{ l }}{{ l.pop(0) }}{{ l.pop() }}{{ l }}",
-                   "[1, 2]12[]");
-    assert_renders("{% set q = namespace(ids=[]) %}{% set _ = q.ids.append('a') %}{{ q.ids.pop(0) }}", "a");
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unknown_names),
         cmocka_unit_test(test_unreached_names),
         cmocka_unit_test(test_syntax),
         cmocka_unit_test(test_run_time_errors),
+        cmocka_unit_test(test_wrong_types),
+        cmocka_unit_test(test_wrong_values),
         cmocka_unit_test(test_nothing_to_escape_to),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_nesting_limits),
         cmocka_unit_test(test_size_and_date),
-        cmocka_unit_test(test_changed_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

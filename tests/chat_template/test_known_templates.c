@@ -141,8 +141,8 @@ static void test_variables_that_are_none(void **state) {
         assert_int_equal(rendered.segment_count, 0);
     }
     char deep[400] = "{\"a\":";
-    for (int i = 0; i < 60; i++) strcat(deep, "[");
-    for (int i = 0; i < 60; i++) strcat(deep, "]");
+    for (int i = 0; i < 120; i++) strcat(deep, "[");
+    for (int i = 0; i < 120; i++) strcat(deep, "]");
     strcat(deep, "}");
     assert_int_equal(pi2_chat_template_check_variables(deep), PI2_ERR_INVALID);
     assert_int_equal(pi2_chat_template_check_variables("{}"), PI2_OK);

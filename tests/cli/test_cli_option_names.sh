@@ -74,6 +74,7 @@ for file in "$sources"/src/*/*.c "$sources"/src/*/*/*.c "$sources"/programs/cli/
     */bench_report.c) list=bench ;;
     */chat.c | */generation.c | */answer_text.c | */line_editor.c | */terminal_input.c | */engine_text.c) list=run ;;
     */main.c) list= ;;
+    */template_file.c | */prompt.c) list="run apply-template" ;;
     */synthetic/*) list=synth ;;
     */engine_outputs.c) list="run bench" ;;
     *) list=$engines ;;
