@@ -92,6 +92,6 @@ int pi2_cli_print_help(const pi2_cli_command *command) {
     print_without_effect(command);
     (void)printf("\nSizes: bytes, or K, M, G (powers of 1000) and KiB, MiB, GiB (of 1024): 64M, 1.5G.\n"
                  "Exit codes: 0 done, 2 usage, 3 bad file, 4 not enough memory, 5 input or output,\n"
-                 "130 interrupted.\n");
+                 "6 divergence above the limit, 130 interrupted.\n");
     return pi2_cli_finish_stdout();
 }

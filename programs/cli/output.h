@@ -22,6 +22,7 @@
 
 enum {
     PI2_EXIT_OK = 0, PI2_EXIT_USAGE = 2, PI2_EXIT_BAD_FILE = 3, PI2_EXIT_MEMORY = 4, PI2_EXIT_IO = 5,
+    PI2_EXIT_DIVERGENCE = 6, /* an approximate mode costs more than was allowed, or nobody knows */
     PI2_EXIT_INTERRUPTED = 130
 };
 

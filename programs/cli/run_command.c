@@ -8,6 +8,7 @@
 #include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "generation.h"
+#include "guard_report.h"
 #include "output.h"
 #include "plan_file.h"
 #include "powerinfer2/cache_replay.h"
@@ -111,6 +112,7 @@ typedef struct run_state {
     pi2_cli_model_settings model;
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
+    pi2_cli_guard_settings guard;
     char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
     size_t prompt_length;
@@ -262,6 +264,22 @@ static int read_template(run_state *state, pi2_engine_options *options) {
     return pi2_cli_read_template(wanted, &state->chat_template, &options->chat_template);
 }
 
+/** An approximate mode costs at most what was allowed, or the engine is opened in the exact one. */
+static int open_within_guard(run_state *state, pi2_engine_options *options) {
+    bool falls_back = false;
+    options->identifies_weights = pi2_cli_asks_approximate(options);
+    pi2_status status = pi2_cli_open_engine(options, &state->engine);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    const int code = pi2_cli_check_guard(&state->guard, state->engine, options, &falls_back);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (!falls_back) return PI2_EXIT_OK;
+    pi2_engine_close(state->engine);
+    state->engine = NULL;
+    pi2_cli_make_exact(options);
+    status = pi2_cli_open_engine(options, &state->engine);
+    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
+}
+
 static int open_engine(run_state *state) {
     pi2_engine_options options;
     int code = pi2_cli_fill_options(&state->model, &state->size, &options);
@@ -284,8 +302,8 @@ static int open_engine(run_state *state) {
     choose_routing(state, &options);
     code = pi2_cli_refresh_disk(&options);
     if (code != PI2_EXIT_OK) return code;
-    pi2_status status = pi2_cli_open_engine(&options, &state->engine);
-    if (status != PI2_OK) return pi2_cli_failed(status);
+    code = open_within_guard(state, &options);
+    if (code != PI2_EXIT_OK) return code;
     const sampling_settings *from = &state->sampling;
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
@@ -299,7 +317,7 @@ static int open_engine(run_state *state) {
     sampling.frequency_penalty = (float)from->frequency_penalty;
     sampling.seed = from->seed < 0 ? UINT32_MAX : (uint32_t)from->seed;
     sampling.forbid_end_tokens = state->settings.ignore_end;
-    status = pi2_session_create(state->engine, &sampling, &state->session);
+    const pi2_status status = pi2_session_create(state->engine, &sampling, &state->session);
     return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }
 
@@ -500,6 +518,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         pi2_cli_model_section(&state.model),
         pi2_cli_size_section(&state.size),
         {"Sampling", sampling_options, sizeof sampling_options / sizeof sampling_options[0], &state.sampling},
+        pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
         pi2_cli_no_effect_section()};
     const pi2_cli_command command = {

@@ -72,7 +72,8 @@ for file in "$sources"/src/*/*.c "$sources"/src/*/*/*.c "$sources"/programs/cli/
         list=$(basename "$file" _command.c | tr _ -) ;;
     */inspect_routing.c) list=inspect ;;
     */bench_report.c) list=bench ;;
-    */chat.c | */generation.c | */answer_text.c | */line_editor.c | */terminal_input.c | */engine_text.c) list=run ;;
+    */chat.c | */generation.c | */answer_text.c | */line_editor.c | */terminal_input.c | */engine_text.c | \
+    */guard_report.c) list=run ;;
     */main.c) list= ;;
     */template_file.c | */prompt.c) list="run apply-template" ;;
     */synthetic/*) list=synth ;;
