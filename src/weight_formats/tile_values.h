@@ -116,8 +116,7 @@ void pi2_unpack_row_by_block(const pi2_weight_format *format, pi2_unpack_block_f
     }
 
 /* The formats themselves: one constant for each line of the list. */
-#define WEIGHT_FORMAT(name) extern const pi2_weight_format pi2_weight_format_##name;
+#define WEIGHT_FORMAT(lower, upper, id) extern const pi2_weight_format pi2_weight_format_##lower;
 #include "weight_formats/weight_formats.inc"
-#undef WEIGHT_FORMAT
 
 #endif

@@ -7,9 +7,8 @@
 #include "weight_formats/tile_values.h"
 
 static const pi2_weight_format *const formats[] = {
-#define WEIGHT_FORMAT(name) &pi2_weight_format_##name,
+#define WEIGHT_FORMAT(lower, upper, id) &pi2_weight_format_##lower,
 #include "weight_formats/weight_formats.inc"
-#undef WEIGHT_FORMAT
 };
 static const size_t format_count = sizeof formats / sizeof formats[0];
 

@@ -24,8 +24,8 @@ enum { PI2_TILE_ROWS = 16, PI2_TILE_ALIGNMENT = 64 };
 
 /** Weight types, numbered as in GGUF (docs/gguf.md of ggml, "ggml_type"). */
 typedef enum pi2_weight_type {
-    PI2_F32 = 0, PI2_F16 = 1, PI2_Q4_0 = 2, PI2_Q4_1 = 3, PI2_Q5_0 = 6, PI2_Q5_1 = 7,
-    PI2_Q8_0 = 8, PI2_Q4_K = 12, PI2_Q6_K = 14, PI2_BF16 = 30
+#define WEIGHT_FORMAT(lower, upper, id) PI2_##upper = (id),
+#include "weight_formats/weight_formats.inc"
 } pi2_weight_type;
 
 /** How activations are presented to weights of one type. */

@@ -9,19 +9,17 @@
 
 #include "support/tiny_model.h"
 
-static const struct { const char *name; pi2_weight_type type; } types[] = {
-    {"F32", PI2_F32},   {"F16", PI2_F16},   {"BF16", PI2_BF16}, {"Q4_0", PI2_Q4_0}, {"Q4_1", PI2_Q4_1},
-    {"Q5_0", PI2_Q5_0}, {"Q5_1", PI2_Q5_1}, {"Q8_0", PI2_Q8_0}, {"Q4_K", PI2_Q4_K}, {"Q6_K", PI2_Q6_K}};
-
 static int fail(const char *argument) {
     (void)fprintf(stderr, "make_tiny_model: cannot use '%s'\n", argument);
     return 2;
 }
 
 static bool parse_type(const char *name, pi2_weight_type *type_out) {
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (strcmp(name, types[i].name) == 0) {
-            *type_out = types[i].type;
+    size_t count;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(name, formats[i]->name) == 0) {
+            *type_out = formats[i]->type;
             return true;
         }
     }
