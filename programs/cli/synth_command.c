@@ -24,8 +24,8 @@ static const pi2_cli_option file_options[] = {
      "Shape of a real model; --list-shapes names them. The options below change its numbers, or "
      "without it those of a small llama.", NULL, 0, 0},
     {"--type", "TYPE", PI2_CLI_TEXT, SYNTH(type), "q4_0",
-     "Weight type: q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q4_k_s, q4_k_m, q6_k, f16, bf16 or f32. Output "
-     "and others get what llama-quantize would give them.", NULL, 0, 0},
+     "Weight type: any that is read, in small letters (a wrong one is answered with all of them), or q4_k_s or "
+     "q4_k_m. Output and others get what llama-quantize would give them, or nearly.", NULL, 0, 0},
     {"--pure", NULL, PI2_CLI_FLAG, SYNTH(pure), NULL, "Every matrix gets the type itself.", NULL, 0, 0},
     {"-o, --output", "FILE", PI2_CLI_TEXT, SYNTH(output), NULL, "Where to write.", NULL, 0, 0},
     {"--seed", "N", PI2_CLI_INTEGER, SYNTH(seed), "1", "Equal seeds give equal files.", NULL, 0, INT64_MAX},

@@ -58,15 +58,15 @@ static bool rows_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *ban
     if (tensor == PI2_NO_UP) return true;
     if (tensor >= layout->tensor_count) return false;
     const pi2_layout_tensor *rows = &layout->tensors[tensor];
-    return !rows->is_raw && rows->rows / rows->matrix_rows == experts && rows->matrix_rows == bank->neuron_count &&
-           rows->columns == bank->width;
+    return !rows->is_raw && pi2_has_columns(rows->format) && rows->rows / rows->matrix_rows == experts &&
+           rows->matrix_rows == bank->neuron_count && rows->columns == bank->width;
 }
 
 static bool tensors_fit(const pi2_extent_layout *layout, const pi2_neuron_bank *bank) {
     if (bank->down_tensor >= layout->tensor_count) return false;
     const pi2_layout_tensor *down = &layout->tensors[bank->down_tensor];
     const uint64_t experts = down->rows / down->matrix_rows;
-    if (down->is_raw || !rows_fit(layout, bank, bank->gate_tensor, experts) ||
+    if (down->is_raw || !pi2_has_columns(down->format) || !rows_fit(layout, bank, bank->gate_tensor, experts) ||
         !rows_fit(layout, bank, bank->up_tensor, experts)) return false;
     if (bank->expert == UINT32_MAX ? experts != 1 : bank->expert >= experts) return false;
     return bank->neuron_count != 0 && down->columns == bank->neuron_count && down->matrix_rows == bank->width;
@@ -167,13 +167,16 @@ static uint32_t list_matrices(const pi2_extent_layout *layout, const pi2_group *
     return count;
 }
 
-/** Whether a group has a bank, and then the bank. */
+/** Whether a group has a bank, and then the bank. None: a type is read by whole blocks, and the FFN stays dense. */
 static bool begin_bank(const pi2_extent_layout *layout, const pi2_group *group, bool with_gate, pi2_neuron_bank *bank) {
     uint32_t numbers[MAX_MATRICES];
     if (group->kind != PI2_GROUP_FFN && group->kind != PI2_GROUP_EXPERT) return false;
     const uint32_t count = list_matrices(layout, group, numbers);
     if (count != MAX_MATRICES && count != UNGATED_MATRICES) return false;
     const pi2_layout_tensor *down = &layout->tensors[numbers[count - 1]];
+    if (!pi2_has_columns(down->format)) return false;
+    if (count == MAX_MATRICES && !pi2_has_columns(layout->tensors[numbers[1]].format)) return false;
+    if (with_gate && !pi2_has_columns(layout->tensors[numbers[0]].format)) return false;
     *bank = (pi2_neuron_bank){ .layer = group->layer, .expert = group->expert, .neuron_count = down->columns,
                                .width = (uint32_t)down->matrix_rows, .down_tensor = numbers[count - 1],
                                .gate_tensor = with_gate ? numbers[0] : PI2_NO_GATE,

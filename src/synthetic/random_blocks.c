@@ -44,12 +44,8 @@ int pi2_block_limit(pi2_weight_type type) {
     case PI2_Q5_0:
     case PI2_Q5_1: return 15;
     case PI2_Q6_K: return 31;
-    case PI2_Q8_0:
-    case PI2_F32:
-    case PI2_F16:
-    case PI2_BF16: return 127;
+    default: return 127; /* Q8_0, floats */
     }
-    return 7;
 }
 
 float pi2_block_deviation(pi2_weight_type type) {
@@ -170,7 +166,9 @@ static void encode_float(pi2_weight_type type, uint8_t *bytes, float value) {
 void pi2_block_encode(const pi2_weight_format *format, uint8_t *blocks, float step,
                       const int8_t *values, size_t count, pi2_random *variation) {
     for (size_t i = 0; i < count; i += format->block_columns, blocks += format->block_bytes) {
-        if (format->block_columns == 1) {
+        if (format->read_block) {
+            memset(blocks, 0, format->block_bytes); /* weights of 0 in each of these formats */
+        } else if (format->block_columns == 1) {
             encode_float(format->type, blocks, step * (float)values[i]);
         } else if (format->type == PI2_Q4_K) {
             encode_q4_k(blocks, step, values + i, variation);
@@ -180,6 +178,73 @@ void pi2_block_encode(const pi2_weight_format *format, uint8_t *blocks, float st
             encode_block_32(format->type, blocks, step, values + i);
         }
     }
+}
+
+/* ---- blocks that are read whole: any bits will do, with a scale that fits ---- */
+
+static void fill_random(uint8_t *block, size_t bytes, pi2_random *random) {
+    for (size_t i = 0; i < bytes; i++) block[i] = (uint8_t)(pi2_random_next(random) >> 56);
+}
+
+static void put_scale(const pi2_weight_format *format, uint8_t *block, const pi2_block_scale *scale, float d) {
+    const pi2_block_parts *parts = &format->parts;
+    if (parts->half_count > 0) put_u16(block + parts->halves, pi2_float_to_half(d));
+    if (parts->half_count > 1) put_u16(block + parts->halves + 2, pi2_float_to_half(d * scale->minimum));
+    if (parts->half_count == 0) memset(block + parts->scales, scale->byte, parts->scale_bytes);
+}
+
+/* The byte that as a block's scale comes nearest to d. */
+static uint8_t nearest_byte(const pi2_weight_format *format, float d) {
+    uint8_t block[PI2_LARGEST_BLOCK_BYTES] = { 0 }, best = 0;
+    float least = INFINITY;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        pi2_block_values values;
+        memset(block + format->parts.scales, (int)byte, format->parts.scale_bytes);
+        format->read_block(&values, block);
+        const float error = fabsf(values.d[0] - d);
+        if (error < least) {
+            least = error;
+            best = (uint8_t)byte;
+        }
+    }
+    return best;
+}
+
+pi2_block_scale pi2_block_scale_of(const pi2_weight_format *format, float deviation) {
+    enum { SAMPLES = 64 };
+    pi2_random random = pi2_random_named(1, format->name);
+    pi2_block_scale scale = { .byte = 0 };
+    uint8_t block[PI2_LARGEST_BLOCK_BYTES];
+    float weights[256];
+    double sum = 0, minimums = 0, squares = 0;
+    for (int i = 0; i < 2 * SAMPLES; i++) { /* first where the middle is, then how far weights lie from it */
+        pi2_block_values values;
+        fill_random(block, format->block_bytes, &random);
+        if (i == SAMPLES && format->sub_minimums) scale.minimum = (float)(sum / minimums);
+        if (format->parts.half_count == 0) scale.byte = nearest_byte(format, 1.0f);
+        put_scale(format, block, &scale, 1.0f);
+        format->read_block(&values, block);
+        format->decode_row(weights, block, 1);
+        for (uint32_t k = 0; k < format->block_columns; k++) {
+            if (i < SAMPLES) {
+                sum += weights[k];
+                minimums += format->sub_minimums ? values.minimums[k / format->sub_columns] : 0;
+            } else {
+                squares += (double)weights[k] * weights[k];
+            }
+        }
+    }
+    scale.d = deviation / (float)sqrt(squares / (SAMPLES * format->block_columns));
+    if (format->parts.half_count == 0) scale.byte = nearest_byte(format, scale.d);
+    return scale;
+}
+
+void pi2_block_random(const pi2_weight_format *format, uint8_t *block, const pi2_block_scale *scale, float factor,
+                      pi2_random *random) {
+    fill_random(block, format->block_bytes, random);
+    /* Code books have a middle of their own: of scales of either sign weights have 0. */
+    const bool is_negative = !format->sub_minimums && pi2_random_next(random) >> 63;
+    put_scale(format, block, scale, is_negative ? -scale->d * factor : scale->d * factor);
 }
 
 pi2_status pi2_block_pool_open(pi2_block_pool *pool, const pi2_weight_format *format,
@@ -193,8 +258,14 @@ pi2_status pi2_block_pool_open(pi2_block_pool *pool, const pi2_weight_format *fo
     const float step = deviation / pi2_block_deviation(format->type);
     const uint32_t columns = format->block_columns;
     int8_t values[256];
+    pi2_block_scale whole = { .d = 0.0f };
+    if (format->read_block) whole = pi2_block_scale_of(format, deviation);
     for (uint64_t block = 0; block < pool->block_count; block++) {
         uint8_t *bytes = pool->blocks + block * format->block_bytes;
+        if (format->read_block) {
+            pi2_block_random(format, bytes, &whole, is_even ? 1.0f : pi2_random_uniform(&random, 0.7f, 1.3f), &random);
+            continue;
+        }
         if (columns == 1) { /* every bit of the fraction random, not 255 values */
             encode_float(format->type, bytes, pi2_random_uniform(&random, -1.732f, 1.732f) * deviation);
             continue;

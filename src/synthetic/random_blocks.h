@@ -37,11 +37,23 @@ int pi2_block_limit(pi2_weight_type type);
 float pi2_block_deviation(pi2_weight_type type);
 
 /**
- * Encodes `count` weights values[i] * step. count: a multiple of the format's block_columns.
+ * Encodes `count` weights values[i] * step. count: a multiple of the format's block_columns. A format that is read by
+ * whole blocks cannot hold any integers: it gets zeros, and who plans gives other weights another format.
  * variation: NULL, or a generator that draws each sub-block's share of the scale (K types).
  */
 void pi2_block_encode(const pi2_weight_format *format, uint8_t *blocks, float step,
                       const int8_t *values, size_t count, pi2_random *variation);
+
+/** What gives blocks of random bits a deviation, of a format that is read by whole blocks. */
+typedef struct pi2_block_scale {
+    float d, minimum; /* the minimum's share of d */
+    uint8_t byte;     /* instead, where a scale is no half */
+} pi2_block_scale;
+
+pi2_block_scale pi2_block_scale_of(const pi2_weight_format *format, float deviation);
+/** One block of random bits, its scale `factor` times the given one. */
+void pi2_block_random(const pi2_weight_format *format, uint8_t *block, const pi2_block_scale *scale, float factor,
+                      pi2_random *random);
 
 /** Random blocks of one type and deviation. */
 typedef struct pi2_block_pool {

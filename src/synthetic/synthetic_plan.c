@@ -22,10 +22,23 @@ typedef struct plan_state {
     uint32_t layer;                  /* being listed; UINT32_MAX outside */
 } plan_state;
 
-/** Rows that K types cannot hold get what llama-quantize falls back to. */
-static const pi2_weight_format *fitting(const pi2_weight_format *format, uint64_t columns) {
+/**
+ * Rows that a type of large blocks cannot hold get what llama-quantize falls back to, or nearly; rows whose weights are
+ * chosen one by one a type that can hold them.
+ */
+static const pi2_weight_format *fitting(const pi2_weight_format *format, bool is_chosen, uint64_t columns) {
+    if (format->read_block && is_chosen) format = pi2_weight_format_find(PI2_Q8_0);
     if (columns % format->block_columns == 0) return format;
-    return pi2_weight_format_find((uint32_t)(format->type == PI2_Q4_K ? PI2_Q5_0 : PI2_Q8_0));
+    switch (format->type) {
+    case PI2_Q4_K: return pi2_weight_format_find(PI2_Q5_0);
+    case PI2_Q5_K: return pi2_weight_format_find(PI2_Q5_1);
+    case PI2_Q6_K: return pi2_weight_format_find(PI2_Q8_0);
+    default: return pi2_weight_format_find(PI2_IQ4_NL);
+    }
+}
+
+static bool has_signals(const pi2_synthetic_shape *shape) {
+    return shape->expert_count > 0 || shape->ffn_zeros > 0.0;
 }
 
 static pi2_synthetic_tensor *add_tensor(plan_state *state, const char *name, pi2_fill fill,
@@ -33,7 +46,7 @@ static pi2_synthetic_tensor *add_tensor(plan_state *state, const char *name, pi2
                                         uint64_t rows, float deviation) {
     pi2_synthetic_plan *plan = state->plan;
     pi2_synthetic_tensor *tensor = &plan->tensors[plan->tensor_count++];
-    *tensor = (pi2_synthetic_tensor){ .format = fitting(format, columns), .layer = state->layer,
+    *tensor = (pi2_synthetic_tensor){ .format = fitting(format, false, columns), .layer = state->layer,
                                       .dimensions = { columns, rows, 1 }, .fill = fill,
                                       .dimension_count = rows ? 2 : 1, .deviation = deviation };
     if (!rows) tensor->dimensions[1] = 1;
@@ -158,6 +171,17 @@ static void add_feed_forward(plan_state *state) {
     stacked[2]->keeps_signals = true;
 }
 
+/** Tensors whose weights are chosen one by one are known when all are listed. */
+static void fit_chosen(pi2_synthetic_plan *plan) {
+    for (uint32_t i = 0; i < plan->tensor_count; i++) {
+        pi2_synthetic_tensor *tensor = &plan->tensors[i];
+        const bool is_chosen = tensor->fill == PI2_FILL_EMBEDDING ? has_signals(&plan->shape)
+                                                                  : tensor->fill != PI2_FILL_RANDOM &&
+                                                                        tensor->fill != PI2_FILL_HEAD;
+        tensor->format = fitting(tensor->format, is_chosen, tensor->dimensions[0]);
+    }
+}
+
 static void add_all(plan_state *state) {
     pi2_synthetic_plan *plan = state->plan;
     const pi2_synthetic_shape *shape = &plan->shape;
@@ -217,12 +241,13 @@ pi2_status pi2_synthetic_plan_make(const pi2_synthetic_options *options,
     const pi2_synthetic_shape *shape = &plan_out->shape;
     plan_out->growth = find_growth(shape);
     const pi2_weight_format *embedding = shape->tied_head ? head_format(&state) : state.format;
-    embedding = fitting(embedding, shape->embedding_length);
+    embedding = fitting(embedding, has_signals(shape), shape->embedding_length);
     PI2_TRY(pi2_synthetic_plan_signals(plan_out, embedding->type));
     plan_out->tensor_capacity = shape->layer_count * TENSORS_PER_LAYER + TENSORS_BESIDES;
     plan_out->tensors = calloc(plan_out->tensor_capacity, sizeof *plan_out->tensors);
     if (!plan_out->tensors) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     add_all(&state);
+    fit_chosen(plan_out);
     return PI2_OK;
 }
 

@@ -59,21 +59,45 @@ void pi2_synthetic_options_init(pi2_synthetic_options *options) {
     pi2_synthetic_shape_default(&options->shape);
 }
 
+/** Mixtures that have a name of their own, and what general.file_type calls types; of others it says "guessed". */
+static const struct { const char *name; pi2_weight_type type; uint32_t file_type; } named_types[] = {
+    { "f32", PI2_F32, 0 },        { "f16", PI2_F16, 1 },    { "q4_0", PI2_Q4_0, 2 },      { "q4_1", PI2_Q4_1, 3 },
+    { "q8_0", PI2_Q8_0, 7 },      { "q5_0", PI2_Q5_0, 8 },  { "q5_1", PI2_Q5_1, 9 },      { "q4_k", PI2_Q4_K, 14 },
+    { "q4_k_s", PI2_Q4_K, 14 },   { "q4_k_m", PI2_Q4_K, 15 }, { "q6_k", PI2_Q6_K, 18 },   { "bf16", PI2_BF16, 32 } };
+enum { NAMED_TYPES = sizeof named_types / sizeof named_types[0], FILE_TYPE_GUESSED = 1024 };
+
+/** Every format of the list by its name in small letters. */
+static const struct { const char *name; pi2_weight_type type; } listed_types[] = {
+#define WEIGHT_FORMAT(lower, upper, id) { #lower, PI2_##upper },
+#include "weight_formats/weight_formats.inc"
+};
+enum { LISTED_TYPES = sizeof listed_types / sizeof listed_types[0] };
+
+static pi2_status fail_unknown_type(const char *name) {
+    char list[512] = "";
+    size_t length = 0;
+    for (size_t i = 0; i < LISTED_TYPES; i++) {
+        const int added = snprintf(list + length, sizeof list - length, " %s", listed_types[i].name);
+        if (added > 0 && length + (size_t)added < sizeof list) length += (size_t)added;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "there is no type '%s'; known are q4_k_s q4_k_m%s", name, list);
+}
+
 pi2_status pi2_synthetic_type_find(const char *name, const pi2_weight_format **format_out,
                                    uint32_t *file_type_out) {
-    static const struct { const char *name; pi2_weight_type type; uint32_t file_type; } types[] = {
-        { "f32", PI2_F32, 0 },   { "f16", PI2_F16, 1 },   { "q4_0", PI2_Q4_0, 2 },
-        { "q4_1", PI2_Q4_1, 3 }, { "q8_0", PI2_Q8_0, 7 }, { "q5_0", PI2_Q5_0, 8 },
-        { "q5_1", PI2_Q5_1, 9 }, { "q4_k", PI2_Q4_K, 14 }, { "q4_k_s", PI2_Q4_K, 14 },
-        { "q4_k_m", PI2_Q4_K, 15 }, { "q6_k", PI2_Q6_K, 18 }, { "bf16", PI2_BF16, 32 } };
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (strcmp(name, types[i].name) != 0) continue;
-        *format_out = pi2_weight_format_find((uint32_t)types[i].type);
-        *file_type_out = types[i].file_type;
+    for (size_t i = 0; i < NAMED_TYPES; i++) {
+        if (strcmp(name, named_types[i].name) != 0) continue;
+        *format_out = pi2_weight_format_find((uint32_t)named_types[i].type);
+        *file_type_out = named_types[i].file_type;
         return PI2_OK;
     }
-    return pi2_fail(PI2_ERR_INVALID, "there is no type '%s'; known are q4_0 q4_1 q5_0 q5_1 q8_0 q4_k "
-                    "q4_k_s q4_k_m q6_k f16 bf16 f32", name);
+    for (size_t i = 0; i < LISTED_TYPES; i++) {
+        if (strcmp(name, listed_types[i].name) != 0) continue;
+        *format_out = pi2_weight_format_find((uint32_t)listed_types[i].type);
+        *file_type_out = FILE_TYPE_GUESSED;
+        return PI2_OK;
+    }
+    return fail_unknown_type(name);
 }
 
 static pi2_status check_limits(const pi2_synthetic_shape *shape) {

@@ -14,6 +14,7 @@
 #include "architectures/model.h"
 #include "clusters/extent_build.h"
 #include "support/model_layout.h"
+#include "support/random_weights.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -65,7 +66,7 @@ static void test_down_by_column(void **state) {
     (void)state;
     char *twin_path = test_path(test_folder, "twin.gguf");
     size_t format_count;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&format_count);
     for (size_t f = 0; f < 2 * format_count; f++) {
         pi2_tiny_model_options options;
         pi2_tiny_model_options_init(&options);

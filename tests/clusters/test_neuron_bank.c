@@ -20,6 +20,7 @@
 #include "clusters/prepare.h"
 #include "file_formats/cluster_file.h"
 #include "support/model_layout.h"
+#include "support/random_weights.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 #include "weight_formats/neuron_form.h"
@@ -105,7 +106,7 @@ static void check_parts(const pi2_neuron_bank *bank) {
 static void test_units_of_many_widths(void **state) {
     (void)state;
     size_t format_count;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&format_count);
     unsigned of_several = 0;
     for (size_t f = 0; f < format_count; f++) {
         for (uint64_t width = 256; width <= 16384; width += 256) {
@@ -402,7 +403,7 @@ static void check_file(const pi2_neuron_statistics *statistics) {
 /* Dense, of experts, and ungated; with Gate in the bundles and without. */
 static void check_every_type(pi2_layout_kind layout) {
     size_t format_count;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&format_count);
     for (size_t i = 0; i < 2 * format_count; i++) {
         const size_t f = i % format_count;
         pi2_tiny_model_options options;

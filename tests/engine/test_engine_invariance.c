@@ -119,6 +119,43 @@ static void test_neuron_layout(void **state) {
     check_variations(variations, sizeof variations / sizeof variations[0]);
 }
 
+/* Every type that is read by whole blocks, in two mixtures. */
+static const pi2_weight_type mixtures[2][9] = {
+    { PI2_Q2_K, PI2_Q3_K, PI2_Q5_K, PI2_IQ4_NL, PI2_MXFP4, PI2_IQ4_XS, PI2_IQ3_S, PI2_Q5_K, PI2_Q3_K },
+    { PI2_IQ3_XXS, PI2_IQ2_XS, PI2_IQ2_S, PI2_TQ1_0, PI2_IQ2_XXS, PI2_NVFP4, PI2_TQ2_0, PI2_IQ4_XS, PI2_Q2_K } };
+
+static void write_mixture(const pi2_weight_type types[9]) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 6;
+    options.embedding_length = 512;
+    options.feed_forward_length = 3072;
+    options.head_count = 8;
+    options.tied_head = false;
+    pi2_weight_type *const roles[9] = { &options.query_type, &options.key_type, &options.value_type,
+                                        &options.attention_output_type, &options.gate_type, &options.up_type,
+                                        &options.down_type, &options.embedding_type, &options.head_type };
+    for (int i = 0; i < 9; i++) *roles[i] = types[i];
+    assert_int_equal(pi2_tiny_model_write_apart(&options, model_path), 0);
+}
+
+static void test_types_by_whole_blocks(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .cpu = "avx2", .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 1, .batch = 128 },
+        { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2, .batch = 7 },
+        { .more_bytes = 9000000, .threads = 2, .batch = 7, .read_method = "pread", .streams = true },
+        { .more_bytes = 10000000, .threads = 1, .batch = 1, .streams = true },
+    };
+    char *const plain = model_path;
+    model_path = test_folder_path("mixture.gguf");
+    for (int i = 0; i < 2; i++) {
+        write_mixture(mixtures[i]);
+        check_variations(variations, sizeof variations / sizeof variations[0]);
+    }
+    model_path = plain;
+}
+
 static void test_refusals(void **state) {
     (void)state;
     const variation plain = { .memory_bytes = PI2_TEST_PLENTY_BYTES, .threads = 2 };
@@ -206,6 +243,7 @@ int main(void) {
         cmocka_unit_test(test_cpu_threads_and_batches), cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_budget_too_small), cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_streaming), cmocka_unit_test(test_neuron_layout),
+        cmocka_unit_test(test_types_by_whole_blocks),
     };
     return cmocka_run_group_tests_name("engine invariance", tests, set_up, test_folder_end);
 }

@@ -21,6 +21,7 @@
 #include "neuron_cache/cache_trace.h"
 #include "powerinfer2/model_file.h"
 #include "support/emulator.h"
+#include "support/random_weights.h"
 #include "support/sanitizer.h"
 #include "support/session_run.h"
 #include "support/small_budget.h"
@@ -274,7 +275,7 @@ static void gaps_are_read_where_that_is_cheaper(void **state) {
 /* Gate is computed as ever. */
 static void check_weight_types(bool is_ungated) {
     size_t count;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t i = 0; i < count; i += STRIDE) {
         pi2_tiny_model_options options = sparse_model();
         options.layer_count = 2;
@@ -408,7 +409,7 @@ static bool goes_by_neuron(const variation *v) {
 static void experts_of_every_weight_type(void **state) {
     (void)state;
     size_t count, parts = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     const size_t step = IS_SLOW || PI2_UNDER_ASAN ? 3 : 1; /* all would take minutes */
     for (size_t i = 0; i < count; i += step) {
         pi2_tiny_model_options options = expert_model("smallthinker");

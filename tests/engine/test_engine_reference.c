@@ -44,6 +44,16 @@ static void test_mixed_types(void **state) {
     pi2_check_against_reference(&options, PI2_CACHE_F16, 0.08, 0);
     options.down_type = PI2_F32;
     pi2_check_against_reference(&options, PI2_CACHE_F16, 0.08, 0);
+    options.query_type = PI2_IQ2_XXS;
+    options.key_type = PI2_MXFP4;
+    options.value_type = PI2_IQ4_XS;
+    options.attention_output_type = PI2_NVFP4;
+    options.gate_type = PI2_IQ3_S;
+    options.up_type = PI2_TQ1_0;
+    options.down_type = PI2_Q5_K;
+    options.embedding_type = PI2_Q3_K;
+    options.head_type = PI2_IQ4_NL;
+    pi2_check_against_reference(&options, PI2_CACHE_F16, 0.08, 0);
 }
 
 static void test_cache_q8_0(void **state) {

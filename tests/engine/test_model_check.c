@@ -47,8 +47,8 @@ static void short_norm(pi2_gguf_builder *builder) {
 static void low_matrix(pi2_gguf_builder *builder) {
     memcpy(entry_of(builder, "blk.1.ffn_up.weight") + 4 + 8, "\0\1", 2); /* 256 rows of 512 */
 }
-/* Q3_K */
-static void unknown_type(pi2_gguf_builder *builder) { entry_of(builder, "blk.0.attn_k.weight")[4 + 16] = 11; }
+/* IQ1_S */
+static void unknown_type(pi2_gguf_builder *builder) { entry_of(builder, "blk.0.attn_k.weight")[4 + 16] = 19; }
 static void no_matrix(pi2_gguf_builder *builder) { replace(&builder->tensors, "blk.1.attn_v", "blk.1.attn_w"); }
 static void no_norm(pi2_gguf_builder *builder) { replace(&builder->tensors, "output_norm", "output_worm"); }
 static void pre_tokenizer(pi2_gguf_builder *builder) { replace(&builder->entries, "smollm", "smallm"); }

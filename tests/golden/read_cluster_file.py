@@ -169,6 +169,45 @@ TILES = {
 }
 
 
+# Types whose tiles are arrays: id: (block's columns, bytes, arrays of the scale area, of the value area), an array as
+# (first byte in the block, bytes of an element, elements).
+ARRAYS = {
+    10: (256, 84, ((80, 2, 2), (0, 4, 4)), ((16, 4, 16),)),
+    11: (256, 110, ((108, 2, 1), (96, 4, 3)), ((0, 4, 8), (32, 4, 16))),
+    13: (256, 176, ((0, 2, 2), (4, 4, 3)), ((16, 4, 8), (48, 4, 32))),
+    16: (256, 66, ((0, 2, 1),), ((2, 4, 16),)),
+    17: (256, 74, ((0, 2, 1), (66, 4, 2)), ((2, 4, 16),)),
+    18: (256, 98, ((0, 2, 1),), ((2, 4, 16), (66, 4, 8))),
+    20: (32, 18, ((0, 2, 1),), ((2, 4, 4),)),
+    21: (256, 110, ((0, 2, 1), (106, 4, 1)), ((2, 4, 16), (66, 4, 2), (74, 4, 8))),
+    22: (256, 82, ((0, 2, 1), (74, 4, 2)), ((2, 4, 8), (34, 4, 8), (66, 4, 2))),
+    23: (256, 136, ((0, 2, 2), (4, 4, 1)), ((8, 4, 32),)),
+    34: (256, 54, ((52, 2, 1),), ((0, 4, 13),)),
+    35: (256, 66, ((64, 2, 1),), ((0, 4, 16),)),
+    39: (32, 17, ((0, 1, 1),), ((1, 4, 4),)),
+    40: (64, 36, ((0, 4, 1),), ((4, 4, 8),)),
+}
+
+
+def array_reader(block_bytes, scale_arrays, value_arrays):
+    def read(scales, values, row):
+        block = bytearray(block_bytes)
+        for area, arrays in ((scales, scale_arrays), (values, value_arrays)):
+            place = 0
+            for first, size, count in arrays:
+                for e in range(count):
+                    block[first + size * e:first + size * (e + 1)] = area[place + size * row:place + size * (row + 1)]
+                    place += ROWS * size
+        return bytes(block)
+    return read
+
+
+for kind_, (columns_, bytes_, scales_, values_) in ARRAYS.items():
+    BLOCKS[kind_] = (columns_, bytes_)
+    TILES[kind_] = (ROWS * sum(size * count for _, size, count in scales_),
+                    ROWS * sum(size * count for _, size, count in values_), array_reader(bytes_, scales_, values_))
+
+
 def padded(count):
     return -(-count // 64) * 64
 

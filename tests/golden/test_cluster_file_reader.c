@@ -40,10 +40,33 @@ static void test_every_type(void **state) {
     char *folder = test_folder_make_in_memory();
     for (size_t f = 0; f < format_count; f++) {
         pi2_tiny_model_options options;
+        if (formats[f]->read_block) continue;
         pi2_tiny_model_options_init(&options);
         pi2_tiny_model_set_types(&options, formats[f]->type);
         options.layer_count = 1;
         options.tied_head = f % 2 != 0;
+        read_back(folder, &options);
+    }
+    test_folder_remove(folder);
+}
+
+/* Nine of them a model: Python takes its time. */
+static void test_types_by_whole_blocks(void **state) {
+    (void)state;
+    size_t format_count, next = 0;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&format_count);
+    char *folder = test_folder_make_in_memory();
+    while (next < format_count) {
+        pi2_tiny_model_options options;
+        pi2_tiny_model_options_init(&options);
+        pi2_weight_type *const roles[] = { &options.query_type, &options.key_type, &options.value_type,
+                                           &options.attention_output_type, &options.gate_type, &options.up_type,
+                                           &options.down_type, &options.embedding_type, &options.head_type };
+        options.layer_count = 1;
+        options.tied_head = false;
+        for (size_t i = 0; i < sizeof roles / sizeof roles[0] && next < format_count; next++) {
+            if (formats[next]->read_block) *roles[i++] = formats[next]->type;
+        }
         read_back(folder, &options);
     }
     test_folder_remove(folder);
@@ -70,6 +93,7 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type),
+        cmocka_unit_test(test_types_by_whole_blocks),
         cmocka_unit_test(test_several_clusters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,7 +152,7 @@ static void rows_have_the_dense_bits(void **state) {
     (void)state;
     test_random random = test_random_from_env("PI2_SEED");
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         const size_t most = formats[f]->block_columns == 256 ? 5 : formats[f]->block_columns == 32 ? 13 : 70;
         for (size_t blocks = 1; blocks <= most; blocks++) {
@@ -332,7 +332,7 @@ static void columns_have_the_dense_bits(void **state) {
     static const size_t row_counts[] = {1, 16, 33, 64, 96, 128, 160, 205, 256, 300};
     test_random random = test_random_from_env("PI2_SEED");
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++) {
             const size_t most = formats[f]->block_columns == 256 ? 3 : formats[f]->block_columns == 32 ? 9 : 90;
@@ -374,7 +374,7 @@ static void extremes_do_not_overflow(void **state) {
     (void)state;
     test_random random = test_random_from_env("PI2_SEED");
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         for (unsigned kind = 0; formats[f]->block_columns > 1 && kind < 16; kind++) {
             matrix m = make_matrix(&random, formats[f], 130, 2);
@@ -424,7 +424,7 @@ static void tiny_products_forbid_skipping(void **state) {
 static void every_format_has_one_specification(void **state) {
     (void)state;
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         size_t scalars = 0;
         for (size_t i = 0; i < pi2_neuron_kernel_count; i++) {

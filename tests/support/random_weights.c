@@ -34,6 +34,17 @@ void *test_aligned_alloc(size_t bytes) {
     return memory;
 }
 
+const pi2_weight_format *const *test_formats_of_columns(size_t *count_out) {
+    static const pi2_weight_format *found[64];
+    size_t count, kept = 0;
+    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    for (size_t f = 0; f < count; f++) {
+        if (pi2_has_columns(formats[f])) found[kept++] = formats[f];
+    }
+    *count_out = kept;
+    return found;
+}
+
 /* A half of either sign, 2^-9 .. 2^-4, now and then zero or subnormal. */
 static void put_random_half(test_random *random, uint8_t *bytes) {
     const uint32_t bits = test_random_u32(random);
@@ -44,10 +55,11 @@ static void put_random_half(test_random *random, uint8_t *bytes) {
     bytes[1] = (uint8_t)(half >> 8);
 }
 
-static void put_random_scales(test_random *random, pi2_weight_type type, uint8_t *block) {
+static void put_random_scales(test_random *random, const pi2_weight_format *format, uint8_t *block) {
+    const pi2_block_parts *parts = &format->parts;
     uint32_t bits;
     float value;
-    switch (type) {
+    switch (format->type) {
     case PI2_F32:
         value = test_random_float(random);
         memcpy(block, &value, sizeof value);
@@ -58,17 +70,13 @@ static void put_random_scales(test_random *random, pi2_weight_type type, uint8_t
         block[0] = (uint8_t)(bits >> 16);
         block[1] = (uint8_t)(bits >> 24);
         break;
-    case PI2_Q6_K: put_random_half(random, block + 208); break;
-    case PI2_Q4_1:
-    case PI2_Q5_1:
-    case PI2_Q4_K:
-        put_random_half(random, block);
-        put_random_half(random, block + 2);
-        break;
-    case PI2_F16:
-    case PI2_Q4_0:
-    case PI2_Q5_0:
-    case PI2_Q8_0: put_random_half(random, block); break;
+    case PI2_F16: put_random_half(random, block); break;
+    default:
+        for (size_t h = 0; h < parts->half_count; h++) put_random_half(random, block + parts->halves + 2 * h);
+        if (parts->half_count > 0) break;
+        for (size_t i = 0; i < parts->scale_bytes; i++) { /* floats of a byte: powers of two, or some of everything */
+            block[parts->scales + i] = (uint8_t)(112 + test_random_u32(random) % 32);
+        }
     }
 }
 
@@ -80,7 +88,7 @@ void test_random_blocks(test_random *random, const pi2_weight_format *format, ui
             const uint8_t byte = (uint8_t)test_random_u32(random);
             blocks[i] = extreme == 0 ? 0xff : extreme == 1 ? 0x80 : byte;
         }
-        put_random_scales(random, format->type, blocks);
+        put_random_scales(random, format, blocks);
     }
 }
 

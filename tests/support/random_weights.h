@@ -15,6 +15,9 @@ uint32_t test_random_u32(test_random *random);
 /** Uniform in [-1, 1). */
 float test_random_float(test_random *random);
 
+/** As pi2_weight_formats(), of the formats whose columns can be stored one by one. */
+const pi2_weight_format *const *test_formats_of_columns(size_t *count_out);
+
 /** block_count random GGUF blocks: every bit random except that scales are finite and small. */
 void test_random_blocks(test_random *random, const pi2_weight_format *format, uint8_t *blocks,
                         size_t block_count);

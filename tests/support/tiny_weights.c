@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "synthetic/random_blocks.h"
+
 uint64_t pi2_tiny_random(uint64_t *state) {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -100,14 +102,30 @@ static void add_block_256(pi2_test_bytes *out, pi2_weight_type type, float devia
     add_half(out, scale / (18.5f * 95.0f));
 }
 
+/** Blocks that are read whole: random bits, with a scale that fits. */
+static void add_whole_blocks(pi2_test_bytes *out, const pi2_weight_format *format, uint64_t blocks, float deviation,
+                             uint64_t *state) {
+    const pi2_block_scale scale = pi2_block_scale_of(format, deviation);
+    pi2_random random = {pi2_tiny_random(state)};
+    for (uint64_t i = 0; i < blocks; i++) {
+        uint8_t block[PI2_LARGEST_BLOCK_BYTES];
+        pi2_block_random(format, block, &scale, uniform(state, 0.7f, 1.4f), &random);
+        pi2_test_bytes_add(out, block, format->block_bytes);
+    }
+}
+
 unsigned char *pi2_tiny_weights(pi2_weight_type type, uint64_t count, float deviation, uint64_t seed,
                                 size_t *length_out) {
     pi2_test_bytes out = {0};
     uint64_t state = seed;
-    const uint32_t block = type == PI2_F32 || type == PI2_F16 || type == PI2_BF16 ? 1
-                           : type == PI2_Q4_K || type == PI2_Q6_K                 ? 256
-                                                                                  : 32;
+    const pi2_weight_format *format = pi2_weight_format_find((uint32_t)type);
+    const uint32_t block = format->block_columns;
     if (count % block) abort();
+    if (format->read_block) {
+        add_whole_blocks(&out, format, count / block, deviation, &state);
+        *length_out = out.length;
+        return out.data;
+    }
     for (uint64_t i = 0; i < count / block; i++) {
         if (block == 32) {
             add_block_32(&out, type, deviation, &state);

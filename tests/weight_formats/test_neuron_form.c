@@ -38,7 +38,7 @@ static void rows_survive(void **state) {
     (void)state;
     test_random random = test_random_from_env("PI2_SEED");
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         for (size_t blocks = 0; blocks <= 19; blocks++) {
             const pi2_weight_format *format = formats[f];
@@ -144,7 +144,7 @@ static void columns_survive(void **state) {
     static const size_t row_counts[] = {1, 15, 16, 17, 31, 32, 33, 48, 64, 95, 128, MAX_ROWS};
     test_random random = test_random_from_env("PI2_SEED");
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         for (size_t i = 0; i < sizeof row_counts / sizeof row_counts[0]; i++) {
             matrix m;
@@ -167,7 +167,7 @@ static void columns_come_in_parts(void **state) {
     (void)state;
     test_random random = test_random_from_env("PI2_SEED");
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         for (size_t part = 32; part <= 96; part += 32) {
             matrix m, other;
@@ -214,7 +214,7 @@ static void weights_that_forbid_skipping(void **state) {
     test_random random = test_random_from_env("PI2_SEED");
     static const uint8_t infinity[2] = {0x00, 0x7c}, nan_half[2] = {0x01, 0xfe};
     size_t count = 0;
-    const pi2_weight_format *const *formats = pi2_weight_formats(&count);
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
     for (size_t f = 0; f < count; f++) {
         const pi2_weight_format *format = formats[f];
         uint8_t *blocks = test_aligned_alloc(5 * format->block_bytes);

@@ -28,9 +28,12 @@ typedef struct panel {
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
+static bool is_large(const pi2_weight_format *format) { return format->activation == PI2_ACTIVATION_Q8_256; }
+
+static size_t columns_of_a_sum(const pi2_weight_format *format) { return is_large(format) ? 16 : 32; }
+
 static size_t columns_of_an_entry(const pi2_matmul_strips *strips) {
-    if (strips->prepared == PI2_PREPARED_PAIRS) return 64;
-    return strips->format->block_columns == 256 ? 16 : 32;
+    return strips->prepared == PI2_PREPARED_PAIRS ? 64 : columns_of_a_sum(strips->format);
 }
 
 static void prepare_pairs(int16_t *entries, const int16_t *sums, size_t block_count) {
@@ -49,13 +52,11 @@ static void prepare(const call *c, const panel *p, size_t token, size_t token_co
     const pi2_matmul_strips *strips = c->strips;
     const pi2_activations *x = c->x;
     if (strips->prepared == PI2_PREPARED_NONE) return;
-    const size_t block_columns = strips->format->block_columns;
-    const size_t columns = p->block_count * block_columns;
-    const size_t summed = block_columns == 256 ? 16 : 32;
+    const size_t columns = p->block_count * strips->format->block_columns;
+    const size_t summed = columns_of_a_sum(strips->format), scaled = is_large(strips->format) ? 256 : 32;
     for (size_t t = 0; t < token_count; t++, entries += stride) {
         const int16_t *sums = x->sums + (token + t) * x->sum_stride + p->x_column / summed;
-        const float *scales =
-            x->scales + (token + t) * x->block_stride + p->x_column / block_columns;
+        const float *scales = x->scales + (token + t) * x->block_stride + p->x_column / scaled;
         if (strips->prepared == PI2_PREPARED_PAIRS) {
             prepare_pairs((int16_t *)entries, sums, p->block_count);
         } else if (strips->prepared == PI2_PREPARED_OFFSET) {
@@ -89,8 +90,7 @@ static pi2_matmul_strip strip_at(const call *c, const panel *p, size_t tile, siz
     } else {
         strip.a = x->values + x_token * x->value_stride + p->x_column;
         strip.a_stride = x->value_stride;
-        strip.a_scales =
-            x->scales + x_token * x->block_stride + p->x_column / format->block_columns;
+        strip.a_scales = x->scales + x_token * x->block_stride + p->x_column / (is_large(format) ? 256 : 32);
         strip.a_scale_stride = x->block_stride;
     }
     return strip;

@@ -6,8 +6,6 @@
 #include "kernels/neuron/neuron_kernels.h"
 #include "weight_formats/tile_values.h"
 
-enum { LARGEST_BLOCK_BYTES = 210 };
-
 /* Block b of a row in row form, as the GGUF block that it was split from. */
 static void join_block(const pi2_weight_format *format, uint8_t *block, const uint8_t *values,
                        const uint8_t *scales, size_t b, size_t block_count) {
@@ -25,7 +23,7 @@ static void run_rows(const pi2_weight_format *format, pi2_accumulate_fn *accumul
     for (size_t j = 0; j < count; j++) {
         float chain = 0.0f;
         for (size_t b = 0; b < block_count; b++) {
-            uint8_t block[LARGEST_BLOCK_BYTES];
+            uint8_t block[PI2_LARGEST_BLOCK_BYTES];
             pi2_weight_block w;
             join_block(format, block, values[j], format->parts.scale_bytes ? scales[j] : NULL, b, block_count);
             if (format->block_columns == 1) {
