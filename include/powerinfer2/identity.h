@@ -15,7 +15,8 @@ extern "C" {
  */
 PI2_API pi2_status pi2_engine_weights_hash(const pi2_engine *engine, uint64_t *hash_out);
 
-/** In words, such as "cache q8_0"; "exact": nothing does. Lives as long as the engine. */
+/** In words, such as "cache q8_0" or "sparsity 0.3, predictor low_bit 0123456789abcdef", which tells predictors apart
+ *  by their content; "exact": nothing does. Fewer than 120 bytes; lives as long as the engine. */
 PI2_API const char *pi2_engine_arithmetic(const pi2_engine *engine);
 
 #ifdef __cplusplus

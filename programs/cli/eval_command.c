@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "compare_logits.h"
 #include "engine_options.h"
+#include "guard_report.h"
 #include "output.h"
 #include "powerinfer2/choices.h"
 #include "powerinfer2/identity.h"
@@ -168,6 +169,8 @@ static pi2_status begin_results(evaluation *self, const pi2_engine_options *opti
 }
 
 static int evaluate(evaluation *self, pi2_engine_options *options) {
+    static const pi2_cli_guard_settings any = {.on_divergence = "refuse", .most = -1};
+    bool falls_back;
     pi2_status status = pi2_cli_open_for_logits(options, &self->engine);
     if (status == PI2_OK) {
         self->step = options->logits_tokens;
@@ -175,7 +178,8 @@ static int evaluate(evaluation *self, pi2_engine_options *options) {
     }
     if (status == PI2_OK) status = begin_results(self, options);
     if (status != PI2_OK) return pi2_cli_failed(status);
-    const int code = pick_all(self);
+    int code = pi2_cli_check_guard(&any, self->engine, options, &falls_back);
+    if (code == PI2_CLI_GO_ON) code = pick_all(self);
     status = pi2_engine_finish_trace(self->engine);
     return status != PI2_OK && code == PI2_EXIT_OK ? pi2_cli_failed(status) : code;
 }
@@ -216,7 +220,8 @@ int pi2_cli_eval(int argument_count, char **arguments) {
     const char *path = settings.hellaswag ? settings.hellaswag : settings.multiple_choice;
     const char *const inputs[] = {path, NULL};
     options.input_paths = inputs;
-    options.identifies_weights = settings.output != NULL;
+    options.identifies_weights = settings.output != NULL || pi2_cli_asks_approximate(&options);
+    options.predicts_prompts = true; /* what is scored is what tokens of an answer would be */
     pi2_cli_catch_signals();
     evaluation self = {.settings = &settings};
     const pi2_status status = pi2_choice_file_open(

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine_options.h"
 #include "output.h"
 #include "powerinfer2/guard.h"
 
@@ -25,9 +26,21 @@ pi2_cli_section pi2_cli_guard_section(pi2_cli_guard_settings *settings) {
                              settings};
 }
 
-bool pi2_cli_asks_approximate(const pi2_engine_options *options) { return options->cache_type != PI2_CACHE_F16; }
+/** Other words of --sparsity than these leave neurons out by a predictor. */
+static bool is_exact_sparsity(const char *sparsity) {
+    return !sparsity || pi2_cli_is_choice(PI2_CLI_SPARSITIES, sparsity);
+}
 
-void pi2_cli_make_exact(pi2_engine_options *options) { options->cache_type = PI2_CACHE_F16; }
+bool pi2_cli_asks_approximate(const pi2_engine_options *options) {
+    return options->cache_type != PI2_CACHE_F16 || !is_exact_sparsity(options->sparsity);
+}
+
+void pi2_cli_make_exact(pi2_engine_options *options) {
+    options->cache_type = PI2_CACHE_F16;
+    if (!is_exact_sparsity(options->sparsity)) options->sparsity = "exact";
+    options->predictor = NULL;
+    options->predicts_prompts = false;
+}
 
 /** Reads the guard beside a file. *guard_out stays NULL where there is none. */
 static pi2_status read_beside(const char *weights_path, pi2_guard **guard_out) {

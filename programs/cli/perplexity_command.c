@@ -310,10 +310,10 @@ int pi2_cli_perplexity(int argument_count, char **arguments) {
     if (code != PI2_CLI_GO_ON) return code;
     const char *const inputs[] = {pi2_cli_input_path(settings.compares ? settings.logits : settings.file), NULL};
     options.input_paths = inputs;
+    options.predicts_prompts = true; /* what is measured is what tokens of an answer would be */
     pi2_cli_catch_signals();
     if (settings.compares) return pi2_cli_compare_logits(settings.logits, settings.chunks, settings.json, &options);
     if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
     options.counts_neurons = settings.count_zeros;
-    options.predicts_prompts = true; /* what is measured is what tokens of an answer would be */
     return run_perplexity(&settings, &options);
 }

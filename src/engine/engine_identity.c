@@ -1,4 +1,8 @@
 /* engine_identity.c: whose weights an engine has, and how they are computed. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
 #include <xxhash.h>
 
 #include "base/fail.h"
@@ -19,6 +23,37 @@ pi2_status pi2_engine_weights_hash(const pi2_engine *engine, uint64_t *hash_out)
     return PI2_OK;
 }
 
-const char *pi2_engine_arithmetic(const pi2_engine *engine) {
-    return engine->run.options.cache_type == PI2_CACHE_Q8_0 ? "cache q8_0" : "exact";
+/** By all that its scores hang on: predictors of one name may have been made, or trained, in different ways. */
+static uint64_t hash_predictor(const pi2_predictor *predictor) {
+    uint64_t hash = predictor->kind->number;
+    for (uint32_t i = 0; i < predictor->layer_count; i++) {
+        const pi2_predictor_layer *layer = &predictor->layers[i];
+        uint32_t threshold;
+        uint8_t bytes[24];
+        memcpy(&threshold, &layer->threshold, sizeof threshold);
+        pi2_store_le64(bytes, hash);
+        pi2_store_le32(bytes + 8, layer->size);
+        pi2_store_le32(bytes + 12, threshold);
+        pi2_store_le64(bytes + 16, layer->checksum);
+        hash = XXH3_64bits(bytes, sizeof bytes);
+    }
+    return hash;
 }
+
+void pi2_run_describe_arithmetic(pi2_planned_run *run) {
+    const pi2_predictor *predictor = &run->plan.predictor;
+    const bool has_small_cache = run->options.cache_type == PI2_CACHE_Q8_0;
+    char *text = run->texts.arithmetic;
+    const size_t capacity = sizeof run->texts.arithmetic;
+    size_t length = (size_t)snprintf(text, capacity, "%s", has_small_cache ? "cache q8_0" : "exact");
+    if (!run->plan.approximates) return;
+    length = (size_t)snprintf(text, capacity, "%s", has_small_cache ? "cache q8_0, " : "");
+    if (run->plan.left_out < 0) length += (size_t)snprintf(text + length, capacity - length, "sparsity auto");
+    else length += (size_t)snprintf(text + length, capacity - length, "sparsity %.9g", run->plan.left_out);
+    if (predictor->kind) {
+        (void)snprintf(text + length, capacity - length, ", predictor %s %016" PRIx64, predictor->kind->name,
+                       hash_predictor(predictor));
+    }
+}
+
+const char *pi2_engine_arithmetic(const pi2_engine *engine) { return engine->run.texts.arithmetic; }

@@ -88,6 +88,11 @@ pi2_status pi2_engine_begin_use_trace(pi2_engine *engine);
 /** user: the engine. keys NULL: a pass over so many tokens begins. */
 void pi2_engine_record_uses(void *user, const uint32_t *keys, uint32_t count);
 
+/* engine_identity.c */
+
+/** Says what of a settled run makes results differ from the exact ones (pi2_engine_arithmetic()). */
+void pi2_run_describe_arithmetic(pi2_planned_run *run);
+
 /* engine_experts.c */
 
 /** Makes the expert cache, where the model has experts. loaded: its memory is filled already. */

@@ -355,6 +355,7 @@ pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi
     PI2_TRY(pi2_run_plan_choose_hot(run));
     PI2_TRY(pi2_neuron_firing_learn(run));
     fill_report(run);
+    pi2_run_describe_arithmetic(run);
     return PI2_OK;
 }
 

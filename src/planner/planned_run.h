@@ -52,6 +52,7 @@ typedef struct pi2_run_plan {
 /** Texts that the report points to. */
 typedef struct pi2_run_texts {
     char architecture[64], model_name[128], weight_types[128], budget_reason[384], read_description[256];
+    char arithmetic[120];           /* pi2_engine_arithmetic() */
 } pi2_run_texts;
 
 typedef struct pi2_planned_run {

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Goal:   verify measures an approximate mode beside the exact one and keeps it; run tells it, and holds to
 #         --max-divergence; a guard of other weights, or a damaged one, is refused; exact runs ask for none.
-# Method: tiny models with a key-value cache in q8_0, the approximate mode that every model has.
+# Method: tiny models with a key-value cache in q8_0, and with neurons left out by a predictor.
 . "$(dirname "$0")/cli_support.sh"
 tiny model layers=2 context=256 type=Q8_0
 model=$folder/model.gguf
 guard=$folder/model.guard
 print_lines 60 "the hand and the other one are in line " "" >"$folder/text"
+echo '{"context": "the hand of", "choices": ["that line", "in"], "answer": 0}' >"$folder/tasks"
 coarse="-ctk q8_0 -ctv q8_0"
 
 # Exact: zeros, and nothing is kept.
@@ -91,5 +92,35 @@ chat="--raw -p hand -n 6 --temp 0 -c 64"
     expect_error 2 "no text" verify -m "$model" $coarse
     expect_error 5 "none" verify -m "$model" -f "$folder/none" $coarse
 }
+# Neurons left out by a predictor: none of them is exact to the bit by that path, half of them is not; shares, predictors
+# and what they are measured with are modes of their own.
+tiny sparse layers=2 context=256 type=Q8_0
+sparse=$folder/sparse.gguf
+expect 0 verify -m "$sparse" -f "$folder/text" -c 64 --chunks 3 --json --sparsity 0
+json kl_divergence | awk '{ exit !($1 == 0) }' || fail "with all neurons kept: $(json kl_divergence)"
+json arithmetic | grep -q '^sparsity 0, predictor low_bit [0-9a-f]\{16\}$' || fail "mode $(json arithmetic)"
+expect 0 verify -m "$sparse" -f "$folder/text" -c 64 --chunks 3 --json --sparsity 0.5
+half=$(json kl_divergence)
+echo "$half" | awk '{ exit !($1 > 1e-4) }' || fail "half of the neurons left out: $half"
+grep -c '"arithmetic"' "$folder/sparse.guard" | grep -q '^2$' || fail "not two modes: $(cat "$folder/sparse.guard")"
+expect 0 perplexity -m "$sparse" -f "$folder/text" -c 64 --chunks 3 --kl-divergence-base "$folder/sparse.kept"
+expect 0 perplexity -m "$sparse" --kl-divergence --kl-divergence-base "$folder/sparse.kept" --json --sparsity 0.5
+echo "$half $(json kl_divergence)" | awk '{ d = $1 - $2; exit !(d < 1e-4 && d > -1e-4) }' ||
+    fail "verify says $half, perplexity --kl-divergence $(json kl_divergence)"
+answer="-m $sparse --raw -p hand -n 6 --temp 0 -c 64"
+# shellcheck disable=SC2086
+{
+    expect 0 run $answer
+    exact=$(cat "$folder/out")
+    expect 0 run $answer --sparsity 0.50 --max-divergence 10
+    grep -q "^approximate (sparsity 0.5, predictor low_bit [0-9a-f]*): KL divergence" "$folder/err" || fail "$(cat "$folder/err")"
+    expect_error 6 "more than --max-divergence 0" run $answer --sparsity 0.5 --max-divergence 0 -q
+    expect_error 6 "(sparsity 0.4, .* was not measured" run $answer --sparsity 0.4 --max-divergence 10 -q
+    expect 0 run $answer --sparsity 0.5 --max-divergence 0 --on-divergence exact
+    [ "$(cat "$folder/out")" = "$exact" ] || fail "the run that fell back says another text"
+    expect 0 eval -m "$sparse" --multiple-choice "$folder/tasks" --json --sparsity 0.5
+    grep -q "^approximate (sparsity 0.5" "$folder/err" || fail "eval does not tell the mode: $(cat "$folder/err")"
+}
+
 [ -z "$(find "$folder" -name '.*.tmp' -o -name '*.logits')" ] || fail "left behind: $(ls -a "$folder")"
 finish
