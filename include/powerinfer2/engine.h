@@ -41,6 +41,7 @@ typedef struct pi2_engine_options {
     const char *model_path;      /* .gguf (first part of a split model) or .pi2 */
     const char *cluster_path;    /* where to look for or make the .pi2; NULL: beside the model, else the cache folder */
     uint64_t memory_bytes;       /* whole process; 0: what the machine and its cgroup have free, less a margin */
+    uint64_t beside_bytes;       /* of memory_bytes, what the caller will use beside the engine */
     uint32_t context_tokens;     /* 0: what the budget affords, at most what the model was trained for */
     uint32_t batch_tokens;       /* prefill batch; 0: chosen within the budget, at most 512 */
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */

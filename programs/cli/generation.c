@@ -212,6 +212,22 @@ static void print_pressure(const pi2_engine_counters *total, const pi2_engine_re
                  report->relief_description);
 }
 
+/** What a predictor named, and that the text is another than the model's own. */
+static void print_predictor(const pi2_engine_counters *total, const pi2_engine_report *report) {
+    char bytes[PI2_SIZE_TEXT_BYTES], share[48] = "by its thresholds";
+    if (!report->predictor) return;
+    if (report->left_out >= 0) {
+        (void)snprintf(share, sizeof share, "%.4g %% of each layer's neurons", 100 * report->left_out);
+    }
+    pi2_cli_note("left out %s, by %s (%s): the text is approximate", share, report->predictor,
+                 pi2_format_size(report->predictor_bytes, bytes));
+    if (total->neurons_predicted == 0) return;
+    pi2_cli_note("named    %llu neurons, %.1f %% of them not zero; predicting took %.3f s",
+                 (unsigned long long)total->neurons_predicted,
+                 100.0 * (double)total->neurons_predicted_used / (double)total->neurons_predicted,
+                 (double)total->predict_ns / 1e9);
+}
+
 void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *generation, uint32_t seed) {
     const pi2_engine_report *report = pi2_engine_get_report(engine);
     char peak[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
@@ -254,6 +270,7 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      pi2_cli_tokens_per_pass(generation));
     }
     print_pressure(&generation->total, report);
+    print_predictor(&generation->total, report);
     pi2_cli_note_prediction(engine, generation);
     if (strcmp(report->ffn_activation, report->own_ffn_activation) != 0) {
         pi2_cli_note("ffn      %s (%s otherwise has %s)", report->ffn_activation, report->architecture,

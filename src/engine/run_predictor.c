@@ -7,6 +7,8 @@
 #include "base/fail.h"
 #include "base/parse_size.h"
 #include "engine/engine_internal.h"
+#include "powerinfer2/neuron_predictor.h"
+#include "predictor/low_bit.h"
 #include "predictor/low_bit_make.h"
 #include "predictor/predictor_file.h"
 
@@ -43,7 +45,8 @@ static pi2_status make_own(pi2_planned_run *run, const pi2_gguf *gguf) {
     const pi2_low_bit_request request = {
         .gguf = gguf, .banks = model->banks, .source = &model->source, .layer_count = model->shape.layer_count,
         .width = model->shape.embedding_length, .neuron_count = model->shape.feed_forward_length,
-        .activation = model->shape.activation, .bits = OWN_BITS, .callbacks = &run->options.callbacks };
+        .activation = model->shape.activation,
+        .bits = run->plan.predictor_bits ? run->plan.predictor_bits : OWN_BITS, .callbacks = &run->options.callbacks };
     const char *const inputs[] = { run->source.weights_path, run->source.model_path, NULL };
     pi2_predictor predictor;
     void *memory;
@@ -76,6 +79,10 @@ static pi2_status open_own(pi2_planned_run *run, bool may_make, const pi2_gguf *
 pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
     const char *wanted = run->options.predictor;
     if (!run->plan.approximates) return PI2_OK;
+    if (run->plan.predictor_bits) {
+        if (!run->plan.predictor_path[0]) PI2_TRY(name_own(run));
+        return make_own(run, gguf);
+    }
     if (!wanted || strcmp(wanted, "low-bit") == 0) {
         PI2_TRY(name_own(run));
         return open_own(run, is_to_run && run->options.allow_prepare, gguf);
@@ -95,8 +102,41 @@ uint64_t pi2_run_predictor_bytes(const pi2_planned_run *run) {
 
 pi2_status pi2_run_check_prediction(const pi2_planned_run *run) {
     char lack[PI2_SIZE_TEXT_BYTES];
-    if (!run->plan.approximates || run->plan.memory.neuron_bytes) return PI2_OK;
+    if (!run->plan.approximates) return PI2_OK;
+    if (run->plan.memory.neuron_bytes) {
+        pi2_planned_run_log(run, "neurons are left out by %s, so the text is not the model's own",
+                            run->plan.predictor_path);
+        return PI2_OK;
+    }
     return pi2_fail(PI2_ERR_MEMORY, "%s: the budget lacks about %s for single neurons, without which nothing can be "
                     "left out: give more, or --sparsity exact", run->source.model_path,
                     pi2_format_size(run->plan.memory.neuron_lack_bytes, lack));
+}
+
+pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, const char *output_path,
+                              char **path_out) {
+    pi2_engine_options own = *options;
+    *path_out = NULL;
+    if (bits < PI2_LOW_BIT_LEAST || bits > PI2_LOW_BIT_MOST) {
+        return pi2_fail(PI2_ERR_INVALID, "copies have %d or %d bits, not %u", PI2_LOW_BIT_LEAST, PI2_LOW_BIT_MOST,
+                        bits);
+    }
+    pi2_planned_run *run = calloc(1, sizeof *run);
+    if (!run) return pi2_fail(PI2_ERR_MEMORY, "no memory for a run");
+    own.sparsity = "0"; /* what any model may have */
+    own.predictor = NULL;
+    run->plan.predictor_bits = bits;
+    const size_t length = output_path ? strlen(output_path) : 0;
+    pi2_status status = length < sizeof run->plan.predictor_path
+                            ? PI2_OK : pi2_fail(PI2_ERR_INVALID, "%s: too long a path", output_path);
+    if (status == PI2_OK && length) memcpy(run->plan.predictor_path, output_path, length + 1);
+    if (status == PI2_OK) status = pi2_planned_run_make_predictor(&own, run);
+    if (status == PI2_OK) {
+        *path_out = malloc(strlen(run->plan.predictor_path) + 1);
+        if (*path_out) memcpy(*path_out, run->plan.predictor_path, strlen(run->plan.predictor_path) + 1);
+        else status = pi2_fail(PI2_ERR_MEMORY, "no memory for a path");
+    }
+    pi2_planned_run_close(run);
+    free(run);
+    return status;
 }

@@ -92,7 +92,7 @@ static uint32_t draft_tokens_of(const pi2_planned_run *run) {
 static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trace) {
     const pi2_model_shape *shape = &run->source.model->shape;
     const pi2_extent_layout *layout = run->source.model->layout;
-    uint64_t bytes = GROWTH_BYTES + pi2_run_predictor_bytes(run);
+    uint64_t bytes = GROWTH_BYTES + pi2_run_predictor_bytes(run) + run->options.beside_bytes;
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (draft_tokens_of(run)) bytes += pi2_drafter_bytes(shape->context_length);
     if (run->options.record_trace) bytes += BUFSIZ;
@@ -226,7 +226,7 @@ static pi2_status open_model(pi2_planned_run *run, pi2_gguf **gguf_out) {
 static pi2_status plan_cluster_file(pi2_planned_run *run, const pi2_run_trace *trace, pi2_gguf **gguf) {
     pi2_gguf_close(*gguf);
     *gguf = NULL;
-    return spend(run, trace);
+    return run->plan.predictor_bits ? PI2_OK : spend(run, trace);
 }
 
 static pi2_status use_cluster_file(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, const char *path,
@@ -363,6 +363,14 @@ pi2_status pi2_planned_run_make(const pi2_engine_options *options, pi2_planned_r
     pi2_gguf *gguf = NULL;
     pi2_status status = pi2_planned_run_open(options, run, &gguf);
     if (status == PI2_OK) status = pi2_planned_run_settle(run, false, NULL, &gguf);
+    pi2_gguf_close(gguf);
+    return status;
+}
+
+pi2_status pi2_planned_run_make_predictor(const pi2_engine_options *options, pi2_planned_run *run) {
+    pi2_gguf *gguf = NULL;
+    pi2_status status = pi2_planned_run_open(options, run, &gguf);
+    if (status == PI2_OK) status = choose_weights(run, true, NULL, &gguf);
     pi2_gguf_close(gguf);
     return status;
 }

@@ -24,6 +24,10 @@ pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi
 /** Both, for a run that does not begin. Errors as pi2_plan_make(). The run is closed by the caller all the same. */
 pi2_status pi2_planned_run_make(const pi2_engine_options *options, pi2_planned_run *run);
 
+/** Finds the weights and makes a predictor of them, as run->plan.predictor_bits and _path say; nothing is planned.
+ *  Errors  as pi2_predictor_make() */
+pi2_status pi2_planned_run_make_predictor(const pi2_engine_options *options, pi2_planned_run *run);
+
 /** Frees what it holds, but not itself. */
 void pi2_planned_run_close(pi2_planned_run *run);
 

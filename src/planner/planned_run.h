@@ -40,6 +40,7 @@ typedef struct pi2_run_plan {
     bool approximates;              /* a predictor leaves neurons out: the text is another one */
     double left_out;                /* then: share of each layer's neurons; negative: by the predictor's thresholds */
     char predictor_path[1024];
+    uint32_t predictor_bits;        /* not 0: predictor_path is made anew with so many, and the run ends there */
     pi2_predictor predictor;        /* its data are not loaded; zeros: there is none */
     const pi2_unit_rule *neuron_rule; /* NULL: no single neuron stays */
     const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */

@@ -134,6 +134,11 @@ void pi2_low_bit_put_worth(const pi2_predictor *predictor, uint32_t bits, uint8_
     ((float *)(void *)(data + place_parts(predictor, bits).worths))[neuron] = worth;
 }
 
+const float *pi2_low_bit_worths(const pi2_predictor *predictor, const pi2_predictor_layer *layer) {
+    if (predictor->kind != &pi2_predictor_low_bit || layer->size == 0) return NULL;
+    return floats_at(layer, place_parts(predictor, layer->size).worths);
+}
+
 /* ---- scores ---- */
 
 /* Of neurons [begin, end): the mean of what a row gives, and its deviation. */

@@ -1,0 +1,64 @@
+/* neuron_predictor.h: makes predictors of neurons, and measures what they foretell (docs/sparsity.md, Predictors). */
+#ifndef POWERINFER2_NEURON_PREDICTOR_H
+#define POWERINFER2_NEURON_PREDICTOR_H
+
+#include "powerinfer2/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * Makes a predictor that is copies of the weights with 2 or 3 bits (bits), and writes it.
+ * options      in  of the model, as for a run; its sparsity and predictor are not read. A cluster file of the bundle
+ *                  layout is made where there is none
+ * output_path  in  NULL: beside the cluster file, where runs look for it
+ * path_out     out malloc'd: where it was written
+ * Errors  as pi2_engine_open(); INVALID (bits, what lies at output_path)
+ */
+PI2_API pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, const char *output_path,
+                                      char **path_out);
+
+/** What measuring takes beside the engine, for pi2_engine_options.beside_bytes. */
+enum { PI2_PREDICTOR_MEASURE_BYTES = 64 * 1024 * 1024 };
+
+/** What texts are run through the model. */
+typedef struct pi2_predictor_texts {
+    const char *const *paths; /* regular files, NULL at the end */
+    uint64_t tokens;          /* of all of them at most; 0: all */
+} pi2_predictor_texts;
+
+/** Of one layer: shares of 1. What a neuron should be: firing, or among the kept_share that matter most. */
+typedef struct pi2_predictor_layer_measure {
+    uint32_t size;            /* bits of a weight, or rank; 0: all neurons are computed */
+    uint64_t bytes;
+    double recall;            /* of those that should be named, those that were */
+    double precision;         /* of those that were named, those that should be */
+    double wanted, named;     /* of all neurons */
+    double magnitude;         /* of all activations' magnitude, what the named ones have */
+    double microseconds;      /* of one thread, for one token */
+} pi2_predictor_layer_measure;
+
+typedef struct pi2_predictor_measurement {
+    const char *kind;         /* "low_bit" */
+    uint64_t token_count;
+    uint32_t layer_count;
+    pi2_predictor_layer_measure *layers; /* [layer_count] */
+    pi2_predictor_layer_measure mean;    /* over layers; bytes and microseconds: the sum */
+} pi2_predictor_measurement;
+
+/**
+ * Runs texts through the model, all neurons computed, and compares what each layer gave with what the engine's
+ * predictor says of it.
+ * engine           in   opened with a sparsity of "auto" or a share; context_tokens: those of a chunk; no session
+ * measurement_out  out  pi2_predictor_measurement_free() it; NULL on any error
+ * Errors  INVALID (an exact engine, no text), IO, MEMORY, INTERRUPTED
+ */
+PI2_API pi2_status pi2_predictor_measure(pi2_engine *engine, const pi2_predictor_texts *texts,
+                                         pi2_predictor_measurement **measurement_out);
+PI2_API void pi2_predictor_measurement_free(pi2_predictor_measurement *measurement); /* NULL is fine */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,177 @@
+/* predictor_command.c: "powerinfer2 predictor make|measure": what foretells which neurons matter. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "commands.h"
+#include "engine_options.h"
+#include "output.h"
+#include "powerinfer2/neuron_predictor.h"
+#include "powerinfer2/sizes.h"
+#include "signals.h"
+
+enum { DEFAULT_CONTEXT = 512 };
+
+typedef struct predictor_settings {
+    const char *output;
+    pi2_cli_texts texts;
+    int64_t bits, tokens;
+    bool json;
+} predictor_settings;
+
+#define PREDICTOR(field) offsetof(predictor_settings, field)
+static const pi2_cli_option make_options[] = {
+    {"-o, --output", "FILE", PI2_CLI_TEXT, PREDICTOR(output), NULL,
+     "Where to write. Otherwise beside the cluster file, where 'run' looks for it.", NULL, 0, 0},
+    {"--bits", "N", PI2_CLI_INTEGER, PREDICTOR(bits), "2",
+     "Bits of a weight's copy: 2, or 3, which foretell better and take half as much memory again.", NULL, 2, 3},
+};
+
+static const pi2_cli_option measure_options[] = {
+    {"-f, --file", "TEXT...", PI2_CLI_FILES, PREDICTOR(texts), NULL, "The texts, at most 16 files.", NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, PREDICTOR(tokens), "4096",
+     "Tokens of the texts at most, rounded up to a whole chunk (-c); 0: all.", NULL, 0, UINT32_MAX},
+    {"--json", NULL, PI2_CLI_FLAG, PREDICTOR(json), NULL, "Prints one JSON value instead of a table.", NULL, 0, 0},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- make ---- */
+
+static int make(int argument_count, char **arguments) {
+    static predictor_settings settings;
+    static pi2_cli_model_settings model;
+    static pi2_cli_size_settings size;
+    const pi2_cli_section sections[] = {{"Copies", make_options, COUNT(make_options), &settings},
+                                        pi2_cli_model_section(&model), pi2_cli_size_section(&size)};
+    const pi2_cli_command command = {
+        "predictor make", "-m MODEL [-o FILE] [--bits 3]",
+        "Makes a predictor of a model's weights: copies of Gate and Up with 2 or 3 bits. It needs no training and no "
+        "text. 'run --sparsity SHARE' makes one of 2 bits by itself.",
+        sections, COUNT(sections)};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    char *path = NULL, text[PI2_SIZE_TEXT_BYTES];
+    code = pi2_cli_fill_options(&model, &size, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_catch_signals();
+    const pi2_status status = pi2_predictor_make(&options, (uint32_t)settings.bits, settings.output, &path);
+    pi2_cli_clear_progress();
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    pi2_cli_note("%s: ready after %.1f s (peak memory %s)", path, pi2_cli_seconds_since_start(),
+                 pi2_format_size(pi2_peak_memory_bytes(), text));
+    free(path);
+    return PI2_EXIT_OK;
+}
+
+/* ---- measure ---- */
+
+static void print_layer(const char *name, const pi2_predictor_layer_measure *layer) {
+    char bytes[PI2_SIZE_TEXT_BYTES];
+    (void)printf("%-6s %6.2f %% %9.2f %% %9.2f %% %9.2f %% %9.2f %% %10s %9.1f\n", name, 100 * layer->recall,
+                 100 * layer->precision, 100 * layer->wanted, 100 * layer->named, 100 * layer->magnitude,
+                 pi2_format_size(layer->bytes, bytes), layer->microseconds);
+}
+
+static int print_table(const pi2_predictor_measurement *measurement) {
+    pi2_cli_print_line("%s, %llu tokens", measurement->kind, (unsigned long long)measurement->token_count);
+    pi2_cli_print_line("layer    recall   precision      wanted       named   magnitude      bytes  us/token");
+    for (uint32_t i = 0; i < measurement->layer_count; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "%u", (unsigned)i);
+        print_layer(name, &measurement->layers[i]);
+    }
+    print_layer("all", &measurement->mean);
+    return pi2_cli_finish_stdout();
+}
+
+static json_t *json_layer(const pi2_predictor_layer_measure *layer) {
+    json_t *object = json_object();
+    json_object_set_new(object, "size", json_integer(layer->size));
+    json_object_set_new(object, "bytes", json_integer((json_int_t)layer->bytes));
+    json_object_set_new(object, "recall", pi2_cli_json_number(layer->recall));
+    json_object_set_new(object, "precision", pi2_cli_json_number(layer->precision));
+    json_object_set_new(object, "wanted", pi2_cli_json_number(layer->wanted));
+    json_object_set_new(object, "named", pi2_cli_json_number(layer->named));
+    json_object_set_new(object, "magnitude", pi2_cli_json_number(layer->magnitude));
+    json_object_set_new(object, "microseconds", pi2_cli_json_number(layer->microseconds));
+    return object;
+}
+
+static int print_json(const pi2_predictor_measurement *measurement) {
+    json_t *object = json_object(), *layers = json_array();
+    json_object_set_new(object, "kind", json_string(measurement->kind));
+    json_object_set_new(object, "token_count", json_integer((json_int_t)measurement->token_count));
+    json_object_set_new(object, "mean", json_layer(&measurement->mean));
+    json_object_set_new(object, "layers", layers);
+    for (uint32_t i = 0; i < measurement->layer_count; i++) {
+        json_array_append_new(layers, json_layer(&measurement->layers[i]));
+    }
+    return pi2_cli_print_json(object, JSON_INDENT(2));
+}
+
+static void list_paths(const pi2_cli_texts *texts, const char *paths[PI2_CLI_MAX_TEXTS + 1]) {
+    for (size_t i = 0; i < texts->count; i++) paths[i] = texts->items[i];
+    paths[texts->count] = NULL;
+}
+
+static int measure(int argument_count, char **arguments) {
+    static predictor_settings settings;
+    static pi2_cli_model_settings model;
+    static pi2_cli_size_settings size;
+    const pi2_cli_section sections[] = {{"Measuring", measure_options, COUNT(measure_options), &settings},
+                                        pi2_cli_model_section(&model), pi2_cli_size_section(&size)};
+    const pi2_cli_command command = {
+        "predictor measure", "-m MODEL -f TEXT... --sparsity auto|SHARE [--predictor FILE]",
+        "Runs texts through the model, all neurons computed, and compares what each layer gave with what the predictor "
+        "says of it: recall and precision, of the neurons that fire or (with a share left out) of those that give "
+        "most; the shares of neurons that should be computed and that would be; and the predictor's bytes and time.",
+        sections, COUNT(sections)};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    const char *paths[PI2_CLI_MAX_TEXTS + 1];
+    code = pi2_cli_fill_options(&model, &size, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (settings.texts.count == 0) return pi2_cli_usage_error("predictor measure: no text: give one with -f FILE");
+    if (strcmp(options.sparsity, "exact") == 0) options.sparsity = "auto";
+    if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
+    options.beside_bytes = PI2_PREDICTOR_MEASURE_BYTES;
+    pi2_cli_catch_signals();
+    list_paths(&settings.texts, paths);
+    const pi2_predictor_texts texts = {.paths = paths, .tokens = (uint64_t)settings.tokens};
+    pi2_engine *engine = NULL;
+    pi2_predictor_measurement *measurement = NULL;
+    pi2_status status = pi2_engine_open(&options, &engine);
+    if (status == PI2_OK) status = pi2_predictor_measure(engine, &texts, &measurement);
+    pi2_engine_close(engine);
+    pi2_cli_clear_progress();
+    if (status == PI2_OK) code = settings.json ? print_json(measurement) : print_table(measurement);
+    else code = pi2_cli_failed(status);
+    pi2_predictor_measurement_free(measurement);
+    return code;
+}
+
+/* ---- which ---- */
+
+int pi2_cli_predictor(int argument_count, char **arguments) {
+    static const struct { const char *name; int (*run)(int, char **); } actions[] = {{"make", make},
+                                                                                     {"measure", measure}};
+    const pi2_cli_command command = {
+        "predictor", "make|measure [options]",
+        "Predictors say which neurons of a model will matter, for 'run --sparsity auto' and '--sparsity SHARE' "
+        "(docs/sparsity.md). 'make' makes one of the weights alone, 'measure' compares one with what a text's neurons "
+        "give; each has a --help of its own.",
+        NULL, 0};
+    for (size_t i = 0; i < COUNT(actions) && argument_count > 1; i++) {
+        if (strcmp(arguments[1], actions[i].name) == 0) return actions[i].run(argument_count - 1, arguments + 1);
+    }
+    if (argument_count > 1 && arguments[1][0] != '-') {
+        return pi2_cli_usage_error("predictor: unknown action '%s': make or measure", arguments[1]);
+    }
+    const int code = pi2_cli_parse(&command, argument_count, arguments);
+    return code != PI2_CLI_GO_ON ? code : pi2_cli_usage_error("predictor: make or measure?");
+}

@@ -1,0 +1,65 @@
+/* neuron_recorder.c: each neuron's numbers are written by the thread that computed them. */
+#include "engine/neuron_recorder.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+
+/* The upper half of a float's bits: a magnitude that is not 0 stays so, if only as the smallest. */
+static uint16_t size_of(float value) {
+    const float magnitude = fabsf(value);
+    uint32_t bits;
+    memcpy(&bits, &magnitude, sizeof bits);
+    return bits == 0 ? 0 : bits >> 16 ? (uint16_t)(bits >> 16) : 1;
+}
+
+float pi2_recorded_magnitude(uint16_t size) {
+    const uint32_t bits = (uint32_t)size << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void record(void *user, unsigned member, const pi2_neuron_values *values) {
+    pi2_neuron_recorder *recorder = user;
+    const uint32_t layer = values->layer - recorder->first_layer;
+    (void)member;
+    if (values->layer < recorder->first_layer || layer >= recorder->layer_count || !values->input ||
+        values->position >= recorder->token_count || values->begin >= recorder->neurons) {
+        return;
+    }
+    const size_t row = (size_t)layer * recorder->token_count + values->position;
+    const uint32_t left = recorder->neurons - values->begin, count = values->count < left ? values->count : left;
+    if (values->begin == 0) {
+        memcpy(recorder->inputs + row * recorder->width, values->input, recorder->width * sizeof(float));
+    }
+    uint16_t *sizes = recorder->sizes + row * recorder->neurons + values->begin;
+    for (uint32_t i = 0; i < count; i++) {
+        sizes[i] = values->rounded && values->rounded[i] == 0 ? 0 : size_of(values->activations[i]);
+    }
+}
+
+uint64_t pi2_neuron_recorder_bytes(uint32_t layers, uint32_t tokens, uint32_t width, uint32_t neurons) {
+    return (uint64_t)layers * tokens * (width * sizeof(float) + neurons * sizeof(uint16_t));
+}
+
+pi2_status pi2_neuron_recorder_open(pi2_neuron_recorder *recorder, uint32_t first_layer, uint32_t layer_count,
+                                    uint32_t token_count, uint32_t width, uint32_t neurons) {
+    const size_t rows = (size_t)layer_count * token_count;
+    *recorder = (pi2_neuron_recorder){ .counter = { .user = recorder, .count = record }, .first_layer = first_layer,
+                                       .layer_count = layer_count, .token_count = token_count, .width = width,
+                                       .neurons = neurons };
+    recorder->inputs = calloc(rows * width, sizeof *recorder->inputs);
+    recorder->sizes = calloc(rows * neurons, sizeof *recorder->sizes);
+    if (recorder->inputs && recorder->sizes) return PI2_OK;
+    pi2_neuron_recorder_close(recorder);
+    return pi2_fail(PI2_ERR_MEMORY, "no memory to keep what %u layers give for %u tokens", layer_count, token_count);
+}
+
+void pi2_neuron_recorder_close(pi2_neuron_recorder *recorder) {
+    free(recorder->inputs);
+    free(recorder->sizes);
+    memset(recorder, 0, sizeof *recorder);
+}

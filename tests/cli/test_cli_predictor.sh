@@ -1,0 +1,76 @@
+#!/bin/sh
+# Goal:   neurons are left out when that is asked for, and only then, and it is told; predictor make and measure do what
+#         their help says; what cannot be is refused in one line, and nothing half-written is left.
+# Method: a small synthetic ReLU model with planted neurons, and one with SiLU; texts compared byte for byte.
+. "$(dirname "$0")/cli_support.sh"
+model=$folder/model.gguf
+silu=$folder/silu.gguf
+synth() { # synth OUTPUT ARGUMENTS...
+    output=$1
+    shift
+    "$program" synth --layers 2 --embedding 256 --ffn 512 --vocab 1024 "$@" -o "$output" -q || fail synth
+}
+synth "$model" --ffn-activation relu --ffn-zeros 0.85 --neuron-hot 0.35 --neuron-repeat 0.5
+synth "$silu"
+print_lines 40 "the " ". line of a text, and some words" >"$folder/text"
+answer() { # answer FILE ARGUMENTS...
+    output=$1
+    shift
+    expect 0 run --raw -p "one two three four five" -n 12 --temp 0 --memory 1G "$@"
+    cp "$folder/out" "$folder/$output"
+}
+
+# Exact unless asked: no word of a predictor.
+answer exact -m "$model"
+grep -q 'left out' "$folder/err" && fail "an exact run tells of a predictor"
+answer none -m "$model" --predictor none
+cmp -s "$folder/exact" "$folder/none" || fail "--predictor none gives another text"
+# Asked for: the files are made once, and it is told.
+answer auto -m "$model" --sparsity auto
+grep -q 'making .*model.low-bit.predictor' "$folder/err" || fail "nothing on making the predictor"
+grep -q "not the model's own" "$folder/err" || fail "nobody says that the text is approximate"
+grep -q '^left out by its thresholds, by low_bit' "$folder/err" || fail "no line on what is left out"
+grep -q '^named .*neurons' "$folder/err" || fail "no line on what was named"
+answer again -m "$model" --sparsity auto -t 1 --predictor low-bit
+grep -q 'making' "$folder/err" && fail "the predictor is made twice"
+cmp -s "$folder/auto" "$folder/again" || fail "another thread count gives another text"
+# A share of any model; none left out is the model's own text.
+answer silu -m "$silu"
+answer all -m "$silu" --sparsity 0
+cmp -s "$folder/silu" "$folder/all" || fail "nothing is left out, and the text is another one"
+answer half -m "$silu" --sparsity 0.5
+grep -q '^left out 50 % of each' "$folder/err" || fail "no word on the share"
+expect_error 2 "has no zeros that could be foretold" run -m "$silu" -p x --sparsity auto
+expect_error 2 "unknown sparsity" run -m "$silu" -p x --sparsity 1.0
+expect_error 2 "not with exact" run -m "$silu" -p x --predictor low-bit
+expect_error 2 "made of other weights" run -m "$silu" -p x --sparsity 0.5 --predictor "$folder/model.low-bit.predictor"
+expect_error 3 "this is no predictor" run -m "$silu" -p x --sparsity 0.5 --predictor "$folder/text"
+
+# make
+expect 0 predictor make -m "$model" --bits 3 -o "$folder/three"
+small=$(wc -c <"$folder/model.low-bit.predictor")
+[ "$(wc -c <"$folder/three")" -gt "$small" ] || fail "three bits take no more room than two"
+expect_error 2 "--bits" predictor make -m "$model" --bits 4
+expect_error 2 "unknown action" predictor mend -m "$model"
+expect_error 2 "make or measure" predictor
+expect_error 2 "" predictor make -m "$model" -o "$folder/text"
+grep -q 'line of a text' "$folder/text" || fail "the text was replaced"
+
+# measure
+recall() { # recall ARGUMENTS...
+    expect 0 predictor measure -m "$model" -f "$folder/text" -c 64 --tokens 256 --json "$@"
+    json mean.recall
+}
+two=$(recall)
+expect_json kind low_bit
+expect_json '#layers' 2
+expect_json layers.0.size 2
+three=$(recall --predictor "$folder/three" -t 1)
+awk -v two="$two" -v three="$three" 'BEGIN { exit !(two > 0.8 && three > two - 0.01 && three <= 1) }' ||
+    fail "recall $two with two bits, $three with three"
+all=$(recall --sparsity 0)
+[ "$all" = 1.0 ] || [ "$all" = 1 ] || fail "nothing is left out, and recall is $all"
+expect 0 predictor measure -m "$model" -f "$folder/text" -c 64 --tokens 100
+grep -q '^all ' "$folder/out" || fail "no line for all layers"
+expect_error 2 "no text" predictor measure -m "$model"
+finish
