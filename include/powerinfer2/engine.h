@@ -70,8 +70,9 @@ typedef struct pi2_engine_options {
                                     fire, in a model with exact zeros; or a number, 0 up to but not 1: the share
                                     of each layer's neurons that is left out, in any (docs/sparsity.md, Predictors) */
     const char *predictor;       /* for those two: a file of one; "low-bit", or NULL: one made of the weights, which
-                                    lies beside the cluster file, and is made there with allow_prepare. With another
-                                    sparsity NULL or "none" */
+                                    lies beside the cluster file, and is made there with allow_prepare. With
+                                    "exact" and "always" it only says which neurons are read ahead; NULL or "none":
+                                    nothing does. With "off" NULL or "none" */
     bool predicts_prompts;       /* for measuring: the predictor serves tokens of prompts too, of all positions from
                                     PI2_EXACT_POSITIONS on; otherwise those that are appended one by one */
     const char *record_trace;    /* file to record uses in, for cache_replay.h: of experts, or of single neurons where

@@ -31,7 +31,8 @@ static const pi2_cli_option model_options[] = {
     {"--cache-policy", PI2_CLI_CACHE_POLICIES, PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
      "Which expert leaves the cache when another needs its place.", NULL, 0, 0},
     {"--look-ahead", "auto|off|on", PI2_CLI_CHOICE, MODEL(look_ahead), "auto",
-     "Fetch experts that the next two layers will probably want; auto: tries whether that pays.", NULL, 0, 0},
+     "Fetch experts that the next two layers will probably want, or with a predictor neurons that the next one will; "
+     "auto: tries whether that pays.", NULL, 0, 0},
     {"--hot-share", "X", PI2_CLI_NUMBER, MODEL(hot_share), "-1",
      "Share of the cache of experts, at most 0.75, for hot ones: those that a recorded run used most stay "
      "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},
@@ -43,7 +44,8 @@ static const pi2_cli_option model_options[] = {
      "part of each layer's neurons is left out, of any model (docs/sparsity.md, Predictors).", NULL, 0, 0},
     {"--predictor", "FILE|low-bit|none", PI2_CLI_TEXT, MODEL(predictor), NULL,
      "For these two: a predictor's file, or low-bit, also without this option: small copies of the weights, made once "
-     "beside the cluster file.", NULL, 0, 0},
+     "beside the cluster file. With exact and always it only says which neurons are read ahead, and the text stays.",
+     NULL, 0, 0},
     {"--neuron-cache", PI2_CLI_NEURON_CACHES, PI2_CLI_CHOICE, MODEL(neuron_cache), "auto",
      "Which single neuron leaves memory when another needs its place: by how lately and how often it fired (mix, "
      "auto), how often (heat), how lately (lru). off: none stays from one token to the next, to see what the cache "

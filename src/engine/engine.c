@@ -181,6 +181,8 @@ static pi2_status start_forward(pi2_engine *engine) {
         .neurons = engine->neuron_store, .banks = engine->run.plan.banks,
         .neurons_always = engine->run.options.sparsity && strcmp(engine->run.options.sparsity, "always") == 0,
         .predictor = engine->run.plan.approximates ? &engine->run.plan.predictor : NULL,
+        .foreteller = engine->run.plan.predictor.kind ? &engine->run.plan.predictor : NULL,
+        .foretells_firing = !engine->run.plan.approximates || engine->run.plan.left_out < 0,
         .left_out = engine->run.plan.left_out,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
         .spin_us = spin_us(engine),
@@ -339,8 +341,10 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->neuron_uses = neurons.uses;
         counters_out->neuron_hits = neurons.hits;
         counters_out->neuron_gap_bytes = store.bytes_dropped;
+        counters_out->neurons_foretold = neurons.foretold;
+        counters_out->neurons_foretold_used = neurons.foretold_used;
     }
-    if (engine->run.plan.approximates && engine->forward) {
+    if (engine->run.plan.predictor.kind && engine->forward) {
         pi2_prediction_counters predictions;
         pi2_forward_count_predictions(engine->forward, &predictions);
         counters_out->neurons_predicted = predictions.predicted;

@@ -50,6 +50,10 @@ static pi2_status make_own(pi2_planned_run *run, const pi2_gguf *gguf) {
     const char *const inputs[] = { run->source.weights_path, run->source.model_path, NULL };
     pi2_predictor predictor;
     void *memory;
+    if (model->banks->banks[0].gate_tensor == PI2_NO_GATE) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: low-bit copies are made of the bundle layout: run 'powerinfer2 prepare "
+                        "--layout bundle', or name a predictor's file", run->source.weights_path);
+    }
     pi2_planned_run_log(run, "making %s of the weights, once", run->plan.predictor_path);
     PI2_TRY(pi2_predictor_check_place(run->plan.predictor_path, inputs));
     PI2_TRY(pi2_low_bit_make(&request, &predictor, &memory));
@@ -78,7 +82,7 @@ static pi2_status open_own(pi2_planned_run *run, bool may_make, const pi2_gguf *
 
 pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
     const char *wanted = run->options.predictor;
-    if (!run->plan.approximates) return PI2_OK;
+    if (!run->plan.foretells || !run->plan.banks) return PI2_OK;
     if (run->plan.predictor_bits) {
         if (!run->plan.predictor_path[0]) PI2_TRY(name_own(run));
         return make_own(run, gguf);

@@ -317,7 +317,7 @@ static void fill_report(pi2_planned_run *run) {
         report->neuron_all_bytes = pi2_neuron_store_all_bytes(run->plan.banks);
     }
     report->left_out = run->plan.left_out;
-    if (run->plan.approximates) {
+    if (run->plan.predictor.kind) {
         report->predictor = run->plan.predictor.kind->name;
         report->predictor_bytes = pi2_run_predictor_bytes(run);
     }

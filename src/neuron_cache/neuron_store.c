@@ -9,7 +9,11 @@
 #include "base/fail.h"
 #include "base/pages.h"
 
-enum { MOST_READS = PI2_REGION_READS_MOST, WANTED_AT_ONCE = 64, EPOCH_BITS = 28 };
+enum {
+    MOST_READS = PI2_REGION_READS_MOST, WANTED_AT_ONCE = 64, EPOCH_BITS = 28,
+    MOST_LIKELY_READS = MOST_READS / 2, /* so that certain ones find one that is not under way */
+    IS_FORETOLD = 1 /* a read's tag */
+};
 
 /* ---- sizes ---- */
 
@@ -248,6 +252,7 @@ static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number
         if (atomic_compare_exchange_weak_explicit(&slot->word, &word, word_of(unit_number, epoch, PI2_PART_READY),
                                                   memory_order_acq_rel, memory_order_acquire)) break;
     }
+    if (word_epoch(word) + 1 == epoch) (void)atomic_fetch_add_explicit(&store->foretold_used, 1, memory_order_relaxed);
     set_heat(store, &slot->heat, heat_now(store, &slot->heat) + PI2_HEAT_OF_USE);
     return true;
 }
@@ -273,7 +278,7 @@ static pi2_slot_sight look_at(const void *user, uint32_t index, uint32_t *worth_
     const neuron_slot *slot = &search->store->slots[search->pool->first_slot + index];
     const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
     if (word_state(word) == PI2_PART_ABSENT) return PI2_SLOT_EMPTY;
-    if (word_state(word) != PI2_PART_READY || word_epoch(word) == search->epoch) return PI2_SLOT_STAYS;
+    if (word_state(word) != PI2_PART_READY || word_stays(word, search->epoch)) return PI2_SLOT_STAYS;
     const uint32_t heat = atomic_load_explicit(&slot->heat, memory_order_relaxed);
     *worth_out = search->store->options.rule->worth(&search->store->heat, heat, word_unit(word) >= search->layer_end);
     return PI2_SLOT_MAY_LEAVE;
@@ -298,7 +303,7 @@ static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool, uint32_t lay
         if (word_state(word) == PI2_PART_ABSENT) return number;
         /* Used just now: another is looked for. It cannot be used as often as there are slots. */
         const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
-        if (word_epoch(word) == epoch) continue;
+        if (word_stays(word, epoch)) continue;
         if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)PI2_PART_ABSENT)) continue;
         const store_bank *bank = bank_of(store, word_unit(word));
         atomic_store_explicit(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT, memory_order_release);
@@ -333,12 +338,16 @@ static pi2_bring *read_for(pi2_neuron_store *store, pi2_bring *bring, uint32_t u
 }
 
 /* A unit that is in no slot gets one, and `bring` brings it; false: there is no slot for it now. Lock held. */
-static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, pi2_bring *bring) {
+static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, bool likely, pi2_bring *bring) {
     store_bank *own = &store->banks[b];
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     slot_pool *pool = &store->pools[own->pool];
-    const uint32_t number = give_slot(store, pool, own->layer_end);
+    /* What is foretold for this layer and for the next leaves this one the slots that it may need. */
+    if (likely && 2 * (uint64_t)store->foretold_slots + pool->largest_layer >= pool->open_count) return false;
+    /* What is foretold is the next layer's: that one is still to come. */
+    const uint32_t number = give_slot(store, pool, likely ? own->first_unit : own->layer_end);
     if (number == NO_SLOT) return false;
+    store->foretold_slots += likely;
     neuron_slot *slot = &store->slots[number];
     uint8_t *memory = slot_memory(store, pool, number);
     if (bring->count == 0) {
@@ -353,11 +362,20 @@ static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, pi2_b
         (void)pi2_bring_scatter(bring, offset_of(bank, u), bank->unit_bytes, u == unit ? memory : NULL);
     }
     atomic_store(&slot->ticket, bring->ticket);
-    set_heat(store, &slot->heat, heat_now(store, &store->heat_left[own->first_unit + unit]) + PI2_HEAT_OF_USE);
-    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
+    const uint32_t heat = heat_now(store, &store->heat_left[own->first_unit + unit]);
+    set_heat(store, &slot->heat, likely ? heat : heat + PI2_HEAT_OF_USE);
+    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + likely;
     atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, PI2_PART_READING));
     atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
     return true;
+}
+
+/* Reads of what was foretold for the layer that now runs go before what is foretold for the next. Lock held. */
+static void raise_likely(pi2_neuron_store *store) {
+    if (!atomic_exchange(&store->has_likely, false)) return;
+    for (pi2_bring *bring = NULL; (bring = pi2_region_next(store->region, bring));) {
+        if (bring->likely) pi2_region_raise(store->region, bring);
+    }
 }
 
 /* Asks for units as far as there are reads and slots; returns how many of the list are dealt with. */
@@ -366,10 +384,11 @@ static uint32_t ask_some(pi2_neuron_store *store, uint32_t b, const uint32_t *un
     pi2_bring *bring = NULL;
     uint32_t done = 0;
     pi2_region_lock(store->region);
+    raise_likely(store);
     for (; done < count; done++) {
         if (atomic_load_explicit(&bank->slot_of[units[done]], memory_order_acquire) != NO_SLOT) continue;
         bring = read_for(store, bring, units[done]);
-        if (!bring || !bring_unit(store, b, units[done], bring)) break;
+        if (!bring || !bring_unit(store, b, units[done], false, bring)) break;
     }
     if (bring && bring->count > 0) pi2_region_add(store->region, bring);
     pi2_region_unlock(store->region);
@@ -389,6 +408,45 @@ static void ask(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint
 
 void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
     if (!pi2_store_options_of(store->options.store)->on_demand_only) ask(store, b, units, count);
+}
+
+/* A read that brings what is foretold; NULL: as many are under way as may be, or all. Lock held. */
+static pi2_bring *likely_read_for(pi2_neuron_store *store, pi2_bring *bring, uint32_t unit) {
+    if (bring && reaches(store, bring, unit)) return bring;
+    if (bring) pi2_region_add(store->region, bring);
+    if (atomic_load(&store->likely_reads) >= MOST_LIKELY_READS) return NULL;
+    pi2_bring *next = pi2_region_unused(store->region);
+    if (!next) return NULL;
+    next->likely = true;
+    next->tag = IS_FORETOLD;
+    (void)atomic_fetch_add(&store->likely_reads, 1);
+    return next;
+}
+
+void pi2_neuron_store_foretell(pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
+    const store_bank *bank = &store->banks[b];
+    pi2_bring *bring = NULL;
+    uint32_t asked = 0;
+    if (count == 0 || pi2_store_options_of(store->options.store)->on_demand_only) return;
+    (void)pi2_region_collect(store->region);
+    pi2_region_lock(store->region);
+    raise_likely(store);
+    for (uint32_t i = 0; i < count; i++) {
+        if (atomic_load_explicit(&bank->slot_of[units[i]], memory_order_acquire) != NO_SLOT) continue;
+        bring = likely_read_for(store, bring, units[i]);
+        if (!bring || !bring_unit(store, b, units[i], true, bring)) break;
+        asked++;
+    }
+    if (bring && bring->count > 0) pi2_region_add(store->region, bring);
+    else if (bring) (void)atomic_fetch_sub(&store->likely_reads, 1); /* it was not needed */
+    pi2_region_unlock(store->region);
+    if (asked == 0) return;
+    (void)atomic_fetch_add_explicit(&store->foretold, asked, memory_order_relaxed);
+    atomic_store(&store->has_likely, true);
+}
+
+void pi2_neuron_store_collect(pi2_neuron_store *store) {
+    if (atomic_load_explicit(&store->likely_reads, memory_order_relaxed)) (void)pi2_region_collect(store->region);
 }
 
 static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
@@ -420,6 +478,8 @@ static void note_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const 
 }
 
 static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
+    pi2_neuron_store *store = self;
+    if (bring->tag == IS_FORETOLD) (void)atomic_fetch_sub(&store->likely_reads, 1);
     for (uint32_t i = 0; i < bring->count; i++) {
         const void *memory = bring->is_scattered ? bring->pieces[i] : bring->memory;
         if (memory) note_unit(self, bring->key, bring->first + i, memory, status);
@@ -562,9 +622,10 @@ static void tell_uses(pi2_neuron_store *store) {
 
 void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
     if (store->used) tell_uses(store);
-    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + 1;
-    const uint32_t last = (1u << EPOCH_BITS) - 1;
-    atomic_store(&store->epoch, epoch > last ? 1 : epoch);
+    const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + EPOCHS_OF_A_LAYER;
+    const uint32_t last = (1u << EPOCH_BITS) - 1 - EPOCHS_OF_A_LAYER;
+    atomic_store(&store->epoch, epoch > last ? EPOCHS_OF_A_LAYER : epoch);
+    store->foretold_slots = 0;
 }
 
 void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, uint32_t hits) {
@@ -578,6 +639,7 @@ void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, u
 void pi2_neuron_store_count(const pi2_neuron_store *store, pi2_neuron_store_counters *counters_out) {
     *counters_out = (pi2_neuron_store_counters){
         .uses = atomic_load(&store->uses), .hits = atomic_load(&store->hits), .evictions = store->evictions,
+        .foretold = atomic_load(&store->foretold), .foretold_used = atomic_load(&store->foretold_used),
         .slots = store->slot_count, .units = store->unit_count };
 }
 
@@ -588,7 +650,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     pi2_neuron_store *store = calloc(1, sizeof *store);
     if (!store) return pi2_fail(PI2_ERR_MEMORY, "no memory for the store of neurons");
     store->options = *options;
-    atomic_init(&store->epoch, 1);
+    atomic_init(&store->epoch, EPOCHS_OF_A_LAYER);
     atomic_init(&store->used_bank, NO_BANK);
     pi2_unit_heat_init(&store->heat);
     if (!store->options.rule) store->options.rule = &pi2_unit_rules[0];

@@ -11,6 +11,8 @@
  *   READY -> ABSENT       it leaves for another unit: never within the layer that used it  (lock held)
  *   READING, CHECKING -> ABSENT   its read failed, or its checksum: the pass ends with that
  *
+ * A unit may also be foretold for the next layer: it is read behind what is certain, and stays until that layer ends.
+ *
  * A hit takes no lock: a slot's word holds the unit, the layer ("epoch") that used it last and its state, and a thread
  * that uses a unit writes its epoch there by compare-and-swap, as whoever evicts it must. Which unit leaves is told by
  * a rule (unit_heat.h): of the next so many slots whose unit this layer did not use, the one that was used least lately
@@ -104,6 +106,13 @@ const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t bank, uint
  *  read. What finds no slot or no place in the queue just now is left out: pi2_neuron_store_take() asks again. */
 void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);
 
+/** Reads units of the next layer that it will probably want, ascending, after all that was asked for; until it ends
+ *  they stay. What finds no room now, or would leave this layer too few slots, is left out. One thread at a time. */
+void pi2_neuron_store_foretell(pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);
+
+/** Units that were foretold and have arrived are there from now on, without anybody having taken them. Never waits. */
+void pi2_neuron_store_collect(pi2_neuron_store *store);
+
 /**
  * The memory of a unit, which is read if need be and waited for; it stays until the layer ends.
  * Errors  IO (file, byte offset), FORMAT (checksum: layer, unit, byte offset)
@@ -116,6 +125,7 @@ void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t bank, uint32_t uses
 typedef struct pi2_neuron_store_counters {
     uint64_t uses, hits;        /* of units */
     uint64_t evictions;
+    uint64_t foretold, foretold_used; /* units that were read because they were foretold; of those, that were used */
     uint32_t slots, units;
 } pi2_neuron_store_counters;
 void pi2_neuron_store_count(const pi2_neuron_store *store, pi2_neuron_store_counters *counters_out);

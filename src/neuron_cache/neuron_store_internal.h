@@ -12,12 +12,20 @@ enum { MOST_POOLS = 8 };
 /* A slot's word: the unit's number in the store plus 1, the epoch of its last use, its state (PI2_PART_...). */
 typedef uint64_t slot_word;
 
+/* Epochs of layers are even. A unit that was foretold for a layer has the odd one before it. */
+enum { EPOCHS_OF_A_LAYER = 2 };
+
 static inline slot_word word_of(uint32_t unit_number, uint32_t epoch, unsigned state) {
     return (uint64_t)(unit_number + 1) << 32 | (uint64_t)epoch << 4 | state;
 }
 static inline uint32_t word_unit(slot_word word) { return (uint32_t)(word >> 32) - 1; }
 static inline uint32_t word_epoch(slot_word word) { return (uint32_t)word >> 4; }
 static inline unsigned word_state(slot_word word) { return (unsigned)word & 15u; }
+
+/* Whether a unit stays while the layer of this epoch runs: it uses it, or may, or the next layer may. */
+static inline bool word_stays(slot_word word, uint32_t epoch) {
+    return word_epoch(word) + 1 >= epoch && word_epoch(word) <= epoch + 1;
+}
 
 typedef struct neuron_slot {
     _Atomic slot_word word;
@@ -62,6 +70,10 @@ struct pi2_neuron_store {
     uint32_t layer_keys;
     _Atomic uint32_t used_bank; /* of the layer under way; NO_BANK: none was asked */
     bool is_filled;
+    _Atomic bool has_likely;  /* some reads under way may have to be made certain */
+    uint32_t foretold_slots;  /* of this layer's; lock */
+    _Atomic uint32_t likely_reads; /* under way */
+    _Atomic uint64_t foretold, foretold_used;
     _Atomic uint64_t uses, hits;
     uint64_t evictions;       /* lock */
 };

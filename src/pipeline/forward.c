@@ -114,14 +114,28 @@ void pi2_forward_stage_wait(const pi2_forward_walk *walk, uint32_t stage) {
     pi2_stage_wait(&walk->forward->stages, stage);
 }
 
-void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token) {
-    pi2_forward_buffers *buffers = &forward->buffers;
+static void norm(const pi2_forward *forward, float *normed, const float *x, const float *weight, const float *bias) {
     const uint32_t width = forward->model->shape.embedding_length;
-    const float epsilon = forward->model->shape.norm_epsilon, *x = buffers->x + token * buffers->width_stride;
-    float *normed = buffers->normed + token * buffers->width_stride;
+    const float epsilon = forward->model->shape.norm_epsilon;
     if (bias) forward->vector->layer_norm(normed, x, weight, bias, width, epsilon);
     else forward->vector->rms_norm(normed, x, weight, width, epsilon);
-    pi2_activation_set_fill(&buffers->normed_set, token, 0, width, normed);
+}
+
+void pi2_forward_norm_ahead(const pi2_forward_walk *walk, uint32_t token, float *normed) {
+    const pi2_forward *forward = walk->forward;
+    const float *const *tables = forward->model->layers[walk->layer + 1].tables;
+    const bool own = tables[PI2_TABLE_FFN_NORM] != NULL; /* otherwise it reads what attention reads */
+    const float *weight = tables[own ? PI2_TABLE_FFN_NORM : PI2_TABLE_ATTENTION_NORM];
+    const float *bias = tables[own ? PI2_TABLE_FFN_NORM_BIAS : PI2_TABLE_ATTENTION_NORM_BIAS];
+    const float *x = forward->buffers.x + token * forward->buffers.width_stride;
+    norm(forward, normed, x, weight, bias);
+}
+
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token) {
+    pi2_forward_buffers *buffers = &forward->buffers;
+    float *normed = buffers->normed + token * buffers->width_stride;
+    norm(forward, normed, buffers->x + token * buffers->width_stride, weight, bias);
+    pi2_activation_set_fill(&buffers->normed_set, token, 0, forward->model->shape.embedding_length, normed);
 }
 
 void pi2_forward_attention_norm(pi2_forward *forward, uint32_t layer, uint32_t token) {
@@ -318,6 +332,8 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
                                pi2_look_ahead_wanted(&forward->look_ahead, token_count);
         forward->ahead_first = token_count > PI2_AHEAD_TOKENS ? token_count - PI2_AHEAD_TOKENS : 0;
     }
+    forward->foretells = forward->by_neuron && forward->options.foreteller &&
+                         pi2_look_ahead_wanted(&forward->look_ahead, token_count);
     pi2_status status = filled == PI2_OK ? embed(forward) : filled;
     if (status == PI2_OK) {
         fill_cos_sin(forward);
@@ -331,7 +347,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
         return status;
     }
     note_neurons(forward);
-    if (forward->options.experts) {
+    if (forward->options.experts || (forward->by_neuron && forward->options.foreteller)) {
         pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     }
     return status;
@@ -443,7 +459,8 @@ static pi2_status allocate(pi2_forward *forward) {
         if (bytes > forward->largest_extent) forward->largest_extent = bytes;
     }
     const uint32_t cut_stages = model->shape.activation == PI2_FFN_gelu_topk ? 2 * PI2_STAGES_OF_A_CUTOFF : 0;
-    const uint32_t predict_stages = forward->options.predictor ? 2 * PI2_STAGES_OF_A_PREDICTION : 0;
+    const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (forward->options.foreteller ? 1u : 0u);
+    const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
     const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages + predict_stages;
     forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {

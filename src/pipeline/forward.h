@@ -27,6 +27,7 @@ typedef struct pi2_forward_shape {
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
     uint32_t neuron_tokens;   /* passes of at most so many tokens compute single neurons; 0: none do */
     bool predicts;            /* a predictor names the neurons of those passes */
+    bool foretells;           /* one names neurons that the next layer will probably want */
     uint32_t code_rows;       /* of its largest code; 0: it has none */
     bool dense_apart;         /* passes of all neurons have scratch of their own, which may serve others between them */
 } pi2_forward_shape;
@@ -64,6 +65,8 @@ typedef struct pi2_forward_options {
     bool neurons_always;      /* whatever it costs, where a pass may */
     const pi2_predictor *predictor; /* loaded; only passes that were asked to (pi2_forward_set_prediction()) go by
                                  neuron, and those that it names; NULL: there is none, and every pass is exact */
+    const pi2_predictor *foreteller; /* loaded; names neurons of the next layer, which are read ahead; NULL: none are */
+    bool foretells_firing;    /* those that will fire; otherwise all but the share left_out of a layer's */
     double left_out;          /* share of each layer's neurons that such passes leave out; negative: those that do not
                                  fire by the predictor's thresholds */
     pi2_store *store;         /* for embedding rows that are not resident */

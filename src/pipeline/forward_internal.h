@@ -94,6 +94,10 @@ typedef struct pi2_neuron_buffers {
     pi2_predictor_vector *inputs, *code_vectors;
     int16_t *input_values, *code_values; /* [R][width_stride], [R][code_stride] */
     float *code;                 /* [R][code_stride] */
+    /* What it says of the next layer. */
+    float *ahead_normed, *ahead_scores; /* [R][width_stride], [R][stride] */
+    uint8_t *ahead_marks;        /* [stride] */
+    uint32_t *ahead_units;       /* [stride] */
     size_t code_stride;
     uint32_t segments;
 } pi2_neuron_buffers;
@@ -144,6 +148,7 @@ struct pi2_forward {
     const pi2_neuron_kernel **gate_kernels, **up_kernels, **down_kernels; /* [layer_count] */
     const pi2_small_kernel *small_kernel; /* of the predictor */
     bool predicts;               /* the next pass leaves out what the predictor does not name */
+    bool foretells;              /* the pass under way asks for the next layer's neurons */
     uint32_t first_logits;       /* index of the next pass's first kept logits */
     _Atomic uint64_t predicted, fired, predict_ns;
 
@@ -171,6 +176,7 @@ typedef struct pi2_forward_walk {
     pi2_neuron_run run;
     uint32_t head_first, head_tokens;
     const char *stage_name;      /* of the next stage only, for a trace: static text */
+    bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
 } pi2_forward_walk;
 
 /** Of a shape with dense_apart: what passes by neuron, and those of all neurons, have buffers for. */
@@ -252,6 +258,10 @@ void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t job, uin
  *  in `hidden` afterwards. forward_predict.c */
 static inline bool pi2_forward_predicts(const pi2_forward *forward) { return forward->by_neuron && forward->predicts; }
 void pi2_forward_predict(pi2_forward_walk *walk);
+/** Stages that ask for neurons which the next layer will probably want, where the pass does that. forward_predict.c */
+void pi2_forward_foretell(pi2_forward_walk *walk);
+/** The residual stream of a token as the next layer's FFN would norm it. */
+void pi2_forward_norm_ahead(const pi2_forward_walk *walk, uint32_t token, float *normed);
 
 /** A pass by neuron begins: one thread. */
 void pi2_forward_begin_neurons(pi2_forward *forward);

@@ -108,6 +108,11 @@ static void carve_prediction(carver *from, const pi2_model_shape *m, const pi2_f
     neurons->input_values = carve(from, rows * stride_of(m->embedding_length) * sizeof *neurons->input_values);
     neurons->code_values = carve(from, rows * neurons->code_stride * sizeof *neurons->code_values);
     neurons->code = carve_floats(from, rows * neurons->code_stride);
+    if (!shape->foretells) return;
+    neurons->ahead_normed = carve_floats(from, rows * stride_of(m->embedding_length));
+    neurons->ahead_scores = carve_floats(from, rows * neurons->stride);
+    neurons->ahead_marks = carve(from, neurons->stride);
+    neurons->ahead_units = carve(from, neurons->stride * sizeof *neurons->ahead_units);
 }
 
 static void carve_neurons(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,
@@ -132,7 +137,7 @@ static void carve_neurons(carver *from, const pi2_model *model, const pi2_forwar
     neurons->blocks = carve(from, rows * stride * sizeof *neurons->blocks);
     neurons->block_counts = carve(from, rows * neurons->segments * sizeof *neurons->block_counts);
     carve_set(from, &neurons->hidden_set, hidden, rows, columns, neurons->hidden, stride);
-    if (shape->predicts) carve_prediction(from, m, shape, rows, neurons);
+    if (shape->predicts || shape->foretells) carve_prediction(from, m, shape, rows, neurons);
 }
 
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,

@@ -226,6 +226,7 @@ static void fire(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, 
     assert(end - begin <= FIRE_CHUNK);
     if (pi2_forward_failed(forward)) return;
     const uint32_t count = list_firing(forward, job, begin, end, firing);
+    if (count) pi2_neuron_store_collect(forward->options.neurons);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t neuron = firing[i], place = head->place_of[neuron], unit = place / bank->unit_neurons;
         const uint8_t *memory = pi2_neuron_store_hit(forward->options.neurons, job->bank, unit);
@@ -478,6 +479,7 @@ void pi2_forward_neurons(pi2_forward_walk *walk) {
     const uint32_t rows = rows_of_chunk(walk);
     if (forward->model->shape.expert_count) pi2_forward_expert_gates(walk);
     else gate_stages(walk);
+    pi2_forward_foretell(walk);
     const uint32_t late = atomic_load(&forward->buffers.neurons.late_counts[walk->layer]);
     walk->stage_name = "neurons";
     pi2_forward_stage(walk, (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK, arrival_chunk, NULL);

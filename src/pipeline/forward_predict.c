@@ -1,37 +1,54 @@
 /*
- * forward_predict.c: a predictor names the neurons of a layer's FFN that a pass computes, from its normed input alone.
+ * forward_predict.c: a predictor names neurons of an FFN, from its normed input alone.
  *
  *   input     each row's input as the predictor reads it
  *   code      the vector between input and scores, where the kind has one
- *   scores    of every neuron, in chunks; then each row's neurons are chosen. What is not named is 0 in `hidden`
+ *   scores    of every neuron, in chunks; then each row's neurons are chosen
  *
- * Everything is a row's own and made of exact sums (predictor/predictor.h), so which neurons a token computes depends
- * on the token alone.
+ * Everything is a row's own and made of exact sums (predictor/predictor.h), so what is named depends on the token
+ * alone. There are two who ask:
+ *
+ *   of this layer    which neurons the pass computes, where it leaves some out: what is not named is 0 in `hidden`
+ *   of the next one  which neurons it will probably want, since the residual stream changes little from layer to layer:
+ *                    this layer's, normed as the next layer norms. They are read while this layer's are waited for and
+ *                    while the next one's attention is computed. No result depends on it
  */
+#include <string.h>
+
 #include "base/clock.h"
 #include "pipeline/ffn_unit.h"
 
 enum { CODE_CHUNK = PI2_SMALL_BLOCK };
 
+static const pi2_predictor *predictor_of(const pi2_forward_walk *walk) {
+    const pi2_forward_options *options = &walk->forward->options;
+    return walk->asks_ahead ? options->foreteller : options->predictor;
+}
+
+/* Number of the layer whose neurons are asked for. */
+static uint32_t asked_layer(const pi2_forward_walk *walk) { return walk->layer + walk->asks_ahead; }
+
 static const pi2_predictor_layer *layer_of(const pi2_forward_walk *walk) {
-    return &walk->forward->options.predictor->layers[walk->layer];
+    return &predictor_of(walk)->layers[asked_layer(walk)];
 }
 
 static pi2_predictor_query query_of(const pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
-    const float *const *tables = forward->model->layers[walk->layer].tables;
-    return (pi2_predictor_query){ .predictor = forward->options.predictor, .layer = layer_of(walk),
+    const float *const *tables = forward->model->layers[asked_layer(walk)].tables;
+    const bool fires = walk->asks_ahead ? forward->options.foretells_firing : forward->options.left_out < 0;
+    return (pi2_predictor_query){ .predictor = predictor_of(walk), .layer = layer_of(walk),
                                   .kernel = forward->small_kernel, .vector = forward->vector,
                                   .gate_bias = tables[PI2_TABLE_GATE_BIAS], .up_bias = tables[PI2_TABLE_UP_BIAS],
-                                  .score = forward->options.left_out < 0 ? PI2_SCORE_FIRES : PI2_SCORE_WORTH };
+                                  .score = fires ? PI2_SCORE_FIRES : PI2_SCORE_WORTH };
 }
 
 /* A row is a token: experts have no predictors. */
-static float *scores_of(const pi2_forward *forward, uint32_t row) {
-    return forward->buffers.neurons.hidden + row * forward->buffers.neurons.stride;
+static float *scores_of(const pi2_forward_walk *walk, uint32_t row) {
+    const pi2_neuron_buffers *neurons = &walk->forward->buffers.neurons;
+    return (walk->asks_ahead ? neurons->ahead_scores : neurons->hidden) + row * neurons->stride;
 }
 
-static uint32_t neuron_count(const pi2_forward_walk *walk) { return walk->forward->options.predictor->neuron_count; }
+static uint32_t neuron_count(const pi2_forward_walk *walk) { return predictor_of(walk)->neuron_count; }
 
 static void note_time(pi2_forward *forward, uint64_t begin_ns) {
     (void)atomic_fetch_add_explicit(&forward->predict_ns, pi2_clock_ns() - begin_ns, memory_order_relaxed);
@@ -43,7 +60,12 @@ static void input_chunk(void *argument, unsigned member, uint32_t row) {
     pi2_forward_buffers *buffers = &walk->forward->buffers;
     pi2_neuron_buffers *neurons = &buffers->neurons;
     const uint64_t begin_ns = pi2_clock_ns();
-    neurons->inputs[row] = pi2_predictor_quantize(buffers->normed + row * buffers->width_stride,
+    const float *normed = buffers->normed + row * buffers->width_stride;
+    if (walk->asks_ahead) {
+        pi2_forward_norm_ahead(walk, row, neurons->ahead_normed + row * buffers->width_stride);
+        normed = neurons->ahead_normed + row * buffers->width_stride;
+    }
+    neurons->inputs[row] = pi2_predictor_quantize(normed,
                                                   walk->forward->model->shape.embedding_length,
                                                   neurons->input_values + row * buffers->width_stride);
     note_time(walk->forward, begin_ns);
@@ -83,7 +105,7 @@ static void score_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint64_t begin_ns = pi2_clock_ns();
     for (uint32_t row = 0; row < forward->token_count; row++) {
         const pi2_predictor_vector *from = has_code ? &neurons->code_vectors[row] : &neurons->inputs[row];
-        query.predictor->kind->scores(&query, from, begin, end, scores_of(forward, row) + begin);
+        query.predictor->kind->scores(&query, from, begin, end, scores_of(walk, row) + begin);
     }
     note_time(walk->forward, begin_ns);
 }
@@ -92,7 +114,7 @@ static void choose_token(pi2_forward_walk *walk, uint32_t row) {
     pi2_forward *forward = walk->forward;
     const uint32_t count = neuron_count(walk);
     const uint64_t begin_ns = pi2_clock_ns();
-    float *scores = scores_of(forward, row);
+    float *scores = scores_of(walk, row);
     const double left_out = forward->options.left_out;
     if (left_out < 0) pi2_predictor_choose_firing(scores, count, layer_of(walk)->threshold);
     else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, left_out));
@@ -106,26 +128,67 @@ static void choose_token(pi2_forward_walk *walk, uint32_t row) {
 static void name_all(void *argument, unsigned member, uint32_t row) {
     (void)member;
     const pi2_forward_walk *walk = argument;
-    float *scores = scores_of(walk->forward, row);
+    float *scores = scores_of(walk, row);
     for (uint32_t n = 0; n < neuron_count(walk); n++) scores[n] = 1.0f;
     (void)atomic_fetch_add_explicit(&walk->forward->predicted, neuron_count(walk), memory_order_relaxed);
 }
 
-void pi2_forward_predict(pi2_forward_walk *walk) {
-    const pi2_forward *forward = walk->forward;
-    const pi2_predictor_layer *layer = layer_of(walk);
-    const uint32_t rows = forward->token_count, step = forward->buffers.neuron_chunk;
-    walk->stage_name = "predict";
-    if (layer->size == 0) {
-        pi2_forward_stage(walk, rows, name_all, NULL);
-        return;
-    }
-    pi2_forward_stage(walk, rows, input_chunk, NULL);
-    const uint32_t code_rows = forward->options.predictor->kind->code_rows(layer);
+static void ask_stages(pi2_forward_walk *walk, void (*end_row)(pi2_forward_walk *walk, uint32_t row)) {
+    const char *name = walk->asks_ahead ? "look ahead" : "predict";
+    const uint32_t step = walk->forward->buffers.neuron_chunk;
+    const uint32_t code_rows = predictor_of(walk)->kind->code_rows(layer_of(walk));
+    walk->stage_name = name;
+    pi2_forward_stage(walk, walk->forward->token_count, input_chunk, NULL);
     if (code_rows) {
-        walk->stage_name = "predict";
+        walk->stage_name = name;
         pi2_forward_stage(walk, code_rows / CODE_CHUNK, code_chunk, end_code_token);
     }
+    walk->stage_name = name;
+    pi2_forward_stage(walk, (neuron_count(walk) + step - 1) / step, score_chunk, end_row);
+}
+
+void pi2_forward_predict(pi2_forward_walk *walk) {
+    if (layer_of(walk)->size) {
+        ask_stages(walk, choose_token);
+        return;
+    }
     walk->stage_name = "predict";
-    pi2_forward_stage(walk, (neuron_count(walk) + step - 1) / step, score_chunk, choose_token);
+    pi2_forward_stage(walk, walk->forward->token_count, name_all, NULL);
+}
+
+/* ---- of the next layer ---- */
+
+/* Units of the neurons that were named for a row, in the file's order, are read. */
+static void foretell_token(pi2_forward_walk *walk, uint32_t row) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_neuron_buffers *neurons = &forward->buffers.neurons;
+    const uint32_t number = forward->bank_of[walk->layer + 1], count = neuron_count(walk);
+    const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
+    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
+    const uint64_t begin_ns = pi2_clock_ns();
+    float *scores = scores_of(walk, row);
+    /* A neuron is read ahead that fires more likely than not; one that is computed may be less likely than that. */
+    const float threshold = layer_of(walk)->threshold > 0 ? layer_of(walk)->threshold : 0;
+    if (query_of(walk).score == PI2_SCORE_FIRES) pi2_predictor_choose_firing(scores, count, threshold);
+    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, forward->options.left_out));
+    memset(neurons->ahead_marks, 0, bank->unit_count);
+    for (uint32_t n = 0; n < count; n++) {
+        if (scores[n] != 0.0f) neurons->ahead_marks[head->place_of[n] / bank->unit_neurons] = 1;
+    }
+    uint32_t units = 0;
+    for (uint32_t u = 0; u < bank->unit_count; u++) {
+        if (neurons->ahead_marks[u]) neurons->ahead_units[units++] = u;
+    }
+    pi2_neuron_store_foretell(forward->options.neurons, number, neurons->ahead_units, units);
+    note_time(walk->forward, begin_ns);
+}
+
+void pi2_forward_foretell(pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t next = walk->layer + 1;
+    if (!forward->foretells || next >= forward->model->shape.layer_count || !forward->has_banks[next] ||
+        forward->options.foreteller->layers[next].size == 0) return;
+    walk->asks_ahead = true;
+    ask_stages(walk, foretell_token);
+    walk->asks_ahead = false;
 }

@@ -80,10 +80,10 @@ static pi2_status find_sparsity(pi2_planned_run *run) {
     if (run->plan.approximates && has_none) {
         return pi2_fail(PI2_ERR_INVALID, "a sparsity of %s needs a predictor: a file of one, or low-bit", sparsity);
     }
-    if (!run->plan.approximates && *predictor && !has_none) {
-        return pi2_fail(PI2_ERR_INVALID, "a predictor is used with a sparsity of auto, or with a share that is left "
-                        "out (0.3), not with %s", sparsity);
+    if (strcmp(sparsity, "off") == 0 && *predictor && !has_none) {
+        return pi2_fail(PI2_ERR_INVALID, "no predictor is used with a sparsity of off");
     }
+    run->plan.foretells = run->plan.approximates || (*predictor && !has_none);
     return PI2_OK;
 }
 
@@ -177,14 +177,26 @@ static bool experts_can_go_by_neuron(const pi2_model *model) {
     return false;
 }
 
+static pi2_status refuse_experts(const pi2_planned_run *run) {
+    if (run->source.model->shape.expert_count == 0) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: predictors are for models without experts: use "
+                    "--sparsity exact without --predictor", run->source.weights_path);
+}
+
+/* What a run needs of its model whose predictor only names what is read ahead. */
+static pi2_status check_foretelling(const pi2_planned_run *run) {
+    PI2_TRY(refuse_experts(run));
+    if (pi2_model_shape_fires(&run->source.model->shape)) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s: its activation, %s, has no zeros that a predictor could foretell: use it "
+                    "with a share of neurons to leave out, such as --sparsity 0.3", run->source.weights_path,
+                    pi2_ffn_activation_name(run->source.model->shape.activation));
+}
+
 /* What a run with a predictor needs of its model, and of its cluster file once that is open. */
 static pi2_status check_approximation(const pi2_planned_run *run) {
     const pi2_model *model = run->source.model;
     const char *path = run->source.weights_path;
-    if (model->shape.expert_count) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: predictors are for models without experts: use "
-                        "--sparsity exact", path);
-    }
+    PI2_TRY(refuse_experts(run));
     if (model->shape.activation == PI2_FFN_gelu_topk) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: gelu_topk keeps neurons by all Gates of a layer, which no predictor "
                         "knows: use --sparsity exact", path);
@@ -209,6 +221,7 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     run->plan.banks = NULL;
     if (pi2_run_plan_is_dense(run)) return PI2_OK;
     if (run->plan.approximates) PI2_TRY(check_approximation(run));
+    else if (run->plan.foretells) PI2_TRY(check_foretelling(run));
     if (!model->banks || model->banks->count == 0) return PI2_OK;
     if (!run->plan.approximates && !pi2_model_shape_fires(&model->shape)) return PI2_OK;
     if (model->shape.expert_count && !experts_can_go_by_neuron(model)) return PI2_OK;
@@ -254,7 +267,8 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
         .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
         .neurons_always = pi2_run_plan_is_always(run),
-        .predicts = run->plan.approximates, .code_rows = most_code_rows(&run->plan.predictor),
+        .predicts = run->plan.approximates, .foretells = run->plan.foretells,
+        .code_rows = most_code_rows(&run->plan.predictor),
         .sampler_bytes = costs->sampler_bytes,
     };
     PI2_TRY(pi2_memory_plan_make(&request, &run->plan.memory));

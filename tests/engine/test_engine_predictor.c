@@ -295,7 +295,7 @@ static void what_cannot_be_is_refused(void **state) {
     expect_refused(&v, PI2_ERR_INVALID, "needs a predictor");
     v.sparsity = "exact";
     v.predictor = "low-bit";
-    expect_refused(&v, PI2_ERR_INVALID, "not with exact");
+    expect_refused(&v, PI2_ERR_INVALID, "silu, has no zeros");
     v.predictor = cluster_path;
     v.sparsity = "0.5";
     expect_refused(&v, PI2_ERR_FORMAT, "this is no predictor");

@@ -21,62 +21,17 @@
 #include "base/team.h"
 #include "neuron_cache/neuron_store.h"
 #include "planner/trace_replay.h"
+#include "support/neuron_bank_file.h"
 #include "support/read_methods.h"
 #include "support/store_over.h"
 #include "support/temporary_files.h"
 
-enum { BANKS = 5, NEURONS = 96, HEAD_PART = 4096, LAYERS_RUN = 120, MOST_USED = 60,
+enum { BANKS = TEST_BANKS, LAYERS_RUN = 120, MOST_USED = 60,
        SHARED_BYTES = 40 * 8192 + 4096 /* and half a slot */ };
 
 static char *path;
 static pi2_neuron_bank banks_list[BANKS];
 static const pi2_neuron_banks banks = { .banks = banks_list, .count = BANKS };
-
-/* The word at byte `at` of a unit. */
-static uint32_t word_at(uint32_t bank, uint32_t unit, uint32_t at) { return bank << 24 | unit << 14 | at / 4; }
-
-static void put(FILE *file, uint64_t offset, const void *bytes, size_t count) {
-    assert_int_equal(fseek(file, (long)offset, SEEK_SET), 0);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-}
-
-static void write_bank(FILE *file, uint32_t b) {
-    pi2_neuron_bank *bank = &banks_list[b];
-    static uint32_t head[4 * HEAD_PART / 4], unit[8192 / 4];
-    memset(head, 0, sizeof head);
-    for (uint32_t i = 0; i < NEURONS; i++) head[i] = (i * 7 + b) % NEURONS; /* 7 and 96 have no common divisor */
-    for (uint32_t u = 0; u < bank->unit_count; u++) {
-        for (uint32_t at = 0; at < bank->unit_bytes; at += 4) unit[at / 4] = word_at(b, u, at);
-        put(file, bank->file_offset + (uint64_t)u * bank->unit_bytes, unit, bank->unit_bytes);
-        head[HEAD_PART / 4 + u] = (uint32_t)XXH3_64bits(unit, bank->unit_bytes);
-    }
-    for (uint32_t i = 0; i < HEAD_PART / 4; i++) {
-        head[2 * HEAD_PART / 4 + i] = b * 100 + i;
-        head[3 * HEAD_PART / 4 + i] = b * 200 + i;
-    }
-    bank->head_checksum = XXH3_64bits(head, sizeof head);
-    put(file, bank->head_offset, head, sizeof head);
-}
-
-/* Banks 0, 1 and 3 have units of one bundle in 8 KB, 2 and 4 of three bundles in 4 KB. */
-static void write_file(void) {
-    uint64_t at = 4096;
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    for (uint32_t b = 0; b < BANKS; b++) {
-        const bool small = b == 2 || b == 4;
-        banks_list[b] = (pi2_neuron_bank){
-            .layer = b, .expert = UINT32_MAX, .neuron_count = NEURONS, .width = 64, .bundle_bytes = small ? 1344 : 8192,
-            .unit_neurons = small ? 3 : 1, .unit_bytes = small ? 4096 : 8192, .unit_count = small ? 32 : 96,
-            .head_offset = at, .head_bytes = 4 * HEAD_PART, .checksums_at = HEAD_PART, .up_scales_at = 2 * HEAD_PART,
-            .down_scales_at = 3 * HEAD_PART };
-        at += banks_list[b].head_bytes;
-        banks_list[b].file_offset = at;
-        at += (uint64_t)banks_list[b].unit_count * banks_list[b].unit_bytes;
-        write_bank(file, b);
-    }
-    assert_int_equal(fclose(file), 0);
-}
 
 static uint32_t gap_units; /* of the stores that are opened */
 
@@ -133,11 +88,7 @@ typedef struct layer_run {
 } layer_run;
 
 static bool is_unit(const uint8_t *memory, uint32_t b, uint32_t unit) {
-    const uint32_t *words = (const uint32_t *)(const void *)memory;
-    for (uint32_t at = 0; at < banks_list[b].unit_bytes; at += 4) {
-        if (words[at / 4] != word_at(b, unit, at)) return false;
-    }
-    return true;
+    return test_is_unit(&banks_list[b], memory, b, unit);
 }
 
 static void use_units(void *argument, unsigned member, unsigned member_count) {
@@ -157,6 +108,16 @@ static int by_number(const void *a, const void *b) {
     return (first > second) - (first < second);
 }
 
+/* What some layer may want next: often another one does. */
+static void foretell(setup *s, unsigned *seed) {
+    uint32_t units[24], count = 0;
+    const uint32_t bank = (uint32_t)rand_r(seed) % BANKS;
+    for (uint32_t unit = 0; unit < banks_list[bank].unit_count && count < 24; unit++) {
+        if (rand_r(seed) % 4 == 0) units[count++] = unit;
+    }
+    pi2_neuron_store_foretell(s->store, bank, units, count);
+}
+
 static void run_layer(setup *s, pi2_team *team, uint32_t bank, unsigned *seed) {
     static layer_run run;
     memset(&run, 0, sizeof run);
@@ -170,6 +131,7 @@ static void run_layer(setup *s, pi2_team *team, uint32_t bank, unsigned *seed) {
     }
     if (rand_r(seed) % 2) qsort(run.units, run.count, sizeof run.units[0], by_number); /* neighbours share reads */
     pi2_neuron_store_begin_layer(s->store);
+    if (rand_r(seed) % 2) foretell(s, seed);
     pi2_team_run(team, use_units, &run);
     assert_int_equal(run.wrong, 0);
     /* What was taken has stayed. */
@@ -199,6 +161,7 @@ static void units_are_right_with_few_slots_and_many_threads(void **state) {
                 pi2_neuron_store_counters counters;
                 pi2_neuron_store_count(s.store, &counters);
                 if (size == 0) assert_true(counters.evictions > 0);
+                if (size == 1) assert_true(counters.foretold_used && counters.foretold_used < counters.foretold);
                 if (size == 2) assert_int_equal(counters.evictions, 0);
                 close_store(&s);
             }
@@ -253,6 +216,39 @@ static void neighbours_share_a_read(void **state) {
     gap_units = 0;
 }
 
+/* What was foretold stays until the layer that it was foretold for ends, whatever others take, and counts as used only
+ * where it was; it never takes the slots that a layer may need. */
+static void what_is_foretold_stays_for_a_layer(void **state) {
+    (void)state;
+    static const uint32_t units[] = { 1, 2, 3, 50, 90 };
+    uint32_t all[96];
+    for (uint32_t u = 0; u < 96; u++) all[u] = u;
+    setup s;
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 24 * 8192, &s), PI2_OK);
+    pi2_neuron_store_counters counters;
+    const uint8_t *memory, *foretold[5];
+    pi2_neuron_store_begin_layer(s.store);
+    pi2_neuron_store_foretell(s.store, 1, units, 5);
+    pi2_neuron_store_foretell(s.store, 1, units, 5); /* they are on their way */
+    for (uint32_t u = 0; u < 96; u++) assert_int_equal(pi2_neuron_store_take(s.store, 0, u, &memory), PI2_OK);
+    pi2_neuron_store_begin_layer(s.store);
+    pi2_neuron_store_count(s.store, &counters);
+    assert_int_equal(counters.foretold, 5);
+    assert_int_equal(counters.foretold_used, 0);
+    for (uint32_t u = 10; u < 40; u++) assert_int_equal(pi2_neuron_store_take(s.store, 1, u, &memory), PI2_OK);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(pi2_neuron_store_take(s.store, 1, units[i], &foretold[i]), PI2_OK);
+        assert_true(is_unit(foretold[i], 1, units[i]));
+    }
+    pi2_neuron_store_foretell(s.store, 3, all, 96);
+    pi2_neuron_store_count(s.store, &counters);
+    assert_int_equal(counters.foretold_used, 5);
+    assert_in_range(counters.foretold, 6, 5 + 96 / 4);
+    for (uint32_t u = 0; u < 96; u++) assert_int_equal(pi2_neuron_store_take(s.store, 1, u, &memory), PI2_OK);
+    for (int i = 0; i < 5; i++) assert_ptr_equal(pi2_neuron_store_hit(s.store, 1, units[i]), foretold[i]);
+    close_store(&s); /* with reads under way */
+}
+
 static void all_fit_after_filling(void **state) {
     (void)state;
     setup s;
@@ -268,8 +264,8 @@ static void all_fit_after_filling(void **state) {
             assert_true(is_unit(memory, b, u));
         }
         const pi2_neuron_head *head = pi2_neuron_store_head(s.store, b);
-        for (uint32_t place = 0; place < NEURONS; place++) {
-            assert_int_equal(head->place_of[(place * 7 + b) % NEURONS], place);
+        for (uint32_t place = 0; place < TEST_BANK_NEURONS; place++) {
+            assert_int_equal(head->place_of[(place * 7 + b) % TEST_BANK_NEURONS], place);
         }
         assert_int_equal(((const uint32_t *)(const void *)head->up_scales)[5], b * 100 + 5);
         assert_int_equal(((const uint32_t *)(const void *)head->down_scales)[9], b * 200 + 9);
@@ -312,12 +308,12 @@ static void more_units_than_reads(void **state) {
     assert_non_null(file);
     for (uint32_t u = 0; u < UNITS; u++) {
         for (uint32_t at = 0; at < 1024; at++) unit[at] = u * 1024 + at;
-        put(file, bank.file_offset + (uint64_t)u * 4096, unit, sizeof unit);
+        test_put(file, bank.file_offset + (uint64_t)u * 4096, unit, sizeof unit);
         head[0][u] = wanted[u] = u;
         head[1][u] = (uint32_t)XXH3_64bits(unit, sizeof unit);
     }
     bank.head_checksum = XXH3_64bits(head, sizeof head);
-    put(file, 0, head, sizeof head);
+    test_put(file, 0, head, sizeof head);
     assert_int_equal(fclose(file), 0);
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         if (!test_has_read_method(*method, path)) continue;
@@ -704,7 +700,7 @@ static void heads_are_checked(void **state) {
     close_store(&s);
     flip(banks_list[3].head_offset + banks_list[3].up_scales_at + 40);
     /* An order with a neuron twice, and a checksum that says that it is meant so. */
-    static uint8_t head[4 * HEAD_PART];
+    static uint8_t head[4 * TEST_HEAD_PART];
     FILE *file = fopen(path, "r+b");
     assert_non_null(file);
     assert_int_equal(fseek(file, (long)banks_list[2].head_offset, SEEK_SET), 0);
@@ -712,13 +708,13 @@ static void heads_are_checked(void **state) {
     memcpy(head, head + 4, 4);
     const uint64_t before = banks_list[2].head_checksum;
     banks_list[2].head_checksum = XXH3_64bits(head, sizeof head);
-    put(file, banks_list[2].head_offset, head, sizeof head);
+    test_put(file, banks_list[2].head_offset, head, sizeof head);
     assert_int_equal(fclose(file), 0);
     assert_int_equal(try_open("auto", bytes, &s), PI2_ERR_FORMAT);
     assert_non_null(strstr(pi2_error_text(), "does not name each once"));
     close_store(&s);
     banks_list[2].head_checksum = before;
-    write_file();
+    test_banks_write(path, banks_list);
 }
 
 static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **state) {
@@ -737,7 +733,7 @@ static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **sta
     /* And in the middle of a read of neighbours: at which byte it ended is told. */
     const uint32_t units[] = { 7, 8, 9 };
     char place[64];
-    write_file();
+    test_banks_write(path, banks_list);
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks), &s), PI2_OK);
     assert_int_equal(truncate(path, (off_t)(banks_list[4].file_offset + 9 * 4096)), 0);
     pi2_neuron_store_begin_layer(s.store);
@@ -746,13 +742,13 @@ static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **sta
     (void)snprintf(place, sizeof place, "at byte %llu,", (unsigned long long)(banks_list[4].file_offset + 9 * 4096));
     assert_non_null(strstr(pi2_error_text(), place));
     close_store(&s);
-    write_file();
+    test_banks_write(path, banks_list);
 }
 
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     path = test_folder_path("neurons");
-    write_file();
+    test_banks_write(path, banks_list);
     return 0;
 }
 
@@ -760,6 +756,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units_are_right_with_few_slots_and_many_threads),
         cmocka_unit_test(neighbours_share_a_read),
+        cmocka_unit_test(what_is_foretold_stays_for_a_layer),
         cmocka_unit_test(all_fit_after_filling),
         cmocka_unit_test(more_units_than_reads),
         cmocka_unit_test(what_is_used_often_stays),
