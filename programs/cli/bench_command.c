@@ -12,6 +12,7 @@
 #include "commands.h"
 #include "machine_profile_cli.h"
 #include "engine_options.h"
+#include "guard_report.h"
 #include "output.h"
 #include "powerinfer2/session.h"
 #include "powerinfer2/sizes.h"
@@ -168,6 +169,7 @@ static pi2_status open_engine(bench_state *state, uint32_t context) {
     state->has_answered = false;
     state->is_new = true;
     state->options.context_tokens = state->opened_context = context;
+    state->options.identifies_weights = pi2_cli_asks_approximate(&state->options);
     status = pi2_cli_open_engine(&state->options, &state->engine);
     if (status != PI2_OK) return status;
     pi2_sampling sampling;
@@ -256,7 +258,8 @@ static int run_test(bench_state *state, uint32_t prompt, uint32_t answer, uint32
     if (status != PI2_OK) return pi2_cli_failed(status);
     const bool first = state->is_new;
     state->is_new = false;
-    const int code = run_samples(state, &test);
+    int code = first ? pi2_cli_tell_guard(state->engine, &state->options) : PI2_CLI_GO_ON;
+    if (code == PI2_CLI_GO_ON) code = run_samples(state, &test);
     if (code != PI2_EXIT_OK) {
         pi2_cli_token_times_free(&test.times);
         return code;

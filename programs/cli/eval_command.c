@@ -169,8 +169,6 @@ static pi2_status begin_results(evaluation *self, const pi2_engine_options *opti
 }
 
 static int evaluate(evaluation *self, pi2_engine_options *options) {
-    static const pi2_cli_guard_settings any = {.on_divergence = "refuse", .most = -1};
-    bool falls_back;
     pi2_status status = pi2_cli_open_for_logits(options, &self->engine);
     if (status == PI2_OK) {
         self->step = options->logits_tokens;
@@ -178,7 +176,7 @@ static int evaluate(evaluation *self, pi2_engine_options *options) {
     }
     if (status == PI2_OK) status = begin_results(self, options);
     if (status != PI2_OK) return pi2_cli_failed(status);
-    int code = pi2_cli_check_guard(&any, self->engine, options, &falls_back);
+    int code = pi2_cli_tell_guard(self->engine, options);
     if (code == PI2_CLI_GO_ON) code = pick_all(self);
     status = pi2_engine_finish_trace(self->engine);
     return status != PI2_OK && code == PI2_EXIT_OK ? pi2_cli_failed(status) : code;

@@ -110,3 +110,9 @@ int pi2_cli_check_guard(const pi2_cli_guard_settings *settings, const pi2_engine
     pi2_guard_free(guard);
     return code;
 }
+
+int pi2_cli_tell_guard(const pi2_engine *engine, const pi2_engine_options *options) {
+    static const pi2_cli_guard_settings any = {.on_divergence = "refuse", .most = -1};
+    bool falls_back;
+    return pi2_cli_check_guard(&any, engine, options, &falls_back);
+}

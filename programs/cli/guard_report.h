@@ -25,4 +25,7 @@ void pi2_cli_make_exact(pi2_engine_options *options);
 int pi2_cli_check_guard(const pi2_cli_guard_settings *settings, const pi2_engine *engine,
                         const pi2_engine_options *options, bool *falls_back_out);
 
+/** The same without a limit, for commands that measure an approximate mode. */
+int pi2_cli_tell_guard(const pi2_engine *engine, const pi2_engine_options *options);
+
 #endif

@@ -12,6 +12,7 @@
 #include "output.h"
 #include "plan_file.h"
 #include "powerinfer2/cache_replay.h"
+#include "powerinfer2/identity.h"
 #include "prediction_report.h"
 #include "signals.h"
 #include "template_file.h"
@@ -476,6 +477,7 @@ static int print_json(run_state *state) {
     json_object_set_new(object, "prompt_tokens", json_tokens(state->tokens, state->token_count));
     json_object_set_new(object, "stop_type", json_string(pi2_cli_stop_name(generation->stop)));
     json_object_set_new(object, "seed", json_integer(pi2_session_seed(state->session)));
+    json_object_set_new(object, "arithmetic", json_string(pi2_engine_arithmetic(state->engine)));
     json_object_set_new(object, "n_ctx", json_integer(report->context_tokens));
     json_object_set_new(object, "timings", json_timings(generation));
     json_object_set_new(object, "predicted", pi2_cli_predicted_json(state->engine, generation));

@@ -118,6 +118,12 @@ answer="-m $sparse --raw -p hand -n 6 --temp 0 -c 64"
     expect_error 6 "(sparsity 0.4, .* was not measured" run $answer --sparsity 0.4 --max-divergence 10 -q
     expect 0 run $answer --sparsity 0.5 --max-divergence 0 --on-divergence exact
     [ "$(cat "$folder/out")" = "$exact" ] || fail "the run that fell back says another text"
+    expect 0 run $answer --sparsity 0.5 --json
+    json arithmetic | grep -q '^sparsity 0.5, predictor low_bit' || fail "run --json: $(json arithmetic)"
+    expect 0 run $answer --json
+    expect_json arithmetic exact
+    expect 0 bench -m "$sparse" -p 8 -n 2 -r 1 -c 64 --sparsity 0.5 -o json
+    [ "$(grep -c "^approximate (sparsity 0.5" "$folder/err")" = 1 ] || fail "bench: $(cat "$folder/err")"
     expect 0 eval -m "$sparse" --multiple-choice "$folder/tasks" --json --sparsity 0.5
     grep -q "^approximate (sparsity 0.5" "$folder/err" || fail "eval does not tell the mode: $(cat "$folder/err")"
 }

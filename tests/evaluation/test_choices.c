@@ -128,6 +128,14 @@ static void test_intervals_are_wilsons(void **state) {
 
 /* ---- picking ---- */
 
+/** Asked once a layer and pass, and so counts them. */
+static bool count_asking(void *user) {
+    ++*(int *)user;
+    return false;
+}
+
+static int asked;
+
 static pi2_engine *open_engine(uint32_t context) {
     pi2_tiny_model_options model;
     pi2_engine_options options;
@@ -141,6 +149,8 @@ static pi2_engine *open_engine(uint32_t context) {
     options.context_tokens = context;
     options.logits_tokens = 8;
     options.thread_count = 2;
+    options.callbacks.cancelled = count_asking;
+    options.callbacks.user = &asked;
     assert_int_equal(pi2_engine_open(&options, &engine), PI2_OK);
     return engine;
 }
@@ -217,6 +227,41 @@ static void test_the_likeliest_ending_is_picked(void **state) {
         }
     }
     assert_true(differences > 0); /* or the rules could not be told apart */
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+}
+
+static void test_what_endings_share_is_computed_once(void **state) {
+    (void)state;
+    static const char *const endings[] = { "one", "other two of them", "line" };
+    static const char context[] = "the hand and the other one are in that line of the other hand";
+    enum { STEP = 8 };
+    pi2_engine *engine = open_engine(128);
+    pi2_session *session = NULL;
+    pi2_choice_result result;
+    pi2_choice_task task = { .context = { context, sizeof context - 1 }, .choice_count = 3 };
+    const size_t common = common_tokens(engine, context, endings);
+    size_t passes = 1;
+    for (int i = 0; i < 3; i++) {
+        char text[256];
+        int32_t *tokens;
+        size_t count;
+        (void)snprintf(text, sizeof text, "%s %s", context, endings[i]);
+        assert_int_equal(pi2_engine_tokenize(engine, text, strlen(text), true, false, &tokens, &count), PI2_OK);
+        passes += (count - 1 - common + STEP - 1) / STEP; /* the last token predicts nothing */
+        free(tokens);
+        task.choices[i] = (pi2_choice_text){ endings[i], strlen(endings[i]) };
+    }
+    assert_true(common > 2 * STEP); /* or another pass over it would not be seen */
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    const int32_t token = 5;
+    asked = 0;
+    assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_OK);
+    const int a_pass = asked;
+    assert_true(a_pass > 0);
+    asked = 0;
+    assert_int_equal(pi2_choice_pick(engine, session, &task, STEP, &result), PI2_OK);
+    assert_int_equal(asked, (int)passes * a_pass);
     pi2_session_free(session);
     pi2_engine_close(engine);
 }
@@ -347,6 +392,7 @@ int main(void) {
         TEST_IN_FOLDER(test_wrong_tasks_are_refused_by_line),
         TEST_IN_FOLDER(test_intervals_are_wilsons),
         TEST_IN_FOLDER(test_the_likeliest_ending_is_picked),
+        TEST_IN_FOLDER(test_what_endings_share_is_computed_once),
         TEST_IN_FOLDER(test_a_task_that_does_not_fit_is_told),
         TEST_IN_FOLDER(test_results_survive_a_file),
         TEST_IN_FOLDER(test_results_of_something_else_are_refused),
