@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/decoder.h"
 #include "architectures/gate_sparsity.h"
 #include "architectures/powerinfer.h"
 #include "base/fail.h"
@@ -26,7 +27,7 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
     *architecture_out = NULL;
     pi2_gguf_string name;
     PI2_TRY(pi2_gguf_string_get(gguf, "general.architecture", &name));
-    char known[256] = "";
+    char known[512] = "";
     for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++) {
         if (strlen(architectures[i]->name) == name.length &&
             memcmp(architectures[i]->name, name.text, name.length) == 0) {
@@ -158,6 +159,35 @@ pi2_status pi2_architecture_activation(const pi2_architecture *architecture, con
                     pi2_gguf_file_path(gguf, 0), PI2_KEY_FFN_ACTIVATION, shown, pi2_ffn_activation_names());
 }
 
+/* What each layer is made of; keys may have a number for each. */
+static pi2_status read_layers(const pi2_architecture *architecture, const pi2_tensor_directory *model,
+                              pi2_model_shape *shape) {
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        pi2_layer_shape *layer = &shape->layers[i];
+        pi2_decoder_layer(shape, layer);
+        PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "attention.head_count_kv", i,
+                                              shape->head_count_kv, &layer->head_count_kv));
+        if (!pi2_layer_has(layer, PI2_BLOCK_ffn_shared)) {
+            PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "feed_forward_length", i,
+                                                  shape->feed_forward_length, &layer->feed_forward_length));
+        }
+        if (architecture->read_layer) PI2_TRY(architecture->read_layer(model, shape, i, layer));
+        const bool attends = pi2_layer_has(layer, PI2_BLOCK_attention) ||
+                             pi2_layer_has(layer, PI2_BLOCK_attention_window);
+        const bool has_heads = layer->head_count_kv > 0 && shape->head_count % layer->head_count_kv == 0;
+        if (attends && !has_heads) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u has %u heads over %u key-value heads: these do not divide",
+                            pi2_gguf_file_path(model->gguf, 0), i, shape->head_count, layer->head_count_kv);
+        }
+        if ((pi2_layer_has(layer, PI2_BLOCK_ffn_dense) || pi2_layer_has(layer, PI2_BLOCK_ffn_shared)) &&
+            layer->feed_forward_length == 0) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s: feed_forward_length of layer %u is 0",
+                            pi2_gguf_file_path(model->gguf, 0), i);
+        }
+    }
+    return PI2_OK;
+}
+
 pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi2_tensor_directory *model,
                                   pi2_model_shape *shape_out) {
     memset(shape_out, 0, sizeof *shape_out);
@@ -167,6 +197,7 @@ pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi
     PI2_TRY(pi2_architecture_activation(architecture, model->gguf, &shape_out->activation));
     PI2_TRY(check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out));
     PI2_TRY(check_ungated(pi2_gguf_file_path(model->gguf, 0), shape_out));
+    PI2_TRY(read_layers(architecture, model, shape_out));
     return pi2_gate_sparsity_read(model->gguf, shape_out);
 }
 
@@ -215,6 +246,27 @@ pi2_status pi2_architecture_u32_or(const pi2_tensor_directory *model, const char
     char key[128];
     key_of(key, architecture, suffix);
     return pi2_gguf_u32_or(model->gguf, key, fallback, value_out);
+}
+
+pi2_status pi2_architecture_layer_u32_or(const pi2_tensor_directory *model, const char *architecture,
+                                         const char *suffix, uint32_t layer, uint32_t fallback, uint32_t *value_out) {
+    char key[128];
+    pi2_gguf_array array;
+    key_of(key, architecture, suffix);
+    if (!pi2_gguf_is_array(model->gguf, key)) return pi2_gguf_u32_or(model->gguf, key, fallback, value_out);
+    PI2_TRY(pi2_gguf_array_get(model->gguf, key, &array));
+    if (array.element_type == PI2_GGUF_STRING || array.element_type == PI2_GGUF_ARRAY ||
+        (layer != UINT32_MAX && layer >= array.count)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: key '%s' must have a number for each layer: convert the model again",
+                        pi2_gguf_file_path(model->gguf, 0), key);
+    }
+    uint64_t value = 0;
+    for (uint64_t i = 0; i < array.count; i++) {
+        const uint64_t one = pi2_gguf_array_u64(&array, i);
+        if (layer == UINT32_MAX ? one > value : i == layer) value = one;
+    }
+    *value_out = value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
+    return PI2_OK;
 }
 
 pi2_status pi2_architecture_f32_or(const pi2_tensor_directory *model, const char *architecture,

@@ -28,6 +28,26 @@ typedef struct pi2_rope_shape {
 
 enum { PI2_MOST_LAYERS = 1024, PI2_POSITION_OFFSET = 2 /* OPT's; no other family has such a table here */ };
 
+/** Kinds of blocks: PI2_BLOCK_attention ... (block.h). */
+typedef enum pi2_block_id {
+#define BLOCK(name) PI2_BLOCK_##name,
+#include "architectures/blocks.inc"
+#undef BLOCK
+    PI2_BLOCKS
+} pi2_block_id;
+
+enum { PI2_LAYER_BLOCKS = 4, PI2_ROPES = 2, PI2_NO_ROPE = 255 };
+
+/** What one layer is made of, and how it differs from others of its model. */
+typedef struct pi2_layer_shape {
+    uint8_t blocks[PI2_LAYER_BLOCKS]; /* pi2_block_id, in the order in which they run */
+    uint8_t block_count;
+    uint8_t rope;                  /* attention: which of the model's rotations (pi2_model_rope()), or PI2_NO_ROPE */
+    uint32_t window;               /* attention_window: positions that a token sees, its own included */
+    uint32_t head_count_kv;
+    uint32_t feed_forward_length;  /* of its dense or shared FFN */
+} pi2_layer_shape;
+
 /** Numbers of one model, checked: every product of them fits in 32 bits where the engine needs it. */
 typedef struct pi2_model_shape {
     const char *architecture;
@@ -38,7 +58,7 @@ typedef struct pi2_model_shape {
     pi2_norm_kind norm;            /* of the residual stream */
     float norm_epsilon;
     float attention_scale;
-    pi2_rope_shape rope;
+    pi2_rope_shape rope, local_rope; /* local_rope: of layers that say so; no dimensions: there are no such layers */
     pi2_ffn_activation activation, own_activation; /* own: what the architecture has where nothing says otherwise */
     float gate_deviations[PI2_MOST_LAYERS]; /* gelu_topk: by which Gate's cutoff lies above its mean, in standard
                                                deviations; -infinity: the layer has plain gelu */
@@ -50,11 +70,46 @@ typedef struct pi2_model_shape {
     bool parallel;                 /* the FFN reads the layer's input, as attention does, and not what attention made */
     bool two_norms;                /* parallel: each of them with a norm of its own; else both read one */
     bool head_norms;               /* queries and keys are normed, head by head, before the rotation */
+    bool whole_norms;              /* queries and keys are normed, all heads of a token as one */
+    bool norms_after_rotation;     /* of heads: they are normed when they are rotated */
+    bool has_sinks;                /* a score for each head that takes part in the softmax and has no value */
+    bool gated_queries;            /* behind each head of queries lie as many rows whose sigmoid its result is times */
+    bool post_norms;               /* what a block gives is normed before it is added */
+    bool bare_inputs;              /* blocks read the residual stream without a norm */
+    const char *output_norm_name;  /* stem of the head's norm; NULL: "output_norm" */
+    const char *ffn_norm_name;     /* stem of the norm that the FFN reads through; NULL: "ffn_norm" */
+    uint32_t shared_length;        /* neurons of the FFN beside experts; 0: there is none */
+    bool shared_is_gated;          /* the FFN beside experts has a gate of its own */
+    bool router_has_bias;          /* which experts are chosen goes by their weight plus a bias, and nothing else */
+    bool keeps_probabilities;      /* experts' weights are the softmax over all of them, and do not sum to 1 */
+    float embedding_scale, residual_scale, logit_scale; /* times; 0: 1. residual: what a block gives, before it is
+                                                           added; logit: the logits */
+    float attention_cap, logit_cap; /* x becomes cap * tanh(x / cap), of scores and of logits; 0: it stays */
     pi2_expert_gating gating;
     bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */
     uint32_t window;               /* positions that windowed layers see; 0: every layer sees all */
-    uint32_t full_layer_step;      /* with a window: layers 0, n, 2n, ... see all and are not rotated */
+    uint32_t convolution_taps;     /* of short convolutions and delta nets */
+    uint32_t mix_key_heads, mix_value_heads, mix_head_length; /* of delta nets */
+    pi2_layer_shape layers[PI2_MOST_LAYERS];
 } pi2_model_shape;
+
+/** Rotation number `rope` of a model, below PI2_ROPES. */
+static inline const pi2_rope_shape *pi2_model_rope(const pi2_model_shape *shape, uint32_t rope) {
+    return rope ? &shape->local_rope : &shape->rope;
+}
+
+/** Appends a block to a layer's list. */
+static inline void pi2_layer_add(pi2_layer_shape *layer, pi2_block_id block) {
+    layer->blocks[layer->block_count++] = (uint8_t)block;
+}
+
+/** Whether a layer has a block of that kind. */
+static inline bool pi2_layer_has(const pi2_layer_shape *layer, pi2_block_id block) {
+    for (uint32_t i = 0; i < layer->block_count; i++) {
+        if (layer->blocks[i] == (uint8_t)block) return true;
+    }
+    return false;
+}
 
 /*
  * FFNs: a layer has one, which every token uses, or as many as it has experts, of which a token uses some. What is
@@ -80,6 +135,24 @@ static inline bool pi2_layer_cuts_gate(const pi2_model_shape *shape, uint32_t la
     return shape->activation == PI2_FFN_gelu_topk && shape->gate_deviations[layer] > -INFINITY;
 }
 
+/** Whether layers keep a state of the last token alone: going back needs one that was saved. */
+static inline bool pi2_model_is_recurrent(const pi2_model_shape *shape) {
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        const pi2_layer_shape *layer = &shape->layers[i];
+        if (pi2_layer_has(layer, PI2_BLOCK_delta_net) || pi2_layer_has(layer, PI2_BLOCK_short_conv)) return true;
+    }
+    return false;
+}
+
+/** Layers that have experts: their experts' keys follow one another. */
+static inline uint32_t pi2_model_expert_layers(const pi2_model_shape *shape) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        count += pi2_layer_has(&shape->layers[i], PI2_BLOCK_ffn_experts);
+    }
+    return count;
+}
+
 /** Whether a layer's neurons come out as exact zeros. */
 static inline bool pi2_layer_fires(const pi2_model_shape *shape, uint32_t layer) {
     return pi2_ffn_activation_is_sparse(shape->activation) &&
@@ -101,10 +174,15 @@ static inline pi2_ffn_activation pi2_layer_activation(const pi2_model_shape *sha
                                                                                          : shape->activation;
 }
 
-/** Whether this layer sees the last `window` positions only (and is rotated). */
-static inline bool pi2_layer_has_window(const pi2_model_shape *shape, uint32_t layer) {
-    return shape->window > 0 && layer % shape->full_layer_step != 0;
-}
+/** Matrices, by what they are to a layer; the last two to the model. */
+typedef enum pi2_matrix_role {
+    PI2_MATRIX_Q, PI2_MATRIX_K, PI2_MATRIX_V, PI2_MATRIX_ATTENTION_OUTPUT, /* output: of any block in its place too */
+    PI2_MATRIX_GATE, PI2_MATRIX_UP, PI2_MATRIX_DOWN,                      /* of the FFN, or of the experts */
+    PI2_MATRIX_SHARED_GATE, PI2_MATRIX_SHARED_UP, PI2_MATRIX_SHARED_DOWN, /* of an FFN beside the experts */
+    PI2_MATRIX_MIX_IN, PI2_MATRIX_MIX_GATE, PI2_MATRIX_MIX_DECAY, PI2_MATRIX_MIX_STRENGTH, /* of recurrent blocks */
+    PI2_MATRIX_LAYER_ROLES,
+    PI2_MATRIX_HEAD = PI2_MATRIX_LAYER_ROLES, PI2_MATRIX_EMBEDDING
+} pi2_matrix_role;
 
 /** Small tensors that stay in memory as floats. */
 typedef enum pi2_table_role {
@@ -112,7 +190,10 @@ typedef enum pi2_table_role {
     PI2_TABLE_ATTENTION_NORM_BIAS, PI2_TABLE_FFN_NORM_BIAS, /* PI2_NORM_LAYER */
     PI2_TABLE_Q_BIAS, PI2_TABLE_K_BIAS, PI2_TABLE_V_BIAS, PI2_TABLE_OUTPUT_BIAS,
     PI2_TABLE_GATE_BIAS, PI2_TABLE_UP_BIAS, PI2_TABLE_DOWN_BIAS,
-    PI2_TABLE_Q_NORM, PI2_TABLE_K_NORM,
+    PI2_TABLE_Q_NORM, PI2_TABLE_K_NORM, PI2_TABLE_POST_ATTENTION_NORM, PI2_TABLE_POST_FFN_NORM,
+    PI2_TABLE_SHARED_GATE, PI2_TABLE_SINKS,
+    PI2_TABLE_CONVOLUTION, /* rows of taps, a channel each */
+    PI2_TABLE_MIX_DECAY_BIAS, PI2_TABLE_MIX_RATE, PI2_TABLE_MIX_NORM, PI2_TABLE_ROUTER_BIAS,
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
@@ -120,10 +201,13 @@ typedef enum pi2_table_role {
     PI2_TABLE_ROLES
 } pi2_table_role;
 
+enum { PI2_TABLE_NAME_BYTES = 40 };
+
 /** One table: its tensor (NULL: this model has none, which is well for biases and factors). */
 typedef struct pi2_table_request {
     pi2_table_role role;
     uint32_t layer;             /* or UINT32_MAX */
+    char name[PI2_TABLE_NAME_BYTES]; /* for a message */
     const pi2_gguf_tensor *tensor;
     uint32_t length;            /* elements that it must have */
     bool required;
@@ -160,9 +244,10 @@ typedef struct pi2_architecture {
     bool has_powerinfer_files;     /* PowerInfer publishes such models; their FFN has zeros: `activation`, else ReLU */
     /** Reads the shape from the metadata. Errors FORMAT (key), UNSUPPORTED. */
     pi2_status (*read_shape)(const pi2_tensor_directory *model, pi2_model_shape *shape_out);
-    /** Names the tensors. Errors FORMAT: a tensor that is missing or of the wrong shape. */
-    pi2_status (*list_tensors)(const pi2_tensor_directory *model, const pi2_model_shape *shape,
-                               pi2_model_requests *requests_out);
+    /** Says what layer `number` is made of, where that is not what pi2_decoder_layer() makes of the shape, which
+     *  layer_out has already; NULL: it is. The shape is checked. Errors FORMAT (key), UNSUPPORTED. */
+    pi2_status (*read_layer)(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
+                             pi2_layer_shape *layer_out);
 } pi2_architecture;
 
 /** The architecture of a model file. Errors  UNSUPPORTED by name, FORMAT. */
@@ -200,6 +285,10 @@ pi2_status pi2_architecture_u32(const pi2_tensor_directory *model, const char *a
                                 const char *suffix, uint32_t *value_out);
 pi2_status pi2_architecture_u32_or(const pi2_tensor_directory *model, const char *architecture,
                                    const char *suffix, uint32_t fallback, uint32_t *value_out);
+/** The same of a key that may be an array with a number for each layer: that of `layer`, or UINT32_MAX: the largest.
+ *  Errors FORMAT (the key: its type, an array that is shorter than the model) */
+pi2_status pi2_architecture_layer_u32_or(const pi2_tensor_directory *model, const char *architecture,
+                                         const char *suffix, uint32_t layer, uint32_t fallback, uint32_t *value_out);
 pi2_status pi2_architecture_f32_or(const pi2_tensor_directory *model, const char *architecture,
                                    const char *suffix, float fallback, float *value_out);
 pi2_status pi2_architecture_read_rope(const pi2_tensor_directory *model, const char *architecture,

@@ -9,5 +9,4 @@ static pi2_status bamboo_read_shape(const pi2_tensor_directory *model, pi2_model
 
 const pi2_architecture pi2_architecture_bamboo = {
     .name = "bamboo", .activation = PI2_FFN_drelu, .has_powerinfer_files = true, .read_shape = bamboo_read_shape,
-    .list_tensors = pi2_decoder_list_tensors,
 };

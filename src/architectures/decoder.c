@@ -6,14 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "architectures/powerinfer.h"
+#include "architectures/block.h"
 #include "base/fail.h"
+#include "kernels/recurrent/recurrent.h"
+
+enum { GATING_SOFTMAX = 1, GATING_SIGMOID = 2 }; /* expert_gating_func */
 
 static pi2_status read_attention(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     const char *name = shape->architecture;
     PI2_TRY(pi2_architecture_u32(model, name, "attention.head_count", &shape->head_count));
-    PI2_TRY(pi2_architecture_u32_or(model, name, "attention.head_count_kv", shape->head_count,
-                                    &shape->head_count_kv));
+    PI2_TRY(pi2_architecture_layer_u32_or(model, name, "attention.head_count_kv", UINT32_MAX, shape->head_count,
+                                          &shape->head_count_kv));
     PI2_TRY(pi2_architecture_f32_or(model, name, "attention.layer_norm_rms_epsilon", 1e-5f,
                                     &shape->norm_epsilon));
     const uint32_t head = shape->head_count ? shape->embedding_length / shape->head_count : 0;
@@ -26,18 +29,27 @@ static pi2_status read_attention(const pi2_tensor_directory *model, pi2_model_sh
     return pi2_architecture_read_rope(model, name, &shape->rope);
 }
 
+/* A key that must be there: the largest of its numbers, where it has one for each layer. */
+static pi2_status read_most(const pi2_tensor_directory *model, const char *name, const char *suffix, uint32_t *value) {
+    char key[128];
+    (void)snprintf(key, sizeof key, "%s.%s", name, suffix);
+    if (!pi2_gguf_is_array(model->gguf, key)) return pi2_architecture_u32(model, name, suffix, value);
+    return pi2_architecture_layer_u32_or(model, name, suffix, UINT32_MAX, 0, value);
+}
+
 static pi2_status read_feed_forward(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     const char *name = shape->architecture;
     PI2_TRY(pi2_architecture_u32_or(model, name, "expert_count", 0, &shape->expert_count));
     PI2_TRY(pi2_architecture_u32_or(model, name, "expert_used_count", 0, &shape->expert_used_count));
     if (shape->expert_count == 0) {
-        return pi2_architecture_u32(model, name, "feed_forward_length", &shape->feed_forward_length);
+        return read_most(model, name, "feed_forward_length", &shape->feed_forward_length);
     }
     if (shape->expert_used_count == 0) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: %s.expert_used_count is missing or 0, with %u experts",
                         pi2_gguf_file_path(model->gguf, 0), name, shape->expert_count);
     }
-    PI2_TRY(pi2_architecture_u32_or(model, name, "feed_forward_length", 0, &shape->feed_forward_length));
+    PI2_TRY(pi2_architecture_layer_u32_or(model, name, "feed_forward_length", UINT32_MAX, 0,
+                                          &shape->feed_forward_length));
     PI2_TRY(pi2_architecture_u32_or(model, name, "expert_feed_forward_length", shape->feed_forward_length,
                                     &shape->expert_feed_forward_length));
     if (shape->feed_forward_length == 0) shape->feed_forward_length = shape->expert_feed_forward_length;
@@ -78,164 +90,182 @@ pi2_status pi2_decoder_require_experts(const pi2_tensor_directory *model, const 
                     shape->architecture);
 }
 
+pi2_status pi2_decoder_refuse_long_rope(const pi2_tensor_directory *model, const pi2_model_shape *shape) {
+    static const char name[] = "rope_factors_long.weight";
+    if (!pi2_architecture_tensor(model, UINT32_MAX, name)) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is not supported in a %s: rotations that change with the "
+                    "context's length are not computed", pi2_gguf_file_path(model->gguf, 0), name, shape->architecture);
+}
+
+/* ---- layers ---- */
+
+pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t fallback) {
+    const char *name = shape->architecture;
+    PI2_TRY(pi2_architecture_u32_or(model, name, "attention.sliding_window", fallback, &shape->window));
+    shape->local_rope = shape->rope;
+    return pi2_architecture_f32_or(model, name, "rope.freq_base_swa", shape->rope.base, &shape->local_rope.base);
+}
+
+pi2_status pi2_decoder_layer_sees_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                                         uint32_t number, uint32_t period, bool *sees_out) {
+    static const char suffix[] = "attention.sliding_window_pattern";
+    char key[128];
+    (void)snprintf(key, sizeof key, "%s.%s", shape->architecture, suffix);
+    uint32_t value = period;
+    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, suffix, number, period, &value));
+    const bool is_array = pi2_gguf_is_array(model->gguf, key);
+    *sees_out = shape->window > 0 && (is_array ? value != 0 : value > 0 && number % value + 1 < value);
+    return PI2_OK;
+}
+
+void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, bool is_dense) {
+    if (shape->expert_count == 0 || is_dense) {
+        pi2_layer_add(layer, PI2_BLOCK_ffn_dense);
+        return;
+    }
+    if (!shape->router_sees_layer_input) pi2_layer_add(layer, PI2_BLOCK_router);
+    if (shape->shared_length) {
+        pi2_layer_add(layer, PI2_BLOCK_ffn_shared);
+        layer->feed_forward_length = shape->shared_length;
+    }
+    pi2_layer_add(layer, PI2_BLOCK_ffn_experts);
+}
+
+void pi2_decoder_layer(const pi2_model_shape *shape, pi2_layer_shape *layer) {
+    *layer = (pi2_layer_shape){ .head_count_kv = shape->head_count_kv,
+                                .rope = shape->learned_positions ? PI2_NO_ROPE : 0,
+                                .feed_forward_length = shape->feed_forward_length };
+    if (shape->expert_count && shape->router_sees_layer_input) pi2_layer_add(layer, PI2_BLOCK_router);
+    pi2_layer_add(layer, PI2_BLOCK_attention);
+    pi2_decoder_add_ffn(layer, shape, false);
+}
+
+pi2_status pi2_decoder_read_taps(const pi2_tensor_directory *model, pi2_model_shape *shape, const char *suffix) {
+    PI2_TRY(pi2_architecture_u32(model, shape->architecture, suffix, &shape->convolution_taps));
+    if (shape->convolution_taps >= 2 && shape->convolution_taps <= PI2_CONVOLUTION_MOST) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.%s is %u, which is outside 2 .. %d", pi2_gguf_file_path(model->gguf, 0),
+                    shape->architecture, suffix, shape->convolution_taps, PI2_CONVOLUTION_MOST);
+}
+
+pi2_status pi2_decoder_read_gating(const pi2_tensor_directory *model, pi2_model_shape *shape,
+                                   pi2_expert_gating fallback) {
+    uint32_t gating = 0;
+    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "expert_gating_func", 0, &gating));
+    if (gating > GATING_SIGMOID) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %s.expert_gating_func is %u; 1 (softmax) and 2 (sigmoid) are "
+                        "supported", pi2_gguf_file_path(model->gguf, 0), shape->architecture, gating);
+    }
+    shape->gating = gating == 0 ? fallback : gating == GATING_SIGMOID ? PI2_GATING_SIGMOID : PI2_GATING_SOFTMAX;
+    return PI2_OK;
+}
+
+pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    const char *name = shape->architecture;
+    PI2_TRY(pi2_architecture_u32_or(model, name, "expert_shared_feed_forward_length", 0, &shape->shared_length));
+    if (shape->shared_length >= 1 && shape->shared_length <= 1u << 20) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.expert_shared_feed_forward_length is %u, which is outside 1 .. %u",
+                    pi2_gguf_file_path(model->gguf, 0), name, shape->shared_length, 1u << 20);
+}
+
+pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    uint32_t count = 0;
+    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "nextn_predict_layers", 0, &count));
+    if (count >= shape->layer_count) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: %s.nextn_predict_layers is %u of %u layers",
+                        pi2_gguf_file_path(model->gguf, 0), shape->architecture, count, shape->layer_count);
+    }
+    shape->layer_count -= count;
+    return PI2_OK;
+}
+
+void pi2_decoder_set_window(pi2_layer_shape *layer, uint32_t window) {
+    layer->window = window;
+    for (uint32_t i = 0; i < layer->block_count; i++) {
+        if (layer->blocks[i] == PI2_BLOCK_attention) layer->blocks[i] = PI2_BLOCK_attention_window;
+    }
+}
+
 /* ---- tensors ---- */
 
-static pi2_group_request group_request(pi2_group_kind kind, uint32_t layer, uint32_t tensor_count) {
-    return (pi2_group_request){ .kind = kind, .layer = layer, .expert = UINT32_MAX, .expert_count = 1,
-                                .tensor_count = tensor_count };
+pi2_group_request *pi2_requests_group(pi2_model_requests *requests, pi2_group_kind kind, uint32_t layer) {
+    pi2_group_request *request = &requests->groups[requests->group_count++];
+    *request = (pi2_group_request){ .kind = kind, .layer = layer, .expert = UINT32_MAX, .expert_count = 1 };
+    return request;
 }
 
-static pi2_status list_fused_attention(const pi2_tensor_directory *model, const pi2_model_shape *shape,
-                                       uint32_t layer, pi2_group_request *attention) {
-    const uint64_t heads = shape->head_count, kv_heads = shape->head_count_kv;
-    const uint64_t rows = (heads + kv_heads) * shape->key_length + kv_heads * shape->value_length;
-    *attention = group_request(PI2_GROUP_ATTENTION, layer, 2);
-    PI2_TRY(pi2_architecture_matrix(model, layer, "attn_qkv.weight", shape->embedding_length, rows,
-                                    &attention->tensors[0]));
-    return pi2_architecture_matrix(model, layer, "attn_output.weight", heads * shape->value_length,
-                                   shape->embedding_length, &attention->tensors[1]);
+pi2_status pi2_requests_matrix(const pi2_tensor_directory *model, pi2_group_request *request, pi2_matrix_role role,
+                               const char *name, uint64_t columns, uint64_t rows) {
+    request->roles[request->tensor_count] = (uint8_t)role;
+    return pi2_architecture_matrix(model, request->layer, name, columns, rows,
+                                   &request->tensors[request->tensor_count++]);
 }
 
-static pi2_status list_attention(const pi2_tensor_directory *model, const pi2_model_shape *shape,
-                                 uint32_t layer, pi2_group_request *attention) {
-    const uint64_t width = shape->embedding_length, kv_heads = shape->head_count_kv;
-    if (shape->fused_qkv) return list_fused_attention(model, shape, layer, attention);
-    *attention = group_request(PI2_GROUP_ATTENTION, layer, 4);
-    PI2_TRY(pi2_architecture_matrix(model, layer, "attn_q.weight", width,
-                                    (uint64_t)shape->head_count * shape->key_length, &attention->tensors[0]));
-    PI2_TRY(pi2_architecture_matrix(model, layer, "attn_k.weight", width, kv_heads * shape->key_length,
-                                    &attention->tensors[1]));
-    PI2_TRY(pi2_architecture_matrix(model, layer, "attn_v.weight", width, kv_heads * shape->value_length,
-                                    &attention->tensors[2]));
-    return pi2_architecture_matrix(model, layer, "attn_output.weight",
-                                   (uint64_t)shape->head_count * shape->value_length, width,
-                                   &attention->tensors[3]);
+pi2_table_request *pi2_requests_table(const pi2_tensor_directory *model, pi2_model_requests *requests,
+                                      pi2_table_role role, uint32_t layer, const char *name, uint32_t length) {
+    pi2_table_request *request = &requests->tables[requests->table_count++];
+    *request = (pi2_table_request){ .role = role, .layer = layer, .length = length, .required = true };
+    (void)snprintf(request->name, sizeof request->name, "%s", name);
+    request->tensor = pi2_architecture_tensor(model, layer, name);
+    return request;
 }
 
-/* The one matrix before Down has Up's name in files, and Gate's place here: it is what tells who fires. */
-static pi2_status list_ungated(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
-                               pi2_group_request *ffn) {
-    const uint64_t width = shape->embedding_length, neurons = shape->feed_forward_length;
-    ffn->tensor_count = 2;
-    if (pi2_architecture_tensor(model, layer, "ffn_gate.weight")) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor 'blk.%u.ffn_gate.weight' is there, but layer 0 has no Gate: "
-                        "layers of both kinds in one model are not supported", pi2_gguf_file_path(model->gguf, 0),
-                        layer);
-    }
-    PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_up.weight", width, neurons, &ffn->tensors[0]));
-    return pi2_architecture_matrix(model, layer, "ffn_down.weight", neurons, width, &ffn->tensors[1]);
-}
-
-static pi2_status list_dense(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
-                             pi2_group_request *ffn) {
-    const uint64_t width = shape->embedding_length, neurons = shape->feed_forward_length;
-    *ffn = group_request(PI2_GROUP_FFN, layer, 3);
-    PI2_TRY(pi2_powerinfer_check_layer(model, shape, layer));
-    if (shape->ungated) return list_ungated(model, shape, layer, ffn);
-    PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_gate.weight", width, neurons, &ffn->tensors[0]));
-    PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_up.weight", width, neurons, &ffn->tensors[1]));
-    return pi2_architecture_matrix(model, layer, "ffn_down.weight", neurons, width, &ffn->tensors[2]);
-}
-
-/* Parts of mixtures of experts that would change the result and that we do not compute. */
-static pi2_status refuse_parts(const pi2_tensor_directory *model, uint32_t layer) {
-    static const char *const parts[] = {
-        "exp_probs_b.bias", "ffn_gate_inp.bias", "ffn_gate_exps.bias", "ffn_up_exps.bias", "ffn_down_exps.bias",
-        "ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_gate_inp_shexp.weight", "ffn_gate_up_exps.weight",
-        "ffn_gate_exps.scale", "ffn_up_exps.scale", "ffn_down_exps.scale", "ffn_gate.0.weight" };
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        if (!pi2_architecture_tensor(model, layer, parts[i])) continue;
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor 'blk.%u.%s' is not supported: experts are expected "
-                        "stacked in ffn_gate_exps, ffn_up_exps and ffn_down_exps, without biases or scales",
-                        pi2_gguf_file_path(model->gguf, 0), layer, parts[i]);
-    }
-    return PI2_OK;
-}
-
-static pi2_status list_experts(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
-                               pi2_group_request *groups) {
-    const uint64_t width = shape->embedding_length, neurons = shape->expert_feed_forward_length;
-    const uint64_t experts = shape->expert_count;
-    PI2_TRY(refuse_parts(model, layer));
-    pi2_group_request request = group_request(PI2_GROUP_EXPERT, layer, 3);
-    request.expert_count = shape->expert_count;
-    PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_gate_exps.weight", width, neurons * experts,
-                                    &request.tensors[0]));
-    PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_up_exps.weight", width, neurons * experts,
-                                    &request.tensors[1]));
-    PI2_TRY(pi2_architecture_matrix(model, layer, "ffn_down_exps.weight", neurons, width * experts,
-                                    &request.tensors[2]));
-    for (uint32_t e = 0; e < shape->expert_count; e++) {
-        groups[e] = request;
-        groups[e].expert = e;
-    }
-    return PI2_OK;
+void pi2_requests_norm(const pi2_tensor_directory *model, const pi2_model_shape *shape, pi2_model_requests *requests,
+                       pi2_table_role role, uint32_t layer, const char *stem) {
+    char name[PI2_TABLE_NAME_BYTES];
+    (void)snprintf(name, sizeof name, "%s.weight", stem);
+    (void)pi2_requests_table(model, requests, role, layer, name, shape->embedding_length);
+    if (shape->norm != PI2_NORM_LAYER) return;
+    (void)snprintf(name, sizeof name, "%s.bias", stem);
+    const pi2_table_role bias = role == PI2_TABLE_OUTPUT_NORM ? PI2_TABLE_OUTPUT_NORM_BIAS
+                                : role == PI2_TABLE_FFN_NORM ? PI2_TABLE_FFN_NORM_BIAS : PI2_TABLE_ATTENTION_NORM_BIAS;
+    (void)pi2_requests_table(model, requests, bias, layer, name, shape->embedding_length);
 }
 
 /* Each of two parallel norms has the name that the FFN's goes by where there is one: what attention reads is then
  * the second. */
-static void list_norms(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
-                       pi2_model_requests *requests) {
-    const char *attention = shape->two_norms ? "attn_norm_2" : "attn_norm";
-    const char *ffn = shape->parallel ? "attn_norm" : "ffn_norm";
-    const bool has_bias = shape->norm == PI2_NORM_LAYER, has_two = !shape->parallel || shape->two_norms;
-    const struct { pi2_table_role role; const char *stem, *part; bool wanted; } tables[] = {
-        { PI2_TABLE_ATTENTION_NORM, attention, "weight", true },
-        { PI2_TABLE_ATTENTION_NORM_BIAS, attention, "bias", has_bias },
-        { PI2_TABLE_FFN_NORM, ffn, "weight", has_two },
-        { PI2_TABLE_FFN_NORM_BIAS, ffn, "bias", has_two && has_bias } };
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
-        char name[32];
-        if (!tables[i].wanted) continue;
-        (void)snprintf(name, sizeof name, "%s.%s", tables[i].stem, tables[i].part);
-        requests->tables[requests->table_count++] = (pi2_table_request){
-            tables[i].role, layer, pi2_architecture_tensor(model, layer, name), shape->embedding_length, true, 0,
-            false };
+void pi2_requests_attention_norms(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                                  pi2_model_requests *requests, uint32_t layer) {
+    if (!shape->bare_inputs) {
+        pi2_requests_norm(model, shape, requests, PI2_TABLE_ATTENTION_NORM, layer,
+                          shape->two_norms ? "attn_norm_2" : "attn_norm");
     }
+    if (!shape->post_norms) return;
+    (void)pi2_requests_table(model, requests, PI2_TABLE_POST_ATTENTION_NORM, layer, "post_attention_norm.weight",
+                             shape->embedding_length);
 }
 
-static void list_layer_tables(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+void pi2_requests_ffn_norms(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                            pi2_model_requests *requests, uint32_t layer) {
+    const char *own = shape->ffn_norm_name ? shape->ffn_norm_name : "ffn_norm";
+    if (!shape->bare_inputs && (!shape->parallel || shape->two_norms)) {
+        pi2_requests_norm(model, shape, requests, PI2_TABLE_FFN_NORM, layer, shape->parallel ? "attn_norm" : own);
+    }
+    if (!shape->post_norms) return;
+    (void)pi2_requests_table(model, requests, PI2_TABLE_POST_FFN_NORM, layer, "post_ffw_norm.weight",
+                             shape->embedding_length);
+}
+
+/* What the layers' ends and the head have beside matrices. */
+static void list_model_tables(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                               pi2_model_requests *requests) {
-    const uint32_t width = shape->embedding_length, neurons = shape->feed_forward_length;
-    const bool dense = shape->expert_count == 0, gated = !shape->ungated;
-    const struct { pi2_table_role role; const char *name; uint32_t length; bool wanted, required; uint32_t rows; }
-    tables[] = {
-        { PI2_TABLE_Q_BIAS, "attn_q.bias", shape->head_count * shape->key_length, true, false, 0 },
-        { PI2_TABLE_K_BIAS, "attn_k.bias", shape->head_count_kv * shape->key_length, true, false, 0 },
-        { PI2_TABLE_V_BIAS, "attn_v.bias", shape->head_count_kv * shape->value_length, true, false, 0 },
-        { PI2_TABLE_OUTPUT_BIAS, "attn_output.bias", width, true, false, 0 },
-        { PI2_TABLE_GATE_BIAS, gated ? "ffn_gate.bias" : "ffn_up.bias", neurons, dense, false, 0 },
-        { PI2_TABLE_UP_BIAS, "ffn_up.bias", neurons, dense && gated, false, 0 },
-        { PI2_TABLE_DOWN_BIAS, "ffn_down.bias", width, dense, false, 0 },
-        { PI2_TABLE_Q_NORM, "attn_q_norm.weight", shape->key_length, shape->head_norms, true, 0 },
-        { PI2_TABLE_K_NORM, "attn_k_norm.weight", shape->key_length, shape->head_norms, true, 0 },
-        { PI2_TABLE_ROUTER, "ffn_gate_inp.weight", width, !dense, true, shape->expert_count },
-    };
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
-        if (!tables[i].wanted) continue;
-        const pi2_gguf_tensor *tensor = pi2_architecture_tensor(model, layer, tables[i].name);
-        /* Where Down lies by neuron its bias goes by that name too, in a cluster file as well. */
-        if (!tensor && tables[i].role == PI2_TABLE_DOWN_BIAS) {
-            tensor = pi2_architecture_tensor(model, layer, "ffn_down_t.bias");
-        }
-        requests->tables[requests->table_count++] = (pi2_table_request){
-            tables[i].role, layer, tensor, tables[i].length, tables[i].required, tables[i].rows, false };
+    pi2_requests_norm(model, shape, requests, PI2_TABLE_OUTPUT_NORM, UINT32_MAX,
+                      shape->output_norm_name ? shape->output_norm_name : "output_norm");
+    if (shape->learned_positions) {
+        pi2_table_request *positions = pi2_requests_table(model, requests, PI2_TABLE_POSITIONS, UINT32_MAX,
+                                                          "position_embd.weight", shape->embedding_length);
+        positions->rows = shape->learned_positions + PI2_POSITION_OFFSET;
+        positions->keeps_rows = true;
     }
+    pi2_requests_table(model, requests, PI2_TABLE_ROPE_FACTORS, UINT32_MAX, "rope_freqs.weight",
+                       shape->rope.dimensions / 2)->required = false;
 }
 
-static pi2_status list_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+static pi2_status list_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                              pi2_model_requests *requests) {
-    PI2_TRY(list_attention(model, shape, layer, &requests->groups[requests->group_count++]));
-    pi2_group_request *groups = &requests->groups[requests->group_count];
-    if (shape->expert_count > 0) {
-        PI2_TRY(list_experts(model, shape, layer, groups));
-        requests->group_count += shape->expert_count;
-    } else {
-        PI2_TRY(list_dense(model, shape, layer, groups));
-        requests->group_count++;
+    const pi2_layer_shape *layer = &shape->layers[number];
+    for (uint32_t i = 0; i < layer->block_count; i++) {
+        PI2_TRY(pi2_block_kind_of(layer->blocks[i])->list(model, shape, number, requests));
     }
-    list_norms(model, shape, layer, requests);
-    list_layer_tables(model, shape, layer, requests);
     return PI2_OK;
 }
 
@@ -243,7 +273,7 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
                                     pi2_model_requests *requests) {
     memset(requests, 0, sizeof *requests);
     const size_t layers = shape->layer_count;
-    const size_t layer_groups = 1 + (shape->expert_count ? shape->expert_count : 1);
+    const size_t layer_groups = PI2_LAYER_BLOCKS + (size_t)shape->expert_count;
     requests->groups = calloc(layers * layer_groups + 2, sizeof *requests->groups);
     requests->tables = calloc(layers * PI2_TABLE_LAYER_ROLES + PI2_TABLE_ROLES - PI2_TABLE_LAYER_ROLES,
                               sizeof *requests->tables);
@@ -252,30 +282,14 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     }
     const uint64_t width = shape->embedding_length, vocabulary = shape->vocabulary_size;
     if (!shape->tied_head) {
-        pi2_group_request *embedding = &requests->groups[requests->group_count++];
-        *embedding = group_request(PI2_GROUP_EMBEDDING, UINT32_MAX, 1);
-        PI2_TRY(pi2_architecture_matrix(model, UINT32_MAX, "token_embd.weight", width, vocabulary,
-                                        &embedding->tensors[0]));
+        PI2_TRY(pi2_requests_matrix(model, pi2_requests_group(requests, PI2_GROUP_EMBEDDING, UINT32_MAX),
+                                    PI2_MATRIX_EMBEDDING, "token_embd.weight", width, vocabulary));
     }
     for (uint32_t layer = 0; layer < shape->layer_count; layer++) {
         PI2_TRY(list_layer(model, shape, layer, requests));
     }
-    pi2_group_request *head = &requests->groups[requests->group_count++];
-    *head = group_request(PI2_GROUP_HEAD, UINT32_MAX, 1);
-    PI2_TRY(pi2_architecture_matrix(model, UINT32_MAX, shape->tied_head ? "token_embd.weight" : "output.weight",
-                                    width, vocabulary, &head->tensors[0]));
-    requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_OUTPUT_NORM, UINT32_MAX,
-        pi2_architecture_tensor(model, UINT32_MAX, "output_norm.weight"), shape->embedding_length, true, 0, false };
-    if (shape->learned_positions) {
-        requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_POSITIONS, UINT32_MAX,
-            pi2_architecture_tensor(model, UINT32_MAX, "position_embd.weight"), shape->embedding_length, true,
-            shape->learned_positions + PI2_POSITION_OFFSET, true };
-    }
-    if (shape->norm == PI2_NORM_LAYER) {
-        requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_OUTPUT_NORM_BIAS, UINT32_MAX,
-            pi2_architecture_tensor(model, UINT32_MAX, "output_norm.bias"), shape->embedding_length, true, 0, false };
-    }
-    requests->tables[requests->table_count++] = (pi2_table_request){ PI2_TABLE_ROPE_FACTORS, UINT32_MAX,
-        pi2_architecture_tensor(model, UINT32_MAX, "rope_freqs.weight"), shape->rope.dimensions / 2, false, 0, false };
+    PI2_TRY(pi2_requests_matrix(model, pi2_requests_group(requests, PI2_GROUP_HEAD, UINT32_MAX), PI2_MATRIX_HEAD,
+                                shape->tied_head ? "token_embd.weight" : "output.weight", width, vocabulary));
+    list_model_tables(model, shape, requests);
     return PI2_OK;
 }

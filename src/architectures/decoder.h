@@ -18,9 +18,62 @@ pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_s
 /** The norms of the residual stream are LayerNorm, with an epsilon of their own key. Errors FORMAT (the key). */
 pi2_status pi2_decoder_use_layer_norm(const pi2_tensor_directory *model, pi2_model_shape *shape);
 
-/** Names the tensors that the shape asks for. Errors FORMAT, UNSUPPORTED (a tensor we cannot honour), MEMORY. */
+/** Taps of convolutions, by a key of the family's. Errors FORMAT (the key). */
+pi2_status pi2_decoder_read_taps(const pi2_tensor_directory *model, pi2_model_shape *shape, const char *suffix);
+/** How a router's scores become weights: what expert_gating_func says, else `fallback`. Errors UNSUPPORTED. */
+pi2_status pi2_decoder_read_gating(const pi2_tensor_directory *model, pi2_model_shape *shape,
+                                   pi2_expert_gating fallback);
+/** An FFN beside the experts, of a length of its own: layers' feed_forward_length is that. Errors FORMAT (the key). */
+pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_shape *shape);
+/** Leaves out the layers behind the others that guess further tokens. Errors FORMAT (the key). */
+pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_model_shape *shape);
+
+/** For families whose longer contexts want other rotations, which are not computed: files that have those.
+ *  Errors UNSUPPORTED. */
+pi2_status pi2_decoder_refuse_long_rope(const pi2_tensor_directory *model, const pi2_model_shape *shape);
+
+/** Appends a layer's FFN: a dense one where the model has no experts or is_dense says so, else router and experts, with
+ *  the FFN beside them where the model has one. */
+void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, bool is_dense);
+
+/** What a layer is made of by the shape alone: attention that sees everything, then the FFN or the experts. */
+void pi2_decoder_layer(const pi2_model_shape *shape, pi2_layer_shape *layer_out);
+/** The layer's attention sees `window` positions. */
+void pi2_decoder_set_window(pi2_layer_shape *layer, uint32_t window);
+
+/**
+ * Windows: how many positions, and a rotation of their own (local_rope: the model's, with a base of its own key; the
+ * family says what of its scaling stays). fallback: of files that do not say how many; 0: then there are none.
+ */
+pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t fallback);
+/** Whether layer `number` sees a window: all but the last of each `period`, unless the metadata says otherwise. */
+pi2_status pi2_decoder_layer_sees_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                                         uint32_t number, uint32_t period, bool *sees_out);
+
+/** Names the tensors of the layers' blocks, the embedding and the head. Free with pi2_model_requests_free(), after an
+ *  error too. Errors FORMAT (one that is missing or of another shape), UNSUPPORTED (one we cannot honour), MEMORY. */
 pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                                     pi2_model_requests *requests_out);
+
+/* ---- for blocks: naming tensors ---- */
+
+/** Appends a group of a layer. */
+pi2_group_request *pi2_requests_group(pi2_model_requests *requests, pi2_group_kind kind, uint32_t layer);
+/** Appends a matrix to a group: what its layer calls `name`. Errors FORMAT: it is missing or of another shape. */
+pi2_status pi2_requests_matrix(const pi2_tensor_directory *model, pi2_group_request *request, pi2_matrix_role role,
+                               const char *name, uint64_t columns, uint64_t rows);
+/** Appends a vector of floats, which must be there unless the caller says otherwise. */
+pi2_table_request *pi2_requests_table(const pi2_tensor_directory *model, pi2_model_requests *requests,
+                                      pi2_table_role role, uint32_t layer, const char *name, uint32_t length);
+/** Appends a norm of the residual stream, "<stem>.weight", with its bias where the model's norms have one. */
+void pi2_requests_norm(const pi2_tensor_directory *model, const pi2_model_shape *shape, pi2_model_requests *requests,
+                       pi2_table_role role, uint32_t layer, const char *stem);
+
+/** The norms of a layer's attention, or of what stands in its place; and of its FFN: before them, and behind them. */
+void pi2_requests_attention_norms(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                                  pi2_model_requests *requests, uint32_t layer);
+void pi2_requests_ffn_norms(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                            pi2_model_requests *requests, uint32_t layer);
 
 /** For families that have no experts. Errors UNSUPPORTED when the metadata says that there are some. */
 pi2_status pi2_decoder_refuse_experts(const pi2_tensor_directory *model, const pi2_model_shape *shape);

@@ -37,5 +37,4 @@ static pi2_status falcon_read_shape(const pi2_tensor_directory *model, pi2_model
 
 const pi2_architecture pi2_architecture_falcon = {
     .name = "falcon", .activation = PI2_FFN_gelu, .has_powerinfer_files = true, .read_shape = falcon_read_shape,
-    .list_tensors = pi2_decoder_list_tensors,
 };

@@ -2,7 +2,6 @@
 #include "architectures/gate_sparsity.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "base/fail.h"
 #include "kernels/vector/gate_cutoff.h"
@@ -13,19 +12,10 @@ static const float DEFAULT_SPARSITY = 0.95f;
 /* Farther from the mean than this lies nothing that a float can tell. */
 static const float MOST_DEVIATIONS = 12.0f;
 
-static bool is_array(const pi2_gguf *gguf, const char *key) {
-    for (size_t i = 0; i < pi2_gguf_entry_count(gguf); i++) {
-        const pi2_gguf_entry entry = pi2_gguf_entry_at(gguf, i);
-        if (entry.key.length != strlen(key) || memcmp(entry.key.text, key, entry.key.length) != 0) continue;
-        return entry.value_type == PI2_GGUF_ARRAY;
-    }
-    return false;
-}
-
 /* A float for each layer: of an array one each, else the same for all. */
 static pi2_status read_floats(const pi2_gguf *gguf, const char *key, uint32_t layers, float *values) {
     const char *path = pi2_gguf_file_path(gguf, 0);
-    if (!is_array(gguf, key)) {
+    if (!pi2_gguf_is_array(gguf, key)) {
         PI2_TRY(pi2_gguf_f32_or(gguf, key, DEFAULT_SPARSITY, &values[0]));
         for (uint32_t i = 1; i < layers; i++) values[i] = values[0];
         return PI2_OK;

@@ -3,5 +3,5 @@
 
 const pi2_architecture pi2_architecture_llama = {
     .name = "llama", .activation = PI2_FFN_silu, .has_powerinfer_files = true,
-    .read_shape = pi2_decoder_read_shape, .list_tensors = pi2_decoder_list_tensors,
+    .read_shape = pi2_decoder_read_shape,
 };

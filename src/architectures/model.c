@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/decoder.h"
 #include "base/fail.h"
 #include "base/pages.h"
 #include "file_formats/cluster_file.h"
@@ -77,30 +78,16 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
                               unsigned cpu_features) {
     const pi2_group *group = &model->layout->groups[group_index];
     pi2_layer_weights *layer = request->layer != UINT32_MAX ? &model->layers[request->layer] : NULL;
-    pi2_operand *operands[4] = { NULL, NULL, NULL, NULL };
-    switch (request->kind) {
-    case PI2_GROUP_ATTENTION:
-        operands[0] = &layer->q;
-        operands[1] = request->tensor_count == 2 ? &layer->attention_output : &layer->k;
-        operands[2] = &layer->v; operands[3] = &layer->attention_output;
-        layer->attention_group = group_index;
-        break;
-    case PI2_GROUP_FFN:
-        operands[0] = &layer->gate;
-        operands[1] = request->tensor_count == 2 ? &layer->down : &layer->up;
-        operands[2] = &layer->down;
-        layer->ffn_group = group_index;
-        break;
-    case PI2_GROUP_HEAD:
-        operands[0] = &model->head;
-        break;
-    case PI2_GROUP_EMBEDDING: operands[0] = &model->embedding; break;
-    case PI2_GROUP_EXPERT: /* all of a layer at once, by its first one */
-        return request->expert == 0
-            ? pi2_model_experts_build(model, group_index, request, cpu_features) : PI2_OK;
+    if (request->kind == PI2_GROUP_EXPERT) { /* all of a layer at once, by its first one */
+        return request->expert == 0 ? pi2_model_experts_build(model, group_index, request, cpu_features) : PI2_OK;
     }
-    for (uint32_t i = 0; i < request->tensor_count && operands[i]; i++) {
-        PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, operands[i]));
+    for (uint32_t i = 0; i < request->tensor_count; i++) {
+        const uint8_t role = request->roles[i];
+        pi2_operand *operand = role == PI2_MATRIX_HEAD ? &model->head
+                               : role == PI2_MATRIX_EMBEDDING ? &model->embedding : &layer->matrices[role];
+        if (role == PI2_MATRIX_DOWN) layer->ffn_group = group_index;
+        if (role == PI2_MATRIX_SHARED_DOWN) layer->shared_group = group_index;
+        PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, operand));
     }
     return PI2_OK;
 }
@@ -152,15 +139,10 @@ static pi2_status read_table(const pi2_gguf *gguf, pi2_weight_file *file, const 
 }
 
 static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *request) {
-    static const char *const names[PI2_TABLE_ROLES] = {
-        "attn_norm.weight", "ffn_norm.weight", "attn_norm.bias", "ffn_norm.bias", "attn_q.bias", "attn_k.bias",
-        "attn_v.bias", "attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "attn_q_norm.weight",
-        "attn_k_norm.weight", "ffn_gate_inp.weight", "output_norm.weight", "output_norm.bias", "rope_freqs.weight",
-        "position_embd.weight" };
     const char *path = pi2_gguf_file_path(gguf, 0);
     if (!request->tensor) {
         return request->required
-            ? pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing (layer %d)", path, names[request->role],
+            ? pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing (layer %d)", path, request->name,
                        (int)request->layer)
             : PI2_OK;
     }
@@ -230,7 +212,7 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     const pi2_architecture *architecture;
     PI2_TRY(pi2_architecture_find(gguf, &architecture));
     PI2_TRY(pi2_architecture_shape(architecture, directory, &model->shape));
-    PI2_TRY(architecture->list_tensors(directory, &model->shape, requests));
+    PI2_TRY(pi2_decoder_list_tensors(directory, &model->shape, requests));
     if (!model->layout) {
         PI2_TRY(pi2_extent_layout_build(requests->groups, requests->group_count, PI2_LAYOUT_DENSE,
                                         &model->layout));
@@ -249,6 +231,10 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
         PI2_TRY(build_group(model, g, &requests->groups[g], cpu_features));
     }
     count_parameters(model);
+    for (uint32_t i = 0, key = 0; i < model->shape.layer_count; i++) {
+        model->layers[i].first_key = key;
+        if (pi2_layer_has_experts(&model->layers[i])) key += model->shape.expert_count;
+    }
     if (model->shape.expert_count > 0) model->router_kernel = pi2_matmul_select(PI2_F32, cpu_features);
     for (size_t i = 0; i < requests->table_count; i++) PI2_TRY(check_table(gguf, &requests->tables[i]));
     return PI2_OK;

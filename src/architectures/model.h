@@ -32,18 +32,39 @@ typedef struct pi2_expert_cluster {
 } pi2_expert_cluster;
 
 typedef struct pi2_layer_weights {
-    pi2_operand q, k, v, attention_output; /* fused_qkv: all three are q, and k and v have no tensor */
-    pi2_operand gate, up, down;      /* of the FFN, or of expert 0, which the others are like: their extents are as far
-                                        from their group's first one, and their rows from their first. up: no tensor
-                                        in an ungated FFN, whose one matrix before Down is `gate` */
-    uint32_t attention_group;
+    union {
+        pi2_operand matrices[PI2_MATRIX_LAYER_ROLES]; /* no tensor where its blocks have no such matrix */
+        struct { /* the same by name, in the order of pi2_matrix_role */
+            pi2_operand q, k, v, attention_output; /* fused_qkv: all three are q, and k and v have no tensor */
+            pi2_operand gate, up, down;            /* of the FFN, or of expert 0, which the others are like: their
+                                                      extents are as far from their group's first one, and their rows
+                                                      from their first. up: no tensor in an ungated FFN, whose one
+                                                      matrix before Down is `gate` */
+            pi2_operand shared_gate, shared_up, shared_down; /* of the FFN beside experts */
+            pi2_operand mix_in, mix_gate, mix_decay, mix_strength;
+        };
+    };
     uint32_t ffn_group;              /* expert e is group ffn_group + e, laid out as the first */
+    uint32_t shared_group;           /* of the FFN beside experts */
+    uint32_t first_key;              /* of its first expert, among all layers' */
     pi2_expert_cluster *clusters; uint32_t cluster_count; /* of an expert; none in a dense layer */
     const float *tables[PI2_TABLE_LAYER_ROLES]; /* NULL where the model has none */
 } pi2_layer_weights;
 
 /** Whether its FFNs are experts. */
 static inline bool pi2_layer_has_experts(const pi2_layer_weights *layer) { return layer->clusters != NULL; }
+
+/** The FFN of a layer that every token uses: its own, or the one beside its experts; down NULL: it has none. */
+typedef struct pi2_dense_ffn {
+    const pi2_operand *gate, *up, *down; /* up NULL: ungated */
+    uint32_t group;
+} pi2_dense_ffn;
+static inline pi2_dense_ffn pi2_layer_dense_ffn(const pi2_layer_weights *layer) {
+    const bool is_shared = pi2_layer_has_experts(layer);
+    const pi2_operand *first = &layer->matrices[is_shared ? PI2_MATRIX_SHARED_GATE : PI2_MATRIX_GATE];
+    return (pi2_dense_ffn){ &first[0], first[1].tensor ? &first[1] : NULL, first[2].tensor ? &first[2] : NULL,
+                            is_shared ? layer->shared_group : layer->ffn_group };
+}
 
 typedef struct pi2_model {
     pi2_model_shape shape;

@@ -31,5 +31,4 @@ static pi2_status opt_read_shape(const pi2_tensor_directory *model, pi2_model_sh
 
 const pi2_architecture pi2_architecture_opt = {
     .name = "opt", .activation = PI2_FFN_relu, .has_powerinfer_files = true, .read_shape = opt_read_shape,
-    .list_tensors = pi2_decoder_list_tensors,
 };

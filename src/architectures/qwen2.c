@@ -10,5 +10,4 @@ static pi2_status qwen2_read_shape(const pi2_tensor_directory *model, pi2_model_
 
 const pi2_architecture pi2_architecture_qwen2 = {
     .name = "qwen2", .activation = PI2_FFN_silu, .read_shape = qwen2_read_shape,
-    .list_tensors = pi2_decoder_list_tensors,
 };

@@ -11,5 +11,4 @@ static pi2_status qwen3_read_shape(const pi2_tensor_directory *model, pi2_model_
 
 const pi2_architecture pi2_architecture_qwen3 = {
     .name = "qwen3", .activation = PI2_FFN_silu, .read_shape = qwen3_read_shape,
-    .list_tensors = pi2_decoder_list_tensors,
 };

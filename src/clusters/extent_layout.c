@@ -186,7 +186,7 @@ static pi2_status cut_tensor_evenly(layout_maker *maker, even_cut *cut, uint32_t
 
 static pi2_status lay_out_by_rows(layout_maker *maker, const pi2_group_request *request,
                                   uint32_t group) {
-    uint32_t numbers[4];
+    uint32_t numbers[PI2_GROUP_TENSORS];
     even_cut cut = { .group = group };
     for (uint32_t i = 0; i < request->tensor_count; i++) {
         PI2_TRY(tensor_number(maker, request->tensors[i], false, &numbers[i]));
@@ -400,7 +400,7 @@ static pi2_status lay_out_group(layout_maker *maker, const pi2_group_request *re
                                          .layer = request->layer,
                                          .expert = request->expert,
                                          .first_extent = layout->extent_count };
-    if (request->tensor_count < 1 || request->tensor_count > 4) {
+    if (request->tensor_count < 1 || request->tensor_count > PI2_GROUP_TENSORS) {
         return pi2_fail(PI2_ERR_INVALID, "a group of %" PRIu32 " tensors", request->tensor_count);
     }
     for (uint32_t i = 0; i < request->tensor_count; i++) {

@@ -33,7 +33,8 @@
 enum { PI2_EXTENT_ALIGNMENT = 4096, PI2_EXTENT_TARGET_BYTES = 512 * 1024, PI2_EXTENT_MAX_BYTES = 1024 * 1024 };
 
 typedef enum pi2_group_kind {
-    PI2_GROUP_ATTENTION,  /* tensors cut by rows: q, k, v (or all three in one), output */
+    PI2_GROUP_ATTENTION,  /* tensors cut by rows: of attention q, k, v (or all three in one), output; of a block in
+                             its place what that has */
     PI2_GROUP_FFN,        /* neuron clusters of gate, up, down */
     PI2_GROUP_EXPERT,     /* the same of one expert */
     PI2_GROUP_HEAD,       /* output matrix (or the tied embedding), cut by rows */
@@ -87,14 +88,18 @@ typedef struct pi2_extent_layout {
     uint64_t *lookup_checksums; /* [pi2_extent_layout_lookup_runs()]; NULL: no file */
 } pi2_extent_layout;
 
+enum { PI2_GROUP_TENSORS = 8 }; /* of one group at most */
+
 /** What an architecture says about one group: which tensors, in which roles. */
 typedef struct pi2_group_request {
     pi2_group_kind kind;
     uint32_t layer, expert;     /* UINT32_MAX where it has none */
     uint32_t expert_count;      /* EXPERT: how many are stacked; 1 otherwise */
-    uint32_t tensor_count;      /* ATTENTION: q,k,v,output, or qkv,output; FFN/EXPERT: gate, up, down (gate
-                                   first); of an ungated FFN 2: the one that tells who fires, down */
-    const pi2_gguf_tensor *tensors[4];
+    uint32_t tensor_count;      /* ATTENTION: what a block reads its input with, and writes its result with;
+                                   FFN/EXPERT: gate, up, down (gate first); of an ungated FFN 2: the one that tells
+                                   who fires, down */
+    const pi2_gguf_tensor *tensors[PI2_GROUP_TENSORS];
+    uint8_t roles[PI2_GROUP_TENSORS]; /* what each is to the requester */
 } pi2_group_request;
 
 /**

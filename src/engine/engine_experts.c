@@ -11,7 +11,7 @@ static void tell_neurons(const pi2_engine *engine) {
     char gates[PI2_SIZE_TEXT_BYTES], neurons[PI2_SIZE_TEXT_BYTES], all[PI2_SIZE_TEXT_BYTES];
     pi2_planned_run_log(&engine->run, "tokens compute single neurons: Gates of %u of %u experts (%s), neurons %s of "
                         "%s; prompts use whole experts, %u at once", pi2_expert_cache_slots(engine->gate_cache),
-                        shape->layer_count * shape->expert_count, pi2_format_size(plan->gate_bytes, gates),
+                        pi2_model_expert_layers(shape) * shape->expert_count, pi2_format_size(plan->gate_bytes, gates),
                         pi2_format_size(plan->neuron_bytes, neurons),
                         pi2_format_size(pi2_neuron_store_all_bytes(engine->run.plan.banks), all),
                         pi2_expert_cache_slots(engine->expert_cache));
@@ -20,7 +20,7 @@ static void tell_neurons(const pi2_engine *engine) {
 static void tell_size(const pi2_engine *engine) {
     const pi2_model_shape *shape = &engine->run.source.model->shape;
     const uint32_t slots = pi2_expert_cache_slots(engine->expert_cache);
-    const uint32_t all = shape->layer_count * shape->expert_count;
+    const uint32_t all = pi2_model_expert_layers(shape) * shape->expert_count;
     char bytes[PI2_SIZE_TEXT_BYTES], note[192];
     if (slots == all) return;
     pi2_planned_run_log(&engine->run, "expert cache: %u of %u experts (%s), policy %s", slots, all,

@@ -21,7 +21,7 @@ pi2_status pi2_engine_open_use_trace(pi2_engine *engine, const char *const *inpu
     if (!path) return PI2_OK;
     if (shape->expert_count) {
         const pi2_trace_header header = {
-            .layer_count = shape->layer_count, .expert_count = shape->expert_count,
+            .layer_count = pi2_model_expert_layers(shape), .expert_count = shape->expert_count,
             .used_count = shape->expert_used_count,
             .slot_bytes = pi2_expert_cache_slot_bytes(engine->run.source.model->layout) };
         return pi2_trace_writer_open(path, inputs, &header, &engine->traces.uses);

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "architectures/architecture.h"
+#include "architectures/decoder.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
 #include "base/parse_size.h"
@@ -85,7 +85,7 @@ static pi2_status prepare(const pi2_gguf *source, const pi2_prepare_options *opt
     PI2_TRY(pi2_architecture_find(source, &architecture));
     pi2_status status = pi2_tensor_directory_open(source, NULL, &directory);
     if (status == PI2_OK) status = pi2_architecture_shape(architecture, &directory, &shape);
-    if (status == PI2_OK) status = architecture->list_tensors(&directory, &shape, &requests);
+    if (status == PI2_OK) status = pi2_decoder_list_tensors(&directory, &shape, &requests);
     settings.layout = choose_layout(options, &shape, status);
     if (status == PI2_OK) status = choose_path(source, options, settings.layout, path_out);
     if (status == PI2_OK) status = memory_left(options->model_path, options->memory_bytes, &settings.memory_bytes);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/decoder.h"
 #include "base/cpu_features.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
@@ -84,8 +85,10 @@ static pi2_status read_texts(pi2_planned_run *run, const pi2_gguf *gguf) {
 /* ---- what those who run it take ---- */
 
 /* A recorded trace tells the visits of single tokens: nothing is guessed beside it. */
+/* Guesses that were wrong are taken back, which recurrent states cannot be. */
 static uint32_t draft_tokens_of(const pi2_planned_run *run) {
-    const uint32_t most = run->options.record_trace ? 0 : run->options.draft_tokens;
+    const bool may_guess = !run->options.record_trace && !pi2_model_is_recurrent(&run->source.model->shape);
+    const uint32_t most = may_guess ? run->options.draft_tokens : 0;
     return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
 }
 
@@ -95,6 +98,7 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
     uint64_t bytes = GROWTH_BYTES + pi2_run_predictor_bytes(run) + run->options.beside_bytes;
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (draft_tokens_of(run)) bytes += pi2_drafter_bytes(shape->context_length);
+    if (pi2_model_is_recurrent(shape)) bytes += (uint64_t)shape->context_length * sizeof(int32_t); /* the timeline */
     if (run->options.record_trace) bytes += BUFSIZ;
     if (run->options.record_trace && run->plan.banks) bytes += pi2_neuron_store_use_list_bytes(run->plan.banks);
     if (shape->expert_count) { /* and of one of Gates, where tokens compute single neurons */
@@ -125,7 +129,7 @@ static pi2_status prepare_at(const pi2_gguf *gguf, const char *path, const pi2_p
     PI2_TRY(pi2_architecture_find(gguf, &architecture));
     PI2_TRY(pi2_tensor_directory_open(gguf, NULL, &directory));
     pi2_status status = pi2_architecture_shape(architecture, &directory, &shape);
-    if (status == PI2_OK) status = architecture->list_tensors(&directory, &shape, &requests);
+    if (status == PI2_OK) status = pi2_decoder_list_tensors(&directory, &shape, &requests);
     if (status == PI2_OK) status = pi2_prepare(gguf, requests.groups, requests.group_count, path, settings);
     pi2_model_requests_free(&requests);
     pi2_tensor_directory_close(&directory);

@@ -18,6 +18,10 @@ struct pi2_session {
     uint32_t position;
     uint32_t logits_first, logits_count; /* of the pass's logits, those that the last append left */
     pi2_drafter *drafter;    /* NULL: nothing is guessed */
+    int32_t *timeline;       /* [context]: the tokens so far, from which states are made again; NULL: none is
+                                recurrent */
+    uint32_t state_position; /* whose the recurrent states are; NO_POSITION: nobody's */
+    uint32_t saved_position; /* the same of the saved ones */
     int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
     uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
     pi2_draft_counters draft_counters;
@@ -30,6 +34,8 @@ struct pi2_session {
     size_t text_bytes;
     char text[];             /* what one token completes */
 };
+
+#define NO_POSITION UINT32_MAX
 
 /* Lists the tokens that end an answer. */
 static pi2_status forbid_end_tokens(pi2_session *session) {
@@ -46,6 +52,15 @@ static pi2_status forbid_end_tokens(pi2_session *session) {
         }
     }
     return PI2_OK;
+}
+
+/* Where a state cannot be taken back the session remembers what led to it. */
+static pi2_status begin_timeline(pi2_session *session) {
+    const pi2_planned_run *run = &session->engine->run;
+    session->state_position = session->saved_position = NO_POSITION;
+    if (!pi2_model_is_recurrent(&run->source.model->shape)) return PI2_OK;
+    session->timeline = malloc(run->plan.memory.shape.context_tokens * sizeof *session->timeline);
+    return session->timeline ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
 }
 
 pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, pi2_session **session_out) {
@@ -70,12 +85,14 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
             status = pi2_drafter_create(engine->run.plan.memory.shape.context_tokens,
                                         engine->run.plan.memory.draft_tokens, &session->drafter);
         }
+        if (status == PI2_OK) status = begin_timeline(session);
         if (status == PI2_OK && sampling->forbid_end_tokens) status = forbid_end_tokens(session);
     }
     if (status != PI2_OK) {
         if (session) {
             pi2_sampler_free(session->sampler);
             pi2_drafter_free(session->drafter);
+            free(session->timeline);
         }
         free(session);
         atomic_store(&engine->session_count, 0);
@@ -90,6 +107,7 @@ void pi2_session_free(pi2_session *session) {
     pi2_sampler_free(session->sampler);
     pi2_drafter_free(session->drafter);
     free(session->forbidden);
+    free(session->timeline);
     atomic_store(&session->engine->session_count, 0);
     free(session);
 }
@@ -142,20 +160,54 @@ static void layer_done(void *user, uint32_t layer, uint32_t layers) {
 }
 
 /* One pass, as a span of the timeline. */
-static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t count, pi2_forward_logits logits,
-                           const pi2_forward_hooks *hooks) {
+static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int32_t *tokens, uint32_t count,
+                              pi2_forward_logits logits, const pi2_forward_hooks *hooks) {
     pi2_engine *engine = session->engine;
     pi2_engine_relieve(engine, UINT32_MAX);
-    pi2_engine_end_loan(engine, session->position, count);
+    pi2_engine_end_loan(engine, position, count);
     if (engine->run.plan.approximates) {
-        pi2_forward_set_prediction(engine->forward, session->predicts && session->position >= PI2_EXACT_POSITIONS);
+        pi2_forward_set_prediction(engine->forward, session->predicts && position >= PI2_EXACT_POSITIONS);
         pi2_forward_set_first_logits(engine->forward, session->first_logits);
     }
     pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
-    const pi2_status status = pi2_forward_run(engine->forward, tokens, count, session->position, logits, hooks);
-    if (trace) pi2_timeline_pass(trace, session->position, count, begin, pi2_clock_ns());
+    const pi2_status status = pi2_forward_run(engine->forward, tokens, count, position, logits, hooks);
+    if (trace) pi2_timeline_pass(trace, position, count, begin, pi2_clock_ns());
+    session->state_position = status == PI2_OK ? position + count : NO_POSITION;
     return status;
+}
+
+/* Recurrent states become those of the position: from the saved ones, or from nothing, with the tokens that led from
+ * there to here. */
+static pi2_status make_states(pi2_session *session, const pi2_forward_hooks *hooks) {
+    const uint32_t batch = session->engine->run.plan.memory.shape.batch_tokens;
+    if (!session->timeline || session->state_position == session->position || session->position == 0) return PI2_OK;
+    session->state_position = 0;
+    if (session->saved_position <= session->position) {
+        pi2_forward_restore_states(session->engine->forward);
+        session->state_position = session->saved_position;
+    }
+    while (session->state_position < session->position) {
+        const uint32_t at = session->state_position, left = session->position - at;
+        PI2_TRY(run_pass_at(session, at, session->timeline + at, left < batch ? left : batch, PI2_FORWARD_NO_LOGITS,
+                            hooks));
+    }
+    return PI2_OK;
+}
+
+/* What the next thing asked is likely to go back to: the end of a prompt. */
+static void save_states(pi2_session *session) {
+    if (!session->timeline) return;
+    pi2_forward_save_states(session->engine->forward);
+    session->saved_position = session->position;
+}
+
+static pi2_status run_pass(pi2_session *session, const int32_t *tokens, uint32_t count, pi2_forward_logits logits,
+                           const pi2_forward_hooks *hooks) {
+    PI2_TRY(make_states(session, hooks));
+    PI2_TRY(run_pass_at(session, session->position, tokens, count, logits, hooks));
+    if (session->timeline) memcpy(session->timeline + session->position, tokens, count * sizeof *tokens);
+    return PI2_OK;
 }
 
 /* Tokens of the next pass, of `left`: where a predictor serves, as few as go by neuron, and none before its time. */
@@ -189,6 +241,7 @@ static pi2_status append_batches(pi2_session *session, const int32_t *tokens, si
         done += count;
         session->progress_done += (uint64_t)count * engine->run.source.model->shape.layer_count;
     }
+    if (token_count > 1) save_states(session);
     return PI2_OK;
 }
 
@@ -322,6 +375,10 @@ pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
     }
     drop_ahead(session, NULL);
     if (session->drafter) pi2_drafter_truncate(session->drafter, position);
+    if (session->saved_position != NO_POSITION && session->saved_position > position) {
+        session->saved_position = NO_POSITION;
+    }
+    if (session->state_position > position) session->state_position = NO_POSITION;
     session->position = position;
     session->logits_count = 0;
     return PI2_OK;

@@ -189,6 +189,26 @@ static void write_banks(pi2_cluster_header *header, const pi2_neuron_banks *bank
 
 /* ---- tensors ---------------------------------------------------------------------------- */
 
+/** Layers that the model runs: those behind them guess further tokens, and are left out. */
+static uint64_t count_layers(const pi2_gguf *source) {
+    pi2_gguf_string architecture;
+    char key[128];
+    uint64_t all = UINT64_MAX, left_out = 0;
+    if (pi2_gguf_string_get(source, "general.architecture", &architecture) != PI2_OK) return all;
+    const int length = architecture.length < 64 ? (int)architecture.length : 64;
+    (void)snprintf(key, sizeof key, "%.*s.nextn_predict_layers", length, architecture.text);
+    if (pi2_gguf_u64_or(source, key, 0, &left_out) != PI2_OK || left_out == 0) return all;
+    (void)snprintf(key, sizeof key, "%.*s.block_count", length, architecture.text);
+    if (pi2_gguf_u64_or(source, key, all, &all) != PI2_OK) return UINT64_MAX;
+    return all > left_out ? all - left_out : all;
+}
+
+static bool is_behind(const pi2_gguf_tensor *tensor, uint64_t layers) {
+    static const char prefix[] = "blk.";
+    if (strncmp(tensor->name, prefix, sizeof prefix - 1) != 0) return false;
+    return strtoull(tensor->name + sizeof prefix - 1, NULL, 10) >= layers;
+}
+
 /** The source's tensors that no group holds: norms, biases, routers, predictors. */
 static pi2_status list_tables(pi2_cluster_header *header, const pi2_gguf *source,
                               const pi2_extent_layout *layout) {
@@ -206,10 +226,11 @@ static pi2_status list_tables(pi2_cluster_header *header, const pi2_gguf *source
         if (!tensor) tensor = pi2_powerinfer_transposed(source, name);
         if (tensor) is_covered[tensor - pi2_gguf_tensor_at(source, 0)] = true;
     }
+    const uint64_t layers = count_layers(source);
     pi2_status status = PI2_OK;
     for (size_t i = 0; i < count && status == PI2_OK; i++) {
         const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(source, i);
-        if (is_covered[i]) continue;
+        if (is_covered[i] || is_behind(tensor, layers)) continue;
         if (tensor->bytes == 0) {
             status = pi2_fail(PI2_ERR_UNSUPPORTED,
                               "%s: tensor '%s' at byte %" PRIu64 ": the weight type %s is not supported",

@@ -102,6 +102,8 @@ typedef struct pi2_gguf_array {
     const uint8_t *data;  /* raw little-endian bytes, unaligned; strings: use the iterator */
     size_t data_bytes;
 } pi2_gguf_array;
+/** Whether a key is there and is an array. */
+bool pi2_gguf_is_array(const pi2_gguf *gguf, const char *key);
 pi2_status pi2_gguf_array_get(const pi2_gguf *gguf, const char *key, pi2_gguf_array *array_out);
 /** Walks a string array: *cursor starts at 0; false at the end. */
 bool pi2_gguf_array_next_string(const pi2_gguf_array *array, size_t *cursor, pi2_gguf_string *string_out);

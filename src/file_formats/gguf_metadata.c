@@ -230,6 +230,11 @@ float pi2_gguf_array_f32(const pi2_gguf_array *array, uint64_t index) {
     return (float)number;
 }
 
+bool pi2_gguf_is_array(const pi2_gguf *gguf, const char *key) {
+    const pi2_gguf_entry *entry = pi2_gguf_table_find(&gguf->table, key);
+    return entry && entry->value_type == PI2_GGUF_ARRAY;
+}
+
 /* ---- what a gguf holds ------------------------------------------------------------------ */
 
 size_t pi2_gguf_file_count(const pi2_gguf *gguf) { return gguf->part_count; }

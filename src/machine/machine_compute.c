@@ -350,6 +350,7 @@ pi2_status pi2_measure_compute(pi2_measuring *m, pi2_team *team, bool batches) {
 
 static void measure_attention(pi2_measuring *m, uint8_t *head, const pi2_kv_layout *layout, float *floats) {
     static const uint32_t points[] = {1, 4, QUERIES_MOST};
+    static const pi2_attention_scoring scoring = {.scale = 0.1f};
     const pi2_attention_kernels *kernels = pi2_attention_select(pi2_cpu_features());
     float *outs[QUERIES_MOST];
     const float *queries[QUERIES_MOST];
@@ -366,7 +367,7 @@ static void measure_attention(pi2_measuring *m, uint8_t *head, const pi2_kv_layo
         pi2_samples samples = {.count = 0};
         for (int i = 0; i < 40; i++) {
             const uint64_t begin_ns = pi2_clock_ns();
-            kernels->attend(outs, queries, key_counts, NULL, points[p], head, layout, 0.1f, scores, KEYS);
+            kernels->attend(outs, queries, key_counts, NULL, points[p], head, layout, &scoring, scores, KEYS);
             samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 + 1e-9;
         }
         double spread;

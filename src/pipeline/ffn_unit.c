@@ -12,7 +12,8 @@
 pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
     pi2_forward_buffers *buffers = &walk->forward->buffers;
     const pi2_layer_weights *layer = &walk->forward->model->layers[walk->layer];
-    return (pi2_ffn_unit){ .gate = &layer->gate, .up = layer->up.tensor ? &layer->up : NULL, .down = &layer->down,
+    const pi2_dense_ffn ffn = pi2_layer_dense_ffn(layer);
+    return (pi2_ffn_unit){ .gate = ffn.gate, .up = ffn.up, .down = ffn.down,
                            .gate_bias = layer->tables[PI2_TABLE_GATE_BIAS],
                            .up_bias = layer->tables[PI2_TABLE_UP_BIAS], .expert = UINT32_MAX,
                            .input = &buffers->normed_set, .hidden_set = &buffers->hidden_set,
@@ -29,7 +30,7 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
     const bool alone = forward->token_count == 1; /* then its activations are read where they are */
     return (pi2_ffn_unit){
         .source = { .experts = pi2_forward_experts_of(walk),
-                    .key = walk->layer * forward->model->shape.expert_count + job->expert,
+                    .key = layer->first_key + job->expert,
                     .first_extent = forward->model->layout->groups[layer->ffn_group].first_extent },
         .gate = &layer->gate, .up = &layer->up, .down = &layer->down, .expert = job->expert,
         .input = alone ? &forward->buffers.normed_set : &experts->gathered_set,

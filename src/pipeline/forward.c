@@ -6,16 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/block.h"
 #include "base/clock.h"
 #include "base/fail.h"
+#include "kernels/vector/soft_cap.h"
 #include "pipeline/forward_internal.h"
 
-/* A stage and its tail are two in the list. What runs of a dense layer have comes to these; the last one's tail too. */
-enum {
-    TAIL_TOKENS = 4, INLINE_TAIL_TOKENS = 2,
-    STAGES_PER_LAYER = 2 * (PI2_STAGES_OF_ATTENTION + 1),
-    EXPERT_STAGES_PER_LAYER = 2 * (PI2_STAGES_OF_ATTENTION + PI2_STAGES_OF_EXPERTS + PI2_STAGES_OF_A_GATHER)
-};
+enum { TAIL_TOKENS = 4, INLINE_TAIL_TOKENS = 2, LOGITS_CHUNK = 4096 };
 
 /* ---- failures ---- */
 
@@ -114,43 +111,10 @@ void pi2_forward_stage_wait(const pi2_forward_walk *walk, uint32_t stage) {
     pi2_stage_wait(&walk->forward->stages, stage);
 }
 
-static void norm(const pi2_forward *forward, float *normed, const float *x, const float *weight, const float *bias) {
-    const uint32_t width = forward->model->shape.embedding_length;
-    const float epsilon = forward->model->shape.norm_epsilon;
-    if (bias) forward->vector->layer_norm(normed, x, weight, bias, width, epsilon);
-    else forward->vector->rms_norm(normed, x, weight, width, epsilon);
-}
-
-void pi2_forward_norm_ahead(const pi2_forward_walk *walk, uint32_t token, float *normed) {
-    const pi2_forward *forward = walk->forward;
-    const float *const *tables = forward->model->layers[walk->layer + 1].tables;
-    const bool own = tables[PI2_TABLE_FFN_NORM] != NULL; /* otherwise it reads what attention reads */
-    const float *weight = tables[own ? PI2_TABLE_FFN_NORM : PI2_TABLE_ATTENTION_NORM];
-    const float *bias = tables[own ? PI2_TABLE_FFN_NORM_BIAS : PI2_TABLE_ATTENTION_NORM_BIAS];
-    const float *x = forward->buffers.x + token * forward->buffers.width_stride;
-    norm(forward, normed, x, weight, bias);
-}
-
-void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token) {
-    pi2_forward_buffers *buffers = &forward->buffers;
-    float *normed = buffers->normed + token * buffers->width_stride;
-    norm(forward, normed, buffers->x + token * buffers->width_stride, weight, bias);
-    pi2_activation_set_fill(&buffers->normed_set, token, 0, forward->model->shape.embedding_length, normed);
-}
-
-void pi2_forward_attention_norm(pi2_forward *forward, uint32_t layer, uint32_t token) {
-    const float *const *tables = forward->model->layers[layer].tables;
-    pi2_forward_norm_token(forward, tables[PI2_TABLE_ATTENTION_NORM], tables[PI2_TABLE_ATTENTION_NORM_BIAS], token);
-}
-
 static void nothing_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)argument;
     (void)member;
     (void)chunk;
-}
-
-static void first_norm_token(pi2_forward_walk *walk, uint32_t token) {
-    pi2_forward_attention_norm(walk->forward, 0, token);
 }
 
 static pi2_tile_chunks head_chunks(const pi2_forward *forward) {
@@ -182,6 +146,28 @@ static void tell_layer(const pi2_forward_walk *walk) {
     if (hooks->layer_done) hooks->layer_done(hooks->user, walk->layer + 1, forward->model->shape.layer_count);
 }
 
+/* Logits as the model scales and caps them. */
+static void logits_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    const pi2_forward_walk *walk = argument;
+    const pi2_forward *forward = walk->forward;
+    const pi2_model_shape *shape = &forward->model->shape;
+    const uint32_t begin = chunk * LOGITS_CHUNK, left = shape->vocabulary_size - begin;
+    const uint32_t count = left < LOGITS_CHUNK ? left : LOGITS_CHUNK;
+    for (uint32_t t = 0; t < walk->head_tokens; t++) {
+        float *logits = forward->buffers.logits + t * forward->buffers.vocabulary_stride + begin;
+        for (uint32_t i = 0; shape->logit_scale > 0.0f && i < count; i++) logits[i] *= shape->logit_scale;
+        if (shape->logit_cap > 0.0f) pi2_soft_cap(logits, count, shape->logit_cap);
+    }
+}
+
+static void end_head(pi2_forward_walk *walk) {
+    const pi2_model_shape *shape = &walk->forward->model->shape;
+    if (!(shape->logit_scale > 0.0f) && !(shape->logit_cap > 0.0f)) return;
+    walk->stage_name = "logits";
+    pi2_forward_stage(walk, (shape->vocabulary_size + LOGITS_CHUNK - 1) / LOGITS_CHUNK, logits_chunk, NULL);
+}
+
 static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward *forward = argument;
     pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
@@ -190,21 +176,18 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     walk.head_first = forward->token_count - walk.head_tokens;
     if (forward->options.trace) pi2_timeline_set_member(member);
     walk.stage_name = "norm";
-    pi2_forward_stage(&walk, 1, nothing_chunk, first_norm_token);
+    pi2_forward_stage(&walk, 1, nothing_chunk, pi2_forward_first_norm);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
-        const bool experts = pi2_layer_has_experts(&forward->model->layers[walk.layer]);
-        const bool early = forward->model->shape.router_sees_layer_input;
-        if (experts && early) pi2_forward_router(&walk);
-        pi2_forward_attention(&walk);
-        if (experts && !early) pi2_forward_router(&walk);
-        if (pi2_forward_takes_neurons(&walk)) pi2_forward_neurons(&walk);
-        else if (experts) pi2_forward_experts(&walk);
-        else pi2_forward_ffn(&walk);
+        const pi2_layer_shape *layer = &forward->model->shape.layers[walk.layer];
+        for (walk.block = 0; walk.block < layer->block_count; walk.block++) {
+            pi2_block_kind_of(layer->blocks[walk.block])->run(&walk);
+        }
         tell_layer(&walk);
     }
     if (walk.head_tokens == 0) return;
     walk.stage_name = "head";
     pi2_forward_stage(&walk, head_chunks(forward).count, head_chunk, NULL);
+    end_head(&walk);
 }
 
 /* ---- a pass ---- */
@@ -225,14 +208,14 @@ static void check_stages(pi2_forward *forward) {
                                        forward->token_count, forward->stages.capacity));
 }
 
-static void fill_cos_sin(pi2_forward *forward) {
-    const uint32_t pairs = forward->model->shape.rope.dimensions / 2;
+static void fill_cos_sin(pi2_forward *forward, uint32_t rope) {
+    const uint32_t pairs = pi2_model_rope(&forward->model->shape, rope)->dimensions / 2;
     for (uint32_t t = 0; t < forward->token_count; t++) {
-        float *row = forward->buffers.cos_sin + (size_t)t * pairs * 2;
+        float *row = forward->buffers.cos_sin[rope] + (size_t)t * pairs * 2;
         for (uint32_t i = 0; i < pairs; i++) {
-            const double angle = (double)(forward->position + t) * forward->rope_frequencies[i];
-            row[2 * i] = (float)(pi2_cos(angle) * forward->rope_magnitude);
-            row[2 * i + 1] = (float)(pi2_sin(angle) * forward->rope_magnitude);
+            const double angle = (double)(forward->position + t) * forward->rope_frequencies[rope][i];
+            row[2 * i] = (float)(pi2_cos(angle) * forward->rope_magnitudes[rope]);
+            row[2 * i + 1] = (float)(pi2_sin(angle) * forward->rope_magnitudes[rope]);
         }
     }
 }
@@ -256,7 +239,8 @@ static uint64_t experts_to_read(const pi2_forward *forward) {
     const pi2_model_shape *shape = &forward->model->shape;
     if (forward->options.gates == forward->options.experts) return 0;
     const uint64_t visits = (uint64_t)forward->token_count * shape->expert_used_count;
-    return shape->layer_count * (visits < shape->expert_count ? visits : shape->expert_count) * forward->expert_bytes;
+    const uint64_t visited = visits < shape->expert_count ? visits : shape->expert_count;
+    return pi2_model_expert_layers(shape) * visited * forward->expert_bytes;
 }
 
 /* Who counts wants to hear of every neuron. */
@@ -322,6 +306,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
     forward->hooks = hooks;
     atomic_store(&forward->failed, PI2_OK);
     pi2_stage_list_reset(&forward->stages);
+    if (position == 0) pi2_forward_clear_states(forward);
     follow_residency(forward);
     const pi2_status filled = begin_pass(forward, logits != PI2_FORWARD_NO_LOGITS);
     const uint64_t begin = pi2_clock_ns();
@@ -336,7 +321,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t
                          pi2_look_ahead_wanted(&forward->look_ahead, token_count);
     pi2_status status = filled == PI2_OK ? embed(forward) : filled;
     if (status == PI2_OK) {
-        fill_cos_sin(forward);
+        for (uint32_t i = 0; i < PI2_ROPES; i++) fill_cos_sin(forward, i);
         pi2_team_run(forward->options.team, walk_pass, forward);
         check_stages(forward);
         status = (pi2_status)atomic_load(&forward->failed);
@@ -379,28 +364,29 @@ static double yarn_dimension(const pi2_rope_shape *rope, double turns) {
  * Rotary frequencies with their scaling: linear divides all, Llama 3's factors divide each, YaRN
  * mixes scaled and unscaled by a ramp over the dimensions (arXiv 2309.00071, section 3.2).
  */
-static void fill_frequencies(pi2_forward *forward) {
-    const pi2_rope_shape *rope = &forward->model->shape.rope;
+static void fill_frequencies(pi2_forward *forward, uint32_t number) {
+    const pi2_rope_shape *rope = pi2_model_rope(&forward->model->shape, number);
+    const float *factors = number == 0 ? forward->model->rope_factors : NULL;
     const uint32_t pairs = rope->dimensions / 2;
     double low = 0, high = 0;
-    forward->rope_magnitude = 1.0;
+    forward->rope_magnitudes[number] = 1.0;
     if (rope->yarn) {
         low = floor(yarn_dimension(rope, rope->yarn_beta_fast));
         high = ceil(yarn_dimension(rope, rope->yarn_beta_slow));
         if (low < 0) low = 0;
         if (high > rope->dimensions - 1) high = rope->dimensions - 1;
-        forward->rope_magnitude = rope->attention_factor * (1.0 + 0.1 * log(1.0 / rope->linear_scale));
+        forward->rope_magnitudes[number] = rope->attention_factor * (1.0 + 0.1 * log(1.0 / rope->linear_scale));
     }
     for (uint32_t i = 0; i < pairs; i++) {
         double frequency = pi2_pow(rope->base, -2.0 * i / rope->dimensions);
-        if (forward->model->rope_factors) frequency /= forward->model->rope_factors[i];
+        if (factors) frequency /= factors[i];
         double scale = rope->linear_scale;
         if (rope->yarn) {
             double ramp = (i - low) / (high - low > 0.001 ? high - low : 0.001);
             ramp = 1.0 - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp);
             scale = scale * (1.0 - ramp) + ramp;
         }
-        forward->rope_frequencies[i] = frequency * scale;
+        forward->rope_frequencies[number][i] = frequency * scale;
     }
 }
 
@@ -444,13 +430,38 @@ static pi2_status find_banks(pi2_forward *forward) {
     return PI2_OK;
 }
 
+/* Where each layer's state lies, and the stages of a pass: a stage and its tail are two in the list. What runs of a
+ * dense FFN have beyond one comes to these. */
+static void add_up_blocks(pi2_forward *forward) {
+    const pi2_model_shape *model = &forward->model->shape;
+    const uint32_t cut_stages = model->activation == PI2_FFN_gelu_topk ? 2 * PI2_STAGES_OF_A_CUTOFF : 0;
+    const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (forward->options.foreteller ? 1u : 0u);
+    const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
+    const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages + predict_stages;
+    size_t at = 0;
+    forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        forward->state_at[i] = at;
+        forward->stages.capacity += neuron_stages;
+        for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
+            at += pi2_block_state_bytes(&needs);
+            forward->stages.capacity += 2 * (needs.stages + needs.batch_stages);
+        }
+    }
+    forward->saved_at = at;
+}
+
 static pi2_status allocate(pi2_forward *forward) {
     const pi2_model *model = forward->model;
-    forward->rope_frequencies = calloc(model->shape.rope.dimensions / 2, sizeof(double));
     forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
-    if (!forward->rope_frequencies || !forward->plan.unit_counts) {
-        return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
+    forward->state_at = calloc(model->shape.layer_count, sizeof *forward->state_at);
+    bool is_there = forward->plan.unit_counts && forward->state_at;
+    for (uint32_t i = 0; i < PI2_ROPES; i++) {
+        forward->rope_frequencies[i] = calloc(pi2_model_rope(&model->shape, i)->dimensions / 2 + 1, sizeof(double));
+        is_there = is_there && forward->rope_frequencies[i];
     }
+    if (!is_there) return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     PI2_TRY(find_banks(forward));
     PI2_TRY(pi2_forward_make_runs(forward));
     forward->largest_extent = 0;
@@ -458,15 +469,7 @@ static pi2_status allocate(pi2_forward *forward) {
         const size_t bytes = pi2_extent_read_bytes(&model->layout->extents[e]);
         if (bytes > forward->largest_extent) forward->largest_extent = bytes;
     }
-    const uint32_t cut_stages = model->shape.activation == PI2_FFN_gelu_topk ? 2 * PI2_STAGES_OF_A_CUTOFF : 0;
-    const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (forward->options.foreteller ? 1u : 0u);
-    const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
-    const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages + predict_stages;
-    forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
-    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        forward->stages.capacity += neuron_stages + (pi2_layer_has_experts(&model->layers[i]) ? EXPERT_STAGES_PER_LAYER
-                                                                                             : STAGES_PER_LAYER);
-    }
+    add_up_blocks(forward);
     if (posix_memalign((void **)&forward->stages.stages, 64,
                        forward->stages.capacity * sizeof(pi2_stage)) != 0) {
         forward->stages.stages = NULL;
@@ -509,7 +512,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->vector = pi2_vector_select(options->cpu_features);
     forward->attention = pi2_attention_select(options->cpu_features);
     forward->small_kernel = pi2_small_select(options->cpu_features);
-    forward->kv_layout = pi2_forward_kv_layout(options->model, &options->shape);
+    forward->kv_layout = pi2_forward_kv_layout(&options->model->shape, &options->shape);
     forward->kv_head_bytes = pi2_kv_head_bytes(&forward->kv_layout);
     forward->stages.sleepers = &forward->sleepers;
     forward->stages.spin_us = options->spin_us;
@@ -519,14 +522,15 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
         pi2_forward_free(forward);
         return status;
     }
-    fill_frequencies(forward);
+    for (uint32_t i = 0; i < PI2_ROPES; i++) fill_frequencies(forward, i);
     *forward_out = forward;
     return PI2_OK;
 }
 
 void pi2_forward_free(pi2_forward *forward) {
     if (!forward) return;
-    free(forward->rope_frequencies);
+    for (uint32_t i = 0; i < PI2_ROPES; i++) free(forward->rope_frequencies[i]);
+    free(forward->state_at);
     free(forward->runs);
     free(forward->layer_first_run);
     free(forward->plan.unit_counts);

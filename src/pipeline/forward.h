@@ -37,8 +37,10 @@ typedef struct pi2_forward_shape {
 size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Scratch bytes of passes of all neurons, where those have their own; else 0. */
 size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Bytes of the key-value cache. */
+/** Bytes of what is kept of a sequence: keys and values, recurrent states, and those that are saved. */
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** Of those, bytes for saved states: 0 where no block is recurrent, and so any position can be gone back to. */
+size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Of those, bytes of pages that are touched once `positions` positions were stored, in cache memory that
  *  begins with a page of page_bytes. */
 size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
@@ -119,6 +121,13 @@ typedef enum pi2_forward_logits {
  */
 pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
                            pi2_forward_logits logits, const pi2_forward_hooks *hooks);
+
+/**
+ * Recurrent states, which are those after the last pass: saved, and made the ones that were saved. A pass at position 0
+ * begins with none whatever was before; after one that failed they are of no position. Between passes.
+ */
+void pi2_forward_save_states(pi2_forward *forward);
+void pi2_forward_restore_states(pi2_forward *forward);
 
 /** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
  *  passes. */

@@ -105,6 +105,14 @@ static pi2_status read_rows(row_reads *reads) {
                           reads->forward->options.shape.thread_count);
 }
 
+static void scale_rows(pi2_forward *forward) {
+    const float scale = forward->model->shape.embedding_scale;
+    for (uint32_t t = 0; scale > 0.0f && t < forward->token_count; t++) {
+        float *x = forward->buffers.x + t * forward->buffers.width_stride;
+        for (uint32_t i = 0; i < forward->model->shape.embedding_length; i++) x[i] *= scale;
+    }
+}
+
 /* Where the model learned its positions, each token's is added. */
 static void add_positions(pi2_forward *forward) {
     const size_t width = forward->model->shape.embedding_length;
@@ -132,6 +140,7 @@ pi2_status pi2_forward_embed(pi2_forward *forward) {
         PI2_TRY(read_rows(&reads));
         reads.count = 0;
     }
+    scale_rows(forward);
     add_positions(forward);
     return PI2_OK;
 }

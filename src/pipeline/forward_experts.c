@@ -76,23 +76,36 @@ static void pick_best(const float *scores, uint32_t expert_count, uint32_t *chos
     }
 }
 
+/* Probabilities in place of scores. */
+static void weigh_experts(const pi2_forward *forward, float *p) {
+    const pi2_model_shape *shape = &forward->model->shape;
+    if (shape->gating == PI2_GATING_SOFTMAX) {
+        forward->vector->softmax(p, shape->expert_count);
+    } else {
+        for (uint32_t e = 0; e < shape->expert_count; e++) p[e] = 1.0f / (1.0f + pi2_expf(-p[e]));
+    }
+}
+
 static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_expert_buffers *experts = &forward->buffers.experts;
     float *p = experts->probabilities + token * experts->expert_stride; /* scores, as yet */
     uint32_t *chosen = experts->chosen + (size_t)token * shape->expert_used_count;
-    /* Scores, since probabilities of 1 and of 0 are alike where scores are not. */
-    pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
-    if (shape->gating == PI2_GATING_SOFTMAX) {
-        forward->vector->softmax(p, shape->expert_count);
-    } else {
-        for (uint32_t e = 0; e < shape->expert_count; e++) p[e] = 1.0f / (1.0f + pi2_expf(-p[e]));
+    const float *bias = layer_of(walk)->tables[PI2_TABLE_ROUTER_BIAS];
+    /* Scores, since probabilities of 1 and of 0 are alike where scores are not; but a bias goes to probabilities. */
+    if (!bias) pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
+    weigh_experts(forward, p);
+    if (bias) {
+        float *worth = experts->worth + token * experts->expert_stride;
+        for (uint32_t e = 0; e < shape->expert_count; e++) worth[e] = p[e] + bias[e];
+        pick_best(worth, shape->expert_count, chosen, shape->expert_used_count);
     }
     float *weights = experts->weights + (size_t)token * shape->expert_used_count;
     float sum = 0.0f;
     for (uint32_t i = 0; i < shape->expert_used_count; i++) sum += p[chosen[i]];
     if (sum < 0x1p-14f) sum = 0x1p-14f;
+    if (shape->keeps_probabilities) sum = 1.0f;
     for (uint32_t i = 0; i < shape->expert_used_count; i++) weights[i] = p[chosen[i]] / sum;
 }
 
@@ -114,7 +127,7 @@ static void order_visits(pi2_forward_walk *walk) {
         const uint32_t count = rows[e];
         rows[e] = first; /* from now on: the expert's next row */
         if (count > 0) {
-            experts->keys[plan->job_count] = walk->layer * shape->expert_count + e;
+            experts->keys[plan->job_count] = layer_of(walk)->first_key + e;
             experts->jobs[plan->job_count++] = (pi2_expert_job){ .expert = e, .first_row = first, .row_count = count };
         }
         first += count;
@@ -307,7 +320,7 @@ static void end_unit(pi2_forward_walk *walk, const expert_unit *unit) {
     (void)pthread_mutex_unlock(&plan->lock);
     if (job_end && !pi2_forward_failed(forward)) {
         pi2_expert_cache_release(pi2_forward_experts_of(walk),
-                                 walk->layer * forward->model->shape.expert_count + job->expert);
+                                 layer_of(walk)->first_key + job->expert);
     }
     if (!cluster_end && !job_end) return;
     atomic_fetch_add(&plan->generation, 1);
@@ -335,13 +348,14 @@ void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
     const uint32_t used = forward->model->shape.expert_used_count;
     const size_t width = forward->model->shape.embedding_length;
     float *out = buffers->out + token * buffers->width_stride;
-    memset(out, 0, width * sizeof *out);
+    /* An FFN beside the experts has left its result there. */
+    if (!layer_of(walk)->shared_down.tensor) memset(out, 0, width * sizeof *out);
     for (uint32_t i = 0; i < used; i++) {
         const size_t visit = (size_t)token * used + i;
         forward->vector->add_scaled(out, experts->y + experts->row_of[visit] * buffers->width_stride,
                                     experts->weights[visit], width);
     }
-    pi2_forward_layer_end(walk, token, out);
+    pi2_forward_end_block(walk, token, out);
 }
 
 /* Units of every expert, and then the tail. */

@@ -28,10 +28,10 @@ enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is bei
 /* ---- runs of clusters ---- */
 
 /* Neuron where the cluster that begins in this extent begins: of its first piece. */
-static uint32_t first_neuron(const pi2_model *model, const pi2_layer_weights *layer, const pi2_extent *extent) {
+static uint32_t first_neuron(const pi2_model *model, const pi2_dense_ffn *ffn, const pi2_extent *extent) {
     const pi2_piece *piece = &model->layout->pieces[extent->first_piece];
-    const bool is_down = &model->layout->tensors[piece->tensor] == layer->down.tensor;
-    return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - layer->gate.row_base);
+    const bool is_down = &model->layout->tensors[piece->tensor] == ffn->down->tensor;
+    return is_down ? piece->column_begin : (uint32_t)(piece->row_begin - ffn->gate->row_base);
 }
 
 size_t pi2_forward_run_bytes(size_t stream_bytes) { return stream_bytes / RUNS_OF_STREAM; }
@@ -39,15 +39,16 @@ size_t pi2_forward_run_bytes(size_t stream_bytes) { return stream_bytes / RUNS_O
 /* Cuts a layer's clusters into runs of at most so many streamed bytes; a run has one cluster at least. */
 static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t *run_count) {
     const pi2_model *model = forward->model;
-    const pi2_layer_weights *layer = &model->layers[layer_index];
-    const pi2_group *group = &model->layout->groups[layer->ffn_group];
+    const pi2_dense_ffn ffn = pi2_layer_dense_ffn(&model->layers[layer_index]);
+    if (!ffn.down) return;
+    const pi2_group *group = &model->layout->groups[ffn.group];
     const bool is_whole = pi2_layer_cuts_gate(&model->shape, layer_index);
     const size_t limit = is_whole ? 0 : pi2_forward_run_bytes(forward->options.stream_bytes);
     uint32_t begin = 0, cluster = 0;
     size_t run_bytes = 0, cluster_bytes = 0;
     for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
         const pi2_extent *extent = &model->layout->extents[e];
-        const uint32_t neuron = first_neuron(model, layer, extent) / group->cluster_neurons * group->cluster_neurons;
+        const uint32_t neuron = first_neuron(model, &ffn, extent) / group->cluster_neurons * group->cluster_neurons;
         if (neuron != cluster) { /* a cluster is complete; does it still fit the run? */
             if (limit && run_bytes + cluster_bytes > limit && cluster > begin) {
                 forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, cluster, run_bytes };
@@ -65,8 +66,7 @@ static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t
         begin = cluster;
         run_bytes = 0;
     }
-    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, model->shape.feed_forward_length,
-                                                      run_bytes + cluster_bytes };
+    forward->runs[(*run_count)++] = (pi2_neuron_run){ begin, ffn.down->tensor->columns, run_bytes + cluster_bytes };
 }
 
 uint32_t pi2_forward_plan_runs(pi2_forward *forward) {
@@ -74,7 +74,7 @@ uint32_t pi2_forward_plan_runs(pi2_forward *forward) {
     uint32_t run_count = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         forward->layer_first_run[i] = run_count;
-        if (!pi2_layer_has_experts(&model->layers[i])) plan_layer_runs(forward, i, &run_count);
+        plan_layer_runs(forward, i, &run_count);
     }
     forward->layer_first_run[model->shape.layer_count] = run_count;
     return run_count;
@@ -84,8 +84,8 @@ pi2_status pi2_forward_make_runs(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     uint32_t most = model->shape.layer_count;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        const pi2_layer_weights *layer = &model->layers[i];
-        if (!pi2_layer_has_experts(layer)) most += model->layout->groups[layer->ffn_group].extent_count;
+        const pi2_dense_ffn ffn = pi2_layer_dense_ffn(&model->layers[i]);
+        if (ffn.down) most += model->layout->groups[ffn.group].extent_count;
     }
     forward->runs = calloc(most, sizeof *forward->runs);
     forward->layer_first_run = calloc(model->shape.layer_count + 1, sizeof(uint32_t));
@@ -123,8 +123,8 @@ static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
     const pi2_forward *forward = walk->forward;
     const uint32_t begin = chunk * forward->buffers.neuron_chunk, wanted = begin + forward->buffers.neuron_chunk;
-    const uint32_t neurons = forward->model->shape.feed_forward_length, end = wanted < neurons ? wanted : neurons;
     const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    const uint32_t neurons = unit.down->tensor->columns, end = wanted < neurons ? wanted : neurons;
     for (uint32_t token = 0; token < forward->token_count; token += PI2_FFN_ROWS) {
         const uint32_t left = forward->token_count - token;
         pi2_ffn_gate(walk, member, &unit, begin, end, token, left < PI2_FFN_ROWS ? left : PI2_FFN_ROWS, unit.gates,
@@ -138,7 +138,7 @@ static void cut_token(pi2_forward_walk *walk, uint32_t token) {
 }
 
 static pi2_tile_chunks down_chunks(const pi2_forward_walk *walk) {
-    const pi2_operand *down = &layer_of(walk)->down;
+    const pi2_operand *down = pi2_layer_dense_ffn(layer_of(walk)).down;
     return pi2_forward_plan_chunks(walk->forward, down->tile_count,
                                    pi2_tile_bytes(down->tensor->format, walk->run.end - walk->run.begin), true);
 }
@@ -153,25 +153,28 @@ static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
                  walk->forward->buffers.out);
 }
 
-/* Residual, then the norm that comes next: of the next layer, or of the head where it is wanted. */
-void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *out) {
-    pi2_forward *forward = walk->forward;
-    const pi2_model *model = forward->model;
-    const pi2_forward_buffers *buffers = &forward->buffers;
-    forward->vector->add(buffers->x + token * buffers->width_stride, out, model->shape.embedding_length);
-    if (walk->layer + 1 < model->shape.layer_count) {
-        pi2_forward_attention_norm(forward, walk->layer + 1, token);
-    } else if (token >= walk->head_first && token - walk->head_first < walk->head_tokens) {
-        pi2_forward_norm_token(forward, model->output_norm, model->output_norm_bias, token);
-    }
-}
-
 void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
     const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
     if (bias) forward->vector->add(out, bias, forward->model->shape.embedding_length);
-    pi2_forward_layer_end(walk, token, out);
+    pi2_forward_end_block(walk, token, out);
+}
+
+/* Beside experts: weighed by its own gate, where it has one, for the experts' sum to begin with. */
+static void end_shared(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward *forward = walk->forward;
+    const float *gate = layer_of(walk)->tables[PI2_TABLE_SHARED_GATE];
+    const float *x = forward->buffers.normed + token * forward->buffers.width_stride;
+    float *out = forward->buffers.out + token * forward->buffers.width_stride, sums[16] = { 0.0f };
+    const uint32_t width = forward->model->shape.embedding_length;
+    if (!gate) return;
+    for (uint32_t i = 0; i < width; i++) sums[i % 16] += gate[i] * x[i];
+    for (uint32_t step = 8; step > 0; step /= 2) {
+        for (uint32_t i = 0; i < step; i++) sums[i] += sums[i + step];
+    }
+    const float weight = 1.0f / (1.0f + pi2_expf(-sums[0]));
+    for (uint32_t i = 0; i < width; i++) out[i] *= weight;
 }
 
 /* Gate and Up of a run; returns the stage that its Down waits for. */
@@ -190,11 +193,12 @@ bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run) {
 
 void pi2_forward_ffn(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
+    pi2_token_tail *tail = pi2_layer_has_experts(layer_of(walk)) ? end_shared : pi2_forward_end_ffn;
     const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
     if (pi2_layer_cuts_gate(&forward->model->shape, walk->layer)) {
-        const uint32_t chunk = forward->buffers.neuron_chunk;
+        const uint32_t chunk = forward->buffers.neuron_chunk, neurons = layer_of(walk)->down.tensor->columns;
         walk->stage_name = "gate";
-        pi2_forward_stage(walk, (forward->model->shape.feed_forward_length + chunk - 1) / chunk, gate_chunk, cut_token);
+        pi2_forward_stage(walk, (neurons + chunk - 1) / chunk, gate_chunk, cut_token);
     }
     uint32_t neurons_done = work_on_neurons(walk, first), down_done = UINT32_MAX;
     for (uint32_t r = first; r < end; r++) {
@@ -205,7 +209,7 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
         walk->run = forward->runs[r];
         walk->stage_name = "down";
         if (is_last) {
-            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, pi2_forward_end_ffn);
+            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, tail);
         } else {
             down_done = pi2_forward_stage_work(walk, down_chunks(walk).count, down_chunk);
             if (!ahead) pi2_forward_stage_wait(walk, down_done);

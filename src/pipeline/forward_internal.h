@@ -40,6 +40,7 @@ typedef struct pi2_expert_job {
 /** What a mixture of experts needs beside. A row is one token's visit to one expert. */
 typedef struct pi2_expert_buffers {
     float *probabilities;        /* [batch][expert_stride] */
+    float *worth;                /* router_has_bias: the same with the bias, which the choice goes by */
     uint32_t *chosen;            /* [batch][used]: experts, ascending */
     float *weights;              /* [batch][used] */
     uint32_t *row_of;            /* [batch][used]: row of the visit, rows ordered by expert, then token */
@@ -110,11 +111,13 @@ typedef struct pi2_forward_buffers {
     float *q, *k, *v, *attended; /* [batch][*_stride]; of one matrix a token's q, k and v follow one another */
     float *hidden;               /* F32 Down only         [batch][neuron_stride] */
     float *gates;                /* gelu_topk only: a layer's Gate, whole [batch][neuron_stride] */
-    float *cos_sin;              /* [batch][rope dimensions] */
+    float *cos_sin[PI2_ROPES];   /* of each of the model's rotations: [batch][rope dimensions] */
+    float *scratch;              /* of the block that runs: [batch][scratch_stride] */
     float *logits;               /* [logits_tokens][vocabulary_stride] */
     float *member;               /* per thread: member_floats each */
     pi2_activation_set normed_set, attended_set, hidden_set;
-    size_t width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride, vocabulary_stride;
+    size_t scratch_stride, width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride;
+    size_t vocabulary_stride;
     size_t member_floats, score_floats, gate_floats;
     uint32_t neuron_chunk;       /* neurons that one FFN chunk computes */
     pi2_expert_buffers experts;
@@ -130,8 +133,10 @@ struct pi2_forward {
     size_t kv_head_bytes;
     pi2_forward_buffers buffers; /* of the pass under way: one of the next two */
     pi2_forward_buffers few, all; /* of passes by neuron, of those of all neurons: the same where they are not apart */
-    double *rope_frequencies;    /* [rope dimensions / 2] */
-    double rope_magnitude;
+    double *rope_frequencies[PI2_ROPES]; /* [rope dimensions / 2] */
+    double rope_magnitudes[PI2_ROPES];
+    size_t *state_at;            /* [layer_count]: where a layer's state begins in options.cache */
+    size_t saved_at;             /* where recurrent states are saved, behind all states */
     pi2_neuron_run *runs;        /* of all layers, one after another */
     uint32_t most_run_count, runs_generation; /* runs were cut for this generation of residents */
     size_t largest_extent;       /* bytes: the stream buffer may leave as much unused where it wraps */
@@ -172,7 +177,7 @@ typedef struct pi2_forward_walk {
     pi2_forward *forward;
     unsigned member, member_count;
     uint32_t stage;              /* number of the next stage */
-    uint32_t layer;
+    uint32_t layer, block;       /* block: its number in the layer */
     pi2_neuron_run run;
     uint32_t head_first, head_tokens;
     const char *stage_name;      /* of the next stage only, for a trace: static text */
@@ -188,7 +193,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
                          pi2_forward_buffers *buffers);
 
 /** The key-value cache's layout: its capacity is the context rounded up to whole tiles. */
-pi2_kv_layout pi2_forward_kv_layout(const pi2_model *model, const pi2_forward_shape *shape);
+pi2_kv_layout pi2_forward_kv_layout(const pi2_model_shape *model, const pi2_forward_shape *shape);
 
 /** Which activation kinds an operand needs, as a bit; 0 for none. */
 unsigned pi2_operand_kind(const pi2_operand *operand);
@@ -235,8 +240,8 @@ void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t
 /** Embeds the pass's tokens into x. */
 pi2_status pi2_forward_embed(pi2_forward *forward);
 
-/** The layer's attention, and its FFN. */
-void pi2_forward_attention(pi2_forward_walk *walk);
+/** The layer's FFN that every token uses: its own, whose result ends the block, or the one beside its experts, whose
+ *  result stays in `out`. */
 void pi2_forward_ffn(pi2_forward_walk *walk);
 /** Makes room for the runs of the dense layers' clusters, and cuts them. Errors  MEMORY. forward_ffn.c */
 pi2_status pi2_forward_make_runs(pi2_forward *forward);
@@ -291,11 +296,37 @@ void pi2_forward_expert_gate(pi2_forward_walk *walk, unsigned member, uint32_t j
 void pi2_forward_expert_cluster(pi2_forward_walk *walk, unsigned member, const pi2_expert_job *job, uint32_t cluster);
 void pi2_forward_expert_down(pi2_forward_walk *walk, const pi2_expert_job *job, uint32_t chunk);
 
-/** Adds Down's bias, then as pi2_forward_layer_end(), of a token's result in `out`. forward_ffn.c */
+/** Adds Down's bias, then as pi2_forward_end_block(), of a token's result in `out`. forward_ffn.c */
 void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token);
 
-/** Adds the FFN's result to the residual stream; then the norm that comes next. */
-void pi2_forward_layer_end(pi2_forward_walk *walk, uint32_t token, const float *out);
+/* ---- what blocks share: forward_layer.c ---- */
+
+/** Recurrent states become those of an empty sequence. forward_states.c */
+void pi2_forward_clear_states(pi2_forward *forward);
+/** Where the state of the layer's block begins that keeps one. */
+uint8_t *pi2_forward_state(const pi2_forward_walk *walk);
+/** The cosines and sines of a token of the pass, for one of the model's rotations. */
+const float *pi2_forward_cos_sin(const pi2_forward *forward, uint32_t rope, uint32_t token);
+
+/** Adds what the block gives for a token to the residual stream, normed and scaled as the model does (`out` is
+ *  changed); then the norm of the block, or of the head, that comes next. */
+void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out);
+/** The norm of the pass's first block. */
+void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token);
+/** A norm of a token's x into normed_set. weight: NULL: x as it is. bias: NULL where its norms have none. */
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token);
+
+/** A token's result in `attended` is whole: quantised into attended_set. */
+void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token);
+/** A stage in which attended_set times the layer's matrix PI2_MATRIX_ATTENTION_OUTPUT ends the block. */
+void pi2_forward_project(pi2_forward_walk *walk, const char *name);
+
+/** A matrix that reads normed_set, and where its rows go: out[token * stride + row]. */
+typedef struct pi2_matrix_rows {
+    const pi2_operand *operand;
+    float *out;
+    size_t stride;
+} pi2_matrix_rows;
 
 /** Runs a stage; its tail runs for every token of the batch, in parallel when there are many. */
 typedef void pi2_token_tail(pi2_forward_walk *walk, uint32_t token);
@@ -324,9 +355,8 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
 /** The first tile of chunk `chunk`; of chunk `count`: the number of tiles. */
 uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk);
 
-/** The model's norm of a token's x into normed_set. bias: NULL where its norms have none. */
-void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token);
-/** The norm that a layer's attention reads. */
-void pi2_forward_attention_norm(pi2_forward *forward, uint32_t layer, uint32_t token);
+/** The rows of several matrices, one after another, shared out as those of one, by the first one's tiles. */
+pi2_tile_chunks pi2_forward_matrices_chunks(const pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count);
+void pi2_forward_matrices_chunk(pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count, uint32_t chunk);
 
 #endif

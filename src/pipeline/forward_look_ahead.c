@@ -15,21 +15,23 @@ enum { FEW_TOKENS = PI2_AHEAD_TOKENS / PI2_AHEAD_LAYERS };
 
 static uint32_t asked_tokens(const pi2_forward *forward) { return forward->token_count - forward->ahead_first; }
 
+static const float *const *tables_ahead(const pi2_forward_walk *walk, uint32_t distance) {
+    return walk->forward->model->layers[walk->layer + 1 + distance].tables;
+}
+
 /* Layers that are looked ahead at: one for a batch, which wants nearly all of it; two for a few tokens. */
 static uint32_t reach_of(const pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t layers_left = forward->model->shape.layer_count - 1 - walk->layer;
     const bool far = asked_tokens(forward) <= FEW_TOKENS && forward->buffers.experts.ahead_rows >= PI2_AHEAD_TOKENS;
-    const uint32_t reach = !forward->looks_ahead ? 0 : far ? PI2_AHEAD_LAYERS : 1;
-    return reach < layers_left ? reach : layers_left;
+    const uint32_t most = !forward->looks_ahead ? 0 : far ? PI2_AHEAD_LAYERS : 1;
+    uint32_t reach = 0;
+    while (reach < most && reach < layers_left && tables_ahead(walk, reach)[PI2_TABLE_ROUTER]) reach++;
+    return reach;
 }
 
 static uint32_t router_tiles(const pi2_forward *forward) {
     return (forward->model->shape.expert_count + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
-}
-
-static const float *const *tables_ahead(const pi2_forward_walk *walk, uint32_t distance) {
-    return walk->forward->model->layers[walk->layer + 1 + distance].tables;
 }
 
 uint32_t pi2_forward_ahead_chunks(const pi2_forward_walk *walk) {
@@ -76,7 +78,7 @@ void pi2_forward_ahead_ask(const pi2_forward_walk *walk) {
     if (reach == 0) return;
     for (uint32_t d = 0; d < reach; d++) {
         uint32_t *keys = experts->ahead_keys + count;
-        const uint32_t first = (walk->layer + 1 + d) * forward->model->shape.expert_count;
+        const uint32_t first = forward->model->layers[walk->layer + 1 + d].first_key;
         const pi2_look_ahead_votes votes = {
             .logits = experts->ahead_logits + (size_t)d * FEW_TOKENS * experts->expert_stride,
             .stride = experts->expert_stride, .token_count = asked_tokens(forward),

@@ -1,6 +1,7 @@
 /* forward_memory.c: how much a pass needs, and where in its memory everything lies. */
 #include <string.h>
 
+#include "architectures/block.h"
 #include "kernels/attention/kv_layout.h"
 #include "pipeline/ffn_unit.h"
 
@@ -43,11 +44,11 @@ static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *atten
     *normed = pi2_operand_kind(&model->head);
     *attended = *hidden = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        const pi2_layer_weights *layer = &model->layers[i];
-        *normed |= pi2_operand_kind(&layer->q) | pi2_operand_kind(&layer->k) | pi2_operand_kind(&layer->v) |
-                   pi2_operand_kind(&layer->gate) | pi2_operand_kind(&layer->up);
-        *attended |= pi2_operand_kind(&layer->attention_output);
-        *hidden |= pi2_operand_kind(&layer->down);
+        for (uint32_t role = 0; role < PI2_MATRIX_LAYER_ROLES; role++) {
+            unsigned *kinds = role == PI2_MATRIX_ATTENTION_OUTPUT ? attended
+                              : role == PI2_MATRIX_DOWN || role == PI2_MATRIX_SHARED_DOWN ? hidden : normed;
+            *kinds |= pi2_operand_kind(&model->layers[i].matrices[role]);
+        }
     }
 }
 
@@ -55,9 +56,33 @@ static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *atten
 static unsigned gathered_kinds(const pi2_model *model) {
     unsigned kinds = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        if (!pi2_layer_has_experts(&model->layers[i])) continue;
         kinds |= pi2_operand_kind(&model->layers[i].gate) | pi2_operand_kind(&model->layers[i].up);
     }
     return kinds;
+}
+
+/* What the blocks of all layers need most of. */
+static pi2_block_needs most_needs(const pi2_model *model, const pi2_forward_shape *shape) {
+    pi2_block_needs most = { 0 };
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
+            if (needs.result > most.result) most.result = needs.result;
+            if (needs.scratch > most.scratch) most.scratch = needs.scratch;
+        }
+    }
+    return most;
+}
+
+/* Neurons of the largest FFN that every token uses; 0: there is none. */
+static uint32_t dense_neurons(const pi2_model *model) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        const pi2_dense_ffn ffn = pi2_layer_dense_ffn(&model->layers[i]);
+        if (ffn.down && ffn.down->tensor->columns > most) most = ffn.down->tensor->columns;
+    }
+    return most;
 }
 
 static void carve_experts(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,
@@ -74,6 +99,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     experts->expert_stride = stride_of(m->expert_count);
     experts->neuron_stride = stride_of(m->expert_feed_forward_length);
     experts->probabilities = carve_floats(from, batch * experts->expert_stride);
+    if (m->router_has_bias) experts->worth = carve_floats(from, batch * experts->expert_stride);
     experts->chosen = carve(from, visits * sizeof(uint32_t));
     experts->weights = carve_floats(from, visits);
     experts->row_of = carve(from, visits * sizeof(uint32_t));
@@ -163,15 +189,20 @@ static uint32_t neuron_chunk_of(const pi2_model *model, unsigned hidden) {
     if (hidden & (1u << PI2_ACTIVATION_Q8_256)) return 256;
     uint32_t most = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        const uint32_t neurons = model->layout->groups[model->layers[i].ffn_group].cluster_neurons;
-        if (neurons > most) most = neurons;
+        const pi2_layer_weights *layer = &model->layers[i];
+        const pi2_dense_ffn ffn = pi2_layer_dense_ffn(layer);
+        const uint32_t own = layer->down.tensor ? model->layout->groups[layer->ffn_group].cluster_neurons : 0;
+        const uint32_t dense = ffn.down ? model->layout->groups[ffn.group].cluster_neurons : 0;
+        if (own > most) most = own;
+        if (dense > most) most = dense;
     }
     return most % 32 == 0 && most <= MOST_NEURONS && most > 0 ? most : 64;
 }
 
 /* Where they are rows of one matrix, they are one row of one product. */
 static void carve_qkv(carver *from, const pi2_model_shape *m, size_t batch, pi2_forward_buffers *buffers) {
-    const size_t q = (size_t)m->head_count * m->key_length, k = (size_t)m->head_count_kv * m->key_length;
+    const size_t q = (size_t)m->head_count * m->key_length * (m->gated_queries ? 2 : 1);
+    const size_t k = (size_t)m->head_count_kv * m->key_length;
     const size_t v = (size_t)m->head_count_kv * m->value_length;
     buffers->q_stride = stride_of(m->fused_qkv ? q + k + v : q);
     buffers->k_stride = m->fused_qkv ? buffers->q_stride : stride_of(k);
@@ -204,14 +235,16 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     const pi2_model_shape *m = &model->shape;
     const size_t batch = shape->batch_tokens;
     carver from = { memory, 0 };
+    const pi2_block_needs most = most_needs(model, shape);
+    const uint32_t neurons = dense_neurons(model);
     unsigned normed, attended, hidden;
     find_kinds(model, &normed, &attended, &hidden);
 
     buffers->width_stride = stride_of(m->embedding_length);
-    buffers->attended_stride = stride_of((size_t)m->head_count * m->value_length);
-    buffers->neuron_stride = stride_of(m->feed_forward_length);
+    buffers->attended_stride = stride_of(most.result);
+    buffers->scratch_stride = stride_of(most.scratch);
+    buffers->neuron_stride = stride_of(neurons);
     buffers->vocabulary_stride = stride_of(m->vocabulary_size);
-    const bool dense = m->expert_count == 0;
     buffers->neuron_chunk = neuron_chunk_of(model, hidden);
 
     buffers->x = carve_floats(&from, batch * buffers->width_stride);
@@ -219,20 +252,23 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     buffers->normed = carve_floats(&from, batch * buffers->width_stride);
     carve_qkv(&from, m, batch, buffers);
     buffers->attended = carve_floats(&from, batch * buffers->attended_stride);
-    if (dense && (hidden & (1u << PI2_ACTIVATION_F32))) {
+    if (neurons && (hidden & (1u << PI2_ACTIVATION_F32))) {
         buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);
     }
     if (m->activation == PI2_FFN_gelu_topk) buffers->gates = carve_floats(&from, batch * buffers->neuron_stride);
-    buffers->cos_sin = carve_floats(&from, batch * m->rope.dimensions);
+    for (uint32_t i = 0; i < PI2_ROPES; i++) {
+        buffers->cos_sin[i] = carve_floats(&from, batch * pi2_model_rope(m, i)->dimensions);
+    }
+    buffers->scratch = carve_floats(&from, batch * buffers->scratch_stride);
     buffers->logits = carve_floats(&from, shape->logits_tokens * buffers->vocabulary_stride);
     carve_set(&from, &buffers->normed_set, normed, batch, m->embedding_length, buffers->normed,
               buffers->width_stride);
-    carve_set(&from, &buffers->attended_set, attended, batch, (size_t)m->head_count * m->value_length,
-              buffers->attended, buffers->attended_stride);
-    carve_set(&from, &buffers->hidden_set, dense ? hidden : 0, batch, m->feed_forward_length, buffers->hidden,
+    carve_set(&from, &buffers->attended_set, attended, batch, most.result, buffers->attended,
+              buffers->attended_stride);
+    carve_set(&from, &buffers->hidden_set, neurons ? hidden : 0, batch, neurons, buffers->hidden,
               buffers->neuron_stride);
     carve_members(&from, m, shape, buffers);
-    if (!dense) carve_experts(&from, model, shape, hidden, buffers);
+    if (gathered_kinds(model)) carve_experts(&from, model, shape, hidden, buffers);
     if (shape->neuron_tokens) carve_neurons(&from, model, shape, hidden, buffers);
     return from.used;
 }
@@ -249,15 +285,32 @@ size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward
     return shape->dense_apart ? pi2_forward_carve(model, &all, NULL, &buffers) : 0;
 }
 
-pi2_kv_layout pi2_forward_kv_layout(const pi2_model *model, const pi2_forward_shape *shape) {
-    return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = model->shape.key_length,
-                            .value_dimensions = model->shape.value_length,
+pi2_kv_layout pi2_forward_kv_layout(const pi2_model_shape *model, const pi2_forward_shape *shape) {
+    return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = model->key_length,
+                            .value_dimensions = model->value_length,
                             .capacity = (shape->context_tokens + 15) / 16 * 16 };
 }
 
+size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
+            if (needs.is_recurrent) bytes += pi2_block_state_bytes(&needs);
+        }
+    }
+    return bytes;
+}
+
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
-    const pi2_kv_layout layout = pi2_forward_kv_layout(model, shape);
-    return pi2_kv_head_bytes(&layout) * model->shape.head_count_kv * model->shape.layer_count;
+    size_t bytes = pi2_forward_saved_bytes(model, shape);
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
+            bytes += pi2_block_state_bytes(&needs);
+        }
+    }
+    return bytes;
 }
 
 /* Pages of [begin, begin + bytes) from *next_page on, which moves behind them. */
@@ -270,19 +323,35 @@ static size_t count_pages(size_t begin, size_t bytes, size_t page_bytes, size_t 
     return end - first;
 }
 
+/* Pages of a block's state, which begins at *at; *at moves behind it. */
+static size_t count_state(const pi2_block_needs *needs, uint32_t positions, size_t page_bytes, size_t *at,
+                          size_t *next_page) {
+    const size_t begin = *at, tiles = (positions + (size_t)PI2_KV_TILE - 1) / PI2_KV_TILE;
+    size_t pages = 0;
+    for (uint32_t r = 0; r < needs->repeats; r++) {
+        for (uint32_t a = 0; a < 2; a++) {
+            const pi2_state_area *area = &needs->areas[a];
+            const size_t wanted = area->tile_bytes ? tiles * area->tile_bytes : positions ? area->bytes : 0;
+            pages += count_pages(*at, wanted < area->bytes ? wanted : area->bytes, page_bytes, next_page);
+            *at += area->bytes;
+        }
+    }
+    *at = begin + pi2_block_state_bytes(needs);
+    return pages;
+}
+
 size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
                                        size_t page_bytes) {
-    const pi2_kv_layout layout = pi2_forward_kv_layout(model, shape);
-    const size_t head_bytes = pi2_kv_head_bytes(&layout);
-    const size_t heads = (size_t)model->shape.head_count_kv * model->shape.layer_count;
-    const uint32_t held = positions < layout.capacity ? positions : layout.capacity;
-    const size_t tiles = (held + PI2_KV_TILE - 1) / PI2_KV_TILE;
-    size_t pages = 0, next_page = 0;
-    for (size_t head = 0; head < heads; head++) {
-        const size_t keys = head * head_bytes, values = keys + pi2_kv_values_offset(&layout);
-        pages += count_pages(keys, tiles * pi2_kv_key_tile_bytes(&layout), page_bytes, &next_page);
-        pages += count_pages(values, tiles * pi2_kv_value_tile_bytes(&layout), page_bytes, &next_page);
+    size_t pages = 0, next_page = 0, at = 0;
+    if (positions > shape->context_tokens) positions = shape->context_tokens;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
+            pages += count_state(&needs, positions, page_bytes, &at, &next_page);
+        }
     }
+    const size_t saved = positions ? pi2_forward_saved_bytes(model, shape) : 0;
+    pages += count_pages(at, saved, page_bytes, &next_page);
     return pages * page_bytes;
 }
 

@@ -204,10 +204,10 @@ pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_machine_profile 
                    pi2_prediction_stages(&s, w->stages_per_pass) + pi2_prediction_lost(&s, read_bytes, w->read_block);
     if (w->experts.count) {
         const double expert_compute = pi2_prediction_matrices(&s, pass, PI2_ROLE_EXPERT, &compute_spread);
-        const layer_time layer = expert_layer(&s, pass, expert_compute / w->layer_count, &read_spread);
-        time.read += w->layer_count * layer.read;
-        time.seconds = fmax(time.read, time.compute + w->layer_count * layer.seconds);
-        time.exposed = time.seconds - (time.compute + w->layer_count * layer.busy);
+        const layer_time layer = expert_layer(&s, pass, expert_compute / pi2_prediction_expert_layers(w), &read_spread);
+        time.read += pi2_prediction_expert_layers(w) * layer.read;
+        time.seconds = fmax(time.read, time.compute + pi2_prediction_expert_layers(w) * layer.seconds);
+        time.exposed = time.seconds - (time.compute + pi2_prediction_expert_layers(w) * layer.busy);
         time.compute += expert_compute;
     } else {
         time.seconds = fmax(time.read, time.compute);
@@ -304,14 +304,14 @@ void pi2_predict(const pi2_workload *w, const pi2_machine_profile *profile, cons
     const bool by_neuron = pi2_predict_goes_by_neuron(&w->neurons, w->read_bytes, decode_pass.tokens);
     const bool of_gates = by_neuron && w->neurons.gate_bytes;
     const double hits = of_gates ? w->neurons.gate_hits : e->decode_hits;
-    const double missed = (double)e->used * w->layer_count * (1 - hits);
+    const double missed = (double)e->used * pi2_prediction_expert_layers(w) * (1 - hits);
     const uint64_t of_one = of_gates ? w->neurons.gate_bytes : e->expert_bytes;
     prediction->bytes_per_token = (by_neuron ? 0 : w->read_bytes) + (uint64_t)(missed * (double)of_one);
     prediction->resident_bytes = w->resident_bytes + e->slots * e->expert_bytes;
     if (of_gates) prediction->resident_bytes += w->neurons.gate_slots * w->neurons.gate_bytes;
     if (by_neuron) tell_neurons(w, prediction);
     prediction->expert_slots = of_gates ? w->neurons.gate_slots : e->slots;
-    prediction->expert_total = e->count * w->layer_count;
+    prediction->expert_total = e->count * pi2_prediction_expert_layers(w);
     prediction->expert_hit_rate = e->count ? hits : 0;
     const prompt_time prompt = predict_prompt(&s, prompt_tokens, e->prompt_hits, false);
     prediction->prefill = range(divide(prompt_tokens, prompt.seconds), prompt.spread);

@@ -44,6 +44,7 @@ typedef struct pi2_workload_weights {
 /** A mixture of experts: sizes, and what the replay of a routing said. */
 typedef struct pi2_workload_experts {
     uint32_t count, used;     /* of a layer; 0: a dense model */
+    uint32_t layers;          /* that have experts; 0: all */
     uint32_t slots;           /* experts that memory holds, of all layers */
     uint32_t read_block;      /* bytes of one read */
     uint64_t expert_bytes;    /* read for one */
@@ -99,6 +100,11 @@ struct pi2_workload {
     void (*replay)(void *user, pi2_workload *workload);
     void *replay_user;
 };
+
+/** Layers that have experts. */
+static inline uint32_t pi2_prediction_expert_layers(const pi2_workload *workload) {
+    return workload->experts.layers ? workload->experts.layers : workload->layer_count;
+}
 
 /** Changes for the question "what would help?": factors on the machine, 1 for none. */
 typedef struct pi2_what_if {

@@ -32,7 +32,7 @@ static void replay(pi2_workload *w) {
 
 /** Bytes that memory lacks for all weights; for all neurons where those are read one by one. */
 static uint64_t missing_bytes(const pi2_workload *w) {
-    const uint64_t experts = (uint64_t)w->experts.count * w->layer_count;
+    const uint64_t experts = (uint64_t)w->experts.count * pi2_prediction_expert_layers(w);
     const pi2_workload_neurons *n = &w->neurons;
     const uint64_t gates = n->gate_bytes ? (experts - n->gate_slots) * n->gate_bytes : 0;
     if (n->units) return (n->units - n->slots) * n->unit_bytes + gates;
@@ -44,7 +44,8 @@ static uint64_t missing_bytes(const pi2_workload *w) {
 static void add_memory(pi2_workload *w, uint64_t bytes) {
     pi2_workload_neurons *n = &w->neurons;
     if (n->gate_bytes) {
-        const uint64_t slots = bytes / n->gate_bytes, missing = w->experts.count * w->layer_count - n->gate_slots;
+        const uint64_t slots = bytes / n->gate_bytes;
+        const uint64_t missing = w->experts.count * pi2_prediction_expert_layers(w) - n->gate_slots;
         const uint64_t more = slots < missing ? slots : missing;
         n->gate_slots += (uint32_t)more;
         w->budget_bytes += more * n->gate_bytes;
@@ -62,7 +63,7 @@ static void add_memory(pi2_workload *w, uint64_t bytes) {
     w->resident_bytes += dense;
     w->budget_bytes += bytes;
     bytes -= dense;
-    const uint32_t all = w->experts.count * w->layer_count;
+    const uint32_t all = w->experts.count * pi2_prediction_expert_layers(w);
     if (all == 0) return;
     const uint64_t more = bytes / w->experts.expert_bytes;
     w->experts.slots = more < all - w->experts.slots ? w->experts.slots + (uint32_t)more : all;
@@ -122,7 +123,7 @@ static bool shrink(pi2_workload *w, char *what, size_t capacity) {
     const uint64_t room = w->experts.slots * w->experts.expert_bytes;
     w->experts.expert_bytes = (uint64_t)((double)w->experts.expert_bytes * share);
     if (w->experts.expert_bytes) w->experts.slots = (uint32_t)(room / w->experts.expert_bytes);
-    const uint32_t all = w->experts.count * w->layer_count;
+    const uint32_t all = w->experts.count * pi2_prediction_expert_layers(w);
     if (w->experts.slots > all) w->experts.slots = all;
     w->resident_bytes -= dense_saved < w->resident_bytes ? dense_saved : w->resident_bytes;
     add_memory(w, dense_saved);

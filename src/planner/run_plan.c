@@ -380,7 +380,7 @@ uint32_t pi2_run_plan_expert_slots(const pi2_planned_run *run, uint32_t position
 /* A cache that is smaller than what one token uses finds little there again. */
 void pi2_run_plan_explain_experts(const pi2_planned_run *run, uint32_t slots, char *text, size_t capacity) {
     const pi2_model_shape *shape = &run->source.model->shape;
-    const uint32_t wanted = shape->expert_count ? shape->layer_count * shape->expert_used_count : 0;
+    const uint32_t wanted = pi2_model_expert_layers(shape) * shape->expert_used_count;
     char needed[PI2_SIZE_TEXT_BYTES];
     *text = '\0';
     if (slots >= wanted || run->plan.memory.gate_bytes) return; /* single neurons: Gates of a token are there */

@@ -27,11 +27,11 @@ static void tell_choice(pi2_planned_run *run) {
 
 static pi2_status check_trace(const pi2_planned_run *run, const pi2_trace_header *header) {
     const pi2_model_shape *shape = &run->source.model->shape;
-    if (header->layer_count == shape->layer_count && header->expert_count == shape->expert_count &&
+    if (header->layer_count == pi2_model_expert_layers(shape) && header->expert_count == shape->expert_count &&
         header->used_count == shape->expert_used_count) return PI2_OK;
     return pi2_fail(PI2_ERR_INVALID, "%s: a trace of another model (%u layers of %u experts, %u used), this one "
                     "has %u of %u, %u used", run->options.routing_trace, header->layer_count, header->expert_count,
-                    header->used_count, shape->layer_count, shape->expert_count, shape->expert_used_count);
+                    header->used_count, pi2_model_expert_layers(shape), shape->expert_count, shape->expert_used_count);
 }
 
 pi2_status pi2_run_plan_check_routing(const pi2_planned_run *run) {

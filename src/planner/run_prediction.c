@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/block.h"
 #include "base/fail.h"
 #include "base/team.h"
 #include "planner/routing_forecast.h"
@@ -83,13 +84,24 @@ static const char *method_of(const pi2_planned_run *run, const pi2_machine_profi
     return has_ring ? "io_uring" : "pread";
 }
 
-static void add_stages(const pi2_planned_run *run, pi2_workload *workload) {
-    const uint64_t layers = workload->layer_count;
+/* What the layers' blocks say. A dense FFN has a run at least, which they count, and one more for each that the ring
+ * makes of what streams. */
+static void add_blocks(const pi2_planned_run *run, pi2_workload *workload) {
+    const pi2_model_shape *shape = &run->source.model->shape;
     const uint64_t run_bytes = pi2_forward_run_bytes((size_t)run->plan.memory.ring_bytes);
-    const bool experts = workload->experts.count > 0;
-    const uint64_t runs = layers + (run_bytes ? workload->read_bytes / run_bytes : 0);
-    workload->stages_per_pass = (uint32_t)(PI2_STAGES_BESIDE_LAYERS + PI2_STAGES_OF_ATTENTION * layers +
-                                           (experts ? PI2_STAGES_OF_EXPERTS * layers : PI2_STAGES_OF_A_RUN * runs));
+    const uint64_t runs = run_bytes && workload->experts.count == 0 ? workload->read_bytes / run_bytes : 0;
+    uint64_t query = 0, key_value = 0;
+    workload->stages_per_pass = (uint32_t)(PI2_STAGES_BESIDE_LAYERS + PI2_STAGES_OF_A_RUN * runs);
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        for (uint32_t b = 0; b < shape->layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(shape, i, b, &run->plan.memory.shape);
+            workload->stages_per_pass += needs.stages;
+            query += needs.query;
+            key_value += needs.key_value;
+        }
+    }
+    workload->query_floats = (uint32_t)(query / shape->layer_count);
+    workload->key_value_floats = (uint32_t)(key_value / shape->layer_count);
 }
 
 /* A disk that was not measured matters only where one is read. */
@@ -147,6 +159,7 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     pi2_workload *workload = &p->workload;
     pi2_workload_experts *experts = &workload->experts;
     experts->count = shape->expert_count;
+    experts->layers = pi2_model_expert_layers(shape);
     experts->used = shape->expert_used_count;
     experts->expert_bytes = pi2_expert_cache_slot_bytes(layout);
     experts->slots = pi2_run_plan_expert_slots(run, request->position);
@@ -156,10 +169,10 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     workload->feed_forward = shape->expert_feed_forward_length * shape->expert_used_count;
     const pi2_workload_weights router = {
         .type = "F32", .columns = shape->embedding_length, .is_table = true,
-        .weights = (uint64_t)shape->layer_count * shape->expert_count * shape->embedding_length,
-        .bytes = 4 * (uint64_t)shape->layer_count * shape->expert_count * shape->embedding_length};
+        .weights = (uint64_t)pi2_model_expert_layers(shape) * shape->expert_count * shape->embedding_length,
+        .bytes = 4 * (uint64_t)pi2_model_expert_layers(shape) * shape->expert_count * shape->embedding_length};
     add_part(workload, &router);
-    PI2_TRY(pi2_routing_forecast_open(shape->layer_count, shape->expert_count, shape->expert_used_count,
+    PI2_TRY(pi2_routing_forecast_open(pi2_model_expert_layers(shape), shape->expert_count, shape->expert_used_count,
                                       request->routing_trace, &p->forecast));
     for (uint32_t i = 0; i < PI2_DISTINCT_POINTS; i++) {
         experts->distinct[i] = pi2_routing_forecast_distinct(p->forecast, 1u << i);
@@ -198,8 +211,6 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->layer_count = shape->layer_count;
     workload->width = shape->embedding_length;
     workload->feed_forward = shape->feed_forward_length;
-    workload->query_floats = shape->head_count * shape->key_length;
-    workload->key_value_floats = shape->head_count_kv * (shape->key_length + shape->value_length);
     workload->cache_bytes_per_position = plan->cache_bytes / plan->shape.context_tokens;
     workload->batch_tokens = plan->shape.batch_tokens;
     workload->threads = plan->shape.thread_count;
@@ -208,7 +219,7 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->replay = replay;
     workload->replay_user = p;
     if (shape->expert_count) PI2_TRY(add_experts(p, request));
-    add_stages(run, workload);
+    add_blocks(run, workload);
     PI2_TRY(pi2_run_predict_neurons(run, workload->read_bytes, request, &p->neurons, &workload->neurons));
     if (workload->neurons.gate_bytes) replay_gates(p, &workload->neurons);
     return p->failed;

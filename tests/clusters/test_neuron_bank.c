@@ -47,7 +47,7 @@ static pi2_extent_layout *lay_out(const pi2_gguf_tensor tensors[3], uint32_t ten
     for (uint32_t e = 0; e < experts; e++) {
         requests[e] = (pi2_group_request){ experts > 1 ? PI2_GROUP_EXPERT : PI2_GROUP_FFN, 5,
                                            experts > 1 ? e : UINT32_MAX, experts, tensor_count,
-                                           { &tensors[0], &tensors[1], &tensors[2] } };
+                                           { &tensors[0], &tensors[1], &tensors[2] }, { 0 } };
     }
     if (pi2_extent_layout_build(requests, experts, PI2_LAYOUT_NEURON, &layout)) fail_msg("%s", pi2_error_text());
     return layout;

@@ -80,11 +80,11 @@ static void prepare_base(void) {
                                           pi2_gguf_tensor_find(gguf, "blk.0.ffn_down_exps.weight") };
     pi2_group_request requests[4] = {
         { PI2_GROUP_EMBEDDING, UINT32_MAX, UINT32_MAX, 1, 1,
-          { pi2_gguf_tensor_find(gguf, "token_embd.weight") } },
+          { pi2_gguf_tensor_find(gguf, "token_embd.weight") }, { 0 } },
         { PI2_GROUP_ATTENTION, 0, UINT32_MAX, 1, 1,
-          { pi2_gguf_tensor_find(gguf, "blk.0.attn_q.weight") } },
-        { PI2_GROUP_EXPERT, 0, 0, 2, 3, { experts[0], experts[1], experts[2] } },
-        { PI2_GROUP_EXPERT, 0, 1, 2, 3, { experts[0], experts[1], experts[2] } },
+          { pi2_gguf_tensor_find(gguf, "blk.0.attn_q.weight") }, { 0 } },
+        { PI2_GROUP_EXPERT, 0, 0, 2, 3, { experts[0], experts[1], experts[2] }, { 0 } },
+        { PI2_GROUP_EXPERT, 0, 1, 2, 3, { experts[0], experts[1], experts[2] }, { 0 } },
     };
     const pi2_prepare_settings settings = { .overwrite = true };
     require(pi2_prepare(gguf, requests, 4, base_path, &settings) == PI2_OK);

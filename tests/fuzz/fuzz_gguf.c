@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "architectures/architecture.h"
+#include "architectures/decoder.h"
 #include "file_formats/powerinfer_gguf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -65,7 +65,7 @@ static void list_layers(const pi2_gguf *gguf) {
     if (pi2_architecture_find(gguf, &architecture) != PI2_OK) return;
     if (pi2_tensor_directory_open(gguf, NULL, &directory) == PI2_OK &&
         pi2_architecture_shape(architecture, &directory, &shape) == PI2_OK) {
-        (void)architecture->list_tensors(&directory, &shape, &requests);
+        (void)pi2_decoder_list_tensors(&directory, &shape, &requests);
     }
     pi2_model_requests_free(&requests);
     pi2_tensor_directory_close(&directory);

@@ -32,6 +32,8 @@ typedef struct problem {
     float queries[MAX_QUERIES][MAX_DIMENSIONS];
     uint32_t key_counts[MAX_QUERIES];
     uint32_t first_keys[MAX_QUERIES];
+    float cap, sinks[MAX_QUERIES];
+    int has_sinks;
     float want[MAX_QUERIES][MAX_DIMENSIONS + GUARD];
     float got[MAX_QUERIES][MAX_DIMENSIONS + GUARD];
     float scores[MAX_QUERIES * (CAPACITY + 16)];
@@ -63,8 +65,9 @@ static void attend(const pi2_attention_kernels *k, problem *p, int windows, size
         outs[i] = out[begin + i];
         queries[i] = p->queries[begin + i];
     }
+    const pi2_attention_scoring scoring = { 0.125f, p->cap, p->has_sinks ? p->sinks + begin : NULL };
     k->attend(outs, queries, p->key_counts + begin, windows ? p->first_keys + begin : NULL, count,
-              p->head, &p->layout, 0.125f, p->scores, CAPACITY + 16);
+              p->head, &p->layout, &scoring, p->scores, CAPACITY + 16);
 }
 
 static void check_outputs(const pi2_attention_kernels *k, const problem *p) {
@@ -93,6 +96,13 @@ static void check_set(const pi2_attention_kernels *k, problem *p, int windows) {
     }
 }
 
+/* The softmax of capped scores, and a score more that has no value. */
+static void make_scoring(problem *p, float_rng *rng, int is_special) {
+    p->cap = is_special ? 1.5f : 0.0f;
+    p->has_sinks = is_special;
+    float_rng_fill(rng, p->sinks, MAX_QUERIES, -3.0f, 3.0f);
+}
+
 /* Ranges: 0 one query per position, as in prefill; 1 windows; 2 anything, empty ones too. */
 static void make_ranges(problem *p, float_rng *rng, int kind, uint32_t stored) {
     for (uint32_t i = 0; i < MAX_QUERIES; i++) {
@@ -118,8 +128,9 @@ static void test_sets_give_equal_bits(void **state) {
             for (size_t i = 0; i < pi2_attention_kernel_set_count; i++) {
                 const pi2_attention_kernels *k = pi2_attention_kernel_sets[i];
                 if (k->cpu_required & ~cpu) continue;
-                for (int kind = 0; kind < 3; kind++) {
-                    make_ranges(&p, &rng, kind, stored_counts[c]);
+                for (int kind = 0; kind < 4; kind++) {
+                    make_ranges(&p, &rng, kind < 3 ? kind : 2, stored_counts[c]);
+                    make_scoring(&p, &rng, kind == 3);
                     check_set(k, &p, kind > 0);
                 }
             }
@@ -137,9 +148,12 @@ static void reference(const problem *p, size_t query, double *out) {
         for (size_t d = 0; d < p->layout.key_dimensions; d++) {
             score += (double)p->queries[query][d] * (double)p->keys[i][d];
         }
-        weights[i] = exp(score * 0.125); /* scores are small: no maximum needed */
+        score *= 0.125;
+        if (p->cap > 0) score = (double)p->cap * tanh(score / (double)p->cap);
+        weights[i] = exp(score); /* scores are small: no maximum needed */
         sum += weights[i];
     }
+    if (p->has_sinks) sum += exp((double)p->sinks[query]);
     for (size_t d = 0; d < p->layout.value_dimensions; d++) {
         out[d] = 0.0;
         for (uint32_t i = p->first_keys[query]; i < p->key_counts[query]; i++) {
@@ -153,9 +167,10 @@ static void test_against_double(void **state) {
     static problem p;
     float_rng rng = {12};
     for (size_t s = 0; s < SHAPE_COUNT; s++) {
-        for (int kind = 0; kind < 2; kind++) {
+        for (int kind = 0; kind < 4; kind++) {
             make_problem(&p, &shapes[s], &rng, 150);
-            make_ranges(&p, &rng, kind, 150);
+            make_ranges(&p, &rng, kind % 2, 150);
+            make_scoring(&p, &rng, kind > 1);
             attend(pi2_attention_kernel_sets[0], &p, 1, 0, MAX_QUERIES, p.want);
             /* Halves keep 11 bits, int8 about 8: the error is that of what was stored. */
             const double bound = p.layout.type == PI2_KV_F16 ? 1e-3 : 8e-3;
@@ -185,6 +200,7 @@ static void test_against_double_exactly_stored(void **state) {
         pi2_attention_kernel_sets[0]->store(p.head, &p.layout, i, p.keys[i], p.values[i]);
     }
     make_ranges(&p, &rng, 1, 300);
+    make_scoring(&p, &rng, 1);
     attend(pi2_attention_kernel_sets[0], &p, 1, 0, MAX_QUERIES, p.want);
     for (size_t i = 0; i < MAX_QUERIES; i++) {
         double want[MAX_DIMENSIONS];

@@ -86,7 +86,8 @@ static void digest_attention(digest *s, const pi2_attention_kernels *k, pi2_kv_t
         key_counts[i] = 290 + i;
         first_keys[i] = i * 5;
     }
-    k->attend(outs, query_rows, key_counts, first_keys, QUERIES, head, &layout, 0.125f, scores,
+    const pi2_attention_scoring scoring = { .scale = 0.125f };
+    k->attend(outs, query_rows, key_counts, first_keys, QUERIES, head, &layout, &scoring, scores,
               320);
     add_bytes(s, out, sizeof out);
     add_bytes(s, head, bytes);

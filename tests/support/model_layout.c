@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "architectures/decoder.h"
+
 static void check(pi2_status status) {
     if (status != PI2_OK) fail_msg("%s", pi2_error_text());
 }
@@ -23,7 +25,7 @@ void test_model_open_as(const char *path, pi2_layout_kind kind, test_model *mode
     check(pi2_tensor_directory_open(model_out->gguf, NULL, &model_out->directory));
     check(pi2_architecture_find(model_out->gguf, &architecture));
     check(pi2_architecture_shape(architecture, &model_out->directory, &shape));
-    check(architecture->list_tensors(&model_out->directory, &shape, &model_out->requests));
+    check(pi2_decoder_list_tensors(&model_out->directory, &shape, &model_out->requests));
     check(pi2_extent_layout_build(model_out->requests.groups, model_out->requests.group_count,
                                   kind, &model_out->layout));
 }

@@ -26,6 +26,13 @@ size_t pi2_kv_head_bytes(const pi2_kv_layout *layout);
 /** Queries that one pass over the keys and values serves; attend() groups them itself. */
 enum { PI2_ATTENTION_GROUP = 8 };
 
+/** What becomes of a query's product with a key. */
+typedef struct pi2_attention_scoring {
+    float scale;         /* times this */
+    float cap;           /* then cap * tanh(score / cap); 0: it stays */
+    const float *sinks;  /* [query_count]: a score more that the softmax counts and that has no value; NULL: none */
+} pi2_attention_scoring;
+
 typedef struct pi2_attention_kernels {
     const char *name;
     unsigned cpu_required;
@@ -43,8 +50,8 @@ typedef struct pi2_attention_kernels {
      * queries[i] [key_dimensions]; outs[i] [value_dimensions]; query i sees positions
      * first_keys[i] .. key_counts[i] - 1 (first_keys NULL: from 0; a sliding window uses it).
      * scores: scratch of min(query_count, PI2_ATTENTION_GROUP) * score_stride floats,
-     * score_stride >= the largest key_counts[i] rounded up to 16. scale multiplies each score.
-     * Score = chain of fma over dimensions ascending; softmax with lanes counted from position
+     * score_stride >= the largest key_counts[i] rounded up to 16.
+     * Score = chain of fma over dimensions ascending, scaled and capped; softmax with lanes counted from position
      * 0; out = chain of fma over positions ascending, then one division (docs/arithmetic.md).
      * A query that sees nothing gives zeros. The bits depend neither on query_count nor on
      * which queries share a call. Fastest when queries that see about the same positions are
@@ -53,7 +60,8 @@ typedef struct pi2_attention_kernels {
      */
     void (*attend)(float *const *outs, const float *const *queries, const uint32_t *key_counts,
                    const uint32_t *first_keys, size_t query_count, const void *head,
-                   const pi2_kv_layout *layout, float scale, float *scores, size_t score_stride);
+                   const pi2_kv_layout *layout, const pi2_attention_scoring *scoring, float *scores,
+                   size_t score_stride);
 } pi2_attention_kernels;
 
 extern const pi2_attention_kernels *const pi2_attention_kernel_sets[];

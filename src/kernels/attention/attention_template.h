@@ -17,6 +17,7 @@
 #include "base/cpu_features.h"
 #include "kernels/attention/kv_layout.h"
 #include "kernels/vector/lanes_exp.h"
+#include "kernels/vector/soft_cap.h"
 #include "kernels/vector/vector.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -43,7 +44,8 @@ typedef struct attention_group {
     size_t count;
     const void *head;
     const pi2_kv_layout *layout;
-    float scale;
+    const float *sinks[PI2_ATTENTION_GROUP]; /* NULL: it has none */
+    float scale, cap;
 } attention_group;
 
 /*
@@ -165,11 +167,12 @@ static void key_scores(const attention_group *g, size_t query_begin, size_t quer
 }
 
 /* Scores become weights exp(score - max), zero outside the range; returns their sum. */
-static float scores_to_weights(float *scores, size_t first, size_t end) {
+static float scores_to_weights(float *scores, size_t first, size_t end, float cap, const float *sink) {
     const size_t tile_begin = first / LANES;
     const size_t tile_end = (end + LANES - 1) / LANES;
     const lanes lowest = lanes_set(-INFINITY);
     lanes largest = lowest;
+    if (cap > 0.0f && first < end) pi2_soft_cap(scores + first, end - first, cap);
     for (size_t tile = tile_begin; tile < tile_end; tile++) {
         const size_t position = tile * LANES;
         lanes score = lanes_load(scores + position);
@@ -180,7 +183,9 @@ static float scores_to_weights(float *scores, size_t first, size_t end) {
         }
         largest = lanes_max(score, largest);
     }
-    const lanes max = lanes_set(lanes_max_of_all(largest));
+    float most = lanes_max_of_all(largest);
+    if (sink) most = *sink > most ? *sink : most;
+    const lanes max = lanes_set(most);
     lanes sums = lanes_zero();
     for (size_t tile = tile_begin; tile < tile_end; tile++) {
         const size_t position = tile * LANES;
@@ -193,7 +198,8 @@ static float scores_to_weights(float *scores, size_t first, size_t end) {
         lanes_store(scores + position, weight);
         sums = lanes_add(sums, weight);
     }
-    return lanes_sum(sums);
+    const float sum = lanes_sum(sums);
+    return sink ? sum + pi2_expf(*sink - most) : sum;
 }
 
 /* A vector of an out row, of which the last may be partly beyond the value's dimensions. */
@@ -368,7 +374,7 @@ static void attend_group(attention_group *g) {
         key_scores(g, q, left < KEY_QUERIES ? left : KEY_QUERIES, first / LANES, tile_end);
     }
     for (size_t q = 0; q < g->count; q++) {
-        g->sums[q] = scores_to_weights(g->scores[q], g->firsts[q], g->ends[q]);
+        g->sums[q] = scores_to_weights(g->scores[q], g->firsts[q], g->ends[q], g->cap, g->sinks[q]);
         memset(g->outs[q], 0, dimensions * sizeof(float));
     }
     add_all_values(g);
@@ -384,9 +390,9 @@ static void attend_group(attention_group *g) {
 
 static void attend(float *const *outs, const float *const *queries, const uint32_t *key_counts,
                    const uint32_t *first_keys, size_t query_count, const void *head,
-                   const pi2_kv_layout *layout, float scale, float *scores,
+                   const pi2_kv_layout *layout, const pi2_attention_scoring *scoring, float *scores,
                    size_t score_stride) {
-    attention_group g = {.head = head, .layout = layout, .scale = scale};
+    attention_group g = {.head = head, .layout = layout, .scale = scoring->scale, .cap = scoring->cap};
     for (size_t begin = 0; begin < query_count; begin += g.count) {
         const size_t left = query_count - begin;
         g.count = left < PI2_ATTENTION_GROUP ? left : PI2_ATTENTION_GROUP;
@@ -396,6 +402,7 @@ static void attend(float *const *outs, const float *const *queries, const uint32
             g.scores[q] = scores + q * score_stride;
             g.firsts[q] = first_keys ? first_keys[begin + q] : 0;
             g.ends[q] = key_counts[begin + q];
+            g.sinks[q] = scoring->sinks ? &scoring->sinks[begin + q] : NULL;
         }
         attend_group(&g);
     }

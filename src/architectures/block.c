@@ -1,0 +1,31 @@
+/* block.c: the list of kinds. They stand in src/blocks, above the pass that they are part of. */
+#include "architectures/block.h"
+
+#define BLOCK(name) extern const pi2_block_kind pi2_block_##name;
+#include "architectures/blocks.inc"
+#undef BLOCK
+
+static const pi2_block_kind *const kinds[] = {
+#define BLOCK(name) &pi2_block_##name,
+#include "architectures/blocks.inc"
+#undef BLOCK
+};
+
+const pi2_block_kind *pi2_block_kind_of(uint8_t block) { return kinds[block]; }
+
+uint32_t pi2_layer_next_norm(const pi2_layer_shape *layer, uint32_t block) {
+    while (block < layer->block_count && kinds[layer->blocks[block]]->norm == PI2_TABLE_ROLES) block++;
+    return block;
+}
+
+pi2_block_needs pi2_block_needs_of(const pi2_model_shape *model, uint32_t layer, uint32_t block,
+                                   const struct pi2_forward_shape *shape) {
+    pi2_block_needs needs = { 0 };
+    kinds[model->layers[layer].blocks[block]]->needs(model, layer, shape, &needs);
+    return needs;
+}
+
+size_t pi2_block_state_bytes(const pi2_block_needs *needs) {
+    const size_t bytes = (needs->areas[0].bytes + needs->areas[1].bytes) * needs->repeats;
+    return (bytes + 63) / 64 * 64;
+}

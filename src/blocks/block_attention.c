@@ -1,0 +1,267 @@
+/* block_attention.c: queries, keys and values; attention over the sequence's keys and values; its projection. */
+#include "blocks/block_attention.h"
+
+#include <math.h>
+
+#include "architectures/decoder.h"
+#include "base/fail.h"
+#include "kernels/attention/kv_layout.h"
+#include "pipeline/forward_internal.h"
+
+enum { TOKEN_BLOCK = 8, QUERIES_AT_ONCE = 32 };
+
+static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
+    return &walk->forward->model->layers[walk->layer];
+}
+
+static const pi2_layer_shape *shape_of(const pi2_forward_walk *walk) {
+    return &walk->forward->model->shape.layers[walk->layer];
+}
+
+static uint8_t *kv_head(const pi2_forward_walk *walk, uint32_t head) {
+    return pi2_forward_state(walk) + head * walk->forward->kv_head_bytes;
+}
+
+/* Floats of one head of queries: its gate lies behind it. */
+static size_t query_step(const pi2_model_shape *shape) {
+    return shape->gated_queries ? 2 * (size_t)shape->key_length : shape->key_length;
+}
+
+/* ---- what it binds and needs ---- */
+
+static pi2_status list_matrices(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+                                pi2_model_requests *requests) {
+    const uint64_t width = shape->embedding_length, kv_heads = shape->layers[layer].head_count_kv;
+    const uint64_t queries = shape->head_count * (uint64_t)query_step(shape);
+    const uint64_t keys = kv_heads * shape->key_length, values = kv_heads * shape->value_length;
+    pi2_group_request *group = pi2_requests_group(requests, PI2_GROUP_ATTENTION, layer);
+    if (shape->fused_qkv) {
+        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_qkv.weight", width, queries + keys + values));
+    } else {
+        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_q.weight", width, queries));
+        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_K, "attn_k.weight", width, keys));
+        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_V, "attn_v.weight", width, values));
+    }
+    return pi2_requests_matrix(model, group, PI2_MATRIX_ATTENTION_OUTPUT, "attn_output.weight",
+                               (uint64_t)shape->head_count * shape->value_length, width);
+}
+
+pi2_status pi2_attention_list(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+                              pi2_model_requests *requests) {
+    const uint32_t kv_heads = shape->layers[layer].head_count_kv, head = shape->key_length;
+    const uint32_t queries = shape->head_count * head, keys = kv_heads * head;
+    const struct { pi2_table_role role; const char *name; uint32_t length; } biases[] = {
+        { PI2_TABLE_Q_BIAS, "attn_q.bias", queries }, { PI2_TABLE_K_BIAS, "attn_k.bias", keys },
+        { PI2_TABLE_V_BIAS, "attn_v.bias", kv_heads * shape->value_length },
+        { PI2_TABLE_OUTPUT_BIAS, "attn_output.bias", shape->embedding_length } };
+    PI2_TRY(list_matrices(model, shape, layer, requests));
+    pi2_requests_attention_norms(model, shape, requests, layer);
+    for (size_t i = 0; i < sizeof biases / sizeof biases[0]; i++) {
+        pi2_requests_table(model, requests, biases[i].role, layer, biases[i].name, biases[i].length)->required = false;
+    }
+    if (shape->has_sinks) {
+        (void)pi2_requests_table(model, requests, PI2_TABLE_SINKS, layer, "attn_sinks.weight", shape->head_count);
+    }
+    if (!shape->head_norms && !shape->whole_norms) return PI2_OK;
+    (void)pi2_requests_table(model, requests, PI2_TABLE_Q_NORM, layer, "attn_q_norm.weight",
+                             shape->whole_norms ? queries : head);
+    (void)pi2_requests_table(model, requests, PI2_TABLE_K_NORM, layer, "attn_k_norm.weight",
+                             shape->whole_norms ? keys : head);
+    return PI2_OK;
+}
+
+void pi2_attention_needs(const pi2_model_shape *model, uint32_t layer, const struct pi2_forward_shape *shape,
+                         pi2_block_needs *needs_out) {
+    const pi2_kv_layout layout = pi2_forward_kv_layout(model, shape);
+    const size_t head = pi2_kv_head_bytes(&layout), keys = pi2_kv_values_offset(&layout);
+    needs_out->areas[0] = (pi2_state_area){ keys, pi2_kv_key_tile_bytes(&layout) };
+    needs_out->areas[1] = (pi2_state_area){ head - keys, pi2_kv_value_tile_bytes(&layout) };
+    needs_out->repeats = model->layers[layer].head_count_kv;
+    needs_out->result = model->head_count * model->value_length;
+    needs_out->stages = PI2_STAGES_OF_ATTENTION;
+    needs_out->query = model->head_count * model->key_length;
+    needs_out->key_value = model->layers[layer].head_count_kv * (model->key_length + model->value_length);
+}
+
+/* ---- Q, K and V ---- */
+
+/* Of one matrix K and V have no tiles of their own. */
+static void matrices_of(const pi2_forward_walk *walk, pi2_matrix_rows rows[3]) {
+    const pi2_forward_buffers *buffers = &walk->forward->buffers;
+    const pi2_layer_weights *layer = layer_of(walk);
+    rows[0] = (pi2_matrix_rows){ &layer->q, buffers->q, buffers->q_stride };
+    rows[1] = (pi2_matrix_rows){ &layer->k, buffers->k, buffers->k_stride };
+    rows[2] = (pi2_matrix_rows){ &layer->v, buffers->v, buffers->v_stride };
+}
+
+static void qkv_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    pi2_forward_walk *walk = argument;
+    pi2_matrix_rows rows[3];
+    matrices_of(walk, rows);
+    pi2_forward_matrices_chunk(walk->forward, rows, 3, chunk);
+}
+
+/* The heads of a token's queries or keys, `step` floats apart. */
+typedef struct head_row {
+    float *heads;
+    uint32_t count;
+    size_t step;
+    const float *bias, *norm;
+} head_row;
+
+static void add_bias(const pi2_forward *forward, const head_row *row) {
+    const size_t length = forward->model->shape.key_length;
+    if (!row->bias) return;
+    for (uint32_t h = 0; h < row->count; h++) {
+        forward->vector->add(row->heads + h * row->step, row->bias + h * length, length);
+    }
+}
+
+static void rotate_heads(const pi2_forward *forward, const head_row *row, const pi2_rope_shape *rope,
+                         const float *cos_sin) {
+    for (uint32_t h = 0; h < row->count; h++) {
+        float *head = row->heads + h * row->step;
+        if (rope->pairing == PI2_ROPE_NEOX) forward->vector->rope_neox(head, cos_sin, rope->dimensions);
+        else forward->vector->rope_norm(head, cos_sin, rope->dimensions);
+    }
+}
+
+static void norm_heads(const pi2_forward *forward, const head_row *row) {
+    const pi2_model_shape *shape = &forward->model->shape;
+    if (!row->norm) return;
+    const uint32_t rows = shape->whole_norms ? 1 : row->count;
+    const size_t length = shape->whole_norms ? (size_t)row->count * shape->key_length : shape->key_length;
+    for (uint32_t h = 0; h < rows; h++) {
+        float *head = row->heads + h * row->step;
+        forward->vector->rms_norm(head, head, row->norm, length, shape->norm_epsilon);
+    }
+}
+
+/* Bias, norm and rotation, in the model's order. */
+static void finish_heads(const pi2_forward_walk *walk, uint32_t token, const head_row *row) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_model_shape *shape = &forward->model->shape;
+    const uint32_t rope = shape_of(walk)->rope;
+    add_bias(forward, row);
+    if (!shape->norms_after_rotation) norm_heads(forward, row);
+    if (rope != PI2_NO_ROPE) {
+        rotate_heads(forward, row, pi2_model_rope(shape, rope), pi2_forward_cos_sin(forward, rope, token));
+    }
+    if (shape->norms_after_rotation) norm_heads(forward, row);
+}
+
+/* Queries and keys are made ready, and the new key and value go into the state. */
+static void store_token(pi2_forward_walk *walk, uint32_t token) {
+    pi2_forward *forward = walk->forward;
+    const pi2_model_shape *shape = &forward->model->shape;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const float *const *tables = layer_of(walk)->tables;
+    const uint32_t kv_heads = shape_of(walk)->head_count_kv;
+    const head_row q = { buffers->q + token * buffers->q_stride, shape->head_count, query_step(shape),
+                         tables[PI2_TABLE_Q_BIAS], tables[PI2_TABLE_Q_NORM] };
+    const head_row k = { buffers->k + token * buffers->k_stride, kv_heads, shape->key_length, tables[PI2_TABLE_K_BIAS],
+                         tables[PI2_TABLE_K_NORM] };
+    float *v = buffers->v + token * buffers->v_stride;
+    finish_heads(walk, token, &q);
+    finish_heads(walk, token, &k);
+    if (tables[PI2_TABLE_V_BIAS]) {
+        forward->vector->add(v, tables[PI2_TABLE_V_BIAS], (size_t)kv_heads * shape->value_length);
+    }
+    for (uint32_t h = 0; h < kv_heads; h++) {
+        forward->attention->store(kv_head(walk, h), &forward->kv_layout, forward->position + token,
+                                  k.heads + (size_t)h * shape->key_length, v + (size_t)h * shape->value_length);
+    }
+}
+
+/* ---- attention ---- */
+
+/* Heads of one chunk: all that share a KV head, or one, when that splits better over the threads. */
+static uint32_t heads_per_chunk(const pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t threads = forward->options.shape.thread_count, kv_heads = shape_of(walk)->head_count_kv;
+    const uint32_t group = forward->model->shape.head_count / kv_heads;
+    const bool even = kv_heads % threads == 0 || kv_heads >= 4 * threads;
+    return forward->token_count > 2 || even ? group : 1;
+}
+
+static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token, uint32_t token_end,
+                        uint32_t head_begin, uint32_t head_end) {
+    pi2_forward *forward = walk->forward;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const pi2_model_shape *shape = &forward->model->shape;
+    const uint32_t kv = head_begin / (shape->head_count / shape_of(walk)->head_count_kv);
+    float *outs[QUERIES_AT_ONCE];
+    const float *queries[QUERIES_AT_ONCE];
+    uint32_t key_counts[QUERIES_AT_ONCE], first_keys[QUERIES_AT_ONCE];
+    const uint32_t window = shape_of(walk)->window ? shape_of(walk)->window : UINT32_MAX;
+    const size_t stride = ((size_t)forward->position + token_end + 15) / 16 * 16;
+    size_t most = buffers->score_floats / stride;
+    if (most > QUERIES_AT_ONCE) most = QUERIES_AT_ONCE;
+    float *scores = buffers->member + member * buffers->member_floats;
+    const float *sinks = layer_of(walk)->tables[PI2_TABLE_SINKS];
+    float query_sinks[QUERIES_AT_ONCE];
+    const pi2_attention_scoring scoring = { shape->attention_scale, shape->attention_cap, sinks ? query_sinks : NULL };
+    size_t count = 0;
+    for (uint32_t t = token; t < token_end; t++) {
+        for (uint32_t h = head_begin; h < head_end; h++) {
+            outs[count] = buffers->attended + t * buffers->attended_stride + (size_t)h * shape->value_length;
+            queries[count] = buffers->q + t * buffers->q_stride + h * query_step(shape);
+            if (sinks) query_sinks[count] = sinks[h];
+            key_counts[count] = forward->position + t + 1;
+            first_keys[count] = key_counts[count] > window ? key_counts[count] - window : 0;
+            count++;
+            if (count < most && !(t + 1 == token_end && h + 1 == head_end)) continue;
+            forward->attention->attend(outs, queries, key_counts, first_keys, count, kv_head(walk, kv),
+                                       &forward->kv_layout, &scoring, scores, stride);
+            count = 0;
+        }
+    }
+}
+
+static void attention_chunk(void *argument, unsigned member, uint32_t chunk) {
+    pi2_forward_walk *walk = argument;
+    pi2_forward *forward = walk->forward;
+    if (pi2_forward_failed(forward)) return;
+    const uint32_t heads = heads_per_chunk(walk);
+    const uint32_t head_chunks = forward->model->shape.head_count / heads;
+    const uint32_t token = chunk / head_chunks * TOKEN_BLOCK;
+    const uint32_t head = chunk % head_chunks * heads;
+    const uint32_t end = token + TOKEN_BLOCK < forward->token_count ? token + TOKEN_BLOCK : forward->token_count;
+    attend_some(walk, member, token, end, head, head + heads);
+}
+
+/* Each head's result times the sigmoid of its gate, which lies behind its query. */
+static void gate_result(const pi2_forward *forward, uint32_t token) {
+    const pi2_model_shape *shape = &forward->model->shape;
+    for (uint32_t h = 0; h < shape->head_count; h++) {
+        float *out = forward->buffers.attended + token * forward->buffers.attended_stride +
+                     (size_t)h * shape->value_length;
+        const float *gate = forward->buffers.q + token * forward->buffers.q_stride + h * query_step(shape) +
+                            shape->key_length;
+        for (uint32_t i = 0; i < shape->value_length; i++) out[i] = out[i] / (1.0f + pi2_expf(-gate[i]));
+    }
+}
+
+static void attended_token(pi2_forward_walk *walk, uint32_t token) {
+    if (walk->forward->model->shape.gated_queries) gate_result(walk->forward, token);
+    pi2_forward_attended(walk, token);
+}
+
+void pi2_attention_run(struct pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    pi2_matrix_rows rows[3];
+    matrices_of(walk, rows);
+    walk->stage_name = "q+k+v";
+    pi2_forward_stage(walk, pi2_forward_matrices_chunks(forward, rows, 3).count, qkv_chunk, store_token);
+    const uint32_t head_chunks = forward->model->shape.head_count / heads_per_chunk(walk);
+    const uint32_t blocks = (forward->token_count + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
+    walk->stage_name = "attention";
+    pi2_forward_stage(walk, blocks * head_chunks, attention_chunk, attended_token);
+    pi2_forward_project(walk, "attention output");
+}
+
+const pi2_block_kind pi2_block_attention = {
+    .name = "attention", .norm = PI2_TABLE_ATTENTION_NORM, .post_norm = PI2_TABLE_POST_ATTENTION_NORM,
+    .list = pi2_attention_list, .needs = pi2_attention_needs, .run = pi2_attention_run,
+};

@@ -1,0 +1,62 @@
+/* block_ffn_experts.c: the experts that the layer's router chose, and their sum; by neuron where the pass goes so. */
+#include "architectures/block.h"
+#include "architectures/decoder.h"
+#include "base/fail.h"
+#include "pipeline/forward_internal.h"
+
+/* Parts of mixtures of experts that would change the result and that we do not compute. */
+static pi2_status refuse_parts(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer) {
+    const bool has_shared = pi2_layer_has(&shape->layers[layer], PI2_BLOCK_ffn_shared);
+    const struct { const char *name; bool is_known; } parts[] = {
+        { "exp_probs_b.bias", shape->router_has_bias }, { "ffn_gate_inp.bias", false },
+        { "ffn_gate_exps.bias", false }, { "ffn_up_exps.bias", false }, { "ffn_down_exps.bias", false },
+        { "ffn_gate_shexp.weight", has_shared }, { "ffn_up_shexp.weight", has_shared },
+        { "ffn_gate_inp_shexp.weight", shape->shared_is_gated }, { "ffn_gate_up_exps.weight", false },
+        { "ffn_gate_exps.scale", false }, { "ffn_up_exps.scale", false }, { "ffn_down_exps.scale", false },
+        { "ffn_gate.0.weight", false } };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (parts[i].is_known || !pi2_architecture_tensor(model, layer, parts[i].name)) continue;
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor 'blk.%u.%s' is not supported: experts are expected "
+                        "stacked in ffn_gate_exps, ffn_up_exps and ffn_down_exps, without biases or scales",
+                        pi2_gguf_file_path(model->gguf, 0), layer, parts[i].name);
+    }
+    return PI2_OK;
+}
+
+static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+                       pi2_model_requests *requests) {
+    const uint64_t width = shape->embedding_length, neurons = shape->expert_feed_forward_length;
+    const uint64_t experts = shape->expert_count;
+    PI2_TRY(refuse_parts(model, shape, layer));
+    pi2_group_request *first = pi2_requests_group(requests, PI2_GROUP_EXPERT, layer);
+    first->expert_count = shape->expert_count;
+    PI2_TRY(pi2_requests_matrix(model, first, PI2_MATRIX_GATE, "ffn_gate_exps.weight", width, neurons * experts));
+    PI2_TRY(pi2_requests_matrix(model, first, PI2_MATRIX_UP, "ffn_up_exps.weight", width, neurons * experts));
+    PI2_TRY(pi2_requests_matrix(model, first, PI2_MATRIX_DOWN, "ffn_down_exps.weight", neurons, width * experts));
+    for (uint32_t e = 0; e < shape->expert_count; e++) {
+        first[e] = first[0];
+        first[e].expert = e;
+    }
+    requests->group_count += experts - 1;
+    pi2_requests_ffn_norms(model, shape, requests, layer);
+    return PI2_OK;
+}
+
+static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2_forward_shape *shape,
+                  pi2_block_needs *needs_out) {
+    (void)model;
+    (void)layer;
+    (void)shape;
+    needs_out->stages = 1;
+    needs_out->batch_stages = PI2_STAGES_OF_A_GATHER;
+}
+
+static void run(struct pi2_forward_walk *walk) {
+    if (pi2_forward_takes_neurons(walk)) pi2_forward_neurons(walk);
+    else pi2_forward_experts(walk);
+}
+
+const pi2_block_kind pi2_block_ffn_experts = {
+    .name = "ffn_experts", .norm = PI2_TABLE_FFN_NORM, .post_norm = PI2_TABLE_POST_FFN_NORM,
+    .list = list, .needs = needs, .run = run,
+};

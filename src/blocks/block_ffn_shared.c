@@ -1,0 +1,34 @@
+/*
+ * block_ffn_shared.c: an FFN beside the layer's experts, which every token uses. It runs while experts are read; the
+ * experts' block adds its result. With a gate of its own the result is weighed by that, from 0 to 1.
+ */
+#include "architectures/block.h"
+#include "architectures/decoder.h"
+#include "base/fail.h"
+#include "pipeline/forward_internal.h"
+
+static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+                       pi2_model_requests *requests) {
+    const uint64_t width = shape->embedding_length, neurons = shape->layers[layer].feed_forward_length;
+    pi2_group_request *ffn = pi2_requests_group(requests, PI2_GROUP_FFN, layer);
+    PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_GATE, "ffn_gate_shexp.weight", width, neurons));
+    PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_UP, "ffn_up_shexp.weight", width, neurons));
+    PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_DOWN, "ffn_down_shexp.weight", neurons, width));
+    if (!shape->shared_is_gated) return PI2_OK;
+    (void)pi2_requests_table(model, requests, PI2_TABLE_SHARED_GATE, layer, "ffn_gate_inp_shexp.weight",
+                             shape->embedding_length);
+    return PI2_OK;
+}
+
+static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2_forward_shape *shape,
+                  pi2_block_needs *needs_out) {
+    (void)model;
+    (void)layer;
+    (void)shape;
+    needs_out->stages = PI2_STAGES_OF_A_RUN;
+}
+
+const pi2_block_kind pi2_block_ffn_shared = {
+    .name = "ffn_shared", .norm = PI2_TABLE_ROLES, .post_norm = PI2_TABLE_ROLES,
+    .list = list, .needs = needs, .run = pi2_forward_ffn,
+};

@@ -1,0 +1,70 @@
+/* recurrent.c: see recurrent.h. Products and sums round apart: nothing is fused. */
+#include "kernels/recurrent/recurrent.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/vector/vector.h"
+
+enum { LANES = 16 };
+
+/* Sixteen channels at most; the rows before the first one lie in `past`. */
+static void convolve_lanes(float *x, size_t stride, size_t tokens, size_t lanes, const float *weights, size_t taps,
+                           float past[PI2_CONVOLUTION_MOST][LANES], bool is_silu) {
+    for (size_t t = 0; t < tokens; t++, x += stride) {
+        float sums[LANES] = { 0.0f };
+        memcpy(past[taps - 1], x, lanes * sizeof *x);
+        for (size_t k = 0; k < taps; k++) {
+            for (size_t c = 0; c < lanes; c++) sums[c] += weights[c * taps + k] * past[k][c];
+        }
+        memmove(past[0], past[1], (taps - 1) * sizeof past[0]);
+        for (size_t c = 0; c < lanes; c++) x[c] = is_silu ? sums[c] / (1.0f + pi2_expf(-sums[c])) : sums[c];
+    }
+}
+
+void pi2_causal_convolution(float *x, size_t stride, size_t tokens, size_t channels, size_t begin, size_t end,
+                            const float *weights, size_t taps, float *history, bool is_silu) {
+    for (size_t c = begin; c < end; c += LANES) {
+        const size_t lanes = end - c < LANES ? end - c : LANES;
+        float past[PI2_CONVOLUTION_MOST][LANES];
+        for (size_t k = 0; k + 1 < taps; k++) memcpy(past[k], history + k * channels + c, lanes * sizeof *x);
+        convolve_lanes(x + c, stride, tokens, lanes, weights + c * taps, taps, past, is_silu);
+        for (size_t k = 0; k + 1 < taps; k++) memcpy(history + k * channels + c, past[k], lanes * sizeof *x);
+    }
+}
+
+void pi2_scale_to_length(float *out, const float *x, size_t count, float length, float epsilon) {
+    float sums[LANES] = { 0.0f };
+    for (size_t i = 0; i < count; i++) sums[i % LANES] += x[i] * x[i];
+    for (size_t step = LANES / 2; step > 0; step /= 2) {
+        for (size_t i = 0; i < step; i++) sums[i] += sums[i + step];
+    }
+    const float own = sqrtf(sums[0]), factor = length / (own > epsilon ? own : epsilon);
+    for (size_t i = 0; i < count; i++) out[i] = x[i] * factor;
+}
+
+float pi2_softplus_decay(float x, float rate) {
+    return (float)pi2_pow(1.0 + (double)pi2_expf(x), (double)rate);
+}
+
+void pi2_delta_step(float *state, size_t dimensions, size_t values, const float *query, const float *key,
+                    const float *value, float decay, float strength, float *out) {
+    float known[PI2_DELTA_MOST], change[PI2_DELTA_MOST];
+    for (size_t j = 0; j < values; j++) known[j] = 0.0f;
+    for (size_t i = 0; i < dimensions; i++) {
+        float *row = state + i * values;
+        for (size_t j = 0; j < values; j++) {
+            row[j] *= decay;
+            known[j] += row[j] * key[i];
+        }
+    }
+    for (size_t j = 0; j < values; j++) change[j] = (value[j] - known[j]) * strength;
+    for (size_t j = 0; j < values; j++) out[j] = 0.0f;
+    for (size_t i = 0; i < dimensions; i++) {
+        float *row = state + i * values;
+        for (size_t j = 0; j < values; j++) {
+            row[j] += key[i] * change[j];
+            out[j] += row[j] * query[i];
+        }
+    }
+}

@@ -1,0 +1,164 @@
+/* forward_layer.c: what blocks share: their result's way back into the residual stream, and the norm that comes
+ * next. */
+#include <string.h>
+
+#include "architectures/block.h"
+#include "pipeline/forward_internal.h"
+
+static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
+    return &walk->forward->model->layers[walk->layer];
+}
+
+uint8_t *pi2_forward_state(const pi2_forward_walk *walk) {
+    return (uint8_t *)walk->forward->options.cache + walk->forward->state_at[walk->layer];
+}
+
+const float *pi2_forward_cos_sin(const pi2_forward *forward, uint32_t rope, uint32_t token) {
+    return forward->buffers.cos_sin[rope] + (size_t)token * pi2_model_rope(&forward->model->shape, rope)->dimensions;
+}
+
+/* ---- norms ---- */
+
+/* weight NULL: x as it is. */
+static void norm(const pi2_forward *forward, float *normed, const float *x, const float *weight, const float *bias) {
+    const uint32_t width = forward->model->shape.embedding_length;
+    const float epsilon = forward->model->shape.norm_epsilon;
+    if (bias) forward->vector->layer_norm(normed, x, weight, bias, width, epsilon);
+    else if (weight) forward->vector->rms_norm(normed, x, weight, width, epsilon);
+    else memcpy(normed, x, width * sizeof *normed);
+}
+
+void pi2_forward_norm_ahead(const pi2_forward_walk *walk, uint32_t token, float *normed) {
+    const pi2_forward *forward = walk->forward;
+    const float *const *tables = forward->model->layers[walk->layer + 1].tables;
+    const bool own = tables[PI2_TABLE_FFN_NORM] != NULL; /* otherwise it reads what attention reads */
+    const float *weight = tables[own ? PI2_TABLE_FFN_NORM : PI2_TABLE_ATTENTION_NORM];
+    const float *bias = tables[own ? PI2_TABLE_FFN_NORM_BIAS : PI2_TABLE_ATTENTION_NORM_BIAS];
+    const float *x = forward->buffers.x + token * forward->buffers.width_stride;
+    norm(forward, normed, x, weight, bias);
+}
+
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token) {
+    pi2_forward_buffers *buffers = &forward->buffers;
+    float *normed = buffers->normed + token * buffers->width_stride;
+    norm(forward, normed, buffers->x + token * buffers->width_stride, weight, bias);
+    pi2_activation_set_fill(&buffers->normed_set, token, 0, forward->model->shape.embedding_length, normed);
+}
+
+static void norm_by(pi2_forward *forward, uint32_t layer, pi2_table_role role, uint32_t token) {
+    const float *const *tables = forward->model->layers[layer].tables;
+    const pi2_table_role bias = role == PI2_TABLE_FFN_NORM ? PI2_TABLE_FFN_NORM_BIAS : PI2_TABLE_ATTENTION_NORM_BIAS;
+    pi2_forward_norm_token(forward, tables[role], tables[bias], token);
+}
+
+/* Of the block that reads the residual stream next, from block number `block` of this layer on; of the head, for the
+ * tokens whose logits are wanted. */
+static void norm_from(pi2_forward_walk *walk, uint32_t block, uint32_t token) {
+    pi2_forward *forward = walk->forward;
+    const pi2_model *model = forward->model;
+    for (uint32_t layer = walk->layer; layer < model->shape.layer_count; layer++, block = 0) {
+        const pi2_layer_shape *shape = &model->shape.layers[layer];
+        block = pi2_layer_next_norm(shape, block);
+        if (block == shape->block_count) continue;
+        norm_by(forward, layer, pi2_block_kind_of(shape->blocks[block])->norm, token);
+        return;
+    }
+    if (token < walk->head_first || token - walk->head_first >= walk->head_tokens) return;
+    pi2_forward_norm_token(forward, model->output_norm, model->output_norm_bias, token);
+}
+
+void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token) { norm_from(walk, 0, token); }
+
+/* ---- the end of a block ---- */
+
+static const pi2_block_kind *kind_of(const pi2_forward_walk *walk) {
+    return pi2_block_kind_of(walk->forward->model->shape.layers[walk->layer].blocks[walk->block]);
+}
+
+/* In parallel with attention the FFN reads the layer's input, which x still is: normed already for attention, where
+ * both have one norm. */
+static void end_parallel(pi2_forward_walk *walk, uint32_t token, const float *out) {
+    pi2_forward *forward = walk->forward;
+    float *x = forward->buffers.x + token * forward->buffers.width_stride;
+    if (layer_of(walk)->tables[PI2_TABLE_FFN_NORM]) norm_by(forward, walk->layer, PI2_TABLE_FFN_NORM, token);
+    forward->vector->add(x, out, forward->model->shape.embedding_length);
+}
+
+void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out) {
+    pi2_forward *forward = walk->forward;
+    const pi2_model_shape *shape = &forward->model->shape;
+    const pi2_block_kind *kind = kind_of(walk);
+    const float *post_norm = layer_of(walk)->tables[kind->post_norm];
+    const size_t width = shape->embedding_length;
+    float *x = forward->buffers.x + token * forward->buffers.width_stride;
+    if (post_norm) forward->vector->rms_norm(out, out, post_norm, width, shape->norm_epsilon);
+    if (shape->parallel && kind->norm == PI2_TABLE_ATTENTION_NORM) {
+        end_parallel(walk, token, out);
+    } else {
+        if (shape->residual_scale > 0.0f) forward->vector->add_scaled(x, out, shape->residual_scale, width);
+        else forward->vector->add(x, out, width);
+        norm_from(walk, walk->block + 1, token);
+    }
+    if (kind->norm == PI2_TABLE_ATTENTION_NORM) pi2_forward_ahead_token(walk, token);
+}
+
+void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token) {
+    pi2_forward_buffers *buffers = &walk->forward->buffers;
+    pi2_activation_set_fill(&buffers->attended_set, token, 0, layer_of(walk)->attention_output.tensor->columns,
+                            buffers->attended + token * buffers->attended_stride);
+}
+
+/* ---- the projection back into the residual stream ---- */
+
+static pi2_tile_chunks projection_chunks(const pi2_forward_walk *walk) {
+    const pi2_operand *operand = &layer_of(walk)->attention_output;
+    return pi2_forward_plan_chunks(walk->forward, operand->tile_count,
+                                   pi2_tile_bytes(operand->tensor->format, operand->tensor->columns), false);
+}
+
+static void projection_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    pi2_forward_walk *walk = argument;
+    pi2_forward *forward = walk->forward;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const pi2_operand *operand = &layer_of(walk)->attention_output;
+    const pi2_tile_chunks chunks = projection_chunks(walk);
+    const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
+    pi2_forward_rows(forward, operand, begin, end - begin, &buffers->attended_set, 0, forward->token_count,
+                     buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride, true);
+}
+
+static void end_projection(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward *forward = walk->forward;
+    const float *bias = layer_of(walk)->tables[PI2_TABLE_OUTPUT_BIAS];
+    float *out = forward->buffers.out + token * forward->buffers.width_stride;
+    if (bias) forward->vector->add(out, bias, forward->model->shape.embedding_length);
+    pi2_forward_end_block(walk, token, out);
+}
+
+void pi2_forward_project(pi2_forward_walk *walk, const char *name) {
+    walk->stage_name = name;
+    pi2_forward_stage(walk, projection_chunks(walk).count, projection_chunk, end_projection);
+}
+
+/* ---- rows of a matrix that reads what the block reads ---- */
+
+pi2_tile_chunks pi2_forward_matrices_chunks(const pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count) {
+    uint32_t tiles = 0;
+    for (uint32_t i = 0; i < count; i++) tiles += rows[i].operand->tile_count;
+    const pi2_layout_tensor *first = rows[0].operand->tensor;
+    return pi2_forward_plan_chunks(forward, tiles, pi2_tile_bytes(first->format, first->columns), false);
+}
+
+void pi2_forward_matrices_chunk(pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count, uint32_t chunk) {
+    const pi2_tile_chunks chunks = pi2_forward_matrices_chunks(forward, rows, count);
+    const uint32_t chunk_begin = pi2_tile_chunk_begin(&chunks, chunk);
+    const uint32_t chunk_end = pi2_tile_chunk_begin(&chunks, chunk + 1);
+    for (uint32_t i = 0, base = 0; i < count; base += rows[i++].operand->tile_count) {
+        const uint32_t begin = chunk_begin > base ? chunk_begin - base : 0, tiles = rows[i].operand->tile_count;
+        const uint32_t end = chunk_end < base + tiles ? chunk_end - base : tiles;
+        if (chunk_end <= base || begin >= end) continue;
+        pi2_forward_rows(forward, rows[i].operand, begin, end - begin, &forward->buffers.normed_set, 0,
+                         forward->token_count, rows[i].out + (size_t)begin * PI2_TILE_ROWS, rows[i].stride, true);
+    }
+}
