@@ -1,0 +1,71 @@
+/*
+ * qwen35.c: Qwen 3.5 and 3.6, dense and with experts: gated delta nets, and in every fourth layer attention whose
+ * result is gated; a mixture has an FFN beside its experts, gated too. Layers behind the last one that guess further
+ * tokens are left out.
+ */
+#include "architectures/decoder.h"
+#include "base/fail.h"
+#include "kernels/recurrent/recurrent.h"
+
+enum { FULL_INTERVAL = 4 };
+
+/* Heads of one length for keys and values, fewer of keys. */
+static pi2_status read_delta_net(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    const char *name = shape->architecture;
+    uint32_t inner = 0;
+    PI2_TRY(pi2_decoder_read_taps(model, shape, "ssm.conv_kernel"));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.inner_size", &inner));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.state_size", &shape->mix_head_length));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.time_step_rank", &shape->mix_value_heads));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.group_count", &shape->mix_key_heads));
+    const uint64_t heads = shape->mix_value_heads, length = shape->mix_head_length;
+    if (length >= 1 && length <= PI2_DELTA_MOST && heads >= 1 && heads <= 1024 && heads * length == inner &&
+        shape->mix_key_heads >= 1 && heads % shape->mix_key_heads == 0) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: a delta net of ssm.inner_size %u, ssm.state_size %u, ssm.time_step_rank %u "
+                    "and ssm.group_count %u is not possible here: heads of at most %d values make up the first, and "
+                    "the last divides their number", pi2_gguf_file_path(model->gguf, 0), inner, shape->mix_head_length,
+                    shape->mix_value_heads, shape->mix_key_heads, PI2_DELTA_MOST);
+}
+
+static pi2_status qwen35_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(pi2_decoder_read_shape(model, shape));
+    PI2_TRY(pi2_decoder_leave_out_next(model, shape));
+    shape->rope.pairing = PI2_ROPE_NEOX;
+    shape->head_norms = true;
+    shape->gated_queries = true;
+    shape->ffn_norm_name = "post_attention_norm";
+    return read_delta_net(model, shape);
+}
+
+static pi2_status dense_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(qwen35_read_shape(model, shape));
+    return pi2_decoder_refuse_experts(model, shape);
+}
+
+static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(qwen35_read_shape(model, shape));
+    PI2_TRY(pi2_decoder_require_experts(model, shape));
+    shape->shared_is_gated = true;
+    return pi2_decoder_read_shared(model, shape);
+}
+
+static pi2_status qwen35_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
+                                    pi2_layer_shape *layer) {
+    uint32_t interval, is_recurrent;
+    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "full_attention_interval", FULL_INTERVAL, &interval));
+    const bool is_full = interval > 0 && (number + 1) % interval == 0;
+    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "attention.recurrent_layers", number, !is_full,
+                                          &is_recurrent));
+    layer->block_count = 0;
+    pi2_layer_add(layer, is_recurrent ? PI2_BLOCK_delta_net : PI2_BLOCK_attention);
+    pi2_decoder_add_ffn(layer, shape, false);
+    return PI2_OK;
+}
+
+const pi2_architecture pi2_architecture_qwen35 = {
+    .name = "qwen35", .activation = PI2_FFN_silu, .read_shape = dense_read_shape, .read_layer = qwen35_read_layer,
+};
+
+const pi2_architecture pi2_architecture_qwen35moe = {
+    .name = "qwen35moe", .activation = PI2_FFN_silu, .read_shape = mixture_read_shape, .read_layer = qwen35_read_layer,
+};

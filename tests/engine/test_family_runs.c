@@ -1,0 +1,155 @@
+/*
+ * Goal:   every family gives the same bits whatever the budget, batch, threads and read method, from the GGUF and from
+ *         the file that is prepared of it; a session goes back in its timeline where states are recurrent, too.
+ * Method: models that are wide enough to stream; a few variations that cover pairs, against one thread in memory.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/emulator.h"
+#include "support/family_model.h"
+#include "support/read_methods.h"
+#include "support/sanitizer.h"
+#include "support/session_run.h"
+#include "support/small_budget.h"
+#include "support/temporary_files.h"
+
+enum { PROMPT = 17, DECODED = 2, SCALE = 10, MORE_BYTES = 9500000 };
+
+typedef struct variation {
+    const char *cpu, *read_method;
+    uint32_t threads, batch;
+    bool streams;
+} variation;
+
+static pi2_engine *open_variation(const char *path, const variation *v) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.memory_bytes = v->streams ? 0 : PI2_TEST_PLENTY_BYTES;
+    options.thread_count = v->threads;
+    options.batch_tokens = v->batch;
+    options.context_tokens = 64;
+    options.read_method = v->read_method;
+    pi2_session_run_cpu(v->cpu);
+    pi2_engine *engine = NULL;
+    const pi2_status status = v->streams ? pi2_small_budget_open(&options, MORE_BYTES, &engine)
+                                         : pi2_engine_open(&options, &engine);
+    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    return engine;
+}
+
+static void check_family(const char *family, const char *path) {
+    static const variation variations[] = {
+        { NULL, "pread", 2, 7, true }, { "avx2", "io_uring", 1, 1, true }, { NULL, "auto", 2, 1, false } };
+    const variation plain = { "scalar", "auto", 1, 16, false };
+    pi2_session_run want, got;
+    bool has_streamed = false;
+    const uint32_t scale = strcmp(family, "arcee") == 0 ? SCALE + 4 : SCALE; /* it has two matrices of three */
+    if (pi2_family_model_write_apart(family, PI2_Q8_0, scale, path) != 0) fail_msg("cannot write %s", path);
+    pi2_engine *engine = open_variation(path, &plain);
+    pi2_session_run_make(engine, PROMPT, DECODED, &want);
+    pi2_engine_close(engine);
+    for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+        if (!test_has_read_method(variations[i].read_method, path)) continue;
+        engine = open_variation(path, &variations[i]);
+        const pi2_engine_report *report = pi2_engine_get_report(engine);
+        has_streamed |= report->resident_bytes < report->weight_bytes;
+        pi2_session_run_make(engine, PROMPT, DECODED, &got);
+        pi2_engine_close(engine);
+        pi2_session_run_compare(&want, &got, i);
+        pi2_session_run_free(&got);
+    }
+    if (!has_streamed) fail_msg("%s never streamed", family);
+    pi2_session_run_free(&want);
+}
+
+static void test_families(void **state) {
+    (void)state;
+    for (size_t i = 0; pi2_family_name(i); i++) {
+        char *folder = test_folder_make(), *path = test_path(folder, "family.gguf");
+        check_family(pi2_family_name(i), path);
+        free(path);
+        test_folder_remove(folder);
+    }
+}
+
+/* ---- going back ---- */
+
+static void append(pi2_session *session, const int32_t *tokens, size_t count) {
+    if (pi2_session_append(session, tokens, count, PI2_LOGITS_LAST) != PI2_OK) fail_msg("%s", pi2_error_text());
+}
+
+static bool stop_now;
+static bool is_stopped(void *user) {
+    (void)user;
+    return stop_now;
+}
+
+static void check_same(const pi2_session *session, const float *want, size_t bytes, const char *what) {
+    if (memcmp(pi2_session_logits(session, 0), want, bytes) != 0) fail_msg("%s gives other logits", what);
+}
+
+/* To before, at and behind what a prompt left, and after a pass that was interrupted. */
+static void check_going_back(const char *family, const char *path) {
+    static const uint32_t places[] = { 12, 9, 4, 14, 0 };
+    int32_t tokens[20];
+    pi2_engine_options options;
+    pi2_engine *engine = NULL;
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_family_model_write(family, PI2_Q8_0, 1, path), 0);
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
+    options.batch_tokens = 4;
+    options.callbacks.cancelled = is_stopped;
+    for (int32_t i = 0; i < 20; i++) tokens[i] = (i * 31 + 5) % 256;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    const size_t bytes = pi2_engine_get_report(engine)->vocabulary_size * sizeof(float);
+    float *want = malloc(bytes);
+    assert_non_null(want);
+    append(session, tokens, 20);
+    memcpy(want, pi2_session_logits(session, 0), bytes);
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        const int32_t other[3] = { 250, 251, 252 };
+        assert_int_equal(pi2_session_truncate(session, 0), PI2_OK);
+        append(session, tokens, 9);
+        for (uint32_t t = 9; t < 14; t++) append(session, tokens + t, 1);
+        append(session, other, 3);
+        assert_int_equal(pi2_session_truncate(session, 14), PI2_OK);
+        assert_int_equal(pi2_session_truncate(session, places[i]), PI2_OK);
+        stop_now = i % 2 == 1;
+        if (stop_now) {
+            assert_int_equal(pi2_session_append(session, other, 3, PI2_LOGITS_LAST), PI2_ERR_INTERRUPTED);
+        }
+        stop_now = false;
+        append(session, tokens + places[i], 20 - places[i]);
+        check_same(session, want, bytes, family);
+    }
+    free(want);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+}
+
+static void test_going_back(void **state) {
+    (void)state;
+    static const char *const families[] = { "lfm2", "qwen35moe", "gemma3" };
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        char *folder = test_folder_make(), *path = test_path(folder, "family.gguf");
+        check_going_back(families[i], path);
+        free(path);
+        test_folder_remove(folder);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_families), cmocka_unit_test(test_going_back) };
+    return cmocka_run_group_tests_name("runs of families", tests, NULL, NULL);
+}

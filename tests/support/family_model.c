@@ -1,0 +1,514 @@
+/* family_model.c: keys and tensors of each family, one function each, from what they have in common. */
+#include "support/family_model.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/emulator.h"
+#include "support/tiny_model.h"
+
+enum { HEADS = 4, KV_HEADS = 2, HEAD = 16, LONG_HEAD = 32, LAYERS = 4, MOST_LARGE_LAYERS = 8, WINDOW = 12,
+       CONTEXT = 128, EXPERTS = 6, USED = 2, TAPS = 4, MIX_KEY_HEADS = 2, MIX_VALUE_HEADS = 4, MIX_HEAD = 16 };
+
+/* What a model's size makes larger. */
+#define WIDTH (64u * m->scale)
+#define NEURONS (96u * m->scale)
+#define EXPERT_NEURONS (m->scale > 1 ? 32u * m->scale / 2 : 64u)
+
+typedef struct maker {
+    pi2_gguf_builder *builder;
+    const char *architecture;
+    pi2_weight_type type;
+    uint32_t scale, layers, heads, kv_heads, head, rotated, neurons;
+    uint32_t layer; /* whose tensors are added; UINT32_MAX: the model's */
+} maker;
+
+/* ---- keys ---- */
+
+static const char *key(const maker *m, const char *suffix) {
+    static char text[128];
+    (void)snprintf(text, sizeof text, "%s.%s", m->architecture, suffix);
+    return text;
+}
+
+static void put(const maker *m, const char *suffix, uint32_t value) {
+    pi2_gguf_builder_u32(m->builder, key(m, suffix), value);
+}
+
+static void put_float(const maker *m, const char *suffix, float value) {
+    pi2_gguf_builder_f32(m->builder, key(m, suffix), value);
+}
+
+static void put_each(const maker *m, const char *suffix, const uint32_t *values) {
+    pi2_test_bytes bytes = { 0 };
+    for (uint32_t i = 0; i < m->layers; i++) pi2_test_bytes_add_u32(&bytes, values[i]);
+    pi2_gguf_builder_array(m->builder, key(m, suffix), PI2_TEST_GGUF_I32, m->layers, &bytes);
+    pi2_test_bytes_free(&bytes);
+}
+
+/* Keys that all have; key-value heads may differ from layer to layer. */
+static void put_common(const maker *m, const uint32_t *kv_heads) {
+    pi2_gguf_builder_string(m->builder, "general.architecture", m->architecture);
+    pi2_gguf_builder_string(m->builder, "general.name", "Tiny Test Model");
+    put(m, "block_count", m->layers);
+    put(m, "context_length", CONTEXT);
+    put(m, "embedding_length", WIDTH);
+    put(m, "feed_forward_length", m->neurons);
+    put(m, "attention.head_count", m->heads);
+    if (kv_heads) put_each(m, "attention.head_count_kv", kv_heads);
+    else put(m, "attention.head_count_kv", m->kv_heads);
+    put(m, "attention.key_length", m->head);
+    put(m, "attention.value_length", m->head);
+    put(m, "rope.dimension_count", m->rotated);
+    put_float(m, "rope.freq_base", 1000.0f);
+    put_float(m, "attention.layer_norm_rms_epsilon", 1e-5f);
+}
+
+static void put_experts(const maker *m) {
+    put(m, "expert_count", EXPERTS);
+    put(m, "expert_used_count", USED);
+    put(m, "expert_feed_forward_length", EXPERT_NEURONS);
+}
+
+/* ---- tensors ---- */
+
+static uint64_t hash_name(const char *name) {
+    uint64_t hash = 1469598103934665603u;
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 1099511628211u;
+    return hash;
+}
+
+static const char *full_name(const maker *m, const char *name) {
+    static char text[96];
+    if (m->layer == UINT32_MAX) (void)snprintf(text, sizeof text, "%s", name);
+    else (void)snprintf(text, sizeof text, "blk.%u.%s", m->layer, name);
+    return text;
+}
+
+/* matrices: stacked; 0: one. */
+static void stack_of(const maker *m, const char *name, pi2_weight_type type, uint64_t columns, uint64_t rows,
+                     uint64_t matrices, float gain) {
+    const uint64_t dimensions[3] = { columns, rows, matrices };
+    const char *full = full_name(m, name);
+    size_t length = 0;
+    unsigned char *data = pi2_tiny_weights(type, columns * rows * (matrices ? matrices : 1),
+                                           gain / sqrtf((float)columns), hash_name(full), &length);
+    pi2_gguf_builder_tensor(m->builder, full, (uint32_t)type, matrices ? 3 : 2, dimensions, data, length);
+    free(data);
+}
+
+static void matrix(const maker *m, const char *name, uint64_t columns, uint64_t rows) {
+    stack_of(m, name, m->type, columns, rows, 0, 1.25f);
+}
+
+/* A vector of floats between low and high. */
+static void vector(const maker *m, const char *name, uint64_t length, float low, float high) {
+    const char *full = full_name(m, name);
+    uint64_t state = hash_name(full);
+    pi2_test_bytes data = { 0 };
+    for (uint64_t i = 0; i < length; i++) {
+        const float unit = (float)(pi2_tiny_random(&state) >> 40) / 16777216.0f;
+        pi2_test_bytes_add_f32(&data, low + (high - low) * unit);
+    }
+    pi2_gguf_builder_tensor(m->builder, full, PI2_F32, 1, &length, data.data, data.length);
+    pi2_test_bytes_free(&data);
+}
+
+static void norm(const maker *m, const char *name, uint64_t length) { vector(m, name, length, 0.5f, 1.5f); }
+static void bias(const maker *m, const char *name, uint64_t length) { vector(m, name, length, -0.5f, 0.5f); }
+
+static void convolution(const maker *m, const char *name, uint64_t channels) {
+    stack_of(m, name, PI2_F32, TAPS, channels, 0, 1.5f);
+}
+
+static void attention(const maker *m, uint32_t kv_heads, uint32_t queries_of_a_head) {
+    matrix(m, "attn_q.weight", WIDTH, (uint64_t)m->heads * m->head * queries_of_a_head);
+    matrix(m, "attn_k.weight", WIDTH, (uint64_t)kv_heads * m->head);
+    matrix(m, "attn_v.weight", WIDTH, (uint64_t)kv_heads * m->head);
+    matrix(m, "attn_output.weight", (uint64_t)m->heads * m->head, WIDTH);
+}
+
+static void head_norms(const maker *m) {
+    norm(m, "attn_q_norm.weight", m->head);
+    norm(m, "attn_k_norm.weight", m->head);
+}
+
+static void qkv_biases(const maker *m) {
+    bias(m, "attn_q.bias", (uint64_t)m->heads * m->head);
+    bias(m, "attn_k.bias", (uint64_t)m->kv_heads * m->head);
+    bias(m, "attn_v.bias", (uint64_t)m->kv_heads * m->head);
+}
+
+static void feed_forward(const maker *m) {
+    matrix(m, "ffn_gate.weight", WIDTH, NEURONS);
+    matrix(m, "ffn_up.weight", WIDTH, NEURONS);
+    matrix(m, "ffn_down.weight", NEURONS, WIDTH);
+}
+
+static void experts(const maker *m) {
+    stack_of(m, "ffn_gate_inp.weight", PI2_F32, WIDTH, EXPERTS, 0, 3.0f);
+    stack_of(m, "ffn_gate_exps.weight", m->type, WIDTH, EXPERT_NEURONS, EXPERTS, 1.25f);
+    stack_of(m, "ffn_up_exps.weight", m->type, WIDTH, EXPERT_NEURONS, EXPERTS, 1.25f);
+    stack_of(m, "ffn_down_exps.weight", m->type, EXPERT_NEURONS, WIDTH, EXPERTS, 1.25f);
+}
+
+static void shared_expert(const maker *m, bool is_gated) {
+    matrix(m, "ffn_gate_shexp.weight", WIDTH, NEURONS);
+    matrix(m, "ffn_up_shexp.weight", WIDTH, NEURONS);
+    matrix(m, "ffn_down_shexp.weight", NEURONS, WIDTH);
+    if (is_gated) vector(m, "ffn_gate_inp_shexp.weight", WIDTH, -0.5f, 0.5f);
+}
+
+/* A plain decoder's layer. */
+static void plain_layer(const maker *m) {
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    norm(m, "ffn_norm.weight", WIDTH);
+    feed_forward(m);
+}
+
+static void post_norms(const maker *m) {
+    vector(m, "post_attention_norm.weight", WIDTH, 0.5f, 2.5f);
+    vector(m, "post_ffw_norm.weight", WIDTH, 0.5f, 2.5f);
+}
+
+/* ---- families: keys (layer UINT32_MAX), then each layer ---- */
+
+static void llama(maker *m) {
+    if (m->layer == UINT32_MAX) put_common(m, NULL);
+    else plain_layer(m);
+}
+
+static void gemma3(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put(m, "attention.sliding_window", WINDOW);
+        put_float(m, "rope.freq_base_swa", 200.0f);
+        pi2_gguf_builder_string(m->builder, key(m, "rope.scaling.type"), "linear");
+        put_float(m, "rope.scaling.factor", 4.0f);
+        return;
+    }
+    plain_layer(m);
+    head_norms(m);
+    post_norms(m);
+}
+
+static void gemma2(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put(m, "attention.sliding_window", WINDOW);
+        put_float(m, "attn_logit_softcapping", 4.0f);
+        put_float(m, "final_logit_softcapping", 8.0f);
+        return;
+    }
+    plain_layer(m);
+    post_norms(m);
+}
+
+static void smollm3(maker *m) { llama(m); }
+
+static void arcee(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    norm(m, "ffn_norm.weight", WIDTH);
+    matrix(m, "ffn_up.weight", WIDTH, NEURONS);
+    matrix(m, "ffn_down.weight", NEURONS, WIDTH);
+}
+
+static void olmo2(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        return;
+    }
+    attention(m, m->kv_heads, 1);
+    norm(m, "attn_q_norm.weight", (uint64_t)m->heads * m->head);
+    norm(m, "attn_k_norm.weight", (uint64_t)m->kv_heads * m->head);
+    feed_forward(m);
+    post_norms(m);
+}
+
+static void olmoe(maker *m) {
+    m->neurons = EXPERT_NEURONS;
+    m->kv_heads = m->heads; /* a norm of keys is as long as one of queries there */
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_experts(m);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    norm(m, "attn_q_norm.weight", (uint64_t)m->heads * m->head);
+    norm(m, "attn_k_norm.weight", (uint64_t)m->kv_heads * m->head);
+    norm(m, "ffn_norm.weight", WIDTH);
+    experts(m);
+}
+
+static void qwen2moe(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_experts(m);
+        put(m, "expert_shared_feed_forward_length", NEURONS);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    qkv_biases(m);
+    norm(m, "ffn_norm.weight", WIDTH);
+    experts(m);
+    shared_expert(m, true);
+}
+
+static void exaone4(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put(m, "attention.sliding_window", WINDOW);
+        return;
+    }
+    attention(m, m->kv_heads, 1);
+    head_norms(m);
+    feed_forward(m);
+    post_norms(m);
+}
+
+static void seed_oss(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    qkv_biases(m);
+    norm(m, "post_attention_norm.weight", WIDTH);
+    feed_forward(m);
+}
+
+static void put_scales(const maker *m) {
+    put_float(m, "embedding_scale", 3.0f);
+    put_float(m, "residual_scale", 0.4f);
+    put_float(m, "logit_scale", 0.7f);
+}
+
+static void granite(maker *m) {
+    llama(m);
+    if (m->layer != UINT32_MAX) return;
+    put_scales(m);
+    put_float(m, "attention.scale", 0.1f);
+}
+
+static void granitemoe(maker *m) {
+    m->neurons = EXPERT_NEURONS;
+    if (m->layer == UINT32_MAX) {
+        granite(m);
+        put_experts(m);
+        put(m, "expert_shared_feed_forward_length", NEURONS);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    norm(m, "ffn_norm.weight", WIDTH);
+    experts(m);
+    shared_expert(m, false);
+}
+
+static void minicpm(maker *m) {
+    llama(m);
+    if (m->layer == UINT32_MAX) put_scales(m);
+}
+
+static void hunyuan_dense(maker *m) {
+    llama(m);
+    if (m->layer != UINT32_MAX) head_norms(m);
+}
+
+static void short_convolution(const maker *m) {
+    matrix(m, "shortconv.in_proj.weight", WIDTH, 3 * WIDTH);
+    convolution(m, "shortconv.conv.weight", WIDTH);
+    matrix(m, "shortconv.out_proj.weight", WIDTH, WIDTH);
+}
+
+static void lfm2_layer(const maker *m, bool has_experts) {
+    const bool attends = m->layer % 2 == 1;
+    norm(m, "attn_norm.weight", WIDTH);
+    if (attends) {
+        attention(m, m->kv_heads, 1);
+        head_norms(m);
+    } else {
+        short_convolution(m);
+    }
+    norm(m, "ffn_norm.weight", WIDTH);
+    if (!has_experts) {
+        feed_forward(m);
+        return;
+    }
+    experts(m);
+    bias(m, "exp_probs_b.bias", EXPERTS);
+}
+
+static void lfm2(maker *m) {
+    static const uint32_t kv_heads[LAYERS] = { 0, KV_HEADS, 0, KV_HEADS };
+    if (m->layer != UINT32_MAX) {
+        lfm2_layer(m, false);
+        return;
+    }
+    put_common(m, kv_heads);
+    put(m, "shortconv.l_cache", TAPS);
+}
+
+static void lfm2moe(maker *m) {
+    if (m->layer != UINT32_MAX) {
+        lfm2_layer(m, m->layer >= 2);
+        return;
+    }
+    lfm2(m);
+    put_experts(m);
+    put(m, "leading_dense_block_count", 2);
+    put(m, "expert_gating_func", 2);
+}
+
+static void delta_net(const maker *m) {
+    const uint64_t keys = MIX_KEY_HEADS * MIX_HEAD, values = MIX_VALUE_HEADS * MIX_HEAD;
+    matrix(m, "attn_qkv.weight", WIDTH, 2 * keys + values);
+    matrix(m, "attn_gate.weight", WIDTH, values);
+    stack_of(m, "ssm_alpha.weight", m->type, WIDTH, MIX_VALUE_HEADS, 0, 1.0f);
+    stack_of(m, "ssm_beta.weight", m->type, WIDTH, MIX_VALUE_HEADS, 0, 1.0f);
+    convolution(m, "ssm_conv1d.weight", 2 * keys + values);
+    bias(m, "ssm_dt.bias", MIX_VALUE_HEADS);
+    vector(m, "ssm_a", MIX_VALUE_HEADS, -0.6f, -0.05f);
+    norm(m, "ssm_norm.weight", MIX_HEAD);
+    matrix(m, "ssm_out.weight", values, WIDTH);
+}
+
+static void qwen35_layer(const maker *m) {
+    norm(m, "attn_norm.weight", WIDTH);
+    norm(m, "post_attention_norm.weight", WIDTH);
+    if (m->layer % 4 != 3) {
+        delta_net(m);
+        return;
+    }
+    attention(m, m->kv_heads, 2);
+    head_norms(m);
+}
+
+static void put_delta_net(const maker *m) {
+    static const uint32_t sections[4] = { 4, 2, 2, 0 };
+    pi2_test_bytes bytes = { 0 };
+    for (int i = 0; i < 4; i++) pi2_test_bytes_add_u32(&bytes, sections[i]);
+    pi2_gguf_builder_array(m->builder, key(m, "rope.dimension_sections"), PI2_TEST_GGUF_I32, 4, &bytes);
+    pi2_test_bytes_free(&bytes);
+    put(m, "ssm.conv_kernel", TAPS);
+    put(m, "ssm.inner_size", MIX_VALUE_HEADS * MIX_HEAD);
+    put(m, "ssm.state_size", MIX_HEAD);
+    put(m, "ssm.time_step_rank", MIX_VALUE_HEADS);
+    put(m, "ssm.group_count", MIX_KEY_HEADS);
+    put(m, "full_attention_interval", 4);
+}
+
+static void qwen35(maker *m) {
+    m->rotated = 16;
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_delta_net(m);
+        return;
+    }
+    qwen35_layer(m);
+    feed_forward(m);
+}
+
+static void qwen35moe(maker *m) {
+    m->rotated = 16;
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_experts(m);
+        put(m, "expert_shared_feed_forward_length", NEURONS);
+        put_delta_net(m);
+        return;
+    }
+    qwen35_layer(m);
+    experts(m);
+    shared_expert(m, true);
+}
+
+/* ---- all of them ---- */
+
+static const struct {
+    const char *name, *output_norm;
+    void (*add)(maker *m);
+    uint32_t layers, head;
+    bool is_tied;
+} families[] = {
+    { "llama", "output_norm", llama, LAYERS, HEAD, false },
+    { "gemma2", "output_norm", gemma2, LAYERS, LONG_HEAD, true },
+    { "gemma3", "output_norm", gemma3, 7, LONG_HEAD, false },
+    { "qwen35", "output_norm", qwen35, LAYERS, LONG_HEAD, false },
+    { "qwen35moe", "output_norm", qwen35moe, LAYERS, LONG_HEAD, false },
+    { "lfm2", "token_embd_norm", lfm2, LAYERS, HEAD, false },
+    { "lfm2moe", "token_embd_norm", lfm2moe, LAYERS, HEAD, false },
+    { "smollm3", "output_norm", smollm3, LAYERS, LONG_HEAD, false },
+    { "arcee", "output_norm", arcee, LAYERS, HEAD, false },
+    { "olmo2", "output_norm", olmo2, LAYERS, HEAD, false },
+    { "olmoe", "output_norm", olmoe, LAYERS, HEAD, false },
+    { "qwen2moe", "output_norm", qwen2moe, LAYERS, HEAD, false },
+    { "exaone4", "output_norm", exaone4, 64, HEAD, false },
+    { "seed_oss", "output_norm", seed_oss, LAYERS, HEAD, false },
+    { "granite", "output_norm", granite, LAYERS, LONG_HEAD, false },
+    { "granitemoe", "output_norm", granitemoe, LAYERS, HEAD, false },
+    { "minicpm", "output_norm", minicpm, LAYERS, HEAD, false },
+    { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false },
+};
+
+const char *pi2_family_name(size_t index) {
+    return index < sizeof families / sizeof families[0] ? families[index].name : NULL;
+}
+
+static void add_all(maker *m, const char *output_norm, void (*add)(maker *m), bool is_tied) {
+    char name[64];
+    pi2_tiny_model_options vocabulary;
+    pi2_tiny_model_options_init(&vocabulary);
+    m->layer = UINT32_MAX;
+    add(m);
+    const uint32_t tokens = pi2_tiny_vocabulary_add(&vocabulary, m->builder);
+    put(m, "vocab_size", tokens);
+    stack_of(m, "token_embd.weight", m->type, WIDTH, tokens, 0, is_tied ? 1.0f : 3.0f);
+    for (m->layer = 0; m->layer < m->layers; m->layer++) add(m);
+    m->layer = UINT32_MAX;
+    (void)snprintf(name, sizeof name, "%s.weight", output_norm);
+    vector(m, name, WIDTH, is_tied ? 2.5f : 0.5f, is_tied ? 6.0f : 1.5f);
+    if (!is_tied) stack_of(m, "output.weight", m->type, WIDTH, tokens, 0, 4.0f);
+}
+
+int pi2_family_model_write(const char *family, pi2_weight_type type, uint32_t scale, const char *path) {
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        if (strcmp(families[i].name, family) != 0) continue;
+        pi2_gguf_builder builder;
+        pi2_gguf_builder_init(&builder);
+        const uint32_t layers = families[i].layers;
+        maker made = { .builder = &builder, .architecture = family, .type = type, .scale = scale,
+                       .layers = scale > 1 && layers > MOST_LARGE_LAYERS ? MOST_LARGE_LAYERS : layers, .heads = HEADS,
+                       .kv_heads = KV_HEADS, .head = families[i].head, .rotated = families[i].head };
+        maker *m = &made;
+        m->neurons = NEURONS;
+        add_all(m, families[i].output_norm, families[i].add, families[i].is_tied);
+        const int error = pi2_gguf_builder_write(&builder, path);
+        pi2_gguf_builder_free(&builder);
+        return error;
+    }
+    return -1;
+}
+
+int pi2_family_model_write_apart(const char *family, pi2_weight_type type, uint32_t scale, const char *path) {
+    if (PI2_UNDER_EMULATOR) return pi2_family_model_write(family, type, scale, path);
+    const pid_t child = fork();
+    if (child == 0) _exit(pi2_family_model_write(family, type, scale, path) != 0);
+    int result = -1;
+    if (child < 0 || waitpid(child, &result, 0) != child) return errno;
+    return WIFEXITED(result) ? WEXITSTATUS(result) : ECHILD;
+}
