@@ -11,7 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "base/fail.h"
+
+enum { PIECE_BYTES = 1 << 16 };
 
 /* O_NONBLOCK: a pipe that nobody writes to must not keep us before we have seen that it is one. */
 pi2_status pi2_regular_file_open(const char *path, const char *name, uint64_t most_bytes, FILE **file_out,
@@ -58,6 +62,27 @@ pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_b
     *bytes_out = bytes;
     *length_out = length;
     return PI2_OK;
+}
+
+pi2_status pi2_file_hash(FILE *file, const char *path, pi2_status (*check)(void *user), void *user,
+                         uint64_t *bytes_out, uint64_t *hash_out) {
+    char *piece = malloc(PIECE_BYTES);
+    XXH3_state_t *state = XXH3_createState();
+    pi2_status status = piece && state ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory to read %s", path);
+    if (state) (void)XXH3_64bits_reset(state);
+    *bytes_out = 0;
+    while (status == PI2_OK) {
+        if (check) status = check(user);
+        const size_t got = status == PI2_OK ? fread(piece, 1, PIECE_BYTES, file) : 0;
+        if (got == 0) break;
+        (void)XXH3_64bits_update(state, piece, got);
+        *bytes_out += got;
+    }
+    if (status == PI2_OK && ferror(file)) status = pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
+    if (status == PI2_OK) *hash_out = XXH3_64bits_digest(state);
+    (void)XXH3_freeState(state);
+    free(piece);
+    return status;
 }
 
 pi2_status pi2_file_read_at(int file, const char *path, uint64_t offset, size_t bytes, void *to) {

@@ -24,6 +24,15 @@ pi2_status pi2_whole_file_read(const char *path, const char *what, size_t most_b
                                size_t *length_out);
 
 /**
+ * XXH3 64 of an open file's bytes, from where it stands to its end.
+ * path   in   for error texts
+ * check  in   asked with `user` before each piece whether to go on: what it returns but PI2_OK ends it; NULL: nobody is
+ * Errors  IO, MEMORY
+ */
+pi2_status pi2_file_hash(FILE *file, const char *path, pi2_status (*check)(void *user), void *user,
+                         uint64_t *bytes_out, uint64_t *hash_out);
+
+/**
  * Reads a part of an open file, for headers and for what says whose a file is: weights are read by src/store.
  * path     in   for error texts
  * Errors  IO (path, byte offset, reason; also when the file ends too early)

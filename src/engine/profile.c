@@ -9,14 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include <xxhash.h>
-
 #include "base/fail.h"
 #include "base/whole_file.h"
 #include "engine/engine_internal.h"
 #include "engine/neuron_tally.h"
-
-enum { PIECE_BYTES = 1 << 16 };
 
 typedef struct profile_text {
     const char *path;
@@ -44,33 +40,14 @@ typedef struct profile_run {
     bool is_enough;              /* as many tokens as are wanted */
 } profile_run;
 
-static pi2_status check_cancelled(const profile_run *run) {
+static pi2_status check_cancelled(void *user) {
+    const profile_run *run = user;
     const pi2_callbacks *callbacks = &run->engine->run.options.callbacks;
     if (!callbacks->cancelled || !callbacks->cancelled(callbacks->user)) return PI2_OK;
     return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted");
 }
 
 /* ---- which texts ------------------------------------------------------------------------ */
-
-static pi2_status hash_file(profile_run *run, profile_text *text, FILE *file) {
-    char *piece = malloc(PIECE_BYTES);
-    XXH3_state_t *state = XXH3_createState();
-    pi2_status status = piece && state ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory to read %s", text->path);
-    if (state) (void)XXH3_64bits_reset(state);
-    text->bytes = 0;
-    while (status == PI2_OK) {
-        const size_t got = fread(piece, 1, PIECE_BYTES, file);
-        if (got == 0) break;
-        (void)XXH3_64bits_update(state, piece, got);
-        text->bytes += got;
-        status = check_cancelled(run);
-    }
-    if (status == PI2_OK && ferror(file)) status = pi2_fail(PI2_ERR_IO, "%s: cannot be read", text->path);
-    if (status == PI2_OK) text->hash = XXH3_64bits_digest(state);
-    (void)XXH3_freeState(state);
-    free(piece);
-    return status;
-}
 
 /** Reads every text once, before anything takes long: each must be there, and no two the same. */
 static pi2_status find_texts(profile_run *run) {
@@ -85,7 +62,7 @@ static pi2_status find_texts(profile_run *run) {
         profile_text *text = &run->texts[i];
         text->path = paths[i];
         PI2_TRY(pi2_regular_file_open(text->path, "a text that is counted", INT64_MAX, &file, &length));
-        const pi2_status status = hash_file(run, text, file);
+        const pi2_status status = pi2_file_hash(file, text->path, check_cancelled, run, &text->bytes, &text->hash);
         (void)fclose(file);
         if (status != PI2_OK) return status;
         if (text->bytes == 0) return pi2_fail(PI2_ERR_INVALID, "%s: this text is empty", text->path);

@@ -10,13 +10,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <xxhash.h>
-
 #include "base/fail.h"
 #include "base/output_file.h"
 #include "base/whole_file.h"
 
-enum { VERSION = 1, MOST_BYTES = 1 << 20, PIECE_BYTES = 1 << 16 };
+enum { VERSION = 1, MOST_BYTES = 1 << 20 };
 static const char first_words[] = "{\"powerinfer2_guard\"";
 
 struct pi2_guard {
@@ -242,20 +240,9 @@ pi2_status pi2_guard_read(const char *path, pi2_guard **guard_out) {
 
 pi2_status pi2_text_hash(const char *path, uint64_t *hash_out) {
     FILE *file = NULL;
-    uint64_t length;
-    PI2_TRY(pi2_regular_file_open(path, "a text that is measured twice", INT64_MAX, &file, &length));
-    char *piece = malloc(PIECE_BYTES);
-    XXH3_state_t *state = XXH3_createState();
-    pi2_status status = piece && state ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory to read %s", path);
-    if (state) (void)XXH3_64bits_reset(state);
-    for (size_t got = 1; status == PI2_OK && got;) {
-        got = fread(piece, 1, PIECE_BYTES, file);
-        (void)XXH3_64bits_update(state, piece, got);
-    }
-    if (status == PI2_OK && ferror(file)) status = pi2_fail(PI2_ERR_IO, "%s: cannot be read", path);
-    if (status == PI2_OK) *hash_out = XXH3_64bits_digest(state);
-    (void)XXH3_freeState(state);
-    free(piece);
+    uint64_t bytes;
+    PI2_TRY(pi2_regular_file_open(path, "a text that is measured twice", INT64_MAX, &file, &bytes));
+    const pi2_status status = pi2_file_hash(file, path, NULL, NULL, &bytes, hash_out);
     (void)fclose(file);
     return status;
 }
