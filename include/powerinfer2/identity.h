@@ -9,8 +9,8 @@ extern "C" {
 #endif
 
 /**
- * A number that names the weights, the same for a GGUF and a cluster file made from it: of the header, and of samples
- * of every tensor, since models that were trained on have one header.
+ * A number that names the weights, the same for a GGUF and a cluster file made from it: of the header, of samples
+ * of every tensor, since models that were trained on have one header, and of the FFN's activation.
  * Errors  INVALID (the engine was opened without identifies_weights)
  */
 PI2_API pi2_status pi2_engine_weights_hash(const pi2_engine *engine, uint64_t *hash_out);

@@ -101,8 +101,8 @@ int pi2_cli_check_guard(const pi2_cli_guard_settings *settings, const pi2_engine
     if (status != PI2_OK) return pi2_cli_failed(status);
     int code;
     if (guard && pi2_guard_weights_hash(guard) != weights_hash) {
-        (void)pi2_cli_usage_error("%s: the guard beside it was measured on other weights: remove it, or run "
-                                  "'powerinfer2 verify' again", pi2_engine_get_report(engine)->weights_path);
+        (void)pi2_cli_usage_error("%s: the guard was measured on other weights, or another activation: remove it, or "
+                                  "run 'powerinfer2 verify' again", pi2_engine_get_report(engine)->weights_path);
         code = PI2_EXIT_BAD_FILE;
     } else {
         code = hold_to(settings, mode, guard ? pi2_guard_find(guard, mode) : NULL, falls_back_out);

@@ -12,13 +12,14 @@
 
 pi2_status pi2_engine_weights_hash(const pi2_engine *engine, uint64_t *hash_out) {
     const pi2_run_source *source = &engine->run.source;
-    uint8_t bytes[16];
+    uint8_t bytes[24];
     *hash_out = 0;
     if (!engine->run.options.identifies_weights) {
         return pi2_fail(PI2_ERR_INVALID, "the engine was not asked to identify its weights when it was opened");
     }
     pi2_store_le64(bytes, source->header_hash);
     pi2_store_le64(bytes + 8, source->sample_hash);
+    pi2_store_le64(bytes + 16, source->model->shape.activation); /* an option may have chosen it */
     *hash_out = XXH3_64bits(bytes, sizeof bytes);
     return PI2_OK;
 }

@@ -118,6 +118,7 @@ answer="-m $sparse --raw -p hand -n 6 --temp 0 -c 64"
     expect_error 6 "(sparsity 0.4, .* was not measured" run $answer --sparsity 0.4 --max-divergence 10 -q
     expect 0 run $answer --sparsity 0.5 --max-divergence 0 --on-divergence exact
     [ "$(cat "$folder/out")" = "$exact" ] || fail "the run that fell back says another text"
+    expect_error 3 "measured on other weights, or another activation" run $answer --ffn-activation relu -ctk q8_0 -ctv q8_0 -q
     expect 0 run $answer --sparsity 0.5 --json
     json arithmetic | grep -q '^sparsity 0.5, predictor low_bit' || fail "run --json: $(json arithmetic)"
     expect 0 run $answer --json
