@@ -1,8 +1,9 @@
 /*
- * bpe.c: byte-level byte-pair encoding (tokenizer.ggml.model "gpt2").
+ * bpe.c: byte-pair encoding (tokenizer.ggml.model "gpt2", "gemma4").
  *
- * GGUF writes such a token with one printable character a byte. We decode that once, at
- * loading: here tokens are bytes, and a merge is a pair of token ids.
+ * GGUF writes a byte-level token with one printable character a byte. We decode that once, at
+ * loading: here tokens are bytes, and a merge is a pair of token ids. A few vocabularies
+ * (PI2_PRE_CHARACTERS) write plain text, with U+2581 for a space.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -76,9 +77,9 @@ static pi2_status parse_merge(const pi2_tokenizer *tokenizer, uint64_t index,
     if (!space) return fail_merge(index, merge, "has no space between its two tokens");
     const size_t left_raw = (size_t)(space - merge.text);
     const size_t right_raw = merge.length - left_raw - 1;
-    const size_t left_length = pi2_byte_level_decode(merge.text, left_raw, text);
+    const size_t left_length = pi2_token_text_decode(tokenizer, merge.text, left_raw, text);
     if (left_length == SIZE_MAX) return fail_merge(index, merge, "is not byte-level text");
-    const size_t right_length = pi2_byte_level_decode(space + 1, right_raw, text + left_length);
+    const size_t right_length = pi2_token_text_decode(tokenizer, space + 1, right_raw, text + left_length);
     if (right_length == SIZE_MAX) return fail_merge(index, merge, "is not byte-level text");
     const int32_t left = pi2_token_find(tokenizer, text, left_length);
     const int32_t right = pi2_token_find(tokenizer, text + left_length, right_length);
@@ -127,8 +128,8 @@ pi2_status pi2_bpe_merges_load(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
         return pi2_fail(PI2_ERR_FORMAT, "%s has %llu entries, too many", key,
                         (unsigned long long)array.count);
     }
-    /* A byte is at most two bytes of merge text, and a space stands between the halves. */
-    const size_t text_bytes = 2 * (size_t)tokenizer->longest_piece + 1;
+    /* A byte is at most three bytes of merge text (U+2581), and a space stands between the halves. */
+    const size_t text_bytes = 3 * (size_t)tokenizer->longest_piece + 1;
     tokenizer->merge_count = (uint32_t)array.count;
     PI2_TRY(pi2_id_table_create(&tokenizer->merge_table, tokenizer->merge_count));
     tokenizer->merges =

@@ -1,11 +1,11 @@
 /*
- * bpe_stream.c: text of byte-level BPE, from pieces of any size to the pre-tokenizer.
+ * bpe_stream.c: text of BPE, from pieces of any size to the pre-tokenizer.
  *
  * Bytes that are no UTF-8 become U+FFFD, and a long run of one character is shortened before the
  * patterns see it: only classes of characters repeat in them, so they treat a run of any length
  * alike once it is longer than any token and than what a pattern counts. The characters left out
  * are put back inside the word in which the run's middle lies. Digits and line ends are never
- * left out: patterns cut those one by one or by threes.
+ * left out: patterns cut those one by one or by threes; nor is white space where they count it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,10 +24,27 @@ static size_t half_of(const pi2_bpe_stream *stream) {
 
 /* ---- words out --------------------------------------------------------------------------- */
 
+/** Whole characters of a word: as many symbols, or one for each byte. */
+static pi2_status add_to_word(pi2_bpe_stream *stream, const char *bytes, size_t length) {
+    if (!stream->tokenizer->is_of_characters) return pi2_word_stream_bytes_add(&stream->words, bytes, length);
+    const bool begins = stream->words.length == 0 && !stream->words.is_cut;
+    for (size_t i = 0; i < length;) {
+        const size_t character = pi2_utf8_character(bytes + i, length - i);
+        const bool is_space = stream->tokenizer->marks_spaces && pi2_is_space_mark(bytes + i, character);
+        const bool needs_space = begins && i == 0 && stream->tokenizer->has_space_first && !is_space;
+        if (needs_space && bytes[0] != ' ' && bytes[0] != '\n') {
+            PI2_TRY(pi2_word_stream_character(&stream->words, " ", 1));
+        }
+        PI2_TRY(pi2_word_stream_character(&stream->words, is_space ? " " : bytes + i, is_space ? 1 : character));
+        i += character;
+    }
+    return PI2_OK;
+}
+
 static pi2_status put_back(pi2_bpe_stream *stream) {
     const pi2_left_out *first = &stream->left_out[0];
     for (uint64_t i = 0; i < first->count; i++) {
-        PI2_TRY(pi2_word_stream_bytes_add(&stream->words, first->character, first->length));
+        PI2_TRY(add_to_word(stream, first->character, first->length));
     }
     stream->left_out_count--;
     memmove(stream->left_out, stream->left_out + 1, stream->left_out_count * sizeof *first);
@@ -47,7 +64,7 @@ static pi2_status take_word(void *context, const char *bytes, size_t length, boo
             }
             if (before < count) count = (size_t)before;
         }
-        PI2_TRY(pi2_word_stream_bytes_add(&stream->words, bytes, count));
+        PI2_TRY(add_to_word(stream, bytes, count));
         stream->bytes_cut += count;
         bytes += count;
         length -= count;
@@ -101,20 +118,25 @@ static pi2_status end_run(pi2_bpe_stream *stream) {
 }
 
 /** Patterns cut digits and line ends one by one, so a run of them is many words. */
-static bool is_cut_apart(const char *character, size_t length) {
-    if (length == 1) return *character == '\n' || *character == '\r' || (*character >= '0' && *character <= '9');
+static bool is_cut_apart(const pi2_bpe_stream *stream, const char *character, size_t length) {
+    if (length == 1) {
+        return *character == '\n' || *character == '\r' || (*character >= '0' && *character <= '9') ||
+               (stream->tokenizer->counts_spaces && (*character == ' ' || (*character >= '\t' && *character <= '\r')));
+    }
     utf8proc_int32_t code = 0;
     (void)utf8proc_iterate((const utf8proc_uint8_t *)character, (utf8proc_ssize_t)length, &code);
     const utf8proc_category_t category = utf8proc_category(code);
     return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL ||
-           category == UTF8PROC_CATEGORY_NO || category == UTF8PROC_CATEGORY_CN;
+           category == UTF8PROC_CATEGORY_NO || category == UTF8PROC_CATEGORY_CN ||
+           (stream->tokenizer->counts_spaces && (code == 0x85 || category == UTF8PROC_CATEGORY_ZS ||
+                                                 category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP));
 }
 
 static pi2_status take_character(pi2_bpe_stream *stream, const char *character, size_t length) {
     if (stream->run_count && stream->run_length == length &&
         memcmp(stream->run, character, length) == 0) {
         stream->run_count++;
-        if (stream->run_count > half_of(stream) && !is_cut_apart(character, length)) return PI2_OK;
+        if (stream->run_count > half_of(stream) && !is_cut_apart(stream, character, length)) return PI2_OK;
         if (stream->run_count > half_of(stream)) stream->run_count = 1;
         return put_character(stream, character, length);
     }

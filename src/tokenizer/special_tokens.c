@@ -40,6 +40,8 @@ static const struct known_text {
     { "<eos>", ROLE_ENDS },
     { "<turn|>", ROLE_ENDS },
     { "<|tool_response>", ROLE_ENDS },
+    { "[e~[", ROLE_ENDS },
+    { "<|ifm|im_end|>", ROLE_ENDS },
     { "<\xef\xbd\x9c" "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", ROLE_ENDS },
     /* fill-in-the-middle: padding, repository and file separators end, the parts do not */
     { "<|fim_pad|>", ROLE_ENDS },
@@ -59,18 +61,21 @@ static const struct known_text {
     { "<\xef\xbd\x9c" "fim\xe2\x96\x81" "begin\xef\xbd\x9c>", ROLE_CONTROL },
     { "<PRE>", ROLE_CONTROL },
     { "<|code_prefix|>", ROLE_CONTROL },
+    { "<|prefix|>", ROLE_CONTROL },
     { "<|fim_suffix|>", ROLE_CONTROL },
     { "<fim-suffix>", ROLE_CONTROL },
     { "<fim_suffix>", ROLE_CONTROL },
     { "<\xef\xbd\x9c" "fim\xe2\x96\x81hole\xef\xbd\x9c>", ROLE_CONTROL },
     { "<SUF>", ROLE_CONTROL },
     { "<|code_suffix|>", ROLE_CONTROL },
+    { "<|suffix|>", ROLE_CONTROL },
     { "<|fim_middle|>", ROLE_CONTROL },
     { "<fim-middle>", ROLE_CONTROL },
     { "<fim_middle>", ROLE_CONTROL },
     { "<\xef\xbd\x9c" "fim\xe2\x96\x81" "end\xef\xbd\x9c>", ROLE_CONTROL },
     { "<MID>", ROLE_CONTROL },
     { "<|code_middle|>", ROLE_CONTROL },
+    { "<|middle|>", ROLE_CONTROL },
     { "<|channel|>", ROLE_SHOWN },
     { "<|message|>", ROLE_SHOWN },
     { "<|start|>", ROLE_SHOWN },
@@ -157,6 +162,7 @@ static pi2_status get_id(const pi2_tokenizer *tokenizer, const pi2_gguf *gguf, c
  *  Falcon's 11, for which the converter once wrote no key. */
 static int32_t default_token(const pi2_tokenizer *tokenizer, uint32_t spm_token) {
     const uint32_t token = tokenizer->kind == PI2_VOCABULARY_SPM ? spm_token : 11;
+    if (tokenizer->kind == PI2_VOCABULARY_BPE && tokenizer->is_of_characters) return -1;
     if (token >= tokenizer->token_count) return -1;
     return tokenizer->attributes[token] & PI2_TOKEN_TRUSTED_ONLY ? (int32_t)token : -1;
 }

@@ -21,8 +21,7 @@ static uint32_t length_by_lead(char lead) {
 
 /** The character that was gathered; a whole mark becomes ' '. */
 static pi2_status take_character(pi2_spm_stream *stream) {
-    const bool is_space = stream->count == sizeof space_mark &&
-                          memcmp(stream->character, space_mark, sizeof space_mark) == 0;
+    const bool is_space = pi2_is_space_mark(stream->character, stream->count);
     /* No token reaches over this place, so merges on its two sides do not meet. */
     if (is_space && !stream->after_space && stream->words.tokenizer->splits_at_spaces) {
         PI2_TRY(pi2_word_stream_end(&stream->words));

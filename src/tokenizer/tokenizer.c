@@ -13,33 +13,45 @@ static bool string_is(pi2_gguf_string string, const char *text) {
     return string.length == strlen(text) && memcmp(string.text, text, string.length) == 0;
 }
 
-static pi2_status load_kind(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
+/** *pre_out: the pre-tokenizer that the kind has by itself; length 0: none. */
+static pi2_status load_kind(pi2_tokenizer *tokenizer, const pi2_gguf *gguf, pi2_gguf_string *pre_out) {
     pi2_gguf_string model;
+    *pre_out = (pi2_gguf_string){ "", 0 };
     PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.ggml.model", &model));
     if (string_is(model, "llama")) {
         tokenizer->kind = PI2_VOCABULARY_SPM;
+        tokenizer->is_of_characters = tokenizer->marks_spaces = true;
     } else if (string_is(model, "gpt2")) {
         tokenizer->kind = PI2_VOCABULARY_BPE;
+    } else if (string_is(model, "gemma4")) {
+        tokenizer->kind = PI2_VOCABULARY_BPE;
+        *pre_out = model;
     } else {
         char printable[64];
         return pi2_fail(PI2_ERR_UNSUPPORTED,
-                        "tokenizer.ggml.model is '%s'; this version runs 'llama' and 'gpt2': use "
-                        "a model with one of those",
+                        "tokenizer.ggml.model is '%s'; this version runs 'llama', 'gpt2' and "
+                        "'gemma4': use a model with one of those",
                         pi2_tokenizer_printable(printable, sizeof printable, model.text,
                                                 model.length));
     }
     return PI2_OK;
 }
 
-static pi2_status load_pre_tokenizer(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
-    pi2_gguf_string name = { "default", 7 };
-    if (pi2_gguf_has(gguf, "tokenizer.ggml.pre")) {
+static pi2_status load_pre_tokenizer(pi2_tokenizer *tokenizer, const pi2_gguf *gguf, pi2_gguf_string name) {
+    const bool is_given = name.length > 0;
+    if (!is_given) name = (pi2_gguf_string){ "default", 7 };
+    if (!is_given && pi2_gguf_has(gguf, "tokenizer.ggml.pre")) {
         PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.ggml.pre", &name));
     }
     PI2_TRY(pi2_pre_tokenizer_create(name.text, name.length, &tokenizer->pre_tokenizer));
     const unsigned flags = pi2_pre_tokenizer_flags(tokenizer->pre_tokenizer);
     tokenizer->ignores_merges = flags & PI2_PRE_IGNORES_MERGES;
-    tokenizer->adds_bos = flags & PI2_PRE_ADDS_BOS;
+    tokenizer->keeps_line_ends = flags & PI2_PRE_WHOLE_LINE_ENDS;
+    tokenizer->counts_spaces = flags & PI2_PRE_COUNTS_SPACES;
+    tokenizer->has_space_first = flags & PI2_PRE_SPACE_FIRST;
+    tokenizer->is_of_characters = flags & PI2_PRE_CHARACTERS;
+    tokenizer->marks_spaces = flags & PI2_PRE_MARKS_SPACES;
+    tokenizer->adds_bos = flags & (PI2_PRE_ADDS_BOS | PI2_PRE_ADDS_BOS_ALWAYS);
     return PI2_OK;
 }
 
@@ -48,6 +60,9 @@ static pi2_status load_switches(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) 
                              &tokenizer->adds_bos));
     PI2_TRY(pi2_gguf_bool_or(gguf, "tokenizer.ggml.add_eos_token", tokenizer->adds_eos,
                              &tokenizer->adds_eos));
+    if (tokenizer->pre_tokenizer && pi2_pre_tokenizer_flags(tokenizer->pre_tokenizer) & PI2_PRE_ADDS_BOS_ALWAYS) {
+        tokenizer->adds_bos = true;
+    }
     if (tokenizer->bos < 0) tokenizer->adds_bos = false;
     if (tokenizer->eos < 0) tokenizer->adds_eos = false;
     if (tokenizer->kind == PI2_VOCABULARY_BPE) return PI2_OK;
@@ -60,7 +75,7 @@ static void complete_byte_tokens(pi2_tokenizer *tokenizer) {
     for (int byte = 0; byte < 256; byte++) {
         const char text[1] = { (char)byte };
         int32_t *token = &tokenizer->byte_tokens[byte];
-        if (tokenizer->kind == PI2_VOCABULARY_BPE) *token = -1; /* there <0x..> is plain text */
+        if (!tokenizer->is_of_characters) *token = -1; /* there <0x..> is plain text */
         if (*token < 0) *token = pi2_text_token_find(tokenizer, text, 1);
     }
 }
@@ -77,7 +92,7 @@ static bool can_split_at_spaces(const pi2_tokenizer *tokenizer) {
         for (uint32_t i = 0; i < length;) {
             const size_t character = pi2_utf8_character(text + i, length - i);
             const bool is_space =
-                text[i] == ' ' || (character == 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0);
+                text[i] == ' ' || pi2_is_space_mark(text + i, character);
             if (character == 0 || (is_space && !after_space)) return false;
             after_space = is_space;
             i += (uint32_t)character;
@@ -87,10 +102,11 @@ static bool can_split_at_spaces(const pi2_tokenizer *tokenizer) {
 }
 
 static pi2_status load(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
-    PI2_TRY(load_kind(tokenizer, gguf));
+    pi2_gguf_string pre;
+    PI2_TRY(load_kind(tokenizer, gguf, &pre));
     const bool is_bpe = tokenizer->kind == PI2_VOCABULARY_BPE;
     tokenizer->adds_bos = !is_bpe;
-    if (is_bpe) PI2_TRY(load_pre_tokenizer(tokenizer, gguf));
+    if (is_bpe) PI2_TRY(load_pre_tokenizer(tokenizer, gguf, pre));
     PI2_TRY(pi2_vocabulary_load(tokenizer, gguf));
     PI2_TRY(pi2_special_tokens_load(tokenizer, gguf));
     PI2_TRY(load_switches(tokenizer, gguf));
@@ -98,8 +114,8 @@ static pi2_status load(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
     complete_byte_tokens(tokenizer);
     if (is_bpe) {
         PI2_TRY(pi2_bpe_merges_load(tokenizer, gguf));
-        /* Merging knows tokens by their ids; only whole words are looked up by text. */
-        if (!tokenizer->ignores_merges) pi2_id_table_free(&tokenizer->tokens);
+        /* Merging knows tokens by their ids; only whole words and characters are looked up by text. */
+        if (!tokenizer->ignores_merges && !tokenizer->is_of_characters) pi2_id_table_free(&tokenizer->tokens);
     } else {
         tokenizer->splits_at_spaces = can_split_at_spaces(tokenizer);
     }

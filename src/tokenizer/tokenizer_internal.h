@@ -18,6 +18,7 @@
 #define PI2_TOKENIZER_TOKENIZER_INTERNAL_H
 
 #include <limits.h>
+#include <string.h>
 
 #include "tokenizer/tokenizer.h"
 
@@ -70,7 +71,12 @@ struct pi2_tokenizer {
     pi2_pre_tokenizer *pre_tokenizer; /* BPE */
     int32_t bos, eos, unknown;        /* -1: none */
     bool adds_bos, adds_eos, adds_space_prefix;
+    bool is_of_characters;  /* symbols are characters, with a token each or the tokens of their bytes; else bytes */
+    bool marks_spaces;      /* the file's tokens write a space as U+2581; here they have ' ' */
     bool ignores_merges;    /* BPE: a word that is a token stays whole */
+    bool keeps_line_ends;   /* BPE: one of line ends alone does */
+    bool counts_spaces;     /* BPE: PI2_PRE_COUNTS_SPACES */
+    bool has_space_first;   /* BPE: PI2_PRE_SPACE_FIRST */
     bool splits_at_spaces;  /* SPM: no token has a space after another character */
 };
 
@@ -99,7 +105,7 @@ static inline uint32_t pi2_id_table_slot(const pi2_id_table *table, uint64_t has
     return (uint32_t)(((hash >> 32) * table->capacity) >> 32);
 }
 pi2_status pi2_token_table_build(pi2_tokenizer *tokenizer);
-/** The token with this text, or -1. SPM: a space is ' ', not U+2581. */
+/** The token with this text, or -1. Where tokens mark spaces, a space is ' ', not U+2581. */
 int32_t pi2_token_find(const pi2_tokenizer *tokenizer, const char *text, size_t length);
 /** The same without special tokens: what text by itself may become. */
 static inline int32_t pi2_text_token_find(const pi2_tokenizer *tokenizer, const char *text,
@@ -110,6 +116,9 @@ static inline int32_t pi2_text_token_find(const pi2_tokenizer *tokenizer, const 
 }
 /** Bytes that byte-level text stands for (out holds `length` bytes); SIZE_MAX if it is none. */
 size_t pi2_byte_level_decode(const char *text, size_t length, char *out);
+/** Text of normal tokens as the tokenizer holds it (out holds `length` bytes): real bytes, plain spaces. SIZE_MAX as
+ *  above. */
+size_t pi2_token_text_decode(const pi2_tokenizer *tokenizer, const char *text, size_t length, char *out);
 
 /** A GGUF string for an error message: printable ASCII, cut. out_bytes at least 8. */
 const char *pi2_tokenizer_printable(char *out, size_t out_bytes, const char *text, size_t length);
@@ -118,6 +127,11 @@ const char *pi2_tokenizer_printable(char *out, size_t out_bytes, const char *tex
 
 /** Bytes of the well-formed character at text, or 0 (overlong, surrogate, cut, stray). */
 size_t pi2_utf8_character(const char *text, size_t length);
+
+/** Whether a character is U+2581, by which sentencepiece marks a space. */
+static inline bool pi2_is_space_mark(const char *character, size_t length) {
+    return length == 3 && memcmp(character, "\xe2\x96\x81", 3) == 0;
+}
 
 /* ---- special tokens in text that comes in pieces (special_split.c) ------------------------ */
 
@@ -213,7 +227,16 @@ pi2_status pi2_spm_stream_end(pi2_spm_stream *stream);
 /* ---- pre-tokenizer ---------------------------------------------------------------------- */
 
 /** What a pre-tokenizer's name says besides how it cuts. */
-enum { PI2_PRE_IGNORES_MERGES = 1, PI2_PRE_ADDS_BOS = 2 };
+enum {
+    PI2_PRE_IGNORES_MERGES = 1,   /* a word that is a token stays whole */
+    PI2_PRE_ADDS_BOS = 2,         /* where the file does not say */
+    PI2_PRE_ADDS_BOS_ALWAYS = 4,  /* whatever the file says: published ones say it wrong */
+    PI2_PRE_COUNTS_SPACES = 8,    /* the pattern counts white space: a long run of it is no other one */
+    PI2_PRE_CHARACTERS = 16,      /* tokens are text of characters, not of bytes; <0x0A> stands for a byte */
+    PI2_PRE_MARKS_SPACES = 32,    /* tokens write a space as U+2581 */
+    PI2_PRE_WHOLE_LINE_ENDS = 64, /* line ends that are a token stay whole */
+    PI2_PRE_SPACE_FIRST = 128     /* every word but line ends begins with a space: where it has none, it gets one */
+};
 
 /** Errors  UNSUPPORTED: no pre-tokenizer has this name; MEMORY */
 pi2_status pi2_pre_tokenizer_create(const char *name, size_t name_length,

@@ -42,7 +42,7 @@ void pi2_id_table_free(pi2_id_table *table) {
     *table = (pi2_id_table){ 0 };
 }
 
-/** One byte of SPM text at *position, with U+2581 read as a space. */
+/** One byte of text at *position, with U+2581 read as a space. */
 static unsigned char plain_byte(const char *text, size_t length, size_t *position) {
     if (length - *position >= 3 && memcmp(text + *position, "\xe2\x96\x81", 3) == 0) {
         *position += 3;
@@ -51,22 +51,22 @@ static unsigned char plain_byte(const char *text, size_t length, size_t *positio
     return (unsigned char)text[(*position)++];
 }
 
-static uint64_t text_hash(bool is_spm, const char *text, size_t length) {
+static uint64_t text_hash(bool marks_spaces, const char *text, size_t length) {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
     for (size_t i = 0; i < length;) {
         const unsigned char byte =
-            is_spm ? plain_byte(text, length, &i) : (unsigned char)text[i++];
+            marks_spaces ? plain_byte(text, length, &i) : (unsigned char)text[i++];
         hash = (hash ^ byte) * UINT64_C(0x100000001b3);
     }
     hash ^= hash >> 32;
     return hash * UINT64_C(0xd6e8feb86659fd93);
 }
 
-/** Only a user-defined SPM token may have kept U+2581 in its text. */
-static bool same_text(bool is_spm, const char *a, size_t a_length, const char *b,
+/** Only a user-defined token may have kept U+2581 in its text. */
+static bool same_text(bool marks_spaces, const char *a, size_t a_length, const char *b,
                       size_t b_length) {
     if (a_length == b_length && memcmp(a, b, a_length) == 0) return true;
-    if (!is_spm || a_length == b_length) return false;
+    if (!marks_spaces || a_length == b_length) return false;
     size_t i = 0, j = 0;
     while (i < a_length && j < b_length) {
         if (plain_byte(a, a_length, &i) != plain_byte(b, b_length, &j)) return false;
@@ -76,12 +76,12 @@ static bool same_text(bool is_spm, const char *a, size_t a_length, const char *b
 
 /** The slot of this text, or the empty one where it would go. */
 static uint32_t find_slot(const pi2_tokenizer *tokenizer, const char *text, size_t length) {
-    const bool is_spm = tokenizer->kind == PI2_VOCABULARY_SPM;
+    const bool marks_spaces = tokenizer->marks_spaces;
     const pi2_id_table *table = &tokenizer->tokens;
-    uint32_t slot = pi2_id_table_slot(table, text_hash(is_spm, text, length));
+    uint32_t slot = pi2_id_table_slot(table, text_hash(marks_spaces, text, length));
     while (table->slots[slot] != PI2_TABLE_EMPTY) {
         const uint32_t token = table->slots[slot];
-        if (same_text(is_spm, pi2_token_text(tokenizer, token),
+        if (same_text(marks_spaces, pi2_token_text(tokenizer, token),
                       pi2_token_length(tokenizer, token), text, length)) {
             break;
         }
@@ -142,6 +142,15 @@ size_t pi2_byte_level_decode(const char *text, size_t length, char *out) {
     return count;
 }
 
+size_t pi2_token_text_decode(const pi2_tokenizer *tokenizer, const char *text, size_t length, char *out) {
+    size_t count = 0;
+    if (!tokenizer->is_of_characters) return pi2_byte_level_decode(text, length, out);
+    for (size_t i = 0; i < length;) {
+        out[count++] = tokenizer->marks_spaces ? (char)plain_byte(text, length, &i) : text[i++];
+    }
+    return count;
+}
+
 static int hexadecimal(char digit) {
     if (digit >= '0' && digit <= '9') return digit - '0';
     if (digit >= 'A' && digit <= 'F') return digit - 'A' + 10;
@@ -169,7 +178,7 @@ static bool is_special_type(uint32_t type) {
 
 /** Writes a token's piece to out, which holds raw.length bytes; returns its length and sets
  *  PI2_TOKEN_NOT_IN_TABLE in *attributes where it applies. */
-static size_t decode_piece(pi2_vocabulary_kind kind, pi2_gguf_string raw, uint8_t *attributes,
+static size_t decode_piece(const pi2_tokenizer *tokenizer, pi2_gguf_string raw, uint8_t *attributes,
                            char *out) {
     const uint32_t type = *attributes & PI2_TOKEN_TYPE_MASK;
     if (raw.length == 0) *attributes |= PI2_TOKEN_NOT_IN_TABLE;
@@ -178,20 +187,17 @@ static size_t decode_piece(pi2_vocabulary_kind kind, pi2_gguf_string raw, uint8_
         out[0] = (char)named_byte(raw);
         return 1;
     }
-    if (kind == PI2_VOCABULARY_BPE && !is_special_type(type)) {
-        const size_t length = pi2_byte_level_decode(raw.text, raw.length, out);
-        if (length != SIZE_MAX) return length;
-        *attributes |= PI2_TOKEN_NOT_IN_TABLE;
-    } else if (kind == PI2_VOCABULARY_BPE) {
+    if (!tokenizer->is_of_characters && is_special_type(type)) {
         if (!is_visible_ascii(raw)) *attributes |= PI2_TOKEN_NOT_IN_TABLE;
     } else {
-        if (raw.length && memchr(raw.text, ' ', raw.length)) *attributes |= PI2_TOKEN_NOT_IN_TABLE;
+        /* Spaces of a text are marked before it is looked up, so such a token is never found. */
+        if (tokenizer->marks_spaces && raw.length && memchr(raw.text, ' ', raw.length)) {
+            *attributes |= PI2_TOKEN_NOT_IN_TABLE;
+        }
         if (!is_special_type(type)) {
-            size_t length = 0;
-            for (size_t i = 0; i < raw.length;) {
-                out[length++] = (char)plain_byte(raw.text, raw.length, &i);
-            }
-            return length;
+            const size_t length = pi2_token_text_decode(tokenizer, raw.text, raw.length, out);
+            if (length != SIZE_MAX) return length;
+            *attributes |= PI2_TOKEN_NOT_IN_TABLE;
         }
     }
     if (raw.length) memcpy(out, raw.text, raw.length);
@@ -304,7 +310,7 @@ static pi2_status load_texts(pi2_tokenizer *tokenizer, const pi2_gguf_array *arr
         }
         if (byte >= 0) tokenizer->byte_tokens[byte] = (int32_t)token;
         const size_t length =
-            decode_piece(tokenizer->kind, raw, attributes, tokenizer->text + used);
+            decode_piece(tokenizer, raw, attributes, tokenizer->text + used);
         tokenizer->text_start[token] = (uint32_t)used;
         used += length;
         if (length > tokenizer->longest_piece) tokenizer->longest_piece = (uint32_t)length;

@@ -60,9 +60,9 @@ static pi2_status make_symbols(const pi2_word_stream *words, pi2_merge_scratch *
         size_t end = i + 1;
         while (end < to && !words->starts[end]) end++;
         scratch->symbols[count] = (pi2_symbol){
-            .token = tokenizer->kind == PI2_VOCABULARY_BPE
-                         ? tokenizer->byte_tokens[(unsigned char)words->text[i]]
-                         : pi2_text_token_find(tokenizer, words->text + i, end - i),
+            .token = tokenizer->is_of_characters
+                         ? pi2_text_token_find(tokenizer, words->text + i, end - i)
+                         : tokenizer->byte_tokens[(unsigned char)words->text[i]],
             .start = (uint32_t)(i - from),
             .previous = count == 0 ? PI2_SYMBOL_NONE : (uint32_t)count - 1,
             .next = end == to ? PI2_SYMBOL_NONE : (uint32_t)count + 1,
@@ -83,7 +83,7 @@ static pi2_status merge(const pi2_word_stream *words, pi2_merge_scratch *scratch
 static pi2_status emit_bytes(pi2_word_stream *words, const char *bytes, size_t length) {
     for (size_t i = 0; i < length; i++) {
         int32_t token = words->tokenizer->byte_tokens[(unsigned char)bytes[i]];
-        if (token < 0) token = words->tokenizer->unknown;
+        if (token < 0 && words->tokenizer->kind == PI2_VOCABULARY_SPM) token = words->tokenizer->unknown;
         if (token >= 0) PI2_TRY(emit(words, token));
     }
     return PI2_OK;
@@ -97,12 +97,12 @@ static pi2_status emit_symbols(pi2_word_stream *words, size_t length, size_t end
             PI2_TRY(emit(words, symbols[i].token));
             continue;
         }
-        /* BPE: a byte that has no token leaves no trace, there is nothing to write it with. */
-        if (words->tokenizer->kind == PI2_VOCABULARY_BPE) continue;
+        /* A byte of byte-level text that has no token leaves no trace, there is nothing to write it with. */
+        if (!words->tokenizer->is_of_characters) continue;
         const size_t start = symbols[i].start;
         const size_t stop =
             symbols[i].next == PI2_SYMBOL_NONE ? length : symbols[symbols[i].next].start;
-        if (stop - start == 1 && words->text[start] == ' ') {
+        if (stop - start == 1 && words->text[start] == ' ' && words->tokenizer->marks_spaces) {
             PI2_TRY(emit_bytes(words, "\xe2\x96\x81", 3));
         } else {
             PI2_TRY(emit_bytes(words, words->text + start, stop - start));
@@ -215,13 +215,22 @@ pi2_status pi2_word_stream_bytes_add(pi2_word_stream *words, const char *bytes, 
     return PI2_OK;
 }
 
+/** Whether a word that is a token stays whole, whatever merging would give. */
+static bool is_kept_whole(const pi2_word_stream *words, size_t length) {
+    if (words->tokenizer->ignores_merges) return true;
+    for (size_t i = 0; words->tokenizer->keeps_line_ends && i < length; i++) {
+        if (words->text[i] != '\n') return false;
+    }
+    return words->tokenizer->keeps_line_ends;
+}
+
 pi2_status pi2_word_stream_end(pi2_word_stream *words) {
     const size_t length = words->length;
     const bool is_whole = !words->is_cut;
     words->length = 0;
     words->is_cut = false;
     if (length == 0) return PI2_OK;
-    if (is_whole && words->tokenizer->ignores_merges) {
+    if (is_whole && is_kept_whole(words, length)) {
         const int32_t token = pi2_text_token_find(words->tokenizer, words->text, length);
         if (token >= 0) return emit(words, token);
     }

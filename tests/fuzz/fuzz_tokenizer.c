@@ -3,6 +3,7 @@
  *   one byte of options, lines of a vocabulary, a NUL, the text
  *
  * The text in pieces, with the smallest window, must have the tokens of the text at once.
+ * Both OPTION_SPM and OPTION_WHOLE_WORDS: Gemma 4's, BPE over characters.
  * A line is a token (its type as one byte, then its text) or, if it starts with a tab, a merge.
  * A line "*" adds the 256 tokens of the bytes. */
 #include <fcntl.h>
@@ -117,7 +118,8 @@ static void write_file(unsigned options) {
     put_number(&file, 4, 3);
     put_number(&file, 8, 0);
     put_number(&file, 8, 9);
-    put_text(&file, "tokenizer.ggml.model", options & OPTION_SPM ? "llama" : "gpt2");
+    const bool is_gemma4 = options & OPTION_SPM && options & OPTION_WHOLE_WORDS;
+    put_text(&file, "tokenizer.ggml.model", is_gemma4 ? "gemma4" : options & OPTION_SPM ? "llama" : "gpt2");
     put_text(&file, "tokenizer.ggml.pre", options & OPTION_WHOLE_WORDS ? "llama-bpe" : "smollm");
     put_text(&file, "general.name", options & OPTION_PHI3 ? "Phi-3" : "a");
     put_array(&file, "tokenizer.ggml.tokens", 8, token_count, &texts);

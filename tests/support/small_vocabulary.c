@@ -26,7 +26,7 @@ static void add_text(pi2_test_bytes *bytes, const char *text) {
 }
 
 static void add_tokens(const pi2_test_vocabulary *vocabulary, pi2_gguf_builder *builder) {
-    const bool is_spm = strcmp(vocabulary->model, "llama") == 0;
+    const bool is_spm = strcmp(vocabulary->model, "gpt2") != 0; /* bytes are written <0x0A>, by Gemma 4 too */
     pi2_test_bytes texts = { 0 }, types = { 0 }, scores = { 0 };
     for (size_t i = 0; i < vocabulary->token_count; i++) {
         add_text(&texts, vocabulary->tokens[i].text);
@@ -59,7 +59,7 @@ void pi2_test_vocabulary_build(const pi2_test_vocabulary *vocabulary, pi2_gguf_b
     pi2_gguf_builder_string(builder, "tokenizer.ggml.model", vocabulary->model);
     if (vocabulary->pre) pi2_gguf_builder_string(builder, "tokenizer.ggml.pre", vocabulary->pre);
     add_tokens(vocabulary, builder);
-    if (strcmp(vocabulary->model, "gpt2") == 0) {
+    if (strcmp(vocabulary->model, "llama") != 0) {
         pi2_test_bytes merges = { 0 };
         for (size_t i = 0; i < vocabulary->merge_count; i++) {
             add_text(&merges, vocabulary->merges[i]);

@@ -23,7 +23,7 @@ typedef struct pi2_test_token {
 } pi2_test_token;
 
 typedef struct pi2_test_vocabulary {
-    const char *model;            /* "gpt2" or "llama" */
+    const char *model;            /* "gpt2", "llama" or "gemma4" */
     const char *pre;              /* NULL: no key */
     const char *name;             /* general.name; NULL: no key */
     const pi2_test_token *tokens; /* numbered from 0 */

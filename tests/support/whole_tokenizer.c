@@ -19,6 +19,8 @@ typedef struct whole_text {
     size_t length;
     int32_t *tokens;
     size_t count, capacity;
+    char *part; /* of a word that came in several */
+    size_t part_length;
 } whole_text;
 
 static void *allocate(size_t bytes) {
@@ -73,13 +75,13 @@ static void push_merged(whole_text *whole, pi2_merge_scratch *scratch, const cha
     const pi2_symbol *symbols = scratch->symbols;
     for (uint32_t i = 0; i != PI2_SYMBOL_NONE; i = symbols[i].next) {
         if (symbols[i].token >= 0) push(whole, symbols[i].token);
-        if (symbols[i].token >= 0 || tokenizer->kind == PI2_VOCABULARY_BPE) continue;
+        if (symbols[i].token >= 0 || !tokenizer->is_of_characters) continue;
         const size_t end = symbols[i].next == PI2_SYMBOL_NONE ? length : symbols[symbols[i].next].start;
-        const bool is_space = end - symbols[i].start == 1 && word[symbols[i].start] == ' ';
+        const bool is_space = tokenizer->marks_spaces && end - symbols[i].start == 1 && word[symbols[i].start] == ' ';
         const char *bytes = is_space ? mark : word + symbols[i].start;
         for (size_t k = 0; k < (is_space ? 3 : end - symbols[i].start); k++) {
             int32_t token = tokenizer->byte_tokens[(unsigned char)bytes[k]];
-            if (token < 0) token = tokenizer->unknown;
+            if (token < 0 && tokenizer->kind == PI2_VOCABULARY_SPM) token = tokenizer->unknown;
             if (token >= 0) push(whole, token);
         }
     }
@@ -96,8 +98,8 @@ static void merge_word(whole_text *whole, const char *word, const bool *starts, 
         size_t end = i + 1;
         while (end < length && !starts[end]) end++;
         scratch.symbols[count] = (pi2_symbol){
-            .token = tokenizer->kind == PI2_VOCABULARY_BPE ? tokenizer->byte_tokens[(unsigned char)word[i]]
-                                                           : pi2_text_token_find(tokenizer, word + i, end - i),
+            .token = tokenizer->is_of_characters ? pi2_text_token_find(tokenizer, word + i, end - i)
+                                                 : tokenizer->byte_tokens[(unsigned char)word[i]],
             .start = (uint32_t)i,
             .previous = count ? count - 1 : PI2_SYMBOL_NONE,
             .next = end == length ? PI2_SYMBOL_NONE : count + 1,
@@ -112,15 +114,54 @@ static void merge_word(whole_text *whole, const char *word, const bool *starts, 
 
 /* ---- BPE ---- */
 
-static pi2_status take_bpe_word(void *context, const char *word, size_t length, bool ends) {
-    whole_text *whole = context;
-    if (!ends) abort(); /* a whole text has whole words */
-    const int32_t token = whole->tokenizer->ignores_merges ? pi2_text_token_find(whole->tokenizer, word, length) : -1;
-    bool *starts = allocate(length);
-    memset(starts, true, length);
+/** Where tokens are of characters each is a symbol, and a mark is a space; else each byte is one. */
+static size_t cut_symbols(const pi2_tokenizer *tokenizer, const char *text, size_t length, char *word, bool *starts) {
+    size_t count = 0;
+    const bool has_space = length > 0 && (text[0] == ' ' || (length > 2 && memcmp(text, "\xe2\x96\x81", 3) == 0));
+    if (tokenizer->has_space_first && length > 0 && !has_space && text[0] != '\n') {
+        starts[count] = true;
+        word[count++] = ' ';
+    }
+    for (size_t i = 0; i < length;) {
+        const size_t character = tokenizer->is_of_characters ? pi2_utf8_character(text + i, length - i) : 1;
+        const bool is_space = tokenizer->marks_spaces && character == 3 && memcmp(text + i, "\xe2\x96\x81", 3) == 0;
+        memset(starts + count, false, character);
+        starts[count] = true;
+        if (is_space) word[count] = ' ';
+        else memcpy(word + count, text + i, character);
+        count += is_space ? 1 : character;
+        i += character;
+    }
+    return count;
+}
+
+static void take_whole_word(whole_text *whole, const char *text, size_t length) {
+    char *word = allocate(length + 1);
+    bool *starts = allocate(length + 1);
+    const size_t count = cut_symbols(whole->tokenizer, text, length, word, starts);
+    bool is_kept = whole->tokenizer->keeps_line_ends;
+    for (size_t i = 0; i < count; i++) is_kept = is_kept && word[i] == '\n';
+    is_kept = is_kept || whole->tokenizer->ignores_merges;
+    const int32_t token = is_kept ? pi2_text_token_find(whole->tokenizer, word, count) : -1;
     if (token >= 0) push(whole, token);
-    else merge_word(whole, word, starts, length);
+    else merge_word(whole, word, starts, count);
+    free(word);
     free(starts);
+}
+
+static pi2_status take_bpe_word(void *context, const char *text, size_t length, bool ends) {
+    whole_text *whole = context;
+    char *both = allocate(whole->part_length + length);
+    if (whole->part_length) memcpy(both, whole->part, whole->part_length);
+    if (length) memcpy(both + whole->part_length, text, length);
+    free(whole->part);
+    whole->part = both;
+    whole->part_length += length;
+    if (!ends) return PI2_OK;
+    take_whole_word(whole, both, whole->part_length);
+    free(both);
+    whole->part = NULL;
+    whole->part_length = 0;
     return PI2_OK;
 }
 

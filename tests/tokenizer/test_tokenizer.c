@@ -311,6 +311,38 @@ static void test_pre_tokenizers(void **state) {
     }
 }
 
+/* Gemma 4: merges over characters and whole lines, a space is U+2581, line ends stay whole, other bytes are <0xHH>. */
+static void test_bpe_of_characters(void **state) {
+    (void)state;
+    static const pi2_test_token tokens[] = {
+        { "<bos>", PI2_TEST_CONTROL, 0 }, { "a", 1, 0 }, { "b", 1, 0 }, { MARK, 1, 0 }, { MARK MARK, 1, 0 },
+        { "b" MARK, 1, 0 }, { "ab" MARK, 1, 0 }, { "\n", 1, 0 }, { "\n\n", 1, 0 }, { "\xc3\xa9", 1, 0 },
+        { "ab", 1, 0 }, { "a\xc3\xa9", 1, 0 }, { "<t>", PI2_TEST_USER_DEFINED, 0 },
+    };
+    static const char *const merges[] = { MARK " " MARK, "b " MARK, "a b" MARK, "a b", "a \xc3\xa9" };
+    enum { COUNT = sizeof tokens / sizeof tokens[0], FIRST_BYTE = COUNT };
+    const pi2_test_vocabulary vocabulary = {
+        .model = "gemma4", .tokens = tokens, .token_count = COUNT, .with_bytes = true, .merges = merges,
+        .merge_count = 5, .bos = 0, .eos = -1 };
+    pi2_tokenizer *tokenizer = pi2_test_tokenizer(&vocabulary);
+    check(tokenizer, "ab a", false, TOKENS(6, 1));      /* over a space, and none is put before it */
+    check(tokenizer, "ab" MARK "a", false, TOKENS(6, 1));
+    check(tokenizer, "b  a", false, TOKENS(2, 4, 1));   /* two spaces merge first */
+    check(tokenizer, "a\n\nb", false, TOKENS(1, 8, 2));
+    check(tokenizer, "a\n\n\nb", false, TOKENS(1, 7, 7, 7, 2)); /* three are no token, and no merge makes two */
+    check(tokenizer, "a\xc3\xa9<t>b", false, TOKENS(11, 12, 2));
+    check(tokenizer, "\xe6\xbc\xa2x", false,
+          TOKENS(FIRST_BYTE + 0xe6, FIRST_BYTE + 0xbc, FIRST_BYTE + 0xa2, FIRST_BYTE + 'x'));
+    check(tokenizer, "\xff", false, TOKENS(FIRST_BYTE + 0xef, FIRST_BYTE + 0xbf, FIRST_BYTE + 0xbd));
+    check(tokenizer, "<bos>", true, TOKENS(0));
+    assert_true(pi2_tokenizer_adds_bos(tokenizer)); /* though add_bos_token is false */
+    char text[64];
+    const size_t length = decode(tokenizer, TOKENS(6, 1, 8, FIRST_BYTE + 0xc3, FIRST_BYTE + 0xa9, 4), 6, text, 64);
+    assert_int_equal(length, 10);
+    assert_memory_equal(text, "ab a\n\n\xc3\xa9  ", 10);
+    pi2_tokenizer_free(tokenizer);
+}
+
 /* ---- SPM --------------------------------------------------------------------------------- */
 
 static void test_spm_merges_by_score(void **state) {
@@ -592,17 +624,18 @@ static void test_ends_of_generation(void **state) {
         { "<|endoftext|>", PI2_TEST_NORMAL, 0 }, { "<|end|>", PI2_TEST_CONTROL, 0 },
         { "<|return|>", PI2_TEST_CONTROL, 0 },   { "<|call|>", PI2_TEST_CONTROL, 0 },
         { "<|channel|>", PI2_TEST_CONTROL, 0 },  { "<|other|>", PI2_TEST_CONTROL, 0 },
-        { "fin", PI2_TEST_CONTROL, 0 },
+        { "fin", PI2_TEST_CONTROL, 0 },          { "[e~[", PI2_TEST_CONTROL, 0 },
+        { "<|prefix|>", PI2_TEST_NORMAL, 0 },
     };
     pi2_test_vocabulary vocabulary = bpe_vocabulary();
     vocabulary.tokens = tokens;
-    vocabulary.token_count = 7;
+    vocabulary.token_count = 9;
     vocabulary.merge_count = 0;
     vocabulary.bos = -1;
     vocabulary.eos = 6;
     pi2_tokenizer *tokenizer = pi2_test_tokenizer(&vocabulary);
-    static const bool ends[] = { true, false, true, true, false, false, true, false };
-    for (int32_t token = 0; token < 8; token++) {
+    static const bool ends[] = { true, false, true, true, false, false, true, true, false };
+    for (int32_t token = 0; token < 9; token++) {
         assert_int_equal(pi2_tokenizer_ends_generation(tokenizer, token), ends[token]);
     }
     assert_false(pi2_tokenizer_ends_generation(tokenizer, -1));
@@ -635,6 +668,7 @@ int main(void) {
         cmocka_unit_test(test_merges_never_make_special_tokens),
         cmocka_unit_test(test_longer_special_tokens_match_first),
         cmocka_unit_test(test_pre_tokenizers),
+        cmocka_unit_test(test_bpe_of_characters),
         cmocka_unit_test(test_spm_merges_by_score),
         cmocka_unit_test(test_spm_equal_scores),
         cmocka_unit_test(test_spm_spaces_around_special_tokens),
