@@ -157,8 +157,8 @@ def main():
     text = make_text(12000)
     (FOLDER / "text.utf8").write_bytes(text.encode())
     made = vocabularies(text)
-    write_vocabulary(FOLDER / "bytes.gguf", "gpt-2", made[0][0], token_types(made[0][0]), made[0][1])
-    write_vocabulary(FOLDER / "characters.gguf", "gemma4", made[1][0], token_types(made[1][0]), made[1][1])
+    write_vocabulary(FOLDER / "bytes.vocabulary", "gpt-2", made[0][0], token_types(made[0][0]), made[0][1])
+    write_vocabulary(FOLDER / "characters.vocabulary", "gemma4", made[1][0], token_types(made[1][0]), made[1][1])
     digests = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:

@@ -103,8 +103,8 @@ static void test_every_name(void **state) {
 }
 
 int main(void) {
-    vocabularies[0] = test_file_read(GOLDEN "bytes.gguf", &vocabulary_bytes[0]);
-    vocabularies[1] = test_file_read(GOLDEN "characters.gguf", &vocabulary_bytes[1]);
+    vocabularies[0] = test_file_read(GOLDEN "bytes.vocabulary", &vocabulary_bytes[0]);
+    vocabularies[1] = test_file_read(GOLDEN "characters.vocabulary", &vocabulary_bytes[1]);
     text = test_file_read(GOLDEN "text.utf8", &text_bytes);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_every_name, test_folder_begin, test_folder_end)};
