@@ -97,7 +97,7 @@ PI2_API pi2_status pi2_choice_results_add(pi2_choice_results *results, const pi2
 /** Of the first `count`, at least 1. */
 PI2_API void pi2_choice_results_summarize(const pi2_choice_results *results, uint64_t count,
                                           pi2_choice_summary *summary_out);
-/** Looks whether results may be written there. inputs: as in pi2_profile_check_place(). Errors  INVALID */
+/** Looks whether results may be written there. inputs: as in pi2_profile_check_place(). Errors  INVALID, IO (folder) */
 PI2_API pi2_status pi2_choice_results_check_place(const char *path, const char *const *inputs);
 /** Writes all of them; the file has its name once it is whole. Errors  INVALID, IO */
 PI2_API pi2_status pi2_choice_results_write(const pi2_choice_results *results, const char *path);

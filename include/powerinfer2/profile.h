@@ -33,7 +33,7 @@ PI2_API pi2_status pi2_profile_texts(pi2_engine *engine, const pi2_profile_optio
                                      pi2_sparsity **sparsity_out);
 
 /** Looks whether statistics may be written there, ahead of work that takes long. inputs: files that are read, NULL at
- *  the end. Errors  INVALID */
+ *  the end. Errors  INVALID, IO (its folder cannot be written) */
 PI2_API pi2_status pi2_profile_check_place(const char *output_path, const char *const *inputs);
 
 /**

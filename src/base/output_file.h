@@ -44,6 +44,9 @@ typedef struct pi2_output_place {
  * Errors  INVALID (an input, a file of another kind, a folder, a device: which, and what to do; too long a path)
  */
 pi2_status pi2_output_find(const pi2_output_request *request, pi2_output_place *place_out);
+/** Whether an output may be written and its folder lets us, for work that takes long and would find out at its end.
+ *  Errors  as pi2_output_find(); IO (folder, reason) */
+pi2_status pi2_output_check_ahead(const pi2_output_request *request);
 /** Whether both name one place for a file, so that one would replace the other; pipes and devices may be shared. */
 bool pi2_output_is_same(const char *path, const char *other);
 /** The hidden name under which a file is written first: ".<name>.tmp" in its folder. */

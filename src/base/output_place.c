@@ -161,6 +161,18 @@ pi2_status pi2_output_find(const pi2_output_request *request, pi2_output_place *
     return check_place(place);
 }
 
+pi2_status pi2_output_check_ahead(const pi2_output_request *request) {
+    pi2_output_place place;
+    PI2_TRY(pi2_output_find(request, &place));
+    if (place.is_direct) return PI2_OK;
+    char *name = (char *)name_of(place.path);
+    const size_t length = (size_t)(name - place.path);
+    place.path[length > 1 ? length - 1 : length] = '\0'; /* the root keeps its slash */
+    if (access(length ? place.path : ".", W_OK | X_OK) == 0) return PI2_OK;
+    return pi2_fail(PI2_ERR_IO, "%s cannot be written: %s: %s", request->path, length ? place.path : "this folder",
+                    strerror(errno));
+}
+
 /* ---- two outputs ---- */
 
 bool pi2_output_is_same(const char *path, const char *other) {

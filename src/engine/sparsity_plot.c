@@ -60,12 +60,11 @@ static pi2_status name_files(const char *name, plot_paths *paths) {
 
 pi2_status pi2_sparsity_check_plot(const char *name, const char *const *inputs) {
     plot_paths paths;
-    pi2_output_place place;
     PI2_TRY(name_files(name, &paths));
     const pi2_output_request commands = { .path = paths.commands, .kind = &commands_kind, .inputs = inputs };
     const pi2_output_request picture = { .path = paths.picture, .kind = &picture_kind, .inputs = inputs };
-    PI2_TRY(pi2_output_find(&commands, &place));
-    PI2_TRY(pi2_output_find(&picture, &place));
+    PI2_TRY(pi2_output_check_ahead(&commands));
+    PI2_TRY(pi2_output_check_ahead(&picture));
     for (size_t i = 0; inputs && inputs[i]; i++) { /* which may be an output that is not there yet */
         if (!pi2_output_is_same(paths.commands, inputs[i]) && !pi2_output_is_same(paths.picture, inputs[i])) continue;
         return pi2_fail(PI2_ERR_INVALID, "%s would be a file of the plot %s too: name another", inputs[i], name);

@@ -93,8 +93,7 @@ static const pi2_output_kind kind = { .what = "a file of results of 'eval'", .re
 
 pi2_status pi2_choice_results_check_place(const char *path, const char *const *inputs) {
     const pi2_output_request request = { .path = path, .kind = &kind, .inputs = inputs };
-    pi2_output_place place;
-    return pi2_output_find(&request, &place);
+    return pi2_output_check_ahead(&request);
 }
 
 static const char *format_name(pi2_choice_format format) {

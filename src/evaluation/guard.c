@@ -3,12 +3,10 @@
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <libgen.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fail.h"
 #include "base/output_file.h"
@@ -69,12 +67,7 @@ static const pi2_output_kind kind = { .what = "a guard", .recognises = is_guard 
 
 pi2_status pi2_guard_check_place(const char *path, const char *const *inputs) {
     const pi2_output_request request = { .path = path, .kind = &kind, .inputs = inputs };
-    pi2_output_place place;
-    char folder[PI2_OUTPUT_PATH_BYTES];
-    PI2_TRY(pi2_output_find(&request, &place));
-    memcpy(folder, place.path, sizeof folder);
-    if (access(dirname(folder), W_OK) == 0) return PI2_OK;
-    return pi2_fail(PI2_ERR_IO, "%s: its folder cannot be written: 'verify -o FILE' names another place", place.path);
+    return pi2_output_check_ahead(&request);
 }
 
 static void put_hash(json_t *object, const char *name, uint64_t hash) {

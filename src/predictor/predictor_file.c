@@ -234,8 +234,7 @@ static const pi2_output_kind predictor_kind = { .what = "a predictor", .recognis
 
 pi2_status pi2_predictor_check_place(const char *path, const char *const *inputs) {
     const pi2_output_request request = { .path = path, .kind = &predictor_kind, .inputs = inputs };
-    pi2_output_place place;
-    return pi2_output_find(&request, &place);
+    return pi2_output_check_ahead(&request);
 }
 
 static void put_f32(uint8_t *to, float value) {

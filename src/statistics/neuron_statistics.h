@@ -139,7 +139,7 @@ pi2_status pi2_neuron_statistics_add(pi2_neuron_statistics *into, const char *in
                                      const pi2_neuron_statistics *from, const char *from_name);
 
 /** Looks whether they may be written there, ahead of work that takes long. inputs: files that are read, NULL at the
- *  end. Errors  INVALID (an input, a file of another kind, a folder) */
+ *  end. Errors  INVALID (an input, a file of another kind, a folder), IO (the folder) */
 pi2_status pi2_neuron_statistics_check_place(const char *path, const char *const *inputs);
 
 /**

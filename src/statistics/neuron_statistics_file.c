@@ -199,8 +199,7 @@ static const pi2_output_kind statistics_kind = { .what = "statistics of neurons"
 
 pi2_status pi2_neuron_statistics_check_place(const char *path, const char *const *inputs) {
     const pi2_output_request request = { .path = path, .kind = &statistics_kind, .inputs = inputs };
-    pi2_output_place place;
-    return pi2_output_find(&request, &place);
+    return pi2_output_check_ahead(&request);
 }
 
 static pi2_status write_file(statistics_writer *writer, const char *path, pi2_neuron_statistics *statistics) {

@@ -222,6 +222,27 @@ static void test_same_place(void **state) {
     assert_false(pi2_output_is_same("/dev/null", "/dev/null"));
 }
 
+static void test_what_would_fail_at_the_end(void **state) {
+    (void)state;
+    pi2_output_request request = { .path = path, .kind = &fixed };
+    char *below = test_folder_path("none/output");
+    assert_int_equal(pi2_output_check_ahead(&request), PI2_OK);
+    request.path = "output"; /* in this folder, which the test may write */
+    assert_int_equal(pi2_output_check_ahead(&request), access(".", W_OK | X_OK) == 0 ? PI2_OK : PI2_ERR_IO);
+    request.path = below;
+    assert_int_equal(pi2_output_check_ahead(&request), PI2_ERR_IO);
+    if (!strstr(pi2_error_text(), "none: No such file")) fail_msg("%s", pi2_error_text());
+    assert_int_equal(mkdir(other, 0555), 0);
+    request.path = test_folder_path("other/output");
+    assert_int_equal(pi2_output_check_ahead(&request), access(other, W_OK) == 0 ? PI2_OK : PI2_ERR_IO); /* root may */
+    put(path, "another kind");
+    request.path = path;
+    assert_int_equal(pi2_output_check_ahead(&request), PI2_ERR_INVALID);
+    request.kind = &flowing;
+    request.path = "/dev/null";
+    assert_int_equal(pi2_output_check_ahead(&request), PI2_OK);
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     path = test_folder_path("output");
@@ -236,7 +257,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_new_and_old_files), TEST(test_other_kinds), TEST(test_inputs), TEST(test_what_is_no_file),
         TEST(test_pipe_is_written_into), TEST(test_open_descriptor), TEST(test_temporary_file),
-        TEST(test_asked_again_at_the_end), TEST(test_same_place),
+        TEST(test_asked_again_at_the_end), TEST(test_same_place), TEST(test_what_would_fail_at_the_end),
     };
     return cmocka_run_group_tests_name("files that are written", tests, NULL, NULL);
 }

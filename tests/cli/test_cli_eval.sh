@@ -81,6 +81,9 @@ grep -q "long.results: 1 tasks are done; 'eval --resume' goes on" "$folder/err" 
 expect 0 eval -m "$model" --hellaswag "$folder/long.txt" -c 200 -o "$folder/long.results" --resume --json
 expect_json tasks 2
 
+expect_error 5 "none/x cannot be written: .*none: No such file" eval -m "$model" --hellaswag "$folder/long.txt" -c 8 \
+    -o "$folder/none/x" # before the first task, which is too long
+
 expect_error 2 "no tasks" eval -m "$model"
 expect_error 2 "two kinds of tasks" eval -m "$model" --hellaswag a --multiple-choice b
 expect_error 2 "name it with -o" eval -m "$model" --hellaswag "$folder/tasks.txt" --resume

@@ -51,6 +51,11 @@ for option in --trace --stats; do
     refuse "is an input of this command" "$folder/notes.txt" run -m "$model" -sysf "$folder/notes.txt" -p a -n 2 $option
 done
 victims no prepare -m "$model" -o
+expect_error 5 "none/x cannot be written: .*none: No such file" profile -m "$model" -f "$folder/text.txt" -c 32 \
+    -o "$folder/none/x"
+expect_error 5 "none/x.gnuplot cannot be written" profile -m "$model" -f "$folder/text.txt" -c 32 -o "$folder/s" \
+    --plot "$folder/none/x"
+[ -e "$folder/s" ] && fail "profile counted before it looked where its plot goes"
 victims no profile -m "$model" -f "$folder/text.txt" -c 32 -o
 refuse "is an input of this command" "$folder/text.txt" profile -m "$model" -f "$folder/text.txt" -c 32 -o
 victims yes prepare -m "$model" --force -o

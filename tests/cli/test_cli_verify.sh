@@ -88,6 +88,7 @@ chat="--raw -p hand -n 6 --temp 0 -c 64"
     expect_error 2 "notes is there and is not a guard" verify -m "$model" -f "$folder/text" -c 64 $coarse -o "$folder/notes"
     expect_error 2 "is an input of this command" verify -m "$model" -f "$folder/text" -c 64 $coarse -o "$folder/text"
     expect_error 2 "tokens are too few" verify -m "$model" -f "$folder/text" -c 4096 $coarse -o "$folder/own.guard"
+    expect_error 5 "none/x cannot be written" verify -m "$model" -f "$folder/text" -c 4096 $coarse -o "$folder/none/x"
     expect_error 2 "is no regular file" verify -m "$model" -f - -c 64 $coarse
     expect_error 2 "no text" verify -m "$model" $coarse
     expect_error 5 "none" verify -m "$model" -f "$folder/none" $coarse
