@@ -58,6 +58,35 @@ PI2_API pi2_status pi2_predictor_measure(pi2_engine *engine, const pi2_predictor
                                          pi2_predictor_measurement **measurement_out);
 PI2_API void pi2_predictor_measurement_free(pi2_predictor_measurement *measurement); /* NULL is fine */
 
+/** How a predictor of two small matrices is trained. */
+typedef struct pi2_predictor_training {
+    const char *output_path;  /* has its name only once it is whole; layers that are done lie in "<it>.part" until
+                                 then */
+    uint64_t sample_tokens;   /* of the texts at most, at least 64 */
+    uint64_t sample_bytes;    /* memory for what layers read and what fired: as many layers at once as it holds */
+    uint32_t rank;            /* a multiple of 32; 0: chosen for each layer by what it saves */
+    uint32_t most_epochs;     /* each layer ends earlier where it learns no more */
+    double recall;            /* of the neurons that fire, at least, in every layer */
+    double rate;              /* of learning */
+    bool resume;              /* layers that lie in "<output_path>.part" are passed over */
+} pi2_predictor_training;
+
+/** Fills in the defaults: 16384 tokens, 512 MB, rank 0, 24 epochs, recall 0.96, rate 0.004. */
+PI2_API void pi2_predictor_training_init(pi2_predictor_training *training);
+
+/**
+ * Trains one on what texts make a model's neurons do, for runs with a sparsity of "auto". A fifth of the tokens is held
+ * out, and tells recall, precision and when to stop. Whatever the number of threads the same file comes out.
+ * engine  in  exact, of a model without experts whose activation has zeros; without a session. What training takes
+ *             beside it is its beside_bytes
+ * log     one line for each layer
+ * Errors  INVALID (no text, too few tokens, training that diverges: nothing is written; what lies at output_path),
+ *         UNSUPPORTED (experts, no zeros, a width that is no multiple of 32), IO, FORMAT (.part), MEMORY, INTERRUPTED:
+ *         layers that were done are kept, and a line of the log says so
+ */
+PI2_API pi2_status pi2_predictor_train(pi2_engine *engine, const pi2_predictor_texts *texts,
+                                       const pi2_predictor_training *training);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,4 +1,4 @@
-/* predictor_command.c: "powerinfer2 predictor make|measure": what foretells which neurons matter. */
+/* predictor_command.c: "powerinfer2 predictor make|measure|train": what foretells which neurons matter. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +17,11 @@ enum { DEFAULT_CONTEXT = 512 };
 typedef struct predictor_settings {
     const char *output;
     pi2_cli_texts texts;
-    int64_t bits, tokens;
-    bool json;
+    int64_t bits, tokens, epochs;
+    uint64_t sample_memory;
+    const char *rank;
+    double recall, rate;
+    bool json, resume;
 } predictor_settings;
 
 #define PREDICTOR(field) offsetof(predictor_settings, field)
@@ -34,6 +37,26 @@ static const pi2_cli_option measure_options[] = {
     {"--tokens", "N", PI2_CLI_INTEGER, PREDICTOR(tokens), "4096",
      "Tokens of the texts at most, rounded up to a whole chunk (-c); 0: all.", NULL, 0, UINT32_MAX},
     {"--json", NULL, PI2_CLI_FLAG, PREDICTOR(json), NULL, "Prints one JSON value instead of a table.", NULL, 0, 0},
+};
+
+static const pi2_cli_option train_options[] = {
+    {"-f, --file", "TEXT...", PI2_CLI_FILES, PREDICTOR(texts), NULL, "The texts, at most 16 files.", NULL, 0, 0},
+    {"-o, --output", "FILE", PI2_CLI_TEXT, PREDICTOR(output), NULL, "Where the predictor goes.", NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, PREDICTOR(tokens), "16384",
+     "Tokens of the texts at most; a fifth of them is held out, to measure.", NULL, 64, INT32_MAX},
+    {"--width", "N|auto", PI2_CLI_TEXT, PREDICTOR(rank), "auto",
+     "Length of the vector between the two matrices, a multiple of 32. auto: chosen for each layer, as long as a "
+     "longer one saves more work than it takes, up to a tenth of the FFN's.", NULL, 0, 0},
+    {"--recall", "X", PI2_CLI_NUMBER, PREDICTOR(recall), "0.96",
+     "Share of the neurons that fire that each layer must name, of the tokens held out.", NULL, 0, 1},
+    {"--epochs", "N", PI2_CLI_INTEGER, PREDICTOR(epochs), "24",
+     "Passes over the tokens at most; a layer that learns no more ends earlier.", NULL, 1, 10000},
+    {"--rate", "X", PI2_CLI_NUMBER, PREDICTOR(rate), "0.004", "Rate of learning.", NULL, 0, 1000},
+    {"--sample-memory", "SIZE", PI2_CLI_SIZE, PREDICTOR(sample_memory), "512M",
+     "Of --memory, for what layers read and what fired: as many layers at once as it holds, each time with a pass over "
+     "the texts.", NULL, 0, 0},
+    {"--resume", NULL, PI2_CLI_FLAG, PREDICTOR(resume), NULL,
+     "Passes over the layers that an interrupted run left in FILE.part.", NULL, 0, 0},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -155,23 +178,84 @@ static int measure(int argument_count, char **arguments) {
     return code;
 }
 
+/* ---- train ---- */
+
+/** "auto" is 0. */
+static int read_width(const char *text, uint32_t *rank_out) {
+    char *end = NULL;
+    *rank_out = 0;
+    if (strcmp(text, "auto") == 0) return PI2_CLI_GO_ON;
+    const unsigned long rank = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+    if (rank == 0 || *end != '\0' || rank % 32 || rank > 8192) {
+        return pi2_cli_usage_error("predictor train: --width wants auto, or a multiple of 32 up to 8192: '%s' is "
+                                   "neither", text);
+    }
+    *rank_out = (uint32_t)rank;
+    return PI2_CLI_GO_ON;
+}
+
+static int train(int argument_count, char **arguments) {
+    static predictor_settings settings;
+    static pi2_cli_model_settings model;
+    static pi2_cli_size_settings size;
+    const pi2_cli_section sections[] = {{"Training", train_options, COUNT(train_options), &settings},
+                                        pi2_cli_model_section(&model), pi2_cli_size_section(&size)};
+    const pi2_cli_command command = {
+        "predictor train", "-m MODEL -f TEXT... -o FILE [--width N]",
+        "Trains two small matrices for each layer of a model with ReLU, or its kind, to tell which neurons will fire, "
+        "on what they do over texts: for 'run --sparsity auto --predictor FILE'. Ctrl-C keeps what is done.",
+        sections, COUNT(sections)};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    pi2_predictor_training training;
+    const char *paths[PI2_CLI_MAX_TEXTS + 1];
+    code = pi2_cli_fill_options(&model, &size, &options);
+    pi2_predictor_training_init(&training);
+    if (code == PI2_CLI_GO_ON) code = read_width(settings.rank, &training.rank);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (settings.texts.count == 0) return pi2_cli_usage_error("predictor train: no text: give one with -f FILE");
+    if (!settings.output) return pi2_cli_usage_error("predictor train: no output: give one with -o FILE");
+    training.output_path = settings.output;
+    training.sample_tokens = (uint64_t)settings.tokens;
+    training.sample_bytes = settings.sample_memory;
+    training.most_epochs = (uint32_t)settings.epochs;
+    training.recall = settings.recall;
+    training.rate = settings.rate;
+    training.resume = settings.resume;
+    options.beside_bytes = settings.sample_memory;
+    options.sparsity = "off"; /* what is learned from is computed whole */
+    if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
+    pi2_cli_catch_signals();
+    list_paths(&settings.texts, paths);
+    const pi2_predictor_texts texts = {.paths = paths};
+    pi2_engine *engine = NULL;
+    pi2_status status = pi2_engine_open(&options, &engine);
+    if (status == PI2_OK) status = pi2_predictor_train(engine, &texts, &training);
+    pi2_engine_close(engine);
+    pi2_cli_clear_progress();
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    pi2_cli_note("%s: ready after %.1f s", settings.output, pi2_cli_seconds_since_start());
+    return PI2_EXIT_OK;
+}
+
 /* ---- which ---- */
 
 int pi2_cli_predictor(int argument_count, char **arguments) {
-    static const struct { const char *name; int (*run)(int, char **); } actions[] = {{"make", make},
-                                                                                     {"measure", measure}};
+    static const struct { const char *name; int (*run)(int, char **); } actions[] = {
+        {"make", make}, {"measure", measure}, {"train", train}};
     const pi2_cli_command command = {
-        "predictor", "make|measure [options]",
+        "predictor", "make|measure|train [options]",
         "Predictors say which neurons of a model will matter, for 'run --sparsity auto' and '--sparsity SHARE' "
-        "(docs/sparsity.md). 'make' makes one of the weights alone, 'measure' compares one with what a text's neurons "
-        "give; each has a --help of its own.",
+        "(docs/sparsity.md). 'make' makes one of the weights alone, 'train' one of what a text's neurons do, 'measure' "
+        "compares one with that; each has a --help of its own.",
         NULL, 0};
     for (size_t i = 0; i < COUNT(actions) && argument_count > 1; i++) {
         if (strcmp(arguments[1], actions[i].name) == 0) return actions[i].run(argument_count - 1, arguments + 1);
     }
     if (argument_count > 1 && arguments[1][0] != '-') {
-        return pi2_cli_usage_error("predictor: unknown action '%s': make or measure", arguments[1]);
+        return pi2_cli_usage_error("predictor: unknown action '%s': make, measure or train", arguments[1]);
     }
     const int code = pi2_cli_parse(&command, argument_count, arguments);
-    return code != PI2_CLI_GO_ON ? code : pi2_cli_usage_error("predictor: make or measure?");
+    return code != PI2_CLI_GO_ON ? code : pi2_cli_usage_error("predictor: make, measure or train?");
 }

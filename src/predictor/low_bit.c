@@ -224,6 +224,6 @@ static uint32_t code_rows(const pi2_predictor_layer *layer) {
 }
 
 const pi2_predictor_kind pi2_predictor_low_bit = {
-    .name = "low_bit", .number = 1,
+    .name = "low_bit", .number = PI2_PREDICTOR_LOW_BIT,
     .layer_bytes = layer_bytes, .is_good = is_good, .code_rows = code_rows, .scores = score,
 };

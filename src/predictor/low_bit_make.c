@@ -228,7 +228,7 @@ static pi2_status describe(const pi2_low_bit_request *request, pi2_predictor *pr
                         PI2_SMALL_MOST_COLUMNS);
     }
     *predictor = (pi2_predictor){
-        .kind = pi2_predictor_kind_find(1), .header_hash = request->source->header_hash,
+        .kind = pi2_predictor_kind_find(PI2_PREDICTOR_LOW_BIT), .header_hash = request->source->header_hash,
         .content_hash = request->source->content_hash, .layer_count = request->layer_count, .width = request->width,
         .neuron_count = request->neuron_count, .activation_number = request->activation };
     predictor->has_up = !is_relu && request->banks->count > 0 && request->banks->banks[0].up_format;

@@ -99,6 +99,6 @@ static void score(const pi2_predictor_query *query, const pi2_predictor_vector *
 }
 
 const pi2_predictor_kind pi2_predictor_low_rank = {
-    .name = "low_rank", .number = 2,
+    .name = "low_rank", .number = PI2_PREDICTOR_LOW_RANK,
     .layer_bytes = layer_bytes, .is_good = is_good, .code_rows = code_rows, .code = code, .scores = score,
 };

@@ -34,6 +34,9 @@ typedef struct pi2_predictor_layer {
     const uint8_t *data;   /* NULL: not loaded */
 } pi2_predictor_layer;
 
+/** Numbers of kinds in files: never given to another. */
+enum { PI2_PREDICTOR_LOW_BIT = 1, PI2_PREDICTOR_LOW_RANK = 2 };
+
 enum { PI2_PREDICTOR_ALIGNMENT = 64, PI2_PREDICTOR_ACTIVATION_BYTES = 16, PI2_PREDICTOR_MOST_RANK = 8192 };
 
 /** What a layer's scores may be asked for. */
@@ -58,7 +61,7 @@ typedef struct pi2_predictor_query {
 
 typedef struct pi2_predictor_kind {
     const char *name;
-    uint32_t number; /* in files: never given to another kind */
+    uint32_t number; /* in files */
     /** Bytes of a layer of this size; 0: there is no such size. */
     uint64_t (*layer_bytes)(const pi2_predictor *predictor, uint32_t size);
     /** Whether a layer's numbers, which were read, can be computed with: no float of them is infinite or a NaN. */

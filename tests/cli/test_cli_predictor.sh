@@ -42,7 +42,7 @@ answer half -m "$silu" --sparsity 0.5
 grep -q '^left out 50 % of each' "$folder/err" || fail "no word on the share"
 expect_error 2 "has no zeros that could be foretold" run -m "$silu" -p x --sparsity auto
 expect_error 2 "unknown sparsity" run -m "$silu" -p x --sparsity 1.0
-expect_error 2 "not with exact" run -m "$silu" -p x --predictor low-bit
+expect_error 2 "no zeros that a predictor could foretell" run -m "$silu" -p x --predictor low-bit
 expect_error 2 "made of other weights" run -m "$silu" -p x --sparsity 0.5 --predictor "$folder/model.low-bit.predictor"
 expect_error 3 "this is no predictor" run -m "$silu" -p x --sparsity 0.5 --predictor "$folder/text"
 
@@ -52,7 +52,7 @@ small=$(wc -c <"$folder/model.low-bit.predictor")
 [ "$(wc -c <"$folder/three")" -gt "$small" ] || fail "three bits take no more room than two"
 expect_error 2 "--bits" predictor make -m "$model" --bits 4
 expect_error 2 "unknown action" predictor mend -m "$model"
-expect_error 2 "make or measure" predictor
+expect_error 2 "make, measure or train" predictor
 expect_error 2 "" predictor make -m "$model" -o "$folder/text"
 grep -q 'line of a text' "$folder/text" || fail "the text was replaced"
 
@@ -73,4 +73,33 @@ all=$(recall --sparsity 0)
 expect 0 predictor measure -m "$model" -f "$folder/text" -c 64 --tokens 100
 grep -q '^all ' "$folder/out" || fail "no line for all layers"
 expect_error 2 "no text" predictor measure -m "$model"
+
+# train: the same file on one thread and several, layer by layer, and after --resume.
+train() { # train OUTPUT ARGUMENTS...
+    output=$folder/$1
+    shift
+    expect 0 predictor train -m "$model" -f "$folder/text" -c 64 --tokens 300 --epochs 2 -o "$output" "$@"
+}
+train trained --width 32
+grep -q 'layer 1: rank 32, recall 9[5-9]' "$folder/err" || fail "nothing is told of a layer"
+train one --width 32 -t 1 --sample-memory 1M
+cmp -s "$folder/trained" "$folder/one" || fail "another file with one thread, or layer by layer"
+[ -e "$folder/one.part" ] && fail "what was written meanwhile is left"
+answer trained_text -m "$model" --sparsity auto --predictor "$folder/trained"
+grep -q 'by low_rank' "$folder/err" || fail "the trained predictor is not used"
+trained=$(recall --predictor "$folder/trained")
+awk -v recall="$trained" 'BEGIN { exit !(recall > 0.85) }' || fail "recall $trained, trained for 0.96"
+cp "$folder/trained" "$folder/two.part" # as an end after the last layer leaves it
+train two --width 32 --resume
+grep -q '^layer' "$folder/err" && fail "layers that were done are trained again"
+cmp -s "$folder/trained" "$folder/two" || fail "another file after --resume"
+# A rate that is too large, too few tokens, no zeros: a line, and no file.
+for bad in "--rate 900:diverges" "--width 33:multiple of 32" "--recall 1.5:--recall"; do
+    expect_error 2 "${bad#*:}" predictor train -m "$model" -f "$folder/text" -c 64 --tokens 300 -o "$folder/bad" ${bad%%:*}
+    [ -e "$folder/bad" ] || [ -e "$folder/bad.part" ] && fail "${bad%%:*} leaves a file"
+done
+echo "too short" >"$folder/short"
+expect_error 2 "too few" predictor train -m "$model" -f "$folder/short" -o "$folder/bad"
+expect_error 3 "activation has zeros" predictor train -m "$silu" -f "$folder/text" -o "$folder/bad"
+expect_error 2 "not.*predictor" predictor train -m "$model" -f "$folder/text" -o "$folder/text"
 finish

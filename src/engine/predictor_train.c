@@ -1,0 +1,330 @@
+/*
+ * predictor_train.c: some layers at a time, as many as memory holds samples of: the texts through the model, all
+ * neurons computed; then each of these layers is trained, and written beside the output's place with those before it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fail.h"
+#include "base/parse_size.h"
+#include "engine/neuron_recorder.h"
+#include "engine/text_chunks.h"
+#include "file_formats/cluster_file.h"
+#include "powerinfer2/neuron_predictor.h"
+#include "powerinfer2/session.h"
+#include "predictor/low_rank_train.h"
+#include "predictor/predictor_file.h"
+
+enum { PATH_BYTES = 1024, MOST_CHUNK = 128, HASH_BYTES = 1 << 20, COST_SHARE = 10 };
+
+typedef struct train_run {
+    pi2_engine *engine;
+    const pi2_predictor_texts *texts;
+    const pi2_predictor_training *training;
+    pi2_predictor predictor;       /* its layers' data are malloc'd one by one, or lie in part_memory */
+    void **owned;                  /* [layer_count] */
+    void *part_memory;
+    char part_path[PATH_BYTES];
+    pi2_session *session;
+    pi2_neuron_recorder recorder;
+    uint32_t first_layer, group;   /* layers that are sampled now: [first_layer, first_layer + group) */
+    uint32_t sample_count, samples_most;
+    float *inputs;                 /* [group][samples_most][width] */
+    uint8_t *fires;                /* [group][samples_most][fire_bytes] */
+    size_t fire_bytes;
+} train_run;
+
+void pi2_predictor_training_init(pi2_predictor_training *training) {
+    *training = (pi2_predictor_training){ .sample_tokens = 16384, .sample_bytes = 512 << 20, .most_epochs = 24,
+                                          .recall = 0.96, .rate = 0.004 };
+}
+
+/* ---- what is trained ---- */
+
+static pi2_status check(const train_run *run) {
+    const pi2_model_shape *shape = &run->engine->run.source.model->shape;
+    const pi2_predictor_training *training = run->training;
+    const char *path = run->engine->run.source.model_path;
+    if (shape->expert_count || shape->activation == PI2_FFN_gelu_topk || !pi2_model_shape_fires(shape)) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a predictor is trained for models without experts whose activation "
+                        "has zeros (relu, relu_squared, drelu)", path);
+    }
+    if (shape->embedding_length % PI2_SMALL_BLOCK || shape->embedding_length > PI2_SMALL_MOST_COLUMNS) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: an embedding of %u numbers: a predictor reads multiples of %d", path,
+                        shape->embedding_length, PI2_SMALL_BLOCK);
+    }
+    if (!pi2_engine_is_exact(run->engine)) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: training needs a run that leaves no neuron out", path);
+    }
+    if (training->rank % PI2_SMALL_BLOCK || training->rank > PI2_PREDICTOR_MOST_RANK) {
+        return pi2_fail(PI2_ERR_INVALID, "a rank of %u: it has to be a multiple of %d, %d at most", training->rank,
+                        PI2_SMALL_BLOCK, PI2_PREDICTOR_MOST_RANK);
+    }
+    if (training->sample_tokens < PI2_LOW_RANK_LEAST_SAMPLES || training->sample_tokens > UINT32_MAX / 2 ||
+        training->most_epochs == 0 || !(training->recall > 0 && training->recall < 1) || !(training->rate > 0)) {
+        return pi2_fail(PI2_ERR_INVALID, "training wants at least %d tokens, an epoch, a rate above 0, and a recall "
+                        "between 0 and 1", PI2_LOW_RANK_LEAST_SAMPLES);
+    }
+    const char *const inputs[] = { run->engine->run.report.weights_path, path, NULL };
+    return pi2_predictor_check_place(training->output_path, inputs);
+}
+
+/* A cluster file tells; of a GGUF every byte is read. */
+static pi2_status find_source(const train_run *run, pi2_source_identity *source) {
+    const pi2_engine *engine = run->engine;
+    if (engine->run.source.model->has_file) {
+        *source = engine->run.source.model->source;
+        return PI2_OK;
+    }
+    pi2_gguf *gguf;
+    PI2_TRY(pi2_gguf_open(engine->run.source.model_path, &gguf));
+    pi2_status status = pi2_source_identity_of(gguf, source);
+    if (status == PI2_OK) {
+        status = pi2_source_hash(gguf, HASH_BYTES, &engine->run.options.callbacks, &source->content_hash);
+    }
+    pi2_gguf_close(gguf);
+    return status;
+}
+
+static pi2_status describe(train_run *run) {
+    const pi2_model_shape *shape = &run->engine->run.source.model->shape;
+    const char *activation = pi2_ffn_activation_name(shape->activation);
+    pi2_source_identity source;
+    PI2_TRY(find_source(run, &source));
+    run->predictor = (pi2_predictor){
+        .kind = pi2_predictor_kind_find(PI2_PREDICTOR_LOW_RANK), .header_hash = source.header_hash,
+        .content_hash = source.content_hash, .layer_count = shape->layer_count, .width = shape->embedding_length,
+        .neuron_count = shape->feed_forward_length, .activation_number = shape->activation };
+    memcpy(run->predictor.activation, activation, strlen(activation));
+    run->predictor.layers = calloc(shape->layer_count, sizeof *run->predictor.layers);
+    run->owned = calloc(shape->layer_count, sizeof *run->owned);
+    run->fire_bytes = (shape->feed_forward_length + (size_t)7) / 8;
+    if (!run->predictor.layers || !run->owned) return pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
+    const int length = snprintf(run->part_path, sizeof run->part_path, "%s.part", run->training->output_path);
+    if (length > 0 && (size_t)length < sizeof run->part_path) return PI2_OK;
+    return pi2_fail(PI2_ERR_INVALID, "%s: too long a path", run->training->output_path);
+}
+
+/* Layers that an earlier run was done with. */
+static pi2_status take_part(train_run *run) {
+    struct stat what;
+    pi2_predictor part;
+    if (!run->training->resume || stat(run->part_path, &what) != 0) return PI2_OK;
+    PI2_TRY(pi2_predictor_read(run->part_path, &part));
+    pi2_predictor *own = &run->predictor;
+    pi2_status status = PI2_OK;
+    if (part.kind != own->kind || part.header_hash != own->header_hash || part.content_hash != own->content_hash ||
+        part.layer_count != own->layer_count || part.width != own->width || part.neuron_count != own->neuron_count ||
+        part.activation_number != own->activation_number) {
+        status = pi2_fail(PI2_ERR_INVALID, "%s: these layers are of other weights: remove it, or name another output",
+                          run->part_path);
+    }
+    const uint64_t bytes = pi2_predictor_data_bytes(&part) + PI2_PREDICTOR_ALIGNMENT;
+    if (status == PI2_OK && posix_memalign(&run->part_memory, PI2_PREDICTOR_ALIGNMENT, (size_t)bytes) != 0) {
+        run->part_memory = NULL;
+        status = pi2_fail(PI2_ERR_MEMORY, "no memory for %s", run->part_path);
+    }
+    if (status == PI2_OK) status = pi2_predictor_load(run->part_path, &part, run->part_memory);
+    for (uint32_t i = 0; status == PI2_OK && i < own->layer_count; i++) own->layers[i] = part.layers[i];
+    pi2_predictor_free(&part);
+    return status;
+}
+
+/* ---- samples ---- */
+
+/* What a chunk's tokens gave, to the samples of each layer. */
+static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
+    train_run *run = user;
+    const pi2_neuron_recorder *recorder = &run->recorder;
+    PI2_TRY(pi2_session_truncate(run->session, 0));
+    pi2_forward_set_counter(run->engine->forward, &recorder->counter);
+    const pi2_status status = pi2_session_append(run->session, tokens, count, PI2_LOGITS_NONE);
+    pi2_forward_set_counter(run->engine->forward, NULL);
+    PI2_TRY(status);
+    for (uint32_t t = 0; t < count && run->sample_count < run->samples_most; t++, run->sample_count++) {
+        for (uint32_t g = 0; g < run->group; g++) {
+            const size_t row = (size_t)g * run->samples_most + run->sample_count;
+            const uint16_t *sizes = pi2_recorded_sizes(recorder, run->first_layer + g, t);
+            uint8_t *fires = run->fires + row * run->fire_bytes;
+            memcpy(run->inputs + row * recorder->width, pi2_recorded_input(recorder, run->first_layer + g, t),
+                   recorder->width * sizeof(float));
+            for (uint32_t n = 0; n < recorder->neurons; n++) {
+                if (sizes[n]) fires[n / 8] = (uint8_t)(fires[n / 8] | 1u << (n % 8));
+            }
+        }
+    }
+    return PI2_OK;
+}
+
+static pi2_status sample(train_run *run) {
+    const uint32_t context = run->engine->run.plan.memory.shape.context_tokens;
+    const uint32_t chunk = context < MOST_CHUNK ? context : MOST_CHUNK;
+    uint64_t tokens;
+    run->sample_count = 0;
+    run->inputs = malloc((size_t)run->group * run->samples_most * run->predictor.width * sizeof *run->inputs);
+    run->fires = calloc((size_t)run->group * run->samples_most, run->fire_bytes);
+    if (!run->inputs || !run->fires) return pi2_fail(PI2_ERR_MEMORY, "no memory for samples of %u layers", run->group);
+    PI2_TRY(pi2_neuron_recorder_open(&run->recorder, run->first_layer, run->group, chunk, run->predictor.width,
+                                     run->predictor.neuron_count));
+    const pi2_text_chunks chunks = { .engine = run->engine, .paths = run->texts->paths,
+                                     .most_tokens = run->samples_most, .chunk_tokens = chunk, .take = take_chunk,
+                                     .user = run };
+    const pi2_status status = pi2_text_chunks_run(&chunks, &tokens);
+    pi2_neuron_recorder_close(&run->recorder);
+    return status;
+}
+
+static void forget_samples(train_run *run) {
+    free(run->inputs);
+    free(run->fires);
+    run->inputs = NULL;
+    run->fires = NULL;
+}
+
+/* Layers whose samples, and what is recorded of a chunk, fit. */
+static uint32_t layers_at_once(const train_run *run, uint32_t left) {
+    const uint32_t width = run->predictor.width, neurons = run->predictor.neuron_count;
+    const uint64_t each = (uint64_t)run->samples_most * (width * sizeof(float) + run->fire_bytes) +
+                          pi2_neuron_recorder_bytes(1, MOST_CHUNK, width, neurons);
+    const uint64_t most = run->training->sample_bytes / each;
+    return most < 1 ? 1 : most < left ? (uint32_t)most : left;
+}
+
+/* ---- one layer ---- */
+
+/* Multiplications of a token that a predictor of this rank leaves, its own included. */
+static double work_left(const train_run *run, uint32_t rank, double named) {
+    const double width = run->predictor.width, neurons = run->predictor.neuron_count;
+    return rank * (width + neurons) + named * 3 * width * neurons;
+}
+
+static pi2_status train_rank(train_run *run, uint32_t layer, uint32_t rank, uint8_t **data_out,
+                             pi2_low_rank_result *result) {
+    const size_t at = (size_t)(layer - run->first_layer) * run->samples_most;
+    const pi2_low_rank_samples samples = { .count = run->sample_count, .width = run->predictor.width,
+                                           .neurons = run->predictor.neuron_count,
+                                           .inputs = run->inputs + at * run->predictor.width,
+                                           .fires = run->fires + at * run->fire_bytes };
+    const pi2_low_rank_training training = {
+        .rank = rank, .most_epochs = run->training->most_epochs, .rate = (float)run->training->rate,
+        .recall = run->training->recall, .seed = layer + 1, .team = run->engine->team,
+        .callbacks = &run->engine->run.options.callbacks };
+    const uint64_t bytes = run->predictor.kind->layer_bytes(&run->predictor, rank);
+    void *data = NULL;
+    *data_out = NULL;
+    if (posix_memalign(&data, PI2_PREDICTOR_ALIGNMENT, (size_t)bytes) != 0) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor of rank %u", rank);
+    }
+    memset(data, 0, (size_t)bytes);
+    const pi2_status status = pi2_low_rank_train(&samples, &training, &run->predictor, data, result);
+    if (status == PI2_OK) *data_out = data;
+    else free(data);
+    return status;
+}
+
+static void keep_layer(train_run *run, uint32_t layer, uint32_t rank, uint8_t *data,
+                       const pi2_low_rank_result *result) {
+    free(run->owned[layer]);
+    run->owned[layer] = data;
+    run->predictor.layers[layer] = (pi2_predictor_layer){
+        .size = rank, .threshold = result->threshold, .recall = (float)result->recall,
+        .precision = (float)result->precision, .density = (float)result->density, .data = data };
+}
+
+/* Of ranks that double, up to a tenth of the FFN's work, the first that the next one saves nothing beside. */
+static pi2_status train_layer(train_run *run, uint32_t layer) {
+    const uint32_t asked = run->training->rank, first = asked ? asked : PI2_SMALL_BLOCK;
+    const double width = run->predictor.width, neurons = run->predictor.neuron_count;
+    pi2_low_rank_result best = { .epochs = 0 };
+    uint32_t kept = 0;
+    for (uint32_t rank = first; rank <= PI2_PREDICTOR_MOST_RANK; rank *= 2) {
+        if (rank > first && (asked || rank * (width + neurons) * COST_SHARE > 3 * width * neurons)) break;
+        uint8_t *data;
+        pi2_low_rank_result result;
+        PI2_TRY(train_rank(run, layer, rank, &data, &result));
+        if (kept && work_left(run, rank, result.named) >= work_left(run, kept, best.named)) {
+            free(data);
+            break;
+        }
+        keep_layer(run, layer, rank, data, &result);
+        best = result;
+        kept = rank;
+    }
+    pi2_planned_run_log(&run->engine->run, "layer %u: rank %u, recall %.2f %%, precision %.2f %%; %.2f %% of the "
+                        "neurons fire, %.2f %% are named", layer, kept, 100 * best.recall, 100 * best.precision,
+                        100 * best.density, 100 * best.named);
+    return PI2_OK;
+}
+
+/* ---- all of them ---- */
+
+static pi2_status train_group(train_run *run) {
+    const pi2_callbacks *callbacks = &run->engine->run.options.callbacks;
+    const char *const inputs[] = { run->engine->run.report.weights_path, run->engine->run.source.model_path, NULL };
+    PI2_TRY(sample(run));
+    for (uint32_t i = run->first_layer; i < run->first_layer + run->group; i++) {
+        if (run->predictor.layers[i].size) continue;
+        PI2_TRY(train_layer(run, i));
+        PI2_TRY(pi2_predictor_write(run->part_path, inputs, &run->predictor));
+        if (callbacks->progress) callbacks->progress(callbacks->user, "layers", i + 1, run->predictor.layer_count);
+    }
+    return PI2_OK;
+}
+
+static pi2_status train_layers(train_run *run) {
+    const uint32_t count = run->predictor.layer_count;
+    PI2_TRY(pi2_session_create(run->engine, NULL, &run->session));
+    run->samples_most = (uint32_t)run->training->sample_tokens;
+    for (uint32_t layer = 0; layer < count; layer += run->group) {
+        run->group = 1;
+        if (run->predictor.layers[layer].size) continue;
+        run->first_layer = layer;
+        run->group = layers_at_once(run, count - layer);
+        const pi2_status status = train_group(run);
+        forget_samples(run);
+        PI2_TRY(status);
+    }
+    return PI2_OK;
+}
+
+/* The line of the failure is told still. */
+static pi2_status tell_part(const train_run *run, pi2_status failure) {
+    char line[512];
+    uint32_t done = 0;
+    for (uint32_t i = 0; run->predictor.layers && i < run->predictor.layer_count; i++) {
+        done += run->predictor.layers[i].size > 0;
+    }
+    (void)snprintf(line, sizeof line, "%s", pi2_error_text());
+    if (done) {
+        pi2_planned_run_log(&run->engine->run, "%s: %u of %u layers are trained; 'predictor train --resume' goes on",
+                            run->part_path, done, run->predictor.layer_count);
+    }
+    return pi2_fail(failure, "%s", line);
+}
+
+static pi2_status train(train_run *run) {
+    const char *const inputs[] = { run->engine->run.report.weights_path, run->engine->run.source.model_path, NULL };
+    PI2_TRY(check(run));
+    PI2_TRY(describe(run));
+    PI2_TRY(take_part(run));
+    const pi2_status status = train_layers(run);
+    if (status != PI2_OK) return tell_part(run, status);
+    PI2_TRY(pi2_predictor_write(run->training->output_path, inputs, &run->predictor));
+    (void)remove(run->part_path);
+    return PI2_OK;
+}
+
+pi2_status pi2_predictor_train(pi2_engine *engine, const pi2_predictor_texts *texts,
+                               const pi2_predictor_training *training) {
+    train_run run = { .engine = engine, .texts = texts, .training = training };
+    if (!training->output_path) return pi2_fail(PI2_ERR_INVALID, "where should the predictor be written?");
+    const pi2_status status = train(&run);
+    for (uint32_t i = 0; run.owned && i < run.predictor.layer_count; i++) free(run.owned[i]);
+    free(run.owned);
+    free(run.part_memory);
+    pi2_session_free(run.session);
+    pi2_predictor_free(&run.predictor);
+    return status;
+}

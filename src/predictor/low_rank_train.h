@@ -1,0 +1,50 @@
+/*
+ * low_rank_train.h: trains the two matrices of a low_rank predictor to tell from an FFN's input which neurons fire
+ * (logistic regression through a narrow layer of ReLU, Adam, mini-batches).
+ *
+ * The same samples, options and seed give the same bytes whatever the number of threads: each sum has one order, and
+ * losses are added up as integers.
+ */
+#ifndef PI2_PREDICTOR_LOW_RANK_TRAIN_H
+#define PI2_PREDICTOR_LOW_RANK_TRAIN_H
+
+#include "base/team.h"
+#include "powerinfer2/callbacks.h"
+#include "predictor/predictor.h"
+
+/** What one layer read and what fired then. Every fifth sample is held out: it measures and is not learned from. */
+typedef struct pi2_low_rank_samples {
+    uint32_t count, width, neurons; /* count: at least PI2_LOW_RANK_LEAST_SAMPLES */
+    const float *inputs;            /* [count][width] */
+    const uint8_t *fires;           /* [count][(neurons + 7) / 8]: bit n % 8 of byte n / 8 */
+} pi2_low_rank_samples;
+
+enum { PI2_LOW_RANK_LEAST_SAMPLES = 64, PI2_LOW_RANK_HELD_OUT = 5 };
+
+typedef struct pi2_low_rank_training {
+    uint32_t rank, most_epochs;
+    float rate;                     /* of learning, at first */
+    double recall;                  /* of the samples held out, at least: the threshold is set so */
+    uint64_t seed;
+    pi2_team *team;
+    const pi2_callbacks *callbacks; /* asked whether to go on; NULL: nobody */
+} pi2_low_rank_training;
+
+/** What the samples held out say of the result. */
+typedef struct pi2_low_rank_result {
+    float threshold;
+    double recall, precision, density, named; /* named: share of all neurons */
+    uint32_t epochs;
+} pi2_low_rank_result;
+
+/** Bytes that training takes beside samples and data. */
+uint64_t pi2_low_rank_training_bytes(uint32_t width, uint32_t neurons, uint32_t rank);
+
+/**
+ * data  out  of the layer: layer_bytes(predictor, rank) bytes, aligned to PI2_PREDICTOR_ALIGNMENT
+ * Errors  INVALID (it diverges; too few samples), MEMORY, INTERRUPTED
+ */
+pi2_status pi2_low_rank_train(const pi2_low_rank_samples *samples, const pi2_low_rank_training *training,
+                              const pi2_predictor *predictor, uint8_t *data, pi2_low_rank_result *result_out);
+
+#endif
