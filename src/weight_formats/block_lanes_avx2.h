@@ -14,9 +14,10 @@
 
 typedef __m256i lanes;
 typedef __m256 float_lanes;
+typedef uint32_t shifted_lanes __attribute__((vector_size(32))); /* by a count that need not be a literal */
 
 /* Products are added up in 16 bits, which hold so many of size 127 * largest, two at a time. */
-enum { LANE_ROWS = 8, SUM_LIMIT = 32767 };
+enum { LANE_ROWS = 8, SUM_LIMIT = 32767, MOVES_SIGNED = 0 };
 
 LANES_INLINE lanes load_words(const uint8_t *words) { return _mm256_loadu_si256((const void *)words); }
 LANES_INLINE lanes load_halves_as_integers(const uint8_t *halves) {
@@ -34,8 +35,8 @@ LANES_INLINE lanes four_activations(const int8_t *a) {
 LANES_INLINE lanes both(lanes a, lanes b) { return _mm256_and_si256(a, b); }
 LANES_INLINE lanes either(lanes a, lanes b) { return _mm256_or_si256(a, b); }
 LANES_INLINE lanes differ(lanes a, lanes b) { return _mm256_xor_si256(a, b); }
-LANES_INLINE lanes right(lanes a, int bits) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(bits)); }
-LANES_INLINE lanes left(lanes a, int bits) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
+LANES_INLINE lanes right(lanes a, int bits) { return (lanes)((shifted_lanes)a >> bits); }
+LANES_INLINE lanes left(lanes a, int bits) { return (lanes)((shifted_lanes)a << bits); }
 LANES_INLINE lanes add_integers(lanes a, lanes b) { return _mm256_add_epi32(a, b); }
 LANES_INLINE lanes multiply_integers(lanes a, lanes b) { return _mm256_mullo_epi32(a, b); }
 LANES_INLINE lanes multiply_16(lanes a, lanes b) { return _mm256_mullo_epi16(a, b); }
@@ -55,6 +56,17 @@ LANES_INLINE lanes look_up(const int8_t book[16], lanes places) {
 LANES_INLINE lanes negate_where(lanes a, lanes bits, lanes pattern) {
     const __m256i mask = _mm256_cmpeq_epi8(_mm256_and_si256(bits, pattern), pattern);
     return _mm256_sub_epi8(_mm256_xor_si256(a, mask), mask);
+}
+
+/* Of a table of 8 bytes an entry: the first four and the last four of each lane's entry. */
+LANES_INLINE void gather_pairs(const void *table, lanes index, lanes *first, lanes *last) {
+    const long long *entries = table;
+    const __m256i low = _mm256_i32gather_epi64(entries, _mm256_castsi256_si128(index), 8);
+    const __m256i high = _mm256_i32gather_epi64(entries, _mm256_extracti128_si256(index, 1), 8);
+    const __m256 a = _mm256_castsi256_ps(_mm256_permute2x128_si256(low, high, 0x20));
+    const __m256 b = _mm256_castsi256_ps(_mm256_permute2x128_si256(low, high, 0x31));
+    *first = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
+    *last = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xDD));
 }
 
 /* Entries of 4 bytes. */
@@ -82,20 +94,25 @@ typedef struct weights {
     __m256i magnitudes, signs;
 } weights;
 
-LANES_INLINE weights weights_of(lanes columns, bool is_signed) {
+LANES_INLINE weights weights_of(lanes columns, bool is_signed, bool moved) {
+    (void)moved;
     return (weights){is_signed ? _mm256_abs_epi8(columns) : columns, columns};
 }
 
 LANES_INLINE lanes add_products(lanes sums, weights w, lanes x, bool is_signed) {
     const __m256i factor = is_signed ? _mm256_sign_epi8(x, w.signs) : x;
-    return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w.magnitudes, factor));
+    __m256i more = _mm256_add_epi16(sums, _mm256_maddubs_epi16(w.magnitudes, factor));
+    __asm__("" : "+x"(more)); /* as they stand: of trees of additions the registers would not hold the leaves */
+    return more;
 }
 
 /* A scale, which fits in 16 bits, meets both sums of its lane. */
 LANES_INLINE lanes factor_of(lanes scale) { return _mm256_blend_epi16(scale, _mm256_slli_epi32(scale, 16), 0xAA); }
 
 LANES_INLINE lanes add_scaled(lanes total, lanes sums, lanes factor) {
-    return _mm256_add_epi32(total, _mm256_madd_epi16(sums, factor));
+    __m256i more = _mm256_add_epi32(total, _mm256_madd_epi16(sums, factor));
+    __asm__("" : "+x"(more));
+    return more;
 }
 
 #endif

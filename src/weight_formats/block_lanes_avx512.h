@@ -11,8 +11,10 @@
 
 typedef __m512i lanes;
 typedef __m512 float_lanes;
+typedef uint32_t shifted_lanes __attribute__((vector_size(64))); /* by a count that need not be a literal */
 
-enum { LANE_ROWS = 16, SUM_LIMIT = INT32_MAX };
+/* Weights with signs are moved up by MOVES_SIGNED where sums can begin at minus that times the activations' sum. */
+enum { LANE_ROWS = 16, SUM_LIMIT = INT32_MAX, MOVES_SIGNED = 128 };
 
 LANES_INLINE lanes load_words(const uint8_t *words) { return _mm512_loadu_si512((const void *)words); }
 LANES_INLINE lanes load_halves_as_integers(const uint8_t *halves) {
@@ -30,8 +32,8 @@ LANES_INLINE lanes four_activations(const int8_t *a) {
 LANES_INLINE lanes both(lanes a, lanes b) { return _mm512_and_si512(a, b); }
 LANES_INLINE lanes either(lanes a, lanes b) { return _mm512_or_si512(a, b); }
 LANES_INLINE lanes differ(lanes a, lanes b) { return _mm512_xor_si512(a, b); }
-LANES_INLINE lanes right(lanes a, int bits) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128(bits)); }
-LANES_INLINE lanes left(lanes a, int bits) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
+LANES_INLINE lanes right(lanes a, int bits) { return (lanes)((shifted_lanes)a >> bits); }
+LANES_INLINE lanes left(lanes a, int bits) { return (lanes)((shifted_lanes)a << bits); }
 LANES_INLINE lanes add_integers(lanes a, lanes b) { return _mm512_add_epi32(a, b); }
 LANES_INLINE lanes multiply_integers(lanes a, lanes b) { return _mm512_mullo_epi32(a, b); }
 LANES_INLINE lanes multiply_16(lanes a, lanes b) { return _mm512_mullo_epi16(a, b); }
@@ -52,6 +54,15 @@ LANES_INLINE lanes negate_where(lanes a, lanes bits, lanes pattern) {
     return _mm512_mask_sub_epi8(a, _mm512_test_epi8_mask(bits, pattern), _mm512_setzero_si512(), a);
 }
 
+/* Of a table of 8 bytes an entry: the first four and the last four of each lane's entry. */
+LANES_INLINE void gather_pairs(const void *table, lanes index, lanes *first, lanes *last) {
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i low = _mm512_i32gather_epi64(_mm512_castsi512_si256(index), table, 8);
+    const __m512i high = _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(index, 1), table, 8);
+    *first = _mm512_permutex2var_epi32(low, even, high);
+    *last = _mm512_permutex2var_epi32(low, _mm512_add_epi32(even, _mm512_set1_epi32(1)), high);
+}
+
 /* Entries of 4 bytes. */
 LANES_INLINE lanes gather(const void *table, lanes index) { return _mm512_i32gather_epi32(index, table, 4); }
 
@@ -69,14 +80,15 @@ LANES_INLINE float_lanes fused_negative(float_lanes a, float_lanes b, float_lane
     return _mm512_fnmadd_ps(a, b, c);
 }
 
-/* ---- products: vpdpbusd wants one operand without signs, so those of weights go to the activations ---- */
+/* ---- products: vpdpbusd wants one operand without signs: weights are moved up, or give theirs to activations ---- */
 
 typedef struct weights {
     __m512i magnitudes;
     __mmask64 negative;
 } weights;
 
-LANES_INLINE weights weights_of(lanes columns, bool is_signed) {
+LANES_INLINE weights weights_of(lanes columns, bool is_signed, bool moved) {
+    if (moved) return (weights){_mm512_xor_si512(columns, _mm512_set1_epi8((char)MOVES_SIGNED)), 0};
     if (!is_signed) return (weights){columns, 0};
     return (weights){_mm512_abs_epi8(columns), _mm512_movepi8_mask(columns)};
 }

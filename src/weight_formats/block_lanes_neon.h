@@ -12,7 +12,7 @@
 typedef uint32x4_t lanes;
 typedef float32x4_t float_lanes;
 
-enum { LANE_ROWS = 4, SUM_LIMIT = INT32_MAX };
+enum { LANE_ROWS = 4, SUM_LIMIT = INT32_MAX, MOVES_SIGNED = 0 };
 
 LANES_INLINE uint8x16_t bytes_of(lanes a) { return vreinterpretq_u8_u32(a); }
 LANES_INLINE lanes of_bytes(uint8x16_t a) { return vreinterpretq_u32_u8(a); }
@@ -35,8 +35,8 @@ LANES_INLINE lanes four_activations(const int8_t *a) {
 LANES_INLINE lanes both(lanes a, lanes b) { return vandq_u32(a, b); }
 LANES_INLINE lanes either(lanes a, lanes b) { return vorrq_u32(a, b); }
 LANES_INLINE lanes differ(lanes a, lanes b) { return veorq_u32(a, b); }
-LANES_INLINE lanes right(lanes a, int bits) { return vshlq_u32(a, vdupq_n_s32(-bits)); }
-LANES_INLINE lanes left(lanes a, int bits) { return vshlq_u32(a, vdupq_n_s32(bits)); }
+LANES_INLINE lanes right(lanes a, int bits) { return a >> bits; }
+LANES_INLINE lanes left(lanes a, int bits) { return a << bits; }
 LANES_INLINE lanes add_integers(lanes a, lanes b) { return vaddq_u32(a, b); }
 LANES_INLINE lanes multiply_integers(lanes a, lanes b) { return vmulq_u32(a, b); }
 LANES_INLINE lanes multiply_16(lanes a, lanes b) {
@@ -58,6 +58,16 @@ LANES_INLINE lanes look_up(const int8_t book[16], lanes places) {
 LANES_INLINE lanes negate_where(lanes a, lanes bits, lanes pattern) {
     const uint8x16_t mask = vtstq_u8(bytes_of(bits), bytes_of(pattern));
     return of_bytes(vsubq_u8(veorq_u8(bytes_of(a), mask), mask));
+}
+
+/* Of a table of 8 bytes an entry: the first four and the last four of each lane's entry. */
+LANES_INLINE void gather_pairs(const void *table, lanes index, lanes *first, lanes *last) {
+    uint32_t numbers[4], entries[8];
+    vst1q_u32(numbers, index);
+    for (int i = 0; i < 4; i++) memcpy(entries + 2 * i, (const uint8_t *)table + 8 * (size_t)numbers[i], 8);
+    const uint32x4x2_t pairs = vld2q_u32(entries);
+    *first = pairs.val[0];
+    *last = pairs.val[1];
 }
 
 /* Entries of 4 bytes. */
@@ -86,8 +96,9 @@ typedef struct weights {
     int8x16_t columns;
 } weights;
 
-LANES_INLINE weights weights_of(lanes columns, bool is_signed) {
+LANES_INLINE weights weights_of(lanes columns, bool is_signed, bool moved) {
     (void)is_signed;
+    (void)moved;
     return (weights){vreinterpretq_s8_u32(columns)};
 }
 

@@ -13,6 +13,12 @@
 #include "weight_formats/code_books.h"
 #include "weight_formats/tile_values.h"
 
+#if defined(__clang__)
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
+
 /* A block of a tile, and the first of the rows that are wanted. */
 typedef struct block_place {
     const uint8_t *scales, *values;
@@ -48,6 +54,7 @@ LANES_INLINE float_lanes half_step(const block_place *p, float factor) {
 /* ---- Q2_K, Q3_K, TQ2_0: two bits ---- */
 
 LANES_INLINE void unpack_two_bits(const block_place *p, int first_word, int unit, lanes groups[8]) {
+    UNROLLED
     for (int g = 0; g < 8; g++) {
         groups[g] = field(value_word(p, first_word + unit / 4 * 8 + g), unit % 4 * 2, 0x03030303u);
     }
@@ -67,6 +74,7 @@ LANES_INLINE float_lanes step_q2_k(const block_place *p, int sub) {
 
 LANES_INLINE void unpack_q3_k(const block_place *p, int unit, lanes groups[8]) {
     unpack_two_bits(p, 8, unit, groups);
+    UNROLLED
     for (int g = 0; g < 8; g++) {
         const lanes high = left(field(value_word(p, g), unit, 0x01010101u), 2);
         groups[g] = subtract_bytes(either(groups[g], high), set_lanes(0x04040404u));
@@ -81,6 +89,7 @@ LANES_INLINE float_lanes step_q3_k(const block_place *p, int sub) { return step_
 
 LANES_INLINE void unpack_tq2_0(const block_place *p, int unit, lanes groups[8]) {
     unpack_two_bits(p, 0, unit, groups);
+    UNROLLED
     for (int g = 0; g < 8; g++) groups[g] = subtract_bytes(groups[g], set_lanes(0x01010101u));
 }
 LANES_INLINE lanes scale_tq2_0(const block_place *p, int sub) {
@@ -102,6 +111,7 @@ LANES_INLINE lanes digit(lanes bytes, int n) {
 }
 
 LANES_INLINE void unpack_tq1_0(const block_place *p, int unit, lanes groups[8]) {
+    UNROLLED
     for (int g = 0; g < 8; g++) {
         const int sixteen = 2 * (unit - 5) + g / 4; /* of the columns from 160 on */
         if (unit < 5) groups[g] = digit(value_word(p, g), unit);
@@ -115,6 +125,7 @@ LANES_INLINE float_lanes step_tq1_0(const block_place *p, int sub) { return step
 /* ---- Q5_K ---- */
 
 LANES_INLINE void unpack_q5_k(const block_place *p, int unit, lanes groups[8]) {
+    UNROLLED
     for (int g = 0; g < 8; g++) {
         const lanes low = field(value_word(p, 8 + unit / 2 * 8 + g), unit % 2 * 4, 0x0f0f0f0fu);
         groups[g] = either(low, left(field(value_word(p, g), unit, 0x01010101u), 4));
@@ -136,6 +147,7 @@ LANES_INLINE float_lanes step_q5_k(const block_place *p, int sub) { return step_
 
 /* Words first .. first + 3: their low halves are groups 0 to 3, their high ones 4 to 7. */
 LANES_INLINE void unpack_book(const block_place *p, int first, const int8_t book[16], lanes groups[8]) {
+    UNROLLED
     for (int g = 0; g < 8; g++) groups[g] = look_up(book, field(value_word(p, first + g % 4), g / 4 * 4, 0x0f0f0f0fu));
 }
 
@@ -164,6 +176,7 @@ LANES_INLINE float_lanes step_mxfp4(const block_place *p, int sub) {
 }
 
 LANES_INLINE void unpack_nvfp4(const block_place *p, int unit, lanes groups[8]) {
+    UNROLLED
     for (int g = 0; g < 8; g++) {
         const lanes word = value_word(p, 4 * unit + g / 4 * 2 + g % 2);
         groups[g] = look_up(pi2_code_book_fp4, field(word, g % 4 / 2 * 4, 0x0f0f0f0fu));
@@ -191,8 +204,9 @@ LANES_INLINE void sign_pair(lanes groups[2], lanes first, lanes second, lanes si
 
 /* 8 columns from one point of a grid. */
 LANES_INLINE void grid_pair(lanes groups[2], const uint32_t *grid, lanes point, lanes signs) {
-    const lanes index = left(point, 1);
-    sign_pair(groups, gather(grid, index), gather(grid, either(index, set_lanes(1))), signs);
+    lanes first, last;
+    gather_pairs(grid, point, &first, &last);
+    sign_pair(groups, first, last, signs);
 }
 
 /* The scales of IQ2_XS and IQ2_S: a nibble for 16 columns. */
@@ -202,6 +216,7 @@ LANES_INLINE lanes scale_of_nibble(const block_place *p, int sub) {
 
 LANES_INLINE void unpack_iq2_xxs(const block_place *p, int unit, lanes groups[8]) {
     const lanes points = value_word(p, 2 * unit), signs = value_word(p, 2 * unit + 1);
+    UNROLLED
     for (int i = 0; i < 4; i++) {
         grid_pair(groups + 2 * i, pi2_grid_iq2_xxs, field(points, 8 * i, 255), even_signs(field(signs, 7 * i, 127)));
     }
@@ -215,6 +230,7 @@ LANES_INLINE float_lanes step_iq2_xxs(const block_place *p, int sub) {
 }
 
 LANES_INLINE void unpack_iq2_xs(const block_place *p, int unit, lanes groups[8]) {
+    UNROLLED
     for (int i = 0; i < 4; i++) {
         const lanes two = value_word(p, 2 * unit + i / 2);
         const lanes point = field(two, i % 2 * 16, 511), signs = field(two, i % 2 * 16 + 9, 127);
@@ -229,6 +245,7 @@ LANES_INLINE float_lanes step_iq2_xs(const block_place *p, int sub) {
 
 LANES_INLINE void unpack_iq2_s(const block_place *p, int unit, lanes groups[8]) {
     const lanes low = value_word(p, unit), signs = value_word(p, 8 + unit), high = value_word(p, 16 + unit / 4);
+    UNROLLED
     for (int i = 0; i < 4; i++) {
         const lanes bits = left(field(high, unit % 4 * 8 + 2 * i, 3), 8);
         grid_pair(groups + 2 * i, pi2_grid_iq2_s, either(field(low, 8 * i, 255), bits), right(signs, 8 * i));
@@ -242,6 +259,7 @@ LANES_INLINE float_lanes step_iq2_s(const block_place *p, int sub) {
 
 LANES_INLINE void unpack_iq3_xxs(const block_place *p, int unit, lanes groups[8]) {
     const lanes signs = value_word(p, 16 + unit);
+    UNROLLED
     for (int i = 0; i < 4; i++) {
         const lanes points = value_word(p, 2 * unit + i / 2);
         const lanes first = gather(pi2_grid_iq3_xxs, field(points, i % 2 * 16, 255));
@@ -265,6 +283,7 @@ LANES_INLINE lanes point_iq3_s(const block_place *p, int unit, int i) {
 
 LANES_INLINE void unpack_iq3_s(const block_place *p, int unit, lanes groups[8]) {
     const lanes signs = value_word(p, 18 + unit);
+    UNROLLED
     for (int i = 0; i < 4; i++) {
         sign_pair(groups + 2 * i, point_iq3_s(p, unit, 2 * i), point_iq3_s(p, unit, 2 * i + 1), right(signs, 8 * i));
     }

@@ -2,4 +2,5 @@
 #include "weight_formats/block_lanes_avx512.h"
 
 #define BLOCKS_SUFFIX avx512
+#define UNROLLED_UNITS UNROLLED
 #include "kernels/matmul/matmul_blocks_template.h"

@@ -2,4 +2,5 @@
 #include "weight_formats/block_lanes_neon.h"
 
 #define BLOCKS_SUFFIX dotprod
+#define UNROLLED_UNITS /* there are too few registers */
 #include "kernels/matmul/matmul_blocks_template.h"

@@ -2,7 +2,8 @@
  * matmul_blocks_template.h: strip kernels of every format that is read by whole blocks, for one instruction set. The
  * including file includes block_lanes_<isa>.h first and defines
  *
- *   BLOCKS_SUFFIX   how the names of its kernels end, as in matmul.inc
+ *   BLOCKS_SUFFIX    how the names of its kernels end, as in matmul.inc
+ *   UNROLLED_UNITS   what stands before the loop over a block's units of 32 columns
  *
  * Sums of products of a sub-block's 16 or 32 columns are integers, in lanes of rows; docs/arithmetic.md says what then
  * comes. `type` is a constant where a function is inlined, so nothing is left of what it asks.
@@ -72,18 +73,31 @@ LANES_INLINE lanes minimum_of(pi2_weight_type type, const block_place *p, int su
     }
 }
 
-/* total[t] = factor times the sums of `count` groups; a: the first token's activations of the first group. */
+/* Whether weights of a format are moved up: a sum of activations must be there for each sub-block. */
+LANES_INLINE bool is_moved(block_shape shape) {
+    return MOVES_SIGNED > 0 && !shape.minimums && (shape.columns == 256 || shape.sub_columns == 32);
+}
+
+/*
+ * total[t] += factor times the sums of `count` groups, which begin at first[t]; a: the first token's activations of the
+ * first group.
+ */
 LANES_INLINE void add_sub_block(block_shape shape, int T, lanes total[BLOCK_TOKENS], const lanes *groups, int count,
-                                lanes factor, const int8_t *a, size_t a_stride) {
+                                lanes factor, const lanes first[BLOCK_TOKENS], const int8_t *a, size_t a_stride) {
     const int most = SUM_LIMIT / (2 * 127 * shape.largest); /* groups until sums must be widened */
+    const bool moved = is_moved(shape), is_signed = !shape.minimums && !moved;
     lanes sums[BLOCK_TOKENS];
-    for (int t = 0; t < T; t++) sums[t] = set_lanes(0);
+    UNROLLED
+    for (int t = 0; t < T; t++) sums[t] = first[t];
+    UNROLLED
     for (int g = 0; g < count; g++) {
-        const weights w = weights_of(groups[g], !shape.minimums);
+        const weights w = weights_of(groups[g], is_signed, moved);
+        UNROLLED
         for (int t = 0; t < T; t++) {
-            sums[t] = add_products(sums[t], w, four_activations(a + (size_t)t * a_stride + 4 * g), !shape.minimums);
+            sums[t] = add_products(sums[t], w, four_activations(a + (size_t)t * a_stride + 4 * g), is_signed);
         }
         if ((g + 1) % most && g + 1 < count) continue;
+        UNROLLED
         for (int t = 0; t < T; t++) {
             total[t] = add_scaled(total[t], sums[t], factor);
             sums[t] = set_lanes(0);
@@ -91,10 +105,10 @@ LANES_INLINE void add_sub_block(block_shape shape, int T, lanes total[BLOCK_TOKE
     }
 }
 
-/* The sum of a token's activations in sub-block `sub` of block b: the driver has those of 16 columns. */
-LANES_INLINE uint32_t activation_sum(strip *s, block_shape shape, size_t b, int sub, int t) {
+/* What the driver prepared of a token's activations in sub-block `sub` of block b of 256: it has that of 16 columns. */
+LANES_INLINE lanes prepared_of(strip *s, block_shape shape, size_t b, int sub, int t) {
     const int32_t *entries = (const int32_t *)s->prepared + (size_t)t * s->prepared_stride + 16 * b;
-    return (uint32_t)(shape.sub_columns == 16 ? entries[sub] : entries[2 * sub] + entries[2 * sub + 1]);
+    return set_lanes((uint32_t)(shape.sub_columns == 16 ? entries[sub] : entries[2 * sub] + entries[2 * sub + 1]));
 }
 
 /* chain[t] += block b of LANE_ROWS rows: 256 columns, one activation scale. */
@@ -103,23 +117,31 @@ LANES_INLINE void add_block_of_256(pi2_weight_type type, int T, const block_plac
     const block_shape shape = shape_of(type);
     const int sub_groups = shape.sub_columns / PI2_GROUP_COLUMNS, subs = 8 / sub_groups;
     lanes total[BLOCK_TOKENS], minimum_total[BLOCK_TOKENS];
+    UNROLLED
     for (int t = 0; t < T; t++) total[t] = minimum_total[t] = set_lanes(0);
+    UNROLLED_UNITS
     for (int unit = 0; unit < 8; unit++) {
         lanes groups[8];
         unpack(type, p, unit, groups);
+        UNROLLED
         for (int i = 0; i < subs; i++) {
             const int sub = unit * subs + i;
+            lanes first[BLOCK_TOKENS];
+            UNROLLED
+            for (int t = 0; t < T; t++) first[t] = is_moved(shape) ? prepared_of(s, shape, b, sub, t) : set_lanes(0);
             add_sub_block(shape, T, total, groups + sub_groups * i, sub_groups, factor_of(scale_of(type, p, sub)),
-                          s->a + 256 * b + 32 * (size_t)unit + (size_t)(shape.sub_columns * i), s->a_stride);
+                          first, s->a + 256 * b + 32 * (size_t)unit + (size_t)(shape.sub_columns * i), s->a_stride);
             if (!shape.minimums) continue;
             const lanes minimum = minimum_of(type, p, sub);
+            UNROLLED
             for (int t = 0; t < T; t++) {
-                const lanes sum = set_lanes(activation_sum(s, shape, b, sub, t));
+                const lanes sum = prepared_of(s, shape, b, sub, t);
                 minimum_total[t] = add_integers(minimum_total[t], multiply_integers(minimum, sum));
             }
         }
     }
     const float_lanes d = step_of(type, p, 0);
+    UNROLLED
     for (int t = 0; t < T; t++) {
         const float_lanes dx = set_floats(s->a_scales[(size_t)t * s->a_scale_stride + b]);
         chain[t] = fused(to_floats(total[t]), multiply(d, dx), chain[t]);
@@ -135,16 +157,24 @@ LANES_INLINE void add_small_block(pi2_weight_type type, int T, const block_place
                                   float_lanes chain[BLOCK_TOKENS]) {
     const block_shape shape = shape_of(type);
     const int sub_groups = shape.sub_columns / PI2_GROUP_COLUMNS, subs = 8 / sub_groups, units = shape.columns / 32;
+    UNROLLED
     for (int unit = 0; unit < units; unit++) {
         const size_t at = b * (size_t)units + (size_t)unit; /* the block of 32 activations */
         lanes groups[8];
         unpack(type, p, unit, groups);
+        UNROLLED
         for (int i = 0; i < subs; i++) {
-            lanes total[BLOCK_TOKENS];
-            for (int t = 0; t < T; t++) total[t] = set_lanes(0);
-            add_sub_block(shape, T, total, groups + sub_groups * i, sub_groups, factor_of(set_lanes(1)),
+            lanes total[BLOCK_TOKENS], first[BLOCK_TOKENS];
+            UNROLLED
+            for (int t = 0; t < T; t++) {
+                const int32_t *entries = (const int32_t *)s->prepared + (size_t)t * s->prepared_stride;
+                total[t] = set_lanes(0);
+                first[t] = set_lanes(is_moved(shape) ? (uint32_t)entries[at] : 0);
+            }
+            add_sub_block(shape, T, total, groups + sub_groups * i, sub_groups, factor_of(set_lanes(1)), first,
                           s->a + 32 * at + (size_t)(shape.sub_columns * i), s->a_stride);
             const float_lanes d = step_of(type, p, unit * subs + i);
+            UNROLLED
             for (int t = 0; t < T; t++) {
                 const float_lanes dx = set_floats(s->a_scales[(size_t)t * s->a_scale_stride + at]);
                 chain[t] = fused(to_floats(total[t]), multiply(d, dx), chain[t]);
@@ -200,7 +230,10 @@ LANES_INLINE void strip_of_blocks(pi2_weight_type type, const pi2_weight_format 
 #define SYMBOL_OF(name, suffix) pi2_matmul_##name##_##suffix
 #define KERNEL_SYMBOL(name, suffix) SYMBOL_OF(name, suffix)
 
-/* One token: four streams of weights. The driver's entries are the sums of activations themselves. */
+/*
+ * One token: four streams of weights. The driver's entries are the sums of activations themselves for minimums, and what
+ * moved weights have too much for them.
+ */
 #define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums)                                  \
     STRIP_FUNCTION(lower, PI2_##upper, 1, 1)                                                                     \
     STRIP_FUNCTION(lower, PI2_##upper, 4, 1)                                                                     \
@@ -209,8 +242,8 @@ LANES_INLINE void strip_of_blocks(pi2_weight_type type, const pi2_weight_format 
     STRIP_FUNCTION(lower, PI2_##upper, 1, 4)                                                                     \
     static const pi2_matmul_strips lower##_strips = {                                                            \
         .format = &pi2_weight_format_##lower,                                                                    \
-        .prepared = (minimums) ? PI2_PREPARED_OFFSET : PI2_PREPARED_NONE,                                        \
-        .offset = -1,                                                                                            \
+        .prepared = (minimums) || MOVES_SIGNED ? PI2_PREPARED_OFFSET : PI2_PREPARED_NONE,                        \
+        .offset = (minimums) ? -1 : MOVES_SIGNED,                                                                \
         .max_tokens = BLOCK_TOKENS,                                                                              \
         .wide_tiles = {BLOCK_TILES},                                                                             \
         .one_tile = {lower##_1x1, lower##_1x2, lower##_1x3, lower##_1x4},                                        \
