@@ -21,12 +21,35 @@ static pi2_status check_vocabulary(const pi2_gguf *gguf, const pi2_tokenizer *to
                     pi2_gguf_file_path(gguf, 0), tokens, rows);
 }
 
+/**
+ * Some quantisers (of NVFP4, of ternary weights) put a float beside a matrix by which its results are multiplied. Nothing
+ * here does so, and the text would be another.
+ */
+static pi2_status check_scales(const pi2_gguf *gguf) {
+    static const char scale[] = ".scale", weight[] = ".weight";
+    for (size_t i = 0; i < pi2_gguf_tensor_count(gguf); i++) {
+        const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(gguf, i);
+        const size_t length = strlen(tensor->name);
+        char matrix[256];
+        if (length < sizeof scale || length + sizeof weight > sizeof matrix ||
+            strcmp(tensor->name + length - (sizeof scale - 1), scale) != 0) continue;
+        memcpy(matrix, tensor->name, length);
+        memcpy(matrix + length - (sizeof scale - 1), weight, sizeof weight);
+        if (!pi2_gguf_tensor_find(gguf, matrix)) continue;
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s' at byte %llu: a scale of a whole matrix is not supported: get "
+                        "the model in another quantisation, such as Q4_0 or Q4_K", tensor->name,
+                        (unsigned long long)tensor->file_offset);
+    }
+    return PI2_OK;
+}
+
 pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_tokenizer **tokenizer_out) {
     pi2_tokenizer *tokenizer = NULL;
     uint32_t rows = 0;
     if (model_out) *model_out = NULL;
     if (tokenizer_out) *tokenizer_out = NULL;
     pi2_status status = pi2_model_check(gguf, pi2_cpu_features(), &rows);
+    if (status == PI2_OK) status = check_scales(gguf);
     if (status == PI2_OK) status = pi2_tokenizer_create(gguf, &tokenizer);
     if (status == PI2_OK) status = check_vocabulary(gguf, tokenizer, rows);
     if (status == PI2_OK) status = check_string(gguf, "general.name");
