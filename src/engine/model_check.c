@@ -22,8 +22,8 @@ static pi2_status check_vocabulary(const pi2_gguf *gguf, const pi2_tokenizer *to
 }
 
 /**
- * Some quantisers (of NVFP4, of ternary weights) put a float beside a matrix by which its results are multiplied. Nothing
- * here does so, and the text would be another.
+ * Some quantisers (of NVFP4, of ternary weights) put a float beside a matrix by which its results are multiplied.
+ * Nothing here does so, and the text would be another.
  */
 static pi2_status check_scales(const pi2_gguf *gguf) {
     static const char scale[] = ".scale", weight[] = ".weight";
@@ -36,8 +36,8 @@ static pi2_status check_scales(const pi2_gguf *gguf) {
         memcpy(matrix, tensor->name, length);
         memcpy(matrix + length - (sizeof scale - 1), weight, sizeof weight);
         if (!pi2_gguf_tensor_find(gguf, matrix)) continue;
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s' at byte %llu: a scale of a whole matrix is not supported: get "
-                        "the model in another quantisation, such as Q4_0 or Q4_K", tensor->name,
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s' at byte %llu: a scale of a whole matrix is not supported: "
+                        "get the model in another quantisation, such as Q4_0 or Q4_K", tensor->name,
                         (unsigned long long)tensor->file_offset);
     }
     return PI2_OK;

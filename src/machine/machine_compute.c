@@ -164,11 +164,20 @@ static pi2_status measure_decode(pi2_measuring *m, work *w, const operands *o, c
     return pi2_measuring_step(m);
 }
 
+/* Types by whole blocks are many: of each fewer points tell, and the others lie between them. */
+static bool is_left_out(const pi2_weight_format *format, size_t point, size_t points) {
+    return format->read_block && point % 2 == 0 && point + 1 < points;
+}
+
 static pi2_status measure_batches(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format) {
     const size_t most = w->batch_bytes / w->tile_bytes;
     if (w->tile_count > most) w->tile_count = most < BATCH_CHUNK_TILES ? BATCH_CHUNK_TILES : most;
     w->chunk_tiles = BATCH_CHUNK_TILES;
     for (size_t i = 0; i < BATCH_POINTS; i++) {
+        if (is_left_out(format, i, BATCH_POINTS)) {
+            PI2_TRY(pi2_measuring_step(m));
+            continue;
+        }
         const double operations = 2.0 * PI2_TILE_ROWS * (double)w->tile_count * w->columns * batch_points[i];
         double spread;
         set_activations(w, o, format->activation, batch_points[i]);
@@ -185,7 +194,7 @@ static pi2_status measure_format(pi2_measuring *m, work *w, const operands *o, c
     w->kernel = pi2_matmul_select(format->type, pi2_cpu_features());
     for (size_t i = 0; i < COLUMN_POINTS; i++) {
         w->columns = column_points[i].columns;
-        if (w->columns % format->block_columns) {
+        if (w->columns % format->block_columns || is_left_out(format, i, COLUMN_POINTS)) {
             PI2_TRY(pi2_measuring_step(m));
             continue;
         }

@@ -1,7 +1,7 @@
 /*
  * machine_profile.h: a list of measurements with the identity of the machine, and its text file.
  *
- *   powerinfer2-machine-profile 4
+ *   powerinfer2-machine-profile 5
  *   cpu AMD EPYC 9554
  *   isa AVX-512 VNNI
  *   system Linux 6.1.0 x86_64
@@ -18,7 +18,7 @@
 #include "base/output_file.h"
 #include "powerinfer2/plan.h"
 
-enum { PI2_PROFILE_VERSION = 4, PI2_PROFILE_MOST = 2048, PI2_PROFILE_DISKS = 8 };
+enum { PI2_PROFILE_VERSION = 5, PI2_PROFILE_MOST = 2048, PI2_PROFILE_DISKS = 8 };
 /** No disk of a profile: what is asked of it is 0. */
 #define PI2_PROFILE_NO_DISK UINT32_MAX
 

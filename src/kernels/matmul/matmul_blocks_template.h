@@ -231,8 +231,8 @@ LANES_INLINE void strip_of_blocks(pi2_weight_type type, const pi2_weight_format 
 #define KERNEL_SYMBOL(name, suffix) SYMBOL_OF(name, suffix)
 
 /*
- * One token: four streams of weights. The driver's entries are the sums of activations themselves for minimums, and what
- * moved weights have too much for them.
+ * One token: four streams of weights. The driver's entries are the sums of activations themselves for minimums, and
+ * what moved weights have too much for them.
  */
 #define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums)                                  \
     STRIP_FUNCTION(lower, PI2_##upper, 1, 1)                                                                     \
