@@ -2,6 +2,7 @@
 #include "chat_template/jinja.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,6 +103,8 @@ static pi2_status filter_indent(pi2_jinja_call *call, pi2_jinja_value *out) {
     unsigned has;
     PI2_TRY(pi2_jinja_arguments(call, "width first blank", 0, 3, given, &has));
     if (call->subject.type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, &call->subject);
+    if (call->subject.type == PI2_JINJA_LIST && call->subject.as.list->kind == PI2_JINJA_PLAIN_LIST)
+        return pi2_jinja_fail(call, "'list' object has no attribute 'splitlines'");
     if (call->subject.type != PI2_JINJA_STRING)
         return pi2_jinja_fail(call, "unsupported operand type(s) for +=: '%s' and 'str'",
                               pi2_jinja_python_type(&call->subject));
@@ -210,9 +213,48 @@ static pi2_status filter_abs(pi2_jinja_call *call, pi2_jinja_value *out) {
         *out = pi2_jinja_float(fabs(value->as.number));
         return PI2_OK;
     }
+    if (value->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, value);
+    if (!pi2_jinja_is_number(value))
+        return pi2_jinja_fail(call, "bad operand type for abs(): '%s'", pi2_jinja_python_type(value));
     PI2_TRY(pi2_jinja_want_integer(call, value, &integer));
     if (integer == INT64_MIN) return pi2_jinja_refuse(call, "an integer above 64 bits");
     *out = pi2_jinja_integer(integer < 0 ? -integer : integer);
+    return PI2_OK;
+}
+
+/** Python's round(): to the nearest, of two as near the even one, decided by the exact value. */
+static double round_to(double number, int64_t digits) {
+    char text[400];
+    if (!isfinite(number) || digits > 22) return number;
+    if (digits < 0) {
+        const double scale = pow(10.0, (double)-digits);
+        return nearbyint(number / scale) * scale;
+    }
+    (void)snprintf(text, sizeof text, "%.*f", (int)digits, number);
+    return strtod(text, NULL);
+}
+
+static pi2_status filter_round(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given[2];
+    pi2_jinja_string method = pi2_jinja_own_string("common");
+    int64_t digits = 0;
+    unsigned has;
+    const pi2_jinja_value *value = &call->subject;
+    PI2_TRY(pi2_jinja_arguments(call, "precision method", 0, 2, given, &has));
+    if (has & 1u) PI2_TRY(pi2_jinja_want_integer(call, &given[0], &digits));
+    if (has & 2u) PI2_TRY(pi2_jinja_want_string(call, &given[1], &method));
+    const bool up = pi2_jinja_is(method, "ceil"), down = pi2_jinja_is(method, "floor");
+    if (!up && !down && !pi2_jinja_is(method, "common"))
+        return pi2_jinja_fail(call, "method must be common, ceil or floor");
+    if (digits < -300 || digits > 300) return pi2_jinja_refuse(call, "a precision above 300");
+    if (!pi2_jinja_is_number(value))
+        return pi2_jinja_fail(call, "type %s doesn't define __round__ method", pi2_jinja_python_type(value));
+    const double number = pi2_jinja_as_double(value), scale = pow(10.0, (double)digits);
+    *out = *value;
+    if (up || down) *out = pi2_jinja_float((up ? ceil(number * scale) : floor(number * scale)) / scale);
+    else if (value->type == PI2_JINJA_FLOAT) *out = pi2_jinja_float(round_to(number, digits));
+    else if (digits < 0) return pi2_jinja_refuse(call, "a precision below 0 of an integer");
+    else if (value->type == PI2_JINJA_BOOLEAN) *out = pi2_jinja_integer(value->as.boolean);
     return PI2_OK;
 }
 
@@ -263,6 +305,7 @@ static const pi2_jinja_builtin value_filters[] = {
     {"int", filter_int},
     {"float", filter_float},
     {"abs", filter_abs},
+    {"round", filter_round},
     {"default", filter_default},
     {"d", filter_default},
     {"length", filter_length},
@@ -273,7 +316,7 @@ static const pi2_jinja_builtin value_filters[] = {
 /* Those of jinja2 that we do not have. */
 static const char *const other_filters[] = {
     "attr", "batch", "center", "filesizeformat", "format", "groupby", "pprint", "random",
-    "round", "slice", "striptags", "truncate", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr"};
+    "slice", "striptags", "truncate", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr"};
 
 pi2_status pi2_jinja_apply_filter(pi2_jinja_call *call, pi2_jinja_value *out) {
     const pi2_jinja_builtin *const tables[] = {value_filters, pi2_jinja_list_filters};

@@ -69,7 +69,9 @@ static pi2_status edge_item(pi2_jinja_call *call, bool last, pi2_jinja_value *ou
     PI2_TRY(pi2_jinja_arguments(call, "", 0, 0, NULL, NULL));
     const pi2_jinja_value *subject = &call->subject;
     const bool is_once = subject->type == PI2_JINJA_LIST && pi2_jinja_is_once(subject->as.list);
-    if (is_once && last)
+    const bool has_items = subject->type == PI2_JINJA_LIST || subject->type == PI2_JINJA_STRING ||
+                           subject->type == PI2_JINJA_DICT || subject->type == PI2_JINJA_UNDEFINED;
+    if (last && (is_once || !has_items))
         return pi2_jinja_fail(call, "'%s' object is not reversible", pi2_jinja_python_type(subject));
     if (is_once) items = subject->as.list;
     else PI2_TRY(subject_items(call, &items));
@@ -228,6 +230,7 @@ typedef struct keyed {
 static pi2_status goes_before(pi2_jinja_call *call, const pi2_jinja_value *a,
                               const pi2_jinja_value *b, bool reverse, bool *out) {
     int order;
+    *out = false;
     if (call->run->arena->work > PI2_JINJA_WORK)
         return pi2_jinja_fail(call, "it takes more than the limit of %d steps", PI2_JINJA_WORK);
     if (!pi2_jinja_order(call->run->arena, a, b, &order))
@@ -243,7 +246,8 @@ static pi2_status merge(pi2_jinja_call *call, const keyed *a, keyed *b, size_t f
     size_t left = from, right = middle;
     for (size_t at = from; at < to; at++) {
         bool take_right = left == middle;
-        if (left < middle && right < to)
+        /* jinja2 compares lists of one key each: such as are equal need no order. */
+        if (left < middle && right < to && !pi2_jinja_equal(call->run->arena, &a[right].key, &a[left].key))
             PI2_TRY(goes_before(call, &a[right].key, &a[left].key, reverse, &take_right));
         b[at] = take_right ? a[right++] : a[left++];
     }
@@ -297,7 +301,7 @@ static pi2_status filter_dictsort(pi2_jinja_call *call, pi2_jinja_value *out) {
     unsigned has;
     PI2_TRY(pi2_jinja_arguments(call, "case_sensitive by reverse", 0, 3, given, &has));
     if (call->subject.type != PI2_JINJA_DICT)
-        return pi2_jinja_fail(call, "dictsort of %s", pi2_jinja_type_name(&call->subject));
+        return pi2_jinja_fail(call, "'%s' object has no attribute 'items'", pi2_jinja_python_type(&call->subject));
     pi2_jinja_string by = pi2_jinja_own_string("key");
     if (has & 2u) PI2_TRY(pi2_jinja_want_string(call, &given[1], &by));
     const bool by_value = pi2_jinja_is(by, "value");

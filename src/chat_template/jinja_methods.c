@@ -58,11 +58,36 @@ static const pi2_jinja_builtin dict_methods[] = {
     {"items", dict_items}, {"keys", dict_keys}, {"values", dict_values},
     {"get", dict_get},     {NULL, NULL},
 };
-static const pi2_jinja_builtin list_methods[] = {{NULL, NULL}};
+static pi2_status list_count(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given;
+    int64_t count = 0;
+    const pi2_jinja_list *list = call->subject.as.list;
+    PI2_TRY(pi2_jinja_arguments(call, "", 1, 1, &given, NULL));
+    for (size_t i = 0; i < list->count; i++) count += pi2_jinja_equal(call->run->arena, &list->items[i], &given);
+    *out = pi2_jinja_integer(count);
+    return PI2_OK;
+}
+
+static pi2_status list_index(pi2_jinja_call *call, pi2_jinja_value *out) {
+    pi2_jinja_value given;
+    pi2_jinja_string shown;
+    const pi2_jinja_list *list = call->subject.as.list;
+    PI2_TRY(pi2_jinja_arguments(call, "", 1, 1, &given, NULL));
+    for (size_t i = 0; i < list->count; i++) {
+        if (!pi2_jinja_equal(call->run->arena, &list->items[i], &given)) continue;
+        *out = pi2_jinja_integer((int64_t)i);
+        return PI2_OK;
+    }
+    PI2_TRY(pi2_jinja_to_string(call, &given, &shown));
+    const char *quote = given.type == PI2_JINJA_STRING ? "'" : "";
+    return pi2_jinja_fail(call, "%s%.*s%s is not in list", quote, PI2_JINJA_SHOWN(shown), quote);
+}
+
+static const pi2_jinja_builtin list_methods[] = {{"count", list_count}, {"index", list_index}, {NULL, NULL}};
 
 /* Python has these too: an attribute of this name is a method, not a key or nothing. */
 static const char *const other_dict_methods[] = {"copy", "fromkeys", NULL};
-static const char *const other_list_methods[] = {"copy", "count", "index", NULL};
+static const char *const other_list_methods[] = {"copy", NULL};
 static const char *const other_string_methods[] = {
     "casefold", "center", "encode", "expandtabs", "format", "format_map", "index", "isalnum",
     "isalpha", "isascii", "isdecimal", "isidentifier", "islower", "isnumeric", "isprintable",
@@ -73,7 +98,7 @@ static const pi2_jinja_builtin *find_method(const pi2_jinja_value *value, pi2_ji
     const pi2_jinja_builtin *at = value->type == PI2_JINJA_DICT   ? dict_methods
                                   : value->type == PI2_JINJA_LIST ? list_methods
                                                                   : pi2_jinja_string_methods;
-    if (value->type == PI2_JINJA_LIST && value->as.list->kind != PI2_JINJA_PLAIN_LIST) return NULL;
+    if (value->type == PI2_JINJA_LIST && !pi2_jinja_is_sequence(value->as.list)) return NULL;
     for (; at->name != NULL; at++)
         if (pi2_jinja_is(name, at->name)) return at;
     return NULL;

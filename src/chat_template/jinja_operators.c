@@ -255,6 +255,7 @@ pi2_status pi2_jinja_slice(pi2_jinja_call *call, const pi2_jinja_value *value,
     if (value->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, value);
     if (value->type == PI2_JINJA_STRING)
         return slice_string(call, value->as.string, bounds, out);
+    if (value->type == PI2_JINJA_DICT) return pi2_jinja_fail(call, "unhashable type: 'slice'");
     if (value->type != PI2_JINJA_LIST ||
         (!pi2_jinja_is_sequence(value->as.list) && value->as.list->kind != PI2_JINJA_RANGE))
         return pi2_jinja_fail(call, "'%s' object is not subscriptable", pi2_jinja_python_type(value));
@@ -320,15 +321,42 @@ static pi2_status integer_arithmetic(pi2_jinja_call *call, pi2_jinja_string op, 
     return PI2_OK;
 }
 
+/** Python's // and %: rounded down, and the remainder has the divisor's sign. */
+static double floor_division(double a, double b, bool remainder) {
+    double rest = fmod(a, b), quotient = (a - rest) / b;
+    if (rest < 0.0 || rest > 0.0) {
+        if ((rest < 0.0) != (b < 0.0)) {
+            rest += b;
+            quotient -= 1.0;
+        }
+    } else {
+        rest = copysign(0.0, b);
+    }
+    if (remainder) return rest;
+    if (!(quotient < 0.0 || quotient > 0.0)) return copysign(0.0, a / b);
+    const double whole = floor(quotient);
+    return quotient - whole > 0.5 ? whole + 1.0 : whole;
+}
+
+static pi2_status float_power(pi2_jinja_call *call, double a, double b, pi2_jinja_value *out) {
+    if (!(a < 0.0 || a > 0.0) && b < 0.0)
+        return pi2_jinja_fail(call, "0.0 cannot be raised to a negative power");
+    if (a < 0.0 && floor(b) < b) return pi2_jinja_refuse(call, "a complex number");
+    const double power = pow(a, b);
+    if (isinf(power) && !isinf(a) && !isinf(b)) return pi2_jinja_fail(call, "(34, 'Numerical result out of range')");
+    *out = pi2_jinja_float(power);
+    return PI2_OK;
+}
+
 static pi2_status float_arithmetic(pi2_jinja_call *call, pi2_jinja_string op, double a, double b,
                                    pi2_jinja_value *out) {
     if (pi2_jinja_is(op, "+")) *out = pi2_jinja_float(a + b);
     else if (pi2_jinja_is(op, "-")) *out = pi2_jinja_float(a - b);
     else if (pi2_jinja_is(op, "*")) *out = pi2_jinja_float(a * b);
-    else if (!pi2_jinja_is(op, "/"))
-        return pi2_jinja_refuse(call, "the operator %.*s on a float", PI2_JINJA_SHOWN(op));
-    else if (!(b < 0.0 || b > 0.0)) return pi2_jinja_fail(call, "division by zero");
-    else *out = pi2_jinja_float(a / b);
+    else if (pi2_jinja_is(op, "**")) return float_power(call, a, b, out);
+    else if (!(b < 0.0 || b > 0.0) && b == b) return pi2_jinja_fail(call, "division by zero");
+    else if (pi2_jinja_is(op, "/")) *out = pi2_jinja_float(a / b);
+    else *out = pi2_jinja_float(floor_division(a, b, pi2_jinja_is(op, "%")));
     return PI2_OK;
 }
 
@@ -401,8 +429,8 @@ static pi2_status fail_operands(const pi2_jinja_call *call, pi2_jinja_string op,
     if (pi2_jinja_is(op, "*") &&
         (b->type == PI2_JINJA_STRING || (b->type == PI2_JINJA_LIST && pi2_jinja_is_sequence(b->as.list))))
         return pi2_jinja_fail(call, "can't multiply sequence by non-int of type '%s'", left);
-    return pi2_jinja_fail(call, "unsupported operand type(s) for %.*s: '%s' and '%s'", PI2_JINJA_SHOWN(op), left,
-                          right);
+    return pi2_jinja_fail(call, "unsupported operand type(s) for %.*s%s: '%s' and '%s'", PI2_JINJA_SHOWN(op),
+                          pi2_jinja_is(op, "**") ? " or pow()" : "", left, right);
 }
 
 pi2_status pi2_jinja_arithmetic(pi2_jinja_call *call, pi2_jinja_string op,

@@ -231,7 +231,11 @@ static pi2_status print_nested(printer *print, const pi2_jinja_value *value) {
         return add(print, value->as.boolean ? "True" : "False");
     case PI2_JINJA_INTEGER: return add_integer(print->text, value->as.integer);
     case PI2_JINJA_FLOAT: return add_float(print->text, value->as.number, print->json);
-    case PI2_JINJA_STRING: return add_quoted(print, value->as.string);
+    case PI2_JINJA_STRING:
+        if (print->json || !value->as.string.markup) return add_quoted(print, value->as.string);
+        PI2_TRY(add(print, "Markup("));
+        PI2_TRY(add_quoted(print, value->as.string));
+        return add(print, ")");
     case PI2_JINJA_LIST:
         if (pi2_jinja_is_sequence(value->as.list)) return print_list(print, value->as.list);
         if (print->json)

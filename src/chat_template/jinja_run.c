@@ -31,7 +31,8 @@ static const char *owner_name(const char *python_type, char text[64]) {
     if (strcmp(python_type, "NoneType") == 0) return "None";
     const bool is_own = strcmp(python_type, "Namespace") == 0;
     const bool is_runtime = strcmp(python_type, "LoopContext") == 0 || strcmp(python_type, "Macro") == 0;
-    const char *module = is_own ? "jinja2.utils." : is_runtime ? "jinja2.runtime." : "";
+    const bool is_markup = strcmp(python_type, "Markup") == 0;
+    const char *module = is_own ? "jinja2.utils." : is_runtime ? "jinja2.runtime." : is_markup ? "markupsafe." : "";
     (void)snprintf(text, 64, "%s%s object", module, python_type);
     return text;
 }
@@ -177,7 +178,7 @@ static pi2_status execute_for(pi2_jinja_run *run, const pi2_jinja_node *node) {
     PI2_TRY(pi2_jinja_evaluate(run, node->b, &iterable));
     PI2_TRY(pi2_jinja_iterate(&call, &iterable, &items));
     if (node->c != NULL) PI2_TRY(filter_items(run, node, &items));
-    if (items->count == 0) return node->d != NULL ? execute_scoped(run, node->d) : PI2_OK;
+    bool has_ended = false; /* an iteration came to its end; in jinja2 one that continue or break left does not count */
     pi2_jinja_loop *loop = pi2_jinja_alloc(run->arena, 1, sizeof *loop);
     if (loop == NULL) return pi2_jinja_no_memory(run->arena);
     loop->items = items;
@@ -197,11 +198,12 @@ static pi2_status execute_for(pi2_jinja_run *run, const pi2_jinja_node *node) {
         PI2_TRY(assign(run, node->a, items->items[i]));
         PI2_TRY(pi2_jinja_execute(run, node));
         const bool breaks = run->flow == PI2_JINJA_BREAKS;
+        has_ended = has_ended || run->flow == PI2_JINJA_ON;
         run->flow = PI2_JINJA_ON;
         if (breaks) break;
     }
     run->frame = outer;
-    return PI2_OK;
+    return has_ended || node->d == NULL ? PI2_OK : execute_scoped(run, node->d);
 }
 
 static pi2_status make_macro(pi2_jinja_run *run, const pi2_jinja_node *node,

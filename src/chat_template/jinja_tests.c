@@ -44,9 +44,16 @@ static const char *const comparisons[][2] = {
 /** odd, even, divisibleby: the remainder by a divisor. */
 static pi2_status test_remainder(pi2_jinja_call *call, int64_t divisor, int64_t wanted, bool *out) {
     int64_t integer;
-    if (call->subject.type == PI2_JINJA_FLOAT)
+    const pi2_jinja_value *subject = &call->subject;
+    if (subject->type == PI2_JINJA_FLOAT)
         return pi2_jinja_refuse(call, "'%.*s' of a float", PI2_JINJA_SHOWN(call->name));
-    PI2_TRY(pi2_jinja_want_integer(call, &call->subject, &integer));
+    if (subject->type == PI2_JINJA_UNDEFINED) return pi2_jinja_fail_undefined(call, subject);
+    if (subject->type == PI2_JINJA_STRING) /* Python takes % for the formatting of text */
+        return pi2_jinja_fail(call, "not all arguments converted during string formatting");
+    if (!pi2_jinja_is_number(subject))
+        return pi2_jinja_fail(call, "unsupported operand type(s) for %%: '%s' and 'int'",
+                              pi2_jinja_python_type(subject));
+    PI2_TRY(pi2_jinja_want_integer(call, subject, &integer));
     if (divisor == 0) return pi2_jinja_fail(call, "division by zero");
     const int64_t remainder = divisor == -1 ? 0 : integer % divisor;
     *out = (remainder < 0 ? -remainder : remainder) == wanted;

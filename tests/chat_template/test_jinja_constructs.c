@@ -337,6 +337,22 @@ static const construct list_filters[] = {
      "['b','A','c'] | sort(case_sensitive=true) }} {{ [{'n': 2}, {'n': 1}] | sort(attribute="
      "'n') }}",
      "[1, 2, 3] [3, 2, 1] ['A', 'b', 'c'] ['A', 'b', 'c'] [{'n': 1}, {'n': 2}]"},
+    {"{{ 2.5 ** 2 }} {{ 7.5 // 2 }} {{ -7.5 % 2 }} {{ 7.5 % -2 }} {{ 2 ** -1 }} {{ -7 // 2.0 }}",
+     "6.25 3.0 0.5 -0.5 0.5 -4.0"},
+    {"{{ 2.5 | round }} {{ 3.5 | round }} {{ 7 | round }} {{ 3.14159 | round(2) }} {{ 2.675 | round(2) }} {{ 3.2 | "
+     "round(0, 'ceil') }} {{ 3.79 | round(1, 'floor') }} {{ true | round }}", "2.0 4.0 7 3.14 2.67 4.0 3.7 1"},
+    {"{{ [1, 2, 1].count(1) }} {{ ('a', 'b').index('b') }} {{ [{}, {}] | sort }}", "2 1 [{}, {}]"},
+    {"{{ '<' | e }} {{ '<b>' | safe + '<' }} {{ '&' + ('<' | safe) }} {{ ['<' | safe] }} {{ '<' | safe ~ '<' }} "
+     "{{ 'a' | safe is escaped }} {{ ('<' | safe).replace('<', '>') }} {{ ('<' | safe) | replace('<', '>') }} "
+     "{{ '&'|safe|e }}",
+     "&lt; <b>&lt; &amp;< [Markup('<')] << True &gt; > &"},
+    {"{% for i in [1, 2] %}{{ i }}{% continue %}{% else %}e{% endfor %}{% for i in [1, 2] %}{% if i == 2 %}{% break %}"
+     "{% endif %}{% else %}f{% endfor %}{% for i in [1] %}{% break %}{% else %}g{% endfor %}", "12eg"},
+    {"{% set g = [1, 2, 3] | select %}{{ g | first }}{{ 2 in g }}{{ g | list }}{{ g | list }}{% if g %}y{% endif %}",
+     "1True[3][]y"},
+    {"{{ {'a': 1}.items() }} {{ {'a': 1}.keys() }} {{ {'a': 1}.values() }} {{ {'a': 1}.items() | length }} {{ range(3)"
+     "[1] }} {{ range(3) is sequence }} {{ {}.keys() is sequence }} {{ {}.keys() is iterable }}",
+     "dict_items([('a', 1)]) dict_keys(['a']) dict_values([1]) 1 1 True False True"},
     {"{{ [1,2,3] | reverse | list }} {{ 'h\303\251y' | reverse }}", "[3, 2, 1] y\303\251h"},
     {"{{ ['a', 'A', 'b', 'a'] | unique | list }} {{ [1, 1.0, 2] | unique | list }}",
      "['a', 'b'] [1, 2]"},
