@@ -19,6 +19,13 @@ extern "C" {
 PI2_API pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, const char *output_path,
                                       char **path_out);
 
+/**
+ * Writes the predictors that a PowerInfer file (or a cluster file made from one) carries as a predictor's file.
+ * options  in  of the model, as for a run; its sparsity and predictor are not used
+ * Errors  INVALID (it carries none; what lies at output_path), UNSUPPORTED (LayerNorm, experts), FORMAT, IO, MEMORY
+ */
+PI2_API pi2_status pi2_predictor_import(const pi2_engine_options *options, const char *output_path);
+
 /** What measuring takes beside the engine, for pi2_engine_options.beside_bytes. */
 enum { PI2_PREDICTOR_MEASURE_BYTES = 64 * 1024 * 1024 };
 

@@ -1,4 +1,4 @@
-/* predictor_command.c: "powerinfer2 predictor make|measure|train": what foretells which neurons matter. */
+/* predictor_command.c: "powerinfer2 predictor make|train|import|measure": what foretells which neurons matter. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,6 +87,38 @@ static int make(int argument_count, char **arguments) {
     pi2_cli_note("%s: ready after %.1f s (peak memory %s)", path, pi2_cli_seconds_since_start(),
                  pi2_format_size(pi2_peak_memory_bytes(), text));
     free(path);
+    return PI2_EXIT_OK;
+}
+
+/* ---- import ---- */
+
+static const pi2_cli_option import_options[] = {
+    {"-o, --output", "FILE", PI2_CLI_TEXT, PREDICTOR(output), NULL, "Where the predictor goes.", NULL, 0, 0},
+};
+
+static int import(int argument_count, char **arguments) {
+    static predictor_settings settings;
+    static pi2_cli_model_settings model;
+    const pi2_cli_section sections[] = {{"Importing", import_options, COUNT(import_options), &settings},
+                                        pi2_cli_model_section(&model)};
+    const pi2_cli_command command = {
+        "predictor import", "-m MODEL -o FILE",
+        "Takes the predictors out of a PowerInfer file (*.powerinfer.gguf, or a cluster file made from one), for 'run "
+        "--sparsity auto --predictor FILE'. Of models with RMS norms.",
+        sections, COUNT(sections)};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    code = pi2_cli_fill_options(&model, NULL, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (!settings.output) return pi2_cli_usage_error("predictor import: no output: give one with -o FILE");
+    options.sparsity = "off";
+    options.predictor = NULL;
+    pi2_cli_catch_signals();
+    const pi2_status status = pi2_predictor_import(&options, settings.output);
+    pi2_cli_clear_progress();
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    pi2_cli_note("%s: ready after %.1f s", settings.output, pi2_cli_seconds_since_start());
     return PI2_EXIT_OK;
 }
 
@@ -243,19 +275,20 @@ static int train(int argument_count, char **arguments) {
 
 int pi2_cli_predictor(int argument_count, char **arguments) {
     static const struct { const char *name; int (*run)(int, char **); } actions[] = {
-        {"make", make}, {"measure", measure}, {"train", train}};
+        {"make", make}, {"train", train}, {"import", import}, {"measure", measure}};
     const pi2_cli_command command = {
-        "predictor", "make|measure|train [options]",
+        "predictor", "make|train|import|measure [options]",
         "Predictors say which neurons of a model will matter, for 'run --sparsity auto' and '--sparsity SHARE' "
-        "(docs/sparsity.md). 'make' makes one of the weights alone, 'train' one of what a text's neurons do, 'measure' "
-        "compares one with that; each has a --help of its own.",
+        "(docs/sparsity.md). 'make' makes one of the weights alone, 'train' one of what a text's neurons do, 'import' "
+        "takes a PowerInfer file's, 'measure' compares one with what a text's neurons do; each has a "
+        "--help of its own.",
         NULL, 0};
     for (size_t i = 0; i < COUNT(actions) && argument_count > 1; i++) {
         if (strcmp(arguments[1], actions[i].name) == 0) return actions[i].run(argument_count - 1, arguments + 1);
     }
     if (argument_count > 1 && arguments[1][0] != '-') {
-        return pi2_cli_usage_error("predictor: unknown action '%s': make, measure or train", arguments[1]);
+        return pi2_cli_usage_error("predictor: unknown action '%s': make, train, import or measure", arguments[1]);
     }
     const int code = pi2_cli_parse(&command, argument_count, arguments);
-    return code != PI2_CLI_GO_ON ? code : pi2_cli_usage_error("predictor: make, measure or train?");
+    return code != PI2_CLI_GO_ON ? code : pi2_cli_usage_error("predictor: make, train, import or measure?");
 }

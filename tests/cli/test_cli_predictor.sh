@@ -52,7 +52,9 @@ small=$(wc -c <"$folder/model.low-bit.predictor")
 [ "$(wc -c <"$folder/three")" -gt "$small" ] || fail "three bits take no more room than two"
 expect_error 2 "--bits" predictor make -m "$model" --bits 4
 expect_error 2 "unknown action" predictor mend -m "$model"
-expect_error 2 "make, measure or train" predictor
+expect_error 2 "make, train, import or measure" predictor
+expect_error 2 "carries no predictor" predictor import -m "$model" -o "$folder/imported"
+[ -e "$folder/imported" ] && fail "a predictor that there is not was written"
 expect_error 2 "" predictor make -m "$model" -o "$folder/text"
 grep -q 'line of a text' "$folder/text" || fail "the text was replaced"
 
