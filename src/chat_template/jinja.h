@@ -263,6 +263,7 @@ pi2_status pi2_jinja_print(pi2_jinja_call *call, pi2_jinja_text *text,
 pi2_status pi2_jinja_to_string(pi2_jinja_call *call, const pi2_jinja_value *value,
                                pi2_jinja_string *out);
 pi2_jinja_callable pi2_jinja_tojson;
+pi2_jinja_callable pi2_jinja_strftime_now; /* jinja_dates.c */
 
 /* ---- tokens (jinja_lexer.c) ---- */
 

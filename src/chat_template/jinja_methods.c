@@ -204,89 +204,11 @@ static pi2_status function_raise_exception(pi2_jinja_call *call, pi2_jinja_value
                           (int)(message.length < 400 ? message.length : 400), message.bytes);
 }
 
-static int day_of_year(const pi2_jinja_date *date) {
-    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
-    const bool leap =
-        (date->year % 4 == 0 && date->year % 100 != 0) || date->year % 400 == 0;
-    return before[date->month - 1] + date->day + (leap && date->month > 2);
-}
-
-/** 0: Sunday (Zeller's congruence in Sakamoto's form). */
-static int day_of_week(const pi2_jinja_date *date) {
-    static const int shift[] = {0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4};
-    const int year = date->year - (date->month < 3);
-    return (year + year / 4 - year / 100 + year / 400 + shift[date->month - 1] + date->day) % 7;
-}
-
-/** One conversion in the C locale; false for one that we do not know. */
-static bool format_date(const pi2_jinja_date *date, char kind, bool padded, char *out,
-                        size_t size) {
-    static const char *const months[] = {"January", "February", "March", "April", "May", "June",
-                                         "July", "August", "September", "October", "November",
-                                         "December"};
-    static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
-                                       "Friday", "Saturday"};
-    const char *two = padded ? "%02d" : "%d";
-    const int hour = date->hour % 12 == 0 ? 12 : date->hour % 12;
-    int number;
-    switch (kind) {
-    case 'B': (void)snprintf(out, size, "%s", months[date->month - 1]); return true;
-    case 'b': (void)snprintf(out, size, "%.3s", months[date->month - 1]); return true;
-    case 'A': (void)snprintf(out, size, "%s", days[day_of_week(date)]); return true;
-    case 'a': (void)snprintf(out, size, "%.3s", days[day_of_week(date)]); return true;
-    case 'p': (void)snprintf(out, size, "%s", date->hour < 12 ? "AM" : "PM"); return true;
-    case '%': (void)snprintf(out, size, "%%"); return padded;
-    case 'F':
-        (void)snprintf(out, size, "%d-%02d-%02d", date->year, date->month, date->day);
-        return padded;
-    case 'T':
-        (void)snprintf(out, size, "%02d:%02d:%02d", date->hour, date->minute, date->second);
-        return padded;
-    case 'Y': (void)snprintf(out, size, "%d", date->year); return padded;
-    case 'j': (void)snprintf(out, size, padded ? "%03d" : "%d", day_of_year(date)); return true;
-    case 'e': (void)snprintf(out, size, padded ? "%2d" : "%d", date->day); return true;
-    case 'w': (void)snprintf(out, size, "%d", day_of_week(date)); return padded;
-    case 'y': number = date->year % 100; break;
-    case 'm': number = date->month; break;
-    case 'd': number = date->day; break;
-    case 'H': number = date->hour; break;
-    case 'I': number = hour; break;
-    case 'M': number = date->minute; break;
-    case 'S': number = date->second; break;
-    default: return false;
-    }
-    (void)snprintf(out, size, two, number);
-    return true;
-}
-
-static pi2_status function_strftime_now(pi2_jinja_call *call, pi2_jinja_value *out) {
-    pi2_jinja_value given;
-    pi2_jinja_string format;
-    pi2_jinja_text text = {.arena = call->run->arena};
-    PI2_TRY(pi2_jinja_arguments(call, "format", 1, 1, &given, NULL));
-    PI2_TRY(pi2_jinja_want_string(call, &given, &format));
-    for (size_t at = 0; at < format.length; at++) {
-        if (format.bytes[at] != '%') {
-            PI2_TRY(pi2_jinja_text_add(&text, pi2_jinja_part(format, at, 1)));
-            continue;
-        }
-        char shown[32] = "";
-        const bool bare = at + 1 < format.length && format.bytes[at + 1] == '-';
-        at += 1 + bare;
-        if (at >= format.length ||
-            !format_date(&call->run->date, format.bytes[at], !bare, shown, sizeof shown))
-            return pi2_jinja_refuse(call, "the date format '%.*s'", PI2_JINJA_SHOWN(format));
-        PI2_TRY(pi2_jinja_text_add_bytes(&text, shown, strlen(shown), true));
-    }
-    *out = pi2_jinja_of_string(pi2_jinja_text_string(&text));
-    return PI2_OK;
-}
-
 const pi2_jinja_builtin pi2_jinja_functions[] = {
     {"range", function_range},
     {"dict", function_dict},
     {"namespace", function_namespace},
     {"raise_exception", function_raise_exception},
-    {"strftime_now", function_strftime_now},
+    {"strftime_now", pi2_jinja_strftime_now},
     {NULL, NULL},
 };

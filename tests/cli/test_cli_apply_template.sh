@@ -27,6 +27,14 @@ grep -q '^<|im_start|>assistant' "$folder/out" || fail "chatml from stdin: $(cat
 printf '%s' '{{ strftime_now("%d %b %Y %H:%M") }}' >"$folder/clock"
 expect 0 apply-template --chat-template "$folder/clock" --messages "$messages" --date "2024-02-29 23:59:01"
 printf '29 Feb 2024 23:59' | cmp -s - "$folder/out" || fail "the clock: $(cat "$folder/out")"
+# Every conversion, as Python's strftime() has it, at the turn of a year of which ISO's weeks have another one.
+printf '%s' '{{ strftime_now("%a %A %b %B %c %C %d %D %e %F %g %G %h %H %I %j %k %l %m %M %p %P %r %R %S %T %u %U %V %w %W %x %X %y %Y%z%Z %% %f %-d %-m %-j %-H") }}' >"$folder/clock"
+expect 0 apply-template --chat-template "$folder/clock" --messages "$messages" --date "2024-12-30 03:05:09"
+wanted_time="Mon Monday Dec December Mon Dec 30 03:05:09 2024 20 30 12/30/24 30 2024-12-30 25 2025 Dec 03 03 365  3  3 12 05 AM am 03:05:09 AM 03:05 09 03:05:09 1 52 01 1 53 12/30/24 03:05:09 24 2024 % 000000 30 12 365 3"
+[ "$(cat "$folder/out")" = "$wanted_time" ] || fail "a Monday: $(cat "$folder/out")"
+expect 0 apply-template --chat-template "$folder/clock" --messages "$messages" --date 2023-01-01
+wanted_time="Sun Sunday Jan January Sun Jan  1 00:00:00 2023 20 01 01/01/23  1 2023-01-01 22 2022 Jan 00 12 001  0 12 01 00 AM am 12:00:00 AM 00:00 00 00:00:00 7 01 52 0 00 01/01/23 00:00:00 23 2023 % 000000 1 1 1 0"
+[ "$(cat "$folder/out")" = "$wanted_time" ] || fail "a Sunday: $(cat "$folder/out")"
 expect_error 2 "no date" apply-template --chat-template "$folder/clock" --messages "$messages" --date tomorrow
 
 # A model's own template and tokens; nothing else of the model is needed.
