@@ -83,7 +83,8 @@ static void add_weights(pi2_plan *plan) {
         add_line(plan, names[kind], bytes, resident,
                  all ? "the budget holds all weights"
                  : run->plan.memory.neuron_bytes && kind == PI2_GROUP_FFN
-                     ? "Gate stays; Up and Down of prompts stream, tokens use single neurons"
+                     ? run->plan.approximates ? "prompts stream them, tokens use single neurons"
+                                              : "Gate stays; Up and Down of prompts stream, tokens use single neurons"
                  : kind == PI2_GROUP_EMBEDDING ? "a token needs one row, which is read when it is needed"
                  : resident == bytes           ? "each token uses all: stays"
                                                : "each token uses all: an even share stays, the rest streams");
@@ -125,7 +126,10 @@ static void add_lines(pi2_plan *plan) {
              shared && memory->ring_bytes ? "reads ahead of computing, where neurons are between prompts"
                                           : "reads ahead of computing");
     add_line(plan, "sampler", memory->sampler_bytes, memory->sampler_bytes, "candidates of a token");
-    add_line(plan, "program, tokenizer, tables", memory->process_bytes, memory->process_bytes,
+    const uint64_t predictor = pi2_predictor_bytes(&plan->run.plan.predictor);
+    add_line(plan, "predictor", predictor, predictor, "tells which neurons a token will want");
+    const uint64_t process = memory->process_bytes - predictor;
+    add_line(plan, "program, tokenizer, tables", process, process,
              "norms, vocabulary, code, stacks");
     if (!memory->everything_resident) {
         add_line(plan, "margin", memory->margin_bytes, 0, "left free, so that the budget holds");

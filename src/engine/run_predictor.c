@@ -106,12 +106,7 @@ uint64_t pi2_run_predictor_bytes(const pi2_planned_run *run) {
 
 pi2_status pi2_run_check_prediction(const pi2_planned_run *run) {
     char lack[PI2_SIZE_TEXT_BYTES];
-    if (!run->plan.approximates) return PI2_OK;
-    if (run->plan.memory.neuron_bytes) {
-        pi2_planned_run_log(run, "neurons are left out by %s, so the text is not the model's own",
-                            run->plan.predictor_path);
-        return PI2_OK;
-    }
+    if (!run->plan.approximates || run->plan.memory.neuron_bytes) return PI2_OK;
     return pi2_fail(PI2_ERR_MEMORY, "%s: the budget lacks about %s for single neurons, without which nothing can be "
                     "left out: give more, or --sparsity exact", run->source.model_path,
                     pi2_format_size(run->plan.memory.neuron_lack_bytes, lack));

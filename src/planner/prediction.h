@@ -67,6 +67,8 @@ typedef struct pi2_workload_neurons {
     double fires;             /* share of neurons that one token reads, and whose Up it computes */
     double gives;             /* share of neurons whose Down it computes */
     double used_units;        /* of one token */
+    bool is_named;            /* by a predictor: Gate of what it names alone is computed */
+    double predictor_work;    /* then: what it takes, in all Gates computed whole */
     double hits;              /* of those, the share that is found in memory */
     /* Neurons of experts, whose weights all have PI2_ROLE_EXPERT: */
     double gate_part, up_part, down_part; /* of experts' bytes, the share that is Gate's and so on */

@@ -47,6 +47,10 @@ static neuron_work find_work(const pi2_prediction_setting *s, const pi2_pass *pa
         work.up = pi2_prediction_matrices(s, &one, PI2_ROLE_UP, spread);
         work.down = pi2_prediction_matrices(s, &one, PI2_ROLE_DOWN, spread);
     }
+    if (n->is_named) {
+        const double one_gate = pi2_prediction_matrices(s, &one, PI2_ROLE_GATE, spread);
+        work.gate = one_gate * pass->tokens * (n->predictor_work + n->fires);
+    }
     work.up *= pass->tokens * n->fires;
     work.down *= pass->tokens * n->gives;
     return work;

@@ -83,6 +83,10 @@ static pi2_status find_sparsity(pi2_planned_run *run) {
     if (strcmp(sparsity, "off") == 0 && *predictor && !has_none) {
         return pi2_fail(PI2_ERR_INVALID, "no predictor is used with a sparsity of off");
     }
+    if (run->plan.approximates && run->options.counts_neurons) {
+        return pi2_fail(PI2_ERR_INVALID, "neurons are counted where none is left out: not with a sparsity of %s",
+                        sparsity);
+    }
     run->plan.foretells = run->plan.approximates || (*predictor && !has_none);
     return PI2_OK;
 }

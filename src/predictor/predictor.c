@@ -22,6 +22,12 @@ const pi2_predictor_kind *pi2_predictor_kind_find(uint32_t number) {
     return NULL;
 }
 
+uint64_t pi2_predictor_bytes(const pi2_predictor *predictor) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < predictor->layer_count; i++) bytes += predictor->layers[i].bytes;
+    return bytes;
+}
+
 void pi2_predictor_free(pi2_predictor *predictor) {
     free(predictor->layers);
     memset(predictor, 0, sizeof *predictor);

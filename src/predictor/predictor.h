@@ -92,6 +92,9 @@ extern const size_t pi2_predictor_kind_count;
 /** NULL: no kind has this number. */
 const pi2_predictor_kind *pi2_predictor_kind_find(uint32_t number);
 
+/** Bytes of its layers' data, all together. */
+uint64_t pi2_predictor_bytes(const pi2_predictor *predictor);
+
 /** Frees the list of layers; their data belongs to who loaded it. Zeroed is fine. */
 void pi2_predictor_free(pi2_predictor *predictor);
 

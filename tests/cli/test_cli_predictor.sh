@@ -28,7 +28,7 @@ cmp -s "$folder/exact" "$folder/none" || fail "--predictor none gives another te
 # Asked for: the files are made once, and it is told.
 answer auto -m "$model" --sparsity auto
 grep -q 'making .*model.low-bit.predictor' "$folder/err" || fail "nothing on making the predictor"
-grep -q "not the model's own" "$folder/err" || fail "nobody says that the text is approximate"
+grep -q '^approximate ' "$folder/err" || fail "nobody says that the text is approximate"
 grep -q '^left out by its thresholds, by low_bit' "$folder/err" || fail "no line on what is left out"
 grep -q '^named .*neurons' "$folder/err" || fail "no line on what was named"
 answer again -m "$model" --sparsity auto -t 1 --predictor low-bit
@@ -45,6 +45,12 @@ expect_error 2 "unknown sparsity" run -m "$silu" -p x --sparsity 1.0
 expect_error 2 "no zeros that a predictor could foretell" run -m "$silu" -p x --predictor low-bit
 expect_error 2 "made of other weights" run -m "$silu" -p x --sparsity 0.5 --predictor "$folder/model.low-bit.predictor"
 expect_error 3 "this is no predictor" run -m "$silu" -p x --sparsity 0.5 --predictor "$folder/text"
+
+expect_error 2 "where none is left out" perplexity -m "$silu" -f "$folder/text" -c 32 --count-zeros --sparsity 0.5
+expect 0 machine --quick -q
+expect 0 plan -m "$silu" --memory 1G -c 64 --sparsity 0.25
+grep -q '75 % of the neurons, the share that is not left out' "$folder/out" || fail "plan does not reckon with the share"
+grep -q '^predictor ' "$folder/out" || fail "plan has no line for the predictor's memory"
 
 # make
 expect 0 predictor make -m "$model" --bits 3 -o "$folder/three"
