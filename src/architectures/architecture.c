@@ -114,9 +114,10 @@ static pi2_status check_shape(const char *path, const pi2_model_shape *shape) {
     return PI2_OK;
 }
 
-/* Two activations say what becomes of Up, or stand on a Gate that a model was trained with. */
+/* Some activations say what becomes of Up, or stand on a Gate that a model was trained with. */
 static pi2_status check_ungated(const char *path, const pi2_model_shape *shape) {
-    const bool needs_gate = shape->activation == PI2_FFN_drelu || shape->activation == PI2_FFN_gelu_topk;
+    const bool needs_gate = shape->activation == PI2_FFN_drelu || shape->activation == PI2_FFN_gelu_topk ||
+                            shape->activation == PI2_FFN_silu_clamped;
     if (!shape->ungated || !needs_gate) return PI2_OK;
     return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: FFN activation '%s' needs a Gate and an Up, and this model's FFN has no "
                     "tensor 'blk.0.ffn_gate.weight': silu, gelu, relu and relu_squared do without", path,
@@ -140,6 +141,12 @@ pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name) {
         return pi2_fail(PI2_ERR_INVALID, "FFN activation '%.64s' is none of %s", name, pi2_ffn_activation_names());
     }
     return pi2_gguf_put_string(gguf, PI2_KEY_FFN_ACTIVATION, name);
+}
+
+pi2_status pi2_architecture_adapt(pi2_gguf *gguf) {
+    const pi2_architecture *architecture;
+    if (pi2_architecture_find(gguf, &architecture) != PI2_OK || !architecture->fuses_gate) return PI2_OK;
+    return pi2_gguf_split_rows(gguf, "ffn_up.weight", "ffn_gate.weight");
 }
 
 pi2_status pi2_architecture_activation(const pi2_architecture *architecture, const pi2_gguf *gguf,

@@ -84,6 +84,9 @@ typedef struct pi2_model_shape {
     bool keeps_probabilities;      /* experts' weights are the softmax over all of them, and do not sum to 1 */
     float embedding_scale, residual_scale, logit_scale; /* times; 0: 1. residual: what a block gives, before it is
                                                            added; logit: the logits */
+    float temperature_scale;       /* queries at position p are times 1 + this * ln(1 + floor(p / original context)) */
+    const char *rope_factors_name; /* NULL: "rope_freqs.weight" */
+    bool experts_have_biases;      /* of Gate, Up and Down, and the router of scores */
     float attention_cap, logit_cap; /* x becomes cap * tanh(x / cap), of scores and of logits; 0: it stays */
     pi2_expert_gating gating;
     bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */
@@ -194,6 +197,7 @@ typedef enum pi2_table_role {
     PI2_TABLE_SHARED_GATE, PI2_TABLE_SINKS,
     PI2_TABLE_CONVOLUTION, /* rows of taps, a channel each */
     PI2_TABLE_MIX_DECAY_BIAS, PI2_TABLE_MIX_RATE, PI2_TABLE_MIX_NORM, PI2_TABLE_ROUTER_BIAS,
+    PI2_TABLE_SCORE_BIAS,
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
@@ -241,6 +245,7 @@ void pi2_tensor_directory_close(pi2_tensor_directory *directory);
 typedef struct pi2_architecture {
     const char *name; /* general.architecture */
     pi2_ffn_activation activation; /* where its files do not say another */
+    bool fuses_gate;               /* its files have Gate before Up in one tensor, ffn_up */
     bool has_powerinfer_files;     /* PowerInfer publishes such models; their FFN has zeros: `activation`, else ReLU */
     /** Reads the shape from the metadata. Errors FORMAT (key), UNSUPPORTED. */
     pi2_status (*read_shape)(const pi2_tensor_directory *model, pi2_model_shape *shape_out);
@@ -260,6 +265,10 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
  * Errors  INVALID (no such activation: with those there are), MEMORY
  */
 pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name);
+
+/** Makes of a plain GGUF what its family has: matrices that it stores in one tensor become two. Before its shape is read.
+ *  Errors FORMAT, MEMORY */
+pi2_status pi2_architecture_adapt(pi2_gguf *gguf);
 
 /** The activation of a file's FFN: what its key says, else what a PowerInfer file of its architecture has, else its
  *  architecture's. Errors UNSUPPORTED, FORMAT (the key). */

@@ -256,7 +256,8 @@ static void list_model_tables(const pi2_tensor_directory *model, const pi2_model
         positions->rows = shape->learned_positions + PI2_POSITION_OFFSET;
         positions->keeps_rows = true;
     }
-    pi2_requests_table(model, requests, PI2_TABLE_ROPE_FACTORS, UINT32_MAX, "rope_freqs.weight",
+    pi2_requests_table(model, requests, PI2_TABLE_ROPE_FACTORS, UINT32_MAX,
+                       shape->rope_factors_name ? shape->rope_factors_name : "rope_freqs.weight",
                        shape->rope.dimensions / 2)->required = false;
 }
 

@@ -151,6 +151,14 @@ static void finish_heads(const pi2_forward_walk *walk, uint32_t token, const hea
     if (shape->norms_after_rotation) norm_heads(forward, row);
 }
 
+/* Queries far from the beginning are longer. */
+static void heat_queries(const pi2_forward *forward, uint32_t token, float *q) {
+    const pi2_model_shape *shape = &forward->model->shape;
+    const uint32_t times = (forward->position + token) / shape->rope.original_context;
+    const float factor = (float)(1.0 + (double)shape->temperature_scale * log(1.0 + times));
+    for (size_t i = 0; i < shape->head_count * query_step(shape); i++) q[i] *= factor;
+}
+
 /* Queries and keys are made ready, and the new key and value go into the state. */
 static void store_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
@@ -165,6 +173,7 @@ static void store_token(pi2_forward_walk *walk, uint32_t token) {
     float *v = buffers->v + token * buffers->v_stride;
     finish_heads(walk, token, &q);
     finish_heads(walk, token, &k);
+    if (shape->temperature_scale != 0.0f) heat_queries(forward, token, q.heads);
     if (tables[PI2_TABLE_V_BIAS]) {
         forward->vector->add(v, tables[PI2_TABLE_V_BIAS], (size_t)kv_heads * shape->value_length);
     }

@@ -6,10 +6,11 @@
 
 /* Parts of mixtures of experts that would change the result and that we do not compute. */
 static pi2_status refuse_parts(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer) {
+    const bool has_biases = shape->experts_have_biases;
     const bool has_shared = pi2_layer_has(&shape->layers[layer], PI2_BLOCK_ffn_shared);
     const struct { const char *name; bool is_known; } parts[] = {
-        { "exp_probs_b.bias", shape->router_has_bias }, { "ffn_gate_inp.bias", false },
-        { "ffn_gate_exps.bias", false }, { "ffn_up_exps.bias", false }, { "ffn_down_exps.bias", false },
+        { "exp_probs_b.bias", shape->router_has_bias }, { "ffn_gate_inp.bias", has_biases },
+        { "ffn_gate_exps.bias", has_biases }, { "ffn_up_exps.bias", has_biases }, { "ffn_down_exps.bias", has_biases },
         { "ffn_gate_shexp.weight", has_shared }, { "ffn_up_shexp.weight", has_shared },
         { "ffn_gate_inp_shexp.weight", shape->shared_is_gated }, { "ffn_gate_up_exps.weight", false },
         { "ffn_gate_exps.scale", false }, { "ffn_up_exps.scale", false }, { "ffn_down_exps.scale", false },
@@ -21,6 +22,20 @@ static pi2_status refuse_parts(const pi2_tensor_directory *model, const pi2_mode
                         pi2_gguf_file_path(model->gguf, 0), layer, parts[i].name);
     }
     return PI2_OK;
+}
+
+static void list_biases(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
+                        pi2_model_requests *requests) {
+    const uint32_t neurons = shape->expert_feed_forward_length;
+    const struct { pi2_table_role role; const char *name; uint32_t length; } biases[] = {
+        { PI2_TABLE_GATE_BIAS, "ffn_gate_exps.bias", neurons }, { PI2_TABLE_UP_BIAS, "ffn_up_exps.bias", neurons },
+        { PI2_TABLE_DOWN_BIAS, "ffn_down_exps.bias", shape->embedding_length } };
+    for (size_t i = 0; i < sizeof biases / sizeof biases[0]; i++) {
+        pi2_table_request *table = pi2_requests_table(model, requests, biases[i].role, layer, biases[i].name,
+                                                      biases[i].length);
+        table->rows = shape->expert_count;
+        table->keeps_rows = true;
+    }
 }
 
 static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
@@ -39,6 +54,7 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
     }
     requests->group_count += experts - 1;
     pi2_requests_ffn_norms(model, shape, requests, layer);
+    if (shape->experts_have_biases) list_biases(model, shape, layer, requests);
     return PI2_OK;
 }
 

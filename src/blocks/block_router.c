@@ -8,6 +8,10 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
                        pi2_model_requests *requests) {
     pi2_requests_table(model, requests, PI2_TABLE_ROUTER, layer, "ffn_gate_inp.weight", shape->embedding_length)->rows =
         shape->expert_count;
+    if (shape->experts_have_biases) {
+        (void)pi2_requests_table(model, requests, PI2_TABLE_SCORE_BIAS, layer, "ffn_gate_inp.bias",
+                                 shape->expert_count);
+    }
     if (!shape->router_has_bias) return PI2_OK;
     (void)pi2_requests_table(model, requests, PI2_TABLE_ROUTER_BIAS, layer, "exp_probs_b.bias", shape->expert_count);
     return PI2_OK;

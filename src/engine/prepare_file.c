@@ -116,6 +116,7 @@ pi2_status pi2_prepare_file(const pi2_prepare_options *options, char **path_out)
         ? pi2_fail(PI2_ERR_INVALID, "%s is a cluster file already: give the GGUF that it was made from",
                    options->model_path)
         : pi2_architecture_put_activation(source, options->ffn_activation);
+    if (status == PI2_OK) status = pi2_architecture_adapt(source);
     if (status == PI2_OK) status = prepare_with_statistics(source, options, &path);
     pi2_gguf_close(source);
     if (status == PI2_OK && path_out) {

@@ -212,6 +212,7 @@ static void tell_other_activation(pi2_planned_run *run, const pi2_gguf *gguf, co
 static pi2_status open_weights(pi2_planned_run *run, const char *path, const char *activation, pi2_gguf **gguf_out) {
     PI2_TRY(pi2_gguf_open(path, gguf_out));
     copy_text(run->source.weights_path, sizeof run->source.weights_path, path, strlen(path));
+    PI2_TRY(pi2_architecture_adapt(*gguf_out));
     PI2_TRY(pi2_architecture_put_activation(*gguf_out, NULL)); /* what its magic says, where that says it */
     tell_other_activation(run, *gguf_out, activation);
     return pi2_architecture_put_activation(*gguf_out, activation);

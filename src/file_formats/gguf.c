@@ -563,7 +563,8 @@ static pi2_status check_overlap(const pi2_gguf *gguf) {
     return PI2_OK;
 }
 
-static pi2_status index_tensors(pi2_gguf *gguf) {
+pi2_status pi2_gguf_index_tensors(pi2_gguf *gguf) {
+    free(gguf->by_name);
     gguf->by_name = malloc((gguf->tensor_count + 1) * sizeof *gguf->by_name);
     if (!gguf->by_name) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's tensor table");
     for (size_t i = 0; i < gguf->tensor_count; i++) gguf->by_name[i] = &gguf->tensors[i];
@@ -688,7 +689,7 @@ static pi2_status open_parts(pi2_gguf *gguf, const char *path) {
     PI2_TRY(read_part(gguf, 0, &gguf->table));
     PI2_TRY(check_split_keys(gguf, &gguf->table, 0, count));
     if (count > 1) PI2_TRY(read_other_parts(gguf));
-    return index_tensors(gguf);
+    return pi2_gguf_index_tensors(gguf);
 }
 
 pi2_status pi2_gguf_open(const char *path, pi2_gguf **gguf_out) {

@@ -95,6 +95,14 @@ pi2_status pi2_gguf_string_get(const pi2_gguf *gguf, const char *key, pi2_gguf_s
  */
 pi2_status pi2_gguf_put_string(pi2_gguf *gguf, const char *key, const char *text);
 
+/**
+ * Makes two tensors of each "blk.N.<name>", in memory only: the first half of its rows is "blk.N.<first_name>", the
+ * second keeps the name. No pointer to a tensor from before is good any more.
+ * Errors  FORMAT (rows that cannot be halved, a name that is there already), MEMORY.  Threads: before anyone else uses
+ * the gguf
+ */
+pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *first_name);
+
 /** Arrays. element type ids as in GGUF (0 u8, 4 u32, 5 i32, 6 f32, 8 string, 10 u64 ...). */
 typedef struct pi2_gguf_array {
     uint32_t element_type;

@@ -50,6 +50,9 @@ const char *pi2_gguf_printable(char *out, size_t out_bytes, pi2_gguf_string stri
 /** Sorts by_key anew after `entries` has changed. Errors MEMORY. */
 pi2_status pi2_gguf_table_index(pi2_gguf_table *table);
 
+/** Sorts by_name anew after `tensors` has changed, and checks that no name is there twice. Errors MEMORY, FORMAT. */
+pi2_status pi2_gguf_index_tensors(pi2_gguf *gguf);
+
 /** Frees what pi2_gguf_put_string() took. */
 void pi2_gguf_free_additions(pi2_gguf *gguf);
 

@@ -23,6 +23,12 @@ pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk) {
                            .gates_stride = buffers->neuron_stride };
 }
 
+/* Of an expert: its row of the layer's. */
+static const float *bias_of(const pi2_layer_weights *layer, pi2_table_role role, uint32_t expert) {
+    const float *biases = layer->tables[role];
+    return biases ? biases + (size_t)expert * layer->down.tensor->columns : NULL;
+}
+
 pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_job *job) {
     pi2_forward *forward = walk->forward;
     pi2_expert_buffers *experts = &forward->buffers.experts;
@@ -33,6 +39,8 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
                     .key = layer->first_key + job->expert,
                     .first_extent = forward->model->layout->groups[layer->ffn_group].first_extent },
         .gate = &layer->gate, .up = &layer->up, .down = &layer->down, .expert = job->expert,
+        .gate_bias = bias_of(layer, PI2_TABLE_GATE_BIAS, job->expert),
+        .up_bias = bias_of(layer, PI2_TABLE_UP_BIAS, job->expert),
         .input = alone ? &forward->buffers.normed_set : &experts->gathered_set,
         .input_shift = alone ? job->first_row : 0, .hidden_set = &experts->hidden_set, .hidden = experts->hidden,
         .hidden_stride = experts->neuron_stride, .row_token = alone ? NULL : experts->row_token };

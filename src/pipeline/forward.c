@@ -369,7 +369,7 @@ static void fill_frequencies(pi2_forward *forward, uint32_t number) {
     const float *factors = number == 0 ? forward->model->rope_factors : NULL;
     const uint32_t pairs = rope->dimensions / 2;
     double low = 0, high = 0;
-    forward->rope_magnitudes[number] = 1.0;
+    forward->rope_magnitudes[number] = rope->attention_factor;
     if (rope->yarn) {
         low = floor(yarn_dimension(rope, rope->yarn_beta_fast));
         high = ceil(yarn_dimension(rope, rope->yarn_beta_slow));

@@ -93,6 +93,8 @@ static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     float *p = experts->probabilities + token * experts->expert_stride; /* scores, as yet */
     uint32_t *chosen = experts->chosen + (size_t)token * shape->expert_used_count;
     const float *bias = layer_of(walk)->tables[PI2_TABLE_ROUTER_BIAS];
+    const float *score_bias = layer_of(walk)->tables[PI2_TABLE_SCORE_BIAS];
+    if (score_bias) forward->vector->add(p, score_bias, shape->expert_count);
     /* Scores, since probabilities of 1 and of 0 are alike where scores are not; but a bias goes to probabilities. */
     if (!bias) pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
     weigh_experts(forward, p);
@@ -348,12 +350,15 @@ void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
     const uint32_t used = forward->model->shape.expert_used_count;
     const size_t width = forward->model->shape.embedding_length;
     float *out = buffers->out + token * buffers->width_stride;
+    const float *biases = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS]; /* of each expert's result */
     /* An FFN beside the experts has left its result there. */
     if (!layer_of(walk)->shared_down.tensor) memset(out, 0, width * sizeof *out);
     for (uint32_t i = 0; i < used; i++) {
         const size_t visit = (size_t)token * used + i;
         forward->vector->add_scaled(out, experts->y + experts->row_of[visit] * buffers->width_stride,
                                     experts->weights[visit], width);
+        if (!biases) continue;
+        forward->vector->add_scaled(out, biases + experts->chosen[visit] * width, experts->weights[visit], width);
     }
     pi2_forward_end_block(walk, token, out);
 }

@@ -229,6 +229,8 @@ static void test_against_double(void **state) {
                     [PI2_FFN_drelu] = positive * (b > 0 ? b : 0),
                     [PI2_FFN_gelu_topk] = 0.5 * positive * b *
                         (1.0 + tanh(0.7978845608028654 * (positive + 0.044715 * positive * positive * positive))),
+                    [PI2_FFN_silu_clamped] = fmin(a, 7) / (1.0 + exp(-1.702 * fmin(a, 7))) *
+                        (fmax(fmin(b, 7), -7) + 1),
                     [RMS_NORM] = a * norm * b, [ADD] = a + b,
                     [LAYER_NORM] = (a - mean) / sqrt(variance + (double)1e-5f) * b + (double)layer_norm_bias[i],
                     [ADD_SCALED] = a + (double)0.37f * b, [SOFTMAX] = exp(a) / sum};

@@ -437,6 +437,59 @@ static void qwen35moe(maker *m) {
     shared_expert(m, true);
 }
 
+static void mistral3(maker *m) {
+    llama(m);
+    if (m->layer != UINT32_MAX) return;
+    pi2_gguf_builder_string(m->builder, key(m, "rope.scaling.type"), "yarn");
+    put_float(m, "rope.scaling.factor", 4.0f);
+    put(m, "rope.scaling.original_context_length", 16);
+    put_float(m, "rope.scaling.yarn_log_multiplier", 1.0f);
+    put_float(m, "attention.temperature_scale", 0.5f);
+}
+
+static void phi3(maker *m) {
+    m->rotated = 16;
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put(m, "rope.scaling.original_context_length", 512); /* above what llama.cpp makes of a context of 48 */
+        put_float(m, "rope.scaling.attn_factor", 1.2f);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    matrix(m, "attn_qkv.weight", WIDTH, ((uint64_t)m->heads + 2 * m->kv_heads) * m->head);
+    matrix(m, "attn_output.weight", (uint64_t)m->heads * m->head, WIDTH);
+    norm(m, "ffn_norm.weight", WIDTH);
+    matrix(m, "ffn_up.weight", WIDTH, 2 * NEURONS);
+    matrix(m, "ffn_down.weight", NEURONS, WIDTH);
+}
+
+static void expert_biases(const maker *m, const char *name, uint64_t length) {
+    stack_of(m, name, PI2_F32, length, EXPERTS, 0, 0.5f * sqrtf((float)length));
+}
+
+static void gpt_oss(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_experts(m);
+        put(m, "attention.sliding_window", WINDOW);
+        pi2_gguf_builder_string(m->builder, key(m, "rope.scaling.type"), "yarn");
+        put_float(m, "rope.scaling.factor", 4.0f);
+        put(m, "rope.scaling.original_context_length", 32);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    qkv_biases(m);
+    bias(m, "attn_output.bias", WIDTH);
+    vector(m, "attn_sinks.weight", m->heads, -1.0f, 3.0f);
+    norm(m, "post_attention_norm.weight", WIDTH);
+    experts(m);
+    bias(m, "ffn_gate_inp.bias", EXPERTS);
+    expert_biases(m, "ffn_gate_exps.bias", EXPERT_NEURONS);
+    expert_biases(m, "ffn_up_exps.bias", EXPERT_NEURONS);
+    expert_biases(m, "ffn_down_exps.bias", WIDTH);
+}
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -462,6 +515,9 @@ static const struct {
     { "granite", "output_norm", granite, LAYERS, LONG_HEAD, false },
     { "granitemoe", "output_norm", granitemoe, LAYERS, HEAD, false },
     { "minicpm", "output_norm", minicpm, LAYERS, HEAD, false },
+    { "mistral3", "output_norm", mistral3, LAYERS, LONG_HEAD, false },
+    { "phi3", "output_norm", phi3, LAYERS, HEAD, false },
+    { "gpt-oss", "output_norm", gpt_oss, LAYERS, LONG_HEAD, false },
     { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false },
 };
 
@@ -477,6 +533,8 @@ static void add_all(maker *m, const char *output_norm, void (*add)(maker *m), bo
     add(m);
     const uint32_t tokens = pi2_tiny_vocabulary_add(&vocabulary, m->builder);
     put(m, "vocab_size", tokens);
+    if (strcmp(m->architecture, "phi3") == 0) vector(m, "rope_factors_short.weight", m->rotated / 2, 0.8f, 3.0f);
+    if (strcmp(m->architecture, "phi3") == 0) vector(m, "rope_factors_long.weight", m->rotated / 2, 5.0f, 9.0f);
     stack_of(m, "token_embd.weight", m->type, WIDTH, tokens, 0, is_tied ? 1.0f : 3.0f);
     for (m->layer = 0; m->layer < m->layers; m->layer++) add(m);
     m->layer = UINT32_MAX;

@@ -180,6 +180,9 @@ static double activation(const reference *r, double gate, double up) {
     if (strcmp(name, "relu_squared") == 0) return positive(gate) * positive(gate) * up;
     if (strcmp(name, "drelu") == 0) return positive(gate) * positive(up);
     if (strcmp(name, "gelu_topk") == 0) return gelu(gate) * up; /* cut already, where the layer has a cutoff */
+    if (strcmp(name, "silu_clamped") == 0) {
+        return fmin(gate, 7) / (1 + exp(-1.702 * fmin(gate, 7))) * (fmax(fmin(up, 7), -7) + 1);
+    }
     abort(); /* a new line of ffn_activations.inc */
 }
 

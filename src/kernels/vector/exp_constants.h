@@ -28,6 +28,10 @@
 #define PI2_GELU_LINEAR 0x1.988454p+0f
 #define PI2_GELU_CUBIC 0x1.2444f2p-4f
 
+/* silu_clamped: how steep, and within what limits. */
+#define PI2_CLAMPED_SLOPE 1.702f
+#define PI2_CLAMPED_LIMIT 7.0f
+
 /* Blocks whose largest magnitude is below this count as zeros: 127 / amax must stay finite. */
 #define PI2_QUANTIZE_SMALLEST 0x1p-119f
 

@@ -77,6 +77,16 @@ static void gelu_topk_multiply(float *out, const float *gate, const float *up, s
     }
 }
 
+/* Comparisons are the way round that keeps a NaN. */
+static void silu_clamped_multiply(float *out, const float *gate, const float *up, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const float x = gate[i] > PI2_CLAMPED_LIMIT ? PI2_CLAMPED_LIMIT : gate[i];
+        const float high = up[i] > PI2_CLAMPED_LIMIT ? PI2_CLAMPED_LIMIT : up[i];
+        const float y = high < -PI2_CLAMPED_LIMIT ? -PI2_CLAMPED_LIMIT : high;
+        out[i] = x / (1.0f + pi2_expf(-(x * PI2_CLAMPED_SLOPE))) * (y + 1.0f);
+    }
+}
+
 static void add(float *x, const float *y, size_t count) {
     for (size_t i = 0; i < count; i++) x[i] += y[i];
 }

@@ -84,6 +84,15 @@ static inline lanes drelu_times(lanes gate, lanes up) { return lanes_mul(relu(ga
 
 static inline lanes gelu_topk_times(lanes gate, lanes up) { return gelu_times(relu(gate), up); }
 
+static inline lanes silu_clamped_times(lanes gate, lanes up) {
+    const lanes limit = lanes_set(PI2_CLAMPED_LIMIT);
+    const lanes x = lanes_min(limit, gate);
+    const lanes y = lanes_max(lanes_set(-PI2_CLAMPED_LIMIT), lanes_min(limit, up));
+    const lanes exponent = lanes_sub(lanes_zero(), lanes_mul(x, lanes_set(PI2_CLAMPED_SLOPE)));
+    const lanes part = lanes_div(x, lanes_add(lanes_set(1.0f), lanes_exp(exponent)));
+    return lanes_mul(part, lanes_add(y, lanes_set(1.0f)));
+}
+
 #define DEFINE_ACTIVATION(name, times)                                                           \
     static void name(float *out, const float *gate, const float *up, size_t count) {             \
         const size_t whole = count / LANES * LANES;                                              \
@@ -102,6 +111,7 @@ DEFINE_ACTIVATION(relu_multiply, relu_times)
 DEFINE_ACTIVATION(relu_squared_multiply, relu_squared_times)
 DEFINE_ACTIVATION(drelu_multiply, drelu_times)
 DEFINE_ACTIVATION(gelu_topk_multiply, gelu_topk_times)
+DEFINE_ACTIVATION(silu_clamped_multiply, silu_clamped_times)
 #undef DEFINE_ACTIVATION
 
 static void add(float *x, const float *y, size_t count) {
