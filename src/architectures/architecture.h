@@ -92,7 +92,8 @@ typedef struct pi2_model_shape {
     bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */
     uint32_t window;               /* positions that windowed layers see; 0: every layer sees all */
     uint32_t convolution_taps;     /* of short convolutions and delta nets */
-    uint32_t mix_key_heads, mix_value_heads, mix_head_length; /* of delta nets */
+    uint32_t mix_key_heads, mix_value_heads, mix_head_length; /* of delta nets; of state spaces, whose groups ... */
+    uint32_t mix_state_length;     /* ... of heads have so many directions each in common */
     pi2_layer_shape layers[PI2_MOST_LAYERS];
 } pi2_model_shape;
 
@@ -142,7 +143,8 @@ static inline bool pi2_layer_cuts_gate(const pi2_model_shape *shape, uint32_t la
 static inline bool pi2_model_is_recurrent(const pi2_model_shape *shape) {
     for (uint32_t i = 0; i < shape->layer_count; i++) {
         const pi2_layer_shape *layer = &shape->layers[i];
-        if (pi2_layer_has(layer, PI2_BLOCK_delta_net) || pi2_layer_has(layer, PI2_BLOCK_short_conv)) return true;
+        if (pi2_layer_has(layer, PI2_BLOCK_delta_net) || pi2_layer_has(layer, PI2_BLOCK_short_conv) ||
+            pi2_layer_has(layer, PI2_BLOCK_mamba2)) return true;
     }
     return false;
 }
@@ -198,6 +200,7 @@ typedef enum pi2_table_role {
     PI2_TABLE_CONVOLUTION, /* rows of taps, a channel each */
     PI2_TABLE_MIX_DECAY_BIAS, PI2_TABLE_MIX_RATE, PI2_TABLE_MIX_NORM, PI2_TABLE_ROUTER_BIAS,
     PI2_TABLE_SCORE_BIAS,
+    PI2_TABLE_CONVOLUTION_BIAS, PI2_TABLE_MIX_SKIP,
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
@@ -266,8 +269,8 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
  */
 pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name);
 
-/** Makes of a plain GGUF what its family has: matrices that it stores in one tensor become two. Before its shape is read.
- *  Errors FORMAT, MEMORY */
+/** Makes of a plain GGUF what its family has: matrices that it stores in one tensor become two. Before its shape is
+ *  read. Errors FORMAT, MEMORY */
 pi2_status pi2_architecture_adapt(pi2_gguf *gguf);
 
 /** The activation of a file's FFN: what its key says, else what a PowerInfer file of its architecture has, else its

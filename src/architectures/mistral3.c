@@ -1,6 +1,6 @@
 /*
- * mistral3.c: Ministral 3: a Llama whose rotations are scaled by YaRN without its magnitude, and whose queries grow with
- * the position.
+ * mistral3.c: Ministral 3: a Llama whose rotations are scaled by YaRN without its magnitude, and whose queries grow
+ * with the position.
  */
 #include <math.h>
 
@@ -30,9 +30,9 @@ static pi2_status mistral3_read_shape(const pi2_tensor_directory *model, pi2_mod
                                     &shape->temperature_scale));
     if (shape->temperature_scale == 0.0f) return PI2_OK;
     if (shape->rope.original_context > 0 && fabsf(shape->temperature_scale) <= 1e3f) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.attention.temperature_scale is %g, with an original context of %u positions",
-                    pi2_gguf_file_path(model->gguf, 0), shape->architecture, (double)shape->temperature_scale,
-                    shape->rope.original_context);
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.attention.temperature_scale is %g, with an original context of %u "
+                    "positions", pi2_gguf_file_path(model->gguf, 0), shape->architecture,
+                    (double)shape->temperature_scale, shape->rope.original_context);
 }
 
 const pi2_architecture pi2_architecture_mistral3 = {

@@ -1,6 +1,7 @@
 /*
- * phi3.c: Phi 3 and 4: queries, keys and values are one matrix, Gate and Up another; part of a head is rotated. Files that
- * have other rotations for long contexts are run with those for short ones, as far as the model was trained with them.
+ * phi3.c: Phi 3 and 4: queries, keys and values are one matrix, Gate and Up another; part of a head is rotated. Files
+ * that have other rotations for long contexts are run with those for short ones, as far as the model was trained with
+ * them.
  */
 #include "architectures/decoder.h"
 #include "base/fail.h"

@@ -155,7 +155,7 @@ static void finish_heads(const pi2_forward_walk *walk, uint32_t token, const hea
 static void heat_queries(const pi2_forward *forward, uint32_t token, float *q) {
     const pi2_model_shape *shape = &forward->model->shape;
     const uint32_t times = (forward->position + token) / shape->rope.original_context;
-    const float factor = (float)(1.0 + (double)shape->temperature_scale * log(1.0 + times));
+    const float factor = (float)(1.0 + (double)shape->temperature_scale * pi2_log(1.0 + times));
     for (size_t i = 0; i < shape->head_count * query_step(shape); i++) q[i] *= factor;
 }
 

@@ -96,9 +96,10 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_model_shape *m = &forward->model->shape;
     const uint32_t channels = channels_of(m), begin = chunk * CHANNELS;
     const uint32_t end = channels - begin < CHANNELS ? channels : begin + CHANNELS;
-    pi2_causal_convolution(forward->buffers.scratch, forward->buffers.scratch_stride, forward->token_count, channels,
-                           begin, end, layer_of(walk)->tables[PI2_TABLE_CONVOLUTION], m->convolution_taps,
-                           (float *)(void *)pi2_forward_state(walk), true);
+    const pi2_convolution convolution = { .weights = layer_of(walk)->tables[PI2_TABLE_CONVOLUTION],
+                                          .taps = m->convolution_taps, .channels = channels, .is_silu = true };
+    pi2_causal_convolution(&convolution, forward->buffers.scratch, forward->buffers.scratch_stride,
+                           forward->token_count, begin, end, (float *)(void *)pi2_forward_state(walk));
 }
 
 /* Norm by root mean square, times silu of the gate. */

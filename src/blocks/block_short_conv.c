@@ -67,9 +67,10 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
         const float *b = buffers->scratch + t * buffers->scratch_stride, *x = b + 2 * (size_t)width;
         for (uint32_t c = begin; c < end; c++) buffers->attended[t * stride + c] = b[c] * x[c];
     }
-    pi2_causal_convolution(buffers->attended, stride, forward->token_count, width, begin, end,
-                           layer_of(walk)->tables[PI2_TABLE_CONVOLUTION], forward->model->shape.convolution_taps,
-                           (float *)(void *)pi2_forward_state(walk), false);
+    const pi2_convolution convolution = { .weights = layer_of(walk)->tables[PI2_TABLE_CONVOLUTION],
+                                          .taps = forward->model->shape.convolution_taps, .channels = width };
+    pi2_causal_convolution(&convolution, buffers->attended, stride, forward->token_count, begin, end,
+                           (float *)(void *)pi2_forward_state(walk));
     for (uint32_t t = 0; t < forward->token_count; t++) {
         const float *gate = buffers->scratch + t * buffers->scratch_stride + width;
         for (uint32_t c = begin; c < end; c++) buffers->attended[t * stride + c] *= gate[c];

@@ -19,9 +19,9 @@ static pi2_status split_one(pi2_gguf *gguf, size_t index, size_t prefix, const c
     pi2_gguf_tensor *tensor = &gguf->tensors[index], *first = &gguf->tensors[gguf->tensor_count];
     const uint64_t rows = tensor->dimensions[1];
     if (rows == 0 || rows % 2 != 0 || tensor->bytes % rows != 0 || tensor->dimensions[2] != 1) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' of %llu rows is not two matrices of equal size, one behind the "
-                        "other: convert the model again", pi2_gguf_file_path(gguf, tensor->file_index), tensor->name,
-                        (unsigned long long)tensor->dimensions[1]);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' of %llu rows is not two matrices of equal size, one behind "
+                        "the other: convert the model again", pi2_gguf_file_path(gguf, tensor->file_index),
+                        tensor->name, (unsigned long long)rows);
     }
     pi2_gguf_addition *addition = malloc(sizeof *addition + prefix + strlen(first_name) + 1);
     if (!addition) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's tensor table");

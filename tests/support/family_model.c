@@ -13,7 +13,8 @@
 #include "support/tiny_model.h"
 
 enum { HEADS = 4, KV_HEADS = 2, HEAD = 16, LONG_HEAD = 32, LAYERS = 4, MOST_LARGE_LAYERS = 8, WINDOW = 12,
-       CONTEXT = 128, EXPERTS = 6, USED = 2, TAPS = 4, MIX_KEY_HEADS = 2, MIX_VALUE_HEADS = 4, MIX_HEAD = 16 };
+       CONTEXT = 128, EXPERTS = 6, USED = 2, TAPS = 4, MIX_KEY_HEADS = 2, MIX_VALUE_HEADS = 4, MIX_HEAD = 16,
+       MIX_STATE = 24 };
 
 /* What a model's size makes larger. */
 #define WIDTH (64u * m->scale)
@@ -58,7 +59,7 @@ static void put_common(const maker *m, const uint32_t *kv_heads) {
     put(m, "block_count", m->layers);
     put(m, "context_length", CONTEXT);
     put(m, "embedding_length", WIDTH);
-    put(m, "feed_forward_length", m->neurons);
+    if (m->neurons) put(m, "feed_forward_length", m->neurons);
     put(m, "attention.head_count", m->heads);
     if (kv_heads) put_each(m, "attention.head_count_kv", kv_heads);
     else put(m, "attention.head_count_kv", m->kv_heads);
@@ -106,8 +107,9 @@ static void matrix(const maker *m, const char *name, uint64_t columns, uint64_t 
     stack_of(m, name, m->type, columns, rows, 0, 1.25f);
 }
 
-/* A vector of floats between low and high. */
-static void vector(const maker *m, const char *name, uint64_t length, float low, float high) {
+/* Floats between low and high, as a vector or as a matrix of one column. */
+static void floats(const maker *m, const char *name, uint64_t length, float low, float high, bool is_column) {
+    const uint64_t dimensions[2] = { is_column ? 1 : length, length };
     const char *full = full_name(m, name);
     uint64_t state = hash_name(full);
     pi2_test_bytes data = { 0 };
@@ -115,8 +117,15 @@ static void vector(const maker *m, const char *name, uint64_t length, float low,
         const float unit = (float)(pi2_tiny_random(&state) >> 40) / 16777216.0f;
         pi2_test_bytes_add_f32(&data, low + (high - low) * unit);
     }
-    pi2_gguf_builder_tensor(m->builder, full, PI2_F32, 1, &length, data.data, data.length);
+    pi2_gguf_builder_tensor(m->builder, full, PI2_F32, is_column ? 2 : 1, dimensions, data.data, data.length);
     pi2_test_bytes_free(&data);
+}
+
+static void vector(const maker *m, const char *name, uint64_t length, float low, float high) {
+    floats(m, name, length, low, high, false);
+}
+static void column(const maker *m, const char *name, uint64_t length, float low, float high) {
+    floats(m, name, length, low, high, true);
 }
 
 static void norm(const maker *m, const char *name, uint64_t length) { vector(m, name, length, 0.5f, 1.5f); }
@@ -490,6 +499,50 @@ static void gpt_oss(maker *m) {
     expert_biases(m, "ffn_down_exps.bias", WIDTH);
 }
 
+static void put_each_length(const maker *m, const uint32_t *kinds, uint32_t kind, const char *suffix, uint32_t value) {
+    uint32_t values[MOST_LARGE_LAYERS];
+    for (uint32_t i = 0; i < m->layers; i++) values[i] = kinds[i] == kind ? value : 0;
+    put_each(m, suffix, values);
+}
+
+static void state_space(const maker *m) {
+    const uint64_t values = MIX_VALUE_HEADS * MIX_HEAD, channels = values + 2 * MIX_KEY_HEADS * MIX_STATE;
+    const uint64_t heads[2] = { 1, MIX_VALUE_HEADS };
+    matrix(m, "ssm_in.weight", WIDTH, values + channels + MIX_VALUE_HEADS);
+    convolution(m, "ssm_conv1d.weight", channels);
+    bias(m, "ssm_conv1d.bias", channels);
+    bias(m, "ssm_dt.bias", heads[1]);
+    column(m, "ssm_a", heads[1], -0.8f, -0.1f);
+    column(m, "ssm_d", heads[1], -1.0f, 1.0f);
+    stack_of(m, "ssm_norm.weight", PI2_F32, values / MIX_KEY_HEADS, MIX_KEY_HEADS, 0, 6.0f);
+    matrix(m, "ssm_out.weight", values, WIDTH);
+}
+
+static void nemotron_h(maker *m) {
+    enum { SCAN, NETWORK, ATTENTION };
+    static const uint32_t kinds[] = { SCAN, NETWORK, ATTENTION, SCAN, NETWORK, ATTENTION };
+    if (m->layer != UINT32_MAX) {
+        norm(m, "attn_norm.weight", WIDTH);
+        if (kinds[m->layer] == ATTENTION) attention(m, m->kv_heads, 1);
+        if (kinds[m->layer] == SCAN) state_space(m);
+        if (kinds[m->layer] != NETWORK) return;
+        matrix(m, "ffn_up.weight", WIDTH, NEURONS);
+        matrix(m, "ffn_down.weight", NEURONS, WIDTH);
+        return;
+    }
+    uint32_t kv_heads[6];
+    for (int i = 0; i < 6; i++) kv_heads[i] = kinds[i] == ATTENTION ? m->kv_heads : 0;
+    m->neurons = 0;
+    put_common(m, kv_heads);
+    put_float(m, "attention.layer_norm_epsilon", 1e-5f); /* llama.cpp wants it */
+    put_each_length(m, kinds, NETWORK, "feed_forward_length", NEURONS);
+    put(m, "ssm.conv_kernel", TAPS);
+    put(m, "ssm.inner_size", MIX_VALUE_HEADS * MIX_HEAD);
+    put(m, "ssm.state_size", MIX_STATE);
+    put(m, "ssm.time_step_rank", MIX_VALUE_HEADS);
+    put(m, "ssm.group_count", MIX_KEY_HEADS);
+}
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -518,6 +571,7 @@ static const struct {
     { "mistral3", "output_norm", mistral3, LAYERS, LONG_HEAD, false },
     { "phi3", "output_norm", phi3, LAYERS, HEAD, false },
     { "gpt-oss", "output_norm", gpt_oss, LAYERS, LONG_HEAD, false },
+    { "nemotron_h", "output_norm", nemotron_h, 6, HEAD, false },
     { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false },
 };
 

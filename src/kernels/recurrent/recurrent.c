@@ -8,9 +8,11 @@
 
 enum { LANES = 16 };
 
-/* Sixteen channels at most; the rows before the first one lie in `past`. */
-static void convolve_lanes(float *x, size_t stride, size_t tokens, size_t lanes, const float *weights, size_t taps,
-                           float past[PI2_CONVOLUTION_MOST][LANES], bool is_silu) {
+/* Channels from `first` on, sixteen at most; the rows before the first token lie in `past`. */
+static void convolve_lanes(const pi2_convolution *convolution, size_t first, size_t lanes, float *x, size_t stride,
+                           size_t tokens, float past[PI2_CONVOLUTION_MOST][LANES]) {
+    const size_t taps = convolution->taps;
+    const float *weights = convolution->weights + first * taps;
     for (size_t t = 0; t < tokens; t++, x += stride) {
         float sums[LANES] = { 0.0f };
         memcpy(past[taps - 1], x, lanes * sizeof *x);
@@ -18,17 +20,21 @@ static void convolve_lanes(float *x, size_t stride, size_t tokens, size_t lanes,
             for (size_t c = 0; c < lanes; c++) sums[c] += weights[c * taps + k] * past[k][c];
         }
         memmove(past[0], past[1], (taps - 1) * sizeof past[0]);
-        for (size_t c = 0; c < lanes; c++) x[c] = is_silu ? sums[c] / (1.0f + pi2_expf(-sums[c])) : sums[c];
+        for (size_t c = 0; convolution->bias && c < lanes; c++) sums[c] += convolution->bias[first + c];
+        for (size_t c = 0; c < lanes; c++) {
+            x[c] = convolution->is_silu ? sums[c] / (1.0f + pi2_expf(-sums[c])) : sums[c];
+        }
     }
 }
 
-void pi2_causal_convolution(float *x, size_t stride, size_t tokens, size_t channels, size_t begin, size_t end,
-                            const float *weights, size_t taps, float *history, bool is_silu) {
+void pi2_causal_convolution(const pi2_convolution *convolution, float *x, size_t stride, size_t tokens, size_t begin,
+                            size_t end, float *history) {
+    const size_t taps = convolution->taps, channels = convolution->channels;
     for (size_t c = begin; c < end; c += LANES) {
         const size_t lanes = end - c < LANES ? end - c : LANES;
         float past[PI2_CONVOLUTION_MOST][LANES];
         for (size_t k = 0; k + 1 < taps; k++) memcpy(past[k], history + k * channels + c, lanes * sizeof *x);
-        convolve_lanes(x + c, stride, tokens, lanes, weights + c * taps, taps, past, is_silu);
+        convolve_lanes(convolution, c, lanes, x + c, stride, tokens, past);
         for (size_t k = 0; k + 1 < taps; k++) memcpy(history + k * channels + c, past[k], lanes * sizeof *x);
     }
 }
@@ -65,6 +71,22 @@ void pi2_delta_step(float *state, size_t dimensions, size_t values, const float 
         for (size_t j = 0; j < values; j++) {
             row[j] += key[i] * change[j];
             out[j] += row[j] * query[i];
+        }
+    }
+}
+
+float pi2_softplus(float x) {
+    return x > 20.0f ? x : (float)pi2_log(1.0 + (double)pi2_expf(x));
+}
+
+void pi2_scan_step(float *state, size_t directions, size_t values, const float *input, const float *output,
+                   const float *value, float decay, float *out) {
+    for (size_t j = 0; j < values; j++) out[j] = 0.0f;
+    for (size_t i = 0; i < directions; i++) {
+        float *row = state + i * values;
+        for (size_t j = 0; j < values; j++) {
+            row[j] = row[j] * decay + input[i] * value[j];
+            out[j] += row[j] * output[i];
         }
     }
 }

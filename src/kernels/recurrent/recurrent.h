@@ -15,10 +15,15 @@ enum { PI2_DELTA_MOST = 256 /* dimensions of a head */, PI2_CONVOLUTION_MOST = 1
  * A causal convolution of each channel by itself, in place, for channels [begin, end):
  *   x[t][c] = sum over taps k ascending of weights[c][k] * x[t - (taps - 1) + k][c]
  * rows before the first one are history[taps - 1][channels], which becomes the last ones.
- * weights: [channels][taps], 2 to PI2_CONVOLUTION_MOST taps. is_silu: silu of that.
  */
-void pi2_causal_convolution(float *x, size_t stride, size_t tokens, size_t channels, size_t begin, size_t end,
-                            const float *weights, size_t taps, float *history, bool is_silu);
+typedef struct pi2_convolution {
+    const float *weights;  /* [channels][taps] */
+    const float *bias;     /* [channels], added to that; NULL: none */
+    size_t taps, channels; /* taps: 2 to PI2_CONVOLUTION_MOST */
+    bool is_silu;          /* silu of that */
+} pi2_convolution;
+void pi2_causal_convolution(const pi2_convolution *convolution, float *x, size_t stride, size_t tokens, size_t begin,
+                            size_t end, float *history);
 
 /** out = x times a factor that makes its length `length`; of a length below epsilon as if it had that. count: up to
  *  PI2_DELTA_MOST. */
@@ -34,5 +39,15 @@ float pi2_softplus_decay(float x, float rate);
  */
 void pi2_delta_step(float *state, size_t dimensions, size_t values, const float *query, const float *key,
                     const float *value, float decay, float strength, float *out);
+/** ln(1 + exp(x)). */
+float pi2_softplus(float x);
+
+/**
+ * A state space of one head, one token: the state forgets, takes up `value` in the directions of `input`, and out is
+ * what `output` reads of it.
+ * state: [directions][values], input and output [directions], value and out [values].
+ */
+void pi2_scan_step(float *state, size_t directions, size_t values, const float *input, const float *output,
+                   const float *value, float decay, float *out);
 
 #endif

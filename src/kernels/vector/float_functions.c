@@ -161,6 +161,12 @@ static double exp_of_two_parts(double high, double low) {
            double_from_bits((uint64_t)(second + 1023) << 52);
 }
 
+double pi2_log(double x) {
+    double high, low;
+    log_in_two_parts(x, &high, &low);
+    return high + low;
+}
+
 double pi2_pow(double base, double exponent) {
     const double infinity = double_from_bits(UINT64_C(0x7ff0000000000000));
     if (!(base > 0.0) || exponent != exponent) {

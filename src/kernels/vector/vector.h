@@ -60,6 +60,7 @@ float pi2_expf(float x);
 double pi2_sin(double x);          /* |x| up to 2^30 */
 double pi2_cos(double x);
 double pi2_pow(double base, double exponent); /* base > 0 */
+double pi2_log(double x);          /* x > 0 and finite */
 float pi2_half_to_float(unsigned short half);
 unsigned short pi2_float_to_half(float value); /* round to nearest even */
 
