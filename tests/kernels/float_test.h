@@ -62,4 +62,10 @@ static inline void check_same_floats(const char *what, const float *want, const 
     }
 }
 
+static inline void assert_near(double got, double want, double relative, double absolute) {
+    if (!(fabs(got - want) <= relative * fabs(want) + absolute)) {
+        fail_msg("%.9g instead of %.9g", got, want);
+    }
+}
+
 #endif

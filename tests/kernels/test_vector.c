@@ -190,12 +190,6 @@ static void test_sets_give_equal_bits(void **state) {
     }
 }
 
-static void assert_near(double got, double want, double relative, double absolute) {
-    if (!(fabs(got - want) <= relative * fabs(want) + absolute)) {
-        fail_msg("%.9g instead of %.9g", got, want);
-    }
-}
-
 static void test_against_double(void **state) {
     (void)state;
     static buffers t;
