@@ -12,13 +12,19 @@ commands=$(sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p' "$folder/out")
 for command in $commands; do
     expect 0 "$command" --help
     cp "$folder/out" "$folder/help_$command"
+    # "Usage: powerinfer2 predictor make|train [options]": a command of commands has the options of all of them.
+    for each in $(sed -n "s/^Usage: powerinfer2 $command \\([a-z]*|[a-z|]*\\) .*/\\1/p" "$folder/out" | tr '|' ' '); do
+        expect 0 "$command" "$each" --help
+        cat "$folder/out" >>"$folder/help_$command"
+    done
     # "  -m, --model FILE", and the paragraph of what has no effect.
     awk -v command="$command" '
         /^Taken for/ { all = 1; next }
         /^Sizes:/ { all = 0 }
         /^  -/ || all { for (i = 1; i <= NF; i++) { word = $i; comma = sub(/,$/, "", word)
-            if (word ~ /^-/) print command, word; else if (!all) break } }' "$folder/out"
+            if (word ~ /^-/) print command, word; else if (!all) break } }' "$folder/help_$command"
 done >"$folder/options"
+grep -q '^predictor --bits$' "$folder/options" || fail "options of commands of commands are not read"
 grep -q '^run --memory$' "$folder/options" && grep -q '^plan --mlock$' "$folder/options" || fail "options are not read"
 
 # mentions: of lines "COMMANDS<tab>PLACE<tab>TEXT" those options that a command of the list has not.
@@ -77,6 +83,7 @@ for file in "$sources"/src/*/*.c "$sources"/src/*/*/*.c "$sources"/programs/cli/
     */main.c) list= ;;
     */template_file.c | */prompt.c) list="run apply-template" ;;
     */synthetic/*) list=synth ;;
+    */low_rank_train.c | */predictor_train.c) list=predictor ;;
     */engine_outputs.c) list="run bench" ;;
     *) list=$engines ;;
     esac
