@@ -117,6 +117,9 @@ answer="-m $sparse --raw -p hand -n 6 --temp 0 -c 64"
     grep -q "^approximate (sparsity 0.5, predictor low_bit [0-9a-f]*): KL divergence" "$folder/err" || fail "$(cat "$folder/err")"
     expect_error 6 "more than --max-divergence 0" run $answer --sparsity 0.5 --max-divergence 0 -q
     expect_error 6 "(sparsity 0.4, .* was not measured" run $answer --sparsity 0.4 --max-divergence 10 -q
+    # Another predictor of the same kind is another mode.
+    expect 0 predictor make -m "$folder/sparse.pi2" --bits 3 -o "$folder/three.predictor" -q
+    expect_error 6 "was not measured" run $answer --sparsity 0.5 --max-divergence 10 -q --predictor "$folder/three.predictor"
     expect 0 run $answer --sparsity 0.5 --max-divergence 0 --on-divergence exact
     [ "$(cat "$folder/out")" = "$exact" ] || fail "the run that fell back says another text"
     expect_error 3 "measured on other weights, or another activation" run $answer --ffn-activation relu -ctk q8_0 -ctv q8_0 -q
