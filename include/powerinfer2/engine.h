@@ -37,12 +37,18 @@ enum { PI2_EXACT_POSITIONS = 4 };
 /** Threads that one engine computes with at most. */
 enum { PI2_THREADS_MOST = 256 };
 
+/** Sessions that one engine has room for at most. */
+enum { PI2_SEQUENCES_MOST = 256 };
+
 typedef struct pi2_engine_options {
     const char *model_path;      /* .gguf (first part of a split model) or .pi2 */
     const char *cluster_path;    /* where to look for or make the .pi2; NULL: beside the model, else the cache folder */
     uint64_t memory_bytes;       /* whole process; 0: what the machine and its cgroup have free, less a margin */
     uint64_t beside_bytes;       /* of memory_bytes, what the caller will use beside the engine */
-    uint32_t context_tokens;     /* 0: what the budget affords, at most what the model was trained for */
+    uint32_t sequences;          /* sessions that the engine has room for at once (session.h): 1 to
+                                    PI2_SEQUENCES_MOST; 0: 1. Each has a key-value cache of its own */
+    uint32_t context_tokens;     /* of each session; 0: what the budget affords, at most what the model was trained
+                                    for */
     uint32_t batch_tokens;       /* prefill batch; 0: chosen within the budget, at most 512 */
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
     uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, at most 15 and fewer where the
@@ -132,12 +138,13 @@ typedef struct pi2_engine_report {
     uint64_t budget_bytes;
     uint64_t weight_bytes;           /* all weights; of a mixture of experts too */
     uint64_t resident_bytes;         /* of those kept in memory */
-    uint64_t cache_bytes;            /* key-value cache at full context */
+    uint64_t cache_bytes;            /* key-value cache at full context, of all sessions */
     uint64_t scratch_bytes, stream_buffer_bytes, tokenizer_bytes, table_bytes, process_bytes;
     uint64_t text_bytes;             /* planned for tokenizing and for the chat template's run */
     uint64_t conversation_bytes;     /* of messages, all together, that pi2_engine_chat_tokens() takes */
     uint64_t parameter_count;
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
+    uint32_t sequences;              /* sessions that there is room for */
     uint32_t draft_tokens;           /* of options.draft_tokens, what the budget affords */
     uint32_t layer_count, vocabulary_size;
     uint32_t token_text_bytes;       /* room that any token's text fits in */

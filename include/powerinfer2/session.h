@@ -1,6 +1,11 @@
 /*
  * session.h: one timeline of tokens over an engine: key-value cache, position, sampler.
  *
+ * An engine has room for pi2_engine_options.sequences of them. Each one's logits, and so its text, are the bits that
+ * it has alone, however calls for several sessions alternate and whichever tokens share a pass. One thread at a time
+ * uses a session; threads that use sessions of one engine compute one after another. The engine's callbacks must not
+ * call functions of sessions.
+ *
  * What an event does to each piece of a session's state ("-": nothing):
  *
  *   event                    timeline   logits    guesses   sampler: window; numbers       character begun
@@ -16,6 +21,8 @@
  *   token_text               -          -         -         -                              completed, or begun
  *   token_text, refused      -          -         -         -                              -
  *   text_finish              -          -         -         -                              given out as U+FFFD
+ *   another session computes -          the last  dropped   -                              -
+ *                                       one's
  *
  * "Refused" are calls with an argument that cannot be (errors INVALID and CONTEXT), "failed" all other
  * errors. So an answer depends on the timeline, the prompt that begin_answer() got, the sampling and the
@@ -50,11 +57,18 @@ typedef struct pi2_sampling {
 PI2_API void pi2_sampling_init(pi2_sampling *sampling);
 
 /**
- * Makes a session. Its memory was counted when the engine was opened; an engine has room for one.
- * Errors  INVALID (a sampling value, by name; a second session), MEMORY
- * Threads one thread uses a session at a time.
+ * Makes a session. Its memory was counted when the engine was opened.
+ * Errors  INVALID (a sampling value, by name; the engine's sequences are all in use), MEMORY
  */
 PI2_API pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, pi2_session **session_out);
+/**
+ * Makes a session that goes on as `session` would: it has the same timeline, logits of the last token (where there
+ * are some), penalty window and begun character, and does not read the prompt again. sampling: NULL: the same, with the
+ * same random numbers to come; else another, whose numbers start from its seed. Guesses are not copied.
+ * Errors  as pi2_session_create()
+ */
+PI2_API pi2_status pi2_session_fork(pi2_session *session, const pi2_sampling *sampling, pi2_session **fork_out);
+/** Its room in the engine becomes free. NULL is fine. */
 PI2_API void pi2_session_free(pi2_session *session);
 
 /** Which logits a call of pi2_session_append() leaves behind. */
@@ -69,6 +83,23 @@ typedef enum pi2_logits_wanted { PI2_LOGITS_NONE, PI2_LOGITS_LAST, PI2_LOGITS_AL
 PI2_API pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
                                       pi2_logits_wanted wanted);
 
+/** Tokens that a session's timeline shall get. */
+typedef struct pi2_session_tokens {
+    pi2_session *session;
+    const int32_t *tokens; /* [token_count], at least 1 */
+    size_t token_count;
+    bool wants_logits;     /* of the last one */
+} pi2_session_tokens;
+
+/**
+ * pi2_session_append() for several sessions of one engine, each named once: prompts, parts of prompts and single tokens
+ * share passes, of which there are as few as the engine's batch allows. Nothing is guessed. Where a predictor leaves
+ * neurons out, sessions have passes of their own.
+ * Errors  INVALID, CONTEXT (the part is named; nothing was appended), as pi2_session_append(): every session is at a
+ *         position that it had between two passes, and its logits are gone
+ */
+PI2_API pi2_status pi2_sessions_append(const pi2_session_tokens *parts, size_t part_count);
+
 /**
  * Guesses, with pi2_engine_options.draft_tokens: appending one token with its logits computes tokens
  * that followed the like of it earlier in the timeline in the same pass. Where the token appended next
@@ -81,8 +112,8 @@ typedef struct pi2_draft_counters {
 } pi2_draft_counters;
 PI2_API void pi2_session_count_drafts(const pi2_session *session, pi2_draft_counters *counters_out);
 
-/** Logits of the last call: index 0 for LAST, 0 .. token_count - 1 for ALL; [vocabulary_size]; NULL if
- *  none. Valid until the next append. */
+/** Logits of the last call: index 0 for LAST, 0 .. token_count - 1 for ALL; [vocabulary_size]; NULL if none. Valid
+ *  until any session of the engine computes: left then are the last one's, as index 0, at another address. */
 PI2_API const float *pi2_session_logits(const pi2_session *session, size_t index);
 
 /** Picks the next token from the last logits and tells the sampler. Does not append it. */

@@ -18,8 +18,10 @@ static const pi2_layer_shape *shape_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->shape.layers[walk->layer];
 }
 
-static uint8_t *kv_head(const pi2_forward_walk *walk, uint32_t head) {
-    return pi2_forward_state(walk) + head * walk->forward->kv_head_bytes;
+/* Of the sequence that a token belongs to. */
+static uint8_t *kv_head(const pi2_forward_walk *walk, uint32_t token, uint32_t head) {
+    const pi2_forward *forward = walk->forward;
+    return pi2_forward_state(walk, forward->buffers.places[token].span) + head * forward->kv_head_bytes;
 }
 
 /* Floats of one head of queries: its gate lies behind it. */
@@ -154,7 +156,7 @@ static void finish_heads(const pi2_forward_walk *walk, uint32_t token, const hea
 /* Queries far from the beginning are longer. */
 static void heat_queries(const pi2_forward *forward, uint32_t token, float *q) {
     const pi2_model_shape *shape = &forward->model->shape;
-    const uint32_t times = (forward->position + token) / shape->rope.original_context;
+    const uint32_t times = pi2_forward_position(forward, token) / shape->rope.original_context;
     const float factor = (float)(1.0 + (double)shape->temperature_scale * pi2_log(1.0 + times));
     for (size_t i = 0; i < shape->head_count * query_step(shape); i++) q[i] *= factor;
 }
@@ -178,7 +180,7 @@ static void store_token(pi2_forward_walk *walk, uint32_t token) {
         forward->vector->add(v, tables[PI2_TABLE_V_BIAS], (size_t)kv_heads * shape->value_length);
     }
     for (uint32_t h = 0; h < kv_heads; h++) {
-        forward->attention->store(kv_head(walk, h), &forward->kv_layout, forward->position + token,
+        forward->attention->store(kv_head(walk, token, h), &forward->kv_layout, pi2_forward_position(forward, token),
                                   k.heads + (size_t)h * shape->key_length, v + (size_t)h * shape->value_length);
     }
 }
@@ -194,6 +196,7 @@ static uint32_t heads_per_chunk(const pi2_forward_walk *walk) {
     return forward->token_count > 2 || even ? group : 1;
 }
 
+/* Tokens [token, token_end) of one sequence. */
 static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token, uint32_t token_end,
                         uint32_t head_begin, uint32_t head_end) {
     pi2_forward *forward = walk->forward;
@@ -204,7 +207,7 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
     const float *queries[QUERIES_AT_ONCE];
     uint32_t key_counts[QUERIES_AT_ONCE], first_keys[QUERIES_AT_ONCE];
     const uint32_t window = shape_of(walk)->window ? shape_of(walk)->window : UINT32_MAX;
-    const size_t stride = ((size_t)forward->position + token_end + 15) / 16 * 16;
+    const size_t stride = ((size_t)pi2_forward_position(forward, token_end - 1) + 1 + 15) / 16 * 16;
     size_t most = buffers->score_floats / stride;
     if (most > QUERIES_AT_ONCE) most = QUERIES_AT_ONCE;
     float *scores = buffers->member + member * buffers->member_floats;
@@ -217,11 +220,11 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
             outs[count] = buffers->attended + t * buffers->attended_stride + (size_t)h * shape->value_length;
             queries[count] = buffers->q + t * buffers->q_stride + h * query_step(shape);
             if (sinks) query_sinks[count] = sinks[h];
-            key_counts[count] = forward->position + t + 1;
+            key_counts[count] = pi2_forward_position(forward, t) + 1;
             first_keys[count] = key_counts[count] > window ? key_counts[count] - window : 0;
             count++;
             if (count < most && !(t + 1 == token_end && h + 1 == head_end)) continue;
-            forward->attention->attend(outs, queries, key_counts, first_keys, count, kv_head(walk, kv),
+            forward->attention->attend(outs, queries, key_counts, first_keys, count, kv_head(walk, token, kv),
                                        &forward->kv_layout, &scoring, scores, stride);
             count = 0;
         }
@@ -237,7 +240,12 @@ static void attention_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t token = chunk / head_chunks * TOKEN_BLOCK;
     const uint32_t head = chunk % head_chunks * heads;
     const uint32_t end = token + TOKEN_BLOCK < forward->token_count ? token + TOKEN_BLOCK : forward->token_count;
-    attend_some(walk, member, token, end, head, head + heads);
+    const pi2_token_place *places = forward->buffers.places;
+    for (uint32_t begin = token, t = token + 1; begin < end; t++) {
+        if (t < end && places[t].span == places[begin].span) continue;
+        attend_some(walk, member, begin, t, head, head + heads);
+        begin = t;
+    }
 }
 
 /* Each head's result times the sigmoid of its gate, which lies behind its query. */

@@ -98,8 +98,7 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t end = channels - begin < CHANNELS ? channels : begin + CHANNELS;
     const pi2_convolution convolution = { .weights = layer_of(walk)->tables[PI2_TABLE_CONVOLUTION],
                                           .taps = m->convolution_taps, .channels = channels, .is_silu = true };
-    pi2_causal_convolution(&convolution, forward->buffers.scratch, forward->buffers.scratch_stride,
-                           forward->token_count, begin, end, (float *)(void *)pi2_forward_state(walk));
+    pi2_forward_convolve(walk, &convolution, forward->buffers.scratch, forward->buffers.scratch_stride, begin, end);
 }
 
 /* Norm by root mean square, times silu of the gate. */
@@ -109,7 +108,7 @@ static void finish_head(const pi2_forward *forward, const float *norm, const flo
     for (uint32_t i = 0; i < length; i++) out[i] *= gate[i] / (1.0f + pi2_expf(-gate[i]));
 }
 
-/* One head of values, token after token. */
+/* One head of values, token after token, each with its sequence's state. */
 static void head_chunk(void *argument, unsigned member, uint32_t head) {
     (void)member;
     const pi2_forward_walk *walk = argument;
@@ -118,13 +117,14 @@ static void head_chunk(void *argument, unsigned member, uint32_t head) {
     const pi2_forward_buffers *buffers = &forward->buffers;
     const float *const *tables = layer_of(walk)->tables;
     const uint32_t length = m->mix_head_length, key_head = head % m->mix_key_heads;
-    float *state = (float *)(void *)pi2_forward_state(walk) + history_floats(m) + head * head_floats(m);
     float query[PI2_DELTA_MOST], key[PI2_DELTA_MOST];
     pi2_matrix_rows rows[4];
     matrices_of(walk, rows);
     for (uint32_t t = 0; t < forward->token_count; t++) {
         const size_t at = t * buffers->scratch_stride;
         const float *q = rows[0].out + at + (size_t)key_head * length, *v = rows[0].out + at + 2 * (size_t)keys_of(m);
+        float *states = (float *)(void *)pi2_forward_state(walk, buffers->places[t].span);
+        float *state = states + history_floats(m) + head * head_floats(m);
         const float decay = rows[2].out[at + head] + tables[PI2_TABLE_MIX_DECAY_BIAS][head];
         const float strength = 1.0f / (1.0f + pi2_expf(-rows[3].out[at + head]));
         float *out = buffers->attended + t * buffers->attended_stride + (size_t)head * length;

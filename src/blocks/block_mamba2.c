@@ -91,8 +91,8 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_convolution convolution = { .weights = tables[PI2_TABLE_CONVOLUTION],
                                           .bias = tables[PI2_TABLE_CONVOLUTION_BIAS], .taps = m->convolution_taps,
                                           .channels = channels, .is_silu = true };
-    pi2_causal_convolution(&convolution, forward->buffers.scratch + values_of(m), forward->buffers.scratch_stride,
-                           forward->token_count, begin, end, (float *)(void *)pi2_forward_state(walk));
+    pi2_forward_convolve(walk, &convolution, forward->buffers.scratch + values_of(m), forward->buffers.scratch_stride,
+                         begin, end);
 }
 
 /* One token of one head. */
@@ -121,8 +121,11 @@ static void head_chunk(void *argument, unsigned member, uint32_t head) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     const pi2_model_shape *m = &walk->forward->model->shape;
-    float *state = (float *)(void *)pi2_forward_state(walk) + history_floats(m) + head * head_floats(m);
-    for (uint32_t t = 0; t < walk->forward->token_count; t++) step_head(walk, head, t, state);
+    const pi2_token_place *places = walk->forward->buffers.places;
+    for (uint32_t t = 0; t < walk->forward->token_count; t++) {
+        float *states = (float *)(void *)pi2_forward_state(walk, places[t].span);
+        step_head(walk, head, t, states + history_floats(m) + head * head_floats(m));
+    }
 }
 
 static void norm_groups(pi2_forward_walk *walk, uint32_t token) {

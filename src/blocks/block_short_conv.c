@@ -69,8 +69,7 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
     }
     const pi2_convolution convolution = { .weights = layer_of(walk)->tables[PI2_TABLE_CONVOLUTION],
                                           .taps = forward->model->shape.convolution_taps, .channels = width };
-    pi2_causal_convolution(&convolution, buffers->attended, stride, forward->token_count, begin, end,
-                           (float *)(void *)pi2_forward_state(walk));
+    pi2_forward_convolve(walk, &convolution, buffers->attended, stride, begin, end);
     for (uint32_t t = 0; t < forward->token_count; t++) {
         const float *gate = buffers->scratch + t * buffers->scratch_stride + width;
         for (uint32_t c = begin; c < end; c++) buffers->attended[t * stride + c] *= gate[c];

@@ -56,6 +56,10 @@ void pi2_drafter_truncate(pi2_drafter *drafter, uint32_t length) {
     if (length < drafter->length) drafter->length = length;
 }
 
+void pi2_drafter_follow(pi2_drafter *drafter, const pi2_drafter *from) {
+    memcpy(drafter, from, pi2_drafter_bytes(from->length));
+}
+
 /* The end of the latest of the longest matches with the text's last tokens; 0: there is none. */
 static uint32_t find_match(const pi2_drafter *drafter, uint32_t *match_out) {
     const int32_t *tokens = drafter->tokens;

@@ -34,6 +34,9 @@ void pi2_drafter_push(pi2_drafter *drafter, const int32_t *tokens, size_t count)
 /** Cuts the text back to so many tokens. */
 void pi2_drafter_truncate(pi2_drafter *drafter, uint32_t length);
 
+/** Takes over the text, and what was learnt, of a drafter over the same context. */
+void pi2_drafter_follow(pi2_drafter *drafter, const pi2_drafter *from);
+
 /** Guesses at most `room` tokens that follow the text; returns how many. guess_out[PI2_DRAFT_MOST]. */
 uint32_t pi2_drafter_guess(pi2_drafter *drafter, uint32_t room, int32_t *guess_out);
 /** How many tokens of the last guess were right. A guess is noted once. */

@@ -209,6 +209,7 @@ static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     PI2_TRY(pi2_engine_start_experts(engine, !from_file)); /* last: experts' slots are given back first */
     PI2_TRY(load_predictor(engine));
     PI2_TRY(start_forward(engine));
+    PI2_TRY(pi2_engine_start_sessions(engine));
     return pi2_engine_start_relief(engine);
 }
 
@@ -277,10 +278,11 @@ pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
 
 void pi2_engine_close(pi2_engine *engine) {
     if (!engine) return;
-    assert(atomic_load(&engine->session_count) == 0);
+    assert(engine->sessions.used == 0);
     if (engine->forward && pi2_engine_finish_trace(engine) != PI2_OK) {
         pi2_planned_run_log(&engine->run, "%s", pi2_error_text());
     }
+    pi2_engine_end_sessions(engine);
     pi2_forward_free(engine->forward);
     pi2_weight_store_free(engine->weight_store);
     pi2_expert_cache_free(engine->expert_cache);

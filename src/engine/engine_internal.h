@@ -2,6 +2,7 @@
 #ifndef PI2_ENGINE_ENGINE_INTERNAL_H
 #define PI2_ENGINE_ENGINE_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "engine/memory_relief.h"
@@ -28,6 +29,16 @@ typedef struct pi2_engine_traces {
     pi2_run_trace *run;
 } pi2_engine_traces;
 
+/** The engine's sessions, and what a call that computes for several of them needs. */
+typedef struct pi2_session_table {
+    pthread_mutex_t turn;           /* held by whoever computes, or changes what a pass of another session looks at */
+    bool has_turn;                  /* it was made */
+    pi2_session **sessions;         /* [count], by the sequence that they own; NULL: the sequence is nobody's */
+    uint32_t count, used;
+    pi2_batch_span *spans;          /* [count] */
+    int32_t *tokens;                /* [batch_tokens] */
+} pi2_session_table;
+
 struct pi2_engine {
     pi2_planned_run run;            /* what it was opened from */
     pi2_engine_pages memory;
@@ -40,7 +51,7 @@ struct pi2_engine {
     pi2_neuron_store *neuron_store; /* NULL: all passes are dense */
     pi2_forward *forward;
     pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */
-    _Atomic int session_count;
+    pi2_session_table sessions;
 };
 
 /* session.c */
@@ -51,6 +62,12 @@ typedef struct pi2_session_part {
     uint64_t begin, end, total;
 } pi2_session_part;
 void pi2_session_set_part(pi2_session *session, const pi2_session_part *part);
+
+/* session_table.c */
+
+/** Makes room for the sessions of the plan. Errors  MEMORY */
+pi2_status pi2_engine_start_sessions(pi2_engine *engine);
+void pi2_engine_end_sessions(pi2_engine *engine);
 
 /* engine_outputs.c */
 

@@ -34,6 +34,10 @@ static pi2_status check_options(const pi2_engine_options *options) {
                         options->batch_tokens > options->logits_tokens ? options->batch_tokens
                                                                        : options->logits_tokens);
     }
+    if (options->sequences > PI2_SEQUENCES_MOST) {
+        return pi2_fail(PI2_ERR_INVALID, "%u sequences are too many: use 1 to %d", options->sequences,
+                        PI2_SEQUENCES_MOST);
+    }
     if (options->context_tokens > 1u << 26) {
         return pi2_fail(PI2_ERR_INVALID, "a context of %u tokens is too large", options->context_tokens);
     }
@@ -92,13 +96,17 @@ static uint32_t draft_tokens_of(const pi2_planned_run *run) {
     return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
 }
 
+static uint64_t sequences_of(const pi2_planned_run *run) { return run->options.sequences; }
+
 static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trace) {
     const pi2_model_shape *shape = &run->source.model->shape;
     const pi2_extent_layout *layout = run->source.model->layout;
     uint64_t bytes = GROWTH_BYTES + pi2_run_predictor_bytes(run) + run->options.beside_bytes;
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
-    if (draft_tokens_of(run)) bytes += pi2_drafter_bytes(shape->context_length);
-    if (pi2_model_is_recurrent(shape)) bytes += (uint64_t)shape->context_length * sizeof(int32_t); /* the timeline */
+    if (draft_tokens_of(run)) bytes += sequences_of(run) * pi2_drafter_bytes(shape->context_length);
+    if (pi2_model_is_recurrent(shape)) { /* the timeline */
+        bytes += sequences_of(run) * shape->context_length * sizeof(int32_t);
+    }
     if (run->options.record_trace) bytes += BUFSIZ;
     if (run->options.record_trace && run->plan.banks) bytes += pi2_neuron_store_use_list_bytes(run->plan.banks);
     if (shape->expert_count) { /* and of one of Gates, where tokens compute single neurons */
@@ -115,7 +123,8 @@ static pi2_status spend(pi2_planned_run *run, const pi2_run_trace *trace) {
         .list_bytes = list_bytes(run, trace), .draft_tokens = draft_tokens_of(run),
         .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),
         .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
-        .sampler_bytes = pi2_sampler_bytes(&sampling, run->source.model->shape.vocabulary_size, 4096) };
+        .sampler_bytes =
+            sequences_of(run) * pi2_sampler_bytes(&sampling, run->source.model->shape.vocabulary_size, 4096) };
     return pi2_run_plan_spend(run, &costs);
 }
 
@@ -302,6 +311,7 @@ static void fill_report(pi2_planned_run *run) {
     report->text_bytes = run->plan.memory.text_bytes;
     report->conversation_bytes = pi2_engine_conversation_bytes(run->plan.memory.shape.context_tokens);
     report->parameter_count = model->parameter_count;
+    report->sequences = run->plan.memory.shape.sequences;
     report->draft_tokens = run->plan.memory.draft_tokens;
     report->context_tokens = run->plan.memory.shape.context_tokens;
     report->trained_context_tokens = model->shape.context_length;
@@ -344,6 +354,7 @@ pi2_status pi2_planned_run_open(const pi2_engine_options *options, pi2_planned_r
     if (length > most) return pi2_fail(PI2_ERR_INVALID, "the model's path is longer than %zu bytes", most);
     run->options = *options;
     if (!run->options.read_method) run->options.read_method = "auto";
+    if (!run->options.sequences) run->options.sequences = 1;
     copy_text(run->source.model_path, sizeof run->source.model_path, options->model_path, length);
     PI2_TRY(pi2_run_plan_begin(run));
     return open_model(run, gguf_out);

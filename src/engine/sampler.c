@@ -241,6 +241,19 @@ void pi2_sampler_accept(pi2_sampler *sampler, int32_t token) {
     sampler->window_next = (sampler->window_next + 1) % sampler->window_size;
 }
 
+const pi2_sampling *pi2_sampler_params(const pi2_sampler *sampler) { return &sampler->params; }
+
+void pi2_sampler_follow(pi2_sampler *sampler, const pi2_sampler *from, bool with_numbers) {
+    sampler->window_used = sampler->window_next = sampler->count_used = 0;
+    const uint32_t oldest = from->window_used == from->window_size ? from->window_next : 0;
+    for (uint32_t i = 0; i < from->window_used; i++) {
+        pi2_sampler_accept(sampler, from->window[(oldest + i) % from->window_size]);
+    }
+    if (!with_numbers) return;
+    sampler->seed = from->seed;
+    sampler->random = from->random;
+}
+
 static void apply_penalties(pi2_sampler *sampler, float *logits) {
     const pi2_sampling *params = &sampler->params;
     for (uint32_t i = 0; i < sampler->count_used; i++) {

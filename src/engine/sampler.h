@@ -52,6 +52,11 @@ void pi2_sampler_reset(pi2_sampler *sampler);
  */
 void pi2_sampler_accept(pi2_sampler *sampler, int32_t token);
 
+/** The parameters that it was made with. */
+const pi2_sampling *pi2_sampler_params(const pi2_sampler *sampler);
+/** Takes over the penalty window of `from`; with_numbers: the seed and what was drawn of it, too. */
+void pi2_sampler_follow(pi2_sampler *sampler, const pi2_sampler *from, bool with_numbers);
+
 /**
  * Chooses a token; does not accept it.
  *

@@ -130,7 +130,7 @@ static void head_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_tile_chunks chunks = head_chunks(forward);
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_rows(forward, &forward->model->head, begin, end - begin, &forward->buffers.normed_set,
-                     walk->head_first, walk->head_tokens,
+                     0, forward->logits_rows,
                      forward->buffers.logits + forward->first_logits * forward->buffers.vocabulary_stride +
                          (size_t)begin * PI2_TILE_ROWS,
                      forward->buffers.vocabulary_stride, true);
@@ -154,8 +154,9 @@ static void logits_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_model_shape *shape = &forward->model->shape;
     const uint32_t begin = chunk * LOGITS_CHUNK, left = shape->vocabulary_size - begin;
     const uint32_t count = left < LOGITS_CHUNK ? left : LOGITS_CHUNK;
-    for (uint32_t t = 0; t < walk->head_tokens; t++) {
-        float *logits = forward->buffers.logits + t * forward->buffers.vocabulary_stride + begin;
+    for (uint32_t row = 0; row < forward->logits_rows; row++) {
+        float *logits = forward->buffers.logits + begin +
+                        (forward->first_logits + row) * forward->buffers.vocabulary_stride;
         for (uint32_t i = 0; shape->logit_scale > 0.0f && i < count; i++) logits[i] *= shape->logit_scale;
         if (shape->logit_cap > 0.0f) pi2_soft_cap(logits, count, shape->logit_cap);
     }
@@ -171,9 +172,6 @@ static void end_head(pi2_forward_walk *walk) {
 static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward *forward = argument;
     pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
-    walk.head_tokens = forward->wanted == PI2_FORWARD_NO_LOGITS ? 0
-                     : forward->wanted == PI2_FORWARD_LAST_LOGITS ? 1 : forward->token_count;
-    walk.head_first = forward->token_count - walk.head_tokens;
     if (forward->options.trace) pi2_timeline_set_member(member);
     walk.stage_name = "norm";
     pi2_forward_stage(&walk, 1, nothing_chunk, pi2_forward_first_norm);
@@ -184,7 +182,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
         }
         tell_layer(&walk);
     }
-    if (walk.head_tokens == 0) return;
+    if (forward->logits_rows == 0) return;
     walk.stage_name = "head";
     pi2_forward_stage(&walk, head_chunks(forward).count, head_chunk, NULL);
     end_head(&walk);
@@ -213,7 +211,7 @@ static void fill_cos_sin(pi2_forward *forward, uint32_t rope) {
     for (uint32_t t = 0; t < forward->token_count; t++) {
         float *row = forward->buffers.cos_sin[rope] + (size_t)t * pairs * 2;
         for (uint32_t i = 0; i < pairs; i++) {
-            const double angle = (double)(forward->position + t) * forward->rope_frequencies[rope][i];
+            const double angle = (double)pi2_forward_position(forward, t) * forward->rope_frequencies[rope][i];
             row[2 * i] = (float)(pi2_cos(angle) * forward->rope_magnitudes[rope]);
             row[2 * i + 1] = (float)(pi2_sin(angle) * forward->rope_magnitudes[rope]);
         }
@@ -297,18 +295,43 @@ static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
     return PI2_OK;
 }
 
-pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
-                           pi2_forward_logits logits, const pi2_forward_hooks *hooks) {
-    forward->tokens = tokens;
-    forward->token_count = token_count;
-    forward->position = position;
-    forward->wanted = logits;
+static uint32_t rows_of(const pi2_batch_span *span) {
+    return span->logits == PI2_FORWARD_NO_LOGITS ? 0 : span->logits == PI2_FORWARD_LAST_LOGITS ? 1 : span->token_count;
+}
+
+static void take_batch(pi2_forward *forward, const pi2_batch *batch) {
+    forward->tokens = batch->tokens;
+    forward->token_count = batch->token_count;
+    forward->spans = batch->spans;
+    forward->span_count = batch->span_count;
+    forward->logits_rows = 0;
+    for (uint32_t s = 0; s < batch->span_count; s++) {
+        forward->logits_rows += rows_of(&batch->spans[s]);
+        if (batch->spans[s].position == 0) pi2_forward_clear_states(forward, batch->spans[s].sequence);
+    }
+}
+
+static void place_tokens(pi2_forward *forward) {
+    pi2_token_place *place = forward->buffers.places;
+    uint32_t row = 0;
+    for (uint32_t s = 0; s < forward->span_count; s++) {
+        const pi2_batch_span *span = &forward->spans[s];
+        const uint32_t silent = span->token_count - rows_of(span);
+        for (uint32_t i = 0; i < span->token_count; i++) {
+            *place++ = (pi2_token_place){ s, span->position + i, i < silent ? PI2_NO_LOGITS : row++ };
+        }
+    }
+}
+
+pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const pi2_forward_hooks *hooks) {
+    const uint32_t token_count = batch->token_count;
+    take_batch(forward, batch);
     forward->hooks = hooks;
     atomic_store(&forward->failed, PI2_OK);
     pi2_stage_list_reset(&forward->stages);
-    if (position == 0) pi2_forward_clear_states(forward);
     follow_residency(forward);
-    const pi2_status filled = begin_pass(forward, logits != PI2_FORWARD_NO_LOGITS);
+    const pi2_status filled = begin_pass(forward, forward->logits_rows > 0);
+    place_tokens(forward);
     const uint64_t begin = pi2_clock_ns();
     pi2_expert_cache *experts = forward->by_neuron ? forward->options.gates : forward->options.experts;
     if (experts) {
@@ -350,6 +373,11 @@ void pi2_forward_count_predictions(const pi2_forward *forward, pi2_prediction_co
 
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index) {
     return forward->buffers.logits + index * forward->buffers.vocabulary_stride;
+}
+
+float *pi2_forward_kept_logits(const pi2_forward *forward, uint32_t sequence) {
+    float *kept = forward->few.kept_logits;
+    return kept ? kept + sequence * forward->few.vocabulary_stride : NULL;
 }
 
 /* ---- creation ---- */
@@ -514,6 +542,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->small_kernel = pi2_small_select(options->cpu_features);
     forward->kv_layout = pi2_forward_kv_layout(&options->model->shape, &options->shape);
     forward->kv_head_bytes = pi2_kv_head_bytes(&forward->kv_layout);
+    forward->sequence_bytes = pi2_forward_sequence_bytes(options->model, &options->shape);
     forward->stages.sleepers = &forward->sleepers;
     forward->stages.spin_us = options->spin_us;
     carve(forward);

@@ -1,6 +1,7 @@
 /*
- * forward.h: a batch of tokens through the model. Prefill and decode are the same walk over the
- * same operands with another number of tokens, so they give the same bits.
+ * forward.h: a batch of tokens through the model. Prefill and decode are the same walk over the same operands with
+ * another number of tokens, so they give the same bits; so do batches of several sequences, which differ in the states
+ * that a token's blocks read and in nothing else.
  */
 #ifndef PI2_PIPELINE_FORWARD_H
 #define PI2_PIPELINE_FORWARD_H
@@ -21,7 +22,8 @@ typedef struct pi2_forward pi2_forward;
 typedef struct pi2_forward_shape {
     uint32_t batch_tokens;    /* tokens of one pass at most */
     uint32_t logits_tokens;   /* of them, tokens whose logits are kept */
-    uint32_t context_tokens;  /* of the timeline; the key-value cache rounds it up to 16 */
+    uint32_t sequences;       /* timelines that are kept at once; 0: one */
+    uint32_t context_tokens;  /* of each timeline; the key-value cache rounds it up to 16 */
     unsigned thread_count;
     pi2_kv_type cache_type;
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
@@ -37,11 +39,13 @@ typedef struct pi2_forward_shape {
 size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Scratch bytes of passes of all neurons, where those have their own; else 0. */
 size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Bytes of what is kept of a sequence: keys and values, recurrent states, and those that are saved. */
+/** Bytes of what is kept of one sequence: keys and values, recurrent states, and those that are saved. */
+size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** The same of all sequences: they lie one after another. */
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Of those, bytes for saved states: 0 where no block is recurrent, and so any position can be gone back to. */
+/** Of one sequence's, bytes for saved states: 0 where no block is recurrent: any position can be gone back to. */
 size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Of those, bytes of pages that are touched once `positions` positions were stored, in cache memory that
+/** Of one sequence's, bytes of pages that are touched once `positions` positions were stored, in cache memory that
  *  begins with a page of page_bytes. */
 size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
                                        size_t page_bytes);
@@ -114,20 +118,35 @@ typedef enum pi2_forward_logits {
     PI2_FORWARD_NO_LOGITS, PI2_FORWARD_LAST_LOGITS, PI2_FORWARD_ALL_LOGITS
 } pi2_forward_logits;
 
-/**
- * One pass: tokens[token_count] (1 .. batch_tokens) at positions position .. position + token_count.
- * Token ids are valid. Writes the cache at those positions and the logits.
- * Errors  IO, FORMAT (checksum), INTERRUPTED: the cache's earlier positions are untouched
- */
-pi2_status pi2_forward_run(pi2_forward *forward, const int32_t *tokens, uint32_t token_count, uint32_t position,
-                           pi2_forward_logits logits, const pi2_forward_hooks *hooks);
+/** The tokens of a batch that are one sequence's: they follow one another, from `position` on. */
+typedef struct pi2_batch_span {
+    uint32_t sequence;           /* below shape.sequences; once in a batch */
+    uint32_t position, token_count;
+    pi2_forward_logits logits;
+} pi2_batch_span;
+
+/** What one pass computes. */
+typedef struct pi2_batch {
+    const int32_t *tokens;       /* [token_count], 1 .. batch_tokens: those of the spans one after another; valid ids */
+    const pi2_batch_span *spans; /* [span_count], 1 .. shape.sequences */
+    uint32_t token_count, span_count;
+} pi2_batch;
 
 /**
- * Recurrent states, which are those after the last pass: saved, and made the ones that were saved. A pass at position 0
- * begins with none whatever was before; after one that failed they are of no position. Between passes.
+ * One pass. Writes the states of its sequences at the positions of its tokens, and the logits that its spans want: one
+ * row after another, in the tokens' order.
+ * Errors  IO, FORMAT (checksum), INTERRUPTED: keys and values of earlier positions, and other sequences, are untouched
  */
-void pi2_forward_save_states(pi2_forward *forward);
-void pi2_forward_restore_states(pi2_forward *forward);
+pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const pi2_forward_hooks *hooks);
+
+/**
+ * Recurrent states of a sequence, which are those after its last pass: saved, and made the ones that were saved. A pass
+ * at position 0 begins with none whatever was before; after one that failed they are of no position. Between passes.
+ */
+void pi2_forward_save_states(pi2_forward *forward, uint32_t sequence);
+void pi2_forward_restore_states(pi2_forward *forward, uint32_t sequence);
+/** Makes the states of sequence `to` those of `from`, of its first `positions` positions; and the saved ones. */
+void pi2_forward_copy_states(pi2_forward *forward, uint32_t from, uint32_t to, uint32_t positions);
 
 /** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
  *  passes. */
@@ -151,5 +170,7 @@ void pi2_forward_count_predictions(const pi2_forward *forward, pi2_prediction_co
 
 /** [vocabulary_size] of the index-th kept token of the last pass. */
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index);
+/** [vocabulary_size]: room for one token's logits of a sequence, which no pass writes. NULL: there is one sequence. */
+float *pi2_forward_kept_logits(const pi2_forward *forward, uint32_t sequence);
 
 #endif

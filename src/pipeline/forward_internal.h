@@ -6,6 +6,7 @@
 
 #include "kernels/activations.h"
 #include "kernels/neuron/neuron.h"
+#include "kernels/recurrent/recurrent.h"
 #include "kernels/vector/vector.h"
 #include "pipeline/forward.h"
 #include "pipeline/pass_choice.h"
@@ -103,6 +104,13 @@ typedef struct pi2_neuron_buffers {
     uint32_t segments;
 } pi2_neuron_buffers;
 
+/** Where a token of the pass belongs. */
+typedef struct pi2_token_place {
+    uint32_t span, position;
+    uint32_t logits_row;         /* of the pass's; PI2_NO_LOGITS: nobody wants them */
+} pi2_token_place;
+#define PI2_NO_LOGITS UINT32_MAX
+
 /** Buffers of one pass, carved from the scratch memory; strides in floats, multiples of 16. */
 typedef struct pi2_forward_buffers {
     float *x;                    /* residual stream       [batch][width_stride] */
@@ -114,6 +122,8 @@ typedef struct pi2_forward_buffers {
     float *cos_sin[PI2_ROPES];   /* of each of the model's rotations: [batch][rope dimensions] */
     float *scratch;              /* of the block that runs: [batch][scratch_stride] */
     float *logits;               /* [logits_tokens][vocabulary_stride] */
+    float *kept_logits;          /* of more than one sequence: [sequences][vocabulary_stride] */
+    pi2_token_place *places;     /* [batch] */
     float *member;               /* per thread: member_floats each */
     pi2_activation_set normed_set, attended_set, hidden_set;
     size_t scratch_stride, width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride;
@@ -135,8 +145,9 @@ struct pi2_forward {
     pi2_forward_buffers few, all; /* of passes by neuron, of those of all neurons: the same where they are not apart */
     double *rope_frequencies[PI2_ROPES]; /* [rope dimensions / 2] */
     double rope_magnitudes[PI2_ROPES];
-    size_t *state_at;            /* [layer_count]: where a layer's state begins in options.cache */
+    size_t *state_at;            /* [layer_count]: where a layer's state begins in those of a sequence */
     size_t saved_at;             /* where recurrent states are saved, behind all states */
+    size_t sequence_bytes;       /* of options.cache, each sequence's */
     pi2_neuron_run *runs;        /* of all layers, one after another */
     uint32_t most_run_count, runs_generation; /* runs were cut for this generation of residents */
     size_t largest_extent;       /* bytes: the stream buffer may leave as much unused where it wraps */
@@ -165,8 +176,9 @@ struct pi2_forward {
     bool looks_ahead;
     uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */
     const int32_t *tokens;
-    uint32_t token_count, position;
-    pi2_forward_logits wanted;
+    const pi2_batch_span *spans;
+    uint32_t token_count, span_count;
+    uint32_t logits_rows;        /* tokens whose logits are wanted */
     const pi2_forward_hooks *hooks;
     _Atomic int failed;          /* a pi2_status; the first failure wins */
     char failure_text[512];
@@ -179,7 +191,6 @@ typedef struct pi2_forward_walk {
     uint32_t stage;              /* number of the next stage */
     uint32_t layer, block;       /* block: its number in the layer */
     pi2_neuron_run run;
-    uint32_t head_first, head_tokens;
     const char *stage_name;      /* of the next stage only, for a trace: static text */
     bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
 } pi2_forward_walk;
@@ -302,9 +313,16 @@ void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token);
 /* ---- what blocks share: forward_layer.c ---- */
 
 /** Recurrent states become those of an empty sequence. forward_states.c */
-void pi2_forward_clear_states(pi2_forward *forward);
-/** Where the state of the layer's block begins that keeps one. */
-uint8_t *pi2_forward_state(const pi2_forward_walk *walk);
+void pi2_forward_clear_states(pi2_forward *forward, uint32_t sequence);
+/** Where the state begins, of a span's sequence, that a block of the layer keeps. */
+uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span);
+/** A convolution over the tokens of each sequence; the state of the layer's block begins with its last rows. */
+void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
+                          uint32_t begin, uint32_t end);
+/** Where a token of the pass is in its sequence. */
+static inline uint32_t pi2_forward_position(const pi2_forward *forward, uint32_t token) {
+    return forward->buffers.places[token].position;
+}
 /** The cosines and sines of a token of the pass, for one of the model's rotations. */
 const float *pi2_forward_cos_sin(const pi2_forward *forward, uint32_t rope, uint32_t token);
 
@@ -313,8 +331,9 @@ const float *pi2_forward_cos_sin(const pi2_forward *forward, uint32_t rope, uint
 void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out);
 /** The norm of the pass's first block. */
 void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token);
-/** A norm of a token's x into normed_set. weight: NULL: x as it is. bias: NULL where its norms have none. */
-void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token);
+/** A norm of a token's x into a row of normed_set. weight: NULL: x as it is. bias: NULL where its norms have none. */
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token,
+                            uint32_t row);
 
 /** A token's result in `attended` is whole: quantised into attended_set. */
 void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token);

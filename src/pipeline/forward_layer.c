@@ -9,8 +9,19 @@ static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
 }
 
-uint8_t *pi2_forward_state(const pi2_forward_walk *walk) {
-    return (uint8_t *)walk->forward->options.cache + walk->forward->state_at[walk->layer];
+uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span) {
+    const pi2_forward *forward = walk->forward;
+    return (uint8_t *)forward->options.cache + forward->spans[span].sequence * forward->sequence_bytes +
+           forward->state_at[walk->layer];
+}
+
+void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
+                          uint32_t begin, uint32_t end) {
+    const pi2_forward *forward = walk->forward;
+    for (uint32_t s = 0; s < forward->span_count; x += forward->spans[s++].token_count * stride) {
+        pi2_causal_convolution(convolution, x, stride, forward->spans[s].token_count, begin, end,
+                               (float *)(void *)pi2_forward_state(walk, s));
+    }
 }
 
 const float *pi2_forward_cos_sin(const pi2_forward *forward, uint32_t rope, uint32_t token) {
@@ -38,21 +49,22 @@ void pi2_forward_norm_ahead(const pi2_forward_walk *walk, uint32_t token, float 
     norm(forward, normed, x, weight, bias);
 }
 
-void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token) {
+void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token,
+                            uint32_t row) {
     pi2_forward_buffers *buffers = &forward->buffers;
-    float *normed = buffers->normed + token * buffers->width_stride;
+    float *normed = buffers->normed + row * buffers->width_stride;
     norm(forward, normed, buffers->x + token * buffers->width_stride, weight, bias);
-    pi2_activation_set_fill(&buffers->normed_set, token, 0, forward->model->shape.embedding_length, normed);
+    pi2_activation_set_fill(&buffers->normed_set, row, 0, forward->model->shape.embedding_length, normed);
 }
 
 static void norm_by(pi2_forward *forward, uint32_t layer, pi2_table_role role, uint32_t token) {
     const float *const *tables = forward->model->layers[layer].tables;
     const pi2_table_role bias = role == PI2_TABLE_FFN_NORM ? PI2_TABLE_FFN_NORM_BIAS : PI2_TABLE_ATTENTION_NORM_BIAS;
-    pi2_forward_norm_token(forward, tables[role], tables[bias], token);
+    pi2_forward_norm_token(forward, tables[role], tables[bias], token, token);
 }
 
 /* Of the block that reads the residual stream next, from block number `block` of this layer on; of the head, for the
- * tokens whose logits are wanted. */
+ * tokens whose logits are wanted: one row after another, which no block reads any more. */
 static void norm_from(pi2_forward_walk *walk, uint32_t block, uint32_t token) {
     pi2_forward *forward = walk->forward;
     const pi2_model *model = forward->model;
@@ -63,8 +75,9 @@ static void norm_from(pi2_forward_walk *walk, uint32_t block, uint32_t token) {
         norm_by(forward, layer, pi2_block_kind_of(shape->blocks[block])->norm, token);
         return;
     }
-    if (token < walk->head_first || token - walk->head_first >= walk->head_tokens) return;
-    pi2_forward_norm_token(forward, model->output_norm, model->output_norm_bias, token);
+    const uint32_t row = forward->buffers.places[token].logits_row;
+    if (row == PI2_NO_LOGITS) return;
+    pi2_forward_norm_token(forward, model->output_norm, model->output_norm_bias, token, row);
 }
 
 void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token) { norm_from(walk, 0, token); }

@@ -225,7 +225,7 @@ pi2_forward_shape pi2_forward_shape_by_neuron(const pi2_forward_shape *shape) {
 
 pi2_forward_shape pi2_forward_shape_of_all(const pi2_forward_shape *shape) {
     pi2_forward_shape all = *shape;
-    all.neuron_tokens = all.logits_tokens = 0;
+    all.neuron_tokens = all.logits_tokens = all.sequences = 0;
     return all;
 }
 
@@ -261,6 +261,8 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     }
     buffers->scratch = carve_floats(&from, batch * buffers->scratch_stride);
     buffers->logits = carve_floats(&from, shape->logits_tokens * buffers->vocabulary_stride);
+    if (shape->sequences > 1) buffers->kept_logits = carve_floats(&from, shape->sequences * buffers->vocabulary_stride);
+    buffers->places = carve(&from, batch * sizeof *buffers->places);
     carve_set(&from, &buffers->normed_set, normed, batch, m->embedding_length, buffers->normed,
               buffers->width_stride);
     carve_set(&from, &buffers->attended_set, attended, batch, most.result, buffers->attended,
@@ -303,6 +305,10 @@ size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *
 }
 
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    return (shape->sequences > 1 ? shape->sequences : 1) * pi2_forward_sequence_bytes(model, shape);
+}
+
+size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
     size_t bytes = pi2_forward_saved_bytes(model, shape);
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {

@@ -2,6 +2,7 @@
 #include "planner/memory_plan.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -124,6 +125,8 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
     plan->draft_tokens = request->draft_tokens < afforded ? request->draft_tokens : (uint32_t)afforded;
     if (plan->draft_tokens >= plan->shape.context_tokens) plan->draft_tokens = plan->shape.context_tokens - 1;
     if (plan->shape.logits_tokens < plan->draft_tokens + 1) plan->shape.logits_tokens = plan->draft_tokens + 1;
+    /* One call may end with logits of every sequence. */
+    if (plan->shape.logits_tokens < plan->shape.sequences) plan->shape.logits_tokens = plan->shape.sequences;
 }
 
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
@@ -167,9 +170,9 @@ static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_pla
     plan->ring_bytes = pi2_memory_plan_ring_bytes(request->model, request->budget_bytes);
 }
 
-/* Weights use the room of the key-value cache until it grows into it. */
+/* Weights use the room of the key-value cache until it grows into it: of one sequence's, which grows steadily. */
 static uint64_t loan_of(const pi2_memory_plan_request *request, const pi2_memory_plan *plan, uint64_t streamed) {
-    if (!request->may_lend || !request->model->has_file) return 0;
+    if (!request->may_lend || !request->model->has_file || plan->shape.sequences > 1) return 0;
     return plan->cache_bytes < streamed ? plan->cache_bytes : streamed;
 }
 
@@ -365,7 +368,7 @@ static void keep_everything(const pi2_memory_plan_request *request, pi2_memory_p
 /* Spends the budget. False: it is too small, and with the sizes that it chose *least would be enough. */
 static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
     memset(plan, 0, sizeof *plan);
-    plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens,
+    plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens, .sequences = request->sequences,
                                        .thread_count = request->thread_count, .cache_type = request->cache_type };
     plan->process_bytes = request->process_bytes;
     plan->sampler_bytes = request->sampler_bytes;
@@ -432,6 +435,29 @@ static uint64_t least_budget(const pi2_memory_plan_request *request, uint64_t le
     return (enough + unit - 1) / unit * unit;
 }
 
+/* The most sequences, of fewer than are asked for, that the budget has room for; 0: not one. */
+static uint32_t sequences_that_fit(const pi2_memory_plan_request *request) {
+    pi2_memory_plan_request fewer = *request;
+    pi2_memory_plan plan;
+    uint64_t least;
+    uint32_t fit = 0, too_many = request->sequences;
+    while (fit + 1 < too_many) {
+        fewer.sequences = fit + (too_many - fit) / 2;
+        if (spend(&fewer, &plan, &least)) fit = fewer.sequences;
+        else too_many = fewer.sequences;
+    }
+    return fit;
+}
+
+static pi2_status refuse_sequences(const pi2_memory_plan_request *request, const char *needed, const char *budget) {
+    const uint32_t fit = sequences_that_fit(request);
+    char fewer[64] = "";
+    if (fit) (void)snprintf(fewer, sizeof fewer, ", fewer sequences (%u fit)", fit);
+    return pi2_fail(PI2_ERR_MEMORY, "%s needs at least %s for %u sequences; %s %s: give more%s, or a smaller -c",
+                    request->model_path, needed, request->sequences,
+                    request->budget_is_chosen ? "the machine leaves" : "--memory gives", budget, fewer);
+}
+
 pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     uint64_t least = 0;
     PI2_TRY(check_context(request));
@@ -439,11 +465,13 @@ pi2_status pi2_memory_plan_make(const pi2_memory_plan_request *request, pi2_memo
     pi2_memory_plan enough;
     char needed[PI2_SIZE_TEXT_BYTES], context[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES];
     const uint64_t bytes = least_budget(request, least, &enough);
+    (void)pi2_format_size(bytes, needed);
+    (void)pi2_format_size(request->budget_bytes, budget);
+    if (request->sequences > 1) return refuse_sequences(request, needed, budget);
     return pi2_fail(PI2_ERR_MEMORY, "%s needs at least %s, %s of it for a context of %u tokens; %s %s: give more, or a "
-                    "smaller -c%s", request->model_path, pi2_format_size(bytes, needed),
-                    pi2_format_size(enough.cache_bytes, context), enough.shape.context_tokens,
-                    request->budget_is_chosen ? "the machine leaves" : "--memory gives",
-                    pi2_format_size(request->budget_bytes, budget), request->batch_tokens ? " or -b" : "");
+                    "smaller -c%s", request->model_path, needed, pi2_format_size(enough.cache_bytes, context),
+                    enough.shape.context_tokens, request->budget_is_chosen ? "the machine leaves" : "--memory gives",
+                    budget, request->batch_tokens ? " or -b" : "");
 }
 
 enum { READ_RUN_BYTES = 1000 * 1024 };

@@ -15,7 +15,8 @@ typedef struct pi2_memory_plan_request {
     uint64_t budget_bytes;
     bool budget_is_chosen;      /* nobody named it: it is what the machine leaves; for the refusal */
     uint64_t process_bytes;     /* what the process holds already, and will beside the lines below */
-    uint32_t context_tokens;    /* 0: chosen */
+    uint32_t sequences;         /* 0: one */
+    uint32_t context_tokens;    /* of each; 0: chosen */
     uint32_t batch_tokens;      /* 0: chosen */
     uint32_t logits_tokens;
     uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */
@@ -23,7 +24,7 @@ typedef struct pi2_memory_plan_request {
     bool threads_are_chosen;    /* nobody named them: fewer compute where their buffers would take too much */
     size_t page_bytes;          /* of the system: stacks are counted in pages */
     pi2_kv_type cache_type;
-    uint64_t sampler_bytes;
+    uint64_t sampler_bytes;     /* of all sequences */
     uint64_t text_bytes, text_bytes_per_token; /* to tokenize and to run a chat template, and by context */
     bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
     const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */

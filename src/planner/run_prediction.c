@@ -211,7 +211,8 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->layer_count = shape->layer_count;
     workload->width = shape->embedding_length;
     workload->feed_forward = shape->feed_forward_length;
-    workload->cache_bytes_per_position = plan->cache_bytes / plan->shape.context_tokens;
+    workload->cache_bytes_per_position =
+        pi2_forward_sequence_bytes(run->source.model, &plan->shape) / plan->shape.context_tokens;
     workload->batch_tokens = plan->shape.batch_tokens;
     workload->threads = plan->shape.thread_count;
     workload->cores = pi2_allowed_cpus();

@@ -1,0 +1,265 @@
+/* session_append.c: tokens go into a timeline, in passes; and guesses of what follows them. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "engine/session_internal.h"
+
+pi2_status pi2_session_check_tokens(const pi2_session *session, const int32_t *tokens, size_t token_count,
+                                    pi2_logits_wanted wanted) {
+    const pi2_engine *engine = session->engine;
+    const uint32_t capacity = engine->run.plan.memory.shape.context_tokens;
+    if (token_count > capacity - session->position) {
+        return pi2_fail(PI2_ERR_CONTEXT, "the context of %u tokens is full: %u are used and %zu more are needed; "
+                        "give a longer context (-c) or a shorter prompt", capacity, session->position, token_count);
+    }
+    if (wanted == PI2_LOGITS_ALL && token_count > engine->run.plan.memory.shape.logits_tokens) {
+        return pi2_fail(PI2_ERR_INVALID, "logits of %zu tokens are wanted, the engine keeps %u", token_count,
+                        engine->run.plan.memory.shape.logits_tokens);
+    }
+    for (size_t i = 0; i < token_count; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= engine->run.source.model->shape.vocabulary_size) {
+            return pi2_fail(PI2_ERR_INVALID, "token %zu has id %d, the vocabulary ends at %u", i, (int)tokens[i],
+                            engine->run.source.model->shape.vocabulary_size);
+        }
+    }
+    return PI2_OK;
+}
+
+/* ---- what a pass tells ---- */
+
+static bool cancelled(void *user) {
+    const pi2_callbacks *callbacks = &((pi2_session *)user)->engine->run.options.callbacks;
+    return callbacks->cancelled && callbacks->cancelled(callbacks->user);
+}
+
+static void layer_done(void *user, uint32_t layer, uint32_t layers) {
+    pi2_session *session = user;
+    const pi2_callbacks *callbacks = &session->engine->run.options.callbacks;
+    pi2_engine_relieve(session->engine, layer);
+    if (!callbacks->progress || session->progress_total <= layers) return; /* one token is no progress */
+    const uint64_t now = pi2_clock_ns();
+    const uint64_t done = session->progress_done + (uint64_t)session->batch_tokens * layer;
+    if (now < session->next_progress_ns && done < session->progress_total) return;
+    session->next_progress_ns = now + 100000000;
+    const pi2_session_part *part = &session->part;
+    if (part->total) {
+        const double share = (double)done / (double)session->progress_total;
+        callbacks->progress(callbacks->user, part->what,
+                            part->begin + (uint64_t)((double)(part->end - part->begin) * share), part->total);
+        return;
+    }
+    callbacks->progress(callbacks->user, "prompt", done, session->progress_total);
+}
+
+static const pi2_forward_hooks *hooks_of(pi2_session *session, pi2_forward_hooks *hooks) {
+    *hooks = (pi2_forward_hooks){ .user = session, .cancelled = cancelled, .layer_done = layer_done };
+    return hooks;
+}
+
+/* ---- passes ---- */
+
+/* One pass, as a span of the timeline. */
+pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pass) {
+    pi2_engine *engine = teller->engine;
+    const pi2_batch *batch = &pass->batch;
+    const uint32_t position = batch->spans[0].position;
+    pi2_forward_hooks hooks;
+    pi2_engine_keep_logits(engine);
+    pi2_engine_relieve(engine, UINT32_MAX);
+    pi2_engine_end_loan(engine, position, batch->token_count);
+    if (engine->run.plan.approximates) {
+        pi2_forward_set_prediction(engine->forward, pass->predicts && position >= PI2_EXACT_POSITIONS);
+    }
+    pi2_forward_set_first_logits(engine->forward, pass->first_logits);
+    pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
+    const uint64_t begin = trace ? pi2_clock_ns() : 0;
+    const pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, &hooks));
+    if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
+    for (uint32_t s = 0; s < batch->span_count; s++) {
+        const pi2_batch_span *span = &batch->spans[s];
+        engine->sessions.sessions[span->sequence]->state_position =
+            status == PI2_OK ? span->position + span->token_count : PI2_NO_POSITION;
+    }
+    return status;
+}
+
+/* A pass of this session alone. */
+static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int32_t *tokens, uint32_t count,
+                              pi2_forward_logits logits) {
+    const pi2_batch_span span = { session->sequence, position, count, logits };
+    return pi2_session_run_pass(session, &(pi2_session_pass){
+        .batch = { .tokens = tokens, .spans = &span, .token_count = count, .span_count = 1 },
+        .first_logits = session->first_logits, .predicts = session->predicts });
+}
+
+/* Recurrent states become those of the position: from the saved ones, or from nothing, with the tokens that led from
+ * there to here. */
+pi2_status pi2_session_make_states(pi2_session *session) {
+    const uint32_t batch = session->engine->run.plan.memory.shape.batch_tokens;
+    if (!session->timeline || session->state_position == session->position || session->position == 0) return PI2_OK;
+    session->state_position = 0;
+    if (session->saved_position <= session->position) {
+        pi2_forward_restore_states(session->engine->forward, session->sequence);
+        session->state_position = session->saved_position;
+    }
+    while (session->state_position < session->position) {
+        const uint32_t at = session->state_position, left = session->position - at;
+        PI2_TRY(run_pass_at(session, at, session->timeline + at, left < batch ? left : batch, PI2_FORWARD_NO_LOGITS));
+    }
+    return PI2_OK;
+}
+
+/* What the next thing asked is likely to go back to: the end of a prompt. */
+void pi2_session_save_states(pi2_session *session) {
+    if (!session->timeline) return;
+    pi2_forward_save_states(session->engine->forward, session->sequence);
+    session->saved_position = session->position;
+}
+
+void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32_t count) {
+    if (session->timeline) memcpy(session->timeline + session->position, tokens, count * sizeof *tokens);
+    if (session->drafter) pi2_drafter_push(session->drafter, tokens, count);
+    session->position += count;
+}
+
+/* Tokens of the next pass, of `left`: where a predictor serves, as few as go by neuron, and none before its time. */
+static uint32_t next_batch(const pi2_session *session, size_t left) {
+    const pi2_forward_shape *shape = &session->engine->run.plan.memory.shape;
+    uint32_t most = shape->batch_tokens;
+    if (session->predicts && session->position < PI2_EXACT_POSITIONS) {
+        most = most < PI2_EXACT_POSITIONS - session->position ? most : PI2_EXACT_POSITIONS - session->position;
+    } else if (session->predicts && shape->neuron_tokens < most) {
+        most = shape->neuron_tokens;
+    }
+    return left < most ? (uint32_t)left : most;
+}
+
+static pi2_status append_batches(pi2_session *session, const int32_t *tokens, size_t token_count,
+                                 pi2_logits_wanted wanted) {
+    const pi2_engine *engine = session->engine;
+    for (size_t done = 0; done < token_count;) {
+        const size_t left = token_count - done;
+        const uint32_t count = next_batch(session, left);
+        const bool last = count == left;
+        const pi2_forward_logits logits = wanted == PI2_LOGITS_ALL ? PI2_FORWARD_ALL_LOGITS
+                                        : wanted == PI2_LOGITS_LAST && last ? PI2_FORWARD_LAST_LOGITS
+                                                                            : PI2_FORWARD_NO_LOGITS;
+        session->batch_tokens = count;
+        session->first_logits = wanted == PI2_LOGITS_ALL ? (uint32_t)done : 0;
+        PI2_TRY(pi2_session_make_states(session));
+        PI2_TRY(run_pass_at(session, session->position, tokens + done, count, logits));
+        pi2_session_note_tokens(session, tokens + done, count);
+        done += count;
+        session->progress_done += (uint64_t)count * engine->run.source.model->shape.layer_count;
+    }
+    if (token_count > 1) pi2_session_save_states(session);
+    return PI2_OK;
+}
+
+/* A line of the table, also of what failed or was interrupted: its reads are counted too. */
+void pi2_session_note_append(const pi2_session *session, bool is_prefill, uint32_t position, uint32_t tokens,
+                             uint64_t begin_ns) {
+    const pi2_engine *engine = session->engine;
+    if (!engine->traces.run) return;
+    pi2_run_trace_line line = { .is_prefill = is_prefill, .position = position, .tokens = tokens, .begin_ns = begin_ns,
+                                .end_ns = pi2_clock_ns() };
+    pi2_engine_count(engine, &line.counters);
+    pi2_run_trace_add(engine->traces.run, &line);
+}
+
+/* ---- guessed tokens ---- */
+
+/* What the last pass computed beyond `position` counts no more: the next pass writes over it. next: the
+   token that comes instead; NULL: the text was cut, which tells nothing of the guesses that were left. */
+void pi2_session_drop_ahead(pi2_session *session, const int32_t *next) {
+    if (session->ahead_count) {
+        const bool is_wrong = next && session->ahead_first < session->ahead_count &&
+                              session->ahead[session->ahead_first] != *next;
+        pi2_drafter_note_guess(session->drafter, session->ahead_right + is_wrong, session->ahead_right);
+    }
+    session->ahead_first = session->ahead_count = session->ahead_right = 0;
+}
+
+static void forget_logits(pi2_session *session) {
+    session->logits_count = 0;
+    session->logits_kept = false;
+}
+
+/* The token was guessed: its logits are there already. */
+static bool take_ahead(pi2_session *session, int32_t token) {
+    if (session->ahead_first == session->ahead_count || session->ahead[session->ahead_first] != token) return false;
+    session->ahead_first++;
+    session->ahead_right++;
+    session->draft_counters.right++;
+    pi2_drafter_push(session->drafter, &token, 1);
+    session->position++;
+    session->logits_first = session->ahead_first;
+    session->logits_count = 1;
+    return true;
+}
+
+/* One token, and guesses of what follows it in the same pass. */
+static pi2_status append_guessing(pi2_session *session, int32_t token) {
+    const pi2_engine *engine = session->engine;
+    const uint32_t left = engine->run.plan.memory.shape.context_tokens - session->position - 1;
+    int32_t tokens[1 + PI2_DRAFT_MOST] = { token };
+    if (take_ahead(session, token)) return PI2_OK;
+    pi2_session_drop_ahead(session, &token);
+    forget_logits(session);
+    pi2_drafter_push(session->drafter, &token, 1);
+    const uint32_t guessed = pi2_drafter_guess(session->drafter, next_batch(session, left + (size_t)1) - 1, tokens + 1);
+    const uint64_t begin_ns = pi2_clock_ns();
+    const pi2_status status = run_pass_at(session, session->position, tokens, 1 + guessed,
+                                          guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS);
+    if (status != PI2_OK) {
+        pi2_drafter_truncate(session->drafter, session->position);
+        return status;
+    }
+    pi2_drafter_note_pass(session->drafter, 1 + guessed, pi2_clock_ns() - begin_ns);
+    session->position++;
+    session->logits_first = 0;
+    session->logits_count = 1;
+    memcpy(session->ahead, tokens + 1, guessed * sizeof *tokens);
+    session->ahead_count = guessed;
+    session->draft_counters.passes++;
+    session->draft_counters.guessed += guessed;
+    return PI2_OK;
+}
+
+static pi2_status append_tokens(pi2_session *session, const int32_t *tokens, size_t token_count,
+                                pi2_logits_wanted wanted) {
+    session->predicts = session->engine->run.plan.approximates &&
+                        (token_count == 1 || session->engine->run.options.predicts_prompts);
+    session->first_logits = 0;
+    const bool may_guess = session->drafter && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
+    if (may_guess) return append_guessing(session, tokens[0]);
+    pi2_session_drop_ahead(session, tokens);
+    forget_logits(session);
+    PI2_TRY(append_batches(session, tokens, token_count, wanted));
+    session->logits_first = 0;
+    session->logits_count = wanted == PI2_LOGITS_ALL ? (uint32_t)token_count : wanted == PI2_LOGITS_LAST ? 1 : 0;
+    return PI2_OK;
+}
+
+pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *tokens, size_t token_count,
+                                      pi2_logits_wanted wanted) {
+    session->progress_done = 0;
+    session->progress_total = (uint64_t)token_count * session->engine->run.source.model->shape.layer_count;
+    const uint32_t position = session->position;
+    const uint64_t begin_ns = session->engine->traces.run ? pi2_clock_ns() : 0;
+    const pi2_status status = append_tokens(session, tokens, token_count, wanted);
+    pi2_session_note_append(session, token_count > 1 || position == 0, position, session->position - position,
+                            begin_ns);
+    return status;
+}
+
+pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,
+                              pi2_logits_wanted wanted) {
+    if (token_count == 0) return PI2_OK;
+    pi2_engine_take_turn(session->engine);
+    pi2_status status = pi2_session_check_tokens(session, tokens, token_count, wanted);
+    if (status == PI2_OK) status = pi2_session_append_checked(session, tokens, token_count, wanted);
+    pi2_engine_end_turn(session->engine);
+    return status;
+}

@@ -1,0 +1,86 @@
+/* session_internal.h: what a session is made of; for the files of this folder that are named session*. */
+#ifndef PI2_ENGINE_SESSION_INTERNAL_H
+#define PI2_ENGINE_SESSION_INTERNAL_H
+
+#include "engine/drafter.h"
+#include "engine/engine_internal.h"
+#include "engine/sampler.h"
+
+#define PI2_NO_POSITION UINT32_MAX
+
+struct pi2_session {
+    pi2_engine *engine;
+    uint32_t sequence;       /* whose states are this session's */
+    pi2_sampler *sampler;
+    int32_t *forbidden;      /* [forbidden_count]: tokens that are never picked */
+    size_t forbidden_count;
+    pi2_detokenizer detokenizer;
+    uint32_t position;
+    uint32_t logits_first, logits_count; /* of the pass's logits, those that the last append left */
+    bool logits_kept;        /* they lie in the sequence's own room: one token's */
+    pi2_drafter *drafter;    /* NULL: nothing is guessed */
+    int32_t *timeline;       /* [context]: the tokens so far, from which states are made again; NULL: none is
+                                recurrent */
+    uint32_t state_position; /* whose the recurrent states are; PI2_NO_POSITION: nobody's */
+    uint32_t saved_position; /* the same of the saved ones */
+    int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
+    uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
+    pi2_draft_counters draft_counters;
+    uint64_t next_progress_ns;
+    uint64_t progress_done, progress_total; /* tokens x layers of the present append */
+    pi2_session_part part;   /* what the appends are a part of; total 0: each is the whole */
+    uint32_t batch_tokens;
+    bool predicts;           /* of the present append: a predictor serves it, from PI2_EXACT_POSITIONS on */
+    uint32_t first_logits;   /* where the next pass's logits go, of the present append's */
+    size_t batch_left;       /* of a call for several sessions: tokens that are not computed yet */
+    size_t text_bytes;
+    char text[];             /* what one token completes */
+};
+
+/* session_table.c */
+
+/** One thread at a time computes for an engine's sessions. */
+void pi2_engine_take_turn(pi2_engine *engine);
+void pi2_engine_end_turn(pi2_engine *engine);
+
+/** Gives the session a sequence. In a turn. Errors  INVALID (none is free) */
+pi2_status pi2_engine_admit(pi2_engine *engine, pi2_session *session);
+void pi2_engine_dismiss(pi2_session *session);
+/** Puts what the last pass left to sessions where the next one does not write. In a turn, before every pass. */
+void pi2_engine_keep_logits(pi2_engine *engine);
+
+/* session.c */
+
+/** The session's logits number `index`; NULL: there are none. In a turn. */
+float *pi2_session_logits_at(const pi2_session *session, size_t index);
+/** What the last pass computed beyond `position` counts no more. next: the token that comes instead; NULL: none. */
+void pi2_session_drop_ahead(pi2_session *session, const int32_t *next);
+
+/* session_append.c */
+
+/** Whether tokens can be appended, as pi2_session_append() says. */
+pi2_status pi2_session_check_tokens(const pi2_session *session, const int32_t *tokens, size_t token_count,
+                                    pi2_logits_wanted wanted);
+/** pi2_session_append() of tokens that were checked, in a turn. */
+pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *tokens, size_t token_count,
+                                      pi2_logits_wanted wanted);
+/** Recurrent states become those of the position. In a turn. Errors as a pass has them */
+pi2_status pi2_session_make_states(pi2_session *session);
+
+/** One pass, for one session or several. first_logits: where in the pass's rows its logits begin. */
+typedef struct pi2_session_pass {
+    pi2_batch batch;
+    uint32_t first_logits;
+    bool predicts;               /* a predictor serves it */
+} pi2_session_pass;
+/** teller: the session by which progress is told. In a turn. Errors as pi2_forward_run() */
+pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pass);
+/** What a session notes of tokens that a pass has computed for it, from its position on. */
+void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32_t count);
+/** Saves recurrent states at the end of a prompt. */
+void pi2_session_save_states(pi2_session *session);
+/** A line of the table, where there is one, of `tokens` tokens from `position` on. */
+void pi2_session_note_append(const pi2_session *session, bool is_prefill, uint32_t position, uint32_t tokens,
+                             uint64_t begin_ns);
+
+#endif
