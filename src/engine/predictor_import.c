@@ -12,14 +12,13 @@
 
 #include "base/fail.h"
 #include "engine/engine_internal.h"
-#include "engine/model_check.h"
 #include "file_formats/cluster_file.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "predictor/low_rank.h"
 #include "predictor/predictor_file.h"
 #include "store/weight_file.h"
 
-enum { HASH_BYTES = 1 << 20, NAME_BYTES = 40 };
+enum { NAME_BYTES = 40 };
 
 typedef struct import_run {
     pi2_planned_run run;
@@ -140,8 +139,7 @@ static pi2_status import_layer(import_run *self, uint32_t layer) {
 static pi2_status describe(import_run *self) {
     const pi2_model *model = self->run.source.model;
     const pi2_model_shape *shape = &model->shape;
-    const char *path = self->run.source.model_path, *activation = pi2_ffn_activation_name(shape->activation);
-    pi2_source_identity source = model->source;
+    const char *path = self->run.source.model_path;
     if (shape->expert_count || shape->embedding_length % PI2_SMALL_BLOCK ||
         shape->embedding_length > PI2_SMALL_MOST_COLUMNS || shape->activation == PI2_FFN_gelu_topk) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: predictors are for models without experts whose embedding is a "
@@ -153,18 +151,9 @@ static pi2_status describe(import_run *self) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: layer %u has no norm of its own without a mean before its FFN: what "
                         "its predictor reads cannot be told from what that leaves: train one", path, i);
     }
-    if (!model->has_file) {
-        PI2_TRY(pi2_source_identity_of(self->gguf, &source));
-        PI2_TRY(pi2_source_hash(self->gguf, HASH_BYTES, &self->run.options.callbacks, &source.content_hash));
-    }
-    self->predictor = (pi2_predictor){
-        .kind = pi2_predictor_kind_find(PI2_PREDICTOR_LOW_RANK), .header_hash = source.header_hash,
-        .content_hash = source.content_hash, .layer_count = shape->layer_count, .width = shape->embedding_length,
-        .neuron_count = shape->feed_forward_length, .activation_number = shape->activation };
-    memcpy(self->predictor.activation, activation, strlen(activation));
-    self->predictor.layers = calloc(shape->layer_count, sizeof *self->predictor.layers);
+    PI2_TRY(pi2_run_describe_low_rank(&self->run, self->gguf, &self->predictor));
     self->data = calloc(shape->layer_count, sizeof *self->data);
-    return self->predictor.layers && self->data ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
+    return self->data ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
 }
 
 static pi2_status import(import_run *self, const pi2_engine_options *options, const char *output_path) {

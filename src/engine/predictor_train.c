@@ -11,13 +11,12 @@
 #include "base/parse_size.h"
 #include "engine/neuron_recorder.h"
 #include "engine/text_chunks.h"
-#include "file_formats/cluster_file.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "powerinfer2/session.h"
 #include "predictor/low_rank_train.h"
 #include "predictor/predictor_file.h"
 
-enum { PATH_BYTES = 1024, MOST_CHUNK = 128, HASH_BYTES = 1 << 20, COST_SHARE = 10 };
+enum { PATH_BYTES = 1024, MOST_CHUNK = 128, COST_SHARE = 10 };
 
 typedef struct train_run {
     pi2_engine *engine;
@@ -71,37 +70,11 @@ static pi2_status check(const train_run *run) {
     return pi2_predictor_check_place(training->output_path, inputs);
 }
 
-/* A cluster file tells; of a GGUF every byte is read. */
-static pi2_status find_source(const train_run *run, pi2_source_identity *source) {
-    const pi2_engine *engine = run->engine;
-    if (engine->run.source.model->has_file) {
-        *source = engine->run.source.model->source;
-        return PI2_OK;
-    }
-    pi2_gguf *gguf;
-    PI2_TRY(pi2_gguf_open(engine->run.source.model_path, &gguf));
-    pi2_status status = pi2_source_identity_of(gguf, source);
-    if (status == PI2_OK) {
-        status = pi2_source_hash(gguf, HASH_BYTES, &engine->run.options.callbacks, &source->content_hash);
-    }
-    pi2_gguf_close(gguf);
-    return status;
-}
-
 static pi2_status describe(train_run *run) {
-    const pi2_model_shape *shape = &run->engine->run.source.model->shape;
-    const char *activation = pi2_ffn_activation_name(shape->activation);
-    pi2_source_identity source;
-    PI2_TRY(find_source(run, &source));
-    run->predictor = (pi2_predictor){
-        .kind = pi2_predictor_kind_find(PI2_PREDICTOR_LOW_RANK), .header_hash = source.header_hash,
-        .content_hash = source.content_hash, .layer_count = shape->layer_count, .width = shape->embedding_length,
-        .neuron_count = shape->feed_forward_length, .activation_number = shape->activation };
-    memcpy(run->predictor.activation, activation, strlen(activation));
-    run->predictor.layers = calloc(shape->layer_count, sizeof *run->predictor.layers);
-    run->owned = calloc(shape->layer_count, sizeof *run->owned);
-    run->fire_bytes = (shape->feed_forward_length + (size_t)7) / 8;
-    if (!run->predictor.layers || !run->owned) return pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
+    PI2_TRY(pi2_run_describe_low_rank(&run->engine->run, NULL, &run->predictor));
+    run->owned = calloc(run->predictor.layer_count, sizeof *run->owned);
+    run->fire_bytes = (run->predictor.neuron_count + (size_t)7) / 8;
+    if (!run->owned) return pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
     const int length = snprintf(run->part_path, sizeof run->part_path, "%s.part", run->training->output_path);
     if (length > 0 && (size_t)length < sizeof run->part_path) return PI2_OK;
     return pi2_fail(PI2_ERR_INVALID, "%s: too long a path", run->training->output_path);

@@ -12,7 +12,7 @@
 #include "predictor/low_bit_make.h"
 #include "predictor/predictor_file.h"
 
-enum { OWN_BITS = 2 };
+enum { OWN_BITS = 2, HASH_BYTES = 1 << 20 };
 
 /* Beside the cluster file: "model.pi2" has "model.low-bit.predictor". */
 static pi2_status name_own(pi2_planned_run *run) {
@@ -110,6 +110,36 @@ pi2_status pi2_run_check_prediction(const pi2_planned_run *run) {
     return pi2_fail(PI2_ERR_MEMORY, "%s: the budget lacks about %s for single neurons, without which nothing can be "
                     "left out: give more, or --sparsity exact", run->source.model_path,
                     pi2_format_size(run->plan.memory.neuron_lack_bytes, lack));
+}
+
+static pi2_status hash_source(const pi2_planned_run *run, const pi2_gguf *gguf, pi2_source_identity *source) {
+    PI2_TRY(pi2_source_identity_of(gguf, source));
+    return pi2_source_hash(gguf, HASH_BYTES, &run->options.callbacks, &source->content_hash);
+}
+
+static pi2_status find_source(const pi2_planned_run *run, const pi2_gguf *gguf, pi2_source_identity *source) {
+    pi2_gguf *own = NULL;
+    *source = run->source.model->source;
+    if (run->source.model->has_file) return PI2_OK;
+    if (gguf) return hash_source(run, gguf, source);
+    PI2_TRY(pi2_gguf_open(run->source.model_path, &own));
+    const pi2_status status = hash_source(run, own, source);
+    pi2_gguf_close(own);
+    return status;
+}
+
+pi2_status pi2_run_describe_low_rank(const pi2_planned_run *run, const pi2_gguf *gguf, pi2_predictor *predictor_out) {
+    const pi2_model_shape *shape = &run->source.model->shape;
+    const char *activation = pi2_ffn_activation_name(shape->activation);
+    pi2_source_identity source;
+    PI2_TRY(find_source(run, gguf, &source));
+    *predictor_out = (pi2_predictor){
+        .kind = pi2_predictor_kind_find(PI2_PREDICTOR_LOW_RANK), .header_hash = source.header_hash,
+        .content_hash = source.content_hash, .layer_count = shape->layer_count, .width = shape->embedding_length,
+        .neuron_count = shape->feed_forward_length, .activation_number = shape->activation };
+    memcpy(predictor_out->activation, activation, strlen(activation));
+    predictor_out->layers = calloc(shape->layer_count, sizeof *predictor_out->layers);
+    return predictor_out->layers ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
 }
 
 pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, const char *output_path,
