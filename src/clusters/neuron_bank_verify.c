@@ -1,6 +1,6 @@
 /*
  * neuron_bank_verify.c: goes through the tiles of the matrices in the bank, some neurons at a time, fetches these
- * neurons' bundles, and compares. Neurons whose places follow one another are read together.
+ * neurons' bundles, and compares.
  */
 #include "clusters/neuron_bank_verify.h"
 
@@ -11,6 +11,7 @@
 #include "base/fail.h"
 #include "base/pages.h"
 #include "base/progress.h"
+#include "clusters/neuron_bundles.h"
 #include "file_formats/cluster_file.h"
 #include "store/weight_file.h"
 #include "weight_formats/neuron_form.h"
@@ -27,71 +28,13 @@ typedef struct bank_verifier {
 
     /* Of the bank at work. */
     const pi2_neuron_bank *bank;
-    void *head_memory;
-    const uint8_t *head;
-    uint32_t *place_of;              /* [neuron_count] */
-    uint8_t *bundles;                /* [step_neurons][bundle_bytes]: the neurons from `first` on */
-    uint32_t step_neurons, first, count;
+    pi2_neuron_bundles neurons;
     uint8_t *blocks, *rebuilt;       /* as GGUF blocks: of tiles, and of bundles */
     uint8_t **rows;                  /* [width]: where each row of a block of columns is rebuilt */
 
-    uint8_t *extent_buffer, *unit_buffer; /* for reads, with their slack */
-    size_t extent_bytes, unit_bytes;      /* without it */
+    uint8_t *extent_buffer;          /* for reads, with its slack */
+    size_t extent_bytes;             /* without it */
 } bank_verifier;
-
-/* ---- bundles ---- */
-
-static pi2_status check_unit(const bank_verifier *self, uint32_t unit, const uint8_t *bytes) {
-    const pi2_neuron_bank *bank = self->bank;
-    const uint32_t *checksums = (const uint32_t *)(self->head + bank->checksums_at);
-    char owner[PI2_NEURON_OWNER_BYTES];
-    if (pi2_neuron_unit_checksum(bank, bytes) == checksums[unit]) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT,
-                    "%s: unit %" PRIu32 " of the neurons of %s (%" PRIu32 " bytes at byte %" PRIu64
-                    ") does not match its checksum: the file or the disk is damaged: delete the file and prepare the "
-                    "model again",
-                    self->file.path, unit, pi2_neuron_bank_owner(bank, owner), bank->unit_bytes,
-                    bank->file_offset + (uint64_t)unit * bank->unit_bytes);
-}
-
-/** How many units from that of neuron `first` on hold the neurons first, first + 1, ... in this order. */
-static uint32_t units_in_a_row(const bank_verifier *self, uint32_t first, uint32_t count) {
-    const uint32_t place = self->place_of[first], each = self->bank->unit_neurons;
-    const uint32_t most = (uint32_t)(self->unit_bytes / self->bank->unit_bytes);
-    uint32_t run = 1;
-    while (run < count && self->place_of[first + run] == place + run) run++;
-    const uint32_t units = (place + run - 1) / each - place / each + 1;
-    return units < most ? units : most;
-}
-
-/** Fetches the bundles of some neurons, unless they are there. */
-static pi2_status fetch(bank_verifier *self, uint32_t first, uint32_t count) {
-    const pi2_neuron_bank *bank = self->bank;
-    if (self->first == first && self->count == count) return PI2_OK;
-    uint32_t unit_begin = 0, unit_end = 0; /* what the buffer holds */
-    const uint8_t *units = NULL;
-    self->count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t place = self->place_of[first + i], unit = place / bank->unit_neurons;
-        if (unit < unit_begin || unit >= unit_end) {
-            unit_begin = unit;
-            unit_end = unit + units_in_a_row(self, first + i, count - i);
-            PI2_TRY(pi2_weight_file_read(&self->file, bank->file_offset + (uint64_t)unit * bank->unit_bytes,
-                                         (size_t)(unit_end - unit_begin) * bank->unit_bytes, self->unit_buffer,
-                                         &units));
-            for (uint32_t u = unit_begin; u < unit_end; u++) {
-                PI2_TRY(check_unit(self, u, units + (size_t)(u - unit_begin) * bank->unit_bytes));
-            }
-        }
-        memcpy(self->bundles + (size_t)i * bank->bundle_bytes,
-               units + (size_t)(unit - unit_begin) * bank->unit_bytes +
-                   (size_t)(place % bank->unit_neurons) * bank->bundle_bytes,
-               bank->bundle_bytes);
-    }
-    self->first = first;
-    self->count = count;
-    return PI2_OK;
-}
 
 /* ---- pieces ---- */
 
@@ -118,18 +61,17 @@ static pi2_status compare_rows(bank_verifier *self, const pi2_piece *piece, cons
     const bool is_gate = piece->tensor == bank->gate_tensor;
     const pi2_weight_format *format = is_gate ? bank->gate_format : bank->up_format;
     const size_t scale_bytes = is_gate ? bank->gate_scale_bytes : bank->up_scale_bytes;
-    const uint8_t *scales = self->head + (is_gate ? bank->gate_scales_at : bank->up_scales_at);
+    const uint8_t *scales = self->neurons.head + (is_gate ? bank->gate_scales_at : bank->up_scales_at);
     const uint32_t begin = (uint32_t)(piece->row_begin % bank->neuron_count);
     const size_t row_bytes = pi2_row_bytes(format, bank->width), offset = is_gate ? 0 : bank->up_offset;
+    const uint32_t step = self->neurons.step;
     for (uint32_t r = 0; r < piece->row_count; r++) {
         const uint32_t neuron = begin + r, left = piece->row_count - r;
-        if (r % self->step_neurons == 0) {
-            PI2_TRY(fetch(self, neuron, left < self->step_neurons ? left : self->step_neurons));
-        }
+        if (r % step == 0) PI2_TRY(pi2_neuron_bundles_fetch(&self->neurons, neuron, left < step ? left : step));
         unpack(self, piece, extent, r, self->blocks);
-        pi2_neuron_join_row(format, self->rebuilt,
-                            self->bundles + (size_t)(neuron - self->first) * bank->bundle_bytes + offset,
-                            scales + neuron * scale_bytes, bank->width / format->block_columns);
+        const uint8_t *bundle = self->neurons.bundles + (size_t)(neuron - self->neurons.first) * bank->bundle_bytes;
+        pi2_neuron_join_row(format, self->rebuilt, bundle + offset, scales + neuron * scale_bytes,
+                            bank->width / format->block_columns);
         if (memcmp(self->blocks, self->rebuilt, row_bytes) != 0) {
             return fail_difference(self, piece->tensor, piece->row_begin + r);
         }
@@ -142,13 +84,13 @@ static void rebuild_block(bank_verifier *self, uint32_t i) {
     const pi2_neuron_bank *bank = self->bank;
     const pi2_weight_format *format = bank->down_format;
     const uint8_t *columns[MOST_BLOCK_COLUMNS];
-    const uint32_t block = (self->first + i) / format->block_columns;
+    const uint32_t block = (self->neurons.first + i) / format->block_columns;
     for (uint32_t c = 0; c < format->block_columns; c++) {
-        columns[c] = self->bundles + (size_t)(i + c) * bank->bundle_bytes + bank->down_offset;
+        columns[c] = self->neurons.bundles + (size_t)(i + c) * bank->bundle_bytes + bank->down_offset;
     }
     for (uint32_t r = 0; r < bank->width; r++) self->rows[r] = self->rebuilt + (size_t)r * format->block_bytes;
-    pi2_neuron_join_columns(format, self->rows, columns,
-                            self->head + bank->down_scales_at + (size_t)block * bank->down_scale_bytes, bank->width);
+    const uint8_t *scales = self->neurons.head + bank->down_scales_at + (size_t)block * bank->down_scale_bytes;
+    pi2_neuron_join_columns(format, self->rows, columns, scales, bank->width);
 }
 
 /** Columns of Down: neurons. Tiles give rows of all columns, bundles all rows of a block of columns. */
@@ -158,10 +100,11 @@ static pi2_status compare_down(bank_verifier *self, const pi2_piece *piece, cons
     const size_t row_bytes = pi2_row_bytes(format, piece->column_count), block_bytes = format->block_bytes;
     const uint32_t first_row = (uint32_t)(piece->row_begin % bank->width);
     for (uint32_t r = 0; r < piece->row_count; r++) unpack(self, piece, extent, r, self->blocks + r * row_bytes);
-    for (uint32_t done = 0; done < piece->column_count; done += self->step_neurons) {
+    const uint32_t step = self->neurons.step;
+    for (uint32_t done = 0; done < piece->column_count; done += step) {
         const uint32_t left = piece->column_count - done;
-        PI2_TRY(fetch(self, piece->column_begin + done, left < self->step_neurons ? left : self->step_neurons));
-        for (uint32_t i = 0; i < self->count; i += format->block_columns) {
+        PI2_TRY(pi2_neuron_bundles_fetch(&self->neurons, piece->column_begin + done, left < step ? left : step));
+        for (uint32_t i = 0; i < self->neurons.count; i += format->block_columns) {
             const uint8_t *blocks = self->blocks + (size_t)(done + i) / format->block_columns * block_bytes;
             rebuild_block(self, i);
             for (uint32_t r = 0; r < piece->row_count; r++) {
@@ -204,14 +147,7 @@ static const pi2_group *group_of(const bank_verifier *self) {
 }
 
 static pi2_status compare_bank(bank_verifier *self) {
-    const pi2_neuron_bank *bank = self->bank;
     const pi2_group *group = group_of(self);
-    PI2_TRY(pi2_weight_file_read(&self->file, bank->head_offset, (size_t)bank->head_bytes, self->head_memory,
-                                 &self->head));
-    PI2_TRY(pi2_neuron_bank_check_head(bank, self->file.path, self->head));
-    const uint32_t *order = (const uint32_t *)(self->head + bank->order_at);
-    for (uint32_t place = 0; place < bank->neuron_count; place++) self->place_of[order[place]] = place;
-    self->count = 0;
     for (uint32_t e = 0; group && e < group->extent_count; e++) {
         PI2_TRY(compare_extent(self, group->first_extent + e));
         self->done_bytes += self->layout->extents[group->first_extent + e].bytes;
@@ -222,60 +158,43 @@ static pi2_status compare_bank(bank_verifier *self) {
 
 /** Memory of a bank: `blocks` for a piece, which takes no more than its tiles did, or for a row. */
 static pi2_status open_bank(bank_verifier *self, const pi2_neuron_bank *bank) {
-    const uint32_t block = bank->down_format->block_columns;
-    uint32_t blocks_in_step = STEP_BYTES / bank->bundle_bytes / block;
-    if (blocks_in_step == 0) blocks_in_step = 1;
     const size_t gate_row = bank->gate_format ? pi2_row_bytes(bank->gate_format, bank->width) : 0;
     const size_t up_row = bank->up_format ? pi2_row_bytes(bank->up_format, bank->width) : 0;
     const size_t row = gate_row > up_row ? gate_row : up_row;
     const size_t column = (size_t)bank->width * bank->down_format->block_bytes;
     self->bank = bank;
-    self->step_neurons = blocks_in_step * block;
-    self->head_memory =
-        aligned_alloc(PI2_READ_ALIGNMENT, (size_t)pi2_neuron_bank_head_read_bytes(bank) + PI2_WEIGHT_FILE_SLACK);
-    self->place_of = malloc(bank->neuron_count * sizeof *self->place_of);
-    self->bundles = malloc((size_t)self->step_neurons * bank->bundle_bytes);
+    PI2_TRY(pi2_neuron_bundles_open(&self->neurons, &self->file, bank));
     self->rows = malloc(bank->width * sizeof *self->rows);
     self->blocks = calloc(1, row > self->extent_bytes ? row : self->extent_bytes);
     self->rebuilt = calloc(1, row > column ? row : column);
-    if (self->head_memory && self->place_of && self->bundles && self->rows && self->blocks && self->rebuilt) {
-        return PI2_OK;
-    }
+    if (self->rows && self->blocks && self->rebuilt) return PI2_OK;
     return pi2_fail(PI2_ERR_MEMORY, "no memory to compare %" PRIu32 " neurons", bank->neuron_count);
 }
 
 static void close_bank(bank_verifier *self) {
-    free(self->head_memory);
-    free(self->place_of);
-    free(self->bundles);
+    pi2_neuron_bundles_close(&self->neurons);
     free(self->rows);
     free(self->blocks);
     free(self->rebuilt);
-    self->head_memory = NULL;
-    self->bundles = self->blocks = self->rebuilt = NULL;
-    self->place_of = NULL;
+    self->blocks = self->rebuilt = NULL;
     self->rows = NULL;
 }
 
 static pi2_status compare_all(bank_verifier *self) {
     self->extent_bytes = STEP_BYTES;
-    self->unit_bytes = STEP_BYTES;
     if (self->extent_bytes < pi2_extent_layout_largest(self->layout)) {
         self->extent_bytes = pi2_extent_layout_largest(self->layout);
     }
     for (uint32_t i = 0; i < self->banks->count; i++) {
-        const pi2_neuron_bank *bank = self->bank = &self->banks->banks[i];
+        self->bank = &self->banks->banks[i];
         const pi2_group *group = group_of(self);
-        if (self->unit_bytes < bank->unit_bytes) self->unit_bytes = bank->unit_bytes;
         for (uint32_t e = 0; group && e < group->extent_count; e++) {
             self->progress.total_bytes += self->layout->extents[group->first_extent + e].bytes;
         }
     }
-    void *buffers[2];
-    PI2_TRY(pi2_pages_reserve(self->extent_bytes + PI2_WEIGHT_FILE_SLACK, false, "comparing", &buffers[0]));
-    self->extent_buffer = buffers[0];
-    PI2_TRY(pi2_pages_reserve(self->unit_bytes + PI2_WEIGHT_FILE_SLACK, false, "comparing", &buffers[1]));
-    self->unit_buffer = buffers[1];
+    void *buffer;
+    PI2_TRY(pi2_pages_reserve(self->extent_bytes + PI2_WEIGHT_FILE_SLACK, false, "comparing", &buffer));
+    self->extent_buffer = buffer;
     PI2_TRY(pi2_weight_file_open(&self->file, pi2_gguf_file_path(self->gguf, 0)));
     for (uint32_t i = 0; i < self->banks->count; i++) {
         pi2_status status = open_bank(self, &self->banks->banks[i]);
@@ -293,6 +212,5 @@ pi2_status pi2_neuron_banks_verify(const pi2_gguf *gguf, const pi2_extent_layout
     const pi2_status status = compare_all(&self);
     pi2_weight_file_close(&self.file);
     pi2_pages_release(self.extent_buffer, self.extent_bytes + PI2_WEIGHT_FILE_SLACK);
-    pi2_pages_release(self.unit_buffer, self.unit_bytes + PI2_WEIGHT_FILE_SLACK);
     return status;
 }

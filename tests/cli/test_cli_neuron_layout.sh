@@ -93,6 +93,6 @@ run_by_neuron
 grep -q '^neurons  *[0-9]* fired, [0-9.]* % of them were in memory$' "$folder/err" || fail "the report tells of no neurons"
 run_by_neuron --json --sparsity always
 expect_json text "$text"
-expect_error 2 "exact|always|off" run -m "$model" --sparsity most -p x
+expect_error 2 "unknown sparsity" run -m "$model" --sparsity most -p x
 
 finish
