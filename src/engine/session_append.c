@@ -110,7 +110,8 @@ pi2_status pi2_session_make_states(pi2_session *session) {
     return PI2_OK;
 }
 
-/* What the next thing asked is likely to go back to: the end of a prompt. */
+/* What the next thing asked is likely to go back to: the end of a prompt. Of a text that is scored (all logits) nobody
+ * goes back to the end, but to that of the prompt before it. */
 void pi2_session_save_states(pi2_session *session) {
     if (!session->timeline) return;
     pi2_forward_save_states(session->engine->forward, session->sequence);
@@ -153,7 +154,7 @@ static pi2_status append_batches(pi2_session *session, const int32_t *tokens, si
         done += count;
         session->progress_done += (uint64_t)count * engine->run.source.model->shape.layer_count;
     }
-    if (token_count > 1) pi2_session_save_states(session);
+    if (token_count > 1 && wanted != PI2_LOGITS_ALL) pi2_session_save_states(session);
     return PI2_OK;
 }
 

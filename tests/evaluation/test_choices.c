@@ -17,6 +17,7 @@
 
 #include "powerinfer2/choices.h"
 #include "powerinfer2/scoring.h"
+#include "support/family_model.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -136,14 +137,9 @@ static bool count_asking(void *user) {
 
 static int asked;
 
-static pi2_engine *open_engine(uint32_t context) {
-    pi2_tiny_model_options model;
+static pi2_engine *open_model(const char *path, uint32_t context) {
     pi2_engine_options options;
     pi2_engine *engine = NULL;
-    char *path = test_folder_path("tiny.gguf");
-    pi2_tiny_model_options_init(&model);
-    pi2_tiny_model_set_types(&model, PI2_Q8_0);
-    assert_int_equal(pi2_tiny_model_write(&model, path), 0);
     pi2_engine_options_init(&options);
     options.model_path = path;
     options.context_tokens = context;
@@ -151,8 +147,17 @@ static pi2_engine *open_engine(uint32_t context) {
     options.thread_count = 2;
     options.callbacks.cancelled = count_asking;
     options.callbacks.user = &asked;
-    assert_int_equal(pi2_engine_open(&options, &engine), PI2_OK);
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     return engine;
+}
+
+static pi2_engine *open_engine(uint32_t context) {
+    pi2_tiny_model_options model;
+    char *path = test_folder_path("tiny.gguf");
+    pi2_tiny_model_options_init(&model);
+    pi2_tiny_model_set_types(&model, PI2_Q8_0);
+    assert_int_equal(pi2_tiny_model_write(&model, path), 0);
+    return open_model(path, context);
 }
 
 /** -surprise of each ending's tokens behind the first `common` ones, with all tokens run anew. */
@@ -231,12 +236,10 @@ static void test_the_likeliest_ending_is_picked(void **state) {
     pi2_engine_close(engine);
 }
 
-static void test_what_endings_share_is_computed_once(void **state) {
-    (void)state;
+static void check_computed_once(pi2_engine *engine) {
     static const char *const endings[] = { "one", "other two of them", "line" };
     static const char context[] = "the hand and the other one are in that line of the other hand";
     enum { STEP = 8 };
-    pi2_engine *engine = open_engine(128);
     pi2_session *session = NULL;
     pi2_choice_result result;
     pi2_choice_task task = { .context = { context, sizeof context - 1 }, .choice_count = 3 };
@@ -264,6 +267,14 @@ static void test_what_endings_share_is_computed_once(void **state) {
     assert_int_equal(asked, (int)passes * a_pass);
     pi2_session_free(session);
     pi2_engine_close(engine);
+}
+
+static void test_what_endings_share_is_computed_once(void **state) {
+    (void)state;
+    char *path = test_folder_path("recurrent.gguf");
+    check_computed_once(open_engine(128));
+    assert_int_equal(pi2_family_model_write("lfm2", PI2_Q8_0, 1, path), 0); /* goes back to a state that was saved */
+    check_computed_once(open_model(path, 128));
 }
 
 static void test_a_task_that_does_not_fit_is_told(void **state) {
