@@ -93,8 +93,8 @@ typedef struct pi2_session_tokens {
 
 /**
  * pi2_session_append() for several sessions of one engine, each named once: prompts, parts of prompts and single tokens
- * share passes, of which there are as few as the engine's batch allows. Nothing is guessed. Where a predictor leaves
- * neurons out, sessions have passes of their own.
+ * share passes, of which there are as few as the engine's batch allows. Nothing is guessed, but for a part alone, which
+ * is pi2_session_append(). Where a predictor leaves neurons out, sessions have passes of their own.
  * Errors  INVALID, CONTEXT (the part is named; nothing was appended), as pi2_session_append(): every session is at a
  *         position that it had between two passes, and its logits are gone
  */

@@ -107,13 +107,23 @@ static pi2_status run_passes(batch_call *call) {
     return PI2_OK;
 }
 
+/* Whatever came of a part before another one failed, all logits are gone then. */
+static void forget_logits(const batch_call *call) {
+    for (size_t i = 0; i < call->part_count; i++) {
+        pi2_session_drop_ahead(call->parts[i].session, NULL);
+        call->parts[i].session->logits_count = 0;
+    }
+}
+
 /* What a predictor serves, and what not, are passes apart. */
 static pi2_status append_apart(const batch_call *call) {
-    for (size_t i = 0; i < call->part_count; i++) {
+    pi2_status status = PI2_OK;
+    for (size_t i = 0; i < call->part_count && status == PI2_OK; i++) {
         const pi2_session_tokens *part = &call->parts[i];
-        PI2_TRY(pi2_session_append_checked(part->session, part->tokens, part->token_count, wanted_of(part)));
+        status = pi2_session_append_checked(part->session, part->tokens, part->token_count, wanted_of(part));
     }
-    return PI2_OK;
+    if (status != PI2_OK) forget_logits(call);
+    return status;
 }
 
 static pi2_status append_together(batch_call *call) {

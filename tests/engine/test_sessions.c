@@ -55,6 +55,7 @@ static pi2_engine *open_engine(const char *path, const variation *v, uint32_t se
     options.draft_tokens = v->draft;
     options.cache_type = v->cache;
     options.sparsity = v->sparsity ? v->sparsity : "off";
+    options.predicts_prompts = true; /* where a predictor serves: then a text does not hang on how it was appended */
     options.memory_bytes = v->more_bytes ? 0 : PI2_TEST_PLENTY_BYTES;
     options.callbacks.cancelled = cancelled;
     pi2_engine *engine = NULL;
@@ -198,7 +199,8 @@ static void step(script *s) {
 }
 
 static void follow(const char *path, const variation *v) {
-    const variation plain = { .name = "alone", .threads = 1, .cache = v->cache };
+    const char *sparsity = v->sparsity && strcmp(v->sparsity, "always") != 0 ? v->sparsity : NULL;
+    const variation plain = { .name = "alone", .threads = 1, .cache = v->cache, .sparsity = sparsity };
     script s = { .v = v, .random = 7, .engine = open_engine(path, v, SESSIONS), .alone = open_engine(path, &plain, 1) };
     const pi2_engine_report *report = pi2_engine_get_report(s.engine);
     assert_int_equal(report->sequences, SESSIONS);
@@ -228,13 +230,20 @@ static void test_experts(void **state) {
     follow(experts_path, &(variation){ "experts, streamed", 7500000, 1, 2, PI2_CACHE_F16, NULL });
 }
 
+static char *prepare(const char *name, pi2_layout_kind layout) {
+    char *file = test_folder_path(name);
+    const pi2_prepare_options options = { .model_path = neurons_path, .output_path = file, .layout = layout,
+                                          .memory_bytes = PI2_TEST_PREPARE_BYTES };
+    if (pi2_prepare_file(&options, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+    return file;
+}
+
 static void test_neurons(void **state) {
     (void)state;
-    char *file = test_folder_path("neurons.pi2");
-    const pi2_prepare_options prepare = { .model_path = neurons_path, .output_path = file, .layout = PI2_LAYOUT_NEURON,
-                                          .memory_bytes = PI2_TEST_PREPARE_BYTES };
-    if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+    char *file = prepare("neurons.pi2", PI2_LAYOUT_NEURON);
     follow(file, &(variation){ "by neuron", 0, 2, 0, PI2_CACHE_F16, "always" });
+    file = prepare("bundles.pi2", PI2_LAYOUT_BUNDLE);
+    follow(file, &(variation){ "a half left out", 0, 1, 0, PI2_CACHE_F16, "0.5" });
 }
 
 /* Recurrent states, windows, gates, and matrices of several kinds. */
@@ -430,7 +439,7 @@ static int set_up(void **state) {
     options.tied_head = false;
     if (!failed) failed = pi2_tiny_model_write_apart(&options, dense_path);
     pi2_tiny_model_options_init(&options);
-    options.feed_forward_length = 2816;
+    options.feed_forward_length = 1408;
     options.ffn_activation = "relu";
     if (!failed) failed = pi2_tiny_model_write_apart(&options, neurons_path);
     pi2_tiny_model_options_init(&options);
