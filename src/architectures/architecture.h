@@ -164,8 +164,24 @@ static inline bool pi2_layer_fires(const pi2_model_shape *shape, uint32_t layer)
            (shape->activation != PI2_FFN_gelu_topk || pi2_layer_cuts_gate(shape, layer));
 }
 
+/**
+ * Whether all layers have one kind of FFN, of one length, and none beside experts: what reckons with single neurons
+ * takes every layer to be as the first.
+ */
+static inline bool pi2_model_ffns_are_alike(const pi2_model_shape *shape) {
+    const pi2_layer_shape *first = &shape->layers[0];
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        const pi2_layer_shape *layer = &shape->layers[i];
+        if (pi2_layer_has(layer, PI2_BLOCK_ffn_shared) || layer->feed_forward_length != first->feed_forward_length ||
+            pi2_layer_has(layer, PI2_BLOCK_ffn_dense) != pi2_layer_has(first, PI2_BLOCK_ffn_dense) ||
+            pi2_layer_has(layer, PI2_BLOCK_ffn_experts) != pi2_layer_has(first, PI2_BLOCK_ffn_experts)) return false;
+    }
+    return true;
+}
+
 /** Whether tokens can be computed with the neurons that fire alone: some layer's activation has exact zeros. */
 static inline bool pi2_model_shape_fires(const pi2_model_shape *shape) {
+    if (!pi2_model_ffns_are_alike(shape)) return false;
     if (shape->activation != PI2_FFN_gelu_topk) return pi2_ffn_activation_is_sparse(shape->activation);
     for (uint32_t i = 0; i < shape->layer_count; i++) {
         if (pi2_layer_fires(shape, i)) return true;

@@ -246,12 +246,13 @@ static pi2_status check_banks(const pi2_model *model, const char *path) {
         const pi2_neuron_bank *bank = &model->banks->banks[b];
         const pi2_layout_tensor *tensors = model->layout->tensors;
         const pi2_layer_weights *layer = &model->layers[bank->layer];
-        const uint32_t up = layer->up.tensor ? (uint32_t)(layer->up.tensor - tensors) : PI2_NO_UP;
+        const bool is_shared = bank->expert == UINT32_MAX && pi2_layer_has_experts(layer);
+        const pi2_operand *matrices = &layer->matrices[is_shared ? PI2_MATRIX_SHARED_GATE : PI2_MATRIX_GATE];
+        const uint32_t up = matrices[1].tensor ? (uint32_t)(matrices[1].tensor - tensors) : PI2_NO_UP;
         const bool is_own_gate = bank->gate_tensor == PI2_NO_GATE ||
-                                 bank->gate_tensor == (uint32_t)(layer->gate.tensor - tensors);
-        if (is_own_gate && bank->up_tensor == up && bank->down_tensor == (uint32_t)(layer->down.tensor - tensors)) {
-            continue;
-        }
+                                 bank->gate_tensor == (uint32_t)(matrices[0].tensor - tensors);
+        const uint32_t down = (uint32_t)(matrices[2].tensor - tensors);
+        if (is_own_gate && bank->up_tensor == up && bank->down_tensor == down) continue;
         return pi2_fail(PI2_ERR_FORMAT, "%s: the bank of neurons of layer %u is of other matrices than the layer's; "
                         "prepare the model again", path, bank->layer);
     }

@@ -287,6 +287,7 @@ static pi2_status judge(pi2_model_file *file) {
 
 static pi2_status open_file(const char *path, pi2_model_file *file) {
     PI2_TRY(pi2_gguf_open(path, &file->gguf));
+    PI2_TRY(pi2_architecture_adapt(file->gguf));
     if (pi2_cluster_file_is(file->gguf)) {
         pi2_source_identity source;
         PI2_TRY(pi2_cluster_file_layout(file->gguf, &file->layout, &source));

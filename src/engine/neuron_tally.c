@@ -262,6 +262,11 @@ pi2_status pi2_neuron_tally_create(pi2_engine *engine, pi2_neuron_tally **tally_
     const pi2_model_shape *shape = &engine->run.source.model->shape;
     pi2_neuron_tally *tally = calloc(1, sizeof *tally);
     *tally_out = NULL;
+    if (!pi2_model_ffns_are_alike(shape)) {
+        free(tally);
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: its layers' FFNs differ: neurons are counted in models whose are "
+                        "alike", engine->run.source.model_path);
+    }
     if (!tally) return pi2_fail(PI2_ERR_MEMORY, "no memory for counts");
     *tally = (pi2_neuron_tally){ .engine = engine, .counter = { .user = tally, .count = count },
                                  .experts = pi2_layer_ffns(shape), .stride = stride_of(shape),

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "kernels/attention/kv_layout.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
 #include "pipeline/pass_choice.h"
@@ -53,8 +54,15 @@ static uint64_t embedding_bytes(const pi2_extent_layout *layout) {
 
 static uint32_t round_context(uint64_t tokens) { return (uint32_t)((tokens + 15) / 16 * 16); }
 
-/* No further than the model has positions for, where it learned them. */
+/* No further than the model has positions for, where it learned them; and a cache that its heads fit. */
 static pi2_status check_context(const pi2_memory_plan_request *request) {
+    const pi2_model_shape *shape = &request->model->shape;
+    const bool has_blocks = shape->key_length % PI2_KV_BLOCK == 0 && shape->value_length % PI2_KV_BLOCK == 0;
+    if (request->cache_type == PI2_KV_Q8_0 && !has_blocks) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: a key-value cache in q8_0 holds blocks of %d values, and the model's "
+                        "heads have %u and %u: use f16", request->model_path, PI2_KV_BLOCK, shape->key_length,
+                        shape->value_length);
+    }
     const uint32_t most = request->model->shape.learned_positions;
     if (most == 0 || request->context_tokens <= most) return PI2_OK;
     return pi2_fail(PI2_ERR_INVALID, "%s: a context of %u tokens is asked for, and the model has positions for %u: "

@@ -187,6 +187,12 @@ static pi2_status refuse_experts(const pi2_planned_run *run) {
                     "--sparsity exact without --predictor", run->source.weights_path);
 }
 
+static pi2_status refuse_unlike(const pi2_planned_run *run) {
+    if (pi2_model_ffns_are_alike(&run->source.model->shape)) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: its layers' FFNs differ, and predictors are for models whose are alike: "
+                    "use --sparsity exact without --predictor", run->source.weights_path);
+}
+
 /* What a run needs of its model whose predictor only names what is read ahead. */
 static pi2_status check_foretelling(const pi2_planned_run *run) {
     PI2_TRY(refuse_experts(run));
@@ -201,6 +207,7 @@ static pi2_status check_approximation(const pi2_planned_run *run) {
     const pi2_model *model = run->source.model;
     const char *path = run->source.weights_path;
     PI2_TRY(refuse_experts(run));
+    PI2_TRY(refuse_unlike(run));
     if (model->shape.activation == PI2_FFN_gelu_topk) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: gelu_topk keeps neurons by all Gates of a layer, which no predictor "
                         "knows: use --sparsity exact", path);

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "powerinfer2/model_file.h"
 #include "support/emulator.h"
 #include "support/family_model.h"
 #include "support/read_methods.h"
@@ -78,6 +79,44 @@ static void test_families(void **state) {
         char *folder = test_folder_make(), *path = test_path(folder, "family.gguf");
         check_family(pi2_family_name(i), path);
         free(path);
+        test_folder_remove(folder);
+    }
+}
+
+/* ---- what reckons with single neurons ---- */
+
+static void run_as(const char *path, const char *activation, pi2_session_run *run) {
+    pi2_engine_options options;
+    pi2_engine *engine = NULL;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
+    options.ffn_activation = activation;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s: %s", path, pi2_error_text());
+    pi2_session_run_make(engine, PROMPT, DECODED, run);
+    pi2_engine_close(engine);
+}
+
+/* A file of the neuron layout serves families whose layers' FFNs differ: they are computed whole. */
+static void test_neuron_layout(void **state) {
+    (void)state;
+    static const char *const cases[][2] = { { "qwen2moe", "relu" }, { "qwen35moe", NULL }, { "lfm2moe", "relu" },
+                                            { "nemotron_h", NULL }, { "arcee", NULL }, { "gpt-oss", "relu" } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *folder = test_folder_make(), *path = test_path(folder, "f.gguf"), *made = test_path(folder, "f.pi2");
+        pi2_session_run want, got;
+        assert_int_equal(pi2_family_model_write_apart(cases[i][0], PI2_Q8_0, 1, path), 0);
+        const pi2_prepare_options options = { .model_path = path, .output_path = made, .layout = PI2_LAYOUT_NEURON,
+                                              .ffn_activation = cases[i][1],
+                                              .memory_bytes = PI2_TEST_PREPARE_BYTES };
+        run_as(path, cases[i][1], &want);
+        if (pi2_prepare_file(&options, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+        run_as(made, cases[i][1], &got);
+        pi2_session_run_compare(&want, &got, i);
+        pi2_session_run_free(&want);
+        pi2_session_run_free(&got);
+        free(path);
+        free(made);
         test_folder_remove(folder);
     }
 }
@@ -152,6 +191,7 @@ static void test_going_back(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_families), cmocka_unit_test(test_going_back) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_families), cmocka_unit_test(test_neuron_layout),
+                                        cmocka_unit_test(test_going_back) };
     return cmocka_run_group_tests_name("runs of families", tests, NULL, NULL);
 }

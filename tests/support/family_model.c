@@ -421,11 +421,28 @@ static void put_delta_net(const maker *m) {
     put(m, "full_attention_interval", 4);
 }
 
+/* A layer behind the others, which guesses a further token and is left out. */
+static void next_token_layer(const maker *m) {
+    norm(m, "attn_norm.weight", WIDTH);
+    norm(m, "post_attention_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 2);
+    head_norms(m);
+    matrix(m, "nextn.eh_proj.weight", 2 * WIDTH, WIDTH);
+    norm(m, "nextn.enorm.weight", WIDTH);
+    norm(m, "nextn.hnorm.weight", WIDTH);
+}
+
 static void qwen35(maker *m) {
     m->rotated = 16;
     if (m->layer == UINT32_MAX) {
         put_common(m, NULL);
         put_delta_net(m);
+        put(m, "nextn_predict_layers", 1);
+        return;
+    }
+    if (m->layer == LAYERS) {
+        next_token_layer(m);
+        feed_forward(m);
         return;
     }
     qwen35_layer(m);
@@ -554,7 +571,7 @@ static const struct {
     { "llama", "output_norm", llama, LAYERS, HEAD, false },
     { "gemma2", "output_norm", gemma2, LAYERS, LONG_HEAD, true },
     { "gemma3", "output_norm", gemma3, 7, LONG_HEAD, false },
-    { "qwen35", "output_norm", qwen35, LAYERS, LONG_HEAD, false },
+    { "qwen35", "output_norm", qwen35, LAYERS + 1, LONG_HEAD, false },
     { "qwen35moe", "output_norm", qwen35moe, LAYERS, LONG_HEAD, false },
     { "lfm2", "token_embd_norm", lfm2, LAYERS, HEAD, false },
     { "lfm2moe", "token_embd_norm", lfm2moe, LAYERS, HEAD, false },
