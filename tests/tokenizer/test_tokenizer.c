@@ -311,6 +311,34 @@ static void test_pre_tokenizers(void **state) {
     }
 }
 
+/* jais-2 cuts white space into 512, 256, 128 ... 2, 1: 1103 spaces before a letter are 512 512 64 8 4 2 and its own. In
+ * one word four and two spaces would merge to six. */
+static void test_counted_spaces(void **state) {
+    (void)state;
+    static const pi2_test_token tokens[] = {
+        { SPACE SPACE, 1, 0 }, { SPACE SPACE SPACE SPACE, 1, 0 },
+        { SPACE SPACE SPACE SPACE SPACE SPACE, 1, 0 } };
+    static const char *const merges[] = { SPACE " " SPACE, SPACE SPACE " " SPACE SPACE,
+                                          SPACE SPACE SPACE SPACE " " SPACE SPACE };
+    pi2_test_vocabulary vocabulary = bpe_vocabulary();
+    vocabulary.pre = "jais-2";
+    vocabulary.tokens = tokens;
+    vocabulary.token_count = 3;
+    vocabulary.merges = merges;
+    vocabulary.merge_count = 3;
+    vocabulary.bos = vocabulary.eos = -1;
+    pi2_tokenizer *tokenizer = pi2_test_tokenizer(&vocabulary);
+    enum { SPACES = 1103, FOURS = (512 + 512 + 64 + 8 + 4) / 4 };
+    char text[SPACES + 2];
+    memset(text, ' ', SPACES);
+    memcpy(text + SPACES, "a", 2);
+    int32_t expected[FOURS + 4];
+    for (int i = 0; i < FOURS; i++) expected[i] = 1;
+    memcpy(expected + FOURS, TOKENS(0, 3 + ' ', 3 + 'a'), 4 * sizeof *expected);
+    check(tokenizer, text, false, expected);
+    pi2_tokenizer_free(tokenizer);
+}
+
 /* Gemma 4: merges over characters and whole lines, a space is U+2581, line ends stay whole, other bytes are <0xHH>. */
 static void test_bpe_of_characters(void **state) {
     (void)state;
@@ -669,6 +697,7 @@ int main(void) {
         cmocka_unit_test(test_longer_special_tokens_match_first),
         cmocka_unit_test(test_pre_tokenizers),
         cmocka_unit_test(test_bpe_of_characters),
+        cmocka_unit_test(test_counted_spaces),
         cmocka_unit_test(test_spm_merges_by_score),
         cmocka_unit_test(test_spm_equal_scores),
         cmocka_unit_test(test_spm_spaces_around_special_tokens),
