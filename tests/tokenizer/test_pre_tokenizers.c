@@ -48,8 +48,8 @@ static pi2_tokenizer *make(const char *path, const uint8_t *bytes, size_t count,
     memcpy(changed + at + 8 + length, bytes + rest, count - rest);
     test_file_write(path, changed, count - old_length + length);
     free(changed);
-    pi2_gguf *gguf;
-    pi2_tokenizer *tokenizer;
+    pi2_gguf *gguf = NULL;
+    pi2_tokenizer *tokenizer = NULL;
     if (pi2_gguf_open(path, &gguf) != PI2_OK || pi2_tokenizer_create(gguf, &tokenizer) != PI2_OK) {
         fail_msg("%s: %s", name, pi2_error_text());
     }
