@@ -238,6 +238,31 @@ PI2_API pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_me
                                           size_t message_count, bool add_generation_prompt,
                                           int32_t **tokens_out, size_t *count_out);
 
+/** A conversation in JSON, which is untrusted: UTF-8, at most 16 MiB, nested at most 100 deep. */
+typedef struct pi2_conversation {
+    const char *messages, *tools; /* arrays of objects in OpenAI's form; tools NULL: none */
+    size_t messages_length, tools_length;
+    const char *variables;        /* a JSON object for the template in place of options.chat_template_kwargs, or NULL */
+    bool add_generation_prompt;
+} pi2_conversation;
+
+/**
+ * The same of a conversation in JSON, with tools. text_out: what the template wrote, malloc'd, text_length_out bytes
+ * and a NUL behind them; NULL: not wanted. tokens_out: as above; NULL: not wanted.
+ * Errors  as above, and INVALID (JSON, its form, a variable)
+ */
+PI2_API pi2_status pi2_engine_conversation_tokens(const pi2_engine *engine, const pi2_conversation *conversation,
+                                                  char **text_out, size_t *text_length_out, int32_t **tokens_out,
+                                                  size_t *count_out);
+
+/**
+ * Text of tokens: whole characters, what is none becomes U+FFFD; control tokens are left out unless `special`.
+ * text_out: malloc'd, length_out bytes and a NUL behind them: free() it.
+ * Errors  INVALID (a token that the vocabulary has not, and which), MEMORY
+ */
+PI2_API pi2_status pi2_engine_detokenize(const pi2_engine *engine, const int32_t *tokens, size_t count, bool special,
+                                         char **text_out, size_t *length_out);
+
 /** Name of built-in chat template `index` ("chatml"), NULL at the end. */
 PI2_API const char *pi2_chat_template_known(size_t index);
 /** True when the model carries a chat template, or the options gave one. */

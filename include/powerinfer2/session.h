@@ -9,6 +9,7 @@
  * What an event does to each piece of a session's state ("-": nothing):
  *
  *   event                    timeline   logits    guesses   sampler: window; numbers       character begun
+ *   set_sampling             -          -         -         empty; from the seed           -
  *   begin_answer             -          -         -         the prompt; from the seed      forgotten
  *   append                   longer     its own   used up   -                              -
  *   append, refused          -          -         -         -                              -
@@ -70,6 +71,12 @@ PI2_API pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sa
 PI2_API pi2_status pi2_session_fork(pi2_session *session, const pi2_sampling *sampling, pi2_session **fork_out);
 /** Its room in the engine becomes free. NULL is fine. */
 PI2_API void pi2_session_free(pi2_session *session);
+
+/**
+ * Sampling of the answers that begin from now on (pi2_session_begin_answer()); the timeline stays as it is.
+ * Errors  INVALID (a sampling value, by name), MEMORY; the session samples as before then
+ */
+PI2_API pi2_status pi2_session_set_sampling(pi2_session *session, const pi2_sampling *sampling);
 
 /** Which logits a call of pi2_session_append() leaves behind. */
 typedef enum pi2_logits_wanted { PI2_LOGITS_NONE, PI2_LOGITS_LAST, PI2_LOGITS_ALL } pi2_logits_wanted;

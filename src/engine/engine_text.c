@@ -51,10 +51,8 @@ uint64_t pi2_engine_conversation_bytes(uint32_t context_tokens) {
 }
 
 /* What the messages, and the run of the template over them, may take: both were planned. */
-static pi2_status check_conversation(const pi2_engine *engine, const pi2_message *messages, size_t count) {
+static pi2_status check_conversation(const pi2_engine *engine, uint64_t bytes) {
     const uint64_t most = pi2_engine_conversation_bytes(engine->run.plan.memory.shape.context_tokens);
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < count; i++) bytes += strlen(messages[i].content);
     if (bytes <= most) return PI2_OK;
     return pi2_fail(PI2_ERR_CONTEXT, "the conversation has %llu bytes of text, and %llu are planned for a context of "
                     "%u tokens: shorten it, or give a longer context (-c)", (unsigned long long)bytes,
@@ -123,33 +121,121 @@ static pi2_status encode_rendered(const pi2_engine *engine, const pi2_rendered_c
                                 tokens_out, count_out);
 }
 
+/* What a caller wants of a rendered conversation; each may be NULL. */
+typedef struct chat_wishes {
+    char **text_out;
+    size_t *text_length_out;
+    int32_t **tokens_out;
+    size_t *count_out;
+} chat_wishes;
+
+/* Segments lie one after the other in one piece of memory, which becomes the text. */
+static void take_text(pi2_rendered_chat *rendered, const chat_wishes *wishes) {
+    size_t length = 0;
+    for (size_t i = 0; i < rendered->segment_count; i++) length += rendered->segments[i].length;
+    *wishes->text_out = rendered->storage;
+    *wishes->text_length_out = length;
+    rendered->storage = NULL;
+}
+
+/* The messages of `inputs`, through the template with what the engine gives to it. */
+static pi2_status render(const pi2_engine *engine, pi2_chat_inputs *inputs, const chat_wishes *wishes) {
+    char bos[256], eos[256];
+    const pi2_run_source *source = &engine->run.source;
+    const pi2_tokenizer *tokenizer = source->tokenizer;
+    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
+    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
+    inputs->bos_token = bos;
+    inputs->eos_token = eos;
+    if (!inputs->variables) inputs->variables = source->template_variables;
+    inputs->most_bytes =
+        TEMPLATE_BYTES + (size_t)engine->run.plan.memory.shape.context_tokens * TEMPLATE_BYTES_PER_TOKEN;
+    pi2_chat_template *chat_template = NULL;
+    PI2_TRY(pi2_chat_template_parse(source->chat_template, source->chat_template_length, &chat_template));
+    pi2_rendered_chat rendered = { 0 };
+    pi2_status status = pi2_chat_template_render(chat_template, inputs, &rendered);
+    if (status == PI2_OK && wishes->tokens_out) {
+        status = encode_rendered(engine, &rendered, bos, wishes->tokens_out, wishes->count_out);
+    }
+    if (status == PI2_OK && wishes->text_out) take_text(&rendered, wishes);
+    pi2_rendered_chat_free(&rendered);
+    pi2_chat_template_free(chat_template);
+    return status;
+}
+
+static pi2_status require_template(const pi2_engine *engine) {
+    if (engine->run.source.chat_template) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s has no chat template: name one with --chat-template, or give the "
+                    "prompt as it is (--raw)", engine->run.source.model_path);
+}
+
 pi2_status pi2_engine_chat_tokens(const pi2_engine *engine, const pi2_message *messages, size_t message_count,
                                   bool add_generation_prompt, int32_t **tokens_out, size_t *count_out) {
     *tokens_out = NULL;
     *count_out = 0;
-    if (!engine->run.source.chat_template) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s has no chat template: name one with --chat-template, or give the "
-                        "prompt as it is (--raw)",
-                        engine->run.source.model_path);
+    PI2_TRY(require_template(engine));
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < message_count; i++) bytes += strlen(messages[i].content);
+    PI2_TRY(check_conversation(engine, bytes));
+    pi2_chat_inputs inputs = {.messages = (const pi2_chat_message *)messages, .message_count = message_count,
+                              .add_generation_prompt = add_generation_prompt};
+    const chat_wishes wishes = {.tokens_out = tokens_out, .count_out = count_out};
+    return render(engine, &inputs, &wishes);
+}
+
+pi2_status pi2_engine_conversation_tokens(const pi2_engine *engine, const pi2_conversation *conversation,
+                                          char **text_out, size_t *text_length_out, int32_t **tokens_out,
+                                          size_t *count_out) {
+    const chat_wishes wishes = {text_out, text_length_out, tokens_out, count_out};
+    if (text_out) *text_out = NULL;
+    if (tokens_out) *tokens_out = NULL;
+    PI2_TRY(require_template(engine));
+    PI2_TRY(check_conversation(engine, (uint64_t)conversation->messages_length + conversation->tools_length));
+    pi2_chat_inputs inputs = {
+        .messages_json = {conversation->messages, conversation->messages_length},
+        .tools_json = {conversation->tools, conversation->tools ? conversation->tools_length : 0},
+        .add_generation_prompt = conversation->add_generation_prompt, .variables = conversation->variables};
+    const pi2_status status = render(engine, &inputs, &wishes);
+    if (status != PI2_OK && tokens_out) {
+        free(*tokens_out);
+        *tokens_out = NULL;
     }
-    PI2_TRY(check_conversation(engine, messages, message_count));
-    char bos[256], eos[256];
-    const pi2_tokenizer *tokenizer = engine->run.source.tokenizer;
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
-    const pi2_chat_inputs inputs = {
-        .messages = (const pi2_chat_message *)messages, .message_count = message_count,
-        .add_generation_prompt = add_generation_prompt, .bos_token = bos, .eos_token = eos,
-        .variables = engine->run.source.template_variables,
-        .most_bytes = TEMPLATE_BYTES + (size_t)engine->run.plan.memory.shape.context_tokens * TEMPLATE_BYTES_PER_TOKEN,
-    };
-    pi2_chat_template *chat_template = NULL;
-    const pi2_run_source *source = &engine->run.source;
-    PI2_TRY(pi2_chat_template_parse(source->chat_template, source->chat_template_length, &chat_template));
-    pi2_rendered_chat rendered = { 0 };
-    pi2_status status = pi2_chat_template_render(chat_template, &inputs, &rendered);
-    if (status == PI2_OK) status = encode_rendered(engine, &rendered, bos, tokens_out, count_out);
-    pi2_rendered_chat_free(&rendered);
-    pi2_chat_template_free(chat_template);
     return status;
+}
+
+/* Bytes that the texts of all tokens take at most: each may begin with a space, or end a character as U+FFFD. */
+static pi2_status measure(const pi2_tokenizer *tokenizer, const int32_t *tokens, size_t count, size_t *bytes_out) {
+    *bytes_out = 16;
+    for (size_t i = 0; i < count; i++) {
+        size_t length = 0;
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= pi2_tokenizer_vocabulary_size(tokenizer)) {
+            return pi2_fail(PI2_ERR_INVALID, "token %d at index %zu lies outside the vocabulary of %u tokens",
+                            (int)tokens[i], i, pi2_tokenizer_vocabulary_size(tokenizer));
+        }
+        (void)pi2_tokenizer_piece(tokenizer, tokens[i], true, &length);
+        *bytes_out += 3 * (length + 4);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_engine_detokenize(const pi2_engine *engine, const int32_t *tokens, size_t count, bool special,
+                                 char **text_out, size_t *length_out) {
+    const pi2_tokenizer *tokenizer = engine->run.source.tokenizer;
+    pi2_detokenizer detokenizer;
+    size_t capacity = 0, length = 0;
+    *text_out = NULL;
+    *length_out = 0;
+    PI2_TRY(measure(tokenizer, tokens, count, &capacity));
+    char *text = malloc(capacity);
+    if (!text) return pi2_fail(PI2_ERR_MEMORY, "no memory for the text of %zu tokens", count);
+    pi2_detokenizer_reset(&detokenizer, false);
+    for (size_t i = 0; i < count; i++) {
+        length += pi2_detokenizer_push_special(&detokenizer, tokenizer, tokens[i], special, text + length,
+                                               capacity - length);
+    }
+    length += pi2_detokenizer_finish(&detokenizer, text + length, capacity - length);
+    text[length] = '\0';
+    *text_out = text;
+    *length_out = length;
+    return PI2_OK;
 }

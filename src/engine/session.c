@@ -43,7 +43,8 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
         PI2_TRY(pi2_drafter_create(plan->shape.context_tokens, plan->draft_tokens, &session->drafter));
     }
     PI2_TRY(begin_timeline(session));
-    if (sampling->forbid_end_tokens) PI2_TRY(forbid_end_tokens(session));
+    session->forbids_ends = sampling->forbid_end_tokens;
+    if (session->forbids_ends) PI2_TRY(forbid_end_tokens(session));
     return pi2_engine_admit(engine, session);
 }
 
@@ -124,6 +125,17 @@ void pi2_session_free(pi2_session *session) {
     release(session);
 }
 
+pi2_status pi2_session_set_sampling(pi2_session *session, const pi2_sampling *sampling) {
+    pi2_sampler *sampler = NULL;
+    if (sampling->forbid_end_tokens && !session->forbidden) PI2_TRY(forbid_end_tokens(session));
+    PI2_TRY(pi2_sampler_create(sampling, session->engine->run.source.model->shape.vocabulary_size,
+                               session->engine->run.plan.memory.shape.context_tokens, &sampler));
+    pi2_sampler_free(session->sampler);
+    session->sampler = sampler;
+    session->forbids_ends = sampling->forbid_end_tokens;
+    return PI2_OK;
+}
+
 void pi2_session_set_part(pi2_session *session, const pi2_session_part *part) { session->part = *part; }
 
 void pi2_session_count_drafts(const pi2_session *session, pi2_draft_counters *counters_out) {
@@ -148,7 +160,9 @@ const float *pi2_session_logits(const pi2_session *session, size_t index) {
 static pi2_status sample(pi2_session *session, int32_t *token_out) {
     if (session->logits_count == 0) return pi2_fail(PI2_ERR_INVALID, "there are no logits to sample from");
     float *logits = pi2_session_logits_at(session, session->logits_count - 1);
-    for (size_t i = 0; i < session->forbidden_count; i++) logits[session->forbidden[i]] = -INFINITY;
+    for (size_t i = 0; session->forbids_ends && i < session->forbidden_count; i++) {
+        logits[session->forbidden[i]] = -INFINITY;
+    }
     PI2_TRY(pi2_sampler_sample(session->sampler, logits, token_out));
     pi2_sampler_accept(session->sampler, *token_out);
     return PI2_OK;
@@ -195,16 +209,8 @@ pi2_status pi2_session_token_text(pi2_session *session, int32_t token, bool spec
     const pi2_detokenizer before = session->detokenizer;
     *length_out = 0;
     if (token < 0 || (uint32_t)token >= pi2_tokenizer_vocabulary_size(tokenizer)) return PI2_OK;
-    size_t piece_length = 0, length;
-    (void)pi2_tokenizer_piece(tokenizer, token, false, &piece_length);
-    if (piece_length == 0 && special) { /* a character that was begun ends before it */
-        const char *piece = pi2_tokenizer_piece(tokenizer, token, true, &piece_length);
-        length = pi2_detokenizer_finish(&session->detokenizer, session->text, session->text_bytes);
-        memcpy(session->text + length, piece, piece_length);
-        length += piece_length;
-    } else {
-        length = pi2_detokenizer_push(&session->detokenizer, tokenizer, token, session->text, session->text_bytes);
-    }
+    const size_t length = pi2_detokenizer_push_special(&session->detokenizer, tokenizer, token, special, session->text,
+                                                       session->text_bytes);
     if (length > capacity) {
         session->detokenizer = before;
         return pi2_fail(PI2_ERR_INVALID, "token %d has %zu bytes of text, there is room for %zu", (int)token, length,

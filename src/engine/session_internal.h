@@ -14,6 +14,7 @@ struct pi2_session {
     pi2_sampler *sampler;
     int32_t *forbidden;      /* [forbidden_count]: tokens that are never picked */
     size_t forbidden_count;
+    bool forbids_ends;       /* they are in force */
     pi2_detokenizer detokenizer;
     uint32_t position;
     uint32_t logits_first, logits_count; /* of the pass's logits, those that the last append left */

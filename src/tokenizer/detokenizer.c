@@ -92,3 +92,14 @@ size_t pi2_detokenizer_finish(pi2_detokenizer *detokenizer, char *out, size_t ca
     detokenizer->pending_count = 0;
     return sink.count;
 }
+
+size_t pi2_detokenizer_push_special(pi2_detokenizer *detokenizer, const pi2_tokenizer *tokenizer, int32_t token,
+                                    bool special, char *out, size_t capacity) {
+    size_t length = 0;
+    (void)pi2_tokenizer_piece(tokenizer, token, false, &length);
+    if (length > 0 || !special) return pi2_detokenizer_push(detokenizer, tokenizer, token, out, capacity);
+    const char *piece = pi2_tokenizer_piece(tokenizer, token, true, &length);
+    text_sink sink = { out, pi2_detokenizer_finish(detokenizer, out, capacity), capacity };
+    write_bytes(&sink, piece, length);
+    return sink.count;
+}

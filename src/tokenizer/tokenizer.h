@@ -90,6 +90,9 @@ void pi2_detokenizer_reset(pi2_detokenizer *detokenizer, bool at_start);
  *  smaller buffer it never writes past `capacity`, and characters that do not fit are lost. */
 size_t pi2_detokenizer_push(pi2_detokenizer *detokenizer, const pi2_tokenizer *tokenizer,
                             int32_t token, char *out, size_t capacity);
+/** The same; special: a control token's text too, before which a character that was begun ends. */
+size_t pi2_detokenizer_push_special(pi2_detokenizer *detokenizer, const pi2_tokenizer *tokenizer, int32_t token,
+                                    bool special, char *out, size_t capacity);
 /** The rest at the end of an answer: an unfinished character becomes U+FFFD. */
 size_t pi2_detokenizer_finish(pi2_detokenizer *detokenizer, char *out, size_t capacity);
 
