@@ -28,12 +28,14 @@ bool pi2_cli_text_add(pi2_cli_text *text, const char *data, size_t length) {
 }
 
 /** The length of the longest stop word that ends at text[end] and begins at text[from] or later; 0: none. */
-static size_t stop_that_ends(const char *text, size_t from, size_t end, const pi2_cli_texts *words) {
+static size_t stop_that_ends(const char *text, size_t from, size_t end, const pi2_cli_texts *words, size_t *index_out) {
     size_t longest = 0;
     for (size_t i = 0; i < words->count; i++) {
         const size_t length = strlen(words->items[i]);
         if (length <= longest || length > end - from) continue;
-        if (memcmp(text + end - length, words->items[i], length) == 0) longest = length;
+        if (memcmp(text + end - length, words->items[i], length) != 0) continue;
+        longest = length;
+        *index_out = i;
     }
     return longest;
 }
@@ -61,7 +63,7 @@ bool pi2_cli_answer_text_add(pi2_cli_answer_text *answer, const char *piece, siz
     if (!pi2_cli_text_add(text, piece, length)) return false;
     size_t certain = words ? answer->shown : text->length;
     for (size_t end = old_length + 1; words && end <= text->length; end++) {
-        const size_t stop = stop_that_ends(text->data, answer->shown, end, words);
+        const size_t stop = stop_that_ends(text->data, answer->shown, end, words, &answer->stop_index);
         if (stop == 0) continue;
         text->length = certain = end - stop;
         text->data[certain] = '\0';

@@ -30,6 +30,7 @@ typedef struct pi2_cli_answer_text {
     pi2_cli_text text; /* what has come; without the stop word once is_stopped */
     size_t shown;      /* bytes of it that were shown */
     bool is_stopped;   /* by a stop word; nothing is to be added any more */
+    size_t stop_index; /* which one, once is_stopped */
     bool is_lost;      /* it could not be shown */
     const pi2_cli_texts *stop_words; /* empty ones count for nothing; NULL: none */
     /** Called with text that is certain to belong to the answer; NULL: collect only. False: it

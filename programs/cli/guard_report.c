@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine_options.h"
+#include "machine_profile_cli.h"
 #include "output.h"
 #include "powerinfer2/guard.h"
 
@@ -115,4 +116,21 @@ int pi2_cli_tell_guard(const pi2_engine *engine, const pi2_engine_options *optio
     static const pi2_cli_guard_settings any = {.on_divergence = "refuse", .most = -1};
     bool falls_back;
     return pi2_cli_check_guard(&any, engine, options, &falls_back);
+}
+
+int pi2_cli_open_within_guard(const pi2_cli_guard_settings *settings, pi2_engine_options *options,
+                              pi2_engine **engine_out) {
+    bool falls_back = false;
+    *engine_out = NULL;
+    options->identifies_weights = pi2_cli_asks_approximate(options);
+    pi2_status status = pi2_cli_open_engine(options, engine_out);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    const int code = pi2_cli_check_guard(settings, *engine_out, options, &falls_back);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (!falls_back) return PI2_EXIT_OK;
+    pi2_engine_close(*engine_out);
+    *engine_out = NULL;
+    pi2_cli_make_exact(options);
+    status = pi2_cli_open_engine(options, engine_out);
+    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }

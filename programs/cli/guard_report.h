@@ -25,7 +25,15 @@ void pi2_cli_make_exact(pi2_engine_options *options);
 int pi2_cli_check_guard(const pi2_cli_guard_settings *settings, const pi2_engine *engine,
                         const pi2_engine_options *options, bool *falls_back_out);
 
-/** The same without a limit, for commands that measure an approximate mode. */
+/**
+ * Opens an engine whose mode costs at most what was allowed, or in the exact one where that shall be; sets
+ * options->identifies_weights. Returns PI2_EXIT_OK, or an exit code after an error line. *engine_out: the caller's to
+ * close in both cases; NULL: none was opened.
+ */
+int pi2_cli_open_within_guard(const pi2_cli_guard_settings *settings, pi2_engine_options *options,
+                              pi2_engine **engine_out);
+
+/** The same as pi2_cli_check_guard() without a limit, for commands that measure an approximate mode. */
 int pi2_cli_tell_guard(const pi2_engine *engine, const pi2_engine_options *options);
 
 #endif

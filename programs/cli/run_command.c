@@ -14,6 +14,7 @@
 #include "powerinfer2/cache_replay.h"
 #include "powerinfer2/identity.h"
 #include "prediction_report.h"
+#include "sampling_options.h"
 #include "signals.h"
 #include "template_file.h"
 #include "text_source.h"
@@ -29,11 +30,6 @@ typedef struct run_settings {
     int64_t limit, draft;
     pi2_cli_texts stop_words;
 } run_settings;
-
-typedef struct sampling_settings {
-    int64_t seed, top_k, repeat_last_n;
-    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
-} sampling_settings;
 
 #define RUN(field) offsetof(run_settings, field)
 static const pi2_cli_option run_options[] = {
@@ -84,32 +80,10 @@ static const pi2_cli_option run_options[] = {
      "Prints one JSON value at the end: text, tokens, timings, memory and reads.", NULL, 0, 0},
 };
 
-#define SAMPLING(field) offsetof(sampling_settings, field)
-static const pi2_cli_option sampling_options[] = {
-    {"-s, --seed", "N", PI2_CLI_INTEGER, SAMPLING(seed), "-1", "Seed of each answer; -1: another one each time.",
-     NULL, -1, UINT32_MAX},
-    {"--temp, --temperature", "X", PI2_CLI_NUMBER, SAMPLING(temperature), "0.8",
-     "Temperature; 0: always the likeliest token.", NULL, 0, 0},
-    {"--top-k", "N", PI2_CLI_INTEGER, SAMPLING(top_k), "40", "Chooses among the N likeliest tokens; 0: all.", NULL, 0,
-     INT32_MAX},
-    {"--top-p", "X", PI2_CLI_NUMBER, SAMPLING(top_p), "0.95",
-     "Chooses among the likeliest tokens that reach this probability; 1: off.", NULL, 0, 0},
-    {"--min-p", "X", PI2_CLI_NUMBER, SAMPLING(min_p), "0.05",
-     "Drops tokens below this share of the likeliest one's probability; 0: off.", NULL, 0, 0},
-    {"--repeat-penalty", "X", PI2_CLI_NUMBER, SAMPLING(repeat_penalty), "1.0",
-     "Penalty for tokens that occurred lately; 1: off.", NULL, 0, 0},
-    {"--repeat-last-n", "N", PI2_CLI_INTEGER, SAMPLING(repeat_last_n), "64",
-     "Tokens that penalties look back at; 0: off, -1: the context.", NULL, -1, INT32_MAX},
-    {"--presence-penalty", "X", PI2_CLI_NUMBER, SAMPLING(presence_penalty), "0.0",
-     "Taken from the score of tokens that occurred.", NULL, 0, 0},
-    {"--frequency-penalty", "X", PI2_CLI_NUMBER, SAMPLING(frequency_penalty), "0.0",
-     "Taken from the score of tokens as often as they occurred.", NULL, 0, 0},
-};
-
 /** Everything that a run needs; text pointers are malloc'd. */
 typedef struct run_state {
     run_settings settings;
-    sampling_settings sampling;
+    pi2_cli_sampling_settings sampling;
     pi2_cli_model_settings model;
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
@@ -265,22 +239,6 @@ static int read_template(run_state *state, pi2_engine_options *options) {
     return pi2_cli_read_template(wanted, &state->chat_template, &options->chat_template);
 }
 
-/** An approximate mode costs at most what was allowed, or the engine is opened in the exact one. */
-static int open_within_guard(run_state *state, pi2_engine_options *options) {
-    bool falls_back = false;
-    options->identifies_weights = pi2_cli_asks_approximate(options);
-    pi2_status status = pi2_cli_open_engine(options, &state->engine);
-    if (status != PI2_OK) return pi2_cli_failed(status);
-    const int code = pi2_cli_check_guard(&state->guard, state->engine, options, &falls_back);
-    if (code != PI2_CLI_GO_ON) return code;
-    if (!falls_back) return PI2_EXIT_OK;
-    pi2_engine_close(state->engine);
-    state->engine = NULL;
-    pi2_cli_make_exact(options);
-    status = pi2_cli_open_engine(options, &state->engine);
-    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
-}
-
 static int open_engine(run_state *state) {
     pi2_engine_options options;
     int code = pi2_cli_fill_options(&state->model, &state->size, &options);
@@ -303,20 +261,10 @@ static int open_engine(run_state *state) {
     choose_routing(state, &options);
     code = pi2_cli_refresh_disk(&options);
     if (code != PI2_EXIT_OK) return code;
-    code = open_within_guard(state, &options);
+    code = pi2_cli_open_within_guard(&state->guard, &options, &state->engine);
     if (code != PI2_EXIT_OK) return code;
-    const sampling_settings *from = &state->sampling;
     pi2_sampling sampling;
-    pi2_sampling_init(&sampling);
-    sampling.temperature = (float)from->temperature;
-    sampling.top_k = (int32_t)from->top_k;
-    sampling.top_p = (float)from->top_p;
-    sampling.min_p = (float)from->min_p;
-    sampling.repeat_penalty = (float)from->repeat_penalty;
-    sampling.repeat_last_n = (int32_t)from->repeat_last_n;
-    sampling.presence_penalty = (float)from->presence_penalty;
-    sampling.frequency_penalty = (float)from->frequency_penalty;
-    sampling.seed = from->seed < 0 ? UINT32_MAX : (uint32_t)from->seed;
+    pi2_cli_fill_sampling(&state->sampling, &sampling);
     sampling.forbid_end_tokens = state->settings.ignore_end;
     const pi2_status status = pi2_session_create(state->engine, &sampling, &state->session);
     return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
@@ -519,7 +467,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         {"Prompt and answer", run_options, sizeof run_options / sizeof run_options[0], &state.settings},
         pi2_cli_model_section(&state.model),
         pi2_cli_size_section(&state.size),
-        {"Sampling", sampling_options, sizeof sampling_options / sizeof sampling_options[0], &state.sampling},
+        pi2_cli_sampling_section(&state.sampling),
         pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
         pi2_cli_no_effect_section()};

@@ -2,14 +2,15 @@
 #include "signals.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
 /* Wrappers such as timeout(1) send a signal twice, to the process and to its group. */
 static const long long SAME_SIGNAL_NS = 300000000;
 
-static volatile sig_atomic_t was_interrupted;
-static volatile sig_atomic_t shall_end; /* by another signal than Ctrl-C's: the program, not an answer, shall end */
+static atomic_int was_interrupted; /* any thread may ask */
+static atomic_int shall_end; /* by another signal than Ctrl-C's: the program, not an answer, shall end */
 static struct timespec first_signal; /* written by the handler only, before was_interrupted is seen */
 
 static void on_signal(int signal_number) {
