@@ -8,7 +8,7 @@ expect 2
 [ -s "$folder/out" ] && fail "usage without arguments went to stdout"
 expect 0 --help
 cp "$folder/out" "$folder/help"
-for command in run prepare inspect tokenize perplexity bench; do
+for command in run serve prepare inspect tokenize perplexity bench; do
     grep -q "^  $command " "$folder/help" || fail "--help does not name $command"
     expect 0 "$command" --help
     grep -q "^Usage: powerinfer2 $command" "$folder/out" || fail "$command --help"

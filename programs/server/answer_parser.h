@@ -1,0 +1,43 @@
+/*
+ * answer_parser.h: an answer's text as its parts: thinking, content, calls of tools.
+ *
+ * Text comes in pieces of any size and leaves as soon as it is certain what it is: only what may yet become a mark is
+ * held back. Marks are those that families of models were trained to write; calls are looked for only where tools were
+ * offered. What looks like a call and is none comes out as content: nothing is lost.
+ */
+#ifndef PI2_SERVER_ANSWER_PARSER_H
+#define PI2_SERVER_ANSWER_PARSER_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct pi2_answer_parser pi2_answer_parser;
+
+typedef enum pi2_part_kind { PI2_PART_CONTENT, PI2_PART_REASONING, PI2_PART_TOOL } pi2_part_kind;
+
+typedef struct pi2_answer_part {
+    pi2_part_kind kind;
+    const char *text; /* UTF-8, not NUL-terminated; of a tool its arguments, a JSON object */
+    size_t length;
+    const char *name; /* of the tool */
+} pi2_answer_part;
+
+/** Takes a part; false ends the parsing. */
+typedef bool pi2_part_taker(void *user, const pi2_answer_part *part);
+
+/**
+ * thinks: the prompt has begun a thought already. tools: those that were offered, in OpenAI's form, by whose schemas
+ * arguments that are no JSON get their types; a reference is kept; NULL: none. NULL: no memory.
+ */
+pi2_answer_parser *pi2_answer_parser_create(bool thinks, json_t *tools, pi2_part_taker *taker, void *user);
+void pi2_answer_parser_free(pi2_answer_parser *parser);
+/** False: the taker said so, or there is no memory. */
+bool pi2_answer_parser_add(pi2_answer_parser *parser, const char *text, size_t length);
+/** The answer has ended. */
+bool pi2_answer_parser_finish(pi2_answer_parser *parser);
+
+/** Whether a prompt ends within a thought that its template began. */
+bool pi2_prompt_thinks(const char *prompt, size_t length);
+
+#endif

@@ -1,0 +1,160 @@
+/* answer_routes.c: the routes that generate: a request is read into a reply's job. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "prompt_request.h"
+#include "server_routes.h"
+
+typedef bool conversation_reader(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
+
+/** The conversation becomes the job's prompt. */
+static bool take_conversation(pi2_reply *reply, const json_t *body, conversation_reader *read,
+                              pi2_request_fault *fault) {
+    pi2_conversation_json conversation = {0};
+    char *text = NULL;
+    int32_t *tokens = NULL;
+    size_t length = 0, count = 0;
+    bool is_good = read(body, &conversation, fault) &&
+                   pi2_prompt_of_conversation(reply->exchange, &conversation, &text, &length, &tokens, &count, fault) &&
+                   pi2_reply_take_prompt(reply, tokens, count, fault);
+    if (is_good) {
+        reply->job.print_special = conversation.tools != NULL; /* marks of calls may be control tokens */
+        is_good = pi2_reply_parse_answer(reply, pi2_prompt_thinks(text, length), conversation.tools) ||
+                  pi2_fault(fault, "no memory for the answer");
+    }
+    free(text);
+    pi2_conversation_json_free(&conversation);
+    return is_good;
+}
+
+static bool take_chances(pi2_job *job, bool is_wanted, int64_t top) {
+    job->wants_chances = is_wanted;
+    job->top_count = (uint32_t)top;
+    return true;
+}
+
+static bool read_chat(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    bool wants = false;
+    int64_t top = 0;
+    return pi2_field_flag(body, "logprobs", &wants, fault) &&
+           pi2_field_integer(body, "top_logprobs", 0, PI2_JOB_MOST_TOP, &top, fault) &&
+           pi2_field_flag(json_object_get(body, "stream_options"), "include_usage", &reply->includes_usage, fault) &&
+           take_chances(&reply->job, wants, wants ? top : 0) &&
+           take_conversation(reply, body, pi2_conversation_from_openai, fault);
+}
+
+static bool take_plain_prompt(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    int32_t *tokens = NULL;
+    size_t count = 0;
+    return pi2_prompt_of_value(reply->exchange, json_object_get(body, "prompt"), true, true, &tokens, &count, fault) &&
+           pi2_reply_take_prompt(reply, tokens, count, fault);
+}
+
+static bool read_completion(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    int64_t top = -1;
+    return pi2_field_integer(body, "logprobs", 0, PI2_JOB_MOST_TOP, &top, fault) &&
+           pi2_field_flag(json_object_get(body, "stream_options"), "include_usage", &reply->includes_usage, fault) &&
+           take_chances(&reply->job, top >= 0, top > 0 ? top : 0) && take_plain_prompt(reply, body, fault);
+}
+
+static bool read_llama(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    int64_t top = 0;
+    return pi2_field_integer(body, "n_probs", 0, PI2_JOB_MOST_TOP, &top, fault) &&
+           take_chances(&reply->job, top > 0, top) && take_plain_prompt(reply, body, fault);
+}
+
+static bool read_messages(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    int64_t limit = 0;
+    if (!pi2_field_integer(body, "max_tokens", 1, INT32_MAX, &limit, fault)) return false;
+    if (limit == 0) return pi2_fault(fault, "'max_tokens' is missing");
+    return take_conversation(reply, body, pi2_conversation_from_anthropic, fault);
+}
+
+static bool read_ollama_options(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    const json_t *options = json_object_get(body, "options");
+    if (options && !json_is_null(options) && !json_is_object(options)) {
+        return pi2_fault(fault, "'options' must be an object");
+    }
+    return pi2_fields_sampling(options, &reply->job, fault);
+}
+
+static bool read_ollama_chat(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    return read_ollama_options(reply, body, fault) &&
+           take_conversation(reply, body, pi2_conversation_from_ollama, fault);
+}
+
+/** A prompt as a conversation of one message, unless it is raw. */
+static bool read_ollama_generate(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    bool is_raw = false;
+    const char *system = NULL, *prompt = NULL;
+    if (!read_ollama_options(reply, body, fault) || !pi2_field_flag(body, "raw", &is_raw, fault) ||
+        !pi2_field_text(body, "system", &system, fault) || !pi2_field_text(body, "prompt", &prompt, fault)) {
+        return false;
+    }
+    if (pi2_field_is_set(body, "images") || pi2_field_is_set(body, "template")) {
+        return pi2_fault(fault, "'images' and 'template' are not supported here");
+    }
+    if (!prompt) return pi2_fault(fault, "'prompt' is missing");
+    if (is_raw || !pi2_engine_has_chat_template(reply->exchange->server->engine)) {
+        return take_plain_prompt(reply, body, fault);
+    }
+    json_t *chat = json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", prompt);
+    json_t *think = json_object_get(body, "think");
+    if (think) (void)json_object_set(chat, "think", think);
+    if (system) {
+        (void)json_array_insert_new(json_object_get(chat, "messages"), 0,
+                                    json_pack("{s:s, s:s}", "role", "system", "content", system));
+    }
+    const bool is_good = take_conversation(reply, chat, pi2_conversation_from_ollama, fault);
+    json_decref(chat);
+    return is_good;
+}
+
+/* ---- all of them ---- */
+
+typedef bool reply_reader(pi2_reply *reply, const json_t *body, pi2_request_fault *fault);
+
+/** Reads a request with the functions that use planned memory under the mutex, then lets the job be computed. */
+static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *dialect, const char *id, bool streams,
+                                reply_reader *read) {
+    enum MHD_Result result = MHD_NO;
+    pi2_request_fault fault = {0};
+    pi2_reply *reply = pi2_reply_create(exchange, dialect);
+    if (!reply) return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "no memory");
+    reply->streams = streams;
+    pi2_exchange_id(exchange, id, reply->id);
+    (void)pthread_mutex_lock(&exchange->server->text_mutex);
+    json_t *body = pi2_exchange_body(exchange, &result);
+    const bool is_good = body && pi2_field_flag(body, "stream", &reply->streams, &fault) &&
+                         pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &reply->job, &fault) &&
+                         read(reply, body, &fault);
+    const bool has_body = body != NULL;
+    json_decref(body);
+    (void)pthread_mutex_unlock(&exchange->server->text_mutex);
+    if (!has_body) return result;
+    return is_good ? pi2_reply_send(reply) : pi2_reply_refuse(exchange, &fault);
+}
+
+enum MHD_Result pi2_route_chat(pi2_exchange *exchange) {
+    return generate(exchange, &pi2_dialect_chat, "chatcmpl-", false, read_chat);
+}
+
+enum MHD_Result pi2_route_completions(pi2_exchange *exchange) {
+    return generate(exchange, &pi2_dialect_completion, "cmpl-", false, read_completion);
+}
+
+enum MHD_Result pi2_route_llama(pi2_exchange *exchange) {
+    return generate(exchange, &pi2_dialect_llama, "cmpl-", false, read_llama);
+}
+
+enum MHD_Result pi2_route_messages(pi2_exchange *exchange) {
+    return generate(exchange, &pi2_dialect_messages, "msg_", false, read_messages);
+}
+
+enum MHD_Result pi2_route_ollama_chat(pi2_exchange *exchange) {
+    return generate(exchange, &pi2_dialect_ollama_chat, "", true, read_ollama_chat);
+}
+
+enum MHD_Result pi2_route_ollama_generate(pi2_exchange *exchange) {
+    return generate(exchange, &pi2_dialect_ollama_generate, "", true, read_ollama_generate);
+}

@@ -1,0 +1,283 @@
+/* answering.c: the loop between a job and the bytes of a reply. */
+#include "answering.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { STREAM_BLOCK_BYTES = 4096, PIECE_BYTES = 4096 };
+static const uint64_t PING_NS = 15000000000u;
+
+pi2_reply *pi2_reply_create(pi2_exchange *exchange, const pi2_dialect *dialect) {
+    pi2_reply *reply = calloc(1, sizeof *reply);
+    if (!reply) return NULL;
+    reply->exchange = exchange;
+    reply->dialect = dialect;
+    reply->created = (int64_t)time(NULL);
+    reply->begin_ns = reply->last_ns = pi2_cli_now_ns();
+    reply->open_block = -1;
+    pi2_job_init(&reply->job, &exchange->server->settings->sampling);
+    reply->job.limit = exchange->server->settings->limit;
+    exchange->reply = reply;
+    return reply;
+}
+
+void pi2_reply_free(pi2_reply *reply) {
+    if (!reply) return;
+    if (reply->is_submitted) pi2_scheduler_finish(reply->exchange->server->scheduler, &reply->job, true);
+    pi2_job_free(&reply->job);
+    pi2_answer_parser_free(reply->parser);
+    free(reply->out.data);
+    free(reply->content.data);
+    free(reply->reasoning.data);
+    json_decref(reply->tool_calls);
+    free(reply);
+}
+
+enum MHD_Result pi2_reply_refuse(pi2_exchange *exchange, const pi2_request_fault *fault) {
+    if (!fault->prompt_tokens || exchange->route->form != PI2_API_OPENAI) {
+        return pi2_exchange_error(exchange, fault->status, fault->type, "%s", fault->text);
+    }
+    json_t *value = pi2_error_json(PI2_API_OPENAI, fault->status, fault->type, fault->text);
+    json_t *error = json_object_get(value, "error");
+    (void)json_object_set_new(error, "n_prompt_tokens", json_integer((json_int_t)fault->prompt_tokens));
+    (void)json_object_set_new(error, "n_ctx", json_integer((json_int_t)fault->context_tokens));
+    return pi2_exchange_json(exchange, fault->status, value);
+}
+
+bool pi2_reply_take_prompt(pi2_reply *reply, int32_t *tokens, size_t count, pi2_request_fault *fault) {
+    const uint32_t context = pi2_engine_get_report(reply->exchange->server->engine)->context_tokens;
+    free(reply->job.prompt);
+    reply->job.prompt = tokens;
+    reply->job.prompt_count = count;
+    if (count == 0) return pi2_fault(fault, "the prompt is empty");
+    if (count < context) return true;
+    (void)pi2_fault(fault, "the request has %zu tokens, and the context holds %u: shorten it, or start the server with "
+                    "a longer context (-c)", count, context);
+    fault->type = "exceed_context_size_error";
+    fault->prompt_tokens = count;
+    fault->context_tokens = context;
+    return false;
+}
+
+/* ---- what dialects write ---- */
+
+bool pi2_reply_event(pi2_reply *reply, const char *name, json_t *value) {
+    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    pi2_cli_text *out = &reply->out;
+    bool is_added = text != NULL;
+    if (name) {
+        is_added = is_added && pi2_cli_text_add(out, "event: ", 7) && pi2_cli_text_add(out, name, strlen(name)) &&
+                   pi2_cli_text_add(out, "\n", 1);
+    }
+    is_added = is_added && pi2_cli_text_add(out, "data: ", 6) && pi2_cli_text_add(out, text, strlen(text)) &&
+               pi2_cli_text_add(out, "\n\n", 2);
+    free(text);
+    json_decref(value);
+    return is_added;
+}
+
+bool pi2_reply_line(pi2_reply *reply, json_t *value) {
+    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    const bool is_added = text && pi2_cli_text_add(&reply->out, text, strlen(text)) &&
+                          pi2_cli_text_add(&reply->out, "\n", 1);
+    free(text);
+    json_decref(value);
+    return is_added;
+}
+
+const char *pi2_reply_model(const pi2_reply *reply) { return reply->exchange->server->settings->alias; }
+
+size_t pi2_reply_answer_tokens(const pi2_reply *reply) { return reply->job.tokens.length; }
+
+static json_t *per_second(double count, double ms) { return pi2_cli_json_number(ms > 0 ? 1e3 * count / ms : 0.0); }
+
+json_t *pi2_reply_timings(const pi2_reply *reply) {
+    const pi2_job *job = &reply->job;
+    const double prompt = (double)job->computed_count;
+    const double decoded = job->tokens.length ? (double)job->tokens.length - 1 : 0;
+    return json_pack("{s:I, s:I, s:f, s:o, s:I, s:f, s:o}", "cache_n", (json_int_t)job->cached_count, "prompt_n",
+                     (json_int_t)job->computed_count, "prompt_ms", job->times.prompt_ms, "prompt_per_second",
+                     per_second(prompt, job->times.prompt_ms), "predicted_n", (json_int_t)job->tokens.length,
+                     "predicted_ms", job->times.decode_ms, "predicted_per_second",
+                     per_second(decoded, job->times.decode_ms));
+}
+
+json_t *pi2_reply_usage(const pi2_reply *reply) {
+    const json_int_t prompt = (json_int_t)reply->job.prompt_count, answer = (json_int_t)reply->job.tokens.length;
+    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens", answer, "total_tokens",
+                     prompt + answer, "prompt_tokens_details", "cached_tokens", (json_int_t)reply->job.cached_count);
+}
+
+json_t *pi2_token_text_json(const pi2_reply *reply, int32_t token, json_t **bytes_out) {
+    char *text = NULL;
+    size_t length = 0;
+    const pi2_engine *engine = reply->exchange->server->engine;
+    if (token < 0 || pi2_engine_detokenize(engine, &token, 1, true, &text, &length) != PI2_OK) {
+        if (bytes_out) *bytes_out = json_null();
+        return json_string("");
+    }
+    json_t *value = pi2_cli_json_text(text, length);
+    if (bytes_out) {
+        *bytes_out = json_array();
+        for (size_t i = 0; i < length; i++) {
+            (void)json_array_append_new(*bytes_out, json_integer((unsigned char)text[i]));
+        }
+    }
+    free(text);
+    return value;
+}
+
+/* ---- feeding ---- */
+
+/** A part of the answer: written at once in a stream, collected otherwise. */
+static bool take_part(void *user, const pi2_answer_part *part) {
+    pi2_reply *reply = user;
+    bool is_taken;
+    if (reply->streams) {
+        is_taken = reply->dialect->part(reply, part);
+    } else if (part->kind == PI2_PART_CONTENT) {
+        is_taken = pi2_cli_text_add(&reply->content, part->text, part->length);
+    } else if (part->kind == PI2_PART_REASONING) {
+        is_taken = pi2_cli_text_add(&reply->reasoning, part->text, part->length);
+    } else {
+        char id[64];
+        pi2_exchange_id(reply->exchange, "call_", id);
+        if (!reply->tool_calls) reply->tool_calls = json_array();
+        is_taken = json_array_append_new(reply->tool_calls, json_pack("{s:s, s:s, s:o}", "id", id, "name", part->name,
+                                                                      "arguments",
+                                                                      json_stringn(part->text, part->length))) == 0;
+    }
+    reply->tool_count += part->kind == PI2_PART_TOOL;
+    return is_taken;
+}
+
+static bool feed(pi2_reply *reply, const char *text, size_t length) {
+    if (reply->parser) return pi2_answer_parser_add(reply->parser, text, length);
+    const pi2_answer_part part = {PI2_PART_CONTENT, text, length, NULL};
+    return length == 0 || take_part(reply, &part);
+}
+
+static bool finish_feeding(pi2_reply *reply) { return !reply->parser || pi2_answer_parser_finish(reply->parser); }
+
+/** What is written in place of the rest of an answer that failed, or was ended from here. */
+static const char *failure(pi2_reply *reply) {
+    const pi2_job *job = &reply->job;
+    if (job->status == PI2_OK) return NULL;
+    return job->status == PI2_ERR_INTERRUPTED ? "the server ends" : job->error;
+}
+
+static bool end_stream(pi2_reply *reply) {
+    const char *failed = failure(reply);
+    reply->has_ended = true;
+    if (failed) return reply->dialect->fail(reply, failed);
+    return finish_feeding(reply) && (!reply->dialect->end || reply->dialect->end(reply));
+}
+
+/** Whether text has come that is not taken. */
+static bool has_more(const pi2_reply *reply) { return reply->job.text.shown > reply->taken; }
+
+/** Waits for the next piece and writes it. False: the client has gone, or there is no memory. */
+static bool write_more(pi2_reply *reply) {
+    pi2_job *job = &reply->job;
+    char piece[PIECE_BYTES];
+    bool is_there = true;
+    (void)pthread_mutex_lock(&job->mutex);
+    while (is_there && !has_more(reply) && job->state != PI2_JOB_DONE) {
+        is_there = pi2_job_wait(job);
+        if (reply->dialect->ping && pi2_cli_now_ns() - reply->last_ns > PING_NS) break;
+    }
+    size_t length = job->text.shown - reply->taken;
+    if (length > sizeof piece) { /* at a character's beginning */
+        length = sizeof piece;
+        while (length > 1 && ((unsigned char)job->text.text.data[reply->taken + length] & 0xc0) == 0x80) length--;
+    }
+    if (length) memcpy(piece, job->text.text.data + reply->taken, length);
+    const bool is_done = job->state == PI2_JOB_DONE && reply->taken + length == job->text.shown;
+    (void)pthread_mutex_unlock(&job->mutex);
+    reply->taken += length;
+    if (!is_there) return false;
+    if (length && !feed(reply, piece, length)) return false;
+    if (is_done) return end_stream(reply);
+    if (reply->dialect->ping && !reply->out.length && pi2_cli_now_ns() - reply->last_ns > PING_NS) {
+        return pi2_cli_text_add(&reply->out, reply->dialect->ping, strlen(reply->dialect->ping));
+    }
+    return true;
+}
+
+static void set_timeout(const pi2_reply *reply, unsigned seconds) {
+    (void)MHD_set_connection_option(reply->exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT, seconds);
+}
+
+/* While the model computes no byte comes or goes, and that is not the client's fault. */
+static ssize_t read_stream(void *user, uint64_t position, char *buffer, size_t most) {
+    pi2_reply *reply = user;
+    (void)position;
+    set_timeout(reply, 0);
+    bool is_good = true;
+    if (!reply->has_begun) {
+        reply->has_begun = true;
+        is_good = !reply->dialect->begin || reply->dialect->begin(reply);
+    }
+    while (is_good && !reply->out.length && !reply->has_ended) is_good = write_more(reply);
+    set_timeout(reply, reply->exchange->server->settings->timeout_seconds);
+    if (!is_good) return MHD_CONTENT_READER_END_WITH_ERROR;
+    size_t count = reply->out.length - reply->out_sent;
+    if (count == 0) return MHD_CONTENT_READER_END_OF_STREAM;
+    if (count > most) count = most;
+    memcpy(buffer, reply->out.data + reply->out_sent, count);
+    reply->out_sent += count;
+    if (reply->out_sent == reply->out.length) reply->out.length = reply->out_sent = 0;
+    reply->last_ns = pi2_cli_now_ns();
+    return (ssize_t)count;
+}
+
+static enum MHD_Result send_stream(pi2_reply *reply) {
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, reply, NULL);
+    if (response) {
+        (void)MHD_add_response_header(response, "Content-Type", reply->dialect->stream_type);
+        (void)MHD_add_response_header(response, "Cache-Control", "no-cache");
+        (void)MHD_add_response_header(response, "X-Accel-Buffering", "no");
+    }
+    return pi2_exchange_send(reply->exchange, MHD_HTTP_OK, response);
+}
+
+static enum MHD_Result send_whole(pi2_reply *reply) {
+    pi2_exchange *exchange = reply->exchange;
+    set_timeout(reply, 0);
+    pi2_scheduler_finish(exchange->server->scheduler, &reply->job, false);
+    set_timeout(reply, exchange->server->settings->timeout_seconds);
+    const char *failed = failure(reply);
+    if (failed && reply->job.is_cancelled) return MHD_NO; /* nobody reads it */
+    if (failed) {
+        unsigned status;
+        const char *type = pi2_error_type(reply->job.status, &status);
+        return pi2_exchange_error(exchange, status, type, "%s", failed);
+    }
+    const pi2_cli_text *text = &reply->job.text.text;
+    const bool is_fed = feed(reply, text->data ? text->data : "", text->length) && finish_feeding(reply) &&
+                        pi2_cli_text_add(&reply->content, "", 0);
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, is_fed ? reply->dialect->whole(reply) : NULL);
+}
+
+enum MHD_Result pi2_reply_send(pi2_reply *reply) {
+    pi2_exchange *exchange = reply->exchange;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    pi2_exchange_drop_body(exchange);
+    if (info) reply->job.socket = info->connect_fd;
+    reply->job.text.stop_words = reply->job.stop_words.count ? &reply->job.stop_words : NULL;
+    if (!pi2_scheduler_submit(exchange->server->scheduler, &reply->job)) {
+        return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
+                                  "the queue is full: %zu requests wait; try again",
+                                  exchange->server->settings->queue_most);
+    }
+    reply->is_submitted = true;
+    return reply->streams ? send_stream(reply) : send_whole(reply);
+}
+
+bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, json_t *tools) {
+    reply->parser = pi2_answer_parser_create(thinks, tools, take_part, reply);
+    return reply->parser != NULL;
+}

@@ -1,0 +1,74 @@
+/*
+ * answering.h: an answer that is generated, from a request to the last byte of its reply.
+ *
+ * A dialect is the form in which one route writes answers, whole or as they grow. All of them are fed by the same loop:
+ * the thread of the connection takes what text there is, parts it (answer_parser.h) and has the dialect write it. A
+ * client that reads slowly gets larger pieces; the thread that computes waits for nobody.
+ */
+#ifndef PI2_SERVER_ANSWERING_H
+#define PI2_SERVER_ANSWERING_H
+
+#include "answer_parser.h"
+#include "exchange.h"
+#include "request_fields.h"
+
+typedef struct pi2_dialect {
+    const char *stream_type; /* "text/event-stream" */
+    const char *ping;        /* what is sent while nothing comes; NULL: nothing */
+    /** Write into reply->out; false: no memory. begin and end may be NULL. */
+    bool (*begin)(pi2_reply *reply);
+    bool (*part)(pi2_reply *reply, const pi2_answer_part *part);
+    bool (*end)(pi2_reply *reply);
+    bool (*fail)(pi2_reply *reply, const char *text);
+    /** The whole answer, of content, reasoning and tool_calls; NULL: no memory. */
+    json_t *(*whole)(pi2_reply *reply);
+} pi2_dialect;
+
+extern const pi2_dialect pi2_dialect_chat, pi2_dialect_completion, pi2_dialect_llama, pi2_dialect_messages,
+    pi2_dialect_ollama_chat, pi2_dialect_ollama_generate;
+
+struct pi2_reply {
+    pi2_exchange *exchange;
+    const pi2_dialect *dialect;
+    pi2_job job;
+    bool is_submitted, streams, has_begun, has_ended;
+    bool includes_usage;
+    uint64_t begin_ns, last_ns; /* when it came; when something was sent last */
+    char id[64];
+    int64_t created;
+    pi2_answer_parser *parser;
+    size_t taken, chances_taken; /* of the job's text and tokens */
+    pi2_cli_text out;            /* of a stream, what is to be sent */
+    size_t out_sent;
+    pi2_cli_text content, reasoning; /* of a whole answer */
+    size_t tool_count;
+    json_t *tool_calls;          /* array of {id, name, arguments: text} */
+    int open_block;              /* Anthropic's stream: kind of the block that is open, or -1 */
+    size_t block_count;
+};
+
+/** A new reply, which the exchange owns; NULL: no memory. */
+pi2_reply *pi2_reply_create(pi2_exchange *exchange, const pi2_dialect *dialect);
+void pi2_reply_free(pi2_reply *reply); /* NULL is fine; ends its job */
+/** The request is read: queues the job and sends the answer, whole or as it grows. */
+enum MHD_Result pi2_reply_send(pi2_reply *reply);
+/** Sends what is wrong with the request. */
+enum MHD_Result pi2_reply_refuse(pi2_exchange *exchange, const pi2_request_fault *fault);
+
+/** Whether the prompt leaves room for an answer; its tokens become the job's. */
+bool pi2_reply_take_prompt(pi2_reply *reply, int32_t *tokens, size_t count, pi2_request_fault *fault);
+/** Adds a value to a stream as "data: ..." and frees it. name: of the event; NULL: none. False: no memory. */
+bool pi2_reply_event(pi2_reply *reply, const char *name, json_t *value);
+bool pi2_reply_line(pi2_reply *reply, json_t *value); /* NDJSON */
+
+/** Has thinking and calls of `tools` (NULL: none) parted from the answer. False: no memory. */
+bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, json_t *tools);
+
+/** Shared by dialects. */
+const char *pi2_reply_model(const pi2_reply *reply);
+json_t *pi2_reply_timings(const pi2_reply *reply);
+json_t *pi2_reply_usage(const pi2_reply *reply);
+size_t pi2_reply_answer_tokens(const pi2_reply *reply);
+json_t *pi2_token_text_json(const pi2_reply *reply, int32_t token, json_t **bytes_out);
+
+#endif

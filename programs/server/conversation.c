@@ -1,0 +1,249 @@
+/* conversation.c: see conversation.h. */
+#include "conversation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void pi2_conversation_json_free(pi2_conversation_json *conversation) {
+    json_decref(conversation->messages);
+    json_decref(conversation->tools);
+    json_decref(conversation->variables);
+    *conversation = (pi2_conversation_json){0};
+}
+
+static const char *text_of(const json_t *object, const char *name) {
+    const char *text = json_string_value(json_object_get(object, name));
+    return text ? text : "";
+}
+
+/** Content that is a text, null, or an array of parts that are texts, as one text. NULL: a fault was noted. */
+static json_t *flat_text(json_t *content, pi2_request_fault *fault) {
+    if (json_is_string(content)) return json_incref(content);
+    if (!content || json_is_null(content)) return json_string("");
+    if (!json_is_array(content)) {
+        (void)pi2_fault(fault, "a message's content must be a text or an array of parts");
+        return NULL;
+    }
+    pi2_cli_text text = {0};
+    bool is_good = pi2_cli_text_add(&text, "", 0);
+    for (size_t i = 0; is_good && i < json_array_size(content); i++) {
+        const json_t *part = json_array_get(content, i), *words = json_object_get(part, "text");
+        const char *type = text_of(part, "type");
+        if (json_is_string(part)) words = part;
+        if (!json_is_string(words) || (*type && strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0)) {
+            is_good = pi2_fault(fault, "content of type '%s' is not supported here: this model reads text",
+                                *type ? type : "unknown");
+        } else {
+            is_good = pi2_cli_text_add(&text, json_string_value(words), json_string_length(words));
+        }
+    }
+    json_t *flat = is_good ? json_stringn(text.data, text.length) : NULL;
+    if (!flat && !fault->status) (void)pi2_fault(fault, "no memory for a message");
+    free(text.data);
+    return flat;
+}
+
+/** The arguments of a call, which the API writes as text, as the object that templates want. */
+static void open_arguments(json_t *calls) {
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        json_t *function = json_object_get(json_array_get(calls, i), "function");
+        const json_t *arguments = json_object_get(function, "arguments");
+        if (!json_is_string(arguments)) continue;
+        json_t *object = json_loadb(json_string_value(arguments), json_string_length(arguments), 0, NULL);
+        if (json_is_object(object)) (void)json_object_set(function, "arguments", object);
+        json_decref(object);
+    }
+}
+
+static bool check_messages(const json_t *messages, pi2_request_fault *fault) {
+    if (!json_is_array(messages) || json_array_size(messages) == 0) {
+        return pi2_fault(fault, "'messages' must be an array of messages, one at least");
+    }
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        const json_t *message = json_array_get(messages, i);
+        if (!json_is_object(message) || !json_is_string(json_object_get(message, "role"))) {
+            return pi2_fault(fault, "message %zu must be an object with a 'role'", i);
+        }
+    }
+    return true;
+}
+
+static bool take_tools(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
+    json_t *tools = json_object_get(body, "tools");
+    if (!tools || json_is_null(tools)) return true;
+    if (!json_is_array(tools)) return pi2_fault(fault, "'tools' must be an array");
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        const json_t *function = json_object_get(json_array_get(tools, i), "function");
+        if (!json_is_string(json_object_get(function, "name"))) {
+            return pi2_fault(fault, "tool %zu must have a 'function' with a 'name'", i);
+        }
+    }
+    if (json_array_size(tools)) out->tools = json_incref(tools);
+    return true;
+}
+
+bool pi2_conversation_from_openai(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
+    const json_t *messages = json_object_get(body, "messages"), *choice = json_object_get(body, "tool_choice");
+    if (!check_messages(messages, fault) || !take_tools(body, out, fault)) return false;
+    if (json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0) {
+        json_decref(out->tools);
+        out->tools = NULL;
+    } else if (choice && !json_is_null(choice) &&
+               !(json_is_string(choice) && strcmp(json_string_value(choice), "auto") == 0)) {
+        return pi2_fault(fault, "'tool_choice' can be \"auto\" or \"none\" here");
+    }
+    out->messages = json_array();
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        json_t *message = json_deep_copy(json_array_get(messages, i));
+        json_t *content = flat_text(json_object_get(message, "content"), fault);
+        if (!content) {
+            json_decref(message);
+            return false;
+        }
+        (void)json_object_set_new(message, "content", content);
+        if (strcmp(text_of(message, "role"), "developer") == 0) { /* OpenAI's new name, which few templates know */
+            (void)json_object_set_new(message, "role", json_string("system"));
+        }
+        open_arguments(json_object_get(message, "tool_calls"));
+        (void)json_array_append_new(out->messages, message);
+    }
+    json_t *variables = json_object_get(body, "chat_template_kwargs");
+    if (variables && !json_is_null(variables) && !json_is_object(variables)) {
+        return pi2_fault(fault, "'chat_template_kwargs' must be an object");
+    }
+    out->variables = json_is_object(variables) ? json_copy(variables) : NULL;
+    const char *effort = NULL;
+    if (!pi2_field_text(body, "reasoning_effort", &effort, fault)) return false;
+    if (effort) {
+        if (!out->variables) out->variables = json_object();
+        (void)json_object_set_new(out->variables, "reasoning_effort", json_string(effort));
+    }
+    return true;
+}
+
+/* ---- Anthropic ---- */
+
+/** The blocks of an assistant's message: text, thoughts, calls. */
+static bool add_assistant(json_t *messages, const json_t *blocks, pi2_request_fault *fault) {
+    json_t *message = json_pack("{s:s}", "role", "assistant"), *texts = json_array(), *calls = json_array();
+    for (size_t i = 0; i < json_array_size(blocks); i++) {
+        json_t *block = json_array_get(blocks, i);
+        const char *type = text_of(block, "type");
+        if (strcmp(type, "thinking") == 0) {
+            (void)json_object_set_new(message, "reasoning_content", json_string(text_of(block, "thinking")));
+        } else if (strcmp(type, "tool_use") == 0) {
+            json_t *input = json_object_get(block, "input");
+            (void)json_array_append_new(
+                calls, json_pack("{s:s, s:s, s:{s:s, s:o}}", "id", text_of(block, "id"), "type", "function",
+                                 "function", "name", text_of(block, "name"), "arguments",
+                                 json_is_object(input) ? json_incref(input) : json_object()));
+        } else if (strcmp(type, "redacted_thinking") != 0) {
+            (void)json_array_append(texts, block);
+        }
+    }
+    json_t *content = flat_text(texts, fault);
+    (void)json_object_set_new(message, "content", content);
+    if (json_array_size(calls)) (void)json_object_set(message, "tool_calls", calls);
+    (void)json_array_append_new(messages, message);
+    json_decref(texts);
+    json_decref(calls);
+    return content != NULL;
+}
+
+/** The blocks of a user's message: results of tools first, as messages of their own, then what is said. */
+static bool add_user(json_t *messages, const json_t *blocks, pi2_request_fault *fault) {
+    json_t *texts = json_array();
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < json_array_size(blocks); i++) {
+        json_t *block = json_array_get(blocks, i);
+        if (strcmp(text_of(block, "type"), "tool_result") != 0) {
+            (void)json_array_append(texts, block);
+            continue;
+        }
+        json_t *content = flat_text(json_object_get(block, "content"), fault);
+        is_good = content != NULL;
+        if (is_good) {
+            (void)json_array_append_new(messages, json_pack("{s:s, s:s, s:o}", "role", "tool", "tool_call_id",
+                                                            text_of(block, "tool_use_id"), "content", content));
+        }
+    }
+    if (is_good && json_array_size(texts)) {
+        json_t *content = flat_text(texts, fault);
+        is_good = content != NULL;
+        if (is_good) {
+            (void)json_array_append_new(messages, json_pack("{s:s, s:o}", "role", "user", "content", content));
+        }
+    }
+    json_decref(texts);
+    return is_good;
+}
+
+static bool take_anthropic_tools(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
+    const json_t *tools = json_object_get(body, "tools"), *choice = json_object_get(body, "tool_choice");
+    const char *type = text_of(choice, "type");
+    if (*type && strcmp(type, "auto") != 0 && strcmp(type, "none") != 0) {
+        return pi2_fault(fault, "'tool_choice' can be of type \"auto\" or \"none\" here");
+    }
+    if (!json_array_size(tools) || strcmp(type, "none") == 0) return true;
+    out->tools = json_array();
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        const json_t *tool = json_array_get(tools, i);
+        json_t *schema = json_object_get(tool, "input_schema");
+        if (!*text_of(tool, "name") || !json_is_object(schema)) {
+            return pi2_fault(fault, "tool %zu must have a 'name' and an 'input_schema': this server has none of its "
+                             "own", i);
+        }
+        (void)json_array_append_new(out->tools,
+                                    json_pack("{s:s, s:{s:s, s:s, s:O}}", "type", "function", "function", "name",
+                                              text_of(tool, "name"), "description", text_of(tool, "description"),
+                                              "parameters", schema));
+    }
+    return true;
+}
+
+bool pi2_conversation_from_anthropic(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
+    const json_t *messages = json_object_get(body, "messages");
+    json_t *system = json_object_get(body, "system");
+    if (!check_messages(messages, fault) || !take_anthropic_tools(body, out, fault)) return false;
+    out->messages = json_array();
+    if (system && !json_is_null(system)) {
+        json_t *text = flat_text(system, fault);
+        if (!text) return false;
+        (void)json_array_append_new(out->messages, json_pack("{s:s, s:o}", "role", "system", "content", text));
+    }
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        json_t *message = json_array_get(messages, i), *content = json_object_get(message, "content");
+        const char *role = text_of(message, "role");
+        const bool is_assistant = strcmp(role, "assistant") == 0;
+        if (!is_assistant && strcmp(role, "user") != 0) {
+            return pi2_fault(fault, "message %zu has the role '%s'; \"user\" and \"assistant\" are allowed", i, role);
+        }
+        if (!json_is_array(content)) {
+            json_t *text = flat_text(content, fault);
+            if (!text) return false;
+            (void)json_array_append_new(out->messages, json_pack("{s:s, s:o}", "role", role, "content", text));
+        } else if (!(is_assistant ? add_assistant : add_user)(out->messages, content, fault)) {
+            return false;
+        }
+    }
+    const char *thinking = text_of(json_object_get(body, "thinking"), "type");
+    if (*thinking) {
+        out->variables = json_pack("{s:b}", "enable_thinking", strcmp(thinking, "disabled") != 0);
+    }
+    return true;
+}
+
+/* ---- Ollama ---- */
+
+bool pi2_conversation_from_ollama(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
+    const json_t *messages = json_object_get(body, "messages"), *think = json_object_get(body, "think");
+    if (!check_messages(messages, fault) || !take_tools(body, out, fault)) return false;
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        if (pi2_field_is_set(json_array_get(messages, i), "images")) {
+            return pi2_fault(fault, "message %zu has images, which this model does not read", i);
+        }
+    }
+    out->messages = json_deep_copy(messages);
+    if (json_is_boolean(think)) out->variables = json_pack("{s:b}", "enable_thinking", json_is_true(think));
+    return out->messages != NULL || pi2_fault(fault, "no memory for the messages");
+}

@@ -1,0 +1,22 @@
+/* conversation.h: messages and tools of a request, in the one form that chat templates take: OpenAI's. */
+#ifndef PI2_SERVER_CONVERSATION_H
+#define PI2_SERVER_CONVERSATION_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "request_fields.h"
+
+/** New references; tools NULL: none. */
+typedef struct pi2_conversation_json {
+    json_t *messages, *tools;
+    json_t *variables; /* of the request, an object; NULL: none */
+} pi2_conversation_json;
+void pi2_conversation_json_free(pi2_conversation_json *conversation);
+
+/** Each reads a request's body. Content in parts becomes one text; what is no text is refused by its name. */
+bool pi2_conversation_from_openai(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
+bool pi2_conversation_from_anthropic(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
+bool pi2_conversation_from_ollama(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
+
+#endif

@@ -1,0 +1,76 @@
+/* exchange.h: one request and its reply, within the server. */
+#ifndef PI2_SERVER_EXCHANGE_H
+#define PI2_SERVER_EXCHANGE_H
+
+#include <jansson.h>
+#include <microhttpd.h>
+#include <pthread.h>
+
+#include "cli/output.h"
+#include "job.h"
+#include "scheduler.h"
+#include "server.h"
+
+typedef struct pi2_exchange pi2_exchange;
+typedef struct pi2_reply pi2_reply;
+
+/** Whose form errors have. */
+typedef enum pi2_api { PI2_API_OPENAI, PI2_API_ANTHROPIC, PI2_API_OLLAMA } pi2_api_form;
+
+typedef struct pi2_route {
+    const char *method, *path;
+    pi2_api_form form;
+    bool is_public, needs_engine;
+    enum MHD_Result (*handle)(pi2_exchange *exchange);
+} pi2_route;
+const pi2_route *pi2_route_find(const char *method, const char *path, bool *path_is_known_out);
+
+struct pi2_server {
+    const pi2_server_settings *settings;
+    struct MHD_Daemon *daemon;
+    uint16_t port;
+    pi2_engine *engine;        /* once is_open */
+    pi2_scheduler *scheduler;
+    _Atomic bool is_open, is_stopping;
+    _Atomic size_t body_bytes; /* of all requests that are being read */
+    _Atomic uint32_t next_id;
+    uint64_t id_seed;
+    int64_t start_time;        /* seconds since 1970 */
+    pthread_mutex_t text_mutex; /* one request at a time is parsed and tokenized: memory is planned for one */
+};
+
+struct pi2_exchange {
+    struct pi2_server *server;
+    struct MHD_Connection *connection;
+    const pi2_route *route;
+    const char *path;
+    char *body;                /* malloc'd, with a NUL behind it */
+    size_t body_length, body_reserved;
+    unsigned refusal;          /* status with which the request is refused once its body has come; 0: it is not */
+    const char *refusal_type, *refusal_text;
+    pi2_reply *reply;          /* of an answer that is generated; freed with the exchange */
+};
+
+/** Sends a value and frees it; NULL: there was no memory. */
+enum MHD_Result pi2_exchange_json(pi2_exchange *exchange, unsigned status, json_t *value);
+enum MHD_Result pi2_exchange_text(pi2_exchange *exchange, const char *content_type, const char *text, size_t length);
+/** An error in the form of the route's API. */
+enum MHD_Result pi2_exchange_error(pi2_exchange *exchange, unsigned status, const char *type, const char *format, ...)
+    PI2_CLI_PRINTF(4, 5);
+/** The last error of this thread, as the status that it means. */
+enum MHD_Result pi2_exchange_failed(pi2_exchange *exchange, pi2_status status);
+/** The error of a route as JSON text, for a stream that has begun too. */
+json_t *pi2_error_json(pi2_api_form form, unsigned status, const char *type, const char *text);
+const char *pi2_error_type(pi2_status status, unsigned *http_status_out);
+/** Memory for a body is given back: what was needed of it is read. */
+void pi2_exchange_drop_body(pi2_exchange *exchange);
+/** Sends a response, with what every reply has, and lets go of it. */
+enum MHD_Result pi2_exchange_send(pi2_exchange *exchange, unsigned status, struct MHD_Response *response);
+
+/** The body as a JSON object within the bounds; NULL: an error was sent, and *result_out says whether. */
+json_t *pi2_exchange_body(pi2_exchange *exchange, enum MHD_Result *result_out);
+
+/** "prefix" and a number that no other reply of this server has. */
+void pi2_exchange_id(pi2_exchange *exchange, const char *prefix, char id[64]);
+
+#endif

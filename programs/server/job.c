@@ -1,0 +1,75 @@
+/* job.c: see job.h. */
+#include "job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+void pi2_job_init(pi2_job *job, const pi2_sampling *sampling) {
+    job->sampling = *sampling;
+    job->limit = -1;
+    job->socket = -1;
+    (void)pthread_mutex_init(&job->mutex, NULL);
+    (void)pthread_cond_init(&job->changed, NULL);
+    job->text.stop_words = &job->stop_words;
+}
+
+void pi2_job_free(pi2_job *job) {
+    (void)pthread_mutex_destroy(&job->mutex);
+    (void)pthread_cond_destroy(&job->changed);
+    free(job->prompt);
+    free(job->text.text.data);
+    free(job->tokens.data);
+    free(job->chances);
+}
+
+bool pi2_job_add_stop(pi2_job *job, const char *word) {
+    const size_t bytes = strlen(word) + 1;
+    if (bytes == 1) return true;
+    if (job->stop_words.count == PI2_CLI_MAX_TEXTS || bytes > sizeof job->stop_text - job->stop_length) return false;
+    char *copy = memcpy(job->stop_text + job->stop_length, word, bytes);
+    job->stop_length += bytes;
+    job->stop_words.items[job->stop_words.count++] = copy;
+    return true;
+}
+
+/* A client that has closed its side is gone, also one that only said that it sends no more: none of the API's does. */
+static bool has_left(int socket) {
+    char byte;
+    if (socket < 0) return false;
+    const ssize_t count = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+static bool look_after_client(pi2_job *job) {
+    if (!job->is_cancelled && has_left(job->socket)) job->is_cancelled = true;
+    return job->is_cancelled;
+}
+
+bool pi2_job_is_unwanted(pi2_job *job) {
+    (void)pthread_mutex_lock(&job->mutex);
+    const bool is_unwanted = look_after_client(job);
+    (void)pthread_mutex_unlock(&job->mutex);
+    return is_unwanted;
+}
+
+bool pi2_job_wait(pi2_job *job) {
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 250000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    (void)pthread_cond_timedwait(&job->changed, &job->mutex, &until);
+    return !look_after_client(job);
+}
+
+bool pi2_job_is_done(pi2_job *job) {
+    (void)pthread_mutex_lock(&job->mutex);
+    const bool is_done = job->state == PI2_JOB_DONE;
+    (void)pthread_mutex_unlock(&job->mutex);
+    return is_done;
+}

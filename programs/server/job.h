@@ -1,0 +1,78 @@
+/*
+ * job.h: one answer that a client waits for.
+ *
+ * Made by the thread of a connection, computed by the scheduler's thread, read by the connection's while it grows. The
+ * one who made it waits for its end (pi2_job_is_done) before it goes away: nothing else owns it.
+ */
+#ifndef PI2_SERVER_JOB_H
+#define PI2_SERVER_JOB_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cli/answer_text.h"
+#include "cli/generation.h"
+#include "powerinfer2/session.h"
+
+enum { PI2_JOB_MOST_TOP = 20, PI2_JOB_ERROR_BYTES = 512, PI2_JOB_STOP_BYTES = 4096 };
+
+typedef enum pi2_job_state { PI2_JOB_WAITING, PI2_JOB_PROMPT, PI2_JOB_DECODING, PI2_JOB_DONE } pi2_job_state;
+
+/** A token and the logarithm of its probability, before any sampling. */
+typedef struct pi2_token_chance {
+    int32_t token;
+    float logprob;
+} pi2_token_chance;
+
+typedef struct pi2_job_times {
+    double prompt_ms, decode_ms; /* decode: from the first token to the last */
+} pi2_job_times;
+
+typedef struct pi2_job {
+    /* What is asked. It does not change once the job is submitted. */
+    int32_t *prompt; /* malloc'd */
+    size_t prompt_count;
+    pi2_sampling sampling;
+    int64_t limit;   /* tokens at most; negative: until the model ends or the context is full */
+    pi2_cli_texts stop_words;
+    char stop_text[PI2_JOB_STOP_BYTES]; /* where these lie */
+    size_t stop_length;
+    bool print_special;
+    bool wants_chances;
+    uint32_t top_count; /* with wants_chances: how many likeliest tokens beside the picked one */
+
+    /* Under the mutex. */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    int socket;         /* the client's; -1: not looked at */
+    bool is_cancelled;
+    pi2_job_state state;
+    pi2_cli_answer_text text; /* of it, `shown` bytes may be read: a stop word may take the others back */
+    pi2_cli_tokens tokens;    /* generated; with the end token */
+    pi2_token_chance *chances; /* [count][1 + top_count]: of the tokens but the end token */
+    size_t chance_count, chance_capacity;
+    size_t cached_count, computed_count; /* of the prompt's tokens: found in the session; computed so far */
+    pi2_cli_stop stop;
+    uint32_t seed;
+    pi2_status status;
+    char error[PI2_JOB_ERROR_BYTES]; /* when status is not PI2_OK */
+    pi2_job_times times;
+
+    struct pi2_job *next; /* the scheduler's */
+} pi2_job;
+
+/** Sets up a zeroed job. */
+void pi2_job_init(pi2_job *job, const pi2_sampling *sampling);
+void pi2_job_free(pi2_job *job);
+/** Adds a stop word, which is copied. Empty ones count for nothing. False: too many, or too long. */
+bool pi2_job_add_stop(pi2_job *job, const char *word);
+
+/** Whether the client has gone, by its socket, or the job was cancelled: locks the mutex. */
+bool pi2_job_is_unwanted(pi2_job *job);
+/** The mutex is held: waits for a change, 250 ms at most, and looks after the client. False: it has gone. */
+bool pi2_job_wait(pi2_job *job);
+bool pi2_job_is_done(pi2_job *job);
+
+#endif

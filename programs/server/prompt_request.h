@@ -1,0 +1,16 @@
+/* prompt_request.h: the prompt of a request as tokens. Called under the server's mutex for text. */
+#ifndef PI2_SERVER_PROMPT_REQUEST_H
+#define PI2_SERVER_PROMPT_REQUEST_H
+
+#include "answering.h"
+#include "conversation.h"
+
+/** Of a conversation, through the chat template. text_out: what the template wrote, malloc'd. tokens_out: NULL: none
+ *  are wanted. */
+bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_json *conversation, char **text_out,
+                                size_t *length_out, int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault);
+/** Of a text, or an array of texts and token ids. */
+bool pi2_prompt_of_value(pi2_exchange *exchange, const json_t *value, bool add_special, bool parse_special,
+                         int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault);
+
+#endif

@@ -1,0 +1,158 @@
+/* request_fields.c: see request_fields.h. */
+#include "request_fields.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "exchange.h"
+
+bool pi2_fault(pi2_request_fault *fault, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    va_end(arguments);
+    fault->status = MHD_HTTP_BAD_REQUEST;
+    fault->type = "invalid_request_error";
+    return false;
+}
+
+bool pi2_fault_of(pi2_request_fault *fault, pi2_status status) {
+    (void)snprintf(fault->text, sizeof fault->text, "%s", pi2_error_text());
+    fault->type = pi2_error_type(status, &fault->status);
+    return false;
+}
+
+static const json_t *member(const json_t *object, const char *name) {
+    const json_t *value = json_object_get(object, name);
+    return json_is_null(value) ? NULL : value;
+}
+
+bool pi2_field_number(const json_t *object, const char *name, double least, double most, double *value,
+                      pi2_request_fault *fault) {
+    const json_t *found = member(object, name);
+    if (!found) return true;
+    if (!json_is_number(found)) return pi2_fault(fault, "'%s' must be a number", name);
+    const double number = json_number_value(found);
+    if (!(number >= least && number <= most)) {
+        return pi2_fault(fault, "'%s' is %g, it must be from %g to %g", name, number, least, most);
+    }
+    *value = number;
+    return true;
+}
+
+bool pi2_field_integer(const json_t *object, const char *name, int64_t least, int64_t most, int64_t *value,
+                       pi2_request_fault *fault) {
+    const json_t *found = member(object, name);
+    if (!found) return true;
+    int64_t number = json_integer_value(found);
+    if (json_is_real(found)) { /* some clients write 128.0 */
+        const double real = json_real_value(found);
+        if (real != floor(real) || fabs(real) > 9e15) return pi2_fault(fault, "'%s' must be a whole number", name);
+        number = (int64_t)real;
+    } else if (!json_is_integer(found)) {
+        return pi2_fault(fault, "'%s' must be a whole number", name);
+    }
+    if (number < least || number > most) {
+        return pi2_fault(fault, "'%s' is %lld, it must be from %lld to %lld", name, (long long)number,
+                         (long long)least, (long long)most);
+    }
+    *value = number;
+    return true;
+}
+
+bool pi2_field_flag(const json_t *object, const char *name, bool *value, pi2_request_fault *fault) {
+    const json_t *found = member(object, name);
+    if (!found) return true;
+    if (!json_is_boolean(found)) return pi2_fault(fault, "'%s' must be true or false", name);
+    *value = json_is_true(found);
+    return true;
+}
+
+bool pi2_field_text(const json_t *object, const char *name, const char **value, pi2_request_fault *fault) {
+    const json_t *found = member(object, name);
+    if (!found) return true;
+    if (!json_is_string(found)) return pi2_fault(fault, "'%s' must be a text", name);
+    *value = json_string_value(found);
+    return true;
+}
+
+bool pi2_field_stops(const json_t *object, const char *name, pi2_job *job, pi2_request_fault *fault) {
+    const json_t *found = member(object, name);
+    if (!found) return true;
+    const size_t count = json_is_array(found) ? json_array_size(found) : 1;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *word = json_is_array(found) ? json_array_get(found, i) : found;
+        if (!json_is_string(word)) return pi2_fault(fault, "'%s' must be a text or an array of texts", name);
+        if (!pi2_job_add_stop(job, json_string_value(word))) {
+            return pi2_fault(fault, "'%s' has more than %d texts, or more than %d bytes", name, PI2_CLI_MAX_TEXTS,
+                             PI2_JOB_STOP_BYTES);
+        }
+    }
+    return true;
+}
+
+bool pi2_field_is_set(const json_t *object, const char *name) {
+    const json_t *found = member(object, name);
+    if (!found || json_is_false(found)) return false;
+    if (json_is_number(found)) return json_number_value(found) != 0;
+    if (json_is_string(found)) return json_string_length(found) > 0;
+    if (json_is_array(found)) return json_array_size(found) > 0;
+    return !json_is_object(found) || json_object_size(found) > 0;
+}
+
+/* The same thing has many names; of several that are given the last in this order counts. */
+static bool read_limit(const json_t *object, pi2_job *job, pi2_request_fault *fault) {
+    static const char *const names[] = {"n_predict", "num_predict", "max_tokens", "max_completion_tokens"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!pi2_field_integer(object, names[i], -2, INT32_MAX, &job->limit, fault)) return false;
+    }
+    return true;
+}
+
+bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *fault) {
+    pi2_sampling *sampling = &job->sampling;
+    const struct { const char *name; double least, most; float *value; } numbers[] = {
+        {"temperature", 0, 1000, &sampling->temperature},
+        {"top_p", 0, 1, &sampling->top_p},
+        {"min_p", 0, 1, &sampling->min_p},
+        {"repeat_penalty", 0.001, 1000, &sampling->repeat_penalty},
+        {"repetition_penalty", 0.001, 1000, &sampling->repeat_penalty},
+        {"presence_penalty", -1000, 1000, &sampling->presence_penalty},
+        {"frequency_penalty", -1000, 1000, &sampling->frequency_penalty}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        double value = (double)*numbers[i].value;
+        if (!pi2_field_number(object, numbers[i].name, numbers[i].least, numbers[i].most, &value, fault)) return false;
+        *numbers[i].value = (float)value;
+    }
+    int64_t top_k = sampling->top_k, last_n = sampling->repeat_last_n, seed = sampling->seed;
+    if (!pi2_field_integer(object, "top_k", -1, INT32_MAX, &top_k, fault) ||
+        !pi2_field_integer(object, "repeat_last_n", -1, INT32_MAX, &last_n, fault) ||
+        !pi2_field_integer(object, "seed", INT64_MIN, INT64_MAX, &seed, fault) ||
+        !pi2_field_flag(object, "ignore_eos", &sampling->forbid_end_tokens, fault) ||
+        !pi2_field_stops(object, "stop", job, fault) || !pi2_field_stops(object, "stop_sequences", job, fault)) {
+        return false;
+    }
+    sampling->top_k = top_k > 0 ? (int32_t)top_k : 0;
+    sampling->repeat_last_n = (int32_t)last_n;
+    sampling->seed = (uint32_t)seed; /* -1, as 32 bits, asks for another one each time */
+    return read_limit(object, job, fault);
+}
+
+bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault) {
+    static const char *const names[] = {"grammar", "json_schema", "logit_bias", "mirostat", "dry_multiplier",
+                                        "xtc_probability", "dynatemp_range", "echo", "suffix", "lora", "format",
+                                        "functions", "function_call", "audio"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (pi2_field_is_set(object, names[i])) return pi2_fault(fault, "'%s' is not supported here", names[i]);
+    }
+    int64_t count = 1;
+    const char *kind = "text";
+    if (!pi2_field_integer(object, "n", 1, 1, &count, fault) ||
+        !pi2_field_integer(object, "best_of", 1, 1, &count, fault) ||
+        !pi2_field_text(json_object_get(object, "response_format"), "type", &kind, fault)) {
+        return false;
+    }
+    return strcmp(kind, "text") == 0 ||
+           pi2_fault(fault, "'response_format' of type '%s' is not supported here", kind);
+}

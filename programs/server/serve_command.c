@@ -1,0 +1,235 @@
+/* serve_command.c: "powerinfer2 serve": the model behind HTTP, until a signal ends it. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/commands.h"
+#include "cli/engine_options.h"
+#include "cli/guard_report.h"
+#include "cli/machine_profile_cli.h"
+#include "cli/output.h"
+#include "cli/sampling_options.h"
+#include "cli/signals.h"
+#include "cli/template_file.h"
+
+#include "server.h"
+
+enum { MOST_KEYS = 64, KEY_FILE_BYTES = 65536 };
+
+typedef struct serve_settings {
+    const char *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs;
+    pi2_cli_texts origins;
+    int64_t port, queue, timeout, limit, draft;
+} serve_settings;
+
+#define SERVE(field) offsetof(serve_settings, field)
+static const pi2_cli_option serve_options[] = {
+    {"--host", "NAME", PI2_CLI_TEXT, SERVE(host), "127.0.0.1",
+     "Where to listen: a name or an address; 0.0.0.0: on every network. Only this machine otherwise.",
+     "LLAMA_ARG_HOST", 0, 0},
+    {"--port", "N", PI2_CLI_INTEGER, SERVE(port), "8080", "Port; 0: one that is free, which is told.",
+     "LLAMA_ARG_PORT", 0, 65535},
+    {"--api-key", "KEY[,KEY]", PI2_CLI_TEXT, SERVE(api_key), NULL,
+     "Only requests with this key are answered (Authorization: Bearer KEY, or X-Api-Key), but for /health, the "
+     "models' list and the page. Others on this machine can see it: --api-key-file keeps it from them.",
+     "LLAMA_API_KEY", 0, 0},
+    {"--api-key-file", "FILE", PI2_CLI_TEXT, SERVE(api_key_file), NULL, "Keys from a file, one a line.", NULL, 0, 0},
+    {"--cors-origins", "ORIGIN", PI2_CLI_TEXTS, SERVE(origins), NULL,
+     "Web pages of this origin, such as https://example.org, may ask. May be given again. Otherwise only the "
+     "server's own.", NULL, 0, 0},
+    {"-a, --alias", "NAME", PI2_CLI_TEXT, SERVE(alias), NULL,
+     "The model's name for clients. Otherwise that of its file.", "LLAMA_ARG_ALIAS", 0, 0},
+    {"--queue", "N", PI2_CLI_INTEGER, SERVE(queue), "16",
+     "Requests that wait at most while another is answered; more are refused (503).", NULL, 0, 1024},
+    {"-to, --timeout", "SECONDS", PI2_CLI_INTEGER, SERVE(timeout), "600",
+     "A connection is closed when its client neither sends nor takes a byte for so long.", "LLAMA_ARG_TIMEOUT", 1,
+     86400},
+    {"-n, --predict, --n-predict", "N", PI2_CLI_INTEGER, SERVE(limit), "-1",
+     "Tokens of an answer at most where a request does not say; -1: until the model ends it or the context is full.",
+     "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
+    {"--draft-max, --draft, --draft-n", "N", PI2_CLI_INTEGER, SERVE(draft), "8",
+     "Tokens at most that are guessed from earlier text and checked in one pass, where that is faster; 0: none. The "
+     "text is the same.", "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},
+    {"--chat-template, --chat-template-file", "FILE|NAME", PI2_CLI_TEXT, SERVE(chat_template), NULL,
+     PI2_CLI_CHAT_TEMPLATE_HELP, NULL, 0, 0},
+    {"--chat-template-kwargs", "JSON", PI2_CLI_TEXT, SERVE(template_kwargs), NULL,
+     "Variables for the chat template, as a JSON object; those of a request (chat_template_kwargs) go first.", NULL, 0,
+     0},
+};
+
+static const pi2_cli_option unused_options[] = {
+    {"-np, --parallel", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"--threads-http", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
+    {"-cb, --cont-batching", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--cache-prompt", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--metrics", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--slots", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+    {"--props", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
+};
+
+typedef struct serve_state {
+    serve_settings settings;
+    pi2_cli_sampling_settings sampling;
+    pi2_cli_model_settings model;
+    pi2_cli_size_settings size;
+    pi2_cli_trace_settings trace;
+    pi2_cli_guard_settings guard;
+    char *chat_template, *key_text; /* malloc'd; keys lie in key_text */
+    const char *keys[MOST_KEYS];
+    pi2_server_settings server;
+    pi2_scheduler_watch watch;
+    pi2_engine *engine;
+    pi2_scheduler *scheduler;
+} serve_state;
+
+#ifndef PI2_HAVE_MICROHTTPD
+static int run(serve_state *state, pi2_engine_options *options) {
+    (void)state;
+    (void)options;
+    return pi2_cli_usage_error("serve: built without libmicrohttpd: install it (scripts/setup.sh build) and build "
+                               "again");
+}
+#else
+/** Adds the keys that separators part; the text is cut in place. */
+static int add_keys(serve_state *state, char *text, const char *separators) {
+    for (char *key = text + strspn(text, separators); *key;) {
+        char *end = key + strcspn(key, separators);
+        char *next = end + strspn(end, separators);
+        *end = '\0';
+        if (state->server.key_count == MOST_KEYS) return pi2_cli_usage_error("more than %d keys", MOST_KEYS);
+        state->keys[state->server.key_count++] = key;
+        key = next;
+    }
+    state->server.keys = state->keys;
+    return PI2_EXIT_OK;
+}
+
+static int read_keys(serve_state *state) {
+    const serve_settings *settings = &state->settings;
+    if (settings->api_key && settings->api_key_file) {
+        return pi2_cli_usage_error("serve: --api-key and --api-key-file exclude each other");
+    }
+    if (!settings->api_key && !settings->api_key_file) return PI2_EXIT_OK;
+    size_t length = 0;
+    int code = PI2_EXIT_OK;
+    if (settings->api_key_file) {
+        code = pi2_cli_read_file_start(settings->api_key_file, KEY_FILE_BYTES, &state->key_text, &length);
+    } else {
+        state->key_text = strdup(settings->api_key);
+    }
+    if (code != PI2_EXIT_OK) return code;
+    if (!state->key_text) return pi2_cli_usage_error("serve: no memory for the keys");
+    code = add_keys(state, state->key_text, settings->api_key_file ? "\r\n \t" : ",");
+    if (code == PI2_EXIT_OK && state->server.key_count == 0) {
+        return pi2_cli_usage_error("serve: %s holds no key: everybody could ask",
+                                   settings->api_key_file ? settings->api_key_file : "--api-key");
+    }
+    return code;
+}
+
+/** What the server needs to know, of the options. */
+static int fill_server(serve_state *state) {
+    const serve_settings *settings = &state->settings;
+    pi2_server_settings *server = &state->server;
+    const char *slash = strrchr(state->model.model, '/');
+    server->host = settings->host;
+    server->port = (uint16_t)settings->port;
+    server->origins = &settings->origins;
+    server->alias = settings->alias ? settings->alias : slash ? slash + 1 : state->model.model;
+    server->template_kwargs = settings->template_kwargs;
+    server->queue_most = (size_t)settings->queue;
+    server->timeout_seconds = (unsigned)settings->timeout;
+    server->body_bytes = pi2_server_body_bytes(state->size.memory);
+    server->limit = settings->limit == -2 ? -1 : settings->limit;
+    pi2_cli_fill_sampling(&state->sampling, &server->sampling);
+    for (size_t i = 0; i < settings->origins.count; i++) {
+        if (strcmp(settings->origins.items[i], "*") == 0) {
+            return pi2_cli_usage_error("serve: --cors-origins: name the origins: \"*\" would let every page in a "
+                                       "browser on this machine ask");
+        }
+    }
+    const int code = read_keys(state);
+    if (code == PI2_EXIT_OK && server->key_count == 0 && !pi2_server_is_loopback(server->host)) {
+        pi2_cli_warn("everybody who reaches %s may ask: --api-key or --api-key-file wants a key of them", server->host);
+    }
+    return code;
+}
+
+static bool is_cancelled(void *user) { return pi2_cli_interrupted() || pi2_scheduler_is_cancelled(user); }
+
+static int open_engine(serve_state *state, pi2_engine_options *options) {
+    options->beside_bytes = pi2_server_beside_bytes(&state->server);
+    options->callbacks.user = &state->watch;
+    options->callbacks.cancelled = is_cancelled;
+    int code = pi2_cli_refresh_disk(options);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
+    if (code != PI2_EXIT_OK) return code;
+    const pi2_status status =
+        pi2_scheduler_create(state->engine, &state->watch, state->server.queue_most, &state->scheduler);
+    if (status == PI2_OK) return PI2_EXIT_OK;
+    if (*pi2_error_text()) return pi2_cli_failed(status);
+    (void)pi2_cli_usage_error("serve: no memory to answer with");
+    return PI2_EXIT_MEMORY;
+}
+
+/** Serves until a signal comes. */
+static int serve(serve_state *state, pi2_engine_options *options) {
+    pi2_server *server = NULL;
+    int code = pi2_server_start(&state->server, &server);
+    if (code != PI2_EXIT_OK) return code;
+    pi2_cli_catch_signals();
+    code = open_engine(state, options);
+    if (code == PI2_EXIT_OK) {
+        const bool is_ipv6 = strchr(state->server.host, ':') != NULL;
+        pi2_server_open(server, state->engine, state->scheduler);
+        pi2_cli_note("listening on http://%s%s%s:%u (%s, context of %u tokens)", is_ipv6 ? "[" : "", state->server.host,
+                     is_ipv6 ? "]" : "", (unsigned)pi2_server_port(server), state->server.alias,
+                     (unsigned)pi2_engine_get_report(state->engine)->context_tokens);
+        const struct timespec moment = {0, 50000000};
+        while (!pi2_cli_interrupted()) (void)nanosleep(&moment, NULL);
+    }
+    pi2_server_stop(server);
+    if (code != PI2_EXIT_OK) return code;
+    const pi2_status status = pi2_engine_finish_trace(state->engine);
+    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
+}
+
+static int run(serve_state *state, pi2_engine_options *options) {
+    int code = fill_server(state);
+    if (code == PI2_EXIT_OK) code = serve(state, options);
+    pi2_scheduler_free(state->scheduler);
+    pi2_engine_close(state->engine);
+    free(state->key_text);
+    return code;
+}
+#endif
+
+int pi2_cli_serve(int argument_count, char **arguments) {
+    static serve_state state;
+    const pi2_cli_section sections[] = {
+        {"Server", serve_options, sizeof serve_options / sizeof serve_options[0], &state.settings},
+        pi2_cli_model_section(&state.model),
+        pi2_cli_size_section(&state.size),
+        pi2_cli_sampling_section(&state.sampling),
+        pi2_cli_guard_section(&state.guard),
+        pi2_cli_trace_section(&state.trace),
+        {"", unused_options, sizeof unused_options / sizeof unused_options[0], &state.settings},
+        pi2_cli_no_effect_section()};
+    const pi2_cli_command command = {
+        "serve", "-m MODEL [options]",
+        "Answers HTTP requests in the forms of OpenAI's, Anthropic's and Ollama's APIs (docs/server.md), one at a "
+        "time; others wait. Samplers given here are those of requests that do not say. Ctrl-C or SIGTERM ends it.",
+        sections, sizeof sections / sizeof sections[0]};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    code = pi2_cli_fill_options(&state.model, &state.size, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_fill_trace_options(&state.trace, &options);
+    options.draft_tokens = (uint32_t)state.settings.draft;
+    options.chat_template_kwargs = state.settings.template_kwargs;
+    code = pi2_cli_read_template(state.settings.chat_template, &state.chat_template, &options.chat_template);
+    if (code == PI2_EXIT_OK) code = run(&state, &options);
+    free(state.chat_template);
+    return code;
+}

@@ -1,0 +1,314 @@
+/* server.c: connections, what a request must be before anybody looks at its content, and the end. */
+#include "server.h"
+
+#include <arpa/inet.h>
+#include <stdatomic.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "answering.h"
+#include "exchange.h"
+
+enum { HEADER_BYTES = 16384, STACK_BYTES = 1 << 20, TOUCHED_STACK_BYTES = 96 << 10, MORE_CONNECTIONS = 16,
+       OWN_BYTES = 1 << 20, LEAST_BODY_BYTES = 256 << 10, MOST_BODY_BYTES = 16 << 20, DISCARD_BYTES = 64 << 20 };
+
+size_t pi2_server_body_bytes(uint64_t memory_bytes) {
+    const uint64_t share = memory_bytes / 64;
+    if (memory_bytes == 0 || share > MOST_BODY_BYTES) return MOST_BODY_BYTES;
+    return share < LEAST_BODY_BYTES ? LEAST_BODY_BYTES : (size_t)share;
+}
+
+static unsigned connections_most(const pi2_server_settings *settings) {
+    return (unsigned)settings->queue_most + MORE_CONNECTIONS;
+}
+
+/* Bodies that are read, one as JSON (twice its bytes), and once more as what the template takes. */
+uint64_t pi2_server_beside_bytes(const pi2_server_settings *settings) {
+    return OWN_BYTES + 4 * (uint64_t)settings->body_bytes +
+           connections_most(settings) * (uint64_t)(HEADER_BYTES + TOUCHED_STACK_BYTES);
+}
+
+/* ---- who may ask ---- */
+
+/** Takes as long for a key that is wrong in its first byte as for one that is wrong in its last. */
+static bool is_same_key(const char *key, const char *given, size_t given_length) {
+    const size_t length = strlen(key);
+    unsigned difference = length != given_length;
+    for (size_t i = 0; i < given_length; i++) {
+        difference |= (unsigned)(unsigned char)given[i] ^ (unsigned char)key[length ? i % length : 0];
+    }
+    return difference == 0;
+}
+
+static bool has_key(const pi2_exchange *exchange) {
+    const pi2_server_settings *settings = exchange->server->settings;
+    static const char scheme[] = "Bearer ";
+    const char *given = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Authorization");
+    if (given) given = strncasecmp(given, scheme, strlen(scheme)) == 0 ? given + strlen(scheme) : "";
+    else given = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "X-Api-Key");
+    bool found = false;
+    for (size_t i = 0; given && i < settings->key_count; i++) {
+        found |= is_same_key(settings->keys[i], given, strlen(given));
+    }
+    return found;
+}
+
+bool pi2_server_is_loopback(const char *host) {
+    return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
+}
+
+/** The name in "name:port" or "[name]:port". */
+static void host_name(const char *host, char name[256]) {
+    const bool has_brackets = *host == '[';
+    const size_t length = has_brackets ? strcspn(host + 1, "]") : strcspn(host, ":");
+    (void)snprintf(name, 256, "%.*s", (int)(length < 255 ? length : 255), host + has_brackets);
+}
+
+/**
+ * A page of another origin may not ask, whatever its browser lets it read of the reply; and a name that was made to
+ * point here does not make a page one of ours (DNS rebinding): a server on this machine alone knows its own names.
+ */
+static const char *refuse_page(const pi2_exchange *exchange) {
+    const pi2_server_settings *settings = exchange->server->settings;
+    const char *host = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Host");
+    const char *origin = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Origin");
+    char name[256];
+    if (host && settings->key_count == 0 && pi2_server_is_loopback(settings->host)) {
+        host_name(host, name);
+        if (!pi2_server_is_loopback(name)) return "this name is not one of this server's";
+    }
+    if (!origin) return NULL;
+    for (size_t i = 0; i < settings->origins->count; i++) {
+        if (strcmp(settings->origins->items[i], origin) == 0) return NULL;
+    }
+    const char *own = strstr(origin, "://");
+    if (own && host && strcasecmp(own + 3, host) == 0) return NULL;
+    return "pages of this origin may not ask (--cors-origin names those that may)";
+}
+
+/* ---- one request ---- */
+
+static void refuse(pi2_exchange *exchange, unsigned status, const char *type, const char *text) {
+    if (exchange->refusal) return;
+    exchange->refusal = status;
+    exchange->refusal_type = type;
+    exchange->refusal_text = text;
+}
+
+static void check_request(pi2_exchange *exchange, const char *method, const char *path) {
+    bool path_is_known = false;
+    exchange->route = pi2_route_find(method, path, &path_is_known);
+    const char *refused = refuse_page(exchange);
+    if (refused) refuse(exchange, MHD_HTTP_FORBIDDEN, "permission_error", refused);
+    if (strcmp(method, "OPTIONS") == 0) return;
+    if (!exchange->route || !exchange->route->is_public) {
+        if (exchange->server->settings->key_count && !has_key(exchange)) {
+            refuse(exchange, MHD_HTTP_UNAUTHORIZED, "authentication_error",
+                   "this server wants a key, and the request has none or another");
+        }
+    }
+    if (!exchange->route && path_is_known) {
+        refuse(exchange, MHD_HTTP_METHOD_NOT_ALLOWED, "invalid_request_error", "this path has other methods");
+    } else if (!exchange->route) {
+        refuse(exchange, MHD_HTTP_NOT_FOUND, "not_found_error", "nothing is at this path");
+    } else if (exchange->route->needs_engine && !exchange->server->is_open) {
+        refuse(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "Loading model");
+    } else if (exchange->server->is_stopping) {
+        refuse(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "the server ends");
+    }
+}
+
+/** Takes room for a body from what all of them have together. */
+static bool reserve_body(pi2_exchange *exchange, size_t bytes) {
+    const size_t most = exchange->server->settings->body_bytes + OWN_BYTES / 4; /* beside a long one short ones come */
+    const size_t before = atomic_fetch_add(&exchange->server->body_bytes, bytes);
+    if (before + bytes > most) {
+        (void)atomic_fetch_sub(&exchange->server->body_bytes, bytes);
+        return false;
+    }
+    exchange->body_reserved += bytes;
+    return true;
+}
+
+void pi2_exchange_drop_body(pi2_exchange *exchange) {
+    free(exchange->body);
+    exchange->body = NULL;
+    (void)atomic_fetch_sub(&exchange->server->body_bytes, exchange->body_reserved);
+    exchange->body_reserved = 0;
+}
+
+/** What is refused is read to its end, so that the client reads why. */
+static void take_body(pi2_exchange *exchange, const char *data, size_t length) {
+    const size_t most = exchange->server->settings->body_bytes;
+    if (length > most || exchange->body_length + length > most) {
+        refuse(exchange, MHD_HTTP_CONTENT_TOO_LARGE, "invalid_request_error", "the body is too long");
+    }
+    if (exchange->refusal) {
+        pi2_exchange_drop_body(exchange);
+        return;
+    }
+    const size_t needed = exchange->body_length + length + 1;
+    if (needed > exchange->body_reserved) {
+        const size_t wanted = needed < 4096 ? 4096 : 2 * needed;
+        const size_t bytes = wanted < most + 1 ? wanted : most + 1;
+        char *grown = bytes <= most + 1 && (reserve_body(exchange, bytes - exchange->body_reserved) ||
+                                            reserve_body(exchange, needed - exchange->body_reserved))
+                          ? realloc(exchange->body, exchange->body_reserved) : NULL;
+        if (!grown) {
+            refuse(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
+                   "other requests have the memory for bodies: try again");
+            return;
+        }
+        exchange->body = grown;
+    }
+    memcpy(exchange->body + exchange->body_length, data, length);
+    exchange->body_length += length;
+    exchange->body[exchange->body_length] = '\0';
+}
+
+static enum MHD_Result answer_preflight(pi2_exchange *exchange) {
+    struct MHD_Response *response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (response) {
+        (void)MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
+        (void)MHD_add_response_header(response, "Access-Control-Allow-Headers",
+                                      "Authorization, Content-Type, X-Api-Key, anthropic-version");
+        (void)MHD_add_response_header(response, "Access-Control-Max-Age", "86400");
+    }
+    return pi2_exchange_send(exchange, MHD_HTTP_NO_CONTENT, response);
+}
+
+static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *path, const char *method,
+                                  const char *version, const char *data, size_t *data_length, void **state) {
+    (void)version;
+    pi2_exchange *exchange = *state;
+    if (!exchange) {
+        exchange = calloc(1, sizeof *exchange);
+        if (!exchange) return MHD_NO;
+        *state = exchange;
+        exchange->server = user;
+        exchange->connection = connection;
+        exchange->path = path;
+        check_request(exchange, method, path);
+        const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
+        if (length && strtoull(length, NULL, 10) > DISCARD_BYTES) { /* too much to be read for a reply's sake */
+            return pi2_exchange_error(exchange, MHD_HTTP_CONTENT_TOO_LARGE, "invalid_request_error",
+                                      "the body is too long");
+        }
+        return MHD_YES;
+    }
+    if (*data_length) {
+        take_body(exchange, data, *data_length);
+        *data_length = 0;
+        return MHD_YES;
+    }
+    if (exchange->refusal == MHD_HTTP_CONTENT_TOO_LARGE) {
+        return pi2_exchange_error(exchange, exchange->refusal, exchange->refusal_type,
+                                  "%s: %zu bytes at most", exchange->refusal_text,
+                                  exchange->server->settings->body_bytes);
+    }
+    if (exchange->refusal) {
+        return pi2_exchange_error(exchange, exchange->refusal, exchange->refusal_type, "%s", exchange->refusal_text);
+    }
+    if (strcmp(method, "OPTIONS") == 0) return answer_preflight(exchange);
+    return exchange->route->handle(exchange);
+}
+
+static void on_completed(void *user, struct MHD_Connection *connection, void **state,
+                         enum MHD_RequestTerminationCode code) {
+    (void)user;
+    (void)connection;
+    (void)code;
+    pi2_exchange *exchange = *state;
+    if (!exchange) return;
+    pi2_reply_free(exchange->reply);
+    pi2_exchange_drop_body(exchange);
+    free(exchange);
+    *state = NULL;
+}
+
+/* ---- start and end ---- */
+
+/** A socket that listens, or -1 after an error line. */
+static int listen_on(const pi2_server_settings *settings, uint16_t *port_out) {
+    char port[8];
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    (void)snprintf(port, sizeof port, "%u", (unsigned)settings->port);
+    const int code = getaddrinfo(settings->host, port, &hints, &found);
+    if (code != 0) {
+        (void)pi2_cli_usage_error("--host %s: %s", settings->host, gai_strerror(code));
+        return -1;
+    }
+    const int on = 1, listener = socket(found->ai_family, SOCK_STREAM, 0);
+    if (listener >= 0) {
+        (void)fcntl(listener, F_SETFD, FD_CLOEXEC);
+        (void)setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    }
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    const bool is_bound = listener >= 0 && bind(listener, found->ai_addr, found->ai_addrlen) == 0 &&
+                          listen(listener, 64) == 0 &&
+                          getsockname(listener, (struct sockaddr *)&address, &length) == 0;
+    freeaddrinfo(found);
+    if (!is_bound) {
+        (void)pi2_cli_io_error("cannot listen on %s, port %u", settings->host, (unsigned)settings->port);
+        if (listener >= 0) (void)close(listener);
+        return -1;
+    }
+    *port_out = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                                    : ((struct sockaddr_in *)&address)->sin_port);
+    return listener;
+}
+
+int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_out) {
+    *server_out = NULL;
+    pi2_server *server = calloc(1, sizeof *server);
+    if (!server) return pi2_cli_usage_error("no memory for the server");
+    server->settings = settings;
+    server->start_time = (int64_t)time(NULL);
+    server->id_seed = pi2_cli_now_ns() ^ (uint64_t)server->start_time << 32 ^ (uint64_t)getpid(); /* no secret */
+    (void)pthread_mutex_init(&server->text_mutex, NULL);
+    const int listener = listen_on(settings, &server->port);
+    if (listener >= 0) {
+        server->daemon = MHD_start_daemon(
+            MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, on_request,
+            server, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+            MHD_OPTION_CONNECTION_LIMIT, connections_most(settings), MHD_OPTION_CONNECTION_TIMEOUT,
+            settings->timeout_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
+            MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_END);
+        if (!server->daemon) {
+            (void)pi2_cli_usage_error("the HTTP library cannot start");
+            (void)close(listener);
+        }
+    }
+    if (server->daemon) {
+        *server_out = server;
+        return PI2_EXIT_OK;
+    }
+    (void)pthread_mutex_destroy(&server->text_mutex);
+    free(server);
+    return PI2_EXIT_IO;
+}
+
+uint16_t pi2_server_port(const pi2_server *server) { return server->port; }
+
+void pi2_server_open(pi2_server *server, pi2_engine *engine, pi2_scheduler *scheduler) {
+    server->engine = engine;
+    server->scheduler = scheduler;
+    server->is_open = true;
+}
+
+void pi2_server_stop(pi2_server *server) {
+    if (!server) return;
+    server->is_stopping = true;
+    if (server->is_open) pi2_scheduler_stop(server->scheduler); /* replies end, with what there is */
+    MHD_stop_daemon(server->daemon);
+    (void)pthread_mutex_destroy(&server->text_mutex);
+    free(server);
+}

@@ -1,0 +1,174 @@
+/* server_routes.c: finds a route, and answers those that tell of the server and its model. */
+#include "server_routes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const pi2_route routes[] = {
+#define ROUTE(method, path, form, is_public, needs_engine, function) \
+    {method, path, PI2_API_##form, is_public, needs_engine, function},
+#include "server_routes.inc"
+#undef ROUTE
+};
+enum { ROUTES = sizeof routes / sizeof routes[0] };
+
+const pi2_route *pi2_route_find(const char *method, const char *path, bool *path_is_known_out) {
+    for (size_t i = 0; i < ROUTES; i++) {
+        if (strcmp(routes[i].path, path) != 0) continue;
+        *path_is_known_out = true;
+        if (strcmp(routes[i].method, method) == 0) return &routes[i];
+        if (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0) return &routes[i];
+    }
+    return NULL;
+}
+
+static const pi2_engine_report *report_of(const pi2_exchange *exchange) {
+    return pi2_engine_get_report(exchange->server->engine);
+}
+
+static json_t *text_json(const char *text) { return pi2_cli_json_text(text, strlen(text)); }
+
+enum MHD_Result pi2_route_health(pi2_exchange *exchange) {
+    if (!exchange->server->is_open) {
+        return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "Loading model");
+    }
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s}", "status", "ok"));
+}
+
+enum MHD_Result pi2_route_models(pi2_exchange *exchange) {
+    const pi2_engine_report *report = report_of(exchange);
+    json_t *meta = json_pack("{s:I, s:I, s:I, s:I, s:I}", "n_vocab", (json_int_t)report->vocabulary_size, "n_ctx_train",
+                             (json_int_t)report->trained_context_tokens, "n_ctx", (json_int_t)report->context_tokens,
+                             "n_params", (json_int_t)report->parameter_count, "size",
+                             (json_int_t)report->weight_bytes);
+    json_t *model = json_pack("{s:o, s:s, s:I, s:s, s:o}", "id", text_json(exchange->server->settings->alias), "object",
+                              "model", "created", (json_int_t)exchange->server->start_time, "owned_by", "powerinfer2",
+                              "meta", meta);
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s, s:[o]}", "object", "list", "data", model));
+}
+
+enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
+    const pi2_engine_report *report = report_of(exchange);
+    const pi2_sampling *sampling = &exchange->server->settings->sampling;
+    json_t *params = json_pack("{s:f, s:i, s:f, s:f, s:f, s:i, s:f, s:f, s:I}", "temperature",
+                               (double)sampling->temperature, "top_k", (int)sampling->top_k, "top_p",
+                               (double)sampling->top_p, "min_p", (double)sampling->min_p, "repeat_penalty",
+                               (double)sampling->repeat_penalty, "repeat_last_n", (int)sampling->repeat_last_n,
+                               "presence_penalty", (double)sampling->presence_penalty, "frequency_penalty",
+                               (double)sampling->frequency_penalty, "n_predict",
+                               (json_int_t)exchange->server->settings->limit);
+    json_t *memory = json_pack(
+        "{s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "budget_bytes", (json_int_t)report->budget_bytes,
+        "budget_reason", text_json(report->budget_reason), "weight_bytes", (json_int_t)report->weight_bytes,
+        "resident_bytes", (json_int_t)report->resident_bytes, "cache_bytes", (json_int_t)report->cache_bytes,
+        "scratch_bytes", (json_int_t)report->scratch_bytes, "stream_buffer_bytes",
+        (json_int_t)report->stream_buffer_bytes, "expert_cache_bytes", (json_int_t)report->expert_cache_bytes,
+        "server_bytes", (json_int_t)pi2_server_beside_bytes(exchange->server->settings));
+    json_t *value = json_pack("{s:{s:o, s:I}, s:i, s:o, s:o, s:o, s:b, s:b, s:o, s:s}", "default_generation_settings",
+                              "params", params, "n_ctx", (json_int_t)report->context_tokens, "total_slots", 1,
+                              "model_alias", text_json(exchange->server->settings->alias), "model_name",
+                              text_json(report->model_name ? report->model_name : ""), "architecture",
+                              text_json(report->architecture), "has_chat_template",
+                              pi2_engine_has_chat_template(exchange->server->engine), "is_exact",
+                              pi2_engine_is_exact(exchange->server->engine), "memory", memory, "build_info",
+                              "powerinfer2 " PI2_VERSION);
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, value);
+}
+
+/* Nothing of what is asked and answered is told here. */
+enum MHD_Result pi2_route_slots(pi2_exchange *exchange) {
+    pi2_scheduler_counts counts;
+    pi2_scheduler_count(exchange->server->scheduler, &counts);
+    json_t *slot = json_pack("{s:i, s:I, s:b, s:I}", "id", 0, "n_ctx", (json_int_t)report_of(exchange)->context_tokens,
+                             "is_processing", counts.running > 0, "n_past", (json_int_t)counts.timeline_tokens);
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("[o]", slot));
+}
+
+/** Adds a metric in Prometheus' text form. */
+static bool add_metric(pi2_cli_text *text, const char *name, const char *kind, const char *help, double value) {
+    char line[512];
+    const int length = snprintf(line, sizeof line, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, kind,
+                                name, value);
+    return length > 0 && (size_t)length < sizeof line && pi2_cli_text_add(text, line, (size_t)length);
+}
+
+enum MHD_Result pi2_route_metrics(pi2_exchange *exchange) {
+    pi2_scheduler_counts counts;
+    pi2_scheduler_count(exchange->server->scheduler, &counts);
+    const struct { const char *name, *kind, *help; double value; } metrics[] = {
+        {"llamacpp:prompt_tokens_total", "counter", "Prompt tokens that were computed.", (double)counts.prompt_tokens},
+        {"llamacpp:prompt_seconds_total", "counter", "Seconds of computing prompts.", counts.prompt_seconds},
+        {"llamacpp:tokens_predicted_total", "counter", "Tokens of answers.", (double)counts.answer_tokens},
+        {"llamacpp:tokens_predicted_seconds_total", "counter", "Seconds of computing answers.", counts.answer_seconds},
+        {"llamacpp:requests_processing", "gauge", "Requests that are computed.", (double)counts.running},
+        {"llamacpp:requests_deferred", "gauge", "Requests that wait.", (double)counts.waiting},
+        {"powerinfer2:requests_total", "counter", "Requests that were taken.", (double)counts.requests},
+        {"powerinfer2:requests_refused_total", "counter", "Requests that found no room.", (double)counts.refused},
+        {"powerinfer2:cached_tokens_total", "counter", "Prompt tokens that were there already.",
+         (double)counts.cached_tokens},
+        {"powerinfer2:peak_memory_bytes", "gauge", "Peak resident memory of the process.",
+         (double)pi2_peak_memory_bytes()},
+        {"powerinfer2:budget_bytes", "gauge", "Memory that the process may use.",
+         (double)report_of(exchange)->budget_bytes}};
+    pi2_cli_text text = {0};
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < sizeof metrics / sizeof metrics[0]; i++) {
+        is_good = add_metric(&text, metrics[i].name, metrics[i].kind, metrics[i].help, metrics[i].value);
+    }
+    size_t count;
+    const pi2_counter_description *all = pi2_counter_descriptions(&count);
+    for (size_t i = 0; is_good && i < count; i++) {
+        char name[96];
+        const bool is_sum = all[i].kind != PI2_COUNTER_NOW;
+        (void)snprintf(name, sizeof name, "powerinfer2:%s%s", all[i].name, is_sum ? "_total" : "");
+        is_good = add_metric(&text, name, is_sum ? "counter" : "gauge", all[i].text,
+                             (double)pi2_counter_value(&counts.counters, &all[i]));
+    }
+    if (!is_good) {
+        free(text.data);
+        return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "no memory for the metrics");
+    }
+    const enum MHD_Result result =
+        pi2_exchange_text(exchange, "text/plain; version=0.0.4; charset=utf-8", text.data, text.length);
+    free(text.data);
+    return result;
+}
+
+/* ---- Ollama ---- */
+
+static json_t *details(const pi2_exchange *exchange) {
+    const pi2_engine_report *report = report_of(exchange);
+    return json_pack("{s:s, s:o, s:[o], s:o}", "format", "gguf", "family", text_json(report->architecture), "families",
+                     text_json(report->architecture), "quantization_level", text_json(report->weight_types));
+}
+
+enum MHD_Result pi2_route_ollama_tags(pi2_exchange *exchange) {
+    const char *alias = exchange->server->settings->alias;
+    char date[32];
+    const time_t start = (time_t)exchange->server->start_time;
+    struct tm parts;
+    (void)gmtime_r(&start, &parts);
+    (void)strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    json_t *model = json_pack("{s:o, s:o, s:s, s:I, s:s, s:o}", "name", text_json(alias), "model", text_json(alias),
+                              "modified_at", date, "size", (json_int_t)report_of(exchange)->weight_bytes, "digest", "",
+                              "details", details(exchange));
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:[o]}", "models", model));
+}
+
+enum MHD_Result pi2_route_ollama_show(pi2_exchange *exchange) {
+    const pi2_engine_report *report = report_of(exchange);
+    json_t *info = json_pack("{s:o, s:I, s:I}", "general.architecture", text_json(report->architecture),
+                             "general.parameter_count", (json_int_t)report->parameter_count, "context_length",
+                             (json_int_t)report->context_tokens);
+    json_t *capabilities = json_pack("[s]", "completion");
+    if (pi2_engine_has_chat_template(exchange->server->engine)) {
+        (void)json_array_append_new(capabilities, json_string("tools"));
+    }
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:o, s:o, s:o}", "details", details(exchange),
+                                                              "model_info", info, "capabilities", capabilities));
+}
+
+enum MHD_Result pi2_route_ollama_version(pi2_exchange *exchange) {
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s}", "version", PI2_VERSION));
+}

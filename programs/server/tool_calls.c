@@ -1,0 +1,189 @@
+/* tool_calls.c: see tool_calls.h. */
+#include "tool_calls.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "json_bounds.h"
+
+static const char args_mark[] = "[ARGS]", again_mark[] = "[TOOL_CALLS]", function_begin[] = "<function=",
+                  function_end[] = "</function>", parameter_begin[] = "<parameter=", parameter_end[] = "</parameter>";
+
+/** What is left of the text. */
+typedef struct text_rest {
+    const char *text;
+    size_t length;
+} text_rest;
+
+static void skip(text_rest *rest, size_t count) {
+    rest->text += count;
+    rest->length -= count;
+}
+
+static void skip_space(text_rest *rest, const char *also) {
+    while (rest->length && (strchr(" \n\r\t", *rest->text) || strchr(also, *rest->text))) skip(rest, 1);
+}
+
+static bool begins_with(const text_rest *rest, const char *mark) {
+    return rest->length >= strlen(mark) && memcmp(rest->text, mark, strlen(mark)) == 0;
+}
+
+/** The text up to the mark, and the rest moved past it. False: the mark is not there. */
+static bool take_until(text_rest *rest, const char *mark, text_rest *before_out) {
+    for (size_t i = 0; i + strlen(mark) <= rest->length; i++) {
+        if (memcmp(rest->text + i, mark, strlen(mark)) != 0) continue;
+        *before_out = (text_rest){rest->text, i};
+        skip(rest, i + strlen(mark));
+        return true;
+    }
+    return false;
+}
+
+/** Adds a call of {name, arguments}; takes the arguments over. NULL of them: none were given. */
+static bool add_call(json_t *calls, json_t *name, json_t *arguments) {
+    char *text = NULL;
+    if (json_is_string(arguments)) {
+        text = strdup(json_string_value(arguments)); /* JSON within a text, as the API itself has it */
+    } else if (!arguments || json_is_object(arguments)) {
+        text = arguments ? json_dumps(arguments, JSON_COMPACT) : strdup("{}");
+    }
+    json_decref(arguments);
+    if (!text || !json_is_string(name) || json_string_length(name) == 0) {
+        free(text);
+        return false;
+    }
+    const int failed = json_array_append_new(calls, json_pack("{s:O, s:s}", "name", name, "arguments", text));
+    free(text);
+    return failed == 0;
+}
+
+/* A call as JSON; one that wraps it in "function" is one too. */
+static bool add_json_call(json_t *calls, json_t *value) {
+    json_t *inner = json_object_get(value, "function");
+    if (json_is_object(inner)) value = inner;
+    json_t *arguments = json_object_get(value, "arguments");
+    if (!arguments) arguments = json_object_get(value, "parameters");
+    return add_call(calls, json_object_get(value, "name"), json_incref(arguments));
+}
+
+/** The JSON value that the rest begins with. */
+static json_t *take_json(text_rest *rest) {
+    json_error_t error;
+    if (pi2_json_measure(rest->text, rest->length).depth > PI2_SERVER_JSON_DEPTH) return NULL;
+    json_t *value = json_loadb(rest->text, rest->length, JSON_DISABLE_EOF_CHECK, &error);
+    if (value) skip(rest, (size_t)error.position);
+    return value;
+}
+
+static bool read_json_calls(text_rest *rest, json_t *calls) {
+    json_t *value = take_json(rest);
+    bool is_call = json_is_object(value) && add_json_call(calls, value);
+    if (json_is_array(value)) {
+        is_call = json_array_size(value) > 0;
+        for (size_t i = 0; is_call && i < json_array_size(value); i++) {
+            is_call = add_json_call(calls, json_array_get(value, i));
+        }
+    }
+    json_decref(value);
+    return is_call;
+}
+
+/* name[ARGS]{...}, or name{...} */
+static bool read_named_call(text_rest *rest, json_t *calls) {
+    size_t length = 0;
+    while (length < rest->length && !strchr("[{ \n", rest->text[length])) length++;
+    json_t *name = json_stringn(rest->text, length);
+    skip(rest, length);
+    if (begins_with(rest, args_mark)) skip(rest, strlen(args_mark));
+    skip_space(rest, "");
+    json_t *arguments = take_json(rest);
+    const bool is_call = json_is_object(arguments) && add_call(calls, name, json_incref(arguments));
+    json_decref(arguments);
+    json_decref(name);
+    return is_call;
+}
+
+/** The schema of a parameter of a tool; NULL: it has none. */
+static const char *parameter_type(const json_t *tools, const text_rest *tool, const char *parameter) {
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        const json_t *function = json_object_get(json_array_get(tools, i), "function");
+        const json_t *name = json_object_get(function, "name");
+        if (json_string_length(name) != tool->length ||
+            memcmp(json_string_value(name), tool->text, tool->length) != 0) {
+            continue;
+        }
+        const json_t *properties = json_object_get(json_object_get(function, "parameters"), "properties");
+        return json_string_value(json_object_get(json_object_get(properties, parameter), "type"));
+    }
+    return NULL;
+}
+
+/** A text as the type that the schema gives it; a text where it gives none, or it is not of that type. */
+static json_t *typed_value(text_rest value, const char *type) {
+    if (value.length && *value.text == '\n') skip(&value, 1);
+    if (value.length && value.text[value.length - 1] == '\n') value.length--;
+    json_t *typed = NULL;
+    if (type && strcmp(type, "string") != 0 &&
+        pi2_json_measure(value.text, value.length).depth <= PI2_SERVER_JSON_DEPTH) {
+        typed = json_loadb(value.text, value.length, JSON_DECODE_ANY, NULL);
+    }
+    return typed ? typed : json_stringn(value.text, value.length);
+}
+
+/* <function=name><parameter=key>value</parameter>...</function>, whose last mark may be cut off */
+static bool read_function(text_rest *rest, const json_t *tools, json_t *calls) {
+    text_rest name, key, value;
+    skip(rest, strlen(function_begin));
+    if (!take_until(rest, ">", &name)) return false;
+    json_t *arguments = json_object();
+    bool is_call = arguments != NULL;
+    skip_space(rest, "");
+    while (is_call && begins_with(rest, parameter_begin)) {
+        char key_text[256];
+        skip(rest, strlen(parameter_begin));
+        is_call = take_until(rest, ">", &key) && key.length < sizeof key_text &&
+                  take_until(rest, parameter_end, &value);
+        if (!is_call) break;
+        memcpy(key_text, key.text, key.length);
+        key_text[key.length] = '\0';
+        is_call = json_object_set_new(arguments, key_text,
+                                      typed_value(value, parameter_type(tools, &name, key_text))) == 0;
+        skip_space(rest, "");
+    }
+    if (is_call && begins_with(rest, function_end)) skip(rest, strlen(function_end));
+    json_t *name_json = json_stringn(name.text, name.length);
+    is_call = is_call && add_call(calls, name_json, json_incref(arguments));
+    json_decref(arguments);
+    json_decref(name_json);
+    return is_call;
+}
+
+static bool read_calls(text_rest rest, const json_t *tools, json_t *calls) {
+    for (skip_space(&rest, ";,"); rest.length; skip_space(&rest, ";,")) {
+        bool is_call;
+        if (begins_with(&rest, again_mark)) {
+            skip(&rest, strlen(again_mark));
+            continue;
+        }
+        if (*rest.text == '{' || *rest.text == '[') is_call = read_json_calls(&rest, calls);
+        else if (begins_with(&rest, function_begin)) is_call = read_function(&rest, tools, calls);
+        else is_call = read_named_call(&rest, calls);
+        if (!is_call) return false;
+    }
+    return json_array_size(calls) > 0;
+}
+
+bool pi2_tool_calls_read(const char *text, size_t length, const json_t *tools, pi2_part_taker *taker, void *user,
+                         bool *taken_out) {
+    json_t *calls = json_array();
+    const bool has_calls = read_calls((text_rest){text, length}, tools, calls);
+    *taken_out = true;
+    for (size_t i = 0; has_calls && *taken_out && i < json_array_size(calls); i++) {
+        const json_t *call = json_array_get(calls, i), *arguments = json_object_get(call, "arguments");
+        const pi2_answer_part part = {PI2_PART_TOOL, json_string_value(arguments), json_string_length(arguments),
+                                      json_string_value(json_object_get(call, "name"))};
+        *taken_out = taker(user, &part);
+    }
+    json_decref(calls);
+    return has_calls;
+}

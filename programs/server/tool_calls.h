@@ -1,0 +1,16 @@
+/* tool_calls.h: the calls that a model wrote, in the forms of several families. */
+#ifndef PI2_SERVER_TOOL_CALLS_H
+#define PI2_SERVER_TOOL_CALLS_H
+
+#include "answer_parser.h"
+
+/**
+ * Reads what lies between a call's marks: JSON with "name" and "arguments" or "parameters", one, a list, or several
+ * behind each other (Hermes, Qwen, Mistral, Llama 3); name[ARGS]{...} (Mistral); <function=name><parameter=key>value
+ * (Qwen3-Coder), whose values get their types from the tools' schemas. Every call goes to the taker, unless all the
+ * text is not made of calls: false then, and nothing was taken. *taken_out: what the taker said.
+ */
+bool pi2_tool_calls_read(const char *text, size_t length, const json_t *tools, pi2_part_taker *taker, void *user,
+                         bool *taken_out);
+
+#endif

@@ -1,0 +1,285 @@
+"""Clients of a server, for test_serve.sh: serve_client.py POWERINFER2 FOLDER. The folder has m.gguf, answer, sampled."""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+program, folder = sys.argv[1:3]
+QUESTION = [{"role": "user", "content": "Why is it so?"}]
+failures = []
+
+
+def check(is_true, what):
+    if not is_true:
+        failures.append(what)
+        print("FAILED:", what)
+
+
+class Server:
+    """A server of its own; `with` ends it by SIGTERM and checks that it ends cleanly."""
+
+    def __init__(self, *options):
+        self.errors = os.path.join(folder, "serve.err")
+        command = [program, "serve", "-m", os.path.join(folder, "m.gguf"), "--port", "0", "-c", "2048", *options]
+        with open(self.errors, "w") as errors:
+            self.process = subprocess.Popen(command, stderr=errors, stdin=subprocess.DEVNULL)
+        self.port = None
+        while self.process.poll() is None and self.port is None:
+            found = re.search(r"listening on http://\S+?:(\d+) ", open(self.errors).read())
+            self.port = int(found.group(1)) if found else None
+            time.sleep(0.01)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = "nothing within a minute"
+        check(code == 0, f"SIGTERM ends the server with {code}: {open(self.errors).read()}")
+
+    def ask(self, method, path, body=None, headers=None):
+        """Status, headers and the body's bytes."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        data = json.dumps(body) if isinstance(body, dict) else body
+        connection.request(method, path, data, headers or {})
+        reply = connection.getresponse()
+        result = reply.status, dict(reply.getheaders()), reply.read()
+        connection.close()
+        return result
+
+    def post(self, path, body):
+        status, _, data = self.ask("POST", path, body)
+        check(status == 200, f"{path} {body}: {status} {data[:300]}")
+        return json.loads(data)
+
+    def error(self, status, path, body, part, method="POST", headers=None):
+        """The request is refused with the status, and with a message that has the part."""
+        got, _, data = self.ask(method, path, body, headers)
+        error = json.loads(data)["error"]
+        message = error if isinstance(error, str) else error["message"]
+        check(got == status and part in message, f"{path} {str(body)[:100]}: {got} {data[:300]}, not {status} '{part}'")
+        return error
+
+    def events(self, path, body):
+        """The values of a stream of events; text for [DONE]."""
+        status, headers, data = self.ask("POST", path, dict(body, stream=True))
+        check(status == 200 and headers["Content-Type"].startswith("text/event-stream"), f"{path}: {status} {headers}")
+        lines = [line[6:] for line in data.decode().split("\n") if line.startswith("data: ")]
+        return [line if line == "[DONE]" else json.loads(line) for line in lines]
+
+    def metric(self, name):
+        found = re.search(rf"^{name} (\S+)$", self.ask("GET", "/metrics")[2].decode(), re.M)
+        return float(found.group(1))
+
+    def open_stream(self, limit):
+        """A stream that is begun and not read: its socket, once the first bytes are there."""
+        body = json.dumps({"messages": QUESTION, "stream": True, "max_tokens": limit, "ignore_eos": True})
+        stream = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        stream.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+                       f"{body}".encode())
+        return stream
+
+
+def expected(name):
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return file.read()[:-1]
+
+
+def check_answers(server):
+    greedy = {"messages": QUESTION, "temperature": 0, "max_tokens": 24}
+    answer = expected("answer")
+    first = server.post("/v1/chat/completions", greedy)
+    check(first["choices"][0]["message"]["content"] == answer, "the chat's answer is not run's")
+    check(first["usage"]["completion_tokens"] == 24 and first["timings"]["predicted_n"] == 24, f"usage {first}")
+    check(first["choices"][0]["finish_reason"] == "length", f"finish_reason {first}")
+    again = server.post("/v1/chat/completions", greedy)
+    check(again["choices"] == first["choices"], "the same request has another answer")
+    kept = again["usage"]["prompt_tokens"] - 1
+    check(again["usage"]["prompt_tokens_details"]["cached_tokens"] == kept, f"the prompt is computed again: {again}")
+    seeded = server.post("/v1/chat/completions", dict(greedy, temperature=1, seed=7))
+    check(seeded["choices"][0]["message"]["content"] == expected("sampled"), "seed 7 is not run's")
+
+    chunks = server.events("/v1/chat/completions", dict(greedy, stream_options={"include_usage": True}))
+    text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-2])
+    check(text == answer, "the stream's text is not run's")
+    check(chunks[-1] == "[DONE]" and chunks[-2]["usage"] == again["usage"], f"the stream's end: {chunks[-2:]}")
+    check(chunks[-3]["choices"][0]["finish_reason"] == "length", f"the last chunk: {chunks[-3]}")
+
+    prompt = server.post("/apply-template", {"messages": QUESTION})["prompt"]
+    ids = server.post("/tokenize", {"content": prompt})["tokens"]
+    check(server.post("/detokenize", {"tokens": ids})["content"] == prompt, "detokenize is not the way back")
+    for body in ({"prompt": prompt}, {"prompt": ids}):
+        plain = server.post("/v1/completions", dict(body, temperature=0, max_tokens=24))
+        check(plain["choices"][0]["text"] == answer, f"/v1/completions {plain}")
+    native = server.post("/completion", {"prompt": ids, "temperature": 0, "n_predict": 24})
+    check(native["content"] == answer and native["stop_type"] == "limit", f"/completion {native}")
+
+    claude = dict(greedy, messages=QUESTION)
+    check(server.post("/v1/messages", claude)["content"] == [{"type": "text", "text": answer}], "/v1/messages")
+    events = server.events("/v1/messages", claude)
+    text = "".join(e["delta"]["text"] for e in events if e["type"] == "content_block_delta")
+    kinds = [e["type"] for e in events if e["type"] != "content_block_delta"]
+    check(text == answer and kinds == ["message_start", "content_block_start", "content_block_stop", "message_delta",
+                                       "message_stop"], f"/v1/messages, streamed: {kinds}")
+    counted = server.post("/v1/messages/count_tokens", {"messages": QUESTION})
+    check(counted["input_tokens"] == len(ids), f"count_tokens {counted}")
+
+    options = {"temperature": 0, "num_predict": 24}
+    for path, body, get in (("/api/chat", {"messages": QUESTION}, lambda v: v["message"]["content"]),
+                            ("/api/generate", {"prompt": "Why is it so?"}, lambda v: v["response"])):
+        body["options"] = options
+        lines = [json.loads(line) for line in server.ask("POST", path, body)[2].decode().splitlines()]
+        check("".join(map(get, lines)) == answer, f"{path}: {lines}")
+        check([line["done"] for line in lines] == [False] * (len(lines) - 1) + [True], f"{path}: done")
+        check(get(server.post(path, dict(body, stream=False))) == answer, f"{path}, whole")
+
+
+def check_stops_and_chances(server):
+    body = {"messages": QUESTION, "temperature": 1, "seed": 7, "max_tokens": 24}
+    text = expected("sampled")
+    word = text[5:8]
+    stopped = server.post("/v1/chat/completions", dict(body, stop=[word, "never there"]))["choices"][0]
+    check(stopped["message"]["content"] == text[:text.index(word)] and stopped["finish_reason"] == "stop",
+          f"stop {word!r}: {stopped}")
+    events = server.events("/v1/messages", dict(body, stop_sequences=[word]))
+    check(events[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": word}, f"stop: {events[-2]}")
+    chances = server.post("/v1/chat/completions", {"messages": QUESTION, "temperature": 0, "max_tokens": 4,
+                                                   "logprobs": True, "top_logprobs": 3})
+    content = chances["choices"][0]["logprobs"]["content"]
+    check(len(content) == 4, f"logprobs {content}")
+    for entry in content:
+        top = [t["logprob"] for t in entry["top_logprobs"]]
+        check(top == sorted(top, reverse=True) and entry["logprob"] == top[0] <= 0, f"logprobs {entry}")
+    streamed = server.events("/v1/chat/completions", {"messages": QUESTION, "temperature": 0, "max_tokens": 4,
+                                                      "logprobs": True, "top_logprobs": 3})
+    parts = [p for c in streamed[:-1] for p in c["choices"][0]["logprobs"]["content"]]
+    check(parts == content, "logprobs of a stream are others")
+    none = server.post("/v1/chat/completions", {"messages": QUESTION, "max_tokens": 0})
+    check(none["choices"][0]["message"]["content"] == "", f"max_tokens 0: {none}")
+
+
+def check_refusals(server):
+    chat = "/v1/chat/completions"
+    server.error(400, chat, "{", "no JSON")
+    server.error(400, chat, "[]", "JSON object")
+    server.error(400, chat, b"\xff\xfe", "no JSON")
+    server.error(400, chat, "", "no JSON")
+    server.error(400, chat, '{"a":1,"a":2}', "duplicate")
+    server.error(400, chat, '{"a":' + "[" * 5000, "nested")
+    server.error(400, chat, {"messages": "hello"}, "'messages'")
+    server.error(400, chat, {"messages": QUESTION, "temperature": -1}, "'temperature'")
+    server.error(400, chat, {"messages": QUESTION, "n": 2}, "'n'")
+    server.error(400, chat, {"messages": QUESTION, "stream": "yes"}, "'stream'")
+    server.error(400, chat, {"messages": QUESTION, "response_format": {"type": "json_object"}}, "'response_format'")
+    server.error(400, "/v1/completions", {"prompt": ""}, "empty")
+    server.error(400, "/v1/completions", {"prompt": [5, -1]}, "token -1")
+    server.error(400, "/v1/completions", {"prompt": [999999999999]}, "outside the vocabulary")
+    server.error(400, "/detokenize", {"tokens": ["a"]}, "token 0")
+    server.error(404, "/v1/no-such-route", {}, "nothing is at this path")
+    server.error(405, chat, None, "other methods", method="GET")
+    error = server.error(400, "/v1/completions", {"prompt": [5] * 2048}, "2048 tokens")
+    check((error["n_prompt_tokens"], error["n_ctx"], error["type"]) == (2048, 2048, "exceed_context_size_error"),
+          f"too long: {error}")
+    server.error(400, chat, {"messages": [{"role": "user", "content": "word " * 100000}]}, "context")
+    server.error(413, chat, "{" + " " * (17 << 20), "16777216 bytes at most")
+    server.error(413, chat, "[" + "{}," * 1000000 + "1]", "memory")
+    error = server.error(400, "/v1/messages", {"messages": QUESTION}, "'max_tokens'")
+    check(error["type"] == "invalid_request_error", f"Anthropic's form: {error}")
+    check(isinstance(server.error(400, "/api/chat", {}, "'messages'"), str), "Ollama's form")
+    server.error(403, "/health", None, "origin", "GET", {"Origin": "http://evil.example"})
+    server.error(403, "/health", None, "name", "GET", {"Host": "evil.example"})
+    status, headers, _ = server.ask("GET", "/health", None, {"Origin": f"http://127.0.0.1:{server.port}"})
+    check(status == 200 and "Access-Control-Allow-Origin" not in headers, f"own origin: {status} {headers}")
+    check(server.ask("HEAD", "/health")[::2] == (200, b""), "HEAD")
+    raw = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    raw.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100000 + b"\r\n\r\n")
+    check(b" 431 " in raw.recv(4096).split(b"\r\n")[0], "headers without an end")
+    raw.close()
+
+
+def check_cancel(server):
+    """Clients that leave end their answers: the next one need not wait for 2000 tokens."""
+    before = server.metric("llamacpp:tokens_predicted_total")
+    streams = [server.open_stream(1900) for _ in range(3)]
+    streams[0].recv(1)
+    for stream in streams:
+        stream.close()
+    answer = server.post("/v1/chat/completions", {"messages": QUESTION, "temperature": 0, "max_tokens": 24})
+    check(answer["choices"][0]["message"]["content"] == expected("answer"), "after a cancel the answer is another")
+    while server.metric("llamacpp:requests_processing") + server.metric("llamacpp:requests_deferred"):
+        time.sleep(0.01)
+    made = server.metric("llamacpp:tokens_predicted_total") - before - 24
+    check(made < 3 * 1900, f"three clients that left were answered with {made} tokens")
+
+
+def check_together(server):
+    """Many at once: each has its own answer."""
+    wanted = {}
+    for limit in range(1, 9):
+        wanted[limit] = server.post("/v1/completions", {"prompt": f"case {limit}", "temperature": 0,
+                                                        "max_tokens": limit})["choices"]
+    def ask(limit):
+        body = {"prompt": f"case {limit}", "temperature": 0, "max_tokens": limit}
+        check(server.post("/v1/completions", body)["choices"] == wanted[limit], f"case {limit} among others")
+    threads = [threading.Thread(target=ask, args=(limit,)) for limit in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def check_keys():
+    keys = os.path.join(folder, "keys")
+    with open(keys, "w") as file:
+        file.write("first-key\n\nsecond-key\n")
+    with Server("--api-key-file", keys, "--cors-origins", "https://page.example", "-a", "named") as server:
+        body = {"prompt": "a", "max_tokens": 1}
+        for headers in ({}, {"Authorization": "Bearer first-ke"}, {"Authorization": "Bearer first-keyy"},
+                        {"Authorization": "first-key"}, {"X-Api-Key": ""}):
+            server.error(401, "/v1/completions", body, "key", headers=headers)
+        for headers in ({"Authorization": "Bearer second-key"}, {"X-Api-Key": "first-key"}):
+            check(server.ask("POST", "/v1/completions", body, headers)[0] == 200, f"with {headers}")
+        check(server.ask("GET", "/health")[0] == 200, "/health wants a key")
+        server.error(401, "/props", None, "key", "GET")
+        models = json.loads(server.ask("GET", "/v1/models")[2])
+        check(models["data"][0]["id"] == "named", f"{models}")
+        status, headers, _ = server.ask("OPTIONS", "/v1/completions", None, {"Origin": "https://page.example"})
+        check(status == 204 and headers["Access-Control-Allow-Origin"] == "https://page.example", f"{headers}")
+        check(server.ask("OPTIONS", "/v1/completions", None, {"Origin": "https://other.example"})[0] == 403, "OPTIONS")
+
+
+def check_queue():
+    """One waits, one more is refused; the end comes while an answer is made."""
+    with Server("--queue", "1") as server:
+        streams = [server.open_stream(2000)]
+        streams[0].recv(1)
+        streams.append(server.open_stream(2000))
+        while server.metric("llamacpp:requests_deferred") + server.metric("llamacpp:requests_processing") == 2:
+            status, headers, data = server.ask("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})
+            busy = server.metric("llamacpp:requests_deferred") + server.metric("llamacpp:requests_processing") == 2
+            check(not busy or (status == 503 and headers["Retry-After"] == "1"), f"a full queue: {status} {data}")
+            break
+    for stream in streams:
+        stream.close()
+
+
+with Server("--temp", "0") as main_server:
+    check_answers(main_server)
+    check_stops_and_chances(main_server)
+    check_refusals(main_server)
+    check_cancel(main_server)
+    check_together(main_server)
+check_keys()
+check_queue()
+print(f"{len(failures)} failures")
+sys.exit(bool(failures))

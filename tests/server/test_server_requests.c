@@ -1,0 +1,251 @@
+/*
+ * Goal:   requests of each API are read as they mean it, and what is wrong with one is named; the memory of a JSON text
+ *         is bounded before it is parsed.
+ * Method: bodies beside the conversation that templates get, or beside a part of the refusal; texts that take much
+ *         memory, whose allocations are counted.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "server/conversation.h"
+#include "server/json_bounds.h"
+#include "server/request_fields.h"
+
+typedef bool reader(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
+
+static const struct conversation_example {
+    reader *read;
+    const char *body, *messages, *tools, *variables; /* messages NULL: `tools` is a part of the refusal */
+} conversations[] = {
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user','content':'a'}]}", "[{'role':'user','content':'a'}]",
+     NULL, NULL},
+    {pi2_conversation_from_openai,
+     "{'messages':[{'role':'developer','content':[{'type':'text','text':'a'},{'type':'text','text':'b'}]},"
+     "{'role':'assistant','content':null,'tool_calls':[{'id':'1','type':'function','function':{'name':'f',"
+     "'arguments':'{\\'x\\':1}'}}]}],'chat_template_kwargs':{'k':true},'reasoning_effort':'low'}",
+     "[{'role':'system','content':'ab'},{'role':'assistant','content':'','tool_calls':[{'id':'1','type':'function',"
+     "'function':{'name':'f','arguments':{'x':1}}}]}]", NULL, "{'k':true,'reasoning_effort':'low'}"},
+    {pi2_conversation_from_openai,
+     "{'messages':[{'role':'user','content':'a'}],'tools':[{'type':'function','function':{'name':'f'}}]}",
+     "[{'role':'user','content':'a'}]", "[{'type':'function','function':{'name':'f'}}]", NULL},
+    {pi2_conversation_from_openai,
+     "{'messages':[{'role':'user','content':'a'}],'tools':[{'function':{'name':'f'}}],'tool_choice':'none'}",
+     "[{'role':'user','content':'a'}]", NULL, NULL},
+    {pi2_conversation_from_openai, "{}", NULL, "'messages' must be an array", NULL},
+    {pi2_conversation_from_openai, "{'messages':[]}", NULL, "one at least", NULL},
+    {pi2_conversation_from_openai, "{'messages':[5]}", NULL, "message 0", NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user','content':5}]}", NULL, "content must be", NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user','content':[{'type':'image_url','image_url':{}}]}]}",
+     NULL, "'image_url' is not supported", NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'tools':[{}]}", NULL, "tool 0", NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'tool_choice':'required'}", NULL, "'tool_choice'",
+     NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'chat_template_kwargs':[]}", NULL,
+     "must be an object", NULL},
+    {pi2_conversation_from_anthropic,
+     "{'system':[{'type':'text','text':'s'}],'messages':[{'role':'user','content':'q'},{'role':'assistant','content':"
+     "[{'type':'thinking','thinking':'t'},{'type':'text','text':'a'},{'type':'tool_use','id':'1','name':'f','input':"
+     "{'x':1}}]},{'role':'user','content':[{'type':'text','text':'and'},{'type':'tool_result','tool_use_id':'1',"
+     "'content':[{'type':'text','text':'r'}]}]}],'tools':[{'name':'f','description':'d','input_schema':{}}],"
+     "'thinking':{'type':'disabled'}}",
+     "[{'role':'system','content':'s'},{'role':'user','content':'q'},{'role':'assistant','reasoning_content':'t',"
+     "'content':'a','tool_calls':[{'id':'1','type':'function','function':{'name':'f','arguments':{'x':1}}}]},"
+     "{'role':'tool','tool_call_id':'1','content':'r'},{'role':'user','content':'and'}]",
+     "[{'type':'function','function':{'name':'f','description':'d','parameters':{}}}]", "{'enable_thinking':false}"},
+    {pi2_conversation_from_anthropic, "{'messages':[{'role':'system','content':'q'}]}", NULL, "the role 'system'",
+     NULL},
+    {pi2_conversation_from_anthropic, "{'messages':[{'role':'user','content':'q'}],'tools':[{'type':'web_search'}]}",
+     NULL, "'input_schema'", NULL},
+    {pi2_conversation_from_anthropic, "{'messages':[{'role':'user','content':[{'type':'image','source':{}}]}]}", NULL,
+     "'image' is not supported", NULL},
+    {pi2_conversation_from_anthropic, "{'messages':[{'role':'user','content':[{'type':'tool_result','content':7}]}]}",
+     NULL, "content must be", NULL},
+    {pi2_conversation_from_ollama, "{'messages':[{'role':'user','content':'q'}],'think':true}",
+     "[{'role':'user','content':'q'}]", NULL, "{'enable_thinking':true}"},
+    {pi2_conversation_from_ollama, "{'messages':[{'role':'user','content':'q','images':['x']}]}", NULL, "images", NULL},
+};
+
+/** JSON in which ' stands for ", and \' for \". */
+static json_t *quoted(const char *text) {
+    if (!text) return NULL;
+    char *copy = strdup(text);
+    assert_non_null(copy);
+    for (char *at = copy; *at; at++) {
+        if (*at == '\'') *at = '"';
+    }
+    json_error_t error;
+    json_t *value = json_loads(copy, JSON_REJECT_DUPLICATES, &error);
+    if (!value) fail_msg("%s: %s", text, error.text);
+    free(copy);
+    return value;
+}
+
+static void expect_equal(const char *body, const json_t *got, const char *wanted_text) {
+    json_t *wanted = quoted(wanted_text);
+    if ((got || wanted) && !json_equal(got, wanted)) {
+        char *text = json_dumps(got, JSON_COMPACT | JSON_ENCODE_ANY);
+        fail_msg("%s gives %s, not %s", body, text, wanted_text ? wanted_text : "nothing");
+    }
+    json_decref(wanted);
+}
+
+static void test_conversations(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof conversations / sizeof conversations[0]; i++) {
+        const struct conversation_example *example = &conversations[i];
+        pi2_conversation_json out = {0};
+        pi2_request_fault fault = {0};
+        json_t *body = quoted(example->body);
+        const bool is_read = example->read(body, &out, &fault);
+        if (is_read != (example->messages != NULL)) fail_msg("%s: %s", example->body, fault.text);
+        if (is_read) {
+            expect_equal(example->body, out.messages, example->messages);
+            expect_equal(example->body, out.tools, example->tools);
+            expect_equal(example->body, out.variables, example->variables);
+            assert_int_equal(fault.status, 0);
+        } else {
+            assert_int_equal(fault.status, 400);
+            if (!strstr(fault.text, example->tools)) fail_msg("%s: '%s'", example->body, fault.text);
+        }
+        pi2_conversation_json_free(&out);
+        json_decref(body);
+    }
+}
+
+static const struct { const char *body, *fault; } field_examples[] = {
+    {"{'temperature':'hot'}", "'temperature' must be a number"},
+    {"{'temperature':1e300}", "'temperature' is 1e+300"},
+    {"{'top_p':1.5}", "'top_p'"},
+    {"{'min_p':-0.1}", "'min_p'"},
+    {"{'repeat_penalty':0}", "'repeat_penalty'"},
+    {"{'top_k':99999999999}", "'top_k'"},
+    {"{'top_k':1.5}", "whole number"},
+    {"{'seed':'x'}", "'seed'"},
+    {"{'max_tokens':-5}", "'max_tokens'"},
+    {"{'max_tokens':1e18}", "whole number"},
+    {"{'ignore_eos':1}", "true or false"},
+    {"{'stop':5}", "'stop' must be"},
+    {"{'stop':['a',5]}", "'stop' must be"},
+    {"{'stop':['1','2','3','4','5','6','7','8','9','10','11','12','13','14','15','16','17']}", "more than 16"},
+    {"{'n':2}", "'n' is 2"},
+    {"{'grammar':'root ::= x'}", "'grammar' is not supported"},
+    {"{'logit_bias':{'5':-100}}", "'logit_bias'"},
+    {"{'format':'json'}", "'format'"},
+    {"{'response_format':{'type':'json_object'}}", "'json_object' is not supported"},
+    {"{'response_format':{'type':5}}", "'type' must be a text"},
+};
+
+static void test_bad_fields(void **state) {
+    (void)state;
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    for (size_t i = 0; i < sizeof field_examples / sizeof field_examples[0]; i++) {
+        pi2_request_fault fault = {0};
+        pi2_job job = {0};
+        pi2_job_init(&job, &sampling);
+        json_t *body = quoted(field_examples[i].body);
+        assert_false(pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &job, &fault));
+        if (!strstr(fault.text, field_examples[i].fault)) fail_msg("%s: '%s'", field_examples[i].body, fault.text);
+        json_decref(body);
+        pi2_job_free(&job);
+    }
+}
+
+static void test_good_fields(void **state) {
+    (void)state;
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    pi2_request_fault fault = {0};
+    pi2_job job = {0};
+    pi2_job_init(&job, &sampling);
+    json_t *body = quoted("{'temperature':0.5,'top_k':-1,'top_p':0.25,'min_p':0.125,'seed':7,'repeat_penalty':1.5,"
+                          "'repeat_last_n':-1,'presence_penalty':-1,'frequency_penalty':2,'max_tokens':12.0,'stop':"
+                          "['x','','yy'],'stop_sequences':null,'ignore_eos':true,'n':1,'logit_bias':{},'echo':false,"
+                          "'response_format':{'type':'text'},'grammar':''}");
+    assert_true(pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &job, &fault));
+    assert_true(job.sampling.temperature == 0.5f && job.sampling.top_k == 0 && job.sampling.top_p == 0.25f);
+    assert_true(job.sampling.min_p == 0.125f && job.sampling.seed == 7 && job.sampling.repeat_penalty == 1.5f);
+    assert_true(job.sampling.repeat_last_n == -1 && job.sampling.presence_penalty == -1.0f);
+    assert_true(job.sampling.frequency_penalty == 2.0f && job.sampling.forbid_end_tokens);
+    assert_int_equal(job.limit, 12);
+    assert_int_equal(job.stop_words.count, 2); /* an empty one would end every answer */
+    assert_string_equal(job.stop_words.items[1], "yy");
+    json_decref(body);
+    pi2_job_free(&job);
+}
+
+/* ---- memory ---- */
+
+static size_t allocated, peak;
+
+static void *count_malloc(size_t size) {
+    size_t *block = malloc(size + 16);
+    if (!block) return NULL;
+    *block = size + 32; /* with what the allocator takes for itself */
+    allocated += *block;
+    if (allocated > peak) peak = allocated;
+    return (char *)block + 16;
+}
+
+static void count_free(void *pointer) {
+    if (!pointer) return;
+    size_t *block = (size_t *)(void *)((char *)pointer - 16);
+    allocated -= *block;
+    free(block);
+}
+
+/** begin, `count` times `middle`, end; malloc'd. */
+static char *repeated(const char *begin, const char *middle, size_t count, const char *end) {
+    char *text = malloc(strlen(begin) + count * strlen(middle) + strlen(end) + 1);
+    assert_non_null(text);
+    char *at = text + sprintf(text, "%s", begin);
+    for (size_t i = 0; i < count; i++) at += sprintf(at, "%s", middle);
+    (void)sprintf(at, "%s", end);
+    return text;
+}
+
+static void test_memory_is_bounded(void **state) {
+    (void)state;
+    static const struct { const char *begin, *middle, *end; } shapes[] = {
+        {"[0", ",1", "]"}, {"[[]", ",[]", "]"}, {"[{}", ",{}", "]"}, {"[\"\"", ",\"\"", "]"},
+        {"[\"", "abcd", "\"]"}, {"[\"", "\\u20ac", "\"]"}, {"[{}", ",{\"a\":1}", "]"},
+        {"[[1]", ",[1,2,3,4,5,6,7,8,9]", "]"}, {"[1", ",1.5e3", "]"}};
+    json_set_alloc_funcs(count_malloc, count_free);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        char *text = repeated(shapes[i].begin, shapes[i].middle, 5000, shapes[i].end);
+        allocated = peak = 0;
+        const pi2_json_bounds bounds = pi2_json_measure(text, strlen(text));
+        json_t *value = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(value);
+        if (peak > bounds.memory) {
+            fail_msg("%s...: took %zu bytes, %zu expected", shapes[i].middle, peak, bounds.memory);
+        }
+        json_decref(value);
+        assert_int_equal(allocated, 0);
+        free(text);
+    }
+    json_set_alloc_funcs(malloc, free);
+}
+
+static void test_depth(void **state) {
+    (void)state;
+    char *text = repeated("", "[", 1000, "");
+    assert_int_equal(pi2_json_measure(text, 1000).depth, 1000);
+    free(text);
+    assert_int_equal(pi2_json_measure("{\"[[[\\\"[[\":[{}]}", 17).depth, 3); /* in a text brackets are none */
+    assert_int_equal(pi2_json_measure("]]]][", 5).depth, 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_conversations), cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_good_fields),
+        cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_depth)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
