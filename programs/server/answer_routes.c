@@ -43,10 +43,17 @@ static bool read_chat(pi2_reply *reply, const json_t *body, pi2_request_fault *f
            take_conversation(reply, body, pi2_conversation_from_openai, fault);
 }
 
+/** An array of texts alone is one of prompts for every client, however llama.cpp joins texts and ids. */
 static bool take_plain_prompt(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    const json_t *prompt = json_object_get(body, "prompt"), *first = json_array_get(prompt, 0);
     int32_t *tokens = NULL;
-    size_t count = 0;
-    return pi2_prompt_of_value(reply->exchange, json_object_get(body, "prompt"), true, true, &tokens, &count, fault) &&
+    size_t count = 0, texts = 0;
+    for (size_t i = 0; i < json_array_size(prompt); i++) texts += !json_is_integer(json_array_get(prompt, i));
+    if (texts > 1 && texts == json_array_size(prompt)) {
+        return pi2_fault(fault, "'prompt' holds %zu prompts: one a request is answered here", texts);
+    }
+    if (json_array_size(prompt) == 1 && json_is_array(first)) prompt = first;
+    return pi2_prompt_of_value(reply->exchange, prompt, true, true, &tokens, &count, fault) &&
            pi2_reply_take_prompt(reply, tokens, count, fault);
 }
 

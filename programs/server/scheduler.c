@@ -104,11 +104,13 @@ static pi2_status add_token(pi2_scheduler *scheduler, pi2_job *job, int32_t toke
     return is_added ? PI2_OK : no_memory(job);
 }
 
-static void note_counters(pi2_scheduler *scheduler) {
+/** A token more; who looks at the counts while a long answer grows sees it grow. */
+static void count_token(pi2_scheduler *scheduler) {
     pi2_engine_counters counters;
     pi2_engine_count(scheduler->engine, &counters);
     (void)pthread_mutex_lock(&scheduler->mutex);
     scheduler->counts.counters = counters;
+    scheduler->counts.answer_tokens++;
     (void)pthread_mutex_unlock(&scheduler->mutex);
 }
 
@@ -129,7 +131,7 @@ static pi2_status decode(pi2_scheduler *scheduler, pi2_job *job, uint64_t begin_
         job->times.decode_ms = (double)(now_ns - first_ns) / 1e6;
         const bool ends = !job->sampling.forbid_end_tokens && pi2_engine_ends_generation(scheduler->engine, token);
         status = add_token(scheduler, job, token, ends);
-        note_counters(scheduler);
+        count_token(scheduler);
         if (status != PI2_OK) break;
         if (ends) { job->stop = PI2_CLI_STOP_EOS; break; }
         if (job->text.is_stopped) { job->stop = PI2_CLI_STOP_WORD; break; }
@@ -195,7 +197,6 @@ static void run(pi2_scheduler *scheduler, pi2_job *job) {
     scheduler->counts.running = 0;
     scheduler->counts.prompt_tokens += job->computed_count;
     scheduler->counts.cached_tokens += job->cached_count;
-    scheduler->counts.answer_tokens += job->tokens.length;
     scheduler->counts.prompt_seconds += job->times.prompt_ms / 1e3;
     scheduler->counts.answer_seconds += job->times.decode_ms / 1e3;
     scheduler->counts.timeline_tokens = scheduler->timeline.length;

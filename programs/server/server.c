@@ -16,7 +16,8 @@
 #include "exchange.h"
 
 enum { HEADER_BYTES = 16384, STACK_BYTES = 1 << 20, TOUCHED_STACK_BYTES = 96 << 10, MORE_CONNECTIONS = 16,
-       OWN_BYTES = 1 << 20, LEAST_BODY_BYTES = 256 << 10, MOST_BODY_BYTES = 16 << 20, DISCARD_BYTES = 64 << 20 };
+       OWN_BYTES = 1 << 20, REQUEST_SECONDS = 30, LEAST_BODY_BYTES = 256 << 10, MOST_BODY_BYTES = 16 << 20,
+       DISCARD_BYTES = 64 << 20 };
 
 size_t pi2_server_body_bytes(uint64_t memory_bytes) {
     const uint64_t share = memory_bytes / 64;
@@ -219,13 +220,19 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
     return exchange->route->handle(exchange);
 }
 
+/** Who sends nothing gives the connection up sooner than who reads slowly. */
+static unsigned request_timeout(const pi2_server_settings *settings) {
+    return settings->timeout_seconds < REQUEST_SECONDS ? settings->timeout_seconds : REQUEST_SECONDS;
+}
+
 static void on_completed(void *user, struct MHD_Connection *connection, void **state,
                          enum MHD_RequestTerminationCode code) {
     (void)user;
-    (void)connection;
     (void)code;
     pi2_exchange *exchange = *state;
     if (!exchange) return;
+    (void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT,
+                                    request_timeout(exchange->server->settings)); /* of the next request's wait */
     pi2_reply_free(exchange->reply);
     pi2_exchange_drop_body(exchange);
     free(exchange);
@@ -280,7 +287,7 @@ int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_ou
             MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, on_request,
             server, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
             MHD_OPTION_CONNECTION_LIMIT, connections_most(settings), MHD_OPTION_CONNECTION_TIMEOUT,
-            settings->timeout_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
+            request_timeout(settings), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
             MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_END);
         if (!server->daemon) {
             (void)pi2_cli_usage_error("the HTTP library cannot start");

@@ -118,7 +118,7 @@ def check_answers(server):
     prompt = server.post("/apply-template", {"messages": QUESTION})["prompt"]
     ids = server.post("/tokenize", {"content": prompt})["tokens"]
     check(server.post("/detokenize", {"tokens": ids})["content"] == prompt, "detokenize is not the way back")
-    for body in ({"prompt": prompt}, {"prompt": ids}):
+    for body in ({"prompt": prompt}, {"prompt": ids}, {"prompt": [ids]}, {"prompt": [prompt]}):
         plain = server.post("/v1/completions", dict(body, temperature=0, max_tokens=24))
         check(plain["choices"][0]["text"] == answer, f"/v1/completions {plain}")
     native = server.post("/completion", {"prompt": ids, "temperature": 0, "n_predict": 24})
@@ -183,6 +183,8 @@ def check_refusals(server):
     server.error(400, chat, {"messages": QUESTION, "response_format": {"type": "json_object"}}, "'response_format'")
     server.error(400, "/v1/completions", {"prompt": ""}, "empty")
     server.error(400, "/v1/completions", {"prompt": [5, -1]}, "token -1")
+    server.error(400, "/v1/completions", {"prompt": ["a", "b"]}, "2 prompts")
+    server.error(400, "/v1/completions", {"prompt": [[5], [6]]}, "2 prompts")
     server.error(400, "/v1/completions", {"prompt": [999999999999]}, "outside the vocabulary")
     server.error(400, "/detokenize", {"tokens": ["a"]}, "token 0")
     server.error(404, "/v1/no-such-route", {}, "nothing is at this path")
@@ -205,6 +207,34 @@ def check_refusals(server):
     raw.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100000 + b"\r\n\r\n")
     check(b" 431 " in raw.recv(4096).split(b"\r\n")[0], "headers without an end")
     raw.close()
+
+
+def check_page(server):
+    """The page is there without a key, and whatever it loads is too."""
+    status, headers, page = server.ask("GET", "/")
+    check(status == 200 and "default-src 'none'" in headers["Content-Security-Policy"], f"/: {status} {headers}")
+    named = re.findall(rb'(?:src|href)="([^"]+)"', page)
+    check(sorted(named) == [b"data:,", b"page.css", b"page.js"], f"/ loads {named}")
+    for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript")):
+        status, headers, data = server.ask("GET", "/" + name)
+        check(status == 200 and headers["Content-Type"].startswith(kind) and data, f"/{name}: {status} {headers}")
+    ids = set(re.findall(r'\bid="([^"]+)"', page.decode()))
+    script = server.ask("GET", "/page.js")[2].decode()
+    check("innerHTML" not in script, "the page takes text for HTML")
+    check(set(re.findall(r'\$\("([a-z-]+)"\)', script)) <= ids, "the script looks for what the page has not")
+
+
+def check_idle():
+    """Who begins a request and sends no more does not keep the connection."""
+    with Server("--timeout", "1") as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(3)]
+        for connection, begun in zip(idle, (b"", b"GET /hea", b"POST /completion HTTP/1.1\r\nHost: localhost\r\n"
+                                            b"Content-Length: 5\r\n\r\n{")):
+            connection.sendall(begun)
+        for connection in idle:
+            data = connection.recv(100)
+            check(not data or b" 408 " in data, f"an idle connection gets {data}")
+            connection.close()
 
 
 def check_cancel(server):
@@ -277,9 +307,11 @@ with Server("--temp", "0") as main_server:
     check_answers(main_server)
     check_stops_and_chances(main_server)
     check_refusals(main_server)
+    check_page(main_server)
     check_cancel(main_server)
     check_together(main_server)
 check_keys()
 check_queue()
+check_idle()
 print(f"{len(failures)} failures")
 sys.exit(bool(failures))
