@@ -54,6 +54,10 @@ LANES_INLINE lanes negate_where(lanes a, lanes bits, lanes pattern) {
     return _mm512_mask_sub_epi8(a, _mm512_test_epi8_mask(bits, pattern), _mm512_setzero_si512(), a);
 }
 
+/* Where nothing is optimised, compilers' headers have macros for these, and masks in them that change their sign. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
 /* Of a table of 8 bytes an entry: the first four and the last four of each lane's entry. */
 LANES_INLINE void gather_pairs(const void *table, lanes index, lanes *first, lanes *last) {
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -65,6 +69,8 @@ LANES_INLINE void gather_pairs(const void *table, lanes index, lanes *first, lan
 
 /* Entries of 4 bytes. */
 LANES_INLINE lanes gather(const void *table, lanes index) { return _mm512_i32gather_epi32(index, table, 4); }
+
+#pragma GCC diagnostic pop
 
 LANES_INLINE float_lanes floats_of_bits(lanes a) { return _mm512_castsi512_ps(a); }
 LANES_INLINE float_lanes load_halves(const uint8_t *halves) {

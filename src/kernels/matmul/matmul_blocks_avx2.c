@@ -2,5 +2,5 @@
 #include "weight_formats/block_lanes_avx2.h"
 
 #define BLOCKS_SUFFIX avx2
-#define UNROLLED_UNITS /* there are too few registers */
+#define UNROLLED_UNITS UNROLLED
 #include "kernels/matmul/matmul_blocks_template.h"

@@ -242,7 +242,7 @@ LANES_INLINE void strip_of_blocks(pi2_weight_type type, const pi2_weight_format 
     STRIP_FUNCTION(lower, PI2_##upper, 1, 4)                                                                     \
     static const pi2_matmul_strips lower##_strips = {                                                            \
         .format = &pi2_weight_format_##lower,                                                                    \
-        .prepared = (minimums) || MOVES_SIGNED ? PI2_PREPARED_OFFSET : PI2_PREPARED_NONE,                        \
+        .prepared = (minimums) || MOVES_SIGNED > 0 ? PI2_PREPARED_OFFSET : PI2_PREPARED_NONE,                    \
         .offset = (minimums) ? -1 : MOVES_SIGNED,                                                                \
         .max_tokens = BLOCK_TOKENS,                                                                              \
         .wide_tiles = {BLOCK_TILES},                                                                             \
