@@ -15,7 +15,7 @@ static void read_block(pi2_block_values *w, const uint8_t *block) {
     w->d[0] = pi2_load_half(block);
     for (size_t s = 0; s < 8; s++) w->scales[s] = (int16_t)(2 * (block[SCALES + s / 2] >> (s % 2 * 4) & 15) + 1);
     for (size_t i = 0; i < 64; i++) {
-        const uint32_t high = block[HIGH + i / 8] >> (i % 8) & 1, signs = block[SIGNS + i / 2] >> (i % 2 * 4);
+        const uint32_t high = block[HIGH + i / 8] >> (i % 8) & 1, signs = (uint32_t)block[SIGNS + i / 2] >> (i % 2 * 4);
         pi2_read_grid(w->q + 4 * i, &pi2_grid_iq3_s[block[POINTS + i] | high << 8], 4, signs);
     }
 }
