@@ -106,15 +106,18 @@ pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_
     return pi2_architecture_f32_or(model, name, "rope.freq_base_swa", shape->rope.base, &shape->local_rope.base);
 }
 
-pi2_status pi2_decoder_layer_sees_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,
-                                         uint32_t number, uint32_t period, bool *sees_out) {
+pi2_status pi2_decoder_read_layer_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                                         uint32_t number, uint32_t period, pi2_layer_shape *layer,
+                                         bool *has_window_out) {
     static const char suffix[] = "attention.sliding_window_pattern";
     char key[128];
     (void)snprintf(key, sizeof key, "%s.%s", shape->architecture, suffix);
     uint32_t value = period;
     PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, suffix, number, period, &value));
     const bool is_array = pi2_gguf_is_array(model->gguf, key);
-    *sees_out = shape->window > 0 && (is_array ? value != 0 : value > 0 && number % value + 1 < value);
+    const bool has_one = shape->window > 0 && (is_array ? value != 0 : value > 0 && number % value + 1 < value);
+    if (has_one) pi2_decoder_set_window(layer, shape->window);
+    if (has_window_out) *has_window_out = has_one;
     return PI2_OK;
 }
 
@@ -165,6 +168,14 @@ pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_
     if (shape->shared_length >= 1 && shape->shared_length <= 1u << 20) return PI2_OK;
     return pi2_fail(PI2_ERR_FORMAT, "%s: %s.expert_shared_feed_forward_length is %u, which is outside 1 .. %u",
                     pi2_gguf_file_path(model->gguf, 0), name, shape->shared_length, 1u << 20);
+}
+
+void pi2_decoder_be_gemma(pi2_model_shape *shape, uint32_t layers_of_27b) {
+    shape->rope.pairing = PI2_ROPE_NEOX;
+    shape->post_norms = true;
+    shape->embedding_scale = sqrtf((float)shape->embedding_length);
+    if (shape->layer_count != layers_of_27b || shape->head_count == 0) return;
+    shape->attention_scale = 1.0f / sqrtf((float)(shape->embedding_length / shape->head_count));
 }
 
 pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_model_shape *shape) {

@@ -25,6 +25,10 @@ pi2_status pi2_decoder_read_gating(const pi2_tensor_directory *model, pi2_model_
                                    pi2_expert_gating fallback);
 /** An FFN beside the experts, of a length of its own: layers' feed_forward_length is that. Errors FORMAT (the key). */
 pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_shape *shape);
+/** What the Gemmas have in common: norms before and behind blocks, a scaled embedding, halves rotated against each
+ *  other, and in the model of so many layers scores that are scaled by the embedding's share of a head. */
+void pi2_decoder_be_gemma(pi2_model_shape *shape, uint32_t layers_of_27b);
+
 /** Leaves out the layers behind the others that guess further tokens. Errors FORMAT (the key). */
 pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_model_shape *shape);
 
@@ -46,9 +50,11 @@ void pi2_decoder_set_window(pi2_layer_shape *layer, uint32_t window);
  * family says what of its scaling stays). fallback: of files that do not say how many; 0: then there are none.
  */
 pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t fallback);
-/** Whether layer `number` sees a window: all but the last of each `period`, unless the metadata says otherwise. */
-pi2_status pi2_decoder_layer_sees_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,
-                                         uint32_t number, uint32_t period, bool *sees_out);
+/** Gives layer `number` a window where it has one: all but the last of each `period`, unless the metadata says
+ *  otherwise. has_window_out: may be NULL. */
+pi2_status pi2_decoder_read_layer_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                                         uint32_t number, uint32_t period, pi2_layer_shape *layer,
+                                         bool *has_window_out);
 
 /** Names the tensors of the layers' blocks, the embedding and the head. Free with pi2_model_requests_free(), after an
  *  error too. Errors FORMAT (one that is missing or of another shape), UNSUPPORTED (one we cannot honour), MEMORY. */

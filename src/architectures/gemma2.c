@@ -1,7 +1,5 @@
 /* gemma2.c: Gemma 2: every second layer, the first among them, sees a window; scores and logits have soft caps; norms
  * before and after each block. */
-#include <math.h>
-
 #include "architectures/decoder.h"
 #include "base/fail.h"
 
@@ -11,24 +9,15 @@ static pi2_status gemma2_read_shape(const pi2_tensor_directory *model, pi2_model
     const char *name = shape->architecture;
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_refuse_experts(model, shape));
-    shape->rope.pairing = PI2_ROPE_NEOX;
-    shape->post_norms = true;
-    shape->embedding_scale = sqrtf((float)shape->embedding_length);
+    pi2_decoder_be_gemma(shape, LAYERS_OF_27B);
     PI2_TRY(pi2_decoder_read_window(model, shape, WINDOW));
     PI2_TRY(pi2_architecture_f32_or(model, name, "attn_logit_softcapping", 50.0f, &shape->attention_cap));
-    PI2_TRY(pi2_architecture_f32_or(model, name, "final_logit_softcapping", 30.0f, &shape->logit_cap));
-    if (shape->layer_count == LAYERS_OF_27B && shape->head_count) {
-        shape->attention_scale = 1.0f / sqrtf((float)(shape->embedding_length / shape->head_count));
-    }
-    return PI2_OK;
+    return pi2_architecture_f32_or(model, name, "final_logit_softcapping", 30.0f, &shape->logit_cap);
 }
 
 static pi2_status gemma2_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                     pi2_layer_shape *layer) {
-    bool is_local;
-    PI2_TRY(pi2_decoder_layer_sees_window(model, shape, number, PERIOD, &is_local));
-    if (is_local) pi2_decoder_set_window(layer, shape->window);
-    return PI2_OK;
+    return pi2_decoder_read_layer_window(model, shape, number, PERIOD, layer, NULL);
 }
 
 const pi2_architecture pi2_architecture_gemma2 = {

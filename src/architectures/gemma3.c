@@ -2,8 +2,6 @@
  * gemma3.c: Gemma 3 (text): five layers of six see a window, and are rotated by a base of their own, without the
  * scaling of the others; norms before and after each block; queries and keys are normed, head by head.
  */
-#include <math.h>
-
 #include "architectures/decoder.h"
 #include "base/fail.h"
 
@@ -13,28 +11,20 @@ static pi2_status gemma3_read_shape(const pi2_tensor_directory *model, pi2_model
     const char *name = shape->architecture;
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_refuse_experts(model, shape));
-    shape->rope.pairing = PI2_ROPE_NEOX;
+    pi2_decoder_be_gemma(shape, LAYERS_OF_27B);
     shape->head_norms = true;
-    shape->post_norms = true;
-    shape->embedding_scale = sqrtf((float)shape->embedding_length);
     PI2_TRY(pi2_decoder_read_window(model, shape, 0));
     PI2_TRY(pi2_architecture_f32_or(model, name, "rope.freq_base_swa", 10000.0f, &shape->local_rope.base));
     shape->local_rope.linear_scale = 1.0f;
     shape->local_rope.yarn = false;
-    PI2_TRY(pi2_architecture_f32_or(model, name, "final_logit_softcapping", 0.0f, &shape->logit_cap));
-    if (shape->layer_count == LAYERS_OF_27B && shape->head_count) {
-        shape->attention_scale = 1.0f / sqrtf((float)(shape->embedding_length / shape->head_count));
-    }
-    return PI2_OK;
+    return pi2_architecture_f32_or(model, name, "final_logit_softcapping", 0.0f, &shape->logit_cap);
 }
 
 static pi2_status gemma3_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                     pi2_layer_shape *layer) {
     bool is_local;
-    PI2_TRY(pi2_decoder_layer_sees_window(model, shape, number, PERIOD, &is_local));
-    if (!is_local) return PI2_OK;
-    pi2_decoder_set_window(layer, shape->window);
-    layer->rope = 1;
+    PI2_TRY(pi2_decoder_read_layer_window(model, shape, number, PERIOD, layer, &is_local));
+    if (is_local) layer->rope = 1;
     return PI2_OK;
 }
 

@@ -19,10 +19,7 @@ static pi2_status gpt_oss_read_shape(const pi2_tensor_directory *model, pi2_mode
 
 static pi2_status gpt_oss_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                      pi2_layer_shape *layer) {
-    bool is_local;
-    PI2_TRY(pi2_decoder_layer_sees_window(model, shape, number, PERIOD, &is_local));
-    if (is_local) pi2_decoder_set_window(layer, shape->window);
-    return PI2_OK;
+    return pi2_decoder_read_layer_window(model, shape, number, PERIOD, layer, NULL);
 }
 
 const pi2_architecture pi2_architecture_gpt_oss = {

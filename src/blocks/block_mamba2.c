@@ -68,18 +68,6 @@ static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2
     needs_out->stages = STAGES;
 }
 
-static pi2_matrix_rows matrix_of(const pi2_forward_walk *walk) {
-    const pi2_forward_buffers *buffers = &walk->forward->buffers;
-    return (pi2_matrix_rows){ &layer_of(walk)->mix_in, buffers->scratch, buffers->scratch_stride };
-}
-
-static void in_chunk(void *argument, unsigned member, uint32_t chunk) {
-    (void)member;
-    const pi2_forward_walk *walk = argument;
-    const pi2_matrix_rows rows = matrix_of(walk);
-    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
-}
-
 static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
@@ -143,9 +131,7 @@ static void norm_groups(pi2_forward_walk *walk, uint32_t token) {
 
 static void run(struct pi2_forward_walk *walk) {
     const pi2_model_shape *m = &walk->forward->model->shape;
-    const pi2_matrix_rows rows = matrix_of(walk);
-    walk->stage_name = "state space input";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, in_chunk, NULL);
+    pi2_forward_mix_input(walk, "state space input");
     walk->stage_name = "convolution";
     pi2_forward_stage(walk, (channels_of(m) + CHANNELS - 1) / CHANNELS, convolve_chunk, NULL);
     walk->stage_name = "scan";

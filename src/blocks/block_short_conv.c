@@ -43,18 +43,6 @@ static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2
     needs_out->stages = 3;
 }
 
-static pi2_matrix_rows matrix_of(const pi2_forward_walk *walk) {
-    const pi2_forward_buffers *buffers = &walk->forward->buffers;
-    return (pi2_matrix_rows){ &layer_of(walk)->mix_in, buffers->scratch, buffers->scratch_stride };
-}
-
-static void in_chunk(void *argument, unsigned member, uint32_t chunk) {
-    (void)member;
-    const pi2_forward_walk *walk = argument;
-    const pi2_matrix_rows rows = matrix_of(walk);
-    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
-}
-
 static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
@@ -78,9 +66,7 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
 
 static void run(struct pi2_forward_walk *walk) {
     const uint32_t width = walk->forward->model->shape.embedding_length;
-    const pi2_matrix_rows rows = matrix_of(walk);
-    walk->stage_name = "convolution input";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, in_chunk, NULL);
+    pi2_forward_mix_input(walk, "convolution input");
     walk->stage_name = "convolution";
     pi2_forward_stage(walk, (width + CHANNELS - 1) / CHANNELS, convolve_chunk, pi2_forward_attended);
     pi2_forward_project(walk, "convolution output");

@@ -374,6 +374,9 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
 /** The first tile of chunk `chunk`; of chunk `count`: the number of tiles. */
 uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk);
 
+/** A stage that multiplies the block's input with the layer's matrix PI2_MATRIX_MIX_IN, into its scratch. */
+void pi2_forward_mix_input(pi2_forward_walk *walk, const char *name);
+
 /** The rows of several matrices, one after another, shared out as those of one, by the first one's tiles. */
 pi2_tile_chunks pi2_forward_matrices_chunks(const pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count);
 void pi2_forward_matrices_chunk(pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count, uint32_t chunk);

@@ -175,3 +175,21 @@ void pi2_forward_matrices_chunk(pi2_forward *forward, const pi2_matrix_rows *row
                          forward->token_count, rows[i].out + (size_t)begin * PI2_TILE_ROWS, rows[i].stride, true);
     }
 }
+
+static pi2_matrix_rows mix_input(const pi2_forward_walk *walk) {
+    const pi2_forward_buffers *buffers = &walk->forward->buffers;
+    return (pi2_matrix_rows){ &layer_of(walk)->mix_in, buffers->scratch, buffers->scratch_stride };
+}
+
+static void mix_input_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    const pi2_forward_walk *walk = argument;
+    const pi2_matrix_rows rows = mix_input(walk);
+    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
+}
+
+void pi2_forward_mix_input(pi2_forward_walk *walk, const char *name) {
+    const pi2_matrix_rows rows = mix_input(walk);
+    walk->stage_name = name;
+    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, mix_input_chunk, NULL);
+}
