@@ -6,7 +6,8 @@
  *   UNROLLED_UNITS   what stands before the loop over a block's units of 32 columns
  *
  * Sums of products of a sub-block's 16 or 32 columns are integers, in lanes of rows; docs/arithmetic.md says what then
- * comes. `type` is a constant where a function is inlined, so nothing is left of what it asks.
+ * comes. `shape`, R and T are constants where a function is inlined, so nothing is left of what it asks; what belongs
+ * to one format has its name, so that no function holds the unpacking of all.
  */
 #include "kernels/matmul/matmul_driver.h"
 #include "kernels/matmul/matmul_kernels.h"
@@ -22,56 +23,11 @@ typedef struct block_shape {
     bool minimums;
 } block_shape;
 
-LANES_INLINE block_shape shape_of(pi2_weight_type type) {
-    switch ((int)type) {
-#define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums) \
-    case id: return (block_shape){columns, sub_columns, largest, minimums};
-#include "weight_formats/weight_formats.inc"
-    default: return (block_shape){0};
-    }
-}
-
-LANES_INLINE void unpack(pi2_weight_type type, const block_place *p, int unit, lanes groups[8]) {
-    switch ((int)type) {
-#define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums) \
-    case id: unpack_##lower(p, unit, groups); break;
-#include "weight_formats/weight_formats.inc"
-    default: break;
-    }
-}
-
-LANES_INLINE float_lanes step_of(pi2_weight_type type, const block_place *p, int sub) {
-    switch ((int)type) {
-#define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums) \
-    case id: return step_##lower(p, sub);
-#include "weight_formats/weight_formats.inc"
-    default: return set_floats(0.0f);
-    }
-}
-
-/* Of blocks of 256 columns alone. */
-#define SCALE_256(lower, p, sub) scale_##lower(p, sub)
-#define SCALE_64(lower, p, sub) set_lanes(1)
-#define SCALE_32(lower, p, sub) set_lanes(1)
-LANES_INLINE lanes scale_of(pi2_weight_type type, const block_place *p, int sub) {
-    switch ((int)type) {
-#define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums) \
-    case id: return SCALE_##columns(lower, p, sub);
-#include "weight_formats/weight_formats.inc"
-    default: return set_lanes(1);
-    }
-}
-
-#define MINIMUM_true(lower, p, sub) minimum_##lower(p, sub)
-#define MINIMUM_false(lower, p, sub) set_lanes(0)
-LANES_INLINE lanes minimum_of(pi2_weight_type type, const block_place *p, int sub) {
-    switch ((int)type) {
-#define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums) \
-    case id: return MINIMUM_##minimums(lower, p, sub);
-#include "weight_formats/weight_formats.inc"
-    default: return set_lanes(0);
-    }
-}
+/* A unit of 32 columns of LANE_ROWS rows, and what its one or two sub-blocks have. */
+typedef struct block_unit {
+    lanes groups[8], factors[2], minimums[2];
+    float_lanes steps[2];
+} block_unit;
 
 /* Whether weights of a format are moved up: a sum of activations must be there for each sub-block. */
 LANES_INLINE bool is_moved(block_shape shape) {
@@ -111,120 +67,188 @@ LANES_INLINE lanes prepared_of(strip *s, block_shape shape, size_t b, int sub, i
     return set_lanes((uint32_t)(shape.sub_columns == 16 ? entries[sub] : entries[2 * sub] + entries[2 * sub + 1]));
 }
 
-/* chain[t] += block b of LANE_ROWS rows: 256 columns, one activation scale. */
-LANES_INLINE void add_block_of_256(pi2_weight_type type, int T, const block_place *p, strip *s, size_t b,
-                                   float_lanes chain[BLOCK_TOKENS]) {
-    const block_shape shape = shape_of(type);
-    const int sub_groups = shape.sub_columns / PI2_GROUP_COLUMNS, subs = 8 / sub_groups;
+/* A block of 256 columns so far: one activation scale. */
+typedef struct block_sums {
     lanes total[BLOCK_TOKENS], minimum_total[BLOCK_TOKENS];
+} block_sums;
+
+LANES_INLINE void add_unit_of_256(block_shape shape, int T, const block_unit *u, int unit, strip *s, size_t b,
+                                  block_sums *sums) {
+    const int sub_groups = shape.sub_columns / PI2_GROUP_COLUMNS, subs = 8 / sub_groups;
     UNROLLED
-    for (int t = 0; t < T; t++) total[t] = minimum_total[t] = set_lanes(0);
-    UNROLLED_UNITS
-    for (int unit = 0; unit < 8; unit++) {
-        lanes groups[8];
-        unpack(type, p, unit, groups);
+    for (int i = 0; i < subs; i++) {
+        const int sub = unit * subs + i;
+        lanes first[BLOCK_TOKENS];
         UNROLLED
-        for (int i = 0; i < subs; i++) {
-            const int sub = unit * subs + i;
-            lanes first[BLOCK_TOKENS];
-            UNROLLED
-            for (int t = 0; t < T; t++) first[t] = is_moved(shape) ? prepared_of(s, shape, b, sub, t) : set_lanes(0);
-            add_sub_block(shape, T, total, groups + sub_groups * i, sub_groups, factor_of(scale_of(type, p, sub)),
-                          first, s->a + 256 * b + 32 * (size_t)unit + (size_t)(shape.sub_columns * i), s->a_stride);
-            if (!shape.minimums) continue;
-            const lanes minimum = minimum_of(type, p, sub);
-            UNROLLED
-            for (int t = 0; t < T; t++) {
-                const lanes sum = prepared_of(s, shape, b, sub, t);
-                minimum_total[t] = add_integers(minimum_total[t], multiply_integers(minimum, sum));
-            }
-        }
-    }
-    const float_lanes d = step_of(type, p, 0);
-    UNROLLED
-    for (int t = 0; t < T; t++) {
-        const float_lanes dx = set_floats(s->a_scales[(size_t)t * s->a_scale_stride + b]);
-        chain[t] = fused(to_floats(total[t]), multiply(d, dx), chain[t]);
-        if (shape.minimums) {
-            const float_lanes m = load_halves(scale_halves(p, 1));
-            chain[t] = fused_negative(to_floats(minimum_total[t]), multiply(m, dx), chain[t]);
+        for (int t = 0; t < T; t++) first[t] = is_moved(shape) ? prepared_of(s, shape, b, sub, t) : set_lanes(0);
+        add_sub_block(shape, T, sums->total, u->groups + sub_groups * i, sub_groups, u->factors[i], first,
+                      s->a + 256 * b + 32 * (size_t)unit + (size_t)(shape.sub_columns * i), s->a_stride);
+        if (!shape.minimums) continue;
+        UNROLLED
+        for (int t = 0; t < T; t++) {
+            const lanes sum = prepared_of(s, shape, b, sub, t);
+            sums->minimum_total[t] = add_integers(sums->minimum_total[t], multiply_integers(u->minimums[i], sum));
         }
     }
 }
 
-/* chain[t] += block b of LANE_ROWS rows: 32 or 64 columns, a float for each sub-block. */
-LANES_INLINE void add_small_block(pi2_weight_type type, int T, const block_place *p, strip *s, size_t b,
-                                  float_lanes chain[BLOCK_TOKENS]) {
-    const block_shape shape = shape_of(type);
-    const int sub_groups = shape.sub_columns / PI2_GROUP_COLUMNS, subs = 8 / sub_groups, units = shape.columns / 32;
+/* chain[t] += block b of LANE_ROWS rows. */
+LANES_INLINE void add_sums_of_256(block_shape shape, int T, float_lanes d, const block_place *p, strip *s, size_t b,
+                                  const block_sums *sums, float_lanes chain[BLOCK_TOKENS]) {
     UNROLLED
-    for (int unit = 0; unit < units; unit++) {
-        const size_t at = b * (size_t)units + (size_t)unit; /* the block of 32 activations */
-        lanes groups[8];
-        unpack(type, p, unit, groups);
-        UNROLLED
-        for (int i = 0; i < subs; i++) {
-            lanes total[BLOCK_TOKENS], first[BLOCK_TOKENS];
-            UNROLLED
-            for (int t = 0; t < T; t++) {
-                const int32_t *entries = (const int32_t *)s->prepared + (size_t)t * s->prepared_stride;
-                total[t] = set_lanes(0);
-                first[t] = set_lanes(is_moved(shape) ? (uint32_t)entries[at] : 0);
-            }
-            add_sub_block(shape, T, total, groups + sub_groups * i, sub_groups, factor_of(set_lanes(1)), first,
-                          s->a + 32 * at + (size_t)(shape.sub_columns * i), s->a_stride);
-            const float_lanes d = step_of(type, p, unit * subs + i);
-            UNROLLED
-            for (int t = 0; t < T; t++) {
-                const float_lanes dx = set_floats(s->a_scales[(size_t)t * s->a_scale_stride + at]);
-                chain[t] = fused(to_floats(total[t]), multiply(d, dx), chain[t]);
-            }
+    for (int t = 0; t < T; t++) {
+        const float_lanes dx = set_floats(s->a_scales[(size_t)t * s->a_scale_stride + b]);
+        chain[t] = fused(to_floats(sums->total[t]), multiply(d, dx), chain[t]);
+        if (shape.minimums) {
+            const float_lanes m = load_halves(scale_halves(p, 1));
+            chain[t] = fused_negative(to_floats(sums->minimum_total[t]), multiply(m, dx), chain[t]);
         }
     }
 }
+
+/* chain[t] += a unit of block b of LANE_ROWS rows: blocks of 32 or 64 columns, a float for each sub-block. */
+LANES_INLINE void add_small_unit(block_shape shape, int T, const block_unit *u, int unit, strip *s, size_t b,
+                                 float_lanes chain[BLOCK_TOKENS]) {
+    const int sub_groups = shape.sub_columns / PI2_GROUP_COLUMNS, subs = 8 / sub_groups, units = shape.columns / 32;
+    const size_t at = b * (size_t)units + (size_t)unit; /* the block of 32 activations */
+    UNROLLED
+    for (int i = 0; i < subs; i++) {
+        lanes total[BLOCK_TOKENS], first[BLOCK_TOKENS];
+        UNROLLED
+        for (int t = 0; t < T; t++) {
+            const int32_t *entries = (const int32_t *)s->prepared + (size_t)t * s->prepared_stride;
+            total[t] = set_lanes(0);
+            first[t] = set_lanes(is_moved(shape) ? (uint32_t)entries[at] : 0);
+        }
+        add_sub_block(shape, T, total, u->groups + sub_groups * i, sub_groups, factor_of(set_lanes(1)), first,
+                      s->a + 32 * at + (size_t)(shape.sub_columns * i), s->a_stride);
+        UNROLLED
+        for (int t = 0; t < T; t++) {
+            const float_lanes dx = set_floats(s->a_scales[(size_t)t * s->a_scale_stride + at]);
+            chain[t] = fused(to_floats(total[t]), multiply(u->steps[i], dx), chain[t]);
+        }
+    }
+}
+
+/* ---- strips ---- */
+
+typedef struct block_strip {
+    float_lanes chain[BLOCK_TILES][TILE_PARTS][BLOCK_TOKENS];
+    const uint8_t *scales, *values; /* of the block under way, of the first tile */
+    uintptr_t ahead;
+} block_strip;
 
 LANES_INLINE float *out_at(strip *s, size_t tile, int r, int part, int t) {
     const size_t row = (tile + (size_t)r * s->tiles_apart) * PI2_TILE_ROWS + (size_t)(part * LANE_ROWS);
     return s->out + (size_t)t * s->out_stride + row;
 }
 
-LANES_INLINE void strip_of_blocks(pi2_weight_type type, const pi2_weight_format *format, int R, int T, strip *s) {
-    const size_t apart = s->tiles_apart * s->tile_bytes;
-    const size_t scale_bytes = format->tile_scale_bytes, value_bytes = format->tile_value_bytes;
-    for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {
-        const uint8_t *scales = s->scales + tile * s->tile_bytes, *values = s->values + tile * s->tile_bytes;
-        uintptr_t ahead = pi2_prefetch_begin(s, tile);
-        float_lanes chain[BLOCK_TILES][TILE_PARTS][BLOCK_TOKENS];
-        for (int i = 0; i < R * TILE_PARTS; i++) {
-            for (int t = 0; t < T; t++) {
-                const float *from = out_at(s, tile, i / TILE_PARTS, i % TILE_PARTS, t);
-                chain[i / TILE_PARTS][i % TILE_PARTS][t] = s->start ? set_floats(0.0f) : load_floats(from);
-            }
-        }
-        for (size_t b = 0; b < s->block_count; b++, scales += scale_bytes, values += value_bytes) {
-            if (ahead) ahead = pi2_prefetch_strip(ahead, s, R, T, scale_bytes + value_bytes);
-            for (int i = 0; i < R * TILE_PARTS; i++) {
-                const size_t r = (size_t)(i / TILE_PARTS), row = (size_t)(i % TILE_PARTS * LANE_ROWS);
-                const block_place p = {scales + r * apart, values + r * apart, row};
-                float_lanes *own = chain[r][i % TILE_PARTS];
-                if (shape_of(type).columns == 256) add_block_of_256(type, T, &p, s, b, own);
-                else add_small_block(type, T, &p, s, b, own);
-            }
-        }
-        for (int i = 0; i < R * TILE_PARTS; i++) {
-            for (int t = 0; t < T; t++) {
-                store_floats(out_at(s, tile, i / TILE_PARTS, i % TILE_PARTS, t),
-                             chain[i / TILE_PARTS][i % TILE_PARTS][t]);
-            }
+LANES_INLINE void begin_strip(int R, int T, strip *s, size_t tile, block_strip *work) {
+    work->scales = s->scales + tile * s->tile_bytes;
+    work->values = s->values + tile * s->tile_bytes;
+    work->ahead = pi2_prefetch_begin(s, tile);
+    for (int i = 0; i < R * TILE_PARTS; i++) {
+        for (int t = 0; t < T; t++) {
+            const float *from = out_at(s, tile, i / TILE_PARTS, i % TILE_PARTS, t);
+            work->chain[i / TILE_PARTS][i % TILE_PARTS][t] = s->start ? set_floats(0.0f) : load_floats(from);
         }
     }
 }
 
+LANES_INLINE void end_strip(int R, int T, strip *s, size_t tile, const block_strip *work) {
+    for (int i = 0; i < R * TILE_PARTS; i++) {
+        for (int t = 0; t < T; t++) {
+            store_floats(out_at(s, tile, i / TILE_PARTS, i % TILE_PARTS, t),
+                         work->chain[i / TILE_PARTS][i % TILE_PARTS][t]);
+        }
+    }
+}
+
+/* The i-th LANE_ROWS rows of the strip, of the block under way. */
+LANES_INLINE block_place place_of(strip *s, const block_strip *work, int i) {
+    const size_t apart = s->tiles_apart * s->tile_bytes * (size_t)(i / TILE_PARTS);
+    return (block_place){work->scales + apart, work->values + apart, (size_t)(i % TILE_PARTS * LANE_ROWS)};
+}
+
+LANES_INLINE void next_block(const pi2_weight_format *format, block_strip *work) {
+    work->scales += format->tile_scale_bytes;
+    work->values += format->tile_value_bytes;
+}
+
+LANES_INLINE void prefetch_block(const pi2_weight_format *format, int R, int T, strip *s, block_strip *work) {
+    const size_t bytes = format->tile_scale_bytes + format->tile_value_bytes;
+    if (work->ahead) work->ahead = pi2_prefetch_strip(work->ahead, s, R, T, bytes);
+}
+
+/* ---- what each format has of its own ---- */
+
+/* What a format's unit has, by the columns of its blocks: those of 256 have integers for sub-blocks, others floats. */
+#define FACTOR_256(lower, p, sub) factor_of(scale_##lower(p, sub))
+#define FACTOR_64(lower, p, sub) set_lanes(0)
+#define FACTOR_32(lower, p, sub) set_lanes(0)
+#define STEP_256(lower, p, sub) set_floats(0.0f)
+#define STEP_64(lower, p, sub) step_##lower(p, sub)
+#define STEP_32(lower, p, sub) step_##lower(p, sub)
+#define MINIMUM_true(lower, p, sub) minimum_##lower(p, sub)
+#define MINIMUM_false(lower, p, sub) set_lanes(0)
+
+#define ADD_BLOCK_256(lower)                                          \
+    block_sums sums;                                                  \
+    UNROLLED                                                          \
+    for (int t = 0; t < T; t++) sums.total[t] = sums.minimum_total[t] = set_lanes(0); \
+    UNROLLED_UNITS                                                    \
+    for (int unit = 0; unit < 8; unit++) {                            \
+        const block_unit u = read_##lower(p, unit);                   \
+        add_unit_of_256(shape, T, &u, unit, s, b, &sums);             \
+    }                                                                 \
+    add_sums_of_256(shape, T, step_##lower(p, 0), p, s, b, &sums, chain);
+#define ADD_SMALL_BLOCK(lower)                                        \
+    UNROLLED                                                          \
+    for (int unit = 0; unit < shape.columns / 32; unit++) {           \
+        const block_unit u = read_##lower(p, unit);                   \
+        add_small_unit(shape, T, &u, unit, s, b, chain);              \
+    }
+#define ADD_BLOCK_64(lower) ADD_SMALL_BLOCK(lower)
+#define ADD_BLOCK_32(lower) ADD_SMALL_BLOCK(lower)
+
+#define BLOCK_FORMAT(lower, upper, id, width, sub_width, most, has_minimums)                                         \
+    LANES_INLINE block_unit read_##lower(const block_place *p, int unit) {                                       \
+        block_unit u;                                                                                            \
+        unpack_##lower(p, unit, u.groups);                                                                       \
+        UNROLLED                                                                                                 \
+        for (int i = 0; i < 32 / (sub_width); i++) {                                                           \
+            const int sub = unit * (32 / (sub_width)) + i;                                                     \
+            u.factors[i] = FACTOR_##width(lower, p, sub);                                                      \
+            u.minimums[i] = MINIMUM_##has_minimums(lower, p, sub);                                                   \
+            u.steps[i] = STEP_##width(lower, p, sub);                                                          \
+            (void)sub;                                                                                           \
+        }                                                                                                        \
+        return u;                                                                                                \
+    }                                                                                                            \
+    LANES_INLINE void add_block_##lower(int T, const block_place *p, strip *s, size_t b,                         \
+                                        float_lanes chain[BLOCK_TOKENS]) {                                       \
+        const block_shape shape = {width, sub_width, most, has_minimums};                                     \
+        ADD_BLOCK_##width(lower)                                                                               \
+    }
+#include "weight_formats/weight_formats.inc"
+
 /* ---- one function for each format and strip ---- */
 
-#define STRIP_FUNCTION(name, type, R, T)                             \
-    static void name##_##R##x##T(const pi2_matmul_strip *s) {        \
-        strip_of_blocks(type, &pi2_weight_format_##name, R, T, s);   \
+#define STRIP_FUNCTION(name, R, T)                                                    \
+    static void name##_##R##x##T(const pi2_matmul_strip *s) {                         \
+        for (size_t tile = 0; tile < s->tile_end; tile += s->tile_step) {             \
+            block_strip work;                                                         \
+            begin_strip(R, T, s, tile, &work);                                        \
+            for (size_t b = 0; b < s->block_count; b++) {                             \
+                prefetch_block(&pi2_weight_format_##name, R, T, s, &work);            \
+                for (int i = 0; i < (R) * TILE_PARTS; i++) {                          \
+                    const block_place p = place_of(s, &work, i);                      \
+                    add_block_##name(T, &p, s, b, work.chain[i / TILE_PARTS][i % TILE_PARTS]); \
+                }                                                                     \
+                next_block(&pi2_weight_format_##name, &work);                         \
+            }                                                                         \
+            end_strip(R, T, s, tile, &work);                                          \
+        }                                                                             \
     }
 
 #define SYMBOL_OF(name, suffix) pi2_matmul_##name##_##suffix
@@ -235,11 +259,11 @@ LANES_INLINE void strip_of_blocks(pi2_weight_type type, const pi2_weight_format 
  * what moved weights have too much for them.
  */
 #define BLOCK_FORMAT(lower, upper, id, columns, sub_columns, largest, minimums)                                  \
-    STRIP_FUNCTION(lower, PI2_##upper, 1, 1)                                                                     \
-    STRIP_FUNCTION(lower, PI2_##upper, 4, 1)                                                                     \
-    STRIP_FUNCTION(lower, PI2_##upper, 1, 2)                                                                     \
-    STRIP_FUNCTION(lower, PI2_##upper, 1, 3)                                                                     \
-    STRIP_FUNCTION(lower, PI2_##upper, 1, 4)                                                                     \
+    STRIP_FUNCTION(lower, 1, 1)                                                                                   \
+    STRIP_FUNCTION(lower, 4, 1)                                                                                   \
+    STRIP_FUNCTION(lower, 1, 2)                                                                                   \
+    STRIP_FUNCTION(lower, 1, 3)                                                                                   \
+    STRIP_FUNCTION(lower, 1, 4)                                                                                   \
     static const pi2_matmul_strips lower##_strips = {                                                            \
         .format = &pi2_weight_format_##lower,                                                                    \
         .prepared = (minimums) || MOVES_SIGNED > 0 ? PI2_PREPARED_OFFSET : PI2_PREPARED_NONE,                    \
