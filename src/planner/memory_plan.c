@@ -426,6 +426,9 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     return true;
 }
 
+/* What the process holds differs from run to run, and grows by making a cluster file (0.5 MB was seen). */
+static uint64_t slack_bytes(uint64_t budget_bytes) { return budget_bytes / SLACK_SHARE + SLACK_BYTES; }
+
 /*
  * Buffers, and a context that we choose, grow with the budget, by less than it does: from what the last one
  * would have needed to the next, until one is enough. Upwards from what is too small that is the least.
@@ -434,8 +437,7 @@ static uint64_t least_budget(const pi2_memory_plan_request *request, uint64_t le
     pi2_memory_plan_request larger = *request;
     for (int i = 0; i < MOST_STEPS && larger.budget_bytes < least; i++) {
         larger.budget_bytes = least;
-        /* What the process holds differs from run to run, and grows by making a cluster file (0.5 MB was seen). */
-        larger.process_bytes = request->process_bytes + least / SLACK_SHARE + SLACK_BYTES;
+        larger.process_bytes = request->process_bytes + slack_bytes(least);
         if (spend(&larger, plan, &least)) break;
     }
     const uint64_t enough = larger.budget_bytes;
@@ -449,6 +451,7 @@ static uint32_t sequences_that_fit(const pi2_memory_plan_request *request) {
     pi2_memory_plan plan;
     uint64_t least;
     uint32_t fit = 0, too_many = request->sequences;
+    fewer.process_bytes += slack_bytes(request->budget_bytes);
     while (fit + 1 < too_many) {
         fewer.sequences = fit + (too_many - fit) / 2;
         if (spend(&fewer, &plan, &least)) fit = fewer.sequences;
