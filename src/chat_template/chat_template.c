@@ -41,6 +41,20 @@ void pi2_rendered_chat_free(pi2_rendered_chat *rendered) {
     *rendered = (pi2_rendered_chat){0};
 }
 
+void pi2_special_texts_get(const pi2_tokenizer *tokenizer, pi2_special_texts *texts_out) {
+    *texts_out = (pi2_special_texts){{0}, {0}, {0}, {0}};
+    if (tokenizer == NULL) return;
+    const struct {
+        int32_t token;
+        char *text;
+    } all[] = {{pi2_tokenizer_bos(tokenizer), texts_out->bos},
+               {pi2_tokenizer_eos(tokenizer), texts_out->eos},
+               {pi2_tokenizer_unknown(tokenizer), texts_out->unknown},
+               {pi2_tokenizer_padding(tokenizer), texts_out->padding}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        pi2_tokenizer_special_text(tokenizer, all[i].token, all[i].text, sizeof texts_out->bos);
+}
+
 /* ---- variables ---- */
 
 static pi2_status set_global(pi2_jinja_run *run, const char *name, pi2_jinja_value value) {
@@ -108,6 +122,10 @@ static pi2_status set_globals(pi2_jinja_run *run, const pi2_chat_inputs *inputs)
                        pi2_jinja_boolean(inputs->add_generation_prompt)));
     PI2_TRY(set_global(run, "bos_token", pi2_jinja_of_string(pi2_jinja_own_string(bos))));
     PI2_TRY(set_global(run, "eos_token", pi2_jinja_of_string(pi2_jinja_own_string(eos))));
+    if (inputs->unk_token != NULL && *inputs->unk_token != '\0')
+        PI2_TRY(set_global(run, "unk_token", pi2_jinja_of_string(pi2_jinja_own_string(inputs->unk_token))));
+    if (inputs->pad_token != NULL && *inputs->pad_token != '\0')
+        PI2_TRY(set_global(run, "pad_token", pi2_jinja_of_string(pi2_jinja_own_string(inputs->pad_token))));
     if (inputs->variables != NULL)
         PI2_TRY(pi2_jinja_set_variables(run->arena, inputs->variables, reserved_names(inputs),
                                         &run->frame->variables));

@@ -27,6 +27,13 @@ const char *pi2_chat_template_named(const char *name);
 /** The name of template number `index`, in rising order; NULL at the end. */
 const char *pi2_chat_template_name(size_t index);
 
+/** The texts of a model's special tokens; "": none. */
+typedef struct pi2_special_texts {
+    char bos[256], eos[256], unknown[256], padding[256];
+} pi2_special_texts;
+/** tokenizer NULL: none of them. */
+void pi2_special_texts_get(const pi2_tokenizer *tokenizer, pi2_special_texts *texts_out);
+
 /** A rendered conversation: text in segments, trusted where the template itself wrote it. */
 typedef struct pi2_rendered_chat {
     pi2_text_segment *segments;
@@ -48,6 +55,7 @@ typedef struct pi2_chat_inputs {
     pi2_json_text tools_json;    /* the same of tools: `tools`, else none */
     bool add_generation_prompt;
     const char *bos_token, *eos_token; /* text; NULL: "" */
+    const char *unk_token, *pad_token; /* text; NULL or "": there is no such variable, as in transformers */
     const char *date_string; /* what strftime_now shows: YYYY-MM-DD[ HH:MM:SS]; NULL: now */
     size_t most_bytes;     /* of memory that the run takes; 0: the limit of every run */
     const char *variables; /* a JSON object of more variables; NULL: none */

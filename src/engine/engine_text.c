@@ -140,13 +140,13 @@ static void take_text(pi2_rendered_chat *rendered, const chat_wishes *wishes) {
 
 /* The messages of `inputs`, through the template with what the engine gives to it. */
 static pi2_status render(const pi2_engine *engine, pi2_chat_inputs *inputs, const chat_wishes *wishes) {
-    char bos[256], eos[256];
+    pi2_special_texts texts;
     const pi2_run_source *source = &engine->run.source;
-    const pi2_tokenizer *tokenizer = source->tokenizer;
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
-    inputs->bos_token = bos;
-    inputs->eos_token = eos;
+    pi2_special_texts_get(source->tokenizer, &texts);
+    inputs->bos_token = texts.bos;
+    inputs->eos_token = texts.eos;
+    inputs->unk_token = texts.unknown;
+    inputs->pad_token = texts.padding;
     if (!inputs->variables) inputs->variables = source->template_variables;
     inputs->most_bytes =
         TEMPLATE_BYTES + (size_t)engine->run.plan.memory.shape.context_tokens * TEMPLATE_BYTES_PER_TOKEN;
@@ -155,7 +155,7 @@ static pi2_status render(const pi2_engine *engine, pi2_chat_inputs *inputs, cons
     pi2_rendered_chat rendered = { 0 };
     pi2_status status = pi2_chat_template_render(chat_template, inputs, &rendered);
     if (status == PI2_OK && wishes->tokens_out) {
-        status = encode_rendered(engine, &rendered, bos, wishes->tokens_out, wishes->count_out);
+        status = encode_rendered(engine, &rendered, texts.bos, wishes->tokens_out, wishes->count_out);
     }
     if (status == PI2_OK && wishes->text_out) take_text(&rendered, wishes);
     pi2_rendered_chat_free(&rendered);

@@ -72,12 +72,12 @@ pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_to
 /* ---- the chat template ---- */
 
 static pi2_status try_template(const pi2_gguf_string *source, const pi2_tokenizer *tokenizer) {
-    char bos[256], eos[256];
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, sizeof bos);
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, sizeof eos);
+    pi2_special_texts texts;
+    pi2_special_texts_get(tokenizer, &texts);
     const pi2_chat_message message = { .role = "user", .content = "Hello" };
     const pi2_chat_inputs inputs = { .messages = &message, .message_count = 1, .add_generation_prompt = true,
-                                     .bos_token = bos, .eos_token = eos };
+                                     .bos_token = texts.bos, .eos_token = texts.eos, .unk_token = texts.unknown,
+                                     .pad_token = texts.padding };
     pi2_chat_template *chat_template = NULL;
     pi2_rendered_chat rendered = { 0 };
     PI2_TRY(pi2_chat_template_parse(source->text, source->length, &chat_template));

@@ -8,8 +8,6 @@
 #include "chat_template/chat_template.h"
 #include "engine/model_file_internal.h"
 
-enum { SPECIAL_TEXT_BYTES = 256 };
-
 /* The source of the template to use; its text is the options', a constant or the model's. */
 static pi2_status find_template(const pi2_prompt_options *options, pi2_gguf_string *source_out) {
     static const char own[] = "tokenizer.chat_template", with_tools[] = "tokenizer.chat_template.tool_use";
@@ -30,14 +28,9 @@ static pi2_status find_template(const pi2_prompt_options *options, pi2_gguf_stri
                     pi2_gguf_file_path(gguf, 0));
 }
 
-static pi2_status find_special_tokens(pi2_model_file *model, char bos[SPECIAL_TEXT_BYTES],
-                                      char eos[SPECIAL_TEXT_BYTES]) {
-    bos[0] = eos[0] = '\0';
-    if (!model) return PI2_OK;
-    if (!model->tokenizer) PI2_TRY(pi2_tokenizer_create(model->gguf, &model->tokenizer));
-    const pi2_tokenizer *tokenizer = model->tokenizer;
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_bos(tokenizer), bos, SPECIAL_TEXT_BYTES);
-    pi2_tokenizer_special_text(tokenizer, pi2_tokenizer_eos(tokenizer), eos, SPECIAL_TEXT_BYTES);
+static pi2_status find_special_tokens(pi2_model_file *model, pi2_special_texts *texts_out) {
+    if (model && !model->tokenizer) PI2_TRY(pi2_tokenizer_create(model->gguf, &model->tokenizer));
+    pi2_special_texts_get(model ? model->tokenizer : NULL, texts_out);
     return PI2_OK;
 }
 
@@ -52,16 +45,17 @@ static void take_text(pi2_rendered_chat *rendered, char **text_out, size_t *leng
 }
 
 pi2_status pi2_prompt_make(const pi2_prompt_options *options, char **text_out, size_t *length_out) {
-    char bos[SPECIAL_TEXT_BYTES], eos[SPECIAL_TEXT_BYTES];
+    pi2_special_texts texts;
     pi2_gguf_string source;
     *text_out = NULL;
     *length_out = 0;
     PI2_TRY(find_template(options, &source));
-    PI2_TRY(find_special_tokens(options->model, bos, eos));
+    PI2_TRY(find_special_tokens(options->model, &texts));
     const pi2_chat_inputs inputs = {
         .messages_json = { options->messages, options->messages_length },
         .tools_json = { options->tools, options->tools_length },
-        .add_generation_prompt = options->add_generation_prompt, .bos_token = bos, .eos_token = eos,
+        .add_generation_prompt = options->add_generation_prompt, .bos_token = texts.bos, .eos_token = texts.eos,
+        .unk_token = texts.unknown, .pad_token = texts.padding,
         .date_string = options->date, .variables = options->variables, .variables_set_special_tokens = true,
     };
     pi2_chat_template *chat_template = NULL;

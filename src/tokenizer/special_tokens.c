@@ -180,6 +180,9 @@ static pi2_status load_ids(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
     PI2_TRY(get_id(tokenizer, gguf, "tokenizer.ggml.bos_token_id", &tokenizer->bos));
     PI2_TRY(get_id(tokenizer, gguf, "tokenizer.ggml.eos_token_id", &tokenizer->eos));
     PI2_TRY(get_id(tokenizer, gguf, "tokenizer.ggml.unknown_token_id", &tokenizer->unknown));
+    tokenizer->named_unknown = tokenizer->unknown;
+    tokenizer->named_padding = -1;
+    PI2_TRY(get_id(tokenizer, gguf, "tokenizer.ggml.padding_token_id", &tokenizer->named_padding));
     for (size_t i = 0; i < sizeof ending_keys / sizeof ending_keys[0]; i++) {
         int32_t token = -1;
         PI2_TRY(get_id(tokenizer, gguf, ending_keys[i], &token));

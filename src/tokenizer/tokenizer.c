@@ -156,6 +156,8 @@ uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer) {
 }
 int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer) { return tokenizer->bos; }
 int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer) { return tokenizer->eos; }
+int32_t pi2_tokenizer_unknown(const pi2_tokenizer *tokenizer) { return tokenizer->named_unknown; }
+int32_t pi2_tokenizer_padding(const pi2_tokenizer *tokenizer) { return tokenizer->named_padding; }
 bool pi2_tokenizer_adds_bos(const pi2_tokenizer *tokenizer) { return tokenizer->adds_bos; }
 bool pi2_tokenizer_adds_eos(const pi2_tokenizer *tokenizer) { return tokenizer->adds_eos; }
 size_t pi2_tokenizer_longest_piece(const pi2_tokenizer *tokenizer) {

@@ -69,6 +69,8 @@ void pi2_tokenizer_special_text(const pi2_tokenizer *tokenizer, int32_t token, c
 uint32_t pi2_tokenizer_vocabulary_size(const pi2_tokenizer *tokenizer);
 int32_t pi2_tokenizer_bos(const pi2_tokenizer *tokenizer); /* -1: none */
 int32_t pi2_tokenizer_eos(const pi2_tokenizer *tokenizer);
+int32_t pi2_tokenizer_unknown(const pi2_tokenizer *tokenizer); /* as templates name them; -1: none */
+int32_t pi2_tokenizer_padding(const pi2_tokenizer *tokenizer);
 bool pi2_tokenizer_adds_bos(const pi2_tokenizer *tokenizer);
 /** Whether texts that the model was trained on ended with EOS (tokenizer.ggml.add_eos_token). */
 bool pi2_tokenizer_adds_eos(const pi2_tokenizer *tokenizer);

@@ -70,6 +70,7 @@ struct pi2_tokenizer {
     uint32_t longest_piece;     /* bytes */
     pi2_pre_tokenizer *pre_tokenizer; /* BPE */
     int32_t bos, eos, unknown;        /* -1: none */
+    int32_t named_unknown, named_padding; /* what templates call unk_token and pad_token; -1: none */
     bool adds_bos, adds_eos, adds_space_prefix;
     bool is_of_characters;  /* symbols are characters, with a token each or the tokens of their bytes; else bytes */
     bool marks_spaces;      /* the file's tokens write a space as U+2581; here they have ' ' */

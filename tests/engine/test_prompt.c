@@ -23,6 +23,7 @@ static pi2_model_file *model_with(const char *plain, const char *for_tools) {
     pi2_gguf_builder builder;
     pi2_test_vocabulary_build(&vocabulary, &builder);
     if (plain) pi2_gguf_builder_string(&builder, "tokenizer.chat_template", plain);
+    pi2_gguf_builder_u32(&builder, "tokenizer.ggml.padding_token_id", 1);
     if (for_tools) pi2_gguf_builder_string(&builder, "tokenizer.chat_template.tool_use", for_tools);
     const char *path = test_folder_path("model.gguf");
     assert_int_equal(pi2_gguf_builder_write(&builder, path), 0);
@@ -58,9 +59,12 @@ static void test_which_template(void **state) {
     expect(&options, "own t<s>", 8);
     options.variables = "{\"bos_token\": \"B\"}";
     expect(&options, "own tB", 6);
+    options.variables = NULL; /* tokens that the model does not name are no variables, nor is any without a model */
+    options.chat_template = "{{ pad_token }}{{ unk_token is defined }}";
+    expect(&options, "</s>False", 9);
     options.model = NULL;
-    options.variables = NULL;
-    expect(&options, "own t", 5);
+    options.chat_template = "{{ pad_token is defined }}{{ eos_token }}";
+    expect(&options, "False", 5);
     pi2_model_file_close(model);
 }
 
