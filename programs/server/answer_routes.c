@@ -52,6 +52,9 @@ static bool take_plain_prompt(pi2_reply *reply, const json_t *body, pi2_request_
     if (texts > 1 && texts == json_array_size(prompt)) {
         return pi2_fault(fault, "'prompt' holds %zu prompts: one a request is answered here", texts);
     }
+    if (!json_is_string(prompt) && !json_is_array(prompt)) {
+        return pi2_fault(fault, "'prompt' must be a text, or an array of texts and token ids");
+    }
     if (json_array_size(prompt) == 1 && json_is_array(first)) prompt = first;
     return pi2_prompt_of_value(reply->exchange, prompt, true, true, &tokens, &count, fault) &&
            pi2_reply_take_prompt(reply, tokens, count, fault);
@@ -133,6 +136,7 @@ static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *diale
     (void)pthread_mutex_lock(&exchange->server->text_mutex);
     json_t *body = pi2_exchange_body(exchange, &result);
     const bool is_good = body && pi2_field_flag(body, "stream", &reply->streams, &fault) &&
+                         pi2_field_flag(body, "return_progress", &reply->tells_progress, &fault) &&
                          pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &reply->job, &fault) &&
                          read(reply, body, &fault);
     const bool has_body = body != NULL;

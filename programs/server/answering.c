@@ -177,13 +177,28 @@ static bool end_stream(pi2_reply *reply) {
 /** Whether text has come that is not taken. */
 static bool has_more(const pi2_reply *reply) { return reply->job.text.shown > reply->taken; }
 
+json_t *pi2_reply_progress(const pi2_reply *reply) {
+    const pi2_job *job = &reply->job;
+    const uint64_t wanted = job->prompt_count - job->cached_count;
+    const uint64_t computed = job->progress_total ? wanted * job->progress_done / job->progress_total : 0;
+    return json_pack("{s:I, s:I, s:I, s:f}", "total", (json_int_t)job->prompt_count, "cache",
+                     (json_int_t)job->cached_count, "processed", (json_int_t)(job->cached_count + computed), "time_ms",
+                     (double)(pi2_cli_now_ns() - reply->begin_ns) / 1e6);
+}
+
+/** Whether the prompt has come further than was told to a client that asked for it. */
+static bool has_progress(const pi2_reply *reply) {
+    return reply->tells_progress && reply->dialect->progress && reply->job.state == PI2_JOB_PROMPT &&
+           reply->job.progress_done != reply->progress_told;
+}
+
 /** Waits for the next piece and writes it. False: the client has gone, or there is no memory. */
 static bool write_more(pi2_reply *reply) {
     pi2_job *job = &reply->job;
     char piece[PIECE_BYTES];
     bool is_there = true;
     (void)pthread_mutex_lock(&job->mutex);
-    while (is_there && !has_more(reply) && job->state != PI2_JOB_DONE) {
+    while (is_there && !has_more(reply) && job->state != PI2_JOB_DONE && !has_progress(reply)) {
         is_there = pi2_job_wait(job);
         if (reply->dialect->ping && pi2_cli_now_ns() - reply->last_ns > PING_NS) break;
     }
@@ -194,8 +209,11 @@ static bool write_more(pi2_reply *reply) {
     }
     if (length) memcpy(piece, job->text.text.data + reply->taken, length);
     const bool is_done = job->state == PI2_JOB_DONE && reply->taken + length == job->text.shown;
+    json_t *progress = has_progress(reply) ? pi2_reply_progress(reply) : NULL;
+    if (progress) reply->progress_told = job->progress_done;
     (void)pthread_mutex_unlock(&job->mutex);
     reply->taken += length;
+    if (progress && !reply->dialect->progress(reply, progress)) return false;
     if (!is_there) return false;
     if (length && !feed(reply, piece, length)) return false;
     if (is_done) return end_stream(reply);

@@ -20,6 +20,8 @@ typedef struct pi2_dialect {
     bool (*part)(pi2_reply *reply, const pi2_answer_part *part);
     bool (*end)(pi2_reply *reply);
     bool (*fail)(pi2_reply *reply, const char *text);
+    /** How far the prompt is, {total, cache, processed, time_ms}, which is taken over; NULL: it is not told. */
+    bool (*progress)(pi2_reply *reply, json_t *progress);
     /** The whole answer, of content, reasoning and tool_calls; NULL: no memory. */
     json_t *(*whole)(pi2_reply *reply);
 } pi2_dialect;
@@ -32,8 +34,9 @@ struct pi2_reply {
     const pi2_dialect *dialect;
     pi2_job job;
     bool is_submitted, streams, has_begun, has_ended;
-    bool includes_usage;
+    bool includes_usage, tells_progress;
     uint64_t begin_ns, last_ns; /* when it came; when something was sent last */
+    uint64_t progress_told;     /* of the job's */
     char id[64];
     int64_t created;
     pi2_answer_parser *parser;
@@ -68,6 +71,8 @@ bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, json_t *tools);
 const char *pi2_reply_model(const pi2_reply *reply);
 json_t *pi2_reply_timings(const pi2_reply *reply);
 json_t *pi2_reply_usage(const pi2_reply *reply);
+/** Of the prompt, {total, cache, processed, time_ms}. The job's mutex is held. */
+json_t *pi2_reply_progress(const pi2_reply *reply);
 size_t pi2_reply_answer_tokens(const pi2_reply *reply);
 json_t *pi2_token_text_json(const pi2_reply *reply, int32_t token, json_t **bytes_out);
 

@@ -101,6 +101,13 @@ static bool end_stream(pi2_reply *reply, json_t *last, const char *object) {
     return pi2_cli_text_add(&reply->out, "data: [DONE]\n\n", 14);
 }
 
+static bool chat_progress(pi2_reply *reply, json_t *progress) {
+    json_t *choice = json_pack("{s:i, s:{}, s:n}", "index", 0, "delta", "finish_reason");
+    json_t *value = frame(reply, "chat.completion.chunk", json_pack("[o]", choice));
+    (void)json_object_set_new(value, "prompt_progress", progress);
+    return pi2_reply_event(reply, NULL, value);
+}
+
 static bool chat_end(pi2_reply *reply) {
     json_t *choice = json_pack("{s:i, s:{}, s:s}", "index", 0, "delta", "finish_reason", finish_reason(reply));
     if (reply->job.wants_chances) (void)json_object_set_new(choice, "logprobs", take_chances(reply));
@@ -139,7 +146,8 @@ static json_t *chat_whole(pi2_reply *reply) {
     return whole;
 }
 
-const pi2_dialect pi2_dialect_chat = {stream_type, ping, chat_begin, chat_part, chat_end, openai_fail, chat_whole};
+const pi2_dialect pi2_dialect_chat = {stream_type, ping,        chat_begin,    chat_part,
+                                      chat_end,    openai_fail, chat_progress, chat_whole};
 
 /* ---- plain completions ---- */
 
@@ -167,7 +175,8 @@ static json_t *plain_whole(pi2_reply *reply) {
     return whole;
 }
 
-const pi2_dialect pi2_dialect_completion = {stream_type, ping, NULL, plain_part, plain_end, openai_fail, plain_whole};
+const pi2_dialect pi2_dialect_completion = {stream_type, ping,        NULL, plain_part,
+                                            plain_end,   openai_fail, NULL, plain_whole};
 
 /* ---- llama.cpp's own /completion ---- */
 
@@ -199,10 +208,16 @@ static json_t *llama_end_json(pi2_reply *reply, json_t *content) {
     return value;
 }
 
+static bool llama_progress(pi2_reply *reply, json_t *progress) {
+    return pi2_reply_event(reply, NULL, json_pack("{s:s, s:b, s:o}", "content", "", "stop", 0, "prompt_progress",
+                                                  progress));
+}
+
 static bool llama_end(pi2_reply *reply) { return pi2_reply_event(reply, NULL, llama_end_json(reply, json_string(""))); }
 
 static json_t *llama_whole(pi2_reply *reply) {
     return llama_end_json(reply, json_stringn(reply->content.data, reply->content.length));
 }
 
-const pi2_dialect pi2_dialect_llama = {stream_type, ping, NULL, llama_part, llama_end, openai_fail, llama_whole};
+const pi2_dialect pi2_dialect_llama = {stream_type, ping,        NULL,           llama_part,
+                                       llama_end,   openai_fail, llama_progress, llama_whole};

@@ -162,7 +162,7 @@ async function* events(response) {
 }
 function request() {
   const body = { messages: talk().messages.map(({ role, content }) => ({ role, content })), stream: true,
-    stream_options: { include_usage: true } };
+    stream_options: { include_usage: true }, return_progress: true };
   if ($("system").value.trim()) body.messages.unshift({ role: "system", content: $("system").value });
   for (const name of NUMBERS) if ($(name).value !== "") body[name] = Number($(name).value);
   return body;
@@ -186,6 +186,11 @@ async function answer() {
       if (delta?.content) message.content += delta.content;
       if (delta?.reasoning_content) message.thought = (message.thought ?? "") + delta.reasoning_content;
       if (event.timings) tellSpeed(event.timings);
+      if (event.prompt_progress) {
+        const { processed, total } = event.prompt_progress;
+        tell(`Reading the prompt: ${processed} of ${total} tokens`);
+        continue;
+      }
       if (delta && !planned && held === conversations[current]) {
         planned = true;
         requestAnimationFrame(() => { planned = false; tell("Answering\u2026"); showLast(held); });

@@ -29,6 +29,19 @@ bool pi2_scheduler_is_cancelled(void *user) {
     return watch->job && pi2_job_is_unwanted(watch->job);
 }
 
+bool pi2_scheduler_note_progress(pi2_scheduler_watch *watch, const char *what, uint64_t done, uint64_t total) {
+    pi2_job *job = watch->job;
+    if (!job || strcmp(what, "prompt") != 0) return false;
+    (void)pthread_mutex_lock(&job->mutex);
+    if (job->state == PI2_JOB_PROMPT) {
+        job->progress_done = done;
+        job->progress_total = total;
+        (void)pthread_cond_broadcast(&job->changed);
+    }
+    (void)pthread_mutex_unlock(&job->mutex);
+    return true;
+}
+
 /* ---- one answer ---- */
 
 static pi2_status no_memory(pi2_job *job) {
@@ -149,7 +162,9 @@ static pi2_status keep_common(pi2_scheduler *scheduler, pi2_job *job) {
     size_t kept = 0;
     while (kept < timeline->length && kept + 1 < job->prompt_count && timeline->data[kept] == job->prompt[kept]) kept++;
     timeline->length = kept;
+    (void)pthread_mutex_lock(&job->mutex);
     job->cached_count = kept;
+    (void)pthread_mutex_unlock(&job->mutex);
     return pi2_session_truncate(scheduler->session, (uint32_t)kept);
 }
 

@@ -21,6 +21,9 @@ typedef struct pi2_scheduler_watch {
 /** pi2_callbacks.cancelled with a watch as its user: the server ends, or the client has gone. */
 bool pi2_scheduler_is_cancelled(void *watch);
 
+/** What pi2_callbacks.progress tells of a prompt, for the job that is computed; false: there is none, or other work. */
+bool pi2_scheduler_note_progress(pi2_scheduler_watch *watch, const char *what, uint64_t done, uint64_t total);
+
 /** Makes a session of the engine and starts the thread. queue_most: jobs that wait at most. Errors  MEMORY, INVALID */
 pi2_status pi2_scheduler_create(pi2_engine *engine, pi2_scheduler_watch *watch, size_t queue_most,
                                 pi2_scheduler **scheduler_out);

@@ -157,10 +157,16 @@ static int fill_server(serve_state *state) {
 
 static bool is_cancelled(void *user) { return pi2_cli_interrupted() || pi2_scheduler_is_cancelled(user); }
 
+/** The program shows how the model is opened; of a prompt the client is told. */
+static void on_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    if (!pi2_scheduler_note_progress(user, what, done, total)) pi2_cli_progress(what, done, total);
+}
+
 static int open_engine(serve_state *state, pi2_engine_options *options) {
     options->beside_bytes = pi2_server_beside_bytes(&state->server);
     options->callbacks.user = &state->watch;
     options->callbacks.cancelled = is_cancelled;
+    options->callbacks.progress = on_progress;
     int code = pi2_cli_refresh_disk(options);
     if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
     if (code != PI2_EXIT_OK) return code;

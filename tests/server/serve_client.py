@@ -184,6 +184,8 @@ def check_refusals(server):
     server.error(400, "/v1/completions", {"prompt": ""}, "empty")
     server.error(400, "/v1/completions", {"prompt": [5, -1]}, "token -1")
     server.error(400, "/v1/completions", {"prompt": ["a", "b"]}, "2 prompts")
+    server.error(400, "/v1/completions", {"prompt": 5}, "'prompt' must be")
+    server.error(400, "/v1/completions", {"max_tokens": 5}, "'prompt' must be")
     server.error(400, "/v1/completions", {"prompt": [[5], [6]]}, "2 prompts")
     server.error(400, "/v1/completions", {"prompt": [999999999999]}, "outside the vocabulary")
     server.error(400, "/detokenize", {"tokens": ["a"]}, "token 0")

@@ -172,6 +172,23 @@ static void test_whole(void **state) {
     json_decref(value);
 }
 
+static void test_progress(void **state) {
+    (void)state;
+    const pi2_dialect *const dialects[] = {&pi2_dialect_chat, &pi2_dialect_llama};
+    for (size_t i = 0; i < 2; i++) {
+        pi2_reply *reply = begin(dialects[i]);
+        reply->job.progress_done = 30;
+        reply->job.progress_total = 50; /* three of the five tokens that are not there */
+        assert_true(dialects[i]->progress(reply, pi2_reply_progress(reply)));
+        json_t *value = json_loads(reply->out.data + 6, JSON_DISABLE_EOF_CHECK, NULL);
+        expect(value, "prompt_progress.total", "7");
+        expect(value, "prompt_progress.cache", "2");
+        expect(value, "prompt_progress.processed", "5");
+        json_decref(value);
+        pi2_reply_free(reply);
+    }
+}
+
 static void test_errors(void **state) {
     (void)state;
     json_t *value = pi2_error_json(PI2_API_OPENAI, 400, "invalid_request_error", "no");
@@ -189,6 +206,6 @@ static void test_errors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_openai), cmocka_unit_test(test_anthropic),
                                        cmocka_unit_test(test_ollama), cmocka_unit_test(test_whole),
-                                       cmocka_unit_test(test_errors)};
+                                       cmocka_unit_test(test_progress), cmocka_unit_test(test_errors)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
