@@ -137,10 +137,11 @@ static bool read_content(pi2_answer_parser *parser, bool is_end, bool *more) {
             *more = true;
             return true;
         }
-        if (space == first) { /* nothing but space before a call is no content */
-            drop(parser, mark < CALL_MARKS || is_end ? first : 0);
-            first = mark < CALL_MARKS || is_end ? 0 : first;
-            if (mark == CALL_MARKS) return true;
+        const bool is_certain = mark < CALL_MARKS || is_end;
+        if (space >= (is_certain ? first : first - held)) { /* nothing but space before a call is no content */
+            if (!is_certain) return true;
+            drop(parser, first);
+            first = 0;
         }
     }
     if (mark == CALL_MARKS) return give(parser, PI2_PART_CONTENT, is_end ? first : first - held);

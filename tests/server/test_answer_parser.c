@@ -54,6 +54,9 @@ static const struct example {
                   "</tool_call>",
      "T(add {\"a\":12,\"s\":\"12\",\"l\":[1,2],\"x\":\"two\\nlines\"})"},
     {false, true, "<function=add>\n</function>", "T(add {})"},
+    {false, true, "\n\t<function=add", "C(<function=add)"}, /* space before what may become a call waits too */
+    {false, true, "\n<tool_call>{\"name\":\"add\"}</tool_call>\n<tool_call>{\"name\":\"b\"}</tool_call>\n",
+     "T(add {})T(b {})"},
     {false, true, "<function=add><parameter=a>1", "C(<function=add><parameter=a>1)"},
     /* Mistral, the older form and the newer */
     {false, true, "[TOOL_CALLS][{\"name\":\"add\",\"arguments\":{\"a\":1}},{\"name\":\"b\",\"arguments\":{}}]",
