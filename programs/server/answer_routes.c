@@ -88,7 +88,11 @@ static bool read_ollama_options(pi2_reply *reply, const json_t *body, pi2_reques
     return pi2_fields_sampling(options, &reply->job, fault);
 }
 
+/** Without a message Ollama's clients have a model loaded, which this one is. */
 static bool read_ollama_chat(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    const json_t *messages = json_object_get(body, "messages");
+    reply->is_empty = !messages || (json_is_array(messages) && json_array_size(messages) == 0);
+    if (reply->is_empty) return true;
     return read_ollama_options(reply, body, fault) &&
            take_conversation(reply, body, pi2_conversation_from_ollama, fault);
 }
@@ -104,7 +108,8 @@ static bool read_ollama_generate(pi2_reply *reply, const json_t *body, pi2_reque
     if (pi2_field_is_set(body, "images") || pi2_field_is_set(body, "template")) {
         return pi2_fault(fault, "'images' and 'template' are not supported here");
     }
-    if (!prompt) return pi2_fault(fault, "'prompt' is missing");
+    reply->is_empty = !prompt || !*prompt;
+    if (reply->is_empty) return true;
     if (is_raw || !pi2_engine_has_chat_template(reply->exchange->server->engine)) {
         return take_plain_prompt(reply, body, fault);
     }

@@ -286,12 +286,14 @@ enum MHD_Result pi2_reply_send(pi2_reply *reply) {
     pi2_exchange_drop_body(exchange);
     if (info) reply->job.socket = info->connect_fd;
     reply->job.text.stop_words = reply->job.stop_words.count ? &reply->job.stop_words : NULL;
-    if (!pi2_scheduler_submit(exchange->server->scheduler, &reply->job)) {
+    if (reply->is_empty) {
+        reply->job.state = PI2_JOB_DONE;
+    } else if (!pi2_scheduler_submit(exchange->server->scheduler, &reply->job)) {
         return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
                                   "the queue is full: %zu requests wait; try again",
                                   exchange->server->settings->queue_most);
     }
-    reply->is_submitted = true;
+    reply->is_submitted = !reply->is_empty;
     return reply->streams ? send_stream(reply) : send_whole(reply);
 }
 

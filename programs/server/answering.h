@@ -35,6 +35,7 @@ struct pi2_reply {
     pi2_job job;
     bool is_submitted, streams, has_begun, has_ended;
     bool includes_usage, tells_progress;
+    bool is_empty; /* nothing is asked: the answer has no text, and nothing is computed */
     uint64_t begin_ns, last_ns; /* when it came; when something was sent last */
     uint64_t progress_told;     /* of the job's */
     char id[64];

@@ -14,8 +14,9 @@ static json_t *frame(const pi2_reply *reply, bool is_done) {
     if (!is_done) return value;
     const pi2_job *job = &reply->job;
     const bool has_ended = job->stop == PI2_CLI_STOP_EOS || job->stop == PI2_CLI_STOP_WORD;
+    const char *reason = reply->is_empty ? "load" : has_ended ? "stop" : "length";
     (void)json_object_update_new(
-        value, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "done_reason", has_ended ? "stop" : "length",
+        value, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "done_reason", reason,
                          "total_duration", (json_int_t)(pi2_cli_now_ns() - reply->begin_ns), "load_duration",
                          (json_int_t)0, "prompt_eval_count", (json_int_t)job->prompt_count, "prompt_eval_duration",
                          (json_int_t)(1e6 * job->times.prompt_ms), "eval_count", (json_int_t)job->tokens.length,

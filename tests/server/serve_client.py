@@ -144,6 +144,12 @@ def check_answers(server):
         check(get(server.post(path, dict(body, stream=False))) == answer, f"{path}, whole")
 
 
+    for path, body in (("/api/chat", {}), ("/api/chat", {"messages": []}), ("/api/generate", {"prompt": ""})):
+        for stream in (False, True):
+            loaded = server.post(path, dict(body, model="m", stream=stream))
+            check(loaded["done"] and loaded["done_reason"] == "load" and loaded["eval_count"] == 0, f"{path}: {loaded}")
+
+
 def check_stops_and_chances(server):
     body = {"messages": QUESTION, "temperature": 1, "seed": 7, "max_tokens": 24}
     text = expected("sampled")
@@ -199,7 +205,7 @@ def check_refusals(server):
     server.error(413, chat, "[" + "{}," * 1000000 + "1]", "memory")
     error = server.error(400, "/v1/messages", {"messages": QUESTION}, "'max_tokens'")
     check(error["type"] == "invalid_request_error", f"Anthropic's form: {error}")
-    check(isinstance(server.error(400, "/api/chat", {}, "'messages'"), str), "Ollama's form")
+    check(isinstance(server.error(400, "/api/chat", {"messages": 5}, "'messages'"), str), "Ollama's form")
     server.error(403, "/health", None, "origin", "GET", {"Origin": "http://evil.example"})
     server.error(403, "/health", None, "name", "GET", {"Host": "evil.example"})
     status, headers, _ = server.ask("GET", "/health", None, {"Origin": f"http://127.0.0.1:{server.port}"})
