@@ -206,6 +206,7 @@ pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, bool with_gate
     pi2_neuron_banks *banks = make_banks(layout->group_count);
     if (!banks) return pi2_fail(PI2_ERR_MEMORY, "no memory for banks of neurons");
     pi2_status status = PI2_OK;
+    banks->with_gate = with_gate;
     for (uint32_t g = 0; g < layout->group_count && status == PI2_OK; g++) {
         pi2_neuron_bank *bank = &banks->banks[banks->count];
         if (!begin_bank(layout, &layout->groups[g], with_gate, bank)) continue;

@@ -68,6 +68,7 @@ typedef struct pi2_neuron_banks {
      * theirs is infinite or no number, or a float very close to zero (pi2_neuron_weights_can_be_skipped()). */
     pi2_neuron_place *left_out;
     uint32_t left_out_count;
+    bool with_gate;   /* the bundle layout, also where no FFN has a bank */
     uint32_t at_once; /* banks of one layer that a pass uses at most, where they are more than one; else 0 */
 } pi2_neuron_banks;
 

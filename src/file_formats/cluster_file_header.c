@@ -163,13 +163,10 @@ static void write_banks(pi2_cluster_header *header, const pi2_neuron_banks *bank
     if (!banks) return;
     const pi2_neuron_bank *bank = banks->banks;
     const uint32_t count = banks->count;
-    bool lacks_up = false, has_gate = false;
-    for (uint32_t i = 0; i < count; i++) {
-        lacks_up |= bank[i].up_tensor == PI2_NO_UP;
-        has_gate |= bank[i].gate_tensor != PI2_NO_GATE;
-    }
+    bool lacks_up = false;
+    for (uint32_t i = 0; i < count; i++) lacks_up |= bank[i].up_tensor == PI2_NO_UP;
     if (lacks_up) features[feature_count++] = PI2_FEATURE_UNGATED;
-    if (has_gate) features[feature_count++] = PI2_FEATURE_BUNDLES;
+    if (banks->with_gate) features[feature_count++] = PI2_FEATURE_BUNDLES;
     pi2_gguf_writer_string_array(writer, PI2_KEY_FEATURES, features, feature_count);
     WRITE_COLUMN(writer, PI2_KEY_BANK_LAYERS, PI2_GGUF_U32, count, bank[i].layer);
     WRITE_COLUMN(writer, PI2_KEY_BANK_EXPERTS, PI2_GGUF_U32, count, bank[i].expert);

@@ -181,6 +181,19 @@ static bool experts_can_go_by_neuron(const pi2_model *model) {
     return false;
 }
 
+/* Whether some layer's neurons can be read one by one, by its types. */
+static bool has_single_neurons(const pi2_model *model) {
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        const pi2_layer_weights *layer = &model->layers[i];
+        if (layer->gate.tensor && pi2_has_columns(layer->gate.tensor->format) &&
+            (!layer->up.tensor || pi2_has_columns(layer->up.tensor->format)) &&
+            layer->down.tensor && pi2_has_columns(layer->down.tensor->format)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static pi2_status refuse_experts(const pi2_planned_run *run) {
     if (run->source.model->shape.expert_count == 0) return PI2_OK;
     return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: predictors are for models without experts: use "
@@ -216,6 +229,10 @@ static pi2_status check_approximation(const pi2_planned_run *run) {
         return pi2_fail(PI2_ERR_INVALID, "%s: its activation, %s, has no zeros that could be foretold: name a share of "
                         "neurons to leave out, such as --sparsity 0.3", path,
                         pi2_ffn_activation_name(model->shape.activation));
+    }
+    if (!has_single_neurons(model)) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: its FFNs have weights of types that are read by whole blocks, not by "
+                        "neuron: use --sparsity exact", path);
     }
     if (!model->has_file) return PI2_OK;
     if (!model->banks || model->banks->count == 0 || model->banks->banks[0].gate_tensor == PI2_NO_GATE) {
