@@ -69,7 +69,9 @@ static void check_family(const char *family, const char *path) {
         pi2_session_run_compare(&want, &got, i);
         pi2_session_run_free(&got);
     }
-    if (!has_streamed) fail_msg("%s never streamed", family);
+    /* A sanitizer's own memory may raise the budget until all fits (support/small_budget.h). */
+    const bool is_exact = !PI2_UNDER_ASAN && !PI2_UNDER_TSAN && !PI2_UNDER_EMULATOR;
+    if (is_exact && !has_streamed) fail_msg("%s never streamed", family);
     pi2_session_run_free(&want);
 }
 
