@@ -10,7 +10,7 @@ typedef bool conversation_reader(const json_t *body, pi2_conversation_json *out,
 /** The conversation becomes the job's prompt. */
 static bool take_conversation(pi2_reply *reply, const json_t *body, conversation_reader *read,
                               pi2_request_fault *fault) {
-    pi2_conversation_json conversation = {0};
+    pi2_conversation_json conversation = {.json_room = reply->exchange->json_room};
     char *text = NULL;
     int32_t *tokens = NULL;
     size_t length = 0, count = 0;
@@ -143,7 +143,7 @@ static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *diale
     const bool is_good = body && pi2_field_flag(body, "stream", &reply->streams, &fault) &&
                          pi2_field_flag(body, "return_progress", &reply->tells_progress, &fault) &&
                          pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &reply->job, &fault) &&
-                         read(reply, body, &fault);
+                         read(reply, body, &fault) && pi2_reply_bound_chances(reply, &fault);
     const bool has_body = body != NULL;
     json_decref(body);
     (void)pthread_mutex_unlock(&exchange->server->text_mutex);

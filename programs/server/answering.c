@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { STREAM_BLOCK_BYTES = 4096, PIECE_BYTES = 4096 };
+enum { STREAM_BLOCK_BYTES = 4096, PIECE_BYTES = 4096, CHANCE_BYTES = 1024 /* as JSON */ };
 static const uint64_t PING_NS = 15000000000u;
 
 pi2_reply *pi2_reply_create(pi2_exchange *exchange, const pi2_dialect *dialect) {
@@ -58,6 +58,19 @@ bool pi2_reply_take_prompt(pi2_reply *reply, int32_t *tokens, size_t count, pi2_
     fault->prompt_tokens = count;
     fault->context_tokens = context;
     return false;
+}
+
+bool pi2_reply_bound_chances(const pi2_reply *reply, pi2_request_fault *fault) {
+    const pi2_job *job = &reply->job;
+    if (!job->wants_chances || reply->streams || reply->is_empty) return true;
+    const uint64_t most = 2 * (uint64_t)reply->exchange->server->settings->body_bytes;
+    uint64_t tokens = pi2_engine_get_report(reply->exchange->server->engine)->context_tokens - job->prompt_count;
+    if (job->limit >= 0 && (uint64_t)job->limit < tokens) tokens = (uint64_t)job->limit;
+    const uint64_t bytes = tokens * (1 + job->top_count) * CHANCE_BYTES;
+    return bytes <= most ||
+           pi2_fault(fault, "the chances of %llu tokens would take up to %llu bytes of memory, %llu are allowed: ask "
+                     "for fewer tokens (max_tokens) or fewer of each (top_logprobs), or stream the answer",
+                     (unsigned long long)tokens, (unsigned long long)bytes, (unsigned long long)most);
 }
 
 /* ---- what dialects write ---- */
@@ -276,7 +289,12 @@ static enum MHD_Result send_whole(pi2_reply *reply) {
     const pi2_cli_text *text = &reply->job.text.text;
     const bool is_fed = feed(reply, text->data ? text->data : "", text->length) && finish_feeding(reply) &&
                         pi2_cli_text_add(&reply->content, "", 0);
-    return pi2_exchange_json(exchange, MHD_HTTP_OK, is_fed ? reply->dialect->whole(reply) : NULL);
+    const bool is_large = reply->job.wants_chances; /* it takes the memory that is planned for one body's JSON */
+    if (is_large) (void)pthread_mutex_lock(&exchange->server->text_mutex);
+    const enum MHD_Result result =
+        pi2_exchange_json(exchange, MHD_HTTP_OK, is_fed ? reply->dialect->whole(reply) : NULL);
+    if (is_large) (void)pthread_mutex_unlock(&exchange->server->text_mutex);
+    return result;
 }
 
 enum MHD_Result pi2_reply_send(pi2_reply *reply) {

@@ -61,6 +61,8 @@ enum MHD_Result pi2_reply_refuse(pi2_exchange *exchange, const pi2_request_fault
 
 /** Whether the prompt leaves room for an answer; its tokens become the job's. */
 bool pi2_reply_take_prompt(pi2_reply *reply, int32_t *tokens, size_t count, pi2_request_fault *fault);
+/** Whether the chances of a whole answer have room: a stream tells them as they come. The job is read. */
+bool pi2_reply_bound_chances(const pi2_reply *reply, pi2_request_fault *fault);
 /** Adds a value to a stream as "data: ..." and frees it. name: of the event; NULL: none. False: no memory. */
 bool pi2_reply_event(pi2_reply *reply, const char *name, json_t *value);
 bool pi2_reply_line(pi2_reply *reply, json_t *value); /* NDJSON */

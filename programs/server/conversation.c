@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json_bounds.h"
+
 void pi2_conversation_json_free(pi2_conversation_json *conversation) {
     json_decref(conversation->messages);
     json_decref(conversation->tools);
@@ -43,16 +45,66 @@ static json_t *flat_text(json_t *content, pi2_request_fault *fault) {
     return flat;
 }
 
-/** The arguments of a call, which the API writes as text, as the object that templates want. */
-static void open_arguments(json_t *calls) {
-    for (size_t i = 0; i < json_array_size(calls); i++) {
-        json_t *function = json_object_get(json_array_get(calls, i), "function");
-        const json_t *arguments = json_object_get(function, "arguments");
-        if (!json_is_string(arguments)) continue;
-        json_t *object = json_loadb(json_string_value(arguments), json_string_length(arguments), 0, NULL);
-        if (json_is_object(object)) (void)json_object_set(function, "arguments", object);
-        json_decref(object);
+/** Parses JSON that a text holds, within the bounds that a body has. *value_out NULL: it is none. */
+static bool parse_text(const json_t *text, size_t *room, json_t **value_out, pi2_request_fault *fault) {
+    const pi2_json_bounds bounds = pi2_json_measure(json_string_value(text), json_string_length(text));
+    if (bounds.depth > PI2_SERVER_JSON_DEPTH) {
+        return pi2_fault(fault, "a call's arguments are nested %zu levels deep, %d are allowed", bounds.depth,
+                         PI2_SERVER_JSON_DEPTH);
     }
+    if (bounds.memory > *room) {
+        return pi2_fault(fault, "the calls' arguments would take up to %zu more bytes of memory, %zu are left of what "
+                         "a request may take", bounds.memory, *room);
+    }
+    *room -= bounds.memory;
+    *value_out = json_loadb(json_string_value(text), json_string_length(text), 0, NULL);
+    return true;
+}
+
+/** The call with its arguments, which the API writes as text, as the object that templates want. A new reference. */
+static json_t *open_call(json_t *call, size_t *room, pi2_request_fault *fault) {
+    const json_t *function = json_object_get(call, "function"), *text = json_object_get(function, "arguments");
+    json_t *object = NULL;
+    if (json_is_string(text) && !parse_text(text, room, &object, fault)) return NULL;
+    if (!json_is_object(object)) {
+        json_decref(object);
+        return json_incref(call);
+    }
+    json_t *opened = json_copy(call), *inner = json_copy((json_t *)(uintptr_t)function);
+    (void)json_object_set_new(inner, "arguments", object);
+    (void)json_object_set_new(opened, "function", inner);
+    return opened;
+}
+
+/** Opens the arguments of the message's calls; the calls are copied, for the body has them too. */
+static bool open_arguments(json_t *message, size_t *room, pi2_request_fault *fault) {
+    const json_t *calls = json_object_get(message, "tool_calls");
+    if (!json_is_array(calls)) return true;
+    json_t *opened = json_array();
+    for (size_t i = 0; i < json_array_size(calls); i++) {
+        json_t *call = open_call(json_array_get(calls, i), room, fault);
+        if (fault->status) {
+            json_decref(opened);
+            return false;
+        }
+        (void)json_array_append_new(opened, call);
+    }
+    return json_object_set_new(message, "tool_calls", opened) == 0 || pi2_fault(fault, "no memory for a message");
+}
+
+/** A message as templates want it, added to the conversation. */
+static bool add_openai_message(pi2_conversation_json *out, json_t *given, pi2_request_fault *fault) {
+    json_t *message = json_copy(given);
+    json_t *content = flat_text(json_object_get(message, "content"), fault);
+    if (content) (void)json_object_set_new(message, "content", content);
+    if (strcmp(text_of(message, "role"), "developer") == 0) { /* OpenAI's new name, which few templates know */
+        (void)json_object_set_new(message, "role", json_string("system"));
+    }
+    if (!content || !open_arguments(message, &out->json_room, fault)) {
+        json_decref(message);
+        return false;
+    }
+    return json_array_append_new(out->messages, message) == 0 || pi2_fault(fault, "no memory for a message");
 }
 
 static bool check_messages(const json_t *messages, pi2_request_fault *fault) {
@@ -94,18 +146,7 @@ bool pi2_conversation_from_openai(const json_t *body, pi2_conversation_json *out
     }
     out->messages = json_array();
     for (size_t i = 0; i < json_array_size(messages); i++) {
-        json_t *message = json_deep_copy(json_array_get(messages, i));
-        json_t *content = flat_text(json_object_get(message, "content"), fault);
-        if (!content) {
-            json_decref(message);
-            return false;
-        }
-        (void)json_object_set_new(message, "content", content);
-        if (strcmp(text_of(message, "role"), "developer") == 0) { /* OpenAI's new name, which few templates know */
-            (void)json_object_set_new(message, "role", json_string("system"));
-        }
-        open_arguments(json_object_get(message, "tool_calls"));
-        (void)json_array_append_new(out->messages, message);
+        if (!add_openai_message(out, json_array_get(messages, i), fault)) return false;
     }
     json_t *variables = json_object_get(body, "chat_template_kwargs");
     if (variables && !json_is_null(variables) && !json_is_object(variables)) {
@@ -236,14 +277,15 @@ bool pi2_conversation_from_anthropic(const json_t *body, pi2_conversation_json *
 /* ---- Ollama ---- */
 
 bool pi2_conversation_from_ollama(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
-    const json_t *messages = json_object_get(body, "messages"), *think = json_object_get(body, "think");
+    json_t *messages = json_object_get(body, "messages");
+    const json_t *think = json_object_get(body, "think");
     if (!check_messages(messages, fault) || !take_tools(body, out, fault)) return false;
     for (size_t i = 0; i < json_array_size(messages); i++) {
         if (pi2_field_is_set(json_array_get(messages, i), "images")) {
             return pi2_fault(fault, "message %zu has images, which this model does not read", i);
         }
     }
-    out->messages = json_deep_copy(messages);
+    out->messages = json_incref(messages);
     if (json_is_boolean(think)) out->variables = json_pack("{s:b}", "enable_thinking", json_is_true(think));
-    return out->messages != NULL || pi2_fault(fault, "no memory for the messages");
+    return true;
 }

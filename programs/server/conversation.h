@@ -7,8 +7,9 @@
 
 #include "request_fields.h"
 
-/** New references; tools NULL: none. */
+/** New references; tools NULL: none. Messages may share parts with the request's body, which stays as it is. */
 typedef struct pi2_conversation_json {
+    size_t json_room; /* set before: bytes that JSON within the request's texts may take beside the body */
     json_t *messages, *tools;
     json_t *variables; /* of the request, an object; NULL: none */
 } pi2_conversation_json;

@@ -17,22 +17,39 @@ static json_t *chance_json(const pi2_reply *reply, const pi2_token_chance *chanc
                      "bytes", bytes, "id", (int)chance->token);
 }
 
+/** Some of the chances that were not told yet: the mutex is held while they are copied, not while they are written. */
+typedef struct chance_rows {
+    pi2_token_chance rows[16][1 + PI2_JOB_MOST_TOP];
+    size_t count;
+} chance_rows;
+
+static bool next_chances(pi2_reply *reply, chance_rows *some) {
+    pi2_job *job = &reply->job;
+    const size_t width = 1 + job->top_count;
+    (void)pthread_mutex_lock(&job->mutex);
+    for (some->count = 0; some->count < 16 && reply->chances_taken < job->chance_count; some->count++) {
+        memcpy(some->rows[some->count], job->chances + reply->chances_taken++ * width, width * sizeof *job->chances);
+    }
+    (void)pthread_mutex_unlock(&job->mutex);
+    return some->count > 0;
+}
+
 /** Chances of the tokens that were not told yet, {"content": [...]}; null where none are wanted. */
 static json_t *take_chances(pi2_reply *reply) {
     pi2_job *job = &reply->job;
     if (!job->wants_chances) return json_null();
     json_t *content = json_array();
-    (void)pthread_mutex_lock(&job->mutex);
-    for (; reply->chances_taken < job->chance_count; reply->chances_taken++) {
-        const pi2_token_chance *chances = job->chances + reply->chances_taken * (1 + job->top_count);
-        json_t *entry = chance_json(reply, chances), *top = json_array();
-        for (uint32_t i = 1; i <= job->top_count; i++) {
-            (void)json_array_append_new(top, chance_json(reply, &chances[i]));
+    chance_rows some;
+    while (next_chances(reply, &some)) {
+        for (size_t row = 0; row < some.count; row++) {
+            json_t *entry = chance_json(reply, some.rows[row]), *top = json_array();
+            for (uint32_t i = 1; i <= job->top_count; i++) {
+                (void)json_array_append_new(top, chance_json(reply, &some.rows[row][i]));
+            }
+            (void)json_object_set_new(entry, "top_logprobs", top);
+            (void)json_array_append_new(content, entry);
         }
-        (void)json_object_set_new(entry, "top_logprobs", top);
-        (void)json_array_append_new(content, entry);
     }
-    (void)pthread_mutex_unlock(&job->mutex);
     return json_pack("{s:o}", "content", content);
 }
 
@@ -41,20 +58,22 @@ static json_t *take_plain_chances(pi2_reply *reply) {
     pi2_job *job = &reply->job;
     if (!job->wants_chances) return json_null();
     json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array();
-    (void)pthread_mutex_lock(&job->mutex);
-    for (; reply->chances_taken < job->chance_count; reply->chances_taken++) {
-        const pi2_token_chance *chances = job->chances + reply->chances_taken * (1 + job->top_count);
-        (void)json_array_append_new(tokens, pi2_token_text_json(reply, chances->token, NULL));
-        (void)json_array_append_new(logprobs, pi2_cli_json_number((double)chances->logprob));
-        json_t *top = json_object();
-        for (uint32_t i = 1; i <= job->top_count; i++) {
-            json_t *text = pi2_token_text_json(reply, chances[i].token, NULL);
-            (void)json_object_set_new(top, json_string_value(text), pi2_cli_json_number((double)chances[i].logprob));
-            json_decref(text);
+    chance_rows some;
+    while (next_chances(reply, &some)) {
+        for (size_t row = 0; row < some.count; row++) {
+            const pi2_token_chance *chances = some.rows[row];
+            (void)json_array_append_new(tokens, pi2_token_text_json(reply, chances->token, NULL));
+            (void)json_array_append_new(logprobs, pi2_cli_json_number((double)chances->logprob));
+            json_t *top = json_object();
+            for (uint32_t i = 1; i <= job->top_count; i++) {
+                json_t *text = pi2_token_text_json(reply, chances[i].token, NULL);
+                (void)json_object_set_new(top, json_string_value(text),
+                                          pi2_cli_json_number((double)chances[i].logprob));
+                json_decref(text);
+            }
+            (void)json_array_append_new(tops, top);
         }
-        (void)json_array_append_new(tops, top);
     }
-    (void)pthread_mutex_unlock(&job->mutex);
     return json_pack("{s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", logprobs, "top_logprobs", tops);
 }
 

@@ -133,6 +133,7 @@ json_t *pi2_exchange_body(pi2_exchange *exchange, enum MHD_Result *result_out) {
                                          bounds.memory, most);
         return NULL;
     }
+    exchange->json_room = most - bounds.memory;
     json_error_t error;
     json_t *value = json_loadb(body, exchange->body_length, JSON_REJECT_DUPLICATES, &error);
     if (json_is_object(value)) return value;

@@ -46,6 +46,7 @@ struct pi2_exchange {
     const char *path;
     char *body;                /* malloc'd, with a NUL behind it */
     size_t body_length, body_reserved;
+    size_t json_room;          /* once the body is JSON: bytes that it leaves of those planned for JSON */
     unsigned refusal;          /* status with which the request is refused once its body has come; 0: it is not */
     const char *refusal_type, *refusal_text;
     pi2_reply *reply;          /* of an answer that is generated; freed with the exchange */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { TEXT_BYTES = 4096, TEXT_BYTES_PER_TOKEN = 16 }; /* of a prompt at most: as of a conversation */
+
 /** The server's own variables of the template, over which the request's go; "" : none; NULL: a fault was noted. */
 static char *merge_variables(const pi2_exchange *exchange, const json_t *variables, pi2_request_fault *fault) {
     const char *own = exchange->server->settings->template_kwargs;
@@ -43,9 +45,23 @@ bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_j
     return status == PI2_OK;
 }
 
+/** Takes the text's bytes from what the prompt may still have. */
+static bool take_room(const pi2_exchange *exchange, size_t bytes, uint64_t *room, pi2_request_fault *fault) {
+    if (bytes <= *room) {
+        *room -= bytes;
+        return true;
+    }
+    const uint32_t context = pi2_engine_get_report(exchange->server->engine)->context_tokens;
+    (void)pi2_fault(fault, "the text has more than %llu bytes, which the context of %u tokens does not hold: shorten "
+                    "it, or start the server with a longer context (-c)",
+                    TEXT_BYTES + (unsigned long long)context * TEXT_BYTES_PER_TOKEN, context);
+    fault->type = "exceed_context_size_error";
+    return false;
+}
+
 /** Adds what an element of a prompt gives: a token, or those of a text. */
 static bool add_element(pi2_exchange *exchange, const json_t *element, bool add_special, bool parse_special,
-                        pi2_cli_tokens *tokens, pi2_request_fault *fault) {
+                        uint64_t *room, pi2_cli_tokens *tokens, pi2_request_fault *fault) {
     const pi2_engine *engine = exchange->server->engine;
     if (json_is_integer(element)) {
         const json_int_t id = json_integer_value(element);
@@ -61,6 +77,7 @@ static bool add_element(pi2_exchange *exchange, const json_t *element, bool add_
     }
     int32_t *own = NULL;
     size_t count = 0;
+    if (!take_room(exchange, json_string_length(element), room, fault)) return false;
     const pi2_status status = pi2_engine_tokenize(engine, json_string_value(element), json_string_length(element),
                                                   add_special, parse_special, &own, &count);
     if (status != PI2_OK) return pi2_fault_of(fault, status);
@@ -73,10 +90,12 @@ bool pi2_prompt_of_value(pi2_exchange *exchange, const json_t *value, bool add_s
                          int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault) {
     pi2_cli_tokens tokens = {0};
     const size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    uint64_t room = TEXT_BYTES + (uint64_t)pi2_engine_get_report(exchange->server->engine)->context_tokens *
+                                     TEXT_BYTES_PER_TOKEN;
     bool is_good = true;
     for (size_t i = 0; is_good && i < count; i++) {
         const json_t *element = json_is_array(value) ? json_array_get(value, i) : value;
-        is_good = add_element(exchange, element, add_special && i == 0, parse_special, &tokens, fault);
+        is_good = add_element(exchange, element, add_special && i == 0, parse_special, &room, &tokens, fault);
     }
     if (is_good) {
         *tokens_out = tokens.data;

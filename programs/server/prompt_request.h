@@ -9,7 +9,7 @@
  *  are wanted. */
 bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_json *conversation, char **text_out,
                                 size_t *length_out, int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault);
-/** Of a text, or an array of texts and token ids. */
+/** Of a text, or an array of texts and token ids; the text bounded as a conversation's. */
 bool pi2_prompt_of_value(pi2_exchange *exchange, const json_t *value, bool add_special, bool parse_special,
                          int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault);
 

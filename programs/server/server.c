@@ -60,8 +60,11 @@ static bool has_key(const pi2_exchange *exchange) {
     return found;
 }
 
+/* An address, not a name that looks like one: whoever owns a name decides where it points. */
 bool pi2_server_is_loopback(const char *host) {
-    return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
+    struct in_addr address;
+    if (inet_pton(AF_INET, host, &address) == 1) return ntohl(address.s_addr) >> 24 == 127;
+    return strcasecmp(host, "localhost") == 0 || strcmp(host, "::1") == 0;
 }
 
 /** The name in "name:port" or "[name]:port". */

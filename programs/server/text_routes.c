@@ -4,6 +4,9 @@
 #include "prompt_request.h"
 #include "server_routes.h"
 
+/* What a token and a piece take at most, as JSON and as the text of it. */
+enum { TOKEN_REPLY_BYTES = 64, PIECE_REPLY_BYTES = 1024, REPLY_TIMES = 8 };
+
 typedef json_t *text_work(pi2_exchange *exchange, const json_t *body, pi2_request_fault *fault);
 
 /** The work is done under the mutex that guards the engine's text functions, and its result is sent. */
@@ -17,12 +20,41 @@ static enum MHD_Result work_on_text(pi2_exchange *exchange, text_work *work) {
     json_decref(body);
     (void)pthread_mutex_unlock(&exchange->server->text_mutex);
     if (!has_body) return result;
-    if (fault.status) return pi2_reply_refuse(exchange, &fault);
+    if (fault.status) {
+        json_decref(value);
+        return pi2_reply_refuse(exchange, &fault);
+    }
     return pi2_exchange_json(exchange, MHD_HTTP_OK, value);
 }
 
+/** Adds to what a reply takes, which has the room of a body's JSON. */
+static bool add_reply_bytes(const pi2_exchange *exchange, size_t bytes, size_t *sum, pi2_request_fault *fault) {
+    const size_t most = 2 * exchange->server->settings->body_bytes;
+    *sum += bytes;
+    return *sum <= most || pi2_fault(fault, "the reply would take more than %zu bytes of memory: ask for less at a "
+                                     "time", most);
+}
+
+/** A token as tokenize tells it, alone or with its text; NULL: a fault was noted. */
+static json_t *token_json(const pi2_exchange *exchange, int32_t token, bool with_piece, size_t *sum,
+                          pi2_request_fault *fault) {
+    if (!with_piece) {
+        return add_reply_bytes(exchange, TOKEN_REPLY_BYTES, sum, fault) ? json_integer(token) : NULL;
+    }
+    char *piece = NULL;
+    size_t length = 0;
+    json_t *value = NULL;
+    const pi2_status status = pi2_engine_detokenize(exchange->server->engine, &token, 1, true, &piece, &length);
+    if (status != PI2_OK) {
+        (void)pi2_fault_of(fault, status);
+    } else if (add_reply_bytes(exchange, PIECE_REPLY_BYTES + REPLY_TIMES * length, sum, fault)) {
+        value = json_pack("{s:i, s:o}", "id", (int)token, "piece", pi2_cli_json_text(piece, length));
+    }
+    free(piece);
+    return value;
+}
+
 static json_t *tokenize(pi2_exchange *exchange, const json_t *body, pi2_request_fault *fault) {
-    const pi2_engine *engine = exchange->server->engine;
     bool add_special = false, parse_special = true, with_pieces = false;
     int32_t *tokens = NULL;
     size_t count = 0;
@@ -34,15 +66,9 @@ static json_t *tokenize(pi2_exchange *exchange, const json_t *body, pi2_request_
         return NULL;
     }
     json_t *array = json_array();
-    for (size_t i = 0; i < count; i++) {
-        json_t *id = json_integer(tokens[i]);
-        char *piece = NULL;
-        size_t length = 0;
-        if (with_pieces && pi2_engine_detokenize(engine, &tokens[i], 1, true, &piece, &length) == PI2_OK) {
-            id = json_pack("{s:o, s:o}", "id", id, "piece", pi2_cli_json_text(piece, length));
-        }
-        free(piece);
-        (void)json_array_append_new(array, id);
+    size_t sum = 0;
+    for (size_t i = 0; i < count && !fault->status; i++) {
+        (void)json_array_append_new(array, token_json(exchange, tokens[i], with_pieces, &sum, fault));
     }
     free(tokens);
     return json_pack("{s:o}", "tokens", array);
@@ -58,7 +84,21 @@ static json_t *detokenize(pi2_exchange *exchange, const json_t *body, pi2_reques
     }
     if (!json_is_array(array)) (void)pi2_fault(fault, "'tokens' must be an array");
     if (fault->status || !pi2_prompt_of_value(exchange, array, false, false, &tokens, &count, fault)) return NULL;
-    const pi2_status status = pi2_engine_detokenize(exchange->server->engine, tokens, count, true, &text, &length);
+    pi2_status status = PI2_OK;
+    size_t sum = 0;
+    for (size_t i = 0; status == PI2_OK && i < count && !fault->status; i++) { /* what the text will take, before it */
+        status = pi2_engine_detokenize(exchange->server->engine, &tokens[i], 1, true, &text, &length);
+        if (status == PI2_OK) (void)add_reply_bytes(exchange, REPLY_TIMES * length, &sum, fault);
+        free(text);
+        text = NULL;
+    }
+    if (fault->status) {
+        free(tokens);
+        return NULL;
+    }
+    if (status == PI2_OK) {
+        status = pi2_engine_detokenize(exchange->server->engine, tokens, count, true, &text, &length);
+    }
     json_t *value = NULL;
     if (status == PI2_OK) value = json_pack("{s:o}", "content", pi2_cli_json_text(text, length));
     else (void)pi2_fault_of(fault, status);
@@ -68,7 +108,7 @@ static json_t *detokenize(pi2_exchange *exchange, const json_t *body, pi2_reques
 }
 
 static json_t *apply_template(pi2_exchange *exchange, const json_t *body, pi2_request_fault *fault) {
-    pi2_conversation_json conversation = {0};
+    pi2_conversation_json conversation = {.json_room = exchange->json_room};
     char *text = NULL;
     size_t length = 0;
     json_t *value = NULL;
@@ -82,7 +122,7 @@ static json_t *apply_template(pi2_exchange *exchange, const json_t *body, pi2_re
 }
 
 static json_t *count_tokens(pi2_exchange *exchange, const json_t *body, pi2_request_fault *fault) {
-    pi2_conversation_json conversation = {0};
+    pi2_conversation_json conversation = {.json_room = exchange->json_room};
     int32_t *tokens = NULL;
     size_t count = 0;
     json_t *value = NULL;

@@ -21,7 +21,7 @@ static void read_body(const json_t *body) {
     static reader *const readers[] = {pi2_conversation_from_openai, pi2_conversation_from_anthropic,
                                       pi2_conversation_from_ollama};
     for (size_t i = 0; i < 3; i++) {
-        pi2_conversation_json out = {0};
+        pi2_conversation_json out = {.json_room = 1 << 20};
         pi2_request_fault fault = {0};
         const bool is_read = readers[i](body, &out, &fault);
         require(is_read == (fault.status == 0) && is_read == (fault.text[0] == '\0'));

@@ -203,11 +203,24 @@ def check_refusals(server):
     server.error(400, chat, {"messages": [{"role": "user", "content": "word " * 100000}]}, "context")
     server.error(413, chat, "{" + " " * (17 << 20), "16777216 bytes at most")
     server.error(413, chat, "[" + "{}," * 1000000 + "1]", "memory")
+    for path, body in (("/tokenize", {"content": "a " * 20000}), ("/tokenize", {"content": ["a" * 20000] * 2}),
+                       ("/completion", {"prompt": "a " * 20000})):
+        error = server.error(400, path, body, "more than 36864 bytes")
+        check(error["type"] == "exceed_context_size_error", f"{path}: {error}")
+    many = server.post("/tokenize", {"content": "a b"})["tokens"] * 20000
+    server.error(400, "/tokenize", {"content": many, "with_pieces": True}, "ask for less")
+    check(len(server.post("/tokenize", {"content": many})["tokens"]) == len(many), "many tokens without pieces")
+    for path, body in ((chat, {"messages": QUESTION, "logprobs": True, "top_logprobs": 20}),
+                       ("/v1/completions", {"prompt": "a", "logprobs": 20}), ("/completion", {"prompt": "a", "n_probs": 20})):
+        server.error(400, path, body, "the chances of")
     error = server.error(400, "/v1/messages", {"messages": QUESTION}, "'max_tokens'")
     check(error["type"] == "invalid_request_error", f"Anthropic's form: {error}")
     check(isinstance(server.error(400, "/api/chat", {"messages": 5}, "'messages'"), str), "Ollama's form")
     server.error(403, "/health", None, "origin", "GET", {"Origin": "http://evil.example"})
-    server.error(403, "/health", None, "name", "GET", {"Host": "evil.example"})
+    for name in ("evil.example", "127.0.0.1.evil.example", "127.evil.example", "127.0.0.1.", "localhost.evil.example"):
+        server.error(403, "/health", None, "name", "GET", {"Host": name})
+    for name in ("127.0.0.1:80", "127.9.9.9", "LocalHost", "[::1]:80"):
+        check(server.ask("GET", "/health", None, {"Host": name})[0] == 200, f"Host: {name}")
     status, headers, _ = server.ask("GET", "/health", None, {"Origin": f"http://127.0.0.1:{server.port}"})
     check(status == 200 and "Access-Control-Allow-Origin" not in headers, f"own origin: {status} {headers}")
     check(server.ask("HEAD", "/health")[::2] == (200, b""), "HEAD")

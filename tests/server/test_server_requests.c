@@ -38,6 +38,8 @@ static const struct conversation_example {
     {pi2_conversation_from_openai,
      "{'messages':[{'role':'user','content':'a'}],'tools':[{'function':{'name':'f'}}],'tool_choice':'none'}",
      "[{'role':'user','content':'a'}]", NULL, NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'assistant','tool_calls':[{'function':{'name':'f','arguments':"
+     "'[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[['}}]}]}", NULL, "nested 65 levels", NULL},
     {pi2_conversation_from_openai, "{}", NULL, "'messages' must be an array", NULL},
     {pi2_conversation_from_openai, "{'messages':[]}", NULL, "one at least", NULL},
     {pi2_conversation_from_openai, "{'messages':[5]}", NULL, "message 0", NULL},
@@ -100,7 +102,7 @@ static void test_conversations(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof conversations / sizeof conversations[0]; i++) {
         const struct conversation_example *example = &conversations[i];
-        pi2_conversation_json out = {0};
+        pi2_conversation_json out = {.json_room = 1 << 20};
         pi2_request_fault fault = {0};
         json_t *body = quoted(example->body);
         const bool is_read = example->read(body, &out, &fault);
@@ -117,6 +119,27 @@ static void test_conversations(void **state) {
         pi2_conversation_json_free(&out);
         json_decref(body);
     }
+}
+
+/* All calls of a request share the room, and the body that they came in stays as it was. */
+static void test_arguments_have_one_room(void **state) {
+    (void)state;
+    static const char call[] = "{'function':{'name':'f','arguments':'{\\'x\\':[0,0,0,0]}'}}";
+    char text[512];
+    (void)snprintf(text, sizeof text, "{'messages':[{'role':'assistant','tool_calls':[%s,%s]},"
+                   "{'role':'assistant','tool_calls':[%s]}]}", call, call, call);
+    json_t *body = quoted(text), *before = json_deep_copy(body);
+    const size_t each = pi2_json_measure("{\"x\":[0,0,0,0]}", 15).memory;
+    for (size_t room = 3 * each - 1; room <= 3 * each; room++) {
+        pi2_conversation_json out = {.json_room = room};
+        pi2_request_fault fault = {0};
+        assert_int_equal(pi2_conversation_from_openai(body, &out, &fault), room == 3 * each);
+        if (room < 3 * each) assert_non_null(strstr(fault.text, "arguments would take"));
+        pi2_conversation_json_free(&out);
+        assert_true(json_equal(body, before));
+    }
+    json_decref(before);
+    json_decref(body);
 }
 
 static const struct { const char *body, *fault; } field_examples[] = {
@@ -245,7 +268,8 @@ static void test_depth(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conversations), cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_good_fields),
+        cmocka_unit_test(test_conversations), cmocka_unit_test(test_arguments_have_one_room),
+        cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_good_fields),
         cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_depth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
