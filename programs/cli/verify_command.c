@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <utf8proc.h>
 #include <xxhash.h>
 
 #include "commands.h"
@@ -250,13 +251,25 @@ static int print_figures(const verification *self, const pi2_divergence_summary 
     return pi2_cli_finish_stdout();
 }
 
+/* A file's name as a guard keeps it: its end, where it is longer than there is room, in characters that can be read. */
+static void name_text(const char *path, char text[PI2_GUARD_TEXT_BYTES]) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const size_t length = strlen(name), room = PI2_GUARD_TEXT_BYTES - 1;
+    (void)snprintf(text, PI2_GUARD_TEXT_BYTES, "%s", name + (length > room ? length - room : 0));
+    for (char *at = text; *at;) {
+        utf8proc_int32_t character;
+        const utf8proc_ssize_t bytes = utf8proc_iterate((const utf8proc_uint8_t *)at, -1, &character);
+        if (bytes < 1 || character < ' ') *at = '?';
+        at += bytes < 1 ? 1 : bytes;
+    }
+}
+
 static int finish(const verification *self, const pi2_divergence_summary *summary, const char *arithmetic) {
-    const char *name = strrchr(self->settings->text, '/');
     pi2_guard_entry entry = {.chunk_tokens = self->chunk_tokens, .chunk_count = self->chunk_count,
                              .tokens = summary->tokens, .divergence = summary->divergence,
                              .same_top = summary->same_top, .perplexity_ratio = summary->perplexity_ratio};
     (void)snprintf(entry.arithmetic, sizeof entry.arithmetic, "%s", arithmetic);
-    (void)snprintf(entry.text, sizeof entry.text, "%s", name ? name + 1 : self->settings->text);
+    name_text(self->settings->text, entry.text);
     if (strcmp(arithmetic, "exact") == 0) {
         pi2_cli_note("these options compute exactly: nothing is approximate, and no guard is needed");
         return print_figures(self, summary, arithmetic);

@@ -6,6 +6,7 @@
  * fc1's columns divided by the norm's weights do. What LayerNorm takes away, a mean, cannot be given back so.
  */
 #include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,13 +108,16 @@ static pi2_status put_layer(import_run *self, uint32_t layer, const small_matrix
     memset(self->data[layer], 0, (size_t)bytes);
     for (uint32_t r = 0; r < used && is_good; r++) {
         is_good = decode(self, first, r);
-        for (uint32_t c = 0; c < predictor->width; c++) self->row[c] = norm[c] != 0 ? self->row[c] / norm[c] : 0;
-        pi2_low_rank_put_code_row(predictor, rank, self->data[layer], r, self->row);
+        for (uint32_t c = 0; c < predictor->width; c++) {
+            self->row[c] = norm[c] != 0 ? self->row[c] / norm[c] : 0;
+            is_good = is_good && isfinite(self->row[c]);
+        }
+        if (is_good) pi2_low_rank_put_code_row(predictor, rank, self->data[layer], r, self->row);
     }
     memset(self->row, 0, longest * sizeof *self->row);
     for (uint32_t n = 0; n < predictor->neuron_count && is_good; n++) {
         is_good = decode(self, second, n);
-        pi2_low_rank_put_neuron(predictor, rank, self->data[layer], n, self->row, 0.0f);
+        if (is_good) pi2_low_rank_put_neuron(predictor, rank, self->data[layer], n, self->row, 0.0f);
     }
     if (!is_good) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: the predictor of layer %u has numbers that are none",

@@ -93,21 +93,30 @@ static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int
         .first_logits = session->first_logits, .predicts = session->predicts });
 }
 
+/* Passes over the tokens that lead from the states' position to the session's, with all neurons, as prompts go. */
+static pi2_status replay(pi2_session *session) {
+    const uint32_t batch = session->engine->run.plan.memory.shape.batch_tokens;
+    while (session->state_position < session->position) {
+        const uint32_t at = session->state_position, left = session->position - at;
+        PI2_TRY(run_pass_at(session, at, session->timeline + at, left < batch ? left : batch, PI2_FORWARD_NO_LOGITS));
+    }
+    return PI2_OK;
+}
+
 /* Recurrent states become those of the position: from the saved ones, or from nothing, with the tokens that led from
  * there to here. */
 pi2_status pi2_session_make_states(pi2_session *session) {
-    const uint32_t batch = session->engine->run.plan.memory.shape.batch_tokens;
     if (!session->timeline || session->state_position == session->position || session->position == 0) return PI2_OK;
     session->state_position = 0;
     if (session->saved_position <= session->position) {
         pi2_forward_restore_states(session->engine->forward, session->sequence);
         session->state_position = session->saved_position;
     }
-    while (session->state_position < session->position) {
-        const uint32_t at = session->state_position, left = session->position - at;
-        PI2_TRY(run_pass_at(session, at, session->timeline + at, left < batch ? left : batch, PI2_FORWARD_NO_LOGITS));
-    }
-    return PI2_OK;
+    const bool predicts = session->predicts;
+    session->predicts = false;
+    const pi2_status status = replay(session);
+    session->predicts = predicts;
+    return status;
 }
 
 /* What the next thing asked is likely to go back to: the end of a prompt. Of a text that is scored (all logits) nobody

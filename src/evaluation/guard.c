@@ -193,17 +193,17 @@ static pi2_status read_value(const char *path, const json_t *value, pi2_guard *g
     const json_t *entries = json_object_get(value, "measured");
     if (json_integer_value(json_object_get(value, "powerinfer2_guard")) != VERSION ||
         !get_hash(value, "weights_hash", &guard->weights_hash) || !json_is_array(entries)) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: this is no guard of this version: make it with 'powerinfer2 verify'",
-                        path);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: this is no guard of this version: delete it, and measure with "
+                        "'powerinfer2 verify'", path);
     }
     if (json_array_size(entries) > PI2_GUARD_MOST) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: a guard has at most %d measurements: make it with 'powerinfer2 verify'",
-                        path, (int)PI2_GUARD_MOST);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: a guard has at most %d measurements: delete it, and measure with "
+                        "'powerinfer2 verify'", path, (int)PI2_GUARD_MOST);
     }
     for (size_t i = 0; i < json_array_size(entries); i++) {
         if (read_entry(json_array_get(entries, i), &guard->entries[i])) continue;
-        return pi2_fail(PI2_ERR_FORMAT, "%s: measurement %zu lacks a figure, or has an impossible one: make it again "
-                        "with 'powerinfer2 verify'", path, i + 1);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: measurement %zu lacks a figure, or has an impossible one: delete it, "
+                        "and measure with 'powerinfer2 verify'", path, i + 1);
     }
     guard->count = json_array_size(entries);
     return PI2_OK;
@@ -219,8 +219,8 @@ pi2_status pi2_guard_read(const char *path, pi2_guard **guard_out) {
     free(bytes);
     if (!value) {
         const bool no_memory = json_error_code(&error) == json_error_out_of_memory;
-        return pi2_fail(no_memory ? PI2_ERR_MEMORY : PI2_ERR_FORMAT, "%s: line %d, column %d: %s: make it with "
-                        "'powerinfer2 verify'", path, error.line, error.column, error.text);
+        return pi2_fail(no_memory ? PI2_ERR_MEMORY : PI2_ERR_FORMAT, "%s: line %d, column %d: %s: delete "
+                        "it, and measure with 'powerinfer2 verify'", path, error.line, error.column, error.text);
     }
     pi2_guard *guard = NULL;
     pi2_status status = pi2_guard_create(0, &guard);

@@ -343,7 +343,8 @@ static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, bool 
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     slot_pool *pool = &store->pools[own->pool];
     /* What is foretold for this layer and for the next leaves this one the slots that it may need. */
-    if (likely && 2 * (uint64_t)store->foretold_slots + pool->largest_layer >= pool->open_count) return false;
+    const uint32_t usable = pool->open_count - pool->first_open;
+    if (likely && 2 * (store->foretold_slots + (uint64_t)1) + pool->largest_layer > usable) return false;
     /* What is foretold is the next layer's: that one is still to come. */
     const uint32_t number = give_slot(store, pool, likely ? own->first_unit : own->layer_end);
     if (number == NO_SLOT) return false;
@@ -439,10 +440,9 @@ void pi2_neuron_store_foretell(pi2_neuron_store *store, uint32_t b, const uint32
     }
     if (bring && bring->count > 0) pi2_region_add(store->region, bring);
     else if (bring) (void)atomic_fetch_sub(&store->likely_reads, 1); /* it was not needed */
+    if (asked) store->foretells_next = true;
     pi2_region_unlock(store->region);
-    if (asked == 0) return;
     (void)atomic_fetch_add_explicit(&store->foretold, asked, memory_order_relaxed);
-    atomic_store(&store->has_likely, true);
 }
 
 void pi2_neuron_store_collect(pi2_neuron_store *store) {
@@ -620,12 +620,26 @@ static void tell_uses(pi2_neuron_store *store) {
     if (count) store->options.on_use(store->options.on_use_user, store->used, count);
 }
 
-void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
-    if (store->used) tell_uses(store);
+static void next_epoch(pi2_neuron_store *store) {
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + EPOCHS_OF_A_LAYER;
     const uint32_t last = (1u << EPOCH_BITS) - 1 - EPOCHS_OF_A_LAYER;
     atomic_store(&store->epoch, epoch > last ? EPOCHS_OF_A_LAYER : epoch);
     store->foretold_slots = 0;
+}
+
+void pi2_neuron_store_begin_layer(pi2_neuron_store *store) {
+    if (store->used) tell_uses(store);
+    next_epoch(store);
+    if (store->foretells_next) atomic_store(&store->has_likely, true);
+    store->foretells_next = false;
+}
+
+/* What a pass that failed foretold is of no layer any more. */
+static void forget_foretold(void *self) {
+    pi2_neuron_store *store = self;
+    next_epoch(store);
+    atomic_store(&store->has_likely, false);
+    store->foretells_next = false;
 }
 
 void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, uint32_t hits) {
@@ -654,7 +668,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     atomic_init(&store->used_bank, NO_BANK);
     pi2_unit_heat_init(&store->heat);
     if (!store->options.rule) store->options.rule = &pi2_unit_rules[0];
-    const pi2_region_owner owner = { .self = store, .ended = note_arrival };
+    const pi2_region_owner owner = { .self = store, .ended = note_arrival, .reset = forget_foretold };
     pi2_status status = pi2_region_create(options->store, &owner, MOST_READS, &store->region);
     if (status == PI2_OK) status = place_pools(store);
     if (status == PI2_OK) status = make_lists(store);

@@ -70,7 +70,8 @@ struct pi2_neuron_store {
     uint32_t layer_keys;
     _Atomic uint32_t used_bank; /* of the layer under way; NO_BANK: none was asked */
     bool is_filled;
-    _Atomic bool has_likely;  /* some reads under way may have to be made certain */
+    bool foretells_next;      /* reads for the next layer were asked for; lock */
+    _Atomic bool has_likely;  /* such reads are this layer's now: they have to be made certain */
     uint32_t foretold_slots;  /* of this layer's; lock */
     _Atomic uint32_t likely_reads; /* under way */
     _Atomic uint64_t foretold, foretold_used;

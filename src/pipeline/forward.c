@@ -1,6 +1,7 @@
 /* forward.c: the walk of a pass through the layers, and what it needs to begin. */
 #include "pipeline/forward.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -244,6 +245,7 @@ static uint64_t experts_to_read(const pi2_forward *forward) {
 /* Who counts wants to hear of every neuron. */
 static bool goes_by_neuron(pi2_forward *forward) {
     const pi2_forward_options *options = &forward->options;
+    assert(!forward->predicts || forward->token_count <= options->shape.neuron_tokens);
     if (options->predictor) return forward->predicts; /* others need Gate's tiles, which need not be there */
     if (!options->neurons || forward->counter || forward->token_count > options->shape.neuron_tokens) return false;
     if (options->neurons_always || forward->token_count == 1) return true;

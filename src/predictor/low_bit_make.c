@@ -47,20 +47,34 @@ static double decode_row(low_bit_maker *self, const pi2_weight_format *format, c
     return sqrt(squares);
 }
 
-static void copy_neuron(low_bit_maker *self, uint8_t *data, uint32_t neuron, const uint8_t *bundle, double worth) {
+/* Lengths of rows whose squares are floats. */
+#define MOST_LENGTH 1e18
+
+static pi2_status fail_numbers(const low_bit_maker *self, uint32_t neuron) {
+    return pi2_fail(PI2_ERR_FORMAT, "%s: neuron %u of layer %u has weights that are no numbers, or beyond all others: "
+                    "no predictor can be made of them", pi2_gguf_file_path(self->request->gguf, 0), neuron,
+                    self->bank->layer);
+}
+
+static pi2_status copy_neuron(low_bit_maker *self, uint8_t *data, uint32_t neuron, const uint8_t *bundle,
+                              double worth) {
     const pi2_neuron_bank *bank = self->bank;
     const pi2_predictor *predictor = self->predictor;
     const uint32_t bits = self->request->bits;
-    (void)decode_row(self, bank->gate_format, bundle,
-                     self->neurons.head + bank->gate_scales_at + (size_t)neuron * bank->gate_scale_bytes);
+    const double gate = decode_row(self, bank->gate_format, bundle,
+                                   self->neurons.head + bank->gate_scales_at + (size_t)neuron * bank->gate_scale_bytes);
+    if (!(gate <= MOST_LENGTH)) return fail_numbers(self, neuron);
     pi2_low_bit_put_row(predictor, bits, data, false, neuron, self->floats);
     if (bank->up_format) {
         const uint8_t *scales = self->neurons.head + bank->up_scales_at + (size_t)neuron * bank->up_scale_bytes;
         const double length = decode_row(self, bank->up_format, bundle + bank->up_offset, scales);
+        if (!(length <= MOST_LENGTH)) return fail_numbers(self, neuron);
         if (predictor->has_up) pi2_low_bit_put_row(predictor, bits, data, true, neuron, self->floats);
         else worth *= length;
     }
+    if (!(worth <= MOST_LENGTH)) return fail_numbers(self, neuron);
     pi2_low_bit_put_worth(predictor, bits, data, neuron, (float)worth);
+    return PI2_OK;
 }
 
 /* The squared lengths of Down's columns [begin, end), whole blocks. */
@@ -96,7 +110,7 @@ static pi2_status copy_bank(low_bit_maker *self, uint8_t *data) {
         measure_down(self, begin, begin + count);
         for (uint32_t i = 0; i < count; i++) {
             const uint8_t *bundle = self->neurons.bundles + (size_t)i * bank->bundle_bytes;
-            copy_neuron(self, data, begin + i, bundle, sqrt(self->squares[i]));
+            PI2_TRY(copy_neuron(self, data, begin + i, bundle, sqrt(self->squares[i])));
         }
         self->done_bytes += (uint64_t)count * bank->bundle_bytes;
         PI2_TRY(pi2_progress_tell(&self->progress, self->done_bytes));

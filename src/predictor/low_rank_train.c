@@ -399,7 +399,9 @@ static pi2_status find_threshold(const trainer *self, const float *scores, doubl
         }
     }
     qsort(firing, count, sizeof *firing, compare_floats);
-    *threshold_out = count ? nextafterf(firing[(size_t)((1.0 - recall) * (double)count)], -INFINITY) : 0.0f;
+    size_t at = (size_t)((1.0 - recall) * (double)count);
+    if (count && at >= count) at = count - 1; /* a recall that is next to nothing */
+    *threshold_out = count ? nextafterf(firing[at], -INFINITY) : 0.0f;
     free(firing);
     return PI2_OK;
 }

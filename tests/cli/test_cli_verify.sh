@@ -25,6 +25,16 @@ done
 grep -q "nothing is approximate" "$folder/err" || fail "that nothing is approximate is not told: $(cat "$folder/err")"
 [ -e "$guard" ] && fail "an exact mode left a guard"
 
+# A text whose name is long, or no text itself: what is kept can be read.
+odd=$folder/$(printf 'a\nb\351%0120d\303\244.txt' 7)
+cp "$folder/text" "$odd"
+# shellcheck disable=SC2086
+expect 0 verify -m "$model" -f "$odd" -c 64 --chunks 1 $coarse
+# shellcheck disable=SC2086
+expect 0 verify -m "$model" -f "$odd" -c 64 --chunks 1 $coarse
+grep -q '"text": "[?0]*7ä.txt"' "$guard" || fail "the text's name is $(grep '"text"' "$guard")"
+rm "$guard" "$odd"
+
 # Approximate, and nobody has measured it: told, and refused where a limit is given.
 chat="--raw -p hand -n 6 --temp 0 -c 64"
 # shellcheck disable=SC2086
