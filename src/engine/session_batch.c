@@ -136,11 +136,11 @@ static pi2_status append_together(batch_call *call) {
         session->logits_count = 0;
         session->logits_kept = session->predicts = false;
         session->first_logits = 0;
+        session->progress_done = session->progress_total = 0; /* of an append before: states are made again untold */
         tokens += call->parts[i].token_count;
     }
-    teller->progress_done = 0;
-    teller->progress_total = tokens * call->engine->run.source.model->shape.layer_count;
     for (size_t i = 0; i < call->part_count; i++) PI2_TRY(pi2_session_make_states(call->parts[i].session));
+    teller->progress_total = tokens * call->engine->run.source.model->shape.layer_count;
     const uint64_t begin_ns = pi2_clock_ns();
     const pi2_status status = run_passes(call);
     for (size_t i = 0; status != PI2_OK && i < call->part_count; i++) tokens -= call->parts[i].session->batch_left;

@@ -267,6 +267,60 @@ static void test_families(void **state) {
     }
 }
 
+/* ---- progress ---- */
+
+enum { PROGRESS_TOKENS = 10, LFM2_LAYERS = 4 };
+
+typedef struct progress_log {
+    uint64_t calls, last;
+} progress_log;
+
+static void log_progress(void *user, const char *what, uint64_t done, uint64_t total) {
+    progress_log *log = user;
+    if (strcmp(what, "prompt") != 0) return; /* reading the model */
+    if (total != PROGRESS_TOKENS * LFM2_LAYERS || done < log->last || done > total) {
+        fail_msg("%llu of %llu after %llu", (unsigned long long)done, (unsigned long long)total,
+                 (unsigned long long)log->last);
+    }
+    log->calls++;
+    log->last = done;
+}
+
+/* Of a call for two sessions whose recurrent states are made again: its own tokens are told of, and nothing else. */
+static void test_progress(void **state) {
+    (void)state;
+    static const int32_t tokens[] = { 20, 21, 22, 23, 24, 25, 26, 27, 28, 29 };
+    progress_log log = { 0, 0 };
+    char *folder = test_folder_make(), *path = test_path(folder, "family.gguf");
+    assert_int_equal(pi2_family_model_write_apart("lfm2", PI2_Q8_0, 1, path), 0);
+    pi2_engine_options options;
+    pi2_engine *engine = NULL;
+    pi2_session *sessions[2];
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
+    options.sequences = 2;
+    options.callbacks = (pi2_callbacks){ .user = &log, .progress = log_progress };
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    for (int i = 0; i < 2; i++) {
+        sessions[i] = create(engine, 0.0f);
+        log.last = 0;
+        append(sessions[i], tokens, PROGRESS_TOKENS);
+        assert_int_equal(pi2_session_truncate(sessions[i], PROGRESS_TOKENS - 1), PI2_OK);
+    }
+    const pi2_session_tokens parts[] = { { .session = sessions[0], .tokens = tokens, .token_count = 2 },
+                                         { .session = sessions[1], .tokens = tokens + 2,
+                                           .token_count = PROGRESS_TOKENS - 2 } };
+    log = (progress_log){ 0, 0 };
+    if (pi2_sessions_append(parts, 2) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_true(log.calls > 0);
+    assert_int_equal(log.last, PROGRESS_TOKENS * LFM2_LAYERS);
+    for (int i = 0; i < 2; i++) pi2_session_free(sessions[i]);
+    pi2_engine_close(engine);
+    free(path);
+    test_folder_remove(folder);
+}
+
 /* ---- forks and answers ---- */
 
 static void answer(pi2_session *session, int32_t *tokens) {
@@ -454,7 +508,8 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense), cmocka_unit_test(test_experts), cmocka_unit_test(test_neurons),
-        cmocka_unit_test(test_families), cmocka_unit_test(test_forks_go_on), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_families), cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_forks_go_on), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_budget),
     };
     return cmocka_run_group_tests_name("sessions", tests, set_up, test_folder_end);
