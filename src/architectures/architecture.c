@@ -111,7 +111,21 @@ static pi2_status check_shape(const char *path, const pi2_model_shape *shape) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: norm epsilon %g or rope base %g is impossible", path,
                         (double)shape->norm_epsilon, (double)shape->rope.base);
     }
+    if (shape->local_rope.dimensions && !(shape->local_rope.base > 0.0f && shape->local_rope.base < 1e12f)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: rope.freq_base_swa %g is impossible", path,
+                        (double)shape->local_rope.base);
+    }
     return PI2_OK;
+}
+
+/* A family that reads no window would let every layer see everything: other results, which nobody would notice. */
+static pi2_status check_window(const pi2_tensor_directory *model, const pi2_model_shape *shape) {
+    static const char suffix[] = "attention.sliding_window";
+    uint32_t window = 0;
+    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, suffix, UINT32_MAX, 0, &window));
+    if (shape->window > 0 || window == 0 || window >= shape->context_length) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: key '%s.%s' is %u: windows are not computed in a %s",
+                    pi2_gguf_file_path(model->gguf, 0), shape->architecture, suffix, window, shape->architecture);
 }
 
 /* Some activations say what becomes of Up, or stand on a Gate that a model was trained with. */
@@ -203,6 +217,7 @@ pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi
     shape_out->own_activation = architecture->activation;
     PI2_TRY(pi2_architecture_activation(architecture, model->gguf, &shape_out->activation));
     PI2_TRY(check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out));
+    PI2_TRY(check_window(model, shape_out));
     PI2_TRY(check_ungated(pi2_gguf_file_path(model->gguf, 0), shape_out));
     PI2_TRY(read_layers(architecture, model, shape_out));
     return pi2_gate_sparsity_read(model->gguf, shape_out);

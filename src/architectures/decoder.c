@@ -106,6 +106,12 @@ pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_
     return pi2_architecture_f32_or(model, name, "rope.freq_base_swa", shape->rope.base, &shape->local_rope.base);
 }
 
+void pi2_decoder_unscale_local_rope(pi2_model_shape *shape) {
+    shape->local_rope.linear_scale = 1.0f;
+    shape->local_rope.attention_factor = 1.0f;
+    shape->local_rope.yarn = false;
+}
+
 pi2_status pi2_decoder_read_layer_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                                          uint32_t number, uint32_t period, pi2_layer_shape *layer,
                                          bool *has_window_out) {

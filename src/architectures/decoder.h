@@ -50,6 +50,8 @@ void pi2_decoder_set_window(pi2_layer_shape *layer, uint32_t window);
  * family says what of its scaling stays). fallback: of files that do not say how many; 0: then there are none.
  */
 pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t fallback);
+/** Layers with a rotation of their own are rotated as if the model's context had not been stretched. */
+void pi2_decoder_unscale_local_rope(pi2_model_shape *shape);
 /** Gives layer `number` a window where it has one: all but the last of each `period`, unless the metadata says
  *  otherwise. has_window_out: may be NULL. */
 pi2_status pi2_decoder_read_layer_window(const pi2_tensor_directory *model, const pi2_model_shape *shape,

@@ -15,8 +15,7 @@ static pi2_status gemma3_read_shape(const pi2_tensor_directory *model, pi2_model
     shape->head_norms = true;
     PI2_TRY(pi2_decoder_read_window(model, shape, 0));
     PI2_TRY(pi2_architecture_f32_or(model, name, "rope.freq_base_swa", 10000.0f, &shape->local_rope.base));
-    shape->local_rope.linear_scale = 1.0f;
-    shape->local_rope.yarn = false;
+    pi2_decoder_unscale_local_rope(shape);
     return pi2_architecture_f32_or(model, name, "final_logit_softcapping", 0.0f, &shape->logit_cap);
 }
 

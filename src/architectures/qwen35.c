@@ -34,6 +34,11 @@ static pi2_status qwen35_read_shape(const pi2_tensor_directory *model, pi2_model
     shape->head_norms = true;
     shape->gated_queries = true;
     shape->ffn_norm_name = "post_attention_norm";
+    if (shape->key_length != shape->value_length) { /* a head's gate is as long as its query, and gates its result */
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %s.attention.key_length is %u and attention.value_length %u: gates "
+                        "of attention are computed where both are the same", pi2_gguf_file_path(model->gguf, 0),
+                        shape->architecture, shape->key_length, shape->value_length);
+    }
     return read_delta_net(model, shape);
 }
 

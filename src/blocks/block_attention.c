@@ -37,6 +37,11 @@ static pi2_status list_matrices(const pi2_tensor_directory *model, const pi2_mod
     const uint64_t queries = shape->head_count * (uint64_t)query_step(shape);
     const uint64_t keys = kv_heads * shape->key_length, values = kv_heads * shape->value_length;
     pi2_group_request *group = pi2_requests_group(requests, PI2_GROUP_ATTENTION, layer);
+    if (shape->fused_qkv && kv_heads != shape->head_count_kv) { /* their place in the row would be the layer's own */
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: layer %u has %u key-value heads and another %u: layers whose "
+                        "queries, keys and values are one matrix are computed with as many each",
+                        pi2_gguf_file_path(model->gguf, 0), layer, (unsigned)kv_heads, shape->head_count_kv);
+    }
     if (shape->fused_qkv) {
         PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_qkv.weight", width, queries + keys + values));
     } else {

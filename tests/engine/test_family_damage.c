@@ -88,6 +88,10 @@ static void check_tensors(const char *family, const char *path, const file_bytes
     pi2_gguf_close(gguf);
 }
 
+static bool begins(const pi2_gguf_string *key, const char *text) {
+    return key->length > strlen(text) && memcmp(key->text, text, strlen(text)) == 0;
+}
+
 /* Whatever a number says, the file is judged; what runs then is of no interest. */
 static void check_numbers(const char *family, const char *path, const file_bytes *bytes) {
     static const uint32_t values[] = { 0, 1, 3, 0x7fffffff, 0xffffffff, 0x7f800000, 0x00000001 };
@@ -95,7 +99,7 @@ static void check_numbers(const char *family, const char *path, const file_bytes
     assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
     for (size_t i = 0; i < pi2_gguf_entry_count(gguf); i++) {
         const pi2_gguf_entry entry = pi2_gguf_entry_at(gguf, i);
-        const bool is_own = entry.key.length > strlen(family) && memcmp(entry.key.text, family, strlen(family)) == 0;
+        const bool is_own = !begins(&entry.key, "general.") && !begins(&entry.key, "tokenizer.");
         const size_t skipped = entry.value_type == PI2_GGUF_ARRAY ? 12 : 0;
         if (!is_own || entry.value_bytes < skipped + 4 || entry.value_type == PI2_GGUF_STRING) continue;
         const size_t at = find_name(bytes, entry.key.text, entry.key.length) + entry.key.length + 4 + skipped;
@@ -127,6 +131,36 @@ static void test_damage(void **state) {
     test_folder_remove(folder);
 }
 
+/* Numbers that each are possible, and that a family cannot compute, or not with the others: refused by name. */
+static void test_refused_numbers(void **state) {
+    (void)state;
+    static const struct { const char *family, *key; size_t skipped; uint32_t value; const char *word; } cases[] = {
+        { "qwen35", "qwen35.attention.value_length", 0, 64,
+          "attention.key_length is 32 and attention.value_length 64" },
+        { "lfm2moe", "lfm2moe.leading_dense_block_count", 0, 4, "leading_dense_block_count is 4 of 4 layers" },
+        { "phi3", "phi3.attention.head_count_kv", 12, 1, "layer 0 has 1 key-value heads and another 2" },
+        { "gemma3", "gemma3.rope.freq_base_swa", 0, 0, "freq_base_swa 0 " },
+        { "gemma3", "gemma3.rope.freq_base_swa", 0, 0xc3480000, "freq_base_swa -200 " },
+        { "gemma3", "gemma3.rope.freq_base_swa", 0, 0x7fc00000, "freq_base_swa nan " },
+    };
+    char *folder = test_folder_make(), *path = test_path(folder, "family.gguf");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pi2_model_file *file = NULL;
+        assert_int_equal(pi2_family_model_write(cases[i].family, PI2_Q8_0, 1, path), 0);
+        const file_bytes bytes = read_file(path);
+        const size_t length = strlen(cases[i].key);
+        patch(path, find_name(&bytes, cases[i].key, length) + length + 4 + cases[i].skipped, &cases[i].value, 4);
+        free(bytes.data);
+        if (pi2_model_file_open(path, &file) != PI2_OK) fail_msg("%s", pi2_error_text());
+        const pi2_model_summary *summary = pi2_model_file_summary(file);
+        if (summary->runnable) fail_msg("%s runs with %s %u", cases[i].family, cases[i].key, cases[i].value);
+        if (!strstr(summary->not_runnable_reason, cases[i].word)) fail_msg("%s", summary->not_runnable_reason);
+        pi2_model_file_close(file);
+    }
+    free(path);
+    test_folder_remove(folder);
+}
+
 /* A cache of 8-bit blocks does not fit heads of 16. */
 static void test_small_heads(void **state) {
     (void)state;
@@ -144,6 +178,7 @@ static void test_small_heads(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_damage), cmocka_unit_test(test_small_heads) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_damage), cmocka_unit_test(test_refused_numbers),
+                                        cmocka_unit_test(test_small_heads) };
     return cmocka_run_group_tests_name("damaged families", tests, NULL, NULL);
 }

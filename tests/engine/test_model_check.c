@@ -70,6 +70,7 @@ static void scale_of_a_weight(pi2_gguf_builder *builder) {
     static const unsigned char one[4] = { 0, 0, 0x80, 0x3f };
     pi2_gguf_builder_tensor(builder, "blk.0.attn_q.weight.scale", PI2_F32, 1, &length, one, sizeof one);
 }
+static void window(pi2_gguf_builder *builder) { pi2_gguf_builder_u32(builder, "llama.attention.sliding_window", 16); }
 static void none(pi2_gguf_builder *builder) { (void)builder; }
 
 static void write_model(void (*spoil)(pi2_gguf_builder *builder)) {
@@ -145,6 +146,7 @@ static void test_refusals(void **state) {
     expect_refusal(no_merges, "tokenizer.ggml.merges");
     expect_refusal(architecture, "architecture 'lxama'");
     expect_refusal(no_heads, "attention.head_count");
+    expect_refusal(window, "key 'llama.attention.sliding_window' is 16");
     expect_refusal(number_as_template, "tokenizer.chat_template");
 }
 

@@ -245,6 +245,17 @@ static void olmo2(maker *m) {
     post_norms(m);
 }
 
+/* OLMo 3: an olmo2 with windows. */
+static void olmo3(maker *m) {
+    olmo2(m);
+    if (m->layer != UINT32_MAX) return;
+    put(m, "attention.sliding_window", WINDOW);
+    pi2_gguf_builder_string(m->builder, key(m, "rope.scaling.type"), "yarn");
+    put_float(m, "rope.scaling.factor", 4.0f);
+    put_float(m, "rope.scaling.attn_factor", 1.2f);
+    put(m, "rope.scaling.original_context_length", 32);
+}
+
 static void olmoe(maker *m) {
     m->neurons = EXPERT_NEURONS;
     m->kv_heads = m->heads; /* a norm of keys is as long as one of queries there */
@@ -474,9 +485,10 @@ static void mistral3(maker *m) {
 }
 
 static void phi3(maker *m) {
+    static const uint32_t kv_heads[LAYERS] = { KV_HEADS, KV_HEADS, KV_HEADS, KV_HEADS };
     m->rotated = 16;
     if (m->layer == UINT32_MAX) {
-        put_common(m, NULL);
+        put_common(m, kv_heads);
         put(m, "rope.scaling.original_context_length", 512); /* above what llama.cpp makes of a context of 48 */
         put_float(m, "rope.scaling.attn_factor", 1.2f);
         return;
@@ -567,29 +579,31 @@ static const struct {
     void (*add)(maker *m);
     uint32_t layers, head;
     bool is_tied;
+    const char *architecture; /* NULL: the family's name */
 } families[] = {
-    { "llama", "output_norm", llama, LAYERS, HEAD, false },
-    { "gemma2", "output_norm", gemma2, LAYERS, LONG_HEAD, true },
-    { "gemma3", "output_norm", gemma3, 7, LONG_HEAD, false },
-    { "qwen35", "output_norm", qwen35, LAYERS + 1, LONG_HEAD, false },
-    { "qwen35moe", "output_norm", qwen35moe, LAYERS, LONG_HEAD, false },
-    { "lfm2", "token_embd_norm", lfm2, LAYERS, HEAD, false },
-    { "lfm2moe", "token_embd_norm", lfm2moe, LAYERS, HEAD, false },
-    { "smollm3", "output_norm", smollm3, LAYERS, LONG_HEAD, false },
-    { "arcee", "output_norm", arcee, LAYERS, HEAD, false },
-    { "olmo2", "output_norm", olmo2, LAYERS, HEAD, false },
-    { "olmoe", "output_norm", olmoe, LAYERS, HEAD, false },
-    { "qwen2moe", "output_norm", qwen2moe, LAYERS, HEAD, false },
-    { "exaone4", "output_norm", exaone4, 64, HEAD, false },
-    { "seed_oss", "output_norm", seed_oss, LAYERS, HEAD, false },
-    { "granite", "output_norm", granite, LAYERS, LONG_HEAD, false },
-    { "granitemoe", "output_norm", granitemoe, LAYERS, HEAD, false },
-    { "minicpm", "output_norm", minicpm, LAYERS, HEAD, false },
-    { "mistral3", "output_norm", mistral3, LAYERS, LONG_HEAD, false },
-    { "phi3", "output_norm", phi3, LAYERS, HEAD, false },
-    { "gpt-oss", "output_norm", gpt_oss, LAYERS, LONG_HEAD, false },
-    { "nemotron_h", "output_norm", nemotron_h, 6, HEAD, false },
-    { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false },
+    { "llama", "output_norm", llama, LAYERS, HEAD, false, NULL },
+    { "gemma2", "output_norm", gemma2, LAYERS, LONG_HEAD, true, NULL },
+    { "gemma3", "output_norm", gemma3, 7, LONG_HEAD, false, NULL },
+    { "qwen35", "output_norm", qwen35, LAYERS + 1, LONG_HEAD, false, NULL },
+    { "qwen35moe", "output_norm", qwen35moe, LAYERS, LONG_HEAD, false, NULL },
+    { "lfm2", "token_embd_norm", lfm2, LAYERS, HEAD, false, NULL },
+    { "lfm2moe", "token_embd_norm", lfm2moe, LAYERS, HEAD, false, NULL },
+    { "smollm3", "output_norm", smollm3, LAYERS, LONG_HEAD, false, NULL },
+    { "arcee", "output_norm", arcee, LAYERS, HEAD, false, NULL },
+    { "olmo2", "output_norm", olmo2, LAYERS, HEAD, false, NULL },
+    { "olmo3", "output_norm", olmo3, LAYERS, HEAD, false, "olmo2" },
+    { "olmoe", "output_norm", olmoe, LAYERS, HEAD, false, NULL },
+    { "qwen2moe", "output_norm", qwen2moe, LAYERS, HEAD, false, NULL },
+    { "exaone4", "output_norm", exaone4, 64, HEAD, false, NULL },
+    { "seed_oss", "output_norm", seed_oss, LAYERS, HEAD, false, NULL },
+    { "granite", "output_norm", granite, LAYERS, LONG_HEAD, false, NULL },
+    { "granitemoe", "output_norm", granitemoe, LAYERS, HEAD, false, NULL },
+    { "minicpm", "output_norm", minicpm, LAYERS, HEAD, false, NULL },
+    { "mistral3", "output_norm", mistral3, LAYERS, LONG_HEAD, false, NULL },
+    { "phi3", "output_norm", phi3, LAYERS, HEAD, false, NULL },
+    { "gpt-oss", "output_norm", gpt_oss, LAYERS, LONG_HEAD, false, NULL },
+    { "nemotron_h", "output_norm", nemotron_h, 6, HEAD, false, NULL },
+    { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false, NULL },
 };
 
 const char *pi2_family_name(size_t index) {
@@ -620,7 +634,8 @@ int pi2_family_model_write(const char *family, pi2_weight_type type, uint32_t sc
         pi2_gguf_builder builder;
         pi2_gguf_builder_init(&builder);
         const uint32_t layers = families[i].layers;
-        maker made = { .builder = &builder, .architecture = family, .type = type, .scale = scale,
+        maker made = { .builder = &builder, .type = type, .scale = scale,
+                       .architecture = families[i].architecture ? families[i].architecture : family,
                        .layers = scale > 1 && layers > MOST_LARGE_LAYERS ? MOST_LARGE_LAYERS : layers, .heads = HEADS,
                        .kv_heads = KV_HEADS, .head = families[i].head, .rotated = families[i].head };
         maker *m = &made;
