@@ -26,7 +26,7 @@ typedef enum parser_state { IN_CONTENT, IN_THOUGHT, IN_CALL } parser_state;
 struct pi2_answer_parser {
     pi2_part_taker *taker;
     void *user;
-    json_t *tools;
+    json_t *tools; /* {tool: {parameter: true}}, as pi2_tool_types makes it */
     parser_state state;
     size_t call;      /* of call_marks, or BARE_JSON */
     size_t scanned;   /* bytes of pending that hold no end of the call */
@@ -35,15 +35,15 @@ struct pi2_answer_parser {
     pi2_cli_text pending;
 };
 
-pi2_answer_parser *pi2_answer_parser_create(bool thinks, json_t *tools, pi2_part_taker *taker, void *user) {
+pi2_answer_parser *pi2_answer_parser_create(bool thinks, const json_t *tools, pi2_part_taker *taker, void *user) {
     pi2_answer_parser *parser = calloc(1, sizeof *parser);
     if (!parser) return NULL;
     parser->taker = taker;
     parser->user = user;
-    parser->tools = json_incref(tools);
+    parser->tools = tools ? pi2_tool_types(tools) : NULL;
     parser->state = thinks ? IN_THOUGHT : IN_CONTENT;
     parser->has_thought = thinks;
-    if (!pi2_cli_text_add(&parser->pending, "", 0)) {
+    if ((tools && !parser->tools) || !pi2_cli_text_add(&parser->pending, "", 0)) {
         pi2_answer_parser_free(parser);
         return NULL;
     }

@@ -28,9 +28,9 @@ typedef bool pi2_part_taker(void *user, const pi2_answer_part *part);
 
 /**
  * thinks: the prompt has begun a thought already. tools: those that were offered, in OpenAI's form, by whose schemas
- * arguments that are no JSON get their types; a reference is kept; NULL: none. NULL: no memory.
+ * arguments that are no JSON get their types, of which alone a copy is kept; NULL: none. NULL: no memory.
  */
-pi2_answer_parser *pi2_answer_parser_create(bool thinks, json_t *tools, pi2_part_taker *taker, void *user);
+pi2_answer_parser *pi2_answer_parser_create(bool thinks, const json_t *tools, pi2_part_taker *taker, void *user);
 void pi2_answer_parser_free(pi2_answer_parser *parser);
 /** False: the taker said so, or there is no memory. */
 bool pi2_answer_parser_add(pi2_answer_parser *parser, const char *text, size_t length);

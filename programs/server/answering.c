@@ -177,7 +177,7 @@ static bool finish_feeding(pi2_reply *reply) { return !reply->parser || pi2_answ
 static const char *failure(pi2_reply *reply) {
     const pi2_job *job = &reply->job;
     if (job->status == PI2_OK) return NULL;
-    return job->status == PI2_ERR_INTERRUPTED ? "the server ends" : job->error;
+    return job->status == PI2_ERR_INTERRUPTED ? "the server ends" : pi2_error_for_client(job->status, job->error);
 }
 
 static bool end_stream(pi2_reply *reply) {
@@ -315,7 +315,7 @@ enum MHD_Result pi2_reply_send(pi2_reply *reply) {
     return reply->streams ? send_stream(reply) : send_whole(reply);
 }
 
-bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, json_t *tools) {
+bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, const json_t *tools) {
     reply->parser = pi2_answer_parser_create(thinks, tools, take_part, reply);
     return reply->parser != NULL;
 }

@@ -68,7 +68,7 @@ bool pi2_reply_event(pi2_reply *reply, const char *name, json_t *value);
 bool pi2_reply_line(pi2_reply *reply, json_t *value); /* NDJSON */
 
 /** Has thinking and calls of `tools` (NULL: none) parted from the answer. False: no memory. */
-bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, json_t *tools);
+bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, const json_t *tools);
 
 /** Shared by dialects. */
 const char *pi2_reply_model(const pi2_reply *reply);

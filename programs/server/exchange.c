@@ -36,6 +36,12 @@ const char *pi2_error_type(pi2_status status, unsigned *http_status_out) {
     return type;
 }
 
+const char *pi2_error_for_client(pi2_status status, const char *text) {
+    if (status != PI2_ERR_IO && status != PI2_ERR_MEMORY) return text;
+    (void)pi2_cli_usage_error("a request failed: %s", text);
+    return "the server failed, not the request: its error line says why";
+}
+
 json_t *pi2_error_json(pi2_api_form form, unsigned status, const char *type, const char *text) {
     json_t *message = pi2_cli_json_text(text, strlen(text));
     if (form == PI2_API_OLLAMA) return json_pack("{s:o}", "error", message);
@@ -109,12 +115,6 @@ enum MHD_Result pi2_exchange_error(pi2_exchange *exchange, unsigned status, cons
     va_end(arguments);
     const pi2_api_form form = exchange->route ? exchange->route->form : PI2_API_OPENAI;
     return pi2_exchange_json(exchange, status, pi2_error_json(form, status, type, text));
-}
-
-enum MHD_Result pi2_exchange_failed(pi2_exchange *exchange, pi2_status status) {
-    unsigned http_status;
-    const char *type = pi2_error_type(status, &http_status);
-    return pi2_exchange_error(exchange, http_status, type, "%s", pi2_error_text());
 }
 
 json_t *pi2_exchange_body(pi2_exchange *exchange, enum MHD_Result *result_out) {

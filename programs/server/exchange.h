@@ -46,6 +46,8 @@ struct pi2_exchange {
     const char *path;
     char *body;                /* malloc'd, with a NUL behind it */
     size_t body_length, body_reserved;
+    uint64_t begin_ns;         /* when its headers were there */
+    uint64_t discarded_bytes;  /* of a body that is refused */
     size_t json_room;          /* once the body is JSON: bytes that it leaves of those planned for JSON */
     unsigned refusal;          /* status with which the request is refused once its body has come; 0: it is not */
     const char *refusal_type, *refusal_text;
@@ -58,11 +60,11 @@ enum MHD_Result pi2_exchange_text(pi2_exchange *exchange, const char *content_ty
 /** An error in the form of the route's API. */
 enum MHD_Result pi2_exchange_error(pi2_exchange *exchange, unsigned status, const char *type, const char *format, ...)
     PI2_CLI_PRINTF(4, 5);
-/** The last error of this thread, as the status that it means. */
-enum MHD_Result pi2_exchange_failed(pi2_exchange *exchange, pi2_status status);
 /** The error of a route as JSON text, for a stream that has begun too. */
 json_t *pi2_error_json(pi2_api_form form, unsigned status, const char *type, const char *text);
 const char *pi2_error_type(pi2_status status, unsigned *http_status_out);
+/** What a client is told of the library's error: this server's own failures, which name its files, go to stderr. */
+const char *pi2_error_for_client(pi2_status status, const char *text);
 /** Memory for a body is given back: what was needed of it is read. */
 void pi2_exchange_drop_body(pi2_exchange *exchange);
 /** Sends a response, with what every reply has, and lets go of it. */

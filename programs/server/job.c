@@ -1,7 +1,9 @@
 /* job.c: see job.h. */
+#define _GNU_SOURCE /* POLLRDHUP */
 #include "job.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,7 +14,11 @@ void pi2_job_init(pi2_job *job, const pi2_sampling *sampling) {
     job->limit = -1;
     job->socket = -1;
     (void)pthread_mutex_init(&job->mutex, NULL);
-    (void)pthread_cond_init(&job->changed, NULL);
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* a clock that is set makes no wait longer */
+    (void)pthread_cond_init(&job->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
     job->text.stop_words = &job->stop_words;
 }
 
@@ -37,10 +43,15 @@ bool pi2_job_add_stop(pi2_job *job, const char *word) {
 
 /* A client that has closed its side is gone, also one that only said that it sends no more: none of the API's does. */
 static bool has_left(int socket) {
-    char byte;
     if (socket < 0) return false;
+#ifdef POLLRDHUP
+    struct pollfd polled = {.fd = socket, .events = POLLRDHUP}; /* also behind bytes that nobody has read */
+    return poll(&polled, 1, 0) > 0;
+#else
+    char byte;
     const ssize_t count = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+#endif
 }
 
 static bool look_after_client(pi2_job *job) {
@@ -57,7 +68,7 @@ bool pi2_job_is_unwanted(pi2_job *job) {
 
 bool pi2_job_wait(pi2_job *job) {
     struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += 250000000;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;

@@ -141,6 +141,7 @@ function edit(index) {
   $("message").focus();
 }
 function again() {
+  stop();
   talk().messages.pop();
   answer();
 }
@@ -198,8 +199,9 @@ async function answer() {
     }
     tell("");
   } catch (error) {
-    tell(error.name === "AbortError" ? "Stopped." : error.message);
-    if (!message.content && !message.thought) held.messages.pop();
+    if (running === mine) tell(error.name === "AbortError" ? "Stopped." : error.message);
+    const place = held.messages.indexOf(message); /* others may have come since, and this one have gone */
+    if (place >= 0 && !message.content && !message.thought) held.messages.splice(place, 1);
   }
   if (running === mine) {
     running = null;

@@ -23,6 +23,10 @@ static char *merge_variables(const pi2_exchange *exchange, const json_t *variabl
 
 bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_json *conversation, char **text_out,
                                 size_t *length_out, int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault) {
+    if (!pi2_engine_has_chat_template(exchange->server->engine)) {
+        return pi2_fault(fault, "the model %s has no chat template: the server can be given one (--chat-template), and "
+                         "/v1/completions needs none", exchange->server->settings->alias);
+    }
     char *variables = merge_variables(exchange, conversation->variables, fault);
     if (!variables) return false;
     char *messages = json_dumps(conversation->messages, JSON_COMPACT);
@@ -34,7 +38,7 @@ bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_j
         status = pi2_engine_conversation_tokens(exchange->server->engine, &asked, text_out, length_out, tokens_out,
                                                 count_out);
         if (status != PI2_OK) (void)pi2_fault_of(fault, status);
-        /* A template's refusal, and a model without one, are the request's fault. */
+        /* A template's refusal is the request's fault. */
         if (status == PI2_ERR_UNSUPPORTED) fault->status = MHD_HTTP_BAD_REQUEST;
     } else {
         (void)pi2_fault(fault, "no memory for the conversation");

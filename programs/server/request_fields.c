@@ -18,7 +18,7 @@ bool pi2_fault(pi2_request_fault *fault, const char *format, ...) {
 }
 
 bool pi2_fault_of(pi2_request_fault *fault, pi2_status status) {
-    (void)snprintf(fault->text, sizeof fault->text, "%s", pi2_error_text());
+    (void)snprintf(fault->text, sizeof fault->text, "%s", pi2_error_for_client(status, pi2_error_text()));
     fault->type = pi2_error_type(status, &fault->status);
     return false;
 }

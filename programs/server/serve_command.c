@@ -75,6 +75,7 @@ typedef struct serve_state {
     pi2_cli_trace_settings trace;
     pi2_cli_guard_settings guard;
     char *chat_template, *key_text; /* malloc'd; keys lie in key_text */
+    json_t *alias;                  /* the model's name as UTF-8, which a file's name need not be */
     const char *keys[MOST_KEYS];
     pi2_server_settings server;
     pi2_scheduler_watch watch;
@@ -135,7 +136,10 @@ static int fill_server(serve_state *state) {
     server->host = settings->host;
     server->port = (uint16_t)settings->port;
     server->origins = &settings->origins;
-    server->alias = settings->alias ? settings->alias : slash ? slash + 1 : state->model.model;
+    const char *alias = settings->alias ? settings->alias : slash ? slash + 1 : state->model.model;
+    state->alias = pi2_cli_json_text(alias, strlen(alias));
+    server->alias = json_string_value(state->alias);
+    if (!server->alias) return pi2_cli_usage_error("serve: no memory for the model's name");
     server->template_kwargs = settings->template_kwargs;
     server->queue_most = (size_t)settings->queue;
     server->timeout_seconds = (unsigned)settings->timeout;
@@ -206,6 +210,7 @@ static int run(serve_state *state, pi2_engine_options *options) {
     pi2_scheduler_free(state->scheduler);
     pi2_engine_close(state->engine);
     free(state->key_text);
+    json_decref(state->alias);
     return code;
 }
 #endif

@@ -147,6 +147,13 @@ void pi2_exchange_drop_body(pi2_exchange *exchange) {
     exchange->body_reserved = 0;
 }
 
+/** A body that comes too slowly, or that has no end though it is refused, is worth no connection. */
+static bool is_endless(pi2_exchange *exchange, size_t length) {
+    if (exchange->refusal) exchange->discarded_bytes += length;
+    return exchange->discarded_bytes > DISCARD_BYTES ||
+           (pi2_cli_now_ns() - exchange->begin_ns) / 1000000000 >= exchange->server->settings->timeout_seconds;
+}
+
 /** What is refused is read to its end, so that the client reads why. */
 static void take_body(pi2_exchange *exchange, const char *data, size_t length) {
     const size_t most = exchange->server->settings->body_bytes;
@@ -198,6 +205,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
         exchange->server = user;
         exchange->connection = connection;
         exchange->path = path;
+        exchange->begin_ns = pi2_cli_now_ns();
         check_request(exchange, method, path);
         const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
         if (length && strtoull(length, NULL, 10) > DISCARD_BYTES) { /* too much to be read for a reply's sake */
@@ -207,6 +215,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (*data_length) {
+        if (is_endless(exchange, *data_length)) return MHD_NO;
         take_body(exchange, data, *data_length);
         *data_length = 0;
         return MHD_YES;

@@ -1,6 +1,7 @@
 /* tool_calls.c: see tool_calls.h. */
 #include "tool_calls.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,35 +104,59 @@ static bool read_named_call(text_rest *rest, json_t *calls) {
     return is_call;
 }
 
-/** The schema of a parameter of a tool; NULL: it has none. */
-static const char *parameter_type(const json_t *tools, const text_rest *tool, const char *parameter) {
-    for (size_t i = 0; i < json_array_size(tools); i++) {
-        const json_t *function = json_object_get(json_array_get(tools, i), "function");
-        const json_t *name = json_object_get(function, "name");
-        if (json_string_length(name) != tool->length ||
-            memcmp(json_string_value(name), tool->text, tool->length) != 0) {
-            continue;
+/** The parameters of a function's schema that have a type other than text. */
+static json_t *parameter_types(const json_t *function) {
+    json_t *properties = json_object_get(json_object_get(function, "parameters"), "properties"), *types = json_object();
+    const char *name;
+    json_t *schema;
+    json_object_foreach(properties, name, schema) {
+        const char *type = json_string_value(json_object_get(schema, "type"));
+        if (type && strcmp(type, "string") != 0 && json_object_set_new(types, name, json_true()) != 0) {
+            json_decref(types);
+            return NULL;
         }
-        const json_t *properties = json_object_get(json_object_get(function, "parameters"), "properties");
-        return json_string_value(json_object_get(json_object_get(properties, parameter), "type"));
     }
-    return NULL;
+    return types;
 }
 
-/** A text as the type that the schema gives it; a text where it gives none, or it is not of that type. */
-static json_t *typed_value(text_rest value, const char *type) {
+json_t *pi2_tool_types(const json_t *tools) {
+    json_t *types = json_object();
+    for (size_t i = 0; types && i < json_array_size(tools); i++) {
+        const json_t *function = json_object_get(json_array_get(tools, i), "function");
+        const char *name = json_string_value(json_object_get(function, "name"));
+        if (!name || json_object_get(types, name)) continue;
+        if (json_object_set_new(types, name, parameter_types(function)) != 0) {
+            json_decref(types);
+            types = NULL;
+        }
+    }
+    return types;
+}
+
+static bool is_typed(const json_t *types, const text_rest *tool, const char *parameter) {
+    const char *name;
+    json_t *parameters;
+    json_object_foreach((json_t *)(uintptr_t)types, name, parameters) {
+        if (strlen(name) == tool->length && memcmp(name, tool->text, tool->length) == 0) {
+            return json_object_get(parameters, parameter) != NULL;
+        }
+    }
+    return false;
+}
+
+/** A text as the JSON that a parameter with a type has; a text where it has none, or this is no JSON. */
+static json_t *typed_value(text_rest value, bool has_type) {
     if (value.length && *value.text == '\n') skip(&value, 1);
     if (value.length && value.text[value.length - 1] == '\n') value.length--;
     json_t *typed = NULL;
-    if (type && strcmp(type, "string") != 0 &&
-        pi2_json_measure(value.text, value.length).depth <= PI2_SERVER_JSON_DEPTH) {
+    if (has_type && pi2_json_measure(value.text, value.length).depth <= PI2_SERVER_JSON_DEPTH) {
         typed = json_loadb(value.text, value.length, JSON_DECODE_ANY, NULL);
     }
     return typed ? typed : json_stringn(value.text, value.length);
 }
 
 /* <function=name><parameter=key>value</parameter>...</function>, whose last mark may be cut off */
-static bool read_function(text_rest *rest, const json_t *tools, json_t *calls) {
+static bool read_function(text_rest *rest, const json_t *types, json_t *calls) {
     text_rest name, key, value;
     skip(rest, strlen(function_begin));
     if (!take_until(rest, ">", &name)) return false;
@@ -147,7 +172,7 @@ static bool read_function(text_rest *rest, const json_t *tools, json_t *calls) {
         memcpy(key_text, key.text, key.length);
         key_text[key.length] = '\0';
         is_call = json_object_set_new(arguments, key_text,
-                                      typed_value(value, parameter_type(tools, &name, key_text))) == 0;
+                                      typed_value(value, is_typed(types, &name, key_text))) == 0;
         skip_space(rest, "");
     }
     if (is_call && begins_with(rest, function_end)) skip(rest, strlen(function_end));
@@ -158,7 +183,7 @@ static bool read_function(text_rest *rest, const json_t *tools, json_t *calls) {
     return is_call;
 }
 
-static bool read_calls(text_rest rest, const json_t *tools, json_t *calls) {
+static bool read_calls(text_rest rest, const json_t *types, json_t *calls) {
     for (skip_space(&rest, ";,"); rest.length; skip_space(&rest, ";,")) {
         bool is_call;
         if (begins_with(&rest, again_mark)) {
@@ -166,17 +191,17 @@ static bool read_calls(text_rest rest, const json_t *tools, json_t *calls) {
             continue;
         }
         if (*rest.text == '{' || *rest.text == '[') is_call = read_json_calls(&rest, calls);
-        else if (begins_with(&rest, function_begin)) is_call = read_function(&rest, tools, calls);
+        else if (begins_with(&rest, function_begin)) is_call = read_function(&rest, types, calls);
         else is_call = read_named_call(&rest, calls);
         if (!is_call) return false;
     }
     return json_array_size(calls) > 0;
 }
 
-bool pi2_tool_calls_read(const char *text, size_t length, const json_t *tools, pi2_part_taker *taker, void *user,
+bool pi2_tool_calls_read(const char *text, size_t length, const json_t *types, pi2_part_taker *taker, void *user,
                          bool *taken_out) {
     json_t *calls = json_array();
-    const bool has_calls = read_calls((text_rest){text, length}, tools, calls);
+    const bool has_calls = read_calls((text_rest){text, length}, types, calls);
     *taken_out = true;
     for (size_t i = 0; has_calls && *taken_out && i < json_array_size(calls); i++) {
         const json_t *call = json_array_get(calls, i), *arguments = json_object_get(call, "arguments");

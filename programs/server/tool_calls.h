@@ -5,12 +5,18 @@
 #include "answer_parser.h"
 
 /**
+ * Of the tools that a request offers, in OpenAI's form, what reading calls needs: {tool: {parameter: true}} with the
+ * parameters that are no texts; of tools with the same name the first. An answer keeps it while it waits and grows,
+ * and schemas may be long. NULL: no memory.
+ */
+json_t *pi2_tool_types(const json_t *tools);
+/**
  * Reads what lies between a call's marks: JSON with "name" and "arguments" or "parameters", one, a list, or several
  * behind each other (Hermes, Qwen, Mistral, Llama 3); name[ARGS]{...} (Mistral); <function=name><parameter=key>value
- * (Qwen3-Coder), whose values get their types from the tools' schemas. Every call goes to the taker, unless all the
+ * (Qwen3-Coder), whose values get their types from pi2_tool_types. Every call goes to the taker, unless all the
  * text is not made of calls: false then, and nothing was taken. *taken_out: what the taker said.
  */
-bool pi2_tool_calls_read(const char *text, size_t length, const json_t *tools, pi2_part_taker *taker, void *user,
+bool pi2_tool_calls_read(const char *text, size_t length, const json_t *types, pi2_part_taker *taker, void *user,
                          bool *taken_out);
 
 #endif

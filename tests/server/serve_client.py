@@ -24,9 +24,9 @@ def check(is_true, what):
 class Server:
     """A server of its own; `with` ends it by SIGTERM and checks that it ends cleanly."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, model="m.gguf"):
         self.errors = os.path.join(folder, "serve.err")
-        command = [program, "serve", "-m", os.path.join(folder, "m.gguf"), "--port", "0", "-c", "2048", *options]
+        command = [program, "serve", "-m", os.path.join(folder, model), "--port", "0", "-c", "2048", *options]
         with open(self.errors, "w") as errors:
             self.process = subprocess.Popen(command, stderr=errors, stdin=subprocess.DEVNULL)
         self.port = None
@@ -258,6 +258,35 @@ def check_idle():
             connection.close()
 
 
+def check_endless():
+    """A body that comes byte by byte for ever, and one that is refused and does not end, lose their connection."""
+    head = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for path, timeout, piece, pieces, pause in ((b"completion", "1", b" ", 200, 0.1), (b"no", "600", b" " * 2**20, 80, 0)):
+        with Server("--timeout", timeout) as server:
+            endless = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+            endless.sendall(head % path)
+            try:
+                for _ in range(pieces):
+                    endless.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+                    time.sleep(pause)
+                endless.sendall(b"0\r\n\r\n")
+                data = endless.recv(100)
+            except OSError:
+                data = b""
+            check(not data, f"an endless body gets {data}")
+            endless.close()
+
+
+def check_names():
+    """A name that is no UTF-8 is told with replacement characters; where the model lies is not told."""
+    with Server("-a", os.fsdecode(b"n\xff"), model="plain.gguf") as server:
+        answered = server.post("/v1/completions", {"prompt": "a", "max_tokens": 1})
+        check(answered["model"] == "n\ufffd", f"the model's name: {answered}")
+        for path in ("/v1/chat/completions", "/apply-template"):
+            error = server.error(400, path, {"messages": QUESTION}, "no chat template")
+            check("plain.gguf" not in error["message"], f"{path} tells the model's path: {error}")
+
+
 def check_cancel(server):
     """Clients that leave end their answers: the next one need not wait for 2000 tokens."""
     before = server.metric("llamacpp:tokens_predicted_total")
@@ -334,5 +363,7 @@ with Server("--temp", "0") as main_server:
 check_keys()
 check_queue()
 check_idle()
+check_endless()
+check_names()
 print(f"{len(failures)} failures")
 sys.exit(bool(failures))

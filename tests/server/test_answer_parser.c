@@ -127,6 +127,23 @@ static void test_parts(void **state) {
     json_decref(tools);
 }
 
+/* A request that waits keeps no schemas: nothing of the tools is held. */
+static void test_tools_are_not_kept(void **state) {
+    (void)state;
+    record out = {.text = ""};
+    json_t *tools = json_loads(tools_text, 0, NULL), *tool = json_array_get(tools, 0);
+    pi2_answer_parser *parser = pi2_answer_parser_create(false, tools, take, &out);
+    assert_non_null(parser);
+    assert_int_equal(tools->refcount, 1);
+    assert_int_equal(tool->refcount, 1);
+    assert_int_equal(json_object_get(tool, "function")->refcount, 1);
+    json_decref(tools);
+    static const char call[] = "<function=add><parameter=a>1</parameter><parameter=s>1</parameter></function>";
+    assert_true(pi2_answer_parser_add(parser, call, strlen(call)) && pi2_answer_parser_finish(parser));
+    assert_string_equal(out.text, "T(add {\"a\":1,\"s\":\"1\"})");
+    pi2_answer_parser_free(parser);
+}
+
 static bool refuse(void *user, const pi2_answer_part *part) {
     (void)part;
     ++*(int *)user;
@@ -152,6 +169,7 @@ static void test_prompt_thinks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_parts), cmocka_unit_test(test_refusing_taker_ends),
+                                       cmocka_unit_test(test_tools_are_not_kept),
                                        cmocka_unit_test(test_prompt_thinks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

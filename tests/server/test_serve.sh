@@ -6,6 +6,7 @@
 command -v python3 >/dev/null || { echo "no python3, which is the client here"; exit 77; }
 
 tiny m layers=2 context=2048
+tiny plain layers=2 context=2048 template=
 expect_error 2 "no model" serve
 expect_error 2 "exclude each other" serve -m "$folder/m.gguf" --api-key a --api-key-file b
 : >"$folder/empty"

@@ -11,10 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "server/conversation.h"
+#include "server/exchange.h"
 #include "server/json_bounds.h"
 #include "server/request_fields.h"
 
@@ -204,6 +207,47 @@ static void test_good_fields(void **state) {
     pi2_job_free(&job);
 }
 
+/* A client that left is noticed behind what it sent too much; one that is there is not taken for gone. */
+static void test_left_clients(void **state) {
+    (void)state;
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    for (size_t sent = 0; sent < 2; sent++) {
+        for (size_t way = 0; way < 3; way++) { /* it stays, closes its half, closes all */
+            int ends[2];
+            pi2_job job = {0};
+            assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+            pi2_job_init(&job, &sampling);
+            job.socket = ends[0];
+            assert_int_equal(write(ends[1], "x", sent), sent);
+            assert_false(pi2_job_is_unwanted(&job));
+            if (way == 1) assert_int_equal(shutdown(ends[1], SHUT_WR), 0);
+            if (way == 2) (void)close(ends[1]);
+            assert_int_equal(pi2_job_is_unwanted(&job), way > 0);
+            if (way < 2) (void)close(ends[1]);
+            (void)close(ends[0]);
+            pi2_job_free(&job);
+        }
+    }
+}
+
+/* Whoever asks is told what is wrong with the request, not where this machine's files lie. */
+static void test_own_failures_are_not_told(void **state) {
+    (void)state;
+    char line[256] = "";
+    FILE *log = tmpfile();
+    assert_non_null(log);
+    pi2_cli_set_log(log);
+    assert_string_equal(pi2_error_for_client(PI2_ERR_CONTEXT, "too long"), "too long");
+    assert_null(strstr(pi2_error_for_client(PI2_ERR_IO, "folder/m.gguf: gone"), "m.gguf"));
+    pi2_cli_set_log(NULL);
+    rewind(log);
+    assert_non_null(fgets(line, sizeof line, log));
+    assert_non_null(strstr(line, "folder/m.gguf: gone"));
+    assert_null(fgets(line, sizeof line, log));
+    (void)fclose(log);
+}
+
 /* ---- memory ---- */
 
 static size_t allocated, peak;
@@ -269,6 +313,7 @@ static void test_depth(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conversations), cmocka_unit_test(test_arguments_have_one_room),
+        cmocka_unit_test(test_left_clients), cmocka_unit_test(test_own_failures_are_not_told),
         cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_good_fields),
         cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_depth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
