@@ -29,6 +29,7 @@ struct pi2_server {
     const pi2_server_settings *settings;
     struct MHD_Daemon *daemon;
     uint16_t port;
+    bool is_loopback;          /* it listens on this machine alone */
     pi2_engine *engine;        /* once is_open */
     pi2_scheduler *scheduler;
     _Atomic bool is_open, is_stopping;

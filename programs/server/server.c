@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -83,9 +84,10 @@ static const char *refuse_page(const pi2_exchange *exchange) {
     const char *host = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Host");
     const char *origin = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Origin");
     char name[256];
-    if (host && settings->key_count == 0 && pi2_server_is_loopback(settings->host)) {
+    if (host && settings->key_count == 0 && exchange->server->is_loopback) {
         host_name(host, name);
-        if (!pi2_server_is_loopback(name)) return "this name is not one of this server's";
+        const bool is_own = pi2_server_is_loopback(name) || strcasecmp(name, settings->host) == 0;
+        if (!is_own) return "this name is not one of this server's";
     }
     if (!origin) return NULL;
     for (size_t i = 0; i < settings->origins->count; i++) {
@@ -253,8 +255,15 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
 
 /* ---- start and end ---- */
 
-/** A socket that listens, or -1 after an error line. */
-static int listen_on(const pi2_server_settings *settings, uint16_t *port_out) {
+static bool is_loopback_address(const struct sockaddr_storage *address) {
+    if (address->ss_family == AF_INET6) {
+        return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
+    }
+    return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 == 127;
+}
+
+/** A socket that listens, or -1 after an error line. What counts is the address that the host's name came to. */
+static int listen_on(const pi2_server_settings *settings, uint16_t *port_out, bool *is_loopback_out) {
     char port[8];
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
@@ -280,6 +289,7 @@ static int listen_on(const pi2_server_settings *settings, uint16_t *port_out) {
         if (listener >= 0) (void)close(listener);
         return -1;
     }
+    *is_loopback_out = is_loopback_address(&address);
     *port_out = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
                                                     : ((struct sockaddr_in *)&address)->sin_port);
     return listener;
@@ -293,7 +303,7 @@ int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_ou
     server->start_time = (int64_t)time(NULL);
     server->id_seed = pi2_cli_now_ns() ^ (uint64_t)server->start_time << 32 ^ (uint64_t)getpid(); /* no secret */
     (void)pthread_mutex_init(&server->text_mutex, NULL);
-    const int listener = listen_on(settings, &server->port);
+    const int listener = listen_on(settings, &server->port, &server->is_loopback);
     if (listener >= 0) {
         server->daemon = MHD_start_daemon(
             MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, on_request,

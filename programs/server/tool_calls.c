@@ -7,6 +7,8 @@
 
 #include "json_bounds.h"
 
+enum { ANSWER_JSON_BYTES = 4 << 20 }; /* that the calls of an answer may take, parsed: a model writes what it is told */
+
 static const char args_mark[] = "[ARGS]", again_mark[] = "[TOOL_CALLS]", function_begin[] = "<function=",
                   function_end[] = "</function>", parameter_begin[] = "<parameter=", parameter_end[] = "</parameter>";
 
@@ -40,11 +42,17 @@ static bool take_until(text_rest *rest, const char *mark, text_rest *before_out)
     return false;
 }
 
+static bool is_within_bounds(const char *text, size_t length) {
+    const pi2_json_bounds bounds = pi2_json_measure(text, length);
+    return bounds.depth <= PI2_SERVER_JSON_DEPTH && bounds.memory <= ANSWER_JSON_BYTES;
+}
+
 /** Adds a call of {name, arguments}; takes the arguments over. NULL of them: none were given. */
 static bool add_call(json_t *calls, json_t *name, json_t *arguments) {
     char *text = NULL;
     if (json_is_string(arguments)) {
-        text = strdup(json_string_value(arguments)); /* JSON within a text, as the API itself has it */
+        const char *inner = json_string_value(arguments); /* JSON within a text, as the API itself has it */
+        if (is_within_bounds(inner, strlen(inner))) text = strdup(inner);
     } else if (!arguments || json_is_object(arguments)) {
         text = arguments ? json_dumps(arguments, JSON_COMPACT) : strdup("{}");
     }
@@ -70,7 +78,7 @@ static bool add_json_call(json_t *calls, json_t *value) {
 /** The JSON value that the rest begins with. */
 static json_t *take_json(text_rest *rest) {
     json_error_t error;
-    if (pi2_json_measure(rest->text, rest->length).depth > PI2_SERVER_JSON_DEPTH) return NULL;
+    if (!is_within_bounds(rest->text, rest->length)) return NULL;
     json_t *value = json_loadb(rest->text, rest->length, JSON_DISABLE_EOF_CHECK, &error);
     if (value) skip(rest, (size_t)error.position);
     return value;
@@ -149,7 +157,7 @@ static json_t *typed_value(text_rest value, bool has_type) {
     if (value.length && *value.text == '\n') skip(&value, 1);
     if (value.length && value.text[value.length - 1] == '\n') value.length--;
     json_t *typed = NULL;
-    if (has_type && pi2_json_measure(value.text, value.length).depth <= PI2_SERVER_JSON_DEPTH) {
+    if (has_type && is_within_bounds(value.text, value.length)) {
         typed = json_loadb(value.text, value.length, JSON_DECODE_ANY, NULL);
     }
     return typed ? typed : json_stringn(value.text, value.length);

@@ -258,6 +258,14 @@ def check_idle():
             connection.close()
 
 
+def check_other_loopback():
+    """However this machine is named when the server listens on it alone, other names open nothing."""
+    with Server("--host", "127.1") as server:
+        server.error(403, "/health", None, "name", "GET", {"Host": "evil.example"})
+        for name in ("127.1", "localhost"):
+            check(server.ask("GET", "/health", None, {"Host": name})[0] == 200, f"Host: {name}")
+
+
 def check_endless():
     """A body that comes byte by byte for ever, and one that is refused and does not end, lose their connection."""
     head = b"POST /%s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -364,6 +372,7 @@ check_keys()
 check_queue()
 check_idle()
 check_endless()
+check_other_loopback()
 check_names()
 print(f"{len(failures)} failures")
 sys.exit(bool(failures))

@@ -18,6 +18,8 @@ static const char tools_text[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"add\",\"parameters\":{\"type\":\"object\",\"properties\":"
     "{\"a\":{\"type\":\"integer\"},\"s\":{\"type\":\"string\"},\"l\":{\"type\":\"array\"}}}}}]";
 
+#define DEEP "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[" /* a level more than is parsed */
+
 static const struct example {
     bool thinks, has_tools;
     const char *text, *parts;
@@ -44,6 +46,8 @@ static const struct example {
                   "<tool_call>{\"name\":\"b\",\"arguments\":{}}</tool_call>", "C(I will.\n)T(add {})C(\n)T(b {})"},
     {false, true, "<think>t</think>\n\n<tool_call>{\"name\":\"add\"}</tool_call>", "R(t)T(add {})"},
     {false, true, "<tool_call>{\"name\":\"add\",\"arguments\":\"{\\\"a\\\":2}\"}", "T(add {\"a\":2})"},
+    {false, true, "<tool_call>{\"name\":\"add\",\"arguments\":\"" DEEP "\"}</tool_call>",
+     "C(<tool_call>{\"name\":\"add\",\"arguments\":\"" DEEP "\"}</tool_call>)"},
     {false, true, "<tool_call>{\"name\": 5}</tool_call> ok", "C(<tool_call>{\"name\": 5}</tool_call> ok)"},
     {false, true, "<tool_call>no json</tool_call>", "C(<tool_call>no json</tool_call>)"},
     {false, true, "<tool_call>{\"name\":\"add\"", "C(<tool_call>{\"name\":\"add\")"},
@@ -127,6 +131,30 @@ static void test_parts(void **state) {
     json_decref(tools);
 }
 
+static bool count_parts(void *user, const pi2_answer_part *part) {
+    ++((size_t *)user)[part->kind];
+    return true;
+}
+
+/* A model that was told to write many empty objects makes no call of them: they would take far more than their text. */
+static void test_large_calls_are_content(void **state) {
+    (void)state;
+    static const char begin[] = "<tool_call>{\"name\":\"add\",\"arguments\":{\"l\":[0";
+    json_t *tools = json_array();
+    for (size_t count = 4000; count <= 16000; count += 12000) {
+        size_t parts[3] = {0};
+        pi2_answer_parser *parser = pi2_answer_parser_create(false, tools, count_parts, parts);
+        assert_non_null(parser);
+        assert_true(pi2_answer_parser_add(parser, begin, strlen(begin)));
+        for (size_t i = 0; i < count; i++) assert_true(pi2_answer_parser_add(parser, ",{}", 3));
+        assert_true(pi2_answer_parser_add(parser, "]}}</tool_call>", 15) && pi2_answer_parser_finish(parser));
+        assert_int_equal(parts[PI2_PART_TOOL], count == 4000);
+        assert_int_equal(parts[PI2_PART_CONTENT] > 0, count != 4000);
+        pi2_answer_parser_free(parser);
+    }
+    json_decref(tools);
+}
+
 /* A request that waits keeps no schemas: nothing of the tools is held. */
 static void test_tools_are_not_kept(void **state) {
     (void)state;
@@ -170,6 +198,7 @@ static void test_prompt_thinks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_parts), cmocka_unit_test(test_refusing_taker_ends),
                                        cmocka_unit_test(test_tools_are_not_kept),
+                                       cmocka_unit_test(test_large_calls_are_content),
                                        cmocka_unit_test(test_prompt_thinks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
