@@ -37,6 +37,7 @@ typedef struct pi2_session_table {
     uint32_t count, used;
     pi2_batch_span *spans;          /* [count] */
     int32_t *tokens;                /* [batch_tokens] */
+    void *candidates;               /* of the sampler of whoever has the turn */
 } pi2_session_table;
 
 struct pi2_engine {

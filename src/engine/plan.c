@@ -125,7 +125,8 @@ static void add_lines(pi2_plan *plan) {
              shared ? stream + memory->dense_scratch_bytes - memory->shared_bytes : stream,
              shared && memory->ring_bytes ? "reads ahead of computing, where neurons are between prompts"
                                           : "reads ahead of computing");
-    add_line(plan, "sampler", memory->sampler_bytes, memory->sampler_bytes, "candidates of a token");
+    add_line(plan, "sessions", memory->session_bytes, memory->session_bytes,
+             "candidates of a token, penalties, guesses");
     const uint64_t predictor = pi2_predictor_bytes(&plan->run.plan.predictor);
     add_line(plan, "predictor", predictor, predictor, "tells which neurons a token will want");
     const uint64_t process = memory->process_bytes - predictor;

@@ -103,10 +103,6 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
     const pi2_extent_layout *layout = run->source.model->layout;
     uint64_t bytes = GROWTH_BYTES + pi2_run_predictor_bytes(run) + run->options.beside_bytes;
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
-    if (draft_tokens_of(run)) bytes += sequences_of(run) * pi2_drafter_bytes(shape->context_length);
-    if (pi2_model_is_recurrent(shape)) { /* the timeline */
-        bytes += sequences_of(run) * shape->context_length * sizeof(int32_t);
-    }
     if (run->options.record_trace) bytes += BUFSIZ;
     if (run->options.record_trace && run->plan.banks) bytes += pi2_neuron_store_use_list_bytes(run->plan.banks);
     if (shape->expert_count) { /* and of one of Gates, where tokens compute single neurons */
@@ -116,15 +112,26 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
            pi2_run_trace_bytes(trace, layout->extent_count) + pi2_memory_relief_bytes();
 }
 
-static pi2_status spend(pi2_planned_run *run, const pi2_run_trace *trace) {
+/* What sessions with so long a context have of their own, whatever their sampling: penalties may look at all of it, and
+ * a sampler that takes the place of another is there beside it. */
+static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_tokens) {
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
+    sampling.repeat_penalty = 1.1f;
+    sampling.repeat_last_n = -1;
+    uint64_t each = draft_tokens_of(run) ? pi2_drafter_bytes(context_tokens) : 0;
+    if (pi2_model_is_recurrent(&run->source.model->shape)) each += context_tokens * sizeof(int32_t); /* the timeline */
+    return sequences_of(run) * each + (sequences_of(run) + 1) * pi2_sampler_bytes(&sampling, context_tokens);
+}
+
+static pi2_status spend(pi2_planned_run *run, const pi2_run_trace *trace) {
+    const uint64_t empty = session_bytes(run, 0);
     const pi2_run_costs costs = {
         .list_bytes = list_bytes(run, trace), .draft_tokens = draft_tokens_of(run),
         .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),
         .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
-        .sampler_bytes =
-            sequences_of(run) * pi2_sampler_bytes(&sampling, run->source.model->shape.vocabulary_size, 4096) };
+        .session_bytes = empty + pi2_sampler_candidate_bytes(run->source.model->shape.vocabulary_size),
+        .session_bytes_per_token = session_bytes(run, 1) - empty };
     return pi2_run_plan_spend(run, &costs);
 }
 

@@ -41,7 +41,7 @@ struct pi2_sampler {
     uint32_t candidate_size;
     int32_t *window;       /* [window_size] */
     window_count *counts;  /* [window_size] */
-    candidate *candidates; /* [candidate_size] */
+    candidate *candidates; /* [candidate_size] of the caller's [vocabulary_size] */
 };
 
 void pi2_sampling_init(pi2_sampling *sampling) {
@@ -102,13 +102,12 @@ static uint32_t candidate_size_of(const pi2_sampling *params, uint32_t vocabular
     return (uint32_t)params->top_k;
 }
 
-size_t pi2_sampler_bytes(const pi2_sampling *params, uint32_t vocabulary_size,
-                         uint32_t context_length) {
+size_t pi2_sampler_candidate_bytes(uint32_t vocabulary_size) { return vocabulary_size * sizeof(candidate); }
+
+size_t pi2_sampler_bytes(const pi2_sampling *params, uint32_t context_length) {
     if (pi2_sampling_check(params) != PI2_OK) return 0;
     const uint64_t per_window_token = sizeof(int32_t) + sizeof(window_count);
-    const uint64_t bytes = sizeof(pi2_sampler) +
-        (uint64_t)window_size_of(params, context_length) * per_window_token +
-        (uint64_t)candidate_size_of(params, vocabulary_size) * sizeof(candidate);
+    const uint64_t bytes = sizeof(pi2_sampler) + window_size_of(params, context_length) * per_window_token;
     return bytes <= SIZE_MAX ? (size_t)bytes : 0;
 }
 
@@ -158,14 +157,14 @@ static uint32_t draw_seed(void) {
 
 /* ---- life ---- */
 
-pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_size,
-                              uint32_t context_length, pi2_sampler **sampler_out) {
+pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_size, uint32_t context_length,
+                              void *candidates, pi2_sampler **sampler_out) {
     *sampler_out = NULL;
     PI2_TRY(pi2_sampling_check(params));
     if (vocabulary_size == 0 || vocabulary_size > INT32_MAX)
         return pi2_fail(PI2_ERR_INVALID, "a sampler needs 1 to %ld tokens; the vocabulary has %lu",
                         (long)INT32_MAX, (unsigned long)vocabulary_size);
-    const size_t bytes = pi2_sampler_bytes(params, vocabulary_size, context_length);
+    const size_t bytes = pi2_sampler_bytes(params, context_length);
     pi2_sampler *sampler = bytes != 0 ? malloc(bytes) : NULL;
     if (sampler == NULL)
         return pi2_fail(PI2_ERR_MEMORY, "no memory for a sampler over %lu tokens (%zu bytes)",
@@ -175,9 +174,9 @@ pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_si
     sampler->vocabulary_size = vocabulary_size;
     sampler->window_size = window_size_of(params, context_length);
     sampler->candidate_size = candidate_size_of(params, vocabulary_size);
-    /* The three arrays follow the struct; all hold 4-byte members, so any order is aligned. */
-    sampler->candidates = (candidate *)(void *)(sampler + 1);
-    sampler->counts = (window_count *)(void *)(sampler->candidates + sampler->candidate_size);
+    sampler->candidates = candidates;
+    /* The two arrays follow the struct; both hold 4-byte members, so any order is aligned. */
+    sampler->counts = (window_count *)(void *)(sampler + 1);
     sampler->window = (int32_t *)(void *)(sampler->counts + sampler->window_size);
     pi2_sampler_reset(sampler);
     *sampler_out = sampler;

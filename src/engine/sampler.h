@@ -18,25 +18,29 @@ typedef struct pi2_sampler pi2_sampler;
 /** PI2_OK, or INVALID with the name of the first parameter that is no number or out of range. */
 pi2_status pi2_sampling_check(const pi2_sampling *params);
 
+/** Bytes of a list of candidates, which holds every token of a vocabulary. */
+size_t pi2_sampler_candidate_bytes(uint32_t vocabulary_size);
+
 /**
  * Bytes that pi2_sampler_create() allocates for the same arguments, so that a budget can count
  * them. 0 when the params are invalid or the sum does not fit in size_t.
  */
-size_t pi2_sampler_bytes(const pi2_sampling *params, uint32_t vocabulary_size,
-                         uint32_t context_length);
+size_t pi2_sampler_bytes(const pi2_sampling *params, uint32_t context_length);
 
 /**
  * One allocation; nothing is allocated afterwards.
  *
  * vocabulary_size  logits per token, at least 1, at most INT32_MAX
  * context_length   bounds the penalty window
+ * candidates       pi2_sampler_candidate_bytes(vocabulary_size) of the caller's, as malloc() aligns them, for as long
+ *                  as the sampler is; used while a token is sampled, so samplers that take turns can share them
  * sampler_out      caller owns: pi2_sampler_free(). NULL on error
  *
  * Errors   INVALID (params, vocabulary_size), MEMORY
  * Threads  one at a time per sampler
  */
-pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_size,
-                              uint32_t context_length, pi2_sampler **sampler_out);
+pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_size, uint32_t context_length,
+                              void *candidates, pi2_sampler **sampler_out);
 void pi2_sampler_free(pi2_sampler *sampler); /* NULL is allowed */
 
 /** The seed in use: the one given, or the one that was drawn last. Never PI2_SAMPLER_RANDOM_SEED. */

@@ -38,7 +38,7 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
     session->engine = engine;
     pi2_detokenizer_reset(&session->detokenizer, false);
     PI2_TRY(pi2_sampler_create(sampling, engine->run.source.model->shape.vocabulary_size, plan->shape.context_tokens,
-                               &session->sampler));
+                               engine->sessions.candidates, &session->sampler));
     if (plan->draft_tokens) {
         PI2_TRY(pi2_drafter_create(plan->shape.context_tokens, plan->draft_tokens, &session->drafter));
     }
@@ -129,7 +129,8 @@ pi2_status pi2_session_set_sampling(pi2_session *session, const pi2_sampling *sa
     pi2_sampler *sampler = NULL;
     if (sampling->forbid_end_tokens && !session->forbidden) PI2_TRY(forbid_end_tokens(session));
     PI2_TRY(pi2_sampler_create(sampling, session->engine->run.source.model->shape.vocabulary_size,
-                               session->engine->run.plan.memory.shape.context_tokens, &sampler));
+                               session->engine->run.plan.memory.shape.context_tokens,
+                               session->engine->sessions.candidates, &sampler));
     pi2_sampler_free(session->sampler);
     session->sampler = sampler;
     session->forbids_ends = sampling->forbid_end_tokens;

@@ -11,8 +11,9 @@ pi2_status pi2_engine_start_sessions(pi2_engine *engine) {
     table->sessions = calloc(shape->sequences, sizeof(pi2_session *));
     table->spans = calloc(shape->sequences, sizeof *table->spans);
     table->tokens = calloc(shape->batch_tokens, sizeof *table->tokens);
+    table->candidates = malloc(pi2_sampler_candidate_bytes(engine->run.source.model->shape.vocabulary_size));
     table->has_turn = pthread_mutex_init(&table->turn, NULL) == 0;
-    if (!table->sessions || !table->spans || !table->tokens || !table->has_turn) {
+    if (!table->sessions || !table->spans || !table->tokens || !table->candidates || !table->has_turn) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for a list of %u sessions", shape->sequences);
     }
     table->count = shape->sequences;
@@ -25,6 +26,7 @@ void pi2_engine_end_sessions(pi2_engine *engine) {
     free(table->sessions);
     free(table->spans);
     free(table->tokens);
+    free(table->candidates);
 }
 
 void pi2_engine_take_turn(pi2_engine *engine) { (void)pthread_mutex_lock(&engine->sessions.turn); }

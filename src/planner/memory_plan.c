@@ -139,7 +139,7 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
 
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
     return plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->dense_scratch_bytes +
-           plan->sampler_bytes + plan->margin_bytes + plan->text_bytes;
+           plan->session_bytes + plan->margin_bytes + plan->text_bytes;
 }
 
 /* What is in the ring at once, however it wraps, where no neuron of a layer is computed before its Gate is whole. */
@@ -379,10 +379,10 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens, .sequences = request->sequences,
                                        .thread_count = request->thread_count, .cache_type = request->cache_type };
     plan->process_bytes = request->process_bytes;
-    plan->sampler_bytes = request->sampler_bytes;
     plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;
     plan->shape.embedding_streams = request->model->has_file;
     choose_context(request, plan);
+    plan->session_bytes = request->session_bytes + request->session_bytes_per_token * plan->shape.context_tokens;
     plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_draft(request, plan);

@@ -24,7 +24,7 @@ typedef struct pi2_memory_plan_request {
     bool threads_are_chosen;    /* nobody named them: fewer compute where their buffers would take too much */
     size_t page_bytes;          /* of the system: stacks are counted in pages */
     pi2_kv_type cache_type;
-    uint64_t sampler_bytes;     /* of all sequences */
+    uint64_t session_bytes, session_bytes_per_token; /* of all sequences' samplers and texts, and by context */
     uint64_t text_bytes, text_bytes_per_token; /* to tokenize and to run a chat template, and by context */
     bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
     const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */
@@ -37,7 +37,7 @@ typedef struct pi2_memory_plan_request {
 
 typedef struct pi2_memory_plan {
     pi2_forward_shape shape;
-    uint64_t cache_bytes, scratch_bytes, staging_bytes, ring_bytes, sampler_bytes, process_bytes;
+    uint64_t cache_bytes, scratch_bytes, staging_bytes, ring_bytes, session_bytes, process_bytes;
     uint64_t margin_bytes, text_bytes;
     uint64_t resident_room;     /* for weights; read granularity included */
     uint64_t expert_bytes;      /* of the expert cache; 0: a dense model */

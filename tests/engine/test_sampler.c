@@ -34,9 +34,14 @@ static pi2_sampling plain(uint32_t seed) {
     return params;
 }
 
+/* Of all samplers here: they take turns. */
+enum { CANDIDATES = 1024 };
+static uint64_t candidates[CANDIDATES];
+
 static pi2_sampler *create(const pi2_sampling *params, uint32_t vocabulary_size) {
     pi2_sampler *sampler = NULL;
-    assert_int_equal(pi2_sampler_create(params, vocabulary_size, CONTEXT, &sampler), PI2_OK);
+    assert_true(pi2_sampler_candidate_bytes(vocabulary_size) <= sizeof candidates);
+    assert_int_equal(pi2_sampler_create(params, vocabulary_size, CONTEXT, candidates, &sampler), PI2_OK);
     assert_non_null(sampler);
     return sampler;
 }
@@ -100,10 +105,10 @@ static void test_invalid_params_are_named(void **state) {
         pi2_sampling params = plain(1);
         memcpy((char *)&params + cases[i].offset, &cases[i].value, sizeof(float));
         pi2_sampler *sampler = (pi2_sampler *)&params;
-        assert_int_equal(pi2_sampler_create(&params, 8, CONTEXT, &sampler), PI2_ERR_INVALID);
+        assert_int_equal(pi2_sampler_create(&params, 8, CONTEXT, candidates, &sampler), PI2_ERR_INVALID);
         assert_null(sampler);
         assert_non_null(strstr(pi2_error_text(), cases[i].name));
-        assert_int_equal(pi2_sampler_bytes(&params, 8, CONTEXT), 0);
+        assert_int_equal(pi2_sampler_bytes(&params, CONTEXT), 0);
     }
     pi2_sampling params = plain(1);
     params.repeat_last_n = -2;
@@ -111,7 +116,7 @@ static void test_invalid_params_are_named(void **state) {
     assert_non_null(strstr(pi2_error_text(), "repeat_last_n"));
     params = plain(1);
     pi2_sampler *sampler = NULL;
-    assert_int_equal(pi2_sampler_create(&params, 0, CONTEXT, &sampler), PI2_ERR_INVALID);
+    assert_int_equal(pi2_sampler_create(&params, 0, CONTEXT, candidates, &sampler), PI2_ERR_INVALID);
 }
 
 static void test_greedy_takes_the_lowest_of_equals(void **state) {
@@ -468,14 +473,15 @@ static void test_kept_set_against_full_sort(void **state) {
 static void test_bytes_counts_what_is_used(void **state) {
     (void)state;
     pi2_sampling params = defaults();
-    const size_t small = pi2_sampler_bytes(&params, 50000, 4096);
-    assert_true(small > 0 && small < 4096); /* 40 candidates, no window */
+    const size_t small = pi2_sampler_bytes(&params, 4096);
+    assert_true(small > 0 && small < 4096); /* no window */
     params.top_k = 0;
-    assert_int_equal(pi2_sampler_bytes(&params, 50000, 4096) - small, (50000 - 40) * 8);
+    assert_int_equal(pi2_sampler_bytes(&params, 4096), small); /* candidates are the caller's */
     params.repeat_penalty = 1.1f;
-    assert_int_equal(pi2_sampler_bytes(&params, 50000, 4096) - small, (50000 - 40) * 8 + 64 * 16);
+    assert_int_equal(pi2_sampler_bytes(&params, 4096) - small, 64 * 16);
     params.repeat_last_n = -1;
-    assert_int_equal(pi2_sampler_bytes(&params, 50000, 4096) - small, (50000 - 40) * 8 + 4096 * 16);
+    assert_int_equal(pi2_sampler_bytes(&params, 4096) - small, 4096 * 16);
+    assert_int_equal(pi2_sampler_candidate_bytes(50000), 50000 * 8);
 }
 
 /* PCG32 from its definition, bit by bit where the sampler shifts: XSH RR 64/32 over one fixed stream. */
@@ -501,7 +507,7 @@ static void test_draws_are_the_generators(void **state) {
     params.repeat_penalty = 1.0f;
     params.seed = 42;
     pi2_sampler *sampler = NULL;
-    assert_int_equal(pi2_sampler_create(&params, TOKENS_IN_ALL, 64, &sampler), PI2_OK);
+    assert_int_equal(pi2_sampler_create(&params, TOKENS_IN_ALL, 64, candidates, &sampler), PI2_OK);
     uint64_t generator = 0;
     (void)pcg_next(&generator);
     generator += 42;

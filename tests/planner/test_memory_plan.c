@@ -13,7 +13,9 @@
 #include <cmocka.h>
 
 #include "base/memory_limit.h"
+#include "engine/drafter.h"
 #include "engine/run_source.h"
+#include "engine/sampler.h"
 #include "neuron_cache/expert_cache.h"
 #include "powerinfer2/model_file.h"
 #include "support/temporary_files.h"
@@ -39,7 +41,7 @@ static void check_plan(const char *path, uint64_t budget, unsigned *whole, unsig
     if (!open_plan(path, 128, budget, &run)) return;
     const pi2_memory_plan *plan = &run.plan.memory;
     const uint64_t margin = budget / 100 > 1000000 ? budget / 100 : 1000000;
-    const uint64_t fixed = plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->sampler_bytes +
+    const uint64_t fixed = plan->process_bytes + plan->cache_bytes + plan->scratch_bytes + plan->session_bytes +
                            plan->dense_scratch_bytes + plan->ring_bytes + plan->staging_bytes;
     const uint64_t weights = plan->resident_room + plan->expert_bytes - plan->loan_bytes;
     if (fixed + weights + margin > budget) {
@@ -123,6 +125,42 @@ static void test_loan_returns_as_slots(void **state) {
     test_folder_remove(folder);
 }
 
+/* What sessions have of their own is counted by the run's context, not by that which the model was trained with, and
+ * for whatever sampling they get. */
+static void test_sessions_are_counted(void **state) {
+    (void)state;
+    enum { SESSIONS = 4, CONTEXT = 96, TRAINED = 1 << 22, MUCH = 32000000 };
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options model;
+    pi2_tiny_model_options_init(&model);
+    model.context_length = TRAINED;
+    assert_int_equal(pi2_tiny_model_write_apart(&model, path), 0);
+    pi2_engine_options options;
+    pi2_planned_run run = { 0 };
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = CONTEXT;
+    options.sequences = SESSIONS;
+    options.draft_tokens = 4;
+    options.memory_bytes = 1000000000;
+    uint64_t peak = 0, current = 0;
+    assert_true(pi2_process_memory(&peak, &current));
+    if (pi2_planned_run_make(&options, &run) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_true(run.plan.memory.process_bytes < current + MUCH);
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.top_k = 0;
+    sampling.repeat_penalty = 2.0f;
+    sampling.repeat_last_n = -1;
+    const uint64_t samplers = (SESSIONS + 1) * pi2_sampler_bytes(&sampling, CONTEXT);
+    assert_int_equal(run.plan.memory.session_bytes,
+                     samplers + SESSIONS * pi2_drafter_bytes(CONTEXT) +
+                         pi2_sampler_candidate_bytes(run.source.model->shape.vocabulary_size));
+    pi2_planned_run_close(&run);
+    free(path);
+    test_folder_remove(folder);
+}
+
 static void test_residents_are_spread(void **state) {
     (void)state;
     enum { COUNT = 400, LEAST_BYTES = 200 * 1024, RUN_BYTES = 1000 * 1024 };
@@ -157,6 +195,7 @@ static void test_residents_are_spread(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_budgets_have_a_margin),
                                         cmocka_unit_test(test_loan_returns_as_slots),
+                                        cmocka_unit_test(test_sessions_are_counted),
                                         cmocka_unit_test(test_residents_are_spread) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
