@@ -18,7 +18,7 @@ if [ "$(id -u)" = 0 ] && [ "${PI2_TEST_PRESET:-release}" = release ]; then
     fi
 fi
 # A sanitizer's own memory counts too.
-if [ "${PI2_TEST_PRESET:-release}" = release ]; then budget=28M; else budget=64M; fi
+if [ "${PI2_TEST_PRESET:-release}" = release ]; then budget=28M; else budget=80M; fi
 [ -n "$group" ] || echo "no memory cgroup of version 1: the limit itself was not tested"
 
 # limited CODE PATTERN ARGUMENTS...: the program in the cgroup; its exit code, and a line of what it prints.
