@@ -107,7 +107,7 @@ const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t bank, uint
 void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);
 
 /** Reads units of the next layer that it will probably want, ascending, after all that was asked for; until it ends
- *  they stay. What finds no room now, or would leave this layer too few slots, is left out. One thread at a time. */
+ *  they stay. What finds no room now, or would leave this layer too few slots, is left out. */
 void pi2_neuron_store_foretell(pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);
 
 /** Units that were foretold and have arrived are there from now on, without anybody having taken them. Never waits. */

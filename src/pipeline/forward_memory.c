@@ -137,8 +137,8 @@ static void carve_prediction(carver *from, const pi2_model_shape *m, const pi2_f
     if (!shape->foretells) return;
     neurons->ahead_normed = carve_floats(from, rows * stride_of(m->embedding_length));
     neurons->ahead_scores = carve_floats(from, rows * neurons->stride);
-    neurons->ahead_marks = carve(from, neurons->stride);
-    neurons->ahead_units = carve(from, neurons->stride * sizeof *neurons->ahead_units);
+    neurons->ahead_marks = carve(from, rows * neurons->stride);
+    neurons->ahead_units = carve(from, rows * neurons->stride * sizeof *neurons->ahead_units);
 }
 
 static void carve_neurons(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,

@@ -167,19 +167,21 @@ static void foretell_token(pi2_forward_walk *walk, uint32_t row) {
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
     const uint64_t begin_ns = pi2_clock_ns();
     float *scores = scores_of(walk, row);
+    uint8_t *marks = neurons->ahead_marks + row * neurons->stride;
+    uint32_t *list = neurons->ahead_units + row * neurons->stride;
     /* A neuron is read ahead that fires more likely than not; one that is computed may be less likely than that. */
     const float threshold = layer_of(walk)->threshold > 0 ? layer_of(walk)->threshold : 0;
     if (query_of(walk).score == PI2_SCORE_FIRES) pi2_predictor_choose_firing(scores, count, threshold);
     else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, forward->options.left_out));
-    memset(neurons->ahead_marks, 0, bank->unit_count);
+    memset(marks, 0, bank->unit_count);
     for (uint32_t n = 0; n < count; n++) {
-        if (scores[n] != 0.0f) neurons->ahead_marks[head->place_of[n] / bank->unit_neurons] = 1;
+        if (scores[n] != 0.0f) marks[head->place_of[n] / bank->unit_neurons] = 1;
     }
     uint32_t units = 0;
     for (uint32_t u = 0; u < bank->unit_count; u++) {
-        if (neurons->ahead_marks[u]) neurons->ahead_units[units++] = u;
+        if (marks[u]) list[units++] = u;
     }
-    pi2_neuron_store_foretell(forward->options.neurons, number, neurons->ahead_units, units);
+    pi2_neuron_store_foretell(forward->options.neurons, number, list, units);
     note_time(walk->forward, begin_ns);
 }
 
