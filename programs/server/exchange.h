@@ -3,10 +3,10 @@
 #define PI2_SERVER_EXCHANGE_H
 
 #include <jansson.h>
-#include <microhttpd.h>
 #include <pthread.h>
 
 #include "cli/output.h"
+#include "http_library.h"
 #include "job.h"
 #include "scheduler.h"
 #include "server.h"

@@ -13,6 +13,9 @@
 #include "cli/template_file.h"
 
 #include "server.h"
+#ifdef PI2_HAVE_MICROHTTPD
+#include "http_library.h"
+#endif
 
 enum { MOST_KEYS = 64, KEY_FILE_BYTES = 65536 };
 
@@ -205,6 +208,11 @@ static int serve(serve_state *state, pi2_engine_options *options) {
 }
 
 static int run(serve_state *state, pi2_engine_options *options) {
+    const char *reason;
+    if (!pi2_http_load(&reason)) {
+        return pi2_cli_usage_error("serve: libmicrohttpd cannot be loaded (%s): install it (scripts/setup.sh build)",
+                                   reason);
+    }
     int code = fill_server(state);
     if (code == PI2_EXIT_OK) code = serve(state, options);
     pi2_scheduler_free(state->scheduler);
