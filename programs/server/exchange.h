@@ -5,10 +5,10 @@
 #include <jansson.h>
 #include <pthread.h>
 
+#include "cli/job.h"
 #include "cli/output.h"
+#include "cli/scheduler.h"
 #include "http_library.h"
-#include "job.h"
-#include "scheduler.h"
 #include "server.h"
 
 typedef struct pi2_exchange pi2_exchange;

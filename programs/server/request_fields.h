@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cli/job.h"
 #include "cli/output.h"
-#include "job.h"
 
 /** What is wrong with a request. */
 typedef struct pi2_request_fault {

@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #include "cli/options.h"
+#include "cli/scheduler.h"
 #include "powerinfer2/session.h"
-#include "scheduler.h"
 
 typedef struct pi2_server pi2_server;
 

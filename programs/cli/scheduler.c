@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/output.h"
+#include "output.h"
 
 enum { PIECE_BYTES = 65536 };
 

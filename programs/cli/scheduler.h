@@ -5,8 +5,8 @@
  * knows nothing of that: an engine that holds many sequences changes this file's inside alone. What the session holds
  * of the last conversation is not computed again where the next prompt begins with the same tokens.
  */
-#ifndef PI2_SERVER_SCHEDULER_H
-#define PI2_SERVER_SCHEDULER_H
+#ifndef PI2_CLI_SCHEDULER_H
+#define PI2_CLI_SCHEDULER_H
 
 #include "job.h"
 #include "powerinfer2/engine.h"

@@ -4,16 +4,16 @@
  * Made by the thread of a connection, computed by the scheduler's thread, read by the connection's while it grows. The
  * one who made it waits for its end (pi2_job_is_done) before it goes away: nothing else owns it.
  */
-#ifndef PI2_SERVER_JOB_H
-#define PI2_SERVER_JOB_H
+#ifndef PI2_CLI_JOB_H
+#define PI2_CLI_JOB_H
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cli/answer_text.h"
-#include "cli/generation.h"
+#include "answer_text.h"
+#include "generation.h"
 #include "powerinfer2/session.h"
 
 enum { PI2_JOB_MOST_TOP = 20, PI2_JOB_ERROR_BYTES = 512, PI2_JOB_STOP_BYTES = 4096 };
