@@ -119,6 +119,18 @@ typedef struct pi2_draft_counters {
 } pi2_draft_counters;
 PI2_API void pi2_session_count_drafts(const pi2_session *session, pi2_draft_counters *counters_out);
 
+/** The same by drafter. */
+typedef struct pi2_drafter_counters {
+    const char *name;        /* "ngram": from earlier text */
+    uint64_t passes;         /* that checked its guesses */
+    uint64_t guessed, right;
+    uint64_t draft_ns;       /* that guessing took, where it takes time */
+    int64_t gained_ns;       /* about: the passes that right tokens saved, less what guessing and checking took */
+} pi2_drafter_counters;
+enum { PI2_DRAFTERS_MOST = 8 };
+/** Fills in the first `most`; returns how many there are: at most PI2_DRAFTERS_MOST, 0 where nothing is guessed. */
+PI2_API size_t pi2_session_count_drafters(const pi2_session *session, pi2_drafter_counters *counters_out, size_t most);
+
 /** Logits of the last call: index 0 for LAST, 0 .. token_count - 1 for ALL; [vocabulary_size]; NULL if none. Valid
  *  until any session of the engine computes: left then are the last one's, as index 0, at another address. */
 PI2_API const float *pi2_session_logits(const pi2_session *session, size_t index);

@@ -1,19 +1,19 @@
 /*
- * drafter.h: guesses the next tokens from earlier text, so that one pass can check several.
+ * drafter.h: who guesses the next tokens, so that one pass can check several.
  *
  * A pass over a model that streams costs its reads, whether it computes one token or eight. So the
- * token that was just picked is computed together with tokens that are likely to follow it: those
- * that followed the last time when the same few tokens were seen. The pass gives the logits after
- * each of them. As long as the tokens picked from those logits are the guessed ones, their passes
- * are saved; the first that differs ends the guess. Passes over one token and over many give the
- * same bits (docs/arithmetic.md), so the text is the same with and without guesses.
+ * token that was just picked is computed together with tokens that are likely to follow it. The pass
+ * gives the logits after each of them. As long as the tokens picked from those logits are the guessed
+ * ones, their passes are saved; the first that differs ends the guess. Passes over one token and over
+ * many give the same bits (docs/arithmetic.md), so the text is the same with and without guesses.
  *
- * How much to guess is decided from what was seen in this run: how often guesses were right (by the
- * length of the match), and what a pass of so many tokens takes.
+ * A drafter is one file and one line of drafters.inc. It proposes; which drafter is asked, and how many
+ * of its tokens a pass checks, is decided by drafting.h from what proposals and passes came to.
  */
 #ifndef PI2_ENGINE_DRAFTER_H
 #define PI2_ENGINE_DRAFTER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,27 +21,50 @@
 
 enum { PI2_DRAFT_MOST = 15 };
 
-typedef struct pi2_drafter pi2_drafter;
+struct pi2_planned_run;
+struct pi2_session;
 
-/** Memory of a drafter over a context of so many tokens. */
-size_t pi2_drafter_bytes(uint32_t context_tokens);
-/** most: tokens of a guess, 1 .. PI2_DRAFT_MOST. Errors MEMORY. */
-pi2_status pi2_drafter_create(uint32_t context_tokens, uint32_t most, pi2_drafter **drafter_out);
-void pi2_drafter_free(pi2_drafter *drafter); /* NULL is fine */
+/** The text that a proposal follows. */
+typedef struct pi2_draft_text {
+    const int32_t *tokens;   /* [length]: the timeline, and the token that was just picked */
+    uint32_t length;         /* at least 1 */
+    uint32_t unchanged;      /* so many at the beginning are those of the last call for this session: 0 at first */
+} pi2_draft_text;
 
-/** Appends to the text; beyond context_tokens nothing is kept. */
-void pi2_drafter_push(pi2_drafter *drafter, const int32_t *tokens, size_t count);
-/** Cuts the text back to so many tokens. */
-void pi2_drafter_truncate(pi2_drafter *drafter, uint32_t length);
+/** How much is worth proposing. */
+typedef struct pi2_draft_wish {
+    uint32_t most;           /* tokens, 1 .. PI2_DRAFT_MOST */
+    double least_reach;      /* a token that is right, with all before it, less often than this costs more to propose
+                                than it gives; drafters that cost nothing need not look at it */
+} pi2_draft_wish;
 
-/** Takes over the text, and what was learnt, of a drafter over the same context. */
-void pi2_drafter_follow(pi2_drafter *drafter, const pi2_drafter *from);
+/** Tokens that may follow the text, each behind the one before it. */
+typedef struct pi2_draft {
+    uint32_t count;
+    int32_t tokens[PI2_DRAFT_MOST];
+    float chances[PI2_DRAFT_MOST]; /* how often the token is right where all before it are, 0 .. 1 */
+} pi2_draft;
 
-/** Guesses at most `room` tokens that follow the text; returns how many. guess_out[PI2_DRAFT_MOST]. */
-uint32_t pi2_drafter_guess(pi2_drafter *drafter, uint32_t room, int32_t *guess_out);
-/** How many tokens of the last guess were right. A guess is noted once. */
-void pi2_drafter_note_guess(pi2_drafter *drafter, uint32_t guessed, uint32_t right);
-/** A pass over so many tokens took so long. */
-void pi2_drafter_note_pass(pi2_drafter *drafter, uint32_t tokens, uint64_t nanoseconds);
+/** A kind of drafter. Its state belongs to one session; all calls but the first are made in the engine's turn. */
+typedef struct pi2_drafter_kind {
+    const char *name;        /* of reports */
+    bool costs;              /* its proposals take time that is worth measuring */
+    /** Bytes of a state in a context of so many tokens; 0: it does not serve such a run. */
+    size_t (*bytes)(const struct pi2_planned_run *run, uint32_t context_tokens);
+    /** session: as far as its engine; it has no sequence yet. Errors  MEMORY */
+    pi2_status (*begin)(struct pi2_session *session, void **state_out);
+    void (*end)(void *state);
+    /** draft_out->count 0: nothing comes to mind. Errors  INTERRUPTED ends the append; after any other the drafter is
+     *  not asked again in this session */
+    pi2_status (*propose)(void *state, const pi2_draft_text *text, const pi2_draft_wish *wish, pi2_draft *draft_out);
+    /** Of the last proposal `checked` tokens were compared with the text, of which the first `right` were right. */
+    void (*judge)(void *state, uint32_t checked, uint32_t right);
+    /** Takes over what the state of another session has learnt. */
+    void (*follow)(void *state, const void *from);
+} pi2_drafter_kind;
+
+#define PI2_DRAFTER(name) extern const pi2_drafter_kind pi2_drafter_##name;
+#include "engine/drafters.inc"
+#undef PI2_DRAFTER
 
 #endif

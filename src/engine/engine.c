@@ -10,7 +10,6 @@
 #include "base/memory_limit.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
-#include "engine/drafter.h"
 #include "engine/engine_internal.h"
 #include "engine/model_check.h"
 #include "engine/neuron_tally.h"

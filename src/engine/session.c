@@ -40,7 +40,10 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
     PI2_TRY(pi2_sampler_create(sampling, engine->run.source.model->shape.vocabulary_size, plan->shape.context_tokens,
                                engine->sessions.candidates, &session->sampler));
     if (plan->draft_tokens) {
-        PI2_TRY(pi2_drafter_create(plan->shape.context_tokens, plan->draft_tokens, &session->drafter));
+        const pi2_drafting_options drafts = {
+            .kinds = pi2_drafter_kinds(), .run = &engine->run, .session = session,
+            .context_tokens = plan->shape.context_tokens, .most = plan->draft_tokens };
+        PI2_TRY(pi2_drafting_create(&drafts, &session->drafting));
     }
     PI2_TRY(begin_timeline(session));
     session->forbids_ends = sampling->forbid_end_tokens;
@@ -50,7 +53,7 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
 
 static void release(pi2_session *session) {
     pi2_sampler_free(session->sampler);
-    pi2_drafter_free(session->drafter);
+    pi2_drafting_free(session->drafting);
     free(session->forbidden);
     free(session->timeline);
     free(session);
@@ -90,9 +93,9 @@ static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     fork->saved_position = session->saved_position;
     fork->detokenizer = session->detokenizer;
     if (session->timeline) memcpy(fork->timeline, session->timeline, session->position * sizeof *session->timeline);
-    if (session->drafter) {
-        pi2_drafter_follow(fork->drafter, session->drafter);
-        pi2_drafter_truncate(fork->drafter, session->position);
+    if (session->drafting) {
+        pi2_drafting_follow(fork->drafting, session->drafting);
+        pi2_drafting_truncate(fork->drafting, session->position);
     }
     if (session->logits_count == 0) return;
     memcpy(pi2_forward_kept_logits(forward, fork->sequence), pi2_session_logits_at(session, session->logits_count - 1),
@@ -141,6 +144,10 @@ void pi2_session_set_part(pi2_session *session, const pi2_session_part *part) { 
 
 void pi2_session_count_drafts(const pi2_session *session, pi2_draft_counters *counters_out) {
     *counters_out = session->draft_counters;
+}
+
+size_t pi2_session_count_drafters(const pi2_session *session, pi2_drafter_counters *counters_out, size_t most) {
+    return session->drafting ? pi2_drafting_count(session->drafting, counters_out, most) : 0;
 }
 
 float *pi2_session_logits_at(const pi2_session *session, size_t index) {
@@ -193,7 +200,7 @@ pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
     }
     pi2_engine_take_turn(session->engine);
     pi2_session_drop_ahead(session, NULL);
-    if (session->drafter) pi2_drafter_truncate(session->drafter, position);
+    if (session->drafting) pi2_drafting_truncate(session->drafting, position);
     if (session->saved_position != PI2_NO_POSITION && session->saved_position > position) {
         session->saved_position = PI2_NO_POSITION;
     }

@@ -129,7 +129,7 @@ void pi2_session_save_states(pi2_session *session) {
 
 void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32_t count) {
     if (session->timeline) memcpy(session->timeline + session->position, tokens, count * sizeof *tokens);
-    if (session->drafter) pi2_drafter_push(session->drafter, tokens, count);
+    if (session->drafting) pi2_drafting_push(session->drafting, tokens, count);
     session->position += count;
 }
 
@@ -186,7 +186,7 @@ void pi2_session_drop_ahead(pi2_session *session, const int32_t *next) {
     if (session->ahead_count) {
         const bool is_wrong = next && session->ahead_first < session->ahead_count &&
                               session->ahead[session->ahead_first] != *next;
-        pi2_drafter_note_guess(session->drafter, session->ahead_right + is_wrong, session->ahead_right);
+        pi2_drafting_note_guess(session->drafting, session->ahead_right + is_wrong, session->ahead_right);
     }
     session->ahead_first = session->ahead_count = session->ahead_right = 0;
 }
@@ -202,7 +202,7 @@ static bool take_ahead(pi2_session *session, int32_t token) {
     session->ahead_first++;
     session->ahead_right++;
     session->draft_counters.right++;
-    pi2_drafter_push(session->drafter, &token, 1);
+    pi2_drafting_push(session->drafting, &token, 1);
     session->position++;
     session->logits_first = session->ahead_first;
     session->logits_count = 1;
@@ -217,16 +217,20 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
     if (take_ahead(session, token)) return PI2_OK;
     pi2_session_drop_ahead(session, &token);
     forget_logits(session);
-    pi2_drafter_push(session->drafter, &token, 1);
-    const uint32_t guessed = pi2_drafter_guess(session->drafter, next_batch(session, left + (size_t)1) - 1, tokens + 1);
+    pi2_drafting_push(session->drafting, &token, 1);
+    uint32_t guessed = 0;
+    pi2_status status =
+        pi2_drafting_guess(session->drafting, next_batch(session, left + (size_t)1) - 1, tokens + 1, &guessed);
     const uint64_t begin_ns = pi2_clock_ns();
-    const pi2_status status = run_pass_at(session, session->position, tokens, 1 + guessed,
-                                          guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS);
+    if (status == PI2_OK) {
+        status = run_pass_at(session, session->position, tokens, 1 + guessed,
+                             guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS);
+    }
     if (status != PI2_OK) {
-        pi2_drafter_truncate(session->drafter, session->position);
+        pi2_drafting_truncate(session->drafting, session->position);
         return status;
     }
-    pi2_drafter_note_pass(session->drafter, 1 + guessed, pi2_clock_ns() - begin_ns);
+    pi2_drafting_note_pass(session->drafting, guessed, pi2_clock_ns() - begin_ns);
     session->position++;
     session->logits_first = 0;
     session->logits_count = 1;
@@ -242,7 +246,7 @@ static pi2_status append_tokens(pi2_session *session, const int32_t *tokens, siz
     session->predicts = session->engine->run.plan.approximates &&
                         (token_count == 1 || session->engine->run.options.predicts_prompts);
     session->first_logits = 0;
-    const bool may_guess = session->drafter && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
+    const bool may_guess = session->drafting && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
     if (may_guess) return append_guessing(session, tokens[0]);
     pi2_session_drop_ahead(session, tokens);
     forget_logits(session);

@@ -2,7 +2,7 @@
 #ifndef PI2_ENGINE_SESSION_INTERNAL_H
 #define PI2_ENGINE_SESSION_INTERNAL_H
 
-#include "engine/drafter.h"
+#include "engine/drafting.h"
 #include "engine/engine_internal.h"
 #include "engine/sampler.h"
 
@@ -19,7 +19,7 @@ struct pi2_session {
     uint32_t position;
     uint32_t logits_first, logits_count; /* of the pass's logits, those that the last append left */
     bool logits_kept;        /* they lie in the sequence's own room: one token's */
-    pi2_drafter *drafter;    /* NULL: nothing is guessed */
+    pi2_drafting *drafting;  /* NULL: nothing is guessed */
     int32_t *timeline;       /* [context]: the tokens so far, from which states are made again; NULL: none is
                                 recurrent */
     uint32_t state_position; /* whose the recurrent states are; PI2_NO_POSITION: nobody's */

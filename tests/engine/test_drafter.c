@@ -9,15 +9,24 @@
 
 #include <cmocka.h>
 
-#include "engine/drafter.h"
+#include "engine/drafting.h"
 
 enum { CONTEXT = 64, PASS_NS = 1000000 };
 
-static pi2_drafter *make_drafter(uint32_t most, const int32_t *tokens, size_t count) {
-    pi2_drafter *drafter = NULL;
-    assert_int_equal(pi2_drafter_create(CONTEXT, most, &drafter), PI2_OK);
-    pi2_drafter_push(drafter, tokens, count);
+static const pi2_drafter_kind *const ngram_alone[] = { &pi2_drafter_ngram, NULL };
+
+static pi2_drafting *make_drafter(uint32_t most, const int32_t *tokens, size_t count) {
+    pi2_drafting *drafter = NULL;
+    const pi2_drafting_options options = { .kinds = ngram_alone, .context_tokens = CONTEXT, .most = most };
+    assert_int_equal(pi2_drafting_create(&options, &drafter), PI2_OK);
+    pi2_drafting_push(drafter, tokens, count);
     return drafter;
+}
+
+static uint32_t guess_of(pi2_drafting *drafter, uint32_t room, int32_t *guess) {
+    uint32_t count = 0;
+    assert_int_equal(pi2_drafting_guess(drafter, room, guess, &count), PI2_OK);
+    return count;
 }
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -26,58 +35,58 @@ static void test_longest_then_latest(void **state) {
     (void)state;
     /* "1 2" stands twice, "9 1 2" once before: the longer match is continued. */
     static const int32_t tokens[] = { 9, 1, 2, 30, 31, 1, 2, 40, 41, 9, 1, 2 };
-    pi2_drafter *drafter = make_drafter(1, tokens, COUNT(tokens));
-    pi2_drafter_note_pass(drafter, 1, PASS_NS);
+    pi2_drafting *drafter = make_drafter(1, tokens, COUNT(tokens));
+    pi2_drafting_note_pass(drafter, 0, PASS_NS);
     int32_t guess[PI2_DRAFT_MOST];
-    assert_int_equal(pi2_drafter_guess(drafter, 8, guess), 1);
+    assert_int_equal(guess_of(drafter, 8, guess), 1);
     assert_int_equal(guess[0], 30);
     static const int32_t more[] = { 5, 1, 2 }; /* now "1 2" alone: the latest place */
-    pi2_drafter_push(drafter, more, COUNT(more));
-    assert_int_equal(pi2_drafter_guess(drafter, 8, guess), 1);
+    pi2_drafting_push(drafter, more, COUNT(more));
+    assert_int_equal(guess_of(drafter, 8, guess), 1);
     assert_int_equal(guess[0], 5);
-    pi2_drafter_free(drafter);
+    pi2_drafting_free(drafter);
 }
 
 static void test_nothing_to_guess(void **state) {
     (void)state;
     static const int32_t tokens[] = { 1, 2, 3, 4, 5 };
-    pi2_drafter *drafter = make_drafter(8, tokens, COUNT(tokens));
+    pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
     int32_t guess[PI2_DRAFT_MOST];
-    pi2_drafter_note_pass(drafter, 1, PASS_NS);
-    assert_int_equal(pi2_drafter_guess(drafter, 8, guess), 0);
-    pi2_drafter_truncate(drafter, 0);
-    assert_int_equal(pi2_drafter_guess(drafter, 8, guess), 0);
+    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    assert_int_equal(guess_of(drafter, 8, guess), 0);
+    pi2_drafting_truncate(drafter, 0);
+    assert_int_equal(guess_of(drafter, 8, guess), 0);
     static const int32_t pair[] = { 7, 7 };
-    pi2_drafter_push(drafter, pair, 1);
-    assert_int_equal(pi2_drafter_guess(drafter, 8, guess), 0);
-    pi2_drafter_push(drafter, pair, 1);
-    assert_int_equal(pi2_drafter_guess(drafter, 0, guess), 0); /* the context is full */
-    pi2_drafter_free(drafter);
+    pi2_drafting_push(drafter, pair, 1);
+    assert_int_equal(guess_of(drafter, 8, guess), 0);
+    pi2_drafting_push(drafter, pair, 1);
+    assert_int_equal(guess_of(drafter, 0, guess), 0); /* the context is full */
+    pi2_drafting_free(drafter);
 }
 
 static void test_before_a_pass_was_timed(void **state) {
     (void)state;
     static const int32_t tokens[] = { 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4 };
-    pi2_drafter *drafter = make_drafter(8, tokens, COUNT(tokens));
+    pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
     int32_t guess[PI2_DRAFT_MOST];
-    assert_int_equal(pi2_drafter_guess(drafter, 8, guess), 0);
-    pi2_drafter_note_pass(drafter, 1, PASS_NS);
-    assert_true(pi2_drafter_guess(drafter, 8, guess) > 1);
+    assert_int_equal(guess_of(drafter, 8, guess), 0);
+    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    assert_true(guess_of(drafter, 8, guess) > 1);
     assert_int_equal(guess[0], 1);
     assert_int_equal(guess[1], 2);
-    pi2_drafter_free(drafter);
+    pi2_drafting_free(drafter);
 }
 
 /* Repeating text; each guess is noted with `right` right tokens at most. Returns the last length. */
-static uint32_t guess_often(pi2_drafter *drafter, uint32_t right, uint64_t token_ns) {
+static uint32_t guess_often(pi2_drafting *drafter, uint32_t right, uint64_t token_ns) {
     uint32_t count = 0;
     for (int i = 0; i < 500; i++) {
         int32_t guess[PI2_DRAFT_MOST];
-        pi2_drafter_note_pass(drafter, 1, PASS_NS);
-        count = pi2_drafter_guess(drafter, 8, guess);
+        pi2_drafting_note_pass(drafter, 0, PASS_NS);
+        count = guess_of(drafter, 8, guess);
         if (count == 0) continue;
-        pi2_drafter_note_pass(drafter, 1 + count, PASS_NS + token_ns * count);
-        pi2_drafter_note_guess(drafter, count, right < count ? right : count);
+        pi2_drafting_note_pass(drafter, count, PASS_NS + token_ns * count);
+        pi2_drafting_note_guess(drafter, count, right < count ? right : count);
     }
     return count;
 }
@@ -86,27 +95,152 @@ static void test_length_follows_what_was_seen(void **state) {
     (void)state;
     int32_t tokens[40];
     for (int i = 0; i < 40; i++) tokens[i] = i % 10;
-    pi2_drafter *right = make_drafter(8, tokens, COUNT(tokens));
+    pi2_drafting *right = make_drafter(8, tokens, COUNT(tokens));
     assert_int_equal(guess_often(right, 8, PASS_NS / 100), 8); /* cheap and right: all that is allowed */
-    pi2_drafter_free(right);
-    pi2_drafter *wrong = make_drafter(8, tokens, COUNT(tokens));
+    pi2_drafting_free(right);
+    pi2_drafting *wrong = make_drafter(8, tokens, COUNT(tokens));
     assert_int_equal(guess_often(wrong, 0, PASS_NS / 2), 0); /* wrong and not free */
-    pi2_drafter_free(wrong);
-    pi2_drafter *dear = make_drafter(8, tokens, COUNT(tokens));
+    pi2_drafting_free(wrong);
+    pi2_drafting *dear = make_drafter(8, tokens, COUNT(tokens));
     assert_int_equal(guess_often(dear, 8, 2 * PASS_NS), 0); /* right, but a token more costs two passes */
     assert_true(guess_often(dear, 8, PASS_NS / 100) > 0);   /* and then it costs less: tried again */
-    pi2_drafter_free(dear);
+    pi2_drafting_free(dear);
 }
 
 static void test_capacity(void **state) {
     (void)state;
     int32_t tokens[CONTEXT + 9] = { 0 };
     for (int i = 0; i < CONTEXT + 9; i++) tokens[i] = i < CONTEXT ? i : 0;
-    pi2_drafter *drafter = make_drafter(8, tokens, CONTEXT + 9); /* what does not fit is dropped */
+    pi2_drafting *drafter = make_drafter(8, tokens, CONTEXT + 9); /* what does not fit is dropped */
     int32_t guess[PI2_DRAFT_MOST];
-    pi2_drafter_note_pass(drafter, 1, PASS_NS);
-    assert_int_equal(pi2_drafter_guess(drafter, 8, guess), 0);
-    pi2_drafter_free(drafter);
+    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    assert_int_equal(guess_of(drafter, 8, guess), 0);
+    pi2_drafting_free(drafter);
+}
+
+/* A drafter that takes time, as far as anybody can tell: sure of a token that is right, or wrong. */
+typedef struct told_drafter {
+    uint32_t asked, unchanged;
+    bool fails;
+} told_drafter;
+static told_drafter told;
+
+static size_t told_bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
+    (void)run;
+    return context_tokens ? 1 : 0;
+}
+
+static pi2_status begin_told(struct pi2_session *session, void **state_out) {
+    (void)session;
+    told = (told_drafter){ 0 };
+    *state_out = &told;
+    return PI2_OK;
+}
+
+static void end_told(void *state) { (void)state; }
+
+static pi2_status propose_told(void *state, const pi2_draft_text *text, const pi2_draft_wish *wish,
+                               pi2_draft *draft_out) {
+    told_drafter *drafter = state;
+    drafter->asked++;
+    drafter->unchanged = text->unchanged;
+    if (drafter->fails) return PI2_ERR_IO;
+    draft_out->count = wish->most < 4 ? wish->most : 4;
+    for (uint32_t i = 0; i < draft_out->count; i++) {
+        draft_out->tokens[i] = 500 + (int32_t)i;
+        draft_out->chances[i] = 0.9f;
+    }
+    return PI2_OK;
+}
+
+static void judge_told(void *state, uint32_t checked, uint32_t right) {
+    (void)state;
+    assert_true(right <= checked);
+}
+
+static void follow_told(void *state, const void *from) {
+    (void)state;
+    (void)from;
+}
+
+static const pi2_drafter_kind told_kind = {
+    .name = "told", .costs = true, .bytes = told_bytes, .begin = begin_told, .end = end_told,
+    .propose = propose_told, .judge = judge_told, .follow = follow_told,
+};
+
+enum { TOLD_PASSES = 500 };
+static const uint64_t slow_pass_ns = 1000000000; /* beside which what the test itself takes is nothing */
+
+/* Passes over text that never repeats; of each guess so many tokens are right. */
+static void pass_often(pi2_drafting *drafting, uint32_t right, uint64_t token_ns) {
+    for (int i = 0; i < TOLD_PASSES; i++) {
+        int32_t guess[PI2_DRAFT_MOST];
+        const int32_t token = i;
+        pi2_drafting_truncate(drafting, CONTEXT / 2);
+        pi2_drafting_push(drafting, &token, 1);
+        const uint32_t count = guess_of(drafting, 8, guess);
+        pi2_drafting_note_pass(drafting, count, slow_pass_ns + count * token_ns);
+        if (count) pi2_drafting_note_guess(drafting, right < count ? right + 1 : count, right < count ? right : count);
+    }
+}
+
+static pi2_drafting *make_told(void) {
+    static const pi2_drafter_kind *const kinds[] = { &pi2_drafter_ngram, &told_kind, NULL };
+    pi2_drafting *drafting = NULL;
+    const pi2_drafting_options options = { .kinds = kinds, .context_tokens = CONTEXT, .most = 8 };
+    assert_int_equal(pi2_drafting_create(&options, &drafting), PI2_OK);
+    return drafting;
+}
+
+static void test_a_drafter_that_costs(void **state) {
+    (void)state;
+    pi2_drafter_counters counters[2];
+    pi2_drafting *drafting = make_told();
+    pass_often(drafting, 4, slow_pass_ns / 100);
+    assert_true(told.asked >= TOLD_PASSES - 1); /* it pays: asked whenever there is something to ask */
+    assert_int_equal(pi2_drafting_count(drafting, counters, 2), 2);
+    assert_string_equal(counters[1].name, "told");
+    assert_int_equal(counters[1].right, counters[1].guessed);
+    assert_true(counters[1].gained_ns > (int64_t)(TOLD_PASSES * slow_pass_ns));
+    assert_int_equal(counters[0].guessed, 0);
+    pi2_drafting_free(drafting);
+
+    drafting = make_told();
+    pass_often(drafting, 0, slow_pass_ns / 10);
+    assert_true(told.asked > 4); /* wrong and not free: tried now and then */
+    assert_true(told.asked < TOLD_PASSES / 10);
+    assert_int_equal(pi2_drafting_count(drafting, counters, 2), 2);
+    assert_int_equal(counters[1].right, 0);
+    assert_true(counters[1].gained_ns < 0);
+    pass_often(drafting, 4, slow_pass_ns / 100);
+    pass_often(drafting, 4, slow_pass_ns / 100);
+    assert_true(told.asked > TOLD_PASSES); /* and then it pays: asked again */
+    pi2_drafting_free(drafting);
+}
+
+/* What of the text a drafter has read already is told; one that fails is left alone. */
+static void test_what_a_drafter_is_told(void **state) {
+    (void)state;
+    static const int32_t tokens[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }; /* none twice */
+    int32_t guess[PI2_DRAFT_MOST];
+    pi2_drafting *drafting = make_told();
+    pi2_drafting_note_pass(drafting, 0, slow_pass_ns);
+    pi2_drafting_push(drafting, tokens, 8);
+    assert_int_equal(guess_of(drafting, 3, guess), 3);
+    assert_int_equal(told.unchanged, 0);
+    pi2_drafting_push(drafting, tokens + 8, 2);
+    (void)guess_of(drafting, 3, guess);
+    assert_int_equal(told.unchanged, 8);
+    pi2_drafting_truncate(drafting, 5);
+    pi2_drafting_push(drafting, tokens + 10, 5);
+    (void)guess_of(drafting, 3, guess);
+    assert_int_equal(told.unchanged, 5);
+    told.fails = true;
+    const uint32_t asked = told.asked;
+    assert_int_equal(guess_of(drafting, 3, guess), 0);
+    assert_int_equal(guess_of(drafting, 3, guess), 0);
+    assert_int_equal(told.asked, asked + 1);
+    pi2_drafting_free(drafting);
 }
 
 int main(void) {
@@ -116,6 +250,8 @@ int main(void) {
         cmocka_unit_test(test_before_a_pass_was_timed),
         cmocka_unit_test(test_length_follows_what_was_seen),
         cmocka_unit_test(test_capacity),
+        cmocka_unit_test(test_a_drafter_that_costs),
+        cmocka_unit_test(test_what_a_drafter_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

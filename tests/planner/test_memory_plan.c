@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "base/memory_limit.h"
-#include "engine/drafter.h"
+#include "engine/drafting.h"
 #include "engine/run_source.h"
 #include "engine/sampler.h"
 #include "neuron_cache/expert_cache.h"
@@ -154,7 +154,7 @@ static void test_sessions_are_counted(void **state) {
     sampling.repeat_last_n = -1;
     const uint64_t samplers = (SESSIONS + 1) * pi2_sampler_bytes(&sampling, CONTEXT);
     assert_int_equal(run.plan.memory.session_bytes,
-                     samplers + SESSIONS * pi2_drafter_bytes(CONTEXT) +
+                     samplers + SESSIONS * pi2_drafting_bytes(NULL, CONTEXT) +
                          pi2_sampler_candidate_bytes(run.source.model->shape.vocabulary_size));
     pi2_planned_run_close(&run);
     free(path);

@@ -1,0 +1,54 @@
+/*
+ * drafting.h: the guesses of one session: its text, its drafters, and which of them pay.
+ *
+ * What is guessed is decided from what was seen in this run: how long a pass of so many tokens takes, how long a
+ * drafter takes for a token, and how often its tokens were right. Of the drafters that cost nothing, the best
+ * proposal is taken; one that costs time is asked where tokens by time have been better with it than without, and now
+ * and then again, because that changes with the text. A proposal is cut where a token more makes it worse. What does
+ * not pay is not guessed, so guesses cost at most what trying them costs.
+ */
+#ifndef PI2_ENGINE_DRAFTING_H
+#define PI2_ENGINE_DRAFTING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/drafter.h"
+#include "powerinfer2/session.h"
+
+typedef struct pi2_drafting pi2_drafting;
+
+/** Every drafter, in the order of drafters.inc; NULL at the end. */
+const pi2_drafter_kind *const *pi2_drafter_kinds(void);
+
+/** Memory of one session's guesses. run: only handed to drafters. */
+size_t pi2_drafting_bytes(const struct pi2_planned_run *run, uint32_t context_tokens);
+
+typedef struct pi2_drafting_options {
+    const pi2_drafter_kind *const *kinds; /* NULL at the end; those whose bytes are 0 are left out */
+    const struct pi2_planned_run *run;    /* handed to drafters, as the session is */
+    struct pi2_session *session;
+    uint32_t context_tokens, most;        /* most: tokens of a guess, 1 .. PI2_DRAFT_MOST */
+} pi2_drafting_options;
+/** Errors  MEMORY, and what a drafter's begin has */
+pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting **drafting_out);
+void pi2_drafting_free(pi2_drafting *drafting); /* NULL is fine */
+
+/** Appends to the text; beyond context_tokens nothing is kept. */
+void pi2_drafting_push(pi2_drafting *drafting, const int32_t *tokens, size_t count);
+/** Cuts the text back to so many tokens. */
+void pi2_drafting_truncate(pi2_drafting *drafting, uint32_t length);
+/** Takes over the text, and what was learnt, of a session with the same drafters and context. */
+void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from);
+
+/** Guesses at most `room` tokens that follow the text. guess_out[PI2_DRAFT_MOST]. Errors  INTERRUPTED */
+pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out);
+/** A pass over the text's last token, and so many guessed ones behind it, took so long. */
+void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint64_t nanoseconds);
+/** How many tokens of the last guess were compared with the text, and were right. A guess is noted once. */
+void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right);
+
+/** By drafter, in order; returns how many there are. */
+size_t pi2_drafting_count(const pi2_drafting *drafting, pi2_drafter_counters *counters_out, size_t most);
+
+#endif
