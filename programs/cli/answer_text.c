@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "powerinfer2/generate.h"
+
 void *pi2_cli_grow(void *data, size_t length, size_t more, size_t element, size_t *capacity) {
     if (data && more <= *capacity - length) return data;
     size_t wanted = *capacity ? *capacity : 256;
@@ -27,27 +29,6 @@ bool pi2_cli_text_add(pi2_cli_text *text, const char *data, size_t length) {
     return true;
 }
 
-/** The length of the longest stop word that ends at text[end] and begins at text[from] or later; 0: none. */
-static size_t stop_that_ends(const char *text, size_t from, size_t end, const pi2_cli_texts *words, size_t *index_out) {
-    size_t longest = 0;
-    for (size_t i = 0; i < words->count; i++) {
-        const size_t length = strlen(words->items[i]);
-        if (length <= longest || length > end - from) continue;
-        if (memcmp(text + end - length, words->items[i], length) != 0) continue;
-        longest = length;
-        *index_out = i;
-    }
-    return longest;
-}
-
-/** Whether the text's last `length` bytes begin a stop word that is longer. */
-static bool may_become_stop(const char *tail, size_t length, const pi2_cli_texts *words) {
-    for (size_t i = 0; i < words->count; i++) {
-        if (strlen(words->items[i]) > length && memcmp(tail, words->items[i], length) == 0) return true;
-    }
-    return false;
-}
-
 static void show_until(pi2_cli_answer_text *answer, size_t end) {
     if (end > answer->shown && answer->show && !answer->is_lost) {
         answer->is_lost = !answer->show(answer->text.data + answer->shown, end - answer->shown);
@@ -55,22 +36,20 @@ static void show_until(pi2_cli_answer_text *answer, size_t end) {
     answer->shown = end;
 }
 
-/* No stop word begins before `shown`: what could have begun one was held back. */
 bool pi2_cli_answer_text_add(pi2_cli_answer_text *answer, const char *piece, size_t length) {
     pi2_cli_text *text = &answer->text;
     const pi2_cli_texts *words = answer->stop_words;
-    const size_t old_length = text->length;
+    const size_t seen = text->length - answer->shown;
     if (!pi2_cli_text_add(text, piece, length)) return false;
-    size_t certain = words ? answer->shown : text->length;
-    for (size_t end = old_length + 1; words && end <= text->length; end++) {
-        const size_t stop = stop_that_ends(text->data, answer->shown, end, words, &answer->stop_index);
-        if (stop == 0) continue;
-        text->length = certain = end - stop;
+    const pi2_text_end end = pi2_text_find_end(text->data + answer->shown, seen + length, seen,
+                                               words ? words->items : NULL, words ? words->count : 0);
+    const size_t certain = answer->shown + end.certain;
+    if (end.is_stopped) {
+        text->length = certain;
         text->data[certain] = '\0';
         answer->is_stopped = true;
-        break;
+        answer->stop_index = end.stop_word;
     }
-    while (certain < text->length && !may_become_stop(text->data + certain, text->length - certain, words)) certain++;
     show_until(answer, certain);
     return true;
 }

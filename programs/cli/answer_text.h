@@ -3,8 +3,8 @@
  *
  * An answer ends before the stop word that is complete first: of all places in the text where a stop
  * word stands wholly, the one whose last byte comes earliest counts; of several that end with the same
- * byte the longest, which begins earliest. So the end depends on the text alone, not on the pieces in
- * which it came. What is told to the caller as shown never has to be taken back: bytes that may yet
+ * byte the longest, which begins earliest (pi2_text_find_end() of generate.h). So the end depends on the
+ * text alone, not on the pieces in which it came. What is told as shown never has to be taken back: bytes that may yet
  * begin a stop word are held back, no more than those, and given out when the answer ends without it.
  */
 #ifndef PI2_CLI_ANSWER_TEXT_H

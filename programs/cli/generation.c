@@ -8,14 +8,6 @@
 #include "output.h"
 #include "prediction_report.h"
 #include "powerinfer2/sizes.h"
-#include "signals.h"
-
-enum { PIECE_BYTES = 65536 };
-
-const char *pi2_cli_stop_name(pi2_cli_stop stop) {
-    static const char *const names[] = {"eos", "limit", "word", "context", "interrupted"};
-    return names[stop];
-}
 
 bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t length) {
     int32_t *grown = pi2_cli_grow(tokens->data, tokens->length, length, sizeof *data, &tokens->capacity);
@@ -35,110 +27,76 @@ void pi2_cli_generation_free(pi2_cli_generation *generation) {
 
 /** State of one answer while it is made. */
 typedef struct answer {
-    pi2_session *session;
+    pi2_engine *engine;
     const pi2_cli_generation_options *options;
     pi2_cli_generation *result;
-    pi2_cli_answer_text text;
-    char *piece;   /* PIECE_BYTES */
+    uint64_t prompt_begin_ns, first_ns, last_ns; /* of the prompt, the first token, the last one */
+    pi2_engine_counters at_first, at_last;
     bool out_of_memory; /* here, not in the library: its error text tells nothing of it */
 } answer;
 
-static pi2_status no_memory(answer *state) {
-    state->out_of_memory = true;
-    return PI2_ERR_MEMORY;
-}
-
-static pi2_status add_token(answer *state, int32_t token, bool ends) {
-    if (!pi2_cli_tokens_add(&state->result->tokens, &token, 1)) return no_memory(state);
-    if (ends) return PI2_OK;
-    size_t length = 0;
-    const pi2_status status = pi2_session_token_text(state->session, token, state->options->print_special,
-                                                     state->piece, PIECE_BYTES, &length);
-    if (status != PI2_OK) return status;
-    return pi2_cli_answer_text_add(&state->text, state->piece, length) ? PI2_OK : no_memory(state);
-}
-
-/** Generates until something stops it. The session has logits of the prompt's last token. */
-static pi2_status decode(pi2_engine *engine, answer *state, uint64_t prompt_begin_ns) {
+/** Counts and times a token, when it was picked. */
+static bool take_token(void *user, int32_t token) {
+    answer *state = user;
     pi2_cli_generation *result = state->result;
-    const uint32_t context = pi2_engine_get_report(engine)->context_tokens;
-    uint64_t first_ns = pi2_cli_now_ns(), last_ns = first_ns;
-    pi2_engine_counters at_first = {0}, at_last = {0};
-    pi2_engine_count(engine, &at_first);
-    at_last = at_first;
-    pi2_status status = PI2_OK;
-    result->stop = PI2_CLI_STOP_LIMIT;
-    while (result->tokens.length < (size_t)state->options->limit || state->options->limit < 0) {
-        int32_t token = 0;
-        status = pi2_session_sample(state->session, &token);
-        if (status != PI2_OK) break;
-        const uint64_t now_ns = pi2_cli_now_ns();
-        if (result->tokens.length) pi2_cli_token_times_add(&result->times, now_ns - last_ns);
-        last_ns = now_ns;
-        pi2_engine_count(engine, &at_last);
-        if (result->tokens.length == 0) {
-            first_ns = last_ns;
-            at_first = at_last;
-            result->first_token_seconds = pi2_cli_seconds_since_start();
-            result->prompt_seconds = (double)(first_ns - prompt_begin_ns) / 1e9;
-        }
-        const bool ends = pi2_engine_ends_generation(engine, token);
-        status = add_token(state, token, ends);
-        if (status != PI2_OK) break;
-        if (ends) { result->stop = PI2_CLI_STOP_EOS; break; }
-        if (state->text.is_stopped) { result->stop = PI2_CLI_STOP_WORD; break; }
-        if (pi2_cli_interrupted() || state->text.is_lost) { result->stop = PI2_CLI_STOP_INTERRUPTED; break; }
-        if (state->options->limit >= 0 && result->tokens.length >= (size_t)state->options->limit) break;
-        if (pi2_session_position(state->session) >= context) { result->stop = PI2_CLI_STOP_CONTEXT; break; }
-        status = pi2_session_append(state->session, &token, 1, PI2_LOGITS_LAST);
-        if (status != PI2_OK) break;
+    const uint64_t now_ns = pi2_cli_now_ns();
+    if (result->tokens.length) pi2_cli_token_times_add(&result->times, now_ns - state->last_ns);
+    state->last_ns = now_ns;
+    pi2_engine_count(state->engine, &state->at_last);
+    if (result->tokens.length == 0) {
+        pi2_cli_clear_progress();
+        state->first_ns = now_ns;
+        state->at_first = state->at_last;
+        result->first_token_seconds = pi2_cli_seconds_since_start();
+        result->prompt_seconds = (double)(now_ns - state->prompt_begin_ns) / 1e9;
     }
-    result->decode_seconds = (double)(last_ns - first_ns) / 1e9;
-    pi2_counters_between(&at_first, &at_last, &result->decode);
-    return status;
+    state->out_of_memory = !pi2_cli_tokens_add(&result->tokens, &token, 1);
+    return !state->out_of_memory;
 }
 
-/** Prompt, tokens, and the rest of an unfinished character. */
-static pi2_status generate(pi2_engine *engine, answer *state, const int32_t *prompt, size_t prompt_count) {
+static bool take_text(void *user, const char *text, size_t length) {
+    answer *state = user;
+    state->out_of_memory = !pi2_cli_text_add(&state->result->text, text, length);
+    return !state->out_of_memory && (!state->options->show || state->options->show(text, length));
+}
+
+/** Room, prompt and tokens. */
+static pi2_status generate(pi2_session *session, answer *state, const int32_t *prompt, size_t prompt_count) {
     pi2_cli_generation *result = state->result;
-    const size_t cached = result->cached_count;
-    state->piece = malloc(PIECE_BYTES);
-    if (!state->piece || !pi2_cli_answer_text_add(&state->text, "", 0)) return no_memory(state);
-    const uint32_t context = pi2_engine_get_report(engine)->context_tokens;
+    const uint32_t context = pi2_engine_get_report(state->engine)->context_tokens;
     const int64_t limit = state->options->limit;
-    if (!pi2_cli_token_times_reserve(&result->times, limit >= 0 && limit < context ? (uint64_t)limit : context)) {
-        return no_memory(state);
-    }
-    const uint64_t begin_ns = pi2_cli_now_ns();
-    pi2_session_begin_answer(state->session, prompt, prompt_count);
-    pi2_status status = pi2_session_append(state->session, prompt + cached, result->prompt_wanted, PI2_LOGITS_LAST);
-    result->prompt_count = pi2_session_position(state->session) - cached;
-    result->prompt_seconds = (double)(pi2_cli_now_ns() - begin_ns) / 1e9;
+    state->out_of_memory = !pi2_cli_text_add(&result->text, "", 0) ||
+        !pi2_cli_token_times_reserve(&result->times, limit >= 0 && limit < context ? (uint64_t)limit : context);
+    if (state->out_of_memory) return PI2_ERR_MEMORY;
+    const pi2_cli_texts *words = state->options->stop_words;
+    const pi2_answer_options options = {
+        .limit = limit, .special = state->options->print_special, .stop_words = words->items,
+        .stop_word_count = words->count, .user = state, .token = take_token, .text = take_text };
+    pi2_answer_result made;
+    state->prompt_begin_ns = state->last_ns = pi2_cli_now_ns();
+    const pi2_status status = pi2_generate(session, prompt, prompt_count, &options, &made);
     pi2_cli_clear_progress();
-    if (status == PI2_OK) status = decode(engine, state, begin_ns);
-    if (status == PI2_ERR_INTERRUPTED) {
-        result->stop = PI2_CLI_STOP_INTERRUPTED;
-        status = PI2_OK;
+    result->stop = made.stop;
+    result->prompt_count = made.prompt_count;
+    if (result->tokens.length) {
+        result->decode_seconds = (double)(state->last_ns - state->first_ns) / 1e9;
+        pi2_counters_between(&state->at_first, &state->at_last, &result->decode);
+    } else {
+        result->prompt_seconds = (double)(pi2_cli_now_ns() - state->prompt_begin_ns) / 1e9;
     }
-    if (status != PI2_OK || state->text.is_stopped) return status;
-    const size_t rest = pi2_session_text_finish(state->session, state->piece, PIECE_BYTES);
-    if (!pi2_cli_answer_text_add(&state->text, state->piece, rest)) return no_memory(state);
-    pi2_cli_answer_text_finish(&state->text);
-    if (state->text.is_stopped) result->stop = PI2_CLI_STOP_WORD;
-    return PI2_OK;
+    return status == PI2_OK && state->out_of_memory ? PI2_ERR_MEMORY : status;
 }
 
 int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt,
                      size_t prompt_count, size_t cached_count,
                      const pi2_cli_generation_options *options, pi2_cli_generation *result) {
     *result = (pi2_cli_generation){.prompt_wanted = prompt_count - cached_count, .cached_count = cached_count};
-    answer state = {.session = session, .options = options, .result = result,
-                    .text = {.stop_words = options->stop_words, .show = options->show}};
+    answer state = {.engine = engine, .options = options, .result = result};
     pi2_engine_counters before, after;
     pi2_draft_counters drafts;
     pi2_engine_count(engine, &before);
     pi2_session_count_drafts(session, &drafts);
-    const pi2_status status = generate(engine, &state, prompt, prompt_count);
+    const pi2_status status = generate(session, &state, prompt, prompt_count);
     pi2_engine_count(engine, &after);
     pi2_counters_between(&before, &after, &result->total);
     result->is_cold = before.bytes_needed == 0 && result->total.reads > 0;
@@ -147,8 +105,6 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
     result->drafts.guessed -= drafts.guessed;
     result->drafts.right -= drafts.right;
     result->latency = pi2_cli_token_percentiles(&result->times);
-    result->text = state.text.text;
-    free(state.piece);
     if (status == PI2_OK) return PI2_EXIT_OK;
     if (!state.out_of_memory) return pi2_cli_failed(status);
     (void)pi2_cli_usage_error("the machine has no memory left for the answer's text");
@@ -241,10 +197,10 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
     }
     if (decoded && generation->decode_seconds > 0) {
         pi2_cli_note("decode   %zu tokens, %.2f tokens/s (ended by: %s)", generation->tokens.length,
-                     (double)decoded / generation->decode_seconds, pi2_cli_stop_name(generation->stop));
+                     (double)decoded / generation->decode_seconds, pi2_stop_name(generation->stop));
     } else {
         pi2_cli_note("decode   %zu tokens (ended by: %s)", generation->tokens.length,
-                     pi2_cli_stop_name(generation->stop));
+                     pi2_stop_name(generation->stop));
     }
     if (generation->tokens.length) {
         pi2_cli_note("first token after %.2f s", generation->first_token_seconds);

@@ -9,15 +9,8 @@
 #include "answer_text.h"
 #include "options.h"
 #include "powerinfer2/engine.h"
-#include "powerinfer2/session.h"
+#include "powerinfer2/generate.h"
 #include "token_times.h"
-
-typedef enum pi2_cli_stop {
-    PI2_CLI_STOP_EOS, PI2_CLI_STOP_LIMIT, PI2_CLI_STOP_WORD, PI2_CLI_STOP_CONTEXT,
-    PI2_CLI_STOP_INTERRUPTED
-} pi2_cli_stop;
-/** The name that --json gives: "eos", "limit", "word", "context", "interrupted". */
-const char *pi2_cli_stop_name(pi2_cli_stop stop);
 
 /** Growing token list; starts as {0}. */
 typedef struct pi2_cli_tokens {
@@ -29,14 +22,15 @@ bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t leng
 typedef struct pi2_cli_generation_options {
     int64_t limit;                  /* tokens at most; negative: none */
     bool print_special;             /* control tokens as text */
-    const pi2_cli_texts *stop_words; /* the answer ends before one of these (answer_text.h) */
-    bool (*show)(const char *text, size_t length); /* as in answer_text.h */
+    const pi2_cli_texts *stop_words; /* the answer ends before one of these (generate.h) */
+    bool (*show)(const char *text, size_t length); /* text that belongs to the answer; NULL: collect only. False: it
+                                       cannot be shown, so no more is needed */
 } pi2_cli_generation_options;
 
 typedef struct pi2_cli_generation {
     pi2_cli_text text;              /* without end token and stop word */
     pi2_cli_tokens tokens;          /* generated; with the end token */
-    pi2_cli_stop stop;
+    pi2_stop stop;
     size_t prompt_count;            /* prompt tokens that were computed: fewer than wanted after an interruption */
     size_t prompt_wanted;           /* prompt tokens that had to be */
     size_t cached_count;            /* prompt tokens that the session already held */

@@ -55,7 +55,7 @@ typedef struct pi2_job {
     size_t chance_count, chance_capacity;
     size_t cached_count, computed_count; /* of the prompt's tokens: found in the session; computed so far */
     uint64_t progress_done, progress_total; /* of computing the prompt, in the engine's units; total 0: not begun */
-    pi2_cli_stop stop;
+    pi2_stop stop;
     uint32_t seed;
     pi2_status status;
     char error[PI2_JOB_ERROR_BYTES]; /* when status is not PI2_OK */

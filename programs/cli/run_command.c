@@ -423,7 +423,7 @@ static int print_json(run_state *state) {
     json_object_set_new(object, "text", pi2_cli_json_text(generation->text.data, generation->text.length));
     json_object_set_new(object, "tokens", json_tokens(generation->tokens.data, generation->tokens.length));
     json_object_set_new(object, "prompt_tokens", json_tokens(state->tokens, state->token_count));
-    json_object_set_new(object, "stop_type", json_string(pi2_cli_stop_name(generation->stop)));
+    json_object_set_new(object, "stop_type", json_string(pi2_stop_name(generation->stop)));
     json_object_set_new(object, "seed", json_integer(pi2_session_seed(state->session)));
     json_object_set_new(object, "arithmetic", json_string(pi2_engine_arithmetic(state->engine)));
     json_object_set_new(object, "n_ctx", json_integer(report->context_tokens));
@@ -451,7 +451,7 @@ static int answer_prompt(run_state *state) {
     }
     if (code != PI2_EXIT_OK) return code;
     pi2_cli_print_report(state->engine, &state->generation, pi2_session_seed(state->session));
-    return state->generation.stop == PI2_CLI_STOP_INTERRUPTED ? PI2_EXIT_INTERRUPTED : PI2_EXIT_OK;
+    return state->generation.stop == PI2_STOP_INTERRUPTED ? PI2_EXIT_INTERRUPTED : PI2_EXIT_OK;
 }
 
 /** Ends the files of --trace, --stats and --record-trace. An earlier error stays the one that the exit code tells. */

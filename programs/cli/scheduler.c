@@ -131,7 +131,7 @@ static void count_token(pi2_scheduler *scheduler) {
 static pi2_status decode(pi2_scheduler *scheduler, pi2_job *job, uint64_t begin_ns) {
     uint64_t first_ns = 0;
     pi2_status status = PI2_OK;
-    job->stop = PI2_CLI_STOP_LIMIT;
+    job->stop = PI2_STOP_LIMIT;
     while (job->limit < 0 || job->tokens.length < (size_t)job->limit) {
         int32_t token = 0;
         status = pick(scheduler, job, &token);
@@ -146,10 +146,10 @@ static pi2_status decode(pi2_scheduler *scheduler, pi2_job *job, uint64_t begin_
         status = add_token(scheduler, job, token, ends);
         count_token(scheduler);
         if (status != PI2_OK) break;
-        if (ends) { job->stop = PI2_CLI_STOP_EOS; break; }
-        if (job->text.is_stopped) { job->stop = PI2_CLI_STOP_WORD; break; }
+        if (ends) { job->stop = PI2_STOP_EOS; break; }
+        if (job->text.is_stopped) { job->stop = PI2_STOP_WORD; break; }
         if (job->limit >= 0 && job->tokens.length >= (size_t)job->limit) break;
-        if (pi2_session_position(scheduler->session) >= scheduler->context) { job->stop = PI2_CLI_STOP_CONTEXT; break; }
+        if (pi2_session_position(scheduler->session) >= scheduler->context) { job->stop = PI2_STOP_CONTEXT; break; }
         status = pi2_session_append(scheduler->session, &token, 1, PI2_LOGITS_LAST);
         if (status != PI2_OK) break;
     }
@@ -198,7 +198,7 @@ static void end_text(pi2_scheduler *scheduler, pi2_job *job) {
     const size_t rest = pi2_session_text_finish(scheduler->session, scheduler->piece, PIECE_BYTES);
     (void)pi2_cli_answer_text_add(&job->text, scheduler->piece, rest);
     pi2_cli_answer_text_finish(&job->text);
-    if (job->text.is_stopped) job->stop = PI2_CLI_STOP_WORD;
+    if (job->text.is_stopped) job->stop = PI2_STOP_WORD;
 }
 
 static void run(pi2_scheduler *scheduler, pi2_job *job) {
@@ -219,7 +219,7 @@ static void run(pi2_scheduler *scheduler, pi2_job *job) {
     (void)pthread_mutex_lock(&job->mutex);
     job->status = status;
     if (status == PI2_ERR_INTERRUPTED) {
-        job->stop = PI2_CLI_STOP_INTERRUPTED;
+        job->stop = PI2_STOP_INTERRUPTED;
     } else if (status != PI2_OK && !job->error[0]) {
         (void)snprintf(job->error, sizeof job->error, "%s", pi2_error_text());
     }
@@ -329,7 +329,7 @@ static void leave_queue(pi2_scheduler *scheduler, pi2_job *job) {
         scheduler->counts.waiting--;
         (void)pthread_mutex_lock(&job->mutex);
         job->state = PI2_JOB_DONE;
-        job->stop = PI2_CLI_STOP_INTERRUPTED;
+        job->stop = PI2_STOP_INTERRUPTED;
         job->status = PI2_ERR_INTERRUPTED;
         (void)pthread_mutex_unlock(&job->mutex);
     }

@@ -6,17 +6,17 @@
 static const char *stop_reason(const pi2_reply *reply) {
     if (reply->tool_count) return "tool_use";
     switch (reply->job.stop) {
-    case PI2_CLI_STOP_EOS: return "end_turn";
-    case PI2_CLI_STOP_WORD: return "stop_sequence";
-    case PI2_CLI_STOP_LIMIT:
-    case PI2_CLI_STOP_CONTEXT:
-    case PI2_CLI_STOP_INTERRUPTED:
+    case PI2_STOP_EOS: return "end_turn";
+    case PI2_STOP_WORD: return "stop_sequence";
+    case PI2_STOP_LIMIT:
+    case PI2_STOP_CONTEXT:
+    case PI2_STOP_INTERRUPTED:
     default: return "max_tokens";
     }
 }
 
 static const char *stop_sequence(const pi2_reply *reply) {
-    if (reply->tool_count || reply->job.stop != PI2_CLI_STOP_WORD) return NULL;
+    if (reply->tool_count || reply->job.stop != PI2_STOP_WORD) return NULL;
     return reply->job.stop_words.items[reply->job.text.stop_index];
 }
 

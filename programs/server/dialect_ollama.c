@@ -13,7 +13,7 @@ static json_t *frame(const pi2_reply *reply, bool is_done) {
     json_t *value = json_pack("{s:s, s:s, s:b}", "model", pi2_reply_model(reply), "created_at", date, "done", is_done);
     if (!is_done) return value;
     const pi2_job *job = &reply->job;
-    const bool has_ended = job->stop == PI2_CLI_STOP_EOS || job->stop == PI2_CLI_STOP_WORD;
+    const bool has_ended = job->stop == PI2_STOP_EOS || job->stop == PI2_STOP_WORD;
     const char *reason = reply->is_empty ? "load" : has_ended ? "stop" : "length";
     (void)json_object_update_new(
         value, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "done_reason", reason,

@@ -7,7 +7,7 @@ static const char stream_type[] = "text/event-stream; charset=utf-8", ping[] = "
 
 static const char *finish_reason(const pi2_reply *reply) {
     if (reply->tool_count) return "tool_calls";
-    return reply->job.stop == PI2_CLI_STOP_EOS || reply->job.stop == PI2_CLI_STOP_WORD ? "stop" : "length";
+    return reply->job.stop == PI2_STOP_EOS || reply->job.stop == PI2_STOP_WORD ? "stop" : "length";
 }
 
 /** A token with its chance, as chat completions have it. */
@@ -215,8 +215,8 @@ static bool llama_part(pi2_reply *reply, const pi2_answer_part *part) {
 
 static json_t *llama_end_json(pi2_reply *reply, json_t *content) {
     const pi2_job *job = &reply->job;
-    const bool is_word = job->stop == PI2_CLI_STOP_WORD;
-    const char *kind = is_word ? "word" : job->stop == PI2_CLI_STOP_EOS ? "eos" : "limit";
+    const bool is_word = job->stop == PI2_STOP_WORD;
+    const char *kind = is_word ? "word" : job->stop == PI2_STOP_EOS ? "eos" : "limit";
     const char *word = is_word ? job->stop_words.items[job->text.stop_index] : "";
     json_t *value = json_pack("{s:o, s:b, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:I, s:o}", "content", content, "stop", 1,
                               "stop_type", kind, "stopping_word", word, "model", pi2_reply_model(reply),

@@ -32,7 +32,7 @@ static pi2_reply *begin(const pi2_dialect *dialect) {
     settings.sampling = sampling;
     pi2_reply *reply = pi2_reply_create(&exchange, dialect);
     assert_non_null(reply);
-    reply->job.stop = PI2_CLI_STOP_EOS;
+    reply->job.stop = PI2_STOP_EOS;
     reply->job.prompt_count = 7;
     reply->job.computed_count = 5;
     reply->job.cached_count = 2;
