@@ -12,15 +12,20 @@ TESTS ?=
 TESTS_EXCEPT ?=
 # A regular expression of names in scripts/mutants.list.
 MUTANTS ?= .
-export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT
+# Where `make install` puts things, and the folder of a package that is being made.
+prefix ?= /usr/local
+DESTDIR ?=
+export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT prefix DESTDIR
 
-.PHONY: help run build test sanitize asan tsan fuzz mutants arm64 bench compare clean
+.PHONY: help run build install uninstall test sanitize asan tsan fuzz mutants arm64 bench compare clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run       set up, build, fetch the default model and answer PROMPT within MEMORY'
 	@echo '               make run PROMPT="..." MEMORY=48M MODEL=path.gguf'
 	@echo 'make build     set up and build ./build/powerinfer2'
+	@echo 'make install   program, library, headers, manual page and completions into prefix=$(prefix) (DESTDIR=FOLDER);'
+	@echo '               make uninstall takes the same away'
 	@echo 'make test      set up, build and run every test (TESTS=regex picks some)'
 	@echo 'make sanitize  the same tests under ASan+UBSan, then under TSan (make asan, make tsan: one of them)'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
@@ -36,6 +41,12 @@ run: build
 build:
 	@scripts/setup.sh build
 	@scripts/build.sh release
+
+install: build
+	@scripts/install.sh
+
+uninstall: build
+	@scripts/install.sh --remove
 
 test: build
 	@scripts/test.sh release

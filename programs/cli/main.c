@@ -9,34 +9,25 @@
 #include "options.h"
 #include "output.h"
 
-typedef struct command_entry {
-    const char *name;
-    int (*function)(int argument_count, char **arguments);
-    const char *summary;
-} command_entry;
-
-static const command_entry commands[] = {
-#define COMMAND(name, function, summary) {name, function, summary},
-#include "commands.inc"
-#undef COMMAND
-};
-enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
-
 static void print_usage(FILE *stream) {
     (void)fprintf(stream, "Usage: powerinfer2 COMMAND [options]\n\n"
                           "Runs language models that are larger than memory.\n\nCommands:\n");
-    for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        (void)fprintf(stream, "  %-13s %s\n", commands[i].name, commands[i].summary);
+    for (size_t i = 0; i < pi2_cli_command_count; i++) {
+        (void)fprintf(stream, "  %-13s %s\n", pi2_cli_commands[i].name, pi2_cli_commands[i].summary);
     }
     (void)fprintf(stream, "\n'powerinfer2 COMMAND --help' lists a command's options.\n"
                           "'powerinfer2 --version' tells the version.\n\n"
                           "For example:\n"
-                          "  powerinfer2 run -m model.gguf --memory 64M -p \"Why is the sky blue?\"\n");
+                          "  " PI2_CLI_EXAMPLE "\n");
 }
 
+enum { MOST_COMMANDS = 64 }; /* that a misspelt one is compared with */
+
 static int unknown_command(const char *word) {
-    const char *names[COMMAND_COUNT + 1] = {NULL};
-    for (size_t i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
+    const char *names[MOST_COMMANDS + 1] = {NULL};
+    for (size_t i = 0; i < pi2_cli_command_count && i < MOST_COMMANDS; i++) {
+        names[i] = pi2_cli_commands[i].name;
+    }
     const char *nearest = pi2_cli_nearest(word, names);
     if (nearest) return pi2_cli_usage_error("unknown command '%s'; did you mean '%s'?", word, nearest);
     return pi2_cli_usage_error("unknown command '%s'; 'powerinfer2 --help' lists them", word);
@@ -76,12 +67,12 @@ int main(int argument_count, char **arguments) {
         return pi2_cli_finish_stdout();
     }
     if (asks_help) word = arguments[2];
-    for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (strcmp(word, commands[i].name) != 0) continue;
+    for (size_t i = 0; i < pi2_cli_command_count; i++) {
+        if (strcmp(word, pi2_cli_commands[i].name) != 0) continue;
         char help[] = "--help";
         char *help_arguments[] = {arguments[1], help, NULL};
-        if (asks_help) return commands[i].function(2, help_arguments);
-        return commands[i].function(argument_count - 1, arguments + 1);
+        if (asks_help) return pi2_cli_commands[i].function(2, help_arguments);
+        return pi2_cli_commands[i].function(argument_count - 1, arguments + 1);
     }
     return unknown_command(word);
 }

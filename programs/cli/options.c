@@ -184,7 +184,7 @@ static int set(const pi2_cli_option *option, const char *name, const char *value
     return PI2_CLI_GO_ON;
 }
 
-static bool takes_argument(pi2_cli_kind kind) {
+bool pi2_cli_takes_argument(pi2_cli_kind kind) {
     return kind != PI2_CLI_FLAG && kind != PI2_CLI_NO_EFFECT && kind != PI2_CLI_SILENT &&
            kind != PI2_CLI_NO_EFFECT_SWITCH && kind != PI2_CLI_SILENT_SWITCH;
 }
@@ -233,7 +233,7 @@ static int take(const pi2_cli_command *command, int argument_count, char **argum
     (void)snprintf(name, sizeof name, "%.*s", (int)length, word);
     const char *next = *index + 1 < argument_count ? arguments[*index + 1] : NULL;
     const char *value = NULL;
-    if (takes_argument(option->kind)) {
+    if (pi2_cli_takes_argument(option->kind)) {
         value = equals ? equals + 1 : next;
         if (!value) {
             return pi2_cli_usage_error("%s: %s needs an argument: %s", command->name, name,
@@ -261,7 +261,7 @@ static bool look_through(const pi2_cli_command *command, int argument_count, cha
         if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) return true;
         const pi2_cli_option *option = find(command, word, strlen(word), &section);
         if (option && option->kind == PI2_CLI_FLAG && has_name(option, "--quiet", 7)) pi2_cli_set_quiet(true);
-        if (option && takes_argument(option->kind)) i++;
+        if (option && pi2_cli_takes_argument(option->kind)) i++;
     }
     return false;
 }

@@ -69,6 +69,9 @@ enum { PI2_CLI_GO_ON = -1 };
  */
 int pi2_cli_parse(const pi2_cli_command *command, int argument_count, char **arguments);
 
+/** Whether an option of this kind is followed by its argument. */
+bool pi2_cli_takes_argument(pi2_cli_kind kind);
+
 /** Whether the value is one of the words, which '|' separates. */
 bool pi2_cli_is_choice(const char *words, const char *value);
 

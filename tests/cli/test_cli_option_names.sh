@@ -44,7 +44,7 @@ mentions() {
         }
         {
             text = $3
-            gsub(/(ulimit|touch) -[a-z]/, "", text) # of other programs
+            gsub(/(ulimit|touch|man) -[a-z]/, "", text) # of other programs
             # a quoted command line belongs to the command that it names
             while (match(text, "(^|[^A-Za-z])\047(powerinfer2 )?(" names ")( [^\047]*)?\047")) {
                 line = substr(text, RSTART, RLENGTH - 1)
@@ -81,6 +81,7 @@ for file in "$sources"/src/*/*.c "$sources"/src/*/*/*.c "$sources"/programs/cli/
     */chat.c | */generation.c | */answer_text.c | */line_editor.c | */terminal_input.c | */engine_text.c | \
     */guard_report.c) list=run ;;
     */main.c) list= ;;
+    */completion.c) continue ;; # scripts for shells, with options of the shells' commands
     */template_file.c | */prompt.c) list="run apply-template" ;;
     */synthetic/*) list=synth ;;
     */low_rank_train.c | */predictor_train.c) list=predictor ;;
