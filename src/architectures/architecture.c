@@ -27,7 +27,7 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
     *architecture_out = NULL;
     pi2_gguf_string name;
     PI2_TRY(pi2_gguf_string_get(gguf, "general.architecture", &name));
-    char known[512] = "";
+    char known[1024] = "";
     for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++) {
         if (strlen(architectures[i]->name) == name.length &&
             memcmp(architectures[i]->name, name.text, name.length) == 0) {
@@ -185,7 +185,7 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
                               pi2_model_shape *shape) {
     for (uint32_t i = 0; i < shape->layer_count; i++) {
         pi2_layer_shape *layer = &shape->layers[i];
-        pi2_decoder_layer(shape, layer);
+        pi2_decoder_layer(shape, i, layer);
         PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "attention.head_count_kv", i,
                                               shape->head_count_kv, &layer->head_count_kv));
         if (!pi2_layer_has(layer, PI2_BLOCK_ffn_shared)) {
@@ -296,6 +296,13 @@ pi2_status pi2_architecture_f32_or(const pi2_tensor_directory *model, const char
     char key[128];
     key_of(key, architecture, suffix);
     return pi2_gguf_f32_or(model->gguf, key, fallback, value_out);
+}
+
+pi2_status pi2_architecture_bool_or(const pi2_tensor_directory *model, const char *architecture,
+                                    const char *suffix, bool fallback, bool *value_out) {
+    char key[128];
+    key_of(key, architecture, suffix);
+    return pi2_gguf_bool_or(model->gguf, key, fallback, value_out);
 }
 
 static bool string_is(const pi2_gguf_string *string, const char *text) {

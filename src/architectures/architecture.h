@@ -26,6 +26,7 @@ typedef struct pi2_rope_shape {
     uint32_t original_context;  /* YaRN: what the model was trained on before */
 } pi2_rope_shape;
 
+enum { PI2_MOST_EXPERT_GROUPS = 64 };
 enum { PI2_MOST_LAYERS = 1024, PI2_POSITION_OFFSET = 2 /* OPT's; no other family has such a table here */ };
 
 /** Kinds of blocks: PI2_BLOCK_attention ... (block.h). */
@@ -65,7 +66,8 @@ typedef struct pi2_model_shape {
     bool tied_head;
     uint32_t learned_positions;    /* that the model has vectors for, which are added to the embedding, in a table with
                                       PI2_POSITION_OFFSET rows before the first one's; 0: heads are rotated */
-    bool ungated;                  /* the FFN has no Up: f of one matrix, which stands where Gate does, goes to Down */
+    bool ungated;                  /* FFNs have no Up: f of one matrix, which stands where Gate does, goes to Down */
+    bool is_unrotated;             /* no layer's heads are rotated */
     bool fused_qkv;                /* rows of queries, then of keys, then of values, in one matrix */
     bool parallel;                 /* the FFN reads the layer's input, as attention does, and not what attention made */
     bool two_norms;                /* parallel: each of them with a norm of its own; else both read one */
@@ -78,10 +80,14 @@ typedef struct pi2_model_shape {
     bool bare_inputs;              /* blocks read the residual stream without a norm */
     const char *output_norm_name;  /* stem of the head's norm; NULL: "output_norm" */
     const char *ffn_norm_name;     /* stem of the norm that the FFN reads through; NULL: "ffn_norm" */
+    uint32_t leading_dense;        /* of a mixture: so many of its first layers have a dense FFN in place of experts */
     uint32_t shared_length;        /* neurons of the FFN beside experts; 0: there is none */
     bool shared_is_gated;          /* the FFN beside experts has a gate of its own */
     bool router_has_bias;          /* which experts are chosen goes by their weight plus a bias, and nothing else */
-    bool keeps_probabilities;      /* experts' weights are the softmax over all of them, and do not sum to 1 */
+    bool keeps_probabilities;      /* experts' weights are what the router makes of all of them, and do not sum to 1 */
+    float expert_scale;            /* that experts' weights are times at last; 0: 1 */
+    uint32_t expert_groups, expert_groups_used; /* experts are chosen from the best groups alone: those whose two best
+                                      experts are worth most together; 0 or 1: there are no groups */
     float embedding_scale, residual_scale, logit_scale; /* times; 0: 1. residual: what a block gives, before it is
                                                            added; logit: the logits */
     float temperature_scale;       /* queries at position p are times 1 + this * ln(1 + floor(p / original context)) */
@@ -319,6 +325,8 @@ pi2_status pi2_architecture_layer_u32_or(const pi2_tensor_directory *model, cons
                                          const char *suffix, uint32_t layer, uint32_t fallback, uint32_t *value_out);
 pi2_status pi2_architecture_f32_or(const pi2_tensor_directory *model, const char *architecture,
                                    const char *suffix, float fallback, float *value_out);
+pi2_status pi2_architecture_bool_or(const pi2_tensor_directory *model, const char *architecture,
+                                    const char *suffix, bool fallback, bool *value_out);
 pi2_status pi2_architecture_read_rope(const pi2_tensor_directory *model, const char *architecture,
                                       pi2_rope_shape *rope);
 #endif

@@ -37,6 +37,20 @@ static pi2_status read_most(const pi2_tensor_directory *model, const char *name,
     return pi2_architecture_layer_u32_or(model, name, suffix, UINT32_MAX, 0, value);
 }
 
+/* A group is as good as its two best experts, so it has two. */
+static pi2_status read_expert_groups(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    const char *name = shape->architecture;
+    PI2_TRY(pi2_architecture_u32_or(model, name, "expert_group_count", 0, &shape->expert_groups));
+    PI2_TRY(pi2_architecture_u32_or(model, name, "expert_group_used_count", 0, &shape->expert_groups_used));
+    const uint64_t groups = shape->expert_groups, used = shape->expert_groups_used, experts = shape->expert_count;
+    if (groups <= 1) return PI2_OK;
+    if (groups <= PI2_MOST_EXPERT_GROUPS && experts % groups == 0 && experts / groups >= 2 && used >= 1 &&
+        used <= groups && experts / groups * used >= shape->expert_used_count) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.expert_group_count is %u, of which expert_group_used_count %u: these are "
+                    "no groups of %u experts, %u of which are used", pi2_gguf_file_path(model->gguf, 0), name,
+                    shape->expert_groups, shape->expert_groups_used, shape->expert_count, shape->expert_used_count);
+}
+
 static pi2_status read_feed_forward(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     const char *name = shape->architecture;
     PI2_TRY(pi2_architecture_u32_or(model, name, "expert_count", 0, &shape->expert_count));
@@ -53,7 +67,7 @@ static pi2_status read_feed_forward(const pi2_tensor_directory *model, pi2_model
     PI2_TRY(pi2_architecture_u32_or(model, name, "expert_feed_forward_length", shape->feed_forward_length,
                                     &shape->expert_feed_forward_length));
     if (shape->feed_forward_length == 0) shape->feed_forward_length = shape->expert_feed_forward_length;
-    return PI2_OK;
+    return read_expert_groups(model, shape);
 }
 
 pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
@@ -127,8 +141,8 @@ pi2_status pi2_decoder_read_layer_window(const pi2_tensor_directory *model, cons
     return PI2_OK;
 }
 
-void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, bool is_dense) {
-    if (shape->expert_count == 0 || is_dense) {
+void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, uint32_t number) {
+    if (shape->expert_count == 0 || number < shape->leading_dense) {
         pi2_layer_add(layer, PI2_BLOCK_ffn_dense);
         return;
     }
@@ -140,13 +154,13 @@ void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, b
     pi2_layer_add(layer, PI2_BLOCK_ffn_experts);
 }
 
-void pi2_decoder_layer(const pi2_model_shape *shape, pi2_layer_shape *layer) {
+void pi2_decoder_layer(const pi2_model_shape *shape, uint32_t number, pi2_layer_shape *layer) {
     *layer = (pi2_layer_shape){ .head_count_kv = shape->head_count_kv,
-                                .rope = shape->learned_positions ? PI2_NO_ROPE : 0,
+                                .rope = shape->learned_positions || shape->is_unrotated ? PI2_NO_ROPE : 0,
                                 .feed_forward_length = shape->feed_forward_length };
     if (shape->expert_count && shape->router_sees_layer_input) pi2_layer_add(layer, PI2_BLOCK_router);
     pi2_layer_add(layer, PI2_BLOCK_attention);
-    pi2_decoder_add_ffn(layer, shape, false);
+    pi2_decoder_add_ffn(layer, shape, number);
 }
 
 pi2_status pi2_decoder_read_taps(const pi2_tensor_directory *model, pi2_model_shape *shape, const char *suffix) {
@@ -154,6 +168,25 @@ pi2_status pi2_decoder_read_taps(const pi2_tensor_directory *model, pi2_model_sh
     if (shape->convolution_taps >= 2 && shape->convolution_taps <= PI2_CONVOLUTION_MOST) return PI2_OK;
     return pi2_fail(PI2_ERR_FORMAT, "%s: %s.%s is %u, which is outside 2 .. %d", pi2_gguf_file_path(model->gguf, 0),
                     shape->architecture, suffix, shape->convolution_taps, PI2_CONVOLUTION_MOST);
+}
+
+pi2_status pi2_decoder_read_state_space(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    const char *name = shape->architecture;
+    uint32_t inner = 0;
+    PI2_TRY(pi2_decoder_read_taps(model, shape, "ssm.conv_kernel"));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.inner_size", &inner));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.state_size", &shape->mix_state_length));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.time_step_rank", &shape->mix_value_heads));
+    PI2_TRY(pi2_architecture_u32(model, name, "ssm.group_count", &shape->mix_key_heads));
+    const uint32_t heads = shape->mix_value_heads, groups = shape->mix_key_heads;
+    shape->mix_head_length = heads ? inner / heads : 0;
+    if (heads >= 1 && heads <= 1024 && inner % heads == 0 && shape->mix_head_length >= 1 &&
+        shape->mix_head_length <= PI2_DELTA_MOST && groups >= 1 && heads % groups == 0 && inner % groups == 0 &&
+        shape->mix_state_length >= 1 && shape->mix_state_length <= 4096) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: a state space of ssm.inner_size %u, ssm.state_size %u, ssm.time_step_rank %u "
+                    "and ssm.group_count %u is not possible here: heads of at most %d values make up the first, and "
+                    "the last divides their number", pi2_gguf_file_path(model->gguf, 0), inner,
+                    shape->mix_state_length, heads, groups, PI2_DELTA_MOST);
 }
 
 pi2_status pi2_decoder_read_gating(const pi2_tensor_directory *model, pi2_model_shape *shape,
@@ -166,6 +199,38 @@ pi2_status pi2_decoder_read_gating(const pi2_tensor_directory *model, pi2_model_
     }
     shape->gating = gating == 0 ? fallback : gating == GATING_SIGMOID ? PI2_GATING_SIGMOID : PI2_GATING_SOFTMAX;
     return PI2_OK;
+}
+
+pi2_status pi2_decoder_read_weighing(const pi2_tensor_directory *model, pi2_model_shape *shape,
+                                     pi2_expert_gating fallback) {
+    const char *name = shape->architecture;
+    bool sums_to_one = false;
+    PI2_TRY(pi2_decoder_read_gating(model, shape, fallback));
+    PI2_TRY(pi2_architecture_bool_or(model, name, "expert_weights_norm", false, &sums_to_one));
+    PI2_TRY(pi2_architecture_f32_or(model, name, "expert_weights_scale", 0.0f, &shape->expert_scale));
+    shape->keeps_probabilities = !sums_to_one;
+    if (fabsf(shape->expert_scale) <= 1e6f) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.expert_weights_scale is %g", pi2_gguf_file_path(model->gguf, 0), name,
+                    (double)shape->expert_scale);
+}
+
+pi2_status pi2_decoder_read_leading(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "leading_dense_block_count", 0, &shape->leading_dense));
+    if (shape->leading_dense < shape->layer_count) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.leading_dense_block_count is %u of %u layers: none is left for the experts",
+                    pi2_gguf_file_path(model->gguf, 0), shape->architecture, shape->leading_dense, shape->layer_count);
+}
+
+pi2_status pi2_decoder_read_shared_count(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    uint32_t count = 0;
+    PI2_TRY(pi2_architecture_u32(model, shape->architecture, "expert_shared_count", &count));
+    const uint64_t length = (uint64_t)count * shape->expert_feed_forward_length;
+    if (length <= 1u << 20) {
+        shape->shared_length = (uint32_t)length;
+        return PI2_OK;
+    }
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.expert_shared_count is %u, with experts of %u neurons",
+                    pi2_gguf_file_path(model->gguf, 0), shape->architecture, count, shape->expert_feed_forward_length);
 }
 
 pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_shape *shape) {

@@ -23,6 +23,16 @@ pi2_status pi2_decoder_read_taps(const pi2_tensor_directory *model, pi2_model_sh
 /** How a router's scores become weights: what expert_gating_func says, else `fallback`. Errors UNSUPPORTED. */
 pi2_status pi2_decoder_read_gating(const pi2_tensor_directory *model, pi2_model_shape *shape,
                                    pi2_expert_gating fallback);
+/** The same, and what becomes of the weights of those that are chosen: expert_weights_norm, expert_weights_scale.
+ *  Errors FORMAT (the key), UNSUPPORTED. */
+pi2_status pi2_decoder_read_weighing(const pi2_tensor_directory *model, pi2_model_shape *shape,
+                                     pi2_expert_gating fallback);
+/** So many of the first layers have a dense FFN in place of experts: not all. Errors FORMAT (the key). */
+pi2_status pi2_decoder_read_leading(const pi2_tensor_directory *model, pi2_model_shape *shape);
+/** An FFN beside the experts that is as long as so many of those; 0: there is none. Errors FORMAT (the key). */
+pi2_status pi2_decoder_read_shared_count(const pi2_tensor_directory *model, pi2_model_shape *shape);
+/** State spaces (Mamba 2). Errors FORMAT (the key). */
+pi2_status pi2_decoder_read_state_space(const pi2_tensor_directory *model, pi2_model_shape *shape);
 /** An FFN beside the experts, of a length of its own: layers' feed_forward_length is that. Errors FORMAT (the key). */
 pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_shape *shape);
 /** What the Gemmas have in common: norms before and behind blocks, a scaled embedding, halves rotated against each
@@ -36,12 +46,12 @@ pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_mod
  *  Errors UNSUPPORTED. */
 pi2_status pi2_decoder_refuse_long_rope(const pi2_tensor_directory *model, const pi2_model_shape *shape);
 
-/** Appends a layer's FFN: a dense one where the model has no experts or is_dense says so, else router and experts, with
- *  the FFN beside them where the model has one. */
-void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, bool is_dense);
+/** Appends the FFN of layer `number`: a dense one where the model has no experts or the layer is one of the leading
+ *  ones, else router and experts, with the FFN beside them where the model has one. */
+void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, uint32_t number);
 
 /** What a layer is made of by the shape alone: attention that sees everything, then the FFN or the experts. */
-void pi2_decoder_layer(const pi2_model_shape *shape, pi2_layer_shape *layer_out);
+void pi2_decoder_layer(const pi2_model_shape *shape, uint32_t number, pi2_layer_shape *layer_out);
 /** The layer's attention sees `window` positions. */
 void pi2_decoder_set_window(pi2_layer_shape *layer, uint32_t window);
 

@@ -1,5 +1,6 @@
 /* granite.c: Granite 3 and 4, dense and with experts, and MiniCPM: a Llama with scales: of the embedding, of what each
- * block adds, of attention's scores and of the logits. */
+ * block adds, of attention's scores and of the logits. Granite 4 H: most layers have a state space (Mamba 2) in place
+ * of attention. */
 #include <math.h>
 
 #include "architectures/decoder.h"
@@ -24,17 +25,40 @@ static pi2_status read_scales(const pi2_tensor_directory *model, pi2_model_shape
     return PI2_OK;
 }
 
-static pi2_status granite_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+/* Some of the 4th generation do without rotation, which is what they make of a key with another name. */
+static pi2_status granite_read_common(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    bool is_rotated = true;
     PI2_TRY(pi2_decoder_read_shape(model, shape));
-    PI2_TRY(pi2_decoder_refuse_experts(model, shape));
+    PI2_TRY(pi2_architecture_bool_or(model, shape->architecture, "rope.scaling.finetuned", true, &is_rotated));
+    shape->is_unrotated = !is_rotated;
     return read_scales(model, shape, 0.0f, 0.0f, 1.0f);
 }
 
+static pi2_status granite_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(granite_read_common(model, shape));
+    return pi2_decoder_refuse_experts(model, shape);
+}
+
 static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
-    PI2_TRY(pi2_decoder_read_shape(model, shape));
+    PI2_TRY(granite_read_common(model, shape));
     PI2_TRY(pi2_decoder_require_experts(model, shape));
+    if (!pi2_architecture_tensor(model, 0, "ffn_gate_shexp.weight")) return PI2_OK;
+    return pi2_decoder_read_shared(model, shape);
+}
+
+static pi2_status hybrid_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(granite_read_common(model, shape));
     if (pi2_architecture_tensor(model, 0, "ffn_gate_shexp.weight")) PI2_TRY(pi2_decoder_read_shared(model, shape));
-    return read_scales(model, shape, 0.0f, 0.0f, 1.0f);
+    return pi2_decoder_read_state_space(model, shape);
+}
+
+static pi2_status hybrid_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
+                                    pi2_layer_shape *layer) {
+    (void)model;
+    layer->block_count = 0;
+    pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : PI2_BLOCK_mamba2);
+    pi2_decoder_add_ffn(layer, shape, number);
+    return PI2_OK;
 }
 
 /* Files that say nothing of scales have those of MiniCPM's first models. */
@@ -53,6 +77,11 @@ const pi2_architecture pi2_architecture_granite = {
 
 const pi2_architecture pi2_architecture_granitemoe = {
     .name = "granitemoe", .activation = PI2_FFN_silu, .read_shape = mixture_read_shape,
+};
+
+const pi2_architecture pi2_architecture_granitehybrid = {
+    .name = "granitehybrid", .activation = PI2_FFN_silu, .read_shape = hybrid_read_shape,
+    .read_layer = hybrid_read_layer,
 };
 
 const pi2_architecture pi2_architecture_minicpm = {

@@ -18,31 +18,20 @@ static pi2_status dense_read_shape(const pi2_tensor_directory *model, pi2_model_
     return pi2_decoder_refuse_experts(model, shape);
 }
 
-static pi2_status read_leading(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t *leading_out) {
-    return pi2_architecture_u32_or(model, shape->architecture, "leading_dense_block_count", 0, leading_out);
-}
-
 static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
-    uint32_t leading;
     PI2_TRY(lfm2_read_shape(model, shape));
     PI2_TRY(pi2_decoder_require_experts(model, shape));
-    PI2_TRY(read_leading(model, shape, &leading));
-    if (leading >= shape->layer_count) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: %s.leading_dense_block_count is %u of %u layers: none is left for the "
-                        "experts", pi2_gguf_file_path(model->gguf, 0), shape->architecture, leading,
-                        shape->layer_count);
-    }
+    PI2_TRY(pi2_decoder_read_leading(model, shape));
     shape->router_has_bias = true;
     return pi2_decoder_read_gating(model, shape, PI2_GATING_SIGMOID);
 }
 
 static pi2_status lfm2_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                   pi2_layer_shape *layer) {
-    uint32_t leading = 0;
-    PI2_TRY(read_leading(model, shape, &leading));
+    (void)model;
     layer->block_count = 0;
     pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : PI2_BLOCK_short_conv);
-    pi2_decoder_add_ffn(layer, shape, number < leading);
+    pi2_decoder_add_ffn(layer, shape, number);
     return PI2_OK;
 }
 

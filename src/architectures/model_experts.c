@@ -16,8 +16,9 @@ static pi2_status wrong_layout(const pi2_model *model, uint32_t group) {
                     model->layout->groups[group].expert);
 }
 
+/* UINT32_MAX: the layer has no such matrix. */
 static uint32_t number_of(const pi2_model *model, const pi2_operand *matrix) {
-    return (uint32_t)(matrix->tensor - model->layout->tensors);
+    return matrix->tensor ? (uint32_t)(matrix->tensor - model->layout->tensors) : UINT32_MAX;
 }
 
 /* How far the walk through an expert has come in each matrix. */
@@ -103,7 +104,8 @@ static pi2_status walk_first(pi2_model *model, pi2_layer_weights *layer) {
             return wrong_layout(model, layer->ffn_group);
         }
     }
-    if (walk.gate_row != neurons || walk.up_row != neurons || walk.down_column != neurons || walk.down_row != 0) {
+    const uint32_t up_rows = layer->up.tensor ? neurons : 0;
+    if (walk.gate_row != neurons || walk.up_row != up_rows || walk.down_column != neurons || walk.down_row != 0) {
         return wrong_layout(model, layer->ffn_group);
     }
     return PI2_OK;
@@ -142,10 +144,10 @@ pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const
     const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
     layer->ffn_group = first_group;
     const pi2_group *group = &model->layout->groups[first_group];
-    PI2_TRY(pi2_model_operand_build(model, group, request, 0, cpu_features, &layer->gate));
-    PI2_TRY(pi2_model_operand_build(model, group, request, 1, cpu_features, &layer->up));
-    PI2_TRY(pi2_model_operand_build(model, group, request, 2, cpu_features, &layer->down));
-    if (layer->gate.tensor->matrix_rows != neurons || layer->up.tensor->matrix_rows != neurons ||
+    for (uint32_t i = 0; i < request->tensor_count; i++) {
+        PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, &layer->matrices[request->roles[i]]));
+    }
+    if (layer->gate.tensor->matrix_rows != neurons || (layer->up.tensor && layer->up.tensor->matrix_rows != neurons) ||
         layer->down.tensor->matrix_rows != width) {
         return pi2_fail(PI2_ERR_FORMAT, "tensor '%s' and its fellows are not stacked as experts of %u neurons",
                         layer->gate.tensor->name, neurons);

@@ -1,50 +1,50 @@
 /*
- * nemotron_h.c: Nemotron-H and Nemotron Nano 2: each layer is one block: a state space (Mamba 2), an FFN without Gate
- * and with the square of ReLU, or attention that is not rotated.
+ * nemotron_h.c: Nemotron-H, Nemotron Nano 2 and 3: each layer is one block: a state space (Mamba 2), an FFN without
+ * Gate and with the square of ReLU, or attention that is not rotated. In a mixture the FFNs are experts, which a router
+ * with a bias chooses, and one beside them.
  */
 #include "architectures/decoder.h"
 #include "base/fail.h"
-#include "kernels/recurrent/recurrent.h"
-
-static pi2_status read_state_space(const pi2_tensor_directory *model, pi2_model_shape *shape) {
-    const char *name = shape->architecture;
-    uint32_t inner = 0;
-    PI2_TRY(pi2_decoder_read_taps(model, shape, "ssm.conv_kernel"));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.inner_size", &inner));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.state_size", &shape->mix_state_length));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.time_step_rank", &shape->mix_value_heads));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.group_count", &shape->mix_key_heads));
-    const uint32_t heads = shape->mix_value_heads, groups = shape->mix_key_heads;
-    shape->mix_head_length = heads ? inner / heads : 0;
-    if (heads >= 1 && heads <= 1024 && inner % heads == 0 && shape->mix_head_length >= 1 &&
-        shape->mix_head_length <= PI2_DELTA_MOST && groups >= 1 && heads % groups == 0 && inner % groups == 0 &&
-        shape->mix_state_length >= 1 && shape->mix_state_length <= 4096) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: a state space of ssm.inner_size %u, ssm.state_size %u, ssm.time_step_rank %u "
-                    "and ssm.group_count %u is not possible here: heads of at most %d values make up the first, and "
-                    "the last divides their number", pi2_gguf_file_path(model->gguf, 0), inner,
-                    shape->mix_state_length, heads, groups, PI2_DELTA_MOST);
-}
 
 static pi2_status nemotron_h_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(pi2_decoder_read_shape(model, shape));
-    PI2_TRY(pi2_decoder_refuse_experts(model, shape));
     shape->ffn_norm_name = "attn_norm";
-    return read_state_space(model, shape);
+    shape->is_unrotated = true;
+    return pi2_decoder_read_state_space(model, shape);
 }
 
+static pi2_status dense_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(nemotron_h_read_shape(model, shape));
+    return pi2_decoder_refuse_experts(model, shape);
+}
+
+static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    PI2_TRY(nemotron_h_read_shape(model, shape));
+    PI2_TRY(pi2_decoder_require_experts(model, shape));
+    shape->ungated = true;
+    shape->router_has_bias = true;
+    PI2_TRY(pi2_decoder_read_weighing(model, shape, PI2_GATING_SIGMOID));
+    return pi2_decoder_read_shared(model, shape);
+}
+
+/* What has neurons is an FFN, what has key-value heads attends, and the others are state spaces. */
 static pi2_status nemotron_h_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                                         uint32_t number, pi2_layer_shape *layer) {
-    (void)model;
-    (void)shape;
-    (void)number;
+    uint32_t neurons = 0;
+    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "feed_forward_length", number,
+                                          shape->feed_forward_length, &neurons));
     layer->block_count = 0;
-    layer->rope = PI2_NO_ROPE;
-    pi2_layer_add(layer, layer->feed_forward_length ? PI2_BLOCK_ffn_dense
-                         : layer->head_count_kv ? PI2_BLOCK_attention : PI2_BLOCK_mamba2);
+    if (neurons) pi2_decoder_add_ffn(layer, shape, number);
+    else pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : PI2_BLOCK_mamba2);
     return PI2_OK;
 }
 
 const pi2_architecture pi2_architecture_nemotron_h = {
-    .name = "nemotron_h", .activation = PI2_FFN_relu_squared, .read_shape = nemotron_h_read_shape,
+    .name = "nemotron_h", .activation = PI2_FFN_relu_squared, .read_shape = dense_read_shape,
+    .read_layer = nemotron_h_read_layer,
+};
+
+const pi2_architecture pi2_architecture_nemotron_h_moe = {
+    .name = "nemotron_h_moe", .activation = PI2_FFN_relu_squared, .read_shape = mixture_read_shape,
     .read_layer = nemotron_h_read_layer,
 };

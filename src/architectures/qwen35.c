@@ -63,7 +63,7 @@ static pi2_status qwen35_read_layer(const pi2_tensor_directory *model, const pi2
                                           &is_recurrent));
     layer->block_count = 0;
     pi2_layer_add(layer, is_recurrent ? PI2_BLOCK_delta_net : PI2_BLOCK_attention);
-    pi2_decoder_add_ffn(layer, shape, false);
+    pi2_decoder_add_ffn(layer, shape, number);
     return PI2_OK;
 }
 

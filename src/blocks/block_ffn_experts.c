@@ -10,8 +10,10 @@ static pi2_status refuse_parts(const pi2_tensor_directory *model, const pi2_mode
     const bool has_shared = pi2_layer_has(&shape->layers[layer], PI2_BLOCK_ffn_shared);
     const struct { const char *name; bool is_known; } parts[] = {
         { "exp_probs_b.bias", shape->router_has_bias }, { "ffn_gate_inp.bias", has_biases },
+        { "ffn_gate_exps.weight", !shape->ungated },
         { "ffn_gate_exps.bias", has_biases }, { "ffn_up_exps.bias", has_biases }, { "ffn_down_exps.bias", has_biases },
-        { "ffn_gate_shexp.weight", has_shared }, { "ffn_up_shexp.weight", has_shared },
+        { "ffn_gate_shexp.weight", has_shared && !shape->ungated }, { "ffn_up_shexp.weight", has_shared },
+        { "ffn_latent_down.weight", false },
         { "ffn_gate_inp_shexp.weight", shape->shared_is_gated }, { "ffn_gate_up_exps.weight", false },
         { "ffn_gate_exps.scale", false }, { "ffn_up_exps.scale", false }, { "ffn_down_exps.scale", false },
         { "ffn_gate.0.weight", false } };
@@ -45,8 +47,11 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
     PI2_TRY(refuse_parts(model, shape, layer));
     pi2_group_request *first = pi2_requests_group(requests, PI2_GROUP_EXPERT, layer);
     first->expert_count = shape->expert_count;
-    PI2_TRY(pi2_requests_matrix(model, first, PI2_MATRIX_GATE, "ffn_gate_exps.weight", width, neurons * experts));
-    PI2_TRY(pi2_requests_matrix(model, first, PI2_MATRIX_UP, "ffn_up_exps.weight", width, neurons * experts));
+    if (!shape->ungated) {
+        PI2_TRY(pi2_requests_matrix(model, first, PI2_MATRIX_GATE, "ffn_gate_exps.weight", width, neurons * experts));
+    }
+    PI2_TRY(pi2_requests_matrix(model, first, shape->ungated ? PI2_MATRIX_GATE : PI2_MATRIX_UP, "ffn_up_exps.weight",
+                                width, neurons * experts));
     PI2_TRY(pi2_requests_matrix(model, first, PI2_MATRIX_DOWN, "ffn_down_exps.weight", neurons, width * experts));
     for (uint32_t e = 0; e < shape->expert_count; e++) {
         first[e] = first[0];

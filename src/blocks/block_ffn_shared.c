@@ -11,8 +11,11 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
                        pi2_model_requests *requests) {
     const uint64_t width = shape->embedding_length, neurons = shape->layers[layer].feed_forward_length;
     pi2_group_request *ffn = pi2_requests_group(requests, PI2_GROUP_FFN, layer);
-    PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_GATE, "ffn_gate_shexp.weight", width, neurons));
-    PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_UP, "ffn_up_shexp.weight", width, neurons));
+    if (!shape->ungated) {
+        PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_GATE, "ffn_gate_shexp.weight", width, neurons));
+    }
+    PI2_TRY(pi2_requests_matrix(model, ffn, shape->ungated ? PI2_MATRIX_SHARED_GATE : PI2_MATRIX_SHARED_UP,
+                                "ffn_up_shexp.weight", width, neurons));
     PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_DOWN, "ffn_down_shexp.weight", neurons, width));
     if (!shape->shared_is_gated) return PI2_OK;
     (void)pi2_requests_table(model, requests, PI2_TABLE_SHARED_GATE, layer, "ffn_gate_inp_shexp.weight",

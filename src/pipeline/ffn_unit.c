@@ -38,7 +38,7 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
         .source = { .experts = pi2_forward_experts_of(walk),
                     .key = layer->first_key + job->expert,
                     .first_extent = forward->model->layout->groups[layer->ffn_group].first_extent },
-        .gate = &layer->gate, .up = &layer->up, .down = &layer->down, .expert = job->expert,
+        .gate = &layer->gate, .up = layer->up.tensor ? &layer->up : NULL, .down = &layer->down, .expert = job->expert,
         .gate_bias = bias_of(layer, PI2_TABLE_GATE_BIAS, job->expert),
         .up_bias = bias_of(layer, PI2_TABLE_UP_BIAS, job->expert),
         .input = alone ? &forward->buffers.normed_set : &experts->gathered_set,

@@ -12,6 +12,7 @@
  * units are clusters of those.
  */
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "pipeline/forward_internal.h"
@@ -86,6 +87,22 @@ static void weigh_experts(const pi2_forward *forward, float *p) {
     }
 }
 
+/* Experts of groups that are not among the best are worth less than any other. */
+static void leave_groups_out(const pi2_model_shape *shape, float *worth) {
+    const uint32_t groups = shape->expert_groups, each = shape->expert_count / groups;
+    float sums[PI2_MOST_EXPERT_GROUPS] = { 0.0f };
+    uint32_t best[PI2_MOST_EXPERT_GROUPS] = { 0 }, two[2] = { 0 };
+    for (uint32_t g = 0; g < groups; g++) {
+        pick_best(worth + (size_t)g * each, each, two, 2);
+        sums[g] = worth[(size_t)g * each + two[0]] + worth[(size_t)g * each + two[1]];
+    }
+    pick_best(sums, groups, best, shape->expert_groups_used);
+    for (uint32_t g = 0, at = 0; g < groups; g++) {
+        if (at < shape->expert_groups_used && best[at] == g) at++;
+        else for (uint32_t e = 0; e < each; e++) worth[(size_t)g * each + e] = -INFINITY;
+    }
+}
+
 static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
@@ -96,11 +113,13 @@ static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     const float *score_bias = layer_of(walk)->tables[PI2_TABLE_SCORE_BIAS];
     if (score_bias) forward->vector->add(p, score_bias, shape->expert_count);
     /* Scores, since probabilities of 1 and of 0 are alike where scores are not; but a bias goes to probabilities. */
-    if (!bias) pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
+    const bool has_groups = shape->expert_groups > 1;
+    if (!bias && !has_groups) pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
     weigh_experts(forward, p);
-    if (bias) {
+    if (bias || has_groups) {
         float *worth = experts->worth + token * experts->expert_stride;
-        for (uint32_t e = 0; e < shape->expert_count; e++) worth[e] = p[e] + bias[e];
+        for (uint32_t e = 0; e < shape->expert_count; e++) worth[e] = bias ? p[e] + bias[e] : p[e];
+        if (has_groups) leave_groups_out(shape, worth);
         pick_best(worth, shape->expert_count, chosen, shape->expert_used_count);
     }
     float *weights = experts->weights + (size_t)token * shape->expert_used_count;
@@ -108,7 +127,8 @@ static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     for (uint32_t i = 0; i < shape->expert_used_count; i++) sum += p[chosen[i]];
     if (sum < 0x1p-14f) sum = 0x1p-14f;
     if (shape->keeps_probabilities) sum = 1.0f;
-    for (uint32_t i = 0; i < shape->expert_used_count; i++) weights[i] = p[chosen[i]] / sum;
+    const float scale = shape->expert_scale != 0.0f ? shape->expert_scale : 1.0f;
+    for (uint32_t i = 0; i < shape->expert_used_count; i++) weights[i] = p[chosen[i]] / sum * scale;
 }
 
 /* ---- the plan ---- */

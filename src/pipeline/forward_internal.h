@@ -41,7 +41,7 @@ typedef struct pi2_expert_job {
 /** What a mixture of experts needs beside. A row is one token's visit to one expert. */
 typedef struct pi2_expert_buffers {
     float *probabilities;        /* [batch][expert_stride] */
-    float *worth;                /* router_has_bias: the same with the bias, which the choice goes by */
+    float *worth;                /* router_has_bias, groups: the same with the bias, which the choice goes by */
     uint32_t *chosen;            /* [batch][used]: experts, ascending */
     float *weights;              /* [batch][used] */
     uint32_t *row_of;            /* [batch][used]: row of the visit, rows ordered by expert, then token */

@@ -99,7 +99,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     experts->expert_stride = stride_of(m->expert_count);
     experts->neuron_stride = stride_of(m->expert_feed_forward_length);
     experts->probabilities = carve_floats(from, batch * experts->expert_stride);
-    if (m->router_has_bias) experts->worth = carve_floats(from, batch * experts->expert_stride);
+    if (m->router_has_bias || m->expert_groups > 1) experts->worth = carve_floats(from, batch * experts->expert_stride);
     experts->chosen = carve(from, visits * sizeof(uint32_t));
     experts->weights = carve_floats(from, visits);
     experts->row_of = carve(from, visits * sizeof(uint32_t));

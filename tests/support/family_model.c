@@ -45,6 +45,10 @@ static void put_float(const maker *m, const char *suffix, float value) {
     pi2_gguf_builder_f32(m->builder, key(m, suffix), value);
 }
 
+static void put_bool(const maker *m, const char *suffix, bool value) {
+    pi2_gguf_builder_bool(m->builder, key(m, suffix), value);
+}
+
 static void put_each(const maker *m, const char *suffix, const uint32_t *values) {
     pi2_test_bytes bytes = { 0 };
     for (uint32_t i = 0; i < m->layers; i++) pi2_test_bytes_add_u32(&bytes, values[i]);
@@ -534,8 +538,8 @@ static void put_each_length(const maker *m, const uint32_t *kinds, uint32_t kind
     put_each(m, suffix, values);
 }
 
-static void state_space(const maker *m) {
-    const uint64_t values = MIX_VALUE_HEADS * MIX_HEAD, channels = values + 2 * MIX_KEY_HEADS * MIX_STATE;
+static void state_space(const maker *m, uint64_t head) {
+    const uint64_t values = MIX_VALUE_HEADS * head, channels = values + 2 * MIX_KEY_HEADS * MIX_STATE;
     const uint64_t heads[2] = { 1, MIX_VALUE_HEADS };
     matrix(m, "ssm_in.weight", WIDTH, values + channels + MIX_VALUE_HEADS);
     convolution(m, "ssm_conv1d.weight", channels);
@@ -547,29 +551,112 @@ static void state_space(const maker *m) {
     matrix(m, "ssm_out.weight", values, WIDTH);
 }
 
-static void nemotron_h(maker *m) {
-    enum { SCAN, NETWORK, ATTENTION };
-    static const uint32_t kinds[] = { SCAN, NETWORK, ATTENTION, SCAN, NETWORK, ATTENTION };
-    if (m->layer != UINT32_MAX) {
-        norm(m, "attn_norm.weight", WIDTH);
-        if (kinds[m->layer] == ATTENTION) attention(m, m->kv_heads, 1);
-        if (kinds[m->layer] == SCAN) state_space(m);
-        if (kinds[m->layer] != NETWORK) return;
-        matrix(m, "ffn_up.weight", WIDTH, NEURONS);
-        matrix(m, "ffn_down.weight", NEURONS, WIDTH);
-        return;
-    }
-    uint32_t kv_heads[6];
-    for (int i = 0; i < 6; i++) kv_heads[i] = kinds[i] == ATTENTION ? m->kv_heads : 0;
-    m->neurons = 0;
-    put_common(m, kv_heads);
-    put_float(m, "attention.layer_norm_epsilon", 1e-5f); /* llama.cpp wants it */
-    put_each_length(m, kinds, NETWORK, "feed_forward_length", NEURONS);
+static void put_state_space(const maker *m, uint32_t head) {
     put(m, "ssm.conv_kernel", TAPS);
-    put(m, "ssm.inner_size", MIX_VALUE_HEADS * MIX_HEAD);
+    put(m, "ssm.inner_size", MIX_VALUE_HEADS * head);
     put(m, "ssm.state_size", MIX_STATE);
     put(m, "ssm.time_step_rank", MIX_VALUE_HEADS);
     put(m, "ssm.group_count", MIX_KEY_HEADS);
+}
+
+enum { SCAN, NETWORK, ATTENTION };
+static const uint32_t nemotron_kinds[] = { SCAN, NETWORK, ATTENTION, SCAN, NETWORK, ATTENTION };
+
+/* neurons: of its FFNs. */
+static void put_nemotron(maker *m, uint32_t neurons) {
+    uint32_t kv_heads[6];
+    for (int i = 0; i < 6; i++) kv_heads[i] = nemotron_kinds[i] == ATTENTION ? m->kv_heads : 0;
+    m->neurons = 0;
+    put_common(m, kv_heads);
+    put_float(m, "attention.layer_norm_epsilon", 1e-5f); /* llama.cpp wants it */
+    put_each_length(m, nemotron_kinds, NETWORK, "feed_forward_length", neurons);
+    put_state_space(m, MIX_HEAD);
+}
+
+/* True: the layer's FFN is left to be added. */
+static bool nemotron_layer(const maker *m) {
+    norm(m, "attn_norm.weight", WIDTH);
+    if (nemotron_kinds[m->layer] == ATTENTION) attention(m, m->kv_heads, 1);
+    if (nemotron_kinds[m->layer] == SCAN) state_space(m, MIX_HEAD);
+    return nemotron_kinds[m->layer] == NETWORK;
+}
+
+static void nemotron_h(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_nemotron(m, NEURONS);
+    } else if (nemotron_layer(m)) {
+        matrix(m, "ffn_up.weight", WIDTH, NEURONS);
+        matrix(m, "ffn_down.weight", NEURONS, WIDTH);
+    }
+}
+
+static void nemotron_h_moe(maker *m) {
+    if (m->layer == UINT32_MAX) {
+        put_nemotron(m, EXPERT_NEURONS);
+        put_experts(m);
+        put(m, "expert_shared_count", 1);
+        put(m, "expert_shared_feed_forward_length", NEURONS);
+        put_bool(m, "expert_weights_norm", true);
+        put_float(m, "expert_weights_scale", 2.5f);
+    } else if (nemotron_layer(m)) {
+        stack_of(m, "ffn_gate_inp.weight", PI2_F32, WIDTH, EXPERTS, 0, 3.0f);
+        stack_of(m, "ffn_up_exps.weight", m->type, WIDTH, EXPERT_NEURONS, EXPERTS, 1.25f);
+        stack_of(m, "ffn_down_exps.weight", m->type, EXPERT_NEURONS, WIDTH, EXPERTS, 1.25f);
+        bias(m, "exp_probs_b.bias", EXPERTS);
+        matrix(m, "ffn_up_shexp.weight", WIDTH, NEURONS);
+        matrix(m, "ffn_down_shexp.weight", NEURONS, WIDTH);
+    }
+}
+
+static void granitehybrid(maker *m) {
+    static const uint32_t kv_heads[LAYERS] = { 0, KV_HEADS, 0, 0 };
+    m->neurons = EXPERT_NEURONS;
+    if (m->layer == UINT32_MAX) {
+        put_common(m, kv_heads);
+        put_scales(m);
+        put_float(m, "attention.scale", 0.1f);
+        put_bool(m, "rope.scaling.finetuned", false);
+        put_experts(m);
+        put(m, "expert_shared_feed_forward_length", NEURONS);
+        put_state_space(m, 2 * MIX_HEAD); /* llama.cpp wants twice the width */
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    if (kv_heads[m->layer]) attention(m, m->kv_heads, 1);
+    else state_space(m, 2 * MIX_HEAD);
+    norm(m, "ffn_norm.weight", WIDTH);
+    experts(m);
+    shared_expert(m, false);
+}
+
+static void glm4moe(maker *m) {
+    m->rotated = m->head / 2;
+    if (m->layer == UINT32_MAX) {
+        put_common(m, NULL);
+        put_experts(m);
+        put(m, "expert_group_count", 3);
+        put(m, "expert_group_used_count", 2);
+        put(m, "expert_shared_count", 2);
+        put(m, "expert_gating_func", 2);
+        put_bool(m, "expert_weights_norm", true);
+        put_float(m, "expert_weights_scale", 1.8f);
+        put(m, "leading_dense_block_count", 1);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    attention(m, m->kv_heads, 1);
+    qkv_biases(m);
+    head_norms(m);
+    norm(m, "post_attention_norm.weight", WIDTH);
+    if (m->layer == 0) {
+        feed_forward(m);
+        return;
+    }
+    experts(m);
+    bias(m, "exp_probs_b.bias", EXPERTS);
+    matrix(m, "ffn_gate_shexp.weight", WIDTH, 2 * EXPERT_NEURONS);
+    matrix(m, "ffn_up_shexp.weight", WIDTH, 2 * EXPERT_NEURONS);
+    matrix(m, "ffn_down_shexp.weight", 2 * EXPERT_NEURONS, WIDTH);
 }
 
 /* ---- all of them ---- */
@@ -603,6 +690,9 @@ static const struct {
     { "phi3", "output_norm", phi3, LAYERS, HEAD, false, NULL },
     { "gpt-oss", "output_norm", gpt_oss, LAYERS, LONG_HEAD, false, NULL },
     { "nemotron_h", "output_norm", nemotron_h, 6, HEAD, false, NULL },
+    { "nemotron_h_moe", "output_norm", nemotron_h_moe, 6, HEAD, false, NULL },
+    { "granitehybrid", "output_norm", granitehybrid, LAYERS, HEAD, false, NULL },
+    { "glm4moe", "output_norm", glm4moe, LAYERS, LONG_HEAD, false, NULL },
     { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false, NULL },
 };
 
