@@ -22,14 +22,19 @@
  *   token_text               -          -         -         -                              completed, or begun
  *   token_text, refused      -          -         -         -                              -
  *   text_finish              -          -         -         -                              given out as U+FFFD
+ *   save                     -          -         -         -                              -
+ *   load                     the file's the file's dropped  -                              forgotten
+ *   load, refused            -          -         -         -                              -
+ *   load, failed             empty      none      dropped   -                              forgotten
  *   another session computes -          the last  dropped   -                              -
  *                                       one's
  *
- * "Refused" are calls with an argument that cannot be (errors INVALID and CONTEXT), "failed" all other
- * errors. So an answer depends on the timeline, the prompt that begin_answer() got, the sampling and the
- * seed, and on nothing that an earlier answer left. What an engine and a session learn meanwhile (which
- * guesses hold, whether looking ahead pays, which experts are kept) outlives turns: it changes how fast a
- * token comes, never which. Counters only grow. docs/chat.md tells what a chat makes of these events.
+ * "Refused" are calls with an argument that cannot be (errors INVALID and CONTEXT) and files whose header tells that
+ * they are not for this session; "failed" are all other errors. So an answer depends on the timeline, the prompt that
+ * begin_answer() got, the sampling and the seed, and on nothing that an earlier answer left. What an engine and a
+ * session learn meanwhile (which guesses hold, whether looking ahead pays, which experts are kept) outlives turns: it
+ * changes how fast a token comes, never which. Counters only grow. docs/chat.md tells what a chat makes of these
+ * events.
  */
 #ifndef POWERINFER2_SESSION_H
 #define POWERINFER2_SESSION_H
@@ -150,6 +155,28 @@ PI2_API uint32_t pi2_session_seed(const pi2_session *session);
 PI2_API uint32_t pi2_session_position(const pi2_session *session);
 /** Cuts the timeline back to `position` tokens; 0: all of it. INVALID when it is shorter. */
 PI2_API pi2_status pi2_session_truncate(pi2_session *session, uint32_t position);
+
+/**
+ * Writes what the session holds into a file that only its owner may read, which replaces a saved session at `path` and
+ * nothing else, and only when it is complete: tokens, keys and values, recurrent states, logits of the last token. The
+ * sampler is not in it: an answer begins with pi2_session_begin_answer(). docs/session_file_format.md
+ * note: bytes of the caller's, at most pi2_session_note_most(), that go with it; NULL: none.
+ * Errors  INVALID (an empty timeline; too long a note; what lies at `path`; the engine was opened without
+ *         identifies_weights), IO (path, reason), MEMORY, INTERRUPTED: nothing is left behind
+ */
+PI2_API pi2_status pi2_session_save(pi2_session *session, const char *path, const char *note, size_t note_length);
+/**
+ * Makes the session what was saved, whichever budget, context, threads and instruction set the engine then had: what
+ * follows has the bits that it would have had there. The file is untrusted: one whose checksums are right and whose
+ * numbers are made up gives a text of no meaning, and nothing worse.
+ * note_out: the caller's bytes, malloc'd, with a NUL behind them: free() it; NULL where there are none. NULL: not
+ * wanted.
+ * Errors  FORMAT (what and where), UNSUPPORTED (of another version, another model, another arithmetic), CONTEXT (more
+ *         tokens than the context holds, a longer note than fits), IO, MEMORY, INVALID (as above), INTERRUPTED
+ */
+PI2_API pi2_status pi2_session_load(pi2_session *session, const char *path, char **note_out, size_t *note_length_out);
+/** Bytes that a note may have: room for a conversation of the engine's context. */
+PI2_API size_t pi2_session_note_most(const pi2_session *session);
 
 /**
  * Text of one generated token, in whole UTF-8 characters: writes what `token` completes, no NUL.

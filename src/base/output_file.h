@@ -22,6 +22,7 @@ typedef struct pi2_output_kind {
     /** Whether a file is of this kind. head: its first bytes, `count` of them, at least 1. */
     bool (*recognises)(const char *path, const uint8_t *head, size_t count);
     bool may_flow;    /* written from front to back, so that it may go into a pipe */
+    bool is_private;  /* only its owner may read it (0600), whatever the umask lets */
 } pi2_output_kind;
 
 typedef struct pi2_output_request {

@@ -225,7 +225,8 @@ static pi2_status check_left_over(const pi2_output_place *place, const char *pat
 pi2_status pi2_output_open_temporary(const pi2_output_place *place, const char *path, int flags, int *file_out) {
     struct stat there;
     *file_out = -1;
-    const int file = open(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    const mode_t mode = place->request.kind->is_private ? 0600 : 0666;
+    const int file = open(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, mode);
     if (file < 0) return fail_file(path, "make the file", errno);
     pi2_status status = PI2_OK;
     if (fstat(file, &there) != 0) status = fail_file(path, "make the file", errno);

@@ -119,8 +119,8 @@ static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_token
     pi2_sampling_init(&sampling);
     sampling.repeat_penalty = 1.1f;
     sampling.repeat_last_n = -1;
-    uint64_t each = draft_tokens_of(run) ? pi2_drafting_bytes(run, context_tokens) : 0;
-    if (pi2_model_is_recurrent(&run->source.model->shape)) each += context_tokens * sizeof(int32_t); /* the timeline */
+    uint64_t each = context_tokens * sizeof(int32_t); /* the timeline */
+    if (draft_tokens_of(run)) each += pi2_drafting_bytes(run, context_tokens);
     return sequences_of(run) * each + (sequences_of(run) + 1) * pi2_sampler_bytes(&sampling, context_tokens);
 }
 

@@ -23,11 +23,11 @@ static pi2_status forbid_end_tokens(pi2_session *session) {
     return PI2_OK;
 }
 
-/* Where a state cannot be taken back the session remembers what led to it. */
+/* The session remembers its tokens: what is saved names them, and states that cannot be taken back are made of them. */
 static pi2_status begin_timeline(pi2_session *session) {
     const pi2_planned_run *run = &session->engine->run;
     session->state_position = session->saved_position = PI2_NO_POSITION;
-    if (!pi2_model_is_recurrent(&run->source.model->shape)) return PI2_OK;
+    session->is_recurrent = pi2_model_is_recurrent(&run->source.model->shape);
     session->timeline = malloc(run->plan.memory.shape.context_tokens * sizeof *session->timeline);
     return session->timeline ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
 }
@@ -92,7 +92,7 @@ static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     fork->state_position = session->state_position;
     fork->saved_position = session->saved_position;
     fork->detokenizer = session->detokenizer;
-    if (session->timeline) memcpy(fork->timeline, session->timeline, session->position * sizeof *session->timeline);
+    memcpy(fork->timeline, session->timeline, session->position * sizeof *session->timeline);
     if (session->drafting) {
         pi2_drafting_follow(fork->drafting, session->drafting);
         pi2_drafting_truncate(fork->drafting, session->position);

@@ -106,7 +106,7 @@ static pi2_status replay(pi2_session *session) {
 /* Recurrent states become those of the position: from the saved ones, or from nothing, with the tokens that led from
  * there to here. */
 pi2_status pi2_session_make_states(pi2_session *session) {
-    if (!session->timeline || session->state_position == session->position || session->position == 0) return PI2_OK;
+    if (!session->is_recurrent || session->state_position == session->position || session->position == 0) return PI2_OK;
     session->state_position = 0;
     if (session->saved_position <= session->position) {
         pi2_forward_restore_states(session->engine->forward, session->sequence);
@@ -122,13 +122,13 @@ pi2_status pi2_session_make_states(pi2_session *session) {
 /* What the next thing asked is likely to go back to: the end of a prompt. Of a text that is scored (all logits) nobody
  * goes back to the end, but to that of the prompt before it. */
 void pi2_session_save_states(pi2_session *session) {
-    if (!session->timeline) return;
+    if (!session->is_recurrent) return;
     pi2_forward_save_states(session->engine->forward, session->sequence);
     session->saved_position = session->position;
 }
 
 void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32_t count) {
-    if (session->timeline) memcpy(session->timeline + session->position, tokens, count * sizeof *tokens);
+    memcpy(session->timeline + session->position, tokens, count * sizeof *tokens);
     if (session->drafting) pi2_drafting_push(session->drafting, tokens, count);
     session->position += count;
 }
@@ -202,8 +202,7 @@ static bool take_ahead(pi2_session *session, int32_t token) {
     session->ahead_first++;
     session->ahead_right++;
     session->draft_counters.right++;
-    pi2_drafting_push(session->drafting, &token, 1);
-    session->position++;
+    pi2_session_note_tokens(session, &token, 1);
     session->logits_first = session->ahead_first;
     session->logits_count = 1;
     return true;
@@ -231,7 +230,7 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
         return status;
     }
     pi2_drafting_note_pass(session->drafting, guessed, pi2_clock_ns() - begin_ns);
-    session->position++;
+    session->timeline[session->position++] = token; /* drafting has it already */
     session->logits_first = 0;
     session->logits_count = 1;
     memcpy(session->ahead, tokens + 1, guessed * sizeof *tokens);

@@ -5,8 +5,7 @@
 #include "engine/drafting.h"
 #include "engine/engine_internal.h"
 #include "engine/sampler.h"
-
-#define PI2_NO_POSITION UINT32_MAX
+#include "engine/state_file.h"
 
 struct pi2_session {
     pi2_engine *engine;
@@ -20,8 +19,8 @@ struct pi2_session {
     uint32_t logits_first, logits_count; /* of the pass's logits, those that the last append left */
     bool logits_kept;        /* they lie in the sequence's own room: one token's */
     pi2_drafting *drafting;  /* NULL: nothing is guessed */
-    int32_t *timeline;       /* [context]: the tokens so far, from which states are made again; NULL: none is
-                                recurrent */
+    int32_t *timeline;       /* [context]: the tokens so far */
+    bool is_recurrent;       /* the model has states that cannot be taken back: they are made again from the tokens */
     uint32_t state_position; /* whose the recurrent states are; PI2_NO_POSITION: nobody's */
     uint32_t saved_position; /* the same of the saved ones */
     int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
@@ -67,6 +66,22 @@ pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *token
                                       pi2_logits_wanted wanted);
 /** Recurrent states become those of the position. In a turn. Errors as a pass has them */
 pi2_status pi2_session_make_states(pi2_session *session);
+
+/* session_file.c */
+
+/**
+ * Writes the states of the positions from `first` up to `end` as a file of their own, with all tokens before and the
+ * recurrent states, which must be those of `end`. In a turn. Errors  as pi2_session_save()
+ */
+pi2_status pi2_session_write_page(const pi2_session *session, const char *path, uint32_t first, uint32_t end);
+/**
+ * Reads them, where the file has the states of just these tokens' last `end - first`, behind what the session has of
+ * `first` positions. with_states: recurrent states, too. Afterwards the session's position is `end`, and its recurrent
+ * states are those of `end` or nobody's; it must have no logits before. In a turn.
+ * Errors  as pi2_session_load(); the session's position and tokens are as before, recurrent states nobody's
+ */
+pi2_status pi2_session_read_page(pi2_session *session, const char *path, const int32_t *tokens, uint32_t first,
+                                 uint32_t end, bool with_states);
 
 /** One pass, for one session or several. first_logits: where in the pass's rows its logits begin. */
 typedef struct pi2_session_pass {

@@ -148,6 +148,21 @@ void pi2_forward_restore_states(pi2_forward *forward, uint32_t sequence);
 /** Makes the states of sequence `to` those of `from`, of its first `positions` positions; and the saved ones. */
 void pi2_forward_copy_states(pi2_forward *forward, uint32_t from, uint32_t to, uint32_t positions);
 
+/** Takes a part of a state, to copy it or to fill it. */
+typedef pi2_status pi2_state_visitor(void *user, void *bytes, size_t count);
+/**
+ * Shows in a fixed order what a layer keeps of the positions from `first`, a multiple of 16, to `end`, in whole tiles
+ * of 16. The parts hang neither on the context nor on the instruction set. Nothing is touched here.
+ * Errors  what the visitor returned: the rest was not shown then
+ */
+pi2_status pi2_forward_visit_positions(const pi2_forward *forward, uint32_t sequence, uint32_t layer, uint32_t first,
+                                       uint32_t end, pi2_state_visitor *visit, void *user);
+/** The same of a sequence's recurrent states, of all layers; is_saved: of the saved ones. */
+pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, bool is_saved,
+                                       pi2_state_visitor *visit, void *user);
+/** A number that names these parts: states of two models, or of two ways to lay them out, have different ones. */
+uint64_t pi2_forward_hash_states(const pi2_forward *forward);
+
 /** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
  *  passes. */
 void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter);

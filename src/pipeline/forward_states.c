@@ -1,7 +1,11 @@
 /* forward_states.c: the states of sequences between passes. */
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "architectures/block.h"
+#include "base/fail.h"
+#include "base/little_endian.h"
 #include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
@@ -67,4 +71,66 @@ void pi2_forward_copy_states(pi2_forward *forward, uint32_t from, uint32_t to, u
     }
     memcpy(target + forward->saved_at, source + forward->saved_at, pi2_forward_saved_bytes(forward->model,
                                                                                            &forward->options.shape));
+}
+
+/* ---- states as bytes ---- */
+
+/* Tiles from `first` up to `end`, of an area's. */
+static pi2_status visit_block(const pi2_block_needs *needs, uint32_t first, uint32_t end, uint8_t *state,
+                              pi2_state_visitor *visit, void *user) {
+    const size_t first_tile = first / PI2_KV_TILE, end_tile = (end + (size_t)PI2_KV_TILE - 1) / PI2_KV_TILE;
+    for (uint32_t r = 0; r < needs->repeats; r++) {
+        for (uint32_t a = 0; a < 2; state += needs->areas[a++].bytes) {
+            const size_t tile = needs->areas[a].tile_bytes;
+            if (tile) PI2_TRY(visit(user, state + first_tile * tile, (end_tile - first_tile) * tile));
+        }
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_forward_visit_positions(const pi2_forward *forward, uint32_t sequence, uint32_t layer, uint32_t first,
+                                       uint32_t end, pi2_state_visitor *visit, void *user) {
+    const pi2_model_shape *model = &forward->model->shape;
+    uint8_t *state = states_of(forward, sequence) + forward->state_at[layer];
+    for (uint32_t b = 0; b < model->layers[layer].block_count && first < end; b++) {
+        const pi2_block_needs needs = pi2_block_needs_of(model, layer, b, &forward->options.shape);
+        if (!needs.is_recurrent) PI2_TRY(visit_block(&needs, first, end, state, visit, user));
+        state += pi2_block_state_bytes(&needs);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, bool is_saved,
+                                       pi2_state_visitor *visit, void *user) {
+    const pi2_model_shape *model = &forward->model->shape;
+    uint8_t *state = states_of(forward, sequence), *saved = state + forward->saved_at;
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
+            const size_t bytes = pi2_block_state_bytes(&needs);
+            if (needs.is_recurrent) {
+                PI2_TRY(visit(user, is_saved ? saved : state, bytes));
+                saved += bytes;
+            }
+            state += bytes;
+        }
+    }
+    return PI2_OK;
+}
+
+uint64_t pi2_forward_hash_states(const pi2_forward *forward) {
+    const pi2_model_shape *model = &forward->model->shape;
+    uint64_t hash = model->layer_count;
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
+            const uint64_t numbers[] = { hash, needs.is_recurrent, needs.repeats,
+                                         needs.areas[0].tile_bytes, needs.areas[1].tile_bytes,
+                                         needs.is_recurrent ? pi2_block_state_bytes(&needs) : 0 };
+            uint8_t bytes[sizeof numbers];
+            for (size_t n = 0; n < sizeof numbers / sizeof *numbers; n++) pi2_store_le64(bytes + 8 * n, numbers[n]);
+            hash = XXH3_64bits(bytes, sizeof bytes);
+        }
+    }
+    return hash;
 }

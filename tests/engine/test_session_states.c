@@ -23,7 +23,7 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CONTEXT = 64, BATCH = 8, HELD = 13, AFTER = 40, BYTE_TOKEN = 3, MORE_BYTES = 11500000 };
+enum { CONTEXT = 64, BATCH = 8, HELD = 13, SAVED = 7, AFTER = 40, BYTE_TOKEN = 3, MORE_BYTES = 11500000 };
 
 /* Two tokens and a passage that repeats: after HELD tokens it is guessed how it goes on. */
 static const int32_t timeline[] = { 1, 2, 20, 21, 22, 23, 24, 25, 20, 21, 22, 23, 24, 25, 20, 21 };
@@ -31,8 +31,8 @@ static const int32_t other_prompt[] = { 3, 5 };
 
 typedef enum event {
     NOTHING, BEGIN_ANSWER, APPEND_GUESSED, APPEND_OTHER, APPEND_MANY, REFUSE_CONTEXT, REFUSE_TOKEN, REFUSE_LOGITS,
-    CANCEL_ONE, CANCEL_MANY, FAIL_ONE, FAIL_MANY, CUT, CUT_NOTHING, CUT_ALL, REFUSE_CUT, SAMPLE, FAIL_SAMPLE, TEXT_ENDS,
-    TEXT_BEGINS, REFUSE_TEXT, TEXT_SPECIAL, TEXT_FINISH, EVENTS
+    CANCEL_ONE, CANCEL_MANY, FAIL_ONE, FAIL_MANY, CUT, CUT_NOTHING, CUT_ALL, REFUSE_CUT, SAMPLE, FAIL_SAMPLE,
+    SAVE, LOAD, REFUSE_LOAD, FAIL_LOAD, TEXT_ENDS, TEXT_BEGINS, REFUSE_TEXT, TEXT_SPECIAL, TEXT_FINISH, EVENTS
 } event;
 typedef enum piece { TIMELINE, LOGITS, GUESSES, WINDOW, NUMBERS, CHARACTER, PIECES } piece;
 
@@ -65,6 +65,10 @@ static const struct expectation {
     [REFUSE_CUT] = { "truncate beyond the end", HELD, true, true, PROMPT_AND_0, 1, "\xc3\xa9" },
     [SAMPLE] = { "sample", HELD, true, true, PROMPT_0_AND_3, 2, "\xc3\xa9" },
     [FAIL_SAMPLE] = { "sample from no numbers", HELD, true, true, PROMPT_AND_0, 1, "\xc3\xa9" },
+    [SAVE] = { "save", HELD, true, true, PROMPT_AND_0, 1, "\xc3\xa9" },
+    [LOAD] = { "load", SAVED, true, false, PROMPT_AND_0, 1, "\xef\xbf\xbd" },
+    [REFUSE_LOAD] = { "load of something else", HELD, true, true, PROMPT_AND_0, 1, "\xc3\xa9" },
+    [FAIL_LOAD] = { "load of a damaged file", 0, false, false, PROMPT_AND_0, 1, "\xef\xbf\xbd" },
     [TEXT_ENDS] = { "text that ends a character", HELD, true, true, PROMPT_AND_0, 1, "\xef\xbf\xbd" },
     [TEXT_BEGINS] = { "text that begins another", HELD, true, true, PROMPT_AND_0, 1, "\xc2\xa9" },
     [REFUSE_TEXT] = { "text without room", HELD, true, true, PROMPT_AND_0, 1, "\xc3\xa9" },
@@ -72,7 +76,7 @@ static const struct expectation {
     [TEXT_FINISH] = { "text_finish", HELD, true, true, PROMPT_AND_0, 1, "\xef\xbf\xbd" },
 };
 
-static char *model_path, *cluster_path, *copy_path;
+static char *model_path, *cluster_path, *copy_path, *saved_path, *again_path, *damaged_path;
 static int layers_left = -1; /* until the work is cancelled; -1: it is not */
 
 static bool cancelled(void *user) {
@@ -92,6 +96,7 @@ static pi2_engine *open_engine(bool streams) {
     options.batch_tokens = BATCH;
     options.draft_tokens = 4;
     options.thread_count = 2;
+    options.identifies_weights = true;
     options.callbacks.cancelled = cancelled;
     pi2_engine *engine = NULL;
     const uint64_t more = streams ? MORE_BYTES : 400000000;
@@ -224,6 +229,30 @@ static void text_event(event what, pi2_session *session) {
     }
 }
 
+/* Of the timeline's beginning; and a copy of which only the last checksum is wrong. */
+static void make_saved(pi2_engine *engine) {
+    pi2_session *session = create(engine, true);
+    append(session, timeline, SAVED);
+    if (pi2_session_save(session, saved_path, NULL, 0) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_session_free(session);
+    size_t length = 0;
+    uint8_t *bytes = test_file_read(saved_path, &length);
+    bytes[length - 1] ^= 1;
+    test_file_write(damaged_path, bytes, length);
+    free(bytes);
+}
+
+static void file_event(event what, pi2_session *session) {
+    switch (what) {
+    case SAVE: assert_int_equal(pi2_session_save(session, again_path, "", 0), PI2_OK); break;
+    case LOAD: assert_int_equal(pi2_session_load(session, saved_path, NULL, NULL), PI2_OK); break;
+    case REFUSE_LOAD:
+        assert_int_equal(pi2_session_load(session, model_path, NULL, NULL), PI2_ERR_FORMAT);
+        break;
+    default: assert_int_equal(pi2_session_load(session, damaged_path, NULL, NULL), PI2_ERR_FORMAT); break;
+    }
+}
+
 static void happen(event what, pi2_engine *engine, pi2_session *session) {
     int32_t token = -1;
     switch (what) {
@@ -240,6 +269,7 @@ static void happen(event what, pi2_engine *engine, pi2_session *session) {
         break;
     default:
         if (what >= TEXT_ENDS) text_event(what, session);
+        else if (what >= SAVE) file_event(what, session);
         else append_event(what, session);
     }
 }
@@ -314,7 +344,7 @@ static void check_guesses(event what, pi2_session *session) {
     /* What was guessed before is guessed no more: a token that was computed then takes a pass now. */
     const uint64_t before = passes(session);
     const int32_t other = 90;
-    if (what != CUT && what != CUT_ALL) {
+    if (what != CUT && what != CUT_ALL && what != FAIL_LOAD) {
         append(session, what == APPEND_GUESSED ? &other : timeline + HELD, 1);
         assert_int_equal(passes(session), before + 1);
         return;
@@ -352,6 +382,7 @@ static void check(event what, piece which, pi2_engine *engine) {
 
 static void check_events(bool streams) {
     pi2_engine *engine = open_engine(streams);
+    make_saved(engine);
     for (event what = NOTHING; what < EVENTS; what++) {
         if ((what == FAIL_ONE || what == FAIL_MANY) != streams) continue;
         assert_non_null(expected[what].name);
@@ -404,6 +435,9 @@ static int set_up(void **state) {
     model_path = test_folder_path("tiny.gguf");
     cluster_path = test_folder_path("tiny.pi2");
     copy_path = test_folder_path("copy.pi2");
+    saved_path = test_folder_path("saved.session");
+    again_path = test_folder_path("again.session");
+    damaged_path = test_folder_path("damaged.session");
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
