@@ -45,6 +45,7 @@ typedef struct pi2_engine_options {
     const char *cluster_path;    /* where to look for or make the .pi2; NULL: beside the model, else the cache folder */
     uint64_t memory_bytes;       /* whole process; 0: what the machine and its cgroup have free, less a margin */
     uint64_t beside_bytes;       /* of memory_bytes, what the caller will use beside the engine */
+    uint64_t beside_session_bytes, beside_token_bytes; /* the same for each session, and each token of its context */
     uint32_t sequences;          /* sessions that the engine has room for at once (session.h): 1 to
                                     PI2_SEQUENCES_MOST; 0: 1. Each has a key-value cache of its own */
     uint32_t context_tokens;     /* of each session; 0: what the budget affords, at most what the model was trained

@@ -41,6 +41,45 @@ bool pi2_job_add_stop(pi2_job *job, const char *word) {
     return true;
 }
 
+bool pi2_job_is_full(pi2_job *job) {
+    (void)pthread_mutex_lock(&job->mutex);
+    job->is_held = job->is_streamed && (job->text.text.length - job->text_taken >= PI2_JOB_UNTAKEN_BYTES ||
+                                        job->chance_count - job->chances_taken >= PI2_JOB_UNTAKEN_CHANCES);
+    const bool is_full = job->is_held;
+    (void)pthread_mutex_unlock(&job->mutex);
+    return is_full;
+}
+
+size_t pi2_job_take_text(pi2_job *job, char *text_out, size_t capacity) {
+    pi2_cli_answer_text *text = &job->text;
+    const char *from = text->text.data + job->text_taken;
+    size_t length = text->shown - job->text_taken;
+    if (length > capacity) { /* at a character's beginning */
+        length = capacity;
+        while (length > 1 && ((unsigned char)from[length] & 0xc0) == 0x80) length--;
+    }
+    if (length == 0) return 0;
+    memcpy(text_out, from, length);
+    job->text_taken += length;
+    if (job->text_taken == text->text.length || job->text_taken >= PI2_JOB_UNTAKEN_BYTES) {
+        memmove(text->text.data, text->text.data + job->text_taken, text->text.length - job->text_taken + 1);
+        text->text.length -= job->text_taken;
+        text->shown -= job->text_taken;
+        job->text_taken = 0;
+    }
+    return length;
+}
+
+size_t pi2_job_take_chances(pi2_job *job, pi2_token_chance *chances_out, size_t most) {
+    const size_t width = 1 + job->top_count, left = job->chance_count - job->chances_taken;
+    const size_t count = left < most ? left : most;
+    if (count == 0) return 0;
+    memcpy(chances_out, job->chances + job->chances_taken * width, count * width * sizeof *chances_out);
+    job->chances_taken += count;
+    if (job->is_streamed && job->chances_taken == job->chance_count) job->chances_taken = job->chance_count = 0;
+    return count;
+}
+
 /* A client that has closed its side is gone, also one that only said that it sends no more: none of the API's does. */
 static bool has_left(int socket) {
     if (socket < 0) return false;

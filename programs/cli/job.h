@@ -1,8 +1,8 @@
 /*
  * job.h: one answer that a client waits for.
  *
- * Made by the thread of a connection, computed by the scheduler's thread, read by the connection's while it grows. The
- * one who made it waits for its end (pi2_job_is_done) before it goes away: nothing else owns it.
+ * Made by a client's thread, computed by the scheduler's, read by the client's while it grows. The one who made it
+ * waits for its end (pi2_scheduler_finish()) before it goes away: nothing else owns it.
  */
 #ifndef PI2_CLI_JOB_H
 #define PI2_CLI_JOB_H
@@ -17,6 +17,8 @@
 #include "powerinfer2/session.h"
 
 enum { PI2_JOB_MOST_TOP = 20, PI2_JOB_ERROR_BYTES = 512, PI2_JOB_STOP_BYTES = 4096 };
+/* Of an answer that is taken while it grows: what may lie there untaken before no more of it is made. */
+enum { PI2_JOB_UNTAKEN_BYTES = 16384, PI2_JOB_UNTAKEN_CHANCES = 32 };
 
 typedef enum pi2_job_state { PI2_JOB_WAITING, PI2_JOB_PROMPT, PI2_JOB_DECODING, PI2_JOB_DONE } pi2_job_state;
 
@@ -42,6 +44,7 @@ typedef struct pi2_job {
     bool print_special;
     bool wants_chances;
     uint32_t top_count; /* with wants_chances: how many likeliest tokens beside the picked one */
+    bool is_streamed;   /* text and chances are taken while the answer grows, and forgotten then */
 
     /* Under the mutex. */
     pthread_mutex_t mutex;
@@ -50,11 +53,13 @@ typedef struct pi2_job {
     bool is_cancelled;
     pi2_job_state state;
     pi2_cli_answer_text text; /* of it, `shown` bytes may be read: a stop word may take the others back */
+    size_t text_taken, chances_taken; /* of those that are there */
+    bool is_held;             /* nothing more was made, as the reader is behind */
     pi2_cli_tokens tokens;    /* generated; with the end token */
     pi2_token_chance *chances; /* [count][1 + top_count]: of the tokens but the end token */
     size_t chance_count, chance_capacity;
     size_t cached_count, computed_count; /* of the prompt's tokens: found in the session; computed so far */
-    uint64_t progress_done, progress_total; /* of computing the prompt, in the engine's units; total 0: not begun */
+    uint64_t progress_done, progress_total; /* of what has to be computed of the prompt; total 0: not begun */
     pi2_stop stop;
     uint32_t seed;
     pi2_status status;
@@ -69,6 +74,13 @@ void pi2_job_init(pi2_job *job, const pi2_sampling *sampling);
 void pi2_job_free(pi2_job *job);
 /** Adds a stop word, which is copied. Empty ones count for nothing. False: too many, or too long. */
 bool pi2_job_add_stop(pi2_job *job, const char *word);
+
+/** Whether the reader is so far behind that no more is to be made before it takes some: locks the mutex. */
+bool pi2_job_is_full(pi2_job *job);
+/** The mutex is held: takes text that may be read, in whole characters. Returns its bytes. */
+size_t pi2_job_take_text(pi2_job *job, char *text_out, size_t capacity);
+/** The mutex is held: takes chances of up to `most` tokens, [1 + top_count] each. Returns how many. */
+size_t pi2_job_take_chances(pi2_job *job, pi2_token_chance *chances_out, size_t most);
 
 /** Whether the client has gone, by its socket, or the job was cancelled: locks the mutex. */
 bool pi2_job_is_unwanted(pi2_job *job);

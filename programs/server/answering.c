@@ -187,8 +187,15 @@ static bool end_stream(pi2_reply *reply) {
     return finish_feeding(reply) && (!reply->dialect->end || reply->dialect->end(reply));
 }
 
-/** Whether text has come that is not taken. */
-static bool has_more(const pi2_reply *reply) { return reply->job.text.shown > reply->taken; }
+/* Chances that come while text is held back, for a stop word or a call of a tool, are told before the job waits. */
+static bool has_chances(const pi2_reply *reply) {
+    return reply->job.chance_count - reply->job.chances_taken >= PI2_JOB_UNTAKEN_CHANCES / 2;
+}
+
+/** Whether text or chances have come that are not taken. */
+static bool has_more(const pi2_reply *reply) {
+    return reply->job.text.shown > reply->job.text_taken || has_chances(reply);
+}
 
 json_t *pi2_reply_progress(const pi2_reply *reply) {
     const pi2_job *job = &reply->job;
@@ -215,20 +222,20 @@ static bool write_more(pi2_reply *reply) {
         is_there = pi2_job_wait(job);
         if (reply->dialect->ping && pi2_cli_now_ns() - reply->last_ns > PING_NS) break;
     }
-    size_t length = job->text.shown - reply->taken;
-    if (length > sizeof piece) { /* at a character's beginning */
-        length = sizeof piece;
-        while (length > 1 && ((unsigned char)job->text.text.data[reply->taken + length] & 0xc0) == 0x80) length--;
-    }
-    if (length) memcpy(piece, job->text.text.data + reply->taken, length);
-    const bool is_done = job->state == PI2_JOB_DONE && reply->taken + length == job->text.shown;
+    const size_t length = pi2_job_take_text(job, piece, sizeof piece);
+    const bool tells_chances = has_chances(reply), was_held = job->is_held;
+    const bool is_done = job->state == PI2_JOB_DONE && job->text_taken == job->text.shown;
     json_t *progress = has_progress(reply) ? pi2_reply_progress(reply) : NULL;
     if (progress) reply->progress_told = job->progress_done;
     (void)pthread_mutex_unlock(&job->mutex);
-    reply->taken += length;
     if (progress && !reply->dialect->progress(reply, progress)) return false;
     if (!is_there) return false;
     if (length && !feed(reply, piece, length)) return false;
+    if (tells_chances && !reply->out.length) { /* no text came of it yet */
+        const pi2_answer_part nothing = {PI2_PART_CONTENT, "", 0, NULL};
+        if (!reply->dialect->part(reply, &nothing)) return false;
+    }
+    if (was_held) pi2_scheduler_wake(reply->exchange->server->scheduler);
     if (is_done) return end_stream(reply);
     if (reply->dialect->ping && !reply->out.length && pi2_cli_now_ns() - reply->last_ns > PING_NS) {
         return pi2_cli_text_add(&reply->out, reply->dialect->ping, strlen(reply->dialect->ping));
@@ -304,9 +311,10 @@ enum MHD_Result pi2_reply_send(pi2_reply *reply) {
     pi2_exchange_drop_body(exchange);
     if (info) reply->job.socket = info->connect_fd;
     reply->job.text.stop_words = reply->job.stop_words.count ? &reply->job.stop_words : NULL;
+    reply->job.is_streamed = reply->streams;
     if (reply->is_empty) {
         reply->job.state = PI2_JOB_DONE;
-    } else if (!pi2_scheduler_submit(exchange->server->scheduler, &reply->job)) {
+    } else if (!pi2_scheduler_submit(exchange->server->scheduler, &(pi2_job *){&reply->job}, 1)) {
         return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
                                   "the queue is full: %zu requests wait; try again",
                                   exchange->server->settings->queue_most);

@@ -41,7 +41,6 @@ struct pi2_reply {
     char id[64];
     int64_t created;
     pi2_answer_parser *parser;
-    size_t taken, chances_taken; /* of the job's text and tokens */
     pi2_cli_text out;            /* of a stream, what is to be sent */
     size_t out_sent;
     pi2_cli_text content, reasoning; /* of a whole answer */

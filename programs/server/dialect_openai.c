@@ -19,18 +19,14 @@ static json_t *chance_json(const pi2_reply *reply, const pi2_token_chance *chanc
 
 /** Some of the chances that were not told yet: the mutex is held while they are copied, not while they are written. */
 typedef struct chance_rows {
-    pi2_token_chance rows[16][1 + PI2_JOB_MOST_TOP];
+    pi2_token_chance chances[16 * (1 + PI2_JOB_MOST_TOP)]; /* [count][1 + the job's top_count] */
     size_t count;
 } chance_rows;
 
 static bool next_chances(pi2_reply *reply, chance_rows *some) {
-    pi2_job *job = &reply->job;
-    const size_t width = 1 + job->top_count;
-    (void)pthread_mutex_lock(&job->mutex);
-    for (some->count = 0; some->count < 16 && reply->chances_taken < job->chance_count; some->count++) {
-        memcpy(some->rows[some->count], job->chances + reply->chances_taken++ * width, width * sizeof *job->chances);
-    }
-    (void)pthread_mutex_unlock(&job->mutex);
+    (void)pthread_mutex_lock(&reply->job.mutex);
+    some->count = pi2_job_take_chances(&reply->job, some->chances, 16);
+    (void)pthread_mutex_unlock(&reply->job.mutex);
     return some->count > 0;
 }
 
@@ -42,9 +38,10 @@ static json_t *take_chances(pi2_reply *reply) {
     chance_rows some;
     while (next_chances(reply, &some)) {
         for (size_t row = 0; row < some.count; row++) {
-            json_t *entry = chance_json(reply, some.rows[row]), *top = json_array();
+            const pi2_token_chance *chances = some.chances + row * (1 + job->top_count);
+            json_t *entry = chance_json(reply, chances), *top = json_array();
             for (uint32_t i = 1; i <= job->top_count; i++) {
-                (void)json_array_append_new(top, chance_json(reply, &some.rows[row][i]));
+                (void)json_array_append_new(top, chance_json(reply, &chances[i]));
             }
             (void)json_object_set_new(entry, "top_logprobs", top);
             (void)json_array_append_new(content, entry);
@@ -61,7 +58,7 @@ static json_t *take_plain_chances(pi2_reply *reply) {
     chance_rows some;
     while (next_chances(reply, &some)) {
         for (size_t row = 0; row < some.count; row++) {
-            const pi2_token_chance *chances = some.rows[row];
+            const pi2_token_chance *chances = some.chances + row * (1 + job->top_count);
             (void)json_array_append_new(tokens, pi2_token_text_json(reply, chances->token, NULL));
             (void)json_array_append_new(logprobs, pi2_cli_json_number((double)chances->logprob));
             json_t *top = json_object();

@@ -22,7 +22,7 @@ enum { MOST_KEYS = 64, KEY_FILE_BYTES = 65536 };
 typedef struct serve_settings {
     const char *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs;
     pi2_cli_texts origins;
-    int64_t port, queue, timeout, limit, draft;
+    int64_t port, parallel, queue, timeout, limit, draft;
 } serve_settings;
 
 #define SERVE(field) offsetof(serve_settings, field)
@@ -42,8 +42,11 @@ static const pi2_cli_option serve_options[] = {
      "server's own.", NULL, 0, 0},
     {"-a, --alias", "NAME", PI2_CLI_TEXT, SERVE(alias), NULL,
      "The model's name for clients. Otherwise that of its file.", "LLAMA_ARG_ALIAS", 0, 0},
+    {"-np, --parallel", "N", PI2_CLI_INTEGER, SERVE(parallel), "1",
+     "Requests that are answered at the same time, in common passes over the weights; each has a context of -c tokens "
+     "of its own.", "LLAMA_ARG_N_PARALLEL", 1, PI2_SEQUENCES_MOST},
     {"--queue", "N", PI2_CLI_INTEGER, SERVE(queue), "16",
-     "Requests that wait at most while another is answered; more are refused (503).", NULL, 0, 1024},
+     "Requests that wait at most while others are answered; more are refused (503).", NULL, 0, 1024},
     {"-to, --timeout", "SECONDS", PI2_CLI_INTEGER, SERVE(timeout), "600",
      "A connection is closed when its client neither sends nor takes a byte for so long.", "LLAMA_ARG_TIMEOUT", 1,
      86400},
@@ -61,7 +64,6 @@ static const pi2_cli_option serve_options[] = {
 };
 
 static const pi2_cli_option unused_options[] = {
-    {"-np, --parallel", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"--threads-http", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-cb, --cont-batching", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
     {"--cache-prompt", NULL, PI2_CLI_SILENT, 0, NULL, "", NULL, 0, 0},
@@ -145,6 +147,7 @@ static int fill_server(serve_state *state) {
     if (!server->alias) return pi2_cli_usage_error("serve: no memory for the model's name");
     server->template_kwargs = settings->template_kwargs;
     server->queue_most = (size_t)settings->queue;
+    server->parallel = (size_t)settings->parallel;
     server->timeout_seconds = (unsigned)settings->timeout;
     server->body_bytes = pi2_server_body_bytes(state->size.memory);
     server->limit = settings->limit == -2 ? -1 : settings->limit;
@@ -171,6 +174,8 @@ static void on_progress(void *user, const char *what, uint64_t done, uint64_t to
 
 static int open_engine(serve_state *state, pi2_engine_options *options) {
     options->beside_bytes = pi2_server_beside_bytes(&state->server);
+    pi2_scheduler_plan(options, (uint32_t)state->settings.parallel, state->server.queue_most);
+    options->beside_session_bytes += pi2_server_connection_bytes();
     options->callbacks.user = &state->watch;
     options->callbacks.cancelled = is_cancelled;
     options->callbacks.progress = on_progress;
@@ -195,9 +200,10 @@ static int serve(serve_state *state, pi2_engine_options *options) {
     if (code == PI2_EXIT_OK) {
         const bool is_ipv6 = strchr(state->server.host, ':') != NULL;
         pi2_server_open(server, state->engine, state->scheduler);
-        pi2_cli_note("listening on http://%s%s%s:%u (%s, context of %u tokens)", is_ipv6 ? "[" : "", state->server.host,
-                     is_ipv6 ? "]" : "", (unsigned)pi2_server_port(server), state->server.alias,
-                     (unsigned)pi2_engine_get_report(state->engine)->context_tokens);
+        pi2_cli_note("listening on http://%s%s%s:%u (%s, context of %u tokens%s)", is_ipv6 ? "[" : "",
+                     state->server.host, is_ipv6 ? "]" : "", (unsigned)pi2_server_port(server), state->server.alias,
+                     (unsigned)pi2_engine_get_report(state->engine)->context_tokens,
+                     state->settings.parallel > 1 ? " for each of several requests" : "");
         const struct timespec moment = {0, 50000000};
         while (!pi2_cli_interrupted()) (void)nanosleep(&moment, NULL);
     }
@@ -236,8 +242,8 @@ int pi2_cli_serve(int argument_count, char **arguments) {
         pi2_cli_no_effect_section()};
     const pi2_cli_command command = {
         "serve", "-m MODEL [options]",
-        "Answers HTTP requests in the forms of OpenAI's, Anthropic's and Ollama's APIs (docs/server.md), one at a "
-        "time; others wait. Samplers given here are those of requests that do not say. Ctrl-C or SIGTERM ends it.",
+        "Answers HTTP requests in the forms of OpenAI's, Anthropic's and Ollama's APIs (docs/server.md), -np of them "
+        "at a time; others wait. Samplers given here are those of requests that do not say. Ctrl-C or SIGTERM ends it.",
         sections, sizeof sections / sizeof sections[0]};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;

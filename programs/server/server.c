@@ -27,13 +27,15 @@ size_t pi2_server_body_bytes(uint64_t memory_bytes) {
 }
 
 static unsigned connections_most(const pi2_server_settings *settings) {
-    return (unsigned)settings->queue_most + MORE_CONNECTIONS;
+    return (unsigned)(settings->queue_most + settings->parallel) + MORE_CONNECTIONS;
 }
+
+uint64_t pi2_server_connection_bytes(void) { return HEADER_BYTES + TOUCHED_STACK_BYTES; }
 
 /* Bodies that are read, one as JSON (twice its bytes), and once more as what the template takes. */
 uint64_t pi2_server_beside_bytes(const pi2_server_settings *settings) {
     return OWN_BYTES + 4 * (uint64_t)settings->body_bytes +
-           connections_most(settings) * (uint64_t)(HEADER_BYTES + TOUCHED_STACK_BYTES);
+           (settings->queue_most + MORE_CONNECTIONS) * pi2_server_connection_bytes();
 }
 
 /* ---- who may ask ---- */

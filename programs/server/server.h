@@ -26,7 +26,7 @@ typedef struct pi2_server_settings {
     const pi2_cli_texts *origins;  /* web pages that may ask, such as "https://example.org" */
     const char *alias;             /* the model's name for clients */
     const char *template_kwargs;   /* as in pi2_engine_options, or NULL */
-    size_t queue_most;
+    size_t queue_most, parallel;   /* requests that wait, and that are answered at the same time, at most */
     unsigned timeout_seconds;      /* without a byte from or to a client */
     size_t body_bytes;             /* of one request at most, and of all together that are read at a time */
     pi2_sampling sampling;         /* where a request does not say otherwise */
@@ -37,8 +37,10 @@ typedef struct pi2_server_settings {
 size_t pi2_server_body_bytes(uint64_t memory_bytes);
 /** Whether a name or address means this machine alone. */
 bool pi2_server_is_loopback(const char *host);
-/** Memory that the server takes beside the engine. */
+/** Memory that the server takes beside the engine, but for requests that are answered at the moment. */
 uint64_t pi2_server_beside_bytes(const pi2_server_settings *settings);
+/** The same for the connection of one of those. */
+uint64_t pi2_server_connection_bytes(void);
 
 /**
  * Listens; every request is answered 503 until pi2_server_open(). Settings are kept by pointer. Returns PI2_EXIT_OK, or

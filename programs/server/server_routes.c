@@ -66,7 +66,8 @@ enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
         (json_int_t)report->stream_buffer_bytes, "expert_cache_bytes", (json_int_t)report->expert_cache_bytes,
         "server_bytes", (json_int_t)pi2_server_beside_bytes(exchange->server->settings));
     json_t *value = json_pack("{s:{s:o, s:I}, s:i, s:o, s:o, s:o, s:b, s:b, s:o, s:s}", "default_generation_settings",
-                              "params", params, "n_ctx", (json_int_t)report->context_tokens, "total_slots", 1,
+                              "params", params, "n_ctx", (json_int_t)report->context_tokens, "total_slots",
+                              (int)report->sequences,
                               "model_alias", text_json(exchange->server->settings->alias), "model_name",
                               text_json(report->model_name ? report->model_name : ""), "architecture",
                               text_json(report->architecture), "has_chat_template",
@@ -78,11 +79,26 @@ enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
 
 /* Nothing of what is asked and answered is told here. */
 enum MHD_Result pi2_route_slots(pi2_exchange *exchange) {
-    pi2_scheduler_counts counts;
-    pi2_scheduler_count(exchange->server->scheduler, &counts);
-    json_t *slot = json_pack("{s:i, s:I, s:b, s:I}", "id", 0, "n_ctx", (json_int_t)report_of(exchange)->context_tokens,
-                             "is_processing", counts.running > 0, "n_past", (json_int_t)counts.timeline_tokens);
-    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("[o]", slot));
+    json_t *slots = json_array();
+    const json_int_t context = (json_int_t)report_of(exchange)->context_tokens;
+    bool has_free = false;
+    for (uint32_t i = 0; i < report_of(exchange)->sequences; i++) {
+        const pi2_slot_report slot = pi2_scheduler_slot(exchange->server->scheduler, i);
+        const bool is_idle = slot.state == PI2_SLOT_IDLE;
+        has_free = has_free || is_idle;
+        (void)json_array_append_new(
+            slots, json_pack("{s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:I}", "id", (json_int_t)i, "n_ctx", context,
+                             "is_processing", !is_idle, "state", pi2_slot_state_name(slot.state), "n_past",
+                             (json_int_t)slot.timeline_tokens, "n_prompt", (json_int_t)slot.prompt_tokens, "n_cached",
+                             (json_int_t)slot.cached_tokens, "n_decoded", (json_int_t)slot.answer_tokens));
+    }
+    const char *wanted =
+        MHD_lookup_connection_value(exchange->connection, MHD_GET_ARGUMENT_KIND, "fail_on_no_slot");
+    if (wanted && strcmp(wanted, "0") != 0 && !has_free) {
+        json_decref(slots);
+        return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "no slot is free");
+    }
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, slots);
 }
 
 /** Adds a metric in Prometheus' text form. */
@@ -93,20 +109,52 @@ static bool add_metric(pi2_cli_text *text, const char *name, const char *kind, c
     return length > 0 && (size_t)length < sizeof line && pi2_cli_text_add(text, line, (size_t)length);
 }
 
+/** Adds a metric with a value for each slot. */
+static bool add_slot_metric(const pi2_exchange *exchange, pi2_cli_text *text, const char *name, const char *help,
+                            size_t offset) {
+    char line[256];
+    int length = snprintf(line, sizeof line, "# HELP %s %s\n# TYPE %s counter\n", name, help, name);
+    bool is_good = pi2_cli_text_add(text, line, (size_t)length);
+    for (uint32_t i = 0; is_good && i < report_of(exchange)->sequences; i++) {
+        const pi2_slot_report slot = pi2_scheduler_slot(exchange->server->scheduler, i);
+        uint64_t value;
+        memcpy(&value, (const char *)&slot + offset, sizeof value);
+        length = snprintf(line, sizeof line, "%s{slot=\"%u\"} %llu\n", name, (unsigned)i, (unsigned long long)value);
+        is_good = pi2_cli_text_add(text, line, (size_t)length);
+    }
+    return is_good;
+}
+
+static bool add_slot_metrics(const pi2_exchange *exchange, pi2_cli_text *text) {
+    return add_slot_metric(exchange, text, "powerinfer2:slot_requests_total", "Requests that a slot took.",
+                           offsetof(pi2_slot_report, all_jobs)) &&
+           add_slot_metric(exchange, text, "powerinfer2:slot_prompt_tokens_total", "Prompt tokens computed in a slot.",
+                           offsetof(pi2_slot_report, all_prompt_tokens)) &&
+           add_slot_metric(exchange, text, "powerinfer2:slot_cached_tokens_total",
+                           "Prompt tokens that were there already for a slot.",
+                           offsetof(pi2_slot_report, all_cached_tokens)) &&
+           add_slot_metric(exchange, text, "powerinfer2:slot_answer_tokens_total", "Tokens of a slot's answers.",
+                           offsetof(pi2_slot_report, all_answer_tokens));
+}
+
 enum MHD_Result pi2_route_metrics(pi2_exchange *exchange) {
     pi2_scheduler_counts counts;
     pi2_scheduler_count(exchange->server->scheduler, &counts);
+    const pi2_slots_counts *slots = &counts.slots;
+    const double busy = slots->passes ? (double)slots->passes_slots / (double)slots->passes : 0;
     const struct { const char *name, *kind, *help; double value; } metrics[] = {
-        {"llamacpp:prompt_tokens_total", "counter", "Prompt tokens that were computed.", (double)counts.prompt_tokens},
-        {"llamacpp:prompt_seconds_total", "counter", "Seconds of computing prompts.", counts.prompt_seconds},
-        {"llamacpp:tokens_predicted_total", "counter", "Tokens of answers.", (double)counts.answer_tokens},
-        {"llamacpp:tokens_predicted_seconds_total", "counter", "Seconds of computing answers.", counts.answer_seconds},
-        {"llamacpp:requests_processing", "gauge", "Requests that are computed.", (double)counts.running},
+        {"llamacpp:prompt_tokens_total", "counter", "Prompt tokens that were computed.", (double)slots->prompt_tokens},
+        {"llamacpp:prompt_seconds_total", "counter", "Seconds of computing prompts.", slots->prompt_seconds},
+        {"llamacpp:tokens_predicted_total", "counter", "Tokens of answers.", (double)slots->answer_tokens},
+        {"llamacpp:tokens_predicted_seconds_total", "counter", "Seconds of computing answers.", slots->answer_seconds},
+        {"llamacpp:n_busy_slots_per_decode", "gauge", "Slots with a part in a pass, on average.", busy},
+        {"powerinfer2:passes_total", "counter", "Passes over the weights for requests.", (double)slots->passes},
+        {"llamacpp:requests_processing", "gauge", "Requests that are computed.", (double)slots->running},
         {"llamacpp:requests_deferred", "gauge", "Requests that wait.", (double)counts.waiting},
         {"powerinfer2:requests_total", "counter", "Requests that were taken.", (double)counts.requests},
         {"powerinfer2:requests_refused_total", "counter", "Requests that found no room.", (double)counts.refused},
         {"powerinfer2:cached_tokens_total", "counter", "Prompt tokens that were there already.",
-         (double)counts.cached_tokens},
+         (double)slots->cached_tokens},
         {"powerinfer2:peak_memory_bytes", "gauge", "Peak resident memory of the process.",
          (double)pi2_peak_memory_bytes()},
         {"powerinfer2:budget_bytes", "gauge", "Memory that the process may use.",
@@ -125,7 +173,7 @@ enum MHD_Result pi2_route_metrics(pi2_exchange *exchange) {
         is_good = add_metric(&text, name, is_sum ? "counter" : "gauge", all[i].text,
                              (double)pi2_counter_value(&counts.counters, &all[i]));
     }
-    if (!is_good) {
+    if (!is_good || !add_slot_metrics(exchange, &text)) {
         free(text.data);
         return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "no memory for the metrics");
     }

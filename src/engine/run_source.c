@@ -96,8 +96,6 @@ static uint32_t draft_tokens_of(const pi2_planned_run *run) {
     return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
 }
 
-static uint64_t sequences_of(const pi2_planned_run *run) { return run->options.sequences; }
-
 static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trace) {
     const pi2_model_shape *shape = &run->source.model->shape;
     const pi2_extent_layout *layout = run->source.model->layout;
@@ -112,26 +110,33 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
            pi2_run_trace_bytes(trace, layout->extent_count) + pi2_memory_relief_bytes();
 }
 
-/* What sessions with so long a context have of their own, whatever their sampling: penalties may look at all of it, and
- * a sampler that takes the place of another is there beside it. */
-static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_tokens) {
+/* What a session with so long a context has of its own, whatever its sampling: penalties may look at all of it. */
+static uint64_t sampler_bytes(uint32_t context_tokens) {
     pi2_sampling sampling;
     pi2_sampling_init(&sampling);
     sampling.repeat_penalty = 1.1f;
     sampling.repeat_last_n = -1;
-    uint64_t each = context_tokens * sizeof(int32_t); /* the timeline */
+    return pi2_sampler_bytes(&sampling, context_tokens);
+}
+
+static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_tokens) {
+    const pi2_engine_options *options = &run->options;
+    uint64_t each = options->beside_session_bytes + context_tokens * options->beside_token_bytes;
+    each += context_tokens * sizeof(int32_t); /* the timeline */
     if (draft_tokens_of(run)) each += pi2_drafting_bytes(run, context_tokens);
-    return sequences_of(run) * each + (sequences_of(run) + 1) * pi2_sampler_bytes(&sampling, context_tokens);
+    return each + sampler_bytes(context_tokens);
 }
 
 static pi2_status spend(pi2_planned_run *run, const pi2_run_trace *trace) {
-    const uint64_t empty = session_bytes(run, 0);
+    const uint64_t empty = session_bytes(run, 0), sampler = sampler_bytes(0);
     const pi2_run_costs costs = {
         .list_bytes = list_bytes(run, trace), .draft_tokens = draft_tokens_of(run),
         .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),
         .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
-        .session_bytes = empty + pi2_sampler_candidate_bytes(run->source.model->shape.vocabulary_size),
-        .session_bytes_per_token = session_bytes(run, 1) - empty };
+        /* A sampler that takes the place of another is there beside it. */
+        .session_bytes = sampler + pi2_sampler_candidate_bytes(run->source.model->shape.vocabulary_size),
+        .session_bytes_per_token = sampler_bytes(1) - sampler,
+        .each_session_bytes = empty, .each_session_bytes_per_token = session_bytes(run, 1) - empty };
     return pi2_run_plan_spend(run, &costs);
 }
 

@@ -193,6 +193,13 @@ uint32_t pi2_session_seed(const pi2_session *session) { return pi2_sampler_seed(
 
 uint32_t pi2_session_position(const pi2_session *session) { return session->position; }
 
+uint32_t pi2_session_kept(const pi2_session *session, uint32_t position) {
+    if (position > session->position) position = session->position;
+    if (!session->is_recurrent || position == session->state_position) return position;
+    return session->saved_position != PI2_NO_POSITION && session->saved_position <= position ? session->saved_position
+                                                                                             : 0;
+}
+
 pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
     if (position > session->position) {
         return pi2_fail(PI2_ERR_INVALID, "the timeline has %u tokens, it cannot be cut to %u", session->position,

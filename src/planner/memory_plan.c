@@ -382,7 +382,9 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;
     plan->shape.embedding_streams = request->model->has_file;
     choose_context(request, plan);
-    plan->session_bytes = request->session_bytes + request->session_bytes_per_token * plan->shape.context_tokens;
+    plan->session_bytes = request->session_bytes + request->session_bytes_per_token * plan->shape.context_tokens +
+                          request->sequences * (request->each_session_bytes +
+                                                request->each_session_bytes_per_token * plan->shape.context_tokens);
     plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_draft(request, plan);

@@ -24,7 +24,8 @@ typedef struct pi2_memory_plan_request {
     bool threads_are_chosen;    /* nobody named them: fewer compute where their buffers would take too much */
     size_t page_bytes;          /* of the system: stacks are counted in pages */
     pi2_kv_type cache_type;
-    uint64_t session_bytes, session_bytes_per_token; /* of all sequences' samplers and texts, and by context */
+    uint64_t session_bytes, session_bytes_per_token; /* samplers and texts of all sequences together, by context */
+    uint64_t each_session_bytes, each_session_bytes_per_token; /* and of each */
     uint64_t text_bytes, text_bytes_per_token; /* to tokenize and to run a chat template, and by context */
     bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
     const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */

@@ -81,7 +81,8 @@ void pi2_run_plan_tell_threads(const pi2_planned_run *run);
 typedef struct pi2_run_costs {
     uint64_t list_bytes;            /* beside what the process holds now */
     uint64_t text_bytes, text_bytes_per_token;
-    uint64_t session_bytes, session_bytes_per_token; /* of all sequences: samplers, and what they remember */
+    uint64_t session_bytes, session_bytes_per_token; /* of all sequences together */
+    uint64_t each_session_bytes, each_session_bytes_per_token; /* of each: samplers, and what they remember */
     uint32_t draft_tokens;
 } pi2_run_costs;
 

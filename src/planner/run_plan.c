@@ -299,6 +299,8 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .predicts = run->plan.approximates, .foretells = run->plan.foretells,
         .code_rows = most_code_rows(&run->plan.predictor),
         .session_bytes = costs->session_bytes, .session_bytes_per_token = costs->session_bytes_per_token,
+        .each_session_bytes = costs->each_session_bytes,
+        .each_session_bytes_per_token = costs->each_session_bytes_per_token,
     };
     PI2_TRY(pi2_memory_plan_make(&request, &run->plan.memory));
     if (run->plan.banks) { /* what the store of neurons must be able to hold */
