@@ -54,6 +54,11 @@ typedef struct pi2_engine_options {
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
     uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, at most 15 and fewer where the
                                     budget is small; 0: none. The text is the same (session.h) */
+    const char *draft_model_path; /* a smaller model of the same vocabulary that guesses them, beside earlier text; it
+                                    is left out, which the log says, where it does not pay. NULL: none */
+    uint32_t draft_least_tokens; /* fewer of its tokens than this are not checked */
+    double draft_least_chance;   /* a token that it gives less than this, 0 .. 1, ends its guess */
+    bool draft_always;           /* it guesses also where that seems slower: for measuring */
     uint32_t thread_count;       /* 0: one for each CPU that this process may use, and not more than it may start;
                                     at most these CPUs and PI2_THREADS_MOST, which a line of the log says */
     const char *ffn_activation;  /* of the FFN, by a name of ffn_activations.inc, for files that were converted
@@ -147,6 +152,8 @@ typedef struct pi2_engine_report {
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
     uint32_t sequences;              /* sessions that there is room for */
     uint32_t draft_tokens;           /* of options.draft_tokens, what the budget affords */
+    const char *draft_model;         /* the file of the draft model in use; NULL: none */
+    uint64_t draft_bytes;            /* memory that it takes, of process and sessions */
     uint32_t layer_count, vocabulary_size;
     uint32_t token_text_bytes;       /* room that any token's text fits in */
     uint32_t expert_count, expert_used_count; /* in each layer; 0: a dense model */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "draft_options.h"
 #include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "output.h"
@@ -123,9 +124,11 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     static plan_settings settings;
     static pi2_cli_model_settings model;
     static pi2_cli_size_settings size;
+    static pi2_cli_draft_settings draft;
     const pi2_cli_section sections[] = {
         {"Plan", plan_options, sizeof plan_options / sizeof plan_options[0], &settings},
-        pi2_cli_model_section(&model), pi2_cli_size_section(&size), pi2_cli_no_effect_section()};
+        pi2_cli_model_section(&model), pi2_cli_size_section(&size), pi2_cli_draft_section(&draft),
+        pi2_cli_no_effect_section()};
     const pi2_cli_command command = {
         "plan", "-m MODEL [--memory SIZE] [options]",
         "Says before anything is run what would stay in memory, what each token would read, how fast prompt and "
@@ -137,6 +140,7 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     pi2_engine_options options;
     code = pi2_cli_fill_options(&model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
+    pi2_cli_fill_draft_options(&draft, &options);
     pi2_cli_catch_signals();
     const pi2_machine_options machine = {.profile_path = settings.profile, .disk_path = options.model_path,
                                        .callbacks = pi2_cli_callbacks()};

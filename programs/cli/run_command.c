@@ -5,6 +5,7 @@
 
 #include "chat.h"
 #include "commands.h"
+#include "draft_options.h"
 #include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "generation.h"
@@ -27,7 +28,7 @@ typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan;
     const char *routing_trace, *statistics;
     bool escapes, raw, parse_special, json, ignore_end, print_special, simple_io;
-    int64_t limit, draft;
+    int64_t limit;
     pi2_cli_texts stop_words;
 } run_settings;
 
@@ -59,9 +60,6 @@ static const pi2_cli_option run_options[] = {
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
     {"-r, --reverse-prompt, --stop", "TEXT", PI2_CLI_TEXTS, RUN(stop_words), NULL,
      "Ends the answer before this text. May be given again: the text that is complete first ends it.", NULL, 0, 0},
-    {"--draft-max, --draft, --draft-n", "N", PI2_CLI_INTEGER, RUN(draft), "8",
-     "Tokens at most that are guessed from earlier text and checked in one pass, where that is faster; fewer "
-     "where memory is small; 0: none. The text is the same.", "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},
     {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Never picks a token that ends the answer.",
      NULL, 0, 0},
     {"-sp, --special", NULL, PI2_CLI_FLAG, RUN(print_special), NULL, "Prints special tokens too.", NULL, 0, 0},
@@ -88,6 +86,7 @@ typedef struct run_state {
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
     pi2_cli_guard_settings guard;
+    pi2_cli_draft_settings draft;
     char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
     size_t prompt_length;
@@ -244,7 +243,7 @@ static int open_engine(run_state *state) {
     int code = pi2_cli_fill_options(&state->model, &state->size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_trace_options(&state->trace, &options);
-    options.draft_tokens = (uint32_t)state->settings.draft;
+    pi2_cli_fill_draft_options(&state->draft, &options);
     code = read_prompt(state);
     if (code == PI2_EXIT_OK) code = read_template(state, &options);
     if (code != PI2_EXIT_OK) return code;
@@ -468,6 +467,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         pi2_cli_model_section(&state.model),
         pi2_cli_size_section(&state.size),
         pi2_cli_sampling_section(&state.sampling),
+        pi2_cli_draft_section(&state.draft),
         pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
         pi2_cli_no_effect_section()};

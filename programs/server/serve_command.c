@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "cli/commands.h"
+#include "cli/draft_options.h"
 #include "cli/engine_options.h"
 #include "cli/guard_report.h"
 #include "cli/machine_profile_cli.h"
@@ -22,7 +23,7 @@ enum { MOST_KEYS = 64, KEY_FILE_BYTES = 65536 };
 typedef struct serve_settings {
     const char *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs;
     pi2_cli_texts origins;
-    int64_t port, parallel, queue, timeout, limit, draft;
+    int64_t port, parallel, queue, timeout, limit;
 } serve_settings;
 
 #define SERVE(field) offsetof(serve_settings, field)
@@ -53,9 +54,6 @@ static const pi2_cli_option serve_options[] = {
     {"-n, --predict, --n-predict", "N", PI2_CLI_INTEGER, SERVE(limit), "-1",
      "Tokens of an answer at most where a request does not say; -1: until the model ends it or the context is full.",
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
-    {"--draft-max, --draft, --draft-n", "N", PI2_CLI_INTEGER, SERVE(draft), "8",
-     "Tokens at most that are guessed from earlier text and checked in one pass, where that is faster; 0: none. The "
-     "text is the same.", "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},
     {"--chat-template, --chat-template-file", "FILE|NAME", PI2_CLI_TEXT, SERVE(chat_template), NULL,
      PI2_CLI_CHAT_TEMPLATE_HELP, NULL, 0, 0},
     {"--chat-template-kwargs", "JSON", PI2_CLI_TEXT, SERVE(template_kwargs), NULL,
@@ -79,6 +77,7 @@ typedef struct serve_state {
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
     pi2_cli_guard_settings guard;
+    pi2_cli_draft_settings draft;
     char *chat_template, *key_text; /* malloc'd; keys lie in key_text */
     json_t *alias;                  /* the model's name as UTF-8, which a file's name need not be */
     const char *keys[MOST_KEYS];
@@ -236,6 +235,7 @@ int pi2_cli_serve(int argument_count, char **arguments) {
         pi2_cli_model_section(&state.model),
         pi2_cli_size_section(&state.size),
         pi2_cli_sampling_section(&state.sampling),
+        pi2_cli_draft_section(&state.draft),
         pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
         {"", unused_options, sizeof unused_options / sizeof unused_options[0], &state.settings},
@@ -251,7 +251,7 @@ int pi2_cli_serve(int argument_count, char **arguments) {
     code = pi2_cli_fill_options(&state.model, &state.size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_trace_options(&state.trace, &options);
-    options.draft_tokens = (uint32_t)state.settings.draft;
+    pi2_cli_fill_draft_options(&state.draft, &options);
     options.chat_template_kwargs = state.settings.template_kwargs;
     code = pi2_cli_read_template(state.settings.chat_template, &state.chat_template, &options.chat_template);
     if (code == PI2_EXIT_OK) code = run(&state, &options);

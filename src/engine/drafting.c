@@ -39,6 +39,7 @@ typedef struct draft_pending {
 struct pi2_drafting {
     draft_slot slots[PI2_DRAFTERS_MOST];
     size_t slot_count;
+    bool always;
     uint32_t most, capacity, length;
     double pass_ns, token_ns; /* a pass over one token; each token more. 0: not seen yet */
     draft_pending pending;
@@ -82,6 +83,7 @@ pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting
     if (!drafting) return pi2_fail(PI2_ERR_MEMORY, "no memory for guessing ahead");
     drafting->most = options->most < PI2_DRAFT_MOST ? options->most : PI2_DRAFT_MOST;
     drafting->capacity = options->context_tokens;
+    drafting->always = options->always;
     const pi2_status status = begin_slots(drafting, options);
     if (status != PI2_OK) {
         pi2_drafting_free(drafting);
@@ -217,11 +219,14 @@ static pi2_status ask_others(pi2_drafting *drafting, pi2_draft_wish wish, pi2_dr
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
         pi2_draft draft;
-        if (!slot->kind->costs || slot->has_failed || !is_worth_asking(slot, *rate)) continue;
+        if (!slot->kind->costs || slot->has_failed) continue;
+        if (!drafting->always && !is_worth_asking(slot, *rate)) continue;
         const bool has_paid = slot->time > 0 && slot->tokens > *rate * slot->time;
-        wish.least_reach = (drafting->token_ns + slot->token_ns) * (has_paid ? slot->tokens / slot->time : *rate);
+        if (!drafting->always) {
+            wish.least_reach = (drafting->token_ns + slot->token_ns) * (has_paid ? slot->tokens / slot->time : *rate);
+        }
         PI2_TRY(propose(drafting, slot, &wish, &draft));
-        const double with = cut(drafting, &draft);
+        const double with = drafting->always && draft.count ? 2 * *rate : cut(drafting, &draft);
         if (draft.count == 0 || with <= *rate) {
             const double time = drafting->pass_ns + draft.count * drafting->token_ns;
             learn_worth(slot, with * time, time + drafting->pending.draft_ns);

@@ -10,6 +10,7 @@
 #ifndef PI2_ENGINE_DRAFTING_H
 #define PI2_ENGINE_DRAFTING_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,7 @@ typedef struct pi2_drafting_options {
     const pi2_drafter_kind *const *kinds; /* NULL at the end; those whose bytes are 0 are left out */
     const struct pi2_planned_run *run;    /* handed to drafters, as the session is */
     struct pi2_session *session;
+    bool always;                          /* drafters that cost time are asked, and checked, whatever comes of it */
     uint32_t context_tokens, most;        /* most: tokens of a guess, 1 .. PI2_DRAFT_MOST */
 } pi2_drafting_options;
 /** Errors  MEMORY, and what a drafter's begin has */

@@ -200,7 +200,9 @@ static pi2_status start_forward(pi2_engine *engine) {
 static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     const bool from_file = engine->run.source.model->has_file;
     PI2_TRY(reserve_memory(engine));
-    PI2_TRY(pi2_team_create(engine->run.plan.memory.shape.thread_count, NULL, &engine->team));
+    if (!engine->borrows_team) {
+        PI2_TRY(pi2_team_create(engine->run.plan.memory.shape.thread_count, NULL, &engine->team));
+    }
     if (!from_file) PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine));
     PI2_TRY(start_weights(engine, !from_file));
@@ -227,14 +229,19 @@ static void complete_report(pi2_engine *engine) {
     report->cache_policy = engine->run.plan.policy->name;
 }
 
+pi2_status pi2_engine_start(pi2_engine *engine, const pi2_gguf *gguf) {
+    PI2_TRY(start(engine, gguf));
+    complete_report(engine);
+    return PI2_OK;
+}
+
 /* A trace that cannot be is refused before anything that takes long, such as a cluster file that is made. */
 static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
     PI2_TRY(pi2_planned_run_open(options, &engine->run, gguf));
     PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
     PI2_TRY(pi2_planned_run_settle(&engine->run, true, engine->traces.run, gguf));
-    PI2_TRY(start(engine, *gguf));
-    complete_report(engine);
-    return PI2_OK;
+    PI2_TRY(pi2_engine_start(engine, *gguf));
+    return pi2_engine_open_draft(engine);
 }
 
 pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out) {
@@ -278,6 +285,7 @@ pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
 void pi2_engine_close(pi2_engine *engine) {
     if (!engine) return;
     assert(engine->sessions.used == 0);
+    pi2_engine_close(engine->draft);
     if (engine->forward && pi2_engine_finish_trace(engine) != PI2_OK) {
         pi2_planned_run_log(&engine->run, "%s", pi2_error_text());
     }
@@ -288,7 +296,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_expert_cache_free(engine->gate_cache);
     pi2_neuron_store_free(engine->neuron_store);
     pi2_store_free(engine->store);
-    pi2_team_destroy(engine->team);
+    if (!engine->borrows_team) pi2_team_destroy(engine->team);
     pi2_memory_relief_free(engine->relief);
     release(&engine->memory.spare_ring);
     release(&engine->memory.scratch);

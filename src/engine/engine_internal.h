@@ -45,6 +45,8 @@ struct pi2_engine {
     pi2_engine_pages memory;
     pi2_engine_traces traces;
     pi2_team *team;
+    bool borrows_team;              /* of the engine that this one guesses for */
+    pi2_engine *draft;              /* guesses for this one; NULL: none */
     pi2_store *store;
     pi2_weight_store *weight_store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */
@@ -139,6 +141,16 @@ pi2_status pi2_run_describe_low_rank(const pi2_planned_run *run, const pi2_gguf 
 uint64_t pi2_run_predictor_bytes(const pi2_planned_run *run);
 /** Whether what was planned leaves neurons room: what is approximate must not hang on the budget. Errors MEMORY */
 pi2_status pi2_run_check_prediction(const pi2_planned_run *run);
+
+/* engine_draft.c */
+
+/** Opens the draft model of the run, where it has one. Errors  as pi2_engine_open() */
+pi2_status pi2_engine_open_draft(pi2_engine *engine);
+
+/* engine.c */
+
+/** From a settled run to an engine that is ready. Errors  as pi2_engine_open() */
+pi2_status pi2_engine_start(pi2_engine *engine, const pi2_gguf *gguf);
 
 /* engine_load.c */
 

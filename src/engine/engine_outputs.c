@@ -4,6 +4,7 @@
 #include "base/fail.h"
 #include "base/output_file.h"
 #include "engine/engine_internal.h"
+#include "engine/run_draft.h"
 #include "file_formats/gguf.h"
 
 /* Whichever of two files with one name is ended last would take the place of the other. */
@@ -30,11 +31,14 @@ static size_t count_paths(const char *const *paths) {
 
 pi2_status pi2_engine_open_outputs(pi2_engine *engine, const pi2_gguf *gguf) {
     pi2_engine_options options = engine->run.options;
+    const pi2_gguf *draft = engine->run.draft ? engine->run.draft->gguf : NULL;
     const size_t parts = pi2_gguf_file_count(gguf), others = count_paths(options.input_paths);
-    const char **inputs = calloc(parts + others + 2, sizeof *inputs);
+    const size_t draft_parts = draft ? pi2_gguf_file_count(draft) : 0;
+    const char **inputs = calloc(parts + others + draft_parts + 2, sizeof *inputs);
     if (!inputs) return pi2_fail(PI2_ERR_MEMORY, "no memory for a list of files");
     size_t count = 0;
     for (size_t i = 0; i < parts; i++) inputs[count++] = pi2_gguf_file_path(gguf, i);
+    for (size_t i = 0; i < draft_parts; i++) inputs[count++] = pi2_gguf_file_path(draft, i);
     for (size_t i = 0; i < others; i++) inputs[count++] = options.input_paths[i];
     if (options.routing_trace) inputs[count++] = options.routing_trace;
     options.input_paths = inputs;

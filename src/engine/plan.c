@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "engine/engine_internal.h"
+#include "engine/run_draft.h"
 #include "planner/run_prediction.h"
 #include "powerinfer2/plan.h"
 #include "powerinfer2/sizes.h"
@@ -125,11 +126,14 @@ static void add_lines(pi2_plan *plan) {
              shared ? stream + memory->dense_scratch_bytes - memory->shared_bytes : stream,
              shared && memory->ring_bytes ? "reads ahead of computing, where neurons are between prompts"
                                           : "reads ahead of computing");
-    add_line(plan, "sessions", memory->session_bytes, memory->session_bytes,
+    const pi2_run_draft *draft = plan->run.draft;
+    const uint64_t drafting = draft ? draft->bytes_per_token * memory->shape.context_tokens : 0;
+    add_line(plan, "sessions", memory->session_bytes - drafting, memory->session_bytes - drafting,
              "candidates of a token, penalties, guesses");
     const uint64_t predictor = pi2_predictor_bytes(&plan->run.plan.predictor);
     add_line(plan, "predictor", predictor, predictor, "tells which neurons a token will want");
-    const uint64_t process = memory->process_bytes - predictor;
+    if (draft) add_line(plan, "draft model", draft->bytes + drafting, draft->bytes + drafting, "guesses ahead");
+    const uint64_t process = memory->process_bytes - predictor - (draft ? draft->bytes : 0);
     add_line(plan, "program, tokenizer, tables", process, process,
              "norms, vocabulary, code, stacks");
     if (!memory->everything_resident) {

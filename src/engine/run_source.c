@@ -15,15 +15,11 @@
 #include "engine/engine_internal.h"
 #include "engine/model_check.h"
 #include "engine/neuron_tally.h"
+#include "engine/run_draft.h"
 #include "engine/sampler.h"
 #include "file_formats/cluster_file.h"
 #include "planner/neuron_forecast.h"
 #include "planner/run_prediction_neurons.h"
-
-enum {
-    /* Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
-    GROWTH_BYTES = 900 * 1000
-};
 
 static pi2_status check_options(const pi2_engine_options *options) {
     if (!options || !options->model_path || !*options->model_path) {
@@ -90,7 +86,7 @@ static pi2_status read_texts(pi2_planned_run *run, const pi2_gguf *gguf) {
 
 /* A recorded trace tells the visits of single tokens: nothing is guessed beside it. */
 /* Guesses that were wrong are taken back, which recurrent states cannot be. */
-static uint32_t draft_tokens_of(const pi2_planned_run *run) {
+uint32_t pi2_planned_run_draft_tokens(const pi2_planned_run *run) {
     const bool may_guess = !run->options.record_trace && !pi2_model_is_recurrent(&run->source.model->shape);
     const uint32_t most = may_guess ? run->options.draft_tokens : 0;
     return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
@@ -99,7 +95,8 @@ static uint32_t draft_tokens_of(const pi2_planned_run *run) {
 static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trace) {
     const pi2_model_shape *shape = &run->source.model->shape;
     const pi2_extent_layout *layout = run->source.model->layout;
-    uint64_t bytes = GROWTH_BYTES + pi2_run_predictor_bytes(run) + run->options.beside_bytes;
+    uint64_t bytes = PI2_RUN_GROWTH_BYTES + pi2_run_predictor_bytes(run) + run->options.beside_bytes;
+    if (run->draft) bytes += run->draft->bytes;
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (run->options.record_trace) bytes += BUFSIZ;
     if (run->options.record_trace && run->plan.banks) bytes += pi2_neuron_store_use_list_bytes(run->plan.banks);
@@ -123,21 +120,38 @@ static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_token
     const pi2_engine_options *options = &run->options;
     uint64_t each = options->beside_session_bytes + context_tokens * options->beside_token_bytes;
     each += context_tokens * sizeof(int32_t); /* the timeline */
-    if (draft_tokens_of(run)) each += pi2_drafting_bytes(run, context_tokens);
+    if (pi2_planned_run_draft_tokens(run)) each += pi2_drafting_bytes(run, context_tokens);
     return each + sampler_bytes(context_tokens);
 }
 
-static pi2_status spend(pi2_planned_run *run, const pi2_run_trace *trace) {
+static pi2_status spend_once(pi2_planned_run *run, const pi2_run_trace *trace) {
     const uint64_t empty = session_bytes(run, 0), sampler = sampler_bytes(0);
     const pi2_run_costs costs = {
-        .list_bytes = list_bytes(run, trace), .draft_tokens = draft_tokens_of(run),
+        .list_bytes = list_bytes(run, trace), .draft_tokens = pi2_planned_run_draft_tokens(run),
         .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),
         .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
         /* A sampler that takes the place of another is there beside it. */
         .session_bytes = sampler + pi2_sampler_candidate_bytes(run->source.model->shape.vocabulary_size),
-        .session_bytes_per_token = sampler_bytes(1) - sampler,
+        .session_bytes_per_token = sampler_bytes(1) - sampler + (run->draft ? run->draft->bytes_per_token : 0),
         .each_session_bytes = empty, .each_session_bytes_per_token = session_bytes(run, 1) - empty };
     return pi2_run_plan_spend(run, &costs);
+}
+
+pi2_status pi2_planned_run_spend(pi2_planned_run *run) { return spend_once(run, NULL); }
+
+/* A draft model takes its part of the budget where that pays. */
+static pi2_status spend(pi2_planned_run *run, const pi2_run_trace *trace) {
+    struct pi2_run_draft *draft = run->draft;
+    if (!draft) return spend_once(run, trace);
+    run->draft = NULL;
+    const pi2_status alone = spend_once(run, trace);
+    run->draft = draft;
+    if (alone != PI2_OK) return alone;
+    const pi2_memory_plan without = run->plan.memory;
+    const bool fits = spend_once(run, trace) == PI2_OK;
+    const pi2_memory_plan with = run->plan.memory;
+    if (pi2_run_judge_draft(run, fits ? &with : NULL, &without)) return PI2_OK;
+    return spend_once(run, trace);
 }
 
 /* ---- the cluster file ---- */
@@ -325,6 +339,10 @@ static void fill_report(pi2_planned_run *run) {
     report->parameter_count = model->parameter_count;
     report->sequences = run->plan.memory.shape.sequences;
     report->draft_tokens = run->plan.memory.draft_tokens;
+    if (run->draft) {
+        report->draft_model = run->draft->path;
+        report->draft_bytes = run->draft->bytes + run->draft->bytes_per_token * run->plan.memory.shape.context_tokens;
+    }
     report->context_tokens = run->plan.memory.shape.context_tokens;
     report->trained_context_tokens = model->shape.context_length;
     report->batch_tokens = run->plan.memory.shape.batch_tokens;
@@ -369,7 +387,8 @@ pi2_status pi2_planned_run_open(const pi2_engine_options *options, pi2_planned_r
     if (!run->options.sequences) run->options.sequences = 1;
     copy_text(run->source.model_path, sizeof run->source.model_path, options->model_path, length);
     PI2_TRY(pi2_run_plan_begin(run));
-    return open_model(run, gguf_out);
+    PI2_TRY(open_model(run, gguf_out));
+    return pi2_run_open_draft(run);
 }
 
 pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, pi2_gguf **gguf) {
@@ -404,6 +423,7 @@ pi2_status pi2_planned_run_make_predictor(const pi2_engine_options *options, pi2
 }
 
 void pi2_planned_run_close(pi2_planned_run *run) {
+    pi2_run_close_draft(run);
     pi2_run_plan_free(&run->plan);
     free(run->source.chat_template);
     free(run->source.template_variables);

@@ -6,6 +6,9 @@
 #include "file_formats/gguf.h"
 #include "planner/planned_run.h"
 
+/** Stacks, code that has not run yet, the ring of the I/O thread, malloc's slack. */
+enum { PI2_RUN_GROWTH_BYTES = 900 * 1000 };
+
 /**
  * Opens the model that the options name. run: zeroed; closed by the caller, whatever is returned. gguf_out: the file,
  * which stays open; pi2_gguf_close() by the caller.
@@ -20,6 +23,11 @@ pi2_status pi2_planned_run_open(const pi2_engine_options *options, pi2_planned_r
  * Errors  as pi2_engine_open()
  */
 pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, pi2_gguf **gguf);
+
+/** Spends the budget of an opened run by its options. Errors  as pi2_memory_plan_make() */
+pi2_status pi2_planned_run_spend(pi2_planned_run *run);
+/** Tokens that may be guessed ahead: what the options ask for, or 0 where guesses cannot be. */
+uint32_t pi2_planned_run_draft_tokens(const pi2_planned_run *run);
 
 /** Both, for a run that does not begin. Errors as pi2_plan_make(). The run is closed by the caller all the same. */
 pi2_status pi2_planned_run_make(const pi2_engine_options *options, pi2_planned_run *run);

@@ -63,6 +63,7 @@ typedef struct pi2_planned_run {
     pi2_run_texts texts;
     pi2_run_source source;
     pi2_run_plan plan;
+    struct pi2_run_draft *draft;    /* a smaller model that guesses ahead (engine/run_draft.h); NULL: none */
 } pi2_planned_run;
 
 /** Says one line through the caller's log callback, if there is one. */

@@ -80,6 +80,7 @@ for file in "$sources"/src/*/*.c "$sources"/src/*/*/*.c "$sources"/programs/cli/
     */bench_report.c) list=bench ;;
     */chat.c | */generation.c | */answer_text.c | */line_editor.c | */terminal_input.c | */engine_text.c | \
     */guard_report.c) list=run ;;
+    */draft_options.c|*/run_draft.c) list="run plan" ;;
     */main.c) list= ;;
     */completion.c) continue ;; # scripts for shells, with options of the shells' commands
     */template_file.c | */prompt.c) list="run apply-template" ;;

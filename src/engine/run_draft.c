@@ -1,0 +1,198 @@
+/* run_draft.c: a draft model is opened, held against the model that it guesses for, and weighed. */
+#include "engine/run_draft.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/parse_size.h"
+#include "planner/draft_forecast.h"
+
+enum {
+    BATCH_TOKENS = 64,                          /* of the prompts that it reads */
+    NEAR_CONTEXT = 256, FAR_CONTEXT = 1024,     /* between which what a token of the context takes is seen */
+    PADDING_MOST = 128                          /* ids that vocabularies may have more behind those in common */
+};
+static const uint64_t any_budget = 1ull << 46;  /* its run only lays out what it takes: the budget is another's */
+
+/* ---- the vocabulary ---- */
+
+static pi2_status refuse_vocabulary(const pi2_planned_run *run, const pi2_planned_run *draft, const char *what) {
+    return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: %s; a draft model needs the same vocabulary",
+                    draft->source.model_path, run->source.model_path, what);
+}
+
+/* Bytes that a line of text can hold, 24 at most. */
+static void print_piece(const pi2_tokenizer *tokenizer, int32_t token, char *text, size_t capacity) {
+    size_t length = 0, used = 0;
+    const char *piece = pi2_tokenizer_piece(tokenizer, token, true, &length);
+    for (size_t i = 0; i < length && i < 24 && used + 5 < capacity; i++) {
+        const unsigned char byte = (unsigned char)piece[i];
+        const bool is_plain = byte > 0x20 && byte < 0x7f && byte != '\\' && byte != '"';
+        used += (size_t)snprintf(text + used, capacity - used, is_plain ? "%c" : "\\x%02x", byte);
+    }
+    text[used] = '\0';
+}
+
+static pi2_status check_pieces(const pi2_planned_run *run, const pi2_planned_run *draft, uint32_t count) {
+    const pi2_tokenizer *ours = run->source.tokenizer, *theirs = draft->source.tokenizer;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t lengths[2];
+        const char *left = pi2_tokenizer_piece(ours, (int32_t)i, true, &lengths[0]);
+        const char *right = pi2_tokenizer_piece(theirs, (int32_t)i, true, &lengths[1]);
+        if (lengths[0] == lengths[1] && memcmp(left, right, lengths[0]) == 0) continue;
+        char texts[2][128], what[320];
+        print_piece(ours, (int32_t)i, texts[0], sizeof texts[0]);
+        print_piece(theirs, (int32_t)i, texts[1], sizeof texts[1]);
+        (void)snprintf(what, sizeof what, "its token %u is \"%s\", the model's is \"%s\"", i, texts[1], texts[0]);
+        return refuse_vocabulary(run, draft, what);
+    }
+    return PI2_OK;
+}
+
+static pi2_status check_vocabulary(const pi2_planned_run *run, const pi2_planned_run *draft) {
+    const pi2_tokenizer *ours = run->source.tokenizer, *theirs = draft->source.tokenizer;
+    const uint32_t our_count = pi2_tokenizer_vocabulary_size(ours), count = pi2_tokenizer_vocabulary_size(theirs);
+    const uint32_t least = our_count < count ? our_count : count;
+    char what[160];
+    if (our_count + count - 2 * least > PADDING_MOST) {
+        (void)snprintf(what, sizeof what, "its vocabulary has %u tokens, the model's has %u", count, our_count);
+        return refuse_vocabulary(run, draft, what);
+    }
+    if (pi2_tokenizer_adds_bos(ours) != pi2_tokenizer_adds_bos(theirs) ||
+        (pi2_tokenizer_adds_bos(ours) && pi2_tokenizer_bos(ours) != pi2_tokenizer_bos(theirs))) {
+        (void)snprintf(what, sizeof what, "its texts begin with token %d, the model's with %d (-1: none)",
+                       pi2_tokenizer_adds_bos(theirs) ? (int)pi2_tokenizer_bos(theirs) : -1,
+                       pi2_tokenizer_adds_bos(ours) ? (int)pi2_tokenizer_bos(ours) : -1);
+        return refuse_vocabulary(run, draft, what);
+    }
+    return check_pieces(run, draft, least);
+}
+
+/* ---- what it takes ---- */
+
+static pi2_status bytes_at(pi2_planned_run *run, uint32_t context_tokens, uint64_t *bytes_out) {
+    run->options.context_tokens = context_tokens;
+    PI2_TRY(pi2_planned_run_spend(run));
+    const pi2_memory_plan *plan = &run->plan.memory;
+    *bytes_out = plan->weight_room + plan->scratch_bytes + plan->staging_bytes + plan->cache_bytes +
+                 plan->session_bytes;
+    return PI2_OK;
+}
+
+static uint64_t token_bytes(const pi2_extent_layout *layout) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < layout->extent_count; i++) {
+        if (layout->groups[layout->extents[i].group].kind != PI2_GROUP_EMBEDDING) bytes += layout->extents[i].bytes;
+    }
+    return bytes;
+}
+
+/* Beside all these, what the lists of a store and the like take: as much again as a run without weights is given. */
+static pi2_status measure(pi2_run_draft *draft) {
+    uint64_t near = 0, far = 0;
+    const uint32_t most = draft->run.source.model->shape.learned_positions;
+    const uint32_t low = most && most < FAR_CONTEXT ? most / 4 + 1 : NEAR_CONTEXT;
+    const uint32_t high = most && most < FAR_CONTEXT ? most : FAR_CONTEXT;
+    PI2_TRY(bytes_at(&draft->run, low, &near));
+    PI2_TRY(bytes_at(&draft->run, high, &far));
+    draft->bytes_per_token = far > near ? (far - near + high - low - 1) / (high - low) : 0;
+    const uint64_t grown = draft->bytes_per_token * low;
+    draft->bytes = (near > grown ? near - grown : 0) + PI2_RUN_GROWTH_BYTES;
+    draft->token_bytes = token_bytes(draft->run.source.model->layout);
+    return PI2_OK;
+}
+
+/* ---- opening ---- */
+
+static pi2_engine_options options_of(const pi2_planned_run *run) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = run->options.draft_model_path;
+    options.memory_bytes = any_budget;
+    options.sequences = run->options.sequences;
+    options.batch_tokens = BATCH_TOKENS;
+    options.thread_count = run->plan.thread_count;
+    options.allow_prepare = false;
+    options.sparsity = "off";
+    options.keep_memory = true;
+    options.cache_type = PI2_CACHE_F16;
+    options.callbacks.cancelled = run->options.callbacks.cancelled;
+    options.callbacks.user = run->options.callbacks.user;
+    return options;
+}
+
+static pi2_status open_draft(const pi2_planned_run *run, pi2_run_draft *draft) {
+    const pi2_engine_options options = options_of(run);
+    PI2_TRY(pi2_planned_run_open(&options, &draft->run, &draft->gguf));
+    (void)snprintf(draft->path, sizeof draft->path, "%s", draft->run.source.model_path);
+    if (pi2_model_is_recurrent(&draft->run.source.model->shape)) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s keeps a state that cannot be taken back, as wrong guesses must be: it "
+                        "cannot be a draft model", draft->run.source.model_path);
+    }
+    PI2_TRY(check_vocabulary(run, &draft->run));
+    return measure(draft);
+}
+
+pi2_status pi2_run_open_draft(pi2_planned_run *run) {
+    const char *path = run->options.draft_model_path;
+    if (!path || !*path || run->options.draft_tokens == 0) return PI2_OK;
+    if (pi2_planned_run_draft_tokens(run) == 0) {
+        pi2_planned_run_log(run, "%s is left out: nothing is guessed %s", path,
+                            run->options.record_trace ? "beside a recorded trace"
+                                                      : "where wrong guesses cannot be taken back, as of this model");
+        return PI2_OK;
+    }
+    run->draft = calloc(1, sizeof *run->draft);
+    if (!run->draft) return pi2_fail(PI2_ERR_MEMORY, "no memory for a draft model");
+    return open_draft(run, run->draft);
+}
+
+void pi2_run_close_draft(pi2_planned_run *run) {
+    if (!run->draft) return;
+    pi2_gguf_close(run->draft->gguf);
+    pi2_planned_run_close(&run->draft->run);
+    free(run->draft);
+    run->draft = NULL;
+}
+
+/* ---- whether it pays ---- */
+
+static uint64_t missing_bytes(const pi2_planned_run *run, const pi2_memory_plan *plan) {
+    if (plan->everything_resident) return 0;
+    const uint64_t all = token_bytes(run->source.model->layout);
+    const uint64_t in_memory = plan->resident_room + plan->neuron_bytes;
+    return all > in_memory ? all - in_memory : 0;
+}
+
+bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, const pi2_memory_plan *without) {
+    const pi2_run_draft *draft = run->draft;
+    const char *path = draft->path;
+    if (with && run->options.draft_always) return true;
+    const uint64_t context = (with ? with : without)->shape.context_tokens;
+    char size[PI2_SIZE_TEXT_BYTES];
+    (void)pi2_format_size(draft->bytes + draft->bytes_per_token * context, size);
+    if (!with || with->draft_tokens == 0) {
+        pi2_planned_run_log(run, "%s is left out: it would take %s, and the budget has no room for it beside the model",
+                            path, size);
+    } else if (run->source.model->shape.expert_count && !with->everything_resident) {
+        pi2_planned_run_log(run, "%s is left out: each token that it guesses would read experts of its own "
+                            "(--draft-always uses it all the same)", path);
+    } else {
+        const pi2_draft_forecast_request request = {
+            .pass_bytes = token_bytes(run->source.model->layout), .missing_bytes = missing_bytes(run, without),
+            .missing_with_bytes = missing_bytes(run, with), .draft_bytes = draft->token_bytes,
+            .most = with->draft_tokens };
+        const pi2_draft_forecast forecast = pi2_forecast_draft(&request);
+        if (forecast.length) {
+            pi2_planned_run_log(run, "%s guesses ahead, and takes %s: about %.1f tokens in %.1f times the time of one",
+                                path, size, forecast.tokens, forecast.time);
+            return true;
+        }
+        pi2_planned_run_log(run, "%s is left out: it would take %s and more time than its guesses save "
+                            "(--draft-always uses it all the same)", path, size);
+    }
+    pi2_run_close_draft(run);
+    return false;
+}

@@ -1,0 +1,34 @@
+/*
+ * run_draft.h: a small model that guesses for a larger one, as far as it is planned: who it is, what it takes.
+ *
+ * All of its weights stay in memory, within the budget of the run that it guesses for. Its sessions are that run's, and
+ * as long; one team of threads computes for both, one after the other.
+ */
+#ifndef PI2_ENGINE_RUN_DRAFT_H
+#define PI2_ENGINE_RUN_DRAFT_H
+
+#include "engine/run_source.h"
+
+typedef struct pi2_run_draft {
+    pi2_planned_run run;       /* opened, not settled; zeros once an engine has it */
+    pi2_gguf *gguf;            /* its file, while weights may come from it */
+    char path[1024];
+    uint64_t bytes, bytes_per_token; /* that it takes beside what is open already, and by token of the context */
+    uint64_t token_bytes;      /* weights that one of its tokens uses */
+} pi2_run_draft;
+
+/**
+ * Opens the draft model that the run's options name, where there are guesses to make; where there are none, one line
+ * says so. The run's model is open.
+ * Errors  as pi2_planned_run_open(), and INVALID (another vocabulary: what differs), UNSUPPORTED (its states cannot be
+ *         taken back)
+ */
+pi2_status pi2_run_open_draft(pi2_planned_run *run);
+/** Ends it. Nothing where there is none. */
+void pi2_run_close_draft(pi2_planned_run *run);
+
+/** Leaves the draft model out where it does not pay by the plans with and without it, and says so.
+ *  with: NULL: the budget has no room for it. True: it stays. */
+bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, const pi2_memory_plan *without);
+
+#endif

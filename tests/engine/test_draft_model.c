@@ -1,0 +1,320 @@
+/*
+ * Goal:   with a draft model the text is the same, greedy and with temperature, in memory and streamed, however many
+ *         threads compute and however answers follow one another; its memory is in the budget; one that cannot guess
+ *         for the model, or would not pay, is refused or left out with a line that says why.
+ * Method: a tiny model that streams; drafts are itself and one with other weights, which is nearly always wrong. Their
+ *         answers are held against an engine without guesses.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "powerinfer2/generate.h"
+#include "powerinfer2/plan.h"
+#include "support/emulator.h"
+#include "support/family_model.h"
+#include "support/sanitizer.h"
+#include "support/small_budget.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { CONTEXT = 96, ANSWER = PI2_UNDER_TSAN ? 6 : 20, TURNS = 3, SCARCE = 14000000, OWN_WEIGHTS = 12000000 };
+
+static char *model_path, *other_path, *longer_path, *tokens_path, *beginning_path, *few_path;
+static char logged[4096];
+
+static void keep_line(void *user, const char *line) {
+    (void)user;
+    const size_t used = strlen(logged);
+    (void)snprintf(logged + used, sizeof logged - used, "%s\n", line);
+}
+
+static pi2_engine_options options_of(const char *draft) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = model_path;
+    options.context_tokens = CONTEXT;
+    options.batch_tokens = 16;
+    options.thread_count = 2;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
+    options.draft_tokens = draft ? 6 : 0;
+    options.draft_model_path = draft;
+    options.draft_always = true;
+    options.callbacks.log = keep_line;
+    logged[0] = '\0';
+    return options;
+}
+
+/* ---- the same text ---- */
+
+typedef struct variation {
+    const char *name;
+    uint64_t more_bytes; /* 0: everything in memory */
+    uint32_t threads, most, least;
+    float temperature;
+    bool is_other;       /* the draft model has other weights */
+} variation;
+
+typedef struct answers {
+    int32_t tokens[TURNS * ANSWER];
+    size_t count;
+} answers;
+
+static bool take_token(void *user, int32_t token) {
+    answers *seen = user;
+    seen->tokens[seen->count++] = token;
+    return true;
+}
+
+/* A prompt, another that goes on from a part of it, and the first again: what is kept of the timeline shrinks. */
+static void answer_turns(pi2_engine *engine, float temperature, answers *seen, pi2_drafter_counters counters[2]) {
+    static const int32_t prompt[] = { 20, 21, 22, 23, 24, 25, 26, 20, 21, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49 };
+    static const size_t counts[TURNS] = { 12, 19, 9 }, kept[TURNS] = { 0, 12, 4 };
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = temperature;
+    sampling.seed = 3;
+    sampling.repeat_penalty = 1.1f;
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(engine, &sampling, &session), PI2_OK);
+    for (int i = 0; i < TURNS; i++) {
+        const pi2_answer_options options = { .limit = ANSWER, .user = seen, .token = take_token };
+        pi2_answer_result result;
+        assert_int_equal(pi2_session_truncate(session, (uint32_t)kept[i]), PI2_OK);
+        if (pi2_generate(session, prompt, counts[i], &options, &result) != PI2_OK) fail_msg("%s", pi2_error_text());
+    }
+    assert_int_equal(pi2_session_count_drafters(session, counters, 2), counters ? 2 : 0);
+    pi2_session_free(session);
+}
+
+static void check(const variation *v) {
+    pi2_engine_options options = options_of(NULL);
+    pi2_engine *engine = NULL;
+    answers plain = { .count = 0 }, drafted = { .count = 0 };
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    answer_turns(engine, v->temperature, &plain, NULL);
+    pi2_engine_close(engine);
+
+    options = options_of(v->is_other ? other_path : model_path);
+    options.thread_count = v->threads;
+    options.draft_tokens = v->most;
+    options.draft_least_tokens = v->least;
+    const pi2_status status = v->more_bytes ? pi2_small_budget_open(&options, v->more_bytes, &engine)
+                                            : pi2_engine_open(&options, &engine);
+    if (status != PI2_OK) fail_msg("%s: %s", v->name, pi2_error_text());
+    const pi2_engine_report *report = pi2_engine_get_report(engine);
+    if (!report->draft_model) fail_msg("%s: no draft model: %s", v->name, logged);
+    assert_int_equal(v->more_bytes > 0, report->resident_bytes < report->weight_bytes);
+    pi2_drafter_counters counters[2];
+    answer_turns(engine, v->temperature, &drafted, counters);
+    pi2_engine_close(engine);
+    assert_string_equal(counters[1].name, "model");
+    assert_true(counters[1].guessed > 0);
+    assert_true(counters[1].draft_ns > 0);
+    if (!v->is_other && v->temperature <= 0) { /* penalties, which it does not know, may pick another token */
+        assert_true(counters[1].right * 3 > counters[1].guessed);
+    }
+    if (plain.count != drafted.count || memcmp(plain.tokens, drafted.tokens, plain.count * sizeof plain.tokens[0])) {
+        fail_msg("%s: the text is another one", v->name);
+    }
+}
+
+static void test_the_text_is_the_same(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { "itself, in memory", 0, 2, 6, 0, 0, false },
+        { "itself, at 0.8, streamed", SCARCE + OWN_WEIGHTS, 2, 3, 0, 0.8f, false },
+        { "another, at 0.8", 0, 1, 6, 0, 0.8f, true },
+        { "another, streamed", SCARCE, 1, 15, 2, 0, true },
+    };
+    for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) check(&variations[i]);
+}
+
+/* Without penalties it picks what it guessed, unless a context ends between. */
+static void test_a_model_guesses_for_itself(void **state) {
+    (void)state;
+    pi2_engine_options options = options_of(model_path);
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = 0;
+    pi2_session *session = NULL, *fork = NULL;
+    assert_int_equal(pi2_session_create(engine, &sampling, &session), PI2_OK);
+    answers seen = { .count = 0 };
+    static const int32_t prompt[] = { 30, 31, 32, 33 };
+    const pi2_answer_options answer = { .limit = 3 * ANSWER, .user = &seen, .token = take_token };
+    pi2_answer_result result;
+    assert_int_equal(pi2_generate(session, prompt, 4, &answer, &result), PI2_OK);
+    pi2_drafter_counters counters[2];
+    pi2_draft_counters all;
+    assert_int_equal(pi2_session_count_drafters(session, counters, 2), 2);
+    pi2_session_count_drafts(session, &all);
+    assert_true(counters[1].passes > 1);
+    assert_true(counters[1].right * 10 >= counters[1].guessed * 7); /* the last guess goes beyond the answer's end */
+    assert_true(all.passes * 2 < seen.count);
+    /* One sequence, which is in use, of the model that guesses too. */
+    assert_int_equal(pi2_session_fork(session, NULL, &fork), PI2_ERR_INVALID);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+}
+
+/* ---- what is refused ---- */
+
+static void expect_refusal(const char *draft, pi2_status wanted, const char *words) {
+    pi2_engine_options options = options_of(draft);
+    pi2_engine *engine = NULL;
+    assert_int_equal(pi2_engine_open(&options, &engine), wanted);
+    assert_null(engine);
+    if (!strstr(pi2_error_text(), words)) fail_msg("'%s' lacks '%s'", pi2_error_text(), words);
+    assert_null(strchr(pi2_error_text(), '\n'));
+}
+
+/* Where `text` begins behind `from`. */
+static long find_text(FILE *file, const char *text, long from) {
+    const size_t length = strlen(text);
+    size_t found = 0;
+    assert_int_equal(fseek(file, from, SEEK_SET), 0);
+    for (long at = from;; at++) {
+        const int byte = fgetc(file);
+        assert_int_not_equal(byte, EOF);
+        found = byte == text[found] ? found + 1 : byte == text[0];
+        if (found == length) return at + 1 - (long)length;
+    }
+}
+
+/* The same vocabulary, but for one token. */
+static void alter_token(const char *path) {
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    const long token = find_text(file, "<|im_end|>", find_text(file, "tokenizer.ggml.tokens", 0));
+    assert_int_equal(fseek(file, token, SEEK_SET), 0);
+    assert_true(fputs("<|im_enz|>", file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void test_another_vocabulary(void **state) {
+    (void)state;
+    alter_token(tokens_path);
+    expect_refusal(tokens_path, PI2_ERR_INVALID, "is \"<|im_enz|>\", the model's is \"<|im_end|>\"");
+    expect_refusal(beginning_path, PI2_ERR_INVALID, "its texts begin with token 1, the model's with -1 (-1: none)");
+    expect_refusal(few_path, PI2_ERR_INVALID, "its vocabulary has");
+    expect_refusal("/nowhere/draft.gguf", PI2_ERR_IO, "/nowhere/draft.gguf");
+    pi2_engine_options options = options_of(longer_path); /* some ids more, which no text gives, are no difference */
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_string_equal(pi2_engine_get_report(engine)->draft_model, longer_path);
+    pi2_engine_close(engine);
+}
+
+/* Nothing guesses where wrong guesses cannot be taken back; a model that keeps such a state guesses for none. */
+static void test_recurrent_states(void **state) {
+    (void)state;
+    char *path = test_folder_path("recurrent.gguf");
+    assert_int_equal(pi2_family_model_write_apart("qwen35", PI2_Q8_0, 1, path), 0);
+    expect_refusal(path, PI2_ERR_UNSUPPORTED, "a state that cannot be taken back");
+    pi2_engine_options options = options_of(other_path);
+    options.model_path = path;
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_null(pi2_engine_get_report(engine)->draft_model);
+    assert_non_null(strstr(logged, "other.gguf is left out: nothing is guessed where"));
+    pi2_engine_close(engine);
+}
+
+/* ---- what it takes ---- */
+
+static void test_what_does_not_pay_is_left_out(void **state) {
+    (void)state;
+    pi2_engine_options options = options_of(model_path);
+    options.draft_always = false; /* as large as the model, and all of that in memory */
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_null(pi2_engine_get_report(engine)->draft_model);
+    assert_non_null(strstr(logged, "more time than its guesses save"));
+    pi2_engine_close(engine);
+    options = options_of(model_path); /* as little memory as the model itself can live with */
+    if (pi2_small_budget_open(&options, 9000000, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_null(pi2_engine_get_report(engine)->draft_model);
+    assert_non_null(strstr(logged, "no room for it"));
+    pi2_engine_close(engine);
+    options = options_of(model_path);
+    options.draft_tokens = 0; /* nothing is to be guessed: it is not even looked for */
+    options.draft_model_path = "/nowhere/draft.gguf";
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_engine_close(engine);
+}
+
+/* What the weights lose is at least what the draft model's weights are. */
+static void test_its_memory_is_in_the_budget(void **state) {
+    (void)state;
+    pi2_plan *plans[2] = { NULL, NULL };
+    uint64_t drafting = 0;
+    for (int i = 0; i < 2; i++) {
+        pi2_engine_options options = options_of(i ? other_path : NULL);
+        options.draft_tokens = 6;
+        options.memory_bytes = 60000000;
+        if (pi2_plan_make(&options, NULL, NULL, &plans[i]) != PI2_OK) fail_msg("%s", pi2_error_text());
+        size_t count = 0;
+        const pi2_plan_line *lines = pi2_plan_lines(plans[i], &count);
+        uint64_t sum = 0;
+        for (size_t k = 0; k < count; k++) {
+            if (strcmp(lines[k].what, "draft model") == 0) drafting = lines[k].bytes;
+            sum += lines[k].resident_bytes;
+        }
+        assert_true(sum <= 60000000);
+    }
+    const pi2_engine_report *with = pi2_plan_report(plans[1]);
+    assert_non_null(with->draft_model);
+    assert_int_equal(drafting, with->draft_bytes);
+    assert_true(drafting > 3000000); /* its weights alone */
+    assert_true(with->process_bytes > pi2_plan_report(plans[0])->process_bytes + 3000000);
+    for (int i = 0; i < 2; i++) pi2_plan_free(plans[i]);
+}
+
+static int write(const char *path, uint32_t layers, uint32_t seed, uint32_t vocabulary_size) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = layers;
+    options.seed = seed;
+    options.embedding_length = 512;
+    options.feed_forward_length = 3072;
+    options.head_count = 8;
+    options.tied_head = false;
+    options.vocabulary_size = vocabulary_size;
+    return pi2_tiny_model_write_apart(&options, path);
+}
+
+static int write_other_tokens(const char *path) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.vocabulary = PI2_TINY_SPM;
+    return pi2_tiny_model_write_apart(&options, path);
+}
+
+static int set_up(void **state) {
+    (void)test_folder_begin(state);
+    model_path = test_folder_path("model.gguf");
+    other_path = test_folder_path("other.gguf");
+    tokens_path = test_folder_path("tokens.gguf");
+    longer_path = test_folder_path("longer.gguf");
+    beginning_path = test_folder_path("beginning.gguf");
+    few_path = test_folder_path("few.gguf");
+    return write(model_path, 4, 1, 0) || write(other_path, 1, 7, 0) || write(few_path, 1, 1, 600) ||
+           write(tokens_path, 1, 1, 0) || write(longer_path, 1, 1, 400) || write_other_tokens(beginning_path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_text_is_the_same), cmocka_unit_test(test_a_model_guesses_for_itself),
+        cmocka_unit_test(test_another_vocabulary), cmocka_unit_test(test_recurrent_states),
+        cmocka_unit_test(test_what_does_not_pay_is_left_out), cmocka_unit_test(test_its_memory_is_in_the_budget),
+    };
+    return cmocka_run_group_tests_name("draft model", tests, set_up, test_folder_end);
+}
