@@ -92,6 +92,10 @@ static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     fork->position = session->position;
     fork->state_position = session->state_position;
     fork->saved_position = session->saved_position;
+    fork->cache = session->cache;
+    fork->pages_kept = session->pages_kept;
+    fork->recalled_ns = session->recalled_ns;
+    fork->is_loaded = session->is_loaded;
     fork->detokenizer = session->detokenizer;
     memcpy(fork->timeline, session->timeline, session->position * sizeof *session->timeline);
     if (session->drafting) {
@@ -201,20 +205,27 @@ uint32_t pi2_session_kept(const pi2_session *session, uint32_t position) {
                                                                                              : 0;
 }
 
-pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
-    if (position > session->position) {
-        return pi2_fail(PI2_ERR_INVALID, "the timeline has %u tokens, it cannot be cut to %u", session->position,
-                        position);
-    }
-    pi2_engine_take_turn(session->engine);
+void pi2_session_cut(pi2_session *session, uint32_t position) {
     pi2_session_drop_ahead(session, NULL);
     if (session->drafting) pi2_drafting_truncate(session->drafting, position);
     if (session->saved_position != PI2_NO_POSITION && session->saved_position > position) {
         session->saved_position = PI2_NO_POSITION;
     }
     if (session->state_position > position) session->state_position = PI2_NO_POSITION;
+    const uint32_t pages = position / pi2_session_page_tokens(session);
+    if (session->pages_kept > pages) session->pages_kept = pages;
+    if (position == 0) session->is_loaded = false;
     session->position = position;
     session->logits_count = 0;
+}
+
+pi2_status pi2_session_truncate(pi2_session *session, uint32_t position) {
+    if (position > session->position) {
+        return pi2_fail(PI2_ERR_INVALID, "the timeline has %u tokens, it cannot be cut to %u", session->position,
+                        position);
+    }
+    pi2_engine_take_turn(session->engine);
+    pi2_session_cut(session, position);
     pi2_engine_end_turn(session->engine);
     return PI2_OK;
 }

@@ -131,6 +131,7 @@ void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32
     memcpy(session->timeline + session->position, tokens, count * sizeof *tokens);
     if (session->drafting) pi2_drafting_push(session->drafting, tokens, count);
     session->position += count;
+    pi2_session_keep_pages(session);
 }
 
 /* Tokens of the next pass, of `left`: where a predictor serves, as few as go by neuron, and none before its time. */
@@ -142,7 +143,7 @@ static uint32_t next_batch(const pi2_session *session, size_t left) {
     } else if (session->predicts && shape->neuron_tokens < most) {
         most = shape->neuron_tokens;
     }
-    return left < most ? (uint32_t)left : most;
+    return pi2_session_until_page(session, left < most ? (uint32_t)left : most);
 }
 
 static pi2_status append_batches(pi2_session *session, const int32_t *tokens, size_t token_count,
@@ -231,6 +232,7 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
     }
     pi2_drafting_note_pass(session->drafting, guessed, pi2_clock_ns() - begin_ns);
     session->timeline[session->position++] = token; /* drafting has it already */
+    pi2_session_keep_pages(session);
     session->logits_first = 0;
     session->logits_count = 1;
     memcpy(session->ahead, tokens + 1, guessed * sizeof *tokens);

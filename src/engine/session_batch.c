@@ -68,7 +68,8 @@ static pi2_session_pass next_pass(const batch_call *call) {
         const pi2_session_tokens *part = &call->parts[i];
         const pi2_session *session = part->session;
         const uint32_t room = most - batch.token_count;
-        const uint32_t count = session->batch_left < room ? (uint32_t)session->batch_left : room;
+        const uint32_t wanted = session->batch_left < room ? (uint32_t)session->batch_left : room;
+        const uint32_t count = pi2_session_until_page(session, wanted);
         const bool is_last = count == session->batch_left;
         table->spans[batch.span_count++] = (pi2_batch_span){
             session->sequence, session->position, count,
@@ -76,6 +77,7 @@ static pi2_session_pass next_pass(const batch_call *call) {
         memcpy(table->tokens + batch.token_count, part->tokens + part->token_count - session->batch_left,
                count * sizeof *part->tokens);
         batch.token_count += count;
+        if (!is_last) break; /* only the last span may be a part of one */
     }
     return (pi2_session_pass){ .batch = batch, .first_logits = call->logits_rows };
 }

@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/fail.h"
 #include "base/little_endian.h"
 #include "engine/session_internal.h"
@@ -56,6 +58,24 @@ static pi2_status describe(const pi2_session *session, uint32_t first, uint32_t 
     const char *arithmetic = pi2_engine_arithmetic(session->engine);
     memcpy(header->arithmetic, arithmetic, strlen(arithmetic));
     return pi2_engine_weights_hash(session->engine, &header->weights_hash);
+}
+
+pi2_status pi2_session_identity(const pi2_session *session, uint64_t *identity_out) {
+    pi2_state_header header;
+    uint8_t bytes[24 + PI2_STATE_ARITHMETIC_BYTES] = { 0 };
+    PI2_TRY(describe(session, 0, 1, &header));
+    pi2_store_le64(bytes, header.weights_hash);
+    pi2_store_le64(bytes + 8, header.states_hash);
+    pi2_store_le64(bytes + 16, PI2_STATE_VERSION);
+    memcpy(bytes + 24, header.arithmetic, sizeof header.arithmetic);
+    *identity_out = XXH3_64bits(bytes, sizeof bytes);
+    return PI2_OK;
+}
+
+uint64_t pi2_session_page_bytes(const pi2_session *session, uint32_t first, uint32_t end) {
+    const pi2_state_header header = { .first = first, .position = end, .saved_position = PI2_NO_POSITION,
+                                      .state_position = session->is_recurrent ? end : PI2_NO_POSITION };
+    return PI2_STATE_HEADER_BYTES + body_bytes(session, &header);
 }
 
 static pi2_status check_whose(const pi2_session *session, const pi2_state_reader *reader) {
@@ -258,10 +278,8 @@ static pi2_status get_logits(pi2_state_reader *reader, pi2_session *session) {
 
 /* Of nothing: what a failure leaves, and what is filled. */
 static void empty(pi2_session *session) {
-    pi2_session_drop_ahead(session, NULL);
-    if (session->drafting) pi2_drafting_truncate(session->drafting, 0);
+    pi2_session_cut(session, 0);
     pi2_detokenizer_reset(&session->detokenizer, false);
-    session->position = session->logits_count = 0;
     session->state_position = session->saved_position = PI2_NO_POSITION;
 }
 
@@ -277,6 +295,7 @@ static pi2_status get_body(pi2_state_reader *reader, pi2_session *session, char 
     session->state_position = header->state_position;
     session->saved_position = header->saved_position;
     session->logits_count = header->has_logits;
+    session->is_loaded = true;
     if (session->drafting) pi2_drafting_push(session->drafting, session->timeline, session->position);
     return PI2_OK;
 }
@@ -340,6 +359,7 @@ pi2_status pi2_session_read_page(pi2_session *session, const char *path, const i
     pi2_state_reader_close(&reader);
     if (status != PI2_OK) return status;
     memcpy(session->timeline + first, tokens + first, (end - first) * sizeof *tokens);
+    if (session->drafting) pi2_drafting_push(session->drafting, tokens + first, end - first);
     session->position = end;
     if (with_states) session->state_position = end;
     return PI2_OK;

@@ -6,6 +6,7 @@
 #include "engine/engine_internal.h"
 #include "engine/sampler.h"
 #include "engine/state_file.h"
+#include "powerinfer2/prompt_cache.h"
 
 struct pi2_session {
     pi2_engine *engine;
@@ -33,6 +34,10 @@ struct pi2_session {
     bool predicts;           /* of the present append: a predictor serves it, from PI2_EXACT_POSITIONS on */
     uint32_t first_logits;   /* where the next pass's logits go, of the present append's */
     size_t batch_left;       /* of a call for several sessions: tokens that are not computed yet */
+    pi2_prompt_cache *cache; /* NULL: nothing is kept */
+    uint32_t pages_kept;     /* pages of the timeline's beginning that it has, or that cannot be kept */
+    bool is_loaded;          /* from a session file, which may be made up: no page of it is kept */
+    uint64_t recalled_ns;    /* when the timeline's pages were last asked for, in the system's time */
     size_t text_bytes;
     char text[];             /* what one token completes */
 };
@@ -64,10 +69,26 @@ pi2_status pi2_session_check_tokens(const pi2_session *session, const int32_t *t
 /** pi2_session_append() of tokens that were checked, in a turn. */
 pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *tokens, size_t token_count,
                                       pi2_logits_wanted wanted);
+/** pi2_session_truncate() in a turn, of a position that the timeline has. */
+void pi2_session_cut(pi2_session *session, uint32_t position);
 /** Recurrent states become those of the position. In a turn. Errors as a pass has them */
 pi2_status pi2_session_make_states(pi2_session *session);
 
+/* prompt_cache.c */
+
+/** Tokens of a page. */
+uint32_t pi2_session_page_tokens(const pi2_session *session);
+/** Keeps the pages that have become whole. */
+void pi2_session_keep_pages(pi2_session *session);
+/** Of `count` tokens that the next pass could take, those up to where a recurrent state is kept. */
+uint32_t pi2_session_until_page(const pi2_session *session, uint32_t count);
+
 /* session_file.c */
+
+/** A number that names the model, its arithmetic and the way that states are laid out. */
+pi2_status pi2_session_identity(const pi2_session *session, uint64_t *identity_out);
+/** Bytes of a page's file. */
+uint64_t pi2_session_page_bytes(const pi2_session *session, uint32_t first, uint32_t end);
 
 /**
  * Writes the states of the positions from `first` up to `end` as a file of their own, with all tokens before and the

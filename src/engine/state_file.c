@@ -214,7 +214,7 @@ pi2_status pi2_state_reader_end(pi2_state_reader *reader, const char *what) {
     (void)XXH3_64bits_reset(reader->hash);
     reader->section_at = reader->at;
     if (pi2_load_le64(checksum) == computed) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: %s at byte %llu do not match their checksum: the saved session is damaged",
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s at byte %llu do not match their checksum: the file is damaged",
                     reader->path, what, (unsigned long long)begin);
 }
 
