@@ -19,14 +19,13 @@ void pi2_job_init(pi2_job *job, const pi2_sampling *sampling) {
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* a clock that is set makes no wait longer */
     (void)pthread_cond_init(&job->changed, &attributes);
     (void)pthread_condattr_destroy(&attributes);
-    job->text.stop_words = &job->stop_words;
 }
 
 void pi2_job_free(pi2_job *job) {
     (void)pthread_mutex_destroy(&job->mutex);
     (void)pthread_cond_destroy(&job->changed);
     free(job->prompt);
-    free(job->text.text.data);
+    free(job->text.data);
     free(job->tokens.data);
     free(job->chances);
 }
@@ -43,7 +42,7 @@ bool pi2_job_add_stop(pi2_job *job, const char *word) {
 
 bool pi2_job_is_full(pi2_job *job) {
     (void)pthread_mutex_lock(&job->mutex);
-    job->is_held = job->is_streamed && (job->text.text.length - job->text_taken >= PI2_JOB_UNTAKEN_BYTES ||
+    job->is_held = job->is_streamed && (job->text.length - job->text_taken >= PI2_JOB_UNTAKEN_BYTES ||
                                         job->chance_count - job->chances_taken >= PI2_JOB_UNTAKEN_CHANCES);
     const bool is_full = job->is_held;
     (void)pthread_mutex_unlock(&job->mutex);
@@ -51,9 +50,9 @@ bool pi2_job_is_full(pi2_job *job) {
 }
 
 size_t pi2_job_take_text(pi2_job *job, char *text_out, size_t capacity) {
-    pi2_cli_answer_text *text = &job->text;
-    const char *from = text->text.data + job->text_taken;
-    size_t length = text->shown - job->text_taken;
+    pi2_cli_text *text = &job->text;
+    const char *from = text->data + job->text_taken;
+    size_t length = text->length - job->text_taken;
     if (length > capacity) { /* at a character's beginning */
         length = capacity;
         while (length > 1 && ((unsigned char)from[length] & 0xc0) == 0x80) length--;
@@ -61,10 +60,9 @@ size_t pi2_job_take_text(pi2_job *job, char *text_out, size_t capacity) {
     if (length == 0) return 0;
     memcpy(text_out, from, length);
     job->text_taken += length;
-    if (job->text_taken == text->text.length || job->text_taken >= PI2_JOB_UNTAKEN_BYTES) {
-        memmove(text->text.data, text->text.data + job->text_taken, text->text.length - job->text_taken + 1);
-        text->text.length -= job->text_taken;
-        text->shown -= job->text_taken;
+    if (job->text_taken == text->length || job->text_taken >= PI2_JOB_UNTAKEN_BYTES) {
+        memmove(text->data, text->data + job->text_taken, text->length - job->text_taken + 1);
+        text->length -= job->text_taken;
         job->text_taken = 0;
     }
     return length;

@@ -52,7 +52,7 @@ typedef struct pi2_job {
     int socket;         /* the client's; -1: not looked at */
     bool is_cancelled;
     pi2_job_state state;
-    pi2_cli_answer_text text; /* of it, `shown` bytes may be read: a stop word may take the others back */
+    pi2_cli_text text;        /* of the answer, without the stop word */
     size_t text_taken, chances_taken; /* of those that are there */
     bool is_held;             /* nothing more was made, as the reader is behind */
     pi2_cli_tokens tokens;    /* generated; with the end token */
@@ -61,6 +61,7 @@ typedef struct pi2_job {
     size_t cached_count, computed_count; /* of the prompt's tokens: found in the session; computed so far */
     uint64_t progress_done, progress_total; /* of what has to be computed of the prompt; total 0: not begun */
     pi2_stop stop;
+    size_t stop_word;         /* which one, where a stop word ended it */
     uint32_t seed;
     pi2_status status;
     char error[PI2_JOB_ERROR_BYTES]; /* when status is not PI2_OK */

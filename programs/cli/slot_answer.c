@@ -5,11 +5,6 @@
 #include "output.h"
 #include "slots_internal.h"
 
-static pi2_status no_memory(pi2_job *job) {
-    (void)snprintf(job->error, sizeof job->error, "the machine has no memory left for the answer");
-    return PI2_ERR_MEMORY;
-}
-
 /** Puts the likeliest tokens in order behind the one that was picked. */
 static void rank(const float *logits, uint32_t count, pi2_token_chance *top, uint32_t top_count) {
     uint32_t used = 0;
@@ -38,53 +33,19 @@ static double measure_chances(const pi2_slots *slots, const float *logits, pi2_t
     return scale;
 }
 
-/** Picks a token; with its chances where they are wanted. */
-static pi2_status pick(const pi2_slots *slots, const pi2_slot *slot, int32_t *token_out,
-                       pi2_token_chance chances[1 + PI2_JOB_MOST_TOP]) {
-    const pi2_job *job = slot->job;
-    if (!job->wants_chances) return pi2_session_sample(slot->session, token_out);
-    const float *logits = pi2_session_logits(slot->session, 0);
-    const double scale = measure_chances(slots, logits, chances, job->top_count);
-    const pi2_status status = pi2_session_sample(slot->session, token_out);
-    if (status != PI2_OK) return status;
-    chances[0] = (pi2_token_chance){*token_out, (float)((double)logits[*token_out] - scale)};
-    return PI2_OK;
-}
-
-static bool add_chances(pi2_job *job, const pi2_token_chance *chances) {
+/** The mutex is held. The session has the logits that the token was picked from. */
+static bool add_chances(const pi2_slot *slot, int32_t token) {
+    pi2_job *job = slot->job;
     const uint32_t width = 1 + job->top_count;
+    const float *logits = pi2_session_logits(slot->session, 0);
     pi2_token_chance *grown = pi2_cli_grow(job->chances, job->chance_count * width, width, sizeof *grown,
                                            &job->chance_capacity);
     if (!grown) return false;
     job->chances = grown;
-    memcpy(grown + job->chance_count++ * width, chances, width * sizeof *grown);
+    pi2_token_chance *chances = grown + job->chance_count++ * width;
+    const double scale = measure_chances(slot->slots, logits, chances, job->top_count);
+    chances[0] = (pi2_token_chance){token, (float)((double)logits[token] - scale)};
     return true;
-}
-
-/** Adds a token to the answer, which whoever waits for it may then read. */
-static pi2_status add_token(pi2_slots *slots, pi2_slot *slot, int32_t token, bool ends,
-                            const pi2_token_chance *chances) {
-    pi2_job *job = slot->job;
-    size_t length = 0;
-    pi2_status status = PI2_OK;
-    if (!ends) {
-        status = pi2_session_token_text(slot->session, token, job->print_special, slots->piece, PI2_SLOT_PIECE_BYTES,
-                                        &length);
-    }
-    if (status != PI2_OK) return status;
-    (void)pthread_mutex_lock(&job->mutex);
-    job->state = PI2_JOB_DECODING;
-    bool is_added = pi2_cli_tokens_add(&job->tokens, &token, 1);
-    if (is_added && !ends) {
-        is_added = pi2_cli_answer_text_add(&job->text, slots->piece, length) &&
-                   (!job->wants_chances || add_chances(job, chances));
-    }
-    (void)pthread_cond_broadcast(&job->changed);
-    (void)pthread_mutex_unlock(&job->mutex);
-    slots->counts.answer_tokens++;
-    slot->report.answer_tokens++;
-    slot->report.all_answer_tokens++;
-    return is_added ? PI2_OK : no_memory(job);
 }
 
 static void note_time(pi2_slot *slot) {
@@ -97,51 +58,76 @@ static void note_time(pi2_slot *slot) {
     job->times.decode_ms = (double)(now_ns - slot->first_ns) / 1e6;
 }
 
-/** Whether the answer ends with the token that was added last, and why. */
-static bool has_ended(const pi2_slots *slots, const pi2_slot *slot, bool ends, pi2_stop *stop_out) {
+/** A token was picked. */
+static bool take_token(void *user, int32_t token) {
+    pi2_slot *slot = user;
+    pi2_job *job = slot->job;
+    const bool has_chances = job->wants_chances && !pi2_engine_ends_generation(slot->slots->engine, token);
+    (void)pthread_mutex_lock(&job->mutex);
+    note_time(slot);
+    job->state = PI2_JOB_DECODING;
+    slot->lacks_memory = !pi2_cli_tokens_add(&job->tokens, &token, 1) || (has_chances && !add_chances(slot, token));
+    (void)pthread_cond_broadcast(&job->changed);
+    (void)pthread_mutex_unlock(&job->mutex);
+    slot->slots->counts.answer_tokens++;
+    slot->report.answer_tokens++;
+    slot->report.all_answer_tokens++;
+    return !slot->lacks_memory;
+}
+
+/** Whoever waits for the text may read it. */
+static bool take_text(void *user, const char *text, size_t length) {
+    pi2_slot *slot = user;
+    pi2_job *job = slot->job;
+    (void)pthread_mutex_lock(&job->mutex);
+    slot->lacks_memory = !pi2_cli_text_add(&job->text, text, length);
+    (void)pthread_cond_broadcast(&job->changed);
+    (void)pthread_mutex_unlock(&job->mutex);
+    return !slot->lacks_memory;
+}
+
+static pi2_status begin_answer(pi2_slot *slot) {
     const pi2_job *job = slot->job;
-    *stop_out = ends ? PI2_STOP_EOS : job->text.is_stopped ? PI2_STOP_WORD : PI2_STOP_LIMIT;
-    if (ends || job->text.is_stopped || (job->limit >= 0 && job->tokens.length >= (size_t)job->limit)) return true;
-    *stop_out = PI2_STOP_CONTEXT;
-    return slot->length >= slots->context;
+    const pi2_answer_options options = {
+        .limit = job->limit, .special = job->print_special, .stop_words = job->stop_words.items,
+        .stop_word_count = job->stop_words.count, .user = slot, .token = take_token, .text = take_text};
+    return pi2_answer_create(slot->session, &options, &slot->answer);
 }
 
 void pi2_slot_go_on(pi2_slots *slots, pi2_slot *slot) {
-    pi2_job *job = slot->job;
-    pi2_token_chance chances[1 + PI2_JOB_MOST_TOP];
-    int32_t token = 0;
     slot->has_logits = false;
-    if (job->limit == 0) {
-        pi2_slot_end(slots, slot, PI2_OK, PI2_STOP_LIMIT, NULL);
-        return;
-    }
-    pi2_status status = pick(slots, slot, &token, chances);
-    note_time(slot);
-    const bool ends = !job->sampling.forbid_end_tokens && pi2_engine_ends_generation(slots->engine, token);
-    if (status == PI2_OK) status = add_token(slots, slot, token, ends, chances);
-    pi2_stop stop = PI2_STOP_INTERRUPTED;
-    if (status != PI2_OK || has_ended(slots, slot, ends, &stop)) {
-        pi2_slot_end(slots, slot, status, stop, NULL);
-        return;
-    }
-    slot->token = token;
-    slot->state = PI2_SLOT_DECODES;
+    pi2_status status = slot->answer ? PI2_OK : begin_answer(slot);
+    if (status == PI2_OK) status = pi2_answer_next(slot->answer, &slot->token);
+    if (status != PI2_OK) pi2_slot_end(slots, slot, status, NULL);
+    else if (slot->lacks_memory) pi2_slot_end(slots, slot, PI2_ERR_MEMORY, "no memory is left for the answer");
+    else if (slot->token < 0) pi2_slot_end(slots, slot, PI2_OK, NULL);
+    else slot->state = PI2_SLOT_DECODES;
 }
 
-/** A character that was begun, and what was held back for a stop word, belong to an answer that ended otherwise. */
-static void end_text(const pi2_slots *slots, const pi2_slot *slot, pi2_job *job) {
-    if (job->text.is_stopped || job->status != PI2_OK) return;
-    const size_t rest = pi2_session_text_finish(slot->session, slots->piece, PI2_SLOT_PIECE_BYTES);
-    (void)pi2_cli_answer_text_add(&job->text, slots->piece, rest);
-    pi2_cli_answer_text_finish(&job->text);
-    if (job->text.is_stopped) job->stop = PI2_STOP_WORD;
-}
-
-void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, pi2_stop stop, const char *error) {
+/** How the answer ended. What was held back of its text belongs to it. */
+static pi2_status finish_answer(pi2_slot *slot, pi2_status status) {
     pi2_job *job = slot->job;
+    job->stop = PI2_STOP_INTERRUPTED;
+    if (!slot->answer) return status;
+    pi2_answer_interrupt(slot->answer);
+    const pi2_answer_result result = pi2_answer_result_of(slot->answer);
+    pi2_answer_free(slot->answer);
+    slot->answer = NULL;
+    if (status != PI2_OK) return status;
+    job->stop = result.stop;
+    job->stop_word = result.stop_word;
+    return result.stop == PI2_STOP_INTERRUPTED ? PI2_ERR_INTERRUPTED : PI2_OK;
+}
+
+void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, const char *error) {
+    pi2_job *job = slot->job;
+    if (status != PI2_OK && status != PI2_ERR_INTERRUPTED) {
+        (void)snprintf(job->error, sizeof job->error, "%s", error ? error : pi2_error_text());
+    }
+    status = finish_answer(slot, status);
     slot->job = NULL;
     slot->state = PI2_SLOT_IDLE;
-    slot->has_logits = false;
+    slot->has_logits = slot->lacks_memory = false;
     slot->part = 0;
     slot->used = ++slots->clock;
     slots->counts.running--;
@@ -150,11 +136,6 @@ void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, pi2_stop 
     slots->counts.prompt_seconds += job->times.prompt_ms / 1e3;
     slots->counts.answer_seconds += job->times.decode_ms / 1e3;
     job->status = status;
-    job->stop = status == PI2_ERR_INTERRUPTED ? PI2_STOP_INTERRUPTED : stop;
-    if (status != PI2_OK && status != PI2_ERR_INTERRUPTED && !job->error[0]) {
-        (void)snprintf(job->error, sizeof job->error, "%s", error ? error : pi2_error_text());
-    }
-    end_text(slots, slot, job);
     job->state = PI2_JOB_DONE;
     (void)pthread_cond_broadcast(&job->changed);
     (void)pthread_mutex_unlock(&job->mutex);

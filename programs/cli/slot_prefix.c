@@ -103,7 +103,7 @@ void pi2_slot_begin(pi2_slots *slots, pi2_slot *slot) {
     if (is_worth_waiting(slots, job, tokens)) return;
     const pi2_status status = take(slots, slot, source, tokens);
     if (status != PI2_OK) {
-        pi2_slot_end(slots, slot, status, PI2_STOP_INTERRUPTED, NULL);
+        pi2_slot_end(slots, slot, status, NULL);
         return;
     }
     pi2_session_begin_answer(slot->session, job->prompt, job->prompt_count);

@@ -21,15 +21,14 @@ pi2_status pi2_slots_create(pi2_engine *engine, pi2_slots **slots_out) {
     if (!slots) return PI2_ERR_MEMORY;
     slots->engine = engine;
     slots->count = slots->counts.slots = report->sequences;
-    slots->context = report->context_tokens;
     slots->batch = report->batch_tokens;
     slots->is_exact = pi2_engine_is_exact(engine);
-    slots->piece = malloc(PI2_SLOT_PIECE_BYTES);
     slots->slots = calloc(slots->count, sizeof *slots->slots);
     slots->parts = calloc(slots->count, sizeof *slots->parts);
-    bool is_good = slots->piece && slots->slots && slots->parts;
+    bool is_good = slots->slots && slots->parts;
     for (uint32_t i = 0; is_good && i < slots->count; i++) {
-        slots->slots[i].timeline = malloc(slots->context * sizeof(int32_t));
+        slots->slots[i].slots = slots;
+        slots->slots[i].timeline = malloc(report->context_tokens * sizeof(int32_t));
         is_good = slots->slots[i].timeline != NULL;
     }
     if (is_good) return PI2_OK;
@@ -46,7 +45,6 @@ void pi2_slots_free(pi2_slots *slots) {
     }
     free(slots->slots);
     free(slots->parts);
-    free(slots->piece);
     free(slots);
 }
 
@@ -180,7 +178,7 @@ static void fail_pass(pi2_slots *slots, pi2_status status) {
             slot->part = computed;
             advance(slots, slot);
         }
-        pi2_slot_end(slots, slot, status, PI2_STOP_INTERRUPTED, error);
+        pi2_slot_end(slots, slot, status, error);
     }
 }
 
@@ -221,7 +219,7 @@ bool pi2_slots_step(pi2_slots *slots) {
     for (uint32_t i = 0; i < slots->count; i++) {
         pi2_slot *slot = &slots->slots[i];
         if (slot->job && pi2_job_is_unwanted(slot->job)) {
-            pi2_slot_end(slots, slot, PI2_ERR_INTERRUPTED, PI2_STOP_INTERRUPTED, NULL);
+            pi2_slot_end(slots, slot, PI2_ERR_INTERRUPTED, NULL);
         }
     }
     go_on(slots);
@@ -236,7 +234,7 @@ bool pi2_slots_step(pi2_slots *slots) {
 void pi2_slots_end_all(pi2_slots *slots) {
     for (uint32_t i = 0; i < slots->count; i++) {
         if (!slots->slots[i].job) continue;
-        pi2_slot_end(slots, &slots->slots[i], PI2_ERR_INTERRUPTED, PI2_STOP_INTERRUPTED, NULL);
+        pi2_slot_end(slots, &slots->slots[i], PI2_ERR_INTERRUPTED, NULL);
     }
 }
 

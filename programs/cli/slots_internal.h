@@ -2,11 +2,11 @@
 #ifndef PI2_CLI_SLOTS_INTERNAL_H
 #define PI2_CLI_SLOTS_INTERNAL_H
 
+#include "powerinfer2/generate.h"
 #include "slots.h"
 
-enum { PI2_SLOT_PIECE_BYTES = 65536 };
-
 typedef struct pi2_slot {
+    pi2_slots *slots;       /* whose it is */
     pi2_session *session;   /* NULL: none was needed so far, or there was no memory for a copy */
     int32_t *timeline;      /* [context]: the tokens that the session holds */
     uint32_t length;        /* of these */
@@ -14,6 +14,8 @@ typedef struct pi2_slot {
     pi2_slot_state state;
     pi2_job *job;           /* unless idle */
     bool has_logits;        /* of the timeline's last token, from which no token is picked yet */
+    pi2_answer *answer;     /* once a token was picked */
+    bool lacks_memory;      /* of the answer, while it is taken */
     int32_t token;          /* DECODES: picked, and to be computed next */
     uint32_t part;          /* tokens of the present pass */
     uint64_t used;          /* a greater number was in use later */
@@ -23,7 +25,7 @@ typedef struct pi2_slot {
 
 struct pi2_slots {
     pi2_engine *engine;
-    uint32_t count, context, batch;
+    uint32_t count, batch;
     bool is_exact;
     pi2_slot *slots;            /* [count] */
     pi2_session_tokens *parts;  /* [count] */
@@ -31,7 +33,6 @@ struct pi2_slots {
     uint32_t next_reader;       /* whose turn it is to read first */
     uint64_t clock;             /* of `used` */
     double token_ns, decode_ns; /* of a prompt's token beside others; of a pass without prompts; 0: not known yet */
-    char *piece;                /* [PI2_SLOT_PIECE_BYTES] */
     pi2_slots_counts counts;
 };
 
@@ -40,7 +41,7 @@ struct pi2_slots {
 /** Picks the next token from the session's logits, tells the job, and ends it where it ends. */
 void pi2_slot_go_on(pi2_slots *slots, pi2_slot *slot);
 /** Ends the slot's job; error: NULL: the library's of this thread. The slot is idle then, and keeps its timeline. */
-void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, pi2_stop stop, const char *error);
+void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, const char *error);
 
 /* slot_prefix.c */
 

@@ -194,7 +194,7 @@ static bool has_chances(const pi2_reply *reply) {
 
 /** Whether text or chances have come that are not taken. */
 static bool has_more(const pi2_reply *reply) {
-    return reply->job.text.shown > reply->job.text_taken || has_chances(reply);
+    return reply->job.text.length > reply->job.text_taken || has_chances(reply);
 }
 
 json_t *pi2_reply_progress(const pi2_reply *reply) {
@@ -224,7 +224,7 @@ static bool write_more(pi2_reply *reply) {
     }
     const size_t length = pi2_job_take_text(job, piece, sizeof piece);
     const bool tells_chances = has_chances(reply), was_held = job->is_held;
-    const bool is_done = job->state == PI2_JOB_DONE && job->text_taken == job->text.shown;
+    const bool is_done = job->state == PI2_JOB_DONE && job->text_taken == job->text.length;
     json_t *progress = has_progress(reply) ? pi2_reply_progress(reply) : NULL;
     if (progress) reply->progress_told = job->progress_done;
     (void)pthread_mutex_unlock(&job->mutex);
@@ -293,7 +293,7 @@ static enum MHD_Result send_whole(pi2_reply *reply) {
         const char *type = pi2_error_type(reply->job.status, &status);
         return pi2_exchange_error(exchange, status, type, "%s", failed);
     }
-    const pi2_cli_text *text = &reply->job.text.text;
+    const pi2_cli_text *text = &reply->job.text;
     const bool is_fed = feed(reply, text->data ? text->data : "", text->length) && finish_feeding(reply) &&
                         pi2_cli_text_add(&reply->content, "", 0);
     const bool is_large = reply->job.wants_chances; /* it takes the memory that is planned for one body's JSON */
@@ -310,7 +310,6 @@ enum MHD_Result pi2_reply_send(pi2_reply *reply) {
         MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     pi2_exchange_drop_body(exchange);
     if (info) reply->job.socket = info->connect_fd;
-    reply->job.text.stop_words = reply->job.stop_words.count ? &reply->job.stop_words : NULL;
     reply->job.is_streamed = reply->streams;
     if (reply->is_empty) {
         reply->job.state = PI2_JOB_DONE;

@@ -17,7 +17,7 @@ static const char *stop_reason(const pi2_reply *reply) {
 
 static const char *stop_sequence(const pi2_reply *reply) {
     if (reply->tool_count || reply->job.stop != PI2_STOP_WORD) return NULL;
-    return reply->job.stop_words.items[reply->job.text.stop_index];
+    return reply->job.stop_words.items[reply->job.stop_word];
 }
 
 static json_t *usage(const pi2_reply *reply, bool has_ended) {

@@ -214,7 +214,7 @@ static json_t *llama_end_json(pi2_reply *reply, json_t *content) {
     const pi2_job *job = &reply->job;
     const bool is_word = job->stop == PI2_STOP_WORD;
     const char *kind = is_word ? "word" : job->stop == PI2_STOP_EOS ? "eos" : "limit";
-    const char *word = is_word ? job->stop_words.items[job->text.stop_index] : "";
+    const char *word = is_word ? job->stop_words.items[job->stop_word] : "";
     json_t *value = json_pack("{s:o, s:b, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:I, s:o}", "content", content, "stop", 1,
                               "stop_type", kind, "stopping_word", word, "model", pi2_reply_model(reply),
                               "tokens_predicted", (json_int_t)job->tokens.length, "tokens_evaluated",

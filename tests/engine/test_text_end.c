@@ -14,24 +14,38 @@
 
 #include <cmocka.h>
 
-#include "cli/answer_text.h"
+#include "powerinfer2/generate.h"
 
 enum { TEXT_MOST = 40, WORD_MOST = 9, ROUNDS = 200000 };
 
-static char shown[2 * TEXT_MOST];
-static size_t shown_length;
+typedef struct stop_list {
+    const char *items[4];
+    size_t count;
+} stop_list;
 
-static bool show(const char *text, size_t length) {
-    assert_true(length > 0 && length <= sizeof shown - shown_length);
-    memcpy(shown + shown_length, text, length);
-    shown_length += length;
-    return true;
+/* A text that comes in pieces: what is certain is shown, what is not is held behind it. */
+typedef struct growing {
+    const stop_list *words;
+    char text[2 * TEXT_MOST];
+    size_t shown, length; /* bytes of it */
+    bool is_stopped;
+} growing;
+
+static void add(growing *answer, const char *piece, size_t length) {
+    const size_t seen = answer->length - answer->shown;
+    memcpy(answer->text + answer->length, piece, length);
+    answer->length += length;
+    const pi2_text_end end = pi2_text_find_end(answer->text + answer->shown, seen + length, seen, answer->words->items,
+                                               answer->words->count);
+    answer->shown += end.certain;
+    answer->is_stopped = end.is_stopped;
+    if (end.is_stopped) answer->length = answer->shown;
 }
 
 /* ---- the definition: quadratic, over the whole text ---- */
 
 /* Where the answer ends; SIZE_MAX: no stop word stands in the text. */
-static size_t right_end(const char *text, size_t length, const pi2_cli_texts *words) {
+static size_t right_end(const char *text, size_t length, const stop_list *words) {
     for (size_t end = 1; end <= length; end++) {
         for (size_t begin = 0; begin < end; begin++) {
             for (size_t i = 0; i < words->count; i++) {
@@ -44,7 +58,7 @@ static size_t right_end(const char *text, size_t length, const pi2_cli_texts *wo
 }
 
 /* Bytes that are certain: what follows may yet begin a stop word, whatever comes. */
-static size_t right_certain(const char *text, size_t length, const pi2_cli_texts *words) {
+static size_t right_certain(const char *text, size_t length, const stop_list *words) {
     for (size_t begin = 0; begin < length; begin++) {
         for (size_t i = 0; i < words->count; i++) {
             if (strncmp(words->items[i], text + begin, length - begin) == 0) return begin;
@@ -59,7 +73,7 @@ static uint32_t random_below(uint32_t limit) {
     return (uint32_t)(state >> 33) % limit;
 }
 
-static void make_case(char *text, size_t *length_out, char (*store)[WORD_MOST + 1], pi2_cli_texts *words) {
+static void make_case(char *text, size_t *length_out, char (*store)[WORD_MOST + 1], stop_list *words) {
     const uint32_t letters = 2 + random_below(2), length = 1 + random_below(TEXT_MOST);
     for (uint32_t i = 0; i < length; i++) text[i] = (char)('a' + random_below(letters));
     text[length] = '\0';
@@ -77,28 +91,23 @@ static void make_case(char *text, size_t *length_out, char (*store)[WORD_MOST + 
     }
 }
 
-static void check_case(const char *text, size_t length, const pi2_cli_texts *words, size_t *stopped) {
-    pi2_cli_answer_text answer = {.stop_words = words, .show = show};
+static void check_case(const char *text, size_t length, const stop_list *words, size_t *stopped) {
+    growing answer = {.words = words};
     const size_t limit = random_below(3) ? length : random_below((uint32_t)length + 1); /* the token limit */
     size_t added = 0;
-    shown_length = 0;
     while (added < limit && !answer.is_stopped) {
         size_t piece = random_below(7);
         if (piece > limit - added) piece = limit - added;
-        assert_true(pi2_cli_answer_text_add(&answer, text + added, piece));
+        add(&answer, text + added, piece);
         added += piece;
-        if (!answer.is_stopped) assert_int_equal(shown_length, right_certain(text, added, words));
+        if (!answer.is_stopped) assert_int_equal(answer.shown, right_certain(text, added, words));
     }
-    pi2_cli_answer_text_finish(&answer);
     const size_t end = right_end(text, limit, words);
     assert_int_equal(answer.is_stopped, end != SIZE_MAX);
     const size_t right = end == SIZE_MAX ? limit : end;
     *stopped += end != SIZE_MAX;
-    assert_int_equal(shown_length, right);
-    assert_memory_equal(shown, text, right);
-    assert_int_equal(answer.text.length, right);
-    if (answer.text.data) assert_int_equal(strlen(answer.text.data), right);
-    free(answer.text.data);
+    assert_int_equal(answer.length, right);
+    assert_memory_equal(answer.text, text, right);
 }
 
 static void test_against_definition(void **state) {
@@ -106,7 +115,7 @@ static void test_against_definition(void **state) {
     char text[TEXT_MOST + 1], store[4][WORD_MOST + 1];
     size_t stopped = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        pi2_cli_texts words = {.count = 0};
+        stop_list words = {.count = 0};
         size_t length = 0;
         make_case(text, &length, store, &words);
         check_case(text, length, &words, &stopped);
@@ -116,18 +125,15 @@ static void test_against_definition(void **state) {
 
 static void expect(const char *text, const char *const *words, size_t count, const char *right) {
     for (size_t piece = 1; piece <= strlen(text); piece++) {
-        pi2_cli_texts list = {.count = count};
+        stop_list list = {.count = count};
         for (size_t i = 0; i < count; i++) list.items[i] = words[i];
-        pi2_cli_answer_text answer = {.stop_words = &list, .show = show};
-        shown_length = 0;
+        growing answer = {.words = &list};
         for (size_t at = 0; at < strlen(text) && !answer.is_stopped; at += piece) {
             const size_t left = strlen(text) - at;
-            assert_true(pi2_cli_answer_text_add(&answer, text + at, piece < left ? piece : left));
+            add(&answer, text + at, piece < left ? piece : left);
         }
-        pi2_cli_answer_text_finish(&answer);
-        assert_string_equal(answer.text.data, right);
-        assert_int_equal(shown_length, strlen(right));
-        free(answer.text.data);
+        assert_int_equal(answer.length, strlen(right));
+        assert_memory_equal(answer.text, right, answer.length);
     }
 }
 
@@ -144,28 +150,9 @@ static void test_cases(void **state) {
     expect("ENEND.x", held, 1, "EN");
 }
 
-static bool show_nothing(const char *text, size_t length) {
-    (void)text;
-    (void)length;
-    return false;
-}
-
-static void test_lost(void **state) {
-    (void)state;
-    pi2_cli_answer_text answer = {.show = show_nothing};
-    assert_true(pi2_cli_answer_text_add(&answer, "a", 1));
-    assert_true(answer.is_lost);
-    answer.show = show; /* once lost, nothing is shown any more: the answer would have a hole */
-    shown_length = 0;
-    assert_true(pi2_cli_answer_text_add(&answer, "b", 1));
-    assert_true(answer.is_lost);
-    assert_int_equal(shown_length, 0);
-    free(answer.text.data);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_definition), cmocka_unit_test(test_cases), cmocka_unit_test(test_lost),
+        cmocka_unit_test(test_against_definition), cmocka_unit_test(test_cases)
     };
-    return cmocka_run_group_tests_name("answer text", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("text end", tests, NULL, NULL);
 }
