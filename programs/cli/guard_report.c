@@ -122,7 +122,7 @@ int pi2_cli_open_within_guard(const pi2_cli_guard_settings *settings, pi2_engine
                               pi2_engine **engine_out) {
     bool falls_back = false;
     *engine_out = NULL;
-    options->identifies_weights = pi2_cli_asks_approximate(options);
+    options->identifies_weights = options->identifies_weights || pi2_cli_asks_approximate(options);
     pi2_status status = pi2_cli_open_engine(options, engine_out);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const int code = pi2_cli_check_guard(settings, *engine_out, options, &falls_back);

@@ -9,6 +9,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
+uint32_t pi2_job_seed(uint32_t seed, uint32_t index) {
+    return seed == UINT32_MAX ? seed : (uint32_t)(((uint64_t)seed + index) % UINT32_MAX);
+}
+
 void pi2_job_init(pi2_job *job, const pi2_sampling *sampling) {
     job->sampling = *sampling;
     job->limit = -1;
@@ -24,7 +28,6 @@ void pi2_job_init(pi2_job *job, const pi2_sampling *sampling) {
 void pi2_job_free(pi2_job *job) {
     (void)pthread_mutex_destroy(&job->mutex);
     (void)pthread_cond_destroy(&job->changed);
-    free(job->prompt);
     free(job->text.data);
     free(job->tokens.data);
     free(job->chances);

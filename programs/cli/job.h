@@ -34,7 +34,7 @@ typedef struct pi2_job_times {
 
 typedef struct pi2_job {
     /* What is asked. It does not change once the job is submitted. */
-    int32_t *prompt; /* malloc'd */
+    const int32_t *prompt; /* the caller's */
     size_t prompt_count;
     pi2_sampling sampling;
     int64_t limit;   /* tokens at most; negative: until the model ends or the context is full */
@@ -69,6 +69,9 @@ typedef struct pi2_job {
 
     struct pi2_job *next; /* the scheduler's */
 } pi2_job;
+
+/** The seed of answer number `index`, from 0, to one request: `seed` and those behind it; UINT32_MAX stays: any. */
+uint32_t pi2_job_seed(uint32_t seed, uint32_t index);
 
 /** Sets up a zeroed job. */
 void pi2_job_init(pi2_job *job, const pi2_sampling *sampling);

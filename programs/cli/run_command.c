@@ -15,7 +15,9 @@
 #include "powerinfer2/cache_replay.h"
 #include "powerinfer2/identity.h"
 #include "prediction_report.h"
+#include "samples.h"
 #include "sampling_options.h"
+#include "scheduler.h"
 #include "signals.h"
 #include "template_file.h"
 #include "text_source.h"
@@ -28,7 +30,7 @@ typedef struct run_settings {
     const char *prompt, *prompt_file, *system, *system_file, *chat_template, *template_kwargs, *plan;
     const char *routing_trace, *statistics;
     bool escapes, raw, parse_special, json, ignore_end, print_special, simple_io;
-    int64_t limit;
+    int64_t limit, parallel;
     pi2_cli_texts stop_words;
 } run_settings;
 
@@ -60,6 +62,9 @@ static const pi2_cli_option run_options[] = {
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
     {"-r, --reverse-prompt, --stop", "TEXT", PI2_CLI_TEXTS, RUN(stop_words), NULL,
      "Ends the answer before this text. May be given again: the text that is complete first ends it.", NULL, 0, 0},
+    {"-np, --parallel", "N", PI2_CLI_INTEGER, RUN(parallel), "1",
+     "Answers to the one prompt, which is read once; they are made together, each with a seed of its own (--seed, the "
+     "next one, ...), and printed one after another when all are done.", NULL, 1, PI2_SEQUENCES_MOST},
     {"--ignore-eos", NULL, PI2_CLI_FLAG, RUN(ignore_end), NULL, "Never picks a token that ends the answer.",
      NULL, 0, 0},
     {"-sp, --special", NULL, PI2_CLI_FLAG, RUN(print_special), NULL, "Prints special tokens too.", NULL, 0, 0},
@@ -173,6 +178,9 @@ static int read_prompt(run_state *state) {
         if (state->is_chat && (settings->json || settings->raw)) {
             return pi2_cli_usage_error("run: no prompt: give one with -p, -f or on stdin");
         }
+        if (state->is_chat && settings->parallel > 1) {
+            return pi2_cli_usage_error("run: -np makes several answers to one prompt: give it with -p, -f or on stdin");
+        }
         if (!state->is_chat) path = "-";
     }
     int code = PI2_EXIT_OK;
@@ -238,12 +246,20 @@ static int read_template(run_state *state, pi2_engine_options *options) {
     return pi2_cli_read_template(wanted, &state->chat_template, &options->chat_template);
 }
 
+static pi2_sampling sampling_of(const run_state *state) {
+    pi2_sampling sampling;
+    pi2_cli_fill_sampling(&state->sampling, &sampling);
+    sampling.forbid_end_tokens = state->settings.ignore_end;
+    return sampling;
+}
+
 static int open_engine(run_state *state) {
     pi2_engine_options options;
     int code = pi2_cli_fill_options(&state->model, &state->size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_trace_options(&state->trace, &options);
     pi2_cli_fill_draft_options(&state->draft, &options);
+    if (state->settings.parallel > 1) pi2_scheduler_plan(&options, (uint32_t)state->settings.parallel, 0);
     code = read_prompt(state);
     if (code == PI2_EXIT_OK) code = read_template(state, &options);
     if (code != PI2_EXIT_OK) return code;
@@ -262,9 +278,8 @@ static int open_engine(run_state *state) {
     if (code != PI2_EXIT_OK) return code;
     code = pi2_cli_open_within_guard(&state->guard, &options, &state->engine);
     if (code != PI2_EXIT_OK) return code;
-    pi2_sampling sampling;
-    pi2_cli_fill_sampling(&state->sampling, &sampling);
-    sampling.forbid_end_tokens = state->settings.ignore_end;
+    if (state->settings.parallel > 1) return PI2_EXIT_OK; /* the scheduler has the sessions */
+    const pi2_sampling sampling = sampling_of(state);
     const pi2_status status = pi2_session_create(state->engine, &sampling, &state->session);
     return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }
@@ -433,9 +448,20 @@ static int print_json(run_state *state) {
     return pi2_cli_print_json(object, JSON_COMPACT);
 }
 
+/** Several answers: -np. */
+static int answer_samples(const run_state *state) {
+    const run_settings *settings = &state->settings;
+    const pi2_cli_samples asked = {
+        .engine = state->engine, .prompt = state->tokens, .prompt_count = state->token_count,
+        .sampling = sampling_of(state), .limit = settings->limit, .print_special = settings->print_special,
+        .stop_words = &settings->stop_words, .count = (uint32_t)settings->parallel, .json = settings->json};
+    return pi2_cli_answer_samples(&asked);
+}
+
 static int answer_prompt(run_state *state) {
     int code = tokenize_prompt(state);
     if (code != PI2_EXIT_OK) return code;
+    if (state->settings.parallel > 1) return answer_samples(state);
     const pi2_cli_generation_options options = {
         .limit = state->settings.limit, .print_special = state->settings.print_special,
         .stop_words = &state->settings.stop_words, .show = state->settings.json ? NULL : show};

@@ -1,4 +1,5 @@
 /* slot_prefix.c: what of a prompt some slot holds already, and how a job comes to it. */
+#include <stdio.h>
 #include <string.h>
 
 #include "slots_internal.h"
@@ -24,7 +25,7 @@ static uint32_t without_logits(const pi2_slots *slots, const pi2_job *job, uint3
 
 /** Tokens of the prompt that the slot holds; all of them where its logits are there, too. */
 static uint32_t held(const pi2_slots *slots, const pi2_slot *slot, const pi2_job *job) {
-    if (!slot->session) return 0;
+    if (!slot->session || job->prompt_count == 0) return 0;
     /* What an answer computed by a predictor a prompt would compute with all neurons. */
     const uint32_t same = shared(slot->timeline, slots->is_exact ? slot->length : slot->prompt_length, job);
     if (slot->has_logits && same == slot->length && same == job->prompt_count) return same;
@@ -96,9 +97,21 @@ static pi2_status take(pi2_slots *slots, pi2_slot *slot, const pi2_slot *source,
     return pi2_session_truncate(slot->session, tokens);
 }
 
+/** Ends a job whose prompt no slot can hold. */
+static bool refuse(pi2_slots *slots, pi2_slot *slot) {
+    const size_t count = slot->job->prompt_count;
+    char text[128];
+    if (count > 0 && count <= slots->context) return false;
+    (void)snprintf(text, sizeof text, "the prompt has %zu tokens, and the context holds 1 to %u", count,
+                   (unsigned)slots->context);
+    pi2_slot_end(slots, slot, PI2_ERR_CONTEXT, text);
+    return true;
+}
+
 void pi2_slot_begin(pi2_slots *slots, pi2_slot *slot) {
     pi2_job *job = slot->job;
     uint32_t tokens;
+    if (refuse(slots, slot)) return;
     const pi2_slot *source = richest(slots, slot, job, &tokens);
     if (is_worth_waiting(slots, job, tokens)) return;
     const pi2_status status = take(slots, slot, source, tokens);

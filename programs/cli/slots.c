@@ -21,6 +21,7 @@ pi2_status pi2_slots_create(pi2_engine *engine, pi2_slots **slots_out) {
     if (!slots) return PI2_ERR_MEMORY;
     slots->engine = engine;
     slots->count = slots->counts.slots = report->sequences;
+    slots->context = report->context_tokens;
     slots->batch = report->batch_tokens;
     slots->is_exact = pi2_engine_is_exact(engine);
     slots->slots = calloc(slots->count, sizeof *slots->slots);

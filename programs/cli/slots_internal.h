@@ -25,7 +25,7 @@ typedef struct pi2_slot {
 
 struct pi2_slots {
     pi2_engine *engine;
-    uint32_t count, batch;
+    uint32_t count, context, batch;
     bool is_exact;
     pi2_slot *slots;            /* [count] */
     pi2_session_tokens *parts;  /* [count] */

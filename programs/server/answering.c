@@ -26,6 +26,7 @@ void pi2_reply_free(pi2_reply *reply) {
     if (!reply) return;
     if (reply->is_submitted) pi2_scheduler_finish(reply->exchange->server->scheduler, &reply->job, true);
     pi2_job_free(&reply->job);
+    free(reply->prompt);
     pi2_answer_parser_free(reply->parser);
     free(reply->out.data);
     free(reply->content.data);
@@ -47,8 +48,8 @@ enum MHD_Result pi2_reply_refuse(pi2_exchange *exchange, const pi2_request_fault
 
 bool pi2_reply_take_prompt(pi2_reply *reply, int32_t *tokens, size_t count, pi2_request_fault *fault) {
     const uint32_t context = pi2_engine_get_report(reply->exchange->server->engine)->context_tokens;
-    free(reply->job.prompt);
-    reply->job.prompt = tokens;
+    free(reply->prompt);
+    reply->job.prompt = reply->prompt = tokens;
     reply->job.prompt_count = count;
     if (count == 0) return pi2_fault(fault, "the prompt is empty");
     if (count < context) return true;

@@ -10,7 +10,7 @@
 
 #include "answer_parser.h"
 #include "exchange.h"
-#include "request_fields.h"
+#include "cli/request_fields.h"
 
 typedef struct pi2_dialect {
     const char *stream_type; /* "text/event-stream" */
@@ -33,6 +33,7 @@ struct pi2_reply {
     pi2_exchange *exchange;
     const pi2_dialect *dialect;
     pi2_job job;
+    int32_t *prompt; /* the job's */
     bool is_submitted, streams, has_begun, has_ended;
     bool includes_usage, tells_progress;
     bool is_empty; /* nothing is asked: the answer has no text, and nothing is computed */

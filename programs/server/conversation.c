@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "json_bounds.h"
+#include "cli/json_bounds.h"
 
 void pi2_conversation_json_free(pi2_conversation_json *conversation) {
     json_decref(conversation->messages);
@@ -48,9 +48,9 @@ static json_t *flat_text(json_t *content, pi2_request_fault *fault) {
 /** Parses JSON that a text holds, within the bounds that a body has. *value_out NULL: it is none. */
 static bool parse_text(const json_t *text, size_t *room, json_t **value_out, pi2_request_fault *fault) {
     const pi2_json_bounds bounds = pi2_json_measure(json_string_value(text), json_string_length(text));
-    if (bounds.depth > PI2_SERVER_JSON_DEPTH) {
+    if (bounds.depth > PI2_JSON_DEPTH) {
         return pi2_fault(fault, "a call's arguments are nested %zu levels deep, %d are allowed", bounds.depth,
-                         PI2_SERVER_JSON_DEPTH);
+                         PI2_JSON_DEPTH);
     }
     if (bounds.memory > *room) {
         return pi2_fault(fault, "the calls' arguments would take up to %zu more bytes of memory, %zu are left of what "

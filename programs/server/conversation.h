@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "request_fields.h"
+#include "cli/request_fields.h"
 
 /** New references; tools NULL: none. Messages may share parts with the request's body, which stays as it is. */
 typedef struct pi2_conversation_json {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "json_bounds.h"
+#include "cli/json_bounds.h"
 
 const char *pi2_error_type(pi2_status status, unsigned *http_status_out) {
     unsigned http_status = MHD_HTTP_INTERNAL_SERVER_ERROR;
@@ -40,6 +40,12 @@ const char *pi2_error_for_client(pi2_status status, const char *text) {
     if (status != PI2_ERR_IO && status != PI2_ERR_MEMORY) return text;
     (void)pi2_cli_usage_error("a request failed: %s", text);
     return "the server failed, not the request: its error line says why";
+}
+
+bool pi2_fault_of(pi2_request_fault *fault, pi2_status status) {
+    (void)snprintf(fault->text, sizeof fault->text, "%s", pi2_error_for_client(status, pi2_error_text()));
+    fault->type = pi2_error_type(status, &fault->status);
+    return false;
 }
 
 json_t *pi2_error_json(pi2_api_form form, unsigned status, const char *type, const char *text) {
@@ -121,10 +127,10 @@ json_t *pi2_exchange_body(pi2_exchange *exchange, enum MHD_Result *result_out) {
     const char *body = exchange->body ? exchange->body : "";
     const size_t most = 2 * exchange->server->settings->body_bytes;
     const pi2_json_bounds bounds = pi2_json_measure(body, exchange->body_length);
-    if (bounds.depth > PI2_SERVER_JSON_DEPTH) {
+    if (bounds.depth > PI2_JSON_DEPTH) {
         *result_out = pi2_exchange_error(exchange, MHD_HTTP_BAD_REQUEST, "invalid_request_error",
                                          "the JSON is nested %zu levels deep, %d are allowed", bounds.depth,
-                                         PI2_SERVER_JSON_DEPTH);
+                                         PI2_JSON_DEPTH);
         return NULL;
     }
     if (bounds.memory > most) {

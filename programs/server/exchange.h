@@ -7,6 +7,7 @@
 
 #include "cli/job.h"
 #include "cli/output.h"
+#include "cli/request_fields.h"
 #include "cli/scheduler.h"
 #include "http_library.h"
 #include "server.h"
@@ -64,6 +65,8 @@ enum MHD_Result pi2_exchange_error(pi2_exchange *exchange, unsigned status, cons
 /** The error of a route as JSON text, for a stream that has begun too. */
 json_t *pi2_error_json(pi2_api_form form, unsigned status, const char *type, const char *text);
 const char *pi2_error_type(pi2_status status, unsigned *http_status_out);
+/** Notes the error of this thread's last failed call of the library. Returns false. */
+bool pi2_fault_of(pi2_request_fault *fault, pi2_status status);
 /** What a client is told of the library's error: this server's own failures, which name its files, go to stderr. */
 const char *pi2_error_for_client(pi2_status status, const char *text);
 /** Memory for a body is given back: what was needed of it is read. */

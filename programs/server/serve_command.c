@@ -7,6 +7,7 @@
 #include "cli/draft_options.h"
 #include "cli/engine_options.h"
 #include "cli/guard_report.h"
+#include "cli/json_bounds.h"
 #include "cli/machine_profile_cli.h"
 #include "cli/output.h"
 #include "cli/sampling_options.h"
@@ -148,7 +149,7 @@ static int fill_server(serve_state *state) {
     server->queue_most = (size_t)settings->queue;
     server->parallel = (size_t)settings->parallel;
     server->timeout_seconds = (unsigned)settings->timeout;
-    server->body_bytes = pi2_server_body_bytes(state->size.memory);
+    server->body_bytes = pi2_json_text_bytes(state->size.memory);
     server->limit = settings->limit == -2 ? -1 : settings->limit;
     pi2_cli_fill_sampling(&state->sampling, &server->sampling);
     for (size_t i = 0; i < settings->origins.count; i++) {

@@ -17,14 +17,7 @@
 #include "exchange.h"
 
 enum { HEADER_BYTES = 16384, STACK_BYTES = 1 << 20, TOUCHED_STACK_BYTES = 96 << 10, MORE_CONNECTIONS = 16,
-       OWN_BYTES = 1 << 20, REQUEST_SECONDS = 30, LEAST_BODY_BYTES = 256 << 10, MOST_BODY_BYTES = 16 << 20,
-       DISCARD_BYTES = 64 << 20 };
-
-size_t pi2_server_body_bytes(uint64_t memory_bytes) {
-    const uint64_t share = memory_bytes / 64;
-    if (memory_bytes == 0 || share > MOST_BODY_BYTES) return MOST_BODY_BYTES;
-    return share < LEAST_BODY_BYTES ? LEAST_BODY_BYTES : (size_t)share;
-}
+       OWN_BYTES = 1 << 20, REQUEST_SECONDS = 30, DISCARD_BYTES = 64 << 20 };
 
 static unsigned connections_most(const pi2_server_settings *settings) {
     return (unsigned)(settings->queue_most + settings->parallel) + MORE_CONNECTIONS;

@@ -33,8 +33,6 @@ typedef struct pi2_server_settings {
     int64_t limit;                 /* tokens of an answer where a request does not say; negative: none */
 } pi2_server_settings;
 
-/** A limit of request bodies that suits a budget (0: unknown). */
-size_t pi2_server_body_bytes(uint64_t memory_bytes);
 /** Whether a name or address means this machine alone. */
 bool pi2_server_is_loopback(const char *host);
 /** Memory that the server takes beside the engine, but for requests that are answered at the moment. */

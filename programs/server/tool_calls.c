@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "json_bounds.h"
+#include "cli/json_bounds.h"
 
 enum { ANSWER_JSON_BYTES = 4 << 20 }; /* that the calls of an answer may take, parsed: a model writes what it is told */
 
@@ -44,7 +44,7 @@ static bool take_until(text_rest *rest, const char *mark, text_rest *before_out)
 
 static bool is_within_bounds(const char *text, size_t length) {
     const pi2_json_bounds bounds = pi2_json_measure(text, length);
-    return bounds.depth <= PI2_SERVER_JSON_DEPTH && bounds.memory <= ANSWER_JSON_BYTES;
+    return bounds.depth <= PI2_JSON_DEPTH && bounds.memory <= ANSWER_JSON_BYTES;
 }
 
 /** Adds a call of {name, arguments}; takes the arguments over. NULL of them: none were given. */

@@ -51,6 +51,8 @@ for option in --trace --stats; do
     refuse "is an input of this command" "$folder/notes.txt" run -m "$model" -sysf "$folder/notes.txt" -p a -n 2 $option
 done
 victims no prepare -m "$model" -o
+printf '{"prompt": "a"}\n' >"$folder/prompts.jsonl"
+victims no batch -m "$model" -f "$folder/prompts.jsonl" -n 2 -o
 expect_error 5 "none/x cannot be written: .*none: No such file" profile -m "$model" -f "$folder/text.txt" -c 32 \
     -o "$folder/none/x"
 expect_error 5 "none/x.gnuplot cannot be written" profile -m "$model" -f "$folder/text.txt" -c 32 -o "$folder/s" \

@@ -5,8 +5,8 @@
 
 #include "server/answer_parser.h"
 #include "server/conversation.h"
-#include "server/json_bounds.h"
-#include "server/request_fields.h"
+#include "cli/json_bounds.h"
+#include "cli/request_fields.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -61,7 +61,7 @@ static size_t parse_answer(const char *text, size_t length, size_t piece, json_t
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *text = (const char *)data;
     const pi2_json_bounds bounds = pi2_json_measure(text, size);
-    if (bounds.depth <= PI2_SERVER_JSON_DEPTH && bounds.memory < 64u << 20) {
+    if (bounds.depth <= PI2_JSON_DEPTH && bounds.memory < 64u << 20) {
         json_t *body = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
         if (json_is_object(body)) read_body(body);
         json_decref(body);

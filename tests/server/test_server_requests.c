@@ -18,8 +18,8 @@
 
 #include "server/conversation.h"
 #include "server/exchange.h"
-#include "server/json_bounds.h"
-#include "server/request_fields.h"
+#include "cli/json_bounds.h"
+#include "cli/request_fields.h"
 
 typedef bool reader(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
 

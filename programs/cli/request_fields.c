@@ -5,21 +5,13 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "exchange.h"
-
 bool pi2_fault(pi2_request_fault *fault, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(fault->text, sizeof fault->text, format, arguments);
     va_end(arguments);
-    fault->status = MHD_HTTP_BAD_REQUEST;
+    fault->status = 400; /* the request is bad */
     fault->type = "invalid_request_error";
-    return false;
-}
-
-bool pi2_fault_of(pi2_request_fault *fault, pi2_status status) {
-    (void)snprintf(fault->text, sizeof fault->text, "%s", pi2_error_for_client(status, pi2_error_text()));
-    fault->type = pi2_error_type(status, &fault->status);
     return false;
 }
 

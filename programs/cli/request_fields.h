@@ -1,13 +1,13 @@
 /* request_fields.h: members of a request, by name and with their bounds; null counts as absent. */
-#ifndef PI2_SERVER_REQUEST_FIELDS_H
-#define PI2_SERVER_REQUEST_FIELDS_H
+#ifndef PI2_CLI_REQUEST_FIELDS_H
+#define PI2_CLI_REQUEST_FIELDS_H
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cli/job.h"
-#include "cli/output.h"
+#include "job.h"
+#include "output.h"
 
 /** What is wrong with a request. */
 typedef struct pi2_request_fault {
@@ -18,8 +18,6 @@ typedef struct pi2_request_fault {
 } pi2_request_fault;
 /** Notes the fault with status 400; returns false. */
 bool pi2_fault(pi2_request_fault *fault, const char *format, ...) PI2_CLI_PRINTF(2, 3);
-/** Notes the error of this thread's last failed call of the library. */
-bool pi2_fault_of(pi2_request_fault *fault, pi2_status status);
 
 /** Each leaves the value alone where the member is absent; false: it is of another type, or out of bounds. */
 bool pi2_field_number(const json_t *object, const char *name, double least, double most, double *value,
