@@ -29,6 +29,9 @@
  *   another session computes -          the last  dropped   -                              -
  *                                       one's
  *
+ * A grammar's text begins with set_sampling and begin_answer, and goes on with what sample picks. A saved session is in
+ * none.
+ *
  * "Refused" are calls with an argument that cannot be (errors INVALID and CONTEXT) and files whose header tells that
  * they are not for this session; "failed" are all other errors. So an answer depends on the timeline, the prompt that
  * begin_answer() got, the sampling and the seed, and on nothing that an earlier answer left. What an engine and a
@@ -40,6 +43,7 @@
 #define POWERINFER2_SESSION_H
 
 #include "powerinfer2/engine.h"
+#include "powerinfer2/grammar.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -59,6 +63,10 @@ typedef struct pi2_sampling {
     float frequency_penalty; /* 0 */
     uint32_t seed;           /* UINT32_MAX: another one for each answer; pi2_session_seed() tells it */
     bool forbid_end_tokens;  /* false; true: tokens that end an answer are never picked */
+    bool grammar_has_special; /* false; true: a control token counts as its text, as pi2_session_token_text() prints it
+                                where `special` is asked for; else a grammar never allows one */
+    const pi2_grammar *grammar; /* NULL: any text. A session is one of its owners as long as it samples so; not together
+                                with forbid_end_tokens */
 } pi2_sampling;
 PI2_API void pi2_sampling_init(pi2_sampling *sampling);
 
@@ -140,7 +148,12 @@ PI2_API size_t pi2_session_count_drafters(const pi2_session *session, pi2_drafte
  *  until any session of the engine computes: left then are the last one's, as index 0, at another address. */
 PI2_API const float *pi2_session_logits(const pi2_session *session, size_t index);
 
-/** Picks the next token from the last logits and tells the sampler. Does not append it. */
+/**
+ * Picks the next token from the last logits and tells the sampler. Does not append it. With a grammar only tokens are
+ * picked with which the answer's text can become one of the grammar's.
+ * Errors  INVALID (no logits), FORMAT (the logits are no numbers), UNSUPPORTED (no token of the vocabulary may come
+ *         next by the grammar, or there are too many ways to read the text so far)
+ */
 PI2_API pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out);
 /**
  * Begins an answer to a prompt, all of it: also what the timeline holds of it already. Penalties then

@@ -132,19 +132,25 @@ bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *
 }
 
 bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault) {
-    static const char *const names[] = {"grammar", "json_schema", "logit_bias", "mirostat", "dry_multiplier",
-                                        "xtc_probability", "dynatemp_range", "echo", "suffix", "lora", "format",
-                                        "functions", "function_call", "audio"};
+    static const char *const names[] = {"logit_bias", "mirostat", "dry_multiplier", "xtc_probability", "dynatemp_range",
+                                        "echo", "suffix", "lora", "functions", "function_call", "audio"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (pi2_field_is_set(object, names[i])) return pi2_fault(fault, "'%s' is not supported here", names[i]);
     }
     int64_t count = 1;
-    const char *kind = "text";
-    if (!pi2_field_integer(object, "n", 1, 1, &count, fault) ||
-        !pi2_field_integer(object, "best_of", 1, 1, &count, fault) ||
-        !pi2_field_text(json_object_get(object, "response_format"), "type", &kind, fault)) {
-        return false;
+    return pi2_field_integer(object, "n", 1, 1, &count, fault) &&
+           pi2_field_integer(object, "best_of", 1, 1, &count, fault);
+}
+
+bool pi2_fields_without_form(const json_t *object, pi2_request_fault *fault) {
+    static const char *const names[] = {"grammar", "json_schema", "response_format", "format", "output_format",
+                                        "output_config"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *type = json_string_value(json_object_get(json_object_get(object, names[i]), "type"));
+        const json_t *value = json_object_get(object, names[i]);
+        const bool is_there = json_is_object(value) || pi2_field_is_set(object, names[i]); /* {}: any JSON */
+        if (!is_there || (type && strcmp(type, "text") == 0)) continue;
+        return pi2_fault(fault, "'%s' is not supported here", names[i]);
     }
-    return strcmp(kind, "text") == 0 ||
-           pi2_fault(fault, "'response_format' of type '%s' is not supported here", kind);
+    return true;
 }

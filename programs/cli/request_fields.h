@@ -36,5 +36,7 @@ bool pi2_field_is_set(const json_t *object, const char *name);
 bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *fault);
 /** Members that would change the answer and that this server cannot do are refused, by name. */
 bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault);
+/** The same of the names by which APIs ask for a form of the answer, where none can be had. */
+bool pi2_fields_without_form(const json_t *object, pi2_request_fault *fault);
 
 #endif

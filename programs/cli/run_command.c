@@ -9,6 +9,7 @@
 #include "machine_profile_cli.h"
 #include "engine_options.h"
 #include "generation.h"
+#include "grammar_options.h"
 #include "guard_report.h"
 #include "output.h"
 #include "plan_file.h"
@@ -22,7 +23,7 @@
 #include "template_file.h"
 #include "text_source.h"
 
-enum { INPUT_FILES = 4 };
+enum { INPUT_FILES = 6 };
 
 enum { MOST_TYPED_BYTES = 1 << 20 /* of a system message's file, and of a terminal */ };
 
@@ -87,6 +88,8 @@ static const pi2_cli_option run_options[] = {
 typedef struct run_state {
     run_settings settings;
     pi2_cli_sampling_settings sampling;
+    pi2_cli_grammar_settings grammar_settings;
+    pi2_grammar *grammar;
     pi2_cli_model_settings model;
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
@@ -221,11 +224,14 @@ static void choose_routing(const run_state *state, pi2_engine_options *options) 
 }
 
 /** Files that this command reads beside the model: no output may take the place of one. */
-static void list_inputs(const run_settings *settings, const char *inputs[INPUT_FILES + 1]) {
+static void list_inputs(const run_state *state, const char *inputs[INPUT_FILES + 1]) {
+    const run_settings *settings = &state->settings;
     const bool reads_stdin = !settings->prompt && !settings->prompt_file;
     const char *const all[INPUT_FILES] = {pi2_cli_input_path(reads_stdin ? "-" : settings->prompt_file),
                                           pi2_cli_input_path(settings->system_file),
                                           pi2_cli_input_path(settings->plan),
+                                          pi2_cli_input_path(state->grammar_settings.grammar_file),
+                                          pi2_cli_input_path(state->grammar_settings.schema_file),
                                           pi2_cli_input_path(pi2_cli_template_path(settings->chat_template))};
     size_t count = 0;
     for (size_t i = 0; i < INPUT_FILES; i++) {
@@ -250,6 +256,8 @@ static pi2_sampling sampling_of(const run_state *state) {
     pi2_sampling sampling;
     pi2_cli_fill_sampling(&state->sampling, &sampling);
     sampling.forbid_end_tokens = state->settings.ignore_end;
+    sampling.grammar = state->grammar;
+    sampling.grammar_has_special = state->settings.print_special;
     return sampling;
 }
 
@@ -262,9 +270,11 @@ static int open_engine(run_state *state) {
     if (state->settings.parallel > 1) pi2_scheduler_plan(&options, (uint32_t)state->settings.parallel, 0);
     code = read_prompt(state);
     if (code == PI2_EXIT_OK) code = read_template(state, &options);
+    if (code == PI2_EXIT_OK) code = pi2_cli_read_grammar(&state->grammar_settings, &state->grammar);
     if (code != PI2_EXIT_OK) return code;
+    options.beside_bytes += pi2_cli_grammar_memory(state->grammar, (uint64_t)state->settings.parallel);
     const char *inputs[INPUT_FILES + 1];
-    list_inputs(&state->settings, inputs);
+    list_inputs(state, inputs);
     options.input_paths = inputs;
     pi2_cli_catch_signals();
     if (state->settings.plan) {
@@ -493,6 +503,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         pi2_cli_model_section(&state.model),
         pi2_cli_size_section(&state.size),
         pi2_cli_sampling_section(&state.sampling),
+        pi2_cli_grammar_section(&state.grammar_settings),
         pi2_cli_draft_section(&state.draft),
         pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
@@ -518,6 +529,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
     code = finish_trace(state.engine, code);
     pi2_cli_generation_free(&state.generation);
     pi2_session_free(state.session);
+    pi2_grammar_free(state.grammar);
     pi2_engine_close(state.engine);
     pi2_cli_text_close(&state.source);
     json_decref(state.plan);

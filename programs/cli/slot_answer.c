@@ -136,6 +136,11 @@ void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, const cha
     slots->counts.prompt_seconds += job->times.prompt_ms / 1e3;
     slots->counts.answer_seconds += job->times.decode_ms / 1e3;
     job->status = status;
+    if (job->sampling.grammar && slot->session) { /* it takes memory that another answer's may need */
+        pi2_sampling plain = job->sampling;
+        plain.grammar = NULL;
+        (void)pi2_session_set_sampling(slot->session, &plain);
+    }
     job->state = PI2_JOB_DONE;
     (void)pthread_cond_broadcast(&job->changed);
     (void)pthread_mutex_unlock(&job->mutex);

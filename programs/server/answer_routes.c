@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "answer_form.h"
 #include "prompt_request.h"
 #include "server_routes.h"
 
@@ -19,7 +20,8 @@ static bool take_conversation(pi2_reply *reply, const json_t *body, conversation
                    pi2_reply_take_prompt(reply, tokens, count, fault);
     if (is_good) {
         reply->job.print_special = conversation.tools != NULL; /* marks of calls may be control tokens */
-        is_good = pi2_reply_parse_answer(reply, pi2_prompt_thinks(text, length), conversation.tools) ||
+        reply->thinks = pi2_prompt_thinks(text, length);
+        is_good = pi2_reply_parse_answer(reply, reply->thinks, conversation.tools) ||
                   pi2_fault(fault, "no memory for the answer");
     }
     free(text);
@@ -134,6 +136,7 @@ static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *diale
                                 reply_reader *read) {
     enum MHD_Result result = MHD_NO;
     pi2_request_fault fault = {0};
+    pi2_answer_form form;
     pi2_reply *reply = pi2_reply_create(exchange, dialect);
     if (!reply) return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "no memory");
     reply->streams = streams;
@@ -143,7 +146,9 @@ static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *diale
     const bool is_good = body && pi2_field_flag(body, "stream", &reply->streams, &fault) &&
                          pi2_field_flag(body, "return_progress", &reply->tells_progress, &fault) &&
                          pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &reply->job, &fault) &&
-                         read(reply, body, &fault) && pi2_reply_bound_chances(reply, &fault);
+                         pi2_answer_form_read(body, &form, &fault) &&
+                         read(reply, body, &fault) && pi2_reply_bound_chances(reply, &fault) &&
+                         (reply->is_empty || pi2_answer_form_take(reply, &form, reply->thinks, &fault));
     const bool has_body = body != NULL;
     json_decref(body);
     (void)pthread_mutex_unlock(&exchange->server->text_mutex);

@@ -1,6 +1,8 @@
 /* answering.c: the loop between a job and the bytes of a reply. */
 #include "answering.h"
 
+#include "answer_form.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -26,6 +28,7 @@ void pi2_reply_free(pi2_reply *reply) {
     if (!reply) return;
     if (reply->is_submitted) pi2_scheduler_finish(reply->exchange->server->scheduler, &reply->job, true);
     pi2_job_free(&reply->job);
+    pi2_answer_form_free(reply);
     free(reply->prompt);
     pi2_answer_parser_free(reply->parser);
     free(reply->out.data);

@@ -41,6 +41,8 @@ struct pi2_reply {
     uint64_t progress_told;     /* of the job's */
     char id[64];
     int64_t created;
+    pi2_grammar *grammar;       /* of the job's sampling; answer_form.h */
+    bool thinks;                /* the prompt has begun a thought */
     pi2_answer_parser *parser;
     pi2_cli_text out;            /* of a stream, what is to be sent */
     size_t out_sent;

@@ -35,6 +35,7 @@ struct pi2_server {
     pi2_scheduler *scheduler;
     _Atomic bool is_open, is_stopping;
     _Atomic size_t body_bytes; /* of all requests that are being read */
+    _Atomic size_t grammar_bytes; /* of those that requests have */
     _Atomic uint32_t next_id;
     uint64_t id_seed;
     int64_t start_time;        /* seconds since 1970 */

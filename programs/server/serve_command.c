@@ -175,6 +175,7 @@ static void on_progress(void *user, const char *what, uint64_t done, uint64_t to
 static int open_engine(serve_state *state, pi2_engine_options *options) {
     options->beside_bytes = pi2_server_beside_bytes(&state->server);
     pi2_scheduler_plan(options, (uint32_t)state->settings.parallel, state->server.queue_most);
+    options->beside_session_bytes += pi2_grammar_session_bytes();
     options->beside_session_bytes += pi2_server_connection_bytes();
     options->callbacks.user = &state->watch;
     options->callbacks.cancelled = is_cancelled;

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "answer_form.h"
 #include "answering.h"
 #include "exchange.h"
 
@@ -25,9 +26,9 @@ static unsigned connections_most(const pi2_server_settings *settings) {
 
 uint64_t pi2_server_connection_bytes(void) { return HEADER_BYTES + TOUCHED_STACK_BYTES; }
 
-/* Bodies that are read, one as JSON (twice its bytes), and once more as what the template takes. */
+/* Bodies that are read, one as JSON (twice its bytes), and once more as what the template takes; grammars. */
 uint64_t pi2_server_beside_bytes(const pi2_server_settings *settings) {
-    return OWN_BYTES + 4 * (uint64_t)settings->body_bytes +
+    return OWN_BYTES + 4 * (uint64_t)settings->body_bytes + 2 * (uint64_t)pi2_answer_form_room(settings) +
            (settings->queue_most + MORE_CONNECTIONS) * pi2_server_connection_bytes();
 }
 

@@ -56,6 +56,7 @@ void pi2_sampling_init(pi2_sampling *sampling) {
         .frequency_penalty = 0.0f,
         .seed = PI2_SAMPLER_RANDOM_SEED,
         .forbid_end_tokens = false,
+        .grammar = NULL,
     };
 }
 
@@ -82,6 +83,9 @@ pi2_status pi2_sampling_check(const pi2_sampling *params) {
     if (!isfinite(params->frequency_penalty))
         return pi2_fail(PI2_ERR_INVALID, "frequency_penalty is %g; it must be a finite number",
                         (double)params->frequency_penalty);
+    if (params->grammar != NULL && params->forbid_end_tokens)
+        return pi2_fail(PI2_ERR_INVALID, "a grammar and ignored end tokens (ignore_eos) exclude each other: the "
+                        "grammar's text ends");
     return PI2_OK;
 }
 
@@ -302,20 +306,29 @@ static void make_heap(candidate *items, uint32_t count, bool best_at_root) {
     for (uint32_t i = count / 2; i > 0; i--) sift_down(items, count, i - 1, best_at_root);
 }
 
-/** The candidate_size best of all logits, in no useful order. */
-static void select_best(pi2_sampler *sampler, const float *logits) {
+static bool is_allowed(const pi2_token_filter *filter, int32_t token) {
+    return filter == NULL || filter->allows(filter->user, token);
+}
+
+/** The candidate_size best of all logits that are allowed, in no useful order; returns how many they are. */
+static uint32_t select_best(pi2_sampler *sampler, const float *logits, const pi2_token_filter *filter) {
     candidate *items = sampler->candidates;
     const uint32_t size = sampler->candidate_size;
-    for (uint32_t i = 0; i < size; i++)
-        items[i] = (candidate){.logit = comparable(logits[i]), .token = (int32_t)i};
-    if (size == sampler->vocabulary_size) return;
-    make_heap(items, size, false); /* the root is the worst kept, the next to be replaced */
-    for (uint32_t i = size; i < sampler->vocabulary_size; i++) {
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < sampler->vocabulary_size; i++) {
         const candidate next = {.logit = comparable(logits[i]), .token = (int32_t)i};
-        if (!ranks_before(next, items[0])) continue;
-        items[0] = next;
-        sift_down(items, size, 0, false);
+        if (used == size && !ranks_before(next, items[0])) continue;
+        if (!is_allowed(filter, next.token)) continue;
+        if (used < size) {
+            items[used++] = next;
+            if (used == size && size < sampler->vocabulary_size)
+                make_heap(items, size, false); /* the root is the worst kept, the next to be replaced */
+        } else {
+            items[0] = next;
+            sift_down(items, size, 0, false);
+        }
     }
+    return used;
 }
 
 static float exp_of(float x) {
@@ -326,10 +339,9 @@ static float exp_of(float x) {
  * Brings the candidates that pass top-p and min-p to the end of the array, best last, and
  * returns how many they are. Takes them off a heap, so that only those kept are ever sorted.
  */
-static uint32_t filter_by_probability(pi2_sampler *sampler) {
+static uint32_t filter_by_probability(pi2_sampler *sampler, uint32_t size) {
     const float top_p = sampler->params.top_p, min_p = sampler->params.min_p;
     candidate *items = sampler->candidates;
-    const uint32_t size = sampler->candidate_size;
     make_heap(items, size, true);
     const float best = items[0].logit;
     double total = 0.0;
@@ -371,12 +383,12 @@ static int32_t draw(pi2_sampler *sampler, const candidate *items, uint32_t count
     return last;
 }
 
-static int32_t best_token(const float *logits, uint32_t count) {
+static int32_t best_token(const float *logits, uint32_t count, const pi2_token_filter *filter) {
     float best = -INFINITY;
     int32_t token = -1;
     for (uint32_t i = 0; i < count; i++) {
         const float logit = comparable(logits[i]);
-        if (logit > best) {
+        if (logit > best && is_allowed(filter, (int32_t)i)) {
             best = logit;
             token = (int32_t)i;
         }
@@ -384,28 +396,38 @@ static int32_t best_token(const float *logits, uint32_t count) {
     return token;
 }
 
-static int32_t choose(pi2_sampler *sampler, const float *logits) {
-    const int32_t greedy = best_token(logits, sampler->vocabulary_size);
+static int32_t choose(pi2_sampler *sampler, const float *logits, const pi2_token_filter *filter) {
+    const int32_t greedy = best_token(logits, sampler->vocabulary_size, filter);
     if (greedy < 0 || sampler->params.temperature <= 0.0f) return greedy;
-    select_best(sampler, logits);
+    const uint32_t size = select_best(sampler, logits, filter);
     const candidate *items = sampler->candidates;
-    uint32_t count = sampler->candidate_size;
+    uint32_t count = size;
     if (sampler->params.top_p < 1.0f || sampler->params.min_p > 0.0f) {
-        count = filter_by_probability(sampler);
-        items += sampler->candidate_size - count;
+        count = filter_by_probability(sampler, size);
+        items += size - count;
     }
     return draw(sampler, items, count, comparable(logits[greedy]));
 }
 
 pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *token_out) {
+    return pi2_sampler_sample_allowed(sampler, logits, NULL, token_out);
+}
+
+pi2_status pi2_sampler_sample_allowed(pi2_sampler *sampler, float *logits, const pi2_token_filter *filter,
+                                      int32_t *token_out) {
     apply_penalties(sampler, logits);
-    const int32_t token = choose(sampler, logits);
+    int32_t token = choose(sampler, logits, NULL);
+    const bool has_numbers = token >= 0;
+    if (has_numbers && !is_allowed(filter, token)) token = choose(sampler, logits, filter);
     undo_penalties(sampler, logits);
-    if (token < 0)
+    if (!has_numbers)
         return pi2_fail(PI2_ERR_FORMAT,
                         "none of the %lu logits is a number above minus infinity; the model file "
                         "may be damaged ('inspect --verify' looks)",
                         (unsigned long)sampler->vocabulary_size);
+    if (token < 0)
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "no token of the vocabulary may come next by the grammar, or there are "
+                        "too many ways to read the text so far: the answer cannot go on");
     *token_out = token;
     return PI2_OK;
 }

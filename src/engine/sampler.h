@@ -72,4 +72,17 @@ void pi2_sampler_follow(pi2_sampler *sampler, const pi2_sampler *from, bool with
  */
 pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *token_out);
 
+/** Which tokens may be picked; asked for as few of them as the choice needs. */
+typedef struct pi2_token_filter {
+    bool (*allows)(void *user, int32_t token);
+    void *user;
+} pi2_token_filter;
+/**
+ * The same among the tokens that a filter allows: one is chosen among all, and kept where it is allowed; else another
+ * is chosen among those that are. Without top-k, top-p and min-p that is a choice by the chances of the allowed ones.
+ * Errors  also UNSUPPORTED: no token is allowed
+ */
+pi2_status pi2_sampler_sample_allowed(pi2_sampler *sampler, float *logits, const pi2_token_filter *filter,
+                                      int32_t *token_out);
+
 #endif

@@ -49,12 +49,14 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
     PI2_TRY(begin_timeline(session));
     session->forbids_ends = sampling->forbid_end_tokens;
     if (session->forbids_ends) PI2_TRY(forbid_end_tokens(session));
+    if (sampling->grammar) PI2_TRY(pi2_grammar_state_create(sampling->grammar, &session->grammar_state));
     return pi2_engine_admit(engine, session);
 }
 
 static void release(pi2_session *session) {
     pi2_sampler_free(session->sampler);
     pi2_drafting_free(session->drafting);
+    pi2_grammar_state_free(session->grammar_state);
     free(session->forbidden);
     free(session->timeline);
     free(session);
@@ -118,6 +120,9 @@ pi2_status pi2_session_fork(pi2_session *session, const pi2_sampling *sampling, 
     if (status == PI2_OK) {
         copy_timeline(fork, session);
         pi2_sampler_follow(fork->sampler, session->sampler, sampling == NULL);
+        if (!sampling && session->grammar_state) { /* another sampling's grammar begins anew */
+            pi2_grammar_state_follow(fork->grammar_state, session->grammar_state);
+        }
     }
     pi2_engine_end_turn(engine);
     *fork_out = fork;
@@ -135,12 +140,19 @@ void pi2_session_free(pi2_session *session) {
 
 pi2_status pi2_session_set_sampling(pi2_session *session, const pi2_sampling *sampling) {
     pi2_sampler *sampler = NULL;
+    pi2_grammar_state *grammar_state = NULL;
     if (sampling->forbid_end_tokens && !session->forbidden) PI2_TRY(forbid_end_tokens(session));
     PI2_TRY(pi2_sampler_create(sampling, session->engine->run.source.model->shape.vocabulary_size,
                                session->engine->run.plan.memory.shape.context_tokens,
                                session->engine->sessions.candidates, &sampler));
+    if (sampling->grammar && pi2_grammar_state_create(sampling->grammar, &grammar_state) != PI2_OK) {
+        pi2_sampler_free(sampler);
+        return PI2_ERR_MEMORY;
+    }
     pi2_sampler_free(session->sampler);
+    pi2_grammar_state_free(session->grammar_state);
     session->sampler = sampler;
+    session->grammar_state = grammar_state;
     session->forbids_ends = sampling->forbid_end_tokens;
     return PI2_OK;
 }
@@ -169,6 +181,32 @@ const float *pi2_session_logits(const pi2_session *session, size_t index) {
     return logits;
 }
 
+/** What a token adds to the answer's text, as the grammar sees it. */
+static const char *piece_of(const pi2_session *session, int32_t token, size_t *length_out) {
+    return pi2_tokenizer_piece(session->engine->run.source.tokenizer, token,
+                               pi2_sampler_params(session->sampler)->grammar_has_special, length_out);
+}
+
+/** A token that ends the answer may come where the text is whole, any other where the text may go on with its own. */
+static bool is_allowed(void *user, int32_t token) {
+    const pi2_session *session = user;
+    size_t length;
+    if (pi2_engine_ends_generation(session->engine, token)) return pi2_grammar_state_may_end(session->grammar_state);
+    const char *piece = piece_of(session, token, &length);
+    return length && pi2_grammar_state_may_begin(session->grammar_state, (unsigned char)*piece) &&
+           pi2_grammar_state_allows(session->grammar_state, piece, length);
+}
+
+static pi2_status sample_allowed(pi2_session *session, float *logits, int32_t *token_out) {
+    const pi2_token_filter filter = {is_allowed, session};
+    size_t length;
+    PI2_TRY(pi2_sampler_sample_allowed(session->sampler, logits, &filter, token_out));
+    if (pi2_engine_ends_generation(session->engine, *token_out)) return PI2_OK;
+    const char *piece = piece_of(session, *token_out, &length);
+    (void)pi2_grammar_state_accept(session->grammar_state, piece, length); /* it was allowed */
+    return PI2_OK;
+}
+
 /* In a turn. */
 static pi2_status sample(pi2_session *session, int32_t *token_out) {
     if (session->logits_count == 0) return pi2_fail(PI2_ERR_INVALID, "there are no logits to sample from");
@@ -176,7 +214,8 @@ static pi2_status sample(pi2_session *session, int32_t *token_out) {
     for (size_t i = 0; session->forbids_ends && i < session->forbidden_count; i++) {
         logits[session->forbidden[i]] = -INFINITY;
     }
-    PI2_TRY(pi2_sampler_sample(session->sampler, logits, token_out));
+    PI2_TRY(session->grammar_state ? sample_allowed(session, logits, token_out)
+                                   : pi2_sampler_sample(session->sampler, logits, token_out));
     pi2_sampler_accept(session->sampler, *token_out);
     return PI2_OK;
 }
@@ -191,6 +230,7 @@ pi2_status pi2_session_sample(pi2_session *session, int32_t *token_out) {
 void pi2_session_begin_answer(pi2_session *session, const int32_t *prompt, size_t token_count) {
     pi2_sampler_reset(session->sampler);
     for (size_t i = 0; i < token_count; i++) pi2_sampler_accept(session->sampler, prompt[i]);
+    if (session->grammar_state) pi2_grammar_state_reset(session->grammar_state);
     pi2_detokenizer_reset(&session->detokenizer, false);
 }
 

@@ -6,6 +6,7 @@
 #include "engine/engine_internal.h"
 #include "engine/sampler.h"
 #include "engine/state_file.h"
+#include "grammar/grammar_state.h"
 #include "powerinfer2/prompt_cache.h"
 
 struct pi2_session {
@@ -15,6 +16,7 @@ struct pi2_session {
     int32_t *forbidden;      /* [forbidden_count]: tokens that are never picked */
     size_t forbidden_count;
     bool forbids_ends;       /* they are in force */
+    pi2_grammar_state *grammar_state; /* how far the answer's text is in its grammar; NULL: any text is allowed */
     pi2_detokenizer detokenizer;
     uint32_t position;
     uint32_t logits_first, logits_count; /* of the pass's logits, those that the last append left */

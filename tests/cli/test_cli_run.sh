@@ -52,6 +52,22 @@ expect_json tokens "$tokens"
 expect 0 run -m "$model" -p "the hand" -n 12 --temp 0 --ignore-eos --json -t 1 -b 3
 expect_json tokens "$tokens"
 
+# An answer of a form has it, whatever the threads, the budget and the guesses; a form that cannot be is refused.
+expect 0 run -m "$model" --raw -p "the hand" --temp 0 --grammar 'root ::= [a-c]{3} "!"' -q
+grep -qx '[a-c][a-c][a-c]!' "$folder/out" || fail "no text of the grammar: $(cat "$folder/out")"
+echo '{"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 9}' >"$folder/schema"
+expect 0 run -m "$model" --raw -p "the hand" --temp 0 -n 200 -jf "$folder/schema" -q
+cp "$folder/out" "$folder/form"
+grep -q '^\[' "$folder/form" || fail "no array: $(cat "$folder/form")"
+for options in "-t 1 --draft-max 0" "--memory 24M"; do
+    expect 0 run -m "$model" --raw -p "the hand" --temp 0 -n 200 -jf "$folder/schema" -q $options
+    cmp -s "$folder/out" "$folder/form" || fail "$options changes a form's text"
+done
+expect_error 2 "left recursion" run -m "$model" -p a --grammar 'root ::= root "a" | "b"'
+expect_error 2 "at #/not" run -m "$model" -p a -j '{"not": {}}'
+expect_error 2 "more than one form" run -m "$model" -p a -j '{}' --grammar 'root ::= "a"'
+expect_error 2 "exclude each other" run -m "$model" -p a -j '{}' --ignore-eos
+
 # One seed, one text; the seed that was drawn is told and can be given again.
 expect 0 run -m "$model" -p "the hand" -n 8 --json
 seed=$(json seed)

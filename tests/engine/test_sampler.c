@@ -522,10 +522,58 @@ static void test_draws_are_the_generators(void **state) {
     pi2_sampler_free(sampler);
 }
 
+/* Tokens 1 and 3, of which a filter's user is told how often it was asked. */
+static bool allows_odd(void *user, int32_t token) {
+    ++*(unsigned *)user;
+    return token % 2 == 1;
+}
+
+/* What is left of a distribution when some of it is forbidden; few questions; none allowed. */
+static void test_filter(void **state) {
+    (void)state;
+    enum { DRAWS = 20000 };
+    float logits[4] = {logf(0.4f), logf(0.3f), logf(0.2f), logf(0.1f)};
+    unsigned asked = 0, hits[4] = {0};
+    const pi2_token_filter filter = {allows_odd, &asked};
+    pi2_sampling params = plain(11);
+    pi2_sampler *sampler = create(&params, 4);
+    for (unsigned i = 0; i < DRAWS; i++) {
+        int32_t token = -1;
+        assert_int_equal(pi2_sampler_sample_allowed(sampler, logits, &filter, &token), PI2_OK);
+        hits[token]++;
+    }
+    assert_int_equal(hits[0] + hits[2], 0);
+    assert_frequency(hits[1], 0.75, DRAWS);
+    pi2_sampler_free(sampler);
+
+    static float many[1024];
+    for (unsigned i = 0; i < 1024; i++) many[i] = -(float)i;
+    params.top_k = 2; /* of those allowed: tokens 1 and 3 */
+    sampler = create(&params, 1024);
+    for (unsigned i = 0; i < 200; i++) {
+        int32_t token = -1;
+        asked = 0;
+        assert_int_equal(pi2_sampler_sample_allowed(sampler, many, &filter, &token), PI2_OK);
+        assert_true(token == 1 || token == 3);
+        assert_in_range(asked, 1, 16);
+    }
+    pi2_sampler_free(sampler);
+    params.temperature = 0;
+    sampler = create(&params, 1024);
+    int32_t token = -1;
+    assert_int_equal(pi2_sampler_sample_allowed(sampler, many, &filter, &token), PI2_OK);
+    assert_int_equal(token, 1);
+    for (unsigned i = 1; i < 1024; i += 2) many[i] = -INFINITY;
+    assert_int_equal(pi2_sampler_sample_allowed(sampler, many, &filter, &token), PI2_ERR_UNSUPPORTED);
+    assert_non_null(strstr(pi2_error_text(), "grammar"));
+    pi2_sampler_free(sampler);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draws_are_the_generators),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_filter),
         cmocka_unit_test(test_invalid_params_are_named),
         cmocka_unit_test(test_greedy_takes_the_lowest_of_equals),
         cmocka_unit_test(test_top_k_one_keeps_the_lowest_of_equals),

@@ -101,7 +101,7 @@ def check_refusals(server):
     server.error(400, chat, {"messages": QUESTION, "temperature": -1}, "'temperature'")
     server.error(400, chat, {"messages": QUESTION, "n": 2}, "'n'")
     server.error(400, chat, {"messages": QUESTION, "stream": "yes"}, "'stream'")
-    server.error(400, chat, {"messages": QUESTION, "response_format": {"type": "json_object"}}, "'response_format'")
+    server.error(400, chat, {"messages": QUESTION, "response_format": {"type": "xml"}}, "'response_format'")
     server.error(400, "/v1/completions", {"prompt": ""}, "empty")
     server.error(400, "/v1/completions", {"prompt": [5, -1]}, "token -1")
     server.error(400, "/v1/completions", {"prompt": ["a", "b"]}, "2 prompts")

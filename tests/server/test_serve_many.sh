@@ -13,7 +13,7 @@ expect_error 2 "-np: 0 lies outside" serve -m "$folder/m.gguf" --port 0 -np 0
 ldd "$program" | grep -q 'lib[atu]*san' || {
     tiny large layers=10 embedding=512 feed_forward=2048 heads=8 heads_kv=2 context=512 type=Q8_0
     expect 0 run -m "$folder/large.gguf" -p a -n 1 -c 512 --json -q
-    echo $(($(json memory.peak_bytes) - 14000000)) >"$folder/budget"
+    echo $(($(json memory.peak_bytes) - 13000000)) >"$folder/budget"
 }
 checks=$((checks + 1))
 python3 "$(dirname "$0")/many_clients.py" "$program" "$folder" || fail "many_clients.py"

@@ -161,12 +161,27 @@ static const struct { const char *body, *fault; } field_examples[] = {
     {"{'stop':['a',5]}", "'stop' must be"},
     {"{'stop':['1','2','3','4','5','6','7','8','9','10','11','12','13','14','15','16','17']}", "more than 16"},
     {"{'n':2}", "'n' is 2"},
-    {"{'grammar':'root ::= x'}", "'grammar' is not supported"},
     {"{'logit_bias':{'5':-100}}", "'logit_bias'"},
-    {"{'format':'json'}", "'format'"},
-    {"{'response_format':{'type':'json_object'}}", "'json_object' is not supported"},
-    {"{'response_format':{'type':5}}", "'type' must be a text"},
 };
+
+/* What is asked for by any API's name is refused where it cannot be had. */
+static void test_forms_are_refused(void **state) {
+    (void)state;
+    static const char *const bodies[] = {"{'grammar':'root ::= x'}", "{'json_schema':{}}", "{'format':'json'}",
+                                         "{'response_format':{'type':'json_object'}}",
+                                         "{'output_config':{'format':{'type':'json_schema'}}}"};
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        pi2_request_fault fault = {0};
+        json_t *body = quoted(bodies[i]);
+        assert_false(pi2_fields_without_form(body, &fault));
+        assert_non_null(strstr(fault.text, "is not supported here"));
+        json_decref(body);
+    }
+    pi2_request_fault fault = {0};
+    json_t *body = quoted("{'response_format':{'type':'text'},'grammar':''}");
+    assert_true(pi2_fields_without_form(body, &fault));
+    json_decref(body);
+}
 
 static void test_bad_fields(void **state) {
     (void)state;
@@ -314,7 +329,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conversations), cmocka_unit_test(test_arguments_have_one_room),
         cmocka_unit_test(test_left_clients), cmocka_unit_test(test_own_failures_are_not_told),
-        cmocka_unit_test(test_bad_fields), cmocka_unit_test(test_good_fields),
+        cmocka_unit_test(test_bad_fields),
+        cmocka_unit_test(test_forms_are_refused), cmocka_unit_test(test_good_fields),
         cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_depth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
