@@ -93,17 +93,15 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
     *result = (pi2_cli_generation){.prompt_wanted = prompt_count - cached_count, .cached_count = cached_count};
     answer state = {.engine = engine, .options = options, .result = result};
     pi2_engine_counters before, after;
-    pi2_draft_counters drafts;
+    pi2_cli_drafts drafts;
     pi2_engine_count(engine, &before);
-    pi2_session_count_drafts(session, &drafts);
+    pi2_cli_count_drafts(session, &drafts);
     const pi2_status status = generate(session, &state, prompt, prompt_count);
     pi2_engine_count(engine, &after);
     pi2_counters_between(&before, &after, &result->total);
     result->is_cold = before.bytes_needed == 0 && result->total.reads > 0;
-    pi2_session_count_drafts(session, &result->drafts);
-    result->drafts.passes -= drafts.passes;
-    result->drafts.guessed -= drafts.guessed;
-    result->drafts.right -= drafts.right;
+    pi2_cli_count_drafts(session, &result->drafts);
+    pi2_cli_drafts_since(&drafts, &result->drafts);
     result->latency = pi2_cli_token_percentiles(&result->times);
     if (status == PI2_OK) return PI2_EXIT_OK;
     if (!state.out_of_memory) return pi2_cli_failed(status);
@@ -113,11 +111,6 @@ int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *pr
 
 size_t pi2_cli_decoded_count(const pi2_cli_generation *generation) {
     return generation->tokens.length > 1 ? generation->tokens.length - 1 : 0;
-}
-
-double pi2_cli_tokens_per_pass(const pi2_cli_generation *generation) {
-    const pi2_draft_counters *drafts = &generation->drafts;
-    return drafts->passes ? 1.0 + (double)drafts->right / (double)drafts->passes : 1.0;
 }
 
 double pi2_cli_bytes_per_token(const pi2_cli_generation *generation) {
@@ -220,11 +213,7 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      reads ? report->read_description : "all weights are in memory");
     }
     print_waiting(&generation->total);
-    if (generation->drafts.guessed) {
-        pi2_cli_note("guesses  %llu of %llu tokens guessed ahead were right: %.2f tokens a pass",
-                     (unsigned long long)generation->drafts.right, (unsigned long long)generation->drafts.guessed,
-                     pi2_cli_tokens_per_pass(generation));
-    }
+    pi2_cli_print_drafts(&generation->drafts);
     print_pressure(&generation->total, report);
     print_predictor(&generation->total, report);
     pi2_cli_note_prediction(engine, generation);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "answer_text.h"
+#include "draft_report.h"
 #include "options.h"
 #include "powerinfer2/engine.h"
 #include "powerinfer2/generate.h"
@@ -40,12 +41,9 @@ typedef struct pi2_cli_generation {
     pi2_cli_percentiles latency;    /* of these times */
     double first_token_seconds;     /* since the program (run) or the turn (chat) began */
     pi2_engine_counters total;      /* of this answer */
-    pi2_draft_counters drafts;      /* of this answer */
+    pi2_cli_drafts drafts;          /* of this answer */
     pi2_engine_counters decode;     /* of the second token and those after */
 } pi2_cli_generation;
-
-/** Tokens of the answer for each pass after the prompt's: more than 1 where guesses were right. */
-double pi2_cli_tokens_per_pass(const pi2_cli_generation *generation);
 
 /**
  * Computes a prompt of `prompt_count` tokens after what the session holds (its first `cached_count`) and

@@ -49,10 +49,9 @@ static comparison compare(const pi2_prediction *prediction, const pi2_cli_genera
     comparison both = {.predicted_prompt = prompt_speed(prediction, prompt, generation->is_cold),
                        .predicted_decode = prediction->decode.tokens_per_second};
     if (generation->prompt_seconds > 0) both.prompt = prompt / generation->prompt_seconds;
-    /* What was predicted is a pass for each token: right guesses save passes. */
-    if (generation->decode_seconds > 0) {
-        both.decode = decoded / generation->decode_seconds / pi2_cli_tokens_per_pass(generation);
-    }
+    /* What was predicted is a pass for each token: right guesses save passes, and making them takes time beside. */
+    const double seconds = generation->decode_seconds - pi2_cli_drafting_seconds(&generation->drafts);
+    if (seconds > 0) both.decode = decoded / seconds / pi2_cli_tokens_per_pass(&generation->drafts);
     return both;
 }
 
@@ -98,7 +97,7 @@ void pi2_cli_note_prediction(const pi2_engine *engine, const pi2_cli_generation 
         pi2_cli_note("predicted %.2f tokens/s of decoding (%.2f to %.2f; limited by: %s), measured %.2f%s: off by "
                      "%+.0f %%", both.predicted_decode, prediction.decode.low, prediction.decode.high,
                      pi2_bottleneck_name(prediction.bottleneck), both.decode,
-                     generation->drafts.right ? " passes/s" : "",
+                     generation->drafts.all.right ? " passes/s" : "",
                      pi2_cli_percent_off(both.predicted_decode, both.decode, 2));
     }
 }

@@ -407,8 +407,10 @@ static json_t *json_timings(const pi2_cli_generation *generation) {
     json_object_set_new(object, "predicted_per_token_ms", pi2_cli_json_number(decode_ms / decoded));
     json_object_set_new(object, "predicted_per_second", pi2_cli_json_number(1e3 * decoded / decode_ms));
     pi2_cli_set_percentiles(object, &generation->latency);
-    json_object_set_new(object, "draft_n", json_integer((json_int_t)generation->drafts.guessed));
-    json_object_set_new(object, "draft_n_accepted", json_integer((json_int_t)generation->drafts.right));
+    json_object_set_new(object, "draft_n", json_integer((json_int_t)generation->drafts.all.guessed));
+    json_object_set_new(object, "draft_n_accepted", json_integer((json_int_t)generation->drafts.all.right));
+    json_object_set_new(object, "tokens_per_pass",
+                        pi2_cli_json_number(pi2_cli_tokens_per_pass(&generation->drafts)));
     json_object_set_new(object, "ttft_ms",
                         generation->tokens.length
                             ? pi2_cli_json_number(1e3 * generation->first_token_seconds) : json_null());
@@ -453,6 +455,7 @@ static int print_json(run_state *state) {
     json_object_set_new(object, "n_ctx", json_integer(report->context_tokens));
     json_object_set_new(object, "timings", json_timings(generation));
     json_object_set_new(object, "predicted", pi2_cli_predicted_json(state->engine, generation));
+    json_object_set_new(object, "drafters", pi2_cli_drafters_json(&generation->drafts));
     json_object_set_new(object, "memory", memory);
     json_object_set_new(object, "io", io);
     return pi2_cli_print_json(object, JSON_COMPACT);

@@ -9,13 +9,17 @@
 
 enum {
     TRIALS = 4,                         /* proposals of a drafter that costs time before it is judged */
+    ALONE_FIRST = 8, ALONE_LAST = 32,   /* passes with guesses until one without is measured: at first, later */
+    FIRST_PASSES = 4,                   /* what is taken for known of a token's cost counts as so many passes */
     PAUSE_LEAST = 16, PAUSE_MOST = 256, /* passes until one that does not pay is asked again */
     CAUGHT_UP = PI2_DRAFT_MOST + 1      /* a drafter that has more new text to read does not tell what a token costs */
 };
 
-static const double pass_memory = 1.0 / 8, token_memory = 1.0 / 32, return_rate = 1.0 / 256, worth_memory = 1.0 / 16;
-/* A token more in a pass, as a share of a pass over one, before one was measured. */
-static const double token_share = 1.0 / 32;
+static const double pass_memory = 1.0 / 8, rare_memory = 3.0 / 4, token_memory = 1.0 / 32, worth_memory = 1.0 / 16;
+static const double return_rate = 1.0 / 256, known_fading = 1.0 / 8;
+/* A token more in a pass, as a share of a pass over one, before one was measured: where passes read, and where all
+ * weights are in memory. */
+static const double token_share_reading = 1.0 / 32, token_share_computing = 1.0 / 3;
 
 /** One drafter, and what its guesses came to. */
 typedef struct draft_slot {
@@ -42,6 +46,10 @@ struct pi2_drafting {
     bool always;
     uint32_t most, capacity, length;
     double pass_ns, token_ns; /* a pass over one token; each token more. 0: not seen yet */
+    double token_share;      /* token_ns by pass_ns, as far as nothing is known */
+    double known;            /* passes with guesses whose cost is remembered, up to 1 / token_memory */
+    uint32_t alone_after, since_alone; /* passes with guesses until one without; since the last one */
+    double since_guessed;    /* tokens of these guesses */
     draft_pending pending;
     int32_t tokens[];
 };
@@ -84,6 +92,8 @@ pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting
     drafting->most = options->most < PI2_DRAFT_MOST ? options->most : PI2_DRAFT_MOST;
     drafting->capacity = options->context_tokens;
     drafting->always = options->always;
+    drafting->alone_after = ALONE_FIRST;
+    drafting->token_share = options->reads ? token_share_reading : token_share_computing;
     const pi2_status status = begin_slots(drafting, options);
     if (status != PI2_OK) {
         pi2_drafting_free(drafting);
@@ -120,6 +130,7 @@ void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from) {
     drafting->length = from->length;
     drafting->pass_ns = from->pass_ns;
     drafting->token_ns = from->token_ns;
+    drafting->known = from->known;
     memcpy(drafting->tokens, from->tokens, from->length * sizeof *from->tokens);
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
@@ -245,6 +256,7 @@ pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *gu
     drafting->pending = (draft_pending){ NULL, 0, 0, 0 };
     const pi2_draft_wish wish = { .most = room < drafting->most ? room : drafting->most };
     if (drafting->pass_ns <= 0 || wish.most == 0 || drafting->length == 0) return PI2_OK;
+    if (drafting->since_alone >= drafting->alone_after && !drafting->always) return PI2_OK;
     pi2_draft best = { .count = 0 };
     double rate = 1 / drafting->pass_ns;
     PI2_TRY(ask_free(drafting, &wish, &best, &rate));
@@ -256,26 +268,46 @@ pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *gu
 
 /* ---- what came of it ---- */
 
+/* What a pass without guesses takes less than was taken for a pass's own is what the guesses before took more. */
+static void learn_alone(pi2_drafting *drafting, double surprise) {
+    const bool is_rare = drafting->since_alone >= drafting->alone_after;
+    const double change = (is_rare ? rare_memory : pass_memory) * surprise;
+    drafting->pass_ns += change;
+    if (is_rare) {
+        drafting->token_ns -= change * drafting->since_alone / drafting->since_guessed;
+        if (drafting->token_ns < 0) drafting->token_ns = 0;
+        if (drafting->alone_after < ALONE_LAST) drafting->alone_after *= 2;
+    }
+    drafting->since_alone = 0;
+    drafting->since_guessed = 0;
+    /* A cost that was once seen too high would end guessing for good: it fades, and with it that it is known. */
+    drafting->known -= drafting->known > known_fading ? known_fading : drafting->known;
+    drafting->token_ns += return_rate * (drafting->token_share * drafting->pass_ns - drafting->token_ns);
+}
+
 /*
- * A disk's speed changes from pass to pass by more than a token costs. So what a pass took beyond what
- * was expected is put down to tokens slowly.
+ * A disk's speed changes from pass to pass by more than a token costs. So what a pass took beyond what was expected is
+ * put down to tokens slowly, and to the pass itself in part: how much of it is the pass's own one without guesses says.
  */
 static void learn_times(pi2_drafting *drafting, double more, double time) {
     if (drafting->pass_ns <= 0) {
         if (more > 0) return;
         drafting->pass_ns = time;
-        drafting->token_ns = token_share * time;
+        drafting->token_ns = drafting->token_share * time;
         return;
     }
     const double surprise = time - drafting->pass_ns - more * drafting->token_ns;
     if (more > 0) {
+        const double weight = 1.0 / (FIRST_PASSES + drafting->known);
+        const double memory = weight > token_memory ? weight : token_memory;
+        drafting->known += weight > token_memory;
+        drafting->since_alone++;
+        drafting->since_guessed += more;
         drafting->pass_ns += token_memory * surprise;
-        drafting->token_ns += token_memory * surprise / more;
+        drafting->token_ns += memory * surprise / more;
         if (drafting->token_ns < 0) drafting->token_ns = 0;
     } else {
-        drafting->pass_ns += pass_memory * surprise;
-        /* A cost that was once seen too high would end guessing for good: it fades. */
-        drafting->token_ns += return_rate * (token_share * drafting->pass_ns - drafting->token_ns);
+        learn_alone(drafting, surprise);
     }
 }
 

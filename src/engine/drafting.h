@@ -30,6 +30,7 @@ typedef struct pi2_drafting_options {
     const struct pi2_planned_run *run;    /* handed to drafters, as the session is */
     struct pi2_session *session;
     bool always;                          /* drafters that cost time are asked, and checked, whatever comes of it */
+    bool reads;                           /* passes read weights: beside that a token more costs little */
     uint32_t context_tokens, most;        /* most: tokens of a guess, 1 .. PI2_DRAFT_MOST */
 } pi2_drafting_options;
 /** Errors  MEMORY, and what a drafter's begin has */

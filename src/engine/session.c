@@ -42,7 +42,8 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
     if (plan->draft_tokens) {
         const pi2_drafting_options drafts = {
             .kinds = pi2_drafter_kinds(), .run = &engine->run, .session = session,
-            .always = engine->run.options.draft_always, .context_tokens = plan->shape.context_tokens,
+            .always = engine->run.options.draft_always, .reads = !plan->everything_resident,
+            .context_tokens = plan->shape.context_tokens,
             .most = plan->draft_tokens };
         PI2_TRY(pi2_drafting_create(&drafts, &session->drafting));
     }

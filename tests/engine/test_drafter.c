@@ -15,12 +15,17 @@ enum { CONTEXT = 64, PASS_NS = 1000000 };
 
 static const pi2_drafter_kind *const ngram_alone[] = { &pi2_drafter_ngram, NULL };
 
-static pi2_drafting *make_drafter(uint32_t most, const int32_t *tokens, size_t count) {
+static pi2_drafting *make_in(bool reads, uint32_t most, const int32_t *tokens, size_t count) {
     pi2_drafting *drafter = NULL;
-    const pi2_drafting_options options = { .kinds = ngram_alone, .context_tokens = CONTEXT, .most = most };
+    const pi2_drafting_options options = { .kinds = ngram_alone, .reads = reads, .context_tokens = CONTEXT,
+                                           .most = most };
     assert_int_equal(pi2_drafting_create(&options, &drafter), PI2_OK);
     pi2_drafting_push(drafter, tokens, count);
     return drafter;
+}
+
+static pi2_drafting *make_drafter(uint32_t most, const int32_t *tokens, size_t count) {
+    return make_in(true, most, tokens, count);
 }
 
 static uint32_t guess_of(pi2_drafting *drafter, uint32_t room, int32_t *guess) {
@@ -77,18 +82,18 @@ static void test_before_a_pass_was_timed(void **state) {
     pi2_drafting_free(drafter);
 }
 
-/* Repeating text; each guess is noted with `right` right tokens at most. Returns the last length. */
+/* Repeating text; each guess is noted with `right` right tokens at most. Returns what the last 100 passes guessed. */
 static uint32_t guess_often(pi2_drafting *drafter, uint32_t right, uint64_t token_ns) {
-    uint32_t count = 0;
+    uint32_t guessed = 0;
+    pi2_drafting_note_pass(drafter, 0, PASS_NS);
     for (int i = 0; i < 500; i++) {
         int32_t guess[PI2_DRAFT_MOST];
-        pi2_drafting_note_pass(drafter, 0, PASS_NS);
-        count = guess_of(drafter, 8, guess);
-        if (count == 0) continue;
+        const uint32_t count = guess_of(drafter, 8, guess);
         pi2_drafting_note_pass(drafter, count, PASS_NS + token_ns * count);
-        pi2_drafting_note_guess(drafter, count, right < count ? right : count);
+        if (count) pi2_drafting_note_guess(drafter, count, right < count ? right : count);
+        if (i >= 400) guessed += count;
     }
-    return count;
+    return guessed;
 }
 
 static void test_length_follows_what_was_seen(void **state) {
@@ -96,15 +101,39 @@ static void test_length_follows_what_was_seen(void **state) {
     int32_t tokens[40];
     for (int i = 0; i < 40; i++) tokens[i] = i % 10;
     pi2_drafting *right = make_drafter(8, tokens, COUNT(tokens));
-    assert_int_equal(guess_often(right, 8, PASS_NS / 100), 8); /* cheap and right: all that is allowed */
+    assert_in_range(guess_often(right, 8, PASS_NS / 100), 750, 780); /* cheap and right: all, but for a pass in 25 */
     pi2_drafting_free(right);
     pi2_drafting *wrong = make_drafter(8, tokens, COUNT(tokens));
-    assert_int_equal(guess_often(wrong, 0, PASS_NS / 2), 0); /* wrong and not free */
+    assert_in_range(guess_often(wrong, 0, PASS_NS / 2), 0, 5); /* wrong and not free */
     pi2_drafting_free(wrong);
     pi2_drafting *dear = make_drafter(8, tokens, COUNT(tokens));
-    assert_int_equal(guess_often(dear, 8, 2 * PASS_NS), 0); /* right, but a token more costs two passes */
+    assert_in_range(guess_often(dear, 8, 2 * PASS_NS), 0, 10); /* right, but a token more costs two passes */
     assert_true(guess_often(dear, 8, PASS_NS / 100) > 0);   /* and then it costs less: tried again */
     pi2_drafting_free(dear);
+}
+
+/* Where all weights are in memory a token more in a pass is not nearly free: less is guessed from the first time on.
+ * What it costs is known after a few passes. */
+static void test_guesses_in_memory(void **state) {
+    (void)state;
+    int32_t tokens[40], guess[PI2_DRAFT_MOST];
+    for (int i = 0; i < 40; i++) tokens[i] = i % 10;
+    pi2_drafting *reading = make_in(true, 8, tokens, COUNT(tokens));
+    pi2_drafting *computing = make_in(false, 8, tokens, COUNT(tokens));
+    pi2_drafting_note_pass(reading, 0, PASS_NS);
+    pi2_drafting_note_pass(computing, 0, PASS_NS);
+    assert_int_equal(guess_of(reading, 8, guess), 8);
+    assert_int_equal(guess_of(computing, 8, guess), 3);
+    uint32_t guessed = 0;
+    for (int i = 0; i < 100; i++) { /* right ones, of which each costs two passes */
+        const uint32_t count = guess_of(reading, 8, guess);
+        guessed += count;
+        pi2_drafting_note_pass(reading, count, (1 + 2 * count) * PASS_NS);
+        if (count) pi2_drafting_note_guess(reading, count, count);
+    }
+    assert_in_range(guessed, 8, 80);
+    pi2_drafting_free(reading);
+    pi2_drafting_free(computing);
 }
 
 static void test_capacity(void **state) {
@@ -187,7 +216,7 @@ static void pass_often(pi2_drafting *drafting, uint32_t right, uint64_t token_ns
 static pi2_drafting *make_told(void) {
     static const pi2_drafter_kind *const kinds[] = { &pi2_drafter_ngram, &told_kind, NULL };
     pi2_drafting *drafting = NULL;
-    const pi2_drafting_options options = { .kinds = kinds, .context_tokens = CONTEXT, .most = 8 };
+    const pi2_drafting_options options = { .kinds = kinds, .reads = true, .context_tokens = CONTEXT, .most = 8 };
     assert_int_equal(pi2_drafting_create(&options, &drafting), PI2_OK);
     return drafting;
 }
@@ -197,7 +226,7 @@ static void test_a_drafter_that_costs(void **state) {
     pi2_drafter_counters counters[2];
     pi2_drafting *drafting = make_told();
     pass_often(drafting, 4, slow_pass_ns / 100);
-    assert_true(told.asked >= TOLD_PASSES - 1); /* it pays: asked whenever there is something to ask */
+    assert_in_range(told.asked, TOLD_PASSES - TOLD_PASSES / 24, TOLD_PASSES - 1); /* it pays: nearly always asked */
     assert_int_equal(pi2_drafting_count(drafting, counters, 2), 2);
     assert_string_equal(counters[1].name, "told");
     assert_int_equal(counters[1].right, counters[1].guessed);
@@ -249,6 +278,7 @@ int main(void) {
         cmocka_unit_test(test_nothing_to_guess),
         cmocka_unit_test(test_before_a_pass_was_timed),
         cmocka_unit_test(test_length_follows_what_was_seen),
+        cmocka_unit_test(test_guesses_in_memory),
         cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_a_drafter_that_costs),
         cmocka_unit_test(test_what_a_drafter_is_told),
