@@ -7,6 +7,7 @@
 
 #include "output.h"
 #include "prediction_report.h"
+#include "powerinfer2/prompt_cache.h"
 #include "powerinfer2/sizes.h"
 
 bool pi2_cli_tokens_add(pi2_cli_tokens *tokens, const int32_t *data, size_t length) {
@@ -87,10 +88,11 @@ static pi2_status generate(pi2_session *session, answer *state, const int32_t *p
     return status == PI2_OK && state->out_of_memory ? PI2_ERR_MEMORY : status;
 }
 
-int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt,
-                     size_t prompt_count, size_t cached_count,
+int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt, size_t prompt_count,
                      const pi2_cli_generation_options *options, pi2_cli_generation *result) {
-    *result = (pi2_cli_generation){.prompt_wanted = prompt_count - cached_count, .cached_count = cached_count};
+    *result = (pi2_cli_generation){0};
+    result->cached_count = pi2_session_recall(session, prompt, prompt_count, &result->recalled_count);
+    result->prompt_wanted = prompt_count - result->cached_count;
     answer state = {.engine = engine, .options = options, .result = result};
     pi2_engine_counters before, after;
     pi2_cli_drafts drafts;
@@ -187,6 +189,10 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      generation->prompt_wanted, generation->prompt_seconds > 0 ? prompt_speed : 0.0);
     } else if (generation->prompt_seconds > 0) {
         pi2_cli_note("prompt   %zu tokens, %.1f tokens/s", generation->prompt_count, prompt_speed);
+    }
+    if (generation->recalled_count) {
+        pi2_cli_note("cache    %zu of the prompt's %zu tokens were recalled from the prompt cache",
+                     generation->recalled_count, generation->cached_count + generation->prompt_wanted);
     }
     if (decoded && generation->decode_seconds > 0) {
         pi2_cli_note("decode   %zu tokens, %.2f tokens/s (ended by: %s)", generation->tokens.length,

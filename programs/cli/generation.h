@@ -34,7 +34,8 @@ typedef struct pi2_cli_generation {
     pi2_stop stop;
     size_t prompt_count;            /* prompt tokens that were computed: fewer than wanted after an interruption */
     size_t prompt_wanted;           /* prompt tokens that had to be */
-    size_t cached_count;            /* prompt tokens that the session already held */
+    size_t cached_count;            /* prompt tokens that the session already held, or its prompt cache */
+    size_t recalled_count;          /* of these, tokens from the prompt cache */
     bool is_cold;                   /* the engine's first prompt, with which what stays in memory was read */
     double prompt_seconds, decode_seconds; /* decode: from the first token to the last */
     pi2_cli_token_times times;      /* from each decoded token to the next: sampling and showing it included */
@@ -46,12 +47,11 @@ typedef struct pi2_cli_generation {
 } pi2_cli_generation;
 
 /**
- * Computes a prompt of `prompt_count` tokens after what the session holds (its first `cached_count`) and
- * generates. Returns PI2_EXIT_OK, or the exit code after an error line. An interruption is no
+ * Computes of a prompt of `prompt_count` tokens what neither the session nor its prompt cache holds, and generates.
+ * Returns PI2_EXIT_OK, or the exit code after an error line. An interruption is no
  * error: the answer so far is the result. pi2_cli_generation_free() the result in every case.
  */
-int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt,
-                     size_t prompt_count, size_t cached_count,
+int pi2_cli_generate(pi2_engine *engine, pi2_session *session, const int32_t *prompt, size_t prompt_count,
                      const pi2_cli_generation_options *options, pi2_cli_generation *result);
 void pi2_cli_generation_free(pi2_cli_generation *generation);
 

@@ -16,6 +16,7 @@
 #include "powerinfer2/cache_replay.h"
 #include "powerinfer2/identity.h"
 #include "prediction_report.h"
+#include "prompt_cache_options.h"
 #include "samples.h"
 #include "sampling_options.h"
 #include "scheduler.h"
@@ -94,6 +95,7 @@ typedef struct run_state {
     pi2_cli_size_settings size;
     pi2_cli_trace_settings trace;
     pi2_cli_guard_settings guard;
+    pi2_cli_prompt_cache_settings prompt_cache;
     pi2_cli_draft_settings draft;
     char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
@@ -102,6 +104,7 @@ typedef struct run_state {
     bool is_chat;
     pi2_engine *engine;
     pi2_session *session;
+    pi2_prompt_cache *cache; /* NULL: none */
     int32_t *tokens;
     size_t token_count;
     pi2_cli_generation generation;
@@ -268,11 +271,13 @@ static int open_engine(run_state *state) {
     pi2_cli_fill_trace_options(&state->trace, &options);
     pi2_cli_fill_draft_options(&state->draft, &options);
     if (state->settings.parallel > 1) pi2_scheduler_plan(&options, (uint32_t)state->settings.parallel, 0);
-    code = read_prompt(state);
+    code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, &options);
+    if (code == PI2_EXIT_OK) code = read_prompt(state);
     if (code == PI2_EXIT_OK) code = read_template(state, &options);
     if (code == PI2_EXIT_OK) code = pi2_cli_read_grammar(&state->grammar_settings, &state->grammar);
     if (code != PI2_EXIT_OK) return code;
     options.beside_bytes += pi2_cli_grammar_memory(state->grammar, (uint64_t)state->settings.parallel);
+    if (state->is_chat) options.identifies_weights = true; /* for /save and /load */
     const char *inputs[INPUT_FILES + 1];
     list_inputs(state, inputs);
     options.input_paths = inputs;
@@ -291,7 +296,10 @@ static int open_engine(run_state *state) {
     if (state->settings.parallel > 1) return PI2_EXIT_OK; /* the scheduler has the sessions */
     const pi2_sampling sampling = sampling_of(state);
     const pi2_status status = pi2_session_create(state->engine, &sampling, &state->session);
-    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
+    if (status != PI2_OK) return pi2_cli_failed(status);
+    code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
+    pi2_session_use_prompt_cache(state->session, state->cache);
+    return code;
 }
 
 /** Takes the tokens of a raw prompt: those that the context has room for, and the number of all. */
@@ -398,6 +406,7 @@ static json_t *json_timings(const pi2_cli_generation *generation) {
     const double decoded = (double)pi2_cli_decoded_count(generation);
     json_t *object = json_object();
     json_object_set_new(object, "cache_n", json_integer((json_int_t)generation->cached_count));
+    json_object_set_new(object, "prompt_cache_n", json_integer((json_int_t)generation->recalled_count));
     json_object_set_new(object, "prompt_n", json_integer((json_int_t)generation->prompt_count));
     json_object_set_new(object, "prompt_ms", pi2_cli_json_number(prompt_ms));
     json_object_set_new(object, "prompt_per_token_ms", pi2_cli_json_number(prompt_ms / prompt_count));
@@ -478,7 +487,7 @@ static int answer_prompt(run_state *state) {
     const pi2_cli_generation_options options = {
         .limit = state->settings.limit, .print_special = state->settings.print_special,
         .stop_words = &state->settings.stop_words, .show = state->settings.json ? NULL : show};
-    code = pi2_cli_generate(state->engine, state->session, state->tokens, state->token_count, 0, &options,
+    code = pi2_cli_generate(state->engine, state->session, state->tokens, state->token_count, &options,
                             &state->generation);
     if (code != PI2_EXIT_OK) return code;
     if (state->settings.json) {
@@ -508,6 +517,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         pi2_cli_sampling_section(&state.sampling),
         pi2_cli_grammar_section(&state.grammar_settings),
         pi2_cli_draft_section(&state.draft),
+        pi2_cli_prompt_cache_section(&state.prompt_cache),
         pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
         pi2_cli_no_effect_section()};
@@ -516,7 +526,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
         "Answers a prompt, or chats on a terminal. The answer goes to stdout, the report to stderr. The "
         "prompt goes through the model's chat template unless --raw is given. Ctrl-C ends the answer, "
         "a second one the program. In a chat a pasted block is one message; Alt-Enter, or \\ at a line's end, "
-        "begins a new line; /clear starts anew, /exit or Ctrl-D ends.",
+        "begins a new line; /help tells of commands, such as /save and /undo; /exit or Ctrl-D ends.",
         sections, sizeof sections / sizeof sections[0]};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
@@ -533,6 +543,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
     pi2_cli_generation_free(&state.generation);
     pi2_session_free(state.session);
     pi2_grammar_free(state.grammar);
+    pi2_prompt_cache_close(state.cache);
     pi2_engine_close(state.engine);
     pi2_cli_text_close(&state.source);
     json_decref(state.plan);

@@ -99,7 +99,7 @@ def right_answer(message, model, options):
 def start(shell, model, options, editor):
     line = " ".join("'%s'" % word for word in [PROGRAM] + arguments(model, options) + editor)
     shell.send(line + " >'" + OUT + "'\r")
-    shell.wait_for(b"/clear starts anew")
+    shell.wait_for(b"/help tells of commands")
     shell.wait_for(b"> ")
 
 
