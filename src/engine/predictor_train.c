@@ -13,6 +13,7 @@
 #include "engine/text_chunks.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "powerinfer2/session.h"
+#include "powerinfer2/sizes.h"
 #include "predictor/low_rank_train.h"
 #include "predictor/predictor_file.h"
 
@@ -156,13 +157,26 @@ static void forget_samples(train_run *run) {
     run->fires = NULL;
 }
 
-/* Layers whose samples, and what is recorded of a chunk, fit. */
-static uint32_t layers_at_once(const train_run *run, uint32_t left) {
+/* A layer's samples, and what is recorded of a chunk. */
+static uint64_t bytes_of_layer(const train_run *run) {
     const uint32_t width = run->predictor.width, neurons = run->predictor.neuron_count;
-    const uint64_t each = (uint64_t)run->samples_most * (width * sizeof(float) + run->fire_bytes) +
-                          pi2_neuron_recorder_bytes(1, MOST_CHUNK, width, neurons);
-    const uint64_t most = run->training->sample_bytes / each;
+    return (uint64_t)run->samples_most * (width * sizeof(float) + run->fire_bytes) +
+           pi2_neuron_recorder_bytes(1, MOST_CHUNK, width, neurons);
+}
+
+/* Layers of which that fits. */
+static uint32_t layers_at_once(const train_run *run, uint32_t left) {
+    const uint64_t most = run->training->sample_bytes / bytes_of_layer(run);
     return most < 1 ? 1 : most < left ? (uint32_t)most : left;
+}
+
+/* Where memory holds samples of some layers only, how much would hold all. */
+static void tell_passes(const train_run *run, uint32_t left) {
+    char bytes[PI2_SIZE_TEXT_BYTES];
+    if (run->group == left) return;
+    pi2_planned_run_log(&run->engine->run, "samples of %u of %u layers fit at once, so the texts are computed %u "
+                        "times: --sample-memory %s would hold all", run->group, left, (left + run->group - 1) / run->group,
+                        pi2_format_size(left * bytes_of_layer(run), bytes));
 }
 
 /* ---- one layer ---- */
@@ -255,6 +269,7 @@ static pi2_status train_layers(train_run *run) {
         if (run->predictor.layers[layer].size) continue;
         run->first_layer = layer;
         run->group = layers_at_once(run, count - layer);
+        if (layer == 0) tell_passes(run, count);
         const pi2_status status = train_group(run);
         forget_samples(run);
         PI2_TRY(status);

@@ -37,9 +37,6 @@ typedef struct pi2_low_rank_result {
     uint32_t epochs;
 } pi2_low_rank_result;
 
-/** Bytes that training takes beside samples and data. */
-uint64_t pi2_low_rank_training_bytes(uint32_t width, uint32_t neurons, uint32_t rank);
-
 /**
  * data  out  of the layer: layer_bytes(predictor, rank) bytes, aligned to PI2_PREDICTOR_ALIGNMENT
  * Errors  INVALID (it diverges; too few samples), MEMORY, INTERRUPTED

@@ -90,8 +90,9 @@ train() { # train OUTPUT ARGUMENTS...
 }
 train trained --width 32
 grep -q 'layer 1: rank 32, recall 9[5-9]' "$folder/err" || fail "nothing is told of a layer"
-train one --width 32 -t 1 --sample-memory 1M
-cmp -s "$folder/trained" "$folder/one" || fail "another file with one thread, or layer by layer"
+PI2_CPU=scalar train one --width 32 -t 1 --sample-memory 1M
+cmp -s "$folder/trained" "$folder/one" || fail "another file with one thread, layer by layer, in plain C"
+grep -q 'samples of 1 of 2 layers fit.*computed 2 times: --sample-memory [0-9]' "$folder/err" || fail "passes are not told"
 [ -e "$folder/one.part" ] && fail "what was written meanwhile is left"
 answer trained_text -m "$model" --sparsity auto --predictor "$folder/trained"
 grep -q 'by low_rank' "$folder/err" || fail "the trained predictor is not used"
