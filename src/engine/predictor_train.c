@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/parse_size.h"
 #include "engine/neuron_recorder.h"
+#include "engine/predictor_weights.h"
 #include "engine/text_chunks.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "powerinfer2/session.h"
@@ -34,6 +35,8 @@ typedef struct train_run {
     float *inputs;                 /* [group][samples_most][width] */
     uint8_t *fires;                /* [group][samples_most][fire_bytes] */
     size_t fire_bytes;
+    pi2_gguf *gguf;                /* the model's file, for its weights */
+    pi2_predictor_weights weights; /* of the layer that is trained */
 } train_run;
 
 void pi2_predictor_training_init(pi2_predictor_training *training) {
@@ -174,8 +177,9 @@ static uint32_t layers_at_once(const train_run *run, uint32_t left) {
 static void tell_passes(const train_run *run, uint32_t left) {
     char bytes[PI2_SIZE_TEXT_BYTES];
     if (run->group == left) return;
+    const uint32_t passes = (left + run->group - 1) / run->group;
     pi2_planned_run_log(&run->engine->run, "samples of %u of %u layers fit at once, so the texts are computed %u "
-                        "times: --sample-memory %s would hold all", run->group, left, (left + run->group - 1) / run->group,
+                        "times: --sample-memory %s would hold all", run->group, left, passes,
                         pi2_format_size(left * bytes_of_layer(run), bytes));
 }
 
@@ -193,7 +197,8 @@ static pi2_status train_rank(train_run *run, uint32_t layer, uint32_t rank, uint
     const pi2_low_rank_samples samples = { .count = run->sample_count, .width = run->predictor.width,
                                            .neurons = run->predictor.neuron_count,
                                            .inputs = run->inputs + at * run->predictor.width,
-                                           .fires = run->fires + at * run->fire_bytes };
+                                           .fires = run->fires + at * run->fire_bytes,
+                                           .weights = run->weights.are_there ? &run->weights.rows : NULL };
     const pi2_low_rank_training training = {
         .rank = rank, .most_epochs = run->training->most_epochs, .rate = (float)run->training->rate,
         .recall = run->training->recall, .seed = layer + 1, .team = run->engine->team,
@@ -218,6 +223,16 @@ static void keep_layer(train_run *run, uint32_t layer, uint32_t rank, uint8_t *d
     run->predictor.layers[layer] = (pi2_predictor_layer){
         .size = rank, .threshold = result->threshold, .recall = (float)result->recall,
         .precision = (float)result->precision, .density = (float)result->density, .data = data };
+}
+
+static pi2_status take_weights(train_run *run, uint32_t layer) {
+    const pi2_model *model = run->engine->run.source.model;
+    const float *const *tables = model->layers[layer].tables;
+    PI2_TRY(pi2_predictor_weights_open(run->gguf, layer, run->predictor.width, run->predictor.neuron_count,
+                                       model->shape.activation == PI2_FFN_drelu, &run->weights));
+    run->weights.rows.gate_bias = tables[PI2_TABLE_GATE_BIAS];
+    run->weights.rows.up_bias = tables[PI2_TABLE_UP_BIAS];
+    return PI2_OK;
 }
 
 /* Of ranks that double, up to a tenth of the FFN's work, the first that the next one saves nothing beside. */
@@ -253,7 +268,10 @@ static pi2_status train_group(train_run *run) {
     PI2_TRY(sample(run));
     for (uint32_t i = run->first_layer; i < run->first_layer + run->group; i++) {
         if (run->predictor.layers[i].size) continue;
-        PI2_TRY(train_layer(run, i));
+        PI2_TRY(take_weights(run, i));
+        const pi2_status status = train_layer(run, i);
+        pi2_predictor_weights_close(&run->weights);
+        PI2_TRY(status);
         PI2_TRY(pi2_predictor_write(run->part_path, inputs, &run->predictor));
         if (callbacks->progress) callbacks->progress(callbacks->user, "layers", i + 1, run->predictor.layer_count);
     }
@@ -297,6 +315,7 @@ static pi2_status train(train_run *run) {
     PI2_TRY(check(run));
     PI2_TRY(describe(run));
     PI2_TRY(take_part(run));
+    PI2_TRY(pi2_gguf_open(run->engine->run.source.model_path, &run->gguf));
     const pi2_status status = train_layers(run);
     if (status != PI2_OK) return tell_part(run, status);
     PI2_TRY(pi2_predictor_write(run->training->output_path, inputs, &run->predictor));
@@ -313,6 +332,7 @@ pi2_status pi2_predictor_train(pi2_engine *engine, const pi2_predictor_texts *te
     free(run.owned);
     free(run.part_memory);
     pi2_session_free(run.session);
+    pi2_gguf_close(run.gguf);
     pi2_predictor_free(&run.predictor);
     return status;
 }

@@ -105,26 +105,25 @@ static void turn(void *argument, unsigned member, unsigned members) {
     }
 }
 
-/* Gram and Schmidt's; a direction of which nothing is left becomes 0. */
-static void make_orthogonal(starter *self) {
-    for (uint32_t k = 0; k < self->half; k++) {
-        float *own = self->turned + (size_t)k * self->width;
+void pi2_low_rank_make_orthogonal(float *directions, float *turned, uint32_t width, uint32_t count) {
+    for (uint32_t k = 0; k < count; k++) {
+        float *own = turned + (size_t)k * width;
         double before = 0, length = 0;
-        for (uint32_t c = 0; c < self->width; c++) {
-            own[c] = self->directions[(size_t)c * self->half + k];
+        for (uint32_t c = 0; c < width; c++) {
+            own[c] = directions[(size_t)c * count + k];
             before += (double)own[c] * (double)own[c];
         }
         for (uint32_t other = 0; other < k; other++) {
-            const float *from = self->turned + (size_t)other * self->width;
+            const float *from = turned + (size_t)other * width;
             double along = 0;
-            for (uint32_t c = 0; c < self->width; c++) along += (double)own[c] * (double)from[c];
-            for (uint32_t c = 0; c < self->width; c++) own[c] -= (float)along * from[c];
+            for (uint32_t c = 0; c < width; c++) along += (double)own[c] * (double)from[c];
+            for (uint32_t c = 0; c < width; c++) own[c] -= (float)along * from[c];
         }
-        for (uint32_t c = 0; c < self->width; c++) length += (double)own[c] * (double)own[c];
+        for (uint32_t c = 0; c < width; c++) length += (double)own[c] * (double)own[c];
         const float unit = length > 1e-10 * before ? (float)(1.0 / sqrt(length)) : 0.0f;
-        for (uint32_t c = 0; c < self->width; c++) {
+        for (uint32_t c = 0; c < width; c++) {
             own[c] *= unit;
-            self->directions[(size_t)c * self->half + k] = own[c];
+            directions[(size_t)c * count + k] = own[c];
         }
     }
 }
@@ -252,7 +251,7 @@ static void find_directions(starter *self) {
         find_mean_answer(self);
         pi2_team_run(team, follow, self);
         pi2_team_run(team, turn, self);
-        make_orthogonal(self);
+        pi2_low_rank_make_orthogonal(self->directions, self->turned, self->width, self->half);
         pi2_team_run(team, project, self);
         standardize(self);
         pi2_team_run(team, answer, self);

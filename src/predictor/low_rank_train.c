@@ -141,7 +141,8 @@ static pi2_status open_trainer(trainer *self) {
         .samples = self->samples, .order = self->order, .count = self->learn_count, .rank = self->rank,
         .scale = self->scale, .weight = self->weight, .seed = self->training->seed, .team = self->training->team,
         .kernels = self->kernels };
-    return pi2_low_rank_start(&begin, self->a.values, self->b.values, self->bias.values);
+    return (self->samples->weights ? pi2_low_rank_start_by_weights : pi2_low_rank_start)(
+        &begin, self->a.values, self->b.values, self->bias.values);
 }
 
 /* ---- one batch ---- */

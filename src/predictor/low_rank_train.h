@@ -12,11 +12,21 @@
 #include "powerinfer2/callbacks.h"
 #include "predictor/predictor.h"
 
+/** Who fires by the weights, where they are at hand. */
+typedef struct pi2_low_rank_weights {
+    /** Rows [first, first + count) of Gate (is_up: of Up), [count][width] floats. Any thread. */
+    void (*rows)(void *user, bool is_up, uint32_t first, uint32_t count, float *out);
+    void *user;
+    const float *gate_bias, *up_bias; /* [neurons]; NULL: there is none */
+    bool up_decides;                  /* a neuron fires where Up, too, is above zero (drelu) */
+} pi2_low_rank_weights;
+
 /** What one layer read and what fired then. Every fifth sample is held out: it measures and is not learned from. */
 typedef struct pi2_low_rank_samples {
     uint32_t count, width, neurons; /* count: at least PI2_LOW_RANK_LEAST_SAMPLES */
     const float *inputs;            /* [count][width] */
     const uint8_t *fires;           /* [count][(neurons + 7) / 8]: bit n % 8 of byte n / 8 */
+    const pi2_low_rank_weights *weights; /* NULL: only the samples tell */
 } pi2_low_rank_samples;
 
 enum { PI2_LOW_RANK_LEAST_SAMPLES = 64, PI2_LOW_RANK_HELD_OUT = 5 };

@@ -1,6 +1,7 @@
 /* Goal:   training finds what a planted predictor knows: enough of what fires, and far fewer neurons than all; the same
- *         bytes on any number of threads; a rate that is too large ends in one line, and so do too few samples.
+ *         bytes on any number of threads; with the weights at hand, few samples are enough; a rate that is too large ends in one line, and so do too few samples.
  * Method: samples whose neurons fire by two small random matrices; what is trained against samples of another seed. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -126,6 +127,64 @@ static void any_number_of_threads_gives_the_same_bytes(void **state) {
     free(other);
 }
 
+/* Gate's rows as they were planted; of Up, what is above zero in about half of the inputs. */
+static void planted_rows(void *user, bool is_up, uint32_t first, uint32_t count, float *out) {
+    (void)user;
+    for (uint32_t n = first; n < first + count; n++) {
+        for (uint32_t c = 0; c < WIDTH; c++, out++) {
+            *out = is_up && c == n % WIDTH ? 1.0f : 0.0f;
+            for (int k = 0; k < 8 && !is_up; k++) *out += planted[n][k] * mixing[k][c];
+        }
+    }
+}
+
+static pi2_low_rank_result train_on(const pi2_low_rank_samples *of, unsigned threads, uint8_t *data) {
+    pi2_team *team;
+    pi2_low_rank_result result;
+    const pi2_predictor predictor = describe();
+    assert_int_equal(pi2_team_create(threads, NULL, &team), PI2_OK);
+    const pi2_low_rank_training training = { .rank = RANK, .most_epochs = 2, .rate = 0.004f, .recall = 0.95, .seed = 1,
+                                             .team = team };
+    if (pi2_low_rank_train(of, &training, &predictor, data, &result) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_team_destroy(team);
+    return result;
+}
+
+/* Where few samples tell little, the weights tell nearly all; and the same to any number of threads. */
+static void weights_tell_what_few_samples_do_not(void **state) {
+    (void)state;
+    const pi2_predictor predictor = describe();
+    float gate_bias[NEURONS];
+    size_t bytes;
+    uint8_t *data = make_data(&predictor, &bytes), *other = make_data(&predictor, &bytes);
+    plant(7);
+    for (int n = 0; n < NEURONS; n++) gate_bias[n] = -12.0f;
+    pi2_low_rank_weights weights = { .rows = planted_rows, .gate_bias = gate_bias };
+    pi2_low_rank_samples few = samples;
+    few.count = 150;
+    const pi2_low_rank_result without = train_on(&few, 2, data);
+    few.weights = &weights;
+    const pi2_low_rank_result with = train_on(&few, 2, data);
+    assert_true(with.recall >= 0.95 && with.named < 1.3 * with.density);
+    assert_true(with.named < 0.8 * without.named);
+    (void)train_on(&few, 3, other);
+    assert_memory_equal(data, other, bytes);
+    /* drelu: who fires is decided by Up as well. */
+    for (uint32_t i = 0; i < few.count; i++) {
+        for (uint32_t n = 0; n < NEURONS; n++) {
+            if (inputs[i][n % WIDTH] <= 0) fires[i][n / 8] = (uint8_t)(fires[i][n / 8] & ~(1 << (n % 8)));
+        }
+    }
+    weights.up_decides = true;
+    const pi2_low_rank_result both = train_on(&few, 2, data);
+    assert_true(both.density < 0.7 * with.density && both.named < 3 * both.density);
+    /* A weight that is no number tells nothing: the samples do. */
+    gate_bias[5] = NAN;
+    assert_true(train_on(&few, 2, data).recall >= 0.95);
+    free(data);
+    free(other);
+}
+
 static void what_diverges_says_so(void **state) {
     (void)state;
     const pi2_predictor predictor = describe();
@@ -160,6 +219,7 @@ static void too_few_samples_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_planted_is_found), cmocka_unit_test(any_number_of_threads_gives_the_same_bytes),
+                                        cmocka_unit_test(weights_tell_what_few_samples_do_not),
         cmocka_unit_test(what_diverges_says_so), cmocka_unit_test(too_few_samples_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
