@@ -170,7 +170,8 @@ typedef struct pi2_engine_report {
                                         passes are dense (docs/sparsity.md) */
     uint64_t neuron_all_bytes;       /* what all neurons would take */
     uint64_t shared_bytes;           /* of neuron_bytes: memory that is scratch and stream buffer while a prompt runs */
-    const char *predictor;           /* kind of the predictor in use: "low_bit"; NULL: none, and the text is exact */
+    const char *predictor;           /* kind of the predictor in use: "low_bit"; NULL: none. In exact runs it only says
+                                        what to read early (pi2_engine_is_exact()) */
     uint64_t predictor_bytes;        /* of it, in memory */
     double left_out;                 /* share of each layer's neurons that it leaves out; negative: by its thresholds */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */

@@ -163,10 +163,16 @@ static void print_pressure(const pi2_engine_counters *total, const pi2_engine_re
                  report->relief_description);
 }
 
-/** What a predictor named, and that the text is another than the model's own. */
-static void print_predictor(const pi2_engine_counters *total, const pi2_engine_report *report) {
+/** What a predictor named, and whether the text is another than the model's own. */
+static void print_predictor(const pi2_engine *engine, const pi2_engine_counters *total) {
+    const pi2_engine_report *report = pi2_engine_get_report(engine);
     char bytes[PI2_SIZE_TEXT_BYTES], share[48] = "by its thresholds";
     if (!report->predictor) return;
+    if (pi2_engine_is_exact(engine)) {
+        pi2_cli_note("foretold by %s (%s), which says what to read early: the text is exact", report->predictor,
+                     pi2_format_size(report->predictor_bytes, bytes));
+        return;
+    }
     if (report->left_out >= 0) {
         (void)snprintf(share, sizeof share, "%.4g %% of each layer's neurons", 100 * report->left_out);
     }
@@ -221,7 +227,7 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
     print_waiting(&generation->total);
     pi2_cli_print_drafts(&generation->drafts);
     print_pressure(&generation->total, report);
-    print_predictor(&generation->total, report);
+    print_predictor(engine, &generation->total);
     pi2_cli_note_prediction(engine, generation);
     if (strcmp(report->ffn_activation, report->own_ffn_activation) != 0) {
         pi2_cli_note("ffn      %s (%s otherwise has %s)", report->ffn_activation, report->architecture,

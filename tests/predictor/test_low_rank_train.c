@@ -1,5 +1,6 @@
 /* Goal:   training finds what a planted predictor knows: enough of what fires, and far fewer neurons than all; the same
- *         bytes on any number of threads; with the weights at hand, few samples are enough; a rate that is too large ends in one line, and so do too few samples.
+ *         bytes on any number of threads; with the weights at hand, few samples are enough; a rate that is too large
+ *         ends in one line, and so do too few samples.
  * Method: samples whose neurons fire by two small random matrices; what is trained against samples of another seed. */
 #include <math.h>
 #include <setjmp.h>
