@@ -170,7 +170,9 @@ static void take_line(batch_state *state, uint64_t hash) {
     line->job.limit = state->settings.limit;
     json_t *body = parse(&state->lines, &line->fault);
     line->id = json_incref(json_object_get(body, "id"));
-    line->has_job = body && pi2_fields_unsupported(body, &line->fault) &&
+    uint32_t count;
+    line->has_job = body && pi2_field_choices(body, 1, &count, &line->fault) &&
+                    pi2_fields_unsupported(body, &line->fault) &&
                     pi2_fields_without_form(body, &line->fault) &&
                     pi2_fields_sampling(body, &line->job, &line->fault) && tokenize(state, body, line) &&
                     pi2_scheduler_submit(state->scheduler, &(pi2_job *){&line->job}, 1);

@@ -131,6 +131,13 @@ bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *
     return read_limit(object, job, fault);
 }
 
+bool pi2_field_choices(const json_t *object, uint32_t most, uint32_t *count, pi2_request_fault *fault) {
+    int64_t value = 1;
+    const bool is_good = pi2_field_integer(object, "n", 1, most, &value, fault);
+    *count = (uint32_t)value;
+    return is_good;
+}
+
 bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault) {
     static const char *const names[] = {"logit_bias", "mirostat", "dry_multiplier", "xtc_probability", "dynatemp_range",
                                         "echo", "suffix", "lora", "functions", "function_call", "audio"};
@@ -138,8 +145,7 @@ bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault) {
         if (pi2_field_is_set(object, names[i])) return pi2_fault(fault, "'%s' is not supported here", names[i]);
     }
     int64_t count = 1;
-    return pi2_field_integer(object, "n", 1, 1, &count, fault) &&
-           pi2_field_integer(object, "best_of", 1, 1, &count, fault);
+    return pi2_field_integer(object, "best_of", 1, 1, &count, fault);
 }
 
 bool pi2_fields_without_form(const json_t *object, pi2_request_fault *fault) {

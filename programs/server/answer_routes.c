@@ -131,6 +131,16 @@ static bool read_ollama_generate(pi2_reply *reply, const json_t *body, pi2_reque
 
 typedef bool reply_reader(pi2_reply *reply, const json_t *body, pi2_request_fault *fault);
 
+/** Makes a choice for each answer that is asked for: as many at most as there is ever room for. */
+static bool take_choices(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    const pi2_server_settings *settings = reply->exchange->server->settings;
+    const size_t room = settings->parallel + settings->queue_most;
+    uint32_t count, most = 1;
+    if (reply->dialect->has_choices) most = room < PI2_REPLY_MOST_CHOICES ? (uint32_t)room : PI2_REPLY_MOST_CHOICES;
+    return pi2_field_choices(body, most, &count, fault) &&
+           (pi2_reply_add_choices(reply, count) || pi2_fault(fault, "no memory for %u answers", (unsigned)count));
+}
+
 /** Reads a request with the functions that use planned memory under the mutex, then lets the job be computed. */
 static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *dialect, const char *id, bool streams,
                                 reply_reader *read) {
@@ -145,10 +155,12 @@ static enum MHD_Result generate(pi2_exchange *exchange, const pi2_dialect *diale
     json_t *body = pi2_exchange_body(exchange, &result);
     const bool is_good = body && pi2_field_flag(body, "stream", &reply->streams, &fault) &&
                          pi2_field_flag(body, "return_progress", &reply->tells_progress, &fault) &&
-                         pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &reply->job, &fault) &&
+                         take_choices(reply, body, &fault) && pi2_fields_unsupported(body, &fault) &&
+                         pi2_fields_sampling(body, &reply->job, &fault) &&
                          pi2_answer_form_read(body, &form, &fault) &&
                          read(reply, body, &fault) && pi2_reply_bound_chances(reply, &fault) &&
                          (reply->is_empty || pi2_answer_form_take(reply, &form, reply->thinks, &fault));
+    if (is_good) pi2_reply_share_job(reply);
     const bool has_body = body != NULL;
     json_decref(body);
     (void)pthread_mutex_unlock(&exchange->server->text_mutex);

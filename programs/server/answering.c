@@ -24,9 +24,51 @@ pi2_reply *pi2_reply_create(pi2_exchange *exchange, const pi2_dialect *dialect) 
     return reply;
 }
 
+bool pi2_reply_add_choices(pi2_reply *reply, uint32_t count) {
+    pi2_reply *last = reply;
+    for (uint32_t i = 1; i < count; i++, last = last->next) {
+        pi2_reply *choice = last->next = calloc(1, sizeof *choice);
+        if (!choice) return false;
+        choice->exchange = reply->exchange;
+        choice->dialect = reply->dialect;
+        choice->created = reply->created;
+        choice->begin_ns = choice->last_ns = reply->begin_ns;
+        choice->open_block = -1;
+        choice->first = reply;
+        choice->index = i;
+        memcpy(choice->id, reply->id, sizeof choice->id);
+        pi2_job_init(&choice->job, &reply->job.sampling);
+    }
+    return true;
+}
+
+void pi2_reply_share_job(pi2_reply *reply) {
+    const pi2_job *job = &reply->job;
+    for (pi2_reply *choice = reply->next; choice; choice = choice->next) {
+        choice->streams = reply->streams;
+        choice->job.sampling = job->sampling;
+        choice->job.sampling.seed = pi2_job_seed(job->sampling.seed, choice->index);
+        choice->job.prompt = job->prompt;
+        choice->job.prompt_count = job->prompt_count;
+        choice->job.limit = job->limit;
+        choice->job.print_special = job->print_special;
+        choice->job.wants_chances = job->wants_chances;
+        choice->job.top_count = job->top_count;
+        for (size_t i = 0; i < job->stop_words.count; i++) {
+            (void)pi2_job_add_stop(&choice->job, job->stop_words.items[i]); /* they fit as they did there */
+        }
+    }
+}
+
+static void end_job(pi2_reply *reply) {
+    if (reply->is_submitted) pi2_scheduler_finish(reply->exchange->server->scheduler, &reply->job, true);
+    reply->is_submitted = false;
+}
+
 void pi2_reply_free(pi2_reply *reply) {
     if (!reply) return;
-    if (reply->is_submitted) pi2_scheduler_finish(reply->exchange->server->scheduler, &reply->job, true);
+    for (pi2_reply *choice = reply; choice; choice = choice->next) end_job(choice); /* they share the prompt */
+    pi2_reply_free(reply->next);
     pi2_job_free(&reply->job);
     pi2_answer_form_free(reply);
     free(reply->prompt);
@@ -70,11 +112,13 @@ bool pi2_reply_bound_chances(const pi2_reply *reply, pi2_request_fault *fault) {
     const uint64_t most = 2 * (uint64_t)reply->exchange->server->settings->body_bytes;
     uint64_t tokens = pi2_engine_get_report(reply->exchange->server->engine)->context_tokens - job->prompt_count;
     if (job->limit >= 0 && (uint64_t)job->limit < tokens) tokens = (uint64_t)job->limit;
-    const uint64_t bytes = tokens * (1 + job->top_count) * CHANCE_BYTES;
+    uint64_t choices = 0;
+    for (const pi2_reply *choice = reply; choice; choice = choice->next) choices++;
+    const uint64_t bytes = choices * tokens * (1 + job->top_count) * CHANCE_BYTES;
     return bytes <= most ||
            pi2_fault(fault, "the chances of %llu tokens would take up to %llu bytes of memory, %llu are allowed: ask "
                      "for fewer tokens (max_tokens) or fewer of each (top_logprobs), or stream the answer",
-                     (unsigned long long)tokens, (unsigned long long)bytes, (unsigned long long)most);
+                     (unsigned long long)(choices * tokens), (unsigned long long)bytes, (unsigned long long)most);
 }
 
 /* ---- what dialects write ---- */
@@ -120,8 +164,22 @@ json_t *pi2_reply_timings(const pi2_reply *reply) {
                      per_second(decoded, job->times.decode_ms));
 }
 
+pi2_reply *pi2_reply_first(const pi2_reply *reply) {
+    return reply->first ? reply->first : (pi2_reply *)(uintptr_t)reply;
+}
+
+bool pi2_reply_all_ended(const pi2_reply *reply) {
+    const pi2_reply *choice = pi2_reply_first(reply);
+    while (choice && choice->has_ended) choice = choice->next;
+    return choice == NULL;
+}
+
 json_t *pi2_reply_usage(const pi2_reply *reply) {
-    const json_int_t prompt = (json_int_t)reply->job.prompt_count, answer = (json_int_t)reply->job.tokens.length;
+    const json_int_t prompt = (json_int_t)reply->job.prompt_count;
+    json_int_t answer = 0;
+    for (const pi2_reply *choice = pi2_reply_first(reply); choice; choice = choice->next) {
+        answer += (json_int_t)choice->job.tokens.length;
+    }
     return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens", answer, "total_tokens",
                      prompt + answer, "prompt_tokens_details", "cached_tokens", (json_int_t)reply->job.cached_count);
 }
@@ -187,7 +245,10 @@ static const char *failure(pi2_reply *reply) {
 static bool end_stream(pi2_reply *reply) {
     const char *failed = failure(reply);
     reply->has_ended = true;
-    if (failed) return reply->dialect->fail(reply, failed);
+    if (failed) { /* nothing of the others is told behind an error */
+        for (pi2_reply *choice = pi2_reply_first(reply); choice; choice = choice->next) choice->has_ended = true;
+        return reply->dialect->fail(reply, failed);
+    }
     return finish_feeding(reply) && (!reply->dialect->end || reply->dialect->end(reply));
 }
 
@@ -216,15 +277,30 @@ static bool has_progress(const pi2_reply *reply) {
            reply->job.progress_done != reply->progress_told;
 }
 
-/** Waits for the next piece and writes it. False: the client has gone, or there is no memory. */
-static bool write_more(pi2_reply *reply) {
+/** Whether a choice has something to be written, its end too. */
+static bool is_ready(pi2_reply *reply) {
+    pi2_job *job = &reply->job;
+    (void)pthread_mutex_lock(&job->mutex);
+    const bool is_ready = has_more(reply) || job->state == PI2_JOB_DONE || has_progress(reply);
+    (void)pthread_mutex_unlock(&job->mutex);
+    return is_ready;
+}
+
+static bool must_ping(const pi2_reply *reply) {
+    const pi2_reply *first = pi2_reply_first(reply);
+    return reply->dialect->ping && pi2_cli_now_ns() - first->last_ns > PING_NS;
+}
+
+/** Writes a choice's next piece. waits: until there is one. False: the client has gone, or there is no memory. */
+static bool write_choice(pi2_reply *reply, bool waits) {
     pi2_job *job = &reply->job;
     char piece[PIECE_BYTES];
     bool is_there = true;
     (void)pthread_mutex_lock(&job->mutex);
-    while (is_there && !has_more(reply) && job->state != PI2_JOB_DONE && !has_progress(reply)) {
+    while (waits && is_there && !has_more(reply) && job->state != PI2_JOB_DONE && !has_progress(reply)) {
         is_there = pi2_job_wait(job);
-        if (reply->dialect->ping && pi2_cli_now_ns() - reply->last_ns > PING_NS) break;
+        if (must_ping(reply)) break;
+        waits = reply->next == NULL && !reply->first; /* another choice may have come further */
     }
     const size_t length = pi2_job_take_text(job, piece, sizeof piece);
     const bool tells_chances = has_chances(reply), was_held = job->is_held;
@@ -240,9 +316,37 @@ static bool write_more(pi2_reply *reply) {
         if (!reply->dialect->part(reply, &nothing)) return false;
     }
     if (was_held) pi2_scheduler_wake(reply->exchange->server->scheduler);
-    if (is_done) return end_stream(reply);
-    if (reply->dialect->ping && !reply->out.length && pi2_cli_now_ns() - reply->last_ns > PING_NS) {
+    return !is_done || end_stream(reply);
+}
+
+/** What was written of a choice goes out through the first one. */
+static bool hand_over(pi2_reply *choice) {
+    if (!choice->first || choice->out.length == 0) return true;
+    const bool is_added = pi2_cli_text_add(&choice->first->out, choice->out.data, choice->out.length);
+    choice->out.length = 0;
+    return is_added;
+}
+
+/** Writes what there is of every choice; waits for it where there is nothing. False: as above. */
+static bool write_more(pi2_reply *reply) {
+    bool waits = true;
+    for (pi2_reply *choice = reply; choice && waits; choice = choice->next) {
+        waits = choice->has_ended || !is_ready(choice);
+    }
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        if (choice->has_ended) continue;
+        if (!write_choice(choice, waits) || !hand_over(choice)) return false;
+        waits = false;
+    }
+    if (!reply->out.length && must_ping(reply) && !pi2_reply_all_ended(reply)) {
         return pi2_cli_text_add(&reply->out, reply->dialect->ping, strlen(reply->dialect->ping));
+    }
+    return true;
+}
+
+static bool begin_stream(pi2_reply *reply) {
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        if (reply->dialect->begin && !(reply->dialect->begin(choice) && hand_over(choice))) return false;
     }
     return true;
 }
@@ -259,9 +363,9 @@ static ssize_t read_stream(void *user, uint64_t position, char *buffer, size_t m
     bool is_good = true;
     if (!reply->has_begun) {
         reply->has_begun = true;
-        is_good = !reply->dialect->begin || reply->dialect->begin(reply);
+        is_good = begin_stream(reply);
     }
-    while (is_good && !reply->out.length && !reply->has_ended) is_good = write_more(reply);
+    while (is_good && !reply->out.length && !pi2_reply_all_ended(reply)) is_good = write_more(reply);
     set_timeout(reply, reply->exchange->server->settings->timeout_seconds);
     if (!is_good) return MHD_CONTENT_READER_END_WITH_ERROR;
     size_t count = reply->out.length - reply->out_sent;
@@ -285,21 +389,31 @@ static enum MHD_Result send_stream(pi2_reply *reply) {
     return pi2_exchange_send(reply->exchange, MHD_HTTP_OK, response);
 }
 
+/** Takes a choice's whole answer, which has come. */
+static bool collect(pi2_reply *reply) {
+    const pi2_cli_text *text = &reply->job.text;
+    return feed(reply, text->data ? text->data : "", text->length) && finish_feeding(reply) &&
+           pi2_cli_text_add(&reply->content, "", 0);
+}
+
 static enum MHD_Result send_whole(pi2_reply *reply) {
     pi2_exchange *exchange = reply->exchange;
     set_timeout(reply, 0);
-    pi2_scheduler_finish(exchange->server->scheduler, &reply->job, false);
-    set_timeout(reply, exchange->server->settings->timeout_seconds);
-    const char *failed = failure(reply);
-    if (failed && reply->job.is_cancelled) return MHD_NO; /* nobody reads it */
-    if (failed) {
-        unsigned status;
-        const char *type = pi2_error_type(reply->job.status, &status);
-        return pi2_exchange_error(exchange, status, type, "%s", failed);
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        pi2_scheduler_finish(exchange->server->scheduler, &choice->job, false);
     }
-    const pi2_cli_text *text = &reply->job.text;
-    const bool is_fed = feed(reply, text->data ? text->data : "", text->length) && finish_feeding(reply) &&
-                        pi2_cli_text_add(&reply->content, "", 0);
+    set_timeout(reply, exchange->server->settings->timeout_seconds);
+    bool is_fed = true;
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        const char *failed = failure(choice);
+        if (failed && choice->job.is_cancelled) return MHD_NO; /* nobody reads it */
+        if (failed) {
+            unsigned status;
+            const char *type = pi2_error_type(choice->job.status, &status);
+            return pi2_exchange_error(exchange, status, type, "%s", failed);
+        }
+        is_fed = is_fed && collect(choice);
+    }
     const bool is_large = reply->job.wants_chances; /* it takes the memory that is planned for one body's JSON */
     if (is_large) (void)pthread_mutex_lock(&exchange->server->text_mutex);
     const enum MHD_Result result =
@@ -308,25 +422,39 @@ static enum MHD_Result send_whole(pi2_reply *reply) {
     return result;
 }
 
+/** Queues the jobs of all choices, or none. */
+static bool submit(pi2_reply *reply) {
+    pi2_job *jobs[PI2_REPLY_MOST_CHOICES];
+    size_t count = 0;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(reply->exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        if (info) choice->job.socket = info->connect_fd;
+        choice->job.is_streamed = reply->streams;
+        jobs[count++] = &choice->job;
+    }
+    const bool has_room = pi2_scheduler_submit(reply->exchange->server->scheduler, jobs, count);
+    for (pi2_reply *choice = reply; choice; choice = choice->next) choice->is_submitted = has_room;
+    return has_room;
+}
+
 enum MHD_Result pi2_reply_send(pi2_reply *reply) {
     pi2_exchange *exchange = reply->exchange;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     pi2_exchange_drop_body(exchange);
-    if (info) reply->job.socket = info->connect_fd;
-    reply->job.is_streamed = reply->streams;
     if (reply->is_empty) {
         reply->job.state = PI2_JOB_DONE;
-    } else if (!pi2_scheduler_submit(exchange->server->scheduler, &(pi2_job *){&reply->job}, 1)) {
+    } else if (!submit(reply)) {
         return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
                                   "the queue is full: %zu requests wait; try again",
                                   exchange->server->settings->queue_most);
     }
-    reply->is_submitted = !reply->is_empty;
     return reply->streams ? send_stream(reply) : send_whole(reply);
 }
 
 bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, const json_t *tools) {
-    reply->parser = pi2_answer_parser_create(thinks, tools, take_part, reply);
-    return reply->parser != NULL;
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        choice->parser = pi2_answer_parser_create(thinks, tools, take_part, choice);
+        if (!choice->parser) return false;
+    }
+    return true;
 }

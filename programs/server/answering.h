@@ -12,6 +12,8 @@
 #include "exchange.h"
 #include "cli/request_fields.h"
 
+enum { PI2_REPLY_MOST_CHOICES = 128 };
+
 typedef struct pi2_dialect {
     const char *stream_type; /* "text/event-stream" */
     const char *ping;        /* what is sent while nothing comes; NULL: nothing */
@@ -24,6 +26,7 @@ typedef struct pi2_dialect {
     bool (*progress)(pi2_reply *reply, json_t *progress);
     /** The whole answer, of content, reasoning and tool_calls; NULL: no memory. */
     json_t *(*whole)(pi2_reply *reply);
+    bool has_choices; /* a request may ask for several answers ("n"): begin, part and end are called for each */
 } pi2_dialect;
 
 extern const pi2_dialect pi2_dialect_chat, pi2_dialect_completion, pi2_dialect_llama, pi2_dialect_messages,
@@ -33,7 +36,11 @@ struct pi2_reply {
     pi2_exchange *exchange;
     const pi2_dialect *dialect;
     pi2_job job;
-    int32_t *prompt; /* the job's */
+    int32_t *prompt; /* the job's, and those of further choices */
+    /* Several answers to one request are replies in a list, of which the exchange has the first; what is sent goes out
+     * through that one. */
+    pi2_reply *first, *next; /* first NULL: itself */
+    uint32_t index;          /* in the list */
     bool is_submitted, streams, has_begun, has_ended;
     bool includes_usage, tells_progress;
     bool is_empty; /* nothing is asked: the answer has no text, and nothing is computed */
@@ -56,7 +63,11 @@ struct pi2_reply {
 /** A new reply, which the exchange owns; NULL: no memory. */
 pi2_reply *pi2_reply_create(pi2_exchange *exchange, const pi2_dialect *dialect);
 void pi2_reply_free(pi2_reply *reply); /* NULL is fine; ends its job */
-/** The request is read: queues the job and sends the answer, whole or as it grows. */
+/** Adds choices up to `count`, before the request is read into the first. False: no memory. */
+bool pi2_reply_add_choices(pi2_reply *reply, uint32_t count);
+/** Gives what was read into the first one's job to the others', each with a seed of its own. */
+void pi2_reply_share_job(pi2_reply *reply);
+/** The request is read: queues the jobs and sends the answer, whole or as it grows. */
 enum MHD_Result pi2_reply_send(pi2_reply *reply);
 /** Sends what is wrong with the request. */
 enum MHD_Result pi2_reply_refuse(pi2_exchange *exchange, const pi2_request_fault *fault);
@@ -74,7 +85,11 @@ bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, const json_t *tools);
 
 /** Shared by dialects. */
 const char *pi2_reply_model(const pi2_reply *reply);
+pi2_reply *pi2_reply_first(const pi2_reply *reply);
+/** Whether no choice of the request is still to be written. */
+bool pi2_reply_all_ended(const pi2_reply *reply);
 json_t *pi2_reply_timings(const pi2_reply *reply);
+/** Of all choices together. */
 json_t *pi2_reply_usage(const pi2_reply *reply);
 /** Of the prompt, {total, cache, processed, time_ms}. The job's mutex is held. */
 json_t *pi2_reply_progress(const pi2_reply *reply);

@@ -82,7 +82,8 @@ static json_t *frame(const pi2_reply *reply, const char *object, json_t *choices
 /* ---- chat ---- */
 
 static bool chat_chunk(pi2_reply *reply, json_t *delta, const char *reason) {
-    json_t *choice = json_pack("{s:i, s:o, s:s?}", "index", 0, "delta", delta, "finish_reason", reason);
+    json_t *choice = json_pack("{s:I, s:o, s:s?}", "index", (json_int_t)reply->index, "delta", delta,
+                               "finish_reason", reason);
     if (reply->job.wants_chances) (void)json_object_set_new(choice, "logprobs", take_chances(reply));
     return pi2_reply_event(reply, NULL, frame(reply, "chat.completion.chunk", json_pack("[o]", choice)));
 }
@@ -106,15 +107,17 @@ static bool chat_part(pi2_reply *reply, const pi2_answer_part *part) {
 
 /** Usage comes in a chunk of its own where it was asked for, and timings with it, else with the last one. */
 static bool end_stream(pi2_reply *reply, json_t *last, const char *object) {
-    if (!reply->includes_usage) (void)json_object_set_new(last, "timings", pi2_reply_timings(reply));
+    const pi2_reply *first = pi2_reply_first(reply);
+    const bool is_last = pi2_reply_all_ended(reply);
+    if (is_last && !first->includes_usage) (void)json_object_set_new(last, "timings", pi2_reply_timings(first));
     if (!pi2_reply_event(reply, NULL, last)) return false;
-    if (reply->includes_usage) {
+    if (is_last && first->includes_usage) {
         json_t *usage = frame(reply, object, json_array());
-        (void)json_object_set_new(usage, "usage", pi2_reply_usage(reply));
-        (void)json_object_set_new(usage, "timings", pi2_reply_timings(reply));
+        (void)json_object_set_new(usage, "usage", pi2_reply_usage(first));
+        (void)json_object_set_new(usage, "timings", pi2_reply_timings(first));
         if (!pi2_reply_event(reply, NULL, usage)) return false;
     }
-    return pi2_cli_text_add(&reply->out, "data: [DONE]\n\n", 14);
+    return !is_last || pi2_cli_text_add(&reply->out, "data: [DONE]\n\n", 14);
 }
 
 static bool chat_progress(pi2_reply *reply, json_t *progress) {
@@ -125,7 +128,8 @@ static bool chat_progress(pi2_reply *reply, json_t *progress) {
 }
 
 static bool chat_end(pi2_reply *reply) {
-    json_t *choice = json_pack("{s:i, s:{}, s:s}", "index", 0, "delta", "finish_reason", finish_reason(reply));
+    json_t *choice = json_pack("{s:I, s:{}, s:s}", "index", (json_int_t)reply->index, "delta", "finish_reason",
+                               finish_reason(reply));
     if (reply->job.wants_chances) (void)json_object_set_new(choice, "logprobs", take_chances(reply));
     return end_stream(reply, frame(reply, "chat.completion.chunk", json_pack("[o]", choice)), "chat.completion.chunk");
 }
@@ -136,7 +140,7 @@ static bool openai_fail(pi2_reply *reply, const char *text) {
     return pi2_reply_event(reply, NULL, pi2_error_json(PI2_API_OPENAI, status, type, text));
 }
 
-static json_t *chat_whole(pi2_reply *reply) {
+static json_t *chat_choice(pi2_reply *reply) {
     json_t *message = json_pack("{s:s, s:o}", "role", "assistant", "content",
                                 reply->tool_count && !reply->content.length
                                     ? json_null() : json_stringn(reply->content.data, reply->content.length));
@@ -154,22 +158,29 @@ static json_t *chat_whole(pi2_reply *reply) {
     }
     if (reply->tool_count) (void)json_object_set(message, "tool_calls", calls);
     json_decref(calls);
-    json_t *choice = json_pack("{s:i, s:o, s:s, s:o}", "index", 0, "message", message, "finish_reason",
-                               finish_reason(reply), "logprobs", take_chances(reply));
-    json_t *whole = frame(reply, "chat.completion", json_pack("[o]", choice));
+    return json_pack("{s:I, s:o, s:s, s:o}", "index", (json_int_t)reply->index, "message", message, "finish_reason",
+                     finish_reason(reply), "logprobs", take_chances(reply));
+}
+
+static json_t *chat_whole(pi2_reply *reply) {
+    json_t *choices = json_array();
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        (void)json_array_append_new(choices, chat_choice(choice));
+    }
+    json_t *whole = frame(reply, "chat.completion", choices);
     (void)json_object_set_new(whole, "usage", pi2_reply_usage(reply));
     (void)json_object_set_new(whole, "timings", pi2_reply_timings(reply));
     return whole;
 }
 
 const pi2_dialect pi2_dialect_chat = {stream_type, ping,        chat_begin,    chat_part,
-                                      chat_end,    openai_fail, chat_progress, chat_whole};
+                                      chat_end,    openai_fail, chat_progress, chat_whole, true};
 
 /* ---- plain completions ---- */
 
 static json_t *plain_choice(pi2_reply *reply, json_t *text, const char *reason) {
-    return json_pack("{s:i, s:o, s:s?, s:o}", "index", 0, "text", text, "finish_reason", reason, "logprobs",
-                     take_plain_chances(reply));
+    return json_pack("{s:I, s:o, s:s?, s:o}", "index", (json_int_t)reply->index, "text", text, "finish_reason", reason,
+                     "logprobs", take_plain_chances(reply));
 }
 
 static bool plain_part(pi2_reply *reply, const pi2_answer_part *part) {
@@ -183,16 +194,19 @@ static bool plain_end(pi2_reply *reply) {
 }
 
 static json_t *plain_whole(pi2_reply *reply) {
-    json_t *text = json_stringn(reply->content.data, reply->content.length);
-    json_t *whole = frame(reply, "text_completion",
-                          json_pack("[o]", plain_choice(reply, text, finish_reason(reply))));
+    json_t *choices = json_array();
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        json_t *text = json_stringn(choice->content.data, choice->content.length);
+        (void)json_array_append_new(choices, plain_choice(choice, text, finish_reason(choice)));
+    }
+    json_t *whole = frame(reply, "text_completion", choices);
     (void)json_object_set_new(whole, "usage", pi2_reply_usage(reply));
     (void)json_object_set_new(whole, "timings", pi2_reply_timings(reply));
     return whole;
 }
 
 const pi2_dialect pi2_dialect_completion = {stream_type, ping,        NULL, plain_part,
-                                            plain_end,   openai_fail, NULL, plain_whole};
+                                            plain_end,   openai_fail, NULL, plain_whole, true};
 
 /* ---- llama.cpp's own /completion ---- */
 
@@ -236,4 +250,4 @@ static json_t *llama_whole(pi2_reply *reply) {
 }
 
 const pi2_dialect pi2_dialect_llama = {stream_type, ping,        NULL,           llama_part,
-                                       llama_end,   openai_fail, llama_progress, llama_whole};
+                                       llama_end,   openai_fail, llama_progress, llama_whole, false};

@@ -126,6 +126,38 @@ def check_shared_prompts(server):
     check(len(rows) == SLOTS and total == server.metric("powerinfer2:cached_tokens_total"), f"metrics of slots: {rows}")
 
 
+def check_choices(server):
+    """Several answers to one request are those to as many seeds, also when more are asked for than there are slots."""
+    wait_for_idle(server)
+    text, limit = "Several answers to one request", 20
+    body = {"prompt": text, "temperature": 1.5, "seed": 7, "max_tokens": limit, "ignore_eos": True, "n": 6}
+    ones = [server.post("/v1/completions", dict(body, seed=7 + i, n=1)) for i in range(6)]
+    wanted = [one["choices"][0]["text"] for one in ones]
+    check(len(set(wanted)) > 1, f"all seeds give the same: {wanted}")
+    whole = server.post("/v1/completions", body)
+    check([(c["index"], c["text"]) for c in whole["choices"]] == list(enumerate(wanted)), f"choices: {whole['choices']}")
+    check(whole["usage"]["completion_tokens"] == 6 * limit and
+          whole["usage"]["prompt_tokens"] == ones[0]["usage"]["prompt_tokens"], f"usage of choices: {whole['usage']}")
+    chunks = server.events("/v1/completions", dict(body, stream_options={"include_usage": True}))
+    got = [""] * 6
+    for chunk in chunks[:-2]:
+        got[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+    ended = [c["choices"][0]["index"] for c in chunks[:-2] if c["choices"][0]["finish_reason"]]
+    check(got == wanted and sorted(ended) == list(range(6)), f"streamed choices: {got}, not {wanted}")
+    check(chunks[-1] == "[DONE]" and chunks[-2]["usage"]["completion_tokens"] == 6 * limit, f"end: {chunks[-2:]}")
+    chat = {"messages": QUESTION, "temperature": 1.5, "seed": 3, "max_tokens": 9, "n": 3, "stop": ["never"],
+            "logprobs": True, "top_logprobs": 2}
+    wanted = [server.post("/v1/chat/completions", dict(chat, seed=3 + i, n=1))["choices"][0] for i in range(3)]
+    got = server.post("/v1/chat/completions", chat)["choices"]
+    check([dict(c, index=0) for c in got] == wanted, f"choices of a chat: {got}, not {wanted}")
+    chunks = server.events("/v1/chat/completions", chat)
+    roles = [c["choices"][0]["index"] for c in chunks[:-1] if c["choices"][0]["delta"].get("role")]
+    check(roles == [0, 1, 2] and len([c for c in chunks if c == "[DONE]"]) == 1, f"streamed choices of a chat: {roles}")
+    for index in range(3):
+        text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1] if c["choices"][0]["index"] == index)
+        check(text == wanted[index]["message"]["content"], f"streamed choice {index} of a chat: {text!r}")
+
+
 def serve_many():
     wanted = {case: alone("m.gguf", *case) for case in CASES}
     with Server("-np", str(SLOTS), "--queue", "32") as server:
@@ -134,6 +166,7 @@ def serve_many():
         check_prompts_do_not_stop_answers(server)
         check_leaving(server)
         check_shared_prompts(server)
+        check_choices(server)
     few = dict(list(wanted.items())[3:6])
     with Server("-np", "3", "--queue", "32", "--draft-max", "0") as server:
         check_same(server, few, "without guesses")

@@ -47,6 +47,7 @@ static json_t *stream(const pi2_dialect *dialect) {
         assert_true(dialect->part(reply, &parts[i]));
         reply->tool_count += parts[i].kind == PI2_PART_TOOL;
     }
+    reply->has_ended = true;
     assert_true(dialect->end(reply));
     json_t *values = json_array();
     for (char *line = strtok(reply->out.data, "\n"); line; line = strtok(NULL, "\n")) {

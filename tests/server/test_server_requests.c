@@ -192,7 +192,9 @@ static void test_bad_fields(void **state) {
         pi2_job job = {0};
         pi2_job_init(&job, &sampling);
         json_t *body = quoted(field_examples[i].body);
-        assert_false(pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &job, &fault));
+        uint32_t choices;
+        assert_false(pi2_field_choices(body, 1, &choices, &fault) && pi2_fields_unsupported(body, &fault) &&
+                     pi2_fields_sampling(body, &job, &fault));
         if (!strstr(fault.text, field_examples[i].fault)) fail_msg("%s: '%s'", field_examples[i].body, fault.text);
         json_decref(body);
         pi2_job_free(&job);
