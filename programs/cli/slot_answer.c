@@ -33,18 +33,21 @@ static double measure_chances(const pi2_slots *slots, const float *logits, pi2_t
     return scale;
 }
 
-/** The mutex is held. The session has the logits that the token was picked from. */
-static bool add_chances(const pi2_slot *slot, int32_t token) {
-    pi2_job *job = slot->job;
-    const uint32_t width = 1 + job->top_count;
+/** Those of a token that was just picked: the session has the logits yet. */
+static void measure_picked(const pi2_slot *slot, int32_t token, pi2_token_chance *chances) {
     const float *logits = pi2_session_logits(slot->session, 0);
+    const double scale = measure_chances(slot->slots, logits, chances, slot->job->top_count);
+    chances[0] = (pi2_token_chance){token, (float)((double)logits[token] - scale)};
+}
+
+/** The mutex is held. */
+static bool add_chances(pi2_job *job, const pi2_token_chance *chances) {
+    const uint32_t width = 1 + job->top_count;
     pi2_token_chance *grown = pi2_cli_grow(job->chances, job->chance_count * width, width, sizeof *grown,
                                            &job->chance_capacity);
     if (!grown) return false;
     job->chances = grown;
-    pi2_token_chance *chances = grown + job->chance_count++ * width;
-    const double scale = measure_chances(slot->slots, logits, chances, job->top_count);
-    chances[0] = (pi2_token_chance){token, (float)((double)logits[token] - scale)};
+    memcpy(grown + job->chance_count++ * width, chances, width * sizeof *grown);
     return true;
 }
 
@@ -58,15 +61,17 @@ static void note_time(pi2_slot *slot) {
     job->times.decode_ms = (double)(now_ns - slot->first_ns) / 1e6;
 }
 
-/** A token was picked. */
+/** A token was picked. The engine is asked before the mutex is taken: its callbacks take that while it computes. */
 static bool take_token(void *user, int32_t token) {
     pi2_slot *slot = user;
     pi2_job *job = slot->job;
+    pi2_token_chance chances[1 + PI2_JOB_MOST_TOP];
     const bool has_chances = job->wants_chances && !pi2_engine_ends_generation(slot->slots->engine, token);
+    if (has_chances) measure_picked(slot, token, chances);
     (void)pthread_mutex_lock(&job->mutex);
     note_time(slot);
     job->state = PI2_JOB_DECODING;
-    slot->lacks_memory = !pi2_cli_tokens_add(&job->tokens, &token, 1) || (has_chances && !add_chances(slot, token));
+    slot->lacks_memory = !pi2_cli_tokens_add(&job->tokens, &token, 1) || (has_chances && !add_chances(job, chances));
     (void)pthread_cond_broadcast(&job->changed);
     (void)pthread_mutex_unlock(&job->mutex);
     slot->slots->counts.answer_tokens++;
@@ -125,6 +130,11 @@ void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, const cha
         (void)snprintf(job->error, sizeof job->error, "%s", error ? error : pi2_error_text());
     }
     status = finish_answer(slot, status);
+    if (job->sampling.grammar && slot->session) { /* it takes memory that another answer's may need */
+        pi2_sampling plain = job->sampling;
+        plain.grammar = NULL;
+        (void)pi2_session_set_sampling(slot->session, &plain);
+    }
     slot->job = NULL;
     slot->state = PI2_SLOT_IDLE;
     slot->has_logits = slot->lacks_memory = false;
@@ -136,11 +146,6 @@ void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, const cha
     slots->counts.prompt_seconds += job->times.prompt_ms / 1e3;
     slots->counts.answer_seconds += job->times.decode_ms / 1e3;
     job->status = status;
-    if (job->sampling.grammar && slot->session) { /* it takes memory that another answer's may need */
-        pi2_sampling plain = job->sampling;
-        plain.grammar = NULL;
-        (void)pi2_session_set_sampling(slot->session, &plain);
-    }
     job->state = PI2_JOB_DONE;
     (void)pthread_cond_broadcast(&job->changed);
     (void)pthread_mutex_unlock(&job->mutex);
