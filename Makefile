@@ -17,7 +17,7 @@ prefix ?= /usr/local
 DESTDIR ?=
 export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT prefix DESTDIR
 
-.PHONY: help run build install uninstall test sanitize asan tsan fuzz mutants arm64 bench compare clean
+.PHONY: help run build install uninstall deb test sanitize asan tsan fuzz mutants arm64 bench compare clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make build     set up and build ./build/powerinfer2'
 	@echo 'make install   program, library, headers, manual page and completions into prefix=$(prefix) (DESTDIR=FOLDER);'
 	@echo '               make uninstall takes the same away'
+	@echo 'make deb       build/powerinfer2_VERSION_ARCH.deb; scripts/fresh_deb.sh FOLDER tries it in an empty Debian 12'
 	@echo 'make test      set up, build and run every test (TESTS=regex picks some)'
 	@echo 'make sanitize  the same tests under ASan+UBSan, then under TSan (make asan, make tsan: one of them)'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
@@ -47,6 +48,9 @@ install: build
 
 uninstall: build
 	@scripts/install.sh --remove
+
+deb: build
+	@scripts/deb.sh
 
 test: build
 	@scripts/test.sh release
