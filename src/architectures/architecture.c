@@ -80,13 +80,14 @@ static pi2_status check_limits(const char *path, const pi2_model_shape *shape) {
         { "context_length", shape->context_length, 1, 1u << 26 },
         { "attention.head_count", shape->head_count, 1, 1024 },
         { "attention.head_count_kv", shape->head_count_kv, 1, shape->head_count },
-        { "attention.key_length", shape->key_length, 1, 4096 },
-        { "attention.value_length", shape->value_length, 1, 4096 },
+        { "attention.key_length", shape->key_length, 1, PI2_LONGEST_HEAD },
+        { "attention.value_length", shape->value_length, 1, PI2_LONGEST_HEAD },
         { "feed_forward_length", shape->feed_forward_length, 1, 1u << 20 },
         { "expert_count", shape->expert_count, 0, 4096 },
         { "expert_used_count", shape->expert_used_count, 0, shape->expert_count },
         { "expert_feed_forward_length", shape->expert_feed_forward_length, shape->expert_count ? 1 : 0, 1u << 20 },
         { "attention.sliding_window", shape->window, 0, 1u << 30 },
+        { "embedding_length_per_layer_input", shape->token_length, 0, 1u << 14 },
         { "rope.dimension_count", shape->rope.dimensions, 2, shape->key_length },
     };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
@@ -159,8 +160,11 @@ pi2_status pi2_architecture_put_activation(pi2_gguf *gguf, const char *name) {
 
 pi2_status pi2_architecture_adapt(pi2_gguf *gguf) {
     const pi2_architecture *architecture;
-    if (pi2_architecture_find(gguf, &architecture) != PI2_OK || !architecture->fuses_gate) return PI2_OK;
-    return pi2_gguf_split_rows(gguf, "ffn_up.weight", "ffn_gate.weight");
+    if (pi2_architecture_find(gguf, &architecture) != PI2_OK) return PI2_OK;
+    if (architecture->fuses_gate) {
+        PI2_TRY(pi2_gguf_split_rows(gguf, "ffn_up.weight", "ffn_gate.weight", "ffn_up.weight"));
+    }
+    return pi2_gguf_split_rows(gguf, "ffn_gate_up_exps.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight");
 }
 
 pi2_status pi2_architecture_activation(const pi2_architecture *architecture, const pi2_gguf *gguf,
@@ -196,6 +200,12 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
         const bool attends = pi2_layer_has(layer, PI2_BLOCK_attention) ||
                              pi2_layer_has(layer, PI2_BLOCK_attention_window);
         const bool has_heads = layer->head_count_kv > 0 && shape->head_count % layer->head_count_kv == 0;
+        const pi2_layer_shape *kept = &shape->layers[layer->kv_layer];
+        if (kept->kv_layer != layer->kv_layer || kept->head_count_kv != layer->head_count_kv ||
+            kept->key_length != layer->key_length || kept->value_length != layer->value_length) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u cannot use the keys and values of layer %u, which has others "
+                            "or none", pi2_gguf_file_path(model->gguf, 0), i, layer->kv_layer);
+        }
         if (attends && !has_heads) {
             return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u has %u heads over %u key-value heads: these do not divide",
                             pi2_gguf_file_path(model->gguf, 0), i, shape->head_count, layer->head_count_kv);

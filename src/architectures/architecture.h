@@ -26,7 +26,7 @@ typedef struct pi2_rope_shape {
     uint32_t original_context;  /* YaRN: what the model was trained on before */
 } pi2_rope_shape;
 
-enum { PI2_MOST_EXPERT_GROUPS = 64 };
+enum { PI2_MOST_EXPERT_GROUPS = 64, PI2_LONGEST_HEAD = 4096 };
 enum { PI2_MOST_LAYERS = 1024, PI2_POSITION_OFFSET = 2 /* OPT's; no other family has such a table here */ };
 
 /** Kinds of blocks: PI2_BLOCK_attention ... (block.h). */
@@ -37,7 +37,7 @@ typedef enum pi2_block_id {
     PI2_BLOCKS
 } pi2_block_id;
 
-enum { PI2_LAYER_BLOCKS = 4, PI2_ROPES = 2, PI2_NO_ROPE = 255 };
+enum { PI2_LAYER_BLOCKS = 8, PI2_ROPES = 2, PI2_NO_ROPE = 255 };
 
 /** What one layer is made of, and how it differs from others of its model. */
 typedef struct pi2_layer_shape {
@@ -45,7 +45,9 @@ typedef struct pi2_layer_shape {
     uint8_t block_count;
     uint8_t rope;                  /* attention: which of the model's rotations (pi2_model_rope()), or PI2_NO_ROPE */
     uint32_t window;               /* attention_window: positions that a token sees, its own included */
-    uint32_t head_count_kv;
+    uint32_t head_count_kv, key_length, value_length;
+    uint32_t kv_layer;             /* whose keys and values its attention reads: its own number, or an earlier layer's,
+                                      where it makes none itself */
     uint32_t feed_forward_length;  /* of its dense or shared FFN */
 } pi2_layer_shape;
 
@@ -76,6 +78,9 @@ typedef struct pi2_model_shape {
     bool norms_after_rotation;     /* of heads: they are normed when they are rotated */
     bool has_sinks;                /* a score for each head that takes part in the softmax and has no value */
     bool gated_queries;            /* behind each head of queries lie as many rows whose sigmoid its result is times */
+    bool norms_values;             /* values are normed, head by head, without weights */
+    bool keys_are_values;          /* layers that see everything have no matrix of values: those are the keys, before
+                                      the norm */
     bool post_norms;               /* what a block gives is normed before it is added */
     bool bare_inputs;              /* blocks read the residual stream without a norm */
     const char *output_norm_name;  /* stem of the head's norm; NULL: "output_norm" */
@@ -94,9 +99,20 @@ typedef struct pi2_model_shape {
     const char *rope_factors_name; /* NULL: "rope_freqs.weight" */
     bool experts_have_biases;      /* of Gate, Up and Down, and the router of scores */
     float attention_cap, logit_cap; /* x becomes cap * tanh(x / cap), of scores and of logits; 0: it stays */
+    uint32_t token_length;         /* each layer has a vector of so many floats of each token: of its row in a table,
+                                      and of its embedding; 0: there are none */
+    bool layers_have_scales;       /* the residual stream behind each layer is times a number */
+    bool experts_have_norms;       /* before and behind experts and the FFN beside them, each of its own; the router
+                                      reads the residual stream through another */
+    bool shared_is_dense;          /* the FFN beside experts has the names and the length of a layer's own */
+    bool experts_have_scales;      /* each expert's result is times a number */
+    bool needs_rope_factors;
     pi2_expert_gating gating;
     bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */
     uint32_t window;               /* positions that windowed layers see; 0: every layer sees all */
+    uint32_t local_key_length, local_value_length; /* of windowed layers, where a family has others for these */
+    uint32_t keyed_layers;         /* the layers from this one on use keys and values of earlier ones, where a family
+                                      has such */
     uint32_t convolution_taps;     /* of short convolutions and delta nets */
     uint32_t mix_key_heads, mix_value_heads, mix_head_length; /* of delta nets; of state spaces, whose groups ... */
     uint32_t mix_state_length;     /* ... of heads have so many directions each in common */
@@ -201,14 +217,16 @@ static inline pi2_ffn_activation pi2_layer_activation(const pi2_model_shape *sha
                                                                                          : shape->activation;
 }
 
-/** Matrices, by what they are to a layer; the last two to the model. */
+/** Matrices, by what they are to a layer; the last four to the model. */
 typedef enum pi2_matrix_role {
     PI2_MATRIX_Q, PI2_MATRIX_K, PI2_MATRIX_V, PI2_MATRIX_ATTENTION_OUTPUT, /* output: of any block in its place too */
     PI2_MATRIX_GATE, PI2_MATRIX_UP, PI2_MATRIX_DOWN,                      /* of the FFN, or of the experts */
     PI2_MATRIX_SHARED_GATE, PI2_MATRIX_SHARED_UP, PI2_MATRIX_SHARED_DOWN, /* of an FFN beside the experts */
+    PI2_MATRIX_TOKEN_GATE, PI2_MATRIX_TOKEN_OUTPUT,                       /* of what a layer has of each token */
     PI2_MATRIX_MIX_IN, PI2_MATRIX_MIX_GATE, PI2_MATRIX_MIX_DECAY, PI2_MATRIX_MIX_STRENGTH, /* of recurrent blocks */
     PI2_MATRIX_LAYER_ROLES,
-    PI2_MATRIX_HEAD = PI2_MATRIX_LAYER_ROLES, PI2_MATRIX_EMBEDDING
+    PI2_MATRIX_HEAD = PI2_MATRIX_LAYER_ROLES, PI2_MATRIX_EMBEDDING,
+    PI2_MATRIX_TOKEN_INPUT, PI2_MATRIX_TOKEN_TABLE
 } pi2_matrix_role;
 
 /** Small tensors that stay in memory as floats. */
@@ -223,9 +241,14 @@ typedef enum pi2_table_role {
     PI2_TABLE_MIX_DECAY_BIAS, PI2_TABLE_MIX_RATE, PI2_TABLE_MIX_NORM, PI2_TABLE_ROUTER_BIAS,
     PI2_TABLE_SCORE_BIAS,
     PI2_TABLE_CONVOLUTION_BIAS, PI2_TABLE_MIX_SKIP,
+    PI2_TABLE_NO_NORM, /* of blocks that read the residual stream as it is: never there */
+    PI2_TABLE_LAYER_SCALE, PI2_TABLE_POST_TOKEN_NORM,
+    PI2_TABLE_ROUTER_NORM, PI2_TABLE_POST_SHARED_NORM, PI2_TABLE_EXPERT_NORM, PI2_TABLE_POST_EXPERT_NORM,
+    PI2_TABLE_EXPERT_SCALE,
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
+    PI2_TABLE_TOKEN_NORM,
     PI2_TABLE_POSITIONS, /* a matrix, of any type: rows of floats */
     PI2_TABLE_ROLES
 } pi2_table_role;

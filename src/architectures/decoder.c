@@ -155,7 +155,8 @@ void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, u
 }
 
 void pi2_decoder_layer(const pi2_model_shape *shape, uint32_t number, pi2_layer_shape *layer) {
-    *layer = (pi2_layer_shape){ .head_count_kv = shape->head_count_kv,
+    *layer = (pi2_layer_shape){ .head_count_kv = shape->head_count_kv, .key_length = shape->key_length,
+                                .value_length = shape->value_length, .kv_layer = number,
                                 .rope = shape->learned_positions || shape->is_unrotated ? PI2_NO_ROPE : 0,
                                 .feed_forward_length = shape->feed_forward_length };
     if (shape->expert_count && shape->router_sees_layer_input) pi2_layer_add(layer, PI2_BLOCK_router);
@@ -340,7 +341,7 @@ static void list_model_tables(const pi2_tensor_directory *model, const pi2_model
     }
     pi2_requests_table(model, requests, PI2_TABLE_ROPE_FACTORS, UINT32_MAX,
                        shape->rope_factors_name ? shape->rope_factors_name : "rope_freqs.weight",
-                       shape->rope.dimensions / 2)->required = false;
+                       shape->rope.dimensions / 2)->required = shape->needs_rope_factors;
 }
 
 static pi2_status list_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
@@ -349,6 +350,8 @@ static pi2_status list_layer(const pi2_tensor_directory *model, const pi2_model_
     for (uint32_t i = 0; i < layer->block_count; i++) {
         PI2_TRY(pi2_block_kind_of(layer->blocks[i])->list(model, shape, number, requests));
     }
+    if (!shape->layers_have_scales) return PI2_OK;
+    (void)pi2_requests_table(model, requests, PI2_TABLE_LAYER_SCALE, number, "layer_output_scale.weight", 1);
     return PI2_OK;
 }
 

@@ -83,8 +83,9 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
     }
     for (uint32_t i = 0; i < request->tensor_count; i++) {
         const uint8_t role = request->roles[i];
-        pi2_operand *operand = role == PI2_MATRIX_HEAD ? &model->head
-                               : role == PI2_MATRIX_EMBEDDING ? &model->embedding : &layer->matrices[role];
+        pi2_operand *const of_model[] = { &model->head, &model->embedding, &model->token_input, &model->token_table };
+        pi2_operand *operand = role >= PI2_MATRIX_LAYER_ROLES ? of_model[role - PI2_MATRIX_LAYER_ROLES]
+                                                              : &layer->matrices[role];
         if (role == PI2_MATRIX_DOWN) layer->ffn_group = group_index;
         if (role == PI2_MATRIX_SHARED_DOWN) layer->shared_group = group_index;
         PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, operand));
@@ -173,6 +174,7 @@ static pi2_status read_each_table(pi2_model *model, const pi2_gguf *gguf, const 
         status = read_table(gguf, &file, request, buffer, at);
         if (request->role == PI2_TABLE_OUTPUT_NORM) model->output_norm = at;
         else if (request->role == PI2_TABLE_OUTPUT_NORM_BIAS) model->output_norm_bias = at;
+        else if (request->role == PI2_TABLE_TOKEN_NORM) model->token_norm = at;
         else if (request->role == PI2_TABLE_POSITIONS) model->positions = at;
         else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
         else model->layers[request->layer].tables[request->role] = at;
@@ -237,7 +239,7 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     }
     if (model->shape.expert_count > 0) model->router_kernel = pi2_matmul_select(PI2_F32, cpu_features);
     for (size_t i = 0; i < requests->table_count; i++) PI2_TRY(check_table(gguf, &requests->tables[i]));
-    return PI2_OK;
+    return pi2_model_check_scales(gguf, requests);
 }
 
 /* A bank is of its layer's own matrices, and lacks Up where the layer does. */

@@ -41,6 +41,7 @@ typedef struct pi2_layer_weights {
                                                       from their first. up: no tensor in an ungated FFN, whose one
                                                       matrix before Down is `gate` */
             pi2_operand shared_gate, shared_up, shared_down; /* of the FFN beside experts */
+            pi2_operand token_gate, token_output;
             pi2_operand mix_in, mix_gate, mix_decay, mix_strength;
         };
     };
@@ -75,8 +76,11 @@ typedef struct pi2_model {
     pi2_layer_weights *layers;
     pi2_operand head;             /* also where tied embeddings are looked up */
     pi2_operand embedding;        /* tensor NULL when tied: stored as GGUF rows */
+    pi2_operand token_input, token_table; /* where layers have vectors of each token: what makes them of embeddings, and
+                                     a table of rows, stored as GGUF rows */
     pi2_piece_ref *refs; uint32_t ref_count;
     const float *output_norm, *output_norm_bias, *rope_factors; /* the last two may be NULL */
+    const float *token_norm;      /* [token_length]; NULL: there are no such vectors */
     const float *positions;       /* [learned_positions + PI2_POSITION_OFFSET][embedding_length]; NULL: rotary ones */
     float *table_memory; size_t table_bytes;
     uint64_t parameter_count;
@@ -106,6 +110,9 @@ pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, con
  */
 pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request,
                                    unsigned cpu_features);
+
+/** That no matrix has a scale beside it which the model does not ask for. Errors UNSUPPORTED. model_scales.c */
+pi2_status pi2_model_check_scales(const pi2_gguf *gguf, const pi2_model_requests *requests);
 
 /** Memory that the model's lists and tables hold. */
 size_t pi2_model_memory_bytes(const pi2_model *model);

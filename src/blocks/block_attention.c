@@ -2,6 +2,7 @@
 #include "blocks/block_attention.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "architectures/decoder.h"
 #include "base/fail.h"
@@ -19,23 +20,34 @@ static const pi2_layer_shape *shape_of(const pi2_forward_walk *walk) {
 }
 
 /* Of the sequence that a token belongs to. */
-static uint8_t *kv_head(const pi2_forward_walk *walk, uint32_t token, uint32_t head) {
-    const pi2_forward *forward = walk->forward;
-    return pi2_forward_state(walk, forward->buffers.places[token].span) + head * forward->kv_head_bytes;
+static uint8_t *kv_head(const pi2_forward_walk *walk, const pi2_kv_layout *layout, uint32_t token, uint32_t head) {
+    const uint32_t span = walk->forward->buffers.places[token].span;
+    return pi2_forward_layer_state(walk->forward, shape_of(walk)->kv_layer, span) + head * pi2_kv_head_bytes(layout);
+}
+
+static pi2_kv_layout kv_layout_of(const pi2_forward_walk *walk) {
+    return pi2_forward_kv_layout(shape_of(walk), &walk->forward->options.shape);
 }
 
 /* Floats of one head of queries: its gate lies behind it. */
-static size_t query_step(const pi2_model_shape *shape) {
-    return shape->gated_queries ? 2 * (size_t)shape->key_length : shape->key_length;
+static size_t query_step(const pi2_model_shape *shape, const pi2_layer_shape *layer) {
+    return shape->gated_queries ? 2 * (size_t)layer->key_length : layer->key_length;
+}
+
+/* Whether it makes keys and values, and whether these have a matrix of their own. */
+static bool has_keys(const pi2_model_shape *shape, uint32_t layer) { return shape->layers[layer].kv_layer == layer; }
+static bool has_values(const pi2_model_shape *shape, uint32_t layer) {
+    return has_keys(shape, layer) && (!shape->keys_are_values || shape->layers[layer].window > 0);
 }
 
 /* ---- what it binds and needs ---- */
 
 static pi2_status list_matrices(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
                                 pi2_model_requests *requests) {
-    const uint64_t width = shape->embedding_length, kv_heads = shape->layers[layer].head_count_kv;
-    const uint64_t queries = shape->head_count * (uint64_t)query_step(shape);
-    const uint64_t keys = kv_heads * shape->key_length, values = kv_heads * shape->value_length;
+    const pi2_layer_shape *own = &shape->layers[layer];
+    const uint64_t width = shape->embedding_length, kv_heads = own->head_count_kv;
+    const uint64_t queries = shape->head_count * (uint64_t)query_step(shape, own);
+    const uint64_t keys = kv_heads * own->key_length, values = kv_heads * own->value_length;
     pi2_group_request *group = pi2_requests_group(requests, PI2_GROUP_ATTENTION, layer);
     if (shape->fused_qkv && kv_heads != shape->head_count_kv) { /* their place in the row would be the layer's own */
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: layer %u has %u key-value heads and another %u: layers whose "
@@ -46,20 +58,24 @@ static pi2_status list_matrices(const pi2_tensor_directory *model, const pi2_mod
         PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_qkv.weight", width, queries + keys + values));
     } else {
         PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_q.weight", width, queries));
-        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_K, "attn_k.weight", width, keys));
-        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_V, "attn_v.weight", width, values));
+        if (has_keys(shape, layer)) {
+            PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_K, "attn_k.weight", width, keys));
+        }
+        if (has_values(shape, layer)) {
+            PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_V, "attn_v.weight", width, values));
+        }
     }
     return pi2_requests_matrix(model, group, PI2_MATRIX_ATTENTION_OUTPUT, "attn_output.weight",
-                               (uint64_t)shape->head_count * shape->value_length, width);
+                               (uint64_t)shape->head_count * own->value_length, width);
 }
 
 pi2_status pi2_attention_list(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
                               pi2_model_requests *requests) {
-    const uint32_t kv_heads = shape->layers[layer].head_count_kv, head = shape->key_length;
+    const uint32_t kv_heads = shape->layers[layer].head_count_kv, head = shape->layers[layer].key_length;
     const uint32_t queries = shape->head_count * head, keys = kv_heads * head;
     const struct { pi2_table_role role; const char *name; uint32_t length; } biases[] = {
         { PI2_TABLE_Q_BIAS, "attn_q.bias", queries }, { PI2_TABLE_K_BIAS, "attn_k.bias", keys },
-        { PI2_TABLE_V_BIAS, "attn_v.bias", kv_heads * shape->value_length },
+        { PI2_TABLE_V_BIAS, "attn_v.bias", kv_heads * shape->layers[layer].value_length },
         { PI2_TABLE_OUTPUT_BIAS, "attn_output.bias", shape->embedding_length } };
     PI2_TRY(list_matrices(model, shape, layer, requests));
     pi2_requests_attention_norms(model, shape, requests, layer);
@@ -72,6 +88,7 @@ pi2_status pi2_attention_list(const pi2_tensor_directory *model, const pi2_model
     if (!shape->head_norms && !shape->whole_norms) return PI2_OK;
     (void)pi2_requests_table(model, requests, PI2_TABLE_Q_NORM, layer, "attn_q_norm.weight",
                              shape->whole_norms ? queries : head);
+    if (!has_keys(shape, layer)) return PI2_OK;
     (void)pi2_requests_table(model, requests, PI2_TABLE_K_NORM, layer, "attn_k_norm.weight",
                              shape->whole_norms ? keys : head);
     return PI2_OK;
@@ -79,20 +96,21 @@ pi2_status pi2_attention_list(const pi2_tensor_directory *model, const pi2_model
 
 void pi2_attention_needs(const pi2_model_shape *model, uint32_t layer, const struct pi2_forward_shape *shape,
                          pi2_block_needs *needs_out) {
-    const pi2_kv_layout layout = pi2_forward_kv_layout(model, shape);
+    const pi2_layer_shape *own = &model->layers[layer];
+    const pi2_kv_layout layout = pi2_forward_kv_layout(own, shape);
     const size_t head = pi2_kv_head_bytes(&layout), keys = pi2_kv_values_offset(&layout);
     needs_out->areas[0] = (pi2_state_area){ keys, pi2_kv_key_tile_bytes(&layout) };
     needs_out->areas[1] = (pi2_state_area){ head - keys, pi2_kv_value_tile_bytes(&layout) };
-    needs_out->repeats = model->layers[layer].head_count_kv;
-    needs_out->result = model->head_count * model->value_length;
+    needs_out->repeats = has_keys(model, layer) ? own->head_count_kv : 0;
+    needs_out->result = model->head_count * own->value_length;
     needs_out->stages = PI2_STAGES_OF_ATTENTION;
-    needs_out->query = model->head_count * model->key_length;
-    needs_out->key_value = model->layers[layer].head_count_kv * (model->key_length + model->value_length);
+    needs_out->query = model->head_count * own->key_length;
+    needs_out->key_value = own->head_count_kv * (own->key_length + own->value_length);
 }
 
 /* ---- Q, K and V ---- */
 
-/* Of one matrix K and V have no tiles of their own. */
+/* K and V have no tiles of their own where all are one matrix, or where the layer has none. */
 static void matrices_of(const pi2_forward_walk *walk, pi2_matrix_rows rows[3]) {
     const pi2_forward_buffers *buffers = &walk->forward->buffers;
     const pi2_layer_weights *layer = layer_of(walk);
@@ -109,19 +127,18 @@ static void qkv_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_matrices_chunk(walk->forward, rows, 3, chunk);
 }
 
-/* The heads of a token's queries or keys, `step` floats apart. */
+/* The heads of a token's queries or keys, of so many floats each, `step` floats apart. */
 typedef struct head_row {
     float *heads;
     uint32_t count;
-    size_t step;
+    size_t step, length;
     const float *bias, *norm;
 } head_row;
 
 static void add_bias(const pi2_forward *forward, const head_row *row) {
-    const size_t length = forward->model->shape.key_length;
     if (!row->bias) return;
     for (uint32_t h = 0; h < row->count; h++) {
-        forward->vector->add(row->heads + h * row->step, row->bias + h * length, length);
+        forward->vector->add(row->heads + h * row->step, row->bias + h * row->length, row->length);
     }
 }
 
@@ -138,7 +155,7 @@ static void norm_heads(const pi2_forward *forward, const head_row *row) {
     const pi2_model_shape *shape = &forward->model->shape;
     if (!row->norm) return;
     const uint32_t rows = shape->whole_norms ? 1 : row->count;
-    const size_t length = shape->whole_norms ? (size_t)row->count * shape->key_length : shape->key_length;
+    const size_t length = shape->whole_norms ? row->count * row->length : row->length;
     for (uint32_t h = 0; h < rows; h++) {
         float *head = row->heads + h * row->step;
         forward->vector->rms_norm(head, head, row->norm, length, shape->norm_epsilon);
@@ -159,35 +176,47 @@ static void finish_heads(const pi2_forward_walk *walk, uint32_t token, const hea
 }
 
 /* Queries far from the beginning are longer. */
-static void heat_queries(const pi2_forward *forward, uint32_t token, float *q) {
+static void heat_queries(const pi2_forward *forward, uint32_t token, const head_row *q) {
     const pi2_model_shape *shape = &forward->model->shape;
     const uint32_t times = pi2_forward_position(forward, token) / shape->rope.original_context;
     const float factor = (float)(1.0 + (double)shape->temperature_scale * pi2_log(1.0 + times));
-    for (size_t i = 0; i < shape->head_count * query_step(shape); i++) q[i] *= factor;
+    for (size_t i = 0; i < q->count * q->step; i++) q->heads[i] *= factor;
 }
 
-/* Queries and keys are made ready, and the new key and value go into the state. */
+/* Keys and values go into the state. */
+static void store_key(const pi2_forward_walk *walk, uint32_t token, const head_row *k) {
+    pi2_forward *forward = walk->forward;
+    const pi2_model_shape *shape = &forward->model->shape;
+    const pi2_layer_shape *own = shape_of(walk);
+    const float *bias = layer_of(walk)->tables[PI2_TABLE_V_BIAS];
+    const size_t length = own->value_length;
+    const pi2_kv_layout layout = kv_layout_of(walk);
+    float *v = forward->buffers.v + token * forward->buffers.v_stride;
+    if (!shape->fused_qkv && !has_values(shape, walk->layer)) memcpy(v, k->heads, k->count * length * sizeof *v);
+    if (bias) forward->vector->add(v, bias, k->count * length);
+    finish_heads(walk, token, k);
+    for (uint32_t h = 0; h < k->count; h++) {
+        float *value = v + h * length;
+        if (shape->norms_values) forward->vector->rms_norm(value, value, forward->ones, length, shape->norm_epsilon);
+        forward->attention->store(kv_head(walk, &layout, token, h), &layout, pi2_forward_position(forward, token),
+                                  k->heads + h * k->step, value);
+    }
+}
+
+/* Queries and keys are made ready. */
 static void store_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_forward_buffers *buffers = &forward->buffers;
     const float *const *tables = layer_of(walk)->tables;
-    const uint32_t kv_heads = shape_of(walk)->head_count_kv;
-    const head_row q = { buffers->q + token * buffers->q_stride, shape->head_count, query_step(shape),
-                         tables[PI2_TABLE_Q_BIAS], tables[PI2_TABLE_Q_NORM] };
-    const head_row k = { buffers->k + token * buffers->k_stride, kv_heads, shape->key_length, tables[PI2_TABLE_K_BIAS],
-                         tables[PI2_TABLE_K_NORM] };
-    float *v = buffers->v + token * buffers->v_stride;
+    const pi2_layer_shape *own = shape_of(walk);
+    const head_row q = { buffers->q + token * buffers->q_stride, shape->head_count, query_step(shape, own),
+                         own->key_length, tables[PI2_TABLE_Q_BIAS], tables[PI2_TABLE_Q_NORM] };
+    const head_row k = { buffers->k + token * buffers->k_stride, own->head_count_kv, own->key_length, own->key_length,
+                         tables[PI2_TABLE_K_BIAS], tables[PI2_TABLE_K_NORM] };
     finish_heads(walk, token, &q);
-    finish_heads(walk, token, &k);
-    if (shape->temperature_scale != 0.0f) heat_queries(forward, token, q.heads);
-    if (tables[PI2_TABLE_V_BIAS]) {
-        forward->vector->add(v, tables[PI2_TABLE_V_BIAS], (size_t)kv_heads * shape->value_length);
-    }
-    for (uint32_t h = 0; h < kv_heads; h++) {
-        forward->attention->store(kv_head(walk, token, h), &forward->kv_layout, pi2_forward_position(forward, token),
-                                  k.heads + (size_t)h * shape->key_length, v + (size_t)h * shape->value_length);
-    }
+    if (has_keys(shape, walk->layer)) store_key(walk, token, &k);
+    if (shape->temperature_scale != 0.0f) heat_queries(forward, token, &q);
 }
 
 /* ---- attention ---- */
@@ -207,11 +236,13 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
     pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_model_shape *shape = &forward->model->shape;
-    const uint32_t kv = head_begin / (shape->head_count / shape_of(walk)->head_count_kv);
+    const pi2_layer_shape *own = shape_of(walk);
+    const pi2_kv_layout layout = kv_layout_of(walk);
+    const uint32_t kv = head_begin / (shape->head_count / own->head_count_kv);
     float *outs[QUERIES_AT_ONCE];
     const float *queries[QUERIES_AT_ONCE];
     uint32_t key_counts[QUERIES_AT_ONCE], first_keys[QUERIES_AT_ONCE];
-    const uint32_t window = shape_of(walk)->window ? shape_of(walk)->window : UINT32_MAX;
+    const uint32_t window = own->window ? own->window : UINT32_MAX;
     const size_t stride = ((size_t)pi2_forward_position(forward, token_end - 1) + 1 + 15) / 16 * 16;
     size_t most = buffers->score_floats / stride;
     if (most > QUERIES_AT_ONCE) most = QUERIES_AT_ONCE;
@@ -222,15 +253,15 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
     size_t count = 0;
     for (uint32_t t = token; t < token_end; t++) {
         for (uint32_t h = head_begin; h < head_end; h++) {
-            outs[count] = buffers->attended + t * buffers->attended_stride + (size_t)h * shape->value_length;
-            queries[count] = buffers->q + t * buffers->q_stride + h * query_step(shape);
+            outs[count] = buffers->attended + t * buffers->attended_stride + (size_t)h * own->value_length;
+            queries[count] = buffers->q + t * buffers->q_stride + h * query_step(shape, own);
             if (sinks) query_sinks[count] = sinks[h];
             key_counts[count] = pi2_forward_position(forward, t) + 1;
             first_keys[count] = key_counts[count] > window ? key_counts[count] - window : 0;
             count++;
             if (count < most && !(t + 1 == token_end && h + 1 == head_end)) continue;
-            forward->attention->attend(outs, queries, key_counts, first_keys, count, kv_head(walk, token, kv),
-                                       &forward->kv_layout, &scoring, scores, stride);
+            forward->attention->attend(outs, queries, key_counts, first_keys, count,
+                                       kv_head(walk, &layout, token, kv), &layout, &scoring, scores, stride);
             count = 0;
         }
     }
@@ -254,19 +285,21 @@ static void attention_chunk(void *argument, unsigned member, uint32_t chunk) {
 }
 
 /* Each head's result times the sigmoid of its gate, which lies behind its query. */
-static void gate_result(const pi2_forward *forward, uint32_t token) {
+static void gate_result(const pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
+    const pi2_layer_shape *own = shape_of(walk);
     for (uint32_t h = 0; h < shape->head_count; h++) {
         float *out = forward->buffers.attended + token * forward->buffers.attended_stride +
-                     (size_t)h * shape->value_length;
-        const float *gate = forward->buffers.q + token * forward->buffers.q_stride + h * query_step(shape) +
-                            shape->key_length;
-        for (uint32_t i = 0; i < shape->value_length; i++) out[i] = out[i] / (1.0f + pi2_expf(-gate[i]));
+                     (size_t)h * own->value_length;
+        const float *gate = forward->buffers.q + token * forward->buffers.q_stride + h * query_step(shape, own) +
+                            own->key_length;
+        for (uint32_t i = 0; i < own->value_length; i++) out[i] = out[i] / (1.0f + pi2_expf(-gate[i]));
     }
 }
 
 static void attended_token(pi2_forward_walk *walk, uint32_t token) {
-    if (walk->forward->model->shape.gated_queries) gate_result(walk->forward, token);
+    if (walk->forward->model->shape.gated_queries) gate_result(walk, token);
     pi2_forward_attended(walk, token);
 }
 
@@ -280,7 +313,7 @@ void pi2_attention_run(struct pi2_forward_walk *walk) {
     const uint32_t blocks = (forward->token_count + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
     walk->stage_name = "attention";
     pi2_forward_stage(walk, blocks * head_chunks, attention_chunk, attended_token);
-    pi2_forward_project(walk, "attention output");
+    pi2_forward_project(walk, PI2_MATRIX_ATTENTION_OUTPUT, "attention output");
 }
 
 const pi2_block_kind pi2_block_attention = {

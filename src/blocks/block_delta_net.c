@@ -146,7 +146,7 @@ static void run(struct pi2_forward_walk *walk) {
     pi2_forward_stage(walk, (channels_of(m) + CHANNELS - 1) / CHANNELS, convolve_chunk, NULL);
     walk->stage_name = "delta rule";
     pi2_forward_stage(walk, m->mix_value_heads, head_chunk, pi2_forward_attended);
-    pi2_forward_project(walk, "delta net output");
+    pi2_forward_project(walk, PI2_MATRIX_ATTENTION_OUTPUT, "delta net output");
 }
 
 const pi2_block_kind pi2_block_delta_net = {

@@ -1,6 +1,7 @@
 /*
  * block_ffn_shared.c: an FFN beside the layer's experts, which every token uses. It runs while experts are read; the
- * experts' block adds its result. With a gate of its own the result is weighed by that, from 0 to 1.
+ * experts' block adds its result. Its result may be normed, and the experts may read the residual stream through a norm
+ * of their own, which is made when it is done. With a gate of its own the result is weighed by that, from 0 to 1.
  */
 #include "architectures/block.h"
 #include "architectures/decoder.h"
@@ -11,12 +12,17 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
                        pi2_model_requests *requests) {
     const uint64_t width = shape->embedding_length, neurons = shape->layers[layer].feed_forward_length;
     pi2_group_request *ffn = pi2_requests_group(requests, PI2_GROUP_FFN, layer);
-    if (!shape->ungated) {
-        PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_GATE, "ffn_gate_shexp.weight", width, neurons));
+    static const char *const names[2][3] = {
+        { "ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight" },
+        { "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight" } };
+    const char *const *name = names[shape->shared_is_dense];
+    if (!shape->ungated) PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_GATE, name[0], width, neurons));
+    PI2_TRY(pi2_requests_matrix(model, ffn, shape->ungated ? PI2_MATRIX_SHARED_GATE : PI2_MATRIX_SHARED_UP, name[1],
+                                width, neurons));
+    PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_DOWN, name[2], neurons, width));
+    if (shape->experts_have_norms) {
+        pi2_requests_norm(model, shape, requests, PI2_TABLE_POST_SHARED_NORM, layer, "post_ffw_norm_1");
     }
-    PI2_TRY(pi2_requests_matrix(model, ffn, shape->ungated ? PI2_MATRIX_SHARED_GATE : PI2_MATRIX_SHARED_UP,
-                                "ffn_up_shexp.weight", width, neurons));
-    PI2_TRY(pi2_requests_matrix(model, ffn, PI2_MATRIX_SHARED_DOWN, "ffn_down_shexp.weight", neurons, width));
     if (!shape->shared_is_gated) return PI2_OK;
     (void)pi2_requests_table(model, requests, PI2_TABLE_SHARED_GATE, layer, "ffn_gate_inp_shexp.weight",
                              shape->embedding_length);

@@ -136,7 +136,7 @@ static void run(struct pi2_forward_walk *walk) {
     pi2_forward_stage(walk, (channels_of(m) + CHANNELS - 1) / CHANNELS, convolve_chunk, NULL);
     walk->stage_name = "scan";
     pi2_forward_stage(walk, m->mix_value_heads, head_chunk, norm_groups);
-    pi2_forward_project(walk, "state space output");
+    pi2_forward_project(walk, PI2_MATRIX_ATTENTION_OUTPUT, "state space output");
 }
 
 const pi2_block_kind pi2_block_mamba2 = {

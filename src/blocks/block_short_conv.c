@@ -69,7 +69,7 @@ static void run(struct pi2_forward_walk *walk) {
     pi2_forward_mix_input(walk, "convolution input");
     walk->stage_name = "convolution";
     pi2_forward_stage(walk, (width + CHANNELS - 1) / CHANNELS, convolve_chunk, pi2_forward_attended);
-    pi2_forward_project(walk, "convolution output");
+    pi2_forward_project(walk, PI2_MATRIX_ATTENTION_OUTPUT, "convolution output");
 }
 
 const pi2_block_kind pi2_block_short_conv = {

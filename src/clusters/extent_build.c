@@ -210,8 +210,16 @@ static bool next_rows(piece_cursor cursor, uint64_t done, uint64_t row_limit, ro
 static pi2_status read_rows(pi2_extent_builder *builder, const pi2_gguf_tensor *source,
                             row_chunk *chunk) {
     pi2_status status = pi2_weight_file_open(&builder->file, pi2_gguf_file_path(builder->gguf, source->file_index));
+    uint64_t row = chunk->begin; /* in the file */
+    if (source->matrix_pitch) {
+        const uint64_t rows = source->dimensions[1], matrix = chunk->begin / rows;
+        if ((chunk->end - 1) / rows != matrix) {
+            return pi2_fail(PI2_ERR_INVALID, "tensor '%s': rows of two matrices are read at once", source->name);
+        }
+        row = matrix * source->matrix_pitch + chunk->begin % rows;
+    }
     if (status == PI2_OK) {
-        status = pi2_weight_file_read(&builder->file, source->file_offset + chunk->begin * chunk->row_bytes,
+        status = pi2_weight_file_read(&builder->file, source->file_offset + row * chunk->row_bytes,
                                       (size_t)(chunk->end - chunk->begin) * chunk->row_bytes, builder->scratch,
                                       &chunk->data);
     }

@@ -368,6 +368,11 @@ static pi2_status lay_out_clusters(layout_maker *maker, const pi2_group_request 
     return PI2_OK;
 }
 
+static uint32_t runs_of(const pi2_extent_layout *layout, const pi2_group *group) {
+    const pi2_extent *extent = &layout->extents[group->first_extent];
+    return (uint32_t)tiles_of_rows(layout->tensors[layout->pieces[extent->first_piece].tensor].rows);
+}
+
 /** Leading extents of an expert that hold rows of one tensor alone, all that the expert has of it. */
 static uint32_t count_gate_extents(const pi2_extent_layout *layout, const pi2_group *group) {
     const uint32_t gate = layout->pieces[layout->extents[group->first_extent].first_piece].tensor;
@@ -384,10 +389,16 @@ static uint32_t count_gate_extents(const pi2_extent_layout *layout, const pi2_gr
     return 0;
 }
 
-void pi2_extent_layout_note_gates(pi2_extent_layout *layout) {
+void pi2_extent_layout_note(pi2_extent_layout *layout) {
+    const pi2_group *lookup = pi2_extent_layout_lookup(layout);
+    uint32_t runs = 0;
     for (uint32_t g = 0; g < layout->group_count; g++) {
         pi2_group *group = &layout->groups[g];
         if (group->kind == PI2_GROUP_EXPERT) group->gate_extents = count_gate_extents(layout, group);
+        group->first_run = PI2_NO_RUN;
+        if (group != lookup && group->kind != PI2_GROUP_TABLE) continue;
+        group->first_run = runs;
+        runs += runs_of(layout, group);
     }
 }
 
@@ -408,10 +419,13 @@ static pi2_status lay_out_group(layout_maker *maker, const pi2_group_request *re
     }
     switch (request->kind) {
     case PI2_GROUP_ATTENTION:
+    case PI2_GROUP_ROWS:
     case PI2_GROUP_HEAD: return lay_out_by_rows(maker, request, group);
-    case PI2_GROUP_EMBEDDING: return lay_out_raw_rows(maker, request, group);
+    case PI2_GROUP_EMBEDDING:
+    case PI2_GROUP_TABLE: return lay_out_raw_rows(maker, request, group);
     case PI2_GROUP_FFN:
     case PI2_GROUP_EXPERT: return lay_out_clusters(maker, request, group);
+    case PI2_GROUP_KINDS: break;
     }
     return pi2_fail(PI2_ERR_INVALID, "unknown kind of group %d", (int)request->kind);
 }
@@ -450,7 +464,7 @@ pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t req
         status = lay_out_group(&maker, &requests[i]);
     }
     if (status == PI2_OK) status = settle(&maker);
-    if (status == PI2_OK) pi2_extent_layout_note_gates(maker.layout);
+    if (status == PI2_OK) pi2_extent_layout_note(maker.layout);
     free(maker.sources);
     if (status != PI2_OK) {
         pi2_extent_layout_free(maker.layout);
@@ -513,10 +527,13 @@ const pi2_group *pi2_extent_layout_lookup(const pi2_extent_layout *layout) {
 }
 
 uint32_t pi2_extent_layout_lookup_runs(const pi2_extent_layout *layout) {
-    const pi2_group *group = pi2_extent_layout_lookup(layout);
-    if (!group) return 0;
-    const pi2_extent *extent = &layout->extents[group->first_extent];
-    return (uint32_t)tiles_of_rows(layout->tensors[layout->pieces[extent->first_piece].tensor].rows);
+    const pi2_group *lookup = pi2_extent_layout_lookup(layout);
+    uint32_t runs = 0;
+    for (uint32_t g = 0; g < layout->group_count; g++) {
+        const pi2_group *group = &layout->groups[g];
+        if (group == lookup || group->kind == PI2_GROUP_TABLE) runs += runs_of(layout, group);
+    }
+    return runs;
 }
 
 uint32_t pi2_piece_run(const pi2_extent_layout *layout, const pi2_piece *piece, uint32_t row, uint32_t *bytes_out) {

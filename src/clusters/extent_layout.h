@@ -4,7 +4,7 @@
  *   tensor   a matrix of the model, seen as two-dimensional: rows x columns. Experts stacked
  *            in a third dimension follow one another as rows.
  *   piece    rows x columns of one tensor, as tiles (weight_format.h): what a kernel is given.
- *            Of a raw tensor (PI2_GROUP_EMBEDDING): whole rows as GGUF has them, one after the
+ *            Of a raw tensor (PI2_GROUP_EMBEDDING, PI2_GROUP_TABLE): whole rows as GGUF has them, one after the
  *            other, so that looking one up reads 16 rows, not an extent.
  *   extent   one or more pieces that lie together: the unit of reading, of residency and of
  *            checksums. 256 KB to 1 MB where the model allows, starts at a multiple of
@@ -38,9 +38,17 @@ typedef enum pi2_group_kind {
     PI2_GROUP_FFN,        /* neuron clusters of gate, up, down */
     PI2_GROUP_EXPERT,     /* the same of one expert */
     PI2_GROUP_HEAD,       /* output matrix (or the tied embedding), cut by rows */
-    PI2_GROUP_EMBEDDING   /* token embedding when it is not the head: looked up by row, and
+    PI2_GROUP_EMBEDDING,  /* token embedding when it is not the head: looked up by row, and
                              therefore stored as GGUF rows, not as tiles */
+    PI2_GROUP_ROWS,       /* tensors cut by rows: of a block behind a layer's FFN, or before the first layer */
+    PI2_GROUP_TABLE,      /* another table of which a token needs one row: stored as the embedding is */
+    PI2_GROUP_KINDS
 } pi2_group_kind;
+
+/** Whether its tensors are stored as GGUF rows, of which a token needs one. */
+static inline bool pi2_group_kind_is_raw(pi2_group_kind kind) {
+    return kind == PI2_GROUP_EMBEDDING || kind == PI2_GROUP_TABLE;
+}
 
 typedef struct pi2_layout_tensor {
     const char *name;
@@ -68,12 +76,15 @@ typedef struct pi2_extent {
     uint32_t group;
 } pi2_extent;
 
+#define PI2_NO_RUN UINT32_MAX
 typedef struct pi2_group {
     pi2_group_kind kind;
     uint32_t layer;            /* or UINT32_MAX */
     uint32_t expert;           /* or UINT32_MAX */
     uint32_t first_extent, extent_count;
     uint32_t cluster_neurons;  /* FFN, EXPERT: neurons in a cluster (the last may be smaller) */
+    uint32_t first_run;        /* of a tensor that is looked up by row: the number of its first run of rows among all
+                                  (pi2_extent_layout_lookup_runs()); PI2_NO_RUN: no rows are looked up */
     uint32_t gate_extents;     /* EXPERT: so many, its first, hold its whole Gate and nothing else; 0: none do */
 } pi2_group;
 
@@ -118,8 +129,8 @@ pi2_status pi2_extent_layout_build(const pi2_group_request *requests, size_t req
                                    pi2_layout_kind kind, pi2_extent_layout **layout_out);
 void pi2_extent_layout_free(pi2_extent_layout *layout);
 
-/** Fills in the groups' gate_extents from their pieces. */
-void pi2_extent_layout_note_gates(pi2_extent_layout *layout);
+/** Fills in the groups' gate_extents and first_run from their pieces. */
+void pi2_extent_layout_note(pi2_extent_layout *layout);
 
 /** Bytes that a read of this extent moves: bytes rounded up to PI2_EXTENT_ALIGNMENT. */
 uint32_t pi2_extent_read_bytes(const pi2_extent *extent);
@@ -133,7 +144,8 @@ size_t pi2_piece_bytes(const pi2_extent_layout *layout, const pi2_piece *piece);
  * neither. A lookup reads a run of 16 rows, a tile or 16 rows of a raw tensor, and each run has its checksum.
  */
 const pi2_group *pi2_extent_layout_lookup(const pi2_extent_layout *layout);
-/** Runs of the tensor that is looked up; run number r begins with row 16 r. */
+/** Runs of all tensors that are looked up: of that group's, and of tables. A tensor's run number r begins with row
+ *  16 r. */
 uint32_t pi2_extent_layout_lookup_runs(const pi2_extent_layout *layout);
 /** Offset in its extent, and bytes, of the run that begins at `row` of a piece, a multiple of 16. */
 uint32_t pi2_piece_run(const pi2_extent_layout *layout, const pi2_piece *piece, uint32_t row, uint32_t *bytes_out);

@@ -42,7 +42,7 @@ static bool piece_is_possible(const pi2_extent_layout *layout, const pi2_piece *
 static pi2_status check_extent(const pi2_extent_layout *layout, uint32_t number,
                                uint32_t *next_piece, uint64_t *weight_bytes, const char *name) {
     const pi2_extent *extent = &layout->extents[number];
-    const bool wants_raw = layout->groups[extent->group].kind == PI2_GROUP_EMBEDDING;
+    const bool wants_raw = pi2_group_kind_is_raw(layout->groups[extent->group].kind);
     bool is_good = extent->first_piece == *next_piece && extent->piece_count > 0 &&
                    extent->piece_count <= layout->piece_count - *next_piece &&
                    extent->bytes > 0 && extent->bytes <= INT32_MAX &&
@@ -72,7 +72,7 @@ static pi2_status check_extent(const pi2_extent_layout *layout, uint32_t number,
 static pi2_status check_group(const pi2_extent_layout *layout, uint32_t number,
                               uint32_t *next_extent, const char *name) {
     const pi2_group *group = &layout->groups[number];
-    bool is_good = (unsigned)group->kind <= PI2_GROUP_EMBEDDING &&
+    bool is_good = (unsigned)group->kind < PI2_GROUP_KINDS &&
                    group->first_extent == *next_extent && group->extent_count > 0 &&
                    group->extent_count <= layout->extent_count - *next_extent;
     for (uint32_t i = 0; is_good && i < group->extent_count; i++) {
@@ -87,9 +87,7 @@ static pi2_status check_group(const pi2_extent_layout *layout, uint32_t number,
 }
 
 /** Rows are looked up in pieces that hold whole rows of one matrix, the only one of their group. */
-static pi2_status check_lookup(const pi2_extent_layout *layout, const char *name) {
-    const pi2_group *group = pi2_extent_layout_lookup(layout);
-    if (!group) return PI2_OK;
+static pi2_status check_lookup(const pi2_extent_layout *layout, const pi2_group *group, const char *name) {
     const uint32_t number = layout->pieces[layout->extents[group->first_extent].first_piece].tensor;
     const pi2_layout_tensor *tensor = &layout->tensors[number];
     bool is_good = tensor->matrix_rows == tensor->rows;
@@ -176,6 +174,10 @@ pi2_status pi2_extent_layout_check(const pi2_extent_layout *layout, const char *
     if (next_piece != layout->piece_count || weight_bytes != layout->weight_bytes) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: the extents do not add up: %s", name, damaged);
     }
-    PI2_TRY(check_lookup(layout, name));
+    for (uint32_t i = 0; i < layout->group_count; i++) {
+        const pi2_group *group = &layout->groups[i];
+        if (group != pi2_extent_layout_lookup(layout) && group->kind != PI2_GROUP_TABLE) continue;
+        PI2_TRY(check_lookup(layout, group, name));
+    }
     return sort_and_check_cover(layout, name);
 }

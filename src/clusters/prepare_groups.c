@@ -107,7 +107,8 @@ static void patch_runs(pi2_prepare_run *run, const pi2_extent *extent, const uin
         for (uint32_t row = 0; row < piece->row_count; row += PI2_TILE_ROWS) {
             uint32_t bytes;
             const uint32_t offset = pi2_piece_run(run->layout, piece, row, &bytes);
-            const size_t number = (size_t)(piece->row_begin + row) / PI2_TILE_ROWS;
+            const uint32_t first_run = run->layout->groups[extent->group].first_run;
+            const size_t number = first_run + (size_t)(piece->row_begin + row) / PI2_TILE_ROWS;
             pi2_prepare_patch(run, run->header.lookup_checksums_at + number * sizeof(uint64_t),
                               XXH3_64bits(memory + offset, bytes));
         }
@@ -121,7 +122,6 @@ static pi2_status make_part(prepare_worker *worker, const group_part *part) {
                                 worker->is_caller);
     }
     const pi2_group *group = &run->layout->groups[part->group];
-    const pi2_group *lookup = pi2_extent_layout_lookup(run->layout);
     memset(worker->extent_memory, 0, group->extent_count * sizeof *worker->extent_memory);
     size_t used = 0;
     for (uint32_t e = part->first; e < part->end; e++) {
@@ -137,7 +137,7 @@ static pi2_status make_part(prepare_worker *worker, const group_part *part) {
         const uint32_t number = group->first_extent + e;
         pi2_prepare_patch(run, run->header.extent_checksums_at + number * sizeof(uint64_t),
                           XXH3_64bits(worker->extent_memory[e], run->layout->extents[number].bytes));
-        if (group == lookup) patch_runs(run, &run->layout->extents[number], worker->extent_memory[e]);
+        if (group->first_run != PI2_NO_RUN) patch_runs(run, &run->layout->extents[number], worker->extent_memory[e]);
     }
     PI2_TRY(pi2_prepare_write(run, part->file_offset, worker->buffer, used));
     atomic_fetch_add(&run->written_bytes, used);

@@ -21,43 +21,12 @@ static pi2_status check_vocabulary(const pi2_gguf *gguf, const pi2_tokenizer *to
                     pi2_gguf_file_path(gguf, 0), tokens, rows);
 }
 
-/** Whether a tensor is the scale of a matrix: "blk.0.ffn_up.scale", or "blk.0.ffn_up.weight.scale". */
-static bool is_scale(const pi2_gguf *gguf, const pi2_gguf_tensor *tensor) {
-    static const char scale[] = ".scale", weight[] = ".weight";
-    const size_t length = strlen(tensor->name);
-    char matrix[256];
-    if (length < sizeof scale || length + sizeof weight > sizeof matrix) return false;
-    const size_t stem = length - (sizeof scale - 1);
-    if (strcmp(tensor->name + stem, scale) != 0) return false;
-    memcpy(matrix, tensor->name, stem);
-    matrix[stem] = '\0';
-    if (pi2_gguf_tensor_find(gguf, matrix)) return true;
-    memcpy(matrix + stem, weight, sizeof weight);
-    return pi2_gguf_tensor_find(gguf, matrix) != NULL;
-}
-
-/**
- * Some quantisers (of NVFP4, of ternary weights) put a float beside a matrix by which its results are multiplied.
- * Nothing here does so, and the text would be another.
- */
-static pi2_status check_scales(const pi2_gguf *gguf) {
-    for (size_t i = 0; i < pi2_gguf_tensor_count(gguf); i++) {
-        const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(gguf, i);
-        if (!is_scale(gguf, tensor)) continue;
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s' at byte %llu: a scale of a whole matrix is not supported: "
-                        "get the model in another quantisation, such as Q4_0 or Q4_K", tensor->name,
-                        (unsigned long long)tensor->file_offset);
-    }
-    return PI2_OK;
-}
-
 pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_tokenizer **tokenizer_out) {
     pi2_tokenizer *tokenizer = NULL;
     uint32_t rows = 0;
     if (model_out) *model_out = NULL;
     if (tokenizer_out) *tokenizer_out = NULL;
     pi2_status status = pi2_model_check(gguf, pi2_cpu_features(), &rows);
-    if (status == PI2_OK) status = check_scales(gguf);
     if (status == PI2_OK) status = pi2_tokenizer_create(gguf, &tokenizer);
     if (status == PI2_OK) status = check_vocabulary(gguf, tokenizer, rows);
     if (status == PI2_OK) status = check_string(gguf, "general.name");

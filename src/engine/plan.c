@@ -66,11 +66,11 @@ static void add_expert_line(pi2_plan *plan, uint64_t bytes) {
 
 static void add_weights(pi2_plan *plan) {
     static const char *const names[] = {"attention weights", "feed-forward weights", "expert weights", "output head",
-                                        "embedding"};
+                                        "embedding", "weights of layers' ends", "table of rows"};
     const pi2_planned_run *run = &plan->run;
     const pi2_extent_layout *layout = run->source.model->layout;
     const bool all = run->plan.memory.everything_resident;
-    for (int kind = PI2_GROUP_ATTENTION; kind <= PI2_GROUP_EMBEDDING; kind++) {
+    for (int kind = PI2_GROUP_ATTENTION; kind < PI2_GROUP_KINDS; kind++) {
         uint64_t bytes = 0, resident = 0;
         for (uint32_t e = 0; e < layout->extent_count; e++) {
             if ((int)layout->groups[layout->extents[e].group].kind != kind) continue;
@@ -86,7 +86,8 @@ static void add_weights(pi2_plan *plan) {
                  : run->plan.memory.neuron_bytes && kind == PI2_GROUP_FFN
                      ? run->plan.approximates ? "prompts stream them, tokens use single neurons"
                                               : "Gate stays; Up and Down of prompts stream, tokens use single neurons"
-                 : kind == PI2_GROUP_EMBEDDING ? "a token needs one row, which is read when it is needed"
+                 : pi2_group_kind_is_raw((pi2_group_kind)kind)
+                     ? "a token needs one row, which is read when it is needed"
                  : resident == bytes           ? "each token uses all: stays"
                                                : "each token uses all: an even share stays, the rest streams");
     }

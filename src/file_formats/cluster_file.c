@@ -122,7 +122,7 @@ static pi2_status read_groups(const pi2_gguf *gguf, pi2_extent_layout *layout) {
     uint64_t first_extent = 0;
     for (uint32_t i = 0; i < layout->group_count; i++) {
         const uint32_t kind = pi2_column_u32(&columns[0], i);
-        if (kind > PI2_GROUP_EMBEDDING || first_extent > INT32_MAX) {
+        if (kind >= PI2_GROUP_KINDS || first_extent > INT32_MAX) {
             return pi2_cluster_file_damaged(gguf, "a group of extents is impossible");
         }
         layout->groups[i] = (pi2_group){ .kind = (pi2_group_kind)kind,
@@ -298,7 +298,7 @@ static pi2_status read_layout(const pi2_gguf *gguf, pi2_extent_layout *layout) {
     PI2_TRY(read_pieces(gguf, layout));
     PI2_TRY(place_extents(gguf, layout));
     PI2_TRY(pi2_extent_layout_check(layout, pi2_gguf_file_path(gguf, 0)));
-    pi2_extent_layout_note_gates(layout);
+    pi2_extent_layout_note(layout);
     return read_lookup(gguf, layout);
 }
 

@@ -13,7 +13,8 @@
 
 enum { GROUP_NAME_BYTES = PI2_CLUSTER_NAME_BYTES };
 
-/** "pi2.blk.3.attn", "pi2.blk.3.ffn", "pi2.blk.3.expert.7", "pi2.output", "pi2.token_embd". */
+/** "pi2.blk.3.attn", "pi2.blk.3.ffn", "pi2.blk.3.expert.7", "pi2.output", "pi2.token_embd",
+ *  "pi2.blk.3.rows", "pi2.rows", "pi2.table". */
 static void name_group(char name[GROUP_NAME_BYTES], const pi2_group *group) {
     const unsigned long layer = group->layer, expert = group->expert;
     switch (group->kind) {
@@ -26,6 +27,12 @@ static void name_group(char name[GROUP_NAME_BYTES], const pi2_group *group) {
         break;
     case PI2_GROUP_HEAD: (void)snprintf(name, GROUP_NAME_BYTES, "pi2.output"); break;
     case PI2_GROUP_EMBEDDING: (void)snprintf(name, GROUP_NAME_BYTES, "pi2.token_embd"); break;
+    case PI2_GROUP_TABLE: (void)snprintf(name, GROUP_NAME_BYTES, "pi2.table"); break;
+    case PI2_GROUP_ROWS:
+        if (group->layer == UINT32_MAX) (void)snprintf(name, GROUP_NAME_BYTES, "pi2.rows");
+        else (void)snprintf(name, GROUP_NAME_BYTES, "pi2.blk.%lu.rows", layer);
+        break;
+    case PI2_GROUP_KINDS: break;
     }
 }
 

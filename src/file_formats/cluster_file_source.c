@@ -107,16 +107,17 @@ pi2_status pi2_source_check_unchanged(const pi2_gguf *source) {
 /* ---- samples ---- */
 
 static uint64_t wished_samples(const pi2_gguf_tensor *tensor) {
-    return tensor->bytes <= WHOLE_BYTES ? 1 : tensor->bytes <= LARGE_BYTES ? SAMPLES : LARGE_SAMPLES;
+    const uint64_t span = pi2_gguf_tensor_span(tensor);
+    return span <= WHOLE_BYTES ? 1 : span <= LARGE_BYTES ? SAMPLES : LARGE_SAMPLES;
 }
 
 /* Sample `number` of `count` of a tensor: what it has of a block of the file, from its first block to its last. */
 static void find_sample(const pi2_gguf_tensor *tensor, uint64_t number, uint64_t count, uint64_t *offset_out,
                         size_t *bytes_out) {
-    const uint64_t begin = tensor->file_offset, end = begin + tensor->bytes;
+    const uint64_t span = pi2_gguf_tensor_span(tensor), begin = tensor->file_offset, end = begin + span;
     *offset_out = begin;
-    *bytes_out = (size_t)tensor->bytes;
-    if (tensor->bytes <= WHOLE_BYTES) return;
+    *bytes_out = (size_t)span;
+    if (span <= WHOLE_BYTES) return;
     const uint64_t first = begin / SAMPLE_BYTES, last = (end - 1) / SAMPLE_BYTES;
     const uint64_t block = count == 1 ? first + (last - first) / 2 : first + (last - first) * number / (count - 1);
     const uint64_t from = block * SAMPLE_BYTES > begin ? block * SAMPLE_BYTES : begin;

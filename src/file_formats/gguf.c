@@ -319,7 +319,7 @@ static pi2_status read_tensor(header_parser *parser, pi2_gguf_tensor *tensor,
     }
     if (memchr(name.text, '\0', name.length)) return bad(parser, start, "it holds a zero byte");
     set_subject(parser, "tensor", name);
-    tensor->name = name.text;
+    *tensor = (pi2_gguf_tensor){ .name = name.text };
     PI2_TRY(read_dimensions(parser, tensor));
     uint64_t type;
     PI2_TRY(read_number(parser, 4, &type));
@@ -542,11 +542,17 @@ static int compare_places(const void *a, const void *b) {
     return left->bytes < right->bytes ? -1 : left->bytes > right->bytes;
 }
 
+/* Two halves of stacked matrices lie in each other's gaps (gguf_split.c), where they were apart when they were read. */
+static uint64_t bytes_before(const pi2_gguf_tensor *before, const pi2_gguf_tensor *tensor) {
+    const bool are_halves = before->matrix_pitch && tensor->matrix_pitch;
+    return are_halves ? before->bytes / before->dimensions[2] : pi2_gguf_tensor_span(before);
+}
+
 static pi2_status check_overlap(const pi2_gguf *gguf) {
     for (size_t i = 1; i < gguf->tensor_count; i++) {
         const pi2_gguf_tensor *before = gguf->by_name[i - 1], *tensor = gguf->by_name[i];
         if (before->file_index == tensor->file_index &&
-            before->bytes > tensor->file_offset - before->file_offset) {
+            bytes_before(before, tensor) > tensor->file_offset - before->file_offset) {
             char name[80], other[80];
             return pi2_fail(
                 PI2_ERR_FORMAT,

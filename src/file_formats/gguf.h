@@ -18,6 +18,8 @@ typedef struct pi2_gguf_tensor {
     uint32_t file_index;     /* which part of a split model */
     uint64_t file_offset;    /* absolute, checked: offset + bytes lies inside the file */
     uint64_t bytes;          /* 0 when the size of this type is not known to us */
+    uint64_t matrix_pitch;   /* of stacked matrices: rows in the file from one's first row to the next one's; 0: they
+                                follow one another (pi2_gguf_split_rows()) */
 } pi2_gguf_tensor;
 
 /** Value types of GGUF metadata. */
@@ -97,11 +99,14 @@ pi2_status pi2_gguf_put_string(pi2_gguf *gguf, const char *key, const char *text
 
 /**
  * Makes two tensors of each "blk.N.<name>", in memory only: the first half of its rows is "blk.N.<first_name>", the
- * second keeps the name. No pointer to a tensor from before is good any more.
+ * second "blk.N.<second_name>"; of stacked matrices each one's halves. No pointer to a tensor from before is good any
+ * more.
  * Errors  FORMAT (rows that cannot be halved, a name that is there already), MEMORY.  Threads: before anyone else uses
  * the gguf
  */
-pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *first_name);
+pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *first_name, const char *second_name);
+/** Bytes of the file from the tensor's first one to behind its last one: more than its own where others lie between. */
+uint64_t pi2_gguf_tensor_span(const pi2_gguf_tensor *tensor);
 
 /** Arrays. element type ids as in GGUF (0 u8, 4 u32, 5 i32, 6 f32, 8 string, 10 u64 ...). */
 typedef struct pi2_gguf_array {

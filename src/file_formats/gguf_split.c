@@ -14,31 +14,44 @@ static size_t layer_prefix(const char *name, const char *rest) {
     return length;
 }
 
-/* The first half goes by another name, in memory of the gguf's own. */
-static pi2_status split_one(pi2_gguf *gguf, size_t index, size_t prefix, const char *first_name) {
+/* A name of a layer's tensor, in memory of the gguf's own; NULL: there is none. */
+static const char *layer_name(pi2_gguf *gguf, const char *name, size_t prefix, const char *rest) {
+    pi2_gguf_addition *addition = malloc(sizeof *addition + prefix + strlen(rest) + 1);
+    if (!addition) return NULL;
+    memcpy(addition->bytes, name, prefix);
+    memcpy(addition->bytes + prefix, rest, strlen(rest) + 1);
+    addition->next = gguf->additions;
+    gguf->additions = addition;
+    return (const char *)addition->bytes;
+}
+
+/* Of stacked matrices each has two halves, so that those of a kind do not follow one another in the file. */
+static pi2_status split_one(pi2_gguf *gguf, size_t index, size_t prefix, const char *first_name,
+                            const char *second_name) {
     pi2_gguf_tensor *tensor = &gguf->tensors[index], *first = &gguf->tensors[gguf->tensor_count];
     const uint64_t rows = tensor->dimensions[1];
-    if (rows == 0 || rows % 2 != 0 || tensor->bytes % rows != 0 || tensor->dimensions[2] != 1) {
+    const uint64_t matrices = tensor->dimensions[2], all_rows = rows * matrices;
+    if (rows == 0 || rows % 2 != 0 || matrices == 0 || tensor->bytes % all_rows != 0) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' of %llu rows is not two matrices of equal size, one behind "
                         "the other: convert the model again", pi2_gguf_file_path(gguf, tensor->file_index),
                         tensor->name, (unsigned long long)rows);
     }
-    pi2_gguf_addition *addition = malloc(sizeof *addition + prefix + strlen(first_name) + 1);
-    if (!addition) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's tensor table");
-    memcpy(addition->bytes, tensor->name, prefix);
-    memcpy(addition->bytes + prefix, first_name, strlen(first_name) + 1);
-    addition->next = gguf->additions;
-    gguf->additions = addition;
+    const char *names[2] = { layer_name(gguf, tensor->name, prefix, first_name),
+                             layer_name(gguf, tensor->name, prefix, second_name) };
+    if (!names[0] || !names[1]) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's tensor table");
+    const uint64_t half_bytes = tensor->bytes / all_rows * (rows / 2);
     tensor->dimensions[1] /= 2;
     tensor->bytes /= 2;
+    if (matrices > 1) tensor->matrix_pitch = rows;
     *first = *tensor;
-    first->name = (const char *)addition->bytes;
-    tensor->file_offset += tensor->bytes;
+    first->name = names[0];
+    tensor->name = names[1];
+    tensor->file_offset += half_bytes;
     gguf->tensor_count++;
     return PI2_OK;
 }
 
-pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *first_name) {
+pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *first_name, const char *second_name) {
     const size_t count = gguf->tensor_count;
     size_t found = 0;
     for (size_t i = 0; i < count; i++) found += layer_prefix(gguf->tensors[i].name, name) > 0;
@@ -50,8 +63,14 @@ pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *fir
     pi2_status status = PI2_OK;
     for (size_t i = 0; i < count && status == PI2_OK; i++) {
         const size_t prefix = layer_prefix(tensors[i].name, name);
-        if (prefix) status = split_one(gguf, i, prefix, first_name);
+        if (prefix) status = split_one(gguf, i, prefix, first_name, second_name);
     }
     const pi2_status indexed = pi2_gguf_index_tensors(gguf); /* also of what a failure left: pointers have moved */
     return status != PI2_OK ? status : indexed;
+}
+
+uint64_t pi2_gguf_tensor_span(const pi2_gguf_tensor *tensor) {
+    if (tensor->matrix_pitch == 0) return tensor->bytes;
+    const uint64_t row_bytes = tensor->bytes / (tensor->dimensions[1] * tensor->dimensions[2]);
+    return ((tensor->dimensions[2] - 1) * tensor->matrix_pitch + tensor->dimensions[1]) * row_bytes;
 }

@@ -118,6 +118,10 @@ static void nothing_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)chunk;
 }
 
+void pi2_forward_token_stage(pi2_forward_walk *walk, pi2_token_tail *tail) {
+    pi2_forward_stage(walk, 1, nothing_chunk, tail);
+}
+
 static pi2_tile_chunks head_chunks(const pi2_forward *forward) {
     const pi2_operand *head = &forward->model->head;
     return pi2_forward_plan_chunks(forward, head->tile_count,
@@ -175,7 +179,7 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
     if (forward->options.trace) pi2_timeline_set_member(member);
     walk.stage_name = "norm";
-    pi2_forward_stage(&walk, 1, nothing_chunk, pi2_forward_first_norm);
+    pi2_forward_token_stage(&walk, pi2_forward_first_norm);
     for (walk.layer = 0; walk.layer < forward->model->shape.layer_count; walk.layer++) {
         const pi2_layer_shape *layer = &forward->model->shape.layers[walk.layer];
         for (walk.block = 0; walk.block < layer->block_count; walk.block++) {
@@ -486,7 +490,9 @@ static pi2_status allocate(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
     forward->state_at = calloc(model->shape.layer_count, sizeof *forward->state_at);
-    bool is_there = forward->plan.unit_counts && forward->state_at;
+    forward->ones = calloc(PI2_LONGEST_HEAD, sizeof *forward->ones);
+    bool is_there = forward->plan.unit_counts && forward->state_at && forward->ones;
+    for (uint32_t i = 0; is_there && i < PI2_LONGEST_HEAD; i++) forward->ones[i] = 1.0f;
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         forward->rope_frequencies[i] = calloc(pi2_model_rope(&model->shape, i)->dimensions / 2 + 1, sizeof(double));
         is_there = is_there && forward->rope_frequencies[i];
@@ -542,8 +548,6 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->vector = pi2_vector_select(options->cpu_features);
     forward->attention = pi2_attention_select(options->cpu_features);
     forward->small_kernel = pi2_small_select(options->cpu_features);
-    forward->kv_layout = pi2_forward_kv_layout(&options->model->shape, &options->shape);
-    forward->kv_head_bytes = pi2_kv_head_bytes(&forward->kv_layout);
     forward->sequence_bytes = pi2_forward_sequence_bytes(options->model, &options->shape);
     forward->stages.sleepers = &forward->sleepers;
     forward->stages.spin_us = options->spin_us;
@@ -562,6 +566,7 @@ void pi2_forward_free(pi2_forward *forward) {
     if (!forward) return;
     for (uint32_t i = 0; i < PI2_ROPES; i++) free(forward->rope_frequencies[i]);
     free(forward->state_at);
+    free(forward->ones);
     free(forward->runs);
     free(forward->layer_first_run);
     free(forward->plan.unit_counts);

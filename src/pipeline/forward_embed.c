@@ -1,4 +1,5 @@
-/* forward_embed.c: rows of the embedding, from memory where they are resident, else from the file. */
+/* forward_embed.c: rows of the embedding and of the table of layers' vectors, from memory where they are resident, else
+ * from the file. */
 #include <assert.h>
 
 #include "base/fail.h"
@@ -49,8 +50,11 @@ static void decode(const pi2_operand *embedding, bool tiles, const row_place *pl
 /* Rows whose runs are not in memory: read together, each checked and decoded when it has come. */
 typedef struct row_reads {
     pi2_forward *forward;
-    const pi2_operand *embedding;
-    uint8_t *raw;   /* scratch for one GGUF row */
+    const pi2_operand *table;
+    bool is_tiled;  /* the table is, and not GGUF rows */
+    float *out;     /* [tokens][stride] */
+    size_t stride, room; /* room: bytes of one run's place in the staging buffer */
+    uint8_t *raw;   /* scratch for one GGUF row of a table that is tiled */
     uint32_t count;
     row_place places[PI2_STAGING_RUNS];
     uint32_t tokens[PI2_STAGING_RUNS]; /* which of the pass's */
@@ -58,9 +62,7 @@ typedef struct row_reads {
 } row_reads;
 
 static void decode_token(const row_reads *reads, const row_place *place, const uint8_t *memory, uint32_t token) {
-    pi2_forward *forward = reads->forward;
-    decode(reads->embedding, forward->model->embedding.tensor == NULL, place, memory, reads->raw,
-           forward->buffers.x + token * forward->buffers.width_stride);
+    decode(reads->table, reads->is_tiled, place, memory, reads->raw, reads->out + token * reads->stride);
 }
 
 static uint64_t file_offset_of(const pi2_forward *forward, const row_place *place) {
@@ -81,21 +83,21 @@ static pi2_status row_arrived(void *user, uint32_t i) {
 }
 
 /* Lists the read of a place that is not in memory. */
-static pi2_status list_read(row_reads *reads, const row_place *place, uint32_t token, size_t room) {
+static pi2_status list_read(row_reads *reads, const row_place *place, uint32_t token) {
     const pi2_forward *forward = reads->forward;
     const uint64_t at = file_offset_of(forward, place), bytes = place->bytes;
     const uint64_t begin = at / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
     const uint64_t end = (at + bytes + PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
-    if (end - begin > room) {
+    if (end - begin > reads->room) {
         return pi2_fail(PI2_ERR_MEMORY, "%s: embedding rows at byte %llu take %llu bytes, room was made for %zu: this "
                         "is a fault of the program, please report it", forward->options.path, (unsigned long long)at,
-                        (unsigned long long)(end - begin), room);
+                        (unsigned long long)(end - begin), reads->room);
     }
     const uint32_t i = reads->count++;
     reads->places[i] = *place;
     reads->tokens[i] = token;
     reads->ranges[i] = (pi2_store_range){ .offset = begin, .bytes = end - begin, .number = place->extent,
-                                          .memory = (uint8_t *)forward->options.staging + i * room };
+                                          .memory = (uint8_t *)forward->options.staging + i * reads->room };
     return PI2_OK;
 }
 
@@ -123,24 +125,36 @@ static void add_positions(pi2_forward *forward) {
     }
 }
 
+static pi2_status look_up(row_reads *reads) {
+    pi2_forward *forward = reads->forward;
+    for (uint32_t token = 0; token < forward->token_count; token++) {
+        const row_place place = place_of(forward, reads->table, forward->tokens[token]);
+        const uint8_t *resident = pi2_weight_store_peek(forward->options.weights, place.extent);
+        if (resident) decode_token(reads, &place, resident + place.offset, token);
+        else PI2_TRY(list_read(reads, &place, token));
+        if (reads->count < PI2_STAGING_RUNS && (token + 1 < forward->token_count || reads->count == 0)) continue;
+        PI2_TRY(read_rows(reads));
+        reads->count = 0;
+    }
+    return PI2_OK;
+}
+
 pi2_status pi2_forward_embed(pi2_forward *forward) {
     const pi2_model *model = forward->model;
+    const pi2_forward_buffers *buffers = &forward->buffers;
     const size_t staging = pi2_forward_staging_bytes(model, &forward->options.shape);
     const uint32_t batch = forward->options.shape.batch_tokens;
     const size_t room = staging / (batch < PI2_STAGING_RUNS ? batch : PI2_STAGING_RUNS);
+    const bool is_tiled = model->embedding.tensor == NULL;
     /* The projection buffer is free now and larger than a GGUF row of any type. */
-    row_reads reads = { .forward = forward, .raw = (uint8_t *)forward->buffers.out,
-                        .embedding = model->embedding.tensor ? &model->embedding : &model->head };
-    for (uint32_t token = 0; token < forward->token_count; token++) {
-        const row_place place = place_of(forward, reads.embedding, forward->tokens[token]);
-        const uint8_t *resident = pi2_weight_store_peek(forward->options.weights, place.extent);
-        if (resident) decode_token(&reads, &place, resident + place.offset, token);
-        else PI2_TRY(list_read(&reads, &place, token, room));
-        if (reads.count < PI2_STAGING_RUNS && (token + 1 < forward->token_count || reads.count == 0)) continue;
-        PI2_TRY(read_rows(&reads));
-        reads.count = 0;
-    }
+    row_reads reads = { .forward = forward, .raw = (uint8_t *)buffers->out, .room = room, .is_tiled = is_tiled,
+                        .table = is_tiled ? &model->head : &model->embedding, .out = buffers->x,
+                        .stride = buffers->width_stride };
+    PI2_TRY(look_up(&reads));
     scale_rows(forward);
     add_positions(forward);
-    return PI2_OK;
+    if (!model->token_table.tensor) return PI2_OK;
+    row_reads vectors = { .forward = forward, .room = room, .table = &model->token_table,
+                          .out = buffers->token_vectors, .stride = buffers->token_stride };
+    return look_up(&vectors);
 }

@@ -53,7 +53,8 @@ static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_activations x = {
         .kind = PI2_ACTIVATION_F32, .token_count = forward->token_count, .columns = (uint32_t)width,
         .float_stride = buffers->width_stride,
-        .floats = forward->model->shape.router_sees_layer_input ? buffers->x : buffers->normed };
+        .floats = forward->model->shape.router_sees_layer_input ? buffers->x
+                  : forward->model->shape.experts_have_norms ? buffers->experts.router_input : buffers->normed };
     const float *weights = layer_of(walk)->tables[PI2_TABLE_ROUTER] + (size_t)tile * PI2_TILE_ROWS * width;
     forward->model->router_kernel->run(buffers->experts.probabilities + token * stride + tile * PI2_TILE_ROWS, stride,
                                        weights, 1, width, 0, &x, token, left < ROUTER_TOKENS ? left : ROUTER_TOKENS,
@@ -128,7 +129,11 @@ static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     if (sum < 0x1p-14f) sum = 0x1p-14f;
     if (shape->keeps_probabilities) sum = 1.0f;
     const float scale = shape->expert_scale != 0.0f ? shape->expert_scale : 1.0f;
-    for (uint32_t i = 0; i < shape->expert_used_count; i++) weights[i] = p[chosen[i]] / sum * scale;
+    const float *scales = layer_of(walk)->tables[PI2_TABLE_EXPERT_SCALE];
+    for (uint32_t i = 0; i < shape->expert_used_count; i++) {
+        weights[i] = p[chosen[i]] / sum * scale;
+        if (scales) weights[i] *= scales[chosen[i]];
+    }
 }
 
 /* ---- the plan ---- */
@@ -200,8 +205,26 @@ static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_ahead_ask(walk);
 }
 
+void pi2_forward_norm_router(const pi2_forward *forward, const float *const *tables, const float *x, float *normed) {
+    const uint32_t width = forward->model->shape.embedding_length;
+    const float scale = 1.0f / sqrtf((float)width);
+    forward->vector->rms_norm(normed, x, tables[PI2_TABLE_ROUTER_NORM], width, forward->model->shape.norm_epsilon);
+    for (uint32_t i = 0; i < width; i++) normed[i] *= scale;
+}
+
+static void norm_router_token(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward_buffers *buffers = &walk->forward->buffers;
+    const size_t at = token * buffers->width_stride;
+    pi2_forward_norm_router(walk->forward, layer_of(walk)->tables, buffers->x + at,
+                            buffers->experts.router_input + at);
+}
+
 void pi2_forward_router(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
+    if (forward->model->shape.experts_have_norms) {
+        walk->stage_name = "router norm";
+        pi2_forward_token_stage(walk, norm_router_token);
+    }
     const uint32_t blocks = (forward->token_count + ROUTER_TOKENS - 1) / ROUTER_TOKENS;
     walk->stage_name = "router";
     pi2_forward_stage(walk, blocks * router_tiles(forward) + pi2_forward_ahead_chunks(walk), router_chunk,
@@ -371,14 +394,20 @@ void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
     const size_t width = forward->model->shape.embedding_length;
     float *out = buffers->out + token * buffers->width_stride;
     const float *biases = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS]; /* of each expert's result */
-    /* An FFN beside the experts has left its result there. */
-    if (!layer_of(walk)->shared_down.tensor) memset(out, 0, width * sizeof *out);
+    const float *post_norm = layer_of(walk)->tables[PI2_TABLE_POST_EXPERT_NORM];
+    /* An FFN beside the experts has left its result in `out`; what experts read is used up by now. */
+    float *sum = post_norm ? buffers->normed + token * buffers->width_stride : out;
+    if (post_norm || !layer_of(walk)->shared_down.tensor) memset(sum, 0, width * sizeof *sum);
     for (uint32_t i = 0; i < used; i++) {
         const size_t visit = (size_t)token * used + i;
-        forward->vector->add_scaled(out, experts->y + experts->row_of[visit] * buffers->width_stride,
+        forward->vector->add_scaled(sum, experts->y + experts->row_of[visit] * buffers->width_stride,
                                     experts->weights[visit], width);
         if (!biases) continue;
-        forward->vector->add_scaled(out, biases + experts->chosen[visit] * width, experts->weights[visit], width);
+        forward->vector->add_scaled(sum, biases + experts->chosen[visit] * width, experts->weights[visit], width);
+    }
+    if (post_norm) {
+        forward->vector->rms_norm(sum, sum, post_norm, width, forward->model->shape.norm_epsilon);
+        forward->vector->add(out, sum, width);
     }
     pi2_forward_end_block(walk, token, out);
 }

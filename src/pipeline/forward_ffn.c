@@ -162,7 +162,7 @@ void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token) {
 }
 
 /* Beside experts: weighed by its own gate, where it has one, for the experts' sum to begin with. */
-static void end_shared(pi2_forward_walk *walk, uint32_t token) {
+static void weigh_shared(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const float *gate = layer_of(walk)->tables[PI2_TABLE_SHARED_GATE];
     const float *x = forward->buffers.normed + token * forward->buffers.width_stride;
@@ -175,6 +175,22 @@ static void end_shared(pi2_forward_walk *walk, uint32_t token) {
     }
     const float weight = 1.0f / (1.0f + pi2_expf(-sums[0]));
     for (uint32_t i = 0; i < width; i++) out[i] *= weight;
+}
+
+/* Nobody reads what this FFN read any more: where experts have a norm of their own, that is what comes next. */
+static void end_shared(pi2_forward_walk *walk, uint32_t token) {
+    pi2_forward *forward = walk->forward;
+    const float *const *tables = layer_of(walk)->tables;
+    const float *post_norm = tables[PI2_TABLE_POST_SHARED_NORM];
+    float *out = forward->buffers.out + token * forward->buffers.width_stride;
+    weigh_shared(walk, token);
+    if (post_norm) {
+        forward->vector->rms_norm(out, out, post_norm, forward->model->shape.embedding_length,
+                                  forward->model->shape.norm_epsilon);
+    }
+    if (tables[PI2_TABLE_EXPERT_NORM]) {
+        pi2_forward_norm_token(forward, tables[PI2_TABLE_EXPERT_NORM], NULL, token, token);
+    }
 }
 
 /* Gate and Up of a run; returns the stage that its Down waits for. */

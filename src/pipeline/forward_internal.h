@@ -40,6 +40,7 @@ typedef struct pi2_expert_job {
 
 /** What a mixture of experts needs beside. A row is one token's visit to one expert. */
 typedef struct pi2_expert_buffers {
+    float *router_input;         /* experts_have_norms: [batch][width_stride] */
     float *probabilities;        /* [batch][expert_stride] */
     float *worth;                /* router_has_bias, groups: the same with the bias, which the choice goes by */
     uint32_t *chosen;            /* [batch][used]: experts, ascending */
@@ -117,6 +118,7 @@ typedef struct pi2_forward_buffers {
     float *out;                  /* a projection's result [batch][width_stride] */
     float *normed;               /* F32 activations only  [batch][width_stride] */
     float *q, *k, *v, *attended; /* [batch][*_stride]; of one matrix a token's q, k and v follow one another */
+    float *token_vectors;        /* token_length only: a token's of all layers [batch][token_stride] */
     float *hidden;               /* F32 Down only         [batch][neuron_stride] */
     float *gates;                /* gelu_topk only: a layer's Gate, whole [batch][neuron_stride] */
     float *cos_sin[PI2_ROPES];   /* of each of the model's rotations: [batch][rope dimensions] */
@@ -127,7 +129,7 @@ typedef struct pi2_forward_buffers {
     float *member;               /* per thread: member_floats each */
     pi2_activation_set normed_set, attended_set, hidden_set;
     size_t scratch_stride, width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride;
-    size_t vocabulary_stride;
+    size_t vocabulary_stride, token_stride;
     size_t member_floats, score_floats, gate_floats;
     uint32_t neuron_chunk;       /* neurons that one FFN chunk computes */
     pi2_expert_buffers experts;
@@ -139,10 +141,9 @@ struct pi2_forward {
     const pi2_model *model;
     const pi2_vector_kernels *vector;
     const pi2_attention_kernels *attention;
-    pi2_kv_layout kv_layout;
-    size_t kv_head_bytes;
     pi2_forward_buffers buffers; /* of the pass under way: one of the next two */
     pi2_forward_buffers few, all; /* of passes by neuron, of those of all neurons: the same where they are not apart */
+    float *ones;                 /* [PI2_LONGEST_HEAD]: for norms that have no weights */
     double *rope_frequencies[PI2_ROPES]; /* [rope dimensions / 2] */
     double rope_magnitudes[PI2_ROPES];
     size_t *state_at;            /* [layer_count]: where a layer's state begins in those of a sequence */
@@ -191,6 +192,7 @@ typedef struct pi2_forward_walk {
     uint32_t stage;              /* number of the next stage */
     uint32_t layer, block;       /* block: its number in the layer */
     pi2_neuron_run run;
+    pi2_matrix_role projection;  /* of the layer's matrices, the one that ends the block */
     const char *stage_name;      /* of the next stage only, for a trace: static text */
     bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
 } pi2_forward_walk;
@@ -203,8 +205,8 @@ pi2_forward_shape pi2_forward_shape_of_all(const pi2_forward_shape *shape);
 size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,
                          pi2_forward_buffers *buffers);
 
-/** The key-value cache's layout: its capacity is the context rounded up to whole tiles. */
-pi2_kv_layout pi2_forward_kv_layout(const pi2_model_shape *model, const pi2_forward_shape *shape);
+/** Of a layer's keys and values: room for the context rounded up to whole tiles. */
+pi2_kv_layout pi2_forward_kv_layout(const pi2_layer_shape *layer, const pi2_forward_shape *shape);
 
 /** Which activation kinds an operand needs, as a bit; 0 for none. */
 unsigned pi2_operand_kind(const pi2_operand *operand);
@@ -285,6 +287,8 @@ void pi2_forward_begin_neurons(pi2_forward *forward);
 /** Where the layer's experts are found in this pass: by neuron only their Gates are asked for. */
 pi2_expert_cache *pi2_forward_experts_of(const pi2_forward_walk *walk);
 
+/** What a router with a norm of its own reads of x, by its layer's tables. */
+void pi2_forward_norm_router(const pi2_forward *forward, const float *const *tables, const float *x, float *normed);
 /** The router, up to asking for the experts that it chose; and their work. forward_experts.c */
 void pi2_forward_router(pi2_forward_walk *walk);
 void pi2_forward_experts(pi2_forward_walk *walk);
@@ -316,6 +320,7 @@ void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token);
 void pi2_forward_clear_states(pi2_forward *forward, uint32_t sequence);
 /** Where the state begins, of a span's sequence, that a block of the layer keeps. */
 uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span);
+uint8_t *pi2_forward_layer_state(const pi2_forward *forward, uint32_t layer, uint32_t span);
 /** A convolution over the tokens of each sequence; the state of the layer's block begins with its last rows. */
 void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
                           uint32_t begin, uint32_t end);
@@ -337,8 +342,10 @@ void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const flo
 
 /** A token's result in `attended` is whole: quantised into attended_set. */
 void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token);
-/** A stage in which attended_set times the layer's matrix PI2_MATRIX_ATTENTION_OUTPUT ends the block. */
-void pi2_forward_project(pi2_forward_walk *walk, const char *name);
+/** A stage in which attended_set times a matrix of the layer's ends the block. */
+void pi2_forward_project(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name);
+/** A block that adds nothing to the residual stream ends: the norm of the block that comes next. */
+void pi2_forward_pass_on(pi2_forward_walk *walk, uint32_t token);
 
 /** A matrix that reads normed_set, and where its rows go: out[token * stride + row]. */
 typedef struct pi2_matrix_rows {
@@ -350,6 +357,8 @@ typedef struct pi2_matrix_rows {
 /** Runs a stage; its tail runs for every token of the batch, in parallel when there are many. */
 typedef void pi2_token_tail(pi2_forward_walk *walk, uint32_t token);
 void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk, pi2_token_tail *tail);
+/** A stage of a tail alone. */
+void pi2_forward_token_stage(pi2_forward_walk *walk, pi2_token_tail *tail);
 
 /** Works in a stage without a tail until no chunk is left to be claimed, and returns its number for
  *  pi2_forward_stage_wait(), before which its results may not be used. */

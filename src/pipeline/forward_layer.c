@@ -9,10 +9,13 @@ static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
 }
 
-uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span) {
-    const pi2_forward *forward = walk->forward;
+uint8_t *pi2_forward_layer_state(const pi2_forward *forward, uint32_t layer, uint32_t span) {
     return (uint8_t *)forward->options.cache + forward->spans[span].sequence * forward->sequence_bytes +
-           forward->state_at[walk->layer];
+           forward->state_at[layer];
+}
+
+uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span) {
+    return pi2_forward_layer_state(walk->forward, walk->layer, span);
 }
 
 void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
@@ -97,6 +100,16 @@ static void end_parallel(pi2_forward_walk *walk, uint32_t token, const float *ou
     forward->vector->add(x, out, forward->model->shape.embedding_length);
 }
 
+/* Behind a layer's last block. */
+static void scale_layer(const pi2_forward_walk *walk, float *x) {
+    const pi2_model_shape *shape = &walk->forward->model->shape;
+    const float *scale = layer_of(walk)->tables[PI2_TABLE_LAYER_SCALE];
+    if (!scale || walk->block + 1 < shape->layers[walk->layer].block_count) return;
+    for (uint32_t i = 0; i < shape->embedding_length; i++) x[i] *= *scale;
+}
+
+void pi2_forward_pass_on(pi2_forward_walk *walk, uint32_t token) { norm_from(walk, walk->block + 1, token); }
+
 void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out) {
     pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
@@ -110,6 +123,7 @@ void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out) {
     } else {
         if (shape->residual_scale > 0.0f) forward->vector->add_scaled(x, out, shape->residual_scale, width);
         else forward->vector->add(x, out, width);
+        scale_layer(walk, x);
         norm_from(walk, walk->block + 1, token);
     }
     if (kind->norm == PI2_TABLE_ATTENTION_NORM) pi2_forward_ahead_token(walk, token);
@@ -124,7 +138,7 @@ void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token) {
 /* ---- the projection back into the residual stream ---- */
 
 static pi2_tile_chunks projection_chunks(const pi2_forward_walk *walk) {
-    const pi2_operand *operand = &layer_of(walk)->attention_output;
+    const pi2_operand *operand = &layer_of(walk)->matrices[walk->projection];
     return pi2_forward_plan_chunks(walk->forward, operand->tile_count,
                                    pi2_tile_bytes(operand->tensor->format, operand->tensor->columns), false);
 }
@@ -134,7 +148,7 @@ static void projection_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
     pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
-    const pi2_operand *operand = &layer_of(walk)->attention_output;
+    const pi2_operand *operand = &layer_of(walk)->matrices[walk->projection];
     const pi2_tile_chunks chunks = projection_chunks(walk);
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_rows(forward, operand, begin, end - begin, &buffers->attended_set, 0, forward->token_count,
@@ -145,11 +159,14 @@ static void end_projection(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const float *bias = layer_of(walk)->tables[PI2_TABLE_OUTPUT_BIAS];
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
-    if (bias) forward->vector->add(out, bias, forward->model->shape.embedding_length);
+    if (bias && walk->projection == PI2_MATRIX_ATTENTION_OUTPUT) {
+        forward->vector->add(out, bias, forward->model->shape.embedding_length);
+    }
     pi2_forward_end_block(walk, token, out);
 }
 
-void pi2_forward_project(pi2_forward_walk *walk, const char *name) {
+void pi2_forward_project(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name) {
+    walk->projection = matrix;
     walk->stage_name = name;
     pi2_forward_stage(walk, projection_chunks(walk).count, projection_chunk, end_projection);
 }

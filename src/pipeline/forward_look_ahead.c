@@ -45,10 +45,14 @@ void pi2_forward_ahead_token(const pi2_forward_walk *walk, uint32_t token) {
     if (token < forward->ahead_first || forward->model->shape.router_sees_layer_input) return;
     for (uint32_t d = 0; d < reach; d++) {
         const uint32_t row = d * FEW_TOKENS + token - forward->ahead_first;
-        forward->vector->rms_norm(buffers->experts.ahead_normed + row * buffers->width_stride,
-                                  buffers->x + token * buffers->width_stride,
-                                  tables_ahead(walk, d)[PI2_TABLE_FFN_NORM], forward->model->shape.embedding_length,
-                                  forward->model->shape.norm_epsilon);
+        const float *x = buffers->x + token * buffers->width_stride;
+        float *normed = buffers->experts.ahead_normed + row * buffers->width_stride;
+        if (forward->model->shape.experts_have_norms) {
+            pi2_forward_norm_router(forward, tables_ahead(walk, d), x, normed);
+            continue;
+        }
+        forward->vector->rms_norm(normed, x, tables_ahead(walk, d)[PI2_TABLE_FFN_NORM],
+                                  forward->model->shape.embedding_length, forward->model->shape.norm_epsilon);
     }
 }
 

@@ -41,11 +41,11 @@ static void carve_set(carver *from, pi2_activation_set *set, unsigned kinds, siz
 
 /* The kinds of activations that the matrices of all layers want. */
 static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *attended, unsigned *hidden) {
-    *normed = pi2_operand_kind(&model->head);
+    *normed = pi2_operand_kind(&model->head) | pi2_operand_kind(&model->token_input);
     *attended = *hidden = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t role = 0; role < PI2_MATRIX_LAYER_ROLES; role++) {
-            unsigned *kinds = role == PI2_MATRIX_ATTENTION_OUTPUT ? attended
+            unsigned *kinds = role == PI2_MATRIX_ATTENTION_OUTPUT || role == PI2_MATRIX_TOKEN_OUTPUT ? attended
                               : role == PI2_MATRIX_DOWN || role == PI2_MATRIX_SHARED_DOWN ? hidden : normed;
             *kinds |= pi2_operand_kind(&model->layers[i].matrices[role]);
         }
@@ -98,6 +98,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     }
     experts->expert_stride = stride_of(m->expert_count);
     experts->neuron_stride = stride_of(m->expert_feed_forward_length);
+    if (m->experts_have_norms) experts->router_input = carve_floats(from, batch * buffers->width_stride);
     experts->probabilities = carve_floats(from, batch * experts->expert_stride);
     if (m->router_has_bias || m->expert_groups > 1) experts->worth = carve_floats(from, batch * experts->expert_stride);
     experts->chosen = carve(from, visits * sizeof(uint32_t));
@@ -201,9 +202,16 @@ static uint32_t neuron_chunk_of(const pi2_model *model, unsigned hidden) {
 
 /* Where they are rows of one matrix, they are one row of one product. */
 static void carve_qkv(carver *from, const pi2_model_shape *m, size_t batch, pi2_forward_buffers *buffers) {
-    const size_t q = (size_t)m->head_count * m->key_length * (m->gated_queries ? 2 : 1);
-    const size_t k = (size_t)m->head_count_kv * m->key_length;
-    const size_t v = (size_t)m->head_count_kv * m->value_length;
+    size_t q = 0, k = 0, v = 0;
+    for (uint32_t i = 0; i < m->layer_count; i++) {
+        const pi2_layer_shape *layer = &m->layers[i];
+        const size_t own_q = (size_t)m->head_count * layer->key_length * (m->gated_queries ? 2 : 1);
+        const size_t own_k = (size_t)layer->head_count_kv * layer->key_length;
+        const size_t own_v = (size_t)layer->head_count_kv * layer->value_length;
+        if (own_q > q) q = own_q;
+        if (own_k > k) k = own_k;
+        if (own_v > v) v = own_v;
+    }
     buffers->q_stride = stride_of(m->fused_qkv ? q + k + v : q);
     buffers->k_stride = m->fused_qkv ? buffers->q_stride : stride_of(k);
     buffers->v_stride = m->fused_qkv ? buffers->q_stride : stride_of(v);
@@ -256,6 +264,8 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
         buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);
     }
     if (m->activation == PI2_FFN_gelu_topk) buffers->gates = carve_floats(&from, batch * buffers->neuron_stride);
+    buffers->token_stride = stride_of((size_t)m->token_length * m->layer_count);
+    buffers->token_vectors = carve_floats(&from, batch * buffers->token_stride);
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         buffers->cos_sin[i] = carve_floats(&from, batch * pi2_model_rope(m, i)->dimensions);
     }
@@ -287,9 +297,9 @@ size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward
     return shape->dense_apart ? pi2_forward_carve(model, &all, NULL, &buffers) : 0;
 }
 
-pi2_kv_layout pi2_forward_kv_layout(const pi2_model_shape *model, const pi2_forward_shape *shape) {
-    return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = model->key_length,
-                            .value_dimensions = model->value_length,
+pi2_kv_layout pi2_forward_kv_layout(const pi2_layer_shape *layer, const pi2_forward_shape *shape) {
+    return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = layer->key_length,
+                            .value_dimensions = layer->value_length,
                             .capacity = (shape->context_tokens + 15) / 16 * 16 };
 }
 
@@ -361,13 +371,20 @@ size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward
     return pages * page_bytes;
 }
 
+/* Of a run of rows, wherever it begins in a block of the disk. */
+static size_t room_for_run(const pi2_operand *rows, bool is_raw) {
+    const pi2_layout_tensor *tensor = rows->tensor;
+    const size_t run = is_raw ? pi2_row_bytes(tensor->format, tensor->columns) * PI2_TILE_ROWS
+                              : pi2_tile_bytes(tensor->format, tensor->columns);
+    return (run + 2 * (size_t)PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+}
+
 size_t pi2_forward_staging_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
     if (!shape->embedding_streams) return 0;
-    const bool raw = model->embedding.tensor != NULL;
-    const pi2_layout_tensor *embedding = raw ? model->embedding.tensor : model->head.tensor;
-    const size_t run = raw ? pi2_row_bytes(embedding->format, embedding->columns) * PI2_TILE_ROWS
-                           : pi2_tile_bytes(embedding->format, embedding->columns);
-    const size_t room = (run + 2 * (size_t)PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+    const bool is_raw = model->embedding.tensor != NULL;
+    size_t room = room_for_run(is_raw ? &model->embedding : &model->head, is_raw);
+    const size_t other = model->token_table.tensor ? room_for_run(&model->token_table, true) : 0;
+    if (other > room) room = other;
     const size_t rows = shape->batch_tokens < PI2_STAGING_RUNS ? shape->batch_tokens : PI2_STAGING_RUNS;
     return room * rows;
 }

@@ -37,7 +37,7 @@ static uint64_t largest_read(const pi2_extent_layout *layout) {
 static uint64_t sequence_bytes(const pi2_extent_layout *layout) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < layout->extent_count; i++) {
-        if (layout->groups[layout->extents[i].group].kind == PI2_GROUP_EMBEDDING) continue;
+        if (pi2_group_kind_is_raw(layout->groups[layout->extents[i].group].kind)) continue;
         bytes += pi2_extent_read_bytes(&layout->extents[i]);
     }
     return bytes;
@@ -46,7 +46,7 @@ static uint64_t sequence_bytes(const pi2_extent_layout *layout) {
 static uint64_t embedding_bytes(const pi2_extent_layout *layout) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < layout->extent_count; i++) {
-        if (layout->groups[layout->extents[i].group].kind != PI2_GROUP_EMBEDDING) continue;
+        if (!pi2_group_kind_is_raw(layout->groups[layout->extents[i].group].kind)) continue;
         bytes += pi2_extent_read_bytes(&layout->extents[i]);
     }
     return bytes;
@@ -57,11 +57,12 @@ static uint32_t round_context(uint64_t tokens) { return (uint32_t)((tokens + 15)
 /* No further than the model has positions for, where it learned them; and a cache that its heads fit. */
 static pi2_status check_context(const pi2_memory_plan_request *request) {
     const pi2_model_shape *shape = &request->model->shape;
-    const bool has_blocks = shape->key_length % PI2_KV_BLOCK == 0 && shape->value_length % PI2_KV_BLOCK == 0;
-    if (request->cache_type == PI2_KV_Q8_0 && !has_blocks) {
+    for (uint32_t i = 0; request->cache_type == PI2_KV_Q8_0 && i < shape->layer_count; i++) {
+        const pi2_layer_shape *layer = &shape->layers[i];
+        if (layer->key_length % PI2_KV_BLOCK == 0 && layer->value_length % PI2_KV_BLOCK == 0) continue;
         return pi2_fail(PI2_ERR_INVALID, "%s: a key-value cache in q8_0 holds blocks of %d values, and the model's "
-                        "heads have %u and %u: use f16", request->model_path, PI2_KV_BLOCK, shape->key_length,
-                        shape->value_length);
+                        "heads have %u and %u: use f16", request->model_path, PI2_KV_BLOCK, layer->key_length,
+                        layer->value_length);
     }
     const uint32_t most = request->model->shape.learned_positions;
     if (most == 0 || request->context_tokens <= most) return PI2_OK;
@@ -222,7 +223,7 @@ static uint64_t bytes_beside_neurons(const pi2_memory_plan_request *request) {
     const pi2_extent_layout *layout = request->model->layout;
     uint64_t bytes = 0;
     for (uint32_t e = 0; e < layout->extent_count; e++) {
-        if (layout->groups[layout->extents[e].group].kind == PI2_GROUP_EMBEDDING || request->by_neuron[e]) continue;
+        if (pi2_group_kind_is_raw(layout->groups[layout->extents[e].group].kind) || request->by_neuron[e]) continue;
         bytes += pi2_extent_read_bytes(&layout->extents[e]);
     }
     return bytes;

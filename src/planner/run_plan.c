@@ -318,15 +318,15 @@ static pi2_status make_sequence(const pi2_extent_layout *layout, pi2_run_plan *p
     plan->sequence = calloc(2 * (size_t)layout->extent_count + 1, sizeof(uint32_t));
     plan->resident = calloc(layout->extent_count ? layout->extent_count : 1, 1);
     if (!plan->sequence || !plan->resident) return pi2_fail(PI2_ERR_MEMORY, "no memory for the sequence");
-    static const pi2_group_kind parts[3][2] = { { PI2_GROUP_ATTENTION, PI2_GROUP_FFN },
-                                                { PI2_GROUP_HEAD, PI2_GROUP_HEAD },
-                                                { PI2_GROUP_EMBEDDING, PI2_GROUP_EMBEDDING } };
+    static const int part_of[PI2_GROUP_KINDS] = { /* by kind; experts are in none */
+        [PI2_GROUP_ATTENTION] = 0, [PI2_GROUP_FFN] = 0, [PI2_GROUP_ROWS] = 0, [PI2_GROUP_HEAD] = 1,
+        [PI2_GROUP_EMBEDDING] = 2, [PI2_GROUP_TABLE] = 2, [PI2_GROUP_EXPERT] = 3 };
     uint32_t ends[3];
     plan->sequence_count = 0;
     for (int part = 0; part < 3; part++) {
         for (uint32_t e = 0; e < layout->extent_count; e++) {
             const pi2_group_kind kind = layout->groups[layout->extents[e].group].kind;
-            if (kind == parts[part][0] || kind == parts[part][1]) plan->sequence[plan->sequence_count++] = e;
+            if (part_of[kind] == part) plan->sequence[plan->sequence_count++] = e;
         }
         ends[part] = plan->sequence_count;
     }

@@ -7,11 +7,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "file_formats/cluster_file.h"
 #include "powerinfer2/model_file.h"
 #include "support/emulator.h"
 #include "support/family_model.h"
@@ -191,7 +193,7 @@ static void check_going_back(const char *family, const char *path) {
 
 static void test_going_back(void **state) {
     (void)state;
-    static const char *const families[] = { "lfm2", "qwen35moe", "gemma3" };
+    static const char *const families[] = { "lfm2", "qwen35moe", "gemma3", "gemma4" };
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         char *folder = test_folder_make(), *path = test_path(folder, "family.gguf");
         check_going_back(families[i], path);
@@ -200,8 +202,63 @@ static void test_going_back(void **state) {
     }
 }
 
+/* ---- tables of rows ---- */
+
+/* Flips a bit of the row of `token` in the table of a prepared file. */
+static void flip_row(const char *path, uint32_t token) {
+    pi2_gguf *gguf = NULL;
+    pi2_extent_layout *layout = NULL;
+    pi2_source_identity source;
+    assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
+    if (pi2_cluster_file_layout(gguf, &layout, &source) != PI2_OK) fail_msg("%s", pi2_error_text());
+    for (uint32_t e = 0; e < layout->extent_count; e++) {
+        const pi2_piece *piece = &layout->pieces[layout->extents[e].first_piece];
+        const uint64_t end = piece->row_begin + piece->row_count;
+        uint32_t bytes;
+        if (layout->groups[layout->extents[e].group].kind != PI2_GROUP_TABLE || token < piece->row_begin ||
+            token >= end) continue;
+        const uint32_t run = (token - (uint32_t)piece->row_begin) / 16 * 16;
+        FILE *file = fopen(path, "r+b");
+        assert_non_null(file);
+        const long at = (long)(layout->extents[e].file_offset + pi2_piece_run(layout, piece, run, &bytes));
+        assert_int_equal(fseek(file, at, SEEK_SET), 0);
+        const int byte = fgetc(file);
+        assert_int_equal(fseek(file, at, SEEK_SET), 0);
+        assert_int_equal(fputc(byte ^ 1, file), byte ^ 1);
+        assert_int_equal(fclose(file), 0);
+    }
+    pi2_extent_layout_free(layout);
+    pi2_gguf_close(gguf);
+}
+
+/* A row of the table of tokens' vectors is compared with its checksum when it is read, as any other weight. */
+static void test_table_rows(void **state) {
+    (void)state;
+    static const int32_t good = 70, bad = 33;
+    char *folder = test_folder_make(), *path = test_path(folder, "f.gguf"), *made = test_path(folder, "f.pi2");
+    const pi2_prepare_options prepare = { .model_path = path, .output_path = made,
+                                          .memory_bytes = PI2_TEST_PREPARE_BYTES };
+    const variation v = { NULL, "pread", 1, 1, true };
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_family_model_write_apart("gemma4", PI2_Q8_0, SCALE, path), 0);
+    if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+    flip_row(made, (uint32_t)bad);
+    pi2_engine *engine = open_variation(made, &v);
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    append(session, &good, 1);
+    assert_int_equal(pi2_session_append(session, &bad, 1, PI2_LOGITS_LAST), PI2_ERR_FORMAT);
+    if (!strstr(pi2_error_text(), "the run of rows from 32 on of tensor 'per_layer_token_embd.weight'")) {
+        fail_msg("no rows in: %s", pi2_error_text());
+    }
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+    free(path);
+    free(made);
+    test_folder_remove(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_families), cmocka_unit_test(test_neuron_layout),
-                                        cmocka_unit_test(test_going_back) };
+                                        cmocka_unit_test(test_going_back), cmocka_unit_test(test_table_rows) };
     return cmocka_run_group_tests_name("runs of families", tests, NULL, NULL);
 }

@@ -254,6 +254,7 @@ static void test_families(void **state) {
         { "qwen35", 10, { "qwen35, streamed", 9500000, 2, 0, PI2_CACHE_F16, NULL } },
         { "qwen35moe", 1, { "qwen35moe", 0, 1, 0, PI2_CACHE_F16, NULL } },
         { "nemotron_h", 1, { "nemotron_h", 0, 2, 0, PI2_CACHE_F16, NULL } },
+        { "gemma4", 1, { "gemma4", 0, 2, 0, PI2_CACHE_F16, NULL } },
         { "mistral3", 1, { "mistral3", 0, 1, 2, PI2_CACHE_F16, NULL } },
         { "gpt-oss", 1, { "gpt-oss", 0, 2, 0, PI2_CACHE_F16, NULL } },
         { "gemma2", 1, { "gemma2", 0, 2, 3, PI2_CACHE_F16, NULL } } };
