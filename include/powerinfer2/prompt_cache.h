@@ -47,6 +47,8 @@ typedef struct pi2_prompt_cache_counters {
 } pi2_prompt_cache_counters;
 PI2_API void pi2_prompt_cache_count(pi2_prompt_cache *cache, pi2_prompt_cache_counters *counters_out);
 
+/** Sessions of the engine that are made from now on use the cache; NULL: none. Nobody makes a session meanwhile. */
+PI2_API void pi2_engine_use_prompt_cache(pi2_engine *engine, pi2_prompt_cache *cache);
 /**
  * From now on each page of the session's timeline is kept when it is whole, as tokens are appended, and
  * pi2_session_recall() looks for pages. NULL: no more. Forks use the same cache.

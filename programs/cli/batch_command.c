@@ -15,6 +15,7 @@
 #include "powerinfer2/generate.h"
 #include "powerinfer2/identity.h"
 #include "powerinfer2/sizes.h"
+#include "prompt_cache_options.h"
 #include "request_fields.h"
 #include "sampling_options.h"
 #include "scheduler.h"
@@ -75,6 +76,8 @@ typedef struct batch_state {
     pi2_cli_size_settings size;
     pi2_cli_sampling_settings sampling;
     pi2_cli_draft_settings draft;
+    pi2_cli_prompt_cache_settings prompt_cache;
+    pi2_prompt_cache *cache; /* NULL: none */
     pi2_cli_guard_settings guard;
     pi2_cli_trace_settings trace;
     char *chat_template;
@@ -348,7 +351,8 @@ static int run(batch_state *state, pi2_engine_options *options) {
     if (settings->raw && (settings->system || settings->chat_template || settings->template_kwargs)) {
         return pi2_cli_usage_error("batch: --raw leaves the chat template out: leave its options and -sys out too");
     }
-    int code = pi2_cli_lines_open(&state->lines, settings->prompts, line_bytes);
+    int code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
+    if (code == PI2_EXIT_OK) code = pi2_cli_lines_open(&state->lines, settings->prompts, line_bytes);
     const char *const inputs[] = {settings->prompts, options->model_path, NULL};
     if (code == PI2_EXIT_OK) code = pi2_cli_results_open(&state->results, settings->output, inputs);
     if (code != PI2_EXIT_OK) return code;
@@ -359,6 +363,7 @@ static int run(batch_state *state, pi2_engine_options *options) {
     pi2_cli_catch_signals();
     code = pi2_cli_refresh_disk(options);
     if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK) return code;
     pi2_cli_fill_sampling(&state->sampling, &state->defaults);
     state->defaults.forbid_end_tokens = settings->ignore_end;
@@ -376,6 +381,7 @@ int pi2_cli_batch(int argument_count, char **arguments) {
         pi2_cli_size_section(&state.size),
         pi2_cli_sampling_section(&state.sampling),
         pi2_cli_draft_section(&state.draft),
+        pi2_cli_prompt_cache_section(&state.prompt_cache),
         pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
         pi2_cli_no_effect_section()};
@@ -397,6 +403,7 @@ int pi2_cli_batch(int argument_count, char **arguments) {
     code = pi2_cli_read_template(state.settings.chat_template, &state.chat_template, &options.chat_template);
     if (code == PI2_EXIT_OK) code = run(&state, &options);
     const int closed = pi2_cli_results_close(&state.results);
+    pi2_prompt_cache_close(state.cache);
     pi2_engine_close(state.engine);
     pi2_cli_lines_close(&state.lines);
     free(state.chat_template);

@@ -33,6 +33,7 @@ int pi2_cli_open_prompt_cache(const pi2_cli_prompt_cache_settings *settings, pi2
     *cache_out = NULL;
     if (!settings->folder) return PI2_EXIT_OK;
     const pi2_status status = pi2_prompt_cache_open(engine, settings->folder, settings->bytes, cache_out);
+    pi2_engine_use_prompt_cache(engine, *cache_out);
     if (status == PI2_OK) return PI2_EXIT_OK;
     if (status != PI2_ERR_IO) return pi2_cli_failed(status);
     pi2_cli_note("no prompts are kept: %s", pi2_error_text());

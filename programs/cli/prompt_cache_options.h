@@ -14,8 +14,9 @@ pi2_cli_section pi2_cli_prompt_cache_section(pi2_cli_prompt_cache_settings *sett
 /** Before the engine is opened. Returns PI2_EXIT_OK, or an exit code after an error line: something else lies there. */
 int pi2_cli_fill_prompt_cache_options(const pi2_cli_prompt_cache_settings *settings, pi2_engine_options *options);
 /**
- * *cache_out: NULL where none was asked for, or where the folder cannot be used, which a line tells: a run can do
- * without. Returns PI2_EXIT_OK, or an exit code after an error line: what was asked for cannot be.
+ * The engine's sessions use it from then on. *cache_out: NULL where none was asked for, or where the folder cannot be
+ * used, which a line tells: a run can do without. Returns PI2_EXIT_OK, or an exit code after an error line: what was
+ * asked for cannot be.
  */
 int pi2_cli_open_prompt_cache(const pi2_cli_prompt_cache_settings *settings, pi2_engine *engine,
                               pi2_prompt_cache **cache_out);

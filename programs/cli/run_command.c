@@ -293,13 +293,11 @@ static int open_engine(run_state *state) {
     if (code != PI2_EXIT_OK) return code;
     code = pi2_cli_open_within_guard(&state->guard, &options, &state->engine);
     if (code != PI2_EXIT_OK) return code;
-    if (state->settings.parallel > 1) return PI2_EXIT_OK; /* the scheduler has the sessions */
+    code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
+    if (code != PI2_EXIT_OK || state->settings.parallel > 1) return code; /* the scheduler has the sessions */
     const pi2_sampling sampling = sampling_of(state);
     const pi2_status status = pi2_session_create(state->engine, &sampling, &state->session);
-    if (status != PI2_OK) return pi2_cli_failed(status);
-    code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
-    pi2_session_use_prompt_cache(state->session, state->cache);
-    return code;
+    return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }
 
 /** Takes the tokens of a raw prompt: those that the context has room for, and the number of all. */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "powerinfer2/prompt_cache.h"
 #include "slots_internal.h"
 
 /* So many tokens more that another slot will soon hold are worth a wait. */
@@ -97,6 +98,16 @@ static pi2_status take(pi2_slots *slots, pi2_slot *slot, const pi2_slot *source,
     return pi2_session_truncate(slot->session, tokens);
 }
 
+/** What the session's prompt cache has of the prompt beyond what slots hold; returns how much is there then. */
+static uint32_t recall(pi2_slot *slot) {
+    const pi2_job *job = slot->job;
+    if (slot->has_logits) return slot->length;
+    slot->length = (uint32_t)pi2_session_recall(slot->session, job->prompt, job->prompt_count, NULL);
+    memcpy(slot->timeline, job->prompt, slot->length * sizeof *slot->timeline);
+    if (slot->prompt_length > slot->length) slot->prompt_length = slot->length;
+    return slot->length;
+}
+
 /** Ends a job whose prompt no slot can hold. */
 static bool refuse(pi2_slots *slots, pi2_slot *slot) {
     const size_t count = slot->job->prompt_count;
@@ -119,6 +130,7 @@ void pi2_slot_begin(pi2_slots *slots, pi2_slot *slot) {
         pi2_slot_end(slots, slot, status, NULL);
         return;
     }
+    tokens = recall(slot);
     pi2_session_begin_answer(slot->session, job->prompt, job->prompt_count);
     slot->state = PI2_SLOT_READS;
     slot->report.cached_tokens = tokens;

@@ -10,6 +10,7 @@
 #include "cli/json_bounds.h"
 #include "cli/machine_profile_cli.h"
 #include "cli/output.h"
+#include "cli/prompt_cache_options.h"
 #include "cli/sampling_options.h"
 #include "cli/signals.h"
 #include "cli/template_file.h"
@@ -79,6 +80,8 @@ typedef struct serve_state {
     pi2_cli_trace_settings trace;
     pi2_cli_guard_settings guard;
     pi2_cli_draft_settings draft;
+    pi2_cli_prompt_cache_settings prompt_cache;
+    pi2_prompt_cache *cache; /* NULL: none */
     char *chat_template, *key_text; /* malloc'd; keys lie in key_text */
     json_t *alias;                  /* the model's name as UTF-8, which a file's name need not be */
     const char *keys[MOST_KEYS];
@@ -180,8 +183,10 @@ static int open_engine(serve_state *state, pi2_engine_options *options) {
     options->callbacks.user = &state->watch;
     options->callbacks.cancelled = is_cancelled;
     options->callbacks.progress = on_progress;
-    int code = pi2_cli_refresh_disk(options);
+    int code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
+    if (code == PI2_EXIT_OK) code = pi2_cli_refresh_disk(options);
     if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK) return code;
     const pi2_status status =
         pi2_scheduler_create(state->engine, &state->watch, state->server.queue_most, &state->scheduler);
@@ -223,6 +228,7 @@ static int run(serve_state *state, pi2_engine_options *options) {
     int code = fill_server(state);
     if (code == PI2_EXIT_OK) code = serve(state, options);
     pi2_scheduler_free(state->scheduler);
+    pi2_prompt_cache_close(state->cache);
     pi2_engine_close(state->engine);
     free(state->key_text);
     json_decref(state->alias);
@@ -238,6 +244,7 @@ int pi2_cli_serve(int argument_count, char **arguments) {
         pi2_cli_size_section(&state.size),
         pi2_cli_sampling_section(&state.sampling),
         pi2_cli_draft_section(&state.draft),
+        pi2_cli_prompt_cache_section(&state.prompt_cache),
         pi2_cli_guard_section(&state.guard),
         pi2_cli_trace_section(&state.trace),
         {"", unused_options, sizeof unused_options / sizeof unused_options[0], &state.settings},

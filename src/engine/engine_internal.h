@@ -55,6 +55,7 @@ struct pi2_engine {
     pi2_forward *forward;
     pi2_memory_relief *relief;      /* NULL: weights are kept whatever happens */
     pi2_session_table sessions;
+    struct pi2_prompt_cache *prompt_cache; /* of sessions that will be made; NULL: none */
 };
 
 /* session.c */

@@ -210,6 +210,8 @@ void pi2_prompt_cache_count(pi2_prompt_cache *cache, pi2_prompt_cache_counters *
     pi2_engine_end_turn(cache->engine);
 }
 
+void pi2_engine_use_prompt_cache(pi2_engine *engine, pi2_prompt_cache *cache) { engine->prompt_cache = cache; }
+
 void pi2_session_use_prompt_cache(pi2_session *session, pi2_prompt_cache *cache) {
     pi2_engine_take_turn(session->engine);
     session->cache = cache;

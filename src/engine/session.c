@@ -36,6 +36,7 @@ static pi2_status begin_timeline(pi2_session *session) {
 static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampling *sampling) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     session->engine = engine;
+    session->cache = engine->prompt_cache;
     pi2_detokenizer_reset(&session->detokenizer, false);
     PI2_TRY(pi2_sampler_create(sampling, engine->run.source.model->shape.vocabulary_size, plan->shape.context_tokens,
                                engine->sessions.candidates, &session->sampler));

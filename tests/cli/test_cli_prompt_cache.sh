@@ -45,6 +45,15 @@ expect_json timings.prompt_cache_n 0
 model=$folder/model.gguf
 awk 'BEGIN { for (i = 0; i < 80; i++) printf "line %d of the hand %d;", i, i * i % 17 }' >"$folder/long"
 
+# Answers that are made together, and those of a batch.
+ask 0 --prompt-cache "$cache" -np 2
+[ "$("$json_get" 0.text <"$folder/out")" = "$text" ] || fail "another text with -np 2"
+[ "$("$json_get" 0.timings.cache_n <"$folder/out")" = "$recalled" ] || fail "-np 2: $("$json_get" 0.timings <"$folder/out")"
+printf '{"prompt": "%s"}\n' "$(cat "$folder/long")" >"$folder/prompts.jsonl"
+expect 0 batch -m "$model" -f "$folder/prompts.jsonl" -o "$folder/results.jsonl" -n 6 --temp 0 --ignore-eos --prompt-cache "$cache"
+grep -q "\"text\": *\"" "$folder/results.jsonl" || fail "no answer of a batch: $(cat "$folder/results.jsonl")"
+grep -q "^prompts .* $recalled were there already" "$folder/err" || fail "a batch recalls nothing: $(cat "$folder/err")"
+
 # A folder that cannot be made is told, and the run goes on; one that is something else is refused at once.
 ask 0 --prompt-cache "$folder/none/such"
 expect_json text "$text"
@@ -73,7 +82,7 @@ done
 rm -f "$cache"/*.page
 for number in 1 2 3; do
     "$program" run -m "$model" -f "$folder/long" -n 6 --temp 0 --ignore-eos --json --prompt-cache "$cache" \
-        --prompt-cache-size 3M >"$folder/out.$number" 2>"$folder/err.$number" </dev/null &
+        >"$folder/out.$number" 2>"$folder/err.$number" </dev/null &
 done
 wait
 for number in 1 2 3; do

@@ -277,6 +277,21 @@ def check_queue():
         stream.close()
 
 
+def check_prompt_cache():
+    """A server that comes after another one has what that one computed; a folder that cannot be made stops none."""
+    body = {"prompt": " ".join(f"line {i} of {i * i % 17}" for i in range(60)), "temperature": 0, "max_tokens": 8}
+    with Server() as server:
+        want = server.post("/v1/completions", body)
+        check(want["usage"]["prompt_tokens"] > 520, f"a short prompt: {want['usage']}")
+    for cached in (0, 512):
+        with Server("--prompt-cache", os.path.join(folder, "prompts"), "--prompt-cache-size", "8M", "-np", "2") as server:
+            got = server.post("/v1/completions", body)
+            check(got["choices"] == want["choices"], "another text with a prompt cache")
+            check(got["usage"]["prompt_tokens_details"]["cached_tokens"] == cached, f"not {cached} cached: {got['usage']}")
+    with Server("--prompt-cache", os.path.join(folder, "none", "such")) as server:
+        check(server.post("/v1/completions", body)["choices"] == want["choices"], "another text without a folder")
+
+
 with Server("--temp", "0") as main_server:
     check_answers(main_server)
     check_stops_and_chances(main_server)
@@ -286,6 +301,7 @@ with Server("--temp", "0") as main_server:
     check_together(main_server)
 check_keys()
 check_queue()
+check_prompt_cache()
 check_idle()
 check_endless()
 check_other_loopback()
