@@ -137,7 +137,7 @@ void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, const cha
     }
     slot->job = NULL;
     slot->state = PI2_SLOT_IDLE;
-    slot->has_logits = slot->lacks_memory = false;
+    slot->has_logits = slot->lacks_memory = slot->is_held = false;
     slot->part = 0;
     slot->used = ++slots->clock;
     slots->counts.running--;

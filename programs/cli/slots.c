@@ -10,7 +10,7 @@
 enum { LEAST_SLICE = 32, FIRST_SLICE = 64 };
 
 const char *pi2_slot_state_name(pi2_slot_state state) {
-    static const char *const names[] = {"idle", "waiting", "prompt", "decoding"};
+    static const char *const names[] = {"idle", "waiting", "prompt", "decoding", "held"};
     return names[state];
 }
 
@@ -111,7 +111,8 @@ static size_t fill_parts(pi2_slots *slots, uint32_t *answers_out, uint32_t *prom
     for (uint32_t i = 0; i < slots->count; i++) {
         pi2_slot *slot = &slots->slots[i];
         slot->part = 0;
-        if (slot->state != PI2_SLOT_DECODES || pi2_job_is_full(slot->job)) continue;
+        slot->is_held = slot->state == PI2_SLOT_DECODES && pi2_job_is_full(slot->job);
+        if (slot->state != PI2_SLOT_DECODES || slot->is_held) continue;
         add_part(slots, &count, slot, &slot->token, 1, true);
         ++*answers_out;
     }
@@ -259,7 +260,7 @@ void pi2_slots_count(const pi2_slots *slots, pi2_slots_counts *counts_out, pi2_s
     *counts_out = slots->counts;
     for (uint32_t i = 0; i < slots->count; i++) {
         reports_out[i] = slots->slots[i].report;
-        reports_out[i].state = slots->slots[i].state;
+        reports_out[i].state = slots->slots[i].is_held ? PI2_SLOT_HELD : slots->slots[i].state;
         reports_out[i].timeline_tokens = slots->slots[i].length;
     }
 }

@@ -41,8 +41,11 @@ bool pi2_slots_are_unwanted(const pi2_slots *slots);
 /** The same: how far a pass is, of `total`; told to the jobs whose prompts it reads. */
 void pi2_slots_note_progress(const pi2_slots *slots, uint64_t done, uint64_t total);
 
-typedef enum pi2_slot_state { PI2_SLOT_IDLE, PI2_SLOT_FOLLOWS, PI2_SLOT_READS, PI2_SLOT_DECODES } pi2_slot_state;
-/** "idle", "waiting" (for another slot's prompt), "prompt", "decoding". */
+typedef enum pi2_slot_state {
+    PI2_SLOT_IDLE, PI2_SLOT_FOLLOWS, PI2_SLOT_READS, PI2_SLOT_DECODES,
+    PI2_SLOT_HELD /* in reports: decodes, but its reader is behind */
+} pi2_slot_state;
+/** "idle", "waiting" (for another slot's prompt), "prompt", "decoding", "held". */
 const char *pi2_slot_state_name(pi2_slot_state state);
 
 /** What a slot does, and what it has done since it was made. */

@@ -17,6 +17,7 @@ typedef struct pi2_slot {
     pi2_answer *answer;     /* once a token was picked */
     bool lacks_memory;      /* of the answer, while it is taken */
     int32_t token;          /* DECODES: picked, and to be computed next */
+    bool is_held;           /* DECODES: not in the present pass, because its reader is behind */
     uint32_t part;          /* tokens of the present pass */
     uint64_t used;          /* a greater number was in use later */
     uint64_t begin_ns, first_ns; /* when the job began, and its first token came */

@@ -158,6 +158,21 @@ def check_choices(server):
         check(text == wanted[index]["message"]["content"], f"streamed choice {index} of a chat: {text!r}")
 
 
+def check_full_context(server):
+    """One that fills its context ends by that, and no other with it; forms of answers are each one's own."""
+    wait_for_idle(server)
+    body = {"prompt": "beside a long one", "temperature": 1.5, "seed": 4, "max_tokens": 200, "ignore_eos": True}
+    form = dict(body, ignore_eos=False, grammar='root ::= "a"+ "b"')
+    wanted, formed = [server.post("/v1/completions", b)["choices"][0]["text"] for b in (body, form)]
+    def ask(asked, text):
+        got = server.post("/v1/completions", asked)
+        check(got["choices"][0]["text"] == text, f"beside one that fills its context: {got['choices']}")
+    def fill():
+        got = server.post("/v1/completions", {"prompt": "b " * 900, "temperature": 0, "ignore_eos": True})
+        check(got["choices"][0]["finish_reason"] == "length" and got["usage"]["total_tokens"] == 2049, f"full: {got['usage']}")
+    at_once([fill, lambda: ask(body, wanted), lambda: ask(form, formed), lambda: ask(dict(body, n=2), wanted)])
+
+
 def serve_many():
     wanted = {case: alone("m.gguf", *case) for case in CASES}
     with Server("-np", str(SLOTS), "--queue", "32") as server:
@@ -167,6 +182,10 @@ def serve_many():
         check_leaving(server)
         check_shared_prompts(server)
         check_choices(server)
+        check_full_context(server)
+        open_at_the_end = [server.open_stream(1900, n=2) for _ in range(SLOTS)]
+    for stream in open_at_the_end:
+        stream.close()
     few = dict(list(wanted.items())[3:6])
     with Server("-np", "3", "--queue", "32", "--draft-max", "0") as server:
         check_same(server, few, "without guesses")

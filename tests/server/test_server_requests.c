@@ -327,12 +327,64 @@ static void test_depth(void **state) {
     assert_int_equal(pi2_json_measure("]]]][", 5).depth, 1);
 }
 
+/* Adds as the scheduler does until the job is full; returns the bytes that were added. */
+static size_t fill(pi2_job *job, const char *piece) {
+    size_t added = 0;
+    while (!pi2_job_is_full(job)) {
+        assert_true(pi2_cli_text_add(&job->text, piece, strlen(piece)));
+        added += strlen(piece);
+        assert_true(added <= 2 * PI2_JOB_UNTAKEN_BYTES);
+    }
+    return added;
+}
+
+static void test_streams_are_held(void **state) {
+    (void)state;
+    static const char piece[] = "a\xe2\x82\xac";
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    pi2_job job = {.is_streamed = true};
+    pi2_job_init(&job, &sampling);
+    char taken[1000];
+    size_t added = 0, got = 0;
+    for (int round = 0; round < 20; round++) { /* however much flows, no more lies there than may */
+        added += fill(&job, piece);
+        assert_true(job.text.capacity <= 4 * PI2_JOB_UNTAKEN_BYTES);
+        while (round % 3 ? pi2_job_is_full(&job) : got < added) {
+            const size_t length = pi2_job_take_text(&job, taken, sizeof taken);
+            assert_true(length > 0 && length <= sizeof taken && ((unsigned char)taken[0] & 0xc0) != 0x80);
+            for (size_t i = 0; i < length; i++) assert_int_equal(taken[i], piece[got++ % (sizeof piece - 1)]);
+        }
+    }
+    job.wants_chances = true;
+    job.top_count = 1;
+    pi2_token_chance chances[2 * PI2_JOB_UNTAKEN_CHANCES], told[2 * PI2_JOB_UNTAKEN_CHANCES];
+    for (int i = 0; i < 2 * PI2_JOB_UNTAKEN_CHANCES; i++) chances[i] = (pi2_token_chance){i, (float)-i};
+    job.chances = chances;
+    job.chance_count = PI2_JOB_UNTAKEN_CHANCES - 1;
+    while (pi2_job_take_text(&job, taken, sizeof taken)) {}
+    assert_false(pi2_job_is_full(&job));
+    job.chance_count++;
+    assert_true(pi2_job_is_full(&job));
+    assert_int_equal(pi2_job_take_chances(&job, told, 10), 10);
+    assert_false(pi2_job_is_full(&job));
+    assert_int_equal(pi2_job_take_chances(&job, told + 20, 1000), PI2_JOB_UNTAKEN_CHANCES - 10);
+    assert_memory_equal(told, chances, sizeof chances);
+    assert_int_equal(job.chance_count, 0); /* what was told is forgotten */
+    job.is_streamed = false;
+    job.chance_count = PI2_JOB_UNTAKEN_CHANCES;
+    assert_false(pi2_job_is_full(&job)); /* a whole answer is taken when it is done */
+    job.chances = NULL;
+    pi2_job_free(&job);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_conversations), cmocka_unit_test(test_arguments_have_one_room),
         cmocka_unit_test(test_left_clients), cmocka_unit_test(test_own_failures_are_not_told),
         cmocka_unit_test(test_bad_fields),
         cmocka_unit_test(test_forms_are_refused), cmocka_unit_test(test_good_fields),
-        cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_depth)};
+        cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_streams_are_held)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
