@@ -37,8 +37,12 @@ PI2_API pi2_status pi2_grammar_parse(const char *text, size_t length, const char
  */
 PI2_API pi2_status pi2_grammar_from_schema(const char *schema, size_t length, pi2_grammar **grammar_out);
 
-/** The same as GBNF text, malloc'd and NUL-terminated, which the caller frees and may build on. */
-PI2_API pi2_status pi2_schema_to_gbnf(const char *schema, size_t length, char **gbnf_out);
+/**
+ * The same of several schemas as GBNF text, malloc'd and NUL-terminated, which the caller frees and may build on: the
+ * rules "root-0", "root-1" and so on are theirs, "root" is any of them.
+ * schemas: [count], NUL-terminated; of errors the place is that in its schema
+ */
+PI2_API pi2_status pi2_schemas_to_gbnf(const char *const *schemas, size_t count, char **gbnf_out);
 
 /** Another owner; each of them frees it. NULL gives NULL. */
 PI2_API pi2_grammar *pi2_grammar_share(const pi2_grammar *grammar);

@@ -75,7 +75,7 @@ static bool refuse_form(pi2_request_fault *fault, pi2_status status) {
 }
 
 /** A thought up to its mark: each rule has read so many bytes of that. */
-static bool add_thought(pi2_cli_text *text) {
+static bool add_thought(pi2_cli_text *text, const char *root) {
     static const char mark[] = "</think>";
     char line[128];
     bool is_good = true;
@@ -89,8 +89,8 @@ static bool add_thought(pi2_cli_text *text) {
         length = snprintf(line, sizeof line, "%s\n", i ? " | \"<\" pi2-thought-1" : "");
         is_good = is_good && pi2_cli_text_add(text, line, (size_t)length);
     }
-    static const char start[] = "pi2-answer ::= pi2-thought-0 [ \\n]{0,4} root\n";
-    return is_good && pi2_cli_text_add(text, start, sizeof start - 1);
+    const int length = snprintf(line, sizeof line, "pi2-answer ::= pi2-thought-0 [ \\n]{0,4} %s\n", root);
+    return is_good && pi2_cli_text_add(text, line, (size_t)length);
 }
 
 /** A schema, NULL: of any object, as GBNF, read again within what the request leaves of the memory for JSON. */
@@ -103,7 +103,7 @@ static bool add_schema(pi2_reply *reply, const json_t *schema, pi2_cli_text *tex
                    pi2_fault(fault, "the schema would take up to %zu more bytes of memory, %zu are left of what a "
                              "request may take", memory, reply->exchange->json_room);
     if (is_good) {
-        const pi2_status status = pi2_schema_to_gbnf(given, strlen(given), &gbnf);
+        const pi2_status status = pi2_schemas_to_gbnf((const char *const[]){given}, 1, &gbnf);
         is_good = status == PI2_OK || refuse_form(fault, status);
     }
     is_good = is_good && (pi2_cli_text_add(text, gbnf, strlen(gbnf)) || pi2_fault(fault, "no memory for a grammar"));
@@ -127,14 +127,13 @@ static bool reserve(pi2_reply *reply, pi2_grammar *grammar, pi2_request_fault *f
     return false;
 }
 
-static bool parse(pi2_reply *reply, const pi2_cli_text *text, bool thinks, pi2_request_fault *fault) {
+static bool parse(pi2_reply *reply, const pi2_cli_text *text, const char *root, pi2_request_fault *fault) {
     const size_t most = pi2_answer_form_room(reply->exchange->server->settings) / ROOM_PER_TEXT;
     pi2_grammar *grammar = NULL;
     if (text->length > most) {
         return pi2_fault(fault, "the grammar has %zu bytes, %zu are allowed", text->length, most);
     }
-    const pi2_status status =
-        pi2_grammar_parse(text->data, text->length, thinks ? "pi2-answer" : NULL, &grammar);
+    const pi2_status status = pi2_grammar_parse(text->data, text->length, root, &grammar);
     if (status != PI2_OK) return refuse_form(fault, status);
     if (reserve(reply, grammar, fault)) return true;
     if (!reply->grammar) pi2_grammar_free(grammar);
@@ -143,16 +142,30 @@ static bool parse(pi2_reply *reply, const pi2_cli_text *text, bool thinks, pi2_r
 
 bool pi2_answer_form_take(pi2_reply *reply, const pi2_answer_form *form, bool thinks, pi2_request_fault *fault) {
     pi2_cli_text text = {0};
-    if (!form->grammar && !form->schema && !form->is_any_object) return true;
-    bool is_good = !form->grammar ? add_schema(reply, form->schema, &text, fault)
-                                  : pi2_cli_text_add(&text, form->grammar, strlen(form->grammar)) ||
-                                        pi2_fault(fault, "no memory for a grammar");
-    if (is_good && thinks) {
-        is_good = (pi2_cli_text_add(&text, "\n", 1) && add_thought(&text)) ||
+    const bool has_form = form->grammar || form->schema || form->is_any_object;
+    const bool has_calls = reply->tool_grammar.length > 0;
+    const char *root = has_calls ? "pi2-calls" : "root";
+    if (!has_form && !has_calls) return true;
+    if (has_form && has_calls) {
+        return pi2_fault(fault, "a form of the answer, and a 'tool_choice' that demands a call, exclude each other");
+    }
+    bool is_good = true;
+    if (has_calls) {
+        text = reply->tool_grammar;
+        reply->tool_grammar = (pi2_cli_text){0};
+    } else if (form->grammar) {
+        is_good = pi2_cli_text_add(&text, form->grammar, strlen(form->grammar)) ||
                   pi2_fault(fault, "no memory for a grammar");
+    } else {
+        is_good = add_schema(reply, form->schema, &text, fault);
+    }
+    if (is_good && thinks) {
+        is_good = (pi2_cli_text_add(&text, "\n", 1) && add_thought(&text, root)) ||
+                  pi2_fault(fault, "no memory for a grammar");
+        root = "pi2-answer";
     }
     reply->job.sampling.grammar_has_special = reply->job.print_special;
-    is_good = is_good && parse(reply, &text, thinks, fault);
+    is_good = is_good && parse(reply, &text, root, fault);
     free(text.data);
     return is_good && (!reply->job.sampling.forbid_end_tokens ||
                        pi2_fault(fault, "'ignore_eos' and a form of the answer exclude each other"));

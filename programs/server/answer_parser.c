@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "answer_parser_internal.h"
 #include "cli/answer_text.h"
 #include "tool_calls.h"
 
@@ -18,31 +19,22 @@ static const struct call_mark {
     {"<function=", "</function>", true},      /* Qwen3-Coder */
     {"[TOOL_CALLS]", NULL, false},            /* Mistral */
     {"<|python_tag|>", NULL, false},          /* Llama 3.1 */
+    {"<|tool_call>", "<tool_call|>", false},  /* Gemma 4 */
+    {"<|tool_call_start|>", "<|tool_call_end|>", false}, /* LFM2 */
+    {"<\xef\xbd\x9ctool\xe2\x96\x81" "calls\xe2\x96\x81" "begin\xef\xbd\x9c>",
+     "<\xef\xbd\x9ctool\xe2\x96\x81" "calls\xe2\x96\x81" "end\xef\xbd\x9c>", false}, /* DeepSeek */
 };
 enum { CALL_MARKS = sizeof call_marks / sizeof call_marks[0], BARE_JSON = CALL_MARKS };
 
-typedef enum parser_state { IN_CONTENT, IN_THOUGHT, IN_CALL } parser_state;
-
-struct pi2_answer_parser {
-    pi2_part_taker *taker;
-    void *user;
-    json_t *tools; /* {tool: {parameter: true}}, as pi2_tool_types makes it */
-    parser_state state;
-    size_t call;      /* of call_marks, or BARE_JSON */
-    size_t scanned;   /* bytes of pending that hold no end of the call */
-    bool has_thought; /* a thought stands before everything else, once */
-    bool has_content, has_reasoning; /* something other than white space came out since the last mark */
-    pi2_cli_text pending;
-};
-
-pi2_answer_parser *pi2_answer_parser_create(bool thinks, const json_t *tools, pi2_part_taker *taker, void *user) {
+pi2_answer_parser *pi2_answer_parser_create(pi2_answer_begin begin, const json_t *tools, pi2_part_taker *taker,
+                                            void *user) {
     pi2_answer_parser *parser = calloc(1, sizeof *parser);
     if (!parser) return NULL;
     parser->taker = taker;
     parser->user = user;
     parser->tools = tools ? pi2_tool_types(tools) : NULL;
-    parser->state = thinks ? IN_THOUGHT : IN_CONTENT;
-    parser->has_thought = thinks;
+    parser->state = begin == PI2_BEGINS_THOUGHT ? IN_THOUGHT : begin == PI2_BEGINS_HEADER ? IN_HEADER : IN_CONTENT;
+    parser->has_thought = begin == PI2_BEGINS_THOUGHT;
     if ((tools && !parser->tools) || !pi2_cli_text_add(&parser->pending, "", 0)) {
         pi2_answer_parser_free(parser);
         return NULL;
@@ -57,15 +49,19 @@ void pi2_answer_parser_free(pi2_answer_parser *parser) {
     free(parser);
 }
 
-bool pi2_prompt_thinks(const char *prompt, size_t length) {
+static bool ends_with(const char *text, size_t length, const char *mark) {
+    return length >= strlen(mark) && memcmp(text + length - strlen(mark), mark, strlen(mark)) == 0;
+}
+
+pi2_answer_begin pi2_prompt_begins(const char *prompt, size_t length) {
     while (length && strchr(" \n\r\t", prompt[length - 1])) length--;
-    return length >= strlen(think_begin) &&
-           memcmp(prompt + length - strlen(think_begin), think_begin, strlen(think_begin)) == 0;
+    if (ends_with(prompt, length, "<|start|>assistant")) return PI2_BEGINS_HEADER;
+    return ends_with(prompt, length, think_begin) ? PI2_BEGINS_THOUGHT : PI2_BEGINS_CONTENT;
 }
 
 static bool is_space(char byte) { return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t'; }
 
-static size_t find(const char *text, size_t length, size_t from, const char *mark) {
+size_t pi2_parser_find(const char *text, size_t length, size_t from, const char *mark) {
     const size_t mark_length = strlen(mark);
     for (size_t i = from; i + mark_length <= length; i++) {
         if (memcmp(text + i, mark, mark_length) == 0) return i;
@@ -73,22 +69,20 @@ static size_t find(const char *text, size_t length, size_t from, const char *mar
     return length;
 }
 
-/** Bytes at the end of the text that may begin the mark. */
-static size_t partial(const char *text, size_t length, const char *mark) {
+size_t pi2_parser_partial(const char *text, size_t length, const char *mark) {
     size_t count = strlen(mark) - 1;
     if (count > length) count = length;
     while (count && memcmp(text + length - count, mark, count) != 0) count--;
     return count;
 }
 
-static void drop(pi2_answer_parser *parser, size_t count) {
+void pi2_parser_drop(pi2_answer_parser *parser, size_t count) {
     pi2_cli_text *pending = &parser->pending;
     memmove(pending->data, pending->data + count, pending->length - count);
     pending->length -= count;
 }
 
-/** Gives out the first bytes as content or reasoning, less white space before the first of them. */
-static bool give(pi2_answer_parser *parser, pi2_part_kind kind, size_t count) {
+bool pi2_parser_give(pi2_answer_parser *parser, pi2_part_kind kind, size_t count) {
     bool *has_some = kind == PI2_PART_REASONING ? &parser->has_reasoning : &parser->has_content;
     size_t begin = 0;
     if (kind == PI2_PART_REASONING || parser->has_thought) {
@@ -97,7 +91,7 @@ static bool give(pi2_answer_parser *parser, pi2_part_kind kind, size_t count) {
     const pi2_answer_part part = {kind, parser->pending.data + begin, count - begin, NULL};
     for (size_t i = begin; i < count && !*has_some; i++) *has_some = !is_space(parser->pending.data[i]);
     const bool is_taken = count == begin || parser->taker(parser->user, &part);
-    drop(parser, count);
+    pi2_parser_drop(parser, count);
     return is_taken;
 }
 
@@ -115,7 +109,7 @@ static bool read_content(pi2_answer_parser *parser, bool is_end, bool *more) {
     if (!parser->has_content && !parser->has_thought) {
         const size_t length = pending->length - space, wanted = strlen(think_begin);
         if (length >= wanted && memcmp(pending->data + space, think_begin, wanted) == 0) {
-            drop(parser, space + wanted);
+            pi2_parser_drop(parser, space + wanted);
             parser->has_thought = *more = true;
             parser->state = IN_THOUGHT;
             return true;
@@ -123,12 +117,12 @@ static bool read_content(pi2_answer_parser *parser, bool is_end, bool *more) {
         if (!is_end && length < wanted && memcmp(pending->data + space, think_begin, length) == 0) return true;
     }
     for (size_t i = 0; parser->tools && i < CALL_MARKS; i++) {
-        const size_t place = find(pending->data, pending->length, 0, call_marks[i].begin);
+        const size_t place = pi2_parser_find(pending->data, pending->length, 0, call_marks[i].begin);
         if (place < first) {
             first = place;
             mark = i;
         }
-        const size_t begun = partial(pending->data, pending->length, call_marks[i].begin);
+        const size_t begun = pi2_parser_partial(pending->data, pending->length, call_marks[i].begin);
         if (begun > held) held = begun;
     }
     if (parser->tools && !parser->has_content) {
@@ -140,13 +134,13 @@ static bool read_content(pi2_answer_parser *parser, bool is_end, bool *more) {
         const bool is_certain = mark < CALL_MARKS || is_end;
         if (space >= (is_certain ? first : first - held)) { /* nothing but space before a call is no content */
             if (!is_certain) return true;
-            drop(parser, first);
+            pi2_parser_drop(parser, first);
             first = 0;
         }
     }
-    if (mark == CALL_MARKS) return give(parser, PI2_PART_CONTENT, is_end ? first : first - held);
-    if (!give(parser, PI2_PART_CONTENT, first)) return false;
-    if (!call_marks[mark].keeps_begin) drop(parser, strlen(call_marks[mark].begin));
+    if (mark == CALL_MARKS) return pi2_parser_give(parser, PI2_PART_CONTENT, is_end ? first : first - held);
+    if (!pi2_parser_give(parser, PI2_PART_CONTENT, first)) return false;
+    if (!call_marks[mark].keeps_begin) pi2_parser_drop(parser, strlen(call_marks[mark].begin));
     begin_call(parser, mark);
     *more = true;
     return true;
@@ -155,15 +149,15 @@ static bool read_content(pi2_answer_parser *parser, bool is_end, bool *more) {
 /** A thought up to its end, without white space before that. */
 static bool read_thought(pi2_answer_parser *parser, bool is_end, bool *more) {
     const pi2_cli_text *pending = &parser->pending;
-    const size_t place = find(pending->data, pending->length, 0, think_end);
+    const size_t place = pi2_parser_find(pending->data, pending->length, 0, think_end);
     const bool has_end = place < pending->length;
     size_t count = place;
-    if (!has_end && !is_end) count -= partial(pending->data, pending->length, think_end);
+    if (!has_end && !is_end) count -= pi2_parser_partial(pending->data, pending->length, think_end);
     size_t kept = count;
     while (kept && is_space(pending->data[kept - 1])) kept--;
-    if (!give(parser, PI2_PART_REASONING, kept)) return false;
+    if (!pi2_parser_give(parser, PI2_PART_REASONING, kept)) return false;
     if (!has_end) return true;
-    drop(parser, count - kept + strlen(think_end));
+    pi2_parser_drop(parser, count - kept + strlen(think_end));
     parser->state = IN_CONTENT;
     parser->has_content = false;
     *more = true;
@@ -186,7 +180,7 @@ static bool give_back(pi2_answer_parser *parser, size_t length, const char *end)
 static bool read_call(pi2_answer_parser *parser, bool is_end, bool *more) {
     const pi2_cli_text *pending = &parser->pending;
     const char *end = parser->call < CALL_MARKS ? call_marks[parser->call].end : NULL;
-    const size_t place = end ? find(pending->data, pending->length, parser->scanned, end) : pending->length;
+    const size_t place = end ? pi2_parser_find(pending->data, pending->length, parser->scanned, end) : pending->length;
     const bool has_end = place < pending->length;
     if (!has_end && !is_end) {
         parser->scanned = end && pending->length > strlen(end) ? pending->length - strlen(end) : 0;
@@ -196,7 +190,7 @@ static bool read_call(pi2_answer_parser *parser, bool is_end, bool *more) {
     if (!pi2_tool_calls_read(pending->data, place, parser->tools, parser->taker, parser->user, &is_taken)) {
         is_taken = give_back(parser, place, has_end ? end : "");
     }
-    drop(parser, has_end ? place + strlen(end) : place);
+    pi2_parser_drop(parser, has_end ? place + strlen(end) : place);
     parser->state = IN_CONTENT;
     *more = has_end;
     return is_taken;
@@ -209,6 +203,8 @@ static bool read_on(pi2_answer_parser *parser, bool is_end) {
         switch (parser->state) {
         case IN_THOUGHT: is_taken = read_thought(parser, is_end, &more); break;
         case IN_CALL: is_taken = read_call(parser, is_end, &more); break;
+        case IN_HEADER:
+        case IN_MESSAGE: is_taken = pi2_parser_read_harmony(parser, is_end, &more); break;
         case IN_CONTENT:
         default: is_taken = read_content(parser, is_end, &more); break;
         }

@@ -26,18 +26,20 @@ typedef struct pi2_answer_part {
 /** Takes a part; false ends the parsing. */
 typedef bool pi2_part_taker(void *user, const pi2_answer_part *part);
 
+/** How an answer begins, as its prompt ends: within a thought, or with the header of a message (gpt-oss). */
+typedef enum pi2_answer_begin { PI2_BEGINS_CONTENT, PI2_BEGINS_THOUGHT, PI2_BEGINS_HEADER } pi2_answer_begin;
+pi2_answer_begin pi2_prompt_begins(const char *prompt, size_t length);
+
 /**
- * thinks: the prompt has begun a thought already. tools: those that were offered, in OpenAI's form, by whose schemas
+ * tools: those that were offered, in OpenAI's form, by whose schemas
  * arguments that are no JSON get their types, of which alone a copy is kept; NULL: none. NULL: no memory.
  */
-pi2_answer_parser *pi2_answer_parser_create(bool thinks, const json_t *tools, pi2_part_taker *taker, void *user);
+pi2_answer_parser *pi2_answer_parser_create(pi2_answer_begin begin, const json_t *tools, pi2_part_taker *taker,
+                                            void *user);
 void pi2_answer_parser_free(pi2_answer_parser *parser);
 /** False: the taker said so, or there is no memory. */
 bool pi2_answer_parser_add(pi2_answer_parser *parser, const char *text, size_t length);
 /** The answer has ended. */
 bool pi2_answer_parser_finish(pi2_answer_parser *parser);
-
-/** Whether a prompt ends within a thought that its template began. */
-bool pi2_prompt_thinks(const char *prompt, size_t length);
 
 #endif

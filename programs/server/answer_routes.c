@@ -5,6 +5,7 @@
 #include "answer_form.h"
 #include "prompt_request.h"
 #include "server_routes.h"
+#include "tool_form.h"
 
 typedef bool conversation_reader(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
 
@@ -19,10 +20,13 @@ static bool take_conversation(pi2_reply *reply, const json_t *body, conversation
                    pi2_prompt_of_conversation(reply->exchange, &conversation, &text, &length, &tokens, &count, fault) &&
                    pi2_reply_take_prompt(reply, tokens, count, fault);
     if (is_good) {
-        reply->job.print_special = conversation.tools != NULL; /* marks of calls may be control tokens */
-        reply->thinks = pi2_prompt_thinks(text, length);
-        is_good = pi2_reply_parse_answer(reply, reply->thinks, conversation.tools) ||
-                  pi2_fault(fault, "no memory for the answer");
+        const pi2_answer_begin begin = pi2_prompt_begins(text, length);
+        reply->job.print_special = conversation.tools || begin == PI2_BEGINS_HEADER; /* marks may be control tokens */
+        reply->thinks = begin == PI2_BEGINS_THOUGHT;
+        reply->takes_one_call = conversation.wants_one_call;
+        is_good = (pi2_reply_parse_answer(reply, begin, conversation.tools) ||
+                   pi2_fault(fault, "no memory for the answer")) &&
+                  (!conversation.demands_call || pi2_tool_form_take(reply, &conversation, fault));
     }
     free(text);
     pi2_conversation_json_free(&conversation);

@@ -71,6 +71,7 @@ void pi2_reply_free(pi2_reply *reply) {
     pi2_reply_free(reply->next);
     pi2_job_free(&reply->job);
     pi2_answer_form_free(reply);
+    free(reply->tool_grammar.data);
     free(reply->prompt);
     pi2_answer_parser_free(reply->parser);
     free(reply->out.data);
@@ -209,6 +210,7 @@ json_t *pi2_token_text_json(const pi2_reply *reply, int32_t token, json_t **byte
 static bool take_part(void *user, const pi2_answer_part *part) {
     pi2_reply *reply = user;
     bool is_taken;
+    if (part->kind == PI2_PART_TOOL && reply->takes_one_call && reply->tool_count) return true;
     if (reply->streams) {
         is_taken = reply->dialect->part(reply, part);
     } else if (part->kind == PI2_PART_CONTENT) {
@@ -451,9 +453,10 @@ enum MHD_Result pi2_reply_send(pi2_reply *reply) {
     return reply->streams ? send_stream(reply) : send_whole(reply);
 }
 
-bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, const json_t *tools) {
+bool pi2_reply_parse_answer(pi2_reply *reply, pi2_answer_begin begin, const json_t *tools) {
     for (pi2_reply *choice = reply; choice; choice = choice->next) {
-        choice->parser = pi2_answer_parser_create(thinks, tools, take_part, choice);
+        choice->parser = pi2_answer_parser_create(begin, tools, take_part, choice);
+        choice->takes_one_call = reply->takes_one_call;
         if (!choice->parser) return false;
     }
     return true;

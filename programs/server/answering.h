@@ -50,6 +50,8 @@ struct pi2_reply {
     int64_t created;
     pi2_grammar *grammar;       /* of the job's sampling; answer_form.h */
     bool thinks;                /* the prompt has begun a thought */
+    pi2_cli_text tool_grammar;  /* of calls that are demanded, whose rule is "pi2-calls"; empty: none are */
+    bool takes_one_call;        /* others are left out */
     pi2_answer_parser *parser;
     pi2_cli_text out;            /* of a stream, what is to be sent */
     size_t out_sent;
@@ -81,7 +83,7 @@ bool pi2_reply_event(pi2_reply *reply, const char *name, json_t *value);
 bool pi2_reply_line(pi2_reply *reply, json_t *value); /* NDJSON */
 
 /** Has thinking and calls of `tools` (NULL: none) parted from the answer. False: no memory. */
-bool pi2_reply_parse_answer(pi2_reply *reply, bool thinks, const json_t *tools);
+bool pi2_reply_parse_answer(pi2_reply *reply, pi2_answer_begin begin, const json_t *tools);
 
 /** Shared by dialects. */
 const char *pi2_reply_model(const pi2_reply *reply);

@@ -134,16 +134,32 @@ static bool take_tools(const json_t *body, pi2_conversation_json *out, pi2_reque
     return true;
 }
 
+/** "none", "auto", "required", or the tool that is to be called. */
+static bool read_choice(const json_t *choice, pi2_conversation_json *out, pi2_request_fault *fault) {
+    const char *word = json_string_value(choice), *type = text_of(choice, "type");
+    const json_t *function = json_object_get(choice, "function");
+    if (!choice || json_is_null(choice) || (word && strcmp(word, "auto") == 0)) return true;
+    if (word && strcmp(word, "none") == 0) {
+        json_decref(out->tools);
+        out->tools = NULL;
+        return true;
+    }
+    const bool is_named = strcmp(type, "function") == 0 || (json_is_object(choice) && function && !*type);
+    if (is_named) out->tool_name = text_of(json_is_object(function) ? function : choice, "name");
+    else if (!word || strcmp(word, "required") != 0) {
+        return pi2_fault(fault, "'tool_choice' can be \"auto\", \"none\", \"required\" or a function here");
+    }
+    out->demands_call = true;
+    return out->tools || pi2_fault(fault, "'tool_choice' demands a call, and there are no 'tools'");
+}
+
 bool pi2_conversation_from_openai(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
     const json_t *messages = json_object_get(body, "messages"), *choice = json_object_get(body, "tool_choice");
     if (!check_messages(messages, fault) || !take_tools(body, out, fault)) return false;
-    if (json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0) {
-        json_decref(out->tools);
-        out->tools = NULL;
-    } else if (choice && !json_is_null(choice) &&
-               !(json_is_string(choice) && strcmp(json_string_value(choice), "auto") == 0)) {
-        return pi2_fault(fault, "'tool_choice' can be \"auto\" or \"none\" here");
-    }
+    if (!read_choice(choice, out, fault)) return false;
+    bool takes_many = true;
+    if (!pi2_field_flag(body, "parallel_tool_calls", &takes_many, fault)) return false;
+    out->wants_one_call = !takes_many;
     out->messages = json_array();
     for (size_t i = 0; i < json_array_size(messages); i++) {
         if (!add_openai_message(out, json_array_get(messages, i), fault)) return false;
@@ -222,8 +238,15 @@ static bool add_user(json_t *messages, const json_t *blocks, pi2_request_fault *
 static bool take_anthropic_tools(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
     const json_t *tools = json_object_get(body, "tools"), *choice = json_object_get(body, "tool_choice");
     const char *type = text_of(choice, "type");
-    if (*type && strcmp(type, "auto") != 0 && strcmp(type, "none") != 0) {
-        return pi2_fault(fault, "'tool_choice' can be of type \"auto\" or \"none\" here");
+    const bool is_named = strcmp(type, "tool") == 0;
+    out->demands_call = is_named || strcmp(type, "any") == 0;
+    if (*type && !out->demands_call && strcmp(type, "auto") != 0 && strcmp(type, "none") != 0) {
+        return pi2_fault(fault, "'tool_choice' of type '%s' is not supported here", type);
+    }
+    if (is_named) out->tool_name = text_of(choice, "name");
+    out->wants_one_call = json_is_true(json_object_get(choice, "disable_parallel_tool_use"));
+    if (out->demands_call && !json_array_size(tools)) {
+        return pi2_fault(fault, "'tool_choice' demands a call, and there are no 'tools'");
     }
     if (!json_array_size(tools) || strcmp(type, "none") == 0) return true;
     out->tools = json_array();
@@ -279,7 +302,10 @@ bool pi2_conversation_from_anthropic(const json_t *body, pi2_conversation_json *
 bool pi2_conversation_from_ollama(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
     json_t *messages = json_object_get(body, "messages");
     const json_t *think = json_object_get(body, "think");
-    if (!check_messages(messages, fault) || !take_tools(body, out, fault)) return false;
+    if (!check_messages(messages, fault) || !take_tools(body, out, fault) ||
+        !read_choice(json_object_get(body, "tool_choice"), out, fault)) {
+        return false;
+    }
     for (size_t i = 0; i < json_array_size(messages); i++) {
         if (pi2_field_is_set(json_array_get(messages, i), "images")) {
             return pi2_fault(fault, "message %zu has images, which this model does not read", i);

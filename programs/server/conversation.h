@@ -12,6 +12,8 @@ typedef struct pi2_conversation_json {
     size_t json_room; /* set before: bytes that JSON within the request's texts may take beside the body */
     json_t *messages, *tools;
     json_t *variables; /* of the request, an object; NULL: none */
+    bool demands_call, wants_one_call; /* "tool_choice" demands one; no two in one answer */
+    const char *tool_name; /* of the tool that is demanded, borrowed from the request; NULL: any */
 } pi2_conversation_json;
 void pi2_conversation_json_free(pi2_conversation_json *conversation);
 

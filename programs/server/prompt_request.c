@@ -6,8 +6,7 @@
 
 enum { TEXT_BYTES = 4096, TEXT_BYTES_PER_TOKEN = 16 }; /* of a prompt at most: as of a conversation */
 
-/** The server's own variables of the template, over which the request's go; "" : none; NULL: a fault was noted. */
-static char *merge_variables(const pi2_exchange *exchange, const json_t *variables, pi2_request_fault *fault) {
+char *pi2_prompt_variables(const pi2_exchange *exchange, const json_t *variables, pi2_request_fault *fault) {
     const char *own = exchange->server->settings->template_kwargs;
     json_t *all = own ? json_loads(own, 0, NULL) : json_object();
     if (!all || (variables && json_object_update(all, (json_t *)(uintptr_t)variables) != 0)) {
@@ -27,7 +26,7 @@ bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_j
         return pi2_fault(fault, "the model %s has no chat template: the server can be given one (--chat-template), and "
                          "/v1/completions needs none", exchange->server->settings->alias);
     }
-    char *variables = merge_variables(exchange, conversation->variables, fault);
+    char *variables = pi2_prompt_variables(exchange, conversation->variables, fault);
     if (!variables) return false;
     char *messages = json_dumps(conversation->messages, JSON_COMPACT);
     char *tools = conversation->tools ? json_dumps(conversation->tools, JSON_COMPACT) : NULL;

@@ -5,6 +5,9 @@
 #include "answering.h"
 #include "conversation.h"
 
+/** The server's own variables of the template, over which the request's go, as JSON text that the caller frees; "":
+ *  none; NULL: a fault was noted. */
+char *pi2_prompt_variables(const pi2_exchange *exchange, const json_t *variables, pi2_request_fault *fault);
 /** Of a conversation, through the chat template. text_out: what the template wrote, malloc'd. tokens_out: NULL: none
  *  are wanted. */
 bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_json *conversation, char **text_out,

@@ -6,53 +6,27 @@
 #include <string.h>
 
 #include "cli/json_bounds.h"
+#include "tool_call_texts.h"
 
 enum { ANSWER_JSON_BYTES = 4 << 20 }; /* that the calls of an answer may take, parsed: a model writes what it is told */
 
 static const char args_mark[] = "[ARGS]", again_mark[] = "[TOOL_CALLS]", function_begin[] = "<function=",
-                  function_end[] = "</function>", parameter_begin[] = "<parameter=", parameter_end[] = "</parameter>";
-
-/** What is left of the text. */
-typedef struct text_rest {
-    const char *text;
-    size_t length;
-} text_rest;
-
-static void skip(text_rest *rest, size_t count) {
-    rest->text += count;
-    rest->length -= count;
-}
-
-static void skip_space(text_rest *rest, const char *also) {
-    while (rest->length && (strchr(" \n\r\t", *rest->text) || strchr(also, *rest->text))) skip(rest, 1);
-}
-
-static bool begins_with(const text_rest *rest, const char *mark) {
-    return rest->length >= strlen(mark) && memcmp(rest->text, mark, strlen(mark)) == 0;
-}
-
-/** The text up to the mark, and the rest moved past it. False: the mark is not there. */
-static bool take_until(text_rest *rest, const char *mark, text_rest *before_out) {
-    for (size_t i = 0; i + strlen(mark) <= rest->length; i++) {
-        if (memcmp(rest->text + i, mark, strlen(mark)) != 0) continue;
-        *before_out = (text_rest){rest->text, i};
-        skip(rest, i + strlen(mark));
-        return true;
-    }
-    return false;
-}
+                  function_end[] = "</function>",
+                  deepseek_begin[] = "<\xef\xbd\x9ctool\xe2\x96\x81" "call\xe2\x96\x81" "begin\xef\xbd\x9c>",
+                  parameter_begin[] = "<parameter=", parameter_end[] = "</parameter>";
 
 static bool is_within_bounds(const char *text, size_t length) {
     const pi2_json_bounds bounds = pi2_json_measure(text, length);
     return bounds.depth <= PI2_JSON_DEPTH && bounds.memory <= ANSWER_JSON_BYTES;
 }
 
-/** Adds a call of {name, arguments}; takes the arguments over. NULL of them: none were given. */
-static bool add_call(json_t *calls, json_t *name, json_t *arguments) {
+bool pi2_add_call(json_t *calls, json_t *name, json_t *arguments) {
     char *text = NULL;
     if (json_is_string(arguments)) {
         const char *inner = json_string_value(arguments); /* JSON within a text, as the API itself has it */
-        if (is_within_bounds(inner, strlen(inner))) text = strdup(inner);
+        json_t *object = is_within_bounds(inner, strlen(inner)) ? json_loads(inner, 0, NULL) : NULL;
+        if (json_is_object(object)) text = strdup(inner);
+        json_decref(object);
     } else if (!arguments || json_is_object(arguments)) {
         text = arguments ? json_dumps(arguments, JSON_COMPACT) : strdup("{}");
     }
@@ -72,20 +46,19 @@ static bool add_json_call(json_t *calls, json_t *value) {
     if (json_is_object(inner)) value = inner;
     json_t *arguments = json_object_get(value, "arguments");
     if (!arguments) arguments = json_object_get(value, "parameters");
-    return add_call(calls, json_object_get(value, "name"), json_incref(arguments));
+    return pi2_add_call(calls, json_object_get(value, "name"), json_incref(arguments));
 }
 
-/** The JSON value that the rest begins with. */
-static json_t *take_json(text_rest *rest) {
+json_t *pi2_rest_take_json(pi2_text_rest *rest) {
     json_error_t error;
     if (!is_within_bounds(rest->text, rest->length)) return NULL;
     json_t *value = json_loadb(rest->text, rest->length, JSON_DISABLE_EOF_CHECK, &error);
-    if (value) skip(rest, (size_t)error.position);
+    if (value) pi2_rest_skip(rest, (size_t)error.position);
     return value;
 }
 
-static bool read_json_calls(text_rest *rest, json_t *calls) {
-    json_t *value = take_json(rest);
+static bool read_json_calls(pi2_text_rest *rest, json_t *calls) {
+    json_t *value = pi2_rest_take_json(rest);
     bool is_call = json_is_object(value) && add_json_call(calls, value);
     if (json_is_array(value)) {
         is_call = json_array_size(value) > 0;
@@ -98,15 +71,15 @@ static bool read_json_calls(text_rest *rest, json_t *calls) {
 }
 
 /* name[ARGS]{...}, or name{...} */
-static bool read_named_call(text_rest *rest, json_t *calls) {
+static bool read_named_call(pi2_text_rest *rest, json_t *calls) {
     size_t length = 0;
     while (length < rest->length && !strchr("[{ \n", rest->text[length])) length++;
     json_t *name = json_stringn(rest->text, length);
-    skip(rest, length);
-    if (begins_with(rest, args_mark)) skip(rest, strlen(args_mark));
-    skip_space(rest, "");
-    json_t *arguments = take_json(rest);
-    const bool is_call = json_is_object(arguments) && add_call(calls, name, json_incref(arguments));
+    pi2_rest_skip(rest, length);
+    if (pi2_rest_begins_with(rest, args_mark)) pi2_rest_skip(rest, strlen(args_mark));
+    pi2_rest_skip_space(rest, "");
+    json_t *arguments = pi2_rest_take_json(rest);
+    const bool is_call = json_is_object(arguments) && pi2_add_call(calls, name, json_incref(arguments));
     json_decref(arguments);
     json_decref(name);
     return is_call;
@@ -141,7 +114,7 @@ json_t *pi2_tool_types(const json_t *tools) {
     return types;
 }
 
-static bool is_typed(const json_t *types, const text_rest *tool, const char *parameter) {
+static bool is_typed(const json_t *types, const pi2_text_rest *tool, const char *parameter) {
     const char *name;
     json_t *parameters;
     json_object_foreach((json_t *)(uintptr_t)types, name, parameters) {
@@ -153,8 +126,8 @@ static bool is_typed(const json_t *types, const text_rest *tool, const char *par
 }
 
 /** A text as the JSON that a parameter with a type has; a text where it has none, or this is no JSON. */
-static json_t *typed_value(text_rest value, bool has_type) {
-    if (value.length && *value.text == '\n') skip(&value, 1);
+static json_t *typed_value(pi2_text_rest value, bool has_type) {
+    if (value.length && *value.text == '\n') pi2_rest_skip(&value, 1);
     if (value.length && value.text[value.length - 1] == '\n') value.length--;
     json_t *typed = NULL;
     if (has_type && is_within_bounds(value.text, value.length)) {
@@ -164,42 +137,52 @@ static json_t *typed_value(text_rest value, bool has_type) {
 }
 
 /* <function=name><parameter=key>value</parameter>...</function>, whose last mark may be cut off */
-static bool read_function(text_rest *rest, const json_t *types, json_t *calls) {
-    text_rest name, key, value;
-    skip(rest, strlen(function_begin));
-    if (!take_until(rest, ">", &name)) return false;
+static bool read_function(pi2_text_rest *rest, const json_t *types, json_t *calls) {
+    pi2_text_rest name, key, value;
+    pi2_rest_skip(rest, strlen(function_begin));
+    if (!pi2_rest_take_until(rest, ">", &name)) return false;
     json_t *arguments = json_object();
     bool is_call = arguments != NULL;
-    skip_space(rest, "");
-    while (is_call && begins_with(rest, parameter_begin)) {
+    pi2_rest_skip_space(rest, "");
+    while (is_call && pi2_rest_begins_with(rest, parameter_begin)) {
         char key_text[256];
-        skip(rest, strlen(parameter_begin));
-        is_call = take_until(rest, ">", &key) && key.length < sizeof key_text &&
-                  take_until(rest, parameter_end, &value);
+        pi2_rest_skip(rest, strlen(parameter_begin));
+        is_call = pi2_rest_take_until(rest, ">", &key) && key.length < sizeof key_text &&
+                  pi2_rest_take_until(rest, parameter_end, &value);
         if (!is_call) break;
         memcpy(key_text, key.text, key.length);
         key_text[key.length] = '\0';
         is_call = json_object_set_new(arguments, key_text,
                                       typed_value(value, is_typed(types, &name, key_text))) == 0;
-        skip_space(rest, "");
+        pi2_rest_skip_space(rest, "");
     }
-    if (is_call && begins_with(rest, function_end)) skip(rest, strlen(function_end));
+    if (is_call && pi2_rest_begins_with(rest, function_end)) pi2_rest_skip(rest, strlen(function_end));
     json_t *name_json = json_stringn(name.text, name.length);
-    is_call = is_call && add_call(calls, name_json, json_incref(arguments));
+    is_call = is_call && pi2_add_call(calls, name_json, json_incref(arguments));
     json_decref(arguments);
     json_decref(name_json);
     return is_call;
 }
 
-static bool read_calls(text_rest rest, const json_t *types, json_t *calls) {
-    for (skip_space(&rest, ";,"); rest.length; skip_space(&rest, ";,")) {
+bool pi2_tool_arguments_are_good(const char *text, size_t length) {
+    json_t *object = is_within_bounds(text, length) ? json_loadb(text, length, 0, NULL) : NULL;
+    const bool are_good = json_is_object(object);
+    json_decref(object);
+    return are_good;
+}
+
+static bool read_calls(pi2_text_rest rest, const json_t *types, json_t *calls) {
+    for (pi2_rest_skip_space(&rest, ";,"); rest.length; pi2_rest_skip_space(&rest, ";,")) {
         bool is_call;
-        if (begins_with(&rest, again_mark)) {
-            skip(&rest, strlen(again_mark));
+        if (pi2_rest_begins_with(&rest, again_mark)) {
+            pi2_rest_skip(&rest, strlen(again_mark));
             continue;
         }
-        if (*rest.text == '{' || *rest.text == '[') is_call = read_json_calls(&rest, calls);
-        else if (begins_with(&rest, function_begin)) is_call = read_function(&rest, types, calls);
+        if (pi2_rest_is_python(&rest)) is_call = pi2_read_python_calls(&rest, calls);
+        else if (pi2_rest_begins_with(&rest, "call:")) is_call = pi2_read_gemma_call(&rest, calls);
+        else if (pi2_rest_begins_with(&rest, deepseek_begin)) is_call = pi2_read_deepseek_call(&rest, calls);
+        else if (*rest.text == '{' || *rest.text == '[') is_call = read_json_calls(&rest, calls);
+        else if (pi2_rest_begins_with(&rest, function_begin)) is_call = read_function(&rest, types, calls);
         else is_call = read_named_call(&rest, calls);
         if (!is_call) return false;
     }
@@ -209,7 +192,7 @@ static bool read_calls(text_rest rest, const json_t *types, json_t *calls) {
 bool pi2_tool_calls_read(const char *text, size_t length, const json_t *types, pi2_part_taker *taker, void *user,
                          bool *taken_out) {
     json_t *calls = json_array();
-    const bool has_calls = read_calls((text_rest){text, length}, types, calls);
+    const bool has_calls = read_calls((pi2_text_rest){text, length}, types, calls);
     *taken_out = true;
     for (size_t i = 0; has_calls && *taken_out && i < json_array_size(calls); i++) {
         const json_t *call = json_array_get(calls, i), *arguments = json_object_get(call, "arguments");

@@ -10,11 +10,14 @@
  * and schemas may be long. NULL: no memory.
  */
 json_t *pi2_tool_types(const json_t *tools);
+/** Whether this is the JSON object of a call's arguments, within bounds. */
+bool pi2_tool_arguments_are_good(const char *text, size_t length);
 /**
  * Reads what lies between a call's marks: JSON with "name" and "arguments" or "parameters", one, a list, or several
  * behind each other (Hermes, Qwen, Mistral, Llama 3); name[ARGS]{...} (Mistral); <function=name><parameter=key>value
- * (Qwen3-Coder), whose values get their types from pi2_tool_types. Every call goes to the taker, unless all the
- * text is not made of calls: false then, and nothing was taken. *taken_out: what the taker said.
+ * (Qwen3-Coder), whose values get their types from pi2_tool_types; and the forms of tool_call_texts.h. Every call goes
+ * to the taker, unless all the text is not made of calls: false then, and nothing was taken. *taken_out: what the taker
+ * said.
  */
 bool pi2_tool_calls_read(const char *text, size_t length, const json_t *types, pi2_part_taker *taker, void *user,
                          bool *taken_out);

@@ -357,20 +357,20 @@ static const char common_rules[] =
     " [dD] ([0-7] hex hex | [89abAB] hex hex \"\\\\u\" [dD] [c-fC-F] hex hex)\n"
     "hex ::= [0-9a-fA-F]\n";
 
-static pi2_status write_schema(pi2_schema_writer *writer) {
+/** A schema's rules, of which "root-N" is the whole. */
+static pi2_status write_schema(pi2_schema_writer *writer, size_t index) {
     static const pi2_schema_place top = {NULL, "#", 0};
     uint32_t rule;
+    json_decref(writer->refs);
+    writer->refs = json_object();
     if (!writer->refs) return pi2_fail(PI2_ERR_MEMORY, "no memory for a schema");
     PI2_TRY(pi2_schema_rule(writer, writer->root, &top, &rule));
-    pi2_schema_add(&writer->out, "root ::= r%u\n", rule);
-    pi2_schema_add_bytes(&writer->out, common_rules, sizeof common_rules - 1);
-    if (!writer->out.has_failed) return PI2_OK;
-    return pi2_fail(PI2_ERR_UNSUPPORTED, "the JSON schema's grammar is too large, or there is no memory for it");
+    pi2_schema_add(&writer->out, "root-%zu ::= r%u\n", index, rule);
+    return PI2_OK;
 }
 
-pi2_status pi2_schema_to_gbnf(const char *schema, size_t length, char **gbnf_out) {
+static pi2_status read_schema(pi2_schema_writer *writer, const char *schema, size_t length, size_t index) {
     json_error_t error;
-    *gbnf_out = NULL;
     if (length > PI2_GRAMMAR_TEXT_BYTES) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "the JSON schema has %zu bytes, %zu are read", length,
                         PI2_GRAMMAR_TEXT_BYTES);
@@ -380,20 +380,47 @@ pi2_status pi2_schema_to_gbnf(const char *schema, size_t length, char **gbnf_out
         return pi2_fail(PI2_ERR_FORMAT, "the JSON schema is no JSON: line %d, column %d: %s", error.line, error.column,
                         error.text);
     }
-    pi2_schema_writer writer = {.root = root, .refs = json_object()};
-    const pi2_status status = write_schema(&writer);
-    if (status == PI2_OK) *gbnf_out = writer.out.data;
-    else free(writer.out.data);
-    json_decref(writer.refs);
+    writer->root = root;
+    const pi2_status status = write_schema(writer, index);
+    writer->root = NULL;
     json_decref(root);
     return status;
 }
 
+/** Behind the rules of all schemas: those that they share. */
+static pi2_status finish(pi2_schema_writer *writer, size_t count) {
+    pi2_schema_add(&writer->out, "root ::= root-0");
+    for (size_t i = 1; i < count; i++) pi2_schema_add(&writer->out, " | root-%zu", i);
+    pi2_schema_add(&writer->out, "\n");
+    pi2_schema_add_bytes(&writer->out, common_rules, sizeof common_rules - 1);
+    if (!writer->out.has_failed) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "the JSON schema's grammar is too large, or there is no memory for it");
+}
+
+pi2_status pi2_schemas_to_gbnf(const char *const *schemas, size_t count, char **gbnf_out) {
+    pi2_schema_writer writer = {.root = NULL};
+    pi2_status status = count ? PI2_OK : pi2_fail(PI2_ERR_INVALID, "there is no schema");
+    *gbnf_out = NULL;
+    for (size_t i = 0; status == PI2_OK && i < count; i++) {
+        status = read_schema(&writer, schemas[i], strlen(schemas[i]), i);
+    }
+    if (status == PI2_OK) status = finish(&writer, count);
+    if (status == PI2_OK) *gbnf_out = writer.out.data;
+    else pi2_schema_text_free(&writer.out);
+    json_decref(writer.refs);
+    return status;
+}
+
 pi2_status pi2_grammar_from_schema(const char *schema, size_t length, pi2_grammar **grammar_out) {
-    char *text;
+    pi2_schema_writer writer = {.root = NULL};
     *grammar_out = NULL;
-    PI2_TRY(pi2_schema_to_gbnf(schema, length, &text));
-    const pi2_status status = pi2_grammar_parse(text, strlen(text), NULL, grammar_out);
-    free(text);
-    return status == PI2_OK ? PI2_OK : pi2_fail_prefix(status, "the JSON schema");
+    pi2_status status = read_schema(&writer, schema, length, 0);
+    if (status == PI2_OK) status = finish(&writer, 1);
+    if (status == PI2_OK) {
+        status = pi2_grammar_parse(writer.out.data, writer.out.length, NULL, grammar_out);
+        if (status != PI2_OK) (void)pi2_fail_prefix(status, "the JSON schema");
+    }
+    pi2_schema_text_free(&writer.out);
+    json_decref(writer.refs);
+    return status;
 }

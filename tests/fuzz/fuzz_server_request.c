@@ -48,7 +48,7 @@ static bool take(void *user, const pi2_answer_part *part) {
 /* All at once and in single bytes gives as much. */
 static size_t parse_answer(const char *text, size_t length, size_t piece, json_t *tools) {
     size_t taken = 0;
-    pi2_answer_parser *parser = pi2_answer_parser_create(length % 2, tools, take, &taken);
+    pi2_answer_parser *parser = pi2_answer_parser_create((pi2_answer_begin)(length % 3), tools, take, &taken);
     require(parser != NULL);
     for (size_t i = 0; i < length; i += piece) {
         require(pi2_answer_parser_add(parser, text + i, length - i < piece ? length - i : piece));

@@ -20,60 +20,105 @@ static const char tools_text[] =
 
 #define DEEP "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[" /* a level more than is parsed */
 
+#define CONTENT PI2_BEGINS_CONTENT
+#define THOUGHT PI2_BEGINS_THOUGHT
+#define HEADER PI2_BEGINS_HEADER
+
+#define DS(words) "<\xef\xbd\x9ctool\xe2\x96\x81" words "\xef\xbd\x9c>"
+#define DS_CALLS DS("calls\xe2\x96\x81" "begin") DS("call\xe2\x96\x81" "begin")
+#define DS_END DS("call\xe2\x96\x81" "end") DS("calls\xe2\x96\x81" "end")
+
 static const struct example {
-    bool thinks, has_tools;
+    pi2_answer_begin begins;
+    bool has_tools;
     const char *text, *parts;
 } examples[] = {
-    {false, false, "Plain <b>text</b>.", "C(Plain <b>text</b>.)"},
-    {false, false, "", ""},
-    {false, false, "  led by space", "C(  led by space)"},
-    {false, false, "<think>\nHm.\n</think>\n\nYes.", "R(Hm.)C(Yes.)"},
-    {false, false, "\n<think>a</think>b", "R(a)C(b)"},
-    {false, false, "<think>never ends", "R(never ends)"},
-    {false, false, "<think></think>\n\nb <think> c", "C(b <think> c)"},
-    {false, false, "say <think>x</think>", "C(say <think>x</think>)"},
-    {false, false, "<thin", "C(<thin)"},
-    {false, false, "<thinker>", "C(<thinker>)"},
-    {true, false, "Hm </thin k> so\n</think>\nYes", "R(Hm </thin k> so)C(Yes)"},
-    {true, false, "only thought", "R(only thought)"},
-    {true, false, "a</think>", "R(a)"},
+    {CONTENT, false, "Plain <b>text</b>.", "C(Plain <b>text</b>.)"},
+    {CONTENT, false, "", ""},
+    {CONTENT, false, "  led by space", "C(  led by space)"},
+    {CONTENT, false, "<think>\nHm.\n</think>\n\nYes.", "R(Hm.)C(Yes.)"},
+    {CONTENT, false, "\n<think>a</think>b", "R(a)C(b)"},
+    {CONTENT, false, "<think>never ends", "R(never ends)"},
+    {CONTENT, false, "<think></think>\n\nb <think> c", "C(b <think> c)"},
+    {CONTENT, false, "say <think>x</think>", "C(say <think>x</think>)"},
+    {CONTENT, false, "<thin", "C(<thin)"},
+    {CONTENT, false, "<thinker>", "C(<thinker>)"},
+    {THOUGHT, false, "Hm </thin k> so\n</think>\nYes", "R(Hm </thin k> so)C(Yes)"},
+    {THOUGHT, false, "only thought", "R(only thought)"},
+    {THOUGHT, false, "a</think>", "R(a)"},
     /* Calls are text where no tools were offered. */
-    {false, false, "<tool_call>\n{\"name\":\"add\",\"arguments\":{}}\n</tool_call>",
+    {CONTENT, false, "<tool_call>\n{\"name\":\"add\",\"arguments\":{}}\n</tool_call>",
      "C(<tool_call>\n{\"name\":\"add\",\"arguments\":{}}\n</tool_call>)"},
     /* Hermes and Qwen */
-    {false, true, "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1}}\n</tool_call>", "T(add {\"a\":1})"},
-    {false, true, "I will.\n<tool_call>{\"name\":\"add\",\"arguments\":{}}</tool_call>\n"
+    {CONTENT, true, "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1}}\n</tool_call>", "T(add {\"a\":1})"},
+    {CONTENT, true, "I will.\n<tool_call>{\"name\":\"add\",\"arguments\":{}}</tool_call>\n"
                   "<tool_call>{\"name\":\"b\",\"arguments\":{}}</tool_call>", "C(I will.\n)T(add {})C(\n)T(b {})"},
-    {false, true, "<think>t</think>\n\n<tool_call>{\"name\":\"add\"}</tool_call>", "R(t)T(add {})"},
-    {false, true, "<tool_call>{\"name\":\"add\",\"arguments\":\"{\\\"a\\\":2}\"}", "T(add {\"a\":2})"},
-    {false, true, "<tool_call>{\"name\":\"add\",\"arguments\":\"" DEEP "\"}</tool_call>",
+    {CONTENT, true, "<think>t</think>\n\n<tool_call>{\"name\":\"add\"}</tool_call>", "R(t)T(add {})"},
+    {CONTENT, true, "<tool_call>{\"name\":\"add\",\"arguments\":\"{\\\"a\\\":2}\"}", "T(add {\"a\":2})"},
+    {CONTENT, true, "<tool_call>{\"name\":\"add\",\"arguments\":\"" DEEP "\"}</tool_call>",
      "C(<tool_call>{\"name\":\"add\",\"arguments\":\"" DEEP "\"}</tool_call>)"},
-    {false, true, "<tool_call>{\"name\": 5}</tool_call> ok", "C(<tool_call>{\"name\": 5}</tool_call> ok)"},
-    {false, true, "<tool_call>no json</tool_call>", "C(<tool_call>no json</tool_call>)"},
-    {false, true, "<tool_call>{\"name\":\"add\"", "C(<tool_call>{\"name\":\"add\")"},
-    {false, true, "<tool", "C(<tool)"},
+    {CONTENT, true, "<tool_call>{\"name\": 5}</tool_call> ok", "C(<tool_call>{\"name\": 5}</tool_call> ok)"},
+    {CONTENT, true, "<tool_call>no json</tool_call>", "C(<tool_call>no json</tool_call>)"},
+    {CONTENT, true, "<tool_call>{\"name\":\"add\"", "C(<tool_call>{\"name\":\"add\")"},
+    {CONTENT, true, "<tool", "C(<tool)"},
     /* Qwen3-Coder: types come from the schema, where it has them */
-    {false, true, "<tool_call>\n<function=add>\n<parameter=a>\n12\n</parameter>\n<parameter=s>\n12\n</parameter>\n"
+    {CONTENT, true, "<tool_call>\n<function=add>\n<parameter=a>\n12\n</parameter>\n<parameter=s>\n12\n</parameter>\n"
                   "<parameter=l>\n[1, 2]\n</parameter>\n<parameter=x>\ntwo\nlines\n</parameter>\n</function>\n"
                   "</tool_call>",
      "T(add {\"a\":12,\"s\":\"12\",\"l\":[1,2],\"x\":\"two\\nlines\"})"},
-    {false, true, "<function=add>\n</function>", "T(add {})"},
-    {false, true, "\n\t<function=add", "C(<function=add)"}, /* space before what may become a call waits too */
-    {false, true, "\n<tool_call>{\"name\":\"add\"}</tool_call>\n<tool_call>{\"name\":\"b\"}</tool_call>\n",
+    {CONTENT, true, "<function=add>\n</function>", "T(add {})"},
+    {CONTENT, true, "\n\t<function=add", "C(<function=add)"}, /* space before what may become a call waits too */
+    {CONTENT, true, "\n<tool_call>{\"name\":\"add\"}</tool_call>\n<tool_call>{\"name\":\"b\"}</tool_call>\n",
      "T(add {})T(b {})"},
-    {false, true, "<function=add><parameter=a>1", "C(<function=add><parameter=a>1)"},
+    {CONTENT, true, "<function=add><parameter=a>1", "C(<function=add><parameter=a>1)"},
     /* Mistral, the older form and the newer */
-    {false, true, "[TOOL_CALLS][{\"name\":\"add\",\"arguments\":{\"a\":1}},{\"name\":\"b\",\"arguments\":{}}]",
+    {CONTENT, true, "[TOOL_CALLS][{\"name\":\"add\",\"arguments\":{\"a\":1}},{\"name\":\"b\",\"arguments\":{}}]",
      "T(add {\"a\":1})T(b {})"},
-    {false, true, "[TOOL_CALLS]add[ARGS]{\"a\": 1}[TOOL_CALLS]b{}", "T(add {\"a\":1})T(b {})"},
-    {false, true, "[TOOL_CALLS]add", "C([TOOL_CALLS]add)"},
+    {CONTENT, true, "[TOOL_CALLS]add[ARGS]{\"a\": 1}[TOOL_CALLS]b{}", "T(add {\"a\":1})T(b {})"},
+    {CONTENT, true, "[TOOL_CALLS]add", "C([TOOL_CALLS]add)"},
     /* Llama 3 */
-    {false, true, "{\"name\": \"add\", \"parameters\": {\"a\": 1}}", "T(add {\"a\":1})"},
-    {false, true, "<|python_tag|>{\"name\":\"add\",\"parameters\":{}}; {\"name\":\"b\",\"parameters\":{}}",
+    {CONTENT, true, "{\"name\": \"add\", \"parameters\": {\"a\": 1}}", "T(add {\"a\":1})"},
+    {CONTENT, true, "<|python_tag|>{\"name\":\"add\",\"parameters\":{}}; {\"name\":\"b\",\"parameters\":{}}",
      "T(add {})T(b {})"},
-    {false, true, "{\"answer\": 42}", "C({\"answer\": 42})"},
-    {false, true, "See {\"name\":\"add\",\"parameters\":{}}", "C(See {\"name\":\"add\",\"parameters\":{}})"},
-    {false, true, "{{{{", "C({{{{)"},
+    {CONTENT, true, "{\"answer\": 42}", "C({\"answer\": 42})"},
+    {CONTENT, true, "See {\"name\":\"add\",\"parameters\":{}}", "C(See {\"name\":\"add\",\"parameters\":{}})"},
+    {CONTENT, true, "{{{{", "C({{{{)"},
+    /* Arguments within a text are JSON, or this is no call. */
+    {CONTENT, true, "<tool_call>{\"name\":\"add\",\"arguments\":\"no JSON\"}</tool_call>",
+     "C(<tool_call>{\"name\":\"add\",\"arguments\":\"no JSON\"}</tool_call>)"},
+    /* Gemma 4 */
+    {CONTENT, true, "<|tool_call>call:add{a:1,s:<|\"|>x, \"y\"<|\"|>,l:[true,{<|\"|>k<|\"|>:-0.5}]}<tool_call|>",
+     "T(add {\"a\":1,\"s\":\"x, \\\"y\\\"\",\"l\":[true,{\"k\":-0.5}]})"},
+    {CONTENT, true, "ok <|tool_call>call:add{}<tool_call|><|tool_call>call:b{}<tool_call|>", "C(ok )T(add {})T(b {})"},
+    {CONTENT, true, "<|tool_call>call:add{a:<|\"|>x<tool_call|>", "C(<|tool_call>call:add{a:<|\"|>x<tool_call|>)"},
+    {CONTENT, true, "<|tool_call>call:add{a:1", "C(<|tool_call>call:add{a:1)"},
+    /* LFM2 */
+    {CONTENT, true, "<|tool_call_start|>[add(a=1, s='it\\'s \"x\"'), b(l=[None, True, {'k': 2.5}])]<|tool_call_end|>ok",
+     "T(add {\"a\":1,\"s\":\"it's \\\"x\\\"\"})T(b {\"l\":[null,true,{\"k\":2.5}]})C(ok)"},
+    {CONTENT, true, "<|tool_call_start|>[{\"name\": \"add\", \"arguments\": {}}]<|tool_call_end|>", "T(add {})"},
+    {CONTENT, true, "<|tool_call_start|>[add(a=1]<|tool_call_end|>",
+     "C(<|tool_call_start|>[add(a=1]<|tool_call_end|>)"},
+    {CONTENT, true, "<|tool_call_start|>[add(a=x)]<|tool_call_end|>",
+     "C(<|tool_call_start|>[add(a=x)]<|tool_call_end|>)"},
+    /* DeepSeek V3.1 and R1 */
+    {CONTENT, true, "So:" DS_CALLS "add" DS("sep") "{\"a\": 1}" DS_END, "C(So:)T(add {\"a\":1})"},
+    {CONTENT, true, DS_CALLS "function" DS("sep") "add\n```json\n{\"a\": 1}\n```" DS_END, "T(add {\"a\":1})"},
+    {CONTENT, true, DS_CALLS "add" DS("sep") "{\"a\"", "C(" DS_CALLS "add" DS("sep") "{\"a\")"},
+    /* gpt-oss */
+    {HEADER, false, "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.",
+     "R(Hm.)C(Yes.)"},
+    {HEADER, true, "<|channel|>commentary to=functions.add <|constrain|>json<|message|>{\"a\": 1}<|call|>",
+     "T(add {\"a\": 1})"},
+    {HEADER, true, " to=functions.add<|channel|>commentary json<|message|>{}", "T(add {})"},
+    {HEADER, true, "<|channel|>commentary<|message|>I will.<|end|><|start|>assistant<|channel|>commentary "
+                   "to=functions.b<|message|>{}<|call|>", "C(I will.)T(b {})"},
+    {HEADER, true, "<|channel|>commentary to=functions.add<|message|>{\"a\"",
+     "C(<|channel|>commentary to=functions.add<|message|>{\"a\")"},
+    {HEADER, false, "<|channel|>commentary to=functions.add<|message|>{}", "C({})"},
+    {HEADER, false, "Plain <|text", "C(Plain <|text)"},
+    {HEADER, false, "<|channel|>fin", "C(<|channel|>fin)"},
+    {HEADER, false, "<|channel|>final<|message|>a<|e", "C(a<|e)"},
+    {HEADER, false, "<|channel|>final<|message|>a<|return|>", "C(a)"},
 };
 
 /* What came out: neighbours of one kind are one part, as their cut says nothing. */
@@ -102,7 +147,7 @@ static bool take(void *user, const pi2_answer_part *part) {
 
 static void parse(const struct example *example, json_t *tools, size_t piece, record *out) {
     *out = (record){.text = ""};
-    pi2_answer_parser *parser = pi2_answer_parser_create(example->thinks, example->has_tools ? tools : NULL, take, out);
+    pi2_answer_parser *parser = pi2_answer_parser_create(example->begins, example->has_tools ? tools : NULL, take, out);
     assert_non_null(parser);
     const size_t length = strlen(example->text);
     for (size_t i = 0; i < length; i += piece) {
@@ -143,7 +188,7 @@ static void test_large_calls_are_content(void **state) {
     json_t *tools = json_array();
     for (size_t count = 4000; count <= 16000; count += 12000) {
         size_t parts[3] = {0};
-        pi2_answer_parser *parser = pi2_answer_parser_create(false, tools, count_parts, parts);
+        pi2_answer_parser *parser = pi2_answer_parser_create(PI2_BEGINS_CONTENT, tools, count_parts, parts);
         assert_non_null(parser);
         assert_true(pi2_answer_parser_add(parser, begin, strlen(begin)));
         for (size_t i = 0; i < count; i++) assert_true(pi2_answer_parser_add(parser, ",{}", 3));
@@ -160,7 +205,7 @@ static void test_tools_are_not_kept(void **state) {
     (void)state;
     record out = {.text = ""};
     json_t *tools = json_loads(tools_text, 0, NULL), *tool = json_array_get(tools, 0);
-    pi2_answer_parser *parser = pi2_answer_parser_create(false, tools, take, &out);
+    pi2_answer_parser *parser = pi2_answer_parser_create(PI2_BEGINS_CONTENT, tools, take, &out);
     assert_non_null(parser);
     assert_int_equal(tools->refcount, 1);
     assert_int_equal(tool->refcount, 1);
@@ -181,24 +226,27 @@ static bool refuse(void *user, const pi2_answer_part *part) {
 static void test_refusing_taker_ends(void **state) {
     (void)state;
     int count = 0;
-    pi2_answer_parser *parser = pi2_answer_parser_create(false, NULL, refuse, &count);
+    pi2_answer_parser *parser = pi2_answer_parser_create(PI2_BEGINS_CONTENT, NULL, refuse, &count);
     assert_false(pi2_answer_parser_add(parser, "a", 1));
     assert_int_equal(count, 1);
     pi2_answer_parser_free(parser);
 }
 
-static void test_prompt_thinks(void **state) {
+static pi2_answer_begin begin_of(const char *prompt) { return pi2_prompt_begins(prompt, strlen(prompt)); }
+
+static void test_prompt_begins(void **state) {
     (void)state;
-    assert_true(pi2_prompt_thinks("<|im_start|>assistant\n<think>\n", 30));
-    assert_false(pi2_prompt_thinks("<think>\n\n</think>\n\n", 19));
-    assert_false(pi2_prompt_thinks("think>", 6));
-    assert_false(pi2_prompt_thinks("", 0));
+    assert_int_equal(begin_of("<|im_start|>assistant\n<think>\n"), PI2_BEGINS_THOUGHT);
+    assert_int_equal(begin_of("<think>\n\n</think>\n\n"), PI2_BEGINS_CONTENT);
+    assert_int_equal(begin_of("think>"), PI2_BEGINS_CONTENT);
+    assert_int_equal(begin_of(""), PI2_BEGINS_CONTENT);
+    assert_int_equal(begin_of("<|end|><|start|>assistant"), PI2_BEGINS_HEADER);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_parts), cmocka_unit_test(test_refusing_taker_ends),
                                        cmocka_unit_test(test_tools_are_not_kept),
                                        cmocka_unit_test(test_large_calls_are_content),
-                                       cmocka_unit_test(test_prompt_thinks)};
+                                       cmocka_unit_test(test_prompt_begins)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,16 @@
 command -v python3 >/dev/null || { echo "no python3, which is the client here"; exit 77; }
 
 tiny m layers=1 context=2048 \
-    template='{% for m in messages %}{{ m.content }}{% endfor %}{% if thinks %}<think>{% endif %}'
+    template='{%- for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{% set f = c.function %}
+{%- if form == "mistral" %}[TOOL_CALLS][{"name": "{{ f.name }}"}]
+{%- elif form == "mistral-new" %}[TOOL_CALLS]{{ f.name }}[ARGS]{}
+{%- elif form == "deepseek" %}<｜tool▁call▁begin｜>{{ f.name }}<｜tool▁sep｜>{}
+{%- elif form == "deepseek-r1" %}<｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ f.name }}
+{%- elif form == "harmony" %}<|channel|>commentary
+{%- elif form == "gemma" %}<|tool_call>call:
+{%- elif form == "llama" %}{"name": "{{ f.name }}", "parameters": {}}
+{%- else %}<tool_call>{% endif %}{% endfor %}{% endfor %}
+{%- if thinks %}<think>{% endif %}{% if form == "harmony" %}<|start|>assistant{% endif %}'
 checks=$((checks + 1))
 python3 "$(dirname "$0")/form_clients.py" "$program" "$folder" "$(dirname "$0")/../grammar/schemas.json" ||
     fail "form_clients.py"

@@ -50,8 +50,12 @@ static const struct conversation_example {
     {pi2_conversation_from_openai, "{'messages':[{'role':'user','content':[{'type':'image_url','image_url':{}}]}]}",
      NULL, "'image_url' is not supported", NULL},
     {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'tools':[{}]}", NULL, "tool 0", NULL},
-    {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'tool_choice':'required'}", NULL, "'tool_choice'",
-     NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'tool_choice':'required'}", NULL, "no 'tools'", NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'tools':[{'function':{'name':'f'}}],"
+     "'tool_choice':'x'}", NULL, "'tool_choice' can be", NULL},
+    {pi2_conversation_from_openai, "{'messages':[{'role':'user','content':'a'}],'tools':[{'function':{'name':'f'}}],"
+     "'tool_choice':{'type':'function','function':{'name':'f'}}}", "[{'role':'user','content':'a'}]",
+     "[{'function':{'name':'f'}}]", NULL},
     {pi2_conversation_from_openai, "{'messages':[{'role':'user'}],'chat_template_kwargs':[]}", NULL,
      "must be an object", NULL},
     {pi2_conversation_from_anthropic,
