@@ -84,6 +84,7 @@ static int answer(conversation *chat) {
         pi2_cli_print_report(chat->engine, &generation, pi2_session_seed(chat->session));
         if (generation.prompt_count < generation.prompt_wanted) {
             drop_messages(chat, chat->count - 1); /* an empty answer would be an example to follow */
+            chat->is_behind = true;
             pi2_cli_note("the message was not read to its end and is forgotten");
         } else if (!add_message(chat, "assistant", copy_text(generation.text.data))) {
             code = no_memory();
@@ -124,7 +125,6 @@ static int answer_again(conversation *chat, const char *argument) {
         return PI2_EXIT_OK;
     }
     drop_messages(chat, chat->count - 1);
-    pi2_cli_catch_signals();
     return answer(chat);
 }
 

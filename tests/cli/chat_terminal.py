@@ -218,10 +218,23 @@ def interrupted(shell, editor):
     shell.send("XYZ\r")
     shell.wait_for(b"context  ")
     shell.wait_for(b"> ")
+    counts = []
+    for message in ("", "x" * 15000):  # what was not read to its end is not saved, though the session has tokens of it
+        if message:
+            shell.send(message + "\r")
+            shell.wait_for(b"prompt: ")
+            shell.send("\x03")
+            shell.wait_for(b"is forgotten")
+            shell.wait_for(b"> ")
+        shell.send("/save %s\r" % os.path.join(FOLDER, "stopped.session"))
+        shell.wait_for(b"has 2 messages, ")
+        counts.append(int(shell.wait_for(b" tokens")))
+        shell.wait_for(b"> ")
+    check(counts[1] < counts[0] + 20, "a forgotten message was saved: %r tokens" % counts)  # with what ends the answer
     end_well(shell, "interrupted %s" % editor)
     with open(OUT, "rb") as file:
         got = file.read()
-    right = b"\n" + right_answer("XYZ", "slow.gguf", ["--temp", "0", "-c", "20000", "-b", "16"])
+    right = b"\n" + right_answer("XYZ", "slow.gguf", ["--temp", "0", "-c", "20000", "-b", "16"]) + b"\n"
     check(got == right, "after an interrupted message: %r, not %r" % (got, right))
 
 

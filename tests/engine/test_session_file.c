@@ -264,6 +264,38 @@ static void test_altered_anywhere(void **state) {
     free_holder(&h);
 }
 
+/* Keys and values that are no numbers, in a file that fails afterwards: what is computed next sees nothing of them. */
+static void test_nothing_is_left(void **state) {
+    (void)state;
+    static const pi2_cache_type caches[] = { PI2_CACHE_F16, PI2_CACHE_Q8_0 };
+    int32_t prompt[PROMPT];
+    draw_prompt(prompt);
+    for (size_t c = 0; c < 2; c++) {
+        pi2_engine *engine = open_engine(small_path, &here, caches[c]);
+        const size_t logits_bytes = pi2_engine_get_report(engine)->vocabulary_size * sizeof(float);
+        pi2_session *session = create(engine);
+        float *want = malloc(logits_bytes);
+        assert_non_null(want);
+        append(session, held, 3);
+        memcpy(want, pi2_session_logits(session, 0), logits_bytes);
+        assert_int_equal(pi2_session_truncate(session, 0), PI2_OK);
+        append(session, prompt, PROMPT);
+        save(session, NULL);
+        size_t length = 0;
+        uint8_t *bytes = test_file_read(saved_path, &length);
+        const size_t layers = HEADER + 4 * PROMPT + 8 + logits_bytes + 8;
+        memset(bytes + layers, 0xff, length - layers);
+        test_file_write(copy_path, bytes, length);
+        expect(pi2_session_load(session, copy_path, NULL, NULL), PI2_ERR_FORMAT, "keys and values of layer 0");
+        append(session, held, 3);
+        assert_memory_equal(pi2_session_logits(session, 0), want, logits_bytes);
+        free(bytes);
+        free(want);
+        pi2_session_free(session);
+        pi2_engine_close(engine);
+    }
+}
+
 /* Numbers that somebody made up, whose checksum is right. */
 static void test_made_up_headers(void **state) {
     (void)state;
@@ -394,7 +426,8 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moves), cmocka_unit_test(test_families_move), cmocka_unit_test(test_cut_anywhere),
-        cmocka_unit_test(test_altered_anywhere), cmocka_unit_test(test_made_up_headers), cmocka_unit_test(test_whose),
+        cmocka_unit_test(test_altered_anywhere), cmocka_unit_test(test_nothing_is_left),
+        cmocka_unit_test(test_made_up_headers), cmocka_unit_test(test_whose),
         cmocka_unit_test(test_full_disk),
     };
     return cmocka_run_group_tests_name("session_file", tests, set_up, tear_down);
