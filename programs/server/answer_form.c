@@ -49,7 +49,8 @@ bool pi2_answer_form_read(const json_t *body, pi2_answer_form *form, pi2_request
     const struct { const char *name; const json_t *value; } typed[] = {
         {"response_format", json_object_get(body, "response_format")},
         {"output_format", json_object_get(body, "output_format")},
-        {"output_config.format", json_object_get(config, "format")}};
+        {"output_config.format", json_object_get(config, "format")},
+        {"text.format", json_object_get(json_object_get(body, "text"), "format")}};
     const char *grammar = NULL;
     *form = (pi2_answer_form){NULL, NULL, false};
     if (!pi2_field_text(body, "grammar", &grammar, fault)) return false;

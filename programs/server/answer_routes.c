@@ -4,6 +4,7 @@
 
 #include "answer_form.h"
 #include "prompt_request.h"
+#include "responses_request.h"
 #include "server_routes.h"
 #include "tool_form.h"
 
@@ -84,6 +85,14 @@ static bool read_messages(pi2_reply *reply, const json_t *body, pi2_request_faul
     if (!pi2_field_integer(body, "max_tokens", 1, INT32_MAX, &limit, fault)) return false;
     if (limit == 0) return pi2_fault(fault, "'max_tokens' is missing");
     return take_conversation(reply, body, pi2_conversation_from_anthropic, fault);
+}
+
+static bool read_responses(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
+    if (!pi2_field_integer(body, "max_output_tokens", 1, INT32_MAX, &reply->job.limit, fault)) return false;
+    json_t *chat = pi2_responses_as_chat(body, fault);
+    const bool is_good = chat && take_conversation(reply, chat, pi2_conversation_from_openai, fault);
+    json_decref(chat);
+    return is_good;
 }
 
 static bool read_ollama_options(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
@@ -186,6 +195,10 @@ enum MHD_Result pi2_route_llama(pi2_exchange *exchange) {
 
 enum MHD_Result pi2_route_messages(pi2_exchange *exchange) {
     return generate(exchange, &pi2_dialect_messages, "msg_", false, read_messages);
+}
+
+enum MHD_Result pi2_route_responses(pi2_exchange *exchange) {
+    return generate(exchange, &pi2_dialect_responses, "resp_", false, read_responses);
 }
 
 enum MHD_Result pi2_route_ollama_chat(pi2_exchange *exchange) {

@@ -78,6 +78,7 @@ void pi2_reply_free(pi2_reply *reply) {
     free(reply->content.data);
     free(reply->reasoning.data);
     json_decref(reply->tool_calls);
+    json_decref(reply->items);
     free(reply);
 }
 

@@ -30,7 +30,7 @@ typedef struct pi2_dialect {
 } pi2_dialect;
 
 extern const pi2_dialect pi2_dialect_chat, pi2_dialect_completion, pi2_dialect_llama, pi2_dialect_messages,
-    pi2_dialect_ollama_chat, pi2_dialect_ollama_generate;
+    pi2_dialect_ollama_chat, pi2_dialect_ollama_generate, pi2_dialect_responses;
 
 struct pi2_reply {
     pi2_exchange *exchange;
@@ -60,6 +60,9 @@ struct pi2_reply {
     json_t *tool_calls;          /* array of {id, name, arguments: text} */
     int open_block;              /* Anthropic's stream: kind of the block that is open, or -1 */
     size_t block_count;
+    json_t *items;               /* of a stream of /v1/responses: those that are whole */
+    size_t event_count;          /* the same: events that were written */
+    char item_id[64];            /* the same: of the item that is open */
 };
 
 /** A new reply, which the exchange owns; NULL: no memory. */

@@ -18,6 +18,10 @@ static const char *text_of(const json_t *object, const char *name) {
     return text ? text : "";
 }
 
+static bool is_text_type(const char *type) {
+    return strcmp(type, "text") == 0 || strcmp(type, "input_text") == 0 || strcmp(type, "output_text") == 0;
+}
+
 /** Content that is a text, null, or an array of parts that are texts, as one text. NULL: a fault was noted. */
 static json_t *flat_text(json_t *content, pi2_request_fault *fault) {
     if (json_is_string(content)) return json_incref(content);
@@ -32,7 +36,7 @@ static json_t *flat_text(json_t *content, pi2_request_fault *fault) {
         const json_t *part = json_array_get(content, i), *words = json_object_get(part, "text");
         const char *type = text_of(part, "type");
         if (json_is_string(part)) words = part;
-        if (!json_is_string(words) || (*type && strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0)) {
+        if (!json_is_string(words) || (*type && !is_text_type(type))) {
             is_good = pi2_fault(fault, "content of type '%s' is not supported here: this model reads text",
                                 *type ? type : "unknown");
         } else {

@@ -16,6 +16,7 @@
     FUNCTION(create_response_from_callback) \
     FUNCTION(destroy_response)              \
     FUNCTION(get_connection_info)           \
+    FUNCTION(is_feature_supported)          \
     FUNCTION(lookup_connection_value)       \
     FUNCTION(queue_response)                \
     FUNCTION(set_connection_option)         \
@@ -38,6 +39,7 @@ bool pi2_http_load(const char **reason_out);
 #define MHD_create_response_from_callback pi2_http.create_response_from_callback
 #define MHD_destroy_response pi2_http.destroy_response
 #define MHD_get_connection_info pi2_http.get_connection_info
+#define MHD_is_feature_supported pi2_http.is_feature_supported
 #define MHD_lookup_connection_value pi2_http.lookup_connection_value
 #define MHD_queue_response pi2_http.queue_response
 #define MHD_set_connection_option pi2_http.set_connection_option

@@ -23,7 +23,8 @@
 enum { MOST_KEYS = 64, KEY_FILE_BYTES = 65536 };
 
 typedef struct serve_settings {
-    const char *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs;
+    const char *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs, *certificate,
+        *private_key;
     pi2_cli_texts origins;
     int64_t port, parallel, queue, timeout, limit;
 } serve_settings;
@@ -40,6 +41,10 @@ static const pi2_cli_option serve_options[] = {
      "models' list and the page. Others on this machine can see it: --api-key-file keeps it from them.",
      "LLAMA_API_KEY", 0, 0},
     {"--api-key-file", "FILE", PI2_CLI_TEXT, SERVE(api_key_file), NULL, "Keys from a file, one a line.", NULL, 0, 0},
+    {"--ssl-cert-file", "FILE", PI2_CLI_TEXT, SERVE(certificate), NULL,
+     "HTTPS, with this certificate (PEM; others that lead to a known one behind it).", "LLAMA_ARG_SSL_CERT_FILE", 0, 0},
+    {"--ssl-key-file", "FILE", PI2_CLI_TEXT, SERVE(private_key), NULL, "The certificate's private key (PEM).",
+     "LLAMA_ARG_SSL_KEY_FILE", 0, 0},
     {"--cors-origins", "ORIGIN", PI2_CLI_TEXTS, SERVE(origins), NULL,
      "Web pages of this origin, such as https://example.org, may ask. May be given again. Otherwise only the "
      "server's own.", NULL, 0, 0},
@@ -83,6 +88,7 @@ typedef struct serve_state {
     pi2_cli_prompt_cache_settings prompt_cache;
     pi2_prompt_cache *cache; /* NULL: none */
     char *chat_template, *key_text; /* malloc'd; keys lie in key_text */
+    char *certificate, *private_key; /* the same: PEM texts */
     json_t *alias;                  /* the model's name as UTF-8, which a file's name need not be */
     const char *keys[MOST_KEYS];
     pi2_server_settings server;
@@ -136,6 +142,26 @@ static int read_keys(serve_state *state) {
     return code;
 }
 
+/** The texts by which HTTPS is spoken. */
+static int read_certificate(serve_state *state) {
+    const serve_settings *settings = &state->settings;
+    size_t length = 0;
+    if (!settings->certificate && !settings->private_key) return PI2_EXIT_OK;
+    if (!settings->certificate || !settings->private_key) {
+        return pi2_cli_usage_error("serve: HTTPS needs both --ssl-cert-file and --ssl-key-file");
+    }
+    if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
+        return pi2_cli_usage_error("serve: this libmicrohttpd is built without TLS: put a proxy before the server");
+    }
+    int code = pi2_cli_read_file_start(settings->certificate, KEY_FILE_BYTES, &state->certificate, &length);
+    if (code == PI2_EXIT_OK) {
+        code = pi2_cli_read_file_start(settings->private_key, KEY_FILE_BYTES, &state->private_key, &length);
+    }
+    state->server.certificate = state->certificate;
+    state->server.private_key = state->private_key;
+    return code;
+}
+
 /** What the server needs to know, of the options. */
 static int fill_server(serve_state *state) {
     const serve_settings *settings = &state->settings;
@@ -161,7 +187,8 @@ static int fill_server(serve_state *state) {
                                        "browser on this machine ask");
         }
     }
-    const int code = read_keys(state);
+    int code = read_certificate(state);
+    if (code == PI2_EXIT_OK) code = read_keys(state);
     if (code == PI2_EXIT_OK && server->key_count == 0 && !pi2_server_is_loopback(server->host)) {
         pi2_cli_warn("everybody who reaches %s may ask: --api-key or --api-key-file wants a key of them", server->host);
     }
@@ -206,7 +233,8 @@ static int serve(serve_state *state, pi2_engine_options *options) {
     if (code == PI2_EXIT_OK) {
         const bool is_ipv6 = strchr(state->server.host, ':') != NULL;
         pi2_server_open(server, state->engine, state->scheduler);
-        pi2_cli_note("listening on http://%s%s%s:%u (%s, context of %u tokens%s)", is_ipv6 ? "[" : "",
+        pi2_cli_note("listening on http%s://%s%s%s:%u (%s, context of %u tokens%s)",
+                     state->certificate ? "s" : "", is_ipv6 ? "[" : "",
                      state->server.host, is_ipv6 ? "]" : "", (unsigned)pi2_server_port(server), state->server.alias,
                      (unsigned)pi2_engine_get_report(state->engine)->context_tokens,
                      state->settings.parallel > 1 ? " for each of several requests" : "");
@@ -231,6 +259,8 @@ static int run(serve_state *state, pi2_engine_options *options) {
     pi2_prompt_cache_close(state->cache);
     pi2_engine_close(state->engine);
     free(state->key_text);
+    free(state->certificate);
+    free(state->private_key);
     json_decref(state->alias);
     return code;
 }

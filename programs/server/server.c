@@ -18,7 +18,8 @@
 #include "exchange.h"
 
 enum { HEADER_BYTES = 16384, STACK_BYTES = 1 << 20, TOUCHED_STACK_BYTES = 96 << 10, MORE_CONNECTIONS = 16,
-       OWN_BYTES = 1 << 20, REQUEST_SECONDS = 30, DISCARD_BYTES = 64 << 20 };
+       OWN_BYTES = 1 << 20, TLS_BYTES = 4 << 20, TLS_CONNECTION_BYTES = 64 << 10, REQUEST_SECONDS = 30,
+       DISCARD_BYTES = 64 << 20 };
 
 static unsigned connections_most(const pi2_server_settings *settings) {
     return (unsigned)(settings->queue_most + settings->parallel) + MORE_CONNECTIONS;
@@ -28,7 +29,9 @@ uint64_t pi2_server_connection_bytes(void) { return HEADER_BYTES + TOUCHED_STACK
 
 /* Bodies that are read, one as JSON (twice its bytes), and once more as what the template takes; grammars. */
 uint64_t pi2_server_beside_bytes(const pi2_server_settings *settings) {
-    return OWN_BYTES + 4 * (uint64_t)settings->body_bytes + 2 * (uint64_t)pi2_answer_form_room(settings) +
+    const uint64_t connections = settings->queue_most + settings->parallel + MORE_CONNECTIONS;
+    const uint64_t tls_bytes = settings->certificate ? TLS_BYTES + connections * TLS_CONNECTION_BYTES : 0;
+    return OWN_BYTES + tls_bytes + 4 * (uint64_t)settings->body_bytes + 2 * (uint64_t)pi2_answer_form_room(settings) +
            (settings->queue_most + MORE_CONNECTIONS) * pi2_server_connection_bytes();
 }
 
@@ -301,14 +304,22 @@ int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_ou
     (void)pthread_mutex_init(&server->text_mutex, NULL);
     const int listener = listen_on(settings, &server->port, &server->is_loopback);
     if (listener >= 0) {
+        const bool has_tls = settings->certificate != NULL;
+        const struct MHD_OptionItem tls[] = {
+            {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)settings->certificate},
+            {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)settings->private_key},
+            {MHD_OPTION_END, 0, NULL}};
+        const unsigned flags = MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION;
         server->daemon = MHD_start_daemon(
-            MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, on_request,
-            server, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+            has_tls ? flags | MHD_USE_TLS : flags, 0, NULL, NULL, on_request, server, MHD_OPTION_ARRAY,
+            has_tls ? tls : tls + 2, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
+            server,
             MHD_OPTION_CONNECTION_LIMIT, connections_most(settings), MHD_OPTION_CONNECTION_TIMEOUT,
             request_timeout(settings), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
             MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_END);
         if (!server->daemon) {
-            (void)pi2_cli_usage_error("the HTTP library cannot start");
+            (void)pi2_cli_usage_error("the HTTP library cannot start%s", has_tls
+                                      ? ": look whether the certificate and the key are PEM, and belong together" : "");
             (void)close(listener);
         }
     }

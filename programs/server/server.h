@@ -23,6 +23,7 @@ typedef struct pi2_server_settings {
     uint16_t port;                 /* 0: any that is free */
     const char *const *keys;       /* [key_count]; none: everybody may ask */
     size_t key_count;
+    const char *certificate, *private_key; /* PEM texts, for HTTPS; NULL: HTTP */
     const pi2_cli_texts *origins;  /* web pages that may ask, such as "https://example.org" */
     const char *alias;             /* the model's name for clients */
     const char *template_kwargs;   /* as in pi2_engine_options, or NULL */

@@ -1,8 +1,11 @@
 """Answers whose form is asked for, for test_serve_forms.sh: form_clients.py POWERINFER2 FOLDER SCHEMAS."""
+import http.client
 import json
+import os
+import ssl
 import sys
 
-from serve_support import QUESTION, Server, check, failures
+from serve_support import QUESTION, Server, check, failures, folder
 
 try:
     import jsonschema
@@ -120,6 +123,55 @@ def check_demanded_calls(server):
         server.error(400, CHAT, {**common, **fields}, part)
 
 
+def check_responses(server):
+    """/v1/responses: the same answer as of /v1/chat/completions, whole and in events, with calls and forms."""
+    path, greedy = "/v1/responses", {"temperature": 0, "input": QUESTION[0]["content"], "max_output_tokens": 12}
+    chat = server.post(CHAT, {"messages": QUESTION, "temperature": 0, "max_tokens": 12})
+    whole = server.post(path, greedy)
+    text = whole["output"][0]["content"][0]["text"]
+    check(text == chat["choices"][0]["message"]["content"], f"another answer than the chat's: {whole}")
+    check(whole["status"] == "incomplete" and whole["incomplete_details"] == {"reason": "max_output_tokens"} and
+          whole["usage"]["output_tokens"] == 12 and whole["store"] is False, f"{whole}")
+    items = [{"role": "user", "content": [{"type": "input_text", "text": QUESTION[0]["content"]}]}]
+    check(server.post(path, {**greedy, "input": items})["output"][0]["content"][0]["text"] == text, "items")
+    events = server.events(path, greedy)
+    check([event["sequence_number"] for event in events] == list(range(len(events))), "events are not numbered")
+    types = [event["type"] for event in events]
+    check(types[:4] == ["response.created", "response.in_progress", "response.output_item.added",
+                        "response.content_part.added"] and types[-4:] == ["response.output_text.done",
+          "response.content_part.done", "response.output_item.done", "response.incomplete"], f"events: {types}")
+    deltas = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    check(deltas == text and events[-1]["response"]["output"][0]["content"][0]["text"] == text, "the stream's text")
+    tool = {"type": "function", "name": "news", "parameters": {"type": "object", "properties": {"n": {"enum": [1, 2]}},
+                                                               "required": ["n"]}}
+    body = {"input": "x", "seed": 3, "temperature": 1, "tools": [tool], "parallel_tool_calls": False,
+            "tool_choice": {"type": "function", "name": "news"}}
+    call = server.post(path, body)["output"]
+    check(len(call) == 1 and call[0]["type"] == "function_call", f"{call}")
+    check(json.loads(call[0]["arguments"])["n"] in (1, 2), f"{call}")
+    streamed = [event for event in server.events(path, body) if "function_call_arguments" in event["type"]]
+    check(len(streamed) == 2 and streamed[1]["arguments"] == call[0]["arguments"], f"{streamed}")
+    history = [{"role": "developer", "content": "s"}, {"role": "user", "content": "q"},
+               {"type": "reasoning", "summary": [{"type": "summary_text", "text": "t"}]},
+               {"type": "function_call", "call_id": "1", "name": "news", "arguments": "{\"n\": 1}"},
+               {"type": "function_call_output", "call_id": "1", "output": "r"},
+               {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]},
+               {"role": "user", "content": "q2"}]
+    server.post(path, {**greedy, "instructions": "i", "input": history})
+    form = {"format": {"type": "json_schema", "name": "x", "schema": tool["parameters"]}}
+    answer = server.post(path, {"input": "x", "seed": 1, "temperature": 1, "text": form})["output"][0]
+    check(json.loads(answer["content"][0]["text"])["n"] in (1, 2), f"no form: {answer}")
+    for fields, part in [({"previous_response_id": "resp_1"}, "no answer is kept"), ({"input": []}, "'input' must be"),
+                         ({"input": [{"type": "item_reference", "id": "a"}]}, "'item_reference'"),
+                         ({"tools": [{"type": "web_search"}]}, "none of its own"),
+                         ({"background": True}, "'background'"), ({"truncation": "auto"}, "'truncation'"),
+                         ({"n": 2}, "'n'"), ({"instructions": 5}, "must be a text"),
+                         ({"input": [{"type": "function_call", "name": "a"}]}, "'arguments'"),
+                         ({"input": [{"content": "a"}]}, "'role'"),
+                         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "'input_image'")]:
+        server.error(400, path, {**greedy, **fields}, part)
+
+
 def check_refusals(server):
     ask = {"messages": QUESTION}
     refused = [
@@ -140,6 +192,33 @@ def check_refusals(server):
     server.error(400, "/completion", {"prompt": "x", "json_schema": {"enum": []}}, "at #/enum")
 
 
+def check_https():
+    """The same over TLS, whole and streamed; who speaks none gets nothing; a client that leaves is noticed."""
+    certificate, key = (os.path.join(folder, name) for name in ("cert.pem", "key.pem"))
+    if not os.path.exists(certificate):
+        return
+    with Server("--ssl-cert-file", certificate, "--ssl-key-file", key) as server:
+        context = ssl.create_default_context(cafile=certificate)
+        body = {"messages": QUESTION, "temperature": 0, "max_tokens": 8}
+        texts_there = []
+        for streams in (False, True):
+            connection = http.client.HTTPSConnection("localhost", server.port, timeout=60, context=context)
+            connection.request("POST", CHAT, json.dumps({**body, "stream": streams}))
+            data = connection.getresponse().read().decode()
+            if streams:
+                chunks = [json.loads(line[6:]) for line in data.split("\n") if line.startswith("data: {")]
+                texts_there.append("".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"]))
+            else:
+                texts_there.append(json.loads(data)["choices"][0]["message"]["content"])
+            connection.close()
+        check(texts_there[0] and texts_there[0] == texts_there[1], f"answers over TLS: {texts_there}")
+        try:
+            server.ask("GET", "/health")
+            check(False, "a server of HTTPS speaks HTTP")
+        except (OSError, http.client.HTTPException):
+            pass
+
+
 def texts(*options):
     """The same whatever the budget and the guesses."""
     with Server(*options) as server:
@@ -153,7 +232,9 @@ with Server("--memory", "64M", "-np", "2") as running:
     check_names(running)
     check_grammar(running)
     check_demanded_calls(running)
+    check_responses(running)
     check_refusals(running)
+check_https()
 first = texts("--draft-max", "0")
 check(first.startswith("[") and texts("-t", "1") == first, "guesses or threads change a form's text")
 sys.exit(1 if failures else 0)

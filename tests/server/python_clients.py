@@ -2,6 +2,7 @@
 a real model by hand:  python3 tests/server/python_clients.py build/powerinfer2 model.gguf
 
 Answers are compared with each other, not with a text, so any model will do. Exits with 77 where a client is absent."""
+import json
 import re
 import signal
 import subprocess
@@ -68,8 +69,14 @@ def use_openai(base):
     check(len(plain.choices[0].logprobs.tokens) == len(plain.choices[0].logprobs.token_logprobs), f"openai: {plain}")
     error = raises(openai.BadRequestError, lambda: client.chat.completions.create(**dict(greedy, temperature=-1)))
     check("'temperature'" in str(error), f"openai: {error}")
-    raises(openai.BadRequestError, lambda: client.chat.completions.create(
-        **greedy, response_format={"type": "json_object"}))
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    formed = client.chat.completions.create(**dict(greedy, max_tokens=100), response_format=form)
+    check(json.loads(formed.choices[0].message.content)["a"] in (1, 2), f"openai: a schema: {formed}")
+    forced = client.chat.completions.create(**dict(greedy, max_tokens=200), tools=[
+        {"type": "function", "function": dict(WEATHER, parameters=schema)}], tool_choice="required")
+    check(json.loads(forced.choices[0].message.tool_calls[0].function.arguments)["a"] in (1, 2), f"openai: {forced}")
+    use_responses(client, dict(model=name, input=QUESTION, temperature=0, max_output_tokens=16), text, schema)
     raises(openai.NotFoundError, lambda: client.embeddings.create(model=name, input="a"))
     raises(openai.AuthenticationError, lambda: client.with_options(api_key="other").chat.completions.create(**greedy))
     stream = client.chat.completions.create(**dict(greedy, max_tokens=1000), stream=True)
@@ -77,6 +84,25 @@ def use_openai(base):
     stream.close()
     check(client.chat.completions.create(**greedy).choices[0].message.content == text, "openai: after a cancel")
     return text
+
+
+def use_responses(client, greedy, text, schema):
+    whole = client.responses.create(**greedy)
+    check(whole.output_text == text and whole.usage.output_tokens <= 16, f"responses: {whole}")
+    with client.responses.stream(**greedy) as stream:
+        deltas = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+    check(deltas == text, "responses: stream")
+    events = list(client.responses.create(**greedy, stream=True))
+    check(events[-1].type in ("response.completed", "response.incomplete") and events[-1].response.output_text == text,
+          f"responses: events {events[-1]}")
+    tool = {"type": "function", "name": "weather", "parameters": schema, "strict": True}
+    longer = dict(greedy, max_output_tokens=200)
+    call = client.responses.create(**longer, tools=[tool], tool_choice="required").output[0]
+    check(call.type == "function_call" and json.loads(call.arguments)["a"] in (1, 2), f"responses: {call}")
+    result = client.responses.create(**dict(greedy, input=QUESTION + [
+        call.model_dump(), {"type": "function_call_output", "call_id": call.call_id, "output": "18, clear"}]))
+    check(result.output_text is not None, f"responses: a tool's result {result}")
+    raises(openai.BadRequestError, lambda: client.responses.create(**greedy, previous_response_id="resp_1"))
 
 
 def use_anthropic(base, text):
@@ -117,7 +143,10 @@ def use_ollama(base, text):
     made = client.generate(model=name, prompt=QUESTION[0]["content"], options=options)
     check(made.response == text, f"ollama: {made}")
     client.chat(model=name, messages=QUESTION, options=options, tools=[{"type": "function", "function": WEATHER}])
-    raises(ollama.ResponseError, lambda: client.chat(model=name, messages=QUESTION, format="json", options=options))
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    formed = client.chat(model=name, messages=QUESTION, format=schema, options=dict(options, num_predict=100))
+    check(json.loads(formed.message.content)["a"] in (1, 2), f"ollama: a schema: {formed}")
+    raises(ollama.ResponseError, lambda: client.chat(model=name, messages=QUESTION, format={"not": {}}))
 
 
 with tempfile.NamedTemporaryFile("w+") as log:

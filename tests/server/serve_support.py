@@ -30,7 +30,7 @@ class Server:
             self.process = subprocess.Popen(command, stderr=errors, stdin=subprocess.DEVNULL)
         self.port = None
         while self.process.poll() is None and self.port is None:
-            found = re.search(r"listening on http://\S+?:(\d+) ", open(self.errors).read())
+            found = re.search(r"listening on https?://\S+?:(\d+) ", open(self.errors).read())
             self.port = int(found.group(1)) if found else None
             time.sleep(0.01)
 

@@ -17,6 +17,14 @@ tiny m layers=1 context=2048 \
 {%- elif form == "llama" %}{"name": "{{ f.name }}", "parameters": {}}
 {%- else %}<tool_call>{% endif %}{% endfor %}{% endfor %}
 {%- if thinks %}<think>{% endif %}{% if form == "harmony" %}<|start|>assistant{% endif %}'
+# HTTPS, with a certificate of its own.
+expect_error 2 "needs both" serve -m "$folder/m.gguf" --ssl-cert-file "$folder/c"
+expect_error 5 "no-such-file" serve -m "$folder/m.gguf" --ssl-cert-file "$folder/no-such-file" --ssl-key-file "$folder/k"
+echo no PEM >"$folder/k"
+expect_error 5 "belong together" serve -m "$folder/m.gguf" --port 0 --ssl-cert-file "$folder/k" --ssl-key-file "$folder/k"
+command -v openssl >/dev/null && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+    -addext subjectAltName=DNS:localhost -keyout "$folder/key.pem" -out "$folder/cert.pem" 2>/dev/null ||
+    echo "no openssl, which makes a certificate here: HTTPS is not tried"
 checks=$((checks + 1))
 python3 "$(dirname "$0")/form_clients.py" "$program" "$folder" "$(dirname "$0")/../grammar/schemas.json" ||
     fail "form_clients.py"
