@@ -8,11 +8,12 @@
 #include "output.h"
 #include "plan_file.h"
 #include "powerinfer2/sizes.h"
+#include "scheduler.h"
 #include "signals.h"
 
 typedef struct plan_settings {
     const char *profile, *routing_trace, *statistics;
-    int64_t prompt;
+    int64_t prompt, parallel;
     bool json;
 } plan_settings;
 
@@ -20,6 +21,9 @@ typedef struct plan_settings {
 static const pi2_cli_option plan_options[] = {
     {"-p, --n-prompt", "N", PI2_CLI_INTEGER, PLAN(prompt), "512", "Tokens of the prompt that is predicted.", NULL, 1,
      INT32_MAX / 4},
+    {"-np, --parallel", "N", PI2_CLI_INTEGER, PLAN(parallel), "1",
+     "Answers that there shall be room for at a time ('serve', 'run' and 'batch' with -np); the speed is that of one.",
+     "LLAMA_ARG_N_PARALLEL", 1, PI2_SEQUENCES_MOST},
     {"--profile", "FILE", PI2_CLI_TEXT, PLAN(profile), NULL, "Machine profile other than the one that is kept.", NULL,
      0, 0},
     {"--routing-trace", "FILE", PI2_CLI_TEXT, PLAN(routing_trace), NULL,
@@ -141,6 +145,7 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     code = pi2_cli_fill_options(&model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_draft_options(&draft, &options);
+    if (settings.parallel > 1) pi2_scheduler_plan(&options, (uint32_t)settings.parallel, 0);
     pi2_cli_catch_signals();
     const pi2_machine_options machine = {.profile_path = settings.profile, .disk_path = options.model_path,
                                        .callbacks = pi2_cli_callbacks()};

@@ -36,6 +36,12 @@ if [ "${PI2_TEST_PRESET:-release}" != tsan ]; then # whose notes are of another 
         fail "$actual bytes a token, planned were $planned"
 fi
 
+# Room for several answers at a time is taken from the weights'.
+kept=$(expect 0 plan -m "$model" -c 128 --memory $budget --json && json resident_bytes)
+expect 0 plan -m "$model" -c 128 --memory $budget --json -np 4
+[ "$(json resident_bytes)" -lt "$kept" ] || fail "-np 4 keeps $(json resident_bytes) bytes of weights, one $kept"
+expect_error 4 "for 100 sequences; --memory gives" plan -m "$model" -c 128 --memory $budget -np 100
+
 expect 0 plan -m "$model" -c 128 --memory $budget
 expect 0 plan -m "$model" -c 128 --memory $budget --json
 expect_json '?disk.bytes_per_second' real
