@@ -45,8 +45,8 @@ Architecture: $architecture
 Maintainer: the authors of powerinfer2 <powerinfer2@localhost>
 Installed-Size: $(du -ks --exclude=DEBIAN "$root" | cut -f 1)
 Depends: $needs
-${http:+Recommends: $http
-}Section: science
+Recommends: ${http:+$http, }libcurl4 | libcurl3-gnutls
+Section: science
 Priority: optional
 Description: runs language models that are larger than memory
  Keeps a part of a model's weights in memory and streams the rest from disk

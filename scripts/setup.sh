@@ -57,6 +57,7 @@ check_group() {
         need liburing-dev module liburing
         need libcmocka-dev module cmocka
         wish libedit-dev module libedit # editing in the chat
+        wish libcurl4-openssl-dev module libcurl # downloads of models
         wish libmicrohttpd-dev module libmicrohttpd # serve
         need python3-pip has_pip
         need universal-ctags have ctags

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "model_download.h"
 #include "output.h"
 
 const char pi2_cli_activation_words[] = ""
@@ -15,6 +16,19 @@ const char pi2_cli_activation_words[] = ""
 static const pi2_cli_option model_options[] = {
     {"-m, --model", "FILE", PI2_CLI_TEXT, MODEL(model), NULL,
      "Model: a GGUF file (of a split model its first part) or a cluster file (.pi2).", "LLAMA_ARG_MODEL", 0, 0},
+    {"-hf, -hfr, --hf-repo", "USER/REPO[:QUANT]", PI2_CLI_TEXT, MODEL(hf_repository), NULL,
+     "Model of Hugging Face, downloaded once (docs/install.md); without QUANT Q4_K_M, else Q4_0, Q8_0, or what there "
+     "is.",
+     "LLAMA_ARG_HF_REPO", 0, 0},
+    {"-hff, --hf-file", "NAME", PI2_CLI_TEXT, MODEL(hf_file), NULL, "This file of the repository.",
+     "LLAMA_ARG_HF_FILE", 0, 0},
+    {"-hft, --hf-token", "TOKEN", PI2_CLI_TEXT, MODEL(hf_token), NULL,
+     "Who asks, where a repository wants to know. Others on this machine can see it here, not in the variable.",
+     "HF_TOKEN", 0, 0},
+    {"-mu, --model-url", "URL", PI2_CLI_TEXT, MODEL(model_url), NULL, "Model at this address, downloaded once.",
+     "LLAMA_ARG_MODEL_URL", 0, 0},
+    {"--offline", NULL, PI2_CLI_FLAG, MODEL(offline), NULL, "Ask no server: only what was downloaded before.",
+     "LLAMA_ARG_OFFLINE", 0, 0},
     {"--cluster-file", "FILE", PI2_CLI_TEXT, MODEL(cluster_file), NULL,
      "Where the cluster file of a GGUF lies or shall be made. Otherwise beside the model, or in "
      "the cache folder where the model's folder cannot be written.", NULL, 0, 0},
@@ -142,16 +156,30 @@ pi2_cli_section pi2_cli_no_effect_section(void) {
     return (pi2_cli_section){"", no_effect_options, COUNT(no_effect_options), &unused};
 }
 
+/** The model's file, which may have to be downloaded. */
+static int find_model(const pi2_cli_model_settings *settings, const char **path_out) {
+    const int given = !!settings->model + !!settings->hf_repository + !!settings->model_url;
+    if (given > 1) return pi2_cli_usage_error("-m, -hf and --model-url exclude each other");
+    if (settings->hf_file && !settings->hf_repository) return pi2_cli_usage_error("--hf-file: of which -hf USER/REPO?");
+    if (settings->model) return PI2_CLI_GO_ON;
+    if (given == 0) return pi2_cli_usage_error("no model: give one with -m FILE");
+    const pi2_cli_download download = {settings->hf_repository, settings->hf_file, settings->model_url,
+                                       settings->hf_token, settings->offline};
+    return pi2_cli_find_download(&download, path_out);
+}
+
 int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
                          pi2_engine_options *options) {
     pi2_engine_options_init(options);
     pi2_cli_set_quiet(settings->quiet);
-    if (!settings->model) return pi2_cli_usage_error("no model: give one with -m FILE");
+    const char *model = settings->model;
+    const int found = find_model(settings, &model);
+    if (found != PI2_CLI_GO_ON) return found;
     if (strcmp(settings->cache_type_k, settings->cache_type_v) != 0) {
         return pi2_cli_usage_error("-ctk %s and -ctv %s: keys and values must have the same type here",
                                    settings->cache_type_k, settings->cache_type_v);
     }
-    options->model_path = settings->model;
+    options->model_path = model;
     options->cluster_path = settings->cluster_file;
     options->ffn_activation = settings->ffn_activation;
     options->read_method = settings->read_method;

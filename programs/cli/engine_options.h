@@ -16,11 +16,12 @@ extern const char pi2_cli_activation_words[];
 #define PI2_CLI_SPARSITIES "exact|always|off"
 
 typedef struct pi2_cli_model_settings {
+    const char *hf_repository, *hf_file, *hf_token, *model_url; /* in place of model */
     const char *model, *cluster_file, *read_method, *ffn_activation;
     const char *cache_type_k, *cache_type_v;
     const char *cache_policy, *look_ahead, *sparsity, *predictor, *neuron_cache, *record_trace;
     double hot_share;
-    bool no_prepare, keep_memory, quiet;
+    bool no_prepare, keep_memory, quiet, offline;
 } pi2_cli_model_settings;
 
 typedef struct pi2_cli_size_settings {

@@ -1,0 +1,30 @@
+/* curl_library.c: the functions of libcurl, found when something is downloaded. */
+#include "curl_library.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+pi2_curl_library pi2_curl;
+
+/* A function's address as the pointer that it is. */
+static bool find(void *library, const char *name, void *pointer, size_t bytes) {
+    void *address = dlsym(library, name);
+    if (!address || bytes != sizeof address) return false;
+    memcpy(pointer, &address, bytes);
+    return true;
+}
+
+bool pi2_curl_load(const char **reason_out) {
+    /* One interface under the names of its two builds. */
+    static const char *const names[] = {"libcurl.so.4", "libcurl-gnutls.so.4"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !found; i++) {
+        void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        found = library != NULL;
+#define FIND(name) found = found && find(library, "curl_" #name, &pi2_curl.name, sizeof pi2_curl.name);
+        PI2_CURL_FUNCTIONS(FIND)
+#undef FIND
+    }
+    *reason_out = "libcurl.so.4 is not there, or lacks a function";
+    return found && pi2_curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+}
