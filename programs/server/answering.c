@@ -159,10 +159,12 @@ json_t *pi2_reply_timings(const pi2_reply *reply) {
     const pi2_job *job = &reply->job;
     const double prompt = (double)job->computed_count;
     const double decoded = job->tokens.length ? (double)job->tokens.length - 1 : 0;
-    return json_pack("{s:I, s:I, s:f, s:o, s:I, s:f, s:o}", "cache_n", (json_int_t)job->cached_count, "prompt_n",
-                     (json_int_t)job->computed_count, "prompt_ms", job->times.prompt_ms, "prompt_per_second",
+    return json_pack("{s:I, s:I, s:f, s:f, s:o, s:I, s:f, s:f, s:o}", "cache_n", (json_int_t)job->cached_count,
+                     "prompt_n", (json_int_t)job->computed_count, "prompt_ms", job->times.prompt_ms,
+                     "prompt_per_token_ms", prompt > 0 ? job->times.prompt_ms / prompt : 0.0, "prompt_per_second",
                      per_second(prompt, job->times.prompt_ms), "predicted_n", (json_int_t)job->tokens.length,
-                     "predicted_ms", job->times.decode_ms, "predicted_per_second",
+                     "predicted_ms", job->times.decode_ms, "predicted_per_token_ms",
+                     decoded > 0 ? job->times.decode_ms / decoded : 0.0, "predicted_per_second",
                      per_second(decoded, job->times.decode_ms));
 }
 

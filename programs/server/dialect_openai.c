@@ -75,8 +75,9 @@ static json_t *take_plain_chances(pi2_reply *reply) {
 }
 
 static json_t *frame(const pi2_reply *reply, const char *object, json_t *choices) {
-    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", reply->id, "object", object, "created",
-                     (json_int_t)reply->created, "model", pi2_reply_model(reply), "choices", choices);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:o}", "id", reply->id, "object", object, "created",
+                     (json_int_t)reply->created, "model", pi2_reply_model(reply), "system_fingerprint",
+                     "powerinfer2-" PI2_VERSION, "choices", choices);
 }
 
 /* ---- chat ---- */

@@ -24,6 +24,7 @@ static const struct text_format { const char *name, *gbnf; size_t least, most; }
     {"time", TIME, 9, 21},
     {"date-time", DATE " \"T\" " TIME, 20, 32},
     {"uuid", HEX(8) " \"-\" " HEX(4) " \"-\" " HEX(4) " \"-\" " HEX(4) " \"-\" " HEX(12), 36, 36},
+    {"uuid4", HEX(8) " \"-\" " HEX(4) " \"-4\" " HEX(3) " \"-\" [89abAB] " HEX(3) " \"-\" " HEX(12), 36, 36},
     {"ipv4", BYTE " (\".\" " BYTE "){3}", 7, 15},
     {"ipv6", "[0-9a-fA-F]{1,4} (\":\" [0-9a-fA-F]{1,4}){7}", 15, 39},
     {"hostname", HOST, 1, 511},

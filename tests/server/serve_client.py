@@ -17,6 +17,9 @@ def check_answers(server):
     check(first["choices"][0]["message"]["content"] == answer, "the chat's answer is not run's")
     check(first["usage"]["completion_tokens"] == 24 and first["timings"]["predicted_n"] == 24, f"usage {first}")
     check(first["choices"][0]["finish_reason"] == "length", f"finish_reason {first}")
+    times = first["timings"]
+    check(abs(times["predicted_per_token_ms"] * 23 - times["predicted_ms"]) < 1e-6 and
+          times["prompt_per_token_ms"] > 0 and first["system_fingerprint"].startswith("powerinfer2-"), f"{first}")
     again = server.post("/v1/chat/completions", greedy)
     check(again["choices"] == first["choices"], "the same request has another answer")
     kept = again["usage"]["prompt_tokens"] - 1
