@@ -198,7 +198,8 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
         }
         if (architecture->read_layer) PI2_TRY(architecture->read_layer(model, shape, i, layer));
         const bool attends = pi2_layer_has(layer, PI2_BLOCK_attention) ||
-                             pi2_layer_has(layer, PI2_BLOCK_attention_window);
+                             pi2_layer_has(layer, PI2_BLOCK_attention_window) ||
+                             pi2_layer_has(layer, PI2_BLOCK_attention_latent);
         const bool has_heads = layer->head_count_kv > 0 && shape->head_count % layer->head_count_kv == 0;
         const pi2_layer_shape *kept = &shape->layers[layer->kv_layer];
         if (kept->kv_layer != layer->kv_layer || kept->head_count_kv != layer->head_count_kv ||

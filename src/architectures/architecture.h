@@ -99,6 +99,9 @@ typedef struct pi2_model_shape {
     const char *rope_factors_name; /* NULL: "rope_freqs.weight" */
     bool experts_have_biases;      /* of Gate, Up and Down, and the router of scores */
     float attention_cap, logit_cap; /* x becomes cap * tanh(x / cap), of scores and of logits; 0: it stays */
+    uint32_t latent_length;        /* of latent attention, of what heads have in common, beside what is rotated */
+    uint32_t latent_query_length;  /* of what all queries are made of; 0: of the layer's input itself */
+    uint32_t head_key_length, head_value_length; /* of each head, where they are not what is compared and kept */
     uint32_t token_length;         /* each layer has a vector of so many floats of each token: of its row in a table,
                                       and of its embedding; 0: there are none */
     bool layers_have_scales;       /* the residual stream behind each layer is times a number */
@@ -222,6 +225,8 @@ typedef enum pi2_matrix_role {
     PI2_MATRIX_Q, PI2_MATRIX_K, PI2_MATRIX_V, PI2_MATRIX_ATTENTION_OUTPUT, /* output: of any block in its place too */
     PI2_MATRIX_GATE, PI2_MATRIX_UP, PI2_MATRIX_DOWN,                      /* of the FFN, or of the experts */
     PI2_MATRIX_SHARED_GATE, PI2_MATRIX_SHARED_UP, PI2_MATRIX_SHARED_DOWN, /* of an FFN beside the experts */
+    PI2_MATRIX_LATENT_QUERY, PI2_MATRIX_HEAD_KEYS, PI2_MATRIX_HEAD_VALUES, /* of latent attention; the last two of each
+                                                                              head, one head's rows behind another's */
     PI2_MATRIX_TOKEN_GATE, PI2_MATRIX_TOKEN_OUTPUT,                       /* of what a layer has of each token */
     PI2_MATRIX_MIX_IN, PI2_MATRIX_MIX_GATE, PI2_MATRIX_MIX_DECAY, PI2_MATRIX_MIX_STRENGTH, /* of recurrent blocks */
     PI2_MATRIX_LAYER_ROLES,

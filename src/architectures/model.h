@@ -41,6 +41,7 @@ typedef struct pi2_layer_weights {
                                                       from their first. up: no tensor in an ungated FFN, whose one
                                                       matrix before Down is `gate` */
             pi2_operand shared_gate, shared_up, shared_down; /* of the FFN beside experts */
+            pi2_operand latent_query, head_keys, head_values;
             pi2_operand token_gate, token_output;
             pi2_operand mix_in, mix_gate, mix_decay, mix_strength;
         };

@@ -303,16 +303,21 @@ static void attended_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward_attended(walk, token);
 }
 
+void pi2_attention_attend(struct pi2_forward_walk *walk, pi2_token_tail *tail) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t head_chunks = forward->model->shape.head_count / heads_per_chunk(walk);
+    const uint32_t blocks = (forward->token_count + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
+    walk->stage_name = "attention";
+    pi2_forward_stage(walk, blocks * head_chunks, attention_chunk, tail);
+}
+
 void pi2_attention_run(struct pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     pi2_matrix_rows rows[3];
     matrices_of(walk, rows);
     walk->stage_name = "q+k+v";
     pi2_forward_stage(walk, pi2_forward_matrices_chunks(forward, rows, 3).count, qkv_chunk, store_token);
-    const uint32_t head_chunks = forward->model->shape.head_count / heads_per_chunk(walk);
-    const uint32_t blocks = (forward->token_count + TOKEN_BLOCK - 1) / TOKEN_BLOCK;
-    walk->stage_name = "attention";
-    pi2_forward_stage(walk, blocks * head_chunks, attention_chunk, attended_token);
+    pi2_attention_attend(walk, attended_token);
     pi2_forward_project(walk, PI2_MATRIX_ATTENTION_OUTPUT, "attention output");
 }
 

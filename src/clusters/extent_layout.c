@@ -71,7 +71,7 @@ static pi2_status add_piece(layout_maker *maker, pi2_piece piece) {
 static pi2_status check_tensor(const pi2_gguf_tensor *tensor, const pi2_group_request *request) {
     if (tensor->dimensions[3] != 1 ||
         (request->kind == PI2_GROUP_EXPERT ? tensor->dimensions[2] != request->expert_count
-                                           : tensor->dimensions[2] != 1)) {
+                                           : request->kind != PI2_GROUP_ATTENTION && tensor->dimensions[2] != 1)) {
         return pi2_fail(PI2_ERR_FORMAT,
                         "tensor '%s' at byte %" PRIu64 ": its dimensions do not fit its role: convert "
                         "the model again",
@@ -190,7 +190,8 @@ static pi2_status lay_out_by_rows(layout_maker *maker, const pi2_group_request *
     even_cut cut = { .group = group };
     for (uint32_t i = 0; i < request->tensor_count; i++) {
         PI2_TRY(tensor_number(maker, request->tensors[i], false, &numbers[i]));
-        const pi2_layout_tensor *tensor = &maker->layout->tensors[numbers[i]];
+        pi2_layout_tensor *tensor = &maker->layout->tensors[numbers[i]];
+        tensor->matrix_rows = tensor->rows; /* matrices of heads are one: those behind one another are used so */
         cut.total_bytes += tiles_of_rows(tensor->rows) * tensor_tile_bytes(tensor);
     }
     cut.extent_total = (cut.total_bytes + PI2_EXTENT_TARGET_BYTES / 2) / PI2_EXTENT_TARGET_BYTES;

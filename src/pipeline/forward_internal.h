@@ -128,6 +128,11 @@ typedef struct pi2_forward_buffers {
     pi2_token_place *places;     /* [batch] */
     float *member;               /* per thread: member_floats each */
     pi2_activation_set normed_set, attended_set, hidden_set;
+    /* Of latent attention: what queries are made of [batch][latent_stride]; of each head, one head's tokens behind
+     * another's, queries as they are turned and what attention gives [heads * batch][head_query_stride, ...]. */
+    float *latent, *head_queries, *head_results;
+    pi2_activation_set latent_set, query_set, result_set;
+    size_t latent_stride, head_query_stride, head_result_stride;
     size_t scratch_stride, width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride;
     size_t vocabulary_stride, token_stride;
     size_t member_floats, score_floats, gate_floats;

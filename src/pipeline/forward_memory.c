@@ -225,6 +225,34 @@ static void carve_qkv(carver *from, const pi2_model_shape *m, size_t batch, pi2_
     }
 }
 
+/* Of all layers' matrices of one role. */
+static unsigned role_kinds(const pi2_model *model, pi2_matrix_role role) {
+    unsigned kinds = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        kinds |= pi2_operand_kind(&model->layers[i].matrices[role]);
+    }
+    return kinds;
+}
+
+static void carve_latent(carver *from, const pi2_model *model, size_t batch, pi2_forward_buffers *buffers) {
+    const pi2_model_shape *m = &model->shape;
+    const size_t rows = batch * m->head_count, plain = m->head_key_length - m->rope.dimensions;
+    buffers->latent_stride = stride_of(m->latent_query_length);
+    buffers->head_query_stride = stride_of(plain);
+    buffers->head_result_stride = stride_of(m->latent_length);
+    buffers->latent = carve_floats(from, batch * buffers->latent_stride);
+    buffers->head_queries = carve_floats(from, rows * buffers->head_query_stride);
+    buffers->head_results = carve_floats(from, rows * buffers->head_result_stride);
+    if (m->latent_query_length) {
+        carve_set(from, &buffers->latent_set, role_kinds(model, PI2_MATRIX_Q), batch, m->latent_query_length,
+                  buffers->latent, buffers->latent_stride);
+    }
+    carve_set(from, &buffers->query_set, role_kinds(model, PI2_MATRIX_HEAD_KEYS), rows, plain, buffers->head_queries,
+              buffers->head_query_stride);
+    carve_set(from, &buffers->result_set, role_kinds(model, PI2_MATRIX_HEAD_VALUES), rows, m->latent_length,
+              buffers->head_results, buffers->head_result_stride);
+}
+
 pi2_forward_shape pi2_forward_shape_by_neuron(const pi2_forward_shape *shape) {
     pi2_forward_shape few = *shape;
     if (few.batch_tokens > few.neuron_tokens) few.batch_tokens = few.neuron_tokens;
@@ -279,6 +307,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
               buffers->attended_stride);
     carve_set(&from, &buffers->hidden_set, neurons ? hidden : 0, batch, neurons, buffers->hidden,
               buffers->neuron_stride);
+    if (m->latent_length) carve_latent(&from, model, batch, buffers);
     carve_members(&from, m, shape, buffers);
     if (gathered_kinds(model)) carve_experts(&from, model, shape, hidden, buffers);
     if (shape->neuron_tokens) carve_neurons(&from, model, shape, hidden, buffers);

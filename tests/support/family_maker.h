@@ -25,6 +25,7 @@ typedef struct maker {
     uint32_t scale, layers, heads, kv_heads, head, rotated, neurons;
     uint32_t layer; /* whose tensors are added; UINT32_MAX: the model's */
     uint32_t tokens; /* of the vocabulary */
+    uint32_t values; /* of a head; 0: as many as its key has */
 } maker;
 
 /* ---- keys ---- */
@@ -66,7 +67,7 @@ static inline void put_common(const maker *m, const uint32_t *kv_heads) {
     if (kv_heads) put_each(m, "attention.head_count_kv", kv_heads);
     else put(m, "attention.head_count_kv", m->kv_heads);
     put(m, "attention.key_length", m->head);
-    put(m, "attention.value_length", m->head);
+    put(m, "attention.value_length", m->values ? m->values : m->head);
     put(m, "rope.dimension_count", m->rotated);
     put_float(m, "rope.freq_base", 1000.0f);
     put_float(m, "attention.layer_norm_rms_epsilon", 1e-5f);

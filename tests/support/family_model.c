@@ -481,6 +481,60 @@ static void glm4moe(maker *m) {
     matrix(m, "ffn_down_shexp.weight", 2 * EXPERT_NEURONS, WIDTH);
 }
 
+enum { LATENT = 32, LATENT_QUERY = 96, HEAD_KEYS = 72, HEAD_VALUES = 32, LATENT_ROTATED = 8 };
+
+/* is_lite: queries are made of the layer's input, and the router has neither sigmoids nor a bias; llama.cpp knows it by
+ * its 27 layers. */
+static void add_deepseek2(maker *m, bool is_lite) {
+    const uint64_t plain = HEAD_KEYS - LATENT_ROTATED;
+    const uint32_t leading = is_lite ? m->layers - 2 : 1; /* few choices of experts that rounding may turn */
+    if (m->layer == UINT32_MAX) {
+        m->kv_heads = 1;
+        m->head = LATENT + LATENT_ROTATED;
+        m->rotated = LATENT_ROTATED;
+        m->values = LATENT;
+        put_common(m, NULL);
+        if (!is_lite) put(m, "attention.q_lora_rank", LATENT_QUERY);
+        put(m, "attention.kv_lora_rank", LATENT);
+        put(m, "attention.key_length_mla", HEAD_KEYS);
+        put(m, "attention.value_length_mla", HEAD_VALUES);
+        put_experts(m);
+        put(m, "expert_shared_count", 1);
+        put(m, "expert_gating_func", is_lite ? 1 : 2);
+        put_bool(m, "expert_weights_norm", !is_lite);
+        put_float(m, "expert_weights_scale", 1.8f);
+        put(m, "leading_dense_block_count", leading);
+        return;
+    }
+    norm(m, "attn_norm.weight", WIDTH);
+    if (is_lite) {
+        stack_of(m, "attn_q.weight", m->type, WIDTH, (uint64_t)m->heads * HEAD_KEYS, 0, 0.5f);
+    } else {
+        matrix(m, "attn_q_a.weight", WIDTH, LATENT_QUERY);
+        norm(m, "attn_q_a_norm.weight", LATENT_QUERY);
+        matrix(m, "attn_q_b.weight", LATENT_QUERY, (uint64_t)m->heads * HEAD_KEYS);
+    }
+    matrix(m, "attn_kv_a_mqa.weight", WIDTH, LATENT + LATENT_ROTATED);
+    norm(m, "attn_kv_a_norm.weight", LATENT);
+    stack_of(m, "attn_k_b.weight", m->type, plain, LATENT, m->heads, 1.25f);
+    stack_of(m, "attn_v_b.weight", m->type, LATENT, HEAD_VALUES, m->heads, 1.25f);
+    matrix(m, "attn_output.weight", (uint64_t)m->heads * HEAD_VALUES, WIDTH);
+    norm(m, "ffn_norm.weight", WIDTH);
+    if (m->layer < leading) {
+        feed_forward(m);
+        return;
+    }
+    experts(m);
+    if (!is_lite) bias(m, "exp_probs_b.bias", EXPERTS);
+    matrix(m, "ffn_gate_shexp.weight", WIDTH, EXPERT_NEURONS);
+    matrix(m, "ffn_up_shexp.weight", WIDTH, EXPERT_NEURONS);
+    matrix(m, "ffn_down_shexp.weight", EXPERT_NEURONS, WIDTH);
+}
+
+static void deepseek2(maker *m) { add_deepseek2(m, false); }
+
+static void deepseek2_lite(maker *m) { add_deepseek2(m, true); }
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -516,6 +570,8 @@ static const struct {
     { "granitehybrid", "output_norm", granitehybrid, LAYERS, HEAD, false, NULL },
     { "gemma4", "output_norm", test_family_gemma4, 6, LONG_HEAD, true, NULL },
     { "gemma4-experts", "output_norm", test_family_gemma4_experts, LAYERS, LONG_HEAD, true, "gemma4" },
+    { "deepseek2", "output_norm", deepseek2, LAYERS, HEAD, false, NULL },
+    { "deepseek2-lite", "output_norm", deepseek2_lite, 27, HEAD, false, "deepseek2" },
     { "glm4moe", "output_norm", glm4moe, LAYERS, LONG_HEAD, false, NULL },
     { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false, NULL },
 };

@@ -11,7 +11,8 @@
 #include "weight_formats/weight_format.h"
 
 /** The family's number `index` in the list; NULL at its end. Names are those of architectures,
- *  except of olmo3, an olmo2 with windows, and gemma4-experts, a gemma4. */
+ *  except of olmo3, an olmo2 with windows, gemma4-experts, a gemma4, and deepseek2-lite, a
+ *  deepseek2. */
 const char *pi2_family_name(size_t index);
 
 /** Writes the model, its matrices in a type of blocks of 32 or in floats. scale: 1; more widens it, to stream it.
