@@ -2,17 +2,10 @@
 #include "curl_library.h"
 
 #include <dlfcn.h>
-#include <string.h>
+
+#include "library_functions.h"
 
 pi2_curl_library pi2_curl;
-
-/* A function's address as the pointer that it is. */
-static bool find(void *library, const char *name, void *pointer, size_t bytes) {
-    void *address = dlsym(library, name);
-    if (!address || bytes != sizeof address) return false;
-    memcpy(pointer, &address, bytes);
-    return true;
-}
 
 bool pi2_curl_load(const char **reason_out) {
     /* One interface under the names of its two builds. */
@@ -21,7 +14,7 @@ bool pi2_curl_load(const char **reason_out) {
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !found; i++) {
         void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
         found = library != NULL;
-#define FIND(name) found = found && find(library, "curl_" #name, &pi2_curl.name, sizeof pi2_curl.name);
+#define FIND(name) found = found && pi2_cli_find_function(library, "curl_" #name, &pi2_curl.name, sizeof pi2_curl.name);
         PI2_CURL_FUNCTIONS(FIND)
 #undef FIND
     }

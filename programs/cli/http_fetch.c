@@ -23,6 +23,7 @@ enum { MOST_REDIRECTS = 10, MOST_FAILURES = 6, MOST_CHANGES = 3, ERROR_TEXT_BYTE
 
 typedef struct fetch_transfer {
     const char *url, *token;
+    pid_t parent;                     /* for whom it is fetched */
     char shown_url[256];              /* without user, query and fragment: they may be secret */
     int file;                         /* -1: into text */
     char *text;
@@ -198,9 +199,14 @@ static size_t take_body(char *bytes, size_t size, size_t count, void *user) {
     return length;
 }
 
+/** Whether nobody waits for it any more: Ctrl-C, or the process that wanted it was killed. */
+static bool is_over(const fetch_transfer *transfer) {
+    return pi2_cli_interrupted() || getppid() != transfer->parent;
+}
+
 static int is_cancelled(void *user, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
-    (void)user, (void)a, (void)b, (void)c, (void)d;
-    return pi2_cli_interrupted();
+    (void)a, (void)b, (void)c, (void)d;
+    return is_over(user);
 }
 
 /* ---- a request ---- */
@@ -272,6 +278,7 @@ static bool prepare(fetch_transfer *transfer) {
     SET(CURLOPT_WRITEDATA, transfer);
     SET(CURLOPT_NOPROGRESS, 0L);
     SET(CURLOPT_XFERINFOFUNCTION, is_cancelled);
+    SET(CURLOPT_XFERINFODATA, transfer);
     SET(CURLOPT_ERRORBUFFER, transfer->connection_error);
 #undef SET
     return true;
@@ -331,9 +338,9 @@ static double first_wait(void) {
     return seconds > 0 && seconds < LONGEST_WAIT ? seconds : 1;
 }
 
-static void wait_for(double seconds) {
+static void wait_for(const fetch_transfer *transfer, double seconds) {
     const struct timespec moment = {0, 50000000};
-    for (; seconds > 0 && !pi2_cli_interrupted(); seconds -= 0.05) (void)nanosleep(&moment, NULL);
+    for (; seconds > 0 && !is_over(transfer); seconds -= 0.05) (void)nanosleep(&moment, NULL);
 }
 
 /** Asks until there is an answer. */
@@ -346,7 +353,7 @@ static int persist(fetch_transfer *transfer) {
         transfer->has_changed = false;
         transfer->refusal[0] = transfer->connection_error[0] = '\0';
         const CURLcode code = follow(transfer);
-        if (pi2_cli_interrupted()) return PI2_EXIT_INTERRUPTED;
+        if (is_over(transfer)) return PI2_EXIT_INTERRUPTED;
         const reply_outcome outcome = judge_reply(transfer, code, why);
         if (outcome == DONE) return PI2_EXIT_OK;
         if (outcome == FAILED) return fail_with(transfer, why);
@@ -366,13 +373,13 @@ static int persist(fetch_transfer *transfer) {
         double seconds = first_wait() * (double)(1 << (failures - 1));
         if ((double)transfer->wait_seconds > seconds) seconds = (double)transfer->wait_seconds;
         pi2_cli_note("%s: %s; tried again in %.3g s", transfer->shown_url, why, seconds);
-        wait_for(seconds);
+        wait_for(transfer, seconds);
         if (transfer->at > 0 && !transfer->known_etag[0]) transfer->at = 0; /* of what, nobody could tell */
     }
 }
 
 int pi2_fetch_text(const char *url, const char *token, size_t most, char **text_out, size_t *length_out) {
-    fetch_transfer transfer = {.url = url, .token = token, .file = -1, .text_most = most};
+    fetch_transfer transfer = {.url = url, .token = token, .parent = getppid(), .file = -1, .text_most = most};
     show_url(url, transfer.shown_url, sizeof transfer.shown_url);
     transfer.text = malloc(most + 1);
     int code = PI2_EXIT_MEMORY;
@@ -389,19 +396,19 @@ int pi2_fetch_text(const char *url, const char *token, size_t most, char **text_
 
 /* ---- a file ---- */
 
-static bool sum_of(int file, uint64_t bytes, char text_out[PI2_SHA256_TEXT_BYTES]) {
+static bool sum_of(const fetch_transfer *transfer, char text_out[PI2_SHA256_TEXT_BYTES]) {
     pi2_sha256 sum;
     pi2_sha256_begin(&sum);
     static unsigned char buffer[1 << 18];
-    for (uint64_t at = 0; at < bytes && !pi2_cli_interrupted();) {
-        const ssize_t got = pread(file, buffer, sizeof buffer, (off_t)at);
+    for (uint64_t at = 0; at < transfer->at && !is_over(transfer);) {
+        const ssize_t got = pread(transfer->file, buffer, sizeof buffer, (off_t)at);
         if (got <= 0) return false;
         pi2_sha256_add(&sum, buffer, (size_t)got);
         at += (uint64_t)got;
-        pi2_cli_progress("checking", at, bytes);
+        pi2_cli_progress("checking", at, transfer->at);
     }
     pi2_sha256_end(&sum, text_out);
-    return !pi2_cli_interrupted();
+    return !is_over(transfer);
 }
 
 /** The 64 digits of "abc..." with or without quotes, or NULL: a checksum of another kind. */
@@ -419,8 +426,8 @@ static int verify(fetch_transfer *transfer, const pi2_fetch *fetch) {
     if (pread(transfer->file, magic, 4, 0) != 4 || memcmp(magic, "GGUF", 4) != 0) why = "what came is no GGUF file";
     else if (fetch->bytes && fetch->bytes != transfer->at) why = "its length is not that of the server's list";
     else if (expected) {
-        if (!sum_of(transfer->file, transfer->at, sum)) {
-            if (pi2_cli_interrupted()) return PI2_EXIT_INTERRUPTED;
+        if (!sum_of(transfer, sum)) {
+            if (is_over(transfer)) return PI2_EXIT_INTERRUPTED;
             return pi2_cli_io_error("%s: cannot be read", fetch->path);
         }
         if (strcasecmp(sum, expected) != 0) why = "its SHA-256 is not the one that the server tells";
@@ -453,6 +460,7 @@ int pi2_fetch_file(const pi2_fetch *fetch) {
     char part[PI2_URL_BYTES], error_text[ERROR_TEXT_BYTES];
     memset(&transfer, 0, sizeof transfer);
     transfer.url = fetch->url;
+    transfer.parent = getppid();
     transfer.token = fetch->token;
     transfer.total = fetch->bytes;
     transfer.text = error_text;

@@ -2,6 +2,7 @@
 #include "model_download.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +90,9 @@ static unsigned part_count(const char *name) {
 }
 
 static void name_part(char *name, unsigned number, unsigned count) {
-    (void)snprintf(name + strlen(name) - 20, 21, "-%05u-of-%05u.gguf", number, count);
+    char end[40]; /* 20 bytes of numbers up to MOST_PARTS */
+    (void)snprintf(end, sizeof end, "-%05u-of-%05u.gguf", number, count);
+    memcpy(name + strlen(name) - 20, end, 20);
 }
 
 /** The part of a URL that names a file. */
@@ -334,12 +337,18 @@ static int run_child(child_work *work) {
         const ssize_t got = read(ends[0], work->path + length, sizeof work->path - 1 - length);
         if (got > 0) length += (size_t)got;
         else if (got == 0 || errno != EINTR) break;
+        /* A terminal asks both to end; who asks this process alone means the download too. */
+        if (pi2_cli_interrupted() && child > 0) (void)kill(child, SIGTERM);
     }
     work->path[length] = '\0';
     (void)close(ends[0]);
     int status = 0;
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
     if (child < 0) return pi2_cli_io_error("a process cannot be made");
+    if (!WIFEXITED(status) && !pi2_cli_interrupted()) {
+        (void)pi2_cli_usage_error("the download was ended by signal %d", WTERMSIG(status));
+        return PI2_EXIT_IO;
+    }
     if (!WIFEXITED(status)) return PI2_EXIT_INTERRUPTED;
     if (WEXITSTATUS(status) != PI2_EXIT_OK) return WEXITSTATUS(status);
     return length > 0 ? PI2_CLI_GO_ON : PI2_EXIT_IO;

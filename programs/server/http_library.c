@@ -4,22 +4,16 @@
 #include <dlfcn.h>
 #include <string.h>
 
-pi2_http_library pi2_http;
+#include "cli/library_functions.h"
 
-/* A function's address as the pointer that it is. */
-static bool find(void *library, const char *name, void *pointer, size_t bytes) {
-    void *address = dlsym(library, name);
-    if (!address || bytes != sizeof address) return false;
-    memcpy(pointer, &address, bytes);
-    return true;
-}
+pi2_http_library pi2_http;
 
 bool pi2_http_load(const char **reason_out) {
     *reason_out = "";
     if (pi2_http.start_daemon) return true;
     void *library = dlopen(PI2_MICROHTTPD_FILE, RTLD_NOW | RTLD_LOCAL);
     bool found = library != NULL;
-#define FIND(name) found = found && find(library, "MHD_" #name, &pi2_http.name, sizeof pi2_http.name);
+#define FIND(name) found = found && pi2_cli_find_function(library, "MHD_" #name, &pi2_http.name, sizeof pi2_http.name);
     PI2_HTTP_FUNCTIONS(FIND)
 #undef FIND
     if (found) return true; /* it stays until the process ends */

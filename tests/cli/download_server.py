@@ -13,6 +13,7 @@ SUM = hashlib.sha256(MODEL).hexdigest()
 OTHER = MODEL[:4] + bytes(len(MODEL) - 4)  # begins as one, and is another
 HALF = len(MODEL) // 2
 count = {}
+slow = threading.Event()
 log = open(sys.argv[2], "w", buffering=1)
 
 
@@ -132,6 +133,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_broken(self, number, _path, _host):
         self.reply(500) if number < 3 else self.content(MODEL, '"one"')
+
+    def do_slow(self, number, _path, _host):  # the first answer stops in the middle
+        self.content(MODEL, '"one"', breaks_at=HALF if number == 1 else None)
+        if number == 1:
+            slow.wait(20)
+
+    def do_goon(self, _number, _path, _host):
+        slow.set()
+        self.reply(404)
 
     def do_gone(self, _number, _path, _host):
         self.reply(404)

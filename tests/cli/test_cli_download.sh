@@ -104,6 +104,17 @@ for kind in gone dies html; do
     run run -hf u/$kind -p a -n 1 -t 1
     grep -q 'hf_secret\|hidden' "$folder/err" && fail "a secret is told: $(cat "$folder/err")"
 done
+# Who is asked to end while it downloads ends with the download, also where the signal was not for both.
+"$program" run -hf u/slow -p a -n 1 -t 1 -c 64 >/dev/null 2>"$folder/err" 7>&- &
+slow=$!
+part=$folder/models/u_slow_m-Q4_K_M.gguf.downloadInProgress
+tries=0
+while [ ! -s "$part" ] && [ $tries -lt 200 ]; do sleep 0.05; tries=$((tries + 1)); done
+kill -TERM $slow
+wait $slow
+[ $? = 130 ] || fail "a signal while it downloads: $(cat "$folder/err")"
+comes u/slow
+grep 'u/slow/res' "$folder/log" | tail -1 | grep -q 'range=bytes' || fail "after the signal it began anew"
 # Another process fetches it: one of the two gives way.
 python3 -c 'import fcntl, sys
 file = open(sys.argv[1], "a")
