@@ -1,8 +1,9 @@
 /*
  * Goal:   a file that lacks a tensor which its family needs, or whose keys contradict it, is refused in one line that
  *         names what is wrong, and never believed.
- * Method: each family's tiny model with one tensor renamed after the other; with one number of its metadata after the
- *         other replaced by extreme ones. As `inspect` judges it, before any weight is read.
+ * Method: each family's tiny model with one tensor renamed after the other; with one key of its metadata after the
+ *         other that has an extreme number, another type or another name, or that the file ends in. As `inspect` judges
+ *         it, before any weight is read.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -92,27 +93,63 @@ static bool begins(const pi2_gguf_string *key, const char *text) {
     return key->length > strlen(text) && memcmp(key->text, text, strlen(text)) == 0;
 }
 
-/* Whatever a number says, the file is judged; what runs then is of no interest. */
-static void check_numbers(const char *family, const char *path, const file_bytes *bytes) {
+/* Whatever a key says, the file is judged, in one line; what runs then is of no interest. */
+static void judge(const char *family, const char *path, const char *key) {
+    pi2_model_file *file = NULL;
+    const char *text = NULL;
+    if (pi2_model_file_open(path, &file) != PI2_OK) {
+        text = pi2_error_text();
+    } else if (!pi2_model_file_summary(file)->runnable) {
+        text = pi2_model_file_summary(file)->not_runnable_reason;
+    }
+    if (text && (!text[0] || strchr(text, '\n'))) fail_msg("%s, %s: no line: '%s'", family, key, text);
+    pi2_model_file_close(file);
+}
+
+static void write_file(const char *path, const file_bytes *bytes, size_t length) {
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes->data, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Another number, another type, another name, an end of the file: some for each key, others in another family. */
+static void check_key(const char *family, const char *path, const file_bytes *bytes, const pi2_gguf_entry *entry,
+                      size_t turn) {
     static const uint32_t values[] = { 0, 1, 3, 0x7fffffff, 0xffffffff, 0x7f800000, 0x00000001 };
+    static const uint32_t types[] = { PI2_GGUF_U8, PI2_GGUF_F32, PI2_GGUF_BOOL, PI2_GGUF_STRING, PI2_GGUF_ARRAY,
+                                      PI2_GGUF_U64, 255 };
+    enum { VALUES = sizeof values / sizeof values[0], TYPES = sizeof types / sizeof types[0] };
+    const size_t name_at = find_name(bytes, entry->key.text, entry->key.length);
+    const size_t type_at = name_at + entry->key.length;
+    const size_t skipped = entry->value_type == PI2_GGUF_ARRAY ? 12 : 0, value_at = type_at + 4 + skipped;
+    char key[128];
+    (void)snprintf(key, sizeof key, "%.*s", (int)entry->key.length, entry->key.text);
+    const bool is_number = entry->value_type != PI2_GGUF_STRING && entry->value_bytes >= skipped + 4;
+    for (size_t v = turn % 2; is_number && v < VALUES; v += 2) {
+        patch(path, value_at, &values[v], 4);
+        judge(family, path, key);
+        patch(path, value_at, bytes->data + value_at, 4);
+    }
+    patch(path, type_at, &types[turn % TYPES], 4);
+    judge(family, path, key);
+    patch(path, type_at, bytes->data + type_at, 4);
+    patch(path, type_at - 1, "~", 1); /* the key is missing */
+    judge(family, path, key);
+    patch(path, type_at - 1, bytes->data + type_at - 1, 1);
+    if (turn % 4 != 0) return;
+    write_file(path, bytes, type_at + turn % 8); /* the file ends here */
+    judge(family, path, key);
+    write_file(path, bytes, bytes->length);
+}
+
+static void check_keys(const char *family, const char *path, const file_bytes *bytes, size_t turn) {
     pi2_gguf *gguf = NULL;
     assert_int_equal(pi2_gguf_open(path, &gguf), PI2_OK);
     for (size_t i = 0; i < pi2_gguf_entry_count(gguf); i++) {
         const pi2_gguf_entry entry = pi2_gguf_entry_at(gguf, i);
-        const bool is_own = !begins(&entry.key, "general.") && !begins(&entry.key, "tokenizer.");
-        const size_t skipped = entry.value_type == PI2_GGUF_ARRAY ? 12 : 0;
-        if (!is_own || entry.value_bytes < skipped + 4 || entry.value_type == PI2_GGUF_STRING) continue;
-        const size_t at = find_name(bytes, entry.key.text, entry.key.length) + entry.key.length + 4 + skipped;
-        for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
-            pi2_model_file *file = NULL;
-            patch(path, at, &values[v], 4);
-            if (pi2_model_file_open(path, &file) == PI2_OK) {
-                const pi2_model_summary *summary = pi2_model_file_summary(file);
-                if (!summary->runnable && !summary->not_runnable_reason[0]) fail_msg("%s: no reason", family);
-            }
-            pi2_model_file_close(file);
-        }
-        patch(path, at, bytes->data + at, 4);
+        if (begins(&entry.key, "general.") || begins(&entry.key, "tokenizer.")) continue;
+        check_key(family, path, bytes, &entry, turn++);
     }
     pi2_gguf_close(gguf);
 }
@@ -124,7 +161,7 @@ static void test_damage(void **state) {
         assert_int_equal(pi2_family_model_write(pi2_family_name(i), PI2_Q8_0, 1, path), 0);
         const file_bytes bytes = read_file(path);
         if (strcmp(pi2_family_name(i), "exaone4") != 0) check_tensors(pi2_family_name(i), path, &bytes);
-        check_numbers(pi2_family_name(i), path, &bytes);
+        check_keys(pi2_family_name(i), path, &bytes, i);
         free(bytes.data);
     }
     free(path);
