@@ -90,6 +90,7 @@ typedef struct batch_state {
     batch_line *ring;         /* [most]: lines that are answered, or wait for those before them */
     size_t most, first, count;
     uint64_t answers, faults, tokens;
+    uint64_t old_answers, old_faults; /* that were there */
 } batch_state;
 
 /* ---- a line becomes a job ---- */
@@ -256,6 +257,8 @@ static int skip_results(batch_state *state) {
     uint64_t hash;
     while (pi2_cli_results_skip(&state->results, &code)) {
         const uint64_t line = state->results.line;
+        state->old_faults += state->results.has_error;
+        state->old_answers += !state->results.has_error;
         if (next_line(state, &hash, &code) && state->lines.number == line && hash == state->results.hash) continue;
         if (code != PI2_EXIT_OK) return code;
         return pi2_cli_usage_error("%s holds the result of another request for line %" PRIu64 " of %s, or of other "
@@ -314,9 +317,10 @@ static int answer_with_scheduler(batch_state *state) {
     if (code == PI2_EXIT_OK) print_report(state, begin_ns);
     pi2_scheduler_free(state->scheduler);
     free(state->ring);
-    if (code != PI2_EXIT_OK || state->faults == 0) return code;
-    (void)pi2_cli_usage_error("batch: %" PRIu64 " of %" PRIu64 " lines have no answer: their results say why",
-                              state->faults, state->faults + state->answers);
+    const uint64_t faults = state->old_faults + state->faults, answers = state->old_answers + state->answers;
+    if (code != PI2_EXIT_OK || faults == 0) return code;
+    (void)pi2_cli_usage_error("batch: %" PRIu64 " of %" PRIu64 " lines have no answer: their results say why", faults,
+                              faults + answers);
     return PI2_EXIT_BAD_FILE;
 }
 

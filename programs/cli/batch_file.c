@@ -119,7 +119,7 @@ int pi2_cli_results_open(pi2_cli_results *results, const char *path, const char 
     return PI2_EXIT_OK;
 }
 
-/** Line and hash of a result; false: the text is none. */
+/** What a result says; false: the text is none. */
 static bool read_result(pi2_cli_results *results) {
     const pi2_cli_lines *old = &results->old;
     json_t *value = old->is_too_long ? NULL : json_loadb(old->text, old->length, JSON_REJECT_DUPLICATES, NULL);
@@ -129,6 +129,7 @@ static bool read_result(pi2_cli_results *results) {
     if (is_good) {
         results->line = (uint64_t)json_integer_value(line);
         results->hash = strtoull(hash, NULL, 16);
+        results->has_error = json_object_get(value, "error") != NULL;
     }
     json_decref(value);
     return is_good;

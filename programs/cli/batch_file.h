@@ -35,6 +35,7 @@ typedef struct pi2_cli_results {
     const char *path;    /* NULL: stdout */
     uint64_t line;       /* of the last result; 0: none */
     uint64_t hash;       /* its request's */
+    bool has_error;      /* it has no answer */
     pi2_cli_lines old;   /* results that are there, while they are looked at */
 } pi2_cli_results;
 
@@ -43,7 +44,7 @@ typedef struct pi2_cli_results {
  * end. Returns PI2_EXIT_OK, or an exit code after an error line.
  */
 int pi2_cli_results_open(pi2_cli_results *results, const char *path, const char *const *inputs);
-/** The next result that is there: line and hash. False: the following ones are to be written, or *code_out. */
+/** The next result that is there: line, hash, has_error. False: the following ones are to be written, or *code_out. */
 bool pi2_cli_results_skip(pi2_cli_results *results, int *code_out);
 /** Writes one and frees it. Returns PI2_EXIT_OK, or an exit code after an error line. */
 int pi2_cli_results_write(pi2_cli_results *results, json_t *value);
