@@ -29,6 +29,7 @@ const pi2_route *pi2_route_find(const char *method, const char *path, bool *path
 struct pi2_server {
     const pi2_server_settings *settings;
     struct MHD_Daemon *daemon;
+    struct pi2_connections *connections; /* which it is given */
     uint16_t port;
     bool is_loopback;          /* it listens on this machine alone */
     pi2_engine *engine;        /* once is_open */

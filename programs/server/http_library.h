@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #define PI2_HTTP_FUNCTIONS(FUNCTION)        \
+    FUNCTION(add_connection)                \
     FUNCTION(add_response_header)           \
     FUNCTION(create_response_from_buffer)   \
     FUNCTION(create_response_from_callback) \
@@ -34,6 +35,7 @@ extern pi2_http_library pi2_http;
  *  Threads: one, before any of its functions is called. */
 bool pi2_http_load(const char **reason_out);
 
+#define MHD_add_connection pi2_http.add_connection
 #define MHD_add_response_header pi2_http.add_response_header
 #define MHD_create_response_from_buffer pi2_http.create_response_from_buffer
 #define MHD_create_response_from_callback pi2_http.create_response_from_callback

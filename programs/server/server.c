@@ -15,6 +15,7 @@
 
 #include "answer_form.h"
 #include "answering.h"
+#include "connections.h"
 #include "exchange.h"
 
 enum { HEADER_BYTES = 16384, STACK_BYTES = 1 << 20, TOUCHED_STACK_BYTES = 96 << 10, MORE_CONNECTIONS = 16,
@@ -294,6 +295,45 @@ static int listen_on(const pi2_server_settings *settings, uint16_t *port_out, bo
     return listener;
 }
 
+/** The HTTP library, which is given connections. NULL: it cannot start. */
+static struct MHD_Daemon *start_daemon(pi2_server *server) {
+    const pi2_server_settings *settings = server->settings;
+    const struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)settings->certificate},
+        {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)settings->private_key},
+        {MHD_OPTION_END, 0, NULL}};
+    const bool has_tls = settings->certificate != NULL;
+    const unsigned flags = MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
+                           MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC;
+    return MHD_start_daemon(
+        has_tls ? flags | MHD_USE_TLS : flags, 0, NULL, NULL, on_request, server, MHD_OPTION_ARRAY,
+        has_tls ? tls : tls + 2, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server, MHD_OPTION_NOTIFY_CONNECTION,
+        pi2_connections_note, server->connections, MHD_OPTION_CONNECTION_LIMIT, 2 * connections_most(settings),
+        MHD_OPTION_CONNECTION_TIMEOUT, request_timeout(settings), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HEADER_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_END);
+}
+
+/** Listens and answers. Returns false after an error line. */
+static bool start(pi2_server *server) {
+    const pi2_server_settings *settings = server->settings;
+    const int listener = listen_on(settings, &server->port, &server->is_loopback);
+    if (listener < 0) return false;
+    server->connections = pi2_connections_create(listener, connections_most(settings));
+    if (server->connections) server->daemon = start_daemon(server);
+    if (server->daemon && pi2_connections_start(server->connections, server->daemon)) return true;
+    (void)pi2_cli_usage_error("the HTTP library cannot start%s", settings->certificate
+                              ? ": look whether the certificate and the key are PEM, and belong together" : "");
+    if (server->connections) pi2_connections_stop(server->connections);
+    if (server->daemon) MHD_stop_daemon(server->daemon);
+    return false;
+}
+
+static void free_server(pi2_server *server) {
+    pi2_connections_free(server->connections);
+    (void)pthread_mutex_destroy(&server->text_mutex);
+    free(server);
+}
+
 int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_out) {
     *server_out = NULL;
     pi2_server *server = calloc(1, sizeof *server);
@@ -302,33 +342,11 @@ int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_ou
     server->start_time = (int64_t)time(NULL);
     server->id_seed = pi2_cli_now_ns() ^ (uint64_t)server->start_time << 32 ^ (uint64_t)getpid(); /* no secret */
     (void)pthread_mutex_init(&server->text_mutex, NULL);
-    const int listener = listen_on(settings, &server->port, &server->is_loopback);
-    if (listener >= 0) {
-        const bool has_tls = settings->certificate != NULL;
-        const struct MHD_OptionItem tls[] = {
-            {MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)settings->certificate},
-            {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)settings->private_key},
-            {MHD_OPTION_END, 0, NULL}};
-        const unsigned flags = MHD_USE_POLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION;
-        server->daemon = MHD_start_daemon(
-            has_tls ? flags | MHD_USE_TLS : flags, 0, NULL, NULL, on_request, server, MHD_OPTION_ARRAY,
-            has_tls ? tls : tls + 2, MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-            server,
-            MHD_OPTION_CONNECTION_LIMIT, connections_most(settings), MHD_OPTION_CONNECTION_TIMEOUT,
-            request_timeout(settings), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
-            MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_END);
-        if (!server->daemon) {
-            (void)pi2_cli_usage_error("the HTTP library cannot start%s", has_tls
-                                      ? ": look whether the certificate and the key are PEM, and belong together" : "");
-            (void)close(listener);
-        }
-    }
-    if (server->daemon) {
+    if (start(server)) {
         *server_out = server;
         return PI2_EXIT_OK;
     }
-    (void)pthread_mutex_destroy(&server->text_mutex);
-    free(server);
+    free_server(server);
     return PI2_EXIT_IO;
 }
 
@@ -344,7 +362,7 @@ void pi2_server_stop(pi2_server *server) {
     if (!server) return;
     server->is_stopping = true;
     if (server->is_open) pi2_scheduler_stop(server->scheduler); /* replies end, with what there is */
+    pi2_connections_stop(server->connections);
     MHD_stop_daemon(server->daemon);
-    (void)pthread_mutex_destroy(&server->text_mutex);
-    free(server);
+    free_server(server);
 }

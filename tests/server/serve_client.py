@@ -177,6 +177,21 @@ def check_idle():
             connection.close()
 
 
+def check_connections():
+    """More clients than there may be connections are not turned away: they wait until others have gone."""
+    with Server("--queue", "0") as server:
+        idle = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(17)]
+        waiting = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(20)]
+        for connection in waiting:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        for connection in idle:
+            connection.close()
+        for connection in waiting:
+            data = connection.recv(100)
+            check(data.startswith(b"HTTP/1.1 200 "), f"a connection beyond the limit gets {data}")
+            connection.close()
+
+
 def check_other_loopback():
     """However this machine is named when the server listens on it alone, other names open nothing."""
     with Server("--host", "127.1") as server:
@@ -306,6 +321,7 @@ check_keys()
 check_queue()
 check_prompt_cache()
 check_idle()
+check_connections()
 check_endless()
 check_other_loopback()
 check_names()
