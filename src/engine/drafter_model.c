@@ -16,7 +16,8 @@ typedef struct model_state {
     pi2_session *session;           /* of the draft model */
     const pi2_planned_run *run;     /* for which it guesses */
     uint32_t length;                /* of the text that the last proposal followed */
-    int32_t guessed[PI2_DRAFT_MOST]; /* and what it proposed */
+    uint32_t guessed_count;
+    int32_t guessed[PI2_DRAFT_MOST]; /* and what it proposed: all but the last one are in its timeline */
     float sure[PI2_DRAFT_MOST];     /* what the draft model gave these */
     double right[BINS];             /* how often tokens that it is so sure of were right */
 } model_state;
@@ -76,9 +77,10 @@ static pi2_status catch_up(model_state *state, const pi2_draft_text *text) {
     uint32_t common = text->unchanged;
     const uint32_t position = pi2_session_position(state->session);
     for (uint32_t i = 0; common == state->length + i && common < position && common < text->length; i++) {
-        if (i == PI2_DRAFT_MOST || state->guessed[i] != text->tokens[common]) break;
+        if (i == state->guessed_count || state->guessed[i] != text->tokens[common]) break;
         common++; /* a guess that came true is in its timeline */
     }
+    state->guessed_count = 0;
     if (common > position) common = position;
     if (common >= text->length) common = text->length - 1;
     PI2_TRY(pi2_session_truncate(state->session, common));
@@ -103,6 +105,7 @@ static pi2_status propose_model(void *user, const pi2_draft_text *text, const pi
         reach *= chance;
         if (reach < wish->least_reach || (double)sure < least_sure) break;
         state->guessed[i] = draft_out->tokens[i] = token;
+        state->guessed_count = i + 1;
         state->sure[i] = sure;
         draft_out->chances[i] = (float)chance;
         draft_out->count = i + 1;

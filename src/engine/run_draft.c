@@ -35,12 +35,14 @@ static void print_piece(const pi2_tokenizer *tokenizer, int32_t token, char *tex
     text[used] = '\0';
 }
 
+/* Control tokens may have other names: finetuned models rename those that were reserved, and a wrong guess is one that
+ * does not hold. */
 static pi2_status check_pieces(const pi2_planned_run *run, const pi2_planned_run *draft, uint32_t count) {
     const pi2_tokenizer *ours = run->source.tokenizer, *theirs = draft->source.tokenizer;
     for (uint32_t i = 0; i < count; i++) {
         size_t lengths[2];
-        const char *left = pi2_tokenizer_piece(ours, (int32_t)i, true, &lengths[0]);
-        const char *right = pi2_tokenizer_piece(theirs, (int32_t)i, true, &lengths[1]);
+        const char *left = pi2_tokenizer_piece(ours, (int32_t)i, false, &lengths[0]);
+        const char *right = pi2_tokenizer_piece(theirs, (int32_t)i, false, &lengths[1]);
         if (lengths[0] == lengths[1] && memcmp(left, right, lengths[0]) == 0) continue;
         char texts[2][128], what[320];
         print_piece(ours, (int32_t)i, texts[0], sizeof texts[0]);
@@ -169,13 +171,18 @@ static uint64_t missing_bytes(const pi2_planned_run *run, const pi2_memory_plan 
 bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, const pi2_memory_plan *without) {
     const pi2_run_draft *draft = run->draft;
     const char *path = draft->path;
-    if (with && run->options.draft_always) return true;
     const uint64_t context = (with ? with : without)->shape.context_tokens;
     char size[PI2_SIZE_TEXT_BYTES];
     (void)pi2_format_size(draft->bytes + draft->bytes_per_token * context, size);
-    if (!with || with->draft_tokens == 0) {
+    const uint32_t positions = draft->run.source.model->shape.learned_positions;
+    if (positions && positions < context) {
+        pi2_planned_run_log(run, "%s is left out: it has positions for %u tokens, and the context has %llu: a shorter one "
+                            "(-c) would let it guess", path, positions, (unsigned long long)context);
+    } else if (!with || with->draft_tokens == 0) {
         pi2_planned_run_log(run, "%s is left out: it would take %s, and the budget has no room for it beside the model",
                             path, size);
+    } else if (run->options.draft_always) {
+        return true;
     } else if (run->source.model->shape.expert_count && !with->everything_resident) {
         pi2_planned_run_log(run, "%s is left out: each token that it guesses would read experts of its own "
                             "(--draft-always uses it all the same)", path);

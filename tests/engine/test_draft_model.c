@@ -165,6 +165,57 @@ static void test_a_model_guesses_for_itself(void **state) {
     pi2_engine_close(engine);
 }
 
+static int layers_left = -1; /* until the work is cancelled; -1: it is not */
+
+static bool cancelled(void *user) {
+    (void)user;
+    if (layers_left > 0) layers_left--;
+    return layers_left == 0;
+}
+
+/* Every third token is cancelled after some layers, of whichever model computes then, and appended again; then the text
+ * takes another turn than the one that was cancelled. */
+static void follow(pi2_engine *engine, bool cancels, answers *seen) {
+    static const int32_t prompt[] = { 50, 51, 52, 53, 54 };
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.temperature = 0;
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(engine, &sampling, &session), PI2_OK);
+    assert_int_equal(pi2_session_append(session, prompt, 5, PI2_LOGITS_LAST), PI2_OK);
+    for (int i = 0; i < 2 * ANSWER; i++) {
+        int32_t token = 0;
+        assert_int_equal(pi2_session_sample(session, &token), PI2_OK);
+        seen->tokens[seen->count++] = token;
+        const int32_t other = 60 + i, *next = i % 5 == 4 ? &other : &token;
+        if (cancels && i % 3 == 2) {
+            layers_left = 1 + i % 7;
+            const pi2_status status = pi2_session_append(session, &token, 1, PI2_LOGITS_LAST);
+            layers_left = -1;
+            if (status == PI2_OK) assert_int_equal(pi2_session_truncate(session, (uint32_t)(5 + i)), PI2_OK);
+            else assert_int_equal(status, PI2_ERR_INTERRUPTED);
+            assert_int_equal(pi2_session_position(session), 5 + i);
+        }
+        assert_int_equal(pi2_session_append(session, next, 1, PI2_LOGITS_LAST), PI2_OK);
+    }
+    pi2_session_free(session);
+}
+
+static void test_cancelled_while_it_guesses(void **state) {
+    (void)state;
+    answers seen[2] = { { .count = 0 }, { .count = 0 } };
+    for (int i = 0; i < 2; i++) {
+        pi2_engine_options options = options_of(i ? model_path : NULL);
+        options.callbacks.cancelled = cancelled;
+        pi2_engine *engine = NULL;
+        if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+        follow(engine, i > 0, &seen[i]);
+        pi2_engine_close(engine);
+    }
+    assert_int_equal(seen[0].count, seen[1].count);
+    assert_memory_equal(seen[0].tokens, seen[1].tokens, seen[0].count * sizeof seen[0].tokens[0]);
+}
+
 /* ---- what is refused ---- */
 
 static void expect_refusal(const char *draft, pi2_status wanted, const char *words) {
@@ -189,28 +240,44 @@ static long find_text(FILE *file, const char *text, long from) {
     }
 }
 
-/* The same vocabulary, but for one token. */
-static void alter_token(const char *path) {
+/* The same vocabulary, but for a control token's name; swaps: and two bytes that have changed places. */
+static void alter_tokens(const char *path, bool swaps) {
     FILE *file = fopen(path, "r+b");
     assert_non_null(file);
-    const long token = find_text(file, "<|im_end|>", find_text(file, "tokenizer.ggml.tokens", 0));
-    assert_int_equal(fseek(file, token, SEEK_SET), 0);
+    long at = find_text(file, "<|im_en", find_text(file, "tokenizer.ggml.tokens", 0));
+    assert_int_equal(fseek(file, at, SEEK_SET), 0);
     assert_true(fputs("<|im_enz|>", file) >= 0);
+    at += 10;
+    for (int byte = 0; swaps && byte <= '{'; byte++) { /* each is a length of 8 bytes and one or two of text */
+        assert_int_equal(fseek(file, at, SEEK_SET), 0);
+        const int length = fgetc(file);
+        assert_in_range(length, 1, 2);
+        assert_int_equal(fseek(file, at + 8, SEEK_SET), 0);
+        if (byte == 'z') assert_int_equal(fputc('{', file), '{');
+        if (byte == '{') assert_int_equal(fputc('z', file), 'z');
+        at += 8 + length;
+    }
     assert_int_equal(fclose(file), 0);
+}
+
+static void expect_accepted(const char *draft) {
+    pi2_engine_options options = options_of(draft);
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_string_equal(pi2_engine_get_report(engine)->draft_model, draft);
+    pi2_engine_close(engine);
 }
 
 static void test_another_vocabulary(void **state) {
     (void)state;
-    alter_token(tokens_path);
-    expect_refusal(tokens_path, PI2_ERR_INVALID, "is \"<|im_enz|>\", the model's is \"<|im_end|>\"");
+    alter_tokens(tokens_path, false); /* a control token may have another name */
+    expect_accepted(tokens_path);
+    alter_tokens(tokens_path, true);
+    expect_refusal(tokens_path, PI2_ERR_INVALID, "its token 125 is \"{\", the model's is \"z\"");
     expect_refusal(beginning_path, PI2_ERR_INVALID, "its texts begin with token 1, the model's with -1 (-1: none)");
     expect_refusal(few_path, PI2_ERR_INVALID, "its vocabulary has");
     expect_refusal("/nowhere/draft.gguf", PI2_ERR_IO, "/nowhere/draft.gguf");
-    pi2_engine_options options = options_of(longer_path); /* some ids more, which no text gives, are no difference */
-    pi2_engine *engine = NULL;
-    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
-    assert_string_equal(pi2_engine_get_report(engine)->draft_model, longer_path);
-    pi2_engine_close(engine);
+    expect_accepted(longer_path); /* some ids more, which no text gives, are no difference */
 }
 
 /* Nothing guesses where wrong guesses cannot be taken back; a model that keeps such a state guesses for none. */
@@ -243,6 +310,20 @@ static void test_what_does_not_pay_is_left_out(void **state) {
     if (pi2_small_budget_open(&options, 9000000, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     assert_null(pi2_engine_get_report(engine)->draft_model);
     assert_non_null(strstr(logged, "no room for it"));
+    pi2_engine_close(engine);
+    char *path = test_folder_path("opt.gguf"); /* it has a vector for each of its positions, and no more */
+    pi2_tiny_model_options positions;
+    pi2_tiny_model_options_init(&positions);
+    positions.architecture = "opt";
+    positions.head_count_kv = positions.head_count;
+    positions.attention_biases = positions.feed_forward_biases = positions.ungated = true;
+    assert_int_equal(pi2_tiny_model_write_apart(&positions, path), 0);
+    options = options_of(path);
+    options.context_tokens = 4096;
+    options.memory_bytes = 2 * PI2_TEST_PLENTY_BYTES;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_null(pi2_engine_get_report(engine)->draft_model);
+    assert_non_null(strstr(logged, "opt.gguf is left out: it has positions for "));
     pi2_engine_close(engine);
     options = options_of(model_path);
     options.draft_tokens = 0; /* nothing is to be guessed: it is not even looked for */
@@ -313,7 +394,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_text_is_the_same), cmocka_unit_test(test_a_model_guesses_for_itself),
-        cmocka_unit_test(test_another_vocabulary), cmocka_unit_test(test_recurrent_states),
+        cmocka_unit_test(test_cancelled_while_it_guesses), cmocka_unit_test(test_another_vocabulary), cmocka_unit_test(test_recurrent_states),
         cmocka_unit_test(test_what_does_not_pay_is_left_out), cmocka_unit_test(test_its_memory_is_in_the_budget),
     };
     return cmocka_run_group_tests_name("draft model", tests, set_up, test_folder_end);
