@@ -117,7 +117,8 @@ PI2_API void pi2_engine_options_init(pi2_engine_options *options);
  * Opens a model. Reads its header, plans the memory, starts the threads.
  * Errors  FORMAT, UNSUPPORTED (the file: what and where), MEMORY (how much is needed, when the minimum
  *         does not fit), IO, INVALID (options), INTERRUPTED
- * Threads one engine may be opened per thread at a time; engines are independent.
+ * Threads one engine may be opened per thread at a time; engines are independent, but for memory: one that is opened
+ *         beside others has what its memory_bytes leave of what these were planned with, touched or not.
  */
 PI2_API pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out);
 

@@ -7,6 +7,7 @@
 
 #include "base/cpu_features.h"
 #include "base/fail.h"
+#include "base/memory_ledger.h"
 #include "base/memory_limit.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
@@ -240,6 +241,8 @@ static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *opti
     PI2_TRY(pi2_planned_run_open(options, &engine->run, gguf));
     PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
     PI2_TRY(pi2_planned_run_settle(&engine->run, true, engine->traces.run, gguf));
+    engine->claimed_bytes = pi2_run_plan_claim_bytes(&engine->run.plan); /* a draft model's too */
+    pi2_memory_claim(engine->run.plan.held_bytes, engine->claimed_bytes);
     PI2_TRY(pi2_engine_start(engine, *gguf));
     return pi2_engine_open_draft(engine);
 }
@@ -286,6 +289,7 @@ void pi2_engine_close(pi2_engine *engine) {
     if (!engine) return;
     assert(engine->sessions.used == 0);
     pi2_engine_close(engine->draft);
+    pi2_memory_unclaim(engine->claimed_bytes);
     if (engine->forward && pi2_engine_finish_trace(engine) != PI2_OK) {
         pi2_planned_run_log(&engine->run, "%s", pi2_error_text());
     }

@@ -47,6 +47,7 @@ struct pi2_engine {
     pi2_team *team;
     bool borrows_team;              /* of the engine that this one guesses for */
     pi2_engine *draft;              /* guesses for this one; NULL: none */
+    uint64_t claimed_bytes;         /* of the process's memory (base/memory_ledger.h) */
     pi2_store *store;
     pi2_weight_store *weight_store;
     pi2_expert_cache *expert_cache; /* NULL: a dense model */

@@ -176,8 +176,8 @@ bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, cons
     (void)pi2_format_size(draft->bytes + draft->bytes_per_token * context, size);
     const uint32_t positions = draft->run.source.model->shape.learned_positions;
     if (positions && positions < context) {
-        pi2_planned_run_log(run, "%s is left out: it has positions for %u tokens, and the context has %llu: a shorter one "
-                            "(-c) would let it guess", path, positions, (unsigned long long)context);
+        pi2_planned_run_log(run, "%s is left out: it has positions for %u tokens, and the context has %llu (a shorter "
+                            "one, -c, would let it guess)", path, positions, (unsigned long long)context);
     } else if (!with || with->draft_tokens == 0) {
         pi2_planned_run_log(run, "%s is left out: it would take %s, and the budget has no room for it beside the model",
                             path, size);

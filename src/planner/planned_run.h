@@ -28,6 +28,7 @@ typedef struct pi2_run_source {
 /** How it will run: what the budget is spent on, which weights stay, and who computes. */
 typedef struct pi2_run_plan {
     pi2_memory_plan memory;
+    uint64_t held_bytes;            /* by the process, when that was planned (base/memory_ledger.h) */
     uint64_t loan_returned_bytes;   /* of its loan: weights left for good, for a key-value cache that grew */
     uint32_t threads_wanted, thread_count; /* by the options or the processors; of those, how many may compute */
     uint8_t *resident;              /* [extent_count] */
@@ -98,6 +99,9 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs);
 /** Lists the extents in the order of a pass, and marks those that stay. Errors  MEMORY */
 pi2_status pi2_run_plan_place(pi2_planned_run *run);
 void pi2_run_plan_free(pi2_run_plan *plan);
+
+/** What the plan adds to what the process held when it was made. */
+uint64_t pi2_run_plan_claim_bytes(const pi2_run_plan *plan);
 
 /** Bytes of the loan that are due once the key-value cache has grown to so many positions. */
 uint64_t pi2_run_plan_loan_due(const pi2_planned_run *run, uint32_t positions);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/memory_ledger.h"
 #include "base/memory_limit.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
@@ -264,11 +265,21 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
 
 /* ---- memory ---- */
 
-static uint64_t process_bytes_now(const pi2_run_costs *costs) {
+static uint64_t held_bytes_now(void) {
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);
     if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
-    return current + costs->list_bytes;
+    return pi2_memory_spoken_for(current);
+}
+
+uint64_t pi2_run_plan_claim_bytes(const pi2_run_plan *plan) {
+    const pi2_memory_plan *memory = &plan->memory;
+    const uint64_t weights = memory->resident_room + memory->expert_bytes + memory->gate_bytes + memory->neuron_bytes -
+                             memory->loan_bytes - memory->shared_bytes;
+    const uint64_t all = memory->process_bytes + memory->cache_bytes + memory->scratch_bytes +
+                         memory->dense_scratch_bytes + memory->session_bytes + memory->text_bytes +
+                         memory->ring_bytes + memory->staging_bytes + weights;
+    return all > plan->held_bytes ? all - plan->held_bytes : 0;
 }
 
 static uint32_t most_code_rows(const pi2_predictor *predictor) {
@@ -282,10 +293,11 @@ static uint32_t most_code_rows(const pi2_predictor *predictor) {
 
 pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) {
     const pi2_engine_options *options = &run->options;
+    run->plan.held_bytes = held_bytes_now();
     const pi2_memory_plan_request request = {
         .model = run->source.model, .model_path = run->source.model_path, .budget_bytes = run->report.budget_bytes,
         .budget_is_chosen = options->memory_bytes == 0,
-        .process_bytes = process_bytes_now(costs),
+        .process_bytes = run->plan.held_bytes + costs->list_bytes,
         .sequences = options->sequences, .context_tokens = options->context_tokens,
         .batch_tokens = options->batch_tokens,
         .logits_tokens = options->logits_tokens ? options->logits_tokens : 1,

@@ -394,7 +394,8 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_text_is_the_same), cmocka_unit_test(test_a_model_guesses_for_itself),
-        cmocka_unit_test(test_cancelled_while_it_guesses), cmocka_unit_test(test_another_vocabulary), cmocka_unit_test(test_recurrent_states),
+        cmocka_unit_test(test_cancelled_while_it_guesses), cmocka_unit_test(test_another_vocabulary),
+        cmocka_unit_test(test_recurrent_states),
         cmocka_unit_test(test_what_does_not_pay_is_left_out), cmocka_unit_test(test_its_memory_is_in_the_budget),
     };
     return cmocka_run_group_tests_name("draft model", tests, set_up, test_folder_end);

@@ -161,6 +161,47 @@ static void test_sessions_are_counted(void **state) {
     test_folder_remove(folder);
 }
 
+/* An engine that is open has been planned with memory that it has not touched yet: the next plan counts that. */
+static void test_engines_share_one_budget(void **state) {
+    (void)state;
+    enum { CONTEXT = 16384, NOTE = 4000000 };
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options model;
+    pi2_tiny_model_options_init(&model);
+    model.context_length = CONTEXT;
+    assert_int_equal(pi2_tiny_model_write_apart(&model, path), 0);
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = CONTEXT;
+    options.memory_bytes = 1000000000;
+    uint64_t alone[2], beside[2], cache = 0, process = 0;
+    for (int i = 0; i < 2; i++) {
+        pi2_planned_run run = { 0 };
+        pi2_engine *engines[2] = { NULL, NULL };
+        if (pi2_planned_run_make(&options, &run) != PI2_OK) fail_msg("%s", pi2_error_text());
+        alone[i] = run.plan.memory.process_bytes;
+        pi2_planned_run_close(&run);
+        if (pi2_engine_open(&options, &engines[0]) != PI2_OK) fail_msg("%s", pi2_error_text());
+        cache = pi2_engine_get_report(engines[0])->cache_bytes;
+        if (pi2_engine_open(&options, &engines[1]) != PI2_OK) fail_msg("%s", pi2_error_text());
+        beside[i] = pi2_engine_get_report(engines[1])->process_bytes;
+        process = pi2_engine_get_report(engines[0])->process_bytes;
+        pi2_engine_close(engines[0]); /* the first: what it had claimed is free again, what the second had is not */
+        memset(&run, 0, sizeof run);
+        if (pi2_planned_run_make(&options, &run) != PI2_OK) fail_msg("%s", pi2_error_text());
+        assert_true(run.plan.memory.process_bytes < beside[i] + NOTE);
+        assert_true(run.plan.memory.process_bytes > alone[i] + cache);
+        pi2_planned_run_close(&run);
+        pi2_engine_close(engines[1]);
+    }
+    assert_true(cache > 2 * NOTE);
+    assert_true(beside[0] > process + cache);
+    assert_true(alone[1] < alone[0] + NOTE); /* and all of it was given back */
+    free(path);
+    test_folder_remove(folder);
+}
+
 static void test_residents_are_spread(void **state) {
     (void)state;
     enum { COUNT = 400, LEAST_BYTES = 200 * 1024, RUN_BYTES = 1000 * 1024 };
@@ -196,6 +237,7 @@ int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_budgets_have_a_margin),
                                         cmocka_unit_test(test_loan_returns_as_slots),
                                         cmocka_unit_test(test_sessions_are_counted),
+                                        cmocka_unit_test(test_engines_share_one_budget),
                                         cmocka_unit_test(test_residents_are_spread) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 #include "support/small_budget.h"
 
+#include "base/memory_ledger.h"
 #include "base/memory_limit.h"
 #include "support/emulator.h"
 #include "support/sanitizer.h"
@@ -15,7 +16,7 @@ pi2_status pi2_small_budget_open(const pi2_engine_options *options, uint64_t mor
         uint64_t peak = 0, current = 0;
         (void)pi2_process_memory(&peak, &current);
         pi2_engine_options with_budget = *options;
-        with_budget.memory_bytes = current + more_bytes + added;
+        with_budget.memory_bytes = pi2_memory_spoken_for(current) + more_bytes + added;
         status = pi2_engine_open(&with_budget, engine_out);
     }
     return status;
