@@ -5,15 +5,17 @@ import ctypes
 import json
 import logging
 import os
+import struct
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, TypeVar, Union
 
-from .errors import Closed, InvalidArgument, check
+from .errors import Closed, InvalidArgument, WrongFormat, check
 from .library import Value, ffi, fields_of, lib, text
 
 Progress = Callable[[str, int, int], None]
 Message = Mapping[str, Any]
 _Result = TypeVar("_Result")
+_NOTE = b"powerinfer2 tokens 1\n"  # what a file of save() carries besides: the timeline's tokens
 _log = logging.getLogger("powerinfer2")
 
 
@@ -410,6 +412,36 @@ class Session:
             return list(ffi.unpack(found, size))
         return self._call(read)
 
+    def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
+        """Writes the timeline with its states into a file, for load(). The engine wants identifies_weights=True."""
+        given = _bytes(path, "path")
+
+        def write(handle: Any) -> None:
+            note = _NOTE + struct.pack(f"<{len(self._held)}i", *self._held)
+            self._engine._callbacks.check(lib.pi2_session_save(handle, given, note, len(note)))
+        self._call(write)
+
+    def load(self, path: Union[str, "os.PathLike[str]"]) -> None:
+        """Makes this session what save() wrote, in this or another process; nothing is computed again."""
+        given = _bytes(path, "path")
+
+        def read(handle: Any) -> None:
+            note, length = ffi.new("char **"), ffi.new("size_t *")
+            self._native.free_answer()
+            try:
+                self._engine._callbacks.check(lib.pi2_session_load(handle, given, note, length))
+                data = bytes(ffi.buffer(note[0], length[0])) if length[0] else b""
+            finally:
+                _free(note[0])
+                del self._held[lib.pi2_session_position(handle):]  # refused: as it was, or empty
+            self._held = []
+            count = int(lib.pi2_session_position(handle))
+            if not data.startswith(_NOTE) or len(data) != len(_NOTE) + 4 * count:
+                check(lib.pi2_session_truncate(handle, 0))
+                raise WrongFormat(f"{os.fsdecode(given)}: was not saved by Session.save()")
+            self._held = list(struct.unpack(f"<{count}i", data[len(_NOTE):]))
+        self._call(read)
+
     def stop(self) -> None:
         """Ends the call that computes this session's tokens, from another thread: it raises Interrupted."""
         self._is_stopped = True
@@ -453,9 +485,10 @@ class Answer(Iterator[str]):
         self._options = ffi.new("pi2_answer_options *")
         self._options.limit = -1 if max_tokens is None else max_tokens
         self._options.special = special
-        self._used = [self._options, words, ffi.new("char *[]", words), ffi.callback("bool(void *, char *, size_t)", take)]
-        self._options.stop_words, self._options.stop_word_count = self._used[2], len(words)
-        self._options.text = self._used[3]
+        word_list, taker = ffi.new("char *[]", words), ffi.callback("bool(void *, char *, size_t)", take)
+        self._used = [self._options, words, word_list, taker]
+        self._options.stop_words, self._options.stop_word_count = word_list, len(words)
+        self._options.text = taker
 
     def _begin(self, handle: Any) -> None:
         session, prompt = self._session, self._prompt

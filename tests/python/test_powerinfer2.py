@@ -1,6 +1,6 @@
-"""Tests of the Python package, for test_python_package.sh: test_powerinfer2.py MODEL PLAIN_MODEL POWERINFER2.
+"""Tests of the Python package, for test_python_package.sh: test_powerinfer2.py MODEL PLAIN POWERINFER2 RECURRENT.
 
-MODEL is a tiny one with a chat template, PLAIN_MODEL one without."""
+MODEL is a tiny one with a chat template, PLAIN one without, RECURRENT one whose states cannot be taken back."""
 import gc
 import json
 import multiprocessing
@@ -12,7 +12,7 @@ import unittest
 
 import powerinfer2
 
-MODEL, PLAIN, PROGRAM = sys.argv[1:4]
+MODEL, PLAIN, PROGRAM, RECURRENT = sys.argv[1:5]
 QUESTION = [{"role": "user", "content": "Why is it so?"}]
 
 
@@ -63,6 +63,19 @@ class Answers(unittest.TestCase):
             self.assertEqual(session.tokens[:len(prompt)], prompt)
             self.assertEqual(session.position, len(session.tokens))
 
+    def test_states_that_cannot_be_taken_back(self):
+        prompts = [[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 20, 21], [5, 6, 7, 8, 20, 21, 22, 23]]
+        with powerinfer2.Engine(RECURRENT, context=64, threads=1) as opened:
+            with opened.session(temperature=0) as session:
+                kept = []
+                for prompt in prompts:
+                    session.generate(prompt, max_tokens=6).text
+                    kept.append(session.tokens)
+            for prompt, tokens in zip(prompts, kept):
+                with opened.session(temperature=0) as session:
+                    session.generate(prompt, max_tokens=6).text
+                    self.assertEqual(session.tokens, tokens)
+
     def test_sessions_take_turns(self):
         with engine(sessions=2) as opened:
             alone = opened.session(temperature=0).generate("x y z", max_tokens=8).text
@@ -85,6 +98,34 @@ class Answers(unittest.TestCase):
             self.assertEqual(session.position, 1)
             with self.assertRaises(powerinfer2.InvalidArgument):
                 session.logits()
+
+
+    def test_saved(self):
+        path = os.path.join(os.path.dirname(MODEL), "saved.session")
+        with engine(identifies_weights=True) as opened, opened.session(temperature=0) as session:
+            prompt = opened.tokenize("one two three four")
+            session.append(prompt)
+            session.save(path)
+            expected = session.generate(prompt + opened.tokenize(" five", add_special=False), max_tokens=8).text
+        with engine(identifies_weights=True) as opened, opened.session(temperature=0) as session:
+            answer = session.generate("something else", max_tokens=8)
+            next(answer)
+            session.load(path)
+            with self.assertRaises(powerinfer2.Closed):
+                list(answer)
+            self.assertEqual(session.tokens, prompt)
+            more = prompt + opened.tokenize(" five", add_special=False)
+            self.assertEqual(session.generate(more, max_tokens=8).text, expected)
+            with self.assertRaises(powerinfer2.InputOutputError):
+                session.load(path + ".none")
+            with self.assertRaises(powerinfer2.WrongFormat):
+                session.load(MODEL)
+            self.assertEqual(session.position, len(session.tokens))
+            self.assertNotEqual(session.generate("still there", max_tokens=3).text, "")
+        with engine() as opened, opened.session() as session:
+            session.append([1])
+            with self.assertRaisesRegex(powerinfer2.InvalidArgument, "identify its weights"):
+                session.save(path)
 
 
 class Text(unittest.TestCase):
