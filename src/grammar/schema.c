@@ -230,42 +230,86 @@ static pi2_status add_choice(pi2_schema_writer *writer, const json_t *schema, co
     return PI2_OK;
 }
 
+/** Schemas that become one. */
+typedef struct merged_schemas {
+    json_t *all;   /* what they say together */
+    json_t *parts; /* each of them; the one that has the "allOf" comes first */
+} merged_schemas;
+
+/** Adds a map of properties to those that the others of an "allOf" named. */
+static pi2_status merge_properties(json_t *there, const json_t *properties, const pi2_schema_place *place) {
+    const char *name;
+    json_t *property;
+    json_object_foreach((json_t *)(uintptr_t)properties, name, property) {
+        const json_t *known = json_object_get(there, name);
+        if (known && !json_equal(known, property)) {
+            return pi2_schema_refuse(place, "'%s' is described twice within 'allOf'", name);
+        }
+        (void)json_object_set(there, name, property);
+    }
+    return PI2_OK;
+}
+
 /** Adds what one schema says to what the others of an "allOf" said. */
-static pi2_status merge(pi2_schema_writer *writer, json_t *all, const json_t *schema, const pi2_schema_place *place,
-                        unsigned depth) {
+static pi2_status merge(pi2_schema_writer *writer, const merged_schemas *merged, const json_t *schema,
+                        const pi2_schema_place *place, unsigned depth) {
     const char *name;
     json_t *value;
     if (!json_is_object(schema) || depth > MOST_DEPTH || writer->merge_count++ > MOST_MERGES) {
         return pi2_schema_refuse(place, "this cannot be merged into one schema");
     }
+    (void)json_array_append(merged->parts, (json_t *)(uintptr_t)schema);
     json_object_foreach((json_t *)(uintptr_t)schema, name, value) {
         const pi2_schema_place at = {place, name, 0};
-        json_t *there = json_object_get(all, name);
+        json_t *there = json_object_get(merged->all, name);
         if (is_annotation(name)) continue;
         if (strcmp(name, "$ref") == 0) {
-            PI2_TRY(merge(writer, all, pi2_schema_find(writer, json_is_string(value) ? json_string_value(value) : ""),
-                          &at, depth + 1));
+            const char *reference = json_is_string(value) ? json_string_value(value) : "";
+            PI2_TRY(merge(writer, merged, pi2_schema_find(writer, reference), &at, depth + 1));
         } else if (strcmp(name, "allOf") == 0) {
             for (size_t i = 0; i < json_array_size(value); i++) {
                 const pi2_schema_place here = {&at, NULL, i};
-                PI2_TRY(merge(writer, all, json_array_get(value, i), &here, depth + 1));
+                PI2_TRY(merge(writer, merged, json_array_get(value, i), &here, depth + 1));
             }
         } else if (!there) {
-            (void)json_object_set_new(all, name, json_copy(value));
+            (void)json_object_set_new(merged->all, name, json_copy(value));
         } else if (strcmp(name, "required") == 0 && json_is_array(value) && json_is_array(there)) {
             (void)json_array_extend(there, value);
         } else if (strcmp(name, "properties") == 0 && json_is_object(value) && json_is_object(there)) {
-            const char *property;
-            json_t *inner;
-            json_object_foreach(value, property, inner) {
-                const json_t *known = json_object_get(there, property);
-                if (known && !json_equal(known, inner)) {
-                    return pi2_schema_refuse(&at, "'%s' is described twice within 'allOf'", property);
-                }
-                (void)json_object_set(there, property, inner);
-            }
+            PI2_TRY(merge_properties(there, value, &at));
         } else if (!json_equal(there, value)) {
             return pi2_schema_refuse(&at, "this keyword differs within 'allOf', which is not supported");
+        }
+    }
+    return PI2_OK;
+}
+
+/** Whether a schema of what a list of names or places leaves over is there, and forbids something. */
+static bool forbids(const json_t *schema) {
+    return schema && !json_is_true(schema) && !(json_is_object(schema) && json_object_size(schema) == 0);
+}
+
+/**
+ * What a schema says of other members than its own, and of all items, the merged one would say only of those that no
+ * schema names: that is refused. "unevaluatedProperties" of the first schema sees what all of them name.
+ */
+static pi2_status check_merged(const merged_schemas *merged, const pi2_schema_place *place) {
+    const json_t *properties = json_object_get(merged->all, "properties"), *value;
+    for (size_t i = 0; i < json_array_size(merged->parts); i++) {
+        const json_t *part = json_array_get(merged->parts, i), *own = json_object_get(part, "properties");
+        const bool is_about_others = forbids(json_object_get(part, "additionalProperties")) ||
+                                     (i > 0 && forbids(json_object_get(part, "unevaluatedProperties")));
+        const char *name;
+        json_object_foreach((json_t *)(uintptr_t)properties, name, value) {
+            if (!is_about_others || json_object_get(own, name)) continue;
+            return pi2_schema_refuse(place, "'%s' is a property of 'allOf' that 'additionalProperties' of another "
+                                     "schema there is about: name it there, too", name);
+        }
+        const json_t *items = json_object_get(part, "items");
+        if (!json_is_array(items) && forbids(items) && !json_object_get(part, "prefixItems") &&
+            json_object_get(merged->all, "prefixItems")) {
+            return pi2_schema_refuse(place, "'items' of one schema of 'allOf' beside 'prefixItems' of another is not "
+                                     "supported");
         }
     }
     return PI2_OK;
@@ -294,12 +338,15 @@ static pi2_status add_reference(pi2_schema_writer *writer, const json_t *schema,
 
 static pi2_status add_all_of(pi2_schema_writer *writer, const json_t *schema, const pi2_schema_place *place,
                              pi2_schema_text *body) {
-    json_t *all = json_object();
+    const merged_schemas merged = {json_object(), json_array()};
     uint32_t rule;
-    pi2_status status = all ? merge(writer, all, schema, place, 0) : pi2_fail(PI2_ERR_MEMORY, "no memory for a schema");
-    if (status == PI2_OK) status = pi2_schema_rule(writer, all, place, &rule);
+    pi2_status status = merged.all && merged.parts ? merge(writer, &merged, schema, place, 0)
+                                                   : pi2_fail(PI2_ERR_MEMORY, "no memory for a schema");
+    if (status == PI2_OK) status = check_merged(&merged, place);
+    if (status == PI2_OK) status = pi2_schema_rule(writer, merged.all, place, &rule);
     if (status == PI2_OK) pi2_schema_add(body, "r%u", rule);
-    json_decref(all);
+    json_decref(merged.parts);
+    json_decref(merged.all);
     return status;
 }
 
@@ -334,6 +381,9 @@ static pi2_status add_schema(pi2_schema_writer *writer, const json_t *schema, co
 pi2_status pi2_schema_rule(pi2_schema_writer *writer, const json_t *schema, const pi2_schema_place *place,
                            uint32_t *rule_out) {
     if (writer->depth == MOST_DEPTH) return pi2_schema_refuse(place, "schemas are nested more than 64 deep");
+    if (writer->next_rule >= PI2_GRAMMAR_MOST_RULES) { /* a type that is named twice doubles what is inside of it */
+        return pi2_schema_refuse(place, "the schema's grammar has more than %d rules", PI2_GRAMMAR_MOST_RULES);
+    }
     pi2_schema_text body = {0};
     const uint32_t rule = *rule_out = writer->next_rule++;
     if (!place->up && json_object_set_new(writer->refs, place->name, json_integer(rule)) != 0) {

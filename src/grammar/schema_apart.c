@@ -68,18 +68,27 @@ static const json_t *resolve(const pi2_schema_writer *writer, const json_t *sche
     return NULL;
 }
 
+static bool is_nullable(const json_t *schema) { return json_is_true(json_object_get(schema, "nullable")); }
+
+/** Whether null may satisfy both, where "nullable" adds it to what the rest of one of them allows. */
+static bool may_share_null(const json_t *a, const json_t *b) {
+    if (is_nullable(a)) return is_nullable(b) || (types_of(b) & NULLS) != 0;
+    return is_nullable(b) && (types_of(a) & NULLS) != 0;
+}
+
 bool pi2_schemas_are_apart(const pi2_schema_writer *writer, const json_t *a, const json_t *b) {
     a = resolve(writer, a);
     b = resolve(writer, b);
-    if (!json_is_object(a) || !json_is_object(b)) return false;
+    if (!json_is_object(a) || !json_is_object(b) || may_share_null(a, b)) return false;
     if ((types_of(a) & types_of(b)) == 0 || values_are_apart(a, b)) return true;
     if (types_of(a) != OBJECTS || types_of(b) != OBJECTS) return false;
     const char *name;
     json_t *property;
     json_object_foreach(json_object_get(a, "properties"), name, property) {
-        const json_t *other = json_object_get(json_object_get(b, "properties"), name);
-        if (other && is_required(a, name) && is_required(b, name) &&
-            values_are_apart(resolve(writer, property), resolve(writer, other))) {
+        const json_t *one = resolve(writer, property);
+        const json_t *other = resolve(writer, json_object_get(json_object_get(b, "properties"), name));
+        if (is_required(a, name) && is_required(b, name) && !may_share_null(one, other) &&
+            values_are_apart(one, other)) {
             return true;
         }
     }

@@ -277,6 +277,9 @@ pi2_status pi2_schema_array(pi2_schema_writer *writer, const json_t *schema, con
     int64_t least = 0, most = INT64_MAX;
     uint32_t rule;
     if (prefix && !json_is_array(prefix)) return pi2_schema_refuse(&at, "this must be an array of schemas");
+    if (json_is_array(items) && json_object_get(schema, "prefixItems")) {
+        return pi2_schema_refuse(&(pi2_schema_place){place, "prefixItems", 0}, "'items' is an array, too");
+    }
     PI2_TRY(pi2_schema_count(schema, "minItems", place, &least));
     PI2_TRY(pi2_schema_count(schema, "maxItems", place, &most));
     if (json_object_get(schema, "uniqueItems") && !json_is_false(json_object_get(schema, "uniqueItems")) && most > 1) {

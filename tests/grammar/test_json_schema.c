@@ -166,6 +166,17 @@ static const struct refusal { const char *schema, *words; } refusals[] = {
     {"{'oneOf':[{'const':1},{'const':1.0}]}", "at #/oneOf/1"},
     {"{'allOf':[{'minimum':1},{'minimum':2}]}", "at #/allOf/1/minimum: this keyword differs"},
     {"{'allOf':[{'properties':{'a':{}}},{'properties':{'a':true}}]}", "'a' is described twice"},
+    {"{'allOf':[{'properties':{'a':{}},'additionalProperties':false},{'properties':{'b':{}}}]}",
+     "at #: 'b' is a property of 'allOf' that 'additionalProperties' of another schema there is about"},
+    {"{'allOf':[{'properties':{'a':{}}}],'properties':{'b':{}},'additionalProperties':{'type':'null'}}", "'a' is a"},
+    {"{'allOf':[{'properties':{'a':{}}},{'additionalProperties':{'type':'null'}}]}", "'a' is a property of 'allOf'"},
+    {"{'allOf':[{'properties':{'a':{}},'unevaluatedProperties':false},{'properties':{'b':{}}}]}", "'b' is a property"},
+    {"{'allOf':[{'prefixItems':[{'type':'null'}]},{'items':{'type':'string'}}]}", "at #: 'items' of one schema"},
+    {"{'items':[{'type':'null'}],'prefixItems':[{'type':'string'}]}", "at #/prefixItems"},
+    {"{'oneOf':[{'type':'string','nullable':true},{'type':'integer','nullable':true}]}", "at #/oneOf/1"},
+    {"{'oneOf':[{'enum':['a'],'nullable':true},{'enum':['b',null]}]}", "at #/oneOf/1"},
+    {"{'oneOf':[{'required':['a'],'type':'object','properties':{'a':{'const':1,'nullable':true}}},{'required':['a'],"
+     "'type':'object','properties':{'a':{'const':2,'nullable':true}}}]}", "at #/oneOf/1"},
     {"{'$ref':'#'}", "at #/$ref: this refers to itself"},
     {"{'$ref':'#/$defs/a','$defs':{'a':{'$ref':'#/$defs/b'},'b':{'$ref':'#/$defs/a'}}}", "refers to itself"},
     {"{'$ref':'#/$defs/a'}", "at #/$ref: '#/$defs/a' is no place"},
@@ -204,6 +215,13 @@ static void test_refusals(void **unused) {
     }
 }
 
+/** Types that are named twice at every depth, so that a walk through all of them would double with each. */
+static json_t *doubled(size_t depth) {
+    json_t *schema = json_object();
+    while (depth--) schema = json_pack("{s:[s,s], s:{s:o}}", "type", "object", "object", "properties", "a", schema);
+    return schema;
+}
+
 /* Many of something, which would take long if each looked at each. */
 static json_t *many(const char *what, size_t count) {
     json_t *schema = json_object(), *list = json_array(), *map = json_object();
@@ -231,9 +249,11 @@ static void test_large_schemas(void **unused) {
     (void)unused;
     static const struct { const char *what; size_t count; const char *words; } large[] = {
         {"enum", 1500, NULL}, {"property", 1000, NULL}, {"other", 300, NULL}, {"other", 5000, "too large"},
-        {"ref", 1000, "cannot be merged"}, {"enum", 20000, "too large"}, {"enum", 30000, "bytes"}};
+        {"ref", 1000, "cannot be merged"}, {"enum", 20000, "too large"}, {"enum", 30000, "bytes"},
+        {"doubled", 3, NULL}, {"doubled", 60, "more than 16384 rules"}};
     for (size_t i = 0; i < COUNT(large); i++) {
-        json_t *schema = many(large[i].what, large[i].count);
+        const bool is_doubled = strcmp(large[i].what, "doubled") == 0;
+        json_t *schema = is_doubled ? doubled(large[i].count) : many(large[i].what, large[i].count);
         char *text = json_dumps(schema, JSON_COMPACT);
         pi2_grammar *grammar = NULL;
         const pi2_status status = pi2_grammar_from_schema(text, strlen(text), &grammar);
