@@ -20,7 +20,8 @@
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
-enum { CONTEXT = 128, BATCH = 40, SLOTS = 3, LONGEST = 90, JOBS = PI2_UNDER_TSAN ? 12 : 60, PLENTY = 1000000000 };
+enum { CONTEXT = 128, BATCH = 40, SLOTS = 3, LONGEST = 90, PLENTY = 1000000000 };
+enum { JOBS = PI2_UNDER_TSAN || PI2_UNDER_ASAN ? 14 : 60 };
 
 static char *dense_path, *recurrent_path;
 static uint64_t randomness = 5;
