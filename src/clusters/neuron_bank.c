@@ -12,33 +12,25 @@
 #include "base/permutation.h"
 #include "weight_formats/neuron_form.h"
 
-enum { MAX_BUNDLE_BYTES = 1 << 24, MAX_MATRICES = 3, UNGATED_MATRICES = 2, MOST_BUNDLES_OF_SEVERAL_PAGES = 4 };
+enum { MAX_BUNDLE_BYTES = 1 << 24, MAX_MATRICES = 3, UNGATED_MATRICES = 2, LITTLE_WASTE = 16 };
 
 static uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 /* ---- units ---- */
 
-/**
- * As many bundles as fit into a page; of larger ones the fewest that waste little. What one bundle alone wastes is the
- * measure: 2, 3 or 4 together are read together, so they must save at least half of it for each neuron.
- */
+/* As many bundles as fit into a page; of larger ones one, without what fills its last page up unless that is little. */
 static void choose_unit(pi2_neuron_bank *bank) {
     const uint32_t bundle = bank->bundle_bytes, page = PI2_EXTENT_ALIGNMENT;
-    bank->unit_neurons = 1;
+    bank->unit_neurons = bundle <= page ? page / bundle : 1;
     bank->unit_bytes = (uint32_t)round_up(bundle, page);
-    if (bundle <= page) {
-        bank->unit_neurons = page / bundle;
-        return;
-    }
-    const uint32_t alone = bank->unit_bytes - bundle;
-    for (uint32_t count = 2; count <= MOST_BUNDLES_OF_SEVERAL_PAGES; count++) {
-        const uint64_t used = (uint64_t)count * bundle, bytes = round_up(used, page);
-        if (bytes > PI2_NEURON_UNIT_MOST_BYTES) return;
-        if (2 * (bytes - used) >= (uint64_t)count * alone) continue;
-        bank->unit_neurons = count;
-        bank->unit_bytes = (uint32_t)bytes;
-        return;
-    }
+    if (bundle > page && (bank->unit_bytes - bundle) * LITTLE_WASTE > bundle) bank->unit_bytes = bundle;
+}
+
+static bool unit_is_possible(const pi2_neuron_bank *bank) {
+    const uint64_t bytes = bank->unit_bytes, page = PI2_EXTENT_ALIGNMENT;
+    const bool is_fine = bytes % PI2_NEURON_PART_ALIGNMENT == 0 && bytes <= PI2_NEURON_FINE_MOST_BYTES;
+    return bytes != 0 && (bytes % page == 0 || is_fine) && bytes <= round_up(MAX_BUNDLE_BYTES, page) &&
+           (uint64_t)bank->unit_neurons * bank->bundle_bytes <= bytes;
 }
 
 /* ---- one bank ---- */
@@ -130,9 +122,7 @@ pi2_status pi2_neuron_bank_complete(const pi2_extent_layout *layout, pi2_neuron_
     }
     PI2_TRY(size_bundle(layout, bank));
     if (bank->unit_neurons == 0) choose_unit(bank);
-    if (bank->unit_bytes == 0 || bank->unit_bytes % PI2_EXTENT_ALIGNMENT != 0 ||
-        bank->unit_bytes > round_up(MAX_BUNDLE_BYTES, PI2_EXTENT_ALIGNMENT) ||
-        (uint64_t)bank->unit_neurons * bank->bundle_bytes > bank->unit_bytes) {
+    if (!unit_is_possible(bank)) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: units of %" PRIu32 " bytes for %" PRIu32 " neurons are impossible",
                         pi2_neuron_bank_owner(bank, owner), bank->unit_bytes, bank->unit_neurons);
     }

@@ -8,10 +8,11 @@
  *            (weight_formats/neuron_form.h), each padded to 64 bytes. Their scales are apart, in the head.
  *   place    where a neuron's bundle lies: order[place] = neuron. Hot neurons come first, those that fire together
  *            lie together.
- *   unit     unit_neurons bundles one after the other, zeros behind them up to unit_bytes, a multiple of
- *            PI2_EXTENT_ALIGNMENT: what is read, checked and cached. Unit u holds the places u * unit_neurons to
- *            (u + 1) * unit_neurons - 1 (the last unit maybe fewer, zeros behind them) and begins at byte
- *            file_offset + u * unit_bytes of the cluster file. So no unit is listed anywhere.
+ *   unit     what is read, checked and cached: unit_neurons bundles one after the other, zeros behind them up to
+ *            unit_bytes, a multiple of PI2_EXTENT_ALIGNMENT, or of PI2_NEURON_PART_ALIGNMENT up to
+ *            PI2_NEURON_FINE_MOST_BYTES (a *fine* unit, which may begin inside a page). Unit u holds the places
+ *            u * unit_neurons to (u + 1) * unit_neurons - 1 (the last unit maybe fewer, zeros behind them) and begins
+ *            at byte file_offset + u * unit_bytes of the cluster file. So no unit is listed anywhere.
  *   head     what must be resident to use the bank, one block of bytes with one checksum: the order (u32 of each
  *            place), the units' checksums (u32 of each unit: the low half of XXH3 64 over its unit_bytes), the Gate
  *            scales of each neuron where bundles have Gate, the Up scales of each neuron (both by neuron, not by
@@ -30,8 +31,8 @@
 #define PI2_NO_UP UINT32_MAX
 #define PI2_NO_GATE UINT32_MAX
 enum {
-    PI2_NEURON_PART_ALIGNMENT = 64,      /* of a bundle's parts, and of the head's */
-    PI2_NEURON_UNIT_MOST_BYTES = 16384   /* of a unit that holds several bundles, each larger than 4096 */
+    PI2_NEURON_PART_ALIGNMENT = 64,   /* of a bundle's parts, and of the head's */
+    PI2_NEURON_FINE_MOST_BYTES = 65536 /* of a unit that is no multiple of PI2_EXTENT_ALIGNMENT */
 };
 
 typedef struct pi2_neuron_bank {
@@ -79,9 +80,9 @@ void pi2_neuron_banks_free(pi2_neuron_banks *banks); /* NULL is fine */
  * Gate. A pure function of shapes and types: the same layout gives the same banks on every machine. Offsets and the
  * head's checksum are 0.
  *
- * A unit is chosen so that reading one neuron reads little: as many bundles as fit into 4096 bytes; where a bundle is
- * larger than that, one bundle, rounded up to a multiple of 4096, or the fewest of 2, 3 or 4 bundles in at most 16384
- * bytes that waste less than half as much for each neuron as one bundle alone would.
+ * A unit is chosen so that reading one neuron reads little, and keeping it keeps no other: as many bundles as fit into
+ * 4096 bytes; where a bundle is larger than that, one bundle, rounded up to a multiple of 4096 unless that would waste
+ * more than a sixteenth of it.
  *
  * Errors  UNSUPPORTED (neurons larger than this version reads: tensor), MEMORY
  */
@@ -93,6 +94,11 @@ pi2_status pi2_neuron_banks_plan(const pi2_extent_layout *layout, bool with_gate
  * Errors  FORMAT (no Up and Down of one FFN; a unit that does not hold its bundles), UNSUPPORTED (too large)
  */
 pi2_status pi2_neuron_bank_complete(const pi2_extent_layout *layout, pi2_neuron_bank *bank);
+
+/** Whether units may begin inside a page, so that reads begin before them and end behind. */
+static inline bool pi2_neuron_bank_is_fine(const pi2_neuron_bank *bank) {
+    return bank->unit_bytes % PI2_EXTENT_ALIGNMENT != 0;
+}
 
 /** Bytes in the file of the units, unit_count * unit_bytes, and of the head, rounded up to PI2_EXTENT_ALIGNMENT. */
 uint64_t pi2_neuron_bank_units_bytes(const pi2_neuron_bank *bank);

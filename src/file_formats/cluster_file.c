@@ -255,7 +255,7 @@ static pi2_status check_features(const pi2_gguf *gguf) {
     PI2_TRY(pi2_cluster_array_read(gguf, PI2_KEY_FEATURES, PI2_GGUF_STRING, UINT32_MAX, &features));
     while (pi2_gguf_array_next_string(&features, &cursor, &name)) {
         if (is_text(name, PI2_FEATURE_NEURONS) || is_text(name, PI2_FEATURE_UNGATED) ||
-            is_text(name, PI2_FEATURE_BUNDLES)) {
+            is_text(name, PI2_FEATURE_BUNDLES) || is_text(name, PI2_FEATURE_FINE_UNITS)) {
             continue;
         }
         return pi2_fail(PI2_ERR_UNSUPPORTED,

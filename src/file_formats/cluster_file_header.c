@@ -164,16 +164,20 @@ static void write_pieces(pi2_gguf_writer *writer, const pi2_extent_layout *layou
 
 /** The table of banks, and the features that say so: nothing of it is in a file of the dense layout. */
 static void write_banks(pi2_cluster_header *header, const pi2_neuron_banks *banks, uint64_t statistics) {
-    const char *features[3] = { PI2_FEATURE_NEURONS };
+    const char *features[4] = { PI2_FEATURE_NEURONS };
     uint32_t feature_count = 1;
     pi2_gguf_writer *writer = header->writer;
     if (!banks) return;
     const pi2_neuron_bank *bank = banks->banks;
     const uint32_t count = banks->count;
-    bool lacks_up = false;
-    for (uint32_t i = 0; i < count; i++) lacks_up |= bank[i].up_tensor == PI2_NO_UP;
+    bool lacks_up = false, is_fine = false;
+    for (uint32_t i = 0; i < count; i++) {
+        lacks_up |= bank[i].up_tensor == PI2_NO_UP;
+        is_fine |= pi2_neuron_bank_is_fine(&bank[i]);
+    }
     if (lacks_up) features[feature_count++] = PI2_FEATURE_UNGATED;
     if (banks->with_gate) features[feature_count++] = PI2_FEATURE_BUNDLES;
+    if (is_fine) features[feature_count++] = PI2_FEATURE_FINE_UNITS;
     pi2_gguf_writer_string_array(writer, PI2_KEY_FEATURES, features, feature_count);
     WRITE_COLUMN(writer, PI2_KEY_BANK_LAYERS, PI2_GGUF_U32, count, bank[i].layer);
     WRITE_COLUMN(writer, PI2_KEY_BANK_EXPERTS, PI2_GGUF_U32, count, bank[i].expert);

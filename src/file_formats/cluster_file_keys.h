@@ -48,6 +48,7 @@
 #define PI2_FEATURE_NEURONS "neurons"
 #define PI2_FEATURE_UNGATED "ungated"
 #define PI2_FEATURE_BUNDLES "bundles"
+#define PI2_FEATURE_FINE_UNITS "fine_units"
 #define PI2_KEY_BANK_LAYERS "powerinfer2.bank.layers"
 #define PI2_KEY_BANK_EXPERTS "powerinfer2.bank.experts"
 #define PI2_KEY_BANK_NEURONS "powerinfer2.bank.neurons"

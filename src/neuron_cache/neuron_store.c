@@ -11,7 +11,7 @@
 
 enum {
     MOST_READS = PI2_REGION_READS_MOST, WANTED_AT_ONCE = 64, EPOCH_BITS = 28,
-    MOST_LIKELY_READS = MOST_READS / 2, /* so that certain ones find one that is not under way */
+    FINE_READS = MOST_READS / 2,        /* of fine units, which each take a window */
     IS_FORETOLD = 1 /* a read's tag */
 };
 
@@ -25,6 +25,17 @@ uint64_t pi2_neuron_store_head_bytes(const pi2_neuron_banks *banks) {
     uint64_t bytes = 0;
     for (uint32_t b = 0; b < banks->count; b++) bytes += page_up(banks->banks[b].head_bytes);
     return bytes;
+}
+
+/* Bytes of a window: the pages of the largest fine unit, wherever it begins, and mostly of a neighbour; 0: there is
+ * none. */
+static uint32_t window_bytes_of(const pi2_neuron_banks *banks) {
+    uint64_t most = 0;
+    for (uint32_t b = 0; b < banks->count; b++) {
+        const uint64_t bytes = page_up(banks->banks[b].unit_bytes) + PI2_READ_ALIGNMENT;
+        if (pi2_neuron_bank_is_fine(&banks->banks[b]) && bytes > most) most = bytes;
+    }
+    return (uint32_t)most;
 }
 
 /* The pool with most to hold comes first: its slots are in the shared memory. */
@@ -110,7 +121,8 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
     uint64_t units = 0;
     for (uint32_t p = 0; p < count; p++) units += pools[p].units;
     return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + slots * sizeof(neuron_slot) +
-                    units * (sizeof(uint32_t) + sizeof(uint32_t)) + pi2_region_bytes(MOST_READS));
+                    units * (sizeof(uint32_t) + sizeof(uint32_t)) + pi2_region_bytes(MOST_READS) +
+                    (uint64_t)FINE_READS * window_bytes_of(banks));
 }
 
 uint32_t pi2_neuron_store_layer_keys(const pi2_neuron_banks *banks) {
@@ -141,10 +153,24 @@ static pi2_status place_pools(pi2_neuron_store *store) {
     store->slot_count = share_slots(store->pools, store->pool_count, options->memory_bytes - heads,
                                     options->shared ? options->shared_bytes : 0);
     uint8_t *at = (uint8_t *)options->memory + heads;
-    for (uint32_t p = 0; p < store->pool_count; p++) {
-        store->pools[p].memory = at;
-        at += own_bytes(&store->pools[p]);
+    for (int fine = 0; fine < 2; fine++) { /* units of whole pages first, whose memory begins with one */
+        for (uint32_t p = 0; p < store->pool_count; p++) {
+            if ((store->pools[p].unit_bytes % PI2_READ_ALIGNMENT != 0) != fine) continue;
+            store->pools[p].memory = at;
+            at += own_bytes(&store->pools[p]);
+        }
     }
+    return PI2_OK;
+}
+
+static pi2_status make_windows(pi2_neuron_store *store) {
+    void *memory = NULL;
+    store->window_bytes = window_bytes_of(store->options.banks);
+    if (store->window_bytes == 0) return PI2_OK;
+    if (posix_memalign(&memory, PI2_READ_ALIGNMENT, (size_t)store->most_reads * store->window_bytes) != 0) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for the windows of %u reads of neurons", store->most_reads);
+    }
+    store->windows = memory;
     return PI2_OK;
 }
 
@@ -167,6 +193,7 @@ static pi2_status make_lists(pi2_neuron_store *store) {
         (store->options.on_use && !store->used)) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the lists of %llu units of neurons", (unsigned long long)units);
     }
+    PI2_TRY(make_windows(store));
     for (uint64_t u = 0; u < units; u++) atomic_init(&store->slot_of[u], NO_SLOT);
     uint32_t first_unit = 0;
     for (uint32_t b = 0; b < banks->count; b++) {
@@ -320,9 +347,28 @@ static uint64_t offset_of(const pi2_neuron_bank *bank, uint32_t unit) {
     return bank->file_offset + (uint64_t)unit * bank->unit_bytes;
 }
 
+/* Where the pages begin and end that hold a unit. */
+static uint64_t pages_begin(const pi2_neuron_bank *bank, uint32_t unit) {
+    return offset_of(bank, unit) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+}
+static uint64_t pages_end(const pi2_neuron_bank *bank, uint32_t unit) {
+    return page_up(offset_of(bank, unit) + bank->unit_bytes);
+}
+
+static const pi2_neuron_bank *read_bank(const pi2_neuron_store *store, const pi2_bring *bring) {
+    return &store->options.banks->banks[bring->key];
+}
+
+/* Of fine units the next one, where the window has room for its pages. */
+static bool reaches_fine(const pi2_neuron_store *store, const pi2_bring *bring, uint32_t unit) {
+    return unit == bring->first + bring->count &&
+           pages_end(read_bank(store, bring), unit) - bring->offset <= store->window_bytes;
+}
+
 /* Whether a read may bring a unit too: one that lies behind its last, with so few between them that they are cheaper to
  * read than another read is to begin; and the read stays small. */
 static bool reaches(const pi2_neuron_store *store, const pi2_bring *bring, uint32_t unit) {
+    if (pi2_neuron_bank_is_fine(read_bank(store, bring))) return reaches_fine(store, bring, unit);
     const uint32_t next = bring->first + bring->count;
     if (unit < next || unit - next > store->options.gap_units) return false;
     const uint32_t count = unit + 1 - bring->first;
@@ -337,10 +383,29 @@ static pi2_bring *read_for(pi2_neuron_store *store, pi2_bring *bring, uint32_t u
     return pi2_region_unused(store->region);
 }
 
+/* Widens a read by a unit: into its slot, or of fine ones into the read's window, from where it is copied. */
+static void widen(const pi2_neuron_store *store, pi2_bring *bring, uint32_t b, uint32_t unit, uint8_t *memory) {
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    const bool is_fine = pi2_neuron_bank_is_fine(bank);
+    if (bring->count == 0) {
+        bring->offset = pages_begin(bank, unit);
+        bring->bytes = (uint32_t)(pages_end(bank, unit) - bring->offset);
+        bring->memory = is_fine ? store->windows + (size_t)pi2_bring_index(bring) * store->window_bytes : memory;
+        bring->key = b;
+        bring->first = bring->number = unit;
+        bring->count = 1;
+    } else if (is_fine) {
+        bring->bytes = (uint32_t)(pages_end(bank, unit) - bring->offset);
+        bring->count++;
+    }
+    for (uint32_t u = bring->first + bring->count; u <= unit; u++) {
+        (void)pi2_bring_scatter(bring, offset_of(bank, u), bank->unit_bytes, u == unit ? memory : NULL);
+    }
+}
+
 /* A unit that is in no slot gets one, and `bring` brings it; false: there is no slot for it now. Lock held. */
 static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, bool likely, pi2_bring *bring) {
     store_bank *own = &store->banks[b];
-    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     slot_pool *pool = &store->pools[own->pool];
     /* What is foretold for this layer and for the next leaves this one the slots that it may need. */
     const uint32_t usable = pool->open_count - pool->first_open;
@@ -350,21 +415,12 @@ static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, bool 
     if (number == NO_SLOT) return false;
     store->foretold_slots += likely;
     neuron_slot *slot = &store->slots[number];
-    uint8_t *memory = slot_memory(store, pool, number);
-    if (bring->count == 0) {
-        bring->offset = offset_of(bank, unit);
-        bring->bytes = bank->unit_bytes;
-        bring->memory = memory;
-        bring->key = b;
-        bring->first = bring->number = unit;
-        bring->count = 1;
-    }
-    for (uint32_t u = bring->first + bring->count; u <= unit; u++) {
-        (void)pi2_bring_scatter(bring, offset_of(bank, u), bank->unit_bytes, u == unit ? memory : NULL);
-    }
+    widen(store, bring, b, unit, slot_memory(store, pool, number));
     atomic_store(&slot->ticket, bring->ticket);
-    const uint32_t heat = heat_now(store, &store->heat_left[own->first_unit + unit]);
-    set_heat(store, &slot->heat, likely ? heat : heat + PI2_HEAT_OF_USE);
+    const _Atomic uint32_t *left = &store->heat_left[own->first_unit + unit];
+    /* What is foretold was not used now: where it never is, it leaves as if it had not come. */
+    if (likely) atomic_store_explicit(&slot->heat, atomic_load(left), memory_order_relaxed);
+    else set_heat(store, &slot->heat, heat_now(store, left) + PI2_HEAT_OF_USE);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + likely;
     atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, PI2_PART_READING));
     atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
@@ -415,7 +471,8 @@ void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t b, const uint32_t *
 static pi2_bring *likely_read_for(pi2_neuron_store *store, pi2_bring *bring, uint32_t unit) {
     if (bring && reaches(store, bring, unit)) return bring;
     if (bring) pi2_region_add(store->region, bring);
-    if (atomic_load(&store->likely_reads) >= MOST_LIKELY_READS) return NULL;
+    /* As many as leave certain ones some that are not under way. */
+    if (atomic_load(&store->likely_reads) >= store->most_reads / 2) return NULL;
     pi2_bring *next = pi2_region_unused(store->region);
     if (!next) return NULL;
     next->likely = true;
@@ -477,9 +534,23 @@ static void note_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const 
     atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
 }
 
+/* A fine unit goes from the read's window into its slot. */
+static uint8_t *copy_unit(const pi2_neuron_store *store, const pi2_bring *bring, uint32_t unit) {
+    const pi2_neuron_bank *bank = read_bank(store, bring);
+    const store_bank *own = &store->banks[bring->key];
+    uint8_t *memory = slot_memory(store, &store->pools[own->pool], atomic_load(&own->slot_of[unit]));
+    memcpy(memory, bring->memory + (offset_of(bank, unit) - bring->offset), bank->unit_bytes);
+    return memory;
+}
+
 static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
     pi2_neuron_store *store = self;
+    const bool is_fine = pi2_neuron_bank_is_fine(read_bank(store, bring));
     if (bring->tag == IS_FORETOLD) (void)atomic_fetch_sub(&store->likely_reads, 1);
+    for (uint32_t u = bring->first; is_fine && u < bring->first + bring->count; u++) {
+        note_unit(store, bring->key, u, copy_unit(store, bring, u), status);
+    }
+    if (is_fine) return;
     for (uint32_t i = 0; i < bring->count; i++) {
         const void *memory = bring->is_scattered ? bring->pieces[i] : bring->memory;
         if (memory) note_unit(self, bring->key, bring->first + i, memory, status);
@@ -530,6 +601,23 @@ pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t b, uint32_t u
 
 /* ---- filling ---- */
 
+/* Units side by side in the file into memory. Fine ones come through the windows, of which no read has any now. */
+static pi2_status read_units(pi2_neuron_store *store, const pi2_neuron_bank *bank, uint32_t begin, uint32_t count,
+                             uint8_t *memory) {
+    const uint64_t bytes = bank->unit_bytes;
+    if (!pi2_neuron_bank_is_fine(bank)) return read_range(store, offset_of(bank, begin), memory, count * bytes);
+    const uint64_t room = (uint64_t)store->most_reads * store->window_bytes - 2 * PI2_READ_ALIGNMENT;
+    const uint32_t most = (uint32_t)(room / bytes);
+    for (uint32_t done = 0; done < count;) {
+        const uint32_t part = count - done < most ? count - done : most;
+        const uint64_t first = pages_begin(bank, begin + done), end = pages_end(bank, begin + done + part - 1);
+        PI2_TRY(read_range(store, first, store->windows, end - first));
+        memcpy(memory + done * bytes, store->windows + (offset_of(bank, begin + done) - first), part * bytes);
+        done += part;
+    }
+    return PI2_OK;
+}
+
 /* A bank's units [begin, end) into slots from `slot` on, side by side, as far as those are empty. */
 static pi2_status fill_slots(pi2_neuron_store *store, uint32_t b, uint32_t slot, uint32_t begin, uint32_t end) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
@@ -538,8 +626,7 @@ static pi2_status fill_slots(pi2_neuron_store *store, uint32_t b, uint32_t slot,
     while (begin + count < end && word_state(atomic_load(&store->slots[slot + count].word)) == PI2_PART_ABSENT &&
            atomic_load(&own->slot_of[begin + count]) == NO_SLOT) count++;
     uint8_t *memory = slot_memory(store, &store->pools[own->pool], slot);
-    PI2_TRY(read_range(store, bank->file_offset + (uint64_t)begin * bank->unit_bytes, memory,
-                       (uint64_t)count * bank->unit_bytes));
+    PI2_TRY(read_units(store, bank, begin, count, memory));
     for (uint32_t i = 0; i < count; i++) {
         PI2_TRY(check_unit(store, b, begin + i, memory + (uint64_t)i * bank->unit_bytes));
         /* What no prompt used is colder than what was used once. */
@@ -563,6 +650,7 @@ static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, 
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
     store->is_filled = true;
     if (store->options.keeps_nothing) return PI2_OK;
+    if (store->windows) pi2_neuron_store_await_reads(store);
     for (uint32_t p = 0; p < store->pool_count; p++) {
         const slot_pool *pool = &store->pools[p];
         uint64_t passed = 0;
@@ -669,7 +757,8 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     pi2_unit_heat_init(&store->heat);
     if (!store->options.rule) store->options.rule = &pi2_unit_rules[0];
     const pi2_region_owner owner = { .self = store, .ended = note_arrival, .reset = forget_foretold };
-    pi2_status status = pi2_region_create(options->store, &owner, MOST_READS, &store->region);
+    store->most_reads = window_bytes_of(options->banks) ? FINE_READS : MOST_READS;
+    pi2_status status = pi2_region_create(options->store, &owner, store->most_reads, &store->region);
     if (status == PI2_OK) status = place_pools(store);
     if (status == PI2_OK) status = make_lists(store);
     if (status == PI2_OK) status = load_heads(store);
@@ -689,6 +778,7 @@ void pi2_neuron_store_free(pi2_neuron_store *store) {
     free(store->slots);
     free(store->slot_of);
     free(store->heat_left);
+    free(store->windows);
     free(store->used);
     free(store);
 }

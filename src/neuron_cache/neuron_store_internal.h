@@ -62,6 +62,8 @@ struct pi2_neuron_store {
     neuron_slot *slots;
     uint32_t slot_count, unit_count;
     _Atomic uint32_t *slot_of;
+    uint8_t *windows;         /* [most_reads][window_bytes]: where whole pages around fine units are read; NULL */
+    uint32_t window_bytes, most_reads;
     _Atomic uint32_t *heat_left; /* [unit_count]: of units that are in no slot, as in a slot */
     pi2_region *region;       /* of reads of units: key is the bank, first the unit */
     _Atomic uint32_t epoch;
@@ -105,6 +107,9 @@ static inline store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number)
 
 /** What is in a slot is forgotten. No thread is in the store. */
 void pi2_neuron_store_empty_slot(pi2_neuron_store *store, uint32_t number);
+/** Waits for reads under way, for which nobody waits any more, but which may write into any slot, or their windows. No
+ *  thread is in the store. */
+void pi2_neuron_store_await_reads(pi2_neuron_store *store);
 /** Lets the region give slots back and take them again. */
 void pi2_neuron_store_offer_memory(pi2_neuron_store *store);
 

@@ -103,13 +103,16 @@ void pi2_neuron_store_open_shared(pi2_neuron_store *store) {
     if (store->pool_count) store->pools[0].first_open = 0;
 }
 
-void pi2_neuron_store_close_shared(pi2_neuron_store *store) {
-    slot_pool *pool = &store->pools[0];
-    if (pi2_neuron_store_shared_slots(store) == 0) return;
-    /* Nobody waits for a read any more; one that is under way may write into any slot. */
+void pi2_neuron_store_await_reads(pi2_neuron_store *store) {
     for (unsigned turn = 0; pi2_region_under_way(store->region); turn++) {
         if (!pi2_region_collect(store->region)) pi2_store_pause(turn);
     }
+}
+
+void pi2_neuron_store_close_shared(pi2_neuron_store *store) {
+    slot_pool *pool = &store->pools[0];
+    if (pi2_neuron_store_shared_slots(store) == 0) return;
+    pi2_neuron_store_await_reads(store);
     for (uint32_t i = 0; i < pool->shared_count; i++) pi2_neuron_store_empty_slot(store, pool->first_slot + i);
     pool->first_open = pool->shared_count;
     if (pool->hand < pool->first_open) pool->hand = pool->first_open;

@@ -169,8 +169,9 @@ static void foretell_token(pi2_forward_walk *walk, uint32_t row) {
     float *scores = scores_of(walk, row);
     uint8_t *marks = neurons->ahead_marks + row * neurons->stride;
     uint32_t *list = neurons->ahead_units + row * neurons->stride;
-    /* A neuron is read ahead that fires more likely than not; one that is computed may be less likely than that. */
-    const float threshold = layer_of(walk)->threshold > 0 ? layer_of(walk)->threshold : 0;
+    /* Whoever leaves neurons out will read all that are named, likely to fire or not: the same are read ahead. Where
+     * Gate tells who fires, those are that fire more likely than not. */
+    const float own = layer_of(walk)->threshold, threshold = forward->options.predictor || own > 0 ? own : 0;
     if (query_of(walk).score == PI2_SCORE_FIRES) pi2_predictor_choose_firing(scores, count, threshold);
     else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, forward->options.left_out));
     memset(marks, 0, bank->unit_count);

@@ -1,6 +1,7 @@
 /*
  * low_rank.h: a predictor that is two small matrices: score = B * relu(A * input) + bias. They are trained
- * (low_rank_train.h), or come with a model (PowerInfer's fc1 and fc2).
+ * (low_rank_train.h; where a score is 0 the neuron is as likely to fire as not), or come with a model (PowerInfer's fc1
+ * and fc2).
  *
  * A layer's data, each part from a multiple of 64 on:
  *   A       [rank][width] i8        its rows' units  [rank] f32

@@ -369,6 +369,8 @@ static pi2_status learn(trainer *self, uint32_t *epochs_out) {
 
 static pi2_status put_result(const trainer *self, const pi2_predictor *predictor, uint8_t *data) {
     const size_t most = self->width > self->rank ? self->width : self->rank;
+    /* What fires counted more: without that a score of 0 is as likely to fire as not. */
+    const float counted = (float)pi2_log((double)self->weight);
     float *row = malloc(most * sizeof *row);
     if (!row) return pi2_fail(PI2_ERR_MEMORY, "no memory for a row of a predictor");
     for (uint32_t k = 0; k < self->rank; k++) {
@@ -377,7 +379,7 @@ static pi2_status put_result(const trainer *self, const pi2_predictor *predictor
     }
     for (uint32_t n = 0; n < self->neurons; n++) {
         for (uint32_t k = 0; k < self->rank; k++) row[k] = self->b.values[(size_t)k * self->neurons + n];
-        pi2_low_rank_put_neuron(predictor, self->rank, data, n, row, self->bias.values[n]);
+        pi2_low_rank_put_neuron(predictor, self->rank, data, n, row, self->bias.values[n] - counted);
     }
     free(row);
     return PI2_OK;

@@ -71,6 +71,9 @@ void pi2_region_unlock(pi2_region *region);
 
 /** A read that nobody uses, to be filled in; it need not be added. NULL: all are under way, or the region is reset. */
 pi2_bring *pi2_region_unused(pi2_region *region);
+/** Which of the region's reads it is, below PI2_REGION_READS_MOST and the region's number: it has this one until it has
+ *  ended, and no other has it. */
+static inline uint32_t pi2_bring_index(const pi2_bring *bring) { return bring->ticket % PI2_REGION_READS_MOST; }
 /** Widens a read by what follows in the file, if its place follows in memory and the read stays below 1 MB. */
 bool pi2_bring_join(pi2_bring *bring, uint64_t offset, uint32_t bytes, const uint8_t *memory);
 /**

@@ -61,26 +61,17 @@ static pi2_neuron_banks *plan(const pi2_gguf_tensor tensors[3], uint32_t tensor_
     return banks;
 }
 
-/** What a neuron wastes, in 4096ths of a byte, when `count` bundles share a unit. */
-static uint64_t waste(uint64_t bundle, uint64_t count) {
-    const uint64_t unit = (count * bundle + 4095) / 4096 * 4096;
-    return (unit - count * bundle) * 4096 / count;
-}
-
 static void check_unit(const pi2_neuron_bank *bank) {
     const uint64_t bundle = bank->bundle_bytes, count = bank->unit_neurons, unit = bank->unit_bytes;
-    assert_int_equal(unit % 4096, 0);
-    assert_true(count * bundle <= unit && unit - count * bundle < 4096);
+    const uint64_t whole = (bundle + 4095) / 4096 * 4096;
     if (bundle <= 4096) {
         assert_int_equal(unit, 4096);
-        assert_true((count + 1) * bundle > 4096);
+        assert_true(count * bundle <= 4096 && (count + 1) * bundle > 4096);
         return;
     }
-    assert_true(count >= 1 && count <= 4 && (count == 1 || unit <= 16384));
-    if (count > 1) assert_true(2 * waste(bundle, count) < waste(bundle, 1));
-    for (uint64_t fewer = 2; fewer < (count > 1 ? count : 5); fewer++) {
-        if (fewer * bundle <= 16384) assert_true(2 * waste(bundle, fewer) + 4 >= waste(bundle, 1));
-    }
+    assert_int_equal(count, 1);
+    assert_int_equal(unit, (whole - bundle) * 16 > bundle ? bundle : whole);
+    assert_int_equal(pi2_neuron_bank_is_fine(bank), unit % 4096 != 0);
 }
 
 static void check_parts(const pi2_neuron_bank *bank) {
@@ -107,7 +98,7 @@ static void test_units_of_many_widths(void **state) {
     (void)state;
     size_t format_count;
     const pi2_weight_format *const *formats = test_formats_of_columns(&format_count);
-    unsigned of_several = 0;
+    unsigned fine = 0;
     for (size_t f = 0; f < format_count; f++) {
         for (uint64_t width = 256; width <= 16384; width += 256) {
             const uint32_t type = (uint32_t)formats[f]->type;
@@ -118,11 +109,11 @@ static void test_units_of_many_widths(void **state) {
             assert_int_equal(banks->count, 1);
             check_unit(&banks->banks[0]);
             check_parts(&banks->banks[0]);
-            of_several += banks->banks[0].bundle_bytes > 4096 && banks->banks[0].unit_neurons > 1;
+            fine += pi2_neuron_bank_is_fine(&banks->banks[0]);
             pi2_neuron_banks_free(banks);
         }
     }
-    assert_true(of_several > 10);
+    assert_true(fine > 10);
 }
 
 static void test_each_expert_has_a_bank(void **state) {

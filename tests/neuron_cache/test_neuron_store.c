@@ -5,77 +5,14 @@
  * Method: a file of banks of two sizes whose every word says where it is; layers of random units on 1 to 4 threads,
  *         with the least memory, half and all, by every read method.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+#include "neuron_store_test.h"
 
-#include <cmocka.h>
 #include <xxhash.h>
 
-#include "base/pages.h"
 #include "base/team.h"
-#include "neuron_cache/neuron_store.h"
 #include "planner/trace_replay.h"
-#include "support/neuron_bank_file.h"
 #include "support/read_methods.h"
-#include "support/store_over.h"
 #include "support/temporary_files.h"
-
-enum { BANKS = TEST_BANKS, LAYERS_RUN = 120, MOST_USED = 60,
-       SHARED_BYTES = 40 * 8192 + 4096 /* and half a slot */ };
-
-static char *path;
-static pi2_neuron_bank banks_list[BANKS];
-static const pi2_neuron_banks banks = { .banks = banks_list, .count = BANKS };
-
-static uint32_t gap_units; /* of the stores that are opened */
-
-typedef struct setup {
-    pi2_neuron_store *store;
-    pi2_reader *reader; /* the way's */
-    pi2_store *way;
-    void *memory;
-    uint64_t bytes;
-} setup;
-
-/* Of the stores that are opened; NULL: they have none. */
-static void *shared;
-
-/* Whom the stores that are opened tell of uses; NULL: nobody. */
-static void tell(void *user, const uint32_t *keys, uint32_t count);
-static void (*told_to)(void *user, const uint32_t *keys, uint32_t count) = tell;
-static void *told_user;
-static const pi2_unit_rule *rule; /* of the stores that are opened; NULL: the default */
-
-static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand, bool keeps_nothing, setup *s) {
-    *s = (setup){ .bytes = bytes };
-    assert_int_equal(pi2_pages_reserve((size_t)bytes, false, "slots", &s->memory), PI2_OK);
-    const pi2_reader_options reader = { .path = path, .method = method, .depth = 16 };
-    if (pi2_reader_open(&reader, &s->reader) != PI2_OK) fail_msg("%s", pi2_error_text());
-    s->way = store_over(s->reader, on_demand);
-    const pi2_neuron_store_options options = { .banks = &banks, .path = path, .store = s->way,
-                                               .memory = s->memory, .memory_bytes = bytes,
-                                               .shared = shared, .shared_bytes = shared ? SHARED_BYTES : 0,
-                                               .keeps_nothing = keeps_nothing, .gap_units = gap_units,
-                                               .rule = rule,
-                                               .on_use = told_user ? told_to : NULL, .on_use_user = told_user };
-    return pi2_neuron_store_create(&options, &s->store);
-}
-
-static pi2_status try_open(const char *method, uint64_t bytes, setup *s) {
-    return try_open_as(method, bytes, false, false, s);
-}
-
-static void close_store(setup *s) {
-    pi2_neuron_store_free(s->store);
-    pi2_store_free(s->way);
-    pi2_pages_release(s->memory, (size_t)s->bytes);
-}
 
 /* ---- layers on several threads ---- */
 
@@ -224,7 +161,7 @@ static void what_is_foretold_stays_for_a_layer(void **state) {
     uint32_t all[96];
     for (uint32_t u = 0; u < 96; u++) all[u] = u;
     setup s;
-    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 24 * 8192, &s), PI2_OK);
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 24ull * bundle_bytes, &s), PI2_OK);
     pi2_neuron_store_counters counters;
     const uint8_t *memory, *foretold[5];
     pi2_neuron_store_begin_layer(s.store);
@@ -247,6 +184,42 @@ static void what_is_foretold_stays_for_a_layer(void **state) {
     for (uint32_t u = 0; u < 96; u++) assert_int_equal(pi2_neuron_store_take(s.store, 1, u, &memory), PI2_OK);
     for (int i = 0; i < 5; i++) assert_ptr_equal(pi2_neuron_store_hit(s.store, 1, units[i]), foretold[i]);
     close_store(&s); /* with reads under way */
+}
+
+/* What was foretold and is not used is worth no more than before it came: others stay that were used a pass ago. */
+static void what_is_foretold_in_vain_leaves_first(void **state) {
+    (void)state;
+    enum { USED = 12, FORETOLD = 8 };
+    static const uint32_t units[FORETOLD] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+    setup s;
+    const uint8_t *memory;
+    pi2_store_counters before, after;
+    pi2_neuron_store_counters counters;
+    assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 24 * 8192, &s), PI2_OK);
+    pi2_neuron_store_begin_pass(s.store, 1, 1);
+    pi2_neuron_store_begin_layer(s.store);
+    for (uint32_t u = 0; u < USED; u++) assert_int_equal(pi2_neuron_store_take(s.store, 0, u, &memory), PI2_OK);
+    pi2_neuron_store_begin_pass(s.store, 1, 1);
+    pi2_neuron_store_begin_layer(s.store);
+    pi2_store_count(s.way, &before);
+    pi2_neuron_store_foretell(s.store, 1, units, FORETOLD);
+    do pi2_store_count(s.way, &after);
+    while (after.reads == before.reads); /* they are neighbours, and come with one read */
+    pi2_neuron_store_begin_layer(s.store);
+    pi2_neuron_store_collect(s.store);
+    pi2_neuron_store_begin_layer(s.store);
+    for (uint32_t u = 0; u < 96; u++) assert_int_equal(pi2_neuron_store_take(s.store, 3, u, &memory), PI2_OK);
+    pi2_neuron_store_begin_layer(s.store);
+    uint32_t next = 50;
+    do {
+        assert_int_equal(pi2_neuron_store_take(s.store, 0, next++, &memory), PI2_OK);
+        pi2_neuron_store_count(s.store, &counters);
+    } while (counters.evictions == 0);
+    uint32_t left = 0;
+    for (uint32_t u = 0; u < USED; u++) assert_non_null(pi2_neuron_store_hit(s.store, 0, u));
+    for (uint32_t u = 0; u < FORETOLD; u++) left += pi2_neuron_store_hit(s.store, 1, u) != NULL;
+    assert_int_equal(left, FORETOLD - 1);
+    close_store(&s);
 }
 
 static void all_fit_after_filling(void **state) {
@@ -562,7 +535,7 @@ static void shared_memory_serves_by_turns(void **state) {
             const bool is_open = turn % 2 == 0;
             if (is_open) pi2_neuron_store_open_shared(s.store);
             else pi2_neuron_store_close_shared(s.store);
-            assert_int_equal(pi2_neuron_store_shared_slots(s.store), is_open ? 40 : 0);
+            assert_int_equal(pi2_neuron_store_shared_slots(s.store), is_open ? SHARED_BYTES / bundle_bytes : 0);
             if (!is_open) memset(shared, turn, SHARED_BYTES); /* it is theirs now */
             for (int i = 0; i < LAYERS_RUN; i++) run_layer(&s, team, (uint32_t)rand_r(&seed) % BANKS, &seed);
             for (uint32_t i = 0; !is_open && i < SHARED_BYTES; i++) assert_int_equal(((uint8_t *)shared)[i], turn);
@@ -623,7 +596,7 @@ static void flip(uint64_t offset);
 static void damage_among_neighbours(void **state) {
     (void)state;
     const uint32_t units[] = { 16, 17, 18 };
-    const uint64_t at = banks_list[1].file_offset + 8192 * 17;
+    const uint64_t at = banks_list[1].file_offset + bundle_bytes * 17ull;
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         if (!test_has_read_method(*method, path)) continue;
         setup s;
@@ -631,7 +604,7 @@ static void damage_among_neighbours(void **state) {
         char offset[32];
         (void)snprintf(offset, sizeof offset, "offset %llu", (unsigned long long)at);
         assert_int_equal(try_open(*method, pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
-        flip(at + 8191);
+        flip(at + bundle_bytes - 1);
         pi2_neuron_store_begin_layer(s.store);
         pi2_neuron_store_want(s.store, 1, units, 3);
         assert_int_equal(pi2_neuron_store_take(s.store, 1, 17, &memory), PI2_ERR_FORMAT);
@@ -643,7 +616,7 @@ static void damage_among_neighbours(void **state) {
             assert_non_null(memory);
             assert_true(is_unit(memory, 1, u));
         }
-        flip(at + 8191);
+        flip(at + bundle_bytes - 1);
         assert_int_equal(pi2_neuron_store_take(s.store, 1, 17, &memory), PI2_OK);
         close_store(&s);
     }
@@ -665,7 +638,7 @@ static void damage_is_told_by_place_and_the_store_goes_on(void **state) {
     for (const char *const *method = pi2_reader_method_names(); *method; method++) {
         if (!test_has_read_method(*method, path)) continue;
         setup s;
-        const uint64_t at = banks_list[1].file_offset + 8192 * 17;
+        const uint64_t at = banks_list[1].file_offset + bundle_bytes * 17ull;
         const uint8_t *memory;
         char offset[32];
         (void)snprintf(offset, sizeof offset, "offset %llu", (unsigned long long)at);
@@ -714,7 +687,7 @@ static void heads_are_checked(void **state) {
     assert_non_null(strstr(pi2_error_text(), "does not name each once"));
     close_store(&s);
     banks_list[2].head_checksum = before;
-    test_banks_write(path, banks_list);
+    test_banks_write(path, banks_list, bundle_bytes);
 }
 
 static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **state) {
@@ -733,7 +706,7 @@ static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **sta
     /* And in the middle of a read of neighbours: at which byte it ended is told. */
     const uint32_t units[] = { 7, 8, 9 };
     char place[64];
-    test_banks_write(path, banks_list);
+    test_banks_write(path, banks_list, bundle_bytes);
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks), &s), PI2_OK);
     assert_int_equal(truncate(path, (off_t)(banks_list[4].file_offset + 9 * 4096)), 0);
     pi2_neuron_store_begin_layer(s.store);
@@ -742,13 +715,27 @@ static void a_file_that_ends_and_memory_that_is_too_small_are_refused(void **sta
     (void)snprintf(place, sizeof place, "at byte %llu,", (unsigned long long)(banks_list[4].file_offset + 9 * 4096));
     assert_non_null(strstr(pi2_error_text(), place));
     close_store(&s);
-    test_banks_write(path, banks_list);
+    test_banks_write(path, banks_list, bundle_bytes);
+}
+
+/* The same of units that begin and end inside pages. */
+static void fine_units_are_as_good(void **state) {
+    bundle_bytes = FINE;
+    test_banks_write(path, banks_list, bundle_bytes);
+    units_are_right_with_few_slots_and_many_threads(state);
+    what_is_foretold_stays_for_a_layer(state);
+    all_fit_after_filling(state);
+    shared_memory_serves_by_turns(state);
+    damage_is_told_by_place_and_the_store_goes_on(state);
+    damage_among_neighbours(state);
+    bundle_bytes = COARSE;
+    test_banks_write(path, banks_list, bundle_bytes);
 }
 
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     path = test_folder_path("neurons");
-    test_banks_write(path, banks_list);
+    test_banks_write(path, banks_list, bundle_bytes);
     return 0;
 }
 
@@ -757,6 +744,7 @@ int main(void) {
         cmocka_unit_test(units_are_right_with_few_slots_and_many_threads),
         cmocka_unit_test(neighbours_share_a_read),
         cmocka_unit_test(what_is_foretold_stays_for_a_layer),
+        cmocka_unit_test(what_is_foretold_in_vain_leaves_first),
         cmocka_unit_test(all_fit_after_filling),
         cmocka_unit_test(more_units_than_reads),
         cmocka_unit_test(what_is_used_often_stays),
@@ -766,6 +754,7 @@ int main(void) {
         cmocka_unit_test(ablations),
         cmocka_unit_test(damage_is_told_by_place_and_the_store_goes_on),
         cmocka_unit_test(damage_among_neighbours),
+        cmocka_unit_test(fine_units_are_as_good),
         cmocka_unit_test(heads_are_checked),
         cmocka_unit_test(a_file_that_ends_and_memory_that_is_too_small_are_refused),
     };

@@ -35,8 +35,7 @@ static void write_bank(FILE *file, pi2_neuron_bank *bank, uint32_t b) {
     test_put(file, bank->head_offset, head, sizeof head);
 }
 
-/* Banks 0, 1 and 3 have units of one bundle in 8 KB, 2 and 4 of three bundles in 4 KB. */
-void test_banks_write(const char *path, pi2_neuron_bank banks_list[TEST_BANKS]) {
+void test_banks_write(const char *path, pi2_neuron_bank banks_list[TEST_BANKS], uint32_t bundle_bytes) {
     uint64_t at = 4096;
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
@@ -44,13 +43,13 @@ void test_banks_write(const char *path, pi2_neuron_bank banks_list[TEST_BANKS]) 
         const bool small = b == 2 || b == 4;
         banks_list[b] = (pi2_neuron_bank){
             .layer = b, .expert = UINT32_MAX, .neuron_count = TEST_BANK_NEURONS, .width = 64,
-            .bundle_bytes = small ? 1344 : 8192, .unit_neurons = small ? 3 : 1,
-            .unit_bytes = small ? 4096 : 8192, .unit_count = small ? 32 : 96,
+            .bundle_bytes = small ? 1344 : bundle_bytes, .unit_neurons = small ? 3 : 1,
+            .unit_bytes = small ? 4096 : bundle_bytes, .unit_count = small ? 32 : 96,
             .head_offset = at, .head_bytes = 4 * TEST_HEAD_PART, .checksums_at = TEST_HEAD_PART,
             .up_scales_at = 2 * TEST_HEAD_PART, .down_scales_at = 3 * TEST_HEAD_PART };
         at += banks_list[b].head_bytes;
         banks_list[b].file_offset = at;
-        at += (uint64_t)banks_list[b].unit_count * banks_list[b].unit_bytes;
+        at += ((uint64_t)banks_list[b].unit_count * banks_list[b].unit_bytes + 4095) / 4096 * 4096;
         write_bank(file, &banks_list[b], b);
     }
     assert_int_equal(fclose(file), 0);
