@@ -18,6 +18,10 @@ STEPS = (("dense", ("--sparsity", "off", "--pipeline", "off"), None),
          ("+ cache", ("--pipeline", "off"), 3.8),
          ("+ pipeline", (), 2.3))
 DENSE_PIPELINE = ("dense with pipeline", ("--sparsity", "off"))
+# A trained predictor beside the last step: the same text, read ahead; and another text, without what it does not name.
+PREDICTOR = "{predictor}"  # a file of the model's, made when it is asked for
+PREDICTED = (("look-ahead", ("--predictor", PREDICTOR)),
+             ("predictor", ("--sparsity", "auto", "--predictor", PREDICTOR)))
 
 
 def name_of(variant):
@@ -30,11 +34,11 @@ def missing_options(options, known):
             if option.startswith("--") and not re.search(re.escape(option) + r"(?![\w-])", known)]
 
 
-def steps(known):
+def steps(known, predicts=False):
     """([(name, options)], [(step, options that are missing)]): the steps that a program can take, by its help;
     the default, which is the last of them, comes first."""
     found, left_out = [(report.OURS, ())], []
-    for name, options, _ in (*STEPS[:-1], (*DENSE_PIPELINE, None)):
+    for name, options in (*(step[:2] for step in STEPS[:-1]), DENSE_PIPELINE, *(PREDICTED if predicts else ())):
         missing = missing_options(options, known)
         if missing:
             left_out.append((name, missing))
@@ -43,13 +47,13 @@ def steps(known):
     return found, left_out
 
 
-def variants(program, has_experts, limited, sparse=False):
+def variants(program, has_experts, limited, sparse=False, predicts=False):
     """[(name, options)]; the first is the default. Only what this build of bench knows; a step of the paper's
     ablation that it does not know is told."""
     known = subprocess.run([program, "bench", "--help"], capture_output=True, text=True,
                            check=False).stdout
     if sparse and limited:
-        found, left_out = steps(known)
+        found, left_out = steps(known, predicts)
         for name, missing in left_out:
             print(f"left out: {name}: this program has no {', '.join(missing)}", flush=True)
         return found
@@ -99,7 +103,8 @@ def steps_table(results):
         base = report.speed_of(result, best) if best else None
         rows = [(f"llama.cpp {best[len('llama.cpp'):].strip()}", best, None)] if best else []
         rows += [(step, name_of(step) if options else report.OURS, paper) for step, options, paper in STEPS]
-        rows.append((f"({DENSE_PIPELINE[0]})", name_of(DENSE_PIPELINE[0]), None))
+        rows += [(f"({name})", name_of(name), None) for name, _ in (DENSE_PIPELINE, *PREDICTED)
+                 if name == DENSE_PIPELINE[0] or name_of(name) in result["engines"]]
         before, papers = None, 1
         for label, engine, paper in rows:
             records = result["engines"].get(engine, {}).get("records", [])

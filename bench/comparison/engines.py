@@ -256,10 +256,10 @@ def llama_candidates(files, limit, options, test):
     return found
 
 
-def prepare(program, model, target, statistics=None):
+def prepare(program, model, target, statistics=None, extra=()):
     """Makes the cluster file of `model` if there is none, or an outdated one; returns its path.
-    statistics: of its neurons, by which their places are chosen."""
-    done = subprocess.run([program, "prepare", "-m", model, "-o", target,
+    statistics: of its neurons, by which their places are chosen. extra: further options"""
+    done = subprocess.run([program, "prepare", "-m", model, "-o", target, *extra,
                            *(["--statistics", statistics] if statistics else [])],
                           stdin=subprocess.DEVNULL, check=False)
     if done.returncode:

@@ -60,7 +60,8 @@ MODELS = {"smollm2": smollm2, "tinyllama": tinyllama}
 # token's experts that are planted, as docs/synthetic.md says. image_only: the GGUF lies on the
 # loop device alone, since a second copy would not fit on most disks; its read-ahead is then that
 # of the disk, or one of read_aheads (KB). sparse: its activation has exact zeros; our file of it is
-# laid out by statistics of a text. synth: options of a shape that has no name.
+# laid out by statistics of a text. predictor: how one is trained for its ablation. synth: options of a shape that
+# has no name.
 SYNTHETIC = {
     "mistral-7b": {"bytes": 4_150_000_000, "repeat": None, "far": None, "image_only": False,
                    "read_aheads": [128]},
@@ -69,7 +70,9 @@ SYNTHETIC = {
     "mixtral-8x7b": {"bytes": 26_600_000_000, "repeat": 0.25, "far": 0.25, "image_only": True,
                      "read_aheads": [128, 1024]},
     "turbosparse-mistral-7b": {"bytes": 4_150_000_000, "repeat": None, "far": None, "image_only": False,
-                               "read_aheads": [128, 1024], "sparse": True},
+                               "read_aheads": [128, 1024], "sparse": True,
+                               "predictor": ["--width", "256", "--epochs", "2", "--recall", "0.95",
+                                             "--sample-memory", "2G"]},
     "smallthinker-21b": {"bytes": 12_500_000_000, "repeat": 0.36, "far": 0.16, "image_only": True,
                          "read_aheads": [128, 1024], "sparse": True},
     "sparse-tiny": {"bytes": 35_000_000, "repeat": None, "far": None, "image_only": False,
@@ -103,6 +106,7 @@ class ModelFiles:
         self.made = []
         self.planted = {}
         self.sparse = is_sparse(name)
+        self.predictor_training = SYNTHETIC.get(name, {}).get("predictor")
         self.statistics = None
         self.disk_read_ahead = machine.read_ahead_of(options.cache) or 128
 
@@ -197,6 +201,26 @@ class ModelFiles:
                  "--cluster-file", self._path("-profile.pi2"))
         if os.path.exists(self._path("-profile.pi2")):
             os.unlink(self._path("-profile.pi2"))
+        return target
+
+    def bundles(self):
+        """The file with Gate in each neuron's bundle."""
+        target = self._path("-bundles.pi2")
+        self._note(target)
+        return engines.prepare(self.options.program, self.gguf, target, self.statistics, ["--layout", "bundle"])
+
+    def predictor(self):
+        """A predictor's file, trained on a text that no test uses."""
+        target = self._path(".predictor")
+        if os.path.exists(target):
+            return target
+        print(f"training a predictor of {self.name}", flush=True)
+        self._note(target)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="ascii") as text:
+            text.write(text_of_words())
+            text.flush()
+            call(self.options.program, "predictor", "train", "-q", "-m", self.gguf, "-f", text.name, "-o", target,
+                 "--tokens", str(STATISTICS_TOKENS), *self.predictor_training, "-t", str(self.options.threads))
         return target
 
     def _room(self, wanted):

@@ -1,7 +1,7 @@
 """One command's measuring: tests that are screened once and then repeated, round by round."""
 import os
 
-from . import engines, limits, machine, report, routing, screening
+from . import ablation, engines, limits, machine, report, routing, screening
 from .cases import set_up_test, shorter
 
 LEAST_RUN_SECONDS = 10  # a run that is given less tells nothing
@@ -67,12 +67,20 @@ class TestRun:
         # as the other engines do it.
         whole = not self.limit and self.files.has_experts()
         file = self.files.gguf if whole else self.files.ours
-        found = [engines.PowerInfer2(file, options.program, options.threads, self.limit, name, extra,
-                                     folder, self.files.has_experts())
+        found = [engines.PowerInfer2(self._file_of(file, extra), options.program, options.threads, self.limit, name,
+                                     self._with_predictor(extra), folder, self.files.has_experts())
                  for name, extra in variants]
         for engine in found:
             engine.statistics = self.files.statistics
         return found
+
+    def _with_predictor(self, extra):
+        """A variant's options with the file of a trained predictor where they name one."""
+        return [self.files.predictor() if option == ablation.PREDICTOR else option for option in extra]
+
+    def _file_of(self, file, extra):
+        """The file for a variant: with a predictor that leaves neurons out, Gate lies in each neuron's bundle."""
+        return self.files.bundles() if ablation.PREDICTOR in extra and "auto" in extra else file
 
     def expected_seconds(self):
         """What the next round will take; for the first a guess from the file's size."""

@@ -51,6 +51,23 @@ class Ablation(unittest.TestCase):
         found, left_out = ablation.steps(known.replace("--neuron-cache auto", "--neuron-cache-policy x"))
         self.assertEqual(left_out, [("+ bundles", ["--neuron-cache"])])
         self.assertNotIn("powerinfer2, + bundles", dict(found))
+        found, left_out = ablation.steps(known + "  --predictor FILE\n", True)
+        self.assertEqual(([name for name, _ in found[-2:]], left_out),
+                         (["powerinfer2, look-ahead", "powerinfer2, predictor"], []))
+
+    def test_a_predictor_is_made_where_a_variant_names_one(self):
+        known = "--sparsity --pipeline --neuron-cache --predictor "
+        options = types.SimpleNamespace(variants=ablation.steps(known, True)[0], program="p", threads=2)
+        run = session.TestRun.__new__(session.TestRun)
+        run.limit, run.place = GB, types.SimpleNamespace(options=options, scratch=None)
+        run.files = types.SimpleNamespace(
+            gguf="g", ours="neurons", statistics=None, is_big=lambda: True, has_experts=lambda: False,
+            predictor=lambda: "trained", bundles=lambda: "bundles")
+        made = {engine.name: (engine.file, engine.extra) for engine in run._our_engines()}
+        self.assertEqual(made["powerinfer2"], ("neurons", []))
+        self.assertEqual(made["powerinfer2, look-ahead"], ("neurons", ["--predictor", "trained"]))
+        self.assertEqual(made["powerinfer2, predictor"],
+                         ("bundles", ["--sparsity", "auto", "--predictor", "trained"]))
 
     def test_steps_beside_the_papers(self):
         speeds = {"powerinfer2": [8.0], "llama.cpp mmap": [0.5], "powerinfer2, dense": [1.0],
@@ -61,6 +78,9 @@ class Ablation(unittest.TestCase):
             ["llama.cpp mmap", "0.5", "1", "-", "-", "1.00"], ["dense", "1", "1", "-", "-", "2.00"],
             ["+ bundles", "not measured", "0", "-", "-", "-"], ["+ cache", "6", "1", "6.00", "10.3", "12.00"],
             ["+ pipeline", "8", "1", "1.33", "2.3", "16.00"], ["(dense with pipeline)", "2", "1", "-", "-", "4.00"]])
+        speeds["powerinfer2, predictor"] = [12.0]
+        found = ablation.tables([result_of("turbosparse-mistral-7b-half", "decode-8", 2 * GB, speeds)])
+        self.assertIn("| (predictor) | 12 | 1 | - | - | 24.00 |", found)
         self.assertTrue(ablation.is_ablation(result_of("m", "decode-8", GB, speeds)))
 
     def test_an_ablation_of_some_variants(self):
