@@ -83,8 +83,8 @@ typedef struct pi2_engine_options {
                                     of each layer's neurons that is left out, in any (docs/sparsity.md, Predictors) */
     const char *predictor;       /* for those two: a file of one; "low-bit", or NULL: one made of the weights, which
                                     lies beside the cluster file, and is made there with allow_prepare. With
-                                    "exact" and "always" it only says which neurons are read ahead; NULL or "none":
-                                    nothing does. With "off" NULL or "none" */
+                                    "exact" and "always" it only says which neurons are read ahead, "gate": the next
+                                    layer's Gate says it; NULL or "none": nothing does. With "off" NULL or "none" */
     bool predicts_prompts;       /* for measuring: the predictor serves tokens of prompts too, of all positions from
                                     PI2_EXACT_POSITIONS on; otherwise those that are appended one by one */
     const char *record_trace;    /* file to record uses in, for cache_replay.h: of experts, or of single neurons where
@@ -171,8 +171,8 @@ typedef struct pi2_engine_report {
                                         passes are dense (docs/sparsity.md) */
     uint64_t neuron_all_bytes;       /* what all neurons would take */
     uint64_t shared_bytes;           /* of neuron_bytes: memory that is scratch and stream buffer while a prompt runs */
-    const char *predictor;           /* kind of the predictor in use: "low_bit"; NULL: none. In exact runs it only says
-                                        what to read early (pi2_engine_is_exact()) */
+    const char *predictor;           /* kind of the predictor in use: "low_bit", "gate"; NULL: none. In exact runs it
+                                        only says what to read early (pi2_engine_is_exact()) */
     uint64_t predictor_bytes;        /* of it, in memory */
     double left_out;                 /* share of each layer's neurons that it leaves out; negative: by its thresholds */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */

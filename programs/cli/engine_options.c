@@ -56,9 +56,10 @@ static const pi2_cli_option model_options[] = {
      "experts, for which all neurons would be faster. off: with all of them. Another text gives, by a predictor, auto: "
      "tokens are computed with the neurons that are expected to fire; and SHARE, from 0 up to but not 1: so large a "
      "part of each layer's neurons is left out, of any model (docs/sparsity.md, Predictors).", NULL, 0, 0},
-    {"--predictor", "FILE|low-bit|none", PI2_CLI_TEXT, MODEL(predictor), NULL,
+    {"--predictor", "FILE|low-bit|gate|none", PI2_CLI_TEXT, MODEL(predictor), NULL,
      "For these two: a predictor's file, or low-bit, also without this option: small copies of the weights, made once "
-     "beside the cluster file. With exact and always it only says which neurons are read ahead, and the text stays.",
+     "beside the cluster file. With exact and always it only says which neurons are read ahead, and the text stays; "
+     "gate (for these alone): the next layer's Gate says it, asked with this layer's input.",
      NULL, 0, 0},
     {"--neuron-cache", PI2_CLI_NEURON_CACHES, PI2_CLI_CHOICE, MODEL(neuron_cache), "auto",
      "Which single neuron leaves memory when another needs its place: by how lately and how often it fired (mix, "

@@ -82,7 +82,7 @@ static pi2_status open_own(pi2_planned_run *run, bool may_make, const pi2_gguf *
 
 pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
     const char *wanted = run->options.predictor;
-    if (!run->plan.foretells || !run->plan.banks) return PI2_OK;
+    if (!run->plan.foretells || run->plan.gate_foretells || !run->plan.banks) return PI2_OK;
     if (run->plan.predictor_bits) {
         if (!run->plan.predictor_path[0]) PI2_TRY(name_own(run));
         return make_own(run, gguf);

@@ -365,6 +365,8 @@ static void fill_report(pi2_planned_run *run) {
     if (run->plan.predictor.kind) {
         report->predictor = run->plan.predictor.kind->name;
         report->predictor_bytes = pi2_run_predictor_bytes(run);
+    } else if (run->plan.gate_foretells && run->plan.memory.neuron_bytes) {
+        report->predictor = "gate";
     }
     report->vocabulary_size = model->shape.vocabulary_size;
     report->token_text_bytes = 3 * ((uint32_t)pi2_tokenizer_longest_piece(run->source.tokenizer) + 4);

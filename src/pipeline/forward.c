@@ -346,7 +346,8 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
                                pi2_look_ahead_wanted(&forward->look_ahead, token_count);
         forward->ahead_first = token_count > PI2_AHEAD_TOKENS ? token_count - PI2_AHEAD_TOKENS : 0;
     }
-    forward->foretells = forward->by_neuron && forward->options.foreteller &&
+    const bool can_foretell = forward->options.foreteller || forward->options.gate_foretells;
+    forward->foretells = forward->by_neuron && can_foretell &&
                          pi2_look_ahead_wanted(&forward->look_ahead, token_count);
     pi2_status status = filled == PI2_OK ? embed(forward) : filled;
     if (status == PI2_OK) {
@@ -361,7 +362,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
         return status;
     }
     note_neurons(forward);
-    if (forward->options.experts || (forward->by_neuron && forward->options.foreteller)) {
+    if (forward->options.experts || (forward->by_neuron && can_foretell)) {
         pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     }
     return status;
@@ -469,7 +470,8 @@ static pi2_status find_banks(pi2_forward *forward) {
 static void add_up_blocks(pi2_forward *forward) {
     const pi2_model_shape *model = &forward->model->shape;
     const uint32_t cut_stages = model->activation == PI2_FFN_gelu_topk ? 2 * PI2_STAGES_OF_A_CUTOFF : 0;
-    const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (forward->options.foreteller ? 1u : 0u);
+    const bool foretells = forward->options.foreteller || forward->options.gate_foretells;
+    const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (foretells ? 1u : 0u);
     const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
     const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages + predict_stages;
     size_t at = 0;

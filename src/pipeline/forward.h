@@ -72,6 +72,7 @@ typedef struct pi2_forward_options {
     const pi2_predictor *predictor; /* loaded; only passes that were asked to (pi2_forward_set_prediction()) go by
                                  neuron, and those that it names; NULL: there is none, and every pass is exact */
     const pi2_predictor *foreteller; /* loaded; names neurons of the next layer, which are read ahead; NULL: none are */
+    bool gate_foretells;      /* the next layer's Gate does, asked with this layer's input: without a foreteller */
     bool foretells_firing;    /* those that will fire; otherwise all but the share left_out of a layer's */
     double left_out;          /* share of each layer's neurons that such passes leave out; negative: those that do not
                                  fire by the predictor's thresholds */

@@ -128,7 +128,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
 
 /* Passes by neuron have few tokens; a layer without banks takes the dense way in them too. */
 static void carve_prediction(carver *from, const pi2_model_shape *m, const pi2_forward_shape *shape, size_t rows,
-                             pi2_neuron_buffers *neurons) {
+                             unsigned normed, pi2_neuron_buffers *neurons) {
     neurons->code_stride = stride_of(shape->code_rows);
     neurons->inputs = carve(from, rows * sizeof *neurons->inputs);
     neurons->code_vectors = carve(from, rows * sizeof *neurons->code_vectors);
@@ -137,13 +137,15 @@ static void carve_prediction(carver *from, const pi2_model_shape *m, const pi2_f
     neurons->code = carve_floats(from, rows * neurons->code_stride);
     if (!shape->foretells) return;
     neurons->ahead_normed = carve_floats(from, rows * stride_of(m->embedding_length));
+    carve_set(from, &neurons->ahead_set, normed, rows, m->embedding_length, neurons->ahead_normed,
+              stride_of(m->embedding_length));
     neurons->ahead_scores = carve_floats(from, rows * neurons->stride);
     neurons->ahead_marks = carve(from, rows * neurons->stride);
     neurons->ahead_units = carve(from, rows * neurons->stride * sizeof *neurons->ahead_units);
 }
 
-static void carve_neurons(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned hidden,
-                          pi2_forward_buffers *buffers) {
+static void carve_neurons(carver *from, const pi2_model *model, const pi2_forward_shape *shape, unsigned normed,
+                          unsigned hidden, pi2_forward_buffers *buffers) {
     pi2_neuron_buffers *neurons = &buffers->neurons;
     const pi2_model_shape *m = &model->shape;
     const size_t tokens = shape->neuron_tokens < shape->batch_tokens ? shape->neuron_tokens : shape->batch_tokens;
@@ -164,7 +166,7 @@ static void carve_neurons(carver *from, const pi2_model *model, const pi2_forwar
     neurons->blocks = carve(from, rows * stride * sizeof *neurons->blocks);
     neurons->block_counts = carve(from, rows * neurons->segments * sizeof *neurons->block_counts);
     carve_set(from, &neurons->hidden_set, hidden, rows, columns, neurons->hidden, stride);
-    if (shape->predicts || shape->foretells) carve_prediction(from, m, shape, rows, neurons);
+    if (shape->predicts || shape->foretells) carve_prediction(from, m, shape, rows, normed, neurons);
 }
 
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,
@@ -310,7 +312,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     if (m->latent_length) carve_latent(&from, model, batch, buffers);
     carve_members(&from, m, shape, buffers);
     if (gathered_kinds(model)) carve_experts(&from, model, shape, hidden, buffers);
-    if (shape->neuron_tokens) carve_neurons(&from, model, shape, hidden, buffers);
+    if (shape->neuron_tokens) carve_neurons(&from, model, shape, normed, hidden, buffers);
     return from.used;
 }
 

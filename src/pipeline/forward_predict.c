@@ -11,7 +11,8 @@
  *   of this layer    which neurons the pass computes, where it leaves some out: what is not named is 0 in `hidden`
  *   of the next one  which neurons it will probably want, since the residual stream changes little from layer to layer:
  *                    this layer's, normed as the next layer norms. They are read while this layer's are waited for and
- *                    while the next one's attention is computed. No result depends on it
+ *                    while the next one's attention is computed. No result depends on it. Where Gate is in memory it
+ *                    can be asked itself (gate_foretells): it takes no memory, and its own time once more
  */
 #include <string.h>
 
@@ -158,22 +159,30 @@ void pi2_forward_predict(pi2_forward_walk *walk) {
 
 /* ---- of the next layer ---- */
 
+/* Leaves the scores of those that are read ahead. */
+static void choose_foretold(const pi2_forward_walk *walk, float *scores) {
+    const pi2_forward *forward = walk->forward;
+    /* Whoever leaves neurons out will read all that are named, likely to fire or not: the same are read ahead. Where
+     * Gate tells who fires, those are that fire more likely than not. */
+    const uint32_t count = neuron_count(walk);
+    const float own = layer_of(walk)->threshold, threshold = forward->options.predictor || own > 0 ? own : 0;
+    if (query_of(walk).score == PI2_SCORE_FIRES) pi2_predictor_choose_firing(scores, count, threshold);
+    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, forward->options.left_out));
+}
+
 /* Units of the neurons that were named for a row, in the file's order, are read. */
 static void foretell_token(pi2_forward_walk *walk, uint32_t row) {
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_buffers *neurons = &forward->buffers.neurons;
-    const uint32_t number = forward->bank_of[walk->layer + 1], count = neuron_count(walk);
+    const uint32_t number = forward->bank_of[walk->layer + 1];
     const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
+    const uint32_t count = bank->neuron_count;
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
     const uint64_t begin_ns = pi2_clock_ns();
     float *scores = scores_of(walk, row);
     uint8_t *marks = neurons->ahead_marks + row * neurons->stride;
     uint32_t *list = neurons->ahead_units + row * neurons->stride;
-    /* Whoever leaves neurons out will read all that are named, likely to fire or not: the same are read ahead. Where
-     * Gate tells who fires, those are that fire more likely than not. */
-    const float own = layer_of(walk)->threshold, threshold = forward->options.predictor || own > 0 ? own : 0;
-    if (query_of(walk).score == PI2_SCORE_FIRES) pi2_predictor_choose_firing(scores, count, threshold);
-    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, forward->options.left_out));
+    if (forward->options.foreteller) choose_foretold(walk, scores);
     memset(marks, 0, bank->unit_count);
     for (uint32_t n = 0; n < count; n++) {
         if (scores[n] != 0.0f) marks[head->place_of[n] / bank->unit_neurons] = 1;
@@ -186,12 +195,49 @@ static void foretell_token(pi2_forward_walk *walk, uint32_t row) {
     note_time(walk->forward, begin_ns);
 }
 
+/* ---- by Gate ---- */
+
+static void gate_input_chunk(void *argument, unsigned member, uint32_t row) {
+    (void)member;
+    const pi2_forward_walk *walk = argument;
+    pi2_forward_buffers *buffers = &walk->forward->buffers;
+    float *normed = buffers->neurons.ahead_normed + row * buffers->width_stride;
+    const uint64_t begin_ns = pi2_clock_ns();
+    pi2_forward_norm_ahead(walk, row, normed);
+    pi2_activation_set_fill(&buffers->neurons.ahead_set, row, 0, walk->forward->model->shape.embedding_length, normed);
+    note_time(walk->forward, begin_ns);
+}
+
+static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
+    const pi2_forward_walk *walk = argument;
+    pi2_neuron_buffers *neurons = &walk->forward->buffers.neurons;
+    const pi2_layer_weights *layer = &walk->forward->model->layers[walk->layer + 1];
+    const pi2_ffn_unit unit = { .gate = pi2_layer_dense_ffn(layer).gate,
+                                .gate_bias = layer->tables[PI2_TABLE_GATE_BIAS], .expert = UINT32_MAX,
+                                .input = &neurons->ahead_set };
+    const uint32_t step = walk->forward->buffers.neuron_chunk, all = (uint32_t)unit.gate->tensor->rows;
+    const uint32_t begin = chunk * step, end = all - begin < step ? all : begin + step;
+    const uint64_t begin_ns = pi2_clock_ns();
+    pi2_ffn_gate(walk, member, &unit, begin, end, 0, walk->forward->token_count, neurons->ahead_scores, neurons->stride,
+                 false);
+    note_time(walk->forward, begin_ns);
+}
+
+static void ask_gate(pi2_forward_walk *walk, uint32_t neurons) {
+    const uint32_t step = walk->forward->buffers.neuron_chunk;
+    walk->stage_name = "look ahead";
+    pi2_forward_stage(walk, walk->forward->token_count, gate_input_chunk, NULL);
+    walk->stage_name = "look ahead";
+    pi2_forward_stage(walk, (neurons + step - 1) / step, gate_chunk, foretell_token);
+}
+
 void pi2_forward_foretell(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t next = walk->layer + 1;
-    if (!forward->foretells || next >= forward->model->shape.layer_count || !forward->has_banks[next] ||
-        forward->options.foreteller->layers[next].size == 0) return;
+    if (!forward->foretells || next >= forward->model->shape.layer_count || !forward->has_banks[next]) return;
+    if (forward->options.foreteller && forward->options.foreteller->layers[next].size == 0) return;
     walk->asks_ahead = true;
-    ask_stages(walk, foretell_token);
+    if (forward->options.foreteller) ask_stages(walk, foretell_token);
+    else ask_gate(walk, forward->options.banks->banks[forward->bank_of[next]].neuron_count);
     walk->asks_ahead = false;
 }

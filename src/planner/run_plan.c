@@ -65,7 +65,7 @@ static pi2_status find_neuron_rule(pi2_planned_run *run) {
 static pi2_status find_sparsity(pi2_planned_run *run) {
     const char *sparsity = run->options.sparsity ? run->options.sparsity : "exact";
     const char *predictor = run->options.predictor ? run->options.predictor : "";
-    const bool has_none = strcmp(predictor, "none") == 0;
+    const bool has_none = strcmp(predictor, "none") == 0, is_gate = strcmp(predictor, "gate") == 0;
     char *end = NULL;
     run->plan.left_out = -1;
     run->plan.approximates = strcmp(sparsity, "auto") == 0;
@@ -81,6 +81,10 @@ static pi2_status find_sparsity(pi2_planned_run *run) {
     if (run->plan.approximates && has_none) {
         return pi2_fail(PI2_ERR_INVALID, "a sparsity of %s needs a predictor: a file of one, or low-bit", sparsity);
     }
+    if (run->plan.approximates && is_gate) {
+        return pi2_fail(PI2_ERR_INVALID, "with a sparsity of %s Gate is not computed, so that it cannot foretell: name "
+                        "a predictor's file, or low-bit", sparsity);
+    }
     if (strcmp(sparsity, "off") == 0 && *predictor && !has_none) {
         return pi2_fail(PI2_ERR_INVALID, "no predictor is used with a sparsity of off");
     }
@@ -89,6 +93,7 @@ static pi2_status find_sparsity(pi2_planned_run *run) {
                         sparsity);
     }
     run->plan.foretells = run->plan.approximates || (*predictor && !has_none);
+    run->plan.gate_foretells = is_gate;
     return PI2_OK;
 }
 
@@ -210,6 +215,10 @@ static pi2_status refuse_unlike(const pi2_planned_run *run) {
 /* What a run needs of its model whose predictor only names what is read ahead. */
 static pi2_status check_foretelling(const pi2_planned_run *run) {
     PI2_TRY(refuse_experts(run));
+    if (run->plan.gate_foretells && run->source.model->shape.activation == PI2_FFN_gelu_topk) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: gelu_topk keeps neurons by all Gates of a layer, which no Gate "
+                        "foretells: leave --predictor gate out", run->source.weights_path);
+    }
     if (pi2_model_shape_fires(&run->source.model->shape)) return PI2_OK;
     return pi2_fail(PI2_ERR_INVALID, "%s: its activation, %s, has no zeros that a predictor could foretell: use it "
                     "with a share of neurons to leave out, such as --sparsity 0.3", run->source.weights_path,

@@ -28,7 +28,7 @@ enum { IS_SLOW = PI2_UNDER_ASAN || PI2_UNDER_TSAN || PI2_UNDER_EMULATOR };
 static char *model_path, *cluster_path;
 
 typedef struct variation {
-    const char *look_ahead, *read_method;
+    const char *look_ahead, *read_method, *predictor; /* NULL: low-bit */
     uint64_t more_bytes; /* than the process holds */
     uint32_t threads, batch, draft;
 } variation;
@@ -38,7 +38,7 @@ static pi2_engine_options options_of(const variation *v) {
     pi2_engine_options_init(&options);
     options.model_path = v->look_ahead ? cluster_path : model_path;
     options.sparsity = v->look_ahead ? "always" : "off";
-    options.predictor = v->look_ahead ? "low-bit" : NULL;
+    options.predictor = v->predictor ? v->predictor : v->look_ahead ? "low-bit" : NULL;
     options.look_ahead = v->look_ahead ? v->look_ahead : "auto";
     options.read_method = v->read_method ? v->read_method : "auto";
     options.thread_count = v->threads;
@@ -74,10 +74,11 @@ static void write_model(const char *activation, uint32_t layers, pi2_layout_kind
 }
 
 /* The least that is enough for single neurons beside what the process holds. */
-static uint64_t least_budget(void) {
+static uint64_t least_budget_of(const char *predictor) {
     if (IS_SLOW) return PLENTY; /* their own memory moves budgets about */
     for (uint64_t more = LEAST_STEP; more < STEPS * LEAST_STEP; more += LEAST_STEP) {
-        const variation v = { .look_ahead = "on", .more_bytes = more, .threads = 1, .batch = 16 };
+        const variation v = { .look_ahead = "on", .more_bytes = more, .threads = 1, .batch = 16,
+                              .predictor = predictor };
         const pi2_engine_options options = options_of(&v);
         pi2_engine *engine;
         if (pi2_small_budget_open(&options, more, &engine) != PI2_OK) continue;
@@ -94,7 +95,7 @@ static void what_is_foretold_changes_no_bit(void **state) {
     static const char *const activations[] = { "relu", "drelu" };
     for (size_t a = 0; a < 2; a++) {
         write_model(activations[a], 12, PI2_LAYOUT_BUNDLE);
-        const uint64_t least = least_budget();
+        const uint64_t least = least_budget_of("low-bit");
         const variation dense = { .more_bytes = PLENTY, .threads = 1, .batch = 64 };
         const variation variations[] = {
             { .look_ahead = "on", .more_bytes = least, .threads = 2, .batch = 16 },
@@ -122,6 +123,36 @@ static void what_is_foretold_changes_no_bit(void **state) {
     }
 }
 
+/* Gate itself, of files of both layouts; in that of bundles not all neurons have a slot. */
+static void gate_foretells_without_a_predictor(void **state) {
+    (void)state;
+    static const char *const activations[] = { "relu", "drelu" };
+    for (size_t a = 0; a < 2; a++) {
+        write_model(activations[a], 12, a ? PI2_LAYOUT_BUNDLE : PI2_LAYOUT_NEURON);
+        const uint64_t least = least_budget_of("gate");
+        const variation dense = { .more_bytes = PLENTY, .threads = 1, .batch = 64 };
+        const variation variations[] = {
+            { .look_ahead = "on", .more_bytes = least, .threads = 2, .batch = 16, .predictor = "gate" },
+            { .look_ahead = "on", .more_bytes = least + 4 * LEAST_STEP, .threads = 1, .batch = 1, .draft = 3,
+              .predictor = "gate", .read_method = "pread" },
+            { .look_ahead = "on", .more_bytes = least + 8 * LEAST_STEP, .threads = 4, .batch = 1, .predictor = "gate" },
+            { .look_ahead = "auto", .more_bytes = least + LEAST_STEP, .threads = 3, .batch = 7, .predictor = "gate" },
+        };
+        pi2_engine_counters counters;
+        pi2_session_run want = run_of(&dense, &counters);
+        uint64_t used = 0;
+        for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+            pi2_session_run got = run_of(&variations[i], &counters);
+            pi2_session_run_compare(&want, &got, 10 * a + i);
+            pi2_session_run_free(&got);
+            assert_true(counters.neuron_uses > 0 && counters.neurons_foretold_used <= counters.neurons_foretold);
+            used += counters.neurons_foretold_used;
+        }
+        assert_true(a == 0 || used > 0 || IS_SLOW);
+        pi2_session_run_free(&want);
+    }
+}
+
 static void expect_refusal(const char *sparsity, const char *text) {
     const variation v = { .look_ahead = "on", .threads = 1 };
     pi2_engine_options options = options_of(&v);
@@ -139,6 +170,11 @@ static void what_foretells_nothing_is_refused(void **state) {
     expect_refusal("off", "no predictor is used");
     write_model("relu", 2, PI2_LAYOUT_NEURON);
     expect_refusal("exact", "the bundle layout");
+    pi2_engine *engine;
+    pi2_engine_options options = options_of(&(variation){ .look_ahead = "on", .predictor = "gate", .threads = 1 });
+    options.sparsity = "auto";
+    assert_int_equal(pi2_engine_open(&options, &engine), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "cannot foretell"));
 }
 
 static int set_up(void **state) {
@@ -151,6 +187,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_foretold_changes_no_bit),
+                                        cmocka_unit_test(gate_foretells_without_a_predictor),
         cmocka_unit_test(what_foretells_nothing_is_refused),
     };
     return cmocka_run_group_tests_name("engine that foretells", tests, set_up, test_folder_end);
