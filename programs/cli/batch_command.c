@@ -331,9 +331,9 @@ static int hash_subject(batch_state *state) {
     const pi2_status status = pi2_engine_weights_hash(state->engine, &weights);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const pi2_sampling *s = &state->defaults;
-    char text[512];
-    (void)snprintf(text, sizeof text, "%016" PRIx64 " %g %d %g %g %g %d %g %g %u %d %d %d %" PRId64, weights,
-                   (double)s->temperature, (int)s->top_k, (double)s->top_p, (double)s->min_p,
+    char text[512]; /* 9 digits tell every two floats apart */
+    (void)snprintf(text, sizeof text, "%016" PRIx64 " %.9g %d %.9g %.9g %.9g %d %.9g %.9g %u %d %d %d %" PRId64,
+                   weights, (double)s->temperature, (int)s->top_k, (double)s->top_p, (double)s->min_p,
                    (double)s->repeat_penalty, (int)s->repeat_last_n, (double)s->presence_penalty,
                    (double)s->frequency_penalty, (unsigned)s->seed, (int)s->forbid_end_tokens, (int)settings->raw,
                    (int)settings->parse_special, settings->limit);

@@ -57,12 +57,13 @@ static void print_report(const pi2_cli_samples *asked, const pi2_job *jobs, cons
     const pi2_engine_report *report = pi2_engine_get_report(asked->engine);
     char peak[PI2_SIZE_TEXT_BYTES], budget[PI2_SIZE_TEXT_BYTES], read[PI2_SIZE_TEXT_BYTES];
     double first_ms = 0, last_ms = 0; /* the first token of any, and the last */
-    size_t tokens = 0;
+    size_t tokens = 0, behind_first = 0; /* of all; of each but its first token, which the prompt gave */
     for (uint32_t i = 0; i < asked->count; i++) {
         const pi2_job_times *times = &jobs[i].times;
         if (i == 0 || times->prompt_ms < first_ms) first_ms = times->prompt_ms;
         if (times->prompt_ms + times->decode_ms > last_ms) last_ms = times->prompt_ms + times->decode_ms;
         tokens += jobs[i].tokens.length;
+        behind_first += jobs[i].tokens.length ? jobs[i].tokens.length - 1 : 0;
     }
     pi2_engine_counters all;
     pi2_engine_count(asked->engine, &all);
@@ -70,7 +71,7 @@ static void print_report(const pi2_cli_samples *asked, const pi2_job *jobs, cons
                  counts->prompt_tokens, asked->count, asked->prompt_count,
                  first_ms > 0 ? 1e3 * (double)counts->prompt_tokens / first_ms : 0.0);
     pi2_cli_note("decode   %zu tokens in all, %.2f tokens/s together, %" PRIu64 " passes", tokens,
-                 last_ms > first_ms ? 1e3 * (double)(tokens - asked->count) / (last_ms - first_ms) : 0.0,
+                 last_ms > first_ms ? 1e3 * (double)behind_first / (last_ms - first_ms) : 0.0,
                  counts->passes);
     pi2_cli_note("memory   peak %s of %s (%s)", pi2_format_size(pi2_peak_memory_bytes(), peak),
                  pi2_format_size(report->budget_bytes, budget), report->budget_reason);

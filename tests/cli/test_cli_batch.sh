@@ -29,6 +29,8 @@ for model in m recurrent; do
 done
 expect 0 run -m "$folder/m.gguf" -p "Why?" -c 256 -n 4 -s 7 -np 2
 [ "$(grep -c '^=== sample [12] of 2, seed [78], ended by: limit ===$' "$folder/out")" = 2 ] || fail "samples have no headers"
+expect 0 run -m "$folder/m.gguf" -p "Why?" -c 256 -n 0 -np 3 # no token: none can be fast
+grep -q "^decode   0 tokens in all, 0.00 tokens/s together" "$folder/err" || fail "no tokens: $(grep decode "$folder/err")"
 expect_error 2 "300 lies outside" run -m "$folder/m.gguf" -p a -np 300
 fits="fewer sequences"
 ldd "$program" | grep -q 'lib[atu]*san' && fits="for 200 sequences" # its own memory leaves room for none
@@ -105,6 +107,10 @@ cmp -s "$results" "$folder/long" || fail "after a kill there are other results"
 cp "$results" "$folder/before"
 # shellcheck disable=SC2086 # options
 expect_error 2 "result of another request for line 1" batch $options -n 150 -s 12 -o "$results"
+printf '{"prompt": "Why is it so?"}\n' >"$folder/one.jsonl" # options that differ in the eighth digit alone
+expect 0 batch -m "$folder/m.gguf" -f "$folder/one.jsonl" -q -c 256 -n 4 -s 1 --temp 1.2345671 -o "$folder/one"
+expect_error 2 "of other options" batch -m "$folder/m.gguf" -f "$folder/one.jsonl" -c 256 -n 4 -s 1 --temp 1.2345679 \
+    -o "$folder/one"
 sed 's/case 7/case 8/' "$prompts" >"$folder/changed.jsonl"
 # shellcheck disable=SC2086 # options
 expect_error 2 "result of another request for line 20" batch $options -n 150 -f "$folder/changed.jsonl" -o "$results"
