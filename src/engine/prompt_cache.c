@@ -231,6 +231,12 @@ uint32_t pi2_session_until_page(const pi2_session *session, uint32_t count) {
     return count < left ? count : left;
 }
 
+/* Something lies there: a link too, which is not followed to where it would have a page written. */
+static bool is_taken(const char *path) {
+    struct stat there;
+    return lstat(path, &there) == 0;
+}
+
 /* Another run is writing the same page, or has written it meanwhile: then it is there, which is all that was wanted. */
 static bool is_anothers(const char *path) {
     char temporary[PATH_BYTES + 8];
@@ -257,7 +263,7 @@ static void keep_page(pi2_session *session, uint32_t page) {
     bool has_room = true;
     char path[PATH_BYTES];
     name_page(session, session->timeline, (page + 1) * pi2_session_page_tokens(session), path);
-    const pi2_status status = access(path, F_OK) == 0 ? PI2_OK : write_page(session, path, page, &has_room);
+    const pi2_status status = is_taken(path) ? PI2_OK : write_page(session, path, page, &has_room);
     if (status == PI2_OK && has_room) touch(session, path, page);
     if (status == PI2_OK && !has_room) session->pages_kept = UINT32_MAX; /* nor for those that follow it */
     if (status == PI2_OK || status == PI2_ERR_INTERRUPTED || is_anothers(path)) return;

@@ -389,6 +389,16 @@ static void test_left_overs(void **state) {
     assert_int_equal(rename(left, path), 0);
     assert_int_equal(close(file), 0);
     ask_for(&u, prompt, SOME, 2 * PAGE, want);
+    /* A link that leads nowhere yet lies under the page's name: no prompt is written where it points to. */
+    char elsewhere[2100];
+    (void)snprintf(elsewhere, sizeof elsewhere, "%s/../elsewhere", folder);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink(elsewhere, path), 0);
+    ask_for(&u, prompt, SOME, PAGE, want);
+    ask_for(&u, prompt, SOME, PAGE, want);
+    assert_int_not_equal(access(elsewhere, F_OK), 0);
+    assert_int_equal(log_lines, 0);
+    assert_int_equal(unlink(path), 0);
     empty(&u, prompt, want);
 }
 
