@@ -119,12 +119,17 @@ static bool has_room(fetch_transfer *transfer) {
     return false;
 }
 
+void pi2_fetch_note(const char *path, const char *text) {
+    const int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
+    if (file < 0) return;
+    (void)!write(file, text, strlen(text));
+    (void)close(file);
+}
+
+/* Without it an interrupted file begins anew. */
 static void keep_etag(fetch_transfer *transfer) {
     (void)snprintf(transfer->known_etag, sizeof transfer->known_etag, "%s", transfer->etag);
-    FILE *file = fopen(transfer->etag_path, "w");
-    if (!file) return; /* then an interrupted file begins anew */
-    (void)fputs(transfer->etag, file);
-    (void)fclose(file);
+    pi2_fetch_note(transfer->etag_path, transfer->etag);
 }
 
 /** Before the first byte of a body that goes into the file: whether it is what was asked for, and where it goes. */
@@ -439,13 +444,16 @@ static int verify(fetch_transfer *transfer, const pi2_fetch *fetch) {
 
 /** Opens what is being fetched, for this process alone, and looks how far it had come. */
 static int open_part(fetch_transfer *transfer, const char *path) {
-    transfer->file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    struct stat state;
+    transfer->file = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666);
     if (transfer->file < 0) return pi2_cli_io_error("%s: cannot be written", path);
+    if (fstat(transfer->file, &state) != 0 || !S_ISREG(state.st_mode) || state.st_nlink > 1) {
+        return pi2_cli_usage_error("%s is in the way: it is no file of a download: remove it", path);
+    }
     if (flock(transfer->file, LOCK_EX | LOCK_NB) != 0) {
         return errno == EWOULDBLOCK ? fail_with(transfer, "another process is fetching it")
                                     : pi2_cli_io_error("%s: cannot be locked", path);
     }
-    struct stat state;
     FILE *file = fopen(transfer->etag_path, "r");
     if (!file) return PI2_EXIT_OK;
     if (!fgets(transfer->known_etag, sizeof transfer->known_etag, file)) transfer->known_etag[0] = '\0';

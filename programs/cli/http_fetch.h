@@ -23,6 +23,9 @@ typedef struct pi2_fetch {
  */
 int pi2_fetch_file(const pi2_fetch *fetch);
 
+/** Writes a text where it can: into a file that a link leads to it does not. */
+void pi2_fetch_note(const char *path, const char *text);
+
 /** Whether two URLs have one scheme, host and port. */
 bool pi2_url_is_same_origin(const char *first, const char *second);
 

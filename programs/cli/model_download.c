@@ -252,10 +252,9 @@ static bool recall(child_work *work) {
 }
 
 static void remember(const child_work *work) {
-    FILE *file = fopen(work->list_path, "w");
-    if (!file) return; /* it is asked again */
-    (void)fprintf(file, "%s\n", work->name);
-    (void)fclose(file);
+    char line[NAME_BYTES + 1];
+    (void)snprintf(line, sizeof line, "%s\n", work->name);
+    pi2_fetch_note(work->list_path, line); /* else it is asked again */
 }
 
 static int ask_list(child_work *work) {

@@ -66,6 +66,20 @@ comes u/unknown
 grep 'u/unknown/' "$folder/log" | grep -q 'range=bytes' && fail "what nobody knows was gone on with"
 for kind in changes changes-rudely chunked busy broken redirects; do comes u/$kind; done
 
+# Links that lie in the cache, which others may write to, lead nobody to write over a file elsewhere.
+printf 'mine' >"$folder/mine"
+for end in downloadInProgress.etag downloadInProgress; do
+    ln -s "$folder/mine" "$folder/models/u_linked_m-Q4_K_M.gguf.$end"
+    ln -sf "$folder/mine" "$folder/models/manifest=u_linked=default.file"
+    [ $end = downloadInProgress ] || comes u/linked
+    rm -f "$folder/models/u_linked_m-Q4_K_M.gguf"
+done
+refused 5 "cannot be written" u/linked
+rm "$folder/models/u_linked_m-Q4_K_M.gguf.downloadInProgress"
+ln "$folder/mine" "$folder/models/u_linked_m-Q4_K_M.gguf.downloadInProgress"
+refused 2 "is in the way" u/linked
+[ "$(cat "$folder/mine")" = mine ] || fail "a link in the cache was followed"
+
 # What is wrong is not kept.
 refused 5 "SHA-256" u/other
 refused 5 "SHA-256" u/short
