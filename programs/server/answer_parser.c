@@ -6,6 +6,7 @@
 
 #include "answer_parser_internal.h"
 #include "cli/answer_text.h"
+#include "tool_call_texts.h"
 #include "tool_calls.h"
 
 static const char think_begin[] = "<think>", think_end[] = "</think>";
@@ -24,7 +25,7 @@ static const struct call_mark {
     {"<\xef\xbd\x9ctool\xe2\x96\x81" "calls\xe2\x96\x81" "begin\xef\xbd\x9c>",
      "<\xef\xbd\x9ctool\xe2\x96\x81" "calls\xe2\x96\x81" "end\xef\xbd\x9c>", false}, /* DeepSeek */
 };
-enum { CALL_MARKS = sizeof call_marks / sizeof call_marks[0], BARE_JSON = CALL_MARKS };
+enum { CALL_MARKS = sizeof call_marks / sizeof call_marks[0], BARE_JSON = CALL_MARKS, MOST_ENDS = 64 };
 
 pi2_answer_parser *pi2_answer_parser_create(pi2_answer_begin begin, const json_t *tools, pi2_part_taker *taker,
                                             void *user) {
@@ -99,6 +100,7 @@ static void begin_call(pi2_answer_parser *parser, size_t call) {
     parser->state = IN_CALL;
     parser->call = call;
     parser->scanned = 0;
+    parser->ends = 0;
 }
 
 /** Content up to the next mark. *more: a mark was found, and what follows it is to be looked at. */
@@ -180,14 +182,21 @@ static bool give_back(pi2_answer_parser *parser, size_t length, const char *end)
 static bool read_call(pi2_answer_parser *parser, bool is_end, bool *more) {
     const pi2_cli_text *pending = &parser->pending;
     const char *end = parser->call < CALL_MARKS ? call_marks[parser->call].end : NULL;
-    const size_t place = end ? pi2_parser_find(pending->data, pending->length, parser->scanned, end) : pending->length;
-    const bool has_end = place < pending->length;
+    size_t place = end ? pi2_parser_find(pending->data, pending->length, parser->scanned, end) : pending->length;
+    bool has_end = place < pending->length, is_taken = true;
     if (!has_end && !is_end) {
-        parser->scanned = end && pending->length > strlen(end) ? pending->length - strlen(end) : 0;
+        const size_t scanned = end && pending->length > strlen(end) ? pending->length - strlen(end) : 0;
+        if (scanned > parser->scanned) parser->scanned = scanned;
         return true;
     }
-    bool is_taken = true;
     if (!pi2_tool_calls_read(pending->data, place, parser->tools, parser->taker, parser->user, &is_taken)) {
+        if (has_end && parser->ends < MOST_ENDS && pi2_call_ends_within_text((pi2_text_rest){pending->data, place})) {
+            parser->scanned = place + strlen(end);
+            parser->ends++;
+            return *more = true;
+        }
+        if (parser->ends) place = pi2_parser_find(pending->data, pending->length, 0, end); /* the first ended it */
+        has_end = place < pending->length;
         is_taken = give_back(parser, place, has_end ? end : "");
     }
     pi2_parser_drop(parser, has_end ? place + strlen(end) : place);

@@ -14,6 +14,7 @@ struct pi2_answer_parser {
     parser_state state;
     size_t call;      /* of call_marks, or BARE_JSON */
     size_t scanned;   /* bytes of pending that hold no end of the call */
+    unsigned ends;    /* marks among them that stand within a text of the call, and end nothing */
     bool has_thought; /* a thought stands before everything else, once */
     bool has_content, has_reasoning; /* something other than white space came out since the last mark */
     pi2_part_kind kind;  /* IN_MESSAGE: what its text is */

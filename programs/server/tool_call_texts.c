@@ -217,6 +217,26 @@ bool pi2_read_python_calls(pi2_text_rest *rest, json_t *calls) {
     return true;
 }
 
+bool pi2_call_ends_within_text(pi2_text_rest rest) {
+    pi2_text_rest before;
+    pi2_rest_skip_space(&rest, "");
+    if (pi2_rest_begins_with(&rest, "<function=")) return false; /* its texts have no quotes */
+    bool is_within = false;
+    if (pi2_rest_begins_with(&rest, "call:")) {
+        while (pi2_rest_take_until(&rest, gemma_quote, &before)) is_within = !is_within;
+        return is_within;
+    }
+    const bool is_python = pi2_rest_is_python(&rest);
+    for (char quote = '\0'; rest.length; pi2_rest_skip(&rest, 1)) {
+        const char byte = *rest.text;
+        if (quote && byte == '\\' && rest.length > 1) pi2_rest_skip(&rest, 1);
+        else if (quote && byte == quote) quote = '\0';
+        else if (!quote && (byte == '"' || (is_python && byte == '\''))) quote = byte;
+        is_within = quote != '\0';
+    }
+    return is_within;
+}
+
 bool pi2_read_deepseek_call(pi2_text_rest *rest, json_t *calls) {
     pi2_text_rest name;
     if (!pi2_rest_take(rest, "<\xef\xbd\x9ctool\xe2\x96\x81" "call\xe2\x96\x81" "begin\xef\xbd\x9c>") ||

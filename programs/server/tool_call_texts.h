@@ -37,4 +37,7 @@ bool pi2_rest_is_python(const pi2_text_rest *rest);
  *  the name on a line of its own, and the arguments between ```json and ```. */
 bool pi2_read_deepseek_call(pi2_text_rest *rest, json_t *calls);
 
+/** Whether a call, as far as it is read, ends within one of its texts, where a mark that ends calls ends none. */
+bool pi2_call_ends_within_text(pi2_text_rest rest);
+
 #endif
