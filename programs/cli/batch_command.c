@@ -177,7 +177,7 @@ static void take_line(batch_state *state, uint64_t hash) {
     uint32_t count;
     line->has_job = body && pi2_field_choices(body, 1, &count, &line->fault) &&
                     pi2_fields_unsupported(body, &line->fault) &&
-                    pi2_fields_without_form(body, &line->fault) &&
+                    pi2_fields_of_text(body, &line->fault) &&
                     pi2_fields_sampling(body, &line->job, &line->fault) && tokenize(state, body, line) &&
                     pi2_scheduler_submit(state->scheduler, &(pi2_job *){&line->job}, 1);
     json_decref(body);

@@ -148,15 +148,19 @@ bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault) {
     return pi2_field_integer(object, "best_of", 1, 1, &count, fault);
 }
 
-bool pi2_fields_without_form(const json_t *object, pi2_request_fault *fault) {
-    static const char *const names[] = {"grammar", "json_schema", "response_format", "format", "output_format",
+bool pi2_fields_of_text(const json_t *object, pi2_request_fault *fault) {
+    static const char *const forms[] = {"grammar", "json_schema", "response_format", "format", "output_format",
                                         "output_config"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *type = json_string_value(json_object_get(json_object_get(object, names[i]), "type"));
-        const json_t *value = json_object_get(object, names[i]);
-        const bool is_there = json_is_object(value) || pi2_field_is_set(object, names[i]); /* {}: any JSON */
+    static const char *const others[] = {"tools", "chat_template_kwargs", "logprobs", "top_logprobs", "n_probs"};
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        const char *type = json_string_value(json_object_get(json_object_get(object, forms[i]), "type"));
+        const json_t *value = json_object_get(object, forms[i]);
+        const bool is_there = json_is_object(value) || pi2_field_is_set(object, forms[i]); /* {}: any JSON */
         if (!is_there || (type && strcmp(type, "text") == 0)) continue;
-        return pi2_fault(fault, "'%s' is not supported here", names[i]);
+        return pi2_fault(fault, "'%s' is not supported here", forms[i]);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (pi2_field_is_set(object, others[i])) return pi2_fault(fault, "'%s' is not supported here", others[i]);
     }
     return true;
 }

@@ -36,8 +36,8 @@ bool pi2_field_is_set(const json_t *object, const char *name);
 bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *fault);
 /** Members that would change the answer and that this server cannot do are refused, by name. */
 bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault);
-/** The same of the names by which APIs ask for a form of the answer, where none can be had. */
-bool pi2_fields_without_form(const json_t *object, pi2_request_fault *fault);
+/** The same of the names by which APIs ask for more than a text: a form, tools, chances, variables of the template. */
+bool pi2_fields_of_text(const json_t *object, pi2_request_fault *fault);
 /** How many answers a request asks for ("n"), 1 where it does not say; `most` at most. best_of is not chosen from. */
 bool pi2_field_choices(const json_t *object, uint32_t most, uint32_t *count, pi2_request_fault *fault);
 

@@ -95,7 +95,7 @@ static const char *refuse_page(const pi2_exchange *exchange) {
     }
     const char *own = strstr(origin, "://");
     if (own && host && strcasecmp(own + 3, host) == 0) return NULL;
-    return "pages of this origin may not ask (--cors-origin names those that may)";
+    return "pages of this origin may not ask (--cors-origins names those that may)";
 }
 
 /* ---- one request ---- */

@@ -111,6 +111,11 @@ printf '{"prompt": "Why is it so?"}\n' >"$folder/one.jsonl" # options that diffe
 expect 0 batch -m "$folder/m.gguf" -f "$folder/one.jsonl" -q -c 256 -n 4 -s 1 --temp 1.2345671 -o "$folder/one"
 expect_error 2 "of other options" batch -m "$folder/m.gguf" -f "$folder/one.jsonl" -c 256 -n 4 -s 1 --temp 1.2345679 \
     -o "$folder/one"
+for member in '"tools": [{"type": "function"}]' '"chat_template_kwargs": {"a": 1}' '"logprobs": true'; do
+    printf '{"prompt": "Why?", %s}\n' "$member" >"$folder/more.jsonl" # what a line asks for is never left out silently
+    expect 3 batch -m "$folder/m.gguf" -f "$folder/more.jsonl" -c 256 -n 4
+    grep -q "is not supported here" "$folder/out" || fail "$member is passed over: $(cat "$folder/out")"
+done
 sed 's/case 7/case 8/' "$prompts" >"$folder/changed.jsonl"
 # shellcheck disable=SC2086 # options
 expect_error 2 "result of another request for line 20" batch $options -n 150 -f "$folder/changed.jsonl" -o "$results"

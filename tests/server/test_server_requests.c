@@ -177,13 +177,13 @@ static void test_forms_are_refused(void **state) {
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
         pi2_request_fault fault = {0};
         json_t *body = quoted(bodies[i]);
-        assert_false(pi2_fields_without_form(body, &fault));
+        assert_false(pi2_fields_of_text(body, &fault));
         assert_non_null(strstr(fault.text, "is not supported here"));
         json_decref(body);
     }
     pi2_request_fault fault = {0};
     json_t *body = quoted("{'response_format':{'type':'text'},'grammar':''}");
-    assert_true(pi2_fields_without_form(body, &fault));
+    assert_true(pi2_fields_of_text(body, &fault));
     json_decref(body);
 }
 
