@@ -96,6 +96,25 @@ static bool open_arguments(json_t *message, size_t *room, pi2_request_fault *fau
     return json_object_set_new(message, "tool_calls", opened) == 0 || pi2_fault(fault, "no memory for a message");
 }
 
+bool pi2_conversation_add_thought(json_t *message, json_t *text) {
+    json_t *parts = json_object_get(message, "reasoning_content");
+    if (!json_is_string(text)) return true;
+    if (!parts) {
+        (void)json_object_set_new(message, "reasoning_content", json_array());
+        parts = json_object_get(message, "reasoning_content");
+    }
+    return json_array_append(parts, text) == 0;
+}
+
+/** Thoughts in parts become one text. */
+static bool join_thoughts(json_t *message, pi2_request_fault *fault) {
+    json_t *parts = json_object_get(message, "reasoning_content");
+    if (!json_is_array(parts)) return true;
+    json_t *text = flat_text(parts, fault);
+    return text && (json_object_set_new(message, "reasoning_content", text) == 0 ||
+                    pi2_fault(fault, "no memory for a message"));
+}
+
 /** A message as templates want it, added to the conversation. */
 static bool add_openai_message(pi2_conversation_json *out, json_t *given, pi2_request_fault *fault) {
     json_t *message = json_copy(given);
@@ -104,7 +123,7 @@ static bool add_openai_message(pi2_conversation_json *out, json_t *given, pi2_re
     if (strcmp(text_of(message, "role"), "developer") == 0) { /* OpenAI's new name, which few templates know */
         (void)json_object_set_new(message, "role", json_string("system"));
     }
-    if (!content || !open_arguments(message, &out->json_room, fault)) {
+    if (!content || !join_thoughts(message, fault) || !open_arguments(message, &out->json_room, fault)) {
         json_decref(message);
         return false;
     }
@@ -187,11 +206,12 @@ bool pi2_conversation_from_openai(const json_t *body, pi2_conversation_json *out
 /** The blocks of an assistant's message: text, thoughts, calls. */
 static bool add_assistant(json_t *messages, const json_t *blocks, pi2_request_fault *fault) {
     json_t *message = json_pack("{s:s}", "role", "assistant"), *texts = json_array(), *calls = json_array();
+    bool is_good = true;
     for (size_t i = 0; i < json_array_size(blocks); i++) {
         json_t *block = json_array_get(blocks, i);
         const char *type = text_of(block, "type");
         if (strcmp(type, "thinking") == 0) {
-            (void)json_object_set_new(message, "reasoning_content", json_string(text_of(block, "thinking")));
+            is_good = is_good && pi2_conversation_add_thought(message, json_object_get(block, "thinking"));
         } else if (strcmp(type, "tool_use") == 0) {
             json_t *input = json_object_get(block, "input");
             (void)json_array_append_new(
@@ -208,7 +228,7 @@ static bool add_assistant(json_t *messages, const json_t *blocks, pi2_request_fa
     (void)json_array_append_new(messages, message);
     json_decref(texts);
     json_decref(calls);
-    return content != NULL;
+    return content && (is_good || pi2_fault(fault, "no memory for a message")) && join_thoughts(message, fault);
 }
 
 /** The blocks of a user's message: results of tools first, as messages of their own, then what is said. */

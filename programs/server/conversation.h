@@ -22,4 +22,7 @@ bool pi2_conversation_from_openai(const json_t *body, pi2_conversation_json *out
 bool pi2_conversation_from_anthropic(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
 bool pi2_conversation_from_ollama(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
 
+/** Adds a text to what an assistant's message has thought before: parts, which become one text as those of content. */
+bool pi2_conversation_add_thought(json_t *message, json_t *text);
+
 #endif

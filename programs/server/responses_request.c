@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "conversation.h"
+
 static const char *text_of(const json_t *object, const char *name) {
     const char *text = json_string_value(json_object_get(object, name));
     return text ? text : "";
@@ -34,26 +36,40 @@ static bool add_call(json_t *messages, const json_t *item, pi2_request_fault *fa
                                    json_object_get(item, "arguments")), fault);
 }
 
-/** A message: an assistant's own goes on with what its thoughts and calls have begun. */
+/** The last message, where it is an assistant's that has only thought so far; else NULL. */
+static json_t *thought_of(const json_t *messages) {
+    json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const bool is_one = last && json_object_get(last, "reasoning_content") && !json_object_get(last, "tool_calls") &&
+                        !*text_of(last, "content");
+    return is_one ? last : NULL;
+}
+
+/** A message: an assistant's own goes on with what its thoughts have begun. */
 static bool add_message(json_t *messages, const json_t *item, pi2_request_fault *fault) {
     const char *role = text_of(item, "role");
     json_t *content = json_object_get(item, "content");
-    json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    json_t *thought = strcmp(role, "assistant") == 0 ? thought_of(messages) : NULL;
     if (!*role) return pi2_fault(fault, "an input must be an object with a 'role' or a 'type'");
-    const bool goes_on = strcmp(role, "assistant") == 0 && last && json_object_get(last, "reasoning_content") &&
-                         !json_object_get(last, "tool_calls") && !*text_of(last, "content");
-    if (!goes_on) return append(messages, json_pack("{s:s, s:O?}", "role", role, "content", content), fault);
-    return !content || json_object_set(last, "content", content) == 0 || pi2_fault(fault, "no memory for the input");
+    if (!thought) return append(messages, json_pack("{s:s, s:O?}", "role", role, "content", content), fault);
+    return !content || json_object_set(thought, "content", content) == 0 ||
+           pi2_fault(fault, "no memory for the input");
 }
 
-/** What was thought before: what the client was told of it, in full or as a summary. */
+/** What was thought before: what the client was told of it, in full or as a summary, in one part or several. */
 static bool add_reasoning(json_t *messages, const json_t *item, pi2_request_fault *fault) {
     const json_t *parts = json_object_get(item, "content");
     if (!json_array_size(parts)) parts = json_object_get(item, "summary");
-    const char *text = text_of(json_array_get(parts, 0), "text");
-    if (!*text) return true;
-    return append(messages, json_pack("{s:s, s:s, s:s}", "role", "assistant", "content", "", "reasoning_content", text),
-                  fault);
+    for (size_t i = 0; i < json_array_size(parts); i++) {
+        json_t *text = json_object_get(json_array_get(parts, i), "text");
+        if (!json_string_length(text)) continue;
+        if (!thought_of(messages) &&
+            !append(messages, json_pack("{s:s, s:s}", "role", "assistant", "content", ""), fault)) {
+            return false;
+        }
+        json_t *message = json_array_get(messages, json_array_size(messages) - 1);
+        if (!pi2_conversation_add_thought(message, text)) return pi2_fault(fault, "no memory for the input");
+    }
+    return true;
 }
 
 static bool add_item(json_t *messages, const json_t *item, pi2_request_fault *fault) {

@@ -18,10 +18,18 @@
 
 #include "server/conversation.h"
 #include "server/exchange.h"
+#include "server/responses_request.h"
 #include "cli/json_bounds.h"
 #include "cli/request_fields.h"
 
 typedef bool reader(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault);
+
+static bool read_responses(const json_t *body, pi2_conversation_json *out, pi2_request_fault *fault) {
+    json_t *chat = pi2_responses_as_chat(body, fault);
+    const bool is_read = chat && pi2_conversation_from_openai(chat, out, fault);
+    json_decref(chat);
+    return is_read;
+}
 
 static const struct conversation_example {
     reader *read;
@@ -76,6 +84,19 @@ static const struct conversation_example {
      "'image' is not supported", NULL},
     {pi2_conversation_from_anthropic, "{'messages':[{'role':'user','content':[{'type':'tool_result','content':7}]}]}",
      NULL, "content must be", NULL},
+    /* Thoughts in several parts are all handed on. */
+    {pi2_conversation_from_anthropic,
+     "{'messages':[{'role':'user','content':'q'},{'role':'assistant','content':[{'type':'thinking','thinking':'s'},"
+     "{'type':'thinking','thinking':'t'},{'type':'text','text':'a'}]}]}",
+     "[{'role':'user','content':'q'},{'role':'assistant','reasoning_content':'st','content':'a'}]", NULL, NULL},
+    {read_responses,
+     "{'input':[{'role':'user','content':'q'},{'type':'reasoning','summary':[{'type':'summary_text','text':'s'},"
+     "{'type':'summary_text','text':'t'}]},{'type':'reasoning','content':[{'type':'reasoning_text','text':'u'}]},"
+     "{'role':'assistant','content':'a'},{'type':'reasoning','content':[{'type':'reasoning_text','text':'v'}]},"
+     "{'type':'function_call','call_id':'1','name':'f','arguments':'{}'}]}",
+     "[{'role':'user','content':'q'},{'role':'assistant','reasoning_content':'stu','content':'a'},{'role':'assistant',"
+     "'reasoning_content':'v','content':'','tool_calls':[{'id':'1','type':'function','function':{'name':'f',"
+     "'arguments':{}}}]}]", NULL, NULL},
     {pi2_conversation_from_ollama, "{'messages':[{'role':'user','content':'q'}],'think':true}",
      "[{'role':'user','content':'q'}]", NULL, "{'enable_thinking':true}"},
     {pi2_conversation_from_ollama, "{'messages':[{'role':'user','content':'q','images':['x']}]}", NULL, "images", NULL},
