@@ -55,7 +55,10 @@ static pi2_status find_values(const pi2_tensor_directory *model, pi2_model_shape
         PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, pattern, i, 0, &is_local));
         if (!is_local && pi2_architecture_tensor(model, i, "attn_v.weight")) shape->keys_are_values = false;
     }
-    return PI2_OK;
+    if (!shape->keys_are_values || shape->key_length == shape->value_length) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.attention.key_length is %u and value_length %u, but keys are the values: "
+                    "no layer that sees everything has a tensor 'attn_v.weight'", pi2_gguf_file_path(model->gguf, 0),
+                    shape->architecture, shape->key_length, shape->value_length);
 }
 
 static pi2_status gemma4_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {

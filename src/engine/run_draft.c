@@ -83,11 +83,16 @@ static pi2_status bytes_at(pi2_planned_run *run, uint32_t context_tokens, uint64
     return PI2_OK;
 }
 
-static uint64_t token_bytes(const pi2_extent_layout *layout) {
-    uint64_t bytes = 0;
+/* Of tables a token needs a row, and of experts those that a router chooses. */
+static uint64_t token_bytes(const pi2_model *model) {
+    const pi2_extent_layout *layout = model->layout;
+    uint64_t bytes = 0, of_experts = 0;
     for (uint32_t i = 0; i < layout->extent_count; i++) {
-        if (layout->groups[layout->extents[i].group].kind != PI2_GROUP_EMBEDDING) bytes += layout->extents[i].bytes;
+        const pi2_group_kind kind = layout->groups[layout->extents[i].group].kind;
+        if (kind == PI2_GROUP_EXPERT) of_experts += layout->extents[i].bytes;
+        else if (!pi2_group_kind_is_raw(kind)) bytes += layout->extents[i].bytes;
     }
+    if (of_experts) bytes += of_experts / model->shape.expert_count * model->shape.expert_used_count;
     return bytes;
 }
 
@@ -102,7 +107,7 @@ static pi2_status measure(pi2_run_draft *draft) {
     draft->bytes_per_token = far > near ? (far - near + high - low - 1) / (high - low) : 0;
     const uint64_t grown = draft->bytes_per_token * low;
     draft->bytes = (near > grown ? near - grown : 0) + PI2_RUN_GROWTH_BYTES;
-    draft->token_bytes = token_bytes(draft->run.source.model->layout);
+    draft->token_bytes = token_bytes(draft->run.source.model);
     return PI2_OK;
 }
 
@@ -163,7 +168,7 @@ void pi2_run_close_draft(pi2_planned_run *run) {
 
 static uint64_t missing_bytes(const pi2_planned_run *run, const pi2_memory_plan *plan) {
     if (plan->everything_resident) return 0;
-    const uint64_t all = token_bytes(run->source.model->layout);
+    const uint64_t all = token_bytes(run->source.model);
     const uint64_t in_memory = plan->resident_room + plan->neuron_bytes;
     return all > in_memory ? all - in_memory : 0;
 }
@@ -188,7 +193,7 @@ bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, cons
                             "(--draft-always uses it all the same)", path);
     } else {
         const pi2_draft_forecast_request request = {
-            .pass_bytes = token_bytes(run->source.model->layout), .missing_bytes = missing_bytes(run, without),
+            .pass_bytes = token_bytes(run->source.model), .missing_bytes = missing_bytes(run, without),
             .missing_with_bytes = missing_bytes(run, with), .draft_bytes = draft->token_bytes,
             .most = with->draft_tokens };
         const pi2_draft_forecast forecast = pi2_forecast_draft(&request);

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/memory_limit.h"
+#include "engine/run_draft.h"
 #include "powerinfer2/generate.h"
 #include "powerinfer2/plan.h"
 #include "support/emulator.h"
@@ -336,6 +337,33 @@ static void test_what_does_not_pay_is_left_out(void **state) {
     pi2_engine_close(engine);
 }
 
+/* What a token leaves alone is not in its cost: all but a row of a table, and the experts that are not chosen. */
+static void test_what_a_guess_computes_with(void **state) {
+    (void)state;
+    static const struct { const char *family, *part; uint64_t unused, of; } cases[] = {
+        { "gemma4", "per_layer_token_embd.", 1, 1 }, { "glm4moe", "_exps.", 4, 6 } };
+    char *path = test_folder_path("costs.gguf");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(pi2_family_model_write_apart(cases[i].family, PI2_Q8_0, 1, path), 0);
+        pi2_engine_options options = options_of(path);
+        options.model_path = path;
+        pi2_planned_run run = { .draft = NULL };
+        pi2_gguf *gguf = NULL;
+        if (pi2_planned_run_open(&options, &run, &gguf) != PI2_OK) fail_msg("%s", pi2_error_text());
+        uint64_t apart = 0;
+        for (size_t t = 0; t < pi2_gguf_tensor_count(gguf); t++) {
+            const pi2_gguf_tensor *tensor = pi2_gguf_tensor_at(gguf, t);
+            if (strstr(tensor->name, cases[i].part)) apart += tensor->bytes;
+        }
+        const uint64_t all = run.draft->run.source.model->layout->weight_bytes;
+        assert_true(apart > 0);
+        if (run.draft->token_bytes > all - apart * cases[i].unused / cases[i].of) fail_msg("%s", cases[i].family);
+        assert_true(run.draft->token_bytes > (all - apart) / 2);
+        pi2_gguf_close(gguf);
+        pi2_planned_run_close(&run);
+    }
+}
+
 /* What the weights lose is at least what the draft model's weights are. */
 static void test_its_memory_is_in_the_budget(void **state) {
     (void)state;
@@ -402,6 +430,7 @@ int main(void) {
         cmocka_unit_test(test_the_text_is_the_same), cmocka_unit_test(test_a_model_guesses_for_itself),
         cmocka_unit_test(test_cancelled_while_it_guesses), cmocka_unit_test(test_another_vocabulary),
         cmocka_unit_test(test_recurrent_states),
+        cmocka_unit_test(test_what_a_guess_computes_with),
         cmocka_unit_test(test_what_does_not_pay_is_left_out), cmocka_unit_test(test_its_memory_is_in_the_budget),
     };
     return cmocka_run_group_tests_name("draft model", tests, set_up, test_folder_end);

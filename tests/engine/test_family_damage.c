@@ -188,6 +188,7 @@ static void test_refused_numbers(void **state) {
         { "gemma4", "gemma4.attention.shared_kv_layers", 0, 5, "shared_kv_layers is 5 of 6 layers" },
         { "gemma4", "gemma4.attention.shared_kv_layers", 0, 1, "layer 5 cannot use the keys and values of layer 4" },
         { "gemma4", "gemma4.attention.key_length_swa", 0, 5000, "key_length_swa 5000" },
+        { "gemma4-experts", "gemma4.attention.value_length", 0, 16, "value_length 16, but keys are the values" },
         { "gemma3", "gemma3.rope.freq_base_swa", 0, 0, "freq_base_swa 0 " },
         { "gemma3", "gemma3.rope.freq_base_swa", 0, 0xc3480000, "freq_base_swa -200 " },
         { "gemma3", "gemma3.rope.freq_base_swa", 0, 0x7fc00000, "freq_base_swa nan " },
