@@ -119,16 +119,24 @@ static int add_keys(serve_state *state, char *text, const char *separators) {
     return PI2_EXIT_OK;
 }
 
+/** Reads a file of keys, or of a certificate, whole: one that is cut would be another one. */
+static int read_key_file(const char *path, char **text_out) {
+    size_t length = 0;
+    const int code = pi2_cli_read_file_start(path, KEY_FILE_BYTES + 1, text_out, &length);
+    if (code != PI2_EXIT_OK || length <= KEY_FILE_BYTES) return code;
+    return pi2_cli_usage_error("%s has more than %d bytes, which is too long for keys or a certificate", path,
+                               KEY_FILE_BYTES);
+}
+
 static int read_keys(serve_state *state) {
     const serve_settings *settings = &state->settings;
     if (settings->api_key && settings->api_key_file) {
         return pi2_cli_usage_error("serve: --api-key and --api-key-file exclude each other");
     }
     if (!settings->api_key && !settings->api_key_file) return PI2_EXIT_OK;
-    size_t length = 0;
     int code = PI2_EXIT_OK;
     if (settings->api_key_file) {
-        code = pi2_cli_read_file_start(settings->api_key_file, KEY_FILE_BYTES, &state->key_text, &length);
+        code = read_key_file(settings->api_key_file, &state->key_text);
     } else {
         state->key_text = strdup(settings->api_key);
     }
@@ -145,7 +153,6 @@ static int read_keys(serve_state *state) {
 /** The texts by which HTTPS is spoken. */
 static int read_certificate(serve_state *state) {
     const serve_settings *settings = &state->settings;
-    size_t length = 0;
     if (!settings->certificate && !settings->private_key) return PI2_EXIT_OK;
     if (!settings->certificate || !settings->private_key) {
         return pi2_cli_usage_error("serve: HTTPS needs both --ssl-cert-file and --ssl-key-file");
@@ -153,10 +160,8 @@ static int read_certificate(serve_state *state) {
     if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES) {
         return pi2_cli_usage_error("serve: this libmicrohttpd is built without TLS: put a proxy before the server");
     }
-    int code = pi2_cli_read_file_start(settings->certificate, KEY_FILE_BYTES, &state->certificate, &length);
-    if (code == PI2_EXIT_OK) {
-        code = pi2_cli_read_file_start(settings->private_key, KEY_FILE_BYTES, &state->private_key, &length);
-    }
+    int code = read_key_file(settings->certificate, &state->certificate);
+    if (code == PI2_EXIT_OK) code = read_key_file(settings->private_key, &state->private_key);
     state->server.certificate = state->certificate;
     state->server.private_key = state->private_key;
     return code;

@@ -11,6 +11,10 @@ expect_error 2 "no model" serve
 expect_error 2 "exclude each other" serve -m "$folder/m.gguf" --api-key a --api-key-file b
 : >"$folder/empty"
 expect_error 2 "holds no key" serve -m "$folder/m.gguf" --api-key-file "$folder/empty"
+head -c 65537 /dev/zero | tr '\0' k >"$folder/long" # cut, it would be a key that nobody gave
+expect_error 2 "more than 65536 bytes" serve -m "$folder/m.gguf" --port 0 --api-key-file "$folder/long"
+expect_error 2 "more than 65536 bytes" serve -m "$folder/m.gguf" --port 0 --ssl-key-file "$folder/long" \
+    --ssl-cert-file "$folder/empty"
 expect_error 2 "name the origins" serve -m "$folder/m.gguf" --cors-origins '*'
 expect_error 5 "model.gguf" serve -m "$folder/no-model.gguf" --port 0
 expect_error 5 "host" serve -m "$folder/m.gguf" --host no.such.name.invalid --port 0 -q
