@@ -56,7 +56,7 @@ bool pi2_url_is_same_origin(const char *first, const char *second) {
     return length > 0 && length == origin_length(second) && strncasecmp(first, second, length) == 0;
 }
 
-static void show_url(const char *url, char *shown, size_t capacity) {
+void pi2_url_show(const char *url, char *shown, size_t capacity) {
     const size_t origin = origin_length(url), scheme = origin ? (size_t)(strstr(url, "://") + 3 - url) : 0;
     const char *host = url + scheme, *user_end = memchr(host, '@', origin - scheme);
     if (user_end) host = user_end + 1;
@@ -385,7 +385,7 @@ static int persist(fetch_transfer *transfer) {
 
 int pi2_fetch_text(const char *url, const char *token, size_t most, char **text_out, size_t *length_out) {
     fetch_transfer transfer = {.url = url, .token = token, .parent = getppid(), .file = -1, .text_most = most};
-    show_url(url, transfer.shown_url, sizeof transfer.shown_url);
+    pi2_url_show(url, transfer.shown_url, sizeof transfer.shown_url);
     transfer.text = malloc(most + 1);
     int code = PI2_EXIT_MEMORY;
     if (!transfer.text || !prepare(&transfer)) (void)fail_with(&transfer, "there is no memory for its reply");
@@ -473,7 +473,7 @@ int pi2_fetch_file(const pi2_fetch *fetch) {
     transfer.total = fetch->bytes;
     transfer.text = error_text;
     transfer.text_most = sizeof error_text;
-    show_url(fetch->url, transfer.shown_url, sizeof transfer.shown_url);
+    pi2_url_show(fetch->url, transfer.shown_url, sizeof transfer.shown_url);
     (void)snprintf(part, sizeof part, "%s.downloadInProgress", fetch->path);
     (void)snprintf(transfer.etag_path, sizeof transfer.etag_path, "%s.downloadInProgress.etag", fetch->path);
     int code = open_part(&transfer, part);

@@ -29,6 +29,9 @@ void pi2_fetch_note(const char *path, const char *text);
 /** Whether two URLs have one scheme, host and port. */
 bool pi2_url_is_same_origin(const char *first, const char *second);
 
+/** A URL without what may be secret: user, query and fragment. It is cut at `capacity`. */
+void pi2_url_show(const char *url, char *shown, size_t capacity);
+
 /** Fetches a text of `most` bytes at most into *text_out, malloc'd, with a NUL behind it. */
 int pi2_fetch_text(const char *url, const char *token, size_t most, char **text_out, size_t *length_out);
 

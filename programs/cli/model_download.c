@@ -204,14 +204,45 @@ static bool part_path(const child_work *work, const char *name, char path[PATH_B
     return cache_path(work->folder, before, name, path);
 }
 
+/* ---- whose a file of the cache is ---- */
+
+static bool origin_path(const char *path, char origin[PATH_BYTES]) {
+    const int length = snprintf(origin, PATH_BYTES, "%s.url", path);
+    return length > 0 && length < PATH_BYTES;
+}
+
+/** Of a URL only the file's name is kept, which files of other places may have too. One whose place nobody noted, such
+ *  as llama.cpp's, is believed. */
+static int check_origin(const char *url, const char *path) {
+    char place[PI2_URL_BYTES], kept[PI2_URL_BYTES] = "", origin[PATH_BYTES];
+    FILE *file = origin_path(path, origin) ? fopen(origin, "r") : NULL;
+    if (!file) return PI2_EXIT_OK;
+    if (!fgets(kept, sizeof kept, file)) kept[0] = '\0';
+    (void)fclose(file);
+    kept[strcspn(kept, "\n")] = '\0';
+    pi2_url_show(url, place, sizeof place);
+    if (!kept[0] || strcmp(kept, place) == 0) return PI2_EXIT_OK;
+    (void)pi2_cli_usage_error("--model-url %s: %s came from %s: give it with -m, or move it away", place, path, kept);
+    return PI2_EXIT_IO;
+}
+
+static void note_origin(const char *url, const char *path) {
+    char place[PI2_URL_BYTES], origin[PATH_BYTES];
+    FILE *file = origin_path(path, origin) ? fopen(origin, "w") : NULL;
+    if (!file) return; /* then it is believed */
+    pi2_url_show(url, place, sizeof place);
+    (void)fprintf(file, "%s\n", place);
+    (void)fclose(file);
+}
+
 static int fetch_part(child_work *work, const char *name, const char *path) {
     char url[PI2_URL_BYTES];
-    if (is_there(path)) return PI2_EXIT_OK;
+    url_of_part(work, name, url);
+    if (is_there(path)) return work->download->url ? check_origin(url, path) : PI2_EXIT_OK;
     if (work->download->is_offline) {
         (void)pi2_cli_usage_error("--offline: %s is not in the cache (%s)", name, path);
         return PI2_EXIT_IO;
     }
-    url_of_part(work, name, url);
     const json_t *entry = find_entry(work->list, name), *lfs = json_object_get(entry, "lfs");
     const json_int_t bytes = json_integer_value(json_object_get(entry, "size"));
     const char *sum = json_string_value(json_object_get(lfs, "oid"));
@@ -221,7 +252,9 @@ static int fetch_part(child_work *work, const char *name, const char *path) {
                              .bytes = bytes > 0 ? (uint64_t)bytes : 0,
                              .sha256 = sum && strlen(sum) == 64 ? sum : NULL};
     pi2_cli_note("downloading %s to %s", name, path);
-    return pi2_fetch_file(&fetch);
+    const int code = pi2_fetch_file(&fetch);
+    if (code == PI2_EXIT_OK && work->download->url) note_origin(url, path);
+    return code;
 }
 
 static int fetch_all(child_work *work) {

@@ -51,6 +51,11 @@ expect 3 run -hf u/split -p a -n 1 -t 1 -c 64 # they are three times the same fi
 [ "$(ls "$folder/models" | grep -c '^u_split_sub_p-Q4_0-0000[123]-of-00003.gguf$')" = 3 ] || fail "not all parts came"
 expect 0 run --model-url "$HF_ENDPOINT/u/direct/by-url.gguf?download=true" -p a -n 1 -t 1 -c 64
 cmp -s "$folder/m.gguf" "$folder/models/by-url.gguf" || fail "--model-url: $(ls "$folder/models")"
+# A file of the same name that lies elsewhere is another one.
+expect 0 run --model-url "$HF_ENDPOINT/u/direct/by-url.gguf?token=hidden" -p a -n 1 -t 1 -c 64
+[ "$(asked 'u/direct/')" = 1 ] || fail "what is in the cache was asked for again: $(cat "$folder/log")"
+expect_error 5 "came from $HF_ENDPOINT/u/direct/by-url.gguf" run --model-url "$HF_ENDPOINT/u/next/by-url.gguf" -p a
+grep -r hidden "$folder/models" && fail "a secret is kept"
 
 # What breaks is gone on with, from where it was.
 comes u/breaks
