@@ -22,7 +22,7 @@ extern "C" {
 /** What a model is, as its metadata would tell it. Strings must outlive the call they go to. */
 typedef struct pi2_synthetic_shape {
     const char *name;                /* general.name begins with it */
-    const char *architecture;        /* "llama", "qwen3moe" or "smallthinker" */
+    const char *architecture;        /* "llama", "qwen3moe" ...: an unknown one is answered with all */
     const char *tokenizer;           /* "spm", or the pre-tokenizer of a BPE: "qwen2", "llama-bpe" */
     uint32_t layer_count, embedding_length, feed_forward_length;
     uint32_t head_count, head_count_kv, head_dimension; /* head_dimension 0: embedding / heads */
@@ -46,6 +46,22 @@ typedef struct pi2_synthetic_shape {
      */
     const char *ffn_activation;
     double ffn_zeros, ffn_zeros_last, neuron_hot, neuron_repeat;
+    /**
+     * What only some architectures have; 0: nothing, or what the field says. layer_pattern: a letter for each layer,
+     * from its front again where it ends: A attention, C short convolution, D delta net, L latent attention, M state
+     * space, F an FFN and nothing before it; NULL: A.
+     */
+    const char *layer_pattern;
+    uint32_t rope_dimensions;        /* of a head that are rotated; 0: all */
+    uint32_t window;                 /* positions that layers with a window see */
+    float yarn_factor;
+    uint32_t yarn_context;           /* that it was trained with before */
+    uint32_t shared_length;          /* neurons of an FFN beside the experts */
+    uint32_t leading_dense;          /* first layers with an FFN of feed_forward_length in place of experts */
+    float expert_scale;              /* that experts' weights are times */
+    uint32_t convolution_taps, mix_key_heads, mix_value_heads, mix_head_length; /* of C, D, M; key heads: groups */
+    uint32_t mix_state_length;       /* of M */
+    uint32_t latent_length, latent_query_length; /* of L, whose heads have keys and values of head_dimension */
 } pi2_synthetic_shape;
 
 /** The names of the shapes that are known, NULL at the end. */

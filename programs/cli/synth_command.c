@@ -34,10 +34,11 @@ static const pi2_cli_option file_options[] = {
     {"-q, --quiet", NULL, PI2_CLI_FLAG, SYNTH(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
 };
 static const pi2_cli_option shape_options[] = {
-    {"--architecture", "NAME", PI2_CLI_TEXT, SYNTH(architecture), NULL, "llama, qwen3moe or smallthinker.",
-     NULL, 0, 0},
+    {"--architecture", "NAME", PI2_CLI_TEXT, SYNTH(architecture), NULL,
+     "llama, qwen3moe or smallthinker; others come with a --shape.", NULL, 0, 0},
     {"--tokenizer", "NAME", PI2_CLI_TEXT, SYNTH(tokenizer), NULL,
-     "spm, or a BPE's pre-tokenizer: llama-bpe, qwen2, smollm or gpt-2.", NULL, 0, 0},
+     "spm, or a BPE's pre-tokenizer: llama-bpe, qwen2, smollm, gpt-2, qwen35, gpt-4o, lfm2 or "
+     "glm4.", NULL, 0, 0},
     {"--layers", "N", PI2_CLI_INTEGER, SYNTH(layers), NULL, "Layers.", NULL, 1, UINT32_MAX},
     {"--embedding", "N", PI2_CLI_INTEGER, SYNTH(embedding), NULL, "Width of the residual stream.", NULL, 1,
      UINT32_MAX},

@@ -21,8 +21,24 @@ typedef enum pi2_fill {
     PI2_FILL_VALUE,       /* attention values that do not read the constants */
     PI2_FILL_ROUTER,      /* experts from planted signals */
     PI2_FILL_RECENCY,     /* queries or keys that attend to the last tokens whatever they are */
-    PI2_FILL_HEAD         /* random; rows of control tokens are zeros */
+    PI2_FILL_HEAD,        /* random; rows of control tokens are zeros */
+    PI2_FILL_FLOATS       /* floats within `spread` of `deviation`; none for columns of planted signals */
 } pi2_fill;
+
+/** What the layers of an architecture have, where that is not what a llama's have. */
+typedef struct pi2_synthetic_family {
+    const char *architecture;
+    const char *kinds;     /* letters of its layers' patterns, the first layer's first; NULL: A */
+    const char *ffn_norm, *output_norm; /* NULL: as their names say */
+    bool is_mixture;       /* always */
+    bool pairs_neighbours; /* rotates dimensions (0, 1), (2, 3)...; else halves */
+    bool head_norms;       /* of queries and keys */
+    bool gated_queries;    /* a gate behind each head of queries */
+    bool has_biases;       /* of attention, router and experts; and sinks */
+    bool router_has_bias;  /* and sigmoids */
+    bool heads_by_layer;   /* key-value heads are told layer by layer, 0 where it has no attention */
+    bool one_block;        /* a layer is an FFN, or what stands before one, and the FFN has no Gate */
+} pi2_synthetic_family;
 
 typedef struct pi2_synthetic_tensor {
     char name[64];
@@ -30,7 +46,8 @@ typedef struct pi2_synthetic_tensor {
     uint64_t dimensions[3];
     uint32_t dimension_count, layer;
     pi2_fill fill;
-    float deviation;
+    float deviation, spread;
+    uint32_t head_rows;   /* of a head's queries, where not head_dimension; PI2_FILL_RECENCY */
     bool keeps_signals;   /* its rows are the residual stream: it must not write planted ones */
 } pi2_synthetic_tensor;
 
@@ -47,7 +64,7 @@ typedef struct pi2_signal_plan {
     uint32_t signals;        /* S; 0: nothing is planted */
     uint32_t end_column;     /* 32 + 2S */
     uint32_t span_columns;   /* columns at a row's start that are encoded one by one */
-    uint32_t recency_layer;  /* whose attention writes the slow signals */
+    uint32_t recency_layer;  /* whose attention writes the slow signals; UINT32_MAX: none can */
     float constant_value;    /* of column 0 */
     float recency_weight;    /* weight of the constant in its queries and keys */
     float recency_norm;      /* of queries and keys, in architectures that normalise them */
@@ -72,6 +89,7 @@ typedef struct pi2_neuron_plan {
 
 typedef struct pi2_synthetic_plan {
     pi2_synthetic_shape shape;   /* complete: nothing is 0 that has a default */
+    const pi2_synthetic_family *family;
     const pi2_synthetic_options *options;
     uint32_t expert_rows;        /* neurons of an expert, or of the dense FFN */
     pi2_synthetic_tensor *tensors;
@@ -88,6 +106,43 @@ pi2_status pi2_synthetic_type_find(const char *name, const pi2_weight_format **f
 
 /** Checks the shape and fills in what was left open. Errors  INVALID: which number, and why */
 pi2_status pi2_synthetic_check_shape(pi2_synthetic_shape *shape);
+
+/** NULL: no such architecture is known here. */
+const pi2_synthetic_family *pi2_synthetic_family_find(const char *architecture);
+
+/** The letter of a layer in the shape's pattern. */
+char pi2_synthetic_layer_kind(const pi2_synthetic_shape *shape, uint32_t layer);
+/** Dimensions of a head that are rotated. */
+uint32_t pi2_synthetic_rotated(const pi2_synthetic_shape *shape);
+/** How much of its values' deviation the attention of a family gives. */
+float pi2_synthetic_attention_average(const pi2_synthetic_plan *plan);
+
+/** The list of a plan's tensors while it is made (synthetic_plan.c, synthetic_layers.c). */
+typedef struct pi2_synthetic_listing {
+    pi2_synthetic_plan *plan;
+    const pi2_weight_format *format; /* of most matrices */
+    bool is_mixed, is_medium;        /* medium: q4_k_m */
+    uint32_t layer;                  /* being listed; UINT32_MAX outside */
+} pi2_synthetic_listing;
+
+/** Lists a layer's tensors: at most 32. */
+void pi2_synthetic_add_layer(pi2_synthetic_listing *state);
+/** A vector of floats around `middle`; ".weight" is added to names, but of pi2_synthetic_add_floats(). */
+void pi2_synthetic_add_norm(pi2_synthetic_listing *state, const char *name, uint64_t length, float middle);
+/** gain: deviation of what the matrix makes of inputs of deviation 1. The pointer is good for good. */
+pi2_synthetic_tensor *pi2_synthetic_add_matrix(pi2_synthetic_listing *state, const char *name,
+                                               const pi2_weight_format *format, uint64_t columns, uint64_t rows,
+                                               float gain);
+void pi2_synthetic_add_stack(pi2_synthetic_listing *state, const char *name, uint64_t columns, uint64_t rows,
+                             uint64_t matrices, float gain);
+void pi2_synthetic_add_router(pi2_synthetic_listing *state);
+/** rows 0: a vector. */
+void pi2_synthetic_add_floats(pi2_synthetic_listing *state, const char *name, uint64_t columns, uint64_t rows,
+                              float middle, float spread);
+/** Type of values and down projections, to which mixtures give more bits in some layers. */
+const pi2_weight_format *pi2_synthetic_value_format(const pi2_synthetic_listing *state);
+/** Keys and values of a model of 8 experts are small beside the rest: Q8_0. */
+bool pi2_synthetic_has_eight_experts(const pi2_synthetic_listing *state);
 
 /** Lists the tensors. Errors  INVALID, MEMORY */
 pi2_status pi2_synthetic_plan_make(const pi2_synthetic_options *options,

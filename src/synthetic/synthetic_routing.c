@@ -74,25 +74,22 @@ static float find_correlation(uint32_t count, uint32_t used, double share, float
 
 /* ---- attention to the last tokens ------------------------------------------------------- */
 
-static bool turns_neighbours(const pi2_synthetic_shape *shape) {
-    return strcmp(shape->architecture, "llama") == 0; /* pairs (0, 1), (2, 3)...; else halves */
-}
-
 static double turn_of_pair(const pi2_synthetic_shape *shape, uint32_t pair) {
-    return pow((double)shape->rope_base, -2.0 * pair / shape->head_dimension);
+    return pow((double)shape->rope_base, -2.0 * pair / pi2_synthetic_rotated(shape));
 }
 
 /** Pairs that turn neither too fast nor too slowly; the last pair where there is none. */
 static bool is_recency_pair(const pi2_synthetic_shape *shape, uint32_t pair) {
     const double turn = turn_of_pair(shape, pair);
-    if (pair == shape->head_dimension / 2 - 1 && turn > FASTEST_TURN) return true;
+    if (pair == pi2_synthetic_rotated(shape) / 2 - 1 && turn > FASTEST_TURN) return true;
     return turn <= FASTEST_TURN && turn >= SLOWEST_TURN;
 }
 
 bool pi2_synthetic_recency_row(const pi2_synthetic_plan *plan, uint32_t index) {
     const pi2_synthetic_shape *shape = &plan->shape;
-    const uint32_t half = shape->head_dimension / 2;
-    if (turns_neighbours(shape)) return index % 2 == 0 && is_recency_pair(shape, index / 2);
+    const uint32_t half = pi2_synthetic_rotated(shape) / 2;
+    if (index >= 2 * half) return false;
+    if (plan->family->pairs_neighbours) return index % 2 == 0 && is_recency_pair(shape, index / 2);
     return index < half && is_recency_pair(shape, index);
 }
 
@@ -102,7 +99,7 @@ static void measure_kernel(const pi2_synthetic_shape *shape, uint32_t pairs, flo
     double weights[KERNEL_LENGTH + 1], sum = 0.0, squares = 0.0, products = 0.0;
     for (uint32_t distance = 0; distance < KERNEL_LENGTH; distance++) {
         double logit = 0.0;
-        for (uint32_t pair = 0; pair < shape->head_dimension / 2; pair++) {
+        for (uint32_t pair = 0; pair < pi2_synthetic_rotated(shape) / 2; pair++) {
             if (is_recency_pair(shape, pair)) logit += cos(distance * turn_of_pair(shape, pair));
         }
         weights[distance] = exp((double)RECENCY_LOGIT * (logit / pairs - 1.0));
@@ -117,24 +114,35 @@ static void measure_kernel(const pi2_synthetic_shape *shape, uint32_t pairs, flo
     *next_out = (float)(products / squares);
 }
 
+/** The first layer whose attention rotates; smallthinker's first does not, nor does any of a family of one block. */
+static uint32_t find_recency_layer(const pi2_synthetic_shape *shape) {
+    const uint32_t first = strcmp(shape->architecture, "smallthinker") == 0 && shape->layer_count > 1;
+    for (uint32_t layer = first; layer < shape->layer_count; layer++) {
+        if (pi2_synthetic_layer_kind(shape, layer) != 'A') continue;
+        return pi2_synthetic_family_find(shape->architecture)->one_block ? UINT32_MAX : layer;
+    }
+    return UINT32_MAX;
+}
+
 static void plan_recency(pi2_synthetic_plan *plan, float *next_out) {
     const pi2_synthetic_shape *shape = &plan->shape;
     pi2_signal_plan *signals = &plan->signals;
     const float head = (float)shape->head_dimension;
     uint32_t pairs = 0;
     float squares;
-    for (uint32_t pair = 0; pair < shape->head_dimension / 2; pair++) {
+    for (uint32_t pair = 0; pair < pi2_synthetic_rotated(shape) / 2; pair++) {
         pairs += is_recency_pair(shape, pair);
     }
     measure_kernel(shape, pairs, &squares, next_out);
-    /* smallthinker's first layer knows no positions. */
-    signals->recency_layer = strcmp(shape->architecture, "smallthinker") == 0 && shape->layer_count > 1;
+    signals->recency_layer = find_recency_layer(shape);
+    if (signals->recency_layer == UINT32_MAX) return;
     const float rms = sqrtf(pi2_synthetic_residual_variance(plan, signals->recency_layer));
     signals->recency_weight = sqrtf(RECENCY_LOGIT * sqrtf(head) / (float)pairs) * rms /
                               signals->constant_value;
     signals->recency_norm = sqrtf(RECENCY_LOGIT / sqrtf(head));
     signals->slow_deviation = pi2_synthetic_attention_gain(plan, signals->recency_layer) /
-                              PI2_ATTENTION_AVERAGE * sqrtf(squares);
+                              pi2_synthetic_attention_average(plan) * sqrtf(squares);
+    if (plan->family->gated_queries) signals->slow_deviation *= 0.5f; /* its gates are zeros: halves */
 }
 
 /* ---- the plan --------------------------------------------------------------------------- */
@@ -154,6 +162,10 @@ static pi2_status plan_shares(pi2_synthetic_plan *plan, float next, float *scrat
     const uint32_t count = shape->expert_count, used = shape->expert_used_count;
     const float far = find_correlation(count, used, skew, scratch, marks);
     const float near = find_correlation(count, used, repeat, scratch, marks);
+    if (signals->recency_layer == UINT32_MAX && repeat > skew) {
+        return pi2_fail(PI2_ERR_INVALID, "--expert-repeat %g is impossible here: none of the %u layers has attention "
+                        "that knows positions", repeat, shape->layer_count);
+    }
     signals->static_share = far;
     signals->slow_share = near > far ? (near - far) / next : 0.0f;
     const float left = 1.0f - signals->static_share - signals->slow_share;
@@ -206,6 +218,7 @@ void pi2_synthetic_router_row(const pi2_synthetic_plan *plan, uint32_t layer, pi
     float *fast = out + PI2_SIGNAL_FAST, *slow = fast + signals->signals;
     for (uint32_t i = 0; i < signals->signals; i++) {
         fast[i] = gain * sqrtf(signals->fast_share) / count * pi2_random_normal(random);
+        if (signals->slow_deviation == 0.0f) continue;
         slow[i] = gain * sqrtf(signals->slow_share) / (count * signals->slow_deviation) *
                   pi2_random_normal(random);
     }

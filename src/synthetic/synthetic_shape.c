@@ -19,21 +19,57 @@ static const pi2_synthetic_shape known_shapes[] = {
       .norm_epsilon = epsilon_, .tied_head = tied_, .expert_skew = skew_, .expert_repeat = repeat_,   \
       .ffn_activation = activation_, .ffn_zeros = zeros_, .neuron_hot = hot_,                        \
       .neuron_repeat = neuron_repeat_ },
+#define SHAPE_OF(name_, ...) { .name = name_, __VA_ARGS__ },
 #include "synthetic/synthetic_shapes.inc"
 #undef SHAPE
+#undef SHAPE_OF
 };
 
 static const char *const shape_names[] = {
 #define SHAPE(name_, ...) name_,
+#define SHAPE_OF(name_, ...) name_,
 #include "synthetic/synthetic_shapes.inc"
 #undef SHAPE
+#undef SHAPE_OF
     NULL
 };
+
+static const pi2_synthetic_family families[] = {
+    { .architecture = "llama", .pairs_neighbours = true },
+    { .architecture = "qwen3moe", .is_mixture = true, .head_norms = true },
+    { .architecture = "smallthinker", .is_mixture = true },
+    { .architecture = "qwen35", .kinds = "DA", .ffn_norm = "post_attention_norm", .head_norms = true,
+      .gated_queries = true },
+    { .architecture = "qwen35moe", .kinds = "DA", .ffn_norm = "post_attention_norm", .is_mixture = true,
+      .head_norms = true, .gated_queries = true },
+    { .architecture = "gpt-oss", .ffn_norm = "post_attention_norm", .is_mixture = true, .has_biases = true },
+    { .architecture = "lfm2moe", .kinds = "CA", .output_norm = "token_embd_norm", .is_mixture = true,
+      .head_norms = true, .router_has_bias = true, .heads_by_layer = true },
+    { .architecture = "nemotron_h_moe", .kinds = "MFA", .is_mixture = true, .router_has_bias = true,
+      .heads_by_layer = true, .one_block = true },
+    { .architecture = "deepseek2", .kinds = "L", .is_mixture = true, .router_has_bias = true },
+};
+enum { FAMILIES = sizeof families / sizeof families[0] };
+
+const pi2_synthetic_family *pi2_synthetic_family_find(const char *architecture) {
+    for (size_t i = 0; i < FAMILIES; i++) {
+        if (strcmp(architecture, families[i].architecture) == 0) return &families[i];
+    }
+    return NULL;
+}
+
+char pi2_synthetic_layer_kind(const pi2_synthetic_shape *shape, uint32_t layer) {
+    return shape->layer_pattern ? shape->layer_pattern[layer % strlen(shape->layer_pattern)] : 'A';
+}
+
+uint32_t pi2_synthetic_rotated(const pi2_synthetic_shape *shape) {
+    return shape->rope_dimensions ? shape->rope_dimensions : shape->head_dimension;
+}
 
 const char *const *pi2_synthetic_shape_names(void) { return shape_names; }
 
 pi2_status pi2_synthetic_shape_find(const char *name, pi2_synthetic_shape *shape_out) {
-    char list[256] = "";
+    char list[640] = "";
     size_t length = 0;
     for (size_t i = 0; shape_names[i]; i++) {
         if (strcmp(name, shape_names[i]) == 0) {
@@ -186,28 +222,62 @@ static pi2_status check_neurons(const pi2_synthetic_shape *shape) {
                     shape->embedding_length);
 }
 
-static pi2_status check_architecture(const pi2_synthetic_shape *shape) {
-    static const char *const known[] = { "llama", "qwen3moe", "smallthinker" };
-    size_t i = 0;
-    while (i < 3 && strcmp(shape->architecture, known[i]) != 0) i++;
-    if (i == 3) {
-        return pi2_fail(PI2_ERR_INVALID, "there is no architecture '%s' here; known are llama, qwen3moe "
-                        "and smallthinker", shape->architecture);
+static pi2_status fail_unknown_architecture(const char *name) {
+    char list[256] = "";
+    size_t length = 0;
+    for (size_t i = 0; i < FAMILIES; i++) {
+        const int added = snprintf(list + length, sizeof list - length, " %s", families[i].architecture);
+        if (added > 0 && length + (size_t)added < sizeof list) length += (size_t)added;
     }
-    if (i > 0 && shape->expert_count == 0) {
+    return pi2_fail(PI2_ERR_INVALID, "there is no architecture '%s' here; known are%s", name, list);
+}
+
+/** A family's layers are of its kinds, and its first is always of one: an architecture alone does not make a shape. */
+static pi2_status check_pattern(const pi2_synthetic_shape *shape, const pi2_synthetic_family *family) {
+    const char *kinds = family->kinds ? family->kinds : "A";
+    bool is_possible = pi2_synthetic_layer_kind(shape, 0) == kinds[0] && (shape->window > 0) == family->has_biases;
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        is_possible = is_possible && strchr(kinds, pi2_synthetic_layer_kind(shape, i));
+    }
+    if (!is_possible) {
+        return pi2_fail(PI2_ERR_INVALID, "--architecture %s does not go with the layers of this shape: take --shape of "
+                        "a model of that architecture", shape->architecture);
+    }
+    if (pi2_synthetic_rotated(shape) > shape->head_dimension) {
+        return pi2_fail(PI2_ERR_INVALID, "--head-dim %u is too small: %u dimensions are rotated", shape->head_dimension,
+                        shape->rope_dimensions);
+    }
+    if (shape->latent_length && shape->shared_length % shape->expert_feed_forward_length != 0) {
+        return pi2_fail(PI2_ERR_INVALID, "--expert-ffn %u is impossible: it must divide the %u neurons beside experts",
+                        shape->expert_feed_forward_length, shape->shared_length);
+    }
+    return PI2_OK;
+}
+
+static pi2_status check_architecture(const pi2_synthetic_shape *shape) {
+    const pi2_synthetic_family *family = pi2_synthetic_family_find(shape->architecture);
+    size_t i = 0;
+    if (!family) return fail_unknown_architecture(shape->architecture);
+    PI2_TRY(check_pattern(shape, family));
+    if (family->is_mixture && shape->expert_count == 0) {
         return pi2_fail(PI2_ERR_INVALID, "--architecture %s always has experts: give --experts and "
                         "--experts-used", shape->architecture);
+    }
+    if (shape->leading_dense >= shape->layer_count) {
+        return pi2_fail(PI2_ERR_INVALID, "--layers %u are too few: the first %u have no experts", shape->layer_count,
+                        shape->leading_dense);
     }
     if (shape->expert_count && shape->embedding_length < 128) {
         return pi2_fail(PI2_ERR_INVALID, "--embedding %u is too small for experts: at least 128",
                         shape->embedding_length);
     }
-    static const char *const tokenizers[] = { "spm", "llama-bpe", "qwen2", "smollm", "gpt-2" };
+    static const char *const tokenizers[] = { "spm", "llama-bpe", "qwen2", "smollm", "gpt-2", "qwen35", "gpt-4o",
+                                              "lfm2", "glm4" };
     for (i = 0; i < sizeof tokenizers / sizeof tokenizers[0]; i++) {
         if (strcmp(shape->tokenizer, tokenizers[i]) == 0) return PI2_OK;
     }
     return pi2_fail(PI2_ERR_INVALID, "there is no tokenizer '%s' here; known are spm, llama-bpe, qwen2, "
-                    "smollm and gpt-2", shape->tokenizer);
+                    "smollm, gpt-2, qwen35, gpt-4o, lfm2 and glm4", shape->tokenizer);
 }
 
 pi2_status pi2_synthetic_check_shape(pi2_synthetic_shape *shape) {

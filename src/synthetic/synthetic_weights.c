@@ -173,6 +173,24 @@ static pi2_status write_norm(weight_writer *writer, const pi2_synthetic_tensor *
     return pi2_file_stream_write(writer->stream, writer->row, 4 * count);
 }
 
+static pi2_status write_floats(weight_writer *writer, const pi2_synthetic_tensor *tensor, pi2_random *random) {
+    const size_t columns = (size_t)tensor->dimensions[0];
+    const pi2_signal_plan *signals = &writer->plan->signals;
+    const bool is_residual = columns == writer->plan->shape.embedding_length && signals->signals;
+    const size_t zeros = is_residual ? signals->end_column : 0;
+    for (uint64_t row = 0; row < tensor->dimensions[1]; row++) {
+        for (size_t i = 0; i < columns; i++) {
+            const float spread = tensor->spread * pi2_random_uniform(random, -1.0f, 1.0f);
+            const float value = i < zeros ? 0.0f : tensor->deviation + spread;
+            uint32_t bits;
+            memcpy(&bits, &value, sizeof bits);
+            pi2_store_le32(writer->row + 4 * i, bits);
+        }
+        PI2_TRY(pi2_file_stream_write(writer->stream, writer->row, 4 * columns));
+    }
+    return PI2_OK;
+}
+
 static pi2_status write_router(weight_writer *writer, const pi2_synthetic_tensor *tensor,
                                pi2_random *random) {
     const size_t columns = (size_t)tensor->dimensions[0];
@@ -193,7 +211,7 @@ static pi2_status write_router(weight_writer *writer, const pi2_synthetic_tensor
 static pi2_status write_recency(weight_writer *writer, const pi2_synthetic_tensor *tensor) {
     const pi2_synthetic_plan *plan = writer->plan;
     const size_t columns = (size_t)tensor->dimensions[0];
-    const uint32_t head = plan->shape.head_dimension;
+    const uint32_t head = tensor->head_rows ? tensor->head_rows : plan->shape.head_dimension;
     const int limit = pi2_block_limit(tensor->format->type);
     for (uint64_t row = 0; row < tensor->dimensions[1]; row++) {
         memset(writer->values, 0, columns);
@@ -218,6 +236,7 @@ static pi2_status write_tensor(weight_writer *writer, const pi2_synthetic_tensor
     case PI2_FILL_ROUTER: return write_router(writer, tensor, &random);
     case PI2_FILL_RECENCY: return write_recency(writer, tensor);
     case PI2_FILL_HEAD: return write_head(writer, tensor, &random);
+    case PI2_FILL_FLOATS: return write_floats(writer, tensor, &random);
     }
     return PI2_OK;
 }

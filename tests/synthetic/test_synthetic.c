@@ -227,6 +227,17 @@ static void impossible_shapes_are_refused(void **state) {
     options.shape.architecture = "gpt9";
     assert_int_equal(pi2_synthetic_write(&options, NULL), PI2_ERR_INVALID);
     options = good;
+    options.shape.architecture = "qwen35"; /* its layers differ, and nothing says how */
+    assert_int_equal(pi2_synthetic_write(&options, NULL), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "--shape"));
+    assert_int_equal(pi2_synthetic_shape_find("glm-4.7-flash", &options.shape), PI2_OK);
+    options.shape.expert_feed_forward_length = 1024;
+    assert_int_equal(pi2_synthetic_write(&options, NULL), PI2_ERR_INVALID);
+    options.shape.head_dimension = 32;
+    assert_int_equal(pi2_synthetic_write(&options, NULL), PI2_ERR_INVALID);
+    options.shape.architecture = "llama";
+    assert_int_equal(pi2_synthetic_write(&options, NULL), PI2_ERR_INVALID);
+    options = good;
     options.shape.expert_count = 8;
     options.shape.expert_used_count = 4;
     options.shape.expert_repeat = 0.3; /* chance alone gives 0.5 */
