@@ -331,13 +331,23 @@ static int choose_file(child_work *work) {
     return PI2_EXIT_OK;
 }
 
+/** An address that is cut would be another one. Behind it there is room for a repository and an encoded name. */
+static int check_address(const pi2_cli_download *download) {
+    enum { MOST = PI2_URL_BYTES - 4 * NAME_BYTES };
+    const char *address = download->url ? download->url : endpoint();
+    if (strlen(address) < MOST) return PI2_EXIT_OK;
+    return pi2_cli_usage_error("%s: %zu bytes, an address can have %d", download->url ? "--model-url" : "HF_ENDPOINT",
+                               strlen(address), MOST - 1);
+}
+
 static int fetch_in_child(child_work *work) {
     const char *reason;
+    int code = check_address(work->download);
+    if (code != PI2_EXIT_OK) return code;
     if (!work->download->is_offline && !pi2_curl_load(&reason)) {
         return pi2_cli_usage_error("models cannot be downloaded: %s: install libcurl (Debian: libcurl4), or give a "
                                    "file with -m", reason);
     }
-    int code = PI2_EXIT_OK;
     if (work->download->repository) code = choose_file(work);
     else if (!file_of_url(work->download->url, work->name)) {
         return pi2_cli_usage_error("--model-url: '%s' names no file", work->download->url);

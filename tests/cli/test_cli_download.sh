@@ -105,6 +105,9 @@ for name in nonsense ../x a/../b /a a/b/c "a/b:../../c" "a b/c" "a/b:c/d" ""; do
 expect_error 2 "exclude each other" run -p a -m x -hf a/b
 expect_error 2 "of which -hf" run -p a --hf-file x -m y
 expect_error 2 "names no file" run -p a --model-url http://127.0.0.1:$port/
+long=$(printf '%04000d' 0)
+expect_error 2 "address can have 3071" run -p a --model-url "$HF_ENDPOINT/u/long/m.gguf?token=$long"
+[ "$(asked 'u/long/')" = 0 ] || fail "a part of an address was asked"
 expect_error 5 "ftp" run -p a --model-url ftp://127.0.0.1/x.gguf
 # A name from a list cannot leave the cache.
 expect 0 run -hf u/hostile -p a -n 1 -t 1 -c 64
