@@ -323,7 +323,7 @@ static pi2_status read_repeat(gbnf_reader *reader, uint32_t *least, uint32_t *mo
 /** What the list has from `from` on becomes a rule that is repeated. */
 static pi2_status wrap_repeat(gbnf_reader *reader, element_list *list, uint32_t from, uint32_t least, uint32_t most) {
     if (list->count == from) return PI2_OK; /* an empty literal */
-    uint32_t rule;
+    uint32_t rule = 0;
     if (list->count == from + 1 && list->items[from].kind == PI2_ELEMENT_RULE) {
         rule = list->items[from].value;
     } else {
