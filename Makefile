@@ -17,7 +17,7 @@ prefix ?= /usr/local
 DESTDIR ?=
 export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT prefix DESTDIR
 
-.PHONY: help run build install uninstall deb test sanitize asan tsan fuzz mutants arm64 bench compare clean
+.PHONY: help run build install uninstall deb test sanitize asan tsan fuzz mutants arm64 tarball-arm64 bench compare clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,8 @@ help:
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
 	@echo 'make mutants   small wrong changes in a copy: which of them no test notices (MUTANTS=regex picks some)'
 	@echo 'make arm64     cross-build for 64-bit ARM and run the tests under qemu'
+	@echo 'make tarball-arm64'
+	@echo '               build-arm64/powerinfer2-VERSION-aarch64-linux.tar.gz: the program, static, for phones and boards'
 	@echo 'make bench     speed of the default model (or MODEL=) in memory and at 64 and 48 MB'
 	@echo 'make compare   the same beside llama.cpp (bench/compare --help)'
 	@echo 'make clean     remove everything that was built'
@@ -74,6 +76,11 @@ arm64:
 	@scripts/setup.sh build arm64
 	@scripts/build.sh arm64
 	@scripts/test.sh arm64
+
+tarball-arm64:
+	@scripts/setup.sh build arm64
+	@scripts/build.sh arm64 powerinfer2
+	@scripts/tarball.sh
 
 bench: build
 	@scripts/bench.sh

@@ -10,6 +10,7 @@ set(ENV{PKG_CONFIG_LIBDIR} "${PI2_ARM64_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgco
 set(ENV{PKG_CONFIG_SYSROOT_DIR} "${PI2_ARM64_SYSROOT}")
 # The compiler's multiarch header folder lies outside the sysroot's usr/include.
 set(CMAKE_C_FLAGS_INIT "-isystem ${PI2_ARM64_SYSROOT}/usr/include/aarch64-linux-gnu")
+# The tests are linked with shared libraries (cmocka has no other), the program with none (PI2_STATIC).
 set(PI2_ARM64_LIBRARIES "${PI2_ARM64_SYSROOT}/usr/lib/aarch64-linux-gnu")
 set(CMAKE_EXE_LINKER_FLAGS_INIT
     "-Wl,-rpath-link,${PI2_ARM64_LIBRARIES} -Wl,-rpath,${PI2_ARM64_LIBRARIES}")

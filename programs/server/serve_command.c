@@ -101,8 +101,13 @@ typedef struct serve_state {
 static int run(serve_state *state, pi2_engine_options *options) {
     (void)state;
     (void)options;
+#ifdef PI2_STATIC_PROGRAM
+    return pi2_cli_usage_error("serve: this build has no server, because it is linked statically: build it where it "
+                               "shall serve (make build)");
+#else
     return pi2_cli_usage_error("serve: built without libmicrohttpd: install it (scripts/setup.sh build) and build "
                                "again");
+#endif
 }
 #else
 /** Adds the keys that separators part; the text is cut in place. */

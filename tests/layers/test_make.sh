@@ -15,8 +15,8 @@ for target in $targets; do
     [ "$target" = help ] && continue
     printf '%s\n' "$help" | grep -q "make $target\b" || wrong "make help leaves out $target"
 done
-for named in $(printf '%s\n' "$help" | grep -o 'make [a-z0-9]*' | sed 's/make //' | sort -u) \
-    $(grep -oh '`make [a-z0-9]*' "$root/README.md" "$root/CONTRIBUTING.md" "$root"/docs/*.md | sed 's/.*make //' | sort -u); do
+for named in $(printf '%s\n' "$help" | grep -o 'make [a-z0-9-]*' | sed 's/make //' | sort -u) \
+    $(grep -oh '`make [a-z0-9-]*' "$root/README.md" "$root/CONTRIBUTING.md" "$root"/docs/*.md | sed 's/.*make //' | sort -u); do
     case " $targets " in *" $named "*) ;; *) wrong "make $named is no target" ;; esac
     make -s -n -C "$root" "$named" >/dev/null || wrong "make $named has no rule"
 done

@@ -1,0 +1,65 @@
+#!/bin/sh
+# same_on_arm64.sh [PROMPTS] [TOKENS] [MODEL]: the static ARM program, under qemu, gives this machine's program's text.
+#
+# By hand, since an emulated model takes minutes: `make build tarball-arm64` first. 20 prompts of 64 greedy tokens
+# otherwise, of the default model. Every second one runs with pages of 16 KB. Answers do not stop at an end token.
+# PROGRAM and ARM_PROGRAM name other builds, PI2_CPU holds for the ARM program alone (scalar, neon, dotprod).
+set -eu
+cd "$(dirname "$0")/.."
+most=${1:-20}
+tokens=${2:-64}
+model=${3:-$(scripts/model.sh)}
+here=${PROGRAM:-build/powerinfer2}
+arm=${ARM_PROGRAM:-build-arm64/powerinfer2}
+cpu=${PI2_CPU:-}
+unset PI2_CPU
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+answer() { # answer NAME COMMAND...: the text, into a file
+    name=$1
+    shift
+    "$@" run -m "$model" -c 256 -n "$tokens" --temp 0 --ignore-eos -t 2 -p "$prompt" -q </dev/null >"$work/$name" 2>"$work/$name.log" || {
+        echo "same_on_arm64.sh: $name failed: $(tail -1 "$work/$name.log")" >&2
+        exit 1
+    }
+}
+asked=0
+equal=0
+while IFS= read -r prompt && [ "$asked" -lt "$most" ]; do
+    asked=$((asked + 1))
+    answer here "$here"
+    page=4096
+    [ $((asked % 2)) -eq 1 ] || page=16384
+    answer arm env ${cpu:+PI2_CPU="$cpu"} qemu-aarch64 -p $page "$arm"
+    if cmp -s "$work/here" "$work/arm" && [ -s "$work/here" ]; then
+        equal=$((equal + 1))
+        echo "same ($page): $prompt"
+    else
+        echo "DIFFERENT ($page): $prompt"
+        diff "$work/here" "$work/arm" || true
+    fi
+done <<'PROMPTS'
+Name three things that a plant needs.
+Why is the sky blue?
+Write a short poem about the sea.
+What is 17 times 23?
+Translate "good morning" into French, German and Spanish.
+Explain recursion to a child.
+List the planets from the sun outwards.
+Schreibe einen Satz über den Winter.
+def fibonacci(n):
+Who wrote Hamlet, and when?
+Give me a recipe for pancakes.
+What happens when water freezes?
+今天天气怎么样?
+Summarise the story of Robinson Crusoe.
+How does a bicycle stay upright?
+Write a haiku about disks.
+What is the difference between a list and a tuple?
+Tell me a joke about memory.
+SELECT name FROM people WHERE
+Count from one to twenty in words.
+PROMPTS
+echo "$equal of $asked the same, $tokens tokens each"
+[ "$equal" -eq "$asked" ] && [ "$asked" -gt 0 ]
