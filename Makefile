@@ -5,6 +5,7 @@
 PROMPT ?= Name three things that a plant needs.
 MEMORY ?= 64M
 MODEL ?=
+PORT ?= 8080
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 60
 # A regular expression of test names for `make test`, `make sanitize` and `make arm64`.
@@ -15,14 +16,15 @@ MUTANTS ?= .
 # Where `make install` puts things, and the folder of a package that is being made.
 prefix ?= /usr/local
 DESTDIR ?=
-export PROMPT MEMORY MODEL JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT prefix DESTDIR
+export PROMPT MEMORY MODEL PORT JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT prefix DESTDIR
 
-.PHONY: help run build install uninstall deb test sanitize asan tsan fuzz mutants arm64 tarball-arm64 bench compare clean
+.PHONY: help run serve build install uninstall deb test sanitize asan tsan fuzz mutants arm64 tarball-arm64 bench compare clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run       set up, build, fetch the default model and answer PROMPT within MEMORY'
 	@echo '               make run PROMPT="..." MEMORY=48M MODEL=path.gguf'
+	@echo 'make serve     the same up to the model, which then answers on port PORT=$(PORT) (curl, a browser, any client)'
 	@echo 'make build     set up and build ./build/powerinfer2'
 	@echo 'make install   program, library, headers, manual page and completions into prefix=$(prefix) (DESTDIR=FOLDER);'
 	@echo '               make uninstall takes the same away'
@@ -40,6 +42,9 @@ help:
 
 run: build
 	@scripts/run.sh
+
+serve: build
+	@scripts/serve.sh
 
 build:
 	@scripts/setup.sh build
