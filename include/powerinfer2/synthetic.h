@@ -49,7 +49,7 @@ typedef struct pi2_synthetic_shape {
     /**
      * What only some architectures have; 0: nothing, or what the field says. layer_pattern: a letter for each layer,
      * from its front again where it ends: A attention, C short convolution, D delta net, L latent attention, M state
-     * space, F an FFN and nothing before it; NULL: A.
+     * space, F an FFN and nothing before it, W attention within the window; NULL: A.
      */
     const char *layer_pattern;
     uint32_t rope_dimensions;        /* of a head that are rotated; 0: all */
@@ -61,6 +61,13 @@ typedef struct pi2_synthetic_shape {
     float expert_scale;              /* that experts' weights are times */
     uint32_t convolution_taps, mix_key_heads, mix_value_heads, mix_head_length; /* of C, D, M; key heads: groups */
     uint32_t mix_state_length;       /* of M */
+    uint32_t local_head_dimension;   /* of W, which has a base of its own too */
+    float local_rope_base;
+    uint32_t full_head_count_kv;     /* of A beside W; 0: as W */
+    bool keys_are_values;            /* in A beside W */
+    uint32_t keyed_layers;           /* that have keys and values; later ones use theirs; 0: all */
+    uint32_t token_length;           /* of a vector that each layer has of each token */
+    float logit_cap;
     uint32_t latent_length, latent_query_length; /* of L, whose heads have keys and values of head_dimension */
 } pi2_synthetic_shape;
 

@@ -11,6 +11,9 @@
 /* How much of the deviation of values is left once attention has averaged them: an estimate. */
 #define PI2_ATTENTION_AVERAGE 0.35f
 
+/* Deviation of Gemma's embeddings times the root of the width, as they go into the residual stream. */
+#define PI2_GEMMA_EMBEDDING 3.0f
+
 /** How a tensor's values are made. */
 typedef enum pi2_fill {
     PI2_FILL_RANDOM,      /* weights around 0; rows that planted signals own are zeros */
@@ -22,6 +25,7 @@ typedef enum pi2_fill {
     PI2_FILL_ROUTER,      /* experts from planted signals */
     PI2_FILL_RECENCY,     /* queries or keys that attend to the last tokens whatever they are */
     PI2_FILL_HEAD,        /* random; rows of control tokens are zeros */
+    PI2_FILL_ROPE_FACTORS, /* a quarter of the pairs turn */
     PI2_FILL_FLOATS       /* floats within `spread` of `deviation`; none for columns of planted signals */
 } pi2_fill;
 
@@ -37,6 +41,7 @@ typedef struct pi2_synthetic_family {
     bool has_biases;       /* of attention, router and experts; and sinks */
     bool router_has_bias;  /* and sigmoids */
     bool heads_by_layer;   /* key-value heads are told layer by layer, 0 where it has no attention */
+    bool is_gemma;         /* what blocks give is normed, and layers differ (synthetic_layers_gemma.c) */
     bool one_block;        /* a layer is an FFN, or what stands before one, and the FFN has no Gate */
 } pi2_synthetic_family;
 
@@ -127,6 +132,11 @@ typedef struct pi2_synthetic_listing {
 
 /** Lists a layer's tensors: at most 32. */
 void pi2_synthetic_add_layer(pi2_synthetic_listing *state);
+void pi2_synthetic_add_gemma_layer(pi2_synthetic_listing *state);
+/** What a Gemma has beside layers, embedding and head. */
+void pi2_synthetic_add_gemma_tables(pi2_synthetic_listing *state);
+/** Gives the last tensor that was added another name in its layer. */
+void pi2_synthetic_rename(pi2_synthetic_listing *state, const char *name);
 /** A vector of floats around `middle`; ".weight" is added to names, but of pi2_synthetic_add_floats(). */
 void pi2_synthetic_add_norm(pi2_synthetic_listing *state, const char *name, uint64_t length, float middle);
 /** gain: deviation of what the matrix makes of inputs of deviation 1. The pointer is good for good. */

@@ -232,6 +232,10 @@ void pi2_synthetic_add_layer(listing *state) {
     const pi2_synthetic_family *family = plan->family;
     const uint64_t width = plan->shape.embedding_length;
     const char kind = pi2_synthetic_layer_kind(&plan->shape, state->layer);
+    if (family->is_gemma) {
+        pi2_synthetic_add_gemma_layer(state);
+        return;
+    }
     pi2_synthetic_add_norm(state, "attn_norm", width, 1.0f);
     switch (kind) {
     case 'A': add_attention(state); break;

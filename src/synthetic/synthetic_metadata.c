@@ -45,7 +45,7 @@ static void put_heads(const key_writer *keys, const pi2_synthetic_plan *plan) {
     const bool is_latent = shape->latent_length > 0;
     put_u32(keys, "attention.head_count", shape->head_count);
     if (plan->family->heads_by_layer) put_of_kind(keys, shape, "attention.head_count_kv", 'A', shape->head_count_kv);
-    else put_u32(keys, "attention.head_count_kv", is_latent ? 1 : shape->head_count_kv);
+    else if (!shape->full_head_count_kv) put_u32(keys, "attention.head_count_kv", is_latent ? 1 : shape->head_count_kv);
     put_u32(keys, "attention.key_length", is_latent ? shape->latent_length + shape->rope_dimensions
                                                     : shape->head_dimension);
     put_u32(keys, "attention.value_length", is_latent ? shape->latent_length : shape->head_dimension);
@@ -64,6 +64,35 @@ static void put_heads(const key_writer *keys, const pi2_synthetic_plan *plan) {
     pi2_gguf_writer_string(keys->writer, key, "yarn");
     put_f32(keys, "rope.scaling.factor", shape->yarn_factor);
     put_u32(keys, "rope.scaling.original_context_length", shape->yarn_context);
+}
+
+static void put_gemma(const key_writer *keys, const pi2_synthetic_shape *shape) {
+    const uint32_t layers = shape->layer_count;
+    char key[96];
+    if (shape->full_head_count_kv) {
+        (void)snprintf(key, sizeof key, "%s.attention.head_count_kv", keys->architecture);
+        const size_t at = pi2_gguf_writer_array(keys->writer, key, PI2_GGUF_I32, layers, NULL);
+        for (uint32_t i = 0; i < layers; i++) {
+            uint8_t bytes[4];
+            pi2_store_le32(bytes, pi2_synthetic_layer_kind(shape, i) == 'W' ? shape->head_count_kv
+                                                                            : shape->full_head_count_kv);
+            pi2_gguf_writer_patch(keys->writer, at + 4 * (size_t)i, bytes, sizeof bytes);
+        }
+    }
+    (void)snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", keys->architecture);
+    const size_t at = pi2_gguf_writer_array(keys->writer, key, PI2_GGUF_BOOL, layers, NULL);
+    for (uint32_t i = 0; i < layers; i++) {
+        const uint8_t is_local = pi2_synthetic_layer_kind(shape, i) == 'W';
+        pi2_gguf_writer_patch(keys->writer, at + i, &is_local, 1);
+    }
+    const bool has_keyless = shape->keyed_layers && shape->keyed_layers < layers;
+    put_u32(keys, "attention.key_length_swa", shape->local_head_dimension);
+    put_u32(keys, "attention.value_length_swa", shape->local_head_dimension);
+    put_u32(keys, "rope.dimension_count_swa", shape->local_head_dimension);
+    put_f32(keys, "rope.freq_base_swa", shape->local_rope_base);
+    put_u32(keys, "attention.shared_kv_layers", has_keyless ? layers - shape->keyed_layers : 0);
+    put_u32(keys, "embedding_length_per_layer_input", shape->token_length);
+    put_f32(keys, "final_logit_softcapping", shape->logit_cap);
 }
 
 static void put_mixer(const key_writer *keys, const pi2_synthetic_shape *shape) {
@@ -120,6 +149,7 @@ static void put_shape(const key_writer *keys, const pi2_synthetic_plan *plan) {
     put_heads(keys, plan);
     put_f32(keys, "attention.layer_norm_rms_epsilon", shape->norm_epsilon);
     put_mixer(keys, shape);
+    if (plan->family->is_gemma) put_gemma(keys, shape);
     if (shape->expert_count) put_experts(keys, plan);
 }
 

@@ -7,7 +7,7 @@
 #include "base/fail.h"
 #include "synthetic/synthetic_internal.h"
 
-enum { TENSORS_PER_LAYER = 32, TENSORS_BESIDES = 3 };
+enum { TENSORS_PER_LAYER = 32, TENSORS_BESIDES = 8 };
 
 static const float HEAD_GAIN = 3.0f; /* deviation of the logits */
 
@@ -74,8 +74,13 @@ void pi2_synthetic_add_floats(pi2_synthetic_listing *state, const char *name, ui
                               float middle, float spread) {
     pi2_synthetic_tensor *tensor = add_tensor(state, name, PI2_FILL_FLOATS, pi2_weight_format_find(PI2_F32), columns,
                                               rows, middle);
-    (void)snprintf(tensor->name, sizeof tensor->name, "blk.%u.%s", state->layer, name);
     tensor->spread = spread;
+    pi2_synthetic_rename(state, name);
+}
+
+void pi2_synthetic_rename(pi2_synthetic_listing *state, const char *name) {
+    pi2_synthetic_tensor *tensor = &state->plan->tensors[state->plan->tensor_count - 1];
+    (void)snprintf(tensor->name, sizeof tensor->name, "blk.%u.%s", state->layer, name);
 }
 
 /* ---- types ------------------------------------------------------------------------------ */
@@ -120,7 +125,8 @@ static void add_all(pi2_synthetic_listing *state) {
     const pi2_weight_format *head = head_format(state);
     state->layer = UINT32_MAX;
     (void)add_tensor(state, "token_embd", PI2_FILL_EMBEDDING, shape->tied_head ? head : state->format,
-                     width, tokens, 1.0f);
+                     width, tokens, plan->family->is_gemma ? PI2_GEMMA_EMBEDDING / sqrtf((float)width) : 1.0f);
+    if (plan->family->is_gemma) pi2_synthetic_add_gemma_tables(state);
     for (state->layer = 0; state->layer < shape->layer_count; state->layer++) {
         pi2_synthetic_add_layer(state);
     }

@@ -74,20 +74,26 @@ static float find_correlation(uint32_t count, uint32_t used, double share, float
 
 /* ---- attention to the last tokens ------------------------------------------------------- */
 
+/* The first layers of a family that has windows have them, with a rotation of their own. */
+static uint32_t rotated_dimensions(const pi2_synthetic_shape *shape) {
+    return shape->local_head_dimension ? shape->local_head_dimension : pi2_synthetic_rotated(shape);
+}
+
 static double turn_of_pair(const pi2_synthetic_shape *shape, uint32_t pair) {
-    return pow((double)shape->rope_base, -2.0 * pair / pi2_synthetic_rotated(shape));
+    const float base = shape->local_head_dimension ? shape->local_rope_base : shape->rope_base;
+    return pow((double)base, -2.0 * pair / rotated_dimensions(shape));
 }
 
 /** Pairs that turn neither too fast nor too slowly; the last pair where there is none. */
 static bool is_recency_pair(const pi2_synthetic_shape *shape, uint32_t pair) {
     const double turn = turn_of_pair(shape, pair);
-    if (pair == pi2_synthetic_rotated(shape) / 2 - 1 && turn > FASTEST_TURN) return true;
+    if (pair == rotated_dimensions(shape) / 2 - 1 && turn > FASTEST_TURN) return true;
     return turn <= FASTEST_TURN && turn >= SLOWEST_TURN;
 }
 
 bool pi2_synthetic_recency_row(const pi2_synthetic_plan *plan, uint32_t index) {
     const pi2_synthetic_shape *shape = &plan->shape;
-    const uint32_t half = pi2_synthetic_rotated(shape) / 2;
+    const uint32_t half = rotated_dimensions(shape) / 2;
     if (index >= 2 * half) return false;
     if (plan->family->pairs_neighbours) return index % 2 == 0 && is_recency_pair(shape, index / 2);
     return index < half && is_recency_pair(shape, index);
@@ -99,7 +105,7 @@ static void measure_kernel(const pi2_synthetic_shape *shape, uint32_t pairs, flo
     double weights[KERNEL_LENGTH + 1], sum = 0.0, squares = 0.0, products = 0.0;
     for (uint32_t distance = 0; distance < KERNEL_LENGTH; distance++) {
         double logit = 0.0;
-        for (uint32_t pair = 0; pair < pi2_synthetic_rotated(shape) / 2; pair++) {
+        for (uint32_t pair = 0; pair < rotated_dimensions(shape) / 2; pair++) {
             if (is_recency_pair(shape, pair)) logit += cos(distance * turn_of_pair(shape, pair));
         }
         weights[distance] = exp((double)RECENCY_LOGIT * (logit / pairs - 1.0));
@@ -118,7 +124,7 @@ static void measure_kernel(const pi2_synthetic_shape *shape, uint32_t pairs, flo
 static uint32_t find_recency_layer(const pi2_synthetic_shape *shape) {
     const uint32_t first = strcmp(shape->architecture, "smallthinker") == 0 && shape->layer_count > 1;
     for (uint32_t layer = first; layer < shape->layer_count; layer++) {
-        if (pi2_synthetic_layer_kind(shape, layer) != 'A') continue;
+        if (!strchr("AW", pi2_synthetic_layer_kind(shape, layer))) continue;
         return pi2_synthetic_family_find(shape->architecture)->one_block ? UINT32_MAX : layer;
     }
     return UINT32_MAX;
@@ -130,7 +136,7 @@ static void plan_recency(pi2_synthetic_plan *plan, float *next_out) {
     const float head = (float)shape->head_dimension;
     uint32_t pairs = 0;
     float squares;
-    for (uint32_t pair = 0; pair < pi2_synthetic_rotated(shape) / 2; pair++) {
+    for (uint32_t pair = 0; pair < rotated_dimensions(shape) / 2; pair++) {
         pairs += is_recency_pair(shape, pair);
     }
     measure_kernel(shape, pairs, &squares, next_out);
@@ -142,6 +148,10 @@ static void plan_recency(pi2_synthetic_plan *plan, float *next_out) {
     signals->recency_norm = sqrtf(RECENCY_LOGIT / sqrtf(head));
     signals->slow_deviation = pi2_synthetic_attention_gain(plan, signals->recency_layer) /
                               pi2_synthetic_attention_average(plan) * sqrtf(squares);
+    if (plan->family->is_gemma) { /* scores are not scaled, and what attention gives is normed */
+        signals->recency_norm = sqrtf(RECENCY_LOGIT / (float)shape->local_head_dimension);
+        signals->slow_deviation = pi2_synthetic_attention_gain(plan, signals->recency_layer);
+    }
     if (plan->family->gated_queries) signals->slow_deviation *= 0.5f; /* its gates are zeros: halves */
 }
 

@@ -47,6 +47,7 @@ static const pi2_synthetic_family families[] = {
       .head_norms = true, .router_has_bias = true, .heads_by_layer = true },
     { .architecture = "nemotron_h_moe", .kinds = "MFA", .is_mixture = true, .router_has_bias = true,
       .heads_by_layer = true, .one_block = true },
+    { .architecture = "gemma4", .kinds = "WA", .is_gemma = true },
     { .architecture = "deepseek2", .kinds = "L", .is_mixture = true, .router_has_bias = true },
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
@@ -235,7 +236,8 @@ static pi2_status fail_unknown_architecture(const char *name) {
 /** A family's layers are of its kinds, and its first is always of one: an architecture alone does not make a shape. */
 static pi2_status check_pattern(const pi2_synthetic_shape *shape, const pi2_synthetic_family *family) {
     const char *kinds = family->kinds ? family->kinds : "A";
-    bool is_possible = pi2_synthetic_layer_kind(shape, 0) == kinds[0] && (shape->window > 0) == family->has_biases;
+    bool is_possible = pi2_synthetic_layer_kind(shape, 0) == kinds[0] &&
+                       (shape->window > 0) == (family->has_biases || family->is_gemma);
     for (uint32_t i = 0; i < shape->layer_count; i++) {
         is_possible = is_possible && strchr(kinds, pi2_synthetic_layer_kind(shape, i));
     }
@@ -246,6 +248,12 @@ static pi2_status check_pattern(const pi2_synthetic_shape *shape, const pi2_synt
     if (pi2_synthetic_rotated(shape) > shape->head_dimension) {
         return pi2_fail(PI2_ERR_INVALID, "--head-dim %u is too small: %u dimensions are rotated", shape->head_dimension,
                         shape->rope_dimensions);
+    }
+    const bool is_odd = shape->keyed_layers % strlen(shape->layer_pattern ? shape->layer_pattern : "A") != 0;
+    if (is_odd || shape->local_head_dimension % 32 != 0) {
+        return pi2_fail(PI2_ERR_INVALID, "keys of %u layers and heads of %u dimensions with a window are impossible: "
+                        "they must be multiples of the pattern's length and of 32", shape->keyed_layers,
+                        shape->local_head_dimension);
     }
     if (shape->latent_length && shape->shared_length % shape->expert_feed_forward_length != 0) {
         return pi2_fail(PI2_ERR_INVALID, "--expert-ffn %u is impossible: it must divide the %u neurons beside experts",

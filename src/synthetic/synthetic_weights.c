@@ -191,6 +191,18 @@ static pi2_status write_floats(weight_writer *writer, const pi2_synthetic_tensor
     return PI2_OK;
 }
 
+/** Frequencies are divided by them: what is divided by so much does not turn. */
+static pi2_status write_rope_factors(weight_writer *writer, const pi2_synthetic_tensor *tensor) {
+    const size_t count = (size_t)tensor->dimensions[0];
+    for (size_t i = 0; i < count; i++) {
+        const float value = i < count / 4 ? 1.0f : 1e30f;
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        pi2_store_le32(writer->row + 4 * i, bits);
+    }
+    return pi2_file_stream_write(writer->stream, writer->row, 4 * count);
+}
+
 static pi2_status write_router(weight_writer *writer, const pi2_synthetic_tensor *tensor,
                                pi2_random *random) {
     const size_t columns = (size_t)tensor->dimensions[0];
@@ -236,6 +248,7 @@ static pi2_status write_tensor(weight_writer *writer, const pi2_synthetic_tensor
     case PI2_FILL_ROUTER: return write_router(writer, tensor, &random);
     case PI2_FILL_RECENCY: return write_recency(writer, tensor);
     case PI2_FILL_HEAD: return write_head(writer, tensor, &random);
+    case PI2_FILL_ROPE_FACTORS: return write_rope_factors(writer, tensor);
     case PI2_FILL_FLOATS: return write_floats(writer, tensor, &random);
     }
     return PI2_OK;

@@ -22,10 +22,11 @@
 
 enum { PROMPT = 5, DECODED = 4, WIDTH = 512, MORE_BYTES = 15000000 };
 
+/* layers: to run; 0: made of the same as another. */
 static const struct { const char *name; double billions; uint32_t layers; } known[] = {
     { "qwen3.5-27b", 26.90, 4 },   { "qwen3.6-35b-a3b", 34.66, 4 }, { "gpt-oss-20b", 20.91, 4 },
-    { "gpt-oss-120b", 116.83, 4 }, { "lfm2-8b-a1b", 8.34, 6 },      { "nemotron3-nano-30b-a3b", 31.58, 12 },
-    { "glm-4.7-flash", 29.94, 5 },
+    { "gpt-oss-120b", 116.83, 0 }, { "lfm2-8b-a1b", 8.34, 6 },      { "nemotron3-nano-30b-a3b", 31.58, 12 },
+    { "glm-4.7-flash", 29.94, 5 },  { "gemma4-e4b", 7.52, 8 },       { "gemma4-26b-a4b", 25.23, 6 },
 };
 enum { KNOWN = sizeof known / sizeof known[0] };
 
@@ -66,6 +67,8 @@ static void narrow(pi2_synthetic_shape *shape, uint32_t layers) {
     if (shape->shared_length) shape->shared_length = 512;
     shape->mix_value_heads = least(shape->mix_value_heads, 8);
     shape->mix_key_heads = least(shape->mix_key_heads, 4);
+    shape->keyed_layers = least(shape->keyed_layers, 6);
+    shape->full_head_count_kv = least(shape->full_head_count_kv, 1);
     shape->expert_skew = shape->expert_repeat = 0.0;
 }
 
@@ -109,6 +112,7 @@ static void check_bits(const char *name, const char *path) {
 static void narrow_ones_run_and_stream(void **state) {
     (void)state;
     for (size_t i = 0; i < KNOWN; i++) {
+        if (!known[i].layers) continue;
         char *folder = test_folder_make(), *path = test_path(folder, "shape.gguf");
         pi2_synthetic_options options;
         pi2_synthetic_options_init(&options);
