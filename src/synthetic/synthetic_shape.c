@@ -69,16 +69,20 @@ uint32_t pi2_synthetic_rotated(const pi2_synthetic_shape *shape) {
 
 const char *const *pi2_synthetic_shape_names(void) { return shape_names; }
 
+/** Appends a name to those of an error's text, as long as there is room. */
+static void add_name(char *list, size_t bytes, const char *name) {
+    const size_t length = strlen(list);
+    (void)snprintf(list + length, bytes - length, " %s", name);
+}
+
 pi2_status pi2_synthetic_shape_find(const char *name, pi2_synthetic_shape *shape_out) {
     char list[640] = "";
-    size_t length = 0;
     for (size_t i = 0; shape_names[i]; i++) {
         if (strcmp(name, shape_names[i]) == 0) {
             *shape_out = known_shapes[i];
             return PI2_OK;
         }
-        const int added = snprintf(list + length, sizeof list - length, " %s", shape_names[i]);
-        if (added > 0 && length + (size_t)added < sizeof list) length += (size_t)added;
+        add_name(list, sizeof list, shape_names[i]);
     }
     return pi2_fail(PI2_ERR_INVALID, "there is no shape '%s'; known are%s, and --layers, --embedding "
                     "and so on make others", name, list);
@@ -112,10 +116,8 @@ enum { LISTED_TYPES = sizeof listed_types / sizeof listed_types[0] };
 
 static pi2_status fail_unknown_type(const char *name) {
     char list[512] = "";
-    size_t length = 0;
     for (size_t i = 0; i < LISTED_TYPES; i++) {
-        const int added = snprintf(list + length, sizeof list - length, " %s", listed_types[i].name);
-        if (added > 0 && length + (size_t)added < sizeof list) length += (size_t)added;
+        add_name(list, sizeof list, listed_types[i].name);
     }
     return pi2_fail(PI2_ERR_INVALID, "there is no type '%s'; known are q4_k_s q4_k_m%s", name, list);
 }
@@ -225,10 +227,8 @@ static pi2_status check_neurons(const pi2_synthetic_shape *shape) {
 
 static pi2_status fail_unknown_architecture(const char *name) {
     char list[256] = "";
-    size_t length = 0;
     for (size_t i = 0; i < FAMILIES; i++) {
-        const int added = snprintf(list + length, sizeof list - length, " %s", families[i].architecture);
-        if (added > 0 && length + (size_t)added < sizeof list) length += (size_t)added;
+        add_name(list, sizeof list, families[i].architecture);
     }
     return pi2_fail(PI2_ERR_INVALID, "there is no architecture '%s' here; known are%s", name, list);
 }
