@@ -82,7 +82,7 @@ size_t pi2_job_take_chances(pi2_job *job, pi2_token_chance *chances_out, size_t 
 }
 
 /* A client that has closed its side is gone, also one that only said that it sends no more: none of the API's does. */
-static bool has_left(int socket) {
+bool pi2_client_has_left(int socket) {
     if (socket < 0) return false;
 #ifdef POLLRDHUP
     struct pollfd polled = {.fd = socket, .events = POLLRDHUP}; /* also behind bytes that nobody has read */
@@ -95,7 +95,7 @@ static bool has_left(int socket) {
 }
 
 static bool look_after_client(pi2_job *job) {
-    if (!job->is_cancelled && has_left(job->socket)) job->is_cancelled = true;
+    if (!job->is_cancelled && pi2_client_has_left(job->socket)) job->is_cancelled = true;
     return job->is_cancelled;
 }
 

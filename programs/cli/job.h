@@ -86,6 +86,8 @@ size_t pi2_job_take_text(pi2_job *job, char *text_out, size_t capacity);
 /** The mutex is held: takes chances of up to `most` tokens, [1 + top_count] each. Returns how many. */
 size_t pi2_job_take_chances(pi2_job *job, pi2_token_chance *chances_out, size_t most);
 
+/** Whether a client has closed its side of a connection, or both; negative: there is none. */
+bool pi2_client_has_left(int socket);
 /** Whether the client has gone, by its socket, or the job was cancelled: locks the mutex. */
 bool pi2_job_is_unwanted(pi2_job *job);
 /** The mutex is held: waits for a change, 250 ms at most, and looks after the client. False: it has gone. */

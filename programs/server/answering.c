@@ -149,7 +149,7 @@ bool pi2_reply_line(pi2_reply *reply, json_t *value) {
     return is_added;
 }
 
-const char *pi2_reply_model(const pi2_reply *reply) { return reply->exchange->server->settings->alias; }
+const char *pi2_reply_model(const pi2_reply *reply) { return reply->exchange->server->alias; }
 
 size_t pi2_reply_answer_tokens(const pi2_reply *reply) { return reply->job.tokens.length; }
 

@@ -18,10 +18,18 @@ typedef struct pi2_reply pi2_reply;
 /** Whose form errors have. */
 typedef enum pi2_api { PI2_API_OPENAI, PI2_API_ANTHROPIC, PI2_API_OLLAMA } pi2_api_form;
 
+/** What a route has to have before it is asked. */
+typedef enum pi2_route_needs {
+    PI2_NEEDS_NOTHING,
+    PI2_NEEDS_LOOK,  /* the model that is there; of a folder's maybe none, and the route says so */
+    PI2_NEEDS_MODEL  /* the model that the request names */
+} pi2_route_needs;
+
 typedef struct pi2_route {
     const char *method, *path;
     pi2_api_form form;
-    bool is_public, needs_engine;
+    bool is_public;
+    pi2_route_needs needs;
     enum MHD_Result (*handle)(pi2_exchange *exchange);
 } pi2_route;
 const pi2_route *pi2_route_find(const char *method, const char *path, bool *path_is_known_out);
@@ -32,8 +40,11 @@ struct pi2_server {
     struct pi2_connections *connections; /* which it is given */
     uint16_t port;
     bool is_loopback;          /* it listens on this machine alone */
-    pi2_engine *engine;        /* once is_open */
+    struct pi2_model_holder *holder; /* of a folder's models; NULL: there is one model */
+    /* Once is_open; of a folder's models those of the one in memory, for exchanges that have it. */
+    pi2_engine *engine;
     pi2_scheduler *scheduler;
+    const char *alias;         /* the model's name for clients */
     _Atomic bool is_open, is_stopping;
     _Atomic size_t body_bytes; /* of all requests that are being read */
     _Atomic size_t grammar_bytes; /* of those that requests have */
@@ -55,6 +66,7 @@ struct pi2_exchange {
     size_t json_room;          /* once the body is JSON: bytes that it leaves of those planned for JSON */
     unsigned refusal;          /* status with which the request is refused once its body has come; 0: it is not */
     const char *refusal_type, *refusal_text;
+    bool has_model, only_looks; /* it has the server's model, and lets it go at its end */
     pi2_reply *reply;          /* of an answer that is generated; freed with the exchange */
 };
 
@@ -75,6 +87,16 @@ const char *pi2_error_for_client(pi2_status status, const char *text);
 void pi2_exchange_drop_body(pi2_exchange *exchange);
 /** Sends a response, with what every reply has, and lets go of it. */
 enum MHD_Result pi2_exchange_send(pi2_exchange *exchange, unsigned status, struct MHD_Response *response);
+
+/** Whether there is a model to tell of. */
+bool pi2_exchange_sees_model(const pi2_exchange *exchange);
+/** Gets what its route needs of the models. False: an error was sent, and *result_out says whether. */
+bool pi2_exchange_take_model(pi2_exchange *exchange, enum MHD_Result *result_out);
+/** Once nothing of the reply needs it any more; where it has none nothing happens. */
+void pi2_exchange_let_model_go(pi2_exchange *exchange);
+
+/** Whether the model that the body names is the one in memory, which is not asked for. False: an error was sent. */
+bool pi2_exchange_find_model(pi2_exchange *exchange, bool *is_loaded_out, enum MHD_Result *result_out);
 
 /** The body as a JSON object within the bounds; NULL: an error was sent, and *result_out says whether. */
 json_t *pi2_exchange_body(pi2_exchange *exchange, enum MHD_Result *result_out);

@@ -333,6 +333,11 @@ async function look() {
     fetch("metrics", { headers: headers() }).then((r) => r.ok ? r.text() : ""),
     fetch("props", { headers: headers() }).then((r) => r.ok ? r.json() : null)]).catch(() => ["", null]);
   if (!metrics || !props) return;
+  if (!props.memory) { /* of a folder's models none is loaded */
+    before = null;
+    $("figures").replaceChildren(element("dt", "Model"), element("dd", "none is loaded"));
+    return;
+  }
   const now = { time: performance.now() };
   for (const line of metrics.split("\n")) {
     const [name, value] = line.split(" ");

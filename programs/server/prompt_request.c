@@ -24,7 +24,7 @@ bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_j
                                 size_t *length_out, int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault) {
     if (!pi2_engine_has_chat_template(exchange->server->engine)) {
         return pi2_fault(fault, "the model %s has no chat template: the server can be given one (--chat-template), and "
-                         "/v1/completions needs none", exchange->server->settings->alias);
+                         "/v1/completions needs none", exchange->server->alias);
     }
     char *variables = pi2_prompt_variables(exchange, conversation->variables, fault);
     if (!variables) return false;

@@ -1,4 +1,5 @@
 /* serve_command.c: "powerinfer2 serve": the model behind HTTP, until a signal ends it. */
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,10 +24,10 @@
 enum { MOST_KEYS = 64, KEY_FILE_BYTES = 65536 };
 
 typedef struct serve_settings {
-    const char *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs, *certificate,
+    const char *models, *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs, *certificate,
         *private_key;
     pi2_cli_texts origins;
-    int64_t port, parallel, queue, timeout, limit;
+    int64_t port, parallel, queue, timeout, limit, idle_seconds;
 } serve_settings;
 
 #define SERVE(field) offsetof(serve_settings, field)
@@ -48,6 +49,11 @@ static const pi2_cli_option serve_options[] = {
     {"--cors-origins", "ORIGIN", PI2_CLI_TEXTS, SERVE(origins), NULL,
      "Web pages of this origin, such as https://example.org, may ask. May be given again. Otherwise only the "
      "server's own.", NULL, 0, 0},
+    {"--models, --models-dir", "FOLDER", PI2_CLI_TEXT, SERVE(models), NULL,
+     "In place of -m: the folder's GGUF files, of which one at a time is in memory: the one that a request names "
+     "(\"model\": the file's name without .gguf).", "LLAMA_ARG_MODELS_DIR", 0, 0},
+    {"--idle-unload", "SECONDS", PI2_CLI_INTEGER, SERVE(idle_seconds), "0",
+     "With --models: a model that nobody has asked for so long gives its memory back; 0: never.", NULL, 0, 31536000},
     {"-a, --alias", "NAME", PI2_CLI_TEXT, SERVE(alias), NULL,
      "The model's name for clients. Otherwise that of its file.", "LLAMA_ARG_ALIAS", 0, 0},
     {"-np, --parallel", "N", PI2_CLI_INTEGER, SERVE(parallel), "1",
@@ -86,16 +92,39 @@ typedef struct serve_state {
     pi2_cli_guard_settings guard;
     pi2_cli_draft_settings draft;
     pi2_cli_prompt_cache_settings prompt_cache;
-    pi2_prompt_cache *cache; /* NULL: none */
     char *chat_template, *key_text; /* malloc'd; keys lie in key_text */
     char *certificate, *private_key; /* the same: PEM texts */
-    json_t *alias;                  /* the model's name as UTF-8, which a file's name need not be */
+    json_t *alias;                  /* the model's name as UTF-8, which a file's name need not be; not of a folder's */
     const char *keys[MOST_KEYS];
     pi2_server_settings server;
     pi2_scheduler_watch watch;
-    pi2_engine *engine;
-    pi2_scheduler *scheduler;
+    const pi2_engine_options *options;
+    pi2_held_model held;      /* the one model */
+    pi2_model_opener opener;  /* of a folder's */
 } serve_state;
+
+/** What would be one model's, or written by each anew, goes with one model alone. */
+static int check_folder(const serve_state *state) {
+    const serve_settings *settings = &state->settings;
+    const pi2_cli_model_settings *model = &state->model;
+    const struct { const char *option; bool is_given; } others[] = {
+        {"-m", model->model != NULL}, {"-hf", model->hf_repository != NULL}, {"--model-url", model->model_url != NULL},
+        {"--alias", settings->alias != NULL}, {"--cluster-file", model->cluster_file != NULL},
+        {"--record-trace", model->record_trace != NULL}, {"--trace", state->trace.trace != NULL},
+        {"--stats", state->trace.stats != NULL}, {"--guard", state->guard.guard != NULL}};
+    if (!settings->models && settings->idle_seconds) {
+        return pi2_cli_usage_error("serve: --idle-unload goes with --models, not with one model");
+    }
+    for (size_t i = 0; settings->models && i < sizeof others / sizeof others[0]; i++) {
+        if (others[i].is_given) {
+            return pi2_cli_usage_error("serve: --models and %s exclude each other", others[i].option);
+        }
+    }
+    DIR *folder = settings->models ? opendir(settings->models) : NULL;
+    if (settings->models && !folder) return pi2_cli_io_error("--models %s", settings->models);
+    if (folder) (void)closedir(folder);
+    return PI2_EXIT_OK;
+}
 
 #ifndef PI2_HAVE_MICROHTTPD
 static int run(serve_state *state, pi2_engine_options *options) {
@@ -176,14 +205,9 @@ static int read_certificate(serve_state *state) {
 static int fill_server(serve_state *state) {
     const serve_settings *settings = &state->settings;
     pi2_server_settings *server = &state->server;
-    const char *slash = strrchr(state->model.model, '/');
     server->host = settings->host;
     server->port = (uint16_t)settings->port;
     server->origins = &settings->origins;
-    const char *alias = settings->alias ? settings->alias : slash ? slash + 1 : state->model.model;
-    state->alias = pi2_cli_json_text(alias, strlen(alias));
-    server->alias = json_string_value(state->alias);
-    if (!server->alias) return pi2_cli_usage_error("serve: no memory for the model's name");
     server->template_kwargs = settings->template_kwargs;
     server->queue_most = (size_t)settings->queue;
     server->parallel = (size_t)settings->parallel;
@@ -212,7 +236,7 @@ static void on_progress(void *user, const char *what, uint64_t done, uint64_t to
     if (!pi2_scheduler_note_progress(user, what, done, total)) pi2_cli_progress(what, done, total);
 }
 
-static int open_engine(serve_state *state, pi2_engine_options *options) {
+static int open_engine(serve_state *state, pi2_engine_options *options, pi2_held_model *held) {
     options->beside_bytes = pi2_server_beside_bytes(&state->server);
     pi2_scheduler_plan(options, (uint32_t)state->settings.parallel, state->server.queue_most);
     options->beside_session_bytes += pi2_grammar_session_bytes();
@@ -222,15 +246,96 @@ static int open_engine(serve_state *state, pi2_engine_options *options) {
     options->callbacks.progress = on_progress;
     int code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
     if (code == PI2_EXIT_OK) code = pi2_cli_refresh_disk(options);
-    if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
-    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &held->engine);
+    if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, held->engine, &held->cache);
     if (code != PI2_EXIT_OK) return code;
     const pi2_status status =
-        pi2_scheduler_create(state->engine, &state->watch, state->server.queue_most, &state->scheduler);
+        pi2_scheduler_create(held->engine, &state->watch, state->server.queue_most, &held->scheduler);
     if (status == PI2_OK) return PI2_EXIT_OK;
     if (*pi2_error_text()) return pi2_cli_failed(status);
     (void)pi2_cli_usage_error("serve: no memory to answer with");
     return PI2_EXIT_MEMORY;
+}
+
+/** Its scheduler, if any, was stopped. */
+static void close_held(pi2_held_model *held) {
+    pi2_scheduler_free(held->scheduler);
+    pi2_prompt_cache_close(held->cache);
+    pi2_engine_close(held->engine);
+    *held = (pi2_held_model){0};
+}
+
+/* ---- a folder's models ---- */
+
+/** The error's text as clients read it: without the folder, which is nothing to them. */
+static void tell_reason(const char *folder, const char *text, char *reason) {
+    const size_t folder_length = strlen(folder);
+    size_t length = 0;
+    while (*text && length + 1 < PI2_MODEL_REASON_BYTES) {
+        if (strncmp(text, folder, folder_length) == 0 && text[folder_length] == '/') text += folder_length + 1;
+        else reason[length++] = *text++;
+    }
+    reason[length] = '\0';
+}
+
+static bool open_held(void *user, const char *path, pi2_held_model *held, char *reason) {
+    serve_state *state = user;
+    pi2_engine_options options = *state->options;
+    options.model_path = path;
+    state->watch.is_stopping = false;
+    if (open_engine(state, &options, held) == PI2_EXIT_OK) {
+        pi2_cli_note("%s is loaded", path);
+        return true;
+    }
+    const char *text = held->engine ? "the server's error line says why" : pi2_error_text();
+    tell_reason(state->settings.models, text, reason);
+    close_held(held);
+    return false;
+}
+
+static void close_model(void *user, pi2_held_model *held) {
+    (void)user;
+    close_held(held);
+}
+
+/* ---- serving ---- */
+
+/** Opens the one model, whose name for clients is its file's, or another that was given. */
+static int open_model(serve_state *state, pi2_engine_options *options, pi2_server *server) {
+    const char *path = options->model_path, *slash = strrchr(path, '/');
+    const char *alias = state->settings.alias ? state->settings.alias : slash ? slash + 1 : path;
+    state->alias = pi2_cli_json_text(alias, strlen(alias));
+    if (!state->alias) return pi2_cli_usage_error("serve: no memory for the model's name");
+    const int code = open_engine(state, options, &state->held);
+    if (code != PI2_EXIT_OK) return code;
+    pi2_server_open(server, state->held.engine, state->held.scheduler, json_string_value(state->alias));
+    return PI2_EXIT_OK;
+}
+
+static int open_folder(serve_state *state, pi2_engine_options *options, pi2_server *server) {
+    const pi2_server_settings *settings = &state->server;
+    const int code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
+    if (code != PI2_EXIT_OK) return code;
+    state->options = options;
+    state->opener = (pi2_model_opener){state, open_held, close_model, state->settings.models,
+                                       (unsigned)state->settings.idle_seconds,
+                                       settings->queue_most + settings->parallel};
+    if (pi2_server_open_folder(server, &state->opener)) return PI2_EXIT_OK;
+    (void)pi2_cli_usage_error("serve: no memory to answer with");
+    return PI2_EXIT_MEMORY;
+}
+
+static void tell_address(const serve_state *state, const pi2_server *server) {
+    const bool is_ipv6 = strchr(state->server.host, ':') != NULL;
+    char what[64] = "";
+    if (state->held.engine) {
+        (void)snprintf(what, sizeof what, ", context of %u tokens%s",
+                       (unsigned)pi2_engine_get_report(state->held.engine)->context_tokens,
+                       state->settings.parallel > 1 ? " for each of several requests" : "");
+    }
+    pi2_cli_note("listening on http%s://%s%s%s:%u (%s%s)", state->certificate ? "s" : "", is_ipv6 ? "[" : "",
+                 state->server.host, is_ipv6 ? "]" : "", (unsigned)pi2_server_port(server),
+                 state->alias ? json_string_value(state->alias) : state->settings.models, what);
 }
 
 /** Serves until a signal comes. */
@@ -239,21 +344,15 @@ static int serve(serve_state *state, pi2_engine_options *options) {
     int code = pi2_server_start(&state->server, &server);
     if (code != PI2_EXIT_OK) return code;
     pi2_cli_catch_signals();
-    code = open_engine(state, options);
+    code = state->settings.models ? open_folder(state, options, server) : open_model(state, options, server);
     if (code == PI2_EXIT_OK) {
-        const bool is_ipv6 = strchr(state->server.host, ':') != NULL;
-        pi2_server_open(server, state->engine, state->scheduler);
-        pi2_cli_note("listening on http%s://%s%s%s:%u (%s, context of %u tokens%s)",
-                     state->certificate ? "s" : "", is_ipv6 ? "[" : "",
-                     state->server.host, is_ipv6 ? "]" : "", (unsigned)pi2_server_port(server), state->server.alias,
-                     (unsigned)pi2_engine_get_report(state->engine)->context_tokens,
-                     state->settings.parallel > 1 ? " for each of several requests" : "");
+        tell_address(state, server);
         const struct timespec moment = {0, 50000000};
         while (!pi2_cli_interrupted()) (void)nanosleep(&moment, NULL);
     }
     pi2_server_stop(server);
-    if (code != PI2_EXIT_OK) return code;
-    const pi2_status status = pi2_engine_finish_trace(state->engine);
+    if (code != PI2_EXIT_OK || !state->held.engine) return code;
+    const pi2_status status = pi2_engine_finish_trace(state->held.engine);
     return status == PI2_OK ? PI2_EXIT_OK : pi2_cli_failed(status);
 }
 
@@ -265,9 +364,7 @@ static int run(serve_state *state, pi2_engine_options *options) {
     }
     int code = fill_server(state);
     if (code == PI2_EXIT_OK) code = serve(state, options);
-    pi2_scheduler_free(state->scheduler);
-    pi2_prompt_cache_close(state->cache);
-    pi2_engine_close(state->engine);
+    close_held(&state->held);
     free(state->key_text);
     free(state->certificate);
     free(state->private_key);
@@ -290,12 +387,15 @@ int pi2_cli_serve(int argument_count, char **arguments) {
         {"", unused_options, sizeof unused_options / sizeof unused_options[0], &state.settings},
         pi2_cli_no_effect_section()};
     const pi2_cli_command command = {
-        "serve", "-m MODEL [options]",
+        "serve", "-m MODEL | --models FOLDER [options]",
         "Answers HTTP requests in the forms of OpenAI's, Anthropic's and Ollama's APIs (docs/server.md), -np of them "
         "at a time; others wait. Samplers given here are those of requests that do not say. Ctrl-C or SIGTERM ends it.",
         sections, sizeof sections / sizeof sections[0]};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
+    code = check_folder(&state);
+    if (code != PI2_EXIT_OK) return code;
+    if (state.settings.models) state.model.model = state.settings.models; /* in whose place each model's file comes */
     pi2_engine_options options;
     code = pi2_cli_fill_options(&state.model, &state.size, &options);
     if (code != PI2_CLI_GO_ON) return code;

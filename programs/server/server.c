@@ -123,7 +123,7 @@ static void check_request(pi2_exchange *exchange, const char *method, const char
         refuse(exchange, MHD_HTTP_METHOD_NOT_ALLOWED, "invalid_request_error", "this path has other methods");
     } else if (!exchange->route) {
         refuse(exchange, MHD_HTTP_NOT_FOUND, "not_found_error", "nothing is at this path");
-    } else if (exchange->route->needs_engine && !exchange->server->is_open) {
+    } else if (exchange->route->needs && !exchange->server->is_open) {
         refuse(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "Loading model");
     } else if (exchange->server->is_stopping) {
         refuse(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "the server ends");
@@ -196,6 +196,19 @@ static enum MHD_Result answer_preflight(pi2_exchange *exchange) {
     return pi2_exchange_send(exchange, MHD_HTTP_NO_CONTENT, response);
 }
 
+/** The model is let go at once where the reply is whole; one that grows has it to its end (on_completed). */
+static enum MHD_Result answer(pi2_exchange *exchange) {
+    enum MHD_Result result = MHD_NO;
+    if (!pi2_exchange_take_model(exchange, &result)) return result;
+    result = exchange->route->handle(exchange);
+    if (exchange->reply && !exchange->reply->streams) {
+        pi2_reply_free(exchange->reply);
+        exchange->reply = NULL;
+    }
+    if (!exchange->reply) pi2_exchange_let_model_go(exchange);
+    return result;
+}
+
 static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *path, const char *method,
                                   const char *version, const char *data, size_t *data_length, void **state) {
     (void)version;
@@ -231,7 +244,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
         return pi2_exchange_error(exchange, exchange->refusal, exchange->refusal_type, "%s", exchange->refusal_text);
     }
     if (strcmp(method, "OPTIONS") == 0) return answer_preflight(exchange);
-    return exchange->route->handle(exchange);
+    return answer(exchange);
 }
 
 /** Who sends nothing gives the connection up sooner than who reads slowly. */
@@ -248,6 +261,7 @@ static void on_completed(void *user, struct MHD_Connection *connection, void **s
     (void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT,
                                     request_timeout(exchange->server->settings)); /* of the next request's wait */
     pi2_reply_free(exchange->reply);
+    pi2_exchange_let_model_go(exchange);
     pi2_exchange_drop_body(exchange);
     free(exchange);
     *state = NULL;
@@ -329,6 +343,7 @@ static bool start(pi2_server *server) {
 }
 
 static void free_server(pi2_server *server) {
+    pi2_model_holder_free(server->holder);
     pi2_connections_free(server->connections);
     (void)pthread_mutex_destroy(&server->text_mutex);
     free(server);
@@ -352,16 +367,24 @@ int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_ou
 
 uint16_t pi2_server_port(const pi2_server *server) { return server->port; }
 
-void pi2_server_open(pi2_server *server, pi2_engine *engine, pi2_scheduler *scheduler) {
+void pi2_server_open(pi2_server *server, pi2_engine *engine, pi2_scheduler *scheduler, const char *alias) {
     server->engine = engine;
     server->scheduler = scheduler;
+    server->alias = alias;
     server->is_open = true;
+}
+
+bool pi2_server_open_folder(pi2_server *server, const pi2_model_opener *opener) {
+    server->holder = pi2_model_holder_create(server, opener);
+    if (server->holder) server->is_open = true;
+    return server->holder != NULL;
 }
 
 void pi2_server_stop(pi2_server *server) {
     if (!server) return;
     server->is_stopping = true;
-    if (server->is_open) pi2_scheduler_stop(server->scheduler); /* replies end, with what there is */
+    if (server->holder) pi2_model_holder_stop(server->holder); /* replies end, with what there is */
+    else if (server->is_open) pi2_scheduler_stop(server->scheduler);
     pi2_connections_stop(server->connections);
     MHD_stop_daemon(server->daemon);
     free_server(server);

@@ -14,6 +14,7 @@
 
 #include "cli/options.h"
 #include "cli/scheduler.h"
+#include "model_holder.h"
 #include "powerinfer2/session.h"
 
 typedef struct pi2_server pi2_server;
@@ -25,7 +26,6 @@ typedef struct pi2_server_settings {
     size_t key_count;
     const char *certificate, *private_key; /* PEM texts, for HTTPS; NULL: HTTP */
     const pi2_cli_texts *origins;  /* web pages that may ask, such as "https://example.org" */
-    const char *alias;             /* the model's name for clients */
     const char *template_kwargs;   /* as in pi2_engine_options, or NULL */
     size_t queue_most, parallel;   /* requests that wait, and that are answered at the same time, at most */
     unsigned timeout_seconds;      /* without a byte from or to a client */
@@ -48,8 +48,10 @@ uint64_t pi2_server_connection_bytes(void);
 int pi2_server_start(const pi2_server_settings *settings, pi2_server **server_out);
 /** The port that it listens on. */
 uint16_t pi2_server_port(const pi2_server *server);
-/** From now on requests are answered with this engine. */
-void pi2_server_open(pi2_server *server, pi2_engine *engine, pi2_scheduler *scheduler);
+/** From now on requests are answered with this engine, whose name for clients is kept by pointer. */
+void pi2_server_open(pi2_server *server, pi2_engine *engine, pi2_scheduler *scheduler, const char *alias);
+/** The same with the models of a folder; the opener is kept by pointer. False: no memory, or no thread. */
+bool pi2_server_open_folder(pi2_server *server, const pi2_model_opener *opener);
 /** Ends what runs, as interrupted, and stops listening. */
 void pi2_server_stop(pi2_server *server);
 

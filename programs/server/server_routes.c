@@ -6,8 +6,8 @@
 #include <time.h>
 
 static const pi2_route routes[] = {
-#define ROUTE(method, path, form, is_public, needs_engine, function) \
-    {method, path, PI2_API_##form, is_public, needs_engine, function},
+#define ROUTE(method, path, form, is_public, needs, function) \
+    {method, path, PI2_API_##form, is_public, PI2_NEEDS_##needs, function},
 #include "server_routes.inc"
 #undef ROUTE
 };
@@ -29,26 +29,79 @@ static const pi2_engine_report *report_of(const pi2_exchange *exchange) {
 
 static json_t *text_json(const char *text) { return pi2_cli_json_text(text, strlen(text)); }
 
+static enum MHD_Result folder_health(pi2_exchange *exchange) {
+    pi2_holder_state state;
+    pi2_model_holder_tell(exchange->server->holder, &state);
+    if (*state.loading) {
+        return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "Loading model");
+    }
+    if (*state.failure) {
+        return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
+                                  "the model does not load: %s", state.failure);
+    }
+    json_t *model = *state.loaded ? text_json(state.loaded) : json_null();
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s, s:o}", "status", "ok", "model", model));
+}
+
 enum MHD_Result pi2_route_health(pi2_exchange *exchange) {
     if (!exchange->server->is_open) {
         return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error", "Loading model");
     }
+    if (exchange->server->holder) return folder_health(exchange);
     return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s}", "status", "ok"));
 }
 
-enum MHD_Result pi2_route_models(pi2_exchange *exchange) {
-    const pi2_engine_report *report = report_of(exchange);
-    json_t *meta = json_pack("{s:I, s:I, s:I, s:I, s:I}", "n_vocab", (json_int_t)report->vocabulary_size, "n_ctx_train",
+/** What is known of a model in memory. */
+static json_t *meta_of(const pi2_engine_report *report) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "n_vocab", (json_int_t)report->vocabulary_size, "n_ctx_train",
                              (json_int_t)report->trained_context_tokens, "n_ctx", (json_int_t)report->context_tokens,
                              "n_params", (json_int_t)report->parameter_count, "size",
                              (json_int_t)report->weight_bytes);
-    json_t *model = json_pack("{s:o, s:s, s:I, s:s, s:o}", "id", text_json(exchange->server->settings->alias), "object",
-                              "model", "created", (json_int_t)exchange->server->start_time, "owned_by", "powerinfer2",
-                              "meta", meta);
-    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s, s:[o]}", "object", "list", "data", model));
+}
+
+static json_t *model_json(const pi2_exchange *exchange, const char *name, bool is_loaded) {
+    json_t *model = json_pack("{s:o, s:s, s:I, s:s}", "id", text_json(name), "object", "model", "created",
+                              (json_int_t)exchange->server->start_time, "owned_by", "powerinfer2");
+    if (is_loaded) (void)json_object_set_new(model, "meta", meta_of(report_of(exchange)));
+    return model;
+}
+
+/** An array of what `make` says of each of the folder's models; NULL: no memory, or the folder cannot be read. */
+static json_t *folder_json(const pi2_exchange *exchange,
+                           json_t *(*make)(const pi2_exchange *exchange, const char *name, const char *state)) {
+    pi2_holder_state state;
+    pi2_model_holder_tell(exchange->server->holder, &state);
+    json_t *names = pi2_model_holder_names(exchange->server->holder), *all = names ? json_array() : NULL;
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        const bool is_loaded = exchange->has_model && strcmp(name, exchange->server->alias) == 0;
+        const bool is_loading = strcmp(name, state.loading) == 0;
+        (void)json_array_append_new(all, make(exchange, name, is_loaded ? "loaded" : is_loading ? "loading" :
+                                                              "unloaded"));
+    }
+    json_decref(names);
+    return all;
+}
+
+static json_t *folder_model_json(const pi2_exchange *exchange, const char *name, const char *state) {
+    json_t *model = model_json(exchange, name, strcmp(state, "loaded") == 0);
+    (void)json_object_set_new(model, "status", json_pack("{s:s}", "value", state));
+    return model;
+}
+
+enum MHD_Result pi2_route_models(pi2_exchange *exchange) {
+    json_t *models = exchange->server->holder ? folder_json(exchange, folder_model_json)
+                                              : json_pack("[o]", model_json(exchange, exchange->server->alias, true));
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s, s:o}", "object", "list", "data", models));
 }
 
 enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
+    if (!pi2_exchange_sees_model(exchange)) {
+        return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:b, s:n, s:i, s:s}", "is_loaded", 0, "model_alias",
+                                                                  "total_slots",
+                                                                  (int)exchange->server->settings->parallel,
+                                                                  "build_info", "powerinfer2 " PI2_VERSION));
+    }
     const pi2_engine_report *report = report_of(exchange);
     const pi2_sampling *sampling = &exchange->server->settings->sampling;
     json_t *params = json_pack("{s:f, s:i, s:f, s:f, s:f, s:i, s:f, s:f, s:I}", "temperature",
@@ -65,10 +118,10 @@ enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
         "scratch_bytes", (json_int_t)report->scratch_bytes, "stream_buffer_bytes",
         (json_int_t)report->stream_buffer_bytes, "expert_cache_bytes", (json_int_t)report->expert_cache_bytes,
         "server_bytes", (json_int_t)pi2_server_beside_bytes(exchange->server->settings));
-    json_t *value = json_pack("{s:{s:o, s:I}, s:i, s:o, s:o, s:o, s:b, s:b, s:o, s:s}", "default_generation_settings",
-                              "params", params, "n_ctx", (json_int_t)report->context_tokens, "total_slots",
-                              (int)report->sequences,
-                              "model_alias", text_json(exchange->server->settings->alias), "model_name",
+    json_t *value = json_pack("{s:b, s:{s:o, s:I}, s:i, s:o, s:o, s:o, s:b, s:b, s:o, s:s}", "is_loaded", 1,
+                              "default_generation_settings", "params", params, "n_ctx",
+                              (json_int_t)report->context_tokens, "total_slots", (int)report->sequences,
+                              "model_alias", text_json(exchange->server->alias), "model_name",
                               text_json(report->model_name ? report->model_name : ""), "architecture",
                               text_json(report->architecture), "has_chat_template",
                               pi2_engine_has_chat_template(exchange->server->engine), "is_exact",
@@ -80,6 +133,7 @@ enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
 /* Nothing of what is asked and answered is told here. */
 enum MHD_Result pi2_route_slots(pi2_exchange *exchange) {
     json_t *slots = json_array();
+    if (!pi2_exchange_sees_model(exchange)) return pi2_exchange_json(exchange, MHD_HTTP_OK, slots);
     const json_int_t context = (json_int_t)report_of(exchange)->context_tokens;
     bool has_free = false;
     for (uint32_t i = 0; i < report_of(exchange)->sequences; i++) {
@@ -137,7 +191,7 @@ static bool add_slot_metrics(const pi2_exchange *exchange, pi2_cli_text *text) {
                            offsetof(pi2_slot_report, all_answer_tokens));
 }
 
-enum MHD_Result pi2_route_metrics(pi2_exchange *exchange) {
+static bool add_engine_metrics(const pi2_exchange *exchange, pi2_cli_text *text) {
     pi2_scheduler_counts counts;
     pi2_scheduler_count(exchange->server->scheduler, &counts);
     const pi2_slots_counts *slots = &counts.slots;
@@ -155,14 +209,11 @@ enum MHD_Result pi2_route_metrics(pi2_exchange *exchange) {
         {"powerinfer2:requests_refused_total", "counter", "Requests that found no room.", (double)counts.refused},
         {"powerinfer2:cached_tokens_total", "counter", "Prompt tokens that were there already.",
          (double)slots->cached_tokens},
-        {"powerinfer2:peak_memory_bytes", "gauge", "Peak resident memory of the process.",
-         (double)pi2_peak_memory_bytes()},
         {"powerinfer2:budget_bytes", "gauge", "Memory that the process may use.",
          (double)report_of(exchange)->budget_bytes}};
-    pi2_cli_text text = {0};
     bool is_good = true;
     for (size_t i = 0; is_good && i < sizeof metrics / sizeof metrics[0]; i++) {
-        is_good = add_metric(&text, metrics[i].name, metrics[i].kind, metrics[i].help, metrics[i].value);
+        is_good = add_metric(text, metrics[i].name, metrics[i].kind, metrics[i].help, metrics[i].value);
     }
     size_t count;
     const pi2_counter_description *all = pi2_counter_descriptions(&count);
@@ -170,10 +221,32 @@ enum MHD_Result pi2_route_metrics(pi2_exchange *exchange) {
         char name[96];
         const bool is_sum = all[i].kind != PI2_COUNTER_NOW;
         (void)snprintf(name, sizeof name, "powerinfer2:%s%s", all[i].name, is_sum ? "_total" : "");
-        is_good = add_metric(&text, name, is_sum ? "counter" : "gauge", all[i].text,
+        is_good = add_metric(text, name, is_sum ? "counter" : "gauge", all[i].text,
                              (double)pi2_counter_value(&counts.counters, &all[i]));
     }
-    if (!is_good || !add_slot_metrics(exchange, &text)) {
+    return is_good && add_slot_metrics(exchange, text);
+}
+
+/** Of a folder's models; what is told of the one in memory begins anew with each. */
+static bool add_folder_metrics(const pi2_exchange *exchange, pi2_cli_text *text) {
+    pi2_holder_state state;
+    if (!exchange->server->holder) return true;
+    pi2_model_holder_tell(exchange->server->holder, &state);
+    return add_metric(text, "powerinfer2:models_loaded", "gauge", "Models in memory.", *state.loaded ? 1 : 0) &&
+           add_metric(text, "powerinfer2:model_loads_total", "counter", "Models that were opened.",
+                      (double)state.loads) &&
+           add_metric(text, "powerinfer2:model_unloads_total", "counter", "Models that left memory.",
+                      (double)state.unloads) &&
+           add_metric(text, "powerinfer2:model_requests_waiting", "gauge", "Requests that wait for another model.",
+                      (double)state.waiting);
+}
+
+enum MHD_Result pi2_route_metrics(pi2_exchange *exchange) {
+    pi2_cli_text text = {0};
+    if (!add_metric(&text, "powerinfer2:peak_memory_bytes", "gauge", "Peak resident memory of the process.",
+                    (double)pi2_peak_memory_bytes()) ||
+        !add_folder_metrics(exchange, &text) ||
+        (pi2_exchange_sees_model(exchange) && !add_engine_metrics(exchange, &text))) {
         free(text.data);
         return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "server_error", "no memory for the metrics");
     }
@@ -191,20 +264,45 @@ static json_t *details(const pi2_exchange *exchange) {
                      text_json(report->architecture), "quantization_level", text_json(report->weight_types));
 }
 
-enum MHD_Result pi2_route_ollama_tags(pi2_exchange *exchange) {
-    const char *alias = exchange->server->settings->alias;
+static json_t *tag_json(const pi2_exchange *exchange, const char *name, uint64_t bytes, json_t *of_it) {
     char date[32];
     const time_t start = (time_t)exchange->server->start_time;
     struct tm parts;
     (void)gmtime_r(&start, &parts);
     (void)strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &parts);
-    json_t *model = json_pack("{s:o, s:o, s:s, s:I, s:s, s:o}", "name", text_json(alias), "model", text_json(alias),
-                              "modified_at", date, "size", (json_int_t)report_of(exchange)->weight_bytes, "digest", "",
-                              "details", details(exchange));
-    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:[o]}", "models", model));
+    return json_pack("{s:o, s:o, s:s, s:I, s:s, s:o}", "name", text_json(name), "model", text_json(name), "modified_at",
+                     date, "size", (json_int_t)bytes, "digest", "", "details", of_it);
+}
+
+static json_t *details_unloaded(void) { return json_pack("{s:s}", "format", "gguf"); }
+
+static json_t *folder_tag_json(const pi2_exchange *exchange, const char *name, const char *state) {
+    char found[PI2_MODEL_NAME_BYTES];
+    uint64_t bytes = 0;
+    (void)pi2_model_holder_find(exchange->server->holder, name, found, &bytes);
+    const bool is_loaded = strcmp(state, "loaded") == 0;
+    json_t *tag = tag_json(exchange, name, is_loaded ? report_of(exchange)->weight_bytes : bytes,
+                           is_loaded ? details(exchange) : details_unloaded());
+    (void)json_object_set_new(tag, "state", json_string(state));
+    return tag;
+}
+
+enum MHD_Result pi2_route_ollama_tags(pi2_exchange *exchange) {
+    const pi2_server *server = exchange->server;
+    json_t *tags = server->holder ? folder_json(exchange, folder_tag_json)
+                                  : json_pack("[o]", tag_json(exchange, server->alias,
+                                                              report_of(exchange)->weight_bytes, details(exchange)));
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:o}", "models", tags));
 }
 
 enum MHD_Result pi2_route_ollama_show(pi2_exchange *exchange) {
+    enum MHD_Result result = MHD_NO;
+    bool is_loaded;
+    if (!pi2_exchange_find_model(exchange, &is_loaded, &result)) return result;
+    if (!is_loaded) { /* its file is not opened for this */
+        return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:o, s:{}, s:[s]}", "details", details_unloaded(),
+                                                                  "model_info", "capabilities", "completion"));
+    }
     const pi2_engine_report *report = report_of(exchange);
     json_t *info = json_pack("{s:o, s:I, s:I}", "general.architecture", text_json(report->architecture),
                              "general.parameter_count", (json_int_t)report->parameter_count, "context_length",

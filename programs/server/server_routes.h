@@ -4,7 +4,7 @@
 
 #include "exchange.h"
 
-#define ROUTE(method, path, form, is_public, needs_engine, function) \
+#define ROUTE(method, path, form, is_public, needs, function) \
     enum MHD_Result function(pi2_exchange *exchange);
 #include "server_routes.inc"
 #undef ROUTE

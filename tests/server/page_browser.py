@@ -123,10 +123,10 @@ class Browser:
 
 
 class Server:
-    def __init__(self, *options):
+    def __init__(self, *options, of=("-m", "m.gguf")):
         errors = os.path.join(folder, "page.err")
         with open(errors, "w") as log:
-            command = [program, "serve", "-m", os.path.join(folder, "m.gguf"), "--port", "0", "-c", "2048", "-t", "1"]
+            command = [program, "serve", of[0], os.path.join(folder, of[1]), "--port", "0", "-c", "2048", "-t", "1"]
             self.process = subprocess.Popen([*command, *options], stderr=log, stdin=subprocess.DEVNULL)
         found = None
         while self.process.poll() is None and not found:
@@ -248,6 +248,26 @@ def test_use(browser):
     check([len(one["messages"]) for one in kept(browser)] == [0], f"deleted: {kept(browser)}")
 
 
+def test_models(browser, url):
+    """Of a folder's models the one that is chosen answers, also after another; where none is loaded the page says so."""
+    browser.open(url)
+    browser.until("document.getElementById('models').options.length === 2", "the models' list")
+    check(not browser.run("document.getElementById('models-label').hidden"), "several models can be chosen")
+    browser.run("document.getElementById('engine').open = true; look()")
+    browser.until("document.getElementById('figures').textContent.includes('none is loaded')", "no model is loaded")
+    for name in ("two", "one"):
+        browser.run(f"document.getElementById('models').value = '{name}'; document.getElementById('max_tokens').value = 5; "
+                    "document.getElementById('models').dispatchEvent(new Event('change'))")
+        click(browser, "New conversation")
+        say(browser, "Which one are you?")
+        browser.until(f"{IDLE} && {LAST}?.className === 'assistant'", "an answer")
+        loaded = browser.run("fetch('v1/models').then((r) => r.json()).then((all) => all.data.filter((m) => "
+                             "m.status.value === 'loaded').map((m) => m.id))")
+        check(loaded == [name], f"{name} is chosen, {loaded} loaded: {browser.run(LAST + '.textContent')[:200]}")
+    browser.open(url)
+    browser.until("document.getElementById('models').value === 'one'", "the choice is kept")
+
+
 def screenshots(browser):
     browser.run("conversations = [{messages: [{role: 'user', content: 'Show me a loop and a table.'}, "
                 "{role: 'assistant', content: 'A loop in **C**:\\n\\n```c\\nfor (int i = 0; i < 3; i++) puts(\"hello\");\\n```\\n\\n"
@@ -266,6 +286,7 @@ def screenshots(browser):
 
 def main():
     server, browser = Server(*sys.argv[5:]), Browser()
+    own = (server.url, "data:")
     try:
         browser.show(1200, 800, "light")
         browser.open(server.url)
@@ -275,10 +296,16 @@ def main():
             test_talk(browser)
             test_kept(browser, server.url)
             test_use(browser)
+            folder_server = Server(of=("--models", "models"))
+            own += (folder_server.url,)
+            try:
+                test_models(browser, folder_server.url)
+            finally:
+                folder_server.close()
         asked = [event["params"]["request"]["url"] for event in browser.events
                  if event.get("method") == "Network.requestWillBeSent"]
-        check(len(asked) > 5 and all(url.startswith((server.url, "data:")) for url in asked),
-              f"asked of others: {[url for url in asked if not url.startswith(server.url)]}")
+        check(len(asked) > 5 and all(url.startswith(own) for url in asked),
+              f"asked of others: {[url for url in asked if not url.startswith(own)]}")
         for event in browser.events:
             if event.get("method") == "Runtime.exceptionThrown":
                 check(False, f"an exception: {event['params']['exceptionDetails']}")

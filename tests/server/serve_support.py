@@ -23,9 +23,10 @@ def check(is_true, what):
 class Server:
     """A server of its own; `with` ends it by SIGTERM and checks that it ends cleanly."""
 
-    def __init__(self, *options, model="m.gguf", context="2048"):
+    def __init__(self, *options, model="m.gguf", context="2048", models=None):
         self.errors = os.path.join(folder, "serve.err")
-        command = [program, "serve", "-m", os.path.join(folder, model), "--port", "0", "-c", context, *options]
+        of = ["--models", os.path.join(folder, models)] if models else ["-m", os.path.join(folder, model)]
+        command = [program, "serve", *of, "--port", "0", "-c", context, *options]
         with open(self.errors, "w") as errors:
             self.process = subprocess.Popen(command, stderr=errors, stdin=subprocess.DEVNULL)
         self.port = None

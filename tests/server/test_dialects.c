@@ -14,8 +14,8 @@
 
 #include "server/answering.h"
 
-static pi2_server_settings settings = {.alias = "m"};
-static struct pi2_server server = {.settings = &settings};
+static pi2_server_settings settings;
+static struct pi2_server server = {.settings = &settings, .alias = "m"};
 static pi2_exchange exchange = {.server = &server};
 
 static const pi2_answer_part parts[] = {

@@ -6,6 +6,9 @@
 command -v python3 >/dev/null || { echo "skipped: no python3, which drives the browser"; exit 77; }
 command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || { echo "skipped: no Chromium"; exit 77; }
 tiny m layers=2 context=2048
+mkdir "$folder/models"
+ln -s ../m.gguf "$folder/models/one.gguf"
+ln -s ../m.gguf "$folder/models/two.gguf"
 checks=$((checks + 1))
 timeout 200 python3 "$(dirname "$0")/page_browser.py" "$program" "$folder" || fail "page_browser.py"
 finish

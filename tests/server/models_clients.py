@@ -1,0 +1,203 @@
+"""Clients of servers with a folder of models, for test_serve_models.sh: models_clients.py POWERINFER2 FOLDER [sanitized]."""
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from serve_support import Server, check, failures, folder, program
+
+LIMIT = 12
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/completion", "/tokenize", "/v1/messages",
+          "/v1/messages/count_tokens", "/api/chat", "/api/generate", "/api/show")
+
+
+def alone(model, text):
+    """What run answers."""
+    made = subprocess.run([program, "run", "-m", os.path.join(folder, "models", model + ".gguf"), "--raw", "-p", text,
+                           "--temp", "0", "-n", str(LIMIT), "-c", "512", "--ignore-eos", "-q"], capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=120)
+    check(made.returncode == 0, f"run: {made.stderr}")
+    return made.stdout.decode()[:-1]
+
+
+def body(model, text, **fields):
+    named = {"model": model} if model else {}
+    return {"prompt": text, "temperature": 0, "max_tokens": LIMIT, "ignore_eos": True, **named, **fields}
+
+
+def get(server, path):
+    status, _, data = server.ask("GET", path)
+    return status, json.loads(data)
+
+
+def states(server):
+    return {m["id"]: m["status"]["value"] for m in get(server, "/v1/models")[1]["data"]}
+
+
+def tells_none(server):
+    """Nothing is loaded, and every route that tells of a model says so."""
+    check(states(server) == {"a": "unloaded", "b": "unloaded", "damaged": "unloaded"}, f"models: {states(server)}")
+    tags = get(server, "/api/tags")[1]["models"]
+    check([(t["name"], t["state"]) for t in tags] == [(n, "unloaded") for n in ("a", "b", "damaged")], f"tags: {tags}")
+    check(get(server, "/health") == (200, {"status": "ok", "model": None}), f"/health: {get(server, '/health')}")
+    props = get(server, "/props")
+    check(props[0] == 200 and props[1]["is_loaded"] is False and props[1]["model_alias"] is None, f"/props: {props}")
+    check(get(server, "/slots") == (200, []), f"/slots: {get(server, '/slots')}")
+    check(server.metric("powerinfer2:models_loaded") == 0, "a model is loaded")
+    check(b"llamacpp:" not in server.ask("GET", "/metrics")[2], "metrics of no model")
+
+
+def check_names(server):
+    """What is no model of the folder gets 404 in each API's form, and so does a name that leads out of it."""
+    for name in ("c", "a.gguf", "lost", "d", "pipe", "notes", ".hidden", "split-00002-of-00002", "../b", "models/a",
+                 "..", ".", "/", "a/../a", "a\n", "n" * 5000, ":latest", "\u00e9"):
+        server.error(404, "/v1/completions", body(name, "x"), "there is no model '")
+    for route in ROUTES:
+        error = server.error(404, route, {"model": "c"}, "there is no model 'c'")
+        is_ollama, is_anthropic = route.startswith("/api"), "messages" in route
+        check(isinstance(error, str) if is_ollama else error["type"] == "not_found_error", f"{route}: {error}")
+        check(is_ollama or ("code" in error) != is_anthropic, f"{route}: {error}")
+    server.error(400, "/v1/completions", body(None, "x"), "'model' is missing")
+    server.error(400, "/v1/completions", dict(body(None, "x"), model=7), "'model' must be")
+    server.error(400, "/v1/completions", "{", "no JSON")
+    tells_none(server)
+
+
+def check_damaged(server):
+    """A model that does not load is told, without where it lies; others are there as before."""
+    error = server.error(503, "/v1/completions", body("damaged", "x"), "the model does not load: damaged: ")
+    health = get(server, "/health")
+    check(health[0] == 503 and health[1]["error"]["message"] == error["message"], f"/health: {health}, not {error}")
+    check(folder not in error["message"] and "damaged.gguf" in error["message"], f"the reason: {error}")
+    check(server.metric("powerinfer2:models_loaded") == 0, "a damaged model is loaded")
+
+
+def check_switching(server, wanted):
+    """Four clients that want different models have the answers of run, whole and streamed; none waits for ever."""
+    def ask(client):
+        for turn in range(3):
+            model, text = list(wanted)[(client + turn) % len(wanted)]
+            if (client + turn) % 2:
+                reply = server.post("/v1/completions", body(model, text))
+                check(reply["model"] == model, f"{reply['model']} answers for {model}")
+                got = reply["choices"][0]["text"]
+            else:
+                chunks = server.events("/v1/completions", body(model, text))[:-1]
+                got = "".join(c["choices"][0]["text"] for c in chunks)
+            check(got == wanted[model, text], f"{model}: {got!r}, not {wanted[model, text]!r}")
+    clients = [threading.Thread(target=ask, args=(client,)) for client in range(4)]
+    for client in clients:
+        client.start()
+    while any(client.is_alive() for client in clients): # whoever looks meanwhile holds none
+        for path in ("/metrics", "/slots", "/props", "/v1/models", "/api/tags"):
+            check(server.ask("GET", path)[0] == 200, f"{path} while models change")
+    check(server.metric("powerinfer2:model_loads_total") > 2, "the models did not change")
+
+
+def check_turns(server, wanted):
+    """Who wants the model in memory does not pass one who waits for another; who leaves the queue does not hold it."""
+    stream = socket.socket()
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048) # what is not read does not end
+    stream.settimeout(60)
+    stream.connect(("127.0.0.1", server.port))
+    def send(connection, model, limit):
+        data = json.dumps(body(model, "long", max_tokens=limit, stream=True, logprobs=20))
+        connection.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n{data}"
+                           .encode())
+    def wait_for(count, when):
+        until = time.monotonic() + 30
+        while server.metric("powerinfer2:model_requests_waiting") != count and time.monotonic() < until:
+            time.sleep(0.01)
+        now = server.metric("powerinfer2:model_requests_waiting")
+        check(now == count, f"{now} wait, not {count}, when {when}")
+    server.post("/v1/completions", body("a", "x"))
+    send(stream, "a", 8000)
+    check(b"200" in stream.recv(100), "the stream does not begin")
+    order = []
+    def ask(model):
+        (_, text), answer = next((key, value) for key, value in wanted.items() if key[0] == model)
+        got = server.post("/v1/completions", body(model, text))["choices"][0]["text"]
+        order.append(model)
+        check(got == answer, f"{model} in turn: {got!r}")
+    leaving = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    send(leaving, "damaged", 1)
+    wait_for(1, "one has come")
+    clients = []
+    for count, model in enumerate(("b", "a")):
+        clients.append(threading.Thread(target=ask, args=(model,)))
+        clients[-1].start()
+        wait_for(2 + count, "others come")
+    check(order == [] and states(server)["a"] == "loaded", f"a passed b, or the stream's model has gone: {order}")
+    leaving.close()
+    wait_for(2, "the first has left")
+    fillers = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(2)]
+    for filler in fillers:
+        send(filler, "b", 1)
+    wait_for(4, "the queue is full")
+    server.error(503, "/v1/completions", body("a", "x"), "the queue is full")
+    for filler in fillers:
+        filler.close()
+    wait_for(2, "the last have left")
+    stream.close()
+    for client in clients:
+        client.join()
+    check(order == ["b", "a"] and states(server)["a"] == "loaded", f"turns: {order}, {states(server)}")
+    check(get(server, "/health") == (200, {"status": "ok", "model": "a"}), f"/health: {get(server, '/health')}")
+    shown = [server.post("/api/show", {"model": name})["model_info"] for name in ("a", "b:latest")]
+    check("general.architecture" in shown[0] and shown[1] == {}, f"/api/show: {shown}")
+    check(server.post("/v1/completions", body(None, "x"))["model"] == "a", "no name is not the loaded model")
+    check(server.post("/v1/completions", body("a:latest", "x"))["model"] == "a", "a:latest is not a")
+
+
+def resident_bytes(server):
+    with open(f"/proc/{server.process.pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def check_idle():
+    """A model that nobody asks for leaves memory, also while somebody looks, and comes back with the same answer."""
+    with Server("--idle-unload", "1", "-np", "2", models="models", context="512") as server:
+        first = server.post("/v1/completions", body("b", "x"))["choices"]
+        loaded = resident_bytes(server)
+        while server.metric("powerinfer2:models_loaded"):
+            server.ask("GET", "/props")
+        tells_none(server)
+        check("sanitized" in sys.argv or not os.path.exists("/proc/self/statm") or
+              resident_bytes(server) < loaded - 8000000, f"memory: {loaded}, then {resident_bytes(server)}")
+        check(server.post("/v1/completions", body("b", "x"))["choices"] == first, "another answer than before")
+        loads = [server.metric(f"powerinfer2:model_{what}_total") for what in ("loads", "unloads")]
+        check(loads == [2, 1], f"loads, unloads: {loads}")
+
+
+def check_prompt_cache(wanted):
+    """Pages of one model are none of the other's."""
+    text = "What is kept of one is not taken for the other. " * 9
+    with Server("--prompt-cache", os.path.join(folder, "kept"), models="models", context="512") as server:
+        replies = [server.post("/v1/completions", body(model, text)) for model in ("a", "b", "a", "b")]
+        cached = [r["usage"]["prompt_tokens_details"]["cached_tokens"] for r in replies]
+        texts = [r["choices"][0]["text"] for r in replies]
+        check(texts[:2] == texts[2:] and cached[:2] == [0, 0] and min(cached[2:]) >= 256, f"kept: {cached} {texts}")
+        check(wanted == texts[:2], f"with kept prompts: {texts}, not {wanted}")
+
+
+def serve_models():
+    wanted = {(model, text): alone(model, text) for text in ("Why is it so?", "x y x") for model in ("a", "b")}
+    with Server("-np", "2", "--queue", "2", "--memory", "128M", models="models", context="8192") as server:
+        check_names(server)
+        check_damaged(server)
+        check_switching(server, wanted)
+        check_turns(server, wanted)
+    check_idle()
+    with Server(models="empty") as server:
+        check(get(server, "/v1/models")[1]["data"] == [], "an empty folder")
+        server.error(400, "/v1/completions", body(None, "x"), "no model is loaded")
+
+
+serve_models()
+long = "What is kept of one is not taken for the other. " * 9
+check_prompt_cache([alone("a", long), alone("b", long)])
+print(f"{len(failures)} failures")
+sys.exit(bool(failures))
