@@ -40,6 +40,17 @@ static void put_of_kind(const key_writer *keys, const pi2_synthetic_shape *shape
     }
 }
 
+/** How pairs are shared by a place's three coordinates, which are alike in a text; other engines want it. */
+static void put_sections(const key_writer *keys, uint32_t pairs) {
+    const uint32_t least = pairs / 3, more = (pairs - least) / 2;
+    const uint32_t sections[4] = { pairs - least - more, more, least, 0 };
+    uint8_t bytes[sizeof sections];
+    char key[96];
+    for (size_t i = 0; i < 4; i++) pi2_store_le32(bytes + 4 * i, sections[i]);
+    (void)snprintf(key, sizeof key, "%s.rope.dimension_sections", keys->architecture);
+    (void)pi2_gguf_writer_array(keys->writer, key, PI2_GGUF_I32, 4, bytes);
+}
+
 static void put_heads(const key_writer *keys, const pi2_synthetic_plan *plan) {
     const pi2_synthetic_shape *shape = &plan->shape;
     const bool is_latent = shape->latent_length > 0;
@@ -57,6 +68,7 @@ static void put_heads(const key_writer *keys, const pi2_synthetic_plan *plan) {
     }
     put_u32(keys, "rope.dimension_count", pi2_synthetic_rotated(shape));
     put_f32(keys, "rope.freq_base", shape->rope_base);
+    if (plan->family->gated_queries) put_sections(keys, shape->rope_dimensions / 2);
     if (shape->window) put_u32(keys, "attention.sliding_window", shape->window);
     if (shape->yarn_factor == 0.0f) return;
     char key[96];
