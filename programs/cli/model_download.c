@@ -420,7 +420,7 @@ int pi2_cli_find_download(const pi2_cli_download *download, const char **path_ou
     (void)download, (void)path_out;
 #ifdef PI2_STATIC_PROGRAM
     return pi2_cli_usage_error("this build cannot download models, because it is linked statically: fetch the file by "
-                               "other means (curl -LO URL) and give it with -m");
+                               "other means and give it with -m");
 #else
     return pi2_cli_usage_error("this build cannot download models: it was made without libcurl; give a file with -m");
 #endif
