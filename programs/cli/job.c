@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
+
+#include "output.h"
+#include "timed_wait.h"
+
+static const uint64_t LOOK_NS = 250000000; /* clients leave without a signal */
 
 uint32_t pi2_job_seed(uint32_t seed, uint32_t index) {
     return seed == UINT32_MAX ? seed : (uint32_t)(((uint64_t)seed + index) % UINT32_MAX);
@@ -18,11 +22,7 @@ void pi2_job_init(pi2_job *job, const pi2_sampling *sampling) {
     job->limit = -1;
     job->socket = -1;
     (void)pthread_mutex_init(&job->mutex, NULL);
-    pthread_condattr_t attributes;
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* a clock that is set makes no wait longer */
-    (void)pthread_cond_init(&job->changed, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
+    pi2_timed_condition_init(&job->changed);
 }
 
 void pi2_job_free(pi2_job *job) {
@@ -94,28 +94,27 @@ bool pi2_client_has_left(int socket) {
 #endif
 }
 
-static bool look_after_client(pi2_job *job) {
+bool pi2_job_look_after(pi2_job *job) {
     if (!job->is_cancelled && pi2_client_has_left(job->socket)) job->is_cancelled = true;
-    return job->is_cancelled;
+    if (!job->is_late && job->deadline_ns && job->state != PI2_JOB_DONE && pi2_cli_now_ns() >= job->deadline_ns) {
+        job->is_late = true;
+        job->was_queued = job->state == PI2_JOB_WAITING;
+    }
+    return !job->is_cancelled && !job->is_late;
 }
 
 bool pi2_job_is_unwanted(pi2_job *job) {
     (void)pthread_mutex_lock(&job->mutex);
-    const bool is_unwanted = look_after_client(job);
+    const bool is_unwanted = !pi2_job_look_after(job);
     (void)pthread_mutex_unlock(&job->mutex);
     return is_unwanted;
 }
 
 bool pi2_job_wait(pi2_job *job) {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += 250000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    (void)pthread_cond_timedwait(&job->changed, &job->mutex, &until);
-    return !look_after_client(job);
+    uint64_t until_ns = pi2_cli_now_ns() + LOOK_NS;
+    if (!job->is_late && job->deadline_ns && job->deadline_ns < until_ns) until_ns = job->deadline_ns;
+    (void)pi2_timed_wait(&job->changed, &job->mutex, until_ns);
+    return pi2_job_look_after(job);
 }
 
 bool pi2_job_is_done(pi2_job *job) {

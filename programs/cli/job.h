@@ -38,6 +38,7 @@ typedef struct pi2_job {
     size_t prompt_count;
     pi2_sampling sampling;
     int64_t limit;   /* tokens at most; negative: until the model ends or the context is full */
+    int64_t most_ms; /* from the first token to the last, if a line has ended by then; 0 and below: no matter */
     pi2_cli_texts stop_words;
     char stop_text[PI2_JOB_STOP_BYTES]; /* where these lie */
     size_t stop_length;
@@ -45,12 +46,14 @@ typedef struct pi2_job {
     bool wants_chances;
     uint32_t top_count; /* with wants_chances: how many likeliest tokens beside the picked one */
     bool is_streamed;   /* text and chances are taken while the answer grows, and forgotten then */
+    uint64_t deadline_ns; /* of pi2_cli_now_ns(), at which it ends if it has not by then; 0: none */
 
     /* Under the mutex. */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     int socket;         /* the client's; -1: not looked at */
     bool is_cancelled;
+    bool is_late, was_queued; /* its deadline passed before it was done; and before it had a slot */
     pi2_job_state state;
     pi2_cli_text text;        /* of the answer, without the stop word */
     size_t text_taken, chances_taken; /* of those that are there */
@@ -88,9 +91,12 @@ size_t pi2_job_take_chances(pi2_job *job, pi2_token_chance *chances_out, size_t 
 
 /** Whether a client has closed its side of a connection, or both; negative: there is none. */
 bool pi2_client_has_left(int socket);
-/** Whether the client has gone, by its socket, or the job was cancelled: locks the mutex. */
+/** The mutex is held: whether the job is wanted yet. It is not once its client has gone, by its socket, it was
+ *  cancelled, or its deadline has passed. */
+bool pi2_job_look_after(pi2_job *job);
+/** The opposite: locks the mutex. */
 bool pi2_job_is_unwanted(pi2_job *job);
-/** The mutex is held: waits for a change, 250 ms at most, and looks after the client. False: it has gone. */
+/** The mutex is held: waits for a change, 250 ms at most, and looks after the job. False: it is not wanted. */
 bool pi2_job_wait(pi2_job *job);
 bool pi2_job_is_done(pi2_job *job);
 

@@ -99,7 +99,7 @@ static bool read_limit(const json_t *object, pi2_job *job, pi2_request_fault *fa
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!pi2_field_integer(object, names[i], -2, INT32_MAX, &job->limit, fault)) return false;
     }
-    return true;
+    return pi2_field_integer(object, "t_max_predict_ms", INT32_MIN, INT32_MAX, &job->most_ms, fault);
 }
 
 bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *fault) {

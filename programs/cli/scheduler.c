@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "output.h"
+#include "timed_wait.h"
+
 struct pi2_scheduler {
     pi2_engine *engine;
     pi2_slots *slots;         /* of the thread alone */
@@ -58,13 +61,21 @@ static pi2_job *take_first(pi2_scheduler *scheduler) {
     return job;
 }
 
+/** Waits until something changes, or a job whose reader is behind has to end. The mutex is held. */
+static void wait_for_change(pi2_scheduler *scheduler) {
+    const uint64_t deadline_ns = pi2_slots_deadline(scheduler->slots);
+    bool is_in_time = true;
+    while (is_in_time && !scheduler->is_woken && !scheduler->watch->is_stopping &&
+           !(scheduler->first && pi2_slots_have_room(scheduler->slots))) {
+        if (deadline_ns) is_in_time = pi2_timed_wait(&scheduler->changed, &scheduler->mutex, deadline_ns);
+        else (void)pthread_cond_wait(&scheduler->changed, &scheduler->mutex);
+    }
+}
+
 /** Gives free slots to jobs that wait. must_wait: nothing can be computed before something changes. */
 static void admit(pi2_scheduler *scheduler, bool must_wait) {
     (void)pthread_mutex_lock(&scheduler->mutex);
-    while (must_wait && !scheduler->is_woken && !scheduler->watch->is_stopping &&
-           !(scheduler->first && pi2_slots_have_room(scheduler->slots))) {
-        (void)pthread_cond_wait(&scheduler->changed, &scheduler->mutex);
-    }
+    if (must_wait) wait_for_change(scheduler);
     scheduler->is_woken = false;
     for (pi2_job *job; (job = take_first(scheduler)) != NULL;) {
         (void)pthread_mutex_unlock(&scheduler->mutex);
@@ -130,7 +141,7 @@ pi2_status pi2_scheduler_create(pi2_engine *engine, pi2_scheduler_watch *watch, 
         return PI2_ERR_MEMORY;
     }
     (void)pthread_mutex_init(&scheduler->mutex, NULL);
-    (void)pthread_cond_init(&scheduler->changed, NULL);
+    pi2_timed_condition_init(&scheduler->changed);
     if (pthread_create(&scheduler->thread, NULL, work, scheduler) != 0) {
         release(scheduler);
         return PI2_ERR_MEMORY;
@@ -212,7 +223,7 @@ void pi2_scheduler_finish(pi2_scheduler *scheduler, pi2_job *job, bool cancel) {
         job->is_cancelled = true;
         job->socket = -1;
     }
-    bool is_wanted = !cancel;
+    bool is_wanted = !cancel && pi2_job_look_after(job);
     while (is_wanted && job->state != PI2_JOB_DONE) is_wanted = pi2_job_wait(job);
     (void)pthread_mutex_unlock(&job->mutex);
     if (is_wanted) return;

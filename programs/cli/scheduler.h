@@ -37,7 +37,7 @@ void pi2_scheduler_plan(pi2_engine_options *options, uint32_t slots, size_t queu
 
 /** Takes all of the jobs, or none: the queue has not room for them, or the server ends; they are as they were then. */
 bool pi2_scheduler_submit(pi2_scheduler *scheduler, pi2_job *const *jobs, size_t count);
-/** Returns when the job is done. cancel: it is no longer wanted. */
+/** Returns when the job is done; it ends at once where it is no longer wanted (pi2_job_look_after()), or cancel is. */
 void pi2_scheduler_finish(pi2_scheduler *scheduler, pi2_job *job, bool cancel);
 /** A reader has taken from a job that was held. */
 void pi2_scheduler_wake(pi2_scheduler *scheduler);

@@ -86,6 +86,7 @@ static bool take_text(void *user, const char *text, size_t length) {
     pi2_job *job = slot->job;
     (void)pthread_mutex_lock(&job->mutex);
     slot->lacks_memory = !pi2_cli_text_add(&job->text, text, length);
+    slot->has_line = slot->has_line || memchr(text, '\n', length) != NULL;
     (void)pthread_cond_broadcast(&job->changed);
     (void)pthread_mutex_unlock(&job->mutex);
     return !slot->lacks_memory;
@@ -99,7 +100,20 @@ static pi2_status begin_answer(pi2_slot *slot) {
     return pi2_answer_create(slot->session, &options, &slot->answer);
 }
 
+/** Whether the answer has taken the time that it was given, with a line to show for it: one that ends within its only
+ *  line is of use to nobody who bounds completions by time. */
+static bool is_over(const pi2_slot *slot) {
+    const int64_t most_ms = slot->job->most_ms;
+    if (most_ms <= 0 || !slot->answer || !slot->has_line) return false;
+    return pi2_cli_now_ns() - slot->first_ns > (uint64_t)most_ms * 1000000u;
+}
+
 void pi2_slot_go_on(pi2_slots *slots, pi2_slot *slot) {
+    slot->is_over = is_over(slot);
+    if (slot->is_over) {
+        pi2_slot_end(slots, slot, PI2_OK, NULL);
+        return;
+    }
     slot->has_logits = false;
     pi2_status status = slot->answer ? PI2_OK : begin_answer(slot);
     if (status == PI2_OK) status = pi2_answer_next(slot->answer, &slot->token);
@@ -121,6 +135,10 @@ static pi2_status finish_answer(pi2_slot *slot, pi2_status status) {
     if (status != PI2_OK) return status;
     job->stop = result.stop;
     job->stop_word = result.stop_word;
+    if (slot->is_over) {
+        job->stop = PI2_STOP_LIMIT;
+        return PI2_OK;
+    }
     return result.stop == PI2_STOP_INTERRUPTED ? PI2_ERR_INTERRUPTED : PI2_OK;
 }
 
@@ -137,7 +155,7 @@ void pi2_slot_end(pi2_slots *slots, pi2_slot *slot, pi2_status status, const cha
     }
     slot->job = NULL;
     slot->state = PI2_SLOT_IDLE;
-    slot->has_logits = slot->lacks_memory = slot->is_held = false;
+    slot->has_logits = slot->lacks_memory = slot->is_held = slot->has_line = slot->is_over = false;
     slot->part = 0;
     slot->used = ++slots->clock;
     slots->counts.running--;

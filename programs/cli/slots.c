@@ -62,6 +62,7 @@ void pi2_slots_admit(pi2_slots *slots, pi2_job *job) {
     slot->report.all_jobs++;
     slots->counts.running++;
     (void)pthread_mutex_lock(&job->mutex);
+    (void)pi2_job_look_after(job); /* one that is late already is late by its wait */
     job->state = PI2_JOB_PROMPT;
     (void)pthread_mutex_unlock(&job->mutex);
 }
@@ -231,6 +232,15 @@ bool pi2_slots_step(pi2_slots *slots) {
     run_pass(slots, count, answers, prompts);
     go_on(slots);
     return true;
+}
+
+uint64_t pi2_slots_deadline(const pi2_slots *slots) {
+    uint64_t first_ns = 0;
+    for (uint32_t i = 0; i < slots->count; i++) {
+        const pi2_job *job = slots->slots[i].job;
+        if (job && job->deadline_ns && (!first_ns || job->deadline_ns < first_ns)) first_ns = job->deadline_ns;
+    }
+    return first_ns;
 }
 
 void pi2_slots_end_all(pi2_slots *slots) {

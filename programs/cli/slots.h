@@ -33,6 +33,8 @@ void pi2_slots_admit(pi2_slots *slots, pi2_job *job);
  * computed before a job comes or a reader takes text.
  */
 bool pi2_slots_step(pi2_slots *slots);
+/** When the first of the jobs has to end (pi2_job.deadline_ns), which pi2_slots_step() sees to; 0: never. */
+uint64_t pi2_slots_deadline(const pi2_slots *slots);
 /** Ends every job as interrupted. */
 void pi2_slots_end_all(pi2_slots *slots);
 

@@ -16,6 +16,7 @@ typedef struct pi2_slot {
     bool has_logits;        /* of the timeline's last token, from which no token is picked yet */
     pi2_answer *answer;     /* once a token was picked */
     bool lacks_memory;      /* of the answer, while it is taken */
+    bool has_line, is_over; /* of the answer: its text has a line's end; its time was up (pi2_job.most_ms) */
     int32_t token;          /* DECODES: picked, and to be computed next */
     bool is_held;           /* DECODES: not in the present pass, because its reader is behind */
     uint32_t part;          /* tokens of the present pass */

@@ -51,6 +51,7 @@ void pi2_reply_share_job(pi2_reply *reply) {
         choice->job.prompt = job->prompt;
         choice->job.prompt_count = job->prompt_count;
         choice->job.limit = job->limit;
+        choice->job.most_ms = job->most_ms;
         choice->job.print_special = job->print_special;
         choice->job.wants_chances = job->wants_chances;
         choice->job.top_count = job->top_count;
@@ -240,10 +241,33 @@ static bool feed(pi2_reply *reply, const char *text, size_t length) {
 
 static bool finish_feeding(pi2_reply *reply) { return !reply->parser || pi2_answer_parser_finish(reply->parser); }
 
+/** What a client is told whose time has passed, in the job's place for that. */
+static const char *tell_late(pi2_reply *reply) {
+    pi2_job *job = &reply->job;
+    const unsigned seconds = reply->exchange->server->settings->request_seconds;
+    if (job->was_queued) {
+        (void)snprintf(job->error, sizeof job->error, "the request waited in the queue for the %u s that "
+                       "--request-timeout allows; try again", seconds);
+    } else {
+        (void)snprintf(job->error, sizeof job->error, "the answer was not complete within the %u s that "
+                       "--request-timeout allows: it had %zu tokens", seconds, job->tokens.length);
+    }
+    return job->error;
+}
+
+const char *pi2_reply_error_type(const pi2_reply *reply, unsigned *http_status_out) {
+    const pi2_job *job = &reply->job;
+    const bool is_late = job->is_late && job->status == PI2_ERR_INTERRUPTED;
+    if (!is_late || job->was_queued) return pi2_error_type(job->status, http_status_out);
+    *http_status_out = MHD_HTTP_GATEWAY_TIMEOUT;
+    return "timeout_error"; /* as Anthropic calls it */
+}
+
 /** What is written in place of the rest of an answer that failed, or was ended from here. */
 static const char *failure(pi2_reply *reply) {
     const pi2_job *job = &reply->job;
     if (job->status == PI2_OK) return NULL;
+    if (job->is_late && job->status == PI2_ERR_INTERRUPTED) return tell_late(reply);
     return job->status == PI2_ERR_INTERRUPTED ? "the server ends" : pi2_error_for_client(job->status, job->error);
 }
 
@@ -304,6 +328,12 @@ static bool write_choice(pi2_reply *reply, bool waits) {
     (void)pthread_mutex_lock(&job->mutex);
     while (waits && is_there && !has_more(reply) && job->state != PI2_JOB_DONE && !has_progress(reply)) {
         is_there = pi2_job_wait(job);
+        if (!is_there && job->is_late && !job->is_cancelled) { /* it ends, and what it has is told before that */
+            (void)pthread_mutex_unlock(&job->mutex);
+            pi2_scheduler_finish(reply->exchange->server->scheduler, job, false);
+            (void)pthread_mutex_lock(&job->mutex);
+            is_there = !job->is_cancelled;
+        }
         if (must_ping(reply)) break;
         waits = reply->next == NULL && !reply->first; /* another choice may have come further */
     }
@@ -414,7 +444,7 @@ static enum MHD_Result send_whole(pi2_reply *reply) {
         if (failed && choice->job.is_cancelled) return MHD_NO; /* nobody reads it */
         if (failed) {
             unsigned status;
-            const char *type = pi2_error_type(choice->job.status, &status);
+            const char *type = pi2_reply_error_type(choice, &status);
             return pi2_exchange_error(exchange, status, type, "%s", failed);
         }
         is_fed = is_fed && collect(choice);
@@ -436,6 +466,7 @@ static bool submit(pi2_reply *reply) {
     for (pi2_reply *choice = reply; choice; choice = choice->next) {
         if (info) choice->job.socket = info->connect_fd;
         choice->job.is_streamed = reply->streams;
+        choice->job.deadline_ns = pi2_exchange_deadline(reply->exchange);
         jobs[count++] = &choice->job;
     }
     const bool has_room = pi2_scheduler_submit(reply->exchange->server->scheduler, jobs, count);

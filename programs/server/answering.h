@@ -98,6 +98,8 @@ json_t *pi2_reply_timings(const pi2_reply *reply);
 json_t *pi2_reply_usage(const pi2_reply *reply);
 /** Of the prompt, {total, cache, processed, time_ms}. The job's mutex is held. */
 json_t *pi2_reply_progress(const pi2_reply *reply);
+/** Type and status of the error by which the job ended. */
+const char *pi2_reply_error_type(const pi2_reply *reply, unsigned *http_status_out);
 size_t pi2_reply_answer_tokens(const pi2_reply *reply);
 json_t *pi2_token_text_json(const pi2_reply *reply, int32_t token, json_t **bytes_out);
 

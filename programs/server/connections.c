@@ -11,6 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/output.h"
+#include "cli/timed_wait.h"
+
 struct pi2_connections {
     int listener, wake[2];   /* a byte in the pipe ends the wait for clients */
     struct MHD_Daemon *daemon;
@@ -36,7 +39,7 @@ pi2_connections *pi2_connections_create(int listener, unsigned most) {
     connections->listener = listener;
     connections->most = most;
     (void)pthread_mutex_init(&connections->mutex, NULL);
-    (void)pthread_cond_init(&connections->changed, NULL);
+    pi2_timed_condition_init(&connections->changed);
     return connections;
 }
 
@@ -66,12 +69,10 @@ static bool wait_for_room(pi2_connections *connections) {
 
 /** Waits until the daemon's own thread has begun with the connection; one that it could not begin with is closed. */
 static void wait_for_start(pi2_connections *connections, uint64_t started_before) {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 1;
+    const uint64_t until_ns = pi2_cli_now_ns() + 1000000000u;
     (void)pthread_mutex_lock(&connections->mutex);
     while (connections->started == started_before && !connections->is_stopping &&
-           pthread_cond_timedwait(&connections->changed, &connections->mutex, &until) == 0) {}
+           pi2_timed_wait(&connections->changed, &connections->mutex, until_ns)) {}
     (void)pthread_mutex_unlock(&connections->mutex);
 }
 

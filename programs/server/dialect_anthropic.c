@@ -91,7 +91,7 @@ static bool messages_end(pi2_reply *reply) {
 
 static bool messages_fail(pi2_reply *reply, const char *text) {
     unsigned status;
-    const char *type = pi2_error_type(reply->job.status, &status);
+    const char *type = pi2_reply_error_type(reply, &status);
     return pi2_reply_event(reply, "error", pi2_error_json(PI2_API_ANTHROPIC, status, type, text));
 }
 

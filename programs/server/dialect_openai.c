@@ -137,7 +137,7 @@ static bool chat_end(pi2_reply *reply) {
 
 static bool openai_fail(pi2_reply *reply, const char *text) {
     unsigned status;
-    const char *type = pi2_error_type(reply->job.status, &status);
+    const char *type = pi2_reply_error_type(reply, &status);
     return pi2_reply_event(reply, NULL, pi2_error_json(PI2_API_OPENAI, status, type, text));
 }
 

@@ -81,6 +81,8 @@ enum MHD_Result pi2_exchange_send(pi2_exchange *exchange, unsigned status, struc
         (void)MHD_add_response_header(response, "Vary", "Origin");
     }
     if (status == MHD_HTTP_SERVICE_UNAVAILABLE) (void)MHD_add_response_header(response, "Retry-After", "1");
+    /* OpenAI's and Anthropic's clients ask twice more of their own accord, and the same would take as long again. */
+    if (status == MHD_HTTP_GATEWAY_TIMEOUT) (void)MHD_add_response_header(response, "X-Should-Retry", "false");
     if (status == MHD_HTTP_UNAUTHORIZED) (void)MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     const enum MHD_Result result = MHD_queue_response(exchange->connection, status, response);
@@ -153,6 +155,11 @@ json_t *pi2_exchange_body(pi2_exchange *exchange, enum MHD_Result *result_out) {
     }
     json_decref(value);
     return NULL;
+}
+
+uint64_t pi2_exchange_deadline(const pi2_exchange *exchange) {
+    const uint64_t seconds = exchange->server->settings->request_seconds;
+    return seconds ? exchange->begin_ns + seconds * 1000000000u : 0;
 }
 
 void pi2_exchange_id(pi2_exchange *exchange, const char *prefix, char id[64]) {

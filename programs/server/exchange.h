@@ -101,6 +101,9 @@ bool pi2_exchange_find_model(pi2_exchange *exchange, bool *is_loaded_out, enum M
 /** The body as a JSON object within the bounds; NULL: an error was sent, and *result_out says whether. */
 json_t *pi2_exchange_body(pi2_exchange *exchange, enum MHD_Result *result_out);
 
+/** When its request has to be answered, of pi2_cli_now_ns(); 0: never. */
+uint64_t pi2_exchange_deadline(const pi2_exchange *exchange);
+
 /** "prefix" and a number that no other reply of this server has. */
 void pi2_exchange_id(pi2_exchange *exchange, const char *prefix, char id[64]);
 

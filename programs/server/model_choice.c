@@ -46,6 +46,10 @@ static enum MHD_Result tell(pi2_exchange *exchange, pi2_take_result taken, const
     case PI2_TAKE_FAILED:
         return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
                                   "the model does not load: %s", reason);
+    case PI2_TAKE_LATE:
+        return pi2_exchange_error(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "unavailable_error",
+                                  "the request waited for its model for the %u s that --request-timeout allows; try "
+                                  "again", exchange->server->settings->request_seconds);
     case PI2_TAKE_GOOD:
     case PI2_TAKE_LEFT: break;
     }
@@ -66,7 +70,8 @@ bool pi2_exchange_take_model(pi2_exchange *exchange, enum MHD_Result *result_out
         MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     (void)MHD_set_connection_option(exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0);
     const pi2_take_result taken =
-        pi2_model_holder_take(holder, *name ? name : NULL, info ? info->connect_fd : -1, reason);
+        pi2_model_holder_take(holder, *name ? name : NULL, info ? info->connect_fd : -1,
+                              pi2_exchange_deadline(exchange), reason);
     (void)MHD_set_connection_option(exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT,
                                     exchange->server->settings->timeout_seconds);
     exchange->has_model = taken == PI2_TAKE_GOOD;

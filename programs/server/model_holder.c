@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "cli/timed_wait.h"
 #include "exchange.h"
 
 enum { PATH_BYTES = 4096, SPLIT_DIGITS = 5, WAIT_NS = 250000000 };
@@ -117,16 +117,12 @@ static bool find_only(const pi2_model_holder *holder, char name_out[PI2_MODEL_NA
 
 /* ---- the thread; its functions are called with the mutex held ---- */
 
-/** Waits for a change, and a quarter of a second at most: clients leave, and time passes, without a signal. */
-static void wait_for_change(pi2_model_holder *holder) {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += WAIT_NS;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    (void)pthread_cond_timedwait(&holder->changed, &holder->mutex, &until);
+/** Waits for a change, until the deadline (0: none) and a quarter of a second at most: clients leave, and time passes,
+ *  without a signal. */
+static void wait_for_change(pi2_model_holder *holder, uint64_t deadline_ns) {
+    uint64_t until_ns = pi2_cli_now_ns() + WAIT_NS;
+    if (deadline_ns && deadline_ns < until_ns) until_ns = deadline_ns;
+    (void)pi2_timed_wait(&holder->changed, &holder->mutex, until_ns);
 }
 
 /** All who wait for the model have it, or learn why not. */
@@ -203,7 +199,7 @@ static void *work(void *argument) {
         } else if (is_idle_long(holder)) {
             unload(holder);
         } else {
-            wait_for_change(holder);
+            wait_for_change(holder, 0);
         }
     }
     (void)pthread_mutex_unlock(&holder->mutex);
@@ -213,24 +209,31 @@ static void *work(void *argument) {
 /* ---- who asks ---- */
 
 /** Waits in the queue; the mutex is held. */
-static pi2_take_result queue_for(pi2_model_holder *holder, const char *name, int socket, char *reason) {
+static pi2_take_result queue_for(pi2_model_holder *holder, const char *name, int socket, uint64_t deadline_ns,
+                                 char *reason) {
     waiter own = {name, WAITS, reason, NULL}, **link = &holder->first;
     if (holder->state.waiting >= holder->opener->most_waiting) return PI2_TAKE_FULL;
     while (*link) link = &(*link)->next;
     *link = &own;
     holder->state.waiting++;
     (void)pthread_cond_broadcast(&holder->changed);
-    while (own.state == WAITS && !holder->is_stopping && !pi2_client_has_left(socket)) wait_for_change(holder);
+    bool is_late;
+    for (;;) {
+        is_late = deadline_ns && pi2_cli_now_ns() >= deadline_ns;
+        if (own.state != WAITS || is_late || holder->is_stopping || pi2_client_has_left(socket)) break;
+        wait_for_change(holder, deadline_ns);
+    }
     if (own.state == HAS_IT) return PI2_TAKE_GOOD;
     if (own.state == FAILED) return PI2_TAKE_FAILED;
     for (link = &holder->first; *link != &own;) link = &(*link)->next;
     *link = own.next;
     holder->state.waiting--;
     (void)pthread_cond_broadcast(&holder->changed);
-    return PI2_TAKE_LEFT;
+    return is_late ? PI2_TAKE_LATE : PI2_TAKE_LEFT;
 }
 
-pi2_take_result pi2_model_holder_take(pi2_model_holder *holder, const char *name, int socket, char *reason) {
+pi2_take_result pi2_model_holder_take(pi2_model_holder *holder, const char *name, int socket, uint64_t deadline_ns,
+                                      char *reason) {
     char wanted[PI2_MODEL_NAME_BYTES] = "";
     uint64_t bytes;
     if (name && !pi2_model_holder_find(holder, name, wanted, &bytes)) return PI2_TAKE_UNKNOWN;
@@ -244,7 +247,7 @@ pi2_take_result pi2_model_holder_take(pi2_model_holder *holder, const char *name
     pi2_take_result result = PI2_TAKE_GOOD;
     if (holder->is_stopping) result = PI2_TAKE_LEFT;
     else if (holder->first || *state->loading || strcmp(wanted, state->loaded) != 0) {
-        result = queue_for(holder, wanted, socket, reason);
+        result = queue_for(holder, wanted, socket, deadline_ns, reason);
     } else holder->users++;
     (void)pthread_mutex_unlock(&holder->mutex);
     return result;
@@ -285,7 +288,7 @@ pi2_model_holder *pi2_model_holder_create(struct pi2_server *server, const pi2_m
     holder->server = server;
     holder->opener = opener;
     (void)pthread_mutex_init(&holder->mutex, NULL);
-    (void)pthread_cond_init(&holder->changed, NULL);
+    pi2_timed_condition_init(&holder->changed);
     if (pthread_create(&holder->thread, NULL, work, holder) == 0) return holder;
     destroy(holder);
     return NULL;

@@ -44,6 +44,7 @@ typedef enum pi2_take_result {
     PI2_TAKE_UNKNOWN,
     PI2_TAKE_FULL,    /* too many wait */
     PI2_TAKE_FAILED,  /* it does not load; reason says why */
+    PI2_TAKE_LATE,    /* the deadline has passed */
     PI2_TAKE_LEFT     /* the client has gone, or the server ends */
 } pi2_take_result;
 
@@ -63,9 +64,10 @@ void pi2_model_holder_free(pi2_model_holder *holder);
 
 /**
  * The model `name` is the caller's to use until it is let go. name NULL: the one in memory, or the folder's only one.
- * Waits for it as long as the client at the socket is there.
+ * Waits for it as long as the client at the socket is there, until deadline_ns of pi2_cli_now_ns() (0: for ever).
  */
-pi2_take_result pi2_model_holder_take(pi2_model_holder *holder, const char *name, int socket, char *reason);
+pi2_take_result pi2_model_holder_take(pi2_model_holder *holder, const char *name, int socket, uint64_t deadline_ns,
+                                      char *reason);
 /** Takes what is in memory to look at it. False: nothing is, or it is about to leave. */
 bool pi2_model_holder_look(pi2_model_holder *holder);
 /** looked: by pi2_model_holder_look(), which is no use that keeps the model in memory. */

@@ -27,7 +27,7 @@ typedef struct serve_settings {
     const char *models, *host, *alias, *api_key, *api_key_file, *chat_template, *template_kwargs, *certificate,
         *private_key;
     pi2_cli_texts origins;
-    int64_t port, parallel, queue, timeout, limit, idle_seconds;
+    int64_t port, parallel, queue, timeout, request_timeout, limit, idle_seconds;
 } serve_settings;
 
 #define SERVE(field) offsetof(serve_settings, field)
@@ -64,6 +64,9 @@ static const pi2_cli_option serve_options[] = {
     {"-to, --timeout", "SECONDS", PI2_CLI_INTEGER, SERVE(timeout), "600",
      "A connection is closed when its client neither sends nor takes a byte for so long.", "LLAMA_ARG_TIMEOUT", 1,
      86400},
+    {"--request-timeout", "SECONDS", PI2_CLI_INTEGER, SERVE(request_timeout), "0",
+     "A request that is not answered so long after it came ends, whether it waits (503) or is computed (504); 0: none "
+     "does.", NULL, 0, 31536000},
     {"-n, --predict, --n-predict", "N", PI2_CLI_INTEGER, SERVE(limit), "-1",
      "Tokens of an answer at most where a request does not say; -1: until the model ends it or the context is full.",
      "LLAMA_ARG_N_PREDICT", -2, INT32_MAX},
@@ -212,6 +215,7 @@ static int fill_server(serve_state *state) {
     server->queue_most = (size_t)settings->queue;
     server->parallel = (size_t)settings->parallel;
     server->timeout_seconds = (unsigned)settings->timeout;
+    server->request_seconds = (unsigned)settings->request_timeout;
     server->body_bytes = pi2_json_text_bytes(state->size.memory);
     server->limit = settings->limit == -2 ? -1 : settings->limit;
     pi2_cli_fill_sampling(&state->sampling, &server->sampling);

@@ -29,6 +29,7 @@ typedef struct pi2_server_settings {
     const char *template_kwargs;   /* as in pi2_engine_options, or NULL */
     size_t queue_most, parallel;   /* requests that wait, and that are answered at the same time, at most */
     unsigned timeout_seconds;      /* without a byte from or to a client */
+    unsigned request_seconds;      /* from a request's headers to the end of its answer; 0: as long as it takes */
     size_t body_bytes;             /* of one request at most, and of all together that are read at a time */
     pi2_sampling sampling;         /* where a request does not say otherwise */
     int64_t limit;                 /* tokens of an answer where a request does not say; negative: none */

@@ -1,6 +1,7 @@
 /*
  * Goal:   jobs that share passes have the answers that they have alone, whatever comes, goes and shares its beginning
- *         with others; what is there of a prompt is not computed again, and is told; no job stops another.
+ *         with others; what is there of a prompt is not computed again, and is told; no job stops another, nor keeps
+ *         its place behind its deadline.
  * Method: random jobs over few prompts, admitted and cancelled between steps, against pi2_generate() of an engine with
  *         one session; and the cases that matter, counted token by token.
  */
@@ -13,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "cli/output.h"
+#include "cli/scheduler.h"
 #include "cli/slots.h"
 #include "powerinfer2/generate.h"
 #include "support/family_model.h"
@@ -287,6 +290,40 @@ static void test_a_reader_holds_its_own(void **state) {
     end(&b);
 }
 
+/* One waits while another is held for ever by its reader; both end, and nothing but time does it. */
+static void test_deadlines(void **state) {
+    (void)state;
+    enum { HELD, QUEUED, LAST, TOO_LATE, COUNT };
+    bench b = {.engine = open_engine(dense_path, 1, 0, NULL)};
+    make_prompt(b.prompt, 1, LONGEST);
+    pi2_scheduler_watch watch = {0};
+    pi2_scheduler *scheduler = NULL;
+    assert_int_equal(pi2_scheduler_create(b.engine, &watch, COUNT, &scheduler), PI2_OK);
+    pi2_job *jobs[COUNT];
+    for (size_t i = 0; i < COUNT; i++) jobs[i] = make_job(b.prompt, 10, i == HELD ? 90 : 4, 0, 1);
+    jobs[HELD]->is_streamed = jobs[HELD]->wants_chances = true;
+    jobs[QUEUED]->deadline_ns = pi2_cli_now_ns() + 200000000;
+    jobs[HELD]->deadline_ns = jobs[QUEUED]->deadline_ns + 100000000;
+    jobs[TOO_LATE]->deadline_ns = 1;
+    assert_true(pi2_scheduler_submit(scheduler, jobs, COUNT));
+    pi2_scheduler_finish(scheduler, jobs[QUEUED], false);
+    pi2_scheduler_finish(scheduler, jobs[LAST], false);
+    assert_true(pi2_job_is_done(jobs[HELD])); /* it had the only slot */
+    pi2_scheduler_finish(scheduler, jobs[TOO_LATE], false);
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_int_equal(jobs[i]->status, i == LAST ? PI2_OK : PI2_ERR_INTERRUPTED);
+        assert_int_equal(jobs[i]->is_late, i != LAST);
+        if (i != HELD) assert_int_equal(jobs[i]->was_queued, i != LAST); /* it too, on a machine that stands still */
+    }
+    assert_int_equal(jobs[LAST]->tokens.length, 4);
+    assert_true(jobs[HELD]->tokens.length <= PI2_JOB_UNTAKEN_CHANCES);
+    assert_int_equal(jobs[QUEUED]->tokens.length + jobs[TOO_LATE]->tokens.length, 0);
+    pi2_scheduler_stop(scheduler);
+    pi2_scheduler_free(scheduler);
+    for (size_t i = 0; i < COUNT; i++) free_job(jobs[i]);
+    pi2_engine_close(b.engine);
+}
+
 static void test_refused(void **state) {
     (void)state;
     bench b = begin(dense_path);
@@ -315,6 +352,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers_are_those_alone), cmocka_unit_test(test_what_is_there),
         cmocka_unit_test(test_one_reads_for_all), cmocka_unit_test(test_prompts_take_turns),
-        cmocka_unit_test(test_a_reader_holds_its_own), cmocka_unit_test(test_refused)};
+        cmocka_unit_test(test_a_reader_holds_its_own), cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests_name("slots", tests, set_up, test_folder_end);
 }

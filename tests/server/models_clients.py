@@ -1,4 +1,5 @@
 """Clients of servers with a folder of models, for test_serve_models.sh: models_clients.py POWERINFER2 FOLDER [sanitized]."""
+import http.client
 import json
 import os
 import socket
@@ -97,16 +98,25 @@ def check_switching(server, wanted):
     check(server.metric("powerinfer2:model_loads_total") > 2, "the models did not change")
 
 
+def post_bytes(path, fields):
+    data = json.dumps(fields)
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n{data}".encode()
+
+
+def slow_reader(server):
+    """A connection through which little goes that is not read: a long stream does not end."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    connection.settimeout(60)
+    connection.connect(("127.0.0.1", server.port))
+    return connection
+
+
 def check_turns(server, wanted):
     """Who wants the model in memory does not pass one who waits for another; who leaves the queue does not hold it."""
-    stream = socket.socket()
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048) # what is not read does not end
-    stream.settimeout(60)
-    stream.connect(("127.0.0.1", server.port))
+    stream = slow_reader(server)
     def send(connection, model, limit):
-        data = json.dumps(body(model, "long", max_tokens=limit, stream=True, logprobs=20))
-        connection.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n{data}"
-                           .encode())
+        connection.sendall(post_bytes("/v1/completions", body(model, "long", max_tokens=limit, stream=True, logprobs=20)))
     def wait_for(count, when):
         until = time.monotonic() + 30
         while server.metric("powerinfer2:model_requests_waiting") != count and time.monotonic() < until:
@@ -172,6 +182,95 @@ def check_idle():
         check(loads == [2, 1], f"loads, unloads: {loads}")
 
 
+def read_reply(connection):
+    """Status, headers, and the body's lines that are not empty."""
+    reply = http.client.HTTPResponse(connection)
+    reply.begin()
+    lines = [line for line in reply.read().decode().split("\n") if line]
+    connection.close()
+    return reply.status, reply.headers, lines
+
+
+def check_late(reply, status, streamed, part, what):
+    """The reply ends with an error that has the status, and the part in its message."""
+    got, headers, lines = reply
+    error = json.loads(lines[-1].removeprefix("data: "))["error"]
+    check(got == (200 if streamed else status), f"{what}: {got}")
+    if isinstance(error, str): # Ollama's
+        check(part in error, f"{what}: {error}")
+        return
+    kind = "timeout_error" if status == 504 else "unavailable_error"
+    check(error.get("code", status) == status and error["type"] == kind and part in error["message"], f"{what}: {error}")
+    check(streamed or (headers["Retry-After"] == "1") == (status == 503) and
+          (headers["X-Should-Retry"] == "false") == (status == 504), f"{what}: {headers}")
+
+
+def answers(server, model):
+    """The server answers, also on a machine so slow that it does not at once."""
+    replies = []
+    while len(replies) < 20 and (not replies or replies[-1][0] in (503, 504)):
+        replies.append(server.ask("POST", "/v1/completions", body(model, "x", max_tokens=1)))
+    check(replies[-1][0] == 200, f"{model} does not answer: {replies[-1]}")
+
+
+def check_late_requests(server):
+    """Those that are computed end, also one that nobody reads; who waits for a slot or a model learns why it got none."""
+    def slots_are_idle():
+        return all(slot["state"] == "idle" for slot in get(server, "/slots")[1])
+    def wait_until(is_so):
+        until = time.monotonic() + 60
+        while not is_so() and time.monotonic() < until:
+            time.sleep(0.01)
+    def begin(path, fields):
+        """A request whose time has begun, before its body is there."""
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        connection.sendall(post_bytes(path, fields).partition(b"\r\n\r\n")[0] + b"\r\nExpect: 100-continue\r\n\r\n")
+        got = connection.recv(100)
+        check(got.startswith(b"HTTP/1.1 100 "), f"a body that is to come: {got}")
+        return connection, json.dumps(fields).encode()
+    def end(begun):
+        begun[0].sendall(begun[1])
+    answers(server, "b")
+    choices, stream, other = [begin("/v1/completions", fields) for fields in
+                              (body("b", "early", n=2), body("b", "early", stream=True), body("a", "early"))]
+    asked = {"/v1/messages": {"model": "b", "messages": [{"role": "user", "content": "x"}], "max_tokens": 8000,
+                              "ignore_eos": True},
+             "/api/generate": {"model": "b", "prompt": "x", "options": {"num_predict": 8000, "ignore_eos": True}},
+             "/v1/completions": body("b", "long", max_tokens=8000, stream=True, logprobs=20)}
+    long = [slow_reader(server) for _ in asked]
+    for connection, (path, fields) in zip(long, asked.items()):
+        connection.sendall(post_bytes(path, fields))
+    wait_until(lambda: server.metric("llamacpp:requests_processing") == 3)
+    end(choices)
+    end(stream)
+    wait_until(lambda: server.metric("llamacpp:requests_deferred") == 3 or slots_are_idle())
+    end(other)
+    for begun, streamed, what in ((choices, False, "in the queue"), (stream, True, "in the queue"),
+                                  (other, False, "for its model")):
+        check_late(read_reply(begun[0]), 503, streamed, f"waited {what}", f"waits {what}")
+    wait_until(slots_are_idle)
+    check(slots_are_idle(), f"a reader holds its slot: {get(server, '/slots')[1]}")
+    answers(server, "b")
+    for connection, path in zip(long, asked):
+        check_late(read_reply(connection), 504, path != "/v1/messages", "was not complete within the 1 s", path)
+
+
+def check_time_of_answer(server):
+    """t_max_predict_ms ends an answer that has a line, as its limit does; one within its first line goes on."""
+    for grammar, limit in ((r'root ::= "a\n" [ab]{900,2000}', 800), ("root ::= [ab]{900,2000}", 60)):
+        got = server.post("/completion", body("a", "x", max_tokens=limit, grammar=grammar, ignore_eos=False,
+                                              t_max_predict_ms=1))
+        made = got["timings"]["predicted_n"]
+        check(got["stop_type"] == "limit" and (made < limit) == (limit == 800), f"{made} of {limit}: {got['stop_type']}")
+    server.error(400, "/completion", body("a", "x", t_max_predict_ms="1"), "'t_max_predict_ms' must be")
+
+
+def check_deadlines():
+    with Server("--request-timeout", "1", "-np", "3", "--queue", "4", "--memory", "256M", models="models",
+                context="8192") as server:
+        check_late_requests(server)
+
+
 def check_prompt_cache(wanted):
     """Pages of one model are none of the other's."""
     text = "What is kept of one is not taken for the other. " * 9
@@ -190,7 +289,9 @@ def serve_models():
         check_damaged(server)
         check_switching(server, wanted)
         check_turns(server, wanted)
+        check_time_of_answer(server)
     check_idle()
+    check_deadlines()
     with Server(models="empty") as server:
         check(get(server, "/v1/models")[1]["data"] == [], "an empty folder")
         server.error(400, "/v1/completions", body(None, "x"), "no model is loaded")
