@@ -74,9 +74,9 @@ sed 's/^\([0-9]*\) [0-9]* /\1 /' "$folder/lines" | awk -v shown="$folder/shown" 
     BEGIN { unit["B"] = 1; unit["kB"] = 1e3; unit["MB"] = 1e6; unit["GB"] = 1e9 }
     { bytes = $1; $1 = ""; getline line <shown; split(line, part, " "); value = part[1] * unit[part[2]]
       rest = line; sub(/^[^ ]* [^ ]*/, "", rest)
-      # The process is of another size in each run; the others are the same, as far as they are shown.
-      slack = rest ~ /program/ ? 0.5 : 0.011
-      if (rest != $0 || value < bytes * (1 - slack) - 50 || value > bytes * (1 + slack) + 50) {
+      # The process is of another size in each run; the others are the same, as far as they are shown: to a tenth.
+      slack = rest ~ /program/ ? 0.5 * bytes : 0.051 * unit[part[2]]
+      if (rest != $0 || value < bytes - slack - 50 || value > bytes + slack + 50) {
           print "shown as: " line ", is:" $0 " " bytes; exit 1 } }' || fail "the table of memory"
 for speed in decode prefill; do
     echo "$(sed -n "s/^$speed  *\([0-9.]*\) tokens.s (.*/\1/p" "$folder/table") $(json $speed.tokens_per_second) \
