@@ -205,7 +205,8 @@ static void follow(const char *path, const variation *v) {
     const pi2_engine_report *report = pi2_engine_get_report(s.engine);
     assert_int_equal(report->sequences, SESSIONS);
     assert_int_equal(v->sparsity != NULL, report->neuron_bytes > 0);
-    assert_int_equal(v->more_bytes != 0, report->resident_bytes < report->weight_bytes);
+    /* What AddressSanitizer holds comes and goes by more than these weights. */
+    if (!PI2_UNDER_ASAN) assert_int_equal(v->more_bytes != 0, report->resident_bytes < report->weight_bytes);
     s.judge = create(s.alone, 0);
     for (int i = 0; i < SESSIONS; i++) s.of[i].session = create(s.engine, 0);
     const int steps = v->more_bytes ? STREAMED_STEPS : STEPS;

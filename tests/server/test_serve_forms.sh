@@ -26,6 +26,8 @@ command -v openssl >/dev/null && openssl req -x509 -newkey rsa:2048 -nodes -days
     -addext subjectAltName=DNS:localhost -keyout "$folder/key.pem" -out "$folder/cert.pem" 2>/dev/null ||
     echo "no openssl, which makes a certificate here: HTTPS is not tried"
 checks=$((checks + 1))
-python3 "$(dirname "$0")/form_clients.py" "$program" "$folder" "$(dirname "$0")/../grammar/schemas.json" ||
+memory=64M
+ldd "$program" | grep -q 'lib[atu]*san' && memory=1G # a sanitizer's own memory is more than that
+python3 "$(dirname "$0")/form_clients.py" "$program" "$folder" "$(dirname "$0")/../grammar/schemas.json" $memory ||
     fail "form_clients.py"
 finish
