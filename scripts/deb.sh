@@ -20,8 +20,7 @@ strip --strip-debug "$root"/usr/lib/libpowerinfer2.a
 gzip -9n "$root"/usr/share/man/man1/powerinfer2.1
 docs=$root/usr/share/doc/powerinfer2
 rm -f "$docs/LICENSE"
-sed '/@LICENSE@/d' packaging/copyright >"$docs/copyright"
-sed 's/^$/./; s/^/ /' LICENSE >>"$docs/copyright"
+cat packaging/copyright LICENSE >"$docs/copyright"
 gzip -9nc CHANGELOG.md >"$docs/changelog.gz"
 install -D -m 644 packaging/powerinfer2.service "$root/usr/lib/systemd/system/powerinfer2.service"
 mkdir -p "$root/usr/share/zsh/vendor-completions" # Debian's own place
