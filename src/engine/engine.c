@@ -358,7 +358,7 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->neurons_foretold = neurons.foretold;
         counters_out->neurons_foretold_used = neurons.foretold_used;
     }
-    if (engine->run.plan.predictor.kind && engine->forward) {
+    if (engine->run.plan.foretells && engine->forward) { /* Gate is asked without a predictor */
         pi2_prediction_counters predictions;
         pi2_forward_count_predictions(engine->forward, &predictions);
         counters_out->neurons_predicted = predictions.predicted;

@@ -134,13 +134,14 @@ void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32
     pi2_session_keep_pages(session);
 }
 
-/* Tokens of the next pass, of `left`: where a predictor serves, as few as go by neuron, and none before its time. */
+/* Tokens of the next pass, of `left`: where a predictor serves, as few as go by neuron, unless long passes can leave
+ * neurons out as well, and none before its time. */
 static uint32_t next_batch(const pi2_session *session, size_t left) {
     const pi2_forward_shape *shape = &session->engine->run.plan.memory.shape;
     uint32_t most = shape->batch_tokens;
     if (session->predicts && session->position < PI2_EXACT_POSITIONS) {
         most = most < PI2_EXACT_POSITIONS - session->position ? most : PI2_EXACT_POSITIONS - session->position;
-    } else if (session->predicts && shape->neuron_tokens < most) {
+    } else if (session->predicts && !shape->masks && shape->neuron_tokens < most) {
         most = shape->neuron_tokens;
     }
     return pi2_session_until_page(session, left < most ? (uint32_t)left : most);

@@ -109,6 +109,7 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
             pi2_forward_warm_neurons(walk, unit->expert, token_of(unit, first_row + r), begin, end, hidden);
         }
         activate(walk, hidden, other, count);
+        if (pi2_forward_masks(walk)) pi2_forward_mask(walk, first_row + r, begin, end - begin, hidden);
         pi2_activation_set_fill(unit->hidden_set, first_row + r, begin, end - begin, hidden);
         if (forward->counter) tell(walk, member, unit, first_row + r, begin, end, hidden);
         if (!unit->hidden) continue;

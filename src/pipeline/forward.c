@@ -249,9 +249,10 @@ static uint64_t experts_to_read(const pi2_forward *forward) {
 /* Who counts wants to hear of every neuron. */
 static bool goes_by_neuron(pi2_forward *forward) {
     const pi2_forward_options *options = &forward->options;
-    assert(!forward->predicts || forward->token_count <= options->shape.neuron_tokens);
-    if (options->predictor) return forward->predicts; /* others need Gate's tiles, which need not be there */
-    if (!options->neurons || forward->counter || forward->token_count > options->shape.neuron_tokens) return false;
+    const bool is_short = forward->token_count <= options->shape.neuron_tokens;
+    assert(!forward->predicts || is_short || options->shape.masks);
+    if (options->predictor) return forward->predicts && is_short; /* others need Gate's tiles, which may be away */
+    if (!options->neurons || forward->counter || !is_short) return false;
     if (options->neurons_always || forward->token_count == 1) return true;
     forward->choice.streamed_bytes = pi2_weight_store_spared_bytes(options->weights) + experts_to_read(forward);
     forward->choice.emptied = pi2_neuron_store_shared_slots(options->neurons);
@@ -287,6 +288,7 @@ static void give_shared(pi2_forward *forward) {
 /* Tells the stores what comes. A batch that is full is probably not the last of its prompt. */
 static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
     forward->by_neuron = goes_by_neuron(forward);
+    forward->masks = forward->predicts && !forward->by_neuron;
     forward->buffers = forward->by_neuron ? forward->few : forward->all;
     take_shared(forward);
     const bool is_last = forward->options.neurons && !forward->by_neuron &&

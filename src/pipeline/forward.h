@@ -29,6 +29,8 @@ typedef struct pi2_forward_shape {
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
     uint32_t neuron_tokens;   /* passes of at most so many tokens compute single neurons; 0: none do */
     bool predicts;            /* a predictor names the neurons of those passes */
+    bool masks;               /* and those of longer passes too, which compute all neurons and take the others for 0:
+                                 the same bits, for measuring */
     bool foretells;           /* one names neurons that the next layer will probably want */
     uint32_t code_rows;       /* of its largest code; 0: it has none */
     bool dense_apart;         /* passes of all neurons have scratch of their own, which may serve others between them */
@@ -169,8 +171,8 @@ uint64_t pi2_forward_hash_states(const pi2_forward *forward);
 void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter);
 
 /**
- * Whether the next passes leave neurons out, as the options' predictor says: they have at most shape.neuron_tokens
- * tokens then. Between passes; without a predictor it must stay false.
+ * Whether the next passes leave neurons out, as the options' predictor says: without shape.masks they have at most
+ * shape.neuron_tokens tokens then. Between passes; without a predictor it must stay false.
  */
 void pi2_forward_set_prediction(pi2_forward *forward, bool predicts);
 /** The next passes' kept logits begin with the index-th of those that there is room for: passes that are one call's. */

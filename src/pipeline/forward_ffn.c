@@ -216,6 +216,7 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
         walk->stage_name = "gate";
         pi2_forward_stage(walk, (neurons + chunk - 1) / chunk, gate_chunk, cut_token);
     }
+    if (pi2_forward_masks(walk)) pi2_forward_predict(walk);
     uint32_t neurons_done = work_on_neurons(walk, first), down_done = UINT32_MAX;
     for (uint32_t r = first; r < end; r++) {
         const bool is_last = r + 1 == end, ahead = !is_last && pi2_forward_two_runs_fit(forward, r);

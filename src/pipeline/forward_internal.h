@@ -140,6 +140,7 @@ typedef struct pi2_forward_buffers {
     uint32_t neuron_chunk;       /* neurons that one FFN chunk computes */
     pi2_expert_buffers experts;
     pi2_neuron_buffers neurons;
+    pi2_neuron_buffers mask;     /* shape.masks only: of it what a predictor reads and writes, for a whole batch */
 } pi2_forward_buffers;
 
 struct pi2_forward {
@@ -171,6 +172,7 @@ struct pi2_forward {
     const pi2_neuron_kernel **gate_kernels, **up_kernels, **down_kernels; /* [layer_count] */
     const pi2_small_kernel *small_kernel; /* of the predictor */
     bool predicts;               /* the next pass leaves out what the predictor does not name */
+    bool masks;                  /* the pass under way does, of layers that it computes whole */
     bool foretells;              /* the pass under way asks for the next layer's neurons */
     uint32_t first_logits;       /* index of the next pass's first kept logits */
     _Atomic uint64_t predicted, fired, predict_ns;
@@ -282,6 +284,12 @@ void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t job, uin
  *  in `hidden` afterwards. forward_predict.c */
 static inline bool pi2_forward_predicts(const pi2_forward *forward) { return forward->by_neuron && forward->predicts; }
 void pi2_forward_predict(pi2_forward_walk *walk);
+/** Whether the layer under way is computed whole, and what was not named counts as 0 all the same; and that, of neurons
+ *  [begin, begin + count) of a row. */
+static inline bool pi2_forward_masks(const pi2_forward_walk *walk) {
+    return walk->forward->masks && walk->forward->has_banks[walk->layer];
+}
+void pi2_forward_mask(const pi2_forward_walk *walk, uint32_t row, uint32_t begin, uint32_t count, float *activations);
 /** Stages that ask for neurons which the next layer will probably want, where the pass does that. forward_predict.c */
 void pi2_forward_foretell(pi2_forward_walk *walk);
 /** The residual stream of a token as the next layer's FFN would norm it. */

@@ -169,6 +169,16 @@ static void carve_neurons(carver *from, const pi2_model *model, const pi2_forwar
     if (shape->predicts || shape->foretells) carve_prediction(from, m, shape, rows, normed, neurons);
 }
 
+/* What a predictor reads and writes of a batch whose neurons are all computed. */
+static void carve_mask(carver *from, const pi2_model *model, const pi2_forward_shape *shape,
+                       pi2_forward_buffers *buffers) {
+    pi2_forward_shape own = *shape;
+    own.foretells = false;
+    buffers->mask.stride = stride_of(pi2_ffn_length(&model->shape));
+    buffers->mask.hidden = carve_floats(from, shape->batch_tokens * buffers->mask.stride);
+    carve_prediction(from, &model->shape, &own, shape->batch_tokens, 0, &buffers->mask);
+}
+
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,
                           pi2_forward_buffers *buffers) {
     const size_t group = model->head_count / model->head_count_kv;
@@ -258,6 +268,7 @@ static void carve_latent(carver *from, const pi2_model *model, size_t batch, pi2
 pi2_forward_shape pi2_forward_shape_by_neuron(const pi2_forward_shape *shape) {
     pi2_forward_shape few = *shape;
     if (few.batch_tokens > few.neuron_tokens) few.batch_tokens = few.neuron_tokens;
+    few.masks = false;
     return few;
 }
 
@@ -313,6 +324,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     carve_members(&from, m, shape, buffers);
     if (gathered_kinds(model)) carve_experts(&from, model, shape, hidden, buffers);
     if (shape->neuron_tokens) carve_neurons(&from, model, shape, normed, hidden, buffers);
+    if (shape->masks) carve_mask(&from, model, shape, buffers);
     return from.used;
 }
 

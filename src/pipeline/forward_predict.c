@@ -8,7 +8,8 @@
  * Everything is a row's own and made of exact sums (predictor/predictor.h), so what is named depends on the token
  * alone. There are two who ask:
  *
- *   of this layer    which neurons the pass computes, where it leaves some out: what is not named is 0 in `hidden`
+ *   of this layer    which neurons the pass computes, where it leaves some out: what is not named is 0 in `hidden`.
+ *                    Long passes, which only measure, compute all of them and take those for 0
  *   of the next one  which neurons it will probably want, since the residual stream changes little from layer to layer:
  *                    this layer's, normed as the next layer norms. They are read while this layer's are waited for and
  *                    while the next one's attention is computed. No result depends on it. Where Gate is in memory it
@@ -24,6 +25,11 @@ enum { CODE_CHUNK = PI2_SMALL_BLOCK };
 static const pi2_predictor *predictor_of(const pi2_forward_walk *walk) {
     const pi2_forward_options *options = &walk->forward->options;
     return walk->asks_ahead ? options->foreteller : options->predictor;
+}
+
+static const pi2_neuron_buffers *buffers_of(const pi2_forward_walk *walk) {
+    const pi2_forward_buffers *buffers = &walk->forward->buffers;
+    return walk->forward->masks ? &buffers->mask : &buffers->neurons;
 }
 
 /* Number of the layer whose neurons are asked for. */
@@ -45,7 +51,7 @@ static pi2_predictor_query query_of(const pi2_forward_walk *walk) {
 
 /* A row is a token: experts have no predictors. */
 static float *scores_of(const pi2_forward_walk *walk, uint32_t row) {
-    const pi2_neuron_buffers *neurons = &walk->forward->buffers.neurons;
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
     return (walk->asks_ahead ? neurons->ahead_scores : neurons->hidden) + row * neurons->stride;
 }
 
@@ -58,8 +64,8 @@ static void note_time(pi2_forward *forward, uint64_t begin_ns) {
 static void input_chunk(void *argument, unsigned member, uint32_t row) {
     (void)member;
     const pi2_forward_walk *walk = argument;
-    pi2_forward_buffers *buffers = &walk->forward->buffers;
-    pi2_neuron_buffers *neurons = &buffers->neurons;
+    const pi2_forward_buffers *buffers = &walk->forward->buffers;
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
     const uint64_t begin_ns = pi2_clock_ns();
     const float *normed = buffers->normed + row * buffers->width_stride;
     if (walk->asks_ahead) {
@@ -75,7 +81,7 @@ static void input_chunk(void *argument, unsigned member, uint32_t row) {
 static void code_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
-    const pi2_neuron_buffers *neurons = &walk->forward->buffers.neurons;
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
     const pi2_predictor_query query = query_of(walk);
     const uint64_t begin_ns = pi2_clock_ns();
     for (uint32_t row = 0; row < walk->forward->token_count; row++) {
@@ -86,7 +92,7 @@ static void code_chunk(void *argument, unsigned member, uint32_t chunk) {
 }
 
 static void end_code_token(pi2_forward_walk *walk, uint32_t row) {
-    pi2_neuron_buffers *neurons = &walk->forward->buffers.neurons;
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
     const size_t at = row * neurons->code_stride;
     neurons->code_vectors[row] =
         pi2_predictor_quantize(neurons->code + at, query_of(walk).predictor->kind->code_rows(layer_of(walk)),
@@ -98,7 +104,7 @@ static void score_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     const pi2_forward *forward = walk->forward;
-    const pi2_neuron_buffers *neurons = &forward->buffers.neurons;
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
     const pi2_predictor_query query = query_of(walk);
     const bool has_code = query.predictor->kind->code_rows(query.layer) > 0;
     const uint32_t step = forward->buffers.neuron_chunk, all = neuron_count(walk), begin = chunk * step;
@@ -155,6 +161,18 @@ void pi2_forward_predict(pi2_forward_walk *walk) {
     }
     walk->stage_name = "predict";
     pi2_forward_stage(walk, walk->forward->token_count, name_all, NULL);
+}
+
+/* ---- where all neurons are computed all the same ---- */
+
+void pi2_forward_mask(const pi2_forward_walk *walk, uint32_t row, uint32_t begin, uint32_t count, float *activations) {
+    const float *named = scores_of(walk, row) + begin;
+    uint64_t fired = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (named[i] == 0.0f) activations[i] = 0.0f;
+        fired += activations[i] != 0.0f;
+    }
+    (void)atomic_fetch_add_explicit(&walk->forward->fired, fired, memory_order_relaxed);
 }
 
 /* ---- of the next layer ---- */

@@ -392,6 +392,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     choose_threads(request, plan);
     plan->shape.neuron_tokens = request->banks ? PI2_NEURON_TOKENS : 0;
     plan->shape.predicts = request->banks && request->predicts;
+    plan->shape.masks = plan->shape.predicts && request->masks;
     plan->shape.foretells = request->banks && request->foretells;
     plan->shape.code_rows = request->code_rows;
     choose_batch(request, plan);
@@ -411,7 +412,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     if (has_experts && request->banks && !fits && plan_neurons_of_experts(request, plan)) return true;
     if (!has_experts && plan_neurons(request, plan)) return true;
     plan->shape.neuron_tokens = 0;
-    plan->shape.predicts = plan->shape.foretells = false;
+    plan->shape.predicts = plan->shape.masks = plan->shape.foretells = false;
     if (fits) {
         keep_everything(request, plan);
         return true;

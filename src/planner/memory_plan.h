@@ -31,6 +31,7 @@ typedef struct pi2_memory_plan_request {
     const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */
     const uint8_t *by_neuron;   /* [extent_count]: 1: decoding does without the extent. NULL where there are no banks */
     bool predicts;              /* a predictor names those neurons */
+    bool masks;                 /* pi2_forward_shape.masks */
     bool foretells;             /* one names those that the next layer will probably want */
     uint32_t code_rows;         /* pi2_forward_shape.code_rows */
     bool neurons_always;        /* of experts too where reading them whole is likely to be faster */

@@ -317,7 +317,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
         .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
         .neurons_always = pi2_run_plan_is_always(run),
-        .predicts = run->plan.approximates, .foretells = run->plan.foretells,
+        .predicts = run->plan.approximates, .masks = options->predicts_prompts, .foretells = run->plan.foretells,
         .code_rows = most_code_rows(&run->plan.predictor),
         .session_bytes = costs->session_bytes, .session_bytes_per_token = costs->session_bytes_per_token,
         .each_session_bytes = costs->each_session_bytes,

@@ -146,6 +146,7 @@ static void gate_foretells_without_a_predictor(void **state) {
             pi2_session_run_compare(&want, &got, 10 * a + i);
             pi2_session_run_free(&got);
             assert_true(counters.neuron_uses > 0 && counters.neurons_foretold_used <= counters.neurons_foretold);
+            if (strcmp(variations[i].look_ahead, "on") == 0) assert_true(counters.predict_ns > 0);
             used += counters.neurons_foretold_used;
         }
         assert_true(a == 0 || used > 0 || IS_SLOW);

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "planner/memory_plan.h"
 #include "powerinfer2/model_file.h"
 #include "support/emulator.h"
 #include "support/sanitizer.h"
@@ -227,17 +228,16 @@ static float *logits_of(const variation *v, size_t step, size_t *count_out) {
     return logits;
 }
 
-/* A whole text at once, in parts, and token by token: the first four are exact, all others are not. */
-static void prompts_are_approximate_where_that_is_asked_for(void **state) {
-    (void)state;
+/* A whole text at once, in parts, and token by token: the first four are exact, all others are not. More than
+ * PI2_NEURON_TOKENS at once compute all neurons, and take those that are not named for 0. */
+static void check_prompts(const char *sparsity) {
     static const size_t steps[] = { 1, 3, 5, PROMPT };
-    pi2_tiny_model_options options = model_of("silu");
     size_t vocabulary;
-    write_model(&options, PI2_LAYOUT_BUNDLE);
     const variation dense = { .plain = true, .more_bytes = PLENTY, .threads = 1, .batch = 16, .logits = 16 };
     float *exact = logits_of(&dense, PROMPT, &vocabulary), *first = NULL;
+    assert_true(PROMPT - PI2_EXACT_POSITIONS > PI2_NEURON_TOKENS);
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        const variation v = { .sparsity = "0.4", .more_bytes = PLENTY, .threads = 2, .batch = 16, .logits = 16,
+        const variation v = { .sparsity = sparsity, .more_bytes = PLENTY, .threads = 2, .batch = 16, .logits = 16,
                               .prompts = true };
         float *got = logits_of(&v, steps[i], &vocabulary);
         const size_t all = PROMPT * vocabulary * sizeof(float), row = vocabulary * sizeof(float);
@@ -254,6 +254,18 @@ static void prompts_are_approximate_where_that_is_asked_for(void **state) {
     }
     free(first);
     free(exact);
+}
+
+static void prompts_are_approximate_where_that_is_asked_for(void **state) {
+    (void)state;
+    pi2_tiny_model_options options = model_of("silu");
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    check_prompts("0.4");
+    options = model_of("drelu");
+    options.feed_forward_biases = true;
+    options.down_type = PI2_F32;
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    check_prompts("auto");
 }
 
 /* More is left out, and less is read and used. */
