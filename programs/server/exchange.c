@@ -83,6 +83,10 @@ enum MHD_Result pi2_exchange_send(pi2_exchange *exchange, unsigned status, struc
     if (status == MHD_HTTP_SERVICE_UNAVAILABLE) (void)MHD_add_response_header(response, "Retry-After", "1");
     /* OpenAI's and Anthropic's clients ask twice more of their own accord, and the same would take as long again. */
     if (status == MHD_HTTP_GATEWAY_TIMEOUT) (void)MHD_add_response_header(response, "X-Should-Retry", "false");
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED && exchange->other_route) {
+        const bool is_read = strcmp(exchange->other_route->method, "GET") == 0;
+        (void)MHD_add_response_header(response, "Allow", is_read ? "GET, HEAD, OPTIONS" : "POST, OPTIONS");
+    }
     if (status == MHD_HTTP_UNAUTHORIZED) (void)MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     const enum MHD_Result result = MHD_queue_response(exchange->connection, status, response);
@@ -121,7 +125,8 @@ enum MHD_Result pi2_exchange_error(pi2_exchange *exchange, unsigned status, cons
     va_start(arguments, format);
     (void)vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    const pi2_api_form form = exchange->route ? exchange->route->form : PI2_API_OPENAI;
+    const pi2_route *route = exchange->route ? exchange->route : exchange->other_route;
+    const pi2_api_form form = route ? route->form : pi2_route_form_of(exchange->path);
     return pi2_exchange_json(exchange, status, pi2_error_json(form, status, type, text));
 }
 

@@ -32,7 +32,10 @@ typedef struct pi2_route {
     pi2_route_needs needs;
     enum MHD_Result (*handle)(pi2_exchange *exchange);
 } pi2_route;
-const pi2_route *pi2_route_find(const char *method, const char *path, bool *path_is_known_out);
+/** NULL: there is none; then *other_out is the path's route with another method, if it has one. */
+const pi2_route *pi2_route_find(const char *method, const char *path, const pi2_route **other_out);
+/** Whose client asks for a path at which nothing is. */
+pi2_api_form pi2_route_form_of(const char *path);
 
 struct pi2_server {
     const pi2_server_settings *settings;
@@ -57,7 +60,7 @@ struct pi2_server {
 struct pi2_exchange {
     struct pi2_server *server;
     struct MHD_Connection *connection;
-    const pi2_route *route;
+    const pi2_route *route, *other_route; /* the other: of the same path, where the method has none */
     const char *path;
     char *body;                /* malloc'd, with a NUL behind it */
     size_t body_length, body_reserved;

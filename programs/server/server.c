@@ -108,8 +108,7 @@ static void refuse(pi2_exchange *exchange, unsigned status, const char *type, co
 }
 
 static void check_request(pi2_exchange *exchange, const char *method, const char *path) {
-    bool path_is_known = false;
-    exchange->route = pi2_route_find(method, path, &path_is_known);
+    exchange->route = pi2_route_find(method, path, &exchange->other_route);
     const char *refused = refuse_page(exchange);
     if (refused) refuse(exchange, MHD_HTTP_FORBIDDEN, "permission_error", refused);
     if (strcmp(method, "OPTIONS") == 0) return;
@@ -119,7 +118,7 @@ static void check_request(pi2_exchange *exchange, const char *method, const char
                    "this server wants a key, and the request has none or another");
         }
     }
-    if (!exchange->route && path_is_known) {
+    if (!exchange->route && exchange->other_route) {
         refuse(exchange, MHD_HTTP_METHOD_NOT_ALLOWED, "invalid_request_error", "this path has other methods");
     } else if (!exchange->route) {
         refuse(exchange, MHD_HTTP_NOT_FOUND, "not_found_error", "nothing is at this path");

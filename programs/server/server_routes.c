@@ -13,14 +13,21 @@ static const pi2_route routes[] = {
 };
 enum { ROUTES = sizeof routes / sizeof routes[0] };
 
-const pi2_route *pi2_route_find(const char *method, const char *path, bool *path_is_known_out) {
+const pi2_route *pi2_route_find(const char *method, const char *path, const pi2_route **other_out) {
     for (size_t i = 0; i < ROUTES; i++) {
-        if (strcmp(routes[i].path, path) != 0) continue;
-        *path_is_known_out = true;
+        const size_t length = strlen(routes[i].path);
+        const bool is_folder = length > 1 && routes[i].path[length - 1] == '/'; /* the rest is the route's own */
+        if (is_folder ? strncmp(routes[i].path, path, length) != 0 : strcmp(routes[i].path, path) != 0) continue;
+        *other_out = &routes[i];
         if (strcmp(routes[i].method, method) == 0) return &routes[i];
         if (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0) return &routes[i];
     }
     return NULL;
+}
+
+pi2_api_form pi2_route_form_of(const char *path) {
+    if (strncmp(path, "/api/", 5) == 0) return PI2_API_OLLAMA;
+    return strncmp(path, "/v1/messages", 12) == 0 ? PI2_API_ANTHROPIC : PI2_API_OPENAI;
 }
 
 static const pi2_engine_report *report_of(const pi2_exchange *exchange) {
@@ -89,10 +96,28 @@ static json_t *folder_model_json(const pi2_exchange *exchange, const char *name,
     return model;
 }
 
+static json_t *models_json(const pi2_exchange *exchange) {
+    return exchange->server->holder ? folder_json(exchange, folder_model_json)
+                                    : json_pack("[o]", model_json(exchange, exchange->server->alias, true));
+}
+
 enum MHD_Result pi2_route_models(pi2_exchange *exchange) {
-    json_t *models = exchange->server->holder ? folder_json(exchange, folder_model_json)
-                                              : json_pack("[o]", model_json(exchange, exchange->server->alias, true));
-    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s, s:o}", "object", "list", "data", models));
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:s, s:o}", "object", "list", "data",
+                                                              models_json(exchange)));
+}
+
+enum MHD_Result pi2_route_model(pi2_exchange *exchange) {
+    const char *name = exchange->path + strlen(exchange->route->path);
+    json_t *models = models_json(exchange), *found = NULL;
+    for (size_t i = 0; i < json_array_size(models) && !found; i++) {
+        json_t *model = json_array_get(models, i);
+        const char *id = json_string_value(json_object_get(model, "id"));
+        if (id && strcmp(id, name) == 0) found = json_incref(model);
+    }
+    json_decref(models);
+    if (found) return pi2_exchange_json(exchange, MHD_HTTP_OK, found);
+    return pi2_exchange_error(exchange, MHD_HTTP_NOT_FOUND, "not_found_error",
+                              "there is no model '%.200s' (/v1/models lists those that are there)", name);
 }
 
 enum MHD_Result pi2_route_props(pi2_exchange *exchange) {
@@ -295,6 +320,20 @@ enum MHD_Result pi2_route_ollama_tags(pi2_exchange *exchange) {
     return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:o}", "models", tags));
 }
 
+/** The model in memory; it stays, whatever a request's keep_alive says, so it never expires for a client. */
+enum MHD_Result pi2_route_ollama_ps(pi2_exchange *exchange) {
+    json_t *running = json_array();
+    if (pi2_exchange_sees_model(exchange)) {
+        const pi2_engine_report *report = report_of(exchange);
+        json_t *tag = tag_json(exchange, exchange->server->alias, report->weight_bytes, details(exchange));
+        (void)json_object_set_new(tag, "size_vram", json_integer(0));
+        (void)json_object_set_new(tag, "context_length", json_integer((json_int_t)report->context_tokens));
+        (void)json_object_set_new(tag, "expires_at", json_string("9999-12-31T23:59:59Z"));
+        (void)json_array_append_new(running, tag);
+    }
+    return pi2_exchange_json(exchange, MHD_HTTP_OK, json_pack("{s:o}", "models", running));
+}
+
 enum MHD_Result pi2_route_ollama_show(pi2_exchange *exchange) {
     enum MHD_Result result = MHD_NO;
     bool is_loaded;
@@ -307,6 +346,9 @@ enum MHD_Result pi2_route_ollama_show(pi2_exchange *exchange) {
     json_t *info = json_pack("{s:o, s:I, s:I}", "general.architecture", text_json(report->architecture),
                              "general.parameter_count", (json_int_t)report->parameter_count, "context_length",
                              (json_int_t)report->context_tokens);
+    char key[128]; /* Ollama's clients look for it behind the architecture's name */
+    (void)snprintf(key, sizeof key, "%s.context_length", report->architecture);
+    if (info) (void)json_object_set_new(info, key, json_integer((json_int_t)report->trained_context_tokens));
     json_t *capabilities = json_pack("[s]", "completion");
     if (pi2_engine_has_chat_template(exchange->server->engine)) {
         (void)json_array_append_new(capabilities, json_string("tools"));

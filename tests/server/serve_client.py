@@ -116,6 +116,17 @@ def check_refusals(server):
     server.error(400, "/detokenize", {"tokens": ["a"]}, "token 0")
     server.error(404, "/v1/no-such-route", {}, "nothing is at this path")
     server.error(405, chat, None, "other methods", method="GET")
+    shown = [json.loads(server.ask("GET", "/v1/models/" + name)[2]) for name in ("m.gguf", "other")]
+    check(shown[0].get("id") == "m.gguf" and shown[1]["error"]["code"] == 404, f"one model: {shown}")
+    running = json.loads(server.ask("GET", "/api/ps")[2])["models"]
+    check([model["name"] for model in running] == ["m.gguf"] and "expires_at" in running[0], f"/api/ps: {running}")
+    check(server.post("/api/show", {"model": "m"})["model_info"]["llama.context_length"] > 0, "/api/show: the context")
+    for path, form in (("/api/chat", str), ("/api/nothing", str), ("/v1/messages", dict), ("/v1/messages/batches", dict)):
+        status, headers, data = server.ask("PUT", path)
+        is_known = path in ("/api/chat", "/v1/messages")
+        check(status == (405 if is_known else 404) and headers.get("Allow") == ("POST, OPTIONS" if is_known else None) and
+              isinstance(json.loads(data)["error"], form), f"PUT {path}: {status} {headers} {data}")
+        check(form is str or json.loads(data)["type"] == "error", f"PUT {path}: {data}")
     error = server.error(400, "/v1/completions", {"prompt": [5] * 2048}, "2048 tokens")
     check((error["n_prompt_tokens"], error["n_ctx"], error["type"]) == (2048, 2048, "exceed_context_size_error"),
           f"too long: {error}")

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Goal:   requests that are answered at the same time have the answers of run, whatever shares their passes: in memory and
 #         streamed, with guesses and without, with states that cannot be taken back; none stops another; prompts that are
-#         there are not read again; what the budget has no room for is told; slow, leaving and senseless clients harm none.
-# Method: servers with tiny models, many_clients.py as their clients, and load_clients.py for a moment.
+#         there are not read again; what the budget has no room for is told; slow, leaving and senseless clients harm none,
+#         and mutated requests to any route get a reply in its form.
+# Method: servers with tiny models, many_clients.py as their clients, load_clients.py and fuzz_requests.py for a moment.
 . "$(dirname "$0")/../cli/cli_support.sh"
 command -v python3 >/dev/null || { echo "no python3, which is the client here"; exit 77; }
 
@@ -23,4 +24,6 @@ checks=$((checks + 1))
 python3 "$(dirname "$0")/many_clients.py" "$program" "$folder" || fail "many_clients.py"
 # shellcheck disable=SC2086 # nothing where it is empty
 python3 "$(dirname "$0")/load_clients.py" "$program" "$folder" 1.5 12 $sanitized || fail "load_clients.py"
+# shellcheck disable=SC2086
+python3 "$(dirname "$0")/fuzz_requests.py" "$program" "$folder" 600 4 $sanitized || fail "fuzz_requests.py"
 finish
