@@ -50,20 +50,45 @@ static bool read_chat(pi2_reply *reply, const json_t *body, pi2_request_fault *f
            take_conversation(reply, body, pi2_conversation_from_openai, fault);
 }
 
-/** An array of texts alone is one of prompts for every client, however llama.cpp joins texts and ids. */
+/** An array of texts, or of arrays, alone is one of prompts for every client, however llama.cpp joins texts and ids. */
+static size_t count_prompts(const json_t *prompt) {
+    size_t texts = 0;
+    for (size_t i = 0; i < json_array_size(prompt); i++) texts += !json_is_integer(json_array_get(prompt, i));
+    return texts > 1 && texts == json_array_size(prompt) ? texts : 1;
+}
+
+/** Each of several prompts becomes that of its choices, of which there are `answers`. */
+static bool take_prompts(pi2_reply *reply, const json_t *prompts, pi2_request_fault *fault) {
+    const uint32_t answers = reply->answers_per_prompt;
+    uint64_t room = pi2_prompt_room(reply->exchange); /* of all together: memory is planned for it once */
+    for (pi2_reply *choice = reply; choice; choice = choice->next) {
+        if (choice->index % answers) continue;
+        int32_t *tokens = NULL;
+        size_t count = 0;
+        if (!pi2_prompt_of_value(reply->exchange, json_array_get(prompts, choice->index / answers), true, true, &room,
+                                 &tokens, &count, fault) ||
+            !pi2_reply_take_prompt(choice, tokens, count, fault)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool take_plain_prompt(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
     const json_t *prompt = json_object_get(body, "prompt"), *first = json_array_get(prompt, 0);
     int32_t *tokens = NULL;
-    size_t count = 0, texts = 0;
-    for (size_t i = 0; i < json_array_size(prompt); i++) texts += !json_is_integer(json_array_get(prompt, i));
-    if (texts > 1 && texts == json_array_size(prompt)) {
-        return pi2_fault(fault, "'prompt' holds %zu prompts: one a request is answered here", texts);
+    size_t count = 0;
+    const size_t prompts = count_prompts(prompt);
+    if (prompts > 1 && !reply->dialect->has_prompts) {
+        return pi2_fault(fault, "'prompt' holds %zu prompts: one a request is answered here", prompts);
     }
+    if (prompts > 1) return take_prompts(reply, prompt, fault);
     if (!json_is_string(prompt) && !json_is_array(prompt)) {
         return pi2_fault(fault, "'prompt' must be a text, or an array of texts and token ids");
     }
     if (json_array_size(prompt) == 1 && json_is_array(first)) prompt = first;
-    return pi2_prompt_of_value(reply->exchange, prompt, true, true, &tokens, &count, fault) &&
+    uint64_t room = pi2_prompt_room(reply->exchange);
+    return pi2_prompt_of_value(reply->exchange, prompt, true, true, &room, &tokens, &count, fault) &&
            pi2_reply_take_prompt(reply, tokens, count, fault);
 }
 
@@ -148,10 +173,17 @@ typedef bool reply_reader(pi2_reply *reply, const json_t *body, pi2_request_faul
 static bool take_choices(pi2_reply *reply, const json_t *body, pi2_request_fault *fault) {
     const pi2_server_settings *settings = reply->exchange->server->settings;
     const size_t room = settings->parallel + settings->queue_most;
+    const size_t prompts = reply->dialect->has_prompts ? count_prompts(json_object_get(body, "prompt")) : 1;
     uint32_t count, most = 1;
     if (reply->dialect->has_choices) most = room < PI2_REPLY_MOST_CHOICES ? (uint32_t)room : PI2_REPLY_MOST_CHOICES;
-    return pi2_field_choices(body, most, &count, fault) &&
-           (pi2_reply_add_choices(reply, count) || pi2_fault(fault, "no memory for %u answers", (unsigned)count));
+    if (!pi2_field_choices(body, most, &count, fault)) return false;
+    if (prompts > most / count) {
+        return pi2_fault(fault, "%zu prompts with %u answers each are asked for, a request gets at most %u answers",
+                         prompts, (unsigned)count, (unsigned)most);
+    }
+    reply->answers_per_prompt = count;
+    return pi2_reply_add_choices(reply, (uint32_t)prompts * count) ||
+           pi2_fault(fault, "no memory for %zu answers", prompts * count);
 }
 
 /** Reads a request with the functions that use planned memory under the mutex, then lets the job be computed. */

@@ -44,12 +44,14 @@ bool pi2_reply_add_choices(pi2_reply *reply, uint32_t count) {
 
 void pi2_reply_share_job(pi2_reply *reply) {
     const pi2_job *job = &reply->job;
+    const pi2_reply *asked = reply; /* whose prompt it is */
     for (pi2_reply *choice = reply->next; choice; choice = choice->next) {
+        if (choice->prompt) asked = choice;
         choice->streams = reply->streams;
         choice->job.sampling = job->sampling;
-        choice->job.sampling.seed = pi2_job_seed(job->sampling.seed, choice->index);
-        choice->job.prompt = job->prompt;
-        choice->job.prompt_count = job->prompt_count;
+        choice->job.sampling.seed = pi2_job_seed(job->sampling.seed, choice->index - asked->index);
+        choice->job.prompt = asked->job.prompt;
+        choice->job.prompt_count = asked->job.prompt_count;
         choice->job.limit = job->limit;
         choice->job.most_ms = job->most_ms;
         choice->job.print_special = job->print_special;
@@ -113,10 +115,13 @@ bool pi2_reply_bound_chances(const pi2_reply *reply, pi2_request_fault *fault) {
     const pi2_job *job = &reply->job;
     if (!job->wants_chances || reply->streams || reply->is_empty) return true;
     const uint64_t most = 2 * (uint64_t)reply->exchange->server->settings->body_bytes;
-    uint64_t tokens = pi2_engine_get_report(reply->exchange->server->engine)->context_tokens - job->prompt_count;
+    const uint64_t context = pi2_engine_get_report(reply->exchange->server->engine)->context_tokens;
+    uint64_t choices = 0, shortest = job->prompt_count;
+    for (const pi2_reply *choice = reply; choice; choice = choice->next, choices++) {
+        if (choice->prompt && choice->job.prompt_count < shortest) shortest = choice->job.prompt_count;
+    }
+    uint64_t tokens = context - shortest;
     if (job->limit >= 0 && (uint64_t)job->limit < tokens) tokens = (uint64_t)job->limit;
-    uint64_t choices = 0;
-    for (const pi2_reply *choice = reply; choice; choice = choice->next) choices++;
     const uint64_t bytes = choices * tokens * (1 + job->top_count) * CHANCE_BYTES;
     return bytes <= most ||
            pi2_fault(fault, "the chances of %llu tokens would take up to %llu bytes of memory, %llu are allowed: ask "
@@ -180,13 +185,15 @@ bool pi2_reply_all_ended(const pi2_reply *reply) {
 }
 
 json_t *pi2_reply_usage(const pi2_reply *reply) {
-    const json_int_t prompt = (json_int_t)reply->job.prompt_count;
-    json_int_t answer = 0;
+    json_int_t answer = 0, prompt = 0, cached = 0;
     for (const pi2_reply *choice = pi2_reply_first(reply); choice; choice = choice->next) {
         answer += (json_int_t)choice->job.tokens.length;
+        if (!choice->prompt) continue; /* counted with the first of its choices */
+        prompt += (json_int_t)choice->job.prompt_count;
+        cached += (json_int_t)choice->job.cached_count;
     }
     return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens", answer, "total_tokens",
-                     prompt + answer, "prompt_tokens_details", "cached_tokens", (json_int_t)reply->job.cached_count);
+                     prompt + answer, "prompt_tokens_details", "cached_tokens", cached);
 }
 
 json_t *pi2_token_text_json(const pi2_reply *reply, int32_t token, json_t **bytes_out) {

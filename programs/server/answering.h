@@ -27,6 +27,7 @@ typedef struct pi2_dialect {
     /** The whole answer, of content, reasoning and tool_calls; NULL: no memory. */
     json_t *(*whole)(pi2_reply *reply);
     bool has_choices; /* a request may ask for several answers ("n"): begin, part and end are called for each */
+    bool has_prompts; /* and to several prompts: the answers to the first come first */
 } pi2_dialect;
 
 extern const pi2_dialect pi2_dialect_chat, pi2_dialect_completion, pi2_dialect_llama, pi2_dialect_messages,
@@ -36,11 +37,12 @@ struct pi2_reply {
     pi2_exchange *exchange;
     const pi2_dialect *dialect;
     pi2_job job;
-    int32_t *prompt; /* the job's, and those of further choices */
+    int32_t *prompt; /* the job's, and those of further choices up to the next one that has a prompt of its own */
     /* Several answers to one request are replies in a list, of which the exchange has the first; what is sent goes out
      * through that one. */
     pi2_reply *first, *next; /* first NULL: itself */
     uint32_t index;          /* in the list */
+    uint32_t answers_per_prompt; /* of the first one */
     bool is_submitted, streams, has_begun, has_ended;
     bool includes_usage, tells_progress;
     bool is_empty; /* nothing is asked: the answer has no text, and nothing is computed */

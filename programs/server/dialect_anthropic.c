@@ -120,4 +120,4 @@ static json_t *messages_whole(pi2_reply *reply) {
 
 const pi2_dialect pi2_dialect_messages = {
     "text/event-stream; charset=utf-8", "event: ping\ndata: {\"type\":\"ping\"}\n\n", messages_begin, messages_part,
-    messages_end, messages_fail, NULL, messages_whole, false};
+    messages_end, messages_fail, NULL, messages_whole, false, false};

@@ -96,6 +96,6 @@ static bool ollama_fail(pi2_reply *reply, const char *text) {
 
 static const char stream_type[] = "application/x-ndjson";
 const pi2_dialect pi2_dialect_ollama_chat = {stream_type, NULL,        NULL, chat_part,
-                                             chat_end,    ollama_fail, NULL, chat_whole, false};
+                                             chat_end,    ollama_fail, NULL, chat_whole, false, false};
 const pi2_dialect pi2_dialect_ollama_generate = {stream_type,  NULL,        NULL, generate_part,
-                                                 generate_end, ollama_fail, NULL, generate_whole, false};
+                                                 generate_end, ollama_fail, NULL, generate_whole, false, false};

@@ -175,7 +175,7 @@ static json_t *chat_whole(pi2_reply *reply) {
 }
 
 const pi2_dialect pi2_dialect_chat = {stream_type, ping,        chat_begin,    chat_part,
-                                      chat_end,    openai_fail, chat_progress, chat_whole, true};
+                                      chat_end,    openai_fail, chat_progress, chat_whole, true, false};
 
 /* ---- plain completions ---- */
 
@@ -207,7 +207,7 @@ static json_t *plain_whole(pi2_reply *reply) {
 }
 
 const pi2_dialect pi2_dialect_completion = {stream_type, ping,        NULL, plain_part,
-                                            plain_end,   openai_fail, NULL, plain_whole, true};
+                                            plain_end,   openai_fail, NULL, plain_whole, true, true};
 
 /* ---- llama.cpp's own /completion ---- */
 
@@ -251,4 +251,4 @@ static json_t *llama_whole(pi2_reply *reply) {
 }
 
 const pi2_dialect pi2_dialect_llama = {stream_type, ping,        NULL,           llama_part,
-                                       llama_end,   openai_fail, llama_progress, llama_whole, false};
+                                       llama_end,   openai_fail, llama_progress, llama_whole, false, false};

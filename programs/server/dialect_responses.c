@@ -191,4 +191,4 @@ static json_t *responses_whole(pi2_reply *reply) {
 
 const pi2_dialect pi2_dialect_responses = {
     "text/event-stream; charset=utf-8", ": ping\n\n", responses_begin, responses_part, responses_end, responses_fail,
-    NULL, responses_whole, false};
+    NULL, responses_whole, false, false};

@@ -54,10 +54,9 @@ static bool take_room(const pi2_exchange *exchange, size_t bytes, uint64_t *room
         *room -= bytes;
         return true;
     }
-    const uint32_t context = pi2_engine_get_report(exchange->server->engine)->context_tokens;
     (void)pi2_fault(fault, "the text has more than %llu bytes, which the context of %u tokens does not hold: shorten "
-                    "it, or start the server with a longer context (-c)",
-                    TEXT_BYTES + (unsigned long long)context * TEXT_BYTES_PER_TOKEN, context);
+                    "it, or start the server with a longer context (-c)", (unsigned long long)pi2_prompt_room(exchange),
+                    pi2_engine_get_report(exchange->server->engine)->context_tokens);
     fault->type = "exceed_context_size_error";
     return false;
 }
@@ -89,16 +88,19 @@ static bool add_element(pi2_exchange *exchange, const json_t *element, bool add_
     return is_added;
 }
 
+uint64_t pi2_prompt_room(const pi2_exchange *exchange) {
+    const uint32_t context = pi2_engine_get_report(exchange->server->engine)->context_tokens;
+    return TEXT_BYTES + (uint64_t)context * TEXT_BYTES_PER_TOKEN;
+}
+
 bool pi2_prompt_of_value(pi2_exchange *exchange, const json_t *value, bool add_special, bool parse_special,
-                         int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault) {
+                         uint64_t *room, int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault) {
     pi2_cli_tokens tokens = {0};
     const size_t count = json_is_array(value) ? json_array_size(value) : 1;
-    uint64_t room = TEXT_BYTES + (uint64_t)pi2_engine_get_report(exchange->server->engine)->context_tokens *
-                                     TEXT_BYTES_PER_TOKEN;
     bool is_good = true;
     for (size_t i = 0; is_good && i < count; i++) {
         const json_t *element = json_is_array(value) ? json_array_get(value, i) : value;
-        is_good = add_element(exchange, element, add_special && i == 0, parse_special, &room, &tokens, fault);
+        is_good = add_element(exchange, element, add_special && i == 0, parse_special, room, &tokens, fault);
     }
     if (is_good) {
         *tokens_out = tokens.data;

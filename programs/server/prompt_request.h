@@ -12,8 +12,10 @@ char *pi2_prompt_variables(const pi2_exchange *exchange, const json_t *variables
  *  are wanted. */
 bool pi2_prompt_of_conversation(pi2_exchange *exchange, const pi2_conversation_json *conversation, char **text_out,
                                 size_t *length_out, int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault);
-/** Of a text, or an array of texts and token ids; the text bounded as a conversation's. */
+/** Bytes that the texts of one request may have: as a conversation's. */
+uint64_t pi2_prompt_room(const pi2_exchange *exchange);
+/** Of a text, or an array of texts and token ids, whose texts' bytes are taken from the room. */
 bool pi2_prompt_of_value(pi2_exchange *exchange, const json_t *value, bool add_special, bool parse_special,
-                         int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault);
+                         uint64_t *room, int32_t **tokens_out, size_t *count_out, pi2_request_fault *fault);
 
 #endif

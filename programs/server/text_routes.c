@@ -56,13 +56,14 @@ static json_t *token_json(const pi2_exchange *exchange, int32_t token, bool with
 
 static json_t *tokenize(pi2_exchange *exchange, const json_t *body, pi2_request_fault *fault) {
     bool add_special = false, parse_special = true, with_pieces = false;
+    uint64_t room = pi2_prompt_room(exchange);
     int32_t *tokens = NULL;
     size_t count = 0;
     if (!pi2_field_flag(body, "add_special", &add_special, fault) ||
         !pi2_field_flag(body, "parse_special", &parse_special, fault) ||
         !pi2_field_flag(body, "with_pieces", &with_pieces, fault) ||
-        !pi2_prompt_of_value(exchange, json_object_get(body, "content"), add_special, parse_special, &tokens, &count,
-                             fault)) {
+        !pi2_prompt_of_value(exchange, json_object_get(body, "content"), add_special, parse_special, &room, &tokens,
+                             &count, fault)) {
         return NULL;
     }
     json_t *array = json_array();
@@ -76,6 +77,7 @@ static json_t *tokenize(pi2_exchange *exchange, const json_t *body, pi2_request_
 
 static json_t *detokenize(pi2_exchange *exchange, const json_t *body, pi2_request_fault *fault) {
     const json_t *array = json_object_get(body, "tokens");
+    uint64_t room = pi2_prompt_room(exchange);
     int32_t *tokens = NULL;
     size_t count = 0, length = 0;
     char *text = NULL;
@@ -83,7 +85,9 @@ static json_t *detokenize(pi2_exchange *exchange, const json_t *body, pi2_reques
         if (!json_is_integer(json_array_get(array, i))) (void)pi2_fault(fault, "token %zu must be a whole number", i);
     }
     if (!json_is_array(array)) (void)pi2_fault(fault, "'tokens' must be an array");
-    if (fault->status || !pi2_prompt_of_value(exchange, array, false, false, &tokens, &count, fault)) return NULL;
+    if (fault->status || !pi2_prompt_of_value(exchange, array, false, false, &room, &tokens, &count, fault)) {
+        return NULL;
+    }
     pi2_status status = PI2_OK;
     size_t sum = 0;
     for (size_t i = 0; status == PI2_OK && i < count && !fault->status; i++) { /* what the text will take, before it */

@@ -158,6 +158,23 @@ def check_choices(server):
         check(text == wanted[index]["message"]["content"], f"streamed choice {index} of a chat: {text!r}")
 
 
+def check_prompts(server):
+    """Several prompts in one request have each the answers that they get by themselves, whole and streamed."""
+    prompts, body = ["a", "Tell me more of it.", [5, 6, 7], ["b ", 9]], {"temperature": 1.5, "seed": 5, "max_tokens": 11}
+    ones = [server.post("/v1/completions", dict(body, prompt=p, n=2)) for p in prompts]
+    wanted = [choice["text"] for one in ones for choice in one["choices"]]
+    asked = dict(body, prompt=prompts, n=2)
+    whole = server.post("/v1/completions", asked)
+    check([(c["index"], c["text"]) for c in whole["choices"]] == list(enumerate(wanted)), f"prompts: {whole['choices']}")
+    for name in ("prompt_tokens", "completion_tokens"):
+        check(whole["usage"][name] == sum(one["usage"][name] for one in ones), f"{name} of prompts: {whole['usage']}")
+    got = [""] * len(wanted)
+    for chunk in server.events("/v1/completions", asked)[:-1]:
+        for choice in chunk["choices"]:
+            got[choice["index"]] += choice["text"]
+    check(got == wanted, f"streamed prompts: {got}, not {wanted}")
+
+
 def check_full_context(server):
     """One that fills its context ends by that, and no other with it; forms of answers are each one's own."""
     wait_for_idle(server)
@@ -182,6 +199,7 @@ def serve_many():
         check_leaving(server)
         check_shared_prompts(server)
         check_choices(server)
+        check_prompts(server)
         check_full_context(server)
         open_at_the_end = [server.open_stream(1900, n=2) for _ in range(SLOTS)]
     for stream in open_at_the_end:
