@@ -28,8 +28,12 @@ extern "C" {
 
 typedef struct pi2_engine pi2_engine;
 
-/** Numeric type of the key-value cache. */
-typedef enum pi2_cache_type { PI2_CACHE_F16, PI2_CACHE_Q8_0 } pi2_cache_type;
+/** Numeric type of the key-value cache: halves, which are what is called exact here; blocks of 8 bits; floats, which
+ *  round nothing and take twice the memory. */
+typedef enum pi2_cache_type { PI2_CACHE_F16, PI2_CACHE_Q8_0, PI2_CACHE_F32 } pi2_cache_type;
+
+/** Name of a type of cache: "f16", "q8_0", "f32"; NULL past the last. Threads: any. */
+const char *pi2_cache_type_name(size_t type);
 
 /** Tokens at the beginning of a text that are always computed with all neurons: what comes after leans on them. */
 enum { PI2_EXACT_POSITIONS = 4 };

@@ -39,7 +39,7 @@ static void add_model(json_t *object, const pi2_engine_options *options, const p
     char type[160];
     (void)snprintf(type, sizeof type, "%s %.2fM %s", report->architecture, (double)report->parameter_count / 1e6,
                    report->weight_types);
-    const char *cache = options->cache_type == PI2_CACHE_Q8_0 ? "q8_0" : "f16";
+    const char *cache = pi2_cache_type_name(options->cache_type);
     json_object_set_new(object, "build_commit", text(PI2_VERSION));
     json_object_set_new(object, "cpu_info", text(report->cpu_name));
     json_object_set_new(object, "backends", text("CPU"));

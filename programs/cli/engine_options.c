@@ -69,7 +69,8 @@ static const pi2_cli_option model_options[] = {
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,
      "Records which experts are used, or which single neurons of a model without them, for cache-replay.", NULL, 0, 0},
     {"-ctk, --cache-type-k", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_k), "f16",
-     "Type of the cached keys. Keys and values must have one type.", "LLAMA_ARG_CACHE_TYPE_K", 0, 0},
+     "Type of the cached keys: halves, 8 bits in half the room, or floats, unrounded in twice the room. Keys and "
+     "values must have one type.", "LLAMA_ARG_CACHE_TYPE_K", 0, 0},
     {"-ctv, --cache-type-v", PI2_CLI_CACHE_TYPES, PI2_CLI_CHOICE, MODEL(cache_type_v), "f16",
      "Type of the cached values.", "LLAMA_ARG_CACHE_TYPE_V", 0, 0},
     {"-q, --quiet, --log-disable", NULL, PI2_CLI_FLAG, MODEL(quiet), NULL,
@@ -169,6 +170,12 @@ static int find_model(const pi2_cli_model_settings *settings, const char **path_
     return pi2_cli_find_download(&download, path_out);
 }
 
+pi2_cache_type pi2_cli_cache_type(const char *word) {
+    size_t type = 0;
+    while (strcmp(pi2_cache_type_name(type), word) != 0) type++;
+    return (pi2_cache_type)type;
+}
+
 int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
                          pi2_engine_options *options) {
     pi2_engine_options_init(options);
@@ -191,7 +198,7 @@ int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_s
     options->neuron_cache = settings->neuron_cache;
     options->record_trace = settings->record_trace;
     options->hot_share = settings->hot_share;
-    options->cache_type = strcmp(settings->cache_type_k, "q8_0") == 0 ? PI2_CACHE_Q8_0 : PI2_CACHE_F16;
+    options->cache_type = pi2_cli_cache_type(settings->cache_type_k);
     options->allow_prepare = !settings->no_prepare;
     options->keep_memory = settings->keep_memory;
     options->callbacks = pi2_cli_callbacks();

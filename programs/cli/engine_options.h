@@ -9,7 +9,7 @@
 #define PI2_CLI_READ_METHODS "auto|io_uring|pread"
 #define PI2_CLI_CACHE_POLICIES "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep|mix|heat"
 #define PI2_CLI_NEURON_CACHES "auto|mix|heat|lru|off"
-#define PI2_CLI_CACHE_TYPES "f16|q8_0"
+#define PI2_CLI_CACHE_TYPES "f16|q8_0|f32"
 /** The names of ffn_activations.inc, separated by '|'. */
 extern const char pi2_cli_activation_words[];
 #define PI2_CLI_FFN_ACTIVATIONS (pi2_cli_activation_words + 1) /* without the first '|' */
@@ -43,6 +43,8 @@ pi2_cli_section pi2_cli_no_effect_section(void);
  *  where it was asked for. size: NULL: none. Returns PI2_CLI_GO_ON, or the exit code after an error line. */
 int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_size_settings *size,
                          pi2_engine_options *options);
+/** The type of cache by a word of PI2_CLI_CACHE_TYPES, which it must be. */
+pi2_cache_type pi2_cli_cache_type(const char *word);
 void pi2_cli_fill_trace_options(const pi2_cli_trace_settings *settings, pi2_engine_options *options);
 
 #endif

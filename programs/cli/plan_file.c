@@ -41,7 +41,7 @@ static json_t *parameters_json(const pi2_engine_report *report, const pi2_engine
     json_object_set_new(object, "batch_tokens", integer(report->batch_tokens));
     json_object_set_new(object, "threads", integer(report->thread_count));
     json_object_set_new(object, "read_method", text(options->read_method));
-    json_object_set_new(object, "cache_type", text(options->cache_type == PI2_CACHE_Q8_0 ? "q8_0" : "f16"));
+    json_object_set_new(object, "cache_type", text(pi2_cache_type_name(options->cache_type)));
     json_object_set_new(object, "cache_policy", text(options->cache_policy));
     json_object_set_new(object, "sparsity", text(options->sparsity));
     json_object_set_new(object, "ffn_activation",
@@ -234,7 +234,7 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (strcmp(options->read_method, "auto") == 0) options->read_method = method;
     if (strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
     if (strcmp(sparsity, "exact") != 0) options->sparsity = sparsity;
-    if (strcmp(type, "q8_0") == 0) options->cache_type = PI2_CACHE_Q8_0;
+    if (options->cache_type == PI2_CACHE_F16) options->cache_type = pi2_cli_cache_type(type);
     const json_t *share = json_object_get(json_object_get(plan, "experts"), "hot_share");
     if (share && options->hot_share < 0) options->hot_share = json_number_value(share);
     return PI2_EXIT_OK;

@@ -17,8 +17,8 @@ const char *pi2_cli_plan_statistics(const json_t *plan);
 /**
  * Reads a plan file and fills those of the options that are 0 with its parameters: memory, context,
  * batch and threads; the read method and the cache policy where they are "auto"; the cache type
- * q8_0; sparsity "off"; and the share of hot experts where it is negative. Refuses, by line or field, what is no
- * plan, or has numbers or words that no run takes, or is of another version or machine; the options
+ * where it is f16; sparsity "off"; and the share of hot experts where it is negative. Refuses, by line or field, what
+ * is no plan, or has numbers or words that no run takes, or is of another version or machine; the options
  * are then as they were. *plan_out keeps the object, in which their texts lie, for
  * pi2_cli_plan_check_model(): json_decref() it after the options' use.
  * Returns PI2_EXIT_OK, or the exit code after an error line.

@@ -111,7 +111,7 @@ class _Options:
             if kind.kind == "pointer":
                 self._set_text(name, value)
             elif kind.kind == "enum":
-                words = {"f16": lib.PI2_CACHE_F16, "q8_0": lib.PI2_CACHE_Q8_0}
+                words = {"f16": lib.PI2_CACHE_F16, "q8_0": lib.PI2_CACHE_Q8_0, "f32": lib.PI2_CACHE_F32}
                 if value not in words:
                     raise InvalidArgument(f"{name}: '{value}' is none of {', '.join(words)}")
                 setattr(self.struct, name, words[value])

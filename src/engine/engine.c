@@ -19,6 +19,11 @@
 #include "predictor/predictor_file.h"
 #include "storage/reader.h"
 
+const char *pi2_cache_type_name(size_t type) {
+    static const char *const names[] = { "f16", "q8_0", "f32" };
+    return type < sizeof names / sizeof names[0] ? names[type] : NULL;
+}
+
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
                                      .cache_policy = "auto", .look_ahead = "auto", .hot_share = -1,

@@ -43,12 +43,14 @@ static uint64_t hash_predictor(const pi2_predictor *predictor) {
 
 void pi2_run_describe_arithmetic(pi2_planned_run *run) {
     const pi2_predictor *predictor = &run->plan.predictor;
-    const bool has_small_cache = run->options.cache_type == PI2_CACHE_Q8_0;
+    const char *type = pi2_cache_type_name(run->options.cache_type);
+    char cache[32] = "";
     char *text = run->texts.arithmetic;
     const size_t capacity = sizeof run->texts.arithmetic;
-    size_t length = (size_t)snprintf(text, capacity, "%s", has_small_cache ? "cache q8_0" : "exact");
+    if (run->options.cache_type != PI2_CACHE_F16) (void)snprintf(cache, sizeof cache, "cache %s", type);
+    size_t length = (size_t)snprintf(text, capacity, "%s", cache[0] ? cache : "exact");
     if (!run->plan.approximates) return;
-    length = (size_t)snprintf(text, capacity, "%s", has_small_cache ? "cache q8_0, " : "");
+    length = (size_t)snprintf(text, capacity, "%s%s", cache, cache[0] ? ", " : "");
     if (run->plan.left_out < 0) length += (size_t)snprintf(text + length, capacity - length, "sparsity auto");
     else length += (size_t)snprintf(text + length, capacity - length, "sparsity %.9g", run->plan.left_out);
     if (predictor->kind) {

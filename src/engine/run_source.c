@@ -40,7 +40,7 @@ static pi2_status check_options(const pi2_engine_options *options) {
     if (options->hot_share > 0.75) {
         return pi2_fail(PI2_ERR_INVALID, "hot experts can have 0 to 0.75 of the cache, not %g", options->hot_share);
     }
-    if (options->cache_type != PI2_CACHE_F16 && options->cache_type != PI2_CACHE_Q8_0) {
+    if (!pi2_cache_type_name(options->cache_type)) {
         return pi2_fail(PI2_ERR_INVALID, "unknown type of key-value cache");
     }
     return pi2_engine_check_outputs(options);

@@ -291,6 +291,10 @@ uint64_t pi2_run_plan_claim_bytes(const pi2_run_plan *plan) {
     return all > plan->held_bytes ? all - plan->held_bytes : 0;
 }
 
+static pi2_kv_type kv_type_of(pi2_cache_type type) {
+    return type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : type == PI2_CACHE_F32 ? PI2_KV_F32 : PI2_KV_F16;
+}
+
 static uint32_t most_code_rows(const pi2_predictor *predictor) {
     uint32_t most = 0;
     for (uint32_t i = 0; i < predictor->layer_count; i++) {
@@ -313,7 +317,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .draft_tokens = costs->draft_tokens, .may_lend = !options->keep_memory,
         .thread_count = run->plan.thread_count, .threads_are_chosen = options->thread_count == 0,
         .page_bytes = pi2_page_bytes(),
-        .cache_type = options->cache_type == PI2_CACHE_Q8_0 ? PI2_KV_Q8_0 : PI2_KV_F16,
+        .cache_type = kv_type_of(options->cache_type),
         .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
         .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
         .neurons_always = pi2_run_plan_is_always(run),

@@ -143,7 +143,7 @@ refused "'context_tokens' is no whole number within 1 .. 67108864" 's/"context_t
 refused "'memory_bytes' is no whole number" 's/"memory_bytes": .*,/"memory_bytes": 0,/'
 refused "'memory_bytes' is no whole number" 's/"memory_bytes": .*,/"memory_bytes": 4e9,/'
 refused "'read_method' is none of auto|io_uring|pread" 's/"read_method": "/&x/'
-refused "'cache_type' is none of f16|q8_0" 's/"cache_type": "/&x/'
+refused "'cache_type' is none of f16|q8_0|f32" 's/"cache_type": "/&x/'
 refused "'cache_policy' is none of auto|" 's/"cache_policy": "/&x/'
 refused "'sparsity' is none of exact|always|off" 's/"sparsity": "/&x/'
 refused "'sparsity' is missing" 's/"sparsity"/"x"/'

@@ -21,7 +21,8 @@ typedef struct shape {
 static const shape shapes[] = {
     {PI2_KV_F16, 64, 64},  {PI2_KV_F16, 128, 128}, {PI2_KV_F16, 80, 80},  {PI2_KV_F16, 33, 7},
     {PI2_KV_F16, 1, 1},    {PI2_KV_F16, 16, 100},  {PI2_KV_Q8_0, 64, 64}, {PI2_KV_Q8_0, 128, 128},
-    {PI2_KV_Q8_0, 96, 32}, {PI2_KV_Q8_0, 32, 160}};
+    {PI2_KV_Q8_0, 96, 32}, {PI2_KV_Q8_0, 32, 160}, {PI2_KV_F32, 128, 128}, {PI2_KV_F32, 33, 7},
+    {PI2_KV_F32, 80, 100}};
 enum { SHAPE_COUNT = sizeof shapes / sizeof shapes[0] };
 
 typedef struct problem {
@@ -173,7 +174,7 @@ static void test_against_double(void **state) {
             make_scoring(&p, &rng, kind > 1);
             attend(pi2_attention_kernel_sets[0], &p, 1, 0, MAX_QUERIES, p.want);
             /* Halves keep 11 bits, int8 about 8: the error is that of what was stored. */
-            const double bound = p.layout.type == PI2_KV_F16 ? 1e-3 : 8e-3;
+            const double bound = p.layout.type == PI2_KV_F32 ? 1e-6 : p.layout.type == PI2_KV_F16 ? 1e-3 : 8e-3;
             for (size_t i = 0; i < MAX_QUERIES; i++) {
                 double want[MAX_DIMENSIONS];
                 reference(&p, i, want);

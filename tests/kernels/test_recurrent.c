@@ -36,6 +36,10 @@ static void test_length(void **state) {
     for (size_t i = 0; i < KEYS; i++) squares += (double)out[i] * (double)out[i];
     assert_near(sqrt(squares), 0.5, 1e-6, 0.0);
     memset(x, 0, sizeof x);
+    x[3] = 1e-3f; /* its square is epsilon, which is added to the sum: half of both is left */
+    pi2_scale_to_length(out, x, KEYS, 0.5f, 1e-6f);
+    assert_near((double)out[3], 0.5 / sqrt(2.0), 1e-6, 0.0);
+    memset(x, 0, sizeof x);
     pi2_scale_to_length(out, x, KEYS, 0.5f, 1e-6f);
     for (size_t i = 0; i < KEYS; i++) assert_true(out[i] == 0.0f);
 }

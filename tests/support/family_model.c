@@ -245,7 +245,7 @@ static void qwen35_layer(const maker *m) {
 }
 
 static void put_delta_net(const maker *m) {
-    static const uint32_t sections[4] = { 4, 2, 2, 0 };
+    static const uint32_t sections[4] = { 3, 3, 2, 0 };
     pi2_test_bytes bytes = { 0 };
     for (int i = 0; i < 4; i++) pi2_test_bytes_add_u32(&bytes, sections[i]);
     pi2_gguf_builder_array(m->builder, key(m, "rope.dimension_sections"), PI2_TEST_GGUF_I32, 4, &bytes);

@@ -67,6 +67,17 @@ static void store_f16(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layou
     }
 }
 
+static void store_f32(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layout, size_t lane, const float *key,
+                      const float *value) {
+    const size_t padded = pi2_kv_padded_values(layout), count = layout->value_dimensions;
+    uint8_t *row = values + lane * padded * sizeof *value;
+    for (size_t i = 0; i < layout->key_dimensions; i++) {
+        memcpy(keys + (i * PI2_KV_TILE + lane) * sizeof *key, &key[i], sizeof *key);
+    }
+    memcpy(row, value, count * sizeof *value);
+    memset(row + count * sizeof *value, 0, (padded - count) * sizeof *value);
+}
+
 static void store_q8_0(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layout, size_t lane,
                        const float *key, const float *value) {
     assert(layout->key_dimensions % PI2_KV_BLOCK == 0);
@@ -102,6 +113,8 @@ void pi2_kv_store(void *head, const pi2_kv_layout *layout, uint32_t position, co
                       tile * pi2_kv_value_tile_bytes(layout);
     if (layout->type == PI2_KV_F16) {
         store_f16(keys, values, layout, lane, key, value, floats_to_halves);
+    } else if (layout->type == PI2_KV_F32) {
+        store_f32(keys, values, layout, lane, key, value);
     } else {
         store_q8_0(keys, values, layout, lane, key, value);
     }

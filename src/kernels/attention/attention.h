@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum pi2_kv_type { PI2_KV_F16, PI2_KV_Q8_0 } pi2_kv_type;
+typedef enum pi2_kv_type { PI2_KV_F16, PI2_KV_Q8_0, PI2_KV_F32 } pi2_kv_type;
 
 /**
  * Keys and values of one layer and one KV head, for `capacity` positions (rounded up to 16).

@@ -13,14 +13,22 @@ static float half_at(const uint8_t *halves, size_t index) {
     return pi2_half_to_float(half);
 }
 
+/* Number `index` of a tile of F16 or F32. */
+static float number_at(const uint8_t *numbers, const pi2_kv_layout *layout, size_t index) {
+    float number;
+    if (layout->type == PI2_KV_F16) return half_at(numbers, index);
+    memcpy(&number, numbers + index * sizeof number, sizeof number);
+    return number;
+}
+
 /* The key in `lane` of a tile times the query, before the scale of attention. */
 static float key_score(const uint8_t *tile, const pi2_kv_layout *layout, size_t lane,
                        const float *query) {
     const size_t dimensions = layout->key_dimensions;
     float score = 0.0f;
-    if (layout->type == PI2_KV_F16) {
+    if (layout->type != PI2_KV_Q8_0) {
         for (size_t d = 0; d < dimensions; d++) {
-            score = fmaf(query[d], half_at(tile, d * PI2_KV_TILE + lane), score);
+            score = fmaf(query[d], number_at(tile, layout, d * PI2_KV_TILE + lane), score);
         }
         return score;
     }
@@ -40,10 +48,10 @@ static float key_score(const uint8_t *tile, const pi2_kv_layout *layout, size_t 
 static void add_value(float *out, const uint8_t *tile, const pi2_kv_layout *layout, size_t lane,
                       float weight) {
     const size_t dimensions = layout->value_dimensions;
-    if (layout->type == PI2_KV_F16) {
+    if (layout->type != PI2_KV_Q8_0) {
         const size_t row = lane * pi2_kv_padded_values(layout);
         for (size_t d = 0; d < dimensions; d++) {
-            out[d] = fmaf(weight, half_at(tile, row + d), out[d]);
+            out[d] = fmaf(weight, number_at(tile, layout, row + d), out[d]);
         }
         return;
     }

@@ -57,11 +57,16 @@ ALWAYS_INLINE void fetch_ahead(const uint8_t *at, size_t bytes) {
     __builtin_prefetch((const void *)((uintptr_t)at + bytes));
 }
 
-/* Scores of query_count queries and tile_count tiles (both constants after inlining). */
-ALWAYS_INLINE void key_scores_f16(const attention_group *g, size_t query_begin,
-                                  size_t query_count, size_t tile, size_t tile_count) {
+/* Sixteen numbers of F16 or F32. */
+ALWAYS_INLINE lanes load_numbers(const uint8_t *at, size_t number_bytes) {
+    return number_bytes == 2 ? lanes_load_halves(at) : lanes_load((const float *)(const void *)at);
+}
+
+/* Scores of query_count queries and tile_count tiles (both constants after inlining, as number_bytes is). */
+ALWAYS_INLINE void key_scores_plain(const attention_group *g, size_t query_begin, size_t query_count, size_t tile,
+                                    size_t tile_count, size_t number_bytes) {
     const size_t dimensions = g->layout->key_dimensions;
-    const size_t tile_bytes = dimensions * PI2_KV_TILE * 2;
+    const size_t tile_bytes = dimensions * PI2_KV_TILE * number_bytes;
     const uint8_t *keys = pi2_kv_key_tile(g->head, g->layout, tile);
     const float *const *queries = &g->queries[query_begin];
     lanes score[KEY_QUERIES][4];
@@ -71,8 +76,8 @@ ALWAYS_INLINE void key_scores_f16(const attention_group *g, size_t query_begin,
     for (size_t d = 0; d < dimensions; d++) {
         lanes key[4];
         UNROLLED for (size_t t = 0; t < tile_count; t++) {
-            const uint8_t *at = keys + t * tile_bytes + d * PI2_KV_TILE * 2;
-            key[t] = lanes_load_halves(at);
+            const uint8_t *at = keys + t * tile_bytes + d * PI2_KV_TILE * number_bytes;
+            key[t] = load_numbers(at, number_bytes);
             fetch_ahead(at, KEY_STEPS_AHEAD * tile_count * tile_bytes);
         }
         UNROLLED for (size_t q = 0; q < query_count; q++) {
@@ -139,9 +144,11 @@ ALWAYS_INLINE void key_scores_of_tiles(const attention_group *g, size_t query_be
     const size_t step = KEY_TILES(query_count);
     if (g->layout->type == PI2_KV_F16) {
         for (; tile + step <= tile_end; tile += step) {
-            key_scores_f16(g, query_begin, query_count, tile, step);
+            key_scores_plain(g, query_begin, query_count, tile, step, 2);
         }
-        for (; tile < tile_end; tile++) key_scores_f16(g, query_begin, query_count, tile, 1);
+        for (; tile < tile_end; tile++) key_scores_plain(g, query_begin, query_count, tile, 1, 2);
+    } else if (g->layout->type == PI2_KV_F32) {
+        for (; tile < tile_end; tile++) key_scores_plain(g, query_begin, query_count, tile, 1, 4);
     } else {
         for (; tile + step <= tile_end; tile += step) {
             key_scores_q8_0(g, query_begin, query_count, tile, step);
@@ -213,12 +220,11 @@ ALWAYS_INLINE void store_out(float *out, lanes a, size_t dimension, size_t dimen
 }
 
 /* outs += weights * values of positions first .. end - 1; vector_count vectors of a row. */
-ALWAYS_INLINE void add_values_f16(const attention_group *g, size_t query_begin,
-                                  size_t query_count, size_t first, size_t end,
-                                  size_t dimension, size_t vector_count) {
+ALWAYS_INLINE void add_values_plain(const attention_group *g, size_t query_begin, size_t query_count, size_t first,
+                                    size_t end, size_t dimension, size_t vector_count, size_t number_bytes) {
     const size_t dimensions = g->layout->value_dimensions;
-    const size_t row_bytes = pi2_kv_padded_values(g->layout) * 2;
-    const uint8_t *rows = pi2_kv_value_tile(g->head, g->layout, 0) + dimension * 2;
+    const size_t row_bytes = pi2_kv_padded_values(g->layout) * number_bytes;
+    const uint8_t *rows = pi2_kv_value_tile(g->head, g->layout, 0) + dimension * number_bytes;
     lanes sum[VALUE_QUERIES][VALUE_VECTORS];
     UNROLLED for (size_t q = 0; q < query_count; q++) {
         UNROLLED for (size_t v = 0; v < vector_count; v++) {
@@ -230,8 +236,8 @@ ALWAYS_INLINE void add_values_f16(const attention_group *g, size_t query_begin,
         const uint8_t *row = rows + p * row_bytes;
         lanes value[VALUE_VECTORS];
         UNROLLED for (size_t v = 0; v < vector_count; v++) {
-            value[v] = lanes_load_halves(row + v * LANES * 2);
-            if (v % 2 == 0) fetch_ahead(row + v * LANES * 2, VALUE_AHEAD * row_bytes);
+            value[v] = load_numbers(row + v * LANES * number_bytes, number_bytes);
+            if (v % 2 == 0) fetch_ahead(row + v * LANES * number_bytes, VALUE_AHEAD * row_bytes);
         }
         UNROLLED for (size_t q = 0; q < query_count; q++) {
             const lanes weight = lanes_set(weights[q][p]);
@@ -301,11 +307,13 @@ ALWAYS_INLINE void add_values_of_queries(const attention_group *g, size_t query_
     size_t d = 0;
     if (g->layout->type == PI2_KV_F16) {
         for (; d + VALUE_VECTORS * LANES <= dimensions; d += VALUE_VECTORS * LANES) {
-            add_values_f16(g, query_begin, query_count, first, end, d, VALUE_VECTORS);
+            add_values_plain(g, query_begin, query_count, first, end, d, VALUE_VECTORS, 2);
         }
         for (; d < dimensions; d += LANES) {
-            add_values_f16(g, query_begin, query_count, first, end, d, 1);
+            add_values_plain(g, query_begin, query_count, first, end, d, 1, 2);
         }
+    } else if (g->layout->type == PI2_KV_F32) {
+        for (; d < dimensions; d += LANES) add_values_plain(g, query_begin, query_count, first, end, d, 1, 4);
     } else {
         for (; d + VALUE_VECTORS * LANES <= dimensions; d += VALUE_VECTORS * LANES) {
             add_values_q8_0(g, query_begin, query_count, first, end, d, VALUE_VECTORS);

@@ -7,6 +7,7 @@
  *       value tile: half [16 positions][value dimensions padded to 16]
  * Q8_0  key tile:   int8 [dimension][16 positions], then half scales [dimension / 32][16]
  *       value tile: int8 [16 positions][dimension], then half scales [dimension / 32][16]
+ * F32   as F16, with a float for each half
  */
 #ifndef PI2_KERNELS_ATTENTION_KV_LAYOUT_H
 #define PI2_KERNELS_ATTENTION_KV_LAYOUT_H
@@ -15,7 +16,10 @@
 
 enum { PI2_KV_TILE = 16, PI2_KV_BLOCK = 32 };
 
-/** Value dimensions with the padding of F16 rows; the padding holds zeros. */
+/** Bytes of a number of F16 and F32; not for Q8_0. */
+static inline size_t pi2_kv_number_bytes(const pi2_kv_layout *layout) { return layout->type == PI2_KV_F32 ? 4 : 2; }
+
+/** Value dimensions with the padding of F16's and F32's rows; the padding holds zeros. */
 static inline size_t pi2_kv_padded_values(const pi2_kv_layout *layout) {
     const size_t dimensions = layout->value_dimensions;
     return (dimensions + PI2_KV_TILE - 1) / PI2_KV_TILE * PI2_KV_TILE;
@@ -23,13 +27,15 @@ static inline size_t pi2_kv_padded_values(const pi2_kv_layout *layout) {
 
 static inline size_t pi2_kv_key_tile_bytes(const pi2_kv_layout *layout) {
     const size_t dimensions = layout->key_dimensions;
-    if (layout->type == PI2_KV_F16) return dimensions * PI2_KV_TILE * 2;
+    if (layout->type != PI2_KV_Q8_0) return dimensions * PI2_KV_TILE * pi2_kv_number_bytes(layout);
     return dimensions * PI2_KV_TILE + dimensions / PI2_KV_BLOCK * PI2_KV_TILE * 2;
 }
 
 static inline size_t pi2_kv_value_tile_bytes(const pi2_kv_layout *layout) {
     const size_t dimensions = layout->value_dimensions;
-    if (layout->type == PI2_KV_F16) return pi2_kv_padded_values(layout) * PI2_KV_TILE * 2;
+    if (layout->type != PI2_KV_Q8_0) {
+        return pi2_kv_padded_values(layout) * PI2_KV_TILE * pi2_kv_number_bytes(layout);
+    }
     return dimensions * PI2_KV_TILE + dimensions / PI2_KV_BLOCK * PI2_KV_TILE * 2;
 }
 

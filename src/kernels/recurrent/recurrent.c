@@ -45,7 +45,7 @@ void pi2_scale_to_length(float *out, const float *x, size_t count, float length,
     for (size_t step = LANES / 2; step > 0; step /= 2) {
         for (size_t i = 0; i < step; i++) sums[i] += sums[i + step];
     }
-    const float own = sqrtf(sums[0]), factor = length / (own > epsilon ? own : epsilon);
+    const float factor = length / sqrtf(sums[0] + epsilon);
     for (size_t i = 0; i < count; i++) out[i] = x[i] * factor;
 }
 

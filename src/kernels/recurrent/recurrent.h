@@ -25,7 +25,7 @@ typedef struct pi2_convolution {
 void pi2_causal_convolution(const pi2_convolution *convolution, float *x, size_t stride, size_t tokens, size_t begin,
                             size_t end, float *history);
 
-/** out = x times a factor that makes its length `length`; of a length below epsilon as if it had that. count: up to
+/** out = x times a factor that makes its length `length`, of squares whose sum is larger by epsilon. count: up to
  *  PI2_DELTA_MOST. */
 void pi2_scale_to_length(float *out, const float *x, size_t count, float length, float epsilon);
 
