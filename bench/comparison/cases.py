@@ -39,6 +39,18 @@ CASES = {
     "turbosparse-mistral-7b-memory": {"model": "turbosparse-mistral-7b", "limit": None, "tests": ["decode-32"]},
     "turbosparse-mistral-7b-half": {"model": "turbosparse-mistral-7b", "limit": 2760 * MB, "tests": ["decode-16@16"]},
     "smallthinker-21b-8G": {"model": "smallthinker-21b", "limit": 8 * GB, "tests": ["decode-16@64"]},
+    # The same real weights in other types; half: of the file's bytes.
+    "tinyllama-q4_k_m-memory": {"model": "tinyllama-q4_k_m", "limit": None, "tests": ["decode-32", "prefill-128"]},
+    "tinyllama-q4_k_m-half": {"model": "tinyllama-q4_k_m", "limit": 334 * MB, "tests": ["decode-16"]},
+    "tinyllama-q5_k_m-memory": {"model": "tinyllama-q5_k_m", "limit": None, "tests": ["decode-32", "prefill-128"]},
+    "tinyllama-q5_k_m-half": {"model": "tinyllama-q5_k_m", "limit": 391 * MB, "tests": ["decode-16"]},
+    "tinyllama-iq4_xs-memory": {"model": "tinyllama-iq4_xs", "limit": None, "tests": ["decode-32", "prefill-128"]},
+    "tinyllama-iq4_xs-half": {"model": "tinyllama-iq4_xs", "limit": 305 * MB, "tests": ["decode-16"]},
+    "tinyllama-iq2_xxs-memory": {"model": "tinyllama-iq2_xxs", "limit": None, "tests": ["decode-32", "prefill-128"]},
+    "tinyllama-iq2_xxs-half": {"model": "tinyllama-iq2_xxs", "limit": 161 * MB, "tests": ["decode-16"]},
+    "qwen3.6-35b-8G": {"model": "qwen3.6-35b-a3b", "limit": 8 * GB, "tests": ["decode-16@64"]},
+    # A tenth of its layers, and as large a part of the file.
+    "qwen3.6-4-layers-780M": {"model": "qwen3.6-4-layers", "limit": 780 * MB, "tests": ["decode-16@64"]},
     # To try this command with, in seconds.
     "sparse-tiny-memory": {"model": "sparse-tiny", "limit": None, "tests": ["decode-32"]},
     "sparse-tiny-half": {"model": "sparse-tiny", "limit": 26 * MB, "tests": ["decode-16@16"]},
@@ -50,6 +62,9 @@ MODEL_NAMES = {"smollm2": "SmolLM2-135M Q4_1", "tinyllama": "TinyLlama-1.1B Q4_0
                "qwen3-30b-a3b": "Qwen3-30B-A3B Q4_0", "mixtral-8x7b": "Mixtral-8x7B Q4_0",
                "turbosparse-mistral-7b": "TurboSparse-Mistral-7B Q4_0 (90 % zeros)",
                "smallthinker-21b": "SmallThinker-21B-A3B Q4_0 (60 % zeros)",
+               "tinyllama-q4_k_m": "TinyLlama-1.1B Q4_K_M", "tinyllama-q5_k_m": "TinyLlama-1.1B Q5_K_M",
+               "tinyllama-iq4_xs": "TinyLlama-1.1B IQ4_XS", "tinyllama-iq2_xxs": "TinyLlama-1.1B IQ2_XXS",
+               "qwen3.6-35b-a3b": "Qwen3.6-35B-A3B Q4_K", "qwen3.6-4-layers": "Qwen3.6-35B-A3B, 4 layers, Q4_K",
                "sparse-tiny": "tiny llama Q4_0 (90 % zeros)"}
 
 # (case, test): (times llama.cpp's best, share of what the machine allows; of sparse models: of their own speed
@@ -80,6 +95,10 @@ GOALS = {
     ("mixtral-8x7b-8G", "decode-6@16"): (2, 0.75),
     ("mixtral-8x7b-4G", "decode-6@16"): (1.8, 0.75),
     ("mixtral-8x7b-16G", "prefill-128"): (3, None),
+    **{(f"tinyllama-{kind}-{place}", test): (times, None) for kind in ("q4_k_m", "q5_k_m", "iq4_xs", "iq2_xxs")
+       for place, test, times in (("memory", "decode-32", 1), ("memory", "prefill-128", 1.5),
+                                  ("half", "decode-16", 4.5))},
+    ("qwen3.6-35b-8G", "decode-16@64"): (3.5, None),
     ("turbosparse-mistral-7b-memory", "decode-32"): (1.8, None),
     ("turbosparse-mistral-7b-half", "decode-16@16"): (20, 0.55),
 }

