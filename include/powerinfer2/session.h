@@ -169,7 +169,7 @@ PI2_API uint32_t pi2_session_position(const pi2_session *session);
 /**
  * The longest beginning of the timeline, of at most `position` tokens, that it can be cut back to and go on from
  * without computing tokens again: `position` itself, but where states cannot be taken back (recurrent layers) what was
- * kept of them, at the end of the last prompt.
+ * kept of them, at the end of the last prompt or before guessed tokens.
  */
 PI2_API uint32_t pi2_session_kept(const pi2_session *session, uint32_t position);
 /** Cuts the timeline back to `position` tokens; 0: all of it. INVALID when it is shorter. */

@@ -5,6 +5,7 @@
  * are not, so a batch computes what single tokens do, to the bit.
  */
 #include <math.h>
+#include <string.h>
 
 #include "architectures/block.h"
 #include "architectures/decoder.h"
@@ -124,10 +125,12 @@ static void head_chunk(void *argument, unsigned member, uint32_t head) {
         const size_t at = t * buffers->scratch_stride;
         const float *q = rows[0].out + at + (size_t)key_head * length, *v = rows[0].out + at + 2 * (size_t)keys_of(m);
         float *states = (float *)(void *)pi2_forward_state(walk, buffers->places[t].span);
-        float *state = states + history_floats(m) + head * head_floats(m);
+        const size_t at_head = history_floats(m) + head * head_floats(m);
+        float *state = states + at_head, *mark = (float *)(void *)pi2_forward_mark_before(walk, t);
         const float decay = rows[2].out[at + head] + tables[PI2_TABLE_MIX_DECAY_BIAS][head];
         const float strength = 1.0f / (1.0f + pi2_expf(-rows[3].out[at + head]));
         float *out = buffers->attended + t * buffers->attended_stride + (size_t)head * length;
+        if (mark) memcpy(mark + at_head, state, head_floats(m) * sizeof *mark);
         pi2_scale_to_length(query, q, length, 1.0f / sqrtf((float)length), m->norm_epsilon);
         pi2_scale_to_length(key, q + keys_of(m), length, 1.0f, m->norm_epsilon);
         pi2_delta_step(state, length, length, query, key, v + (size_t)head * length,

@@ -4,6 +4,8 @@
  * token's value and is read, token after token; the result is gated, and normed group by group. Heads are apart from
  * each other, so threads share those out.
  */
+#include <string.h>
+
 #include "architectures/block.h"
 #include "architectures/decoder.h"
 #include "base/fail.h"
@@ -110,9 +112,12 @@ static void head_chunk(void *argument, unsigned member, uint32_t head) {
     const pi2_forward_walk *walk = argument;
     const pi2_model_shape *m = &walk->forward->model->shape;
     const pi2_token_place *places = walk->forward->buffers.places;
+    const size_t at = history_floats(m) + head * head_floats(m);
     for (uint32_t t = 0; t < walk->forward->token_count; t++) {
         float *states = (float *)(void *)pi2_forward_state(walk, places[t].span);
-        step_head(walk, head, t, states + history_floats(m) + head * head_floats(m));
+        float *mark = (float *)(void *)pi2_forward_mark_before(walk, t);
+        if (mark) memcpy(mark + at, states + at, head_floats(m) * sizeof *mark);
+        step_head(walk, head, t, states + at);
     }
 }
 

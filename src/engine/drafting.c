@@ -43,7 +43,7 @@ typedef struct draft_pending {
 struct pi2_drafting {
     draft_slot slots[PI2_DRAFTERS_MOST];
     size_t slot_count;
-    bool always;
+    bool always, replays;
     uint32_t most, capacity, length;
     double pass_ns, token_ns; /* a pass over one token; each token more. 0: not seen yet */
     double token_share;      /* token_ns by pass_ns, as far as nothing is known */
@@ -92,6 +92,7 @@ pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting
     drafting->most = options->most < PI2_DRAFT_MOST ? options->most : PI2_DRAFT_MOST;
     drafting->capacity = options->context_tokens;
     drafting->always = options->always;
+    drafting->replays = options->replays;
     drafting->alone_after = ALONE_FIRST;
     drafting->token_share = options->reads ? token_share_reading : token_share_computing;
     const pi2_status status = begin_slots(drafting, options);
@@ -147,14 +148,20 @@ void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from) {
 
 /* ---- what is worth a guess ---- */
 
+/* Of a guess of so many tokens, how many are likely to be computed once more: those that are right, unless all are. */
+static double expected_replays(const pi2_drafting *drafting, uint32_t count, double right, double all_right) {
+    return drafting->replays ? right - count * all_right : 0;
+}
+
 /* Cuts a proposal where its expected tokens by time are best; returns those, at least a pass's alone. */
 static double cut(const pi2_drafting *drafting, pi2_draft *draft) {
-    double time = drafting->pass_ns, tokens = 1, reach = 1, best = tokens / time;
+    double tokens = 1, reach = 1, best = tokens / drafting->pass_ns;
     uint32_t length = 0;
     for (uint32_t i = 0; i < draft->count; i++) {
-        time += drafting->token_ns;
         reach *= (double)draft->chances[i];
         tokens += reach;
+        const double more = i + 1 + expected_replays(drafting, i + 1, tokens - 1, reach);
+        const double time = drafting->pass_ns + more * drafting->token_ns;
         if (tokens / time <= best) continue;
         best = tokens / time;
         length = i + 1;
@@ -311,8 +318,8 @@ static void learn_times(pi2_drafting *drafting, double more, double time) {
     }
 }
 
-void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint64_t nanoseconds) {
-    learn_times(drafting, guessed, (double)nanoseconds);
+void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t replayed, uint64_t nanoseconds) {
+    learn_times(drafting, (double)guessed + replayed, (double)nanoseconds);
     draft_pending *pending = &drafting->pending;
     if (!pending->slot || guessed == 0) return;
     pending->pass_ns = drafting->pass_ns + guessed * drafting->token_ns;
@@ -330,8 +337,10 @@ void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t 
     slot->kind->judge(slot->state, checked, right);
     slot->counters.right += right;
     slot->counters.gained_ns += (int64_t)(right * drafting->pass_ns);
+    const double replay_ns = drafting->replays && right < pending.guessed ? right * drafting->token_ns : 0;
+    slot->counters.gained_ns -= (int64_t)replay_ns;
     if (!slot->kind->costs || (right == checked && checked < pending.guessed)) return; /* the text ended before it */
-    learn_worth(slot, 1.0 + right, pending.pass_ns + pending.draft_ns);
+    learn_worth(slot, 1.0 + right, pending.pass_ns + pending.draft_ns + replay_ns);
 }
 
 size_t pi2_drafting_count(const pi2_drafting *drafting, pi2_drafter_counters *counters_out, size_t most) {

@@ -30,6 +30,7 @@ typedef struct pi2_drafting_options {
     const struct pi2_planned_run *run;    /* handed to drafters, as the session is */
     struct pi2_session *session;
     bool always;                          /* drafters that cost time are asked, and checked, whatever comes of it */
+    bool replays;                         /* of a guess that is wrong somewhere the right tokens are computed again */
     bool reads;                           /* passes read weights: beside that a token more costs little */
     uint32_t context_tokens, most;        /* most: tokens of a guess, 1 .. PI2_DRAFT_MOST */
 } pi2_drafting_options;
@@ -46,8 +47,9 @@ void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from);
 
 /** Guesses at most `room` tokens that follow the text. guess_out[PI2_DRAFT_MOST]. Errors  INTERRUPTED */
 pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out);
-/** A pass over the text's last token, and so many guessed ones behind it, took so long. */
-void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint64_t nanoseconds);
+/** A pass over the text's last token, so many guessed ones behind it, and so many before it that were right and had to
+ *  be computed once more, took so long. */
+void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t replayed, uint64_t nanoseconds);
 /** How many tokens of the last guess were compared with the text, and were right. A guess is noted once. */
 void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right);
 

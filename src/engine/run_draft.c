@@ -148,7 +148,7 @@ pi2_status pi2_run_open_draft(pi2_planned_run *run) {
     if (pi2_planned_run_draft_tokens(run) == 0) {
         pi2_planned_run_log(run, "%s is left out: nothing is guessed %s", path,
                             run->options.record_trace ? "beside a recorded trace"
-                                                      : "where wrong guesses cannot be taken back, as of this model");
+                                                      : "where neurons are left out of a model with recurrent states");
         return PI2_OK;
     }
     run->draft = calloc(1, sizeof *run->draft);

@@ -84,10 +84,11 @@ static pi2_status read_texts(pi2_planned_run *run, const pi2_gguf *gguf) {
 
 /* ---- what those who run it take ---- */
 
-/* A recorded trace tells the visits of single tokens: nothing is guessed beside it. */
-/* Guesses that were wrong are taken back, which recurrent states cannot be. */
+/* A recorded trace tells the visits of single tokens: nothing is guessed beside it. Of recurrent models that leave
+ * neurons out the tokens that are computed once more would not be those of the first time. */
 uint32_t pi2_planned_run_draft_tokens(const pi2_planned_run *run) {
-    const bool may_guess = !run->options.record_trace && !pi2_model_is_recurrent(&run->source.model->shape);
+    const bool replays = pi2_model_is_recurrent(&run->source.model->shape);
+    const bool may_guess = !run->options.record_trace && !(replays && run->plan.approximates);
     const uint32_t most = may_guess ? run->options.draft_tokens : 0;
     return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
 }

@@ -26,7 +26,7 @@ static pi2_status forbid_end_tokens(pi2_session *session) {
 /* The session remembers its tokens: what is saved names them, and states that cannot be taken back are made of them. */
 static pi2_status begin_timeline(pi2_session *session) {
     const pi2_planned_run *run = &session->engine->run;
-    session->state_position = session->saved_position = PI2_NO_POSITION;
+    session->state_position = session->saved_position = session->marked_position = PI2_NO_POSITION;
     session->is_recurrent = pi2_model_is_recurrent(&run->source.model->shape);
     session->timeline = malloc(run->plan.memory.shape.context_tokens * sizeof *session->timeline);
     return session->timeline ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
@@ -43,7 +43,8 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
     if (plan->draft_tokens) {
         const pi2_drafting_options drafts = {
             .kinds = pi2_drafter_kinds(), .run = &engine->run, .session = session,
-            .always = engine->run.options.draft_always, .reads = !plan->everything_resident,
+            .always = engine->run.options.draft_always,
+            .replays = pi2_model_is_recurrent(&engine->run.source.model->shape), .reads = !plan->everything_resident,
             .context_tokens = plan->shape.context_tokens,
             .most = plan->draft_tokens };
         PI2_TRY(pi2_drafting_create(&drafts, &session->drafting));
@@ -96,6 +97,7 @@ static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     fork->position = session->position;
     fork->state_position = session->state_position;
     fork->saved_position = session->saved_position;
+    fork->marked_position = session->marked_position;
     fork->cache = session->cache;
     fork->pages_kept = session->pages_kept;
     fork->recalled_ns = session->recalled_ns;
@@ -242,18 +244,16 @@ uint32_t pi2_session_position(const pi2_session *session) { return session->posi
 
 uint32_t pi2_session_kept(const pi2_session *session, uint32_t position) {
     if (position > session->position) position = session->position;
-    if (!session->is_recurrent || position == session->state_position) return position;
-    return session->saved_position != PI2_NO_POSITION && session->saved_position <= position ? session->saved_position
-                                                                                             : 0;
+    return session->is_recurrent ? pi2_session_kept_states(session, position) : position;
 }
 
 void pi2_session_cut(pi2_session *session, uint32_t position) {
     pi2_session_drop_ahead(session, NULL);
     if (session->drafting) pi2_drafting_truncate(session->drafting, position);
-    if (session->saved_position != PI2_NO_POSITION && session->saved_position > position) {
-        session->saved_position = PI2_NO_POSITION;
+    uint32_t *const kept[] = { &session->saved_position, &session->marked_position, &session->state_position };
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        if (*kept[i] > position) *kept[i] = PI2_NO_POSITION;
     }
-    if (session->state_position > position) session->state_position = PI2_NO_POSITION;
     const uint32_t pages = position / pi2_session_page_tokens(session);
     if (session->pages_kept > pages) session->pages_kept = pages;
     if (position == 0) session->is_loaded = false;

@@ -78,19 +78,24 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];
-        engine->sessions.sessions[span->sequence]->state_position =
-            status == PI2_OK ? span->position + span->token_count : PI2_NO_POSITION;
+        pi2_session *session = engine->sessions.sessions[span->sequence];
+        session->state_position = status == PI2_OK ? span->position + span->token_count : PI2_NO_POSITION;
+        if (span->marked) session->marked_position = status == PI2_OK ? span->position + span->marked : PI2_NO_POSITION;
     }
     return status;
 }
 
 /* A pass of this session alone. */
+static pi2_status run_span(pi2_session *session, const int32_t *tokens, const pi2_batch_span *span) {
+    return pi2_session_run_pass(session, &(pi2_session_pass){
+        .batch = { .tokens = tokens, .spans = span, .token_count = span->token_count, .span_count = 1 },
+        .first_logits = session->first_logits, .predicts = session->predicts });
+}
+
 static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int32_t *tokens, uint32_t count,
                               pi2_forward_logits logits) {
-    const pi2_batch_span span = { session->sequence, position, count, logits };
-    return pi2_session_run_pass(session, &(pi2_session_pass){
-        .batch = { .tokens = tokens, .spans = &span, .token_count = count, .span_count = 1 },
-        .first_logits = session->first_logits, .predicts = session->predicts });
+    return run_span(session, tokens, &(pi2_batch_span){ .sequence = session->sequence, .position = position,
+                                                        .token_count = count, .logits = logits });
 }
 
 /* Passes over the tokens that lead from the states' position to the session's, with all neurons, as prompts go. */
@@ -103,15 +108,33 @@ static pi2_status replay(pi2_session *session) {
     return PI2_OK;
 }
 
-/* Recurrent states become those of the position: from the saved ones, or from nothing, with the tokens that led from
- * there to here. */
+uint32_t pi2_session_kept_states(const pi2_session *session, uint32_t position) {
+    const uint32_t kept[] = { session->state_position, session->saved_position, session->marked_position };
+    uint32_t last = 0;
+    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+        if (kept[i] <= position && kept[i] > last) last = kept[i]; /* PI2_NO_POSITION is behind all others */
+    }
+    return last;
+}
+
+/* The last states become the nearest ones that are kept of a position before this one, or none. */
+static void go_back(pi2_session *session) {
+    const uint32_t nearest = pi2_session_kept_states(session, session->position);
+    if (nearest && nearest != session->state_position) {
+        if (nearest == session->marked_position) {
+            pi2_forward_return_to_mark(session->engine->forward, session->sequence);
+        } else {
+            pi2_forward_restore_states(session->engine->forward, session->sequence);
+        }
+    }
+    session->state_position = nearest;
+}
+
+/* Recurrent states become those of the position: from those that are kept, or from nothing, with the tokens that led
+ * from there to here. */
 pi2_status pi2_session_make_states(pi2_session *session) {
     if (!session->is_recurrent || session->state_position == session->position || session->position == 0) return PI2_OK;
-    session->state_position = 0;
-    if (session->saved_position <= session->position) {
-        pi2_forward_restore_states(session->engine->forward, session->sequence);
-        session->state_position = session->saved_position;
-    }
+    go_back(session);
     const bool predicts = session->predicts;
     session->predicts = false;
     const pi2_status status = replay(session);
@@ -210,33 +233,66 @@ static bool take_ahead(pi2_session *session, int32_t token) {
     return true;
 }
 
+/*
+ * Recurrent states of wrong guesses cannot be taken back: they become those that were marked before the guesses, and
+ * the next pass computes the right ones once more, before its own token. Says how many; where they are too many, the
+ * states are made in passes of their own.
+ */
+static pi2_status begin_states(pi2_session *session, uint32_t *replayed_out) {
+    *replayed_out = 0;
+    if (!session->is_recurrent || session->state_position == session->position) return PI2_OK;
+    const uint32_t nearest = pi2_session_kept_states(session, session->position);
+    const uint32_t most = session->engine->run.plan.memory.draft_tokens;
+    if (nearest == 0 || session->position - nearest > most) return pi2_session_make_states(session);
+    go_back(session);
+    *replayed_out = session->position - session->state_position;
+    return PI2_OK;
+}
+
+/* Behind so many tokens and the pass's own one. */
+static uint32_t room_for_guesses(const pi2_session *session, uint32_t left, uint32_t replayed) {
+    const uint32_t room = next_batch(session, left + (size_t)1) - 1;
+    const uint32_t batch = session->engine->run.plan.memory.shape.batch_tokens - 1 - replayed;
+    return room < batch ? room : batch;
+}
+
+/* The pass of a guess: `replayed` tokens that are computed once more, the token, and what is guessed to follow it. */
+static pi2_status run_guess(pi2_session *session, const int32_t *tokens, uint32_t replayed, uint32_t guessed) {
+    const pi2_batch_span span = {
+        .sequence = session->sequence, .position = session->position - replayed,
+        .token_count = replayed + 1 + guessed, .replayed = replayed,
+        .logits = guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS,
+        .marked = session->is_recurrent && guessed ? replayed + 1 : 0 };
+    const uint64_t begin_ns = pi2_clock_ns();
+    PI2_TRY(run_span(session, tokens, &span));
+    pi2_drafting_note_pass(session->drafting, guessed, replayed, pi2_clock_ns() - begin_ns);
+    return PI2_OK;
+}
+
 /* One token, and guesses of what follows it in the same pass. */
 static pi2_status append_guessing(pi2_session *session, int32_t token) {
-    const pi2_engine *engine = session->engine;
-    const uint32_t left = engine->run.plan.memory.shape.context_tokens - session->position - 1;
-    int32_t tokens[1 + PI2_DRAFT_MOST] = { token };
+    const uint32_t left = session->engine->run.plan.memory.shape.context_tokens - session->position - 1;
+    int32_t tokens[2 * (PI2_DRAFT_MOST + 1)];
+    uint32_t replayed = 0, guessed = 0;
     if (take_ahead(session, token)) return PI2_OK;
     pi2_session_drop_ahead(session, &token);
     forget_logits(session);
+    PI2_TRY(begin_states(session, &replayed));
+    memcpy(tokens, session->timeline + session->position - replayed, replayed * sizeof *tokens);
+    tokens[replayed] = token;
     pi2_drafting_push(session->drafting, &token, 1);
-    uint32_t guessed = 0;
-    pi2_status status =
-        pi2_drafting_guess(session->drafting, next_batch(session, left + (size_t)1) - 1, tokens + 1, &guessed);
-    const uint64_t begin_ns = pi2_clock_ns();
-    if (status == PI2_OK) {
-        status = run_pass_at(session, session->position, tokens, 1 + guessed,
-                             guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS);
-    }
+    const uint32_t room = room_for_guesses(session, left, replayed);
+    pi2_status status = pi2_drafting_guess(session->drafting, room, tokens + replayed + 1, &guessed);
+    if (status == PI2_OK) status = run_guess(session, tokens, replayed, guessed);
     if (status != PI2_OK) {
         pi2_drafting_truncate(session->drafting, session->position);
         return status;
     }
-    pi2_drafting_note_pass(session->drafting, guessed, pi2_clock_ns() - begin_ns);
     session->timeline[session->position++] = token; /* drafting has it already */
     pi2_session_keep_pages(session);
     session->logits_first = 0;
     session->logits_count = 1;
-    memcpy(session->ahead, tokens + 1, guessed * sizeof *tokens);
+    memcpy(session->ahead, tokens + replayed + 1, guessed * sizeof *tokens);
     session->ahead_count = guessed;
     session->draft_counters.passes++;
     session->draft_counters.guessed += guessed;

@@ -72,8 +72,8 @@ static pi2_session_pass next_pass(const batch_call *call) {
         const uint32_t count = pi2_session_until_page(session, wanted);
         const bool is_last = count == session->batch_left;
         table->spans[batch.span_count++] = (pi2_batch_span){
-            session->sequence, session->position, count,
-            is_last && part->wants_logits ? PI2_FORWARD_LAST_LOGITS : PI2_FORWARD_NO_LOGITS };
+            .sequence = session->sequence, .position = session->position, .token_count = count,
+            .logits = is_last && part->wants_logits ? PI2_FORWARD_LAST_LOGITS : PI2_FORWARD_NO_LOGITS };
         memcpy(table->tokens + batch.token_count, part->tokens + part->token_count - session->batch_left,
                count * sizeof *part->tokens);
         batch.token_count += count;

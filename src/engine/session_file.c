@@ -43,7 +43,8 @@ static uint64_t body_bytes(const pi2_session *session, const pi2_state_header *h
         const uint64_t layer = layer_bytes(session, i, header);
         if (layer) bytes += layer + 8;
     }
-    (void)pi2_forward_visit_recurrent(session->engine->forward, session->sequence, false, add_count, &recurrent);
+    (void)pi2_forward_visit_recurrent(session->engine->forward, session->sequence, PI2_STATES_LAST, add_count,
+                                      &recurrent);
     if (header->state_position != PI2_NO_POSITION) bytes += recurrent;
     if (header->saved_position != PI2_NO_POSITION) bytes += recurrent;
     return bytes;
@@ -142,8 +143,8 @@ static pi2_status put_section(pi2_state_writer *writer, const void *bytes, size_
     return PI2_OK;
 }
 
-static pi2_status put_recurrent(pi2_state_writer *writer, const pi2_session *session, bool is_saved) {
-    PI2_TRY(pi2_forward_visit_recurrent(session->engine->forward, session->sequence, is_saved, put_part, writer));
+static pi2_status put_recurrent(pi2_state_writer *writer, const pi2_session *session, pi2_kept_states which) {
+    PI2_TRY(pi2_forward_visit_recurrent(session->engine->forward, session->sequence, which, put_part, writer));
     pi2_state_writer_end(writer);
     return PI2_OK;
 }
@@ -163,8 +164,12 @@ static pi2_status put_body(pi2_state_writer *writer, const pi2_session *session,
                                             header->position, put_part, writer));
         pi2_state_writer_end(writer);
     }
-    if (header->state_position != PI2_NO_POSITION) PI2_TRY(put_recurrent(writer, session, false));
-    if (header->saved_position != PI2_NO_POSITION) PI2_TRY(put_recurrent(writer, session, true));
+    /* Behind guesses that are not known to be right the last states are those of no position that is saved. */
+    const bool is_ahead = header->state_position != session->state_position;
+    if (header->state_position != PI2_NO_POSITION) {
+        PI2_TRY(put_recurrent(writer, session, is_ahead ? PI2_STATES_MARKED : PI2_STATES_LAST));
+    }
+    if (header->saved_position != PI2_NO_POSITION) PI2_TRY(put_recurrent(writer, session, PI2_STATES_SAVED));
     return PI2_OK;
 }
 
@@ -188,7 +193,8 @@ static pi2_status save(const pi2_session *session, const char *path, const char 
     header.note_bytes = (uint32_t)note_length;
     header.has_logits = session->logits_count > 0;
     if (session->is_recurrent) {
-        header.state_position = session->state_position;
+        const bool is_ahead = session->state_position != PI2_NO_POSITION && session->state_position > session->position;
+        header.state_position = is_ahead ? session->marked_position : session->state_position;
         header.saved_position = session->saved_position;
     }
     return write_file(session, path, &header, note);
@@ -249,9 +255,9 @@ static pi2_status get_layers(pi2_state_reader *reader, const pi2_session *sessio
     return PI2_OK;
 }
 
-static pi2_status get_recurrent(pi2_state_reader *reader, const pi2_session *session, bool is_saved) {
-    PI2_TRY(pi2_forward_visit_recurrent(session->engine->forward, session->sequence, is_saved, get_part, reader));
-    return pi2_state_reader_end(reader, is_saved ? "saved recurrent states" : "recurrent states");
+static pi2_status get_recurrent(pi2_state_reader *reader, const pi2_session *session, pi2_kept_states which) {
+    PI2_TRY(pi2_forward_visit_recurrent(session->engine->forward, session->sequence, which, get_part, reader));
+    return pi2_state_reader_end(reader, which == PI2_STATES_SAVED ? "saved recurrent states" : "recurrent states");
 }
 
 static pi2_status get_note(pi2_state_reader *reader, char **note_out) {
@@ -280,7 +286,7 @@ static pi2_status get_logits(pi2_state_reader *reader, pi2_session *session) {
 static void empty(pi2_session *session) {
     pi2_session_cut(session, 0);
     pi2_detokenizer_reset(&session->detokenizer, false);
-    session->state_position = session->saved_position = PI2_NO_POSITION;
+    session->state_position = session->saved_position = session->marked_position = PI2_NO_POSITION;
 }
 
 static pi2_status get_body(pi2_state_reader *reader, pi2_session *session, char **note_out) {
@@ -289,8 +295,8 @@ static pi2_status get_body(pi2_state_reader *reader, pi2_session *session, char 
     PI2_TRY(get_note(reader, note_out));
     if (header->has_logits) PI2_TRY(get_logits(reader, session));
     PI2_TRY(get_layers(reader, session));
-    if (header->state_position != PI2_NO_POSITION) PI2_TRY(get_recurrent(reader, session, false));
-    if (header->saved_position != PI2_NO_POSITION) PI2_TRY(get_recurrent(reader, session, true));
+    if (header->state_position != PI2_NO_POSITION) PI2_TRY(get_recurrent(reader, session, PI2_STATES_LAST));
+    if (header->saved_position != PI2_NO_POSITION) PI2_TRY(get_recurrent(reader, session, PI2_STATES_SAVED));
     session->position = header->position;
     session->state_position = header->state_position;
     session->saved_position = header->saved_position;

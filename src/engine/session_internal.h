@@ -26,6 +26,7 @@ struct pi2_session {
     bool is_recurrent;       /* the model has states that cannot be taken back: they are made again from the tokens */
     uint32_t state_position; /* whose the recurrent states are; PI2_NO_POSITION: nobody's */
     uint32_t saved_position; /* the same of the saved ones */
+    uint32_t marked_position; /* and of those that are marked, before tokens that were guessed */
     int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
     uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
     pi2_draft_counters draft_counters;
@@ -73,6 +74,8 @@ pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *token
                                       pi2_logits_wanted wanted);
 /** pi2_session_truncate() in a turn, of a position that the timeline has. */
 void pi2_session_cut(pi2_session *session, uint32_t position);
+/** The last position, at most this one, that recurrent states are kept of; 0: of none. */
+uint32_t pi2_session_kept_states(const pi2_session *session, uint32_t position);
 /** Recurrent states become those of the position. In a turn. Errors as a pass has them */
 pi2_status pi2_session_make_states(pi2_session *session);
 

@@ -304,7 +304,8 @@ static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
 }
 
 static uint32_t rows_of(const pi2_batch_span *span) {
-    return span->logits == PI2_FORWARD_NO_LOGITS ? 0 : span->logits == PI2_FORWARD_LAST_LOGITS ? 1 : span->token_count;
+    const uint32_t all = span->token_count - span->replayed;
+    return span->logits == PI2_FORWARD_NO_LOGITS ? 0 : span->logits == PI2_FORWARD_LAST_LOGITS ? 1 : all;
 }
 
 static void take_batch(pi2_forward *forward, const pi2_batch *batch) {
@@ -488,14 +489,23 @@ static void add_up_blocks(pi2_forward *forward) {
         }
     }
     forward->saved_at = at;
+    at += pi2_forward_saved_bytes(forward->model, &forward->options.shape);
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        forward->mark_at[i] = at;
+        for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
+            if (needs.is_recurrent) at += pi2_block_state_bytes(&needs);
+        }
+    }
 }
 
 static pi2_status allocate(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
     forward->state_at = calloc(model->shape.layer_count, sizeof *forward->state_at);
+    forward->mark_at = calloc(model->shape.layer_count, sizeof *forward->mark_at);
     forward->ones = calloc(PI2_LONGEST_HEAD, sizeof *forward->ones);
-    bool is_there = forward->plan.unit_counts && forward->state_at && forward->ones;
+    bool is_there = forward->plan.unit_counts && forward->state_at && forward->mark_at && forward->ones;
     for (uint32_t i = 0; is_there && i < PI2_LONGEST_HEAD; i++) forward->ones[i] = 1.0f;
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         forward->rope_frequencies[i] = calloc(pi2_model_rope(&model->shape, i)->dimensions / 2 + 1, sizeof(double));
@@ -570,6 +580,7 @@ void pi2_forward_free(pi2_forward *forward) {
     if (!forward) return;
     for (uint32_t i = 0; i < PI2_ROPES; i++) free(forward->rope_frequencies[i]);
     free(forward->state_at);
+    free(forward->mark_at);
     free(forward->ones);
     free(forward->runs);
     free(forward->layer_first_run);

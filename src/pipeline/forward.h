@@ -33,6 +33,7 @@ typedef struct pi2_forward_shape {
                                  the same bits, for measuring */
     bool foretells;           /* one names neurons that the next layer will probably want */
     uint32_t code_rows;       /* of its largest code; 0: it has none */
+    bool marks;               /* recurrent states are kept once more, as they were before tokens that were guessed */
     bool dense_apart;         /* passes of all neurons have scratch of their own, which may serve others between them */
 } pi2_forward_shape;
 
@@ -41,7 +42,7 @@ typedef struct pi2_forward_shape {
 size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Scratch bytes of passes of all neurons, where those have their own; else 0. */
 size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Bytes of what is kept of one sequence: keys and values, recurrent states, and those that are saved. */
+/** Bytes of what is kept of one sequence: keys and values, recurrent states, and those that are saved and marked. */
 size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** The same of all sequences: they lie one after another. */
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
@@ -126,6 +127,9 @@ typedef struct pi2_batch_span {
     uint32_t sequence;           /* below shape.sequences; once in a batch */
     uint32_t position, token_count;
     pi2_forward_logits logits;
+    uint32_t replayed;           /* so many of its tokens, the first, were computed before: they want no logits */
+    uint32_t marked;             /* recurrent states are marked as they are after so many of its tokens; 0: they are
+                                    not. Only with shape.marks */
 } pi2_batch_span;
 
 /** What one pass computes. */
@@ -148,7 +152,9 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
  */
 void pi2_forward_save_states(pi2_forward *forward, uint32_t sequence);
 void pi2_forward_restore_states(pi2_forward *forward, uint32_t sequence);
-/** Makes the states of sequence `to` those of `from`, of its first `positions` positions; and the saved ones. */
+/** The same with those that were marked by a span. Only with shape.marks. */
+void pi2_forward_return_to_mark(pi2_forward *forward, uint32_t sequence);
+/** Makes the states of sequence `to` those of `from`, of its first `positions` positions; and those that it keeps. */
 void pi2_forward_copy_states(pi2_forward *forward, uint32_t from, uint32_t to, uint32_t positions);
 
 /** Takes a part of a state, to copy it or to fill it. */
@@ -160,8 +166,9 @@ typedef pi2_status pi2_state_visitor(void *user, void *bytes, size_t count);
  */
 pi2_status pi2_forward_visit_positions(const pi2_forward *forward, uint32_t sequence, uint32_t layer, uint32_t first,
                                        uint32_t end, pi2_state_visitor *visit, void *user);
-/** The same of a sequence's recurrent states, of all layers; is_saved: of the saved ones. */
-pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, bool is_saved,
+typedef enum pi2_kept_states { PI2_STATES_LAST, PI2_STATES_SAVED, PI2_STATES_MARKED } pi2_kept_states;
+/** The same of a sequence's recurrent states, of all layers: those after its last pass, or others that it keeps. */
+pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, pi2_kept_states which,
                                        pi2_state_visitor *visit, void *user);
 /** A number that names these parts: states of two models, or of two ways to lay them out, have different ones. */
 uint64_t pi2_forward_hash_states(const pi2_forward *forward);

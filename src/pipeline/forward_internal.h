@@ -154,7 +154,8 @@ struct pi2_forward {
     double *rope_frequencies[PI2_ROPES]; /* [rope dimensions / 2] */
     double rope_magnitudes[PI2_ROPES];
     size_t *state_at;            /* [layer_count]: where a layer's state begins in those of a sequence */
-    size_t saved_at;             /* where recurrent states are saved, behind all states */
+    size_t saved_at;             /* where recurrent states are saved, behind all states; behind them they are marked */
+    size_t *mark_at;             /* [layer_count]: where a layer's recurrent state is marked */
     size_t sequence_bytes;       /* of options.cache, each sequence's */
     pi2_neuron_run *runs;        /* of all layers, one after another */
     uint32_t most_run_count, runs_generation; /* runs were cut for this generation of residents */
@@ -335,6 +336,9 @@ void pi2_forward_clear_states(pi2_forward *forward, uint32_t sequence);
 /** Where the state begins, of a span's sequence, that a block of the layer keeps. */
 uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span);
 uint8_t *pi2_forward_layer_state(const pi2_forward *forward, uint32_t layer, uint32_t span);
+/** Where the state of the layer's recurrent block is marked, if that is due before a token of the pass is computed;
+ *  NULL: it is not. */
+uint8_t *pi2_forward_mark_before(const pi2_forward_walk *walk, uint32_t token);
 /** A convolution over the tokens of each sequence; the state of the layer's block begins with its last rows. */
 void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
                           uint32_t begin, uint32_t end);

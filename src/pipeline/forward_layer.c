@@ -18,12 +18,34 @@ uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span) {
     return pi2_forward_layer_state(walk->forward, walk->layer, span);
 }
 
+static uint8_t *mark_of(const pi2_forward_walk *walk, uint32_t span) {
+    const pi2_forward *forward = walk->forward;
+    return (uint8_t *)forward->options.cache + forward->spans[span].sequence * forward->sequence_bytes +
+           forward->mark_at[walk->layer];
+}
+
+uint8_t *pi2_forward_mark_before(const pi2_forward_walk *walk, uint32_t token) {
+    const pi2_token_place *place = &walk->forward->buffers.places[token];
+    const pi2_batch_span *span = &walk->forward->spans[place->span];
+    return span->marked && place->position == span->position + span->marked ? mark_of(walk, place->span) : NULL;
+}
+
 void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
                           uint32_t begin, uint32_t end) {
     const pi2_forward *forward = walk->forward;
     for (uint32_t s = 0; s < forward->span_count; x += forward->spans[s++].token_count * stride) {
-        pi2_causal_convolution(convolution, x, stride, forward->spans[s].token_count, begin, end,
-                               (float *)(void *)pi2_forward_state(walk, s));
+        float *history = (float *)(void *)pi2_forward_state(walk, s);
+        const uint32_t marked = forward->spans[s].marked;
+        if (marked) {
+            float *mark = (float *)(void *)mark_of(walk, s);
+            pi2_causal_convolution(convolution, x, stride, marked, begin, end, history);
+            for (size_t k = 0; k + 1 < convolution->taps; k++) {
+                memcpy(mark + k * convolution->channels + begin, history + k * convolution->channels + begin,
+                       (end - begin) * sizeof *mark);
+            }
+        }
+        pi2_causal_convolution(convolution, x + marked * stride, stride, forward->spans[s].token_count - marked, begin,
+                               end, history);
     }
 }
 

@@ -362,7 +362,7 @@ size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *
 }
 
 size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
-    size_t bytes = pi2_forward_saved_bytes(model, shape);
+    size_t bytes = pi2_forward_saved_bytes(model, shape) * (shape->marks ? 2 : 1);
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
@@ -409,7 +409,7 @@ size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward
             pages += count_state(&needs, positions, page_bytes, &at, &next_page);
         }
     }
-    const size_t saved = positions ? pi2_forward_saved_bytes(model, shape) : 0;
+    const size_t saved = positions ? pi2_forward_saved_bytes(model, shape) * (shape->marks ? 2 : 1) : 0;
     pages += count_pages(at, saved, page_bytes, &next_page);
     return pages * page_bytes;
 }

@@ -9,15 +9,22 @@
 #include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
-typedef enum states_act { STATES_CLEAR, STATES_SAVE, STATES_RESTORE } states_act;
+typedef enum states_act { STATES_CLEAR, STATES_SAVE, STATES_RESTORE, STATES_RETURN } states_act;
 
 static uint8_t *states_of(const pi2_forward *forward, uint32_t sequence) {
     return (uint8_t *)forward->options.cache + sequence * forward->sequence_bytes;
 }
 
+/* Where states that are kept beside the last ones lie, all recurrent ones together. */
+static size_t kept_at(const pi2_forward *forward, pi2_kept_states which) {
+    const size_t bytes = pi2_forward_saved_bytes(forward->model, &forward->options.shape);
+    return forward->saved_at + (which == PI2_STATES_MARKED ? bytes : 0);
+}
+
 static void act_on_states(pi2_forward *forward, uint32_t sequence, states_act act) {
     const pi2_model_shape *model = &forward->model->shape;
-    uint8_t *cache = states_of(forward, sequence), *saved = cache + forward->saved_at;
+    uint8_t *cache = states_of(forward, sequence);
+    uint8_t *saved = cache + kept_at(forward, act == STATES_RETURN ? PI2_STATES_MARKED : PI2_STATES_SAVED);
     for (uint32_t i = 0; i < model->layer_count; i++) {
         for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
@@ -42,6 +49,10 @@ void pi2_forward_save_states(pi2_forward *forward, uint32_t sequence) {
 
 void pi2_forward_restore_states(pi2_forward *forward, uint32_t sequence) {
     act_on_states(forward, sequence, STATES_RESTORE);
+}
+
+void pi2_forward_return_to_mark(pi2_forward *forward, uint32_t sequence) {
+    act_on_states(forward, sequence, STATES_RETURN);
 }
 
 /* Of an area that fills by tiles, those that positions have begun. */
@@ -69,8 +80,7 @@ void pi2_forward_copy_states(pi2_forward *forward, uint32_t from, uint32_t to, u
             at += pi2_block_state_bytes(&needs);
         }
     }
-    memcpy(target + forward->saved_at, source + forward->saved_at, pi2_forward_saved_bytes(forward->model,
-                                                                                           &forward->options.shape));
+    memcpy(target + forward->saved_at, source + forward->saved_at, forward->sequence_bytes - forward->saved_at);
 }
 
 /* ---- states as bytes ---- */
@@ -100,17 +110,17 @@ pi2_status pi2_forward_visit_positions(const pi2_forward *forward, uint32_t sequ
     return PI2_OK;
 }
 
-pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, bool is_saved,
+pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, pi2_kept_states which,
                                        pi2_state_visitor *visit, void *user) {
     const pi2_model_shape *model = &forward->model->shape;
-    uint8_t *state = states_of(forward, sequence), *saved = state + forward->saved_at;
+    uint8_t *state = states_of(forward, sequence), *kept = state + kept_at(forward, which);
     for (uint32_t i = 0; i < model->layer_count; i++) {
         for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
             const size_t bytes = pi2_block_state_bytes(&needs);
             if (needs.is_recurrent) {
-                PI2_TRY(visit(user, is_saved ? saved : state, bytes));
-                saved += bytes;
+                PI2_TRY(visit(user, which == PI2_STATES_LAST ? state : kept, bytes));
+                kept += bytes;
             }
             state += bytes;
         }

@@ -19,6 +19,7 @@ enum {
     THREADS_SHARE = 16, LEAST_THREADS = 8, /* what more threads than that take is at most this share */
     /* Threads whose stacks are in process_bytes; pages of the two stacks of each thread more. */
     PLAIN_THREADS = 16, STACK_PAGES = 8,
+    MARK_SHARE = 32,     /* states that guesses are taken back to, likewise */
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
     PROMPT_SHARE = 24,   /* where tokens compute single neurons, whole experts for prompts take at most this share */
     MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 600000,
@@ -127,11 +128,14 @@ static void choose_batch(const pi2_memory_plan_request *request, pi2_memory_plan
     plan->scratch_bytes = pi2_forward_scratch_bytes(request->model, &plan->shape);
 }
 
-/* Guessed tokens want logits each. */
+/* Guessed tokens want logits each, and recurrent states are kept once more as they were before them. */
 static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     const uint64_t logits_bytes = (uint64_t)request->model->shape.vocabulary_size * sizeof(float);
     const uint64_t afforded = request->budget_bytes / DRAFT_SHARE / logits_bytes;
     plan->draft_tokens = request->draft_tokens < afforded ? request->draft_tokens : (uint32_t)afforded;
+    const uint64_t marks = request->sequences * (uint64_t)pi2_forward_saved_bytes(request->model, &plan->shape);
+    if (marks > request->budget_bytes / MARK_SHARE) plan->draft_tokens = 0;
+    plan->shape.marks = plan->draft_tokens && marks;
     if (plan->draft_tokens >= plan->shape.context_tokens) plan->draft_tokens = plan->shape.context_tokens - 1;
     if (plan->shape.logits_tokens < plan->draft_tokens + 1) plan->shape.logits_tokens = plan->draft_tokens + 1;
     /* One call may end with logits of every sequence. */
@@ -387,8 +391,8 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
                           request->sequences * (request->each_session_bytes +
                                                 request->each_session_bytes_per_token * plan->shape.context_tokens);
     plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
-    plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_draft(request, plan);
+    plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_threads(request, plan);
     plan->shape.neuron_tokens = request->banks ? PI2_NEURON_TOKENS : 0;
     plan->shape.predicts = request->banks && request->predicts;

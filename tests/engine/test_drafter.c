@@ -41,7 +41,7 @@ static void test_longest_then_latest(void **state) {
     /* "1 2" stands twice, "9 1 2" once before: the longer match is continued. */
     static const int32_t tokens[] = { 9, 1, 2, 30, 31, 1, 2, 40, 41, 9, 1, 2 };
     pi2_drafting *drafter = make_drafter(1, tokens, COUNT(tokens));
-    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     int32_t guess[PI2_DRAFT_MOST];
     assert_int_equal(guess_of(drafter, 8, guess), 1);
     assert_int_equal(guess[0], 30);
@@ -57,7 +57,7 @@ static void test_nothing_to_guess(void **state) {
     static const int32_t tokens[] = { 1, 2, 3, 4, 5 };
     pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
     int32_t guess[PI2_DRAFT_MOST];
-    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     assert_int_equal(guess_of(drafter, 8, guess), 0);
     pi2_drafting_truncate(drafter, 0);
     assert_int_equal(guess_of(drafter, 8, guess), 0);
@@ -75,7 +75,7 @@ static void test_before_a_pass_was_timed(void **state) {
     pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
     int32_t guess[PI2_DRAFT_MOST];
     assert_int_equal(guess_of(drafter, 8, guess), 0);
-    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     assert_true(guess_of(drafter, 8, guess) > 1);
     assert_int_equal(guess[0], 1);
     assert_int_equal(guess[1], 2);
@@ -85,11 +85,11 @@ static void test_before_a_pass_was_timed(void **state) {
 /* Repeating text; each guess is noted with `right` right tokens at most. Returns what the last 100 passes guessed. */
 static uint32_t guess_often(pi2_drafting *drafter, uint32_t right, uint64_t token_ns) {
     uint32_t guessed = 0;
-    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     for (int i = 0; i < 500; i++) {
         int32_t guess[PI2_DRAFT_MOST];
         const uint32_t count = guess_of(drafter, 8, guess);
-        pi2_drafting_note_pass(drafter, count, PASS_NS + token_ns * count);
+        pi2_drafting_note_pass(drafter, count, 0, PASS_NS + token_ns * count);
         if (count) pi2_drafting_note_guess(drafter, count, right < count ? right : count);
         if (i >= 400) guessed += count;
     }
@@ -120,15 +120,15 @@ static void test_guesses_in_memory(void **state) {
     for (int i = 0; i < 40; i++) tokens[i] = i % 10;
     pi2_drafting *reading = make_in(true, 8, tokens, COUNT(tokens));
     pi2_drafting *computing = make_in(false, 8, tokens, COUNT(tokens));
-    pi2_drafting_note_pass(reading, 0, PASS_NS);
-    pi2_drafting_note_pass(computing, 0, PASS_NS);
+    pi2_drafting_note_pass(reading, 0, 0, PASS_NS);
+    pi2_drafting_note_pass(computing, 0, 0, PASS_NS);
     assert_int_equal(guess_of(reading, 8, guess), 8);
     assert_int_equal(guess_of(computing, 8, guess), 3);
     uint32_t guessed = 0;
     for (int i = 0; i < 100; i++) { /* right ones, of which each costs two passes */
         const uint32_t count = guess_of(reading, 8, guess);
         guessed += count;
-        pi2_drafting_note_pass(reading, count, (1 + 2 * count) * PASS_NS);
+        pi2_drafting_note_pass(reading, count, 0, (1 + 2 * count) * PASS_NS);
         if (count) pi2_drafting_note_guess(reading, count, count);
     }
     assert_in_range(guessed, 8, 80);
@@ -142,7 +142,7 @@ static void test_capacity(void **state) {
     for (int i = 0; i < CONTEXT + 9; i++) tokens[i] = i < CONTEXT ? i : 0;
     pi2_drafting *drafter = make_drafter(8, tokens, CONTEXT + 9); /* what does not fit is dropped */
     int32_t guess[PI2_DRAFT_MOST];
-    pi2_drafting_note_pass(drafter, 0, PASS_NS);
+    pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     assert_int_equal(guess_of(drafter, 8, guess), 0);
     pi2_drafting_free(drafter);
 }
@@ -208,7 +208,7 @@ static void pass_often(pi2_drafting *drafting, uint32_t right, uint64_t token_ns
         pi2_drafting_truncate(drafting, CONTEXT / 2);
         pi2_drafting_push(drafting, &token, 1);
         const uint32_t count = guess_of(drafting, 8, guess);
-        pi2_drafting_note_pass(drafting, count, slow_pass_ns + count * token_ns);
+        pi2_drafting_note_pass(drafting, count, 0, slow_pass_ns + count * token_ns);
         if (count) pi2_drafting_note_guess(drafting, right < count ? right + 1 : count, right < count ? right : count);
     }
 }
@@ -253,7 +253,7 @@ static void test_what_a_drafter_is_told(void **state) {
     static const int32_t tokens[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }; /* none twice */
     int32_t guess[PI2_DRAFT_MOST];
     pi2_drafting *drafting = make_told();
-    pi2_drafting_note_pass(drafting, 0, slow_pass_ns);
+    pi2_drafting_note_pass(drafting, 0, 0, slow_pass_ns);
     pi2_drafting_push(drafting, tokens, 8);
     assert_int_equal(guess_of(drafting, 3, guess), 3);
     assert_int_equal(told.unchanged, 0);
