@@ -17,10 +17,6 @@ enum {
 
 /* ---- sizes ---- */
 
-static uint64_t page_up(uint64_t bytes) {
-    return (bytes + PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
-}
-
 uint64_t pi2_neuron_store_head_bytes(const pi2_neuron_banks *banks) {
     uint64_t bytes = 0;
     for (uint32_t b = 0; b < banks->count; b++) bytes += page_up(banks->banks[b].head_bytes);
@@ -262,14 +258,6 @@ const pi2_neuron_head *pi2_neuron_store_head(const pi2_neuron_store *store, uint
 
 /* ---- slots ---- */
 
-static void set_heat(const pi2_neuron_store *store, _Atomic uint32_t *place, uint32_t heat) {
-    atomic_store_explicit(place, pi2_unit_heat_word(&store->heat, heat), memory_order_relaxed);
-}
-
-static uint32_t heat_now(const pi2_neuron_store *store, const _Atomic uint32_t *place) {
-    return pi2_unit_heat_now(&store->heat, atomic_load_explicit(place, memory_order_relaxed));
-}
-
 /* Marks a ready unit as used in this epoch, so that it cannot leave. False: it is not, or no longer, there. */
 static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number, uint32_t epoch) {
     slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
@@ -342,18 +330,6 @@ static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool, uint32_t lay
 }
 
 /* ---- reading ---- */
-
-static uint64_t offset_of(const pi2_neuron_bank *bank, uint32_t unit) {
-    return bank->file_offset + (uint64_t)unit * bank->unit_bytes;
-}
-
-/* Where the pages begin and end that hold a unit. */
-static uint64_t pages_begin(const pi2_neuron_bank *bank, uint32_t unit) {
-    return offset_of(bank, unit) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
-}
-static uint64_t pages_end(const pi2_neuron_bank *bank, uint32_t unit) {
-    return page_up(offset_of(bank, unit) + bank->unit_bytes);
-}
 
 static const pi2_neuron_bank *read_bank(const pi2_neuron_store *store, const pi2_bring *bring) {
     return &store->options.banks->banks[bring->key];
@@ -506,7 +482,7 @@ void pi2_neuron_store_collect(pi2_neuron_store *store) {
     if (atomic_load_explicit(&store->likely_reads, memory_order_relaxed)) (void)pi2_region_collect(store->region);
 }
 
-static pi2_status check_unit(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
+pi2_status pi2_neuron_store_check(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     char owner[PI2_NEURON_OWNER_BYTES];
     if (pi2_neuron_unit_checksum(bank, memory) == store->banks[b].checksums[unit]) return PI2_OK;
@@ -523,7 +499,7 @@ static void note_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const 
     const uint32_t unit_number = bank->first_unit + unit, epoch = word_epoch(atomic_load(&slot->word));
     if (status == PI2_OK) {
         atomic_store(&slot->word, word_of(unit_number, epoch, PI2_PART_CHECKING));
-        status = check_unit(store, b, unit, memory);
+        status = pi2_neuron_store_check(store, b, unit, memory);
     }
     if (status == PI2_OK) {
         atomic_store(&slot->word, word_of(unit_number, epoch, PI2_PART_READY));
@@ -598,79 +574,6 @@ pi2_status pi2_neuron_store_take(pi2_neuron_store *store, uint32_t b, uint32_t u
     pi2_store_stalled(store->options.store, unit, begin, 1);
     return status;
 }
-
-/* ---- filling ---- */
-
-/* Units side by side in the file into memory. Fine ones come through the windows, of which no read has any now. */
-static pi2_status read_units(pi2_neuron_store *store, const pi2_neuron_bank *bank, uint32_t begin, uint32_t count,
-                             uint8_t *memory) {
-    const uint64_t bytes = bank->unit_bytes;
-    if (!pi2_neuron_bank_is_fine(bank)) return read_range(store, offset_of(bank, begin), memory, count * bytes);
-    const uint64_t room = (uint64_t)store->most_reads * store->window_bytes - 2 * PI2_READ_ALIGNMENT;
-    const uint32_t most = (uint32_t)(room / bytes);
-    for (uint32_t done = 0; done < count;) {
-        const uint32_t part = count - done < most ? count - done : most;
-        const uint64_t first = pages_begin(bank, begin + done), end = pages_end(bank, begin + done + part - 1);
-        PI2_TRY(read_range(store, first, store->windows, end - first));
-        memcpy(memory + done * bytes, store->windows + (offset_of(bank, begin + done) - first), part * bytes);
-        done += part;
-    }
-    return PI2_OK;
-}
-
-/* A bank's units [begin, end) into slots from `slot` on, side by side, as far as those are empty. */
-static pi2_status fill_slots(pi2_neuron_store *store, uint32_t b, uint32_t slot, uint32_t begin, uint32_t end) {
-    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
-    store_bank *own = &store->banks[b];
-    uint32_t count = 0;
-    while (begin + count < end && word_state(atomic_load(&store->slots[slot + count].word)) == PI2_PART_ABSENT &&
-           atomic_load(&own->slot_of[begin + count]) == NO_SLOT) count++;
-    uint8_t *memory = slot_memory(store, &store->pools[own->pool], slot);
-    PI2_TRY(read_units(store, bank, begin, count, memory));
-    for (uint32_t i = 0; i < count; i++) {
-        PI2_TRY(check_unit(store, b, begin + i, memory + (uint64_t)i * bank->unit_bytes));
-        /* What no prompt used is colder than what was used once. */
-        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + begin + i]);
-        set_heat(store, &store->slots[slot + i].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
-        atomic_store(&store->slots[slot + i].word, word_of(own->first_unit + begin + i, 0, PI2_PART_READY));
-        atomic_store(&own->slot_of[begin + i], slot + i);
-    }
-    return PI2_OK;
-}
-
-/* The first `count` places' units of a bank into slots from `slot` on. */
-static pi2_status fill_bank(pi2_neuron_store *store, uint32_t b, uint32_t slot, uint32_t count) {
-    const slot_pool *pool = &store->pools[store->banks[b].pool];
-    const uint32_t own = pool->first_slot + pool->shared_count, shared = slot < own ? own - slot : 0;
-    const uint32_t first = shared < count ? shared : count;
-    PI2_TRY(fill_slots(store, b, slot, 0, first));
-    return fill_slots(store, b, slot + first, first, count);
-}
-
-pi2_status pi2_neuron_store_fill(pi2_neuron_store *store) {
-    store->is_filled = true;
-    if (store->options.keeps_nothing) return PI2_OK;
-    if (store->windows) pi2_neuron_store_await_reads(store);
-    for (uint32_t p = 0; p < store->pool_count; p++) {
-        const slot_pool *pool = &store->pools[p];
-        uint64_t passed = 0;
-        uint32_t slot = pool->first_slot + pool->first_open;
-        for (uint32_t b = 0; b < store->options.banks->count; b++) {
-            if (store->banks[b].pool != p) continue;
-            const uint32_t units = store->options.banks->banks[b].unit_count;
-            passed += units;
-            const uint32_t open = pool->open_count - pool->first_open;
-            const uint32_t due = pool->first_slot + pool->first_open +
-                                 (uint32_t)((double)open * (double)passed / (double)pool->units);
-            const uint32_t count = due - slot < units ? due - slot : units;
-            PI2_TRY(fill_bank(store, b, slot, count));
-            slot += count;
-        }
-    }
-    return PI2_OK;
-}
-
-bool pi2_neuron_store_is_filled(const pi2_neuron_store *store) { return store->is_filled; }
 
 /* ---- passes ---- */
 
@@ -754,6 +657,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     store->options = *options;
     atomic_init(&store->epoch, EPOCHS_OF_A_LAYER);
     atomic_init(&store->used_bank, NO_BANK);
+    store->wants_filling = !options->keeps_nothing;
     pi2_unit_heat_init(&store->heat);
     if (!store->options.rule) store->options.rule = &pi2_unit_rules[0];
     const pi2_region_owner owner = { .self = store, .ended = note_arrival, .reset = forget_foretold };

@@ -23,6 +23,7 @@
 #ifndef PI2_NEURON_CACHE_NEURON_STORE_H
 #define PI2_NEURON_CACHE_NEURON_STORE_H
 
+#include "base/team.h"
 #include "clusters/neuron_bank.h"
 #include "neuron_cache/unit_heat.h"
 #include "store/store.h"
@@ -84,10 +85,14 @@ void pi2_neuron_store_close_shared(pi2_neuron_store *store);
 /** Slots in shared memory, where they are in use; else 0. */
 uint32_t pi2_neuron_store_shared_slots(const pi2_neuron_store *store);
 
-/** Fills the slots with the first places of every bank, in long reads: once, before the first layer. Slots that are in
- *  use already stay. Errors as pi2_neuron_store_take(). */
-pi2_status pi2_neuron_store_fill(pi2_neuron_store *store);
-bool pi2_neuron_store_is_filled(const pi2_neuron_store *store);
+/** Whether many slots are empty: since the store was made, or since shared ones came back. */
+bool pi2_neuron_store_wants_filling(const pi2_neuron_store *store);
+/**
+ * Fills empty slots in long reads, every bank's share with its first places; after the first time with those of its
+ * units that passes used lately and that have left, the first places first. Between passes; the team's threads share
+ * the work. team NULL: this one does all. Errors as pi2_neuron_store_take(); what was filled by then stays.
+ */
+pi2_status pi2_neuron_store_fill(pi2_neuron_store *store, pi2_team *team);
 
 /** A pass over so many tokens begins, by neuron or not: heat fades as over so many passes. One thread, while no other
  *  is in the store. */

@@ -52,6 +52,7 @@ typedef struct store_bank {
     uint32_t layer_end;      /* and those of the next layer's first bank here */
     uint32_t pool;
     _Atomic uint32_t *slot_of; /* [unit_count] */
+    uint32_t fill_slot, fill_count; /* how many units a filling brings, into slots from this one on */
 } store_bank;
 
 struct pi2_neuron_store {
@@ -71,7 +72,9 @@ struct pi2_neuron_store {
     uint32_t *used;           /* [layer keys]: for on_use; NULL: nobody is told */
     uint32_t layer_keys;
     _Atomic uint32_t used_bank; /* of the layer under way; NO_BANK: none was asked */
-    bool is_filled;
+    bool is_filled;           /* once: its memory was taken from the system */
+    bool wants_filling;       /* many slots are empty: all, or those in shared memory */
+    _Atomic uint32_t fill_next; /* the next bank that a thread fills */
     bool foretells_next;      /* reads for the next layer were asked for; lock */
     _Atomic bool has_likely;  /* such reads are this layer's now: they have to be made certain */
     uint32_t foretold_slots;  /* of this layer's; lock */
@@ -92,6 +95,30 @@ static inline uint8_t *slot_memory(const pi2_neuron_store *store, const slot_poo
     return pool->memory + (uint64_t)(index - pool->shared_count) * pool->unit_bytes;
 }
 
+static inline void set_heat(const pi2_neuron_store *store, _Atomic uint32_t *place, uint32_t heat) {
+    atomic_store_explicit(place, pi2_unit_heat_word(&store->heat, heat), memory_order_relaxed);
+}
+
+static inline uint32_t heat_now(const pi2_neuron_store *store, const _Atomic uint32_t *place) {
+    return pi2_unit_heat_now(&store->heat, atomic_load_explicit(place, memory_order_relaxed));
+}
+
+static inline uint64_t page_up(uint64_t bytes) {
+    return (bytes + PI2_READ_ALIGNMENT - 1) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+}
+
+static inline uint64_t offset_of(const pi2_neuron_bank *bank, uint32_t unit) {
+    return bank->file_offset + (uint64_t)unit * bank->unit_bytes;
+}
+
+/* Where the pages begin and end that hold a unit. */
+static inline uint64_t pages_begin(const pi2_neuron_bank *bank, uint32_t unit) {
+    return offset_of(bank, unit) / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+}
+static inline uint64_t pages_end(const pi2_neuron_bank *bank, uint32_t unit) {
+    return page_up(offset_of(bank, unit) + bank->unit_bytes);
+}
+
 /* The bank of a unit's number; banks ascend. */
 static inline store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
     uint32_t low = 0, high = store->options.banks->count;
@@ -102,6 +129,9 @@ static inline store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number)
     }
     return &store->banks[low];
 }
+
+/** Compares a unit with its checksum. Errors FORMAT. Any thread. */
+pi2_status pi2_neuron_store_check(const pi2_neuron_store *store, uint32_t bank, uint32_t unit, const void *memory);
 
 /* neuron_store_memory.c */
 

@@ -297,7 +297,9 @@ static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
         .with_head = with_head, .by_neuron = forward->by_neuron, .is_last = is_last });
     if (!forward->by_neuron) return PI2_OK;
     give_shared(forward);
-    if (!pi2_neuron_store_is_filled(forward->options.neurons)) PI2_TRY(pi2_neuron_store_fill(forward->options.neurons));
+    if (pi2_neuron_store_wants_filling(forward->options.neurons)) {
+        PI2_TRY(pi2_neuron_store_fill(forward->options.neurons, forward->options.team));
+    }
     pi2_neuron_store_count(forward->options.neurons, &forward->neurons_before);
     pi2_forward_begin_neurons(forward);
     return PI2_OK;

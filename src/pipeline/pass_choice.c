@@ -25,7 +25,7 @@ bool pi2_pass_goes_by_neuron(const pi2_pass_choice *choice, uint32_t tokens) {
     const double compute_ns = units * (double)choice->unit_bytes * memory_byte_ns;
     const double alone_ns = compute_ns * one * tokens * alone_factor;
     const double all_ns = compute_ns * (1 + further_token * tokens);
-    const double again_ns = (double)choice->emptied * small_read_ns;
+    const double again_ns = (double)choice->emptied * (double)choice->unit_bytes * stream_byte_ns;
     return fmax(absent * small_read_ns, alone_ns) <
            fmax((double)choice->streamed_bytes * stream_byte_ns, all_ns) + again_ns;
 }

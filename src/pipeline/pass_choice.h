@@ -22,7 +22,7 @@ typedef struct pi2_pass_choice {
     uint64_t units, slots;     /* of the model's neurons, and those that memory holds */
     uint64_t unit_bytes;
     uint64_t streamed_bytes;   /* that a dense pass reads and one by neuron does without */
-    uint64_t emptied;          /* slots whose units it takes from memory, which then are read again one by one */
+    uint64_t emptied;          /* slots whose units it takes from memory, which then are read again, in long reads */
     double used;               /* share of the units that one token uses; 0: not known yet */
     double missed;             /* of those, the share that is in no slot; asked for with `used` only */
 } pi2_pass_choice;

@@ -93,7 +93,7 @@ static void units_are_right_with_few_slots_and_many_threads(void **state) {
                 const uint64_t bytes = size == 0 ? least : size == 1 ? (least + all) / 2 : all;
                 gap_units = threads % 2 + (uint32_t)size;
                 if (try_open(*method, bytes, &s) != PI2_OK) fail_msg("%s", pi2_error_text());
-                if (threads % 2) assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+                if (threads % 2) assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_OK);
                 for (int i = 0; i < LAYERS_RUN; i++) run_layer(&s, team, (uint32_t)rand_r(&seed) % BANKS, &seed);
                 pi2_neuron_store_counters counters;
                 pi2_neuron_store_count(s.store, &counters);
@@ -227,9 +227,9 @@ static void all_fit_after_filling(void **state) {
     setup s;
     assert_int_equal(try_open("auto", pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
     assert_null(pi2_neuron_store_hit(s.store, 0, 0));
-    assert_false(pi2_neuron_store_is_filled(s.store));
-    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
-    assert_true(pi2_neuron_store_is_filled(s.store));
+    assert_true(pi2_neuron_store_wants_filling(s.store));
+    assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_OK);
+    assert_false(pi2_neuron_store_wants_filling(s.store));
     for (uint32_t b = 0; b < BANKS; b++) {
         for (uint32_t u = 0; u < banks_list[b].unit_count; u++) {
             const uint8_t *memory = pi2_neuron_store_hit(s.store, b, u);
@@ -445,7 +445,7 @@ static void uses_are_told(void **state) {
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
     told_user = NULL;
     assert_int_equal(pi2_neuron_store_layer_keys(&banks), 96);
-    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+    assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_OK);
     static const struct { uint32_t bank, count, units[3]; } layers[] = {
         { 0, 3, { 90, 3, 40 } }, { 2, 2, { 31, 0 } }, { 4, 1, { 7 } }, { 3, 3, { 95, 1, 2 } } };
     pi2_neuron_store_begin_pass(s.store, 5, 1);
@@ -484,7 +484,7 @@ static void a_prompt_warms(void **state) {
     setup s;
     const uint8_t *memory;
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 20 * 8192, &s), PI2_OK);
-    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK); /* about 38 units of banks 0, 1 and 3 each */
+    assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_OK); /* about 38 units of banks 0, 1 and 3 each */
     pi2_neuron_store_begin_pass(s.store, 100, 100);
     for (uint32_t token = 0; token < 16; token++) {
         for (uint32_t u = 0; u < 10; u++) pi2_neuron_store_warm(s.store, 0, u);
@@ -530,7 +530,7 @@ static void shared_memory_serves_by_turns(void **state) {
         uint32_t found[2] = { 0 };
         if (try_open("auto", bytes, &s) != PI2_OK) fail_msg("%s", pi2_error_text());
         pi2_neuron_store_open_shared(s.store);
-        assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+        assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_OK);
         for (int turn = 0; turn < 6; turn++) {
             const bool is_open = turn % 2 == 0;
             if (is_open) pi2_neuron_store_open_shared(s.store);
@@ -570,7 +570,7 @@ static void ablations(void **state) {
     const uint64_t all = pi2_neuron_store_all_bytes(&banks);
     pi2_store_counters before, after;
     assert_int_equal(try_open_as("auto", all, true, true, &s), PI2_OK);
-    assert_int_equal(pi2_neuron_store_fill(s.store), PI2_OK);
+    assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_OK);
     pi2_store_count(s.way, &before);
     for (uint32_t pass = 0; pass < 3; pass++) {
         pi2_neuron_store_begin_pass(s.store, 1, 1);
@@ -657,7 +657,7 @@ static void damage_is_told_by_place_and_the_store_goes_on(void **state) {
         close_store(&s);
         flip(at + 5);
         assert_int_equal(try_open(*method, pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
-        assert_int_equal(pi2_neuron_store_fill(s.store), PI2_ERR_FORMAT);
+        assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_ERR_FORMAT);
         close_store(&s);
         flip(at + 5);
     }

@@ -38,7 +38,7 @@ static void test_what_leaves_counts(void **state) {
     choice.used = 0.11;
     choice.missed = 0.6;
     assert_false(pi2_pass_goes_by_neuron(&choice, 4)); /* 103,000 small reads against 2 GB */
-    choice.emptied = 33000;
+    choice.emptied = 120000; /* 0.5 GB in long reads */
     assert_true(pi2_pass_goes_by_neuron(&choice, 4));
     assert_false(pi2_pass_goes_by_neuron(&choice, 8));
 }

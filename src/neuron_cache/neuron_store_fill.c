@@ -1,0 +1,198 @@
+/*
+ * neuron_store_fill.c: empty slots of single neurons, filled in long reads.
+ *
+ * Which units come is decided beforehand, by one thread: of each bank so many, from its first place on, into the empty
+ * slots from a certain one on. Then threads take bank by bank. Each reads runs of units side by side, some megabytes at
+ * a time, and checks them while the others read.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/pages.h"
+#include "neuron_cache/neuron_store_internal.h"
+
+enum {
+    FILL_MEMBERS = 4,           /* threads at most: they share the windows */
+    FILL_RUNS = 64,             /* of units, that are read at once */
+    FILL_BYTES = 4 * 1024 * 1024
+};
+
+/* ---- what comes ---- */
+
+static bool is_empty(const pi2_neuron_store *store, uint32_t slot) {
+    return word_state(atomic_load(&store->slots[slot].word)) == PI2_PART_ABSENT;
+}
+
+/* Whether a filling brings a unit: at first any, later those that would be wanted again. */
+static bool is_due(const pi2_neuron_store *store, const store_bank *bank, uint32_t unit) {
+    if (atomic_load(&bank->slot_of[unit]) != NO_SLOT) return false;
+    return !store->is_filled || heat_now(store, &store->heat_left[bank->first_unit + unit]) >= PI2_HEAT_OF_USE / 2;
+}
+
+static uint32_t due_units(const pi2_neuron_store *store, uint32_t b) {
+    const uint32_t units = store->options.banks->banks[b].unit_count;
+    uint32_t count = 0;
+    for (uint32_t u = 0; u < units; u++) count += is_due(store, &store->banks[b], u);
+    return count;
+}
+
+/* Every bank's part of a pool's empty slots, by the units that are due. */
+static void plan_pool(pi2_neuron_store *store, uint32_t p) {
+    const slot_pool *pool = &store->pools[p];
+    const uint32_t end = pool->first_slot + pool->open_count;
+    uint64_t empty = 0, due = 0, passed = 0, given = 0;
+    uint32_t slot = pool->first_slot + pool->first_open;
+    for (uint32_t i = slot; i < end; i++) empty += is_empty(store, i);
+    for (uint32_t b = 0; b < store->options.banks->count; b++) {
+        store_bank *own = &store->banks[b];
+        if (own->pool == p) due += own->fill_count = due_units(store, b);
+    }
+    for (uint32_t b = 0; b < store->options.banks->count; b++) {
+        store_bank *own = &store->banks[b];
+        if (own->pool != p) continue;
+        passed += own->fill_count;
+        const uint64_t until = due <= empty ? passed : passed * empty / due;
+        own->fill_slot = slot;
+        own->fill_count = (uint32_t)(until - given);
+        given = until;
+        for (uint32_t left = own->fill_count; left > 0 && slot < end; slot++) left -= is_empty(store, slot);
+    }
+}
+
+/* ---- bringing it ---- */
+
+/* Units side by side in the file, for slots side by side in memory. */
+typedef struct unit_run {
+    uint32_t unit, slot, count;
+    uint8_t *memory;        /* of its first slot */
+    const uint8_t *window;  /* of fine units: where the pages around them are read */
+} unit_run;
+
+/* A thread's way through a bank. */
+typedef struct fill_walk {
+    pi2_neuron_store *store;
+    const pi2_neuron_bank *bank;
+    store_bank *own;
+    uint32_t number, unit, slot, left;
+    uint8_t *window;        /* the thread's part of the windows; NULL: there are none */
+    size_t window_bytes;
+    unit_run runs[FILL_RUNS];
+    pi2_store_range ranges[FILL_RUNS];
+    uint32_t run_count;
+} fill_walk;
+
+/* The next run, of at most so many units; false: the bank has all that it gets. */
+static bool next_run(fill_walk *walk, uint64_t most, unit_run *run) {
+    const slot_pool *pool = &walk->store->pools[walk->own->pool];
+    const uint32_t first_own = pool->first_slot + pool->shared_count, end = pool->first_slot + pool->open_count;
+    const uint32_t units = walk->bank->unit_count;
+    while (walk->left && walk->unit < units && !is_due(walk->store, walk->own, walk->unit)) walk->unit++;
+    while (walk->slot < end && !is_empty(walk->store, walk->slot)) walk->slot++;
+    *run = (unit_run){ .unit = walk->unit, .slot = walk->slot };
+    while (walk->left && run->count < most && walk->unit < units && walk->slot < end &&
+           is_due(walk->store, walk->own, walk->unit) && is_empty(walk->store, walk->slot) &&
+           (run->count == 0 || walk->slot != first_own)) {
+        run->count++;
+        walk->unit++;
+        walk->slot++;
+        walk->left--;
+    }
+    if (run->count) run->memory = slot_memory(walk->store, pool, run->slot);
+    return run->count > 0;
+}
+
+/* What is read of a run: its units into their slots, of fine ones the pages around them into the window. */
+static pi2_store_range range_of(const fill_walk *walk, const unit_run *run, size_t window_at) {
+    const pi2_neuron_bank *bank = walk->bank;
+    const uint64_t begin = pages_begin(bank, run->unit), end = pages_end(bank, run->unit + run->count - 1);
+    return (pi2_store_range){ .offset = begin, .bytes = end - begin, .number = run->unit,
+                              .memory = run->window ? walk->window + window_at : run->memory };
+}
+
+/* Collects runs until they are worth a turn of reading. */
+static void collect_runs(fill_walk *walk) {
+    const uint64_t unit_bytes = walk->bank->unit_bytes;
+    const bool is_fine = pi2_neuron_bank_is_fine(walk->bank);
+    const uint64_t room = is_fine ? walk->window_bytes : FILL_BYTES;
+    uint64_t used = 0;
+    walk->run_count = 0;
+    while (walk->run_count < FILL_RUNS && used + unit_bytes + 2 * PI2_READ_ALIGNMENT <= room) {
+        unit_run *run = &walk->runs[walk->run_count];
+        if (!next_run(walk, (room - used - 2 * PI2_READ_ALIGNMENT) / unit_bytes, run)) return;
+        if (is_fine) run->window = walk->window + used;
+        else (void)pi2_pages_populate(run->memory, (size_t)(run->count * unit_bytes)); /* else the I/O thread does it */
+        walk->ranges[walk->run_count] = range_of(walk, run, (size_t)used);
+        used += walk->ranges[walk->run_count++].bytes;
+    }
+}
+
+/* A run that was read: its units are there from now on. */
+static pi2_status take_run(fill_walk *walk, const unit_run *run) {
+    pi2_neuron_store *store = walk->store;
+    store_bank *own = walk->own;
+    const uint64_t unit_bytes = walk->bank->unit_bytes;
+    const uint64_t skipped = offset_of(walk->bank, run->unit) - pages_begin(walk->bank, run->unit);
+    if (run->window) memcpy(run->memory, run->window + skipped, (size_t)(run->count * unit_bytes));
+    for (uint32_t i = 0; i < run->count; i++) {
+        const uint32_t unit = run->unit + i;
+        PI2_TRY(pi2_neuron_store_check(store, walk->number, unit, run->memory + i * unit_bytes));
+        /* What no prompt used is colder than what was used once. */
+        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + unit]);
+        set_heat(store, &store->slots[run->slot + i].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
+        atomic_store(&store->slots[run->slot + i].word, word_of(own->first_unit + unit, 0, PI2_PART_READY));
+        atomic_store(&own->slot_of[unit], run->slot + i);
+    }
+    return PI2_OK;
+}
+
+static pi2_status fill_bank(pi2_neuron_store *store, uint32_t number, unsigned member) {
+    fill_walk walk = { .store = store, .bank = &store->options.banks->banks[number], .own = &store->banks[number],
+                       .number = number };
+    walk.slot = walk.own->fill_slot;
+    walk.left = walk.own->fill_count;
+    if (store->windows) {
+        const size_t all = (size_t)store->most_reads * store->window_bytes;
+        walk.window_bytes = all / FILL_MEMBERS / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT;
+        walk.window = store->windows + member * walk.window_bytes;
+    }
+    for (;;) {
+        collect_runs(&walk);
+        if (walk.run_count == 0) return PI2_OK;
+        PI2_TRY(pi2_store_read(store->options.store, walk.ranges, walk.run_count, NULL, NULL, 1));
+        for (uint32_t r = 0; r < walk.run_count; r++) PI2_TRY(take_run(&walk, &walk.runs[r]));
+    }
+}
+
+static void fill_member(void *argument, unsigned member, unsigned member_count) {
+    pi2_neuron_store *store = argument;
+    pi2_timeline *trace = pi2_store_options_of(store->options.store)->trace;
+    const uint64_t begin_ns = pi2_clock_ns();
+    const uint32_t banks = store->options.banks->count;
+    (void)member_count;
+    if (member >= FILL_MEMBERS) return;
+    for (;;) {
+        const uint32_t number = atomic_fetch_add(&store->fill_next, 1);
+        if (number >= banks || pi2_store_failure(store->options.store) != PI2_OK) break;
+        const pi2_status status = fill_bank(store, number, member);
+        if (status != PI2_OK) (void)pi2_store_fail(store->options.store, status);
+    }
+    if (!trace) return;
+    pi2_timeline_set_member(member);
+    pi2_timeline_stage(trace, "fill neurons", PI2_TIMELINE_NO_LAYER, false, begin_ns, pi2_clock_ns());
+}
+
+pi2_status pi2_neuron_store_fill(pi2_neuron_store *store, pi2_team *team) {
+    store->wants_filling = false;
+    if (!store->options.keeps_nothing) {
+        if (store->windows) pi2_neuron_store_await_reads(store);
+        for (uint32_t p = 0; p < store->pool_count; p++) plan_pool(store, p);
+        atomic_store(&store->fill_next, 0);
+        if (team) pi2_team_run(team, fill_member, store);
+        else fill_member(store, 0, 1);
+    }
+    store->is_filled = true;
+    return pi2_store_failure(store->options.store);
+}
+
+bool pi2_neuron_store_wants_filling(const pi2_neuron_store *store) { return store->wants_filling; }
