@@ -178,7 +178,8 @@ typedef struct pi2_engine_report {
     const char *predictor;           /* kind of the predictor in use: "low_bit", "gate"; NULL: none. In exact runs it
                                         only says what to read early (pi2_engine_is_exact()) */
     uint64_t predictor_bytes;        /* of it, in memory */
-    double left_out;                 /* share of each layer's neurons that it leaves out; negative: by its thresholds */
+    double left_out;                 /* share of all neurons that it leaves out; negative: by its thresholds */
+    double left_out_least, left_out_most; /* of a layer: they differ where the predictor was balanced */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);

@@ -43,7 +43,7 @@ typedef struct pi2_predictor_layer_measure {
     double precision;         /* of those that were named, those that should be */
     double wanted, named;     /* of all neurons */
     double magnitude;         /* of all activations' magnitude, what the named ones have */
-    double microseconds;      /* of one thread, for one token */
+    double microseconds;      /* of one thread's processor time, for one token */
 } pi2_predictor_layer_measure;
 
 typedef struct pi2_predictor_measurement {
@@ -64,6 +64,36 @@ typedef struct pi2_predictor_measurement {
 PI2_API pi2_status pi2_predictor_measure(pi2_engine *engine, const pi2_predictor_texts *texts,
                                          pi2_predictor_measurement **measurement_out);
 PI2_API void pi2_predictor_measurement_free(pi2_predictor_measurement *measurement); /* NULL is fine */
+
+/** What balancing takes beside the engine, for pi2_engine_options.beside_bytes. */
+enum { PI2_PREDICTOR_BALANCE_BYTES = 64 * 1024 * 1024 };
+
+/** Of one layer. */
+typedef struct pi2_predictor_layer_balance {
+    double lost[3];  /* mean KL divergence, in nats, when a quarter, a half or three quarters of its neurons are left
+                        out; 0: the predictor knows nothing of the layer */
+    double left_out; /* what the engine's share comes to in this layer */
+} pi2_predictor_layer_balance;
+
+typedef struct pi2_predictor_balancing {
+    const char *path;     /* of the predictor; the engine's own text */
+    uint64_t token_count; /* that were scored */
+    uint32_t layer_count;
+    pi2_predictor_layer_balance *layers; /* [layer_count] */
+} pi2_predictor_balancing;
+
+/**
+ * Measures what leaving out neurons of each layer costs, and writes it into the predictor's file, which takes the place
+ * of the one before: from then on a share of neurons is left out where it costs least.
+ * engine         in   opened with a share, predicts_prompts and logits_tokens (the more, the fewer passes);
+ *                     context_tokens: those of a chunk, at least 8; no session. It goes on with the shares it found
+ * balancing_out  out  pi2_predictor_balancing_free() it before the engine is closed; NULL on any error: the file is as
+ *                     it was
+ * Errors  INVALID (no share, no text, too few tokens), IO, FORMAT (logits that are no numbers), MEMORY, INTERRUPTED
+ */
+PI2_API pi2_status pi2_predictor_balance(pi2_engine *engine, const pi2_predictor_texts *texts,
+                                         pi2_predictor_balancing **balancing_out);
+PI2_API void pi2_predictor_balancing_free(pi2_predictor_balancing *balancing); /* NULL is fine */
 
 /** How a predictor of two small matrices is trained. */
 typedef struct pi2_predictor_training {

@@ -166,14 +166,17 @@ static void print_pressure(const pi2_engine_counters *total, const pi2_engine_re
 /** What a predictor named, and whether the text is another than the model's own. */
 static void print_predictor(const pi2_engine *engine, const pi2_engine_counters *total) {
     const pi2_engine_report *report = pi2_engine_get_report(engine);
-    char bytes[PI2_SIZE_TEXT_BYTES], share[48] = "by its thresholds";
+    char bytes[PI2_SIZE_TEXT_BYTES], share[96] = "by its thresholds";
     if (!report->predictor) return;
     if (pi2_engine_is_exact(engine)) {
         pi2_cli_note("foretold by %s (%s), which says what to read early: the text is exact", report->predictor,
                      pi2_format_size(report->predictor_bytes, bytes));
         return;
     }
-    if (report->left_out >= 0) {
+    if (report->left_out_least < report->left_out_most) {
+        (void)snprintf(share, sizeof share, "%.4g %% of the neurons, %.3g to %.3g %% of a layer's",
+                       100 * report->left_out, 100 * report->left_out_least, 100 * report->left_out_most);
+    } else if (report->left_out >= 0) {
         (void)snprintf(share, sizeof share, "%.4g %% of each layer's neurons", 100 * report->left_out);
     }
     pi2_cli_note("left out %s, by %s (%s): the text is approximate", share, report->predictor,

@@ -1,4 +1,4 @@
-/* predictor_command.c: "powerinfer2 predictor make|train|import|measure": what foretells which neurons matter. */
+/* predictor_command.c: "powerinfer2 predictor make|train|import|measure|balance": what foretells who matters. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,13 +6,14 @@
 #include <jansson.h>
 
 #include "commands.h"
+#include "compare_logits.h"
 #include "engine_options.h"
 #include "output.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "powerinfer2/sizes.h"
 #include "signals.h"
 
-enum { DEFAULT_CONTEXT = 512 };
+enum { DEFAULT_CONTEXT = 512, BALANCE_CONTEXT = 256 };
 
 typedef struct predictor_settings {
     const char *output;
@@ -57,6 +58,14 @@ static const pi2_cli_option train_options[] = {
      "the texts.", NULL, 0, 0},
     {"--resume", NULL, PI2_CLI_FLAG, PREDICTOR(resume), NULL,
      "Passes over the layers that an interrupted run left in FILE.part.", NULL, 0, 0},
+};
+
+static const pi2_cli_option balance_options[] = {
+    {"-f, --file", "TEXT...", PI2_CLI_FILES, PREDICTOR(texts), NULL, "The texts, at most 16 files.", NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, PREDICTOR(tokens), "512",
+     "Tokens of the texts at most, rounded up to a whole chunk (-c); 0: all. Each takes three passes for each layer.",
+     NULL, 0, UINT32_MAX},
+    {"--json", NULL, PI2_CLI_FLAG, PREDICTOR(json), NULL, "Prints one JSON value instead of a table.", NULL, 0, 0},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -210,6 +219,83 @@ static int measure(int argument_count, char **arguments) {
     return code;
 }
 
+/* ---- balance ---- */
+
+static int print_balance(const pi2_predictor_balancing *balancing, const char *share) {
+    pi2_cli_print_line("%s, over %llu tokens: KL divergence with this much of one layer left out", balancing->path,
+                       (unsigned long long)balancing->token_count);
+    pi2_cli_print_line("layer        25 %%       50 %%       75 %%   left out at %s", share);
+    for (uint32_t i = 0; i < balancing->layer_count; i++) {
+        const pi2_predictor_layer_balance *layer = &balancing->layers[i];
+        (void)printf("%-6u %10.6f %10.6f %10.6f %8.1f %%\n", (unsigned)i, layer->lost[0], layer->lost[1],
+                     layer->lost[2], 100 * layer->left_out);
+    }
+    return pi2_cli_finish_stdout();
+}
+
+static int print_balance_json(const pi2_predictor_balancing *balancing) {
+    json_t *object = json_object(), *layers = json_array();
+    json_object_set_new(object, "predictor", pi2_cli_json_text(balancing->path, strlen(balancing->path)));
+    json_object_set_new(object, "token_count", json_integer((json_int_t)balancing->token_count));
+    json_object_set_new(object, "layers", layers);
+    for (uint32_t i = 0; i < balancing->layer_count; i++) {
+        const pi2_predictor_layer_balance *from = &balancing->layers[i];
+        json_t *layer = json_object(), *lost = json_array();
+        for (size_t p = 0; p < COUNT(from->lost); p++) json_array_append_new(lost, pi2_cli_json_number(from->lost[p]));
+        json_object_set_new(layer, "kl_divergence", lost);
+        json_object_set_new(layer, "left_out", pi2_cli_json_number(from->left_out));
+        json_array_append_new(layers, layer);
+    }
+    return pi2_cli_print_json(object, JSON_INDENT(2));
+}
+
+/** As many logits at a time as the memory allows. */
+static pi2_status open_and_balance(pi2_engine_options *options, const pi2_predictor_texts *texts, pi2_engine **engine,
+                                   pi2_predictor_balancing **balancing) {
+    const pi2_status status = pi2_cli_open_for_logits(options, engine);
+    return status == PI2_OK ? pi2_predictor_balance(*engine, texts, balancing) : status;
+}
+
+static int balance(int argument_count, char **arguments) {
+    static predictor_settings settings;
+    static pi2_cli_model_settings model;
+    static pi2_cli_size_settings size;
+    const pi2_cli_section sections[] = {{"Balancing", balance_options, COUNT(balance_options), &settings},
+                                        pi2_cli_model_section(&model), pi2_cli_size_section(&size)};
+    const pi2_cli_command command = {
+        "predictor balance", "-m MODEL -f TEXT... [--predictor FILE]",
+        "Measures what leaving neurons out costs layer by layer, and keeps it with the predictor: from then on 'run "
+        "--sparsity SHARE' leaves out more of the layers that lose least, together as many as before. The table shows "
+        "the shares for the --sparsity that is given (0.5).",
+        sections, COUNT(sections)};
+    int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code != PI2_CLI_GO_ON) return code;
+    pi2_engine_options options;
+    const char *paths[PI2_CLI_MAX_TEXTS + 1];
+    code = pi2_cli_fill_options(&model, &size, &options);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (settings.texts.count == 0) return pi2_cli_usage_error("predictor balance: no text: give one with -f FILE");
+    if (strcmp(options.sparsity, "auto") == 0) {
+        return pi2_cli_usage_error("predictor balance: shares of layers serve --sparsity with a share, not 'auto'");
+    }
+    if (strcmp(options.sparsity, "exact") == 0) options.sparsity = "0.5";
+    if (options.context_tokens == 0) options.context_tokens = BALANCE_CONTEXT;
+    options.beside_bytes = PI2_PREDICTOR_BALANCE_BYTES;
+    options.predicts_prompts = true; /* what is measured is what tokens of an answer would be */
+    pi2_cli_catch_signals();
+    list_paths(&settings.texts, paths);
+    const pi2_predictor_texts texts = {.paths = paths, .tokens = (uint64_t)settings.tokens};
+    pi2_engine *engine = NULL;
+    pi2_predictor_balancing *balancing = NULL;
+    const pi2_status status = open_and_balance(&options, &texts, &engine, &balancing);
+    pi2_cli_clear_progress();
+    if (status != PI2_OK) code = pi2_cli_failed(status);
+    else code = settings.json ? print_balance_json(balancing) : print_balance(balancing, options.sparsity);
+    pi2_predictor_balancing_free(balancing);
+    pi2_engine_close(engine);
+    return code;
+}
+
 /* ---- train ---- */
 
 /** "auto" is 0. */
@@ -275,20 +361,21 @@ static int train(int argument_count, char **arguments) {
 
 int pi2_cli_predictor(int argument_count, char **arguments) {
     static const struct { const char *name; int (*run)(int, char **); } actions[] = {
-        {"make", make}, {"train", train}, {"import", import}, {"measure", measure}};
+        {"make", make}, {"train", train}, {"import", import}, {"measure", measure}, {"balance", balance}};
     const pi2_cli_command command = {
-        "predictor", "make|train|import|measure [options]",
+        "predictor", "make|train|import|measure|balance [options]",
         "Predictors say which neurons of a model will matter, for 'run --sparsity auto' and '--sparsity SHARE' "
         "(docs/sparsity.md). 'make' makes one of the weights alone, 'train' one of what a text's neurons do, 'import' "
-        "takes a PowerInfer file's, 'measure' compares one with what a text's neurons do; each has a "
-        "--help of its own.",
+        "takes a PowerInfer file's, 'measure' compares one with what a text's neurons do, 'balance' finds how much of "
+        "each layer to leave out; each has a --help of its own.",
         NULL, 0};
     for (size_t i = 0; i < COUNT(actions) && argument_count > 1; i++) {
         if (strcmp(arguments[1], actions[i].name) == 0) return actions[i].run(argument_count - 1, arguments + 1);
     }
     if (argument_count > 1 && arguments[1][0] != '-') {
-        return pi2_cli_usage_error("predictor: unknown action '%s': make, train, import or measure", arguments[1]);
+        return pi2_cli_usage_error("predictor: unknown action '%s': make, train, import, measure or balance",
+                                   arguments[1]);
     }
     const int code = pi2_cli_parse(&command, argument_count, arguments);
-    return code != PI2_CLI_GO_ON ? code : pi2_cli_usage_error("predictor: make, train, import or measure?");
+    return code != PI2_CLI_GO_ON ? code : pi2_cli_usage_error("predictor: make, train, import, measure or balance?");
 }

@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "base/little_endian.h"
 #include "engine/engine_internal.h"
+#include "predictor/layer_shares.h"
 #include "powerinfer2/identity.h"
 
 pi2_status pi2_engine_weights_hash(const pi2_engine *engine, uint64_t *hash_out) {
@@ -24,12 +25,14 @@ pi2_status pi2_engine_weights_hash(const pi2_engine *engine, uint64_t *hash_out)
     return PI2_OK;
 }
 
-/** By all that its scores hang on: predictors of one name may have been made, or trained, in different ways. */
-static uint64_t hash_predictor(const pi2_predictor *predictor) {
+/** By all that its scores, and what is left out by them, hang on: predictors of one name may have been made, trained or
+ *  balanced in different ways. */
+static uint64_t hash_predictor(const pi2_predictor *predictor, double left_out) {
     uint64_t hash = predictor->kind->number;
     for (uint32_t i = 0; i < predictor->layer_count; i++) {
         const pi2_predictor_layer *layer = &predictor->layers[i];
         uint32_t threshold;
+        uint64_t share;
         uint8_t bytes[24];
         memcpy(&threshold, &layer->threshold, sizeof threshold);
         pi2_store_le64(bytes, hash);
@@ -37,6 +40,11 @@ static uint64_t hash_predictor(const pi2_predictor *predictor) {
         pi2_store_le32(bytes + 12, threshold);
         pi2_store_le64(bytes + 16, layer->checksum);
         hash = XXH3_64bits(bytes, sizeof bytes);
+        if (left_out < 0 || !pi2_predictor_is_balanced(predictor)) continue;
+        memcpy(&share, &layer->left_out, sizeof share);
+        pi2_store_le64(bytes, hash);
+        pi2_store_le64(bytes + 8, share);
+        hash = XXH3_64bits(bytes, 16);
     }
     return hash;
 }
@@ -55,7 +63,7 @@ void pi2_run_describe_arithmetic(pi2_planned_run *run) {
     else length += (size_t)snprintf(text + length, capacity - length, "sparsity %.9g", run->plan.left_out);
     if (predictor->kind) {
         (void)snprintf(text + length, capacity - length, ", predictor %s %016" PRIx64, predictor->kind->name,
-                       hash_predictor(predictor));
+                       hash_predictor(predictor, run->plan.left_out));
     }
 }
 

@@ -73,7 +73,7 @@ static void name_neurons(const measure_run *run, uint32_t layer_number, const fl
     }
     predictor->kind->scores(&query, &from, 0, count, scratch->scores);
     if (run->left_out < 0) pi2_predictor_choose_firing(scratch->scores, count, layer->threshold);
-    else pi2_predictor_choose_largest(scratch->scores, count, pi2_predictor_kept(count, run->left_out));
+    else pi2_predictor_choose_largest(scratch->scores, count, pi2_predictor_kept(count, layer->left_out));
 }
 
 /* 1 for each neuron that should be: it fires, or it is among those that give most. */
@@ -85,7 +85,8 @@ static void want_neurons(const measure_run *run, uint32_t layer, const uint16_t 
         return;
     }
     for (uint32_t n = 0; n < count; n++) wanted[n] = pi2_recorded_magnitude(sizes[n]) * (worths ? worths[n] : 1.0f);
-    pi2_predictor_choose_largest(wanted, count, pi2_predictor_kept(count, run->left_out));
+    pi2_predictor_choose_largest(wanted, count,
+                                 pi2_predictor_kept(count, run->predictor->layers[layer].left_out));
 }
 
 static void add(_Atomic uint64_t *sum, uint64_t number) {
@@ -97,9 +98,9 @@ static void compare(const measure_run *run, uint32_t layer, uint32_t token, meas
     layer_counts *counts = &run->layers[layer];
     uint64_t wanted = 0, named = 0, both = 0;
     double magnitude = 0, of_named = 0, most = 0;
-    const uint64_t begin_ns = pi2_clock_ns();
+    const uint64_t begin_ns = pi2_clock_thread_ns(); /* of other work on the machine it shall not tell */
     name_neurons(run, layer, pi2_recorded_input(&run->recorder, layer, token), scratch);
-    add(&counts->ns, pi2_clock_ns() - begin_ns);
+    add(&counts->ns, pi2_clock_thread_ns() - begin_ns);
     want_neurons(run, layer, sizes, scratch->worth);
     for (uint32_t n = 0; n < run->predictor->neuron_count; n++) {
         const bool is_named = scratch->scores[n] != 0.0f, is_wanted = scratch->worth[n] != 0.0f;

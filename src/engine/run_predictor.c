@@ -8,6 +8,7 @@
 #include "base/parse_size.h"
 #include "engine/engine_internal.h"
 #include "powerinfer2/neuron_predictor.h"
+#include "predictor/layer_shares.h"
 #include "predictor/low_bit.h"
 #include "predictor/low_bit_make.h"
 #include "predictor/predictor_file.h"
@@ -80,7 +81,7 @@ static pi2_status open_own(pi2_planned_run *run, bool may_make, const pi2_gguf *
     return check_whose(run);
 }
 
-pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
+static pi2_status open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
     const char *wanted = run->options.predictor;
     if (!run->plan.foretells || run->plan.gate_foretells || !run->plan.banks) return PI2_OK;
     if (run->plan.predictor_bits) {
@@ -98,6 +99,12 @@ pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi
     memcpy(run->plan.predictor_path, wanted, strlen(wanted) + 1);
     PI2_TRY(pi2_predictor_read(wanted, &run->plan.predictor));
     return check_whose(run);
+}
+
+pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
+    PI2_TRY(open_predictor(run, is_to_run, gguf));
+    if (run->plan.left_out >= 0) pi2_predictor_share_out(&run->plan.predictor, run->plan.left_out);
+    return PI2_OK;
 }
 
 uint64_t pi2_run_predictor_bytes(const pi2_planned_run *run) {

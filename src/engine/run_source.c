@@ -313,6 +313,17 @@ static pi2_status choose_weights(pi2_planned_run *run, bool is_to_run, const pi2
                     pi2_format_size(run->plan.memory.resident_room, room), run->source.model_path);
 }
 
+static void tell_shares(pi2_planned_run *run) {
+    const pi2_predictor *predictor = &run->plan.predictor;
+    pi2_engine_report *report = &run->report;
+    report->left_out = report->left_out_least = report->left_out_most = run->plan.left_out;
+    for (uint32_t i = 0; i < predictor->layer_count && report->left_out >= 0; i++) {
+        const double share = predictor->layers[i].left_out;
+        if (share < report->left_out_least) report->left_out_least = share;
+        if (share > report->left_out_most) report->left_out_most = share;
+    }
+}
+
 static void fill_report(pi2_planned_run *run) {
     pi2_engine_report *report = &run->report;
     const pi2_model *model = run->source.model;
@@ -362,7 +373,7 @@ static void fill_report(pi2_planned_run *run) {
         report->neuron_bytes = run->plan.memory.neuron_bytes;
         report->neuron_all_bytes = pi2_neuron_store_all_bytes(run->plan.banks);
     }
-    report->left_out = run->plan.left_out;
+    tell_shares(run);
     if (run->plan.predictor.kind) {
         report->predictor = run->plan.predictor.kind->name;
         report->predictor_bytes = pi2_run_predictor_bytes(run);

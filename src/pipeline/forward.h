@@ -76,9 +76,9 @@ typedef struct pi2_forward_options {
                                  neuron, and those that it names; NULL: there is none, and every pass is exact */
     const pi2_predictor *foreteller; /* loaded; names neurons of the next layer, which are read ahead; NULL: none are */
     bool gate_foretells;      /* the next layer's Gate does, asked with this layer's input: without a foreteller */
-    bool foretells_firing;    /* those that will fire; otherwise all but the share left_out of a layer's */
-    double left_out;          /* share of each layer's neurons that such passes leave out; negative: those that do not
-                                 fire by the predictor's thresholds */
+    bool foretells_firing;    /* those that will fire; otherwise all but the share that a layer leaves out */
+    double left_out;          /* share of all neurons that such passes leave out, of a layer its left_out; negative:
+                                 those that do not fire by the predictor's thresholds */
     pi2_store *store;         /* for embedding rows that are not resident */
     const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;

@@ -288,7 +288,9 @@ void pi2_forward_predict(pi2_forward_walk *walk);
 /** Whether the layer under way is computed whole, and what was not named counts as 0 all the same; and that, of neurons
  *  [begin, begin + count) of a row. */
 static inline bool pi2_forward_masks(const pi2_forward_walk *walk) {
-    return walk->forward->masks && walk->forward->has_banks[walk->layer];
+    const pi2_forward_options *options = &walk->forward->options;
+    if (!walk->forward->masks || !walk->forward->has_banks[walk->layer]) return false;
+    return options->left_out < 0 || options->predictor->layers[walk->layer].left_out > 0;
 }
 void pi2_forward_mask(const pi2_forward_walk *walk, uint32_t row, uint32_t begin, uint32_t count, float *activations);
 /** Stages that ask for neurons which the next layer will probably want, where the pass does that. forward_predict.c */

@@ -122,9 +122,9 @@ static void choose_token(pi2_forward_walk *walk, uint32_t row) {
     const uint32_t count = neuron_count(walk);
     const uint64_t begin_ns = pi2_clock_ns();
     float *scores = scores_of(walk, row);
-    const double left_out = forward->options.left_out;
-    if (left_out < 0) pi2_predictor_choose_firing(scores, count, layer_of(walk)->threshold);
-    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, left_out));
+    const pi2_predictor_layer *layer = layer_of(walk);
+    if (forward->options.left_out < 0) pi2_predictor_choose_firing(scores, count, layer->threshold);
+    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer->left_out));
     uint64_t named = 0;
     for (uint32_t n = 0; n < count; n++) named += scores[n] != 0.0f;
     (void)atomic_fetch_add_explicit(&forward->predicted, named, memory_order_relaxed);
@@ -185,7 +185,7 @@ static void choose_foretold(const pi2_forward_walk *walk, float *scores) {
     const uint32_t count = neuron_count(walk);
     const float own = layer_of(walk)->threshold, threshold = forward->options.predictor || own > 0 ? own : 0;
     if (query_of(walk).score == PI2_SCORE_FIRES) pi2_predictor_choose_firing(scores, count, threshold);
-    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, forward->options.left_out));
+    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer_of(walk)->left_out));
 }
 
 /* Units of the neurons that were named for a row, in the file's order, are read. */

@@ -41,7 +41,7 @@ typedef struct pi2_run_plan {
     bool approximates;              /* a predictor leaves neurons out: the text is another one */
     bool foretells;                 /* a predictor names neurons that are read ahead: no result depends on it */
     bool gate_foretells;            /* then: it is Gate itself, and there is no other */
-    double left_out;                /* then: share of each layer's neurons; negative: by the predictor's thresholds */
+    double left_out;                /* then: share of all neurons; negative: by the predictor's thresholds */
     char predictor_path[1024];
     uint32_t predictor_bits;        /* not 0: predictor_path is made anew with so many, and the run ends there */
     pi2_predictor predictor;        /* its data are not loaded; zeros: there is none */

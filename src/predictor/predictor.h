@@ -24,20 +24,24 @@
 
 typedef struct pi2_predictor pi2_predictor;
 
+enum { PI2_PREDICTOR_ALIGNMENT = 64, PI2_PREDICTOR_ACTIVATION_BYTES = 16, PI2_PREDICTOR_MOST_RANK = 8192,
+       PI2_PREDICTOR_POINTS = 3 };
+
 /** One layer's. */
 typedef struct pi2_predictor_layer {
     uint32_t size;         /* low_bit: bits of a weight; low_rank: rank. 0: nothing is known, and every neuron fires */
     float threshold;       /* a neuron fires whose score is above it */
     float recall, precision, density; /* measured where it was made: of the neurons that fired, of those predicted, of
                                          all; 0: not measured */
+    float lost[PI2_PREDICTOR_POINTS]; /* KL divergence of the model's answers when a quarter, a half or three quarters
+                                         of this layer's neurons are left out, and none of others; 0: not measured */
+    double left_out;       /* of a run, not of the file: share of its neurons that is left out (layer_shares.h) */
     uint64_t offset, bytes, checksum; /* in the file: a multiple of PI2_PREDICTOR_ALIGNMENT; XXH3 64 */
     const uint8_t *data;   /* NULL: not loaded */
 } pi2_predictor_layer;
 
 /** Numbers of kinds in files: never given to another. */
 enum { PI2_PREDICTOR_LOW_BIT = 1, PI2_PREDICTOR_LOW_RANK = 2 };
-
-enum { PI2_PREDICTOR_ALIGNMENT = 64, PI2_PREDICTOR_ACTIVATION_BYTES = 16, PI2_PREDICTOR_MOST_RANK = 8192 };
 
 /** What a layer's scores may be asked for. */
 typedef enum pi2_score_kind { PI2_SCORE_FIRES, PI2_SCORE_WORTH } pi2_score_kind;

@@ -15,7 +15,7 @@
 #include "base/whole_file.h"
 #include "predictor/predictor_kinds.h"
 
-enum { VERSION = 1, HEADER_BYTES = 128, LAYER_BYTES = 64, CHECKSUM_AT = 72, MOST_LAYERS = 4096,
+enum { VERSION = 1, HEADER_BYTES = 128, LAYER_BYTES = 64, LOST_AT = 48, CHECKSUM_AT = 72, MOST_LAYERS = 4096,
        MOST_NEURONS = 1 << 24, FLAG_HAS_UP = 1 };
 static const char magic[8] = { 'P', 'I', '2', 'P', 'R', 'E', 'D', '\n' };
 
@@ -39,14 +39,19 @@ static pi2_status damaged(const char *path, uint64_t at, const char *what) {
 
 static bool share_is_good(float share) { return share >= 0 && share <= 1; }
 
+static bool losses_are_good(const pi2_predictor_layer *layer) {
+    return pi2_predictor_floats_are_good(layer->lost, PI2_PREDICTOR_POINTS, 0);
+}
+
 static pi2_status parse_layer(const char *path, const uint8_t *line, uint64_t at, pi2_predictor *predictor,
                               pi2_predictor_layer *layer) {
     *layer = (pi2_predictor_layer){
         .size = pi2_load_le32(line), .threshold = pi2_load_le_f32(line + 8), .recall = pi2_load_le_f32(line + 12),
         .precision = pi2_load_le_f32(line + 16), .density = pi2_load_le_f32(line + 20),
         .offset = pi2_load_le64(line + 24), .bytes = pi2_load_le64(line + 32), .checksum = pi2_load_le64(line + 40) };
+    for (size_t p = 0; p < PI2_PREDICTOR_POINTS; p++) layer->lost[p] = pi2_load_le_f32(line + LOST_AT + 4 * p);
     if (!isfinite(layer->threshold) || !share_is_good(layer->recall) || !share_is_good(layer->precision) ||
-        !share_is_good(layer->density)) {
+        !share_is_good(layer->density) || !losses_are_good(layer)) {
         return damaged(path, at + 8, "a number that is none");
     }
     if (layer->size == 0 ? layer->bytes != 0
@@ -266,6 +271,7 @@ static void put_header(const pi2_predictor *predictor, uint8_t *bytes) {
         pi2_store_le64(line + 24, layer->offset);
         pi2_store_le64(line + 32, layer->bytes);
         pi2_store_le64(line + 40, layer->checksum);
+        for (size_t p = 0; p < PI2_PREDICTOR_POINTS; p++) put_f32(line + LOST_AT + 4 * p, layer->lost[p]);
     }
     pi2_store_le64(bytes + CHECKSUM_AT, checksum_of(bytes, table_bytes(predictor->layer_count)));
 }

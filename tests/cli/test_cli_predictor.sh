@@ -58,11 +58,25 @@ small=$(wc -c <"$folder/model.low-bit.predictor")
 [ "$(wc -c <"$folder/three")" -gt "$small" ] || fail "three bits take no more room than two"
 expect_error 2 "--bits" predictor make -m "$model" --bits 4
 expect_error 2 "unknown action" predictor mend -m "$model"
-expect_error 2 "make, train, import or measure" predictor
+expect_error 2 "make, train, import, measure or balance" predictor
 expect_error 2 "carries no predictor" predictor import -m "$model" -o "$folder/imported"
 [ -e "$folder/imported" ] && fail "a predictor that there is not was written"
 expect_error 2 "" predictor make -m "$model" -o "$folder/text"
 grep -q 'line of a text' "$folder/text" || fail "the text was replaced"
+
+# balance: more of the layers that lose least, together as many; told, and kept with the predictor.
+expect 0 predictor balance -m "$silu" -f "$folder/text" -c 64 --tokens 64 --sparsity 0.5 --json
+expect_json '#layers' 2
+json layers.0.kl_divergence.2 | awk '{ exit !($1 > 0) }' || fail "nothing is lost: $(cat "$folder/out")"
+echo "$(json layers.0.left_out) $(json layers.1.left_out)" | awk '{ d = $1 + $2 - 1; exit !(d < 1e-9 && d > -1e-9 && $1 != $2) }' ||
+    fail "shares are $(json layers.0.left_out) and $(json layers.1.left_out)"
+answer balanced -m "$silu" --sparsity 0.5
+grep -q '^left out 50 % of the neurons, .* to .* % of a layer' "$folder/err" || fail "the shares are not told"
+expect 0 predictor balance -m "$silu" -f "$folder/text" -c 64 --tokens 64
+grep -q 'left out at 0.5' "$folder/out" || fail "no column of shares"
+expect_error 2 "not 'auto'" predictor balance -m "$model" -f "$folder/text" --sparsity auto
+expect_error 2 "no text" predictor balance -m "$silu"
+expect_error 2 "no share to balance" predictor balance -m "$silu" -f "$folder/text" --sparsity off
 
 # measure
 recall() { # recall ARGUMENTS...

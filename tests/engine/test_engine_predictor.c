@@ -18,7 +18,9 @@
 #include <cmocka.h>
 
 #include "planner/memory_plan.h"
+#include "powerinfer2/identity.h"
 #include "powerinfer2/model_file.h"
+#include "powerinfer2/neuron_predictor.h"
 #include "support/emulator.h"
 #include "support/sanitizer.h"
 #include "support/session_run.h"
@@ -284,6 +286,77 @@ static void what_is_left_out_is_a_share_of_each_layer(void **state) {
     }
 }
 
+/* ---- balance ---- */
+
+static pi2_status balance(const char *const *texts, uint64_t tokens, const char *sparsity, bool for_measuring,
+                          pi2_predictor_layer_balance *layers_out) {
+    const variation v = { .sparsity = sparsity, .more_bytes = PLENTY, .threads = 2, .batch = 16, .logits = 16,
+                          .prompts = for_measuring };
+    pi2_engine *engine = open_variation(&v);
+    pi2_predictor_balancing *balancing;
+    const pi2_predictor_texts all = { .paths = texts, .tokens = tokens };
+    const pi2_status status = pi2_predictor_balance(engine, &all, &balancing);
+    assert_true((status == PI2_OK) == (balancing != NULL));
+    if (balancing) {
+        assert_int_equal(balancing->layer_count, 3);
+        assert_string_equal(balancing->path, own_predictor);
+        memcpy(layers_out, balancing->layers, 3 * sizeof *layers_out);
+    }
+    pi2_predictor_balancing_free(balancing);
+    pi2_engine_close(engine);
+    return status;
+}
+
+static void arithmetic_of(char text[120]) {
+    const variation v = { .sparsity = "0.3", .more_bytes = PLENTY, .threads = 1, .batch = 16 };
+    pi2_engine *engine = open_variation(&v);
+    (void)snprintf(text, 120, "%s", pi2_engine_arithmetic(engine));
+    pi2_engine_close(engine);
+}
+
+/* More of a layer left out loses more; what is balanced leaves out as many neurons, of each layer another share; it is
+ * another mode, and one text on any memory and threads. */
+static void shares_go_where_they_cost_least(void **state) {
+    (void)state;
+    enum { NEURONS = 2816 };
+    char before[120], after[120];
+    char *text = test_folder_path("text"), *tiny = test_folder_path("tiny-text");
+    const char *const texts[] = { text, NULL }, *const too_short[] = { tiny, NULL };
+    pi2_predictor_layer_balance layers[3];
+    pi2_engine_counters counters;
+    pi2_tiny_model_options options = model_of("silu");
+    options.feed_forward_length = NEURONS;
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    test_file_write(text, "the hand and the other one are in line, and so is all that follows, or does not", 79);
+    test_file_write(tiny, "the", 3);
+    arithmetic_of(before);
+    assert_int_equal(balance(too_short, 0, "0.3", true, layers), PI2_ERR_INVALID);
+    assert_int_equal(balance(texts, 0, "0.3", false, layers), PI2_ERR_INVALID);
+    arithmetic_of(after);
+    assert_string_equal(before, after);
+    if (balance(texts, 0, "0.3", true, layers)) fail_msg("%s", pi2_error_text());
+    double sum = 0, least = 1, most = 0;
+    for (int l = 0; l < 3; l++) {
+        assert_true(layers[l].lost[0] > 0 && layers[l].lost[0] < layers[l].lost[2]);
+        sum += layers[l].left_out;
+        if (layers[l].left_out < least) least = layers[l].left_out;
+        if (layers[l].left_out > most) most = layers[l].left_out;
+    }
+    assert_true(sum > 0.9 - 1e-9 && sum < 0.9 + 1e-9 && least < most);
+    arithmetic_of(after);
+    assert_string_not_equal(before, after);
+    uint64_t kept = 0;
+    for (int l = 0; l < 3; l++) kept += NEURONS - (uint32_t)(layers[l].left_out * NEURONS);
+    const variation enough = { .sparsity = "0.3", .more_bytes = PLENTY, .threads = 1, .batch = 16, .cpu = "scalar" };
+    const variation other = { .sparsity = "0.3", .more_bytes = least_budget("0.3"), .threads = 3, .batch = 7 };
+    pi2_session_run want = run_of(&enough, &counters);
+    assert_int_equal(counters.neurons_predicted, DECODED * kept);
+    pi2_session_run got = run_of(&other, &counters);
+    pi2_session_run_compare(&want, &got, 0);
+    pi2_session_run_free(&want);
+    pi2_session_run_free(&got);
+}
+
 static void expect_refused(const variation *v, pi2_status status, const char *text) {
     pi2_engine *engine = NULL;
     const pi2_status got = try_open(v, &engine);
@@ -386,6 +459,7 @@ int main(void) {
         TEST(every_budget_thread_method_and_batch_gives_one_text),
         TEST(prompts_are_approximate_where_that_is_asked_for),
         TEST(what_is_left_out_is_a_share_of_each_layer),
+        TEST(shares_go_where_they_cost_least),
         TEST(what_cannot_be_is_refused),
         TEST(too_little_memory_is_refused),
         TEST(what_a_model_cannot_is_refused),

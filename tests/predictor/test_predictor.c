@@ -1,8 +1,8 @@
 /* Goal:   the neurons that scores choose are those that they should be; copies of 2 and 3 bits foretell what rows give
  *         as well as their errors say; a low-rank predictor computes its two matrices; a file comes back as it was
- *         written, and one that was altered anywhere is refused.
+ *         written, and one that was altered anywhere is refused; layers that lose least give most.
  * Method: scores with ties and numbers that are none against sorting; random rows against exact products; bytes of a
- *         small file changed, and lengths cut. */
+ *         small file changed, and lengths cut; losses whose best shares are known. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/cpu_features.h"
+#include "predictor/layer_shares.h"
 #include "predictor/low_bit.h"
 #include "predictor/low_rank.h"
 #include "predictor/predictor_file.h"
@@ -218,6 +219,61 @@ static void a_low_rank_predictor_computes_its_matrices(void **state) {
     free(memory);
 }
 
+/* ---- shares of layers ---- */
+
+enum { LAYERS = 4 };
+
+/* Losses that grow as the square of the share, the more the smaller a layer's number; nothing is known of the last. */
+static void lose_squares(pi2_predictor_layer *layers) {
+    for (int i = 0; i < LAYERS; i++) {
+        layers[i] = (pi2_predictor_layer){ .size = i + 1 < LAYERS ? 2 : 0 };
+        for (int p = 0; p < PI2_PREDICTOR_POINTS && layers[i].size; p++) {
+            const double share = PI2_PREDICTOR_SHARE_AT(p);
+            layers[i].lost[p] = (float)(0.1 + share * share / (1 << i)); /* any change loses a little */
+        }
+    }
+}
+
+static void who_loses_least_gives_most(void **state) {
+    (void)state;
+    static const double all[] = { 0, 0.001, 0.2, 0.3, 0.5, 0.9 };
+    pi2_predictor_layer layers[LAYERS];
+    const pi2_predictor predictor = { .layer_count = LAYERS, .layers = layers };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        pi2_predictor own = predictor;
+        double sum = 0;
+        lose_squares(layers);
+        pi2_predictor_share_out(&own, all[i]);
+        for (int l = 0; l < LAYERS; l++) sum += layers[l].left_out;
+        assert_true(fabs(sum - 3 * all[i]) < 1e-9 && layers[3].left_out == 0);
+        for (int l = 0; l < 2; l++) assert_true(layers[l].left_out <= layers[l + 1].left_out + 1.0 / 256);
+        /* With cost c s^2 the least sum has s in proportion to 1 / c: 1 to 2 to 4, as long as none is nearly whole. */
+        for (int l = 0; l < 3 && all[i] < 0.4; l++) {
+            assert_true(fabs(layers[l].left_out - 3 * all[i] * (1 << l) / 7) < 2.0 / 256);
+        }
+        for (int l = 0; l < 3; l++) assert_true(layers[l].left_out < 1);
+    }
+}
+
+static void what_was_not_measured_is_shared_out_evenly(void **state) {
+    (void)state;
+    pi2_predictor_layer layers[LAYERS];
+    pi2_predictor predictor = { .layer_count = LAYERS, .layers = layers };
+    lose_squares(layers);
+    pi2_predictor_share_out(&predictor, 0.97); /* beyond what any layer can give */
+    assert_true(layers[0].left_out == 0.97 && layers[2].left_out == 0.97 && layers[3].left_out == 0);
+    layers[1].lost[0] = 0.9f; /* noise: less lost with more left out */
+    pi2_predictor_share_out(&predictor, 0.5);
+    assert_true(fabs(layers[0].left_out + layers[1].left_out + layers[2].left_out - 1.5) < 1e-9);
+    memset(layers[1].lost, 0, sizeof layers[1].lost);
+    assert_false(pi2_predictor_is_balanced(&predictor));
+    pi2_predictor_share_out(&predictor, 0.3);
+    for (int l = 0; l < 3; l++) assert_true(layers[l].left_out == 0.3);
+    assert_true(layers[3].left_out == 0);
+    for (int l = 0; l < LAYERS; l++) layers[l].size = 0;
+    assert_false(pi2_predictor_is_balanced(&predictor));
+}
+
 /* ---- files ---- */
 
 static size_t write_one(void) {
@@ -226,6 +282,7 @@ static size_t write_one(void) {
     pi2_predictor predictor = make(1, 2, "drelu", true, &memory);
     float row[WIDTH];
     uint64_t seed = 29;
+    for (int p = 0; p < PI2_PREDICTOR_POINTS; p++) predictor.layers[1].lost[p] = 0.25f * (float)(p + 1);
     for (uint32_t n = 0; n < NEURONS; n++) {
         for (int c = 0; c < WIDTH; c++) row[c] = random_float(&seed);
         for (int up = 0; up < 2; up++) pi2_low_bit_put_row(&predictor, 2, memory, up, n, row);
@@ -262,6 +319,8 @@ static void a_file_comes_back(void **state) {
     assert_int_equal(predictor.layers[0].size, 0);
     assert_int_equal(predictor.layers[1].size, 2);
     assert_true(predictor.layers[1].threshold == -0.5f && predictor.layers[1].recall == 0.9f);
+    assert_true(predictor.layers[0].lost[2] == 0 && predictor.layers[1].lost[0] == 0.25f);
+    assert_true(predictor.layers[1].lost[2] == 0.75f && pi2_predictor_is_balanced(&predictor));
     assert_int_equal(posix_memalign(&memory, PI2_PREDICTOR_ALIGNMENT, pi2_predictor_data_bytes(&predictor)), 0);
     if (pi2_predictor_load(path, &predictor, memory)) fail_msg("%s", pi2_error_text());
     assert_null(predictor.layers[0].data);
@@ -311,7 +370,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(the_largest_are_chosen), TEST(what_is_no_number_is_computed), TEST(vectors_are_rounded_to_16_bits),
         TEST(copies_foretell_what_rows_give), TEST(a_low_rank_predictor_computes_its_matrices), TEST(a_file_comes_back),
-        TEST(what_was_altered_or_cut_is_refused), TEST(nothing_else_is_replaced),
+        TEST(what_was_altered_or_cut_is_refused), TEST(nothing_else_is_replaced), TEST(who_loses_least_gives_most),
+        TEST(what_was_not_measured_is_shared_out_evenly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
