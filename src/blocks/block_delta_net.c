@@ -106,7 +106,7 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
 static void finish_head(const pi2_forward *forward, const float *norm, const float *gate, float *out) {
     const uint32_t length = forward->model->shape.mix_head_length;
     forward->vector->rms_norm(out, out, norm, length, forward->model->shape.norm_epsilon);
-    for (uint32_t i = 0; i < length; i++) out[i] *= gate[i] / (1.0f + pi2_expf(-gate[i]));
+    forward->vector->activate[PI2_FFN_silu](out, gate, out, length);
 }
 
 /* One head of values, token after token, each with its sequence's state. */
@@ -131,10 +131,10 @@ static void head_chunk(void *argument, unsigned member, uint32_t head) {
         const float strength = 1.0f / (1.0f + pi2_expf(-rows[3].out[at + head]));
         float *out = buffers->attended + t * buffers->attended_stride + (size_t)head * length;
         if (mark) memcpy(mark + at_head, state, head_floats(m) * sizeof *mark);
-        pi2_scale_to_length(query, q, length, 1.0f / sqrtf((float)length), m->norm_epsilon);
-        pi2_scale_to_length(key, q + keys_of(m), length, 1.0f, m->norm_epsilon);
-        pi2_delta_step(state, length, length, query, key, v + (size_t)head * length,
-                       pi2_softplus_decay(decay, tables[PI2_TABLE_MIX_RATE][head]), strength, out);
+        forward->recurrent->scale_to_length(query, q, length, 1.0f / sqrtf((float)length), m->norm_epsilon);
+        forward->recurrent->scale_to_length(key, q + keys_of(m), length, 1.0f, m->norm_epsilon);
+        forward->recurrent->delta_step(state, length, length, query, key, v + (size_t)head * length,
+                                       pi2_softplus_decay(decay, tables[PI2_TABLE_MIX_RATE][head]), strength, out);
         finish_head(forward, tables[PI2_TABLE_MIX_NORM], rows[1].out + at + (size_t)head * length, out);
     }
 }

@@ -99,12 +99,10 @@ static void step_head(const pi2_forward_walk *walk, uint32_t head, uint32_t toke
     float *out = forward->buffers.attended + token * forward->buffers.attended_stride + (size_t)head * length;
     float value[PI2_DELTA_MOST];
     for (uint32_t i = 0; i < length; i++) value[i] = x[i] * step;
-    pi2_scan_step(state, m->mix_state_length, length, input + first, output + first, value,
-                  pi2_expf(step * tables[PI2_TABLE_MIX_RATE][head]), out);
-    for (uint32_t i = 0; i < length; i++) {
-        out[i] += x[i] * tables[PI2_TABLE_MIX_SKIP][head];
-        out[i] *= gate[i] / (1.0f + pi2_expf(-gate[i]));
-    }
+    forward->recurrent->scan_step(state, m->mix_state_length, length, input + first, output + first, value,
+                                  pi2_expf(step * tables[PI2_TABLE_MIX_RATE][head]), out);
+    for (uint32_t i = 0; i < length; i++) out[i] += x[i] * tables[PI2_TABLE_MIX_SKIP][head];
+    forward->vector->activate[PI2_FFN_silu](out, gate, out, length);
 }
 
 static void head_chunk(void *argument, unsigned member, uint32_t head) {

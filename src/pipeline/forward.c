@@ -563,6 +563,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->model = options->model;
     forward->vector = pi2_vector_select(options->cpu_features);
     forward->attention = pi2_attention_select(options->cpu_features);
+    forward->recurrent = pi2_recurrent_select(options->cpu_features);
     forward->small_kernel = pi2_small_select(options->cpu_features);
     forward->sequence_bytes = pi2_forward_sequence_bytes(options->model, &options->shape);
     forward->stages.sleepers = &forward->sleepers;

@@ -148,6 +148,7 @@ struct pi2_forward {
     const pi2_model *model;
     const pi2_vector_kernels *vector;
     const pi2_attention_kernels *attention;
+    const pi2_recurrent_kernels *recurrent;
     pi2_forward_buffers buffers; /* of the pass under way: one of the next two */
     pi2_forward_buffers few, all; /* of passes by neuron, of those of all neurons: the same where they are not apart */
     float *ones;                 /* [PI2_LONGEST_HEAD]: for norms that have no weights */

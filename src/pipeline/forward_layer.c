@@ -38,14 +38,14 @@ void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *c
         const uint32_t marked = forward->spans[s].marked;
         if (marked) {
             float *mark = (float *)(void *)mark_of(walk, s);
-            pi2_causal_convolution(convolution, x, stride, marked, begin, end, history);
+            forward->recurrent->convolve(convolution, x, stride, marked, begin, end, history);
             for (size_t k = 0; k + 1 < convolution->taps; k++) {
                 memcpy(mark + k * convolution->channels + begin, history + k * convolution->channels + begin,
                        (end - begin) * sizeof *mark);
             }
         }
-        pi2_causal_convolution(convolution, x + marked * stride, stride, forward->spans[s].token_count - marked, begin,
-                               end, history);
+        forward->recurrent->convolve(convolution, x + marked * stride, stride, forward->spans[s].token_count - marked,
+                                     begin, end, history);
     }
 }
 
