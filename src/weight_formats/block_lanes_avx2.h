@@ -18,6 +18,8 @@ typedef uint32_t shifted_lanes __attribute__((vector_size(32))); /* by a count t
 
 /* Products are added up in 16 bits, which hold so many of size 127 * largest, two at a time. */
 enum { LANE_ROWS = 8, SUM_LIMIT = 32767, MOVES_SIGNED = 0 };
+/* matmul_spread_template.h: tiles, vectors of rows at once, tokens that 16 registers hold the sums of. */
+enum { SPREAD_TILES = 1, SPREAD_MOST_PARTS = 1, SPREAD_TOKENS = 4 };
 
 LANES_INLINE lanes load_words(const uint8_t *words) { return _mm256_loadu_si256((const void *)words); }
 LANES_INLINE lanes load_halves_as_integers(const uint8_t *halves) {
@@ -114,5 +116,13 @@ LANES_INLINE lanes add_scaled(lanes total, lanes sums, lanes factor) {
     __asm__("" : "+x"(more));
     return more;
 }
+
+/* For matmul_spread_template.h: nothing is moved, and a factor meets 16 bits as it is. */
+LANES_INLINE lanes moved_columns(lanes columns) { return columns; }
+LANES_INLINE lanes short_factor(lanes factor) { return factor; }
+LANES_INLINE lanes add_scaled_short(lanes total, lanes sums, lanes factor) { return add_scaled(total, sums, factor); }
+
+/* sum + both products of two pairs of 16 bits. */
+LANES_INLINE lanes add_pairs(lanes sum, lanes a, lanes b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 
 #endif

@@ -15,6 +15,8 @@ typedef uint32_t shifted_lanes __attribute__((vector_size(64))); /* by a count t
 
 /* Weights with signs are moved up by MOVES_SIGNED where sums can begin at minus that times the activations' sum. */
 enum { LANE_ROWS = 16, SUM_LIMIT = INT32_MAX, MOVES_SIGNED = 128 };
+/* matmul_spread_template.h: tiles, vectors of rows at once, tokens that 32 registers hold the sums of. */
+enum { SPREAD_TILES = 2, SPREAD_MOST_PARTS = 2, SPREAD_TOKENS = 6 };
 
 LANES_INLINE lanes load_words(const uint8_t *words) { return _mm512_loadu_si512((const void *)words); }
 LANES_INLINE lanes load_halves_as_integers(const uint8_t *halves) {
@@ -93,8 +95,12 @@ typedef struct weights {
     __mmask64 negative;
 } weights;
 
+LANES_INLINE lanes moved_columns(lanes columns) {
+    return _mm512_xor_si512(columns, _mm512_set1_epi8((char)MOVES_SIGNED));
+}
+
 LANES_INLINE weights weights_of(lanes columns, bool is_signed, bool moved) {
-    if (moved) return (weights){_mm512_xor_si512(columns, _mm512_set1_epi8((char)MOVES_SIGNED)), 0};
+    if (moved) return (weights){moved_columns(columns), 0};
     if (!is_signed) return (weights){columns, 0};
     return (weights){_mm512_abs_epi8(columns), _mm512_movepi8_mask(columns)};
 }
@@ -109,5 +115,14 @@ LANES_INLINE lanes factor_of(lanes scale) { return scale; }
 LANES_INLINE lanes add_scaled(lanes total, lanes sums, lanes factor) {
     return _mm512_add_epi32(total, _mm512_mullo_epi32(sums, factor));
 }
+
+/* Sums and factors of 16 bits: the factor's upper half is 0, and the sum's then does not count. */
+LANES_INLINE lanes short_factor(lanes factor) { return _mm512_and_si512(factor, _mm512_set1_epi32(0xffff)); }
+LANES_INLINE lanes add_scaled_short(lanes total, lanes sums, lanes factor) {
+    return _mm512_dpwssd_epi32(total, sums, factor);
+}
+
+/* sum + both products of two pairs of 16 bits. */
+LANES_INLINE lanes add_pairs(lanes sum, lanes a, lanes b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
 #endif

@@ -13,6 +13,8 @@ typedef uint32x4_t lanes;
 typedef float32x4_t float_lanes;
 
 enum { LANE_ROWS = 4, SUM_LIMIT = INT32_MAX, MOVES_SIGNED = 0 };
+/* matmul_spread_template.h: tiles, vectors of rows at once, tokens that 32 registers hold the sums of. */
+enum { SPREAD_TILES = 1, SPREAD_MOST_PARTS = 2, SPREAD_TOKENS = 4 };
 
 LANES_INLINE uint8x16_t bytes_of(lanes a) { return vreinterpretq_u8_u32(a); }
 LANES_INLINE lanes of_bytes(uint8x16_t a) { return vreinterpretq_u32_u8(a); }
@@ -110,5 +112,17 @@ LANES_INLINE lanes add_products(lanes sums, weights w, lanes x, bool is_signed) 
 LANES_INLINE lanes factor_of(lanes scale) { return scale; }
 
 LANES_INLINE lanes add_scaled(lanes total, lanes sums, lanes factor) { return vmlaq_u32(total, sums, factor); }
+
+/* For matmul_spread_template.h: nothing is moved. */
+LANES_INLINE lanes moved_columns(lanes columns) { return columns; }
+LANES_INLINE lanes short_factor(lanes factor) { return factor; }
+LANES_INLINE lanes add_scaled_short(lanes total, lanes sums, lanes factor) { return add_scaled(total, sums, factor); }
+
+/* sum + both products of two pairs of 16 bits. */
+LANES_INLINE lanes add_pairs(lanes sum, lanes a, lanes b) {
+    const int16x8_t x = vreinterpretq_s16_u32(a), y = vreinterpretq_s16_u32(b);
+    const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y)), high = vmull_high_s16(x, y);
+    return vaddq_u32(sum, vreinterpretq_u32_s32(vpaddq_s32(low, high)));
+}
 
 #endif

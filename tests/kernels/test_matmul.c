@@ -206,7 +206,7 @@ static void kernels_agree_on_long_rows(void **state) {
         check_shape(&random, formats[f],
                     (shape){1, columns / formats[f]->block_columns, 0, 0, 7, false});
         check_shape(&random, formats[f],
-                    (shape){2, 512 / formats[f]->block_columns, 0, 0, 150, true});
+                    (shape){2, 512 / formats[f]->block_columns, 0, 0, 380, true});
         /* One token and tiles that are long enough to be streams of their own; one tile is left over. */
         for (size_t tiles = 4; tiles <= 9; tiles += 5) {
             check_shape(&random, formats[f],

@@ -232,6 +232,8 @@ LANES_INLINE void prefetch_block(const pi2_weight_format *format, int R, int T, 
     }
 #include "weight_formats/weight_formats.inc"
 
+#include "kernels/matmul/matmul_spread_template.h"
+
 /* ---- one function for each format and strip ---- */
 
 #define STRIP_FUNCTION(name, R, T)                                                    \
@@ -272,6 +274,7 @@ LANES_INLINE void prefetch_block(const pi2_weight_format *format, int R, int T, 
         .wide_tiles = {BLOCK_TILES},                                                                             \
         .one_tile = {lower##_1x1, lower##_1x2, lower##_1x3, lower##_1x4},                                        \
         .wide = {lower##_4x1},                                                                                   \
+        .many = &lower##_spread,                                                                                 \
     };                                                                                                           \
     void KERNEL_SYMBOL(lower, BLOCKS_SUFFIX)(float *out, size_t out_stride, const void *tiles, size_t tile_count, \
                                              size_t tile_columns, size_t column_begin, const pi2_activations *x, \

@@ -7,7 +7,9 @@ enum {
     PREPARED_ENTRIES = 12288, /* 48 KB of stack */
     PANEL_COLUMNS = 32768,    /* one token of a panel needs at most 2048 entries */
     CHUNK_BYTES = 384 * 1024, /* activations of a chunk: well inside a 1 MB second-level cache */
-    LEAST_STREAM_BYTES = 16 * 1024 /* shorter ones end before what is asked for ahead of them is of use */
+    LEAST_STREAM_BYTES = 16 * 1024, /* shorter ones end before what is asked for ahead of them is of use */
+    SPREAD_BYTES = 24 * 1024,       /* of stack, and of a first-level cache of 32 KB */
+    LEAST_SPREAD_TOKENS = 8         /* and so every group is of max_tokens - 2 at least */
 };
 
 typedef struct call {
@@ -149,6 +151,85 @@ static void run_chunk(const call *c, const panel *p, size_t first_token, size_t 
     }
 }
 
+/* ---- formats that are spread ---- */
+
+/* The sum of the activations of sub-block `sub` of a panel; from the values where sums of so few are not kept. */
+static int32_t sum_of(const call *c, const panel *p, size_t token, size_t sub) {
+    const pi2_activations *x = c->x;
+    const size_t kept = columns_of_a_sum(c->strips->format), columns = c->strips->format->sub_columns;
+    const size_t column = p->x_column + sub * columns;
+    const int16_t *sums = x->sums + token * x->sum_stride + column / kept;
+    if (columns == kept) return sums[0];
+    if (columns > kept) return sums[0] + sums[1];
+    const int8_t *values = x->values + token * x->value_stride + column;
+    int32_t sum = 0;
+    for (size_t i = 0; i < columns; i++) sum += values[i];
+    return sum;
+}
+
+/* Entries of a panel: what each sub-block's sums start at, or for minimums the kept sums, two in an entry. */
+static void prepare_spread(const call *c, const panel *p, size_t token, size_t token_count, size_t stride,
+                           int32_t *entries) {
+    const pi2_weight_format *format = c->strips->format;
+    const size_t columns = p->block_count * format->block_columns;
+    for (size_t t = 0; t < token_count; t++, entries += stride) {
+        if (format->sub_minimums) {
+            const int16_t *sums = c->x->sums + (token + t) * c->x->sum_stride + p->x_column / 16;
+            memcpy(entries, sums, columns / 16 * sizeof *sums);
+        } else if (c->strips->many->offset) {
+            for (size_t i = 0; i < columns / format->sub_columns; i++) {
+                entries[i] = -c->strips->many->offset * sum_of(c, p, token + t, i);
+            }
+        }
+    }
+}
+
+/* A chunk of tokens times all tiles of a panel. */
+static void run_spread_chunk(const call *c, const panel *p, size_t first_token, size_t token_count, size_t stride,
+                             int32_t *entries) {
+    _Alignas(64) uint8_t spread[SPREAD_BYTES];
+    const pi2_matmul_spread *many = c->strips->many;
+    const size_t whole = c->tile_count - c->tile_count % many->tiles;
+    const size_t group_count = (token_count + many->max_tokens - 1) / many->max_tokens;
+    prepare_spread(c, p, c->token_begin + first_token, token_count, stride, entries);
+    for (size_t tile = 0; tile < whole; tile += many->tiles) {
+        pi2_matmul_strip tiles = strip_at(c, p, tile, 0, first_token);
+        tiles.tiles_apart = 1;
+        many->spread(spread, &tiles);
+        for (size_t group = 0, token = 0; group < group_count; group++) {
+            const size_t rest = group_count - group, count = (token_count - token + rest - 1) / rest;
+            pi2_matmul_strip strip = strip_at(c, p, tile, token, first_token);
+            strip.values = spread;
+            strip.prepared = entries + token * stride;
+            strip.prepared_stride = stride;
+            many->strips[count + 2 - many->max_tokens](&strip);
+            token += count;
+        }
+    }
+}
+
+/* The tiles that fill strips, times many tokens; returns how many tiles that are. */
+static size_t drive_spread(const call *c, panel p, size_t block_count, size_t column_begin, size_t token_count,
+                           int32_t *entries) {
+    const pi2_weight_format *format = c->strips->format;
+    const size_t panel_blocks = SPREAD_BYTES / c->strips->many->block_bytes;
+    for (; p.first_block < block_count; p.first_block += p.block_count, p.start = false) {
+        p.block_count = smaller(panel_blocks, block_count - p.first_block);
+        p.x_column = column_begin + p.first_block * format->block_columns;
+        const size_t columns = p.block_count * format->block_columns;
+        const size_t stride = columns / smaller(format->sub_columns, 32) + 1;
+        const size_t most = smaller(CHUNK_BYTES / columns, PREPARED_ENTRIES / stride);
+        /* Chunks of nearly equal size, so that none is too short to be spread for. */
+        const size_t chunk_count = (token_count + most - 1) / most;
+        for (size_t chunk = 0, token = 0; chunk < chunk_count; chunk++) {
+            const size_t rest = chunk_count - chunk, count = (token_count - token + rest - 1) / rest;
+            run_spread_chunk(c, &p, token, count, stride, entries);
+            token += count;
+        }
+    }
+    return c->tile_count - c->tile_count % c->strips->many->tiles;
+}
+
 void pi2_matmul_drive(const pi2_matmul_strips *strips, float *out, size_t out_stride,
                       const void *tiles, size_t tile_count, size_t columns, size_t column_begin,
                       const pi2_activations *x, size_t token_begin, size_t token_count,
@@ -157,7 +238,7 @@ void pi2_matmul_drive(const pi2_matmul_strips *strips, float *out, size_t out_st
     const pi2_weight_format *format = strips->format;
     const size_t panel_blocks = PANEL_COLUMNS / format->block_columns;
     const size_t block_count = columns / format->block_columns;
-    const call c = {.strips = strips,
+    call c = {.strips = strips,
                     .x = x,
                     .out = out,
                     .out_stride = out_stride,
@@ -167,6 +248,13 @@ void pi2_matmul_drive(const pi2_matmul_strips *strips, float *out, size_t out_st
                     .scale_area_bytes = pi2_tile_scale_area_bytes(format, columns),
                     .token_begin = token_begin};
     panel p = {.start = start};
+    if (strips->many && token_count >= LEAST_SPREAD_TOKENS) {
+        const size_t done = drive_spread(&c, p, block_count, column_begin, token_count, entries);
+        if (done == tile_count) return;
+        c.out += done * PI2_TILE_ROWS;
+        c.tiles += done * c.tile_bytes;
+        c.tile_count -= done;
+    }
     do {
         p.block_count = smaller(panel_blocks, block_count - p.first_block);
         p.x_column = column_begin + p.first_block * format->block_columns;

@@ -9,6 +9,9 @@
  *   strips    of R tiles (weights are read from memory once for each chunk);
  *   groups    of at most T tokens: one call of a strip kernel.
  *
+ * Many tokens of a format that is spread (pi2_matmul_spread) have narrow panels instead, cut into chunks of tokens,
+ * then strips, then groups.
+ *
  * One token (decoding) is one call with all tiles: then weights only stream by. A strip's tiles lie apart then, so that
  * each thread follows several long streams at once: a core has more reads in flight so, and gets more of the memory.
  */
@@ -49,6 +52,18 @@ typedef void pi2_matmul_strip_fn(const pi2_matmul_strip *strip);
 
 enum { PI2_STRIP_MAX_TILES = 4, PI2_STRIP_MAX_TOKENS = 8 };
 
+/**
+ * For formats whose unpacking is dear: a panel of a few tiles is spread once for many tokens, and multiplied by strips
+ * of its own, whose `values` are what was spread.
+ */
+typedef struct pi2_matmul_spread {
+    uint32_t tiles, max_tokens; /* of a strip: always so many tiles; tokens max_tokens - 2 .. max_tokens */
+    size_t block_bytes;         /* a block of those tiles when spread; a multiple of 64 */
+    int32_t offset;             /* not 0: as PI2_PREPARED_OFFSET, an entry for each sub-block */
+    void (*spread)(void *to, const pi2_matmul_strip *strip);
+    pi2_matmul_strip_fn *strips[3]; /* [tokens - (max_tokens - 2)] */
+} pi2_matmul_spread;
+
 /** The strip kernels of one format for one instruction set. */
 typedef struct pi2_matmul_strips {
     const pi2_weight_format *format;
@@ -59,6 +74,7 @@ typedef struct pi2_matmul_strips {
     uint32_t wide_tiles[PI2_STRIP_MAX_TOKENS];
     pi2_matmul_strip_fn *one_tile[PI2_STRIP_MAX_TOKENS];
     pi2_matmul_strip_fn *wide[PI2_STRIP_MAX_TOKENS];
+    const pi2_matmul_spread *many; /* NULL: there is none */
 } pi2_matmul_strips;
 
 /* A quarter of a microsecond of one stream: what memory may take to answer; several streams need less each. */
