@@ -168,8 +168,9 @@ PI2_API uint32_t pi2_session_seed(const pi2_session *session);
 PI2_API uint32_t pi2_session_position(const pi2_session *session);
 /**
  * The longest beginning of the timeline, of at most `position` tokens, that it can be cut back to and go on from
- * without computing tokens again: `position` itself, but where states cannot be taken back (recurrent layers) what was
- * kept of them, at the end of the last prompt or before guessed tokens.
+ * without computing tokens again: `position` itself, but where states cannot be taken back (recurrent layers; layers
+ * with a window, of which no more is kept than what it sees and a pass of tokens) what was kept of them, at the end of
+ * the last prompt or before guessed tokens; of windows up to 16 tokens before that end, too.
  */
 PI2_API uint32_t pi2_session_kept(const pi2_session *session, uint32_t position);
 /** Cuts the timeline back to `position` tokens; 0: all of it. INVALID when it is shorter. */

@@ -203,9 +203,10 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
         const bool has_heads = layer->head_count_kv > 0 && shape->head_count % layer->head_count_kv == 0;
         const pi2_layer_shape *kept = &shape->layers[layer->kv_layer];
         if (kept->kv_layer != layer->kv_layer || kept->head_count_kv != layer->head_count_kv ||
-            kept->key_length != layer->key_length || kept->value_length != layer->value_length) {
-            return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u cannot use the keys and values of layer %u, which has others "
-                            "or none", pi2_gguf_file_path(model->gguf, 0), i, layer->kv_layer);
+            kept->key_length != layer->key_length || kept->value_length != layer->value_length ||
+            kept->window != layer->window) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u cannot use the keys and values of layer %u, which has "
+                            "others, another window or none", pi2_gguf_file_path(model->gguf, 0), i, layer->kv_layer);
         }
         if (attends && !has_heads) {
             return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u has %u heads over %u key-value heads: these do not divide",

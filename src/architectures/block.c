@@ -29,3 +29,9 @@ size_t pi2_block_state_bytes(const pi2_block_needs *needs) {
     const size_t bytes = (needs->areas[0].bytes + needs->areas[1].bytes) * needs->repeats;
     return (bytes + 63) / 64 * 64;
 }
+
+size_t pi2_block_saved_bytes(const pi2_block_needs *needs) {
+    if (needs->is_recurrent) return pi2_block_state_bytes(needs);
+    const size_t tile = needs->areas[0].tile_bytes + needs->areas[1].tile_bytes;
+    return (tile * needs->saved_tiles * needs->repeats + 63) / 64 * 64;
+}

@@ -23,6 +23,10 @@ typedef struct pi2_state_area {
 typedef struct pi2_block_needs {
     pi2_state_area areas[2]; /* the state: these areas one after the other, `repeats` times */
     uint32_t repeats;
+    uint32_t window;         /* positions that a token sees of what fills by tiles, its own included; 0: all */
+    uint32_t tiles;          /* that there is room for: where positions go on further, they begin anew at the first */
+    uint32_t saved_tiles;    /* where they do: that a window touches at a position and at any of a few before
+                                (PI2_TAKEN_BACK), for which there is a second place; else 0 */
     bool is_recurrent;       /* the state is that after the last token alone: going back needs one that was saved */
     uint32_t result;         /* of a token: what its last matrix reads */
     uint32_t scratch;        /* of a token: for it alone while it runs */
@@ -54,6 +58,8 @@ pi2_block_needs pi2_block_needs_of(const pi2_model_shape *model, uint32_t layer,
                                    const struct pi2_forward_shape *shape);
 /** Bytes of its state: a multiple of 64. */
 size_t pi2_block_state_bytes(const pi2_block_needs *needs);
+/** Bytes of a second place for what of it cannot be taken back: a multiple of 64; 0: all can. */
+size_t pi2_block_saved_bytes(const pi2_block_needs *needs);
 
 /** A layer's block that reads through a norm, from its `block`-th on; block_count: there is none. */
 uint32_t pi2_layer_next_norm(const pi2_layer_shape *layer, uint32_t block);

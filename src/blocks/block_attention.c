@@ -26,7 +26,8 @@ static uint8_t *kv_head(const pi2_forward_walk *walk, const pi2_kv_layout *layou
 }
 
 static pi2_kv_layout kv_layout_of(const pi2_forward_walk *walk) {
-    return pi2_forward_kv_layout(shape_of(walk), &walk->forward->options.shape);
+    const pi2_model_shape *shape = &walk->forward->model->shape;
+    return pi2_forward_kv_layout(&shape->layers[shape_of(walk)->kv_layer], &walk->forward->options.shape);
 }
 
 /* Floats of one head of queries: its gate lies behind it. */
@@ -102,6 +103,11 @@ void pi2_attention_needs(const pi2_model_shape *model, uint32_t layer, const str
     needs_out->areas[0] = (pi2_state_area){ keys, pi2_kv_key_tile_bytes(&layout) };
     needs_out->areas[1] = (pi2_state_area){ head - keys, pi2_kv_value_tile_bytes(&layout) };
     needs_out->repeats = has_keys(model, layer) ? own->head_count_kv : 0;
+    needs_out->window = own->window;
+    needs_out->tiles = (uint32_t)pi2_kv_tiles(&layout);
+    if (layout.capacity < shape->context_tokens) {
+        needs_out->saved_tiles = pi2_kv_tiles_of(own->window - 1 + PI2_TAKEN_BACK);
+    }
     needs_out->result = model->head_count * own->value_length;
     needs_out->stages = PI2_STAGES_OF_ATTENTION;
     needs_out->query = model->head_count * own->key_length;
@@ -237,13 +243,15 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_layer_shape *own = shape_of(walk);
-    const pi2_kv_layout layout = kv_layout_of(walk);
+    pi2_kv_layout layout = kv_layout_of(walk);
     const uint32_t kv = head_begin / (shape->head_count / own->head_count_kv);
     float *outs[QUERIES_AT_ONCE];
     const float *queries[QUERIES_AT_ONCE];
     uint32_t key_counts[QUERIES_AT_ONCE], first_keys[QUERIES_AT_ONCE];
-    const uint32_t window = own->window ? own->window : UINT32_MAX;
-    const size_t stride = ((size_t)pi2_forward_position(forward, token_end - 1) + 1 + 15) / 16 * 16;
+    const uint32_t window = own->window ? own->window : UINT32_MAX, first = pi2_forward_position(forward, token) + 1;
+    layout.first_tile = first > window ? (first - window) / PI2_KV_TILE : 0;
+    const uint32_t skipped = layout.first_tile * PI2_KV_TILE; /* positions that no query here sees have no scores */
+    const size_t stride = ((size_t)pi2_forward_position(forward, token_end - 1) + 1 - skipped + 15) / 16 * 16;
     size_t most = buffers->score_floats / stride;
     if (most > QUERIES_AT_ONCE) most = QUERIES_AT_ONCE;
     float *scores = buffers->member + member * buffers->member_floats;
@@ -256,7 +264,7 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
             outs[count] = buffers->attended + t * buffers->attended_stride + (size_t)h * own->value_length;
             queries[count] = buffers->q + t * buffers->q_stride + h * query_step(shape, own);
             if (sinks) query_sinks[count] = sinks[h];
-            key_counts[count] = pi2_forward_position(forward, t) + 1;
+            key_counts[count] = pi2_forward_position(forward, t) + 1 - skipped;
             first_keys[count] = key_counts[count] > window ? key_counts[count] - window : 0;
             count++;
             if (count < most && !(t + 1 == token_end && h + 1 == head_end)) continue;

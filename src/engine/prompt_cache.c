@@ -278,6 +278,7 @@ void pi2_session_keep_pages(pi2_session *session) {
         const uint32_t page = session->pages_kept++, end = (page + 1) * tokens;
         if (session->recalled_ns == 0) session->recalled_ns = now_ns();
         if (session->is_recurrent && (end != session->position || end != session->state_position)) continue;
+        if (end < session->kept_from) continue; /* what a window saw there is gone */
         keep_page(session, page);
     }
 }
@@ -300,11 +301,15 @@ static void note_failure(pi2_prompt_cache *cache, pi2_status status, const char 
     if (status == PI2_ERR_FORMAT || status == PI2_ERR_UNSUPPORTED) (void)unlink(path);
 }
 
-/* Pages [first, end), behind what the session has. */
+/* Pages [first, end), behind what the session has; and before, as far as a window sees from their end and has not. */
 static void read_pages(pi2_session *session, const int32_t *tokens, uint32_t first, uint32_t end) {
     pi2_prompt_cache *cache = session->cache;
     const uint32_t length = pi2_session_page_tokens(session);
+    const uint32_t seen = pi2_forward_first_seen(session->engine->forward, end * length) / length;
+    const bool lacks = first * length < session->kept_from;
+    if (lacks && seen < first) first = seen;
     pi2_session_cut(session, first * length);
+    if (lacks && first > 0) session->kept_from = PI2_NO_POSITION;
     for (uint32_t page = first; page < end; page++) {
         char path[PATH_BYTES];
         name_page(session, tokens, (page + 1) * length, path);
@@ -315,6 +320,7 @@ static void read_pages(pi2_session *session, const int32_t *tokens, uint32_t fir
             return;
         }
         session->pages_kept = page + 1;
+        if (page + 1 == end && lacks) pi2_session_keep_from(session, session->position);
         cache->counters.pages_read++;
         cache->counters.bytes_read += pi2_session_page_bytes(session, page * length, (page + 1) * length);
     }

@@ -28,6 +28,7 @@ static pi2_status begin_timeline(pi2_session *session) {
     const pi2_planned_run *run = &session->engine->run;
     session->state_position = session->saved_position = session->marked_position = PI2_NO_POSITION;
     session->is_recurrent = pi2_model_is_recurrent(&run->source.model->shape);
+    session->saves = pi2_forward_saved_bytes(run->source.model, &run->plan.memory.shape) > 0;
     session->timeline = malloc(run->plan.memory.shape.context_tokens * sizeof *session->timeline);
     return session->timeline ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
 }
@@ -98,6 +99,9 @@ static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     fork->state_position = session->state_position;
     fork->saved_position = session->saved_position;
     fork->marked_position = session->marked_position;
+    fork->saved_at = session->saved_at;
+    fork->saved_from = session->saved_from;
+    fork->kept_from = session->kept_from;
     fork->cache = session->cache;
     fork->pages_kept = session->pages_kept;
     fork->recalled_ns = session->recalled_ns;
@@ -244,19 +248,19 @@ uint32_t pi2_session_position(const pi2_session *session) { return session->posi
 
 uint32_t pi2_session_kept(const pi2_session *session, uint32_t position) {
     if (position > session->position) position = session->position;
-    return session->is_recurrent ? pi2_session_kept_states(session, position) : position;
+    return pi2_session_has_states(session, position) ? position : pi2_session_kept_states(session, position);
 }
 
 void pi2_session_cut(pi2_session *session, uint32_t position) {
     pi2_session_drop_ahead(session, NULL);
     if (session->drafting) pi2_drafting_truncate(session->drafting, position);
-    uint32_t *const kept[] = { &session->saved_position, &session->marked_position, &session->state_position };
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
-        if (*kept[i] > position) *kept[i] = PI2_NO_POSITION;
-    }
+    session->saved_position = pi2_session_saved_for(session, position);
+    if (session->marked_position > position) session->marked_position = PI2_NO_POSITION;
+    if (session->state_position > position) session->state_position = PI2_NO_POSITION;
     const uint32_t pages = position / pi2_session_page_tokens(session);
     if (session->pages_kept > pages) session->pages_kept = pages;
     if (position == 0) session->is_loaded = false;
+    if (position == 0) session->kept_from = 0;
     session->position = position;
     session->logits_count = 0;
 }

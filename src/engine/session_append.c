@@ -79,8 +79,11 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];
         pi2_session *session = engine->sessions.sessions[span->sequence];
-        session->state_position = status == PI2_OK ? span->position + span->token_count : PI2_NO_POSITION;
+        const uint32_t end = span->position + span->token_count;
+        const uint32_t least = pi2_forward_least_return(engine->forward, end); /* what failed was written, too */
+        session->state_position = status == PI2_OK ? end : PI2_NO_POSITION;
         if (span->marked) session->marked_position = status == PI2_OK ? span->position + span->marked : PI2_NO_POSITION;
+        if (session->kept_from < least) session->kept_from = least;
     }
     return status;
 }
@@ -108,36 +111,61 @@ static pi2_status replay(pi2_session *session) {
     return PI2_OK;
 }
 
+static uint32_t larger(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+bool pi2_session_has_states(const pi2_session *session, uint32_t position) {
+    return (!session->is_recurrent || session->state_position == position) && position >= session->kept_from;
+}
+
+void pi2_session_keep_from(pi2_session *session, uint32_t position) {
+    const uint32_t seen = pi2_forward_first_seen(session->engine->forward, position);
+    session->kept_from = seen > 0 && seen != UINT32_MAX ? position : 0;
+}
+
+uint32_t pi2_session_saved_for(const pi2_session *session, uint32_t position) {
+    const uint32_t saved = session->saved_position;
+    if (saved == PI2_NO_POSITION || saved <= position) return saved;
+    return !session->is_recurrent && position >= session->saved_from ? position : PI2_NO_POSITION;
+}
+
+/* Whether it is of a position that was not behind this one, and windows still have what they saw there. */
+static bool is_kept(const pi2_session *session, uint32_t kept, uint32_t position) {
+    return kept <= position && kept >= session->kept_from; /* PI2_NO_POSITION is behind all others */
+}
+
 uint32_t pi2_session_kept_states(const pi2_session *session, uint32_t position) {
-    const uint32_t kept[] = { session->state_position, session->saved_position, session->marked_position };
-    uint32_t last = 0;
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
-        if (kept[i] <= position && kept[i] > last) last = kept[i]; /* PI2_NO_POSITION is behind all others */
-    }
+    const uint32_t saved = pi2_session_saved_for(session, position);
+    uint32_t last = saved == PI2_NO_POSITION ? 0 : saved;
+    if (is_kept(session, session->state_position, position)) last = larger(last, session->state_position);
+    if (is_kept(session, session->marked_position, position)) last = larger(last, session->marked_position);
     return last;
 }
 
 /* The last states become the nearest ones that are kept of a position before this one, or none. */
 static void go_back(pi2_session *session) {
-    const uint32_t nearest = pi2_session_kept_states(session, session->position);
-    if (nearest && nearest != session->state_position) {
-        if (nearest == session->marked_position) {
-            pi2_forward_return_to_mark(session->engine->forward, session->sequence);
-        } else {
-            pi2_forward_restore_states(session->engine->forward, session->sequence);
-        }
+    pi2_forward *forward = session->engine->forward;
+    const uint32_t position = session->position, nearest = pi2_session_kept_states(session, position);
+    if (nearest == 0) {
+        session->kept_from = 0;
+    } else if (nearest == session->state_position && is_kept(session, nearest, position)) {
+        return;
+    } else if (nearest == session->marked_position && is_kept(session, nearest, position)) {
+        pi2_forward_return_to_mark(forward, session->sequence);
+    } else {
+        pi2_forward_restore_states(forward, session->sequence, session->saved_at);
+        pi2_session_keep_from(session, session->saved_from);
     }
     session->state_position = nearest;
 }
 
-/* Recurrent states become those of the position: from those that are kept, or from nothing, with the tokens that led
- * from there to here. */
+/* They are made from those that are kept, or from nothing, with the tokens that led from there to here. */
 pi2_status pi2_session_make_states(pi2_session *session) {
-    if (!session->is_recurrent || session->state_position == session->position || session->position == 0) return PI2_OK;
+    if (session->position == 0 || pi2_session_has_states(session, session->position)) return PI2_OK;
     go_back(session);
     const bool predicts = session->predicts;
     session->predicts = false;
     const pi2_status status = replay(session);
+    if (status != PI2_OK) session->kept_from = PI2_NO_POSITION;
     session->predicts = predicts;
     return status;
 }
@@ -145,9 +173,11 @@ pi2_status pi2_session_make_states(pi2_session *session) {
 /* What the next thing asked is likely to go back to: the end of a prompt. Of a text that is scored (all logits) nobody
  * goes back to the end, but to that of the prompt before it. */
 void pi2_session_save_states(pi2_session *session) {
-    if (!session->is_recurrent) return;
-    pi2_forward_save_states(session->engine->forward, session->sequence);
-    session->saved_position = session->position;
+    if (!session->saves) return;
+    pi2_forward_save_states(session->engine->forward, session->sequence, session->position);
+    session->saved_position = session->saved_at = session->position;
+    session->saved_from = session->position > PI2_TAKEN_BACK ? session->position - PI2_TAKEN_BACK : 0;
+    if (session->saved_from < session->kept_from) session->saved_from = session->kept_from;
 }
 
 void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32_t count) {
@@ -240,7 +270,7 @@ static bool take_ahead(pi2_session *session, int32_t token) {
  */
 static pi2_status begin_states(pi2_session *session, uint32_t *replayed_out) {
     *replayed_out = 0;
-    if (!session->is_recurrent || session->state_position == session->position) return PI2_OK;
+    if (pi2_session_has_states(session, session->position)) return PI2_OK;
     const uint32_t nearest = pi2_session_kept_states(session, session->position);
     const uint32_t most = session->engine->run.plan.memory.draft_tokens;
     if (nearest == 0 || session->position - nearest > most) return pi2_session_make_states(session);

@@ -27,11 +27,16 @@ static pi2_status add_count(void *user, void *bytes, size_t count) {
     return PI2_OK;
 }
 
+static pi2_status visit_layer(const pi2_session *session, uint32_t layer, const pi2_state_header *header,
+                              pi2_state_visitor *visit, void *user) {
+    const pi2_positions positions = { header->first, header->position, header->seen_only };
+    return pi2_forward_visit_positions(session->engine->forward, session->sequence, layer, &positions, visit, user);
+}
+
 /* Bytes of a layer's section; 0: it has none. */
 static uint64_t layer_bytes(const pi2_session *session, uint32_t layer, const pi2_state_header *header) {
     uint64_t bytes = 0;
-    (void)pi2_forward_visit_positions(session->engine->forward, session->sequence, layer, header->first,
-                                      header->position, add_count, &bytes);
+    (void)visit_layer(session, layer, header, add_count, &bytes);
     return bytes;
 }
 
@@ -50,12 +55,13 @@ static uint64_t body_bytes(const pi2_session *session, const pi2_state_header *h
     return bytes;
 }
 
-/* The header of states of this session up to a position, without a note, logits and recurrent states. */
+/* The header of states of this session up to a position, without a note, logits and recurrent states. What windows have
+ * left behind is there as long as nothing has been written over it. */
 static pi2_status describe(const pi2_session *session, uint32_t first, uint32_t position, pi2_state_header *header) {
     *header = (pi2_state_header){
         .states_hash = pi2_forward_hash_states(session->engine->forward), .first = first, .position = position,
         .state_position = PI2_NO_POSITION, .saved_position = PI2_NO_POSITION,
-        .vocabulary_size = model_of(session)->vocabulary_size };
+        .vocabulary_size = model_of(session)->vocabulary_size, .seen_only = session->kept_from > 0 };
     const char *arithmetic = pi2_engine_arithmetic(session->engine);
     memcpy(header->arithmetic, arithmetic, strlen(arithmetic));
     return pi2_engine_weights_hash(session->engine, &header->weights_hash);
@@ -160,8 +166,7 @@ static pi2_status put_body(pi2_state_writer *writer, const pi2_session *session,
     for (uint32_t i = 0; i < model_of(session)->layer_count; i++) {
         if (layer_bytes(session, i, header) == 0) continue;
         PI2_TRY(check_cancelled(session));
-        PI2_TRY(pi2_forward_visit_positions(session->engine->forward, session->sequence, i, header->first,
-                                            header->position, put_part, writer));
+        PI2_TRY(visit_layer(session, i, header, put_part, writer));
         pi2_state_writer_end(writer);
     }
     /* Behind guesses that are not known to be right the last states are those of no position that is saved. */
@@ -180,7 +185,7 @@ static pi2_status write_file(const pi2_session *session, const char *path, pi2_s
     return pi2_state_writer_close(&writer, put_body(&writer, session, header, note));
 }
 
-static pi2_status save(const pi2_session *session, const char *path, const char *note, size_t note_length) {
+static pi2_status save(pi2_session *session, const char *path, const char *note, size_t note_length) {
     pi2_state_header header;
     if (session->position == 0) {
         return pi2_fail(PI2_ERR_INVALID, "the session has no tokens yet: there is nothing to save");
@@ -189,6 +194,7 @@ static pi2_status save(const pi2_session *session, const char *path, const char 
         return pi2_fail(PI2_ERR_INVALID, "a note of %zu bytes is too long: there may be %zu", note_length,
                         pi2_session_note_most(session));
     }
+    if (session->kept_from > session->position) PI2_TRY(pi2_session_make_states(session));
     PI2_TRY(describe(session, 0, session->position, &header));
     header.note_bytes = (uint32_t)note_length;
     header.has_logits = session->logits_count > 0;
@@ -247,8 +253,7 @@ static pi2_status get_layers(pi2_state_reader *reader, const pi2_session *sessio
         char what[48];
         if (layer_bytes(session, i, header) == 0) continue;
         PI2_TRY(check_cancelled(session));
-        PI2_TRY(pi2_forward_visit_positions(session->engine->forward, session->sequence, i, header->first,
-                                            header->position, get_part, reader));
+        PI2_TRY(visit_layer(session, i, header, get_part, reader));
         (void)snprintf(what, sizeof what, "keys and values of layer %u", i);
         PI2_TRY(pi2_state_reader_end(reader, what));
     }
@@ -298,8 +303,10 @@ static pi2_status get_body(pi2_state_reader *reader, pi2_session *session, char 
     if (header->state_position != PI2_NO_POSITION) PI2_TRY(get_recurrent(reader, session, PI2_STATES_LAST));
     if (header->saved_position != PI2_NO_POSITION) PI2_TRY(get_recurrent(reader, session, PI2_STATES_SAVED));
     session->position = header->position;
+    session->kept_from = pi2_forward_least_return(session->engine->forward, header->position);
+    if (header->seen_only) pi2_session_keep_from(session, header->position);
     session->state_position = header->state_position;
-    session->saved_position = header->saved_position;
+    session->saved_position = session->saved_at = header->saved_position;
     session->logits_count = header->has_logits;
     session->is_loaded = true;
     if (session->drafting) pi2_drafting_push(session->drafting, session->timeline, session->position);
@@ -354,6 +361,11 @@ static pi2_status read_page(pi2_session *session, pi2_state_reader *reader, cons
     PI2_TRY(check_numbers(session, reader));
     PI2_TRY(get_tokens(reader, NULL, tokens));
     PI2_TRY(get_layers(reader, session));
+    if (session->kept_from != PI2_NO_POSITION) {
+        const uint32_t least = pi2_forward_least_return(session->engine->forward, end);
+        if (header->seen_only) pi2_session_keep_from(session, end);
+        else if (session->kept_from < least) session->kept_from = least;
+    }
     return with_states && session->is_recurrent ? get_recurrent(reader, session, false) : PI2_OK;
 }
 

@@ -24,9 +24,13 @@ struct pi2_session {
     pi2_drafting *drafting;  /* NULL: nothing is guessed */
     int32_t *timeline;       /* [context]: the tokens so far */
     bool is_recurrent;       /* the model has states that cannot be taken back: they are made again from the tokens */
+    bool saves;              /* there is a second place for what cannot be taken back */
     uint32_t state_position; /* whose the recurrent states are; PI2_NO_POSITION: nobody's */
-    uint32_t saved_position; /* the same of the saved ones */
-    uint32_t marked_position; /* and of those that are marked, before tokens that were guessed */
+    uint32_t saved_position; /* the same of the saved ones, and of what windows see */
+    uint32_t saved_at, saved_from; /* where they were saved; of windows, the least position that they serve */
+    uint32_t marked_position; /* the same of those that are marked, before tokens that were guessed */
+    uint32_t kept_from;      /* positions from here on can be gone back to: what windows see there has not been written
+                                over; PI2_NO_POSITION: none can */
     int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
     uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
     pi2_draft_counters draft_counters;
@@ -74,9 +78,15 @@ pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *token
                                       pi2_logits_wanted wanted);
 /** pi2_session_truncate() in a turn, of a position that the timeline has. */
 void pi2_session_cut(pi2_session *session, uint32_t position);
-/** The last position, at most this one, that recurrent states are kept of; 0: of none. */
+/** Whether states are those of a position of the timeline: recurrent ones, and what windows see there. */
+bool pi2_session_has_states(const pi2_session *session, uint32_t position);
+/** The last position, at most this one, that states are kept of; 0: of none. */
 uint32_t pi2_session_kept_states(const pi2_session *session, uint32_t position);
-/** Recurrent states become those of the position. In a turn. Errors as a pass has them */
+/** Of a timeline that is cut to `position`, the tokens that the saved states serve; PI2_NO_POSITION: they do not. */
+uint32_t pi2_session_saved_for(const pi2_session *session, uint32_t position);
+/** The states are those of a position, of layers with a window what is seen from there alone. */
+void pi2_session_keep_from(pi2_session *session, uint32_t position);
+/** The states become those of the session's position. In a turn. Errors as a pass has them */
 pi2_status pi2_session_make_states(pi2_session *session);
 
 /* prompt_cache.c */
@@ -92,7 +102,7 @@ uint32_t pi2_session_until_page(const pi2_session *session, uint32_t count);
 
 /** A number that names the model, its arithmetic and the way that states are laid out. */
 pi2_status pi2_session_identity(const pi2_session *session, uint64_t *identity_out);
-/** Bytes of a page's file. */
+/** Bytes of a page's file; at most, where a window need not see all of it. */
 uint64_t pi2_session_page_bytes(const pi2_session *session, uint32_t first, uint32_t end);
 
 /**
@@ -103,7 +113,8 @@ pi2_status pi2_session_write_page(const pi2_session *session, const char *path, 
 /**
  * Reads them, where the file has the states of just these tokens' last `end - first`, behind what the session has of
  * `first` positions. with_states: recurrent states, too. Afterwards the session's position is `end`, and its recurrent
- * states are those of `end` or nobody's; it must have no logits before. In a turn.
+ * states are those of `end` or nobody's; it must have no logits before. Where kept_from
+ * is PI2_NO_POSITION it stays so: the caller says what windows see. In a turn.
  * Errors  as pi2_session_load(); the session's position and tokens are as before, recurrent states nobody's
  */
 pi2_status pi2_session_read_page(pi2_session *session, const char *path, const int32_t *tokens, uint32_t first,
@@ -119,7 +130,7 @@ typedef struct pi2_session_pass {
 pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pass);
 /** What a session notes of tokens that a pass has computed for it, from its position on. */
 void pi2_session_note_tokens(pi2_session *session, const int32_t *tokens, uint32_t count);
-/** Saves recurrent states at the end of a prompt. */
+/** Saves at the end of a prompt what cannot be taken back. */
 void pi2_session_save_states(pi2_session *session);
 /** A line of the table, where there is one, of `tokens` tokens from `position` on. */
 void pi2_session_note_append(const pi2_session *session, bool is_prefill, uint32_t position, uint32_t tokens,

@@ -15,7 +15,7 @@
 
 static const char magic[] = "PI2STATE";
 enum { MAGIC_BYTES = sizeof magic - 1, CHECKSUM_BYTES = 8, SETTLE_BYTES = 8 << 20 };
-enum { HAS_LOGITS = 1, HAS_STATES = 2, HAS_SAVED = 4, KNOWN_SECTIONS = 7 };
+enum { HAS_LOGITS = 1, HAS_STATES = 2, HAS_SAVED = 4, SEEN_ONLY = 8, KNOWN_SECTIONS = 15 };
 
 /* Where each number lies. */
 enum {
@@ -40,7 +40,8 @@ static const pi2_output_kind kind = { .what = "a saved session", .recognises = r
 static void write_header(const pi2_state_header *header, uint8_t bytes[PI2_STATE_HEADER_BYTES]) {
     const uint32_t sections = (header->has_logits ? HAS_LOGITS : 0u) |
                               (header->state_position != PI2_NO_POSITION ? HAS_STATES : 0u) |
-                              (header->saved_position != PI2_NO_POSITION ? HAS_SAVED : 0u);
+                              (header->saved_position != PI2_NO_POSITION ? HAS_SAVED : 0u) |
+                              (header->seen_only ? SEEN_ONLY : 0u);
     memset(bytes, 0, PI2_STATE_HEADER_BYTES);
     memcpy(bytes, magic, MAGIC_BYTES);
     pi2_store_le32(bytes + AT_VERSION, PI2_STATE_VERSION);
@@ -163,6 +164,7 @@ static pi2_status read_header(pi2_state_reader *reader, const uint8_t *bytes, ui
     memcpy(header->arithmetic, bytes + AT_ARITHMETIC, sizeof header->arithmetic);
     const uint32_t sections = pi2_load_le32(bytes + AT_SECTIONS);
     header->has_logits = (sections & HAS_LOGITS) != 0;
+    header->seen_only = (sections & SEEN_ONLY) != 0;
     const unsigned at = misfit(header, sections, length);
     if (at == AT_BODY && header->body_bytes > length - PI2_STATE_HEADER_BYTES) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: the saved session ends at byte %llu, and its header tells of %llu bytes "

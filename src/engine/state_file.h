@@ -23,6 +23,7 @@ typedef struct pi2_state_header {
     uint32_t first, position; /* keys and values of these positions: first a multiple of 16, below position */
     uint32_t state_position; /* whose the recurrent states are; PI2_NO_POSITION: there are none */
     uint32_t saved_position; /* the same of the saved ones */
+    bool seen_only;          /* of layers with a window, keys and values that the token at `position` sees alone */
     uint32_t vocabulary_size;
     uint32_t note_bytes;     /* of the caller's own; 0: there are none */
     bool has_logits;         /* those of the last token */

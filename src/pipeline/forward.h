@@ -46,8 +46,10 @@ size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward
 size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** The same of all sequences: they lie one after another. */
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Of one sequence's, bytes for saved states: 0 where no block is recurrent: any position can be gone back to. */
+/** Of one sequence's, bytes for saved states: 0 where any position can be gone back to. */
 size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** Bytes of one sequence's recurrent states. */
+size_t pi2_forward_recurrent_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Of one sequence's, bytes of pages that are touched once `positions` positions were stored, in cache memory that
  *  begins with a page of page_bytes. */
 size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
@@ -147,25 +149,39 @@ typedef struct pi2_batch {
 pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const pi2_forward_hooks *hooks);
 
 /**
- * Recurrent states of a sequence, which are those after its last pass: saved, and made the ones that were saved. A pass
- * at position 0 begins with none whatever was before; after one that failed they are of no position. Between passes.
+ * What of a sequence's states cannot be taken back: saved, and made what was saved. Recurrent states are those after
+ * its last pass; a pass at position 0 begins with none whatever was before, after one that failed they are of no
+ * position. Of windows it is what tokens see at `position` and at up to PI2_TAKEN_BACK before. Between passes.
  */
-void pi2_forward_save_states(pi2_forward *forward, uint32_t sequence);
-void pi2_forward_restore_states(pi2_forward *forward, uint32_t sequence);
-/** The same with those that were marked by a span. Only with shape.marks. */
+enum { PI2_TAKEN_BACK = 16 };
+void pi2_forward_save_states(pi2_forward *forward, uint32_t sequence, uint32_t position);
+void pi2_forward_restore_states(pi2_forward *forward, uint32_t sequence, uint32_t position);
+/** Recurrent states become those that were marked by a span. Only with shape.marks. */
 void pi2_forward_return_to_mark(pi2_forward *forward, uint32_t sequence);
+/** The least position that can be gone back to when those up to `written` were written: what a token there sees has not
+ *  been overwritten. 0: any. */
+uint32_t pi2_forward_least_return(const pi2_forward *forward, uint32_t written);
+/** A multiple of 16: the first position that a token at `position` sees in layers with a window, with those of its tile
+ *  of 16; UINT32_MAX: no layer has one. */
+uint32_t pi2_forward_first_seen(const pi2_forward *forward, uint32_t position);
 /** Makes the states of sequence `to` those of `from`, of its first `positions` positions; and those that it keeps. */
 void pi2_forward_copy_states(pi2_forward *forward, uint32_t from, uint32_t to, uint32_t positions);
 
 /** Takes a part of a state, to copy it or to fill it. */
 typedef pi2_status pi2_state_visitor(void *user, void *bytes, size_t count);
+/** Those from `first`, a multiple of 16, to `end`; seen_only: of layers with a window those that a token at `end` sees.
+ */
+typedef struct pi2_positions {
+    uint32_t first, end;
+    bool seen_only;
+} pi2_positions;
 /**
- * Shows in a fixed order what a layer keeps of the positions from `first`, a multiple of 16, to `end`, in whole tiles
- * of 16. The parts hang neither on the context nor on the instruction set. Nothing is touched here.
+ * Shows in a fixed order what a layer keeps of positions, in whole tiles of 16. Their bytes together hang neither on
+ * the context nor on the instruction set, nor on how a window's room was cut. Nothing is touched here.
  * Errors  what the visitor returned: the rest was not shown then
  */
-pi2_status pi2_forward_visit_positions(const pi2_forward *forward, uint32_t sequence, uint32_t layer, uint32_t first,
-                                       uint32_t end, pi2_state_visitor *visit, void *user);
+pi2_status pi2_forward_visit_positions(const pi2_forward *forward, uint32_t sequence, uint32_t layer,
+                                       const pi2_positions *positions, pi2_state_visitor *visit, void *user);
 typedef enum pi2_kept_states { PI2_STATES_LAST, PI2_STATES_SAVED, PI2_STATES_MARKED } pi2_kept_states;
 /** The same of a sequence's recurrent states, of all layers: those after its last pass, or others that it keeps. */
 pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, pi2_kept_states which,

@@ -215,7 +215,7 @@ pi2_forward_shape pi2_forward_shape_of_all(const pi2_forward_shape *shape);
 size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,
                          pi2_forward_buffers *buffers);
 
-/** Of a layer's keys and values: room for the context rounded up to whole tiles. */
+/** Of a layer's keys and values: room for the context rounded up to whole tiles, or for what a window needs of it. */
 pi2_kv_layout pi2_forward_kv_layout(const pi2_layer_shape *layer, const pi2_forward_shape *shape);
 
 /** Which activation kinds an operand needs, as a bit; 0 for none. */

@@ -5,7 +5,7 @@
 #include "kernels/attention/kv_layout.h"
 #include "pipeline/ffn_unit.h"
 
-enum { ALIGNMENT = 64, QUERY_BLOCK = 24, MOST_NEURONS = 192 };
+enum { ALIGNMENT = 64, QUERY_BLOCK = 24, MOST_NEURONS = 192, LEAST_AHEAD = 2 * PI2_TAKEN_BACK };
 
 typedef struct carver {
     uint8_t *memory; /* NULL: count only */
@@ -179,10 +179,22 @@ static void carve_mask(carver *from, const pi2_model *model, const pi2_forward_s
     carve_prediction(from, &model->shape, &own, shape->batch_tokens, 0, &buffers->mask);
 }
 
+/* Positions that the queries of one call see together. */
+static uint32_t most_keys(const pi2_model_shape *model, const pi2_forward_shape *shape) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < model->layer_count; i++) {
+        const uint32_t window = model->layers[i].window, context = shape->context_tokens;
+        const bool sees_all = window == 0 || window >= context;
+        const uint32_t seen = sees_all ? context : pi2_kv_tiles_of(window + QUERY_BLOCK) * PI2_KV_TILE;
+        if (seen > most) most = seen < context ? seen : context;
+    }
+    return most;
+}
+
 static void carve_members(carver *from, const pi2_model_shape *model, const pi2_forward_shape *shape,
                           pi2_forward_buffers *buffers) {
     const size_t group = model->head_count / model->head_count_kv;
-    const size_t row = stride_of(shape->context_tokens);
+    const size_t row = stride_of(most_keys(model, shape));
     const size_t wanted = row * (shape->batch_tokens > 1 ? QUERY_BLOCK : group);
     const size_t most = row > 32768 ? row : 32768;
     buffers->score_floats = wanted < most ? wanted : most;
@@ -340,13 +352,38 @@ size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward
     return shape->dense_apart ? pi2_forward_carve(model, &all, NULL, &buffers) : 0;
 }
 
+/*
+ * A window needs no more than what the first token of a pass sees and the others write; then positions that were
+ * guessed can be taken back, too. Where the whole context takes less than this and the second place, nothing begins
+ * anew.
+ */
+static uint32_t tiles_of_layer(const pi2_layer_shape *layer, const pi2_forward_shape *shape) {
+    const uint32_t all = (shape->context_tokens + PI2_KV_TILE - 1) / PI2_KV_TILE;
+    if (layer->window == 0 || layer->window >= shape->context_tokens) return all;
+    const uint32_t ahead = shape->batch_tokens > LEAST_AHEAD ? shape->batch_tokens : LEAST_AHEAD;
+    const uint32_t ring = pi2_kv_tiles_of(layer->window + ahead - 1);
+    const uint32_t saved = pi2_kv_tiles_of(layer->window - 1 + PI2_TAKEN_BACK);
+    return ring + saved < all ? ring : all;
+}
+
 pi2_kv_layout pi2_forward_kv_layout(const pi2_layer_shape *layer, const pi2_forward_shape *shape) {
     return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = layer->key_length,
                             .value_dimensions = layer->value_length,
-                            .capacity = (shape->context_tokens + 15) / 16 * 16 };
+                            .capacity = tiles_of_layer(layer, shape) * PI2_KV_TILE };
 }
 
 size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
+            bytes += pi2_block_saved_bytes(&needs);
+        }
+    }
+    return bytes;
+}
+
+size_t pi2_forward_recurrent_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
     size_t bytes = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
@@ -357,12 +394,16 @@ size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *
     return bytes;
 }
 
+static size_t marked_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    return shape->marks ? pi2_forward_recurrent_bytes(model, shape) : 0;
+}
+
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
     return (shape->sequences > 1 ? shape->sequences : 1) * pi2_forward_sequence_bytes(model, shape);
 }
 
 size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
-    size_t bytes = pi2_forward_saved_bytes(model, shape) * (shape->marks ? 2 : 1);
+    size_t bytes = pi2_forward_saved_bytes(model, shape) + marked_bytes(model, shape);
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
@@ -399,6 +440,16 @@ static size_t count_state(const pi2_block_needs *needs, uint32_t positions, size
     return pages;
 }
 
+/* The same of its second place, which what a window sees fills from the front. */
+static size_t count_saved(const pi2_block_needs *needs, uint32_t positions, size_t page_bytes, size_t *at,
+                          size_t *next_page) {
+    const size_t bytes = pi2_block_saved_bytes(needs), begin = *at;
+    const size_t tile = needs->areas[0].tile_bytes + needs->areas[1].tile_bytes;
+    const size_t filled = needs->is_recurrent ? bytes : tile * needs->repeats * pi2_kv_tiles_of(positions);
+    *at += bytes;
+    return positions ? count_pages(begin, filled < bytes ? filled : bytes, page_bytes, next_page) : 0;
+}
+
 size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
                                        size_t page_bytes) {
     size_t pages = 0, next_page = 0, at = 0;
@@ -409,8 +460,13 @@ size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward
             pages += count_state(&needs, positions, page_bytes, &at, &next_page);
         }
     }
-    const size_t saved = positions ? pi2_forward_saved_bytes(model, shape) * (shape->marks ? 2 : 1) : 0;
-    pages += count_pages(at, saved, page_bytes, &next_page);
+    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
+        for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
+            pages += count_saved(&needs, positions, page_bytes, &at, &next_page);
+        }
+    }
+    pages += count_pages(at, positions ? marked_bytes(model, shape) : 0, page_bytes, &next_page);
     return pages * page_bytes;
 }
 

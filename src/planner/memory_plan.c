@@ -133,7 +133,7 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
     const uint64_t logits_bytes = (uint64_t)request->model->shape.vocabulary_size * sizeof(float);
     const uint64_t afforded = request->budget_bytes / DRAFT_SHARE / logits_bytes;
     plan->draft_tokens = request->draft_tokens < afforded ? request->draft_tokens : (uint32_t)afforded;
-    const uint64_t marks = request->sequences * (uint64_t)pi2_forward_saved_bytes(request->model, &plan->shape);
+    const uint64_t marks = request->sequences * (uint64_t)pi2_forward_recurrent_bytes(request->model, &plan->shape);
     if (marks > request->budget_bytes / MARK_SHARE) plan->draft_tokens = 0;
     plan->shape.marks = plan->draft_tokens && marks;
     if (plan->draft_tokens >= plan->shape.context_tokens) plan->draft_tokens = plan->shape.context_tokens - 1;
@@ -400,6 +400,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     plan->shape.foretells = request->banks && request->foretells;
     plan->shape.code_rows = request->code_rows;
     choose_batch(request, plan);
+    plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape); /* a window has room for a batch, too */
     plan->weight_room = sequence_bytes(request->model->layout) + embedding_bytes(request->model->layout);
     plan->staging_bytes = pi2_forward_staging_bytes(request->model, &plan->shape);
     uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes;

@@ -72,9 +72,15 @@ double pi2_prediction_matrices(const setting *s, const pi2_pass *pass, pi2_weigh
     return seconds;
 }
 
+/** Positions that a token sees, on average over the layers that attend. */
+static double keys_seen(const pi2_workload *w, double keys) {
+    const double share = divide(w->window_layers, w->attention_layers);
+    return keys * (1 - share) + fmin(keys, w->window) * share;
+}
+
 static double attention_seconds(const setting *s, const pi2_pass *pass) {
     const pi2_workload *w = s->w;
-    const double keys = (double)pass->position + ((double)pass->tokens + 1) / 2;
+    const double keys = keys_seen(w, (double)pass->position + ((double)pass->tokens + 1) / 2);
     const uint64_t queries = pass->tokens > 1 ? QUERIES_OF_A_BATCH
                              : w->key_value_floats ? 2 * (uint64_t)w->query_floats / w->key_value_floats : 1;
     const double speed = pi2_profile_value(s->profile, PI2_MEASURED_ATTENTION, "", queries, 0, 0, NULL);

@@ -94,6 +94,7 @@ struct pi2_workload {
     uint32_t layer_count, stages_per_pass;
     uint32_t width, feed_forward, query_floats, key_value_floats; /* of a layer; feed_forward: of a token */
     uint64_t cache_bytes_per_position; /* of all layers */
+    uint32_t attention_layers, window_layers, window; /* that attend; of them, to the last `window` positions alone */
     uint32_t batch_tokens, threads, cores;
     bool embedding_streams;   /* a small read at the beginning of each pass */
     pi2_workload_experts experts;

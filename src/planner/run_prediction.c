@@ -8,6 +8,7 @@
 #include "architectures/block.h"
 #include "base/fail.h"
 #include "base/team.h"
+#include "kernels/attention/kv_layout.h"
 #include "planner/routing_forecast.h"
 #include "planner/run_prediction_neurons.h"
 #include "powerinfer2/sizes.h"
@@ -98,6 +99,13 @@ static void add_blocks(const pi2_planned_run *run, pi2_workload *workload) {
             workload->stages_per_pass += needs.stages;
             query += needs.query;
             key_value += needs.key_value;
+            if (needs.is_recurrent || needs.query == 0) continue;
+            const size_t tile = needs.areas[0].tile_bytes + needs.areas[1].tile_bytes;
+            workload->attention_layers++;
+            workload->cache_bytes_per_position += tile / PI2_KV_TILE * needs.repeats;
+            if (needs.window == 0) continue;
+            workload->window_layers++;
+            workload->window = needs.window;
         }
     }
     workload->query_floats = (uint32_t)(query / shape->layer_count);
@@ -211,8 +219,6 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->layer_count = shape->layer_count;
     workload->width = shape->embedding_length;
     workload->feed_forward = shape->feed_forward_length;
-    workload->cache_bytes_per_position =
-        pi2_forward_sequence_bytes(run->source.model, &plan->shape) / plan->shape.context_tokens;
     workload->batch_tokens = plan->shape.batch_tokens;
     workload->threads = plan->shape.thread_count;
     workload->cores = pi2_allowed_cpus();

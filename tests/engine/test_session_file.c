@@ -300,7 +300,7 @@ static void test_nothing_is_left(void **state) {
 static void test_made_up_headers(void **state) {
     (void)state;
     static const struct { uint32_t at, value; pi2_status status; const char *text; } made_up[] = {
-        { 12, 8, PI2_ERR_FORMAT, "byte 12" }, { 12, 3, PI2_ERR_FORMAT, "byte 48" },
+        { 12, 16, PI2_ERR_FORMAT, "byte 12" }, { 12, 3, PI2_ERR_FORMAT, "byte 48" },
         { 12, 5, PI2_ERR_FORMAT, "byte 52" },
         { 16, 1, PI2_ERR_UNSUPPORTED, "another model" }, { 24, 1, PI2_ERR_UNSUPPORTED, "another version" },
         { 32, 0, PI2_ERR_FORMAT, "byte 32" }, { 36, 0x80000000, PI2_ERR_FORMAT, "the file was cut" },

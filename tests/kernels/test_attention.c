@@ -41,7 +41,7 @@ typedef struct problem {
 } problem;
 
 static void make_problem(problem *p, const shape *s, float_rng *rng, uint32_t stored) {
-    p->layout = (pi2_kv_layout){s->type, s->key_dimensions, s->value_dimensions, CAPACITY};
+    p->layout = (pi2_kv_layout){s->type, s->key_dimensions, s->value_dimensions, CAPACITY, 0};
     const size_t bytes = pi2_kv_head_bytes(&p->layout);
     assert_int_equal(bytes % 64, 0);
     p->head = aligned_alloc(64, bytes); /* exact, so that the sanitizer sees a read too far */
@@ -233,6 +233,54 @@ static void test_infinite_values_do_not_leak(void **state) {
     free(p.head);
 }
 
+/* A ring that has room for less than was stored, and positions that are counted from where its queries begin to see:
+ * the bits are those of a cache that holds everything. */
+static void test_rings_give_the_same_bits(void **state) {
+    (void)state;
+    static problem p;
+    float_rng rng = {17};
+    const unsigned cpu = pi2_cpu_features();
+    static const uint32_t windows[] = { 1, 15, 16, 17, 50 }, stored[] = { 30, 81, 96, 111, 237, 400 };
+    enum { RING = 96 };
+    for (size_t n = 0; n < SHAPE_COUNT * 2; n++) {
+        const shape *s = &shapes[n / 2];
+        const uint32_t window = windows[n % 5], count = stored[n % 6];
+        make_problem(&p, s, &rng, count);
+        for (uint32_t i = 0; i < MAX_QUERIES; i++) { /* one at a position, of a pass */
+            p.key_counts[i] = count > MAX_QUERIES - i ? count - (MAX_QUERIES - i) + 1 : 1;
+            p.first_keys[i] = p.key_counts[i] > window ? p.key_counts[i] - window : 0;
+        }
+        make_scoring(&p, &rng, n % 2);
+        memset(p.want, 0x5a, sizeof p.want);
+        attend(pi2_attention_kernel_sets[0], &p, 1, 0, MAX_QUERIES, p.want);
+        problem *ring = malloc(sizeof *ring);
+        assert_non_null(ring);
+        memcpy(ring, &p, sizeof *ring);
+        ring->layout.capacity = RING;
+        for (size_t k = 0; k < pi2_attention_kernel_set_count; k++) {
+            const pi2_attention_kernels *kernels = pi2_attention_kernel_sets[k];
+            if (kernels->cpu_required & ~cpu) continue;
+            const size_t bytes = pi2_kv_head_bytes(&ring->layout);
+            ring->head = aligned_alloc(64, bytes);
+            assert_non_null(ring->head);
+            memset(ring->head, 0xff, bytes);
+            for (uint32_t i = 0; i < count; i++) kernels->store(ring->head, &ring->layout, i, p.keys[i], p.values[i]);
+            ring->layout.first_tile = p.first_keys[0] / 16;
+            for (size_t i = 0; i < MAX_QUERIES; i++) {
+                ring->key_counts[i] = p.key_counts[i] - 16 * ring->layout.first_tile;
+                ring->first_keys[i] = p.first_keys[i] - 16 * ring->layout.first_tile;
+            }
+            memset(ring->got, 0x5a, sizeof ring->got);
+            attend(kernels, ring, 1, 0, MAX_QUERIES, ring->got);
+            check_outputs(kernels, ring);
+            ring->layout.first_tile = 0;
+            free(ring->head);
+        }
+        free(ring);
+        free(p.head);
+    }
+}
+
 static void test_store_touches_one_tile(void **state) {
     (void)state;
     float_rng rng = {15};
@@ -243,8 +291,8 @@ static void test_store_touches_one_tile(void **state) {
         const shape *s = &shapes[n % SHAPE_COUNT];
         const pi2_attention_kernels *k = pi2_attention_kernel_sets[n / SHAPE_COUNT];
         if (k->cpu_required & ~cpu) continue;
-        const pi2_kv_layout layout = {s->type, s->key_dimensions, s->value_dimensions, 64};
-        const pi2_kv_layout first_tile = {s->type, s->key_dimensions, s->value_dimensions, 16};
+        const pi2_kv_layout layout = {s->type, s->key_dimensions, s->value_dimensions, 64, 0};
+        const pi2_kv_layout first_tile = {s->type, s->key_dimensions, s->value_dimensions, 16, 0};
         const size_t bytes = pi2_kv_head_bytes(&layout);
         unsigned char *head = aligned_alloc(64, bytes);
         assert_non_null(head);
@@ -311,6 +359,7 @@ int main(void) {
         cmocka_unit_test(test_against_double),
         cmocka_unit_test(test_against_double_exactly_stored),
         cmocka_unit_test(test_infinite_values_do_not_leak),
+        cmocka_unit_test(test_rings_give_the_same_bits),
         cmocka_unit_test(test_store_touches_one_tile),
         cmocka_unit_test(test_store_gives_equal_bytes),
         cmocka_unit_test(test_select_obeys_the_features),

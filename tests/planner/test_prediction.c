@@ -125,6 +125,26 @@ static void test_positions(void **state) {
     free(profile);
 }
 
+/* Layers with a window see no more of a long context than of a short one; some of the layers: part of it. */
+static void test_windows(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_profile(1e9);
+    pi2_workload workload = make_workload(0);
+    double lost[3];
+    workload.attention_layers = 32;
+    workload.window = 512;
+    for (uint32_t i = 0; i < 3; i++) {
+        pi2_prediction early, late;
+        workload.window_layers = 16 * i;
+        pi2_predict(&workload, profile, &pi2_as_it_is, 64, 600, &early);
+        pi2_predict(&workload, profile, &pi2_as_it_is, 64, 30000, &late);
+        lost[i] = 1 / late.decode.tokens_per_second - 1 / early.decode.tokens_per_second;
+    }
+    assert_true(lost[1] > 0.4 * lost[0] && lost[1] < 0.6 * lost[0]);
+    assert_true(lost[2] < 0.001 * lost[0] && lost[2] > -0.001 * lost[0]);
+    free(profile);
+}
+
 static void test_advice(void **state) {
     (void)state;
     pi2_machine_profile *profile = make_profile(1e9);
@@ -404,7 +424,8 @@ static void test_expert_advice(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_limits), cmocka_unit_test(test_monotone),
-                                       cmocka_unit_test(test_positions), cmocka_unit_test(test_advice),
+                                       cmocka_unit_test(test_positions), cmocka_unit_test(test_windows),
+                                       cmocka_unit_test(test_advice),
                                        cmocka_unit_test(test_experts), cmocka_unit_test(test_exposed),
                                        cmocka_unit_test(test_hiding_batch),
                                        cmocka_unit_test(test_neurons),

@@ -157,8 +157,8 @@ ALWAYS_INLINE void key_scores_of_tiles(const attention_group *g, size_t query_be
     }
 }
 
-static void key_scores(const attention_group *g, size_t query_begin, size_t query_count,
-                       size_t tile, size_t tile_end) {
+static void key_scores_in_a_row(const attention_group *g, size_t query_begin, size_t query_count,
+                                size_t tile, size_t tile_end) {
     switch (query_count) {
     case 1: key_scores_of_tiles(g, query_begin, 1, tile, tile_end); break;
     case 2: key_scores_of_tiles(g, query_begin, 2, tile, tile_end); break;
@@ -170,6 +170,15 @@ static void key_scores(const attention_group *g, size_t query_begin, size_t quer
     case 7: key_scores_of_tiles(g, query_begin, 7, tile, tile_end); break;
     default: key_scores_of_tiles(g, query_begin, 8, tile, tile_end); break;
 #endif
+    }
+}
+
+static void key_scores(const attention_group *g, size_t query_begin, size_t query_count,
+                       size_t tile, size_t tile_end) {
+    while (tile < tile_end) {
+        const size_t row_end = pi2_kv_row_end(g->layout, tile, tile_end);
+        key_scores_in_a_row(g, query_begin, query_count, tile, row_end);
+        tile = row_end;
     }
 }
 
@@ -219,12 +228,13 @@ ALWAYS_INLINE void store_out(float *out, lanes a, size_t dimension, size_t dimen
     else lanes_store_first(out + dimension, a, dimensions - dimension);
 }
 
-/* outs += weights * values of positions first .. end - 1; vector_count vectors of a row. */
+/* outs += weights * values of positions first .. end - 1, whose tiles lie in a row; vector_count vectors of one. */
 ALWAYS_INLINE void add_values_plain(const attention_group *g, size_t query_begin, size_t query_count, size_t first,
                                     size_t end, size_t dimension, size_t vector_count, size_t number_bytes) {
     const size_t dimensions = g->layout->value_dimensions;
     const size_t row_bytes = pi2_kv_padded_values(g->layout) * number_bytes;
-    const uint8_t *rows = pi2_kv_value_tile(g->head, g->layout, 0) + dimension * number_bytes;
+    const size_t begin = first / LANES * LANES;
+    const uint8_t *rows = pi2_kv_value_tile(g->head, g->layout, first / LANES) + dimension * number_bytes;
     lanes sum[VALUE_QUERIES][VALUE_VECTORS];
     UNROLLED for (size_t q = 0; q < query_count; q++) {
         UNROLLED for (size_t v = 0; v < vector_count; v++) {
@@ -233,7 +243,7 @@ ALWAYS_INLINE void add_values_plain(const attention_group *g, size_t query_begin
     }
     float *const *weights = &g->scores[query_begin];
     for (size_t p = first; p < end; p++) {
-        const uint8_t *row = rows + p * row_bytes;
+        const uint8_t *row = rows + (p - begin) * row_bytes;
         lanes value[VALUE_VECTORS];
         UNROLLED for (size_t v = 0; v < vector_count; v++) {
             value[v] = load_numbers(row + v * LANES * number_bytes, number_bytes);
@@ -324,8 +334,8 @@ ALWAYS_INLINE void add_values_of_queries(const attention_group *g, size_t query_
     }
 }
 
-static void add_values(const attention_group *g, size_t query_begin, size_t query_count,
-                       size_t first, size_t end) {
+static void add_values_in_a_row(const attention_group *g, size_t query_begin, size_t query_count,
+                                size_t first, size_t end) {
     switch (query_count) {
     case 1: add_values_of_queries(g, query_begin, 1, first, end); break;
 #if VALUE_QUERIES > 2
@@ -333,6 +343,15 @@ static void add_values(const attention_group *g, size_t query_begin, size_t quer
     case 3: add_values_of_queries(g, query_begin, 3, first, end); break;
 #endif
     default: add_values_of_queries(g, query_begin, VALUE_QUERIES, first, end); break;
+    }
+}
+
+static void add_values(const attention_group *g, size_t query_begin, size_t query_count,
+                       size_t first, size_t end) {
+    while (first < end) {
+        const size_t tile = first / LANES, row_end = pi2_kv_row_end(g->layout, tile, (end + LANES - 1) / LANES) * LANES;
+        add_values_in_a_row(g, query_begin, query_count, first, row_end < end ? row_end : end);
+        first = row_end;
     }
 }
 
