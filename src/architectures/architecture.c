@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/block.h"
 #include "architectures/decoder.h"
 #include "architectures/gate_sparsity.h"
 #include "architectures/powerinfer.h"
@@ -197,9 +198,6 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
                                                   shape->feed_forward_length, &layer->feed_forward_length));
         }
         if (architecture->read_layer) PI2_TRY(architecture->read_layer(model, shape, i, layer));
-        const bool attends = pi2_layer_has(layer, PI2_BLOCK_attention) ||
-                             pi2_layer_has(layer, PI2_BLOCK_attention_window) ||
-                             pi2_layer_has(layer, PI2_BLOCK_attention_latent);
         const bool has_heads = layer->head_count_kv > 0 && shape->head_count % layer->head_count_kv == 0;
         const pi2_layer_shape *kept = &shape->layers[layer->kv_layer];
         if (kept->kv_layer != layer->kv_layer || kept->head_count_kv != layer->head_count_kv ||
@@ -208,7 +206,7 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
             return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u cannot use the keys and values of layer %u, which has "
                             "others, another window or none", pi2_gguf_file_path(model->gguf, 0), i, layer->kv_layer);
         }
-        if (attends && !has_heads) {
+        if (pi2_layer_attends(layer) && !has_heads) {
             return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u has %u heads over %u key-value heads: these do not divide",
                             pi2_gguf_file_path(model->gguf, 0), i, shape->head_count, layer->head_count_kv);
         }

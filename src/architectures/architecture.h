@@ -164,16 +164,6 @@ static inline bool pi2_layer_cuts_gate(const pi2_model_shape *shape, uint32_t la
     return shape->activation == PI2_FFN_gelu_topk && shape->gate_deviations[layer] > -INFINITY;
 }
 
-/** Whether layers keep a state of the last token alone: going back needs one that was saved. */
-static inline bool pi2_model_is_recurrent(const pi2_model_shape *shape) {
-    for (uint32_t i = 0; i < shape->layer_count; i++) {
-        const pi2_layer_shape *layer = &shape->layers[i];
-        if (pi2_layer_has(layer, PI2_BLOCK_delta_net) || pi2_layer_has(layer, PI2_BLOCK_short_conv) ||
-            pi2_layer_has(layer, PI2_BLOCK_mamba2)) return true;
-    }
-    return false;
-}
-
 /** Layers that have experts: their experts' keys follow one another. */
 static inline uint32_t pi2_model_expert_layers(const pi2_model_shape *shape) {
     uint32_t count = 0;

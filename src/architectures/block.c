@@ -18,10 +18,27 @@ uint32_t pi2_layer_next_norm(const pi2_layer_shape *layer, uint32_t block) {
     return block;
 }
 
+bool pi2_layer_attends(const pi2_layer_shape *layer) {
+    for (uint32_t b = 0; b < layer->block_count; b++) {
+        if (kinds[layer->blocks[b]]->attends) return true;
+    }
+    return false;
+}
+
+bool pi2_model_is_recurrent(const pi2_model_shape *shape) {
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        for (uint32_t b = 0; b < shape->layers[i].block_count; b++) {
+            if (kinds[shape->layers[i].blocks[b]]->is_recurrent) return true;
+        }
+    }
+    return false;
+}
+
 pi2_block_needs pi2_block_needs_of(const pi2_model_shape *model, uint32_t layer, uint32_t block,
                                    const struct pi2_forward_shape *shape) {
-    pi2_block_needs needs = { 0 };
-    kinds[model->layers[layer].blocks[block]]->needs(model, layer, shape, &needs);
+    const pi2_block_kind *kind = kinds[model->layers[layer].blocks[block]];
+    pi2_block_needs needs = { .is_recurrent = kind->is_recurrent };
+    kind->needs(model, layer, shape, &needs);
     return needs;
 }
 

@@ -27,11 +27,12 @@ typedef struct pi2_block_needs {
     uint32_t tiles;          /* that there is room for: where positions go on further, they begin anew at the first */
     uint32_t saved_tiles;    /* where they do: that a window touches at a position and at any of a few before
                                 (PI2_TAKEN_BACK), for which there is a second place; else 0 */
-    bool is_recurrent;       /* the state is that after the last token alone: going back needs one that was saved */
+    bool is_recurrent;       /* as its kind */
     uint32_t result;         /* of a token: what its last matrix reads */
     uint32_t scratch;        /* of a token: for it alone while it runs */
     uint32_t stages;         /* of a pass of one token: each is a meeting of all threads */
     uint32_t batch_stages;   /* that passes of more tokens have beside */
+    uint32_t neuron_stages;  /* in place of `stages` where single neurons are computed; 0: they never are */
     uint32_t query, key_value; /* of a token: what attention compares with every position, and keeps of it */
 } pi2_block_needs;
 
@@ -40,6 +41,8 @@ typedef struct pi2_block_kind {
     /** What it reads the residual stream through, and what norms its result before that is added, where the model has
      *  such a norm. PI2_TABLE_ROLES: it does not add to the residual stream itself. */
     pi2_table_role norm, post_norm;
+    bool attends;            /* to keys and values of the layer's key-value heads */
+    bool is_recurrent;       /* its state is that after the last token alone: going back needs one that was saved */
     /** Names its tensors in the order of use. Errors  FORMAT, UNSUPPORTED */
     pi2_status (*list)(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
                        pi2_model_requests *requests);
@@ -52,6 +55,10 @@ typedef struct pi2_block_kind {
 
 /** Kind number PI2_BLOCK_attention ...: pure, never NULL below PI2_BLOCKS. */
 const pi2_block_kind *pi2_block_kind_of(uint8_t block);
+
+/** Whether the layer attends, and whether a layer is recurrent. */
+bool pi2_layer_attends(const pi2_layer_shape *layer);
+bool pi2_model_is_recurrent(const pi2_model_shape *shape);
 
 /** What block number `block` of a layer needs. */
 pi2_block_needs pi2_block_needs_of(const pi2_model_shape *model, uint32_t layer, uint32_t block,

@@ -141,6 +141,11 @@ pi2_status pi2_decoder_read_layer_window(const pi2_tensor_directory *model, cons
     return PI2_OK;
 }
 
+void pi2_decoder_mix_or_attend(pi2_layer_shape *layer, pi2_block_id mix) {
+    layer->block_count = 0;
+    pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : mix);
+}
+
 void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, uint32_t number) {
     if (shape->expert_count == 0 || number < shape->leading_dense) {
         pi2_layer_add(layer, PI2_BLOCK_ffn_dense);
@@ -171,7 +176,8 @@ pi2_status pi2_decoder_read_taps(const pi2_tensor_directory *model, pi2_model_sh
                     shape->architecture, suffix, shape->convolution_taps, PI2_CONVOLUTION_MOST);
 }
 
-pi2_status pi2_decoder_read_state_space(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+pi2_status pi2_decoder_read_mix(const pi2_tensor_directory *model, pi2_model_shape *shape, const char *what,
+                                bool is_square) {
     const char *name = shape->architecture;
     uint32_t inner = 0;
     PI2_TRY(pi2_decoder_read_taps(model, shape, "ssm.conv_kernel"));
@@ -179,15 +185,15 @@ pi2_status pi2_decoder_read_state_space(const pi2_tensor_directory *model, pi2_m
     PI2_TRY(pi2_architecture_u32(model, name, "ssm.state_size", &shape->mix_state_length));
     PI2_TRY(pi2_architecture_u32(model, name, "ssm.time_step_rank", &shape->mix_value_heads));
     PI2_TRY(pi2_architecture_u32(model, name, "ssm.group_count", &shape->mix_key_heads));
-    const uint32_t heads = shape->mix_value_heads, groups = shape->mix_key_heads;
+    const uint32_t heads = shape->mix_value_heads, groups = shape->mix_key_heads, state = shape->mix_state_length;
     shape->mix_head_length = heads ? inner / heads : 0;
     if (heads >= 1 && heads <= 1024 && inner % heads == 0 && shape->mix_head_length >= 1 &&
         shape->mix_head_length <= PI2_DELTA_MOST && groups >= 1 && heads % groups == 0 && inner % groups == 0 &&
-        shape->mix_state_length >= 1 && shape->mix_state_length <= 4096) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: a state space of ssm.inner_size %u, ssm.state_size %u, ssm.time_step_rank %u "
-                    "and ssm.group_count %u is not possible here: heads of at most %d values make up the first, and "
-                    "the last divides their number", pi2_gguf_file_path(model->gguf, 0), inner,
-                    shape->mix_state_length, heads, groups, PI2_DELTA_MOST);
+        state >= 1 && state <= 4096 && (!is_square || state == shape->mix_head_length)) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: a %s of ssm.inner_size %u, ssm.state_size %u, ssm.time_step_rank %u and "
+                    "ssm.group_count %u is not possible here: heads of at most %d values%s make up the first, and the "
+                    "last divides their number", pi2_gguf_file_path(model->gguf, 0), what, inner, state, heads, groups,
+                    PI2_DELTA_MOST, is_square ? ", as many as the second," : "");
 }
 
 pi2_status pi2_decoder_read_gating(const pi2_tensor_directory *model, pi2_model_shape *shape,

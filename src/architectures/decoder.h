@@ -31,8 +31,10 @@ pi2_status pi2_decoder_read_weighing(const pi2_tensor_directory *model, pi2_mode
 pi2_status pi2_decoder_read_leading(const pi2_tensor_directory *model, pi2_model_shape *shape);
 /** An FFN beside the experts that is as long as so many of those; 0: there is none. Errors FORMAT (the key). */
 pi2_status pi2_decoder_read_shared_count(const pi2_tensor_directory *model, pi2_model_shape *shape);
-/** State spaces (Mamba 2). Errors FORMAT (the key). */
-pi2_status pi2_decoder_read_state_space(const pi2_tensor_directory *model, pi2_model_shape *shape);
+/** State spaces (Mamba 2) and delta nets, which keys call the same. what: for the message; is_square: a head keeps as
+ *  many directions as it has values. Errors FORMAT (the key). */
+pi2_status pi2_decoder_read_mix(const pi2_tensor_directory *model, pi2_model_shape *shape, const char *what,
+                                bool is_square);
 /** An FFN beside the experts, of a length of its own: layers' feed_forward_length is that. Errors FORMAT (the key). */
 pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_shape *shape);
 /** What the Gemmas have in common: norms before and behind blocks, a scaled embedding, halves rotated against each
@@ -46,6 +48,8 @@ pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_mod
  *  Errors UNSUPPORTED. */
 pi2_status pi2_decoder_refuse_long_rope(const pi2_tensor_directory *model, const pi2_model_shape *shape);
 
+/** The layer attends where it has key-value heads, else it has that block; nothing more yet. */
+void pi2_decoder_mix_or_attend(pi2_layer_shape *layer, pi2_block_id mix);
 /** Appends the FFN of layer `number`: a dense one where the model has no experts or the layer is one of the leading
  *  ones, else router and experts, with the FFN beside them where the model has one. */
 void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, uint32_t number);

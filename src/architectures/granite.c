@@ -49,14 +49,13 @@ static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_mode
 static pi2_status hybrid_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(granite_read_common(model, shape));
     if (pi2_architecture_tensor(model, 0, "ffn_gate_shexp.weight")) PI2_TRY(pi2_decoder_read_shared(model, shape));
-    return pi2_decoder_read_state_space(model, shape);
+    return pi2_decoder_read_mix(model, shape, "state space", false);
 }
 
 static pi2_status hybrid_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                     pi2_layer_shape *layer) {
     (void)model;
-    layer->block_count = 0;
-    pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : PI2_BLOCK_mamba2);
+    pi2_decoder_mix_or_attend(layer, PI2_BLOCK_mamba2);
     pi2_decoder_add_ffn(layer, shape, number);
     return PI2_OK;
 }

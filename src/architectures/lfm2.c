@@ -29,8 +29,7 @@ static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_mode
 static pi2_status lfm2_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                   pi2_layer_shape *layer) {
     (void)model;
-    layer->block_count = 0;
-    pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : PI2_BLOCK_short_conv);
+    pi2_decoder_mix_or_attend(layer, PI2_BLOCK_short_conv);
     pi2_decoder_add_ffn(layer, shape, number);
     return PI2_OK;
 }

@@ -10,7 +10,7 @@ static pi2_status nemotron_h_read_shape(const pi2_tensor_directory *model, pi2_m
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     shape->ffn_norm_name = "attn_norm";
     shape->is_unrotated = true;
-    return pi2_decoder_read_state_space(model, shape);
+    return pi2_decoder_read_mix(model, shape, "state space", false);
 }
 
 static pi2_status dense_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
@@ -35,7 +35,7 @@ static pi2_status nemotron_h_read_layer(const pi2_tensor_directory *model, const
                                           shape->feed_forward_length, &neurons));
     layer->block_count = 0;
     if (neurons) pi2_decoder_add_ffn(layer, shape, number);
-    else pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : PI2_BLOCK_mamba2);
+    else pi2_decoder_mix_or_attend(layer, PI2_BLOCK_mamba2);
     return PI2_OK;
 }
 

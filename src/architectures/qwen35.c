@@ -5,27 +5,8 @@
  */
 #include "architectures/decoder.h"
 #include "base/fail.h"
-#include "kernels/recurrent/recurrent.h"
 
 enum { FULL_INTERVAL = 4 };
-
-/* Heads of one length for keys and values, fewer of keys. */
-static pi2_status read_delta_net(const pi2_tensor_directory *model, pi2_model_shape *shape) {
-    const char *name = shape->architecture;
-    uint32_t inner = 0;
-    PI2_TRY(pi2_decoder_read_taps(model, shape, "ssm.conv_kernel"));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.inner_size", &inner));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.state_size", &shape->mix_head_length));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.time_step_rank", &shape->mix_value_heads));
-    PI2_TRY(pi2_architecture_u32(model, name, "ssm.group_count", &shape->mix_key_heads));
-    const uint64_t heads = shape->mix_value_heads, length = shape->mix_head_length;
-    if (length >= 1 && length <= PI2_DELTA_MOST && heads >= 1 && heads <= 1024 && heads * length == inner &&
-        shape->mix_key_heads >= 1 && heads % shape->mix_key_heads == 0) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: a delta net of ssm.inner_size %u, ssm.state_size %u, ssm.time_step_rank %u "
-                    "and ssm.group_count %u is not possible here: heads of at most %d values make up the first, and "
-                    "the last divides their number", pi2_gguf_file_path(model->gguf, 0), inner, shape->mix_head_length,
-                    shape->mix_value_heads, shape->mix_key_heads, PI2_DELTA_MOST);
-}
 
 static pi2_status qwen35_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(pi2_decoder_read_shape(model, shape));
@@ -39,7 +20,7 @@ static pi2_status qwen35_read_shape(const pi2_tensor_directory *model, pi2_model
                         "of attention are computed where both are the same", pi2_gguf_file_path(model->gguf, 0),
                         shape->architecture, shape->key_length, shape->value_length);
     }
-    return read_delta_net(model, shape);
+    return pi2_decoder_read_mix(model, shape, "delta net", true);
 }
 
 static pi2_status dense_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {

@@ -331,5 +331,5 @@ void pi2_attention_run(struct pi2_forward_walk *walk) {
 
 const pi2_block_kind pi2_block_attention = {
     .name = "attention", .norm = PI2_TABLE_ATTENTION_NORM, .post_norm = PI2_TABLE_POST_ATTENTION_NORM,
-    .list = pi2_attention_list, .needs = pi2_attention_needs, .run = pi2_attention_run,
+    .attends = true, .list = pi2_attention_list, .needs = pi2_attention_needs, .run = pi2_attention_run,
 };

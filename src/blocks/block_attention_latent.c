@@ -204,5 +204,5 @@ static void run(struct pi2_forward_walk *walk) {
 
 const pi2_block_kind pi2_block_attention_latent = {
     .name = "attention_latent", .norm = PI2_TABLE_ATTENTION_NORM, .post_norm = PI2_TABLE_POST_ATTENTION_NORM,
-    .list = list, .needs = needs, .run = run,
+    .attends = true, .list = list, .needs = needs, .run = run,
 };

@@ -3,5 +3,5 @@
 
 const pi2_block_kind pi2_block_attention_window = {
     .name = "attention_window", .norm = PI2_TABLE_ATTENTION_NORM, .post_norm = PI2_TABLE_POST_ATTENTION_NORM,
-    .list = pi2_attention_list, .needs = pi2_attention_needs, .run = pi2_attention_run,
+    .attends = true, .list = pi2_attention_list, .needs = pi2_attention_needs, .run = pi2_attention_run,
 };

@@ -62,7 +62,6 @@ static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2
     needs_out->areas[0] = (pi2_state_area){ history_floats(model) * sizeof(float), 0 };
     needs_out->areas[1] = (pi2_state_area){ model->mix_value_heads * head_floats(model) * sizeof(float), 0 };
     needs_out->repeats = 1;
-    needs_out->is_recurrent = true;
     needs_out->result = values_of(model);
     needs_out->scratch = (channels_of(model) + 15) / 16 * 16 + (values_of(model) + 15) / 16 * 16 +
                          2 * scratch_heads(model);
@@ -154,5 +153,5 @@ static void run(struct pi2_forward_walk *walk) {
 
 const pi2_block_kind pi2_block_delta_net = {
     .name = "delta_net", .norm = PI2_TABLE_ATTENTION_NORM, .post_norm = PI2_TABLE_POST_ATTENTION_NORM,
-    .list = list, .needs = needs, .run = run,
+    .is_recurrent = true, .list = list, .needs = needs, .run = run,
 };

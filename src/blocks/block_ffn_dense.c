@@ -51,6 +51,7 @@ static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2
     (void)model;
     (void)layer;
     (void)shape;
+    needs_out->neuron_stages = PI2_STAGES_OF_NEURONS;
     needs_out->stages = PI2_STAGES_OF_A_RUN; /* and as many for each further run, which residency decides */
 }
 

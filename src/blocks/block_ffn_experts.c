@@ -77,6 +77,7 @@ static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2
     (void)model;
     (void)layer;
     (void)shape;
+    needs_out->neuron_stages = PI2_STAGES_OF_NEURONS;
     needs_out->stages = 1;
     needs_out->batch_stages = PI2_STAGES_OF_A_GATHER;
 }

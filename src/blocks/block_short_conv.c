@@ -37,7 +37,6 @@ static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2
     const size_t floats = (size_t)(model->convolution_taps - 1) * model->embedding_length;
     needs_out->areas[0] = (pi2_state_area){ floats * sizeof(float), 0 };
     needs_out->repeats = 1;
-    needs_out->is_recurrent = true;
     needs_out->result = model->embedding_length;
     needs_out->scratch = 3 * model->embedding_length;
     needs_out->stages = 3;
@@ -74,5 +73,5 @@ static void run(struct pi2_forward_walk *walk) {
 
 const pi2_block_kind pi2_block_short_conv = {
     .name = "short_conv", .norm = PI2_TABLE_ATTENTION_NORM, .post_norm = PI2_TABLE_POST_ATTENTION_NORM,
-    .list = list, .needs = needs, .run = run,
+    .is_recurrent = true, .list = list, .needs = needs, .run = run,
 };

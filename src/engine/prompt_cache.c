@@ -15,6 +15,7 @@
 
 #include <xxhash.h>
 
+#include "architectures/block.h"
 #include "base/fail.h"
 #include "engine/session_internal.h"
 #include "powerinfer2/identity.h"

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/block.h"
 #include "base/fail.h"
 #include "base/parse_size.h"
 #include "planner/draft_forecast.h"

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/block.h"
 #include "architectures/decoder.h"
 #include "base/cpu_features.h"
 #include "base/fail.h"

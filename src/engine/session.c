@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/block.h"
 #include "base/fail.h"
 #include "engine/session_internal.h"
 

@@ -478,16 +478,16 @@ static void add_up_blocks(pi2_forward *forward) {
     const bool foretells = forward->options.foreteller || forward->options.gate_foretells;
     const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (foretells ? 1u : 0u);
     const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
-    const uint32_t neuron_stages = (forward->options.neurons ? PI2_STAGES_OF_NEURONS : 0) + cut_stages + predict_stages;
     size_t at = 0;
     forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
     for (uint32_t i = 0; i < model->layer_count; i++) {
         forward->state_at[i] = at;
-        forward->stages.capacity += neuron_stages;
+        forward->stages.capacity += cut_stages + predict_stages;
         for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
             at += pi2_block_state_bytes(&needs);
             forward->stages.capacity += 2 * (needs.stages + needs.batch_stages);
+            if (forward->options.neurons) forward->stages.capacity += needs.neuron_stages;
         }
     }
     forward->saved_at = at;

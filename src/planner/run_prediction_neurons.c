@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "architectures/block.h"
 #include "base/fail.h"
 #include "clusters/neuron_order.h"
 #include "planner/run_prediction_neurons.h"
@@ -272,6 +273,21 @@ static double predictor_work(const pi2_planned_run *run) {
     return (double)pi2_predictor_bytes(&run->plan.predictor) / gates;
 }
 
+/* Of a pass by neuron: of layers that have banks, and of the others. */
+static uint32_t stages_of(const pi2_planned_run *run, const pi2_neuron_banks *banks) {
+    const pi2_model_shape *shape = &run->source.model->shape;
+    bool has_banks[PI2_MOST_LAYERS] = { false };
+    uint32_t stages = PI2_STAGES_BESIDE_LAYERS;
+    for (uint32_t b = 0; b < banks->count; b++) has_banks[banks->banks[b].layer] = true;
+    for (uint32_t i = 0; i < shape->layer_count; i++) {
+        for (uint32_t b = 0; b < shape->layers[i].block_count; b++) {
+            const pi2_block_needs needs = pi2_block_needs_of(shape, i, b, &run->plan.memory.shape);
+            stages += has_banks[i] && needs.neuron_stages ? needs.neuron_stages : needs.stages;
+        }
+    }
+    return stages;
+}
+
 static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t position,
                           pi2_workload_neurons *neurons) {
     const pi2_neuron_banks *banks = run->plan.banks;
@@ -288,12 +304,7 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t 
     neurons->is_named = run->plan.approximates;
     neurons->predictor_work = predictor_work(run);
     neurons->is_always = run->options.sparsity && strcmp(run->options.sparsity, "always") == 0;
-    const uint32_t dense_layers = shape->layer_count - neurons->layers;
-    const uint32_t dense = each > 1 ? PI2_STAGES_OF_EXPERTS : PI2_STAGES_OF_A_RUN;
-    /* Of experts the stage that computes them computes their Gates. */
-    const uint32_t by_neuron = each > 1 ? PI2_STAGES_OF_EXPERTS + PI2_STAGES_OF_NEURONS - 1 : PI2_STAGES_OF_NEURONS;
-    neurons->stages_per_pass = PI2_STAGES_BESIDE_LAYERS + PI2_STAGES_OF_ATTENTION * shape->layer_count +
-                               by_neuron * neurons->layers + dense * dense_layers;
+    neurons->stages_per_pass = stages_of(run, banks);
     if (shape->expert_count) add_gates(run, neurons);
     neurons->fires = f->fires / f->neurons;
     neurons->gives = f->gives / f->neurons;

@@ -154,11 +154,22 @@ static void check_keys(const char *family, const char *path, const file_bytes *b
     pi2_gguf_close(gguf);
 }
 
+/* The fuzzer begins with each family. */
+static void check_seed(const char *family) {
+    char seed[512];
+    (void)snprintf(seed, sizeof seed, "%s/fuzz/seeds/family/%s", PI2_TESTS_FOLDER, family);
+    const file_bytes bytes = read_file(seed);
+    assert_int_equal(bytes.length, strlen(family));
+    assert_memory_equal(bytes.data, family, bytes.length);
+    free(bytes.data);
+}
+
 static void test_damage(void **state) {
     (void)state;
     char *folder = test_folder_make(), *path = test_path(folder, "family.gguf");
     for (size_t i = 0; pi2_family_name(i); i++) {
         assert_int_equal(pi2_family_model_write(pi2_family_name(i), PI2_Q8_0, 1, path), 0);
+        check_seed(pi2_family_name(i));
         const file_bytes bytes = read_file(path);
         if (strcmp(pi2_family_name(i), "exaone4") != 0) check_tensors(pi2_family_name(i), path, &bytes);
         check_keys(pi2_family_name(i), path, &bytes, i);
@@ -190,6 +201,10 @@ static void test_refused_numbers(void **state) {
         { "gemma4", "gemma4.attention.key_length_swa", 0, 5000, "key_length_swa 5000" },
         { "gemma4-experts", "gemma4.attention.value_length", 0, 16, "value_length 16, but keys are the values" },
         { "gemma3", "gemma3.rope.freq_base_swa", 0, 0, "freq_base_swa 0 " },
+        { "qwen35", "qwen35.ssm.state_size", 0, 8, "heads of at most 256 values, as many as the second, make up" },
+        { "qwen35", "qwen35.ssm.group_count", 0, 3, "a delta net of ssm.inner_size" },
+        { "nemotron_h", "nemotron_h.ssm.group_count", 0, 3, "a state space of ssm.inner_size" },
+        { "granitehybrid", "granitehybrid.ssm.state_size", 0, 5000, "ssm.state_size 5000, " },
         { "gemma3", "gemma3.rope.freq_base_swa", 0, 0xc3480000, "freq_base_swa -200 " },
         { "gemma3", "gemma3.rope.freq_base_swa", 0, 0x7fc00000, "freq_base_swa nan " },
     };
