@@ -188,6 +188,8 @@ PI2_API pi2_status pi2_plan_make(const pi2_engine_options *options, const pi2_ma
 PI2_API void pi2_plan_free(pi2_plan *plan);
 /** What an engine opened with these options would report; strings live as long as the plan. */
 PI2_API const pi2_engine_report *pi2_plan_report(const pi2_plan *plan);
+/** pi2_engine_arithmetic() of the run. */
+PI2_API const char *pi2_plan_arithmetic(const pi2_plan *plan);
 PI2_API const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan);
 PI2_API const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out);
 PI2_API const pi2_plan_line *pi2_plan_lines(const pi2_plan *plan, size_t *count_out);

@@ -50,12 +50,14 @@ static const pi2_cli_option model_options[] = {
     {"--hot-share", "X", PI2_CLI_NUMBER, MODEL(hot_share), "-1",
      "Share of the cache of experts, at most 0.75, for hot ones: those that a recorded run used most stay "
      "in memory; -1: chosen by what that run would have found.", NULL, 0, 0},
-    {"--sparsity", PI2_CLI_SPARSITIES "|auto|SHARE", PI2_CLI_TEXT, MODEL(sparsity), "exact",
+    {"--sparsity", PI2_CLI_SPARSITIES "|auto|SHARE|best", PI2_CLI_TEXT, MODEL(sparsity), "exact",
      "exact: where a model's neurons are often exactly zero (ReLU) and its cluster file has the neuron layout, tokens "
      "are computed with the neurons that fire alone; the text is the same. always: also several tokens at once, and "
      "experts, for which all neurons would be faster. off: with all of them. Another text gives, by a predictor, auto: "
      "tokens are computed with the neurons that are expected to fire; and SHARE, from 0 up to but not 1: so large a "
-     "part of each layer's neurons is left out, of any model (docs/sparsity.md, Predictors).", NULL, 0, 0},
+     "part of the neurons is left out, of any model (docs/sparsity.md, Predictors). best, of run, serve, batch and "
+     "plan: exact, or what 'verify' measured within --max-divergence, whichever is predicted to be faster.", NULL, 0,
+     0},
     {"--predictor", "FILE|low-bit|gate|none", PI2_CLI_TEXT, MODEL(predictor), NULL,
      "For these two: a predictor's file, or low-bit, also without this option: small copies of the weights, made once "
      "beside the cluster file. With exact and always it only says which neurons are read ahead, and the text stays; "

@@ -7,8 +7,8 @@
 
 #include "engine_options.h"
 #include "machine_profile_cli.h"
+#include "mode_choice.h"
 #include "output.h"
-#include "powerinfer2/guard.h"
 
 #define GUARD(field) offsetof(pi2_cli_guard_settings, field)
 static const pi2_cli_option guard_options[] = {
@@ -52,12 +52,12 @@ static pi2_status read_beside(const char *weights_path, pi2_guard **guard_out) {
     return status;
 }
 
-static pi2_status find_guard(const pi2_cli_guard_settings *settings, const pi2_engine *engine,
-                             const pi2_engine_options *options, pi2_guard **guard_out) {
+pi2_status pi2_cli_find_guard(const pi2_cli_guard_settings *settings, const char *weights_path, const char *model_path,
+                              pi2_guard **guard_out) {
     *guard_out = NULL;
     if (settings->guard) return pi2_guard_read(settings->guard, guard_out);
-    const pi2_status status = read_beside(pi2_engine_get_report(engine)->weights_path, guard_out);
-    return status == PI2_OK && !*guard_out ? read_beside(options->model_path, guard_out) : status;
+    const pi2_status status = read_beside(weights_path, guard_out);
+    return status == PI2_OK && !*guard_out ? read_beside(model_path, guard_out) : status;
 }
 
 /** What the guard says of the mode; entry NULL: nothing. */
@@ -98,7 +98,10 @@ int pi2_cli_check_guard(const pi2_cli_guard_settings *settings, const pi2_engine
     *falls_back_out = false;
     if (strcmp(mode, "exact") == 0) return PI2_CLI_GO_ON;
     pi2_status status = pi2_engine_weights_hash(engine, &weights_hash);
-    if (status == PI2_OK) status = find_guard(settings, engine, options, &guard);
+    if (status == PI2_OK) {
+        status = pi2_cli_find_guard(settings, pi2_engine_get_report(engine)->weights_path, options->model_path,
+                                    &guard);
+    }
     if (status != PI2_OK) return pi2_cli_failed(status);
     int code;
     if (guard && pi2_guard_weights_hash(guard) != weights_hash) {
@@ -122,6 +125,9 @@ int pi2_cli_open_within_guard(const pi2_cli_guard_settings *settings, pi2_engine
                               pi2_engine **engine_out) {
     bool falls_back = false;
     *engine_out = NULL;
+    const int chosen = pi2_cli_choose_mode(settings, NULL, options);
+    if (chosen != PI2_EXIT_OK) return chosen;
+    pi2_cli_tell_gain(options);
     options->identifies_weights = options->identifies_weights || pi2_cli_asks_approximate(options);
     pi2_status status = pi2_cli_open_engine(options, engine_out);
     if (status != PI2_OK) return pi2_cli_failed(status);

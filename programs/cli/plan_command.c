@@ -5,6 +5,7 @@
 #include "draft_options.h"
 #include "machine_profile_cli.h"
 #include "engine_options.h"
+#include "mode_choice.h"
 #include "output.h"
 #include "plan_file.h"
 #include "powerinfer2/sizes.h"
@@ -67,6 +68,7 @@ static int find_profile(const pi2_engine_options *options, const pi2_machine_opt
     pi2_plan *header = NULL;
     pi2_engine_options quiet = *options;
     quiet.callbacks.log = NULL; /* the plan itself tells it */
+    if (strcmp(quiet.sparsity, PI2_CLI_BEST_SPARSITY) == 0) quiet.sparsity = "exact"; /* until it is chosen */
     const pi2_status status = pi2_plan_make(&quiet, NULL, NULL, &header);
     if (status != PI2_OK) return pi2_cli_failed(status);
     pi2_machine_options of_file = *machine;
@@ -84,7 +86,16 @@ static void print_neurons(const pi2_prediction *prediction) {
     pi2_cli_print_line("%-12s %s", "", prediction->sparsity);
 }
 
-static int print_table(const pi2_plan *plan) {
+/** without NULL: no neurons are left out. */
+static void print_gain(const pi2_speed *with, const pi2_speed *without) {
+    char gain[96];
+    if (!without) return;
+    pi2_cli_say_gain(with, without, gain, sizeof gain);
+    (void)printf("%-12s %.2f tokens/s (%.2f to %.2f) with all neurons: %s\n", "", without->tokens_per_second,
+                 without->low, without->high, gain);
+}
+
+static int print_table(const pi2_plan *plan, const pi2_speed *without) {
     const pi2_prediction *prediction = pi2_plan_prediction(plan);
     const pi2_engine_report *report = pi2_plan_report(plan);
     char size[PI2_SIZE_TEXT_BYTES], resident[PI2_SIZE_TEXT_BYTES];
@@ -111,6 +122,7 @@ static int print_table(const pi2_plan *plan) {
     }
     if (prediction->neuron_units) print_neurons(prediction);
     print_speed("decode", &prediction->decode, prediction->bottleneck);
+    print_gain(&prediction->decode, without);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);
     print_batch(pi2_plan_batch_check(plan));
     (void)printf("%-12s after %.2f s, of which %.2f s load weights\n", "first token",
@@ -124,15 +136,41 @@ static int print_table(const pi2_plan *plan) {
     return pi2_cli_finish_stdout();
 }
 
+static int print_plan(const plan_settings *settings, const pi2_engine_options *options,
+                      const pi2_machine_profile *profile) {
+    const pi2_prediction_request request = {.prompt_tokens = (uint32_t)settings->prompt,
+                                            .routing_trace = settings->routing_trace,
+                                            .statistics = settings->statistics};
+    const bool leaves_out = pi2_cli_leaves_out(options);
+    pi2_plan *plan = NULL;
+    pi2_speed without = {0};
+    int code;
+    pi2_status status = pi2_plan_make(options, profile, &request, &plan);
+    if (status == PI2_OK && leaves_out) status = pi2_cli_predict_exact(options, profile, &request, &without);
+    if (status != PI2_OK) {
+        code = pi2_cli_failed(status);
+    } else if (settings->json) {
+        json_t *object = pi2_cli_plan_json(plan, profile, options, &request);
+        json_object_set_new(object, "decode_exact",
+                            leaves_out ? pi2_cli_json_number(without.tokens_per_second) : json_null());
+        code = pi2_cli_print_json(object, JSON_INDENT(2));
+    } else {
+        code = print_table(plan, leaves_out ? &without : NULL);
+    }
+    pi2_plan_free(plan);
+    return code;
+}
+
 int pi2_cli_plan(int argument_count, char **arguments) {
     static plan_settings settings;
     static pi2_cli_model_settings model;
     static pi2_cli_size_settings size;
     static pi2_cli_draft_settings draft;
+    static pi2_cli_guard_settings guard;
     const pi2_cli_section sections[] = {
         {"Plan", plan_options, sizeof plan_options / sizeof plan_options[0], &settings},
         pi2_cli_model_section(&model), pi2_cli_size_section(&size), pi2_cli_draft_section(&draft),
-        pi2_cli_no_effect_section()};
+        pi2_cli_guard_section(&guard), pi2_cli_no_effect_section()};
     const pi2_cli_command command = {
         "plan", "-m MODEL [--memory SIZE] [options]",
         "Says before anything is run what would stay in memory, what each token would read, how fast prompt and "
@@ -150,23 +188,11 @@ int pi2_cli_plan(int argument_count, char **arguments) {
     const pi2_machine_options machine = {.profile_path = settings.profile, .disk_path = options.model_path,
                                        .callbacks = pi2_cli_callbacks()};
     pi2_machine_profile *profile = NULL;
-    code = find_profile(&options, &machine, &profile);
-    if (code != PI2_EXIT_OK) {
-        pi2_machine_free(profile);
-        return code;
-    }
-    pi2_plan *plan = NULL;
     options.routing_trace = settings.routing_trace;
     options.statistics = settings.statistics;
-    const pi2_prediction_request request = {.prompt_tokens = (uint32_t)settings.prompt,
-                                            .routing_trace = settings.routing_trace,
-                                            .statistics = settings.statistics};
-    const pi2_status status = pi2_plan_make(&options, profile, &request, &plan);
-    if (status != PI2_OK) code = pi2_cli_failed(status);
-    else if (settings.json)
-        code = pi2_cli_print_json(pi2_cli_plan_json(plan, profile, &options, &request), JSON_INDENT(2));
-    else code = print_table(plan);
-    pi2_plan_free(plan);
+    code = find_profile(&options, &machine, &profile);
+    if (code == PI2_EXIT_OK) code = pi2_cli_choose_mode(&guard, profile, &options);
+    if (code == PI2_EXIT_OK) code = print_plan(&settings, &options, profile);
     pi2_machine_free(profile);
     return code;
 }

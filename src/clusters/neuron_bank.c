@@ -131,6 +131,18 @@ pi2_status pi2_neuron_bank_complete(const pi2_extent_layout *layout, pi2_neuron_
     return bank->head_bytes > SIZE_MAX / 2 ? fail_too_large(layout, bank) : PI2_OK;
 }
 
+/* Units begin at all places of a page that their length leads to, the same ones again and again. */
+uint32_t pi2_neuron_bank_read_bytes(const pi2_neuron_bank *bank) {
+    const uint64_t page = PI2_EXTENT_ALIGNMENT, most = page / PI2_NEURON_PART_ALIGNMENT;
+    const uint64_t count = bank->unit_count < most ? bank->unit_count : most;
+    uint64_t bytes = 0;
+    for (uint64_t u = 0; u < count; u++) {
+        const uint64_t begin = u * bank->unit_bytes;
+        bytes += round_up(begin + bank->unit_bytes, page) - begin / page * page;
+    }
+    return count ? (uint32_t)(bytes / count) : 0;
+}
+
 uint64_t pi2_neuron_bank_units_bytes(const pi2_neuron_bank *bank) {
     return (uint64_t)bank->unit_count * bank->unit_bytes;
 }

@@ -100,6 +100,9 @@ static inline bool pi2_neuron_bank_is_fine(const pi2_neuron_bank *bank) {
     return bank->unit_bytes % PI2_EXTENT_ALIGNMENT != 0;
 }
 
+/** Bytes that reading a unit by itself brings, in whole pages: on average over the units. */
+uint32_t pi2_neuron_bank_read_bytes(const pi2_neuron_bank *bank);
+
 /** Bytes in the file of the units, unit_count * unit_bytes, and of the head, rounded up to PI2_EXTENT_ALIGNMENT. */
 uint64_t pi2_neuron_bank_units_bytes(const pi2_neuron_bank *bank);
 uint64_t pi2_neuron_bank_head_read_bytes(const pi2_neuron_bank *bank);

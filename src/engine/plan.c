@@ -181,6 +181,7 @@ void pi2_plan_free(pi2_plan *plan) {
 }
 
 const pi2_engine_report *pi2_plan_report(const pi2_plan *plan) { return &plan->run.report; }
+const char *pi2_plan_arithmetic(const pi2_plan *plan) { return plan->run.texts.arithmetic; }
 const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan) { return &plan->prediction; }
 const pi2_batch_check *pi2_plan_batch_check(const pi2_plan *plan) { return &plan->advice.batch; }
 const char *pi2_plan_expert_note(const pi2_plan *plan) { return *plan->expert_note ? plan->expert_note : NULL; }

@@ -293,7 +293,7 @@ static void tell_neurons(const pi2_workload *w, pi2_prediction *prediction) {
     prediction->neuron_share = n->fires;
     prediction->neuron_hit_rate = n->hits;
     prediction->neuron_reads = pi2_predict_neuron_misses(w, 1);
-    prediction->bytes_per_token += (uint64_t)(prediction->neuron_reads * n->unit_bytes);
+    prediction->bytes_per_token += (uint64_t)(prediction->neuron_reads * n->read_bytes);
     prediction->resident_bytes += n->slots * n->unit_bytes;
 }
 

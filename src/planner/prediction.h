@@ -59,7 +59,8 @@ typedef struct pi2_workload_experts {
 typedef struct pi2_workload_neurons {
     uint64_t units, slots;    /* of all layers: what there is, what memory holds; units 0: all passes are dense */
     uint32_t layers;          /* that go by neuron */
-    uint32_t unit_bytes;      /* read for one, on average */
+    uint32_t unit_bytes;      /* of one, on average */
+    uint32_t read_bytes;      /* read for one: the pages that it lies in */
     uint32_t pass_tokens;     /* passes of at most so many may go by neuron */
     bool is_always;           /* and do, whatever it costs */
     uint32_t stages_per_pass; /* of such a pass */

@@ -78,11 +78,11 @@ pi2_pass_time pi2_predict_neuron_pass(const pi2_prediction_setting *s, const pi2
     const pi2_workload_neurons *n = &s->w->neurons;
     double compute_spread = 0, read_spread = 0;
     const neuron_work work = find_work(s, pass, &compute_spread);
-    const double layers = n->layers, missed = work.missed / layers, bytes = missed * n->unit_bytes;
-    const double read = divide(bytes, pi2_prediction_disk(s, n->unit_bytes, missed, &read_spread));
-    const double last = fmin(missed, 1) * divide(n->unit_bytes, pi2_prediction_disk(s, n->unit_bytes, 1, NULL));
+    const double layers = n->layers, missed = work.missed / layers, bytes = missed * n->read_bytes;
+    const double read = divide(bytes, pi2_prediction_disk(s, n->read_bytes, missed, &read_spread));
+    const double last = fmin(missed, 1) * divide(n->read_bytes, pi2_prediction_disk(s, n->read_bytes, 1, NULL));
     const double gate = work.gate / layers;
-    const double busy = gate + work.up / layers + pi2_prediction_lost(s, bytes, n->unit_bytes);
+    const double busy = gate + work.up / layers + pi2_prediction_lost(s, bytes, n->read_bytes);
     const double gates = read_gates(s, pass->tokens, &read_spread); /* before anybody knows who fires */
     const double layer = fmax(busy, gates + fmax(read, gate + last));
     const double others = pi2_prediction_matrices(s, pass, PI2_ROLE_PLAIN, &compute_spread) +

@@ -292,11 +292,16 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t 
                           pi2_workload_neurons *neurons) {
     const pi2_neuron_banks *banks = run->plan.banks;
     const uint64_t heads = pi2_neuron_store_head_bytes(banks), all = pi2_neuron_store_all_bytes(banks) - heads;
-    for (uint32_t b = 0; b < banks->count; b++) neurons->units += banks->banks[b].unit_count;
+    double read_bytes = 0;
+    for (uint32_t b = 0; b < banks->count; b++) {
+        neurons->units += banks->banks[b].unit_count;
+        read_bytes += (double)banks->banks[b].unit_count * pi2_neuron_bank_read_bytes(&banks->banks[b]);
+    }
     const pi2_model_shape *shape = &run->source.model->shape;
     const uint32_t each = pi2_layer_ffns(shape);
     neurons->layers = banks->count / each;
     neurons->unit_bytes = (uint32_t)(all / neurons->units);
+    neurons->read_bytes = (uint32_t)(read_bytes / (double)neurons->units);
     const uint64_t lent = pi2_run_plan_loan_due(run, position);
     neurons->slots = (run->plan.memory.neuron_bytes - lent - heads) / neurons->unit_bytes;
     if (neurons->slots > neurons->units) neurons->slots = neurons->units;

@@ -51,6 +51,38 @@ expect 0 machine --quick -q
 expect 0 plan -m "$silu" --memory 1G -c 64 --sparsity 0.25
 grep -q '75 % of the neurons, the share that is not left out' "$folder/out" || fail "plan does not reckon with the share"
 grep -q '^predictor ' "$folder/out" || fail "plan has no line for the predictor's memory"
+grep -q ' with all neurons: leaving neurons out ' "$folder/out" || fail "plan does not say whether it pays"
+expect 0 plan -m "$silu" --memory 1G -c 64 --sparsity 0.25 --json
+json decode_exact | awk '{ exit !($1 > 0) }' || fail "decode_exact is $(json decode_exact)"
+expect 0 plan -m "$silu" --memory 1G -c 64 --json
+expect_json decode_exact null
+answer half -m "$silu" --sparsity 0.5
+grep -q '^predicted .* with all neurons: leaving neurons out' "$folder/err" || fail "run does not say whether it pays"
+
+# best: exact while nothing was measured; then whatever is predicted to be fastest, within the limit.
+best() { # best LIMIT
+    answer best -m "$silu" --sparsity best --max-divergence "$1"
+    grep '^best .* tokens/s' "$folder/err" | sed 's/\(.*\): \([0-9.]*\) tokens.*/\2 \1/' | sort -rn >"$folder/modes"
+}
+best 10
+[ "$(wc -l <"$folder/modes")" = 1 ] || fail "modes that nobody measured: $(cat "$folder/modes")"
+grep -q '^best .*--sparsity exact: nothing that was measured within' "$folder/err" || fail "$(cat "$folder/err")"
+cmp -s "$folder/silu" "$folder/best" || fail "best of the exact mode alone gives another text"
+expect 0 verify -m "$silu" -f "$folder/text" -c 64 --chunks 1 --sparsity 0.5
+best 10
+[ "$(wc -l <"$folder/modes")" = 2 ] || fail "modes: $(cat "$folder/modes")"
+if head -1 "$folder/modes" | grep -q 'sparsity 0.5'; then
+    grep -q '^best     --sparsity 0.5 --predictor .*silu.low-bit.predictor' "$folder/err" || fail "$(cat "$folder/err")"
+    cmp -s "$folder/half" "$folder/best" || fail "best gives another text than what it chose"
+else
+    cmp -s "$folder/silu" "$folder/best" || fail "best gives another text than what it chose"
+fi
+best 0
+[ "$(wc -l <"$folder/modes")" = 1 ] || fail "modes beyond the limit: $(cat "$folder/modes")"
+expect 0 plan -m "$silu" --memory 1G -c 64 --sparsity best --max-divergence 10
+grep -q '^best     all neurons' "$folder/err" || fail "plan tells of no mode"
+expect_error 2 "give one with --max-divergence" run -m "$silu" -p x --sparsity best
+expect_error 2 "unknown sparsity 'best'" verify -m "$silu" -f "$folder/text" --sparsity best
 
 # make
 expect 0 predictor make -m "$model" --bits 3 -o "$folder/three"

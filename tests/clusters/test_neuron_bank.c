@@ -766,6 +766,16 @@ static void test_a_bank_of_other_matrices_is_refused(void **state) {
     pi2_gguf_close(gguf);
 }
 
+static void a_read_brings_whole_pages(void **state) {
+    (void)state;
+    for (uint32_t size = 64; size < 65536; size = (5 * size / 4 + 63) / 64 * 64) {
+        const pi2_neuron_bank bank = { .unit_bytes = size, .unit_count = 640 };
+        uint64_t pages = 640;
+        for (uint64_t u = 0; u < 640; u++) pages += ((u + 1) * size - 1) / 4096 - u * size / 4096;
+        assert_int_equal(pi2_neuron_bank_read_bytes(&bank), (uint32_t)(4096 * pages / 640));
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
@@ -782,9 +792,8 @@ int main(void) {
         TEST(test_which_file_serves),
         TEST(test_altered_tables_are_refused),
         TEST(test_a_file_without_up_says_so),
-        TEST(test_a_bank_of_other_matrices_is_refused),
-        TEST(test_order_that_names_a_neuron_twice),
-        TEST(test_neurons_that_are_not_those_of_the_tiles),
+        TEST(test_a_bank_of_other_matrices_is_refused), TEST(test_order_that_names_a_neuron_twice),
+        TEST(test_neurons_that_are_not_those_of_the_tiles), TEST(a_read_brings_whole_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -320,8 +320,8 @@ static pi2_workload make_neurons(void) {
                                                    .weights = i ? 37647058u : 94117647u};
     }
     workload.neurons = (pi2_workload_neurons){.units = 4000, .slots = 2000, .layers = 4, .unit_bytes = 4096,
-                                              .pass_tokens = 8, .stages_per_pass = 30, .fires = 0.2, .gives = 0.1,
-                                              .used_units = 800, .hits = 0.5};
+                                              .read_bytes = 4096, .pass_tokens = 8, .stages_per_pass = 30,
+                                              .fires = 0.2, .gives = 0.1, .used_units = 800, .hits = 0.5};
     return workload;
 }
 
@@ -344,6 +344,10 @@ static void test_neurons(void **state) {
     time = pi2_predict_pass(&workload, slow, &pi2_as_it_is, &one);
     assert_near(time.seconds, 10.4e-3 + 4 * 2e-3);
     assert_near(time.exposed, 4 * 0.8e-3);
+    /* Units that lie in two pages are read in twice the time. */
+    workload.neurons.read_bytes = 8192;
+    assert_near(pi2_predict_pass(&workload, slow, &pi2_as_it_is, &one).read, 16e-3);
+    workload.neurons.read_bytes = 4096;
     /* A reading thread without a processor of its own takes half of 0.4096 ms from the two that compute. */
     workload.cores = 2;
     time = pi2_predict_pass(&workload, fast, &pi2_as_it_is, &one);
