@@ -44,6 +44,7 @@ static json_t *parameters_json(const pi2_engine_report *report, const pi2_engine
     json_object_set_new(object, "cache_type", text(pi2_cache_type_name(options->cache_type)));
     json_object_set_new(object, "cache_policy", text(options->cache_policy));
     json_object_set_new(object, "sparsity", text(options->sparsity));
+    json_object_set_new(object, "predictor", options->predictor ? text(options->predictor) : json_null());
     json_object_set_new(object, "ffn_activation",
                         options->ffn_activation ? text(options->ffn_activation) : json_null());
     return object;
@@ -206,10 +207,28 @@ static int read_word(const char *path, const json_t *parameters, const char *nam
     return wrong_field(path, name, value ? text : "missing");
 }
 
+/** One of the words, "auto", or a share below 1: what 'plan' writes of any mode that it plans. */
+static int read_sparsity(const char *path, const json_t *parameters, const char **sparsity_out) {
+    const char *value = json_string_value(json_object_get(parameters, "sparsity"));
+    char *end = NULL;
+    *sparsity_out = value;
+    if (value && strcmp(value, "auto") == 0) return PI2_EXIT_OK;
+    if (value && *value >= '0' && *value <= '9' && strtod(value, &end) < 1 && *end == '\0') return PI2_EXIT_OK;
+    return read_word(path, parameters, "sparsity", PI2_CLI_SPARSITIES, sparsity_out);
+}
+
+/** Plans of runs without a predictor have null, and older ones nothing. */
+static int read_predictor(const char *path, const json_t *parameters, const char **predictor_out) {
+    const json_t *value = json_object_get(parameters, "predictor");
+    *predictor_out = json_string_value(value);
+    if (!value || json_is_null(value) || *predictor_out) return PI2_EXIT_OK;
+    return wrong_field(path, "predictor", "neither text nor null");
+}
+
 static int fill_options(const char *path, const json_t *plan, pi2_engine_options *options) {
     const json_t *parameters = json_object_get(plan, "parameters");
     int64_t memory, context, batch, threads;
-    const char *method, *type, *policy, *sparsity;
+    const char *method, *type, *policy, *sparsity, *predictor = NULL;
     int code = json_is_object(parameters) ? PI2_EXIT_OK
                                           : wrong_field(path, "parameters", parameters ? "no object" : "missing");
     if (code == PI2_EXIT_OK) code = read_number(path, parameters, "memory_bytes", INT64_MAX, &memory);
@@ -219,7 +238,8 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "read_method", PI2_CLI_READ_METHODS, &method);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_type", PI2_CLI_CACHE_TYPES, &type);
     if (code == PI2_EXIT_OK) code = read_word(path, parameters, "cache_policy", PI2_CLI_CACHE_POLICIES, &policy);
-    if (code == PI2_EXIT_OK) code = read_word(path, parameters, "sparsity", PI2_CLI_SPARSITIES, &sparsity);
+    if (code == PI2_EXIT_OK) code = read_sparsity(path, parameters, &sparsity);
+    if (code == PI2_EXIT_OK) code = read_predictor(path, parameters, &predictor);
     const json_t *activation = json_object_get(parameters, "ffn_activation");
     const char *function = NULL;
     if (code == PI2_EXIT_OK && !json_is_null(activation)) {
@@ -234,6 +254,7 @@ static int fill_options(const char *path, const json_t *plan, pi2_engine_options
     if (strcmp(options->read_method, "auto") == 0) options->read_method = method;
     if (strcmp(options->cache_policy, "auto") == 0) options->cache_policy = policy;
     if (strcmp(sparsity, "exact") != 0) options->sparsity = sparsity;
+    if (!options->predictor) options->predictor = predictor;
     if (options->cache_type == PI2_CACHE_F16) options->cache_type = pi2_cli_cache_type(type);
     const json_t *share = json_object_get(json_object_get(plan, "experts"), "hot_share");
     if (share && options->hot_share < 0) options->hot_share = json_number_value(share);

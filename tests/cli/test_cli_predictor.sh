@@ -54,6 +54,13 @@ grep -q '^predictor ' "$folder/out" || fail "plan has no line for the predictor'
 grep -q ' with all neurons: leaving neurons out ' "$folder/out" || fail "plan does not say whether it pays"
 expect 0 plan -m "$silu" --memory 1G -c 64 --sparsity 0.25 --json
 json decode_exact | awk '{ exit !($1 > 0) }' || fail "decode_exact is $(json decode_exact)"
+cp "$folder/out" "$folder/quarter.plan"
+expect 0 run -m "$silu" --raw -p x -n 2 --plan "$folder/quarter.plan"
+grep -q '^left out 25 % ' "$folder/err" || fail "a plan that leaves a quarter out is not followed: $(cat "$folder/err")"
+sed 's/"sparsity": "0.25"/"sparsity": "1.25"/' "$folder/quarter.plan" >"$folder/bad.plan"
+expect_error 3 "'sparsity' is none of" run -m "$silu" -p x --plan "$folder/bad.plan"
+sed 's/"predictor": null/"predictor": 7/' "$folder/quarter.plan" >"$folder/bad.plan"
+expect_error 3 "'predictor' is neither text nor null" run -m "$silu" -p x --plan "$folder/bad.plan"
 expect 0 plan -m "$silu" --memory 1G -c 64 --json
 expect_json decode_exact null
 answer half -m "$silu" --sparsity 0.5
