@@ -334,6 +334,19 @@ static void place_tokens(pi2_forward *forward) {
     }
 }
 
+/* Neurons that were not there when a layer asked, or only because they had been foretold: all until now. */
+static uint64_t missing_neurons(const pi2_forward *forward) {
+    pi2_neuron_store_counters counters = { .uses = 0 };
+    if (forward->options.neurons) pi2_neuron_store_count(forward->options.neurons, &counters);
+    return counters.uses - counters.hits + counters.foretold;
+}
+
+/* A pass that foretells, or might have, ends. One by all neurons has told nothing of what the next one will miss. */
+static void note_foretelling(pi2_forward *forward, uint64_t missing_before, uint64_t begin_ns) {
+    pi2_look_ahead_note(&forward->look_ahead, forward->token_count, pi2_clock_ns() - begin_ns);
+    pi2_look_ahead_note_missing(&forward->look_ahead, missing_neurons(forward) > missing_before);
+}
+
 pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const pi2_forward_hooks *hooks) {
     const uint32_t token_count = batch->token_count;
     take_batch(forward, batch);
@@ -343,7 +356,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     follow_residency(forward);
     const pi2_status filled = begin_pass(forward, forward->logits_rows > 0);
     place_tokens(forward);
-    const uint64_t begin = pi2_clock_ns();
+    const uint64_t begin = pi2_clock_ns(), missing = missing_neurons(forward);
     pi2_expert_cache *experts = forward->by_neuron ? forward->options.gates : forward->options.experts;
     if (experts) {
         pi2_expert_cache_begin_pass(experts, token_count);
@@ -367,9 +380,9 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
         return status;
     }
     note_neurons(forward);
-    if (forward->options.experts || (forward->by_neuron && can_foretell)) {
-        pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
-    }
+    if (can_foretell && forward->by_neuron) note_foretelling(forward, missing, begin);
+    else if (can_foretell) pi2_look_ahead_note_missing(&forward->look_ahead, true);
+    else if (forward->options.experts) pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     return status;
 }
 

@@ -19,8 +19,11 @@ static bool tried_now(const pi2_look_ahead *state) {
 
 bool pi2_look_ahead_wanted(const pi2_look_ahead *state, uint32_t token_count) {
     if (state->mode != PI2_LOOK_AHEAD_AUTO) return state->mode == PI2_LOOK_AHEAD_ON;
+    if (state->is_idle) return false;
     return token_count == 1 && in_trial(state) ? tried_now(state) : !state->is_off;
 }
+
+void pi2_look_ahead_note_missing(pi2_look_ahead *state, bool any) { state->is_idle = !any; }
 
 static uint64_t median(uint64_t *times, uint32_t count) {
     for (uint32_t i = 1; i < count; i++) {
@@ -33,7 +36,7 @@ static uint64_t median(uint64_t *times, uint32_t count) {
 }
 
 void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t pass_ns) {
-    if (state->mode != PI2_LOOK_AHEAD_AUTO || token_count != 1) return;
+    if (state->mode != PI2_LOOK_AHEAD_AUTO || token_count != 1 || state->is_idle) return;
     if (in_trial(state)) {
         const bool with = tried_now(state);
         state->times[with][state->counts[with]++] = pass_ns;

@@ -6,7 +6,8 @@
  * changing order so that a drift hurts neither, then the way with the lower median time for HOLD tokens;
  * then again. What is being done already stays unless the other is better by a little, lest noise decide.
  * The first WARM_UP tokens look ahead untried: they find what a prompt left in the cache, which is not what
- * lasts, and an answer that is shorter than a trial gains where looking ahead mostly does.
+ * lasts, and an answer that is shorter than a trial gains where looking ahead mostly does. After a pass that missed
+ * nothing there is nothing to be hidden: `auto` then does not look ahead, nor try it, until something is missing.
  */
 #ifndef PI2_PIPELINE_LOOK_AHEAD_H
 #define PI2_PIPELINE_LOOK_AHEAD_H
@@ -23,6 +24,7 @@ enum { PI2_LOOK_AHEAD_WARM_UP = 64, PI2_LOOK_AHEAD_TRIAL = 12, PI2_LOOK_AHEAD_HO
 typedef struct pi2_look_ahead {
     pi2_look_ahead_mode mode;
     bool is_off;              /* auto: what the last trial said */
+    bool is_idle;             /* auto: the last pass missed nothing */
     uint32_t token;           /* decoded since the beginning, or since the last trial began */
     uint64_t times[2][PI2_LOOK_AHEAD_TRIAL]; /* without, with */
     uint32_t counts[2];
@@ -33,6 +35,9 @@ bool pi2_look_ahead_wanted(const pi2_look_ahead *state, uint32_t token_count);
 
 /** The pass took so long. A failed pass is not noted. */
 void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t pass_ns);
+
+/** Whether the pass found all that it used in memory, and read nothing ahead. */
+void pi2_look_ahead_note_missing(pi2_look_ahead *state, bool any);
 
 /** What the next layer's router said of the tokens that are asked for. */
 typedef struct pi2_look_ahead_votes {

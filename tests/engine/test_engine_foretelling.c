@@ -1,7 +1,7 @@
 /*
  * Goal:   a predictor that only foretells what the next layer will read changes no bit: in exact runs, on every budget,
- *         thread count, read method and batch, guessed ahead or not; it is of use, and counted; where it could be of
- *         none it is refused in a line that says why.
+ *         thread count, read method and batch, guessed ahead or not; it is of use, and counted; where nothing is
+ *         missing it is not asked; where it could be of no use it is refused in a line that says why.
  * Method: tiny random models in the bundle layout; logits against those of the plain GGUF, dense, in memory.
  */
 #include <setjmp.h>
@@ -154,6 +154,27 @@ static void gate_foretells_without_a_predictor(void **state) {
     }
 }
 
+/* Where memory holds all neurons, auto asks no predictor from the second pass on: there is nothing to read ahead. */
+static void nothing_is_foretold_where_nothing_is_missing(void **state) {
+    (void)state;
+    write_model("relu", 4, PI2_LAYOUT_BUNDLE);
+    const pi2_engine_options options = options_of(&(variation){ .look_ahead = "auto", .threads = 2, .batch = 1 });
+    pi2_engine *engine;
+    pi2_engine_counters once, twice;
+    pi2_session_run first, second;
+    if (pi2_small_budget_open(&options, PLENTY, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_session_run_make(engine, PROMPT, DECODED, &first);
+    pi2_engine_count(engine, &once);
+    pi2_session_run_make(engine, PROMPT, DECODED, &second);
+    pi2_engine_count(engine, &twice);
+    pi2_session_run_compare(&first, &second, 0);
+    assert_true(once.predict_ns > 0 && once.neuron_uses > 0 && once.neuron_uses == once.neuron_hits);
+    assert_true(once.predict_ns == twice.predict_ns);
+    pi2_session_run_free(&first);
+    pi2_session_run_free(&second);
+    pi2_engine_close(engine);
+}
+
 static void expect_refusal(const char *sparsity, const char *text) {
     const variation v = { .look_ahead = "on", .threads = 1 };
     pi2_engine_options options = options_of(&v);
@@ -187,8 +208,8 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_foretold_changes_no_bit),
-                                        cmocka_unit_test(gate_foretells_without_a_predictor),
+        cmocka_unit_test(what_is_foretold_changes_no_bit), cmocka_unit_test(gate_foretells_without_a_predictor),
+        cmocka_unit_test(nothing_is_foretold_where_nothing_is_missing),
         cmocka_unit_test(what_foretells_nothing_is_refused),
     };
     return cmocka_run_group_tests_name("engine that foretells", tests, set_up, test_folder_end);

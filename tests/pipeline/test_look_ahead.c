@@ -63,6 +63,23 @@ static void test_asked_for(void **state) {
     assert_true(pi2_look_ahead_wanted(&on, 64) && !pi2_look_ahead_wanted(&off, 64));
 }
 
+/* Passes that miss nothing neither look ahead nor count as trials, until one misses something. */
+static void test_nothing_missing(void **state) {
+    (void)state;
+    pi2_look_ahead ahead = { .mode = PI2_LOOK_AHEAD_AUTO }, on = { .mode = PI2_LOOK_AHEAD_ON };
+    (void)play(&ahead, PI2_LOOK_AHEAD_WARM_UP + 3, 90000, 100000);
+    const uint32_t token = ahead.token;
+    pi2_look_ahead_note_missing(&ahead, false);
+    pi2_look_ahead_note_missing(&on, false);
+    assert_int_equal(play(&ahead, CYCLE, 90000, 100000), 0);
+    assert_false(pi2_look_ahead_wanted(&ahead, 100));
+    assert_true(pi2_look_ahead_wanted(&on, 1));
+    assert_int_equal(ahead.token, token);
+    pi2_look_ahead_note_missing(&ahead, true);
+    assert_int_equal(play(&ahead, 2 * PI2_LOOK_AHEAD_TRIAL - 3 + PI2_LOOK_AHEAD_HOLD, 90000, 100000),
+                     PI2_LOOK_AHEAD_TRIAL - 1 + PI2_LOOK_AHEAD_HOLD);
+}
+
 /* A token's first choice weighs more than two tokens' last ones; what nobody chose is not named. */
 static void test_votes_are_weighted(void **state) {
     (void)state;
@@ -89,7 +106,7 @@ static void test_votes_are_weighted(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_votes_are_weighted), cmocka_unit_test(test_auto), cmocka_unit_test(test_prompts),
-        cmocka_unit_test(test_asked_for),
+        cmocka_unit_test(test_asked_for), cmocka_unit_test(test_nothing_missing),
     };
     return cmocka_run_group_tests_name("when to look ahead", tests, NULL, NULL);
 }
