@@ -31,7 +31,8 @@ enum {
     BYTES = 16 * LANES,                    /* bytes of a vector */
     VECTORS_OF_TILE = 4 / LANES,           /* 16 rows */
     STEP_ROWS = 32 * LANES,                /* rows of a step over columns */
-    PREFETCH_NEURONS = 8,                  /* of blocks of 32 columns: how far ahead neurons are asked for */
+    PREFETCH_NEURONS = 8,                  /* of blocks of 32 columns: how far ahead neurons are asked for, */
+    PREFETCH_BLOCKS = 2,                   /* and blocks' scales */
     FLOAT_GROUPS = LANES == 4 ? 1 : 16 / WIDTH, /* groups of WIDTH rows side by side: 16 rows */
     FLOAT_NEURONS = 8                      /* columns of floats side by side */
 };
@@ -128,7 +129,7 @@ ALWAYS_INLINE void rows_group(pi2_weight_type type, int quads, float *out, size_
                               const uint8_t *const *values, const uint8_t *const *scales, size_t block_count,
                               const pi2_activations *x, size_t token) {
     const size_t value_bytes = type == PI2_Q8_0 ? 32 : 16, scale_bytes = has_minimum(type) ? 4 : 2;
-    const uint8_t *next[ROWS];
+    const uint8_t *next[ROWS], *next_scales[ROWS];
     row_places at = {.a = x->values + token * x->value_stride,
                      .a_scales = x->scales + token * x->block_stride,
                      .a_sums = x->sums + token * x->sum_stride};
@@ -138,6 +139,7 @@ ALWAYS_INLINE void rows_group(pi2_weight_type type, int quads, float *out, size_
         at.fifth[r] = values[j] + 16 * block_count;
         at.scales[r] = scales[j];
         next[r] = values[smaller_of(first + r + 4 * (size_t)quads, count - 1)];
+        next_scales[r] = scales[smaller_of(first + r + 4 * (size_t)quads, count - 1)];
     }
     v4f chain[2] = {zeros4(), zeros4()};
     size_t b = 0;
@@ -147,6 +149,7 @@ ALWAYS_INLINE void rows_group(pi2_weight_type type, int quads, float *out, size_
             for (size_t line = 0; line < LANES * value_bytes; line += 64) {
                 __builtin_prefetch(next[r] + b * value_bytes + line);
             }
+            if (b * scale_bytes % 64 == 0) __builtin_prefetch(next_scales[r] + b * scale_bytes);
             at.values[r] += LANES * value_bytes;
             at.fifth[r] += (size_t)LANES * 4;
             at.scales[r] += LANES * scale_bytes;
@@ -163,7 +166,12 @@ ALWAYS_INLINE void rows_group(pi2_weight_type type, int quads, float *out, size_
 
 ALWAYS_INLINE void rows_of_32(pi2_weight_type type, float *out, size_t count, const uint8_t *const *values,
                               const uint8_t *const *scales, size_t columns, const pi2_activations *x, size_t token) {
+    const size_t scale_bytes = columns / 32 * (has_minimum(type) ? 4 : 2);
     size_t j = 0;
+    /* Hardware follows values, which are long; of scales a row has a few lines, and then another begins. */
+    for (size_t r = 0; r < smaller_of(ROWS, count); r++) {
+        for (size_t line = 0; line < scale_bytes; line += 64) __builtin_prefetch(scales[r] + line);
+    }
     for (; j + 4 < count; j += ROWS) rows_group(type, 2, out, j, count, values, scales, columns / 32, x, token);
     if (j < count) rows_group(type, 1, out, j, count, values, scales, columns / 32, x, token);
 }
@@ -330,6 +338,7 @@ typedef struct block_plan {
     unit units[16];
     quad quads[64];
     const uint8_t *scales;
+    const uint8_t *next_scales; /* of a block further on, to be asked for */
     float dx;
 } block_plan;
 
@@ -343,6 +352,7 @@ static void plan_block(block_plan *plan, const pi2_neuron_columns *x, size_t b, 
     size_t k = block->first;
     uint32_t quads = 0;
     plan->scales = block->scales;
+    plan->next_scales = x->blocks[smaller_of(b + PREFETCH_BLOCKS, x->block_count - 1)].scales;
     plan->dx = block->scale;
     for (size_t u = 0; u < units; u++) {
         unit *to = &plan->units[u];
@@ -485,6 +495,9 @@ ALWAYS_INLINE void step_of_32(pi2_weight_type type, float *chains, const block_p
     const size_t scale_bytes = has_minimum(type) ? 64 : 32;
     const uint8_t *scales = plan->scales + 2 * at.group * scale_bytes;
     vi raw[8], sums[8];
+    for (size_t line = 0; line < STEP_ROWS / PI2_TILE_ROWS * scale_bytes; line += 64) {
+        __builtin_prefetch(plan->next_scales + 2 * at.group * scale_bytes + line);
+    }
     unit_sums(type, plan, &plan->units[0], at, tail, raw);
     order_rows(raw, sums);
     order_rows(raw + 4, sums + 4);
