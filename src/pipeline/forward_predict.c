@@ -20,7 +20,7 @@
 #include "base/clock.h"
 #include "pipeline/ffn_unit.h"
 
-enum { CODE_CHUNK = PI2_SMALL_BLOCK };
+enum { CODE_CHUNK = PI2_SMALL_BLOCK, SCORE_CHUNK = 256 /* neurons */ };
 
 static const pi2_predictor *predictor_of(const pi2_forward_walk *walk) {
     const pi2_forward_options *options = &walk->forward->options;
@@ -100,6 +100,15 @@ static void end_code_token(pi2_forward_walk *walk, uint32_t row) {
     if (!(neurons->inputs[row].scale >= 0)) neurons->code_vectors[row].scale = neurons->inputs[row].scale;
 }
 
+/* Each neuron by its own score; else they are compared. */
+static bool chooses_firing(const pi2_forward *forward) { return forward->options.left_out < 0; }
+
+static void count_named(pi2_forward *forward, const float *scores, uint32_t count) {
+    uint64_t named = 0;
+    for (uint32_t n = 0; n < count; n++) named += scores[n] != 0.0f;
+    (void)atomic_fetch_add_explicit(&forward->predicted, named, memory_order_relaxed);
+}
+
 static void score_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
@@ -107,27 +116,30 @@ static void score_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_neuron_buffers *neurons = buffers_of(walk);
     const pi2_predictor_query query = query_of(walk);
     const bool has_code = query.predictor->kind->code_rows(query.layer) > 0;
-    const uint32_t step = forward->buffers.neuron_chunk, all = neuron_count(walk), begin = chunk * step;
-    const uint32_t end = all - begin < step ? all : begin + step;
+    const uint32_t all = neuron_count(walk), begin = chunk * SCORE_CHUNK;
+    const uint32_t end = all - begin < SCORE_CHUNK ? all : begin + SCORE_CHUNK;
     const uint64_t begin_ns = pi2_clock_ns();
     for (uint32_t row = 0; row < forward->token_count; row++) {
         const pi2_predictor_vector *from = has_code ? &neurons->code_vectors[row] : &neurons->inputs[row];
-        query.predictor->kind->scores(&query, from, begin, end, scores_of(walk, row) + begin);
+        float *scores = scores_of(walk, row) + begin;
+        query.predictor->kind->scores(&query, from, begin, end, scores);
+        if (!walk->asks_ahead && chooses_firing(forward)) {
+            pi2_predictor_choose_firing(scores, end - begin, query.layer->threshold);
+            count_named(walk->forward, scores, end - begin);
+        }
     }
     note_time(walk->forward, begin_ns);
 }
 
+/* Where a share is left out, which neurons are is known when all have a score. */
 static void choose_token(pi2_forward_walk *walk, uint32_t row) {
     pi2_forward *forward = walk->forward;
     const uint32_t count = neuron_count(walk);
     const uint64_t begin_ns = pi2_clock_ns();
+    if (chooses_firing(forward)) return;
     float *scores = scores_of(walk, row);
-    const pi2_predictor_layer *layer = layer_of(walk);
-    if (forward->options.left_out < 0) pi2_predictor_choose_firing(scores, count, layer->threshold);
-    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer->left_out));
-    uint64_t named = 0;
-    for (uint32_t n = 0; n < count; n++) named += scores[n] != 0.0f;
-    (void)atomic_fetch_add_explicit(&forward->predicted, named, memory_order_relaxed);
+    pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer_of(walk)->left_out));
+    count_named(forward, scores, count);
     note_time(forward, begin_ns);
 }
 
@@ -142,7 +154,6 @@ static void name_all(void *argument, unsigned member, uint32_t row) {
 
 static void ask_stages(pi2_forward_walk *walk, void (*end_row)(pi2_forward_walk *walk, uint32_t row)) {
     const char *name = walk->asks_ahead ? "look ahead" : "predict";
-    const uint32_t step = walk->forward->buffers.neuron_chunk;
     const uint32_t code_rows = predictor_of(walk)->kind->code_rows(layer_of(walk));
     walk->stage_name = name;
     pi2_forward_stage(walk, walk->forward->token_count, input_chunk, NULL);
@@ -151,7 +162,7 @@ static void ask_stages(pi2_forward_walk *walk, void (*end_row)(pi2_forward_walk 
         pi2_forward_stage(walk, code_rows / CODE_CHUNK, code_chunk, end_code_token);
     }
     walk->stage_name = name;
-    pi2_forward_stage(walk, (neuron_count(walk) + step - 1) / step, score_chunk, end_row);
+    pi2_forward_stage(walk, (neuron_count(walk) + SCORE_CHUNK - 1) / SCORE_CHUNK, score_chunk, end_row);
 }
 
 void pi2_forward_predict(pi2_forward_walk *walk) {

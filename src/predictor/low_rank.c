@@ -79,9 +79,9 @@ static void code(const pi2_predictor_query *query, const pi2_predictor_vector *i
     const layer_parts parts = place_parts(query->predictor, layer->size);
     const float *units = floats_at(layer, parts.code_units);
     const int8_t *rows = (const int8_t *)layer->data + parts.code;
+    query->kernel->int8(code + begin, rows + begin * width, end - begin, input->values, width);
     for (uint32_t r = begin; r < end; r++) {
-        const float value =
-            (float)query->kernel->int8(rows + r * width, input->values, width) * units[r] * input->scale;
+        const float value = code[r] * units[r] * input->scale;
         code[r] = value <= 0.0f ? 0.0f : value;
     }
 }
@@ -90,12 +90,10 @@ static void score(const pi2_predictor_query *query, const pi2_predictor_vector *
                   float *scores) {
     const pi2_predictor_layer *layer = query->layer;
     const layer_parts parts = place_parts(query->predictor, layer->size);
-    const float *units = floats_at(layer, parts.neuron_units), *biases = floats_at(layer, parts.biases);
+    const float *units = floats_at(layer, parts.neuron_units) + begin, *biases = floats_at(layer, parts.biases) + begin;
     const int8_t *rows = (const int8_t *)layer->data + parts.neurons;
-    for (uint32_t n = begin; n < end; n++) {
-        const int64_t sum = query->kernel->int8(rows + (size_t)n * layer->size, from->values, layer->size);
-        scores[n - begin] = (float)sum * units[n] * from->scale + biases[n];
-    }
+    query->kernel->int8(scores, rows + (size_t)begin * layer->size, end - begin, from->values, layer->size);
+    for (uint32_t i = 0; i < end - begin; i++) scores[i] = scores[i] * units[i] * from->scale + biases[i];
 }
 
 const pi2_predictor_kind pi2_predictor_low_rank = {

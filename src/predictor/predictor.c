@@ -48,7 +48,8 @@ pi2_predictor_vector pi2_predictor_quantize(const float *floats, size_t count, i
     const float factor = 32767.0f / most, scale = most / 32767.0f;
     int64_t squares = 0;
     for (size_t i = 0; i < count; i++) {
-        values[i] = (int16_t)rintf(floats[i] * factor);
+        /* To the nearest even integer: above 2^23 a float has no fraction. */
+        values[i] = (int16_t)(floats[i] * factor + 12582912.0f - 12582912.0f);
         squares += (int32_t)values[i] * values[i];
     }
     return (pi2_predictor_vector){ .values = values, .scale = scale, .norm = sqrtf((float)squares) * scale };
