@@ -281,6 +281,15 @@ const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t b, uint32_
     return slot_memory(store, &store->pools[bank->pool], slot);
 }
 
+void pi2_neuron_store_expect(const pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
+    const store_bank *bank = &store->banks[b];
+    for (uint32_t i = 0; i < count; i++) __builtin_prefetch((const void *)&bank->slot_of[units[i]]);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t slot = atomic_load_explicit(&bank->slot_of[units[i]], memory_order_relaxed);
+        if (slot != NO_SLOT) __builtin_prefetch((const void *)&store->slots[slot], 1);
+    }
+}
+
 /* A layer looks for room among a pool's slots. */
 typedef struct slot_search {
     const pi2_neuron_store *store;

@@ -107,6 +107,10 @@ void pi2_neuron_store_begin_layer(pi2_neuron_store *store);
 /** The memory of a unit that is there, which then stays until the layer ends; else NULL. Never waits. */
 const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t bank, uint32_t unit);
 
+/** Of units that pi2_neuron_store_hit() will be asked for, asks the processor's caches for the words that it looks
+ *  into: they lie far apart, and one after the other each would be waited for. */
+void pi2_neuron_store_expect(const pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);
+
 /** Asks for units that are not there, in this order, with one wake-up of the I/O thread; neighbours that ascend share a
  *  read. What finds no slot or no place in the queue just now is left out: pi2_neuron_store_take() asks again. */
 void pi2_neuron_store_want(pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);

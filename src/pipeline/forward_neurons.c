@@ -227,15 +227,18 @@ static void fire(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, 
     if (pi2_forward_failed(forward)) return;
     const uint32_t count = list_firing(forward, job, begin, end, firing);
     if (count) pi2_neuron_store_collect(forward->options.neurons);
+    for (uint32_t i = 0; i < count; i++) units[i] = head->place_of[firing[i]] / bank->unit_neurons;
+    pi2_neuron_store_expect(forward->options.neurons, job->bank, units, count);
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t neuron = firing[i], place = head->place_of[neuron], unit = place / bank->unit_neurons;
+        const uint32_t neuron = firing[i], unit = units[i];
         const uint8_t *memory = pi2_neuron_store_hit(forward->options.neurons, job->bank, unit);
         if (memory) {
-            bundles_of(forward, job)[neuron] = memory + place % bank->unit_neurons * (size_t)bank->bundle_bytes;
+            const uint32_t in_unit = head->place_of[neuron] % bank->unit_neurons;
+            bundles_of(forward, job)[neuron] = memory + in_unit * (size_t)bank->bundle_bytes;
             firing[here++] = neuron;
         } else {
             late[late_count] = neuron;
-            units[late_count++] = unit;
+            units[late_count++] = unit; /* in a place that was looked at */
         }
     }
     leave_for_later(walk, job, late, units, late_count);
@@ -274,12 +277,18 @@ static void cut_token(pi2_forward_walk *walk, uint32_t token) {
     if (!pi2_forward_failed(walk->forward)) pi2_ffn_cut(walk, &unit, hidden_of(walk->forward, token));
 }
 
+/* Nothing is computed of all of a chunk's neurons here, so a chunk has as many as are listed at a time. */
 static void fire_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
-    const uint32_t begin = chunk * walk->forward->buffers.neuron_chunk;
+    const uint32_t begin = chunk * FIRE_CHUNK, neurons = any_bank(walk)->neuron_count;
     const neuron_job job = job_at(walk, 0);
-    fire(walk, &job, begin, end_of_chunk(walk, begin));
+    fire(walk, &job, begin, neurons - begin < FIRE_CHUNK ? neurons : begin + FIRE_CHUNK);
+}
+
+static void fire_stage(pi2_forward_walk *walk) {
+    walk->stage_name = "fire";
+    pi2_forward_stage(walk, (any_bank(walk)->neuron_count + FIRE_CHUNK - 1) / FIRE_CHUNK, fire_chunk, NULL);
 }
 
 static void gate_stages(pi2_forward_walk *walk) {
@@ -287,8 +296,7 @@ static void gate_stages(pi2_forward_walk *walk) {
     const uint32_t chunks = (any_bank(walk)->neuron_count + chunk - 1) / chunk;
     if (pi2_forward_predicts(walk->forward)) {
         pi2_forward_predict(walk);
-        walk->stage_name = "fire";
-        pi2_forward_stage(walk, chunks, fire_chunk, NULL);
+        fire_stage(walk);
         return;
     }
     walk->stage_name = "gate";
@@ -297,8 +305,7 @@ static void gate_stages(pi2_forward_walk *walk) {
         return;
     }
     pi2_forward_stage(walk, chunks, whole_gate_chunk, cut_token);
-    walk->stage_name = "fire";
-    pi2_forward_stage(walk, chunks, fire_chunk, NULL);
+    fire_stage(walk);
 }
 
 /* ---- neurons that had to be read ---- */
