@@ -3,11 +3,11 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "kernels/small_rows/small_rows_kernels.h"
+#include "kernels/small_rows/small_rows_four.h"
 
 /* What 32 bits of a lane hold: a block's four products come to at most 7 * 32767 * 4, times a scale below 2^8 below
- * 2^28. Of int8 they hold the sum of 512 columns, 512 * 128 * 32767 < 2^31. */
-enum { BLOCKS_OF_32_BITS = 8, COLUMNS_OF_32_BITS = 512, ROWS = 4, AHEAD = 2048 };
+ * 2^28. */
+enum { BLOCKS_OF_32_BITS = 8 };
 
 static inline __m256i widen(__m256i sum64, __m256i sum32) {
     sum64 = _mm256_add_epi64(sum64, _mm256_cvtepi32_epi64(_mm256_castsi256_si128(sum32)));
@@ -68,8 +68,7 @@ int64_t pi2_small_rows_low_bit_avx2(const uint8_t *blocks, const uint8_t *scales
     return sum_of(sum);
 }
 
-/* Sums of at most COLUMNS_OF_32_BITS columns of four rows, one a lane. */
-static inline __m128i sums_of_four(const int8_t *const rows[ROWS], const int16_t *x, size_t columns) {
+static inline void sums_of_four(int32_t sums[ROWS], const int8_t *const rows[ROWS], const int16_t *x, size_t columns) {
     __m256i part[ROWS];
     for (int r = 0; r < ROWS; r++) part[r] = _mm256_setzero_si256();
     for (size_t c = 0; c < columns; c += PI2_SMALL_BLOCK) {
@@ -82,37 +81,10 @@ static inline __m128i sums_of_four(const int8_t *const rows[ROWS], const int16_t
         }
     }
     const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(part[0], part[1]), _mm256_hadd_epi32(part[2], part[3]));
-    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    const __m128i both = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storeu_si128((__m128i *)(void *)sums, both);
 }
 
-static inline __m128 four_rows(const int8_t *const first[ROWS], const int16_t *x, size_t columns) {
-    if (columns <= COLUMNS_OF_32_BITS) return _mm_cvtepi32_ps(sums_of_four(first, x, columns));
-    const int8_t *rows[ROWS];
-    __m256i sums = _mm256_setzero_si256();
-    for (int r = 0; r < ROWS; r++) rows[r] = first[r];
-    for (size_t begin = 0; begin < columns; begin += COLUMNS_OF_32_BITS) {
-        const size_t left = columns - begin, count = left < COLUMNS_OF_32_BITS ? left : COLUMNS_OF_32_BITS;
-        sums = _mm256_add_epi64(sums, _mm256_cvtepi32_epi64(sums_of_four(rows, x + begin, count)));
-        for (int r = 0; r < ROWS; r++) rows[r] += count;
-    }
-    int64_t lanes[ROWS];
-    memcpy(lanes, &sums, sizeof lanes);
-    return _mm_setr_ps((float)lanes[0], (float)lanes[1], (float)lanes[2], (float)lanes[3]);
-}
-
-/* The four rows of a step lie far apart: as many streams get more of the memory than one. */
 void pi2_small_rows_int8_avx2(float *sums, const int8_t *rows, size_t row_count, const int16_t *x, size_t columns) {
-    const size_t part = row_count / ROWS;
-    for (size_t i = 0; i < part; i++) {
-        const int8_t *const four[ROWS] = { rows + i * columns, rows + (part + i) * columns,
-                                           rows + (2 * part + i) * columns, rows + (3 * part + i) * columns };
-        float results[ROWS];
-        _mm_storeu_ps(results, four_rows(four, x, columns));
-        for (size_t r = 0; r < ROWS; r++) sums[r * part + i] = results[r];
-    }
-    for (size_t r = ROWS * part; r < row_count; r++) {
-        const int8_t *row = rows + r * columns;
-        const int8_t *const four[ROWS] = { row, row, row, row };
-        sums[r] = _mm_cvtss_f32(four_rows(four, x, columns));
-    }
+    int8_rows(sums, rows, row_count, x, columns);
 }
