@@ -92,6 +92,8 @@ SYNTHETIC = {
                                "read_aheads": [128, 1024], "sparse": True,
                                "predictor": ["--width", "256", "--epochs", "2", "--recall", "0.95",
                                              "--sample-memory", "2G"]},
+    "turbosparse-mixtral-47b": {"bytes": 26_600_000_000, "repeat": 0.25, "far": 0.25, "image_only": True,
+                                "read_aheads": [128, 1024], "sparse": True},
     "smallthinker-21b": {"bytes": 12_500_000_000, "repeat": 0.36, "far": 0.16, "image_only": True,
                          "read_aheads": [128, 1024], "sparse": True},
     "qwen3.6-35b-a3b": {"bytes": 20_800_000_000, "repeat": 0.36, "far": 0.12, "image_only": True,

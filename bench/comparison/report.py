@@ -151,7 +151,8 @@ def our_columns(result, row, limit):
     times = row["token_ms"] or result.get("token_ms") or []
     latency = "-"
     if result["kind"] == "decode" and times:
-        latency = " / ".join(number(percentile(times, share)) for share in (50, 90, 99))
+        latency = " / ".join([number(percentile(times, share)) for share in (50, 90, 99)]
+                             + [number(sum(times) / len(times))])
     return [share_text(limit, row["tokens_per_second"]), predicted, hits, latency]
 
 
@@ -177,7 +178,7 @@ def table(results):
     """Markdown: one row a test and engine; ratios against llama.cpp's best of the same test."""
     heads = ["Case", "Test", "Engine", "tokens/s", "runs", "of llama.cpp's best",
              "MB read per token", "peak MB", "of the limit", "predicted", "hit rate in bytes",
-             "P50 / P90 / P99 ms"]
+             "P50 / P90 / P99 / mean ms"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for result in results:
         baseline = best_of_family(result, "llama.cpp")

@@ -360,6 +360,7 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->neuron_uses = neurons.uses;
         counters_out->neuron_hits = neurons.hits;
         counters_out->neuron_gap_bytes = store.bytes_dropped;
+        counters_out->neurons_kept = neurons.kept;
         counters_out->neurons_foretold = neurons.foretold;
         counters_out->neurons_foretold_used = neurons.foretold_used;
     }

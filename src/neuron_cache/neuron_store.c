@@ -653,6 +653,7 @@ void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t b, uint32_t uses, u
 void pi2_neuron_store_count(const pi2_neuron_store *store, pi2_neuron_store_counters *counters_out) {
     *counters_out = (pi2_neuron_store_counters){
         .uses = atomic_load(&store->uses), .hits = atomic_load(&store->hits), .evictions = store->evictions,
+        .kept = atomic_load(&store->kept),
         .foretold = atomic_load(&store->foretold), .foretold_used = atomic_load(&store->foretold_used),
         .slots = store->slot_count, .units = store->unit_count };
 }

@@ -8,6 +8,9 @@
  *   ABSENT -> READING     it was wanted: it got a slot, its read is queued              (lock held)
  *   READING -> CHECKING   its read ended; whoever tells of that takes the checksum
  *   CHECKING -> READY     it matched; it may be used
+ *   ABSENT -> ARRIVED     a pass of all neurons shall write it                   (before it)
+ *   ARRIVED -> READY      it has, and the unit matched its checksum
+ *   ARRIVED -> ABSENT     it has not                                             (after it)
  *   READY -> ABSENT       it leaves for another unit: never within the layer that used it  (lock held)
  *   READING, CHECKING -> ABSENT   its read failed, or its checksum: the pass ends with that
  *
@@ -94,6 +97,19 @@ bool pi2_neuron_store_wants_filling(const pi2_neuron_store *store);
  */
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store, pi2_team *team);
 
+/**
+ * A pass of all neurons begins, which may leave units here that pass by, without another read: those that a filling
+ * would bring, of banks for which may_keep[bank] is not 0, have a slot from now on. False: there are none. One thread,
+ * between passes; after pi2_neuron_store_begin_pass().
+ */
+bool pi2_neuron_store_begin_keeping(pi2_neuron_store *store, const uint8_t *may_keep);
+/** Where such a pass shall write a neuron's bundle; NULL: nowhere. Any thread; one for each neuron. */
+uint8_t *pi2_neuron_store_place(pi2_neuron_store *store, uint32_t bank, uint32_t neuron);
+/** It is written, padding included. When all of a unit are, the unit is there, if it matches its checksum. */
+void pi2_neuron_store_keep(pi2_neuron_store *store, uint32_t bank, uint32_t neuron);
+/** The pass has ended: units that were not written whole have no slot any more. One thread, between passes. */
+void pi2_neuron_store_end_keeping(pi2_neuron_store *store);
+
 /** A pass over so many tokens begins, by neuron or not: heat fades as over so many passes. One thread, while no other
  *  is in the store. */
 void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens, uint32_t passes);
@@ -134,6 +150,7 @@ void pi2_neuron_store_note(pi2_neuron_store *store, uint32_t bank, uint32_t uses
 typedef struct pi2_neuron_store_counters {
     uint64_t uses, hits;        /* of units */
     uint64_t evictions;
+    uint64_t kept;              /* that passes of all neurons left, without another read */
     uint64_t foretold, foretold_used; /* units that were read because they were foretold; of those, that were used */
     uint32_t slots, units;
 } pi2_neuron_store_counters;

@@ -1,5 +1,6 @@
 /*
- * neuron_store_fill.c: empty slots of single neurons, filled in long reads.
+ * neuron_store_fill.c: empty slots of single neurons, filled in long reads, or with what a pass of all neurons has at
+ * hand.
  *
  * Which units come is decided beforehand, by one thread: of each bank so many, from its first place on, into the empty
  * slots from a certain one on. Then threads take bank by bank. Each reads runs of units side by side, some megabytes at
@@ -196,3 +197,88 @@ pi2_status pi2_neuron_store_fill(pi2_neuron_store *store, pi2_team *team) {
 }
 
 bool pi2_neuron_store_wants_filling(const pi2_neuron_store *store) { return store->wants_filling; }
+
+/* ---- kept of a pass of all neurons ---- */
+
+static uint32_t neurons_of_unit(const pi2_neuron_bank *bank, uint32_t unit) {
+    const uint32_t left = bank->neuron_count - unit * bank->unit_neurons;
+    return left < bank->unit_neurons ? left : bank->unit_neurons;
+}
+
+/* Slots for the units that are due. Such a slot is ARRIVED, and its ticket counts the bundles that are missing. */
+static void reserve(pi2_neuron_store *store, uint32_t b) {
+    store_bank *own = &store->banks[b];
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    const slot_pool *pool = &store->pools[own->pool];
+    const uint32_t end = pool->first_slot + pool->open_count;
+    uint32_t slot = own->fill_slot, left = own->fill_count;
+    for (uint32_t unit = 0; left > 0 && unit < bank->unit_count; unit++) {
+        if (!is_due(store, own, unit)) continue;
+        while (slot < end && !is_empty(store, slot)) slot++;
+        if (slot == end) return;
+        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + unit]);
+        set_heat(store, &store->slots[slot].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
+        atomic_store(&store->slots[slot].ticket, neurons_of_unit(bank, unit));
+        atomic_store(&store->slots[slot].word, word_of(own->first_unit + unit, 0, PI2_PART_ARRIVED));
+        atomic_store(&own->slot_of[unit], slot);
+        store->is_keeping = true;
+        left--;
+    }
+}
+
+bool pi2_neuron_store_begin_keeping(pi2_neuron_store *store, const uint8_t *may_keep) {
+    if (!store->wants_filling) return false;
+    for (uint32_t p = 0; p < store->pool_count; p++) plan_pool(store, p);
+    for (uint32_t b = 0; b < store->options.banks->count; b++) {
+        if (may_keep[b]) reserve(store, b);
+    }
+    return store->is_keeping;
+}
+
+/* The slot that waits for a unit; NULL: none does. */
+static neuron_slot *waiting_slot(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
+    const uint32_t slot = atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_relaxed);
+    if (!store->is_keeping || slot == NO_SLOT) return NULL;
+    const slot_word word = atomic_load_explicit(&store->slots[slot].word, memory_order_relaxed);
+    return word_state(word) == PI2_PART_ARRIVED ? &store->slots[slot] : NULL;
+}
+
+static uint8_t *memory_of(const pi2_neuron_store *store, uint32_t b, const neuron_slot *slot) {
+    return slot_memory(store, &store->pools[store->banks[b].pool], (uint32_t)(slot - store->slots));
+}
+
+uint8_t *pi2_neuron_store_place(pi2_neuron_store *store, uint32_t b, uint32_t neuron) {
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    const uint32_t place = store->banks[b].head.place_of[neuron];
+    const neuron_slot *slot = waiting_slot(store, b, place / bank->unit_neurons);
+    return slot ? memory_of(store, b, slot) + (size_t)(place % bank->unit_neurons) * bank->bundle_bytes : NULL;
+}
+
+/* One that does not match would be of other weights than the tiles are: it is read when it fires, and told of then. */
+void pi2_neuron_store_keep(pi2_neuron_store *store, uint32_t b, uint32_t neuron) {
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    const uint32_t unit = store->banks[b].head.place_of[neuron] / bank->unit_neurons;
+    neuron_slot *slot = waiting_slot(store, b, unit);
+    if (!slot || atomic_fetch_sub(&slot->ticket, 1) != 1) return;
+    uint8_t *memory = memory_of(store, b, slot);
+    const size_t used = (size_t)neurons_of_unit(bank, unit) * bank->bundle_bytes;
+    memset(memory + used, 0, bank->unit_bytes - used);
+    if (pi2_neuron_unit_checksum(bank, memory) != store->banks[b].checksums[unit]) return;
+    atomic_store(&slot->word, word_of(store->banks[b].first_unit + unit, 0, PI2_PART_READY));
+    (void)atomic_fetch_add_explicit(&store->kept, 1, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&store->kept_bytes, bank->unit_bytes, memory_order_relaxed);
+}
+
+void pi2_neuron_store_end_keeping(pi2_neuron_store *store) {
+    if (!store->is_keeping) return;
+    store->is_keeping = false;
+    for (uint32_t i = 0; i < store->slot_count; i++) {
+        neuron_slot *slot = &store->slots[i];
+        const slot_word word = atomic_load(&slot->word);
+        if (word_state(word) != PI2_PART_ARRIVED) continue;
+        const store_bank *bank = bank_of(store, word_unit(word));
+        atomic_store(&store->heat_left[word_unit(word)], atomic_load(&slot->heat));
+        atomic_store(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT);
+        atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
+    }
+}

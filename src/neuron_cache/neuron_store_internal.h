@@ -29,7 +29,7 @@ static inline bool word_stays(slot_word word, uint32_t epoch) {
 
 typedef struct neuron_slot {
     _Atomic slot_word word;
-    _Atomic uint32_t ticket; /* of the read that brings it */
+    _Atomic uint32_t ticket; /* of the read that brings it; ARRIVED: bundles that are missing */
     _Atomic uint32_t heat;   /* of unit_heat.h */
 } neuron_slot;
 
@@ -74,6 +74,8 @@ struct pi2_neuron_store {
     _Atomic uint32_t used_bank; /* of the layer under way; NO_BANK: none was asked */
     bool is_filled;           /* once: its memory was taken from the system */
     bool wants_filling;       /* many slots are empty: all, or those in shared memory */
+    bool is_keeping;          /* some slots are ARRIVED */
+    _Atomic uint64_t kept, kept_bytes; /* units, and their bytes since the store was made */
     _Atomic uint32_t fill_next; /* the next bank that a thread fills */
     bool foretells_next;      /* reads for the next layer were asked for; lock */
     _Atomic bool has_likely;  /* such reads are this layer's now: they have to be made certain */

@@ -88,7 +88,9 @@ static uint64_t slot_bytes(const pi2_neuron_store *store) {
 
 static uint64_t unread(void *self) {
     pi2_neuron_store *store = self;
-    return store->is_filled ? 0 : slot_bytes(store) - away(store);
+    if (store->is_filled) return 0;
+    const uint64_t bytes = slot_bytes(store) - away(store), kept = atomic_load(&store->kept_bytes);
+    return bytes > kept ? bytes - kept : 0;
 }
 
 void pi2_neuron_store_offer_memory(pi2_neuron_store *store) {

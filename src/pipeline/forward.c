@@ -273,6 +273,7 @@ static void take_shared(pi2_forward *forward) {
     if (!forward->options.neurons || forward->by_neuron) return;
     pi2_neuron_store_close_shared(forward->options.neurons);
     pi2_neuron_store_begin_pass(forward->options.neurons, forward->token_count, forward->token_count);
+    forward->keeps = pi2_neuron_store_begin_keeping(forward->options.neurons, forward->may_keep);
 }
 
 /* A pass by neuron leaves them to neurons, unless other weights stream through the ring just now. */
@@ -289,6 +290,7 @@ static void give_shared(pi2_forward *forward) {
 static pi2_status begin_pass(pi2_forward *forward, bool with_head) {
     forward->by_neuron = goes_by_neuron(forward);
     forward->masks = forward->predicts && !forward->by_neuron;
+    forward->keeps = false;
     forward->buffers = forward->by_neuron ? forward->few : forward->all;
     take_shared(forward);
     const bool is_last = forward->options.neurons && !forward->by_neuron &&
@@ -375,6 +377,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
         status = (pi2_status)atomic_load(&forward->failed);
         if (status != PI2_OK) status = pi2_fail(status, "%s", forward->failure_text);
     }
+    if (forward->keeps) pi2_neuron_store_end_keeping(forward->options.neurons);
     if (status != PI2_OK) {
         pi2_store_reset(forward->options.store);
         return status;
@@ -463,8 +466,11 @@ static pi2_status find_banks(pi2_forward *forward) {
     forward->choice = (pi2_pass_choice){ .units = counters.units, .slots = counters.slots,
                                          .unit_bytes = forward->options.banks->banks[0].unit_bytes };
     forward->expert_bytes = pi2_expert_cache_slot_bytes(forward->model->layout);
+    forward->may_keep = malloc(forward->options.banks->count ? forward->options.banks->count : 1);
+    if (!forward->may_keep) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of banks of neurons");
     for (uint32_t b = 0; b < forward->options.banks->count; b++) {
         const pi2_neuron_bank *bank = &forward->options.banks->banks[b];
+        forward->may_keep[b] = pi2_forward_may_keep(forward, bank);
         forward->bank_of[pi2_ffn_number(shape, bank->layer, bank->expert)] = b;
         if (bank->gate_format) {
             forward->gate_kernels[bank->layer] =
@@ -492,7 +498,9 @@ static void add_up_blocks(pi2_forward *forward) {
     const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (foretells ? 1u : 0u);
     const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
     size_t at = 0;
-    forward->stages.capacity = PI2_STAGES_OF_A_RUN * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
+    /* Each run's Down is looked through for neurons that are kept. */
+    const uint32_t run_stages = PI2_STAGES_OF_A_RUN + (forward->options.neurons ? 1 : 0);
+    forward->stages.capacity = run_stages * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
     for (uint32_t i = 0; i < model->layer_count; i++) {
         forward->state_at[i] = at;
         forward->stages.capacity += cut_stages + predict_stages;
@@ -602,6 +610,7 @@ void pi2_forward_free(pi2_forward *forward) {
     free(forward->layer_first_run);
     free(forward->plan.unit_counts);
     free(forward->bank_of);
+    free(forward->may_keep);
     free(forward->has_banks);
     free(forward->gate_kernels);
     free(forward->up_kernels);

@@ -111,6 +111,7 @@ static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t wanted = begin + forward->buffers.neuron_chunk;
     const uint32_t end = wanted < walk->run.end ? wanted : walk->run.end;
     const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    pi2_forward_keep_rows(walk, begin, end);
     for (uint32_t token = 0; token < forward->token_count; token += PI2_FFN_ROWS) {
         const uint32_t left = forward->token_count - token;
         pi2_ffn_neurons(walk, member, &unit, begin, end, token, left < PI2_FFN_ROWS ? left : PI2_FFN_ROWS,
@@ -224,6 +225,7 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
         pi2_forward_stage_wait(walk, neurons_done);
         if (down_done != UINT32_MAX) pi2_forward_stage_wait(walk, down_done);
         walk->run = forward->runs[r];
+        pi2_forward_keep_columns(walk);
         walk->stage_name = "down";
         if (is_last) {
             pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, tail);

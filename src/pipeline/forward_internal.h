@@ -173,6 +173,7 @@ struct pi2_forward {
     uint8_t *has_banks;          /* [layer_count]: 1: all its FFNs have one */
     const pi2_neuron_kernel **gate_kernels, **up_kernels, **down_kernels; /* [layer_count] */
     const pi2_small_kernel *small_kernel; /* of the predictor */
+    uint8_t *may_keep;           /* [banks]: 1: a pass of all neurons may leave some of them in the store */
     bool predicts;               /* the next pass leaves out what the predictor does not name */
     bool masks;                  /* the pass under way does, of layers that it computes whole */
     bool foretells;              /* the pass under way asks for the next layer's neurons */
@@ -180,6 +181,7 @@ struct pi2_forward {
     _Atomic uint64_t predicted, fired, predict_ns;
 
     /* the pass under way */
+    bool keeps;                  /* it leaves neurons in their store */
     bool by_neuron;              /* layers that have a bank compute the neurons that fire alone */
     pi2_pass_choice choice;      /* whether they do */
     uint64_t expert_bytes;       /* read for one, whole */
@@ -240,6 +242,16 @@ typedef struct pi2_extent_source {
  *  pass fails. */
 const uint8_t *pi2_forward_extent(pi2_forward *forward, const pi2_extent_source *source, uint32_t extent);
 
+/** Tiles of a matrix of the weight store that lie one after the other, in one piece. */
+typedef struct pi2_tiles {
+    const uint8_t *memory; /* of the tile that was asked for; NULL: the pass fails */
+    uint32_t first, end;   /* its number, and that of the one behind the last */
+    uint32_t columns;
+    size_t bytes;          /* of a tile */
+} pi2_tiles;
+/** Those from tile `tile` on of the columns from `column` on, where a piece of it begins. */
+pi2_tiles pi2_forward_tiles(pi2_forward *forward, const pi2_operand *operand, uint32_t tile, uint32_t column);
+
 /**
  * tiles [tile_begin, tile_begin + tile_count) of the operand's rows times rows [token_begin, + token_count) of the set:
  * out[token - token_begin][row - 16 * tile_begin]. Every column at once.
@@ -277,6 +289,12 @@ bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run);
  *  dense layer) fire for one of its last tokens, by their Gate with its bias. forward_neurons.c */
 void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uint32_t token, uint32_t begin,
                               uint32_t end, const float *gate);
+/** Whether a pass of all neurons may leave those of a bank in the store; and that, forward_keep.c: rows of
+ *  [begin, end), whose matrices the caller is about to compute for the last time, and a stage in which a run's Down is
+ *  looked through. */
+bool pi2_forward_may_keep(const pi2_forward *forward, const pi2_neuron_bank *bank);
+void pi2_forward_keep_rows(const pi2_forward_walk *walk, uint32_t begin, uint32_t end);
+void pi2_forward_keep_columns(pi2_forward_walk *walk);
 /** Whether the layer's FFNs are computed by neuron in this pass; and that. forward_neurons.c */
 bool pi2_forward_takes_neurons(const pi2_forward_walk *walk);
 void pi2_forward_neurons(pi2_forward_walk *walk);

@@ -90,6 +90,19 @@ static bool cut_tiles(const pi2_operand *operand, const pi2_piece *piece, uint32
     return range->from < range->to;
 }
 
+pi2_tiles pi2_forward_tiles(pi2_forward *forward, const pi2_operand *operand, uint32_t tile, uint32_t column) {
+    static const pi2_extent_source store = { .experts = NULL };
+    const uint32_t i = find_piece(forward->model, operand, column, operand->row_base + (uint64_t)tile * PI2_TILE_ROWS);
+    const pi2_piece_ref ref = forward->model->refs[operand->first_ref + i];
+    const pi2_piece *piece = &forward->model->layout->pieces[ref.piece];
+    const uint32_t begin = (uint32_t)((piece->row_begin - operand->row_base) / PI2_TILE_ROWS);
+    const size_t bytes = pi2_tile_bytes(operand->tensor->format, piece->column_count);
+    const uint8_t *memory = pi2_forward_extent(forward, &store, ref.extent);
+    if (memory) memory += piece->offset + (tile - begin) * bytes;
+    return (pi2_tiles){ .memory = memory, .first = tile, .end = begin + pi2_piece_tiles(piece),
+                        .columns = piece->column_count, .bytes = bytes };
+}
+
 /* Multiplies these tiles of a piece, of all its columns. False: the pass fails. */
 static bool multiply(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
                      pi2_piece_ref ref, const tile_range *range, const pi2_activation_set *set, uint32_t token_begin,

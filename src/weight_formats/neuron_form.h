@@ -67,4 +67,23 @@ void pi2_neuron_column_code(const pi2_weight_format *format, uint8_t *code, cons
 bool pi2_neuron_weights_can_be_skipped(const pi2_weight_format *format, const uint8_t *blocks,
                                        size_t block_count);
 
+/* ---- out of tiles, neuron_tiles.c ---- */
+
+enum { PI2_NEURON_PLANE_COLUMNS = 32 }; /* that a tile of such a type has side by side */
+
+/** Whether a type's neurons can be taken out of tiles by the next two: its values are 4 bits and nothing else. */
+bool pi2_neuron_comes_of_tiles(const pi2_weight_format *format);
+
+/** Row form's values of row 0 .. 15 of a tile of block_count blocks. */
+void pi2_neuron_row_of_tile(const pi2_weight_format *format, uint8_t *values, const uint8_t *tile, uint32_t row,
+                            size_t block_count);
+
+/**
+ * Rows 32 * group to 32 * group + 31 of the columns that are number 32 * plane and following of two tiles, the first
+ * and the last 16 of those rows (second NULL: zeros). tile_columns: of each tile.
+ * columns[0 .. PI2_NEURON_PLANE_COLUMNS - 1]: whole columns; a NULL leaves that one out.
+ */
+void pi2_neuron_columns_of_tiles(const pi2_weight_format *format, uint8_t *const *columns, size_t group,
+                                 const uint8_t *first, const uint8_t *second, size_t tile_columns, size_t plane);
+
 #endif

@@ -62,10 +62,77 @@ static void filling_again_brings_what_was_used(void **state) {
     shared = NULL;
 }
 
+/* A pass of all neurons writes those that have a place: whole units that match are there afterwards without a read;
+ * what is half written, or other bytes, is read when it is wanted. */
+static void a_prompt_leaves_neurons(void **state) {
+    (void)state;
+    static const uint8_t may_keep[BANKS] = { 1, 0, 1, 0, 0 };
+    setup s;
+    pi2_store_counters before, after;
+    pi2_neuron_store_counters counters;
+    const uint64_t all = pi2_neuron_store_all_bytes(&banks), least = pi2_neuron_store_least_bytes(&banks);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    for (int half = 0; half < 2; half++) {
+        assert_int_equal(try_open("auto", half ? least + (all - least) / 2 : all, &s), PI2_OK);
+        pi2_store_count(s.way, &before);
+        pi2_neuron_store_begin_pass(s.store, 40, 40);
+        assert_null(pi2_neuron_store_place(s.store, 0, 0));
+        assert_true(pi2_neuron_store_begin_keeping(s.store, may_keep));
+        uint32_t written[BANKS] = { 0 }, left_out[BANKS], bad[BANKS];
+        for (uint32_t b = 0; b < BANKS; b++) {
+            const pi2_neuron_bank *bank = &banks_list[b];
+            left_out[b] = bad[b] = UINT32_MAX;
+            for (uint32_t n = 0; n < bank->neuron_count; n++) {
+                const uint32_t place = pi2_neuron_store_head(s.store, b)->place_of[n];
+                uint8_t *to = pi2_neuron_store_place(s.store, b, n);
+                assert_true(!to || may_keep[b]);
+                if (!to) continue;
+                assert_null(pi2_neuron_store_hit(s.store, b, place / bank->unit_neurons));
+                const uint64_t at = bank->file_offset + (uint64_t)(place / bank->unit_neurons) * bank->unit_bytes +
+                                    (uint64_t)(place % bank->unit_neurons) * bank->bundle_bytes;
+                assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+                assert_int_equal(fread(to, 1, bank->bundle_bytes, file), bank->bundle_bytes);
+                if (written[b] == 3) to[5] ^= 1;
+                if (written[b] == 3) bad[b] = place / bank->unit_neurons;
+                if (written[b]++ == 7) left_out[b] = place / bank->unit_neurons;
+                else pi2_neuron_store_keep(s.store, b, n);
+            }
+            assert_true((written[b] > 8) == (may_keep[b] != 0));
+            if (!half && may_keep[b]) assert_int_equal(written[b], bank->neuron_count);
+        }
+        pi2_neuron_store_end_keeping(s.store);
+        pi2_store_count(s.way, &after);
+        assert_int_equal(after.reads, before.reads);
+        pi2_neuron_store_count(s.store, &counters);
+        uint64_t hits = 0;
+        pi2_neuron_store_begin_layer(s.store);
+        for (uint32_t b = 0; b < BANKS; b++) {
+            for (uint32_t u = 0; u < banks_list[b].unit_count; u++) {
+                const uint8_t *memory = pi2_neuron_store_hit(s.store, b, u);
+                hits += memory != NULL;
+                if (u == left_out[b] || u == bad[b]) assert_null(memory);
+                if (memory) assert_true(test_is_unit(&banks_list[b], memory, b, u));
+            }
+        }
+        assert_true(hits > 16);
+        assert_int_equal(counters.kept, hits);
+        /* The rest is filled as ever, and a second prompt finds nothing to do. */
+        assert_int_equal(pi2_neuron_store_fill(s.store, NULL), PI2_OK);
+        if (!half) assert_non_null(pi2_neuron_store_hit(s.store, 0, left_out[0]));
+        assert_false(pi2_neuron_store_begin_keeping(s.store, may_keep));
+        for (uint32_t n = 0; n < banks_list[0].neuron_count; n++) assert_null(pi2_neuron_store_place(s.store, 0, n));
+        pi2_neuron_store_end_keeping(s.store);
+        close_store(&s);
+    }
+    assert_int_equal(fclose(file), 0);
+}
+
 static void fine_units_are_as_good(void **state) {
     bundle_bytes = FINE;
     test_banks_write(path, banks_list, bundle_bytes);
     filling_again_brings_what_was_used(state);
+    a_prompt_leaves_neurons(state);
     bundle_bytes = COARSE;
     test_banks_write(path, banks_list, bundle_bytes);
 }
@@ -80,6 +147,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(filling_again_brings_what_was_used),
+        cmocka_unit_test(a_prompt_leaves_neurons),
         cmocka_unit_test(fine_units_are_as_good),
     };
     return cmocka_run_group_tests_name("neuron fill", tests, set_up, test_folder_end);

@@ -10,8 +10,10 @@
 #include <cmocka.h>
 #include <xxhash.h>
 
-/* The word at byte `at` of a unit. */
-static uint32_t word_at(uint32_t bank, uint32_t unit, uint32_t at) { return bank << 24 | unit << 14 | at / 4; }
+/* The word at byte `at` of a unit: zeros behind its bundles. */
+static uint32_t word_at(const pi2_neuron_bank *bank, uint32_t b, uint32_t unit, uint32_t at) {
+    return at < bank->unit_neurons * bank->bundle_bytes ? b << 24 | unit << 14 | at / 4 : 0;
+}
 
 void test_put(FILE *file, uint64_t offset, const void *bytes, size_t count) {
     assert_int_equal(fseek(file, (long)offset, SEEK_SET), 0);
@@ -23,7 +25,7 @@ static void write_bank(FILE *file, pi2_neuron_bank *bank, uint32_t b) {
     memset(head, 0, sizeof head);
     for (uint32_t i = 0; i < TEST_BANK_NEURONS; i++) head[i] = (i * 7 + b) % TEST_BANK_NEURONS; /* no common divisor */
     for (uint32_t u = 0; u < bank->unit_count; u++) {
-        for (uint32_t at = 0; at < bank->unit_bytes; at += 4) unit[at / 4] = word_at(b, u, at);
+        for (uint32_t at = 0; at < bank->unit_bytes; at += 4) unit[at / 4] = word_at(bank, b, u, at);
         test_put(file, bank->file_offset + (uint64_t)u * bank->unit_bytes, unit, bank->unit_bytes);
         head[TEST_HEAD_PART / 4 + u] = (uint32_t)XXH3_64bits(unit, bank->unit_bytes);
     }
@@ -58,7 +60,7 @@ void test_banks_write(const char *path, pi2_neuron_bank banks_list[TEST_BANKS], 
 bool test_is_unit(const pi2_neuron_bank *bank, const uint8_t *memory, uint32_t b, uint32_t unit) {
     const uint32_t *words = (const uint32_t *)(const void *)memory;
     for (uint32_t at = 0; at < bank->unit_bytes; at += 4) {
-        if (words[at / 4] != word_at(b, unit, at)) return false;
+        if (words[at / 4] != word_at(bank, b, unit, at)) return false;
     }
     return true;
 }

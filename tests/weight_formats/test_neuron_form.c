@@ -240,8 +240,64 @@ static void weights_that_forbid_skipping(void **state) {
     assert_false(pi2_neuron_weights_can_be_skipped(pi2_weight_format_find(PI2_BF16), (const uint8_t[2]){1, 0}, 1));
 }
 
+/* Neurons out of tiles are those out of rows, of every number of rows and blocks; columns that nobody wants are left
+ * out. */
+static void tiles_give_the_same_neurons(void **state) {
+    (void)state;
+    enum { MOST_BLOCKS = 3, MOST_GROUPS = (MAX_ROWS + 31) / 32 };
+    static const size_t row_counts[] = { 1, 16, 17, 32, 48, 64, MAX_ROWS };
+    static uint8_t rows[MAX_ROWS][MOST_BLOCKS * 256], tiles[2 * MOST_GROUPS][MOST_BLOCKS * 256 * 16];
+    static uint8_t expected[256][16 * MOST_GROUPS], found[256][16 * MOST_GROUPS], values[2][MOST_BLOCKS * 256];
+    test_random random = test_random_from_env("PI2_SEED");
+    size_t count = 0, tried = 0;
+    const pi2_weight_format *const *formats = test_formats_of_columns(&count);
+    for (size_t f = 0; f < count; f++) {
+        const pi2_weight_format *format = formats[f];
+        if (!pi2_neuron_comes_of_tiles(format)) continue;
+        tried++;
+        for (size_t n = 0; n < sizeof row_counts / sizeof row_counts[0]; n++) {
+            const size_t row_count = row_counts[n], blocks = 1 + n % MOST_BLOCKS, planes = format->block_columns / 32;
+            const size_t tile_columns = blocks * format->block_columns, tile_count = (row_count + 15) / 16;
+            for (size_t row = 0; row < row_count; row++) fill(&random, rows[row], pi2_row_bytes(format, tile_columns));
+            for (size_t t = 0; t < tile_count; t++) {
+                const uint8_t *of[16] = { NULL };
+                for (size_t row = 16 * t; row < row_count && row < 16 * t + 16; row++) of[row % 16] = rows[row];
+                assert_true(pi2_tile_bytes(format, tile_columns) <= sizeof tiles[0]);
+                format->pack_tile(tiles[t], of, blocks);
+            }
+            for (size_t row = 0; row < row_count; row++) {
+                pi2_neuron_split_row(format, values[0], NULL, rows[row], blocks);
+                pi2_neuron_row_of_tile(format, values[1], tiles[row / 16], (uint32_t)(row % 16), blocks);
+                assert_memory_equal(values[0], values[1], pi2_neuron_row_value_bytes(format, tile_columns));
+            }
+            for (size_t b = 0; b < blocks; b++) {
+                const uint8_t *blocks_of[MAX_ROWS];
+                uint8_t *columns[256], *wanted[256];
+                for (size_t row = 0; row < row_count; row++) blocks_of[row] = rows[row] + b * format->block_bytes;
+                memset(found, GUARD, sizeof found);
+                memset(expected, GUARD, sizeof expected);
+                for (size_t c = 0; c < format->block_columns; c++) {
+                    columns[c] = c % 5 == 1 ? NULL : expected[c];
+                    wanted[c] = c % 5 == 1 ? NULL : found[c];
+                }
+                pi2_neuron_split_columns(format, columns, NULL, blocks_of, 0, row_count, row_count);
+                for (size_t t = 0; t < tile_count; t += 2) {
+                    for (size_t plane = 0; plane < planes; plane++) {
+                        pi2_neuron_columns_of_tiles(format, wanted + 32 * plane, t / 2, tiles[t],
+                                                    t + 1 < tile_count ? tiles[t + 1] : NULL, tile_columns,
+                                                    b * planes + plane);
+                    }
+                }
+                assert_memory_equal(found, expected, sizeof found);
+            }
+        }
+    }
+    assert_int_equal(tried, 3); /* Q4_0, Q4_1, Q4_K */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiles_give_the_same_neurons),
         cmocka_unit_test(rows_survive),
         cmocka_unit_test(columns_survive), cmocka_unit_test(columns_come_in_parts),
         cmocka_unit_test(columns_can_be_left_out),
