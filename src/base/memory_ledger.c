@@ -3,8 +3,11 @@
 
 #include <pthread.h>
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, planning = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t base_bytes, claimed_bytes; /* base: what the process held before the first claim of those that stand */
+
+void pi2_memory_begin_plan(void) { (void)pthread_mutex_lock(&planning); }
+void pi2_memory_end_plan(void) { (void)pthread_mutex_unlock(&planning); }
 
 void pi2_memory_claim(uint64_t held_bytes, uint64_t bytes) {
     (void)pthread_mutex_lock(&mutex);

@@ -3,12 +3,17 @@
  *
  * Much of what an engine reserves is touched late: a key-value cache grows with the text, weights are read by the first
  * pass. Who plans next must not take that for free. An engine claims what its plan adds to the process when it
- * opens, and takes the claim back when it closes. Threads: any.
+ * opens, and takes the claim back when it closes. Engines that open at the same time are planned one after another,
+ * each behind the claim of the one before. Threads: any.
  */
 #ifndef PI2_BASE_MEMORY_LEDGER_H
 #define PI2_BASE_MEMORY_LEDGER_H
 
 #include <stdint.h>
+
+/** Between them one thread plans and claims; another that begins to waits. */
+void pi2_memory_begin_plan(void);
+void pi2_memory_end_plan(void);
 
 /** held_bytes: what the process held when the plan was made, as pi2_memory_spoken_for() told; bytes: beside that. */
 void pi2_memory_claim(uint64_t held_bytes, uint64_t bytes);

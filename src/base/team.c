@@ -30,6 +30,7 @@ struct pi2_team {
     unsigned started; /* threads that run, for destroy after a failed create */
     pi2_team_function *function; /* NULL ends the threads */
     void *argument;
+    pthread_mutex_t turn; /* of the run under way */
     pi2_sleepers sleepers;
     _Alignas(CACHE_LINE_BYTES) _Atomic int run_number;
     _Alignas(CACHE_LINE_BYTES) _Atomic unsigned arrived;
@@ -81,9 +82,11 @@ static void start_run(pi2_team *team, pi2_team_function *function, void *argumen
 
 void pi2_team_run(pi2_team *team, pi2_team_function *function, void *argument) {
     assert(function);
+    (void)pthread_mutex_lock(&team->turn);
     if (team->member_count > 1) start_run(team, function, argument);
     function(argument, 0, team->member_count);
     pi2_team_barrier(team, 0);
+    (void)pthread_mutex_unlock(&team->turn);
 }
 
 unsigned pi2_team_member_count(const pi2_team *team) { return team->member_count; }
@@ -134,6 +137,7 @@ pi2_status pi2_team_create(unsigned member_count, const pi2_team_options *option
         free(team);
         return sleepers_status;
     }
+    (void)pthread_mutex_init(&team->turn, NULL); /* a default one: nothing can fail */
     const size_t stack_bytes = options->stack_bytes ? options->stack_bytes : PI2_TEAM_STACK_BYTES;
     const pi2_status status = start_threads(team, stack_bytes);
     if (status != PI2_OK) {
@@ -149,5 +153,6 @@ void pi2_team_destroy(pi2_team *team) {
     start_run(team, NULL, NULL);
     for (unsigned i = 0; i < team->started; i++) (void)pthread_join(team->threads[i].thread, NULL);
     pi2_sleepers_destroy(&team->sleepers);
+    (void)pthread_mutex_destroy(&team->turn);
     free(team);
 }

@@ -39,8 +39,7 @@ void pi2_team_destroy(pi2_team *team);
 
 /**
  * Calls function on every member and returns when all have returned; what they wrote is then
- * visible to the caller. Threads: one run at a time, always from one thread or handed over with
- * the usual synchronisation; not from inside a run. Allocates nothing.
+ * visible to the caller. Threads: any; runs take turns. Not from inside a run. Allocates nothing.
  */
 void pi2_team_run(pi2_team *team, pi2_team_function *function, void *argument);
 

@@ -11,6 +11,7 @@
 #include "base/memory_limit.h"
 #include "base/pages.h"
 #include "base/parse_size.h"
+#include "base/shared_team.h"
 #include "engine/engine_internal.h"
 #include "engine/model_check.h"
 #include "engine/neuron_tally.h"
@@ -207,9 +208,7 @@ static pi2_status start_forward(pi2_engine *engine) {
 static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     const bool from_file = engine->run.source.model->has_file;
     PI2_TRY(reserve_memory(engine));
-    if (!engine->borrows_team) {
-        PI2_TRY(pi2_team_create(engine->run.plan.memory.shape.thread_count, NULL, &engine->team));
-    }
+    PI2_TRY(pi2_team_join(engine->run.plan.memory.shape.thread_count, &engine->team));
     if (!from_file) PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine));
     PI2_TRY(start_weights(engine, !from_file));
@@ -243,12 +242,20 @@ pi2_status pi2_engine_start(pi2_engine *engine, const pi2_gguf *gguf) {
 }
 
 /* A trace that cannot be is refused before anything that takes long, such as a cluster file that is made. */
-static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
+static pi2_status plan_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
     PI2_TRY(pi2_planned_run_open(options, &engine->run, gguf));
     PI2_TRY(pi2_engine_open_outputs(engine, *gguf));
     PI2_TRY(pi2_planned_run_settle(&engine->run, true, engine->traces.run, gguf));
     engine->claimed_bytes = pi2_run_plan_claim_bytes(&engine->run.plan); /* a draft model's too */
     pi2_memory_claim(engine->run.plan.held_bytes, engine->claimed_bytes);
+    return PI2_OK;
+}
+
+static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
+    pi2_memory_begin_plan();
+    const pi2_status planned = plan_engine(engine, options, gguf);
+    pi2_memory_end_plan();
+    PI2_TRY(planned);
     PI2_TRY(pi2_engine_start(engine, *gguf));
     return pi2_engine_open_draft(engine);
 }
@@ -306,7 +313,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_expert_cache_free(engine->gate_cache);
     pi2_neuron_store_free(engine->neuron_store);
     pi2_store_free(engine->store);
-    if (!engine->borrows_team) pi2_team_destroy(engine->team);
+    pi2_team_leave(engine->team);
     pi2_memory_relief_free(engine->relief);
     release(&engine->memory.spare_ring);
     release(&engine->memory.scratch);

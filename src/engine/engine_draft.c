@@ -6,14 +6,12 @@
 #include "engine/engine_internal.h"
 #include "engine/run_draft.h"
 
-/* Sessions of both are as long; one team computes for both, in the turn of the engine that is guessed for. */
+/* Sessions of both are as long; with as many threads one team computes for both. */
 static void fit(pi2_engine *draft, const pi2_engine *engine) {
     const pi2_forward_shape *shape = &engine->run.plan.memory.shape;
     draft->run.options.context_tokens = shape->context_tokens;
     draft->run.options.sequences = shape->sequences;
     draft->run.plan.thread_count = draft->run.plan.threads_wanted = shape->thread_count;
-    draft->team = engine->team;
-    draft->borrows_team = true;
 }
 
 pi2_status pi2_engine_open_draft(pi2_engine *engine) {

@@ -44,8 +44,7 @@ struct pi2_engine {
     pi2_planned_run run;            /* what it was opened from */
     pi2_engine_pages memory;
     pi2_engine_traces traces;
-    pi2_team *team;
-    bool borrows_team;              /* of the engine that this one guesses for */
+    pi2_team *team;                 /* the process's of so many threads, where others are open */
     pi2_engine *draft;              /* guesses for this one; NULL: none */
     uint64_t claimed_bytes;         /* of the process's memory (base/memory_ledger.h) */
     pi2_store *store;

@@ -1,12 +1,14 @@
 /*
  * Goal:   every member runs once a run, barriers order memory, with futexes and with condition
- *         variables, spinning and sleeping, with fewer and with more members than CPUs.
+ *         variables, spinning and sleeping, with fewer and with more members than CPUs; runs of a
+ *         shared team take turns.
  * Method: members write to their own slot and read their neighbours' after each barrier.
  */
 #if defined(__linux__)
 #define _GNU_SOURCE /* sched_setaffinity */
 #include <sched.h>
 #endif
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,6 +21,7 @@
 #include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/pages.h"
+#include "base/shared_team.h"
 #include "base/sleepers.h"
 #include "base/team.h"
 
@@ -84,6 +87,54 @@ static void test_rounds(void **state) {
         }
     }
     check_team(2, NULL);
+}
+
+/* One runs a shared team from two threads: what a run's members write is theirs alone until it ends. */
+typedef struct sharer {
+    pi2_team *team;
+    pthread_t thread;
+    round_test test;
+} sharer;
+
+static void *share(void *argument) {
+    sharer *self = argument;
+    self->test.team = self->team;
+    for (unsigned run = 0; run < RUNS; run++) {
+        self->test.first_value = run * 1000;
+        pi2_team_run(self->team, run_rounds, &self->test);
+    }
+    return NULL;
+}
+
+static void test_shared_team(void **state) {
+    (void)state;
+    pi2_team *first = NULL, *second = NULL, *other = NULL;
+    assert_int_equal(pi2_team_join(0, &first), PI2_ERR_INVALID);
+    assert_int_equal(pi2_team_join(PI2_TEAM_MAX_MEMBERS + 1, &first), PI2_ERR_INVALID);
+    assert_int_equal(pi2_team_join(3, &first), PI2_OK);
+    assert_int_equal(pi2_team_join(3, &second), PI2_OK);
+    assert_int_equal(pi2_team_join(2, &other), PI2_OK);
+    assert_ptr_equal(first, second);
+    assert_ptr_not_equal(first, other);
+    static sharer sharers[2];
+    for (int i = 0; i < 2; i++) {
+        sharers[i].team = first;
+        assert_int_equal(pthread_create(&sharers[i].thread, NULL, share, &sharers[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) assert_int_equal(pthread_join(sharers[i].thread, NULL), 0);
+    for (unsigned m = 0; m < 3; m++) {
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(sharers[i].test.wrong[m], 0);
+            assert_int_equal(sharers[i].test.calls[m], RUNS);
+        }
+    }
+    pi2_team_leave(first);
+    round_test test = { .team = second };
+    pi2_team_run(second, run_rounds, &test); /* it is there as long as one has it */
+    assert_int_equal(test.calls[2], 1);
+    pi2_team_leave(second);
+    pi2_team_leave(other);
+    pi2_team_leave(NULL);
 }
 
 static void test_unused_team(void **state) {
@@ -173,7 +224,7 @@ static void test_pages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rounds),       cmocka_unit_test(test_unused_team),
+        cmocka_unit_test(test_rounds),       cmocka_unit_test(test_shared_team),  cmocka_unit_test(test_unused_team),
         cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_wait_times_out),
         cmocka_unit_test(test_allowed_cpus), cmocka_unit_test(test_pages),
     };

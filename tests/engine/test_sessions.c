@@ -404,6 +404,31 @@ static void test_threads(void **state) {
     pi2_engine_close(engine);
 }
 
+/* Two engines of one process that compute at the same time, with one team of threads: each gives what it does alone. */
+static void test_engines_at_once(void **state) {
+    (void)state;
+    enum { ENGINES = 2 };
+    const variation v = { "engines at once", 0, 2, 3, PI2_CACHE_F16, NULL };
+    pi2_engine *engines[ENGINES] = { open_engine(small_path, &v, 1), open_engine(falcon_path, &v, 1) };
+    speaker together[ENGINES];
+    pthread_t threads[ENGINES];
+    for (int i = 0; i < ENGINES; i++) {
+        together[i].session = create(engines[i], 0);
+        for (int t = 0; t < 9; t++) together[i].prompt[t] = 30 * i + t;
+        assert_int_equal(pthread_create(&threads[i], NULL, speak, &together[i]), 0);
+    }
+    for (int i = 0; i < ENGINES; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < ENGINES; i++) {
+        speaker alone = together[i];
+        assert_int_equal(pi2_session_truncate(alone.session, 0), PI2_OK);
+        pi2_session_begin_answer(alone.session, NULL, 0);
+        (void)speak(&alone);
+        assert_memory_equal(alone.tokens, together[i].tokens, sizeof alone.tokens);
+        pi2_session_free(alone.session);
+        pi2_engine_close(engines[i]); /* the other one's threads stay */
+    }
+}
+
 /* ---- what is refused ---- */
 
 static void expect(pi2_status got, pi2_status want, const char *text) {
@@ -511,7 +536,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense), cmocka_unit_test(test_experts), cmocka_unit_test(test_neurons),
         cmocka_unit_test(test_families), cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_forks_go_on), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_forks_go_on), cmocka_unit_test(test_threads), cmocka_unit_test(test_engines_at_once),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_budget),
     };
     return cmocka_run_group_tests_name("sessions", tests, set_up, test_folder_end);

@@ -3,15 +3,18 @@
  *         spread evenly over the pass.
  * Method: plans of a tiny model, added up anew; residents of made-up extents.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
+#include "base/memory_ledger.h"
 #include "base/memory_limit.h"
 #include "engine/drafting.h"
 #include "engine/run_source.h"
@@ -202,6 +205,48 @@ static void test_engines_share_one_budget(void **state) {
     test_folder_remove(folder);
 }
 
+typedef struct opener {
+    const pi2_engine_options *options;
+    pi2_engine *engine;
+} opener;
+
+static void *open_one(void *argument) {
+    opener *self = argument;
+    if (pi2_engine_open(self->options, &self->engine) != PI2_OK) self->engine = NULL;
+    return NULL;
+}
+
+/* An engine that opens while another one is being planned waits for its claim, and is planned beside it. */
+static void test_engines_open_at_once(void **state) {
+    (void)state;
+    enum { CLAIM = 300000000 };
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options model;
+    pi2_tiny_model_options_init(&model);
+    assert_int_equal(pi2_tiny_model_write_apart(&model, path), 0);
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.memory_bytes = 1000000000;
+    opener other = { &options, NULL };
+    pthread_t thread;
+    uint64_t peak = 0, current = 0;
+    assert_true(pi2_process_memory(&peak, &current));
+    pi2_memory_begin_plan();
+    assert_int_equal(pthread_create(&thread, NULL, open_one, &other), 0);
+    const struct timespec time = { .tv_nsec = 200000000 }; /* enough to plan, for one who does not wait */
+    (void)nanosleep(&time, NULL);
+    pi2_memory_claim(pi2_memory_spoken_for(current), CLAIM);
+    pi2_memory_end_plan();
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_non_null(other.engine);
+    assert_true(pi2_engine_get_report(other.engine)->process_bytes >= CLAIM);
+    pi2_engine_close(other.engine);
+    pi2_memory_unclaim(CLAIM);
+    free(path);
+    test_folder_remove(folder);
+}
+
 static void test_residents_are_spread(void **state) {
     (void)state;
     enum { COUNT = 400, LEAST_BYTES = 200 * 1024, RUN_BYTES = 1000 * 1024 };
@@ -238,6 +283,7 @@ int main(void) {
                                         cmocka_unit_test(test_loan_returns_as_slots),
                                         cmocka_unit_test(test_sessions_are_counted),
                                         cmocka_unit_test(test_engines_share_one_budget),
+                                        cmocka_unit_test(test_engines_open_at_once),
                                         cmocka_unit_test(test_residents_are_spread) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,39 @@
+/* shared_team.c: the process's teams, by their number of threads. */
+#include "base/shared_team.h"
+
+#include <assert.h>
+#include <pthread.h>
+
+typedef struct shared_team {
+    pi2_team *team;
+    unsigned users;
+} shared_team;
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static shared_team teams[PI2_TEAM_MAX_MEMBERS + 1]; /* by member count; nobody uses one: it is not there */
+
+pi2_status pi2_team_join(unsigned member_count, pi2_team **team_out) {
+    *team_out = NULL;
+    if (member_count > PI2_TEAM_MAX_MEMBERS) return pi2_team_create(member_count, NULL, team_out); /* which refuses */
+    (void)pthread_mutex_lock(&mutex);
+    shared_team *shared = &teams[member_count];
+    const pi2_status status = shared->users ? PI2_OK : pi2_team_create(member_count, NULL, &shared->team);
+    if (status == PI2_OK) {
+        shared->users++;
+        *team_out = shared->team;
+    }
+    (void)pthread_mutex_unlock(&mutex);
+    return status;
+}
+
+void pi2_team_leave(pi2_team *team) {
+    if (!team) return;
+    (void)pthread_mutex_lock(&mutex);
+    shared_team *shared = &teams[pi2_team_member_count(team)];
+    assert(shared->team == team && shared->users > 0);
+    if (--shared->users == 0) {
+        pi2_team_destroy(team);
+        shared->team = NULL;
+    }
+    (void)pthread_mutex_unlock(&mutex);
+}
