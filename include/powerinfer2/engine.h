@@ -157,7 +157,8 @@ typedef struct pi2_engine_report {
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
     uint32_t sequences;              /* sessions that there is room for */
     uint32_t draft_tokens;           /* of options.draft_tokens, what the budget affords */
-    const char *draft_model;         /* the file of the draft model in use; NULL: none */
+    const char *draft_model;         /* the file of the draft model in use, or which layer of the model's own
+                                        file guesses in its place; NULL: none */
     uint64_t draft_bytes;            /* memory that it takes, of process and sessions */
     uint32_t layer_count, vocabulary_size;
     uint32_t token_text_bytes;       /* room that any token's text fits in */

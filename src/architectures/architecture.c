@@ -198,6 +198,7 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
                                                   shape->feed_forward_length, &layer->feed_forward_length));
         }
         if (architecture->read_layer) PI2_TRY(architecture->read_layer(model, shape, i, layer));
+        if (shape->is_next) pi2_layer_add_first(layer, PI2_BLOCK_next_input);
         const bool has_heads = layer->head_count_kv > 0 && shape->head_count % layer->head_count_kv == 0;
         const pi2_layer_shape *kept = &shape->layers[layer->kv_layer];
         if (kept->kv_layer != layer->kv_layer || kept->head_count_kv != layer->head_count_kv ||
@@ -237,7 +238,7 @@ const pi2_gguf_tensor *pi2_architecture_tensor(const pi2_tensor_directory *model
                                                const char *suffix) {
     char name[96];
     if (layer == UINT32_MAX) (void)snprintf(name, sizeof name, "%s", suffix);
-    else (void)snprintf(name, sizeof name, "blk.%u.%s", layer, suffix);
+    else (void)snprintf(name, sizeof name, "blk.%u.%s", model->first_layer + layer, suffix);
     for (size_t i = 0; i < model->matrix_count; i++) {
         if (strcmp(model->matrices[i].name, name) == 0) return &model->matrices[i];
     }
@@ -252,7 +253,8 @@ pi2_status pi2_architecture_matrix(const pi2_tensor_directory *model, uint32_t l
     if (!tensor && layer == UINT32_MAX) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing", path, suffix);
     }
-    if (!tensor) return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'blk.%u.%s' is missing", path, layer, suffix);
+    if (!tensor) return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'blk.%u.%s' is missing", path,
+                                model->first_layer + layer, suffix);
     const uint64_t found = tensor->dimensions[1] * tensor->dimensions[2] * tensor->dimensions[3];
     if (tensor->dimensions[0] != columns || found != rows) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, but the metadata says %llu x %llu",
@@ -284,6 +286,7 @@ pi2_status pi2_architecture_layer_u32_or(const pi2_tensor_directory *model, cons
                                          const char *suffix, uint32_t layer, uint32_t fallback, uint32_t *value_out) {
     char key[128];
     pi2_gguf_array array;
+    if (layer != UINT32_MAX) layer += model->first_layer;
     key_of(key, architecture, suffix);
     if (!pi2_gguf_is_array(model->gguf, key)) return pi2_gguf_u32_or(model->gguf, key, fallback, value_out);
     PI2_TRY(pi2_gguf_array_get(model->gguf, key, &array));

@@ -66,6 +66,8 @@ typedef struct pi2_model_shape {
     float gate_deviations[PI2_MOST_LAYERS]; /* gelu_topk: by which Gate's cutoff lies above its mean, in standard
                                                deviations; -infinity: the layer has plain gelu */
     bool tied_head;
+    bool is_next;                  /* this is the layer behind a model's last one, which guesses a further token, with
+                                      the head: a model of its own (pi2_model_create_next()) */
     uint32_t learned_positions;    /* that the model has vectors for, which are added to the embedding, in a table with
                                       PI2_POSITION_OFFSET rows before the first one's; 0: heads are rotated */
     bool ungated;                  /* FFNs have no Up: f of one matrix, which stands where Gate does, goes to Down */
@@ -130,6 +132,12 @@ static inline const pi2_rope_shape *pi2_model_rope(const pi2_model_shape *shape,
 /** Appends a block to a layer's list. */
 static inline void pi2_layer_add(pi2_layer_shape *layer, pi2_block_id block) {
     layer->blocks[layer->block_count++] = (uint8_t)block;
+}
+
+/** Puts a block before the others. */
+static inline void pi2_layer_add_first(pi2_layer_shape *layer, pi2_block_id block) {
+    for (uint8_t i = layer->block_count++; i > 0; i--) layer->blocks[i] = layer->blocks[i - 1];
+    layer->blocks[0] = (uint8_t)block;
 }
 
 /** Whether a layer has a block of that kind. */
@@ -219,6 +227,7 @@ typedef enum pi2_matrix_role {
                                                                               head, one head's rows behind another's */
     PI2_MATRIX_TOKEN_GATE, PI2_MATRIX_TOKEN_OUTPUT,                       /* of what a layer has of each token */
     PI2_MATRIX_MIX_IN, PI2_MATRIX_MIX_GATE, PI2_MATRIX_MIX_DECAY, PI2_MATRIX_MIX_STRENGTH, /* of recurrent blocks */
+    PI2_MATRIX_NEXT_INPUT,                                                /* of a layer that guesses */
     PI2_MATRIX_LAYER_ROLES,
     PI2_MATRIX_HEAD = PI2_MATRIX_LAYER_ROLES, PI2_MATRIX_EMBEDDING,
     PI2_MATRIX_TOKEN_INPUT, PI2_MATRIX_TOKEN_TABLE
@@ -240,6 +249,7 @@ typedef enum pi2_table_role {
     PI2_TABLE_LAYER_SCALE, PI2_TABLE_POST_TOKEN_NORM,
     PI2_TABLE_ROUTER_NORM, PI2_TABLE_POST_SHARED_NORM, PI2_TABLE_EXPERT_NORM, PI2_TABLE_POST_EXPERT_NORM,
     PI2_TABLE_EXPERT_SCALE,
+    PI2_TABLE_NEXT_EMBEDDING_NORM, PI2_TABLE_NEXT_HIDDEN_NORM, /* of a layer that guesses, before its matrix */
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
@@ -279,6 +289,7 @@ typedef struct pi2_tensor_directory {
                                     without a place in the file (powerinfer.h); NULL for a plain GGUF */
     size_t matrix_count;
     char *names;                 /* storage of those of a PowerInfer file */
+    uint32_t first_layer;        /* which layer 0 is; not 0: the one that guesses a further token */
 } pi2_tensor_directory;
 /** layout NULL: a plain GGUF or a PowerInfer file. Errors MEMORY. */
 pi2_status pi2_tensor_directory_open(const pi2_gguf *gguf, const pi2_extent_layout *layout,
@@ -289,6 +300,7 @@ typedef struct pi2_architecture {
     const char *name; /* general.architecture */
     pi2_ffn_activation activation; /* where its files do not say another */
     bool fuses_gate;               /* its files have Gate before Up in one tensor, ffn_up */
+    bool has_next_layer;           /* its files may have a layer that guesses a further token, which we can compute */
     bool has_powerinfer_files;     /* PowerInfer publishes such models; their FFN has zeros: `activation`, else ReLU */
     /** Reads the shape from the metadata. Errors FORMAT (key), UNSUPPORTED. */
     pi2_status (*read_shape)(const pi2_tensor_directory *model, pi2_model_shape *shape_out);

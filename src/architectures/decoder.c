@@ -12,6 +12,10 @@
 
 enum { GATING_SOFTMAX = 1, GATING_SIGMOID = 2 }; /* expert_gating_func */
 
+/* What a layer that guesses a further token may have of its own, in place of the model's. */
+static const char own_rows[] = "nextn.embed_tokens.weight", own_head[] = "nextn.shared_head_head.weight",
+                  own_norm[] = "nextn.shared_head_norm.weight";
+
 static pi2_status read_attention(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     const char *name = shape->architecture;
     PI2_TRY(pi2_architecture_u32(model, name, "attention.head_count", &shape->head_count));
@@ -222,6 +226,7 @@ pi2_status pi2_decoder_read_weighing(const pi2_tensor_directory *model, pi2_mode
 }
 
 pi2_status pi2_decoder_read_leading(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    if (shape->is_next) return PI2_OK; /* it is none of the first */
     PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "leading_dense_block_count", 0, &shape->leading_dense));
     if (shape->leading_dense < shape->layer_count) return PI2_OK;
     return pi2_fail(PI2_ERR_FORMAT, "%s: %s.leading_dense_block_count is %u of %u layers: none is left for the experts",
@@ -264,6 +269,26 @@ pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_mod
                         pi2_gguf_file_path(model->gguf, 0), shape->architecture, count, shape->layer_count);
     }
     shape->layer_count -= count;
+    if (model->first_layer == 0) return PI2_OK;
+    shape->is_next = true;
+    shape->layer_count = 1;
+    const bool has_own_rows = pi2_architecture_tensor(model, 0, own_rows) != NULL;
+    shape->tied_head = has_own_rows ? false : shape->tied_head && !pi2_architecture_tensor(model, 0, own_head);
+    return PI2_OK;
+}
+
+pi2_status pi2_decoder_find_next(const pi2_gguf *gguf, uint32_t *layer_out) {
+    const pi2_architecture *architecture;
+    pi2_tensor_directory directory = { .gguf = gguf };
+    uint32_t count = 0, layers = 0;
+    *layer_out = 0;
+    PI2_TRY(pi2_architecture_find(gguf, &architecture));
+    if (!architecture->has_next_layer) return PI2_OK;
+    PI2_TRY(pi2_architecture_u32_or(&directory, architecture->name, "nextn_predict_layers", 0, &count));
+    PI2_TRY(pi2_architecture_u32(&directory, architecture->name, "block_count", &layers));
+    if (count == 0 || count >= layers) return PI2_OK;
+    directory.first_layer = layers - count;
+    if (pi2_architecture_tensor(&directory, 0, "nextn.eh_proj.weight")) *layer_out = directory.first_layer;
     return PI2_OK;
 }
 
@@ -337,8 +362,12 @@ void pi2_requests_ffn_norms(const pi2_tensor_directory *model, const pi2_model_s
 /* What the layers' ends and the head have beside matrices. */
 static void list_model_tables(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                               pi2_model_requests *requests) {
-    pi2_requests_norm(model, shape, requests, PI2_TABLE_OUTPUT_NORM, UINT32_MAX,
-                      shape->output_norm_name ? shape->output_norm_name : "output_norm");
+    if (shape->is_next && pi2_architecture_tensor(model, 0, own_norm)) {
+        (void)pi2_requests_table(model, requests, PI2_TABLE_OUTPUT_NORM, 0, own_norm, shape->embedding_length);
+    } else {
+        pi2_requests_norm(model, shape, requests, PI2_TABLE_OUTPUT_NORM, UINT32_MAX,
+                          shape->output_norm_name ? shape->output_norm_name : "output_norm");
+    }
     if (shape->learned_positions) {
         pi2_table_request *positions = pi2_requests_table(model, requests, PI2_TABLE_POSITIONS, UINT32_MAX,
                                                           "position_embd.weight", shape->embedding_length);
@@ -361,6 +390,17 @@ static pi2_status list_layer(const pi2_tensor_directory *model, const pi2_model_
     return PI2_OK;
 }
 
+/* A matrix with a row for each token: the model's, or a guessing layer's own. */
+static pi2_status list_rows(const pi2_tensor_directory *model, const pi2_model_shape *shape,
+                            pi2_model_requests *requests, pi2_matrix_role role, const char *name, const char *own) {
+    const bool is_own = shape->is_next && pi2_architecture_tensor(model, 0, own);
+    pi2_group_request *group = pi2_requests_group(
+        requests, role == PI2_MATRIX_HEAD ? PI2_GROUP_HEAD : PI2_GROUP_EMBEDDING, UINT32_MAX);
+    group->roles[group->tensor_count] = (uint8_t)role;
+    return pi2_architecture_matrix(model, is_own ? 0 : UINT32_MAX, is_own ? own : name, shape->embedding_length,
+                                   shape->vocabulary_size, &group->tensors[group->tensor_count++]);
+}
+
 pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                                     pi2_model_requests *requests) {
     memset(requests, 0, sizeof *requests);
@@ -372,16 +412,15 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     if (!requests->groups || !requests->tables) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     }
-    const uint64_t width = shape->embedding_length, vocabulary = shape->vocabulary_size;
     if (!shape->tied_head) {
-        PI2_TRY(pi2_requests_matrix(model, pi2_requests_group(requests, PI2_GROUP_EMBEDDING, UINT32_MAX),
-                                    PI2_MATRIX_EMBEDDING, "token_embd.weight", width, vocabulary));
+        PI2_TRY(list_rows(model, shape, requests, PI2_MATRIX_EMBEDDING, "token_embd.weight", own_rows));
     }
     for (uint32_t layer = 0; layer < shape->layer_count; layer++) {
         PI2_TRY(list_layer(model, shape, layer, requests));
     }
-    PI2_TRY(pi2_requests_matrix(model, pi2_requests_group(requests, PI2_GROUP_HEAD, UINT32_MAX), PI2_MATRIX_HEAD,
-                                shape->tied_head ? "token_embd.weight" : "output.weight", width, vocabulary));
+    const bool has_head = pi2_architecture_tensor(model, UINT32_MAX, "output.weight") != NULL;
+    const char *head = shape->tied_head || (shape->is_next && !has_head) ? "token_embd.weight" : "output.weight";
+    PI2_TRY(list_rows(model, shape, requests, PI2_MATRIX_HEAD, head, own_head));
     list_model_tables(model, shape, requests);
     return PI2_OK;
 }

@@ -1,7 +1,7 @@
 /*
  * glm4moe.c: GLM 4.5 to 4.7: behind a few leading layers with a dense FFN, experts that a router with a bias chooses by
- * sigmoids, and an FFN beside them; a part of each head is rotated. Layers behind the last one that guess further
- * tokens are left out.
+ * sigmoids, and an FFN beside them; a part of each head is rotated. A layer behind the last one guesses further tokens
+ * (engine/drafter_mtp.c).
  */
 #include "architectures/decoder.h"
 #include "base/fail.h"
@@ -29,5 +29,5 @@ static pi2_status glm4moe_read_shape(const pi2_tensor_directory *model, pi2_mode
 }
 
 const pi2_architecture pi2_architecture_glm4moe = {
-    .name = "glm4moe", .activation = PI2_FFN_silu, .read_shape = glm4moe_read_shape,
+    .name = "glm4moe", .has_next_layer = true, .activation = PI2_FFN_silu, .read_shape = glm4moe_read_shape,
 };

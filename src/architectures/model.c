@@ -271,7 +271,9 @@ static void drop_unused_banks(pi2_model *model) {
     if (banks && pi2_model_shape_fires(&model->shape)) banks->count = kept;
 }
 
-static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool with_tables, pi2_model **model_out) {
+/* first_layer: 0, or that of the layer that the model is to be. */
+static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool with_tables, uint32_t first_layer,
+                             pi2_model **model_out) {
     *model_out = NULL;
     pi2_model *model = calloc(1, sizeof *model);
     if (!model) return pi2_fail(PI2_ERR_MEMORY, "no memory for the model");
@@ -284,6 +286,7 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
         if (status == PI2_OK) status = pi2_cluster_file_banks(gguf, model->layout, &model->banks);
     }
     if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);
+    directory.first_layer = first_layer;
     if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests, cpu_features);
     if (status == PI2_OK) status = check_banks(model, pi2_gguf_file_path(gguf, 0));
     if (status == PI2_OK) drop_unused_banks(model);
@@ -299,12 +302,22 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
 }
 
 pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out) {
-    return make_model(gguf, cpu_features, true, model_out);
+    return make_model(gguf, cpu_features, true, 0, model_out);
+}
+
+pi2_status pi2_model_create_next(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out) {
+    uint32_t layer = 0;
+    *model_out = NULL;
+    PI2_TRY(pi2_decoder_find_next(gguf, &layer));
+    if (layer == 0) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: no layer guesses further tokens", pi2_gguf_file_path(gguf, 0));
+    }
+    return make_model(gguf, cpu_features, true, layer, model_out);
 }
 
 pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t *vocabulary_size_out) {
     pi2_model *model = NULL;
-    PI2_TRY(make_model(gguf, cpu_features, false, &model));
+    PI2_TRY(make_model(gguf, cpu_features, false, 0, &model));
     *vocabulary_size_out = model->shape.vocabulary_size;
     pi2_model_free(model);
     return PI2_OK;

@@ -44,6 +44,7 @@ typedef struct pi2_layer_weights {
             pi2_operand latent_query, head_keys, head_values;
             pi2_operand token_gate, token_output;
             pi2_operand mix_in, mix_gate, mix_decay, mix_strength;
+            pi2_operand next_input;
         };
     };
     uint32_t ffn_group;              /* expert e is group ffn_group + e, laid out as the first */
@@ -94,6 +95,10 @@ typedef struct pi2_model {
  * Errors  FORMAT, UNSUPPORTED (architecture, weight type, tensor), IO, MEMORY
  */
 pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out);
+/** Builds a model of one layer, that of a GGUF which guesses a further token (pi2_decoder_find_next()), with the head.
+ *  Its passes want what the GGUF's model gave for the token before each (pi2_batch.given).
+ *  Errors  as above; FORMAT (there is none) */
+pi2_status pi2_model_create_next(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out);
 /** Whether pi2_model_create() would succeed, by the header alone. vocabulary_size_out: rows of the embedding.
  *  Errors  FORMAT, UNSUPPORTED, MEMORY */
 pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t *vocabulary_size_out);

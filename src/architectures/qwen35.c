@@ -1,7 +1,7 @@
 /*
  * qwen35.c: Qwen 3.5 and 3.6, dense and with experts: gated delta nets, and in every fourth layer attention whose
- * result is gated; a mixture has an FFN beside its experts, gated too. Layers behind the last one that guess further
- * tokens are left out.
+ * result is gated; a mixture has an FFN beside its experts, gated too. A layer behind the last one
+ * guesses further tokens (engine/drafter_mtp.c).
  */
 #include "architectures/decoder.h"
 #include "base/fail.h"
@@ -37,11 +37,13 @@ static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_mode
 
 static pi2_status qwen35_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                     pi2_layer_shape *layer) {
-    uint32_t interval, is_recurrent;
+    uint32_t interval, is_recurrent = false;
     PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "full_attention_interval", FULL_INTERVAL, &interval));
     const bool is_full = interval > 0 && (number + 1) % interval == 0;
-    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "attention.recurrent_layers", number, !is_full,
-                                          &is_recurrent));
+    if (!shape->is_next) {
+        PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "attention.recurrent_layers", number,
+                                              !is_full, &is_recurrent));
+    }
     layer->block_count = 0;
     pi2_layer_add(layer, is_recurrent ? PI2_BLOCK_delta_net : PI2_BLOCK_attention);
     pi2_decoder_add_ffn(layer, shape, number);
@@ -49,9 +51,11 @@ static pi2_status qwen35_read_layer(const pi2_tensor_directory *model, const pi2
 }
 
 const pi2_architecture pi2_architecture_qwen35 = {
-    .name = "qwen35", .activation = PI2_FFN_silu, .read_shape = dense_read_shape, .read_layer = qwen35_read_layer,
+    .name = "qwen35", .has_next_layer = true, .activation = PI2_FFN_silu,
+    .read_shape = dense_read_shape, .read_layer = qwen35_read_layer,
 };
 
 const pi2_architecture pi2_architecture_qwen35moe = {
-    .name = "qwen35moe", .activation = PI2_FFN_silu, .read_shape = mixture_read_shape, .read_layer = qwen35_read_layer,
+    .name = "qwen35moe", .has_next_layer = true, .activation = PI2_FFN_silu,
+    .read_shape = mixture_read_shape, .read_layer = qwen35_read_layer,
 };

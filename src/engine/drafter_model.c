@@ -1,30 +1,30 @@
 /* drafter_model.c: a smaller model with the same vocabulary reads the text and says what it would pick next. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
+#include "engine/draft_chain.h"
+#include "engine/run_draft.h"
 #include "engine/session_internal.h"
-#include "kernels/vector/vector.h"
-
-enum { BINS = 10 };
-
-static const double hit_memory = 1.0 / 32;
-#define NEGLIGIBLE (-40.0f) /* so far below the best one a token's chance is nothing */
 
 typedef struct model_state {
+    pi2_draft_chain chain;
     pi2_session *session;           /* of the draft model */
     const pi2_planned_run *run;     /* for which it guesses */
     uint32_t length;                /* of the text that the last proposal followed */
     uint32_t guessed_count;
     int32_t guessed[PI2_DRAFT_MOST]; /* and what it proposed: all but the last one are in its timeline */
-    float sure[PI2_DRAFT_MOST];     /* what the draft model gave these */
-    double right[BINS];             /* how often tokens that it is so sure of were right */
 } model_state;
 
 static size_t model_bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
     (void)context_tokens;
-    return run && run->draft ? sizeof(model_state) : 0;
+    return run && run->draft && !run->draft->is_next ? sizeof(model_state) : 0;
+}
+
+static const float *logits_of(void *user) { return pi2_session_logits(((model_state *)user)->session, 0); }
+
+static pi2_status append_guess(void *user, int32_t token) {
+    return pi2_session_append(((model_state *)user)->session, &token, 1, PI2_LOGITS_LAST);
 }
 
 static pi2_status begin_model(struct pi2_session *session, void **state_out) {
@@ -39,8 +39,12 @@ static pi2_status begin_model(struct pi2_session *session, void **state_out) {
         return status;
     }
     state->run = &session->engine->run;
-    /* It is as often right as it is sure, until more is known. */
-    for (int i = 0; i < BINS; i++) state->right[i] = (i + 0.5) / BINS;
+    state->chain = (pi2_draft_chain){
+        .vocabulary = session->engine->draft->run.report.vocabulary_size,
+        .known = session->engine->run.report.vocabulary_size,
+        .least_sure = session->engine->run.options.draft_least_chance,
+        .user = state, .logits = logits_of, .append = append_guess };
+    pi2_draft_chain_begin(&state->chain);
     *state_out = state;
     return PI2_OK;
 }
@@ -49,27 +53,6 @@ static void end_model(void *user) {
     model_state *state = user;
     pi2_session_free(state->session);
     free(state);
-}
-
-static int bin_of(float sure) {
-    const int bin = (int)(sure * BINS);
-    return bin < 0 ? 0 : bin < BINS ? bin : BINS - 1;
-}
-
-/* The likeliest token, and how sure the model is of it. False: its logits are no numbers. */
-static bool pick(const float *logits, uint32_t count, int32_t *token_out, float *sure_out) {
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < count; i++) {
-        if (logits[i] > logits[best]) best = i;
-    }
-    double sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const float below = logits[i] - logits[best];
-        if (!(below < NEGLIGIBLE)) sum += (double)pi2_expf(below);
-    }
-    *token_out = (int32_t)best;
-    *sure_out = (float)(1 / sum);
-    return isfinite(sum);
 }
 
 /* Brings the draft model's timeline to the text, and leaves logits behind its last token. */
@@ -90,46 +73,17 @@ static pi2_status catch_up(model_state *state, const pi2_draft_text *text) {
 static pi2_status propose_model(void *user, const pi2_draft_text *text, const pi2_draft_wish *wish,
                                 pi2_draft *draft_out) {
     model_state *state = user;
-    const uint32_t ours = state->run->report.vocabulary_size;
-    const uint32_t theirs = state->session->engine->run.report.vocabulary_size;
-    const double least_sure = state->run->options.draft_least_chance;
-    double reach = 1;
     draft_out->count = 0;
     PI2_TRY(catch_up(state, text));
     state->length = text->length;
-    for (uint32_t i = 0; i < wish->most; i++) {
-        int32_t token = 0;
-        float sure = 0;
-        if (!pick(pi2_session_logits(state->session, 0), theirs, &token, &sure) || (uint32_t)token >= ours) break;
-        const double chance = state->right[bin_of(sure)];
-        reach *= chance;
-        if (reach < wish->least_reach || (double)sure < least_sure) break;
-        state->guessed[i] = draft_out->tokens[i] = token;
-        state->guessed_count = i + 1;
-        state->sure[i] = sure;
-        draft_out->chances[i] = (float)chance;
-        draft_out->count = i + 1;
-        if (i + 1 < wish->most) PI2_TRY(pi2_session_append(state->session, &token, 1, PI2_LOGITS_LAST));
-    }
+    PI2_TRY(pi2_draft_chain_guess(&state->chain, wish, draft_out));
+    state->guessed_count = draft_out->count;
+    memcpy(state->guessed, draft_out->tokens, draft_out->count * sizeof *state->guessed);
     if (draft_out->count < state->run->options.draft_least_tokens) draft_out->count = 0;
     return PI2_OK;
 }
 
-static void judge_model(void *user, uint32_t checked, uint32_t right) {
-    model_state *state = user;
-    for (uint32_t i = 0; i < checked && i <= right && i < PI2_DRAFT_MOST; i++) {
-        double *record = &state->right[bin_of(state->sure[i])];
-        *record += hit_memory * ((i < right) - *record);
-    }
-}
-
-static void follow_model(void *user, const void *from) {
-    model_state *state = user;
-    const model_state *other = from;
-    memcpy(state->right, other->right, sizeof state->right);
-}
-
 const pi2_drafter_kind pi2_drafter_model = {
     .name = "model", .costs = true, .bytes = model_bytes, .begin = begin_model, .end = end_model,
-    .propose = propose_model, .judge = judge_model, .follow = follow_model,
+    .propose = propose_model, .judge = pi2_draft_chain_judge, .follow = pi2_draft_chain_follow,
 };

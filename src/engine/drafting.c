@@ -146,6 +146,17 @@ void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from) {
     }
 }
 
+pi2_status pi2_drafting_saw(pi2_drafting *drafting, const pi2_draft_pass *pass) {
+    for (size_t i = 0; i < drafting->slot_count; i++) {
+        draft_slot *slot = &drafting->slots[i];
+        if (!slot->kind->saw || slot->has_failed) continue;
+        const pi2_status status = slot->kind->saw(slot->state, pass);
+        if (status == PI2_ERR_INTERRUPTED) return status;
+        slot->has_failed = status != PI2_OK;
+    }
+    return PI2_OK;
+}
+
 /* ---- what is worth a guess ---- */
 
 /* Of a guess of so many tokens, how many are likely to be computed once more: those that are right, unless all are. */

@@ -45,6 +45,8 @@ void pi2_drafting_truncate(pi2_drafting *drafting, uint32_t length);
 /** Takes over the text, and what was learnt, of a session with the same drafters and context. */
 void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from);
 
+/** Shows a pass to the drafters that want to know. Errors  INTERRUPTED */
+pi2_status pi2_drafting_saw(pi2_drafting *drafting, const pi2_draft_pass *pass);
 /** Guesses at most `room` tokens that follow the text. guess_out[PI2_DRAFT_MOST]. Errors  INTERRUPTED */
 pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out);
 /** A pass over the text's last token, so many guessed ones behind it, and so many before it that were right and had to

@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include "architectures/block.h"
+#include "architectures/decoder.h"
 #include "base/fail.h"
 #include "base/parse_size.h"
+#include "file_formats/cluster_file.h"
 #include "planner/draft_forecast.h"
 
 enum {
@@ -114,10 +116,11 @@ static pi2_status measure(pi2_run_draft *draft) {
 
 /* ---- opening ---- */
 
-static pi2_engine_options options_of(const pi2_planned_run *run) {
+static pi2_engine_options options_of(const pi2_planned_run *run, bool is_next) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
-    options.model_path = run->options.draft_model_path;
+    options.model_path = is_next ? run->source.model_path : run->options.draft_model_path;
+    if (is_next) options.ffn_activation = run->options.ffn_activation;
     options.memory_bytes = any_budget;
     options.sequences = run->options.sequences;
     options.batch_tokens = BATCH_TOKENS;
@@ -132,7 +135,7 @@ static pi2_engine_options options_of(const pi2_planned_run *run) {
 }
 
 static pi2_status open_draft(const pi2_planned_run *run, pi2_run_draft *draft) {
-    const pi2_engine_options options = options_of(run);
+    const pi2_engine_options options = options_of(run, false);
     PI2_TRY(pi2_planned_run_open(&options, &draft->run, &draft->gguf));
     (void)snprintf(draft->path, sizeof draft->path, "%s", draft->run.source.model_path);
     if (pi2_model_is_recurrent(&draft->run.source.model->shape)) {
@@ -143,9 +146,37 @@ static pi2_status open_draft(const pi2_planned_run *run, pi2_run_draft *draft) {
     return measure(draft);
 }
 
-pi2_status pi2_run_open_draft(pi2_planned_run *run) {
+static pi2_status open_next(const pi2_planned_run *run, uint32_t layer, pi2_run_draft *draft) {
+    const pi2_engine_options options = options_of(run, true);
+    const char *name = strrchr(run->source.model_path, '/');
+    draft->is_next = draft->run.is_next = true;
+    draft->run.source.tokenizer = run->source.tokenizer;
+    (void)snprintf(draft->path, sizeof draft->path, "layer %u of %.900s", layer,
+                   name ? name + 1 : run->source.model_path);
+    PI2_TRY(pi2_planned_run_open(&options, &draft->run, &draft->gguf));
+    return measure(draft);
+}
+
+/* The model runs without it: what is wrong with it is told in a line. */
+static pi2_status try_next(pi2_planned_run *run, uint32_t layer) {
+    run->draft = calloc(1, sizeof *run->draft);
+    if (!run->draft) return pi2_fail(PI2_ERR_MEMORY, "no memory for guessing ahead");
+    const pi2_status status = open_next(run, layer, run->draft);
+    if (status == PI2_OK || status == PI2_ERR_MEMORY || status == PI2_ERR_INTERRUPTED) return status;
+    pi2_planned_run_log(run, "%s is left out: %s", run->draft->path, pi2_error_text());
+    pi2_run_close_draft(run);
+    return PI2_OK;
+}
+
+pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf) {
     const char *path = run->options.draft_model_path;
-    if (!path || !*path || run->options.draft_tokens == 0) return PI2_OK;
+    if (run->options.draft_tokens == 0) return PI2_OK;
+    if (!path || !*path) {
+        uint32_t layer = 0;
+        if (pi2_planned_run_draft_tokens(run) == 0 || pi2_cluster_file_is(gguf)) return PI2_OK;
+        PI2_TRY(pi2_decoder_find_next(gguf, &layer));
+        return layer ? try_next(run, layer) : PI2_OK;
+    }
     if (pi2_planned_run_draft_tokens(run) == 0) {
         pi2_planned_run_log(run, "%s is left out: nothing is guessed %s", path,
                             run->options.record_trace ? "beside a recorded trace"

@@ -12,18 +12,19 @@
 typedef struct pi2_run_draft {
     pi2_planned_run run;       /* opened, not settled; zeros once an engine has it */
     pi2_gguf *gguf;            /* its file, while weights may come from it */
-    char path[1024];
+    char path[1024];           /* of the file; of a layer, which one of which file */
+    bool is_next;              /* the model's own layer that guesses (drafter_mtp.c) */
     uint64_t bytes, bytes_per_token; /* that it takes beside what is open already, and by token of the context */
     uint64_t token_bytes;      /* weights that one of its tokens uses */
 } pi2_run_draft;
 
 /**
- * Opens the draft model that the run's options name, where there are guesses to make; where there are none, one line
- * says so. The run's model is open.
+ * Opens the draft model that the run's options name, or else the layer that the run's GGUF has for guessing, where
+ * there are guesses to make; where there are none, one line says so of a model that was named. The run's model is open.
  * Errors  as pi2_planned_run_open(), and INVALID (another vocabulary: what differs), UNSUPPORTED (its states cannot be
  *         taken back)
  */
-pi2_status pi2_run_open_draft(pi2_planned_run *run);
+pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf);
 /** Ends it. Nothing where there is none. */
 void pi2_run_close_draft(pi2_planned_run *run);
 

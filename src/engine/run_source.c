@@ -258,7 +258,8 @@ static pi2_status open_weights(pi2_planned_run *run, const char *path, const cha
 /* Opens the model, whose weights may come from it; a plain GGUF stays open in *gguf_out for loading. */
 static pi2_status open_model(pi2_planned_run *run, pi2_gguf **gguf_out) {
     PI2_TRY(open_weights(run, run->source.model_path, run->options.ffn_activation, gguf_out));
-    PI2_TRY(pi2_model_can_run(*gguf_out, &run->source.model, &run->source.tokenizer));
+    if (run->is_next) PI2_TRY(pi2_model_create_next(*gguf_out, pi2_cpu_features(), &run->source.model));
+    else PI2_TRY(pi2_model_can_run(*gguf_out, &run->source.model, &run->source.tokenizer));
     PI2_TRY(pi2_source_header_hash(*gguf_out, &run->source.header_hash));
     if (run->options.identifies_weights) PI2_TRY(pi2_source_known_samples(*gguf_out, &run->source.sample_hash));
     return pi2_run_plan_find_neurons(run);
@@ -295,6 +296,7 @@ static pi2_status choose_weights(pi2_planned_run *run, bool is_to_run, const pi2
         return plan_cluster_file(run, trace, gguf);
     }
     PI2_TRY(spend(run, trace));
+    if (run->is_next) return PI2_OK; /* a cluster file would be the model's */
     char path[1024];
     bool found = false;
     uint64_t header_hash = 0;
@@ -403,7 +405,7 @@ pi2_status pi2_planned_run_open(const pi2_engine_options *options, pi2_planned_r
     copy_text(run->source.model_path, sizeof run->source.model_path, options->model_path, length);
     PI2_TRY(pi2_run_plan_begin(run));
     PI2_TRY(open_model(run, gguf_out));
-    return pi2_run_open_draft(run);
+    return run->is_next ? PI2_OK : pi2_run_open_draft(run, *gguf_out);
 }
 
 pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, pi2_gguf **gguf) {
@@ -442,6 +444,6 @@ void pi2_planned_run_close(pi2_planned_run *run) {
     pi2_run_plan_free(&run->plan);
     free(run->source.chat_template);
     free(run->source.template_variables);
-    pi2_tokenizer_free(run->source.tokenizer);
+    if (!run->is_next) pi2_tokenizer_free(run->source.tokenizer);
     pi2_model_free(run->source.model);
 }

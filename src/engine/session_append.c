@@ -89,16 +89,21 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
 }
 
 /* A pass of this session alone. */
-static pi2_status run_span(pi2_session *session, const int32_t *tokens, const pi2_batch_span *span) {
-    return pi2_session_run_pass(session, &(pi2_session_pass){
-        .batch = { .tokens = tokens, .spans = span, .token_count = span->token_count, .span_count = 1 },
-        .first_logits = session->first_logits, .predicts = session->predicts });
+static pi2_status run_span(pi2_session *session, const int32_t *tokens, const float *given,
+                           const pi2_batch_span *span) {
+    PI2_TRY(pi2_session_run_pass(session, &(pi2_session_pass){
+        .batch = { .tokens = tokens, .given = given, .spans = span, .token_count = span->token_count,
+                   .span_count = 1 },
+        .first_logits = session->first_logits, .predicts = session->predicts }));
+    if (!session->drafting) return PI2_OK;
+    return pi2_drafting_saw(session->drafting, &(pi2_draft_pass){
+        .tokens = tokens, .position = span->position, .count = span->token_count });
 }
 
 static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int32_t *tokens, uint32_t count,
                               pi2_forward_logits logits) {
-    return run_span(session, tokens, &(pi2_batch_span){ .sequence = session->sequence, .position = position,
-                                                        .token_count = count, .logits = logits });
+    return run_span(session, tokens, NULL, &(pi2_batch_span){ .sequence = session->sequence, .position = position,
+                                                              .token_count = count, .logits = logits });
 }
 
 /* Passes over the tokens that lead from the states' position to the session's, with all neurons, as prompts go. */
@@ -294,7 +299,7 @@ static pi2_status run_guess(pi2_session *session, const int32_t *tokens, uint32_
         .logits = guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS,
         .marked = session->is_recurrent && guessed ? replayed + 1 : 0 };
     const uint64_t begin_ns = pi2_clock_ns();
-    PI2_TRY(run_span(session, tokens, &span));
+    PI2_TRY(run_span(session, tokens, NULL, &span));
     pi2_drafting_note_pass(session->drafting, guessed, replayed, pi2_clock_ns() - begin_ns);
     return PI2_OK;
 }
@@ -362,6 +367,28 @@ pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_
     pi2_engine_take_turn(session->engine);
     pi2_status status = pi2_session_check_tokens(session, tokens, token_count, wanted);
     if (status == PI2_OK) status = pi2_session_append_checked(session, tokens, token_count, wanted);
+    pi2_engine_end_turn(session->engine);
+    return status;
+}
+
+static pi2_status append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,
+                               pi2_logits_wanted wanted) {
+    PI2_TRY(pi2_session_check_tokens(session, tokens, count, wanted));
+    forget_logits(session);
+    PI2_TRY(run_span(session, tokens, given, &(pi2_batch_span){
+        .sequence = session->sequence, .position = session->position, .token_count = count,
+        .logits = wanted == PI2_LOGITS_LAST ? PI2_FORWARD_LAST_LOGITS : PI2_FORWARD_NO_LOGITS }));
+    pi2_session_note_tokens(session, tokens, count);
+    session->logits_first = 0;
+    session->logits_count = wanted == PI2_LOGITS_LAST;
+    return PI2_OK;
+}
+
+pi2_status pi2_session_append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,
+                                    bool wants_logits) {
+    pi2_engine_take_turn(session->engine);
+    const pi2_status status =
+        append_pairs(session, tokens, given, count, wants_logits ? PI2_LOGITS_LAST : PI2_LOGITS_NONE);
     pi2_engine_end_turn(session->engine);
     return status;
 }

@@ -76,6 +76,10 @@ pi2_status pi2_session_check_tokens(const pi2_session *session, const int32_t *t
 /** pi2_session_append() of tokens that were checked, in a turn. */
 pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *tokens, size_t token_count,
                                       pi2_logits_wanted wanted);
+/** Appends pairs to a session of a layer that guesses: tokens, and what its model gave for the token before each
+ *  [count][embedding_length]; at most as many as one pass takes. Errors  as pi2_session_append() */
+pi2_status pi2_session_append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,
+                                    bool wants_logits);
 /** pi2_session_truncate() in a turn, of a position that the timeline has. */
 void pi2_session_cut(pi2_session *session, uint32_t position);
 /** Whether states are those of a position of the timeline: recurrent ones, and what windows see there. */

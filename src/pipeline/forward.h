@@ -138,6 +138,8 @@ typedef struct pi2_batch_span {
 typedef struct pi2_batch {
     const int32_t *tokens;       /* [token_count], 1 .. batch_tokens: those of the spans one after another; valid ids */
     const pi2_batch_span *spans; /* [span_count], 1 .. shape.sequences */
+    const float *given;          /* [token_count][embedding_length], of a model that is_next: what the other one gave
+                                    for the token before each */
     uint32_t token_count, span_count;
 } pi2_batch;
 
@@ -208,6 +210,10 @@ typedef struct pi2_prediction_counters {
     uint64_t predict_ns;         /* of threads, together */
 } pi2_prediction_counters;
 void pi2_forward_count_predictions(const pi2_forward *forward, pi2_prediction_counters *counters_out);
+
+/** What the last pass gave for one of its tokens, as the head would read it: out[embedding_length]. Before the next
+ *  pass. */
+void pi2_forward_given(const pi2_forward *forward, uint32_t token, float *out);
 
 /** [vocabulary_size] of the index-th kept token of the last pass. */
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index);

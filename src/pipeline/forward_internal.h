@@ -189,6 +189,7 @@ struct pi2_forward {
     bool looks_ahead;
     uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */
     const int32_t *tokens;
+    const float *given;
     const pi2_batch_span *spans;
     uint32_t token_count, span_count;
     uint32_t logits_rows;        /* tokens whose logits are wanted */

@@ -105,6 +105,12 @@ static void norm_from(pi2_forward_walk *walk, uint32_t block, uint32_t token) {
     pi2_forward_norm_token(forward, model->output_norm, model->output_norm_bias, token, row);
 }
 
+void pi2_forward_given(const pi2_forward *forward, uint32_t token, float *out) {
+    const pi2_model *model = forward->model;
+    norm(forward, out, forward->buffers.x + token * forward->buffers.width_stride, model->output_norm,
+         model->output_norm_bias);
+}
+
 void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token) { norm_from(walk, 0, token); }
 
 /* ---- the end of a block ---- */

@@ -45,7 +45,9 @@ static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *atten
     *attended = *hidden = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t role = 0; role < PI2_MATRIX_LAYER_ROLES; role++) {
-            unsigned *kinds = role == PI2_MATRIX_ATTENTION_OUTPUT || role == PI2_MATRIX_TOKEN_OUTPUT ? attended
+            const bool is_result = role == PI2_MATRIX_ATTENTION_OUTPUT || role == PI2_MATRIX_TOKEN_OUTPUT ||
+                                   role == PI2_MATRIX_NEXT_INPUT;
+            unsigned *kinds = is_result ? attended
                               : role == PI2_MATRIX_DOWN || role == PI2_MATRIX_SHARED_DOWN ? hidden : normed;
             *kinds |= pi2_operand_kind(&model->layers[i].matrices[role]);
         }

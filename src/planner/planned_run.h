@@ -65,6 +65,7 @@ typedef struct pi2_planned_run {
     pi2_run_texts texts;
     pi2_run_source source;
     pi2_run_plan plan;
+    bool is_next;                   /* of a model's layer that guesses, as a model of its own; the tokenizer is not */
     struct pi2_run_draft *draft;    /* a smaller model that guesses ahead (engine/run_draft.h); NULL: none */
 } pi2_planned_run;
 

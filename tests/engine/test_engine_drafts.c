@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "powerinfer2/session.h"
+#include "engine/session_internal.h"
 #include "support/emulator.h"
 #include "support/family_model.h"
 #include "support/sanitizer.h"
@@ -28,6 +28,7 @@ enum {
 };
 
 static char *dense_path, *experts_path;
+static bool always; /* drafters that take time are asked whatever comes of it */
 static uint64_t wrong; /* guesses of all models: what a token costs says how many there are, and that is measured */
 
 static pi2_session *open_session(const char *path, uint32_t draft, uint64_t more_bytes, pi2_engine **engine_out) {
@@ -37,6 +38,7 @@ static pi2_session *open_session(const char *path, uint32_t draft, uint64_t more
     options.context_tokens = CONTEXT;
     options.thread_count = 2;
     options.draft_tokens = draft;
+    options.draft_always = always;
     if (pi2_small_budget_open(&options, more_bytes, engine_out) != PI2_OK) fail_msg("%s", pi2_error_text());
     pi2_session *session = NULL;
     assert_int_equal(pi2_session_create(*engine_out, NULL, &session), PI2_OK);
@@ -118,6 +120,96 @@ static void test_recurrent(void **state) {
         assert_int_equal(pi2_family_model_write_apart(families[i], PI2_Q8_0, 1, path), 0);
         check_model(path, ROOMY, false);
     }
+}
+
+static uint64_t guessed_by(const pi2_session *session, const char *name) {
+    pi2_drafter_counters counters[PI2_DRAFTERS_MOST];
+    const size_t count = pi2_session_count_drafters(session, counters, PI2_DRAFTERS_MOST);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(counters[i].name, name) == 0) return counters[i].guessed;
+    }
+    return 0;
+}
+
+/* The layer that a model has for guessing, with the model's rows and head, and with its own. */
+static void test_layer_that_guesses(void **state) {
+    (void)state;
+    static const char *const families[] = { "qwen35", "glm4moe" };
+    char *path = test_folder_path("guessing.gguf");
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        pi2_engine *engines[2] = { NULL, NULL };
+        pi2_session *sessions[2];
+        assert_int_equal(pi2_family_model_write_apart(families[i], PI2_Q8_0, 1, path), 0);
+        sessions[0] = open_session(path, 0, ROOMY, &engines[0]);
+        always = true;
+        sessions[1] = open_session(path, 4, ROOMY, &engines[1]);
+        always = false;
+        assert_string_equal(pi2_engine_get_report(engines[1])->draft_model, "layer 4 of guessing.gguf");
+        follow_script(sessions, pi2_engine_get_report(engines[1])->vocabulary_size);
+        assert_true(guessed_by(sessions[1], "mtp") > 0);
+        assert_int_equal(guessed_by(sessions[1], "model"), 0);
+        for (int s = 0; s < 2; s++) {
+            pi2_session_free(sessions[s]);
+            pi2_engine_close(engines[s]);
+        }
+    }
+}
+
+static int32_t likeliest(const float *logits, uint32_t count) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < count; i++) best = logits[i] > logits[best] ? i : best;
+    return (int32_t)best;
+}
+
+/*
+ * llama.cpp (llama-server 0.7.0 --spec-type draft-mtp --spec-draft-n-max 3 --spec-draft-p-min 0 -v, in floats, greedy)
+ * on the same file: what it picked, and what it guessed to follow that. None of it came true. Once its two likeliest
+ * tokens lie within the rounding of our cache (0.28 and 0.27): -1.
+ */
+static void test_guesses_of_another_engine(void **state) {
+    (void)state;
+    enum { PROMPT = 11, GUESSES = 3 };
+    static const int32_t prompt[PROMPT] = { 20, 21, 22, 23, 24, 25, 26, 27, 30, 41, 52 };
+    static const struct { int32_t picked, guesses[GUESSES]; } steps[] = {
+        { -1, { 103, 112, 216 } }, { 76, { 101, 216, 255 } }, { 100, { -1, -1, -1 } }, { 46, { 156, 15, 230 } },
+        { 247, { 171, 27, 214 } }, { 159, { 59, 79, 65 } }, { 231, { 101, 173, 22 } }, { 230, { 118, 148, 156 } } };
+    enum { STEPS = sizeof steps / sizeof steps[0] };
+    int32_t text[PROMPT + STEPS];
+    char *path = test_folder_path("compared.gguf");
+    assert_int_equal(pi2_family_model_write_apart("qwen35", PI2_F32, 1, path), 0);
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = CONTEXT;
+    options.draft_tokens = GUESSES;
+    options.draft_always = true;
+    options.sequences = 2; /* of the layer too: of the session's own drafter, and of the one that is asked here */
+    options.memory_bytes = ROOMY;
+    pi2_engine *engine = NULL;
+    pi2_session *session = NULL;
+    void *drafter = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    assert_int_equal(pi2_drafter_mtp.begin(session, &drafter), PI2_OK);
+    memcpy(text, prompt, sizeof prompt);
+    assert_int_equal(pi2_session_append(session, prompt, PROMPT, PI2_LOGITS_LAST), PI2_OK);
+    assert_int_equal(pi2_drafter_mtp.saw(drafter, &(pi2_draft_pass){ prompt, 0, PROMPT }), PI2_OK);
+    for (uint32_t i = 0; i < STEPS; i++) {
+        const uint32_t length = PROMPT + i + 1;
+        const int32_t token = likeliest(pi2_session_logits(session, 0), pi2_engine_get_report(engine)->vocabulary_size);
+        pi2_draft draft;
+        if (steps[i].picked >= 0) assert_int_equal(token, steps[i].picked);
+        text[length - 1] = token;
+        assert_int_equal(pi2_drafter_mtp.propose(drafter, &(pi2_draft_text){ text, length, length - 1 },
+                                                 &(pi2_draft_wish){ .most = GUESSES }, &draft), PI2_OK);
+        assert_int_equal(draft.count, GUESSES);
+        if (steps[i].guesses[0] >= 0) assert_memory_equal(draft.tokens, steps[i].guesses, sizeof steps[i].guesses);
+        assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_OK);
+        assert_int_equal(pi2_drafter_mtp.saw(drafter, &(pi2_draft_pass){ &token, length - 1, 1 }), PI2_OK);
+    }
+    pi2_drafter_mtp.end(drafter);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
 }
 
 static uint32_t guess(pi2_session *session, int32_t first, int32_t last) {
@@ -220,6 +312,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_layer_that_guesses), cmocka_unit_test(test_guesses_of_another_engine),
         cmocka_unit_test(test_recurrent), cmocka_unit_test(test_recurrent_copies_while_guesses_are_open),
         cmocka_unit_test(test_some_were_wrong), cmocka_unit_test(test_none_beside_a_trace),
     };

@@ -63,7 +63,7 @@ static bool is_optional(const char *name) {
     static const char *const parts[] = { "output.weight", "nextn.", "rope_factors_", "attn_q.bias", "attn_k.bias",
                                          "attn_v.bias", "attn_output.bias" };
     const char *end = strrchr(name, '.');
-    if (strncmp(name, "blk.4.", 6) == 0) return true; /* of qwen35 what is left out; other families have more layers */
+    if (strncmp(name, "blk.4.", 6) == 0) return true; /* a layer that guesses; other families have more layers */
     for (size_t i = 0; end && i < sizeof parts / sizeof parts[0]; i++) {
         if (strstr(name, parts[i]) && !strstr(name, "attn_output.weight")) return true;
     }

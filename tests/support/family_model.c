@@ -258,12 +258,8 @@ static void put_delta_net(const maker *m) {
     put(m, "full_attention_interval", 4);
 }
 
-/* A layer behind the others, which guesses a further token and is left out. */
-static void next_token_layer(const maker *m) {
-    norm(m, "attn_norm.weight", WIDTH);
-    norm(m, "post_attention_norm.weight", WIDTH);
-    attention(m, m->kv_heads, 2);
-    head_norms(m);
+/* What a layer behind the others has, which guesses a further token. */
+static void next_token(const maker *m) {
     matrix(m, "nextn.eh_proj.weight", 2 * WIDTH, WIDTH);
     norm(m, "nextn.enorm.weight", WIDTH);
     norm(m, "nextn.hnorm.weight", WIDTH);
@@ -278,7 +274,11 @@ static void qwen35(maker *m) {
         return;
     }
     if (m->layer == LAYERS) {
-        next_token_layer(m);
+        norm(m, "attn_norm.weight", WIDTH);
+        norm(m, "post_attention_norm.weight", WIDTH);
+        attention(m, m->kv_heads, 2);
+        head_norms(m);
+        next_token(m);
         feed_forward(m);
         return;
     }
@@ -463,7 +463,14 @@ static void glm4moe(maker *m) {
         put_bool(m, "expert_weights_norm", true);
         put_float(m, "expert_weights_scale", 1.8f);
         put(m, "leading_dense_block_count", 1);
+        put(m, "nextn_predict_layers", 1);
         return;
+    }
+    if (m->layer == LAYERS) { /* of its own it has what qwen35's takes from the model */
+        next_token(m);
+        norm(m, "nextn.shared_head_norm.weight", WIDTH);
+        stack_of(m, "nextn.embed_tokens.weight", m->type, WIDTH, m->tokens, 0, 3.0f);
+        stack_of(m, "nextn.shared_head_head.weight", m->type, WIDTH, m->tokens, 0, 4.0f);
     }
     norm(m, "attn_norm.weight", WIDTH);
     attention(m, m->kv_heads, 1);
@@ -572,7 +579,7 @@ static const struct {
     { "gemma4-experts", "output_norm", test_family_gemma4_experts, LAYERS, LONG_HEAD, true, "gemma4" },
     { "deepseek2", "output_norm", deepseek2, LAYERS, HEAD, false, NULL },
     { "deepseek2-lite", "output_norm", deepseek2_lite, 27, HEAD, false, "deepseek2" },
-    { "glm4moe", "output_norm", glm4moe, LAYERS, LONG_HEAD, false, NULL },
+    { "glm4moe", "output_norm", glm4moe, LAYERS + 1, LONG_HEAD, false, NULL },
     { "hunyuan-dense", "output_norm", hunyuan_dense, LAYERS, HEAD, false, NULL },
 };
 
