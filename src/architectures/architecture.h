@@ -26,7 +26,7 @@ typedef struct pi2_rope_shape {
     uint32_t original_context;  /* YaRN: what the model was trained on before */
 } pi2_rope_shape;
 
-enum { PI2_MOST_EXPERT_GROUPS = 64, PI2_LONGEST_HEAD = 4096 };
+enum { PI2_MOST_EXPERT_GROUPS = 64, PI2_LONGEST_HEAD = 4096, PI2_MOST_STREAMS = 8 };
 enum { PI2_MOST_LAYERS = 1024, PI2_POSITION_OFFSET = 2 /* OPT's; no other family has such a table here */ };
 
 /** Kinds of blocks: PI2_BLOCK_attention ... (block.h). */
@@ -106,6 +106,10 @@ typedef struct pi2_model_shape {
     uint32_t head_key_length, head_value_length; /* of each head, where they are not what is compared and kept */
     uint32_t token_length;         /* each layer has a vector of so many floats of each token: of its row in a table,
                                       and of its embedding; 0: there are none */
+    uint32_t stream_count, active_stream; /* residual streams side by side, and which of them layers' blocks read;
+                                      0: there is one */
+    uint32_t laurel_rank;          /* of the learned residual layer beside attention; 0: there is none */
+    uint32_t cut_layers;           /* gelu_topk, where no key says which layers have a cutoff: so many of the first */
     bool layers_have_scales;       /* the residual stream behind each layer is times a number */
     bool experts_have_norms;       /* before and behind experts and the FFN beside them, each of its own; the router
                                       reads the residual stream through another */
@@ -218,7 +222,7 @@ static inline pi2_ffn_activation pi2_layer_activation(const pi2_model_shape *sha
                                                                                          : shape->activation;
 }
 
-/** Matrices, by what they are to a layer; the last four to the model. */
+/** Matrices, by what they are to a layer; the last six to the model. */
 typedef enum pi2_matrix_role {
     PI2_MATRIX_Q, PI2_MATRIX_K, PI2_MATRIX_V, PI2_MATRIX_ATTENTION_OUTPUT, /* output: of any block in its place too */
     PI2_MATRIX_GATE, PI2_MATRIX_UP, PI2_MATRIX_DOWN,                      /* of the FFN, or of the experts */
@@ -226,11 +230,13 @@ typedef enum pi2_matrix_role {
     PI2_MATRIX_LATENT_QUERY, PI2_MATRIX_HEAD_KEYS, PI2_MATRIX_HEAD_VALUES, /* of latent attention; the last two of each
                                                                               head, one head's rows behind another's */
     PI2_MATRIX_TOKEN_GATE, PI2_MATRIX_TOKEN_OUTPUT,                       /* of what a layer has of each token */
+    PI2_MATRIX_LAUREL_INPUT, PI2_MATRIX_LAUREL_OUTPUT,                    /* of what lies beside attention */
     PI2_MATRIX_MIX_IN, PI2_MATRIX_MIX_GATE, PI2_MATRIX_MIX_DECAY, PI2_MATRIX_MIX_STRENGTH, /* of recurrent blocks */
     PI2_MATRIX_NEXT_INPUT,                                                /* of a layer that guesses */
     PI2_MATRIX_LAYER_ROLES,
     PI2_MATRIX_HEAD = PI2_MATRIX_LAYER_ROLES, PI2_MATRIX_EMBEDDING,
-    PI2_MATRIX_TOKEN_INPUT, PI2_MATRIX_TOKEN_TABLE
+    PI2_MATRIX_TOKEN_INPUT, PI2_MATRIX_TOKEN_TABLE,
+    PI2_MATRIX_STREAM_INPUT, PI2_MATRIX_STREAM_OUTPUT /* of each stream but the first, one behind another */
 } pi2_matrix_role;
 
 /** Small tensors that stay in memory as floats. */
@@ -250,6 +256,8 @@ typedef enum pi2_table_role {
     PI2_TABLE_ROUTER_NORM, PI2_TABLE_POST_SHARED_NORM, PI2_TABLE_EXPERT_NORM, PI2_TABLE_POST_EXPERT_NORM,
     PI2_TABLE_EXPERT_SCALE,
     PI2_TABLE_NEXT_EMBEDDING_NORM, PI2_TABLE_NEXT_HIDDEN_NORM, /* of a layer that guesses, before its matrix */
+    PI2_TABLE_LAUREL_NORM, PI2_TABLE_STREAM_NORM, PI2_TABLE_STREAM_SCALE,
+    PI2_TABLE_STREAM_ROUTER, PI2_TABLE_STREAM_PREDICTION, PI2_TABLE_STREAM_CORRECTION, /* rows of floats */
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
     PI2_TABLE_LAYER_ROLES,
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,

@@ -124,6 +124,16 @@ pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_
     return pi2_architecture_f32_or(model, name, "rope.freq_base_swa", shape->rope.base, &shape->local_rope.base);
 }
 
+/* Two layers at least, one of each kind, have keys and values for those that have none. */
+pi2_status pi2_decoder_read_shared_keys(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t fallback) {
+    uint32_t shared = 0;
+    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "attention.shared_kv_layers", fallback, &shared));
+    shape->keyed_layers = shape->layer_count - shared;
+    if (shared == 0 || (shared < shape->layer_count && shape->keyed_layers >= 2)) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.attention.shared_kv_layers is %u of %u layers",
+                    pi2_gguf_file_path(model->gguf, 0), shape->architecture, shared, shape->layer_count);
+}
+
 void pi2_decoder_unscale_local_rope(pi2_model_shape *shape) {
     shape->local_rope.linear_scale = 1.0f;
     shape->local_rope.attention_factor = 1.0f;
@@ -323,6 +333,13 @@ pi2_table_request *pi2_requests_table(const pi2_tensor_directory *model, pi2_mod
     return request;
 }
 
+void pi2_requests_rows(const pi2_tensor_directory *model, pi2_model_requests *requests, pi2_table_role role,
+                       uint32_t layer, const char *name, uint32_t length, uint32_t rows) {
+    pi2_table_request *request = pi2_requests_table(model, requests, role, layer, name, length);
+    request->rows = rows;
+    request->keeps_rows = true;
+}
+
 void pi2_requests_norm(const pi2_tensor_directory *model, const pi2_model_shape *shape, pi2_model_requests *requests,
                        pi2_table_role role, uint32_t layer, const char *stem) {
     char name[PI2_TABLE_NAME_BYTES];
@@ -369,10 +386,8 @@ static void list_model_tables(const pi2_tensor_directory *model, const pi2_model
                           shape->output_norm_name ? shape->output_norm_name : "output_norm");
     }
     if (shape->learned_positions) {
-        pi2_table_request *positions = pi2_requests_table(model, requests, PI2_TABLE_POSITIONS, UINT32_MAX,
-                                                          "position_embd.weight", shape->embedding_length);
-        positions->rows = shape->learned_positions + PI2_POSITION_OFFSET;
-        positions->keeps_rows = true;
+        pi2_requests_rows(model, requests, PI2_TABLE_POSITIONS, UINT32_MAX, "position_embd.weight",
+                          shape->embedding_length, shape->learned_positions + PI2_POSITION_OFFSET);
     }
     pi2_requests_table(model, requests, PI2_TABLE_ROPE_FACTORS, UINT32_MAX,
                        shape->rope_factors_name ? shape->rope_factors_name : "rope_freqs.weight",
@@ -406,7 +421,7 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     memset(requests, 0, sizeof *requests);
     const size_t layers = shape->layer_count;
     const size_t layer_groups = PI2_LAYER_BLOCKS + (size_t)shape->expert_count;
-    requests->groups = calloc(layers * layer_groups + 2, sizeof *requests->groups);
+    requests->groups = calloc(layers * layer_groups + 4, sizeof *requests->groups);
     requests->tables = calloc(layers * PI2_TABLE_LAYER_ROLES + PI2_TABLE_ROLES - PI2_TABLE_LAYER_ROLES,
                               sizeof *requests->tables);
     if (!requests->groups || !requests->tables) {

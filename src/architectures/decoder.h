@@ -69,6 +69,9 @@ void pi2_decoder_set_window(pi2_layer_shape *layer, uint32_t window);
  * family says what of its scaling stays). fallback: of files that do not say how many; 0: then there are none.
  */
 pi2_status pi2_decoder_read_window(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t fallback);
+/** The layers from shape->keyed_layers on use keys and values of the last two before: of those with a window, of those
+ *  without. fallback: how many, where the file does not say. Errors FORMAT (the key). */
+pi2_status pi2_decoder_read_shared_keys(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t fallback);
 /** Layers with a rotation of their own are rotated as if the model's context had not been stretched. */
 void pi2_decoder_unscale_local_rope(pi2_model_shape *shape);
 /** Gives layer `number` a window where it has one: all but the last of each `period`, unless the metadata says
@@ -92,6 +95,9 @@ pi2_status pi2_requests_matrix(const pi2_tensor_directory *model, pi2_group_requ
 /** Appends a vector of floats, which must be there unless the caller says otherwise. */
 pi2_table_request *pi2_requests_table(const pi2_tensor_directory *model, pi2_model_requests *requests,
                                       pi2_table_role role, uint32_t layer, const char *name, uint32_t length);
+/** Appends a matrix whose rows stay in memory as floats, one behind another, and which must be there. */
+void pi2_requests_rows(const pi2_tensor_directory *model, pi2_model_requests *requests, pi2_table_role role,
+                       uint32_t layer, const char *name, uint32_t length, uint32_t rows);
 /** Appends a norm of the residual stream, "<stem>.weight", with its bias where the model's norms have one. */
 void pi2_requests_norm(const pi2_tensor_directory *model, const pi2_model_shape *shape, pi2_model_requests *requests,
                        pi2_table_role role, uint32_t layer, const char *stem);

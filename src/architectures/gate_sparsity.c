@@ -71,5 +71,9 @@ pi2_status pi2_gate_sparsity_read(const pi2_gguf *gguf, pi2_model_shape *shape) 
     if (!pi2_gguf_has(gguf, PI2_KEY_GATE_SPARSITY) && pi2_gguf_has(gguf, PI2_KEY_GATE_DEVIATIONS)) {
         return of_deviations(gguf, shape->layer_count, shape->gate_deviations);
     }
-    return of_shares(gguf, shape->layer_count, shape->gate_deviations);
+    PI2_TRY(of_shares(gguf, shape->layer_count, shape->gate_deviations));
+    for (uint32_t i = shape->cut_layers; shape->cut_layers && i < shape->layer_count; i++) {
+        if (!pi2_gguf_has(gguf, PI2_KEY_GATE_SPARSITY)) shape->gate_deviations[i] = -INFINITY;
+    }
+    return PI2_OK;
 }

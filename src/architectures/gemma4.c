@@ -30,16 +30,6 @@ static pi2_status read_local(const pi2_tensor_directory *model, pi2_model_shape 
                     shape->local_value_length, *rotated);
 }
 
-/* Two layers at least, one of each kind, have keys and values for those that have none. */
-static pi2_status read_shared_keys(const pi2_tensor_directory *model, pi2_model_shape *shape) {
-    uint32_t shared = 0;
-    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "attention.shared_kv_layers", 0, &shared));
-    shape->keyed_layers = shape->layer_count - shared;
-    if (shared == 0 || (shared < shape->layer_count && shape->keyed_layers >= 2)) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: %s.attention.shared_kv_layers is %u of %u layers",
-                    pi2_gguf_file_path(model->gguf, 0), shape->architecture, shared, shape->layer_count);
-}
-
 static bool any_layer_has(const pi2_tensor_directory *model, const pi2_model_shape *shape, const char *name) {
     for (uint32_t i = 0; i < shape->layer_count && i < PI2_MOST_LAYERS; i++) {
         if (pi2_architecture_tensor(model, i, name)) return true;
@@ -68,7 +58,7 @@ static pi2_status gemma4_read_shape(const pi2_tensor_directory *model, pi2_model
     shape->attention_scale = 1.0f;
     shape->head_norms = shape->norms_values = shape->needs_rope_factors = true;
     PI2_TRY(read_local(model, shape));
-    PI2_TRY(read_shared_keys(model, shape));
+    PI2_TRY(pi2_decoder_read_shared_keys(model, shape, 0));
     PI2_TRY(find_values(model, shape));
     PI2_TRY(pi2_architecture_u32_or(model, name, "embedding_length_per_layer_input", 0, &shape->token_length));
     shape->layers_have_scales = any_layer_has(model, shape, "layer_output_scale.weight");

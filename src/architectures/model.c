@@ -83,7 +83,8 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
     }
     for (uint32_t i = 0; i < request->tensor_count; i++) {
         const uint8_t role = request->roles[i];
-        pi2_operand *const of_model[] = { &model->head, &model->embedding, &model->token_input, &model->token_table };
+        pi2_operand *const of_model[] = { &model->head, &model->embedding, &model->token_input, &model->token_table,
+                                          &model->stream_input, &model->stream_output };
         pi2_operand *operand = role >= PI2_MATRIX_LAYER_ROLES ? of_model[role - PI2_MATRIX_LAYER_ROLES]
                                                               : &layer->matrices[role];
         if (role == PI2_MATRIX_DOWN) layer->ffn_group = group_index;

@@ -43,6 +43,7 @@ typedef struct pi2_layer_weights {
             pi2_operand shared_gate, shared_up, shared_down; /* of the FFN beside experts */
             pi2_operand latent_query, head_keys, head_values;
             pi2_operand token_gate, token_output;
+            pi2_operand laurel_input, laurel_output;
             pi2_operand mix_in, mix_gate, mix_decay, mix_strength;
             pi2_operand next_input;
         };
@@ -80,6 +81,8 @@ typedef struct pi2_model {
     pi2_operand embedding;        /* tensor NULL when tied: stored as GGUF rows */
     pi2_operand token_input, token_table; /* where layers have vectors of each token: what makes them of embeddings, and
                                      a table of rows, stored as GGUF rows */
+    pi2_operand stream_input, stream_output; /* where there are several residual streams: what makes them of the
+                                     embedding, and one of them again */
     pi2_piece_ref *refs; uint32_t ref_count;
     const float *output_norm, *output_norm_bias, *rope_factors; /* the last two may be NULL */
     const float *token_norm;      /* [token_length]; NULL: there are no such vectors */

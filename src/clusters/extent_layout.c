@@ -71,7 +71,8 @@ static pi2_status add_piece(layout_maker *maker, pi2_piece piece) {
 static pi2_status check_tensor(const pi2_gguf_tensor *tensor, const pi2_group_request *request) {
     if (tensor->dimensions[3] != 1 ||
         (request->kind == PI2_GROUP_EXPERT ? tensor->dimensions[2] != request->expert_count
-                                           : request->kind != PI2_GROUP_ATTENTION && tensor->dimensions[2] != 1)) {
+                                           : request->kind != PI2_GROUP_ATTENTION && request->kind != PI2_GROUP_ROWS &&
+                                                 tensor->dimensions[2] != 1)) {
         return pi2_fail(PI2_ERR_FORMAT,
                         "tensor '%s' at byte %" PRIu64 ": its dimensions do not fit its role: convert "
                         "the model again",

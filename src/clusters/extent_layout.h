@@ -40,7 +40,7 @@ typedef enum pi2_group_kind {
     PI2_GROUP_HEAD,       /* output matrix (or the tied embedding), cut by rows */
     PI2_GROUP_EMBEDDING,  /* token embedding when it is not the head: looked up by row, and
                              therefore stored as GGUF rows, not as tiles */
-    PI2_GROUP_ROWS,       /* tensors cut by rows: of a block behind a layer's FFN, or before the first layer */
+    PI2_GROUP_ROWS,       /* tensors cut by rows, of another block; a layer may have several */
     PI2_GROUP_TABLE,      /* another table of which a token needs one row: stored as the embedding is */
     PI2_GROUP_KINDS
 } pi2_group_kind;

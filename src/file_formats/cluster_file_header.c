@@ -14,9 +14,14 @@
 enum { GROUP_NAME_BYTES = PI2_CLUSTER_NAME_BYTES };
 
 /** "pi2.blk.3.attn", "pi2.blk.3.ffn", "pi2.blk.3.expert.7", "pi2.output", "pi2.token_embd",
- *  "pi2.blk.3.rows", "pi2.rows", "pi2.table". */
-static void name_group(char name[GROUP_NAME_BYTES], const pi2_group *group) {
+ *  "pi2.blk.3.rows", "pi2.rows", "pi2.table"; the second of a layer's rows "pi2.blk.3.rows.2". */
+static void name_group(char name[GROUP_NAME_BYTES], const pi2_extent_layout *layout, uint32_t number) {
+    const pi2_group *group = &layout->groups[number];
     const unsigned long layer = group->layer, expert = group->expert;
+    unsigned long turn = 1;
+    for (uint32_t i = 0; group->kind == PI2_GROUP_ROWS && i < number; i++) {
+        turn += layout->groups[i].kind == PI2_GROUP_ROWS && layout->groups[i].layer == group->layer;
+    }
     switch (group->kind) {
     case PI2_GROUP_ATTENTION:
         (void)snprintf(name, GROUP_NAME_BYTES, "pi2.blk.%lu.attn", layer);
@@ -31,6 +36,10 @@ static void name_group(char name[GROUP_NAME_BYTES], const pi2_group *group) {
     case PI2_GROUP_ROWS:
         if (group->layer == UINT32_MAX) (void)snprintf(name, GROUP_NAME_BYTES, "pi2.rows");
         else (void)snprintf(name, GROUP_NAME_BYTES, "pi2.blk.%lu.rows", layer);
+        if (turn > 1) {
+            const size_t length = strlen(name);
+            (void)snprintf(name + length, GROUP_NAME_BYTES - length, ".%lu", turn);
+        }
         break;
     case PI2_GROUP_KINDS: break;
     }
@@ -117,7 +126,7 @@ static pi2_status write_groups(pi2_gguf_writer *writer, const pi2_extent_layout 
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the names of groups");
     }
     for (uint32_t i = 0; i < count; i++) {
-        name_group(names[i], &groups[i]);
+        name_group(names[i], layout, i);
         pointers[i] = names[i];
     }
     pi2_gguf_writer_string_array(writer, PI2_KEY_GROUP_NAMES, pointers, count);
@@ -293,7 +302,7 @@ static void write_tensor_lines(pi2_cluster_header *header, const pi2_extent_layo
         for (uint32_t e = 0; e < group->extent_count; e++) {
             bytes += pi2_cluster_extent_stride(&layout->extents[group->first_extent + e]);
         }
-        name_group(name, group);
+        name_group(name, layout, i);
         header->group_offsets[i] = pi2_gguf_writer_tensor(
             header->writer, name, PI2_CLUSTER_GROUP_TENSOR_TYPE, 1, &bytes);
     }

@@ -167,14 +167,10 @@ static void weigh_shared(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const float *gate = layer_of(walk)->tables[PI2_TABLE_SHARED_GATE];
     const float *x = forward->buffers.normed + token * forward->buffers.width_stride;
-    float *out = forward->buffers.out + token * forward->buffers.width_stride, sums[16] = { 0.0f };
+    float *out = forward->buffers.out + token * forward->buffers.width_stride;
     const uint32_t width = forward->model->shape.embedding_length;
     if (!gate) return;
-    for (uint32_t i = 0; i < width; i++) sums[i % 16] += gate[i] * x[i];
-    for (uint32_t step = 8; step > 0; step /= 2) {
-        for (uint32_t i = 0; i < step; i++) sums[i] += sums[i + step];
-    }
-    const float weight = 1.0f / (1.0f + pi2_expf(-sums[0]));
+    const float weight = 1.0f / (1.0f + pi2_expf(-pi2_forward_dot(gate, x, width)));
     for (uint32_t i = 0; i < width; i++) out[i] *= weight;
 }
 

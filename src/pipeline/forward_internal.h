@@ -120,6 +120,8 @@ typedef struct pi2_forward_buffers {
     float *normed;               /* F32 activations only  [batch][width_stride] */
     float *q, *k, *v, *attended; /* [batch][*_stride]; of one matrix a token's q, k and v follow one another */
     float *token_vectors;        /* token_length only: a token's of all layers [batch][token_stride] */
+    float *streams;              /* stream_count only: the residual streams of a token [batch][streams_stride] */
+    float *laurel;               /* laurel_rank only: what joins x behind attention [batch][width_stride] */
     float *hidden;               /* F32 Down only         [batch][neuron_stride] */
     float *gates;                /* gelu_topk only: a layer's Gate, whole [batch][neuron_stride] */
     float *cos_sin[PI2_ROPES];   /* of each of the model's rotations: [batch][rope dimensions] */
@@ -135,7 +137,7 @@ typedef struct pi2_forward_buffers {
     pi2_activation_set latent_set, query_set, result_set;
     size_t latent_stride, head_query_stride, head_result_stride;
     size_t scratch_stride, width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride;
-    size_t vocabulary_stride, token_stride;
+    size_t vocabulary_stride, token_stride, streams_stride;
     size_t member_floats, score_floats, gate_floats;
     uint32_t neuron_chunk;       /* neurons that one FFN chunk computes */
     pi2_expert_buffers experts;
@@ -204,6 +206,7 @@ typedef struct pi2_forward_walk {
     unsigned member, member_count;
     uint32_t stage;              /* number of the next stage */
     uint32_t layer, block;       /* block: its number in the layer */
+    uint32_t stream;             /* of the residual streams, where a block goes through them */
     pi2_neuron_run run;
     pi2_matrix_role projection;  /* of the layer's matrices, the one that ends the block */
     const char *stage_name;      /* of the next stage only, for a trace: static text */
@@ -380,10 +383,17 @@ void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token);
 void pi2_forward_norm_token(pi2_forward *forward, const float *weight, const float *bias, uint32_t token,
                             uint32_t row);
 
+/** What is done for a token behind a stage. */
+typedef void pi2_token_tail(pi2_forward_walk *walk, uint32_t token);
+
 /** A token's result in `attended` is whole: quantised into attended_set. */
 void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token);
 /** A stage in which attended_set times a matrix of the layer's ends the block. */
 void pi2_forward_project(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name);
+/** The same, with a tail of the block's own, for what has come to lie in `out`. */
+void pi2_forward_project_to(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name, pi2_token_tail *tail);
+/** Sum of a[i] * b[i], each product rounded, in 16 lanes. */
+float pi2_forward_dot(const float *a, const float *b, size_t count);
 /** A block that adds nothing to the residual stream ends: the norm of the block that comes next. */
 void pi2_forward_pass_on(pi2_forward_walk *walk, uint32_t token);
 
@@ -395,7 +405,6 @@ typedef struct pi2_matrix_rows {
 } pi2_matrix_rows;
 
 /** Runs a stage; its tail runs for every token of the batch, in parallel when there are many. */
-typedef void pi2_token_tail(pi2_forward_walk *walk, uint32_t token);
 void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk, pi2_token_tail *tail);
 /** A stage of a tail alone. */
 void pi2_forward_token_stage(pi2_forward_walk *walk, pi2_token_tail *tail);

@@ -1,5 +1,6 @@
 /* forward_layer.c: what blocks share: their result's way back into the residual stream, and the norm that comes
  * next. */
+#include <math.h>
 #include <string.h>
 
 #include "architectures/block.h"
@@ -51,6 +52,15 @@ void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *c
 
 const float *pi2_forward_cos_sin(const pi2_forward *forward, uint32_t rope, uint32_t token) {
     return forward->buffers.cos_sin[rope] + (size_t)token * pi2_model_rope(&forward->model->shape, rope)->dimensions;
+}
+
+float pi2_forward_dot(const float *a, const float *b, size_t count) {
+    float sums[16] = { 0.0f };
+    for (size_t i = 0; i < count; i++) sums[i % 16] += a[i] * b[i];
+    for (size_t step = 8; step > 0; step /= 2) {
+        for (size_t i = 0; i < step; i++) sums[i] += sums[i + step];
+    }
+    return sums[0];
 }
 
 /* ---- norms ---- */
@@ -136,6 +146,13 @@ static void scale_layer(const pi2_forward_walk *walk, float *x) {
     for (uint32_t i = 0; i < shape->embedding_length; i++) x[i] *= *scale;
 }
 
+/* Behind attention: what was laid by joins what it made, and both are as long as one. */
+static void join_laurel(const pi2_forward_walk *walk, uint32_t token, float *x) {
+    const pi2_forward_buffers *buffers = &walk->forward->buffers;
+    const float *laurel = buffers->laurel + token * buffers->width_stride, half = 1.0f / sqrtf(2.0f);
+    for (uint32_t i = 0; i < walk->forward->model->shape.embedding_length; i++) x[i] = (x[i] + laurel[i]) * half;
+}
+
 void pi2_forward_pass_on(pi2_forward_walk *walk, uint32_t token) { norm_from(walk, walk->block + 1, token); }
 
 void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out) {
@@ -151,6 +168,7 @@ void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out) {
     } else {
         if (shape->residual_scale > 0.0f) forward->vector->add_scaled(x, out, shape->residual_scale, width);
         else forward->vector->add(x, out, width);
+        if (forward->buffers.laurel && kind->norm == PI2_TABLE_ATTENTION_NORM) join_laurel(walk, token, x);
         scale_layer(walk, x);
         norm_from(walk, walk->block + 1, token);
     }
@@ -193,10 +211,14 @@ static void end_projection(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward_end_block(walk, token, out);
 }
 
-void pi2_forward_project(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name) {
+void pi2_forward_project_to(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name, pi2_token_tail *tail) {
     walk->projection = matrix;
     walk->stage_name = name;
-    pi2_forward_stage(walk, projection_chunks(walk).count, projection_chunk, end_projection);
+    pi2_forward_stage(walk, projection_chunks(walk).count, projection_chunk, tail);
+}
+
+void pi2_forward_project(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name) {
+    pi2_forward_project_to(walk, matrix, name, end_projection);
 }
 
 /* ---- rows of a matrix that reads what the block reads ---- */

@@ -41,12 +41,13 @@ static void carve_set(carver *from, pi2_activation_set *set, unsigned kinds, siz
 
 /* The kinds of activations that the matrices of all layers want. */
 static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *attended, unsigned *hidden) {
-    *normed = pi2_operand_kind(&model->head) | pi2_operand_kind(&model->token_input);
+    *normed = pi2_operand_kind(&model->head) | pi2_operand_kind(&model->token_input) |
+              pi2_operand_kind(&model->stream_input) | pi2_operand_kind(&model->stream_output);
     *attended = *hidden = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t role = 0; role < PI2_MATRIX_LAYER_ROLES; role++) {
             const bool is_result = role == PI2_MATRIX_ATTENTION_OUTPUT || role == PI2_MATRIX_TOKEN_OUTPUT ||
-                                   role == PI2_MATRIX_NEXT_INPUT;
+                                   role == PI2_MATRIX_LAUREL_OUTPUT || role == PI2_MATRIX_NEXT_INPUT;
             unsigned *kinds = is_result ? attended
                               : role == PI2_MATRIX_DOWN || role == PI2_MATRIX_SHARED_DOWN ? hidden : normed;
             *kinds |= pi2_operand_kind(&model->layers[i].matrices[role]);
@@ -321,6 +322,9 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     if (m->activation == PI2_FFN_gelu_topk) buffers->gates = carve_floats(&from, batch * buffers->neuron_stride);
     buffers->token_stride = stride_of((size_t)m->token_length * m->layer_count);
     buffers->token_vectors = carve_floats(&from, batch * buffers->token_stride);
+    buffers->streams_stride = stride_of((size_t)m->embedding_length * m->stream_count);
+    buffers->streams = carve_floats(&from, batch * buffers->streams_stride);
+    if (m->laurel_rank) buffers->laurel = carve_floats(&from, batch * buffers->width_stride);
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         buffers->cos_sin[i] = carve_floats(&from, batch * pi2_model_rope(m, i)->dimensions);
     }

@@ -113,7 +113,8 @@ static void run_as(const char *path, const char *activation, pi2_session_run *ru
 static void test_neuron_layout(void **state) {
     (void)state;
     static const char *const cases[][2] = { { "qwen2moe", "relu" }, { "qwen35moe", NULL }, { "lfm2moe", "relu" },
-                                            { "nemotron_h", NULL }, { "arcee", NULL }, { "gpt-oss", "relu" } };
+                                            { "nemotron_h", NULL }, { "arcee", NULL }, { "gpt-oss", "relu" },
+                                            { "gemma3n", NULL } };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *folder = test_folder_make(), *path = test_path(folder, "f.gguf"), *made = test_path(folder, "f.pi2");
         pi2_session_run want, got;

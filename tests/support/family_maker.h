@@ -191,6 +191,7 @@ static inline void post_norms(const maker *m) {
 
 /* ---- families of family_model_gemma.c ---- */
 
+void test_family_gemma3n(maker *m);
 void test_family_gemma4(maker *m);
 void test_family_gemma4_experts(maker *m);
 

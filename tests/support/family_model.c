@@ -575,6 +575,7 @@ static const struct {
     { "nemotron_h", "output_norm", nemotron_h, 6, HEAD, false, NULL },
     { "nemotron_h_moe", "output_norm", nemotron_h_moe, 6, HEAD, false, NULL },
     { "granitehybrid", "output_norm", granitehybrid, LAYERS, HEAD, false, NULL },
+    { "gemma3n", "output_norm", test_family_gemma3n, 25, LONG_HEAD, true, NULL },
     { "gemma4", "output_norm", test_family_gemma4, 6, LONG_HEAD, true, NULL },
     { "gemma4-experts", "output_norm", test_family_gemma4_experts, LAYERS, LONG_HEAD, true, "gemma4" },
     { "deepseek2", "output_norm", deepseek2, LAYERS, HEAD, false, NULL },
