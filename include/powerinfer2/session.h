@@ -62,7 +62,8 @@ typedef struct pi2_sampling {
     float presence_penalty;  /* 0 */
     float frequency_penalty; /* 0 */
     uint32_t seed;           /* UINT32_MAX: another one for each answer; pi2_session_seed() tells it */
-    bool forbid_end_tokens;  /* false; true: tokens that end an answer are never picked */
+    bool forbid_end_tokens;  /* false; true: tokens that end an answer are never picked. Those never are that answers
+                                do not have, by the model's file (tokenizer.ggml.suppress_tokens) */
     bool grammar_has_special; /* false; true: a control token counts as its text, as pi2_session_token_text() prints it
                                 where `special` is asked for; else a grammar never allows one */
     const pi2_grammar *grammar; /* NULL: any text. A session is one of its owners as long as it samples so; not together

@@ -41,16 +41,34 @@ static bool has_router_bias(const pi2_tensor_directory *model, const pi2_model_s
     return false;
 }
 
+/*
+ * YaRN's own magnitude is taken back, since the rotated part alone would grow by it: scores are scaled instead, by its
+ * square with a multiplier that converters write times 0.1.
+ */
+static pi2_status read_scale(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    pi2_rope_shape *rope = &shape->rope;
+    float multiplier = 0.0f;
+    PI2_TRY(pi2_architecture_f32_or(model, shape->architecture, "rope.scaling.yarn_log_multiplier", 0.0f, &multiplier));
+    shape->attention_scale = 1.0f / sqrtf((float)shape->head_key_length);
+    if (!rope->yarn) return PI2_OK;
+    if (!(fabsf(multiplier) <= 100.0f && fabsf(rope->attention_factor) <= 100.0f)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: %s.rope.scaling.yarn_log_multiplier is %g and attn_factor %g",
+                        pi2_gguf_file_path(model->gguf, 0), shape->architecture, (double)multiplier,
+                        (double)rope->attention_factor);
+    }
+    const double growth = log(1.0 / (double)rope->linear_scale);
+    const double magnitude = (double)rope->attention_factor * (1.0 + (double)multiplier * growth);
+    shape->attention_scale *= (float)(magnitude * magnitude);
+    rope->attention_factor /= (float)(1.0 + 0.1 * growth);
+    return PI2_OK;
+}
+
 static pi2_status deepseek2_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_require_experts(model, shape));
     PI2_TRY(pi2_decoder_leave_out_next(model, shape));
     PI2_TRY(read_latent(model, shape));
-    if (shape->rope.yarn) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: rope scaling 'yarn' is not supported in a %s",
-                        pi2_gguf_file_path(model->gguf, 0), shape->architecture);
-    }
-    shape->attention_scale = 1.0f / sqrtf((float)shape->head_key_length);
+    PI2_TRY(read_scale(model, shape));
     shape->router_has_bias = has_router_bias(model, shape);
     PI2_TRY(pi2_decoder_read_weighing(model, shape, shape->vocabulary_size == GLM_VOCABULARY ? PI2_GATING_SIGMOID
                                                                                              : PI2_GATING_SOFTMAX));

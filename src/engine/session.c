@@ -7,19 +7,27 @@
 #include "base/fail.h"
 #include "engine/session_internal.h"
 
-/* Lists the tokens that end an answer. */
-static pi2_status forbid_end_tokens(pi2_session *session) {
+/* Lists the tokens that the model's answers never have, and behind them those that end an answer. */
+static pi2_status list_forbidden(pi2_session *session) {
     const pi2_engine *engine = session->engine;
+    const pi2_tokenizer *tokenizer = engine->run.source.tokenizer;
     const uint32_t vocabulary_size = engine->run.source.model->shape.vocabulary_size;
     size_t count = 0;
-    for (uint32_t i = 0; i < vocabulary_size; i++) count += pi2_engine_ends_generation(engine, (int32_t)i);
+    for (uint32_t i = 0; i < vocabulary_size; i++) {
+        count += pi2_tokenizer_is_suppressed(tokenizer, (int32_t)i);
+        count += pi2_engine_ends_generation(engine, (int32_t)i);
+    }
     if (count == 0) return PI2_OK;
     session->forbidden = malloc(count * sizeof *session->forbidden);
     if (!session->forbidden) return pi2_fail(PI2_ERR_MEMORY, "no memory for a session");
-    for (uint32_t i = 0; i < vocabulary_size && session->forbidden_count < count; i++) {
-        if (pi2_engine_ends_generation(engine, (int32_t)i)) {
-            session->forbidden[session->forbidden_count++] = (int32_t)i;
-        }
+    for (uint32_t i = 0; i < vocabulary_size; i++) {
+        if (!pi2_tokenizer_is_suppressed(tokenizer, (int32_t)i)) continue;
+        session->forbidden[session->suppressed_count++] = (int32_t)i;
+    }
+    session->forbidden_count = session->suppressed_count;
+    for (uint32_t i = 0; i < vocabulary_size; i++) {
+        if (!pi2_engine_ends_generation(engine, (int32_t)i)) continue;
+        session->forbidden[session->forbidden_count++] = (int32_t)i;
     }
     return PI2_OK;
 }
@@ -53,7 +61,7 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
     }
     PI2_TRY(begin_timeline(session));
     session->forbids_ends = sampling->forbid_end_tokens;
-    if (session->forbids_ends) PI2_TRY(forbid_end_tokens(session));
+    PI2_TRY(list_forbidden(session));
     if (sampling->grammar) PI2_TRY(pi2_grammar_state_create(sampling->grammar, &session->grammar_state));
     return pi2_engine_admit(engine, session);
 }
@@ -150,7 +158,6 @@ void pi2_session_free(pi2_session *session) {
 pi2_status pi2_session_set_sampling(pi2_session *session, const pi2_sampling *sampling) {
     pi2_sampler *sampler = NULL;
     pi2_grammar_state *grammar_state = NULL;
-    if (sampling->forbid_end_tokens && !session->forbidden) PI2_TRY(forbid_end_tokens(session));
     PI2_TRY(pi2_sampler_create(sampling, session->engine->run.source.model->shape.vocabulary_size,
                                session->engine->run.plan.memory.shape.context_tokens,
                                session->engine->sessions.candidates, &sampler));
@@ -220,7 +227,8 @@ static pi2_status sample_allowed(pi2_session *session, float *logits, int32_t *t
 static pi2_status sample(pi2_session *session, int32_t *token_out) {
     if (session->logits_count == 0) return pi2_fail(PI2_ERR_INVALID, "there are no logits to sample from");
     float *logits = pi2_session_logits_at(session, session->logits_count - 1);
-    for (size_t i = 0; session->forbids_ends && i < session->forbidden_count; i++) {
+    const size_t forbidden = session->forbids_ends ? session->forbidden_count : session->suppressed_count;
+    for (size_t i = 0; i < forbidden; i++) {
         logits[session->forbidden[i]] = -INFINITY;
     }
     PI2_TRY(session->grammar_state ? sample_allowed(session, logits, token_out)

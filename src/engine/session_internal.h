@@ -13,9 +13,9 @@ struct pi2_session {
     pi2_engine *engine;
     uint32_t sequence;       /* whose states are this session's */
     pi2_sampler *sampler;
-    int32_t *forbidden;      /* [forbidden_count]: tokens that are never picked */
-    size_t forbidden_count;
-    bool forbids_ends;       /* they are in force */
+    int32_t *forbidden;      /* [forbidden_count]: tokens that are never picked, behind them those that end answers */
+    size_t suppressed_count, forbidden_count; /* the first: which are always in force */
+    bool forbids_ends;       /* the others are in force too */
     pi2_grammar_state *grammar_state; /* how far the answer's text is in its grammar; NULL: any text is allowed */
     pi2_detokenizer detokenizer;
     uint32_t position;

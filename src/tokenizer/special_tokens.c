@@ -224,6 +224,30 @@ static pi2_status mark_stripping(pi2_tokenizer *tokenizer, const pi2_gguf *gguf)
     return PI2_OK;
 }
 
+/* Models that read more than text have tokens for what they read, which no answer may have. */
+static pi2_status mark_suppressed(pi2_tokenizer *tokenizer, const pi2_gguf *gguf) {
+    static const char key[] = "tokenizer.ggml.suppress_tokens";
+    pi2_gguf_array array;
+    uint32_t left = tokenizer->token_count;
+    if (!pi2_gguf_has(gguf, key)) return PI2_OK;
+    PI2_TRY(pi2_gguf_array_get(gguf, key, &array));
+    if (array.element_type == PI2_GGUF_STRING || array.element_type == PI2_GGUF_ARRAY) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s is an array of type %u, not of numbers of tokens: convert the model again",
+                        key, array.element_type);
+    }
+    for (uint64_t i = 0; i < array.count; i++) {
+        const uint64_t token = pi2_gguf_array_u64(&array, i);
+        if (token >= tokenizer->token_count) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s has %llu, but there are %u tokens: convert the model again", key,
+                            (unsigned long long)token, tokenizer->token_count);
+        }
+        left -= !(tokenizer->attributes[token] & PI2_TOKEN_NEVER_PICKED);
+        tokenizer->attributes[token] |= PI2_TOKEN_NEVER_PICKED;
+    }
+    if (left > 0) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s has all %u tokens: convert the model again", key, tokenizer->token_count);
+}
+
 /* ---- the list that the splitter walks ---------------------------------------------------- */
 
 /** Longest first, then by text, then by id. */
@@ -289,6 +313,7 @@ pi2_status pi2_special_tokens_load(pi2_tokenizer *tokenizer, const pi2_gguf *ggu
     mark_types(tokenizer);
     correct_endings(tokenizer);
     PI2_TRY(load_ids(tokenizer, gguf));
+    PI2_TRY(mark_suppressed(tokenizer, gguf));
     PI2_TRY(list_special_tokens(tokenizer));
     return mark_stripping(tokenizer, gguf);
 }

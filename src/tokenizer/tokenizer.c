@@ -164,6 +164,11 @@ size_t pi2_tokenizer_longest_piece(const pi2_tokenizer *tokenizer) {
     return tokenizer->longest_piece;
 }
 
+bool pi2_tokenizer_is_suppressed(const pi2_tokenizer *tokenizer, int32_t token) {
+    return token >= 0 && (uint32_t)token < tokenizer->token_count &&
+           (tokenizer->attributes[token] & PI2_TOKEN_NEVER_PICKED) != 0;
+}
+
 bool pi2_tokenizer_ends_generation(const pi2_tokenizer *tokenizer, int32_t token) {
     return token >= 0 && (uint32_t)token < tokenizer->token_count &&
            (tokenizer->attributes[token] & PI2_TOKEN_ENDS) != 0;

@@ -78,6 +78,8 @@ bool pi2_tokenizer_adds_eos(const pi2_tokenizer *tokenizer);
 size_t pi2_tokenizer_longest_piece(const pi2_tokenizer *tokenizer);
 /** EOS, EOT and other tokens that end an answer. */
 bool pi2_tokenizer_ends_generation(const pi2_tokenizer *tokenizer, int32_t token);
+/** Tokens that an answer never has, whatever their logits (tokenizer.ggml.suppress_tokens). */
+bool pi2_tokenizer_is_suppressed(const pi2_tokenizer *tokenizer, int32_t token);
 size_t pi2_tokenizer_memory_bytes(const pi2_tokenizer *tokenizer);
 
 /** Turns a stream of tokens into text that never splits a UTF-8 character. */

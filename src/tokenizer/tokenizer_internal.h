@@ -37,7 +37,8 @@ enum {
     PI2_TOKEN_STRIPS_RIGHT = 8,   /* white space after it belongs to it */
     PI2_TOKEN_TRUSTED_ONLY = 16,  /* a special token: only trusted text may produce it */
     PI2_TOKEN_ENDS = 32,          /* ends an answer */
-    PI2_TOKEN_NOT_IN_TABLE = 64   /* no merging gives its text */
+    PI2_TOKEN_NOT_IN_TABLE = 64,  /* no merging gives its text */
+    PI2_TOKEN_NEVER_PICKED = 128  /* its logit counts for nothing when an answer's token is picked */
 };
 
 /* Merges pack three ids into 64 bits. */

@@ -37,6 +37,20 @@ static int end(void **state) {
     return test_folder_end(state);
 }
 
+/* The same model, whose file says of a token that answers never have it. */
+static void write_suppressing(const char *path, uint32_t token) {
+    pi2_tiny_model_options model;
+    pi2_gguf_builder builder;
+    pi2_test_bytes bytes = { 0 };
+    pi2_tiny_model_options_init(&model);
+    pi2_tiny_model_build(&model, &builder);
+    pi2_test_bytes_add_u32(&bytes, token);
+    pi2_gguf_builder_array(&builder, "tokenizer.ggml.suppress_tokens", PI2_TEST_GGUF_I32, 1, &bytes);
+    assert_int_equal(pi2_gguf_builder_write(&builder, path), 0);
+    pi2_test_bytes_free(&bytes);
+    pi2_gguf_builder_free(&builder);
+}
+
 static pi2_status ask(const char *messages, const char *variables, char **text, int32_t **tokens, size_t *count) {
     size_t length = 0;
     const pi2_conversation conversation = {.messages = messages, .messages_length = strlen(messages),
@@ -142,8 +156,44 @@ static void test_set_sampling(void **state) {
     pi2_session_free(session);
 }
 
+/* What answers never have, by the file: the token that would be picked is not, nor with a grammar's or any other
+ * sampling; a file that says so of a token that is none, or of all of them, is refused. */
+static void test_suppressed(void **state) {
+    (void)state;
+    static const int32_t prompt[] = {10, 11, 12};
+    char *path = test_folder_path("suppressed.gguf");
+    pi2_engine *other = NULL;
+    pi2_session *session = NULL;
+    pi2_engine_options options;
+    pi2_sampling greedy;
+    int32_t first = -1, second = -1;
+    pi2_sampling_init(&greedy);
+    greedy.temperature = 0;
+    assert_int_equal(pi2_session_create(engine, &greedy, &session), PI2_OK);
+    assert_int_equal(pi2_session_append(session, prompt, 3, PI2_LOGITS_LAST), PI2_OK);
+    assert_int_equal(pi2_session_sample(session, &first), PI2_OK);
+    ((float *)(uintptr_t)pi2_session_logits(session, 0))[first] = -1e9f;
+    assert_int_equal(pi2_session_sample(session, &second), PI2_OK);
+    pi2_session_free(session);
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = 256;
+    write_suppressing(path, (uint32_t)first);
+    assert_int_equal(pi2_engine_open(&options, &other), PI2_OK);
+    assert_int_equal(pi2_session_create(other, NULL, &session), PI2_OK);
+    assert_int_equal(pi2_session_set_sampling(session, &greedy), PI2_OK);
+    assert_int_equal(pi2_session_append(session, prompt, 3, PI2_LOGITS_LAST), PI2_OK);
+    assert_int_equal(pi2_session_sample(session, &first), PI2_OK);
+    assert_int_equal(first, second);
+    pi2_session_free(session);
+    pi2_engine_close(other);
+    write_suppressing(path, 1u << 30);
+    assert_int_equal(pi2_engine_open(&options, &other), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "tokenizer.ggml.suppress_tokens has 1073741824"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_conversation), cmocka_unit_test(test_detokenize),
-                                       cmocka_unit_test(test_set_sampling)};
+                                       cmocka_unit_test(test_set_sampling), cmocka_unit_test(test_suppressed)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -502,6 +502,10 @@ static void add_deepseek2(maker *m, bool is_lite) {
         m->values = LATENT;
         put_common(m, NULL);
         if (!is_lite) put(m, "attention.q_lora_rank", LATENT_QUERY);
+        pi2_gguf_builder_string(m->builder, key(m, "rope.scaling.type"), "yarn");
+        put_float(m, "rope.scaling.factor", is_lite ? 40.0f : 4.0f);
+        put(m, "rope.scaling.original_context_length", 16);
+        put_float(m, "rope.scaling.yarn_log_multiplier", is_lite ? 0.0707f : 0.1f);
         put(m, "attention.kv_lora_rank", LATENT);
         put(m, "attention.key_length_mla", HEAD_KEYS);
         put(m, "attention.value_length_mla", HEAD_VALUES);
