@@ -116,6 +116,8 @@ typedef struct pi2_model_shape {
     bool shared_is_dense;          /* the FFN beside experts has the names and the length of a layer's own */
     bool experts_have_scales;      /* each expert's result is times a number */
     bool needs_rope_factors;
+    bool norms_attended;           /* what attention gives is normed, all heads as one, before its matrix */
+    bool norms_hidden;             /* what a dense FFN's neurons give is normed, all as one, before Down */
     pi2_expert_gating gating;
     bool router_sees_layer_input;  /* the router reads what attention reads, before any norm */
     uint32_t window;               /* positions that windowed layers see; 0: every layer sees all */
@@ -176,6 +178,12 @@ static inline bool pi2_layer_cuts_gate(const pi2_model_shape *shape, uint32_t la
     return shape->activation == PI2_FFN_gelu_topk && shape->gate_deviations[layer] > -INFINITY;
 }
 
+/** Whether a layer's FFN is computed in one piece: all of Gate is needed before anything else is, or all neurons. */
+static inline bool pi2_layer_is_one_run(const pi2_model_shape *shape, uint32_t layer) {
+    return pi2_layer_cuts_gate(shape, layer) ||
+           (shape->norms_hidden && pi2_layer_has(&shape->layers[layer], PI2_BLOCK_ffn_dense));
+}
+
 /** Layers that have experts: their experts' keys follow one another. */
 static inline uint32_t pi2_model_expert_layers(const pi2_model_shape *shape) {
     uint32_t count = 0;
@@ -192,11 +200,12 @@ static inline bool pi2_layer_fires(const pi2_model_shape *shape, uint32_t layer)
 }
 
 /**
- * Whether all layers have one kind of FFN, of one length, and none beside experts: what reckons with single neurons
- * takes every layer to be as the first.
+ * Whether all layers have one kind of FFN, of one length, not normed within, and none beside experts: what reckons
+ * with single neurons takes every layer to be as the first.
  */
 static inline bool pi2_model_ffns_are_alike(const pi2_model_shape *shape) {
     const pi2_layer_shape *first = &shape->layers[0];
+    if (shape->norms_hidden) return false;
     for (uint32_t i = 0; i < shape->layer_count; i++) {
         const pi2_layer_shape *layer = &shape->layers[i];
         if (pi2_layer_has(layer, PI2_BLOCK_ffn_shared) || layer->feed_forward_length != first->feed_forward_length ||
@@ -254,7 +263,8 @@ typedef enum pi2_table_role {
     PI2_TABLE_NO_NORM, /* of blocks that read the residual stream as it is: never there */
     PI2_TABLE_LAYER_SCALE, PI2_TABLE_POST_TOKEN_NORM,
     PI2_TABLE_ROUTER_NORM, PI2_TABLE_POST_SHARED_NORM, PI2_TABLE_EXPERT_NORM, PI2_TABLE_POST_EXPERT_NORM,
-    PI2_TABLE_EXPERT_SCALE,
+    PI2_TABLE_EXPERT_SCALE, PI2_TABLE_ATTENDED_NORM, PI2_TABLE_HIDDEN_NORM,
+    PI2_TABLE_MATRIX_SCALE, /* of any matrix: pi2_table_request.matrix */
     PI2_TABLE_NEXT_EMBEDDING_NORM, PI2_TABLE_NEXT_HIDDEN_NORM, /* of a layer that guesses, before its matrix */
     PI2_TABLE_LAUREL_NORM, PI2_TABLE_STREAM_NORM, PI2_TABLE_STREAM_SCALE,
     PI2_TABLE_STREAM_ROUTER, PI2_TABLE_STREAM_PREDICTION, PI2_TABLE_STREAM_CORRECTION, /* rows of floats */
@@ -276,6 +286,7 @@ typedef struct pi2_table_request {
     const pi2_gguf_tensor *tensor;
     uint32_t length;            /* elements that it must have */
     bool required;
+    pi2_matrix_role matrix;     /* PI2_TABLE_MATRIX_SCALE: whose results it is times, or each expert's */
     uint32_t rows;              /* 0: a vector; else a matrix of so many rows of `length` columns: in tiles, or */
     bool keeps_rows;            /* row by row, and of any type */
 } pi2_table_request;

@@ -422,8 +422,8 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     const size_t layers = shape->layer_count;
     const size_t layer_groups = PI2_LAYER_BLOCKS + (size_t)shape->expert_count;
     requests->groups = calloc(layers * layer_groups + 4, sizeof *requests->groups);
-    requests->tables = calloc(layers * PI2_TABLE_LAYER_ROLES + PI2_TABLE_ROLES - PI2_TABLE_LAYER_ROLES,
-                              sizeof *requests->tables);
+    requests->tables = calloc(layers * (PI2_TABLE_LAYER_ROLES + PI2_MATRIX_LAYER_ROLES) + PI2_TABLE_ROLES,
+                              sizeof *requests->tables); /* with a scale of each matrix */
     if (!requests->groups || !requests->tables) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     }

@@ -74,6 +74,14 @@ static pi2_status check_group(const pi2_model *model, uint32_t group_index, cons
     return PI2_OK;
 }
 
+/* The matrices of a model, by their roles. */
+static pi2_operand *operand_of(pi2_model *model, uint32_t layer, uint32_t role) {
+    pi2_operand *const of_model[] = { &model->head, &model->embedding, &model->token_input, &model->token_table,
+                                      &model->stream_input, &model->stream_output };
+    return role >= PI2_MATRIX_LAYER_ROLES ? of_model[role - PI2_MATRIX_LAYER_ROLES]
+                                          : &model->layers[layer].matrices[role];
+}
+
 static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_group_request *request,
                               unsigned cpu_features) {
     const pi2_group *group = &model->layout->groups[group_index];
@@ -83,10 +91,7 @@ static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_
     }
     for (uint32_t i = 0; i < request->tensor_count; i++) {
         const uint8_t role = request->roles[i];
-        pi2_operand *const of_model[] = { &model->head, &model->embedding, &model->token_input, &model->token_table,
-                                          &model->stream_input, &model->stream_output };
-        pi2_operand *operand = role >= PI2_MATRIX_LAYER_ROLES ? of_model[role - PI2_MATRIX_LAYER_ROLES]
-                                                              : &layer->matrices[role];
+        pi2_operand *operand = operand_of(model, request->layer, role);
         if (role == PI2_MATRIX_DOWN) layer->ffn_group = group_index;
         if (role == PI2_MATRIX_SHARED_DOWN) layer->shared_group = group_index;
         PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, operand));
@@ -178,6 +183,9 @@ static pi2_status read_each_table(pi2_model *model, const pi2_gguf *gguf, const 
         else if (request->role == PI2_TABLE_TOKEN_NORM) model->token_norm = at;
         else if (request->role == PI2_TABLE_POSITIONS) model->positions = at;
         else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
+        else if (request->role == PI2_TABLE_MATRIX_SCALE) {
+            operand_of(model, request->layer, request->matrix)->scales = at;
+        }
         else model->layers[request->layer].tables[request->role] = at;
         at += table_floats(request);
     }
@@ -216,6 +224,7 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
     PI2_TRY(pi2_architecture_find(gguf, &architecture));
     PI2_TRY(pi2_architecture_shape(architecture, directory, &model->shape));
     PI2_TRY(pi2_decoder_list_tensors(directory, &model->shape, requests));
+    pi2_model_list_scales(directory, architecture, requests);
     if (!model->layout) {
         PI2_TRY(pi2_extent_layout_build(requests->groups, requests->group_count, PI2_LAYOUT_DENSE,
                                         &model->layout));

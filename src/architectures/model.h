@@ -22,6 +22,7 @@ typedef struct pi2_operand {
     uint32_t first_ref, ref_count;
     uint32_t tile_count;             /* of its rows */
     uint64_t row_base;               /* of an expert in its stacked tensor; else 0 */
+    const float *scales;             /* what its results are times: of each expert, or one; NULL: nothing */
 } pi2_operand;
 
 /** A cluster of an expert: the same in every expert of its layer. */
@@ -120,6 +121,9 @@ pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, con
 pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request,
                                    unsigned cpu_features);
 
+/** Asks for the scales that matrices have beside them. model_scales.c */
+void pi2_model_list_scales(const pi2_tensor_directory *model, const pi2_architecture *architecture,
+                           pi2_model_requests *requests);
 /** That no matrix has a scale beside it which the model does not ask for. Errors UNSUPPORTED. model_scales.c */
 pi2_status pi2_model_check_scales(const pi2_gguf *gguf, const pi2_model_requests *requests);
 

@@ -86,6 +86,10 @@ pi2_status pi2_attention_list(const pi2_tensor_directory *model, const pi2_model
     if (shape->has_sinks) {
         (void)pi2_requests_table(model, requests, PI2_TABLE_SINKS, layer, "attn_sinks.weight", shape->head_count);
     }
+    if (shape->norms_attended) {
+        (void)pi2_requests_table(model, requests, PI2_TABLE_ATTENDED_NORM, layer, "attn_sub_norm.weight",
+                                 shape->head_count * shape->layers[layer].value_length);
+    }
     if (!shape->head_norms && !shape->whole_norms) return PI2_OK;
     (void)pi2_requests_table(model, requests, PI2_TABLE_Q_NORM, layer, "attn_q_norm.weight",
                              shape->whole_norms ? queries : head);

@@ -34,6 +34,9 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
     const uint32_t width = shape->embedding_length, neurons = shape->layers[layer].feed_forward_length;
     PI2_TRY(list_matrices(model, shape, layer, requests));
     pi2_requests_ffn_norms(model, shape, requests, layer);
+    if (shape->norms_hidden) {
+        (void)pi2_requests_table(model, requests, PI2_TABLE_HIDDEN_NORM, layer, "ffn_sub_norm.weight", neurons);
+    }
     const char *gate_bias = shape->ungated ? "ffn_up.bias" : "ffn_gate.bias";
     pi2_requests_table(model, requests, PI2_TABLE_GATE_BIAS, layer, gate_bias, neurons)->required = false;
     if (!shape->ungated) {

@@ -15,13 +15,12 @@ static pi2_status refuse_parts(const pi2_tensor_directory *model, const pi2_mode
         { "ffn_gate_shexp.weight", has_shared && !shape->ungated }, { "ffn_up_shexp.weight", has_shared },
         { "ffn_latent_down.weight", false },
         { "ffn_gate_inp_shexp.weight", shape->shared_is_gated }, { "ffn_gate_up_exps.weight", false },
-        { "ffn_gate_up_exps.bias", false }, { "ffn_gate_exps.scale", false }, { "ffn_up_exps.scale", false },
-        { "ffn_down_exps.scale", shape->experts_have_scales }, { "ffn_gate_inp.scale", shape->experts_have_norms },
+        { "ffn_gate_up_exps.bias", false }, { "ffn_gate_inp.scale", shape->experts_have_norms },
         { "ffn_gate.0.weight", false } };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (parts[i].is_known || !pi2_architecture_tensor(model, layer, parts[i].name)) continue;
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor 'blk.%u.%s' is not supported: experts are expected "
-                        "stacked in ffn_gate_exps, ffn_up_exps and ffn_down_exps, without biases or scales",
+                        "stacked in ffn_gate_exps, ffn_up_exps and ffn_down_exps, without biases",
                         pi2_gguf_file_path(model->gguf, 0), layer, parts[i].name);
     }
     return PI2_OK;
@@ -65,10 +64,8 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
         pi2_requests_norm(model, shape, requests, PI2_TABLE_EXPERT_NORM, layer, "pre_ffw_norm_2");
         pi2_requests_norm(model, shape, requests, PI2_TABLE_POST_EXPERT_NORM, layer, "post_ffw_norm_2");
     }
-    if (shape->experts_have_scales) {
-        (void)pi2_requests_table(model, requests, PI2_TABLE_EXPERT_SCALE, layer, "ffn_down_exps.scale",
-                                 shape->expert_count);
-    }
+    pi2_requests_table(model, requests, PI2_TABLE_EXPERT_SCALE, layer, "ffn_down_exps.scale", shape->expert_count)
+        ->required = shape->experts_have_scales;
     return PI2_OK;
 }
 

@@ -36,7 +36,7 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
     const bool alone = forward->token_count == 1; /* then its activations are read where they are */
     return (pi2_ffn_unit){
         .source = { .experts = pi2_forward_experts_of(walk),
-                    .key = layer->first_key + job->expert,
+                    .key = layer->first_key + job->expert, .expert = job->expert,
                     .first_extent = forward->model->layout->groups[layer->ffn_group].first_extent },
         .gate = &layer->gate, .up = layer->up.tensor ? &layer->up : NULL, .down = &layer->down, .expert = job->expert,
         .gate_bias = bias_of(layer, PI2_TABLE_GATE_BIAS, job->expert),
@@ -126,6 +126,11 @@ void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32
 
 /* ---- single neurons ---- */
 
+/* What a unit's rows are times. */
+static float scale_of(const pi2_ffn_unit *unit, const pi2_operand *matrix) {
+    return matrix->scales ? matrix->scales[unit->source.expert] : 1.0f;
+}
+
 void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin, uint32_t end,
                   uint32_t first_row, uint32_t row_count, float *hidden, size_t hidden_stride, bool last) {
     const pi2_forward *forward = walk->forward;
@@ -156,6 +161,7 @@ bool pi2_ffn_up(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi
     } else {
         fill_ones(up, rows->count);
     }
+    for (uint32_t i = 0; tensor && unit->up->scales && i < rows->count; i++) up[i] *= scale_of(unit, unit->up);
     for (uint32_t i = 0; i < rows->count; i++) {
         gate[i] = hidden[rows->neurons[i]];
         if (unit->up_bias) up[i] += unit->up_bias[rows->neurons[i]];
@@ -177,6 +183,7 @@ void pi2_ffn_single_gates(const pi2_forward_walk *walk, const pi2_ffn_unit *unit
                  &unit->input->of[tensor->format->activation], row - unit->input_shift);
     for (uint32_t i = 0; i < rows->count; i++) {
         const uint32_t neuron = rows->neurons[i];
+        if (unit->gate->scales) gate[i] *= scale_of(unit, unit->gate);
         const float value = unit->gate_bias ? gate[i] + unit->gate_bias[neuron] : gate[i];
         hidden[neuron] = fires && !(value > 0.0f) ? 0.0f : value;
     }

@@ -15,7 +15,7 @@
  * waits for the one before.
  *
  * A layer whose Gate has a cutoff (gelu_topk) is one run, since no neuron can be activated before all of Gate is there:
- * Gate, for each token the cutoff, then Up and what follows as ever.
+ * Gate, for each token the cutoff, then Up and what follows as ever. So is one whose neurons are normed together.
  */
 #include "pipeline/ffn_unit.h"
 
@@ -42,7 +42,7 @@ static void plan_layer_runs(pi2_forward *forward, uint32_t layer_index, uint32_t
     const pi2_dense_ffn ffn = pi2_layer_dense_ffn(&model->layers[layer_index]);
     if (!ffn.down) return;
     const pi2_group *group = &model->layout->groups[ffn.group];
-    const bool is_whole = pi2_layer_cuts_gate(&model->shape, layer_index);
+    const bool is_whole = pi2_layer_is_one_run(&model->shape, layer_index);
     const size_t limit = is_whole ? 0 : pi2_forward_run_bytes(forward->options.stream_bytes);
     uint32_t begin = 0, cluster = 0;
     size_t run_bytes = 0, cluster_bytes = 0;
@@ -154,9 +154,16 @@ static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
                  walk->forward->buffers.out);
 }
 
+/* Of the FFN that every token uses: what came of all its clusters is whole. */
+static void scale_down(const pi2_forward_walk *walk, float *out) {
+    const float *scale = pi2_layer_dense_ffn(layer_of(walk)).down->scales;
+    for (uint32_t i = 0; scale && i < walk->forward->model->shape.embedding_length; i++) out[i] *= *scale;
+}
+
 void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
+    scale_down(walk, out);
     const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
     if (bias) forward->vector->add(out, bias, forward->model->shape.embedding_length);
     pi2_forward_end_block(walk, token, out);
@@ -180,6 +187,7 @@ static void end_shared(pi2_forward_walk *walk, uint32_t token) {
     const float *const *tables = layer_of(walk)->tables;
     const float *post_norm = tables[PI2_TABLE_POST_SHARED_NORM];
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
+    scale_down(walk, out);
     weigh_shared(walk, token);
     if (post_norm) {
         forward->vector->rms_norm(out, out, post_norm, forward->model->shape.embedding_length,
@@ -198,6 +206,28 @@ static uint32_t work_on_neurons(pi2_forward_walk *walk, uint32_t run) {
     return pi2_forward_stage_work(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk);
 }
 
+/* What the neurons gave for a token, all of them, in place of what was kept of each chunk. */
+static void norm_hidden(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward *forward = walk->forward;
+    pi2_forward_buffers *buffers = &walk->forward->buffers;
+    const uint32_t neurons = layer_of(walk)->down.tensor->columns;
+    float *hidden = buffers->hidden + token * buffers->neuron_stride;
+    if (pi2_forward_failed(forward)) return;
+    forward->vector->rms_norm(hidden, hidden, layer_of(walk)->tables[PI2_TABLE_HIDDEN_NORM], neurons,
+                              forward->model->shape.norm_epsilon);
+    pi2_activation_set_fill(&buffers->hidden_set, token, 0, neurons, hidden);
+}
+
+/* One run: Gate and Up, the norm, Down. */
+static void normed_ffn(pi2_forward_walk *walk, uint32_t run, pi2_token_tail *tail) {
+    const uint32_t chunk = walk->forward->buffers.neuron_chunk;
+    walk->run = walk->forward->runs[run];
+    walk->stage_name = "gate+up";
+    pi2_forward_stage(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk, norm_hidden);
+    walk->stage_name = "down";
+    pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, tail);
+}
+
 bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run) {
     const size_t room = forward->options.stream_bytes, margin = forward->largest_extent;
     const size_t both = forward->runs[run].streamed_bytes + forward->runs[run + 1].streamed_bytes;
@@ -208,6 +238,10 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     pi2_token_tail *tail = pi2_layer_has_experts(layer_of(walk)) ? end_shared : pi2_forward_end_ffn;
     const uint32_t first = forward->layer_first_run[walk->layer], end = forward->layer_first_run[walk->layer + 1];
+    if (layer_of(walk)->tables[PI2_TABLE_HIDDEN_NORM]) {
+        normed_ffn(walk, first, tail);
+        return;
+    }
     if (pi2_layer_cuts_gate(&forward->model->shape, walk->layer)) {
         const uint32_t chunk = forward->buffers.neuron_chunk, neurons = layer_of(walk)->down.tensor->columns;
         walk->stage_name = "gate";

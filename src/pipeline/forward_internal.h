@@ -239,6 +239,7 @@ bool pi2_forward_failed(const pi2_forward *forward);
 typedef struct pi2_extent_source {
     pi2_expert_cache *experts;   /* NULL: in the weight store, and the two below mean nothing */
     uint32_t key;                /* of the expert */
+    uint32_t expert;             /* its number in the layer: of its scale */
     uint32_t first_extent;       /* of its layer's expert 0, by whose extents a matrix tells where its pieces lie */
 } pi2_extent_source;
 

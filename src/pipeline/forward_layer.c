@@ -176,9 +176,15 @@ void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out) {
 }
 
 void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token) {
+    const pi2_forward *forward = walk->forward;
     pi2_forward_buffers *buffers = &walk->forward->buffers;
-    pi2_activation_set_fill(&buffers->attended_set, token, 0, layer_of(walk)->attention_output.tensor->columns,
-                            buffers->attended + token * buffers->attended_stride);
+    const uint32_t columns = layer_of(walk)->attention_output.tensor->columns;
+    const float *weight = layer_of(walk)->tables[PI2_TABLE_ATTENDED_NORM];
+    float *attended = buffers->attended + token * buffers->attended_stride;
+    if (weight) {
+        forward->vector->rms_norm(attended, attended, weight, columns, forward->model->shape.norm_epsilon);
+    }
+    pi2_activation_set_fill(&buffers->attended_set, token, 0, columns, attended);
 }
 
 /* ---- the projection back into the residual stream ---- */

@@ -121,6 +121,15 @@ static bool multiply(pi2_forward *forward, const pi2_extent_source *source, cons
     return true;
 }
 
+/* Of rows whose columns are all summed. A matrix that is no expert's has one scale. */
+static void scale_rows(const pi2_extent_source *source, const pi2_operand *operand, uint32_t rows,
+                       uint32_t token_count, float *out, size_t out_stride) {
+    const float scale = operand->scales[source->expert];
+    for (uint32_t t = 0; t < token_count; t++) {
+        for (uint32_t i = 0; i < rows; i++) out[t * out_stride + i] *= scale;
+    }
+}
+
 void pi2_forward_source_rows(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
                              uint32_t tile_begin, uint32_t tile_count, const pi2_activation_set *set,
                              uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride, bool last) {
@@ -136,6 +145,7 @@ void pi2_forward_source_rows(pi2_forward *forward, const pi2_extent_source *sour
         if (!multiply(forward, source, operand, refs[i], &range, set, token_begin, token_count,
                       out + (size_t)(range.from - tile_begin) * PI2_TILE_ROWS, out_stride, last)) return;
     }
+    if (operand->scales) scale_rows(source, operand, tile_count * PI2_TILE_ROWS, token_count, out, out_stride);
 }
 
 void pi2_forward_source_columns(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,

@@ -316,7 +316,7 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     buffers->normed = carve_floats(&from, batch * buffers->width_stride);
     carve_qkv(&from, m, batch, buffers);
     buffers->attended = carve_floats(&from, batch * buffers->attended_stride);
-    if (neurons && (hidden & (1u << PI2_ACTIVATION_F32))) {
+    if (neurons && (m->norms_hidden || (hidden & (1u << PI2_ACTIVATION_F32)))) {
         buffers->hidden = carve_floats(&from, batch * buffers->neuron_stride);
     }
     if (m->activation == PI2_FFN_gelu_topk) buffers->gates = carve_floats(&from, batch * buffers->neuron_stride);

@@ -147,12 +147,12 @@ static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
            plan->session_bytes + plan->margin_bytes + plan->text_bytes;
 }
 
-/* What is in the ring at once, however it wraps, where no neuron of a layer is computed before its Gate is whole. */
+/* What is in the ring at once, however it wraps, where a layer's FFN is computed in one piece. */
 static uint64_t uncut_layer_bytes(const pi2_model *model) {
     const pi2_extent_layout *layout = model->layout;
     uint64_t most = 0;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        if (!pi2_layer_cuts_gate(&model->shape, i)) continue;
+        if (!pi2_layer_is_one_run(&model->shape, i)) continue;
         const pi2_group *group = &layout->groups[model->layers[i].ffn_group];
         uint64_t bytes = largest_read(layout);
         for (uint32_t e = 0; e < group->extent_count; e++) {

@@ -66,6 +66,7 @@ static bool is_optional(const char *family, const char *name) {
     if (strncmp(name, "blk.4.", 6) == 0) return true; /* a layer that guesses; other families have more layers */
     if (strcmp(family, "gemma3n") == 0 && strncmp(name, "blk.2", 5) == 0 && name[5] != '.' &&
         (strstr(name, "attn_k") || strstr(name, "attn_v"))) return true; /* its last layers use earlier ones' */
+    if (strcmp(end ? end : "", ".scale") == 0 && strncmp(family, "gemma", 5) != 0) return true;
     for (size_t i = 0; end && i < sizeof parts / sizeof parts[0]; i++) {
         if (strstr(name, parts[i]) && !strstr(name, "attn_output.weight")) return true;
     }

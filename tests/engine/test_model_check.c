@@ -63,7 +63,7 @@ static void number_as_template(pi2_gguf_builder *builder) {
 static void scale_of_a_matrix(pi2_gguf_builder *builder) {
     const uint64_t length = 1;
     static const unsigned char one[4] = { 0, 0, 0x80, 0x3f };
-    pi2_gguf_builder_tensor(builder, "blk.1.ffn_down.scale", PI2_F32, 1, &length, one, sizeof one);
+    pi2_gguf_builder_tensor(builder, "token_embd.scale", PI2_F32, 1, &length, one, sizeof one);
 }
 static void scale_of_a_weight(pi2_gguf_builder *builder) {
     const uint64_t length = 1;
@@ -136,7 +136,7 @@ static void test_refusals(void **state) {
     expect_refusal(short_norm, "output_norm.weight' has 128 x 1");
     expect_refusal(low_matrix, "blk.1.ffn_up.weight' is");
     expect_refusal(unknown_type, "blk.0.attn_k.weight");
-    expect_refusal(scale_of_a_matrix, "blk.1.ffn_down.scale' at byte ");
+    expect_refusal(scale_of_a_matrix, "token_embd.scale' at byte ");
     expect_refusal(scale_of_a_weight, "blk.0.attn_q.weight.scale' at byte ");
     expect_refusal(no_matrix, "blk.1.attn_v.weight' is missing");
     expect_refusal(no_norm, "output_norm.weight' is missing");

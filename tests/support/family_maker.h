@@ -176,6 +176,9 @@ static inline void shared_expert(const maker *m, bool is_gated) {
     if (is_gated) vector(m, "ffn_gate_inp_shexp.weight", WIDTH, -0.5f, 0.5f);
 }
 
+/* What a matrix's results are times, or each expert's. */
+static inline void scale(const maker *m, const char *name, uint64_t length) { vector(m, name, length, 0.5f, 1.2f); }
+
 /* A plain decoder's layer. */
 static inline void plain_layer(const maker *m) {
     norm(m, "attn_norm.weight", WIDTH);

@@ -14,9 +14,22 @@
 
 /* ---- families: keys (layer UINT32_MAX), then each layer ---- */
 
+/* Of a plain layer's matrices. */
+static void plain_scales(const maker *m) {
+    static const char *const scales[] = { "attn_q.scale", "attn_k.scale", "attn_v.scale", "attn_output.scale",
+                                          "ffn_gate.scale", "ffn_up.scale", "ffn_down.scale" };
+    for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++) scale(m, scales[i], 1);
+}
+
 static void llama(maker *m) {
     if (m->layer == UINT32_MAX) put_common(m, NULL);
     else plain_layer(m);
+}
+
+/* As quantisers of four bits leave it. */
+static void scaled_llama(maker *m) {
+    llama(m);
+    if (m->layer != UINT32_MAX) plain_scales(m);
 }
 
 static void gemma3(maker *m) {
@@ -46,6 +59,14 @@ static void gemma2(maker *m) {
 }
 
 static void smollm3(maker *m) { llama(m); }
+
+static void bitnet(maker *m) {
+    llama(m);
+    if (m->layer == UINT32_MAX) return;
+    norm(m, "attn_sub_norm.weight", (uint64_t)m->heads * m->head);
+    norm(m, "ffn_sub_norm.weight", NEURONS);
+    plain_scales(m);
+}
 
 static void arcee(maker *m) {
     if (m->layer == UINT32_MAX) {
@@ -298,6 +319,12 @@ static void qwen35moe(maker *m) {
     qwen35_layer(m);
     experts(m);
     shared_expert(m, true);
+    scale(m, "ffn_gate_exps.scale", EXPERTS);
+    scale(m, "ffn_up_exps.scale", EXPERTS);
+    scale(m, "ffn_down_exps.scale", EXPERTS);
+    scale(m, "ffn_gate_shexp.scale", 1);
+    scale(m, "ffn_up_shexp.scale", 1);
+    scale(m, "ffn_down_shexp.scale", 1);
 }
 
 static void mistral3(maker *m) {
@@ -555,13 +582,14 @@ static const struct {
     bool is_tied;
     const char *architecture; /* NULL: the family's name */
 } families[] = {
-    { "llama", "output_norm", llama, LAYERS, HEAD, false, NULL },
+    { "llama", "output_norm", scaled_llama, LAYERS, HEAD, false, NULL },
     { "gemma2", "output_norm", gemma2, LAYERS, LONG_HEAD, true, NULL },
     { "gemma3", "output_norm", gemma3, 7, LONG_HEAD, false, NULL },
     { "qwen35", "output_norm", qwen35, LAYERS + 1, LONG_HEAD, false, NULL },
     { "qwen35moe", "output_norm", qwen35moe, LAYERS, LONG_HEAD, false, NULL },
     { "lfm2", "token_embd_norm", lfm2, LAYERS, HEAD, false, NULL },
     { "lfm2moe", "token_embd_norm", lfm2moe, LAYERS, HEAD, false, NULL },
+    { "bitnet", "output_norm", bitnet, LAYERS, HEAD, true, NULL },
     { "smollm3", "output_norm", smollm3, LAYERS, LONG_HEAD, false, NULL },
     { "arcee", "output_norm", arcee, LAYERS, HEAD, false, NULL },
     { "olmo2", "output_norm", olmo2, LAYERS, HEAD, false, NULL },
