@@ -168,6 +168,27 @@ pi2_status pi2_architecture_adapt(pi2_gguf *gguf) {
     return pi2_gguf_split_rows(gguf, "ffn_gate_up_exps.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight");
 }
 
+static void key_of(char key[128], const char *architecture, const char *suffix) {
+    (void)snprintf(key, 128, "%s.%s", architecture, suffix);
+}
+
+static bool string_is(const pi2_gguf_string *string, const char *text) {
+    return string->length == strlen(text) && memcmp(string->text, text, string->length) == 0;
+}
+
+/* Converters write what a model's own configuration calls its activation: BitNet's has squares of ReLU where older
+ * files of its family, which say nothing, have SiLU. Other words are what families have anyway. */
+static pi2_status read_own_word(const pi2_architecture *architecture, const pi2_gguf *gguf,
+                                pi2_ffn_activation *activation_out) {
+    char key[128];
+    pi2_gguf_string word;
+    key_of(key, architecture->name, "hidden_activation");
+    if (!pi2_gguf_has(gguf, key)) return PI2_OK;
+    PI2_TRY(pi2_gguf_string_get(gguf, key, &word));
+    if (string_is(&word, "relu2") || string_is(&word, "relu_squared")) *activation_out = PI2_FFN_relu_squared;
+    return PI2_OK;
+}
+
 pi2_status pi2_architecture_activation(const pi2_architecture *architecture, const pi2_gguf *gguf,
                                        pi2_ffn_activation *activation_out) {
     pi2_gguf_string name;
@@ -175,6 +196,7 @@ pi2_status pi2_architecture_activation(const pi2_architecture *architecture, con
     if (pi2_gguf_is_powerinfer(gguf) && !pi2_ffn_activation_is_sparse(architecture->activation)) {
         *activation_out = PI2_FFN_relu;
     }
+    PI2_TRY(read_own_word(architecture, gguf, activation_out));
     if (!pi2_gguf_has(gguf, PI2_KEY_FFN_ACTIVATION)) return PI2_OK;
     PI2_TRY(pi2_gguf_string_get(gguf, PI2_KEY_FFN_ACTIVATION, &name));
     if (pi2_ffn_activation_find(name.text, name.length, activation_out)) return PI2_OK;
@@ -264,10 +286,6 @@ pi2_status pi2_architecture_matrix(const pi2_tensor_directory *model, uint32_t l
     return PI2_OK;
 }
 
-static void key_of(char key[128], const char *architecture, const char *suffix) {
-    (void)snprintf(key, 128, "%s.%s", architecture, suffix);
-}
-
 pi2_status pi2_architecture_u32(const pi2_tensor_directory *model, const char *architecture,
                                 const char *suffix, uint32_t *value_out) {
     char key[128];
@@ -316,10 +334,6 @@ pi2_status pi2_architecture_bool_or(const pi2_tensor_directory *model, const cha
     char key[128];
     key_of(key, architecture, suffix);
     return pi2_gguf_bool_or(model->gguf, key, fallback, value_out);
-}
-
-static bool string_is(const pi2_gguf_string *string, const char *text) {
-    return string->length == strlen(text) && memcmp(string->text, text, string->length) == 0;
 }
 
 static pi2_status read_yarn(const pi2_tensor_directory *model, const char *name, pi2_rope_shape *rope) {

@@ -71,6 +71,9 @@ static void scale_of_a_weight(pi2_gguf_builder *builder) {
     pi2_gguf_builder_tensor(builder, "blk.0.attn_q.weight.scale", PI2_F32, 1, &length, one, sizeof one);
 }
 static void window(pi2_gguf_builder *builder) { pi2_gguf_builder_u32(builder, "llama.attention.sliding_window", 16); }
+static void own_word(pi2_gguf_builder *builder) {
+    pi2_gguf_builder_string(builder, "llama.hidden_activation", "relu2");
+}
 static void none(pi2_gguf_builder *builder) { (void)builder; }
 
 static void write_model(void (*spoil)(pi2_gguf_builder *builder)) {
@@ -168,6 +171,19 @@ static void test_what_runs(void **state) {
     }
 }
 
+/* What a model's makers call its activation, by the key that converters write: from its cluster file too. */
+static void test_own_word(void **state) {
+    (void)state;
+    pi2_model_file *file = NULL;
+    write_model(own_word);
+    if (prepare() != PI2_OK) fail_msg("%s", pi2_error_text());
+    for (int is_cluster = 0; is_cluster < 2; is_cluster++) {
+        assert_int_equal(pi2_model_file_open(is_cluster ? cluster_path : model_path, &file), PI2_OK);
+        assert_string_equal(pi2_model_file_summary(file)->ffn_activation, "relu_squared");
+        pi2_model_file_close(file);
+    }
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     model_path = test_folder_path("tiny.gguf");
@@ -179,6 +195,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_refusals, set_up, test_folder_end),
         cmocka_unit_test_setup_teardown(test_what_runs, set_up, test_folder_end),
+        cmocka_unit_test_setup_teardown(test_own_word, set_up, test_folder_end),
     };
     return cmocka_run_group_tests_name("whether a model can run", tests, NULL, NULL);
 }
