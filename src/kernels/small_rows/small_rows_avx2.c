@@ -3,7 +3,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "kernels/small_rows/small_rows_four.h"
+#include "kernels/small_rows/small_rows_four_template.h"
 
 /* What 32 bits of a lane hold: a block's four products come to at most 7 * 32767 * 4, times a scale below 2^8 below
  * 2^28. */

@@ -2,7 +2,7 @@
 #include <arm_neon.h>
 #include <string.h>
 
-#include "kernels/small_rows/small_rows_four.h"
+#include "kernels/small_rows/small_rows_four_template.h"
 
 /* What 32 bits of a lane hold: a block's eight products come to at most 7 * 32767 * 8, times a scale below 2^8 below
  * 2^29. */

@@ -1,9 +1,9 @@
 /*
- * small_rows_four.h: rows of int8, four at a time, given an instruction set's sums_of_four(). Included once by
+ * small_rows_four_template.h: rows of int8, four at a time, given an instruction set's sums_of_four(). Included once by
  * small_rows_<isa>.c, before what it defines.
  */
-#ifndef PI2_KERNELS_SMALL_ROWS_SMALL_ROWS_FOUR_H
-#define PI2_KERNELS_SMALL_ROWS_SMALL_ROWS_FOUR_H
+#ifndef PI2_KERNELS_SMALL_ROWS_SMALL_ROWS_FOUR_TEMPLATE_H
+#define PI2_KERNELS_SMALL_ROWS_SMALL_ROWS_FOUR_TEMPLATE_H
 
 #include "kernels/small_rows/small_rows_kernels.h"
 
