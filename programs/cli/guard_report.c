@@ -127,7 +127,6 @@ int pi2_cli_open_within_guard(const pi2_cli_guard_settings *settings, pi2_engine
     *engine_out = NULL;
     const int chosen = pi2_cli_choose_mode(settings, NULL, options);
     if (chosen != PI2_EXIT_OK) return chosen;
-    pi2_cli_tell_gain(options);
     options->identifies_weights = options->identifies_weights || pi2_cli_asks_approximate(options);
     pi2_status status = pi2_cli_open_engine(options, engine_out);
     if (status != PI2_OK) return pi2_cli_failed(status);

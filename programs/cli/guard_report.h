@@ -33,7 +33,7 @@ int pi2_cli_check_guard(const pi2_cli_guard_settings *settings, const pi2_engine
 
 /**
  * Opens an engine whose mode costs at most what was allowed, or in the exact one where that shall be; chooses it first
- * where the options leave that open (mode_choice.h), and tells what is predicted to be gained; sets
+ * where the options leave that open (mode_choice.h); sets
  * options->identifies_weights. Returns PI2_EXIT_OK, or an exit code after an error line. *engine_out: the caller's to
  * close in both cases; NULL: none was opened.
  */

@@ -20,8 +20,8 @@ pi2_status pi2_cli_predict_exact(const pi2_engine_options *options, const pi2_ma
 /** "it pays, 1.80 times", or that it does not. */
 void pi2_cli_say_gain(const pi2_speed *with, const pi2_speed *without, char *text, size_t capacity);
 
-/** Tells before a run that leaves neurons out what is predicted of it, with and without; nothing where that is not
- *  known: the machine was not measured, or a predictor is not made yet. */
+/** Tells of a run that left neurons out what is predicted of it, with and without; nothing where that is not known: the
+ *  machine was not measured. Once its engine is closed: plans take memory that the run should have. */
 void pi2_cli_tell_gain(const pi2_engine_options *options);
 
 /**

@@ -11,6 +11,7 @@
 #include "generation.h"
 #include "grammar_options.h"
 #include "guard_report.h"
+#include "mode_choice.h"
 #include "output.h"
 #include "plan_file.h"
 #include "powerinfer2/cache_replay.h"
@@ -97,6 +98,7 @@ typedef struct run_state {
     pi2_cli_guard_settings guard;
     pi2_cli_prompt_cache_settings prompt_cache;
     pi2_cli_draft_settings draft;
+    pi2_engine_options opened; /* what the engine was opened with */
     char *prompt, *system, *chat_template;
     json_t *plan; /* of --plan */
     size_t prompt_length;
@@ -293,6 +295,7 @@ static int open_engine(run_state *state) {
     if (code != PI2_EXIT_OK) return code;
     code = pi2_cli_open_within_guard(&state->guard, &options, &state->engine);
     if (code != PI2_EXIT_OK) return code;
+    state->opened = options;
     code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK || state->settings.parallel > 1) return code; /* the scheduler has the sessions */
     const pi2_sampling sampling = sampling_of(state);
@@ -543,6 +546,7 @@ int pi2_cli_run(int argument_count, char **arguments) {
     pi2_grammar_free(state.grammar);
     pi2_prompt_cache_close(state.cache);
     pi2_engine_close(state.engine);
+    if (code == PI2_EXIT_OK) pi2_cli_tell_gain(&state.opened); /* plans take memory, of which the run shall have all */
     pi2_cli_text_close(&state.source);
     json_decref(state.plan);
     free(state.tokens);
