@@ -81,7 +81,8 @@ pi2_status pi2_session_identity(const pi2_session *session, uint64_t *identity_o
 
 uint64_t pi2_session_page_bytes(const pi2_session *session, uint32_t first, uint32_t end) {
     const pi2_state_header header = { .first = first, .position = end, .saved_position = PI2_NO_POSITION,
-                                      .state_position = session->is_recurrent ? end : PI2_NO_POSITION };
+                                      .state_position = session->is_recurrent ? end : PI2_NO_POSITION,
+                                      .seen_only = session->kept_from > 0 };
     return PI2_STATE_HEADER_BYTES + body_bytes(session, &header);
 }
 

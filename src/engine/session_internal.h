@@ -106,7 +106,7 @@ uint32_t pi2_session_until_page(const pi2_session *session, uint32_t count);
 
 /** A number that names the model, its arithmetic and the way that states are laid out. */
 pi2_status pi2_session_identity(const pi2_session *session, uint64_t *identity_out);
-/** Bytes of a page's file; at most, where a window need not see all of it. */
+/** Bytes of a page's file, as the session would write it now. */
 uint64_t pi2_session_page_bytes(const pi2_session *session, uint32_t first, uint32_t end);
 
 /**

@@ -15,6 +15,7 @@
 
 #include "powerinfer2/prompt_cache.h"
 #include "powerinfer2/session.h"
+#include "support/emulator.h"
 #include "support/family_model.h"
 #include "support/small_budget.h"
 #include "support/temporary_files.h"
@@ -71,7 +72,7 @@ static pi2_engine *open_engine(const place *p) {
     options.draft_always = p->draft > 0;
     options.identifies_weights = true;
     options.callbacks.cancelled = is_stopped;
-    options.memory_bytes = p->streams ? 0 : 400000000;
+    options.memory_bytes = p->streams ? 0 : PI2_TEST_PLENTY_BYTES;
     pi2_engine *engine = NULL;
     const pi2_status status = p->streams ? pi2_small_budget_open(&options, MORE_BYTES, &engine)
                                          : pi2_engine_open(&options, &engine);
