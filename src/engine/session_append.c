@@ -163,6 +163,12 @@ static void go_back(pi2_session *session) {
     session->state_position = nearest;
 }
 
+/* What windows see was put back to what is kept, and the tokens from there on were not all computed. */
+static void lose_windows(pi2_session *session) {
+    const bool has_windows = pi2_forward_first_seen(session->engine->forward, session->position) != UINT32_MAX;
+    if (has_windows) session->kept_from = PI2_NO_POSITION;
+}
+
 /* They are made from those that are kept, or from nothing, with the tokens that led from there to here. */
 pi2_status pi2_session_make_states(pi2_session *session) {
     if (session->position == 0 || pi2_session_has_states(session, session->position)) return PI2_OK;
@@ -170,7 +176,7 @@ pi2_status pi2_session_make_states(pi2_session *session) {
     const bool predicts = session->predicts;
     session->predicts = false;
     const pi2_status status = replay(session);
-    if (status != PI2_OK) session->kept_from = PI2_NO_POSITION;
+    if (status != PI2_OK) lose_windows(session);
     session->predicts = predicts;
     return status;
 }
@@ -320,6 +326,7 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
     pi2_status status = pi2_drafting_guess(session->drafting, room, tokens + replayed + 1, &guessed);
     if (status == PI2_OK) status = run_guess(session, tokens, replayed, guessed);
     if (status != PI2_OK) {
+        if (replayed) lose_windows(session);
         pi2_drafting_truncate(session->drafting, session->position);
         return status;
     }

@@ -361,13 +361,11 @@ static pi2_status read_page(pi2_session *session, pi2_state_reader *reader, cons
     }
     PI2_TRY(check_numbers(session, reader));
     PI2_TRY(get_tokens(reader, NULL, tokens));
+    const uint32_t least = pi2_forward_least_return(session->engine->forward, end);
+    if (session->kept_from < least) session->kept_from = least; /* what is damaged is written, too */
     PI2_TRY(get_layers(reader, session));
-    if (session->kept_from != PI2_NO_POSITION) {
-        const uint32_t least = pi2_forward_least_return(session->engine->forward, end);
-        if (header->seen_only) pi2_session_keep_from(session, end);
-        else if (session->kept_from < least) session->kept_from = least;
-    }
-    return with_states && session->is_recurrent ? get_recurrent(reader, session, false) : PI2_OK;
+    if (header->seen_only && session->kept_from != PI2_NO_POSITION) pi2_session_keep_from(session, end);
+    return with_states && session->is_recurrent ? get_recurrent(reader, session, PI2_STATES_LAST) : PI2_OK;
 }
 
 pi2_status pi2_session_read_page(pi2_session *session, const char *path, const int32_t *tokens, uint32_t first,

@@ -3,6 +3,7 @@
  *         an engine that keeps all positions: prompts, answers, guesses, what is cut, forked, saved and recalled.
  * Method: one engine whose passes are as wide as its context, so that it keeps all, beside others of narrow passes.
  */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -271,6 +272,34 @@ static void test_guesses(void **state) {
     pi2_engine_close(ring);
 }
 
+/* Back to behind what is kept, by a pass that computes tokens once more and is interrupted: it is as if it had not been
+ * begun, though the windows have what was kept already. */
+static void test_interrupted_guesses(void **state) {
+    (void)state;
+    int32_t tokens[PROMPT + ANSWER], other[OTHER];
+    draw(tokens, PROMPT + ANSWER, 17);
+    draw(other, OTHER, 18);
+    write_family("gemma3", 1);
+    pi2_engine *all = open_engine(&whole), *ring = open_engine(&(place){ CONTEXT, 5, 2, 1, 4, false });
+    pi2_session *want = create(all), *got = create(ring);
+    append(got, tokens, PROMPT);
+    append_each(got, tokens + PROMPT, ANSWER);
+    cut(got, PROMPT + 2);
+    assert_int_equal(pi2_session_kept(got, PROMPT + 2), PROMPT);
+    stop_now = true;
+    assert_int_equal(pi2_session_append(got, other, 1, PI2_LOGITS_LAST), PI2_ERR_INTERRUPTED);
+    stop_now = false;
+    assert_int_equal(pi2_session_kept(got, PROMPT + 2), PROMPT);
+    append_each(got, other, OTHER);
+    append(want, tokens, PROMPT + 2);
+    append(want, other, OTHER);
+    check_same(want, got, logit_bytes(all), "interrupted", 0);
+    pi2_session_free(want);
+    pi2_session_free(got);
+    pi2_engine_close(all);
+    pi2_engine_close(ring);
+}
+
 /* ---- several timelines ---- */
 
 static void test_forks(void **state) {
@@ -453,10 +482,65 @@ static void test_prompt_cache(void **state) {
     }
 }
 
+/* Another last byte in the page that ends at a position: the last layer's checksum. */
+static void damage_page(const char *pages, uint32_t end) {
+    DIR *listed = opendir(pages);
+    assert_non_null(listed);
+    size_t count = 0;
+    for (const struct dirent *entry; (entry = readdir(listed)) != NULL;) {
+        char *name = test_path(pages, entry->d_name);
+        uint8_t bytes[48] = { 0 };
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(name, "r+b");
+        if (file && fread(bytes, 1, sizeof bytes, file) == sizeof bytes && bytes[44] == (end & 255) &&
+            bytes[45] == end >> 8) {
+            assert_int_equal(fseek(file, -1, SEEK_END), 0);
+            const int last = fgetc(file);
+            assert_int_equal(fseek(file, -1, SEEK_END), 0);
+            assert_int_equal(fputc(last ^ 1, file), last ^ 1);
+            count++;
+        }
+        if (file) assert_int_equal(fclose(file), 0);
+        free(name);
+    }
+    assert_int_equal(closedir(listed), 0);
+    assert_int_equal(count, 1);
+}
+
+/* A page that turns out to be damaged when windows have begun anew with it: what they saw before it is gone. */
+static void test_damaged_pages(void **state) {
+    (void)state;
+    int32_t tokens[ASKED];
+    draw(tokens, ASKED, 19);
+    char *pages = test_path(folder, "damaged");
+    write_family("gemma3", 1);
+    pi2_engine *all = open_engine(&(place){ LONG, LONG, 1, 1, 0, false });
+    pi2_engine *ring = open_engine(&(place){ LONG, 64, 2, 1, 0, false });
+    pi2_session *want = create(all);
+    pi2_prompt_cache *writer = NULL, *reader = NULL;
+    if (pi2_prompt_cache_open(all, pages, 1 << 30, &writer) != PI2_OK ||
+        pi2_prompt_cache_open(ring, pages, 1 << 30, &reader) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_session_use_prompt_cache(want, writer);
+    append(want, tokens, ASKED);
+    for (uint32_t end = 512; end <= 768; end += 256) {
+        pi2_session *got = create(ring);
+        pi2_session_use_prompt_cache(got, reader);
+        damage_page(pages, end);
+        ask(got, want, tokens, ASKED, end - 256, logit_bytes(all));
+        pi2_session_free(got);
+    }
+    pi2_session_free(want);
+    pi2_prompt_cache_close(writer);
+    pi2_prompt_cache_close(reader);
+    pi2_engine_close(all);
+    pi2_engine_close(ring);
+    free(pages);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prompts), cmocka_unit_test(test_context_costs_what_is_seen),
         cmocka_unit_test(test_going_back), cmocka_unit_test(test_going_back_again), cmocka_unit_test(test_guesses),
-        cmocka_unit_test(test_forks), cmocka_unit_test(test_files), cmocka_unit_test(test_prompt_cache) };
+        cmocka_unit_test(test_interrupted_guesses), cmocka_unit_test(test_forks), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_prompt_cache), cmocka_unit_test(test_damaged_pages) };
     return cmocka_run_group_tests(tests, make_place, remove_place);
 }
