@@ -98,7 +98,8 @@ PI2_API void pi2_simulation_init(pi2_simulation *simulation);
 
 /**
  * Runs it. Threads: any, each call by itself.
- * Errors  INVALID (a value that no device or model has, by name; memory that does not hold the fixed part), MEMORY
+ * Errors  INVALID (a value that no device or model has, by name; memory that does not hold the fixed part; more than
+ *         10^11 neurons to draw in all passes), MEMORY
  */
 PI2_API pi2_status pi2_simulate(const pi2_simulated_device *device, const pi2_simulated_model *model,
                                 const pi2_simulation *simulation, pi2_simulated_run *run_out);

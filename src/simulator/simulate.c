@@ -12,6 +12,7 @@
 enum {
     MOST_THREADS = 64, MOST_BATCH = 64, MOST_LAYERS = 1024, MOST_EXPERTS = 256, MOST_TOKENS = 100000,
     MOST_NEURONS = 1 << 24, /* of the whole model: what is drawn takes some bytes for each */
+    MOST_OF_LAYER = 1 << 21, /* what is under way takes some hundred bytes for each */
     HOT_STEPS = 20, TRIAL_TOKENS = 12, TRIAL_WARM_TOKENS = 4
 };
 
@@ -38,6 +39,7 @@ static pi2_status check_limits(const limit *limits, size_t count) {
 }
 
 static const double none = 0, some = 1e-12, any = 1e18;
+static const double most_draws = 1e11; /* of a run: some quarter of an hour */
 
 static pi2_status check_device(const pi2_simulated_device *d) {
     const limit limits[] = {
@@ -69,6 +71,7 @@ static pi2_status check_model(const pi2_simulated_model *m) {
         {"layers", m->layers, 1, MOST_LAYERS}, {"experts", m->experts, 1, MOST_EXPERTS},
         {"experts_used", m->experts_used, 1, m->experts}, {"neurons", m->neurons, 1, MOST_NEURONS},
         {"neurons of all layers", (double)m->layers * m->experts * m->neurons, 1, MOST_NEURONS},
+        {"neurons of a layer", (double)m->experts * m->neurons, 1, MOST_OF_LAYER},
         {"attention_bytes", m->attention_bytes, none, any}, {"head_bytes", m->head_bytes, none, any},
         {"predictor_bytes", m->predictor_bytes, none, any}, {"fixed_bytes", m->fixed_bytes, none, any},
         {"gate_row_bytes", m->gate_row_bytes, none, any}, {"rest_row_bytes", m->rest_row_bytes, some, any},
@@ -87,6 +90,18 @@ static pi2_status check_simulation(const pi2_simulation *s) {
         {"hot_share", s->hot_share, -1, 1}, {"batch", s->batch, 1, MOST_BATCH}, {"tokens", s->tokens, 1, MOST_TOKENS},
         {"warm_tokens", s->warm_tokens, 0, MOST_TOKENS}, {"prompt_tokens", s->prompt_tokens, 0, 1e9},
         {"position", s->position, 0, 1e9}, {"cluster", s->cluster, 0, 1 << 20}};
+    return check_limits(limits, sizeof limits / sizeof limits[0]);
+}
+
+/** What a run draws, and keeps to draw from, grows with both of its descriptions. */
+static pi2_status check_size(const pi2_simulated_model *m, const pi2_simulation *s, bool tries_shares) {
+    const double passes = (double)s->tokens + s->warm_tokens +
+                          (tries_shares ? (HOT_STEPS + 1) * (TRIAL_TOKENS + TRIAL_WARM_TOKENS) : 0);
+    const double choices = (double)s->batch * m->experts_used * m->experts; /* of experts: each beside the others */
+    const limit limits[] = {
+        {"batch times neurons", (double)s->batch * m->neurons, 1, MOST_NEURONS},
+        {"neurons drawn in all passes", passes * m->layers * ((double)m->experts * m->neurons + choices), 1,
+         most_draws}};
     return check_limits(limits, sizeof limits / sizeof limits[0]);
 }
 
@@ -279,6 +294,7 @@ pi2_status pi2_simulate(const pi2_simulated_device *device, const pi2_simulated_
     PI2_TRY(check_simulation(simulation));
     PI2_TRY(count_slots(model, simulation, &of.slots));
     of.hot_share = pi2_simulated_has_accelerator(device, simulation) ? simulation->hot_share : 0;
+    PI2_TRY(check_size(model, simulation, of.hot_share < 0));
     if (of.hot_share < 0) PI2_TRY(choose_hot_share(&of, &of.hot_share));
     if (of.hot_share * model->layers * model->experts * model->neurons > of.slots + model->layers * model->experts) {
         return pi2_fail(PI2_ERR_INVALID, "simulate: 'hot_share' is %g, and memory holds a share of %g of the neurons",

@@ -142,13 +142,18 @@ static event take_event(pi2_simulated_layer *layer) {
 
 /* ---- stages ---- */
 
+/** Of a count, the share of one of so many parts that are as even as they can be. */
+static uint32_t share_of(uint32_t count, uint32_t part, uint32_t parts) {
+    return (uint32_t)((uint64_t)count * (part + 1) / parts - (uint64_t)count * part / parts);
+}
+
 /** A task becomes ready, in clusters. */
 static void make_ready(pi2_simulated_layer *layer, const task *made) {
     task part = *made;
     const uint32_t clusters = made->what == PREDICT ? 1 : (made->count + layer->cluster - 1) / layer->cluster;
-    for (uint32_t i = 0; i < clusters; i++) { /* as even as they can be */
-        part.count = made->count * (i + 1) / clusters - made->count * i / clusters;
-        part.fires = made->fires * (i + 1) / clusters - made->fires * i / clusters;
+    for (uint32_t i = 0; i < clusters; i++) {
+        part.count = share_of(made->count, i, clusters);
+        part.fires = share_of(made->fires, i, clusters);
         layer->open[made->what]++;
         add_task(&layer->ready[made->what], &part);
     }
@@ -163,8 +168,8 @@ static void read_neurons(pi2_simulated_layer *layer, uint32_t what, uint32_t cou
     }
     const uint32_t groups = (count + READ_GROUP - 1) / READ_GROUP;
     for (uint32_t i = 0; i < groups; i++) {
-        const task read = {.what = what, .count = count * (i + 1) / groups - count * i / groups,
-                           .fires = fires * (i + 1) / groups - fires * i / groups, .was_read = true};
+        const task read = {.what = what, .count = share_of(count, i, groups), .fires = share_of(fires, i, groups),
+                           .was_read = true};
         layer->disk_until = fmax(layer->now, layer->disk_until) + each * read.count;
         add_event(layer, fmax(layer->disk_until, layer->now + layer->device->read_latency_seconds), &read);
         layer->reading++;

@@ -172,16 +172,18 @@ static bool find(pi2_simulated_neurons *neurons, uint32_t key) {
     return true;
 }
 
-static void admit(pi2_simulated_neurons *neurons, uint32_t key) {
+/** False: this layer uses all that are there. */
+static bool admit(pi2_simulated_neurons *neurons, uint32_t key) {
     if (neurons->present_count == neurons->slots) {
         const uint32_t left = neurons->policy->evict(neurons->state, may_leave, neurons);
-        if (left == UINT32_MAX) return; /* this layer uses all that are there */
+        if (left == UINT32_MAX) return false;
         neurons->present[left] = 0;
         neurons->present_count--;
     }
     neurons->policy->admit(neurons->state, key);
     neurons->present[key] = 1;
     neurons->present_count++;
+    return true;
 }
 
 /** Of one expert, which so many sequences use. Returns the keys missed so far. */
@@ -226,6 +228,7 @@ uint32_t pi2_simulated_neurons_draw(pi2_simulated_neurons *neurons, uint32_t lay
         const uint32_t first_key = layer * layer_keys + expert * model->neurons;
         missed = draw_expert(neurons, first_key, neurons->chosen[expert], missed, work);
     }
-    for (uint32_t i = 0; i < missed; i++) admit(neurons, neurons->missed[i]);
+    /* Where one finds no room the rest of the layer finds none, and each would look at every slot. */
+    for (uint32_t i = 0; i < missed && admit(neurons, neurons->missed[i]); i++) {}
     return used;
 }

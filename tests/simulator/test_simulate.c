@@ -185,6 +185,29 @@ static void test_same_every_time(void **state) {
     assert_true(simulate(&plain_device, &model, &simulation).hit_share > 0.5);
 }
 
+/* A part of the predictor names more than 2^16 neurons, each a cluster of its own; a third of them find no room in a
+ * cache that the layer uses up. The numbers are far above any model's, and the time is still what arithmetic gives. */
+static void test_large_layer(void **state) {
+    (void)state;
+    pi2_simulated_model model = plain_model;
+    pi2_simulation simulation = usual(1);
+    model.layers = 1;
+    model.neurons = 17 << 16;
+    model.active = 1;
+    model.repeat = 0;
+    const double fires = model.neurons;
+    simulation.tokens = 1;
+    simulation.warm_tokens = 0;
+    simulation.cluster = 1;
+    const pi2_simulated_run all = simulate(&plain_device, &model, &simulation);
+    assert_near(all.mean_seconds, (13e6 + fires * 3072.0 / 0.5) / 40e9, 0.01);
+    simulation.cluster = 0;
+    simulation.ffn_in_memory = 0.7;
+    const pi2_simulated_run some = simulate(&plain_device, &model, &simulation);
+    assert_near(some.reads_per_pass, 2 * 0.3 * fires, 0.01);
+    assert_near(some.hit_share, 0.7, 0.01);
+}
+
 static void expect_refusal(const pi2_simulated_device *device, const pi2_simulated_model *model,
                            const pi2_simulation *simulation, const char *part) {
     pi2_simulated_run run;
@@ -206,6 +229,16 @@ static void test_refusals(void **state) {
     model.layers = 1024;
     model.neurons = 1 << 20;
     expect_refusal(&device, &model, &simulation, "'neurons of all layers'");
+    model.layers = 1;
+    model.neurons = 1 << 22;
+    expect_refusal(&device, &model, &simulation, "'neurons of a layer'");
+    model.neurons = 1 << 20;
+    simulation.batch = 64;
+    expect_refusal(&device, &model, &simulation, "'batch times neurons'");
+    simulation = usual(0.5);
+    simulation.warm_tokens = 100000;
+    expect_refusal(&device, &model, &simulation, "'neurons drawn in all passes'");
+    simulation = usual(0.5);
     model = plain_model;
     model.experts_used = 2;
     expect_refusal(&device, &model, &simulation, "'experts_used' is 2");
@@ -226,6 +259,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_bound), cmocka_unit_test(test_disk_bound), cmocka_unit_test(test_accelerator),
         cmocka_unit_test(test_operations_bound), cmocka_unit_test(test_more_is_not_slower), cmocka_unit_test(test_hits),
-        cmocka_unit_test(test_prompts), cmocka_unit_test(test_same_every_time), cmocka_unit_test(test_refusals)};
+        cmocka_unit_test(test_prompts), cmocka_unit_test(test_same_every_time), cmocka_unit_test(test_large_layer),
+        cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
