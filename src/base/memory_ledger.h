@@ -9,10 +9,12 @@
 #ifndef PI2_BASE_MEMORY_LEDGER_H
 #define PI2_BASE_MEMORY_LEDGER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-/** Between them one thread plans and claims; another that begins to waits. */
-void pi2_memory_begin_plan(void);
+/** Between them one thread plans and claims, which may take long where a cluster file is made; another that begins to
+ *  waits, and asks now and then whether it shall no longer (NULL: it shall). False: it did not begin. */
+bool pi2_memory_begin_plan(bool (*cancelled)(void *user), void *user);
 void pi2_memory_end_plan(void);
 
 /** held_bytes: what the process held when the plan was made, as pi2_memory_spoken_for() told; bytes: beside that. */

@@ -252,7 +252,9 @@ static pi2_status plan_engine(pi2_engine *engine, const pi2_engine_options *opti
 }
 
 static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *options, pi2_gguf **gguf) {
-    pi2_memory_begin_plan();
+    if (!pi2_memory_begin_plan(options->callbacks.cancelled, options->callbacks.user)) {
+        return pi2_fail(PI2_ERR_INTERRUPTED, "interrupted while another engine was being opened");
+    }
     const pi2_status planned = plan_engine(engine, options, gguf);
     pi2_memory_end_plan();
     PI2_TRY(planned);

@@ -206,17 +206,24 @@ static void test_engines_share_one_budget(void **state) {
 }
 
 typedef struct opener {
-    const pi2_engine_options *options;
+    pi2_engine_options *options;
     pi2_engine *engine;
+    pi2_status status;
 } opener;
 
 static void *open_one(void *argument) {
     opener *self = argument;
-    if (pi2_engine_open(self->options, &self->engine) != PI2_OK) self->engine = NULL;
+    self->status = pi2_engine_open(self->options, &self->engine);
     return NULL;
 }
 
-/* An engine that opens while another one is being planned waits for its claim, and is planned beside it. */
+static bool always_cancelled(void *user) {
+    (void)user;
+    return true;
+}
+
+/* An engine that opens while another one is being planned waits for its claim, and is planned beside it; unless it is
+ * cancelled before that. */
 static void test_engines_open_at_once(void **state) {
     (void)state;
     enum { CLAIM = 300000000 };
@@ -228,11 +235,17 @@ static void test_engines_open_at_once(void **state) {
     pi2_engine_options_init(&options);
     options.model_path = path;
     options.memory_bytes = 1000000000;
-    opener other = { &options, NULL };
+    opener other = { &options, NULL, PI2_OK };
     pthread_t thread;
     uint64_t peak = 0, current = 0;
     assert_true(pi2_process_memory(&peak, &current));
-    pi2_memory_begin_plan();
+    assert_true(pi2_memory_begin_plan(NULL, NULL));
+    options.callbacks.cancelled = always_cancelled;
+    assert_int_equal(pthread_create(&thread, NULL, open_one, &other), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(other.status, PI2_ERR_INTERRUPTED);
+    assert_null(other.engine);
+    options.callbacks.cancelled = NULL;
     assert_int_equal(pthread_create(&thread, NULL, open_one, &other), 0);
     const struct timespec time = { .tv_nsec = 200000000 }; /* enough to plan, for one who does not wait */
     (void)nanosleep(&time, NULL);
