@@ -34,7 +34,8 @@ GOOD = {
         dict(CHAT, max_tokens=4, response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": TOOL}}),
         {"messages": CHAT["messages"] + [CALL, {"role": "tool", "tool_call_id": "c1", "content": "12"}], "max_tokens": 1},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "max_tokens": 1, "grammar": "root ::= [a-z]+"}],
-    "/v1/completions": [{"prompt": "a b", "max_tokens": 2, "logprobs": 1}, {"prompt": [1, 2, 3], "max_tokens": 1, "stream": True}],
+    "/v1/completions": [{"prompt": "a b", "max_tokens": 2, "logprobs": 1}, {"prompt": [1, 2, 3], "max_tokens": 1, "stream": True},
+                        {"prompt": ["a", [1, 2], ["b", 3]], "n": 2, "max_tokens": 2, "logprobs": 1}],
     "/v1/responses": [{"input": "Why?", "max_output_tokens": 2, "instructions": "Be brief."}, {
         "input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}], "stream": True, "max_output_tokens": 1,
         "tools": [dict(FUNCTION, type="function")]}],
@@ -53,7 +54,8 @@ GOOD = {
     "/apply-template": [{"messages": CHAT["messages"]}],
 }
 LOOKED_AT = ("/", "/health", "/metrics", "/slots", "/slots?fail_on_no_slot=1", "/props", "/v1/models", "/api/tags",
-             "/api/version", "/v1/models/m", "/none", "/v1/../health", "/%2e%2e/%2e%2e/etc/passwd", "//", "/?" + "a=b&" * 40)
+             "/api/version", "/api/ps", "/v1/models/m", "/v1/models/", "/v1/models/%ff%00", "/v1/models/a" + "%C3%A9" * 150,
+             "/none", "/v1/../health", "/%2e%2e/%2e%2e/etc/passwd", "//", "/?" + "a=b&" * 40)
 ODD = (None, True, False, 0, -1, 1, 2**31, 2**63, -2**63, 2**64, 1e308, -1e308, 1e-320, 0.1, "", "\x00", "a" * 300, "😀\ud83d",
        "\u2028", "%s%n", "../../x", [], {}, [[]], [None], {"": None}, [[[[[[]]]]]], "null", "<|im_end|>", "-0", "user", "text")
 STATUSES = {200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 422, 431, 500, 501, 503, 505}
