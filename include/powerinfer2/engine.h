@@ -122,7 +122,9 @@ PI2_API void pi2_engine_options_init(pi2_engine_options *options);
  * Errors  FORMAT, UNSUPPORTED (the file: what and where), MEMORY (how much is needed, when the minimum
  *         does not fit), IO, INVALID (options), INTERRUPTED
  * Threads one engine may be opened per thread at a time; engines are independent, but for memory: one that is opened
- *         beside others has what its memory_bytes leave of what these were planned with, touched or not.
+ *         beside others has what its memory_bytes leave of what these were planned with, touched or not; and but for
+ *         processors: with as many threads, more than one, they compute with the same ones, so that a pass, or the
+ *         loading of a model, waits for the other engine's.
  */
 PI2_API pi2_status pi2_engine_open(const pi2_engine_options *options, pi2_engine **engine_out);
 

@@ -12,9 +12,14 @@ typedef struct shared_team {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static shared_team teams[PI2_TEAM_MAX_MEMBERS + 1]; /* by member count; nobody uses one: it is not there */
 
+/* A team of one has no threads of its own: who runs it computes himself, and has no reason to wait for others. */
+static bool is_shared(unsigned member_count) { return member_count > 1; }
+
 pi2_status pi2_team_join(unsigned member_count, pi2_team **team_out) {
     *team_out = NULL;
-    if (member_count > PI2_TEAM_MAX_MEMBERS) return pi2_team_create(member_count, NULL, team_out); /* which refuses */
+    if (!is_shared(member_count) || member_count > PI2_TEAM_MAX_MEMBERS) { /* more are refused there */
+        return pi2_team_create(member_count, NULL, team_out);
+    }
     (void)pthread_mutex_lock(&mutex);
     shared_team *shared = &teams[member_count];
     const pi2_status status = shared->users ? PI2_OK : pi2_team_create(member_count, NULL, &shared->team);
@@ -28,6 +33,10 @@ pi2_status pi2_team_join(unsigned member_count, pi2_team **team_out) {
 
 void pi2_team_leave(pi2_team *team) {
     if (!team) return;
+    if (!is_shared(pi2_team_member_count(team))) {
+        pi2_team_destroy(team);
+        return;
+    }
     (void)pthread_mutex_lock(&mutex);
     shared_team *shared = &teams[pi2_team_member_count(team)];
     assert(shared->team == team && shared->users > 0);

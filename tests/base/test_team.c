@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -137,6 +139,45 @@ static void test_shared_team(void **state) {
     pi2_team_leave(NULL);
 }
 
+enum { PATIENCE = 5000 }; /* of a millisecond each */
+static atomic_int begun;
+
+static void meet(void *met, unsigned member_index, unsigned member_count) {
+    (void)member_index;
+    (void)member_count;
+    const struct timespec pause = { .tv_nsec = 1000000 };
+    atomic_fetch_add(&begun, 1);
+    for (int i = 0; i < PATIENCE && atomic_load(&begun) < 2; i++) (void)nanosleep(&pause, NULL);
+    *(bool *)met = atomic_load(&begun) == 2;
+}
+
+typedef struct single {
+    pthread_t thread;
+    pi2_team *team;
+    bool met;
+} single;
+
+static void *run_alone(void *argument) {
+    single *self = argument;
+    pi2_team_run(self->team, meet, &self->met);
+    return NULL;
+}
+
+/* With one thread each nobody waits for another: both runs are under way at once. */
+static void test_single_threads_share_nothing(void **state) {
+    (void)state;
+    static single singles[2];
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pi2_team_join(1, &singles[i].team), PI2_OK);
+        assert_int_equal(pthread_create(&singles[i].thread, NULL, run_alone, &singles[i]), 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(singles[i].thread, NULL), 0);
+        pi2_team_leave(singles[i].team);
+    }
+    assert_true(singles[0].met && singles[1].met);
+}
+
 static void test_unused_team(void **state) {
     (void)state;
     pi2_team *team = NULL;
@@ -224,7 +265,8 @@ static void test_pages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rounds),       cmocka_unit_test(test_shared_team),  cmocka_unit_test(test_unused_team),
+        cmocka_unit_test(test_rounds),       cmocka_unit_test(test_shared_team),
+        cmocka_unit_test(test_single_threads_share_nothing), cmocka_unit_test(test_unused_team),
         cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_wait_times_out),
         cmocka_unit_test(test_allowed_cpus), cmocka_unit_test(test_pages),
     };
