@@ -128,11 +128,55 @@ static void a_prompt_leaves_neurons(void **state) {
     assert_int_equal(fclose(file), 0);
 }
 
+static void flip(uint64_t offset) {
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)offset, SEEK_SET), 0);
+    const int byte = fgetc(file);
+    assert_int_equal(fseek(file, (long)offset, SEEK_SET), 0);
+    assert_int_not_equal(fputc(byte ^ 4, file), EOF);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Damage that one of several threads meets while it fills is told by its own place; what is there then is good, and
+ * the rest is read when it is wanted. */
+static void a_filling_that_fails_leaves_what_is_good(void **state) {
+    (void)state;
+    enum { BAD = 17 };
+    pi2_team *team;
+    setup s;
+    const uint8_t *memory;
+    const uint64_t at = banks_list[1].file_offset + (uint64_t)BAD * banks_list[1].unit_bytes + 11;
+    assert_int_equal(pi2_team_create(3, NULL, &team), PI2_OK);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        if (!test_has_read_method(*method, path)) continue;
+        assert_int_equal(try_open(*method, pi2_neuron_store_all_bytes(&banks), &s), PI2_OK);
+        flip(at);
+        assert_int_equal(pi2_neuron_store_fill(s.store, team), PI2_ERR_FORMAT);
+        assert_non_null(strstr(pi2_error_text(), "unit 17 "));
+        flip(at);
+        pi2_store_reset(s.way);
+        pi2_neuron_store_begin_layer(s.store);
+        assert_null(pi2_neuron_store_hit(s.store, 1, BAD));
+        for (uint32_t b = 0; b < BANKS; b++) {
+            for (uint32_t u = 0; u < banks_list[b].unit_count; u++) {
+                memory = pi2_neuron_store_hit(s.store, b, u);
+                if (memory) assert_true(test_is_unit(&banks_list[b], memory, b, u));
+                assert_int_equal(pi2_neuron_store_take(s.store, b, u, &memory), PI2_OK);
+                assert_true(test_is_unit(&banks_list[b], memory, b, u));
+            }
+        }
+        close_store(&s);
+    }
+    pi2_team_destroy(team);
+}
+
 static void fine_units_are_as_good(void **state) {
     bundle_bytes = FINE;
     test_banks_write(path, banks_list, bundle_bytes);
     filling_again_brings_what_was_used(state);
     a_prompt_leaves_neurons(state);
+    a_filling_that_fails_leaves_what_is_good(state);
     bundle_bytes = COARSE;
     test_banks_write(path, banks_list, bundle_bytes);
 }
@@ -148,6 +192,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(filling_again_brings_what_was_used),
         cmocka_unit_test(a_prompt_leaves_neurons),
+        cmocka_unit_test(a_filling_that_fails_leaves_what_is_good),
         cmocka_unit_test(fine_units_are_as_good),
     };
     return cmocka_run_group_tests_name("neuron fill", tests, set_up, test_folder_end);
