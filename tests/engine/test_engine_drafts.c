@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,6 +149,51 @@ static void test_layer_that_guesses(void **state) {
         follow_script(sessions, pi2_engine_get_report(engines[1])->vocabulary_size);
         assert_true(guessed_by(sessions[1], "mtp") > 0);
         assert_int_equal(guessed_by(sessions[1], "model"), 0);
+        for (int s = 0; s < 2; s++) {
+            pi2_session_free(sessions[s]);
+            pi2_engine_close(engines[s]);
+        }
+    }
+}
+
+/* Other bytes behind the first place where a name stands in the file. */
+static void patch_behind(const char *path, const char *name, long distance, const void *bytes, size_t count) {
+    static char all[1 << 21];
+    const size_t length = strlen(name);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    const size_t size = fread(all, 1, sizeof all, file);
+    size_t at = 0;
+    while (at + length < size && memcmp(all + at, name, length) != 0) at++;
+    assert_true(at + length < size);
+    assert_int_equal(fseek(file, (long)(at + length) + distance, SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, count, file), count);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* A layer that guesses, but lacks a tensor or has one of another length, is left out, and the model runs. */
+static void test_damaged_layer_is_left_out(void **state) {
+    (void)state;
+    static const struct { const char *family, *name; bool renames; } cases[] = {
+        { "qwen35", "blk.4.nextn.enorm.weight", true }, { "qwen35", "blk.4.nextn.hnorm.weight", false },
+        { "qwen35", "blk.4.attn_norm.weight", false }, { "glm4moe", "blk.4.nextn.shared_head_norm.weight", false },
+        { "glm4moe", "blk.4.ffn_gate_inp.weight", true }, { "glm4moe", "blk.4.nextn.eh_proj.weight", false } };
+    static const uint64_t shorter = 32;
+    char *path = test_folder_path("damaged.gguf");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pi2_engine *engines[2] = { NULL, NULL };
+        pi2_session *sessions[2];
+        assert_int_equal(pi2_family_model_write_apart(cases[i].family, PI2_Q8_0, 1, path), 0);
+        sessions[0] = open_session(path, 0, ROOMY, &engines[0]);
+        if (cases[i].renames) patch_behind(path, cases[i].name, -1, "~", 1);
+        else patch_behind(path, cases[i].name, 4, &shorter, sizeof shorter); /* behind the count of dimensions */
+        always = true;
+        sessions[1] = open_session(path, 4, ROOMY, &engines[1]);
+        always = false;
+        const char *guesses = pi2_engine_get_report(engines[1])->draft_model;
+        if (guesses && *guesses) fail_msg("%s guesses without %s", guesses, cases[i].name);
+        follow_script(sessions, pi2_engine_get_report(engines[1])->vocabulary_size);
+        assert_int_equal(guessed_by(sessions[1], "mtp"), 0);
         for (int s = 0; s < 2; s++) {
             pi2_session_free(sessions[s]);
             pi2_engine_close(engines[s]);
@@ -312,7 +358,8 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_layer_that_guesses), cmocka_unit_test(test_guesses_of_another_engine),
+        cmocka_unit_test(test_layer_that_guesses),
+        cmocka_unit_test(test_damaged_layer_is_left_out), cmocka_unit_test(test_guesses_of_another_engine),
         cmocka_unit_test(test_recurrent), cmocka_unit_test(test_recurrent_copies_while_guesses_are_open),
         cmocka_unit_test(test_some_were_wrong), cmocka_unit_test(test_none_beside_a_trace),
     };
