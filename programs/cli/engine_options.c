@@ -56,8 +56,8 @@ static const pi2_cli_option model_options[] = {
      "experts, for which all neurons would be faster. off: with all of them. Another text gives, by a predictor, auto: "
      "tokens are computed with the neurons that are expected to fire; and SHARE, from 0 up to but not 1: so large a "
      "part of the neurons is left out, of any model (docs/sparsity.md, Predictors). best, of run, serve, batch and "
-     "plan: exact, or what 'verify' measured within --max-divergence, whichever is predicted to be faster.", NULL, 0,
-     0},
+     "plan: exact, or what 'verify' measured within 'run --max-divergence', whichever is predicted to be faster.", NULL,
+     0, 0},
     {"--predictor", "FILE|low-bit|gate|none", PI2_CLI_TEXT, MODEL(predictor), NULL,
      "For these two: a predictor's file, or low-bit, also without this option: small copies of the weights, made once "
      "beside the cluster file. With exact and always it only says which neurons are read ahead, and the text stays; "

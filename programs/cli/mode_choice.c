@@ -181,7 +181,7 @@ static int choose(choosing *self, const pi2_cli_guard_settings *settings, pi2_en
     if (*self->share) {
         pi2_cli_note("best     --sparsity %s --predictor %s", self->share, self->predictor);
     } else {
-        pi2_cli_note("best     --sparsity exact: nothing that was measured within --max-divergence %g is faster",
+        pi2_cli_note("best     --sparsity exact: nothing that was measured within a divergence of %g is faster",
                      settings->most);
     }
     return PI2_EXIT_OK;
@@ -193,7 +193,8 @@ int pi2_cli_choose_mode(const pi2_cli_guard_settings *settings, const pi2_machin
     pi2_machine_profile *kept = NULL;
     if (!options->sparsity || strcmp(options->sparsity, PI2_CLI_BEST_SPARSITY) != 0) return PI2_EXIT_OK;
     if (settings->most < 0) {
-        return pi2_cli_usage_error("--sparsity best chooses within a limit: give one with --max-divergence");
+        return pi2_cli_usage_error("--sparsity best chooses within a limit: give one, as 'run --max-divergence' "
+                                   "takes it");
     }
     if (!profile && pi2_machine_load(NULL, &kept) != PI2_OK) {
         return pi2_cli_usage_error("--sparsity best goes by predictions, and this machine was not measured yet: run "

@@ -88,7 +88,7 @@ best 0
 [ "$(wc -l <"$folder/modes")" = 1 ] || fail "modes beyond the limit: $(cat "$folder/modes")"
 expect 0 plan -m "$silu" --memory 1G -c 64 --sparsity best --max-divergence 10
 grep -q '^best     all neurons' "$folder/err" || fail "plan tells of no mode"
-expect_error 2 "give one with --max-divergence" run -m "$silu" -p x --sparsity best
+expect_error 2 "chooses within a limit" run -m "$silu" -p x --sparsity best
 expect_error 2 "unknown sparsity 'best'" verify -m "$silu" -f "$folder/text" --sparsity best
 
 # make
