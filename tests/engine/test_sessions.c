@@ -381,6 +381,21 @@ static void *speak(void *argument) {
     return NULL;
 }
 
+static void begin_to_speak(speaker *one, int number, pthread_t *thread) {
+    for (int t = 0; t < 9; t++) one->prompt[t] = 30 * number + t;
+    assert_int_equal(pthread_create(thread, NULL, speak, one), 0);
+}
+
+/* What was said together is said once more alone, and the session ends. */
+static void check_alone(const speaker *together) {
+    speaker alone = *together;
+    assert_int_equal(pi2_session_truncate(alone.session, 0), PI2_OK);
+    pi2_session_begin_answer(alone.session, NULL, 0);
+    (void)speak(&alone);
+    assert_memory_equal(alone.tokens, together->tokens, sizeof alone.tokens);
+    pi2_session_free(alone.session);
+}
+
 static void test_threads(void **state) {
     (void)state;
     enum { SPEAKERS = 4 };
@@ -389,17 +404,11 @@ static void test_threads(void **state) {
     pi2_engine *engine = open_engine(small_path, &(variation){ "threads", 0, 2, 3, PI2_CACHE_F16, NULL }, SPEAKERS);
     for (int i = 0; i < SPEAKERS; i++) {
         together[i].session = create(engine, 0);
-        for (int t = 0; t < 9; t++) together[i].prompt[t] = 30 * i + t;
-        assert_int_equal(pthread_create(&threads[i], NULL, speak, &together[i]), 0);
+        begin_to_speak(&together[i], i, &threads[i]);
     }
     for (int i = 0; i < SPEAKERS; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
     for (int i = 0; i < SPEAKERS; i++) {
-        speaker alone = together[i];
-        assert_int_equal(pi2_session_truncate(alone.session, 0), PI2_OK);
-        pi2_session_begin_answer(alone.session, NULL, 0);
-        (void)speak(&alone);
-        assert_memory_equal(alone.tokens, together[i].tokens, sizeof alone.tokens);
-        pi2_session_free(alone.session);
+        check_alone(&together[i]);
     }
     pi2_engine_close(engine);
 }
@@ -414,17 +423,11 @@ static void test_engines_at_once(void **state) {
     pthread_t threads[ENGINES];
     for (int i = 0; i < ENGINES; i++) {
         together[i].session = create(engines[i], 0);
-        for (int t = 0; t < 9; t++) together[i].prompt[t] = 30 * i + t;
-        assert_int_equal(pthread_create(&threads[i], NULL, speak, &together[i]), 0);
+        begin_to_speak(&together[i], i, &threads[i]);
     }
     for (int i = 0; i < ENGINES; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
     for (int i = 0; i < ENGINES; i++) {
-        speaker alone = together[i];
-        assert_int_equal(pi2_session_truncate(alone.session, 0), PI2_OK);
-        pi2_session_begin_answer(alone.session, NULL, 0);
-        (void)speak(&alone);
-        assert_memory_equal(alone.tokens, together[i].tokens, sizeof alone.tokens);
-        pi2_session_free(alone.session);
+        check_alone(&together[i]);
         pi2_engine_close(engines[i]); /* the other one's threads stay */
     }
 }
