@@ -96,10 +96,16 @@ typedef struct pi2_simulated_run {
 /** Sets what a simulation usually has: all in memory, batch 1, 256 tokens after 64, no prompt. */
 PI2_API void pi2_simulation_init(pi2_simulation *simulation);
 
+/** Neurons that one simulation may draw in all passes, a quarter of an hour; who runs many bounds their sum by it. */
+#define PI2_SIMULATION_DRAWS_MOST 1e11
+/** So many it would draw. Nothing of it need be checked. Threads: any. */
+PI2_API double pi2_simulation_draws(const pi2_simulated_device *device, const pi2_simulated_model *model,
+                                    const pi2_simulation *simulation);
+
 /**
  * Runs it. Threads: any, each call by itself.
  * Errors  INVALID (a value that no device or model has, by name; memory that does not hold the fixed part; more than
- *         10^11 neurons to draw in all passes), MEMORY
+ *         PI2_SIMULATION_DRAWS_MOST neurons to draw), MEMORY
  */
 PI2_API pi2_status pi2_simulate(const pi2_simulated_device *device, const pi2_simulated_model *model,
                                 const pi2_simulation *simulation, pi2_simulated_run *run_out);

@@ -95,6 +95,23 @@ typedef struct ratio_list {
     size_t count;
 } ratio_list;
 
+/** Runs of a file together take no longer than one may. One that is too long by itself is refused when it is made. */
+static int bound_runs(const char *path, const pi2_description *description) {
+    double sum = 0;
+    for (uint32_t i = 0; i < description->run_count; i++) {
+        const pi2_described_run *described = &description->runs[i];
+        if (described->previous != i) continue;
+        const double own = pi2_simulation_draws(&description->device, &description->model, &described->simulation);
+        if (!(own <= PI2_SIMULATION_DRAWS_MOST)) return PI2_CLI_GO_ON;
+        sum += own;
+        if (sum <= PI2_SIMULATION_DRAWS_MOST) continue;
+        return pi2_cli_usage_error("simulate: %s: run %u: runs up to it draw %g neurons in all passes, and those of "
+                                   "a file at most %g: give it fewer runs or tokens", path, (unsigned)i + 1, sum,
+                                   PI2_SIMULATION_DRAWS_MOST);
+    }
+    return PI2_CLI_GO_ON;
+}
+
 /** All runs are made before any is told. */
 static int make_runs(pi2_description *description, const simulate_settings *settings, pi2_simulated_run *results) {
     for (uint32_t i = 0; i < description->run_count; i++) {
@@ -152,7 +169,8 @@ static int simulate_file(const char *path, const simulate_settings *settings, js
     if (code != PI2_CLI_GO_ON) return code;
     json_t *runs = json_array();
     static pi2_simulated_run results[PI2_DESCRIBED_RUNS];
-    code = make_runs(&description, settings, results);
+    code = bound_runs(path, &description);
+    if (code == PI2_CLI_GO_ON) code = make_runs(&description, settings, results);
     if (code == PI2_CLI_GO_ON) tell_runs(&description, results, settings->json, runs, ratios);
     if (code == PI2_CLI_GO_ON && settings->json) {
         json_t *file = json_pack("{s:o, s:O}", "name", pi2_cli_json_text(description.name, strlen(description.name)),

@@ -39,7 +39,6 @@ static pi2_status check_limits(const limit *limits, size_t count) {
 }
 
 static const double none = 0, some = 1e-12, any = 1e18;
-static const double most_draws = 1e11; /* of a run: some quarter of an hour */
 
 static pi2_status check_device(const pi2_simulated_device *d) {
     const limit limits[] = {
@@ -93,15 +92,24 @@ static pi2_status check_simulation(const pi2_simulation *s) {
     return check_limits(limits, sizeof limits / sizeof limits[0]);
 }
 
-/** What a run draws, and keeps to draw from, grows with both of its descriptions. */
-static pi2_status check_size(const pi2_simulated_model *m, const pi2_simulation *s, bool tries_shares) {
+static bool tries_shares(const pi2_simulated_device *device, const pi2_simulation *s) {
+    return pi2_simulated_has_accelerator(device, s) && s->hot_share < 0;
+}
+
+/* What a run draws, and keeps to draw from, grows with both of its descriptions. Each choice of an expert looks at the
+ * others. */
+double pi2_simulation_draws(const pi2_simulated_device *device, const pi2_simulated_model *m, const pi2_simulation *s) {
     const double passes = (double)s->tokens + s->warm_tokens +
-                          (tries_shares ? (HOT_STEPS + 1) * (TRIAL_TOKENS + TRIAL_WARM_TOKENS) : 0);
-    const double choices = (double)s->batch * m->experts_used * m->experts; /* of experts: each beside the others */
+                          (tries_shares(device, s) ? (HOT_STEPS + 1) * (TRIAL_TOKENS + TRIAL_WARM_TOKENS) : 0);
+    const double choices = (double)s->batch * m->experts_used * m->experts;
+    return passes * m->layers * ((double)m->experts * m->neurons + choices);
+}
+
+static pi2_status check_size(const pi2_simulated_device *device, const pi2_simulated_model *m,
+                             const pi2_simulation *s) {
     const limit limits[] = {
         {"batch times neurons", (double)s->batch * m->neurons, 1, MOST_NEURONS},
-        {"neurons drawn in all passes", passes * m->layers * ((double)m->experts * m->neurons + choices), 1,
-         most_draws}};
+        {"neurons drawn in all passes", pi2_simulation_draws(device, m, s), 1, PI2_SIMULATION_DRAWS_MOST}};
     return check_limits(limits, sizeof limits / sizeof limits[0]);
 }
 
@@ -294,7 +302,7 @@ pi2_status pi2_simulate(const pi2_simulated_device *device, const pi2_simulated_
     PI2_TRY(check_simulation(simulation));
     PI2_TRY(count_slots(model, simulation, &of.slots));
     of.hot_share = pi2_simulated_has_accelerator(device, simulation) ? simulation->hot_share : 0;
-    PI2_TRY(check_size(model, simulation, of.hot_share < 0));
+    PI2_TRY(check_size(device, model, simulation));
     if (of.hot_share < 0) PI2_TRY(choose_hot_share(&of, &of.hot_share));
     if (of.hot_share * model->layers * model->experts * model->neurons > of.slots + model->layers * model->experts) {
         return pi2_fail(PI2_ERR_INVALID, "simulate: 'hot_share' is %g, and memory holds a share of %g of the neurons",
