@@ -18,7 +18,7 @@ prefix ?= /usr/local
 DESTDIR ?=
 export PROMPT MEMORY MODEL PORT JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT prefix DESTDIR
 
-.PHONY: help run serve build install uninstall deb test sanitize asan tsan fuzz mutants arm64 tarball-arm64 bench compare clean
+.PHONY: help run serve build install uninstall deb test sanitize asan tsan fuzz mutants arm64 tarball-arm64 hexagon bench compare clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo 'make arm64     cross-build for 64-bit ARM and run the tests under qemu'
 	@echo 'make tarball-arm64'
 	@echo '               build-arm64/powerinfer2-VERSION-aarch64-linux.tar.gz: the program, static, for phones and boards'
+	@echo 'make hexagon   what a Hexagon DSP (the NPU of a phone) runs, and its tests under an emulator (docs/devices.md)'
 	@echo 'make bench     speed of the default model (or MODEL=) in memory and at 64 and 48 MB'
 	@echo 'make compare   the same beside llama.cpp (bench/compare --help)'
 	@echo 'make clean     remove everything that was built'
@@ -86,6 +87,12 @@ tarball-arm64:
 	@scripts/setup.sh build arm64
 	@scripts/build.sh arm64 powerinfer2
 	@scripts/tarball.sh
+
+hexagon:
+	@scripts/setup.sh build hexagon
+	@rm -f build/configured.stamp # CMake looks for clang again
+	@scripts/build.sh release
+	@TESTS=hexagon scripts/test.sh release
 
 bench: build
 	@scripts/bench.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh GROUP...: installs what is missing for build, fuzz, arm64, compare or mpi.
+# setup.sh GROUP...: installs what is missing for build, fuzz, arm64, hexagon, compare or mpi.
 #
 # A requirement is tested for what it does (a command, a pkg-config module, a file), so
 # a machine that has it from elsewhere installs nothing. What is missing comes from
@@ -42,6 +42,15 @@ links_arm64() {
     return $arm64_status
 }
 
+links_hexagon() {
+    hexagon_program=$(mktemp)
+    echo 'void _start(void) { }' |
+        clang --target=hexagon-unknown-elf -mv68 -nostdlib -static -fuse-ld=lld -x c - -o "$hexagon_program"
+    hexagon_status=$?
+    rm -f "$hexagon_program"
+    return $hexagon_status
+}
+
 check_group() {
     case $1 in
     build)
@@ -72,6 +81,11 @@ check_group() {
         need libc6-dev-arm64-cross links_arm64 # only recommended by the compiler's package
         need qemu-user have qemu-aarch64
         ;;
+    hexagon) # the DSP's programs, and an emulator for them
+        need clang have clang
+        need lld links_hexagon
+        need qemu-user have qemu-hexagon
+        ;;
     compare)
         need debootstrap have debootstrap
         need fio have fio
@@ -85,7 +99,7 @@ check_group() {
         need openmpi-bin have mpirun
         ;;
     *)
-        echo "setup.sh: no group is called '$1' (build, fuzz, arm64, compare, mpi)" >&2
+        echo "setup.sh: no group is called '$1' (build, fuzz, arm64, hexagon, compare, mpi)" >&2
         exit 2
         ;;
     esac
