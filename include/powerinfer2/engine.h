@@ -51,7 +51,11 @@ typedef struct pi2_engine_options {
     uint64_t beside_bytes;       /* of memory_bytes, what the caller will use beside the engine */
     uint64_t beside_session_bytes, beside_token_bytes; /* the same for each session, and each token of its context */
     uint32_t sequences;          /* sessions that the engine has room for at once (session.h): 1 to
-                                    PI2_SEQUENCES_MOST; 0: 1. Each has a key-value cache of its own */
+                                    PI2_SEQUENCES_MOST; 0: 1. Those that begin alike, as a fork and what it came from,
+                                    have that part of the key-value cache in common */
+    uint32_t branch_tokens;      /* of each session but one, tokens that it has in common with none: the key-value cache
+                                    is planned for them and one whole context. 0: for the context of each. A session
+                                    that comes to need more is refused it (PI2_ERR_CONTEXT) */
     uint32_t context_tokens;     /* of each session; 0: what the budget affords, at most what the model was trained
                                     for */
     uint32_t batch_tokens;       /* prefill batch; 0: chosen within the budget, at most 512 */

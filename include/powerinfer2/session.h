@@ -78,8 +78,9 @@ PI2_API void pi2_sampling_init(pi2_sampling *sampling);
 PI2_API pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, pi2_session **session_out);
 /**
  * Makes a session that goes on as `session` would: it has the same timeline, logits of the last token (where there
- * are some), penalty window and begun character, and does not read the prompt again. sampling: NULL: the same, with the
- * same random numbers to come; else another, whose numbers start from its seed. Guesses are not copied.
+ * are some), penalty window and begun character, and does not read the prompt again. Keys and values they have in
+ * common from then on; the page of 16 positions that one of them writes to is copied then. sampling: NULL: the same,
+ * with the same random numbers to come; else another, whose numbers start from its seed. Guesses are not copied.
  * Errors  as pi2_session_create()
  */
 PI2_API pi2_status pi2_session_fork(pi2_session *session, const pi2_sampling *sampling, pi2_session **fork_out);
@@ -98,7 +99,8 @@ typedef enum pi2_logits_wanted { PI2_LOGITS_NONE, PI2_LOGITS_LAST, PI2_LOGITS_AL
 /**
  * Appends tokens to the timeline: prefill when there are many, decode when there is one.
  * PI2_LOGITS_ALL: token_count <= the engine's logits_tokens.
- * Errors  CONTEXT (position and capacity named; nothing was appended), INVALID (token id out of
+ * Errors  CONTEXT (position and capacity named, or what the key-value cache of all sessions has left, where that was
+ *         planned by branch_tokens; nothing was appended), INVALID (token id out of
  *         range), IO (file and offset; the session is at the position before the failing batch), INTERRUPTED
  */
 PI2_API pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_t token_count,

@@ -266,13 +266,20 @@ static pi2_sampling sampling_of(const run_state *state) {
     return sampling;
 }
 
+/* Answers share their prompt; what each has of its own is as long as an answer, and the last token that is read. */
+static void plan_samples(const run_state *state, pi2_engine_options *options) {
+    const int64_t limit = state->settings.limit;
+    pi2_scheduler_plan(options, (uint32_t)state->settings.parallel, 0);
+    if (limit >= 0 && limit < UINT32_MAX - 2) options->branch_tokens = (uint32_t)limit + 2;
+}
+
 static int open_engine(run_state *state) {
     pi2_engine_options options;
     int code = pi2_cli_fill_options(&state->model, &state->size, &options);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_fill_trace_options(&state->trace, &options);
     pi2_cli_fill_draft_options(&state->draft, &options);
-    if (state->settings.parallel > 1) pi2_scheduler_plan(&options, (uint32_t)state->settings.parallel, 0);
+    if (state->settings.parallel > 1) plan_samples(state, &options);
     code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, &options);
     if (code == PI2_EXIT_OK) code = read_prompt(state);
     if (code == PI2_EXIT_OK) code = read_template(state, &options);

@@ -24,8 +24,8 @@ typedef struct pi2_block_needs {
     pi2_state_area areas[2]; /* the state: these areas one after the other, `repeats` times */
     uint32_t repeats;
     uint32_t window;         /* positions that a token sees of what fills by tiles, its own included; 0: all */
-    uint32_t tiles;          /* that there is room for: where positions go on further, they begin anew at the first */
-    uint32_t saved_tiles;    /* where they do: that a window touches at a position and at any of a few before
+    uint32_t tiles;          /* of each sequence's ring, behind which positions begin anew; 0: all are kept, in pages */
+    uint32_t saved_tiles;    /* of a ring: that a window touches at a position and at any of a few before
                                 (PI2_TAKEN_BACK), for which there is a second place; else 0 */
     bool is_recurrent;       /* as its kind */
     uint32_t result;         /* of a token: what its last matrix reads */

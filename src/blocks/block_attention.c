@@ -19,10 +19,9 @@ static const pi2_layer_shape *shape_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->shape.layers[walk->layer];
 }
 
-/* Of the sequence that a token belongs to. */
-static uint8_t *kv_head(const pi2_forward_walk *walk, const pi2_kv_layout *layout, uint32_t token, uint32_t head) {
-    const uint32_t span = walk->forward->buffers.places[token].span;
-    return pi2_forward_layer_state(walk->forward, shape_of(walk)->kv_layer, span) + head * pi2_kv_head_bytes(layout);
+/* Of all sequences. */
+static uint8_t *kv_head(const pi2_forward_walk *walk, const pi2_kv_layout *layout, uint32_t head) {
+    return pi2_forward_keys(walk->forward, shape_of(walk)->kv_layer) + head * pi2_kv_head_bytes(layout);
 }
 
 static pi2_kv_layout kv_layout_of(const pi2_forward_walk *walk) {
@@ -108,10 +107,8 @@ void pi2_attention_needs(const pi2_model_shape *model, uint32_t layer, const str
     needs_out->areas[1] = (pi2_state_area){ head - keys, pi2_kv_value_tile_bytes(&layout) };
     needs_out->repeats = has_keys(model, layer) ? own->head_count_kv : 0;
     needs_out->window = own->window;
-    needs_out->tiles = (uint32_t)pi2_kv_tiles(&layout);
-    if (layout.capacity < shape->context_tokens) {
-        needs_out->saved_tiles = pi2_kv_tiles_of(own->window - 1 + PI2_TAKEN_BACK);
-    }
+    needs_out->tiles = pi2_forward_ring_tiles(own, shape);
+    if (needs_out->tiles) needs_out->saved_tiles = pi2_kv_tiles_of(own->window - 1 + PI2_TAKEN_BACK);
     needs_out->result = model->head_count * own->value_length;
     needs_out->stages = PI2_STAGES_OF_ATTENTION;
     needs_out->query = model->head_count * own->key_length;
@@ -208,7 +205,7 @@ static void store_key(const pi2_forward_walk *walk, uint32_t token, const head_r
     for (uint32_t h = 0; h < k->count; h++) {
         float *value = v + h * length;
         if (shape->norms_values) forward->vector->rms_norm(value, value, forward->ones, length, shape->norm_epsilon);
-        forward->attention->store(kv_head(walk, &layout, token, h), &layout, pi2_forward_position(forward, token),
+        forward->attention->store(kv_head(walk, &layout, h), &layout, pi2_forward_place(forward, walk->layer, token),
                                   k->heads + h * k->step, value);
     }
 }
@@ -247,14 +244,15 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_layer_shape *own = shape_of(walk);
-    pi2_kv_layout layout = kv_layout_of(walk);
+    const pi2_kv_layout layout = kv_layout_of(walk);
     const uint32_t kv = head_begin / (shape->head_count / own->head_count_kv);
     float *outs[QUERIES_AT_ONCE];
     const float *queries[QUERIES_AT_ONCE];
     uint32_t key_counts[QUERIES_AT_ONCE], first_keys[QUERIES_AT_ONCE];
     const uint32_t window = own->window ? own->window : UINT32_MAX, first = pi2_forward_position(forward, token) + 1;
-    layout.first_tile = first > window ? (first - window) / PI2_KV_TILE : 0;
-    const uint32_t skipped = layout.first_tile * PI2_KV_TILE; /* positions that no query here sees have no scores */
+    const uint32_t first_tile = first > window ? (first - window) / PI2_KV_TILE : 0;
+    const uint32_t skipped = first_tile * PI2_KV_TILE; /* positions that no query here sees have no scores */
+    const uint32_t *pages = pi2_forward_pages_of(forward, own->kv_layer, buffers->places[token].span) + first_tile;
     const size_t stride = ((size_t)pi2_forward_position(forward, token_end - 1) + 1 - skipped + 15) / 16 * 16;
     size_t most = buffers->score_floats / stride;
     if (most > QUERIES_AT_ONCE) most = QUERIES_AT_ONCE;
@@ -272,8 +270,8 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
             first_keys[count] = key_counts[count] > window ? key_counts[count] - window : 0;
             count++;
             if (count < most && !(t + 1 == token_end && h + 1 == head_end)) continue;
-            forward->attention->attend(outs, queries, key_counts, first_keys, count,
-                                       kv_head(walk, &layout, token, kv), &layout, &scoring, scores, stride);
+            forward->attention->attend(outs, queries, key_counts, first_keys, count, kv_head(walk, &layout, kv),
+                                       &layout, pages, &scoring, scores, stride);
             count = 0;
         }
     }

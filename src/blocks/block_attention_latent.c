@@ -79,13 +79,13 @@ static void store_common(const pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_kv_layout layout = pi2_forward_kv_layout(&shape->layers[walk->layer], &forward->options.shape);
-    const uint32_t span = forward->buffers.places[token].span;
     float *key = forward->buffers.k + token * forward->buffers.k_stride;
     forward->vector->rms_norm(key, key, layer_of(walk)->tables[PI2_TABLE_K_NORM], shape->latent_length,
                               shape->norm_epsilon);
     forward->vector->rope_norm(key + shape->latent_length, pi2_forward_cos_sin(forward, 0, token),
                                shape->rope.dimensions);
-    forward->attention->store(pi2_forward_state(walk, span), &layout, pi2_forward_position(forward, token), key, key);
+    forward->attention->store(pi2_forward_keys(forward, walk->layer), &layout,
+                              pi2_forward_place(forward, walk->layer, token), key, key);
 }
 
 /* Of each head: what is rotated lies behind where the turned query comes, the rest is what turns. */

@@ -145,14 +145,14 @@ static void return_loan(pi2_engine *engine, uint32_t positions, uint32_t layers_
  * leave a pass ahead, and leave while that pass runs; where a pass is longer than the one before, the
  * ring is emptied.
  */
-void pi2_engine_end_loan(pi2_engine *engine, uint32_t position, uint32_t token_count) {
+void pi2_engine_end_loan(pi2_engine *engine, uint32_t positions, uint32_t next) {
     pi2_memory_relief *relief = engine->relief;
     if (!relief || !relief->can_give || engine->run.plan.memory.loan_bytes == 0) return;
-    relief->positions_ahead = position + 2 * token_count;
+    relief->positions_ahead = positions < UINT32_MAX - next ? positions + next : UINT32_MAX;
     return_loan(engine, relief->positions_ahead, UINT32_MAX);
-    if (pi2_run_plan_loan_due(&engine->run, position + token_count) == 0) return;
+    if (pi2_run_plan_loan_due(&engine->run, positions) == 0) return;
     pi2_weight_store_reset(engine->weight_store);
-    return_loan(engine, position + token_count, UINT32_MAX);
+    return_loan(engine, positions, UINT32_MAX);
 }
 
 /* ---- following what is short ---- */

@@ -44,10 +44,11 @@ size_t pi2_memory_relief_bytes(void);
 void pi2_engine_relieve(pi2_engine *engine, uint32_t layers_done);
 
 /**
- * Before a pass of token_count tokens from `position` on: weights leave the room that the key-value cache
- * lent them and now needs itself (pi2_memory_plan.loan_bytes). It is not lent again. Threads: no pass runs.
+ * Before a pass that fills the key-value cache up to its first `positions` positions, after which it will fill about
+ * `next` more: weights leave the room that the cache lent them and now needs itself (pi2_memory_plan.loan_bytes). It is
+ * not lent again. Threads: no pass runs.
  */
-void pi2_engine_end_loan(pi2_engine *engine, uint32_t position, uint32_t token_count);
+void pi2_engine_end_loan(pi2_engine *engine, uint32_t positions, uint32_t next);
 
 /** Adds what was moved. */
 void pi2_memory_relief_count(const pi2_engine *engine, pi2_engine_counters *counters);

@@ -22,6 +22,8 @@
 #include "planner/neuron_forecast.h"
 #include "planner/run_prediction_neurons.h"
 
+enum { CACHE_TOKENS_MOST = 1 << 30 };
+
 static pi2_status check_options(const pi2_engine_options *options) {
     if (!options || !options->model_path || !*options->model_path) {
         return pi2_fail(PI2_ERR_INVALID, "no model file was given");
@@ -37,6 +39,10 @@ static pi2_status check_options(const pi2_engine_options *options) {
     }
     if (options->context_tokens > 1u << 26) {
         return pi2_fail(PI2_ERR_INVALID, "a context of %u tokens is too large", options->context_tokens);
+    }
+    if (options->context_tokens * (uint64_t)options->sequences > CACHE_TOKENS_MOST) {
+        return pi2_fail(PI2_ERR_INVALID, "%u sequences of %u tokens are too many: a key-value cache holds %u tokens at "
+                        "most", options->sequences, options->context_tokens, CACHE_TOKENS_MOST);
     }
     if (options->hot_share > 0.75) {
         return pi2_fail(PI2_ERR_INVALID, "hot experts can have 0 to 0.75 of the cache, not %g", options->hot_share);
@@ -121,7 +127,7 @@ static uint64_t sampler_bytes(uint32_t context_tokens) {
 static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_tokens) {
     const pi2_engine_options *options = &run->options;
     uint64_t each = options->beside_session_bytes + context_tokens * options->beside_token_bytes;
-    each += context_tokens * sizeof(int32_t); /* the timeline */
+    each += context_tokens * (sizeof(int32_t) + 1); /* the timeline, and which pages it has */
     if (pi2_planned_run_draft_tokens(run)) each += pi2_drafting_bytes(run, context_tokens);
     return each + sampler_bytes(context_tokens);
 }

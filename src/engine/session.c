@@ -100,10 +100,12 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
     return status;
 }
 
-/* The states, what they are of, and the logits that a token can be picked from. In a turn. */
+/* Keys and values in common, copies of the recurrent states, what they are of, and the logits that a token can be
+ * picked from. In a turn. */
 static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     pi2_forward *forward = session->engine->forward;
-    pi2_forward_copy_states(forward, session->sequence, fork->sequence, session->position);
+    pi2_kv_pages_share(pi2_forward_pages(forward), session->sequence, fork->sequence, session->position);
+    pi2_forward_copy_own(forward, session->sequence, fork->sequence, session->position);
     fork->position = session->position;
     fork->state_position = session->state_position;
     fork->saved_position = session->saved_position;
@@ -270,6 +272,7 @@ void pi2_session_cut(pi2_session *session, uint32_t position) {
     if (session->pages_kept > pages) session->pages_kept = pages;
     if (position == 0) session->is_loaded = false;
     if (position == 0) session->kept_from = 0;
+    pi2_kv_pages_trim(pi2_forward_pages(session->engine->forward), session->sequence, position);
     session->position = position;
     session->logits_count = 0;
 }

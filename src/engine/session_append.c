@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "engine/session_internal.h"
+#include "kernels/attention/kv_layout.h"
 
 pi2_status pi2_session_check_tokens(const pi2_session *session, const int32_t *tokens, size_t token_count,
                                     pi2_logits_wanted wanted) {
@@ -57,6 +58,40 @@ static const pi2_forward_hooks *hooks_of(pi2_session *session, pi2_forward_hooks
     return hooks;
 }
 
+/* ---- room in the key-value cache ---- */
+
+pi2_status pi2_session_check_room(const pi2_session *session, size_t count) {
+    return pi2_kv_pages_check(pi2_forward_pages(session->engine->forward), session->sequence, session->position,
+                              session->position + (uint32_t)count, 0);
+}
+
+/* Weights leave the room that is taken, before the copies of pages are made in it. next: positions that are likely to
+ * be taken after these. */
+static void make_pages(pi2_engine *engine, const pi2_batch_span *spans, uint32_t span_count, uint32_t next) {
+    pi2_engine_end_loan(engine, pi2_kv_pages_touched(pi2_forward_pages(engine->forward)) * PI2_KV_TILE, next);
+    for (uint32_t s = 0; s < span_count; s++) pi2_forward_copy_pages(engine->forward, spans[s].sequence);
+}
+
+pi2_status pi2_session_hold(const pi2_session *session, uint32_t first, uint32_t end) {
+    const pi2_batch_span span = { .sequence = session->sequence };
+    PI2_TRY(pi2_kv_pages_hold(pi2_forward_pages(session->engine->forward), session->sequence, first, end));
+    make_pages(session->engine, &span, 1, 0);
+    return PI2_OK;
+}
+
+/* Each span's sequence holds what it writes. */
+static pi2_status hold_spans(pi2_engine *engine, const pi2_batch *batch) {
+    pi2_status status = PI2_OK;
+    uint32_t s = 0;
+    for (; s < batch->span_count && status == PI2_OK; s++) {
+        const pi2_batch_span *span = &batch->spans[s];
+        status = pi2_kv_pages_hold(pi2_forward_pages(engine->forward), span->sequence, span->position,
+                                   span->position + span->token_count);
+    }
+    make_pages(engine, batch->spans, s, batch->token_count);
+    return status;
+}
+
 /* ---- passes ---- */
 
 /* One pass, as a span of the timeline. */
@@ -67,7 +102,7 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     pi2_forward_hooks hooks;
     pi2_engine_keep_logits(engine);
     pi2_engine_relieve(engine, UINT32_MAX);
-    pi2_engine_end_loan(engine, position, batch->token_count);
+    PI2_TRY(hold_spans(engine, batch));
     if (engine->run.plan.approximates) {
         pi2_forward_set_prediction(engine->forward, pass->predicts && position >= PI2_EXACT_POSITIONS);
     }
@@ -310,6 +345,12 @@ static pi2_status run_guess(pi2_session *session, const int32_t *tokens, uint32_
     return PI2_OK;
 }
 
+/* Guesses take what the tokens that are certain, from `first` on, do not need. */
+static bool has_room(const pi2_session *session, uint32_t first, uint32_t end) {
+    const pi2_kv_pages *pages = pi2_forward_pages(session->engine->forward);
+    return pi2_kv_pages_wanted(pages, session->sequence, first, end) <= pi2_kv_pages_unused(pages);
+}
+
 /* One token, and guesses of what follows it in the same pass. */
 static pi2_status append_guessing(pi2_session *session, int32_t token) {
     const uint32_t left = session->engine->run.plan.memory.shape.context_tokens - session->position - 1;
@@ -324,6 +365,7 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
     pi2_drafting_push(session->drafting, &token, 1);
     const uint32_t room = room_for_guesses(session, left, replayed);
     pi2_status status = pi2_drafting_guess(session->drafting, room, tokens + replayed + 1, &guessed);
+    while (guessed && !has_room(session, session->position - replayed, session->position + 1 + guessed)) guessed--;
     if (status == PI2_OK) status = run_guess(session, tokens, replayed, guessed);
     if (status != PI2_OK) {
         if (replayed) lose_windows(session);
@@ -373,6 +415,7 @@ pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_
     if (token_count == 0) return PI2_OK;
     pi2_engine_take_turn(session->engine);
     pi2_status status = pi2_session_check_tokens(session, tokens, token_count, wanted);
+    if (status == PI2_OK) status = pi2_session_check_room(session, token_count);
     if (status == PI2_OK) status = pi2_session_append_checked(session, tokens, token_count, wanted);
     pi2_engine_end_turn(session->engine);
     return status;

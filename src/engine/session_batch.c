@@ -43,12 +43,22 @@ static pi2_logits_wanted wanted_of(const pi2_session_tokens *part) {
     return part->wants_logits ? PI2_LOGITS_LAST : PI2_LOGITS_NONE;
 }
 
+/* pages: what the parts before take of the key-value cache; this one's are added. */
+static pi2_status check_part(const pi2_session_tokens *part, uint32_t *pages) {
+    const pi2_session *session = part->session;
+    const pi2_kv_pages *all = pi2_forward_pages(session->engine->forward);
+    PI2_TRY(pi2_session_check_tokens(session, part->tokens, part->token_count, wanted_of(part)));
+    const uint32_t first = session->position, end = first + (uint32_t)part->token_count;
+    PI2_TRY(pi2_kv_pages_check(all, session->sequence, first, end, *pages));
+    *pages += pi2_kv_pages_wanted(all, session->sequence, first, end);
+    return PI2_OK;
+}
+
 static pi2_status check_parts(const batch_call *call) {
+    uint32_t pages = 0;
     PI2_TRY(check_sessions(call));
     for (size_t i = 0; i < call->part_count; i++) {
-        const pi2_session_tokens *part = &call->parts[i];
-        const pi2_status status =
-            pi2_session_check_tokens(part->session, part->tokens, part->token_count, wanted_of(part));
+        const pi2_status status = check_part(&call->parts[i], &pages);
         if (status == PI2_OK) continue;
         char text[512];
         (void)snprintf(text, sizeof text, "%s", pi2_error_text());

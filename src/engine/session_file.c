@@ -35,9 +35,8 @@ static pi2_status visit_layer(const pi2_session *session, uint32_t layer, const 
 
 /* Bytes of a layer's section; 0: it has none. */
 static uint64_t layer_bytes(const pi2_session *session, uint32_t layer, const pi2_state_header *header) {
-    uint64_t bytes = 0;
-    (void)visit_layer(session, layer, header, add_count, &bytes);
-    return bytes;
+    const pi2_positions positions = { header->first, header->position, header->seen_only };
+    return pi2_forward_positions_bytes(session->engine->forward, layer, &positions);
 }
 
 static uint64_t body_bytes(const pi2_session *session, const pi2_state_header *header) {
@@ -249,7 +248,7 @@ static pi2_status get_tokens(pi2_state_reader *reader, int32_t *tokens_out, cons
 
 static pi2_status get_layers(pi2_state_reader *reader, const pi2_session *session) {
     const pi2_state_header *header = &reader->header;
-    pi2_engine_end_loan(session->engine, header->position, 0);
+    PI2_TRY(pi2_session_hold(session, header->first, header->position));
     for (uint32_t i = 0; i < model_of(session)->layer_count; i++) {
         char what[48];
         if (layer_bytes(session, i, header) == 0) continue;
@@ -374,7 +373,10 @@ pi2_status pi2_session_read_page(pi2_session *session, const char *path, const i
     session->state_position = PI2_NO_POSITION;
     const pi2_status status = read_page(session, &reader, path, tokens, first, end, with_states);
     pi2_state_reader_close(&reader);
-    if (status != PI2_OK) return status;
+    if (status != PI2_OK) {
+        pi2_kv_pages_trim(pi2_forward_pages(session->engine->forward), session->sequence, session->position);
+        return status;
+    }
     memcpy(session->timeline + first, tokens + first, (end - first) * sizeof *tokens);
     if (session->drafting) pi2_drafting_push(session->drafting, tokens + first, end - first);
     session->position = end;

@@ -80,6 +80,11 @@ pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *token
  *  [count][embedding_length]; at most as many as one pass takes. Errors  as pi2_session_append() */
 pi2_status pi2_session_append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,
                                     bool wants_logits);
+/** Whether the key-value cache has room for `count` tokens more. Errors  CONTEXT (nothing has changed) */
+pi2_status pi2_session_check_room(const pi2_session *session, size_t count);
+/** Makes the positions from `first`, up to which there are tokens, to `end` the session's own to fill; weights leave
+ *  that room. In a turn, while no pass runs. Errors  CONTEXT (the key-value cache is full) */
+pi2_status pi2_session_hold(const pi2_session *session, uint32_t first, uint32_t end);
 /** pi2_session_truncate() in a turn, of a position that the timeline has. */
 void pi2_session_cut(pi2_session *session, uint32_t position);
 /** Whether states are those of a position of the timeline: recurrent ones, and what windows see there. */

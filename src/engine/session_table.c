@@ -48,6 +48,7 @@ pi2_status pi2_engine_admit(pi2_engine *engine, pi2_session *session) {
 
 void pi2_engine_dismiss(pi2_session *session) {
     pi2_session_table *table = &session->engine->sessions;
+    pi2_kv_pages_trim(pi2_forward_pages(session->engine->forward), session->sequence, 0);
     table->sessions[session->sequence] = NULL;
     table->used--;
 }

@@ -376,7 +376,7 @@ static void measure_attention(pi2_measuring *m, uint8_t *head, const pi2_kv_layo
         pi2_samples samples = {.count = 0};
         for (int i = 0; i < 40; i++) {
             const uint64_t begin_ns = pi2_clock_ns();
-            kernels->attend(outs, queries, key_counts, NULL, points[p], head, layout, &scoring, scores, KEYS);
+            kernels->attend(outs, queries, key_counts, NULL, points[p], head, layout, NULL, &scoring, scores, KEYS);
             samples.values[samples.count++] = (double)(pi2_clock_ns() - begin_ns) * 1e-9 + 1e-9;
         }
         double spread;
@@ -404,7 +404,7 @@ static void measure_vectors(pi2_measuring *m, float *floats, void *quantised) {
 }
 
 pi2_status pi2_measure_serial(pi2_measuring *m) {
-    const pi2_kv_layout layout = {PI2_KV_F16, HEAD_DIMENSIONS, HEAD_DIMENSIONS, KEYS, 0};
+    const pi2_kv_layout layout = {PI2_KV_F16, HEAD_DIMENSIONS, HEAD_DIMENSIONS, KEYS};
     const size_t floats = 2 * QUERIES_MOST * HEAD_DIMENSIONS + PI2_ATTENTION_GROUP * KEYS + 3 * VECTOR_FLOATS;
     void *head = NULL, *memory = NULL, *quantised = NULL;
     pi2_status status = PI2_OK;

@@ -10,6 +10,7 @@
 #include "architectures/block.h"
 #include "base/clock.h"
 #include "base/fail.h"
+#include "kernels/attention/kv_layout.h"
 #include "kernels/vector/soft_cap.h"
 #include "pipeline/forward_internal.h"
 
@@ -498,44 +499,85 @@ static void add_up_blocks(pi2_forward *forward) {
     const bool foretells = forward->options.foreteller || forward->options.gate_foretells;
     const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (foretells ? 1u : 0u);
     const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
-    size_t at = 0;
+    size_t keys = 0, recurrent = 0;
     /* Each run's Down is looked through for neurons that are kept. */
     const uint32_t run_stages = PI2_STAGES_OF_A_RUN + (forward->options.neurons ? 1 : 0);
     forward->stages.capacity = run_stages * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
     for (uint32_t i = 0; i < model->layer_count; i++) {
-        forward->state_at[i] = at;
         forward->stages.capacity += cut_stages + predict_stages;
+        forward->state_at[i] = keys;
         for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
-            at += pi2_block_state_bytes(&needs);
+            if (needs.is_recurrent) forward->state_at[i] = recurrent; /* no layer has both */
+            *(needs.is_recurrent ? &recurrent : &keys) += pi2_block_state_bytes(&needs);
             forward->stages.capacity += 2 * (needs.stages + needs.batch_stages);
             if (forward->options.neurons) forward->stages.capacity += needs.neuron_stages;
         }
     }
-    forward->saved_at = at;
-    at += pi2_forward_saved_bytes(forward->model, &forward->options.shape);
-    for (uint32_t i = 0; i < model->layer_count; i++) {
-        forward->mark_at[i] = at;
-        for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
-            const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);
-            if (needs.is_recurrent) at += pi2_block_state_bytes(&needs);
-        }
+    forward->keys_bytes = keys;
+    forward->recurrent_bytes = recurrent;
+    forward->own_bytes = pi2_forward_saved_bytes(forward->model, &forward->options.shape) +
+                         (pi2_forward_state_copies(&forward->options.shape) - 1) * recurrent;
+}
+
+/* Of layer i, as another layer has them, or new. */
+static pi2_status make_ring(pi2_forward *forward, uint32_t i) {
+    const pi2_forward_shape *shape = &forward->options.shape;
+    const pi2_layer_shape *layers = forward->model->shape.layers;
+    const uint32_t tiles = pi2_forward_ring_tiles(&layers[i], shape), stride = forward->ring_stride;
+    const uint32_t sequences = shape->sequences > 1 ? shape->sequences : 1;
+    if (tiles == 0) return PI2_OK;
+    forward->has_rings = true;
+    for (uint32_t earlier = 0; earlier < i && !forward->ring_pages[i]; earlier++) {
+        const bool is_alike = pi2_forward_ring_tiles(&layers[earlier], shape) == tiles;
+        if (is_alike) forward->ring_pages[i] = forward->ring_pages[earlier];
     }
+    if (forward->ring_pages[i]) return PI2_OK;
+    uint32_t *pages = forward->ring_pages[i] = malloc((size_t)sequences * stride * sizeof *pages);
+    if (!pages) return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
+    for (size_t p = 0; p < (size_t)sequences * stride; p++) {
+        pages[p] = (uint32_t)(p / stride * tiles + p % stride % tiles);
+    }
+    return PI2_OK;
+}
+
+static pi2_status make_rings(pi2_forward *forward) {
+    const uint32_t layers = forward->model->shape.layer_count;
+    const uint64_t context = forward->options.shape.context_tokens;
+    forward->ring_stride = (uint32_t)((context + PI2_KV_TILE - 1) / PI2_KV_TILE);
+    forward->ring_pages = calloc(layers, sizeof *forward->ring_pages);
+    if (!forward->ring_pages) return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
+    for (uint32_t i = 0; i < layers; i++) PI2_TRY(make_ring(forward, i));
+    return PI2_OK;
+}
+
+static void free_rings(pi2_forward *forward) {
+    for (uint32_t i = 0; forward->ring_pages && i < forward->model->shape.layer_count; i++) {
+        bool is_anothers = false;
+        for (uint32_t k = 0; k < i; k++) is_anothers |= forward->ring_pages[k] == forward->ring_pages[i];
+        if (!is_anothers) free(forward->ring_pages[i]);
+    }
+    free(forward->ring_pages);
 }
 
 static pi2_status allocate(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
     forward->state_at = calloc(model->shape.layer_count, sizeof *forward->state_at);
-    forward->mark_at = calloc(model->shape.layer_count, sizeof *forward->mark_at);
     forward->ones = calloc(PI2_LONGEST_HEAD, sizeof *forward->ones);
-    bool is_there = forward->plan.unit_counts && forward->state_at && forward->mark_at && forward->ones;
+    bool is_there = forward->plan.unit_counts && forward->state_at && forward->ones;
     for (uint32_t i = 0; is_there && i < PI2_LONGEST_HEAD; i++) forward->ones[i] = 1.0f;
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         forward->rope_frequencies[i] = calloc(pi2_model_rope(&model->shape, i)->dimensions / 2 + 1, sizeof(double));
         is_there = is_there && forward->rope_frequencies[i];
     }
     if (!is_there) return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
+    const pi2_forward_shape *shape = &forward->options.shape;
+    PI2_TRY(pi2_kv_pages_create(pi2_forward_cache_positions(shape) / PI2_KV_TILE,
+                                shape->sequences > 1 ? shape->sequences : 1,
+                                (uint32_t)((shape->context_tokens + (uint64_t)PI2_KV_TILE - 1) / PI2_KV_TILE),
+                                &forward->pages));
+    PI2_TRY(make_rings(forward));
     PI2_TRY(find_banks(forward));
     PI2_TRY(pi2_forward_make_runs(forward));
     forward->largest_extent = 0;
@@ -587,7 +629,6 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->attention = pi2_attention_select(options->cpu_features);
     forward->recurrent = pi2_recurrent_select(options->cpu_features);
     forward->small_kernel = pi2_small_select(options->cpu_features);
-    forward->sequence_bytes = pi2_forward_sequence_bytes(options->model, &options->shape);
     forward->stages.sleepers = &forward->sleepers;
     forward->stages.spin_us = options->spin_us;
     carve(forward);
@@ -605,7 +646,8 @@ void pi2_forward_free(pi2_forward *forward) {
     if (!forward) return;
     for (uint32_t i = 0; i < PI2_ROPES; i++) free(forward->rope_frequencies[i]);
     free(forward->state_at);
-    free(forward->mark_at);
+    pi2_kv_pages_free(forward->pages);
+    free_rings(forward);
     free(forward->ones);
     free(forward->runs);
     free(forward->layer_first_run);

@@ -12,6 +12,7 @@
 #include "neuron_cache/expert_cache.h"
 #include "neuron_cache/neuron_store.h"
 #include "neuron_cache/weight_store.h"
+#include "pipeline/kv_pages.h"
 #include "pipeline/look_ahead.h"
 #include "pipeline/neuron_counter.h"
 #include "predictor/predictor.h"
@@ -24,6 +25,7 @@ typedef struct pi2_forward_shape {
     uint32_t logits_tokens;   /* of them, tokens whose logits are kept */
     uint32_t sequences;       /* timelines that are kept at once; 0: one */
     uint32_t context_tokens;  /* of each timeline; the key-value cache rounds it up to 16 */
+    uint32_t branch_tokens;   /* of each timeline but one, tokens that none of the others has; 0: all its context */
     unsigned thread_count;
     pi2_kv_type cache_type;
     bool embedding_streams;   /* rows of the embedding are read from the file when they are needed */
@@ -42,16 +44,21 @@ typedef struct pi2_forward_shape {
 size_t pi2_forward_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Scratch bytes of passes of all neurons, where those have their own; else 0. */
 size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Bytes of what is kept of one sequence: keys and values, recurrent states, and those that are saved and marked. */
-size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** The same of all sequences: they lie one after another. */
+/** Positions that the key-value cache has memory for: whole pages of 16, which sequences take as they grow and may have
+ *  in common (kv_pages.h). */
+uint32_t pi2_forward_cache_positions(const pi2_forward_shape *shape);
+/** Bytes of what is kept: keys and values of those positions, then each sequence's recurrent states, and those that
+ *  are saved and marked. */
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape);
+/** The same of one sequence with its whole context. */
+size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Of one sequence's, bytes for saved states: 0 where any position can be gone back to. */
 size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *shape);
 /** Bytes of one sequence's recurrent states. */
 size_t pi2_forward_recurrent_bytes(const pi2_model *model, const pi2_forward_shape *shape);
-/** Of one sequence's, bytes of pages that are touched once `positions` positions were stored, in cache memory that
- *  begins with a page of page_bytes. */
+/** Bytes of the system's pages that are touched once the cache's first `positions` positions were stored, in memory
+ *  that begins with a page of page_bytes; what each sequence has of its own counts with the first position, that of all
+ *  sequences. */
 size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
                                        size_t page_bytes);
 /** Bytes of the staging buffer through which embedding rows are read; 0 when they do not stream. */
@@ -166,8 +173,15 @@ uint32_t pi2_forward_least_return(const pi2_forward *forward, uint32_t written);
 /** A multiple of 16: the first position that a token at `position` sees in layers with a window, with those of its tile
  *  of 16; UINT32_MAX: no layer has one. */
 uint32_t pi2_forward_first_seen(const pi2_forward *forward, uint32_t position);
-/** Makes the states of sequence `to` those of `from`, of its first `positions` positions; and those that it keeps. */
-void pi2_forward_copy_states(pi2_forward *forward, uint32_t from, uint32_t to, uint32_t positions);
+/** Makes what sequence `to` has of its own that of `from`, of its first `positions` positions: recurrent states, what
+ *  windows see, and what is kept of both. */
+void pi2_forward_copy_own(pi2_forward *forward, uint32_t from, uint32_t to, uint32_t positions);
+
+/** Which pages of the cache each sequence has. A pass, and whoever fills states, writes positions that the sequence
+ *  holds (pi2_kv_pages_hold()), after the copies were made. */
+pi2_kv_pages *pi2_forward_pages(const pi2_forward *forward);
+/** Makes the copies that a hold of the sequence's has left, in all layers. */
+void pi2_forward_copy_pages(pi2_forward *forward, uint32_t sequence);
 
 /** Takes a part of a state, to copy it or to fill it. */
 typedef pi2_status pi2_state_visitor(void *user, void *bytes, size_t count);
@@ -178,12 +192,15 @@ typedef struct pi2_positions {
     bool seen_only;
 } pi2_positions;
 /**
- * Shows in a fixed order what a layer keeps of positions, in whole tiles of 16. Their bytes together hang neither on
- * the context nor on the instruction set, nor on how a window's room was cut. Nothing is touched here.
+ * Shows in a fixed order what a layer keeps of positions, in whole tiles of 16, which the sequence must hold. The bytes
+ * hang neither on the context nor on the instruction set, how they are parted on where they lie. Nothing is touched
+ * here.
  * Errors  what the visitor returned: the rest was not shown then
  */
 pi2_status pi2_forward_visit_positions(const pi2_forward *forward, uint32_t sequence, uint32_t layer,
                                        const pi2_positions *positions, pi2_state_visitor *visit, void *user);
+/** Bytes that it shows. */
+uint64_t pi2_forward_positions_bytes(const pi2_forward *forward, uint32_t layer, const pi2_positions *positions);
 typedef enum pi2_kept_states { PI2_STATES_LAST, PI2_STATES_SAVED, PI2_STATES_MARKED } pi2_kept_states;
 /** The same of a sequence's recurrent states, of all layers: those after its last pass, or others that it keeps. */
 pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequence, pi2_kept_states which,

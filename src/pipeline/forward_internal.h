@@ -156,10 +156,16 @@ struct pi2_forward {
     float *ones;                 /* [PI2_LONGEST_HEAD]: for norms that have no weights */
     double *rope_frequencies[PI2_ROPES]; /* [rope dimensions / 2] */
     double rope_magnitudes[PI2_ROPES];
-    size_t *state_at;            /* [layer_count]: where a layer's state begins in those of a sequence */
-    size_t saved_at;             /* where recurrent states are saved, behind all states; behind them they are marked */
-    size_t *mark_at;             /* [layer_count]: where a layer's recurrent state is marked */
-    size_t sequence_bytes;       /* of options.cache, each sequence's */
+    size_t *state_at;            /* [layer_count]: where a layer's keys and values begin in the cache, or its recurrent
+                                    states in those of a sequence */
+    size_t keys_bytes;           /* of keys and values; behind them lie the sequences' recurrent states */
+    size_t recurrent_bytes;      /* of a sequence; behind them as much that is saved, and marked */
+    size_t own_bytes;            /* of a sequence: these, and what is saved of its rings */
+    pi2_kv_pages *pages;
+    uint32_t **ring_pages;       /* [layer_count]: of a layer with rings, the page of each of a sequence's tiles, which
+                                    repeat: [sequences][ring_stride]; layers with rings alike have the same; or NULL */
+    uint32_t ring_stride;
+    bool has_rings;
     pi2_neuron_run *runs;        /* of all layers, one after another */
     uint32_t most_run_count, runs_generation; /* runs were cut for this generation of residents */
     size_t largest_extent;       /* bytes: the stream buffer may leave as much unused where it wraps */
@@ -221,7 +227,9 @@ pi2_forward_shape pi2_forward_shape_of_all(const pi2_forward_shape *shape);
 size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape, void *memory,
                          pi2_forward_buffers *buffers);
 
-/** Of a layer's keys and values: room for the context rounded up to whole tiles, or for what a window needs of it. */
+/** Tiles of a ring in which a layer keeps a window of each sequence; 0: it keeps all positions, in pages. */
+uint32_t pi2_forward_ring_tiles(const pi2_layer_shape *layer, const pi2_forward_shape *shape);
+/** Of a layer's keys and values: room for the cache's positions, or for each sequence's ring. */
 pi2_kv_layout pi2_forward_kv_layout(const pi2_layer_shape *layer, const pi2_forward_shape *shape);
 
 /** Which activation kinds an operand needs, as a bit; 0 for none. */
@@ -357,14 +365,25 @@ void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token);
 
 /* ---- what blocks share: forward_layer.c ---- */
 
+/** How often recurrent states lie there: those after the last pass, those that are saved, and marked. */
+static inline size_t pi2_forward_state_copies(const pi2_forward_shape *shape) { return shape->marks ? 3 : 2; }
+/** A sequence's recurrent states. */
+static inline uint8_t *pi2_forward_sequence_states(const pi2_forward *forward, uint32_t sequence) {
+    return (uint8_t *)forward->options.cache + forward->keys_bytes + sequence * forward->own_bytes;
+}
 /** Recurrent states become those of an empty sequence. forward_states.c */
 void pi2_forward_clear_states(pi2_forward *forward, uint32_t sequence);
-/** Where the state begins, of a span's sequence, that a block of the layer keeps. */
+/** Where the recurrent state begins, of a span's sequence, that a block of the layer keeps. */
 uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span);
-uint8_t *pi2_forward_layer_state(const pi2_forward *forward, uint32_t layer, uint32_t span);
 /** Where the state of the layer's recurrent block is marked, if that is due before a token of the pass is computed;
  *  NULL: it is not. */
 uint8_t *pi2_forward_mark_before(const pi2_forward_walk *walk, uint32_t token);
+/** A layer's keys and values, of all sequences; and the pages that a span's sequence has of them. */
+uint8_t *pi2_forward_keys(const pi2_forward *forward, uint32_t layer);
+const uint32_t *pi2_forward_pages_of(const pi2_forward *forward, uint32_t layer, uint32_t span);
+const uint32_t *pi2_forward_layer_pages(const pi2_forward *forward, uint32_t layer, uint32_t sequence);
+/** Where in that memory a token's key and value lie. */
+uint32_t pi2_forward_place(const pi2_forward *forward, uint32_t layer, uint32_t token);
 /** A convolution over the tokens of each sequence; the state of the layer's block begins with its last rows. */
 void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
                           uint32_t begin, uint32_t end);

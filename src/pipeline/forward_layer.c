@@ -4,25 +4,39 @@
 #include <string.h>
 
 #include "architectures/block.h"
+#include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
 static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
 }
 
-uint8_t *pi2_forward_layer_state(const pi2_forward *forward, uint32_t layer, uint32_t span) {
-    return (uint8_t *)forward->options.cache + forward->spans[span].sequence * forward->sequence_bytes +
-           forward->state_at[layer];
+uint8_t *pi2_forward_keys(const pi2_forward *forward, uint32_t layer) {
+    return (uint8_t *)forward->options.cache + forward->state_at[layer];
+}
+
+const uint32_t *pi2_forward_layer_pages(const pi2_forward *forward, uint32_t layer, uint32_t sequence) {
+    const uint32_t *ring = forward->ring_pages[layer];
+    return ring ? ring + (size_t)sequence * forward->ring_stride : pi2_kv_pages_of(forward->pages, sequence);
+}
+
+const uint32_t *pi2_forward_pages_of(const pi2_forward *forward, uint32_t layer, uint32_t span) {
+    return pi2_forward_layer_pages(forward, layer, forward->spans[span].sequence);
+}
+
+uint32_t pi2_forward_place(const pi2_forward *forward, uint32_t layer, uint32_t token) {
+    const pi2_token_place *place = &forward->buffers.places[token];
+    const uint32_t page = pi2_forward_pages_of(forward, layer, place->span)[place->position / PI2_KV_TILE];
+    return page * PI2_KV_TILE + place->position % PI2_KV_TILE;
 }
 
 uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span) {
-    return pi2_forward_layer_state(walk->forward, walk->layer, span);
+    const pi2_forward *forward = walk->forward;
+    return pi2_forward_sequence_states(forward, forward->spans[span].sequence) + forward->state_at[walk->layer];
 }
 
 static uint8_t *mark_of(const pi2_forward_walk *walk, uint32_t span) {
-    const pi2_forward *forward = walk->forward;
-    return (uint8_t *)forward->options.cache + forward->spans[span].sequence * forward->sequence_bytes +
-           forward->mark_at[walk->layer];
+    return pi2_forward_state(walk, span) + PI2_STATES_MARKED * walk->forward->recurrent_bytes;
 }
 
 uint8_t *pi2_forward_mark_before(const pi2_forward_walk *walk, uint32_t token) {

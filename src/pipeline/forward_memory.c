@@ -358,24 +358,35 @@ size_t pi2_forward_dense_scratch_bytes(const pi2_model *model, const pi2_forward
     return shape->dense_apart ? pi2_forward_carve(model, &all, NULL, &buffers) : 0;
 }
 
+uint32_t pi2_forward_cache_positions(const pi2_forward_shape *shape) {
+    const uint64_t context = (shape->context_tokens + (uint64_t)PI2_KV_TILE - 1) / PI2_KV_TILE * PI2_KV_TILE;
+    /* A branch may begin in the midst of a page, and end so. */
+    const uint64_t branch = (shape->branch_tokens / PI2_KV_TILE + (uint64_t)2) * PI2_KV_TILE;
+    const uint64_t each = shape->branch_tokens && branch < context ? branch : context;
+    return (uint32_t)(context + (shape->sequences > 1 ? shape->sequences - 1 : 0) * each);
+}
+
+static uint32_t sequences_of(const pi2_forward_shape *shape) { return shape->sequences > 1 ? shape->sequences : 1; }
+
 /*
  * A window needs no more than what the first token of a pass sees and the others write; then positions that were
- * guessed can be taken back, too. Where the whole context takes less than this and the second place, nothing begins
- * anew.
+ * guessed can be taken back, too. Where pages take less than the rings and what is saved of them, there are no rings.
  */
-static uint32_t tiles_of_layer(const pi2_layer_shape *layer, const pi2_forward_shape *shape) {
-    const uint32_t all = (shape->context_tokens + PI2_KV_TILE - 1) / PI2_KV_TILE;
-    if (layer->window == 0 || layer->window >= shape->context_tokens) return all;
+uint32_t pi2_forward_ring_tiles(const pi2_layer_shape *layer, const pi2_forward_shape *shape) {
+    if (layer->window == 0 || layer->window >= shape->context_tokens) return 0;
     const uint32_t ahead = shape->batch_tokens > LEAST_AHEAD ? shape->batch_tokens : LEAST_AHEAD;
     const uint32_t ring = pi2_kv_tiles_of(layer->window + ahead - 1);
     const uint32_t saved = pi2_kv_tiles_of(layer->window - 1 + PI2_TAKEN_BACK);
-    return ring + saved < all ? ring : all;
+    const uint64_t all = pi2_forward_cache_positions(shape) / PI2_KV_TILE;
+    return (uint64_t)sequences_of(shape) * (ring + saved) < all ? ring : 0;
 }
 
 pi2_kv_layout pi2_forward_kv_layout(const pi2_layer_shape *layer, const pi2_forward_shape *shape) {
+    const uint32_t tiles = pi2_forward_ring_tiles(layer, shape);
     return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = layer->key_length,
                             .value_dimensions = layer->value_length,
-                            .capacity = tiles_of_layer(layer, shape) * PI2_KV_TILE };
+                            .capacity = tiles ? sequences_of(shape) * tiles * PI2_KV_TILE
+                                              : pi2_forward_cache_positions(shape) };
 }
 
 size_t pi2_forward_saved_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
@@ -400,23 +411,23 @@ size_t pi2_forward_recurrent_bytes(const pi2_model *model, const pi2_forward_sha
     return bytes;
 }
 
-static size_t marked_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
-    return shape->marks ? pi2_forward_recurrent_bytes(model, shape) : 0;
-}
-
 size_t pi2_forward_cache_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
-    return (shape->sequences > 1 ? shape->sequences : 1) * pi2_forward_sequence_bytes(model, shape);
-}
-
-size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
-    size_t bytes = pi2_forward_saved_bytes(model, shape) + marked_bytes(model, shape);
+    const size_t own = pi2_forward_saved_bytes(model, shape) +
+                       (pi2_forward_state_copies(shape) - 1) * pi2_forward_recurrent_bytes(model, shape);
+    size_t bytes = sequences_of(shape) * own;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
-            bytes += pi2_block_state_bytes(&needs);
+            if (!needs.is_recurrent) bytes += pi2_block_state_bytes(&needs);
         }
     }
     return bytes;
+}
+
+size_t pi2_forward_sequence_bytes(const pi2_model *model, const pi2_forward_shape *shape) {
+    pi2_forward_shape one = *shape;
+    one.sequences = 1;
+    return pi2_forward_cache_bytes(model, &one);
 }
 
 /* Pages of [begin, begin + bytes) from *next_page on, which moves behind them. */
@@ -429,15 +440,16 @@ static size_t count_pages(size_t begin, size_t bytes, size_t page_bytes, size_t 
     return end - first;
 }
 
-/* Pages of a block's state, which begins at *at; *at moves behind it. */
-static size_t count_state(const pi2_block_needs *needs, uint32_t positions, size_t page_bytes, size_t *at,
+/* Pages of a block's keys and values, which begin at *at; *at moves behind them. */
+static size_t count_keys(const pi2_block_needs *needs, uint32_t positions, size_t page_bytes, size_t *at,
                           size_t *next_page) {
     const size_t begin = *at, tiles = (positions + (size_t)PI2_KV_TILE - 1) / PI2_KV_TILE;
     size_t pages = 0;
     for (uint32_t r = 0; r < needs->repeats; r++) {
         for (uint32_t a = 0; a < 2; a++) {
             const pi2_state_area *area = &needs->areas[a];
-            const size_t wanted = area->tile_bytes ? tiles * area->tile_bytes : positions ? area->bytes : 0;
+            const bool is_ring = needs->tiles > 0 && tiles > 0; /* of which all counts at once */
+            const size_t wanted = is_ring ? area->bytes : tiles * area->tile_bytes;
             pages += count_pages(*at, wanted < area->bytes ? wanted : area->bytes, page_bytes, next_page);
             *at += area->bytes;
         }
@@ -446,33 +458,19 @@ static size_t count_state(const pi2_block_needs *needs, uint32_t positions, size
     return pages;
 }
 
-/* The same of its second place, which what a window sees fills from the front. */
-static size_t count_saved(const pi2_block_needs *needs, uint32_t positions, size_t page_bytes, size_t *at,
-                          size_t *next_page) {
-    const size_t bytes = pi2_block_saved_bytes(needs), begin = *at;
-    const size_t tile = needs->areas[0].tile_bytes + needs->areas[1].tile_bytes;
-    const size_t filled = needs->is_recurrent ? bytes : tile * needs->repeats * pi2_kv_tiles_of(positions);
-    *at += bytes;
-    return positions ? count_pages(begin, filled < bytes ? filled : bytes, page_bytes, next_page) : 0;
-}
-
 size_t pi2_forward_cache_touched_bytes(const pi2_model *model, const pi2_forward_shape *shape, uint32_t positions,
                                        size_t page_bytes) {
     size_t pages = 0, next_page = 0, at = 0;
-    if (positions > shape->context_tokens) positions = shape->context_tokens;
+    const uint32_t all = pi2_forward_cache_positions(shape);
+    if (positions > all) positions = all;
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
-            pages += count_state(&needs, positions, page_bytes, &at, &next_page);
+            if (!needs.is_recurrent) pages += count_keys(&needs, positions, page_bytes, &at, &next_page);
         }
     }
-    for (uint32_t i = 0; i < model->shape.layer_count; i++) {
-        for (uint32_t b = 0; b < model->shape.layers[i].block_count; b++) {
-            const pi2_block_needs needs = pi2_block_needs_of(&model->shape, i, b, shape);
-            pages += count_saved(&needs, positions, page_bytes, &at, &next_page);
-        }
-    }
-    pages += count_pages(at, positions ? marked_bytes(model, shape) : 0, page_bytes, &next_page);
+    const size_t own = positions ? pi2_forward_cache_bytes(model, shape) - at : 0;
+    pages += count_pages(at, own, page_bytes, &next_page);
     return pages * page_bytes;
 }
 

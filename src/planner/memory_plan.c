@@ -183,9 +183,9 @@ static void add_streaming(const pi2_memory_plan_request *request, pi2_memory_pla
     plan->ring_bytes = pi2_memory_plan_ring_bytes(request->model, request->budget_bytes);
 }
 
-/* Weights use the room of the key-value cache until it grows into it: of one sequence's, which grows steadily. */
+/* Weights use the room of the key-value cache until it grows into it. */
 static uint64_t loan_of(const pi2_memory_plan_request *request, const pi2_memory_plan *plan, uint64_t streamed) {
-    if (!request->may_lend || !request->model->has_file || plan->shape.sequences > 1) return 0;
+    if (!request->may_lend || !request->model->has_file) return 0;
     return plan->cache_bytes < streamed ? plan->cache_bytes : streamed;
 }
 
@@ -382,6 +382,7 @@ static void keep_everything(const pi2_memory_plan_request *request, pi2_memory_p
 static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
     memset(plan, 0, sizeof *plan);
     plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens, .sequences = request->sequences,
+                                       .branch_tokens = request->branch_tokens,
                                        .thread_count = request->thread_count, .cache_type = request->cache_type };
     plan->process_bytes = request->process_bytes;
     plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;

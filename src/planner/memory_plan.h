@@ -17,6 +17,7 @@ typedef struct pi2_memory_plan_request {
     uint64_t process_bytes;     /* what the process holds already, and will beside the lines below */
     uint32_t sequences;         /* 0: one */
     uint32_t context_tokens;    /* of each; 0: chosen */
+    uint32_t branch_tokens;     /* pi2_engine_options.branch_tokens */
     uint32_t batch_tokens;      /* 0: chosen */
     uint32_t logits_tokens;
     uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */

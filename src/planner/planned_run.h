@@ -105,8 +105,9 @@ void pi2_run_plan_free(pi2_run_plan *plan);
 /** What the plan adds to what the process held when it was made. */
 uint64_t pi2_run_plan_claim_bytes(const pi2_run_plan *plan);
 
-/** Bytes of the loan that are due once the key-value cache has grown to so many positions. */
+/** Bytes of the loan that are due once the key-value cache has grown to so many positions; once each session has. */
 uint64_t pi2_run_plan_loan_due(const pi2_planned_run *run, uint32_t positions);
+uint64_t pi2_run_plan_loan_due_at(const pi2_planned_run *run, uint32_t position);
 /** Experts that memory holds by the plan, once the key-value cache has grown to `position`; 0: a dense model. */
 uint32_t pi2_run_plan_expert_slots(const pi2_planned_run *run, uint32_t position);
 /** Why so many slots are too few, in a line; an empty one where they hold what one token uses. */

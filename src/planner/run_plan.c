@@ -312,6 +312,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .budget_is_chosen = options->memory_bytes == 0,
         .process_bytes = run->plan.held_bytes + costs->list_bytes,
         .sequences = options->sequences, .context_tokens = options->context_tokens,
+        .branch_tokens = options->branch_tokens,
         .batch_tokens = options->batch_tokens,
         .logits_tokens = options->logits_tokens ? options->logits_tokens : 1,
         .draft_tokens = costs->draft_tokens, .may_lend = !options->keep_memory,
@@ -423,12 +424,17 @@ uint64_t pi2_run_plan_loan_due(const pi2_planned_run *run, uint32_t positions) {
     return over > returned ? over - returned : 0;
 }
 
+uint64_t pi2_run_plan_loan_due_at(const pi2_planned_run *run, uint32_t position) {
+    const uint64_t all = (uint64_t)position * run->plan.memory.shape.sequences;
+    return pi2_run_plan_loan_due(run, (uint32_t)lesser(all, UINT32_MAX));
+}
+
 /* ---- experts ---- */
 
 uint32_t pi2_run_plan_expert_slots(const pi2_planned_run *run, uint32_t position) {
     const pi2_extent_layout *layout = run->source.model->layout;
     if (run->source.model->shape.expert_count == 0) return 0;
-    const uint64_t bytes = run->plan.memory.expert_bytes - pi2_run_plan_loan_due(run, position);
+    const uint64_t bytes = run->plan.memory.expert_bytes - pi2_run_plan_loan_due_at(run, position);
     if (bytes >= pi2_expert_cache_all_bytes(layout)) return pi2_expert_cache_keys(layout);
     return (uint32_t)(bytes / pi2_expert_cache_slot_bytes(layout));
 }

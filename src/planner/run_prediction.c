@@ -193,7 +193,7 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
 
 /* The key-value cache has grown into room that weights had at the start. */
 static void end_loan(const pi2_planned_run *run, uint32_t position, pi2_workload *workload) {
-    const uint64_t due = pi2_run_plan_loan_due(run, position);
+    const uint64_t due = pi2_run_plan_loan_due_at(run, position);
     workload->read_bytes += due;
     workload->resident_bytes -= due < workload->resident_bytes ? due : workload->resident_bytes;
 }

@@ -302,7 +302,7 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t 
     neurons->layers = banks->count / each;
     neurons->unit_bytes = (uint32_t)(all / neurons->units);
     neurons->read_bytes = (uint32_t)(read_bytes / (double)neurons->units);
-    const uint64_t lent = pi2_run_plan_loan_due(run, position);
+    const uint64_t lent = pi2_run_plan_loan_due_at(run, position);
     neurons->slots = (run->plan.memory.neuron_bytes - lent - heads) / neurons->unit_bytes;
     if (neurons->slots > neurons->units) neurons->slots = neurons->units;
     neurons->pass_tokens = run->plan.approximates ? 1 : run->plan.memory.shape.neuron_tokens;

@@ -3,7 +3,8 @@
  *         position weights in memory and touched cache together stay within what both were planned,
  *         and the logits are the bits of a run without a loan.
  * Method: two engines over one tiny model, one with all in memory, one with little memory and a long
- *         context, follow one list of tokens in appends of several lengths, to the end of the context.
+ *         context, follow one list of tokens in appends of several lengths, to the end of the context; and then several
+ *         sessions do, in common passes and forked.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,11 +36,12 @@ typedef struct variation {
     uint32_t first;      /* tokens of the first append */
 } variation;
 
-static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool keep_memory) {
+static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool keep_memory, uint32_t sequences) {
     pi2_engine_options options;
     pi2_engine_options_init(&options);
     options.model_path = v->path;
-    options.context_tokens = CONTEXT;
+    options.context_tokens = CONTEXT / sequences;
+    options.sequences = sequences;
     options.batch_tokens = 256;
     options.thread_count = 2;
     options.read_method = v->read_method;
@@ -50,15 +52,16 @@ static pi2_engine *open_engine(const variation *v, uint64_t more_bytes, bool kee
 }
 
 /* Weights that may be in memory, and the cache's touched pages: never more than was planned for both. */
-static void check_sum(const pi2_engine *engine, uint32_t position) {
+static void check_sum(const pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     const uint64_t away = pi2_store_away_bytes(engine->store);
+    const uint32_t positions = pi2_kv_pages_touched(pi2_forward_pages(engine->forward)) * 16;
     const uint64_t touched =
-        pi2_forward_cache_touched_bytes(engine->run.source.model, &plan->shape, position, pi2_page_bytes());
+        pi2_forward_cache_touched_bytes(engine->run.source.model, &plan->shape, positions, pi2_page_bytes());
     const uint64_t planned = plan->resident_room + plan->expert_bytes - plan->loan_bytes + plan->cache_bytes;
     assert_true(touched <= plan->cache_bytes + pi2_page_bytes());
     if (engine->memory.weights.bytes + plan->expert_bytes + touched - away > planned + pi2_page_bytes()) {
-        fail_msg("at position %u: %llu bytes of cache, %llu of weights away", position, (unsigned long long)touched,
+        fail_msg("at %u positions: %llu bytes of cache, %llu of weights away", positions, (unsigned long long)touched,
                  (unsigned long long)away);
     }
 }
@@ -69,7 +72,7 @@ static void append(pi2_session *session, const int32_t *tokens, size_t count) {
 
 static void check_variation(const variation *v) {
     static const uint32_t lengths[] = { 1, 1, 40, 1, 300, 1, 1, 17 };
-    pi2_engine *plain = open_engine(v, PLENTY, true), *lent = open_engine(v, v->more_bytes, false);
+    pi2_engine *plain = open_engine(v, PLENTY, true, 1), *lent = open_engine(v, v->more_bytes, false, 1);
     assert_true(lent->run.plan.memory.loan_bytes > 0);
     assert_true(!lent->run.plan.memory.everything_resident);
     const size_t vocabulary = pi2_engine_get_report(lent)->vocabulary_size;
@@ -87,7 +90,7 @@ static void check_variation(const variation *v) {
         append(got, tokens + position, count);
         position += count;
         assert_memory_equal(pi2_session_logits(want, 0), pi2_session_logits(got, 0), vocabulary * sizeof(float));
-        check_sum(lent, position);
+        check_sum(lent);
     }
     pi2_engine_counters counters;
     pi2_engine_count(lent, &counters);
@@ -114,11 +117,48 @@ static void test_experts(void **state) {
     check_variation(&v);
 }
 
+/* Sessions of different lengths, of which one is forked and one ends: the sum holds as well, and the last logits are
+ * those of a run without a loan. */
+static void test_several_sessions(void **state) {
+    (void)state;
+    enum { SESSIONS = 3, EACH = CONTEXT / SESSIONS, STEP = EACH / 12 };
+    const variation v = { .path = dense_path, .read_method = "auto", .more_bytes = 18700000 };
+    pi2_engine *engines[] = { open_engine(&v, PLENTY, true, SESSIONS), open_engine(&v, v.more_bytes, false, SESSIONS) };
+    pi2_session *sessions[2][SESSIONS];
+    int32_t tokens[EACH];
+    for (int i = 0; i < EACH; i++) tokens[i] = (i * 29 + i / 7) % 256;
+    assert_true(engines[1]->run.plan.memory.loan_bytes > 0);
+    for (int e = 0; e < 2; e++) {
+        for (int s = 0; s < SESSIONS; s++) {
+            assert_int_equal(pi2_session_create(engines[e], NULL, &sessions[e][s]), PI2_OK);
+        }
+        for (uint32_t i = 0; i < 8; i++) {
+            const pi2_session_tokens parts[] = { { sessions[e][0], tokens, STEP, true },
+                                                 { sessions[e][1], tokens + 3, i % 2 ? STEP : 1, true },
+                                                 { sessions[e][2], tokens + 5, 1 + 3 * i, true } };
+            if (pi2_sessions_append(parts, SESSIONS) != PI2_OK) fail_msg("%s", pi2_error_text());
+            if (e) check_sum(engines[e]);
+        }
+        pi2_session_free(sessions[e][2]);
+        assert_int_equal(pi2_session_fork(sessions[e][0], NULL, &sessions[e][2]), PI2_OK);
+        for (int s = 0; s < SESSIONS; s++) {
+            append(sessions[e][s], tokens, EACH - pi2_session_position(sessions[e][s]));
+            if (e) check_sum(engines[e]);
+        }
+    }
+    const size_t bytes = pi2_engine_get_report(engines[0])->vocabulary_size * sizeof(float);
+    for (int s = 0; s < SESSIONS; s++) {
+        assert_memory_equal(pi2_session_logits(sessions[0][s], 0), pi2_session_logits(sessions[1][s], 0), bytes);
+    }
+    for (int s = 0; s < 2 * SESSIONS; s++) pi2_session_free(sessions[s / SESSIONS][s % SESSIONS]);
+    for (int e = 0; e < 2; e++) pi2_engine_close(engines[e]);
+}
+
 /* Pages that hold keys or values of the first positions, counted the plain way. */
 static void test_touched_bytes(void **state) {
     (void)state;
     const variation v = { .path = dense_path, .read_method = "auto" };
-    pi2_engine *engine = open_engine(&v, PLENTY, true);
+    pi2_engine *engine = open_engine(&v, PLENTY, true, 1);
     const pi2_forward_shape *shape = &engine->run.plan.memory.shape;
     assert_int_equal(pi2_forward_cache_touched_bytes(engine->run.source.model, shape, 0, 4096), 0);
     uint64_t before = 0;
@@ -158,6 +198,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_touched_bytes), cmocka_unit_test(test_dense), cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_several_sessions),
     };
     return cmocka_run_group_tests_name("cache loan", tests, set_up, test_folder_end);
 }

@@ -325,6 +325,11 @@ static void test_progress(void **state) {
 
 /* ---- forks and answers ---- */
 
+static void expect(pi2_status got, pi2_status want, const char *text) {
+    assert_int_equal(got, want);
+    if (!strstr(pi2_error_text(), text)) fail_msg("'%s' is not in: %s", text, pi2_error_text());
+}
+
 static void answer(pi2_session *session, int32_t *tokens) {
     for (int i = 0; i < ANSWER; i++) {
         assert_int_equal(pi2_session_sample(session, &tokens[i]), PI2_OK);
@@ -365,6 +370,64 @@ static void test_forks_go_on(void **state) {
     pi2_session *const all[] = { first, fork, seeded, again };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) pi2_session_free(all[i]);
     pi2_engine_close(engine);
+}
+
+/* Forks of one prompt share its keys and values: a cache that is planned for that holds them, to the bit as alone; who
+ * comes to need more is refused, and may go on when another has ended. */
+static void test_branches(void **state) {
+    (void)state;
+    enum { BRANCHES = 4, PROMPT = 37, SHORT = 5 };
+    const variation v = { "branches", 0, 2, 0, PI2_CACHE_F16, NULL };
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = small_path;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
+    options.context_tokens = CONTEXT;
+    options.sequences = BRANCHES;
+    options.branch_tokens = ANSWER;
+    pi2_engine *engine = NULL, *whole = open_engine(small_path, &v, BRANCHES);
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    const uint64_t pages = pi2_engine_get_report(engine)->cache_bytes * 4 / pi2_engine_get_report(whole)->cache_bytes;
+    assert_in_range(pages, 2, 3); /* 64 and 3 x 32 positions, of 4 x 64 */
+    int32_t prompt[PROMPT], tokens[CONTEXT], got[BRANCHES][ANSWER], want[ANSWER];
+    for (int t = 0; t < PROMPT; t++) prompt[t] = 3 * t;
+    for (int t = 0; t < CONTEXT; t++) tokens[t] = 5 * t % 250;
+    pi2_session *branches[BRANCHES] = { create(engine, 0.9f) }, *alone = create(whole, 0.9f);
+    append(branches[0], prompt, PROMPT);
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    for (uint32_t b = 1; b < BRANCHES; b++) {
+        sampling.seed = b;
+        assert_int_equal(pi2_session_fork(branches[0], &sampling, &branches[b]), PI2_OK);
+    }
+    for (int i = 0; i < ANSWER; i++) { /* in turn */
+        for (uint32_t b = 0; b < BRANCHES; b++) {
+            assert_int_equal(pi2_session_sample(branches[b], &got[b][i]), PI2_OK);
+            append(branches[b], &got[b][i], 1);
+        }
+    }
+    append(alone, prompt, PROMPT);
+    answer(alone, want);
+    assert_memory_equal(got[0], want, sizeof want);
+    for (uint32_t b = 1; b < BRANCHES; b++) assert_memory_not_equal(got[b], got[0], sizeof want);
+    for (uint32_t b = 1; b < BRANCHES; b++) assert_int_equal(pi2_session_truncate(branches[b], SHORT), PI2_OK);
+    const pi2_session_tokens parts[] = { { branches[1], tokens, CONTEXT - SHORT, true },
+                                         { branches[2], tokens, CONTEXT - SHORT, true } };
+    expect(pi2_sessions_append(parts, 2), PI2_ERR_CONTEXT, "part 1: the key-value cache holds 160 tokens of all");
+    for (uint32_t b = 1; b < BRANCHES; b++) assert_int_equal(pi2_session_position(branches[b]), SHORT);
+    append(branches[1], tokens, CONTEXT - SHORT);
+    const pi2_status status = pi2_session_append(branches[2], tokens, CONTEXT - SHORT, PI2_LOGITS_LAST);
+    expect(status, PI2_ERR_CONTEXT, "2 are left and 4 are needed");
+    pi2_session_free(branches[1]);
+    append(branches[2], tokens, CONTEXT - SHORT);
+    assert_int_equal(pi2_session_truncate(alone, SHORT), PI2_OK);
+    append(alone, tokens, CONTEXT - SHORT);
+    assert_memory_equal(pi2_session_logits(alone, 0), pi2_session_logits(branches[2], 0),
+                        pi2_engine_get_report(whole)->vocabulary_size * sizeof(float));
+    pi2_session *const rest[] = { branches[0], branches[2], branches[3], alone };
+    for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++) pi2_session_free(rest[i]);
+    pi2_engine_close(engine);
+    pi2_engine_close(whole);
 }
 
 /* ---- threads ---- */
@@ -433,11 +496,6 @@ static void test_engines_at_once(void **state) {
 }
 
 /* ---- what is refused ---- */
-
-static void expect(pi2_status got, pi2_status want, const char *text) {
-    assert_int_equal(got, want);
-    if (!strstr(pi2_error_text(), text)) fail_msg("'%s' is not in: %s", text, pi2_error_text());
-}
 
 static void test_refusals(void **state) {
     (void)state;
@@ -539,7 +597,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense), cmocka_unit_test(test_experts), cmocka_unit_test(test_neurons),
         cmocka_unit_test(test_families), cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_forks_go_on), cmocka_unit_test(test_threads), cmocka_unit_test(test_engines_at_once),
+        cmocka_unit_test(test_forks_go_on), cmocka_unit_test(test_branches), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_engines_at_once),
         cmocka_unit_test(test_refusals), cmocka_unit_test(test_budget),
     };
     return cmocka_run_group_tests_name("sessions", tests, set_up, test_folder_end);

@@ -64,7 +64,7 @@ static void digest_attention(digest *s, const pi2_attention_kernels *k, pi2_kv_t
     static float queries[QUERIES][DIMENSIONS];
     static float out[QUERIES][DIMENSIONS];
     static float scores[PI2_ATTENTION_GROUP * 320];
-    const pi2_kv_layout layout = {type, DIMENSIONS, DIMENSIONS, 304, 0};
+    const pi2_kv_layout layout = {type, DIMENSIONS, DIMENSIONS, 304};
     const size_t bytes = pi2_kv_head_bytes(&layout);
     void *head = calloc(1, bytes);
     assert_non_null(head);
@@ -87,7 +87,7 @@ static void digest_attention(digest *s, const pi2_attention_kernels *k, pi2_kv_t
         first_keys[i] = i * 5;
     }
     const pi2_attention_scoring scoring = { .scale = 0.125f };
-    k->attend(outs, query_rows, key_counts, first_keys, QUERIES, head, &layout, &scoring, scores,
+    k->attend(outs, query_rows, key_counts, first_keys, QUERIES, head, &layout, NULL, &scoring, scores,
               320);
     add_bytes(s, out, sizeof out);
     add_bytes(s, head, bytes);

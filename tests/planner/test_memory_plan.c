@@ -157,7 +157,7 @@ static void test_sessions_are_counted(void **state) {
     sampling.repeat_last_n = -1;
     const uint64_t samplers = (SESSIONS + 1) * pi2_sampler_bytes(&sampling, CONTEXT);
     assert_int_equal(run.plan.memory.session_bytes,
-                     samplers + SESSIONS * (pi2_drafting_bytes(NULL, CONTEXT) + CONTEXT * sizeof(int32_t)) +
+                     samplers + SESSIONS * (pi2_drafting_bytes(NULL, CONTEXT) + CONTEXT * (sizeof(int32_t) + 1)) +
                          pi2_sampler_candidate_bytes(run.source.model->shape.vocabulary_size));
     pi2_planned_run_close(&run);
     free(path);

@@ -30,8 +30,9 @@ const pi2_attention_kernels *pi2_attention_select(unsigned cpu_features) {
 }
 
 size_t pi2_kv_head_bytes(const pi2_kv_layout *layout) {
+    const size_t tiles = ((size_t)layout->capacity + PI2_KV_TILE - 1) / PI2_KV_TILE;
     const size_t bytes =
-        pi2_kv_values_offset(layout) + pi2_kv_tiles(layout) * pi2_kv_value_tile_bytes(layout);
+        pi2_kv_values_offset(layout) + tiles * pi2_kv_value_tile_bytes(layout);
     return (bytes + 63) / 64 * 64;
 }
 
@@ -104,8 +105,8 @@ static void store_q8_0(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layo
 
 void pi2_kv_store(void *head, const pi2_kv_layout *layout, uint32_t position, const float *key,
                   const float *value, pi2_floats_to_halves_fn *floats_to_halves) {
-    assert(layout->first_tile == 0);
-    const size_t tile = pi2_kv_place(layout, position / PI2_KV_TILE);
+    assert(position < layout->capacity);
+    const size_t tile = position / PI2_KV_TILE;
     const size_t lane = position % PI2_KV_TILE;
     uint8_t *keys = (uint8_t *)head + tile * pi2_kv_key_tile_bytes(layout);
     uint8_t *values = (uint8_t *)head + pi2_kv_values_offset(layout) +

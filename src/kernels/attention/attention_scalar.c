@@ -67,11 +67,11 @@ static void add_value(float *out, const uint8_t *tile, const pi2_kv_layout *layo
 }
 
 static void attend_one(float *out, const float *query, size_t first, size_t count,
-                       const void *head, const pi2_kv_layout *layout,
+                       const void *head, const pi2_kv_layout *layout, const uint32_t *pages,
                        const pi2_attention_scoring *scoring, const float *sink, float *scores) {
     float max = -INFINITY;
     for (size_t p = first; p < count; p++) {
-        const uint8_t *tile = pi2_kv_key_tile(head, layout, p / PI2_KV_TILE);
+        const uint8_t *tile = pi2_kv_key_tile(head, layout, pi2_kv_page(pages, p / PI2_KV_TILE));
         scores[p] = key_score(tile, layout, p % PI2_KV_TILE, query) * scoring->scale;
         if (scoring->cap > 0.0f) pi2_soft_cap(&scores[p], 1, scoring->cap);
         max = scores[p] > max ? scores[p] : max;
@@ -88,7 +88,7 @@ static void attend_one(float *out, const float *query, size_t first, size_t coun
     if (sink) sums[0] += pi2_expf(*sink - max);
     for (size_t d = 0; d < layout->value_dimensions; d++) out[d] = 0.0f;
     for (size_t p = first; p < count; p++) {
-        const uint8_t *tile = pi2_kv_value_tile(head, layout, p / PI2_KV_TILE);
+        const uint8_t *tile = pi2_kv_value_tile(head, layout, pi2_kv_page(pages, p / PI2_KV_TILE));
         add_value(out, tile, layout, p % PI2_KV_TILE, scores[p]);
     }
     if (first >= count) return; /* nothing to see: zeros */
@@ -97,12 +97,12 @@ static void attend_one(float *out, const float *query, size_t first, size_t coun
 
 static void attend(float *const *outs, const float *const *queries, const uint32_t *key_counts,
                    const uint32_t *first_keys, size_t query_count, const void *head,
-                   const pi2_kv_layout *layout, const pi2_attention_scoring *scoring, float *scores,
-                   size_t score_stride) {
+                   const pi2_kv_layout *layout, const uint32_t *pages, const pi2_attention_scoring *scoring,
+                   float *scores, size_t score_stride) {
     (void)score_stride; /* one query at a time needs one row of scores */
     for (size_t i = 0; i < query_count; i++) {
         attend_one(outs[i], queries[i], first_keys ? first_keys[i] : 0, key_counts[i], head,
-                   layout, scoring, scoring->sinks ? &scoring->sinks[i] : NULL, scores);
+                   layout, pages, scoring, scoring->sinks ? &scoring->sinks[i] : NULL, scores);
     }
 }
 

@@ -44,6 +44,7 @@ typedef struct attention_group {
     size_t count;
     const void *head;
     const pi2_kv_layout *layout;
+    const uint32_t *pages; /* NULL: tiles lie where their positions are */
     const float *sinks[PI2_ATTENTION_GROUP]; /* NULL: it has none */
     float scale, cap;
 } attention_group;
@@ -62,21 +63,34 @@ ALWAYS_INLINE lanes load_numbers(const uint8_t *at, size_t number_bytes) {
     return number_bytes == 2 ? lanes_load_halves(at) : lanes_load((const float *)(const void *)at);
 }
 
+ALWAYS_INLINE const uint8_t *key_tile(const attention_group *g, size_t tile) {
+    return pi2_kv_key_tile(g->head, g->layout, pi2_kv_page(g->pages, tile));
+}
+
+/* Positions from `first` on, of those before `end`, whose tiles lie one behind the other: they end here. */
+ALWAYS_INLINE size_t end_of_run(const attention_group *g, size_t first, size_t end) {
+    if (!g->pages) return end;
+    size_t tile = first / LANES;
+    while ((tile + 1) * LANES < end && g->pages[tile + 1] == g->pages[tile] + 1) tile++;
+    return (tile + 1) * LANES < end ? (tile + 1) * LANES : end;
+}
+
 /* Scores of query_count queries and tile_count tiles (both constants after inlining, as number_bytes is). */
 ALWAYS_INLINE void key_scores_plain(const attention_group *g, size_t query_begin, size_t query_count, size_t tile,
                                     size_t tile_count, size_t number_bytes) {
     const size_t dimensions = g->layout->key_dimensions;
     const size_t tile_bytes = dimensions * PI2_KV_TILE * number_bytes;
-    const uint8_t *keys = pi2_kv_key_tile(g->head, g->layout, tile);
     const float *const *queries = &g->queries[query_begin];
+    const uint8_t *keys[4];
     lanes score[KEY_QUERIES][4];
+    UNROLLED for (size_t t = 0; t < tile_count; t++) keys[t] = key_tile(g, tile + t);
     UNROLLED for (size_t q = 0; q < query_count; q++) {
         UNROLLED for (size_t t = 0; t < tile_count; t++) score[q][t] = lanes_zero();
     }
     for (size_t d = 0; d < dimensions; d++) {
         lanes key[4];
         UNROLLED for (size_t t = 0; t < tile_count; t++) {
-            const uint8_t *at = keys + t * tile_bytes + d * PI2_KV_TILE * number_bytes;
+            const uint8_t *at = keys[t] + d * PI2_KV_TILE * number_bytes;
             key[t] = load_numbers(at, number_bytes);
             fetch_ahead(at, KEY_STEPS_AHEAD * tile_count * tile_bytes);
         }
@@ -101,9 +115,9 @@ ALWAYS_INLINE void key_scores_q8_0(const attention_group *g, size_t query_begin,
                                    size_t query_count, size_t tile, size_t tile_count) {
     const size_t dimensions = g->layout->key_dimensions;
     const size_t tile_bytes = pi2_kv_key_tile_bytes(g->layout);
-    const uint8_t *keys = pi2_kv_key_tile(g->head, g->layout, tile);
-    const uint8_t *key_scales = keys + dimensions * PI2_KV_TILE;
     const float *const *queries = &g->queries[query_begin];
+    const uint8_t *keys[4];
+    UNROLLED for (size_t t = 0; t < tile_count; t++) keys[t] = key_tile(g, tile + t);
     for (size_t begin = 0; begin < dimensions; begin += PI2_KV_BLOCK) {
         lanes partial[KEY_QUERIES][4];
         UNROLLED for (size_t q = 0; q < query_count; q++) {
@@ -112,7 +126,7 @@ ALWAYS_INLINE void key_scores_q8_0(const attention_group *g, size_t query_begin,
         for (size_t d = begin; d < begin + PI2_KV_BLOCK; d++) {
             lanes key[4];
             UNROLLED for (size_t t = 0; t < tile_count; t++) {
-                const uint8_t *at = keys + t * tile_bytes + d * PI2_KV_TILE;
+                const uint8_t *at = keys[t] + d * PI2_KV_TILE;
                 key[t] = lanes_load_int8(at);
                 if (d % 4 == 0) fetch_ahead(at, KEY_STEPS_AHEAD * tile_count * tile_bytes);
             }
@@ -123,9 +137,9 @@ ALWAYS_INLINE void key_scores_q8_0(const attention_group *g, size_t query_begin,
                 }
             }
         }
-        const uint8_t *block_scales = key_scales + begin / PI2_KV_BLOCK * PI2_KV_TILE * 2;
+        const size_t scales_at = dimensions * PI2_KV_TILE + begin / PI2_KV_BLOCK * PI2_KV_TILE * 2;
         UNROLLED for (size_t t = 0; t < tile_count; t++) {
-            const lanes block_scale = lanes_load_halves(block_scales + t * tile_bytes);
+            const lanes block_scale = lanes_load_halves(keys[t] + scales_at);
             UNROLLED for (size_t q = 0; q < query_count; q++) {
                 float *at = g->scores[query_begin + q] + (tile + t) * LANES;
                 const lanes before = begin == 0 ? lanes_zero() : lanes_load(at);
@@ -157,8 +171,8 @@ ALWAYS_INLINE void key_scores_of_tiles(const attention_group *g, size_t query_be
     }
 }
 
-static void key_scores_in_a_row(const attention_group *g, size_t query_begin, size_t query_count,
-                                size_t tile, size_t tile_end) {
+static void key_scores(const attention_group *g, size_t query_begin, size_t query_count,
+                       size_t tile, size_t tile_end) {
     switch (query_count) {
     case 1: key_scores_of_tiles(g, query_begin, 1, tile, tile_end); break;
     case 2: key_scores_of_tiles(g, query_begin, 2, tile, tile_end); break;
@@ -170,15 +184,6 @@ static void key_scores_in_a_row(const attention_group *g, size_t query_begin, si
     case 7: key_scores_of_tiles(g, query_begin, 7, tile, tile_end); break;
     default: key_scores_of_tiles(g, query_begin, 8, tile, tile_end); break;
 #endif
-    }
-}
-
-static void key_scores(const attention_group *g, size_t query_begin, size_t query_count,
-                       size_t tile, size_t tile_end) {
-    while (tile < tile_end) {
-        const size_t row_end = pi2_kv_row_end(g->layout, tile, tile_end);
-        key_scores_in_a_row(g, query_begin, query_count, tile, row_end);
-        tile = row_end;
     }
 }
 
@@ -228,13 +233,11 @@ ALWAYS_INLINE void store_out(float *out, lanes a, size_t dimension, size_t dimen
     else lanes_store_first(out + dimension, a, dimensions - dimension);
 }
 
-/* outs += weights * values of positions first .. end - 1, whose tiles lie in a row; vector_count vectors of one. */
+/* outs += weights * values of positions first .. end - 1; vector_count vectors of a row. */
 ALWAYS_INLINE void add_values_plain(const attention_group *g, size_t query_begin, size_t query_count, size_t first,
                                     size_t end, size_t dimension, size_t vector_count, size_t number_bytes) {
     const size_t dimensions = g->layout->value_dimensions;
     const size_t row_bytes = pi2_kv_padded_values(g->layout) * number_bytes;
-    const size_t begin = first / LANES * LANES;
-    const uint8_t *rows = pi2_kv_value_tile(g->head, g->layout, first / LANES) + dimension * number_bytes;
     lanes sum[VALUE_QUERIES][VALUE_VECTORS];
     UNROLLED for (size_t q = 0; q < query_count; q++) {
         UNROLLED for (size_t v = 0; v < vector_count; v++) {
@@ -242,17 +245,21 @@ ALWAYS_INLINE void add_values_plain(const attention_group *g, size_t query_begin
         }
     }
     float *const *weights = &g->scores[query_begin];
-    for (size_t p = first; p < end; p++) {
-        const uint8_t *row = rows + (p - begin) * row_bytes;
-        lanes value[VALUE_VECTORS];
-        UNROLLED for (size_t v = 0; v < vector_count; v++) {
-            value[v] = load_numbers(row + v * LANES * number_bytes, number_bytes);
-            if (v % 2 == 0) fetch_ahead(row + v * LANES * number_bytes, VALUE_AHEAD * row_bytes);
-        }
-        UNROLLED for (size_t q = 0; q < query_count; q++) {
-            const lanes weight = lanes_set(weights[q][p]);
+    for (size_t p = first; p < end;) {
+        const size_t run_end = end_of_run(g, p, end);
+        const uint8_t *row = pi2_kv_value_tile(g->head, g->layout, pi2_kv_page(g->pages, p / LANES)) +
+                             p % LANES * row_bytes + dimension * number_bytes;
+        for (; p < run_end; p++, row += row_bytes) {
+            lanes value[VALUE_VECTORS];
             UNROLLED for (size_t v = 0; v < vector_count; v++) {
-                sum[q][v] = lanes_fma(weight, value[v], sum[q][v]);
+                value[v] = load_numbers(row + v * LANES * number_bytes, number_bytes);
+                if (v % 2 == 0) fetch_ahead(row + v * LANES * number_bytes, VALUE_AHEAD * row_bytes);
+            }
+            UNROLLED for (size_t q = 0; q < query_count; q++) {
+                const lanes weight = lanes_set(weights[q][p]);
+                UNROLLED for (size_t v = 0; v < vector_count; v++) {
+                    sum[q][v] = lanes_fma(weight, value[v], sum[q][v]);
+                }
             }
         }
     }
@@ -278,7 +285,7 @@ ALWAYS_INLINE void add_values_q8_0(const attention_group *g, size_t query_begin,
     }
     for (size_t tile = first / LANES; tile * LANES < end; tile++) {
         const size_t position = tile * LANES;
-        const uint8_t *values = pi2_kv_value_tile(g->head, g->layout, tile);
+        const uint8_t *values = pi2_kv_value_tile(g->head, g->layout, pi2_kv_page(g->pages, tile));
         const uint8_t *scales = values + dimensions * PI2_KV_TILE +
                                 dimension / PI2_KV_BLOCK * PI2_KV_TILE * 2;
         UNROLLED for (size_t b = 0; b < block_count; b++) {
@@ -334,8 +341,8 @@ ALWAYS_INLINE void add_values_of_queries(const attention_group *g, size_t query_
     }
 }
 
-static void add_values_in_a_row(const attention_group *g, size_t query_begin, size_t query_count,
-                                size_t first, size_t end) {
+static void add_values(const attention_group *g, size_t query_begin, size_t query_count,
+                       size_t first, size_t end) {
     switch (query_count) {
     case 1: add_values_of_queries(g, query_begin, 1, first, end); break;
 #if VALUE_QUERIES > 2
@@ -343,15 +350,6 @@ static void add_values_in_a_row(const attention_group *g, size_t query_begin, si
     case 3: add_values_of_queries(g, query_begin, 3, first, end); break;
 #endif
     default: add_values_of_queries(g, query_begin, VALUE_QUERIES, first, end); break;
-    }
-}
-
-static void add_values(const attention_group *g, size_t query_begin, size_t query_count,
-                       size_t first, size_t end) {
-    while (first < end) {
-        const size_t tile = first / LANES, row_end = pi2_kv_row_end(g->layout, tile, (end + LANES - 1) / LANES) * LANES;
-        add_values_in_a_row(g, query_begin, query_count, first, row_end < end ? row_end : end);
-        first = row_end;
     }
 }
 
@@ -417,9 +415,9 @@ static void attend_group(attention_group *g) {
 
 static void attend(float *const *outs, const float *const *queries, const uint32_t *key_counts,
                    const uint32_t *first_keys, size_t query_count, const void *head,
-                   const pi2_kv_layout *layout, const pi2_attention_scoring *scoring, float *scores,
-                   size_t score_stride) {
-    attention_group g = {.head = head, .layout = layout, .scale = scoring->scale, .cap = scoring->cap};
+                   const pi2_kv_layout *layout, const uint32_t *pages, const pi2_attention_scoring *scoring,
+                   float *scores, size_t score_stride) {
+    attention_group g = {.head = head, .layout = layout, .pages = pages, .scale = scoring->scale, .cap = scoring->cap};
     for (size_t begin = 0; begin < query_count; begin += g.count) {
         const size_t left = query_count - begin;
         g.count = left < PI2_ATTENTION_GROUP ? left : PI2_ATTENTION_GROUP;

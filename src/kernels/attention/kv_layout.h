@@ -3,8 +3,6 @@
  *
  *   [key tile 0][key tile 1] ... [value tile 0][value tile 1] ...     tiles of 16 positions
  *
- * Behind the last tile that there is room for, tiles begin anew at the first: a ring, where positions go on further.
- *
  * F16   key tile:   half [dimension][16 positions]
  *       value tile: half [16 positions][value dimensions padded to 16]
  * Q8_0  key tile:   int8 [dimension][16 positions], then half scales [dimension / 32][16]
@@ -46,36 +44,25 @@ static inline uint32_t pi2_kv_tiles_of(uint32_t positions) {
     return (uint32_t)(((uint64_t)positions + 2 * PI2_KV_TILE - 2) / PI2_KV_TILE);
 }
 
-static inline size_t pi2_kv_tiles(const pi2_kv_layout *layout) {
-    return ((size_t)layout->capacity + PI2_KV_TILE - 1) / PI2_KV_TILE;
-}
-
 /** Byte offset of the first value tile: the keys, rounded up to a cache line. */
 static inline size_t pi2_kv_values_offset(const pi2_kv_layout *layout) {
-    return (pi2_kv_tiles(layout) * pi2_kv_key_tile_bytes(layout) + 63) / 64 * 64;
-}
-
-/** Where the tile of attend()'s positions lies, among the tiles that there are. */
-static inline size_t pi2_kv_place(const pi2_kv_layout *layout, size_t tile) {
-    return (layout->first_tile + tile) % pi2_kv_tiles(layout);
-}
-
-/** The tiles from `tile` on that lie in a row end here, or at `tile_end`. */
-static inline size_t pi2_kv_row_end(const pi2_kv_layout *layout, size_t tile, size_t tile_end) {
-    const size_t end = tile + pi2_kv_tiles(layout) - pi2_kv_place(layout, tile);
-    return end < tile_end ? end : tile_end;
+    const size_t tiles = ((size_t)layout->capacity + PI2_KV_TILE - 1) / PI2_KV_TILE;
+    return (tiles * pi2_kv_key_tile_bytes(layout) + 63) / 64 * 64;
 }
 
 static inline const uint8_t *pi2_kv_key_tile(const void *head, const pi2_kv_layout *layout,
                                              size_t tile) {
-    return (const uint8_t *)head + pi2_kv_place(layout, tile) * pi2_kv_key_tile_bytes(layout);
+    return (const uint8_t *)head + tile * pi2_kv_key_tile_bytes(layout);
 }
 
 static inline const uint8_t *pi2_kv_value_tile(const void *head, const pi2_kv_layout *layout,
                                                size_t tile) {
     return (const uint8_t *)head + pi2_kv_values_offset(layout) +
-           pi2_kv_place(layout, tile) * pi2_kv_value_tile_bytes(layout);
+           tile * pi2_kv_value_tile_bytes(layout);
 }
+
+/** The tile of the head's memory in which a sequence's tile lies. */
+static inline size_t pi2_kv_page(const uint32_t *pages, size_t tile) { return pages ? pages[tile] : tile; }
 
 /** Rounds floats to halves, to nearest even. */
 typedef void pi2_floats_to_halves_fn(uint16_t *halves, const float *x, size_t count);
