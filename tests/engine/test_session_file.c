@@ -115,6 +115,36 @@ static void expect(pi2_status got, pi2_status want, const char *text) {
     if (!strstr(pi2_error_text(), text)) fail_msg("'%s' is not in: %s", text, pi2_error_text());
 }
 
+/* ---- pages in any order ---- */
+
+/* Of sessions that share pages and grew in turn, whose keys and values so lie in pieces: a file has them in order. */
+static void test_pieces_are_saved(void **state) {
+    (void)state;
+    enum { SESSIONS = 3, STEP = 7 };
+    const place several = { 0, CONTEXT, 16, 1, SESSIONS, 0, "auto" };
+    pi2_engine *engine = open_engine(small_path, &several, PI2_CACHE_F16);
+    const uint32_t vocabulary = pi2_engine_get_report(engine)->vocabulary_size;
+    int32_t prompt[PROMPT];
+    draw_prompt(prompt);
+    pi2_session *sessions[SESSIONS] = { create(engine) };
+    append(sessions[0], prompt, PROMPT);
+    for (int s = 1; s < SESSIONS; s++) assert_int_equal(pi2_session_fork(sessions[0], NULL, &sessions[s]), PI2_OK);
+    for (int i = 0; i + STEP < PROMPT; i += STEP) {
+        for (int s = 0; s < SESSIONS; s++) append(sessions[s], prompt + i, STEP);
+    }
+    pi2_session_free(sessions[0]);
+    pi2_session_free(sessions[2]);
+    sessions[0] = create(engine); /* takes what they left */
+    append(sessions[0], prompt, 5);
+    save(sessions[1], NULL);
+    load(sessions[0]);
+    answer want = make_answer(sessions[1], vocabulary), got = make_answer(sessions[0], vocabulary);
+    expect_same(&want, &got, vocabulary);
+    free(want.logits);
+    for (int s = 0; s < 2; s++) pi2_session_free(sessions[s]);
+    pi2_engine_close(engine);
+}
+
 /* ---- going on elsewhere ---- */
 
 /* Saved at the end of a prompt and in the middle of an answer, and cut afterwards. */
@@ -425,7 +455,8 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moves), cmocka_unit_test(test_families_move), cmocka_unit_test(test_cut_anywhere),
+        cmocka_unit_test(test_pieces_are_saved), cmocka_unit_test(test_moves), cmocka_unit_test(test_families_move),
+        cmocka_unit_test(test_cut_anywhere),
         cmocka_unit_test(test_altered_anywhere), cmocka_unit_test(test_nothing_is_left),
         cmocka_unit_test(test_made_up_headers), cmocka_unit_test(test_whose),
         cmocka_unit_test(test_full_disk),
