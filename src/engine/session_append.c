@@ -325,11 +325,19 @@ static pi2_status begin_states(pi2_session *session, uint32_t *replayed_out) {
     return PI2_OK;
 }
 
+/* Where the key-value cache is planned for branches, a page that a guess would take is one that another session was
+ * promised: guesses fill the page that the token is in. */
+static uint32_t room_in_page(const pi2_session *session) {
+    return session->engine->run.plan.memory.shape.branch_tokens ? PI2_KV_TILE - 1 - session->position % PI2_KV_TILE
+                                                                : UINT32_MAX;
+}
+
 /* Behind so many tokens and the pass's own one. */
 static uint32_t room_for_guesses(const pi2_session *session, uint32_t left, uint32_t replayed) {
-    const uint32_t room = next_batch(session, left + (size_t)1) - 1;
+    const uint32_t room = next_batch(session, left + (size_t)1) - 1, in_page = room_in_page(session);
     const uint32_t batch = session->engine->run.plan.memory.shape.batch_tokens - 1 - replayed;
-    return room < batch ? room : batch;
+    const uint32_t most = room < batch ? room : batch;
+    return most < in_page ? most : in_page;
 }
 
 /* The pass of a guess: `replayed` tokens that are computed once more, the token, and what is guessed to follow it. */
@@ -343,12 +351,6 @@ static pi2_status run_guess(pi2_session *session, const int32_t *tokens, uint32_
     PI2_TRY(run_span(session, tokens, NULL, &span));
     pi2_drafting_note_pass(session->drafting, guessed, replayed, pi2_clock_ns() - begin_ns);
     return PI2_OK;
-}
-
-/* Guesses take what the tokens that are certain, from `first` on, do not need. */
-static bool has_room(const pi2_session *session, uint32_t first, uint32_t end) {
-    const pi2_kv_pages *pages = pi2_forward_pages(session->engine->forward);
-    return pi2_kv_pages_wanted(pages, session->sequence, first, end) <= pi2_kv_pages_unused(pages);
 }
 
 /* One token, and guesses of what follows it in the same pass. */
@@ -365,7 +367,6 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
     pi2_drafting_push(session->drafting, &token, 1);
     const uint32_t room = room_for_guesses(session, left, replayed);
     pi2_status status = pi2_drafting_guess(session->drafting, room, tokens + replayed + 1, &guessed);
-    while (guessed && !has_room(session, session->position - replayed, session->position + 1 + guessed)) guessed--;
     if (status == PI2_OK) status = run_guess(session, tokens, replayed, guessed);
     if (status != PI2_OK) {
         if (replayed) lose_windows(session);

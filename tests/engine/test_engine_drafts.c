@@ -314,6 +314,41 @@ static void test_recurrent_copies_while_guesses_are_open(void **state) {
     pi2_engine_close(engine);
 }
 
+/* Where the cache is planned for branches, guesses take no page that another one was planned to have. */
+static void test_guesses_take_no_room(void **state) {
+    (void)state;
+    enum { PAGED = 272, COMMON = 47, BRANCH = 15, PAGES = 19 }; /* 17 of a context, two of a branch */
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = dense_path;
+    options.context_tokens = PAGED;
+    options.draft_tokens = 8;
+    options.draft_always = true;
+    options.sequences = 2;
+    options.branch_tokens = BRANCH;
+    options.memory_bytes = ROOMY;
+    pi2_engine *engine = NULL;
+    pi2_session *sessions[2] = { NULL, NULL };
+    int32_t prompt[PAGED];
+    for (int32_t t = 0; t < PAGED; t++) prompt[t] = 20 + t % 8;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_session_create(engine, NULL, &sessions[0]), PI2_OK);
+    assert_int_equal(pi2_session_append(sessions[0], prompt, COMMON, PI2_LOGITS_NONE), PI2_OK);
+    assert_int_equal(pi2_session_fork(sessions[0], NULL, &sessions[1]), PI2_OK);
+    uint32_t guessed = 0;
+    for (int32_t t = COMMON; t < PAGED; t++) {
+        guessed = guess(sessions[1], t, t);
+        const uint32_t own = ((uint32_t)t + 16) / 16 - COMMON / 16; /* the pages of its tokens */
+        assert_int_equal(pi2_kv_pages_unused(pi2_forward_pages(engine->forward)), PAGES - 3 - own);
+    }
+    assert_true(guessed > 0);
+    assert_int_equal(pi2_session_truncate(sessions[1], COMMON + BRANCH), PI2_OK);
+    const pi2_status status = pi2_session_append(sessions[0], prompt + COMMON, PAGED - COMMON, PI2_LOGITS_NONE);
+    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    for (int s = 0; s < 2; s++) pi2_session_free(sessions[s]);
+    pi2_engine_close(engine);
+}
+
 /* A trace of experts tells the visits of single tokens. */
 static void test_none_beside_a_trace(void **state) {
     (void)state;
@@ -362,6 +397,7 @@ int main(void) {
         cmocka_unit_test(test_damaged_layer_is_left_out), cmocka_unit_test(test_guesses_of_another_engine),
         cmocka_unit_test(test_recurrent), cmocka_unit_test(test_recurrent_copies_while_guesses_are_open),
         cmocka_unit_test(test_some_were_wrong), cmocka_unit_test(test_none_beside_a_trace),
+        cmocka_unit_test(test_guesses_take_no_room),
     };
     return cmocka_run_group_tests_name("engine drafts", tests, set_up, test_folder_end);
 }
