@@ -117,6 +117,7 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
         const uint32_t end = span->position + span->token_count;
         const uint32_t least = pi2_forward_least_return(engine->forward, end); /* what failed was written, too */
         session->state_position = status == PI2_OK ? end : PI2_NO_POSITION;
+        if (status != PI2_OK) pi2_kv_pages_trim(pi2_forward_pages(engine->forward), span->sequence, session->position);
         if (span->marked) session->marked_position = status == PI2_OK ? span->position + span->marked : PI2_NO_POSITION;
         if (session->kept_from < least) session->kept_from = least;
     }
