@@ -1,4 +1,5 @@
 /* expert_cache_memory.c: the memory of the slots: taken ahead of the reads, given back, taken again. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -62,26 +63,42 @@ static void begin_slots(pi2_expert_cache *cache) {
     }
 }
 
-/* Empties a slot: what is in it moves to `to`. False: it is in use. */
-static bool move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
+/* Nobody reads what is in it, and no read writes it. */
+static bool may_move(const cached_expert *expert) {
+    return expert->memory && expert->state == EXPERT_PRESENT && !expert->pinned;
+}
+
+/* The last slot that is not in use, passing over those that are: one that waits for its read must not keep all before
+ * it in memory. NULL: all are. */
+static uint8_t *last_idle(const pi2_expert_cache *cache) {
+    uint8_t *last = NULL;
+    for (uint32_t i = 0; i < cache->free_count; i++) {
+        if (!last || cache->free_slots[i] > last) last = cache->free_slots[i];
+    }
+    for (uint32_t key = 0; key < cache->key_count; key++) {
+        const cached_expert *expert = &cache->experts[key];
+        if (may_move(expert) && (!last || expert->memory > last)) last = expert->memory;
+    }
+    return last;
+}
+
+/* Empties an idle slot, whose content moves to `to`. */
+static void move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
     for (uint32_t i = 0; i < cache->free_count; i++) {
         if (cache->free_slots[i] != from) continue;
         cache->free_slots[i] = to;
-        return true;
+        return;
     }
-    for (uint32_t key = 0; key < cache->key_count; key++) {
-        cached_expert *expert = &cache->experts[key];
-        if (expert->memory != from) continue;
-        if (expert->state != EXPERT_PRESENT || expert->pinned) return false;
-        memcpy(to, from, cache->slot_bytes);
-        change_slot(cache, slot_of(cache, to), FROM_UNCLOSED, SLOT_TOUCHED);
-        expert->memory = to;
-        return true;
-    }
-    return false;
+    uint32_t key = 0;
+    while (cache->experts[key].memory != from) key++;
+    assert(may_move(&cache->experts[key]));
+    memcpy(to, from, cache->slot_bytes);
+    change_slot(cache, slot_of(cache, to), FROM_UNCLOSED, SLOT_TOUCHED);
+    cache->experts[key].memory = to;
 }
 
-/* The last slot leaves, not the one that the policy empties: what is given back is one stretch, good for huge pages. */
+/* The last idle slot leaves, not the one that the policy empties: what is given back is one stretch, good for huge
+ * pages. */
 static bool give_one(pi2_expert_cache *cache) {
     uint32_t at = cache->free_count > pi2_expert_cache_hot_wanted(cache) ? 0 : cache->free_count;
     while (at < cache->free_count && cache->slots[slot_of(cache, cache->free_slots[at])] != SLOT_UNTOUCHED) at++;
@@ -93,18 +110,13 @@ static bool give_one(pi2_expert_cache *cache) {
         cache->given_count++;
         return true;
     }
-    uint32_t last_index = cache->slot_count - 1;
-    while (last_index > 0 && cache->slots[last_index] == SLOT_CLOSED) last_index--;
-    uint8_t *last = slot_at(cache, last_index);
-    uint8_t *empty = pi2_expert_cache_find_slot(cache, true);
+    uint8_t *last = last_idle(cache);
+    uint8_t *empty = last ? pi2_expert_cache_find_slot(cache, true) : NULL;
     if (!empty) return false;
-    if (empty != last && !move_slot(cache, last, empty)) {
-        cache->free_slots[cache->free_count++] = empty;
-        return false;
-    }
+    if (empty != last) move_slot(cache, last, empty);
     cache->given_count++;
     (void)pi2_pages_discard(last, cache->slot_bytes);
-    change_slot(cache, last_index, FROM_UNCLOSED, SLOT_CLOSED);
+    change_slot(cache, slot_of(cache, last), FROM_UNCLOSED, SLOT_CLOSED);
     return true;
 }
 

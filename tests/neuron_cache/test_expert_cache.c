@@ -331,6 +331,29 @@ static void test_policy_knows_the_size(void **state) {
     }
 }
 
+/* What is being read stays, and keeps nothing else in memory, though its slot is the last one. */
+static void test_read_keeps_its_slot_alone(void **state) {
+    (void)state;
+    expert_file_write(path, 0);
+    static const uint32_t last[] = { KEYS - 1, KEYS - 2 };
+    for (size_t method = 0; method < 2; method++) {
+        setup s = open_cache(method ? "pread" : "auto", pi2_cache_policy_find("lru"), KEYS);
+        const uint64_t slot = pi2_expert_cache_slot_bytes(&expert_layout);
+        for (uint32_t d = 0; d < 2; d++) { /* each expert of the first layers was there */
+            uint32_t all[EXPERTS];
+            for (uint32_t i = 0; i < EXPERTS; i++) all[i] = d * EXPERTS + i;
+            assert_int_equal(expert_run_demand(s.cache, all, NULL, EXPERTS, NULL, 0), PI2_OK);
+        }
+        pi2_expert_cache_look_ahead(s.cache, last, 2);
+        pi2_expert_cache_counters counters;
+        pi2_expert_cache_count(s.cache, &counters);
+        assert_int_equal(counters.ahead, 2);
+        assert_int_equal(pi2_store_give_back(s.store, UINT32_MAX, KEYS * slot), (KEYS - 5) * slot);
+        run_some(&s, 3);
+        close_cache(&s);
+    }
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     path = test_folder_path("experts");
@@ -342,7 +365,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bytes_and_hits), cmocka_unit_test(test_failures), cmocka_unit_test(test_too_small),
         cmocka_unit_test(test_populate), cmocka_unit_test(test_on_demand_only), cmocka_unit_test(test_gates_alone),
-        cmocka_unit_test(test_policy_knows_the_size),
+        cmocka_unit_test(test_policy_knows_the_size), cmocka_unit_test(test_read_keeps_its_slot_alone),
     };
     return cmocka_run_group_tests_name("expert cache", tests, set_up, test_folder_end);
 }
