@@ -62,7 +62,7 @@ static const pi2_forward_hooks *hooks_of(pi2_session *session, pi2_forward_hooks
 
 pi2_status pi2_session_check_room(const pi2_session *session, size_t count) {
     return pi2_kv_pages_check(pi2_forward_pages(session->engine->forward), session->sequence, session->position,
-                              session->position + (uint32_t)count, 0);
+                              session->position + (uint32_t)count, &(uint32_t){ 0 });
 }
 
 /* Weights leave the room that is taken, before the copies of pages are made in it. next: positions that are likely to
@@ -79,17 +79,20 @@ pi2_status pi2_session_hold(const pi2_session *session, uint32_t first, uint32_t
     return PI2_OK;
 }
 
-/* Each span's sequence holds what it writes. */
+/* Each span's sequence holds what it writes, or, where one cannot, none holds more than before. */
 static pi2_status hold_spans(pi2_engine *engine, const pi2_batch *batch) {
-    pi2_status status = PI2_OK;
-    uint32_t s = 0;
-    for (; s < batch->span_count && status == PI2_OK; s++) {
+    pi2_kv_pages *pages = pi2_forward_pages(engine->forward);
+    uint32_t taken = 0;
+    for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];
-        status = pi2_kv_pages_hold(pi2_forward_pages(engine->forward), span->sequence, span->position,
-                                   span->position + span->token_count);
+        PI2_TRY(pi2_kv_pages_check(pages, span->sequence, span->position, span->position + span->token_count, &taken));
     }
-    make_pages(engine, batch->spans, s, batch->token_count);
-    return status;
+    for (uint32_t s = 0; s < batch->span_count; s++) {
+        const pi2_batch_span *span = &batch->spans[s];
+        PI2_TRY(pi2_kv_pages_hold(pages, span->sequence, span->position, span->position + span->token_count));
+    }
+    make_pages(engine, batch->spans, batch->span_count, batch->token_count);
+    return PI2_OK;
 }
 
 /* ---- passes ---- */

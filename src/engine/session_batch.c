@@ -48,10 +48,8 @@ static pi2_status check_part(const pi2_session_tokens *part, uint32_t *pages) {
     const pi2_session *session = part->session;
     const pi2_kv_pages *all = pi2_forward_pages(session->engine->forward);
     PI2_TRY(pi2_session_check_tokens(session, part->tokens, part->token_count, wanted_of(part)));
-    const uint32_t first = session->position, end = first + (uint32_t)part->token_count;
-    PI2_TRY(pi2_kv_pages_check(all, session->sequence, first, end, *pages));
-    *pages += pi2_kv_pages_wanted(all, session->sequence, first, end);
-    return PI2_OK;
+    return pi2_kv_pages_check(all, session->sequence, session->position,
+                              session->position + (uint32_t)part->token_count, pages);
 }
 
 static pi2_status check_parts(const batch_call *call) {

@@ -73,8 +73,9 @@ uint32_t pi2_kv_pages_wanted(const pi2_kv_pages *pages, uint32_t sequence, uint3
 }
 
 pi2_status pi2_kv_pages_check(const pi2_kv_pages *pages, uint32_t sequence, uint32_t first, uint32_t end,
-                              uint32_t others) {
-    const uint32_t wanted = pi2_kv_pages_wanted(pages, sequence, first, end) + others;
+                              uint32_t *taken_io) {
+    const uint32_t wanted = pi2_kv_pages_wanted(pages, sequence, first, end) + *taken_io;
+    *taken_io = wanted;
     if (wanted <= pages->unused) return PI2_OK;
     return pi2_fail(PI2_ERR_CONTEXT, "the key-value cache holds %u tokens of all sequences together, in pages of %d: "
                     "%u are left and %u are needed; end or cut another session, or plan for more branch_tokens",
@@ -130,7 +131,7 @@ pi2_status pi2_kv_pages_hold(pi2_kv_pages *pages, uint32_t sequence, uint32_t fi
     page_table *table = &pages->tables[sequence];
     assert(end <= pages->tile_most * (uint64_t)PI2_KV_TILE && tiles_of(first) <= table->tile_count);
     assert(table->copy_count == 0);
-    PI2_TRY(pi2_kv_pages_check(pages, sequence, first, end, 0));
+    PI2_TRY(pi2_kv_pages_check(pages, sequence, first, end, &(uint32_t){ 0 }));
     for (uint32_t t = first / PI2_KV_TILE; t < tiles_of(end); t++) {
         if (t >= table->tile_count) {
             table->pages[t] = take_page(pages, table, t);

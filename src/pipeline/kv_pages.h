@@ -27,10 +27,10 @@ const uint32_t *pi2_kv_pages_of(const pi2_kv_pages *pages, uint32_t sequence);
 uint32_t pi2_kv_pages_wanted(const pi2_kv_pages *pages, uint32_t sequence, uint32_t first, uint32_t end);
 /** Pages that belong to no sequence. */
 uint32_t pi2_kv_pages_unused(const pi2_kv_pages *pages);
-/** Whether there are as many as that takes, and `others` beside. Errors  CONTEXT (the cache, what is left, what is
- *  wanted) */
+/** Whether there are as many as that takes beside *taken_io, which grows by them: for several sequences, one after the
+ *  other. Errors  CONTEXT (the cache, what is left, what is wanted) */
 pi2_status pi2_kv_pages_check(const pi2_kv_pages *pages, uint32_t sequence, uint32_t first, uint32_t end,
-                              uint32_t others);
+                              uint32_t *taken_io);
 /**
  * Makes these positions the sequence's own to write; those before `first`, up to which it has tiles, stay what they
  * are. Pages are taken one behind another where that is possible, from the cache's beginning on. What tiles that were

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "engine/session_internal.h"
 #include "powerinfer2/model_file.h"
 #include "powerinfer2/session.h"
 #include "support/emulator.h"
@@ -379,6 +380,19 @@ static bool is_interrupted(void *user) {
     return interrupts;
 }
 
+/* A pass of two sessions, of which the second one has no room, takes no page for the first one either. */
+static void check_refused_pass(const pi2_session *first, const pi2_session *second, const int32_t *tokens) {
+    const pi2_kv_pages *pages = pi2_forward_pages(first->engine->forward);
+    const uint32_t unused = pi2_kv_pages_unused(pages), count = CONTEXT - first->position;
+    const pi2_batch_span spans[] = {
+        { .sequence = first->sequence, .position = first->position, .token_count = count },
+        { .sequence = second->sequence, .position = second->position, .token_count = CONTEXT - second->position } };
+    const pi2_session_pass pass = { .batch = { .tokens = tokens, .spans = spans, .span_count = 2,
+                                               .token_count = count + spans[1].token_count } };
+    expect(pi2_session_run_pass(first->engine->sessions.sessions[first->sequence], &pass), PI2_ERR_CONTEXT, "are left");
+    assert_int_equal(pi2_kv_pages_unused(pages), unused);
+}
+
 /* Forks of one prompt share its keys and values: a cache that is planned for that holds them, to the bit as alone; who
  * comes to need more is refused, and may go on when another has ended. */
 static void test_branches(void **state) {
@@ -423,6 +437,7 @@ static void test_branches(void **state) {
                                          { branches[2], tokens, CONTEXT - SHORT, true } };
     expect(pi2_sessions_append(parts, 2), PI2_ERR_CONTEXT, "part 1: the key-value cache holds 160 tokens of all");
     for (uint32_t b = 1; b < BRANCHES; b++) assert_int_equal(pi2_session_position(branches[b]), SHORT);
+    check_refused_pass(branches[1], branches[2], tokens);
     interrupts = true; /* who did not get its tokens leaves their room to another one */
     expect(pi2_session_append(branches[1], tokens, CONTEXT - SHORT, PI2_LOGITS_LAST), PI2_ERR_INTERRUPTED, "");
     interrupts = false;
