@@ -20,9 +20,6 @@ static const char *const constraints[] = {
     "additionalItems", "minItems", "maxItems", "uniqueItems", "minLength", "maxLength", "pattern", "format", "minimum",
     "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"};
 
-static const char *const type_names[] = {"null", "boolean", "integer", "number", "string", "array", "object"};
-enum { TYPES = sizeof type_names / sizeof type_names[0] };
-
 static bool is_one_of(const char *name, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (strcmp(name, names[i]) == 0) return true;
