@@ -44,6 +44,7 @@ def llama_version(root):
     return ", ".join(fields.split("\n")[:2])
 
 
+DECODE_BATCH = 64  # tokens of a batch, of both engines, where decoding is measured
 REPACKED_TYPES = {2, 20, 12}  # Q4_0, IQ4_NL, Q4_K: what ggml rearranges on x86 for certain
 
 
@@ -140,7 +141,7 @@ class LlamaBench(Engine):
         script = ('mount --bind "$1" "$0/mnt" && mount -t proc proc "$0/proc" && '
                   'root=$0 && shift && exec chroot "$root" "$@"')
         # A batch no longer than the prompt: its buffers then leave more memory to the page cache.
-        size = str(test["tokens"] if test["kind"] == "prefill" else 64)
+        size = str(test["tokens"] if test["kind"] == "prefill" else DECODE_BATCH)
         batch = ["-b", size, "-ub", size]
         depth = ["-d", str(test["depth"])] if test["depth"] else []
         return ["unshare", "--mount", "sh", "-c", script, self.root, folder, "llama-bench",
@@ -182,6 +183,9 @@ class PowerInfer2(Engine):
 
     def command(self, test):
         budget = ["--memory", str(self.memory), "-c", str(test["context"])] if self.memory else []
+        # What the other engine's batch is, too: what its buffers do not take holds weights.
+        if self.memory and test["kind"] == "decode":
+            budget += ["-b", str(DECODE_BATCH)]
         depth = ["-d", str(test["depth"])] if test["depth"] else []
         written = ["--stats", self._path("stats.csv")] if self.folder else []
         if self.folder and self.has_experts:

@@ -269,6 +269,14 @@ class Tests(unittest.TestCase):
             self.assertEqual(command[command.index("-p") + 1], "512")
         self.assertEqual(ours[ours.index("--memory") + 1], str(2 * GB))
 
+    def test_decoding_has_one_batch_in_all_engines(self):
+        test = cases.parse_test("decode-16@16")
+        test["warm_up"] = False
+        llama = engines.LlamaBench("llama.cpp a", "/f/m.gguf", "/root", [], 2).command(test)
+        ours = engines.PowerInfer2("/f/m.pi2", "pi2", 2, 2 * GB).command(test)
+        self.assertEqual(ours[ours.index("-b") + 1], llama[llama.index("-b") + 1])
+        self.assertNotIn("-b", engines.PowerInfer2("/f/m.pi2", "pi2", 2, None).command(test))
+
     def test_llama_gets_every_configuration_that_can_run(self):
         class Header:
             @staticmethod
