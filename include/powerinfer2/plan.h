@@ -78,6 +78,8 @@ PI2_API pi2_status pi2_machine_measure(const pi2_machine_options *options, pi2_m
  *         which), MEMORY
  */
 PI2_API pi2_status pi2_machine_load(const char *path, pi2_machine_profile **profile_out);
+/** Reads a profile of whatever machine, for simulate_model.h. Errors  IO, FORMAT, UNSUPPORTED (version), MEMORY */
+PI2_API pi2_status pi2_machine_read(const char *path, pi2_machine_profile **profile_out);
 PI2_API void pi2_machine_free(pi2_machine_profile *profile);
 
 /** Whether the profile has no figures of the disk of a file or folder, or has older ones than a day. */

@@ -40,6 +40,7 @@ typedef struct pi2_simulated_device {
     double read_latency_seconds;    /* from asking to having, of a read by itself */
     double sequential_bytes_per_second;
     double base_watts, thread_watts, accelerator_watts, disk_watts; /* of each at work; base always; 0: unknown */
+    double memory_bytes;            /* for a model's file (simulate_model.h), who runs it says how; 0: not described */
 } pi2_simulated_device;
 
 typedef struct pi2_simulated_model {

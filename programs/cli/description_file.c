@@ -35,7 +35,8 @@ static const member device_members[] = {
     {"base_watts", NUMBER, OF(pi2_simulated_device, base_watts), true},
     {"thread_watts", NUMBER, OF(pi2_simulated_device, thread_watts), true},
     {"accelerator_watts", NUMBER, OF(pi2_simulated_device, accelerator_watts), true},
-    {"disk_watts", NUMBER, OF(pi2_simulated_device, disk_watts), true}, {NULL, NUMBER, 0, true}};
+    {"disk_watts", NUMBER, OF(pi2_simulated_device, disk_watts), true},
+    {"memory_bytes", NUMBER, OF(pi2_simulated_device, memory_bytes), true}, {NULL, NUMBER, 0, true}};
 
 static const member model_members[] = {
     {"layers", COUNT, OF(pi2_simulated_model, layers), false},
@@ -224,7 +225,7 @@ static int read_runs(const char *path, const json_t *runs, pi2_description *desc
     return PI2_CLI_GO_ON;
 }
 
-static int read_all(const char *path, pi2_description *description) {
+static int read_all(const char *path, bool device_alone, pi2_description *description) {
     static const char *const known[] = {"name", "assumed", "device", "model", "runs", NULL};
     static const char *const of_device[] = {"reads", NULL}, *const nothing[] = {NULL};
     static const member no_members[] = {{NULL, NUMBER, 0, true}};
@@ -238,13 +239,15 @@ static int read_all(const char *path, pi2_description *description) {
         code = read_members(path, "device", device, device_members, of_device, &description->device);
     }
     if (code == PI2_CLI_GO_ON) code = read_curve(path, json_object_get(device, "reads"), &description->device);
+    if (device_alone) return code;
     if (code == PI2_CLI_GO_ON) {
         code = read_members(path, "model", json_object_get(json, "model"), model_members, nothing, &description->model);
     }
     return code == PI2_CLI_GO_ON ? read_runs(path, json_object_get(json, "runs"), description) : code;
 }
 
-int pi2_description_read(const char *path, const char *text, size_t length, pi2_description *description_out) {
+static int read_description(const char *path, const char *text, size_t length, bool device_alone,
+                            pi2_description *description_out) {
     json_error_t error;
     memset(description_out, 0, sizeof *description_out);
     if (pi2_json_measure(text, length).depth > PI2_JSON_DEPTH) {
@@ -257,9 +260,17 @@ int pi2_description_read(const char *path, const char *text, size_t length, pi2_
                                   error.text);
         return PI2_EXIT_BAD_FILE;
     }
-    const int code = read_all(path, description_out);
+    const int code = read_all(path, device_alone, description_out);
     if (code != PI2_CLI_GO_ON) pi2_description_free(description_out);
     return code;
+}
+
+int pi2_description_read(const char *path, const char *text, size_t length, pi2_description *description_out) {
+    return read_description(path, text, length, false, description_out);
+}
+
+int pi2_description_read_device(const char *path, const char *text, size_t length, pi2_description *description_out) {
+    return read_description(path, text, length, true, description_out);
 }
 
 void pi2_description_free(pi2_description *description) {

@@ -36,6 +36,8 @@ typedef struct pi2_description {
 
 /** Reads text; path is for messages. Returns PI2_CLI_GO_ON, or an exit code after an error line. */
 int pi2_description_read(const char *path, const char *text, size_t length, pi2_description *description_out);
+/** The same of `name` and `device` alone: `model` and `runs` may be missing. */
+int pi2_description_read_device(const char *path, const char *text, size_t length, pi2_description *description_out);
 void pi2_description_free(pi2_description *description);
 /** The figure's name as the file has it, and its value in a run; "" and NaN: none. */
 const char *pi2_described_figure_name(pi2_described_figure figure);

@@ -5,22 +5,17 @@
 
 #include "commands.h"
 #include "description_file.h"
+#include "model_simulation.h"
 #include "options.h"
 #include "output.h"
 
-enum { MOST_BYTES = 1 << 20 /* of a description */ };
-
-typedef struct simulate_settings {
-    pi2_cli_texts devices;
-    const char *policy;
-    int64_t seed;
-    bool json;
-} simulate_settings;
+typedef pi2_cli_simulate_settings simulate_settings;
 
 #define SIMULATE(field) offsetof(simulate_settings, field)
 static const pi2_cli_option simulate_options[] = {
     {"--device", "FILE", PI2_CLI_FILES, SIMULATE(devices), NULL,
-     "Files that describe a device, a model and runs of it (docs/simulate.md); '-': stdin.", NULL, 0, 0},
+     "Files that describe a device, a model and runs of it (docs/simulate.md); '-': stdin. With --model a device "
+     "alone, also a machine profile's file, of whatever machine, or 'profile': this machine's.", NULL, 0, 0},
     {"--policy", "mix|heat|lru", PI2_CLI_CHOICE, SIMULATE(policy), NULL,
      "Which neuron leaves the cache, instead of what the runs say.", NULL, 0, 0},
     {"--seed", "N", PI2_CLI_INTEGER, SIMULATE(seed), "-1", "Seed of what is drawn, instead of the runs'.", NULL, -1,
@@ -157,13 +152,8 @@ static int simulate_file(const char *path, const simulate_settings *settings, js
     pi2_description description;
     char *text = NULL;
     size_t length = 0;
-    int code = pi2_cli_read_file_start(path, MOST_BYTES + 1, &text, &length);
-    if (code != PI2_EXIT_OK) return code;
-    if (length > MOST_BYTES) {
-        free(text);
-        (void)pi2_cli_usage_error("simulate: %s: a description has at most %d bytes", path, MOST_BYTES);
-        return PI2_EXIT_BAD_FILE;
-    }
+    int code = pi2_cli_read_description(path, &text, &length);
+    if (code != PI2_CLI_GO_ON) return code;
     code = pi2_description_read(path, text, length, &description);
     free(text);
     if (code != PI2_CLI_GO_ON) return code;
@@ -188,19 +178,24 @@ int pi2_cli_simulate(int argument_count, char **arguments) {
     static simulate_settings settings;
     static ratio_list ratios;
     const pi2_cli_section sections[] = {
-        {"Options", simulate_options, sizeof simulate_options / sizeof simulate_options[0], &settings}};
+        {"Options", simulate_options, sizeof simulate_options / sizeof simulate_options[0], &settings},
+        pi2_cli_model_simulation_section(&settings)};
     const pi2_cli_command command = {
-        "simulate", "--device FILE... [options]",
+        "simulate", "[-m MODEL] --device FILE... [options]",
         "Says how fast a device that is described would run a model that is described: clusters of neurons are drawn, "
         "cached, read and computed as PowerInfer-2 has it, with predictor and accelerator, and time is counted. Beside "
-        "it stands what was published of it, where the file has that.",
-        sections, 1};
+        "it stands what was published of it, where the file has that. With -m a model's file takes the place of the "
+        "described one: it is planned for the device's memory, and its passes go through the engine's own stores.",
+        sections, 2};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     if (settings.devices.count == 0) {
         return pi2_cli_usage_error("simulate: no description: give one with --device FILE (examples/simulate has "
                                    "some)");
     }
+    if (settings.model) return pi2_cli_simulate_model(&settings);
+    const char *stray = pi2_cli_stray_model_option(&settings);
+    if (stray) return pi2_cli_usage_error("simulate: %s needs a model's file: name it with -m FILE", stray);
     json_t *files = json_array();
     for (size_t i = 0; i < settings.devices.count && code == PI2_CLI_GO_ON; i++) {
         if (i > 0 && !settings.json) (void)printf("\n");

@@ -25,14 +25,13 @@ static size_t round_up(size_t bytes, size_t unit) {
 }
 
 /* Maps more than asked for and unmaps both ends, so that huge pages can begin at the first byte. */
-static void *map_aligned(size_t bytes, size_t alignment) {
+static void *map_aligned(size_t bytes, size_t alignment, int protection, int flags) {
     const size_t extra = alignment > pi2_page_bytes() ? alignment : 0;
     if (bytes > SIZE_MAX - extra) {
         errno = ENOMEM;
         return MAP_FAILED;
     }
-    unsigned char *map = mmap(NULL, bytes + extra, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *map = mmap(NULL, bytes + extra, protection, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     if (map == MAP_FAILED || extra == 0) return map;
     const size_t head = (size_t)(-(uintptr_t)map & (alignment - 1));
     if (head) (void)munmap(map, head);
@@ -40,21 +39,32 @@ static void *map_aligned(size_t bytes, size_t alignment) {
     return map + head;
 }
 
-pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, void **pages_out) {
+static pi2_status reserve(size_t bytes, size_t alignment, int protection, int flags, const char *what,
+                          void **pages_out) {
     *pages_out = NULL;
     if (bytes == 0) return pi2_fail(PI2_ERR_INVALID, "%s: no bytes asked for", what);
     const size_t whole = round_up(bytes, pi2_page_bytes());
-    const bool is_huge = huge_pages && bytes >= PI2_HUGE_PAGE_BYTES;
-    void *pages = whole ? map_aligned(whole, is_huge ? PI2_HUGE_PAGE_BYTES : 1) : MAP_FAILED;
+    void *pages = whole ? map_aligned(whole, alignment, protection, flags) : MAP_FAILED;
     if (pages == MAP_FAILED) {
         return pi2_fail(PI2_ERR_MEMORY, "%s: cannot reserve %zu bytes of memory: %s", what, bytes,
                         strerror(whole ? errno : ENOMEM));
     }
-#ifdef MADV_HUGEPAGE
-    if (is_huge) (void)madvise(pages, whole, MADV_HUGEPAGE); /* only a hint: refusal costs speed */
-#endif
     *pages_out = pages;
     return PI2_OK;
+}
+
+pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, void **pages_out) {
+    const bool is_huge = huge_pages && bytes >= PI2_HUGE_PAGE_BYTES;
+    PI2_TRY(reserve(bytes, is_huge ? PI2_HUGE_PAGE_BYTES : 1, PROT_READ | PROT_WRITE, 0, what, pages_out));
+#ifdef MADV_HUGEPAGE
+    /* Only a hint: refusal costs speed. */
+    if (is_huge) (void)madvise(*pages_out, round_up(bytes, pi2_page_bytes()), MADV_HUGEPAGE);
+#endif
+    return PI2_OK;
+}
+
+pi2_status pi2_pages_reserve_addresses(size_t bytes, const char *what, void **pages_out) {
+    return reserve(bytes, 1, PROT_NONE, MAP_NORESERVE, what, pages_out);
 }
 
 void pi2_pages_release(void *pages, size_t bytes) {

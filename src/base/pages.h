@@ -25,6 +25,9 @@ enum { PI2_HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
  */
 pi2_status pi2_pages_reserve(size_t bytes, bool huge_pages, const char *what, void **pages_out);
 
+/** The same of memory that nobody will touch, only addresses: however much, it takes none. */
+pi2_status pi2_pages_reserve_addresses(size_t bytes, const char *what, void **pages_out);
+
 /** Gives everything back. NULL is fine. */
 void pi2_pages_release(void *pages, size_t bytes);
 

@@ -369,6 +369,16 @@ pi2_status pi2_profile_read(const char *path, pi2_machine_profile *profile) {
     return status;
 }
 
+pi2_status pi2_machine_read(const char *path, pi2_machine_profile **profile_out) {
+    *profile_out = NULL;
+    pi2_machine_profile *profile = malloc(sizeof *profile);
+    if (!profile) return pi2_fail(PI2_ERR_MEMORY, "no memory for the machine profile");
+    const pi2_status status = pi2_profile_read(path, profile);
+    if (status == PI2_OK) *profile_out = profile;
+    else free(profile);
+    return status;
+}
+
 pi2_status pi2_machine_load(const char *path, pi2_machine_profile **profile_out) {
     char kept[1024];
     *profile_out = NULL;
@@ -376,12 +386,11 @@ pi2_status pi2_machine_load(const char *path, pi2_machine_profile **profile_out)
         PI2_TRY(pi2_profile_default_path(kept, sizeof kept));
         path = kept;
     }
-    pi2_machine_profile *profile = malloc(sizeof *profile);
-    if (!profile) return pi2_fail(PI2_ERR_MEMORY, "no memory for the machine profile");
+    pi2_machine_profile *profile = NULL;
     pi2_machine_identity now;
     pi2_machine_identify(&now);
-    pi2_status status = pi2_profile_read(path, profile);
-    if (status == PI2_OK) status = pi2_profile_check_identity(profile, &now);
+    PI2_TRY(pi2_machine_read(path, &profile));
+    const pi2_status status = pi2_profile_check_identity(profile, &now);
     if (status != PI2_OK) {
         free(profile);
         return status;

@@ -92,7 +92,7 @@ static void move_slot(pi2_expert_cache *cache, uint8_t *from, uint8_t *to) {
     uint32_t key = 0;
     while (cache->experts[key].memory != from) key++;
     assert(may_move(&cache->experts[key]));
-    memcpy(to, from, cache->slot_bytes);
+    if (!pi2_store_options_of(cache->options.store)->is_described) memcpy(to, from, cache->slot_bytes);
     change_slot(cache, slot_of(cache, to), FROM_UNCLOSED, SLOT_TOUCHED);
     cache->experts[key].memory = to;
 }

@@ -492,6 +492,7 @@ void pi2_neuron_store_collect(pi2_neuron_store *store) {
 }
 
 pi2_status pi2_neuron_store_check(const pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory) {
+    if (pi2_store_options_of(store->options.store)->is_described) return PI2_OK;
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
     char owner[PI2_NEURON_OWNER_BYTES];
     if (pi2_neuron_unit_checksum(bank, memory) == store->banks[b].checksums[unit]) return PI2_OK;
@@ -524,6 +525,7 @@ static uint8_t *copy_unit(const pi2_neuron_store *store, const pi2_bring *bring,
     const pi2_neuron_bank *bank = read_bank(store, bring);
     const store_bank *own = &store->banks[bring->key];
     uint8_t *memory = slot_memory(store, &store->pools[own->pool], atomic_load(&own->slot_of[unit]));
+    if (pi2_store_options_of(store->options.store)->is_described) return memory;
     memcpy(memory, bring->memory + (offset_of(bank, unit) - bring->offset), bank->unit_bytes);
     return memory;
 }
@@ -675,7 +677,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     pi2_status status = pi2_region_create(options->store, &owner, store->most_reads, &store->region);
     if (status == PI2_OK) status = place_pools(store);
     if (status == PI2_OK) status = make_lists(store);
-    if (status == PI2_OK) status = load_heads(store);
+    if (status == PI2_OK && !pi2_store_options_of(options->store)->is_described) status = load_heads(store);
     if (status != PI2_OK) {
         pi2_neuron_store_free(store);
         return status;

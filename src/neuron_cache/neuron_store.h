@@ -65,7 +65,7 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
 size_t pi2_neuron_store_use_list_bytes(const pi2_neuron_banks *banks);
 
 /**
- * Reads and checks the heads.
+ * Reads and checks the heads; of a store that is_described none, and pi2_neuron_store_head() has nothing.
  * Errors  MEMORY, INVALID (too little memory: with the least), IO, FORMAT (a head's checksum, an order that is none)
  */
 pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_neuron_store **store_out);

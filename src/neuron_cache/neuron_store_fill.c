@@ -115,6 +115,7 @@ static pi2_store_range range_of(const fill_walk *walk, const unit_run *run, size
 static void collect_runs(fill_walk *walk) {
     const uint64_t unit_bytes = walk->bank->unit_bytes;
     const bool is_fine = pi2_neuron_bank_is_fine(walk->bank);
+    const bool is_described = pi2_store_options_of(walk->store->options.store)->is_described;
     const uint64_t room = is_fine ? walk->window_bytes : FILL_BYTES;
     uint64_t used = 0;
     walk->run_count = 0;
@@ -122,7 +123,8 @@ static void collect_runs(fill_walk *walk) {
         unit_run *run = &walk->runs[walk->run_count];
         if (!next_run(walk, (room - used - 2 * PI2_READ_ALIGNMENT) / unit_bytes, run)) return;
         if (is_fine) run->window = walk->window + used;
-        else (void)pi2_pages_populate(run->memory, (size_t)(run->count * unit_bytes)); /* else the I/O thread does it */
+        /* Else the I/O thread takes it from the system. */
+        else if (!is_described) (void)pi2_pages_populate(run->memory, (size_t)(run->count * unit_bytes));
         walk->ranges[walk->run_count] = range_of(walk, run, (size_t)used);
         used += walk->ranges[walk->run_count++].bytes;
     }
@@ -134,7 +136,8 @@ static pi2_status take_run(fill_walk *walk, const unit_run *run) {
     store_bank *own = walk->own;
     const uint64_t unit_bytes = walk->bank->unit_bytes;
     const uint64_t skipped = offset_of(walk->bank, run->unit) - pages_begin(walk->bank, run->unit);
-    if (run->window) memcpy(run->memory, run->window + skipped, (size_t)(run->count * unit_bytes));
+    const bool is_described = pi2_store_options_of(store->options.store)->is_described;
+    if (run->window && !is_described) memcpy(run->memory, run->window + skipped, (size_t)(run->count * unit_bytes));
     for (uint32_t i = 0; i < run->count; i++) {
         const uint32_t unit = run->unit + i;
         PI2_TRY(pi2_neuron_store_check(store, walk->number, unit, run->memory + i * unit_bytes));

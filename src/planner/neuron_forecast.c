@@ -104,13 +104,20 @@ double pi2_neuron_assumed_hits(double held, double fires) {
     return 1 - pow(1 - held, fires * skew < 1 ? skew : 1 / fires);
 }
 
+double pi2_neuron_assumed_rate(double place, double fires, double visits, uint32_t neurons) {
+    enum { PARTS = 64 };
+    const double part = floor(place * PARTS);
+    const double hits = pi2_neuron_assumed_hits((part + 1) / PARTS, fires) -
+                        pi2_neuron_assumed_hits(part / PARTS, fires);
+    const double one = fmin(1, PARTS * hits * fires);
+    return visits * (1 - pow(1 - one, neurons));
+}
+
 void pi2_neuron_rates_assume(pi2_neuron_rates *rates, double fires, double visits, double units, uint32_t neurons) {
     enum { PARTS = 64 };
     for (int part = 0; part < PARTS; part++) {
-        const double hits = pi2_neuron_assumed_hits((part + 1.0) / PARTS, fires) -
-                            pi2_neuron_assumed_hits((double)part / PARTS, fires);
-        const double one = fmin(1, PARTS * hits * fires);
-        pi2_neuron_rates_add(rates, visits * (1 - pow(1 - one, neurons)), units / PARTS);
+        const double rate = pi2_neuron_assumed_rate((part + 0.5) / PARTS, fires, visits, neurons);
+        pi2_neuron_rates_add(rates, rate, units / PARTS);
     }
 }
 

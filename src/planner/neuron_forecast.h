@@ -40,6 +40,10 @@ typedef struct pi2_neuron_rates {
 /** Adds so many units that a token uses with this probability, 0 .. 1. */
 void pi2_neuron_rates_add(pi2_neuron_rates *rates, double probability, double units);
 
+/** The probability that a token uses a unit of so many neurons, than which a share `place` of all is hotter (0 .. below
+ *  1), where they fire as assumed. */
+double pi2_neuron_assumed_rate(double place, double fires, double visits, uint32_t neurons);
+
 /** Adds units of so many neurons each, which fire as assumed: pi2_neuron_assumed_hits(). visits: share of tokens that
  *  compute the FFN. */
 void pi2_neuron_rates_assume(pi2_neuron_rates *rates, double fires, double visits, double units, uint32_t neurons);

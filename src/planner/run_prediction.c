@@ -265,6 +265,19 @@ static void check_batch(const pi2_planned_run *run, const pi2_workload *workload
         .hides_from = pi2_predict_hiding_batch(workload, profile, hits, shape->context_tokens)};
 }
 
+pi2_status pi2_run_workload(const pi2_planned_run *run, const pi2_machine_profile *profile,
+                            const pi2_prediction_request *request, pi2_workload *workload_out) {
+    planning *p = malloc(sizeof *p);
+    if (!p) return pi2_fail(PI2_ERR_MEMORY, "no memory for a workload");
+    const pi2_status status = make_workload(run, profile, request, p);
+    *workload_out = p->workload;
+    workload_out->replay = NULL;
+    workload_out->replay_user = NULL;
+    pi2_routing_forecast_close(p->forecast);
+    free(p);
+    return status;
+}
+
 pi2_status pi2_run_predict(const pi2_planned_run *run, const pi2_machine_profile *profile,
                            const pi2_prediction_request *request, pi2_prediction *prediction_out,
                            pi2_run_advice *advice_out) {

@@ -20,4 +20,8 @@ pi2_status pi2_run_predict(const pi2_planned_run *run, const pi2_machine_profile
                            const pi2_prediction_request *request, pi2_prediction *prediction_out,
                            pi2_run_advice *advice_out);
 
+/** What decides about its speed, as that is predicted. Errors  as pi2_run_predict() */
+pi2_status pi2_run_workload(const pi2_planned_run *run, const pi2_machine_profile *profile,
+                            const pi2_prediction_request *request, pi2_workload *workload_out);
+
 #endif

@@ -29,6 +29,7 @@ typedef struct firing {
     bool up_is_cut_off;      /* drelu: a neuron is read when Gate fires, and counted when Up does too */
     double assumed_fires, assumed_gives; /* share of neurons, where nothing is counted */
     pi2_neuron_rates *rates; /* of units */
+    float *each;             /* the next unit's rate goes here; NULL: nobody asks */
     double fires, gives, neurons; /* of FFNs that a token computes, each counted as often as tokens do */
     double visits;           /* assumed share of tokens that compute an FFN: 1, or of experts that are alike */
     uint32_t assumed_banks;
@@ -45,6 +46,10 @@ static void add_assumed(firing *f, const pi2_neuron_bank *bank) {
     const double fires = f->assumed_fires;
     const double computed = f->visits * bank->neuron_count;
     pi2_neuron_rates_assume(f->rates, fires, f->visits, bank->unit_count, bank->unit_neurons);
+    for (uint32_t u = 0; f->each && u < bank->unit_count; u++) {
+        *f->each++ = (float)pi2_neuron_assumed_rate((double)u / bank->unit_count, fires, f->visits,
+                                                    bank->unit_neurons);
+    }
     f->neurons += computed;
     f->fires += fires * computed;
     f->gives += f->assumed_gives * computed;
@@ -90,6 +95,7 @@ static void add_counted(firing *f, const pi2_neuron_bank *bank, const bank_count
             unused *= 1 - fires;
         }
         pi2_neuron_rates_add(f->rates, counts->visits * (1 - unused), 1);
+        if (f->each) *f->each++ = (float)(counts->visits * (1 - unused));
     }
     f->neurons += counts->visits * bank->neuron_count;
 }
@@ -189,11 +195,11 @@ struct pi2_neuron_firing {
     firing sums;              /* its pointers are NULL */
 };
 
-/* path NULL: what is assumed. */
-static pi2_status learn(const pi2_planned_run *run, const char *path, pi2_neuron_firing *known) {
+/* path NULL: what is assumed. each: [units], or NULL. */
+static pi2_status learn(const pi2_planned_run *run, const char *path, float *each, pi2_neuron_firing *known) {
     const pi2_model_shape *shape = &run->source.model->shape;
     pi2_neuron_statistics statistics = {0};
-    firing f = { .rates = &known->rates, .up_is_cut_off = shape->activation == PI2_FFN_drelu,
+    firing f = { .rates = &known->rates, .each = each, .up_is_cut_off = shape->activation == PI2_FFN_drelu,
                  .visits = (double)pi2_token_ffns(shape) / pi2_layer_ffns(shape) };
     f.assumed_gives = pi2_neuron_assumed_share(shape, &f.assumed_fires);
     if (run->plan.approximates) assume_named(run, &f);
@@ -208,6 +214,7 @@ static pi2_status learn(const pi2_planned_run *run, const char *path, pi2_neuron
     pi2_neuron_statistics_free(&statistics);
     f.statistics = NULL;
     f.rates = NULL;
+    f.each = NULL;
     known->sums = f;
     return status;
 }
@@ -226,7 +233,7 @@ pi2_status pi2_neuron_firing_learn(pi2_planned_run *run) {
     }
     memcpy(copy, path, strlen(path) + 1);
     known->path = copy;
-    known->status = learn(run, path, known);
+    known->status = learn(run, path, NULL, known);
     if (known->status != PI2_OK) (void)snprintf(known->text, sizeof known->text, "%s", pi2_error_text());
     return PI2_OK;
 }
@@ -330,7 +337,7 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed
     pi2_neuron_firing own = {0};
     const pi2_neuron_firing *known = run->plan.firing;
     if (!known || !path || strcmp(path, known->path) != 0) {
-        PI2_TRY(learn(run, path, &own));
+        PI2_TRY(learn(run, path, NULL, &own));
         known = &own;
     } else if (known->status != PI2_OK) {
         return pi2_fail(known->status, "%s", known->text);
@@ -347,5 +354,13 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed
     if (request->fills_neurons && !is_filled) {
         neurons->fill_tokens = request->answer_tokens ? request->answer_tokens : 1;
     }
+    return PI2_OK;
+}
+
+pi2_status pi2_run_unit_rates(const pi2_planned_run *run, const char *statistics, float *rates_out, char *grounds,
+                              size_t capacity) {
+    pi2_neuron_firing known = {0};
+    PI2_TRY(learn(run, statistics, rates_out, &known));
+    tell(&known.sums, run, statistics, grounds, capacity);
     return PI2_OK;
 }

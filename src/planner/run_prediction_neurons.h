@@ -31,4 +31,12 @@ pi2_status pi2_run_predict_neurons(const pi2_planned_run *run, uint64_t streamed
                                    const pi2_prediction_request *request, pi2_neuron_plan *plan_out,
                                    pi2_workload_neurons *neurons_out);
 
+/**
+ * The probability that a token uses a unit, of all units of all banks, in their order; by the statistics, or, NULL, as
+ * assumed, the first units being the hottest. grounds: what is known, in words.
+ * Errors  of the statistics, as above; MEMORY
+ */
+pi2_status pi2_run_unit_rates(const pi2_planned_run *run, const char *statistics, float *rates_out, char *grounds,
+                              size_t capacity);
+
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "simulator/described_machine.h"
 #include "simulator/simulated_layer.h"
 #include "simulator/simulated_neurons.h"
 
@@ -40,7 +41,7 @@ static pi2_status check_limits(const limit *limits, size_t count) {
 
 static const double none = 0, some = 1e-12, any = 1e18;
 
-static pi2_status check_device(const pi2_simulated_device *d) {
+pi2_status pi2_simulated_device_check(const pi2_simulated_device *d) {
     const limit limits[] = {
         {"threads", d->threads, 1, MOST_THREADS}, {"cpu_bytes_per_second", d->cpu_bytes_per_second, some, any},
         {"accelerator_bytes_per_second", d->accelerator_bytes_per_second, none, any},
@@ -53,7 +54,8 @@ static pi2_status check_device(const pi2_simulated_device *d) {
         {"read_latency_seconds", d->read_latency_seconds, none, any},
         {"sequential_bytes_per_second", d->sequential_bytes_per_second, some, any},
         {"base_watts", d->base_watts, none, any}, {"thread_watts", d->thread_watts, none, any},
-        {"accelerator_watts", d->accelerator_watts, none, any}, {"disk_watts", d->disk_watts, none, any}};
+        {"accelerator_watts", d->accelerator_watts, none, any}, {"disk_watts", d->disk_watts, none, any},
+        {"memory_bytes", d->memory_bytes, none, any}};
     PI2_TRY(check_limits(limits, sizeof limits / sizeof limits[0]));
     double bytes = 0;
     for (uint32_t i = 0; i < d->read_count; i++) {
@@ -297,7 +299,7 @@ pi2_status pi2_simulate(const pi2_simulated_device *device, const pi2_simulated_
                         const pi2_simulation *simulation, pi2_simulated_run *run_out) {
     run of = {.device = device, .model = model, .simulation = *simulation};
     memset(run_out, 0, sizeof *run_out);
-    PI2_TRY(check_device(device));
+    PI2_TRY(pi2_simulated_device_check(device));
     PI2_TRY(check_model(model));
     PI2_TRY(check_simulation(simulation));
     PI2_TRY(count_slots(model, simulation, &of.slots));

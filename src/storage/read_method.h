@@ -103,6 +103,9 @@ int pi2_read_open_buffered(const char *path);
 /** Drops a finished buffered read's pages from the page cache. */
 void pi2_read_drop_behind(const pi2_reader *reader, const pi2_read_request *request);
 
+/** Reads nothing; described_reader.h. */
+extern const pi2_read_method pi2_read_method_described;
+
 #define READ_METHOD(name) extern const pi2_read_method pi2_read_method_##name;
 #include "storage/read_methods.inc"
 #undef READ_METHOD

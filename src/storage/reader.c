@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "storage/described_reader.h"
 #include "storage/read_method.h"
 
 enum {
@@ -566,11 +567,9 @@ static void free_reader(pi2_reader *reader) {
     free(reader);
 }
 
-pi2_status pi2_reader_open_with_hooks(const pi2_reader_options *options,
-                                      const pi2_read_hooks *hooks, pi2_reader **reader_out) {
+/* All but the file and the method. */
+static pi2_status make_reader(const pi2_reader_options *options, const pi2_read_hooks *hooks, pi2_reader **reader_out) {
     static const pi2_read_hooks no_hooks;
-    *reader_out = NULL;
-    PI2_TRY(check_options(options));
     pi2_reader *reader = calloc(1, sizeof *reader);
     const size_t path_bytes = strlen(options->path) + 1;
     char *path = malloc(path_bytes);
@@ -591,13 +590,34 @@ pi2_status pi2_reader_open_with_hooks(const pi2_reader_options *options,
     reader->stall_context = options->stall_context;
     reader->trace = options->trace;
     reader->stall_ms = options->stall_ms ? options->stall_ms : DEFAULT_STALL_MS;
-    pi2_status status = init_locks(reader);
+    const pi2_status status = init_locks(reader);
     if (status != PI2_OK) {
         free(path);
         free(reader);
         return status;
     }
-    status = open_file(reader);
+    *reader_out = reader;
+    return PI2_OK;
+}
+
+pi2_status pi2_reader_open_described(const char *path, uint32_t depth, const pi2_described_disk *disk,
+                                     pi2_reader **reader_out) {
+    const pi2_reader_options options = {.path = path, .depth = depth};
+    *reader_out = NULL;
+    PI2_TRY(make_reader(&options, NULL, reader_out));
+    (*reader_out)->file_bytes = disk->file_bytes;
+    (*reader_out)->method = &pi2_read_method_described;
+    (*reader_out)->method_state = (void *)disk;
+    return PI2_OK;
+}
+
+pi2_status pi2_reader_open_with_hooks(const pi2_reader_options *options,
+                                      const pi2_read_hooks *hooks, pi2_reader **reader_out) {
+    pi2_reader *reader = NULL;
+    *reader_out = NULL;
+    PI2_TRY(check_options(options));
+    PI2_TRY(make_reader(options, hooks, &reader));
+    pi2_status status = open_file(reader);
     if (status == PI2_OK) status = open_method(reader, options->method);
     if (status != PI2_OK) {
         free_reader(reader);

@@ -26,6 +26,7 @@ typedef struct pi2_store pi2_store;
 typedef struct pi2_store_options {
     struct pi2_reader *reader; /* the store's from now on; NULL: everything is in memory, nothing is ever asked for */
     unsigned spin_us;          /* how long a thread that waits spins before it sleeps */
+    bool is_described;         /* the reader is one of described_reader.h: no memory is touched, nothing is checked */
     bool on_demand_only;       /* for ablations: regions ask for nothing before a thread waits for it */
     pi2_timeline *trace;       /* gets a span of every stall; may be NULL */
 } pi2_store_options;
