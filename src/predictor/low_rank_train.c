@@ -119,8 +119,8 @@ static void look_at_samples(trainer *self) {
 
 static pi2_status open_trainer(trainer *self) {
     const unsigned members = pi2_team_member_count(self->training->team);
-    const bool is_there = make_learned(&self->a, (size_t)self->width * self->rank) &
-                          make_learned(&self->b, (size_t)self->rank * self->neurons) &
+    const bool is_there = make_learned(&self->a, (size_t)self->width * self->rank) &&
+                          make_learned(&self->b, (size_t)self->rank * self->neurons) &&
                           make_learned(&self->bias, self->neurons);
     self->kernels = pi2_training_select(pi2_cpu_features());
     self->input_stride = self->width + APART;
