@@ -48,7 +48,7 @@ pi2_status pi2_hexagon_check_request(const pi2_hexagon_link *link, const pi2_hex
 #include "base/clock.h"
 
 enum { CHILD_FD = 3 };
-static const uint64_t watch_ns = 10000000, start_ns = UINT64_C(20000000000);
+static const uint64_t watch_ns = 10000000;
 
 typedef struct child {
     pid_t process; /* 0: lost, or not started */
@@ -148,8 +148,16 @@ static void close_link(pi2_hexagon_link *link) {
 static pi2_status make_memory(pi2_hexagon_link *link) {
     child *c = link->state;
     c->fd = (int)syscall(SYS_memfd_create, "powerinfer2-hexagon", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (c->fd < 0 || ftruncate(c->fd, (off_t)link->memory_bytes) != 0 ||
-        fcntl(c->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    if (c->fd < 0) {
+        return pi2_fail(PI2_ERR_IO, "memory that is shared with the Hexagon DSP: %s", strerror(errno));
+    }
+    /* All of it is there from now on: later, memory that cannot be had would be a signal. */
+    const int error = posix_fallocate(c->fd, 0, (off_t)link->memory_bytes);
+    if (error != 0) {
+        return pi2_fail(PI2_ERR_MEMORY, "no %u bytes to share with the Hexagon DSP: %s", link->memory_bytes,
+                        strerror(error));
+    }
+    if (fcntl(c->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         return pi2_fail(PI2_ERR_IO, "memory that is shared with the Hexagon DSP: %s", strerror(errno));
     }
     void *map = mmap(NULL, link->memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
@@ -217,7 +225,7 @@ static pi2_status open_link(pi2_hexagon_link *link, const pi2_hexagon_emulator *
     words->thread_count = options->thread_count;
     PI2_TRY(start_child(link, options));
     const pi2_hexagon_request nothing = {0};
-    const pi2_status status = exchange(link, &nothing, 0, start_ns);
+    const pi2_status status = exchange(link, &nothing, 0, options->start_timeout_ns);
     return status == PI2_OK ? status : pi2_fail_prefix(status, "'%s' does not run", options->program);
 }
 

@@ -116,7 +116,18 @@ pi2_status pi2_hexagon_open_fastrpc(const char *library, uint32_t memory_bytes, 
     if (status != PI2_OK) close_link(link_out);
     return status;
 }
+
+bool pi2_hexagon_has_fastrpc(const char *library) {
+    void *loaded = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (loaded) (void)dlclose(loaded);
+    return loaded != NULL;
+}
 #else
+
+bool pi2_hexagon_has_fastrpc(const char *library) {
+    (void)library;
+    return false;
+}
 
 pi2_status pi2_hexagon_open_fastrpc(const char *library, uint32_t memory_bytes, pi2_hexagon_link *link_out) {
     (void)memory_bytes;

@@ -27,6 +27,7 @@ typedef struct pi2_hexagon_emulator {
     const char *processor;  /* given to the emulator behind -cpu; NULL or "": nothing is */
     uint32_t memory_bytes;  /* rounded up to pages; 2^31 at most */
     uint32_t thread_count;  /* of vectors, on the device: 1 .. PI2_HEXAGON_MOST_THREADS */
+    uint64_t start_timeout_ns; /* until its first answer */
     uint64_t timeout_ns;    /* for one request */
 } pi2_hexagon_emulator;
 
@@ -47,6 +48,9 @@ long pi2_hexagon_emulator_process(const pi2_hexagon_link *link);
  * UNSUPPORTED (no such library, or the module is not loaded; a static program), IO (it does not answer)
  */
 pi2_status pi2_hexagon_open_fastrpc(const char *library, uint32_t memory_bytes, pi2_hexagon_link *link_out);
+
+/** Whether the vendor's library is there: it is loaded, and let go. */
+bool pi2_hexagon_has_fastrpc(const char *library);
 
 /** Checks a request against the link's memory: INVALID names the product. written_out: the floats that it writes. */
 pi2_status pi2_hexagon_check_request(const pi2_hexagon_link *link, const pi2_hexagon_request *request,
