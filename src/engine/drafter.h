@@ -31,10 +31,11 @@ typedef struct pi2_draft_text {
     uint32_t unchanged;      /* so many at the beginning are those of the last call for this session: 0 at first */
 } pi2_draft_text;
 
-/** A pass that has computed tokens of the text. What it gave is there until the next one. */
+/** A pass that has computed tokens of the text. What it gave is there until the next one (pi2_forward_given()). */
 typedef struct pi2_draft_pass {
     const int32_t *tokens;   /* [count], from `position` on; the last ones may be guesses that turn out wrong */
     uint32_t position, count;
+    uint32_t first;          /* of the pass's tokens; those before it are other sessions' */
 } pi2_draft_pass;
 
 /** How much is worth proposing. */
@@ -60,7 +61,7 @@ typedef struct pi2_drafter_kind {
     /** session: as far as its engine; it has no sequence yet. Errors  MEMORY */
     pi2_status (*begin)(struct pi2_session *session, void **state_out);
     void (*end)(void *state);
-    /** After every pass of the session alone; NULL: it need not know. Errors  as propose */
+    /** After every pass over tokens of the session, alone or with others'; NULL: it need not know. Errors  as propose */
     pi2_status (*saw)(void *state, const pi2_draft_pass *pass);
     /** draft_out->count 0: nothing comes to mind. Errors  INTERRUPTED ends the append; after any other the drafter is
      *  not asked again in this session */

@@ -15,6 +15,7 @@
 #include "engine/session_internal.h"
 
 enum { ROWS = 64 };
+_Static_assert(2 * (PI2_DRAFT_MOST + 1) <= ROWS, "a pass of guesses, and of what it replays, fits");
 
 typedef struct mtp_state {
     pi2_draft_chain chain;
@@ -111,19 +112,26 @@ static void go_to(mtp_state *state, uint32_t position, int32_t token) {
     state->count = position - state->first;
 }
 
+/* Of all rows pairs are made, the last one with the token at `position`, which must be right: its row is gone then. */
+static pi2_status empty_rows(mtp_state *state, uint32_t position, int32_t token) {
+    state->tokens[state->count] = token;
+    PI2_TRY(make_pairs(state, position, false));
+    state->first = position;
+    state->count = 0;
+    state->tokens[0] = token;
+    return PI2_OK;
+}
+
 static pi2_status saw_mtp(void *user, const pi2_draft_pass *pass) {
     mtp_state *state = user;
     const pi2_forward *forward = state->text->engine->forward;
     go_to(state, pass->position, pass->tokens[0]);
+    /* A pass with guesses has room behind the token that was picked. */
+    if (state->count + pass->count > ROWS) PI2_TRY(empty_rows(state, pass->position, pass->tokens[0]));
     for (uint32_t i = 0; i < pass->count; i++) {
+        if (state->count == ROWS) PI2_TRY(empty_rows(state, pass->position + i, pass->tokens[i]));
         state->tokens[state->count] = pass->tokens[i];
-        if (state->count == ROWS) {
-            PI2_TRY(make_pairs(state, pass->position + i, false));
-            state->first = pass->position + i;
-            state->count = 0;
-            state->tokens[0] = pass->tokens[i];
-        }
-        pi2_forward_given(forward, i, state->rows + state->count++ * state->width);
+        pi2_forward_given(forward, pass->first + i, state->rows + state->count++ * state->width);
     }
     return PI2_OK;
 }

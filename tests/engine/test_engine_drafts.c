@@ -156,6 +156,53 @@ static void test_layer_that_guesses(void **state) {
     }
 }
 
+static pi2_session *create_in(pi2_engine *engine) {
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    return session;
+}
+
+/* The layer has seen what tokens gave in passes with another session's, behind which it guesses as after passes of the
+ * session alone. Guesses that were wrong leave nothing behind: the other one has guessed all along. */
+static void test_layer_sees_common_passes(void **state) {
+    (void)state;
+    enum { ALONE = 6, COMMON = CONTEXT / 2 + 12, TOKENS = COMMON + 8 };
+    char *path = test_folder_path("seen.gguf");
+    assert_int_equal(pi2_family_model_write_apart("qwen35", PI2_Q8_0, 1, path), 0);
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = CONTEXT;
+    options.draft_tokens = 4;
+    options.draft_always = true;
+    options.sequences = 3;
+    options.memory_bytes = ROOMY;
+    pi2_engine *engine = NULL;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_session *want = create_in(engine), *got = create_in(engine), *other = create_in(engine);
+    uint32_t guessed = 0;
+    int32_t guesses[PI2_DRAFT_MOST];
+    for (int32_t t = 0; t < TOKENS; t++) {
+        const int32_t token = (t * 29 + t / 7) % 250;
+        const pi2_session_tokens parts[] = { { other, &token, 1, false }, { got, &token, 1, true } };
+        assert_int_equal(pi2_session_append(want, &token, 1, PI2_LOGITS_LAST), PI2_OK);
+        const uint32_t count = want->ahead_count; /* the next pass takes them */
+        memcpy(guesses, want->ahead, count * sizeof *guesses);
+        if (t >= ALONE && t < COMMON) {
+            assert_int_equal(pi2_sessions_append(parts, 2), PI2_OK);
+            continue;
+        }
+        assert_int_equal(pi2_session_append(got, &token, 1, PI2_LOGITS_LAST), PI2_OK);
+        assert_int_equal(got->ahead_count, count);
+        assert_memory_equal(got->ahead, guesses, count * sizeof *guesses);
+        guessed += t >= COMMON ? count : 0;
+    }
+    assert_true(guessed > 0);
+    pi2_session *const all[] = { want, got, other };
+    for (int s = 0; s < 3; s++) pi2_session_free(all[s]);
+    pi2_engine_close(engine);
+}
+
 /* Other bytes behind the first place where a name stands in the file. */
 static void patch_behind(const char *path, const char *name, long distance, const void *bytes, size_t count) {
     static char all[1 << 21];
@@ -239,7 +286,7 @@ static void test_guesses_of_another_engine(void **state) {
     assert_int_equal(pi2_drafter_mtp.begin(session, &drafter), PI2_OK);
     memcpy(text, prompt, sizeof prompt);
     assert_int_equal(pi2_session_append(session, prompt, PROMPT, PI2_LOGITS_LAST), PI2_OK);
-    assert_int_equal(pi2_drafter_mtp.saw(drafter, &(pi2_draft_pass){ prompt, 0, PROMPT }), PI2_OK);
+    assert_int_equal(pi2_drafter_mtp.saw(drafter, &(pi2_draft_pass){ prompt, 0, PROMPT, 0 }), PI2_OK);
     for (uint32_t i = 0; i < STEPS; i++) {
         const uint32_t length = PROMPT + i + 1;
         const int32_t token = likeliest(pi2_session_logits(session, 0), pi2_engine_get_report(engine)->vocabulary_size);
@@ -251,7 +298,7 @@ static void test_guesses_of_another_engine(void **state) {
         assert_int_equal(draft.count, GUESSES);
         if (steps[i].guesses[0] >= 0) assert_memory_equal(draft.tokens, steps[i].guesses, sizeof steps[i].guesses);
         assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_OK);
-        assert_int_equal(pi2_drafter_mtp.saw(drafter, &(pi2_draft_pass){ &token, length - 1, 1 }), PI2_OK);
+        assert_int_equal(pi2_drafter_mtp.saw(drafter, &(pi2_draft_pass){ &token, length - 1, 1, 0 }), PI2_OK);
     }
     pi2_drafter_mtp.end(drafter);
     pi2_session_free(session);
@@ -393,7 +440,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_layer_that_guesses),
+        cmocka_unit_test(test_layer_that_guesses), cmocka_unit_test(test_layer_sees_common_passes),
         cmocka_unit_test(test_damaged_layer_is_left_out), cmocka_unit_test(test_guesses_of_another_engine),
         cmocka_unit_test(test_recurrent), cmocka_unit_test(test_recurrent_copies_while_guesses_are_open),
         cmocka_unit_test(test_some_were_wrong), cmocka_unit_test(test_none_beside_a_trace),
