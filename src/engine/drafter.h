@@ -61,7 +61,8 @@ typedef struct pi2_drafter_kind {
     /** session: as far as its engine; it has no sequence yet. Errors  MEMORY */
     pi2_status (*begin)(struct pi2_session *session, void **state_out);
     void (*end)(void *state);
-    /** After every pass over tokens of the session, alone or with others'; NULL: it need not know. Errors  as propose */
+    /** After every pass over tokens of the session, alone or with others'; NULL: it need not know.
+     *  Errors  as propose */
     pi2_status (*saw)(void *state, const pi2_draft_pass *pass);
     /** draft_out->count 0: nothing comes to mind. Errors  INTERRUPTED ends the append; after any other the drafter is
      *  not asked again in this session */
