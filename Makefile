@@ -11,12 +11,16 @@ FUZZ_SECONDS ?= 60
 # A regular expression of test names for `make test`, `make sanitize` and `make arm64`.
 TESTS ?=
 TESTS_EXCEPT ?=
+# What of a sanitizer's or the ARM build is built, by name: all of it when empty.
+TARGETS ?=
 # A regular expression of names in scripts/mutants.list.
 MUTANTS ?= .
 # Where `make install` puts things, and the folder of a package that is being made.
 prefix ?= /usr/local
 DESTDIR ?=
-export PROMPT MEMORY MODEL PORT JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT prefix DESTDIR
+# What comes from the command line is text: make would read the $ of a regular expression or of a prompt as its own.
+$(foreach name,PROMPT MODEL TESTS TESTS_EXCEPT MUTANTS,$(eval override $(name) := $$(value $(name))))
+export PROMPT MEMORY MODEL PORT JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT MUTANTS prefix DESTDIR
 
 .PHONY: help run serve build install uninstall deb test sanitize asan tsan fuzz mutants arm64 tarball-arm64 hexagon bench compare clean
 .DEFAULT_GOAL := help
@@ -67,7 +71,7 @@ sanitize: asan tsan
 
 asan tsan:
 	@scripts/setup.sh build
-	@scripts/build.sh $@
+	@scripts/build.sh $@ $(TARGETS)
 	@scripts/test.sh $@
 
 fuzz:
@@ -80,7 +84,7 @@ mutants:
 
 arm64:
 	@scripts/setup.sh build arm64
-	@scripts/build.sh arm64
+	@scripts/build.sh arm64 $(TARGETS)
 	@scripts/test.sh arm64
 
 tarball-arm64:

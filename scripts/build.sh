@@ -1,9 +1,10 @@
 #!/bin/sh
-# build.sh PRESET [TARGET]: configures once, then builds (everything, otherwise); quiet when there is nothing to say.
+# build.sh PRESET [TARGET...]: configures once, then builds (everything, otherwise); quiet when there is nothing to say.
 set -eu
 cd "$(dirname "$0")/.."
 preset=$1
-target=${2:-all}
+shift
+[ $# -gt 0 ] || set -- all
 case $preset in release) folder=build ;; *) folder=build-$preset ;; esac
 
 if [ "$preset" = arm64 ]; then scripts/arm64_sysroot.sh; fi
@@ -20,9 +21,9 @@ if [ ! -f "$folder/build.ninja" ] || [ ! -f "$stamp" ] || [ CMakePresets.json -n
 fi
 # ninja's own line of progress is for a terminal; elsewhere only a failure is printed.
 if [ -t 2 ]; then
-    cmake --build "$folder" -j "${JOBS:-2}" --target "$target" -- --quiet >&2
+    cmake --build "$folder" -j "${JOBS:-2}" --target "$@" -- --quiet >&2
 else
-    cmake --build "$folder" -j "${JOBS:-2}" --target "$target" >"$folder/build.log" 2>&1 || {
+    cmake --build "$folder" -j "${JOBS:-2}" --target "$@" >"$folder/build.log" 2>&1 || {
         grep -v '^\[[0-9]*/[0-9]*\] ' "$folder/build.log" >&2
         exit 1
     }

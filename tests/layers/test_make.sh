@@ -1,6 +1,6 @@
 #!/bin/sh
 # Goal:   make help and the documents tell of every target, and of no other; what a target runs is there; every change
-#         of scripts/mutants.list still changes its file.
+#         of scripts/mutants.list still changes its file; what is given to make as text reaches its recipes unchanged.
 # Method: the Makefile's own list of targets, and the scripts that its recipes name; each change is applied to a copy.
 set -eu
 root=$1
@@ -22,6 +22,12 @@ for named in $(printf '%s\n' "$help" | grep -o 'make [a-z0-9-]*' | sed 's/make /
 done
 for script in $(sed -n 's/^\t@\(\(scripts\|bench\)\/[a-z0-9_.]*\).*/\1/p' "$root/Makefile" | sort -u); do
     [ -x "$root/$script" ] || wrong "$script cannot be run"
+done
+# Nothing of a value is a variable of make's.
+for name in PROMPT MODEL TESTS TESTS_EXCEPT MUTANTS; do
+    told=$(make -s --no-print-directory -C "$root" --eval "told: ; @echo \"\$\$$name\" and '\$($name)'" \
+        told "$name=a\$|(b) \$5") || true
+    [ "$told" = 'a$|(b) $5 and a$|(b) $5' ] || wrong "make changes $name: '$told'"
 done
 changed=$(mktemp)
 trap 'rm -f "$changed"' EXIT
