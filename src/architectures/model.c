@@ -40,15 +40,11 @@ static pi2_status find_tensor(const pi2_model *model, const char *name, uint32_t
 }
 
 pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, const pi2_group_request *request,
-                                   uint32_t which, unsigned cpu_features, pi2_operand *operand) {
+                                   uint32_t which, pi2_operand *operand) {
     uint32_t tensor_index = 0;
     PI2_TRY(find_tensor(model, request->tensors[which]->name, &tensor_index));
     const pi2_layout_tensor *tensor = &model->layout->tensors[tensor_index];
-    *operand = (pi2_operand){ .tensor = tensor, .first_ref = model->ref_count,
-                              .kernel = pi2_matmul_select(tensor->format->type, cpu_features) };
-    if (!operand->kernel) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "tensor '%s': no kernel for %s", tensor->name, tensor->format->name);
-    }
+    *operand = (pi2_operand){ .tensor = tensor, .first_ref = model->ref_count };
     if (request->expert != UINT32_MAX) operand->row_base = tensor->rows / request->expert_count * request->expert;
     for (uint32_t e = group->first_extent; e < group->first_extent + group->extent_count; e++) {
         const pi2_extent *extent = &model->layout->extents[e];
@@ -82,19 +78,18 @@ static pi2_operand *operand_of(pi2_model *model, uint32_t layer, uint32_t role) 
                                           : &model->layers[layer].matrices[role];
 }
 
-static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_group_request *request,
-                              unsigned cpu_features) {
+static pi2_status build_group(pi2_model *model, uint32_t group_index, const pi2_group_request *request) {
     const pi2_group *group = &model->layout->groups[group_index];
     pi2_layer_weights *layer = request->layer != UINT32_MAX ? &model->layers[request->layer] : NULL;
     if (request->kind == PI2_GROUP_EXPERT) { /* all of a layer at once, by its first one */
-        return request->expert == 0 ? pi2_model_experts_build(model, group_index, request, cpu_features) : PI2_OK;
+        return request->expert == 0 ? pi2_model_experts_build(model, group_index, request) : PI2_OK;
     }
     for (uint32_t i = 0; i < request->tensor_count; i++) {
         const uint8_t role = request->roles[i];
         pi2_operand *operand = operand_of(model, request->layer, role);
         if (role == PI2_MATRIX_DOWN) layer->ffn_group = group_index;
         if (role == PI2_MATRIX_SHARED_DOWN) layer->shared_group = group_index;
-        PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, operand));
+        PI2_TRY(pi2_model_operand_build(model, group, request, i, operand));
     }
     return PI2_OK;
 }
@@ -219,7 +214,7 @@ static void count_parameters(pi2_model *model) {
 }
 
 static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_tensor_directory *directory,
-                             pi2_model_requests *requests, unsigned cpu_features) {
+                             pi2_model_requests *requests) {
     const pi2_architecture *architecture;
     PI2_TRY(pi2_architecture_find(gguf, &architecture));
     PI2_TRY(pi2_architecture_shape(architecture, directory, &model->shape));
@@ -240,14 +235,13 @@ static pi2_status fill_model(pi2_model *model, const pi2_gguf *gguf, const pi2_t
         PI2_TRY(check_group(model, g, &requests->groups[g]));
     }
     for (uint32_t g = 0; g < model->layout->group_count; g++) {
-        PI2_TRY(build_group(model, g, &requests->groups[g], cpu_features));
+        PI2_TRY(build_group(model, g, &requests->groups[g]));
     }
     count_parameters(model);
     for (uint32_t i = 0, key = 0; i < model->shape.layer_count; i++) {
         model->layers[i].first_key = key;
         if (pi2_layer_has_experts(&model->layers[i])) key += model->shape.expert_count;
     }
-    if (model->shape.expert_count > 0) model->router_kernel = pi2_matmul_select(PI2_F32, cpu_features);
     for (size_t i = 0; i < requests->table_count; i++) PI2_TRY(check_table(gguf, &requests->tables[i]));
     return pi2_model_check_scales(gguf, requests);
 }
@@ -282,7 +276,7 @@ static void drop_unused_banks(pi2_model *model) {
 }
 
 /* first_layer: 0, or that of the layer that the model is to be. */
-static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool with_tables, uint32_t first_layer,
+static pi2_status make_model(const pi2_gguf *gguf, bool with_tables, uint32_t first_layer,
                              pi2_model **model_out) {
     *model_out = NULL;
     pi2_model *model = calloc(1, sizeof *model);
@@ -297,7 +291,7 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
     }
     if (status == PI2_OK) status = pi2_tensor_directory_open(gguf, model->layout, &directory);
     directory.first_layer = first_layer;
-    if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests, cpu_features);
+    if (status == PI2_OK) status = fill_model(model, gguf, &directory, &requests);
     if (status == PI2_OK) status = check_banks(model, pi2_gguf_file_path(gguf, 0));
     if (status == PI2_OK) drop_unused_banks(model);
     if (status == PI2_OK && with_tables) status = read_tables(model, gguf, &requests);
@@ -311,23 +305,23 @@ static pi2_status make_model(const pi2_gguf *gguf, unsigned cpu_features, bool w
     return PI2_OK;
 }
 
-pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out) {
-    return make_model(gguf, cpu_features, true, 0, model_out);
+pi2_status pi2_model_create(const pi2_gguf *gguf, pi2_model **model_out) {
+    return make_model(gguf, true, 0, model_out);
 }
 
-pi2_status pi2_model_create_next(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out) {
+pi2_status pi2_model_create_next(const pi2_gguf *gguf, pi2_model **model_out) {
     uint32_t layer = 0;
     *model_out = NULL;
     PI2_TRY(pi2_decoder_find_next(gguf, &layer));
     if (layer == 0) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: no layer guesses further tokens", pi2_gguf_file_path(gguf, 0));
     }
-    return make_model(gguf, cpu_features, true, layer, model_out);
+    return make_model(gguf, true, layer, model_out);
 }
 
-pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t *vocabulary_size_out) {
+pi2_status pi2_model_check(const pi2_gguf *gguf, uint32_t *vocabulary_size_out) {
     pi2_model *model = NULL;
-    PI2_TRY(make_model(gguf, cpu_features, false, 0, &model));
+    PI2_TRY(make_model(gguf, false, 0, &model));
     *vocabulary_size_out = model->shape.vocabulary_size;
     pi2_model_free(model);
     return PI2_OK;

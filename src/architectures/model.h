@@ -8,7 +8,6 @@
 #include "architectures/architecture.h"
 #include "clusters/neuron_bank.h"
 #include "file_formats/cluster_file.h"
-#include "kernels/matmul/matmul.h"
 
 /** A piece and the extent that it lies in. */
 typedef struct pi2_piece_ref {
@@ -18,7 +17,6 @@ typedef struct pi2_piece_ref {
 /** One matrix inside one group: its pieces by ascending column, then row. */
 typedef struct pi2_operand {
     const pi2_layout_tensor *tensor; /* NULL: the model has no such matrix */
-    const pi2_matmul_kernel *kernel;
     uint32_t first_ref, ref_count;
     uint32_t tile_count;             /* of its rows */
     uint64_t row_base;               /* of an expert in its stacked tensor; else 0 */
@@ -90,7 +88,6 @@ typedef struct pi2_model {
     const float *positions;       /* [learned_positions + PI2_POSITION_OFFSET][embedding_length]; NULL: rotary ones */
     float *table_memory; size_t table_bytes;
     uint64_t parameter_count;
-    const pi2_matmul_kernel *router_kernel; /* NULL: dense */
 } pi2_model;
 
 /**
@@ -98,28 +95,27 @@ typedef struct pi2_model {
  * Reads the tables; keeps no pointer into gguf.
  * Errors  FORMAT, UNSUPPORTED (architecture, weight type, tensor), IO, MEMORY
  */
-pi2_status pi2_model_create(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out);
+pi2_status pi2_model_create(const pi2_gguf *gguf, pi2_model **model_out);
 /** Builds a model of one layer, that of a GGUF which guesses a further token (pi2_decoder_find_next()), with the head.
  *  Its passes want what the GGUF's model gave for the token before each (pi2_batch.given).
  *  Errors  as above; FORMAT (there is none) */
-pi2_status pi2_model_create_next(const pi2_gguf *gguf, unsigned cpu_features, pi2_model **model_out);
+pi2_status pi2_model_create_next(const pi2_gguf *gguf, pi2_model **model_out);
 /** Whether pi2_model_create() would succeed, by the header alone. vocabulary_size_out: rows of the embedding.
  *  Errors  FORMAT, UNSUPPORTED, MEMORY */
-pi2_status pi2_model_check(const pi2_gguf *gguf, unsigned cpu_features, uint32_t *vocabulary_size_out);
+pi2_status pi2_model_check(const pi2_gguf *gguf, uint32_t *vocabulary_size_out);
 void pi2_model_free(pi2_model *model);
 
 /** Collects the pieces of `request`'s tensor number `which` inside the group.
- *  Errors  FORMAT, UNSUPPORTED (no kernel) */
+ *  Errors  FORMAT */
 pi2_status pi2_model_operand_build(pi2_model *model, const pi2_group *group, const pi2_group_request *request,
-                                   uint32_t which, unsigned cpu_features, pi2_operand *operand_out);
+                                   uint32_t which, pi2_operand *operand_out);
 
 /**
  * Fills in a layer's experts from its groups. The layout may come from a file: every piece is
  * checked to lie where the pipeline will look for it. model_experts.c
- * Errors  FORMAT, UNSUPPORTED (no kernel), MEMORY
+ * Errors  FORMAT, MEMORY
  */
-pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request,
-                                   unsigned cpu_features);
+pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request);
 
 /** Asks for the scales that matrices have beside them. model_scales.c */
 void pi2_model_list_scales(const pi2_tensor_directory *model, const pi2_architecture *architecture,

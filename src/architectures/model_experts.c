@@ -138,14 +138,13 @@ static pi2_status check_alike(const pi2_model *model, const pi2_layer_weights *l
     return PI2_OK;
 }
 
-pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request,
-                                   unsigned cpu_features) {
+pi2_status pi2_model_experts_build(pi2_model *model, uint32_t first_group, const pi2_group_request *request) {
     pi2_layer_weights *layer = &model->layers[request->layer];
     const uint32_t neurons = model->shape.expert_feed_forward_length, width = model->shape.embedding_length;
     layer->ffn_group = first_group;
     const pi2_group *group = &model->layout->groups[first_group];
     for (uint32_t i = 0; i < request->tensor_count; i++) {
-        PI2_TRY(pi2_model_operand_build(model, group, request, i, cpu_features, &layer->matrices[request->roles[i]]));
+        PI2_TRY(pi2_model_operand_build(model, group, request, i, &layer->matrices[request->roles[i]]));
     }
     if (layer->gate.tensor->matrix_rows != neurons || (layer->up.tensor && layer->up.tensor->matrix_rows != neurons) ||
         layer->down.tensor->matrix_rows != width) {

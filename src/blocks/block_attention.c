@@ -6,7 +6,6 @@
 
 #include "architectures/decoder.h"
 #include "base/fail.h"
-#include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
 enum { TOKEN_BLOCK = 8, QUERIES_AT_ONCE = 32 };
@@ -131,7 +130,7 @@ static void qkv_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
     pi2_matrix_rows rows[3];
     matrices_of(walk, rows);
-    pi2_forward_matrices_chunk(walk->forward, rows, 3, chunk);
+    pi2_forward_matrices_chunk(walk, rows, 3, chunk);
 }
 
 /* The heads of a token's queries or keys, of so many floats each, `step` floats apart. */
@@ -145,7 +144,7 @@ typedef struct head_row {
 static void add_bias(const pi2_forward *forward, const head_row *row) {
     if (!row->bias) return;
     for (uint32_t h = 0; h < row->count; h++) {
-        forward->vector->add(row->heads + h * row->step, row->bias + h * row->length, row->length);
+        forward->cpu.vector->add(row->heads + h * row->step, row->bias + h * row->length, row->length);
     }
 }
 
@@ -153,8 +152,8 @@ static void rotate_heads(const pi2_forward *forward, const head_row *row, const 
                          const float *cos_sin) {
     for (uint32_t h = 0; h < row->count; h++) {
         float *head = row->heads + h * row->step;
-        if (rope->pairing == PI2_ROPE_NEOX) forward->vector->rope_neox(head, cos_sin, rope->dimensions);
-        else forward->vector->rope_norm(head, cos_sin, rope->dimensions);
+        if (rope->pairing == PI2_ROPE_NEOX) forward->cpu.vector->rope_neox(head, cos_sin, rope->dimensions);
+        else forward->cpu.vector->rope_norm(head, cos_sin, rope->dimensions);
     }
 }
 
@@ -165,7 +164,7 @@ static void norm_heads(const pi2_forward *forward, const head_row *row) {
     const size_t length = shape->whole_norms ? row->count * row->length : row->length;
     for (uint32_t h = 0; h < rows; h++) {
         float *head = row->heads + h * row->step;
-        forward->vector->rms_norm(head, head, row->norm, length, shape->norm_epsilon);
+        forward->cpu.vector->rms_norm(head, head, row->norm, length, shape->norm_epsilon);
     }
 }
 
@@ -200,12 +199,15 @@ static void store_key(const pi2_forward_walk *walk, uint32_t token, const head_r
     const pi2_kv_layout layout = kv_layout_of(walk);
     float *v = forward->buffers.v + token * forward->buffers.v_stride;
     if (!shape->fused_qkv && !has_values(shape, walk->layer)) memcpy(v, k->heads, k->count * length * sizeof *v);
-    if (bias) forward->vector->add(v, bias, k->count * length);
+    if (bias) forward->cpu.vector->add(v, bias, k->count * length);
     finish_heads(walk, token, k);
     for (uint32_t h = 0; h < k->count; h++) {
         float *value = v + h * length;
-        if (shape->norms_values) forward->vector->rms_norm(value, value, forward->ones, length, shape->norm_epsilon);
-        forward->attention->store(kv_head(walk, &layout, h), &layout, pi2_forward_place(forward, walk->layer, token),
+        if (shape->norms_values) {
+            forward->cpu.vector->rms_norm(value, value, forward->ones, length, shape->norm_epsilon);
+        }
+        forward->cpu.attention->store(kv_head(walk, &layout, h), &layout,
+                                      pi2_forward_place(forward, walk->layer, token),
                                   k->heads + h * k->step, value);
     }
 }
@@ -270,8 +272,8 @@ static void attend_some(pi2_forward_walk *walk, unsigned member, uint32_t token,
             first_keys[count] = key_counts[count] > window ? key_counts[count] - window : 0;
             count++;
             if (count < most && !(t + 1 == token_end && h + 1 == head_end)) continue;
-            forward->attention->attend(outs, queries, key_counts, first_keys, count, kv_head(walk, &layout, kv),
-                                       &layout, pages, &scoring, scores, stride);
+            forward->cpu.attention->attend(outs, queries, key_counts, first_keys, count, kv_head(walk, &layout, kv),
+                                           &layout, pages, &scoring, scores, stride);
             count = 0;
         }
     }

@@ -8,7 +8,6 @@
 #include "architectures/decoder.h"
 #include "base/fail.h"
 #include "blocks/block_attention.h"
-#include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
 enum { STAGES = 6 }; /* inputs, queries, each head's queries, attention, each head's values, output */
@@ -71,7 +70,7 @@ static void input_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     pi2_matrix_rows rows[2];
-    pi2_forward_matrices_chunk(walk->forward, rows, inputs_of(walk, rows), chunk);
+    pi2_forward_matrices_chunk(walk, rows, inputs_of(walk, rows), chunk);
 }
 
 /* The common key and value go into the state. */
@@ -80,12 +79,12 @@ static void store_common(const pi2_forward_walk *walk, uint32_t token) {
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_kv_layout layout = pi2_forward_kv_layout(&shape->layers[walk->layer], &forward->options.shape);
     float *key = forward->buffers.k + token * forward->buffers.k_stride;
-    forward->vector->rms_norm(key, key, layer_of(walk)->tables[PI2_TABLE_K_NORM], shape->latent_length,
+    forward->cpu.vector->rms_norm(key, key, layer_of(walk)->tables[PI2_TABLE_K_NORM], shape->latent_length,
                               shape->norm_epsilon);
-    forward->vector->rope_norm(key + shape->latent_length, pi2_forward_cos_sin(forward, 0, token),
+    forward->cpu.vector->rope_norm(key + shape->latent_length, pi2_forward_cos_sin(forward, 0, token),
                                shape->rope.dimensions);
-    forward->attention->store(pi2_forward_keys(forward, walk->layer), &layout,
-                              pi2_forward_place(forward, walk->layer, token), key, key);
+    forward->cpu.attention->store(pi2_forward_keys(forward, walk->layer), &layout,
+                                  pi2_forward_place(forward, walk->layer, token), key, key);
 }
 
 /* Of each head: what is rotated lies behind where the turned query comes, the rest is what turns. */
@@ -100,7 +99,7 @@ static void part_queries(pi2_forward_walk *walk, uint32_t token) {
         float *rotated = buffers->q + token * buffers->q_stride + (size_t)h * key + shape->latent_length;
         float *turned = buffers->head_queries + row * buffers->head_query_stride;
         memcpy(rotated, query + plain, shape->rope.dimensions * sizeof *rotated);
-        forward->vector->rope_norm(rotated, pi2_forward_cos_sin(forward, 0, token), shape->rope.dimensions);
+        forward->cpu.vector->rope_norm(rotated, pi2_forward_cos_sin(forward, 0, token), shape->rope.dimensions);
         memcpy(turned, query, plain * sizeof *turned);
         pi2_activation_set_fill(&buffers->query_set, (uint32_t)row, 0, plain, turned);
     }
@@ -116,7 +115,7 @@ static void end_inputs(pi2_forward_walk *walk, uint32_t token) {
         part_queries(walk, token);
         return;
     }
-    forward->vector->rms_norm(latent, latent, layer_of(walk)->tables[PI2_TABLE_Q_NORM], shape->latent_query_length,
+    forward->cpu.vector->rms_norm(latent, latent, layer_of(walk)->tables[PI2_TABLE_Q_NORM], shape->latent_query_length,
                               shape->norm_epsilon);
     pi2_activation_set_fill(&buffers->latent_set, token, 0, shape->latent_query_length, latent);
 }
@@ -134,7 +133,7 @@ static void query_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_tile_chunks chunks = query_chunks(walk);
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
-    pi2_forward_rows(forward, &layer_of(walk)->q, begin, end - begin, &buffers->latent_set, 0, forward->token_count,
+    pi2_forward_rows(walk, &layer_of(walk)->q, begin, end - begin, &buffers->latent_set, 0, forward->token_count,
                      buffers->scratch + (size_t)begin * PI2_TILE_ROWS, buffers->scratch_stride, true);
 }
 
@@ -148,7 +147,7 @@ static void turn_head(void *argument, unsigned member, uint32_t head) {
     const pi2_model_shape *shape = &forward->model->shape;
     const uint32_t tiles = shape->latent_length / PI2_TILE_ROWS, tokens = forward->token_count;
     float *out = buffers->q + (size_t)head * shape->layers[walk->layer].key_length;
-    pi2_forward_rows(forward, &layer_of(walk)->head_keys, head * tiles, tiles, &buffers->query_set, head * tokens,
+    pi2_forward_rows(walk, &layer_of(walk)->head_keys, head * tiles, tiles, &buffers->query_set, head * tokens,
                      tokens, out, buffers->q_stride, true);
 }
 
@@ -172,7 +171,7 @@ static void give_head(void *argument, unsigned member, uint32_t head) {
     const pi2_forward_buffers *buffers = &forward->buffers;
     const uint32_t length = forward->model->shape.head_value_length, tokens = forward->token_count;
     const uint32_t tiles = length / PI2_TILE_ROWS;
-    pi2_forward_rows(forward, &layer_of(walk)->head_values, head * tiles, tiles, &buffers->result_set, head * tokens,
+    pi2_forward_rows(walk, &layer_of(walk)->head_values, head * tiles, tiles, &buffers->result_set, head * tokens,
                      tokens, buffers->scratch + (size_t)head * length, buffers->scratch_stride, true);
 }
 

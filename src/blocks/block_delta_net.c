@@ -10,7 +10,6 @@
 #include "architectures/block.h"
 #include "architectures/decoder.h"
 #include "base/fail.h"
-#include "kernels/recurrent/recurrent.h"
 #include "pipeline/forward_internal.h"
 
 enum { CHANNELS = 128, STAGES = 4 };
@@ -86,7 +85,7 @@ static void in_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_forward_walk *walk = argument;
     pi2_matrix_rows rows[4];
     matrices_of(walk, rows);
-    pi2_forward_matrices_chunk(walk->forward, rows, 4, chunk);
+    pi2_forward_matrices_chunk(walk, rows, 4, chunk);
 }
 
 static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -104,8 +103,8 @@ static void convolve_chunk(void *argument, unsigned member, uint32_t chunk) {
 /* Norm by root mean square, times silu of the gate. */
 static void finish_head(const pi2_forward *forward, const float *norm, const float *gate, float *out) {
     const uint32_t length = forward->model->shape.mix_head_length;
-    forward->vector->rms_norm(out, out, norm, length, forward->model->shape.norm_epsilon);
-    forward->vector->activate[PI2_FFN_silu](out, gate, out, length);
+    forward->cpu.vector->rms_norm(out, out, norm, length, forward->model->shape.norm_epsilon);
+    forward->cpu.vector->activate[PI2_FFN_silu](out, gate, out, length);
 }
 
 /* One head of values, token after token, each with its sequence's state. */
@@ -130,9 +129,9 @@ static void head_chunk(void *argument, unsigned member, uint32_t head) {
         const float strength = 1.0f / (1.0f + pi2_expf(-rows[3].out[at + head]));
         float *out = buffers->attended + t * buffers->attended_stride + (size_t)head * length;
         if (mark) memcpy(mark + at_head, state, head_floats(m) * sizeof *mark);
-        forward->recurrent->scale_to_length(query, q, length, 1.0f / sqrtf((float)length), m->norm_epsilon);
-        forward->recurrent->scale_to_length(key, q + keys_of(m), length, 1.0f, m->norm_epsilon);
-        forward->recurrent->delta_step(state, length, length, query, key, v + (size_t)head * length,
+        forward->cpu.recurrent->scale_to_length(query, q, length, 1.0f / sqrtf((float)length), m->norm_epsilon);
+        forward->cpu.recurrent->scale_to_length(key, q + keys_of(m), length, 1.0f, m->norm_epsilon);
+        forward->cpu.recurrent->delta_step(state, length, length, query, key, v + (size_t)head * length,
                                        pi2_softplus_decay(decay, tables[PI2_TABLE_MIX_RATE][head]), strength, out);
         finish_head(forward, tables[PI2_TABLE_MIX_NORM], rows[1].out + at + (size_t)head * length, out);
     }

@@ -38,7 +38,7 @@ static void input_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     const pi2_matrix_rows rows = input_of(walk);
-    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
+    pi2_forward_matrices_chunk(walk, &rows, 1, chunk);
 }
 
 static void input_token(pi2_forward_walk *walk, uint32_t token) {
@@ -52,9 +52,9 @@ static void lay_by(pi2_forward_walk *walk, uint32_t token) {
     const pi2_model_shape *shape = &forward->model->shape;
     const size_t at = token * forward->buffers.width_stride;
     float *laurel = forward->buffers.laurel + at;
-    forward->vector->rms_norm(laurel, forward->buffers.out + at, layer_of(walk)->tables[PI2_TABLE_LAUREL_NORM],
+    forward->cpu.vector->rms_norm(laurel, forward->buffers.out + at, layer_of(walk)->tables[PI2_TABLE_LAUREL_NORM],
                               shape->embedding_length, shape->norm_epsilon);
-    forward->vector->add(laurel, forward->buffers.normed + at, shape->embedding_length);
+    forward->cpu.vector->add(laurel, forward->buffers.normed + at, shape->embedding_length);
 }
 
 static void run(struct pi2_forward_walk *walk) {

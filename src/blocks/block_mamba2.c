@@ -9,7 +9,6 @@
 #include "architectures/block.h"
 #include "architectures/decoder.h"
 #include "base/fail.h"
-#include "kernels/recurrent/recurrent.h"
 #include "pipeline/forward_internal.h"
 
 enum { CHANNELS = 128, STAGES = 4 };
@@ -98,10 +97,10 @@ static void step_head(const pi2_forward_walk *walk, uint32_t head, uint32_t toke
     float *out = forward->buffers.attended + token * forward->buffers.attended_stride + (size_t)head * length;
     float value[PI2_DELTA_MOST];
     for (uint32_t i = 0; i < length; i++) value[i] = x[i] * step;
-    forward->recurrent->scan_step(state, m->mix_state_length, length, input + first, output + first, value,
+    forward->cpu.recurrent->scan_step(state, m->mix_state_length, length, input + first, output + first, value,
                                   pi2_expf(step * tables[PI2_TABLE_MIX_RATE][head]), out);
     for (uint32_t i = 0; i < length; i++) out[i] += x[i] * tables[PI2_TABLE_MIX_SKIP][head];
-    forward->vector->activate[PI2_FFN_silu](out, gate, out, length);
+    forward->cpu.vector->activate[PI2_FFN_silu](out, gate, out, length);
 }
 
 static void head_chunk(void *argument, unsigned member, uint32_t head) {
@@ -126,7 +125,7 @@ static void norm_groups(pi2_forward_walk *walk, uint32_t token) {
     float *out = forward->buffers.attended + token * forward->buffers.attended_stride;
     for (uint32_t g = 0; g < m->mix_key_heads; g++) {
         float *part = out + (size_t)g * length;
-        forward->vector->rms_norm(part, part, weight + (size_t)g * length, length, m->norm_epsilon);
+        forward->cpu.vector->rms_norm(part, part, weight + (size_t)g * length, length, m->norm_epsilon);
     }
     pi2_forward_attended(walk, token);
 }

@@ -6,7 +6,6 @@
 #include "architectures/block.h"
 #include "architectures/decoder.h"
 #include "base/fail.h"
-#include "kernels/recurrent/recurrent.h"
 #include "pipeline/forward_internal.h"
 
 enum { CHANNELS = 128 }; /* of one chunk */

@@ -51,7 +51,7 @@ static void end_token(pi2_forward_walk *walk, uint32_t token) {
     for (uint32_t s = 1; s < shape->stream_count; s++) {
         float *result = forward->buffers.scratch + token * forward->buffers.scratch_stride + (size_t)(s - 1) * width;
         pi2_streams_scale(result, width, magnitude);
-        forward->vector->add(x, result, width);
+        forward->cpu.vector->add(x, result, width);
     }
     for (uint32_t i = 0; i < width; i++) x[i] /= (float)shape->stream_count;
     pi2_forward_pass_on(walk, token);
@@ -72,7 +72,7 @@ static void output_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t first = (walk->stream - 1) * (forward->model->shape.embedding_length / PI2_TILE_ROWS);
     const uint32_t begin = first + pi2_tile_chunk_begin(&chunks, chunk);
     const uint32_t end = first + pi2_tile_chunk_begin(&chunks, chunk + 1);
-    pi2_forward_rows(forward, &forward->model->stream_output, begin, end - begin, &buffers->normed_set, 0,
+    pi2_forward_rows(walk, &forward->model->stream_output, begin, end - begin, &buffers->normed_set, 0,
                      forward->token_count, buffers->scratch + (size_t)begin * PI2_TILE_ROWS, buffers->scratch_stride,
                      true);
 }

@@ -11,7 +11,6 @@
 #include "architectures/block.h"
 #include "architectures/decoder.h"
 #include "base/fail.h"
-#include "kernels/vector/soft_cap.h"
 
 static const float least_square = 1e-5f; /* mean square of a stream that is scaled */
 
@@ -37,7 +36,7 @@ void pi2_streams_route(const pi2_forward_walk *walk, uint32_t token, float *weig
     const size_t width = shape->embedding_length, stride = forward->buffers.width_stride;
     float *normed = forward->buffers.out + token * stride;
     const float *x = forward->buffers.x + token * stride;
-    forward->vector->rms_norm(normed, x, tables_of(walk)[PI2_TABLE_STREAM_NORM], width, shape->norm_epsilon);
+    forward->cpu.vector->rms_norm(normed, x, tables_of(walk)[PI2_TABLE_STREAM_NORM], width, shape->norm_epsilon);
     for (uint32_t i = 0; i < shape->stream_count; i++) {
         weights_out[i] = pi2_forward_dot(tables_of(walk)[PI2_TABLE_STREAM_ROUTER] + i * width, normed, width) /
                          (float)width;
@@ -49,7 +48,7 @@ void pi2_streams_join_vector(const pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const float *vector = forward->buffers.out + token * forward->buffers.width_stride;
     for (uint32_t s = 1; s < forward->model->shape.stream_count; s++) {
-        forward->vector->add(pi2_stream(forward, token, s), vector, forward->model->shape.embedding_length);
+        forward->cpu.vector->add(pi2_stream(forward, token, s), vector, forward->model->shape.embedding_length);
     }
 }
 
@@ -87,7 +86,7 @@ static void input_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     const pi2_matrix_rows rows = rows_of(walk);
-    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
+    pi2_forward_matrices_chunk(walk, &rows, 1, chunk);
 }
 
 /* The first stream is the embedding. */

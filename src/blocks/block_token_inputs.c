@@ -43,7 +43,7 @@ static void input_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     const pi2_matrix_rows rows = rows_of(walk);
-    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
+    pi2_forward_matrices_chunk(walk, &rows, 1, chunk);
 }
 
 /* The table's row is scaled as an embedding is; the sum of both parts is as long as one of them. */
@@ -58,7 +58,7 @@ static void end_token(pi2_forward_walk *walk, uint32_t token) {
         float *input = buffers->scratch + token * buffers->scratch_stride + (size_t)layer * length;
         float *vector = buffers->token_vectors + token * buffers->token_stride + (size_t)layer * length;
         for (uint32_t i = 0; i < length; i++) input[i] *= input_scale;
-        forward->vector->rms_norm(input, input, forward->model->token_norm, length, shape->norm_epsilon);
+        forward->cpu.vector->rms_norm(input, input, forward->model->token_norm, length, shape->norm_epsilon);
         for (uint32_t i = 0; i < length; i++) vector[i] = (vector[i] * row_scale + input[i]) * half;
     }
     pi2_forward_pass_on(walk, token);

@@ -36,7 +36,7 @@ static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     const pi2_matrix_rows rows = gate_of(walk);
-    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
+    pi2_forward_matrices_chunk(walk, &rows, 1, chunk);
 }
 
 static void gate_token(pi2_forward_walk *walk, uint32_t token) {
@@ -44,7 +44,7 @@ static void gate_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward_buffers *buffers = &walk->forward->buffers;
     const uint32_t length = forward->model->shape.token_length;
     float *out = buffers->attended + token * buffers->attended_stride;
-    forward->vector->activate[PI2_FFN_gelu](
+    forward->cpu.vector->activate[PI2_FFN_gelu](
         out, buffers->scratch + token * buffers->scratch_stride,
         buffers->token_vectors + token * buffers->token_stride + (size_t)walk->layer * length, length);
     pi2_activation_set_fill(&buffers->attended_set, token, 0, length, out);

@@ -26,12 +26,12 @@ pi2_status pi2_model_can_run(const pi2_gguf *gguf, pi2_model **model_out, pi2_to
     uint32_t rows = 0;
     if (model_out) *model_out = NULL;
     if (tokenizer_out) *tokenizer_out = NULL;
-    pi2_status status = pi2_model_check(gguf, pi2_cpu_features(), &rows);
+    pi2_status status = pi2_model_check(gguf, &rows);
     if (status == PI2_OK) status = pi2_tokenizer_create(gguf, &tokenizer);
     if (status == PI2_OK) status = check_vocabulary(gguf, tokenizer, rows);
     if (status == PI2_OK) status = check_string(gguf, "general.name");
     if (status == PI2_OK) status = check_string(gguf, "tokenizer.chat_template");
-    if (status == PI2_OK && model_out) status = pi2_model_create(gguf, pi2_cpu_features(), model_out);
+    if (status == PI2_OK && model_out) status = pi2_model_create(gguf, model_out);
     if (status == PI2_OK && tokenizer_out) *tokenizer_out = tokenizer;
     else pi2_tokenizer_free(tokenizer);
     /* Reasons that name a tensor or a key alone get the file's name too. */

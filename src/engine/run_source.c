@@ -264,7 +264,7 @@ static pi2_status open_weights(pi2_planned_run *run, const char *path, const cha
 /* Opens the model, whose weights may come from it; a plain GGUF stays open in *gguf_out for loading. */
 static pi2_status open_model(pi2_planned_run *run, pi2_gguf **gguf_out) {
     PI2_TRY(open_weights(run, run->source.model_path, run->options.ffn_activation, gguf_out));
-    if (run->is_next) PI2_TRY(pi2_model_create_next(*gguf_out, pi2_cpu_features(), &run->source.model));
+    if (run->is_next) PI2_TRY(pi2_model_create_next(*gguf_out, &run->source.model));
     else PI2_TRY(pi2_model_can_run(*gguf_out, &run->source.model, &run->source.tokenizer));
     PI2_TRY(pi2_source_header_hash(*gguf_out, &run->source.header_hash));
     if (run->options.identifies_weights) PI2_TRY(pi2_source_known_samples(*gguf_out, &run->source.sample_hash));
@@ -290,7 +290,7 @@ static pi2_status use_cluster_file(pi2_planned_run *run, bool is_to_run, const p
     if (pi2_gguf_file_header_hash(*gguf, 0) != header_hash) {
         return pi2_fail(PI2_ERR_IO, "%s: another file took its place while it was opened: run again", path);
     }
-    PI2_TRY(pi2_model_create(*gguf, pi2_cpu_features(), &run->source.model));
+    PI2_TRY(pi2_model_create(*gguf, &run->source.model));
     PI2_TRY(pi2_run_plan_find_neurons(run));
     PI2_TRY(pi2_run_open_predictor(run, is_to_run, *gguf));
     return plan_cluster_file(run, trace, gguf);

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/vector/gate_cutoff.h"
 
 /* ---- units ---- */
 
@@ -50,7 +49,7 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
 
 static void activate(const pi2_forward_walk *walk, float *gate, float *up, size_t count) {
     const pi2_forward *forward = walk->forward;
-    forward->vector->activate[pi2_layer_activation(&forward->model->shape, walk->layer)](gate, gate, up, count);
+    forward->cpu.vector->activate[pi2_layer_activation(&forward->model->shape, walk->layer)](gate, gate, up, count);
 }
 
 void pi2_forward_set_counter(pi2_forward *forward, const pi2_neuron_counter *counter) { forward->counter = counter; }
@@ -82,7 +81,7 @@ static void tell(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_un
 
 static void rows_of(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_operand *matrix, uint32_t begin,
                     uint32_t end, uint32_t first_row, uint32_t row_count, float *out, bool last) {
-    pi2_forward_source_rows(walk->forward, &unit->source, matrix, begin / PI2_TILE_ROWS,
+    pi2_forward_source_rows(walk, &unit->source, matrix, begin / PI2_TILE_ROWS,
                             (end - begin + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS, unit->input,
                             first_row - unit->input_shift, row_count, out, walk->forward->buffers.neuron_chunk, last);
 }
@@ -103,8 +102,8 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
         float *hidden = gate + r * stride, *other = unit->up ? up + r * stride : up;
         const float *cut = unit->gates ? unit->gates + (first_row + r) * unit->gates_stride + begin : NULL;
         if (cut) memcpy(hidden, cut, count * sizeof *hidden);
-        else if (unit->gate_bias) forward->vector->add(hidden, unit->gate_bias + begin, count);
-        if (unit->up_bias) forward->vector->add(other, unit->up_bias + begin, count);
+        else if (unit->gate_bias) forward->cpu.vector->add(hidden, unit->gate_bias + begin, count);
+        if (unit->up_bias) forward->cpu.vector->add(other, unit->up_bias + begin, count);
         if (warms) {
             pi2_forward_warm_neurons(walk, unit->expert, token_of(unit, first_row + r), begin, end, hidden);
         }
@@ -119,7 +118,7 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
 
 void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t tile_begin, uint32_t tile_end,
                   uint32_t begin, uint32_t end, uint32_t first_row, uint32_t row_count, float *out) {
-    pi2_forward_source_columns(walk->forward, &unit->source, unit->down, tile_begin, tile_end - tile_begin, begin, end,
+    pi2_forward_source_columns(walk, &unit->source, unit->down, tile_begin, tile_end - tile_begin, begin, end,
                                unit->hidden_set, first_row, row_count, out + (size_t)tile_begin * PI2_TILE_ROWS,
                                walk->forward->buffers.width_stride);
 }
@@ -140,7 +139,7 @@ void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_u
     for (uint32_t r = 0; r < row_count; r++) {
         float *row = gate + (size_t)r * forward->buffers.neuron_chunk;
         float *to = hidden + (first_row + r) * hidden_stride + begin;
-        if (unit->gate_bias) forward->vector->add(row, unit->gate_bias + begin, end - begin);
+        if (unit->gate_bias) forward->cpu.vector->add(row, unit->gate_bias + begin, end - begin);
         if (unit->gates) memcpy(to, row, (end - begin) * sizeof *to);
         else for (uint32_t i = 0; i < end - begin; i++) to[i] = row[i] > 0.0f ? row[i] : 0.0f;
     }

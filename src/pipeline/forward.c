@@ -10,8 +10,6 @@
 #include "architectures/block.h"
 #include "base/clock.h"
 #include "base/fail.h"
-#include "kernels/attention/kv_layout.h"
-#include "kernels/vector/soft_cap.h"
 #include "pipeline/forward_internal.h"
 
 enum { TAIL_TOKENS = 4, INLINE_TAIL_TOKENS = 2, LOGITS_CHUNK = 4096 };
@@ -135,7 +133,7 @@ static void head_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward *forward = walk->forward;
     const pi2_tile_chunks chunks = head_chunks(forward);
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
-    pi2_forward_rows(forward, &forward->model->head, begin, end - begin, &forward->buffers.normed_set,
+    pi2_forward_rows(walk, &forward->model->head, begin, end - begin, &forward->buffers.normed_set,
                      0, forward->logits_rows,
                      forward->buffers.logits + forward->first_logits * forward->buffers.vocabulary_stride +
                          (size_t)begin * PI2_TILE_ROWS,
@@ -476,12 +474,12 @@ static pi2_status find_banks(pi2_forward *forward) {
         forward->bank_of[pi2_ffn_number(shape, bank->layer, bank->expert)] = b;
         if (bank->gate_format) {
             forward->gate_kernels[bank->layer] =
-                pi2_neuron_select(bank->gate_format->type, forward->options.cpu_features);
+                forward->cpu.neuron[bank->gate_format->type];
         }
         if (bank->up_format) {
-            forward->up_kernels[bank->layer] = pi2_neuron_select(bank->up_format->type, forward->options.cpu_features);
+            forward->up_kernels[bank->layer] = forward->cpu.neuron[bank->up_format->type];
         }
-        forward->down_kernels[bank->layer] = pi2_neuron_select(bank->down_format->type, forward->options.cpu_features);
+        forward->down_kernels[bank->layer] = forward->cpu.neuron[bank->down_format->type];
     }
     for (uint32_t i = 0; i < layers; i++) {
         const uint32_t *banks = forward->bank_of + (size_t)i * each;
@@ -625,10 +623,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     forward->options = *options;
     forward->look_ahead.mode = options->look_ahead;
     forward->model = options->model;
-    forward->vector = pi2_vector_select(options->cpu_features);
-    forward->attention = pi2_attention_select(options->cpu_features);
-    forward->recurrent = pi2_recurrent_select(options->cpu_features);
-    forward->small_kernel = pi2_small_select(options->cpu_features);
+    pi2_cpu_backend_choose(&forward->cpu, options->cpu_features);
     forward->stages.sleepers = &forward->sleepers;
     forward->stages.spin_us = options->spin_us;
     carve(forward);

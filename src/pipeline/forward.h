@@ -8,7 +8,7 @@
 
 #include "architectures/model.h"
 #include "base/team.h"
-#include "kernels/attention/attention.h"
+#include "backends/cpu/cpu_backend.h"
 #include "neuron_cache/expert_cache.h"
 #include "neuron_cache/neuron_store.h"
 #include "neuron_cache/weight_store.h"

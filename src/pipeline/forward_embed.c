@@ -120,7 +120,7 @@ static void add_positions(pi2_forward *forward) {
     const size_t width = forward->model->shape.embedding_length;
     for (uint32_t t = 0; forward->model->positions && t < forward->token_count; t++) {
         const size_t row = (size_t)pi2_forward_position(forward, t) + PI2_POSITION_OFFSET;
-        forward->vector->add(forward->buffers.x + t * forward->buffers.width_stride,
+        forward->cpu.vector->add(forward->buffers.x + t * forward->buffers.width_stride,
                              forward->model->positions + row * width, width);
     }
 }

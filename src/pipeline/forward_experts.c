@@ -56,7 +56,7 @@ static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
         .floats = forward->model->shape.router_sees_layer_input ? buffers->x
                   : forward->model->shape.experts_have_norms ? buffers->experts.router_input : buffers->normed };
     const float *weights = layer_of(walk)->tables[PI2_TABLE_ROUTER] + (size_t)tile * PI2_TILE_ROWS * width;
-    forward->model->router_kernel->run(buffers->experts.probabilities + token * stride + tile * PI2_TILE_ROWS, stride,
+    forward->cpu.matmul[PI2_F32]->run(buffers->experts.probabilities + token * stride + tile * PI2_TILE_ROWS, stride,
                                        weights, 1, width, 0, &x, token, left < ROUTER_TOKENS ? left : ROUTER_TOKENS,
                                        true);
 }
@@ -82,7 +82,7 @@ static void pick_best(const float *scores, uint32_t expert_count, uint32_t *chos
 static void weigh_experts(const pi2_forward *forward, float *p) {
     const pi2_model_shape *shape = &forward->model->shape;
     if (shape->gating == PI2_GATING_SOFTMAX) {
-        forward->vector->softmax(p, shape->expert_count);
+        forward->cpu.vector->softmax(p, shape->expert_count);
     } else {
         for (uint32_t e = 0; e < shape->expert_count; e++) p[e] = 1.0f / (1.0f + pi2_expf(-p[e]));
     }
@@ -112,7 +112,7 @@ static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     uint32_t *chosen = experts->chosen + (size_t)token * shape->expert_used_count;
     const float *bias = layer_of(walk)->tables[PI2_TABLE_ROUTER_BIAS];
     const float *score_bias = layer_of(walk)->tables[PI2_TABLE_SCORE_BIAS];
-    if (score_bias) forward->vector->add(p, score_bias, shape->expert_count);
+    if (score_bias) forward->cpu.vector->add(p, score_bias, shape->expert_count);
     /* Scores, since probabilities of 1 and of 0 are alike where scores are not; but a bias goes to probabilities. */
     const bool has_groups = shape->expert_groups > 1;
     if (!bias && !has_groups) pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
@@ -208,7 +208,7 @@ static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
 void pi2_forward_norm_router(const pi2_forward *forward, const float *const *tables, const float *x, float *normed) {
     const uint32_t width = forward->model->shape.embedding_length;
     const float scale = 1.0f / sqrtf((float)width);
-    forward->vector->rms_norm(normed, x, tables[PI2_TABLE_ROUTER_NORM], width, forward->model->shape.norm_epsilon);
+    forward->cpu.vector->rms_norm(normed, x, tables[PI2_TABLE_ROUTER_NORM], width, forward->model->shape.norm_epsilon);
     for (uint32_t i = 0; i < width; i++) normed[i] *= scale;
 }
 
@@ -400,14 +400,14 @@ void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
     if (post_norm || !layer_of(walk)->shared_down.tensor) memset(sum, 0, width * sizeof *sum);
     for (uint32_t i = 0; i < used; i++) {
         const size_t visit = (size_t)token * used + i;
-        forward->vector->add_scaled(sum, experts->y + experts->row_of[visit] * buffers->width_stride,
+        forward->cpu.vector->add_scaled(sum, experts->y + experts->row_of[visit] * buffers->width_stride,
                                     experts->weights[visit], width);
         if (!biases) continue;
-        forward->vector->add_scaled(sum, biases + experts->chosen[visit] * width, experts->weights[visit], width);
+        forward->cpu.vector->add_scaled(sum, biases + experts->chosen[visit] * width, experts->weights[visit], width);
     }
     if (post_norm) {
-        forward->vector->rms_norm(sum, sum, post_norm, width, forward->model->shape.norm_epsilon);
-        forward->vector->add(out, sum, width);
+        forward->cpu.vector->rms_norm(sum, sum, post_norm, width, forward->model->shape.norm_epsilon);
+        forward->cpu.vector->add(out, sum, width);
     }
     pi2_forward_end_block(walk, token, out);
 }

@@ -165,7 +165,7 @@ void pi2_forward_end_ffn(pi2_forward_walk *walk, uint32_t token) {
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
     scale_down(walk, out);
     const float *bias = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS];
-    if (bias) forward->vector->add(out, bias, forward->model->shape.embedding_length);
+    if (bias) forward->cpu.vector->add(out, bias, forward->model->shape.embedding_length);
     pi2_forward_end_block(walk, token, out);
 }
 
@@ -190,7 +190,7 @@ static void end_shared(pi2_forward_walk *walk, uint32_t token) {
     scale_down(walk, out);
     weigh_shared(walk, token);
     if (post_norm) {
-        forward->vector->rms_norm(out, out, post_norm, forward->model->shape.embedding_length,
+        forward->cpu.vector->rms_norm(out, out, post_norm, forward->model->shape.embedding_length,
                                   forward->model->shape.norm_epsilon);
     }
     if (tables[PI2_TABLE_EXPERT_NORM]) {
@@ -213,7 +213,7 @@ static void norm_hidden(pi2_forward_walk *walk, uint32_t token) {
     const uint32_t neurons = layer_of(walk)->down.tensor->columns;
     float *hidden = buffers->hidden + token * buffers->neuron_stride;
     if (pi2_forward_failed(forward)) return;
-    forward->vector->rms_norm(hidden, hidden, layer_of(walk)->tables[PI2_TABLE_HIDDEN_NORM], neurons,
+    forward->cpu.vector->rms_norm(hidden, hidden, layer_of(walk)->tables[PI2_TABLE_HIDDEN_NORM], neurons,
                               forward->model->shape.norm_epsilon);
     pi2_activation_set_fill(&buffers->hidden_set, token, 0, neurons, hidden);
 }

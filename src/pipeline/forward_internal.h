@@ -4,10 +4,6 @@
 
 #include <pthread.h>
 
-#include "kernels/activations.h"
-#include "kernels/neuron/neuron.h"
-#include "kernels/recurrent/recurrent.h"
-#include "kernels/vector/vector.h"
 #include "pipeline/forward.h"
 #include "pipeline/pass_choice.h"
 #include "pipeline/stage.h"
@@ -148,9 +144,7 @@ typedef struct pi2_forward_buffers {
 struct pi2_forward {
     pi2_forward_options options;
     const pi2_model *model;
-    const pi2_vector_kernels *vector;
-    const pi2_attention_kernels *attention;
-    const pi2_recurrent_kernels *recurrent;
+    pi2_cpu_backend cpu;
     pi2_forward_buffers buffers; /* of the pass under way: one of the next two */
     pi2_forward_buffers few, all; /* of passes by neuron, of those of all neurons: the same where they are not apart */
     float *ones;                 /* [PI2_LONGEST_HEAD]: for norms that have no weights */
@@ -180,7 +174,6 @@ struct pi2_forward {
     uint32_t *bank_of;           /* [layer_count][FFNs of a layer]: number of its bank, or PI2_NO_BANK */
     uint8_t *has_banks;          /* [layer_count]: 1: all its FFNs have one */
     const pi2_neuron_kernel **gate_kernels, **up_kernels, **down_kernels; /* [layer_count] */
-    const pi2_small_kernel *small_kernel; /* of the predictor */
     uint8_t *may_keep;           /* [banks]: 1: a pass of all neurons may leave some of them in the store */
     bool predicts;               /* the next pass leaves out what the predictor does not name */
     bool masks;                  /* the pass under way does, of layers that it computes whole */
@@ -210,6 +203,7 @@ struct pi2_forward {
 typedef struct pi2_forward_walk {
     pi2_forward *forward;
     unsigned member, member_count;
+    pi2_backend *device;         /* whom this member works with; NULL: the processor */
     uint32_t stage;              /* number of the next stage */
     uint32_t layer, block;       /* block: its number in the layer */
     uint32_t stream;             /* of the residual streams, where a block goes through them */
@@ -270,20 +264,20 @@ pi2_tiles pi2_forward_tiles(pi2_forward *forward, const pi2_operand *operand, ui
  * out[token - token_begin][row - 16 * tile_begin]. Every column at once.
  * last: the pass uses these tiles no more.
  */
-void pi2_forward_source_rows(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+void pi2_forward_source_rows(const pi2_forward_walk *walk, const pi2_extent_source *source, const pi2_operand *operand,
                              uint32_t tile_begin, uint32_t tile_count, const pi2_activation_set *set,
                              uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride, bool last);
 
 /** Down: the same over the columns [column_begin, column_end) only, continuing out's sums from 0; for the last time. */
-void pi2_forward_source_columns(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
-                                uint32_t tile_begin, uint32_t tile_count, uint32_t column_begin, uint32_t column_end,
-                                const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
-                                size_t out_stride);
+void pi2_forward_source_columns(const pi2_forward_walk *walk, const pi2_extent_source *source,
+                                const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
+                                uint32_t column_begin, uint32_t column_end, const pi2_activation_set *set,
+                                uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride);
 
 /** pi2_forward_source_rows() from the weight store. */
-void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
-                      const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
-                      size_t out_stride, bool last);
+void pi2_forward_rows(const pi2_forward_walk *walk, const pi2_operand *operand, uint32_t tile_begin,
+                      uint32_t tile_count, const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count,
+                      float *out, size_t out_stride, bool last);
 
 /** Embeds the pass's tokens into x. */
 pi2_status pi2_forward_embed(pi2_forward *forward);
@@ -457,6 +451,7 @@ void pi2_forward_mix_input(pi2_forward_walk *walk, const char *name);
 
 /** The rows of several matrices, one after another, shared out as those of one, by the first one's tiles. */
 pi2_tile_chunks pi2_forward_matrices_chunks(const pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count);
-void pi2_forward_matrices_chunk(pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count, uint32_t chunk);
+void pi2_forward_matrices_chunk(const pi2_forward_walk *walk, const pi2_matrix_rows *rows, uint32_t count,
+                                uint32_t chunk);
 
 #endif

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "architectures/block.h"
-#include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
 static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
@@ -53,14 +52,14 @@ void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *c
         const uint32_t marked = forward->spans[s].marked;
         if (marked) {
             float *mark = (float *)(void *)mark_of(walk, s);
-            forward->recurrent->convolve(convolution, x, stride, marked, begin, end, history);
+            forward->cpu.recurrent->convolve(convolution, x, stride, marked, begin, end, history);
             for (size_t k = 0; k + 1 < convolution->taps; k++) {
                 memcpy(mark + k * convolution->channels + begin, history + k * convolution->channels + begin,
                        (end - begin) * sizeof *mark);
             }
         }
-        forward->recurrent->convolve(convolution, x + marked * stride, stride, forward->spans[s].token_count - marked,
-                                     begin, end, history);
+        forward->cpu.recurrent->convolve(convolution, x + marked * stride, stride,
+                                         forward->spans[s].token_count - marked, begin, end, history);
     }
 }
 
@@ -83,8 +82,8 @@ float pi2_forward_dot(const float *a, const float *b, size_t count) {
 static void norm(const pi2_forward *forward, float *normed, const float *x, const float *weight, const float *bias) {
     const uint32_t width = forward->model->shape.embedding_length;
     const float epsilon = forward->model->shape.norm_epsilon;
-    if (bias) forward->vector->layer_norm(normed, x, weight, bias, width, epsilon);
-    else if (weight) forward->vector->rms_norm(normed, x, weight, width, epsilon);
+    if (bias) forward->cpu.vector->layer_norm(normed, x, weight, bias, width, epsilon);
+    else if (weight) forward->cpu.vector->rms_norm(normed, x, weight, width, epsilon);
     else memcpy(normed, x, width * sizeof *normed);
 }
 
@@ -149,7 +148,7 @@ static void end_parallel(pi2_forward_walk *walk, uint32_t token, const float *ou
     pi2_forward *forward = walk->forward;
     float *x = forward->buffers.x + token * forward->buffers.width_stride;
     if (layer_of(walk)->tables[PI2_TABLE_FFN_NORM]) norm_by(forward, walk->layer, PI2_TABLE_FFN_NORM, token);
-    forward->vector->add(x, out, forward->model->shape.embedding_length);
+    forward->cpu.vector->add(x, out, forward->model->shape.embedding_length);
 }
 
 /* Behind a layer's last block. */
@@ -176,12 +175,12 @@ void pi2_forward_end_block(pi2_forward_walk *walk, uint32_t token, float *out) {
     const float *post_norm = layer_of(walk)->tables[kind->post_norm];
     const size_t width = shape->embedding_length;
     float *x = forward->buffers.x + token * forward->buffers.width_stride;
-    if (post_norm) forward->vector->rms_norm(out, out, post_norm, width, shape->norm_epsilon);
+    if (post_norm) forward->cpu.vector->rms_norm(out, out, post_norm, width, shape->norm_epsilon);
     if (shape->parallel && kind->norm == PI2_TABLE_ATTENTION_NORM) {
         end_parallel(walk, token, out);
     } else {
-        if (shape->residual_scale > 0.0f) forward->vector->add_scaled(x, out, shape->residual_scale, width);
-        else forward->vector->add(x, out, width);
+        if (shape->residual_scale > 0.0f) forward->cpu.vector->add_scaled(x, out, shape->residual_scale, width);
+        else forward->cpu.vector->add(x, out, width);
         if (forward->buffers.laurel && kind->norm == PI2_TABLE_ATTENTION_NORM) join_laurel(walk, token, x);
         scale_layer(walk, x);
         norm_from(walk, walk->block + 1, token);
@@ -196,7 +195,7 @@ void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token) {
     const float *weight = layer_of(walk)->tables[PI2_TABLE_ATTENDED_NORM];
     float *attended = buffers->attended + token * buffers->attended_stride;
     if (weight) {
-        forward->vector->rms_norm(attended, attended, weight, columns, forward->model->shape.norm_epsilon);
+        forward->cpu.vector->rms_norm(attended, attended, weight, columns, forward->model->shape.norm_epsilon);
     }
     pi2_activation_set_fill(&buffers->attended_set, token, 0, columns, attended);
 }
@@ -217,7 +216,7 @@ static void projection_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_operand *operand = &layer_of(walk)->matrices[walk->projection];
     const pi2_tile_chunks chunks = projection_chunks(walk);
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
-    pi2_forward_rows(forward, operand, begin, end - begin, &buffers->attended_set, 0, forward->token_count,
+    pi2_forward_rows(walk, operand, begin, end - begin, &buffers->attended_set, 0, forward->token_count,
                      buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride, true);
 }
 
@@ -226,7 +225,7 @@ static void end_projection(pi2_forward_walk *walk, uint32_t token) {
     const float *bias = layer_of(walk)->tables[PI2_TABLE_OUTPUT_BIAS];
     float *out = forward->buffers.out + token * forward->buffers.width_stride;
     if (bias && walk->projection == PI2_MATRIX_ATTENTION_OUTPUT) {
-        forward->vector->add(out, bias, forward->model->shape.embedding_length);
+        forward->cpu.vector->add(out, bias, forward->model->shape.embedding_length);
     }
     pi2_forward_end_block(walk, token, out);
 }
@@ -250,7 +249,9 @@ pi2_tile_chunks pi2_forward_matrices_chunks(const pi2_forward *forward, const pi
     return pi2_forward_plan_chunks(forward, tiles, pi2_tile_bytes(first->format, first->columns), false);
 }
 
-void pi2_forward_matrices_chunk(pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count, uint32_t chunk) {
+void pi2_forward_matrices_chunk(const pi2_forward_walk *walk, const pi2_matrix_rows *rows, uint32_t count,
+                                uint32_t chunk) {
+    const pi2_forward *forward = walk->forward;
     const pi2_tile_chunks chunks = pi2_forward_matrices_chunks(forward, rows, count);
     const uint32_t chunk_begin = pi2_tile_chunk_begin(&chunks, chunk);
     const uint32_t chunk_end = pi2_tile_chunk_begin(&chunks, chunk + 1);
@@ -258,7 +259,7 @@ void pi2_forward_matrices_chunk(pi2_forward *forward, const pi2_matrix_rows *row
         const uint32_t begin = chunk_begin > base ? chunk_begin - base : 0, tiles = rows[i].operand->tile_count;
         const uint32_t end = chunk_end < base + tiles ? chunk_end - base : tiles;
         if (chunk_end <= base || begin >= end) continue;
-        pi2_forward_rows(forward, rows[i].operand, begin, end - begin, &forward->buffers.normed_set, 0,
+        pi2_forward_rows(walk, rows[i].operand, begin, end - begin, &forward->buffers.normed_set, 0,
                          forward->token_count, rows[i].out + (size_t)begin * PI2_TILE_ROWS, rows[i].stride, true);
     }
 }
@@ -272,7 +273,7 @@ static void mix_input_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
     const pi2_matrix_rows rows = mix_input(walk);
-    pi2_forward_matrices_chunk(walk->forward, &rows, 1, chunk);
+    pi2_forward_matrices_chunk(walk, &rows, 1, chunk);
 }
 
 void pi2_forward_mix_input(pi2_forward_walk *walk, const char *name) {

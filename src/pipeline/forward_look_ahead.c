@@ -51,7 +51,7 @@ void pi2_forward_ahead_token(const pi2_forward_walk *walk, uint32_t token) {
             pi2_forward_norm_router(forward, tables_ahead(walk, d), x, normed);
             continue;
         }
-        forward->vector->rms_norm(normed, x, tables_ahead(walk, d)[PI2_TABLE_FFN_NORM],
+        forward->cpu.vector->rms_norm(normed, x, tables_ahead(walk, d)[PI2_TABLE_FFN_NORM],
                                   forward->model->shape.embedding_length, forward->model->shape.norm_epsilon);
     }
 }
@@ -69,7 +69,7 @@ void pi2_forward_ahead_chunk(const pi2_forward_walk *walk, uint32_t chunk) {
         .floats = early ? buffers->x + forward->ahead_first * buffers->width_stride
                         : buffers->experts.ahead_normed + row * buffers->width_stride };
     const float *weights = tables_ahead(walk, distance)[PI2_TABLE_ROUTER] + (size_t)tile * PI2_TILE_ROWS * width;
-    forward->model->router_kernel->run(
+    forward->cpu.matmul[PI2_F32]->run(
         buffers->experts.ahead_logits + row * buffers->experts.expert_stride + tile * PI2_TILE_ROWS,
         buffers->experts.expert_stride, weights, 1, width, 0, &x, 0, tokens, true);
 }

@@ -103,18 +103,31 @@ pi2_tiles pi2_forward_tiles(pi2_forward *forward, const pi2_operand *operand, ui
                         .columns = piece->column_count, .bytes = bytes };
 }
 
+/* By whom this member works with: a device, where it has one that computes such weights, or the processor. */
+static void compute(const pi2_forward_walk *walk, const pi2_backend_work *work) {
+    const pi2_forward *forward = walk->forward;
+    if (walk->device && pi2_backend_multiply(walk->device, work)) return;
+    pi2_cpu_backend_multiply(&forward->cpu, work);
+}
+
 /* Multiplies these tiles of a piece, of all its columns. False: the pass fails. */
-static bool multiply(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+static bool multiply(const pi2_forward_walk *walk, const pi2_extent_source *source, const pi2_operand *operand,
                      pi2_piece_ref ref, const tile_range *range, const pi2_activation_set *set, uint32_t token_begin,
                      uint32_t token_count, float *out, size_t out_stride, bool last) {
+    pi2_forward *forward = walk->forward;
     const pi2_piece *piece = &forward->model->layout->pieces[ref.piece];
     const pi2_weight_format *format = operand->tensor->format;
     const uint8_t *memory = pi2_forward_extent(forward, source, ref.extent);
     if (!memory) return false;
     const size_t tile_bytes = pi2_tile_bytes(format, piece->column_count);
-    operand->kernel->run(out, out_stride, memory + piece->offset + (range->from - range->first) * tile_bytes,
-                         range->to - range->from, piece->column_count, piece->column_begin,
-                         &set->of[format->activation], token_begin, token_count, piece->column_begin == 0);
+    compute(walk, &(pi2_backend_work){
+        .out = out, .out_stride = out_stride, .type = format->type,
+        .tiles = memory + piece->offset + (range->from - range->first) * tile_bytes,
+        .tile_count = range->to - range->from, .tile_bytes = tile_bytes,
+        .columns = piece->column_count, .column_begin = piece->column_begin, .x = &set->of[format->activation],
+        .token_begin = token_begin, .token_count = token_count, .start = piece->column_begin == 0,
+        .unit = ref.extent, .unit_memory = memory, .unit_bytes = forward->model->layout->extents[ref.extent].bytes,
+        .stays = !source->experts && forward->options.resident[ref.extent] });
     if (last && !source->experts) {
         pi2_weight_store_used(forward->options.weights, ref.extent, range->to - range->from);
     }
@@ -130,46 +143,48 @@ static void scale_rows(const pi2_extent_source *source, const pi2_operand *opera
     }
 }
 
-void pi2_forward_source_rows(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
+void pi2_forward_source_rows(const pi2_forward_walk *walk, const pi2_extent_source *source, const pi2_operand *operand,
                              uint32_t tile_begin, uint32_t tile_count, const pi2_activation_set *set,
                              uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride, bool last) {
-    const pi2_piece_ref *refs = forward->model->refs + operand->first_ref;
+    const pi2_model *model = walk->forward->model;
+    const pi2_piece_ref *refs = model->refs + operand->first_ref;
     const uint32_t tile_end = tile_begin + tile_count;
-    uint32_t i = find_piece(forward->model, operand, 0, operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
-    for (; i < operand->ref_count && !pi2_forward_failed(forward); i++) {
+    uint32_t i = find_piece(model, operand, 0, operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
+    for (; i < operand->ref_count && !pi2_forward_failed(walk->forward); i++) {
         tile_range range;
-        if (!cut_tiles(operand, &forward->model->layout->pieces[refs[i].piece], tile_begin, tile_end, &range)) {
+        if (!cut_tiles(operand, &model->layout->pieces[refs[i].piece], tile_begin, tile_end, &range)) {
             if (range.first >= tile_end) break;
             continue;
         }
-        if (!multiply(forward, source, operand, refs[i], &range, set, token_begin, token_count,
+        if (!multiply(walk, source, operand, refs[i], &range, set, token_begin, token_count,
                       out + (size_t)(range.from - tile_begin) * PI2_TILE_ROWS, out_stride, last)) return;
     }
     if (operand->scales) scale_rows(source, operand, tile_count * PI2_TILE_ROWS, token_count, out, out_stride);
 }
 
-void pi2_forward_source_columns(pi2_forward *forward, const pi2_extent_source *source, const pi2_operand *operand,
-                                uint32_t tile_begin, uint32_t tile_count, uint32_t column_begin, uint32_t column_end,
-                                const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
-                                size_t out_stride) {
-    const pi2_piece_ref *refs = forward->model->refs + operand->first_ref;
-    for (uint32_t i = find_piece(forward->model, operand, column_begin, 0);
-         i < operand->ref_count && !pi2_forward_failed(forward); i++) {
-        const pi2_piece *piece = &forward->model->layout->pieces[refs[i].piece];
+void pi2_forward_source_columns(const pi2_forward_walk *walk, const pi2_extent_source *source,
+                                const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
+                                uint32_t column_begin, uint32_t column_end, const pi2_activation_set *set,
+                                uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride) {
+    const pi2_model *model = walk->forward->model;
+    const pi2_piece_ref *refs = model->refs + operand->first_ref;
+    for (uint32_t i = find_piece(model, operand, column_begin, 0);
+         i < operand->ref_count && !pi2_forward_failed(walk->forward); i++) {
+        const pi2_piece *piece = &model->layout->pieces[refs[i].piece];
         tile_range range;
         if (piece->column_begin < column_begin) continue;
         if (piece->column_begin >= column_end) break;
         if (!cut_tiles(operand, piece, tile_begin, tile_begin + tile_count, &range)) continue;
-        if (!multiply(forward, source, operand, refs[i], &range, set, token_begin, token_count,
+        if (!multiply(walk, source, operand, refs[i], &range, set, token_begin, token_count,
                       out + (size_t)(range.from - tile_begin) * PI2_TILE_ROWS, out_stride, true)) return;
     }
 }
 
-void pi2_forward_rows(pi2_forward *forward, const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
-                      const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count, float *out,
-                      size_t out_stride, bool last) {
+void pi2_forward_rows(const pi2_forward_walk *walk, const pi2_operand *operand, uint32_t tile_begin,
+                      uint32_t tile_count, const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count,
+                      float *out, size_t out_stride, bool last) {
     static const pi2_extent_source store = { .experts = NULL };
-    pi2_forward_source_rows(forward, &store, operand, tile_begin, tile_count, set, token_begin, token_count, out,
+    pi2_forward_source_rows(walk, &store, operand, tile_begin, tile_count, set, token_begin, token_count, out,
                             out_stride, last);
 }
 

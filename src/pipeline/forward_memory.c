@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "architectures/block.h"
-#include "kernels/attention/kv_layout.h"
 #include "pipeline/ffn_unit.h"
 
 enum { ALIGNMENT = 64, QUERY_BLOCK = 24, MOST_NEURONS = 192, LEAST_AHEAD = 2 * PI2_TAKEN_BACK };

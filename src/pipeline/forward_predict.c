@@ -44,7 +44,7 @@ static pi2_predictor_query query_of(const pi2_forward_walk *walk) {
     const float *const *tables = forward->model->layers[asked_layer(walk)].tables;
     const bool fires = walk->asks_ahead ? forward->options.foretells_firing : forward->options.left_out < 0;
     return (pi2_predictor_query){ .predictor = predictor_of(walk), .layer = layer_of(walk),
-                                  .kernel = forward->small_kernel, .vector = forward->vector,
+                                  .kernel = forward->cpu.small_rows, .vector = forward->cpu.vector,
                                   .gate_bias = tables[PI2_TABLE_GATE_BIAS], .up_bias = tables[PI2_TABLE_UP_BIAS],
                                   .score = fires ? PI2_SCORE_FIRES : PI2_SCORE_WORTH };
 }

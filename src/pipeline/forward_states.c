@@ -6,7 +6,6 @@
 #include "architectures/block.h"
 #include "base/fail.h"
 #include "base/little_endian.h"
-#include "kernels/attention/kv_layout.h"
 #include "pipeline/forward_internal.h"
 
 /* Where a sequence's recurrent states lie that are kept, those of all layers together. */

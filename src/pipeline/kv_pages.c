@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "kernels/attention/kv_layout.h"
 
 enum {
     BLOCK_PAGES = 16, /* a sequence begins, or goes on elsewhere, where so many are unused: its pages lie together */

@@ -163,7 +163,7 @@ static void test_errors_are_named(void **state) {
     assert_non_null(strstr(pi2_error_text(), "become shorter"));
     assert_int_equal(pi2_extent_builder_group(builder, last + 1, extents), PI2_ERR_INVALID);
     pi2_model *tables = NULL;
-    assert_int_equal(pi2_model_create(model.gguf, 0, &tables), PI2_ERR_IO);
+    assert_int_equal(pi2_model_create(model.gguf, &tables), PI2_ERR_IO);
     assert_null(tables);
     assert_non_null(strstr(pi2_error_text(), "tensor 'blk.0."));
     assert_non_null(strstr(pi2_error_text(), "tiny.gguf: the file ends at byte "));

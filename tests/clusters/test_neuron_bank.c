@@ -748,7 +748,7 @@ static void test_a_bank_of_other_matrices_is_refused(void **state) {
     uint32_t vocabulary_size;
     pi2_gguf *gguf;
     assert_int_equal(pi2_gguf_open(output_path, &gguf), PI2_OK);
-    assert_int_equal(pi2_model_check(gguf, 0, &vocabulary_size), PI2_OK);
+    assert_int_equal(pi2_model_check(gguf, &vocabulary_size), PI2_OK);
     pi2_gguf_close(gguf);
     uint8_t *file = test_file_read(output_path, &bytes);
     while (memcmp(file + at, gate, GATE) != 0) at++;
@@ -761,7 +761,7 @@ static void test_a_bank_of_other_matrices_is_refused(void **state) {
     free(file);
     renew_header_checksum();
     assert_int_equal(pi2_gguf_open(output_path, &gguf), PI2_OK);
-    assert_int_equal(pi2_model_check(gguf, 0, &vocabulary_size), PI2_ERR_FORMAT);
+    assert_int_equal(pi2_model_check(gguf, &vocabulary_size), PI2_ERR_FORMAT);
     assert_non_null(strstr(pi2_error_text(), "the bank of neurons of layer 1 is of other matrices than the layer's"));
     pi2_gguf_close(gguf);
 }
