@@ -23,6 +23,8 @@ wish() { # like need, but what cannot be installed is done without
 have() { command -v "$1"; }
 module() { have pkg-config && pkg-config --exists "$1"; }
 compiles_c() { echo '#include <stdio.h>' | cc -x c -fsyntax-only -; }
+has_opencl_headers() { echo '#include <CL/cl.h>' | cc -x c -fsyntax-only -; }
+has_opencl_device() { ls /etc/OpenCL/vendors/*.icd && ldconfig -p | grep libOpenCL.so.1; }
 has_pip() { python3 -m pip --version; }
 links_fuzzer() {
     fuzzer_object=$(mktemp)
@@ -68,6 +70,9 @@ check_group() {
         wish libedit-dev module libedit # editing in the chat
         wish libcurl4-openssl-dev module libcurl # downloads of models
         wish libmicrohttpd-dev module libmicrohttpd # serve
+        wish opencl-headers has_opencl_headers # devices beside the processor
+        wish ocl-icd-libopencl1 has_opencl_device # and one for tests, which is the processor
+        wish pocl-opencl-icd has_opencl_device
         need python3-pip has_pip
         need universal-ctags have ctags
         need util-linux have setarch

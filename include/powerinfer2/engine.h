@@ -71,6 +71,12 @@ typedef struct pi2_engine_options {
                                     at most these CPUs and PI2_THREADS_MOST, which a line of the log says */
     const char *ffn_activation;  /* of the FFN, by a name of ffn_activations.inc, for files that were converted
                                     without saying it; NULL: what the file or its architecture says */
+    const char *devices;         /* who computes beside the processor: names of pi2_device_list() (device.h), commas
+                                    between them; NULL or "none": nobody. The text is the same. A device that cannot
+                                    be used, or is lost, is left out, which the log says */
+    uint64_t device_bytes;       /* for copies of weights on each; 0: three quarters of what a device of its own memory
+                                    has, and none on one that shares the machine's */
+    bool device_any_precision;   /* a device that gives other bits is taken all the same: another text */
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */
     bool read_on_demand;         /* for ablations: streamed weights and experts are asked for only when they are
@@ -187,6 +193,8 @@ typedef struct pi2_engine_report {
     uint64_t predictor_bytes;        /* of it, in memory */
     double left_out;                 /* share of all neurons that it leaves out; negative: by its thresholds */
     double left_out_least, left_out_most; /* of a layer: they differ where the predictor was balanced */
+    const char *devices;             /* those in use beside the processor, described; NULL: none */
+    uint32_t device_count;
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);

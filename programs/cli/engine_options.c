@@ -42,6 +42,15 @@ static const pi2_cli_option model_options[] = {
      "is another (docs/sparsity.md). Otherwise what the file or its architecture says.", NULL, 0, 0},
     {"--read-method", PI2_CLI_READ_METHODS, PI2_CLI_CHOICE, MODEL(read_method), "auto",
      "How weights are read from storage.", NULL, 0, 0},
+    {"-dev, --device", "NAMES", PI2_CLI_TEXT, MODEL(devices), NULL,
+     "Devices that compute beside the processor, as 'machine --list-devices' names them, with commas between them; "
+     "none: none. The text is the same (docs/devices.md).", "LLAMA_ARG_DEVICE", 0, 0},
+    {"--device-memory", "SIZE", PI2_CLI_SIZE, MODEL(device_memory), NULL,
+     "For copies of weights on each device with a memory of its own; 0, or none given: three quarters of it.", NULL, 0,
+     0},
+    {"--backend-precision", "exact|fast", PI2_CLI_CHOICE, MODEL(backend_precision), "exact",
+     "exact: a device whose bits are not the processor's is not used. fast: it is, and the text is another one.", NULL,
+     0, 0},
     {"--cache-policy", PI2_CLI_CACHE_POLICIES, PI2_CLI_CHOICE, MODEL(cache_policy), "auto",
      "Which expert leaves the cache when another needs its place.", NULL, 0, 0},
     {"--look-ahead", "auto|off|on", PI2_CLI_CHOICE, MODEL(look_ahead), "auto",
@@ -107,7 +116,6 @@ static const pi2_cli_option trace_options[] = {
 
 static const pi2_cli_option no_effect_options[] = {
     {"-ngl, --n-gpu-layers, --gpu-layers", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
-    {"-dev, --device", "NAMES", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-sm, --split-mode", "MODE", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-ts, --tensor-split", "LIST", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
     {"-mg, --main-gpu", "N", PI2_CLI_NO_EFFECT_VALUE, 0, NULL, "", NULL, 0, 0},
@@ -193,6 +201,9 @@ int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_s
     options->cluster_path = settings->cluster_file;
     options->ffn_activation = settings->ffn_activation;
     options->read_method = settings->read_method;
+    options->devices = settings->devices;
+    options->device_bytes = settings->device_memory;
+    options->device_any_precision = strcmp(settings->backend_precision, "fast") == 0;
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;
     options->sparsity = settings->sparsity;

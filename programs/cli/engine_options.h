@@ -20,6 +20,8 @@ typedef struct pi2_cli_model_settings {
     const char *model, *cluster_file, *read_method, *ffn_activation;
     const char *cache_type_k, *cache_type_v;
     const char *cache_policy, *look_ahead, *sparsity, *predictor, *neuron_cache, *record_trace;
+    const char *devices, *backend_precision;
+    uint64_t device_memory;
     double hot_share;
     bool no_prepare, keep_memory, quiet, offline;
 } pi2_cli_model_settings;

@@ -7,11 +7,13 @@
 #include "machine_profile_cli.h"
 #include "options.h"
 #include "output.h"
+#include "powerinfer2/device.h"
+#include "powerinfer2/sizes.h"
 #include "signals.h"
 
 typedef struct machine_settings {
     const char *profile, *disk;
-    bool force, quick, json, quiet;
+    bool force, quick, list_devices, json, quiet;
 } machine_settings;
 
 #define MACHINE(field) offsetof(machine_settings, field)
@@ -25,6 +27,8 @@ static const pi2_cli_option machine_options[] = {
     {"--force", NULL, PI2_CLI_FLAG, MACHINE(force), NULL, "Measures again when a good profile is there.", NULL, 0, 0},
     {"--quick", NULL, PI2_CLI_FLAG, MACHINE(quick), NULL, "Measures for a tenth of the time, which is less exact.",
      NULL, 0, 0},
+    {"--list-devices", NULL, PI2_CLI_FLAG, MACHINE(list_devices), NULL,
+     "Measures nothing: shows the devices that can compute beside the processor ('run --device').", NULL, 0, 0},
     {"--json", NULL, PI2_CLI_FLAG, MACHINE(json), NULL, "Prints the profile as one JSON object.", NULL, 0, 0},
     {"-q, --quiet", NULL, PI2_CLI_FLAG, MACHINE(quiet), NULL, "Only errors on stderr.", NULL, 0, 0},
 };
@@ -174,6 +178,37 @@ static int print_table(const pi2_machine_profile *profile) {
     return pi2_cli_finish_stdout();
 }
 
+static void print_device(void *user, const pi2_device_info *device) {
+    char size[PI2_SIZE_TEXT_BYTES];
+    unsigned *count = user;
+    ++*count;
+    pi2_cli_print_line("%-10s %s, %s%s%s%s", device->name, device->description,
+                       pi2_format_size(device->memory_bytes, size), device->shares_memory ? " of the machine's" : "",
+                       device->refused ? ": cannot be used: " : "", device->refused ? device->refused : "");
+}
+
+static void add_device(void *user, const pi2_device_info *device) {
+    json_t *object = json_object();
+    json_object_set_new(object, "name", pi2_cli_json_text(device->name, strlen(device->name)));
+    json_object_set_new(object, "description", pi2_cli_json_text(device->description, strlen(device->description)));
+    json_object_set_new(object, "memory_bytes", json_integer((json_int_t)device->memory_bytes));
+    json_object_set_new(object, "shares_memory", json_boolean(device->shares_memory));
+    json_object_set_new(object, "refused", device->refused ? json_string(device->refused) : json_null());
+    json_array_append_new(user, object);
+}
+
+static int list_devices(bool as_json) {
+    if (as_json) {
+        json_t *devices = json_array();
+        pi2_device_list(add_device, devices);
+        return pi2_cli_print_json(devices, JSON_INDENT(2));
+    }
+    unsigned count = 0;
+    pi2_device_list(print_device, &count);
+    if (count == 0) pi2_cli_print_line("no device: the processor computes alone");
+    return pi2_cli_finish_stdout();
+}
+
 int pi2_cli_machine(int argument_count, char **arguments) {
     static machine_settings settings;
     const pi2_cli_section sections[] = {
@@ -187,6 +222,7 @@ int pi2_cli_machine(int argument_count, char **arguments) {
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_cli_set_quiet(settings.quiet);
+    if (settings.list_devices) return list_devices(settings.json);
     pi2_cli_catch_signals();
     const pi2_machine_options options = {.profile_path = settings.profile, .disk_path = settings.disk,
                                         .quick = settings.quick, .callbacks = pi2_cli_callbacks()};

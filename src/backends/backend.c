@@ -121,7 +121,9 @@ bool pi2_backend_multiply(pi2_backend *backend, const pi2_backend_work *work) {
     if (atomic_load_explicit(&backend->is_lost, memory_order_relaxed)) return false;
     if (!backend->kind->computes(backend->state, work->type)) return false;
     const uint64_t begin = pi2_clock_ns();
-    if (backend->kind->multiply(backend->state, work) != PI2_OK) {
+    const pi2_status status = backend->kind->multiply(backend->state, work);
+    if (status == PI2_ERR_UNSUPPORTED) return false;
+    if (status != PI2_OK) {
         (void)snprintf(backend->loss, sizeof backend->loss, "device '%s' is lost: %s", backend->facts.name,
                        pi2_error_text());
         atomic_store_explicit(&backend->is_lost, true, memory_order_release);

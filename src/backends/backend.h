@@ -72,7 +72,8 @@ typedef struct pi2_backend_kind {
     void (*close)(void *state);
     /** Whether it multiplies weights of this type; what it does not is the processor's. */
     bool (*computes)(const void *state, pi2_weight_type type);
-    /** Returns when the result is in work->out. Any error: the device is lost, `out` is as it was (a chain goes on from
+    /** Returns when the result is in work->out. UNSUPPORTED: it does not take this work, whose `out` is as it was. Any
+     *  other error: the device is lost, `out` is as it was (a chain goes on from
      *  it), and nothing of the work is touched any more, whatever the device still does.
      *  Threads: one at a time for a state. */
     pi2_status (*multiply)(void *state, const pi2_backend_work *work);

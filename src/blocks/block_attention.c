@@ -207,8 +207,7 @@ static void store_key(const pi2_forward_walk *walk, uint32_t token, const head_r
             forward->cpu.vector->rms_norm(value, value, forward->ones, length, shape->norm_epsilon);
         }
         forward->cpu.attention->store(kv_head(walk, &layout, h), &layout,
-                                      pi2_forward_place(forward, walk->layer, token),
-                                  k->heads + h * k->step, value);
+                                      pi2_forward_place(forward, walk->layer, token), k->heads + h * k->step, value);
     }
 }
 

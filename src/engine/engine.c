@@ -192,7 +192,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .foretells_firing = !engine->run.plan.approximates || engine->run.plan.left_out < 0,
         .left_out = engine->run.plan.left_out,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
-        .spin_us = spin_us(engine),
+        .spin_us = spin_us(engine), .devices = engine->run.devices.of, .device_count = engine->run.devices.count,
         .trace = pi2_run_trace_events(engine->traces.run),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->run.plan.resident,
         .cache = engine->memory.cache.pages, .scratch = engine->memory.scratch.pages,
@@ -379,6 +379,13 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->neurons_predicted = predictions.predicted;
         counters_out->neurons_predicted_used = predictions.fired;
         counters_out->predict_ns = predictions.predict_ns / engine->run.plan.memory.shape.thread_count;
+    }
+    for (uint32_t i = 0; i < engine->run.devices.count; i++) {
+        pi2_backend_counters device;
+        pi2_backend_count(engine->run.devices.of[i], &device);
+        counters_out->device_calls += device.calls;
+        counters_out->device_bytes += device.weight_bytes;
+        counters_out->device_ns += device.busy_ns;
     }
     counters_out->bytes_read = store.bytes_read;
     counters_out->reads = store.reads;

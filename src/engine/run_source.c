@@ -367,7 +367,9 @@ static void fill_report(pi2_planned_run *run) {
     report->context_tokens = run->plan.memory.shape.context_tokens;
     report->trained_context_tokens = model->shape.context_length;
     report->batch_tokens = run->plan.memory.shape.batch_tokens;
-    report->thread_count = run->plan.memory.shape.thread_count;
+    report->thread_count = pi2_run_processor_threads(run);
+    report->device_count = run->devices.count;
+    report->devices = run->devices.count ? run->devices.description : NULL;
     report->layer_count = model->shape.layer_count;
     report->ffn_activation = pi2_ffn_activation_name(model->shape.activation);
     report->own_ffn_activation = pi2_ffn_activation_name(model->shape.own_activation);
@@ -447,6 +449,7 @@ pi2_status pi2_planned_run_make_predictor(const pi2_engine_options *options, pi2
 
 void pi2_planned_run_close(pi2_planned_run *run) {
     pi2_run_close_draft(run);
+    pi2_run_devices_close(run);
     pi2_run_plan_free(&run->plan);
     free(run->source.chat_template);
     free(run->source.template_variables);

@@ -113,6 +113,7 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
     const pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, &hooks));
+    pi2_run_devices_tell(&engine->run);
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];

@@ -14,6 +14,7 @@
 
 #include <xxhash.h>
 
+#include "base/cache_folder.h"
 #include "base/fail.h"
 #include "file_formats/cluster_file.h"
 
@@ -55,11 +56,10 @@ static pi2_status path_beside(const pi2_gguf *source, char **path_out) {
 
 /** NULL path and PI2_OK when neither XDG_CACHE_HOME nor HOME is set. */
 static pi2_status cache_folder(char **folder_out) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char folder[1024];
     *folder_out = NULL;
-    if (cache && *cache == '/') *folder_out = make_text("%s/powerinfer2", cache);
-    else if (home && *home) *folder_out = make_text("%s/.cache/powerinfer2", home);
-    else return PI2_OK;
+    if (!pi2_cache_folder(folder, sizeof folder)) return PI2_OK;
+    *folder_out = make_text("%s", folder);
     return *folder_out ? PI2_OK : fail_no_memory();
 }
 

@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "base/cpu_features.h"
+#include "base/cache_folder.h"
 #include "base/fail.h"
 #include "base/team.h"
 
@@ -184,11 +185,11 @@ double pi2_profile_value(const pi2_machine_profile *profile, pi2_measured what, 
 /* ---- the file ---- */
 
 pi2_status pi2_profile_default_path(char *path, size_t capacity) {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int length;
-    if (cache && *cache == '/') length = snprintf(path, capacity, "%s/powerinfer2/machine.profile", cache);
-    else if (home && *home) length = snprintf(path, capacity, "%s/.cache/powerinfer2/machine.profile", home);
-    else return pi2_fail(PI2_ERR_IO, "no folder for the machine profile: set HOME or XDG_CACHE_HOME");
+    char folder[1024];
+    if (!pi2_cache_folder(folder, sizeof folder)) {
+        return pi2_fail(PI2_ERR_IO, "no folder for the machine profile: set HOME or XDG_CACHE_HOME");
+    }
+    const int length = snprintf(path, capacity, "%s/machine.profile", folder);
     if (length < 0 || (size_t)length + 8 > capacity) {
         return pi2_fail(PI2_ERR_INVALID, "the machine profile's path is longer than %zu bytes", capacity - 8);
     }

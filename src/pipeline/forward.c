@@ -176,6 +176,10 @@ static void end_head(pi2_forward_walk *walk) {
 static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward *forward = argument;
     pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
+    const uint32_t devices = forward->options.device_count;
+    if (member > 0 && member + devices >= member_count) {
+        walk.device = forward->options.devices[member + devices - member_count];
+    }
     if (forward->options.trace) pi2_timeline_set_member(member);
     walk.stage_name = "norm";
     pi2_forward_token_stage(&walk, pi2_forward_first_norm);
@@ -199,6 +203,7 @@ static void follow_residency(pi2_forward *forward) {
     const uint32_t generation = pi2_weight_store_generation(forward->options.weights);
     if (generation == forward->runs_generation) return;
     forward->runs_generation = generation;
+    for (uint32_t i = 0; i < forward->options.device_count; i++) pi2_backend_forget(forward->options.devices[i]);
     (void)pi2_forward_plan_runs(forward); /* at most most_run_count, for which there are stages */
 }
 

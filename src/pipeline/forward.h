@@ -92,6 +92,8 @@ typedef struct pi2_forward_options {
     const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;
     unsigned spin_us;
+    pi2_backend *const *devices; /* [device_count]: each computes what a member of the team claims, the last ones */
+    uint32_t device_count;
     pi2_look_ahead_mode look_ahead; /* for experts */
     pi2_timeline *trace;         /* gets a span of every stage of every thread; may be NULL */
     size_t stream_bytes;      /* of the buffer that weights stream through; 0: none do */

@@ -1,6 +1,8 @@
 /* kv_pages.c: pages of a key-value cache, counted by the sequences that hold them. */
 #include "pipeline/kv_pages.h"
 
+#include "backends/cpu/cpu_backend.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,6 +7,7 @@
 #ifndef PI2_PLANNER_PLANNED_RUN_H
 #define PI2_PLANNER_PLANNED_RUN_H
 
+#include "backends/backend.h"
 #include "planner/hot_plan.h"
 #include "planner/memory_plan.h"
 #include "powerinfer2/engine.h"
@@ -53,6 +54,16 @@ typedef struct pi2_run_plan {
     char hot_reason[160];
 } pi2_run_plan;
 
+enum { PI2_DEVICES_MOST = 4 };
+
+/** Who computes beside the processor: opened before memory is planned, for a driver takes some. */
+typedef struct pi2_run_devices {
+    pi2_backend *of[PI2_DEVICES_MOST];
+    bool is_told[PI2_DEVICES_MOST];  /* that it was lost */
+    uint32_t count;
+    char description[256];
+} pi2_run_devices;
+
 /** Texts that the report points to. */
 typedef struct pi2_run_texts {
     char architecture[64], model_name[128], weight_types[128], budget_reason[384], read_description[256];
@@ -65,6 +76,7 @@ typedef struct pi2_planned_run {
     pi2_run_texts texts;
     pi2_run_source source;
     pi2_run_plan plan;
+    pi2_run_devices devices;
     bool is_next;                   /* of a model's layer that guesses, as a model of its own; the tokenizer is not */
     struct pi2_run_draft *draft;    /* a smaller model that guesses ahead (engine/run_draft.h); NULL: none */
 } pi2_planned_run;
@@ -76,6 +88,14 @@ void pi2_planned_run_log(const pi2_planned_run *run, const char *format, ...);
 
 /** Settles policy, look-ahead, budget and threads by the options and the machine. Errors  INVALID (unknown words) */
 pi2_status pi2_run_plan_begin(pi2_planned_run *run);
+/** Opens the devices that options.devices names, as far as they can be used, and closes them. run_devices.c
+ *  Errors  INVALID (no such kind; more than PI2_DEVICES_MOST) */
+pi2_status pi2_run_devices_open(pi2_planned_run *run);
+void pi2_run_devices_close(pi2_planned_run *run);
+/** Says once of each that was lost why. Between passes, one thread. */
+void pi2_run_devices_tell(pi2_planned_run *run);
+/** Members of a pass that are threads of the processor; the devices' come behind them. */
+uint32_t pi2_run_processor_threads(const pi2_planned_run *run);
 /** Says how many threads compute, where that is not what was wanted. */
 void pi2_run_plan_tell_threads(const pi2_planned_run *run);
 

@@ -123,6 +123,8 @@ static void find_threads(pi2_planned_run *run) {
     const unsigned allowed = pi2_allowed_cpus(), asked = run->options.thread_count;
     run->plan.threads_wanted = asked && asked < allowed ? asked : allowed;
     run->plan.thread_count = asked ? run->plan.threads_wanted : pi2_default_threads();
+    run->plan.threads_wanted += run->devices.count; /* each device has a thread that waits for it */
+    run->plan.thread_count += run->devices.count;
     if (run->plan.thread_count > PI2_THREADS_MOST) run->plan.thread_count = PI2_THREADS_MOST;
 }
 
@@ -131,6 +133,7 @@ pi2_status pi2_run_plan_begin(pi2_planned_run *run) {
     PI2_TRY(find_look_ahead(run));
     PI2_TRY(find_neuron_rule(run));
     PI2_TRY(find_sparsity(run));
+    PI2_TRY(pi2_run_devices_open(run));
     find_budget(run);
     find_threads(run);
     return PI2_OK;

@@ -220,7 +220,7 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->width = shape->embedding_length;
     workload->feed_forward = shape->feed_forward_length;
     workload->batch_tokens = plan->shape.batch_tokens;
-    workload->threads = plan->shape.thread_count;
+    workload->threads = pi2_run_processor_threads(run);
     workload->cores = pi2_allowed_cpus();
     workload->embedding_streams = !plan->everything_resident;
     workload->replay = replay;

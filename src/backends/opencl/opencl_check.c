@@ -1,0 +1,132 @@
+/*
+ * opencl_check.c: whether a device computes the bits of docs/arithmetic.md. It is asked, not believed: random blocks of
+ * every type, with scales from zero through the smallest denormal to the largest half, for several tokens, by its
+ * kernels and by the scalar ones.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/opencl/opencl_internal.h"
+#include "base/fail.h"
+#include "kernels/matmul/matmul.h"
+
+enum { CHECK_TILES = 2, CHECK_TOKENS = 5, CHECK_COLUMNS = 512, CHECK_ROWS = CHECK_TILES * PI2_TILE_ROWS };
+
+typedef struct trial {
+    uint8_t *tiles;
+    void *memory;                /* of the activations */
+    float floats[CHECK_TOKENS * CHECK_COLUMNS], first[CHECK_TOKENS * CHECK_ROWS], want[CHECK_TOKENS * CHECK_ROWS],
+        got[CHECK_TOKENS * CHECK_ROWS];
+    pi2_activations x;
+    uint64_t seed;
+} trial;
+
+static uint32_t next(trial *t) {
+    t->seed = t->seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(t->seed >> 33);
+}
+
+/* Bytes as they come, but no halves that are infinite or no numbers: their bits may differ in what NaN they are. */
+static void fill_block(trial *t, const pi2_weight_format *format, uint8_t *block) {
+    for (uint32_t i = 0; i < format->block_bytes; i++) block[i] = (uint8_t)next(t);
+    const uint32_t halves = format->type == PI2_F16 ? 1 : format->parts.half_count;
+    for (uint32_t h = 0; h < halves; h++) {
+        uint8_t *half = block + format->parts.halves + 2 * h;
+        if ((half[1] & 0x7c) == 0x7c) half[1] ^= 0x40;
+        if (next(t) % 8 == 0) half[1] &= 0x83; /* denormal */
+    }
+    if (format->type == PI2_F32 && (block[3] & 0x7f) == 0x7f) block[3] ^= 0x40;
+    if (format->type == PI2_BF16 && (block[1] & 0x7f) == 0x7f) block[1] ^= 0x40;
+}
+
+static pi2_status fill(trial *t, const pi2_weight_format *format) {
+    const size_t blocks = CHECK_COLUMNS / format->block_columns, row_bytes = blocks * format->block_bytes;
+    const size_t tile_bytes = pi2_tile_bytes(format, CHECK_COLUMNS);
+    const size_t memory_bytes = pi2_activations_bytes(format->activation, CHECK_TOKENS, CHECK_COLUMNS);
+    uint8_t *row = malloc(row_bytes * PI2_TILE_ROWS);
+    if (!row || posix_memalign((void **)&t->tiles, 64, CHECK_TILES * tile_bytes) != 0 ||
+        posix_memalign(&t->memory, 64, memory_bytes + 64) != 0) {
+        free(row);
+        return pi2_fail(PI2_ERR_MEMORY, "no memory to try a device");
+    }
+    for (size_t i = 0; i < CHECK_TILES; i++) {
+        const uint8_t *rows[PI2_TILE_ROWS];
+        for (size_t r = 0; r < PI2_TILE_ROWS; r++) {
+            rows[r] = row + r * row_bytes;
+            for (size_t b = 0; b < blocks; b++) fill_block(t, format, row + r * row_bytes + b * format->block_bytes);
+        }
+        format->pack_tile(t->tiles + i * tile_bytes, rows, blocks);
+    }
+    free(row);
+    for (size_t i = 0; i < CHECK_TOKENS * CHECK_COLUMNS; i++) {
+        t->floats[i] = ldexpf((float)(int32_t)(next(t) % 2001) - 1000.0f, (int)(i / CHECK_COLUMNS) * 8 - 24);
+    }
+    for (size_t i = 0; i < CHECK_TOKENS * CHECK_ROWS; i++) t->first[i] = (float)(next(t) % 1000) * 0.37f;
+    pi2_activations_layout(&t->x, format->activation, CHECK_TOKENS, CHECK_COLUMNS, t->memory);
+    for (size_t i = 0; i < CHECK_TOKENS; i++) {
+        pi2_activations_quantize(&t->x, i, 0, CHECK_COLUMNS, t->floats + i * CHECK_COLUMNS);
+    }
+    if (format->activation == PI2_ACTIVATION_F32) {
+        t->x.floats = t->floats;
+        t->x.float_stride = CHECK_COLUMNS;
+    }
+    return PI2_OK;
+}
+
+/* Both ways to begin a chain. equal: stays true as long as every float does. */
+static pi2_status compare(pi2_opencl_device *device, trial *t, const pi2_weight_format *format, bool *equal) {
+    const size_t tile_bytes = pi2_tile_bytes(format, CHECK_COLUMNS);
+    for (int start = 0; start < 2; start++) {
+        pi2_backend_work work = { .out = t->got, .out_stride = CHECK_ROWS, .type = format->type, .tiles = t->tiles,
+                                  .tile_count = CHECK_TILES, .tile_bytes = tile_bytes, .columns = CHECK_COLUMNS,
+                                  .x = &t->x, .token_count = CHECK_TOKENS, .start = start == 1,
+                                  .unit_memory = t->tiles, .unit_bytes = CHECK_TILES * tile_bytes };
+        memcpy(t->got, t->first, sizeof t->got);
+        memcpy(t->want, t->first, sizeof t->want);
+        PI2_TRY(pi2_opencl_multiply(device, &work));
+        pi2_matmul_select(format->type, 0)->run(t->want, CHECK_ROWS, t->tiles, CHECK_TILES, CHECK_COLUMNS, 0, &t->x, 0,
+                                                CHECK_TOKENS, work.start);
+        for (size_t i = 0; i < CHECK_TOKENS * CHECK_ROWS; i++) {
+            const bool both_none = isnan(t->want[i]) && isnan(t->got[i]);
+            if (!both_none && memcmp(&t->want[i], &t->got[i], sizeof(float)) != 0) *equal = false;
+        }
+    }
+    return PI2_OK;
+}
+
+static pi2_status try_type(pi2_opencl_device *device, pi2_weight_type type, trial *t, bool *equal) {
+    const pi2_weight_format *format = pi2_weight_format_find((uint32_t)type);
+    t->seed = (uint64_t)type + 1;
+    *equal = true;
+    pi2_status status = fill(t, format);
+    if (status == PI2_OK) status = compare(device, t, format, equal);
+    free(t->tiles);
+    free(t->memory);
+    t->tiles = NULL;
+    t->memory = NULL;
+    return status;
+}
+
+pi2_status pi2_opencl_check(pi2_opencl_device *device, bool any_precision) {
+    static const pi2_weight_type types[] = {
+#define PI2_OPENCL_ID(name, id) id,
+        PI2_OPENCL_TYPES(PI2_OPENCL_ID)
+#undef PI2_OPENCL_ID
+    };
+    trial *t = calloc(1, sizeof *t);
+    if (!t) return pi2_fail(PI2_ERR_MEMORY, "no memory to try a device");
+    pi2_status status = PI2_OK;
+    unsigned exact = 0;
+    for (size_t i = 0; i < PI2_OPENCL_TYPE_COUNT && status == PI2_OK; i++) {
+        bool equal = false;
+        status = try_type(device, types[i], t, &equal);
+        exact += equal;
+        device->computes[i] = equal || any_precision;
+    }
+    free(t);
+    PI2_TRY(status);
+    if (exact > 0 || any_precision) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %s computes other bits than the processor ('run --backend-precision "
+                    "fast' takes it all the same: the text changes)", device->description);
+}

@@ -1,0 +1,193 @@
+/* opencl_device.c: which OpenCL devices there are, and the opening and closing of one. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/opencl/opencl_internal.h"
+#include "base/fail.h"
+
+enum { MOST_PLATFORMS = 16, MOST_DEVICES = 64 };
+static const char no_driver[] = "there is no OpenCL loader (libOpenCL.so.1), or it is older than 1.2";
+
+extern const pi2_backend_kind pi2_backend_opencl;
+
+/* ---- which there are ---- */
+
+/* Devices of all platforms, in the loader's order. */
+static unsigned find_devices(const pi2_opencl_library *cl, cl_device_id devices[MOST_DEVICES]) {
+    cl_platform_id platforms[MOST_PLATFORMS];
+    cl_uint platform_count = 0;
+    unsigned count = 0;
+    if (cl->GetPlatformIDs(MOST_PLATFORMS, platforms, &platform_count) != CL_SUCCESS) return 0;
+    for (cl_uint i = 0; i < platform_count && i < MOST_PLATFORMS && count < MOST_DEVICES; i++) {
+        cl_uint found = 0;
+        if (cl->GetDeviceIDs(platforms[i], CL_DEVICE_TYPE_ALL, MOST_DEVICES - count, devices + count, &found) !=
+            CL_SUCCESS) continue;
+        count += found < MOST_DEVICES - count ? found : MOST_DEVICES - count;
+    }
+    return count;
+}
+
+static void text_of(const pi2_opencl_library *cl, cl_device_id id, cl_device_info info, char *text, size_t size) {
+    char long_text[1024] = { 0 };
+    (void)cl->GetDeviceInfo(id, info, sizeof long_text - 1, long_text, NULL);
+    (void)snprintf(text, size, "%s", long_text + strspn(long_text, " "));
+}
+
+static uint64_t number_of(const pi2_opencl_library *cl, cl_device_id id, cl_device_info info, size_t bytes) {
+    cl_uint word = 0;
+    cl_ulong number = 0;
+    void *to = bytes == sizeof word ? (void *)&word : (void *)&number;
+    if (cl->GetDeviceInfo(id, info, bytes, to, NULL) != CL_SUCCESS) return 0;
+    return bytes == sizeof word ? word : number;
+}
+
+static void describe(const pi2_opencl_library *cl, cl_device_id id, unsigned number, pi2_opencl_device *device) {
+    char name[PI2_OPENCL_TEXT_BYTES], version[PI2_OPENCL_TEXT_BYTES - 8];
+    text_of(cl, id, CL_DEVICE_NAME, name, sizeof name);
+    text_of(cl, id, CL_DEVICE_VERSION, version, sizeof version);
+    (void)snprintf(device->name, sizeof device->name, "opencl:%u", number);
+    (void)snprintf(device->description, sizeof device->description, "%s, %s", name, version);
+    device->shares_memory = number_of(cl, id, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
+}
+
+/* Why a device is not asked at all; NULL: it may do. */
+static const char *refusal(const pi2_opencl_library *cl, cl_device_id id) {
+    if (!number_of(cl, id, CL_DEVICE_AVAILABLE, sizeof(cl_bool))) return "it is not available";
+    if (!number_of(cl, id, CL_DEVICE_COMPILER_AVAILABLE, sizeof(cl_bool))) return "its driver has no compiler";
+    if (!number_of(cl, id, CL_DEVICE_ENDIAN_LITTLE, sizeof(cl_bool))) return "it is big-endian";
+    return NULL;
+}
+
+static pi2_device_facts facts_of(const pi2_opencl_library *cl, cl_device_id id, const pi2_opencl_device *device) {
+    return (pi2_device_facts){ .name = device->name, .description = device->description,
+                               .memory_bytes = number_of(cl, id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong)),
+                               .shares_memory = device->shares_memory, .refused = refusal(cl, id) };
+}
+
+static void list(pi2_device_visitor *visit, void *user) {
+    const pi2_opencl_library *cl = pi2_opencl_load();
+    cl_device_id devices[MOST_DEVICES];
+    const unsigned count = cl ? find_devices(cl, devices) : 0;
+    for (unsigned i = 0; i < count; i++) {
+        pi2_opencl_device device = { .cl = cl };
+        describe(cl, devices[i], i, &device);
+        const pi2_device_facts facts = facts_of(cl, devices[i], &device);
+        visit(user, &facts);
+    }
+}
+
+/* ---- opening ---- */
+
+static void close_device(void *state) {
+    pi2_opencl_device *device = state;
+    if (!device || device->is_stuck) return; /* what is under way still writes into it */
+    const pi2_opencl_library *cl = device->cl;
+    pi2_opencl_forget(device);
+    for (size_t i = 0; i < PI2_OPENCL_TYPE_COUNT; i++) {
+        if (device->kernels[i]) (void)cl->ReleaseKernel(device->kernels[i]);
+    }
+    const cl_mem buffers[] = { device->x, device->out, device->weights };
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) {
+        if (buffers[i]) (void)cl->ReleaseMemObject(buffers[i]);
+    }
+    if (device->program) (void)cl->ReleaseProgram(device->program);
+    if (device->queue) (void)cl->ReleaseCommandQueue(device->queue);
+    if (device->context) (void)cl->ReleaseContext(device->context);
+    (void)pthread_cond_destroy(&device->told);
+    (void)pthread_mutex_destroy(&device->lock);
+    free(device->x_memory);
+    free(device->out_memory);
+    free(device->units);
+    free(device);
+}
+
+static pi2_status fail_open(const pi2_opencl_device *device, cl_int error) {
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %s cannot be opened: %s (%d)", device->description,
+                    pi2_opencl_error(error), (int)error);
+}
+
+static pi2_status make_buffers(pi2_opencl_device *device) {
+    const pi2_opencl_library *cl = device->cl;
+    cl_int error = CL_SUCCESS;
+    device->x_memory = calloc(1, PI2_OPENCL_X_BYTES);
+    device->out_memory = calloc(1, PI2_OPENCL_OUT_BYTES);
+    if (!device->x_memory || !device->out_memory) return pi2_fail(PI2_ERR_MEMORY, "no memory for a device's buffers");
+    device->x = cl->CreateBuffer(device->context, CL_MEM_READ_ONLY, PI2_OPENCL_X_BYTES, NULL, &error);
+    if (error == CL_SUCCESS) {
+        device->out = cl->CreateBuffer(device->context, CL_MEM_READ_WRITE, PI2_OPENCL_OUT_BYTES, NULL, &error);
+    }
+    if (error == CL_SUCCESS && !device->shares_memory) {
+        device->weights = cl->CreateBuffer(device->context, CL_MEM_READ_ONLY, PI2_OPENCL_WEIGHT_BYTES, NULL, &error);
+    }
+    return error == CL_SUCCESS ? PI2_OK : fail_open(device, error);
+}
+
+static pi2_status make_queue(pi2_opencl_device *device) {
+    cl_int error = CL_SUCCESS;
+    device->context = device->cl->CreateContext(NULL, 1, &device->id, NULL, NULL, &error);
+    if (error != CL_SUCCESS) return fail_open(device, error);
+    device->queue = device->cl->CreateCommandQueue(device->context, device->id, 0, &error);
+    return error == CL_SUCCESS ? PI2_OK : fail_open(device, error);
+}
+
+static pi2_status fill(pi2_opencl_device *device, const pi2_backend_options *options) {
+    const char *refused = refusal(device->cl, device->id);
+    if (refused) return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %s: %s", device->description, refused);
+    const uint64_t memory = number_of(device->cl, device->id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
+    device->most_copied_bytes = options->memory_bytes ? options->memory_bytes : memory / 4 * 3;
+    device->timeout_ns = options->timeout_ns;
+    PI2_TRY(make_queue(device));
+    PI2_TRY(make_buffers(device));
+    PI2_TRY(pi2_opencl_compile(device, options->cache_folder));
+    return pi2_opencl_check(device, options->any_precision);
+}
+
+static pi2_opencl_device *new_device(const pi2_opencl_library *cl, cl_device_id id, unsigned number) {
+    pi2_opencl_device *device = calloc(1, sizeof *device);
+    if (!device) return NULL;
+    *device = (pi2_opencl_device){ .cl = cl, .id = id };
+    if (pthread_mutex_init(&device->lock, NULL) != 0) {
+        free(device);
+        return NULL;
+    }
+    if (pthread_cond_init(&device->told, NULL) != 0) {
+        (void)pthread_mutex_destroy(&device->lock);
+        free(device);
+        return NULL;
+    }
+    describe(cl, id, number, device);
+    return device;
+}
+
+static pi2_status open_device(unsigned number, const pi2_backend_options *options, void **state_out,
+                              pi2_device_facts *facts_out) {
+    const pi2_opencl_library *cl = pi2_opencl_load();
+    if (!cl) return pi2_fail(PI2_ERR_UNSUPPORTED, "%s", no_driver);
+    cl_device_id devices[MOST_DEVICES];
+    const unsigned count = find_devices(cl, devices);
+    if (count == 0) return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: no driver has a device");
+    if (number >= count) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: there is no device %u: the last is %u", number, count - 1);
+    }
+    pi2_opencl_device *device = new_device(cl, devices[number], number);
+    if (!device) return pi2_fail(PI2_ERR_MEMORY, "no memory for a device");
+    const pi2_status status = fill(device, options);
+    if (status != PI2_OK) {
+        close_device(device);
+        return status;
+    }
+    *facts_out = facts_of(cl, device->id, device);
+    *state_out = device;
+    return PI2_OK;
+}
+
+static bool computes(const void *state, pi2_weight_type type) {
+    const pi2_opencl_device *device = state;
+    const int number = pi2_opencl_type(type);
+    return number >= 0 && device->computes[number];
+}
+
+const pi2_backend_kind pi2_backend_opencl = { .name = "opencl", .list = list, .open = open_device,
+                                              .close = close_device, .computes = computes,
+                                              .multiply = pi2_opencl_multiply, .forget = pi2_opencl_forget };

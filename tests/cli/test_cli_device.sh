@@ -1,0 +1,27 @@
+#!/bin/sh
+# Goal:   with a device beside the processor the text is the same, in memory and streamed, dense and with experts, and it
+#         is told what the device did; a device that is not there leaves the work to the processor; a name that means
+#         nothing is refused.
+# Method: small synthetic models, and the first OpenCL device, where there is one.
+. "$(dirname "$0")/cli_support.sh"
+expect 0 machine --list-devices --json
+grep -q '"refused": null' "$folder/out" || { echo "skipped: no device"; exit 77; }
+"$program" synth --layers 2 --embedding 256 --ffn 512 --vocab 512 --type q4_k -o "$folder/dense.gguf" -q || fail synth
+"$program" synth --layers 2 --embedding 256 --ffn 512 --vocab 512 --type q4_0 --architecture qwen3moe --experts 8 \
+    --experts-used 2 --expert-ffn 256 -o "$folder/experts.gguf" -q || fail synth
+"$program" synth --layers 2 --embedding 256 --ffn 1024 --vocab 512 --type q8_0 --ffn-activation relu --ffn-zeros 0.8 \
+    -o "$folder/sparse.gguf" -q || fail synth
+for model in dense experts sparse; do
+    for device in none opencl; do
+        expect 0 run -m "$folder/$model.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 \
+            --device $device -t 2
+        cp "$folder/out" "$folder/$device"
+    done
+    grep -q '^devices  [1-9][0-9]* % of the weights.* bytes in .*: opencl:' "$folder/err" ||
+        fail "$model: no line on what the device did, or it did nothing"
+    cmp -s "$folder/none" "$folder/opencl" || fail "$model: a device gives another text"
+done
+expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device opencl:999
+grep -q 'there is no device 999.*the processor computes alone' "$folder/err" || fail "nothing on a device that is missing"
+expect_error 2 "there is no kind of device 'npu'" run -m "$folder/dense.gguf" -p x --device npu
+expect_error 2 "must be a device's number" run -m "$folder/dense.gguf" -p x --device opencl:first
