@@ -37,7 +37,7 @@ static const pi2_cli_option model_options[] = {
     {"--cache-policy", PI2_CLI_CACHE_POLICIES, PI2_CLI_CHOICE, SIMULATE(cache_policy), "auto",
      "Which expert leaves the cache.", NULL, 0, 0},
     {"--trace", "FILE", PI2_CLI_TEXT, SIMULATE(trace), NULL,
-     "What tokens use: a run of this model that --record-trace has recorded. Otherwise it is drawn.", NULL, 0, 0},
+     "What tokens use: a run of this model that 'run --record-trace' has recorded. Otherwise it is drawn.", NULL, 0, 0},
     {"--statistics", "FILE", PI2_CLI_TEXT, SIMULATE(statistics), NULL,
      "Single neurons that are drawn: how often each fires. Otherwise a share is assumed.", NULL, 0, 0},
     {"-p, --n-prompt", "N", PI2_CLI_INTEGER, SIMULATE(prompt), "16",
