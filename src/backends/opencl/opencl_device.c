@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "backends/opencl/opencl_internal.h"
 #include "base/fail.h"
@@ -143,6 +144,16 @@ static pi2_status fill(pi2_opencl_device *device, const pi2_backend_options *opt
     return pi2_opencl_check(device, options->any_precision);
 }
 
+/* Of the clock that nobody sets: a clock set forward is no device that does not answer. */
+static bool make_condition(pthread_cond_t *condition) {
+    pthread_condattr_t attributes;
+    if (pthread_condattr_init(&attributes) != 0) return false;
+    const bool is_made = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0 &&
+                         pthread_cond_init(condition, &attributes) == 0;
+    (void)pthread_condattr_destroy(&attributes);
+    return is_made;
+}
+
 static pi2_opencl_device *new_device(const pi2_opencl_library *cl, cl_device_id id, unsigned number) {
     pi2_opencl_device *device = calloc(1, sizeof *device);
     if (!device) return NULL;
@@ -151,7 +162,7 @@ static pi2_opencl_device *new_device(const pi2_opencl_library *cl, cl_device_id 
         free(device);
         return NULL;
     }
-    if (pthread_cond_init(&device->told, NULL) != 0) {
+    if (!make_condition(&device->told)) {
         (void)pthread_mutex_destroy(&device->lock);
         free(device);
         return NULL;

@@ -53,7 +53,7 @@ static void CL_CALLBACK tell(cl_event event, cl_int status, void *user) {
 /* Until the device has answered: CL_COMPLETE, an error, or CL_QUEUED when it did not in time. */
 static cl_int wait_for_answer(pi2_opencl_device *device) {
     struct timespec until;
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     const uint64_t nanoseconds = (uint64_t)until.tv_nsec + device->timeout_ns % 1000000000u;
     until.tv_sec += (time_t)(device->timeout_ns / 1000000000u + nanoseconds / 1000000000u);
     until.tv_nsec = (long)(nanoseconds % 1000000000u);
@@ -216,6 +216,8 @@ static cl_int enqueue(pi2_opencl_device *device, cl_kernel kernel, cl_mem weight
                       size_t x_bytes, float *results, cl_event *done) {
     const pi2_opencl_library *cl = device->cl;
     const size_t out_bytes = round_up(shape->tokens, PI2_OPENCL_GROUP_TOKENS) * shape->rows * sizeof(float);
+    /* Groups of one size: a driver that compiles a kernel for each size of group (PoCL) compiles it once. */
+    const size_t local[2] = { PI2_TILE_ROWS, 1 };
     const size_t global[2] = { shape->rows, (shape->tokens + PI2_OPENCL_GROUP_TOKENS - 1) / PI2_OPENCL_GROUP_TOKENS };
     cl_int error = cl->EnqueueWriteBuffer(device->queue, device->x, CL_FALSE, 0, x_bytes, device->x_memory, 0, NULL,
                                           NULL);
@@ -227,7 +229,7 @@ static cl_int enqueue(pi2_opencl_device *device, cl_kernel kernel, cl_mem weight
     if (error == CL_SUCCESS) error = cl->SetKernelArg(kernel, 2, sizeof device->out, &device->out);
     if (error == CL_SUCCESS) error = cl->SetKernelArg(kernel, 3, sizeof *shape, shape);
     if (error == CL_SUCCESS) {
-        error = cl->EnqueueNDRangeKernel(device->queue, kernel, 2, NULL, global, NULL, 0, NULL, NULL);
+        error = cl->EnqueueNDRangeKernel(device->queue, kernel, 2, NULL, global, local, 0, NULL, NULL);
     }
     if (error == CL_SUCCESS) {
         error = cl->EnqueueReadBuffer(device->queue, device->out, CL_FALSE, 0, out_bytes, results, 0, NULL, done);
