@@ -173,6 +173,42 @@ static void test_units(void **state) {
     pi2_backend_close(backend);
 }
 
+/* A device of its own memory: copies of what stays while there is room for them, and of the others each time. No device
+ * here is one, so one is told that it is. */
+static void test_copies(void **state) {
+    (void)state;
+    test_random random = test_random_from_env("PI2_TEST_SEED");
+    void *opened = NULL;
+    pi2_device_facts facts;
+    const pi2_backend_options options = { .timeout_ns = PI2_BACKEND_TIMEOUT_NS };
+    assert_int_equal(pi2_backend_opencl.open(0, &options, &opened, &facts), PI2_OK);
+    pi2_opencl_device *device = opened;
+    cl_int error = CL_SUCCESS;
+    device->shares_memory = false;
+    device->weights =
+        device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY, PI2_OPENCL_WEIGHT_BYTES, NULL, &error);
+    assert_int_equal(error, CL_SUCCESS);
+    device->most_copied_bytes = 200000;
+    for (uint32_t i = 0; i < 4; i++) { /* two have room */
+        const shape s = { 4, 2048, 0, 0, 2, i % 2 == 0, i < 3 };
+        problem p = make_problem(&random, pi2_weight_format_find(PI2_Q4_K), s);
+        pi2_backend_work work = work_of(&p, i);
+        for (int again = 0; again < 2; again++) {
+            memcpy(p.out, p.first, p.out_count * sizeof(float));
+            memcpy(p.want, p.first, p.out_count * sizeof(float));
+            assert_int_equal(pi2_backend_opencl.multiply(device, &work), PI2_OK);
+            compute_want(&p);
+            check_equal(names[0], &p);
+        }
+        assert_true(device->copied_bytes <= device->most_copied_bytes);
+        assert_true(i != 1 || device->copied_bytes > 0);
+        free_problem(&p);
+    }
+    pi2_backend_opencl.forget(device);
+    assert_int_equal(device->copied_bytes, 0);
+    pi2_backend_opencl.close(device);
+}
+
 /* Results of a chain that goes on, larger than the device's buffer: left to the processor, and nothing is lost. */
 static void test_too_large(void **state) {
     (void)state;
@@ -260,6 +296,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equal_bits), cmocka_unit_test(test_units),        cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_no_answer),  cmocka_unit_test(test_kept_program), cmocka_unit_test(test_no_such_device),
+        cmocka_unit_test(test_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,6 @@
 #include "base/output_file.h"
 #include "base/whole_file.h"
 
-#define OPTIONS "-cl-std=CL1.2 -cl-fp32-correctly-rounded-divide-sqrt"
 enum { HEAD_BYTES = 24, MOST_BINARY_BYTES = 64 << 20, PATH_BYTES = 1200 };
 static const char magic[8] = "pi2ocl01";
 
@@ -27,6 +26,13 @@ static bool is_program_file(const char *path, const uint8_t *head, size_t count)
 }
 static const pi2_output_kind program_kind = { .what = "a compiled OpenCL program", .recognises = is_program_file };
 
+/* OpenCL C 3.0 says whether the integer dot product is there; that of 1.2 is what every device has. */
+static const char *options_of(const pi2_opencl_device *device) {
+    char version[256] = { 0 };
+    (void)device->cl->GetDeviceInfo(device->id, CL_DEVICE_OPENCL_C_VERSION, sizeof version - 1, version, NULL);
+    return strncmp(version, "OpenCL C 3", strlen("OpenCL C 3")) == 0 ? "-cl-std=CL3.0" : "-cl-std=CL1.2";
+}
+
 static uint64_t key_of(const pi2_opencl_device *device) {
     char text[256] = { 0 };
     XXH3_state_t *state = XXH3_createState();
@@ -38,7 +44,7 @@ static uint64_t key_of(const pi2_opencl_device *device) {
         if (device->cl->GetDeviceInfo(device->id, infos[i], sizeof text, text, &length) != CL_SUCCESS) length = 0;
         (void)XXH3_64bits_update(state, text, length);
     }
-    (void)XXH3_64bits_update(state, OPTIONS, sizeof OPTIONS);
+    (void)XXH3_64bits_update(state, options_of(device), strlen(options_of(device)));
     (void)XXH3_64bits_update(state, pi2_opencl_program, pi2_opencl_program_bytes);
     const uint64_t key = XXH3_64bits_digest(state);
     (void)XXH3_freeState(state);
@@ -70,7 +76,8 @@ static pi2_status fail_build(const pi2_opencl_device *device, cl_int error) {
 }
 
 static pi2_status build(pi2_opencl_device *device) {
-    const cl_int error = device->cl->BuildProgram(device->program, 1, &device->id, OPTIONS, NULL, NULL);
+    const cl_int error =
+        device->cl->BuildProgram(device->program, 1, &device->id, options_of(device), NULL, NULL);
     return error == CL_SUCCESS ? PI2_OK : fail_build(device, error);
 }
 

@@ -116,23 +116,41 @@ void pi2_opencl_forget(void *state) {
     for (uint32_t i = 0; i < device->unit_count; i++) drop_unit(device, &device->units[i]);
 }
 
+/* Copies weights to a buffer of the device, whose answer is waited for as that of a kernel. */
+static pi2_status bring(pi2_opencl_device *device, cl_mem to, const void *from, size_t bytes) {
+    cl_event done = NULL;
+    const cl_int error = device->cl->EnqueueWriteBuffer(device->queue, to, CL_FALSE, 0, bytes, from, 0, NULL, &done);
+    if (error != CL_SUCCESS) return fail("copying weights", error);
+    PI2_TRY(finish(device, done));
+    (void)device->cl->ReleaseEvent(done);
+    return PI2_OK;
+}
+
 /* The unit's memory, made when it is met first; NULL: it is not kept, or cannot be. */
-static cl_mem kept_unit(pi2_opencl_device *device, const pi2_backend_work *work) {
+static pi2_status find_kept(pi2_opencl_device *device, const pi2_backend_work *work, cl_mem *memory_out) {
     pi2_opencl_unit *unit = work->stays ? unit_at(device, work->unit) : NULL;
-    if (!unit) return NULL;
+    *memory_out = NULL;
+    if (!unit) return PI2_OK;
     if (unit->memory && (unit->host != work->unit_memory || unit->bytes != work->unit_bytes)) drop_unit(device, unit);
-    if (unit->memory) return unit->memory;
+    *memory_out = unit->memory;
+    if (unit->memory) return PI2_OK;
     const bool is_view = device->shares_memory;
-    if (!is_view && device->copied_bytes + work->unit_bytes > device->most_copied_bytes) return NULL;
-    const cl_mem_flags flags = CL_MEM_READ_ONLY | (is_view ? CL_MEM_USE_HOST_PTR : CL_MEM_COPY_HOST_PTR);
-    cl_int error = CL_SUCCESS;
+    if (!is_view && device->copied_bytes + work->unit_bytes > device->most_copied_bytes) return PI2_OK;
     /* The device only reads it: OpenCL has no type that says so. */
-    void *host = (void *)(uintptr_t)work->unit_memory;
-    cl_mem memory = device->cl->CreateBuffer(device->context, flags, work->unit_bytes, host, &error);
-    if (error != CL_SUCCESS) return NULL;
+    void *host = is_view ? (void *)(uintptr_t)work->unit_memory : NULL;
+    cl_int error = CL_SUCCESS;
+    cl_mem memory = device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY | (is_view ? CL_MEM_USE_HOST_PTR : 0),
+                                             work->unit_bytes, host, &error);
+    if (error != CL_SUCCESS) return PI2_OK;
+    const pi2_status status = is_view ? PI2_OK : bring(device, memory, work->unit_memory, work->unit_bytes);
+    if (status != PI2_OK) {
+        if (!device->is_stuck) (void)device->cl->ReleaseMemObject(memory);
+        return status;
+    }
     *unit = (pi2_opencl_unit){ .memory = memory, .host = work->unit_memory, .bytes = work->unit_bytes };
     if (!is_view) device->copied_bytes += unit->bytes;
-    return memory;
+    *memory_out = memory;
+    return PI2_OK;
 }
 
 /* ---- activations and results ---- */
@@ -332,15 +350,14 @@ static pi2_status multiply_copied(pi2_opencl_device *device, const pi2_backend_w
     if (bytes > PI2_OPENCL_WEIGHT_BYTES) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %zu bytes of weights do not fit its buffer", bytes);
     }
-    const cl_int error = device->cl->EnqueueWriteBuffer(device->queue, device->weights, CL_TRUE, 0, bytes, work->tiles,
-                                                        0, NULL, NULL);
-    if (error != CL_SUCCESS) return fail("copying weights", error);
+    PI2_TRY(bring(device, device->weights, work->tiles, bytes));
     return run_pieces(device, work, &(pi2_opencl_weights){ .memory = device->weights, .base = work->tiles });
 }
 
 pi2_status pi2_opencl_multiply(void *state, const pi2_backend_work *work) {
     pi2_opencl_device *device = state;
-    const cl_mem kept = kept_unit(device, work);
+    cl_mem kept = NULL;
+    PI2_TRY(find_kept(device, work, &kept));
     if (kept) return run_pieces(device, work, &(pi2_opencl_weights){ .memory = kept, .base = work->unit_memory });
     return device->shares_memory ? multiply_view(device, work) : multiply_copied(device, work);
 }

@@ -25,20 +25,20 @@ typedef struct { /* as pi2_opencl_shape in opencl_internal.h */
 #define DOT4(w, a) ((int)dot(w, a))
 #define DOT4_SIGNED(w, a) ((int)dot(w, a))
 #else
-inline int DOT4(uchar4 w, char4 a) {
+static inline int DOT4(uchar4 w, char4 a) {
     const int4 p = convert_int4(w) * convert_int4(a);
     return p.x + p.y + p.z + p.w;
 }
-inline int DOT4_SIGNED(char4 w, char4 a) {
+static inline int DOT4_SIGNED(char4 w, char4 a) {
     const int4 p = convert_int4(w) * convert_int4(a);
     return p.x + p.y + p.z + p.w;
 }
 #endif
 
-inline float half_at(__global const uchar *p) { return vload_half(0, (__global const half *)p); }
+static inline float half_at(__global const uchar *p) { return vload_half(0, (__global const half *)p); }
 
 /* sums[t] += 32 values of 4 bits of a row times a token's 32 activations. `at` is the row's first byte. */
-inline void dot_nibbles(int *sums, __global const uchar *at, __global const char *a, uint stride) {
+static inline void dot_nibbles(int *sums, __global const uchar *at, __global const char *a, uint stride) {
     for (uint g = 0; g < 4; g++) {
         const uchar4 both = vload4(0, at + 64 * g), low = both & (uchar4)(15), high = both >> (uchar4)(4);
         for (uint t = 0; t < TOKENS; t++) {
@@ -49,7 +49,7 @@ inline void dot_nibbles(int *sums, __global const uchar *at, __global const char
 }
 
 /* The same of 5 bits: bit 4 of the columns of group g is bit g of a byte. */
-inline void dot_five_bits(int *sums, __global const uchar *at, __global const char *a, uint stride) {
+static inline void dot_five_bits(int *sums, __global const uchar *at, __global const char *a, uint stride) {
     const uchar4 fifth = vload4(0, at + 256);
     for (uint g = 0; g < 4; g++) {
         const uchar4 both = vload4(0, at + 64 * g);
@@ -63,7 +63,7 @@ inline void dot_five_bits(int *sums, __global const uchar *at, __global const ch
     }
 }
 
-inline void dot_bytes(int *sums, __global const uchar *at, __global const char *a, uint stride) {
+static inline void dot_bytes(int *sums, __global const uchar *at, __global const char *a, uint stride) {
     for (uint g = 0; g < 8; g++) {
         const char4 w = as_char4(vload4(0, at + 64 * g));
         for (uint t = 0; t < TOKENS; t++) sums[t] += DOT4_SIGNED(w, vload4(0, a + t * stride + 4 * g));
@@ -71,7 +71,7 @@ inline void dot_bytes(int *sums, __global const uchar *at, __global const char *
 }
 
 /* 16 values of 6 bits. */
-inline void dot_six_bits(int *sums, __global const uchar *at, __global const char *a, uint stride) {
+static inline void dot_six_bits(int *sums, __global const uchar *at, __global const char *a, uint stride) {
     const uchar4 high = vload4(0, at);
     for (uint half_ = 0; half_ < 2; half_++) {
         const uchar4 both = vload4(0, at + 64 * (1 + half_));
@@ -91,7 +91,7 @@ inline void dot_six_bits(int *sums, __global const uchar *at, __global const cha
     int sums[TOKENS] = {0}; \
     (void)sums;
 
-inline void block_q4_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
+static inline void block_q4_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
                        __global const char *a, uint stride, const float *dx, const int *ax) {
     BEGIN_BLOCK
     const float d = half_at(scales + 2 * row);
@@ -99,7 +99,7 @@ inline void block_q4_0(float *chain, __global const uchar *scales, __global cons
     for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)(sums[t] - 8 * ax[t]), d * dx[t], chain[t]);
 }
 
-inline void block_q5_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
+static inline void block_q5_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
                        __global const char *a, uint stride, const float *dx, const int *ax) {
     BEGIN_BLOCK
     const float d = half_at(scales + 2 * row);
@@ -107,28 +107,28 @@ inline void block_q5_0(float *chain, __global const uchar *scales, __global cons
     for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)(sums[t] - 16 * ax[t]), d * dx[t], chain[t]);
 }
 
-inline void add_minimum(float *chain, const int *sums, float d, float m, const float *dx, const int *ax) {
+static inline void add_minimum(float *chain, const int *sums, float d, float m, const float *dx, const int *ax) {
     for (uint t = 0; t < TOKENS; t++) {
         chain[t] = fma((float)sums[t], d * dx[t], chain[t]);
         chain[t] = fma(m, dx[t] * (float)ax[t], chain[t]);
     }
 }
 
-inline void block_q4_1(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
+static inline void block_q4_1(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
                        __global const char *a, uint stride, const float *dx, const int *ax) {
     BEGIN_BLOCK
     dot_nibbles(sums, values + 4 * row, a, stride);
     add_minimum(chain, sums, half_at(scales + 2 * row), half_at(scales + 32 + 2 * row), dx, ax);
 }
 
-inline void block_q5_1(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
+static inline void block_q5_1(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
                        __global const char *a, uint stride, const float *dx, const int *ax) {
     BEGIN_BLOCK
     dot_five_bits(sums, values + 4 * row, a, stride);
     add_minimum(chain, sums, half_at(scales + 2 * row), half_at(scales + 32 + 2 * row), dx, ax);
 }
 
-inline void block_q8_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
+static inline void block_q8_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
                        __global const char *a, uint stride, const float *dx, const int *ax) {
     BEGIN_BLOCK
     const float d = half_at(scales + 2 * row);
@@ -169,7 +169,7 @@ CODE_KERNEL(q8_0, 32, 512)
 
 /* ---- blocks of 256 columns: a token has 16 sums a block ---- */
 
-inline void block_q4_k(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
+static inline void block_q4_k(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
                        __global const char *a, uint stride, const float *dx, __global const short *ax,
                        uint sum_stride) {
     const float d = half_at(scales + 2 * row), m = half_at(scales + 32 + 2 * row);
@@ -192,7 +192,7 @@ inline void block_q4_k(float *chain, __global const uchar *scales, __global cons
     }
 }
 
-inline void block_q6_k(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
+static inline void block_q6_k(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
                        __global const char *a, uint stride, const float *dx, __global const short *ax,
                        uint sum_stride) {
     const float d = half_at(scales + 2 * row);
@@ -231,9 +231,9 @@ LARGE_KERNEL(q6_k, 288, 3072)
 
 /* ---- floats: a block is a column, and activations are floats ---- */
 
-inline float read_f32(__global const uchar *p) { return as_float(vload4(0, p)); }
-inline float read_f16(__global const uchar *p) { return half_at(p); }
-inline float read_bf16(__global const uchar *p) { return as_float((uint)(p[0] | (uint)p[1] << 8) << 16); }
+static inline float read_f32(__global const uchar *p) { return as_float(vload4(0, p)); }
+static inline float read_f16(__global const uchar *p) { return half_at(p); }
+static inline float read_bf16(__global const uchar *p) { return as_float((uint)(p[0] | (uint)p[1] << 8) << 16); }
 
 #define FLOAT_KERNEL(name, BYTES)                                                                                 \
     __kernel void multiply_##name(__global const uchar *weights, __global const uchar *x, __global float *out,    \
