@@ -487,6 +487,10 @@ void pi2_neuron_store_foretell(pi2_neuron_store *store, uint32_t b, const uint32
     (void)atomic_fetch_add_explicit(&store->foretold, asked, memory_order_relaxed);
 }
 
+bool pi2_neuron_store_has(const pi2_neuron_store *store, uint32_t b, uint32_t unit) {
+    return atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_relaxed) != NO_SLOT;
+}
+
 void pi2_neuron_store_collect(pi2_neuron_store *store) {
     if (atomic_load_explicit(&store->likely_reads, memory_order_relaxed)) (void)pi2_region_collect(store->region);
 }

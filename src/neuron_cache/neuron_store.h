@@ -123,6 +123,9 @@ void pi2_neuron_store_begin_layer(pi2_neuron_store *store);
 /** The memory of a unit that is there, which then stays until the layer ends; else NULL. Never waits. */
 const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t bank, uint32_t unit);
 
+/** Whether a unit is there or on its way just now. Any thread; the next moment it may have left. */
+bool pi2_neuron_store_has(const pi2_neuron_store *store, uint32_t bank, uint32_t unit);
+
 /** Of units that pi2_neuron_store_hit() will be asked for, asks the processor's caches for the words that it looks
  *  into: they lie far apart, and one after the other each would be waited for. */
 void pi2_neuron_store_expect(const pi2_neuron_store *store, uint32_t bank, const uint32_t *units, uint32_t count);

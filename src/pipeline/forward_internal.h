@@ -96,7 +96,7 @@ typedef struct pi2_neuron_buffers {
     /* What it says of the next layer. */
     float *ahead_normed, *ahead_scores; /* [R][width_stride], [R][stride] */
     pi2_activation_set ahead_set; /* [R]: of ahead_normed, as Gate reads it */
-    uint8_t *ahead_marks;        /* [R][stride], since threads end rows side by side */
+    _Atomic uint8_t *ahead_marks; /* [R][stride]: 1: a unit that is named */
     uint32_t *ahead_units;       /* [R][stride] */
     size_t code_stride;
     uint32_t segments;

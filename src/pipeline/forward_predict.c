@@ -20,7 +20,8 @@
 #include "base/clock.h"
 #include "pipeline/ffn_unit.h"
 
-enum { CODE_CHUNK = PI2_SMALL_BLOCK, SCORE_CHUNK = 256 /* neurons */ };
+/* Neurons of a chunk; of those that are looked through for what is absent. The first rows of a chunk are waited for. */
+enum { CODE_CHUNK = PI2_SMALL_BLOCK, SCORE_CHUNK = 512, ABSENT_CHUNK = 1024 };
 
 static const pi2_predictor *predictor_of(const pi2_forward_walk *walk) {
     const pi2_forward_options *options = &walk->forward->options;
@@ -61,6 +62,18 @@ static void note_time(pi2_forward *forward, uint64_t begin_ns) {
     (void)atomic_fetch_add_explicit(&forward->predict_ns, pi2_clock_ns() - begin_ns, memory_order_relaxed);
 }
 
+/* The bank of the neurons that are asked for ahead. */
+static uint32_t bank_ahead(const pi2_forward_walk *walk) { return walk->forward->bank_of[walk->layer + 1]; }
+
+static _Atomic uint8_t *marks_of(const pi2_forward_walk *walk, uint32_t row) {
+    const pi2_neuron_buffers *neurons = &walk->forward->buffers.neurons;
+    return neurons->ahead_marks + row * neurons->stride;
+}
+
+static void clear_marks(const pi2_forward_walk *walk, uint32_t row) {
+    memset((void *)marks_of(walk, row), 0, walk->forward->options.banks->banks[bank_ahead(walk)].unit_count);
+}
+
 static void input_chunk(void *argument, unsigned member, uint32_t row) {
     (void)member;
     const pi2_forward_walk *walk = argument;
@@ -69,6 +82,7 @@ static void input_chunk(void *argument, unsigned member, uint32_t row) {
     const uint64_t begin_ns = pi2_clock_ns();
     const float *normed = buffers->normed + row * buffers->width_stride;
     if (walk->asks_ahead) {
+        clear_marks(walk, row);
         pi2_forward_norm_ahead(walk, row, neurons->ahead_normed + row * buffers->width_stride);
         normed = neurons->ahead_normed + row * buffers->width_stride;
     }
@@ -131,6 +145,51 @@ static void score_chunk(void *argument, unsigned member, uint32_t chunk) {
     note_time(walk->forward, begin_ns);
 }
 
+/* Whoever leaves neurons out will read all that are named, likely to fire or not: the same are read ahead. Where Gate
+ * tells who fires, those are that fire more likely than not. */
+static float threshold_ahead(const pi2_forward_walk *walk) {
+    const float own = layer_of(walk)->threshold;
+    return walk->forward->options.predictor || own > 0 ? own : 0;
+}
+
+/* Of the next layer nothing is to be known but what to read: where each neuron is named by its own score, those that
+ * are in memory need none. */
+static bool asks_for_absent(const pi2_forward_walk *walk) {
+    return walk->asks_ahead && query_of(walk).score == PI2_SCORE_FIRES;
+}
+
+static void absent_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    const pi2_forward_walk *walk = argument;
+    const pi2_forward *forward = walk->forward;
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
+    const pi2_predictor_query query = query_of(walk);
+    const uint32_t number = bank_ahead(walk);
+    const uint32_t *place_of = pi2_neuron_store_head(forward->options.neurons, number)->place_of;
+    const uint32_t in_unit = forward->options.banks->banks[number].unit_neurons, all = neuron_count(walk);
+    const uint32_t begin = chunk * ABSENT_CHUNK, end = all - begin < ABSENT_CHUNK ? all : begin + ABSENT_CHUNK;
+    const bool has_code = query.predictor->kind->code_rows(query.layer) > 0;
+    const float threshold = threshold_ahead(walk);
+    uint32_t absent[ABSENT_CHUNK], units[ABSENT_CHUNK], count = 0;
+    const uint64_t begin_ns = pi2_clock_ns();
+    for (uint32_t n = begin; n < end; n++) {
+        const uint32_t unit = in_unit == 1 ? place_of[n] : place_of[n] / in_unit;
+        absent[count] = n;
+        units[count] = unit;
+        count += !pi2_neuron_store_has(forward->options.neurons, number, unit);
+    }
+    for (uint32_t row = 0; row < forward->token_count; row++) {
+        float scores[ABSENT_CHUNK];
+        query.predictor->kind->scores_of(&query, has_code ? &neurons->code_vectors[row] : &neurons->inputs[row],
+                                         absent, count, scores);
+        pi2_predictor_choose_firing(scores, count, threshold);
+        for (uint32_t i = 0; i < count; i++) {
+            if (scores[i] != 0.0f) atomic_store_explicit(&marks_of(walk, row)[units[i]], 1, memory_order_relaxed);
+        }
+    }
+    note_time(walk->forward, begin_ns);
+}
+
 /* Where a share is left out, which neurons are is known when all have a score. */
 static void choose_token(pi2_forward_walk *walk, uint32_t row) {
     pi2_forward *forward = walk->forward;
@@ -162,7 +221,9 @@ static void ask_stages(pi2_forward_walk *walk, void (*end_row)(pi2_forward_walk 
         pi2_forward_stage(walk, code_rows / CODE_CHUNK, code_chunk, end_code_token);
     }
     walk->stage_name = name;
-    pi2_forward_stage(walk, (neuron_count(walk) + SCORE_CHUNK - 1) / SCORE_CHUNK, score_chunk, end_row);
+    const bool absent = asks_for_absent(walk);
+    const uint32_t step = absent ? ABSENT_CHUNK : SCORE_CHUNK;
+    pi2_forward_stage(walk, (neuron_count(walk) + step - 1) / step, absent ? absent_chunk : score_chunk, end_row);
 }
 
 void pi2_forward_predict(pi2_forward_walk *walk) {
@@ -188,37 +249,36 @@ void pi2_forward_mask(const pi2_forward_walk *walk, uint32_t row, uint32_t begin
 
 /* ---- of the next layer ---- */
 
-/* Leaves the scores of those that are read ahead. */
-static void choose_foretold(const pi2_forward_walk *walk, float *scores) {
+/* Marks units by the scores of all neurons: of which those are chosen that are kept when a share is left out; Gate has
+ * left those that fire. */
+static void mark_by_scores(const pi2_forward_walk *walk, uint32_t row) {
     const pi2_forward *forward = walk->forward;
-    /* Whoever leaves neurons out will read all that are named, likely to fire or not: the same are read ahead. Where
-     * Gate tells who fires, those are that fire more likely than not. */
-    const uint32_t count = neuron_count(walk);
-    const float own = layer_of(walk)->threshold, threshold = forward->options.predictor || own > 0 ? own : 0;
-    if (query_of(walk).score == PI2_SCORE_FIRES) pi2_predictor_choose_firing(scores, count, threshold);
-    else pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer_of(walk)->left_out));
+    const uint32_t number = bank_ahead(walk);
+    const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
+    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
+    const uint32_t count = bank->neuron_count;
+    _Atomic uint8_t *marks = marks_of(walk, row);
+    float *scores = scores_of(walk, row);
+    if (forward->options.foreteller) {
+        pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer_of(walk)->left_out));
+    }
+    for (uint32_t n = 0; n < count; n++) {
+        if (scores[n] == 0.0f) continue;
+        atomic_store_explicit(&marks[head->place_of[n] / bank->unit_neurons], 1, memory_order_relaxed);
+    }
 }
 
 /* Units of the neurons that were named for a row, in the file's order, are read. */
 static void foretell_token(pi2_forward_walk *walk, uint32_t row) {
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_buffers *neurons = &forward->buffers.neurons;
-    const uint32_t number = forward->bank_of[walk->layer + 1];
-    const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
-    const uint32_t count = bank->neuron_count;
-    const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
+    const uint32_t number = bank_ahead(walk), unit_count = forward->options.banks->banks[number].unit_count;
     const uint64_t begin_ns = pi2_clock_ns();
-    float *scores = scores_of(walk, row);
-    uint8_t *marks = neurons->ahead_marks + row * neurons->stride;
-    uint32_t *list = neurons->ahead_units + row * neurons->stride;
-    if (forward->options.foreteller) choose_foretold(walk, scores);
-    memset(marks, 0, bank->unit_count);
-    for (uint32_t n = 0; n < count; n++) {
-        if (scores[n] != 0.0f) marks[head->place_of[n] / bank->unit_neurons] = 1;
-    }
-    uint32_t units = 0;
-    for (uint32_t u = 0; u < bank->unit_count; u++) {
-        if (marks[u]) list[units++] = u;
+    const _Atomic uint8_t *marks = marks_of(walk, row);
+    uint32_t *list = neurons->ahead_units + row * neurons->stride, units = 0;
+    if (!forward->options.foreteller || !asks_for_absent(walk)) mark_by_scores(walk, row);
+    for (uint32_t u = 0; u < unit_count; u++) {
+        if (atomic_load_explicit(&marks[u], memory_order_relaxed)) list[units++] = u;
     }
     pi2_neuron_store_foretell(forward->options.neurons, number, list, units);
     note_time(walk->forward, begin_ns);
@@ -232,6 +292,7 @@ static void gate_input_chunk(void *argument, unsigned member, uint32_t row) {
     pi2_forward_buffers *buffers = &walk->forward->buffers;
     float *normed = buffers->neurons.ahead_normed + row * buffers->width_stride;
     const uint64_t begin_ns = pi2_clock_ns();
+    clear_marks(walk, row);
     pi2_forward_norm_ahead(walk, row, normed);
     pi2_activation_set_fill(&buffers->neurons.ahead_set, row, 0, walk->forward->model->shape.embedding_length, normed);
     note_time(walk->forward, begin_ns);

@@ -218,6 +218,11 @@ static void score(const pi2_predictor_query *query, const pi2_predictor_vector *
     }
 }
 
+static void score_some(const pi2_predictor_query *query, const pi2_predictor_vector *from, const uint32_t *neurons,
+                       uint32_t count, float *scores) {
+    for (uint32_t i = 0; i < count; i++) score(query, from, neurons[i], neurons[i] + 1, scores + i);
+}
+
 static uint32_t code_rows(const pi2_predictor_layer *layer) {
     (void)layer;
     return 0;
@@ -226,4 +231,5 @@ static uint32_t code_rows(const pi2_predictor_layer *layer) {
 const pi2_predictor_kind pi2_predictor_low_bit = {
     .name = "low_bit", .number = PI2_PREDICTOR_LOW_BIT,
     .layer_bytes = layer_bytes, .is_good = is_good, .code_rows = code_rows, .scores = score,
+    .scores_of = score_some,
 };

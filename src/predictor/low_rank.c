@@ -79,7 +79,7 @@ static void code(const pi2_predictor_query *query, const pi2_predictor_vector *i
     const layer_parts parts = place_parts(query->predictor, layer->size);
     const float *units = floats_at(layer, parts.code_units);
     const int8_t *rows = (const int8_t *)layer->data + parts.code;
-    query->kernel->int8(code + begin, rows + begin * width, end - begin, input->values, width);
+    query->kernel->int8(code + begin, rows + begin * width, NULL, end - begin, input->values, width);
     for (uint32_t r = begin; r < end; r++) {
         const float value = code[r] * units[r] * input->scale;
         code[r] = value <= 0.0f ? 0.0f : value;
@@ -92,11 +92,24 @@ static void score(const pi2_predictor_query *query, const pi2_predictor_vector *
     const layer_parts parts = place_parts(query->predictor, layer->size);
     const float *units = floats_at(layer, parts.neuron_units) + begin, *biases = floats_at(layer, parts.biases) + begin;
     const int8_t *rows = (const int8_t *)layer->data + parts.neurons;
-    query->kernel->int8(scores, rows + (size_t)begin * layer->size, end - begin, from->values, layer->size);
+    query->kernel->int8(scores, rows + (size_t)begin * layer->size, NULL, end - begin, from->values, layer->size);
     for (uint32_t i = 0; i < end - begin; i++) scores[i] = scores[i] * units[i] * from->scale + biases[i];
+}
+
+static void score_some(const pi2_predictor_query *query, const pi2_predictor_vector *from, const uint32_t *neurons,
+                       uint32_t count, float *scores) {
+    const pi2_predictor_layer *layer = query->layer;
+    const layer_parts parts = place_parts(query->predictor, layer->size);
+    const float *units = floats_at(layer, parts.neuron_units), *biases = floats_at(layer, parts.biases);
+    const int8_t *rows = (const int8_t *)layer->data + parts.neurons;
+    query->kernel->int8(scores, rows, neurons, count, from->values, layer->size);
+    for (uint32_t i = 0; i < count; i++) {
+        scores[i] = scores[i] * units[neurons[i]] * from->scale + biases[neurons[i]];
+    }
 }
 
 const pi2_predictor_kind pi2_predictor_low_rank = {
     .name = "low_rank", .number = PI2_PREDICTOR_LOW_RANK,
     .layer_bytes = layer_bytes, .is_good = is_good, .code_rows = code_rows, .code = code, .scores = score,
+    .scores_of = score_some,
 };

@@ -78,6 +78,9 @@ typedef struct pi2_predictor_kind {
     /** Scores of neurons [begin, end), in scores[0 .. end - begin), from the code, or the input where there is none. */
     void (*scores)(const pi2_predictor_query *query, const pi2_predictor_vector *from, uint32_t begin, uint32_t end,
                    float *scores);
+    /** The same numbers, of these neurons. */
+    void (*scores_of)(const pi2_predictor_query *query, const pi2_predictor_vector *from, const uint32_t *neurons,
+                      uint32_t count, float *scores);
 } pi2_predictor_kind;
 
 struct pi2_predictor {

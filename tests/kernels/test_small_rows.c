@@ -46,9 +46,16 @@ static void compare_int8(const pi2_small_kernel *kernel, size_t columns) {
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         float sums[MOST_ROWS + 1];
         for (size_t r = 0; r <= MOST_ROWS; r++) sums[r] = 0.5f;
-        kernel->int8(sums, rows, counts[i], x, columns);
+        kernel->int8(sums, rows, NULL, counts[i], x, columns);
         for (size_t r = 0; r < counts[i]; r++) {
             assert_true(sums[r] == wanted_int8(rows + r * columns, columns));
+        }
+        assert_true(sums[counts[i]] == 0.5f);
+        uint32_t numbers[MOST_ROWS]; /* out of order, and one of them twice */
+        for (uint32_t r = 0; r < MOST_ROWS; r++) numbers[r] = r == 1 ? MOST_ROWS - 1 : MOST_ROWS - 1 - r;
+        kernel->int8(sums, rows, numbers, counts[i], x, columns);
+        for (size_t r = 0; r < counts[i]; r++) {
+            assert_true(sums[r] == wanted_int8(rows + numbers[r] * columns, columns));
         }
         assert_true(sums[counts[i]] == 0.5f);
     }

@@ -142,6 +142,19 @@ static double product(const float *row, const float *x) {
     return sum;
 }
 
+/* Of some neurons, in any order, the scores that all have. */
+static void some_have_their_scores(const pi2_predictor_query *query, const pi2_predictor_vector *from,
+                                   const float *scores) {
+    static const uint32_t some[] = { NEURONS - 1, 3, 4, 0, 17, 3 };
+    enum { SOME = sizeof some / sizeof some[0] };
+    float found[SOME + 1];
+    found[SOME] = 0.5f;
+    query->predictor->kind->scores_of(query, from, some, SOME, found);
+    for (int i = 0; i < SOME; i++) assert_memory_equal(&found[i], &scores[some[i]], sizeof(float));
+    query->predictor->kind->scores_of(query, from, some, 0, found + SOME);
+    assert_true(found[SOME] == 0.5f);
+}
+
 /* Who is foretold to fire, and what it is worth: three bits know better than two, and each as well as it says. */
 static void copies_foretell_what_rows_give(void **state) {
     (void)state;
@@ -169,6 +182,8 @@ static void copies_foretell_what_rows_give(void **state) {
             const pi2_predictor_query other = query_of(&predictor, PI2_SCORE_WORTH);
             predictor.kind->scores(&query, &input, 0, NEURONS, fires);
             predictor.kind->scores(&other, &input, 0, NEURONS, worth);
+            some_have_their_scores(&query, &input, fires);
+            some_have_their_scores(&other, &input, worth);
             for (int n = 0; n < NEURONS; n++) {
                 const double gives = product(gate[n], x);
                 assert_true(worth[n] >= 0 && (n != 7 || worth[n] == 0));
@@ -207,6 +222,7 @@ static void a_low_rank_predictor_computes_its_matrices(void **state) {
     const pi2_predictor_vector from = pi2_predictor_quantize(code, RANK, code_values);
     predictor.kind->scores(&query, &from, 0, 10, scores); /* in parts */
     predictor.kind->scores(&query, &from, 10, NEURONS, scores + 10);
+    some_have_their_scores(&query, &from, scores);
     for (uint32_t n = 0; n < NEURONS; n++) {
         double wanted = (double)n - 20.0;
         for (int r = 0; r < RANK; r++) {

@@ -27,8 +27,12 @@ static inline size_t pi2_small_block_bytes(unsigned bits) { return bits == 3 ? 1
 typedef int64_t pi2_small_low_bit_fn(const uint8_t *blocks, const uint8_t *scales, unsigned bits, const int16_t *x,
                                      size_t columns);
 
-/** Rows of int8, [row_count][columns]: sums[r] is the sum of rows[r][i] * x[i], rounded to a float once. */
-typedef void pi2_small_int8_fn(float *sums, const int8_t *rows, size_t row_count, const int16_t *x, size_t columns);
+/**
+ * Rows of int8, [..][columns]: sums[r] is the sum over i of row[i] * x[i], rounded to a float once. The row is number
+ * numbers[r]; numbers NULL: number r.
+ */
+typedef void pi2_small_int8_fn(float *sums, const int8_t *rows, const uint32_t *numbers, size_t row_count,
+                               const int16_t *x, size_t columns);
 
 typedef struct pi2_small_kernel {
     const char *name;

@@ -1,5 +1,4 @@
-/* small_rows_avx2.c: a block of 32 values at a time. One thread computes faster than memory gives it rows, so AVX-512
- * would gain nothing. */
+/* small_rows_avx2.c: a block of 32 values at a time. */
 #include <immintrin.h>
 #include <string.h>
 
@@ -68,12 +67,13 @@ int64_t pi2_small_rows_low_bit_avx2(const uint8_t *blocks, const uint8_t *scales
     return sum_of(sum);
 }
 
-static inline void sums_of_four(int32_t sums[ROWS], const int8_t *const rows[ROWS], const int16_t *x, size_t columns) {
+static inline void sums_of_four(int32_t sums[ROWS], const four_of_rows *four, const int16_t *x, size_t columns) {
+    const int8_t *const *rows = four->rows;
     __m256i part[ROWS];
     for (int r = 0; r < ROWS; r++) part[r] = _mm256_setzero_si256();
     for (size_t c = 0; c < columns; c += PI2_SMALL_BLOCK) {
         for (int r = 0; r < ROWS; r++) {
-            _mm_prefetch((const char *)rows[r] + c + AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)four->ahead[r] + c, _MM_HINT_T0);
             for (size_t half = c; half < c + PI2_SMALL_BLOCK; half += 16) {
                 const __m128i values = _mm_loadu_si128((const __m128i *)(const void *)(rows[r] + half));
                 part[r] = _mm256_add_epi32(part[r], products(values, x + half));
@@ -85,6 +85,7 @@ static inline void sums_of_four(int32_t sums[ROWS], const int8_t *const rows[ROW
     _mm_storeu_si128((__m128i *)(void *)sums, both);
 }
 
-void pi2_small_rows_int8_avx2(float *sums, const int8_t *rows, size_t row_count, const int16_t *x, size_t columns) {
-    int8_rows(sums, rows, row_count, x, columns);
+void pi2_small_rows_int8_avx2(float *sums, const int8_t *rows, const uint32_t *numbers, size_t row_count,
+                              const int16_t *x, size_t columns) {
+    int8_rows(sums, rows, numbers, row_count, x, columns);
 }

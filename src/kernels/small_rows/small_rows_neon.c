@@ -65,12 +65,13 @@ int64_t pi2_small_rows_low_bit_neon(const uint8_t *blocks, const uint8_t *scales
     return vaddvq_s64(sum);
 }
 
-static inline void sums_of_four(int32_t sums[ROWS], const int8_t *const rows[ROWS], const int16_t *x, size_t columns) {
+static inline void sums_of_four(int32_t sums[ROWS], const four_of_rows *four, const int16_t *x, size_t columns) {
+    const int8_t *const *rows = four->rows;
     int32x4_t part[ROWS];
     for (int r = 0; r < ROWS; r++) part[r] = vdupq_n_s32(0);
     for (size_t c = 0; c < columns; c += PI2_SMALL_BLOCK) {
         for (int r = 0; r < ROWS; r++) {
-            __builtin_prefetch(rows[r] + c + AHEAD);
+            __builtin_prefetch(four->ahead[r] + c);
             part[r] = add_products(part[r], vld1q_s8(rows[r] + c), x + c);
             part[r] = add_products(part[r], vld1q_s8(rows[r] + c + 16), x + c + 16);
         }
@@ -78,6 +79,7 @@ static inline void sums_of_four(int32_t sums[ROWS], const int8_t *const rows[ROW
     vst1q_s32(sums, vpaddq_s32(vpaddq_s32(part[0], part[1]), vpaddq_s32(part[2], part[3])));
 }
 
-void pi2_small_rows_int8_neon(float *sums, const int8_t *rows, size_t row_count, const int16_t *x, size_t columns) {
-    int8_rows(sums, rows, row_count, x, columns);
+void pi2_small_rows_int8_neon(float *sums, const int8_t *rows, const uint32_t *numbers, size_t row_count,
+                              const int16_t *x, size_t columns) {
+    int8_rows(sums, rows, numbers, row_count, x, columns);
 }

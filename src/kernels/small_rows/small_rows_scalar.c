@@ -23,10 +23,12 @@ int64_t pi2_small_rows_low_bit_scalar(const uint8_t *blocks, const uint8_t *scal
     return sum;
 }
 
-void pi2_small_rows_int8_scalar(float *sums, const int8_t *rows, size_t row_count, const int16_t *x, size_t columns) {
+void pi2_small_rows_int8_scalar(float *sums, const int8_t *rows, const uint32_t *numbers, size_t row_count,
+                                const int16_t *x, size_t columns) {
     for (size_t r = 0; r < row_count; r++) {
+        const int8_t *row = rows + (numbers ? numbers[r] : r) * columns;
         int64_t sum = 0;
-        for (size_t c = 0; c < columns; c++) sum += rows[r * columns + c] * x[c];
+        for (size_t c = 0; c < columns; c++) sum += row[c] * x[c];
         sums[r] = (float)sum;
     }
 }
