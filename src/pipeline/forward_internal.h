@@ -211,6 +211,7 @@ typedef struct pi2_forward_walk {
     pi2_matrix_role projection;  /* of the layer's matrices, the one that ends the block */
     const char *stage_name;      /* of the next stage only, for a trace: static text */
     bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
+    uint32_t foretold_rows;      /* of this layer: rows whose neurons of the next one are still to be asked for */
 } pi2_forward_walk;
 
 /** Of a shape with dense_apart: what passes by neuron, and those of all neurons, have buffers for. */
@@ -319,8 +320,11 @@ static inline bool pi2_forward_masks(const pi2_forward_walk *walk) {
     return options->left_out < 0 || options->predictor->layers[walk->layer].left_out > 0;
 }
 void pi2_forward_mask(const pi2_forward_walk *walk, uint32_t row, uint32_t begin, uint32_t count, float *activations);
-/** Stages that ask for neurons which the next layer will probably want, where the pass does that. forward_predict.c */
-void pi2_forward_foretell(pi2_forward_walk *walk);
+/** Stages that name neurons which the next layer will probably want, where the pass does that: returns the rows that
+ *  are to be told of, or 0. forward_predict.c */
+uint32_t pi2_forward_ask_ahead(pi2_forward_walk *walk);
+/** Reads what was named for a row: a thread for each, before the layer's last stage. */
+void pi2_forward_foretell(pi2_forward_walk *walk, uint32_t row);
 /** The residual stream of a token as the next layer's FFN would norm it. */
 void pi2_forward_norm_ahead(const pi2_forward_walk *walk, uint32_t token, float *normed);
 

@@ -342,7 +342,12 @@ static void arrival_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
     const pi2_neuron_buffers *buffers = &walk->forward->buffers.neurons;
-    const uint32_t all = atomic_load(&buffers->late_counts[walk->layer]), begin = chunk * ARRIVAL_CHUNK;
+    if (chunk < walk->foretold_rows) {
+        pi2_forward_foretell(walk, chunk);
+        return;
+    }
+    const uint32_t all = atomic_load(&buffers->late_counts[walk->layer]);
+    const uint32_t begin = (chunk - walk->foretold_rows) * ARRIVAL_CHUNK;
     const uint32_t end = all - begin < ARRIVAL_CHUNK ? all : begin + ARRIVAL_CHUNK;
     for (uint32_t at = begin; at < end;) at += arrive(walk, buffers->late + at, end - at);
 }
@@ -486,10 +491,11 @@ void pi2_forward_neurons(pi2_forward_walk *walk) {
     const uint32_t rows = rows_of_chunk(walk);
     if (forward->model->shape.expert_count) pi2_forward_expert_gates(walk);
     else gate_stages(walk);
-    pi2_forward_foretell(walk);
+    /* One thread asks for the next layer's units while others compute this one's. */
+    walk->foretold_rows = pi2_forward_ask_ahead(walk);
     const uint32_t late = atomic_load(&forward->buffers.neurons.late_counts[walk->layer]);
     walk->stage_name = "neurons";
-    pi2_forward_stage(walk, (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK, arrival_chunk, NULL);
+    pi2_forward_stage(walk, walk->foretold_rows + (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK, arrival_chunk, NULL);
     walk->stage_name = "quantise";
     pi2_forward_stage(walk, rows_of_pass(forward) * segments_of(walk), list_chunk, NULL);
     walk->stage_name = "columns";

@@ -268,22 +268,6 @@ static void mark_by_scores(const pi2_forward_walk *walk, uint32_t row) {
     }
 }
 
-/* Units of the neurons that were named for a row, in the file's order, are read. */
-static void foretell_token(pi2_forward_walk *walk, uint32_t row) {
-    const pi2_forward *forward = walk->forward;
-    const pi2_neuron_buffers *neurons = &forward->buffers.neurons;
-    const uint32_t number = bank_ahead(walk), unit_count = forward->options.banks->banks[number].unit_count;
-    const uint64_t begin_ns = pi2_clock_ns();
-    const _Atomic uint8_t *marks = marks_of(walk, row);
-    uint32_t *list = neurons->ahead_units + row * neurons->stride, units = 0;
-    if (!forward->options.foreteller || !asks_for_absent(walk)) mark_by_scores(walk, row);
-    for (uint32_t u = 0; u < unit_count; u++) {
-        if (atomic_load_explicit(&marks[u], memory_order_relaxed)) list[units++] = u;
-    }
-    pi2_neuron_store_foretell(forward->options.neurons, number, list, units);
-    note_time(walk->forward, begin_ns);
-}
-
 /* ---- by Gate ---- */
 
 static void gate_input_chunk(void *argument, unsigned member, uint32_t row) {
@@ -318,16 +302,39 @@ static void ask_gate(pi2_forward_walk *walk, uint32_t neurons) {
     walk->stage_name = "look ahead";
     pi2_forward_stage(walk, walk->forward->token_count, gate_input_chunk, NULL);
     walk->stage_name = "look ahead";
-    pi2_forward_stage(walk, (neurons + step - 1) / step, gate_chunk, foretell_token);
+    pi2_forward_stage(walk, (neurons + step - 1) / step, gate_chunk, NULL);
 }
 
-void pi2_forward_foretell(pi2_forward_walk *walk) {
+uint32_t pi2_forward_ask_ahead(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t next = walk->layer + 1;
-    if (!forward->foretells || next >= forward->model->shape.layer_count || !forward->has_banks[next]) return;
-    if (forward->options.foreteller && forward->options.foreteller->layers[next].size == 0) return;
+    if (!forward->foretells || next >= forward->model->shape.layer_count || !forward->has_banks[next]) return 0;
+    if (forward->options.foreteller && forward->options.foreteller->layers[next].size == 0) return 0;
     walk->asks_ahead = true;
-    if (forward->options.foreteller) ask_stages(walk, foretell_token);
+    if (forward->options.foreteller) ask_stages(walk, NULL);
     else ask_gate(walk, forward->options.banks->banks[forward->bank_of[next]].neuron_count);
+    walk->asks_ahead = false;
+    return forward->token_count;
+}
+
+/* Units of the neurons that were named for a row, in the file's order. */
+static void foretell_row(const pi2_forward_walk *walk, uint32_t row) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_neuron_buffers *neurons = &forward->buffers.neurons;
+    const uint32_t number = bank_ahead(walk), unit_count = forward->options.banks->banks[number].unit_count;
+    const uint64_t begin_ns = pi2_clock_ns();
+    const _Atomic uint8_t *marks = marks_of(walk, row);
+    uint32_t *list = neurons->ahead_units + row * neurons->stride, units = 0;
+    if (!forward->options.foreteller || !asks_for_absent(walk)) mark_by_scores(walk, row);
+    for (uint32_t u = 0; u < unit_count; u++) {
+        if (atomic_load_explicit(&marks[u], memory_order_relaxed)) list[units++] = u;
+    }
+    pi2_neuron_store_foretell(forward->options.neurons, number, list, units);
+    note_time(walk->forward, begin_ns);
+}
+
+void pi2_forward_foretell(pi2_forward_walk *walk, uint32_t row) {
+    walk->asks_ahead = true;
+    foretell_row(walk, row);
     walk->asks_ahead = false;
 }
