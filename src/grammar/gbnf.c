@@ -149,7 +149,8 @@ static int compare_ranges(const void *a, const void *b) {
 /** Ranges from `from` on are put in order, joined, turned round where negated; what is no character is left out. */
 static pi2_status put_in_order(gbnf_reader *reader, uint32_t from, bool is_negated) {
     pi2_grammar *grammar = reader->grammar;
-    pi2_character_range *ranges = grammar->ranges + from;
+    /* There are none yet where an empty class is the first. */
+    pi2_character_range *ranges = grammar->ranges ? grammar->ranges + from : NULL;
     uint32_t joined = 0, count = grammar->range_count - from;
     if (count) qsort(ranges, count, sizeof *ranges, compare_ranges);
     for (uint32_t i = 0; i < count; i++) {
