@@ -80,9 +80,24 @@ static void list(pi2_device_visitor *visit, void *user) {
 
 /* ---- opening ---- */
 
+/* Devices that are stuck, so that what they have stays known. */
+static pi2_opencl_device *first_stuck;
+static pthread_mutex_t stuck_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void keep_stuck(pi2_opencl_device *device) {
+    (void)pthread_mutex_lock(&stuck_lock);
+    device->next_stuck = first_stuck;
+    first_stuck = device;
+    (void)pthread_mutex_unlock(&stuck_lock);
+}
+
 static void close_device(void *state) {
     pi2_opencl_device *device = state;
-    if (!device || device->is_stuck) return; /* what is under way still writes into it */
+    if (!device) return;
+    if (device->is_stuck) { /* what is under way still writes into it */
+        keep_stuck(device);
+        return;
+    }
     const pi2_opencl_library *cl = device->cl;
     pi2_opencl_forget(device);
     for (size_t i = 0; i < PI2_OPENCL_TYPE_COUNT; i++) {

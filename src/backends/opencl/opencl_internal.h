@@ -56,6 +56,9 @@ typedef struct pi2_opencl_device {
     pthread_cond_t told;
     cl_int result;               /* CL_QUEUED: not yet; CL_COMPLETE; else an error */
     bool is_stuck;               /* work is still under way that nobody waits for: nothing of this may be freed */
+    cl_event stuck_event;        /* what it belongs to, kept for as long as the process */
+    cl_mem stuck_view;
+    struct pi2_opencl_device *next_stuck;
     char name[PI2_OPENCL_TEXT_BYTES], description[2 * PI2_OPENCL_TEXT_BYTES];
 } pi2_opencl_device;
 

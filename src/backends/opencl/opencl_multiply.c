@@ -67,6 +67,7 @@ static cl_int wait_for_answer(pi2_opencl_device *device) {
     return result;
 }
 
+/* Waits, and gives the event up. */
 static pi2_status finish(pi2_opencl_device *device, cl_event done) {
     const pi2_opencl_library *cl = device->cl;
     device->result = CL_QUEUED;
@@ -74,9 +75,12 @@ static pi2_status finish(pi2_opencl_device *device, cl_event done) {
     if (error == CL_SUCCESS) error = cl->Flush(device->queue);
     if (error != CL_SUCCESS) {
         device->is_stuck = true;
+        device->stuck_event = done;
         return fail("waiting for a result", error);
     }
     const cl_int result = wait_for_answer(device);
+    if (result != CL_QUEUED) (void)cl->ReleaseEvent(done);
+    else device->stuck_event = done;
     if (result == CL_COMPLETE) return PI2_OK;
     device->is_stuck = result == CL_QUEUED;
     if (!device->is_stuck) return fail("a kernel's run", result);
@@ -121,9 +125,7 @@ static pi2_status bring(pi2_opencl_device *device, cl_mem to, const void *from, 
     cl_event done = NULL;
     const cl_int error = device->cl->EnqueueWriteBuffer(device->queue, to, CL_FALSE, 0, bytes, from, 0, NULL, &done);
     if (error != CL_SUCCESS) return fail("copying weights", error);
-    PI2_TRY(finish(device, done));
-    (void)device->cl->ReleaseEvent(done);
-    return PI2_OK;
+    return finish(device, done);
 }
 
 /* The unit's memory, made when it is met first; NULL: it is not kept, or cannot be. */
@@ -144,7 +146,8 @@ static pi2_status find_kept(pi2_opencl_device *device, const pi2_backend_work *w
     if (error != CL_SUCCESS) return PI2_OK;
     const pi2_status status = is_view ? PI2_OK : bring(device, memory, work->unit_memory, work->unit_bytes);
     if (status != PI2_OK) {
-        if (!device->is_stuck) (void)device->cl->ReleaseMemObject(memory);
+        if (device->is_stuck) device->stuck_view = memory;
+        else (void)device->cl->ReleaseMemObject(memory);
         return status;
     }
     *unit = (pi2_opencl_unit){ .memory = memory, .host = work->unit_memory, .bytes = work->unit_bytes };
@@ -275,9 +278,7 @@ static pi2_status run_piece(pi2_opencl_device *device, const pi2_backend_work *w
         device->is_stuck = true; /* what was taken of it may still run */
         return fail("handing over work", error);
     }
-    PI2_TRY(finish(device, done));
-    (void)device->cl->ReleaseEvent(done);
-    return PI2_OK;
+    return finish(device, done);
 }
 
 /* How work is cut into pieces: by as many tiles and tokens as the buffers hold; tokens 0: not even four fit. */
@@ -340,7 +341,8 @@ static pi2_status multiply_view(pi2_opencl_device *device, const pi2_backend_wor
     if (error != CL_SUCCESS) return fail("a view of weights", error);
     const pi2_status status =
         run_pieces(device, work, &(pi2_opencl_weights){ .memory = view, .base = work->unit_memory });
-    if (!device->is_stuck) (void)device->cl->ReleaseMemObject(view);
+    if (device->is_stuck) device->stuck_view = view;
+    else (void)device->cl->ReleaseMemObject(view);
     return status;
 }
 
