@@ -26,16 +26,26 @@ static const pi2_backend_kind *const kinds[] = {
     NULL
 };
 
+static const pi2_backend_kind *added_kind; /* a test's, behind those of the list */
+
+void pi2_backend_add_kind(const pi2_backend_kind *kind) { added_kind = kind; }
+
+/* NULL behind the last. */
+static const pi2_backend_kind *kind_at(size_t i) {
+    const size_t listed = sizeof kinds / sizeof kinds[0] - 1;
+    return i < listed ? kinds[i] : i == listed ? added_kind : NULL;
+}
+
 void pi2_backend_list(pi2_device_visitor *visit, void *user) {
-    for (size_t i = 0; kinds[i]; i++) kinds[i]->list(visit, user);
+    for (size_t i = 0; kind_at(i); i++) kind_at(i)->list(visit, user);
 }
 
 /* Lists the names of kinds, for a message. */
 static void name_kinds(char *text, size_t size) {
     size_t at = 0;
     text[0] = 0;
-    for (size_t i = 0; kinds[i] && at < size; i++) {
-        const int length = snprintf(text + at, size - at, "%s%s", i ? ", " : "", kinds[i]->name);
+    for (size_t i = 0; kind_at(i) && at < size; i++) {
+        const int length = snprintf(text + at, size - at, "%s%s", i ? ", " : "", kind_at(i)->name);
         if (length < 0) return;
         at += (size_t)length;
     }
@@ -88,17 +98,18 @@ static pi2_status read_number(const char *name, const char *text, unsigned *numb
 pi2_status pi2_backend_open(const char *name, const pi2_backend_options *options, pi2_backend **backend_out) {
     *backend_out = NULL;
     const size_t length = strcspn(name, ":");
-    for (size_t i = 0; kinds[i]; i++) {
-        if (strlen(kinds[i]->name) != length || strncmp(kinds[i]->name, name, length) != 0) continue;
+    for (size_t i = 0; kind_at(i); i++) {
+        const pi2_backend_kind *kind = kind_at(i);
+        if (strlen(kind->name) != length || strncmp(kind->name, name, length) != 0) continue;
         first_device first = { .seen = 0 };
         unsigned number = 0;
         if (name[length]) {
             PI2_TRY(read_number(name, name + length + 1, &number));
         } else {
-            kinds[i]->list(look_at, &first);
+            kind->list(look_at, &first);
             number = first.usable;
         }
-        return pi2_backend_open_kind(kinds[i], number, options, backend_out);
+        return pi2_backend_open_kind(kind, number, options, backend_out);
     }
     char known[128];
     name_kinds(known, sizeof known);

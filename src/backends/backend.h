@@ -97,9 +97,11 @@ void pi2_backend_list(pi2_device_visitor *visit, void *user);
  * Errors  INVALID (no such kind), and those of pi2_backend_kind.open
  */
 pi2_status pi2_backend_open(const char *name, const pi2_backend_options *options, pi2_backend **backend_out);
-/** Opens one of a kind that is not listed: for tests. */
+/** Opens one of a kind that need not be listed. */
 pi2_status pi2_backend_open_kind(const pi2_backend_kind *kind, unsigned device, const pi2_backend_options *options,
                                  pi2_backend **backend_out);
+/** For tests: one kind more, behind those of the list; NULL: none. Not while a device is opened or listed. */
+void pi2_backend_add_kind(const pi2_backend_kind *kind);
 void pi2_backend_close(pi2_backend *backend);
 
 const pi2_device_facts *pi2_backend_facts(const pi2_backend *backend);

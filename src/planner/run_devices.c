@@ -22,6 +22,10 @@ static pi2_status open_device(pi2_planned_run *run, const char *name, const pi2_
         return PI2_OK;
     }
     const pi2_device_facts *facts = pi2_backend_facts(devices->of[devices->count++]);
+    for (uint32_t i = 0; i + 1 < devices->count; i++) {
+        if (strcmp(pi2_backend_facts(devices->of[i])->name, facts->name) != 0) continue;
+        return pi2_fail(PI2_ERR_INVALID, "device '%s' is named twice", facts->name);
+    }
     const size_t at = strlen(devices->description);
     (void)snprintf(devices->description + at, sizeof devices->description - at, "%s%s (%s)", at ? ", " : "",
                    facts->name, facts->description);

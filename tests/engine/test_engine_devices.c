@@ -1,0 +1,338 @@
+/*
+ * Goal:   devices beside the processor change no bit: of dense models, experts and single neurons, in memory and
+ *         streamed, with one device and several, slow ones, ones that compute some types only; a device that is lost at
+ *         any moment, by failing, by half a result or by hanging, is told of once and costs no text; one that cannot be
+ *         used is left out, and names that mean nothing are refused.
+ * Method: tiny models of mixed types with a device that is a thread of the test and checks what it is asked
+ *         (support/mock_device.h), against the processor alone on one thread.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/memory_relief.h"
+#include "powerinfer2/device.h"
+#include "powerinfer2/model_file.h"
+#include "support/emulator.h"
+#include "support/mock_device.h"
+#include "support/sanitizer.h"
+#include "support/session_run.h"
+#include "support/small_budget.h"
+#include "support/temporary_files.h"
+#include "support/tiny_model.h"
+
+enum { IS_SLOW = PI2_UNDER_TSAN || PI2_UNDER_ASAN || PI2_UNDER_EMULATOR };
+enum { STEP = 500000, PROMPT = 11, DECODED = 3, LOSSES = IS_SLOW ? 4 : 17 }; /* of each of three models: 51 */
+enum { LINES = 32, LINE_BYTES = 256 };
+
+typedef enum model_kind { DENSE, EXPERTS, NEURONS, MODELS } model_kind;
+
+static char *model_paths[MODELS], *cluster_paths[MODELS];
+static pi2_session_run wanted[MODELS];
+static char lines[LINES][LINE_BYTES];
+static uint32_t line_count;
+
+static void keep_line(void *user, const char *line) {
+    (void)user;
+    if (line_count < LINES) (void)snprintf(lines[line_count++], LINE_BYTES, "%s", line);
+}
+
+static uint32_t lines_with(const char *text) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < line_count; i++) count += strstr(lines[i], text) != NULL;
+    return count;
+}
+
+typedef struct variation {
+    model_kind model;
+    const char *devices;
+    bool streams; /* with the least memory that it takes */
+    uint32_t threads, batch;
+    mock_orders orders;
+} variation;
+
+static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine **engine_out) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = model_paths[v->model];
+    options.cluster_path = cluster_paths[v->model];
+    options.thread_count = v->threads;
+    options.batch_tokens = v->batch;
+    options.context_tokens = 64;
+    options.memory_bytes = PI2_TEST_PLENTY_BYTES;
+    options.devices = v->devices;
+    options.callbacks.log = keep_line;
+    if (v->model == NEURONS) options.sparsity = "always";
+    line_count = 0;
+    mock_device_orders = v->orders;
+    memset(&mock_device_counts, 0, sizeof mock_device_counts);
+    pi2_session_run_cpu(v->devices ? NULL : "scalar");
+    return more_bytes ? pi2_small_budget_open(&options, more_bytes, engine_out) : pi2_engine_open(&options, engine_out);
+}
+
+static pi2_engine *open_variation(const variation *v) {
+    pi2_engine *engine = NULL;
+    pi2_status status = try_open(v, v->streams ? STEP : 0, &engine);
+    for (uint64_t more = 2 * STEP; status == PI2_ERR_MEMORY && v->streams && more < 100 * STEP; more += STEP) {
+        status = try_open(v, more, &engine);
+    }
+    if (status != PI2_OK) fail_msg("%s", pi2_error_text());
+    return engine;
+}
+
+static void check_device(void) {
+    const char *broken = atomic_load(&mock_device_counts.broken);
+    if (broken) fail_msg("the device was asked for what it must not be: %s", broken);
+}
+
+/* Runs the variation's text in an open engine and compares it with the processor's. */
+static void run_and_compare(pi2_engine *engine, const variation *v, size_t number) {
+    pi2_session_run got;
+    pi2_session_run_make(engine, PROMPT, DECODED, &got);
+    pi2_session_run_compare(&wanted[v->model], &got, number);
+    pi2_session_run_free(&got);
+    check_device();
+}
+
+static void close_engine(pi2_engine *engine) {
+    pi2_engine_close(engine);
+    assert_int_equal(mock_device_counts.opened, mock_device_counts.closed);
+}
+
+static void write_model(const pi2_tiny_model_options *options, model_kind model, pi2_layout_kind layout) {
+    assert_int_equal(pi2_tiny_model_write_apart(options, model_paths[model]), 0);
+    const pi2_prepare_options prepare = { .model_path = model_paths[model], .output_path = cluster_paths[model],
+                                          .layout = layout, .memory_bytes = PI2_TEST_PREPARE_BYTES };
+    if (pi2_prepare_file(&prepare, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
+}
+
+static void write_models(void) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 6;
+    options.feed_forward_length = 2048;
+    options.gate_type = PI2_Q4_K;
+    options.up_type = PI2_Q5_0;
+    options.down_type = PI2_Q6_K;
+    options.key_type = PI2_F16;
+    write_model(&options, DENSE, PI2_LAYOUT_DENSE);
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 3;
+    options.architecture = "qwen3moe";
+    options.head_norms = true;
+    options.expert_count = 8;
+    options.expert_used_count = 2;
+    options.down_type = PI2_Q6_K;
+    write_model(&options, EXPERTS, PI2_LAYOUT_DENSE);
+    pi2_tiny_model_options_init(&options);
+    options.layer_count = 3;
+    options.feed_forward_length = 1408;
+    options.ffn_activation = "relu";
+    write_model(&options, NEURONS, PI2_LAYOUT_NEURON);
+}
+
+static int set_up(void **state) {
+    if (test_folder_begin(state) != 0) return -1;
+    for (int i = 0; i < MODELS; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "devices_%d.gguf", i);
+        model_paths[i] = test_folder_path(name);
+        (void)snprintf(name, sizeof name, "devices_%d.pi2", i);
+        cluster_paths[i] = test_folder_path(name);
+    }
+    pi2_backend_add_kind(&mock_device_kind);
+    write_models();
+    for (int i = 0; i < MODELS; i++) {
+        const variation plain = { .model = (model_kind)i, .threads = 1, .batch = 64 };
+        pi2_engine *engine = open_variation(&plain);
+        pi2_session_run_make(engine, PROMPT, DECODED, &wanted[i]);
+        pi2_engine_close(engine);
+    }
+    return 0;
+}
+
+static int tear_down(void **state) {
+    pi2_backend_add_kind(NULL);
+    for (int i = 0; i < MODELS; i++) pi2_session_run_free(&wanted[i]);
+    return test_folder_end(state);
+}
+
+static void test_same_bits(void **state) {
+    (void)state;
+    static const variation variations[] = {
+        { .model = DENSE, .devices = "mock", .threads = 2, .batch = 64, .orders = { .devices = 1 } },
+        { .model = DENSE, .devices = "mock:1,mock:0", .threads = 1, .batch = 3, .orders = { .devices = 2 } },
+        { .model = DENSE, .devices = "mock", .threads = 2, .batch = 4, .streams = true,
+          .orders = { .devices = 1, .leaves_q6_k = true } },
+        { .model = DENSE, .devices = "mock", .threads = 1, .batch = 16,
+          .orders = { .devices = 1, .slow_us = 200, .leaves_q6_k = true } },
+        { .model = EXPERTS, .devices = "mock", .threads = 1, .batch = 5, .orders = { .devices = 1 } },
+        { .model = EXPERTS, .devices = "mock:0,mock:1", .threads = 2, .batch = 64, .streams = true,
+          .orders = { .devices = 2, .slow_us = 50 } },
+        { .model = NEURONS, .devices = "mock", .threads = 2, .batch = 16, .orders = { .devices = 1 } },
+        { .model = NEURONS, .devices = "mock:1", .threads = 1, .batch = 1, .orders = { .devices = 2 } },
+    };
+    for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+        pi2_engine *engine = open_variation(&variations[i]);
+        const pi2_engine_report *report = pi2_engine_get_report(engine);
+        const bool two = strchr(variations[i].devices, ',') != NULL;
+        assert_int_equal(report->device_count, two ? 2 : 1);
+        assert_int_equal(report->thread_count, variations[i].threads);
+        if (variations[i].streams && !IS_SLOW && report->resident_bytes >= report->weight_bytes) {
+            fail_msg("variation %zu does not stream", i);
+        }
+        assert_non_null(strstr(report->devices, "a thread of a test"));
+        for (int turn = 0; turn < 2; turn++) run_and_compare(engine, &variations[i], i);
+        pi2_engine_counters counters;
+        pi2_engine_count(engine, &counters);
+        assert_int_equal(counters.device_calls, mock_device_counts.works);
+        assert_true(counters.device_calls > 0 && counters.device_bytes > 0 && counters.device_ns > 0);
+        assert_int_equal(lines_with("is lost"), 0);
+        close_engine(engine);
+    }
+}
+
+/* What stays in memory is brought to a device once; what leaves under pressure and comes again is brought anew. */
+static uint64_t comes_and_goes(void *user, uint64_t planned_bytes) {
+    uint32_t *turn = user;
+    return planned_bytes / 16 * (4 + ++*turn * 7 % 13);
+}
+
+static void test_copies_follow_memory(void **state) {
+    (void)state;
+    const variation v = { .model = DENSE, .devices = "mock", .threads = 2, .batch = 4, .orders = { .devices = 1 } };
+    pi2_engine *engine = open_variation(&v);
+    for (int i = 0; i < 3; i++) run_and_compare(engine, &v, 0);
+    const uint64_t kept = mock_device_counts.kept;
+    assert_true(kept > 0 && mock_device_counts.used_again > kept);
+    uint32_t turn = 0;
+    pi2_engine_simulate_pressure(engine, comes_and_goes, &turn);
+    for (int i = 0; i < 3; i++) run_and_compare(engine, &v, 1);
+    assert_true(turn > 0);
+    pi2_engine_counters counters;
+    pi2_engine_count(engine, &counters);
+    assert_true(counters.give_backs > 0 && mock_device_counts.forgotten > 0);
+    close_engine(engine);
+}
+
+/* A device that ends at a random piece of work; the text is the same, before, at and after that. */
+static void test_losses(void **state) {
+    (void)state;
+    uint64_t random = 23;
+    uint32_t lost = 0, hung = 0;
+    for (int i = 0; i < MODELS * LOSSES; i++) {
+        variation v = { .model = (model_kind)(i % MODELS), .devices = "mock", .threads = 1 + (uint32_t)i / MODELS % 2,
+                        .batch = i % 4 ? 4 : 64, .orders = { .devices = 1 } };
+        v.orders.ending = (mock_ending)(i / MODELS % 3);
+        v.orders.ends_at = 1 + pi2_tiny_random(&random) % 60;
+        pi2_engine *engine = open_variation(&v);
+        for (int turn = 0; turn < 2; turn++) run_and_compare(engine, &v, (size_t)i);
+        const bool is_lost = mock_device_counts.works >= v.orders.ends_at;
+        pi2_engine_counters counters;
+        pi2_engine_count(engine, &counters);
+        assert_int_equal(counters.device_calls, mock_device_counts.works - is_lost);
+        assert_int_equal(lines_with("device 'mock:0' is lost: "), is_lost);
+        assert_int_equal(lines_with("the processor goes on, with the same text"), is_lost);
+        close_engine(engine);
+        assert_int_equal(mock_device_counts.too_late, is_lost && v.orders.ending == MOCK_HANGS);
+        lost += is_lost;
+        hung += is_lost && v.orders.ending == MOCK_HANGS;
+    }
+    print_message("%u of %d devices were lost, %u of them hung\n", lost, MODELS * LOSSES, hung);
+    assert_true(lost > MODELS * LOSSES / 2 && hung > 0);
+}
+
+/* Of two devices the other one goes on. */
+static void test_one_of_two_is_lost(void **state) {
+    (void)state;
+    const variation v = { .model = DENSE, .devices = "mock:0,mock:1", .threads = 1, .batch = 16,
+                          .orders = { .devices = 2, .ends_at = 9, .ending = MOCK_FAILS_LATE } };
+    pi2_engine *engine = open_variation(&v);
+    for (int turn = 0; turn < 4; turn++) run_and_compare(engine, &v, 0);
+    const uint32_t first = lines_with("device 'mock:0' is lost"), second = lines_with("device 'mock:1' is lost");
+    assert_true(first <= 1 && second <= 1 && first + second >= 1);
+    assert_int_equal(lines_with("is lost"), first + second);
+    close_engine(engine);
+}
+
+static void test_left_out(void **state) {
+    (void)state;
+    variation v = { .model = DENSE, .devices = "mock", .threads = 2, .batch = 16,
+                    .orders = { .devices = 2, .refused = "it has other bits" } };
+    pi2_engine *engine = open_variation(&v);
+    assert_int_equal(pi2_engine_get_report(engine)->device_count, 0);
+    assert_null(pi2_engine_get_report(engine)->devices);
+    assert_int_equal(lines_with("device 'mock:0': it has other bits; the processor computes alone"), 1);
+    run_and_compare(engine, &v, 0);
+    close_engine(engine);
+    v.orders = (mock_orders){ .devices = 1 };
+    v.devices = "mock:7";
+    engine = open_variation(&v);
+    assert_int_equal(lines_with("there is no device mock:7; the processor computes alone"), 1);
+    close_engine(engine);
+    static const char *const nobody[] = { NULL, "none", "" };
+    for (size_t i = 0; i < sizeof nobody / sizeof nobody[0]; i++) {
+        v.devices = nobody[i];
+        engine = open_variation(&v);
+        assert_int_equal(mock_device_counts.opened, 0);
+        close_engine(engine);
+    }
+}
+
+static void test_refused_names(void **state) {
+    (void)state;
+    static const struct { const char *devices, *says; } cases[] = {
+        { "cuda:0", "there is no kind of device 'cuda:0' (" },
+        { "moc", "there is no kind of device 'moc' (" },
+        { "mock:", "device 'mock:': behind the colon must be a device's number" },
+        { "mock:-1", "behind the colon must be a device's number" },
+        { "mock:1x", "behind the colon must be a device's number" },
+        { "mock:99999999999999999999", "behind the colon must be a device's number" },
+        { ",", "names have 1 to 63 characters" },
+        { "mock:0,,mock:1", "names have 1 to 63 characters" },
+        { "mock:0,mock:1,mock:2,mock:3,mock:4", "more than 4 devices" },
+        { "mock:0,opencle", "there is no kind of device 'opencle'" },
+        { "mock:1,mock:1", "device 'mock:1' is named twice" },
+        { "mock,mock:0", "device 'mock:0' is named twice" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const variation v = { .devices = cases[i].devices, .threads = 1, .batch = 16, .orders = { .devices = 5 } };
+        pi2_engine *engine = NULL;
+        if (try_open(&v, 0, &engine) != PI2_ERR_INVALID) fail_msg("'%s' is taken", cases[i].devices);
+        if (!strstr(pi2_error_text(), cases[i].says)) fail_msg("'%s': %s", cases[i].devices, pi2_error_text());
+        assert_null(engine);
+        assert_int_equal(mock_device_counts.opened, mock_device_counts.closed);
+    }
+}
+
+static void count_device(void *user, const pi2_device_info *device) {
+    uint32_t *count = user;
+    if (strncmp(device->name, "mock:", 5) != 0) return;
+    ++*count;
+    assert_string_equal(device->description, "a thread of a test");
+    assert_string_equal(device->refused, "it is busy");
+}
+
+static void test_list(void **state) {
+    (void)state;
+    uint32_t count = 0;
+    mock_device_orders = (mock_orders){ .devices = 3, .refused = "it is busy" };
+    pi2_device_list(count_device, &count);
+    assert_int_equal(count, 3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_copies_follow_memory),
+        cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
+        cmocka_unit_test(test_left_out),       cmocka_unit_test(test_refused_names),
+        cmocka_unit_test(test_list),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

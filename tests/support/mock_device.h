@@ -1,0 +1,37 @@
+/*
+ * mock_device.h: a device for tests of whoever works with devices: a thread that computes with the portable kernels, in
+ * memory of its own, and that is slow, fails or hangs when it is told to.
+ */
+#ifndef PI2_TESTS_SUPPORT_MOCK_DEVICE_H
+#define PI2_TESTS_SUPPORT_MOCK_DEVICE_H
+
+#include "backends/backend.h"
+
+typedef enum mock_ending {
+    MOCK_FAILS,     /* at once */
+    MOCK_FAILS_LATE, /* when half of the results are computed */
+    MOCK_HANGS      /* until it is closed, when it computes all the same: the result comes too late for anybody */
+} mock_ending;
+
+/** Set while no device is open; read by those that are opened afterwards. */
+typedef struct mock_orders {
+    uint32_t devices;        /* that are there */
+    const char *refused;     /* why none can be used; NULL: they can */
+    uint64_t ends_at;        /* the piece of work, from 1, at which a device ends; 0: none */
+    mock_ending ending;
+    unsigned slow_us;        /* for each piece of work */
+    bool leaves_q6_k;        /* does not compute this type */
+} mock_orders;
+extern mock_orders mock_device_orders;
+
+/** What all devices did since the test set it to zeros. */
+typedef struct mock_counts {
+    _Atomic uint64_t opened, closed, works, kept, used_again, forgotten, too_late;
+    _Atomic(const char *) broken; /* what the caller did wrong; NULL: nothing */
+} mock_counts;
+extern mock_counts mock_device_counts;
+
+/** "mock:0", "mock:1": for pi2_backend_add_kind(). */
+extern const pi2_backend_kind mock_device_kind;
+
+#endif
