@@ -283,6 +283,10 @@ static pi2_status finish_run_trace(pi2_engine *engine) {
     pi2_engine_counters counters;
     pi2_engine_count(engine, &counters);
     const uint64_t dropped = pi2_timeline_dropped(pi2_run_trace_events(engine->traces.run));
+    for (uint32_t i = 0; i < engine->run.devices.count; i++) { /* the team's last members */
+        pi2_run_trace_name_member(engine->traces.run, pi2_run_processor_threads(&engine->run) + i,
+                                  pi2_backend_facts(engine->run.devices.of[i])->name);
+    }
     if (dropped) {
         pi2_planned_run_log(&engine->run, "the trace's memory was full: the last %llu events are missing from it",
                        (unsigned long long)dropped);

@@ -37,6 +37,9 @@ typedef struct pi2_run_trace_line {
 /** Adds the line to the table. */
 void pi2_run_trace_add(pi2_run_trace *trace, const pi2_run_trace_line *line);
 
+/** Says whose row a member's is, where it waits for a device: a name of less than 64 bytes, at most 4 of them. */
+void pi2_run_trace_name_member(pi2_run_trace *trace, unsigned member, const char *device);
+
 /**
  * Writes the timeline and ends both files; later calls do nothing. No pass runs and no read is in
  * flight. Errors  IO (path, reason): the other file is written nevertheless

@@ -15,6 +15,8 @@ struct pi2_run_trace {
     pi2_output_file timeline, table;
     uint64_t lines;               /* of the table, its heading left out */
     pi2_engine_counters last;     /* at the end of the last line */
+    struct { unsigned member; char name[64]; } devices[4]; /* whose rows are devices' */
+    unsigned device_count;
 };
 
 /** The extents sorted by their place in the file tell which ones a read brought. */

@@ -6,6 +6,7 @@
  * and an "e" event with one id.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/run_trace_internal.h"
@@ -128,15 +129,32 @@ static void write_event(pi2_run_trace *trace, const pi2_timeline_event *event, u
     }
 }
 
+void pi2_run_trace_name_member(pi2_run_trace *trace, unsigned member, const char *device) {
+    const unsigned count = trace->device_count, room = sizeof trace->devices / sizeof trace->devices[0];
+    if (count == room) return;
+    trace->devices[count].member = member;
+    (void)snprintf(trace->devices[count].name, sizeof trace->devices[count].name, "%s", device);
+    trace->device_count++;
+}
+
+static void write_name(pi2_run_trace *trace, unsigned member) {
+    char name[80];
+    (void)snprintf(name, sizeof name, "compute thread %u", member);
+    for (unsigned i = 0; i < trace->device_count; i++) {
+        if (trace->devices[i].member != member) continue;
+        (void)snprintf(name, sizeof name, "device %s", trace->devices[i].name);
+    }
+    pi2_output_file_print(&trace->timeline, ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_name\","
+                          "\"args\":{\"name\":\"%s\"}}", member + 1, name);
+}
+
 /* Names of the rows, for each member that did something. */
 static void write_names(pi2_run_trace *trace, const bool *has_member) {
     pi2_output_file_print(&trace->timeline,
         "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"powerinfer2\"}},\n"
         "{\"ph\":\"M\",\"pid\":1,\"tid\":0,\"name\":\"thread_name\",\"args\":{\"name\":\"tokens\"}}");
     for (unsigned member = 0; member < 256; member++) {
-        if (!has_member[member]) continue;
-        pi2_output_file_print(&trace->timeline, ",\n{\"ph\":\"M\",\"pid\":1,\"tid\":%u,\"name\":\"thread_name\","
-                              "\"args\":{\"name\":\"compute thread %u\"}}", member + 1, member);
+        if (has_member[member]) write_name(trace, member);
     }
 }
 

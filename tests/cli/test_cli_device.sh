@@ -21,6 +21,9 @@ for model in dense experts sparse; do
         fail "$model: no line on what the device did, or it did nothing"
     cmp -s "$folder/none" "$folder/opencl" || fail "$model: a device gives another text"
 done
+expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device opencl -t 1 \
+    --trace "$folder/trace"
+grep -q '"device opencl:[0-9]*"' "$folder/trace" || fail "no row of the device in the timeline"
 expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device opencl:999
 grep -q 'there is no device 999.*the processor computes alone' "$folder/err" || fail "nothing on a device that is missing"
 expect_error 2 "there is no kind of device 'npu'" run -m "$folder/dense.gguf" -p x --device npu
