@@ -76,6 +76,7 @@ typedef struct pi2_engine_options {
                                     be used, or is lost, is left out, which the log says */
     uint64_t device_bytes;       /* for copies of weights on each; 0: three quarters of what a device of its own memory
                                     has, and none on one that shares the machine's */
+    bool device_always;          /* also where passes are slower with them, which is tried otherwise: for measuring */
     bool device_any_precision;   /* a device that gives other bits is taken all the same: another text */
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */

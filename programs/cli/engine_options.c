@@ -48,6 +48,9 @@ static const pi2_cli_option model_options[] = {
     {"--device-memory", "SIZE", PI2_CLI_SIZE, MODEL(device_memory), NULL,
      "For copies of weights on each device with a memory of its own; 0, or none given: three quarters of it.", NULL, 0,
      0},
+    {"--device-always", NULL, PI2_CLI_FLAG, MODEL(device_always), NULL,
+     "For measuring: uses them also where passes take longer with them. Otherwise that is tried, and they are not.",
+     NULL, 0, 0},
     {"--backend-precision", "exact|fast", PI2_CLI_CHOICE, MODEL(backend_precision), "exact",
      "exact: a device whose bits are not the processor's is not used. fast: it is, and the text is another one.", NULL,
      0, 0},
@@ -203,6 +206,7 @@ int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_s
     options->read_method = settings->read_method;
     options->devices = settings->devices;
     options->device_bytes = settings->device_memory;
+    options->device_always = settings->device_always;
     options->device_any_precision = strcmp(settings->backend_precision, "fast") == 0;
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;

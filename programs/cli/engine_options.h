@@ -23,7 +23,7 @@ typedef struct pi2_cli_model_settings {
     const char *devices, *backend_precision;
     uint64_t device_memory;
     double hot_share;
-    bool no_prepare, keep_memory, quiet, offline;
+    bool device_always, no_prepare, keep_memory, quiet, offline;
 } pi2_cli_model_settings;
 
 typedef struct pi2_cli_size_settings {

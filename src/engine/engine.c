@@ -193,6 +193,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .left_out = engine->run.plan.left_out,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
         .spin_us = spin_us(engine), .devices = engine->run.devices.of, .device_count = engine->run.devices.count,
+        .devices_always = engine->run.options.device_always,
         .trace = pi2_run_trace_events(engine->traces.run),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->run.plan.resident,
         .cache = engine->memory.cache.pages, .scratch = engine->memory.scratch.pages,

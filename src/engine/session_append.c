@@ -97,6 +97,20 @@ static pi2_status hold_spans(pi2_engine *engine, const pi2_batch *batch) {
 
 /* ---- passes ---- */
 
+/* Devices that were lost, and those that do not pay, each once. */
+static void tell_devices(pi2_engine *engine) {
+    pi2_run_devices *devices = &engine->run.devices;
+    pi2_run_devices_tell(&engine->run);
+    for (int of_many = 0; devices->count && of_many < 2; of_many++) {
+        const pi2_device_worth worth = pi2_forward_device_worth(engine->forward, of_many);
+        if (!worth.is_off || devices->is_worth_told[of_many]) continue;
+        devices->is_worth_told[of_many] = true;
+        pi2_planned_run_log(&engine->run, "%s %.3g ms a token with %s and %.3g without: left out until the next trial",
+                            of_many ? "prompts take" : "decoding takes", (double)worth.with_ns / 1e6,
+                            devices->count > 1 ? "devices" : "the device", (double)worth.without_ns / 1e6);
+    }
+}
+
 /* One pass, as a span of the timeline. */
 pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pass) {
     pi2_engine *engine = teller->engine;
@@ -113,7 +127,7 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
     const pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, &hooks));
-    pi2_run_devices_tell(&engine->run);
+    tell_devices(engine);
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];

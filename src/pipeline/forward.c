@@ -89,6 +89,11 @@ void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_c
     tail_call call = { .walk = walk, .tail = tail, .chunk = chunk, .name = walk->stage_name };
     walk->stage_name = NULL;
     const bool alone = tail && forward->token_count <= INLINE_TAIL_TOKENS;
+    if (walk->idles) {
+        pi2_stage_wait(&forward->stages, walk->stage++);
+        if (tail && !alone) pi2_stage_wait(&forward->stages, walk->stage++);
+        return;
+    }
     pi2_stage_run(&forward->stages, walk->stage++, chunk_count, call_chunk, alone ? tail_all_tokens : NULL, &call,
                   walk->member);
     trace_work(&call, false);
@@ -102,6 +107,7 @@ uint32_t pi2_forward_stage_work(pi2_forward_walk *walk, uint32_t chunk_count, pi
     const uint32_t stage = walk->stage++;
     tail_call call = { .walk = walk, .chunk = chunk, .name = walk->stage_name };
     walk->stage_name = NULL;
+    if (walk->idles) return stage;
     pi2_stage_work(&walk->forward->stages, stage, chunk_count, call_chunk, NULL, &call, walk->member);
     trace_work(&call, false);
     return stage;
@@ -173,13 +179,18 @@ static void end_head(pi2_forward_walk *walk) {
     pi2_forward_stage(walk, (shape->vocabulary_size + LOGITS_CHUNK - 1) / LOGITS_CHUNK, logits_chunk, NULL);
 }
 
+/* The last members of the team. One whose device is left out, or lost, leaves the processor to the threads. */
+static void take_device(pi2_forward_walk *walk) {
+    const pi2_forward_options *options = &walk->forward->options;
+    if (walk->member == 0 || walk->member + options->device_count < walk->member_count) return;
+    walk->device = options->devices[walk->member + options->device_count - walk->member_count];
+    walk->idles = !walk->forward->has_devices || pi2_backend_loss(walk->device);
+}
+
 static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward *forward = argument;
     pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
-    const uint32_t devices = forward->options.device_count;
-    if (member > 0 && member + devices >= member_count) {
-        walk.device = forward->options.devices[member + devices - member_count];
-    }
+    take_device(&walk);
     if (forward->options.trace) pi2_timeline_set_member(member);
     walk.stage_name = "norm";
     pi2_forward_token_stage(&walk, pi2_forward_first_norm);
@@ -354,6 +365,12 @@ static void note_foretelling(pi2_forward *forward, uint64_t missing_before, uint
     pi2_look_ahead_note_missing(&forward->look_ahead, missing_neurons(forward) > missing_before);
 }
 
+pi2_device_worth pi2_forward_device_worth(const pi2_forward *forward, bool of_many) {
+    const pi2_device_trial *trial = &forward->device_trials[of_many];
+    return (pi2_device_worth){ .without_ns = trial->medians[0], .with_ns = trial->medians[1],
+                               .is_off = trial->is_off && !forward->options.devices_always };
+}
+
 pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const pi2_forward_hooks *hooks) {
     const uint32_t token_count = batch->token_count;
     take_batch(forward, batch);
@@ -374,6 +391,8 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     const bool can_foretell = forward->options.foreteller || forward->options.gate_foretells;
     forward->foretells = forward->by_neuron && can_foretell &&
                          pi2_look_ahead_wanted(&forward->look_ahead, token_count);
+    pi2_device_trial *trial = &forward->device_trials[token_count > 1];
+    forward->has_devices = forward->options.devices_always || pi2_device_trial_wanted(trial);
     pi2_status status = filled == PI2_OK ? embed(forward) : filled;
     if (status == PI2_OK) {
         for (uint32_t i = 0; i < PI2_ROPES; i++) fill_cos_sin(forward, i);
@@ -388,6 +407,9 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
         return status;
     }
     note_neurons(forward);
+    if (forward->options.device_count) {
+        (void)pi2_device_trial_note(trial, (pi2_clock_ns() - begin) / token_count);
+    }
     if (can_foretell && forward->by_neuron) note_foretelling(forward, missing, begin);
     else if (can_foretell) pi2_look_ahead_note_missing(&forward->look_ahead, true);
     else if (forward->options.experts) pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);

@@ -94,6 +94,7 @@ typedef struct pi2_forward_options {
     unsigned spin_us;
     pi2_backend *const *devices; /* [device_count]: each computes what a member of the team claims, the last ones */
     uint32_t device_count;
+    bool devices_always;         /* also where passes are slower with them */
     pi2_look_ahead_mode look_ahead; /* for experts */
     pi2_timeline *trace;         /* gets a span of every stage of every thread; may be NULL */
     size_t stream_bytes;      /* of the buffer that weights stream through; 0: none do */
@@ -209,6 +210,14 @@ pi2_status pi2_forward_visit_recurrent(const pi2_forward *forward, uint32_t sequ
                                        pi2_state_visitor *visit, void *user);
 /** A number that names these parts: states of two models, or of two ways to lay them out, have different ones. */
 uint64_t pi2_forward_hash_states(const pi2_forward *forward);
+
+/** Tokens' median times without and with devices, of passes of one token or of many, in nanoseconds, and whether they
+ *  are left out by that. 0: it has not been tried. */
+typedef struct pi2_device_worth {
+    uint64_t without_ns, with_ns;
+    bool is_off;
+} pi2_device_worth;
+pi2_device_worth pi2_forward_device_worth(const pi2_forward *forward, bool of_many);
 
 /** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
  *  passes. */

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "pipeline/device_trial.h"
 #include "pipeline/forward.h"
 #include "pipeline/pass_choice.h"
 #include "pipeline/stage.h"
@@ -169,6 +170,8 @@ struct pi2_forward {
     pi2_sleepers sleepers;
     pi2_expert_plan plan;
     pi2_look_ahead look_ahead;
+    pi2_device_trial device_trials[2]; /* of passes of one token, of many */
+    bool has_devices;            /* the pass under way computes with them */
     const pi2_neuron_counter *counter; /* NULL: nobody wants to know what neurons give */
 
     uint32_t *bank_of;           /* [layer_count][FFNs of a layer]: number of its bank, or PI2_NO_BANK */
@@ -204,6 +207,7 @@ typedef struct pi2_forward_walk {
     pi2_forward *forward;
     unsigned member, member_count;
     pi2_backend *device;         /* whom this member works with; NULL: the processor */
+    bool idles;                  /* its device has no part in this pass: it claims nothing */
     uint32_t stage;              /* number of the next stage */
     uint32_t layer, block;       /* block: its number in the layer */
     uint32_t stream;             /* of the residual streams, where a block goes through them */

@@ -60,6 +60,7 @@ enum { PI2_DEVICES_MOST = 4 };
 typedef struct pi2_run_devices {
     pi2_backend *of[PI2_DEVICES_MOST];
     bool is_told[PI2_DEVICES_MOST];  /* that it was lost */
+    bool is_worth_told[2];           /* that passes of one token, of many, are slower with devices */
     uint32_t count;
     char description[256];
 } pi2_run_devices;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Goal:   with a device beside the processor the text is the same, in memory and streamed, dense and with experts, and it
-#         is told what the device did; a device that is not there leaves the work to the processor; a name that means
+# Goal:   with a device beside the processor the text is the same, dense, with experts and sparse, and it is told what
+#         the device did; a device that is not there leaves the work to the processor; a name that means
 #         nothing is refused.
 # Method: small synthetic models, and the first OpenCL device, where there is one.
 . "$(dirname "$0")/cli_support.sh"
@@ -14,7 +14,7 @@ grep -q '"refused": null' "$folder/out" || { echo "skipped: no device"; exit 77;
 for model in dense experts sparse; do
     for device in none opencl; do
         expect 0 run -m "$folder/$model.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 \
-            --device $device -t 2
+            --device $device -t 2 --device-always
         cp "$folder/out" "$folder/$device"
     done
     grep -q '^devices  [1-9][0-9]* % of the weights.* bytes in .*: opencl:' "$folder/err" ||
@@ -22,9 +22,13 @@ for model in dense experts sparse; do
     cmp -s "$folder/none" "$folder/opencl" || fail "$model: a device gives another text"
 done
 expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device opencl -t 1 \
-    --trace "$folder/trace"
+    --device-always --trace "$folder/trace"
 grep -q '"device opencl:[0-9]*"' "$folder/trace" || fail "no row of the device in the timeline"
+expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 --device none
+cp "$folder/out" "$folder/none"
+expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 --device opencl
+cmp -s "$folder/none" "$folder/out" || fail "trying whether a device pays changes the text"
 expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device opencl:999
-grep -q 'there is no device 999.*the processor computes alone' "$folder/err" || fail "nothing on a device that is missing"
+grep -q 'there is no device 999.*the processor computes alone' "$folder/err" || fail "nothing on a missing device"
 expect_error 2 "there is no kind of device 'npu'" run -m "$folder/dense.gguf" -p x --device npu
 expect_error 2 "must be a device's number" run -m "$folder/dense.gguf" -p x --device opencl:first

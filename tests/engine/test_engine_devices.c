@@ -68,6 +68,7 @@ static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine *
     /* Engines are opened hundreds of times, which AddressSanitizer keeps the memory of for a while. */
     options.memory_bytes = UINT64_C(8) * PI2_TEST_PLENTY_BYTES;
     options.devices = v->devices;
+    options.device_always = true;
     options.callbacks.log = keep_line;
     if (v->model == NEURONS) options.sparsity = "always";
     line_count = 0;
@@ -205,19 +206,26 @@ static uint64_t comes_and_goes(void *user, uint64_t planned_bytes) {
     return planned_bytes / 16 * (4 + ++*turn * 7 % 13);
 }
 
+enum { RUNS_MOST = 200 };
 static void test_copies_follow_memory(void **state) {
     (void)state;
     const variation v = { .model = DENSE, .devices = "mock", .threads = 2, .batch = 4, .orders = { .devices = 1 } };
     pi2_engine *engine = open_variation(&v);
-    for (int i = 0; i < 3; i++) run_and_compare(engine, &v, 0);
-    const uint64_t kept = mock_device_counts.kept;
-    assert_true(kept > 0 && mock_device_counts.used_again > kept);
+    /* How much the device gets to claim is the scheduler's: on a busy machine little. */
+    bool is_used_again = false;
+    for (int i = 0; i < RUNS_MOST && !is_used_again; i++) {
+        run_and_compare(engine, &v, 0);
+        is_used_again = mock_device_counts.kept > 0 && mock_device_counts.used_again > mock_device_counts.kept;
+    }
+    assert_true(is_used_again);
     uint32_t turn = 0;
     pi2_engine_simulate_pressure(engine, comes_and_goes, &turn);
-    for (int i = 0; i < 3; i++) run_and_compare(engine, &v, 1);
+    pi2_engine_counters counters = { .give_backs = 0 };
+    for (int i = 0; i < RUNS_MOST && !(counters.give_backs > 0 && mock_device_counts.forgotten > 0); i++) {
+        run_and_compare(engine, &v, 1);
+        pi2_engine_count(engine, &counters);
+    }
     assert_true(turn > 0);
-    pi2_engine_counters counters;
-    pi2_engine_count(engine, &counters);
     assert_true(counters.give_backs > 0 && mock_device_counts.forgotten > 0);
     close_engine(engine);
 }
