@@ -302,6 +302,28 @@ static void test_interrupted_guesses(void **state) {
 
 /* ---- several timelines ---- */
 
+/* Before a window's room is full, in the midst of a tile: the fork has all that is in it. */
+static void test_forks_at_the_beginning(void **state) {
+    (void)state;
+    enum { BEGUN = 21 };
+    int32_t tokens[BEGUN + 30];
+    draw(tokens, BEGUN + 30, 11);
+    write_family("gemma3", 1);
+    pi2_engine *all = open_engine(&whole), *ring = open_engine(&(place){ CONTEXT, 24, 2, 2, 0, false });
+    pi2_session *want = create(all), *first = create(ring), *fork = NULL;
+    append(first, tokens, BEGUN);
+    assert_int_equal(pi2_session_fork(first, NULL, &fork), PI2_OK);
+    append_each(first, tokens + 5, 20); /* what it writes is not the fork's */
+    append_each(fork, tokens + BEGUN, 30);
+    append(want, tokens, BEGUN + 30);
+    check_same(want, fork, logit_bytes(all), "the fork", BEGUN);
+    pi2_session_free(want);
+    pi2_session_free(first);
+    pi2_session_free(fork);
+    pi2_engine_close(all);
+    pi2_engine_close(ring);
+}
+
 static void test_forks(void **state) {
     (void)state;
     int32_t tokens[PROMPT + ANSWER], other[20];
@@ -540,7 +562,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prompts), cmocka_unit_test(test_context_costs_what_is_seen),
         cmocka_unit_test(test_going_back), cmocka_unit_test(test_going_back_again), cmocka_unit_test(test_guesses),
-        cmocka_unit_test(test_interrupted_guesses), cmocka_unit_test(test_forks), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_interrupted_guesses), cmocka_unit_test(test_forks),
+        cmocka_unit_test(test_forks_at_the_beginning), cmocka_unit_test(test_files),
         cmocka_unit_test(test_prompt_cache), cmocka_unit_test(test_damaged_pages) };
     return cmocka_run_group_tests(tests, make_place, remove_place);
 }
