@@ -36,13 +36,15 @@ static json_t *text(const char *value) { return pi2_cli_json_text(value, strlen(
 static json_t *integer(uint64_t value) { return json_integer((json_int_t)value); }
 
 static void add_model(json_t *object, const pi2_engine_options *options, const pi2_engine_report *report) {
-    char type[160];
+    char type[160], backends[320];
     (void)snprintf(type, sizeof type, "%s %.2fM %s", report->architecture, (double)report->parameter_count / 1e6,
                    report->weight_types);
     const char *cache = pi2_cache_type_name(options->cache_type);
     json_object_set_new(object, "build_commit", text(PI2_VERSION));
     json_object_set_new(object, "cpu_info", text(report->cpu_name));
-    json_object_set_new(object, "backends", text("CPU"));
+    (void)snprintf(backends, sizeof backends, "CPU%s%s", report->devices ? ", " : "",
+                   report->devices ? report->devices : "");
+    json_object_set_new(object, "backends", text(backends));
     json_object_set_new(object, "model_filename", text(options->model_path));
     json_object_set_new(object, "model_type", text(type));
     json_object_set_new(object, "model_size", integer(report->weight_bytes));

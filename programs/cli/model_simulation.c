@@ -109,7 +109,7 @@ static int open_device(const pi2_cli_simulate_settings *settings, const char *pa
     const char *name = of->is_described ? of->description.name : pi2_machine_profile_identity(of->profile)->cpu;
     (void)snprintf(of->name, sizeof of->name, "%s", name);
     const double memory = of->is_described ? of->description.device.memory_bytes : 0;
-    if (is_own || settings->memory || memory > 0) return PI2_CLI_GO_ON;
+    if (is_own || settings->memory || memory >= 1) return PI2_CLI_GO_ON;
     return pi2_cli_usage_error("simulate: %s: how much memory? give --memory SIZE%s", path,
                                of->is_described ? ", or the device a 'memory_bytes'" : "");
 }

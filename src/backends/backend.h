@@ -54,7 +54,7 @@ typedef struct pi2_device_facts {
 typedef void pi2_device_visitor(void *user, const pi2_device_facts *facts);
 
 typedef struct pi2_backend_options {
-    uint64_t memory_bytes;       /* that copies of weights may take on the device; 0: none are kept */
+    uint64_t memory_bytes;       /* that copies of weights may take on the device; 0: what its back-end finds right */
     const char *cache_folder;    /* for programs that a driver compiled; NULL: they are compiled anew */
     uint64_t timeout_ns;         /* a piece of work that takes longer means that the device is lost; 0: the default */
     bool any_precision;          /* a device whose bits differ is taken all the same */

@@ -11,7 +11,7 @@ static void fit(pi2_engine *draft, const pi2_engine *engine) {
     const pi2_forward_shape *shape = &engine->run.plan.memory.shape;
     draft->run.options.context_tokens = shape->context_tokens;
     draft->run.options.sequences = shape->sequences;
-    draft->run.plan.thread_count = draft->run.plan.threads_wanted = shape->thread_count;
+    draft->run.plan.thread_count = draft->run.plan.threads_wanted = pi2_run_processor_threads(&engine->run);
 }
 
 pi2_status pi2_engine_open_draft(pi2_engine *engine) {

@@ -124,7 +124,8 @@ static pi2_engine_options options_of(const pi2_planned_run *run, bool is_next) {
     options.memory_bytes = any_budget;
     options.sequences = run->options.sequences;
     options.batch_tokens = BATCH_TOKENS;
-    options.thread_count = run->plan.thread_count;
+    options.thread_count = run->plan.thread_count > run->devices.count /* it computes without devices */
+                               ? run->plan.thread_count - run->devices.count : run->plan.thread_count;
     options.allow_prepare = false;
     options.sparsity = "off";
     options.keep_memory = true;

@@ -111,6 +111,19 @@ static void tell_devices(pi2_engine *engine) {
     }
 }
 
+/* Drafters see what each session's tokens gave. One that is interrupted there has not got them. */
+static pi2_status show_pass(const pi2_engine *engine, const pi2_batch *batch) {
+    uint32_t first = 0;
+    for (uint32_t s = 0; s < batch->span_count; first += batch->spans[s++].token_count) {
+        const pi2_batch_span *span = &batch->spans[s];
+        pi2_drafting *drafting = engine->sessions.sessions[span->sequence]->drafting;
+        const pi2_draft_pass pass = { .tokens = batch->tokens + first, .position = span->position,
+                                      .count = span->token_count, .first = first };
+        if (drafting) PI2_TRY(pi2_drafting_saw(drafting, &pass));
+    }
+    return PI2_OK;
+}
+
 /* One pass, as a span of the timeline. */
 pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pass) {
     pi2_engine *engine = teller->engine;
@@ -126,7 +139,8 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     pi2_forward_set_first_logits(engine->forward, pass->first_logits);
     pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
-    const pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, &hooks));
+    pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, &hooks));
+    if (status == PI2_OK) status = show_pass(engine, batch);
     tell_devices(engine);
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {
@@ -145,13 +159,10 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
 /* A pass of this session alone. */
 static pi2_status run_span(pi2_session *session, const int32_t *tokens, const float *given,
                            const pi2_batch_span *span) {
-    PI2_TRY(pi2_session_run_pass(session, &(pi2_session_pass){
+    return pi2_session_run_pass(session, &(pi2_session_pass){
         .batch = { .tokens = tokens, .given = given, .spans = span, .token_count = span->token_count,
                    .span_count = 1 },
-        .first_logits = session->first_logits, .predicts = session->predicts }));
-    if (!session->drafting) return PI2_OK;
-    return pi2_drafting_saw(session->drafting, &(pi2_draft_pass){
-        .tokens = tokens, .position = span->position, .count = span->token_count });
+        .first_logits = session->first_logits, .predicts = session->predicts });
 }
 
 static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int32_t *tokens, uint32_t count,

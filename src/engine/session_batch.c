@@ -104,19 +104,6 @@ static void note_pass(batch_call *call, const pi2_batch *batch) {
     }
 }
 
-/* Drafters see what a session's tokens gave, as they do after a pass of it alone. */
-static pi2_status show_pass(const pi2_engine *engine, const pi2_batch *batch) {
-    uint32_t first = 0;
-    for (uint32_t s = 0; s < batch->span_count; first += batch->spans[s++].token_count) {
-        const pi2_batch_span *span = &batch->spans[s];
-        pi2_drafting *drafting = engine->sessions.sessions[span->sequence]->drafting;
-        const pi2_draft_pass pass = { .tokens = batch->tokens + first, .position = span->position,
-                                      .count = span->token_count, .first = first };
-        if (drafting) PI2_TRY(pi2_drafting_saw(drafting, &pass));
-    }
-    return PI2_OK;
-}
-
 static pi2_status run_passes(batch_call *call) {
     pi2_session *teller = call->parts[0].session;
     const uint32_t layers = call->engine->run.source.model->shape.layer_count;
@@ -124,7 +111,6 @@ static pi2_status run_passes(batch_call *call) {
         const pi2_session_pass pass = next_pass(call);
         teller->batch_tokens = pass.batch.token_count;
         PI2_TRY(pi2_session_run_pass(teller, &pass));
-        PI2_TRY(show_pass(call->engine, &pass.batch));
         note_pass(call, &pass.batch);
         teller->progress_done += (uint64_t)pass.batch.token_count * layers;
     }

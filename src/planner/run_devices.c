@@ -49,7 +49,10 @@ pi2_status pi2_run_devices_open(pi2_planned_run *run) {
         }
         (void)snprintf(name, sizeof name, "%.*s", (int)length, names);
         PI2_TRY(open_device(run, name, &options));
-        names += names[length] ? length + 1 : length;
+        names += length;
+        if (*names == ',' && *++names == '\0') {
+            return pi2_fail(PI2_ERR_INVALID, "devices '%s': nothing behind the last comma", run->options.devices);
+        }
     }
     return PI2_OK;
 }

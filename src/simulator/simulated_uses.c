@@ -64,6 +64,9 @@ static pi2_status check_demands(pi2_simulated_uses *uses, const char *path) {
         return pi2_fail(PI2_ERR_INVALID, "%s: the trace has %llu tokens, and at most %d are simulated", path,
                         (unsigned long long)trace->token_count, MOST_TOKENS);
     }
+    if (tokens > trace->token_count) { /* what looks like more passes than the trace names */
+        return pi2_fail(PI2_ERR_FORMAT, "%s: the layers of a pass do not ascend; record it again", path);
+    }
     uses->prompt_tokens = (uint32_t)(trace->token_count - tokens);
     return PI2_OK;
 }

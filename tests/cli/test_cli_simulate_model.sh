@@ -53,6 +53,8 @@ expect_json runs.0.mean_ms "$own"
 
 # ---- what is refused ----
 cp "$folder/units" "$folder/trace"
+describe nothing 1e12 ', "memory_bytes": 0.5'
+expect_error 2 "how much memory" simulate -m "$folder/dense.gguf" --device "$folder/nothing.json" -c 128
 expect_error 2 "how much memory" simulate -m "$folder/dense.gguf" --device "$XDG_CACHE_HOME/powerinfer2/machine.profile"
 expect_error 2 "no description" simulate -m "$folder/dense.gguf"
 expect_error 2 "statistics needs a model.s file" simulate --device "$folder/slow.json" --statistics x
