@@ -74,7 +74,7 @@ typedef struct pi2_backend_kind {
     bool (*computes)(const void *state, pi2_weight_type type);
     /** Returns when the result is in work->out. UNSUPPORTED: it does not take this work, whose `out` is as it was. Any
      *  other error: the device is lost, `out` is as it was (a chain goes on from
-     *  it), and nothing of the work is touched any more, whatever the device still does.
+     *  it), and nothing of the work is written any more; a device that hangs may still read its tiles.
      *  Threads: one at a time for a state. */
     pi2_status (*multiply)(void *state, const pi2_backend_work *work);
     /** Forgets every tile that was to stay. Between passes. */
