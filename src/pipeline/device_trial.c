@@ -1,6 +1,8 @@
 /* device_trial.c: see the header. */
 #include "pipeline/device_trial.h"
 
+#include "base/median.h"
+
 /* Without devices only where that takes less than so many hundredths of the time with them. */
 enum { BETTER_BELOW_PERCENT = 98 };
 
@@ -11,16 +13,6 @@ bool pi2_device_trial_wanted(const pi2_device_trial *trial) {
     return in_trial(trial) ? trial->pass % 4 == 0 || trial->pass % 4 == 3 : !trial->is_off;
 }
 
-static uint64_t median(uint64_t *times, uint32_t count) {
-    for (uint32_t i = 1; i < count; i++) {
-        const uint64_t time = times[i];
-        uint32_t at = i;
-        for (; at > 0 && times[at - 1] > time; at--) times[at] = times[at - 1];
-        times[at] = time;
-    }
-    return times[count / 2];
-}
-
 bool pi2_device_trial_note(pi2_device_trial *trial, uint64_t token_ns) {
     if (in_trial(trial)) {
         const bool with = pi2_device_trial_wanted(trial);
@@ -28,7 +20,7 @@ bool pi2_device_trial_note(pi2_device_trial *trial, uint64_t token_ns) {
     }
     trial->pass++;
     if (trial->pass == 2 * PI2_DEVICE_TRIAL) {
-        for (int with = 0; with < 2; with++) trial->medians[with] = median(trial->times[with], PI2_DEVICE_TRIAL);
+        for (int with = 0; with < 2; with++) trial->medians[with] = pi2_median(trial->times[with], PI2_DEVICE_TRIAL);
         trial->is_off = trial->medians[0] < trial->medians[1] / 100 * BETTER_BELOW_PERCENT;
         return true;
     }

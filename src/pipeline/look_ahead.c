@@ -1,6 +1,7 @@
 /* look_ahead.c: trials that tell whether looking ahead pays. */
 #include <math.h>
 
+#include "base/median.h"
 #include "pipeline/look_ahead.h"
 
 /* What is being done is left only for something that takes less than so many hundredths of its time. */
@@ -25,16 +26,6 @@ bool pi2_look_ahead_wanted(const pi2_look_ahead *state, uint32_t token_count) {
 
 void pi2_look_ahead_note_missing(pi2_look_ahead *state, bool any) { state->is_idle = !any; }
 
-static uint64_t median(uint64_t *times, uint32_t count) {
-    for (uint32_t i = 1; i < count; i++) {
-        const uint64_t time = times[i];
-        uint32_t at = i;
-        for (; at > 0 && times[at - 1] > time; at--) times[at] = times[at - 1];
-        times[at] = time;
-    }
-    return times[count / 2];
-}
-
 void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t pass_ns) {
     if (state->mode != PI2_LOOK_AHEAD_AUTO || token_count != 1 || state->is_idle) return;
     if (in_trial(state)) {
@@ -43,8 +34,8 @@ void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t p
     }
     state->token++;
     if (state->token == PI2_LOOK_AHEAD_WARM_UP + 2 * PI2_LOOK_AHEAD_TRIAL) {
-        const uint64_t without = median(state->times[0], PI2_LOOK_AHEAD_TRIAL);
-        const uint64_t with = median(state->times[1], PI2_LOOK_AHEAD_TRIAL);
+        const uint64_t without = pi2_median(state->times[0], PI2_LOOK_AHEAD_TRIAL);
+        const uint64_t with = pi2_median(state->times[1], PI2_LOOK_AHEAD_TRIAL);
         const uint64_t now = state->is_off ? without : with, other = state->is_off ? with : without;
         if (other < now / 100 * BETTER_BELOW_PERCENT) state->is_off = !state->is_off;
     } else if (state->token == PI2_LOOK_AHEAD_WARM_UP + 2 * PI2_LOOK_AHEAD_TRIAL + PI2_LOOK_AHEAD_HOLD) {

@@ -92,80 +92,55 @@ static inline void dot_six_bits(int *sums, __global const uchar *at, __global co
     (void)sums;
 
 static inline void block_q4_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
-                       __global const char *a, uint stride, const float *dx, const int *ax) {
+                       __global const char *a, uint stride, const float *dx, __global const short *ax,
+                       uint sum_stride) {
     BEGIN_BLOCK
     const float d = half_at(scales + 2 * row);
     dot_nibbles(sums, values + 4 * row, a, stride);
-    for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)(sums[t] - 8 * ax[t]), d * dx[t], chain[t]);
+    for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)(sums[t] - 8 * ax[t * sum_stride]), d * dx[t], chain[t]);
 }
 
 static inline void block_q5_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
-                       __global const char *a, uint stride, const float *dx, const int *ax) {
+                       __global const char *a, uint stride, const float *dx, __global const short *ax,
+                       uint sum_stride) {
     BEGIN_BLOCK
     const float d = half_at(scales + 2 * row);
     dot_five_bits(sums, values + 4 * row, a, stride);
-    for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)(sums[t] - 16 * ax[t]), d * dx[t], chain[t]);
+    for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)(sums[t] - 16 * ax[t * sum_stride]), d * dx[t], chain[t]);
 }
 
-static inline void add_minimum(float *chain, const int *sums, float d, float m, const float *dx, const int *ax) {
+static inline void add_minimum(float *chain, const int *sums, float d, float m, const float *dx,
+                               __global const short *ax, uint sum_stride) {
     for (uint t = 0; t < TOKENS; t++) {
         chain[t] = fma((float)sums[t], d * dx[t], chain[t]);
-        chain[t] = fma(m, dx[t] * (float)ax[t], chain[t]);
+        chain[t] = fma(m, dx[t] * (float)ax[t * sum_stride], chain[t]);
     }
 }
 
 static inline void block_q4_1(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
-                       __global const char *a, uint stride, const float *dx, const int *ax) {
+                       __global const char *a, uint stride, const float *dx, __global const short *ax,
+                       uint sum_stride) {
     BEGIN_BLOCK
     dot_nibbles(sums, values + 4 * row, a, stride);
-    add_minimum(chain, sums, half_at(scales + 2 * row), half_at(scales + 32 + 2 * row), dx, ax);
+    add_minimum(chain, sums, half_at(scales + 2 * row), half_at(scales + 32 + 2 * row), dx, ax, sum_stride);
 }
 
 static inline void block_q5_1(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
-                       __global const char *a, uint stride, const float *dx, const int *ax) {
+                       __global const char *a, uint stride, const float *dx, __global const short *ax,
+                       uint sum_stride) {
     BEGIN_BLOCK
     dot_five_bits(sums, values + 4 * row, a, stride);
-    add_minimum(chain, sums, half_at(scales + 2 * row), half_at(scales + 32 + 2 * row), dx, ax);
+    add_minimum(chain, sums, half_at(scales + 2 * row), half_at(scales + 32 + 2 * row), dx, ax, sum_stride);
 }
 
 static inline void block_q8_0(float *chain, __global const uchar *scales, __global const uchar *values, uint row,
-                       __global const char *a, uint stride, const float *dx, const int *ax) {
+                       __global const char *a, uint stride, const float *dx, __global const short *ax,
+                       uint sum_stride) {
     BEGIN_BLOCK
     const float d = half_at(scales + 2 * row);
     dot_bytes(sums, values + 4 * row, a, stride);
     for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)sums[t], d * dx[t], chain[t]);
 }
-
-/* One row for TOKENS tokens; the last group of tokens is whole, since its activations and results have room. */
-#define CODE_KERNEL(name, SCALE_BYTES, VALUE_BYTES)                                                               \
-    __kernel void multiply_##name(__global const uchar *weights, __global const uchar *x, __global float *out,    \
-                                  const shape s) {                                                                \
-        const uint row = get_global_id(0), first = get_global_id(1) * TOKENS;                                     \
-        if (row >= s.rows) return;                                                                                \
-        __global const uchar *tile = weights + s.tiles + row / TILE_ROWS * s.tile_bytes;                          \
-        __global const char *a = (__global const char *)(x + s.values) + first * s.value_stride;                  \
-        __global const float *scales_x = (__global const float *)(x + s.scales) + first * s.scale_stride;         \
-        __global const short *sums_x = (__global const short *)(x + s.sums) + first * s.sum_stride;               \
-        float chain[TOKENS];                                                                                      \
-        for (uint t = 0; t < TOKENS; t++) chain[t] = s.start ? 0.0f : out[(first + t) * s.rows + row];            \
-        for (uint b = 0; b < s.blocks; b++) {                                                                     \
-            float dx[TOKENS];                                                                                     \
-            int ax[TOKENS];                                                                                       \
-            for (uint t = 0; t < TOKENS; t++) {                                                                   \
-                dx[t] = scales_x[t * s.scale_stride + b];                                                         \
-                ax[t] = sums_x[t * s.sum_stride + b];                                                             \
-            }                                                                                                     \
-            block_##name(chain, tile + b * SCALE_BYTES, tile + s.value_area + b * VALUE_BYTES, row % TILE_ROWS,   \
-                         a + 32 * b, s.value_stride, dx, ax);                                                     \
-        }                                                                                                         \
-        for (uint t = 0; t < TOKENS; t++) out[(first + t) * s.rows + row] = chain[t];                             \
-    }
-
-CODE_KERNEL(q4_0, 32, 256)
-CODE_KERNEL(q4_1, 64, 256)
-CODE_KERNEL(q5_0, 32, 320)
-CODE_KERNEL(q5_1, 64, 320)
-CODE_KERNEL(q8_0, 32, 512)
 
 /* ---- blocks of 256 columns: a token has 16 sums a block ---- */
 
@@ -206,7 +181,10 @@ static inline void block_q6_k(float *chain, __global const uchar *scales, __glob
     for (uint t = 0; t < TOKENS; t++) chain[t] = fma((float)total[t], d * dx[t], chain[t]);
 }
 
-#define LARGE_KERNEL(name, SCALE_BYTES, VALUE_BYTES)                                                              \
+/* ---- one row for TOKENS tokens; the last group of tokens is whole: activations and results have room for it ---- */
+
+/* COLUMNS of a block and SUMS of its activations; bytes of its scales and its values in a tile. */
+#define CODE_KERNEL(name, COLUMNS, SUMS, SCALE_BYTES, VALUE_BYTES)                                                \
     __kernel void multiply_##name(__global const uchar *weights, __global const uchar *x, __global float *out,    \
                                   const shape s) {                                                                \
         const uint row = get_global_id(0), first = get_global_id(1) * TOKENS;                                     \
@@ -221,13 +199,18 @@ static inline void block_q6_k(float *chain, __global const uchar *scales, __glob
             float dx[TOKENS];                                                                                     \
             for (uint t = 0; t < TOKENS; t++) dx[t] = scales_x[t * s.scale_stride + b];                           \
             block_##name(chain, tile + b * SCALE_BYTES, tile + s.value_area + b * VALUE_BYTES, row % TILE_ROWS,   \
-                         a + 256 * b, s.value_stride, dx, sums_x + 16 * b, s.sum_stride);                         \
+                         a + COLUMNS * b, s.value_stride, dx, sums_x + SUMS * b, s.sum_stride);                   \
         }                                                                                                         \
         for (uint t = 0; t < TOKENS; t++) out[(first + t) * s.rows + row] = chain[t];                             \
     }
 
-LARGE_KERNEL(q4_k, 256, 2048)
-LARGE_KERNEL(q6_k, 288, 3072)
+CODE_KERNEL(q4_0, 32, 1, 32, 256)
+CODE_KERNEL(q4_1, 32, 1, 64, 256)
+CODE_KERNEL(q5_0, 32, 1, 32, 320)
+CODE_KERNEL(q5_1, 32, 1, 64, 320)
+CODE_KERNEL(q8_0, 32, 1, 32, 512)
+CODE_KERNEL(q4_k, 256, 16, 256, 2048)
+CODE_KERNEL(q6_k, 256, 16, 288, 3072)
 
 /* ---- floats: a block is a column, and activations are floats ---- */
 
