@@ -65,6 +65,7 @@ deb: build
 	@scripts/deb.sh
 
 test: build
+	@scripts/setup.sh opencl
 	@scripts/test.sh release
 
 sanitize: asan tsan

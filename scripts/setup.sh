@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh GROUP...: installs what is missing for build, fuzz, arm64, hexagon, compare or mpi.
+# setup.sh GROUP...: installs what is missing for build, fuzz, arm64, opencl, hexagon, compare or mpi.
 #
 # A requirement is tested for what it does (a command, a pkg-config module, a file), so
 # a machine that has it from elsewhere installs nothing. What is missing comes from
@@ -71,8 +71,6 @@ check_group() {
         wish libcurl4-openssl-dev module libcurl # downloads of models
         wish libmicrohttpd-dev module libmicrohttpd # serve
         wish opencl-headers has_opencl_headers # devices beside the processor
-        wish ocl-icd-libopencl1 has_opencl_device # and one for tests, which is the processor
-        wish pocl-opencl-icd has_opencl_device
         need python3-pip has_pip
         need universal-ctags have ctags
         need util-linux have setarch
@@ -85,6 +83,10 @@ check_group() {
         need gcc-aarch64-linux-gnu have aarch64-linux-gnu-gcc
         need libc6-dev-arm64-cross links_arm64 # only recommended by the compiler's package
         need qemu-user have qemu-aarch64
+        ;;
+    opencl) # a device for tests, which is the processor
+        wish ocl-icd-libopencl1 has_opencl_device
+        wish pocl-opencl-icd has_opencl_device
         ;;
     hexagon) # the DSP's programs, and an emulator for them
         need clang have clang
@@ -104,7 +106,7 @@ check_group() {
         need openmpi-bin have mpirun
         ;;
     *)
-        echo "setup.sh: no group is called '$1' (build, fuzz, arm64, hexagon, compare, mpi)" >&2
+        echo "setup.sh: no group is called '$1' (build, fuzz, arm64, opencl, hexagon, compare, mpi)" >&2
         exit 2
         ;;
     esac
