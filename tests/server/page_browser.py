@@ -198,7 +198,7 @@ def test_kept(browser, url):
     browser.run("document.getElementById('max_tokens').value = ''")
     click(browser, "New conversation")
     say(browser, HOSTILE)
-    browser.until(f"{BUSY} && {LAST}?.className === 'assistant'", "an answer")
+    browser.until(f"{LAST}?.className === 'assistant'", "an answer") # mostly in its middle; some are over at once
     browser.open(url)
     check([one["messages"][0]["content"][:4] for one in kept(browser)] == ["<img", "Is i"], "kept over a reload")
     check(browser.run("document.querySelector('article.user p').textContent").startswith("<img"), "text is text")
