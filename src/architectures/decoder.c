@@ -74,6 +74,23 @@ static pi2_status read_feed_forward(const pi2_tensor_directory *model, pi2_model
     return read_expert_groups(model, shape);
 }
 
+/* Layers behind the others guess further tokens: a file of any family may have them. */
+static pi2_status leave_out_next(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    uint32_t count = 0;
+    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "nextn_predict_layers", 0, &count));
+    if (count >= shape->layer_count) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: %s.nextn_predict_layers is %u of %u layers",
+                        pi2_gguf_file_path(model->gguf, 0), shape->architecture, count, shape->layer_count);
+    }
+    shape->layer_count -= count;
+    if (model->first_layer == 0) return PI2_OK;
+    shape->is_next = true;
+    shape->layer_count = 1;
+    const bool has_own_rows = pi2_architecture_tensor(model, 0, own_rows) != NULL;
+    shape->tied_head = has_own_rows ? false : shape->tied_head && !pi2_architecture_tensor(model, 0, own_head);
+    return PI2_OK;
+}
+
 pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     const char *name = shape->architecture;
     const char *path = pi2_gguf_file_path(model->gguf, 0);
@@ -87,7 +104,7 @@ pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_s
     shape->vocabulary_size = embedding->dimensions[1] <= UINT32_MAX ? (uint32_t)embedding->dimensions[1] : 0;
     shape->tied_head = pi2_architecture_tensor(model, UINT32_MAX, "output.weight") == NULL;
     shape->ungated = shape->expert_count == 0 && !pi2_architecture_tensor(model, 0, "ffn_gate.weight");
-    return PI2_OK;
+    return leave_out_next(model, shape);
 }
 
 pi2_status pi2_decoder_use_layer_norm(const pi2_tensor_directory *model, pi2_model_shape *shape) {
@@ -269,22 +286,6 @@ void pi2_decoder_be_gemma(pi2_model_shape *shape, uint32_t layers_of_27b) {
     shape->embedding_scale = sqrtf((float)shape->embedding_length);
     if (shape->layer_count != layers_of_27b || shape->head_count == 0) return;
     shape->attention_scale = 1.0f / sqrtf((float)(shape->embedding_length / shape->head_count));
-}
-
-pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_model_shape *shape) {
-    uint32_t count = 0;
-    PI2_TRY(pi2_architecture_u32_or(model, shape->architecture, "nextn_predict_layers", 0, &count));
-    if (count >= shape->layer_count) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: %s.nextn_predict_layers is %u of %u layers",
-                        pi2_gguf_file_path(model->gguf, 0), shape->architecture, count, shape->layer_count);
-    }
-    shape->layer_count -= count;
-    if (model->first_layer == 0) return PI2_OK;
-    shape->is_next = true;
-    shape->layer_count = 1;
-    const bool has_own_rows = pi2_architecture_tensor(model, 0, own_rows) != NULL;
-    shape->tied_head = has_own_rows ? false : shape->tied_head && !pi2_architecture_tensor(model, 0, own_head);
-    return PI2_OK;
 }
 
 pi2_status pi2_decoder_find_next(const pi2_gguf *gguf, uint32_t *layer_out) {

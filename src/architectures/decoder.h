@@ -41,10 +41,6 @@ pi2_status pi2_decoder_read_shared(const pi2_tensor_directory *model, pi2_model_
  *  other, and in the model of so many layers scores that are scaled by the embedding's share of a head. */
 void pi2_decoder_be_gemma(pi2_model_shape *shape, uint32_t layers_of_27b);
 
-/** Leaves out the layers behind the others that guess further tokens; of a model that is the first of these, all
- *  others. Errors FORMAT (the key). */
-pi2_status pi2_decoder_leave_out_next(const pi2_tensor_directory *model, pi2_model_shape *shape);
-
 /** The number of the layer that guesses a further token, in a file whose family has one that is computed and that has
  *  its tensors; 0: there is none. Errors FORMAT (keys) */
 pi2_status pi2_decoder_find_next(const pi2_gguf *gguf, uint32_t *layer_out);

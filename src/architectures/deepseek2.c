@@ -66,7 +66,6 @@ static pi2_status read_scale(const pi2_tensor_directory *model, pi2_model_shape 
 static pi2_status deepseek2_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_require_experts(model, shape));
-    PI2_TRY(pi2_decoder_leave_out_next(model, shape));
     PI2_TRY(read_latent(model, shape));
     PI2_TRY(read_scale(model, shape));
     shape->router_has_bias = has_router_bias(model, shape);

@@ -18,7 +18,6 @@ static bool has_head_norms(const pi2_tensor_directory *model, const pi2_model_sh
 static pi2_status glm4moe_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_require_experts(model, shape));
-    PI2_TRY(pi2_decoder_leave_out_next(model, shape));
     shape->rope.pairing = PI2_ROPE_NEOX;
     shape->head_norms = has_head_norms(model, shape);
     shape->ffn_norm_name = "post_attention_norm";

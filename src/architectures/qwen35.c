@@ -10,7 +10,6 @@ enum { FULL_INTERVAL = 4 };
 
 static pi2_status qwen35_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(pi2_decoder_read_shape(model, shape));
-    PI2_TRY(pi2_decoder_leave_out_next(model, shape));
     shape->rope.pairing = PI2_ROPE_NEOX;
     shape->head_norms = true;
     shape->gated_queries = true;

@@ -409,12 +409,15 @@ static void put_state_space(const maker *m, uint32_t head) {
 }
 
 enum { SCAN, NETWORK, ATTENTION };
-static const uint32_t nemotron_kinds[] = { SCAN, NETWORK, ATTENTION, SCAN, NETWORK, ATTENTION };
+enum { NEMOTRON_LAYERS = 6 };
+/* The last is behind the others and guesses. */
+static const uint32_t nemotron_kinds[NEMOTRON_LAYERS + 1] = { SCAN, NETWORK, ATTENTION, SCAN, NETWORK, ATTENTION,
+                                                              ATTENTION };
 
 /* neurons: of its FFNs. */
 static void put_nemotron(maker *m, uint32_t neurons) {
-    uint32_t kv_heads[6];
-    for (int i = 0; i < 6; i++) kv_heads[i] = nemotron_kinds[i] == ATTENTION ? m->kv_heads : 0;
+    uint32_t kv_heads[NEMOTRON_LAYERS + 1];
+    for (int i = 0; i <= NEMOTRON_LAYERS; i++) kv_heads[i] = nemotron_kinds[i] == ATTENTION ? m->kv_heads : 0;
     m->neurons = 0;
     put_common(m, kv_heads);
     put_float(m, "attention.layer_norm_epsilon", 1e-5f); /* llama.cpp wants it */
@@ -447,6 +450,10 @@ static void nemotron_h_moe(maker *m) {
         put(m, "expert_shared_feed_forward_length", NEURONS);
         put_bool(m, "expert_weights_norm", true);
         put_float(m, "expert_weights_scale", 2.5f);
+        put(m, "nextn_predict_layers", 1);
+    } else if (m->layer == NEMOTRON_LAYERS) {
+        (void)nemotron_layer(m);
+        next_token(m);
     } else if (nemotron_layer(m)) {
         stack_of(m, "ffn_gate_inp.weight", PI2_F32, WIDTH, EXPERTS, 0, 3.0f);
         stack_of(m, "ffn_up_exps.weight", m->type, WIDTH, EXPERT_NEURONS, EXPERTS, 1.25f);
@@ -604,8 +611,8 @@ static const struct {
     { "mistral3", "output_norm", mistral3, LAYERS, LONG_HEAD, false, NULL },
     { "phi3", "output_norm", phi3, LAYERS, HEAD, false, NULL },
     { "gpt-oss", "output_norm", gpt_oss, LAYERS, LONG_HEAD, false, NULL },
-    { "nemotron_h", "output_norm", nemotron_h, 6, HEAD, false, NULL },
-    { "nemotron_h_moe", "output_norm", nemotron_h_moe, 6, HEAD, false, NULL },
+    { "nemotron_h", "output_norm", nemotron_h, NEMOTRON_LAYERS, HEAD, false, NULL },
+    { "nemotron_h_moe", "output_norm", nemotron_h_moe, NEMOTRON_LAYERS + 1, HEAD, false, NULL },
     { "granitehybrid", "output_norm", granitehybrid, LAYERS, HEAD, false, NULL },
     { "gemma3n", "output_norm", test_family_gemma3n, 25, LONG_HEAD, true, NULL },
     { "gemma4", "output_norm", test_family_gemma4, 6, LONG_HEAD, true, NULL },
