@@ -9,7 +9,8 @@ static pi2_status lfm2_read_shape(const pi2_tensor_directory *model, pi2_model_s
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     shape->rope.pairing = PI2_ROPE_NEOX;
     shape->head_norms = true;
-    shape->output_norm_name = "token_embd_norm";
+    /* Converters disagree on the name. */
+    if (!pi2_architecture_tensor(model, UINT32_MAX, "output_norm.weight")) shape->output_norm_name = "token_embd_norm";
     return pi2_decoder_read_taps(model, shape, "shortconv.l_cache");
 }
 

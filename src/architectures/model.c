@@ -143,10 +143,11 @@ static pi2_status read_table(const pi2_gguf *gguf, pi2_weight_file *file, const 
 static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *request) {
     const char *path = pi2_gguf_file_path(gguf, 0);
     if (!request->tensor) {
-        return request->required
-            ? pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing (layer %d)", path, request->name,
-                       (int)request->layer)
-            : PI2_OK;
+        if (!request->required) return PI2_OK;
+        if (request->layer == UINT32_MAX) {
+            return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing", path, request->name);
+        }
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing (layer %u)", path, request->name, request->layer);
     }
     const pi2_weight_format *format = pi2_weight_format_find(request->tensor->type);
     if (!format || (format->block_columns != 1 && !request->keeps_rows)) {

@@ -38,7 +38,9 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
                                                     shape->convolution_taps);
     weights->rows = channels_of(shape);
     weights->keeps_rows = true;
-    (void)pi2_requests_table(model, requests, PI2_TABLE_MIX_DECAY_BIAS, layer, "ssm_dt.bias", heads);
+    /* Some converters leave off the suffix. */
+    const char *bias = pi2_architecture_tensor(model, layer, "ssm_dt") ? "ssm_dt" : "ssm_dt.bias";
+    (void)pi2_requests_table(model, requests, PI2_TABLE_MIX_DECAY_BIAS, layer, bias, heads);
     (void)pi2_requests_table(model, requests, PI2_TABLE_MIX_RATE, layer, "ssm_a", heads);
     (void)pi2_requests_table(model, requests, PI2_TABLE_MIX_NORM, layer, "ssm_norm.weight", shape->mix_head_length);
     return PI2_OK;

@@ -13,11 +13,22 @@ static bool string_is(pi2_gguf_string string, const char *text) {
     return string.length == strlen(text) && memcmp(string.text, text, string.length) == 0;
 }
 
+/** Gemma 4's is called "llama" by some converters; its scores are numbers of tokens then, and merges are there. */
+static pi2_status rename_gemma4(const pi2_gguf *gguf, pi2_gguf_string *model) {
+    pi2_gguf_string pre;
+    if (!string_is(*model, "llama") || !pi2_gguf_has(gguf, "tokenizer.ggml.merges") ||
+        !pi2_gguf_has(gguf, "tokenizer.ggml.pre")) return PI2_OK;
+    PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.ggml.pre", &pre));
+    if (string_is(pre, "gemma4")) *model = pre;
+    return PI2_OK;
+}
+
 /** *pre_out: the pre-tokenizer that the kind has by itself; length 0: none. */
 static pi2_status load_kind(pi2_tokenizer *tokenizer, const pi2_gguf *gguf, pi2_gguf_string *pre_out) {
     pi2_gguf_string model;
     *pre_out = (pi2_gguf_string){ "", 0 };
     PI2_TRY(pi2_gguf_string_get(gguf, "tokenizer.ggml.model", &model));
+    PI2_TRY(rename_gemma4(gguf, &model));
     if (string_is(model, "llama")) {
         tokenizer->kind = PI2_VOCABULARY_SPM;
         tokenizer->is_of_characters = tokenizer->marks_spaces = true;

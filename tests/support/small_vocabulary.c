@@ -59,7 +59,7 @@ void pi2_test_vocabulary_build(const pi2_test_vocabulary *vocabulary, pi2_gguf_b
     pi2_gguf_builder_string(builder, "tokenizer.ggml.model", vocabulary->model);
     if (vocabulary->pre) pi2_gguf_builder_string(builder, "tokenizer.ggml.pre", vocabulary->pre);
     add_tokens(vocabulary, builder);
-    if (strcmp(vocabulary->model, "llama") != 0) {
+    if (vocabulary->merge_count || strcmp(vocabulary->model, "llama") != 0) {
         pi2_test_bytes merges = { 0 };
         for (size_t i = 0; i < vocabulary->merge_count; i++) {
             add_text(&merges, vocabulary->merges[i]);

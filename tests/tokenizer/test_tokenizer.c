@@ -369,6 +369,15 @@ static void test_bpe_of_characters(void **state) {
     assert_int_equal(length, 10);
     assert_memory_equal(text, "ab a\n\n\xc3\xa9  ", 10);
     pi2_tokenizer_free(tokenizer);
+    /* Some converters call it "llama": its merges tell. */
+    pi2_test_vocabulary other = vocabulary;
+    other.model = "llama";
+    other.pre = "gemma4";
+    other.add_space_prefix = true;
+    tokenizer = pi2_test_tokenizer(&other);
+    check(tokenizer, "ab a", false, TOKENS(6, 1));
+    check(tokenizer, "b  a", false, TOKENS(2, 4, 1));
+    pi2_tokenizer_free(tokenizer);
 }
 
 /* ---- SPM --------------------------------------------------------------------------------- */
