@@ -255,6 +255,7 @@ function request() {
 async function answer() {
   const held = talk(), body = request(), mine = running = new AbortController();
   const message = { role: "assistant", content: "" };
+  let isEmpty = false; /* refused, or stopped before it began: its place is taken away again */
   keepAll(); /* what was asked is not lost with the page */
   held.messages.push(message);
   show();
@@ -299,7 +300,8 @@ async function answer() {
   } catch (error) {
     if (running === mine) tell(error.name === "AbortError" ? "Stopped." : error.message);
     const place = held.messages.indexOf(message); /* others may have come since, and this one have gone */
-    if (place >= 0 && !message.content && !message.thought) held.messages.splice(place, 1);
+    isEmpty = place >= 0 && !message.content && !message.thought;
+    if (isEmpty) held.messages.splice(place, 1);
   }
   if (running === mine) {
     running = null;
@@ -309,7 +311,7 @@ async function answer() {
     if (hadFocus) $("message").focus();
   }
   keepAll();
-  if (held === conversations[current]) showLast(held);
+  if (held === conversations[current]) isEmpty ? show() : showLast(held);
 }
 function showLast(held) {
   const main = $("talk"), index = held.messages.length - 1;

@@ -20,7 +20,8 @@ HOSTILE = ("<img src=x onerror='window.hacked=1'> <script>window.hacked=2</scrip
            "[b](https://example.org/\"onmouseover=\"window.hacked=4) ![c](https://example.org/c.png) "
            "<svg onload=hacked=5>\n\n```html\n<script>window.hacked=6</script>\n```\n\n"
            "| <b>x</b> | y |\n|---|---|\n| `<i>` | **z** |\n\n"
-           "- one\n  - two\n    1. three\n\n" + "> " * 3000 + "deep")
+           "- one\n  - two\n    1. three\n\n")
+DEEP = "> " * 3000 + "deep"  # more tokens than the server's context has
 failures = []
 
 
@@ -193,6 +194,17 @@ def test_talk(browser):
     return first
 
 
+def test_refused(browser):
+    """What is too long for the context is said, and the question stays, once, to be edited."""
+    click(browser, "New conversation")
+    say(browser, DEEP)
+    browser.until(f"{IDLE} && document.getElementById('status').textContent.includes('tokens')", "a refusal")
+    shown = browser.run("[...document.querySelectorAll('article')].map((a) => a.className)")
+    check(shown == ["user"], f"shown after a refusal: {shown}")
+    check([len(one["messages"]) for one in kept(browser)] == [1, 2], f"kept after a refusal: {kept(browser)}")
+    browser.run("document.querySelector('[aria-label^=\"Delete: > >\"]').click()")
+
+
 def test_kept(browser, url):
     """A reload keeps conversations, also in the middle of an answer; hostile text is inert, damage is survived."""
     browser.run("document.getElementById('max_tokens').value = ''")
@@ -203,7 +215,7 @@ def test_kept(browser, url):
     check([one["messages"][0]["content"][:4] for one in kept(browser)] == ["<img", "Is i"], "kept over a reload")
     check(browser.run("document.querySelector('article.user p').textContent").startswith("<img"), "text is text")
     browser.run("conversations[0].messages = [{role: 'user', content: 'x'}, {role: 'assistant', content: " +
-                json.dumps(HOSTILE) + ", thought: '<script>hacked=7</script>'}]; keepAll(); show()")
+                json.dumps(HOSTILE + DEEP) + ", thought: '<script>hacked=7</script>'}]; keepAll(); show()")
     browser.run("new Promise((done) => setTimeout(done, 100))")
     check(browser.run("window.hacked === undefined"), "hostile text is run")
     check(browser.run("document.querySelectorAll('article :is(img, script, svg, iframe, b, i)').length") == 0,
@@ -294,6 +306,7 @@ def main():
             screenshots(browser)
         else:
             test_talk(browser)
+            test_refused(browser)
             test_kept(browser, server.url)
             test_use(browser)
             folder_server = Server(of=("--models", "models"))
