@@ -22,7 +22,7 @@
 #include "planner/neuron_forecast.h"
 #include "planner/run_prediction_neurons.h"
 
-enum { CACHE_TOKENS_MOST = 1 << 30 };
+enum { CACHE_TOKENS_MOST = 1 << 30, MOST_PREPARED_BYTES = 500000 };
 
 static pi2_status check_options(const pi2_engine_options *options) {
     if (!options || !options->model_path || !*options->model_path) {
@@ -179,11 +179,15 @@ static pi2_status prepare_at(const pi2_gguf *gguf, const char *path, const pi2_p
     return status;
 }
 
-/* What preparing may use: what the budget leaves beside what the process holds now. */
-static uint64_t prepare_budget(const pi2_planned_run *run) {
+static uint64_t held_now(void) {
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);
-    const uint64_t kept = current + 2000000;
+    return current;
+}
+
+/* What preparing may use: what the budget leaves beside what the process holds now. */
+static uint64_t prepare_budget(const pi2_planned_run *run, uint64_t held_bytes) {
+    const uint64_t kept = held_bytes + 2000000;
     return run->report.budget_bytes > kept ? run->report.budget_bytes - kept : 1;
 }
 
@@ -201,13 +205,21 @@ static pi2_status prepare_beside(pi2_planned_run *run, const pi2_gguf *gguf, cha
                                                : "the model does not fit in the budget", *path,
                         pi2_format_size(run->source.model->layout->weight_bytes, size));
     const pi2_model_shape *shape = &run->source.model->shape;
+    const uint64_t held = held_now();
     const bool always = pi2_run_plan_is_always(run) && pi2_model_shape_fires(shape);
     const bool by_neuron = !pi2_run_plan_is_dense(run) && (always || pi2_neuron_layout_pays(shape));
-    const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(run),
+    const pi2_prepare_settings settings = { .memory_bytes = prepare_budget(run, held),
                                             .layout = run->plan.approximates ? PI2_LAYOUT_BUNDLE
                                                       : by_neuron ? PI2_LAYOUT_NEURON : PI2_LAYOUT_DENSE,
                                             .callbacks = run->options.callbacks };
-    return prepare_at(gguf, *path, &settings);
+    PI2_TRY(prepare_at(gguf, *path, &settings));
+    /*
+     * Its text stays mapped until somebody needs the memory, and freed pages are used again: a run that made its file
+     * is planned like one that found it, or what a run was told to need would be too little where it makes one.
+     */
+    const uint64_t left = held_now();
+    if (left > held) run->plan.prepared_bytes = left - held < MOST_PREPARED_BYTES ? left - held : MOST_PREPARED_BYTES;
+    return PI2_OK;
 }
 
 static pi2_status find_cluster_file(pi2_planned_run *run, const pi2_gguf *gguf, bool may_prepare, bool *found_out,

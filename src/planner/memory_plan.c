@@ -436,7 +436,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     return true;
 }
 
-/* What the process holds differs from run to run, and grows by making a cluster file (0.5 MB was seen). */
+/* What the process holds differs from run to run: 0.5 MB was seen. */
 static uint64_t slack_bytes(uint64_t budget_bytes) { return budget_bytes / SLACK_SHARE + SLACK_BYTES; }
 
 /*

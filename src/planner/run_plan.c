@@ -309,7 +309,8 @@ static uint32_t most_code_rows(const pi2_predictor *predictor) {
 
 pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) {
     const pi2_engine_options *options = &run->options;
-    run->plan.held_bytes = held_bytes_now();
+    const uint64_t held = held_bytes_now();
+    run->plan.held_bytes = held > run->plan.prepared_bytes ? held - run->plan.prepared_bytes : held;
     const pi2_memory_plan_request request = {
         .model = run->source.model, .model_path = run->source.model_path, .budget_bytes = run->report.budget_bytes,
         .budget_is_chosen = options->memory_bytes == 0,
