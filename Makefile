@@ -13,6 +13,8 @@ TESTS ?=
 TESTS_EXCEPT ?=
 # What of a sanitizer's or the ARM build is built, by name: all of it when empty.
 TARGETS ?=
+# Not empty: tests run in another order each time.
+ORDER ?=
 # A regular expression of names in scripts/mutants.list.
 MUTANTS ?= .
 # Where `make install` puts things, and the folder of a package that is being made.
@@ -20,9 +22,9 @@ prefix ?= /usr/local
 DESTDIR ?=
 # What comes from the command line is text: make would read the $ of a regular expression or of a prompt as its own.
 $(foreach name,PROMPT MODEL TESTS TESTS_EXCEPT MUTANTS,$(eval override $(name) := $$(value $(name))))
-export PROMPT MEMORY MODEL PORT JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT MUTANTS prefix DESTDIR
+export PROMPT MEMORY MODEL PORT JOBS FUZZ_SECONDS TESTS TESTS_EXCEPT ORDER MUTANTS prefix DESTDIR
 
-.PHONY: help run serve build install uninstall deb test sanitize asan tsan fuzz mutants arm64 tarball-arm64 hexagon bench compare clean
+.PHONY: help run serve build install uninstall deb test sanitize asan tsan clang fuzz mutants arm64 tarball-arm64 hexagon bench compare clean
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +37,7 @@ help:
 	@echo 'make deb       build/powerinfer2_VERSION_ARCH.deb; scripts/fresh_deb.sh FOLDER tries it in an empty Debian 12'
 	@echo 'make test      set up, build and run every test (TESTS=regex picks some)'
 	@echo 'make sanitize  the same tests under ASan+UBSan, then under TSan (make asan, make tsan: one of them)'
+	@echo 'make clang     clang looks at every source of the release build, warnings as errors'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
 	@echo 'make mutants   small wrong changes in a copy: which of them no test notices (MUTANTS=regex picks some)'
 	@echo 'make arm64     cross-build for 64-bit ARM and run the tests under qemu'
@@ -74,6 +77,10 @@ asan tsan:
 	@scripts/setup.sh build
 	@scripts/build.sh $@ $(TARGETS)
 	@scripts/test.sh $@
+
+clang: build
+	@scripts/setup.sh fuzz
+	@scripts/clang.sh
 
 fuzz:
 	@scripts/setup.sh build fuzz

@@ -20,16 +20,17 @@ for target in build-fuzz/tests/fuzz_*; do
         -artifact_prefix="build-fuzz/crash-$name-" "$corpus" $seeds \
         >"build-fuzz/$name.log" 2>&1; then
         passed=$((passed + 1))
+        echo "fuzz: $name passed"
         grep -E 'number_of_executed_units' "build-fuzz/$name.log" || true
     else
         failed=$((failed + 1))
         tail -40 "build-fuzz/$name.log"
-        echo "fuzz.sh: $name failed; its input is build-fuzz/crash-$name-*"
+        echo "fuzz: $name failed, its input is build-fuzz/crash-$name-*"
     fi
 done
 if [ $((passed + failed)) = 0 ]; then
     echo "fuzz.sh: no fuzz target was built" >&2
     exit 1
 fi
-echo "fuzz: $passed passed, $failed failed"
+echo "fuzz.sh: $passed targets passed, $failed failed"
 [ "$failed" = 0 ]

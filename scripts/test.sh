@@ -1,5 +1,6 @@
 #!/bin/sh
-# test.sh PRESET: runs the tests of a built preset; $TESTS (a regular expression) picks some.
+# test.sh PRESET: runs the tests of a built preset; $TESTS (a regular expression) picks some, ORDER=random runs them in
+# another order each time.
 #
 # PI2_TEST_DATA and PI2_TEST_MODEL (the default model's file) widen the tests; those that
 # need what is absent are skipped by name.
@@ -29,4 +30,4 @@ export CTEST_PARALLEL_LEVEL="${JOBS:-2}"
 cd "$folder"
 # shellcheck disable=SC2086 # the launcher is meant to be split
 exec $launcher ctest --output-on-failure --no-tests=error ${TESTS:+-R "$TESTS"} \
-    ${TESTS_EXCEPT:+-E "$TESTS_EXCEPT"}
+    ${TESTS_EXCEPT:+-E "$TESTS_EXCEPT"} ${ORDER:+--schedule-random}
