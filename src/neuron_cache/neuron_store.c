@@ -109,6 +109,11 @@ static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room, uin
     return slots;
 }
 
+/* Slots, then units, on pages of their own. */
+static size_t random_list_bytes(uint64_t slots, uint64_t units) {
+    return (size_t)page_up(slots * sizeof(neuron_slot) + units * sizeof(neuron_unit) + 1);
+}
+
 size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memory_bytes) {
     slot_pool pools[MOST_POOLS];
     uint32_t count;
@@ -116,9 +121,8 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
     const uint64_t slots = share_slots(pools, count, memory_bytes - pi2_neuron_store_head_bytes(banks), 0);
     uint64_t units = 0;
     for (uint32_t p = 0; p < count; p++) units += pools[p].units;
-    return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + slots * sizeof(neuron_slot) +
-                    units * (sizeof(uint32_t) + sizeof(uint32_t)) + pi2_region_bytes(MOST_READS) +
-                    (uint64_t)FINE_READS * window_bytes_of(banks));
+    return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + random_list_bytes(slots, units) +
+                    pi2_region_bytes(MOST_READS) + (uint64_t)FINE_READS * window_bytes_of(banks));
 }
 
 uint32_t pi2_neuron_store_layer_keys(const pi2_neuron_banks *banks) {
@@ -179,23 +183,23 @@ static pi2_status make_lists(pi2_neuron_store *store) {
                         (unsigned long long)units);
     }
     store->unit_count = (uint32_t)units;
-    store->slots = calloc(store->slot_count ? store->slot_count : 1, sizeof *store->slots);
-    store->slot_of = malloc((units ? units : 1) * sizeof *store->slot_of);
-    store->heat_left = calloc(units ? units : 1, sizeof *store->heat_left);
+    store->lists_bytes = random_list_bytes(store->slot_count, units);
+    PI2_TRY(pi2_pages_reserve(store->lists_bytes, true, "lists of neurons", &store->lists));
+    store->slots = store->lists;
+    store->units = (neuron_unit *)(store->slots + store->slot_count);
     store->banks = calloc(banks->count ? banks->count : 1, sizeof *store->banks);
     store->layer_keys = pi2_neuron_store_layer_keys(banks);
     if (store->options.on_use) store->used = calloc(store->layer_keys ? store->layer_keys : 1, sizeof *store->used);
-    if (!store->slots || !store->slot_of || !store->heat_left || !store->banks ||
-        (store->options.on_use && !store->used)) {
+    if (!store->banks || (store->options.on_use && !store->used)) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the lists of %llu units of neurons", (unsigned long long)units);
     }
     PI2_TRY(make_windows(store));
-    for (uint64_t u = 0; u < units; u++) atomic_init(&store->slot_of[u], NO_SLOT);
+    for (uint64_t u = 0; u < units; u++) atomic_init(&store->units[u].slot, NO_SLOT);
     uint32_t first_unit = 0;
     for (uint32_t b = 0; b < banks->count; b++) {
         store_bank *own = &store->banks[b];
         own->first_unit = first_unit;
-        own->slot_of = store->slot_of + first_unit;
+        own->units = store->units + first_unit;
         while (store->pools[own->pool].unit_bytes != banks->banks[b].unit_bytes) own->pool++;
         first_unit += banks->banks[b].unit_count;
     }
@@ -274,7 +278,7 @@ static bool pin(pi2_neuron_store *store, neuron_slot *slot, uint32_t unit_number
 
 const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
     const store_bank *bank = &store->banks[b];
-    const uint32_t slot = atomic_load_explicit(&bank->slot_of[unit], memory_order_acquire);
+    const uint32_t slot = atomic_load_explicit(&bank->units[unit].slot, memory_order_acquire);
     if (slot == NO_SLOT) return NULL;
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
     if (!pin(store, &store->slots[slot], bank->first_unit + unit, epoch)) return NULL;
@@ -283,9 +287,9 @@ const uint8_t *pi2_neuron_store_hit(pi2_neuron_store *store, uint32_t b, uint32_
 
 void pi2_neuron_store_expect(const pi2_neuron_store *store, uint32_t b, const uint32_t *units, uint32_t count) {
     const store_bank *bank = &store->banks[b];
-    for (uint32_t i = 0; i < count; i++) __builtin_prefetch((const void *)&bank->slot_of[units[i]]);
+    for (uint32_t i = 0; i < count; i++) __builtin_prefetch((const void *)&bank->units[units[i]].slot);
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t slot = atomic_load_explicit(&bank->slot_of[units[i]], memory_order_relaxed);
+        const uint32_t slot = atomic_load_explicit(&bank->units[units[i]].slot, memory_order_relaxed);
         if (slot != NO_SLOT) __builtin_prefetch((const void *)&store->slots[slot], 1);
     }
 }
@@ -317,6 +321,30 @@ static uint32_t find_victim(const pi2_neuron_store *store, slot_pool *pool, uint
     return index == PI2_HEAT_NO_SLOT ? NO_SLOT : pool->first_slot + index;
 }
 
+/* Says of units that left that they are in no slot. They lie anywhere: one after the other each would be waited for,
+ * and where pages are those of a virtual machine, for a microsecond. So they are asked for when they leave, and written
+ * together. Lock held. */
+static void settle(pi2_neuron_store *store) {
+    for (uint32_t i = 0; i < store->leaving_count; i++) {
+        neuron_unit *unit = &store->units[store->leaving[i].number];
+        atomic_store_explicit(&unit->slot, NO_SLOT, memory_order_release);
+        atomic_store_explicit(&unit->heat_left, store->leaving[i].heat, memory_order_relaxed);
+    }
+    store->leaving_count = 0;
+}
+
+/* A unit has lost its slot. Until that is settled whoever looks for it finds another unit there. Lock held. */
+static void let_go(pi2_neuron_store *store, uint32_t number, uint32_t heat) {
+    if (store->leaving_count == MOST_LEAVING) settle(store);
+    __builtin_prefetch((const void *)&store->units[number], 1);
+    store->leaving[store->leaving_count++] = (leaving_unit){ number, heat };
+}
+
+static void unlock(pi2_neuron_store *store) {
+    settle(store);
+    pi2_region_unlock(store->region);
+}
+
 /* A slot that is free, or whose unit leaves for it; NO_SLOT: all are in use. Lock held. */
 static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool, uint32_t layer_end) {
     for (;;) {
@@ -329,10 +357,7 @@ static uint32_t give_slot(pi2_neuron_store *store, slot_pool *pool, uint32_t lay
         const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed);
         if (word_stays(word, epoch)) continue;
         if (!atomic_compare_exchange_strong(&slot->word, &word, (slot_word)PI2_PART_ABSENT)) continue;
-        const store_bank *bank = bank_of(store, word_unit(word));
-        atomic_store_explicit(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT, memory_order_release);
-        atomic_store_explicit(&store->heat_left[word_unit(word)],
-                              atomic_load_explicit(&slot->heat, memory_order_relaxed), memory_order_relaxed);
+        let_go(store, word_unit(word), atomic_load_explicit(&slot->heat, memory_order_relaxed));
         store->evictions++;
         return number;
     }
@@ -402,13 +427,13 @@ static bool bring_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, bool 
     neuron_slot *slot = &store->slots[number];
     widen(store, bring, b, unit, slot_memory(store, pool, number));
     atomic_store(&slot->ticket, bring->ticket);
-    const _Atomic uint32_t *left = &store->heat_left[own->first_unit + unit];
+    const _Atomic uint32_t *left = &own->units[unit].heat_left;
     /* What is foretold was not used now: where it never is, it leaves as if it had not come. */
     if (likely) atomic_store_explicit(&slot->heat, atomic_load(left), memory_order_relaxed);
     else set_heat(store, &slot->heat, heat_now(store, left) + PI2_HEAT_OF_USE);
     const uint32_t epoch = atomic_load_explicit(&store->epoch, memory_order_relaxed) + likely;
     atomic_store(&slot->word, word_of(own->first_unit + unit, epoch, PI2_PART_READING));
-    atomic_store_explicit(&own->slot_of[unit], number, memory_order_release);
+    atomic_store_explicit(&own->units[unit].slot, number, memory_order_release);
     return true;
 }
 
@@ -428,12 +453,12 @@ static uint32_t ask_some(pi2_neuron_store *store, uint32_t b, const uint32_t *un
     pi2_region_lock(store->region);
     raise_likely(store);
     for (; done < count; done++) {
-        if (atomic_load_explicit(&bank->slot_of[units[done]], memory_order_acquire) != NO_SLOT) continue;
+        if (atomic_load_explicit(&bank->units[units[done]].slot, memory_order_acquire) != NO_SLOT) continue;
         bring = read_for(store, bring, units[done]);
         if (!bring || !bring_unit(store, b, units[done], false, bring)) break;
     }
     if (bring && bring->count > 0) pi2_region_add(store->region, bring);
-    pi2_region_unlock(store->region);
+    unlock(store);
     return done;
 }
 
@@ -475,7 +500,7 @@ void pi2_neuron_store_foretell(pi2_neuron_store *store, uint32_t b, const uint32
     pi2_region_lock(store->region);
     raise_likely(store);
     for (uint32_t i = 0; i < count; i++) {
-        if (atomic_load_explicit(&bank->slot_of[units[i]], memory_order_acquire) != NO_SLOT) continue;
+        if (atomic_load_explicit(&bank->units[units[i]].slot, memory_order_acquire) != NO_SLOT) continue;
         bring = likely_read_for(store, bring, units[i]);
         if (!bring || !bring_unit(store, b, units[i], true, bring)) break;
         asked++;
@@ -483,12 +508,12 @@ void pi2_neuron_store_foretell(pi2_neuron_store *store, uint32_t b, const uint32
     if (bring && bring->count > 0) pi2_region_add(store->region, bring);
     else if (bring) (void)atomic_fetch_sub(&store->likely_reads, 1); /* it was not needed */
     if (asked) store->foretells_next = true;
-    pi2_region_unlock(store->region);
+    unlock(store);
     (void)atomic_fetch_add_explicit(&store->foretold, asked, memory_order_relaxed);
 }
 
 bool pi2_neuron_store_has(const pi2_neuron_store *store, uint32_t b, uint32_t unit) {
-    return atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_relaxed) != NO_SLOT;
+    return atomic_load_explicit(&store->banks[b].units[unit].slot, memory_order_relaxed) != NO_SLOT;
 }
 
 void pi2_neuron_store_collect(pi2_neuron_store *store) {
@@ -509,7 +534,7 @@ pi2_status pi2_neuron_store_check(const pi2_neuron_store *store, uint32_t b, uin
 /* A unit whose read has ended becomes ready, or a failure. */
 static void note_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const void *memory, pi2_status status) {
     store_bank *bank = &store->banks[b];
-    neuron_slot *slot = &store->slots[atomic_load(&bank->slot_of[unit])];
+    neuron_slot *slot = &store->slots[atomic_load(&bank->units[unit].slot)];
     const uint32_t unit_number = bank->first_unit + unit, epoch = word_epoch(atomic_load(&slot->word));
     if (status == PI2_OK) {
         atomic_store(&slot->word, word_of(unit_number, epoch, PI2_PART_CHECKING));
@@ -520,7 +545,7 @@ static void note_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const 
         return;
     }
     (void)pi2_store_fail(store->options.store, status);
-    atomic_store_explicit(&bank->slot_of[unit], NO_SLOT, memory_order_release);
+    atomic_store_explicit(&bank->units[unit].slot, NO_SLOT, memory_order_release);
     atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
 }
 
@@ -528,7 +553,7 @@ static void note_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit, const 
 static uint8_t *copy_unit(const pi2_neuron_store *store, const pi2_bring *bring, uint32_t unit) {
     const pi2_neuron_bank *bank = read_bank(store, bring);
     const store_bank *own = &store->banks[bring->key];
-    uint8_t *memory = slot_memory(store, &store->pools[own->pool], atomic_load(&own->slot_of[unit]));
+    uint8_t *memory = slot_memory(store, &store->pools[own->pool], atomic_load(&own->units[unit].slot));
     if (pi2_store_options_of(store->options.store)->is_described) return memory;
     memcpy(memory, bring->memory + (offset_of(bank, unit) - bring->offset), bank->unit_bytes);
     return memory;
@@ -552,11 +577,11 @@ static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) 
  * for it, since those who take the units may be waiting for room. */
 static void ask_again(pi2_neuron_store *store, uint32_t b, uint32_t unit, unsigned turn) {
     ask(store, b, &unit, 1);
-    if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
+    if (atomic_load_explicit(&store->banks[b].units[unit].slot, memory_order_acquire) != NO_SLOT) return;
     const int mark = pi2_region_mark(store->region);
     (void)pi2_region_collect(store->region);
     ask(store, b, &unit, 1);
-    if (atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_acquire) != NO_SLOT) return;
+    if (atomic_load_explicit(&store->banks[b].units[unit].slot, memory_order_acquire) != NO_SLOT) return;
     if (!pi2_region_await_any(store->region, mark, NULL)) pi2_store_pause(turn);
 }
 
@@ -566,13 +591,16 @@ static pi2_status await_unit(pi2_neuron_store *store, uint32_t b, uint32_t unit,
         PI2_TRY(pi2_store_failure(store->options.store));
         *memory_out = pi2_neuron_store_hit(store, b, unit);
         if (*memory_out) return PI2_OK;
-        const uint32_t number = atomic_load_explicit(&bank->slot_of[unit], memory_order_acquire);
+        const uint32_t number = atomic_load_explicit(&bank->units[unit].slot, memory_order_acquire);
         if (number == NO_SLOT) {
             ask_again(store, b, unit, turn);
             continue;
         }
         const slot_word word = atomic_load_explicit(&store->slots[number].word, memory_order_acquire);
-        if (word_unit(word) != bank->first_unit + unit) continue;
+        if (word_unit(word) != bank->first_unit + unit) { /* it has just left, or come */
+            pi2_store_pause(turn);
+            continue;
+        }
         if (word_state(word) == PI2_PART_READING) {
             pi2_region_await(store->region, atomic_load(&store->slots[number].ticket), turn);
         } else {
@@ -607,8 +635,8 @@ void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens, uint3
 
 void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
     const store_bank *bank = &store->banks[b];
-    const uint32_t number = atomic_load_explicit(&bank->slot_of[unit], memory_order_relaxed);
-    _Atomic uint32_t *place = number == NO_SLOT ? &store->heat_left[bank->first_unit + unit]
+    const uint32_t number = atomic_load_explicit(&bank->units[unit].slot, memory_order_relaxed);
+    _Atomic uint32_t *place = number == NO_SLOT ? &bank->units[unit].heat_left
                                                 : &store->slots[number].heat;
     set_heat(store, place, heat_now(store, place) + PI2_HEAT_OF_USE);
 }
@@ -619,7 +647,7 @@ static void tell_uses(pi2_neuron_store *store) {
     uint32_t count = 0;
     if (b == NO_BANK) return;
     for (uint32_t unit = 0; unit < store->options.banks->banks[b].unit_count; unit++) {
-        const uint32_t slot = atomic_load(&store->banks[b].slot_of[unit]);
+        const uint32_t slot = atomic_load(&store->banks[b].units[unit].slot);
         if (slot == NO_SLOT || word_epoch(atomic_load(&store->slots[slot].word)) != epoch) continue;
         store->used[count++] = b * store->layer_keys + unit;
     }
@@ -695,9 +723,7 @@ void pi2_neuron_store_free(pi2_neuron_store *store) {
     if (!store) return;
     pi2_region_free(store->region);
     free(store->banks);
-    free(store->slots);
-    free(store->slot_of);
-    free(store->heat_left);
+    pi2_pages_release(store->lists, store->lists_bytes);
     free(store->windows);
     free(store->used);
     free(store);

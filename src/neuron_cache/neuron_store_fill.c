@@ -27,8 +27,8 @@ static bool is_empty(const pi2_neuron_store *store, uint32_t slot) {
 
 /* Whether a filling brings a unit: at first any, later those that would be wanted again. */
 static bool is_due(const pi2_neuron_store *store, const store_bank *bank, uint32_t unit) {
-    if (atomic_load(&bank->slot_of[unit]) != NO_SLOT) return false;
-    return !store->is_filled || heat_now(store, &store->heat_left[bank->first_unit + unit]) >= PI2_HEAT_OF_USE / 2;
+    if (atomic_load(&bank->units[unit].slot) != NO_SLOT) return false;
+    return !store->is_filled || heat_now(store, &bank->units[unit].heat_left) >= PI2_HEAT_OF_USE / 2;
 }
 
 static uint32_t due_units(const pi2_neuron_store *store, uint32_t b) {
@@ -142,10 +142,10 @@ static pi2_status take_run(fill_walk *walk, const unit_run *run) {
         const uint32_t unit = run->unit + i;
         PI2_TRY(pi2_neuron_store_check(store, walk->number, unit, run->memory + i * unit_bytes));
         /* What no prompt used is colder than what was used once. */
-        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + unit]);
+        const uint32_t warm = heat_now(store, &own->units[unit].heat_left);
         set_heat(store, &store->slots[run->slot + i].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
         atomic_store(&store->slots[run->slot + i].word, word_of(own->first_unit + unit, 0, PI2_PART_READY));
-        atomic_store(&own->slot_of[unit], run->slot + i);
+        atomic_store(&own->units[unit].slot, run->slot + i);
     }
     return PI2_OK;
 }
@@ -219,11 +219,11 @@ static void reserve(pi2_neuron_store *store, uint32_t b) {
         if (!is_due(store, own, unit)) continue;
         while (slot < end && !is_empty(store, slot)) slot++;
         if (slot == end) return;
-        const uint32_t warm = heat_now(store, &store->heat_left[own->first_unit + unit]);
+        const uint32_t warm = heat_now(store, &own->units[unit].heat_left);
         set_heat(store, &store->slots[slot].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
         atomic_store(&store->slots[slot].ticket, neurons_of_unit(bank, unit));
         atomic_store(&store->slots[slot].word, word_of(own->first_unit + unit, 0, PI2_PART_ARRIVED));
-        atomic_store(&own->slot_of[unit], slot);
+        atomic_store(&own->units[unit].slot, slot);
         store->is_keeping = true;
         left--;
     }
@@ -240,7 +240,7 @@ bool pi2_neuron_store_begin_keeping(pi2_neuron_store *store, const uint8_t *may_
 
 /* The slot that waits for a unit; NULL: none does. */
 static neuron_slot *waiting_slot(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
-    const uint32_t slot = atomic_load_explicit(&store->banks[b].slot_of[unit], memory_order_relaxed);
+    const uint32_t slot = atomic_load_explicit(&store->banks[b].units[unit].slot, memory_order_relaxed);
     if (!store->is_keeping || slot == NO_SLOT) return NULL;
     const slot_word word = atomic_load_explicit(&store->slots[slot].word, memory_order_relaxed);
     return word_state(word) == PI2_PART_ARRIVED ? &store->slots[slot] : NULL;
@@ -279,9 +279,8 @@ void pi2_neuron_store_end_keeping(pi2_neuron_store *store) {
         neuron_slot *slot = &store->slots[i];
         const slot_word word = atomic_load(&slot->word);
         if (word_state(word) != PI2_PART_ARRIVED) continue;
-        const store_bank *bank = bank_of(store, word_unit(word));
-        atomic_store(&store->heat_left[word_unit(word)], atomic_load(&slot->heat));
-        atomic_store(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT);
+        atomic_store(&store->units[word_unit(word)].heat_left, atomic_load(&slot->heat));
+        atomic_store(&store->units[word_unit(word)].slot, NO_SLOT);
         atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
     }
 }

@@ -5,7 +5,7 @@
 #include "neuron_cache/neuron_store.h"
 #include "store/region.h"
 
-enum { MOST_POOLS = 8 };
+enum { MOST_POOLS = 8, MOST_LEAVING = 64 };
 #define NO_SLOT UINT32_MAX
 #define NO_BANK UINT32_MAX
 
@@ -33,6 +33,17 @@ typedef struct neuron_slot {
     _Atomic uint32_t heat;   /* of unit_heat.h */
 } neuron_slot;
 
+/** Where a unit is. Whoever looks for one, brings it or lets it go touches one line of one page. */
+typedef struct neuron_unit {
+    _Atomic uint32_t slot;      /* NO_SLOT: none */
+    _Atomic uint32_t heat_left; /* while it is in no slot, as in a slot */
+} neuron_unit;
+
+/** A unit that gave its slot to another, and whose neuron_unit does not say so yet. */
+typedef struct leaving_unit {
+    uint32_t number, heat;
+} leaving_unit;
+
 /** Slots of one size. Those that are in use follow each other: from first_open on, shared ones are not while their
  *  memory serves others; behind open_count the memory was given back. */
 typedef struct slot_pool {
@@ -51,7 +62,7 @@ typedef struct store_bank {
     uint32_t first_unit;     /* its units' numbers in the store begin here */
     uint32_t layer_end;      /* and those of the next layer's first bank here */
     uint32_t pool;
-    _Atomic uint32_t *slot_of; /* [unit_count] */
+    neuron_unit *units;      /* [unit_count] */
     uint32_t fill_slot, fill_count; /* how many units a filling brings, into slots from this one on */
 } store_bank;
 
@@ -60,12 +71,15 @@ struct pi2_neuron_store {
     store_bank *banks;
     slot_pool pools[MOST_POOLS];
     uint32_t pool_count;
+    void *lists;              /* slots and units, looked into at random: on huge pages where there are any */
+    size_t lists_bytes;
     neuron_slot *slots;
+    neuron_unit *units;       /* [unit_count] */
     uint32_t slot_count, unit_count;
-    _Atomic uint32_t *slot_of;
+    leaving_unit leaving[MOST_LEAVING]; /* lock */
+    uint32_t leaving_count;
     uint8_t *windows;         /* [most_reads][window_bytes]: where whole pages around fine units are read; NULL */
     uint32_t window_bytes, most_reads;
-    _Atomic uint32_t *heat_left; /* [unit_count]: of units that are in no slot, as in a slot */
     pi2_region *region;       /* of reads of units: key is the bank, first the unit */
     _Atomic uint32_t epoch;
     pi2_unit_heat heat;
@@ -119,17 +133,6 @@ static inline uint64_t pages_begin(const pi2_neuron_bank *bank, uint32_t unit) {
 }
 static inline uint64_t pages_end(const pi2_neuron_bank *bank, uint32_t unit) {
     return page_up(offset_of(bank, unit) + bank->unit_bytes);
-}
-
-/* The bank of a unit's number; banks ascend. */
-static inline store_bank *bank_of(pi2_neuron_store *store, uint32_t unit_number) {
-    uint32_t low = 0, high = store->options.banks->count;
-    while (high - low > 1) {
-        const uint32_t middle = low + (high - low) / 2;
-        if (store->banks[middle].first_unit <= unit_number) low = middle;
-        else high = middle;
-    }
-    return &store->banks[low];
 }
 
 /** Compares a unit with its checksum. Errors FORMAT. Any thread. */

@@ -8,9 +8,8 @@ void pi2_neuron_store_empty_slot(pi2_neuron_store *store, uint32_t number) {
     neuron_slot *slot = &store->slots[number];
     const slot_word word = atomic_load(&slot->word);
     if (word_state(word) != PI2_PART_READY) return;
-    const store_bank *bank = bank_of(store, word_unit(word));
-    atomic_store(&store->heat_left[word_unit(word)], atomic_load(&slot->heat));
-    atomic_store(&bank->slot_of[word_unit(word) - bank->first_unit], NO_SLOT);
+    atomic_store(&store->units[word_unit(word)].heat_left, atomic_load(&slot->heat));
+    atomic_store(&store->units[word_unit(word)].slot, NO_SLOT);
     atomic_store(&slot->word, (slot_word)PI2_PART_ABSENT);
 }
 
