@@ -77,6 +77,8 @@ typedef struct pi2_engine_options {
     uint64_t device_bytes;       /* for copies of weights on each; 0: three quarters of what a device of its own memory
                                     has, and none on one that shares the machine's */
     bool device_always;          /* also where passes are slower with them, which is tried otherwise: for measuring */
+    double device_share;         /* of each matrix, and of the neurons of a sparse layer, the leading part that devices
+                                    compute first: 0 .. 1; negative: measured, and corrected by passes */
     bool device_any_precision;   /* a device that gives other bits is taken all the same: another text */
     pi2_cache_type cache_type;
     const char *read_method;     /* "auto", "io_uring", "pread" */
@@ -125,7 +127,7 @@ typedef struct pi2_engine_options {
 } pi2_engine_options;
 
 /** Fills in the defaults: everything 0 or "auto", sparsity "exact", logits_tokens 1, allow_prepare true,
- *  hot_share -1. */
+ *  hot_share and device_share -1. */
 PI2_API void pi2_engine_options_init(pi2_engine_options *options);
 
 /**
@@ -196,12 +198,17 @@ typedef struct pi2_engine_report {
     double left_out_least, left_out_most; /* of a layer: they differ where the predictor was balanced */
     const char *devices;             /* those in use beside the processor, described; NULL: none */
     uint32_t device_count;
+    const char *device_shares;       /* in words: which share of a pass's matrices they begin with; NULL: none */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
 
 /** Whether the text is that of all neurons, to the bit: not where a predictor leaves some out. Threads: any. */
 PI2_API bool pi2_engine_is_exact(const pi2_engine *engine);
+
+/** The share of an FFN that devices compute by now in passes of so many tokens, 0 .. 1; negative: there is none.
+ *  Between calls that compute. */
+PI2_API double pi2_engine_device_share(const pi2_engine *engine, uint32_t tokens);
 
 /** Counters since the engine was opened; counters.inc says what each counts. */
 typedef struct pi2_engine_counters {

@@ -48,6 +48,9 @@ static const pi2_cli_option model_options[] = {
     {"--device-memory", "SIZE", PI2_CLI_SIZE, MODEL(device_memory), NULL,
      "For copies of weights on each device with a memory of its own; 0, or none given: three quarters of it.", NULL, 0,
      0},
+    {"--device-share", "X", PI2_CLI_NUMBER, MODEL(device_share), "-1",
+     "Share of each matrix, and of a sparse layer's neurons, that devices compute, from 0 to 1; below 0: as their "
+     "speed says, which is measured.", NULL, -1, 1},
     {"--device-always", NULL, PI2_CLI_FLAG, MODEL(device_always), NULL,
      "For measuring: uses them also where passes take longer with them. Otherwise that is tried, and they are not.",
      NULL, 0, 0},
@@ -207,6 +210,7 @@ int pi2_cli_fill_options(const pi2_cli_model_settings *settings, const pi2_cli_s
     options->devices = settings->devices;
     options->device_bytes = settings->device_memory;
     options->device_always = settings->device_always;
+    options->device_share = settings->device_share;
     options->device_any_precision = strcmp(settings->backend_precision, "fast") == 0;
     options->cache_policy = settings->cache_policy;
     options->look_ahead = settings->look_ahead;

@@ -22,6 +22,7 @@ typedef struct pi2_cli_model_settings {
     const char *cache_policy, *look_ahead, *sparsity, *predictor, *neuron_cache, *record_trace;
     const char *devices, *backend_precision;
     uint64_t device_memory;
+    double device_share;
     double hot_share;
     bool device_always, no_prepare, keep_memory, quiet, offline;
 } pi2_cli_model_settings;

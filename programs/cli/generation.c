@@ -125,11 +125,15 @@ double pi2_cli_hit_rate(const pi2_engine_counters *counters) {
     return 1.0 - (double)counters->bytes_read / (double)counters->bytes_needed;
 }
 
-static void print_devices(const pi2_engine_report *report, const pi2_engine_counters *total) {
+static void print_devices(const pi2_engine *engine, const pi2_engine_counters *total) {
+    const pi2_engine_report *report = pi2_engine_get_report(engine);
     if (report->device_count == 0) return;
     const double share = total->bytes_needed ? 100.0 * (double)total->device_bytes / (double)total->bytes_needed : 0;
     pi2_cli_note("devices  %.0f %% of the weights' bytes in %.1f s: %s", share, (double)total->device_ns / 1e9,
                  report->devices);
+    pi2_cli_note("         theirs by now: %.0f %% of each layer's FFN with one token, %.0f %% with %u",
+                 100 * pi2_engine_device_share(engine, 1), 100 * pi2_engine_device_share(engine, report->batch_tokens),
+                 report->batch_tokens);
 }
 
 /* Prompt and answer together: what was read, and how much of it computing had to wait for. */
@@ -235,7 +239,7 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
                      reads ? report->read_description : "all weights are in memory");
     }
     print_waiting(&generation->total);
-    print_devices(report, &generation->total);
+    print_devices(engine, &generation->total);
     pi2_cli_print_drafts(&generation->drafts);
     print_pressure(&generation->total, report);
     print_predictor(engine, &generation->total);

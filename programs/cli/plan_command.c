@@ -121,6 +121,7 @@ static int print_table(const pi2_plan *plan, const pi2_speed *without) {
         pi2_cli_print_line("%-12s %u of the experts in memory; %s", "hot", report->hot_experts, report->hot_reason);
     }
     if (prediction->neuron_units) print_neurons(prediction);
+    if (report->devices) pi2_cli_print_line("%-12s %s: %s", "devices", report->devices, report->device_shares);
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_gain(&prediction->decode, without);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);

@@ -323,11 +323,10 @@ void pi2_attention_attend(struct pi2_forward_walk *walk, pi2_token_tail *tail) {
 }
 
 void pi2_attention_run(struct pi2_forward_walk *walk) {
-    const pi2_forward *forward = walk->forward;
     pi2_matrix_rows rows[3];
     matrices_of(walk, rows);
     walk->stage_name = "q+k+v";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(forward, rows, 3).count, qkv_chunk, store_token);
+    pi2_forward_matrices_stage(walk, rows, 3, qkv_chunk, store_token);
     pi2_attention_attend(walk, attended_token);
     pi2_forward_project(walk, PI2_MATRIX_ATTENTION_OUTPUT, "attention output");
 }

@@ -123,7 +123,7 @@ static void end_inputs(pi2_forward_walk *walk, uint32_t token) {
 static pi2_tile_chunks query_chunks(const pi2_forward_walk *walk) {
     const pi2_operand *q = &layer_of(walk)->q;
     return pi2_forward_plan_chunks(walk->forward, q->tile_count, pi2_tile_bytes(q->tensor->format, q->tensor->columns),
-                                   false);
+                                   false, PI2_SHARE_ATTENTION);
 }
 
 static void query_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -135,6 +135,7 @@ static void query_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_rows(walk, &layer_of(walk)->q, begin, end - begin, &buffers->latent_set, 0, forward->token_count,
                      buffers->scratch + (size_t)begin * PI2_TILE_ROWS, buffers->scratch_stride, true);
+    pi2_forward_tiles_done(walk, &chunks, chunk);
 }
 
 /* ---- matrices of each head ---- */
@@ -188,7 +189,7 @@ static void run(struct pi2_forward_walk *walk) {
     pi2_matrix_rows rows[2];
     const uint32_t count = inputs_of(walk, rows);
     walk->stage_name = "latent q+kv";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, rows, count).count, input_chunk, end_inputs);
+    pi2_forward_matrices_stage(walk, rows, count, input_chunk, end_inputs);
     if (shape->latent_query_length) {
         walk->stage_name = "q";
         pi2_forward_stage(walk, query_chunks(walk).count, query_chunk, part_queries);

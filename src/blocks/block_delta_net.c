@@ -144,7 +144,7 @@ static void run(struct pi2_forward_walk *walk) {
     pi2_matrix_rows rows[4];
     matrices_of(walk, rows);
     walk->stage_name = "delta net input";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, rows, 4).count, in_chunk, NULL);
+    pi2_forward_matrices_stage(walk, rows, 4, in_chunk, NULL);
     walk->stage_name = "convolution";
     pi2_forward_stage(walk, (channels_of(m) + CHANNELS - 1) / CHANNELS, convolve_chunk, NULL);
     walk->stage_name = "delta rule";

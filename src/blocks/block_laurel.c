@@ -60,7 +60,7 @@ static void lay_by(pi2_forward_walk *walk, uint32_t token) {
 static void run(struct pi2_forward_walk *walk) {
     const pi2_matrix_rows rows = input_of(walk);
     walk->stage_name = "laurel";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, input_chunk, input_token);
+    pi2_forward_matrices_stage(walk, &rows, 1, input_chunk, input_token);
     pi2_forward_project_to(walk, PI2_MATRIX_LAUREL_OUTPUT, "laurel output", lay_by);
 }
 

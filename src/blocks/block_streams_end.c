@@ -60,7 +60,8 @@ static void end_token(pi2_forward_walk *walk, uint32_t token) {
 static pi2_tile_chunks chunks_of(const pi2_forward_walk *walk) {
     const pi2_operand *output = &walk->forward->model->stream_output;
     return pi2_forward_plan_chunks(walk->forward, walk->forward->model->shape.embedding_length / PI2_TILE_ROWS,
-                                   pi2_tile_bytes(output->tensor->format, output->tensor->columns), false);
+                                   pi2_tile_bytes(output->tensor->format, output->tensor->columns), false,
+                                   PI2_SHARE_ATTENTION);
 }
 
 static void output_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -75,6 +76,7 @@ static void output_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_rows(walk, &forward->model->stream_output, begin, end - begin, &buffers->normed_set, 0,
                      forward->token_count, buffers->scratch + (size_t)begin * PI2_TILE_ROWS, buffers->scratch_stride,
                      true);
+    pi2_forward_tiles_done(walk, &chunks, chunk);
 }
 
 /* A tail belongs to the stage before: the stream that it takes is the next one. */
@@ -87,11 +89,12 @@ static void next_token(pi2_forward_walk *walk, uint32_t token) {
 static void run(struct pi2_forward_walk *walk) {
     const uint32_t count = walk->forward->model->shape.stream_count;
     walk->stream = 1;
+    const pi2_tile_chunks chunks = chunks_of(walk);
     walk->stage_name = "streams";
     pi2_forward_token_stage(walk, begin_token);
     for (; walk->stream < count; walk->stream++) {
         walk->stage_name = "streams' end";
-        pi2_forward_stage(walk, chunks_of(walk).count, output_chunk, walk->stream + 1 < count ? next_token : end_token);
+        pi2_forward_tile_stage(walk, &chunks, output_chunk, walk->stream + 1 < count ? next_token : end_token);
     }
 }
 

@@ -132,7 +132,7 @@ static void run(struct pi2_forward_walk *walk) {
     if (walk->layer == 0) {
         const pi2_matrix_rows rows = rows_of(walk);
         walk->stage_name = "streams";
-        pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, input_chunk, begin_token);
+        pi2_forward_matrices_stage(walk, &rows, 1, input_chunk, begin_token);
     }
     walk->stage_name = "prediction";
     pi2_forward_token_stage(walk, predict_token);

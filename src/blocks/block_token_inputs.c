@@ -67,7 +67,7 @@ static void end_token(pi2_forward_walk *walk, uint32_t token) {
 static void run(struct pi2_forward_walk *walk) {
     const pi2_matrix_rows rows = rows_of(walk);
     walk->stage_name = "token inputs";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, input_chunk, end_token);
+    pi2_forward_matrices_stage(walk, &rows, 1, input_chunk, end_token);
 }
 
 const pi2_block_kind pi2_block_token_inputs = {

@@ -53,7 +53,7 @@ static void gate_token(pi2_forward_walk *walk, uint32_t token) {
 static void run(struct pi2_forward_walk *walk) {
     const pi2_matrix_rows rows = gate_of(walk);
     walk->stage_name = "token gate";
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, gate_chunk, gate_token);
+    pi2_forward_matrices_stage(walk, &rows, 1, gate_chunk, gate_token);
     pi2_forward_project(walk, PI2_MATRIX_TOKEN_OUTPUT, "token output");
 }
 

@@ -28,6 +28,7 @@ const char *pi2_cache_type_name(size_t type) {
 void pi2_engine_options_init(pi2_engine_options *options) {
     *options = (pi2_engine_options){ .logits_tokens = 1, .read_method = "auto", .allow_prepare = true,
                                      .cache_policy = "auto", .look_ahead = "auto", .hot_share = -1,
+                                     .device_share = -1,
                                      .sparsity = "exact",
                                      .cache_type = PI2_CACHE_F16 };
 }
@@ -193,7 +194,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .left_out = engine->run.plan.left_out,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
         .spin_us = spin_us(engine), .devices = engine->run.devices.of, .device_count = engine->run.devices.count,
-        .devices_always = engine->run.options.device_always,
+        .devices_always = engine->run.options.device_always, .device_shares = engine->run.devices.shares,
         .trace = pi2_run_trace_events(engine->traces.run),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->run.plan.resident,
         .cache = engine->memory.cache.pages, .scratch = engine->memory.scratch.pages,
@@ -341,6 +342,12 @@ const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { retur
 
 bool pi2_engine_is_exact(const pi2_engine *engine) { return !engine->run.plan.approximates; }
 
+double pi2_engine_device_share(const pi2_engine *engine, uint32_t tokens) {
+    const bool by_neuron = engine->neuron_store && tokens <= engine->run.plan.memory.shape.neuron_tokens;
+    if (engine->run.devices.count == 0 || tokens == 0) return -1;
+    return pi2_forward_device_share(engine->forward, tokens, by_neuron);
+}
+
 /* What a cache counted, of whole experts or of Gates. */
 static void add_experts(const pi2_expert_cache *cache, pi2_engine_counters *counters) {
     pi2_expert_cache_counters experts;
@@ -385,6 +392,7 @@ void pi2_engine_count(const pi2_engine *engine, pi2_engine_counters *counters_ou
         counters_out->neurons_predicted_used = predictions.fired;
         counters_out->predict_ns = predictions.predict_ns / engine->run.plan.memory.shape.thread_count;
     }
+    if (engine->forward) counters_out->hot_neurons = pi2_forward_hot_count(engine->forward);
     for (uint32_t i = 0; i < engine->run.devices.count; i++) {
         pi2_backend_counters device;
         pi2_backend_count(engine->run.devices.of[i], &device);

@@ -44,6 +44,9 @@ static pi2_status check_options(const pi2_engine_options *options) {
         return pi2_fail(PI2_ERR_INVALID, "%u sequences of %u tokens are too many: a key-value cache holds %u tokens at "
                         "most", options->sequences, options->context_tokens, CACHE_TOKENS_MOST);
     }
+    if (!(options->device_share <= 1)) {
+        return pi2_fail(PI2_ERR_INVALID, "devices can have 0 to 1 of a matrix, not %g", options->device_share);
+    }
     if (options->hot_share > 0.75) {
         return pi2_fail(PI2_ERR_INVALID, "hot experts can have 0 to 0.75 of the cache, not %g", options->hot_share);
     }
@@ -382,6 +385,7 @@ static void fill_report(pi2_planned_run *run) {
     report->thread_count = pi2_run_processor_threads(run);
     report->device_count = run->devices.count;
     report->devices = run->devices.count ? run->devices.description : NULL;
+    report->device_shares = run->devices.count ? run->devices.shares_text : NULL;
     report->layer_count = model->shape.layer_count;
     report->ffn_activation = pi2_ffn_activation_name(model->shape.activation);
     report->own_ffn_activation = pi2_ffn_activation_name(model->shape.own_activation);

@@ -227,11 +227,12 @@ static void stage_chunk(void *argument, unsigned member, uint32_t chunk) {
 static void stage_member(void *argument, unsigned member, unsigned member_count) {
     stage_work *stages = argument;
     work *w = stages->kernel;
+    const pi2_stage_parts parts = { .count = stages->chunk_count };
     (void)member_count;
     for (uint32_t lap = 0; lap < stages->laps; lap++) {
         for (uint32_t i = 0; i < STAGES; i++) {
             if (stages->meets) {
-                pi2_stage_run(&stages->list, i, stages->chunk_count, stage_chunk, NULL, stages, member);
+                pi2_stage_run(&stages->list, i, parts, stage_chunk, NULL, stages, member);
                 continue;
             }
             for (int c = 0; c < STAGE_CHUNKS_PER_THREAD; c++) stage_chunk(stages, member, 0);

@@ -79,21 +79,26 @@ static void tell(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_un
     counter->count(counter->user, member, &values);
 }
 
+/* Of a row of what neurons [begin, end) give, in a member's buffer: whole tiles. */
+static size_t stride_of(uint32_t begin, uint32_t end) {
+    return ((size_t)(end - begin) + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS * PI2_TILE_ROWS;
+}
+
 static void rows_of(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, const pi2_operand *matrix, uint32_t begin,
                     uint32_t end, uint32_t first_row, uint32_t row_count, float *out, bool last) {
     pi2_forward_source_rows(walk, &unit->source, matrix, begin / PI2_TILE_ROWS,
                             (end - begin + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS, unit->input,
-                            first_row - unit->input_shift, row_count, out, walk->forward->buffers.neuron_chunk, last);
+                            first_row - unit->input_shift, row_count, out, stride_of(begin, end), last);
 }
 
 void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin,
                      uint32_t end, uint32_t first_row, uint32_t row_count, bool last) {
     const pi2_forward *forward = walk->forward;
-    const size_t stride = forward->buffers.neuron_chunk, count = end - begin;
+    const size_t stride = stride_of(begin, end), count = end - begin;
     float *gate = forward->buffers.member + member * forward->buffers.member_floats;
     float *up = gate + forward->buffers.gate_floats;
     const bool warms = forward->options.neurons && !forward->by_neuron;
-    assert(row_count <= PI2_FFN_ROWS);
+    assert(row_count <= PI2_FFN_ROWS && row_count * stride <= forward->buffers.gate_floats);
     if (!unit->gates) rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
     if (unit->up) rows_of(walk, unit, unit->up, begin, end, first_row, row_count, up, last);
     else fill_ones(up, count);
@@ -137,7 +142,7 @@ void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_u
     rows_of(walk, unit, unit->gate, begin, end, first_row, row_count, gate, last);
     if (pi2_forward_failed(forward)) return;
     for (uint32_t r = 0; r < row_count; r++) {
-        float *row = gate + (size_t)r * forward->buffers.neuron_chunk;
+        float *row = gate + r * stride_of(begin, end);
         float *to = hidden + (first_row + r) * hidden_stride + begin;
         if (unit->gate_bias) forward->cpu.vector->add(row, unit->gate_bias + begin, end - begin);
         if (unit->gates) memcpy(to, row, (end - begin) * sizeof *to);

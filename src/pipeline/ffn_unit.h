@@ -41,8 +41,9 @@ pi2_ffn_unit pi2_ffn_of_layer(const pi2_forward_walk *walk);
 pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_job *job);
 
 /**
- * Gate, Up and activation of neurons [begin, end), at most forward->buffers.neuron_chunk, for rows [first_row,
- * + row_count), at most PI2_FFN_ROWS; results go into hidden_set and hidden, and the counter is told.
+ * Gate, Up and activation of neurons [begin, end), at most forward->buffers.neuron_chunk, or more where the rows are
+ * fewer (pi2_forward_cut_neurons()), for rows [first_row, + row_count), at most PI2_FFN_ROWS; results go into
+ * hidden_set and hidden, and the counter is told.
  * With unit->gates Gate is there, cut.
  * begin: a multiple of 32. last: these neurons are computed for no other rows in this pass.
  */

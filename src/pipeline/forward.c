@@ -87,28 +87,32 @@ void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_c
                        pi2_token_tail *tail) {
     pi2_forward *forward = walk->forward;
     tail_call call = { .walk = walk, .tail = tail, .chunk = chunk, .name = walk->stage_name };
+    const pi2_stage_parts parts = { chunk_count, walk->own_chunks, walk->device };
     walk->stage_name = NULL;
+    walk->own_chunks = 0;
     const bool alone = tail && forward->token_count <= INLINE_TAIL_TOKENS;
     if (walk->idles) {
         pi2_stage_wait(&forward->stages, walk->stage++);
         if (tail && !alone) pi2_stage_wait(&forward->stages, walk->stage++);
         return;
     }
-    pi2_stage_run(&forward->stages, walk->stage++, chunk_count, call_chunk, alone ? tail_all_tokens : NULL, &call,
+    pi2_stage_run(&forward->stages, walk->stage++, parts, call_chunk, alone ? tail_all_tokens : NULL, &call,
                   walk->member);
     trace_work(&call, false);
     if (!tail || alone) return;
-    const uint32_t tail_chunks = (forward->token_count + TAIL_TOKENS - 1) / TAIL_TOKENS;
-    pi2_stage_run(&forward->stages, walk->stage++, tail_chunks, tail_some_tokens, NULL, &call, walk->member);
+    const pi2_stage_parts tails = { .count = (forward->token_count + TAIL_TOKENS - 1) / TAIL_TOKENS };
+    pi2_stage_run(&forward->stages, walk->stage++, tails, tail_some_tokens, NULL, &call, walk->member);
     trace_work(&call, true);
 }
 
 uint32_t pi2_forward_stage_work(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk) {
     const uint32_t stage = walk->stage++;
     tail_call call = { .walk = walk, .chunk = chunk, .name = walk->stage_name };
+    const pi2_stage_parts parts = { chunk_count, walk->own_chunks, walk->device };
     walk->stage_name = NULL;
+    walk->own_chunks = 0;
     if (walk->idles) return stage;
-    pi2_stage_work(&walk->forward->stages, stage, chunk_count, call_chunk, NULL, &call, walk->member);
+    pi2_stage_work(&walk->forward->stages, stage, parts, call_chunk, NULL, &call, walk->member);
     trace_work(&call, false);
     return stage;
 }
@@ -130,7 +134,7 @@ void pi2_forward_token_stage(pi2_forward_walk *walk, pi2_token_tail *tail) {
 static pi2_tile_chunks head_chunks(const pi2_forward *forward) {
     const pi2_operand *head = &forward->model->head;
     return pi2_forward_plan_chunks(forward, head->tile_count,
-                                   pi2_tile_bytes(head->tensor->format, head->tensor->columns), false);
+                                   pi2_tile_bytes(head->tensor->format, head->tensor->columns), false, PI2_SHARE_HEAD);
 }
 
 static void head_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -144,6 +148,7 @@ static void head_chunk(void *argument, unsigned member, uint32_t chunk) {
                      forward->buffers.logits + forward->first_logits * forward->buffers.vocabulary_stride +
                          (size_t)begin * PI2_TILE_ROWS,
                      forward->buffers.vocabulary_stride, true);
+    pi2_forward_tiles_done(walk, &chunks, chunk);
 }
 
 static void tell_layer(const pi2_forward_walk *walk) {
@@ -187,6 +192,13 @@ static void take_device(pi2_forward_walk *walk) {
     walk->idles = !walk->forward->has_devices || pi2_backend_loss(walk->device);
 }
 
+static bool some_device_lives(const pi2_forward *forward) {
+    for (uint32_t i = 0; i < forward->options.device_count; i++) {
+        if (!pi2_backend_loss(forward->options.devices[i])) return true;
+    }
+    return false;
+}
+
 static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward *forward = argument;
     pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
@@ -203,7 +215,8 @@ static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     }
     if (forward->logits_rows == 0) return;
     walk.stage_name = "head";
-    pi2_forward_stage(&walk, head_chunks(forward).count, head_chunk, NULL);
+    const pi2_tile_chunks chunks = head_chunks(forward);
+    pi2_forward_tile_stage(&walk, &chunks, head_chunk, NULL);
     end_head(&walk);
 }
 
@@ -371,6 +384,10 @@ pi2_device_worth pi2_forward_device_worth(const pi2_forward *forward, bool of_ma
                                .is_off = trial->is_off && !forward->options.devices_always };
 }
 
+double pi2_forward_device_share(const pi2_forward *forward, uint32_t tokens, bool by_neuron) {
+    return pi2_device_share_of(&forward->share, tokens, by_neuron, PI2_SHARE_FFN);
+}
+
 pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const pi2_forward_hooks *hooks) {
     const uint32_t token_count = batch->token_count;
     take_batch(forward, batch);
@@ -392,7 +409,10 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     forward->foretells = forward->by_neuron && can_foretell &&
                          pi2_look_ahead_wanted(&forward->look_ahead, token_count);
     pi2_device_trial *trial = &forward->device_trials[token_count > 1];
-    forward->has_devices = forward->options.devices_always || pi2_device_trial_wanted(trial);
+    forward->has_devices = some_device_lives(forward) &&
+                           (forward->options.devices_always || pi2_device_trial_wanted(trial));
+    pi2_device_share_begin(&forward->share, token_count, forward->by_neuron, forward->has_devices);
+    pi2_forward_find_hot(forward);
     pi2_status status = filled == PI2_OK ? embed(forward) : filled;
     if (status == PI2_OK) {
         for (uint32_t i = 0; i < PI2_ROPES; i++) fill_cos_sin(forward, i);
@@ -407,6 +427,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
         return status;
     }
     note_neurons(forward);
+    pi2_device_share_end(&forward->share);
     if (forward->options.device_count) {
         (void)pi2_device_trial_note(trial, (pi2_clock_ns() - begin) / token_count);
     }
@@ -589,8 +610,9 @@ static pi2_status allocate(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
     forward->state_at = calloc(model->shape.layer_count, sizeof *forward->state_at);
+    forward->hot = calloc(model->shape.layer_count, sizeof *forward->hot);
     forward->ones = calloc(PI2_LONGEST_HEAD, sizeof *forward->ones);
-    bool is_there = forward->plan.unit_counts && forward->state_at && forward->ones;
+    bool is_there = forward->plan.unit_counts && forward->state_at && forward->hot && forward->ones;
     for (uint32_t i = 0; is_there && i < PI2_LONGEST_HEAD; i++) forward->ones[i] = 1.0f;
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         forward->rope_frequencies[i] = calloc(pi2_model_rope(&model->shape, i)->dimensions / 2 + 1, sizeof(double));
@@ -649,6 +671,7 @@ pi2_status pi2_forward_create(const pi2_forward_options *options, pi2_forward **
     }
     forward->options = *options;
     forward->look_ahead.mode = options->look_ahead;
+    pi2_device_share_init(&forward->share, &options->device_shares);
     forward->model = options->model;
     pi2_cpu_backend_choose(&forward->cpu, options->cpu_features);
     forward->stages.sleepers = &forward->sleepers;
@@ -668,6 +691,7 @@ void pi2_forward_free(pi2_forward *forward) {
     if (!forward) return;
     for (uint32_t i = 0; i < PI2_ROPES; i++) free(forward->rope_frequencies[i]);
     free(forward->state_at);
+    free(forward->hot);
     pi2_kv_pages_free(forward->pages);
     free_rings(forward);
     free(forward->ones);

@@ -12,6 +12,7 @@
 #include "neuron_cache/expert_cache.h"
 #include "neuron_cache/neuron_store.h"
 #include "neuron_cache/weight_store.h"
+#include "pipeline/device_share.h"
 #include "pipeline/kv_pages.h"
 #include "pipeline/look_ahead.h"
 #include "pipeline/neuron_counter.h"
@@ -95,6 +96,7 @@ typedef struct pi2_forward_options {
     pi2_backend *const *devices; /* [device_count]: each computes what a member of the team claims, the last ones */
     uint32_t device_count;
     bool devices_always;         /* also where passes are slower with them */
+    pi2_device_first_shares device_shares;
     pi2_look_ahead_mode look_ahead; /* for experts */
     pi2_timeline *trace;         /* gets a span of every stage of every thread; may be NULL */
     size_t stream_bytes;      /* of the buffer that weights stream through; 0: none do */
@@ -218,6 +220,11 @@ typedef struct pi2_device_worth {
     bool is_off;
 } pi2_device_worth;
 pi2_device_worth pi2_forward_device_worth(const pi2_forward *forward, bool of_many);
+
+/** The devices' share of an FFN by now, in passes of so many tokens, by neuron or by all neurons. Between passes. */
+double pi2_forward_device_share(const pi2_forward *forward, uint32_t tokens, bool by_neuron);
+/** Neurons that were computed whole in passes by neuron, because they are the devices', of each pass and layer. */
+uint64_t pi2_forward_hot_count(const pi2_forward *forward);
 
 /** Tells `counter`, which must live as long, what every neuron gives from the next pass on; NULL: nobody. Between
  *  passes. */

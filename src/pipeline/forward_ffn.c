@@ -23,6 +23,7 @@
 
 #include "base/fail.h"
 
+enum { OWN_CHUNKS = 4 }; /* of a device's part: few calls, and nobody waits long for one */
 enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is being read */
 
 /* ---- runs of clusters ---- */
@@ -104,12 +105,58 @@ static const pi2_layer_weights *layer_of(const pi2_forward_walk *walk) {
     return &walk->forward->model->layers[walk->layer];
 }
 
+uint32_t pi2_forward_own_neurons(const pi2_forward *forward, uint32_t count) {
+    const uint32_t step = forward->buffers.neuron_chunk, steps = (count + step - 1) / step;
+    const uint64_t own = (uint64_t)(pi2_device_share_now(&forward->share, PI2_SHARE_FFN) * steps + 0.5) * step;
+    return own < count ? (uint32_t)own : count;
+}
+
+/* As much of the own part in a call as a member has buffers for, and not all of it. */
+pi2_neuron_cut pi2_forward_cut_neurons(const pi2_forward *forward, uint32_t begin, uint32_t end, uint32_t own) {
+    const uint32_t step = forward->buffers.neuron_chunk, tokens = forward->token_count;
+    const size_t rows = tokens < PI2_FFN_ROWS ? tokens : PI2_FFN_ROWS;
+    const uint32_t room = (uint32_t)(forward->buffers.gate_floats / rows / step);
+    const uint32_t steps = (own + step - 1) / step, wanted = (steps + OWN_CHUNKS - 1) / OWN_CHUNKS;
+    pi2_neuron_cut cut = { .begin = begin, .end = end, .own = own };
+    cut.own_size = step * (wanted < room ? wanted > 0 ? wanted : 1 : room);
+    cut.own_count = (own + cut.own_size - 1) / cut.own_size;
+    cut.count = cut.own_count + (end - begin - own + step - 1) / step;
+    return cut;
+}
+
+uint32_t pi2_neuron_cut_begin(const pi2_forward *forward, const pi2_neuron_cut *cut, uint32_t chunk) {
+    const bool is_own = chunk < cut->own_count;
+    const uint32_t at = is_own ? chunk * cut->own_size
+                               : cut->own + (chunk - cut->own_count) * forward->buffers.neuron_chunk;
+    return at < cut->end - cut->begin ? cut->begin + at : cut->end;
+}
+
+static size_t row_bytes(const pi2_operand *matrix) {
+    return matrix ? pi2_tile_bytes(matrix->tensor->format, matrix->tensor->columns) / PI2_TILE_ROWS : 0;
+}
+
+void pi2_forward_neurons_done(const pi2_forward_walk *walk, const pi2_neuron_cut *cut, uint32_t chunk) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
+    const uint64_t neurons = pi2_neuron_cut_begin(forward, cut, chunk + 1) - pi2_neuron_cut_begin(forward, cut, chunk);
+    pi2_device_share_did(&walk->forward->share, PI2_SHARE_FFN, chunk < cut->own_count, walk->device,
+                         neurons * (row_bytes(unit.gate) + row_bytes(unit.up)));
+}
+
+/* Of the run under way. Where it streams its weights arrive in order: whoever is free takes the next chunk. */
+static pi2_neuron_cut run_cut(const pi2_forward_walk *walk) {
+    const bool streams = walk->run.streamed_bytes > 0;
+    const uint32_t neurons = walk->run.end - walk->run.begin;
+    return pi2_forward_cut_neurons(walk->forward, walk->run.begin, walk->run.end,
+                                   streams ? 0 : pi2_forward_own_neurons(walk->forward, neurons));
+}
+
 static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
     const pi2_forward *forward = walk->forward;
-    const uint32_t begin = walk->run.begin + chunk * forward->buffers.neuron_chunk;
-    const uint32_t wanted = begin + forward->buffers.neuron_chunk;
-    const uint32_t end = wanted < walk->run.end ? wanted : walk->run.end;
+    const pi2_neuron_cut cut = run_cut(walk);
+    const uint32_t begin = pi2_neuron_cut_begin(forward, &cut, chunk);
+    const uint32_t end = pi2_neuron_cut_begin(forward, &cut, chunk + 1);
     const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
     pi2_forward_keep_rows(walk, begin, end);
     for (uint32_t token = 0; token < forward->token_count; token += PI2_FFN_ROWS) {
@@ -117,6 +164,7 @@ static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
         pi2_ffn_neurons(walk, member, &unit, begin, end, token, left < PI2_FFN_ROWS ? left : PI2_FFN_ROWS,
                         left <= PI2_FFN_ROWS);
     }
+    pi2_forward_neurons_done(walk, &cut, chunk);
 }
 
 /* Gate alone, of a layer that has a cutoff. */
@@ -141,7 +189,8 @@ static void cut_token(pi2_forward_walk *walk, uint32_t token) {
 static pi2_tile_chunks down_chunks(const pi2_forward_walk *walk) {
     const pi2_operand *down = pi2_layer_dense_ffn(layer_of(walk)).down;
     return pi2_forward_plan_chunks(walk->forward, down->tile_count,
-                                   pi2_tile_bytes(down->tensor->format, walk->run.end - walk->run.begin), true);
+                                   pi2_tile_bytes(down->tensor->format, walk->run.end - walk->run.begin), true,
+                                   PI2_SHARE_FFN);
 }
 
 static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -152,6 +201,7 @@ static void down_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_ffn_down(walk, &unit, begin, end, walk->run.begin, walk->run.end, 0, walk->forward->token_count,
                  walk->forward->buffers.out);
+    pi2_forward_tiles_done(walk, &chunks, chunk);
 }
 
 /* Of the FFN that every token uses: what came of all its clusters is whole. */
@@ -200,10 +250,11 @@ static void end_shared(pi2_forward_walk *walk, uint32_t token) {
 
 /* Gate and Up of a run; returns the stage that its Down waits for. */
 static uint32_t work_on_neurons(pi2_forward_walk *walk, uint32_t run) {
-    const uint32_t chunk = walk->forward->buffers.neuron_chunk;
     walk->run = walk->forward->runs[run];
     walk->stage_name = "gate+up";
-    return pi2_forward_stage_work(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk);
+    const pi2_neuron_cut cut = run_cut(walk);
+    walk->own_chunks = cut.own_count;
+    return pi2_forward_stage_work(walk, cut.count, neuron_chunk);
 }
 
 /* What the neurons gave for a token, all of them, in place of what was kept of each chunk. */
@@ -220,12 +271,14 @@ static void norm_hidden(pi2_forward_walk *walk, uint32_t token) {
 
 /* One run: Gate and Up, the norm, Down. */
 static void normed_ffn(pi2_forward_walk *walk, uint32_t run, pi2_token_tail *tail) {
-    const uint32_t chunk = walk->forward->buffers.neuron_chunk;
     walk->run = walk->forward->runs[run];
     walk->stage_name = "gate+up";
-    pi2_forward_stage(walk, (walk->run.end - walk->run.begin + chunk - 1) / chunk, neuron_chunk, norm_hidden);
+    const pi2_neuron_cut cut = run_cut(walk);
+    walk->own_chunks = cut.own_count;
+    pi2_forward_stage(walk, cut.count, neuron_chunk, norm_hidden);
     walk->stage_name = "down";
-    pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, tail);
+    const pi2_tile_chunks chunks = down_chunks(walk);
+    pi2_forward_tile_stage(walk, &chunks, down_chunk, tail);
 }
 
 bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run) {
@@ -257,10 +310,12 @@ void pi2_forward_ffn(pi2_forward_walk *walk) {
         walk->run = forward->runs[r];
         pi2_forward_keep_columns(walk);
         walk->stage_name = "down";
+        const pi2_tile_chunks chunks = down_chunks(walk);
         if (is_last) {
-            pi2_forward_stage(walk, down_chunks(walk).count, down_chunk, tail);
+            pi2_forward_tile_stage(walk, &chunks, down_chunk, tail);
         } else {
-            down_done = pi2_forward_stage_work(walk, down_chunks(walk).count, down_chunk);
+            walk->own_chunks = chunks.own_count;
+            down_done = pi2_forward_stage_work(walk, chunks.count, down_chunk);
             if (!ahead) pi2_forward_stage_wait(walk, down_done);
             neurons_done = ahead ? next : work_on_neurons(walk, r + 1);
         }

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "pipeline/device_share.h"
 #include "pipeline/device_trial.h"
 #include "pipeline/forward.h"
 #include "pipeline/pass_choice.h"
@@ -172,6 +173,9 @@ struct pi2_forward {
     pi2_look_ahead look_ahead;
     pi2_device_trial device_trials[2]; /* of passes of one token, of many */
     bool has_devices;            /* the pass under way computes with them */
+    pi2_device_share share;      /* what of its work is theirs */
+    _Atomic uint64_t hot_count;  /* neurons that were computed so, since the creation: of each pass and layer */
+    uint32_t *hot;               /* [layer_count]: of a pass by neuron the leading neurons, which are computed whole */
     const pi2_neuron_counter *counter; /* NULL: nobody wants to know what neurons give */
 
     uint32_t *bank_of;           /* [layer_count][FFNs of a layer]: number of its bank, or PI2_NO_BANK */
@@ -214,9 +218,25 @@ typedef struct pi2_forward_walk {
     pi2_neuron_run run;
     pi2_matrix_role projection;  /* of the layer's matrices, the one that ends the block */
     const char *stage_name;      /* of the next stage only, for a trace: static text */
+    uint32_t own_chunks;         /* of the next stage only: its first ones, which are the devices' */
     bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
     uint32_t foretold_rows;      /* of this layer: rows whose neurons of the next one are still to be asked for */
 } pi2_forward_walk;
+
+/**
+ * How the tiles of a matrix's rows are shared out in a stage: long chunks first, because a kernel
+ * streams best where it stays and prepares the activations once a call; short ones at the end, so
+ * that the threads finish together. The same plan gives every thread the same chunks.
+ */
+typedef struct pi2_tile_chunks {
+    uint32_t tiles;              /* of the matrix */
+    uint32_t own, own_size, own_count; /* its first tiles, which are the devices', and their chunks, the first ones */
+    uint32_t coarse, fine;       /* tiles of a long and of a short chunk */
+    uint32_t coarse_count;       /* the first of the others are the long ones */
+    uint32_t count;
+    size_t tile_bytes;
+    pi2_share_kind kind;
+} pi2_tile_chunks;
 
 /** Of a shape with dense_apart: what passes by neuron, and those of all neurons, have buffers for. */
 pi2_forward_shape pi2_forward_shape_by_neuron(const pi2_forward_shape *shape);
@@ -332,6 +352,14 @@ void pi2_forward_foretell(pi2_forward_walk *walk, uint32_t row);
 /** The residual stream of a token as the next layer's FFN would norm it. */
 void pi2_forward_norm_ahead(const pi2_forward_walk *walk, uint32_t token, float *normed);
 
+/** A pass begins: which neurons are hot in it. One thread. forward_hot.c */
+void pi2_forward_find_hot(pi2_forward *forward);
+/** What hot neurons [begin, end) give for all tokens. */
+void pi2_forward_hot_neurons(const pi2_forward_walk *walk, unsigned member, uint32_t begin, uint32_t end);
+/** Down of the layer's hot neurons, from which cold ones' sums go on: chunks of it, all the devices' own, and one. */
+pi2_tile_chunks pi2_forward_hot_down_chunks(const pi2_forward_walk *walk);
+void pi2_forward_hot_down(pi2_forward_walk *walk, const pi2_tile_chunks *chunks, uint32_t chunk);
+
 /** A pass by neuron begins: one thread. */
 void pi2_forward_begin_neurons(pi2_forward *forward);
 
@@ -436,29 +464,41 @@ void pi2_forward_token_stage(pi2_forward_walk *walk, pi2_token_tail *tail);
 uint32_t pi2_forward_stage_work(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk);
 void pi2_forward_stage_wait(const pi2_forward_walk *walk, uint32_t stage);
 
-/**
- * How the tiles of a matrix's rows are shared out in a stage: long chunks first, because a kernel
- * streams best where it stays and prepares the activations once a call; short ones at the end, so
- * that the threads finish together. The same plan gives every thread the same chunks.
- */
-typedef struct pi2_tile_chunks {
-    uint32_t tiles;              /* of the matrix */
-    uint32_t coarse, fine;       /* tiles of a long and of a short chunk */
-    uint32_t coarse_count;       /* the first chunks are the long ones */
-    uint32_t count;
-} pi2_tile_chunks;
-
-/** tile_bytes: what a chunk reads of each tile. by_columns: a tile lies in many pieces (Down). */
+/** tile_bytes: what a chunk reads of each tile. by_columns: a tile lies in many pieces (Down). kind: whose share of it
+ *  is the devices'. */
 pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t tiles, size_t tile_bytes,
-                                        bool by_columns);
+                                        bool by_columns, pi2_share_kind kind);
+/** All of them the devices'. */
+pi2_tile_chunks pi2_forward_own_chunks(uint32_t tiles, size_t tile_bytes, pi2_share_kind kind);
+/** A stage of them, as pi2_forward_stage(); and what a member says of a chunk that it has computed. */
+void pi2_forward_tile_stage(pi2_forward_walk *walk, const pi2_tile_chunks *chunks, pi2_stage_chunk *chunk,
+                            pi2_token_tail *tail);
+void pi2_forward_tiles_done(const pi2_forward_walk *walk, const pi2_tile_chunks *chunks, uint32_t chunk);
 /** The first tile of chunk `chunk`; of chunk `count`: the number of tiles. */
 uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk);
+
+/** How a layer's neurons [begin, end) are shared out in a stage: the first `own` are the devices', in longer chunks. */
+typedef struct pi2_neuron_cut {
+    uint32_t begin, end, own, own_size, own_count; /* own, own_size: neurons */
+    uint32_t count;
+} pi2_neuron_cut;
+/** own: a multiple of the buffers' neuron_chunk, or all. forward_ffn.c */
+pi2_neuron_cut pi2_forward_cut_neurons(const pi2_forward *forward, uint32_t begin, uint32_t end, uint32_t own);
+/** So many of them as the share of this pass says. */
+uint32_t pi2_forward_own_neurons(const pi2_forward *forward, uint32_t count);
+/** The first neuron of chunk `chunk`; of chunk `count`: the end. */
+uint32_t pi2_neuron_cut_begin(const pi2_forward *forward, const pi2_neuron_cut *cut, uint32_t chunk);
+/** What a member says of a chunk whose rows of Gate and Up it has computed. */
+void pi2_forward_neurons_done(const pi2_forward_walk *walk, const pi2_neuron_cut *cut, uint32_t chunk);
 
 /** A stage that multiplies the block's input with the layer's matrix PI2_MATRIX_MIX_IN, into its scratch. */
 void pi2_forward_mix_input(pi2_forward_walk *walk, const char *name);
 
-/** The rows of several matrices, one after another, shared out as those of one, by the first one's tiles. */
+/** The rows of several matrices, one after another, shared out as those of one, by the first one's tiles; a stage of
+ *  them, and a chunk of it. */
 pi2_tile_chunks pi2_forward_matrices_chunks(const pi2_forward *forward, const pi2_matrix_rows *rows, uint32_t count);
+void pi2_forward_matrices_stage(pi2_forward_walk *walk, const pi2_matrix_rows *rows, uint32_t count,
+                                pi2_stage_chunk *chunk, pi2_token_tail *tail);
 void pi2_forward_matrices_chunk(const pi2_forward_walk *walk, const pi2_matrix_rows *rows, uint32_t count,
                                 uint32_t chunk);
 

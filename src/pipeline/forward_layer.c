@@ -205,7 +205,8 @@ void pi2_forward_attended(pi2_forward_walk *walk, uint32_t token) {
 static pi2_tile_chunks projection_chunks(const pi2_forward_walk *walk) {
     const pi2_operand *operand = &layer_of(walk)->matrices[walk->projection];
     return pi2_forward_plan_chunks(walk->forward, operand->tile_count,
-                                   pi2_tile_bytes(operand->tensor->format, operand->tensor->columns), false);
+                                   pi2_tile_bytes(operand->tensor->format, operand->tensor->columns), false,
+                                   PI2_SHARE_ATTENTION);
 }
 
 static void projection_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -218,6 +219,7 @@ static void projection_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t begin = pi2_tile_chunk_begin(&chunks, chunk), end = pi2_tile_chunk_begin(&chunks, chunk + 1);
     pi2_forward_rows(walk, operand, begin, end - begin, &buffers->attended_set, 0, forward->token_count,
                      buffers->out + (size_t)begin * PI2_TILE_ROWS, buffers->width_stride, true);
+    pi2_forward_tiles_done(walk, &chunks, chunk);
 }
 
 static void end_projection(pi2_forward_walk *walk, uint32_t token) {
@@ -233,7 +235,8 @@ static void end_projection(pi2_forward_walk *walk, uint32_t token) {
 void pi2_forward_project_to(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name, pi2_token_tail *tail) {
     walk->projection = matrix;
     walk->stage_name = name;
-    pi2_forward_stage(walk, projection_chunks(walk).count, projection_chunk, tail);
+    const pi2_tile_chunks chunks = projection_chunks(walk);
+    pi2_forward_tile_stage(walk, &chunks, projection_chunk, tail);
 }
 
 void pi2_forward_project(pi2_forward_walk *walk, pi2_matrix_role matrix, const char *name) {
@@ -246,7 +249,14 @@ pi2_tile_chunks pi2_forward_matrices_chunks(const pi2_forward *forward, const pi
     uint32_t tiles = 0;
     for (uint32_t i = 0; i < count; i++) tiles += rows[i].operand->tile_count;
     const pi2_layout_tensor *first = rows[0].operand->tensor;
-    return pi2_forward_plan_chunks(forward, tiles, pi2_tile_bytes(first->format, first->columns), false);
+    return pi2_forward_plan_chunks(forward, tiles, pi2_tile_bytes(first->format, first->columns), false,
+                                   PI2_SHARE_ATTENTION);
+}
+
+void pi2_forward_matrices_stage(pi2_forward_walk *walk, const pi2_matrix_rows *rows, uint32_t count,
+                                pi2_stage_chunk *chunk, pi2_token_tail *tail) {
+    const pi2_tile_chunks chunks = pi2_forward_matrices_chunks(walk->forward, rows, count);
+    pi2_forward_tile_stage(walk, &chunks, chunk, tail);
 }
 
 void pi2_forward_matrices_chunk(const pi2_forward_walk *walk, const pi2_matrix_rows *rows, uint32_t count,
@@ -262,6 +272,7 @@ void pi2_forward_matrices_chunk(const pi2_forward_walk *walk, const pi2_matrix_r
         pi2_forward_rows(walk, rows[i].operand, begin, end - begin, &forward->buffers.normed_set, 0,
                          forward->token_count, rows[i].out + (size_t)begin * PI2_TILE_ROWS, rows[i].stride, true);
     }
+    pi2_forward_tiles_done(walk, &chunks, chunk);
 }
 
 static pi2_matrix_rows mix_input(const pi2_forward_walk *walk) {
@@ -279,5 +290,5 @@ static void mix_input_chunk(void *argument, unsigned member, uint32_t chunk) {
 void pi2_forward_mix_input(pi2_forward_walk *walk, const char *name) {
     const pi2_matrix_rows rows = mix_input(walk);
     walk->stage_name = name;
-    pi2_forward_stage(walk, pi2_forward_matrices_chunks(walk->forward, &rows, 1).count, mix_input_chunk, NULL);
+    pi2_forward_matrices_stage(walk, &rows, 1, mix_input_chunk, NULL);
 }

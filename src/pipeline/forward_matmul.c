@@ -8,6 +8,7 @@ enum {
     COLUMN_TILES = 8,  /* Down: so many consecutive tiles of a cluster's columns are worth a call */
     BATCH_TOKENS = 6,  /* from here on a call's preparation counts: BATCH_TILES share one */
     BATCH_TILES = 8,
+    OWN_CHUNKS = 4, OWN_BYTES = 256 * 1024, /* a device's part: few calls, and nobody waits long for one */
     STREAMS = 4        /* tiles of a strip of one token: with fewer a core gets less of the memory */
 };
 
@@ -16,15 +17,36 @@ static uint32_t whole_strips(uint32_t tiles) {
     return tiles >= 4 ? tiles / 4 * 4 : tiles >= 2 ? 2 : 1;
 }
 
-pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t tiles, size_t tile_bytes,
-                                        bool by_columns) {
+/* The first `own` tiles are the devices'. */
+static void part_tiles(pi2_tile_chunks *chunks, uint32_t own) {
+    chunks->own = own;
+    if (own == 0) return;
+    const size_t least = OWN_BYTES / chunks->tile_bytes + 1;
+    uint32_t size = (own + OWN_CHUNKS - 1) / OWN_CHUNKS;
+    if (size < least) size = least < own ? (uint32_t)least : own;
+    chunks->own_size = size;
+    chunks->own_count = (own + size - 1) / size;
+}
+
+pi2_tile_chunks pi2_forward_own_chunks(uint32_t tiles, size_t tile_bytes, pi2_share_kind kind) {
+    pi2_tile_chunks chunks = { .tiles = tiles, .coarse = 1, .fine = 1, .tile_bytes = tile_bytes, .kind = kind };
+    part_tiles(&chunks, tiles);
+    chunks.count = chunks.own_count;
+    return chunks;
+}
+
+pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t all_tiles, size_t tile_bytes,
+                                        bool by_columns, pi2_share_kind kind) {
     const uint32_t threads = forward->options.shape.thread_count;
     const bool batch = forward->token_count >= BATCH_TOKENS;
+    const bool streams = forward->options.stream_bytes > 0 && !forward->by_neuron && !by_columns;
     /* Where weights arrive in order, threads that are far apart would wait for each other's. */
-    const bool near = forward->options.stream_bytes > 0 && !forward->by_neuron && !by_columns && !batch;
-    const uint32_t fair = whole_strips(tiles / (threads * CHUNKS_PER_THREAD));
-    pi2_tile_chunks chunks = { .tiles = tiles };
+    const bool near = streams && !batch;
     if (tile_bytes == 0) tile_bytes = 1;
+    pi2_tile_chunks chunks = { .tiles = all_tiles, .tile_bytes = tile_bytes, .kind = kind };
+    if (!streams) part_tiles(&chunks, (uint32_t)(pi2_device_share_now(&forward->share, kind) * all_tiles + 0.5));
+    const uint32_t tiles = all_tiles - chunks.own;
+    const uint32_t fair = whole_strips(tiles / (threads * CHUNKS_PER_THREAD));
     uint32_t coarse = (uint32_t)((near ? STREAMED_BYTES : LONG_BYTES) / tile_bytes);
     uint32_t fine = (uint32_t)(SHORT_BYTES / tile_bytes);
     if (by_columns) coarse = fair > COLUMN_TILES ? fair : COLUMN_TILES;
@@ -42,14 +64,28 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t til
     const uint32_t whole = tiles / chunks.coarse;
     chunks.coarse_count = one_each ? threads : whole > threads ? whole - threads : 0;
     const uint32_t rest = tiles - chunks.coarse_count * chunks.coarse;
-    chunks.count = chunks.coarse_count + (rest + chunks.fine - 1) / chunks.fine;
+    chunks.count = chunks.own_count + chunks.coarse_count + (rest + chunks.fine - 1) / chunks.fine;
     return chunks;
 }
 
 uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk) {
-    if (chunk <= chunks->coarse_count) return chunk * chunks->coarse;
-    const uint32_t begin = chunks->coarse_count * chunks->coarse + (chunk - chunks->coarse_count) * chunks->fine;
+    if (chunk < chunks->own_count) return chunk * chunks->own_size;
+    const uint32_t other = chunk - chunks->own_count, coarse = other < chunks->coarse_count ? other
+                                                                                            : chunks->coarse_count;
+    const uint32_t begin = chunks->own + coarse * chunks->coarse + (other - coarse) * chunks->fine;
     return begin < chunks->tiles ? begin : chunks->tiles;
+}
+
+void pi2_forward_tile_stage(pi2_forward_walk *walk, const pi2_tile_chunks *chunks, pi2_stage_chunk *chunk,
+                            pi2_token_tail *tail) {
+    walk->own_chunks = chunks->own_count;
+    pi2_forward_stage(walk, chunks->count, chunk, tail);
+}
+
+void pi2_forward_tiles_done(const pi2_forward_walk *walk, const pi2_tile_chunks *chunks, uint32_t chunk) {
+    const uint32_t tiles = pi2_tile_chunk_begin(chunks, chunk + 1) - pi2_tile_chunk_begin(chunks, chunk);
+    pi2_device_share_did(&walk->forward->share, chunks->kind, chunk < chunks->own_count, walk->device,
+                         tiles * (uint64_t)chunks->tile_bytes);
 }
 
 /* The last piece that begins at or before this column and row; pieces are in this order. */

@@ -3,11 +3,12 @@
  * 4.4), with the bits of the dense FFN (docs/arithmetic.md, Neurons). A layer has one, or those of the experts that its
  * router chose: a job each.
  *
- *   gate       every Gate row, from tiles in memory; of experts from their Gates, as they arrive. Neurons that fire and
- *              whose bundle is there get their Up row at once; the others' units are asked for in the file's order,
- *              neighbours in one read, so that reads go on while the next Gate rows are computed
+ *   gate       of hot neurons, which are a device's, all that they give (forward_hot.c); of the others every Gate row,
+ *              from tiles in memory; of experts from their Gates, as they arrive. Neurons that fire and whose bundle is
+ *              there get their Up row at once; the others' units are asked for in the file's order, neighbours in one
+ *              read, so that reads go on while the next Gate rows are computed
  *              (gelu_topk: who fires is known when Gate is whole; so the second half is a stage of its own, `fire`)
- *   neurons    Up rows of the neurons that were asked for, in that order, as they arrive
+ *   neurons    Up rows of the neurons that were asked for, in that order, as they arrive; Down of hot neurons
  *   quantise   hidden values to int8, block by block; what is zero after that is left out of Down
  *   down       columns of the neurons that are left, in the model's order; threads share the rows out. Each row's
  *              result is kept apart where there are experts, and summed by ascending expert at last
@@ -257,11 +258,19 @@ static uint32_t end_of_chunk(const pi2_forward_walk *walk, uint32_t begin) {
     return neurons - begin < step ? neurons : begin + step;
 }
 
-/* Of a layer's own FFN: Gate, and at once what follows from it. */
+static pi2_neuron_cut gate_cut(const pi2_forward_walk *walk) {
+    return pi2_forward_cut_neurons(walk->forward, 0, any_bank(walk)->neuron_count, walk->forward->hot[walk->layer]);
+}
+
+/* Of a layer's own FFN: hot neurons, or Gate, and at once what follows from it. */
 static void gate_chunk(void *argument, unsigned member, uint32_t chunk) {
     pi2_forward_walk *walk = argument;
-    const uint32_t begin = chunk * walk->forward->buffers.neuron_chunk;
-    pi2_forward_fire(walk, member, 0, begin, end_of_chunk(walk, begin));
+    const pi2_neuron_cut cut = gate_cut(walk);
+    const uint32_t begin = pi2_neuron_cut_begin(walk->forward, &cut, chunk);
+    const uint32_t end = pi2_neuron_cut_begin(walk->forward, &cut, chunk + 1);
+    if (chunk < cut.own_count) pi2_forward_hot_neurons(walk, member, begin, end);
+    else pi2_forward_fire(walk, member, 0, begin, end);
+    pi2_forward_neurons_done(walk, &cut, chunk);
 }
 
 /* The same in two stages, with a token's cutoff between them. */
@@ -301,7 +310,10 @@ static void gate_stages(pi2_forward_walk *walk) {
     }
     walk->stage_name = "gate";
     if (!pi2_layer_cuts_gate(&walk->forward->model->shape, walk->layer)) {
-        pi2_forward_stage(walk, chunks, gate_chunk, NULL);
+        const pi2_neuron_cut cut = gate_cut(walk);
+        if (walk->device && cut.own) walk->stage_name = "hot gate+up";
+        walk->own_chunks = cut.own_count;
+        pi2_forward_stage(walk, cut.count, gate_chunk, NULL);
         return;
     }
     pi2_forward_stage(walk, chunks, whole_gate_chunk, cut_token);
@@ -342,6 +354,12 @@ static void arrival_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
     const pi2_neuron_buffers *buffers = &walk->forward->buffers.neurons;
+    const pi2_tile_chunks down = pi2_forward_hot_down_chunks(walk);
+    if (chunk < down.count) {
+        pi2_forward_hot_down(walk, &down, chunk);
+        return;
+    }
+    chunk -= down.count;
     if (chunk < walk->foretold_rows) {
         pi2_forward_foretell(walk, chunk);
         return;
@@ -444,8 +462,10 @@ static void list_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_forward_walk *walk = argument;
     const uint32_t segment = chunk % segments_of(walk), row = chunk / segments_of(walk);
     const neuron_job job = job_of_row(walk, row);
-    const uint32_t neurons = bank_at(walk, job.bank)->neuron_count, begin = segment * PI2_NEURON_SEGMENT;
-    const uint32_t end = neurons - begin < PI2_NEURON_SEGMENT ? neurons : begin + PI2_NEURON_SEGMENT;
+    const uint32_t neurons = bank_at(walk, job.bank)->neuron_count, first = segment * PI2_NEURON_SEGMENT;
+    const uint32_t end = neurons - first < PI2_NEURON_SEGMENT ? neurons : first + PI2_NEURON_SEGMENT;
+    const uint32_t hot = walk->forward->hot[walk->layer], cold = hot < end ? hot : end;
+    const uint32_t begin = cold > first ? cold : first; /* hot ones are rounded and summed already */
     const pi2_weight_format *format = unit_of(walk, &job).down->tensor->format;
     if (pi2_forward_predicts(walk->forward)) count_fired(walk->forward, row, begin, end);
     if (format->activation == PI2_ACTIVATION_F32) list_floats(walk, &job, row, segment, begin, end);
@@ -468,6 +488,7 @@ static void columns_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_neuron_kernel *kernel = forward->down_kernels[walk->layer];
     const uint32_t width = any_bank(walk)->width, rows = rows_of_chunk(walk), begin = chunk * rows;
     const uint32_t count = width - begin < rows ? width - begin : rows;
+    const bool is_begun = forward->hot[walk->layer] > 0;
     float *out = forward->model->shape.expert_count ? forward->buffers.experts.y : forward->buffers.out;
     for (uint32_t row = 0; row < rows_of_pass(forward); row++) {
         for (uint32_t segment = 0; segment < segments_of(walk); segment++) {
@@ -475,7 +496,8 @@ static void columns_chunk(void *argument, unsigned member, uint32_t chunk) {
             const pi2_neuron_columns columns = { .rows = width, .block_count = *lists.block_count,
                                                  .blocks = lists.blocks, .values = lists.values,
                                                  .activations = lists.activations, .places = lists.places };
-            kernel->columns(out + row * forward->buffers.width_stride, begin, count, &columns, segment == 0);
+            kernel->columns(out + row * forward->buffers.width_stride, begin, count, &columns,
+                            segment == 0 && !is_begun);
         }
     }
 }
@@ -494,8 +516,11 @@ void pi2_forward_neurons(pi2_forward_walk *walk) {
     /* One thread asks for the next layer's units while others compute this one's. */
     walk->foretold_rows = pi2_forward_ask_ahead(walk);
     const uint32_t late = atomic_load(&forward->buffers.neurons.late_counts[walk->layer]);
-    walk->stage_name = "neurons";
-    pi2_forward_stage(walk, walk->foretold_rows + (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK, arrival_chunk, NULL);
+    const pi2_tile_chunks down = pi2_forward_hot_down_chunks(walk);
+    walk->stage_name = walk->device && down.count ? "hot down" : "neurons";
+    walk->own_chunks = down.count;
+    pi2_forward_stage(walk, down.count + walk->foretold_rows + (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK,
+                      arrival_chunk, NULL);
     walk->stage_name = "quantise";
     pi2_forward_stage(walk, rows_of_pass(forward) * segments_of(walk), list_chunk, NULL);
     walk->stage_name = "columns";

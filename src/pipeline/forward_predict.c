@@ -172,7 +172,8 @@ static void absent_chunk(void *argument, unsigned member, uint32_t chunk) {
     const float threshold = threshold_ahead(walk);
     uint32_t absent[ABSENT_CHUNK], units[ABSENT_CHUNK], count = 0;
     const uint64_t begin_ns = pi2_clock_ns();
-    for (uint32_t n = begin; n < end; n++) {
+    const uint32_t hot = forward->hot[walk->layer + 1], cold = hot < end ? hot : end;
+    for (uint32_t n = begin > cold ? begin : cold; n < end; n++) {
         const uint32_t unit = in_unit == 1 ? place_of[n] : place_of[n] / in_unit;
         absent[count] = n;
         units[count] = unit;
@@ -262,7 +263,7 @@ static void mark_by_scores(const pi2_forward_walk *walk, uint32_t row) {
     if (forward->options.foreteller) {
         pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer_of(walk)->left_out));
     }
-    for (uint32_t n = 0; n < count; n++) {
+    for (uint32_t n = forward->hot[walk->layer + 1]; n < count; n++) {
         if (scores[n] == 0.0f) continue;
         atomic_store_explicit(&marks[head->place_of[n] / bank->unit_neurons], 1, memory_order_relaxed);
     }

@@ -267,6 +267,14 @@ static uint64_t give_neurons(const pi2_memory_plan_request *request, pi2_memory_
     return room - own;
 }
 
+/* For tiles of hot neurons, of `room`, of which the store of neurons needs its least. */
+static uint64_t hot_bytes(const pi2_memory_plan_request *request, uint64_t room, uint64_t beside) {
+    const uint64_t tiles = sequence_bytes(request->model->layout) - beside;
+    const uint64_t wanted = (uint64_t)(request->hot_share * (double)tiles);
+    const uint64_t most = room - pi2_neuron_store_least_bytes(request->banks);
+    return wanted < most ? wanted : most;
+}
+
 /*
  * Single neurons: what every token uses stays, Gate included; neurons get the rest, up to all of them, and what is left
  * then holds tiles for prompts. False where that does not fit: then passes are dense, whatever the file has. *least is
@@ -284,7 +292,8 @@ static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan
     const uint64_t least = fixed + pi2_neuron_store_least_bytes(request->banks);
     plan->neuron_lack_bytes = least > request->budget_bytes ? least - request->budget_bytes : 0;
     if (plan->neuron_lack_bytes) return false;
-    own.resident_room = beside + give_neurons(request, &own, request->budget_bytes - fixed, true);
+    const uint64_t room = request->budget_bytes - fixed, hot = hot_bytes(request, room, beside);
+    own.resident_room = beside + hot + give_neurons(request, &own, room - hot, true);
     own.neuron_lack_bytes = 0;
     *plan = own;
     return true;

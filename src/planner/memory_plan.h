@@ -31,6 +31,8 @@ typedef struct pi2_memory_plan_request {
     bool may_lend;              /* weights can leave memory again: they may use room that the cache does not yet */
     const pi2_neuron_banks *banks; /* decoding computes single neurons, from these; NULL: it does not */
     const uint8_t *by_neuron;   /* [extent_count]: 1: decoding does without the extent. NULL where there are no banks */
+    double hot_share;           /* of those extents, the leading part of each layer that shall stay: hot neurons, which
+                                   a device computes whole */
     bool predicts;              /* a predictor names those neurons */
     bool masks;                 /* pi2_forward_shape.masks */
     bool foretells;             /* one names those that the next layer will probably want */

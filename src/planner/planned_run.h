@@ -64,6 +64,8 @@ typedef struct pi2_run_devices {
     bool is_worth_told[2];           /* that passes of one token, of many, are slower with devices */
     uint32_t count;
     char description[256];
+    pi2_device_first_shares shares;  /* that they begin with */
+    char shares_text[128];           /* the same in words */
 } pi2_run_devices;
 
 /** Texts that the report points to. */
@@ -94,6 +96,9 @@ pi2_status pi2_run_plan_begin(pi2_planned_run *run);
  *  Errors  INVALID (no such kind; more than PI2_DEVICES_MOST) */
 pi2_status pi2_run_devices_open(pi2_planned_run *run);
 void pi2_run_devices_close(pi2_planned_run *run);
+/** Which share of a pass's work they begin with: options.device_share, or by their speed, which is measured. When it is
+ *  known what stays in memory. device_speed.c */
+void pi2_run_devices_share(pi2_planned_run *run);
 /** Says once of each that was lost why. Between passes, one thread. */
 void pi2_run_devices_tell(pi2_planned_run *run);
 /** Members of a pass that are threads of the processor; the devices' come behind them. */

@@ -325,6 +325,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .cache_type = kv_type_of(options->cache_type),
         .text_bytes = costs->text_bytes, .text_bytes_per_token = costs->text_bytes_per_token,
         .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
+        .hot_share = run->devices.count && run->options.device_share > 0 ? run->options.device_share : 0,
         .neurons_always = pi2_run_plan_is_always(run),
         .predicts = run->plan.approximates, .masks = options->predicts_prompts, .foretells = run->plan.foretells,
         .code_rows = most_code_rows(&run->plan.predictor),
@@ -369,9 +370,34 @@ static pi2_status make_sequence(const pi2_extent_layout *layout, pi2_run_plan *p
     return PI2_OK;
 }
 
+/* Of tiles in the order of a pass those of each group's leading neurons, as many as `room` holds: what devices compute
+ * whole. Returns the bytes marked. */
+static uint64_t mark_leading(const pi2_extent_layout *layout, const uint32_t *tiles, uint32_t count, uint64_t room,
+                             uint8_t *resident) {
+    uint64_t all = 0, marked = 0;
+    memset(resident, 0, layout->extent_count);
+    for (uint32_t i = 0; i < count; i++) all += pi2_extent_read_bytes(&layout->extents[tiles[i]]);
+    for (uint32_t first = 0, end; first < count; first = end) {
+        uint64_t group_bytes = 0, passed = 0;
+        const uint32_t group = layout->extents[tiles[first]].group;
+        for (end = first; end < count && layout->extents[tiles[end]].group == group; end++) {
+            group_bytes += pi2_extent_read_bytes(&layout->extents[tiles[end]]);
+        }
+        const double share = (double)room / (double)all * (double)group_bytes;
+        for (uint32_t i = first; i < end; i++) {
+            const uint64_t bytes = pi2_extent_read_bytes(&layout->extents[tiles[i]]);
+            passed += bytes;
+            if ((double)passed > share || marked + bytes > room) break;
+            resident[tiles[i]] = 1;
+            marked += bytes;
+        }
+    }
+    return marked;
+}
+
 /* Marks what stays where decoding goes by neuron: all but by_neuron's extents, and of those what `room` still holds.
  * Returns the bytes marked. */
-static uint64_t mark_by_neuron(const pi2_extent_layout *layout, pi2_run_plan *plan, uint64_t room) {
+static uint64_t mark_by_neuron(const pi2_extent_layout *layout, pi2_run_plan *plan, uint64_t room, bool leading) {
     uint32_t *tiles = plan->sequence + plan->sequence_count; /* there is room for as many */
     uint32_t tile_count = 0;
     uint64_t kept = 0;
@@ -381,7 +407,8 @@ static uint64_t mark_by_neuron(const pi2_extent_layout *layout, pi2_run_plan *pl
         else kept += pi2_extent_read_bytes(&layout->extents[e]);
     }
     const uint64_t left = room > kept ? room - kept : 0;
-    const uint64_t marked = pi2_memory_plan_residents(layout, tiles, tile_count, left, plan->resident);
+    const uint64_t marked = leading ? mark_leading(layout, tiles, tile_count, left, plan->resident)
+                                    : pi2_memory_plan_residents(layout, tiles, tile_count, left, plan->resident);
     for (uint32_t i = 0; i < plan->pass_end; i++) {
         const uint32_t e = plan->sequence[i];
         if (!plan->by_neuron[e]) plan->resident[e] = 1;
@@ -395,13 +422,14 @@ pi2_status pi2_run_plan_place(pi2_planned_run *run) {
     PI2_TRY(make_sequence(layout, &run->plan));
     const uint32_t count = memory->everything_resident ? run->plan.sequence_count : run->plan.pass_end;
     run->plan.resident_room_bytes = memory->neuron_bytes && !memory->everything_resident
-        ? mark_by_neuron(layout, &run->plan, memory->resident_room)
+        ? mark_by_neuron(layout, &run->plan, memory->resident_room, run->devices.count > 0)
         : pi2_memory_plan_residents(layout, run->plan.sequence, count, memory->resident_room, run->plan.resident);
     run->report.resident_bytes = 0;
     for (uint32_t e = 0; e < layout->extent_count; e++) {
         if (run->plan.resident[e]) run->report.resident_bytes += layout->extents[e].bytes;
     }
     if (memory->everything_resident) run->report.resident_bytes = layout->weight_bytes;
+    pi2_run_devices_share(run);
     return PI2_OK;
 }
 

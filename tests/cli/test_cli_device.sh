@@ -25,6 +25,21 @@ done
 expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device opencl -t 1 \
     --device-always --trace "$folder/trace"
 grep -q '"device opencl:[0-9]*"' "$folder/trace" || fail "no row of the device in the timeline"
+# Hot neurons, of a file of single neurons: half of each layer is the device's.
+expect 0 prepare -m "$folder/sparse.gguf" -o "$folder/sparse.pi2" --layout neuron -q
+for share in 0 0.5 1; do
+    expect 0 run -m "$folder/sparse.pi2" --raw -p "one two three four five six seven eight nine ten" -n 12 --temp 0 \
+        --memory 2G -c 64 --device opencl -t 2 --device-always --device-share $share --sparsity always \
+        --trace "$folder/trace" --stats "$folder/stats"
+    cp "$folder/out" "$folder/share_$share"
+    [ "$share" = 0 ] || cmp -s "$folder/share_0" "$folder/share_$share" || fail "a share of $share changes the text"
+done
+grep -q 'hot gate+up' "$folder/trace" || fail "no hot neurons in the timeline"
+grep -q 'theirs by now: 100 % of each layer' "$folder/err" || fail "the report does not tell the share"
+expect 0 machine --quick
+expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl --device-share 0.25
+grep -q '^devices  *opencl:.*25 % of each matrix with one token' "$folder/out" || fail "plan does not tell the share"
+expect_error 2 "must be" run -m "$folder/dense.gguf" -p x --device opencl --device-share 1.5
 expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 --device none
 cp "$folder/out" "$folder/none"
 expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 --device opencl

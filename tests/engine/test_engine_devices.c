@@ -1,8 +1,8 @@
 /*
  * Goal:   devices beside the processor change no bit: of dense models, experts and single neurons, in memory and
- *         streamed, with one device and several, slow ones, ones that compute some types only; a device that is lost at
- *         any moment, by failing, by half a result or by hanging, is told of once and costs no text; one that cannot be
- *         used is left out, and names that mean nothing are refused.
+ *         streamed, with one device and several, whatever their share, slow ones, ones that compute some types only; a
+ *         device that is lost at any moment, by failing, by half a result or by hanging, is told of once and costs no
+ *         text; one that cannot be used is left out, and names that mean nothing are refused.
  * Method: tiny models of mixed types with a device that is a thread of the test and checks what it is asked
  *         (support/mock_device.h), against the processor alone on one thread.
  */
@@ -29,6 +29,7 @@
 
 enum { IS_SLOW = PI2_UNDER_TSAN || PI2_UNDER_ASAN || PI2_UNDER_EMULATOR };
 enum { STEP = 500000, PROMPT = 11, DECODED = 3, LOSSES = IS_SLOW ? 4 : 17 }; /* of each of three models: 51 */
+enum { HOT_LAYERS = 3, HOT_NEURONS = 2080 }; /* some clusters a layer */
 enum { LINES = 32, LINE_BYTES = 256 };
 
 typedef enum model_kind { DENSE, EXPERTS, NEURONS, MODELS } model_kind;
@@ -52,9 +53,11 @@ static uint32_t lines_with(const char *text) {
 typedef struct variation {
     model_kind model;
     const char *devices;
-    bool streams; /* with the least memory that it takes */
+    bool streams; /* with the least memory that it takes, */
+    uint32_t spare_steps; /* and so much more */
     uint32_t threads, batch;
     mock_orders orders;
+    double share; /* of the devices; negative: measured */
 } variation;
 
 static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine **engine_out) {
@@ -69,6 +72,7 @@ static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine *
     options.memory_bytes = UINT64_C(8) * PI2_TEST_PLENTY_BYTES;
     options.devices = v->devices;
     options.device_always = true;
+    options.device_share = v->share;
     options.callbacks.log = keep_line;
     if (v->model == NEURONS) options.sparsity = "always";
     line_count = 0;
@@ -80,8 +84,15 @@ static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine *
 
 static pi2_engine *open_variation(const variation *v) {
     pi2_engine *engine = NULL;
+    uint32_t spare = v->spare_steps;
     pi2_status status = try_open(v, v->streams ? STEP : 0, &engine);
-    for (uint64_t more = 2 * STEP; status == PI2_ERR_MEMORY && v->streams && more < 100 * STEP; more += STEP) {
+    for (uint64_t more = 2 * STEP; v->streams && more < 100 * STEP; more += STEP) {
+        const bool is_open = status == PI2_OK;
+        /* Single neurons need more than streams do. */
+        const bool is_enough = v->model != NEURONS || (is_open && pi2_engine_get_report(engine)->neuron_bytes > 0);
+        if (is_open && is_enough && spare-- == 0) break;
+        if (!is_open && status != PI2_ERR_MEMORY) break;
+        pi2_engine_close(engine);
         status = try_open(v, more, &engine);
     }
     if (status != PI2_OK) fail_msg("%s", pi2_error_text());
@@ -133,8 +144,9 @@ static void write_models(void) {
     options.down_type = PI2_Q6_K;
     write_model(&options, EXPERTS, PI2_LAYOUT_DENSE);
     pi2_tiny_model_options_init(&options);
-    options.layer_count = 3;
-    options.feed_forward_length = 1408;
+    options.layer_count = HOT_LAYERS;
+    options.feed_forward_length = HOT_NEURONS;
+    options.up_type = PI2_F32; /* so that a cluster is no whole layer */
     options.ffn_activation = "relu";
     write_model(&options, NEURONS, PI2_LAYOUT_NEURON);
 }
@@ -168,8 +180,10 @@ static int tear_down(void **state) {
 static void test_same_bits(void **state) {
     (void)state;
     static const variation variations[] = {
-        { .model = DENSE, .devices = "mock", .threads = 2, .batch = 64, .orders = { .devices = 1 } },
-        { .model = DENSE, .devices = "mock:1,mock:0", .threads = 1, .batch = 3, .orders = { .devices = 2 } },
+        { .model = DENSE, .devices = "mock", .threads = 2, .batch = 64, .orders = { .devices = 1 },
+          .share = -1 },
+        { .model = DENSE, .devices = "mock:1,mock:0", .threads = 1, .batch = 3, .orders = { .devices = 2 },
+          .share = 0.37 },
         { .model = DENSE, .devices = "mock", .threads = 2, .batch = 4, .streams = true,
           .orders = { .devices = 1, .leaves_q6_k = true } },
         { .model = DENSE, .devices = "mock", .threads = 1, .batch = 16,
@@ -178,7 +192,7 @@ static void test_same_bits(void **state) {
         { .model = EXPERTS, .devices = "mock:0,mock:1", .threads = 2, .batch = 64, .streams = true,
           .orders = { .devices = 2, .slow_us = 50 } },
         { .model = NEURONS, .devices = "mock", .threads = 2, .batch = 16, .orders = { .devices = 1 } },
-        { .model = NEURONS, .devices = "mock:1", .threads = 1, .batch = 1, .orders = { .devices = 2 } },
+        { .model = NEURONS, .devices = "mock:1", .threads = 1, .batch = 1, .orders = { .devices = 2 }, .share = 0.5 },
     };
     for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
         pi2_engine *engine = open_variation(&variations[i]);
@@ -197,6 +211,35 @@ static void test_same_bits(void **state) {
         assert_true(counters.device_calls > 0 && counters.device_bytes > 0 && counters.device_ns > 0);
         assert_int_equal(lines_with("is lost"), 0);
         close_engine(engine);
+    }
+}
+
+/* Hot neurons are the device's: any part of a layer, in memory, and with too little memory for the other neurons. A
+ * device that is slow loses chunks to the threads, one that is alone with a thread takes theirs. */
+static void test_hot_neurons(void **state) {
+    (void)state;
+    static const double shares[] = { 0, 0.13, 0.5, 0.77, 1, -1 };
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
+        for (int streams = 0; streams < 2; streams++) {
+            const variation v = { .model = NEURONS, .devices = i % 2 ? "mock" : "mock:0,mock:1", .streams = streams,
+                                  .spare_steps = 8, .threads = 1 + (uint32_t)i % 2, .batch = 16, .share = shares[i],
+                                  .orders = { .devices = 2, .slow_us = i == 2 ? 300 : 0 } };
+            pi2_engine *engine = open_variation(&v);
+            for (int turn = 0; turn < 3; turn++) run_and_compare(engine, &v, i);
+            pi2_engine_counters counters;
+            pi2_engine_count(engine, &counters);
+            if (shares[i] == 0) assert_int_equal(counters.hot_neurons, 0);
+            if (shares[i] >= 0.5) assert_true(counters.hot_neurons > 0);
+            if (streams && !IS_SLOW) assert_true(counters.bytes_read > 0);
+            /* All of them in each pass of one token. */
+            if (shares[i] == 1 && !streams) {
+                assert_int_equal(counters.hot_neurons, 3 * DECODED * HOT_LAYERS * HOT_NEURONS);
+                assert_int_equal(counters.neuron_uses, 0);
+            }
+            print_message("share %g%s: %llu hot neurons, %llu single ones\n", shares[i], streams ? ", streamed" : "",
+                          (unsigned long long)counters.hot_neurons, (unsigned long long)counters.neuron_uses);
+            close_engine(engine);
+        }
     }
 }
 
@@ -240,6 +283,7 @@ static void test_losses(void **state) {
                         .batch = i % 4 ? 4 : 64, .orders = { .devices = 1 } };
         v.orders.ending = (mock_ending)(i / MODELS % 3);
         v.orders.ends_at = 1 + pi2_tiny_random(&random) % 60;
+        v.share = 0.25 * (double)(i / MODELS % 5);
         pi2_engine *engine = open_variation(&v);
         for (int turn = 0; turn < 2; turn++) run_and_compare(engine, &v, (size_t)i);
         const bool is_lost = mock_device_counts.works >= v.orders.ends_at;
@@ -338,7 +382,8 @@ static void test_list(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_copies_follow_memory),
+        cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_hot_neurons),
+        cmocka_unit_test(test_copies_follow_memory),
         cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
         cmocka_unit_test(test_left_out),       cmocka_unit_test(test_refused_names),
         cmocka_unit_test(test_list),

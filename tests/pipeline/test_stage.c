@@ -1,5 +1,6 @@
 /*
- * Goal:   each chunk of a stage is done once and its tail after them; a stage behind the list's end touches nothing
+ * Goal:   each chunk of a stage is done once and its tail after them, whoever owns how many; a member that is alone
+ *         takes its own in order, then the others' from their end; a stage behind the list's end touches nothing
  *         outside the list, lets no thread wait for ever, and is told.
  * Method: three threads walk more stages than the list has; what lies behind it is compared afterwards.
  */
@@ -18,7 +19,7 @@ enum { MEMBERS = 3, STAGES = 4, BEHIND = 3, CHUNKS = 50 };
 typedef struct stage_walk {
     pi2_stage_list list;
     pi2_sleepers sleepers;
-    uint32_t stage_count, chunk_count;
+    uint32_t stage_count, chunk_count, own_count, owners; /* owners: the first members */
     _Atomic uint32_t chunks[STAGES + BEHIND], tails[STAGES + BEHIND];
     _Atomic bool is_early; /* a tail ran before its chunks */
 } stage_walk;
@@ -47,13 +48,15 @@ static void walk_stages(void *argument, unsigned member, unsigned member_count) 
     (void)member_count;
     for (uint32_t i = 0; i < walk->stage_count; i++) {
         stage_call call = { walk, i };
-        pi2_stage_run(&walk->list, i, walk->chunk_count, chunk, tail, &call, member);
+        const pi2_stage_parts parts = { walk->chunk_count, walk->own_count, member < walk->owners };
+        pi2_stage_run(&walk->list, i, parts, chunk, tail, &call, member);
     }
 }
 
-static void run(uint32_t stage_count, uint32_t chunk_count) {
+static void run_owned(uint32_t stage_count, uint32_t chunk_count, uint32_t own_count, uint32_t owners) {
     static const unsigned char untouched[BEHIND * sizeof(pi2_stage)] = { 0 };
-    stage_walk walk = { .stage_count = stage_count, .chunk_count = chunk_count };
+    stage_walk walk = { .stage_count = stage_count, .chunk_count = chunk_count, .own_count = own_count,
+                        .owners = owners };
     pi2_team *team = NULL;
     void *memory = NULL;
     assert_int_equal(posix_memalign(&memory, 64, (STAGES + BEHIND) * sizeof(pi2_stage)), 0);
@@ -80,6 +83,43 @@ static void run(uint32_t stage_count, uint32_t chunk_count) {
     free(memory);
 }
 
+static void run(uint32_t stage_count, uint32_t chunk_count) { run_owned(stage_count, chunk_count, 0, 0); }
+
+static void test_owners(void **state) {
+    (void)state;
+    for (uint32_t owners = 0; owners <= MEMBERS; owners++) {
+        for (uint32_t own = 0; own <= CHUNKS; own += 5) run_owned(STAGES, CHUNKS, own, owners);
+        run_owned(STAGES, 1, 1, owners);
+    }
+}
+
+typedef struct order {
+    uint32_t chunks[8], count;
+} order;
+
+static void note_chunk(void *argument, unsigned member, uint32_t number) {
+    order *seen = argument;
+    (void)member;
+    seen->chunks[seen->count++] = number;
+}
+
+static void test_order(void **state) {
+    (void)state;
+    static const uint32_t of_owner[] = { 0, 1, 2, 6, 5, 4, 3 }, of_other[] = { 3, 4, 5, 6, 2, 1, 0 };
+    for (int is_owner = 0; is_owner < 2; is_owner++) {
+        pi2_sleepers sleepers;
+        assert_int_equal(pi2_sleepers_init(&sleepers, false), PI2_OK);
+        static pi2_stage stage;
+        pi2_stage_list list = { .stages = &stage, .capacity = 1, .sleepers = &sleepers };
+        order seen = { .count = 0 };
+        pi2_stage_list_reset(&list);
+        pi2_stage_work(&list, 0, (pi2_stage_parts){ 7, 3, is_owner }, note_chunk, NULL, &seen, 0);
+        assert_int_equal(seen.count, 7);
+        assert_memory_equal(seen.chunks, is_owner ? of_owner : of_other, sizeof of_owner);
+        pi2_sleepers_destroy(&sleepers);
+    }
+}
+
 static void test_within_the_list(void **state) {
     (void)state;
     for (uint32_t count = 0; count <= STAGES; count++) run(count, CHUNKS);
@@ -97,6 +137,7 @@ static void test_behind_the_list(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_owners), cmocka_unit_test(test_order),
         cmocka_unit_test(test_within_the_list), cmocka_unit_test(test_behind_the_list),
     };
     return cmocka_run_group_tests_name("stages", tests, NULL, NULL);
