@@ -46,6 +46,7 @@ typedef struct pi2_synthetic_shape {
      */
     const char *ffn_activation;
     double ffn_zeros, ffn_zeros_last, neuron_hot, neuron_repeat;
+    bool hot_first;                  /* neurons are numbered by how often they fire; otherwise at random */
     /**
      * What only some architectures have; 0: nothing, or what the field says. layer_pattern: a letter for each layer,
      * from its front again where it ends: A attention, C short convolution, D delta net, L latent attention, M state

@@ -15,6 +15,7 @@ typedef struct synth_settings {
     int64_t experts, experts_used, expert_ffn, seed;
     double rope_base, expert_skew, expert_repeat;
     double ffn_zeros, ffn_zeros_last, neuron_hot, neuron_repeat;
+    bool hot_first;
     bool pure, tied, force, list, quiet;
 } synth_settings;
 
@@ -69,6 +70,9 @@ static const pi2_cli_option shape_options[] = {
      "Share of the neurons that give 80 % of all activations.", NULL, 0, 1},
     {"--neuron-repeat", "SHARE", PI2_CLI_NUMBER, SYNTH(neuron_repeat), NULL,
      "Share of a token's active neurons that the token before had active too.", NULL, 0, 1},
+    {"--hot-first", NULL, PI2_CLI_FLAG, SYNTH(hot_first), NULL,
+     "Numbers neurons by how often they fire, as devices want them (docs/devices.md); otherwise at random.", NULL, 0,
+     0},
 };
 
 /** Given numbers replace the shape's. */
@@ -93,6 +97,7 @@ static void change_shape(const synth_settings *settings, pi2_synthetic_shape *sh
     if (settings->ffn_zeros_last != 0.0) shape->ffn_zeros_last = settings->ffn_zeros_last;
     if (settings->neuron_hot != 0.0) shape->neuron_hot = settings->neuron_hot;
     if (settings->neuron_repeat != 0.0) shape->neuron_repeat = settings->neuron_repeat;
+    if (settings->hot_first) shape->hot_first = true;
     if (settings->tied) shape->tied_head = true;
 }
 

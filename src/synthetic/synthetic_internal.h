@@ -191,9 +191,9 @@ float pi2_synthetic_rest_deviation(const pi2_synthetic_plan *plan, bool is_up);
 
 /**
  * The first span_columns weights of one neuron's Gate (or, of drelu, Up): values, times the step that is returned.
- * limit: largest value of the weight type
+ * limit: largest value of the weight type. rank: share of the neurons that lie before it, where hot ones come first
  */
-float pi2_synthetic_neuron_row(const pi2_synthetic_plan *plan, uint32_t layer, bool is_up, int limit,
+float pi2_synthetic_neuron_row(const pi2_synthetic_plan *plan, uint32_t layer, double rank, bool is_up, int limit,
                                pi2_random *random, int8_t *values);
 
 /** One row of a router: `out` has embedding_length values. */

@@ -229,7 +229,20 @@ static void spread_constant(int8_t *values, int total, int limit) {
     for (int i = 0; i < columns; i++) values[i] = (int8_t)(total * (i + 1) / columns - total * i / columns);
 }
 
-float pi2_synthetic_neuron_row(const pi2_synthetic_plan *plan, uint32_t layer, bool is_up, int limit,
+/** How far a neuron's threshold lies from the mean, in deviations: drawn, or lower the earlier it comes. */
+static float place_of_threshold(const pi2_synthetic_plan *plan, double rank, pi2_random *random) {
+    const float drawn = pi2_random_normal(random);
+    double low = -HALF_WIDTH, high = HALF_WIDTH;
+    if (!plan->shape.hot_first) return drawn;
+    for (int i = 0; i < BISECTIONS; i++) {
+        const double middle = 0.5 * (low + high);
+        if (above(-middle) < rank) low = middle;
+        else high = middle;
+    }
+    return (float)high;
+}
+
+float pi2_synthetic_neuron_row(const pi2_synthetic_plan *plan, uint32_t layer, double rank, bool is_up, int limit,
                                pi2_random *random, int8_t *values) {
     const pi2_signal_plan *signals = &plan->signals;
     const pi2_neuron_plan *neurons = &plan->neurons;
@@ -244,7 +257,8 @@ float pi2_synthetic_neuron_row(const pi2_synthetic_plan *plan, uint32_t layer, b
     const float slow = residual * sqrtf(slow_share / count) / signals->slow_deviation;
     const float rest = pi2_synthetic_rest_deviation(plan, is_up);
     const float threshold = is_up ? (float)up_threshold()
-                                  : neurons->means[layer] + neurons->deviations[layer] * pi2_random_normal(random);
+                                  : neurons->means[layer] +
+                                        neurons->deviations[layer] * place_of_threshold(plan, rank, random);
     const float largest = fmaxf(fmaxf(fast, slow), rest);
     const float step = largest / sqrtf((float)limit * ((float)limit + 1.0f) / 3.0f);
     memset(values, 0, signals->span_columns);

@@ -201,8 +201,10 @@ static pi2_status check_neurons(const pi2_synthetic_shape *shape) {
     }
     if (!name && strcmp(shape->architecture, "smallthinker") == 0) activation = PI2_FFN_relu;
     const bool is_planted = shape->ffn_zeros != 0.0;
-    if (!is_planted && (shape->ffn_zeros_last != 0.0 || shape->neuron_hot != 0.0 || shape->neuron_repeat != 0.0)) {
-        return pi2_fail(PI2_ERR_INVALID, "--ffn-zeros-last, --neuron-hot and --neuron-repeat need --ffn-zeros");
+    if (!is_planted && (shape->ffn_zeros_last != 0.0 || shape->neuron_hot != 0.0 || shape->neuron_repeat != 0.0 ||
+                        shape->hot_first)) {
+        return pi2_fail(PI2_ERR_INVALID, "--ffn-zeros-last, --neuron-hot, --neuron-repeat and --hot-first "
+                        "need --ffn-zeros");
     }
     if (!is_planted) return PI2_OK;
     if (!pi2_ffn_activation_is_sparse(activation)) {

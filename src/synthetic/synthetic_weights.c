@@ -133,9 +133,11 @@ static pi2_status write_readers(weight_writer *writer, const pi2_synthetic_tenso
     const size_t span_bytes = pi2_row_bytes(format, span);
     const uint64_t rest_bytes = pi2_row_bytes(format, columns) - span_bytes;
     for (uint64_t row = 0; row < tensor->dimensions[1] * tensor->dimensions[2]; row++) {
+        const uint64_t neurons = tensor->dimensions[1];
+        const double rank = ((double)(row % neurons) + 0.5) / (double)neurons;
         const float step = tensor->fill == PI2_FILL_VALUE
             ? value_row(plan, tensor, random, writer->values)
-            : pi2_synthetic_neuron_row(plan, tensor->layer, is_up, limit, random, writer->values);
+            : pi2_synthetic_neuron_row(plan, tensor->layer, rank, is_up, limit, random, writer->values);
         pi2_block_encode(format, writer->row, step, writer->values, span, NULL);
         PI2_TRY(pi2_file_stream_write(writer->stream, writer->row, span_bytes));
         PI2_TRY(write_random(writer, pool, random, rest_bytes));

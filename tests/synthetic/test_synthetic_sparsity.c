@@ -79,7 +79,8 @@ static void small_shape(pi2_synthetic_options *options, const char *type, const 
     options->shape.ffn_activation = activation;
 }
 
-static void check(const pi2_synthetic_options *options, const char *name) {
+/* Returns the share of tiles of 16 neurons that are zero wholly. */
+static double check(const pi2_synthetic_options *options, const char *name) {
     const pi2_synthetic_shape *shape = &options->shape;
     if (pi2_synthetic_write(options, NULL) != PI2_OK) fail_msg("%s", pi2_error_text());
     pi2_engine *engine = open_engine(0, 0);
@@ -95,8 +96,10 @@ static void check(const pi2_synthetic_options *options, const char *name) {
         for (int r = 1; r < PI2_SPARSITY_RANKS; r++) assert_true(layer->by_rank[r] >= layer->by_rank[r - 1]);
     }
     expect_near("repeat", name, sparsity->mean.repeat, shape->neuron_repeat, 0.04);
+    const double zero_tiles = sparsity->mean.zero_tiles;
     pi2_sparsity_free(sparsity);
     pi2_engine_close(engine);
+    return zero_tiles;
 }
 
 static void planted_shares_come_out(void **state) {
@@ -109,14 +112,18 @@ static void planted_shares_come_out(void **state) {
         options.shape.ffn_zeros = 0.9;
         options.shape.neuron_hot = 0.3;
         options.shape.neuron_repeat = 0.5;
-        check(&options, types[i]);
+        (void)check(&options, types[i]);
     }
     small_shape(&options, "q8_0", "relu");
     options.shape.ffn_zeros = 0.8;
     options.shape.ffn_zeros_last = 0.92;
     options.shape.neuron_hot = 0.4;
     options.shape.neuron_repeat = 0.4;
-    check(&options, "by layer");
+    const double at_random = check(&options, "by layer");
+    /* Hot neurons in front lie in tiles together, and so do cold ones. */
+    options.shape.hot_first = true;
+    const double hot_first = check(&options, "hot first");
+    assert_true(hot_first > at_random + 0.1);
 }
 
 static void experts_are_planted_too(void **state) {
@@ -128,7 +135,7 @@ static void experts_are_planted_too(void **state) {
     options.shape.ffn_zeros = 0.85;
     options.shape.neuron_hot = 0.36;
     options.shape.neuron_repeat = 0.55;
-    check(&options, "experts");
+    (void)check(&options, "experts");
 }
 
 /* ---- refused ---------------------------------------------------------------------------- */
