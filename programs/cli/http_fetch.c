@@ -19,7 +19,10 @@
 #include "sha256.h"
 #include "signals.h"
 
-enum { MOST_REDIRECTS = 10, MOST_FAILURES = 6, MOST_CHANGES = 3, ERROR_TEXT_BYTES = 4096, LONGEST_WAIT = 120 };
+enum {
+    MOST_REDIRECTS = 10, MOST_FAILURES = 6, MOST_UNREACHED = 2, MOST_CHANGES = 3, ERROR_TEXT_BYTES = 4096,
+    LONGEST_WAIT = 120
+};
 
 typedef struct fetch_transfer {
     const char *url, *token;
@@ -38,6 +41,7 @@ typedef struct fetch_transfer {
     uint64_t range_from, range_total;
     long wait_seconds;
     bool has_range, is_judged, has_changed;
+    bool was_reached;                 /* the server has answered before: that it cannot be reached will pass */
     char refusal[256];                /* why this side ended it */
     char etag_path[PI2_URL_BYTES];
     char connection_error[CURL_ERROR_SIZE];
@@ -336,6 +340,16 @@ static reply_outcome judge_reply(const fetch_transfer *transfer, CURLcode code, 
     return is_hopeless ? FAILED : AGAIN;
 }
 
+/** Nobody has ever answered there: mostly a machine without a network, or an address that is wrong. */
+static bool is_unreached(fetch_transfer *transfer, CURLcode code, char *why) {
+    if (transfer->status) transfer->was_reached = true;
+    if (transfer->was_reached || (code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY &&
+                                  code != CURLE_COULDNT_CONNECT)) return false;
+    (void)snprintf(why, 256, "cannot be reached (is there a network?): %.180s",
+                   transfer->connection_error[0] ? transfer->connection_error : pi2_curl.easy_strerror(code));
+    return true;
+}
+
 /** Seconds of the first wait: 1, or $POWERINFER2_RETRY_SECONDS. */
 static double first_wait(void) {
     const char *text = getenv("POWERINFER2_RETRY_SECONDS");
@@ -370,7 +384,8 @@ static int persist(fetch_transfer *transfer) {
         }
         failures = transfer->at > furthest ? 1 : failures + 1;
         if (transfer->at > furthest) furthest = transfer->at;
-        if (failures > MOST_FAILURES) return fail_with(transfer, why);
+        const int most = is_unreached(transfer, code, why) ? MOST_UNREACHED : MOST_FAILURES;
+        if (failures > most) return fail_with(transfer, why);
         if (transfer->wait_seconds > LONGEST_WAIT) {
             (void)snprintf(why, sizeof why, "the server asks to come back in %ld seconds", transfer->wait_seconds);
             return fail_with(transfer, why);

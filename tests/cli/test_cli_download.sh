@@ -61,6 +61,11 @@ grep -r hidden "$folder/models" && fail "a secret is kept"
 comes u/breaks
 grep -q 'u/breaks/.*range=bytes=[1-9]' "$folder/log" || fail "nothing was gone on with"
 grep 'u/breaks/res' "$folder/log" | tail -1 | grep -q 'range=None' && fail "it began anew"
+# Where nobody has ever answered, a machine without a network soon says so.
+expect 5 run --model-url http://127.0.0.1:1/m.gguf -p a -n 1
+grep -q '^powerinfer2: http://127.0.0.1:1/m.gguf: cannot be reached' "$folder/err" ||
+    fail "what cannot be reached: $(cat "$folder/err")"
+[ "$(grep -c 'tried again' "$folder/err")" = 2 ] || fail "tries of what cannot be reached: $(cat "$folder/err")"
 refused 5 "broke off" u/dies
 [ -s "$folder/models/u_dies_m-Q4_K_M.gguf.downloadInProgress" ] || fail "what had come is lost"
 cp "$folder/m.gguf" "$folder/models/u_whole_m-Q4_K_M.gguf.downloadInProgress" # killed before its last step
