@@ -75,6 +75,19 @@ tiny() {
     "$make_tiny_model" "$folder/$tiny_name.gguf" "$@" || fail "make_tiny_model $tiny_name"
 }
 
+# have_profile: a quick profile of this machine, which the first of the tests that want any measures for all of them.
+have_profile() {
+    shared_profile=$(dirname "$make_tiny_model")/quick.profile
+    if [ "$shared_profile" -nt "$program" ]; then
+        checks=$((checks + 1))
+        mkdir -p "$XDG_CACHE_HOME/powerinfer2" || fail "no cache folder"
+        cp "$shared_profile" "$XDG_CACHE_HOME/powerinfer2/machine.profile" || fail "no profile"
+        return
+    fi
+    expect 0 machine --quick -q
+    cp "$XDG_CACHE_HOME/powerinfer2/machine.profile" "$shared_profile.$$" && mv "$shared_profile.$$" "$shared_profile"
+}
+
 # print_lines COUNT BEFORE AFTER: so many lines on stdout, each with its number, from 0 on, between the two texts.
 print_lines() {
     line=0

@@ -84,7 +84,7 @@ expect_error 3 "ffn_activation_sparsity' has 1" prepare -m "$folder/wrong.gguf" 
 expect_error 2 "not for gelu_topk" synth --ffn-activation gelu_topk --ffn-zeros 0.5 -o "$folder/never.gguf"
 
 # A plan carries it, and does not fit another.
-expect 0 machine --quick -q
+have_profile
 expect 0 plan -m "$plain" --ffn-activation relu --memory 200M --json
 cp "$folder/out" "$folder/plan.json"
 expect_json model.ffn_activation relu

@@ -82,7 +82,7 @@ expect 0 inspect -m "$folder/template.gguf" --json
 case $(json note) in *nosuchfilter*) ;; *) fail "inspect --json tells nothing of the template" ;; esac
 expect 0 prepare -m "$folder/template.gguf"
 grep -q 'its chat template cannot be used: .*--raw' "$folder/err" || fail "prepare tells nothing of the template"
-expect 0 machine --quick -q
+have_profile
 expect 0 plan -m "$folder/template.gguf" -c 64
 [ "$(grep -c 'its chat template cannot be used: .*--raw' "$folder/err")" = 1 ] || fail "plan: $(cat "$folder/err")"
 expect 0 run -m "$folder/template.gguf" --raw -p hello -n 2 -q

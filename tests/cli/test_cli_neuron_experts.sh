@@ -43,7 +43,7 @@ expect_json text "$text"
 expect_json io.neuron_uses 0
 grep -q "experts are read whole: faster here" "$folder/err" || fail "it is not said why experts are whole"
 
-expect 0 machine --quick -q
+have_profile
 expect 0 plan -m "$cluster" -c 128 -b 16 -p 16 --memory $budget --sparsity always
 for line in "expert weights .* of 72 experts, for prompts" "experts' Gates .*tokens use those of the experts" \
     'single neurons .* stay' 'neurons .*40.0 % of them for a token' ' *assumed: 40 % of the neurons' 'decode .*limited'; do

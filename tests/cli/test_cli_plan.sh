@@ -4,7 +4,7 @@
 . "$(dirname "$0")/cli_support.sh"
 tiny model layers=10 embedding=512 feed_forward=2048 heads=8 heads_kv=2 context=512 type=Q8_0
 model=$folder/model.gguf
-expect 0 machine --quick -q
+have_profile
 expect_error 2 "no model" plan
 
 expect 0 plan -m "$model" -c 128 --memory 400M --json

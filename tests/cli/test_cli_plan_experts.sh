@@ -12,7 +12,7 @@ experts="--architecture llama --layers 4 --embedding 512 --heads 8 --kv-heads 2 
 expect 0 synth $experts --experts 16 --ffn 1024 -o "$folder/m.gguf"
 expect 0 synth $experts --experts 8 --ffn 1024 -o "$folder/other.gguf"
 expect 0 prepare -m "$folder/m.gguf" -q
-expect 0 machine --quick -q
+have_profile
 model=$folder/m.gguf
 
 budget=45000000

@@ -10,7 +10,7 @@ fi
 tiny model layers=10 embedding=512 feed_forward=2048 heads=8 heads_kv=2 context=512 type=Q8_0 activation=relu
 model=$folder/model.gguf
 expect 0 prepare -m "$model" --layout neuron -q
-expect 0 machine --quick -q
+have_profile
 
 # All neurons fit: none is read. Four neurons share a page, so with 10 % that fire a token uses 34 % of the pages.
 expect 0 plan -m "$model" -c 128 --memory 400M --json

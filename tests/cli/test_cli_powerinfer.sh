@@ -79,7 +79,7 @@ expect 0 profile -m "$folder/falcon.pi2" -f "$folder/text" -o "$folder/falcon.st
 expect 0 prepare -m "$folder/falcon.gguf" --statistics "$folder/falcon.stats" -o "$folder/counted.pi2"
 answer counted -m "$folder/counted.pi2"
 same falcon counted
-expect 0 machine --quick -q
+have_profile
 expect 0 plan -m "$folder/falcon.pi2"
 grep -q neurons "$folder/out" || fail "no neurons in the plan"
 expect 0 inspect -m "$folder/falcon.pi2" --sparsity

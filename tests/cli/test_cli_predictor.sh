@@ -47,7 +47,7 @@ expect_error 2 "made of other weights" run -m "$silu" -p x --sparsity 0.5 --pred
 expect_error 3 "this is no predictor" run -m "$silu" -p x --sparsity 0.5 --predictor "$folder/text"
 
 expect_error 2 "where none is left out" perplexity -m "$silu" -f "$folder/text" -c 32 --count-zeros --sparsity 0.5
-expect 0 machine --quick -q
+have_profile
 expect 0 plan -m "$silu" --memory 1G -c 64 --sparsity 0.25
 grep -q '75 % of the neurons, the share that is not left out' "$folder/out" || fail "plan does not reckon with the share"
 grep -q '^predictor ' "$folder/out" || fail "plan has no line for the predictor's memory"

@@ -44,7 +44,7 @@ expect 0 simulate -m "$folder/sparse.pi2" --device "$folder/disk.json" -c 128 --
 expect_json runs.0.hit_share 1.0
 
 # This machine's profile, and as a file of any machine's.
-expect 0 machine --quick -q
+have_profile
 expect 0 simulate -m "$folder/dense.gguf" --device profile -c 128 -n 4 --memory 1G --json
 own=$(json runs.0.mean_ms)
 expect 0 simulate -m "$folder/dense.gguf" --device "$XDG_CACHE_HOME/powerinfer2/machine.profile" -c 128 -n 4 --memory 1G \

@@ -14,7 +14,7 @@ tiny first $shape seed=1 tied=0
 # shellcheck disable=SC2086
 tiny second $shape seed=2 tied=0
 touch -d '2001-02-03 04:05:06' "$folder/second.gguf"
-expect 0 machine --quick -q
+have_profile
 options="--raw -p abcdefgh -n 6 --temp 0 -c 128 --ignore-eos --json"
 model=$folder/model.gguf
 
