@@ -228,10 +228,11 @@ static void a_device_lost_at_any_moment_loses_no_bits(void **state) {
     job jobs[3];
     for (size_t i = 0; i < 3; i++) jobs[i] = make_job(&random, types[i % 2], 6, 512, 1 + i);
     int in_the_middle = 0;
+    uint32_t most_us = 40000; /* more, where a busy machine takes longer to begin */
     for (int moment = 0; moment < 50; moment++) {
         const bool hangs = moment % 10 == 9;
         char text[32];
-        (void)snprintf(text, sizeof text, "%u", test_random_u32(&random) % 40000);
+        (void)snprintf(text, sizeof text, "%u", test_random_u32(&random) % most_us);
         assert_int_equal(setenv("TEST_AFTER_US", text, 1), 0);
         assert_int_equal(setenv("TEST_SIGNAL", hangs ? "19" : "9", 1), 0); /* SIGSTOP, SIGKILL of Linux */
         const pi2_backend_options options = {.memory_bytes = 65536, .timeout_ns = UINT64_C(60000000000)};
@@ -240,6 +241,7 @@ static void a_device_lost_at_any_moment_loses_no_bits(void **state) {
         pi2_backend *backend = NULL;
         if (pi2_backend_open("hexagon", hangs ? &impatient : &options, &backend) != PI2_OK) {
             assert_null(strchr(pi2_error_text(), '\n'));
+            if (most_us < 4000000) most_us += most_us / 4;
             continue; /* before its first answer: the run goes without */
         }
         for (size_t i = 0; !pi2_backend_loss(backend); i++) {
