@@ -50,9 +50,12 @@ echo "$(json neurons.slots) $(json neurons.hit_rate) $(json neurons.reads_per_to
 expect 0 plan -m "$model" -c 128 --memory $budget
 for line in 'single neurons .*those that fire most stay: [0-9.]* % of a token.s; the others are read' \
     'neurons  *10.0 % of them for a token; [0-9.]* % of those are found in memory, [0-9]* reads bring the rest' \
-    '  *assumed: 10 % of the neurons, the hotter the fewer, as published' '  *memory for all neurons (.*) *[0-9.]* tokens/s'; do
+    '  *assumed: 10 % of the neurons, the hotter the fewer, as published'; do
     grep -q "^$line" "$folder/out" || fail "the plan has no '$line': $(cat "$folder/out")"
 done
+# A machine that was measured while it was busy may be so slow that no read counts; test_prediction has one that is not.
+grep -q '^  *memory for all neurons (.*) *[0-9.]* tokens/s' "$folder/out" ||
+    grep -q '^decode .* limited by: memory bandwidth$' "$folder/out" || fail "no advice: $(cat "$folder/out")"
 
 # A run with the plan has its slots and predicts with it; one with sparsity off computes all neurons.
 expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p 'abc def ghi jkl' -n 4 --temp 0 --ignore-eos

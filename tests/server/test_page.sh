@@ -10,5 +10,5 @@ mkdir "$folder/models"
 ln -s ../m.gguf "$folder/models/one.gguf"
 ln -s ../m.gguf "$folder/models/two.gguf"
 checks=$((checks + 1))
-timeout 200 python3 "$(dirname "$0")/page_browser.py" "$program" "$folder" || fail "page_browser.py"
+timeout 280 python3 "$(dirname "$0")/page_browser.py" "$program" "$folder" || fail "page_browser.py"
 finish
