@@ -116,8 +116,10 @@ typedef struct pi2_session_tokens {
 
 /**
  * pi2_session_append() for several sessions of one engine, each named once: prompts, parts of prompts and single tokens
- * share passes, of which there are as few as the engine's batch allows. Nothing is guessed, but for a part alone, which
- * is pi2_session_append(). Where a predictor leaves neurons out, sessions have passes of their own.
+ * share passes, of which there are as few as the engine's batch allows. A part alone is pi2_session_append(). Where
+ * all parts are single tokens, each session has guesses of its own, within the batch and the logits that were planned;
+ * those that are open when the next pass begins are dropped: tokens that were guessed (pi2_session_expects()) are best
+ * appended before. Where a predictor leaves neurons out, sessions have passes of their own.
  * Errors  INVALID, CONTEXT (the part is named; nothing was appended), as pi2_session_append(): every session is at a
  *         position that it had between two passes, and its logits are gone
  */
@@ -133,6 +135,8 @@ typedef struct pi2_draft_counters {
     uint64_t passes;         /* of one token and guesses, or of one token alone */
     uint64_t guessed, right; /* tokens; right ones were appended later and took no pass */
 } pi2_draft_counters;
+/** Whether this token was guessed to be the next one: appending it takes no pass. */
+PI2_API bool pi2_session_expects(pi2_session *session, int32_t token);
 PI2_API void pi2_session_count_drafts(const pi2_session *session, pi2_draft_counters *counters_out);
 
 /** The same by drafter. */

@@ -105,6 +105,19 @@ static uint32_t add_prompts(pi2_slots *slots, size_t *count, uint32_t left) {
     return all;
 }
 
+/** Tokens that were guessed and take no pass: they go before others, whose pass would drop the guesses behind them. */
+static size_t fill_guessed(pi2_slots *slots) {
+    size_t count = 0;
+    for (uint32_t i = 0; i < slots->count; i++) {
+        pi2_slot *slot = &slots->slots[i];
+        slot->part = 0;
+        const bool is_guessed = slot->state == PI2_SLOT_DECODES && !pi2_job_is_full(slot->job) &&
+                                pi2_session_expects(slot->session, slot->token);
+        if (is_guessed) add_part(slots, &count, slot, &slot->token, 1, true);
+    }
+    return count;
+}
+
 /** The parts of the next pass; the tokens of answers and of prompts. */
 static size_t fill_parts(pi2_slots *slots, uint32_t *answers_out, uint32_t *prompts_out) {
     size_t count = 0;
@@ -185,14 +198,9 @@ static void fail_pass(pi2_slots *slots, pi2_status status) {
     }
 }
 
-static uint64_t right_guesses(const pi2_slots *slots) {
-    pi2_draft_counters drafts;
-    pi2_session_count_drafts(slots->parts[0].session, &drafts);
-    return drafts.right;
-}
-
-static void run_pass(pi2_slots *slots, size_t count, uint32_t answers, uint32_t prompts) {
-    const uint64_t begin_ns = pi2_cli_now_ns(), right = right_guesses(slots);
+/** takes_pass: not all parts were guessed. */
+static void run_pass(pi2_slots *slots, size_t count, bool takes_pass, uint32_t answers, uint32_t prompts) {
+    const uint64_t begin_ns = pi2_cli_now_ns();
     slots->is_in_pass = true;
     const pi2_status status = pi2_sessions_append(slots->parts, count);
     slots->is_in_pass = false;
@@ -200,9 +208,7 @@ static void run_pass(pi2_slots *slots, size_t count, uint32_t answers, uint32_t 
         fail_pass(slots, status);
         return;
     }
-    if (right_guesses(slots) == right) { /* else the token was there already, and this was no pass */
-        note_pass(slots, answers, prompts, pi2_cli_now_ns() - begin_ns, count);
-    }
+    if (takes_pass) note_pass(slots, answers, prompts, pi2_cli_now_ns() - begin_ns, count);
     for (uint32_t i = 0; i < slots->count; i++) {
         if (slots->slots[i].part) advance(slots, &slots->slots[i]);
     }
@@ -226,10 +232,10 @@ bool pi2_slots_step(pi2_slots *slots) {
         }
     }
     go_on(slots);
-    uint32_t answers, prompts;
-    const size_t count = fill_parts(slots, &answers, &prompts);
+    uint32_t answers = 0, prompts = 0;
+    const size_t guessed = fill_guessed(slots), count = guessed ? guessed : fill_parts(slots, &answers, &prompts);
     if (count == 0) return false;
-    run_pass(slots, count, answers, prompts);
+    run_pass(slots, count, guessed == 0, answers, prompts);
     go_on(slots);
     return true;
 }

@@ -9,17 +9,11 @@
 
 enum {
     TRIALS = 4,                         /* proposals of a drafter that costs time before it is judged */
-    ALONE_FIRST = 8, ALONE_LAST = 32,   /* passes with guesses until one without is measured: at first, later */
-    FIRST_PASSES = 4,                   /* what is taken for known of a token's cost counts as so many passes */
     PAUSE_LEAST = 16, PAUSE_MOST = 256, /* passes until one that does not pay is asked again */
     CAUGHT_UP = PI2_DRAFT_MOST + 1      /* a drafter that has more new text to read does not tell what a token costs */
 };
 
-static const double pass_memory = 1.0 / 8, rare_memory = 3.0 / 4, token_memory = 1.0 / 32, worth_memory = 1.0 / 16;
-static const double return_rate = 1.0 / 256, known_fading = 1.0 / 8;
-/* A token more in a pass, as a share of a pass over one, before one was measured: where passes read, and where all
- * weights are in memory. */
-static const double token_share_reading = 1.0 / 32, token_share_computing = 1.0 / 3;
+static const double worth_memory = 1.0 / 16;
 
 /** One drafter, and what its guesses came to. */
 typedef struct draft_slot {
@@ -28,7 +22,7 @@ typedef struct draft_slot {
     uint32_t unchanged;      /* of the text, since it was asked last */
     bool has_failed;
     double token_ns;         /* it takes for a proposed token; 0: not measured */
-    double tokens, time;     /* of a pass with its guess, drafting included */
+    double tokens, time;     /* of a pass with its guess, drafting included, by those of one without */
     uint32_t trials, pause, waits; /* passes that it still waits, of `pause` */
     pi2_drafter_counters counters;
 } draft_slot;
@@ -36,8 +30,8 @@ typedef struct draft_slot {
 /** A guess whose end is not known yet. */
 typedef struct draft_pending {
     draft_slot *slot;        /* NULL: there is none */
-    uint32_t guessed;
-    double draft_ns, pass_ns;
+    uint32_t guessed, sharers; /* sessions that had a part in the pass */
+    double draft_ns, more_ns; /* that the guess took before the pass, and in it */
 } draft_pending;
 
 struct pi2_drafting {
@@ -45,11 +39,8 @@ struct pi2_drafting {
     size_t slot_count;
     bool always, replays;
     uint32_t most, capacity, length;
-    double pass_ns, token_ns; /* a pass over one token; each token more. 0: not seen yet */
-    double token_share;      /* token_ns by pass_ns, as far as nothing is known */
-    double known;            /* passes with guesses whose cost is remembered, up to 1 / token_memory */
-    uint32_t alone_after, since_alone; /* passes with guesses until one without; since the last one */
-    double since_guessed;    /* tokens of these guesses */
+    pi2_draft_times *times;  /* the engine's, or own_times */
+    pi2_draft_times own_times;
     draft_pending pending;
     int32_t tokens[];
 };
@@ -93,8 +84,8 @@ pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting
     drafting->capacity = options->context_tokens;
     drafting->always = options->always;
     drafting->replays = options->replays;
-    drafting->alone_after = ALONE_FIRST;
-    drafting->token_share = options->reads ? token_share_reading : token_share_computing;
+    drafting->times = options->times ? options->times : &drafting->own_times;
+    if (drafting->times->token_share <= 0) pi2_draft_times_start(drafting->times, options->reads);
     const pi2_status status = begin_slots(drafting, options);
     if (status != PI2_OK) {
         pi2_drafting_free(drafting);
@@ -129,9 +120,7 @@ void pi2_drafting_truncate(pi2_drafting *drafting, uint32_t length) {
 
 void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from) {
     drafting->length = from->length;
-    drafting->pass_ns = from->pass_ns;
-    drafting->token_ns = from->token_ns;
-    drafting->known = from->known;
+    if (drafting->times == &drafting->own_times) drafting->own_times = *from->times;
     memcpy(drafting->tokens, from->tokens, from->length * sizeof *from->tokens);
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
@@ -159,26 +148,33 @@ pi2_status pi2_drafting_saw(pi2_drafting *drafting, const pi2_draft_pass *pass) 
 
 /* ---- what is worth a guess ---- */
 
+/* Tokens by time are told by those of the pass that is being made, without a guess of this session. */
+static double plain_rate(const pi2_draft_times *times) {
+    return times->tokens / (pi2_draft_times_pass(times) + times->more * times->token_ns);
+}
+
 /* Of a guess of so many tokens, how many are likely to be computed once more: those that are right, unless all are. */
 static double expected_replays(const pi2_drafting *drafting, uint32_t count, double right, double all_right) {
     return drafting->replays ? right - count * all_right : 0;
 }
 
-/* Cuts a proposal where its expected tokens by time are best; returns those, at least a pass's alone. */
+/* Cuts a proposal where its expected tokens by time are best; returns those, by the plain rate: at least 1. */
 static double cut(const pi2_drafting *drafting, pi2_draft *draft) {
-    double tokens = 1, reach = 1, best = tokens / drafting->pass_ns;
+    const pi2_draft_times *times = drafting->times;
+    const double plain = plain_rate(times), plain_ns = times->tokens / plain;
+    double right = 0, reach = 1, best = plain;
     uint32_t length = 0;
     for (uint32_t i = 0; i < draft->count; i++) {
         reach *= (double)draft->chances[i];
-        tokens += reach;
-        const double more = i + 1 + expected_replays(drafting, i + 1, tokens - 1, reach);
-        const double time = drafting->pass_ns + more * drafting->token_ns;
-        if (tokens / time <= best) continue;
-        best = tokens / time;
+        right += reach;
+        const double more = i + 1 + expected_replays(drafting, i + 1, right, reach);
+        const double rate = (times->tokens + right) / (plain_ns + more * times->token_ns);
+        if (rate <= best) continue;
+        best = rate;
         length = i + 1;
     }
     draft->count = length;
-    return best;
+    return best / plain;
 }
 
 /* What a slot has no more to tell is told once: it is not asked again. */
@@ -213,7 +209,8 @@ static void learn_worth(draft_slot *slot, double tokens, double time) {
     if (slot->trials < TRIALS) slot->trials++;
 }
 
-/* Whether a drafter that takes time is asked, where a pass without it gives so many tokens by time. */
+/* Whether a drafter that takes time is asked, where a pass without it gives so many tokens by time. As everywhere, by
+ * the plain rate. */
 static bool is_worth_asking(draft_slot *slot, double rate) {
     if (slot->trials < TRIALS || slot->tokens > rate * slot->time) {
         slot->waits = 0;
@@ -245,6 +242,8 @@ static pi2_status ask_free(pi2_drafting *drafting, const pi2_draft_wish *wish, p
 
 /* A proposal that was made is compared without what it took: that is spent. */
 static pi2_status ask_others(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best, double *rate) {
+    const pi2_draft_times *times = drafting->times;
+    const double plain = plain_rate(times), plain_ns = times->tokens / plain;
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
         pi2_draft draft;
@@ -252,13 +251,14 @@ static pi2_status ask_others(pi2_drafting *drafting, pi2_draft_wish wish, pi2_dr
         if (!drafting->always && !is_worth_asking(slot, *rate)) continue;
         const bool has_paid = slot->time > 0 && slot->tokens > *rate * slot->time;
         if (!drafting->always) {
-            wish.least_reach = (drafting->token_ns + slot->token_ns) * (has_paid ? slot->tokens / slot->time : *rate);
+            const double by_plain = has_paid ? slot->tokens / slot->time : *rate;
+            wish.least_reach = (times->token_ns + slot->token_ns) * plain * by_plain;
         }
         PI2_TRY(propose(drafting, slot, &wish, &draft));
         const double with = drafting->always && draft.count ? 2 * *rate : cut(drafting, &draft);
         if (draft.count == 0 || with <= *rate) {
-            const double time = drafting->pass_ns + draft.count * drafting->token_ns;
-            learn_worth(slot, with * time, time + drafting->pending.draft_ns);
+            const double time = 1 + draft.count * times->token_ns / plain_ns;
+            learn_worth(slot, with * time, time + drafting->pending.draft_ns / plain_ns);
             drafting->pending.draft_ns = 0;
             continue;
         }
@@ -269,89 +269,67 @@ static pi2_status ask_others(pi2_drafting *drafting, pi2_draft_wish wish, pi2_dr
     return PI2_OK;
 }
 
-pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out) {
+/* How many of a guess's tokens are likely to be right. */
+static double expected_right(const pi2_draft *draft) {
+    double right = 0, reach = 1;
+    for (uint32_t i = 0; i < draft->count; i++) right += reach *= (double)draft->chances[i];
+    return right;
+}
+
+pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out) {
+    pi2_draft_times *times = drafting->times;
     *count_out = 0;
-    drafting->pending = (draft_pending){ NULL, 0, 0, 0 };
+    drafting->pending = (draft_pending){ .sharers = times->sharers };
     const pi2_draft_wish wish = { .most = room < drafting->most ? room : drafting->most };
-    if (drafting->pass_ns <= 0 || wish.most == 0 || drafting->length == 0) return PI2_OK;
-    if (drafting->since_alone >= drafting->alone_after && !drafting->always) return PI2_OK;
+    if (pi2_draft_times_pass(times) <= 0 || wish.most == 0 || drafting->length == 0) return PI2_OK;
+    if (times->since_alone >= times->alone_after && !drafting->always) return PI2_OK;
     pi2_draft best = { .count = 0 };
-    double rate = 1 / drafting->pass_ns;
+    double rate = 1;
     PI2_TRY(ask_free(drafting, &wish, &best, &rate));
     PI2_TRY(ask_others(drafting, wish, &best, &rate));
     memcpy(guess_out, best.tokens, best.count * sizeof *guess_out);
     drafting->pending.guessed = *count_out = best.count;
+    times->more += best.count;
+    times->tokens += expected_right(&best);
     return PI2_OK;
+}
+
+pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out) {
+    pi2_draft_times_begin(drafting->times, 1);
+    return pi2_drafting_guess_beside(drafting, room, guess_out, count_out);
 }
 
 /* ---- what came of it ---- */
 
-/* What a pass without guesses takes less than was taken for a pass's own is what the guesses before took more. */
-static void learn_alone(pi2_drafting *drafting, double surprise) {
-    const bool is_rare = drafting->since_alone >= drafting->alone_after;
-    const double change = (is_rare ? rare_memory : pass_memory) * surprise;
-    drafting->pass_ns += change;
-    if (is_rare) {
-        drafting->token_ns -= change * drafting->since_alone / drafting->since_guessed;
-        if (drafting->token_ns < 0) drafting->token_ns = 0;
-        if (drafting->alone_after < ALONE_LAST) drafting->alone_after *= 2;
-    }
-    drafting->since_alone = 0;
-    drafting->since_guessed = 0;
-    /* A cost that was once seen too high would end guessing for good: it fades, and with it that it is known. */
-    drafting->known -= drafting->known > known_fading ? known_fading : drafting->known;
-    drafting->token_ns += return_rate * (drafting->token_share * drafting->pass_ns - drafting->token_ns);
-}
-
-/*
- * A disk's speed changes from pass to pass by more than a token costs. So what a pass took beyond what was expected is
- * put down to tokens slowly, and to the pass itself in part: how much of it is the pass's own one without guesses says.
- */
-static void learn_times(pi2_drafting *drafting, double more, double time) {
-    if (drafting->pass_ns <= 0) {
-        if (more > 0) return;
-        drafting->pass_ns = time;
-        drafting->token_ns = drafting->token_share * time;
-        return;
-    }
-    const double surprise = time - drafting->pass_ns - more * drafting->token_ns;
-    if (more > 0) {
-        const double weight = 1.0 / (FIRST_PASSES + drafting->known);
-        const double memory = weight > token_memory ? weight : token_memory;
-        drafting->known += weight > token_memory;
-        drafting->since_alone++;
-        drafting->since_guessed += more;
-        drafting->pass_ns += token_memory * surprise;
-        drafting->token_ns += memory * surprise / more;
-        if (drafting->token_ns < 0) drafting->token_ns = 0;
-    } else {
-        learn_alone(drafting, surprise);
-    }
-}
-
-void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t replayed, uint64_t nanoseconds) {
-    learn_times(drafting, (double)guessed + replayed, (double)nanoseconds);
+void pi2_drafting_note_part(pi2_drafting *drafting, uint32_t guessed) {
     draft_pending *pending = &drafting->pending;
     if (!pending->slot || guessed == 0) return;
-    pending->pass_ns = drafting->pass_ns + guessed * drafting->token_ns;
+    pending->more_ns = guessed * drafting->times->token_ns;
     pi2_drafter_counters *counters = &pending->slot->counters;
     counters->passes++;
     counters->guessed += guessed;
-    counters->gained_ns -= (int64_t)(guessed * drafting->token_ns);
+    counters->gained_ns -= (int64_t)pending->more_ns;
+}
+
+void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t replayed, uint64_t nanoseconds) {
+    pi2_draft_times_learn(drafting->times, guessed + replayed, nanoseconds);
+    pi2_drafting_note_part(drafting, guessed);
 }
 
 void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right) {
+    const pi2_draft_times *times = drafting->times;
     const draft_pending pending = drafting->pending;
     draft_slot *slot = pending.slot;
     drafting->pending.slot = NULL;
     if (!slot || checked == 0) return;
     slot->kind->judge(slot->state, checked, right);
     slot->counters.right += right;
-    slot->counters.gained_ns += (int64_t)(right * drafting->pass_ns);
-    const double replay_ns = drafting->replays && right < pending.guessed ? right * drafting->token_ns : 0;
-    slot->counters.gained_ns -= (int64_t)replay_ns;
+    const double pass_ns = times->pass_ns[pending.sharers - 1], each_ns = pass_ns / pending.sharers;
+    const double replay_ns = drafting->replays && right < pending.guessed ? right * times->token_ns : 0;
+    slot->counters.gained_ns += (int64_t)(right * each_ns) - (int64_t)replay_ns;
     if (!slot->kind->costs || (right == checked && checked < pending.guessed)) return; /* the text ended before it */
-    learn_worth(slot, 1.0 + right, pending.pass_ns + pending.draft_ns + replay_ns);
+    learn_worth(slot, 1.0 + (double)right / pending.sharers,
+                1 + (pending.more_ns + pending.draft_ns + replay_ns) / pass_ns);
 }
 
 size_t pi2_drafting_count(const pi2_drafting *drafting, pi2_drafter_counters *counters_out, size_t most) {

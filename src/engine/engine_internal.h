@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "engine/draft_times.h"
 #include "engine/memory_relief.h"
 #include "engine/run_source.h"
 #include "engine/run_trace.h"
@@ -38,6 +39,7 @@ typedef struct pi2_session_table {
     pi2_batch_span *spans;          /* [count] */
     int32_t *tokens;                /* [batch_tokens] */
     void *candidates;               /* of the sampler of whoever has the turn */
+    pi2_draft_times draft_times;    /* what passes take */
 } pi2_session_table;
 
 struct pi2_engine {

@@ -55,6 +55,7 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
             .kinds = pi2_drafter_kinds(), .run = &engine->run, .session = session,
             .always = engine->run.options.draft_always,
             .replays = pi2_model_is_recurrent(&engine->run.source.model->shape), .reads = !plan->everything_resident,
+            .times = &engine->sessions.draft_times,
             .context_tokens = plan->shape.context_tokens,
             .most = plan->draft_tokens };
         PI2_TRY(pi2_drafting_create(&drafts, &session->drafting));

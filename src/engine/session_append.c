@@ -61,8 +61,8 @@ static const pi2_forward_hooks *hooks_of(pi2_session *session, pi2_forward_hooks
 /* ---- room in the key-value cache ---- */
 
 pi2_status pi2_session_check_room(const pi2_session *session, size_t count) {
-    return pi2_kv_pages_check(pi2_forward_pages(session->engine->forward), session->sequence, session->position,
-                              session->position + (uint32_t)count, &(uint32_t){ 0 });
+    return pi2_kv_pages_check(pi2_forward_pages(session->engine->forward), session->sequence,
+                              pi2_session_writes_from(session), session->position + (uint32_t)count, &(uint32_t){ 0 });
 }
 
 /* Weights leave the room that is taken, before the copies of pages are made in it. next: positions that are likely to
@@ -211,6 +211,11 @@ uint32_t pi2_session_kept_states(const pi2_session *session, uint32_t position) 
     return last;
 }
 
+uint32_t pi2_session_writes_from(const pi2_session *session) {
+    const uint32_t position = session->position;
+    return pi2_session_has_states(session, position) ? position : pi2_session_kept_states(session, position);
+}
+
 /* The last states become the nearest ones that are kept of a position before this one, or none. */
 static void go_back(pi2_session *session) {
     pi2_forward *forward = session->engine->forward;
@@ -328,13 +333,13 @@ static void forget_logits(pi2_session *session) {
 }
 
 /* The token was guessed: its logits are there already. */
-static bool take_ahead(pi2_session *session, int32_t token) {
+bool pi2_session_take_ahead(pi2_session *session, int32_t token) {
     if (session->ahead_first == session->ahead_count || session->ahead[session->ahead_first] != token) return false;
     session->ahead_first++;
     session->ahead_right++;
     session->draft_counters.right++;
     pi2_session_note_tokens(session, &token, 1);
-    session->logits_first = session->ahead_first;
+    session->logits_first = session->ahead_row + session->ahead_first;
     session->logits_count = 1;
     return true;
 }
@@ -344,14 +349,14 @@ static bool take_ahead(pi2_session *session, int32_t token) {
  * the next pass computes the right ones once more, before its own token. Says how many; where they are too many, the
  * states are made in passes of their own.
  */
-static pi2_status begin_states(pi2_session *session, uint32_t *replayed_out) {
-    *replayed_out = 0;
+static pi2_status begin_states(pi2_session *session, uint32_t room) {
+    session->replays = 0;
     if (pi2_session_has_states(session, session->position)) return PI2_OK;
     const uint32_t nearest = pi2_session_kept_states(session, session->position);
-    const uint32_t most = session->engine->run.plan.memory.draft_tokens;
+    const uint32_t planned = session->engine->run.plan.memory.draft_tokens, most = planned < room ? planned : room;
     if (nearest == 0 || session->position - nearest > most) return pi2_session_make_states(session);
     go_back(session);
-    *replayed_out = session->position - session->state_position;
+    session->replays = session->position - session->state_position;
     return PI2_OK;
 }
 
@@ -362,56 +367,89 @@ static uint32_t room_in_page(const pi2_session *session) {
                                                                 : UINT32_MAX;
 }
 
-/* Behind so many tokens and the pass's own one. */
-static uint32_t room_for_guesses(const pi2_session *session, uint32_t left, uint32_t replayed) {
+/* Behind the tokens that are computed once more and the pass's own one. */
+static uint32_t room_for_guesses(const pi2_session *session) {
+    const pi2_forward_shape *shape = &session->engine->run.plan.memory.shape;
+    const uint32_t left = shape->context_tokens - session->position - 1;
     const uint32_t room = next_batch(session, left + (size_t)1) - 1, in_page = room_in_page(session);
-    const uint32_t batch = session->engine->run.plan.memory.shape.batch_tokens - 1 - replayed;
+    const uint32_t batch = shape->batch_tokens - 1 - session->replays;
     const uint32_t most = room < batch ? room : batch;
     return most < in_page ? most : in_page;
 }
 
-/* The pass of a guess: `replayed` tokens that are computed once more, the token, and what is guessed to follow it. */
-static pi2_status run_guess(pi2_session *session, const int32_t *tokens, uint32_t replayed, uint32_t guessed) {
-    const pi2_batch_span span = {
-        .sequence = session->sequence, .position = session->position - replayed,
-        .token_count = replayed + 1 + guessed, .replayed = replayed,
-        .logits = guessed ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS,
-        .marked = session->is_recurrent && guessed ? replayed + 1 : 0 };
+bool pi2_session_may_guess(const pi2_session *session, size_t token_count, pi2_logits_wanted wanted) {
+    return session->drafting && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
+}
+
+pi2_status pi2_session_begin_guess(pi2_session *session, int32_t token, uint32_t room) {
+    session->is_guessing = true;
+    session->guesses = 0;
+    PI2_TRY(begin_states(session, room));
+    pi2_drafting_push(session->drafting, &token, 1);
+    return PI2_OK;
+}
+
+pi2_status pi2_session_guess(pi2_session *session, uint32_t room, bool is_beside) {
+    const uint32_t own = room_for_guesses(session);
+    if (room > own) room = own;
+    return is_beside ? pi2_drafting_guess_beside(session->drafting, room, session->ahead, &session->guesses)
+                     : pi2_drafting_guess(session->drafting, room, session->ahead, &session->guesses);
+}
+
+pi2_batch_span pi2_session_guess_span(const pi2_session *session, int32_t token, int32_t *tokens_out) {
+    const uint32_t replays = session->replays, guesses = session->guesses, first = session->position - replays;
+    memcpy(tokens_out, session->timeline + first, replays * sizeof *tokens_out);
+    tokens_out[replays] = token;
+    memcpy(tokens_out + replays + 1, session->ahead, guesses * sizeof *tokens_out);
+    return (pi2_batch_span){
+        .sequence = session->sequence, .position = first, .token_count = replays + 1 + guesses, .replayed = replays,
+        .logits = guesses ? PI2_FORWARD_ALL_LOGITS : PI2_FORWARD_LAST_LOGITS,
+        .marked = session->is_recurrent && guesses ? replays + 1 : 0 };
+}
+
+void pi2_session_end_guess(pi2_session *session, int32_t token, uint32_t row, pi2_status status) {
+    session->is_guessing = false;
+    if (status != PI2_OK) {
+        if (session->replays) lose_windows(session);
+        pi2_drafting_truncate(session->drafting, session->position);
+        return;
+    }
+    session->timeline[session->position++] = token; /* drafting has it already */
+    pi2_session_keep_pages(session);
+    session->logits_first = session->ahead_row = row;
+    session->logits_count = 1;
+    session->ahead_count = session->guesses;
+    session->draft_counters.passes++;
+    session->draft_counters.guessed += session->guesses;
+}
+
+/* The pass of a guess. */
+static pi2_status run_guess(pi2_session *session, int32_t token) {
+    int32_t tokens[2 * (PI2_DRAFT_MOST + 1)];
+    PI2_TRY(pi2_session_guess(session, UINT32_MAX, false));
+    const pi2_batch_span span = pi2_session_guess_span(session, token, tokens);
     const uint64_t begin_ns = pi2_clock_ns();
     PI2_TRY(run_span(session, tokens, NULL, &span));
-    pi2_drafting_note_pass(session->drafting, guessed, replayed, pi2_clock_ns() - begin_ns);
+    pi2_drafting_note_pass(session->drafting, session->guesses, session->replays, pi2_clock_ns() - begin_ns);
     return PI2_OK;
 }
 
 /* One token, and guesses of what follows it in the same pass. */
 static pi2_status append_guessing(pi2_session *session, int32_t token) {
-    const uint32_t left = session->engine->run.plan.memory.shape.context_tokens - session->position - 1;
-    int32_t tokens[2 * (PI2_DRAFT_MOST + 1)];
-    uint32_t replayed = 0, guessed = 0;
-    if (take_ahead(session, token)) return PI2_OK;
+    if (pi2_session_take_ahead(session, token)) return PI2_OK;
     pi2_session_drop_ahead(session, &token);
     forget_logits(session);
-    PI2_TRY(begin_states(session, &replayed));
-    memcpy(tokens, session->timeline + session->position - replayed, replayed * sizeof *tokens);
-    tokens[replayed] = token;
-    pi2_drafting_push(session->drafting, &token, 1);
-    const uint32_t room = room_for_guesses(session, left, replayed);
-    pi2_status status = pi2_drafting_guess(session->drafting, room, tokens + replayed + 1, &guessed);
-    if (status == PI2_OK) status = run_guess(session, tokens, replayed, guessed);
-    if (status != PI2_OK) {
-        if (replayed) lose_windows(session);
-        pi2_drafting_truncate(session->drafting, session->position);
-        return status;
-    }
-    session->timeline[session->position++] = token; /* drafting has it already */
-    pi2_session_keep_pages(session);
-    session->logits_first = 0;
-    session->logits_count = 1;
-    memcpy(session->ahead, tokens + replayed + 1, guessed * sizeof *tokens);
-    session->ahead_count = guessed;
-    session->draft_counters.passes++;
-    session->draft_counters.guessed += guessed;
-    return PI2_OK;
+    pi2_status status = pi2_session_begin_guess(session, token, UINT32_MAX);
+    if (status == PI2_OK) status = run_guess(session, token);
+    pi2_session_end_guess(session, token, 0, status);
+    return status;
+}
+
+bool pi2_session_expects(pi2_session *session, int32_t token) {
+    pi2_engine_take_turn(session->engine);
+    const bool expects = session->ahead_first < session->ahead_count && session->ahead[session->ahead_first] == token;
+    pi2_engine_end_turn(session->engine);
+    return expects;
 }
 
 static pi2_status append_tokens(pi2_session *session, const int32_t *tokens, size_t token_count,
@@ -419,8 +457,7 @@ static pi2_status append_tokens(pi2_session *session, const int32_t *tokens, siz
     session->predicts = session->engine->run.plan.approximates &&
                         (token_count == 1 || session->engine->run.options.predicts_prompts);
     session->first_logits = 0;
-    const bool may_guess = session->drafting && token_count == 1 && wanted == PI2_LOGITS_LAST && session->position > 0;
-    if (may_guess) return append_guessing(session, tokens[0]);
+    if (pi2_session_may_guess(session, token_count, wanted)) return append_guessing(session, tokens[0]);
     pi2_session_drop_ahead(session, tokens);
     forget_logits(session);
     PI2_TRY(append_batches(session, tokens, token_count, wanted));

@@ -33,6 +33,9 @@ struct pi2_session {
                                 over; PI2_NO_POSITION: none can */
     int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
     uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
+    uint32_t ahead_row;      /* of that pass's logits, those of the token before them */
+    bool is_guessing;        /* the present append is one token, behind which tokens may be guessed: */
+    uint32_t replays, guesses; /* before it, tokens that are computed once more; behind it, those that `ahead` has */
     pi2_draft_counters draft_counters;
     uint64_t next_progress_ns;
     uint64_t progress_done, progress_total; /* tokens x layers of the present append */
@@ -76,6 +79,21 @@ pi2_status pi2_session_check_tokens(const pi2_session *session, const int32_t *t
 /** pi2_session_append() of tokens that were checked, in a turn. */
 pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *tokens, size_t token_count,
                                       pi2_logits_wanted wanted);
+/**
+ * One token with guesses behind it, step by step, in a turn. Take: where the token was guessed itself its logits are
+ * there, which is all then; else what is left of guesses is dropped first. Begin: what the token's pass computes before
+ * it, at most `room` tokens. Guess: what may follow, at most `room` tokens; for a pass that others share its times were
+ * begun before (pi2_draft_times_begin()). Span: what the pass computes, at most 2 * (PI2_DRAFT_MOST + 1) tokens. End:
+ * what came of it, also of a step that failed; row: where the token's logits are.
+ */
+bool pi2_session_may_guess(const pi2_session *session, size_t token_count, pi2_logits_wanted wanted);
+bool pi2_session_take_ahead(pi2_session *session, int32_t token);
+pi2_status pi2_session_begin_guess(pi2_session *session, int32_t token, uint32_t room);
+pi2_status pi2_session_guess(pi2_session *session, uint32_t room, bool is_beside);
+pi2_batch_span pi2_session_guess_span(const pi2_session *session, int32_t token, int32_t *tokens_out);
+void pi2_session_end_guess(pi2_session *session, int32_t token, uint32_t row, pi2_status status);
+/** The first position that the next token's pass writes: before the session's own where states are made again. */
+uint32_t pi2_session_writes_from(const pi2_session *session);
 /** Appends pairs to a session of a layer that guesses: tokens, and what its model gave for the token before each
  *  [count][embedding_length]; at most as many as one pass takes. Errors  as pi2_session_append() */
 pi2_status pi2_session_append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,

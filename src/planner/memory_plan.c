@@ -21,6 +21,7 @@ enum {
     PLAIN_THREADS = 16, STACK_PAGES = 8,
     MARK_SHARE = 32,     /* states that guesses are taken back to, likewise */
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
+    SHARED_DRAFT = 4, SHARING_SEQUENCES = 16, /* in common passes, guesses of each sequence, and sequences that guess */
     PROMPT_SHARE = 24,   /* where tokens compute single neurons, whole experts for prompts take at most this share */
     MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 600000,
     RING_SHARE = 24, LEAST_RING_READS = 6, MOST_RING_BYTES = 64 << 20
@@ -138,8 +139,12 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
     plan->shape.marks = plan->draft_tokens && marks;
     if (plan->draft_tokens >= plan->shape.context_tokens) plan->draft_tokens = plan->shape.context_tokens - 1;
     if (plan->shape.logits_tokens < plan->draft_tokens + 1) plan->shape.logits_tokens = plan->draft_tokens + 1;
-    /* One call may end with logits of every sequence. */
-    if (plan->shape.logits_tokens < plan->shape.sequences) plan->shape.logits_tokens = plan->shape.sequences;
+    /* One call may end with logits of every sequence, and of what each has guessed. */
+    const uint32_t sequences = plan->shape.sequences;
+    const uint32_t each = plan->draft_tokens < SHARED_DRAFT ? plan->draft_tokens : SHARED_DRAFT;
+    const uint64_t shared = (uint64_t)each * (sequences < SHARING_SEQUENCES ? sequences : SHARING_SEQUENCES);
+    const uint32_t rows = sequences + (uint32_t)(sequences < 2 ? 0 : shared < afforded ? shared : afforded);
+    if (plan->shape.logits_tokens < rows) plan->shape.logits_tokens = rows;
 }
 
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {

@@ -136,6 +136,57 @@ static void test_guesses_in_memory(void **state) {
     pi2_drafting_free(computing);
 }
 
+/* A process that was stopped in the midst of a pass, and goes on a thousand passes later, guesses as before. */
+static void test_guesses_after_a_stop(void **state) {
+    (void)state;
+    int32_t tokens[40];
+    for (int i = 0; i < 40; i++) tokens[i] = i % 10;
+    pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
+    (void)guess_often(drafter, 8, PASS_NS / 100);
+    for (int i = 0; i < 200; i++) {
+        int32_t guess[PI2_DRAFT_MOST];
+        const uint32_t count = guess_of(drafter, 8, guess);
+        const uint64_t stop_ns = i % 100 == 50 ? 1000ull * PASS_NS : 0;
+        pi2_drafting_note_pass(drafter, count, 0, PASS_NS + PASS_NS / 100 * count + stop_ns);
+        if (count) pi2_drafting_note_guess(drafter, count, count);
+    }
+    assert_in_range(guess_often(drafter, 8, PASS_NS / 100), 750, 780);
+    pi2_drafting_free(drafter);
+}
+
+/* What passes take is learnt once for all sessions, of passes that several share apart; beside others a guess must be
+ * right more often to be worth its time, since all wait for it. */
+static void test_guesses_beside_others(void **state) {
+    (void)state;
+    enum { SHARERS = 4 };
+    int32_t tokens[40], guess[PI2_DRAFT_MOST];
+    uint32_t alone = 0, beside = 0;
+    pi2_draft_times times = { .token_share = 0 };
+    pi2_drafting *sessions[2];
+    for (int i = 0; i < 40; i++) tokens[i] = i % 10;
+    for (int s = 0; s < 2; s++) {
+        const pi2_drafting_options options = { .kinds = ngram_alone, .context_tokens = CONTEXT, .most = 8,
+                                               .times = &times };
+        assert_int_equal(pi2_drafting_create(&options, &sessions[s]), PI2_OK);
+        pi2_drafting_push(sessions[s], tokens, COUNT(tokens));
+    }
+    pi2_draft_times_begin(&times, SHARERS);
+    assert_int_equal(pi2_drafting_guess_beside(sessions[0], 8, guess, &beside), PI2_OK);
+    assert_int_equal(beside, 0); /* nobody knows what such a pass takes */
+    pi2_draft_times_learn(&times, 0, PASS_NS);
+    assert_int_equal(guess_of(sessions[1], 8, guess), 0); /* nor one of a session alone */
+    pi2_drafting_note_pass(sessions[1], 0, 0, PASS_NS);
+    alone = guess_of(sessions[1], 8, guess);
+    pi2_draft_times_begin(&times, SHARERS);
+    assert_int_equal(pi2_drafting_guess_beside(sessions[0], 8, guess, &beside), PI2_OK);
+    assert_in_range(alone, 1, 8);
+    assert_true(beside < alone);
+    pi2_draft_times_begin(&times, PI2_DRAFT_SHARERS_MOST + 1);
+    assert_int_equal(pi2_drafting_guess_beside(sessions[0], 8, guess, &beside), PI2_OK);
+    assert_int_equal(beside, 0);
+    for (int s = 0; s < 2; s++) pi2_drafting_free(sessions[s]);
+}
+
 static void test_capacity(void **state) {
     (void)state;
     int32_t tokens[CONTEXT + 9] = { 0 };
@@ -279,6 +330,7 @@ int main(void) {
         cmocka_unit_test(test_before_a_pass_was_timed),
         cmocka_unit_test(test_length_follows_what_was_seen),
         cmocka_unit_test(test_guesses_in_memory),
+        cmocka_unit_test(test_guesses_after_a_stop), cmocka_unit_test(test_guesses_beside_others),
         cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_a_drafter_that_costs),
         cmocka_unit_test(test_what_a_drafter_is_told),

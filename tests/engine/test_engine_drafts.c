@@ -162,8 +162,8 @@ static pi2_session *create_in(pi2_engine *engine) {
     return session;
 }
 
-/* The layer has seen what tokens gave in passes with another session's, behind which it guesses as after passes of the
- * session alone. Guesses that were wrong leave nothing behind: the other one has guessed all along. */
+/* The layer has seen what tokens gave in passes with another session's, in and behind which it guesses as after passes
+ * of the session alone. Guesses that were wrong leave nothing behind: the other one has guessed all along. */
 static void test_layer_sees_common_passes(void **state) {
     (void)state;
     enum { ALONE = 6, COMMON = CONTEXT / 2 + 12, TOKENS = COMMON + 8 };
@@ -180,7 +180,7 @@ static void test_layer_sees_common_passes(void **state) {
     pi2_engine *engine = NULL;
     if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     pi2_session *want = create_in(engine), *got = create_in(engine), *other = create_in(engine);
-    uint32_t guessed = 0;
+    uint32_t guessed_alone = 0, guessed_together = 0;
     int32_t guesses[PI2_DRAFT_MOST];
     for (int32_t t = 0; t < TOKENS; t++) {
         const int32_t token = (t * 29 + t / 7) % 250;
@@ -188,19 +188,109 @@ static void test_layer_sees_common_passes(void **state) {
         assert_int_equal(pi2_session_append(want, &token, 1, PI2_LOGITS_LAST), PI2_OK);
         const uint32_t count = want->ahead_count; /* the next pass takes them */
         memcpy(guesses, want->ahead, count * sizeof *guesses);
-        if (t >= ALONE && t < COMMON) {
-            assert_int_equal(pi2_sessions_append(parts, 2), PI2_OK);
-            continue;
-        }
-        assert_int_equal(pi2_session_append(got, &token, 1, PI2_LOGITS_LAST), PI2_OK);
+        const bool is_common = t >= ALONE && t < COMMON;
+        if (is_common) assert_int_equal(pi2_sessions_append(parts, 2), PI2_OK);
+        else assert_int_equal(pi2_session_append(got, &token, 1, PI2_LOGITS_LAST), PI2_OK);
+        if (t == 1 || t == ALONE) continue; /* before the first one of its kind nobody knew what a pass takes */
         assert_int_equal(got->ahead_count, count);
         assert_memory_equal(got->ahead, guesses, count * sizeof *guesses);
-        guessed += t >= COMMON ? count : 0;
+        guessed_alone += t >= COMMON ? count : 0;
+        guessed_together += is_common ? count : 0;
     }
-    assert_true(guessed > 0);
+    assert_true(guessed_alone > 0 && guessed_together > 0);
     pi2_session *const all[] = { want, got, other };
     for (int s = 0; s < 3; s++) pi2_session_free(all[s]);
     pi2_engine_close(engine);
+}
+
+/* ---- guesses in passes that sessions share ---- */
+
+enum { TOGETHER = 3 };
+
+/* A session's text: a passage of its own length again and again, which breaks off in places of its own. */
+static int32_t script(int s, uint32_t at) {
+    const uint32_t period = 5 + (uint32_t)s;
+    return at % (11 + 4 * (uint32_t)s) == 10 ? 150 + (int32_t)(at % 90) : 20 + 8 * s + (int32_t)(at % period);
+}
+
+static void open_together(const char *path, uint32_t draft, uint64_t memory, pi2_engine **engine_out,
+                          pi2_session *sessions[TOGETHER]) {
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = CONTEXT;
+    options.thread_count = 2;
+    options.draft_tokens = draft;
+    options.sequences = TOGETHER;
+    if (pi2_small_budget_open(&options, memory, engine_out) != PI2_OK) fail_msg("%s", pi2_error_text());
+    for (int s = 0; s < TOGETHER; s++) sessions[s] = create_in(*engine_out);
+}
+
+/* The next token of some sessions in one call, each against the same token in a session alone. */
+static void append_some(pi2_session *const alone[TOGETHER], pi2_session *const shared[TOGETHER], bool expected_alone) {
+    pi2_session_tokens parts[TOGETHER];
+    int32_t tokens[TOGETHER];
+    bool takes[TOGETHER];
+    size_t count = 0;
+    for (int s = 0; s < TOGETHER; s++) {
+        tokens[s] = script(s, pi2_session_position(shared[s]));
+        takes[s] = pi2_session_position(shared[s]) < CONTEXT &&
+                   (!expected_alone || pi2_session_expects(shared[s], tokens[s]));
+        if (takes[s]) parts[count++] = (pi2_session_tokens){ shared[s], &tokens[s], 1, true };
+    }
+    if (pi2_sessions_append(parts, count) != PI2_OK) fail_msg("%s", pi2_error_text());
+    const size_t row = pi2_engine_get_report(shared[0]->engine)->vocabulary_size * sizeof(float);
+    for (int s = 0; s < TOGETHER; s++) {
+        if (!takes[s]) continue;
+        assert_int_equal(pi2_session_append(alone[s], &tokens[s], 1, PI2_LOGITS_LAST), PI2_OK);
+        assert_int_equal(pi2_session_position(alone[s]), pi2_session_position(shared[s]));
+        assert_memory_equal(pi2_session_logits(alone[s], 0), pi2_session_logits(shared[s], 0), row);
+    }
+}
+
+static void check_together(const char *path, uint64_t memory) {
+    pi2_engine *engines[2];
+    pi2_session *sessions[2][TOGETHER];
+    open_together(path, 0, ROOMY, &engines[0], sessions[0]);
+    open_together(path, 8, memory, &engines[1], sessions[1]);
+    for (int s = 0; s < TOGETHER; s++) {
+        const int32_t prompt[] = { script(s, 0), script(s, 1), script(s, 2) };
+        for (int e = 0; e < 2; e++) {
+            assert_int_equal(pi2_session_append(sessions[e][s], prompt, 3, PI2_LOGITS_LAST), PI2_OK);
+        }
+    }
+    for (int step = 0; pi2_session_position(sessions[1][0]) < CONTEXT; step++) {
+        engines[1]->sessions.draft_times.token_ns = 1; /* whatever it is here: that would decide how much is guessed */
+        append_some(sessions[0], sessions[1], step % 4 != 3); /* in every fourth, guesses are dropped in their midst */
+        append_some(sessions[0], sessions[1], false);
+        if (step != 20) continue;
+        for (int e = 0; e < 2; e++) assert_int_equal(pi2_session_truncate(sessions[e][1], 9), PI2_OK);
+    }
+    uint64_t right = 0, missed = 0;
+    for (int s = 0; s < TOGETHER; s++) {
+        pi2_draft_counters counters;
+        pi2_session_count_drafts(sessions[1][s], &counters);
+        right += counters.right;
+        missed += counters.guessed - counters.right;
+    }
+    assert_true(right > 0 && missed > 0);
+    for (int e = 0; e < 2; e++) {
+        for (int s = 0; s < TOGETHER; s++) pi2_session_free(sessions[e][s]);
+        pi2_engine_close(engines[e]);
+    }
+}
+
+static void test_together(void **state) {
+    (void)state;
+    static const char *const families[] = { "qwen35", "lfm2", "gemma3" };
+    char *path = test_folder_path("together.gguf");
+    check_together(dense_path, ROOMY);
+    check_together(dense_path, SCARCE);
+    check_together(experts_path, ROOMY);
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        assert_int_equal(pi2_family_model_write_apart(families[i], PI2_Q8_0, 1, path), 0);
+        check_together(path, ROOMY);
+    }
 }
 
 /* Other bytes behind the first place where a name stands in the file. */
@@ -441,6 +531,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
         cmocka_unit_test(test_layer_that_guesses), cmocka_unit_test(test_layer_sees_common_passes),
+        cmocka_unit_test(test_together),
         cmocka_unit_test(test_damaged_layer_is_left_out), cmocka_unit_test(test_guesses_of_another_engine),
         cmocka_unit_test(test_recurrent), cmocka_unit_test(test_recurrent_copies_while_guesses_are_open),
         cmocka_unit_test(test_some_were_wrong), cmocka_unit_test(test_none_beside_a_trace),

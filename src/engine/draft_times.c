@@ -1,0 +1,76 @@
+/* draft_times.c: what a pass of an engine takes, and each token more in it. */
+#include "engine/drafting.h"
+
+enum { ALONE_FIRST = 8, ALONE_LAST = 32, /* passes with guesses until one without is measured: at first, later */
+       FIRST_PASSES = 4 };               /* what is taken for known of a token's cost counts as so many passes */
+
+static const double pass_memory = 1.0 / 8, rare_memory = 3.0 / 4, token_memory = 1.0 / 32;
+static const double stop_share = 8; /* what takes more than so many times what was expected tells of a process that was
+                                       stopped meanwhile, or a machine that slept */
+static const double return_rate = 1.0 / 256, known_fading = 1.0 / 8;
+/* A token more in a pass, as a share of a pass over one, before one was measured: where passes read, and where all
+ * weights are in memory. */
+static const double token_share_reading = 1.0 / 32, token_share_computing = 1.0 / 3;
+
+void pi2_draft_times_start(pi2_draft_times *times, bool reads) {
+    *times = (pi2_draft_times){ .alone_after = ALONE_FIRST, .sharers = 1 };
+    times->token_share = reads ? token_share_reading : token_share_computing;
+}
+
+void pi2_draft_times_begin(pi2_draft_times *times, uint32_t sharers) {
+    times->sharers = sharers;
+    times->tokens = sharers;
+    times->more = 0;
+}
+
+double pi2_draft_times_pass(const pi2_draft_times *times) {
+    return times->sharers <= PI2_DRAFT_SHARERS_MOST ? times->pass_ns[times->sharers - 1] : 0;
+}
+
+/* What a pass without guesses takes less than was taken for a pass's own is what the guesses before took more. */
+static void learn_alone(pi2_draft_times *times, double *pass_ns, double surprise) {
+    const bool is_rare = times->since_alone >= times->alone_after;
+    const double change = (is_rare ? rare_memory : pass_memory) * surprise;
+    *pass_ns += change;
+    if (is_rare) {
+        times->token_ns -= change * times->since_alone / times->since_guessed;
+        if (times->token_ns < 0) times->token_ns = 0;
+        if (times->alone_after < ALONE_LAST) times->alone_after *= 2;
+    }
+    times->since_alone = 0;
+    times->since_guessed = 0;
+    /* A cost that was once seen too high would end guessing for good: it fades, and with it that it is known. */
+    times->known -= times->known > known_fading ? known_fading : times->known;
+    times->token_ns += return_rate * (times->token_share * *pass_ns - times->token_ns);
+}
+
+/*
+ * A disk's speed changes from pass to pass by more than a token costs. So what a pass took beyond what was expected is
+ * put down to tokens slowly, and to the pass itself in part: how much of it is the pass's own one without guesses says.
+ */
+void pi2_draft_times_learn(pi2_draft_times *times, uint32_t more_tokens, uint64_t nanoseconds) {
+    const double more = more_tokens, time = (double)nanoseconds;
+    if (times->sharers > PI2_DRAFT_SHARERS_MOST) return;
+    double *pass_ns = &times->pass_ns[times->sharers - 1];
+    if (*pass_ns <= 0) {
+        if (more > 0) return;
+        *pass_ns = time;
+        if (times->token_ns <= 0) times->token_ns = times->token_share * time;
+        return;
+    }
+    const double expected = *pass_ns + more * times->token_ns, before = *pass_ns;
+    const double surprise = time > stop_share * expected ? stop_share * expected : time - expected;
+    if (more > 0) {
+        const double weight = 1.0 / (FIRST_PASSES + times->known);
+        const double memory = weight > token_memory ? weight : token_memory;
+        times->known += weight > token_memory;
+        times->since_alone++;
+        times->since_guessed += more;
+        *pass_ns += token_memory * surprise;
+        times->token_ns += memory * surprise / more;
+        if (times->token_ns < 0) times->token_ns = 0;
+    } else {
+        learn_alone(times, pass_ns, surprise);
+    }
+    if (*pass_ns < before / 2) *pass_ns = before / 2;
+}

@@ -1,0 +1,32 @@
+/* draft_times.h: what a pass of an engine takes, and each token more in it: that decides how much is guessed. */
+#ifndef PI2_ENGINE_DRAFT_TIMES_H
+#define PI2_ENGINE_DRAFT_TIMES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PI2_DRAFT_SHARERS_MOST = 16 }; /* sessions that guess in common passes */
+
+/** How long an engine's passes take, learnt by all of its sessions, and the pass that is being made. */
+typedef struct pi2_draft_times {
+    double pass_ns[PI2_DRAFT_SHARERS_MOST]; /* of a pass over one token of each of so many sessions, less one; 0: not
+                                               seen yet */
+    double token_ns;         /* each token more */
+    double token_share;      /* token_ns by pass_ns, as far as nothing is known; 0: nothing is learnt yet */
+    double known;            /* passes with guesses whose cost is remembered, up to 1 / token_memory */
+    uint32_t alone_after, since_alone; /* passes with guesses until one without; since the last one */
+    double since_guessed;    /* tokens of these guesses */
+    uint32_t sharers;        /* of the pass that is being made: its sessions, */
+    double tokens, more;     /* what it will probably give, and its tokens beyond one for each session */
+} pi2_draft_times;
+
+/** reads: passes read weights: beside that a token more costs little. */
+void pi2_draft_times_start(pi2_draft_times *times, bool reads);
+/** Begins a pass over one token of each of so many sessions, at least 1. */
+void pi2_draft_times_begin(pi2_draft_times *times, uint32_t sharers);
+/** What it takes without guesses; 0: that is not known. */
+double pi2_draft_times_pass(const pi2_draft_times *times);
+/** It had so many tokens more, and took so long. */
+void pi2_draft_times_learn(pi2_draft_times *times, uint32_t more, uint64_t nanoseconds);
+
+#endif
