@@ -33,6 +33,7 @@ typedef struct tail_call {
     pi2_token_tail *tail;
     pi2_stage_chunk *chunk;
     const char *name;
+    uint32_t own_chunks;
     uint64_t begin_ns, end_ns; /* of this thread's work in the stage, when it is traced */
 } tail_call;
 
@@ -58,6 +59,8 @@ static void call_chunk(void *argument, unsigned member, uint32_t chunk) {
     tail_call *call = argument;
     if (pi2_forward_failed(call->walk->forward)) return;
     work_begins(call);
+    /* What a device computes only because it had nothing left is not worth its memory. */
+    call->walk->is_kept = call->own_chunks == 0 || chunk < call->own_chunks;
     call->chunk(call->walk, member, chunk);
     work_ends(call);
 }
@@ -86,7 +89,8 @@ static void tail_some_tokens(void *argument, unsigned member, uint32_t chunk) {
 void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk,
                        pi2_token_tail *tail) {
     pi2_forward *forward = walk->forward;
-    tail_call call = { .walk = walk, .tail = tail, .chunk = chunk, .name = walk->stage_name };
+    tail_call call = { .walk = walk, .tail = tail, .chunk = chunk, .name = walk->stage_name,
+                       .own_chunks = walk->own_chunks };
     const pi2_stage_parts parts = { chunk_count, walk->own_chunks, walk->device };
     walk->stage_name = NULL;
     walk->own_chunks = 0;
@@ -107,7 +111,7 @@ void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_c
 
 uint32_t pi2_forward_stage_work(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_chunk *chunk) {
     const uint32_t stage = walk->stage++;
-    tail_call call = { .walk = walk, .chunk = chunk, .name = walk->stage_name };
+    tail_call call = { .walk = walk, .chunk = chunk, .name = walk->stage_name, .own_chunks = walk->own_chunks };
     const pi2_stage_parts parts = { chunk_count, walk->own_chunks, walk->device };
     walk->stage_name = NULL;
     walk->own_chunks = 0;

@@ -219,6 +219,7 @@ typedef struct pi2_forward_walk {
     pi2_matrix_role projection;  /* of the layer's matrices, the one that ends the block */
     const char *stage_name;      /* of the next stage only, for a trace: static text */
     uint32_t own_chunks;         /* of the next stage only: its first ones, which are the devices' */
+    bool is_kept;                /* weights of the chunk at hand may be kept on a device */
     bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
     uint32_t foretold_rows;      /* of this layer: rows whose neurons of the next one are still to be asked for */
 } pi2_forward_walk;

@@ -146,6 +146,11 @@ static void compute(const pi2_forward_walk *walk, const pi2_backend_work *work) 
     pi2_cpu_backend_multiply(&forward->cpu, work);
 }
 
+/* Whether a device may keep the chunk's weights: a view of them costs nothing, a copy takes its memory. */
+static bool may_keep(const pi2_forward_walk *walk) {
+    return walk->device && (walk->is_kept || pi2_backend_facts(walk->device)->shares_memory);
+}
+
 /* Multiplies these tiles of a piece, of all its columns. False: the pass fails. */
 static bool multiply(const pi2_forward_walk *walk, const pi2_extent_source *source, const pi2_operand *operand,
                      pi2_piece_ref ref, const tile_range *range, const pi2_activation_set *set, uint32_t token_begin,
@@ -163,7 +168,7 @@ static bool multiply(const pi2_forward_walk *walk, const pi2_extent_source *sour
         .columns = piece->column_count, .column_begin = piece->column_begin, .x = &set->of[format->activation],
         .token_begin = token_begin, .token_count = token_count, .start = piece->column_begin == 0,
         .unit = ref.extent, .unit_memory = memory, .unit_bytes = forward->model->layout->extents[ref.extent].bytes,
-        .stays = !source->experts && forward->options.resident[ref.extent] });
+        .stays = may_keep(walk) && !source->experts && forward->options.resident[ref.extent] });
     if (last && !source->experts) {
         pi2_weight_store_used(forward->options.weights, ref.extent, range->to - range->from);
     }

@@ -30,6 +30,7 @@
 enum { IS_SLOW = PI2_UNDER_TSAN || PI2_UNDER_ASAN || PI2_UNDER_EMULATOR };
 enum { STEP = 500000, PROMPT = 11, DECODED = 3, LOSSES = IS_SLOW ? 4 : 17 }; /* of each of three models: 51 */
 enum { HOT_LAYERS = 3, HOT_NEURONS = 2080 }; /* some clusters a layer */
+enum { RUNS_MOST = 200 };
 enum { LINES = 32, LINE_BYTES = 256 };
 
 typedef enum model_kind { DENSE, EXPERTS, NEURONS, MODELS } model_kind;
@@ -243,16 +244,34 @@ static void test_hot_neurons(void **state) {
     }
 }
 
+/* Copies are of a device's own part: what it takes besides, because it is done, passes by. */
+static void test_copies_of_the_own_part(void **state) {
+    (void)state;
+    static const double shares[] = { 1, 0.2 };
+    for (int i = 0; i < 2; i++) {
+        const variation v = { .model = DENSE, .devices = "mock", .threads = 1, .batch = 4, .orders = { .devices = 1 },
+                              .share = shares[i] };
+        pi2_engine *engine = open_variation(&v);
+        /* When it is done before the thread is the scheduler's business. */
+        for (int turn = 0; turn < RUNS_MOST && (turn < 4 || (i == 1 && mock_device_counts.passing == 0)); turn++) {
+            run_and_compare(engine, &v, (size_t)i);
+        }
+        assert_true(mock_device_counts.kept > 0);
+        assert_int_equal(mock_device_counts.passing > 0, i == 1);
+        close_engine(engine);
+    }
+}
+
 /* What stays in memory is brought to a device once; what leaves under pressure and comes again is brought anew. */
 static uint64_t comes_and_goes(void *user, uint64_t planned_bytes) {
     uint32_t *turn = user;
     return planned_bytes / 16 * (4 + ++*turn * 7 % 13);
 }
 
-enum { RUNS_MOST = 200 };
 static void test_copies_follow_memory(void **state) {
     (void)state;
-    const variation v = { .model = DENSE, .devices = "mock", .threads = 2, .batch = 4, .orders = { .devices = 1 } };
+    const variation v = { .model = DENSE, .devices = "mock", .threads = 2, .batch = 4, .orders = { .devices = 1 },
+                          .share = 0.5 };
     pi2_engine *engine = open_variation(&v);
     /* How much the device gets to claim is the scheduler's: on a busy machine little. */
     bool is_used_again = false;
@@ -383,6 +402,7 @@ static void test_list(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_hot_neurons),
+        cmocka_unit_test(test_copies_of_the_own_part),
         cmocka_unit_test(test_copies_follow_memory),
         cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
         cmocka_unit_test(test_left_out),       cmocka_unit_test(test_refused_names),
