@@ -175,7 +175,8 @@ static pi2_status load_predictor(pi2_engine *engine) {
     pi2_run_plan *plan = &engine->run.plan;
     const uint64_t bytes = pi2_run_predictor_bytes(&engine->run);
     if (bytes == 0) return PI2_OK;
-    PI2_TRY(reserve(&engine->memory.predictor, bytes, bytes > (64 << 20), "the predictor"));
+    /* It is read whole now, so that huge pages cost nothing. */
+    PI2_TRY(reserve(&engine->memory.predictor, bytes, bytes >= 2 * PI2_HUGE_PAGE_BYTES, "the predictor"));
     return pi2_predictor_load(plan->predictor_path, &plan->predictor, engine->memory.predictor.pages);
 }
 

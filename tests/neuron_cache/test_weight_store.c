@@ -75,6 +75,21 @@ static void test_small_steps(void **state) {
     end(&f);
 }
 
+/* What has come home and was not read yet is told of, also after a look that found nothing. */
+static void test_what_came_home_is_unread(void **state) {
+    (void)state;
+    fixture f;
+    make(&f);
+    assert_int_equal(pi2_store_unread_bytes(f.way), 0);
+    const uint64_t given = pi2_store_give_back(f.way, UINT32_MAX, 5 * EXTENT_BYTES);
+    assert_true(given > 0);
+    assert_int_equal(pi2_store_unread_bytes(f.way), 0);
+    assert_true(pi2_store_take_again(f.way, UINT32_MAX, EXTENTS * EXTENT_BYTES) > 0);
+    assert_int_equal(pi2_store_unread_bytes(f.way), given + RING_BYTES); /* what left made room for the ring, too */
+    assert_int_equal(pi2_store_unread_bytes(f.way), given + RING_BYTES);
+    end(&f);
+}
+
 static void test_the_buffer_takes_its_memory_at_once(void **state) {
     (void)state;
     fixture f;
@@ -154,6 +169,7 @@ static void test_what_leaves_is_spread(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_small_steps),
+                                        cmocka_unit_test(test_what_came_home_is_unread),
                                         cmocka_unit_test(test_the_buffer_takes_its_memory_at_once),
                                         cmocka_unit_test(test_needed_bytes),
                                         cmocka_unit_test(test_a_ring_that_is_lent),
