@@ -194,16 +194,19 @@ typedef struct pi2_engine_report {
     const char *predictor;           /* kind of the predictor in use: "low_bit", "gate"; NULL: none. In exact runs it
                                         only says what to read early (pi2_engine_is_exact()) */
     uint64_t predictor_bytes;        /* of it, in memory */
+    bool leaves_out;                 /* neurons that it does not name are left out: the text is another one */
     double left_out;                 /* share of all neurons that it leaves out; negative: by its thresholds */
     double left_out_least, left_out_most; /* of a layer: they differ where the predictor was balanced */
     const char *devices;             /* those in use beside the processor, described; NULL: none */
     uint32_t device_count;
     const char *device_shares;       /* in words: which share of a pass's matrices they begin with; NULL: none */
+    bool devices_differ;             /* results of one of them are not the processor's, and the text is another one */
     const char *relief_description;  /* what is watched for memory pressure, or why weights cannot be given back */
 } pi2_engine_report;
 PI2_API const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine);
 
-/** Whether the text is that of all neurons, to the bit: not where a predictor leaves some out. Threads: any. */
+/** Whether the text is that of all neurons, to the bit: not where a predictor leaves some out, or a device computes
+ *  that has other bits. Threads: any. */
 PI2_API bool pi2_engine_is_exact(const pi2_engine *engine);
 
 /** The share of an FFN that devices compute by now in passes of so many tokens, 0 .. 1; negative: there is none.

@@ -129,8 +129,8 @@ static void print_devices(const pi2_engine *engine, const pi2_engine_counters *t
     const pi2_engine_report *report = pi2_engine_get_report(engine);
     if (report->device_count == 0) return;
     const double share = total->bytes_needed ? 100.0 * (double)total->device_bytes / (double)total->bytes_needed : 0;
-    pi2_cli_note("devices  %.0f %% of the weights' bytes in %.1f s: %s", share, (double)total->device_ns / 1e9,
-                 report->devices);
+    pi2_cli_note("devices  %.0f %% of the weights' bytes in %.1f s: %s%s", share, (double)total->device_ns / 1e9,
+                 report->devices, report->devices_differ ? ": the text is approximate" : "");
     pi2_cli_note("         theirs by now: %.0f %% of each layer's FFN with one token, %.0f %% with %u",
                  100 * pi2_engine_device_share(engine, 1), 100 * pi2_engine_device_share(engine, report->batch_tokens),
                  report->batch_tokens);
@@ -175,12 +175,11 @@ static void print_pressure(const pi2_engine_counters *total, const pi2_engine_re
 }
 
 /** What a predictor named, and whether the text is another than the model's own. */
-static void print_predictor(const pi2_engine *engine, const pi2_engine_counters *total) {
-    const pi2_engine_report *report = pi2_engine_get_report(engine);
+static void print_predictor(const pi2_engine_report *report, const pi2_engine_counters *total) {
     char bytes[PI2_SIZE_TEXT_BYTES], share[96] = "by its thresholds";
     if (!report->predictor) return;
-    if (pi2_engine_is_exact(engine)) {
-        pi2_cli_note("foretold by %s (%s), which says what to read early: the text is exact", report->predictor,
+    if (!report->leaves_out) {
+        pi2_cli_note("foretold by %s (%s), which says what to read early: no text depends on it", report->predictor,
                      pi2_format_size(report->predictor_bytes, bytes));
         return;
     }
@@ -242,7 +241,7 @@ void pi2_cli_print_report(const pi2_engine *engine, const pi2_cli_generation *ge
     print_devices(engine, &generation->total);
     pi2_cli_print_drafts(&generation->drafts);
     print_pressure(&generation->total, report);
-    print_predictor(engine, &generation->total);
+    print_predictor(report, &generation->total);
     pi2_cli_note_prediction(engine, generation);
     if (strcmp(report->ffn_activation, report->own_ffn_activation) != 0) {
         pi2_cli_note("ffn      %s (%s otherwise has %s)", report->ffn_activation, report->architecture,

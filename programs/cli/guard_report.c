@@ -33,7 +33,8 @@ static bool is_exact_sparsity(const char *sparsity) {
 }
 
 bool pi2_cli_asks_approximate(const pi2_engine_options *options) {
-    return options->cache_type != PI2_CACHE_F16 || !is_exact_sparsity(options->sparsity);
+    return options->cache_type != PI2_CACHE_F16 || !is_exact_sparsity(options->sparsity) ||
+           (options->devices && options->device_any_precision);
 }
 
 void pi2_cli_make_exact(pi2_engine_options *options) {
@@ -41,6 +42,7 @@ void pi2_cli_make_exact(pi2_engine_options *options) {
     if (!is_exact_sparsity(options->sparsity)) options->sparsity = "exact";
     options->predictor = NULL;
     options->predicts_prompts = false;
+    options->device_any_precision = false;
 }
 
 /** Reads the guard beside a file. *guard_out stays NULL where there is none. */

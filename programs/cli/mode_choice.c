@@ -14,6 +14,7 @@ enum { MOST_PREDICTORS = 8, SHARE_BYTES = 32, PATH_BYTES = 1024 };
 bool pi2_cli_leaves_out(const pi2_engine_options *options) {
     pi2_engine_options only = *options;
     only.cache_type = PI2_CACHE_F16;
+    only.device_any_precision = false;
     return pi2_cli_asks_approximate(&only);
 }
 

@@ -46,10 +46,11 @@ typedef struct pi2_backend_work {
 /** What a device says of itself. Text belongs to the caller of a visitor's call, and holds for its duration. */
 typedef struct pi2_device_facts {
     const char *name;            /* as it is asked for: "opencl:0" */
-    const char *description;     /* of the driver and the device */
+    const char *description;     /* of the device, its driver and the driver's version */
     uint64_t memory_bytes;       /* its own, or what it may have of the machine's; 0: unknown */
     bool shares_memory;          /* with the processor: weights are not copied */
     const char *refused;         /* why it cannot be used; NULL: it can */
+    bool has_other_bits;         /* it was opened with any_precision, and its results are not the processor's */
 } pi2_device_facts;
 typedef void pi2_device_visitor(void *user, const pi2_device_facts *facts);
 

@@ -341,7 +341,9 @@ void pi2_engine_close(pi2_engine *engine) {
 
 const pi2_engine_report *pi2_engine_get_report(const pi2_engine *engine) { return &engine->run.report; }
 
-bool pi2_engine_is_exact(const pi2_engine *engine) { return !engine->run.plan.approximates; }
+bool pi2_engine_is_exact(const pi2_engine *engine) {
+    return !engine->run.plan.approximates && !engine->run.devices.has_other_bits;
+}
 
 double pi2_engine_device_share(const pi2_engine *engine, uint32_t tokens) {
     const bool by_neuron = engine->neuron_store && tokens <= engine->run.plan.memory.shape.neuron_tokens;

@@ -49,22 +49,56 @@ static uint64_t hash_predictor(const pi2_predictor *predictor, double left_out) 
     return hash;
 }
 
+/** By all that is known of the devices whose bits differ, since another driver may have other bits. */
+static uint64_t hash_devices(const pi2_run_devices *devices) {
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < devices->count; i++) {
+        const pi2_device_facts *facts = pi2_backend_facts(devices->of[i]);
+        if (!facts->has_other_bits) continue;
+        const size_t kind_bytes = strcspn(facts->name, ":");
+        hash = XXH3_64bits_withSeed(facts->name, kind_bytes, hash);
+        hash = XXH3_64bits_withSeed(facts->description, strlen(facts->description), hash);
+    }
+    return hash;
+}
+
+/** Adds the first of these devices' names, as far as there is room for it, and what tells it from all others. */
+static void add_devices(const pi2_run_devices *devices, char *text, size_t capacity) {
+    enum { ENOUGH = 40, HASH_BYTES = sizeof " 0123456789abcdef" };
+    const size_t length = strlen(text);
+    const char *name = "";
+    for (uint32_t i = 0; i < devices->count && !*name; i++) {
+        const pi2_device_facts *facts = pi2_backend_facts(devices->of[i]);
+        if (facts->has_other_bits) name = facts->description;
+    }
+    size_t at = length + (size_t)snprintf(text + length, capacity - length, "%sdevice ", length ? ", " : "");
+    const size_t end = at + ENOUGH < capacity - HASH_BYTES ? at + ENOUGH : capacity - HASH_BYTES;
+    for (; at < end && *name && *name != ','; name++) text[at++] = *name >= ' ' && *name <= '~' ? *name : '?';
+    (void)snprintf(text + at, capacity - at, " %016" PRIx64, hash_devices(devices));
+}
+
+/** Adds how much is left out, and by which predictor. */
+static void add_sparsity(const pi2_run_plan *plan, char *text, size_t capacity) {
+    const pi2_predictor *predictor = &plan->predictor;
+    size_t length = strlen(text);
+    length += (size_t)snprintf(text + length, capacity - length, "%s", length ? ", " : "");
+    if (plan->left_out < 0) length += (size_t)snprintf(text + length, capacity - length, "sparsity auto");
+    else length += (size_t)snprintf(text + length, capacity - length, "sparsity %.9g", plan->left_out);
+    if (!predictor->kind) return;
+    (void)snprintf(text + length, capacity - length, ", predictor %s %016" PRIx64, predictor->kind->name,
+                   hash_predictor(predictor, plan->left_out));
+}
+
 void pi2_run_describe_arithmetic(pi2_planned_run *run) {
-    const pi2_predictor *predictor = &run->plan.predictor;
-    const char *type = pi2_cache_type_name(run->options.cache_type);
-    char cache[32] = "";
     char *text = run->texts.arithmetic;
     const size_t capacity = sizeof run->texts.arithmetic;
-    if (run->options.cache_type != PI2_CACHE_F16) (void)snprintf(cache, sizeof cache, "cache %s", type);
-    size_t length = (size_t)snprintf(text, capacity, "%s", cache[0] ? cache : "exact");
-    if (!run->plan.approximates) return;
-    length = (size_t)snprintf(text, capacity, "%s%s", cache, cache[0] ? ", " : "");
-    if (run->plan.left_out < 0) length += (size_t)snprintf(text + length, capacity - length, "sparsity auto");
-    else length += (size_t)snprintf(text + length, capacity - length, "sparsity %.9g", run->plan.left_out);
-    if (predictor->kind) {
-        (void)snprintf(text + length, capacity - length, ", predictor %s %016" PRIx64, predictor->kind->name,
-                       hash_predictor(predictor, run->plan.left_out));
+    text[0] = 0;
+    if (run->options.cache_type != PI2_CACHE_F16) {
+        (void)snprintf(text, capacity, "cache %s", pi2_cache_type_name(run->options.cache_type));
     }
+    if (run->plan.approximates) add_sparsity(&run->plan, text, capacity);
+    if (run->devices.has_other_bits) add_devices(&run->devices, text, capacity);
+    if (!text[0]) (void)snprintf(text, capacity, "exact");
 }
 
 const char *pi2_engine_arithmetic(const pi2_engine *engine) { return engine->run.texts.arithmetic; }

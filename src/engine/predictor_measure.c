@@ -242,7 +242,7 @@ static pi2_status measure(measure_run *run, const pi2_predictor_texts *texts,
 pi2_status pi2_predictor_measure(pi2_engine *engine, const pi2_predictor_texts *texts,
                                  pi2_predictor_measurement **measurement_out) {
     *measurement_out = NULL;
-    if (pi2_engine_is_exact(engine) || engine->run.options.predicts_prompts) {
+    if (!engine->run.plan.approximates || engine->run.options.predicts_prompts) {
         return pi2_fail(PI2_ERR_INVALID, "there is no predictor to measure: open the engine with one, for an answer");
     }
     measure_run run = { .engine = engine, .predictor = &engine->run.plan.predictor,

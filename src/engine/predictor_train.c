@@ -12,6 +12,7 @@
 #include "engine/neuron_recorder.h"
 #include "engine/predictor_weights.h"
 #include "engine/text_chunks.h"
+#include "powerinfer2/identity.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "powerinfer2/session.h"
 #include "powerinfer2/sizes.h"
@@ -59,7 +60,8 @@ static pi2_status check(const train_run *run) {
                         shape->embedding_length, PI2_SMALL_BLOCK);
     }
     if (!pi2_engine_is_exact(run->engine)) {
-        return pi2_fail(PI2_ERR_INVALID, "%s: training needs a run that leaves no neuron out", path);
+        return pi2_fail(PI2_ERR_INVALID, "%s: training needs a run that is exact, and this one is not (%s)", path,
+                        pi2_engine_arithmetic(run->engine));
     }
     if (training->rank % PI2_SMALL_BLOCK || training->rank > PI2_PREDICTOR_MOST_RANK) {
         return pi2_fail(PI2_ERR_INVALID, "a rank of %u: it has to be a multiple of %d, %d at most", training->rank,

@@ -159,8 +159,8 @@ static pi2_status check_engine(pi2_engine *engine, uint64_t most_bytes, uint64_t
     const pi2_session session = stand_in(engine);
     PI2_TRY(pi2_session_identity(&session, identity_out));
     if (!pi2_engine_is_exact(engine)) {
-        return pi2_fail(PI2_ERR_INVALID, "a prompt cache keeps what all neurons compute, and this run leaves some out "
-                        "(%s): leave one of the two out", pi2_engine_arithmetic(engine));
+        return pi2_fail(PI2_ERR_INVALID, "a prompt cache keeps what exact runs compute, and this run is not one (%s): "
+                        "leave one of the two out", pi2_engine_arithmetic(engine));
     }
     const uint64_t page = pi2_session_page_bytes(&session, 0, pi2_session_page_tokens(&session));
     if (page <= most_bytes) return PI2_OK;

@@ -340,6 +340,7 @@ static pi2_status choose_weights(pi2_planned_run *run, bool is_to_run, const pi2
 static void tell_shares(pi2_planned_run *run) {
     const pi2_predictor *predictor = &run->plan.predictor;
     pi2_engine_report *report = &run->report;
+    report->leaves_out = run->plan.approximates;
     report->left_out = report->left_out_least = report->left_out_most = run->plan.left_out;
     for (uint32_t i = 0; i < predictor->layer_count && report->left_out >= 0; i++) {
         const double share = predictor->layers[i].left_out;
@@ -384,6 +385,7 @@ static void fill_report(pi2_planned_run *run) {
     report->batch_tokens = run->plan.memory.shape.batch_tokens;
     report->thread_count = pi2_run_processor_threads(run);
     report->device_count = run->devices.count;
+    report->devices_differ = run->devices.has_other_bits;
     report->devices = run->devices.count ? run->devices.description : NULL;
     report->device_shares = run->devices.count ? run->devices.shares_text : NULL;
     report->layer_count = model->shape.layer_count;

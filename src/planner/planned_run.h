@@ -63,6 +63,7 @@ typedef struct pi2_run_devices {
     bool is_told[PI2_DEVICES_MOST];  /* that it was lost */
     bool is_worth_told[2];           /* that passes of one token, of many, are slower with devices */
     uint32_t count;
+    bool has_other_bits;             /* one of them, which was asked for all the same: the text is another one */
     char description[256];
     pi2_device_first_shares shares;  /* that they begin with */
     char shares_text[128];           /* the same in words */

@@ -26,6 +26,7 @@ static pi2_status open_device(pi2_planned_run *run, const char *name, const pi2_
         if (strcmp(pi2_backend_facts(devices->of[i])->name, facts->name) != 0) continue;
         return pi2_fail(PI2_ERR_INVALID, "device '%s' is named twice", facts->name);
     }
+    devices->has_other_bits |= facts->has_other_bits;
     const size_t at = strlen(devices->description);
     (void)snprintf(devices->description + at, sizeof devices->description - at, "%s%s (%s)", at ? ", " : "",
                    facts->name, facts->description);

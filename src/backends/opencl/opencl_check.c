@@ -138,3 +138,4 @@ pi2_status pi2_opencl_check(pi2_opencl_device *device, bool any_precision) {
     return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %s computes other bits than the processor ('run --backend-precision "
                     "fast' takes it all the same: the text changes)", device->description);
 }
+    device->has_other_bits = any_precision && exact < PI2_OPENCL_TYPE_COUNT;

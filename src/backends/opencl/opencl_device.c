@@ -44,11 +44,12 @@ static uint64_t number_of(const pi2_opencl_library *cl, cl_device_id id, cl_devi
 }
 
 static void describe(const pi2_opencl_library *cl, cl_device_id id, unsigned number, pi2_opencl_device *device) {
-    char name[PI2_OPENCL_TEXT_BYTES], version[PI2_OPENCL_TEXT_BYTES - 8];
+    char name[PI2_OPENCL_TEXT_BYTES], version[PI2_OPENCL_TEXT_BYTES - 8], driver[PI2_OPENCL_TEXT_BYTES - 8];
     text_of(cl, id, CL_DEVICE_NAME, name, sizeof name);
     text_of(cl, id, CL_DEVICE_VERSION, version, sizeof version);
+    text_of(cl, id, CL_DRIVER_VERSION, driver, sizeof driver);
     (void)snprintf(device->name, sizeof device->name, "opencl:%u", number);
-    (void)snprintf(device->description, sizeof device->description, "%s, %s", name, version);
+    (void)snprintf(device->description, sizeof device->description, "%s, %s, driver %s", name, version, driver);
     device->shares_memory = number_of(cl, id, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
 }
 
@@ -63,7 +64,8 @@ static const char *refusal(const pi2_opencl_library *cl, cl_device_id id) {
 static pi2_device_facts facts_of(const pi2_opencl_library *cl, cl_device_id id, const pi2_opencl_device *device) {
     return (pi2_device_facts){ .name = device->name, .description = device->description,
                                .memory_bytes = number_of(cl, id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong)),
-                               .shares_memory = device->shares_memory, .refused = refusal(cl, id) };
+                               .shares_memory = device->shares_memory, .refused = refusal(cl, id),
+                               .has_other_bits = device->has_other_bits };
 }
 
 static void list(pi2_device_visitor *visit, void *user) {

@@ -50,7 +50,8 @@ typedef struct pi2_opencl_device {
     pi2_opencl_unit *units;      /* [unit_count], by number */
     uint32_t unit_count;
     uint64_t copied_bytes, most_copied_bytes;
-    bool shares_memory;
+    bool shares_memory, has_other_bits;
+    bool flushes;                /* it takes denormal floats for 0: results that these may have changed are NaN */
     uint64_t timeout_ns;
     pthread_mutex_t lock;        /* of what the driver's callback tells */
     pthread_cond_t told;
@@ -59,7 +60,7 @@ typedef struct pi2_opencl_device {
     cl_event stuck_event;        /* what it belongs to, kept for as long as the process */
     cl_mem stuck_view;
     struct pi2_opencl_device *next_stuck;
-    char name[PI2_OPENCL_TEXT_BYTES], description[2 * PI2_OPENCL_TEXT_BYTES];
+    char name[PI2_OPENCL_TEXT_BYTES], description[3 * PI2_OPENCL_TEXT_BYTES];
 } pi2_opencl_device;
 
 /** The program's source, a part of the binary. */
