@@ -26,7 +26,7 @@ typedef struct team_thread {
  *   barrier_number  counted up when the last member arrives: the others wait for it to change
  */
 struct pi2_team {
-    unsigned member_count, spin_us;
+    unsigned member_count, spin_us, sleeping; /* sleeping: the last members, which never spin */
     unsigned started; /* threads that run, for destroy after a failed create */
     pi2_team_function *function; /* NULL ends the threads */
     void *argument;
@@ -44,9 +44,12 @@ static void count_up(_Atomic int *number) {
     atomic_store(number, (int)next);
 }
 
+static unsigned spin_of(const pi2_team *team, unsigned member) {
+    return member + team->sleeping < team->member_count ? team->spin_us : 0;
+}
+
 void pi2_team_barrier(pi2_team *team, unsigned member_index) {
     assert(member_index < team->member_count);
-    (void)member_index;
     if (team->member_count == 1) return;
     const int number = atomic_load_explicit(&team->barrier_number, memory_order_relaxed);
     const unsigned before = atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel);
@@ -56,7 +59,8 @@ void pi2_team_barrier(pi2_team *team, unsigned member_index) {
         count_up(&team->barrier_number);
         pi2_wake_sleepers(&team->sleepers, &team->barrier_number);
     } else {
-        (void)pi2_wait_for_change(&team->sleepers, &team->barrier_number, number, team->spin_us, 0);
+        (void)pi2_wait_for_change(&team->sleepers, &team->barrier_number, number, spin_of(team, member_index),
+                                  0);
     }
 }
 
@@ -65,7 +69,7 @@ static void *thread_main(void *pointer) {
     pi2_team *team = self->team;
     int number = 0; /* run_number starts at 0, before any thread does */
     for (;;) {
-        (void)pi2_wait_for_change(&team->sleepers, &team->run_number, number, team->spin_us, 0);
+        (void)pi2_wait_for_change(&team->sleepers, &team->run_number, number, spin_of(team, self->member_index), 0);
         number = atomic_load_explicit(&team->run_number, memory_order_acquire);
         if (!team->function) return NULL;
         team->function(team->argument, self->member_index, team->member_count);
@@ -127,7 +131,8 @@ pi2_status pi2_team_create(unsigned member_count, const pi2_team_options *option
     }
     memset(team, 0, bytes);
     team->member_count = member_count;
-    const unsigned spin_us = options->never_spin ? 0 : pi2_team_spin_us(member_count);
+    team->sleeping = options->sleepers < member_count ? options->sleepers : member_count - 1;
+    const unsigned spin_us = options->never_spin ? 0 : pi2_team_spin_us(member_count - team->sleeping);
     team->spin_us = spin_us && options->spin_us ? options->spin_us : spin_us;
     atomic_init(&team->run_number, 0);
     atomic_init(&team->arrived, 0);

@@ -20,6 +20,8 @@ enum { PI2_TEAM_MAX_MEMBERS = 256, PI2_TEAM_SPIN_US = 30, PI2_TEAM_STACK_BYTES =
 typedef struct pi2_team_options {
     size_t stack_bytes;      /* of each thread but the caller's; 0: PI2_TEAM_STACK_BYTES */
     unsigned spin_us;        /* at most, before a member sleeps; 0: PI2_TEAM_SPIN_US */
+    unsigned sleepers;       /* of the members, the last ones: they wait for what is no CPU, and sleep at once; the
+                                others spin as if these were not there */
     bool never_spin;         /* sleep at once, also where each member has a CPU of its own */
     bool portable_sleep;     /* condition variables even where there are futexes (for tests) */
 } pi2_team_options;
@@ -29,7 +31,7 @@ typedef void pi2_team_function(void *argument, unsigned member_index, unsigned m
 
 /**
  * Starts member_count - 1 threads. options may be NULL.
- * Members spin only if the process may use at least member_count CPUs (pi2_allowed_cpus).
+ * Members spin only if the process may use as many CPUs as there are members (pi2_allowed_cpus).
  * Errors  INVALID (0 or more than PI2_TEAM_MAX_MEMBERS members), MEMORY (no thread; none is left)
  */
 pi2_status pi2_team_create(unsigned member_count, const pi2_team_options *options,

@@ -125,9 +125,8 @@ static pi2_status open_reader(pi2_engine *engine, pi2_reader **reader_out) {
     return PI2_OK;
 }
 
-static unsigned spin_us(const pi2_engine *engine) {
-    return pi2_team_spin_us(engine->run.plan.memory.shape.thread_count);
-}
+/* Of threads: members that wait for devices sleep. */
+static unsigned spin_us(const pi2_engine *engine) { return pi2_team_spin_us(pi2_run_processor_threads(&engine->run)); }
 
 static pi2_status start_store(pi2_engine *engine) {
     pi2_reader *reader = NULL;
@@ -194,7 +193,8 @@ static pi2_status start_forward(pi2_engine *engine) {
         .foretells_firing = !engine->run.plan.approximates || engine->run.plan.left_out < 0,
         .left_out = engine->run.plan.left_out,
         .store = engine->store, .path = engine->run.source.weights_path, .cpu_features = pi2_cpu_features(),
-        .spin_us = spin_us(engine), .devices = engine->run.devices.of, .device_count = engine->run.devices.count,
+        .spin_us = spin_us(engine), .device_spin_us = pi2_team_spin_us(plan->shape.thread_count),
+        .devices = engine->run.devices.of, .device_count = engine->run.devices.count,
         .devices_always = engine->run.options.device_always, .device_shares = engine->run.devices.shares,
         .trace = pi2_run_trace_events(engine->traces.run),
         .stream_bytes = (size_t)ring_bytes(engine), .resident = engine->run.plan.resident,
@@ -211,7 +211,7 @@ static pi2_status start_forward(pi2_engine *engine) {
 static pi2_status start(pi2_engine *engine, const pi2_gguf *gguf) {
     const bool from_file = engine->run.source.model->has_file;
     PI2_TRY(reserve_memory(engine));
-    PI2_TRY(pi2_team_join(engine->run.plan.memory.shape.thread_count, &engine->team));
+    PI2_TRY(pi2_team_join(engine->run.plan.memory.shape.thread_count, engine->run.devices.count, &engine->team));
     if (!from_file) PI2_TRY(pi2_engine_load_gguf(engine, gguf));
     PI2_TRY(start_store(engine));
     PI2_TRY(start_weights(engine, !from_file));

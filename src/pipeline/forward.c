@@ -95,11 +95,6 @@ void pi2_forward_stage(pi2_forward_walk *walk, uint32_t chunk_count, pi2_stage_c
     walk->stage_name = NULL;
     walk->own_chunks = 0;
     const bool alone = tail && forward->token_count <= INLINE_TAIL_TOKENS;
-    if (walk->idles) {
-        pi2_stage_wait(&forward->stages, walk->stage++);
-        if (tail && !alone) pi2_stage_wait(&forward->stages, walk->stage++);
-        return;
-    }
     pi2_stage_run(&forward->stages, walk->stage++, parts, call_chunk, alone ? tail_all_tokens : NULL, &call,
                   walk->member);
     trace_work(&call, false);
@@ -115,7 +110,6 @@ uint32_t pi2_forward_stage_work(pi2_forward_walk *walk, uint32_t chunk_count, pi
     const pi2_stage_parts parts = { chunk_count, walk->own_chunks, walk->device };
     walk->stage_name = NULL;
     walk->own_chunks = 0;
-    if (walk->idles) return stage;
     pi2_stage_work(&walk->forward->stages, stage, parts, call_chunk, NULL, &call, walk->member);
     trace_work(&call, false);
     return stage;
@@ -188,12 +182,12 @@ static void end_head(pi2_forward_walk *walk) {
     pi2_forward_stage(walk, (shape->vocabulary_size + LOGITS_CHUNK - 1) / LOGITS_CHUNK, logits_chunk, NULL);
 }
 
-/* The last members of the team. One whose device is left out, or lost, leaves the processor to the threads. */
-static void take_device(pi2_forward_walk *walk) {
+/* The last members of the team have devices. False: one's device is left out, or lost, and nobody waits for it. */
+static bool take_device(pi2_forward_walk *walk) {
     const pi2_forward_options *options = &walk->forward->options;
-    if (walk->member == 0 || walk->member + options->device_count < walk->member_count) return;
+    if (walk->member == 0 || walk->member + options->device_count < walk->member_count) return true;
     walk->device = options->devices[walk->member + options->device_count - walk->member_count];
-    walk->idles = !walk->forward->has_devices || pi2_backend_loss(walk->device);
+    return walk->forward->has_devices && !pi2_backend_loss(walk->device);
 }
 
 static bool some_device_lives(const pi2_forward *forward) {
@@ -206,7 +200,7 @@ static bool some_device_lives(const pi2_forward *forward) {
 static void walk_pass(void *argument, unsigned member, unsigned member_count) {
     pi2_forward *forward = argument;
     pi2_forward_walk walk = { .forward = forward, .member = member, .member_count = member_count };
-    take_device(&walk);
+    if (!take_device(&walk)) return;
     if (forward->options.trace) pi2_timeline_set_member(member);
     walk.stage_name = "norm";
     pi2_forward_token_stage(&walk, pi2_forward_first_norm);
@@ -415,6 +409,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     pi2_device_trial *trial = &forward->device_trials[token_count > 1];
     forward->has_devices = some_device_lives(forward) &&
                            (forward->options.devices_always || pi2_device_trial_wanted(trial));
+    forward->stages.spin_us = forward->has_devices ? forward->options.device_spin_us : forward->options.spin_us;
     pi2_device_share_begin(&forward->share, token_count, forward->by_neuron, forward->has_devices);
     pi2_forward_find_hot(forward);
     pi2_status status = filled == PI2_OK ? embed(forward) : filled;

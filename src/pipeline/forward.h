@@ -92,7 +92,7 @@ typedef struct pi2_forward_options {
     pi2_store *store;         /* for embedding rows that are not resident */
     const char *path;         /* of the file that it reads, for messages */
     unsigned cpu_features;
-    unsigned spin_us;
+    unsigned spin_us, device_spin_us; /* how long threads spin before they sleep; in passes with devices */
     pi2_backend *const *devices; /* [device_count]: each computes what a member of the team claims, the last ones */
     uint32_t device_count;
     bool devices_always;         /* also where passes are slower with them */

@@ -345,7 +345,7 @@ static bool take_unit(pi2_forward_walk *walk, expert_unit *unit) {
         if (pi2_expert_cache_populate(cache)) continue;
         /* Work appears when a read ends or when another thread finishes an expert's last cluster. */
         if (others_compute) {
-            (void)pi2_wait_for_change(&forward->sleepers, &plan->generation, generation, forward->options.spin_us,
+            (void)pi2_wait_for_change(&forward->sleepers, &plan->generation, generation, forward->stages.spin_us,
                                       LOOK_AGAIN_NS);
         } else {
             pi2_expert_cache_wait(cache, mark);

@@ -211,7 +211,6 @@ typedef struct pi2_forward_walk {
     pi2_forward *forward;
     unsigned member, member_count;
     pi2_backend *device;         /* whom this member works with; NULL: the processor */
-    bool idles;                  /* its device has no part in this pass: it claims nothing */
     uint32_t stage;              /* number of the next stage */
     uint32_t layer, block;       /* block: its number in the layer */
     uint32_t stream;             /* of the residual streams, where a block goes through them */

@@ -82,13 +82,14 @@ static void check_team(unsigned member_count, const pi2_team_options *options) {
 static void test_rounds(void **state) {
     (void)state;
     for (unsigned members = 1; members <= MOST_MEMBERS; members++) {
-        for (int kind = 0; kind < 4; kind++) {
-            const pi2_team_options options = {.portable_sleep = kind & 1,
-                                              .never_spin = (kind & 2) != 0};
+        for (int kind = 0; kind < 8; kind++) {
+            const pi2_team_options options = {.portable_sleep = kind & 1, .never_spin = (kind & 2) != 0,
+                                              .sleepers = kind & 4 ? members / 2 : 0};
             check_team(members, &options);
         }
     }
     check_team(2, NULL);
+    check_team(3, &(pi2_team_options){.sleepers = 7});
 }
 
 /* One runs a shared team from two threads: what a run's members write is theirs alone until it ends. */
@@ -110,14 +111,17 @@ static void *share(void *argument) {
 
 static void test_shared_team(void **state) {
     (void)state;
-    pi2_team *first = NULL, *second = NULL, *other = NULL;
-    assert_int_equal(pi2_team_join(0, &first), PI2_ERR_INVALID);
-    assert_int_equal(pi2_team_join(PI2_TEAM_MAX_MEMBERS + 1, &first), PI2_ERR_INVALID);
-    assert_int_equal(pi2_team_join(3, &first), PI2_OK);
-    assert_int_equal(pi2_team_join(3, &second), PI2_OK);
-    assert_int_equal(pi2_team_join(2, &other), PI2_OK);
+    pi2_team *first = NULL, *second = NULL, *other = NULL, *with_sleepers = NULL;
+    assert_int_equal(pi2_team_join(0, 0, &first), PI2_ERR_INVALID);
+    assert_int_equal(pi2_team_join(PI2_TEAM_MAX_MEMBERS + 1, 0, &first), PI2_ERR_INVALID);
+    assert_int_equal(pi2_team_join(3, 0, &first), PI2_OK);
+    assert_int_equal(pi2_team_join(3, 0, &second), PI2_OK);
+    assert_int_equal(pi2_team_join(2, 0, &other), PI2_OK);
     assert_ptr_equal(first, second);
     assert_ptr_not_equal(first, other);
+    assert_int_equal(pi2_team_join(3, 1, &with_sleepers), PI2_OK);
+    assert_ptr_not_equal(first, with_sleepers);
+    pi2_team_leave(with_sleepers);
     static sharer sharers[2];
     for (int i = 0; i < 2; i++) {
         sharers[i].team = first;
@@ -168,7 +172,7 @@ static void test_single_threads_share_nothing(void **state) {
     (void)state;
     static single singles[2];
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(pi2_team_join(1, &singles[i].team), PI2_OK);
+        assert_int_equal(pi2_team_join(1, 0, &singles[i].team), PI2_OK);
         assert_int_equal(pthread_create(&singles[i].thread, NULL, run_alone, &singles[i]), 0);
     }
     for (int i = 0; i < 2; i++) {
