@@ -52,19 +52,17 @@ static void name_kinds(char *text, size_t size) {
     if (at == 0) (void)snprintf(text, size, "none in this build");
 }
 
-/* The first device of a kind that can be used. */
-typedef struct first_device {
-    unsigned seen, usable;
-    bool is_found;
-} first_device;
+enum { MOST_DEVICES = 64 };
+
+/* Devices of a kind that may be used, as far as listing them tells. */
+typedef struct device_numbers {
+    unsigned seen, count, of[MOST_DEVICES];
+} device_numbers;
 
 static void look_at(void *user, const pi2_device_facts *facts) {
-    first_device *first = user;
-    if (!first->is_found && !facts->refused) {
-        first->is_found = true;
-        first->usable = first->seen;
-    }
-    first->seen++;
+    device_numbers *numbers = user;
+    if (!facts->refused && numbers->count < MOST_DEVICES) numbers->of[numbers->count++] = numbers->seen;
+    numbers->seen++;
 }
 
 pi2_status pi2_backend_open_kind(const pi2_backend_kind *kind, unsigned device, const pi2_backend_options *options,
@@ -84,6 +82,21 @@ pi2_status pi2_backend_open_kind(const pi2_backend_kind *kind, unsigned device, 
     return PI2_OK;
 }
 
+/* The first that opens: one may lack what its driver needs, or have other bits, which only opening it tells. The error
+ * is the first one's. */
+static pi2_status open_any(const pi2_backend_kind *kind, const pi2_backend_options *options,
+                           pi2_backend **backend_out) {
+    device_numbers numbers = { .seen = 0 };
+    char text[512] = "";
+    kind->list(look_at, &numbers);
+    const pi2_status first = pi2_backend_open_kind(kind, numbers.of[0], options, backend_out);
+    if (first != PI2_OK) (void)snprintf(text, sizeof text, "%s", pi2_error_text());
+    for (unsigned i = 1; first != PI2_OK && i < numbers.count; i++) {
+        if (pi2_backend_open_kind(kind, numbers.of[i], options, backend_out) == PI2_OK) return PI2_OK;
+    }
+    return first == PI2_OK ? PI2_OK : pi2_fail(first, "%s", text);
+}
+
 /* "kind" or "kind:NUMBER". */
 static pi2_status read_number(const char *name, const char *text, unsigned *number_out) {
     char *end = NULL;
@@ -101,14 +114,9 @@ pi2_status pi2_backend_open(const char *name, const pi2_backend_options *options
     for (size_t i = 0; kind_at(i); i++) {
         const pi2_backend_kind *kind = kind_at(i);
         if (strlen(kind->name) != length || strncmp(kind->name, name, length) != 0) continue;
-        first_device first = { .seen = 0 };
         unsigned number = 0;
-        if (name[length]) {
-            PI2_TRY(read_number(name, name + length + 1, &number));
-        } else {
-            kind->list(look_at, &first);
-            number = first.usable;
-        }
+        if (!name[length]) return open_any(kind, options, backend_out);
+        PI2_TRY(read_number(name, name + length + 1, &number));
         return pi2_backend_open_kind(kind, number, options, backend_out);
     }
     char known[128];

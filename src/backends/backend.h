@@ -94,7 +94,7 @@ typedef struct pi2_backend pi2_backend;
 void pi2_backend_list(pi2_device_visitor *visit, void *user);
 
 /**
- * Opens the device of this name ("opencl:1"; without a number the first that can be used).
+ * Opens the device of this name ("opencl:1"; without a number the first that can be opened).
  * Errors  INVALID (no such kind), and those of pi2_backend_kind.open
  */
 pi2_status pi2_backend_open(const char *name, const pi2_backend_options *options, pi2_backend **backend_out);

@@ -75,6 +75,14 @@ void pi2_pages_release(void *pages, size_t bytes) {
     (void)result;
 }
 
+void pi2_pages_vacate(void *pages, size_t bytes) {
+    if (!pages) return;
+    void *map = mmap(pages, round_up(bytes, pi2_page_bytes()), PROT_READ,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    assert(map == pages); /* else the memory stays as it is, which nobody misses */
+    (void)map;
+}
+
 pi2_status pi2_pages_discard(void *part, size_t bytes) {
     const size_t page = pi2_page_bytes();
     const size_t head = (size_t)(-(uintptr_t)part & (page - 1));

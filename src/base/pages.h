@@ -31,6 +31,10 @@ pi2_status pi2_pages_reserve_addresses(size_t bytes, const char *what, void **pa
 /** Gives everything back. NULL is fine. */
 void pi2_pages_release(void *pages, size_t bytes);
 
+/** Gives the memory back, but not its addresses, for as long as the process lives: whoever still reads there finds
+ *  zeros, and whoever writes there is at fault. NULL is fine. */
+void pi2_pages_vacate(void *pages, size_t bytes);
+
 /**
  * Gives back the memory of a part of reserved pages: it reads as zeros afterwards and may be
  * touched again. Only whole pages inside the part are given back. No other thread may use the

@@ -42,8 +42,10 @@ static pi2_status reserve(pi2_engine_memory *memory, uint64_t bytes, bool huge_p
     return PI2_OK;
 }
 
-static void release(pi2_engine_memory *memory) {
-    pi2_pages_release(memory->pages, memory->bytes);
+/* may_be_read: by a device that was lost, of whose work nobody knows when it ends. */
+static void release(pi2_engine_memory *memory, bool may_be_read) {
+    if (may_be_read) pi2_pages_vacate(memory->pages, memory->bytes);
+    else pi2_pages_release(memory->pages, memory->bytes);
     memset(memory, 0, sizeof *memory);
 }
 
@@ -307,6 +309,18 @@ pi2_status pi2_engine_finish_trace(pi2_engine *engine) {
     return pi2_fail(uses, "%s", text);
 }
 
+static void release_all(pi2_engine *engine) {
+    pi2_engine_memory *const all[] = { &engine->memory.spare_ring, &engine->memory.scratch, &engine->memory.cache,
+                                       &engine->memory.stream, &engine->memory.experts, &engine->memory.gates,
+                                       &engine->memory.neurons, &engine->memory.predictor, &engine->memory.weights };
+    bool may_be_read = false;
+    for (uint32_t i = 0; i < engine->run.devices.count; i++) {
+        pi2_backend_forget(engine->run.devices.of[i]); /* views of that memory */
+        may_be_read |= pi2_backend_loss(engine->run.devices.of[i]) != NULL;
+    }
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) release(all[i], may_be_read);
+}
+
 void pi2_engine_close(pi2_engine *engine) {
     if (!engine) return;
     assert(engine->sessions.used == 0);
@@ -324,15 +338,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_store_free(engine->store);
     pi2_team_leave(engine->team);
     pi2_memory_relief_free(engine->relief);
-    release(&engine->memory.spare_ring);
-    release(&engine->memory.scratch);
-    release(&engine->memory.cache);
-    release(&engine->memory.stream);
-    release(&engine->memory.experts);
-    release(&engine->memory.gates);
-    release(&engine->memory.neurons);
-    release(&engine->memory.predictor);
-    release(&engine->memory.weights);
+    release_all(engine);
     pi2_run_trace_close(engine->traces.run);
     (void)pi2_trace_writer_close(engine->traces.uses); /* an engine that did not open: without a pass */
     pi2_planned_run_close(&engine->run);

@@ -2,7 +2,8 @@
  * Goal:   devices beside the processor change no bit: of dense models, experts and single neurons, in memory and
  *         streamed, with one device and several, whatever their share, slow ones, ones that compute some types only; a
  *         device that is lost at any moment, by failing, by half a result or by hanging, is told of once and costs no
- *         text; one that cannot be used is left out, and names that mean nothing are refused.
+ *         text; one that cannot be used is left out, and names that mean nothing are refused; one of other bits makes a
+ *         run approximate, whose states no exact run takes.
  * Method: tiny models of mixed types with a device that is a thread of the test and checks what it is asked
  *         (support/mock_device.h), against the processor alone on one thread.
  */
@@ -18,7 +19,9 @@
 
 #include "engine/memory_relief.h"
 #include "powerinfer2/device.h"
+#include "powerinfer2/identity.h"
 #include "powerinfer2/model_file.h"
+#include "powerinfer2/prompt_cache.h"
 #include "support/emulator.h"
 #include "support/mock_device.h"
 #include "support/sanitizer.h"
@@ -57,6 +60,7 @@ typedef struct variation {
     bool streams; /* with the least memory that it takes, */
     uint32_t spare_steps; /* and so much more */
     uint32_t threads, batch;
+    bool any_precision;
     mock_orders orders;
     double share; /* of the devices; negative: measured */
 } variation;
@@ -75,6 +79,8 @@ static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine *
     options.device_always = true;
     options.device_share = v->share;
     options.callbacks.log = keep_line;
+    options.identifies_weights = true;
+    options.device_any_precision = v->any_precision;
     if (v->model == NEURONS) options.sparsity = "always";
     line_count = 0;
     mock_device_orders = v->orders;
@@ -333,6 +339,10 @@ static void test_one_of_two_is_lost(void **state) {
     close_engine(engine);
 }
 
+static uint32_t lines_of_broken(void) {
+    return lines_with("device 'mock:0' is broken; the processor computes alone");
+}
+
 static void test_left_out(void **state) {
     (void)state;
     variation v = { .model = DENSE, .devices = "mock", .threads = 2, .batch = 16,
@@ -348,6 +358,18 @@ static void test_left_out(void **state) {
     engine = open_variation(&v);
     assert_int_equal(lines_with("there is no device mock:7; the processor computes alone"), 1);
     close_engine(engine);
+    v.orders = (mock_orders){ .devices = 2, .first_is_broken = true };
+    v.devices = "mock"; /* the next one is taken */
+    engine = open_variation(&v);
+    assert_int_equal(pi2_engine_get_report(engine)->device_count, 1);
+    assert_int_equal(lines_of_broken(), 0);
+    close_engine(engine);
+    v.orders.devices = 1;
+    engine = open_variation(&v);
+    assert_int_equal(pi2_engine_get_report(engine)->device_count, 0);
+    assert_int_equal(lines_of_broken(), 1);
+    close_engine(engine);
+    v.orders = (mock_orders){ .devices = 1 };
     static const char *const nobody[] = { NULL, "none", "" };
     for (size_t i = 0; i < sizeof nobody / sizeof nobody[0]; i++) {
         v.devices = nobody[i];
@@ -355,6 +377,70 @@ static void test_left_out(void **state) {
         assert_int_equal(mock_device_counts.opened, 0);
         close_engine(engine);
     }
+}
+
+/* Both runs of a device that is asked for with any precision; the first one's bits are the processor's. */
+static void test_other_bits(void **state) {
+    (void)state;
+    variation v = { .model = DENSE, .devices = "mock", .threads = 1, .batch = 4, .any_precision = true,
+                    .orders = { .devices = 1 } };
+    char exact_path[256], other_path[256];
+    (void)snprintf(exact_path, sizeof exact_path, "%s.exact", model_paths[DENSE]);
+    (void)snprintf(other_path, sizeof other_path, "%s.other", model_paths[DENSE]);
+    for (int turn = 0; turn < 2; turn++) {
+        const bool differs = turn == 1;
+        v.orders.has_other_bits = differs;
+        pi2_engine *engine = open_variation(&v);
+        assert_int_equal(pi2_engine_is_exact(engine), !differs);
+        assert_int_equal(pi2_engine_get_report(engine)->devices_differ, differs);
+        const char *arithmetic = pi2_engine_arithmetic(engine);
+        if (!differs) assert_string_equal(arithmetic, "exact");
+        else assert_ptr_equal(strstr(arithmetic, "device a thread of a test "), arithmetic);
+        pi2_prompt_cache *cache = NULL;
+        const pi2_status kept = pi2_prompt_cache_open(engine, test_folder_path("prompts"), 1 << 30, &cache);
+        assert_int_equal(kept, differs ? PI2_ERR_INVALID : PI2_OK);
+        if (differs) assert_non_null(strstr(pi2_error_text(), "keeps what exact runs compute"));
+        pi2_prompt_cache_close(cache);
+        if (!differs) run_and_compare(engine, &v, 0);
+        pi2_session *session = NULL;
+        const int32_t tokens[] = { 5, 6, 7, 8 };
+        assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+        assert_int_equal(pi2_session_append(session, tokens, 4, PI2_LOGITS_LAST), PI2_OK);
+        assert_int_equal(pi2_session_save(session, differs ? other_path : exact_path, NULL, 0), PI2_OK);
+        assert_int_equal(pi2_session_load(session, exact_path, NULL, NULL), differs ? PI2_ERR_UNSUPPORTED : PI2_OK);
+        if (differs) assert_int_equal(pi2_session_load(session, other_path, NULL, NULL), PI2_OK);
+        pi2_session_free(session);
+        close_engine(engine);
+    }
+    v.any_precision = false;
+    pi2_engine *engine = open_variation(&v);
+    pi2_session *session = NULL;
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    assert_int_equal(pi2_session_load(session, other_path, NULL, NULL), PI2_ERR_UNSUPPORTED);
+    assert_non_null(strstr(pi2_error_text(), "computed with another arithmetic (device a thread of a test "));
+    pi2_session_free(session);
+    run_and_compare(engine, &v, 0);
+    close_engine(engine);
+}
+
+/* The name of an arithmetic follows from the device and its driver, and fits where files keep it. */
+static void test_arithmetic_names(void **state) {
+    (void)state;
+    static const char *const drivers[] = { "Chip, driver 1", "Chip, driver 2",
+        "A chip whose name is so long that nobody would ever read all of it, driver 1", "\x01\xff, driver 1" };
+    char names[4][128];
+    for (size_t i = 0; i < 4; i++) {
+        variation v = { .model = DENSE, .devices = "mock", .threads = 1, .batch = 4, .any_precision = true,
+                        .orders = { .devices = 1, .has_other_bits = true, .description = drivers[i] } };
+        pi2_engine *engine = open_variation(&v);
+        (void)snprintf(names[i], sizeof names[i], "%s", pi2_engine_arithmetic(engine));
+        assert_true(strlen(names[i]) < 120);
+        for (size_t k = 0; k < i; k++) assert_string_not_equal(names[k], names[i]);
+        close_engine(engine);
+    }
+    assert_memory_equal(names[0], "device Chip ", 12);
+    assert_memory_equal(names[2], "device A chip whose name is so long that nobody ", 48);
+    assert_memory_equal(names[3], "device ?? ", 10);
 }
 
 static void test_refused_names(void **state) {
@@ -405,7 +491,8 @@ int main(void) {
         cmocka_unit_test(test_copies_of_the_own_part),
         cmocka_unit_test(test_copies_follow_memory),
         cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
-        cmocka_unit_test(test_left_out),       cmocka_unit_test(test_refused_names),
+        cmocka_unit_test(test_left_out),       cmocka_unit_test(test_other_bits),
+        cmocka_unit_test(test_arithmetic_names), cmocka_unit_test(test_refused_names),
         cmocka_unit_test(test_list),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -21,7 +21,7 @@ typedef struct task {
     float *out;
     size_t tile_count, columns, token_count;
     pi2_activations x;
-    bool start;
+    bool start, is_rough;
 } task;
 
 typedef struct mock_device {
@@ -35,14 +35,20 @@ typedef struct mock_device {
     task task;
     void *kept[UNITS];            /* copies of units that stay */
     const void *kept_from[UNITS];
+    const volatile uint8_t *late_reads; /* what it still reads when it is closed, after it hung */
+    size_t late_bytes;
     atomic_flag is_busy;
 } mock_device;
 
 static const char *const names[] = { "mock:0", "mock:1", "mock:2", "mock:3", "mock:4" };
 
+static const char *description(void) {
+    return mock_device_orders.description ? mock_device_orders.description : "a thread of a test";
+}
+
 static void list(pi2_device_visitor *visit, void *user) {
     for (uint32_t i = 0; i < mock_device_orders.devices; i++) {
-        visit(user, &(pi2_device_facts){ .name = names[i], .description = "a thread of a test",
+        visit(user, &(pi2_device_facts){ .name = names[i], .description = description(),
                                          .memory_bytes = 1000000, .refused = mock_device_orders.refused });
     }
 }
@@ -57,6 +63,7 @@ static void compute(task *work, size_t tile_count) {
     const size_t stride = work->tile_count * PI2_TILE_ROWS;
     pi2_matmul_select(work->type, 0)->run(work->out, stride, work->tiles, tile_count, work->columns, 0, &work->x, 0,
                                           work->token_count, work->start);
+    for (size_t i = 0; i < work->token_count * stride && work->is_rough; i++) work->out[i] *= 1.0f + 0x1p-8f;
 }
 
 static void *compute_always(void *argument) {
@@ -94,6 +101,12 @@ static pi2_status open(unsigned number, const pi2_backend_options *options, void
     if (mock_device_orders.refused) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "device 'mock:%u': %s", number, mock_device_orders.refused);
     }
+    if (mock_device_orders.first_is_broken && number == 0) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "device 'mock:0' is broken");
+    }
+    if (mock_device_orders.has_other_bits && !options->any_precision) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "device 'mock:%u' has other bits", number);
+    }
     mock_device *device = calloc(1, sizeof *device);
     if (!device) return pi2_fail(PI2_ERR_MEMORY, "no memory for device 'mock:%u'", number);
     device->orders = mock_device_orders;
@@ -103,8 +116,9 @@ static pi2_status open(unsigned number, const pi2_backend_options *options, void
     if (pthread_create(&device->thread, NULL, compute_always, device) != 0) abort();
     atomic_fetch_add(&mock_device_counts.opened, 1);
     *state_out = device;
-    *facts_out = (pi2_device_facts){ .name = names[number], .description = "a thread of a test",
-                                     .memory_bytes = 1000000 };
+    *facts_out = (pi2_device_facts){ .name = names[number], .description = description(),
+                                     .memory_bytes = 1000000,
+                                     .has_other_bits = mock_device_orders.has_other_bits };
     return PI2_OK;
 }
 
@@ -131,6 +145,7 @@ static void close(void *state) {
     (void)pthread_cond_broadcast(&device->changed);
     (void)pthread_mutex_unlock(&device->lock);
     (void)pthread_join(device->thread, NULL);
+    for (size_t i = 0; i < device->late_bytes; i++) (void)device->late_reads[i];
     for (int i = 0; i < UNITS; i++) free(device->kept[i]);
     free_task(device);
     (void)pthread_mutex_destroy(&device->lock);
@@ -226,6 +241,7 @@ static void bring(mock_device *device, const pi2_backend_work *work) {
     to->columns = work->columns;
     to->token_count = work->token_count;
     to->start = work->start;
+    to->is_rough = device->orders.has_other_bits;
     to->out = allocate(work->token_count * rows * sizeof(float));
     for (size_t t = 0; t < work->token_count && !work->start; t++) {
         memcpy(to->out + t * rows, work->out + t * work->out_stride, rows * sizeof(float));
@@ -264,7 +280,11 @@ static pi2_status ask(mock_device *device, const pi2_backend_work *work) {
     const bool is_done = wait_for(device);
     device->is_lost = !is_done;
     (void)pthread_mutex_unlock(&device->lock);
-    if (!is_done) return pi2_fail(PI2_ERR_IO, "it does not answer");
+    if (!is_done) {
+        device->late_reads = work->unit_memory;
+        device->late_bytes = work->unit_bytes;
+        return pi2_fail(PI2_ERR_IO, "it does not answer");
+    }
     return is_last ? pi2_fail(PI2_ERR_IO, "half of it is computed") : PI2_OK;
 }
 

@@ -10,17 +10,21 @@
 typedef enum mock_ending {
     MOCK_FAILS,     /* at once */
     MOCK_FAILS_LATE, /* when half of the results are computed */
-    MOCK_HANGS      /* until it is closed, when it computes all the same: the result comes too late for anybody */
+    MOCK_HANGS      /* until it is closed, when it computes all the same, and reads its weights where the engine had
+                       them: the result comes too late for anybody */
 } mock_ending;
 
 /** Set while no device is open; read by those that are opened afterwards. */
 typedef struct mock_orders {
     uint32_t devices;        /* that are there */
+    const char *description; /* NULL: "a thread of a test" */
     const char *refused;     /* why none can be used; NULL: they can */
+    bool first_is_broken;    /* mock:0 cannot be opened, which nobody knows before */
     uint64_t ends_at;        /* the piece of work, from 1, at which a device ends; 0: none */
     mock_ending ending;
     unsigned slow_us;        /* for each piece of work */
     bool leaves_q6_k;        /* does not compute this type */
+    bool has_other_bits;     /* every result is a little too large: refused, unless any precision will do */
 } mock_orders;
 extern mock_orders mock_device_orders;
 

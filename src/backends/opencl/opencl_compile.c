@@ -30,7 +30,9 @@ static const pi2_output_kind program_kind = { .what = "a compiled OpenCL program
 static const char *options_of(const pi2_opencl_device *device) {
     char version[256] = { 0 };
     (void)device->cl->GetDeviceInfo(device->id, CL_DEVICE_OPENCL_C_VERSION, sizeof version - 1, version, NULL);
-    return strncmp(version, "OpenCL C 3", strlen("OpenCL C 3")) == 0 ? "-cl-std=CL3.0" : "-cl-std=CL1.2";
+    const bool is_new = strncmp(version, "OpenCL C 3", strlen("OpenCL C 3")) == 0;
+    if (device->flushes) return is_new ? "-cl-std=CL3.0 -DFLUSHES" : "-cl-std=CL1.2 -DFLUSHES";
+    return is_new ? "-cl-std=CL3.0" : "-cl-std=CL1.2";
 }
 
 static uint64_t key_of(const pi2_opencl_device *device) {

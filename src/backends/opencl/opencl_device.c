@@ -7,7 +7,7 @@
 #include "backends/opencl/opencl_internal.h"
 #include "base/fail.h"
 
-enum { MOST_PLATFORMS = 16, MOST_DEVICES = 64 };
+enum { MOST_PLATFORMS = 16, MOST_DEVICES = 64, FIRST_PATIENCE = 6 };
 static const char no_driver[] = "there is no OpenCL loader (libOpenCL.so.1), or it is older than 1.2";
 
 extern const pi2_backend_kind pi2_backend_opencl;
@@ -125,6 +125,15 @@ static pi2_status fail_open(const pi2_opencl_device *device, cl_int error) {
                     pi2_opencl_error(error), (int)error);
 }
 
+pi2_status pi2_opencl_keep_copies(pi2_opencl_device *device) {
+    cl_int error = CL_SUCCESS;
+    device->weights =
+        device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY, PI2_OPENCL_WEIGHT_BYTES, NULL, &error);
+    if (error != CL_SUCCESS) return fail_open(device, error);
+    device->shares_memory = false;
+    return PI2_OK;
+}
+
 static pi2_status make_buffers(pi2_opencl_device *device) {
     const pi2_opencl_library *cl = device->cl;
     cl_int error = CL_SUCCESS;
@@ -135,10 +144,8 @@ static pi2_status make_buffers(pi2_opencl_device *device) {
     if (error == CL_SUCCESS) {
         device->out = cl->CreateBuffer(device->context, CL_MEM_READ_WRITE, PI2_OPENCL_OUT_BYTES, NULL, &error);
     }
-    if (error == CL_SUCCESS && !device->shares_memory) {
-        device->weights = cl->CreateBuffer(device->context, CL_MEM_READ_ONLY, PI2_OPENCL_WEIGHT_BYTES, NULL, &error);
-    }
-    return error == CL_SUCCESS ? PI2_OK : fail_open(device, error);
+    if (error != CL_SUCCESS) return fail_open(device, error);
+    return device->shares_memory ? PI2_OK : pi2_opencl_keep_copies(device);
 }
 
 static pi2_status make_queue(pi2_opencl_device *device) {
@@ -153,12 +160,20 @@ static pi2_status fill(pi2_opencl_device *device, const pi2_backend_options *opt
     const char *refused = refusal(device->cl, device->id);
     if (refused) return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: %s: %s", device->description, refused);
     const uint64_t memory = number_of(device->cl, device->id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
-    device->most_copied_bytes = options->memory_bytes ? options->memory_bytes : memory / 4 * 3;
-    device->timeout_ns = options->timeout_ns;
+    const uint64_t own = device->shares_memory ? 0 : memory / 4 * 3; /* shared memory is the budget's */
+    device->most_copied_bytes = options->memory_bytes ? options->memory_bytes : own;
+    cl_device_fp_config floats = 0;
+    (void)device->cl->GetDeviceInfo(device->id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof floats, &floats, NULL);
+    device->flushes = !(floats & CL_FP_DENORM);
     PI2_TRY(make_queue(device));
     PI2_TRY(make_buffers(device));
     PI2_TRY(pi2_opencl_compile(device, options->cache_folder));
-    return pi2_opencl_check(device, options->any_precision);
+    /* A driver may compile a kernel when it runs first. */
+    device->timeout_ns = options->timeout_ns < UINT64_MAX / FIRST_PATIENCE ? options->timeout_ns * FIRST_PATIENCE
+                                                                             : options->timeout_ns;
+    const pi2_status status = pi2_opencl_check(device, options->any_precision);
+    device->timeout_ns = options->timeout_ns;
+    return status;
 }
 
 /* Of the clock that nobody sets: a clock set forward is no device that does not answer. */

@@ -71,6 +71,8 @@ extern const size_t pi2_opencl_program_bytes;
 int pi2_opencl_type(pi2_weight_type type);
 /** The back-end's multiply(), of any type that has a kernel. opencl_multiply.c */
 pi2_status pi2_opencl_multiply(void *state, const pi2_backend_work *work);
+/** From now on weights are copied to the device. Errors  UNSUPPORTED (there is no memory for the buffer) */
+pi2_status pi2_opencl_keep_copies(pi2_opencl_device *device);
 /** Gives up all that stays. */
 void pi2_opencl_forget(void *state);
 /** Compiles the program, or takes what an earlier run compiled. opencl_compile.c

@@ -4,6 +4,7 @@
  * device that answers too late writes into nothing that the pass uses.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,8 +24,14 @@ const char *pi2_opencl_error(cl_int error) {
     }
 }
 
+/* A driver that allocates a buffer when it is used first tells of it late, by an error of what uses it. */
+static bool lacks_memory(cl_int error) {
+    return error == CL_MEM_OBJECT_ALLOCATION_FAILURE || error == CL_OUT_OF_RESOURCES || error == CL_OUT_OF_HOST_MEMORY;
+}
+
 static pi2_status fail(const char *what, cl_int error) {
-    return pi2_fail(PI2_ERR_IO, "OpenCL: %s: %s (%d)", what, pi2_opencl_error(error), (int)error);
+    return pi2_fail(lacks_memory(error) ? PI2_ERR_MEMORY : PI2_ERR_IO, "OpenCL: %s: %s (%d)", what,
+                    pi2_opencl_error(error), (int)error);
 }
 
 int pi2_opencl_type(pi2_weight_type type) {
@@ -87,6 +94,13 @@ static pi2_status finish(pi2_opencl_device *device, cl_event done) {
     return pi2_fail(PI2_ERR_IO, "OpenCL: no answer within %.0f seconds", (double)device->timeout_ns / 1e9);
 }
 
+/* After work that the device took a part of: true when it has ended all of it. Its queue keeps the order. */
+static bool has_ended(pi2_opencl_device *device) {
+    cl_event done = NULL;
+    return device->cl->EnqueueReadBuffer(device->queue, device->out, CL_FALSE, 0, sizeof(float), device->out_memory, 0,
+                                         NULL, &done) == CL_SUCCESS && finish(device, done) == PI2_OK;
+}
+
 /* ---- weights ---- */
 
 /* A buffer of them, and where in the pass's memory it begins. */
@@ -120,6 +134,15 @@ void pi2_opencl_forget(void *state) {
     for (uint32_t i = 0; i < device->unit_count; i++) drop_unit(device, &device->units[i]);
 }
 
+/* Gives up all that stays, and half of the room for copies: false, where nothing stayed. */
+static bool keep_fewer(pi2_opencl_device *device) {
+    bool has_kept = false;
+    for (uint32_t i = 0; i < device->unit_count; i++) has_kept |= device->units[i].memory != NULL;
+    if (device->copied_bytes) device->most_copied_bytes = device->copied_bytes / 2;
+    pi2_opencl_forget(device);
+    return has_kept;
+}
+
 /* Copies weights to a buffer of the device, whose answer is waited for as that of a kernel. */
 static pi2_status bring(pi2_opencl_device *device, cl_mem to, const void *from, size_t bytes) {
     cl_event done = NULL;
@@ -143,12 +166,16 @@ static pi2_status find_kept(pi2_opencl_device *device, const pi2_backend_work *w
     cl_int error = CL_SUCCESS;
     cl_mem memory = device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY | (is_view ? CL_MEM_USE_HOST_PTR : 0),
                                              work->unit_bytes, host, &error);
-    if (error != CL_SUCCESS) return PI2_OK;
+    if (error != CL_SUCCESS) {
+        device->most_copied_bytes = device->copied_bytes;
+        return PI2_OK;
+    }
     const pi2_status status = is_view ? PI2_OK : bring(device, memory, work->unit_memory, work->unit_bytes);
     if (status != PI2_OK) {
         if (device->is_stuck) device->stuck_view = memory;
         else (void)device->cl->ReleaseMemObject(memory);
-        return status;
+        device->most_copied_bytes = device->copied_bytes; /* this one had no memory, or nothing matters any more */
+        return status == PI2_ERR_MEMORY && !device->is_stuck ? PI2_OK : status;
     }
     *unit = (pi2_opencl_unit){ .memory = memory, .host = work->unit_memory, .bytes = work->unit_bytes };
     if (!is_view) device->copied_bytes += unit->bytes;
@@ -226,6 +253,16 @@ static void put_chains(const pi2_backend_work *work, const piece *p, float *to) 
     for (size_t t = 0; t < p->token_count; t++) memcpy(to + t * rows, out_of(work, p, t), rows * sizeof *to);
 }
 
+/* Of a device that flushes: whether every result is one that this cannot have changed. What is none anyway is
+ * computed by the processor, too. */
+static bool has_results(const piece *p, const float *from) {
+    const size_t count = p->token_count * p->tile_count * PI2_TILE_ROWS;
+    for (size_t i = 0; i < count; i++) {
+        if (isnan(from[i])) return false;
+    }
+    return true;
+}
+
 static void take_results(const pi2_backend_work *work, const piece *p, const float *from) {
     const size_t rows = p->tile_count * PI2_TILE_ROWS;
     for (size_t t = 0; t < p->token_count; t++) memcpy(out_of(work, p, t), from + t * rows, rows * sizeof *from);
@@ -275,7 +312,7 @@ static pi2_status run_piece(pi2_opencl_device *device, const pi2_backend_work *w
     const cl_int error = enqueue(device, device->kernels[pi2_opencl_type(work->type)], weights->memory, &shape, x_bytes,
                                  to, &done);
     if (error != CL_SUCCESS) {
-        device->is_stuck = true; /* what was taken of it may still run */
+        device->is_stuck = !lacks_memory(error) || !has_ended(device); /* what was taken of it may still run */
         return fail("handing over work", error);
     }
     return finish(device, done);
@@ -302,14 +339,15 @@ static piece piece_at(const pi2_backend_work *work, const cut_sizes *cut, size_t
                     .token_count = work->token_count - token < cut->tokens ? work->token_count - token : cut->tokens };
 }
 
-/* Each piece's results are taken at once where chains begin with it. Where they go on, none is taken before all are
- * there: whoever computes the work after a failure goes on from the same floats. */
+/* Each piece's results are taken at once where chains begin with it. Where they go on, or may turn out to be none, none
+ * is taken before all are there: whoever computes the work then goes on from the same floats. */
 static pi2_status run_pieces(pi2_opencl_device *device, const pi2_backend_work *work,
                              const pi2_opencl_weights *weights) {
     const cut_sizes cut = cut_work(work);
     const size_t padded = round_up(work->token_count, PI2_OPENCL_GROUP_TOKENS);
     const bool fits = padded * work->tile_count * PI2_TILE_ROWS * sizeof(float) <= PI2_OPENCL_OUT_BYTES;
-    if (cut.tokens == 0 || (!work->start && !fits)) {
+    const bool at_once = work->start && !device->flushes;
+    if (cut.tokens == 0 || (!at_once && !fits)) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: results of %zu tokens and %zu rows do not fit its buffer",
                         work->token_count, work->tile_count * PI2_TILE_ROWS);
     }
@@ -318,12 +356,15 @@ static pi2_status run_pieces(pi2_opencl_device *device, const pi2_backend_work *
         for (size_t i = 0; i < work->tile_count; i += cut.tiles) {
             const piece p = piece_at(work, &cut, t, i);
             PI2_TRY(run_piece(device, work, &p, weights, to));
-            if (work->start) take_results(work, &p, to);
+            if (device->flushes && !has_results(&p, to)) {
+                return pi2_fail(PI2_ERR_UNSUPPORTED, "OpenCL: the device takes denormal floats for 0");
+            }
+            if (at_once) take_results(work, &p, to);
             else to += padded_tokens(&p) * p.tile_count * PI2_TILE_ROWS;
         }
     }
     to = device->out_memory;
-    for (size_t t = 0; !work->start && t < work->token_count; t += cut.tokens) {
+    for (size_t t = 0; !at_once && t < work->token_count; t += cut.tokens) {
         for (size_t i = 0; i < work->tile_count; i += cut.tiles) {
             const piece p = piece_at(work, &cut, t, i);
             take_results(work, &p, to);
@@ -331,19 +372,6 @@ static pi2_status run_pieces(pi2_opencl_device *device, const pi2_backend_work *
         }
     }
     return PI2_OK;
-}
-
-/* Weights that are there during the call alone: a view of them, where memory is shared. */
-static pi2_status multiply_view(pi2_opencl_device *device, const pi2_backend_work *work) {
-    cl_int error = CL_SUCCESS;
-    cl_mem view = device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, work->unit_bytes,
-                                           (void *)(uintptr_t)work->unit_memory, &error);
-    if (error != CL_SUCCESS) return fail("a view of weights", error);
-    const pi2_status status =
-        run_pieces(device, work, &(pi2_opencl_weights){ .memory = view, .base = work->unit_memory });
-    if (device->is_stuck) device->stuck_view = view;
-    else (void)device->cl->ReleaseMemObject(view);
-    return status;
 }
 
 /* A copy of them. */
@@ -356,10 +384,35 @@ static pi2_status multiply_copied(pi2_opencl_device *device, const pi2_backend_w
     return run_pieces(device, work, &(pi2_opencl_weights){ .memory = device->weights, .base = work->tiles });
 }
 
-pi2_status pi2_opencl_multiply(void *state, const pi2_backend_work *work) {
-    pi2_opencl_device *device = state;
+/* Weights that are there during the call alone: a view of them, where memory is shared. A driver that shows no memory
+ * of this size, or at this address, gets copies from now on. */
+static pi2_status multiply_view(pi2_opencl_device *device, const pi2_backend_work *work) {
+    cl_int error = CL_SUCCESS;
+    cl_mem view = device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY | CL_MEM_USE_HOST_PTR, work->unit_bytes,
+                                           (void *)(uintptr_t)work->unit_memory, &error);
+    if (error != CL_SUCCESS) {
+        pi2_opencl_forget(device);
+        PI2_TRY(pi2_opencl_keep_copies(device));
+        return multiply_copied(device, work);
+    }
+    const pi2_status status =
+        run_pieces(device, work, &(pi2_opencl_weights){ .memory = view, .base = work->unit_memory });
+    if (device->is_stuck) device->stuck_view = view;
+    else (void)device->cl->ReleaseMemObject(view);
+    return status;
+}
+
+static pi2_status multiply_once(pi2_opencl_device *device, const pi2_backend_work *work) {
     cl_mem kept = NULL;
     PI2_TRY(find_kept(device, work, &kept));
     if (kept) return run_pieces(device, work, &(pi2_opencl_weights){ .memory = kept, .base = work->unit_memory });
     return device->shares_memory ? multiply_view(device, work) : multiply_copied(device, work);
+}
+
+/* Results are taken when a piece is done, or all are: what failed for want of memory can be done once more. */
+pi2_status pi2_opencl_multiply(void *state, const pi2_backend_work *work) {
+    pi2_opencl_device *device = state;
+    const pi2_status status = multiply_once(device, work);
+    if (status != PI2_ERR_MEMORY || device->is_stuck || !keep_fewer(device)) return status;
+    return multiply_once(device, work);
 }
