@@ -72,6 +72,25 @@ expect_error 2 "a trace of single neurons of 3 layers" simulate -m "$folder/spar
     -c 128 --trace "$folder/trace"
 expect_error 2 "no token counts: 500 are skipped" simulate -m "$folder/sparse.pi2" --device "$folder/disk.json" -c 128 \
     --trace "$folder/units" --skip 500
+# One pass of one token, whose second demand is of a layer before the first's.
+le32() { # le32 NUMBER...: words of a trace
+    for word in "$@"; do
+        # shellcheck disable=SC2059
+        for shift in 0 8 16 24; do printf "\\$(printf '%03o' $((word >> shift & 255)))"; done
+    done
+}
+width=$(od -A n -t u4 -j 16 -N 4 "$folder/units" | tr -d ' ')
+{
+    head -c 32 "$folder/units"
+    le32 $((0x80000001)) 1 $((2 * width)) 1 0
+} >"$folder/descends"
+expect_error 3 "descends: the layers of a pass do not ascend; record it again" simulate -m "$folder/sparse.pi2" \
+    --device "$folder/disk.json" -c 128 --trace "$folder/descends"
+{
+    head -c 32 "$folder/units"
+    le32 $((0x80000001)) 1 0 1 $((2 * width))
+} >"$folder/ascends"
+expect 0 simulate -m "$folder/sparse.pi2" --device "$folder/disk.json" -c 128 --trace "$folder/ascends"
 if [ "${PI2_TEST_PRESET:-release}" != release ]; then finish; fi # a sanitizer's memory fits no budget
 
 # ---- what does not fit ----
