@@ -343,7 +343,10 @@ int pi2_cli_verify(int argument_count, char **arguments) {
     if (options.context_tokens < 4) return pi2_cli_usage_error("verify: -c must be at least 4");
     const char *const inputs[] = {settings.text, NULL};
     options.input_paths = inputs;
-    options.device_always = options.device_any_precision; /* the more a device computes, the more it costs */
+    if (options.device_any_precision) { /* the more a device computes, the more it costs */
+        options.device_always = true;
+        if (options.device_share < 0) options.device_share = 1;
+    }
     options.predicts_prompts = true; /* what is measured is what tokens of an answer would be */
     pi2_cli_catch_signals();
     return verify(&settings, &options);

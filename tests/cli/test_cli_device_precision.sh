@@ -14,7 +14,7 @@ model=$folder/model.gguf
 print_lines 40 "the hand and the other one are in line " "" >"$folder/text"
 common="-m $model --memory 2G -t 1"
 chat="$common --raw -p one -n 8 --temp 0 -c 64"
-fast="--device opencl --device-always --backend-precision fast"
+fast="--device opencl --device-always --device-share 1 --backend-precision fast"
 
 # shellcheck disable=SC2086
 {
