@@ -4,6 +4,9 @@
 #         --on-divergence exact; what such a run keeps is not used by exact ones. A device that has the bits changes
 #         nothing by being asked for so.
 # Method: an OpenCL device through a loader that makes its results a little too large (tests/tools/opencl_faults.c).
+# What the driver has compiled before: it takes longer than the test.
+POCL_CACHE_DIR=${POCL_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pocl/kcache}
+export POCL_CACHE_DIR
 . "$(dirname "$0")/cli_support.sh"
 faults=$(dirname "$make_tiny_model")/opencl_faults
 [ -e "$faults/libOpenCL.so.1" ] || { echo "skipped: built without OpenCL"; exit 77; }
