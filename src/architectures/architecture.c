@@ -30,7 +30,8 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
     PI2_TRY(pi2_gguf_string_get(gguf, "general.architecture", &name));
     if (name.length == 4 && memcmp(name.text, "clip", 4) == 0) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: this is what a model sees or hears with (architecture 'clip', a file "
-                        "called mmproj as a rule), not a model: give the model's own file", pi2_gguf_file_path(gguf, 0));
+                        "called mmproj as a rule), not a model: give the model's own file",
+                        pi2_gguf_file_path(gguf, 0));
     }
     char known[1024] = "";
     for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++) {

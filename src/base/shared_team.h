@@ -8,8 +8,8 @@
 
 #include "base/team.h"
 
-/** The process's team of so many threads, the last `sleepers` of which never spin (team.h): it starts with the first who
- *  joins; of one thread each has his own.
+/** The process's team of so many threads, the last `sleepers` of which never spin (team.h): it starts with the first
+ *  who joins; of one thread each has his own.
  *  Errors  as pi2_team_create() */
 pi2_status pi2_team_join(unsigned member_count, unsigned sleepers, pi2_team **team_out);
 /** The last who leaves ends its threads. Not from inside a run. NULL is fine. */

@@ -30,7 +30,7 @@ typedef struct pi2_run_source {
 typedef struct pi2_run_plan {
     pi2_memory_plan memory;
     uint64_t held_bytes;            /* by the process, when that was planned (base/memory_ledger.h) */
-    uint64_t prepared_bytes;        /* what making the cluster file left in the process, which is no weight on the run */
+    uint64_t prepared_bytes;        /* what making the cluster file left in the process: no weight on the run */
     uint64_t loan_returned_bytes;   /* of its loan: weights left for good, for a key-value cache that grew */
     uint32_t threads_wanted, thread_count; /* by the options or the processors; of those, how many may compute */
     uint8_t *resident;              /* [extent_count] */

@@ -1,8 +1,8 @@
 /*
- * Goal:   drivers that allocate late keep fewer copies of weights and lose nothing, those that show no memory get copies;
- *         a device that hangs may read for ever what it was given, though that memory was given back; one that takes
- *         denormal floats for 0 leaves what these may have changed, and nothing else; a kept program that does not build
- *         is compiled anew; what cannot be used is refused in a line.
+ * Goal:   drivers that allocate late keep fewer copies of weights and lose nothing, those that show no memory get
+ *         copies; a device that hangs may read for ever what it was given, though that memory was given back; one that
+ *         takes denormal floats for 0 leaves what these may have changed, and nothing else; a kept program that does
+ *         not build is compiled anew; what cannot be used is refused in a line.
  * Method: the system's OpenCL device through a loader with faults (tests/tools/opencl_faults.c), which the build has
  *         this program find first. Without it, or without a device, the program is skipped.
  */

@@ -63,8 +63,9 @@ static bool is_optional(const char *family, const char *name) {
     static const char *const parts[] = { "output.weight", "nextn.", "rope_factors_", "attn_q.bias", "attn_k.bias",
                                          "attn_v.bias", "attn_output.bias" };
     const char *end = strrchr(name, '.');
-    if (strcmp(family, "nemotron_h_moe") == 0 && strncmp(name, "blk.6.", 6) == 0) return true; /* a layer that guesses */
-    if ((strcmp(family, "qwen35") == 0 || strcmp(family, "glm4moe") == 0) && strncmp(name, "blk.4.", 6) == 0) return true;
+    const bool is_qwen_or_glm = strcmp(family, "qwen35") == 0 || strcmp(family, "glm4moe") == 0;
+    if (strcmp(family, "nemotron_h_moe") == 0 && strncmp(name, "blk.6.", 6) == 0) return true; /* it guesses */
+    if (is_qwen_or_glm && strncmp(name, "blk.4.", 6) == 0) return true;
     if (strcmp(family, "gemma3n") == 0 && strncmp(name, "blk.2", 5) == 0 && name[5] != '.' &&
         (strstr(name, "attn_k") || strstr(name, "attn_v"))) return true; /* its last layers use earlier ones' */
     if (strcmp(end ? end : "", ".scale") == 0 && strncmp(family, "gemma", 5) != 0) return true;

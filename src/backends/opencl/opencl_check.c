@@ -12,7 +12,8 @@
 #include "base/fail.h"
 #include "kernels/matmul/matmul.h"
 
-enum { CHECK_TILES = 2, CHECK_TOKENS = 6, ZERO_TOKEN = 4, CHECK_COLUMNS = 512, CHECK_ROWS = CHECK_TILES * PI2_TILE_ROWS };
+enum { CHECK_TILES = 2, CHECK_TOKENS = 6, ZERO_TOKEN = 4, CHECK_COLUMNS = 512,
+       CHECK_ROWS = CHECK_TILES * PI2_TILE_ROWS };
 
 typedef struct trial {
     uint8_t *tiles;
