@@ -19,6 +19,38 @@ extern "C" {
 PI2_API pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, const char *output_path,
                                       char **path_out);
 
+/** What texts are run through the model. */
+typedef struct pi2_predictor_texts {
+    const char *const *paths; /* regular files, NULL at the end */
+    uint64_t tokens;          /* of all of them at most; 0: all */
+} pi2_predictor_texts;
+
+/** How a predictor is made of the directions that Gate's and Up's rows have most of. */
+typedef struct pi2_predictor_svd {
+    const char *output_path;
+    uint32_t rank;            /* a multiple of 32, at most the embedding's length; 0: chosen for each layer, up to a tenth
+                                 of its FFN's work */
+    double recall;            /* of the neurons that fire in the samples, at least, in every layer */
+    uint64_t sample_bytes;    /* memory for what layers read of the texts' tokens: all of it has to fit */
+} pi2_predictor_svd;
+
+/** Fills in the defaults: rank 0, recall 0.96, 512 MB. */
+PI2_API void pi2_predictor_svd_init(pi2_predictor_svd *svd);
+
+/**
+ * Makes such a predictor, and writes it. Of weights alone directions are weighed by the weights of the FFN's norm;
+ * with texts, by what the layers read of them, which foretells better, and thresholds and widths are chosen by what a
+ * fifth of the tokens wants. Whatever the number of threads the same file comes out.
+ * options  in  of the model, as for a run; its sparsity and predictor are not read. A cluster file of the bundle layout
+ *              is made where there is none
+ * texts    in  NULL: the weights alone
+ * log      with texts, one line for each layer
+ * Errors  as pi2_engine_open(); INVALID (rank, recall, what lies at output_path, samples that do not fit),
+ *         UNSUPPORTED (experts, an embedding that is no multiple of 32)
+ */
+PI2_API pi2_status pi2_predictor_make_svd(const pi2_engine_options *options, const pi2_predictor_texts *texts,
+                                          const pi2_predictor_svd *svd);
+
 /**
  * Writes the predictors that a PowerInfer file (or a cluster file made from one) carries as a predictor's file.
  * options  in  of the model, as for a run; its sparsity and predictor are not used
@@ -28,12 +60,6 @@ PI2_API pi2_status pi2_predictor_import(const pi2_engine_options *options, const
 
 /** What measuring takes beside the engine, for pi2_engine_options.beside_bytes. */
 enum { PI2_PREDICTOR_MEASURE_BYTES = 64 * 1024 * 1024 };
-
-/** What texts are run through the model. */
-typedef struct pi2_predictor_texts {
-    const char *const *paths; /* regular files, NULL at the end */
-    uint64_t tokens;          /* of all of them at most; 0: all */
-} pi2_predictor_texts;
 
 /** Of one layer: shares of 1. What a neuron should be: firing, or among the kept_share that matter most. */
 typedef struct pi2_predictor_layer_measure {

@@ -20,7 +20,7 @@ typedef struct predictor_settings {
     pi2_cli_texts texts;
     int64_t bits, tokens, epochs;
     uint64_t sample_memory;
-    const char *rank;
+    const char *rank, *kind;
     double recall, rate;
     bool json, resume;
 } predictor_settings;
@@ -31,6 +31,21 @@ static const pi2_cli_option make_options[] = {
      "Where to write. Otherwise beside the cluster file, where 'run' looks for it.", NULL, 0, 0},
     {"--bits", "N", PI2_CLI_INTEGER, PREDICTOR(bits), "2",
      "Bits of a weight's copy: 2, or 3, which foretell better and take half as much memory again.", NULL, 2, 3},
+    {"--kind", "low-bit|svd", PI2_CLI_TEXT, PREDICTOR(kind), "low-bit",
+     "svd: Gate and Up by the directions of their input that they have most of, a truncated singular value "
+     "decomposition. The options below are for it; it wants -o.", NULL, 0, 0},
+    {"--width", "N|auto", PI2_CLI_TEXT, PREDICTOR(rank), "auto",
+     "Directions of a layer, a multiple of 32. auto: a tenth of the FFN's work; with texts as many of them as pay, by "
+     "measured recall.", NULL, 0, 0},
+    {"-f, --file", "TEXT...", PI2_CLI_FILES, PREDICTOR(texts), NULL,
+     "Texts, at most 16 files, of which directions are weighed by what layers read. Without: by the weights of norms.",
+     NULL, 0, 0},
+    {"--tokens", "N", PI2_CLI_INTEGER, PREDICTOR(tokens), "2048", "Tokens of the texts at most; a fifth is held out.",
+     NULL, 64, INT32_MAX},
+    {"--recall", "X", PI2_CLI_NUMBER, PREDICTOR(recall), "0.96",
+     "Share of the neurons that fire that each layer must name, of the tokens held out.", NULL, 0, 1},
+    {"--sample-memory", "SIZE", PI2_CLI_SIZE, PREDICTOR(sample_memory), "512M",
+     "Of --memory, for what layers read of the texts.", NULL, 0, 0},
 };
 
 static const pi2_cli_option measure_options[] = {
@@ -72,25 +87,75 @@ static const pi2_cli_option balance_options[] = {
 
 /* ---- make ---- */
 
+/** "auto" is 0. */
+static int read_width(const char *action, const char *text, uint32_t *rank_out) {
+    char *end = NULL;
+    *rank_out = 0;
+    if (strcmp(text, "auto") == 0) return PI2_CLI_GO_ON;
+    const unsigned long rank = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+    if (rank == 0 || *end != '\0' || rank % 32 || rank > 8192) {
+        return pi2_cli_usage_error("predictor %s: --width wants auto, or a multiple of 32 up to 8192: '%s' is "
+                                   "neither", action, text);
+    }
+    *rank_out = (uint32_t)rank;
+    return PI2_CLI_GO_ON;
+}
+
+static void list_paths(const pi2_cli_texts *texts, const char *paths[PI2_CLI_MAX_TEXTS + 1]) {
+    for (size_t i = 0; i < texts->count; i++) paths[i] = texts->items[i];
+    paths[texts->count] = NULL;
+}
+
+static pi2_status make_kind(const pi2_engine_options *options, const predictor_settings *settings, uint32_t rank,
+                            char **path) {
+    const char *paths[PI2_CLI_MAX_TEXTS + 1];
+    if (strcmp(settings->kind, "svd") != 0) {
+        return pi2_predictor_make(options, (uint32_t)settings->bits, settings->output, path);
+    }
+    pi2_predictor_svd svd;
+    pi2_predictor_svd_init(&svd);
+    svd.output_path = settings->output;
+    svd.rank = rank;
+    svd.recall = settings->recall;
+    svd.sample_bytes = settings->sample_memory;
+    list_paths(&settings->texts, paths);
+    const pi2_predictor_texts texts = {.paths = paths, .tokens = (uint64_t)settings->tokens};
+    const pi2_status status = pi2_predictor_make_svd(options, settings->texts.count ? &texts : NULL, &svd);
+    *path = status == PI2_OK ? strdup(settings->output) : NULL;
+    return status;
+}
+
 static int make(int argument_count, char **arguments) {
     static predictor_settings settings;
     static pi2_cli_model_settings model;
     static pi2_cli_size_settings size;
-    const pi2_cli_section sections[] = {{"Copies", make_options, COUNT(make_options), &settings},
+    const pi2_cli_section sections[] = {{"Making", make_options, COUNT(make_options), &settings},
                                         pi2_cli_model_section(&model), pi2_cli_size_section(&size)};
     const pi2_cli_command command = {
-        "predictor make", "-m MODEL [-o FILE] [--bits 3]",
-        "Makes a predictor of a model's weights: copies of Gate and Up with 2 or 3 bits. It needs no training and no "
-        "text. 'run --sparsity SHARE' makes one of 2 bits by itself.",
+        "predictor make", "-m MODEL [-o FILE] [--bits 3] [--kind svd]",
+        "Makes a predictor of a model's weights: copies of Gate and Up with 2 or 3 bits, or their main directions. It "
+        "needs no training and no text. 'run --sparsity SHARE' makes copies of 2 bits by itself.",
         sections, COUNT(sections)};
     int code = pi2_cli_parse(&command, argument_count, arguments);
     if (code != PI2_CLI_GO_ON) return code;
     pi2_engine_options options;
     char *path = NULL, text[PI2_SIZE_TEXT_BYTES];
+    uint32_t rank = 0;
+    const bool is_svd = strcmp(settings.kind, "svd") == 0;
+    if (!is_svd && strcmp(settings.kind, "low-bit") != 0) {
+        return pi2_cli_usage_error("predictor make: unknown kind '%s': low-bit or svd", settings.kind);
+    }
+    if (is_svd && !settings.output) return pi2_cli_usage_error("predictor make: an svd wants a place: give -o FILE");
+    if (!is_svd && settings.texts.count) {
+        return pi2_cli_usage_error("predictor make: copies need no text: leave -f out, or give --kind svd");
+    }
+    code = read_width("make", settings.rank, &rank);
+    if (code != PI2_CLI_GO_ON) return code;
     code = pi2_cli_fill_options(&model, &size, &options);
     if (code != PI2_CLI_GO_ON) return code;
+    if (is_svd && options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
     pi2_cli_catch_signals();
-    const pi2_status status = pi2_predictor_make(&options, (uint32_t)settings.bits, settings.output, &path);
+    const pi2_status status = make_kind(&options, &settings, rank, &path);
     pi2_cli_clear_progress();
     if (status != PI2_OK) return pi2_cli_failed(status);
     pi2_cli_note("%s: ready after %.1f s (peak memory %s)", path, pi2_cli_seconds_since_start(),
@@ -177,9 +242,31 @@ static int print_json(const pi2_predictor_measurement *measurement) {
     return pi2_cli_print_json(object, JSON_INDENT(2));
 }
 
-static void list_paths(const pi2_cli_texts *texts, const char *paths[PI2_CLI_MAX_TEXTS + 1]) {
-    for (size_t i = 0; i < texts->count; i++) paths[i] = texts->items[i];
-    paths[texts->count] = NULL;
+/** An engine that a predictor is tried with, and the texts. */
+typedef struct text_run {
+    const char *sparsity; /* unless another is asked for */
+    uint32_t context;
+    uint64_t beside;      /* bytes that are used beside the engine */
+    pi2_engine_options options;
+    const char *paths[PI2_CLI_MAX_TEXTS + 1];
+    pi2_predictor_texts texts;
+} text_run;
+
+/** What `measure` and `balance` open alike. */
+static int fill_run(const char *action, const predictor_settings *settings, pi2_cli_model_settings *model,
+                    pi2_cli_size_settings *size, text_run *run) {
+    const int code = pi2_cli_fill_options(model, size, &run->options);
+    if (code != PI2_CLI_GO_ON) return code;
+    if (settings->texts.count == 0) {
+        return pi2_cli_usage_error("predictor %s: no text: give one with -f FILE", action);
+    }
+    if (strcmp(run->options.sparsity, "exact") == 0) run->options.sparsity = run->sparsity;
+    if (run->options.context_tokens == 0) run->options.context_tokens = run->context;
+    run->options.beside_bytes = run->beside;
+    pi2_cli_catch_signals();
+    list_paths(&settings->texts, run->paths);
+    run->texts = (pi2_predictor_texts){.paths = run->paths, .tokens = (uint64_t)settings->tokens};
+    return PI2_CLI_GO_ON;
 }
 
 static int measure(int argument_count, char **arguments) {
@@ -194,23 +281,14 @@ static int measure(int argument_count, char **arguments) {
         "says of it: recall and precision, of the neurons that fire or (with a share left out) of those that give "
         "most; the shares of neurons that should be computed and that would be; and the predictor's bytes and time.",
         sections, COUNT(sections)};
+    text_run run = {.sparsity = "auto", .context = DEFAULT_CONTEXT, .beside = PI2_PREDICTOR_MEASURE_BYTES};
     int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code == PI2_CLI_GO_ON) code = fill_run("measure", &settings, &model, &size, &run);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_engine_options options;
-    const char *paths[PI2_CLI_MAX_TEXTS + 1];
-    code = pi2_cli_fill_options(&model, &size, &options);
-    if (code != PI2_CLI_GO_ON) return code;
-    if (settings.texts.count == 0) return pi2_cli_usage_error("predictor measure: no text: give one with -f FILE");
-    if (strcmp(options.sparsity, "exact") == 0) options.sparsity = "auto";
-    if (options.context_tokens == 0) options.context_tokens = DEFAULT_CONTEXT;
-    options.beside_bytes = PI2_PREDICTOR_MEASURE_BYTES;
-    pi2_cli_catch_signals();
-    list_paths(&settings.texts, paths);
-    const pi2_predictor_texts texts = {.paths = paths, .tokens = (uint64_t)settings.tokens};
     pi2_engine *engine = NULL;
     pi2_predictor_measurement *measurement = NULL;
-    pi2_status status = pi2_engine_open(&options, &engine);
-    if (status == PI2_OK) status = pi2_predictor_measure(engine, &texts, &measurement);
+    pi2_status status = pi2_engine_open(&run.options, &engine);
+    if (status == PI2_OK) status = pi2_predictor_measure(engine, &run.texts, &measurement);
     pi2_engine_close(engine);
     pi2_cli_clear_progress();
     if (status == PI2_OK) code = settings.json ? print_json(measurement) : print_table(measurement);
@@ -268,49 +346,26 @@ static int balance(int argument_count, char **arguments) {
         "--sparsity SHARE' leaves out more of the layers that lose least, together as many as before. The table shows "
         "the shares for the --sparsity that is given (0.5).",
         sections, COUNT(sections)};
+    text_run run = {.sparsity = "0.5", .context = BALANCE_CONTEXT, .beside = PI2_PREDICTOR_BALANCE_BYTES};
     int code = pi2_cli_parse(&command, argument_count, arguments);
+    if (code == PI2_CLI_GO_ON) code = fill_run("balance", &settings, &model, &size, &run);
     if (code != PI2_CLI_GO_ON) return code;
-    pi2_engine_options options;
-    const char *paths[PI2_CLI_MAX_TEXTS + 1];
-    code = pi2_cli_fill_options(&model, &size, &options);
-    if (code != PI2_CLI_GO_ON) return code;
-    if (settings.texts.count == 0) return pi2_cli_usage_error("predictor balance: no text: give one with -f FILE");
-    if (strcmp(options.sparsity, "auto") == 0) {
+    if (strcmp(run.options.sparsity, "auto") == 0) {
         return pi2_cli_usage_error("predictor balance: shares of layers serve --sparsity with a share, not 'auto'");
     }
-    if (strcmp(options.sparsity, "exact") == 0) options.sparsity = "0.5";
-    if (options.context_tokens == 0) options.context_tokens = BALANCE_CONTEXT;
-    options.beside_bytes = PI2_PREDICTOR_BALANCE_BYTES;
-    options.predicts_prompts = true; /* what is measured is what tokens of an answer would be */
-    pi2_cli_catch_signals();
-    list_paths(&settings.texts, paths);
-    const pi2_predictor_texts texts = {.paths = paths, .tokens = (uint64_t)settings.tokens};
+    run.options.predicts_prompts = true; /* what is measured is what tokens of an answer would be */
     pi2_engine *engine = NULL;
     pi2_predictor_balancing *balancing = NULL;
-    const pi2_status status = open_and_balance(&options, &texts, &engine, &balancing);
+    const pi2_status status = open_and_balance(&run.options, &run.texts, &engine, &balancing);
     pi2_cli_clear_progress();
     if (status != PI2_OK) code = pi2_cli_failed(status);
-    else code = settings.json ? print_balance_json(balancing) : print_balance(balancing, options.sparsity);
+    else code = settings.json ? print_balance_json(balancing) : print_balance(balancing, run.options.sparsity);
     pi2_predictor_balancing_free(balancing);
     pi2_engine_close(engine);
     return code;
 }
 
 /* ---- train ---- */
-
-/** "auto" is 0. */
-static int read_width(const char *text, uint32_t *rank_out) {
-    char *end = NULL;
-    *rank_out = 0;
-    if (strcmp(text, "auto") == 0) return PI2_CLI_GO_ON;
-    const unsigned long rank = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
-    if (rank == 0 || *end != '\0' || rank % 32 || rank > 8192) {
-        return pi2_cli_usage_error("predictor train: --width wants auto, or a multiple of 32 up to 8192: '%s' is "
-                                   "neither", text);
-    }
-    *rank_out = (uint32_t)rank;
-    return PI2_CLI_GO_ON;
-}
 
 static int train(int argument_count, char **arguments) {
     static predictor_settings settings;
@@ -330,7 +385,7 @@ static int train(int argument_count, char **arguments) {
     const char *paths[PI2_CLI_MAX_TEXTS + 1];
     code = pi2_cli_fill_options(&model, &size, &options);
     pi2_predictor_training_init(&training);
-    if (code == PI2_CLI_GO_ON) code = read_width(settings.rank, &training.rank);
+    if (code == PI2_CLI_GO_ON) code = read_width("train", settings.rank, &training.rank);
     if (code != PI2_CLI_GO_ON) return code;
     if (settings.texts.count == 0) return pi2_cli_usage_error("predictor train: no text: give one with -f FILE");
     if (!settings.output) return pi2_cli_usage_error("predictor train: no output: give one with -o FILE");

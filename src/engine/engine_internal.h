@@ -135,11 +135,12 @@ pi2_status pi2_engine_start_neurons(pi2_engine *engine);
  */
 pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf);
 /**
- * A low_rank predictor of the run's model, without its layers' numbers; pi2_predictor_free() it. gguf: the model's file
+ * A predictor of this kind of the run's model, without its layers' numbers; pi2_predictor_free() it. gguf: the model's file
  * where it is open; NULL: it is opened. A cluster file tells whose it is, of a GGUF every byte is read for that.
- * Errors  IO, FORMAT, MEMORY, INTERRUPTED
+ * Errors  UNSUPPORTED (an embedding that no predictor reads), IO, FORMAT, MEMORY, INTERRUPTED
  */
-pi2_status pi2_run_describe_low_rank(const pi2_planned_run *run, const pi2_gguf *gguf, pi2_predictor *predictor_out);
+pi2_status pi2_run_describe_predictor(const pi2_planned_run *run, const pi2_gguf *gguf, uint32_t kind,
+                                      pi2_predictor *predictor_out);
 /** Memory that it will take; 0: there is none. */
 uint64_t pi2_run_predictor_bytes(const pi2_planned_run *run);
 /** Whether what was planned leaves neurons room: what is approximate must not hang on the budget. Errors MEMORY */

@@ -155,7 +155,7 @@ static pi2_status describe(import_run *self) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: layer %u has no norm of its own without a mean before its FFN: what "
                         "its predictor reads cannot be told from what that leaves: train one", path, i);
     }
-    PI2_TRY(pi2_run_describe_low_rank(&self->run, self->gguf, &self->predictor));
+    PI2_TRY(pi2_run_describe_predictor(&self->run, self->gguf, PI2_PREDICTOR_LOW_RANK, &self->predictor));
     self->data = calloc(shape->layer_count, sizeof *self->data);
     return self->data ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
 }

@@ -12,7 +12,6 @@
 #include "engine/text_chunks.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "powerinfer2/session.h"
-#include "predictor/low_bit.h"
 
 /** One layer's counts. */
 typedef struct layer_counts {
@@ -79,7 +78,9 @@ static void name_neurons(const measure_run *run, uint32_t layer_number, const fl
 /* 1 for each neuron that should be: it fires, or it is among those that give most. */
 static void want_neurons(const measure_run *run, uint32_t layer, const uint16_t *sizes, float *wanted) {
     const uint32_t count = run->predictor->neuron_count;
-    const float *worths = pi2_low_bit_worths(run->predictor, &run->predictor->layers[layer]);
+    const pi2_predictor *predictor = run->predictor;
+    const bool tells = predictor->kind->worths && predictor->layers[layer].size;
+    const float *worths = tells ? predictor->kind->worths(predictor, &predictor->layers[layer]) : NULL;
     if (run->left_out < 0) {
         for (uint32_t n = 0; n < count; n++) wanted[n] = sizes[n] ? 1.0f : 0.0f;
         return;

@@ -55,10 +55,6 @@ static pi2_status check(const train_run *run) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a predictor is trained for models without experts whose activation "
                         "has zeros (relu, relu_squared, drelu)", path);
     }
-    if (shape->embedding_length % PI2_SMALL_BLOCK || shape->embedding_length > PI2_SMALL_MOST_COLUMNS) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: an embedding of %u numbers: a predictor reads multiples of %d", path,
-                        shape->embedding_length, PI2_SMALL_BLOCK);
-    }
     if (!pi2_engine_is_exact(run->engine)) {
         return pi2_fail(PI2_ERR_INVALID, "%s: training needs a run that is exact, and this one is not (%s)", path,
                         pi2_engine_arithmetic(run->engine));
@@ -77,7 +73,8 @@ static pi2_status check(const train_run *run) {
 }
 
 static pi2_status describe(train_run *run) {
-    PI2_TRY(pi2_run_describe_low_rank(&run->engine->run, NULL, &run->predictor));
+    PI2_TRY(pi2_run_describe_predictor(&run->engine->run, NULL, PI2_PREDICTOR_LOW_RANK,
+                                       &run->predictor));
     run->owned = calloc(run->predictor.layer_count, sizeof *run->owned);
     run->fire_bytes = (run->predictor.neuron_count + (size_t)7) / 8;
     if (!run->owned) return pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
@@ -223,8 +220,8 @@ static void keep_layer(train_run *run, uint32_t layer, uint32_t rank, uint8_t *d
     free(run->owned[layer]);
     run->owned[layer] = data;
     run->predictor.layers[layer] = (pi2_predictor_layer){
-        .size = rank, .threshold = result->threshold, .recall = (float)result->recall,
-        .precision = (float)result->precision, .density = (float)result->density, .data = data };
+        .size = rank, .threshold = result->held.threshold, .recall = (float)result->held.recall,
+        .precision = (float)result->held.precision, .density = (float)result->held.density, .data = data };
 }
 
 static pi2_status take_weights(train_run *run, uint32_t layer) {
@@ -248,7 +245,7 @@ static pi2_status train_layer(train_run *run, uint32_t layer) {
         uint8_t *data;
         pi2_low_rank_result result;
         PI2_TRY(train_rank(run, layer, rank, &data, &result));
-        if (kept && work_left(run, rank, result.named) >= work_left(run, kept, best.named)) {
+        if (kept && work_left(run, rank, result.held.named) >= work_left(run, kept, best.held.named)) {
             free(data);
             break;
         }
@@ -257,8 +254,8 @@ static pi2_status train_layer(train_run *run, uint32_t layer) {
         kept = rank;
     }
     pi2_planned_run_log(&run->engine->run, "layer %u: rank %u, recall %.2f %%, precision %.2f %%; %.2f %% of the "
-                        "neurons fire, %.2f %% are named", layer, kept, 100 * best.recall, 100 * best.precision,
-                        100 * best.density, 100 * best.named);
+                        "neurons fire, %.2f %% are named", layer, kept, 100 * best.held.recall,
+                        100 * best.held.precision, 100 * best.held.density, 100 * best.held.named);
     return PI2_OK;
 }
 

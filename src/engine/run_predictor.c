@@ -6,7 +6,9 @@
 
 #include "base/fail.h"
 #include "base/parse_size.h"
+#include "base/team.h"
 #include "engine/engine_internal.h"
+#include "engine/predictor_recipe.h"
 #include "powerinfer2/neuron_predictor.h"
 #include "predictor/layer_shares.h"
 #include "predictor/low_bit.h"
@@ -41,27 +43,72 @@ static pi2_status check_whose(const pi2_planned_run *run) {
                     pi2_ffn_activation_name(predictor->activation_number), activation);
 }
 
-static pi2_status make_own(pi2_planned_run *run, const pi2_gguf *gguf) {
+static pi2_status make_copies(const pi2_planned_run *run, const pi2_gguf *gguf, const char *const *inputs,
+                              uint32_t bits) {
     const pi2_model *model = run->source.model;
     const pi2_low_bit_request request = {
         .gguf = gguf, .banks = model->banks, .source = &model->source, .layer_count = model->shape.layer_count,
         .width = model->shape.embedding_length, .neuron_count = model->shape.feed_forward_length,
-        .activation = model->shape.activation,
-        .bits = run->plan.predictor_bits ? run->plan.predictor_bits : OWN_BITS, .callbacks = &run->options.callbacks };
-    const char *const inputs[] = { run->source.weights_path, run->source.model_path, NULL };
+        .activation = model->shape.activation, .bits = bits, .callbacks = &run->options.callbacks };
     pi2_predictor predictor;
     void *memory;
-    if (model->banks->banks[0].gate_tensor == PI2_NO_GATE) {
-        return pi2_fail(PI2_ERR_INVALID, "%s: low-bit copies are made of the bundle layout: run 'powerinfer2 prepare "
-                        "--layout bundle', or name a predictor's file", run->source.weights_path);
-    }
-    pi2_planned_run_log(run, "making %s of the weights, once", run->plan.predictor_path);
-    PI2_TRY(pi2_predictor_check_place(run->plan.predictor_path, inputs));
     PI2_TRY(pi2_low_bit_make(&request, &predictor, &memory));
     const pi2_status status = pi2_predictor_write(run->plan.predictor_path, inputs, &predictor);
     pi2_predictor_free(&predictor);
     free(memory);
     return status;
+}
+
+/* A table of each layer, in a list that the caller frees. */
+static const float **list_tables(const pi2_model *model, uint32_t role) {
+    const float **list = malloc(model->shape.layer_count * sizeof *list);
+    for (uint32_t i = 0; list && i < model->shape.layer_count; i++) list[i] = model->layers[i].tables[role];
+    return list;
+}
+
+static pi2_status make_svd(const pi2_planned_run *run, const pi2_gguf *gguf, const char *const *inputs) {
+    const pi2_predictor_recipe *recipe = run->plan.predictor_recipe;
+    const pi2_model *model = run->source.model;
+    const unsigned threads = run->options.thread_count ? run->options.thread_count : pi2_default_threads();
+    const float **norms = list_tables(model, PI2_TABLE_FFN_NORM), **gates = list_tables(model, PI2_TABLE_GATE_BIAS);
+    const float **ups = list_tables(model, PI2_TABLE_UP_BIAS);
+    pi2_svd_request request = {
+        .gguf = gguf, .banks = model->banks, .fires = pi2_model_shape_fires(&model->shape), .rank = recipe->rank,
+        .recall = recipe->recall, .samples = recipe->samples, .norms = norms, .gate_biases = gates, .up_biases = ups,
+        .callbacks = &run->options.callbacks };
+    pi2_predictor predictor = { .kind = NULL };
+    pi2_status status = norms && gates && ups ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory to make a predictor");
+    if (status == PI2_OK) status = pi2_run_describe_predictor(run, gguf, PI2_PREDICTOR_SVD, &predictor);
+    if (status == PI2_OK) status = pi2_team_create(threads, NULL, &request.team);
+    if (status == PI2_OK) status = pi2_svd_make(&request, &predictor);
+    if (status == PI2_OK) status = pi2_predictor_write(run->plan.predictor_path, inputs, &predictor);
+    for (uint32_t i = 0; predictor.layers && i < predictor.layer_count; i++) {
+        free((void *)(uintptr_t)predictor.layers[i].data);
+    }
+    pi2_predictor_free(&predictor);
+    pi2_team_destroy(request.team);
+    free(norms);
+    free(gates);
+    free(ups);
+    return status;
+}
+
+/* By the recipe; without one, copies. */
+static pi2_status make_own(pi2_planned_run *run, const pi2_gguf *gguf) {
+    const char *const inputs[] = { run->source.weights_path, run->source.model_path, NULL };
+    const pi2_predictor_recipe *recipe = run->plan.predictor_recipe;
+    if (run->source.model->banks->banks[0].gate_tensor == PI2_NO_GATE) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: a predictor is made of the bundle layout: run 'powerinfer2 prepare "
+                        "--layout bundle', or name a predictor's file", run->source.weights_path);
+    }
+    pi2_planned_run_log(run, "making %s of the weights, once", run->plan.predictor_path);
+    PI2_TRY(pi2_predictor_check_place(run->plan.predictor_path, inputs));
+    if (recipe && recipe->rank > run->source.model->shape.embedding_length) {
+        return pi2_fail(PI2_ERR_INVALID, "%s: a width of %u is more directions than the %u numbers of its embedding "
+                        "have", run->source.model_path, recipe->rank, run->source.model->shape.embedding_length);
+    }
+    if (recipe && recipe->bits == 0) return make_svd(run, gguf, inputs);
+    return make_copies(run, gguf, inputs, recipe ? recipe->bits : OWN_BITS);
 }
 
 /* What lies there, unless it has to be made (again). */
@@ -84,7 +131,7 @@ static pi2_status open_own(pi2_planned_run *run, bool may_make, const pi2_gguf *
 static pi2_status open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf) {
     const char *wanted = run->options.predictor;
     if (!run->plan.foretells || run->plan.gate_foretells || !run->plan.banks) return PI2_OK;
-    if (run->plan.predictor_bits) {
+    if (run->plan.predictor_recipe) {
         if (!run->plan.predictor_path[0]) PI2_TRY(name_own(run));
         return make_own(run, gguf);
     }
@@ -135,33 +182,39 @@ static pi2_status find_source(const pi2_planned_run *run, const pi2_gguf *gguf, 
     return status;
 }
 
-pi2_status pi2_run_describe_low_rank(const pi2_planned_run *run, const pi2_gguf *gguf, pi2_predictor *predictor_out) {
-    const pi2_model_shape *shape = &run->source.model->shape;
+pi2_status pi2_run_describe_predictor(const pi2_planned_run *run, const pi2_gguf *gguf, uint32_t kind,
+                                      pi2_predictor *predictor_out) {
+    const pi2_model *model = run->source.model;
+    const pi2_model_shape *shape = &model->shape;
     const char *activation = pi2_ffn_activation_name(shape->activation);
+    const bool is_relu = shape->activation == PI2_FFN_relu || shape->activation == PI2_FFN_relu_squared;
     pi2_source_identity source;
     PI2_TRY(find_source(run, gguf, &source));
+    if (shape->embedding_length % PI2_SMALL_BLOCK || shape->embedding_length > PI2_SMALL_MOST_COLUMNS) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: an embedding of %u numbers: a predictor reads multiples of %d up to "
+                        "%d", run->source.model_path, shape->embedding_length, PI2_SMALL_BLOCK, PI2_SMALL_MOST_COLUMNS);
+    }
     *predictor_out = (pi2_predictor){
-        .kind = pi2_predictor_kind_find(PI2_PREDICTOR_LOW_RANK), .header_hash = source.header_hash,
+        .kind = pi2_predictor_kind_find(kind), .header_hash = source.header_hash,
         .content_hash = source.content_hash, .layer_count = shape->layer_count, .width = shape->embedding_length,
         .neuron_count = shape->feed_forward_length, .activation_number = shape->activation };
+    /* Of what rows give Up's are estimated where Gate does not say what they are worth. */
+    predictor_out->has_up = kind == PI2_PREDICTOR_SVD && !is_relu && model->banks && model->banks->count > 0 &&
+                            model->banks->banks[0].up_format;
     memcpy(predictor_out->activation, activation, strlen(activation));
     predictor_out->layers = calloc(shape->layer_count, sizeof *predictor_out->layers);
     return predictor_out->layers ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
 }
 
-pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, const char *output_path,
-                              char **path_out) {
+pi2_status pi2_predictor_make_by(const pi2_engine_options *options, const pi2_predictor_recipe *recipe,
+                                 const char *output_path, char **path_out) {
     pi2_engine_options own = *options;
     *path_out = NULL;
-    if (bits < PI2_LOW_BIT_LEAST || bits > PI2_LOW_BIT_MOST) {
-        return pi2_fail(PI2_ERR_INVALID, "copies have %d or %d bits, not %u", PI2_LOW_BIT_LEAST, PI2_LOW_BIT_MOST,
-                        bits);
-    }
     pi2_planned_run *run = calloc(1, sizeof *run);
     if (!run) return pi2_fail(PI2_ERR_MEMORY, "no memory for a run");
     own.sparsity = "0"; /* what any model may have */
     own.predictor = NULL;
-    run->plan.predictor_bits = bits;
+    run->plan.predictor_recipe = recipe;
     const size_t length = output_path ? strlen(output_path) : 0;
     pi2_status status = length < sizeof run->plan.predictor_path
                             ? PI2_OK : pi2_fail(PI2_ERR_INVALID, "%s: too long a path", output_path);
@@ -175,4 +228,15 @@ pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, 
     pi2_planned_run_close(run);
     free(run);
     return status;
+}
+
+pi2_status pi2_predictor_make(const pi2_engine_options *options, uint32_t bits, const char *output_path,
+                              char **path_out) {
+    const pi2_predictor_recipe recipe = { .bits = bits };
+    *path_out = NULL;
+    if (bits < PI2_LOW_BIT_LEAST || bits > PI2_LOW_BIT_MOST) {
+        return pi2_fail(PI2_ERR_INVALID, "copies have %d or %d bits, not %u", PI2_LOW_BIT_LEAST, PI2_LOW_BIT_MOST,
+                        bits);
+    }
+    return pi2_predictor_make_by(options, &recipe, output_path, path_out);
 }

@@ -290,7 +290,7 @@ static pi2_status open_model(pi2_planned_run *run, pi2_gguf **gguf_out) {
 static pi2_status plan_cluster_file(pi2_planned_run *run, const pi2_run_trace *trace, pi2_gguf **gguf) {
     pi2_gguf_close(*gguf);
     *gguf = NULL;
-    return run->plan.predictor_bits ? PI2_OK : spend(run, trace);
+    return run->plan.predictor_recipe ? PI2_OK : spend(run, trace);
 }
 
 static pi2_status use_cluster_file(pi2_planned_run *run, bool is_to_run, const pi2_run_trace *trace, const char *path,

@@ -32,7 +32,7 @@ uint32_t pi2_planned_run_draft_tokens(const pi2_planned_run *run);
 /** Both, for a run that does not begin. Errors as pi2_plan_make(). The run is closed by the caller all the same. */
 pi2_status pi2_planned_run_make(const pi2_engine_options *options, pi2_planned_run *run);
 
-/** Finds the weights and makes a predictor of them, as run->plan.predictor_bits and _path say; nothing is planned.
+/** Finds the weights and makes a predictor of them, as run->plan.predictor_recipe and _path say; nothing is planned.
  *  Errors  as pi2_predictor_make() */
 pi2_status pi2_planned_run_make_predictor(const pi2_engine_options *options, pi2_planned_run *run);
 

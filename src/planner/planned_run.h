@@ -45,7 +45,8 @@ typedef struct pi2_run_plan {
     bool gate_foretells;            /* then: it is Gate itself, and there is no other */
     double left_out;                /* then: share of all neurons; negative: by the predictor's thresholds */
     char predictor_path[1024];
-    uint32_t predictor_bits;        /* not 0: predictor_path is made anew with so many, and the run ends there */
+    const struct pi2_predictor_recipe *predictor_recipe; /* predictor_path is made by it, and the run ends there; NULL:
+                                       it runs */
     pi2_predictor predictor;        /* its data are not loaded; zeros: there is none */
     const pi2_unit_rule *neuron_rule; /* NULL: no single neuron stays */
     const pi2_neuron_banks *banks;  /* the model's, where decoding may go by neuron; else NULL */

@@ -1,13 +1,13 @@
 /* low_bit.c: makes copies of rows with 2 or 3 bits, and estimates from them what neurons will give. */
 #include "predictor/low_bit.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
+#include "predictor/estimates.h"
 #include "predictor/predictor_kinds.h"
 
-enum { STEP = 128, SCALE_LEVELS = 255 };
+enum { SCALE_LEVELS = 255 };
 
 /* ---- where a layer's data lie ---- */
 
@@ -134,8 +134,7 @@ void pi2_low_bit_put_worth(const pi2_predictor *predictor, uint32_t bits, uint8_
     ((float *)(void *)(data + place_parts(predictor, bits).worths))[neuron] = worth;
 }
 
-const float *pi2_low_bit_worths(const pi2_predictor *predictor, const pi2_predictor_layer *layer) {
-    if (predictor->kind != &pi2_predictor_low_bit || layer->size == 0) return NULL;
+static const float *worths(const pi2_predictor *predictor, const pi2_predictor_layer *layer) {
     return floats_at(layer, place_parts(predictor, layer->size).worths);
 }
 
@@ -143,7 +142,7 @@ const float *pi2_low_bit_worths(const pi2_predictor *predictor, const pi2_predic
 
 /* Of neurons [begin, end): the mean of what a row gives, and its deviation. */
 static void estimate(const pi2_predictor_query *query, const copy_parts *parts, const float *bias,
-                     const pi2_predictor_vector *from, uint32_t begin, uint32_t end, float *mean, float *deviation) {
+                     const pi2_predictor_vector *from, uint32_t begin, uint32_t end, pi2_estimates *estimates) {
     const pi2_predictor_layer *layer = query->layer;
     const size_t blocks = query->predictor->width / PI2_SMALL_BLOCK, block_bytes = pi2_small_block_bytes(layer->size);
     const float *units = floats_at(layer, parts->units), *errors = floats_at(layer, parts->errors);
@@ -151,70 +150,31 @@ static void estimate(const pi2_predictor_query *query, const copy_parts *parts, 
         const int64_t sum = query->kernel->low_bit(layer->data + parts->values + n * blocks * block_bytes,
                                                    layer->data + parts->scales + n * blocks, layer->size, from->values,
                                                    query->predictor->width);
-        mean[n - begin] = (float)sum * units[n] * from->scale + (bias ? bias[n] : 0.0f);
-        deviation[n - begin] = errors[n] * from->norm;
+        estimates->mean[n - begin] = (float)sum * units[n] * from->scale + (bias ? bias[n] : 0.0f);
+        estimates->deviation[n - begin] = errors[n] * from->norm;
     }
 }
 
-/* A mean in deviations; an exact copy leaves no doubt. */
-static float certainty(float mean, float deviation) {
-    if (deviation > 0) return mean / deviation;
-    return mean > 0 ? FLT_MAX : mean <= 0 ? -FLT_MAX : NAN;
-}
-
-static void score_firing(const pi2_predictor_query *query, const layer_parts *parts, const pi2_predictor_vector *from,
-                         uint32_t begin, uint32_t end, float *scores) {
-    float mean[STEP], deviation[STEP];
-    estimate(query, &parts->gate, query->gate_bias, from, begin, end, mean, deviation);
-    for (uint32_t i = 0; i < end - begin; i++) scores[i] = certainty(mean[i], deviation[i]);
-    if (query->predictor->activation_number != PI2_FFN_drelu || !query->predictor->has_up) return;
-    estimate(query, &parts->up, query->up_bias, from, begin, end, mean, deviation);
-    for (uint32_t i = 0; i < end - begin; i++) {
-        const float up = certainty(mean[i], deviation[i]);
-        if (!(scores[i] <= up)) scores[i] = isnan(scores[i]) ? scores[i] : up;
-    }
-}
-
-/* The expectation of activation(x)^2, x normal: three points, exact for polynomials up to the fifth degree. */
-static void expect_squares(const pi2_predictor_query *query, uint32_t activation, const float *mean,
-                           const float *deviation, uint32_t count, float *squares) {
-    static const float places[3] = { 0.0f, 1.7320508f, -1.7320508f }, weights[3] = { 4.0f, 1.0f, 1.0f };
-    float point[STEP], ones[STEP];
-    memset(squares, 0, count * sizeof *squares);
-    for (uint32_t i = 0; i < count; i++) ones[i] = 1.0f;
-    for (int p = 0; p < 3; p++) {
-        for (uint32_t i = 0; i < count; i++) point[i] = mean[i] + places[p] * deviation[i];
-        query->vector->activate[activation](point, point, ones, count);
-        for (uint32_t i = 0; i < count; i++) squares[i] = squares[i] + weights[p] * (point[i] * point[i]);
-    }
-    for (uint32_t i = 0; i < count; i++) squares[i] = squares[i] / 6.0f;
-}
-
-static void score_worth(const pi2_predictor_query *query, const layer_parts *parts, const pi2_predictor_vector *from,
-                        uint32_t begin, uint32_t end, float *scores) {
+/* Of whether neurons fire Up is asked only where it decides. */
+static void score_step(const pi2_predictor_query *query, const layer_parts *parts, const pi2_predictor_vector *from,
+                       uint32_t begin, uint32_t end, float *scores) {
     const pi2_predictor *predictor = query->predictor;
-    const bool both = predictor->activation_number == PI2_FFN_drelu;
-    const float *worths = floats_at(query->layer, parts->worths) + begin;
-    const uint32_t count = end - begin;
-    float mean[STEP], deviation[STEP], gate[STEP], up[STEP];
-    estimate(query, &parts->gate, query->gate_bias, from, begin, end, mean, deviation);
-    expect_squares(query, both ? PI2_FFN_relu : predictor->activation_number, mean, deviation, count, gate);
-    for (uint32_t i = 0; i < count; i++) up[i] = 1.0f;
-    if (predictor->has_up) {
-        estimate(query, &parts->up, query->up_bias, from, begin, end, mean, deviation);
-        for (uint32_t i = 0; i < count; i++) up[i] = mean[i] * mean[i] + deviation[i] * deviation[i];
-        if (both) expect_squares(query, PI2_FFN_relu, mean, deviation, count, up);
-    }
-    for (uint32_t i = 0; i < count; i++) scores[i] = gate[i] * up[i] * (worths[i] * worths[i]);
+    const bool fires = query->score == PI2_SCORE_FIRES;
+    const bool asks_up = predictor->has_up && (!fires || predictor->activation_number == PI2_FFN_drelu);
+    const float *of = floats_at(query->layer, parts->worths) + begin;
+    pi2_estimates gate, up;
+    estimate(query, &parts->gate, query->gate_bias, from, begin, end, &gate);
+    if (asks_up) estimate(query, &parts->up, query->up_bias, from, begin, end, &up);
+    if (fires) pi2_estimates_score_firing(query, &gate, asks_up ? &up : NULL, end - begin, scores);
+    else pi2_estimates_score_worth(query, &gate, asks_up ? &up : NULL, of, end - begin, scores);
 }
 
 static void score(const pi2_predictor_query *query, const pi2_predictor_vector *from, uint32_t begin, uint32_t end,
                   float *scores) {
     const layer_parts parts = place_parts(query->predictor, query->layer->size);
-    for (uint32_t at = begin; at < end; at += STEP) {
-        const uint32_t next = end - at < STEP ? end : at + STEP;
-        if (query->score == PI2_SCORE_FIRES) score_firing(query, &parts, from, at, next, scores + (at - begin));
-        else score_worth(query, &parts, from, at, next, scores + (at - begin));
+    for (uint32_t at = begin; at < end; at += PI2_ESTIMATES_MOST) {
+        const uint32_t next = end - at < PI2_ESTIMATES_MOST ? end : at + PI2_ESTIMATES_MOST;
+        score_step(query, &parts, from, at, next, scores + (at - begin));
     }
 }
 
@@ -230,6 +190,6 @@ static uint32_t code_rows(const pi2_predictor_layer *layer) {
 
 const pi2_predictor_kind pi2_predictor_low_bit = {
     .name = "low_bit", .number = PI2_PREDICTOR_LOW_BIT,
-    .layer_bytes = layer_bytes, .is_good = is_good, .code_rows = code_rows, .scores = score,
+    .layer_bytes = layer_bytes, .is_good = is_good, .worths = worths, .code_rows = code_rows, .scores = score,
     .scores_of = score_some,
 };

@@ -23,16 +23,9 @@
 
 enum { PI2_LOW_BIT_LEAST = 2, PI2_LOW_BIT_MOST = 3 };
 
-/** As many deviations as a neuron is given in doubt, where nobody measured more. */
-#define PI2_LOW_BIT_DOUBT 1.0f
-
 /** Writes a neuron's Gate row (is_up: its Up row), `width` finite floats, into a layer's data. */
 void pi2_low_bit_put_row(const pi2_predictor *predictor, uint32_t bits, uint8_t *data, bool is_up, uint32_t neuron,
                          const float *row);
-/** What an activation of 1 is worth, by neuron; NULL: the predictor is of another kind, or knows nothing of the
- *  layer. */
-const float *pi2_low_bit_worths(const pi2_predictor *predictor, const pi2_predictor_layer *layer);
-
 void pi2_low_bit_put_worth(const pi2_predictor *predictor, uint32_t bits, uint8_t *data, uint32_t neuron, float worth);
 
 #endif

@@ -2,11 +2,9 @@
 #include "predictor/low_rank.h"
 
 #include <float.h>
-#include <math.h>
 
+#include "predictor/int8_rows.h"
 #include "predictor/predictor_kinds.h"
-
-enum { MOST_LEVEL = 127 };
 
 typedef struct layer_parts {
     uint64_t code, code_units, neurons, neuron_units, biases, bytes;
@@ -41,29 +39,18 @@ static bool is_good(const pi2_predictor *predictor, const pi2_predictor_layer *l
 
 /* ---- making ---- */
 
-/* Returns the row's unit. */
-static float put_row(int8_t *row, const float *floats, size_t count) {
-    float most = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (fabsf(floats[i]) > most) most = fabsf(floats[i]);
-    }
-    const float unit = most / MOST_LEVEL;
-    for (size_t i = 0; i < count; i++) row[i] = unit > 0 ? (int8_t)rintf(floats[i] / unit) : 0;
-    return unit;
-}
-
 void pi2_low_rank_put_code_row(const pi2_predictor *predictor, uint32_t rank, uint8_t *data, uint32_t row,
                                const float *floats) {
     const layer_parts parts = place_parts(predictor, rank);
     const float unit =
-        put_row((int8_t *)data + parts.code + (size_t)row * predictor->width, floats, predictor->width);
+        pi2_int8_row_put((int8_t *)data + parts.code + (size_t)row * predictor->width, floats, predictor->width);
     ((float *)(void *)(data + parts.code_units))[row] = unit;
 }
 
 void pi2_low_rank_put_neuron(const pi2_predictor *predictor, uint32_t rank, uint8_t *data, uint32_t neuron,
                              const float *floats, float bias) {
     const layer_parts parts = place_parts(predictor, rank);
-    const float unit = put_row((int8_t *)data + parts.neurons + (size_t)neuron * rank, floats, rank);
+    const float unit = pi2_int8_row_put((int8_t *)data + parts.neurons + (size_t)neuron * rank, floats, rank);
     ((float *)(void *)(data + parts.neuron_units))[neuron] = unit;
     ((float *)(void *)(data + parts.biases))[neuron] = bias;
 }

@@ -385,91 +385,23 @@ static pi2_status put_result(const trainer *self, const pi2_predictor *predictor
     return PI2_OK;
 }
 
-/** What scores of the samples held out are made with. */
-typedef struct scorer {
-    const trainer *self;
-    pi2_predictor_query query;
-    float *scores;               /* [held][neurons] */
-    _Atomic uint32_t failed;
-} scorer;
-
-/* Scores of the samples held out, as a run would compute them. */
-static void score_held(void *argument, unsigned member, unsigned members) {
-    scorer *of = argument;
-    const trainer *self = of->self;
-    int16_t *values = malloc(self->width * sizeof *values), *code_values = malloc(self->rank * sizeof *code_values);
-    float *code = malloc(self->rank * sizeof *code);
-    if (!values || !code_values || !code) atomic_store(&of->failed, 1);
-    for (uint32_t i = member; i < self->held_count && !atomic_load(&of->failed); i += members) {
-        const float *input =
-            self->samples->inputs + (size_t)self->order[self->learn_count + i] * self->width;
-        const pi2_predictor_vector from = pi2_predictor_quantize(input, self->width, values);
-        of->query.predictor->kind->code(&of->query, &from, 0, self->rank, code);
-        const pi2_predictor_vector coded = pi2_predictor_quantize(code, self->rank, code_values);
-        of->query.predictor->kind->scores(&of->query, &coded, 0, self->neurons, of->scores + (size_t)i * self->neurons);
-    }
-    free(values);
-    free(code_values);
-    free(code);
+static const float *held_input(const void *user, uint32_t sample) {
+    const trainer *self = user;
+    return self->samples->inputs + (size_t)self->order[self->learn_count + sample] * self->width;
 }
 
-static int compare_floats(const void *a, const void *b) {
-    const float left = *(const float *)a, right = *(const float *)b;
-    return left < right ? -1 : left > right;
-}
-
-/* The highest threshold that enough of what fires is above. */
-static pi2_status find_threshold(const trainer *self, const float *scores, double recall, float *threshold_out) {
-    const size_t all = (size_t)self->held_count * self->neurons;
-    size_t count = 0;
-    float *firing = malloc(all * sizeof *firing);
-    if (!firing) return pi2_fail(PI2_ERR_MEMORY, "no memory for the scores of what fires");
-    for (uint32_t i = 0; i < self->held_count; i++) {
-        for (uint32_t n = 0; n < self->neurons; n++) {
-            if (!fires(self, self->order[self->learn_count + i], n)) continue;
-            firing[count++] = scores[(size_t)i * self->neurons + n];
-        }
-    }
-    qsort(firing, count, sizeof *firing, compare_floats);
-    size_t at = (size_t)((1.0 - recall) * (double)count);
-    if (count && at >= count) at = count - 1; /* a recall that is next to nothing */
-    *threshold_out = count ? nextafterf(firing[at], -INFINITY) : 0.0f;
-    free(firing);
-    return PI2_OK;
-}
-
-static void rate_result(const trainer *self, const float *scores, pi2_low_rank_result *result) {
-    uint64_t wanted = 0, named = 0, both = 0;
-    for (uint32_t i = 0; i < self->held_count; i++) {
-        for (uint32_t n = 0; n < self->neurons; n++) {
-            const bool is_wanted = fires(self, self->order[self->learn_count + i], n);
-            const bool is_named = scores[(size_t)i * self->neurons + n] > result->threshold;
-            wanted += is_wanted;
-            named += is_named;
-            both += is_wanted && is_named;
-        }
-    }
-    const double all = (double)self->held_count * self->neurons;
-    result->recall = wanted ? (double)both / (double)wanted : 1;
-    result->precision = named ? (double)both / (double)named : 1;
-    result->density = (double)wanted / all;
-    result->named = (double)named / all;
+static bool held_fires(const void *user, uint32_t sample, uint32_t neuron) {
+    const trainer *self = user;
+    return fires(self, self->order[self->learn_count + sample], neuron);
 }
 
 static pi2_status measure(const trainer *self, const pi2_predictor *predictor, uint8_t *data,
-                          pi2_low_rank_result *result) {
+                          pi2_predictor_rating *rating) {
     const pi2_predictor_layer layer = { .size = self->rank, .data = data };
-    scorer of = { .self = self, .query = { .predictor = predictor, .layer = &layer,
-                                           .kernel = pi2_small_select(pi2_cpu_features()),
-                                           .vector = pi2_vector_select(pi2_cpu_features()) } };
-    of.scores = malloc((size_t)self->held_count * self->neurons * sizeof *of.scores);
-    if (!of.scores) return pi2_fail(PI2_ERR_MEMORY, "no memory to measure a predictor");
-    pi2_team_run(self->training->team, score_held, &of);
-    pi2_status status = atomic_load(&of.failed) ? pi2_fail(PI2_ERR_MEMORY, "no memory to measure a predictor") : PI2_OK;
-    if (status == PI2_OK) status = find_threshold(self, of.scores, self->training->recall, &result->threshold);
-    if (status == PI2_OK) rate_result(self, of.scores, result);
-    free(of.scores);
-    return status;
+    const pi2_predictor_trial trial = { .predictor = predictor, .layer = &layer, .score = PI2_SCORE_FIRES,
+                                        .count = self->held_count, .input = held_input, .wants = held_fires,
+                                        .user = self, .team = self->training->team };
+    return pi2_predictor_try_firing(&trial, self->training->recall, rating);
 }
 
 pi2_status pi2_low_rank_train(const pi2_low_rank_samples *samples, const pi2_low_rank_training *training,
@@ -484,7 +416,7 @@ pi2_status pi2_low_rank_train(const pi2_low_rank_samples *samples, const pi2_low
     pi2_status status = open_trainer(&self);
     if (status == PI2_OK) status = learn(&self, &result_out->epochs);
     if (status == PI2_OK) status = put_result(&self, predictor, data);
-    if (status == PI2_OK) status = measure(&self, predictor, data, result_out);
+    if (status == PI2_OK) status = measure(&self, predictor, data, &result_out->held);
     close_trainer(&self);
     return status;
 }

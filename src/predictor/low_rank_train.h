@@ -8,9 +8,8 @@
 #ifndef PI2_PREDICTOR_LOW_RANK_TRAIN_H
 #define PI2_PREDICTOR_LOW_RANK_TRAIN_H
 
-#include "base/team.h"
 #include "powerinfer2/callbacks.h"
-#include "predictor/predictor.h"
+#include "predictor/trial.h"
 
 /** Who fires by the weights, where they are at hand. */
 typedef struct pi2_low_rank_weights {
@@ -42,8 +41,7 @@ typedef struct pi2_low_rank_training {
 
 /** What the samples held out say of the result. */
 typedef struct pi2_low_rank_result {
-    float threshold;
-    double recall, precision, density, named; /* named: share of all neurons */
+    pi2_predictor_rating held;
     uint32_t epochs;
 } pi2_low_rank_result;
 

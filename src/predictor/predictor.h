@@ -29,7 +29,7 @@ enum { PI2_PREDICTOR_ALIGNMENT = 64, PI2_PREDICTOR_ACTIVATION_BYTES = 16, PI2_PR
 
 /** One layer's. */
 typedef struct pi2_predictor_layer {
-    uint32_t size;         /* low_bit: bits of a weight; low_rank: rank. 0: nothing is known, and every neuron fires */
+    uint32_t size;         /* low_bit: bits of a weight; others: rank. 0: nothing is known, and every neuron fires */
     float threshold;       /* a neuron fires whose score is above it */
     float recall, precision, density; /* measured where it was made: of the neurons that fired, of those predicted, of
                                          all; 0: not measured */
@@ -41,7 +41,7 @@ typedef struct pi2_predictor_layer {
 } pi2_predictor_layer;
 
 /** Numbers of kinds in files: never given to another. */
-enum { PI2_PREDICTOR_LOW_BIT = 1, PI2_PREDICTOR_LOW_RANK = 2 };
+enum { PI2_PREDICTOR_LOW_BIT = 1, PI2_PREDICTOR_LOW_RANK = 2, PI2_PREDICTOR_SVD = 3 };
 
 /** What a layer's scores may be asked for. */
 typedef enum pi2_score_kind { PI2_SCORE_FIRES, PI2_SCORE_WORTH } pi2_score_kind;
@@ -70,6 +70,8 @@ typedef struct pi2_predictor_kind {
     uint64_t (*layer_bytes)(const pi2_predictor *predictor, uint32_t size);
     /** Whether a layer's numbers, which were read, can be computed with: no float of them is infinite or a NaN. */
     bool (*is_good)(const pi2_predictor *predictor, const pi2_predictor_layer *layer);
+    /** What an activation of 1 is worth, by neuron, of a layer that it knows; NULL: the kind does not tell. */
+    const float *(*worths)(const pi2_predictor *predictor, const pi2_predictor_layer *layer);
     /** Rows of the code, a vector between input and scores; 0: scores are made of the input. */
     uint32_t (*code_rows)(const pi2_predictor_layer *layer);
     /** Code [begin, end) from the input. */
@@ -87,7 +89,7 @@ struct pi2_predictor {
     const pi2_predictor_kind *kind;
     uint64_t header_hash, content_hash; /* of the source of the weights: pi2_source_identity */
     uint32_t layer_count, width, neuron_count; /* of every layer's FFN */
-    bool has_up;                     /* low_bit: there are copies of Up too */
+    bool has_up;                     /* low_bit, svd: there are copies of Up too */
     char activation[PI2_PREDICTOR_ACTIVATION_BYTES]; /* by its name; zeros behind it */
     uint32_t activation_number;      /* of pi2_ffn_activation */
     pi2_predictor_layer *layers;     /* [layer_count], owned */

@@ -85,7 +85,7 @@ for file in "$sources"/src/*/*.c "$sources"/src/*/*/*.c "$sources"/programs/cli/
     */completion.c) continue ;; # scripts for shells, with options of the shells' commands
     */template_file.c | */prompt.c) list="run apply-template" ;;
     */synthetic/*) list=synth ;;
-    */low_rank_train.c | */predictor_train.c) list=predictor ;;
+    */low_rank_train.c | */predictor_train.c | */predictor_svd.c) list=predictor ;;
     */engine_outputs.c) list="run bench" ;;
     *) list=$engines ;;
     esac

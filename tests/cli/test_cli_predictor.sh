@@ -103,6 +103,29 @@ expect_error 2 "carries no predictor" predictor import -m "$model" -o "$folder/i
 expect_error 2 "" predictor make -m "$model" -o "$folder/text"
 grep -q 'line of a text' "$folder/text" || fail "the text was replaced"
 
+# make --kind svd: of the weights alone, and with a text; widths, and what was measured, are told.
+expect 0 predictor make -m "$model" --kind svd --width 32 -o "$folder/svd"
+grep -q '^layer' "$folder/err" && fail "weights alone measure nothing"
+expect 0 predictor make -m "$model" --kind svd -f "$folder/text" --tokens 300 --recall 0.9 -o "$folder/svd-text" -t 1
+grep -q '^layer 1: rank [0-9]*, recall 9[0-9]' "$folder/err" || fail "nothing is told of a layer: $(cat "$folder/err")"
+cp "$folder/svd-text" "$folder/one-thread"
+expect 0 predictor make -m "$model" --kind svd -f "$folder/text" --tokens 300 --recall 0.9 -o "$folder/svd-text" -t 2
+cmp -s "$folder/svd-text" "$folder/one-thread" || fail "another svd with two threads"
+expect 0 predictor make -m "$silu" --kind svd -f "$folder/text" --tokens 300 -o "$folder/svd-silu"
+grep -q '50.00 % of the neurons are wanted' "$folder/err" || fail "nothing on what is wanted of SiLU: $(cat "$folder/err")"
+answer svd_text -m "$silu" --sparsity 0.5 --predictor "$folder/svd-silu"
+grep -q 'by svd' "$folder/err" || fail "the svd is not used"
+expect_error 2 "low-bit or svd" predictor make -m "$model" --kind lowrank -o "$folder/bad"
+expect_error 2 "an svd wants a place" predictor make -m "$model" --kind svd
+expect_error 2 "copies need no text" predictor make -m "$model" -f "$folder/text"
+expect_error 2 "multiple of 32" predictor make -m "$model" --kind svd --width 33 -o "$folder/bad"
+expect_error 2 "more directions than" predictor make -m "$model" --kind svd --width 512 -o "$folder/bad"
+expect_error 2 "samples of 2048 tokens take" predictor make -m "$model" --kind svd -f "$folder/text" -o "$folder/bad" \
+    --sample-memory 1M
+echo "too short" >"$folder/short"
+expect_error 2 "64 are the least" predictor make -m "$model" --kind svd -f "$folder/short" -o "$folder/bad"
+[ -e "$folder/bad" ] && fail "a predictor that could not be made was written"
+
 # balance: more of the layers that lose least, together as many; told, and kept with the predictor.
 expect 0 predictor balance -m "$silu" -f "$folder/text" -c 64 --tokens 64 --sparsity 0.5 --json
 expect_json '#layers' 2
@@ -129,6 +152,7 @@ expect_json layers.0.size 2
 three=$(recall --predictor "$folder/three" -t 1)
 awk -v two="$two" -v three="$three" 'BEGIN { exit !(two > 0.8 && three > two - 0.01 && three <= 1) }' ||
     fail "recall $two with two bits, $three with three"
+[ "$(recall --predictor "$folder/svd-text" | awk '{ print ($1 > 0.6) }')" = 1 ] || fail "an svd that foretells nothing"
 all=$(recall --sparsity 0)
 [ "$all" = 1.0 ] || [ "$all" = 1 ] || fail "nothing is left out, and recall is $all"
 expect 0 predictor measure -m "$model" -f "$folder/text" -c 64 --tokens 100
@@ -164,7 +188,6 @@ for bad in "--rate 900:diverges" "--width 33:multiple of 32" "--recall 1.5:--rec
     expect_error 2 "${bad#*:}" predictor train -m "$model" -f "$folder/text" -c 64 --tokens 300 -o "$folder/bad" ${bad%%:*}
     [ -e "$folder/bad" ] || [ -e "$folder/bad.part" ] && fail "${bad%%:*} leaves a file"
 done
-echo "too short" >"$folder/short"
 expect_error 2 "too few" predictor train -m "$model" -f "$folder/short" -o "$folder/bad"
 expect_error 3 "activation has zeros" predictor train -m "$silu" -f "$folder/text" -o "$folder/bad"
 expect_error 2 "not.*predictor" predictor train -m "$model" -f "$folder/text" -o "$folder/text"

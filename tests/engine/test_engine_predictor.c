@@ -163,7 +163,7 @@ static void one_that_names_all_gives_the_dense_bits(void **state) {
 }
 
 /* A share of a model with SiLU, and the neurons that are foretold to fire of one with ReLU. */
-static void check_variations(const char *sparsity, size_t first_number) {
+static void check_variations(const char *sparsity, const char *predictor, size_t count, size_t first_number) {
     const uint64_t least = least_budget(sparsity);
     const variation variations[] = {
         { .more_bytes = PLENTY, .threads = 1, .batch = 16, .cpu = "scalar" },
@@ -175,9 +175,10 @@ static void check_variations(const char *sparsity, size_t first_number) {
     };
     pi2_engine_counters counters;
     pi2_session_run dense = dense_run(), want = { .logits = NULL };
-    for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+    for (size_t i = 0; i < sizeof variations / sizeof variations[0] && i < count; i++) {
         variation v = variations[i];
         v.sparsity = sparsity;
+        v.predictor = predictor;
         pi2_session_run got = run_of(&v, &counters);
         if (i == 0) {
             want = got;
@@ -195,17 +196,42 @@ static void check_variations(const char *sparsity, size_t first_number) {
     pi2_session_run_free(&dense);
 }
 
+/* Makes one of the main directions: the same on one thread and several. */
+static void make_svd(const char *path) {
+    uint8_t *files[2];
+    size_t bytes[2];
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        pi2_engine_options engine;
+        pi2_predictor_svd svd;
+        pi2_engine_options_init(&engine);
+        engine.model_path = cluster_path;
+        engine.thread_count = threads;
+        pi2_predictor_svd_init(&svd);
+        svd.output_path = path;
+        if (pi2_predictor_make_svd(&engine, NULL, &svd) != PI2_OK) fail_msg("%s", pi2_error_text());
+        files[threads - 1] = test_file_read(path, &bytes[threads - 1]);
+    }
+    assert_true(bytes[0] == bytes[1] && memcmp(files[0], files[1], bytes[0]) == 0);
+    free(files[0]);
+    free(files[1]);
+}
+
 static void every_budget_thread_method_and_batch_gives_one_text(void **state) {
     (void)state;
+    const char *svd = test_folder_path("svd.predictor");
     pi2_tiny_model_options options = model_of("silu");
     options.layer_count = 8; /* more neurons than the stream buffer's memory holds */
     options.feed_forward_length = 2816;
     write_model(&options, PI2_LAYOUT_BUNDLE);
-    check_variations("0.5", 0);
+    check_variations("0.5", NULL, SIZE_MAX, 0);
+    make_svd(svd);
+    check_variations("0.5", svd, 3, 200);
     options.ffn_activation = "drelu";
     options.feed_forward_biases = true;
     write_model(&options, PI2_LAYOUT_BUNDLE);
-    check_variations("auto", 100);
+    check_variations("auto", NULL, SIZE_MAX, 100);
+    make_svd(svd);
+    check_variations("auto", svd, 3, 300);
 }
 
 /* Logits of a text whose tokens come in calls of so many. */

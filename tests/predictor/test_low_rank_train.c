@@ -84,11 +84,11 @@ static void what_was_planted_is_found(void **state) {
     uint8_t *data = make_data(&predictor, &bytes);
     plant(7);
     if (train(2, 0.01f, data, &result) != PI2_OK) fail_msg("%s", pi2_error_text());
-    assert_true(result.density > 0.05 && result.density < 0.4);
-    assert_true(result.recall >= 0.95 && result.recall < 1);
-    assert_true(result.epochs >= 2 && result.named < (IS_SLOW ? 0.9 : 2.0 * result.density));
+    assert_true(result.held.density > 0.05 && result.held.density < 0.4);
+    assert_true(result.held.recall >= 0.95 && result.held.recall < 1);
+    assert_true(result.epochs >= 2 && result.held.named < (IS_SLOW ? 0.9 : 2.0 * result.held.density));
     /* Of other samples, by the data as a run reads them. */
-    const pi2_predictor_layer layer = { .size = RANK, .data = data, .threshold = result.threshold };
+    const pi2_predictor_layer layer = { .size = RANK, .data = data, .threshold = result.held.threshold };
     const pi2_predictor_query query = { .predictor = &predictor, .layer = &layer,
                                         .kernel = pi2_small_select(pi2_cpu_features()) };
     assert_true(predictor.kind->is_good(&predictor, &layer));
@@ -123,7 +123,7 @@ static void any_number_of_threads_gives_the_same_bytes(void **state) {
     assert_int_equal(train(1, 0.01f, first, &one), PI2_OK);
     assert_int_equal(train(3, 0.01f, other, &three), PI2_OK);
     assert_memory_equal(first, other, bytes);
-    assert_true(one.threshold == three.threshold && one.epochs == three.epochs);
+    assert_true(one.held.threshold == three.held.threshold && one.epochs == three.epochs);
     free(first);
     free(other);
 }
@@ -166,8 +166,8 @@ static void weights_tell_what_few_samples_do_not(void **state) {
     const pi2_low_rank_result without = train_on(&few, 2, data);
     few.weights = &weights;
     const pi2_low_rank_result with = train_on(&few, 2, data);
-    assert_true(with.recall >= 0.95 && with.named < 1.3 * with.density);
-    assert_true(with.named < 0.8 * without.named);
+    assert_true(with.held.recall >= 0.95 && with.held.named < 1.3 * with.held.density);
+    assert_true(with.held.named < 0.8 * without.held.named);
     (void)train_on(&few, 3, other);
     assert_memory_equal(data, other, bytes);
     /* drelu: who fires is decided by Up as well. */
@@ -178,10 +178,10 @@ static void weights_tell_what_few_samples_do_not(void **state) {
     }
     weights.up_decides = true;
     const pi2_low_rank_result both = train_on(&few, 2, data);
-    assert_true(both.density < 0.7 * with.density && both.named < 3 * both.density);
+    assert_true(both.held.density < 0.7 * with.held.density && both.held.named < 3 * both.held.density);
     /* A weight that is no number tells nothing: the samples do. */
     gate_bias[5] = NAN;
-    assert_true(train_on(&few, 2, data).recall >= 0.95);
+    assert_true(train_on(&few, 2, data).held.recall >= 0.95);
     free(data);
     free(other);
 }

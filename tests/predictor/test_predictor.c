@@ -1,6 +1,6 @@
 /* Goal:   the neurons that scores choose are those that they should be; copies of 2 and 3 bits foretell what rows give
- *         as well as their errors say; a low-rank predictor computes its two matrices; a file comes back as it was
- *         written, and one that was altered anywhere is refused; layers that lose least give most.
+ *         as well as their errors say; a low-rank predictor and an svd compute their matrices; a file comes back as it
+ *         was written, and one that was altered anywhere is refused; layers that lose least give most.
  * Method: scores with ties and numbers that are none against sorting; random rows against exact products; bytes of a
  *         small file changed, and lengths cut; losses whose best shares are known. */
 #include <math.h>
@@ -18,6 +18,7 @@
 #include "predictor/low_bit.h"
 #include "predictor/low_rank.h"
 #include "predictor/predictor_file.h"
+#include "predictor/svd.h"
 #include "support/temporary_files.h"
 #include "support/tiny_model.h"
 
@@ -235,6 +236,60 @@ static void a_low_rank_predictor_computes_its_matrices(void **state) {
     free(memory);
 }
 
+/* Estimates are the product of both matrices; a neuron in doubt is worth more than its mean says, by its rest. */
+static void an_svd_predictor_computes_its_matrices(void **state) {
+    (void)state;
+    static float a[RANK][WIDTH], b[2][NEURONS][RANK];
+    void *memory;
+    uint64_t seed = 29;
+    pi2_predictor predictor = make(3, RANK, "drelu", true, &memory);
+    for (uint32_t r = 0; r < RANK; r++) {
+        for (int c = 0; c < WIDTH; c++) a[r][c] = random_float(&seed);
+        pi2_svd_put_code_row(&predictor, RANK, memory, r, a[r]);
+    }
+    for (uint32_t n = 0; n < NEURONS; n++) {
+        for (int up = 0; up < 2; up++) {
+            for (int r = 0; r < RANK; r++) b[up][n][r] = random_float(&seed);
+            pi2_svd_put_neuron(&predictor, RANK, memory, up, n, b[up][n], n == 9 ? 50.0f : 2.0f);
+        }
+        pi2_svd_put_worth(&predictor, RANK, memory, n, n == 7 ? 0.0f : 1.0f);
+    }
+    assert_true(predictor.kind->is_good(&predictor, &predictor.layers[1]));
+    assert_true(predictor.kind->worths(&predictor, &predictor.layers[1])[8] == 1.0f);
+    float x[WIDTH], code[RANK], scores[NEURONS], worth[NEURONS];
+    int16_t values[WIDTH], code_values[RANK];
+    for (int c = 0; c < WIDTH; c++) x[c] = random_float(&seed);
+    const pi2_predictor_vector input = pi2_predictor_quantize(x, WIDTH, values);
+    const pi2_predictor_query query = query_of(&predictor, PI2_SCORE_FIRES);
+    const pi2_predictor_query other = query_of(&predictor, PI2_SCORE_WORTH);
+    assert_int_equal(predictor.kind->code_rows(query.layer), RANK);
+    predictor.kind->code(&query, &input, 0, RANK, code);
+    const pi2_predictor_vector from = pi2_predictor_quantize(code, RANK, code_values);
+    predictor.kind->scores(&query, &from, 0, 10, scores); /* in parts */
+    predictor.kind->scores(&query, &from, 10, NEURONS, scores + 10);
+    predictor.kind->scores(&other, &from, 0, NEURONS, worth);
+    some_have_their_scores(&query, &from, scores);
+    some_have_their_scores(&other, &from, worth);
+    for (uint32_t n = 0; n < NEURONS; n++) {
+        double least = INFINITY;
+        for (int up = 0; up < 2; up++) {
+            double sum = 0;
+            for (int r = 0; r < RANK; r++) sum += product(a[r], x) * (double)b[up][n][r];
+            sum /= n == 9 ? 50 : 2;
+            if (sum < least) least = sum;
+        }
+        assert_true(fabs((double)scores[n] - least) < 0.15);
+        assert_true(worth[n] >= 0 && (n != 7 || worth[n] == 0));
+        if (n != 9) assert_true(worth[n] < worth[9]);
+    }
+    ((float *)memory)[predictor.kind->layer_bytes(&predictor, RANK) / sizeof(float) - 1] = NAN; /* of what is unused */
+    assert_true(predictor.kind->is_good(&predictor, &predictor.layers[1]));
+    pi2_svd_put_worth(&predictor, RANK, memory, 3, NAN);
+    assert_false(predictor.kind->is_good(&predictor, &predictor.layers[1]));
+    pi2_predictor_free(&predictor);
+    free(memory);
+}
+
 /* ---- shares of layers ---- */
 
 enum { LAYERS = 4 };
@@ -385,7 +440,8 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
         TEST(the_largest_are_chosen), TEST(what_is_no_number_is_computed), TEST(vectors_are_rounded_to_16_bits),
-        TEST(copies_foretell_what_rows_give), TEST(a_low_rank_predictor_computes_its_matrices), TEST(a_file_comes_back),
+        TEST(copies_foretell_what_rows_give), TEST(a_low_rank_predictor_computes_its_matrices),
+        TEST(an_svd_predictor_computes_its_matrices), TEST(a_file_comes_back),
         TEST(what_was_altered_or_cut_is_refused), TEST(nothing_else_is_replaced), TEST(who_loses_least_gives_most),
         TEST(what_was_not_measured_is_shared_out_evenly),
     };
