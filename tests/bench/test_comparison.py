@@ -53,23 +53,41 @@ class Ablation(unittest.TestCase):
         found, left_out = ablation.steps(known.replace("--neuron-cache auto", "--neuron-cache-policy x"))
         self.assertEqual(left_out, [("+ bundles", ["--neuron-cache"])])
         self.assertNotIn("powerinfer2, + bundles", dict(found))
-        found, left_out = ablation.steps(known + "  --predictor FILE\n", True)
-        self.assertEqual(([name for name, _ in found[-2:]], left_out),
-                         (["powerinfer2, look-ahead", "powerinfer2, predictor"], []))
+        known += "  --predictor FILE\n  --look-ahead on\n"
+        found, left_out = ablation.steps(known, ablation.PREDICTOR_KINDS[:3])
+        self.assertEqual(([name for name, _ in found[-5:]], left_out), (
+            ["powerinfer2, look-ahead", "powerinfer2, look-ahead by Gate", "powerinfer2, predictor",
+             "powerinfer2, predictor low-bit", "powerinfer2, predictor svd"], []))
+        found, _ = ablation.steps(known, ablation.PREDICTOR_KINDS)
+        self.assertEqual(found[-1], ("powerinfer2, predictor imported",
+                                     ("--sparsity", "auto", "--predictor", "{imported}")))
+
+    def test_which_predictors_a_model_can_have(self):
+        files = models.ModelFiles("sparse-tiny", types.SimpleNamespace(cache="/tmp"), "")
+        files.header = types.SimpleNamespace(tensors={})
+        self.assertEqual(files.predictor_kinds(), ("{trained}", "{low-bit}", "{svd}"))
+        files.header.tensors["blk.0.fc1.weight"] = (1, [1])
+        self.assertEqual(files.predictor_kinds()[3:], ("{imported}",))
+        experts = models.ModelFiles("turbosparse-mixtral-47b", types.SimpleNamespace(cache="/tmp"), "")
+        self.assertEqual(experts.predictor_kinds(), ())
 
     def test_a_predictor_is_made_where_a_variant_names_one(self):
-        known = "--sparsity --pipeline --neuron-cache --predictor "
-        options = types.SimpleNamespace(variants=ablation.steps(known, True)[0], program="p", threads=2)
+        known = "--sparsity --pipeline --neuron-cache --predictor --look-ahead "
+        options = types.SimpleNamespace(variants=ablation.steps(known, ablation.PREDICTOR_KINDS)[0], program="p",
+                                        threads=2)
         run = session.TestRun.__new__(session.TestRun)
         run.limit, run.place = GB, types.SimpleNamespace(options=options, scratch=None)
         run.files = types.SimpleNamespace(
             gguf="g", ours="neurons", statistics=None, is_big=lambda: True, has_experts=lambda: False,
-            predictor=lambda: "trained", bundles=lambda: "bundles")
+            predictor=lambda kind: kind[1:-1], bundles=lambda: "bundles")
         made = {engine.name: (engine.file, engine.extra) for engine in run._our_engines()}
         self.assertEqual(made["powerinfer2"], ("neurons", []))
         self.assertEqual(made["powerinfer2, look-ahead"], ("neurons", ["--predictor", "trained"]))
         self.assertEqual(made["powerinfer2, predictor"],
                          ("bundles", ["--sparsity", "auto", "--predictor", "trained"]))
+        self.assertEqual(made["powerinfer2, predictor svd"], ("bundles", ["--sparsity", "auto", "--predictor", "svd"]))
+        self.assertEqual(made["powerinfer2, look-ahead by Gate"],
+                         ("neurons", ["--predictor", "gate", "--look-ahead", "on"]))
 
     def test_steps_beside_the_papers(self):
         speeds = {"powerinfer2": [8.0], "llama.cpp mmap": [0.5], "powerinfer2, dense": [1.0],
