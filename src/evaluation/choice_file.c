@@ -37,14 +37,24 @@ static bool next_line(pi2_choice_file *file, pi2_choice_text *line_out) {
     return true;
 }
 
+static bool is_blank_character(char character) { return character == ' ' || character == '\t'; }
+
 static bool is_blank(pi2_choice_text text) {
     for (size_t i = 0; i < text.length; i++) {
-        if (!strchr(" \t", text.text[i]) || text.text[i] == '\0') return false;
+        if (!is_blank_character(text.text[i])) return false;
     }
     return true;
 }
 
 /* ---- six lines ---- */
+
+/* A space is put between context and ending: what they have of their own there would be a second one. */
+static void trim(pi2_choice_text *text, bool at_end) {
+    while (text->length && is_blank_character(text->text[at_end ? text->length - 1 : 0])) {
+        text->text += !at_end;
+        text->length--;
+    }
+}
 
 static pi2_status read_hellaswag(pi2_choice_file *file, pi2_choice_task *task, bool *is_end_out) {
     pi2_choice_text number;
@@ -62,7 +72,9 @@ static pi2_status read_hellaswag(pi2_choice_file *file, pi2_choice_task *task, b
     task->choice_count = HELLASWAG_CHOICES;
     for (uint32_t i = 0; i < HELLASWAG_CHOICES; i++) {
         if (!next_line(file, &task->choices[i])) return fail_line(file, "four endings should follow the number");
+        trim(&task->choices[i], false);
     }
+    trim(&task->context, true);
     return PI2_OK;
 }
 
