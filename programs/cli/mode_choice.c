@@ -2,8 +2,12 @@
 #include "mode_choice.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "machine_profile_cli.h"
 #include "output.h"
@@ -70,12 +74,18 @@ void pi2_cli_tell_gain(const pi2_engine_options *options) {
 
 /* ---- the best of those that were measured ---- */
 
+/** What was found. */
+typedef struct choice {
+    int code;
+    char share[SHARE_BYTES], predictor[PATH_BYTES]; /* of the fastest; empty: it is the exact mode */
+} choice;
+
 typedef struct choosing {
     const pi2_machine_profile *profile;
     const pi2_engine_options *options;
     char predictors[MOST_PREDICTORS][PATH_BYTES];
     size_t predictor_count;
-    char share[SHARE_BYTES], predictor[PATH_BYTES]; /* of the fastest; empty: it is the exact mode */
+    choice best;
     double speed, divergence;
 } choosing;
 
@@ -137,8 +147,8 @@ static void try_mode(choosing *self, const pi2_guard_entry *entry, const char *s
         if (speed > self->speed) {
             self->speed = speed;
             self->divergence = entry->divergence.value;
-            (void)snprintf(self->share, sizeof self->share, "%s", share);
-            (void)snprintf(self->predictor, sizeof self->predictor, "%s", predictor);
+            (void)snprintf(self->best.share, sizeof self->best.share, "%s", share);
+            (void)snprintf(self->best.predictor, sizeof self->best.predictor, "%s", predictor);
         }
     }
     pi2_plan_free(plan);
@@ -171,16 +181,15 @@ static pi2_status try_exact(choosing *self, const pi2_cli_guard_settings *settin
     return status;
 }
 
-static int choose(choosing *self, const pi2_cli_guard_settings *settings, pi2_engine_options *options) {
+static int choose(choosing *self, const pi2_cli_guard_settings *settings) {
     pi2_guard *guard = NULL;
+    const choice *best = &self->best;
     const pi2_status status = try_exact(self, settings, &guard);
     if (status != PI2_OK) return pi2_cli_failed(status);
     if (guard) try_modes(self, guard, settings->most);
     pi2_guard_free(guard);
-    options->sparsity = *self->share ? self->share : "exact";
-    options->predictor = *self->share ? self->predictor : NULL;
-    if (*self->share) {
-        pi2_cli_note("best     --sparsity %s --predictor %s", self->share, self->predictor);
+    if (*best->share) {
+        pi2_cli_note("best     --sparsity %s --predictor %s", best->share, best->predictor);
     } else {
         pi2_cli_note("best     --sparsity exact: nothing that was measured within a divergence of %g is faster",
                      settings->most);
@@ -188,26 +197,69 @@ static int choose(choosing *self, const pi2_cli_guard_settings *settings, pi2_en
     return PI2_EXIT_OK;
 }
 
+static void choose_here(const pi2_cli_guard_settings *settings, const pi2_machine_profile *profile,
+                        const pi2_engine_options *options, choice *found) {
+    pi2_machine_profile *kept = NULL;
+    choosing *self = calloc(1, sizeof *self);
+    found->code = PI2_EXIT_OK;
+    if (!self) {
+        found->code = pi2_cli_failed(PI2_ERR_MEMORY);
+    } else if (!profile && pi2_machine_load(NULL, &kept) != PI2_OK) {
+        found->code = pi2_cli_usage_error("--sparsity best goes by predictions, and this machine was not measured yet: "
+                                          "run 'powerinfer2 machine' first");
+    } else {
+        self->profile = profile ? profile : kept;
+        self->options = options;
+        const int code = choose(self, settings);
+        *found = self->best;
+        found->code = code;
+    }
+    pi2_machine_free(kept);
+    free(self);
+}
+
+static bool read_choice(int from, choice *found) {
+    size_t count = 0;
+    while (count < sizeof *found) {
+        const ssize_t more = read(from, (char *)found + count, sizeof *found - count);
+        if (more > 0) count += (size_t)more;
+        else if (more == 0 || errno != EINTR) return false;
+    }
+    return true;
+}
+
+/** In a process of its own, whose plans leave nothing in this one: of a tight budget that was a few per cent. False:
+ *  there is no such process. */
+static bool choose_apart(const pi2_cli_guard_settings *settings, const pi2_machine_profile *profile,
+                         const pi2_engine_options *options, choice *found) {
+    int ends[2];
+    (void)fflush(NULL);
+    if (pipe(ends) != 0) return false;
+    const pid_t child = fork();
+    if (child == 0) {
+        choose_here(settings, profile, options, found);
+        (void)fflush(NULL);
+        const bool is_told = write(ends[1], found, sizeof *found) == (ssize_t)sizeof *found;
+        _exit(is_told ? 0 : 1);
+    }
+    (void)close(ends[1]);
+    const bool is_there = child > 0 && read_choice(ends[0], found);
+    (void)close(ends[0]);
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR) continue;
+    return is_there;
+}
+
 int pi2_cli_choose_mode(const pi2_cli_guard_settings *settings, const pi2_machine_profile *profile,
                         pi2_engine_options *options) {
-    static choosing self; /* options point into it */
-    pi2_machine_profile *kept = NULL;
+    static choice found; /* options point into it */
     if (!options->sparsity || strcmp(options->sparsity, PI2_CLI_BEST_SPARSITY) != 0) return PI2_EXIT_OK;
     if (settings->most < 0) {
         return pi2_cli_usage_error("--sparsity best chooses within a limit: give one, as 'run --max-divergence' "
                                    "takes it");
     }
-    if (!profile && pi2_machine_load(NULL, &kept) != PI2_OK) {
-        return pi2_cli_usage_error("--sparsity best goes by predictions, and this machine was not measured yet: run "
-                                   "'powerinfer2 machine' first");
-    }
-    const pi2_engine_options asked = *options;
-    memset(&self, 0, sizeof self);
-    self.profile = profile ? profile : kept;
-    self.options = &asked;
-    const int code = choose(&self, settings, options);
-    self.profile = NULL;
-    self.options = NULL;
-    pi2_machine_free(kept);
-    return code;
+    memset(&found, 0, sizeof found);
+    if (!choose_apart(settings, profile, options, &found)) choose_here(settings, profile, options, &found);
+    options->sparsity = *found.share ? found.share : "exact";
+    options->predictor = *found.share ? found.predictor : NULL;
+    return found.code;
 }
