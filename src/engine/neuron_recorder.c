@@ -58,6 +58,20 @@ pi2_status pi2_neuron_recorder_open(pi2_neuron_recorder *recorder, uint32_t firs
     return pi2_fail(PI2_ERR_MEMORY, "no memory to keep what %u layers give for %u tokens", layer_count, token_count);
 }
 
+pi2_status pi2_neuron_recorder_check(const pi2_neuron_recorder *recorder, uint32_t tokens, const char *path) {
+    for (uint32_t l = recorder->first_layer; l < recorder->first_layer + recorder->layer_count; l++) {
+        for (uint32_t t = 0; t < tokens; t++) {
+            const float *input = pi2_recorded_input(recorder, l, t);
+            float sum = 0;
+            for (uint32_t c = 0; c < recorder->width; c++) sum += input[c] * 0.0f;
+            if (sum == 0) continue;
+            return pi2_fail(PI2_ERR_FORMAT, "%s: what layer %u reads are no numbers: the model file may be damaged "
+                            "('powerinfer2 inspect --verify' checks a cluster file)", path, l);
+        }
+    }
+    return PI2_OK;
+}
+
 void pi2_neuron_recorder_close(pi2_neuron_recorder *recorder) {
     free(recorder->inputs);
     free(recorder->sizes);

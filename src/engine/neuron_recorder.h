@@ -21,6 +21,8 @@ uint64_t pi2_neuron_recorder_bytes(uint32_t layers, uint32_t tokens, uint32_t wi
 /** Sets counter up and takes the memory. Errors MEMORY. It stays where it is while it is used. */
 pi2_status pi2_neuron_recorder_open(pi2_neuron_recorder *recorder, uint32_t first_layer, uint32_t layer_count,
                                     uint32_t token_count, uint32_t width, uint32_t neurons);
+/** Whether what was read of `tokens` positions are numbers. Errors  FORMAT (path, layer) */
+pi2_status pi2_neuron_recorder_check(const pi2_neuron_recorder *recorder, uint32_t tokens, const char *path);
 void pi2_neuron_recorder_close(pi2_neuron_recorder *recorder); /* zeroed is fine */
 
 static inline size_t pi2_recorded_row(const pi2_neuron_recorder *recorder, uint32_t layer, uint32_t token) {

@@ -66,7 +66,7 @@ static double diverge(const balance_run *run, uint32_t token, const float *logit
     double cross = 0;
     for (uint32_t i = 0; i < run->vocabulary; i++) cross += (double)likely[i] * (double)logits[i];
     const double divergence = reference->entropy - cross + normalizer(logits, run->vocabulary) * reference->sum;
-    return divergence > 0 ? divergence : 0;
+    return divergence <= 0 ? 0 : divergence; /* what is no number stays none */
 }
 
 /* The chunk once. lost NULL: that is the reference. */

@@ -139,6 +139,7 @@ static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
     const pi2_status status = pi2_session_append(run->session, tokens, count, PI2_LOGITS_NONE);
     pi2_forward_set_counter(run->engine->forward, NULL);
     PI2_TRY(status);
+    PI2_TRY(pi2_neuron_recorder_check(&run->recorder, (uint32_t)count, run->engine->run.source.model_path));
     run->tokens = (uint32_t)count;
     atomic_store(&run->next, 0);
     pi2_team_run(run->engine->team, compare_pairs, run);

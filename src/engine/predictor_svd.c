@@ -38,14 +38,12 @@ static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
     const pi2_status status = pi2_session_append(run->session, tokens, count, PI2_LOGITS_NONE);
     pi2_forward_set_counter(run->engine->forward, NULL);
     PI2_TRY(status);
+    PI2_TRY(pi2_neuron_recorder_check(&run->recorder, (uint32_t)count, run->engine->run.source.model_path));
     for (uint32_t t = 0; t < count && run->count < run->most; t++, run->count++) {
         for (uint32_t l = 0; l < run->layers; l++) {
             const size_t row = (size_t)l * run->most + run->count;
             run->scales[row] = pi2_predictor_quantize(pi2_recorded_input(&run->recorder, l, t), run->width,
                                                       run->values + row * run->width).scale;
-            if (run->scales[row] >= 0) continue;
-            return pi2_fail(PI2_ERR_FORMAT, "%s: layer %u reads numbers that are none",
-                            run->engine->run.source.model_path, l);
         }
     }
     return PI2_OK;

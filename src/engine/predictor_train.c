@@ -119,6 +119,7 @@ static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
     const pi2_status status = pi2_session_append(run->session, tokens, count, PI2_LOGITS_NONE);
     pi2_forward_set_counter(run->engine->forward, NULL);
     PI2_TRY(status);
+    PI2_TRY(pi2_neuron_recorder_check(recorder, (uint32_t)count, run->engine->run.source.model_path));
     for (uint32_t t = 0; t < count && run->sample_count < run->samples_most; t++, run->sample_count++) {
         for (uint32_t g = 0; g < run->group; g++) {
             const size_t row = (size_t)g * run->samples_most + run->sample_count;

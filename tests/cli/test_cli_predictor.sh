@@ -191,4 +191,22 @@ done
 expect_error 2 "too few" predictor train -m "$model" -f "$folder/short" -o "$folder/bad"
 expect_error 3 "activation has zeros" predictor train -m "$silu" -f "$folder/text" -o "$folder/bad"
 expect_error 2 "not.*predictor" predictor train -m "$model" -f "$folder/text" -o "$folder/text"
+
+# A damaged model: a weight of a norm is no number. Nothing is learned from it, measured of it, or kept.
+damage() { # damage MODEL TENSOR
+    expect 0 inspect -m "$1" --tensors
+    place=$(awk -v name="$2" '$NF == name { print $(NF - 1) }' "$folder/out")
+    rm -f "$folder"/nan.*
+    cp "$1" "$folder/nan.gguf"
+    printf '\377\377\377\177' | dd of="$folder/nan.gguf" bs=1 seek="$place" conv=notrunc 2>/dev/null
+}
+damage "$model" blk.1.ffn_norm.weight
+expect_error 3 "what layer 1 reads are no numbers" predictor train -m "$folder/nan.gguf" -f "$folder/text" -c 64 \
+    --tokens 300 -o "$folder/bad"
+expect_error 3 "what layer 1 reads are no numbers" predictor measure -m "$folder/nan.gguf" -f "$folder/text" -c 64
+expect_error 3 "what layer 1 reads are no numbers" predictor make --kind svd -m "$folder/nan.gguf" -f "$folder/text" \
+    --tokens 300 -o "$folder/bad"
+[ -e "$folder/bad" ] && fail "a predictor of a damaged model was written"
+damage "$silu" output_norm.weight
+expect_error 3 "logits are no numbers" predictor balance -m "$folder/nan.gguf" -f "$folder/text" -c 64 --tokens 64
 finish
