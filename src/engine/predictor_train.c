@@ -103,7 +103,15 @@ static pi2_status take_part(train_run *run) {
         status = pi2_fail(PI2_ERR_MEMORY, "no memory for %s", run->part_path);
     }
     if (status == PI2_OK) status = pi2_predictor_load(run->part_path, &part, run->part_memory);
-    for (uint32_t i = 0; status == PI2_OK && i < own->layer_count; i++) own->layers[i] = part.layers[i];
+    uint32_t done = 0;
+    for (uint32_t i = 0; status == PI2_OK && i < own->layer_count; i++) {
+        own->layers[i] = part.layers[i];
+        done += part.layers[i].size > 0;
+    }
+    if (status == PI2_OK) {
+        pi2_planned_run_log(&run->engine->run, "%s: %u of %u layers stay as they were trained there, whatever the "
+                            "options were", run->part_path, done, own->layer_count);
+    }
     pi2_predictor_free(&part);
     return status;
 }

@@ -182,6 +182,7 @@ awk -v recall="$trained" 'BEGIN { exit !(recall > 0.85) }' || fail "recall $trai
 cp "$folder/trained" "$folder/two.part" # as an end after the last layer leaves it
 train two --width 32 --resume
 grep -q '^layer' "$folder/err" && fail "layers that were done are trained again"
+grep -q 'two.part: 2 of 2 layers stay as they were trained' "$folder/err" || fail "what --resume takes over is not told"
 cmp -s "$folder/trained" "$folder/two" || fail "another file after --resume"
 # A rate that is too large, too few tokens, no zeros: a line, and no file.
 for bad in "--rate 900:diverges" "--width 33:multiple of 32" "--recall 1.5:--recall"; do
