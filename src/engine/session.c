@@ -105,6 +105,13 @@ pi2_status pi2_session_create(pi2_engine *engine, const pi2_sampling *sampling, 
  * picked from. In a turn. */
 static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     pi2_forward *forward = session->engine->forward;
+    fork->cache = session->cache;
+    fork->detokenizer = session->detokenizer;
+    if (session->drafting) {
+        pi2_drafting_follow(fork->drafting, session->drafting);
+        pi2_drafting_truncate(fork->drafting, session->position);
+    }
+    if (session->position == 0) return; /* nothing is its own yet: weights may have that memory */
     pi2_kv_pages_share(pi2_forward_pages(forward), session->sequence, fork->sequence, session->position);
     pi2_forward_copy_own(forward, session->sequence, fork->sequence, session->position);
     fork->position = session->position;
@@ -114,16 +121,10 @@ static void copy_timeline(pi2_session *fork, const pi2_session *session) {
     fork->saved_at = session->saved_at;
     fork->saved_from = session->saved_from;
     fork->kept_from = session->kept_from;
-    fork->cache = session->cache;
     fork->pages_kept = session->pages_kept;
     fork->recalled_ns = session->recalled_ns;
     fork->is_loaded = session->is_loaded;
-    fork->detokenizer = session->detokenizer;
     memcpy(fork->timeline, session->timeline, session->position * sizeof *session->timeline);
-    if (session->drafting) {
-        pi2_drafting_follow(fork->drafting, session->drafting);
-        pi2_drafting_truncate(fork->drafting, session->position);
-    }
     if (session->logits_count == 0) return;
     memcpy(pi2_forward_kept_logits(forward, fork->sequence), pi2_session_logits_at(session, session->logits_count - 1),
            session->engine->run.source.model->shape.vocabulary_size * sizeof(float));

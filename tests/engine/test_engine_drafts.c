@@ -509,6 +509,43 @@ static void test_interrupted_anywhere(void **state) {
     pi2_engine_close(engine);
 }
 
+static pi2_status fill(void *user, void *bytes, size_t count) {
+    (void)user;
+    memset(bytes, 0x5a, count);
+    return PI2_OK;
+}
+
+static pi2_status check_filled(void *user, void *bytes, size_t count) {
+    for (size_t i = 0; i < count; i++) assert_int_equal(((uint8_t *)bytes)[i], 0x5a);
+    *(size_t *)user += count;
+    return PI2_OK;
+}
+
+/* Before a session's first pass weights may have the memory of its states: a fork of an empty one leaves it alone. */
+static void test_fork_of_an_empty_session(void **state) {
+    (void)state;
+    char *path = test_folder_path("empty.gguf");
+    assert_int_equal(pi2_family_model_write_apart("qwen35", PI2_Q8_0, 1, path), 0);
+    pi2_engine *engine = NULL;
+    pi2_engine_options options;
+    pi2_engine_options_init(&options);
+    options.model_path = path;
+    options.context_tokens = CONTEXT;
+    options.sequences = 2;
+    options.memory_bytes = ROOMY;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    pi2_session *empty = create_in(engine), *fork = NULL;
+    size_t bytes = 0;
+    assert_int_equal(pi2_forward_visit_recurrent(engine->forward, 1, PI2_STATES_LAST, fill, NULL), PI2_OK);
+    assert_int_equal(pi2_session_fork(empty, NULL, &fork), PI2_OK);
+    assert_int_equal(fork->sequence, 1);
+    assert_int_equal(pi2_forward_visit_recurrent(engine->forward, 1, PI2_STATES_LAST, check_filled, &bytes), PI2_OK);
+    assert_true(bytes > 0);
+    pi2_session_free(fork);
+    pi2_session_free(empty);
+    pi2_engine_close(engine);
+}
+
 /* Where the cache is planned for branches, guesses take no page that another one was planned to have. */
 static void test_guesses_take_no_room(void **state) {
     (void)state;
@@ -589,7 +626,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
         cmocka_unit_test(test_layer_that_guesses), cmocka_unit_test(test_layer_sees_common_passes),
-        cmocka_unit_test(test_together),
+        cmocka_unit_test(test_together), cmocka_unit_test(test_fork_of_an_empty_session),
         cmocka_unit_test(test_damaged_layer_is_left_out), cmocka_unit_test(test_guesses_of_another_engine),
         cmocka_unit_test(test_recurrent), cmocka_unit_test(test_recurrent_copies_while_guesses_are_open),
         cmocka_unit_test(test_some_were_wrong), cmocka_unit_test(test_none_beside_a_trace),

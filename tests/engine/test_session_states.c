@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "engine/engine_internal.h"
 #include "powerinfer2/session.h"
 #include "support/emulator.h"
 #include "support/small_budget.h"
@@ -149,6 +150,7 @@ static uint64_t passes(const pi2_session *session) {
 
 /* The session with HELD tokens, guesses after them, the prompt and one sampled token in the window. */
 static pi2_session *begin(pi2_engine *engine, bool is_greedy) {
+    engine->sessions.draft_times = (pi2_draft_times){ .token_share = 0 }; /* as if nobody had computed here before */
     pi2_session *session = create(engine, is_greedy);
     pi2_session_begin_answer(session, timeline, HELD - 2);
     append(session, timeline, HELD - 2);
