@@ -62,8 +62,9 @@ typedef struct pi2_engine_options {
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
     uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, at most 15 and fewer where the
                                     budget is small; 0: none. The text is the same (session.h) */
-    const char *draft_model_path; /* a smaller model of the same vocabulary that guesses them, beside earlier text; it
-                                    is left out, which the log says, where it does not pay. NULL: none */
+    const char *draft_model_path; /* a smaller model of the same vocabulary, or a layer that was trained to guess for
+                                    this one (EAGLE-3), which guesses them, beside earlier text; it is left out, which
+                                    the log says, where it does not pay. NULL: none */
     uint32_t draft_least_tokens; /* fewer of its tokens than this are not checked */
     double draft_least_chance;   /* a token that it gives less than this, 0 .. 1, ends its guess */
     bool draft_always;           /* it guesses also where that seems slower: for measuring */

@@ -8,8 +8,9 @@ static const pi2_cli_option draft_options[] = {
      "small. They are guessed from earlier text, and by a draft model. 0: none. The text is the same.",
      "LLAMA_ARG_DRAFT_MAX", 0, INT32_MAX},
     {"-md, --model-draft", "FILE", PI2_CLI_TEXT, DRAFT(model), NULL,
-     "A smaller model with the same vocabulary, which guesses too. It stays in memory, within --memory; where its "
-     "guesses save less time than they and its memory cost, it is left out.", "LLAMA_ARG_MODEL_DRAFT", 0, 0},
+     "A smaller model with the same vocabulary, which guesses too, or a layer that was trained to guess for this model "
+     "(EAGLE-3). It stays in memory, within --memory; where its guesses save less time than they and its memory cost, "
+     "it is left out.", "LLAMA_ARG_MODEL_DRAFT", 0, 0},
     {"--draft-min, --draft-n-min", "N", PI2_CLI_INTEGER, DRAFT(least), "0",
      "Fewer tokens of the draft model than this are not checked.", "LLAMA_ARG_DRAFT_MIN", 0, INT32_MAX},
     {"--draft-p-min", "P", PI2_CLI_NUMBER, DRAFT(least_chance), "0",

@@ -40,11 +40,17 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
             *architecture_out = architectures[i];
             return PI2_OK;
         }
+        if (architectures[i]->guesses) continue;
         const size_t used = strlen(known);
         (void)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architectures[i]->name);
     }
     return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: architecture '%.*s' is not supported; this version runs: %s",
                     pi2_gguf_file_path(gguf, 0), shown_length(name.length), name.text, known);
+}
+
+bool pi2_architecture_guesses(const pi2_gguf *gguf) {
+    const pi2_architecture *architecture;
+    return pi2_architecture_find(gguf, &architecture) == PI2_OK && architecture->guesses;
 }
 
 void pi2_model_requests_free(pi2_model_requests *requests) {

@@ -37,7 +37,7 @@ typedef enum pi2_block_id {
     PI2_BLOCKS
 } pi2_block_id;
 
-enum { PI2_LAYER_BLOCKS = 8, PI2_ROPES = 2, PI2_NO_ROPE = 255 };
+enum { PI2_LAYER_BLOCKS = 8, PI2_MOST_FEATURES = 8, PI2_ROPES = 2, PI2_NO_ROPE = 255 };
 
 /** What one layer is made of, and how it differs from others of its model. */
 typedef struct pi2_layer_shape {
@@ -68,6 +68,14 @@ typedef struct pi2_model_shape {
     bool tied_head;
     bool is_next;                  /* this is the layer behind a model's last one, which guesses a further token, with
                                       the head: a model of its own (pi2_model_create_next()) */
+    uint32_t feature_count;        /* of a layer that guesses for another model by what layers of that read: of so many;
+                                      0: it is none */
+    uint32_t feature_layers[PI2_MOST_FEATURES], feature_length; /* which ones (the number of its layers: what its head
+                                      would read, before the norm), and floats of each */
+    bool features_have_norm;       /* all of a token's features are normed, as one */
+    bool normed_residual;          /* what a token's features make is normed before it is the layer's input, too */
+    bool borrows_rows;             /* rows of the embedding are the other model's (pi2_batch.given) */
+    uint32_t token_ids;            /* ids that its tokens may have, where the head has others; 0: vocabulary_size */
     uint32_t learned_positions;    /* that the model has vectors for, which are added to the embedding, in a table with
                                       PI2_POSITION_OFFSET rows before the first one's; 0: heads are rotated */
     bool ungated;                  /* FFNs have no Up: f of one matrix, which stands where Gate does, goes to Down */
@@ -129,6 +137,19 @@ typedef struct pi2_model_shape {
     uint32_t mix_state_length;     /* ... of heads have so many directions each in common */
     pi2_layer_shape layers[PI2_MOST_LAYERS];
 } pi2_model_shape;
+
+/** Ids that tokens may have: below it. */
+static inline uint32_t pi2_model_token_ids(const pi2_model_shape *shape) {
+    return shape->token_ids ? shape->token_ids : shape->vocabulary_size;
+}
+
+/** Floats that a layer which guesses is given of a token: the embedding's row, where it borrows these, and behind it
+ *  the features, or where is_own what it gave itself for the token before. */
+static inline uint32_t pi2_model_given_length(const pi2_model_shape *shape, bool is_own) {
+    const uint32_t row = shape->borrows_rows ? shape->embedding_length : 0;
+    const bool is_one = is_own || shape->feature_count == 0;
+    return row + (is_one ? shape->embedding_length : shape->feature_count * shape->feature_length);
+}
 
 /** Rotation number `rope` of a model, below PI2_ROPES. */
 static inline const pi2_rope_shape *pi2_model_rope(const pi2_model_shape *shape, uint32_t rope) {
@@ -266,6 +287,7 @@ typedef enum pi2_table_role {
     PI2_TABLE_EXPERT_SCALE, PI2_TABLE_ATTENDED_NORM, PI2_TABLE_HIDDEN_NORM,
     PI2_TABLE_MATRIX_SCALE, /* of any matrix: pi2_table_request.matrix */
     PI2_TABLE_NEXT_EMBEDDING_NORM, PI2_TABLE_NEXT_HIDDEN_NORM, /* of a layer that guesses, before its matrix */
+    PI2_TABLE_FEATURES_NORM, /* of what layers of another model read */
     PI2_TABLE_LAUREL_NORM, PI2_TABLE_STREAM_NORM, PI2_TABLE_STREAM_SCALE,
     PI2_TABLE_STREAM_ROUTER, PI2_TABLE_STREAM_PREDICTION, PI2_TABLE_STREAM_CORRECTION, /* rows of floats */
     PI2_TABLE_ROUTER, /* a matrix: tiles of F32 weights, 16 experts each */
@@ -273,6 +295,7 @@ typedef enum pi2_table_role {
     PI2_TABLE_OUTPUT_NORM = PI2_TABLE_LAYER_ROLES, PI2_TABLE_OUTPUT_NORM_BIAS, PI2_TABLE_ROPE_FACTORS,
     PI2_TABLE_TOKEN_NORM,
     PI2_TABLE_POSITIONS, /* a matrix, of any type: rows of floats */
+    PI2_TABLE_TOKEN_IDS, /* 64-bit integers: of each row of the head, whose logit it is */
     PI2_TABLE_ROLES
 } pi2_table_role;
 
@@ -319,6 +342,7 @@ typedef struct pi2_architecture {
     const char *name; /* general.architecture */
     pi2_ffn_activation activation; /* where its files do not say another */
     bool fuses_gate;               /* its files have Gate before Up in one tensor, ffn_up */
+    bool guesses;                  /* its files are no models, but layers that guess for one (shape.feature_count) */
     bool has_next_layer;           /* its files may have a layer that guesses a further token, which we can compute */
     bool has_powerinfer_files;     /* PowerInfer publishes such models; their FFN has zeros: `activation`, else ReLU */
     /** Reads the shape from the metadata. Errors FORMAT (key), UNSUPPORTED. */
@@ -331,6 +355,8 @@ typedef struct pi2_architecture {
 
 /** The architecture of a model file. Errors  UNSUPPORTED by name, FORMAT. */
 pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **architecture_out);
+/** Whether a file is no model, but a layer that guesses for one. False too where it is nothing that is known. */
+bool pi2_architecture_guesses(const pi2_gguf *gguf);
 
 /**
  * Makes a gguf say which activation its FFN has, whatever it says itself: for the user who knows. Before its

@@ -91,14 +91,18 @@ static pi2_status leave_out_next(const pi2_tensor_directory *model, pi2_model_sh
     return PI2_OK;
 }
 
-pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+pi2_status pi2_decoder_read_keys(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     const char *name = shape->architecture;
-    const char *path = pi2_gguf_file_path(model->gguf, 0);
     PI2_TRY(pi2_architecture_u32(model, name, "embedding_length", &shape->embedding_length));
     PI2_TRY(pi2_architecture_u32(model, name, "block_count", &shape->layer_count));
     PI2_TRY(pi2_architecture_u32(model, name, "context_length", &shape->context_length));
     PI2_TRY(read_feed_forward(model, shape));
-    PI2_TRY(read_attention(model, shape));
+    return read_attention(model, shape);
+}
+
+pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    const char *path = pi2_gguf_file_path(model->gguf, 0);
+    PI2_TRY(pi2_decoder_read_keys(model, shape));
     const pi2_gguf_tensor *embedding = pi2_architecture_tensor(model, UINT32_MAX, "token_embd.weight");
     if (!embedding) return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'token_embd.weight' is missing", path);
     shape->vocabulary_size = embedding->dimensions[1] <= UINT32_MAX ? (uint32_t)embedding->dimensions[1] : 0;
@@ -390,6 +394,10 @@ static void list_model_tables(const pi2_tensor_directory *model, const pi2_model
         pi2_requests_rows(model, requests, PI2_TABLE_POSITIONS, UINT32_MAX, "position_embd.weight",
                           shape->embedding_length, shape->learned_positions + PI2_POSITION_OFFSET);
     }
+    if (shape->feature_count) {
+        pi2_requests_table(model, requests, PI2_TABLE_TOKEN_IDS, UINT32_MAX, "d2t", shape->vocabulary_size)->required =
+            false;
+    }
     pi2_requests_table(model, requests, PI2_TABLE_ROPE_FACTORS, UINT32_MAX,
                        shape->rope_factors_name ? shape->rope_factors_name : "rope_freqs.weight",
                        shape->rope.dimensions / 2)->required = shape->needs_rope_factors;
@@ -413,8 +421,9 @@ static pi2_status list_rows(const pi2_tensor_directory *model, const pi2_model_s
     pi2_group_request *group = pi2_requests_group(
         requests, role == PI2_MATRIX_HEAD ? PI2_GROUP_HEAD : PI2_GROUP_EMBEDDING, UINT32_MAX);
     group->roles[group->tensor_count] = (uint8_t)role;
+    const uint32_t rows = role == PI2_MATRIX_HEAD ? shape->vocabulary_size : pi2_model_token_ids(shape);
     return pi2_architecture_matrix(model, is_own ? 0 : UINT32_MAX, is_own ? own : name, shape->embedding_length,
-                                   shape->vocabulary_size, &group->tensors[group->tensor_count++]);
+                                   rows, &group->tensors[group->tensor_count++]);
 }
 
 pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2_model_shape *shape,
@@ -428,7 +437,7 @@ pi2_status pi2_decoder_list_tensors(const pi2_tensor_directory *model, const pi2
     if (!requests->groups || !requests->tables) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of tensors");
     }
-    if (!shape->tied_head) {
+    if (!shape->tied_head && !shape->borrows_rows) {
         PI2_TRY(list_rows(model, shape, requests, PI2_MATRIX_EMBEDDING, "token_embd.weight", own_rows));
     }
     for (uint32_t layer = 0; layer < shape->layer_count; layer++) {

@@ -14,6 +14,8 @@
  * Errors  FORMAT, UNSUPPORTED
  */
 pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape_out);
+/** The same of keys alone: vocabulary, tied head and ungated FFN are not told. Errors as above */
+pi2_status pi2_decoder_read_keys(const pi2_tensor_directory *model, pi2_model_shape *shape_out);
 
 /** The norms of the residual stream are LayerNorm, with an epsilon of their own key. Errors FORMAT (the key). */
 pi2_status pi2_decoder_use_layer_norm(const pi2_tensor_directory *model, pi2_model_shape *shape);

@@ -6,6 +6,7 @@
 
 #include "architectures/decoder.h"
 #include "base/fail.h"
+#include "base/little_endian.h"
 #include "base/pages.h"
 #include "file_formats/cluster_file.h"
 #include "store/weight_file.h"
@@ -117,8 +118,37 @@ static pi2_status pack_matrix(const pi2_weight_format *format, const pi2_table_r
     return PI2_OK;
 }
 
+/* ---- ids of tokens: integers, which floats hold exactly ---- */
+
+enum { TYPE_INTEGERS = 27, ID_BYTES = 8, MOST_IDS = 1 << 22 };
+
+static pi2_status check_ids(const char *path, const pi2_table_request *request) {
+    const uint64_t *dims = request->tensor->dimensions;
+    if (request->tensor->type != TYPE_INTEGERS) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is %s; integers of 64 bits were expected", path,
+                        request->tensor->name, pi2_weight_type_name(request->tensor->type));
+    }
+    if (dims[0] == request->length && dims[1] * dims[2] * dims[3] == 1) return PI2_OK;
+    return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' has %llu x %llu elements, %u were expected", path,
+                    request->tensor->name, (unsigned long long)dims[0],
+                    (unsigned long long)(dims[1] * dims[2] * dims[3]), request->length);
+}
+
+static pi2_status decode_ids(const pi2_table_request *request, const uint8_t *raw, float *out) {
+    for (uint32_t i = 0; i < request->length; i++) {
+        const uint64_t id = pi2_load_le64(raw + (size_t)i * ID_BYTES);
+        if (id >= MOST_IDS) {
+            return pi2_fail(PI2_ERR_FORMAT, "tensor '%s': element %u is %lld, which is no token", request->tensor->name,
+                            i, (long long)(int64_t)id);
+        }
+        out[i] = (float)id;
+    }
+    return PI2_OK;
+}
+
 /* Bytes of a table in its file. */
 static size_t table_bytes(const pi2_table_request *request) {
+    if (request->role == PI2_TABLE_TOKEN_IDS) return request->length * (size_t)ID_BYTES;
     const size_t rows = request->rows ? request->rows : 1;
     return pi2_row_bytes(pi2_weight_format_find(request->tensor->type), request->length) * rows;
 }
@@ -134,6 +164,7 @@ static pi2_status read_table(const pi2_gguf *gguf, pi2_weight_file *file, const 
     }
     if (status != PI2_OK) return pi2_fail_prefix(status, "tensor '%s'", tensor->name);
     if (pi2_cluster_file_is(gguf)) PI2_TRY(pi2_cluster_file_check_table(gguf, tensor, raw));
+    if (request->role == PI2_TABLE_TOKEN_IDS) return decode_ids(request, raw, out);
     if (request->rows && !request->keeps_rows) return pack_matrix(format, request, raw, out);
     const size_t rows = request->rows ? request->rows : 1;
     format->decode_row(out, raw, request->length / format->block_columns * rows);
@@ -149,6 +180,7 @@ static pi2_status check_table(const pi2_gguf *gguf, const pi2_table_request *req
         }
         return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing (layer %u)", path, request->name, request->layer);
     }
+    if (request->role == PI2_TABLE_TOKEN_IDS) return check_ids(path, request);
     const pi2_weight_format *format = pi2_weight_format_find(request->tensor->type);
     if (!format || (format->block_columns != 1 && !request->keeps_rows)) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is %s; F32, F16 or BF16 was expected", path,
@@ -179,6 +211,7 @@ static pi2_status read_each_table(pi2_model *model, const pi2_gguf *gguf, const 
         else if (request->role == PI2_TABLE_TOKEN_NORM) model->token_norm = at;
         else if (request->role == PI2_TABLE_POSITIONS) model->positions = at;
         else if (request->role == PI2_TABLE_ROPE_FACTORS) model->rope_factors = at;
+        else if (request->role == PI2_TABLE_TOKEN_IDS) model->token_ids = at;
         else if (request->role == PI2_TABLE_MATRIX_SCALE) {
             operand_of(model, request->layer, request->matrix)->scales = at;
         }
@@ -313,6 +346,7 @@ pi2_status pi2_model_create(const pi2_gguf *gguf, pi2_model **model_out) {
 pi2_status pi2_model_create_next(const pi2_gguf *gguf, pi2_model **model_out) {
     uint32_t layer = 0;
     *model_out = NULL;
+    if (pi2_architecture_guesses(gguf)) return make_model(gguf, true, 0, model_out);
     PI2_TRY(pi2_decoder_find_next(gguf, &layer));
     if (layer == 0) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: no layer guesses further tokens", pi2_gguf_file_path(gguf, 0));
@@ -322,6 +356,10 @@ pi2_status pi2_model_create_next(const pi2_gguf *gguf, pi2_model **model_out) {
 
 pi2_status pi2_model_check(const pi2_gguf *gguf, uint32_t *vocabulary_size_out) {
     pi2_model *model = NULL;
+    if (pi2_architecture_guesses(gguf)) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: it is no model, but a layer that guesses for one: give it beside "
+                        "that model, as its draft model", pi2_gguf_file_path(gguf, 0));
+    }
     PI2_TRY(make_model(gguf, false, 0, &model));
     *vocabulary_size_out = model->shape.vocabulary_size;
     pi2_model_free(model);

@@ -86,6 +86,7 @@ typedef struct pi2_model {
     const float *output_norm, *output_norm_bias, *rope_factors; /* the last two may be NULL */
     const float *token_norm;      /* [token_length]; NULL: there are no such vectors */
     const float *positions;       /* [learned_positions + PI2_POSITION_OFFSET][embedding_length]; NULL: rotary ones */
+    const float *token_ids;       /* [vocabulary_size]: whose logits the head's rows are; NULL: their own */
     float *table_memory; size_t table_bytes;
     uint64_t parameter_count;
 } pi2_model;
@@ -96,8 +97,9 @@ typedef struct pi2_model {
  * Errors  FORMAT, UNSUPPORTED (architecture, weight type, tensor), IO, MEMORY
  */
 pi2_status pi2_model_create(const pi2_gguf *gguf, pi2_model **model_out);
-/** Builds a model of one layer, that of a GGUF which guesses a further token (pi2_decoder_find_next()), with the head.
- *  Its passes want what the GGUF's model gave for the token before each (pi2_batch.given).
+/** Builds a model of one layer, that of a GGUF which guesses a further token (pi2_decoder_find_next()), with the head;
+ *  or of a file that is such a layer (pi2_architecture_guesses()). Its passes want what the model that it guesses for
+ *  gave for the token before each (pi2_batch.given).
  *  Errors  as above; FORMAT (there is none) */
 pi2_status pi2_model_create_next(const pi2_gguf *gguf, pi2_model **model_out);
 /** Whether pi2_model_create() would succeed, by the header alone. vocabulary_size_out: rows of the embedding.

@@ -44,7 +44,8 @@ static bool has_values(const pi2_model_shape *shape, uint32_t layer) {
 static pi2_status list_matrices(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer,
                                 pi2_model_requests *requests) {
     const pi2_layer_shape *own = &shape->layers[layer];
-    const uint64_t width = shape->embedding_length, kv_heads = own->head_count_kv;
+    const uint64_t kv_heads = own->head_count_kv;
+    const uint64_t width = shape->embedding_length, read = shape->feature_count ? 2 * width : width;
     const uint64_t queries = shape->head_count * (uint64_t)query_step(shape, own);
     const uint64_t keys = kv_heads * own->key_length, values = kv_heads * own->value_length;
     pi2_group_request *group = pi2_requests_group(requests, PI2_GROUP_ATTENTION, layer);
@@ -54,14 +55,14 @@ static pi2_status list_matrices(const pi2_tensor_directory *model, const pi2_mod
                         pi2_gguf_file_path(model->gguf, 0), layer, (unsigned)kv_heads, shape->head_count_kv);
     }
     if (shape->fused_qkv) {
-        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_qkv.weight", width, queries + keys + values));
+        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_qkv.weight", read, queries + keys + values));
     } else {
-        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_q.weight", width, queries));
+        PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_Q, "attn_q.weight", read, queries));
         if (has_keys(shape, layer)) {
-            PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_K, "attn_k.weight", width, keys));
+            PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_K, "attn_k.weight", read, keys));
         }
         if (has_values(shape, layer)) {
-            PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_V, "attn_v.weight", width, values));
+            PI2_TRY(pi2_requests_matrix(model, group, PI2_MATRIX_V, "attn_v.weight", read, values));
         }
     }
     return pi2_requests_matrix(model, group, PI2_MATRIX_ATTENTION_OUTPUT, "attn_output.weight",
@@ -322,13 +323,19 @@ void pi2_attention_attend(struct pi2_forward_walk *walk, pi2_token_tail *tail) {
     pi2_forward_stage(walk, blocks * head_chunks, attention_chunk, tail);
 }
 
-void pi2_attention_run(struct pi2_forward_walk *walk) {
+void pi2_attention_run_on(struct pi2_forward_walk *walk, const pi2_activation_set *input) {
     pi2_matrix_rows rows[3];
+    walk->input = input;
     matrices_of(walk, rows);
     walk->stage_name = "q+k+v";
     pi2_forward_matrices_stage(walk, rows, 3, qkv_chunk, store_token);
+    walk->input = NULL;
     pi2_attention_attend(walk, attended_token);
     pi2_forward_project(walk, PI2_MATRIX_ATTENTION_OUTPUT, "attention output");
+}
+
+void pi2_attention_run(struct pi2_forward_walk *walk) {
+    pi2_attention_run_on(walk, NULL);
 }
 
 const pi2_block_kind pi2_block_attention = {

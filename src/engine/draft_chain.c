@@ -41,9 +41,9 @@ pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draft_wish *w
     for (uint32_t i = 0; i < wish->most; i++) {
         int32_t token = 0;
         float sure = 0;
-        if (!pick(chain->logits(chain->user), chain->vocabulary, &token, &sure) || (uint32_t)token >= chain->known) {
-            break;
-        }
+        if (!pick(chain->logits(chain->user), chain->vocabulary, &token, &sure)) break;
+        if (chain->ids) token = (int32_t)chain->ids[token];
+        if ((uint32_t)token >= chain->known) break;
         const double chance = chain->right[bin_of(sure)];
         reach *= chance;
         if (reach < wish->least_reach || (double)sure < chain->least_sure) break;

@@ -11,7 +11,8 @@ enum { PI2_DRAFT_BINS = 10 };
 
 /** A drafter's state begins with it. */
 typedef struct pi2_draft_chain {
-    uint32_t vocabulary, known;      /* logits of a row; of these, ids that the model guessed for has */
+    uint32_t vocabulary, known;      /* logits of a row; ids that the model guessed for has */
+    const float *ids;                /* [vocabulary]: whose logits they are; NULL: in the order of ids */
     double least_sure;               /* a token that is given less ends a guess */
     float sure[PI2_DRAFT_MOST];      /* what the last guess's tokens were given */
     double right[PI2_DRAFT_BINS];    /* how often tokens that it is so sure of were right */

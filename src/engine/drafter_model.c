@@ -18,7 +18,7 @@ typedef struct model_state {
 
 static size_t model_bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
     (void)context_tokens;
-    return run && run->draft && !run->draft->is_next ? sizeof(model_state) : 0;
+    return run && run->draft && run->draft->kind == PI2_DRAFT_MODEL ? sizeof(model_state) : 0;
 }
 
 static const float *logits_of(void *user) { return pi2_session_logits(((model_state *)user)->session, 0); }

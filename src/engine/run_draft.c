@@ -116,11 +116,12 @@ static pi2_status measure(pi2_run_draft *draft) {
 
 /* ---- opening ---- */
 
-static pi2_engine_options options_of(const pi2_planned_run *run, bool is_next) {
+static pi2_engine_options options_of(const pi2_planned_run *run, pi2_draft_kind kind) {
+    const bool is_own = kind == PI2_DRAFT_OWN_LAYER;
     pi2_engine_options options;
     pi2_engine_options_init(&options);
-    options.model_path = is_next ? run->source.model_path : run->options.draft_model_path;
-    if (is_next) options.ffn_activation = run->options.ffn_activation;
+    options.model_path = is_own ? run->source.model_path : run->options.draft_model_path;
+    if (is_own) options.ffn_activation = run->options.ffn_activation;
     options.memory_bytes = any_budget;
     options.sequences = run->options.sequences;
     options.batch_tokens = BATCH_TOKENS;
@@ -136,7 +137,7 @@ static pi2_engine_options options_of(const pi2_planned_run *run, bool is_next) {
 }
 
 static pi2_status open_draft(const pi2_planned_run *run, pi2_run_draft *draft) {
-    const pi2_engine_options options = options_of(run, false);
+    const pi2_engine_options options = options_of(run, PI2_DRAFT_MODEL);
     PI2_TRY(pi2_planned_run_open(&options, &draft->run, &draft->gguf));
     (void)snprintf(draft->path, sizeof draft->path, "%s", draft->run.source.model_path);
     if (pi2_model_is_recurrent(&draft->run.source.model->shape)) {
@@ -147,14 +148,81 @@ static pi2_status open_draft(const pi2_planned_run *run, pi2_run_draft *draft) {
     return measure(draft);
 }
 
-static pi2_status open_next(const pi2_planned_run *run, uint32_t layer, pi2_run_draft *draft) {
-    const pi2_engine_options options = options_of(run, true);
-    const char *name = strrchr(run->source.model_path, '/');
-    draft->is_next = draft->run.is_next = true;
+/* ---- layers that guess ---- */
+
+/* Such a layer has the model's tokenizer. */
+static pi2_status open_layer(const pi2_planned_run *run, pi2_run_draft *draft) {
+    const pi2_engine_options options = options_of(run, draft->kind);
+    draft->run.is_next = true;
     draft->run.source.tokenizer = run->source.tokenizer;
+    PI2_TRY(pi2_planned_run_open(&options, &draft->run, &draft->gguf));
+    const pi2_model_shape *layer = &draft->run.source.model->shape;
+    draft->given_length = pi2_model_given_length(layer, false);
+    draft->own_length = pi2_model_given_length(layer, true);
+    return PI2_OK;
+}
+
+/* What its files tell of the vocabulary they were made with; some tell nothing. */
+static pi2_status check_own_vocabulary(const pi2_planned_run *run, pi2_run_draft *draft) {
+    pi2_tokenizer *tokenizer = NULL;
+    if (!pi2_gguf_has(draft->gguf, "tokenizer.ggml.tokens")) return PI2_OK;
+    PI2_TRY(pi2_tokenizer_create(draft->gguf, &tokenizer));
+    draft->run.source.tokenizer = tokenizer;
+    const pi2_status status = check_vocabulary(run, &draft->run);
+    draft->run.source.tokenizer = run->source.tokenizer;
+    pi2_tokenizer_free(tokenizer);
+    return status;
+}
+
+static pi2_status check_ids(const pi2_planned_run *run, const pi2_model *layer, const char *path) {
+    const uint32_t known = run->source.model->shape.vocabulary_size;
+    for (uint32_t i = 0; layer->token_ids && i < layer->shape.vocabulary_size; i++) {
+        if (layer->token_ids[i] < (float)known) continue;
+        return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: its tensor 'd2t' names token %.0f, and the model's "
+                        "vocabulary has %u tokens", path, run->source.model_path, (double)layer->token_ids[i], known);
+    }
+    return PI2_OK;
+}
+
+/* Its features are layers of the model's, as wide as they are. */
+static pi2_status check_features(const pi2_planned_run *run, pi2_run_draft *draft) {
+    const pi2_model_shape *model = &run->source.model->shape, *layer = &draft->run.source.model->shape;
+    const char *path = draft->run.source.model_path;
+    if (layer->feature_length != model->embedding_length) {
+        return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: it reads layers of %u floats a token, and the "
+                        "model's have %u", path, run->source.model_path, layer->feature_length,
+                        model->embedding_length);
+    }
+    for (uint32_t i = 0; i < layer->feature_count; i++) {
+        draft->feature_layers[i] = layer->feature_layers[i];
+        if (layer->feature_layers[i] <= model->layer_count) continue;
+        return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: it wants what layer %u reads, and the model has %u "
+                        "layers", path, run->source.model_path, layer->feature_layers[i], model->layer_count);
+    }
+    draft->feature_count = layer->feature_count;
+    if (model->stream_count == 0) return check_ids(run, draft->run.source.model, path);
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s cannot guess for %s, whose layers read several residual streams", path,
+                    run->source.model_path);
+}
+
+static pi2_status open_features(const pi2_planned_run *run, pi2_run_draft *draft) {
+    draft->kind = PI2_DRAFT_FEATURES;
+    PI2_TRY(open_layer(run, draft));
+    (void)snprintf(draft->path, sizeof draft->path, "%s", draft->run.source.model_path);
+    PI2_TRY(check_own_vocabulary(run, draft));
+    PI2_TRY(check_features(run, draft));
+    if (draft->run.source.model->shape.token_ids == 0) { /* the rows are the model's, and so are the ids */
+        draft->run.source.model->shape.token_ids = run->source.model->shape.vocabulary_size;
+    }
+    return measure(draft);
+}
+
+static pi2_status open_next(const pi2_planned_run *run, uint32_t layer, pi2_run_draft *draft) {
+    const char *name = strrchr(run->source.model_path, '/');
+    draft->kind = PI2_DRAFT_OWN_LAYER;
     (void)snprintf(draft->path, sizeof draft->path, "layer %u of %.900s", layer,
                    name ? name + 1 : run->source.model_path);
-    PI2_TRY(pi2_planned_run_open(&options, &draft->run, &draft->gguf));
+    PI2_TRY(open_layer(run, draft));
     return measure(draft);
 }
 
@@ -166,6 +234,15 @@ static pi2_status try_next(pi2_planned_run *run, uint32_t layer) {
     if (status == PI2_OK || status == PI2_ERR_MEMORY || status == PI2_ERR_INTERRUPTED) return status;
     pi2_planned_run_log(run, "%s is left out: %s", run->draft->path, pi2_error_text());
     pi2_run_close_draft(run);
+    return PI2_OK;
+}
+
+/* Whether a file is a layer that guesses, and no model. */
+static pi2_status is_layer(const char *path, bool *guesses_out) {
+    pi2_gguf *gguf = NULL;
+    PI2_TRY(pi2_gguf_open(path, &gguf));
+    *guesses_out = pi2_architecture_guesses(gguf);
+    pi2_gguf_close(gguf);
     return PI2_OK;
 }
 
@@ -186,7 +263,9 @@ pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf) {
     }
     run->draft = calloc(1, sizeof *run->draft);
     if (!run->draft) return pi2_fail(PI2_ERR_MEMORY, "no memory for a draft model");
-    return open_draft(run, run->draft);
+    bool guesses = false;
+    PI2_TRY(is_layer(path, &guesses));
+    return guesses ? open_features(run, run->draft) : open_draft(run, run->draft);
 }
 
 void pi2_run_close_draft(pi2_planned_run *run) {

@@ -9,11 +9,19 @@
 
 #include "engine/run_source.h"
 
+typedef enum pi2_draft_kind {
+    PI2_DRAFT_MODEL,           /* another model, with the same vocabulary (drafter_model.c) */
+    PI2_DRAFT_OWN_LAYER,       /* the model's own layer that guesses (drafter_mtp.c) */
+    PI2_DRAFT_FEATURES         /* a file's layer, which reads what the model's layers read (drafter_eagle3.c) */
+} pi2_draft_kind;
+
 typedef struct pi2_run_draft {
     pi2_planned_run run;       /* opened, not settled; zeros once an engine has it */
     pi2_gguf *gguf;            /* its file, while weights may come from it */
     char path[1024];           /* of the file; of a layer, which one of which file */
-    bool is_next;              /* the model's own layer that guesses (drafter_mtp.c) */
+    pi2_draft_kind kind;
+    uint32_t feature_count, feature_layers[PI2_MOST_FEATURES]; /* what it wants of which of the model's layers */
+    uint32_t given_length, own_length; /* floats that a layer is given of a token (pi2_model_given_length()) */
     uint64_t bytes, bytes_per_token; /* that it takes beside what is open already, and by token of the context */
     uint64_t token_bytes;      /* weights that one of its tokens uses */
 } pi2_run_draft;
@@ -21,8 +29,8 @@ typedef struct pi2_run_draft {
 /**
  * Opens the draft model that the run's options name, or else the layer that the run's GGUF has for guessing, where
  * there are guesses to make; where there are none, one line says so of a model that was named. The run's model is open.
- * Errors  as pi2_planned_run_open(), and INVALID (another vocabulary: what differs), UNSUPPORTED (its states cannot be
- *         taken back)
+ * Errors  as pi2_planned_run_open(), and INVALID (another vocabulary, a layer for another model: what differs),
+ *         UNSUPPORTED (its states cannot be taken back; the model has several residual streams)
  */
 pi2_status pi2_run_open_draft(pi2_planned_run *run, const pi2_gguf *gguf);
 /** Ends it. Nothing where there is none. */

@@ -137,7 +137,9 @@ static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_token
 
 static pi2_status spend_once(pi2_planned_run *run, const pi2_run_trace *trace) {
     const uint64_t empty = session_bytes(run, 0), sampler = sampler_bytes(0);
+    const pi2_run_draft *draft = run->draft;
     const pi2_run_costs costs = {
+        .feature_count = draft ? draft->feature_count : 0, .feature_layers = draft ? draft->feature_layers : NULL,
         .list_bytes = list_bytes(run, trace), .draft_tokens = pi2_planned_run_draft_tokens(run),
         .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),
         .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,

@@ -19,9 +19,9 @@ pi2_status pi2_session_check_tokens(const pi2_session *session, const int32_t *t
                         engine->run.plan.memory.shape.logits_tokens);
     }
     for (size_t i = 0; i < token_count; i++) {
-        if (tokens[i] < 0 || (uint32_t)tokens[i] >= engine->run.source.model->shape.vocabulary_size) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= pi2_model_token_ids(&engine->run.source.model->shape)) {
             return pi2_fail(PI2_ERR_INVALID, "token %zu has id %d, the vocabulary ends at %u", i, (int)tokens[i],
-                            engine->run.source.model->shape.vocabulary_size);
+                            pi2_model_token_ids(&engine->run.source.model->shape));
         }
     }
     return PI2_OK;
@@ -157,17 +157,15 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
 }
 
 /* A pass of this session alone. */
-static pi2_status run_span(pi2_session *session, const int32_t *tokens, const float *given,
-                           const pi2_batch_span *span) {
+static pi2_status run_span(pi2_session *session, const int32_t *tokens, const pi2_batch_span *span) {
     return pi2_session_run_pass(session, &(pi2_session_pass){
-        .batch = { .tokens = tokens, .given = given, .spans = span, .token_count = span->token_count,
-                   .span_count = 1 },
+        .batch = { .tokens = tokens, .spans = span, .token_count = span->token_count, .span_count = 1 },
         .first_logits = session->first_logits, .predicts = session->predicts });
 }
 
 static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int32_t *tokens, uint32_t count,
                               pi2_forward_logits logits) {
-    return run_span(session, tokens, NULL, &(pi2_batch_span){ .sequence = session->sequence, .position = position,
+    return run_span(session, tokens, &(pi2_batch_span){ .sequence = session->sequence, .position = position,
                                                               .token_count = count, .logits = logits });
 }
 
@@ -429,7 +427,7 @@ static pi2_status run_guess(pi2_session *session, int32_t token) {
     PI2_TRY(pi2_session_guess(session, UINT32_MAX, false));
     const pi2_batch_span span = pi2_session_guess_span(session, token, tokens);
     const uint64_t begin_ns = pi2_clock_ns();
-    PI2_TRY(run_span(session, tokens, NULL, &span));
+    PI2_TRY(run_span(session, tokens, &span));
     pi2_drafting_note_pass(session->drafting, session->guesses, session->replays, pi2_clock_ns() - begin_ns);
     return PI2_OK;
 }
@@ -489,24 +487,26 @@ pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_
     return status;
 }
 
-static pi2_status append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,
-                               pi2_logits_wanted wanted) {
-    PI2_TRY(pi2_session_check_tokens(session, tokens, count, wanted));
+static pi2_status append_pairs(pi2_session *session, const pi2_token_pairs *pairs) {
+    const pi2_logits_wanted wanted = pairs->wants_logits ? PI2_LOGITS_LAST : PI2_LOGITS_NONE;
+    PI2_TRY(pi2_session_check_tokens(session, pairs->tokens, pairs->count, wanted));
     forget_logits(session);
-    PI2_TRY(run_span(session, tokens, given, &(pi2_batch_span){
-        .sequence = session->sequence, .position = session->position, .token_count = count,
-        .logits = wanted == PI2_LOGITS_LAST ? PI2_FORWARD_LAST_LOGITS : PI2_FORWARD_NO_LOGITS }));
-    pi2_session_note_tokens(session, tokens, count);
+    const pi2_batch_span span = {
+        .sequence = session->sequence, .position = session->position, .token_count = pairs->count,
+        .logits = pairs->wants_logits ? PI2_FORWARD_LAST_LOGITS : PI2_FORWARD_NO_LOGITS };
+    PI2_TRY(pi2_session_run_pass(session, &(pi2_session_pass){
+        .batch = { .tokens = pairs->tokens, .given = pairs->given, .given_is_own = pairs->given_is_own,
+                   .spans = &span, .token_count = pairs->count, .span_count = 1 },
+        .first_logits = session->first_logits, .predicts = session->predicts }));
+    pi2_session_note_tokens(session, pairs->tokens, pairs->count);
     session->logits_first = 0;
-    session->logits_count = wanted == PI2_LOGITS_LAST;
+    session->logits_count = pairs->wants_logits;
     return PI2_OK;
 }
 
-pi2_status pi2_session_append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,
-                                    bool wants_logits) {
+pi2_status pi2_session_append_pairs(pi2_session *session, const pi2_token_pairs *pairs) {
     pi2_engine_take_turn(session->engine);
-    const pi2_status status =
-        append_pairs(session, tokens, given, count, wants_logits ? PI2_LOGITS_LAST : PI2_LOGITS_NONE);
+    const pi2_status status = append_pairs(session, pairs);
     pi2_engine_end_turn(session->engine);
     return status;
 }

@@ -94,10 +94,15 @@ pi2_batch_span pi2_session_guess_span(const pi2_session *session, int32_t token,
 void pi2_session_end_guess(pi2_session *session, int32_t token, uint32_t row, pi2_status status);
 /** The first position that the next token's pass writes: before the session's own where states are made again. */
 uint32_t pi2_session_writes_from(const pi2_session *session);
-/** Appends pairs to a session of a layer that guesses: tokens, and what its model gave for the token before each
- *  [count][embedding_length]; at most as many as one pass takes. Errors  as pi2_session_append() */
-pi2_status pi2_session_append_pairs(pi2_session *session, const int32_t *tokens, const float *given, uint32_t count,
-                                    bool wants_logits);
+/** Tokens for a layer that guesses, and what it is given of each (pi2_batch.given). */
+typedef struct pi2_token_pairs {
+    const int32_t *tokens;
+    const float *given;
+    uint32_t count;              /* at most as many as one pass takes */
+    bool given_is_own, wants_logits; /* wants_logits: of the last one */
+} pi2_token_pairs;
+/** Appends them to a session of such a layer. Errors  as pi2_session_append() */
+pi2_status pi2_session_append_pairs(pi2_session *session, const pi2_token_pairs *pairs);
 /** Whether the key-value cache has room for `count` tokens more. Errors  CONTEXT (nothing has changed) */
 pi2_status pi2_session_check_room(const pi2_session *session, size_t count);
 /** Makes the positions from `first`, up to which there are tokens, to `end` the session's own to fill; weights leave

@@ -341,6 +341,7 @@ static uint32_t rows_of(const pi2_batch_span *span) {
 static void take_batch(pi2_forward *forward, const pi2_batch *batch) {
     forward->tokens = batch->tokens;
     forward->given = batch->given;
+    forward->given_is_own = batch->given_is_own;
     forward->token_count = batch->token_count;
     forward->spans = batch->spans;
     forward->span_count = batch->span_count;

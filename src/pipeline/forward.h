@@ -37,6 +37,8 @@ typedef struct pi2_forward_shape {
     bool foretells;           /* one names neurons that the next layer will probably want */
     uint32_t code_rows;       /* of its largest code; 0: it has none */
     bool marks;               /* recurrent states are kept once more, as they were before tokens that were guessed */
+    uint32_t feature_count, feature_layers[PI2_MOST_FEATURES]; /* what these layers read of each token is kept until the
+                                 next pass (pi2_forward_features()) */
     bool dense_apart;         /* passes of all neurons have scratch of their own, which may serve others between them */
 } pi2_forward_shape;
 
@@ -150,8 +152,9 @@ typedef struct pi2_batch_span {
 typedef struct pi2_batch {
     const int32_t *tokens;       /* [token_count], 1 .. batch_tokens: those of the spans one after another; valid ids */
     const pi2_batch_span *spans; /* [span_count], 1 .. shape.sequences */
-    const float *given;          /* [token_count][embedding_length], of a model that is_next: what the other one gave
-                                    for the token before each */
+    const float *given;          /* [token_count][pi2_model_given_length()], of a layer that guesses: what the model
+                                    that it guesses for gave for the token before each, */
+    bool given_is_own;           /* or it gave itself */
     uint32_t token_count, span_count;
 } pi2_batch;
 
@@ -249,6 +252,13 @@ void pi2_forward_count_predictions(const pi2_forward *forward, pi2_prediction_co
 /** What the last pass gave for one of its tokens, as the head would read it: out[embedding_length]. Before the next
  *  pass. */
 void pi2_forward_given(const pi2_forward *forward, uint32_t token, float *out);
+/** The same before its norm. */
+void pi2_forward_made(const pi2_forward *forward, uint32_t token, float *out);
+/** What the layers of shape.feature_layers read of a token of the last pass: out[feature_count][embedding_length].
+ *  Before the next pass. */
+void pi2_forward_features(const pi2_forward *forward, uint32_t token, float *out);
+/** Rows of the embedding, as they are in the file: out[i * stride]. Between passes. Errors IO, FORMAT (checksum) */
+pi2_status pi2_forward_look_up(pi2_forward *forward, const int32_t *tokens, uint32_t count, float *out, size_t stride);
 
 /** [vocabulary_size] of the index-th kept token of the last pass. */
 const float *pi2_forward_logits_at(const pi2_forward *forward, uint32_t index);

@@ -1,6 +1,7 @@
 /* forward_embed.c: rows of the embedding and of the table of layers' vectors, from memory where they are resident, else
  * from the file. */
 #include <assert.h>
+#include <string.h>
 
 #include "base/fail.h"
 #include "file_formats/cluster_file.h"
@@ -51,6 +52,8 @@ static void decode(const pi2_operand *embedding, bool tiles, const row_place *pl
 typedef struct row_reads {
     pi2_forward *forward;
     const pi2_operand *table;
+    const int32_t *ids; /* [id_count] */
+    uint32_t id_count;
     bool is_tiled;  /* the table is, and not GGUF rows */
     float *out;     /* [tokens][stride] */
     size_t stride, room; /* room: bytes of one run's place in the staging buffer */
@@ -127,34 +130,57 @@ static void add_positions(pi2_forward *forward) {
 
 static pi2_status look_up(row_reads *reads) {
     pi2_forward *forward = reads->forward;
-    for (uint32_t token = 0; token < forward->token_count; token++) {
-        const row_place place = place_of(forward, reads->table, forward->tokens[token]);
+    for (uint32_t token = 0; token < reads->id_count; token++) {
+        const row_place place = place_of(forward, reads->table, reads->ids[token]);
         const uint8_t *resident = pi2_weight_store_peek(forward->options.weights, place.extent);
         if (resident) decode_token(reads, &place, resident + place.offset, token);
         else PI2_TRY(list_read(reads, &place, token));
-        if (reads->count < PI2_STAGING_RUNS && (token + 1 < forward->token_count || reads->count == 0)) continue;
+        if (reads->count < PI2_STAGING_RUNS && (token + 1 < reads->id_count || reads->count == 0)) continue;
         PI2_TRY(read_rows(reads));
         reads->count = 0;
     }
     return PI2_OK;
 }
 
+static size_t room_of(const pi2_forward *forward) {
+    const uint32_t batch = forward->options.shape.batch_tokens;
+    return pi2_forward_staging_bytes(forward->model, &forward->options.shape) /
+           (batch < PI2_STAGING_RUNS ? batch : PI2_STAGING_RUNS);
+}
+
+pi2_status pi2_forward_look_up(pi2_forward *forward, const int32_t *tokens, uint32_t count, float *out, size_t stride) {
+    const pi2_model *model = forward->model;
+    const bool is_tiled = model->embedding.tensor == NULL;
+    /* The projection buffer is free now and larger than a GGUF row of any type. */
+    row_reads reads = { .forward = forward, .raw = (uint8_t *)forward->buffers.out, .room = room_of(forward),
+                        .is_tiled = is_tiled, .table = is_tiled ? &model->head : &model->embedding,
+                        .ids = tokens, .id_count = count, .out = out, .stride = stride };
+    return look_up(&reads);
+}
+
+/* Rows that are given with what else a layer that guesses is given. */
+static void take_given_rows(pi2_forward *forward) {
+    const pi2_model_shape *shape = &forward->model->shape;
+    const size_t length = pi2_model_given_length(shape, forward->given_is_own);
+    for (uint32_t t = 0; t < forward->token_count; t++) {
+        memcpy(forward->buffers.x + t * forward->buffers.width_stride, forward->given + t * length,
+               shape->embedding_length * sizeof(float));
+    }
+}
+
 pi2_status pi2_forward_embed(pi2_forward *forward) {
     const pi2_model *model = forward->model;
     const pi2_forward_buffers *buffers = &forward->buffers;
-    const size_t staging = pi2_forward_staging_bytes(model, &forward->options.shape);
-    const uint32_t batch = forward->options.shape.batch_tokens;
-    const size_t room = staging / (batch < PI2_STAGING_RUNS ? batch : PI2_STAGING_RUNS);
-    const bool is_tiled = model->embedding.tensor == NULL;
-    /* The projection buffer is free now and larger than a GGUF row of any type. */
-    row_reads reads = { .forward = forward, .raw = (uint8_t *)buffers->out, .room = room, .is_tiled = is_tiled,
-                        .table = is_tiled ? &model->head : &model->embedding, .out = buffers->x,
-                        .stride = buffers->width_stride };
-    PI2_TRY(look_up(&reads));
+    if (model->shape.borrows_rows) {
+        take_given_rows(forward);
+        return PI2_OK;
+    }
+    PI2_TRY(pi2_forward_look_up(forward, forward->tokens, forward->token_count, buffers->x, buffers->width_stride));
     scale_rows(forward);
     add_positions(forward);
     if (!model->token_table.tensor) return PI2_OK;
-    row_reads vectors = { .forward = forward, .room = room, .table = &model->token_table,
+    row_reads vectors = { .forward = forward, .room = room_of(forward), .table = &model->token_table,
+                          .ids = forward->tokens, .id_count = forward->token_count,
                           .out = buffers->token_vectors, .stride = buffers->token_stride };
     return look_up(&vectors);
 }

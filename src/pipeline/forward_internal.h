@@ -119,6 +119,7 @@ typedef struct pi2_forward_buffers {
     float *q, *k, *v, *attended; /* [batch][*_stride]; of one matrix a token's q, k and v follow one another */
     float *token_vectors;        /* token_length only: a token's of all layers [batch][token_stride] */
     float *streams;              /* stream_count only: the residual streams of a token [batch][streams_stride] */
+    float *features;             /* what some layers read, for one that guesses [batch][features_stride]; none: NULL */
     float *laurel;               /* laurel_rank only: what joins x behind attention [batch][width_stride] */
     float *hidden;               /* F32 Down only         [batch][neuron_stride] */
     float *gates;                /* gelu_topk only: a layer's Gate, whole [batch][neuron_stride] */
@@ -135,7 +136,7 @@ typedef struct pi2_forward_buffers {
     pi2_activation_set latent_set, query_set, result_set;
     size_t latent_stride, head_query_stride, head_result_stride;
     size_t scratch_stride, width_stride, q_stride, k_stride, v_stride, attended_stride, neuron_stride;
-    size_t vocabulary_stride, token_stride, streams_stride;
+    size_t vocabulary_stride, token_stride, streams_stride, features_stride;
     size_t member_floats, score_floats, gate_floats;
     uint32_t neuron_chunk;       /* neurons that one FFN chunk computes */
     pi2_expert_buffers experts;
@@ -198,6 +199,7 @@ struct pi2_forward {
     uint32_t ahead_first;        /* the tokens from here on are asked what the next layer will want */
     const int32_t *tokens;
     const float *given;
+    bool given_is_own;
     const pi2_batch_span *spans;
     uint32_t token_count, span_count;
     uint32_t logits_rows;        /* tokens whose logits are wanted */
@@ -215,6 +217,7 @@ typedef struct pi2_forward_walk {
     uint32_t layer, block;       /* block: its number in the layer */
     uint32_t stream;             /* of the residual streams, where a block goes through them */
     pi2_neuron_run run;
+    const pi2_activation_set *input; /* what the block's first matrices read; NULL: normed_set */
     pi2_matrix_role projection;  /* of the layer's matrices, the one that ends the block */
     const char *stage_name;      /* of the next stage only, for a trace: static text */
     uint32_t own_chunks;         /* of the next stage only: its first ones, which are the devices' */
@@ -447,7 +450,7 @@ float pi2_forward_dot(const float *a, const float *b, size_t count);
 /** A block that adds nothing to the residual stream ends: the norm of the block that comes next. */
 void pi2_forward_pass_on(pi2_forward_walk *walk, uint32_t token);
 
-/** A matrix that reads normed_set, and where its rows go: out[token * stride + row]. */
+/** A matrix that reads normed_set, or walk->input, and where its rows go: out[token * stride + row]. */
 typedef struct pi2_matrix_rows {
     const pi2_operand *operand;
     float *out;

@@ -111,6 +111,19 @@ static void norm_by(pi2_forward *forward, uint32_t layer, pi2_table_role role, u
     pi2_forward_norm_token(forward, tables[role], tables[bias], token, token);
 }
 
+/* What a layer reads, where a layer that guesses for this model wants it; of the number of layers: what the head does.
+ */
+static void keep_features(pi2_forward *forward, uint32_t layer, uint32_t token) {
+    const pi2_forward_shape *shape = &forward->options.shape;
+    const pi2_forward_buffers *buffers = &forward->buffers;
+    const size_t width = forward->model->shape.embedding_length;
+    for (uint32_t i = 0; i < shape->feature_count; i++) {
+        if (shape->feature_layers[i] != layer) continue;
+        memcpy(buffers->features + token * buffers->features_stride + i * width,
+               buffers->x + token * buffers->width_stride, width * sizeof(float));
+    }
+}
+
 /* Of the block that reads the residual stream next, from block number `block` of this layer on; of the head, for the
  * tokens whose logits are wanted: one row after another, which no block reads any more. */
 static void norm_from(pi2_forward_walk *walk, uint32_t block, uint32_t token) {
@@ -119,7 +132,10 @@ static void norm_from(pi2_forward_walk *walk, uint32_t block, uint32_t token) {
     for (uint32_t layer = walk->layer; layer < model->shape.layer_count; layer++, block = 0) {
         const pi2_layer_shape *shape = &model->shape.layers[layer];
         block = pi2_layer_next_norm(shape, block);
-        if (block == shape->block_count) continue;
+        if (block == shape->block_count) {
+            keep_features(forward, layer + 1, token);
+            continue;
+        }
         norm_by(forward, layer, pi2_block_kind_of(shape->blocks[block])->norm, token);
         return;
     }
@@ -134,7 +150,20 @@ void pi2_forward_given(const pi2_forward *forward, uint32_t token, float *out) {
          model->output_norm_bias);
 }
 
-void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token) { norm_from(walk, 0, token); }
+void pi2_forward_made(const pi2_forward *forward, uint32_t token, float *out) {
+    memcpy(out, forward->buffers.x + token * forward->buffers.width_stride,
+           forward->model->shape.embedding_length * sizeof *out);
+}
+
+void pi2_forward_features(const pi2_forward *forward, uint32_t token, float *out) {
+    const size_t count = forward->options.shape.feature_count * (size_t)forward->model->shape.embedding_length;
+    memcpy(out, forward->buffers.features + token * forward->buffers.features_stride, count * sizeof *out);
+}
+
+void pi2_forward_first_norm(pi2_forward_walk *walk, uint32_t token) {
+    keep_features(walk->forward, 0, token);
+    norm_from(walk, 0, token);
+}
 
 /* ---- the end of a block ---- */
 
@@ -265,12 +294,13 @@ void pi2_forward_matrices_chunk(const pi2_forward_walk *walk, const pi2_matrix_r
     const pi2_tile_chunks chunks = pi2_forward_matrices_chunks(forward, rows, count);
     const uint32_t chunk_begin = pi2_tile_chunk_begin(&chunks, chunk);
     const uint32_t chunk_end = pi2_tile_chunk_begin(&chunks, chunk + 1);
+    const pi2_activation_set *input = walk->input ? walk->input : &forward->buffers.normed_set;
     for (uint32_t i = 0, base = 0; i < count; base += rows[i++].operand->tile_count) {
         const uint32_t begin = chunk_begin > base ? chunk_begin - base : 0, tiles = rows[i].operand->tile_count;
         const uint32_t end = chunk_end < base + tiles ? chunk_end - base : tiles;
         if (chunk_end <= base || begin >= end) continue;
-        pi2_forward_rows(walk, rows[i].operand, begin, end - begin, &forward->buffers.normed_set, 0,
-                         forward->token_count, rows[i].out + (size_t)begin * PI2_TILE_ROWS, rows[i].stride, true);
+        pi2_forward_rows(walk, rows[i].operand, begin, end - begin, input, 0, forward->token_count,
+                         rows[i].out + (size_t)begin * PI2_TILE_ROWS, rows[i].stride, true);
     }
     pi2_forward_tiles_done(walk, &chunks, chunk);
 }

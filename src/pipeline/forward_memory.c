@@ -46,7 +46,8 @@ static void find_kinds(const pi2_model *model, unsigned *normed, unsigned *atten
     for (uint32_t i = 0; i < model->shape.layer_count; i++) {
         for (uint32_t role = 0; role < PI2_MATRIX_LAYER_ROLES; role++) {
             const bool is_result = role == PI2_MATRIX_ATTENTION_OUTPUT || role == PI2_MATRIX_TOKEN_OUTPUT ||
-                                   role == PI2_MATRIX_LAUREL_OUTPUT || role == PI2_MATRIX_NEXT_INPUT;
+                                   role == PI2_MATRIX_LAUREL_OUTPUT || role == PI2_MATRIX_NEXT_INPUT ||
+                                   (model->shape.feature_count && role <= PI2_MATRIX_V);
             unsigned *kinds = is_result ? attended
                               : role == PI2_MATRIX_DOWN || role == PI2_MATRIX_SHARED_DOWN ? hidden : normed;
             *kinds |= pi2_operand_kind(&model->layers[i].matrices[role]);
@@ -323,6 +324,8 @@ size_t pi2_forward_carve(const pi2_model *model, const pi2_forward_shape *shape,
     buffers->token_vectors = carve_floats(&from, batch * buffers->token_stride);
     buffers->streams_stride = stride_of((size_t)m->embedding_length * m->stream_count);
     buffers->streams = carve_floats(&from, batch * buffers->streams_stride);
+    buffers->features_stride = stride_of((size_t)m->embedding_length * shape->feature_count);
+    buffers->features = carve_floats(&from, batch * buffers->features_stride);
     if (m->laurel_rank) buffers->laurel = carve_floats(&from, batch * buffers->width_stride);
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         buffers->cos_sin[i] = carve_floats(&from, batch * pi2_model_rope(m, i)->dimensions);

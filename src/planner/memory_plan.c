@@ -397,7 +397,9 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     memset(plan, 0, sizeof *plan);
     plan->shape = (pi2_forward_shape){ .logits_tokens = request->logits_tokens, .sequences = request->sequences,
                                        .branch_tokens = request->branch_tokens,
-                                       .thread_count = request->thread_count, .cache_type = request->cache_type };
+                                       .thread_count = request->thread_count, .cache_type = request->cache_type,
+                                       .feature_count = request->feature_count };
+    for (uint32_t i = 0; i < request->feature_count; i++) plan->shape.feature_layers[i] = request->feature_layers[i];
     plan->process_bytes = request->process_bytes;
     plan->margin_bytes = request->budget_bytes / 100 > 1000000 ? request->budget_bytes / 100 : 1000000;
     plan->shape.embedding_streams = request->model->has_file;

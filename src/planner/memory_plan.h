@@ -21,6 +21,8 @@ typedef struct pi2_memory_plan_request {
     uint32_t batch_tokens;      /* 0: chosen */
     uint32_t logits_tokens;
     uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */
+    uint32_t feature_count;     /* layers whose inputs are kept of every token of a pass, for one that guesses */
+    const uint32_t *feature_layers;
     unsigned thread_count;
     bool threads_are_chosen;    /* nobody named them: fewer compute where their buffers would take too much */
     size_t page_bytes;          /* of the system: stacks are counted in pages */

@@ -21,4 +21,12 @@ int pi2_family_model_write(const char *family, pi2_weight_type type, uint32_t sc
 /** The same in a child, whose memory counts against no budget of this process. */
 int pi2_family_model_write_apart(const char *family, pi2_weight_type type, uint32_t scale, const char *path);
 
+/** A layer that guesses for the llama of the same scale (EAGLE-3). */
+typedef struct pi2_family_head {
+    uint32_t layers[3];          /* whose inputs it reads; the number of layers: the head's */
+    bool normed_residual, normed_features, own_rows, whole_vocabulary;
+} pi2_family_head;
+/** Writes it, as pi2_family_model_write() does models. family_eagle3.c */
+int pi2_family_model_write_head(const pi2_family_head *head, pi2_weight_type type, uint32_t scale, const char *path);
+
 #endif

@@ -1,0 +1,170 @@
+/* draft_pairs.c: see draft_pairs.h. */
+#include "engine/draft_pairs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "engine/draft_chain.h"
+#include "engine/run_draft.h"
+#include "engine/session_internal.h"
+
+enum { ROWS = 64 };
+_Static_assert(2 * (PI2_DRAFT_MOST + 1) <= ROWS, "a pass of guesses, and of what it replays, fits");
+
+typedef struct pairs_state {
+    pi2_draft_chain chain;
+    pi2_session *session;        /* of the layer; its timeline's token i is the later one of pair i */
+    pi2_session *text;           /* whose text is guessed */
+    uint32_t base;               /* of pair 0, the position of the earlier token in the text */
+    uint32_t done;               /* pairs of the text that are in the timeline; guesses may follow them */
+    uint32_t first, count;       /* of the rows: the first one's position in the text, and how many there are */
+    int32_t tokens[ROWS + 1];    /* those of the rows, and the one behind them */
+    uint32_t last_pass_tokens;   /* of the layer's last pass */
+    const pi2_model_shape *layer; /* whose passes have rows of ... */
+    size_t length, own_length;   /* ... so many floats (pi2_model_given_length()); in them the embedding's row comes */
+    size_t row_length;           /* first, of so many; 0: the layer has these itself */
+    float *next;                 /* [own_length]: what the layer gave for the last token */
+    float rows[];                /* [ROWS][length]: what the model gave */
+} pairs_state;
+
+static size_t state_bytes(size_t length, size_t own_length) {
+    return sizeof(pairs_state) + (ROWS * length + own_length) * sizeof(float);
+}
+
+size_t pi2_draft_pairs_bytes(const struct pi2_planned_run *run) {
+    return state_bytes(run->draft->given_length, run->draft->own_length);
+}
+
+static const float *logits_of(void *user) {
+    const pairs_state *state = user;
+    return pi2_session_logits(state->session, 0);
+}
+
+/* Pairs with these later tokens: of each a row of the layer's pass, whose part is left out that is the token's. */
+static pi2_status append_pairs(pairs_state *state, const int32_t *tokens, float *given, uint32_t count, bool is_own,
+                               bool wants_logits) {
+    state->last_pass_tokens = count;
+    if (state->row_length) {
+        PI2_TRY(pi2_forward_look_up(state->text->engine->forward, tokens, count, given,
+                                    is_own ? state->own_length : state->length));
+    }
+    return pi2_session_append_pairs(state->session, &(pi2_token_pairs){
+        .tokens = tokens, .given = given, .count = count, .given_is_own = is_own, .wants_logits = wants_logits });
+}
+
+static pi2_status append_guess(void *user, int32_t token) {
+    pairs_state *state = user;
+    const pi2_forward *forward = state->session->engine->forward;
+    float *next = state->next + state->row_length;
+    if (state->layer->feature_count) pi2_forward_made(forward, state->last_pass_tokens - 1, next);
+    else pi2_forward_given(forward, state->last_pass_tokens - 1, next);
+    return append_pairs(state, &token, state->next, 1, true, true);
+}
+
+/* What the model gave for a token of its last pass, into the rows. */
+static void keep_row(pairs_state *state, uint32_t token) {
+    const pi2_forward *forward = state->text->engine->forward;
+    float *row = state->rows + state->count++ * state->length + state->row_length;
+    if (state->layer->feature_count) pi2_forward_features(forward, token, row);
+    else pi2_forward_given(forward, token, row);
+}
+
+pi2_status pi2_draft_pairs_begin(struct pi2_session *session, void **state_out) {
+    const pi2_planned_run *run = &session->engine->run;
+    const pi2_model *layer = session->engine->draft->run.source.model;
+    const size_t length = pi2_model_given_length(&layer->shape, false);
+    const size_t own_length = pi2_model_given_length(&layer->shape, true);
+    pairs_state *state = calloc(1, state_bytes(length, own_length));
+    *state_out = NULL;
+    if (!state) return pi2_fail(PI2_ERR_MEMORY, "no memory for guessing ahead");
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    const pi2_status status = pi2_session_create(session->engine->draft, &sampling, &state->session);
+    if (status != PI2_OK) {
+        free(state);
+        return status;
+    }
+    state->text = session;
+    state->layer = &layer->shape;
+    state->length = length;
+    state->own_length = own_length;
+    state->row_length = layer->shape.borrows_rows ? layer->shape.embedding_length : 0;
+    state->next = state->rows + ROWS * length;
+    state->chain = (pi2_draft_chain){
+        .vocabulary = layer->shape.vocabulary_size, .known = run->report.vocabulary_size, .ids = layer->token_ids,
+        .least_sure = run->options.draft_least_chance, .user = state, .logits = logits_of, .append = append_guess };
+    pi2_draft_chain_begin(&state->chain);
+    *state_out = state;
+    return PI2_OK;
+}
+
+void pi2_draft_pairs_end(void *user) {
+    pairs_state *state = user;
+    pi2_session_free(state->session);
+    free(state);
+}
+
+/* Makes pairs of rows, up to the one before the position `end`, whose token is tokens[end - first]. */
+static pi2_status make_pairs(pairs_state *state, uint32_t end, bool wants_logits) {
+    const uint32_t begin = state->base + state->done, row = begin - state->first;
+    PI2_TRY(pi2_session_truncate(state->session, state->done));
+    if (end <= begin) return PI2_OK;
+    PI2_TRY(append_pairs(state, state->tokens + row + 1, state->rows + row * state->length, end - begin, false,
+                         wants_logits));
+    state->done = end - state->base;
+    return PI2_OK;
+}
+
+/* Pairs and rows that a pass from this position on makes anew are forgotten; all, where it does not follow them. */
+static void go_to(pairs_state *state, uint32_t position, int32_t token) {
+    const uint32_t known = state->first + state->count;
+    if (position > known || position < state->base) {
+        state->base = state->first = position;
+        state->done = state->count = 0;
+        return;
+    }
+    if (state->done > position - state->base) state->done = position - state->base;
+    /* The pair before this position has the token that was picked then. */
+    if (state->done && state->base + state->done == position && position > state->first &&
+        state->session->timeline[state->done - 1] != token) state->done--;
+    if (position < state->first) state->first = position;
+    state->count = position - state->first;
+}
+
+/* Of all rows pairs are made, the last one with the token at `position`, which must be right: its row is gone then. */
+static pi2_status empty_rows(pairs_state *state, uint32_t position, int32_t token) {
+    state->tokens[state->count] = token;
+    PI2_TRY(make_pairs(state, position, false));
+    state->first = position;
+    state->count = 0;
+    state->tokens[0] = token;
+    return PI2_OK;
+}
+
+pi2_status pi2_draft_pairs_saw(void *user, const pi2_draft_pass *pass) {
+    pairs_state *state = user;
+    go_to(state, pass->position, pass->tokens[0]);
+    /* A pass with guesses has room behind the token that was picked. */
+    if (state->count + pass->count > ROWS) PI2_TRY(empty_rows(state, pass->position, pass->tokens[0]));
+    for (uint32_t i = 0; i < pass->count; i++) {
+        if (state->count == ROWS) PI2_TRY(empty_rows(state, pass->position + i, pass->tokens[i]));
+        state->tokens[state->count] = pass->tokens[i];
+        keep_row(state, pass->first + i);
+    }
+    return PI2_OK;
+}
+
+pi2_status pi2_draft_pairs_propose(void *user, const pi2_draft_text *text, const pi2_draft_wish *wish,
+                                   pi2_draft *draft_out) {
+    pairs_state *state = user;
+    const uint32_t last = text->length - 1; /* the position of the token that was just picked */
+    draft_out->count = 0;
+    if (last <= state->first || last > state->first + state->count) return PI2_OK;
+    state->tokens[last - state->first] = text->tokens[last];
+    if (state->base + state->done >= last) state->done = last - state->base - 1;
+    PI2_TRY(make_pairs(state, last, true));
+    PI2_TRY(pi2_draft_chain_guess(&state->chain, wish, draft_out));
+    if (draft_out->count < state->text->engine->run.options.draft_least_tokens) draft_out->count = 0;
+    return PI2_OK;
+}
