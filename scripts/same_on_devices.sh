@@ -78,10 +78,11 @@ fi
 failures=0
 for model in "$work"/*.gguf; do
     name=$(basename "$model")
-    common="-c 256 -t 2 --temp 0 --ignore-eos -n $tokens --memory 2G ${OPTIONS:-}"
+    common="-c 256 -t 2 -s 1 --temp 0 --ignore-eos -n $tokens --memory 2G ${OPTIONS:-}"
     # shellcheck disable=SC2086
+    rm -f "$work/processor"
     "$program" batch -m "$model" -f "$work/prompts.jsonl" -o "$work/processor" -np 1 $common -q
-    sed 's/"hash": "[^"]*", //' "$work/processor" >"$work/want"
+    sed 's/"hash": *"[^"]*", *//' "$work/processor" >"$work/want"
     for device in "$@"; do
         rm -f "$work/device"
         inside_model=${model#"$root"}
@@ -91,7 +92,7 @@ for model in "$work"/*.gguf; do
         # shellcheck disable=SC2086
         inside run -m "$inside_model" -p "Name three things that a plant needs." $common --device "$device" \
             --device-always >/dev/null 2>"$work/report" || { cat "$work/report" >&2; exit 1; }
-        sed 's/"hash": "[^"]*", //' "$work/device" >"$work/got"
+        sed 's/"hash": *"[^"]*", *//' "$work/device" >"$work/got"
         same=$(paste -d '\n' "$work/want" "$work/got" | awk 'NR % 2 { want = $0; next } $0 == want { n++ } END { print n + 0 }')
         echo "$name, $device: $same of $asked texts the same, $tokens tokens each"
         grep -h "is lost\|the processor computes alone" "$work/log" "$work/report" | sort -u || true
