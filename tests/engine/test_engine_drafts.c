@@ -732,7 +732,6 @@ int main(void) {
         cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
         cmocka_unit_test(test_layer_that_guesses), cmocka_unit_test(test_layer_sees_common_passes),
         cmocka_unit_test(test_together), cmocka_unit_test(test_fork_of_an_empty_session),
-        cmocka_unit_test(test_together),
         cmocka_unit_test(test_layer_of_a_file), cmocka_unit_test(test_layers_of_other_models_are_refused),
         cmocka_unit_test(test_features_guess_as_another_engine),
         cmocka_unit_test(test_damaged_layer_is_left_out), cmocka_unit_test(test_guesses_of_another_engine),
