@@ -566,7 +566,7 @@ static bool interrupts(void *user) {
  * no page of them, and goes on with the bits that it would have had. */
 static void test_interrupted_anywhere(void **state) {
     (void)state;
-    enum { PROMPT = 60, MORE = 8 }; /* more than the pages of the prompt hold, and than the drafter keeps at once */
+    enum { PASSAGE = 60, MORE = 8 }; /* more than the pages of the prompt hold, and than the drafter keeps at once */
     char *path = test_folder_path("interrupted.gguf");
     assert_int_equal(pi2_family_model_write_apart("qwen35", PI2_Q8_0, 1, path), 0);
     pi2_engine_options options;
@@ -580,32 +580,32 @@ static void test_interrupted_anywhere(void **state) {
     options.callbacks.cancelled = interrupts;
     pi2_engine *engine = NULL;
     pi2_session *session = NULL;
-    int32_t text[PROMPT + MORE];
-    for (int32_t t = 0; t < PROMPT + MORE; t++) text[t] = 20 + t % 8;
+    int32_t text[PASSAGE + MORE];
+    for (int32_t t = 0; t < PASSAGE + MORE; t++) text[t] = 20 + t % 8;
     interrupts_at = 0;
     if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
     const size_t bytes = pi2_engine_get_report(engine)->vocabulary_size * sizeof(float);
     float *want = malloc(bytes);
     assert_non_null(want);
     assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
-    assert_int_equal(pi2_session_append(session, text, PROMPT, PI2_LOGITS_NONE), PI2_OK);
-    assert_int_equal(pi2_session_append(session, text + PROMPT, MORE, PI2_LOGITS_LAST), PI2_OK);
+    assert_int_equal(pi2_session_append(session, text, PASSAGE, PI2_LOGITS_NONE), PI2_OK);
+    assert_int_equal(pi2_session_append(session, text + PASSAGE, MORE, PI2_LOGITS_LAST), PI2_OK);
     memcpy(want, pi2_session_logits(session, 0), bytes);
     unsigned interrupted = 0;
     for (unsigned at = 1; at <= interrupted + 1; at++) {
         assert_int_equal(pi2_session_truncate(session, 0), PI2_OK);
-        assert_int_equal(pi2_session_append(session, text, PROMPT, PI2_LOGITS_NONE), PI2_OK);
+        assert_int_equal(pi2_session_append(session, text, PASSAGE, PI2_LOGITS_NONE), PI2_OK);
         const uint32_t unused = pi2_kv_pages_unused(pi2_forward_pages(engine->forward));
         calls = 0;
         interrupts_at = at;
-        const pi2_status status = pi2_session_append(session, text + PROMPT, MORE, PI2_LOGITS_LAST);
+        const pi2_status status = pi2_session_append(session, text + PASSAGE, MORE, PI2_LOGITS_LAST);
         interrupts_at = 0;
         if (status == PI2_OK) continue;
         interrupted++;
         assert_int_equal(status, PI2_ERR_INTERRUPTED);
-        assert_int_equal(pi2_session_position(session), PROMPT);
+        assert_int_equal(pi2_session_position(session), PASSAGE);
         assert_int_equal(pi2_kv_pages_unused(pi2_forward_pages(engine->forward)), unused);
-        assert_int_equal(pi2_session_append(session, text + PROMPT, MORE, PI2_LOGITS_LAST), PI2_OK);
+        assert_int_equal(pi2_session_append(session, text + PASSAGE, MORE, PI2_LOGITS_LAST), PI2_OK);
         assert_memory_equal(want, pi2_session_logits(session, 0), bytes);
     }
     assert_true(interrupted > engine->run.source.model->shape.layer_count); /* the drafter's layer, too */
