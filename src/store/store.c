@@ -355,8 +355,9 @@ static bool end_read(pi2_region *region, pooled_read *read) {
     }
     const pi2_bring bring = read->bring;
     const pi2_status status = pi2_reader_wait(region->store->options.reader, &read->request, 0); /* has ended */
-    atomic_store(&read->stage, READ_FREE);
+    /* Free only then: the next read into its window must not come while the owner copies from there. */
     region->owner.ended(region->owner.self, &bring, status);
+    atomic_store(&read->stage, READ_FREE);
     (void)atomic_fetch_sub(&region->under_way, 1);
     return true;
 }
