@@ -173,14 +173,11 @@ static void print_run(const device *of, const pi2_model_simulated *run, bool is_
     }
 }
 
-static json_t *run_json(const device *of, const pi2_model_simulated *run) {
+static json_t *simulation_json(const device *of, const pi2_model_simulated *run) {
     json_t *object = json_pack("{s:o, s:o, s:o}", "device", pi2_cli_json_text(of->name, strlen(of->name)), "model",
                                pi2_cli_json_text(run->model, strlen(run->model)), "uses",
                                pi2_cli_json_text(run->uses, strlen(run->uses)));
-    const struct {
-        const char *name;
-        double value;
-    } members[] = {
+    const pi2_cli_named_number members[] = {
         {"tokens_per_second", run->tokens_per_second}, {"mean_ms", 1e3 * run->mean_seconds},
         {"p50_ms", 1e3 * run->p50_seconds}, {"p90_ms", 1e3 * run->p90_seconds}, {"p99_ms", 1e3 * run->p99_seconds},
         {"exposed_share", run->exposed_share}, {"disk_share", run->disk_share},
@@ -189,9 +186,7 @@ static json_t *run_json(const device *of, const pi2_model_simulated *run) {
         {"prompt_seconds", run->prompt_seconds}, {"tokens", run->tokens}, {"prompt_tokens", run->prompt_tokens},
         {"threads", run->threads}, {"budget_bytes", (double)run->budget_bytes},
         {"resident_bytes", (double)run->resident_bytes}};
-    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-        (void)json_object_set_new(object, members[i].name, pi2_cli_json_number(members[i].value));
-    }
+    pi2_cli_json_set_numbers(object, members, sizeof members / sizeof members[0]);
     return object;
 }
 
@@ -203,7 +198,7 @@ int pi2_cli_simulate_model(const pi2_cli_simulate_settings *settings) {
         pi2_model_simulated run;
         code = open_device(settings, settings->devices.items[i], &of);
         if (code == PI2_CLI_GO_ON) code = simulate(settings, &of, &run);
-        if (code == PI2_CLI_GO_ON && settings->json) (void)json_array_append_new(runs, run_json(&of, &run));
+        if (code == PI2_CLI_GO_ON && settings->json) (void)json_array_append_new(runs, simulation_json(&of, &run));
         else if (code == PI2_CLI_GO_ON) print_run(&of, &run, i == 0);
         close_device(&of);
     }

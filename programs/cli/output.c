@@ -257,6 +257,12 @@ json_t *pi2_cli_json_text(const char *text, size_t length) {
 
 json_t *pi2_cli_json_number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 
+void pi2_cli_json_set_numbers(json_t *object, const pi2_cli_named_number *numbers, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        (void)json_object_set_new(object, numbers[i].name, pi2_cli_json_number(numbers[i].value));
+    }
+}
+
 /* ---- stdin and files ---- */
 
 /* Whether a line is as long as a terminal's line can be: what was typed or pasted beyond is lost. */

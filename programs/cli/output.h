@@ -65,6 +65,12 @@ int pi2_cli_print_json(json_t *value, size_t flags);
 json_t *pi2_cli_json_text(const char *text, size_t length);
 /** A finite number, or null. */
 json_t *pi2_cli_json_number(double value);
+/** Members of an object, each a finite number or null. */
+typedef struct pi2_cli_named_number {
+    const char *name;
+    double value;
+} pi2_cli_named_number;
+void pi2_cli_json_set_numbers(json_t *object, const pi2_cli_named_number *numbers, size_t count);
 
 /** Writes bytes that came from a file so that a terminal shows them and obeys none of them. */
 void pi2_cli_print_safely(FILE *stream, const char *text, size_t length);

@@ -27,10 +27,7 @@ static json_t *number(double value) { return pi2_cli_json_number(value); }
 
 static json_t *run_json(const pi2_described_run *described, const pi2_simulated_run *run, double ratio) {
     json_t *object = json_pack("{s:o}", "name", pi2_cli_json_text(described->name, strlen(described->name)));
-    const struct {
-        const char *name;
-        double value;
-    } members[] = {
+    const pi2_cli_named_number members[] = {
         {"tokens_per_second", run->tokens_per_second}, {"mean_ms", 1e3 * run->mean_seconds},
         {"p50_ms", 1e3 * run->p50_seconds}, {"p90_ms", 1e3 * run->p90_seconds}, {"p99_ms", 1e3 * run->p99_seconds},
         {"exposed_share", run->exposed_share}, {"thread_share", run->thread_share},
@@ -38,9 +35,7 @@ static json_t *run_json(const pi2_described_run *described, const pi2_simulated_
         {"p99_miss_share", run->p99_miss_share}, {"bytes_per_pass", run->bytes_per_pass},
         {"reads_per_pass", run->reads_per_pass}, {"hot_share", run->hot_share}, {"cached_share", run->cached_share},
         {"joules_per_token", run->joules_per_token}, {"prompt_seconds", run->prompt_seconds}};
-    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-        (void)json_object_set_new(object, members[i].name, number(members[i].value));
-    }
+    pi2_cli_json_set_numbers(object, members, sizeof members / sizeof members[0]);
     if (described->figure) {
         (void)json_object_set_new(object, "of", json_string(pi2_described_figure_name(described->figure)));
         (void)json_object_set_new(object, "published", number(described->published));
