@@ -29,9 +29,17 @@ PI2_API void pi2_machine_identify(pi2_machine_identity *identity_out);
 
 /** What one line of a profile says; `name`, `a` and `b` as told here. */
 typedef enum pi2_measured {
-    PI2_MEASURED_MEMORY,    /* a: threads. Bytes/s of plain reading */
-    PI2_MEASURED_DECODE,    /* name: weight type, a: threads, c: columns of a row. Bytes of weights/s, one token */
+    PI2_MEASURED_BUFFER,    /* a: bytes of the last level of caches, 0: unknown. Bytes of the largest buffer that the
+                               next two were measured with: what is less than twice a tells of the cache */
+    PI2_MEASURED_MEMORY,    /* a: threads, b: bytes gone through again and again. Bytes/s of plain reading */
+    PI2_MEASURED_DECODE,    /* name: weight type, a: threads, b: as memory's, c: columns of a row. Bytes of weights/s,
+                               one token */
     PI2_MEASURED_BATCH,     /* name: weight type, a: tokens, b: threads, c: columns. Operations/s */
+    PI2_MEASURED_ROWS,      /* name: weight type, a: threads, c: columns. Bytes/s of single neurons' rows that lie apart
+                               in memory: of Up */
+    PI2_MEASURED_COLUMNS,   /* name: weight type, a: threads, b: neurons of 256 that give something, c: rows. Bytes/s
+                               of single neurons' columns, as many as they have in a whole matrix: of Down */
+    PI2_MEASURED_PREDICTOR, /* name: "2-bit", "3-bit", "int8", a: threads, c: columns. Bytes/s of a predictor's rows */
     PI2_MEASURED_ATTENTION, /* a: queries at once. Operations/s of one thread */
     PI2_MEASURED_VECTOR,    /* floats/s of one thread through norm, addition and quantising */
     PI2_MEASURED_STAGE,     /* a: threads. Seconds that a stage takes beside its work: the meeting of threads, and

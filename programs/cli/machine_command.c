@@ -121,15 +121,35 @@ static int print_json(const pi2_machine_profile *profile) {
     return pi2_cli_print_json(object, JSON_INDENT(2));
 }
 
+static void print_buffer(const pi2_measurement *item) {
+    const double cache = (double)item->a;
+    (void)printf("buffer     %.1f MB", item->value / 1e6);
+    if (item->a == 0) (void)printf(", the processor's cache is not known");
+    else (void)printf(", the processor's cache %.1f MB", cache / 1e6);
+    if (item->value < 2 * cache) (void)printf(": memory may be slower than what follows says");
+}
+
 static void print_item(const pi2_machine_profile *profile, const pi2_measurement *item) {
     const unsigned long long a = item->a, b = item->b, c = item->c;
     const pi2_machine_disk *disk = pi2_machine_get_disk(profile, (size_t)item->c);
     switch (item->what) {
+    case PI2_MEASURED_BUFFER: print_buffer(item); break;
     case PI2_MEASURED_MEMORY:
-        (void)printf("memory     %2llu threads            %8.1f GB/s", a, item->value / 1e9);
+        (void)printf("memory     %2llu threads  %6.1f MB %8.1f GB/s", a, (double)b / 1e6, item->value / 1e9);
         break;
     case PI2_MEASURED_DECODE:
-        (void)printf("decode     %2llu threads  %-8s %5llu columns %8.1f GB/s", a, item->name, c, item->value / 1e9);
+        (void)printf("decode     %2llu threads  %-8s %5llu columns %8.1f GB/s in %.1f MB", a, item->name, c,
+                     item->value / 1e9, (double)b / 1e6);
+        break;
+    case PI2_MEASURED_ROWS:
+        (void)printf("rows       %2llu threads  %-8s %5llu columns %8.1f GB/s", a, item->name, c, item->value / 1e9);
+        break;
+    case PI2_MEASURED_COLUMNS:
+        (void)printf("columns    %2llu threads  %-8s %5llu rows    %8.1f GB/s, %llu neurons of 256", a, item->name, c,
+                     item->value / 1e9, b);
+        break;
+    case PI2_MEASURED_PREDICTOR:
+        (void)printf("predictor  %2llu threads  %-8s %5llu columns %8.1f GB/s", a, item->name, c, item->value / 1e9);
         break;
     case PI2_MEASURED_BATCH:
         (void)printf("batch %3llu  %2llu threads  %-8s %5llu columns %8.1f GOP/s", a, b, item->name, c,

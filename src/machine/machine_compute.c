@@ -1,6 +1,7 @@
 /*
  * machine_compute.c: memory and kernels, measured as a pass uses them: the threads of a team claim
- * chunks of a matrix that no cache holds, and meet when it is done.
+ * chunks of a matrix, and meet when it is done. What comes next lies behind it, in memory that a cache
+ * holds, and in more than that.
  */
 #include <math.h>
 #include <stdatomic.h>
@@ -10,7 +11,7 @@
 #include "base/clock.h"
 #include "base/cpu_features.h"
 #include "base/fail.h"
-#include "machine/machine_measure.h"
+#include "machine/machine_rounds.h"
 #include "machine/plain_read.h"
 #include "kernels/attention/attention.h"
 #include "kernels/matmul/matmul.h"
@@ -20,7 +21,7 @@
 enum {
     COLUMNS = 4096, CHUNK_BYTES = 48 * 1024, BATCH_BYTES = 2 << 20, BATCH_CHUNK_TILES = 4, BATCH_MOST = 256,
     QUICK_BATCH_BYTES = 1 << 18, LEAST_ROUNDS = 3, STAGES = 256, STAGE_CHUNKS_PER_THREAD = 4, STAGE_COLUMNS = 512,
-    STAGE_TILES = 4, STAGE_ROUNDS = 5, STAGE_LAPS = 30,
+    STAGE_TILES = 4, STAGE_ROUNDS = 5, STAGE_LAPS = 30, MEMORY_TIMES = 3 /* what all of a model's matrices lean on */,
     HEAD_DIMENSIONS = 128, KEYS = 512, QUERIES_MOST = 24, VECTOR_FLOATS = 4096
 };
 
@@ -36,25 +37,25 @@ static const double LEAST_STAGE_SECONDS = 2e-7;
 
 static _Atomic uint64_t sink;
 
-/** One thing that a team does again and again. */
+/** A matrix, or plain memory, and the rounds over it. */
 typedef struct work {
-    pi2_team *team;
-    const uint8_t *memory;
-    size_t bytes;                    /* of one round */
+    pi2_rounds rounds;
+    const pi2_measuring *measuring;
+    pi2_reach *reach;                /* where each round's memory lies; NULL: always at the same place */
+    const uint8_t *memory;           /* of the round */
+    size_t bytes;
     const pi2_matmul_kernel *kernel; /* NULL: plain reading */
     size_t tile_bytes, tile_count, chunk_tiles;
     uint32_t tokens, columns;
     pi2_activations x;
     float *out;                      /* [member][tokens][chunk rows] */
-    double seconds;
-    size_t least_rounds, batch_bytes;
-    _Atomic uint32_t next;
-    _Atomic bool go_on;
-    pi2_samples samples;             /* seconds of a round */
-    double busy[PI2_TEAM_MAX_MEMBERS]; /* chunks that each member took, for the speeds of cores */
+    size_t batch_bytes;
 } work;
 
-static void run_chunk(work *w, unsigned member, size_t chunk) {
+static unsigned threads_of(const work *w) { return pi2_team_member_count(w->rounds.team); }
+
+static void run_chunk(void *user, unsigned member, size_t chunk) {
+    const work *w = user;
     if (!w->kernel) {
         const size_t begin = chunk * CHUNK_BYTES;
         const size_t bytes = begin + CHUNK_BYTES < w->bytes ? CHUNK_BYTES : w->bytes - begin;
@@ -67,45 +68,57 @@ static void run_chunk(work *w, unsigned member, size_t chunk) {
                    w->columns, 0, &w->x, 0, w->tokens, true);
 }
 
-static void work_member(void *argument, unsigned member, unsigned member_count) {
-    work *w = argument;
-    (void)member_count;
-    const size_t chunks = w->kernel ? (w->tile_count + w->chunk_tiles - 1) / w->chunk_tiles
-                                    : (w->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
-    const uint64_t first_ns = pi2_clock_ns();
-    /* A round lasts from the end of the one before: had member 0 to wait for a processor, the
-       others' work meanwhile must not come for free. */
-    uint64_t last_ns = first_ns;
-    while (atomic_load(&w->go_on)) {
-        pi2_team_barrier(w->team, member);
-        for (size_t chunk; (chunk = atomic_fetch_add(&w->next, 1)) < chunks;) {
-            run_chunk(w, member, chunk);
-            w->busy[member] += 1;
-        }
-        pi2_team_barrier(w->team, member);
-        if (member == 0) {
-            const uint64_t end_ns = pi2_clock_ns();
-            if (w->samples.count < PI2_SAMPLES_MOST) {
-                w->samples.values[w->samples.count++] = (double)(end_ns - last_ns) * 1e-9;
-            }
-            last_ns = end_ns;
-            atomic_store(&w->next, 0);
-            const bool enough = w->samples.count >= w->least_rounds && (double)(end_ns - first_ns) * 1e-9 > w->seconds;
-            atomic_store(&w->go_on, !enough && w->samples.count < PI2_SAMPLES_MOST);
-        }
-        pi2_team_barrier(w->team, member);
-    }
+static void go_on(void *user) {
+    work *w = user;
+    if (w->reach) w->memory = pi2_measuring_place(w->measuring, w->reach, w->bytes);
+}
+
+/** Each round's bytes lie behind those of the one before, as those of matrices of a pass do. */
+static void set_reach(work *w, pi2_reach *reach) {
+    w->reach = reach;
+    w->bytes = reach->round_bytes;
+    w->rounds.skipped = reach->skipped;
+    go_on(w);
+}
+
+static void stay(work *w, size_t bytes) {
+    w->reach = NULL;
+    w->rounds.skipped = 0;
+    w->memory = w->measuring->memory;
+    w->bytes = bytes;
 }
 
 /** Rounds until the time is over; amount / seconds of a typical round. */
 static double run_work(work *w, double amount, double *spread) {
-    w->samples.count = 0;
-    atomic_store(&w->next, 0);
-    atomic_store(&w->go_on, true);
-    memset(w->busy, 0, sizeof w->busy);
-    pi2_team_run(w->team, work_member, w);
-    const double seconds = pi2_samples_typical(&w->samples, spread);
-    return seconds > 0 ? amount / seconds : 0;
+    w->rounds.chunk_count = w->kernel ? (w->tile_count + w->chunk_tiles - 1) / w->chunk_tiles
+                                      : (w->bytes + CHUNK_BYTES - 1) / CHUNK_BYTES;
+    return pi2_rounds_run(&w->rounds, amount, spread);
+}
+
+/* ---- memory ---- */
+
+static void measure_memory_of(pi2_measuring *m, work *w, pi2_reach *reach) {
+    double spread;
+    w->kernel = NULL;
+    set_reach(w, reach);
+    w->rounds.seconds = MEMORY_TIMES * m->seconds;
+    const double value = run_work(w, (double)w->bytes, &spread);
+    w->rounds.seconds = m->seconds;
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_MEMORY, NULL, threads_of(w), reach->told_bytes, 0, value, spread);
+}
+
+/* What a cache holds, what is larger than all of it, and what lies between: others may have a part of it. */
+static void measure_memory(pi2_measuring *m, work *w) {
+    measure_memory_of(m, w, &m->near);
+    for (size_t bytes = 2 * m->near.told_bytes; bytes < m->far.bytes && !m->options->quick; bytes *= 2) {
+        pi2_reach part = m->far;
+        part.bytes = part.told_bytes = bytes;
+        part.at = 0;
+        if (part.round_bytes > bytes / 2) part.round_bytes = bytes / 2;
+        part.skipped = bytes / part.round_bytes;
+        measure_memory_of(m, w, &part);
+    }
+    measure_memory_of(m, w, &m->far);
 }
 
 /* ---- kernels ---- */
@@ -152,15 +165,24 @@ static void set_activations(work *w, const operands *o, pi2_activation_kind kind
     }
 }
 
-static pi2_status measure_decode(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format) {
+static void measure_decode_of(pi2_measuring *m, work *w, const pi2_weight_format *format, pi2_reach *reach) {
     double spread;
+    set_reach(w, reach);
+    w->tile_count = w->bytes / w->tile_bytes;
+    const double value = run_work(w, (double)(w->tile_count * w->tile_bytes), &spread);
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_DECODE, format->name, threads_of(w), reach->told_bytes, w->columns,
+                          value, spread);
+}
+
+static pi2_status measure_decode(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format) {
     w->chunk_tiles = CHUNK_BYTES / w->tile_bytes;
     if (w->chunk_tiles > 4) w->chunk_tiles = w->chunk_tiles / 4 * 4;
     if (w->chunk_tiles == 0) w->chunk_tiles = 1;
     set_activations(w, o, format->activation, 1);
-    const double value = run_work(w, (double)(w->tile_count * w->tile_bytes), &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_DECODE, format->name, pi2_team_member_count(w->team), 0, w->columns,
-                          value, spread);
+    w->rounds.seconds = m->seconds / 2;
+    measure_decode_of(m, w, format, &m->near);
+    w->rounds.seconds = m->seconds;
+    measure_decode_of(m, w, format, &m->far);
     return pi2_measuring_step(m);
 }
 
@@ -170,8 +192,9 @@ static bool is_left_out(const pi2_weight_format *format, size_t point, size_t po
 }
 
 static pi2_status measure_batches(pi2_measuring *m, work *w, const operands *o, const pi2_weight_format *format) {
-    const size_t most = w->batch_bytes / w->tile_bytes;
-    if (w->tile_count > most) w->tile_count = most < BATCH_CHUNK_TILES ? BATCH_CHUNK_TILES : most;
+    stay(w, w->batch_bytes);
+    w->tile_count = w->bytes / w->tile_bytes;
+    if (w->tile_count < BATCH_CHUNK_TILES) w->tile_count = BATCH_CHUNK_TILES;
     w->chunk_tiles = BATCH_CHUNK_TILES;
     for (size_t i = 0; i < BATCH_POINTS; i++) {
         if (is_left_out(format, i, BATCH_POINTS)) {
@@ -183,7 +206,7 @@ static pi2_status measure_batches(pi2_measuring *m, work *w, const operands *o, 
         set_activations(w, o, format->activation, batch_points[i]);
         const double value = run_work(w, operations, &spread);
         (void)pi2_profile_add(m->profile, PI2_MEASURED_BATCH, format->name, batch_points[i],
-                              pi2_team_member_count(w->team), w->columns, value, spread);
+                              threads_of(w), w->columns, value, spread);
         PI2_TRY(pi2_measuring_step(m));
     }
     return PI2_OK;
@@ -199,7 +222,6 @@ static pi2_status measure_format(pi2_measuring *m, work *w, const operands *o, c
             continue;
         }
         w->tile_bytes = pi2_tile_bytes(format, w->columns);
-        w->tile_count = w->bytes / w->tile_bytes;
         PI2_TRY(measure_decode(m, w, o, format));
         if (batches && column_points[i].in_batches) PI2_TRY(measure_batches(m, w, o, format));
     }
@@ -238,9 +260,9 @@ static void stage_member(void *argument, unsigned member, unsigned member_count)
             for (int c = 0; c < STAGE_CHUNKS_PER_THREAD; c++) stage_chunk(stages, member, 0);
         }
         if (!stages->meets) continue;
-        pi2_team_barrier(w->team, member);
+        pi2_team_barrier(w->rounds.team, member);
         if (member == 0) pi2_stage_list_reset(&stages->list);
-        pi2_team_barrier(w->team, member);
+        pi2_team_barrier(w->rounds.team, member);
     }
 }
 
@@ -270,7 +292,7 @@ static void compare_stages(pi2_measuring *m, stage_work *stages, pi2_team *team)
 }
 
 static pi2_status measure_stages(pi2_measuring *m, work *w, const operands *o) {
-    const unsigned threads = pi2_team_member_count(w->team);
+    const unsigned threads = threads_of(w);
     size_t formats;
     const pi2_weight_format *const *format = pi2_weight_formats(&formats);
     while ((*format)->type != PI2_Q8_0) format++;
@@ -280,6 +302,7 @@ static pi2_status measure_stages(pi2_measuring *m, work *w, const operands *o) {
     w->kernel = pi2_matmul_select(PI2_Q8_0, pi2_cpu_features());
     w->columns = STAGE_COLUMNS;
     w->tile_bytes = pi2_tile_bytes(*format, w->columns);
+    stay(w, (size_t)threads * STAGE_TILES * w->tile_bytes);
     w->tile_count = w->bytes / w->tile_bytes;
     w->chunk_tiles = STAGE_TILES;
     set_activations(w, o, (*format)->activation, 1);
@@ -292,7 +315,7 @@ static pi2_status measure_stages(pi2_measuring *m, work *w, const operands *o) {
     stages.list.capacity = STAGES;
     stages.list.sleepers = &sleepers;
     stages.list.spin_us = pi2_team_spin_us(threads);
-    compare_stages(m, &stages, w->team);
+    compare_stages(m, &stages, w->rounds.team);
     free(stages.list.stages);
     pi2_sleepers_destroy(&sleepers);
     return PI2_OK;
@@ -309,10 +332,10 @@ unsigned pi2_measure_compute_steps(bool batches) {
 /** Chunks that each thread took while all computed: their cores' speeds, side by side. */
 static void add_cores(pi2_measuring *m, const work *w, double operations) {
     double chunks = 0;
-    const unsigned threads = pi2_team_member_count(w->team);
-    for (unsigned i = 0; i < threads; i++) chunks += w->busy[i];
+    const unsigned threads = threads_of(w);
+    for (unsigned i = 0; i < threads; i++) chunks += w->rounds.busy[i];
     for (unsigned i = 0; i < threads && chunks > 0; i++) {
-        const double value = operations * w->busy[i] / chunks;
+        const double value = operations * w->rounds.busy[i] / chunks;
         if (value > 0) (void)pi2_profile_add(m->profile, PI2_MEASURED_CORE, NULL, i, 0, 0, value, 0);
     }
 }
@@ -323,7 +346,7 @@ static pi2_status measure_kernels(pi2_measuring *m, work *w, const operands *o, 
     for (size_t i = 0; i < count; i++) {
         PI2_TRY(measure_format(m, w, o, formats[i], batches));
         /* The last run was a batch with every processor at work. */
-        if (formats[i]->type == PI2_Q8_0 && batches && pi2_team_member_count(w->team) == m->most_threads) {
+        if (formats[i]->type == PI2_Q8_0 && batches && threads_of(w) == m->most_threads) {
             add_cores(m, w, pi2_profile_value(m->profile, PI2_MEASURED_BATCH, formats[i]->name, BATCH_MOST,
                                               m->most_threads, COLUMNS, NULL));
         }
@@ -335,22 +358,20 @@ pi2_status pi2_measure_compute(pi2_measuring *m, pi2_team *team, bool batches) {
     work *w = calloc(1, sizeof *w);
     operands o;
     if (!w) return pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the kernels");
-    w->team = team;
-    w->memory = m->memory;
-    w->bytes = m->memory_bytes;
-    w->seconds = m->seconds;
+    w->measuring = m;
+    w->rounds = (pi2_rounds){.team = team, .chunk = run_chunk, .next = go_on, .user = w, .seconds = m->seconds,
+                             .least = m->options->quick ? 1 : LEAST_ROUNDS};
     /* Without vectors, or watched by a sanitizer, a quick measurement has to stay one. */
-    w->least_rounds = m->options->quick ? 1 : LEAST_ROUNDS;
     w->batch_bytes = m->options->quick ? QUICK_BATCH_BYTES : BATCH_BYTES;
-    double spread;
-    const double value = run_work(w, (double)w->bytes, &spread);
-    (void)pi2_profile_add(m->profile, PI2_MEASURED_MEMORY, NULL, pi2_team_member_count(team), 0, 0, value, spread);
-    pi2_status status = pi2_measuring_step(m);
-    if (status == PI2_OK) status = make_operands(&o, pi2_team_member_count(team));
+    pi2_status status = make_operands(&o, pi2_team_member_count(team));
     if (status == PI2_OK) {
         status = measure_stages(m, w, &o);
         if (status == PI2_OK) status = measure_kernels(m, w, &o, batches);
         free_operands(&o);
+    }
+    if (status == PI2_OK) {
+        measure_memory(m, w); /* not first: memory that was just taken is slow at the beginning */
+        status = pi2_measuring_step(m);
     }
     free(w);
     return status;

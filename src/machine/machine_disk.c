@@ -30,7 +30,7 @@ static const char *const methods[] = {"io_uring", "pread"};
 enum { BLOCKS = 7, DEPTHS = 4, METHODS = 2, ROUNDS = 4 };
 
 /* A throttle (a container's, a phone's) works in slices of about 100 ms, of which a short case sees one full burst. */
-static const double BURST_SECONDS = 0.2, SUSTAINED_SECONDS = 0.5;
+static const double BURST_SECONDS = 0.2, SUSTAINED_SECONDS = 0.5, QUICK_SUSTAINED_SECONDS = 0.15;
 static const double FASTER_THAN_SUSTAINED = 1.25; /* by as much a case may beat it: disks vary */
 
 unsigned pi2_measure_disk_steps(void) { return METHODS * BLOCKS * DEPTHS; }
@@ -115,19 +115,19 @@ static pi2_status measure_case(disk_case *c, const char *path, const char *metho
  * The rate that lasts: reads as the engine does them, longer than a burst, of which the beginning is not counted.
  * The best of the times that it is measured counts, since work of others only slows it down.
  */
-static pi2_status measure_sustained(disk_case *c, const char *path) {
+static pi2_status measure_sustained(disk_case *c, const char *path, bool quick) {
     c->block = 512 << 10;
     c->depth = PI2_READ_DEPTH;
     const pi2_reader_options options = {.path = path, .method = "auto", .depth = c->depth, .buffer = c->buffer,
                                         .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
     PI2_TRY(pi2_reader_open(&options, &c->reader));
     disk_sum burst = {0}, rest = {0};
-    c->seconds = BURST_SECONDS;
+    c->seconds = quick ? 0 : BURST_SECONDS;
     pi2_status status = run_case(c, &burst);
     pi2_reader_close(c->reader);
     if (status == PI2_OK) status = pi2_reader_open(&options, &c->reader);
     if (status != PI2_OK) return status;
-    c->seconds = SUSTAINED_SECONDS;
+    c->seconds = quick ? QUICK_SUSTAINED_SECONDS : SUSTAINED_SECONDS;
     status = run_case(c, &rest);
     pi2_reader_close(c->reader);
     const double rate = rest.seconds > 0 ? rest.bytes / rest.seconds : 0;
@@ -179,8 +179,10 @@ static pi2_status measure_cases(pi2_measuring *m, disk_case *c, const char *path
     disk_sum(*sums)[BLOCKS][DEPTHS] = calloc(METHODS, sizeof *sums);
     pi2_status status = sums ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for measuring the disk");
     for (int round = 0; round < ROUNDS; round++) {
-        const bool at_an_end = round == 0 || round + 1 == ROUNDS; /* a slow moment shall not cap everything */
-        if (status == PI2_OK && at_an_end) status = measure_sustained(c, path);
+        const bool quick = m->options->quick;
+        /* At both ends: a slow moment shall not cap everything. */
+        const bool at_an_end = round == 0 || (round + 1 == ROUNDS && !quick);
+        if (status == PI2_OK && at_an_end) status = measure_sustained(c, path, quick);
         for (int i = 0; status == PI2_OK && i < BLOCKS * DEPTHS * METHODS; i++) {
             const int method = i % METHODS, depth = i / METHODS % DEPTHS, block = i / METHODS / DEPTHS;
             c->block = blocks[block];

@@ -6,11 +6,17 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/cache_size.h"
 #include "base/fail.h"
 #include "base/memory_limit.h"
 #include "base/pages.h"
 
-enum { COLD_BYTES = 128 << 20, LEAST_COLD_BYTES = 16 << 20, MOST_POINTS = 12 };
+enum { MOST_POINTS = 12 };
+
+/* What a cache of unknown size is taken for; of memory beyond every cache; of both together where there is no room. */
+enum { ASSUMED_CACHE_BYTES = 32 << 20, LEAST_FAR_BYTES = 128 << 20, MOST_FAR_BYTES = 1 << 30,
+       LEAST_NEAR_BYTES = 2 << 20, LEAST_MEMORY_BYTES = 16 << 20 };
+enum { ROUND_BYTES = 32 << 20, QUICK_ROUND_BYTES = 512 << 10, PLACE_ALIGNMENT = 64 };
 
 static int by_value(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -56,12 +62,15 @@ static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
     const size_t count = thread_points(measuring->most_threads, points);
     measuring->step_count = pi2_measure_disk_steps() + 1;
     for (size_t i = 0; i < count; i++) {
-        measuring->step_count += pi2_measure_compute_steps(i == 0 || i + 1 == count);
+        const bool at_an_end = i == 0 || i + 1 == count;
+        measuring->step_count += pi2_measure_compute_steps(at_an_end) + (at_an_end ? pi2_measure_neuron_steps() : 0);
     }
     for (size_t i = 0; i < count; i++) {
         pi2_team *team = NULL;
         PI2_TRY(pi2_team_create(points[i], NULL, &team));
-        const pi2_status status = pi2_measure_compute(measuring, team, i == 0 || i + 1 == count);
+        const bool at_an_end = i == 0 || i + 1 == count;
+        pi2_status status = pi2_measure_compute(measuring, team, at_an_end);
+        if (status == PI2_OK && at_an_end) status = pi2_measure_neurons(measuring, team);
         pi2_team_destroy(team);
         PI2_TRY(status);
     }
@@ -69,25 +78,59 @@ static pi2_status measure_all(pi2_measuring *measuring, const char *folder) {
     return pi2_measure_disk(measuring, folder);
 }
 
-static pi2_status measure(pi2_measuring *measuring) {
+const uint8_t *pi2_measuring_place(const pi2_measuring *measuring, pi2_reach *reach, size_t bytes) {
+    if (reach->at + bytes > reach->bytes) reach->at = 0;
+    const uint8_t *place = measuring->memory + reach->begin + reach->at;
+    reach->at += (bytes + PLACE_ALIGNMENT - 1) / PLACE_ALIGNMENT * PLACE_ALIGNMENT;
+    return place;
+}
+
+static size_t smaller_of(uint64_t a, uint64_t b) { return (size_t)(a < b ? a : b); }
+
+/* In a quick measurement a round is short, and what a cache holds is but that round. */
+static void set_round(const pi2_measuring *m, pi2_reach *reach) {
+    const size_t quick = (size_t)QUICK_ROUND_BYTES * m->most_threads;
+    reach->round_bytes = smaller_of(ROUND_BYTES, reach->bytes / 2);
+    if (m->options->quick) reach->round_bytes = smaller_of(reach->round_bytes, quick);
+}
+
+/* An eighth of the last level of caches stays there, whoever shares it; of twice its size nothing does. */
+static void choose_reaches(pi2_measuring *m) {
     pi2_memory_limit limit;
     pi2_memory_limit_find(&limit);
-    measuring->memory_bytes = limit.bytes / 4 < COLD_BYTES ? (size_t)(limit.bytes / 4) : COLD_BYTES;
-    if (measuring->options->quick || measuring->memory_bytes < LEAST_COLD_BYTES) {
-        measuring->memory_bytes = LEAST_COLD_BYTES;
-    }
+    m->cache_bytes = pi2_last_level_cache_bytes("");
+    const uint64_t cache = m->cache_bytes ? m->cache_bytes : ASSUMED_CACHE_BYTES;
+    uint64_t near = cache / 8, far = 2 * cache < LEAST_FAR_BYTES ? LEAST_FAR_BYTES : 2 * cache;
+    if (far > MOST_FAR_BYTES) far = MOST_FAR_BYTES;
+    const uint64_t room = limit.bytes / 4 < LEAST_MEMORY_BYTES ? LEAST_MEMORY_BYTES : limit.bytes / 4;
+    if (near < LEAST_NEAR_BYTES) near = LEAST_NEAR_BYTES;
+    if (near > room / 4) near = room / 4;
+    if (near + far > room) far = room - near;
+    near = near / PLACE_ALIGNMENT * PLACE_ALIGNMENT;
+    m->near = (pi2_reach){.bytes = (size_t)near, .told_bytes = (size_t)near};
+    m->far = (pi2_reach){.begin = (size_t)near, .bytes = (size_t)far, .told_bytes = (size_t)far};
+    set_round(m, &m->near);
+    set_round(m, &m->far);
+    if (m->options->quick) m->near.bytes = m->near.round_bytes;
+    m->near.skipped = m->near.bytes / m->near.round_bytes;
+    (void)pi2_profile_add(m->profile, PI2_MEASURED_BUFFER, NULL, m->cache_bytes, 0, 0, (double)far, 0);
+}
+
+static pi2_status measure(pi2_measuring *measuring) {
+    choose_reaches(measuring);
+    const size_t bytes = measuring->far.begin + measuring->far.bytes;
     void *pages = NULL;
-    PI2_TRY(pi2_pages_reserve(measuring->memory_bytes, true, "measuring the memory's speed", &pages));
+    PI2_TRY(pi2_pages_reserve(bytes, true, "measuring the memory's speed", &pages));
     measuring->memory = pages;
     /* As scales of any float type this byte is a small normal number. */
-    memset(pages, 0x11, measuring->memory_bytes);
+    memset(pages, 0x11, bytes);
     char folder[1024];
     memcpy(folder, measuring->profile->path, sizeof folder);
     char *slash = strrchr(folder, '/');
     if (slash) slash[slash == folder] = '\0';
     else memcpy(folder, ".", 2);
     const pi2_status status = measure_all(measuring, folder);
-    pi2_pages_release(pages, measuring->memory_bytes);
+    pi2_pages_release(pages, bytes);
     return status;
 }
 

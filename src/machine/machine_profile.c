@@ -22,7 +22,8 @@ enum { FILE_BYTES_MOST = PI2_PROFILE_MOST * 160 + PI2_PROFILE_DISKS * 320 + 1024
 static const char profile_head[] = "powerinfer2-machine-profile ";
 
 static const char *const kind_names[PI2_MEASURED_KINDS] = {
-    "memory", "decode", "batch", "attention", "vector", "stage", "core", "disk", "small_read", "read_cpu"};
+    "buffer", "memory", "decode", "batch", "rows", "columns", "predictor", "attention", "vector", "stage", "core",
+    "disk", "small_read", "read_cpu"};
 
 const char *pi2_measured_name(pi2_measured what) {
     return (unsigned)what < PI2_MEASURED_KINDS ? kind_names[what] : "unknown";
@@ -137,6 +138,19 @@ static double value_at_a(const query *q, uint64_t a, uint64_t b, uint64_t c, dou
     return below->value + share * (above->value - below->value);
 }
 
+/** What lies between two values of b. */
+typedef enum between_b { AT_NEAREST, BY_LOGARITHM, BY_INVERSE_SECONDS } between_b;
+
+static between_b between_of(pi2_measured what) {
+    switch (what) {
+    case PI2_MEASURED_DISK:
+    case PI2_MEASURED_SMALL_READ:
+    case PI2_MEASURED_MEMORY: return BY_LOGARITHM;
+    case PI2_MEASURED_COLUMNS: return BY_INVERSE_SECONDS; /* what a block takes is shared by the neurons it has */
+    default: return AT_NEAREST;
+    }
+}
+
 /** At one c that was measured. */
 static double value_at_b(const query *q, uint64_t a, uint64_t b, uint64_t c, double *spread) {
     uint64_t nearest = 0, below = 0, above = UINT64_MAX;
@@ -150,12 +164,15 @@ static double value_at_b(const query *q, uint64_t a, uint64_t b, uint64_t c, dou
         least = ratio(item->b, b);
         nearest = item->b;
     }
-    const bool is_depth = q->what == PI2_MEASURED_DISK || q->what == PI2_MEASURED_SMALL_READ;
-    if (!is_depth || below == 0 || above == UINT64_MAX || below == above) {
+    const between_b between = between_of(q->what);
+    if (between == AT_NEAREST || below == 0 || above == UINT64_MAX || below == above) {
         return value_at_a(q, a, nearest, c, spread);
     }
     const double low = value_at_a(q, a, below, c, spread), high = value_at_a(q, a, above, c, spread);
-    return low + ratio(b, below) / ratio(above, below) * (high - low);
+    if (between == BY_LOGARITHM) return low + ratio(b, below) / ratio(above, below) * (high - low);
+    if (low <= 0 || high <= 0) return 0;
+    const double share = (1.0 / (double)b - 1.0 / (double)above) / (1.0 / (double)below - 1.0 / (double)above);
+    return 1 / (1 / high + share * (1 / low - 1 / high));
 }
 
 double pi2_profile_value(const pi2_machine_profile *profile, pi2_measured what, const char *name, uint64_t a,

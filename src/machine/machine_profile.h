@@ -1,14 +1,14 @@
 /*
  * machine_profile.h: a list of measurements with the identity of the machine, and its text file.
  *
- *   powerinfer2-machine-profile 5
+ *   powerinfer2-machine-profile 6
  *   cpu AMD EPYC 9554
  *   isa AVX-512 VNNI
  *   system Linux 6.1.0 x86_64
  *   cores 2
  *   time 1760000000
  *   place 0 65024 1760000000 /             a disk: number, system's number, time, topmost folder
- *   decode Q4_0 1 0 4096 1.31e+10 0.02     kind, name ("-": none), a, b, c, value, spread
+ *   decode Q4_0 1 33554432 4096 1.31e+10 0.02   kind, name ("-": none), a, b, c, value, spread
  *   ...
  *   checksum 0123456789abcdef               XXH3 64 of every byte before this line
  */
@@ -18,7 +18,8 @@
 #include "base/output_file.h"
 #include "powerinfer2/plan.h"
 
-enum { PI2_PROFILE_VERSION = 5, PI2_PROFILE_MOST = 2048, PI2_PROFILE_DISKS = 8 };
+enum { PI2_PROFILE_VERSION = 6, PI2_PROFILE_MOST = 2048, PI2_PROFILE_DISKS = 8,
+       PI2_PROFILE_SHARES = 256 /* neurons, of which b of PI2_MEASURED_COLUMNS give something */ };
 /** No disk of a profile: what is asked of it is 0. */
 #define PI2_PROFILE_NO_DISK UINT32_MAX
 
@@ -42,7 +43,8 @@ bool pi2_profile_add(pi2_machine_profile *profile, pi2_measured what, const char
 /**
  * The value at (a, b, c); that of the nearest end outside of what was measured. Between two lines:
  *   a   linear
- *   b   reads in flight: linear in its logarithm; threads: the nearest by ratio
+ *   b   reads in flight, memory gone through: linear in its logarithm; neurons of 256: the seconds for a weight are
+ *       linear in 1 / b; threads, and memory of a kernel: the nearest by ratio
  *   c   columns: the seconds for a weight are linear in 1 / columns; disks: the same one only
  * 0 when nothing of the kind and name was measured. spread_out may be NULL.
  */

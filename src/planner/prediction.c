@@ -21,13 +21,35 @@ typedef pi2_prediction_setting setting;
 
 /* ---- computing ---- */
 
+/** Bytes/s of reading what passes go through. */
+static double memory_speed(const setting *s, uint64_t touched_bytes) {
+    return pi2_profile_value(s->profile, PI2_MEASURED_MEMORY, "", s->w->threads, touched_bytes, 0, NULL);
+}
+
+/** Where passes' memory lies between what a cache holds (0) and what none does (1), by plain reading. */
+static double outside_cache(const setting *s) {
+    if (s->w->touched_bytes == 0) return 1;
+    const double near = memory_speed(s, 0), far = memory_speed(s, UINT64_MAX);
+    if (!(far > 0 && far < near)) return 1;
+    const double share = (1 / memory_speed(s, s->w->touched_bytes) - 1 / near) / (1 / far - 1 / near);
+    return fmin(1, fmax(0, share));
+}
+
+static double kernel_speed(const setting *s, const pi2_workload_weights *part, double *spread) {
+    double near_spread, far_spread;
+    const double near = pi2_profile_value(s->profile, PI2_MEASURED_DECODE, part->type, s->w->threads, 0, part->columns,
+                                          &near_spread);
+    const double far = pi2_profile_value(s->profile, PI2_MEASURED_DECODE, part->type, s->w->threads, UINT64_MAX,
+                                         part->columns, &far_spread);
+    const double share = outside_cache(s);
+    *spread = fmax(*spread, share * far_spread + (1 - share) * near_spread);
+    return near > 0 && far > 0 ? 1 / (share / far + (1 - share) / near) : 0;
+}
+
 /** Seconds in which the threads pass once over so many bytes of a matrix, for one token. */
 static double one_token(const setting *s, const pi2_workload_weights *part, double bytes, double *spread) {
-    double own;
-    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_DECODE, part->type, s->w->threads, 0,
-                                           part->columns, &own);
-    const double memory = pi2_profile_value(s->profile, PI2_MEASURED_MEMORY, "", s->w->threads, 0, 0, NULL);
-    *spread = fmax(*spread, own);
+    const double speed = kernel_speed(s, part, spread);
+    const double memory = memory_speed(s, s->w->touched_bytes ? s->w->touched_bytes : UINT64_MAX);
     const bool memory_bound = memory > 0 && speed >= MEMORY_BOUND * memory;
     return divide(bytes, speed) / (memory_bound ? s->what_if->memory : s->what_if->compute);
 }
@@ -72,6 +94,49 @@ double pi2_prediction_matrices(const setting *s, const pi2_pass *pass, pi2_weigh
     return seconds;
 }
 
+/*
+ * Of a matrix's neurons one by one. They were measured in memory that no cache holds, and gain by a cache, or by what
+ * is thought to be faster, as the whole matrix does.
+ */
+static double one_by_one(const setting *s, const pi2_workload_weights *part, pi2_measured what, uint64_t share,
+                         double *spread) {
+    double own, ignored = 0;
+    const double speed = pi2_profile_value(s->profile, what, part->type, s->w->threads, share, s->w->width, &own);
+    if (speed <= 0) return one_token(s, part, (double)part->bytes, spread);
+    const double far = pi2_profile_value(s->profile, PI2_MEASURED_DECODE, part->type, s->w->threads, UINT64_MAX,
+                                         part->columns, NULL);
+    *spread = fmax(*spread, own);
+    return one_token(s, part, (double)part->bytes, &ignored) * far / speed;
+}
+
+static double all_one_by_one(const setting *s, pi2_weight_role role, pi2_measured what, uint64_t share,
+                             double *spread) {
+    double seconds = 0;
+    for (uint32_t i = 0; i < s->w->part_count; i++) {
+        if (s->w->parts[i].role == role) seconds += one_by_one(s, &s->w->parts[i], what, share, spread);
+    }
+    return seconds;
+}
+
+double pi2_prediction_rows(const setting *s, pi2_weight_role role, double *spread) {
+    return all_one_by_one(s, role, PI2_MEASURED_ROWS, 0, spread);
+}
+
+double pi2_prediction_columns(const setting *s, pi2_weight_role role, double gives, double *spread) {
+    const double share = fmax(1, fmin(PI2_PROFILE_SHARES, gives * PI2_PROFILE_SHARES));
+    return all_one_by_one(s, role, PI2_MEASURED_COLUMNS, (uint64_t)(share + 0.5), spread);
+}
+
+double pi2_prediction_predictor(const setting *s, double *spread) {
+    const pi2_workload_neurons *n = &s->w->neurons;
+    double own;
+    if (!n->predictor_type) return 0;
+    const double speed = pi2_profile_value(s->profile, PI2_MEASURED_PREDICTOR, n->predictor_type, s->w->threads, 0,
+                                           n->predictor_columns, &own);
+    *spread = fmax(*spread, own);
+    return divide((double)n->predictor_bytes, speed) / fmin(s->what_if->compute, s->what_if->memory);
+}
+
 /** Positions that a token sees, on average over the layers that attend. */
 static double keys_seen(const pi2_workload *w, double keys) {
     const double share = divide(w->window_layers, w->attention_layers);
@@ -84,7 +149,7 @@ static double attention_seconds(const setting *s, const pi2_pass *pass) {
     const uint64_t queries = pass->tokens > 1 ? QUERIES_OF_A_BATCH
                              : w->key_value_floats ? 2 * (uint64_t)w->query_floats / w->key_value_floats : 1;
     const double speed = pi2_profile_value(s->profile, PI2_MEASURED_ATTENTION, "", queries, 0, 0, NULL);
-    const double memory = pi2_profile_value(s->profile, PI2_MEASURED_MEMORY, "", w->threads, 0, 0, NULL);
+    const double memory = memory_speed(s, w->touched_bytes ? w->touched_bytes : UINT64_MAX);
     const double operations = 4.0 * (double)w->query_floats * w->layer_count * keys * pass->tokens;
     const double computing = divide(operations, speed * w->threads) / s->what_if->compute;
     const double moving = divide((double)w->cache_bytes_per_position * keys, memory) / s->what_if->memory;

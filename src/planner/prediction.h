@@ -69,7 +69,9 @@ typedef struct pi2_workload_neurons {
     double gives;             /* share of neurons whose Down it computes */
     double used_units;        /* of one token */
     bool is_named;            /* by a predictor: Gate of what it names alone is computed */
-    double predictor_work;    /* then: what it takes, in all Gates computed whole */
+    uint64_t predictor_bytes; /* then: of its rows, in all layers, */
+    const char *predictor_type; /* which a profile knows by this name, */
+    uint32_t predictor_columns; /* and their length */
     double hits;              /* of those, the share that is found in memory */
     /* Neurons of experts, whose weights all have PI2_ROLE_EXPERT: */
     double gate_part, up_part, down_part; /* of experts' bytes, the share that is Gate's and so on */
@@ -88,6 +90,7 @@ struct pi2_workload {
     uint64_t read_bytes;      /* streamed by one pass, of neurons by a dense one; without experts */
     uint64_t resident_bytes;  /* read once, before or in the first pass; without experts and slots */
     bool load_before;         /* before the first pass */
+    uint64_t touched_bytes;   /* of memory that passes go through again and again; 0: more than any cache holds */
     uint32_t read_block;      /* bytes of a streamed extent, on average */
     uint32_t read_depth;      /* streamed reads in flight, as far as the stream buffer holds them */
     const char *read_method;

@@ -17,6 +17,13 @@ static inline double pi2_prediction_divide(double amount, double rate) { return 
 /** Seconds of all matrices with this role, for all of the pass's tokens. *spread grows to that of the measurements. */
 double pi2_prediction_matrices(const pi2_prediction_setting *s, const pi2_pass *pass, pi2_weight_role role,
                                double *spread);
+/** Seconds of all neurons of this role, for one token, computed one by one: of Up as rows, of Down, of which each gives
+ *  something with the chance `gives`, as columns; of experts (PI2_ROLE_EXPERT) either way. Where the profile has no
+ *  figures of it, they are as fast as whole matrices. */
+double pi2_prediction_rows(const pi2_prediction_setting *s, pi2_weight_role role, double *spread);
+double pi2_prediction_columns(const pi2_prediction_setting *s, pi2_weight_role role, double gives, double *spread);
+/** Seconds of a predictor's rows, for one token. */
+double pi2_prediction_predictor(const pi2_prediction_setting *s, double *spread);
 /** Seconds of what lies between the matrices: attention, norms, quantising. */
 double pi2_prediction_between(const pi2_prediction_setting *s, const pi2_pass *pass);
 /** Seconds in which so many stages begin and end. */

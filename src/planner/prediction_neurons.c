@@ -34,25 +34,25 @@ double pi2_predict_neuron_misses(const pi2_workload *w, uint32_t tokens) {
 
 static neuron_work find_work(const pi2_prediction_setting *s, const pi2_pass *pass, double *spread) {
     const pi2_workload_neurons *n = &s->w->neurons;
-    pi2_pass one = *pass;
-    one.tokens = 1; /* each token's neurons are its own */
+    const double tokens = pass->tokens; /* each token's neurons are its own */
     neuron_work work = { .missed = pi2_predict_neuron_misses(s->w, pass->tokens) };
-    if (s->w->experts.count) { /* all of their weights have one role */
+    double of_gate = 0; /* all rows of Gate, each by itself */
+    if (s->w->experts.count) { /* all of their weights have one role, and a token uses some */
+        const double used = divide(s->w->experts.used, s->w->experts.count);
         work.gate = n->gate_part * pi2_prediction_matrices(s, pass, PI2_ROLE_EXPERT, spread);
-        work.up = work.down = pi2_prediction_matrices(s, &one, PI2_ROLE_EXPERT, spread);
+        work.up = used * pi2_prediction_rows(s, PI2_ROLE_EXPERT, spread);
+        of_gate = n->gate_part * work.up;
         work.up *= n->up_part;
-        work.down *= n->down_part;
+        work.down = used * n->down_part * pi2_prediction_columns(s, PI2_ROLE_EXPERT, n->gives, spread);
     } else {
         work.gate = pi2_prediction_matrices(s, pass, PI2_ROLE_GATE, spread);
-        work.up = pi2_prediction_matrices(s, &one, PI2_ROLE_UP, spread);
-        work.down = pi2_prediction_matrices(s, &one, PI2_ROLE_DOWN, spread);
+        work.up = pi2_prediction_rows(s, PI2_ROLE_UP, spread);
+        of_gate = pi2_prediction_rows(s, PI2_ROLE_GATE, spread);
+        work.down = pi2_prediction_columns(s, PI2_ROLE_DOWN, n->gives, spread);
     }
-    if (n->is_named) {
-        const double one_gate = pi2_prediction_matrices(s, &one, PI2_ROLE_GATE, spread);
-        work.gate = one_gate * pass->tokens * (n->predictor_work + n->fires);
-    }
-    work.up *= pass->tokens * n->fires;
-    work.down *= pass->tokens * n->gives;
+    if (n->is_named) work.gate = tokens * (pi2_prediction_predictor(s, spread) + n->fires * of_gate);
+    work.up *= tokens * n->fires;
+    work.down *= tokens * n->gives;
     return work;
 }
 

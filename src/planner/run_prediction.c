@@ -229,6 +229,9 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     add_blocks(run, workload);
     PI2_TRY(pi2_run_predict_neurons(run, workload->read_bytes, request, &p->neurons, &workload->neurons));
     if (workload->neurons.gate_bytes) replay_gates(p, &workload->neurons);
+    workload->touched_bytes = workload->resident_bytes + plan->ring_bytes +
+                              workload->experts.slots * workload->experts.expert_bytes +
+                              workload->neurons.slots * workload->neurons.unit_bytes;
     return p->failed;
 }
 

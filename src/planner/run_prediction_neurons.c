@@ -271,13 +271,18 @@ static void add_gates(const pi2_planned_run *run, pi2_workload_neurons *neurons)
     neurons->most_expert_bytes = one_a_layer * model->shape.expert_count;
 }
 
-/* A predictor's bytes beside Gate's: both are read once, and computed as they come. */
-static double predictor_work(const pi2_planned_run *run) {
-    double gates = 0;
-    for (uint32_t i = 0; i < run->source.model->shape.layer_count; i++) {
-        gates += matrix_bytes(&run->source.model->layers[i].gate);
+/* The rows that tell what is named: of the sizes that layers have, the first one tells. */
+static void add_predictor(const pi2_planned_run *run, pi2_workload_neurons *neurons) {
+    const pi2_predictor *predictor = &run->plan.predictor;
+    neurons->predictor_bytes = pi2_predictor_bytes(predictor);
+    for (uint32_t i = 0; i < predictor->layer_count; i++) {
+        const uint32_t size = predictor->layers[i].size;
+        if (size == 0) continue;
+        const bool is_low_bit = predictor->kind->number == PI2_PREDICTOR_LOW_BIT;
+        neurons->predictor_type = !is_low_bit ? "int8" : size == 2 ? "2-bit" : "3-bit";
+        neurons->predictor_columns = is_low_bit ? predictor->width : size;
+        return;
     }
-    return (double)pi2_predictor_bytes(&run->plan.predictor) / gates;
 }
 
 /* Of a pass by neuron: of layers that have banks, and of the others. */
@@ -314,7 +319,7 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t 
     if (neurons->slots > neurons->units) neurons->slots = neurons->units;
     neurons->pass_tokens = run->plan.approximates ? 1 : run->plan.memory.shape.neuron_tokens;
     neurons->is_named = run->plan.approximates;
-    neurons->predictor_work = predictor_work(run);
+    if (run->plan.approximates) add_predictor(run, neurons);
     neurons->is_always = run->options.sparsity && strcmp(run->options.sparsity, "always") == 0;
     neurons->stages_per_pass = stages_of(run, banks);
     if (shape->expert_count) add_gates(run, neurons);

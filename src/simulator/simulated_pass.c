@@ -38,7 +38,8 @@ static double seconds_a_byte(pi2_simulated_walk *walk, const char *type, uint32_
         }
     }
     const double bytes = 1e9;
-    pi2_workload one = { .threads = walk->workload->threads, .part_count = 1 };
+    pi2_workload one = { .threads = walk->workload->threads, .part_count = 1,
+                         .touched_bytes = walk->workload->touched_bytes };
     one.parts[0] = (pi2_workload_weights){ .type = type, .columns = columns, .role = PI2_ROLE_PLAIN,
                                            .bytes = (uint64_t)bytes, .weights = (uint64_t)(bytes * weights_a_byte) };
     const pi2_prediction_setting setting = {&one, walk->profile, &pi2_as_it_is};
@@ -195,20 +196,23 @@ static pi2_status end_layer(pi2_simulated_walk *walk, uint32_t layer, bool has_u
 static void set_times(pi2_simulated_walk *walk, bool by_neuron) {
     const pi2_workload *w = walk->workload;
     const pi2_prediction_setting setting = {w, walk->profile, &pi2_as_it_is};
-    const pi2_pass pass = { .tokens = walk->tokens, .position = walk->position }, one = { .tokens = 1 };
+    const pi2_pass pass = { .tokens = walk->tokens, .position = walk->position };
     const uint32_t stages = by_neuron ? w->neurons.stages_per_pass : w->stages_per_pass;
     double spread = 0;
     walk->fixed_seconds = (pi2_prediction_between(&setting, &pass) + pi2_prediction_stages(&setting, stages)) /
                           w->layer_count + walk->layer_seconds;
     if (!by_neuron) return;
     const pi2_workload_neurons *n = &w->neurons;
-    const double gate = pi2_prediction_matrices(&setting, n->is_named ? &one : &pass, PI2_ROLE_GATE, &spread);
     const double each = n->used_units > 0 ? n->fires / n->used_units / walk->neuron_efficiency : 0;
-    walk->gate_seconds = gate / n->layers;
-    if (n->is_named) walk->gate_seconds *= walk->tokens * (n->predictor_work + n->fires);
-    walk->neuron_seconds = each * pi2_prediction_matrices(&setting, &one, PI2_ROLE_UP, &spread);
+    walk->gate_seconds = pi2_prediction_matrices(&setting, &pass, PI2_ROLE_GATE, &spread) / n->layers;
+    if (n->is_named) {
+        const double rows = pi2_prediction_rows(&setting, PI2_ROLE_GATE, &spread);
+        const double gate = pi2_prediction_predictor(&setting, &spread) + n->fires * rows;
+        walk->gate_seconds = walk->tokens * gate / n->layers;
+    }
+    walk->neuron_seconds = each * pi2_prediction_rows(&setting, PI2_ROLE_UP, &spread);
     const double given = n->fires > 0 ? n->gives / n->fires : 1;
-    walk->column_seconds = each * given * pi2_prediction_matrices(&setting, &one, PI2_ROLE_DOWN, &spread);
+    walk->column_seconds = each * given * pi2_prediction_columns(&setting, PI2_ROLE_DOWN, n->gives, &spread);
 }
 
 /* As pipeline/forward.c begins one. */

@@ -11,18 +11,18 @@ expect_error 5 "nowhere" machine --quick --disk "$folder/nowhere"
 expect 0 machine --quick
 [ -s "$profile" ] || fail "no profile in the cache folder"
 grep -q "$profile" "$folder/err" || fail "nothing tells where the profile is kept"
-for line in memory decode batch attention vectors stage core disk reading; do
+for line in buffer memory decode batch rows columns predictor attention vectors stage core disk reading; do
     grep -q "^$line" "$folder/out" || fail "the table has no $line"
 done
 find "$XDG_CACHE_HOME/powerinfer2" -name '.powerinfer2-disk*' | grep -q . && fail "the disk's file was left"
 cp "$profile" "$folder/first"
 expect 0 machine --json
 cmp -s "$profile" "$folder/first" || fail "a good profile was measured again"
-expect_json measurements.0.what memory
+expect_json measurements.0.what buffer
 expect_json '?measurements.0.value' real
 [ "$(json cores)" -ge 1 ] || fail "cores"
 
-sed 's/^decode Q4_0 1 0 ./decode Q4_0 1 0 9/' "$folder/first" >"$profile"
+sed 's/^rows Q4_0 1 0 ./rows Q4_0 1 0 9/' "$folder/first" >"$profile"
 expect 0 machine --quick
 grep -q "damaged.*measured again" "$folder/err" || fail "a damaged profile: $(cat "$folder/err")"
 cp "$profile" "$folder/second"

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "base/cache_size.h"
 #include "machine/machine_profile.h"
 #include "machine/read_gaps.h"
 #include "support/temporary_files.h"
@@ -131,6 +132,33 @@ static void test_values(void **state) {
     free(profile);
 }
 
+/* Between what a cache holds and what none does, and between shares of neurons that fire. */
+static void test_reaches_and_shares(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    assert_non_null(profile);
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 2, 1 << 20, 0, 40e9, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 2, 16 << 20, 0, 10e9, 0));
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 2, 0, 0, NULL) == 40e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 2, 1 << 19, 0, NULL) == 40e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 2, UINT64_MAX, 0, NULL) == 10e9);
+    const double middle = pi2_profile_value(profile, PI2_MEASURED_MEMORY, "", 2, 4 << 20, 0, NULL);
+    assert_true(middle > 24.9e9 && middle < 25.1e9);
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q4_0", 2, 1 << 20, 256, 30e9, 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q4_0", 2, 16 << 20, 256, 9e9, 0));
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DECODE, "Q4_0", 2, 0, 256, NULL) == 30e9);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_DECODE, "Q4_0", 2, UINT64_MAX, 256, NULL) == 9e9);
+    /* Half as many neurons share what a block takes: a column's seconds are a + b / share. */
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_COLUMNS, "Q4_0", 2, 8, 256, 1 / (1.0 + 8.0 / 8), 0));
+    assert_true(pi2_profile_add(profile, PI2_MEASURED_COLUMNS, "Q4_0", 2, 64, 256, 1 / (1.0 + 8.0 / 64), 0));
+    for (uint32_t share = 8; share <= 64; share++) {
+        const double value = pi2_profile_value(profile, PI2_MEASURED_COLUMNS, "Q4_0", 2, share, 256, NULL);
+        assert_true(value * (1.0 + 8.0 / share) > 0.999999 && value * (1.0 + 8.0 / share) < 1.000001);
+    }
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_COLUMNS, "Q4_0", 2, 1, 256, NULL) == 0.5);
+    free(profile);
+}
+
 static void test_measuring(void **state) {
     (void)state;
     char *path = test_path(test_folder, "measured.profile");
@@ -147,6 +175,19 @@ static void test_measuring(void **state) {
     for (int what = 0; what < PI2_MEASURED_KINDS; what++) {
         if (counts[what] == 0) fail_msg("nothing was measured of '%s'", pi2_measured_name((pi2_measured)what));
     }
+    const uint64_t cache = pi2_last_level_cache_bytes("");
+    const pi2_measurement *buffer = pi2_machine_measurement(profile, 0);
+    assert_true(buffer->what == PI2_MEASURED_BUFFER && buffer->a == cache && buffer->value >= 12 << 20);
+    for (size_t i = 0; i < pi2_machine_measurement_count(profile); i++) {
+        const pi2_measurement *item = pi2_machine_measurement(profile, i);
+        if (item->what == PI2_MEASURED_MEMORY) assert_true((double)item->b <= buffer->value);
+    }
+    for (unsigned share = 8; share <= 128; share *= 4) {
+        assert_true(pi2_profile_value(profile, PI2_MEASURED_COLUMNS, "Q4_0", 1, share, 4096, NULL) > 0);
+    }
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_ROWS, "Q8_0", 1, 0, 4096, NULL) > 0);
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_ROWS, "IQ4_XS", 1, 0, 4096, NULL) == 0); /* has no columns */
+    assert_true(pi2_profile_value(profile, PI2_MEASURED_PREDICTOR, "2-bit", 1, 0, 4096, NULL) > 0);
     assert_true(pi2_profile_value(profile, PI2_MEASURED_DISK, "pread", 524288, 32, 0, NULL) > 0);
     assert_int_equal(pi2_machine_disk_count(profile), 1);
     assert_false(pi2_machine_needs_disk(profile, path));
@@ -318,6 +359,7 @@ static void test_interrupted(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),
                                        cmocka_unit_test(test_outdated),   cmocka_unit_test(test_values),
+                                       cmocka_unit_test(test_reaches_and_shares),
                                        cmocka_unit_test(test_measuring),  cmocka_unit_test(test_interrupted),
                                        cmocka_unit_test(test_disks),      cmocka_unit_test(test_disk_list),
                                        cmocka_unit_test(test_between),    cmocka_unit_test(test_place_comes_first),

@@ -372,6 +372,61 @@ static void test_neurons(void **state) {
     free(fast);
 }
 
+/* Single neurons are slower than whole matrices where that was measured, the fewer of a block's columns the more so. */
+static void test_neuron_speeds(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = make_neuron_profile(409.6e9);
+    pi2_workload workload = make_neurons();
+    const pi2_pass one = {1, 0, 0, false};
+    workload.width = 4096;
+    workload.layer_count = 0; /* no norms, whose width that is */
+    workload.neurons.hits = 1;
+    assert_near(pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds, 15.2e-3);
+    (void)pi2_profile_add(profile, PI2_MEASURED_ROWS, "Q8_0", 2, 0, 4096, 5e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_COLUMNS, "Q8_0", 2, 8, 4096, 1e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_COLUMNS, "Q8_0", 2, 128, 4096, 4e9, 0);
+    /* A fifth of Up in 1.6 ms instead of 0.8. */
+    const double share = (1.0 / 26 - 1.0 / 128) / (1.0 / 8 - 1.0 / 128); /* a tenth of 256, in whole neurons */
+    const double column = 1 / 4e9 + share * (1 / 1e9 - 1 / 4e9);
+    const double seconds = pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds;
+    assert_near(seconds, 10e-3 + 4e-3 + 1.6e-3 + 4e6 * column);
+    /* A predictor's 40 MB at 8 GB/s, and Gate of a fifth, instead of all of Gate. */
+    (void)pi2_profile_add(profile, PI2_MEASURED_PREDICTOR, "2-bit", 2, 0, 4096, 8e9, 0);
+    workload.neurons.is_named = true;
+    workload.neurons.predictor_type = "2-bit";
+    workload.neurons.predictor_bytes = 40000000;
+    workload.neurons.predictor_columns = 4096;
+    assert_near(pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds,
+                seconds - 4e-3 + 5e-3 + 1.6e-3);
+    /* Twice the computing: all of it in half the time. */
+    const pi2_what_if twice = {1, 2, 2};
+    assert_near(pi2_predict_pass(&workload, profile, &twice, &one).seconds, (seconds + 2.6e-3) / 2);
+    free(profile);
+}
+
+/* What a cache holds is as fast as was measured there; what lies between, as far between as plain reading is. */
+static void test_caches(void **state) {
+    (void)state;
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    assert_non_null(profile);
+    (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 2, 8000000, 0, 40e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 2, 64000000, 0, 20e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_MEMORY, NULL, 2, 512000000, 0, 10e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 8000000, 4096, 30e9, 0);
+    (void)pi2_profile_add(profile, PI2_MEASURED_DECODE, "Q8_0", 2, 512000000, 4096, 12e9, 0);
+    pi2_workload workload = {.part_count = 1, .read_method = "pread", .layer_count = 1, .threads = 2, .cores = 4};
+    workload.parts[0] = (pi2_workload_weights){.type = "Q8_0", .columns = 4096, .bytes = 60000000, .weights = 56470588};
+    const pi2_pass one = {1, 0, 0, false};
+    const struct { uint64_t touched; double seconds; } cases[] = {
+        {1, 2e-3}, {8000000, 2e-3}, {64000000, 3e-3}, {512000000, 5e-3}, {4000000000u, 5e-3},
+        {0, 5e-3}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        workload.touched_bytes = cases[i].touched;
+        assert_near(pi2_predict_pass(&workload, profile, &pi2_as_it_is, &one).seconds, cases[i].seconds);
+    }
+    free(profile);
+}
+
 static void test_neuron_prediction(void **state) {
     (void)state;
     pi2_machine_profile *slow = make_neuron_profile(204.8e6);
@@ -432,7 +487,8 @@ int main(void) {
                                        cmocka_unit_test(test_advice),
                                        cmocka_unit_test(test_experts), cmocka_unit_test(test_exposed),
                                        cmocka_unit_test(test_hiding_batch),
-                                       cmocka_unit_test(test_neurons),
+                                       cmocka_unit_test(test_neurons), cmocka_unit_test(test_neuron_speeds),
+                                       cmocka_unit_test(test_caches),
                                        cmocka_unit_test(test_neuron_prediction), cmocka_unit_test(test_expert_advice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
