@@ -370,7 +370,7 @@ pi2_status pi2_measure_compute(pi2_measuring *m, pi2_team *team, bool batches) {
         free_operands(&o);
     }
     if (status == PI2_OK) {
-        measure_memory(m, w); /* not first: memory that was just taken is slow at the beginning */
+        measure_memory(m, w);
         status = pi2_measuring_step(m);
     }
     free(w);
