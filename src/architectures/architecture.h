@@ -49,6 +49,7 @@ typedef struct pi2_layer_shape {
     uint32_t kv_layer;             /* whose keys and values its attention reads: its own number, or an earlier layer's,
                                       where it makes none itself */
     uint32_t feed_forward_length;  /* of its dense or shared FFN */
+    bool values_are_keys;          /* attention_latent: a value is the first numbers of its key, and is kept once */
 } pi2_layer_shape;
 
 /** Numbers of one model, checked: every product of them fits in 32 bits where the engine needs it. */

@@ -79,6 +79,7 @@ static pi2_status deepseek2_read_layer(const pi2_tensor_directory *model, const 
                                        uint32_t number, pi2_layer_shape *layer) {
     (void)model;
     layer->block_count = 0;
+    layer->values_are_keys = true;
     pi2_layer_add(layer, PI2_BLOCK_attention_latent);
     pi2_decoder_add_ffn(layer, shape, number);
     return PI2_OK;

@@ -426,7 +426,7 @@ static void measure_vectors(pi2_measuring *m, float *floats, void *quantised) {
 }
 
 pi2_status pi2_measure_serial(pi2_measuring *m) {
-    const pi2_kv_layout layout = {PI2_KV_F16, HEAD_DIMENSIONS, HEAD_DIMENSIONS, KEYS};
+    const pi2_kv_layout layout = {PI2_KV_F16, HEAD_DIMENSIONS, HEAD_DIMENSIONS, KEYS, false};
     const size_t floats = 2 * QUERIES_MOST * HEAD_DIMENSIONS + PI2_ATTENTION_GROUP * KEYS + 3 * VECTOR_FLOATS;
     void *head = NULL, *memory = NULL, *quantised = NULL;
     pi2_status status = PI2_OK;

@@ -386,7 +386,7 @@ uint32_t pi2_forward_ring_tiles(const pi2_layer_shape *layer, const pi2_forward_
 pi2_kv_layout pi2_forward_kv_layout(const pi2_layer_shape *layer, const pi2_forward_shape *shape) {
     const uint32_t tiles = pi2_forward_ring_tiles(layer, shape);
     return (pi2_kv_layout){ .type = shape->cache_type, .key_dimensions = layer->key_length,
-                            .value_dimensions = layer->value_length,
+                            .value_dimensions = layer->value_length, .values_are_keys = layer->values_are_keys,
                             .capacity = tiles ? sequences_of(shape) * tiles * PI2_KV_TILE
                                               : pi2_forward_cache_positions(shape) };
 }

@@ -18,13 +18,17 @@ typedef struct shape {
     pi2_kv_type type;
     uint32_t key_dimensions;
     uint32_t value_dimensions;
+    bool values_are_keys;
 } shape;
 
 static const shape shapes[] = {
-    {PI2_KV_F16, 64, 64},  {PI2_KV_F16, 128, 128}, {PI2_KV_F16, 80, 80},  {PI2_KV_F16, 33, 7},
-    {PI2_KV_F16, 1, 1},    {PI2_KV_F16, 16, 100},  {PI2_KV_Q8_0, 64, 64}, {PI2_KV_Q8_0, 128, 128},
-    {PI2_KV_Q8_0, 96, 32}, {PI2_KV_Q8_0, 32, 160}, {PI2_KV_F32, 128, 128}, {PI2_KV_F32, 33, 7},
-    {PI2_KV_F32, 80, 100}};
+    {PI2_KV_F16, 64, 64, false},  {PI2_KV_F16, 128, 128, false}, {PI2_KV_F16, 80, 80, false},
+    {PI2_KV_F16, 33, 7, false},   {PI2_KV_F16, 1, 1, false},     {PI2_KV_F16, 16, 100, false},
+    {PI2_KV_Q8_0, 64, 64, false}, {PI2_KV_Q8_0, 128, 128, false}, {PI2_KV_Q8_0, 96, 32, false},
+    {PI2_KV_Q8_0, 32, 160, false}, {PI2_KV_F32, 128, 128, false}, {PI2_KV_F32, 33, 7, false},
+    {PI2_KV_F32, 80, 100, false}, {PI2_KV_F16, 24, 16, true},    {PI2_KV_F16, 160, 144, true},
+    {PI2_KV_F16, 80, 64, true},   {PI2_KV_Q8_0, 160, 160, true}, {PI2_KV_Q8_0, 96, 32, true},
+    {PI2_KV_F32, 150, 144, true}};
 enum { SHAPE_COUNT = sizeof shapes / sizeof shapes[0] };
 
 typedef struct problem {
@@ -66,7 +70,7 @@ static uint32_t place_of(const problem *p, uint32_t position) {
 
 static void make_problem(problem *p, const shape *s, float_rng *rng, uint32_t stored) {
     make_pages(p, rng);
-    p->layout = (pi2_kv_layout){s->type, s->key_dimensions, s->value_dimensions, CAPACITY};
+    p->layout = (pi2_kv_layout){s->type, s->key_dimensions, s->value_dimensions, CAPACITY, s->values_are_keys};
     const size_t bytes = pi2_kv_head_bytes(&p->layout);
     assert_int_equal(bytes % 64, 0);
     p->head = aligned_alloc(64, bytes); /* exact, so that the sanitizer sees a read too far */
@@ -76,6 +80,7 @@ static void make_problem(problem *p, const shape *s, float_rng *rng, uint32_t st
     for (uint32_t i = 0; i < stored; i++) {
         float_rng_fill(rng, p->keys[i], MAX_DIMENSIONS, -1.0f, 1.0f);
         float_rng_fill(rng, p->values[i], MAX_DIMENSIONS, -1.0f, 1.0f);
+        if (s->values_are_keys) memcpy(p->values[i], p->keys[i], sizeof p->values[i]);
         scalar->store(p->head, &p->layout, place_of(p, i), p->keys[i], p->values[i]);
     }
     for (size_t i = 0; i < MAX_QUERIES; i++) {
@@ -268,8 +273,8 @@ static void test_store_touches_one_tile(void **state) {
         const shape *s = &shapes[n % SHAPE_COUNT];
         const pi2_attention_kernels *k = pi2_attention_kernel_sets[n / SHAPE_COUNT];
         if (k->cpu_required & ~cpu) continue;
-        const pi2_kv_layout layout = {s->type, s->key_dimensions, s->value_dimensions, 64};
-        const pi2_kv_layout first_tile = {s->type, s->key_dimensions, s->value_dimensions, 16};
+        const pi2_kv_layout layout = {s->type, s->key_dimensions, s->value_dimensions, 64, s->values_are_keys};
+        const pi2_kv_layout first_tile = {s->type, s->key_dimensions, s->value_dimensions, 16, s->values_are_keys};
         const size_t bytes = pi2_kv_head_bytes(&layout);
         unsigned char *head = aligned_alloc(64, bytes);
         assert_non_null(head);
@@ -283,7 +288,7 @@ static void test_store_touches_one_tile(void **state) {
             written++;
         }
         /* Position 37 is in the third tile: keys behind two tiles of keys. */
-        const size_t elements = s->key_dimensions + s->value_dimensions;
+        const size_t elements = s->key_dimensions + (s->values_are_keys ? 0 : s->value_dimensions);
         assert_true(begin >= 2 * 16 * (size_t)s->key_dimensions);
         assert_true(written <= pi2_kv_head_bytes(&first_tile));
         assert_true(written >= elements / 2);

@@ -64,7 +64,7 @@ static void digest_attention(digest *s, const pi2_attention_kernels *k, pi2_kv_t
     static float queries[QUERIES][DIMENSIONS];
     static float out[QUERIES][DIMENSIONS];
     static float scores[PI2_ATTENTION_GROUP * 320];
-    const pi2_kv_layout layout = {type, DIMENSIONS, DIMENSIONS, 304};
+    const pi2_kv_layout layout = {type, DIMENSIONS, DIMENSIONS, 304, false};
     const size_t bytes = pi2_kv_head_bytes(&layout);
     void *head = calloc(1, bytes);
     assert_non_null(head);

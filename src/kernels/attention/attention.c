@@ -54,6 +54,7 @@ static void store_f16(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layou
             memcpy(keys + ((begin + i) * PI2_KV_TILE + lane) * 2, &halves[i], 2);
         }
     }
+    if (layout->values_are_keys) return;
     const size_t padded = pi2_kv_padded_values(layout);
     uint8_t *row = values + lane * padded * 2;
     for (size_t begin = 0; begin < padded; begin += CHUNK) {
@@ -74,6 +75,7 @@ static void store_f32(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layou
     for (size_t i = 0; i < layout->key_dimensions; i++) {
         memcpy(keys + (i * PI2_KV_TILE + lane) * sizeof *key, &key[i], sizeof *key);
     }
+    if (layout->values_are_keys) return;
     memcpy(row, value, count * sizeof *value);
     memset(row + count * sizeof *value, 0, (padded - count) * sizeof *value);
 }
@@ -94,6 +96,7 @@ static void store_q8_0(uint8_t *keys, uint8_t *values, const pi2_kv_layout *layo
         }
         put_half(key_scales + (d / PI2_KV_BLOCK * PI2_KV_TILE + lane) * 2, scale);
     }
+    if (layout->values_are_keys) return;
     const size_t value_blocks = layout->value_dimensions / PI2_KV_BLOCK;
     uint8_t *value_scales = values + (size_t)layout->value_dimensions * PI2_KV_TILE;
     for (size_t b = 0; b < value_blocks; b++) {

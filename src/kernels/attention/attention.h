@@ -2,6 +2,7 @@
 #ifndef PI2_KERNELS_ATTENTION_ATTENTION_H
 #define PI2_KERNELS_ATTENTION_ATTENTION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ typedef struct pi2_kv_layout {
     uint32_t key_dimensions;   /* per head; Q8_0: a multiple of 32 */
     uint32_t value_dimensions;
     uint32_t capacity;         /* positions, a multiple of 16 */
+    bool values_are_keys;      /* a value is the first numbers of its key, 16 or a multiple, and is not stored */
 } pi2_kv_layout;
 
 /** Bytes of one head in one layer: a multiple of 64. */
@@ -39,7 +41,8 @@ typedef struct pi2_attention_kernels {
     unsigned cpu_required;
 
     /**
-     * Stores one position of one head. key: [key_dimensions], value: [value_dimensions]. Only
+     * Stores one position of one head. key: [key_dimensions], value: [value_dimensions], not read where values are
+     * keys. Only
      * the memory of the position's tile of 16 is touched. Threads: positions of one tile share
      * cache lines but no bytes, so distinct positions may be stored at the same time.
      */

@@ -44,6 +44,21 @@ static float key_score(const uint8_t *tile, const pi2_kv_layout *layout, size_t 
     return score;
 }
 
+/* out += weight * the first dimensions of the key in `lane` of a tile, which are the value. */
+static void add_key(float *out, const uint8_t *tile, const pi2_kv_layout *layout, size_t lane, float weight) {
+    const size_t dimensions = layout->value_dimensions;
+    const uint8_t *scales = tile + (size_t)layout->key_dimensions * PI2_KV_TILE;
+    for (size_t d = 0; d < dimensions; d++) {
+        const size_t at = d * PI2_KV_TILE + lane;
+        if (layout->type == PI2_KV_Q8_0) {
+            const float scale = half_at(scales, d / PI2_KV_BLOCK * PI2_KV_TILE + lane);
+            out[d] = fmaf(weight * scale, (float)((const int8_t *)tile)[at], out[d]);
+        } else {
+            out[d] = fmaf(weight, number_at(tile, layout, at), out[d]);
+        }
+    }
+}
+
 /* out += weight * the value in `lane` of a tile. */
 static void add_value(float *out, const uint8_t *tile, const pi2_kv_layout *layout, size_t lane,
                       float weight) {
@@ -88,8 +103,9 @@ static void attend_one(float *out, const float *query, size_t first, size_t coun
     if (sink) sums[0] += pi2_expf(*sink - max);
     for (size_t d = 0; d < layout->value_dimensions; d++) out[d] = 0.0f;
     for (size_t p = first; p < count; p++) {
-        const uint8_t *tile = pi2_kv_value_tile(head, layout, pi2_kv_page(pages, p / PI2_KV_TILE));
-        add_value(out, tile, layout, p % PI2_KV_TILE, scores[p]);
+        const size_t page = pi2_kv_page(pages, p / PI2_KV_TILE), lane = p % PI2_KV_TILE;
+        if (layout->values_are_keys) add_key(out, pi2_kv_key_tile(head, layout, page), layout, lane, scores[p]);
+        else add_value(out, pi2_kv_value_tile(head, layout, page), layout, lane, scores[p]);
     }
     if (first >= count) return; /* nothing to see: zeros */
     for (size_t d = 0; d < layout->value_dimensions; d++) out[d] /= sums[0];

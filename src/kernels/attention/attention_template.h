@@ -31,6 +31,7 @@ enum {
     KEY_STEPS_AHEAD = 2, /* groups of tiles from the keys in use to those being fetched */
     VALUE_AHEAD = 48, /* positions from the value in use to the one being fetched */
     VALUE_TILES = 8, /* tiles that stay in the first cache while all queries meet them */
+    TURNED = 128, /* dimensions of a tile of keys that are turned into rows at once, where they are the values */
     MAX_BLOCKS = (VALUE_VECTORS * LANES + PI2_KV_BLOCK - 1) / PI2_KV_BLOCK
 };
 
@@ -47,6 +48,8 @@ typedef struct attention_group {
     const uint32_t *pages; /* NULL: tiles lie where their positions are */
     const float *sinks[PI2_ATTENTION_GROUP]; /* NULL: it has none */
     float scale, cap;
+    size_t value_first, value_end; /* dimensions of values that are added */
+    const uint8_t *rows; /* where values are keys: those dimensions of one tile, TURNED numbers a position; else NULL */
 } attention_group;
 
 /*
@@ -237,7 +240,7 @@ ALWAYS_INLINE void store_out(float *out, lanes a, size_t dimension, size_t dimen
 ALWAYS_INLINE void add_values_plain(const attention_group *g, size_t query_begin, size_t query_count, size_t first,
                                     size_t end, size_t dimension, size_t vector_count, size_t number_bytes) {
     const size_t dimensions = g->layout->value_dimensions;
-    const size_t row_bytes = pi2_kv_padded_values(g->layout) * number_bytes;
+    const size_t row_bytes = (g->rows ? TURNED : pi2_kv_padded_values(g->layout)) * number_bytes;
     lanes sum[VALUE_QUERIES][VALUE_VECTORS];
     UNROLLED for (size_t q = 0; q < query_count; q++) {
         UNROLLED for (size_t v = 0; v < vector_count; v++) {
@@ -247,8 +250,9 @@ ALWAYS_INLINE void add_values_plain(const attention_group *g, size_t query_begin
     float *const *weights = &g->scores[query_begin];
     for (size_t p = first; p < end;) {
         const size_t run_end = end_of_run(g, p, end);
-        const uint8_t *row = pi2_kv_value_tile(g->head, g->layout, pi2_kv_page(g->pages, p / LANES)) +
-                             p % LANES * row_bytes + dimension * number_bytes;
+        const uint8_t *tile = g->rows ? g->rows - g->value_first * number_bytes
+                                      : pi2_kv_value_tile(g->head, g->layout, pi2_kv_page(g->pages, p / LANES));
+        const uint8_t *row = tile + p % LANES * row_bytes + dimension * number_bytes;
         for (; p < run_end; p++, row += row_bytes) {
             lanes value[VALUE_VECTORS];
             UNROLLED for (size_t v = 0; v < vector_count; v++) {
@@ -285,8 +289,11 @@ ALWAYS_INLINE void add_values_q8_0(const attention_group *g, size_t query_begin,
     }
     for (size_t tile = first / LANES; tile * LANES < end; tile++) {
         const size_t position = tile * LANES;
-        const uint8_t *values = pi2_kv_value_tile(g->head, g->layout, pi2_kv_page(g->pages, tile));
-        const uint8_t *scales = values + dimensions * PI2_KV_TILE +
+        const size_t page = pi2_kv_page(g->pages, tile), row_bytes = g->rows ? TURNED : dimensions;
+        const uint8_t *values = g->rows ? g->rows - g->value_first : pi2_kv_value_tile(g->head, g->layout, page);
+        const uint8_t *scales = (g->rows ? pi2_kv_key_tile(g->head, g->layout, page) +
+                                           (size_t)g->layout->key_dimensions * PI2_KV_TILE
+                                         : values + dimensions * PI2_KV_TILE) +
                                 dimension / PI2_KV_BLOCK * PI2_KV_TILE * 2;
         UNROLLED for (size_t b = 0; b < block_count; b++) {
             const lanes scale = lanes_load_halves(scales + b * PI2_KV_TILE * 2);
@@ -297,11 +304,11 @@ ALWAYS_INLINE void add_values_q8_0(const attention_group *g, size_t query_begin,
         }
         const size_t lane_end = position + LANES > end ? end - position : LANES;
         for (size_t lane = position < first ? first - position : 0; lane < lane_end; lane++) {
-            const uint8_t *row = values + lane * dimensions + dimension;
+            const uint8_t *row = values + lane * row_bytes + dimension;
             lanes value[VALUE_VECTORS];
             UNROLLED for (size_t v = 0; v < vector_count; v++) {
                 value[v] = lanes_load_int8(row + v * LANES);
-                if (v % 4 == 0) fetch_ahead(row + v * LANES, VALUE_AHEAD * dimensions);
+                if (v % 4 == 0) fetch_ahead(row + v * LANES, VALUE_AHEAD * row_bytes);
             }
             UNROLLED for (size_t q = 0; q < query_count; q++) {
                 UNROLLED for (size_t v = 0; v < vector_count; v++) {
@@ -320,8 +327,8 @@ ALWAYS_INLINE void add_values_q8_0(const attention_group *g, size_t query_begin,
 
 ALWAYS_INLINE void add_values_of_queries(const attention_group *g, size_t query_begin,
                                          size_t query_count, size_t first, size_t end) {
-    const size_t dimensions = g->layout->value_dimensions;
-    size_t d = 0;
+    const size_t dimensions = g->value_end;
+    size_t d = g->value_first;
     if (g->layout->type == PI2_KV_F16) {
         for (; d + VALUE_VECTORS * LANES <= dimensions; d += VALUE_VECTORS * LANES) {
             add_values_plain(g, query_begin, query_count, first, end, d, VALUE_VECTORS, 2);
@@ -357,20 +364,26 @@ static void add_values(const attention_group *g, size_t query_begin, size_t quer
  * A weight of zero must not meet a value that its query does not see (it may be infinite), so
  * only the positions that every query sees are summed together, tile block by tile block;
  * what comes before and behind them is summed query by query. Each chain still ascends.
+ * Positions from `begin` on, of those before `stop`.
  */
-static void add_all_values(const attention_group *g) {
+static void add_values_between(const attention_group *g, size_t begin, size_t stop) {
+    size_t firsts[PI2_ATTENTION_GROUP], ends[PI2_ATTENTION_GROUP];
     size_t first = 0;
     size_t end = SIZE_MAX;
     for (size_t q = 0; q < g->count; q++) {
-        first = g->firsts[q] > first ? g->firsts[q] : first;
-        end = g->ends[q] < end ? g->ends[q] : end;
+        firsts[q] = g->firsts[q] > begin ? g->firsts[q] : begin;
+        ends[q] = g->ends[q] < stop ? g->ends[q] : stop;
+        first = firsts[q] > first ? firsts[q] : first;
+        end = ends[q] < end ? ends[q] : end;
     }
     if (first >= end) {
-        for (size_t q = 0; q < g->count; q++) add_values(g, q, 1, g->firsts[q], g->ends[q]);
+        for (size_t q = 0; q < g->count; q++) {
+            if (firsts[q] < ends[q]) add_values(g, q, 1, firsts[q], ends[q]);
+        }
         return;
     }
     for (size_t q = 0; q < g->count; q++) {
-        if (g->firsts[q] < first) add_values(g, q, 1, g->firsts[q], first);
+        if (firsts[q] < first) add_values(g, q, 1, firsts[q], first);
     }
     const size_t step = (size_t)VALUE_TILES * LANES;
     for (size_t p = first; p < end; p = p / step * step + step) {
@@ -381,8 +394,84 @@ static void add_all_values(const attention_group *g) {
         }
     }
     for (size_t q = 0; q < g->count; q++) {
-        if (g->ends[q] > end) add_values(g, q, 1, end, g->ends[q]);
+        if (ends[q] > end) add_values(g, q, 1, end, ends[q]);
     }
+}
+
+/* ---- values that are keys: rows of a tile's columns ---- */
+
+typedef uint8_t turned_bytes __attribute__((vector_size(16)));
+typedef uint16_t turned_halves __attribute__((vector_size(32)));
+enum { BYTES_AT_ONCE = 16, HALVES_AT_ONCE = 8 };
+
+/* 16 dimensions of 16 positions: each round puts the second half of what there is between the first. */
+ALWAYS_INLINE void turn_bytes(uint8_t *rows, const uint8_t *columns) {
+    turned_bytes at[BYTES_AT_ONCE], next[BYTES_AT_ONCE];
+    UNROLLED for (size_t i = 0; i < BYTES_AT_ONCE; i++) memcpy(&at[i], columns + i * sizeof at[i], sizeof at[i]);
+    UNROLLED for (size_t round = 0; round < 4; round++) {
+        UNROLLED for (size_t i = 0; i < BYTES_AT_ONCE / 2; i++) {
+            const turned_bytes a = at[i], b = at[i + BYTES_AT_ONCE / 2];
+            next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            next[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
+                                                      31);
+        }
+        UNROLLED for (size_t i = 0; i < BYTES_AT_ONCE; i++) at[i] = next[i];
+    }
+    UNROLLED for (size_t i = 0; i < BYTES_AT_ONCE; i++) memcpy(rows + i * TURNED, &at[i], sizeof at[i]);
+}
+
+/* 8 dimensions of 16 positions, the first 8 and the last 8 each in their half of a vector. */
+ALWAYS_INLINE void turn_halves(uint8_t *rows, const uint8_t *columns) {
+    turned_halves at[HALVES_AT_ONCE], next[HALVES_AT_ONCE];
+    UNROLLED for (size_t i = 0; i < HALVES_AT_ONCE; i++) memcpy(&at[i], columns + i * sizeof at[i], sizeof at[i]);
+    UNROLLED for (size_t round = 0; round < 3; round++) {
+        UNROLLED for (size_t i = 0; i < HALVES_AT_ONCE / 2; i++) {
+            const turned_halves a = at[i], b = at[i + HALVES_AT_ONCE / 2];
+            next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27);
+            next[2 * i + 1] = __builtin_shufflevector(a, b, 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15,
+                                                      31);
+        }
+        UNROLLED for (size_t i = 0; i < HALVES_AT_ONCE; i++) at[i] = next[i];
+    }
+    UNROLLED for (size_t i = 0; i < HALVES_AT_ONCE; i++) {
+        memcpy(rows + i * TURNED * 2, &at[i], sizeof at[i] / 2);
+        memcpy(rows + (i + 8) * TURNED * 2, (const uint8_t *)&at[i] + sizeof at[i] / 2, sizeof at[i] / 2);
+    }
+}
+
+/* `count` dimensions, a multiple of 16, from g->value_first on. */
+static void turn_tile(const attention_group *g, size_t tile, size_t count, uint8_t *rows) {
+    const uint8_t *keys = key_tile(g, tile);
+    if (g->layout->type == PI2_KV_F16) {
+        for (size_t d = 0; d < count; d += HALVES_AT_ONCE) {
+            turn_halves(rows + d * 2, keys + (g->value_first + d) * PI2_KV_TILE * 2);
+        }
+    } else if (g->layout->type == PI2_KV_Q8_0) {
+        for (size_t d = 0; d < count; d += BYTES_AT_ONCE) {
+            turn_bytes(rows + d, keys + (g->value_first + d) * PI2_KV_TILE);
+        }
+    } else {
+        const float *from = (const float *)(const void *)keys + g->value_first * PI2_KV_TILE;
+        float *to = (float *)(void *)rows;
+        for (size_t d = 0; d < count; d++) {
+            for (size_t p = 0; p < PI2_KV_TILE; p++) to[p * TURNED + d] = from[d * PI2_KV_TILE + p];
+        }
+    }
+}
+
+static void add_keys_between(attention_group *g, size_t begin, size_t stop) {
+    _Alignas(64) uint8_t rows[TURNED * PI2_KV_TILE * sizeof(float)];
+    const size_t dimensions = g->layout->value_dimensions;
+    g->rows = rows;
+    for (size_t tile = begin / LANES; tile * LANES < stop; tile++) {
+        for (g->value_first = 0; g->value_first < dimensions; g->value_first = g->value_end) {
+            const size_t left = dimensions - g->value_first, count = left < TURNED ? left : TURNED;
+            g->value_end = g->value_first + count;
+            turn_tile(g, tile, count, rows);
+            add_values_between(g, tile * LANES, (tile + 1) * LANES);
+        }
+    }
+    g->rows = NULL;
 }
 
 static void attend_group(attention_group *g) {
@@ -402,7 +491,10 @@ static void attend_group(attention_group *g) {
         g->sums[q] = scores_to_weights(g->scores[q], g->firsts[q], g->ends[q], g->cap, g->sinks[q]);
         memset(g->outs[q], 0, dimensions * sizeof(float));
     }
-    add_all_values(g);
+    g->value_first = 0;
+    g->value_end = dimensions;
+    if (g->layout->values_are_keys) add_keys_between(g, first, end);
+    else add_values_between(g, 0, SIZE_MAX);
     for (size_t q = 0; q < g->count; q++) {
         if (g->firsts[q] >= g->ends[q]) continue; /* nothing to see: zeros */
         const lanes sum = lanes_set(g->sums[q]);

@@ -8,6 +8,8 @@
  * Q8_0  key tile:   int8 [dimension][16 positions], then half scales [dimension / 32][16]
  *       value tile: int8 [16 positions][dimension], then half scales [dimension / 32][16]
  * F32   as F16, with a float for each half
+ *
+ * Where values are keys there are no value tiles.
  */
 #ifndef PI2_KERNELS_ATTENTION_KV_LAYOUT_H
 #define PI2_KERNELS_ATTENTION_KV_LAYOUT_H
@@ -33,6 +35,7 @@ static inline size_t pi2_kv_key_tile_bytes(const pi2_kv_layout *layout) {
 
 static inline size_t pi2_kv_value_tile_bytes(const pi2_kv_layout *layout) {
     const size_t dimensions = layout->value_dimensions;
+    if (layout->values_are_keys) return 0;
     if (layout->type != PI2_KV_Q8_0) {
         return pi2_kv_padded_values(layout) * PI2_KV_TILE * pi2_kv_number_bytes(layout);
     }
