@@ -5,12 +5,20 @@ program=${1:?usage: test_*.sh POWERINFER2 MAKE_TINY_MODEL}
 make_tiny_model=${2:?usage: test_*.sh POWERINFER2 MAKE_TINY_MODEL}
 json_get=$(dirname "$make_tiny_model")/json_get
 folder=$(mktemp -d) || exit 1
-trap 'chmod -R u+w "$folder" 2>/dev/null; rm -rf "$folder"' EXIT
+# A failure is one whether or not the script comes to finish().
+end_script() {
+    status=$?
+    chmod -R u+w "$folder" 2>/dev/null
+    rm -rf "$folder"
+    [ "$failures" = 0 ] || status=1
+    exit $status
+}
+failures=0
+checks=0
+trap end_script EXIT
 XDG_CACHE_HOME=$folder/cache
 export XDG_CACHE_HOME
 unset LLAMA_ARG_MODEL LLAMA_ARG_CTX_SIZE LLAMA_ARG_THREADS LLAMA_ARG_N_PREDICT LLAMA_ARG_BATCH
-failures=0
-checks=0
 
 fail() { # fail TEXT...: counts and shows a failure
     failures=$((failures + 1))

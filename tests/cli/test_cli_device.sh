@@ -39,7 +39,7 @@ grep -q 'theirs by now: 100 % of each layer' "$folder/err" || fail "the report d
 expect 0 machine --quick
 expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl --device-share 0.25
 grep -q '^devices  *opencl:.*25 % of each matrix with one token' "$folder/out" || fail "plan does not tell the share"
-expect_error 2 "must be" run -m "$folder/dense.gguf" -p x --device opencl --device-share 1.5
+expect_error 2 "lies outside" run -m "$folder/dense.gguf" -p x --device opencl --device-share 1.5
 expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 --device none
 cp "$folder/out" "$folder/none"
 expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 --device opencl
@@ -49,3 +49,4 @@ grep -q 'there is no device 999.*the processor computes alone' "$folder/err" || 
 expect_error 2 "there is no kind of device 'npu'" run -m "$folder/dense.gguf" -p x --device npu
 expect_error 2 "nothing behind the last comma" run -m "$folder/dense.gguf" -p x --device opencl,
 expect_error 2 "must be a device's number" run -m "$folder/dense.gguf" -p x --device opencl:first
+finish

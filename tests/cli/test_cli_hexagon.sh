@@ -44,3 +44,4 @@ grep -q "device 'hexagon:0' is lost.*with the same text" "$folder/err" ||
 PI2_HEXAGON_PROGRAM=''
 expect 0 run -m "$folder/dense.gguf" --raw -p "one" -n 4 --temp 0 --memory 2G -c 64 --device hexagon
 grep -q 'PI2_HEXAGON_PROGRAM does not say.*computes alone' "$folder/err" || fail "nothing on a setting that is missing"
+finish
