@@ -79,10 +79,10 @@ void pi2_forward_hot_neurons(const pi2_forward_walk *walk, unsigned member, uint
 }
 
 pi2_tile_chunks pi2_forward_hot_down_chunks(const pi2_forward_walk *walk) {
+    const uint32_t hot = walk->forward->hot[walk->layer];
+    if (hot == 0) return (pi2_tile_chunks){ .tiles = 0 }; /* experts have no hot ones, and no such Down */
     const pi2_operand *down = pi2_layer_dense_ffn(&walk->forward->model->layers[walk->layer]).down;
-    const uint32_t hot = walk->forward->hot[walk->layer], tiles = down->tile_count;
-    if (hot == 0) return (pi2_tile_chunks){ .tiles = 0 };
-    return pi2_forward_own_chunks(tiles, pi2_tile_bytes(down->tensor->format, hot), PI2_SHARE_FFN);
+    return pi2_forward_own_chunks(down->tile_count, pi2_tile_bytes(down->tensor->format, hot), PI2_SHARE_FFN);
 }
 
 void pi2_forward_hot_down(pi2_forward_walk *walk, const pi2_tile_chunks *chunks, uint32_t chunk) {
