@@ -28,8 +28,8 @@ typedef struct pi2_predictor_texts {
 /** How a predictor is made of the directions that Gate's and Up's rows have most of. */
 typedef struct pi2_predictor_svd {
     const char *output_path;
-    uint32_t rank;            /* a multiple of 32, at most the embedding's length; 0: chosen for each layer, up to a tenth
-                                 of its FFN's work */
+    uint32_t rank;            /* a multiple of 32, at most the embedding's length; 0: chosen for each layer, up to a
+                                 tenth of its FFN's work */
     double recall;            /* of the neurons that fire in the samples, at least, in every layer */
     uint64_t sample_bytes;    /* memory for what layers read of the texts' tokens: all of it has to fit */
 } pi2_predictor_svd;

@@ -135,8 +135,8 @@ pi2_status pi2_engine_start_neurons(pi2_engine *engine);
  */
 pi2_status pi2_run_open_predictor(pi2_planned_run *run, bool is_to_run, const pi2_gguf *gguf);
 /**
- * A predictor of this kind of the run's model, without its layers' numbers; pi2_predictor_free() it. gguf: the model's file
- * where it is open; NULL: it is opened. A cluster file tells whose it is, of a GGUF every byte is read for that.
+ * A predictor of this kind of the run's model, without its layers' numbers; pi2_predictor_free() it. gguf: the model's
+ * file where it is open; NULL: it is opened. A cluster file tells whose it is, of a GGUF every byte is read for that.
  * Errors  UNSUPPORTED (an embedding that no predictor reads), IO, FORMAT, MEMORY, INTERRUPTED
  */
 pi2_status pi2_run_describe_predictor(const pi2_planned_run *run, const pi2_gguf *gguf, uint32_t kind,

@@ -48,7 +48,7 @@ char *test_path(const char *folder, const char *name) {
     return path;
 }
 
-enum { MOST_PATHS = 16 };
+enum { MOST_PATHS = 32 };
 char *test_folder;
 static char *paths[MOST_PATHS];
 static size_t path_count;
