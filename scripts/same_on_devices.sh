@@ -72,7 +72,7 @@ else
     "$program" synth --layers 4 --embedding 256 --vocab 2048 --type q4_0 --architecture qwen3moe --experts 16 \
         --experts-used 4 --expert-ffn 256 -o "$work/experts.gguf" -q
     "$program" synth --layers 4 --embedding 256 --ffn 2048 --vocab 2048 --type q8_0 --ffn-activation relu \
-        --ffn-zeros 0.8 -o "$work/sparse.gguf" -q
+        --ffn-zeros 0.8 --neuron-repeat 0.6 -o "$work/sparse.gguf" -q
 fi
 
 failures=0

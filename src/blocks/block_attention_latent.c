@@ -191,8 +191,9 @@ static void run(struct pi2_forward_walk *walk) {
     walk->stage_name = "latent q+kv";
     pi2_forward_matrices_stage(walk, rows, count, input_chunk, end_inputs);
     if (shape->latent_query_length) {
+        const pi2_tile_chunks chunks = query_chunks(walk);
         walk->stage_name = "q";
-        pi2_forward_stage(walk, query_chunks(walk).count, query_chunk, part_queries);
+        pi2_forward_tile_stage(walk, &chunks, query_chunk, part_queries);
     }
     walk->stage_name = "heads' queries";
     pi2_forward_stage(walk, shape->head_count, turn_head, NULL);

@@ -204,6 +204,8 @@ static uint64_t cache_bytes(const pi2_model_file *file) {
     const pi2_model_summary *summary = &file->summary;
     const uint64_t head = summary->head_count ? summary->embedding_length / summary->head_count : 0;
     const uint64_t key = number(file, "attention.key_length"), value = number(file, "attention.value_length");
+    /* Latent attention keeps what its heads have in common once, as keys that are values too. */
+    if (key && number(file, "attention.kv_lora_rank")) return 2 * (uint64_t)summary->layer_count * key;
     return 2 * (uint64_t)summary->layer_count * summary->head_count_kv * ((key ? key : head) + (value ? value : head));
 }
 

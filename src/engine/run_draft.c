@@ -175,7 +175,16 @@ static pi2_status check_own_vocabulary(const pi2_planned_run *run, pi2_run_draft
 }
 
 static pi2_status check_ids(const pi2_planned_run *run, const pi2_model *layer, const char *path) {
-    const uint32_t known = run->source.model->shape.vocabulary_size;
+    const uint32_t known = run->source.model->shape.vocabulary_size, rows = layer->shape.vocabulary_size;
+    const uint32_t apart = rows < known ? known - rows : rows - known;
+    if (layer->shape.token_ids && layer->shape.token_ids < known) {
+        return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: its embedding has rows of %u tokens, the model's of "
+                        "%u", path, run->source.model_path, layer->shape.token_ids, known);
+    }
+    if (!layer->token_ids && apart > PADDING_MOST) {
+        return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: its head has rows of %u tokens, the model's of %u, "
+                        "and it has no tensor 'd2t' that says which", path, run->source.model_path, rows, known);
+    }
     for (uint32_t i = 0; layer->token_ids && i < layer->shape.vocabulary_size; i++) {
         if (layer->token_ids[i] < (float)known) continue;
         return pi2_fail(PI2_ERR_INVALID, "%s cannot guess for %s: its tensor 'd2t' names token %.0f, and the model's "

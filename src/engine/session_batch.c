@@ -3,6 +3,7 @@
  * computes one token or many; each token has its own sequence's states, so the logits are those of passes alone, to the
  * bit.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -99,7 +100,8 @@ static void take_guessed(batch_call *call) {
 static pi2_status begin_parts(const batch_call *call, uint32_t *left_out) {
     const pi2_forward_shape *shape = &call->engine->run.plan.memory.shape;
     const bool by_neuron = shape->neuron_tokens >= call->open; /* guesses do not make it a pass of all neurons */
-    *left_out = (by_neuron ? shape->neuron_tokens : shape->batch_tokens) - (call->may_guess ? call->open : 0);
+    const bool is_less = by_neuron && shape->neuron_tokens < shape->batch_tokens;
+    *left_out = (is_less ? shape->neuron_tokens : shape->batch_tokens) - (call->may_guess ? call->open : 0);
     for (size_t i = 0; i < call->part_count; i++) {
         const pi2_session_tokens *part = &call->parts[i];
         if (part->session->batch_left == 0) continue;
@@ -176,6 +178,7 @@ static pi2_session_pass next_pass(const batch_call *call) {
         batch.token_count += count;
         if (!is_last) break; /* only the last span may be a part of one */
     }
+    assert(batch.token_count <= most);
     return (pi2_session_pass){ .batch = batch, .first_logits = call->logits_rows };
 }
 

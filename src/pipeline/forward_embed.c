@@ -128,6 +128,12 @@ static void add_positions(pi2_forward *forward) {
     }
 }
 
+/* Runs that the staging buffer has room for. */
+static uint32_t most_runs(const pi2_forward *forward) {
+    const uint32_t batch = forward->options.shape.batch_tokens;
+    return batch < PI2_STAGING_RUNS ? batch : PI2_STAGING_RUNS;
+}
+
 static pi2_status look_up(row_reads *reads) {
     pi2_forward *forward = reads->forward;
     for (uint32_t token = 0; token < reads->id_count; token++) {
@@ -135,7 +141,7 @@ static pi2_status look_up(row_reads *reads) {
         const uint8_t *resident = pi2_weight_store_peek(forward->options.weights, place.extent);
         if (resident) decode_token(reads, &place, resident + place.offset, token);
         else PI2_TRY(list_read(reads, &place, token));
-        if (reads->count < PI2_STAGING_RUNS && (token + 1 < reads->id_count || reads->count == 0)) continue;
+        if (reads->count < most_runs(forward) && (token + 1 < reads->id_count || reads->count == 0)) continue;
         PI2_TRY(read_rows(reads));
         reads->count = 0;
     }
@@ -143,9 +149,7 @@ static pi2_status look_up(row_reads *reads) {
 }
 
 static size_t room_of(const pi2_forward *forward) {
-    const uint32_t batch = forward->options.shape.batch_tokens;
-    return pi2_forward_staging_bytes(forward->model, &forward->options.shape) /
-           (batch < PI2_STAGING_RUNS ? batch : PI2_STAGING_RUNS);
+    return pi2_forward_staging_bytes(forward->model, &forward->options.shape) / most_runs(forward);
 }
 
 pi2_status pi2_forward_look_up(pi2_forward *forward, const int32_t *tokens, uint32_t count, float *out, size_t stride) {

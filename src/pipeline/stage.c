@@ -36,12 +36,13 @@ static uint32_t claim_of(_Atomic uint64_t *queue, uint32_t begin, uint32_t end, 
     return from_end ? end - 1 - (uint32_t)back : begin + (uint32_t)front;
 }
 
-/* The member's own queue first, then what is left of the other one, from its end. */
+/* The member's own queue first, then what is left of the other one, from its end; where nothing is owned there is one
+ * queue for all, since weights that stream come in its order. */
 static uint32_t claim(pi2_stage *stage, const pi2_stage_parts *parts) {
     for (int stolen = 0; stolen < 2; stolen++) {
         const bool is_owned = parts->is_owner != (stolen == 1);
         const uint32_t chunk = is_owned ? claim_of(&stage->owned, 0, parts->own, stolen)
-                                        : claim_of(&stage->others, parts->own, parts->count, stolen);
+                                        : claim_of(&stage->others, parts->own, parts->count, stolen && parts->own > 0);
         if (chunk != UINT32_MAX) return chunk;
     }
     return UINT32_MAX;

@@ -54,8 +54,9 @@ static bool make_trial(const pi2_layout_tensor *tensor, trial *t) {
     return true;
 }
 
-static void free_trial(trial *t) {
-    free(t->tiles);
+/* A device that hangs may read its weights for ever. */
+static void free_trial(trial *t, bool is_lost) {
+    if (!is_lost) free(t->tiles);
     free(t->activations);
     free(t->out);
 }
@@ -111,6 +112,13 @@ static void measure(pi2_planned_run *run, const trial *t) {
     set_sizes(&run->devices.shares, shares);
 }
 
+static bool any_is_lost(const pi2_run_devices *devices) {
+    for (uint32_t i = 0; i < devices->count; i++) {
+        if (pi2_backend_loss(devices->of[i])) return true;
+    }
+    return false;
+}
+
 void pi2_run_devices_share(pi2_planned_run *run) {
     pi2_run_devices *devices = &run->devices;
     const double wanted = run->options.device_share;
@@ -122,7 +130,7 @@ void pi2_run_devices_share(pi2_planned_run *run) {
     if (wanted < 0) {
         set_sizes(&devices->shares, (const double[POINTS]){ 0, 0, 0 });
         if (tensor && make_trial(tensor, &t)) measure(run, &t);
-        if (tensor) free_trial(&t);
+        if (tensor) free_trial(&t, any_is_lost(devices));
     }
     (void)snprintf(devices->shares_text, sizeof devices->shares_text, "%.0f %% of each matrix with one token, %.0f %% "
                    "with 8, %.0f %% with 64%s", 100.0 * (double)devices->shares.of[0],

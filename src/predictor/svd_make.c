@@ -460,9 +460,13 @@ static pi2_status make_layers(svd_maker *self) {
     const pi2_neuron_banks *banks = self->request->banks;
     PI2_TRY(pi2_weight_file_open(&self->file, pi2_gguf_file_path(self->request->gguf, 0)));
     if (banks->count == 0) return PI2_OK;
-    PI2_TRY(pi2_bank_rows_open(&self->rows, pi2_gguf_file_path(self->request->gguf, 0), &self->file, &banks->banks[0]));
-    const uint32_t step = self->rows.neurons.step;
-    pi2_bank_rows_close(&self->rows);
+    uint32_t step = 0; /* the most neurons at a time: layers differ where their types do */
+    for (uint32_t b = 0; b < banks->count; b++) {
+        PI2_TRY(pi2_bank_rows_open(&self->rows, pi2_gguf_file_path(self->request->gguf, 0), &self->file,
+                                   &banks->banks[b]));
+        if (self->rows.neurons.step > step) step = self->rows.neurons.step;
+        pi2_bank_rows_close(&self->rows);
+    }
     PI2_TRY(take_memory(self, step));
     for (uint32_t b = 0; b < banks->count; b++) {
         const pi2_status status = make_layer(self, &banks->banks[b]);

@@ -167,7 +167,7 @@ static pi2_status find_kept(pi2_opencl_device *device, const pi2_backend_work *w
     cl_mem memory = device->cl->CreateBuffer(device->context, CL_MEM_READ_ONLY | (is_view ? CL_MEM_USE_HOST_PTR : 0),
                                              work->unit_bytes, host, &error);
     if (error != CL_SUCCESS) {
-        device->most_copied_bytes = device->copied_bytes;
+        if (!is_view) device->most_copied_bytes = device->copied_bytes;
         return PI2_OK;
     }
     const pi2_status status = is_view ? PI2_OK : bring(device, memory, work->unit_memory, work->unit_bytes);
