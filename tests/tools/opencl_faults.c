@@ -232,12 +232,12 @@ static void *read_always(void *user) {
     const volatile unsigned char *host = buffers[number].host;
     const size_t bytes = buffers[number].bytes;
     (void)pthread_mutex_unlock(&lock);
-    for (unsigned sum = 0; host;) {
+    if (!host) return NULL;
+    for (unsigned sum = 0;;) {
         for (size_t i = 0; i < bytes; i += 64) sum += host[i];
         sum_of_reads += sum;
         (void)nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
     }
-    return NULL;
 }
 
 static void begin_to_hang(void) {
