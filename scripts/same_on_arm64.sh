@@ -39,27 +39,6 @@ while IFS= read -r prompt && [ "$asked" -lt "$most" ]; do
         echo "DIFFERENT ($page): $prompt"
         diff "$work/here" "$work/arm" || true
     fi
-done <<'PROMPTS'
-Name three things that a plant needs.
-Why is the sky blue?
-Write a short poem about the sea.
-What is 17 times 23?
-Translate "good morning" into French, German and Spanish.
-Explain recursion to a child.
-List the planets from the sun outwards.
-Schreibe einen Satz über den Winter.
-def fibonacci(n):
-Who wrote Hamlet, and when?
-Give me a recipe for pancakes.
-What happens when water freezes?
-今天天气怎么样?
-Summarise the story of Robinson Crusoe.
-How does a bicycle stay upright?
-Write a haiku about disks.
-What is the difference between a list and a tuple?
-Tell me a joke about memory.
-SELECT name FROM people WHERE
-Count from one to twenty in words.
-PROMPTS
+done <scripts/same_prompts.txt
 echo "$equal of $asked the same, $tokens tokens each"
 [ "$equal" -eq "$asked" ] && [ "$asked" -gt 0 ]

@@ -40,29 +40,7 @@ inside() { # inside ARGUMENTS...: the program where the devices are
     fi
 }
 
-cat >"$work/texts" <<'PROMPTS'
-Name three things that a plant needs.
-Why is the sky blue?
-Write a short poem about the sea.
-What is 17 times 23?
-Translate good morning into French, German and Spanish.
-Explain recursion to a child.
-List the planets from the sun outwards.
-Schreibe einen Satz über den Winter.
-def fibonacci(n):
-Who wrote Hamlet, and when?
-Give me a recipe for pancakes.
-What happens when water freezes?
-今天天气怎么样?
-Summarise the story of Robinson Crusoe.
-How does a bicycle stay upright?
-Write a haiku about disks.
-What is the difference between a list and a tuple?
-Tell me a joke about memory.
-SELECT name FROM people WHERE
-Count from one to twenty in words.
-PROMPTS
-head -n "$prompts" "$work/texts" | sed 's/.*/{"prompt": "&"}/' >"$work/prompts.jsonl"
+head -n "$prompts" scripts/same_prompts.txt | sed 's/"/\\"/g; s/.*/{"prompt": "&"}/' >"$work/prompts.jsonl"
 asked=$(wc -l <"$work/prompts.jsonl")
 
 if [ -n "${MODELS:-}" ]; then
