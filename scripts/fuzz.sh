@@ -1,8 +1,10 @@
 #!/bin/sh
-# fuzz.sh: runs every fuzz target for $FUZZ_SECONDS; a crash leaves its input in build-fuzz.
+# fuzz.sh: runs every fuzz target for $FUZZ_SECONDS; a crash leaves its input in build-fuzz. $FUZZ_SEED: the number
+# that all chance begins with, so that a run finds what it found before; not given: another each time.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${FUZZ_SECONDS:-60}
+seed=${FUZZ_SEED:-0} # 0: libFuzzer chooses one
 passed=0
 failed=0
 for target in build-fuzz/tests/fuzz_*; do
@@ -15,7 +17,7 @@ for target in build-fuzz/tests/fuzz_*; do
     echo "fuzz.sh: $name for $seconds s"
     # A cap on memory and on the time of one input finds the slow and the greedy too.
     # shellcheck disable=SC2086 # no seeds, no argument
-    if timeout $((seconds + 60)) "$target" -max_total_time="$seconds" -timeout=10 \
+    if timeout $((seconds + 60)) "$target" -max_total_time="$seconds" -seed="$seed" -timeout=10 \
         -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=65536 -print_final_stats=1 \
         -artifact_prefix="build-fuzz/crash-$name-" "$corpus" $seeds \
         >"build-fuzz/$name.log" 2>&1; then

@@ -59,13 +59,13 @@ static bool may_be_header(const char *text, size_t length) {
 static bool read_begin(pi2_answer_parser *parser, bool is_end, bool *more) {
     const pi2_cli_text *pending = &parser->pending;
     const size_t place = pi2_parser_find(pending->data, pending->length, 0, message_mark);
-    if (place < pending->length) {
-        read_header(parser, place);
-        pi2_parser_drop(parser, place + strlen(message_mark));
-        *more = true;
-    } else if (pending->length && !may_be_header(pending->data, pending->length)) {
+    if (pending->length && !may_be_header(pending->data, pending->length)) { /* whatever mark comes after it */
         parser->kind = PI2_PART_CONTENT;
         parser->state = IN_MESSAGE;
+        *more = true;
+    } else if (place < pending->length) {
+        read_header(parser, place);
+        pi2_parser_drop(parser, place + strlen(message_mark));
         *more = true;
     } else if (is_end) { /* one that was cut off; the mark behind the last message says nothing */
         const bool is_mark = pi2_parser_find(pending->data, pending->length, 0, channel_mark) == pending->length;

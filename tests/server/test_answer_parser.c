@@ -129,6 +129,7 @@ static const struct example {
     {HEADER, false, "<|channel|>fin", "C(<|channel|>fin)"},
     {HEADER, false, "<|channel|>final<|message|>a<|e", "C(a<|e)"},
     {HEADER, false, "<|channel|>final<|message|>a<|return|>", "C(a)"},
+    {HEADER, false, "Yes <|message|>a", "C(Yes <|message|>a)"}, /* no header, whatever stands later in it */
 };
 
 /* What came out: neighbours of one kind are one part, as their cut says nothing. */
