@@ -347,6 +347,13 @@ bool pi2_weight_store_lend_ring(pi2_weight_store *store) {
     return is_lent;
 }
 
+bool pi2_weight_store_streams(const pi2_weight_store *store) {
+    for (uint32_t i = 0; i < store->options.pass_end; i++) {
+        if (!store->extents[store->sequence[i]].resident) return true;
+    }
+    return false;
+}
+
 uint64_t pi2_weight_store_spared_bytes(const pi2_weight_store *store) {
     const pi2_weight_store_options *options = &store->options;
     uint64_t bytes = 0;

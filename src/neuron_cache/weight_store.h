@@ -71,6 +71,9 @@ void pi2_weight_store_begin_pass(pi2_weight_store *store, const pi2_weight_store
  */
 bool pi2_weight_store_lend_ring(pi2_weight_store *store);
 
+/** Whether a pass of all neurons with its head would stream anything now. Threads: one, between passes. */
+bool pi2_weight_store_streams(const pi2_weight_store *store);
+
 /** Bytes that a pass of all neurons would stream now and one by neuron does without. Threads: one, between passes. */
 uint64_t pi2_weight_store_spared_bytes(const pi2_weight_store *store);
 

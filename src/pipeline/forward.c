@@ -60,7 +60,7 @@ static void call_chunk(void *argument, unsigned member, uint32_t chunk) {
     if (pi2_forward_failed(call->walk->forward)) return;
     work_begins(call);
     /* What a device computes only because it had nothing left is not worth its memory. */
-    call->walk->is_kept = call->own_chunks == 0 || chunk < call->own_chunks;
+    call->walk->is_kept = chunk < call->own_chunks;
     call->chunk(call->walk, member, chunk);
     work_ends(call);
 }
@@ -225,6 +225,7 @@ static void follow_residency(pi2_forward *forward) {
     const uint32_t generation = pi2_weight_store_generation(forward->options.weights);
     if (generation == forward->runs_generation) return;
     forward->runs_generation = generation;
+    forward->streams = pi2_weight_store_streams(forward->options.weights);
     for (uint32_t i = 0; i < forward->options.device_count; i++) pi2_backend_forget(forward->options.devices[i]);
     (void)pi2_forward_plan_runs(forward); /* at most most_run_count, for which there are stages */
 }
@@ -627,6 +628,7 @@ static pi2_status allocate(pi2_forward *forward) {
     PI2_TRY(make_rings(forward));
     PI2_TRY(find_banks(forward));
     PI2_TRY(pi2_forward_make_runs(forward));
+    forward->streams = pi2_weight_store_streams(forward->options.weights);
     forward->largest_extent = 0;
     for (uint32_t e = 0; e < model->layout->extent_count; e++) {
         const size_t bytes = pi2_extent_read_bytes(&model->layout->extents[e]);

@@ -166,6 +166,7 @@ struct pi2_forward {
     pi2_neuron_run *runs;        /* of all layers, one after another */
     uint32_t most_run_count, runs_generation; /* runs were cut for this generation of residents */
     size_t largest_extent;       /* bytes: the stream buffer may leave as much unused where it wraps */
+    bool streams;                /* since the last look at residents: some weight of a pass of all neurons does */
     bool all_stream;             /* runs are being cut as if nothing were resident */
     uint32_t *layer_first_run;   /* [layer_count + 1] */
     pi2_stage_list stages;

@@ -39,7 +39,7 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t all
                                         bool by_columns, pi2_share_kind kind) {
     const uint32_t threads = forward->options.shape.thread_count;
     const bool batch = forward->token_count >= BATCH_TOKENS;
-    const bool streams = forward->options.stream_bytes > 0 && !forward->by_neuron && !by_columns;
+    const bool streams = forward->streams && !forward->by_neuron && !by_columns;
     /* Where weights arrive in order, threads that are far apart would wait for each other's. */
     const bool near = streams && !batch;
     if (tile_bytes == 0) tile_bytes = 1;

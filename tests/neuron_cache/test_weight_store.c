@@ -103,6 +103,19 @@ static void test_the_buffer_takes_its_memory_at_once(void **state) {
     end(&f);
 }
 
+/* What streams, and what does no more when all came home. */
+static void test_streams(void **state) {
+    (void)state;
+    fixture f;
+    make(&f);
+    assert_false(pi2_weight_store_streams(f.store));
+    assert_true(pi2_store_give_back(f.way, UINT32_MAX, 1) > 0);
+    assert_true(pi2_weight_store_streams(f.store));
+    assert_true(pi2_store_take_again(f.way, UINT32_MAX, EXTENTS * EXTENT_BYTES) > 0);
+    assert_false(pi2_weight_store_streams(f.store));
+    end(&f);
+}
+
 /* Bytes that passes need are counted once each, whatever they do without. */
 static void test_needed_bytes(void **state) {
     (void)state;
@@ -171,6 +184,7 @@ int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_small_steps),
                                         cmocka_unit_test(test_what_came_home_is_unread),
                                         cmocka_unit_test(test_the_buffer_takes_its_memory_at_once),
+                                        cmocka_unit_test(test_streams),
                                         cmocka_unit_test(test_needed_bytes),
                                         cmocka_unit_test(test_a_ring_that_is_lent),
                                         cmocka_unit_test(test_what_leaves_is_spread) };

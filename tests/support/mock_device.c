@@ -182,6 +182,7 @@ static void bring_tiles(mock_device *device, const pi2_backend_work *work) {
     const size_t bytes = work->tile_count * work->tile_bytes;
     const uint8_t *from = work->tiles;
     if (!work->stays) atomic_fetch_add(&mock_device_counts.passing, 1);
+    if (work->stays) atomic_fetch_or(&mock_device_counts.kept_types, UINT64_C(1) << work->type);
     if (work->stays && work->unit < UNITS) {
         if (!device->kept[work->unit]) {
             device->kept[work->unit] = allocate(work->unit_bytes);

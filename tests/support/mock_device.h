@@ -31,6 +31,7 @@ extern mock_orders mock_device_orders;
 /** What all devices did since the test set it to zeros. */
 typedef struct mock_counts {
     _Atomic uint64_t opened, closed, works, kept, used_again, passing, forgotten, too_late;
+    _Atomic uint64_t kept_types; /* bit 1 << type: of work whose tiles were kept, or had been */
     _Atomic(const char *) broken; /* what the caller did wrong; NULL: nothing */
 } mock_counts;
 extern mock_counts mock_device_counts;
