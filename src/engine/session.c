@@ -154,6 +154,8 @@ void pi2_session_free(pi2_session *session) {
     if (!session) return;
     pi2_engine *engine = session->engine;
     pi2_engine_take_turn(engine);
+    pi2_drafting_free(session->drafting); /* before the place is another's, whose drafter needs this one's */
+    session->drafting = NULL;
     pi2_engine_dismiss(session);
     pi2_engine_end_turn(engine);
     release(session);

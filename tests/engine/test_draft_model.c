@@ -5,6 +5,7 @@
  * Method: a tiny model that streams; drafts are itself and one with other weights, which is nearly always wrong. Their
  *         answers are held against an engine without guesses.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,11 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "base/memory_limit.h"
 #include "engine/run_draft.h"
+#include "engine/session_internal.h"
 #include "powerinfer2/generate.h"
 #include "powerinfer2/plan.h"
 #include "support/emulator.h"
@@ -330,6 +333,41 @@ static void test_what_does_not_pay_is_left_out(void **state) {
     pi2_engine_close(engine);
 }
 
+static void *free_session(void *session) {
+    pi2_session_free(session);
+    return NULL;
+}
+
+/* A place among the sessions is free when its drafter's place is: whoever takes it then, from another thread, guesses.
+ * The draft model's turn is kept, so that the drafter cannot be freed. */
+static void test_a_place_is_free_with_its_drafter(void **state) {
+    (void)state;
+    enum { LOOKS = 300 };
+    const pi2_engine_options options = options_of(other_path);
+    pi2_engine *engine = NULL;
+    pi2_session *session = NULL;
+    pthread_t thread;
+    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    assert_non_null(engine->draft);
+    pi2_engine_take_turn(engine->draft);
+    assert_int_equal(pthread_create(&thread, NULL, free_session, session), 0);
+    bool is_free = false;
+    for (int busy = 0; busy < LOOKS && !is_free;) { /* whoever frees the session has the turn, and waits */
+        (void)nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+        busy++;
+        if (pthread_mutex_trylock(&engine->sessions.turn) != 0) continue;
+        is_free = engine->sessions.used == 0;
+        busy = 0;
+        pi2_engine_end_turn(engine);
+    }
+    assert_false(is_free);
+    pi2_engine_end_turn(engine->draft);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(engine->sessions.used, 0);
+    pi2_engine_close(engine);
+}
+
 /* What a token leaves alone is not in its cost: all but a row of a table, and the experts that are not chosen. */
 static void test_what_a_guess_computes_with(void **state) {
     (void)state;
@@ -425,6 +463,7 @@ int main(void) {
         cmocka_unit_test(test_cancelled_while_it_guesses), cmocka_unit_test(test_another_vocabulary),
         cmocka_unit_test(test_recurrent_states),
         cmocka_unit_test(test_what_a_guess_computes_with),
+        cmocka_unit_test(test_a_place_is_free_with_its_drafter),
         cmocka_unit_test(test_what_does_not_pay_is_left_out), cmocka_unit_test(test_its_memory_is_in_the_budget),
     };
     return cmocka_run_group_tests_name("draft model", tests, set_up, test_folder_end);
