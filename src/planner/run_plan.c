@@ -277,10 +277,12 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
 
 /* ---- memory ---- */
 
-static uint64_t held_bytes_now(void) {
+/* Without what making the cluster file left: of what the process has, not of what other engines were promised. */
+static uint64_t held_bytes_now(uint64_t prepared_bytes) {
     uint64_t peak = 0, current = 0;
     (void)pi2_process_memory(&peak, &current);
     if (current == 0) current = 6000000; /* the system does not tell: what it was elsewhere */
+    else current -= prepared_bytes < current ? prepared_bytes : current;
     return pi2_memory_spoken_for(current);
 }
 
@@ -309,8 +311,7 @@ static uint32_t most_code_rows(const pi2_predictor *predictor) {
 
 pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) {
     const pi2_engine_options *options = &run->options;
-    const uint64_t held = held_bytes_now();
-    run->plan.held_bytes = held > run->plan.prepared_bytes ? held - run->plan.prepared_bytes : held;
+    run->plan.held_bytes = held_bytes_now(run->plan.prepared_bytes);
     const pi2_memory_plan_request request = {
         .model = run->source.model, .model_path = run->source.model_path, .budget_bytes = run->report.budget_bytes,
         .budget_is_chosen = options->memory_bytes == 0,

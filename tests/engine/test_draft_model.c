@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "base/memory_ledger.h"
 #include "base/memory_limit.h"
 #include "engine/run_draft.h"
 #include "engine/session_internal.h"
@@ -368,6 +369,29 @@ static void test_a_place_is_free_with_its_drafter(void **state) {
     pi2_engine_close(engine);
 }
 
+/* What making a cluster file left in the process is no part of what other engines were promised. */
+static void test_what_a_file_left_is_the_process_own(void **state) {
+    (void)state;
+    static const uint64_t promised = 1000000000;
+    pi2_engine_options options = options_of(NULL);
+    options.memory_bytes = 2 * promised;
+    for (int claims = 0; claims < 2; claims++) {
+        pi2_planned_run run = { .draft = NULL };
+        pi2_gguf *gguf = NULL;
+        if (pi2_planned_run_open(&options, &run, &gguf) != PI2_OK) fail_msg("%s", pi2_error_text());
+        uint64_t peak = 0, current = 0;
+        assert_true(pi2_process_memory(&peak, &current));
+        run.plan.prepared_bytes = current / 2;
+        if (claims) pi2_memory_claim(current, promised);
+        if (pi2_planned_run_settle(&run, true, NULL, &gguf) != PI2_OK) fail_msg("%s", pi2_error_text());
+        if (claims) pi2_memory_unclaim(promised);
+        if (claims) assert_int_equal(run.plan.held_bytes, current + promised);
+        else assert_in_range(run.plan.held_bytes, current / 4, current * 3 / 4);
+        pi2_gguf_close(gguf);
+        pi2_planned_run_close(&run);
+    }
+}
+
 /* What a token leaves alone is not in its cost: all but a row of a table, and the experts that are not chosen. */
 static void test_what_a_guess_computes_with(void **state) {
     (void)state;
@@ -464,6 +488,7 @@ int main(void) {
         cmocka_unit_test(test_recurrent_states),
         cmocka_unit_test(test_what_a_guess_computes_with),
         cmocka_unit_test(test_a_place_is_free_with_its_drafter),
+        cmocka_unit_test(test_what_a_file_left_is_the_process_own),
         cmocka_unit_test(test_what_does_not_pay_is_left_out), cmocka_unit_test(test_its_memory_is_in_the_budget),
     };
     return cmocka_run_group_tests_name("draft model", tests, set_up, test_folder_end);
