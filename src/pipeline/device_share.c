@@ -46,11 +46,11 @@ void pi2_device_share_end(pi2_device_share *share) {
 }
 
 double pi2_device_share_now(const pi2_device_share *share, pi2_share_kind kind) {
-    return share->now ? share->now[kind] : 0;
+    return share->now && kind != PI2_SHARE_NONE ? share->now[kind] : 0;
 }
 
 void pi2_device_share_did(pi2_device_share *share, pi2_share_kind kind, bool is_own, bool by_device, uint64_t bytes) {
-    if (!share->now) return;
+    if (!share->now || kind == PI2_SHARE_NONE) return;
     atomic_fetch_add_explicit(&share->all[kind], bytes, memory_order_relaxed);
     if (is_own == by_device) return;
     atomic_fetch_add_explicit(is_own ? &share->lost[kind] : &share->taken[kind], bytes, memory_order_relaxed);

@@ -17,7 +17,8 @@
 #include <stdint.h>
 
 typedef enum pi2_share_kind {
-    PI2_SHARE_FFN, PI2_SHARE_ATTENTION, PI2_SHARE_HEAD, PI2_SHARE_KINDS
+    PI2_SHARE_FFN, PI2_SHARE_ATTENTION, PI2_SHARE_HEAD, PI2_SHARE_KINDS,
+    PI2_SHARE_NONE = PI2_SHARE_KINDS /* work that is not parted, since its weights stream: nothing follows from it */
 } pi2_share_kind;
 
 enum { PI2_SHARE_SIZES = 8 }; /* passes of 1, 2, 3-4, 5-8, ..., 33-64, and more tokens */
@@ -47,7 +48,7 @@ void pi2_device_share_begin(pi2_device_share *share, uint32_t tokens, bool by_ne
 /** It has ended, without failing: its kind's share follows it. */
 void pi2_device_share_end(pi2_device_share *share);
 
-/** The share of this pass; 0: no device computes. Threads: any. */
+/** The share of this pass; 0: no device computes, or of PI2_SHARE_NONE. Threads: any. */
 double pi2_device_share_now(const pi2_device_share *share, pi2_share_kind kind);
 /** A chunk was computed: of the own part or of the rest, by a device's member or by a thread. Threads: any. */
 void pi2_device_share_did(pi2_device_share *share, pi2_share_kind kind, bool is_own, bool by_device, uint64_t bytes);

@@ -612,8 +612,10 @@ static pi2_status allocate(pi2_forward *forward) {
     forward->plan.unit_counts = calloc(model->shape.layer_count, sizeof(uint32_t));
     forward->state_at = calloc(model->shape.layer_count, sizeof *forward->state_at);
     forward->hot = calloc(model->shape.layer_count, sizeof *forward->hot);
+    forward->hot_is_capped = calloc(model->shape.layer_count, 1);
     forward->ones = calloc(PI2_LONGEST_HEAD, sizeof *forward->ones);
-    bool is_there = forward->plan.unit_counts && forward->state_at && forward->hot && forward->ones;
+    bool is_there = forward->plan.unit_counts && forward->state_at && forward->hot && forward->hot_is_capped &&
+                    forward->ones;
     for (uint32_t i = 0; is_there && i < PI2_LONGEST_HEAD; i++) forward->ones[i] = 1.0f;
     for (uint32_t i = 0; i < PI2_ROPES; i++) {
         forward->rope_frequencies[i] = calloc(pi2_model_rope(&model->shape, i)->dimensions / 2 + 1, sizeof(double));
@@ -694,6 +696,7 @@ void pi2_forward_free(pi2_forward *forward) {
     for (uint32_t i = 0; i < PI2_ROPES; i++) free(forward->rope_frequencies[i]);
     free(forward->state_at);
     free(forward->hot);
+    free(forward->hot_is_capped);
     pi2_kv_pages_free(forward->pages);
     free_rings(forward);
     free(forward->ones);

@@ -117,7 +117,7 @@ pi2_neuron_cut pi2_forward_cut_neurons(const pi2_forward *forward, uint32_t begi
     const size_t rows = tokens < PI2_FFN_ROWS ? tokens : PI2_FFN_ROWS;
     const uint32_t room = (uint32_t)(forward->buffers.gate_floats / rows / step);
     const uint32_t steps = (own + step - 1) / step, wanted = (steps + OWN_CHUNKS - 1) / OWN_CHUNKS;
-    pi2_neuron_cut cut = { .begin = begin, .end = end, .own = own };
+    pi2_neuron_cut cut = { .begin = begin, .end = end, .own = own, .kind = PI2_SHARE_FFN };
     cut.own_size = step * (wanted < room ? wanted > 0 ? wanted : 1 : room);
     cut.own_count = (own + cut.own_size - 1) / cut.own_size;
     cut.count = cut.own_count + (end - begin - own + step - 1) / step;
@@ -139,7 +139,8 @@ void pi2_forward_neurons_done(const pi2_forward_walk *walk, const pi2_neuron_cut
     const pi2_forward *forward = walk->forward;
     const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
     const uint64_t neurons = pi2_neuron_cut_begin(forward, cut, chunk + 1) - pi2_neuron_cut_begin(forward, cut, chunk);
-    pi2_device_share_did(&walk->forward->share, PI2_SHARE_FFN, chunk < cut->own_count, walk->device,
+    const bool is_own = chunk < cut->own_count;
+    pi2_device_share_did(&walk->forward->share, cut->kind, is_own, walk->device && (is_own || !cut->is_capped),
                          neurons * (row_bytes(unit.gate) + row_bytes(unit.up)));
 }
 
@@ -147,8 +148,10 @@ void pi2_forward_neurons_done(const pi2_forward_walk *walk, const pi2_neuron_cut
 static pi2_neuron_cut run_cut(const pi2_forward_walk *walk) {
     const bool streams = walk->run.streamed_bytes > 0;
     const uint32_t neurons = walk->run.end - walk->run.begin;
-    return pi2_forward_cut_neurons(walk->forward, walk->run.begin, walk->run.end,
-                                   streams ? 0 : pi2_forward_own_neurons(walk->forward, neurons));
+    pi2_neuron_cut cut = pi2_forward_cut_neurons(walk->forward, walk->run.begin, walk->run.end,
+                                                 streams ? 0 : pi2_forward_own_neurons(walk->forward, neurons));
+    if (streams) cut.kind = PI2_SHARE_NONE;
+    return cut;
 }
 
 static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -190,7 +193,7 @@ static pi2_tile_chunks down_chunks(const pi2_forward_walk *walk) {
     const pi2_operand *down = pi2_layer_dense_ffn(layer_of(walk)).down;
     return pi2_forward_plan_chunks(walk->forward, down->tile_count,
                                    pi2_tile_bytes(down->tensor->format, walk->run.end - walk->run.begin), true,
-                                   PI2_SHARE_FFN);
+                                   walk->run.streamed_bytes > 0 ? PI2_SHARE_NONE : PI2_SHARE_FFN);
 }
 
 static void down_chunk(void *argument, unsigned member, uint32_t chunk) {

@@ -33,12 +33,14 @@ static uint32_t leading_residents(const pi2_forward *forward, uint32_t layer) {
     return least;
 }
 
-static uint32_t hot_neurons(const pi2_forward *forward, uint32_t layer) {
+static uint32_t hot_neurons(const pi2_forward *forward, uint32_t layer, bool *is_capped) {
+    *is_capped = false;
     if (!forward->has_banks[layer] || pi2_layer_cuts_gate(&forward->model->shape, layer)) return 0;
     const pi2_dense_ffn ffn = pi2_layer_dense_ffn(&forward->model->layers[layer]);
     const uint32_t neurons = ffn.down->tensor->columns, room = leading_residents(forward, layer);
     const uint32_t cluster = forward->model->layout->groups[ffn.group].cluster_neurons;
     const uint32_t own = pi2_forward_own_neurons(forward, neurons), hot = own < room ? own : room;
+    *is_capped = room < own;
     return hot == neurons ? hot : hot / cluster * cluster; /* Down's columns lie by cluster */
 }
 
@@ -46,7 +48,9 @@ void pi2_forward_find_hot(pi2_forward *forward) {
     const bool has_hot = forward->by_neuron && forward->has_devices && !forward->predicts &&
                          forward->model->shape.expert_count == 0;
     for (uint32_t i = 0; i < forward->model->shape.layer_count; i++) {
-        forward->hot[i] = has_hot ? hot_neurons(forward, i) : 0;
+        bool is_capped = false;
+        forward->hot[i] = has_hot ? hot_neurons(forward, i, &is_capped) : 0;
+        forward->hot_is_capped[i] = is_capped;
     }
 }
 

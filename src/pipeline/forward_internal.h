@@ -178,6 +178,7 @@ struct pi2_forward {
     pi2_device_share share;      /* what of its work is theirs */
     _Atomic uint64_t hot_count;  /* neurons that were computed so, since the creation: of each pass and layer */
     uint32_t *hot;               /* [layer_count]: of a pass by neuron the leading neurons, which are computed whole */
+    uint8_t *hot_is_capped;      /* [layer_count]: 1: they would be more, if more were in memory */
     const pi2_neuron_counter *counter; /* NULL: nobody wants to know what neurons give */
 
     uint32_t *bank_of;           /* [layer_count][FFNs of a layer]: number of its bank, or PI2_NO_BANK */
@@ -485,6 +486,8 @@ uint32_t pi2_tile_chunk_begin(const pi2_tile_chunks *chunks, uint32_t chunk);
 typedef struct pi2_neuron_cut {
     uint32_t begin, end, own, own_size, own_count; /* own, own_size: neurons */
     uint32_t count;
+    pi2_share_kind kind;
+    bool is_capped;              /* the share wants more of them than memory has: what devices take besides says nothing */
 } pi2_neuron_cut;
 /** own: a multiple of the buffers' neuron_chunk, or all. forward_ffn.c */
 pi2_neuron_cut pi2_forward_cut_neurons(const pi2_forward *forward, uint32_t begin, uint32_t end, uint32_t own);

@@ -43,8 +43,8 @@ pi2_tile_chunks pi2_forward_plan_chunks(const pi2_forward *forward, uint32_t all
     /* Where weights arrive in order, threads that are far apart would wait for each other's. */
     const bool near = streams && !batch;
     if (tile_bytes == 0) tile_bytes = 1;
-    pi2_tile_chunks chunks = { .tiles = all_tiles, .tile_bytes = tile_bytes, .kind = kind };
-    if (!streams) part_tiles(&chunks, (uint32_t)(pi2_device_share_now(&forward->share, kind) * all_tiles + 0.5));
+    pi2_tile_chunks chunks = { .tiles = all_tiles, .tile_bytes = tile_bytes, .kind = streams ? PI2_SHARE_NONE : kind };
+    part_tiles(&chunks, (uint32_t)(pi2_device_share_now(&forward->share, chunks.kind) * all_tiles + 0.5));
     const uint32_t tiles = all_tiles - chunks.own;
     const uint32_t fair = whole_strips(tiles / (threads * CHUNKS_PER_THREAD));
     uint32_t coarse = (uint32_t)((near ? STREAMED_BYTES : LONG_BYTES) / tile_bytes);

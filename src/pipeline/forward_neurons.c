@@ -259,7 +259,10 @@ static uint32_t end_of_chunk(const pi2_forward_walk *walk, uint32_t begin) {
 }
 
 static pi2_neuron_cut gate_cut(const pi2_forward_walk *walk) {
-    return pi2_forward_cut_neurons(walk->forward, 0, any_bank(walk)->neuron_count, walk->forward->hot[walk->layer]);
+    const pi2_forward *forward = walk->forward;
+    pi2_neuron_cut cut = pi2_forward_cut_neurons(forward, 0, any_bank(walk)->neuron_count, forward->hot[walk->layer]);
+    cut.is_capped = forward->hot_is_capped[walk->layer];
+    return cut;
 }
 
 /* Of a layer's own FFN: hot neurons, or Gate, and at once what follows from it. */

@@ -17,7 +17,9 @@
 
 #include <cmocka.h>
 
+#include "engine/engine_internal.h"
 #include "engine/memory_relief.h"
+#include "pipeline/forward_internal.h"
 #include "powerinfer2/device.h"
 #include "powerinfer2/identity.h"
 #include "powerinfer2/model_file.h"
@@ -303,6 +305,27 @@ static void test_copies_follow_memory(void **state) {
     close_engine(engine);
 }
 
+/* What devices take where they own nothing, or as much as memory has, moves no share. */
+static void test_shares_do_not_drift(void **state) {
+    (void)state;
+    static const model_kind models[] = { DENSE, NEURONS };
+    for (int i = 0; i < 2; i++) {
+        const bool by_neuron = models[i] == NEURONS;
+        const variation v = { .model = models[i], .devices = "mock", .streams = true, .spare_steps = by_neuron ? 4 : 0,
+                              .threads = 1, .batch = 16, .orders = { .devices = 1 }, .share = -1 };
+        pi2_engine *engine = open_variation(&v);
+        const float high = 0.9f;
+        for (int turn = 0; turn < 8; turn++) {
+            float (*shares)[PI2_SHARE_KINDS] = engine->forward->share.shares[by_neuron];
+            for (int kind = 0; kind < PI2_SHARE_KINDS; kind++) shares[0][kind] = high;
+            run_and_compare(engine, &v, (size_t)i);
+            assert_true(shares[0][PI2_SHARE_FFN] <= high);
+            if (!by_neuron) assert_true(shares[0][PI2_SHARE_ATTENTION] == high && shares[0][PI2_SHARE_HEAD] == high);
+        }
+        close_engine(engine);
+    }
+}
+
 /* A device that ends at a random piece of work; the text is the same, before, at and after that. */
 static void test_losses(void **state) {
     (void)state;
@@ -495,6 +518,7 @@ int main(void) {
         cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_hot_neurons),
         cmocka_unit_test(test_copies_of_the_own_part),
         cmocka_unit_test(test_copies_follow_memory),
+        cmocka_unit_test(test_shares_do_not_drift),
         cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
         cmocka_unit_test(test_left_out),       cmocka_unit_test(test_other_bits),
         cmocka_unit_test(test_arithmetic_names), cmocka_unit_test(test_refused_names),

@@ -66,6 +66,21 @@ static void test_fixed(void **state) {
     expect_share(pi2_device_share_of(&share, 1, false, PI2_SHARE_FFN), 0.25);
 }
 
+/* Work that is nobody's, since its weights stream, says nothing of the share. */
+static void test_of_none(void **state) {
+    (void)state;
+    pi2_device_share share;
+    const pi2_device_first_shares first = { .of = { 0.25f } };
+    pi2_device_share_init(&share, &first);
+    pi2_device_share_begin(&share, 1, false, true);
+    expect_share(pi2_device_share_now(&share, PI2_SHARE_NONE), 0);
+    pi2_device_share_did(&share, PI2_SHARE_NONE, false, true, 1000);
+    pi2_device_share_end(&share);
+    for (int kind = 0; kind < PI2_SHARE_KINDS; kind++) {
+        expect_share(pi2_device_share_of(&share, 1, false, (pi2_share_kind)kind), 0.25);
+    }
+}
+
 static void test_without_devices(void **state) {
     (void)state;
     pi2_device_share share;
@@ -81,7 +96,7 @@ static void test_without_devices(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes), cmocka_unit_test(test_follows), cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_without_devices),
+        cmocka_unit_test(test_of_none),   cmocka_unit_test(test_without_devices),
     };
     return cmocka_run_group_tests_name("device shares", tests, NULL, NULL);
 }
