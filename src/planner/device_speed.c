@@ -7,6 +7,7 @@
 #include "backends/cpu/cpu_backend.h"
 #include "base/clock.h"
 #include "base/cpu_features.h"
+#include "base/pages.h"
 #include "planner/planned_run.h"
 
 enum { BYTES = 1 << 20, LEAST_TILES = 4, REPEATS = 3, POINTS = 3, MOST_TOKENS = 64 };
@@ -19,6 +20,7 @@ typedef struct trial {
     pi2_backend_work work;
     pi2_activations x;
     void *tiles, *activations;
+    size_t tiles_bytes;
     float *out;
 } trial;
 
@@ -38,10 +40,11 @@ static bool make_trial(const pi2_layout_tensor *tensor, trial *t) {
                                   : pi2_activations_bytes(format->activation, MOST_TOKENS, columns);
     memset(t, 0, sizeof *t);
     if (tiles == 0) return false;
-    t->tiles = zeros(tiles * tile);
+    t->tiles_bytes = tiles * tile;
+    if (pi2_pages_reserve(t->tiles_bytes, false, "a device's trial", &t->tiles) != PI2_OK) return false;
     t->activations = zeros(bytes);
     t->out = zeros(MOST_TOKENS * tiles * PI2_TILE_ROWS * sizeof(float));
-    if (!t->tiles || !t->activations || !t->out) return false;
+    if (!t->activations || !t->out) return false;
     pi2_activations_layout(&t->x, format->activation, MOST_TOKENS, columns, t->activations);
     if (is_float) {
         t->x.floats = t->activations;
@@ -56,7 +59,8 @@ static bool make_trial(const pi2_layout_tensor *tensor, trial *t) {
 
 /* A device that hangs may read its weights for ever. */
 static void free_trial(trial *t, bool is_lost) {
-    if (!is_lost) free(t->tiles);
+    if (is_lost) pi2_pages_vacate(t->tiles, t->tiles_bytes);
+    else pi2_pages_release(t->tiles, t->tiles_bytes);
     free(t->activations);
     free(t->out);
 }

@@ -326,6 +326,21 @@ static void test_shares_do_not_drift(void **state) {
     }
 }
 
+/* A device that hangs while its speed is measured is lost before the run; what it was asked to multiply stays. */
+static void test_lost_while_it_is_measured(void **state) {
+    (void)state;
+    for (uint64_t at = 1; at <= 9; at += 4) {
+        const variation v = { .model = DENSE, .devices = "mock", .threads = 1, .batch = 4, .share = -1,
+                              .orders = { .devices = 1, .ends_at = at, .ending = MOCK_HANGS } };
+        pi2_engine *engine = open_variation(&v);
+        run_and_compare(engine, &v, (size_t)at);
+        assert_int_equal(mock_device_counts.works, at);
+        assert_int_equal(lines_with("device 'mock:0' is lost: it does not answer"), 1);
+        close_engine(engine);
+        assert_int_equal(mock_device_counts.too_late, 1);
+    }
+}
+
 /* A device that ends at a random piece of work; the text is the same, before, at and after that. */
 static void test_losses(void **state) {
     (void)state;
@@ -519,6 +534,7 @@ int main(void) {
         cmocka_unit_test(test_copies_of_the_own_part),
         cmocka_unit_test(test_copies_follow_memory),
         cmocka_unit_test(test_shares_do_not_drift),
+        cmocka_unit_test(test_lost_while_it_is_measured),
         cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
         cmocka_unit_test(test_left_out),       cmocka_unit_test(test_other_bits),
         cmocka_unit_test(test_arithmetic_names), cmocka_unit_test(test_refused_names),
