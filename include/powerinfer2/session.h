@@ -51,16 +51,31 @@ extern "C" {
 
 typedef struct pi2_session pi2_session;
 
-/** Sampling; defaults as llama.cpp's. temperature <= 0 is greedy. */
+/** Added to a token's logit before anything else looks at it; minus infinity: it is never picked. */
+typedef struct pi2_logit_bias {
+    int32_t token; /* one that the vocabulary does not have: nothing */
+    float bias;
+} pi2_logit_bias;
+enum { PI2_LOGIT_BIASES_MOST = 1024 };
+
+/** Sampling; defaults, meaning and order as llama.cpp's. temperature <= 0 is greedy. */
 typedef struct pi2_sampling {
     float temperature;       /* 0.8 */
     int32_t top_k;           /* 40; 0: all */
     float top_p;             /* 0.95; 1: off */
     float min_p;             /* 0.05; 0: off */
+    float typical_p;         /* 1: off; locally typical sampling */
+    float top_n_sigma;       /* -1; 0 and below: off */
+    float xtc_probability;   /* 0: off; how often the top choices are excluded */
+    float xtc_threshold;     /* 0.1; the chance of a top choice; above 0.5: off */
+    float dynamic_range;     /* 0: off; the temperature goes so far up and down with the entropy */
+    float dynamic_exponent;  /* 1; of the entropy's share */
     float repeat_penalty;    /* 1.0: off */
     int32_t repeat_last_n;   /* 64; 0: off; -1: the context */
     float presence_penalty;  /* 0 */
     float frequency_penalty; /* 0 */
+    uint32_t logit_bias_count; /* 0; at most PI2_LOGIT_BIASES_MOST */
+    const pi2_logit_bias *logit_biases; /* [logit_bias_count], copied; of a token that is there again the sum */
     uint32_t seed;           /* UINT32_MAX: another one for each answer; pi2_session_seed() tells it */
     bool forbid_end_tokens;  /* false; true: tokens that end an answer are never picked. Those never are that answers
                                 do not have, by the model's file (tokenizer.ggml.suppress_tokens) */

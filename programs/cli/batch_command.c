@@ -331,13 +331,16 @@ static int hash_subject(batch_state *state) {
     const pi2_status status = pi2_engine_weights_hash(state->engine, &weights);
     if (status != PI2_OK) return pi2_cli_failed(status);
     const pi2_sampling *s = &state->defaults;
-    char text[512]; /* 9 digits tell every two floats apart */
-    (void)snprintf(text, sizeof text, "%016" PRIx64 " %.9g %d %.9g %.9g %.9g %d %.9g %.9g %u %d %d %d %" PRId64,
-                   weights, (double)s->temperature, (int)s->top_k, (double)s->top_p, (double)s->min_p,
-                   (double)s->repeat_penalty, (int)s->repeat_last_n, (double)s->presence_penalty,
-                   (double)s->frequency_penalty, (unsigned)s->seed, (int)s->forbid_end_tokens, (int)settings->raw,
+    char text[256];
+    (void)snprintf(text, sizeof text, "%016" PRIx64 " %d %d %u %d %d %d %" PRId64, weights, (int)s->top_k,
+                   (int)s->repeat_last_n, (unsigned)s->seed, (int)s->forbid_end_tokens, (int)settings->raw,
                    (int)settings->parse_special, settings->limit);
     uint64_t hash = XXH3_64bits(text, strlen(text));
+    const float numbers[] = {s->temperature, s->top_p, s->min_p, s->repeat_penalty, s->presence_penalty,
+                             s->frequency_penalty, s->typical_p, s->top_n_sigma, s->xtc_probability, s->xtc_threshold,
+                             s->dynamic_range, s->dynamic_exponent};
+    hash = XXH3_64bits_withSeed(numbers, sizeof numbers, hash);
+    hash = XXH3_64bits_withSeed(s->logit_biases, s->logit_bias_count * sizeof *s->logit_biases, hash);
     const char *const texts[] = {settings->system, settings->chat_template, settings->template_kwargs,
                                  pi2_engine_arithmetic(state->engine)};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -355,7 +358,8 @@ static int run(batch_state *state, pi2_engine_options *options) {
     if (settings->raw && (settings->system || settings->chat_template || settings->template_kwargs)) {
         return pi2_cli_usage_error("batch: --raw leaves the chat template out: leave its options and -sys out too");
     }
-    int code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
+    int code = pi2_cli_fill_sampling(&state->sampling, &state->defaults);
+    if (code == PI2_EXIT_OK) code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, options);
     if (code == PI2_EXIT_OK) code = pi2_cli_lines_open(&state->lines, settings->prompts, line_bytes);
     const char *const inputs[] = {settings->prompts, options->model_path, NULL};
     if (code == PI2_EXIT_OK) code = pi2_cli_results_open(&state->results, settings->output, inputs);
@@ -369,7 +373,6 @@ static int run(batch_state *state, pi2_engine_options *options) {
     if (code == PI2_EXIT_OK) code = pi2_cli_open_within_guard(&state->guard, options, &state->engine);
     if (code == PI2_EXIT_OK) code = pi2_cli_open_prompt_cache(&state->prompt_cache, state->engine, &state->cache);
     if (code != PI2_EXIT_OK) return code;
-    pi2_cli_fill_sampling(&state->sampling, &state->defaults);
     state->defaults.forbid_end_tokens = settings->ignore_end;
     code = hash_subject(state);
     if (code == PI2_EXIT_OK) code = answer_with_scheduler(state);

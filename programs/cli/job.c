@@ -28,6 +28,7 @@ void pi2_job_init(pi2_job *job, const pi2_sampling *sampling) {
 void pi2_job_free(pi2_job *job) {
     (void)pthread_mutex_destroy(&job->mutex);
     (void)pthread_cond_destroy(&job->changed);
+    free(job->biases);
     free(job->text.data);
     free(job->tokens.data);
     free(job->chances);

@@ -37,6 +37,7 @@ typedef struct pi2_job {
     const int32_t *prompt; /* the caller's */
     size_t prompt_count;
     pi2_sampling sampling;
+    pi2_logit_bias *biases; /* NULL, or those of sampling, if they were asked for with the job */
     int64_t limit;   /* tokens at most; negative: until the model ends or the context is full */
     int64_t most_ms; /* from the first token to the last, if a line has ended by then; 0 and below: no matter */
     pi2_cli_texts stop_words;

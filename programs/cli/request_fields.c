@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 bool pi2_fault(pi2_request_fault *fault, const char *format, ...) {
@@ -102,12 +103,80 @@ static bool read_limit(const json_t *object, pi2_job *job, pi2_request_fault *fa
     return pi2_field_integer(object, "t_max_predict_ms", INT32_MIN, INT32_MAX, &job->most_ms, fault);
 }
 
+/** A bias: from `token`'s text, or number, and a number or false, which is minus infinity. */
+static bool read_bias(const json_t *token, const char *text, const json_t *value, pi2_logit_bias *bias,
+                      pi2_request_fault *fault) {
+    int64_t id = json_is_integer(token) ? json_integer_value(token) : -1;
+    if (text) {
+        id = 0;
+        for (const char *digit = text; *digit && id >= 0; digit++) {
+            id = *digit >= '0' && *digit <= '9' && id <= INT32_MAX ? id * 10 + (*digit - '0') : -1;
+        }
+        if (!*text) id = -1;
+    }
+    if (id < 0 || id > INT32_MAX) {
+        return pi2_fault(fault, "'logit_bias' must name tokens by their ids, which /tokenize tells");
+    }
+    const double number = json_is_false(value) ? -INFINITY : json_number_value(value);
+    if (!json_is_false(value) && (!json_is_number(value) || !(fabs(number) <= 1e6))) {
+        return pi2_fault(fault, "'logit_bias' of token %lld must be a number from -1e6 to 1e6, or false", (long long)id);
+    }
+    *bias = (pi2_logit_bias){.token = (int32_t)id, .bias = (float)number};
+    return true;
+}
+
+/** OpenAI's {"15043": 1}, and llama.cpp's [[15043, 1], [15044, false]]. */
+static bool read_biases(const json_t *object, pi2_job *job, pi2_request_fault *fault) {
+    json_t *found = json_object_get(object, "logit_bias");
+    if (!found || json_is_null(found)) return true;
+    const size_t count = json_is_array(found) ? json_array_size(found) : json_object_size(found);
+    if (!json_is_array(found) && !json_is_object(found)) {
+        return pi2_fault(fault, "'logit_bias' must be an object of tokens' ids and numbers, or an array of such pairs");
+    }
+    if (count > PI2_LOGIT_BIASES_MOST) {
+        return pi2_fault(fault, "'logit_bias' has %zu tokens; it may have %d", count, PI2_LOGIT_BIASES_MOST);
+    }
+    job->sampling.logit_bias_count = 0; /* those of the server are not added */
+    free(job->biases);
+    job->biases = count ? malloc(count * sizeof *job->biases) : NULL;
+    if (count && !job->biases) {
+        (void)pi2_fault(fault, "no memory for %zu biases", count);
+        fault->status = 503;
+        fault->type = "server_error";
+        return false;
+    }
+    job->sampling.logit_biases = job->biases;
+    uint32_t *used = &job->sampling.logit_bias_count;
+    if (json_is_object(found)) {
+        const char *key;
+        json_t *value;
+        json_object_foreach(found, key, value) {
+            if (!read_bias(NULL, key, value, &job->biases[(*used)++], fault)) return false;
+        }
+        return true;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const json_t *pair = json_array_get(found, i);
+        if (json_array_size(pair) != 2) return pi2_fault(fault, "'logit_bias' must be an array of pairs");
+        if (!read_bias(json_array_get(pair, 0), NULL, json_array_get(pair, 1), &job->biases[(*used)++], fault)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *fault) {
     pi2_sampling *sampling = &job->sampling;
     const struct { const char *name; double least, most; float *value; } numbers[] = {
         {"temperature", 0, 1000, &sampling->temperature},
         {"top_p", 0, 1, &sampling->top_p},
         {"min_p", 0, 1, &sampling->min_p},
+        {"typical_p", 0, 1, &sampling->typical_p},
+        {"top_n_sigma", -1000, 1000, &sampling->top_n_sigma},
+        {"xtc_probability", 0, 1, &sampling->xtc_probability},
+        {"xtc_threshold", 0, 1000, &sampling->xtc_threshold},
+        {"dynatemp_range", 0, 1000, &sampling->dynamic_range},
+        {"dynatemp_exponent", 0, 1000, &sampling->dynamic_exponent},
         {"repeat_penalty", 0.001, 1000, &sampling->repeat_penalty},
         {"repetition_penalty", 0.001, 1000, &sampling->repeat_penalty},
         {"presence_penalty", -1000, 1000, &sampling->presence_penalty},
@@ -122,7 +191,7 @@ bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *
         !pi2_field_integer(object, "repeat_last_n", -1, INT32_MAX, &last_n, fault) ||
         !pi2_field_integer(object, "seed", INT64_MIN, INT64_MAX, &seed, fault) ||
         !pi2_field_flag(object, "ignore_eos", &sampling->forbid_end_tokens, fault) ||
-        !pi2_field_stops(object, "stop", job, fault) || !pi2_field_stops(object, "stop_sequences", job, fault)) {
+        !read_biases(object, job, fault) || !pi2_field_stops(object, "stop", job, fault) || !pi2_field_stops(object, "stop_sequences", job, fault)) {
         return false;
     }
     sampling->top_k = top_k > 0 ? (int32_t)top_k : 0;
@@ -139,8 +208,7 @@ bool pi2_field_choices(const json_t *object, uint32_t most, uint32_t *count, pi2
 }
 
 bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault) {
-    static const char *const names[] = {"logit_bias", "mirostat", "dry_multiplier", "xtc_probability", "dynatemp_range",
-                                        "echo", "suffix", "lora", "functions", "function_call", "audio"};
+    static const char *const names[] = {"mirostat", "dry_multiplier", "echo", "suffix", "lora", "functions", "function_call", "audio"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (pi2_field_is_set(object, names[i])) return pi2_fault(fault, "'%s' is not supported here", names[i]);
     }

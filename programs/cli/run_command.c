@@ -90,6 +90,7 @@ static const pi2_cli_option run_options[] = {
 typedef struct run_state {
     run_settings settings;
     pi2_cli_sampling_settings sampling;
+    pi2_sampling chosen; /* what those say */
     pi2_cli_grammar_settings grammar_settings;
     pi2_grammar *grammar;
     pi2_cli_model_settings model;
@@ -258,8 +259,7 @@ static int read_template(run_state *state, pi2_engine_options *options) {
 }
 
 static pi2_sampling sampling_of(const run_state *state) {
-    pi2_sampling sampling;
-    pi2_cli_fill_sampling(&state->sampling, &sampling);
+    pi2_sampling sampling = state->chosen;
     sampling.forbid_end_tokens = state->settings.ignore_end;
     sampling.grammar = state->grammar;
     sampling.grammar_has_special = state->settings.print_special;
@@ -283,6 +283,7 @@ static int open_engine(run_state *state) {
     code = pi2_cli_fill_prompt_cache_options(&state->prompt_cache, &options);
     if (code == PI2_EXIT_OK) code = read_prompt(state);
     if (code == PI2_EXIT_OK) code = read_template(state, &options);
+    if (code == PI2_EXIT_OK) code = pi2_cli_fill_sampling(&state->sampling, &state->chosen);
     if (code == PI2_EXIT_OK) code = pi2_cli_read_grammar(&state->grammar_settings, &state->grammar);
     if (code != PI2_EXIT_OK) return code;
     options.beside_bytes += pi2_cli_grammar_memory(state->grammar, (uint64_t)state->settings.parallel);

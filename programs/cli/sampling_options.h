@@ -8,9 +8,13 @@
 typedef struct pi2_cli_sampling_settings {
     int64_t seed, top_k, repeat_last_n;
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    double typical_p, top_n_sigma, xtc_probability, xtc_threshold, dynamic_range, dynamic_exponent;
+    pi2_cli_texts biases; /* "TOKEN+X" or "TOKEN-X" */
+    pi2_logit_bias parsed_biases[PI2_CLI_MAX_TEXTS];
 } pi2_cli_sampling_settings;
 
 pi2_cli_section pi2_cli_sampling_section(pi2_cli_sampling_settings *settings);
-void pi2_cli_fill_sampling(const pi2_cli_sampling_settings *settings, pi2_sampling *sampling);
+/** Fills in what was asked for; biases lie in the settings. Returns PI2_EXIT_OK, or the code behind its message. */
+int pi2_cli_fill_sampling(pi2_cli_sampling_settings *settings, pi2_sampling *sampling);
 
 #endif

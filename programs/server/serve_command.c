@@ -218,14 +218,15 @@ static int fill_server(serve_state *state) {
     server->request_seconds = (unsigned)settings->request_timeout;
     server->body_bytes = pi2_json_text_bytes(state->size.memory);
     server->limit = settings->limit == -2 ? -1 : settings->limit;
-    pi2_cli_fill_sampling(&state->sampling, &server->sampling);
+    int code = pi2_cli_fill_sampling(&state->sampling, &server->sampling);
+    if (code != PI2_EXIT_OK) return code;
     for (size_t i = 0; i < settings->origins.count; i++) {
         if (strcmp(settings->origins.items[i], "*") == 0) {
             return pi2_cli_usage_error("serve: --cors-origins: name the origins: \"*\" would let every page in a "
                                        "browser on this machine ask");
         }
     }
-    int code = read_certificate(state);
+    code = read_certificate(state);
     if (code == PI2_EXIT_OK) code = read_keys(state);
     if (code == PI2_EXIT_OK && server->key_count == 0 && !pi2_server_is_loopback(server->host)) {
         pi2_cli_warn("everybody who reaches %s may ask: --api-key or --api-key-file wants a key of them", server->host);

@@ -124,7 +124,8 @@ static uint64_t sampler_bytes(uint32_t context_tokens) {
     pi2_sampling_init(&sampling);
     sampling.repeat_penalty = 1.1f;
     sampling.repeat_last_n = -1;
-    return pi2_sampler_bytes(&sampling, context_tokens);
+    return pi2_sampler_bytes(&sampling, context_tokens) +
+           PI2_LOGIT_BIASES_MOST * (sizeof(pi2_logit_bias) + sizeof(float));
 }
 
 static uint64_t session_bytes(const pi2_planned_run *run, uint32_t context_tokens) {

@@ -2,7 +2,7 @@
 #include "engine/sampler.h"
 
 #include "base/fail.h"
-#include "kernels/vector/vector.h"
+#include "engine/sampler_filters.h"
 
 #include <fcntl.h>
 #include <float.h>
@@ -12,11 +12,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-typedef struct candidate {
-    float logit;
-    int32_t token;
-} candidate;
 
 /* How often a token is in the window; the entries are sorted by token. */
 typedef struct window_count {
@@ -41,7 +36,9 @@ struct pi2_sampler {
     uint32_t candidate_size;
     int32_t *window;       /* [window_size] */
     window_count *counts;  /* [window_size] */
-    candidate *candidates; /* [candidate_size] of the caller's [vocabulary_size] */
+    pi2_logit_bias *biases; /* [params.logit_bias_count], what the params say */
+    float *biased;         /* [params.logit_bias_count] their logits before, while a token is chosen */
+    pi2_candidate *candidates; /* [candidate_size] of the caller's [vocabulary_size] */
 };
 
 void pi2_sampling_init(pi2_sampling *sampling) {
@@ -50,43 +47,64 @@ void pi2_sampling_init(pi2_sampling *sampling) {
         .top_k = 40,
         .top_p = 0.95f,
         .min_p = 0.05f,
+        .typical_p = 1.0f,
+        .top_n_sigma = -1.0f,
+        .xtc_probability = 0.0f,
+        .xtc_threshold = 0.1f,
+        .dynamic_range = 0.0f,
+        .dynamic_exponent = 1.0f,
         .repeat_penalty = 1.0f,
         .repeat_last_n = 64,
         .presence_penalty = 0.0f,
         .frequency_penalty = 0.0f,
         .seed = PI2_SAMPLER_RANDOM_SEED,
+        .logit_biases = NULL,
+        .logit_bias_count = 0,
         .forbid_end_tokens = false,
         .grammar = NULL,
     };
 }
 
+static pi2_status check_biases(const pi2_sampling *params) {
+    if (params->logit_bias_count > PI2_LOGIT_BIASES_MOST)
+        return pi2_fail(PI2_ERR_INVALID, "logit_bias has %lu tokens; it may have %d",
+                        (unsigned long)params->logit_bias_count, PI2_LOGIT_BIASES_MOST);
+    for (uint32_t i = 0; i < params->logit_bias_count; i++) {
+        const pi2_logit_bias *bias = &params->logit_biases[i];
+        if (isnan(bias->bias) || bias->bias > FLT_MAX)
+            return pi2_fail(PI2_ERR_INVALID, "logit_bias of token %ld is %g; it must be a number, or minus infinity",
+                            (long)bias->token, (double)bias->bias);
+    }
+    return PI2_OK;
+}
+
 pi2_status pi2_sampling_check(const pi2_sampling *params) {
-    if (!isfinite(params->temperature))
-        return pi2_fail(PI2_ERR_INVALID, "temperature is %g; it must be a finite number",
-                        (double)params->temperature);
-    if (!(params->top_p >= 0.0f && params->top_p <= 1.0f))
-        return pi2_fail(PI2_ERR_INVALID, "top_p is %g; it must be from 0 to 1 (1: off)",
-                        (double)params->top_p);
-    if (!(params->min_p >= 0.0f && params->min_p <= 1.0f))
-        return pi2_fail(PI2_ERR_INVALID, "min_p is %g; it must be from 0 to 1 (0: off)",
-                        (double)params->min_p);
-    if (!(params->repeat_penalty > 0.0f) || !isfinite(params->repeat_penalty))
-        return pi2_fail(PI2_ERR_INVALID, "repeat_penalty is %g; it must be above 0 (1: off)",
-                        (double)params->repeat_penalty);
+    const struct { const char *name; float value, least, most; const char *remedy; } numbers[] = {
+        {"temperature", params->temperature, -FLT_MAX, FLT_MAX, "a finite number"},
+        {"top_p", params->top_p, 0.0f, 1.0f, "from 0 to 1 (1: off)"},
+        {"min_p", params->min_p, 0.0f, 1.0f, "from 0 to 1 (0: off)"},
+        {"typical_p", params->typical_p, 0.0f, 1.0f, "from 0 to 1 (1: off)"},
+        {"top_n_sigma", params->top_n_sigma, -FLT_MAX, FLT_MAX, "a finite number (0 and below: off)"},
+        {"xtc_probability", params->xtc_probability, 0.0f, 1.0f, "from 0 to 1 (0: off)"},
+        {"xtc_threshold", params->xtc_threshold, 0.0f, FLT_MAX, "at least 0 (above 0.5: off)"},
+        {"dynatemp_range", params->dynamic_range, 0.0f, FLT_MAX, "at least 0 (0: off)"},
+        {"dynatemp_exponent", params->dynamic_exponent, 0.0f, FLT_MAX, "at least 0"},
+        {"repeat_penalty", params->repeat_penalty, FLT_MIN, FLT_MAX, "above 0 (1: off)"},
+        {"presence_penalty", params->presence_penalty, -FLT_MAX, FLT_MAX, "a finite number"},
+        {"frequency_penalty", params->frequency_penalty, -FLT_MAX, FLT_MAX, "a finite number"}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (!(numbers[i].value >= numbers[i].least && numbers[i].value <= numbers[i].most))
+            return pi2_fail(PI2_ERR_INVALID, "%s is %g; it must be %s", numbers[i].name, (double)numbers[i].value,
+                            numbers[i].remedy);
+    }
     if (params->repeat_last_n < -1)
         return pi2_fail(PI2_ERR_INVALID,
                         "repeat_last_n is %ld; it must be at least -1 (0: off, -1: the context)",
                         (long)params->repeat_last_n);
-    if (!isfinite(params->presence_penalty))
-        return pi2_fail(PI2_ERR_INVALID, "presence_penalty is %g; it must be a finite number",
-                        (double)params->presence_penalty);
-    if (!isfinite(params->frequency_penalty))
-        return pi2_fail(PI2_ERR_INVALID, "frequency_penalty is %g; it must be a finite number",
-                        (double)params->frequency_penalty);
     if (params->grammar != NULL && params->forbid_end_tokens)
         return pi2_fail(PI2_ERR_INVALID, "a grammar and ignored end tokens (ignore_eos) exclude each other: the "
                         "grammar's text ends");
-    return PI2_OK;
+    return check_biases(params);
 }
 
 /* ---- memory ---- */
@@ -106,12 +124,14 @@ static uint32_t candidate_size_of(const pi2_sampling *params, uint32_t vocabular
     return (uint32_t)params->top_k;
 }
 
-size_t pi2_sampler_candidate_bytes(uint32_t vocabulary_size) { return vocabulary_size * sizeof(candidate); }
+size_t pi2_sampler_candidate_bytes(uint32_t vocabulary_size) { return vocabulary_size * sizeof(pi2_candidate); }
 
 size_t pi2_sampler_bytes(const pi2_sampling *params, uint32_t context_length) {
     if (pi2_sampling_check(params) != PI2_OK) return 0;
     const uint64_t per_window_token = sizeof(int32_t) + sizeof(window_count);
-    const uint64_t bytes = sizeof(pi2_sampler) + window_size_of(params, context_length) * per_window_token;
+    const uint64_t per_bias = sizeof(pi2_logit_bias) + sizeof(float);
+    const uint64_t bytes = sizeof(pi2_sampler) + window_size_of(params, context_length) * per_window_token +
+                           params->logit_bias_count * per_bias;
     return bytes <= SIZE_MAX ? (size_t)bytes : 0;
 }
 
@@ -179,9 +199,14 @@ pi2_status pi2_sampler_create(const pi2_sampling *params, uint32_t vocabulary_si
     sampler->window_size = window_size_of(params, context_length);
     sampler->candidate_size = candidate_size_of(params, vocabulary_size);
     sampler->candidates = candidates;
-    /* The two arrays follow the struct; both hold 4-byte members, so any order is aligned. */
+    /* The arrays follow the struct; all hold 4-byte members, so any order is aligned. */
     sampler->counts = (window_count *)(void *)(sampler + 1);
     sampler->window = (int32_t *)(void *)(sampler->counts + sampler->window_size);
+    sampler->biases = (pi2_logit_bias *)(void *)(sampler->window + sampler->window_size);
+    sampler->biased = (float *)(void *)(sampler->biases + params->logit_bias_count);
+    if (params->logit_bias_count > 0)
+        memcpy(sampler->biases, params->logit_biases, params->logit_bias_count * sizeof sampler->biases[0]);
+    sampler->params.logit_biases = sampler->biases;
     pi2_sampler_reset(sampler);
     *sampler_out = sampler;
     return PI2_OK;
@@ -257,6 +282,25 @@ void pi2_sampler_follow(pi2_sampler *sampler, const pi2_sampler *from, bool with
     sampler->random = from->random;
 }
 
+/* ---- biases and penalties ---- */
+
+static void apply_biases(pi2_sampler *sampler, float *logits) {
+    for (uint32_t i = 0; i < sampler->params.logit_bias_count; i++) {
+        const pi2_logit_bias *bias = &sampler->biases[i];
+        if (bias->token < 0 || (uint32_t)bias->token >= sampler->vocabulary_size) continue;
+        sampler->biased[i] = logits[bias->token];
+        logits[bias->token] += bias->bias;
+    }
+}
+
+/** The last first: a token may have several. */
+static void undo_biases(const pi2_sampler *sampler, float *logits) {
+    for (uint32_t i = sampler->params.logit_bias_count; i > 0; i--) {
+        const int32_t token = sampler->biases[i - 1].token;
+        if (token >= 0 && (uint32_t)token < sampler->vocabulary_size) logits[token] = sampler->biased[i - 1];
+    }
+}
+
 static void apply_penalties(pi2_sampler *sampler, float *logits) {
     const pi2_sampling *params = &sampler->params;
     for (uint32_t i = 0; i < sampler->count_used; i++) {
@@ -282,27 +326,23 @@ static float comparable(float logit) {
     return logit > FLT_MAX ? FLT_MAX : logit;
 }
 
-static bool ranks_before(candidate a, candidate b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-}
-
 /** Moves items[at] down a heap whose root ranks last (or first, when best_at_root). */
-static void sift_down(candidate *items, uint32_t count, uint32_t at, bool best_at_root) {
-    const candidate moved = items[at];
+static void sift_down(pi2_candidate *items, uint32_t count, uint32_t at, bool best_at_root) {
+    const pi2_candidate moved = items[at];
     for (;;) {
         uint64_t child = 2 * (uint64_t)at + 1;
         if (child >= count) break;
         if (child + 1 < count &&
-            ranks_before(items[child + 1], items[child]) == best_at_root)
+            pi2_candidate_ranks_before(items[child + 1], items[child]) == best_at_root)
             child++;
-        if (ranks_before(items[child], moved) != best_at_root) break;
+        if (pi2_candidate_ranks_before(items[child], moved) != best_at_root) break;
         items[at] = items[child];
         at = (uint32_t)child;
     }
     items[at] = moved;
 }
 
-static void make_heap(candidate *items, uint32_t count, bool best_at_root) {
+static void make_heap(pi2_candidate *items, uint32_t count, bool best_at_root) {
     for (uint32_t i = count / 2; i > 0; i--) sift_down(items, count, i - 1, best_at_root);
 }
 
@@ -310,14 +350,15 @@ static bool is_allowed(const pi2_token_filter *filter, int32_t token) {
     return filter == NULL || filter->allows(filter->user, token);
 }
 
-/** The candidate_size best of all logits that are allowed, in no useful order; returns how many they are. */
-static uint32_t select_best(pi2_sampler *sampler, const float *logits, const pi2_token_filter *filter) {
-    candidate *items = sampler->candidates;
+/** The candidate_size best of all logits from `least` on that are allowed, in no useful order; returns how many. */
+static uint32_t select_best(pi2_sampler *sampler, const float *logits, float least, const pi2_token_filter *filter) {
+    pi2_candidate *items = sampler->candidates;
     const uint32_t size = sampler->candidate_size;
     uint32_t used = 0;
     for (uint32_t i = 0; i < sampler->vocabulary_size; i++) {
-        const candidate next = {.logit = comparable(logits[i]), .token = (int32_t)i};
-        if (used == size && !ranks_before(next, items[0])) continue;
+        const pi2_candidate next = {.logit = comparable(logits[i]), .token = (int32_t)i};
+        if (next.logit < least) continue;
+        if (used == size && !pi2_candidate_ranks_before(next, items[0])) continue;
         if (!is_allowed(filter, next.token)) continue;
         if (used < size) {
             items[used++] = next;
@@ -331,30 +372,26 @@ static uint32_t select_best(pi2_sampler *sampler, const float *logits, const pi2
     return used;
 }
 
-static float exp_of(float x) {
-    return x > -100.0f ? pi2_expf(x) : 0.0f; /* below this a float keeps nothing */
-}
-
 /**
  * Brings the candidates that pass top-p and min-p to the end of the array, best last, and
  * returns how many they are. Takes them off a heap, so that only those kept are ever sorted.
  */
 static uint32_t filter_by_probability(pi2_sampler *sampler, uint32_t size) {
     const float top_p = sampler->params.top_p, min_p = sampler->params.min_p;
-    candidate *items = sampler->candidates;
+    pi2_candidate *items = sampler->candidates;
     make_heap(items, size, true);
     const float best = items[0].logit;
     double total = 0.0;
     if (top_p < 1.0f) {
-        for (uint32_t i = 0; i < size; i++) total += (double)exp_of(items[i].logit - best);
+        for (uint32_t i = 0; i < size; i++) total += (double)pi2_candidate_weight(items[i].logit - best);
     }
     double sum = 0.0;
     uint32_t kept = 0;
     while (kept < size) {
-        const float weight = exp_of(items[0].logit - best);
+        const float weight = pi2_candidate_weight(items[0].logit - best);
         if (kept > 0 && (weight < min_p || items[0].logit == -INFINITY)) break;
         const uint32_t rest = size - kept - 1;
-        const candidate taken = items[0];
+        const pi2_candidate taken = items[0];
         items[0] = items[rest];
         items[rest] = taken;
         sift_down(items, rest, 0, true);
@@ -365,16 +402,28 @@ static uint32_t filter_by_probability(pi2_sampler *sampler, uint32_t size) {
     return kept;
 }
 
-static int32_t draw(pi2_sampler *sampler, const candidate *items, uint32_t count, float best) {
-    const float temperature = sampler->params.temperature;
+static int32_t draw(pi2_sampler *sampler, const pi2_candidate *items, uint32_t count) {
+    const pi2_sampling *params = &sampler->params;
+    float temperature = params->temperature, best = items[0].logit;
+    int32_t last = items[0].token; /* rounding may leave the target just above the sum */
+    for (uint32_t i = 1; i < count; i++) {
+        if (!pi2_candidate_ranks_before(items[i], (pi2_candidate){best, last})) continue;
+        best = items[i].logit;
+        last = items[i].token;
+    }
+    if (params->dynamic_range > 0.0f) {
+        const float least = temperature > params->dynamic_range ? temperature - params->dynamic_range : 0.0f;
+        temperature = pi2_dynamic_temperature(items, count, least, temperature + params->dynamic_range,
+                                              params->dynamic_exponent);
+        if (temperature <= 0.0f) return last;
+    }
     double total = 0.0;
     for (uint32_t i = 0; i < count; i++)
-        total += (double)exp_of((items[i].logit - best) / temperature);
+        total += (double)pi2_candidate_weight((items[i].logit - best) / temperature);
     const double target = random_unit(&sampler->random) * total;
     double sum = 0.0;
-    int32_t last = -1; /* rounding may leave the target just above the sum */
     for (uint32_t i = 0; i < count; i++) {
-        const float weight = exp_of((items[i].logit - best) / temperature);
+        const float weight = pi2_candidate_weight((items[i].logit - best) / temperature);
         if (weight <= 0.0f) continue;
         sum += (double)weight;
         last = items[i].token;
@@ -399,14 +448,25 @@ static int32_t best_token(const float *logits, uint32_t count, const pi2_token_f
 static int32_t choose(pi2_sampler *sampler, const float *logits, const pi2_token_filter *filter) {
     const int32_t greedy = best_token(logits, sampler->vocabulary_size, filter);
     if (greedy < 0 || sampler->params.temperature <= 0.0f) return greedy;
-    const uint32_t size = select_best(sampler, logits, filter);
-    const candidate *items = sampler->candidates;
+    const pi2_sampling *params = &sampler->params;
+    float least = -INFINITY;
+    if (params->top_n_sigma > 0.0f) {
+        least = pi2_filter_sigma_floor(logits, sampler->vocabulary_size, comparable(logits[greedy]),
+                                       params->top_n_sigma);
+    }
+    uint32_t size = select_best(sampler, logits, least, filter);
+    pi2_candidate *items = sampler->candidates;
+    if (params->typical_p < 1.0f) size = pi2_filter_typical(items, size, params->typical_p);
     uint32_t count = size;
-    if (sampler->params.top_p < 1.0f || sampler->params.min_p > 0.0f) {
+    if (params->top_p < 1.0f || params->min_p > 0.0f) {
         count = filter_by_probability(sampler, size);
         items += size - count;
     }
-    return draw(sampler, items, count, comparable(logits[greedy]));
+    if (params->xtc_probability > 0.0f && params->xtc_threshold <= 0.5f &&
+        random_unit(&sampler->random) < (double)params->xtc_probability) {
+        count = pi2_filter_top_choices(items, count, params->xtc_threshold);
+    }
+    return draw(sampler, items, count);
 }
 
 pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *token_out) {
@@ -415,11 +475,13 @@ pi2_status pi2_sampler_sample(pi2_sampler *sampler, float *logits, int32_t *toke
 
 pi2_status pi2_sampler_sample_allowed(pi2_sampler *sampler, float *logits, const pi2_token_filter *filter,
                                       int32_t *token_out) {
+    apply_biases(sampler, logits);
     apply_penalties(sampler, logits);
     int32_t token = choose(sampler, logits, NULL);
     const bool has_numbers = token >= 0;
     if (has_numbers && !is_allowed(filter, token)) token = choose(sampler, logits, filter);
     undo_penalties(sampler, logits);
+    undo_biases(sampler, logits);
     if (!has_numbers)
         return pi2_fail(PI2_ERR_FORMAT,
                         "none of the %lu logits is a number above minus infinity; the model file "

@@ -1,4 +1,4 @@
-/* sampler.h: logits to the next token: penalties, top-k, top-p, min-p, temperature, one draw. */
+/* sampler.h: logits to the next token: biases, penalties, what leaves tokens out, temperature, one draw. */
 #ifndef PI2_ENGINE_SAMPLER_H
 #define PI2_ENGINE_SAMPLER_H
 
@@ -8,7 +8,8 @@
 #include <stdint.h>
 
 /* The parameters are pi2_sampling of powerinfer2/session.h: names, defaults, meaning and order are
- * llama.cpp's. top_p and min_p look at the probabilities before the temperature is applied. */
+ * llama.cpp's: logit biases, penalties, then sampler_filters.h. top_p and min_p look at the probabilities before the
+ * temperature is applied. */
 
 /** A seed of this value asks for a random one; pi2_sampler_seed() then says which it became. */
 #define PI2_SAMPLER_RANDOM_SEED UINT32_MAX
@@ -64,7 +65,7 @@ void pi2_sampler_follow(pi2_sampler *sampler, const pi2_sampler *from, bool with
 /**
  * Chooses a token; does not accept it.
  *
- * logits     [vocabulary_size]; penalties change it during the call, and it is put back. NaN
+ * logits     [vocabulary_size]; biases and penalties change it during the call, and it is put back. NaN
  *            counts as minus infinity
  * token_out  0 .. vocabulary_size - 1; of equal logits the lowest id ranks first
  *

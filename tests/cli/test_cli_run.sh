@@ -167,6 +167,17 @@ tiny plain template=
 expect 0 run -m "$folder/plain.gguf" -p "XYZ" -n 1 --json
 expect_json prompt_tokens "[91,92,93]"
 
+# A bias: a token is taken for sure, and never.
+expect 0 run -m "$model" --raw -p "XYZ" -n 3 --temp 0 -l 91+1000000 --ignore-eos --draft-max 0 --json
+expect_json tokens "[91,91,91]"
+expect 0 run -m "$model" --raw -p "XYZ" -n 3 --temp 2 --top-k 0 -l 91+1000000 -l 92+1000001 --json \
+    --logit-bias 92-inf --xtc-probability 1 --xtc-threshold 0.2 --typical 0.9 --top-n-sigma 3 --dynatemp-range 1
+expect_json tokens "[91,91,91]"
+for bias in 91 +5 91+ 91+x 91-nan 91+inf 91+1e39 99999999999+1 x+1; do
+    expect_error 2 "no token's id" run -m "$model" --raw -p "XYZ" -n 3 -l "$bias"
+done
+expect_error 2 "typical_p is 7" run -m "$model" --raw -p "XYZ" --typical 7
+
 # A stop word ends the answer before itself: a letter of an answer that has one.
 sampled="--temp 1.5 --top-k 0 --top-p 1 --min-p 0 -s 3 -n 40 --ignore-eos"
 # shellcheck disable=SC2086 # options

@@ -155,6 +155,9 @@ static void test_sessions_are_counted(void **state) {
     sampling.top_k = 0;
     sampling.repeat_penalty = 2.0f;
     sampling.repeat_last_n = -1;
+    const pi2_logit_bias biases[PI2_LOGIT_BIASES_MOST] = {{0}};
+    sampling.logit_biases = biases;
+    sampling.logit_bias_count = PI2_LOGIT_BIASES_MOST;
     const uint64_t samplers = (SESSIONS + 1) * pi2_sampler_bytes(&sampling, CONTEXT);
     assert_int_equal(run.plan.memory.session_bytes,
                      samplers + SESSIONS * (pi2_drafting_bytes(NULL, CONTEXT) + CONTEXT * (sizeof(int32_t) + 1)) +

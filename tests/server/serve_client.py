@@ -92,6 +92,22 @@ def check_stops_and_chances(server):
     check(none["choices"][0]["message"]["content"] == "", f"max_tokens 0: {none}")
 
 
+def check_biases(server):
+    """A bias goes with its request alone, in both forms, and for every choice of it."""
+    body = {"prompt": "a b", "n_predict": 3, "temperature": 0, "ignore_eos": True}
+    plain = server.post("/completion", body)["content"]
+    token = server.post("/tokenize", {"content": "XYZ"})["tokens"][-1]
+    want = server.post("/detokenize", {"tokens": [token] * 3})["content"]
+    for biases in ({str(token): 1e6}, [[token, 1e6]]):
+        text = server.post("/completion", dict(body, logit_bias=biases))["content"]
+        check(text == want != plain, f"biased: {text!r}, not {want!r}")
+    check(server.post("/completion", body)["content"] == plain, "a bias outlives its request")
+    chances = server.post("/completion", dict(body, logit_bias={str(token): 1e6}, n_probs=2))
+    check(chances["content"] == want, f"with chances: {chances}")
+    several = server.post("/v1/completions", {"prompt": "a b", "n": 2, "max_tokens": 3, "logit_bias": {str(token): 1e6}})
+    check([choice["text"] for choice in several["choices"]] == [want] * 2, f"two choices: {several}")
+
+
 def check_refusals(server):
     chat = "/v1/chat/completions"
     server.error(400, chat, "{", "no JSON")
@@ -327,6 +343,7 @@ def check_prompt_cache():
 with Server("--temp", "0") as main_server:
     check_answers(main_server)
     check_stops_and_chances(main_server)
+    check_biases(main_server)
     check_refusals(main_server)
     check_page(main_server)
     check_cancel(main_server)

@@ -4,6 +4,7 @@
  * Method: bodies beside the conversation that templates get, or beside a part of the refusal; texts that take much
  *         memory, whose allocations are counted.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -186,7 +187,20 @@ static const struct { const char *body, *fault; } field_examples[] = {
     {"{'stop':['a',5]}", "'stop' must be"},
     {"{'stop':['1','2','3','4','5','6','7','8','9','10','11','12','13','14','15','16','17']}", "more than 16"},
     {"{'n':2}", "'n' is 2"},
-    {"{'logit_bias':{'5':-100}}", "'logit_bias'"},
+    {"{'logit_bias':{'5x':-100}}", "ids"},
+    {"{'logit_bias':{'':1}}", "ids"},
+    {"{'logit_bias':{'99999999999':1}}", "ids"},
+    {"{'logit_bias':{'5':'-100'}}", "token 5"},
+    {"{'logit_bias':{'5':true}}", "token 5"},
+    {"{'logit_bias':[[5,1e7]]}", "token 5"},
+    {"{'logit_bias':[['a',1]]}", "ids"},
+    {"{'logit_bias':[[-1,1]]}", "ids"},
+    {"{'logit_bias':[[5]]}", "pairs"},
+    {"{'logit_bias':7}", "'logit_bias' must be"},
+    {"{'mirostat':2}", "'mirostat'"},
+    {"{'dry_multiplier':0.8}", "'dry_multiplier'"},
+    {"{'typical_p':1.5}", "'typical_p'"},
+    {"{'xtc_probability':-1}", "'xtc_probability'"},
 };
 
 /* What is asked for by any API's name is refused where it cannot be had. */
@@ -226,6 +240,44 @@ static void test_bad_fields(void **state) {
     }
 }
 
+/* Both forms, in the place of the server's own. */
+static void test_logit_biases(void **state) {
+    (void)state;
+    const pi2_logit_bias own[] = {{1, 1.0f}, {2, 2.0f}, {3, 3.0f}};
+    pi2_sampling sampling;
+    pi2_sampling_init(&sampling);
+    sampling.logit_biases = own;
+    sampling.logit_bias_count = 3;
+    static const char *const bodies[] = {"{'logit_bias':{'15043':-1.5,'7':-100}}",
+                                         "{'logit_bias':[[15043,-1.5],[7,false]]}", "{'logit_bias':null}"};
+    for (size_t i = 0; i < 3; i++) {
+        pi2_request_fault fault = {0};
+        pi2_job job = {0};
+        pi2_job_init(&job, &sampling);
+        json_t *body = quoted(bodies[i]);
+        assert_true(pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &job, &fault));
+        json_decref(body);
+        assert_int_equal(job.sampling.logit_bias_count, i == 2 ? 3 : 2);
+        const pi2_logit_bias *biases = job.sampling.logit_biases;
+        for (uint32_t b = 0; b < 2 && i < 2; b++) {
+            const bool is_first = biases[b].token == 15043; /* an object has no order */
+            assert_true(is_first || biases[b].token == 7);
+            assert_true(biases[b].bias == (is_first ? -1.5f : i == 0 ? -100.0f : -INFINITY));
+        }
+        pi2_job_free(&job);
+    }
+    pi2_request_fault fault = {0};
+    pi2_job job = {0};
+    pi2_job_init(&job, &sampling);
+    json_t *body = json_object(), *many = json_array();
+    for (int i = 0; i <= PI2_LOGIT_BIASES_MOST; i++) json_array_append_new(many, json_pack("[i, i]", i, 1));
+    json_object_set_new(body, "logit_bias", many);
+    assert_false(pi2_fields_sampling(body, &job, &fault));
+    assert_non_null(strstr(fault.text, "1025"));
+    json_decref(body);
+    pi2_job_free(&job);
+}
+
 static void test_good_fields(void **state) {
     (void)state;
     pi2_sampling sampling;
@@ -236,8 +288,13 @@ static void test_good_fields(void **state) {
     json_t *body = quoted("{'temperature':0.5,'top_k':-1,'top_p':0.25,'min_p':0.125,'seed':7,'repeat_penalty':1.5,"
                           "'repeat_last_n':-1,'presence_penalty':-1,'frequency_penalty':2,'max_tokens':12.0,'stop':"
                           "['x','','yy'],'stop_sequences':null,'ignore_eos':true,'n':1,'logit_bias':{},'echo':false,"
-                          "'response_format':{'type':'text'},'grammar':''}");
+                          "'response_format':{'type':'text'},'grammar':'','typical_p':0.5,'top_n_sigma':2,"
+                          "'xtc_probability':0.25,'xtc_threshold':0.125,'dynatemp_range':0.5,'dynatemp_exponent':2}");
     assert_true(pi2_fields_unsupported(body, &fault) && pi2_fields_sampling(body, &job, &fault));
+    assert_true(job.sampling.typical_p == 0.5f && job.sampling.top_n_sigma == 2.0f);
+    assert_true(job.sampling.xtc_probability == 0.25f && job.sampling.xtc_threshold == 0.125f);
+    assert_true(job.sampling.dynamic_range == 0.5f && job.sampling.dynamic_exponent == 2.0f);
+    assert_int_equal(job.sampling.logit_bias_count, 0);
     assert_true(job.sampling.temperature == 0.5f && job.sampling.top_k == 0 && job.sampling.top_p == 0.25f);
     assert_true(job.sampling.min_p == 0.125f && job.sampling.seed == 7 && job.sampling.repeat_penalty == 1.5f);
     assert_true(job.sampling.repeat_last_n == -1 && job.sampling.presence_penalty == -1.0f);
@@ -408,7 +465,8 @@ int main(void) {
         cmocka_unit_test(test_conversations), cmocka_unit_test(test_arguments_have_one_room),
         cmocka_unit_test(test_left_clients), cmocka_unit_test(test_own_failures_are_not_told),
         cmocka_unit_test(test_bad_fields),
-        cmocka_unit_test(test_forms_are_refused), cmocka_unit_test(test_good_fields),
+        cmocka_unit_test(test_forms_are_refused), cmocka_unit_test(test_logit_biases),
+        cmocka_unit_test(test_good_fields),
         cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_depth),
         cmocka_unit_test(test_streams_are_held)};
     return cmocka_run_group_tests(tests, NULL, NULL);
