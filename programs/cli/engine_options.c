@@ -79,8 +79,9 @@ static const pi2_cli_option model_options[] = {
      "gate (for these alone): the next layer's Gate says it, asked with this layer's input.",
      NULL, 0, 0},
     {"--neuron-cache", PI2_CLI_NEURON_CACHES, PI2_CLI_CHOICE, MODEL(neuron_cache), "auto",
-     "Which single neuron leaves memory when another needs its place: by how lately and how often it fired (mix, "
-     "auto), how often (heat), how lately (lru). off: none stays from one token to the next, to see what the cache "
+     "Which single neuron leaves memory when another needs its place: by how near to firing its Gate was (gate, auto; "
+     "where not all of Gate is computed as mix), how lately and how often it fired (mix), how often (heat), how lately "
+     "(lru). off: none stays from one token to the next, to see what the cache "
      "gains.",
      NULL, 0, 0},
     {"--record-trace", "FILE", PI2_CLI_TEXT, MODEL(record_trace), NULL,

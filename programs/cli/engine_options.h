@@ -7,8 +7,8 @@
 
 /* Words of options that plan files hold too. */
 #define PI2_CLI_READ_METHODS "auto|io_uring|pread"
-#define PI2_CLI_CACHE_POLICIES "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep|mix|heat"
-#define PI2_CLI_NEURON_CACHES "auto|mix|heat|lru|off"
+#define PI2_CLI_CACHE_POLICIES "auto|adaptive|blend|lru|lfu|lrfu|s3_fifo|keep|gate|mix|heat"
+#define PI2_CLI_NEURON_CACHES "auto|gate|mix|heat|lru|off"
 #define PI2_CLI_CACHE_TYPES "f16|q8_0|f32"
 /** The names of ffn_activations.inc, separated by '|'. */
 extern const char pi2_cli_activation_words[];

@@ -110,6 +110,8 @@ pi2_status pi2_engine_open_use_trace(pi2_engine *engine, const char *const *inpu
 pi2_status pi2_engine_begin_use_trace(pi2_engine *engine);
 /** user: the engine. keys NULL: a pass over so many tokens begins. */
 void pi2_engine_record_uses(void *user, const uint32_t *keys, uint32_t count);
+/** How near the units of the next uses' layer are to firing. */
+void pi2_engine_record_near(void *user, const uint8_t *near, uint32_t count);
 
 /* engine_identity.c */
 

@@ -17,6 +17,12 @@ static uint32_t gap_units(const pi2_engine *engine) {
     return pi2_read_gap_units(machine, engine->run.options.read_method, number, largest);
 }
 
+/* Where a predictor names neurons most Gates are not computed. */
+static const pi2_unit_rule *rule_of(const pi2_engine *engine) {
+    const pi2_unit_rule *rule = engine->run.plan.neuron_rule;
+    return rule && rule->near_step && engine->run.plan.approximates ? pi2_unit_rule_find("mix") : rule;
+}
+
 pi2_status pi2_engine_start_neurons(pi2_engine *engine) {
     PI2_TRY(pi2_engine_begin_use_trace(engine));
     if (engine->run.plan.memory.neuron_bytes == 0) return PI2_OK;
@@ -26,8 +32,9 @@ pi2_status pi2_engine_start_neurons(pi2_engine *engine) {
         .memory = engine->memory.neurons.pages, .memory_bytes = engine->memory.neurons.bytes,
         .shared = engine->run.plan.memory.shared_bytes ? engine->memory.stream.pages : NULL,
         .shared_bytes = engine->run.plan.memory.shared_bytes,
-        .rule = engine->run.plan.neuron_rule, .keeps_nothing = !engine->run.plan.neuron_rule,
+        .rule = rule_of(engine), .keeps_nothing = !engine->run.plan.neuron_rule,
         .gap_units = gap_units(engine),
-        .on_use = is_recorded ? pi2_engine_record_uses : NULL, .on_use_user = engine };
+        .on_use = is_recorded ? pi2_engine_record_uses : NULL,
+        .on_near = is_recorded ? pi2_engine_record_near : NULL, .on_use_user = engine };
     return pi2_neuron_store_create(&options, &engine->neuron_store);
 }

@@ -9,6 +9,11 @@ void pi2_engine_record_uses(void *user, const uint32_t *keys, uint32_t count) {
     else pi2_trace_writer_pass(engine->traces.uses, count);
 }
 
+void pi2_engine_record_near(void *user, const uint8_t *near, uint32_t count) {
+    const pi2_engine *engine = user;
+    if (engine->traces.uses) pi2_trace_writer_near(engine->traces.uses, near, count);
+}
+
 /* Why no use of the model's can be recorded. */
 static pi2_status refuse(const pi2_engine *engine, const char *reason) {
     return pi2_fail(PI2_ERR_INVALID, "a trace of uses was asked for, but %s has none: %s",

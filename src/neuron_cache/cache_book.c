@@ -194,6 +194,10 @@ uint32_t pi2_cache_book_evict(pi2_cache_book *book, pi2_cache_may_evict *may, co
 void pi2_cache_book_forget(pi2_cache_book *book, uint32_t key) { unknow(book, key); }
 
 /* A batch's uses count one by one, those of a few tokens at once as one token's. */
+void pi2_cache_book_tell_near(pi2_cache_book *book, uint32_t first_key, const uint8_t *near, uint32_t count) {
+    if (book->policy->tell_near) book->policy->tell_near(book->policy_state, first_key, near, count);
+}
+
 void pi2_cache_book_begin_pass(pi2_cache_book *book, uint32_t tokens) {
     if (!book->policy->begin_pass) return;
     book->policy->begin_pass(book->policy_state, tokens < PI2_BATCH_LEAST ? 1 : tokens);

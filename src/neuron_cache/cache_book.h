@@ -49,6 +49,8 @@ void pi2_cache_book_admit(pi2_cache_book *book, uint32_t key);
 uint32_t pi2_cache_book_evict(pi2_cache_book *book, pi2_cache_may_evict *may, const void *user);
 void pi2_cache_book_forget(pi2_cache_book *book, uint32_t key);
 void pi2_cache_book_resize(pi2_cache_book *book, uint32_t slot_count);
+/** How near the units of a layer, from this key on, are to firing (unit_near.h): before its demand. */
+void pi2_cache_book_tell_near(pi2_cache_book *book, uint32_t first_key, const uint8_t *near, uint32_t count);
 /** A pass over so many tokens begins. */
 void pi2_cache_book_begin_pass(pi2_cache_book *book, uint32_t tokens);
 

@@ -10,9 +10,9 @@
 #include "base/output_file.h"
 #include "base/whole_file.h"
 
-enum { VERSION = 1, HEADER_BYTES = 32, LAYERS_MOST = 65536, EXPERTS_MOST = 1 << 20, KEYS_MOST = 1 << 24 };
+enum { VERSION = 2, VERSION_OF_USES = 1, HEADER_BYTES = 32, LAYERS_MOST = 65536, EXPERTS_MOST = 1 << 20, KEYS_MOST = 1 << 24 };
 static const char magic[8] = { 'P', 'I', '2', 'T', 'R', 'A', 'C', 'E' };
-static const uint32_t pass_bit = 0x80000000u;
+static const uint32_t pass_bit = 0x80000000u, near_bit = 0x40000000u;
 
 /* ---- writing ---- */
 
@@ -65,7 +65,7 @@ pi2_status pi2_trace_writer_begin(pi2_trace_writer *writer, const pi2_trace_head
     }
     uint8_t bytes[HEADER_BYTES];
     memcpy(bytes, magic, sizeof magic);
-    pi2_store_le32(bytes + 8, VERSION);
+    pi2_store_le32(bytes + 8, header->used_count ? VERSION_OF_USES : VERSION);
     pi2_store_le32(bytes + 12, header->layer_count);
     pi2_store_le32(bytes + 16, header->expert_count);
     pi2_store_le32(bytes + 20, header->used_count);
@@ -82,6 +82,13 @@ void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count) {
 void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count) {
     put_word(writer, count);
     for (uint32_t i = 0; i < count; i++) put_word(writer, keys[i]);
+}
+
+void pi2_trace_writer_near(pi2_trace_writer *writer, const uint8_t *near, uint32_t count) {
+    static const uint8_t rest[3] = { 0 };
+    put_word(writer, near_bit | count);
+    pi2_output_file_write(&writer->file, near, count);
+    pi2_output_file_write(&writer->file, rest, (4 - count % 4) % 4);
 }
 
 pi2_status pi2_trace_writer_close(pi2_trace_writer *writer) {
@@ -102,9 +109,10 @@ static pi2_status read_header(const char *path, const uint8_t *bytes, size_t len
     if (length < HEADER_BYTES || memcmp(bytes, magic, sizeof magic) != 0) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: this is no trace of uses ('run --record-trace' makes one)", path);
     }
-    if (pi2_load_le32(bytes + 8) != VERSION) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a trace of version %u, version %d is read; record it again", path,
-                        pi2_load_le32(bytes + 8), VERSION);
+    const uint32_t version = pi2_load_le32(bytes + 8);
+    if (version != VERSION && version != VERSION_OF_USES) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a trace of version %u, versions %d and %d are read; record it again",
+                        path, version, VERSION_OF_USES, VERSION);
     }
     *header = (pi2_trace_header){ .layer_count = pi2_load_le32(bytes + 12), .expert_count = pi2_load_le32(bytes + 16),
                                   .used_count = pi2_load_le32(bytes + 20), .slot_bytes = pi2_load_le64(bytes + 24) };
@@ -126,8 +134,25 @@ static pi2_status read_demand(const char *path, const uint8_t *bytes, size_t at,
     return PI2_OK;
 }
 
+/* How near the units of the next demand's layer are: a word has told of `count`. */
+static pi2_status read_near(const char *path, const uint8_t *bytes, size_t length, size_t at, uint32_t count,
+                            pi2_trace *trace, size_t *near_count) {
+    const uint32_t words = (count + 3) / 4;
+    if (count == 0 || count > trace->header.expert_count || (length - at) / 4 < words) {
+        return damaged(path, at - 4, "an impossible count of units");
+    }
+    if (!trace->near) trace->near = malloc(length);
+    if (!trace->near_of) trace->near_of = calloc(length / 8 + 2, sizeof *trace->near_of);
+    if (!trace->near || !trace->near_of) return pi2_fail(PI2_ERR_MEMORY, "%s: no memory for the trace", path);
+    memcpy(trace->near + *near_count, bytes + at, count);
+    trace->near_of[trace->demand_count] = (pi2_trace_near){ *near_count, count };
+    *near_count += count;
+    return PI2_OK;
+}
+
 static pi2_status read_words(const char *path, const uint8_t *bytes, size_t length, pi2_trace *trace) {
     uint32_t pass_tokens = 0;
+    size_t near_count = 0;
     for (size_t at = HEADER_BYTES; at < length;) {
         if (length - at < 4) return damaged(path, at, "half a number");
         const uint32_t word = pi2_load_le32(bytes + at);
@@ -137,6 +162,12 @@ static pi2_status read_words(const char *path, const uint8_t *bytes, size_t leng
             trace->pass_count++;
             trace->token_count += pass_tokens;
             if (pass_tokens == 0) return damaged(path, at - 4, "a pass over no tokens");
+            continue;
+        }
+        if (word & near_bit) {
+            const uint32_t count = word & ~near_bit;
+            PI2_TRY(read_near(path, bytes, length, at, count, trace, &near_count));
+            at += (size_t)(count + 3) / 4 * 4;
             continue;
         }
         if (word == 0 || word > trace->header.expert_count || (length - at) / 4 < word || pass_tokens == 0) {
@@ -178,6 +209,8 @@ pi2_status pi2_trace_read_experts(const char *path, pi2_trace *trace) {
 void pi2_trace_free(pi2_trace *trace) {
     free(trace->keys);
     free(trace->uses);
+    free(trace->near_of);
+    free(trace->near);
     free(trace->demands);
     memset(trace, 0, sizeof *trace);
 }

@@ -6,6 +6,9 @@
  * that a token uses; u64 bytes of an expert's slot; then u32 words until the end: 0x80000000 + tokens
  * where a pass begins; else a count n and n keys (layer * experts + expert), ascending, of one layer.
  *
+ * Version 2, of single neurons whose Gates are known: before a demand, or not, 0x40000000 + units of its layer's bank and
+ * a byte for each of them, up to a whole word: how near it is to firing (unit_near.h).
+ *
  * Of single neurons (neuron_store.h) an "expert" is a unit of a bank: banks, units of the largest bank,
  * 0 (a token uses as many as fire), bytes of the largest unit. A pass of all neurons has no demands.
  */
@@ -39,6 +42,8 @@ pi2_status pi2_trace_writer_begin(pi2_trace_writer *writer, const pi2_trace_head
 /** A pass over so many tokens begins; a layer demands keys. A failed write is told by close. */
 void pi2_trace_writer_pass(pi2_trace_writer *writer, uint32_t token_count);
 void pi2_trace_writer_demand(pi2_trace_writer *writer, const uint32_t *keys, uint32_t count);
+/** Of traces of single neurons: before the demand of a layer, how near its units are to firing, from the first on. */
+void pi2_trace_writer_near(pi2_trace_writer *writer, const uint8_t *near, uint32_t count);
 /**
  * Gives the trace its name, over an older one. Without a pass it tells nothing: then nothing is left,
  * and an older one stays. NULL is fine. Errors  IO (file, reason): nothing is left behind
@@ -51,10 +56,17 @@ typedef struct pi2_trace_demand {
     uint32_t pass_tokens; /* tokens of the pass that it belongs to */
 } pi2_trace_demand;
 
+/** How near the units of a demand's layer are to firing: near[begin] of the layer's first one. */
+typedef struct pi2_trace_near {
+    uint64_t begin;
+    uint32_t count; /* 0: it is not told */
+} pi2_trace_near;
+
 typedef struct pi2_trace {
     pi2_trace_header header;
     uint32_t *keys; uint32_t key_count;          /* uses, in order */
     pi2_batch_use *uses;                         /* [key_count], of batches; NULL: not known (a file) */
+    pi2_trace_near *near_of; uint8_t *near;      /* near_of[demand_count]; both NULL: nothing is told */
     pi2_trace_demand *demands; uint32_t demand_count; /* one more is there: the end */
     uint32_t pass_count; uint64_t token_count;
 } pi2_trace;

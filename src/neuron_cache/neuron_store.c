@@ -109,9 +109,10 @@ static uint32_t share_slots(slot_pool *pools, uint32_t count, uint64_t room, uin
     return slots;
 }
 
-/* Slots, then units, on pages of their own. */
-static size_t random_list_bytes(uint64_t slots, uint64_t units) {
-    return (size_t)page_up(slots * sizeof(neuron_slot) + units * sizeof(neuron_unit) + 1);
+/* Slots, then units, then how near neurons are, on pages of their own. */
+static size_t random_list_bytes(const pi2_neuron_banks *banks, uint64_t slots, uint64_t units) {
+    return (size_t)page_up(slots * sizeof(neuron_slot) +
+                           units * (sizeof(neuron_unit) + pi2_neuron_store_near_stride(banks)) + 1);
 }
 
 size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memory_bytes) {
@@ -121,7 +122,7 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
     const uint64_t slots = share_slots(pools, count, memory_bytes - pi2_neuron_store_head_bytes(banks), 0);
     uint64_t units = 0;
     for (uint32_t p = 0; p < count; p++) units += pools[p].units;
-    return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + random_list_bytes(slots, units) +
+    return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + random_list_bytes(banks, slots, units) +
                     pi2_region_bytes(MOST_READS) + (uint64_t)FINE_READS * window_bytes_of(banks));
 }
 
@@ -134,7 +135,7 @@ uint32_t pi2_neuron_store_layer_keys(const pi2_neuron_banks *banks) {
 }
 
 size_t pi2_neuron_store_use_list_bytes(const pi2_neuron_banks *banks) {
-    return (size_t)pi2_neuron_store_layer_keys(banks) * sizeof(uint32_t);
+    return (size_t)pi2_neuron_store_layer_keys(banks) * (sizeof(uint32_t) + 1);
 }
 
 /* ---- lists and heads ---- */
@@ -183,14 +184,18 @@ static pi2_status make_lists(pi2_neuron_store *store) {
                         (unsigned long long)units);
     }
     store->unit_count = (uint32_t)units;
-    store->lists_bytes = random_list_bytes(store->slot_count, units);
+    store->lists_bytes = random_list_bytes(banks, store->slot_count, units);
     PI2_TRY(pi2_pages_reserve(store->lists_bytes, true, "lists of neurons", &store->lists));
     store->slots = store->lists;
     store->units = (neuron_unit *)(store->slots + store->slot_count);
+    store->near_stride = pi2_neuron_store_near_stride(banks);
+    if (store->options.rule->near_step) store->near = (_Atomic uint8_t *)(store->units + units);
     store->banks = calloc(banks->count ? banks->count : 1, sizeof *store->banks);
     store->layer_keys = pi2_neuron_store_layer_keys(banks);
-    if (store->options.on_use) store->used = calloc(store->layer_keys ? store->layer_keys : 1, sizeof *store->used);
-    if (!store->banks || (store->options.on_use && !store->used)) {
+    const size_t keys = store->layer_keys ? store->layer_keys : 1;
+    if (store->options.on_use) store->used = calloc(keys, sizeof *store->used);
+    if (store->options.on_near) store->near_told = calloc(keys, 1);
+    if (!store->banks || (store->options.on_use && !store->used) || (store->options.on_near && !store->near_told)) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the lists of %llu units of neurons", (unsigned long long)units);
     }
     PI2_TRY(make_windows(store));
@@ -307,8 +312,10 @@ static pi2_slot_sight look_at(const void *user, uint32_t index, uint32_t *worth_
     const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
     if (word_state(word) == PI2_PART_ABSENT) return PI2_SLOT_EMPTY;
     if (word_state(word) != PI2_PART_READY || word_stays(word, search->epoch)) return PI2_SLOT_STAYS;
+    const pi2_unit_rule *rule = search->store->options.rule;
     const uint32_t heat = atomic_load_explicit(&slot->heat, memory_order_relaxed);
-    *worth_out = search->store->options.rule->worth(&search->store->heat, heat, word_unit(word) >= search->layer_end);
+    *worth_out = rule->worth(&search->store->heat, heat, word_unit(word) >= search->layer_end);
+    if (rule->near_step) *worth_out += rule->near_step * pi2_neuron_store_near_of(search->store, word_unit(word));
     return PI2_SLOT_MAY_LEAVE;
 }
 
@@ -628,6 +635,7 @@ static void drop_all(pi2_neuron_store *store) {
 /* What a pass that failed used in its last layer is told of by nobody. */
 void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens, uint32_t passes) {
     store->heat.pass += passes;
+    pi2_neuron_store_settle_near(store);
     if (store->options.keeps_nothing) drop_all(store);
     atomic_store(&store->used_bank, NO_BANK);
     if (store->used) store->options.on_use(store->options.on_use_user, NULL, tokens);
@@ -651,7 +659,9 @@ static void tell_uses(pi2_neuron_store *store) {
         if (slot == NO_SLOT || word_epoch(atomic_load(&store->slots[slot].word)) != epoch) continue;
         store->used[count++] = b * store->layer_keys + unit;
     }
-    if (count) store->options.on_use(store->options.on_use_user, store->used, count);
+    if (count == 0) return;
+    pi2_neuron_store_tell_near(store, b);
+    store->options.on_use(store->options.on_use_user, store->used, count);
 }
 
 static void next_epoch(pi2_neuron_store *store) {
@@ -726,5 +736,6 @@ void pi2_neuron_store_free(pi2_neuron_store *store) {
     pi2_pages_release(store->lists, store->lists_bytes);
     free(store->windows);
     free(store->used);
+    free(store->near_told);
     free(store);
 }

@@ -63,6 +63,9 @@ typedef struct store_bank {
     uint32_t layer_end;      /* and those of the next layer's first bank here */
     uint32_t pool;
     neuron_unit *units;      /* [unit_count] */
+    float near_per_step;     /* steps in a Gate of 1 (unit_near.h), by the last pass that told some; 0: none did */
+    _Atomic double near_squares;  /* of this pass's Gates, summed; and how many were told */
+    _Atomic uint64_t near_count;
     uint32_t fill_slot, fill_count; /* how many units a filling brings, into slots from this one on */
 } store_bank;
 
@@ -76,6 +79,10 @@ struct pi2_neuron_store {
     neuron_slot *slots;
     neuron_unit *units;       /* [unit_count] */
     uint32_t slot_count, unit_count;
+    _Atomic uint8_t *near;    /* [unit_count][near_stride]: of each neuron by its place, as unit_near.h has it; NULL: the
+                                 rule does not ask */
+    uint32_t near_stride;     /* neurons of the largest unit */
+    uint8_t *near_told;       /* [layer keys]: for on_near */
     leaving_unit leaving[MOST_LEAVING]; /* lock */
     uint32_t leaving_count;
     uint8_t *windows;         /* [most_reads][window_bytes]: where whole pages around fine units are read; NULL */
@@ -137,6 +144,17 @@ static inline uint64_t pages_end(const pi2_neuron_bank *bank, uint32_t unit) {
 
 /** Compares a unit with its checksum. Errors FORMAT. Any thread. */
 pi2_status pi2_neuron_store_check(const pi2_neuron_store *store, uint32_t bank, uint32_t unit, const void *memory);
+
+/* neuron_store_near.c */
+
+/** Neurons of the largest unit. */
+uint32_t pi2_neuron_store_near_stride(const pi2_neuron_banks *banks);
+/** How near the nearest of a unit's neurons is to firing. */
+uint8_t pi2_neuron_store_near_of(const pi2_neuron_store *store, uint32_t unit_number);
+/** What the last pass told is what Gates are measured by from now on. No thread is in the store. */
+void pi2_neuron_store_settle_near(pi2_neuron_store *store);
+/** Tells on_near of all units of a bank. No thread is in the store. */
+void pi2_neuron_store_tell_near(pi2_neuron_store *store, uint32_t bank);
 
 /* neuron_store_memory.c */
 

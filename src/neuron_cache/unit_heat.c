@@ -3,9 +3,14 @@
 
 #include <string.h>
 
+#include "neuron_cache/unit_near.h"
+
 /* Of `mix`: a unit that every pass uses has 6 x 32768 by its heat, and one that this pass uses 65536 for that, and half
  * as much after each pass. bench/EXPERIMENTS.md has what other weights found. */
 enum { MIX_OF_HEAT = 6, MIX_OF_LAST = 65536, MIX_PASSES = 17 };
+
+/* Of `gate`: all that `mix` can give is worth as much as a Gate that is larger by the layer's mean size of one. */
+enum { GATE_STEP = (MIX_OF_HEAT * 32768 + MIX_OF_LAST) / PI2_NEAR_STEPS };
 
 void pi2_unit_heat_init(pi2_unit_heat *heat) {
     double left = 1.0;
@@ -36,9 +41,10 @@ static uint32_t lru_worth(const pi2_unit_heat *heat, uint32_t word, bool to_come
 }
 
 const pi2_unit_rule pi2_unit_rules[] = {
-    { "mix", "who was used least, lately and often mixed", mix_worth },
-    { "heat", "who was used least often, uses fading", heat_worth },
-    { "lru", "who was not used for the longest time", lru_worth } };
+    { "gate", "who was farthest from firing, and used least", mix_worth, GATE_STEP },
+    { "mix", "who was used least, lately and often mixed", mix_worth, 0 },
+    { "heat", "who was used least often, uses fading", heat_worth, 0 },
+    { "lru", "who was not used for the longest time", lru_worth, 0 } };
 const size_t pi2_unit_rule_count = sizeof pi2_unit_rules / sizeof pi2_unit_rules[0];
 
 const pi2_unit_rule *pi2_unit_rule_find(const char *name) {

@@ -7,6 +7,9 @@
  * used the unit: so nothing is aged. A use adds one amount, and of all of it 1 - 1 / PI2_NEURON_FADE_SHARE is left
  * after a pass.
  *
+ * Where every pass computes all of Gate, each unit also has a byte: how near its neurons are to firing (unit_near.h). A
+ * rule may go by that too.
+ *
  * A layer has one turn in a pass. So a unit of a layer that is still to come has missed a chance less than its last use
  * tells; without that the layers that come next look oldest, and leave just before they are wanted.
  *
@@ -57,6 +60,7 @@ typedef struct pi2_unit_rule {
     const char *name, *description; /* half a line, for messages */
     /** What a unit is worth in this pass; what is worth least leaves. to_come: its layer has not had its turn yet. */
     uint32_t (*worth)(const pi2_unit_heat *heat, uint32_t word, bool to_come);
+    uint32_t near_step; /* and so much more for each step that it is nearer to firing; 0: nobody asks how near */
 } pi2_unit_rule;
 
 /** The first is the default ("auto"), chosen on recorded traces (docs/sparsity.md). */

@@ -21,11 +21,12 @@ typedef struct unit_slots {
     uint32_t *key_of;      /* of every slot; NO_KEY: it is empty */
     uint32_t *empty;       /* slots: what became empty last is filled first */
     uint32_t empty_count;
+    uint8_t *near;         /* of every key, as it was told last (unit_near.h) */
     uint32_t to_come;      /* keys from here on have had no turn in this pass */
 } unit_slots;
 
 static inline size_t unit_slots_bytes(uint32_t key_count, uint32_t slot_count) {
-    return sizeof(unit_slots) + ((size_t)key_count + slot_count) * 2 * sizeof(uint32_t);
+    return sizeof(unit_slots) + ((size_t)key_count + slot_count) * 2 * sizeof(uint32_t) + key_count;
 }
 
 static inline void unit_slots_init(void *state, uint32_t key_count, uint32_t slot_count) {
@@ -38,6 +39,8 @@ static inline void unit_slots_init(void *state, uint32_t key_count, uint32_t slo
     own->empty = own->key_of + slot_count;
     own->empty_count = slot_count;
     own->to_come = key_count;
+    own->near = (uint8_t *)(own->empty + slot_count);
+    memset(own->near, 0, key_count);
     memset(own->words, 0, key_count * sizeof *own->words);
     for (uint32_t slot = 0; slot < slot_count; slot++) {
         own->key_of[slot] = NO_KEY;
@@ -75,6 +78,7 @@ static inline pi2_slot_sight unit_slots_look_at(const void *user, uint32_t slot,
     const uint32_t key = search->own->key_of[slot];
     if (key == NO_KEY || !search->may(search->user, key)) return PI2_SLOT_STAYS;
     *worth_out = search->rule->worth(&search->own->heat, search->own->words[key], key >= search->own->to_come);
+    *worth_out += search->rule->near_step * search->own->near[key];
     return PI2_SLOT_MAY_LEAVE;
 }
 
@@ -97,6 +101,11 @@ static inline void unit_slots_begin_pass(void *state, uint32_t passes) {
 static inline void unit_slots_begin_layer(void *state, uint32_t end_key) {
     unit_slots *own = state;
     own->to_come = end_key;
+}
+
+static inline void unit_slots_tell_near(void *state, uint32_t first_key, const uint8_t *near, uint32_t count) {
+    unit_slots *own = state;
+    memcpy(own->near + first_key, near, count);
 }
 
 #endif

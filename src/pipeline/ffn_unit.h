@@ -32,6 +32,7 @@ typedef struct pi2_ffn_unit {
     size_t hidden_stride;
     float *gates;                      /* Gate of the whole layer, cut: [rows][gates_stride]; NULL: it has no cutoff */
     size_t gates_stride;
+    bool tells_gates;                  /* the store of neurons is told Gate's values */
     const uint32_t *row_token;         /* [rows]: whose token a row is, for the counter; NULL: row r is token r */
 } pi2_ffn_unit;
 

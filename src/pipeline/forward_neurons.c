@@ -24,7 +24,8 @@
 
 enum {
     FIRE_CHUNK = PI2_FFN_UP_ROWS, ARRIVAL_CHUNK = 8, ROW_UNIT = 32, ROW_CHUNKS_PER_THREAD = 2,
-    WARM_TOKENS = PI2_NEURON_FADE_SHARE /* of a prompt: those that heat would still know of */
+    WARM_TOKENS = PI2_NEURON_FADE_SHARE, /* of a prompt: those that heat would still know of */
+    NEAR_TOKENS = 4 /* and those of which the store is told how near neurons were to firing */
 };
 
 /* One FFN of the layer, and the rows that read it. */
@@ -103,6 +104,11 @@ void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uin
     if (number == PI2_NO_BANK || token + WARM_TOKENS < forward->token_count) return;
     const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
+    const pi2_model_shape *shape = &forward->model->shape;
+    const bool tells = shape->expert_count == 0 && !pi2_layer_cuts_gate(shape, walk->layer);
+    if (tells && token + NEAR_TOKENS >= forward->token_count) {
+        pi2_neuron_store_tell_gates(forward->options.neurons, number, begin, end - begin, gate);
+    }
     for (uint32_t i = 0; i < end - begin; i++) {
         if (gate[i] <= 0.0f) continue;
         pi2_neuron_store_warm(forward->options.neurons, number, head->place_of[begin + i] / bank->unit_neurons);
@@ -213,7 +219,8 @@ static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, uint3
 static void gate_of_job(const pi2_forward_walk *walk, unsigned member, const neuron_job *job, uint32_t begin,
                         uint32_t end) {
     const pi2_forward *forward = walk->forward;
-    const pi2_ffn_unit ffn = unit_of(walk, job);
+    pi2_ffn_unit ffn = unit_of(walk, job);
+    ffn.tells_gates = forward->model->shape.expert_count == 0; /* those of an expert are old when it is chosen again */
     pi2_ffn_gate(walk, member, &ffn, begin, end, job->first_row, job->row_count, forward->buffers.neurons.hidden,
                  forward->buffers.neurons.stride, true);
 }

@@ -77,6 +77,10 @@ static uint64_t play_demand(const pi2_trace *trace, policy_run *run, uint32_t d)
     const uint32_t begin = trace->demands[d].begin, end = trace->demands[d + 1].begin;
     const pi2_batch_use *uses = uses_of(trace, run, d);
     run->demand = d + 1;
+    if (trace->near_of && trace->near_of[d].count) {
+        const uint32_t experts = trace->header.expert_count, first = trace->keys[begin] / experts * experts;
+        pi2_cache_book_tell_near(run->book, first, trace->near + trace->near_of[d].begin, trace->near_of[d].count);
+    }
     pi2_cache_book_demand(run->book, trace->keys + begin, uses, end - begin);
     for (uint32_t i = begin; i < end; i++) { /* as the cache does: first what is there, pinned */
         const uint32_t key = trace->keys[i];

@@ -44,7 +44,7 @@ class Ablation(unittest.TestCase):
             self.assertEqual(len(ablation.variants(program, False, False)), 1)
 
     def test_steps_that_a_program_does_not_know_are_left_out(self):
-        known = "  --sparsity exact|off\n  --pipeline on|off\n  --neuron-cache auto|mix|heat|lru|off\n"
+        known = "  --sparsity exact|off\n  --pipeline on|off\n  --neuron-cache auto|gate|mix|heat|lru|off\n"
         found, left_out = ablation.steps(known)
         self.assertEqual([name for name, _ in found], [
             "powerinfer2", "powerinfer2, dense", "powerinfer2, + bundles", "powerinfer2, + cache",

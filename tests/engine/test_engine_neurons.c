@@ -620,6 +620,14 @@ static void recorded_units_are_those_that_fire(void **state) {
         assert_true(traces[i].token_count > traces[i].demand_count / options.layer_count); /* the prompt's, too */
         assert_int_equal(traces[i].key_count, traces[0].key_count);
         assert_int_equal(traces[i].token_count, traces[0].token_count);
+        assert_non_null(traces[i].near_of);
+        for (uint32_t d = 0; d < traces[i].demand_count; d++) {
+            assert_int_equal(traces[i].near_of[d].count, traces[i].header.expert_count);
+            for (uint32_t k = traces[i].demands[d].begin; k < traces[i].demands[d + 1].begin; k++) {
+                const uint32_t unit = traces[i].keys[k] % traces[i].header.expert_count;
+                assert_true(traces[i].near[traces[i].near_of[d].begin + unit] > 0); /* its Gates were told */
+            }
+        }
         assert_memory_equal(traces[i].keys, traces[0].keys, traces[0].key_count * sizeof *traces[0].keys);
     }
     assert_true(traces[0].demand_count >= DECODED);
@@ -641,7 +649,7 @@ static void recorded_units_are_those_that_fire(void **state) {
     routing_trace = NULL;
     const variation unknown = { .more_bytes = PLENTY, .threads = 2, .batch = 16, .neuron_cache = "fifo" };
     assert_int_equal(try_open(&unknown, &engine), PI2_ERR_INVALID);
-    assert_non_null(strstr(pi2_error_text(), "auto, off, mix, heat, lru"));
+    assert_non_null(strstr(pi2_error_text(), "auto, off, gate, mix, heat, lru"));
     free(path);
 }
 

@@ -38,6 +38,10 @@ static uint32_t check_trace(const pi2_trace *trace) {
             require(k == begin || trace->keys[k - 1] < trace->keys[k]);
         }
         if (end - begin > most) most = end - begin;
+        if (!trace->near_of) continue;
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < trace->near_of[d].count; i++) sum += trace->near[trace->near_of[d].begin + i];
+        require(trace->near_of[d].count <= experts && sum <= 255 * (uint64_t)experts);
     }
     return most;
 }

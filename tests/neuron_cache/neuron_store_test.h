@@ -44,6 +44,7 @@ static void *shared;
 /* Whom the stores that are opened tell of uses; NULL: nobody. */
 static void tell(void *user, const uint32_t *keys, uint32_t count);
 static void (*told_to)(void *user, const uint32_t *keys, uint32_t count) = tell;
+static void (*told_near)(void *user, const uint8_t *near, uint32_t count);
 static void *told_user;
 static const pi2_unit_rule *rule; /* of the stores that are opened; NULL: the default */
 
@@ -58,7 +59,8 @@ static pi2_status try_open_as(const char *method, uint64_t bytes, bool on_demand
                                                .shared = shared, .shared_bytes = shared ? SHARED_BYTES : 0,
                                                .keeps_nothing = keeps_nothing, .gap_units = gap_units,
                                                .rule = rule,
-                                               .on_use = told_user ? told_to : NULL, .on_use_user = told_user };
+                                               .on_use = told_user ? told_to : NULL,
+                                               .on_near = told_user ? told_near : NULL, .on_use_user = told_user };
     return pi2_neuron_store_create(&options, &s->store);
 }
 

@@ -369,7 +369,33 @@ typedef struct told_trace {
     pi2_trace trace;
     uint32_t keys[20000];
     pi2_trace_demand demands[2000];
+    pi2_trace_near near_of[2000];
+    uint8_t near[2000 * 96];
 } told_trace;
+
+static void collect_near(void *user, const uint8_t *near, uint32_t count) {
+    told_trace *all = user;
+    const uint32_t d = all->trace.demand_count;
+    assert_true(count == 96 && d < 2000);
+    all->near_of[d] = (pi2_trace_near){ (uint64_t)d * 96, count };
+    memcpy(all->near + (size_t)d * 96, near, count);
+}
+
+/* Gates of a bank's neurons: those of one unit differ, and some are no numbers. */
+static void tell_some_gates(pi2_neuron_store *store, uint32_t b, const bool *wanted, unsigned *seed) {
+    float gates[4096];
+    const uint32_t count = banks_list[b].neuron_count, in_unit = banks_list[b].unit_neurons;
+    const pi2_neuron_head *head = pi2_neuron_store_head(store, b);
+    assert_true(count <= 4096);
+    for (uint32_t n = 0; n < count; n++) {
+        const uint32_t drawn = (uint32_t)rand_r(seed) % 1000;
+        gates[n] = (float)drawn * 0.003f - (wanted[head->place_of[n] / in_unit] ? 0.5f : 2.0f);
+    }
+    gates[count / 2] = 0.0f / 0.0f; /* the mean size of a Gate is taken from the other calls */
+    pi2_neuron_store_tell_gates(store, b, 0, count / 2, gates);
+    pi2_neuron_store_tell_gates(store, b, count / 2, 1, gates + count / 2);
+    pi2_neuron_store_tell_gates(store, b, count / 2 + 1, count - count / 2 - 1, gates + count / 2 + 1);
+}
 
 static void collect(void *user, const uint32_t *keys, uint32_t count) {
     told_trace *all = user;
@@ -388,6 +414,11 @@ static void replay_by(const char *name) {
     uint64_t hits = 0;
     unsigned seed = 11;
     all.trace = (pi2_trace){ .header = { BANKS, 96, 0, 8192 }, .keys = all.keys, .demands = all.demands };
+    if (strcmp(name, "gate") == 0) {
+        all.trace.near_of = all.near_of;
+        all.trace.near = all.near;
+        told_near = collect_near;
+    }
     rule = pi2_unit_rule_find(name);
     assert_non_null(rule);
     told_user = &all;
@@ -395,6 +426,7 @@ static void replay_by(const char *name) {
     assert_int_equal(try_open("auto", pi2_neuron_store_least_bytes(&banks) + 30 * 8192, &s), PI2_OK);
     told_user = NULL;
     told_to = tell;
+    told_near = NULL;
     rule = NULL;
     uint32_t slots = 0; /* of 8192 bytes: each has been read into */
     bool is_slot[4096] = { false };
@@ -407,6 +439,7 @@ static void replay_by(const char *name) {
             for (uint32_t i = 0; i < 30; i++) { /* some more often than others */
                 wanted[(uint32_t)rand_r(&seed) % (1 + (uint32_t)rand_r(&seed) % 96)] = true;
             }
+            if (all.trace.near) tell_some_gates(s.store, b, wanted, &seed);
             for (uint32_t u = 0; u < 96; u++) {
                 if (!wanted[u]) continue;
                 missing[u] = pi2_neuron_store_hit(s.store, b, u) == NULL;
@@ -434,6 +467,7 @@ static void replay_by(const char *name) {
 
 static void a_replay_finds_what_the_store_found(void **state) {
     (void)state;
+    replay_by("gate");
     replay_by("mix");
     replay_by("heat");
 }

@@ -492,6 +492,59 @@ static void test_file_round_trip(void **state) {
     test_folder_remove(folder);
 }
 
+/* A trace of single neurons, told how near they are before every other demand; read back, cut and altered. */
+static void test_how_near_units_are(void **state) {
+    (void)state;
+    char *folder = test_folder_make(), *path = test_path(folder, "trace");
+    const pi2_trace_header header = { 2, 7, 0, 4096 };
+    const uint32_t keys[2][2] = { { 1, 6 }, { 7, 12 } };
+    pi2_trace_writer *writer = NULL;
+    assert_int_equal(pi2_trace_writer_open(path, NULL, &header, &writer), PI2_OK);
+    for (uint8_t pass = 0; pass < 3; pass++) {
+        const uint8_t near[7] = { pass, 255, 0, 9, 8, 7, (uint8_t)(pass + 1) };
+        pi2_trace_writer_pass(writer, 1);
+        pi2_trace_writer_demand(writer, keys[0], 2);
+        pi2_trace_writer_near(writer, near, 7);
+        pi2_trace_writer_demand(writer, keys[1], 2);
+    }
+    assert_int_equal(pi2_trace_writer_close(writer), PI2_OK);
+    pi2_trace got;
+    assert_int_equal(pi2_trace_read(path, &got), PI2_OK);
+    assert_int_equal(got.demand_count, 6);
+    for (uint32_t d = 0; d < 6; d++) {
+        assert_memory_equal(got.keys + got.demands[d].begin, keys[d % 2], sizeof keys[0]);
+        assert_int_equal(got.near_of[d].count, d % 2 ? 7 : 0);
+        if (d % 2 == 0) continue;
+        const uint8_t *near = got.near + got.near_of[d].begin;
+        assert_true(near[0] == d / 2 && near[1] == 255 && near[6] == d / 2 + 1);
+    }
+    pi2_trace_free(&got);
+    size_t length;
+    uint8_t *bytes = test_file_read(path, &length);
+    int refused = 0;
+    for (size_t i = 0; i < 3 * length; i++) {
+        const uint8_t flip = i < length ? 0 : i < 2 * length ? 0x80 : 1;
+        bytes[i % length] ^= flip;
+        test_file_write(path, bytes, flip ? length : i);
+        bytes[i % length] ^= flip;
+        pi2_replay *replay = NULL;
+        pi2_replay_result result;
+        const pi2_status status = pi2_replay_open(path, &replay);
+        refused += status != PI2_OK;
+        if (status == PI2_OK) assert_int_equal(pi2_replay_run(replay, "gate", 2, 0, &result), PI2_OK);
+        pi2_replay_close(replay);
+    }
+    assert_true(refused > (int)length);
+    const uint32_t word_at = 32 + 4 + 12, too_many = 0x40000000u + 8;
+    memcpy(bytes + word_at, &too_many, sizeof too_many);
+    test_file_write(path, bytes, length);
+    assert_int_equal(pi2_trace_read(path, &got), PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "count of units at byte 48"));
+    free(bytes);
+    free(path);
+    test_folder_remove(folder);
+}
+
 static void test_altered_files(void **state) {
     (void)state;
     char *folder = test_folder_make(), *path = test_path(folder, "trace");
@@ -657,6 +710,26 @@ static void test_mix_waits_for_layers_to_come(void **state) {
     free(cache);
 }
 
+/* Of keys that were used alike the one leaves that is farthest from firing; where it is not told, as by `mix`. */
+static void test_gate_goes_by_how_near(void **state) {
+    (void)state;
+    enum { KEYS = 6, SLOTS = 4 };
+    const pi2_cache_policy *gate = pi2_cache_policy_find("gate");
+    void *cache = calloc(1, gate->bytes(KEYS, SLOTS));
+    assert_non_null(cache);
+    gate->init(cache, KEYS, SLOTS);
+    gate->begin_pass(cache, 1);
+    gate->begin_layer(cache, KEYS);
+    for (uint32_t key = 0; key < SLOTS; key++) gate->admit(cache, key);
+    gate->hit(cache, 2);
+    static const uint8_t near[KEYS] = { 140, 130, 130, 135, 255, 255 };
+    gate->tell_near(cache, 0, near, KEYS);
+    assert_int_equal(gate->evict(cache, any_may_leave, NULL), 1); /* as far as 2, which was used once more */
+    gate->tell_near(cache, 2, (const uint8_t[]){ 120 }, 1); /* farther by more than that use */
+    assert_int_equal(gate->evict(cache, any_may_leave, NULL), 2);
+    free(cache);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_belady_is_the_optimum), cmocka_unit_test(test_policies_keep_the_rules),
@@ -666,7 +739,8 @@ int main(void) {
         cmocka_unit_test(test_s3_fifo_knows_what_returns), cmocka_unit_test(test_long_replays_leave_out),
         cmocka_unit_test(test_adaptive_is_near_the_best),
         cmocka_unit_test(test_adaptive_after_a_shrink), cmocka_unit_test(test_file_round_trip),
-        cmocka_unit_test(test_altered_files),
+        cmocka_unit_test(test_altered_files), cmocka_unit_test(test_how_near_units_are),
+        cmocka_unit_test(test_gate_goes_by_how_near),
         cmocka_unit_test(test_sizes_of_traces),
     };
     return cmocka_run_group_tests_name("cache policies and their replay", tests, NULL, NULL);

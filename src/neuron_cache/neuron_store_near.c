@@ -1,0 +1,84 @@
+/* neuron_store_near.c: how near each neuron is to firing, as passes tell that compute all of Gate. */
+#include <math.h>
+
+#include "neuron_cache/neuron_store_internal.h"
+#include "neuron_cache/unit_near.h"
+
+enum { AT_ONCE = 64 };
+
+uint32_t pi2_neuron_store_near_stride(const pi2_neuron_banks *banks) {
+    uint32_t most = 1;
+    for (uint32_t b = 0; b < banks->count; b++) {
+        if (banks->banks[b].unit_neurons > most) most = banks->banks[b].unit_neurons;
+    }
+    return most;
+}
+
+uint8_t pi2_neuron_store_near_of(const pi2_neuron_store *store, uint32_t unit_number) {
+    const _Atomic uint8_t *near = store->near + (size_t)unit_number * store->near_stride;
+    uint8_t most = 0;
+    for (uint32_t i = 0; i < store->near_stride; i++) {
+        const uint8_t one = atomic_load_explicit(&near[i], memory_order_relaxed);
+        if (one > most) most = one;
+    }
+    return most;
+}
+
+/* Adds to a sum that others add to as well. */
+static void add(_Atomic double *sum, double more) {
+    double before = atomic_load_explicit(sum, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(sum, &before, before + more, memory_order_relaxed,
+                                                  memory_order_relaxed)) {}
+}
+
+static float per_step_of(double squares, uint64_t count) {
+    const double mean = squares / (double)count;
+    return mean > 0 && isfinite(mean) ? (float)(PI2_NEAR_STEPS / sqrt(mean)) : 0.0f;
+}
+
+void pi2_neuron_store_tell_gates(pi2_neuron_store *store, uint32_t b, uint32_t first, uint32_t count,
+                                 const float *gates) {
+    store_bank *own = &store->banks[b];
+    const uint32_t in_unit = store->options.banks->banks[b].unit_neurons;
+    const uint32_t *place_of = own->head.place_of + first;
+    float squares = 0.0f;
+    if (!store->near || count == 0) return;
+    for (uint32_t i = 0; i < count; i++) squares += gates[i] * gates[i];
+    if (isfinite(squares)) {
+        add(&own->near_squares, squares);
+        (void)atomic_fetch_add_explicit(&own->near_count, count, memory_order_relaxed);
+    }
+    const float per_step = own->near_per_step > 0 ? own->near_per_step : per_step_of(squares, count);
+    for (uint32_t begin = 0; begin < count; begin += AT_ONCE) {
+        const uint32_t some = count - begin < AT_ONCE ? count - begin : AT_ONCE;
+        uint8_t now[AT_ONCE];
+        for (uint32_t i = 0; i < some; i++) now[i] = pi2_near_of(gates[begin + i], per_step);
+        for (uint32_t i = 0; i < some; i++) {
+            const uint32_t place = place_of[begin + i], unit = in_unit == 1 ? place : place / in_unit;
+            const size_t at = (own->first_unit + unit) * (size_t)store->near_stride + (place - unit * in_unit);
+            const uint8_t before = atomic_load_explicit(&store->near[at], memory_order_relaxed);
+            atomic_store_explicit(&store->near[at], pi2_near_after(before, now[i]), memory_order_relaxed);
+        }
+    }
+}
+
+void pi2_neuron_store_settle_near(pi2_neuron_store *store) {
+    for (uint32_t b = 0; store->near && b < store->options.banks->count; b++) {
+        store_bank *own = &store->banks[b];
+        const uint64_t count = atomic_load(&own->near_count);
+        if (count == 0) continue;
+        const float per_step = per_step_of(atomic_load(&own->near_squares), count);
+        if (per_step > 0) own->near_per_step = per_step;
+        atomic_store(&own->near_squares, 0.0);
+        atomic_store(&own->near_count, 0);
+    }
+}
+
+void pi2_neuron_store_tell_near(pi2_neuron_store *store, uint32_t b) {
+    const uint32_t count = store->options.banks->banks[b].unit_count;
+    if (!store->near_told || !store->near) return;
+    for (uint32_t unit = 0; unit < count; unit++) {
+        store->near_told[unit] = pi2_neuron_store_near_of(store, store->banks[b].first_unit + unit);
+    }
+    store->options.on_near(store->options.on_use_user, store->near_told, count);
+}
