@@ -14,6 +14,9 @@ enum {
 };
 
 static const double worth_memory = 1.0 / 16;
+/* What guesses of drafters that cost nothing may lose in all, beyond what they have gained: so many passes, and that
+ * share of the session's. */
+static const double lost_passes = 0.5, lost_share = 0.01;
 
 /** One drafter, and what its guesses came to. */
 typedef struct draft_slot {
@@ -39,6 +42,7 @@ struct pi2_drafting {
     size_t slot_count;
     bool always, replays;
     uint32_t most, capacity, length;
+    uint32_t passes;         /* of the session, since it began */
     pi2_draft_times *times;  /* the engine's, or own_times */
     pi2_draft_times own_times;
     draft_pending pending;
@@ -224,13 +228,28 @@ static bool is_worth_asking(draft_slot *slot, double rate) {
     return --slot->waits == 0;
 }
 
+/* How many tokens may turn out wrong now: what is learnt of chances comes late for a short answer, so guesses lose no
+ * more of it than that, whatever they hit. */
+static uint32_t affordable(const pi2_drafting *drafting, uint32_t most) {
+    const pi2_draft_times *times = drafting->times;
+    const double each_ns = pi2_draft_times_pass(times) / times->sharers;
+    double stake_ns = (lost_passes + lost_share * drafting->passes) * each_ns;
+    for (size_t i = 0; i < drafting->slot_count; i++) {
+        if (!drafting->slots[i].kind->costs) stake_ns += (double)drafting->slots[i].counters.gained_ns;
+    }
+    if (stake_ns >= most * times->token_ns) return most;
+    return stake_ns > 0 ? (uint32_t)(stake_ns / times->token_ns) : 0;
+}
+
 /* The best of the free drafters' proposals; returns its tokens by time. */
-static pi2_status ask_free(pi2_drafting *drafting, const pi2_draft_wish *wish, pi2_draft *best, double *rate) {
+static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best, double *rate) {
+    wish.most = drafting->always ? wish.most : affordable(drafting, wish.most);
+    if (wish.most == 0) return PI2_OK;
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
         pi2_draft draft;
         if (slot->kind->costs || slot->has_failed) continue;
-        PI2_TRY(propose(drafting, slot, wish, &draft));
+        PI2_TRY(propose(drafting, slot, &wish, &draft));
         const double with = cut(drafting, &draft);
         if (draft.count == 0 || with <= *rate) continue;
         *rate = with;
@@ -285,7 +304,7 @@ pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int3
     if (times->since_alone >= times->alone_after && !drafting->always) return PI2_OK;
     pi2_draft best = { .count = 0 };
     double rate = 1;
-    PI2_TRY(ask_free(drafting, &wish, &best, &rate));
+    PI2_TRY(ask_free(drafting, wish, &best, &rate));
     PI2_TRY(ask_others(drafting, wish, &best, &rate));
     memcpy(guess_out, best.tokens, best.count * sizeof *guess_out);
     drafting->pending.guessed = *count_out = best.count;
@@ -303,6 +322,7 @@ pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *gu
 
 void pi2_drafting_note_part(pi2_drafting *drafting, uint32_t guessed) {
     draft_pending *pending = &drafting->pending;
+    drafting->passes++;
     if (!pending->slot || guessed == 0) return;
     pending->more_ns = guessed * drafting->times->token_ns;
     pi2_drafter_counters *counters = &pending->slot->counters;
