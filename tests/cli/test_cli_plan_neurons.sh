@@ -55,7 +55,7 @@ for line in 'single neurons .*those that fire most stay: [0-9.]* % of a token.s;
 done
 # A machine that was measured while it was busy may be so slow that no read counts; test_prediction has one that is not.
 grep -q '^  *memory for all neurons (.*) *[0-9.]* tokens/s' "$folder/out" ||
-    grep -q '^decode .* limited by: memory bandwidth$' "$folder/out" || fail "no advice: $(cat "$folder/out")"
+    grep -q '^decode .* limited by: \(memory bandwidth\|compute\)$' "$folder/out" || fail "no advice: $(cat "$folder/out")"
 
 # A run with the plan has its slots and predicts with it; one with sparsity off computes all neurons.
 expect 0 run -m "$model" --plan "$folder/plan.json" --raw -p 'abc def ghi jkl' -n 4 --temp 0 --ignore-eos
