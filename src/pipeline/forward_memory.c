@@ -364,7 +364,9 @@ uint32_t pi2_forward_cache_positions(const pi2_forward_shape *shape) {
     const uint64_t context = (shape->context_tokens + (uint64_t)PI2_KV_TILE - 1) / PI2_KV_TILE * PI2_KV_TILE;
     /* A branch may begin in the midst of a page, and end so. */
     const uint64_t branch = (shape->branch_tokens / PI2_KV_TILE + (uint64_t)2) * PI2_KV_TILE;
-    const uint64_t each = shape->branch_tokens && branch < context ? branch : context;
+    /* Where several write to a page that they share each is taken to need another, though the last one keeps it. */
+    const uint64_t whole = context > 2 * PI2_KV_TILE ? context : 2 * PI2_KV_TILE;
+    const uint64_t each = shape->branch_tokens && branch < whole ? branch : whole;
     return (uint32_t)(context + (shape->sequences > 1 ? shape->sequences - 1 : 0) * each);
 }
 

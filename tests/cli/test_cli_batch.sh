@@ -31,6 +31,13 @@ expect 0 run -m "$folder/m.gguf" -p "Why?" -c 256 -n 4 -s 7 -np 2
 [ "$(grep -c '^=== sample [12] of 2, seed [78], ended by: limit ===$' "$folder/out")" = 2 ] || fail "samples have no headers"
 expect 0 run -m "$folder/m.gguf" -p "Why?" -c 256 -n 0 -np 3 # no token: none can be fast
 grep -q "^decode   0 tokens in all, 0.00 tokens/s together" "$folder/err" || fail "no tokens: $(grep decode "$folder/err")"
+for context in 8 16 17; do # the prompt and the answers lie in one page, which two of them write to
+    expect 0 run -m "$folder/m.gguf" --raw -p "ab" -c $context -n 3 -s 7 -np 2 --ignore-eos --json -q
+    cp "$folder/out" "$folder/samples"
+    expect 0 run -m "$folder/m.gguf" --raw -p "ab" -c $context -n 3 -s 8 --ignore-eos --json -q
+    checks=$((checks + 1))
+    [ "$("$json_get" 1.tokens <"$folder/samples")" = "$(json tokens)" ] || fail "context $context: the second answer"
+done
 expect_error 2 "300 lies outside" run -m "$folder/m.gguf" -p a -np 300
 fits="fewer sequences"
 ldd "$program" | grep -q 'lib[atu]*san' && fits="for 200 sequences" # its own memory leaves room for none
