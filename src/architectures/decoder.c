@@ -88,6 +88,7 @@ static pi2_status leave_out_next(const pi2_tensor_directory *model, pi2_model_sh
     shape->layer_count = 1;
     const bool has_own_rows = pi2_architecture_tensor(model, 0, own_rows) != NULL;
     shape->tied_head = has_own_rows ? false : shape->tied_head && !pi2_architecture_tensor(model, 0, own_head);
+    shape->borrows_rows = !has_own_rows && !shape->tied_head; /* which the head's rows are, too */
     return PI2_OK;
 }
 

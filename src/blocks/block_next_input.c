@@ -37,9 +37,10 @@ static void join(pi2_forward_walk *walk, uint32_t token) {
     const pi2_model_shape *shape = &forward->model->shape;
     const float *const *tables = forward->model->layers[walk->layer].tables;
     const uint32_t width = shape->embedding_length;
+    const uint32_t length = pi2_model_given_length(shape, forward->given_is_own); /* what the model gave comes last */
     float *row = buffers->attended + token * buffers->attended_stride, *x = buffers->x + token * buffers->width_stride;
     forward->cpu.vector->rms_norm(row, x, tables[PI2_TABLE_NEXT_EMBEDDING_NORM], width, shape->norm_epsilon);
-    forward->cpu.vector->rms_norm(row + width, forward->given + (size_t)token * width,
+    forward->cpu.vector->rms_norm(row + width, forward->given + (size_t)token * length + length - width,
                                   tables[PI2_TABLE_NEXT_HIDDEN_NORM], width, shape->norm_epsilon);
     memset(x, 0, width * sizeof *x);
     pi2_activation_set_fill(&walk->forward->buffers.attended_set, token, 0, 2 * width, row);

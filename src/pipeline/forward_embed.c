@@ -177,6 +177,7 @@ pi2_status pi2_forward_embed(pi2_forward *forward) {
     const pi2_forward_buffers *buffers = &forward->buffers;
     if (model->shape.borrows_rows) {
         take_given_rows(forward);
+        scale_rows(forward);
         return PI2_OK;
     }
     PI2_TRY(pi2_forward_look_up(forward, forward->tokens, forward->token_count, buffers->x, buffers->width_stride));
