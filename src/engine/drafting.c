@@ -14,8 +14,7 @@ enum {
 };
 
 static const double worth_memory = 1.0 / 16;
-/* What guesses of drafters that cost nothing may lose in all, beyond what they have gained: so many passes, and that
- * share of the session's. */
+/* What guesses may lose in all, beyond what they have gained: so many passes, and that share of the session's. */
 static const double lost_passes = 0.5, lost_share = 0.01;
 
 /** One drafter, and what its guesses came to. */
@@ -43,6 +42,7 @@ struct pi2_drafting {
     bool always, replays;
     uint32_t most, capacity, length;
     uint32_t passes;         /* of the session, since it began */
+    double balance_ns;       /* what its guesses have gained, less what they took */
     pi2_draft_times *times;  /* the engine's, or own_times */
     pi2_draft_times own_times;
     draft_pending pending;
@@ -198,7 +198,9 @@ static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_dr
     slot->counters.draft_ns += (uint64_t)time;
     slot->counters.gained_ns -= (int64_t)time;
     drafting->pending.draft_ns = time;
-    if (draft->count && text.length - text.unchanged <= CAUGHT_UP) {
+    if (text.length - text.unchanged > CAUGHT_UP) return PI2_OK; /* nor is it lost by guessing */
+    drafting->balance_ns -= time;
+    if (draft->count) {
         const double each = time / draft->count;
         slot->token_ns += (slot->token_ns > 0 ? worth_memory : 1) * (each - slot->token_ns);
     }
@@ -228,22 +230,19 @@ static bool is_worth_asking(draft_slot *slot, double rate) {
     return --slot->waits == 0;
 }
 
-/* How many tokens may turn out wrong now: what is learnt of chances comes late for a short answer, so guesses lose no
- * more of it than that, whatever they hit. */
-static uint32_t affordable(const pi2_drafting *drafting, uint32_t most) {
+/* How many tokens that cost so much each may turn out wrong now: what is learnt of chances comes late for a short
+ * answer, so guesses lose no more of it than that, whatever they hit. */
+static uint32_t affordable(const pi2_drafting *drafting, uint32_t most, double token_ns) {
     const pi2_draft_times *times = drafting->times;
     const double each_ns = pi2_draft_times_pass(times) / times->sharers;
-    double stake_ns = (lost_passes + lost_share * drafting->passes) * each_ns;
-    for (size_t i = 0; i < drafting->slot_count; i++) {
-        if (!drafting->slots[i].kind->costs) stake_ns += (double)drafting->slots[i].counters.gained_ns;
-    }
-    if (stake_ns >= most * times->token_ns) return most;
-    return stake_ns > 0 ? (uint32_t)(stake_ns / times->token_ns) : 0;
+    const double stake_ns = (lost_passes + lost_share * drafting->passes) * each_ns + drafting->balance_ns;
+    if (drafting->always || stake_ns >= most * token_ns) return most;
+    return stake_ns > 0 ? (uint32_t)(stake_ns / token_ns) : 0;
 }
 
 /* The best of the free drafters' proposals; returns its tokens by time. */
 static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best, double *rate) {
-    wish.most = drafting->always ? wish.most : affordable(drafting, wish.most);
+    wish.most = affordable(drafting, wish.most, drafting->times->token_ns);
     if (wish.most == 0) return PI2_OK;
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
@@ -260,14 +259,17 @@ static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draf
 }
 
 /* A proposal that was made is compared without what it took: that is spent. */
-static pi2_status ask_others(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best, double *rate) {
+static pi2_status ask_others(pi2_drafting *drafting, uint32_t most, pi2_draft *best, double *rate) {
     const pi2_draft_times *times = drafting->times;
     const double plain = plain_rate(times), plain_ns = times->tokens / plain;
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
         pi2_draft draft;
         if (!slot->kind->costs || slot->has_failed) continue;
-        if (!drafting->always && !is_worth_asking(slot, *rate)) continue;
+        /* Of one that was never asked for a token nobody knows what it takes. */
+        const bool is_known = slot->token_ns > 0 || drafting->always;
+        pi2_draft_wish wish = { .most = affordable(drafting, is_known ? most : 1, times->token_ns + slot->token_ns) };
+        if (wish.most == 0 || (!drafting->always && !is_worth_asking(slot, *rate))) continue;
         const bool has_paid = slot->time > 0 && slot->tokens > *rate * slot->time;
         if (!drafting->always) {
             const double by_plain = has_paid ? slot->tokens / slot->time : *rate;
@@ -305,7 +307,7 @@ pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int3
     pi2_draft best = { .count = 0 };
     double rate = 1;
     PI2_TRY(ask_free(drafting, wish, &best, &rate));
-    PI2_TRY(ask_others(drafting, wish, &best, &rate));
+    PI2_TRY(ask_others(drafting, wish.most, &best, &rate));
     memcpy(guess_out, best.tokens, best.count * sizeof *guess_out);
     drafting->pending.guessed = *count_out = best.count;
     times->more += best.count;
@@ -329,6 +331,7 @@ void pi2_drafting_note_part(pi2_drafting *drafting, uint32_t guessed) {
     counters->passes++;
     counters->guessed += guessed;
     counters->gained_ns -= (int64_t)pending->more_ns;
+    drafting->balance_ns -= pending->more_ns;
 }
 
 void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t replayed, uint64_t nanoseconds) {
@@ -347,6 +350,7 @@ void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t 
     const double pass_ns = times->pass_ns[pending.sharers - 1], each_ns = pass_ns / pending.sharers;
     const double replay_ns = drafting->replays && right < pending.guessed ? right * times->token_ns : 0;
     slot->counters.gained_ns += (int64_t)(right * each_ns) - (int64_t)replay_ns;
+    drafting->balance_ns += right * each_ns - replay_ns;
     if (!slot->kind->costs || (right == checked && checked < pending.guessed)) return; /* the text ended before it */
     learn_worth(slot, 1.0 + (double)right / pending.sharers,
                 1 + (pending.more_ns + pending.draft_ns + replay_ns) / pass_ns);
