@@ -55,8 +55,11 @@ inside() { # inside ARGUMENTS...: the program where the devices are
     if [ -z "$root" ]; then
         "$program" "$@"
     else
-        chroot "$root" env LD_LIBRARY_PATH="${work#"$root"}/lib" XDG_CACHE_HOME="${work#"$root"}" \
-            "${work#"$root"}/powerinfer2" "$@"
+        # Drivers look at /proc and /sys; the private mount namespace ends with the program.
+        # shellcheck disable=SC2016
+        unshare --mount sh -c 'root=$1; shift; mount --rbind /proc "$root/proc" && mount --rbind /sys "$root/sys" &&
+            exec chroot "$root" "$@"' sh "$root" env LD_LIBRARY_PATH="${work#"$root"}/lib" \
+            XDG_CACHE_HOME="${work#"$root"}" "${work#"$root"}/powerinfer2" "$@"
     fi
 }
 

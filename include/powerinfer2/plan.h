@@ -144,7 +144,18 @@ typedef struct pi2_prediction {
     double neuron_hit_rate;        /* of its units, those that are found in memory */
     double neuron_reads;           /* of its units, those that are read */
     char sparsity[256];            /* what was assumed of the neurons, or where they were counted */
+    /* With devices beside the processor, the same of the processor alone; else 0. */
+    pi2_speed decode_alone, prefill_alone;
 } pi2_prediction;
+
+enum { PI2_DEVICE_POINTS = 3 };
+/** What a device beside the processor is worth, as it was measured when the run was planned, with 1, 8 and 64 tokens. */
+typedef struct pi2_device_speed {
+    char name[64];
+    double shares[PI2_DEVICE_POINTS]; /* of a matrix, that it should compute */
+    double gains[PI2_DEVICE_POINTS];  /* how many times as fast matrices are with it; below 1: slower. 0: not measured */
+    bool is_left_out;                 /* it does not pay, and was closed */
+} pi2_device_speed;
 
 /** What shall be predicted. */
 typedef struct pi2_prediction_request {
@@ -203,6 +214,8 @@ PI2_API const char *pi2_plan_arithmetic(const pi2_plan *plan);
 PI2_API const pi2_prediction *pi2_plan_prediction(const pi2_plan *plan);
 PI2_API const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out);
 PI2_API const pi2_plan_line *pi2_plan_lines(const pi2_plan *plan, size_t *count_out);
+/** Of each device that was opened, in the order of the options. */
+PI2_API const pi2_device_speed *pi2_plan_device_speeds(const pi2_plan *plan, size_t *count_out);
 PI2_API const pi2_batch_check *pi2_plan_batch_check(const pi2_plan *plan);
 /** Why the experts that memory holds are too few, in a line; NULL: they hold what one token uses, or a dense model. */
 PI2_API const char *pi2_plan_expert_note(const pi2_plan *plan);

@@ -95,6 +95,25 @@ static void print_gain(const pi2_speed *with, const pi2_speed *without) {
                  without->low, without->high, gain);
 }
 
+/* Each device that was opened, and what the processor would do alone. */
+static void print_devices(const pi2_plan *plan) {
+    const pi2_engine_report *report = pi2_plan_report(plan);
+    const pi2_prediction *prediction = pi2_plan_prediction(plan);
+    size_t count;
+    const pi2_device_speed *speeds = pi2_plan_device_speeds(plan, &count);
+    if (report->devices) pi2_cli_print_line("%-12s %s: %s", "devices", report->devices, report->device_shares);
+    for (size_t i = 0; i < count; i++) {
+        if (speeds[i].gains[0] <= 0) continue;
+        pi2_cli_print_line("%-12s %s: matrices %.2f times as fast with one token, %.2f with 8, %.2f with 64%s",
+                           i == 0 && !report->devices ? "devices" : "", speeds[i].name, speeds[i].gains[0],
+                           speeds[i].gains[1], speeds[i].gains[2],
+                           speeds[i].is_left_out ? ": it does not pay, and is left out" : "");
+    }
+    if (prediction->decode_alone.tokens_per_second <= 0) return;
+    (void)printf("%-12s without them %.2f tokens/s of decoding, %.2f of a prompt\n", "",
+                 prediction->decode_alone.tokens_per_second, prediction->prefill_alone.tokens_per_second);
+}
+
 static int print_table(const pi2_plan *plan, const pi2_speed *without) {
     const pi2_prediction *prediction = pi2_plan_prediction(plan);
     const pi2_engine_report *report = pi2_plan_report(plan);
@@ -121,7 +140,7 @@ static int print_table(const pi2_plan *plan, const pi2_speed *without) {
         pi2_cli_print_line("%-12s %u of the experts in memory; %s", "hot", report->hot_experts, report->hot_reason);
     }
     if (prediction->neuron_units) print_neurons(prediction);
-    if (report->devices) pi2_cli_print_line("%-12s %s: %s", "devices", report->devices, report->device_shares);
+    print_devices(plan);
     print_speed("decode", &prediction->decode, prediction->bottleneck);
     print_gain(&prediction->decode, without);
     print_speed("prefill", &prediction->prefill, prediction->prefill_bottleneck);

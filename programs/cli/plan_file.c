@@ -50,6 +50,32 @@ static json_t *parameters_json(const pi2_engine_report *report, const pi2_engine
     return object;
 }
 
+static json_t *points_json(const double *values) {
+    static const char *const tokens[PI2_DEVICE_POINTS] = {"1", "8", "64"};
+    json_t *object = json_object();
+    for (size_t i = 0; i < PI2_DEVICE_POINTS; i++) {
+        json_object_set_new(object, tokens[i], pi2_cli_json_number(values[i]));
+    }
+    return object;
+}
+
+static json_t *devices_json(const pi2_device_speed *speeds, size_t count, const pi2_prediction *prediction) {
+    json_t *object = json_object(), *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *device = json_object();
+        json_object_set_new(device, "name", text(speeds[i].name));
+        json_object_set_new(device, "share_with_tokens", points_json(speeds[i].shares));
+        json_object_set_new(device, "gain_with_tokens", points_json(speeds[i].gains));
+        json_object_set_new(device, "left_out", json_boolean(speeds[i].is_left_out));
+        json_array_append_new(list, device);
+    }
+    json_object_set_new(object, "list", list);
+    const bool are_used = prediction->decode_alone.tokens_per_second > 0;
+    json_object_set_new(object, "decode_without", are_used ? speed_json(&prediction->decode_alone) : json_null());
+    json_object_set_new(object, "prefill_without", are_used ? speed_json(&prediction->prefill_alone) : json_null());
+    return object;
+}
+
 static json_t *disk_json(const pi2_prediction *prediction) {
     json_t *object = json_object();
     json_object_set_new(object, "place", text(prediction->disk));
@@ -143,6 +169,9 @@ json_t *pi2_cli_plan_json(const pi2_plan *plan, const pi2_machine_profile *profi
     if (prediction->neuron_units) {
         json_object_set_new(object, "neurons", neurons_json(prediction, request->statistics));
     }
+    size_t device_count;
+    const pi2_device_speed *speeds = pi2_plan_device_speeds(plan, &device_count);
+    if (device_count) json_object_set_new(object, "devices", devices_json(speeds, device_count, prediction));
     json_object_set_new(object, "memory", memory);
     json_object_set_new(object, "what_helps", helps);
     return object;

@@ -189,6 +189,10 @@ const pi2_advice *pi2_plan_advice(const pi2_plan *plan, size_t *count_out) {
     *count_out = plan->advice.count;
     return plan->advice.list;
 }
+const pi2_device_speed *pi2_plan_device_speeds(const pi2_plan *plan, size_t *count_out) {
+    *count_out = plan->run.devices.speed_count;
+    return plan->run.devices.speeds;
+}
 const pi2_plan_line *pi2_plan_lines(const pi2_plan *plan, size_t *count_out) {
     *count_out = plan->line_count;
     return plan->lines;

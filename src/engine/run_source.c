@@ -434,6 +434,7 @@ pi2_status pi2_planned_run_open(const pi2_engine_options *options, pi2_planned_r
     copy_text(run->source.model_path, sizeof run->source.model_path, options->model_path, length);
     PI2_TRY(pi2_run_plan_begin(run));
     PI2_TRY(open_model(run, gguf_out));
+    pi2_run_devices_measure(run);
     return run->is_next ? PI2_OK : pi2_run_open_draft(run, *gguf_out);
 }
 

@@ -11,6 +11,7 @@
 #include "planner/hot_plan.h"
 #include "planner/memory_plan.h"
 #include "powerinfer2/engine.h"
+#include "powerinfer2/plan.h"
 #include "predictor/predictor.h"
 #include "tokenizer/tokenizer.h"
 
@@ -67,6 +68,9 @@ typedef struct pi2_run_devices {
     bool has_other_bits;             /* one of them, which was asked for all the same: the text is another one */
     char description[256];
     pi2_device_first_shares shares;  /* that they begin with */
+    pi2_device_speed speeds[PI2_DEVICES_MOST]; /* of all that were opened, */
+    uint32_t speed_count;
+    double gains[PI2_DEVICE_POINTS]; /* of those that are left, together; 0: not measured */
     char shares_text[128];           /* the same in words */
 } pi2_run_devices;
 
@@ -98,9 +102,11 @@ pi2_status pi2_run_plan_begin(pi2_planned_run *run);
  *  Errors  INVALID (no such kind; more than PI2_DEVICES_MOST) */
 pi2_status pi2_run_devices_open(pi2_planned_run *run);
 void pi2_run_devices_close(pi2_planned_run *run);
-/** Which share of a pass's work they begin with: options.device_share, or by their speed, which is measured. When it is
- *  known what stays in memory. device_speed.c */
-void pi2_run_devices_share(pi2_planned_run *run);
+/** Closes one of them, which is not to compute. */
+void pi2_run_devices_leave_out(pi2_planned_run *run, uint32_t device);
+/** Which share of a pass's work they begin with: options.device_share, or by their speed, which is measured; then those
+ *  that do not pay are left out, with a line. When the model is known, before its memory is planned. device_speed.c */
+void pi2_run_devices_measure(pi2_planned_run *run);
 /** Says once of each that was lost why. Between passes, one thread. */
 void pi2_run_devices_tell(pi2_planned_run *run);
 /** Members of a pass that are threads of the processor; the devices' come behind them. */

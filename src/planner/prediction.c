@@ -76,6 +76,12 @@ double pi2_predict_distinct(const pi2_workload *w, uint32_t tokens) {
     return low + (share < 1 ? share : 1) * (high - low);
 }
 
+/** Of passes between those that were measured, as shares are taken (planner/device_speed.c). */
+static double device_gain(const setting *s, uint32_t tokens) {
+    const double gain = s->w->device_gains[tokens < 3 ? 0 : tokens < 17 ? 1 : 2];
+    return gain > 0 ? gain : 1;
+}
+
 double pi2_prediction_matrices(const setting *s, const pi2_pass *pass, pi2_weight_role role, double *spread) {
     const pi2_workload *w = s->w;
     double seconds = 0;
@@ -89,7 +95,9 @@ double pi2_prediction_matrices(const setting *s, const pi2_pass *pass, pi2_weigh
             rows *= divide(w->experts.used, distinct);
         }
         const bool single = pass->tokens == 1 || part->is_head;
-        seconds += single ? one_token(s, part, bytes, spread) : several_tokens(s, part, bytes, rows, spread);
+        const double one = single ? one_token(s, part, bytes, spread) : several_tokens(s, part, bytes, rows, spread);
+        /* Experts have no part of their own that is a device's. */
+        seconds += role == PI2_ROLE_EXPERT ? one : one / device_gain(s, single ? 1 : pass->tokens);
     }
     return seconds;
 }

@@ -100,6 +100,8 @@ struct pi2_workload {
     uint64_t cache_bytes_per_position; /* of all layers */
     uint32_t attention_layers, window_layers, window; /* that attend; of them, to the last `window` positions alone */
     uint32_t batch_tokens, threads, cores;
+    double device_gains[PI2_DEVICE_POINTS]; /* devices compute beside the threads: how many times as fast whole matrices
+                                 are with 1, 8 and 64 tokens; 0: none do */
     bool embedding_streams;   /* a small read at the beginning of each pass */
     pi2_workload_experts experts;
     pi2_workload_neurons neurons;

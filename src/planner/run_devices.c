@@ -8,6 +8,20 @@
 
 enum { NAME_BYTES = 64 };
 
+/* Those that are open. */
+static void describe(pi2_run_devices *devices) {
+    size_t at = 0;
+    devices->has_other_bits = false;
+    devices->description[0] = '\0';
+    for (uint32_t i = 0; i < devices->count && at < sizeof devices->description; i++) {
+        const pi2_device_facts *facts = pi2_backend_facts(devices->of[i]);
+        devices->has_other_bits |= facts->has_other_bits;
+        (void)snprintf(devices->description + at, sizeof devices->description - at, "%s%s (%s)", at ? ", " : "",
+                       facts->name, facts->description);
+        at = strlen(devices->description);
+    }
+}
+
 /* A device that is not there, or not usable, leaves the work to the processor; a name that means nothing is an error.
  */
 static pi2_status open_device(pi2_planned_run *run, const char *name, const pi2_backend_options *options) {
@@ -26,11 +40,21 @@ static pi2_status open_device(pi2_planned_run *run, const char *name, const pi2_
         if (strcmp(pi2_backend_facts(devices->of[i])->name, facts->name) != 0) continue;
         return pi2_fail(PI2_ERR_INVALID, "device '%s' is named twice", facts->name);
     }
-    devices->has_other_bits |= facts->has_other_bits;
-    const size_t at = strlen(devices->description);
-    (void)snprintf(devices->description + at, sizeof devices->description - at, "%s%s (%s)", at ? ", " : "",
-                   facts->name, facts->description);
+    describe(devices);
     return PI2_OK;
+}
+
+void pi2_run_devices_leave_out(pi2_planned_run *run, uint32_t device) {
+    pi2_run_devices *devices = &run->devices;
+    pi2_backend_close(devices->of[device]);
+    devices->count--;
+    for (uint32_t i = device; i < devices->count; i++) {
+        devices->of[i] = devices->of[i + 1];
+        devices->is_told[i] = devices->is_told[i + 1];
+    }
+    run->plan.threads_wanted--; /* whoever waits for it */
+    run->plan.thread_count--;
+    describe(devices);
 }
 
 pi2_status pi2_run_devices_open(pi2_planned_run *run) {

@@ -431,7 +431,6 @@ pi2_status pi2_run_plan_place(pi2_planned_run *run) {
         if (run->plan.resident[e]) run->report.resident_bytes += layout->extents[e].bytes;
     }
     if (memory->everything_resident) run->report.resident_bytes = layout->weight_bytes;
-    pi2_run_devices_share(run);
     return PI2_OK;
 }
 

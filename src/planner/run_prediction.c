@@ -222,6 +222,9 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->batch_tokens = plan->shape.batch_tokens;
     workload->threads = pi2_run_processor_threads(run);
     workload->cores = pi2_allowed_cpus();
+    if (run->devices.count) {
+        memcpy(workload->device_gains, run->devices.gains, sizeof workload->device_gains);
+    }
     workload->embedding_streams = !plan->everything_resident;
     workload->replay = replay;
     workload->replay_user = p;
@@ -251,6 +254,17 @@ static void tell_grounds(const planning *p, const pi2_machine_profile *profile, 
         (void)snprintf(prediction->routing, sizeof prediction->routing,
                        "assumed: every expert is as likely as any other, for each token anew");
     }
+}
+
+/* The same of the processor without devices. */
+static void tell_alone(const planning *p, const pi2_machine_profile *profile, const pi2_prediction_request *request,
+                       pi2_prediction *prediction) {
+    pi2_workload alone = p->workload;
+    pi2_prediction without;
+    memset(alone.device_gains, 0, sizeof alone.device_gains);
+    pi2_predict(&alone, profile, &pi2_as_it_is, request->prompt_tokens, request->position, &without);
+    prediction->decode_alone = without.decode;
+    prediction->prefill_alone = without.prefill;
 }
 
 /* The batch is chosen by its share of the memory; what that makes of the reads is looked at here. */
@@ -291,6 +305,7 @@ pi2_status pi2_run_predict(const pi2_planned_run *run, const pi2_machine_profile
     if (status == PI2_OK) {
         pi2_predict(&p->workload, profile, &pi2_as_it_is, prompt, position, prediction_out);
         tell_grounds(p, profile, request, prediction_out);
+        if (run->devices.count) tell_alone(p, profile, request, prediction_out);
     }
     if (status == PI2_OK && advice_out) {
         check_batch(run, &p->workload, profile, prompt, &advice_out->batch);

@@ -55,6 +55,15 @@ grep -q 'theirs by now: 100 % of each layer' "$folder/err" || fail "the report d
 expect 0 machine --quick
 expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl --device-share 0.25
 grep -q '^devices  *opencl:.*25 % of each matrix with one token' "$folder/out" || fail "plan does not tell the share"
+# What it is worth is measured: told, and left out where it does not pay, which may be so or not here.
+expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl
+grep -q '^devices .* opencl:[0-9].*times as fast with one token\|^ .* opencl:[0-9]*: matrices .*times as fast' "$folder/out" ||
+    fail "plan does not tell what the device is worth"
+expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl --device-always
+grep -q '^ *without them [0-9.]* tokens/s of decoding' "$folder/out" || fail "plan does not tell the speed without it"
+expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl --device-always --json
+grep -q '"gain_with_tokens"' "$folder/out" && grep -q '"decode_without": {' "$folder/out" &&
+    grep -q '"left_out": false' "$folder/out" || fail "the plan file does not tell what the device is worth"
 expect_error 2 "lies outside" run -m "$folder/dense.gguf" -p x --device opencl --device-share 1.5
 expect 0 run -m "$folder/dense.gguf" --raw -p "one two three four five" -n 12 --temp 0 --memory 2G -c 64 --device none
 cp "$folder/out" "$folder/none"

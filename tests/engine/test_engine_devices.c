@@ -65,6 +65,7 @@ typedef struct variation {
     bool any_precision;
     mock_orders orders;
     double share; /* of the devices; negative: measured */
+    bool may_be_left_out;
 } variation;
 
 static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine **engine_out) {
@@ -78,7 +79,7 @@ static pi2_status try_open(const variation *v, uint64_t more_bytes, pi2_engine *
     /* Engines are opened hundreds of times, which AddressSanitizer keeps the memory of for a while. */
     options.memory_bytes = UINT64_C(8) * PI2_TEST_PLENTY_BYTES;
     options.devices = v->devices;
-    options.device_always = true;
+    options.device_always = !v->may_be_left_out;
     options.device_share = v->share;
     options.callbacks.log = keep_line;
     options.identifies_weights = true;
@@ -382,6 +383,36 @@ static void test_one_of_two_is_lost(void **state) {
     close_engine(engine);
 }
 
+/* Of two devices the one is slow that takes longer for a call than the threads for a pass: it is closed before the run,
+ * with a line, unless it shall be used all the same or have a share. */
+static void test_what_does_not_pay_is_left_out(void **state) {
+    (void)state;
+    variation v = { .model = DENSE, .devices = "mock:1,mock:0", .threads = 1, .batch = 16, .share = -1,
+                    .orders = { .devices = 2, .slow_us = 20000 }, .may_be_left_out = true };
+    static const struct { bool always; double share; } used[] = { { false, 0.5 }, { true, -1 } };
+    pi2_engine *engine = open_variation(&v);
+    assert_int_equal(lines_with("device 'mock:1' does not pay: with it matrices are "), 1);
+    assert_int_equal(lines_with("device 'mock:0' does not pay: "), 1);
+    assert_int_equal(pi2_engine_get_report(engine)->device_count, 0);
+    assert_null(pi2_engine_get_report(engine)->devices);
+    assert_int_equal(pi2_engine_get_report(engine)->thread_count, 1);
+    assert_int_equal(mock_device_counts.closed, 2);
+    const uint64_t works = mock_device_counts.works;
+    assert_true(works > 0);
+    run_and_compare(engine, &v, 0);
+    assert_int_equal(mock_device_counts.works, works);
+    close_engine(engine);
+    for (size_t i = 0; i < 2; i++) {
+        v.devices = "mock";
+        v.may_be_left_out = !used[i].always;
+        v.share = used[i].share;
+        engine = open_variation(&v);
+        assert_int_equal(lines_with("does not pay"), 0);
+        assert_int_equal(pi2_engine_get_report(engine)->device_count, 1);
+        close_engine(engine);
+    }
+}
+
 static uint32_t lines_of_broken(void) {
     return lines_with("device 'mock:0' is broken; the processor computes alone");
 }
@@ -536,6 +567,7 @@ int main(void) {
         cmocka_unit_test(test_shares_do_not_drift),
         cmocka_unit_test(test_lost_while_it_is_measured),
         cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
+        cmocka_unit_test(test_what_does_not_pay_is_left_out),
         cmocka_unit_test(test_left_out),       cmocka_unit_test(test_other_bits),
         cmocka_unit_test(test_arithmetic_names), cmocka_unit_test(test_refused_names),
         cmocka_unit_test(test_list),
