@@ -46,7 +46,7 @@ PI2_API void pi2_predictor_svd_init(pi2_predictor_svd *svd);
  * texts    in  NULL: the weights alone
  * log      with texts, one line for each layer
  * Errors  as pi2_engine_open(); INVALID (rank, recall, what lies at output_path, samples that do not fit),
- *         UNSUPPORTED (experts, an embedding that is no multiple of 32)
+ *         UNSUPPORTED (texts and experts, an embedding that is no multiple of 32)
  */
 PI2_API pi2_status pi2_predictor_make_svd(const pi2_engine_options *options, const pi2_predictor_texts *texts,
                                           const pi2_predictor_svd *svd);

@@ -186,6 +186,10 @@ static inline uint32_t pi2_layer_ffns(const pi2_model_shape *shape) {
 static inline uint32_t pi2_token_ffns(const pi2_model_shape *shape) {
     return shape->expert_count ? shape->expert_used_count : 1;
 }
+/** Of all layers. */
+static inline uint32_t pi2_model_ffns(const pi2_model_shape *shape) {
+    return shape->layer_count * pi2_layer_ffns(shape);
+}
 /** Neurons of one. */
 static inline uint32_t pi2_ffn_length(const pi2_model_shape *shape) {
     return shape->expert_count ? shape->expert_feed_forward_length : shape->feed_forward_length;

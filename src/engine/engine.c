@@ -190,7 +190,7 @@ static pi2_status start_forward(pi2_engine *engine) {
         .neurons = engine->neuron_store, .banks = engine->run.plan.banks,
         .neurons_always = engine->run.options.sparsity && strcmp(engine->run.options.sparsity, "always") == 0,
         .predictor = engine->run.plan.approximates ? &engine->run.plan.predictor : NULL,
-        .foreteller = engine->run.plan.predictor.kind ? &engine->run.plan.predictor : NULL,
+        .foreteller = plan->shape.foretells && engine->run.plan.predictor.kind ? &engine->run.plan.predictor : NULL,
         .gate_foretells = engine->run.plan.gate_foretells && engine->neuron_store,
         .foretells_firing = !engine->run.plan.approximates || engine->run.plan.left_out < 0,
         .left_out = engine->run.plan.left_out,

@@ -17,6 +17,16 @@ static void tell_neurons(const pi2_engine *engine) {
                         pi2_expert_cache_slots(engine->expert_cache));
 }
 
+/* Where a predictor names the neurons no Gate is wanted apart. */
+static void tell_named(const pi2_engine *engine) {
+    const pi2_memory_plan *plan = &engine->run.plan.memory;
+    char neurons[PI2_SIZE_TEXT_BYTES], all[PI2_SIZE_TEXT_BYTES];
+    pi2_planned_run_log(&engine->run, "tokens compute the neurons that a predictor names: %s of %s of experts' neurons; "
+                        "prompts use whole experts, %u at once", pi2_format_size(plan->neuron_bytes, neurons),
+                        pi2_format_size(pi2_neuron_store_all_bytes(engine->run.plan.banks), all),
+                        pi2_expert_cache_slots(engine->expert_cache));
+}
+
 static void tell_size(const pi2_engine *engine) {
     const pi2_model_shape *shape = &engine->run.source.model->shape;
     const uint32_t slots = pi2_expert_cache_slots(engine->expert_cache);
@@ -50,7 +60,8 @@ pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
         .on_demand = engine->traces.uses ? pi2_engine_record_uses : NULL, .on_demand_user = engine };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
     if (plan->memory.gate_bytes == 0) {
-        tell_size(engine);
+        if (plan->memory.shape.predicts && plan->memory.neuron_bytes) tell_named(engine);
+        else tell_size(engine);
         return PI2_OK;
     }
     options.gates_only = true;

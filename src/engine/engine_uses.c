@@ -24,6 +24,9 @@ pi2_status pi2_engine_open_use_trace(pi2_engine *engine, const char *const *inpu
     const char *path = engine->run.options.record_trace;
     const pi2_model_shape *shape = &engine->run.source.model->shape;
     if (!path) return PI2_OK;
+    if (shape->expert_count && engine->run.plan.approximates) {
+        return refuse(engine, "where a predictor names neurons, tokens ask for no experts");
+    }
     if (shape->expert_count) {
         const pi2_trace_header header = {
             .layer_count = pi2_model_expert_layers(shape), .expert_count = shape->expert_count,

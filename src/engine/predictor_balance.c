@@ -174,6 +174,10 @@ pi2_status pi2_predictor_balance(pi2_engine *engine, const pi2_predictor_texts *
                                  pi2_predictor_balancing **balancing_out) {
     pi2_predictor *predictor = &engine->run.plan.predictor;
     *balancing_out = NULL;
+    if (engine->run.source.model->shape.expert_count) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: shares are given to layers of models without "
+                        "experts", engine->run.source.model_path);
+    }
     if (engine->run.plan.left_out < 0 || !engine->run.options.predicts_prompts || !predictor->kind) {
         return pi2_fail(PI2_ERR_INVALID, "there is no share to balance: open the engine with one to leave out, and for "
                         "measuring");

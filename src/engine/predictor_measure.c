@@ -244,6 +244,10 @@ static pi2_status measure(measure_run *run, const pi2_predictor_texts *texts,
 pi2_status pi2_predictor_measure(pi2_engine *engine, const pi2_predictor_texts *texts,
                                  pi2_predictor_measurement **measurement_out) {
     *measurement_out = NULL;
+    if (engine->run.source.model->shape.expert_count) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: what a predictor foretells is measured of "
+                        "models without experts ('verify' tells what it costs)", engine->run.source.model_path);
+    }
     if (!engine->run.plan.approximates || engine->run.options.predicts_prompts) {
         return pi2_fail(PI2_ERR_INVALID, "there is no predictor to measure: open the engine with one, for an answer");
     }

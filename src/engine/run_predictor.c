@@ -33,8 +33,8 @@ static pi2_status check_whose(const pi2_planned_run *run) {
     const pi2_model *model = run->source.model;
     const char *path = run->plan.predictor_path, *activation = pi2_ffn_activation_name(model->shape.activation);
     if (predictor->header_hash != model->source.header_hash || predictor->content_hash != model->source.content_hash ||
-        predictor->layer_count != model->shape.layer_count || predictor->width != model->shape.embedding_length ||
-        predictor->neuron_count != model->shape.feed_forward_length) {
+        predictor->layer_count != pi2_model_ffns(&model->shape) || predictor->width != model->shape.embedding_length ||
+        predictor->neuron_count != pi2_ffn_length(&model->shape)) {
         return pi2_fail(PI2_ERR_INVALID, "%s: this predictor was made of other weights than those in %s: make it again",
                         path, run->source.weights_path);
     }
@@ -47,8 +47,9 @@ static pi2_status make_copies(const pi2_planned_run *run, const pi2_gguf *gguf, 
                               uint32_t bits) {
     const pi2_model *model = run->source.model;
     const pi2_low_bit_request request = {
-        .gguf = gguf, .banks = model->banks, .source = &model->source, .layer_count = model->shape.layer_count,
-        .width = model->shape.embedding_length, .neuron_count = model->shape.feed_forward_length,
+        .gguf = gguf, .banks = model->banks, .source = &model->source, .layer_count = pi2_model_ffns(&model->shape),
+        .layer_ffns = pi2_layer_ffns(&model->shape), .width = model->shape.embedding_length,
+        .neuron_count = pi2_ffn_length(&model->shape),
         .activation = model->shape.activation, .bits = bits, .callbacks = &run->options.callbacks };
     pi2_predictor predictor;
     void *memory;
@@ -59,10 +60,15 @@ static pi2_status make_copies(const pi2_planned_run *run, const pi2_gguf *gguf, 
     return status;
 }
 
-/* A table of each layer, in a list that the caller frees. */
+/* A table of each FFN, in a list that the caller frees: its layer's, or of its biases its own row. */
 static const float **list_tables(const pi2_model *model, uint32_t role) {
-    const float **list = malloc(model->shape.layer_count * sizeof *list);
-    for (uint32_t i = 0; list && i < model->shape.layer_count; i++) list[i] = model->layers[i].tables[role];
+    const uint32_t count = pi2_model_ffns(&model->shape), each = pi2_layer_ffns(&model->shape);
+    const size_t row = role == PI2_TABLE_FFN_NORM ? 0 : pi2_ffn_length(&model->shape);
+    const float **list = malloc(count * sizeof *list);
+    for (uint32_t i = 0; list && i < count; i++) {
+        const float *table = model->layers[i / each].tables[role];
+        list[i] = table ? table + i % each * row : NULL;
+    }
     return list;
 }
 
@@ -73,7 +79,7 @@ static pi2_status make_svd(const pi2_planned_run *run, const pi2_gguf *gguf, con
     const float **norms = list_tables(model, PI2_TABLE_FFN_NORM), **gates = list_tables(model, PI2_TABLE_GATE_BIAS);
     const float **ups = list_tables(model, PI2_TABLE_UP_BIAS);
     pi2_svd_request request = {
-        .gguf = gguf, .banks = model->banks, .fires = pi2_model_shape_fires(&model->shape), .rank = recipe->rank,
+        .gguf = gguf, .banks = model->banks, .layer_ffns = pi2_layer_ffns(&model->shape), .fires = pi2_model_shape_fires(&model->shape), .rank = recipe->rank,
         .recall = recipe->recall, .samples = recipe->samples, .norms = norms, .gate_biases = gates, .up_biases = ups,
         .callbacks = &run->options.callbacks };
     pi2_predictor predictor = { .kind = NULL };
@@ -196,13 +202,13 @@ pi2_status pi2_run_describe_predictor(const pi2_planned_run *run, const pi2_gguf
     }
     *predictor_out = (pi2_predictor){
         .kind = pi2_predictor_kind_find(kind), .header_hash = source.header_hash,
-        .content_hash = source.content_hash, .layer_count = shape->layer_count, .width = shape->embedding_length,
-        .neuron_count = shape->feed_forward_length, .activation_number = shape->activation };
+        .content_hash = source.content_hash, .layer_count = pi2_model_ffns(shape), .width = shape->embedding_length,
+        .neuron_count = pi2_ffn_length(shape), .activation_number = shape->activation };
     /* Of what rows give Up's are estimated where Gate does not say what they are worth. */
     predictor_out->has_up = kind == PI2_PREDICTOR_SVD && !is_relu && model->banks && model->banks->count > 0 &&
                             model->banks->banks[0].up_format;
     memcpy(predictor_out->activation, activation, strlen(activation));
-    predictor_out->layers = calloc(shape->layer_count, sizeof *predictor_out->layers);
+    predictor_out->layers = calloc(predictor_out->layer_count, sizeof *predictor_out->layers);
     return predictor_out->layers ? PI2_OK : pi2_fail(PI2_ERR_MEMORY, "no memory for a predictor");
 }
 

@@ -398,10 +398,12 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     const pi2_status filled = begin_pass(forward, forward->logits_rows > 0);
     place_tokens(forward);
     const uint64_t begin = pi2_clock_ns(), missing = missing_neurons(forward);
-    pi2_expert_cache *experts = forward->by_neuron ? forward->options.gates : forward->options.experts;
+    const bool predicts = pi2_forward_predicts(forward); /* then tokens ask for no experts */
+    pi2_expert_cache *experts =
+        forward->by_neuron && !predicts ? forward->options.gates : forward->options.experts;
     if (experts) {
         pi2_expert_cache_begin_pass(experts, token_count);
-        forward->looks_ahead = pi2_expert_cache_can_look_ahead(experts) &&
+        forward->looks_ahead = !predicts && pi2_expert_cache_can_look_ahead(experts) &&
                                pi2_look_ahead_wanted(&forward->look_ahead, token_count);
         forward->ahead_first = token_count > PI2_AHEAD_TOKENS ? token_count - PI2_AHEAD_TOKENS : 0;
     }
@@ -434,7 +436,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     }
     if (can_foretell && forward->by_neuron) note_foretelling(forward, missing, begin);
     else if (can_foretell) pi2_look_ahead_note_missing(&forward->look_ahead, true);
-    else if (forward->options.experts) pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
+    else if (forward->options.experts && !predicts) pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
     return status;
 }
 

@@ -197,6 +197,10 @@ static void plan_chunk(void *argument, unsigned member, uint32_t chunk) {
     plan->down_chunks = pi2_forward_takes_neurons(walk) ? 0 : (tiles + plan->down_tiles - 1) / plan->down_tiles;
     plan->unit_counts[walk->layer] = plan->job_count * (layer->cluster_count + plan->down_chunks);
     plan->busy = 0;
+    if (pi2_forward_takes_neurons(walk) && pi2_forward_predicts(forward)) { /* of experts nothing else is wanted */
+        plan->unit_counts[walk->layer] = plan->job_count;
+        return;
+    }
     memset(forward->buffers.experts.taken, 0, (size_t)plan->job_count * forward->buffers.experts.cluster_most);
     const bool is_batch = forward->token_count >= PI2_BATCH_LEAST;
     if (is_batch) weigh_uses(forward);
@@ -412,14 +416,19 @@ void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward_end_block(walk, token, out);
 }
 
+void pi2_forward_gather(pi2_forward_walk *walk) {
+    const pi2_forward *forward = walk->forward;
+    const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
+    if (forward->token_count == 1) return;
+    walk->stage_name = "gather";
+    pi2_forward_stage(walk, (visits + GATHER_ROWS - 1) / GATHER_ROWS, gather_chunk, NULL);
+}
+
 /* Units of every expert, and then the tail. */
 static void compute_experts(pi2_forward_walk *walk, const char *name, pi2_token_tail *tail) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
-    if (forward->token_count > 1) {
-        walk->stage_name = "gather";
-        pi2_forward_stage(walk, (visits + GATHER_ROWS - 1) / GATHER_ROWS, gather_chunk, NULL);
-    }
+    pi2_forward_gather(walk);
+    if (pi2_forward_masks(walk)) pi2_forward_predict(walk);
     /* Every thread reads the same number, a stale one if the pass failed before: then units are skipped. */
     walk->stage_name = name;
     pi2_forward_stage(walk, forward->plan.unit_counts[walk->layer], unit_chunk, tail);

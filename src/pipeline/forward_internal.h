@@ -346,6 +346,7 @@ void pi2_forward_predict(pi2_forward_walk *walk);
 static inline bool pi2_forward_masks(const pi2_forward_walk *walk) {
     const pi2_forward_options *options = &walk->forward->options;
     if (!walk->forward->masks || !walk->forward->has_banks[walk->layer]) return false;
+    if (walk->forward->model->shape.expert_count) return options->left_out != 0; /* all experts' alike */
     return options->left_out < 0 || options->predictor->layers[walk->layer].left_out > 0;
 }
 void pi2_forward_mask(const pi2_forward_walk *walk, uint32_t row, uint32_t begin, uint32_t count, float *activations);
@@ -378,6 +379,8 @@ void pi2_forward_router(pi2_forward_walk *walk);
 void pi2_forward_experts(pi2_forward_walk *walk);
 /** By neuron: the Gates of the experts that were chosen; and at last the sum of their results. */
 void pi2_forward_expert_gates(pi2_forward_walk *walk);
+/** What each chosen expert's rows read, side by side: of one token nothing is to be done. */
+void pi2_forward_gather(pi2_forward_walk *walk);
 void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token);
 
 /**

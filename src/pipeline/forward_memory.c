@@ -178,8 +178,9 @@ static void carve_mask(carver *from, const pi2_model *model, const pi2_forward_s
     pi2_forward_shape own = *shape;
     own.foretells = false;
     buffers->mask.stride = stride_of(pi2_ffn_length(&model->shape));
-    buffers->mask.hidden = carve_floats(from, shape->batch_tokens * buffers->mask.stride);
-    carve_prediction(from, &model->shape, &own, shape->batch_tokens, 0, &buffers->mask);
+    const size_t rows = (size_t)shape->batch_tokens * pi2_token_ffns(&model->shape);
+    buffers->mask.hidden = carve_floats(from, rows * buffers->mask.stride);
+    carve_prediction(from, &model->shape, &own, rows, 0, &buffers->mask);
 }
 
 /* Positions that the queries of one call see together. */

@@ -296,18 +296,25 @@ static void cut_token(pi2_forward_walk *walk, uint32_t token) {
     if (!pi2_forward_failed(walk->forward)) pi2_ffn_cut(walk, &unit, hidden_of(walk->forward, token));
 }
 
-/* Nothing is computed of all of a chunk's neurons here, so a chunk has as many as are listed at a time. */
+static uint32_t fire_chunks(const pi2_forward_walk *walk) {
+    return (any_bank(walk)->neuron_count + FIRE_CHUNK - 1) / FIRE_CHUNK;
+}
+
+/* Nothing is computed of all of a chunk's neurons here, so a chunk has as many as are listed at a time. Of experts
+ * chunks of one job follow those of the one before. */
 static void fire_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
-    const uint32_t begin = chunk * FIRE_CHUNK, neurons = any_bank(walk)->neuron_count;
-    const neuron_job job = job_at(walk, 0);
+    const uint32_t each = fire_chunks(walk), begin = chunk % each * FIRE_CHUNK;
+    const uint32_t neurons = any_bank(walk)->neuron_count;
+    if (pi2_forward_failed(walk->forward)) return; /* there may be no jobs */
+    const neuron_job job = job_at(walk, chunk / each);
     fire(walk, &job, begin, neurons - begin < FIRE_CHUNK ? neurons : begin + FIRE_CHUNK);
 }
 
-static void fire_stage(pi2_forward_walk *walk) {
+static void fire_stage(pi2_forward_walk *walk, uint32_t jobs) {
     walk->stage_name = "fire";
-    pi2_forward_stage(walk, (any_bank(walk)->neuron_count + FIRE_CHUNK - 1) / FIRE_CHUNK, fire_chunk, NULL);
+    pi2_forward_stage(walk, jobs * fire_chunks(walk), fire_chunk, NULL);
 }
 
 static void gate_stages(pi2_forward_walk *walk) {
@@ -315,7 +322,7 @@ static void gate_stages(pi2_forward_walk *walk) {
     const uint32_t chunks = (any_bank(walk)->neuron_count + chunk - 1) / chunk;
     if (pi2_forward_predicts(walk->forward)) {
         pi2_forward_predict(walk);
-        fire_stage(walk);
+        fire_stage(walk, 1);
         return;
     }
     walk->stage_name = "gate";
@@ -327,7 +334,18 @@ static void gate_stages(pi2_forward_walk *walk) {
         return;
     }
     pi2_forward_stage(walk, chunks, whole_gate_chunk, cut_token);
-    fire_stage(walk);
+    fire_stage(walk, 1);
+}
+
+/* The same of the experts that the layer's router chose. */
+static void expert_gate_stages(pi2_forward_walk *walk) {
+    if (!pi2_forward_predicts(walk->forward)) {
+        pi2_forward_expert_gates(walk);
+        return;
+    }
+    pi2_forward_gather(walk);
+    pi2_forward_predict(walk);
+    fire_stage(walk, walk->forward->plan.unit_counts[walk->layer]);
 }
 
 /* ---- neurons that had to be read ---- */
@@ -521,7 +539,7 @@ static void after_columns_token(pi2_forward_walk *walk, uint32_t token) {
 void pi2_forward_neurons(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
     const uint32_t rows = rows_of_chunk(walk);
-    if (forward->model->shape.expert_count) pi2_forward_expert_gates(walk);
+    if (forward->model->shape.expert_count) expert_gate_stages(walk);
     else gate_stages(walk);
     /* One thread asks for the next layer's units while others compute this one's. */
     walk->foretold_rows = pi2_forward_ask_ahead(walk);

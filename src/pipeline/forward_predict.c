@@ -1,9 +1,11 @@
 /*
  * forward_predict.c: a predictor names neurons of an FFN, from its normed input alone.
  *
- *   input     each row's input as the predictor reads it
+ *   input     each token's input as the predictor reads it
  *   code      the vector between input and scores, where the kind has one
  *   scores    of every neuron, in chunks; then each row's neurons are chosen
+ *
+ * A row is a token, or of experts a token's visit to one: code and scores are those of that expert.
  *
  * Everything is a row's own and made of exact sums (predictor/predictor.h), so what is named depends on the token
  * alone. There are two who ask:
@@ -36,21 +38,42 @@ static const pi2_neuron_buffers *buffers_of(const pi2_forward_walk *walk) {
 /* Number of the layer whose neurons are asked for. */
 static uint32_t asked_layer(const pi2_forward_walk *walk) { return walk->layer + walk->asks_ahead; }
 
+/* A dense FFN's. */
 static const pi2_predictor_layer *layer_of(const pi2_forward_walk *walk) {
     return &predictor_of(walk)->layers[asked_layer(walk)];
 }
 
-static pi2_predictor_query query_of(const pi2_forward_walk *walk) {
+/* What is asked of a token: a row, and the FFN that it is of. expert: UINT32_MAX of a dense one. */
+typedef struct asked_row {
+    uint32_t row, expert;
+} asked_row;
+
+/* Rows of a token. */
+static uint32_t rows_of_token(const pi2_forward_walk *walk) { return pi2_token_ffns(&walk->forward->model->shape); }
+
+static asked_row row_at(const pi2_forward_walk *walk, uint32_t token, uint32_t number) {
+    const pi2_expert_buffers *experts = &walk->forward->buffers.experts;
+    if (walk->forward->model->shape.expert_count == 0) return (asked_row){ token, UINT32_MAX };
+    const uint32_t visit = token * rows_of_token(walk) + number;
+    return (asked_row){ experts->row_of[visit], experts->chosen[visit] };
+}
+
+static const float *bias_of(const pi2_forward_walk *walk, pi2_table_role role, uint32_t expert) {
+    const float *biases = walk->forward->model->layers[asked_layer(walk)].tables[role];
+    return biases && expert != UINT32_MAX ? biases + (size_t)expert * predictor_of(walk)->neuron_count : biases;
+}
+
+static pi2_predictor_query query_of(const pi2_forward_walk *walk, uint32_t expert) {
     const pi2_forward *forward = walk->forward;
-    const float *const *tables = forward->model->layers[asked_layer(walk)].tables;
     const bool fires = walk->asks_ahead ? forward->options.foretells_firing : forward->options.left_out < 0;
-    return (pi2_predictor_query){ .predictor = predictor_of(walk), .layer = layer_of(walk),
+    const size_t ffn = pi2_ffn_number(&forward->model->shape, asked_layer(walk), expert);
+    return (pi2_predictor_query){ .predictor = predictor_of(walk), .layer = &predictor_of(walk)->layers[ffn],
                                   .kernel = forward->cpu.small_rows, .vector = forward->cpu.vector,
-                                  .gate_bias = tables[PI2_TABLE_GATE_BIAS], .up_bias = tables[PI2_TABLE_UP_BIAS],
+                                  .gate_bias = bias_of(walk, PI2_TABLE_GATE_BIAS, expert),
+                                  .up_bias = bias_of(walk, PI2_TABLE_UP_BIAS, expert),
                                   .score = fires ? PI2_SCORE_FIRES : PI2_SCORE_WORTH };
 }
 
-/* A row is a token: experts have no predictors. */
 static float *scores_of(const pi2_forward_walk *walk, uint32_t row) {
     const pi2_neuron_buffers *neurons = buffers_of(walk);
     return (walk->asks_ahead ? neurons->ahead_scores : neurons->hidden) + row * neurons->stride;
@@ -92,26 +115,46 @@ static void input_chunk(void *argument, unsigned member, uint32_t row) {
     note_time(walk->forward, begin_ns);
 }
 
+/* Rows of the code of an FFN; 0 where nothing is known of it. */
+static uint32_t code_rows_of(const pi2_predictor_query *query) {
+    return query->layer->size ? query->predictor->kind->code_rows(query->layer) : 0;
+}
+
+static void code_row(const pi2_forward_walk *walk, const asked_row *asked, uint32_t token, uint32_t chunk) {
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
+    const pi2_predictor_query query = query_of(walk, asked->expert);
+    if (chunk * CODE_CHUNK >= code_rows_of(&query)) return; /* other experts' have more */
+    query.predictor->kind->code(&query, &neurons->inputs[token], chunk * CODE_CHUNK, (chunk + 1) * CODE_CHUNK,
+                                neurons->code + asked->row * neurons->code_stride);
+}
+
 static void code_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
-    const pi2_neuron_buffers *neurons = buffers_of(walk);
-    const pi2_predictor_query query = query_of(walk);
     const uint64_t begin_ns = pi2_clock_ns();
-    for (uint32_t row = 0; row < walk->forward->token_count; row++) {
-        query.predictor->kind->code(&query, &neurons->inputs[row], chunk * CODE_CHUNK, (chunk + 1) * CODE_CHUNK,
-                                    neurons->code + row * neurons->code_stride);
+    if (pi2_forward_failed(walk->forward)) return; /* there may be no rows */
+    for (uint32_t token = 0; token < walk->forward->token_count; token++) {
+        for (uint32_t i = 0; i < rows_of_token(walk); i++) {
+            const asked_row asked = row_at(walk, token, i);
+            code_row(walk, &asked, token, chunk);
+        }
     }
     note_time(walk->forward, begin_ns);
 }
 
-static void end_code_token(pi2_forward_walk *walk, uint32_t row) {
+static void end_code_token(pi2_forward_walk *walk, uint32_t token) {
     const pi2_neuron_buffers *neurons = buffers_of(walk);
-    const size_t at = row * neurons->code_stride;
-    neurons->code_vectors[row] =
-        pi2_predictor_quantize(neurons->code + at, query_of(walk).predictor->kind->code_rows(layer_of(walk)),
-                               neurons->code_values + at);
-    if (!(neurons->inputs[row].scale >= 0)) neurons->code_vectors[row].scale = neurons->inputs[row].scale;
+    if (pi2_forward_failed(walk->forward)) return;
+    for (uint32_t i = 0; i < rows_of_token(walk); i++) {
+        const asked_row asked = row_at(walk, token, i);
+        const pi2_predictor_query query = query_of(walk, asked.expert);
+        const uint32_t code_rows = code_rows_of(&query);
+        const size_t at = asked.row * neurons->code_stride;
+        if (code_rows == 0) continue;
+        pi2_predictor_vector *vector = &neurons->code_vectors[asked.row];
+        *vector = pi2_predictor_quantize(neurons->code + at, code_rows, neurons->code_values + at);
+        if (!(neurons->inputs[token].scale >= 0)) vector->scale = neurons->inputs[token].scale;
+    }
 }
 
 /* Each neuron by its own score; else they are compared. */
@@ -123,23 +166,36 @@ static void count_named(pi2_forward *forward, const float *scores, uint32_t coun
     (void)atomic_fetch_add_explicit(&forward->predicted, named, memory_order_relaxed);
 }
 
+/* Of an FFN of which nothing is known all neurons are computed. */
+static void score_row(const pi2_forward_walk *walk, const asked_row *asked, uint32_t token, uint32_t begin,
+                      uint32_t end) {
+    const pi2_forward *forward = walk->forward;
+    const pi2_neuron_buffers *neurons = buffers_of(walk);
+    const pi2_predictor_query query = query_of(walk, asked->expert);
+    float *scores = scores_of(walk, asked->row) + begin;
+    if (query.layer->size == 0) {
+        for (uint32_t n = 0; n < end - begin; n++) scores[n] = 1.0f;
+    } else {
+        const pi2_predictor_vector *from = code_rows_of(&query) ? &neurons->code_vectors[asked->row]
+                                                                : &neurons->inputs[token];
+        query.predictor->kind->scores(&query, from, begin, end, scores);
+    }
+    if (walk->asks_ahead || !chooses_firing(forward)) return;
+    if (query.layer->size) pi2_predictor_choose_firing(scores, end - begin, query.layer->threshold);
+    count_named(walk->forward, scores, end - begin);
+}
+
 static void score_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
-    const pi2_forward *forward = walk->forward;
-    const pi2_neuron_buffers *neurons = buffers_of(walk);
-    const pi2_predictor_query query = query_of(walk);
-    const bool has_code = query.predictor->kind->code_rows(query.layer) > 0;
     const uint32_t all = neuron_count(walk), begin = chunk * SCORE_CHUNK;
     const uint32_t end = all - begin < SCORE_CHUNK ? all : begin + SCORE_CHUNK;
     const uint64_t begin_ns = pi2_clock_ns();
-    for (uint32_t row = 0; row < forward->token_count; row++) {
-        const pi2_predictor_vector *from = has_code ? &neurons->code_vectors[row] : &neurons->inputs[row];
-        float *scores = scores_of(walk, row) + begin;
-        query.predictor->kind->scores(&query, from, begin, end, scores);
-        if (!walk->asks_ahead && chooses_firing(forward)) {
-            pi2_predictor_choose_firing(scores, end - begin, query.layer->threshold);
-            count_named(walk->forward, scores, end - begin);
+    if (pi2_forward_failed(walk->forward)) return;
+    for (uint32_t token = 0; token < walk->forward->token_count; token++) {
+        for (uint32_t i = 0; i < rows_of_token(walk); i++) {
+            const asked_row asked = row_at(walk, token, i);
+            score_row(walk, &asked, token, begin, end);
         }
     }
     note_time(walk->forward, begin_ns);
@@ -155,7 +211,7 @@ static float threshold_ahead(const pi2_forward_walk *walk) {
 /* Of the next layer nothing is to be known but what to read: where each neuron is named by its own score, those that
  * are in memory need none. */
 static bool asks_for_absent(const pi2_forward_walk *walk) {
-    return walk->asks_ahead && query_of(walk).score == PI2_SCORE_FIRES;
+    return walk->asks_ahead && query_of(walk, UINT32_MAX).score == PI2_SCORE_FIRES;
 }
 
 static void absent_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -163,7 +219,7 @@ static void absent_chunk(void *argument, unsigned member, uint32_t chunk) {
     const pi2_forward_walk *walk = argument;
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_buffers *neurons = buffers_of(walk);
-    const pi2_predictor_query query = query_of(walk);
+    const pi2_predictor_query query = query_of(walk, UINT32_MAX);
     const uint32_t number = bank_ahead(walk);
     const uint32_t *place_of = pi2_neuron_store_head(forward->options.neurons, number)->place_of;
     const uint32_t in_unit = forward->options.banks->banks[number].unit_neurons, all = neuron_count(walk);
@@ -192,29 +248,38 @@ static void absent_chunk(void *argument, unsigned member, uint32_t chunk) {
 }
 
 /* Where a share is left out, which neurons are is known when all have a score. */
-static void choose_token(pi2_forward_walk *walk, uint32_t row) {
+static void choose_token(pi2_forward_walk *walk, uint32_t token) {
     pi2_forward *forward = walk->forward;
     const uint32_t count = neuron_count(walk);
     const uint64_t begin_ns = pi2_clock_ns();
-    if (chooses_firing(forward)) return;
-    float *scores = scores_of(walk, row);
-    pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, layer_of(walk)->left_out));
-    count_named(forward, scores, count);
+    if (chooses_firing(forward) || pi2_forward_failed(forward)) return;
+    for (uint32_t i = 0; i < rows_of_token(walk); i++) {
+        const asked_row asked = row_at(walk, token, i);
+        const pi2_predictor_query query = query_of(walk, asked.expert);
+        float *scores = scores_of(walk, asked.row);
+        if (query.layer->size) {
+            pi2_predictor_choose_largest(scores, count, pi2_predictor_kept(count, query.layer->left_out));
+        }
+        count_named(forward, scores, count);
+    }
     note_time(forward, begin_ns);
 }
 
-/* A layer of which nothing is known computes all of its neurons. */
-static void name_all(void *argument, unsigned member, uint32_t row) {
-    (void)member;
-    const pi2_forward_walk *walk = argument;
-    float *scores = scores_of(walk, row);
-    for (uint32_t n = 0; n < neuron_count(walk); n++) scores[n] = 1.0f;
-    (void)atomic_fetch_add_explicit(&walk->forward->predicted, neuron_count(walk), memory_order_relaxed);
+/* Rows of the longest code of the FFNs that may be asked. */
+static uint32_t most_code_rows(const pi2_forward_walk *walk) {
+    const uint32_t ffns = pi2_layer_ffns(&walk->forward->model->shape);
+    uint32_t most = 0;
+    for (uint32_t f = 0; f < ffns; f++) {
+        const pi2_predictor_query query = query_of(walk, ffns == 1 ? UINT32_MAX : f);
+        const uint32_t rows = code_rows_of(&query);
+        if (rows > most) most = rows;
+    }
+    return most;
 }
 
-static void ask_stages(pi2_forward_walk *walk, void (*end_row)(pi2_forward_walk *walk, uint32_t row)) {
+static void ask_stages(pi2_forward_walk *walk, void (*end_token)(pi2_forward_walk *walk, uint32_t token)) {
     const char *name = walk->asks_ahead ? "look ahead" : "predict";
-    const uint32_t code_rows = predictor_of(walk)->kind->code_rows(layer_of(walk));
+    const uint32_t code_rows = most_code_rows(walk);
     walk->stage_name = name;
     pi2_forward_stage(walk, walk->forward->token_count, input_chunk, NULL);
     if (code_rows) {
@@ -224,17 +289,10 @@ static void ask_stages(pi2_forward_walk *walk, void (*end_row)(pi2_forward_walk 
     walk->stage_name = name;
     const bool absent = asks_for_absent(walk);
     const uint32_t step = absent ? ABSENT_CHUNK : SCORE_CHUNK;
-    pi2_forward_stage(walk, (neuron_count(walk) + step - 1) / step, absent ? absent_chunk : score_chunk, end_row);
+    pi2_forward_stage(walk, (neuron_count(walk) + step - 1) / step, absent ? absent_chunk : score_chunk, end_token);
 }
 
-void pi2_forward_predict(pi2_forward_walk *walk) {
-    if (layer_of(walk)->size) {
-        ask_stages(walk, choose_token);
-        return;
-    }
-    walk->stage_name = "predict";
-    pi2_forward_stage(walk, walk->forward->token_count, name_all, NULL);
-}
+void pi2_forward_predict(pi2_forward_walk *walk) { ask_stages(walk, choose_token); }
 
 /* ---- where all neurons are computed all the same ---- */
 

@@ -349,13 +349,14 @@ static bool neurons_pay(const pi2_memory_plan_request *request, const pi2_memory
 
 /*
  * Single neurons of experts: beside what every token uses a few whole experts for prompts, Gates, all of them if they
- * fit and at least those of one token, and neurons. False, and *least not lowered, as of plan_neurons().
+ * fit and at least those of one token, and neurons. A predictor that names these needs no Gates. False, and *least not lowered, as of plan_neurons().
  */
 static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     const pi2_extent_layout *layout = request->model->layout;
     const pi2_model_shape *shape = &request->model->shape;
     const uint64_t most = pi2_neuron_store_all_bytes(request->banks), slot = pi2_expert_cache_slot_bytes(layout);
-    const uint64_t gates = pi2_expert_cache_all_gate_bytes(layout), gate = pi2_expert_cache_gate_slot_bytes(layout);
+    const uint64_t gate = pi2_expert_cache_gate_slot_bytes(layout);
+    const uint64_t gates = request->predicts ? 0 : pi2_expert_cache_all_gate_bytes(layout);
     const uint64_t experts = pi2_expert_cache_all_bytes(layout), dense = sequence_bytes(layout) - experts;
     pi2_memory_plan own = *plan;
     own.shape.embedding_streams = true;
@@ -378,7 +379,7 @@ static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_
     room = give_neurons(request, &own, room - own.gate_bytes, false);
     const uint64_t more = room / slot * slot;
     own.expert_bytes = own.expert_bytes + more < experts ? own.expert_bytes + more : experts;
-    plan->whole_is_faster = !request->neurons_always && !neurons_pay(request, &own);
+    plan->whole_is_faster = !request->neurons_always && !request->predicts && !neurons_pay(request, &own);
     if (plan->whole_is_faster) return false;
     own.neuron_lack_bytes = 0;
     own.resident_room = dense;
@@ -431,7 +432,8 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
     }
     /* Experts that all fit are as fast for prompts and never read again: then tokens compute them whole. */
     const bool has_experts = request->model->shape.expert_count > 0, fits = *least <= request->budget_bytes;
-    if (has_experts && request->banks && !fits && plan_neurons_of_experts(request, plan)) return true;
+    const bool may_part = has_experts && request->banks && (!fits || request->predicts);
+    if (may_part && plan_neurons_of_experts(request, plan)) return true;
     if (!has_experts && plan_neurons(request, plan)) return true;
     plan->shape.neuron_tokens = 0;
     plan->shape.predicts = plan->shape.masks = plan->shape.foretells = false;

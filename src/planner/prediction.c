@@ -382,7 +382,8 @@ void pi2_predict(const pi2_workload *w, const pi2_machine_profile *profile, cons
     prediction->bottleneck = limit_of(w, profile, what_if, &decode_pass);
     const bool by_neuron = pi2_predict_goes_by_neuron(&w->neurons, w->read_bytes, decode_pass.tokens);
     const bool of_gates = by_neuron && w->neurons.gate_bytes;
-    const double hits = of_gates ? w->neurons.gate_hits : e->decode_hits;
+    const bool wants_none = by_neuron && w->neurons.is_named; /* nothing of experts but single neurons */
+    const double hits = wants_none ? 1 : of_gates ? w->neurons.gate_hits : e->decode_hits;
     const double missed = (double)e->used * pi2_prediction_expert_layers(w) * (1 - hits);
     const uint64_t of_one = of_gates ? w->neurons.gate_bytes : e->expert_bytes;
     prediction->bytes_per_token = (by_neuron ? 0 : w->read_bytes) + (uint64_t)(missed * (double)of_one);

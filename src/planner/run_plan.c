@@ -175,9 +175,10 @@ static void mark_layer(pi2_planned_run *run, uint32_t layer) {
     }
 }
 
-/* Experts' Gates can be read alone, and some layer has all its banks: the others compute whole experts. */
-static bool experts_can_go_by_neuron(const pi2_model *model) {
-    for (uint32_t g = 0; g < model->layout->group_count; g++) {
+/* Experts' Gates can be read alone, where all of them are wanted, and some layer has all its banks: the others compute
+ * whole experts. */
+static bool experts_can_go_by_neuron(const pi2_model *model, bool wants_gates) {
+    for (uint32_t g = 0; wants_gates && g < model->layout->group_count; g++) {
         const pi2_group *group = &model->layout->groups[g];
         if (group->kind == PI2_GROUP_EXPERT && group->gate_extents == 0) return false;
     }
@@ -205,8 +206,8 @@ static bool has_single_neurons(const pi2_model *model) {
 
 static pi2_status refuse_experts(const pi2_planned_run *run) {
     if (run->source.model->shape.expert_count == 0) return PI2_OK;
-    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: predictors are for models without experts: use "
-                    "--sparsity exact without --predictor", run->source.weights_path);
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts, whose neurons are not read ahead: use --sparsity "
+                    "exact without --predictor, or auto", run->source.weights_path);
 }
 
 static pi2_status refuse_unlike(const pi2_planned_run *run) {
@@ -232,7 +233,6 @@ static pi2_status check_foretelling(const pi2_planned_run *run) {
 static pi2_status check_approximation(const pi2_planned_run *run) {
     const pi2_model *model = run->source.model;
     const char *path = run->source.weights_path;
-    PI2_TRY(refuse_experts(run));
     PI2_TRY(refuse_unlike(run));
     if (model->shape.activation == PI2_FFN_gelu_topk) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: gelu_topk keeps neurons by all Gates of a layer, which no predictor "
@@ -265,7 +265,7 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     else if (run->plan.foretells) PI2_TRY(check_foretelling(run));
     if (!model->banks || model->banks->count == 0) return PI2_OK;
     if (!run->plan.approximates && !pi2_model_shape_fires(&model->shape)) return PI2_OK;
-    if (model->shape.expert_count && !experts_can_go_by_neuron(model)) return PI2_OK;
+    if (model->shape.expert_count && !experts_can_go_by_neuron(model, !run->plan.approximates)) return PI2_OK;
     run->plan.by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
     if (!run->plan.by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
     for (uint32_t b = 0; b < model->banks->count && model->shape.expert_count == 0; b++) {
@@ -329,7 +329,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .banks = run->plan.banks, .by_neuron = run->plan.by_neuron,
         .hot_share = run->devices.count && run->options.device_share > 0 ? run->options.device_share : 0,
         .neurons_always = pi2_run_plan_is_always(run),
-        .predicts = run->plan.approximates, .masks = options->predicts_prompts, .foretells = run->plan.foretells,
+        .predicts = run->plan.approximates, .masks = options->predicts_prompts, .foretells = run->plan.foretells && run->source.model->shape.expert_count == 0,
         .code_rows = most_code_rows(&run->plan.predictor),
         .session_bytes = costs->session_bytes, .session_bytes_per_token = costs->session_bytes_per_token,
         .each_session_bytes = costs->each_session_bytes,
@@ -478,7 +478,8 @@ void pi2_run_plan_explain_experts(const pi2_planned_run *run, uint32_t slots, ch
     const uint32_t wanted = pi2_model_expert_layers(shape) * shape->expert_used_count;
     char needed[PI2_SIZE_TEXT_BYTES];
     *text = '\0';
-    if (slots >= wanted || run->plan.memory.gate_bytes) return; /* single neurons: Gates of a token are there */
+    /* Of single neurons a token's Gates are there, or not wanted. */
+    if (slots >= wanted || run->plan.memory.gate_bytes || run->plan.memory.shape.predicts) return;
     const uint64_t slot = pi2_expert_cache_slot_bytes(run->source.model->layout);
     (void)snprintf(text, capacity, "one token uses %u experts (%s), more than the %u that memory holds: most are read "
                    "again for every token; more memory helps", wanted, pi2_format_size(slot * wanted, needed), slots);

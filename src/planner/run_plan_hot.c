@@ -67,7 +67,7 @@ pi2_status pi2_run_plan_choose_hot(pi2_planned_run *run) {
         (void)snprintf(run->plan.hot_reason, sizeof run->plan.hot_reason, "all experts stay in memory");
         return PI2_OK;
     }
-    if (run->plan.memory.gate_bytes) {
+    if (run->plan.memory.gate_bytes || run->plan.memory.shape.predicts) {
         (void)snprintf(run->plan.hot_reason, sizeof run->plan.hot_reason,
                        "tokens compute single neurons, and whole experts serve prompts");
         return PI2_OK;

@@ -274,7 +274,8 @@ static void add_gates(const pi2_planned_run *run, pi2_workload_neurons *neurons)
 /* The rows that tell what is named: of the sizes that layers have, the first one tells. */
 static void add_predictor(const pi2_planned_run *run, pi2_workload_neurons *neurons) {
     const pi2_predictor *predictor = &run->plan.predictor;
-    neurons->predictor_bytes = pi2_predictor_bytes(predictor);
+    const pi2_model_shape *shape = &run->source.model->shape;
+    neurons->predictor_bytes = pi2_predictor_bytes(predictor) / pi2_layer_ffns(shape) * pi2_token_ffns(shape);
     for (uint32_t i = 0; i < predictor->layer_count; i++) {
         const uint32_t size = predictor->layers[i].size;
         if (size == 0) continue;

@@ -79,7 +79,8 @@ static pi2_status copy_banks(low_bit_maker *self, uint8_t *memory) {
         if (status == PI2_OK) status = copy_bank(self, data);
         close_bank(self);
         PI2_TRY(status);
-        self->predictor->layers[bank->layer] =
+        const uint32_t expert = bank->expert == UINT32_MAX ? 0 : bank->expert;
+        self->predictor->layers[bank->layer * self->request->layer_ffns + expert] =
             (pi2_predictor_layer){ .size = self->request->bits, .threshold = -PI2_ESTIMATES_DOUBT, .data = data };
     }
     return PI2_OK;

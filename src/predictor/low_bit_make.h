@@ -8,16 +8,17 @@
 /** What it is made for. */
 typedef struct pi2_low_bit_request {
     const pi2_gguf *gguf;            /* the cluster file */
-    const pi2_neuron_banks *banks;   /* its banks, with Gate: of one shape, one a layer at most */
+    const pi2_neuron_banks *banks;   /* its banks, with Gate: of one shape, one an FFN at most */
     const pi2_source_identity *source; /* of its weights */
-    uint32_t layer_count, width, neuron_count;
+    uint32_t layer_count, width, neuron_count; /* layers of the predictor: FFNs */
+    uint32_t layer_ffns;             /* FFNs of a layer of the model: experts, or 1 */
     pi2_ffn_activation activation;
     uint32_t bits;                   /* 2 or 3 */
     const pi2_callbacks *callbacks;  /* progress: "copying", bytes of units; NULL: none */
 } pi2_low_bit_request;
 
 /**
- * Makes it, in memory of its own: free(*memory_out) after the predictor. A layer without a bank has size 0.
+ * Makes it, in memory of its own: free(*memory_out) after the predictor. An FFN without a bank has size 0.
  * There are copies of Up where they say what Gate does not: not of relu and relu_squared, nor without Up.
  * Errors  UNSUPPORTED (a width that is no multiple of 32), IO, FORMAT (a checksum: layer, byte offset), MEMORY,
  *         INTERRUPTED

@@ -27,7 +27,7 @@ typedef struct pi2_predictor pi2_predictor;
 enum { PI2_PREDICTOR_ALIGNMENT = 64, PI2_PREDICTOR_ACTIVATION_BYTES = 16, PI2_PREDICTOR_MOST_RANK = 8192,
        PI2_PREDICTOR_POINTS = 3 };
 
-/** One layer's. */
+/** Of one FFN: a layer's, or one of its experts'. A mixture's experts follow each other, layer by layer. */
 typedef struct pi2_predictor_layer {
     uint32_t size;         /* low_bit: bits of a weight; others: rank. 0: nothing is known, and every neuron fires */
     float threshold;       /* a neuron fires whose score is above it */
@@ -92,7 +92,7 @@ struct pi2_predictor {
     bool has_up;                     /* low_bit, svd: there are copies of Up too */
     char activation[PI2_PREDICTOR_ACTIVATION_BYTES]; /* by its name; zeros behind it */
     uint32_t activation_number;      /* of pi2_ffn_activation */
-    pi2_predictor_layer *layers;     /* [layer_count], owned */
+    pi2_predictor_layer *layers;     /* [layer_count]: by FFN (pi2_ffn_number()); owned */
     uint64_t data_begin, file_bytes; /* of its layers' data: [data_begin, file_bytes) of the file */
 };
 

@@ -15,7 +15,7 @@
 #include "base/whole_file.h"
 #include "predictor/predictor_kinds.h"
 
-enum { VERSION = 1, HEADER_BYTES = 128, LAYER_BYTES = 64, LOST_AT = 48, CHECKSUM_AT = 72, MOST_LAYERS = 4096,
+enum { VERSION = 1, HEADER_BYTES = 128, LAYER_BYTES = 64, LOST_AT = 48, CHECKSUM_AT = 72, MOST_LAYERS = 65536,
        MOST_NEURONS = 1 << 24, FLAG_HAS_UP = 1 };
 static const char magic[8] = { 'P', 'I', '2', 'P', 'R', 'E', 'D', '\n' };
 

@@ -394,7 +394,7 @@ static void find_held_code(svd_maker *self) {
 
 static pi2_status make_layer(svd_maker *self, const pi2_neuron_bank *bank) {
     PI2_TRY(pi2_bank_rows_open(&self->rows, pi2_gguf_file_path(self->request->gguf, 0), &self->file, bank));
-    self->layer = bank->layer;
+    self->layer = bank->layer * self->request->layer_ffns + (bank->expert == UINT32_MAX ? 0 : bank->expert);
     self->done_columns = 0;
     memset(self->gram, 0, (size_t)self->width * self->width * sizeof *self->gram);
     PI2_TRY(go_through(self, true));

@@ -19,7 +19,8 @@ enum { PI2_SVD_LEAST_SAMPLES = 64, PI2_SVD_HELD_OUT = 5, PI2_SVD_HELD_MOST = 512
 
 typedef struct pi2_svd_request {
     const pi2_gguf *gguf;          /* the cluster file */
-    const pi2_neuron_banks *banks; /* its banks, with Gate: of one shape, one a layer at most */
+    const pi2_neuron_banks *banks; /* its banks, with Gate: of one shape, one an FFN at most */
+    uint32_t layer_ffns;           /* FFNs of a layer of the model: experts, or 1; "layers" are FFNs below */
     bool fires;                    /* its activation has zeros: samples want what fires, else the half that gives
                                       most */
     uint32_t rank;                 /* a multiple of 32; 0: chosen for each layer, up to a tenth of the FFN's work */

@@ -234,6 +234,67 @@ static void every_budget_thread_method_and_batch_gives_one_text(void **state) {
     check_variations("auto", svd, 3, 300);
 }
 
+/* ---- experts ---- */
+
+/* Segments that are not whole. */
+static pi2_tiny_model_options expert_model(const char *architecture, const char *activation) {
+    pi2_tiny_model_options options;
+    pi2_tiny_model_options_init(&options);
+    options.architecture = architecture;
+    options.ffn_activation = activation;
+    options.layer_count = 3;
+    options.embedding_length = 512;
+    options.head_dimension = 64;
+    options.feed_forward_length = options.expert_feed_forward_length = 1280;
+    options.expert_count = 5;
+    options.expert_used_count = 2;
+    if (strcmp(architecture, "smallthinker") == 0) options.expert_gating = 2;
+    if (strcmp(architecture, "qwen3moe") == 0) options.head_norms = true;
+    return options;
+}
+
+/* Of a mixture a predictor names neurons of the experts that were chosen: all of them, and the bits are the dense ones;
+ * of other FFNs nothing is asked. */
+static void one_that_names_all_of_experts_gives_the_dense_bits(void **state) {
+    (void)state;
+    static const struct { const char *architecture, *activation; } models[] = { { "qwen3moe", "silu" },
+                                                                               { "smallthinker", NULL } };
+    for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
+        pi2_engine_counters counters;
+        pi2_tiny_model_options options = expert_model(models[m].architecture, models[m].activation);
+        write_model(&options, PI2_LAYOUT_BUNDLE);
+        pi2_session_run want = dense_run();
+        const variation all = { .sparsity = "0", .more_bytes = PLENTY, .threads = 2, .batch = 16 };
+        const variation little = { .sparsity = "0", .more_bytes = least_budget("0"), .threads = 3, .batch = 16 };
+        for (int i = 0; i < 2; i++) {
+            pi2_session_run got = run_of(i ? &little : &all, &counters);
+            pi2_session_run_compare(&want, &got, 10 * m + (size_t)i);
+            assert_int_equal(counters.neurons_predicted, (uint64_t)DECODED * 3 * 2 * 1280);
+            assert_true(counters.neurons_predicted_used && counters.neurons_predicted_used <= counters.neurons_predicted);
+            pi2_session_run_free(&got);
+        }
+        pi2_session_run_free(&want);
+    }
+}
+
+static void experts_on_every_budget_thread_method_and_batch(void **state) {
+    (void)state;
+    const char *svd = test_folder_path("svd.predictor");
+    pi2_tiny_model_options options = expert_model("qwen3moe", "silu");
+    options.expert_count = 12; /* more neurons than memory of prompts holds */
+    options.down_type = PI2_Q4_K;
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    check_variations("0.5", NULL, SIZE_MAX, 0);
+    make_svd(svd);
+    check_variations("0.5", svd, 3, 200);
+    options = expert_model("smallthinker", NULL);
+    options.expert_count = 12;
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    check_variations("auto", NULL, SIZE_MAX, 100);
+    make_svd(svd);
+    check_variations("auto", svd, 3, 300);
+}
+
 /* Logits of a text whose tokens come in calls of so many. */
 static float *logits_of(const variation *v, size_t step, size_t *count_out) {
     pi2_engine *engine = open_variation(v);
@@ -293,6 +354,16 @@ static void prompts_are_approximate_where_that_is_asked_for(void **state) {
     options = model_of("drelu");
     options.feed_forward_biases = true;
     options.down_type = PI2_F32;
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    check_prompts("auto");
+}
+
+static void prompts_through_experts_are_approximate_too(void **state) {
+    (void)state;
+    pi2_tiny_model_options options = expert_model("qwen3moe", "silu");
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    check_prompts("0.4");
+    options = expert_model("smallthinker", NULL);
     write_model(&options, PI2_LAYOUT_BUNDLE);
     check_prompts("auto");
 }
@@ -440,10 +511,10 @@ static void what_a_model_cannot_is_refused(void **state) {
     options.ffn_activation = "gelu_topk";
     write_model(&options, PI2_LAYOUT_BUNDLE);
     expect_refused(&v, PI2_ERR_UNSUPPORTED, "gelu_topk");
-    options = model_of("relu");
-    options.expert_count = 4;
-    options.expert_used_count = 2;
+    options = expert_model("qwen3moe", "relu");
     write_model(&options, PI2_LAYOUT_BUNDLE);
+    v.sparsity = "exact";
+    v.predictor = "low-bit"; /* whose neurons would be read ahead */
     expect_refused(&v, PI2_ERR_UNSUPPORTED, "mixture of experts");
 }
 
@@ -484,7 +555,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(one_that_names_all_gives_the_dense_bits),
         TEST(every_budget_thread_method_and_batch_gives_one_text),
+        TEST(one_that_names_all_of_experts_gives_the_dense_bits),
+        TEST(experts_on_every_budget_thread_method_and_batch),
         TEST(prompts_are_approximate_where_that_is_asked_for),
+        TEST(prompts_through_experts_are_approximate_too),
         TEST(what_is_left_out_is_a_share_of_each_layer),
         TEST(shares_go_where_they_cost_least),
         TEST(what_cannot_be_is_refused),
