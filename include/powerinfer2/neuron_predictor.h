@@ -61,7 +61,7 @@ PI2_API pi2_status pi2_predictor_import(const pi2_engine_options *options, const
 /** What measuring takes beside the engine, for pi2_engine_options.beside_bytes. */
 enum { PI2_PREDICTOR_MEASURE_BYTES = 64 * 1024 * 1024 };
 
-/** Of one layer: shares of 1. What a neuron should be: firing, or among the kept_share that matter most. */
+/** Of one layer, of a mixture of its experts together: shares of 1. What a neuron should be: firing, or among the kept_share that matter most. */
 typedef struct pi2_predictor_layer_measure {
     uint32_t size;            /* bits of a weight, or rank; 0: all neurons are computed */
     uint64_t bytes;
@@ -140,11 +140,12 @@ PI2_API void pi2_predictor_training_init(pi2_predictor_training *training);
 /**
  * Trains one on what texts make a model's neurons do, for runs with a sparsity of "auto". A fifth of the tokens is held
  * out, and tells recall, precision and when to stop. Whatever the number of threads the same file comes out.
- * engine  in  exact, of a model without experts whose activation has zeros; without a session. What training takes
+ * engine  in  exact, of a model whose activation has zeros; without a session. Of a mixture each expert learns from the
+ *             tokens that visit it. What training takes
  *             beside it is its beside_bytes
  * log     one line for each layer
  * Errors  INVALID (no text, too few tokens, training that diverges: nothing is written; what lies at output_path),
- *         UNSUPPORTED (experts, no zeros, a width that is no multiple of 32), IO, FORMAT (.part), MEMORY, INTERRUPTED:
+ *         UNSUPPORTED (layers that differ, no zeros, a width that is no multiple of 32), IO, FORMAT (.part), MEMORY, INTERRUPTED:
  *         layers that were done are kept, and a line of the log says so
  */
 PI2_API pi2_status pi2_predictor_train(pi2_engine *engine, const pi2_predictor_texts *texts,

@@ -24,9 +24,10 @@ float pi2_recorded_magnitude(uint16_t size) {
 
 static void record(void *user, unsigned member, const pi2_neuron_values *values) {
     pi2_neuron_recorder *recorder = user;
-    const uint32_t layer = values->layer - recorder->first_layer;
+    const uint32_t number = values->layer * recorder->layer_ffns + (values->expert == UINT32_MAX ? 0 : values->expert);
+    const uint32_t layer = number - recorder->first_layer;
     (void)member;
-    if (values->layer < recorder->first_layer || layer >= recorder->layer_count || !values->input ||
+    if (number < recorder->first_layer || layer >= recorder->layer_count ||
         values->position >= recorder->token_count || values->begin >= recorder->neurons) {
         return;
     }
@@ -34,6 +35,7 @@ static void record(void *user, unsigned member, const pi2_neuron_values *values)
     const uint32_t left = recorder->neurons - values->begin, count = values->count < left ? values->count : left;
     if (values->begin == 0) {
         memcpy(recorder->inputs + row * recorder->width, values->input, recorder->width * sizeof(float));
+        recorder->visited[row] = 1;
     }
     uint16_t *sizes = recorder->sizes + row * recorder->neurons + values->begin;
     for (uint32_t i = 0; i < count; i++) {
@@ -42,20 +44,25 @@ static void record(void *user, unsigned member, const pi2_neuron_values *values)
 }
 
 uint64_t pi2_neuron_recorder_bytes(uint32_t layers, uint32_t tokens, uint32_t width, uint32_t neurons) {
-    return (uint64_t)layers * tokens * (width * sizeof(float) + neurons * sizeof(uint16_t));
+    return (uint64_t)layers * tokens * (width * sizeof(float) + neurons * sizeof(uint16_t) + 1);
 }
 
 pi2_status pi2_neuron_recorder_open(pi2_neuron_recorder *recorder, uint32_t first_layer, uint32_t layer_count,
-                                    uint32_t token_count, uint32_t width, uint32_t neurons) {
+                                    uint32_t token_count, uint32_t width, uint32_t neurons, uint32_t layer_ffns) {
     const size_t rows = (size_t)layer_count * token_count;
     *recorder = (pi2_neuron_recorder){ .counter = { .user = recorder, .count = record }, .first_layer = first_layer,
                                        .layer_count = layer_count, .token_count = token_count, .width = width,
-                                       .neurons = neurons };
+                                       .neurons = neurons, .layer_ffns = layer_ffns };
     recorder->inputs = calloc(rows * width, sizeof *recorder->inputs);
     recorder->sizes = calloc(rows * neurons, sizeof *recorder->sizes);
-    if (recorder->inputs && recorder->sizes) return PI2_OK;
+    recorder->visited = calloc(rows, 1);
+    if (recorder->inputs && recorder->sizes && recorder->visited) return PI2_OK;
     pi2_neuron_recorder_close(recorder);
     return pi2_fail(PI2_ERR_MEMORY, "no memory to keep what %u layers give for %u tokens", layer_count, token_count);
+}
+
+void pi2_neuron_recorder_begin(pi2_neuron_recorder *recorder) {
+    memset(recorder->visited, 0, (size_t)recorder->layer_count * recorder->token_count);
 }
 
 pi2_status pi2_neuron_recorder_check(const pi2_neuron_recorder *recorder, uint32_t tokens, const char *path) {
@@ -66,7 +73,7 @@ pi2_status pi2_neuron_recorder_check(const pi2_neuron_recorder *recorder, uint32
             for (uint32_t c = 0; c < recorder->width; c++) sum += input[c] * 0.0f;
             if (sum == 0) continue;
             return pi2_fail(PI2_ERR_FORMAT, "%s: what layer %u reads are no numbers: the model file may be damaged "
-                            "('powerinfer2 inspect --verify' checks a cluster file)", path, l);
+                            "('powerinfer2 inspect --verify' checks a cluster file)", path, l / recorder->layer_ffns);
         }
     }
     return PI2_OK;
@@ -75,5 +82,6 @@ pi2_status pi2_neuron_recorder_check(const pi2_neuron_recorder *recorder, uint32
 void pi2_neuron_recorder_close(pi2_neuron_recorder *recorder) {
     free(recorder->inputs);
     free(recorder->sizes);
+    free(recorder->visited);
     memset(recorder, 0, sizeof *recorder);
 }

@@ -13,9 +13,9 @@
 #include "powerinfer2/neuron_predictor.h"
 #include "powerinfer2/session.h"
 
-/** One layer's counts. */
+/** Counts of an FFN: a layer's, or one of its experts' (whose number is that of predictors). */
 typedef struct layer_counts {
-    _Atomic uint64_t wanted, named, both, ns;
+    _Atomic uint64_t wanted, named, both, ns, visits;
     _Atomic uint64_t magnitude, named_magnitude; /* in units of a token's largest / 2^16 */
 } layer_counts;
 
@@ -55,10 +55,14 @@ static uint32_t most_code_rows(const pi2_predictor *predictor) {
 static void name_neurons(const measure_run *run, uint32_t layer_number, const float *input, measure_scratch *scratch) {
     const pi2_predictor *predictor = run->predictor;
     const pi2_predictor_layer *layer = &predictor->layers[layer_number];
-    const float *const *tables = run->engine->run.source.model->layers[layer_number].tables;
+    const pi2_model *model = run->engine->run.source.model;
+    const uint32_t ffns = pi2_layer_ffns(&model->shape);
+    const float *const *tables = model->layers[layer_number / ffns].tables;
+    const float *gate_bias = tables[PI2_TABLE_GATE_BIAS], *up_bias = tables[PI2_TABLE_UP_BIAS];
+    const size_t row = layer_number % ffns * (size_t)predictor->neuron_count; /* of an expert */
     const pi2_predictor_query query = {
         .predictor = predictor, .layer = layer, .kernel = run->kernel, .vector = run->vector,
-        .gate_bias = tables[PI2_TABLE_GATE_BIAS], .up_bias = tables[PI2_TABLE_UP_BIAS],
+        .gate_bias = gate_bias ? gate_bias + row : NULL, .up_bias = up_bias ? up_bias + row : NULL,
         .score = run->left_out < 0 ? PI2_SCORE_FIRES : PI2_SCORE_WORTH };
     const uint32_t count = predictor->neuron_count, rows = predictor->kind->code_rows(layer);
     if (layer->size == 0) {
@@ -97,6 +101,8 @@ static void add(_Atomic uint64_t *sum, uint64_t number) {
 static void compare(const measure_run *run, uint32_t layer, uint32_t token, measure_scratch *scratch) {
     const uint16_t *sizes = pi2_recorded_sizes(&run->recorder, layer, token);
     layer_counts *counts = &run->layers[layer];
+    if (!pi2_recorded_visit(&run->recorder, layer, token)) return;
+    add(&counts->visits, 1);
     uint64_t wanted = 0, named = 0, both = 0;
     double magnitude = 0, of_named = 0, most = 0;
     const uint64_t begin_ns = pi2_clock_thread_ns(); /* of other work on the machine it shall not tell */
@@ -135,6 +141,7 @@ static void compare_pairs(void *argument, unsigned member, unsigned member_count
 static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
     measure_run *run = user;
     PI2_TRY(pi2_session_truncate(run->session, 0));
+    pi2_neuron_recorder_begin(&run->recorder);
     pi2_forward_set_counter(run->engine->forward, &run->recorder.counter);
     const pi2_status status = pi2_session_append(run->session, tokens, count, PI2_LOGITS_NONE);
     pi2_forward_set_counter(run->engine->forward, NULL);
@@ -150,20 +157,35 @@ static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
 
 static double share(uint64_t part, uint64_t whole) { return whole ? (double)part / (double)whole : 0; }
 
-static void fill_layer(const measure_run *run, uint32_t number, uint64_t tokens, pi2_predictor_layer_measure *layer) {
-    layer_counts *counts = &run->layers[number];
-    const uint64_t named = atomic_load(&counts->named), wanted = atomic_load(&counts->wanted);
-    const uint64_t both = atomic_load(&counts->both), all = tokens * run->predictor->neuron_count;
-    *layer = (pi2_predictor_layer_measure){
-        .size = run->predictor->layers[number].size, .bytes = run->predictor->layers[number].bytes,
-        .recall = wanted ? share(both, wanted) : 1, .precision = named ? share(both, named) : 1,
-        .wanted = share(wanted, all), .named = share(named, all),
-        .magnitude = share(atomic_load(&counts->named_magnitude), atomic_load(&counts->magnitude)),
-        .microseconds = (double)atomic_load(&counts->ns) / 1000.0 / (double)tokens };
+/* A layer of the model: of a mixture its experts together, each visit of a token being one. */
+static void fill_layer(const measure_run *run, uint32_t number, uint32_t ffns, uint64_t tokens,
+                       pi2_predictor_layer_measure *layer) {
+    uint64_t named = 0, wanted = 0, both = 0, visits = 0, magnitude = 0, of_named = 0, ns = 0;
+    *layer = (pi2_predictor_layer_measure){ .size = 0 };
+    for (uint32_t f = number * ffns; f < (number + 1) * ffns; f++) {
+        layer_counts *counts = &run->layers[f];
+        if (layer->size < run->predictor->layers[f].size) layer->size = run->predictor->layers[f].size;
+        layer->bytes += run->predictor->layers[f].bytes;
+        named += atomic_load(&counts->named);
+        wanted += atomic_load(&counts->wanted);
+        both += atomic_load(&counts->both);
+        visits += atomic_load(&counts->visits);
+        magnitude += atomic_load(&counts->magnitude);
+        of_named += atomic_load(&counts->named_magnitude);
+        ns += atomic_load(&counts->ns);
+    }
+    const uint64_t all = visits * run->predictor->neuron_count;
+    layer->recall = wanted ? share(both, wanted) : 1;
+    layer->precision = named ? share(both, named) : 1;
+    layer->wanted = share(wanted, all);
+    layer->named = share(named, all);
+    layer->magnitude = share(of_named, magnitude);
+    layer->microseconds = (double)ns / 1000.0 / (double)tokens;
 }
 
 static pi2_status report(const measure_run *run, uint64_t tokens, pi2_predictor_measurement **measurement_out) {
-    const uint32_t count = run->predictor->layer_count;
+    const uint32_t ffns = pi2_layer_ffns(&run->engine->run.source.model->shape);
+    const uint32_t count = run->predictor->layer_count / ffns;
     pi2_predictor_measurement *measurement = calloc(1, sizeof *measurement + count * sizeof *measurement->layers);
     if (!measurement) return pi2_fail(PI2_ERR_MEMORY, "no memory for a measurement");
     *measurement = (pi2_predictor_measurement){ .kind = run->predictor->kind->name, .token_count = tokens,
@@ -172,7 +194,7 @@ static pi2_status report(const measure_run *run, uint64_t tokens, pi2_predictor_
     pi2_predictor_layer_measure *mean = &measurement->mean;
     for (uint32_t i = 0; i < count; i++) {
         pi2_predictor_layer_measure *layer = &measurement->layers[i];
-        fill_layer(run, i, tokens, layer);
+        fill_layer(run, i, ffns, tokens, layer);
         mean->recall += layer->recall / count;
         mean->precision += layer->precision / count;
         mean->wanted += layer->wanted / count;
@@ -233,7 +255,8 @@ static pi2_status measure(measure_run *run, const pi2_predictor_texts *texts,
     const uint32_t chunk = chunk_tokens(run);
     PI2_TRY(make_scratch(run));
     PI2_TRY(pi2_neuron_recorder_open(&run->recorder, 0, run->predictor->layer_count, chunk, run->predictor->width,
-                                     run->predictor->neuron_count));
+                                     run->predictor->neuron_count,
+                                     pi2_layer_ffns(&run->engine->run.source.model->shape)));
     PI2_TRY(pi2_session_create(run->engine, NULL, &run->session));
     const pi2_text_chunks chunks = { .engine = run->engine, .paths = texts->paths, .most_tokens = texts->tokens,
                                      .chunk_tokens = chunk, .take = take_chunk, .user = run };
@@ -244,10 +267,6 @@ static pi2_status measure(measure_run *run, const pi2_predictor_texts *texts,
 pi2_status pi2_predictor_measure(pi2_engine *engine, const pi2_predictor_texts *texts,
                                  pi2_predictor_measurement **measurement_out) {
     *measurement_out = NULL;
-    if (engine->run.source.model->shape.expert_count) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: what a predictor foretells is measured of "
-                        "models without experts ('verify' tells what it costs)", engine->run.source.model_path);
-    }
     if (!engine->run.plan.approximates || engine->run.options.predicts_prompts) {
         return pi2_fail(PI2_ERR_INVALID, "there is no predictor to measure: open the engine with one, for an answer");
     }

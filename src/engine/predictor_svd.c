@@ -34,6 +34,7 @@ void pi2_predictor_svd_init(pi2_predictor_svd *svd) {
 static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
     sample_run *run = user;
     PI2_TRY(pi2_session_truncate(run->session, 0));
+    pi2_neuron_recorder_begin(&run->recorder);
     pi2_forward_set_counter(run->engine->forward, &run->recorder.counter);
     const pi2_status status = pi2_session_append(run->session, tokens, count, PI2_LOGITS_NONE);
     pi2_forward_set_counter(run->engine->forward, NULL);
@@ -67,7 +68,7 @@ static pi2_status take_memory(sample_run *run, uint64_t most_bytes, uint32_t *ch
     run->values = malloc(rows * run->width * sizeof *run->values);
     run->scales = malloc(rows * sizeof *run->scales);
     if (!run->values || !run->scales) return pi2_fail(PI2_ERR_MEMORY, "no memory for samples of %u tokens", run->most);
-    return pi2_neuron_recorder_open(&run->recorder, 0, run->layers, *chunk_out, run->width, run->neurons);
+    return pi2_neuron_recorder_open(&run->recorder, 0, run->layers, *chunk_out, run->width, run->neurons, 1);
 }
 
 /* Layers lie as far apart as there is room; now as there are samples. */

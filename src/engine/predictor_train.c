@@ -1,6 +1,7 @@
 /*
  * predictor_train.c: some layers at a time, as many as memory holds samples of: the texts through the model, all
  * neurons computed; then each of these layers is trained, and written beside the output's place with those before it.
+ * Of a mixture a "layer" is an expert of one (pi2_ffn_number()), whose samples are the tokens that visit it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 #include "predictor/low_rank_train.h"
 #include "predictor/predictor_file.h"
 
-enum { PATH_BYTES = 1024, MOST_CHUNK = 128, COST_SHARE = 10 };
+enum { PATH_BYTES = 1024, MOST_CHUNK = 128, COST_SHARE = 10, OWNER_BYTES = 40 };
 
 typedef struct train_run {
     pi2_engine *engine;
@@ -32,7 +33,10 @@ typedef struct train_run {
     pi2_session *session;
     pi2_neuron_recorder recorder;
     uint32_t first_layer, group;   /* layers that are sampled now: [first_layer, first_layer + group) */
-    uint32_t sample_count, samples_most;
+    uint32_t layer_ffns;           /* of the model's layers */
+    uint32_t *sample_counts;       /* [group] */
+    uint32_t samples_most;         /* of one */
+    uint64_t taken;                /* tokens of the texts */
     float *inputs;                 /* [group][samples_most][width] */
     uint8_t *fires;                /* [group][samples_most][fire_bytes] */
     size_t fire_bytes;
@@ -51,9 +55,9 @@ static pi2_status check(const train_run *run) {
     const pi2_model_shape *shape = &run->engine->run.source.model->shape;
     const pi2_predictor_training *training = run->training;
     const char *path = run->engine->run.source.model_path;
-    if (shape->expert_count || shape->activation == PI2_FFN_gelu_topk || !pi2_model_shape_fires(shape)) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a predictor is trained for models without experts whose activation "
-                        "has zeros (relu, relu_squared, drelu)", path);
+    if (shape->activation == PI2_FFN_gelu_topk || !pi2_model_shape_fires(shape)) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a predictor is trained for models whose layers are alike and whose "
+                        "activation has zeros (relu, relu_squared, drelu)", path);
     }
     if (!pi2_engine_is_exact(run->engine)) {
         return pi2_fail(PI2_ERR_INVALID, "%s: training needs a run that is exact, and this one is not (%s)", path,
@@ -118,28 +122,37 @@ static pi2_status take_part(train_run *run) {
 
 /* ---- samples ---- */
 
+/* What a token gave, to the samples of a layer of the group that it visits. */
+static void take_sample(train_run *run, uint32_t g, uint32_t token) {
+    const pi2_neuron_recorder *recorder = &run->recorder;
+    const uint32_t layer = run->first_layer + g;
+    if (run->sample_counts[g] == run->samples_most || !pi2_recorded_visit(recorder, layer, token)) return;
+    const size_t row = (size_t)g * run->samples_most + run->sample_counts[g]++;
+    const uint16_t *sizes = pi2_recorded_sizes(recorder, layer, token);
+    uint8_t *fires = run->fires + row * run->fire_bytes;
+    memcpy(run->inputs + row * recorder->width, pi2_recorded_input(recorder, layer, token),
+           recorder->width * sizeof(float));
+    for (uint32_t n = 0; n < recorder->neurons; n++) {
+        if (sizes[n]) fires[n / 8] = (uint8_t)(fires[n / 8] | 1u << (n % 8));
+    }
+}
+
 /* What a chunk's tokens gave, to the samples of each layer. */
 static pi2_status take_chunk(void *user, const int32_t *tokens, size_t count) {
     train_run *run = user;
     const pi2_neuron_recorder *recorder = &run->recorder;
     PI2_TRY(pi2_session_truncate(run->session, 0));
+    pi2_neuron_recorder_begin(&run->recorder);
     pi2_forward_set_counter(run->engine->forward, &recorder->counter);
     const pi2_status status = pi2_session_append(run->session, tokens, count, PI2_LOGITS_NONE);
     pi2_forward_set_counter(run->engine->forward, NULL);
     PI2_TRY(status);
     PI2_TRY(pi2_neuron_recorder_check(recorder, (uint32_t)count, run->engine->run.source.model_path));
-    for (uint32_t t = 0; t < count && run->sample_count < run->samples_most; t++, run->sample_count++) {
-        for (uint32_t g = 0; g < run->group; g++) {
-            const size_t row = (size_t)g * run->samples_most + run->sample_count;
-            const uint16_t *sizes = pi2_recorded_sizes(recorder, run->first_layer + g, t);
-            uint8_t *fires = run->fires + row * run->fire_bytes;
-            memcpy(run->inputs + row * recorder->width, pi2_recorded_input(recorder, run->first_layer + g, t),
-                   recorder->width * sizeof(float));
-            for (uint32_t n = 0; n < recorder->neurons; n++) {
-                if (sizes[n]) fires[n / 8] = (uint8_t)(fires[n / 8] | 1u << (n % 8));
-            }
-        }
+    const uint64_t left = run->training->sample_tokens - run->taken;
+    for (uint32_t t = 0; t < count && t < left; t++) {
+        for (uint32_t g = 0; g < run->group; g++) take_sample(run, g, t);
     }
+    run->taken += count;
     return PI2_OK;
 }
 
@@ -147,14 +160,17 @@ static pi2_status sample(train_run *run) {
     const uint32_t context = run->engine->run.plan.memory.shape.context_tokens;
     const uint32_t chunk = context < MOST_CHUNK ? context : MOST_CHUNK;
     uint64_t tokens;
-    run->sample_count = 0;
+    run->taken = 0;
+    run->sample_counts = calloc(run->group, sizeof *run->sample_counts);
     run->inputs = malloc((size_t)run->group * run->samples_most * run->predictor.width * sizeof *run->inputs);
     run->fires = calloc((size_t)run->group * run->samples_most, run->fire_bytes);
-    if (!run->inputs || !run->fires) return pi2_fail(PI2_ERR_MEMORY, "no memory for samples of %u layers", run->group);
+    if (!run->inputs || !run->fires || !run->sample_counts) {
+        return pi2_fail(PI2_ERR_MEMORY, "no memory for samples of %u layers", run->group);
+    }
     PI2_TRY(pi2_neuron_recorder_open(&run->recorder, run->first_layer, run->group, chunk, run->predictor.width,
-                                     run->predictor.neuron_count));
+                                     run->predictor.neuron_count, run->layer_ffns));
     const pi2_text_chunks chunks = { .engine = run->engine, .paths = run->texts->paths,
-                                     .most_tokens = run->samples_most, .chunk_tokens = chunk, .take = take_chunk,
+                                     .most_tokens = run->training->sample_tokens, .chunk_tokens = chunk, .take = take_chunk,
                                      .user = run };
     const pi2_status status = pi2_text_chunks_run(&chunks, &tokens);
     pi2_neuron_recorder_close(&run->recorder);
@@ -164,8 +180,10 @@ static pi2_status sample(train_run *run) {
 static void forget_samples(train_run *run) {
     free(run->inputs);
     free(run->fires);
+    free(run->sample_counts);
     run->inputs = NULL;
     run->fires = NULL;
+    run->sample_counts = NULL;
 }
 
 /* A layer's samples, and what is recorded of a chunk. */
@@ -202,7 +220,7 @@ static double work_left(const train_run *run, uint32_t rank, double named) {
 static pi2_status train_rank(train_run *run, uint32_t layer, uint32_t rank, uint8_t **data_out,
                              pi2_low_rank_result *result) {
     const size_t at = (size_t)(layer - run->first_layer) * run->samples_most;
-    const pi2_low_rank_samples samples = { .count = run->sample_count, .width = run->predictor.width,
+    const pi2_low_rank_samples samples = { .count = run->sample_counts[layer - run->first_layer], .width = run->predictor.width,
                                            .neurons = run->predictor.neuron_count,
                                            .inputs = run->inputs + at * run->predictor.width,
                                            .fires = run->fires + at * run->fire_bytes,
@@ -235,12 +253,23 @@ static void keep_layer(train_run *run, uint32_t layer, uint32_t rank, uint8_t *d
 
 static pi2_status take_weights(train_run *run, uint32_t layer) {
     const pi2_model *model = run->engine->run.source.model;
-    const float *const *tables = model->layers[layer].tables;
-    PI2_TRY(pi2_predictor_weights_open(run->gguf, layer, run->predictor.width, run->predictor.neuron_count,
+    const uint32_t neurons = run->predictor.neuron_count, number = layer / run->layer_ffns;
+    const uint32_t expert = model->shape.expert_count ? layer % run->layer_ffns : UINT32_MAX;
+    const float *const *tables = model->layers[number].tables;
+    const float *gate_bias = tables[PI2_TABLE_GATE_BIAS], *up_bias = tables[PI2_TABLE_UP_BIAS];
+    const size_t row = layer % run->layer_ffns * (size_t)neurons;
+    PI2_TRY(pi2_predictor_weights_open(run->gguf, number, expert, run->predictor.width, neurons,
                                        model->shape.activation == PI2_FFN_drelu, &run->weights));
-    run->weights.rows.gate_bias = tables[PI2_TABLE_GATE_BIAS];
-    run->weights.rows.up_bias = tables[PI2_TABLE_UP_BIAS];
+    run->weights.rows.gate_bias = gate_bias ? gate_bias + row : NULL;
+    run->weights.rows.up_bias = up_bias ? up_bias + row : NULL;
     return PI2_OK;
+}
+
+static const char *name_of(const train_run *run, uint32_t layer, char text[OWNER_BYTES]) {
+    const uint32_t number = layer / run->layer_ffns;
+    if (run->layer_ffns == 1) (void)snprintf(text, OWNER_BYTES, "layer %u", number);
+    else (void)snprintf(text, OWNER_BYTES, "layer %u, expert %u", number, layer % run->layer_ffns);
+    return text;
 }
 
 /* Of ranks that double, up to a tenth of the FFN's work, the first that the next one saves nothing beside. */
@@ -262,10 +291,21 @@ static pi2_status train_layer(train_run *run, uint32_t layer) {
         best = result;
         kept = rank;
     }
-    pi2_planned_run_log(&run->engine->run, "layer %u: rank %u, recall %.2f %%, precision %.2f %%; %.2f %% of the "
-                        "neurons fire, %.2f %% are named", layer, kept, 100 * best.held.recall,
+    char owner[OWNER_BYTES];
+    pi2_planned_run_log(&run->engine->run, "%s: rank %u, recall %.2f %%, precision %.2f %%; %.2f %% of the neurons "
+                        "fire, %.2f %% are named", name_of(run, layer, owner), kept, 100 * best.held.recall,
                         100 * best.held.precision, 100 * best.held.density, 100 * best.held.named);
     return PI2_OK;
+}
+
+/* An expert that the texts hardly visit learns nothing: of it all neurons are computed. */
+static bool is_passed_over(const train_run *run, uint32_t layer) {
+    const uint32_t visits = run->sample_counts[layer - run->first_layer];
+    char owner[OWNER_BYTES];
+    if (run->layer_ffns == 1 || visits >= PI2_LOW_RANK_LEAST_SAMPLES) return false;
+    pi2_planned_run_log(&run->engine->run, "%s: %u tokens visit it, too few to learn from: all of its neurons will be "
+                        "computed; more text (-f, --tokens) mends that", name_of(run, layer, owner), visits);
+    return true;
 }
 
 /* ---- all of them ---- */
@@ -275,7 +315,7 @@ static pi2_status train_group(train_run *run) {
     const char *const inputs[] = { run->engine->run.report.weights_path, run->engine->run.source.model_path, NULL };
     PI2_TRY(sample(run));
     for (uint32_t i = run->first_layer; i < run->first_layer + run->group; i++) {
-        if (run->predictor.layers[i].size) continue;
+        if (run->predictor.layers[i].size || is_passed_over(run, i)) continue;
         PI2_TRY(take_weights(run, i));
         const pi2_status status = train_layer(run, i);
         pi2_predictor_weights_close(&run->weights);
@@ -286,10 +326,27 @@ static pi2_status train_group(train_run *run) {
     return PI2_OK;
 }
 
+/* Samples that there is room for: of a mixture for twice as many tokens as visit an expert if all are as likely. */
+static uint32_t room_of_layer(const train_run *run) {
+    const pi2_model_shape *shape = &run->engine->run.source.model->shape;
+    const uint64_t tokens = run->training->sample_tokens;
+    const uint64_t visits = 2 * tokens * pi2_token_ffns(shape) / run->layer_ffns + PI2_LOW_RANK_LEAST_SAMPLES;
+    return (uint32_t)(run->layer_ffns > 1 && visits < tokens ? visits : tokens);
+}
+
+/* Something has to be learned, or the predictor would name all neurons of all layers. */
+static pi2_status check_learned(const train_run *run) {
+    for (uint32_t i = 0; i < run->predictor.layer_count; i++) {
+        if (run->predictor.layers[i].size) return PI2_OK;
+    }
+    return pi2_fail(PI2_ERR_INVALID, "no expert is visited by the %d tokens that are the least to learn from: give more "
+                    "text (-f, --tokens)", PI2_LOW_RANK_LEAST_SAMPLES);
+}
+
 static pi2_status train_layers(train_run *run) {
     const uint32_t count = run->predictor.layer_count;
     PI2_TRY(pi2_session_create(run->engine, NULL, &run->session));
-    run->samples_most = (uint32_t)run->training->sample_tokens;
+    run->samples_most = room_of_layer(run);
     for (uint32_t layer = 0; layer < count; layer += run->group) {
         run->group = 1;
         if (run->predictor.layers[layer].size) continue;
@@ -300,7 +357,7 @@ static pi2_status train_layers(train_run *run) {
         forget_samples(run);
         PI2_TRY(status);
     }
-    return PI2_OK;
+    return check_learned(run);
 }
 
 /* The line of the failure is told still. */
@@ -320,6 +377,7 @@ static pi2_status tell_part(const train_run *run, pi2_status failure) {
 
 static pi2_status train(train_run *run) {
     const char *const inputs[] = { run->engine->run.report.weights_path, run->engine->run.source.model_path, NULL };
+    run->layer_ffns = pi2_layer_ffns(&run->engine->run.source.model->shape);
     PI2_TRY(check(run));
     PI2_TRY(describe(run));
     PI2_TRY(take_part(run));

@@ -73,8 +73,7 @@ static void tell(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_un
     const pi2_neuron_values values = {
         .layer = walk->layer, .expert = unit->expert, .position = pi2_forward_position(walk->forward, token),
         .begin = begin, .count = end - begin, .activations = activations,
-        .input = unit->expert == UINT32_MAX ? walk->forward->buffers.normed + row * walk->forward->buffers.width_stride
-                                            : NULL,
+        .input = walk->forward->buffers.normed + token * walk->forward->buffers.width_stride,
         .rounded = kind == PI2_ACTIVATION_F32 ? NULL : kept->values + row * kept->value_stride + begin };
     counter->count(counter->user, member, &values);
 }

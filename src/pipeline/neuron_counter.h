@@ -12,7 +12,7 @@ typedef struct pi2_neuron_values {
     uint32_t layer, expert;      /* expert: UINT32_MAX in a dense layer */
     uint32_t position;           /* of the token */
     uint32_t begin, count;       /* neurons [begin, begin + count) of the FFN or expert: multiples of 32 */
-    const float *input;          /* the normed vector that the FFN read, whole; NULL: of an expert */
+    const float *input;          /* the normed vector that the FFN or expert read, whole */
     const float *activations;    /* [count], before they were rounded */
     const int8_t *rounded;       /* [count]: what Down multiplies; NULL where Down takes floats */
 } pi2_neuron_values;
