@@ -148,7 +148,8 @@ static void test_what_guesses_may_lose(void **state) {
         uint32_t guessed = 0, lost = 0;
         pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
         for (int i = 0; i < SHORT; i++) { /* of the first two guesses everything may be right */
-            const uint32_t count = guess_of(drafter, 8, guess), hit = i < 2 && count < right ? count : i < 2 ? right : 0;
+            const uint32_t count = guess_of(drafter, 8, guess), most = i < 2 ? right : 0;
+            const uint32_t hit = count < most ? count : most;
             guessed += count;
             lost += count > hit ? count - hit : 0;
             pi2_drafting_note_pass(drafter, count, 0, PASS_NS + (uint64_t)count * COST);
