@@ -69,6 +69,9 @@ static pi2_status check_biases(const pi2_sampling *params) {
     if (params->logit_bias_count > PI2_LOGIT_BIASES_MOST)
         return pi2_fail(PI2_ERR_INVALID, "logit_bias has %lu tokens; it may have %d",
                         (unsigned long)params->logit_bias_count, PI2_LOGIT_BIASES_MOST);
+    if (params->logit_bias_count > 0 && params->logit_biases == NULL)
+        return pi2_fail(PI2_ERR_INVALID, "logit_bias_count is %lu, but logit_biases is NULL",
+                        (unsigned long)params->logit_bias_count);
     for (uint32_t i = 0; i < params->logit_bias_count; i++) {
         const pi2_logit_bias *bias = &params->logit_biases[i];
         if (isnan(bias->bias) || bias->bias > FLT_MAX)
@@ -86,10 +89,10 @@ pi2_status pi2_sampling_check(const pi2_sampling *params) {
         {"typical_p", params->typical_p, 0.0f, 1.0f, "from 0 to 1 (1: off)"},
         {"top_n_sigma", params->top_n_sigma, -FLT_MAX, FLT_MAX, "a finite number (0 and below: off)"},
         {"xtc_probability", params->xtc_probability, 0.0f, 1.0f, "from 0 to 1 (0: off)"},
-        {"xtc_threshold", params->xtc_threshold, 0.0f, FLT_MAX, "at least 0 (above 0.5: off)"},
-        {"dynatemp_range", params->dynamic_range, 0.0f, FLT_MAX, "at least 0 (0: off)"},
-        {"dynatemp_exponent", params->dynamic_exponent, 0.0f, FLT_MAX, "at least 0"},
-        {"repeat_penalty", params->repeat_penalty, FLT_MIN, FLT_MAX, "above 0 (1: off)"},
+        {"xtc_threshold", params->xtc_threshold, 0.0f, FLT_MAX, "a finite number from 0 on (above 0.5: off)"},
+        {"dynatemp_range", params->dynamic_range, 0.0f, FLT_MAX, "a finite number from 0 on (0: off)"},
+        {"dynatemp_exponent", params->dynamic_exponent, 0.0f, FLT_MAX, "a finite number from 0 on"},
+        {"repeat_penalty", params->repeat_penalty, FLT_MIN, FLT_MAX, "a finite number above 0 (1: off)"},
         {"presence_penalty", params->presence_penalty, -FLT_MAX, FLT_MAX, "a finite number"},
         {"frequency_penalty", params->frequency_penalty, -FLT_MAX, FLT_MAX, "a finite number"}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {

@@ -97,7 +97,8 @@ uint32_t pi2_filter_top_choices(pi2_candidate *items, uint32_t count, float thre
     const double least = (double)threshold * all.total;
     uint32_t top = 0, last = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if ((double)pi2_candidate_weight((float)((double)items[i].logit - all.best)) < least) continue;
+        const double weight = (double)pi2_candidate_weight((float)((double)items[i].logit - all.best));
+        if (weight < least || items[i].logit == -INFINITY) continue; /* what may not come is no choice */
         if (top++ == 0 || pi2_candidate_ranks_before(items[last], items[i])) last = i;
     }
     if (top < 2) return count;

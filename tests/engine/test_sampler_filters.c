@@ -113,6 +113,9 @@ static void test_biases_are_copied_and_bounded(void **state) {
         assert_int_equal(pi2_sampling_check(&params), PI2_ERR_INVALID);
         assert_non_null(strstr(pi2_error_text(), "token 17"));
     }
+    params.logit_biases = NULL;
+    assert_int_equal(pi2_sampling_check(&params), PI2_ERR_INVALID);
+    assert_non_null(strstr(pi2_error_text(), "logit_biases is NULL"));
     free(many);
 }
 
@@ -199,6 +202,11 @@ static void test_xtc_excludes_top_choices(void **state) {
     params.min_p = 0.3f;
     frequencies(&params, logits, 5, 100, hits);
     assert_int_equal(hits[2], 100);
+    params.min_p = 0.0f;
+    params.xtc_threshold = 0.0f; /* all are top choices, but what is forbidden */
+    logits[4] = -INFINITY;
+    frequencies(&params, logits, 5, 100, hits);
+    assert_int_equal(hits[0], 100);
 }
 
 /* One that is off draws no number: the same seed gives the same tokens as ever. */
