@@ -14,6 +14,8 @@ enum {
 };
 
 static const double worth_memory = 1.0 / 16;
+static const double stop_share = 8; /* a proposal that takes more than so many times what is usual tells of a process
+                                       that was stopped meanwhile (draft_times.c) */
 /* What guesses may lose in all, beyond what they have gained: so many passes, and that share of the session's. */
 static const double lost_passes = 0.5, lost_share = 0.01;
 
@@ -181,6 +183,18 @@ static double cut(const pi2_drafting *drafting, pi2_draft *draft) {
     return best / plain;
 }
 
+/* A proposal of so many tokens behind as many that were not read yet took so long. */
+static void learn_time(pi2_drafting *drafting, draft_slot *slot, uint32_t unread, uint32_t count, double time) {
+    const double usual = slot->token_ns * (unread + count);
+    const bool was_stopped = usual > 0 && time > stop_share * usual;
+    drafting->pending.draft_ns = was_stopped ? usual : time;
+    if (unread > CAUGHT_UP) return; /* nor is it lost by guessing */
+    drafting->balance_ns -= drafting->pending.draft_ns;
+    if (count == 0) return;
+    const double each = was_stopped ? stop_share * slot->token_ns : time / count;
+    slot->token_ns += (slot->token_ns > 0 ? worth_memory : 1) * (each - slot->token_ns);
+}
+
 /* What a slot has no more to tell is told once: it is not asked again. */
 static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_draft_wish *wish, pi2_draft *draft) {
     const pi2_draft_text text = { drafting->tokens, drafting->length, slot->unchanged };
@@ -194,16 +208,10 @@ static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_dr
         return slot->has_failed ? PI2_OK : status;
     }
     if (!slot->kind->costs) return PI2_OK;
-    const double time = (double)(pi2_clock_ns() - begin_ns);
-    slot->counters.draft_ns += (uint64_t)time;
-    slot->counters.gained_ns -= (int64_t)time;
-    drafting->pending.draft_ns = time;
-    if (text.length - text.unchanged > CAUGHT_UP) return PI2_OK; /* nor is it lost by guessing */
-    drafting->balance_ns -= time;
-    if (draft->count) {
-        const double each = time / draft->count;
-        slot->token_ns += (slot->token_ns > 0 ? worth_memory : 1) * (each - slot->token_ns);
-    }
+    const uint64_t time_ns = pi2_clock_ns() - begin_ns;
+    slot->counters.draft_ns += time_ns;
+    slot->counters.gained_ns -= (int64_t)time_ns;
+    learn_time(drafting, slot, text.length - text.unchanged, draft->count, (double)time_ns);
     return PI2_OK;
 }
 

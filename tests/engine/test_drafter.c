@@ -226,9 +226,14 @@ static void test_capacity(void **state) {
 /* A drafter that takes time, as far as anybody can tell: sure of a token that is right, or wrong. */
 typedef struct told_drafter {
     uint32_t asked, unchanged;
-    bool fails;
+    bool fails, stops;       /* stops: in the midst of the next proposal the process is stopped for long */
 } told_drafter;
 static told_drafter told;
+static uint64_t stopped_ns;
+
+uint64_t __real_pi2_clock_ns(void);
+uint64_t __wrap_pi2_clock_ns(void);
+uint64_t __wrap_pi2_clock_ns(void) { return __real_pi2_clock_ns() + stopped_ns; }
 
 static size_t told_bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
     (void)run;
@@ -250,6 +255,8 @@ static pi2_status propose_told(void *state, const pi2_draft_text *text, const pi
     drafter->asked++;
     drafter->unchanged = text->unchanged;
     if (drafter->fails) return PI2_ERR_IO;
+    if (drafter->stops) stopped_ns += 1000000000000;
+    drafter->stops = false;
     draft_out->count = wish->most < 4 ? wish->most : 4;
     for (uint32_t i = 0; i < draft_out->count; i++) {
         draft_out->tokens[i] = 500 + (int32_t)i;
@@ -323,6 +330,19 @@ static void test_a_drafter_that_costs(void **state) {
     pi2_drafting_free(drafting);
 }
 
+/* What a process was stopped for is not lost by guessing. */
+static void test_a_drafter_after_a_stop(void **state) {
+    (void)state;
+    pi2_drafting *drafting = make_told();
+    pass_often(drafting, 4, slow_pass_ns / 100);
+    const uint32_t asked = told.asked;
+    told.stops = true;
+    pass_often(drafting, 4, slow_pass_ns / 100);
+    assert_false(told.stops);
+    assert_in_range(told.asked - asked, TOLD_PASSES - TOLD_PASSES / 24, TOLD_PASSES);
+    pi2_drafting_free(drafting);
+}
+
 /* In a short answer one that is never right has lost no more than guesses may; one that is right is not held up. */
 static void test_what_a_drafter_may_lose(void **state) {
     (void)state;
@@ -380,7 +400,8 @@ int main(void) {
         cmocka_unit_test(test_guesses_in_memory), cmocka_unit_test(test_what_guesses_may_lose),
         cmocka_unit_test(test_guesses_after_a_stop), cmocka_unit_test(test_guesses_beside_others),
         cmocka_unit_test(test_capacity),
-        cmocka_unit_test(test_a_drafter_that_costs), cmocka_unit_test(test_what_a_drafter_may_lose),
+        cmocka_unit_test(test_a_drafter_that_costs), cmocka_unit_test(test_a_drafter_after_a_stop),
+        cmocka_unit_test(test_what_a_drafter_may_lose),
         cmocka_unit_test(test_what_a_drafter_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
