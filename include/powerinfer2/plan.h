@@ -144,7 +144,7 @@ typedef struct pi2_prediction {
     double neuron_hit_rate;        /* of its units, those that are found in memory */
     double neuron_reads;           /* of its units, those that are read */
     char sparsity[256];            /* what was assumed of the neurons, or where they were counted */
-    /* With devices beside the processor, the same of the processor alone; else 0. */
+    /* With devices whose worth was measured, the same of the processor alone; else 0. */
     pi2_speed decode_alone, prefill_alone;
 } pi2_prediction;
 

@@ -269,7 +269,7 @@ static void combine(pi2_run_devices *devices) {
 /* Where passes of a kind are slower with them the run leaves them out of these. */
 static void expect_trials(pi2_run_devices *devices) {
     for (int p = 0; p < PI2_DEVICE_POINTS; p++) {
-        if (devices->gains[p] < 1) devices->gains[p] = 1;
+        if (devices->gains[p] > 0 && devices->gains[p] < 1) devices->gains[p] = 1;
     }
 }
 

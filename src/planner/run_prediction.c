@@ -256,7 +256,7 @@ static void tell_grounds(const planning *p, const pi2_machine_profile *profile, 
     }
 }
 
-/* The same of the processor without devices. */
+/* The same of the processor without devices, where it was measured what they are worth. */
 static void tell_alone(const planning *p, const pi2_machine_profile *profile, const pi2_prediction_request *request,
                        pi2_prediction *prediction) {
     pi2_workload alone = p->workload;
@@ -305,7 +305,7 @@ pi2_status pi2_run_predict(const pi2_planned_run *run, const pi2_machine_profile
     if (status == PI2_OK) {
         pi2_predict(&p->workload, profile, &pi2_as_it_is, prompt, position, prediction_out);
         tell_grounds(p, profile, request, prediction_out);
-        if (run->devices.count) tell_alone(p, profile, request, prediction_out);
+        if (run->devices.count && run->devices.gains[0] > 0) tell_alone(p, profile, request, prediction_out);
     }
     if (status == PI2_OK && advice_out) {
         check_batch(run, &p->workload, profile, prompt, &advice_out->batch);

@@ -55,6 +55,7 @@ grep -q 'theirs by now: 100 % of each layer' "$folder/err" || fail "the report d
 expect 0 machine --quick
 expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl --device-share 0.25
 grep -q '^devices  *opencl:.*25 % of each matrix with one token' "$folder/out" || fail "plan does not tell the share"
+grep -q 'without them' "$folder/out" && fail "a speed without devices is told, though nothing was measured"
 # What it is worth is measured: told, and left out where it does not pay, which may be so or not here.
 expect 0 plan -m "$folder/dense.gguf" --memory 2G -c 64 --device opencl
 grep -q '^devices .* opencl:[0-9].*times as fast with one token\|^ .* opencl:[0-9]*: matrices .*times as fast' "$folder/out" ||
