@@ -7,43 +7,45 @@
 
 #include "output.h"
 
+static const double LEAST_PENALTY = 0.001; /* of repetition, which divides; as in requests */
+
 #define SAMPLING(field) offsetof(pi2_cli_sampling_settings, field)
 static const pi2_cli_option sampling_options[] = {
     {"-s, --seed", "N", PI2_CLI_INTEGER, SAMPLING(seed), "-1", "Seed of each answer; -1: another one each time.",
      NULL, -1, UINT32_MAX},
     {"--temp, --temperature", "X", PI2_CLI_NUMBER, SAMPLING(temperature), "0.8",
-     "Temperature; 0: always the likeliest token.", NULL, 0, 0},
+     "Temperature; 0: always the likeliest token.", NULL, -1000, 1000},
     {"--top-k", "N", PI2_CLI_INTEGER, SAMPLING(top_k), "40", "Chooses among the N likeliest tokens; 0: all.", NULL, 0,
      INT32_MAX},
     {"--top-p", "X", PI2_CLI_NUMBER, SAMPLING(top_p), "0.95",
-     "Chooses among the likeliest tokens that reach this probability; 1: off.", NULL, 0, 0},
+     "Chooses among the likeliest tokens that reach this probability; 1: off.", NULL, 0, 1},
     {"--min-p", "X", PI2_CLI_NUMBER, SAMPLING(min_p), "0.05",
-     "Drops tokens below this share of the likeliest one's probability; 0: off.", NULL, 0, 0},
+     "Drops tokens below this share of the likeliest one's probability; 0: off.", NULL, 0, 1},
     {"--top-n-sigma, --top-nsigma", "X", PI2_CLI_NUMBER, SAMPLING(top_n_sigma), "-1",
      "Drops tokens whose score is more than X standard deviations of all scores below the best; 0 and below: off.",
-     NULL, 0, 0},
+     NULL, -1000, 1000},
     {"--typical, --typical-p", "X", PI2_CLI_NUMBER, SAMPLING(typical_p), "1.0",
      "Chooses among the tokens whose surprise is nearest to what is expected, until they reach this probability; 1: "
-     "off.", NULL, 0, 0},
+     "off.", NULL, 0, 1},
     {"--xtc-probability", "X", PI2_CLI_NUMBER, SAMPLING(xtc_probability), "0.0",
-     "How often the top choices are excluded, all but the last of them (XTC); 0: never.", NULL, 0, 0},
+     "How often the top choices are excluded, all but the last of them (XTC); 0: never.", NULL, 0, 1},
     {"--xtc-threshold", "X", PI2_CLI_NUMBER, SAMPLING(xtc_threshold), "0.1",
-     "Probability from which on a token is a top choice; above 0.5: none is.", NULL, 0, 0},
+     "Probability from which on a token is a top choice; above 0.5: none is.", NULL, 0, 1000},
     {"--dynatemp-range", "X", PI2_CLI_NUMBER, SAMPLING(dynamic_range), "0.0",
      "The temperature goes up and down by so much at most, with the entropy of what is chosen among; 0: it does not.",
-     NULL, 0, 0},
+     NULL, 0, 1000},
     {"--dynatemp-exp", "X", PI2_CLI_NUMBER, SAMPLING(dynamic_exponent), "1.0",
-     "Power of that entropy's share of the largest one.", NULL, 0, 0},
+     "Power of that entropy's share of the largest one.", NULL, 0, 1000},
     {"-l, --logit-bias", "TOKEN(+|-)X", PI2_CLI_TEXTS, SAMPLING(biases), NULL,
      "Adds to the score of a token, by its id: 15043+1.5, 15043-1, 15043-inf: never. May be given again.", NULL, 0, 0},
     {"--repeat-penalty", "X", PI2_CLI_NUMBER, SAMPLING(repeat_penalty), "1.0",
-     "Penalty for tokens that occurred lately; 1: off.", NULL, 0, 0},
+     "Penalty for tokens that occurred lately; 1: off.", NULL, 0, 1000},
     {"--repeat-last-n", "N", PI2_CLI_INTEGER, SAMPLING(repeat_last_n), "64",
      "Tokens that penalties look back at; 0: off, -1: the context.", NULL, -1, INT32_MAX},
     {"--presence-penalty", "X", PI2_CLI_NUMBER, SAMPLING(presence_penalty), "0.0",
-     "Taken from the score of tokens that occurred.", NULL, 0, 0},
+     "Taken from the score of tokens that occurred.", NULL, -1000, 1000},
     {"--frequency-penalty", "X", PI2_CLI_NUMBER, SAMPLING(frequency_penalty), "0.0",
-     "Taken from the score of tokens as often as they occurred.", NULL, 0, 0},
+     "Taken from the score of tokens as often as they occurred.", NULL, -1000, 1000},
 };
 
 pi2_cli_section pi2_cli_sampling_section(pi2_cli_sampling_settings *settings) {
@@ -78,6 +80,10 @@ static int fill_biases(pi2_cli_sampling_settings *settings, pi2_sampling *sampli
 }
 
 int pi2_cli_fill_sampling(pi2_cli_sampling_settings *settings, pi2_sampling *sampling) {
+    if (settings->repeat_penalty < LEAST_PENALTY) {
+        return pi2_cli_usage_error("repeat-penalty: %g is too small: from %g on (1: off)", settings->repeat_penalty,
+                                   LEAST_PENALTY);
+    }
     pi2_sampling_init(sampling);
     sampling->temperature = (float)settings->temperature;
     sampling->top_k = (int32_t)settings->top_k;

@@ -176,7 +176,9 @@ expect_json tokens "[91,91,91]"
 for bias in 91 +5 91+ 91+x 91-nan 91+inf 91+1e39 99999999999+1 x+1; do
     expect_error 2 "no token's id" run -m "$model" --raw -p "XYZ" -n 3 -l "$bias"
 done
-expect_error 2 "typical_p is 7" run -m "$model" --raw -p "XYZ" --typical 7
+expect_error 2 "typical: 7 lies outside 0 .. 1" run -m "$model" --raw -p "XYZ" --typical 7
+expect_error 2 "dynatemp-range: 1e+39 lies outside" run -m "$model" --raw -p "XYZ" --dynatemp-range 1e39
+expect_error 2 "repeat-penalty: 0 is too small" run -m "$model" --raw -p "XYZ" --repeat-penalty 0
 
 # A stop word ends the answer before itself: a letter of an answer that has one.
 sampled="--temp 1.5 --top-k 0 --top-p 1 --min-p 0 -s 3 -n 40 --ignore-eos"
