@@ -177,7 +177,25 @@ pi2_status pi2_decoder_read_layer_window(const pi2_tensor_directory *model, cons
     return PI2_OK;
 }
 
-void pi2_decoder_mix_or_attend(pi2_layer_shape *layer, pi2_block_id mix) {
+/* As many key-value heads as the layer's matrix has room for. */
+static uint32_t heads_of_matrix(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number) {
+    const pi2_gguf_tensor *keys = pi2_architecture_tensor(model, number, "attn_k.weight");
+    if (!keys || shape->key_length == 0 || keys->dimensions[1] > UINT32_MAX) return 0;
+    return (uint32_t)keys->dimensions[1] / shape->key_length;
+}
+
+void pi2_decoder_find_heads(const pi2_tensor_directory *model, pi2_model_shape *shape) {
+    for (uint32_t i = 0; shape->head_count_kv == 0 && i < shape->layer_count && i < PI2_MOST_LAYERS; i++) {
+        shape->head_count_kv = heads_of_matrix(model, shape, i);
+    }
+}
+
+void pi2_decoder_mix_or_attend(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
+                               pi2_block_id mix, const char *first, pi2_layer_shape *layer) {
+    const bool mixes = pi2_architecture_tensor(model, number, first) != NULL;
+    const uint32_t heads = heads_of_matrix(model, shape, number);
+    if (mixes && heads == 0) layer->head_count_kv = 0;
+    if (!mixes && layer->head_count_kv == 0) layer->head_count_kv = heads;
     layer->block_count = 0;
     pi2_layer_add(layer, layer->head_count_kv ? PI2_BLOCK_attention : mix);
 }

@@ -51,8 +51,14 @@ pi2_status pi2_decoder_find_next(const pi2_gguf *gguf, uint32_t *layer_out);
  *  Errors UNSUPPORTED. */
 pi2_status pi2_decoder_refuse_long_rope(const pi2_tensor_directory *model, const pi2_model_shape *shape);
 
-/** The layer attends where it has key-value heads, else it has that block; nothing more yet. */
-void pi2_decoder_mix_or_attend(pi2_layer_shape *layer, pi2_block_id mix);
+/**
+ * A hybrid's layer attends where it has key-value heads, else it has the block `mix`, whose first matrix is `first`;
+ * nothing more yet. Where the key says another thing than the layer's matrices, these are right: converters wrote one
+ * number for all layers, or none but zeros. The family's read_shape calls pi2_decoder_find_heads() for the latter.
+ */
+void pi2_decoder_mix_or_attend(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
+                               pi2_block_id mix, const char *first, pi2_layer_shape *layer);
+void pi2_decoder_find_heads(const pi2_tensor_directory *model, pi2_model_shape *shape);
 /** Appends the FFN of layer `number`: a dense one where the model has no experts or the layer is one of the leading
  *  ones, else router and experts, with the FFN beside them where the model has one. */
 void pi2_decoder_add_ffn(pi2_layer_shape *layer, const pi2_model_shape *shape, uint32_t number);

@@ -48,14 +48,14 @@ static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_mode
 
 static pi2_status hybrid_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(granite_read_common(model, shape));
+    pi2_decoder_find_heads(model, shape);
     if (pi2_architecture_tensor(model, 0, "ffn_gate_shexp.weight")) PI2_TRY(pi2_decoder_read_shared(model, shape));
     return pi2_decoder_read_mix(model, shape, "state space", false);
 }
 
 static pi2_status hybrid_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
                                     pi2_layer_shape *layer) {
-    (void)model;
-    pi2_decoder_mix_or_attend(layer, PI2_BLOCK_mamba2);
+    pi2_decoder_mix_or_attend(model, shape, number, PI2_BLOCK_mamba2, "ssm_in.weight", layer);
     pi2_decoder_add_ffn(layer, shape, number);
     return PI2_OK;
 }

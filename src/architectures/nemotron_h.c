@@ -8,6 +8,7 @@
 
 static pi2_status nemotron_h_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     PI2_TRY(pi2_decoder_read_shape(model, shape));
+    pi2_decoder_find_heads(model, shape);
     shape->ffn_norm_name = "attn_norm";
     shape->is_unrotated = true;
     return pi2_decoder_read_mix(model, shape, "state space", false);
@@ -27,15 +28,32 @@ static pi2_status mixture_read_shape(const pi2_tensor_directory *model, pi2_mode
     return pi2_decoder_read_shared(model, shape);
 }
 
+/* Neurons of a layer: those of the key, unless the layer has matrices of one kind alone and the key means the other. */
+static pi2_status read_neurons(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,
+                               uint32_t *neurons_out) {
+    const pi2_gguf_tensor *up = pi2_architecture_tensor(model, number, "ffn_up.weight");
+    const bool is_ffn = up || pi2_architecture_tensor(model, number, "ffn_up_exps.weight");
+    const bool is_other = pi2_architecture_tensor(model, number, "ssm_in.weight") ||
+                          pi2_architecture_tensor(model, number, "attn_q.weight");
+    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "feed_forward_length", number,
+                                          shape->feed_forward_length, neurons_out));
+    if (is_other && !is_ffn) *neurons_out = 0;
+    if (is_ffn && !is_other && *neurons_out == 0) {
+        *neurons_out = up && up->dimensions[1] <= UINT32_MAX ? (uint32_t)up->dimensions[1]
+                                                              : shape->expert_feed_forward_length;
+    }
+    return PI2_OK;
+}
+
 /* What has neurons is an FFN, what has key-value heads attends, and the others are state spaces. */
 static pi2_status nemotron_h_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape,
                                         uint32_t number, pi2_layer_shape *layer) {
     uint32_t neurons = 0;
-    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "feed_forward_length", number,
-                                          shape->feed_forward_length, &neurons));
+    PI2_TRY(read_neurons(model, shape, number, &neurons));
     layer->block_count = 0;
+    layer->feed_forward_length = neurons;
     if (neurons) pi2_decoder_add_ffn(layer, shape, number);
-    else pi2_decoder_mix_or_attend(layer, PI2_BLOCK_mamba2);
+    else pi2_decoder_mix_or_attend(model, shape, number, PI2_BLOCK_mamba2, "ssm_in.weight", layer);
     return PI2_OK;
 }
 

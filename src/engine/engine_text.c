@@ -151,9 +151,14 @@ static pi2_status render(const pi2_engine *engine, pi2_chat_inputs *inputs, cons
     inputs->most_bytes =
         TEMPLATE_BYTES + (size_t)engine->run.plan.memory.shape.context_tokens * TEMPLATE_BYTES_PER_TOKEN;
     pi2_chat_template *chat_template = NULL;
-    PI2_TRY(pi2_chat_template_parse(source->chat_template, source->chat_template_length, &chat_template));
     pi2_rendered_chat rendered = { 0 };
-    pi2_status status = pi2_chat_template_render(chat_template, inputs, &rendered);
+    pi2_status status = pi2_chat_template_parse(source->chat_template, source->chat_template_length, &chat_template);
+    if (status == PI2_ERR_FORMAT) { /* the file's: a caller's was tried before */
+        return pi2_fail_prefix(status, "%s: its own template cannot be used ('run --chat-template NAME' takes another, "
+                               "'run --raw' none)", source->model_path);
+    }
+    if (status != PI2_OK) return status;
+    status = pi2_chat_template_render(chat_template, inputs, &rendered);
     if (status == PI2_OK && wishes->tokens_out) {
         status = encode_rendered(engine, &rendered, texts.bos, wishes->tokens_out, wishes->count_out);
     }

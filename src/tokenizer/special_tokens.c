@@ -144,12 +144,16 @@ static void correct_endings(pi2_tokenizer *tokenizer) {
     }
 }
 
-/** Reads the id of a special token; *token_out keeps its value where the key is absent. */
+/** Reads the id of a special token; *token_out keeps its value where the key is absent. The largest number is -1. */
 static pi2_status get_id(const pi2_tokenizer *tokenizer, const pi2_gguf *gguf, const char *key,
                          int32_t *token_out) {
     if (!pi2_gguf_has(gguf, key)) return PI2_OK;
     uint32_t token;
     PI2_TRY(pi2_gguf_u32(gguf, key, &token));
+    if (token == UINT32_MAX) {
+        *token_out = -1;
+        return PI2_OK;
+    }
     if (token >= tokenizer->token_count) {
         return pi2_fail(PI2_ERR_FORMAT, "%s is %u, but there are %u tokens: convert the model "
                         "again", key, token, tokenizer->token_count);

@@ -149,6 +149,10 @@ expect_error 2 "messages" run -m "$model" -p X --chat-template-kwargs '{"message
 expect_error 2 "raw" run -m "$model" --raw -p X --chat-template chatml
 printf '%s' '{% if %}' >"$folder/bad.jinja"
 expect_error 3 "chat template, line 1" run -m "$model" -p X --chat-template "$folder/bad.jinja"
+# Some files have another engine's template.
+LC_ALL=C sed 's/{% for message/{{ .System }}e/' "$model" >"$folder/other.gguf"
+expect_error 3 "other.gguf: .*'run --chat-template NAME' takes another.*line 1" run -m "$folder/other.gguf" -p X
+expect 0 run -m "$folder/other.gguf" -p X -n 1 --raw
 tiny refused layers=2 "template={{ messages | nosuchfilter }}"
 expect_error 3 "use 'run --raw' or 'run --chat-template NAME'" run -m "$folder/refused.gguf" -p X
 expect 0 run -m "$folder/refused.gguf" -p "XYZ" -sys S -n 1 --json --chat-template chatml
