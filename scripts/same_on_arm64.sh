@@ -3,6 +3,7 @@
 #
 # By hand, since an emulated model takes minutes: `make build tarball-arm64` first. 20 prompts of 64 greedy tokens
 # otherwise, of the default model. Every second one runs with pages of 16 KB. Answers do not stop at an end token.
+# FIRST=15 leaves the prompts before the 15th out: twenty of them can be asked in parts.
 # PROGRAM and ARM_PROGRAM name other builds, PI2_CPU holds for the ARM program alone (scalar, neon, dotprod).
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,6 +13,7 @@ model=${3:-$(scripts/model.sh)}
 here=${PROGRAM:-build/powerinfer2}
 arm=${ARM_PROGRAM:-build-arm64/powerinfer2}
 cpu=${PI2_CPU:-}
+first=${FIRST:-1}
 unset PI2_CPU
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -24,13 +26,16 @@ answer() { # answer NAME COMMAND...: the text, into a file
         exit 1
     }
 }
+number=0
 asked=0
 equal=0
 while IFS= read -r prompt && [ "$asked" -lt "$most" ]; do
+    number=$((number + 1))
+    [ "$number" -ge "$first" ] || continue
     asked=$((asked + 1))
     answer here "$here"
     page=4096
-    [ $((asked % 2)) -eq 1 ] || page=16384
+    [ $((number % 2)) -eq 1 ] || page=16384
     answer arm env ${cpu:+PI2_CPU="$cpu"} qemu-aarch64 -p $page "$arm"
     if cmp -s "$work/here" "$work/arm" && [ -s "$work/here" ]; then
         equal=$((equal + 1))
