@@ -16,8 +16,8 @@ enum { PI2_NEAR_ZERO = 128, PI2_NEAR_STEPS = 32, PI2_NEAR_MOST = 127 };
 /** Gate's value of one pass; per_step: steps in a Gate of 1. What is no number is as far as can be. */
 static inline uint8_t pi2_near_of(float gate, float per_step) {
     const float steps = gate * per_step;
-    const float bounded = steps < PI2_NEAR_MOST ? (steps > -PI2_NEAR_MOST ? steps : -PI2_NEAR_MOST) : PI2_NEAR_MOST;
-    return (uint8_t)((int)(bounded == bounded ? bounded : -PI2_NEAR_MOST) + PI2_NEAR_ZERO);
+    const float bounded = steps > -PI2_NEAR_MOST ? (steps < PI2_NEAR_MOST ? steps : PI2_NEAR_MOST) : -PI2_NEAR_MOST;
+    return (uint8_t)((int)bounded + PI2_NEAR_ZERO);
 }
 
 /** The mean after one more pass. */

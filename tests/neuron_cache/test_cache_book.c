@@ -1,9 +1,10 @@
 /*
  * Goal:   a batch that wants every expert of every layer leaves each layer its share of the cache, those that
  *         its last tokens used most; the same batch again finds that share; single tokens make known what
- *         only passed through.
- * Method: books under every policy, driven as the cache drives them.
+ *         only passed through. How near a neuron is to firing is a byte, far where its Gate is no number.
+ * Method: books under every policy, driven as the cache drives them; Gates of every kind.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <cmocka.h>
 
 #include "neuron_cache/cache_book.h"
+#include "neuron_cache/unit_near.h"
 
 enum { LAYERS = 6, EXPERTS = 16, KEYS = LAYERS * EXPERTS, SLOTS = 64, SHARE = (SLOTS - EXPERTS) / LAYERS };
 
@@ -177,9 +179,24 @@ static void test_worth(void **state) {
     assert_true(pi2_batch_worth(8) < 10 * pi2_batch_worth(40));
 }
 
+/* What is no number does not fire, and is as far as can be. */
+static void test_bytes_of_gates(void **state) {
+    (void)state;
+    assert_int_equal(pi2_near_of(0.0f, 4.0f), PI2_NEAR_ZERO);
+    assert_int_equal(pi2_near_of(8.0f, 4.0f), PI2_NEAR_ZERO + 32);
+    assert_int_equal(pi2_near_of(-8.0f, 4.0f), PI2_NEAR_ZERO - 32);
+    assert_int_equal(pi2_near_of(1e30f, 4.0f), 255);
+    assert_int_equal(pi2_near_of(-1e30f, 4.0f), 1);
+    assert_int_equal(pi2_near_of(INFINITY, 4.0f), 255);
+    assert_int_equal(pi2_near_of(-INFINITY, 4.0f), 1);
+    assert_int_equal(pi2_near_of(NAN, 4.0f), 1);
+    assert_int_equal(pi2_near_after(255, 255), 255);
+    assert_int_equal(pi2_near_after(1, PI2_NEAR_ZERO), 64);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_shares), cmocka_unit_test(test_resize),
                                         cmocka_unit_test(test_single_tokens), cmocka_unit_test(test_ties),
-                                        cmocka_unit_test(test_worth) };
+                                        cmocka_unit_test(test_worth), cmocka_unit_test(test_bytes_of_gates) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
