@@ -144,14 +144,26 @@ pi2_status pi2_predictor_parse(const char *path, const uint8_t *bytes, uint64_t 
     return PI2_OK;
 }
 
-/* As much of the file as header and list may take at most. */
+uint64_t pi2_predictor_head_bytes(const uint8_t *bytes, uint64_t count, uint64_t file_bytes) {
+    const uint32_t layers = count < HEADER_BYTES ? 0 : pi2_load_le32(bytes + 32);
+    const uint64_t wanted = layers > MOST_LAYERS ? HEADER_BYTES : table_bytes(layers);
+    return file_bytes < wanted ? file_bytes : wanted;
+}
+
+/* The file's header and list, and no more: the memory for a list of the most layers is nobody's. */
 static pi2_status read_head(const char *path, FILE **file_out, uint8_t **bytes_out, size_t *count_out,
                             uint64_t *length_out) {
-    const uint64_t most = table_bytes(MOST_LAYERS);
+    uint8_t header[HEADER_BYTES];
     PI2_TRY(pi2_regular_file_open(path, "a predictor", INT64_MAX, file_out, length_out));
-    const size_t count = *length_out < most ? (size_t)*length_out : (size_t)most;
+    const size_t first = fread(header, 1, sizeof header, *file_out);
+    const size_t count = (size_t)pi2_predictor_head_bytes(header, first, *length_out);
+    const size_t have = first < count ? first : count;
     *bytes_out = malloc(count ? count : 1);
-    *count_out = *bytes_out ? fread(*bytes_out, 1, count, *file_out) : 0;
+    *count_out = 0;
+    if (*bytes_out) {
+        memcpy(*bytes_out, header, have);
+        *count_out = have + fread(*bytes_out + have, 1, count - have, *file_out);
+    }
     const pi2_status status = !*bytes_out ? pi2_fail(PI2_ERR_MEMORY, "%s: no memory for its header", path)
                               : *count_out < count ? pi2_fail(PI2_ERR_IO, "%s: cannot be read", path) : PI2_OK;
     if (status == PI2_OK) return PI2_OK;

@@ -17,6 +17,10 @@ pi2_status pi2_predictor_read(const char *path, pi2_predictor *predictor_out);
 pi2_status pi2_predictor_parse(const char *path, const uint8_t *bytes, uint64_t count, uint64_t file_bytes,
                                pi2_predictor *predictor_out);
 
+/** How many of them header and list take, as the first `count` say, which should be 128: not more than the file has,
+ *  whatever they are. */
+uint64_t pi2_predictor_head_bytes(const uint8_t *bytes, uint64_t count, uint64_t file_bytes);
+
 /** Bytes of the layers' data, all together, as they lie in memory. */
 uint64_t pi2_predictor_data_bytes(const pi2_predictor *predictor);
 

@@ -421,6 +421,24 @@ static void what_was_altered_or_cut_is_refused(void **state) {
     free(file);
 }
 
+/* Header and list are read, not as much as the longest list: a budget does not know of that. */
+static void no_more_than_header_and_list_is_read(void **state) {
+    (void)state;
+    const size_t bytes = write_one(); /* of two layers */
+    size_t count;
+    uint8_t *file = test_file_read(path, &count);
+    assert_int_equal(pi2_predictor_head_bytes(file, 128, bytes), 128 + 2 * 64);
+    assert_int_equal(pi2_predictor_head_bytes(file, 128, UINT64_C(1) << 40), 128 + 2 * 64);
+    assert_int_equal(pi2_predictor_head_bytes(file, 128, 150), 150);
+    assert_int_equal(pi2_predictor_head_bytes(file, 20, 20), 20);
+    memset(file + 32, 0xff, 4); /* layers that cannot be */
+    assert_int_equal(pi2_predictor_head_bytes(file, 128, bytes), 128);
+    file[32] = file[33] = file[35] = 0;
+    file[34] = 1; /* as many as can be */
+    assert_int_equal(pi2_predictor_head_bytes(file, 128, UINT64_C(1) << 40), 128 + 65536 * 64);
+    free(file);
+}
+
 static void nothing_else_is_replaced(void **state) {
     (void)state;
     void *memory;
@@ -443,7 +461,7 @@ int main(void) {
         TEST(copies_foretell_what_rows_give), TEST(a_low_rank_predictor_computes_its_matrices),
         TEST(an_svd_predictor_computes_its_matrices), TEST(a_file_comes_back),
         TEST(what_was_altered_or_cut_is_refused), TEST(nothing_else_is_replaced), TEST(who_loses_least_gives_most),
-        TEST(what_was_not_measured_is_shared_out_evenly),
+        TEST(what_was_not_measured_is_shared_out_evenly), TEST(no_more_than_header_and_list_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
