@@ -145,6 +145,7 @@ static between_b between_of(pi2_measured what) {
     switch (what) {
     case PI2_MEASURED_DISK:
     case PI2_MEASURED_SMALL_READ:
+    case PI2_MEASURED_READ_CPU:
     case PI2_MEASURED_MEMORY: return BY_LOGARITHM;
     case PI2_MEASURED_COLUMNS: return BY_INVERSE_SECONDS; /* what a block takes is shared by the neurons it has */
     default: return AT_NEAREST;

@@ -183,23 +183,28 @@ double pi2_prediction_stages(const setting *s, uint32_t stages) {
     return stages * pi2_profile_value(s->profile, PI2_MEASURED_STAGE, "", s->w->threads, 0, 0, NULL);
 }
 
+/** Reads of a size that are in flight at a time, as far as the engine keeps so many. */
+static uint64_t depth_of(uint32_t block, double in_flight) {
+    const double most = block < PI2_SMALL_READ_BYTES ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH;
+    return in_flight < 1 ? 1 : (uint64_t)(fmin(in_flight, most) + 0.5);
+}
+
 /* The reading thread may have no processor of its own. */
-double pi2_prediction_lost(const setting *s, double bytes, uint32_t block) {
+double pi2_prediction_lost(const setting *s, double bytes, uint32_t block, double in_flight) {
     const pi2_workload *w = s->w;
     if (w->threads < w->cores) return 0;
-    const double cpu = pi2_profile_value(s->profile, PI2_MEASURED_READ_CPU, w->read_method, block, 0, w->disk, NULL);
+    const double cpu = pi2_profile_value(s->profile, PI2_MEASURED_READ_CPU, w->read_method, block,
+                                         depth_of(block, in_flight), w->disk, NULL);
     return bytes * cpu / (w->cores ? w->cores : 1) / s->what_if->compute;
 }
 
 /* ---- reading ---- */
 
 double pi2_prediction_disk(const setting *s, uint32_t block, double in_flight, double *spread) {
-    const bool is_small = block < PI2_SMALL_READ_BYTES;
-    const double most = is_small ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH;
-    const uint64_t depth = in_flight < 1 ? 1 : (uint64_t)(fmin(in_flight, most) + 0.5);
-    const pi2_measured what = is_small ? PI2_MEASURED_SMALL_READ : PI2_MEASURED_DISK;
+    const pi2_measured what = block < PI2_SMALL_READ_BYTES ? PI2_MEASURED_SMALL_READ : PI2_MEASURED_DISK;
     double own;
-    const double speed = pi2_profile_value(s->profile, what, s->w->read_method, block, depth, s->w->disk, &own);
+    const double speed = pi2_profile_value(s->profile, what, s->w->read_method, block, depth_of(block, in_flight),
+                                           s->w->disk, &own);
     if (spread) *spread = fmax(*spread, own);
     return speed * s->what_if->disk;
 }
@@ -231,7 +236,8 @@ static void add_case(const setting *s, double probability, double missed, double
     if (probability <= 0) return;
     const double read = read_experts(s, missed, spread);
     const pi2_workload_experts *e = &s->w->experts;
-    const double busy = compute + pi2_prediction_lost(s, missed * (double)e->expert_bytes, e->read_block);
+    const double busy = compute + pi2_prediction_lost(s, missed * (double)e->expert_bytes, e->read_block,
+                                                      divide(missed * (double)e->expert_bytes, e->read_block));
     sum->read += probability * read;
     sum->busy += probability * busy;
     sum->seconds += probability * fmax(read, busy);
@@ -280,7 +286,7 @@ pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_machine_profile 
     pi2_pass_time time = {.read = divide(read_bytes, speed)};
     if (read_bytes <= 0) read_spread = 0;
     time.compute = all_matrices(&s, pass, &compute_spread) + pi2_prediction_between(&s, pass) +
-                   pi2_prediction_stages(&s, w->stages_per_pass) + pi2_prediction_lost(&s, read_bytes, w->read_block);
+                   pi2_prediction_stages(&s, w->stages_per_pass) + pi2_prediction_lost(&s, read_bytes, w->read_block, stream_depth(w));
     if (w->experts.count) {
         const double expert_compute = pi2_prediction_matrices(&s, pass, PI2_ROLE_EXPERT, &compute_spread);
         const layer_time layer = expert_layer(&s, pass, expert_compute / pi2_prediction_expert_layers(w), &read_spread);

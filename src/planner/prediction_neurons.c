@@ -82,7 +82,7 @@ pi2_pass_time pi2_predict_neuron_pass(const pi2_prediction_setting *s, const pi2
     const double read = divide(bytes, pi2_prediction_disk(s, n->read_bytes, missed, &read_spread));
     const double last = fmin(missed, 1) * divide(n->read_bytes, pi2_prediction_disk(s, n->read_bytes, 1, NULL));
     const double gate = work.gate / layers;
-    const double busy = gate + work.up / layers + pi2_prediction_lost(s, bytes, n->read_bytes);
+    const double busy = gate + work.up / layers + pi2_prediction_lost(s, bytes, n->read_bytes, missed);
     const double gates = read_gates(s, pass->tokens, &read_spread); /* before anybody knows who fires */
     const double layer = fmax(busy, gates + fmax(read, gate + last));
     const double others = pi2_prediction_matrices(s, pass, PI2_ROLE_PLAIN, &compute_spread) +

@@ -47,7 +47,7 @@ static double serve(pi2_simulated_disk *disk, uint32_t bytes) {
     }
     disk->ends[(disk->first_end + disk->end_count++) % MOST_IN_FLIGHT] = end;
     const pi2_prediction_setting setting = {disk->workload, disk->profile, &pi2_as_it_is};
-    disk->lost += pi2_prediction_lost(&setting, bytes, bytes);
+    disk->lost += pi2_prediction_lost(&setting, bytes, bytes, many);
     disk->bytes += bytes;
     disk->reads++;
     return end;

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "planner/prediction.h"
+#include "planner/prediction_internal.h"
 
 static pi2_machine_profile *make_profile(double disk) {
     pi2_machine_profile *profile = calloc(1, sizeof *profile);
@@ -307,6 +308,35 @@ static pi2_machine_profile *make_neuron_profile(double disk) {
     return profile;
 }
 
+/* What reading takes of the processors: each read as much as was measured with so many in flight, none where threads
+ * leave a processor free; a profile that knows one figure alone says it of all. */
+static void test_processor_time_of_reads(void **state) {
+    (void)state;
+    static const struct { double in_flight, seconds; } reads[] = {
+        { 0, 32e-6 }, { 1, 32e-6 }, { 8, 8e-6 }, { 128, 4e-6 }, { 5000, 4e-6 } };
+    pi2_machine_profile *profile = calloc(1, sizeof *profile);
+    assert_non_null(profile);
+    pi2_workload w = {.read_method = "pread", .threads = 2, .cores = 2};
+    const pi2_prediction_setting setting = {&w, profile, &pi2_as_it_is};
+    for (size_t i = 1; i < 4; i++) {
+        (void)pi2_profile_add(profile, PI2_MEASURED_READ_CPU, "pread", 4096, (uint64_t)reads[i].in_flight, 0,
+                              reads[i].seconds / 4096, 0);
+    }
+    for (size_t i = 0; i < sizeof reads / sizeof reads[0]; i++) {
+        const double lost = pi2_prediction_lost(&setting, 10 * 4096, 4096, reads[i].in_flight);
+        if (fabs(lost - 10 * reads[i].seconds / 2) > 1e-9) fail_msg("%g in flight: %g s", reads[i].in_flight, lost);
+    }
+    const double between = pi2_prediction_lost(&setting, 4096, 4096, 3);
+    assert_true(between < 16e-6 && between > 4e-6);
+    w.threads = 1;
+    assert_true(pi2_prediction_lost(&setting, 4096, 4096, 1) == 0);
+    w.threads = 2;
+    profile->count = 0;
+    (void)pi2_profile_add(profile, PI2_MEASURED_READ_CPU, "pread", 4096, 0, 0, 6e-6 / 4096, 0);
+    assert_true(fabs(pi2_prediction_lost(&setting, 4096, 4096, 8) - 3e-6) < 1e-12);
+    free(profile);
+}
+
 /* 4 layers of 1000 units, half of which have slots; a token uses a fifth of them and gives a tenth. */
 static pi2_workload make_neurons(void) {
     pi2_workload workload = {.part_count = 4, .budget_bytes = 200000000u, .read_bytes = 80000000u,
@@ -489,6 +519,7 @@ int main(void) {
                                        cmocka_unit_test(test_hiding_batch),
                                        cmocka_unit_test(test_neurons), cmocka_unit_test(test_neuron_speeds),
                                        cmocka_unit_test(test_caches),
-                                       cmocka_unit_test(test_neuron_prediction), cmocka_unit_test(test_expert_advice)};
+                                       cmocka_unit_test(test_neuron_prediction), cmocka_unit_test(test_expert_advice),
+                                       cmocka_unit_test(test_processor_time_of_reads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
