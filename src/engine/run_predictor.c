@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/fail.h"
+#include "base/memory_limit.h"
 #include "base/parse_size.h"
 #include "base/team.h"
 #include "engine/engine_internal.h"
@@ -43,14 +44,22 @@ static pi2_status check_whose(const pi2_planned_run *run) {
                     pi2_ffn_activation_name(predictor->activation_number), activation);
 }
 
+/* Of the budget, beside what the process has by now: a run that makes its predictor keeps to it meanwhile. */
+static uint64_t room_of_run(const pi2_planned_run *run) {
+    uint64_t peak = 0, current = 0;
+    (void)pi2_process_memory(&peak, &current);
+    return run->report.budget_bytes > current ? run->report.budget_bytes - current : 0;
+}
+
 static pi2_status make_copies(const pi2_planned_run *run, const pi2_gguf *gguf, const char *const *inputs,
-                              uint32_t bits) {
+                              uint32_t bits, uint64_t room_bytes) {
     const pi2_model *model = run->source.model;
     const pi2_low_bit_request request = {
         .gguf = gguf, .banks = model->banks, .source = &model->source, .layer_count = pi2_model_ffns(&model->shape),
         .layer_ffns = pi2_layer_ffns(&model->shape), .width = model->shape.embedding_length,
         .neuron_count = pi2_ffn_length(&model->shape),
-        .activation = model->shape.activation, .bits = bits, .callbacks = &run->options.callbacks };
+        .activation = model->shape.activation, .bits = bits, .room_bytes = room_bytes,
+        .callbacks = &run->options.callbacks };
     pi2_predictor predictor;
     void *memory;
     PI2_TRY(pi2_low_bit_make(&request, &predictor, &memory));
@@ -114,7 +123,8 @@ static pi2_status make_own(pi2_planned_run *run, const pi2_gguf *gguf) {
                         "have", run->source.model_path, recipe->rank, run->source.model->shape.embedding_length);
     }
     if (recipe && recipe->bits == 0) return make_svd(run, gguf, inputs);
-    return make_copies(run, gguf, inputs, recipe ? recipe->bits : OWN_BITS);
+    if (recipe) return make_copies(run, gguf, inputs, recipe->bits, UINT64_MAX);
+    return make_copies(run, gguf, inputs, OWN_BITS, room_of_run(run));
 }
 
 /* What lies there, unless it has to be made (again). */

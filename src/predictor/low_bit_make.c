@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "base/parse_size.h"
 #include "base/progress.h"
 #include "predictor/bank_rows.h"
 #include "predictor/estimates.h"
@@ -23,6 +24,15 @@ typedef struct low_bit_maker {
 } low_bit_maker;
 
 static pi2_status fail_memory(void) { return pi2_fail(PI2_ERR_MEMORY, "no memory to make a predictor"); }
+
+/* Who runs with them has them in memory, too. */
+static pi2_status fail_room(const pi2_low_bit_request *request, uint64_t bytes) {
+    char wanted[PI2_SIZE_TEXT_BYTES], room[PI2_SIZE_TEXT_BYTES];
+    return pi2_fail(PI2_ERR_MEMORY, "%s: its copies with %" PRIu32 " bits, a predictor, take %s, and the budget has room "
+                    "for %s of it: give more, or name a smaller predictor's file ('predictor train' makes one)",
+                    pi2_gguf_file_path(request->gguf, 0), request->bits, pi2_format_size(bytes, wanted),
+                    pi2_format_size(request->room_bytes, room));
+}
 
 static pi2_status copy_neuron(low_bit_maker *self, uint8_t *data, uint32_t neuron, double worth) {
     const pi2_predictor *predictor = self->predictor;
@@ -114,9 +124,9 @@ pi2_status pi2_low_bit_make(const pi2_low_bit_request *request, pi2_predictor *p
         const pi2_neuron_bank *bank = &request->banks->banks[b];
         self.progress.total_bytes += (uint64_t)bank->neuron_count * bank->bundle_bytes;
     }
-    pi2_status status = PI2_OK;
     const uint64_t bytes = each * request->banks->count + PI2_PREDICTOR_ALIGNMENT;
-    if (posix_memalign(memory_out, PI2_PREDICTOR_ALIGNMENT, (size_t)bytes) != 0) {
+    pi2_status status = bytes > request->room_bytes ? fail_room(request, bytes) : PI2_OK;
+    if (status == PI2_OK && posix_memalign(memory_out, PI2_PREDICTOR_ALIGNMENT, (size_t)bytes) != 0) {
         *memory_out = NULL;
         status = fail_memory();
     }

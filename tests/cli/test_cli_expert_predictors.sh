@@ -18,6 +18,12 @@ same() { # same A B WHAT
     cmp -s "$folder/$1" "$folder/$2" || fail "another text: $3"
 }
 
+# Copies that the budget has no room for are not made.
+expect 0 prepare -m "$model" -o "$folder/apart.pi2" --layout bundle -q
+expect_error 4 "copies with 2 bits, a predictor, take .* and the budget has room for" run -m "$folder/apart.pi2" -p x \
+    -n 2 --sparsity auto --memory 4M
+[ -e "$folder/apart.low-bit.predictor" ] && fail "copies were made beyond the budget"
+
 answer exact
 answer all --sparsity 0
 same exact all "none is left out"
