@@ -56,6 +56,7 @@ static bool make_trial(const pi2_layout_tensor *tensor, uint32_t threads, trial 
     t->out_bytes = (t->threads + 1) * t->member_floats * sizeof(float);
     if (!reserve(t->tiles_bytes, &t->tiles) || !reserve(t->activations_bytes, &t->activations) ||
         !reserve(t->out_bytes, &t->out)) return false;
+    memset(t->tiles, 0, t->tiles_bytes); /* pages that are only read are all one page of zeros, in every cache */
     pi2_cpu_backend_choose(&t->cpu, pi2_cpu_features());
     pi2_activations_layout(&t->x, format->activation, MOST_TOKENS, columns, t->activations);
     if (is_float) {
@@ -105,7 +106,8 @@ typedef struct race {
 static void compute_as_thread(race *r, unsigned member) {
     const trial *t = r->t;
     const size_t part = (t->work.tile_count + THREAD_PARTS - 1) / THREAD_PARTS;
-    for (uint32_t i = member; !atomic_load_explicit(&r->is_over, memory_order_relaxed); i += t->threads) {
+    for (uint32_t i = member * (PIECES * THREAD_PARTS / t->threads); /* each from its own place on, through all */
+         !atomic_load_explicit(&r->is_over, memory_order_relaxed); i++) {
         pi2_backend_work work = work_of(t, i / THREAD_PARTS % PIECES, member, r->tokens, part);
         const size_t first = i % THREAD_PARTS * part;
         if (first >= t->work.tile_count) continue;

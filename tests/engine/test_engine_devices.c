@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "base/pages.h"
 #include "engine/engine_internal.h"
 #include "engine/memory_relief.h"
 #include "pipeline/forward_internal.h"
@@ -327,6 +328,24 @@ static void test_shares_do_not_drift(void **state) {
     }
 }
 
+/* Weights that speeds are measured with lie in pages of their own, as a model's do, not all in one page of zeros. */
+static void test_is_measured_in_memory(void **state) {
+    (void)state;
+    void *pages = NULL;
+    assert_int_equal(pi2_pages_reserve(1, false, "a page", &pages), PI2_OK);
+    const bool can_tell = mock_is_no_page(pages);
+    memset(pages, 0, 1);
+    const bool has_page = !mock_is_no_page(pages);
+    pi2_pages_release(pages, 1);
+    if (!can_tell || !has_page) skip(); /* the system does not tell */
+    const variation v = { .model = DENSE, .devices = "mock", .threads = 1, .batch = 4, .share = -1,
+                          .orders = { .devices = 1, .looks_at_pages = true } };
+    pi2_engine *engine = open_variation(&v);
+    assert_true(mock_device_counts.works > 0);
+    assert_int_equal(mock_device_counts.in_no_page, 0);
+    close_engine(engine);
+}
+
 /* A device that hangs while its speed is measured is lost before the run; what it was asked to multiply stays. */
 static void test_lost_while_it_is_measured(void **state) {
     (void)state;
@@ -565,7 +584,7 @@ int main(void) {
         cmocka_unit_test(test_copies_of_the_own_part),
         cmocka_unit_test(test_copies_follow_memory),
         cmocka_unit_test(test_shares_do_not_drift),
-        cmocka_unit_test(test_lost_while_it_is_measured),
+        cmocka_unit_test(test_is_measured_in_memory), cmocka_unit_test(test_lost_while_it_is_measured),
         cmocka_unit_test(test_losses),         cmocka_unit_test(test_one_of_two_is_lost),
         cmocka_unit_test(test_what_does_not_pay_is_left_out),
         cmocka_unit_test(test_left_out),       cmocka_unit_test(test_other_bits),

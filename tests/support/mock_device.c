@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/fail.h"
+#include "base/pages.h"
 #include "kernels/matmul/matmul.h"
 
 enum { UNITS = 4096, PATIENCE_NS = 2000000 };
@@ -159,6 +160,19 @@ static bool computes(const void *state, pi2_weight_type type) {
     return !device->orders.leaves_q6_k || type != PI2_Q6_K;
 }
 
+bool mock_is_no_page(const void *memory) {
+    const uint64_t present = UINT64_C(1) << 63, exclusive = UINT64_C(1) << 56; /* Linux: pagemap.rst */
+    const volatile uint8_t *byte = memory;
+    uint64_t entry = *byte; /* it is there now */
+    const off_t at = (off_t)((uintptr_t)memory / pi2_page_bytes() * sizeof entry);
+    FILE *file = fopen("/proc/self/pagemap", "rb");
+    if (!file) return false;
+    (void)setvbuf(file, NULL, _IONBF, 0);
+    if (fseeko(file, at, SEEK_SET) != 0 || fread(&entry, sizeof entry, 1, file) != 1) entry = 0;
+    (void)fclose(file);
+    return (entry & present) && !(entry & exclusive);
+}
+
 static void check(bool holds, const char *what) {
     if (!holds) atomic_store(&mock_device_counts.broken, what);
 }
@@ -181,6 +195,7 @@ static void check_work(const pi2_backend_work *work) {
 static void bring_tiles(mock_device *device, const pi2_backend_work *work) {
     const size_t bytes = work->tile_count * work->tile_bytes;
     const uint8_t *from = work->tiles;
+    if (device->orders.looks_at_pages && mock_is_no_page(from)) atomic_fetch_add(&mock_device_counts.in_no_page, 1);
     if (!work->stays) atomic_fetch_add(&mock_device_counts.passing, 1);
     if (work->stays) atomic_fetch_or(&mock_device_counts.kept_types, UINT64_C(1) << work->type);
     if (work->stays && work->unit < UNITS) {

@@ -23,6 +23,7 @@ typedef struct mock_orders {
     uint64_t ends_at;        /* the piece of work, from 1, at which a device ends; 0: none */
     mock_ending ending;
     unsigned slow_us;        /* for each piece of work */
+    bool looks_at_pages;     /* counts work whose weights lie in no page of their own (nobody has written there) */
     bool leaves_q6_k;        /* does not compute this type */
     bool has_other_bits;     /* every result is a little too large: refused, unless any precision will do */
 } mock_orders;
@@ -30,11 +31,15 @@ extern mock_orders mock_device_orders;
 
 /** What all devices did since the test set it to zeros. */
 typedef struct mock_counts {
-    _Atomic uint64_t opened, closed, works, kept, used_again, passing, forgotten, too_late;
+    _Atomic uint64_t opened, closed, works, kept, used_again, passing, forgotten, too_late, in_no_page;
     _Atomic uint64_t kept_types; /* bit 1 << type: of work whose tiles were kept, or had been */
     _Atomic(const char *) broken; /* what the caller did wrong; NULL: nothing */
 } mock_counts;
 extern mock_counts mock_device_counts;
+
+/** Whether a page that was read is the one of zeros that all have that nobody has written to; as far as the system
+ *  tells. */
+bool mock_is_no_page(const void *memory);
 
 /** "mock:0", "mock:1": for pi2_backend_add_kind(). */
 extern const pi2_backend_kind mock_device_kind;
