@@ -87,7 +87,8 @@ typedef struct pi2_engine_options {
                                     waited for, and no expert is fetched ahead */
     const char *neuron_cache;    /* which single neuron leaves memory when another needs its place: "gate" (how near to
                                     firing it was; where that is not known as "mix"), "mix" (how lately and how often
-                                    it fired), "heat" (how often), "lru"; "auto": the first; for ablations "off": none stays from one pass to the next (docs/sparsity.md) */
+                                    it fired), "heat" (how often), "lru"; "auto": the first; for ablations "off":
+                                    none stays from one pass to the next (docs/sparsity.md) */
     bool allow_prepare;          /* make a cluster file when the model does not fit and none is there */
     const char *trace_path;      /* where to write a timeline of reads and computing; NULL: none (docs/tracing.md) */
     const char *stats_path;      /* where to write a table with a line for each append; NULL: none */

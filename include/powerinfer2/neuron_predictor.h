@@ -61,7 +61,8 @@ PI2_API pi2_status pi2_predictor_import(const pi2_engine_options *options, const
 /** What measuring takes beside the engine, for pi2_engine_options.beside_bytes. */
 enum { PI2_PREDICTOR_MEASURE_BYTES = 64 * 1024 * 1024 };
 
-/** Of one layer, of a mixture of its experts together: shares of 1. What a neuron should be: firing, or among the kept_share that matter most. */
+/** Of one layer, of a mixture of its experts together: shares of 1. What a neuron should be: firing, or among the
+ *  kept_share that matter most. */
 typedef struct pi2_predictor_layer_measure {
     uint32_t size;            /* bits of a weight, or rank; 0: all neurons are computed */
     uint64_t bytes;
@@ -145,8 +146,8 @@ PI2_API void pi2_predictor_training_init(pi2_predictor_training *training);
  *             beside it is its beside_bytes
  * log     one line for each layer
  * Errors  INVALID (no text, too few tokens, training that diverges: nothing is written; what lies at output_path),
- *         UNSUPPORTED (layers that differ, no zeros, a width that is no multiple of 32), IO, FORMAT (.part), MEMORY, INTERRUPTED:
- *         layers that were done are kept, and a line of the log says so
+ *         UNSUPPORTED (layers that differ, no zeros, a width that is no multiple of 32), IO, FORMAT (.part), MEMORY,
+ *         INTERRUPTED: layers that were done are kept, and a line of the log says so
  */
 PI2_API pi2_status pi2_predictor_train(pi2_engine *engine, const pi2_predictor_texts *texts,
                                        const pi2_predictor_training *training);

@@ -149,11 +149,11 @@ typedef struct pi2_prediction {
 } pi2_prediction;
 
 enum { PI2_DEVICE_POINTS = 3 };
-/** What a device beside the processor is worth, as it was measured when the run was planned, with 1, 8 and 64 tokens. */
+/** What a device beside the processor is worth, measured when the run was planned, with 1, 8 and 64 tokens. */
 typedef struct pi2_device_speed {
     char name[64];
     double shares[PI2_DEVICE_POINTS]; /* of a matrix, that it should compute */
-    double gains[PI2_DEVICE_POINTS];  /* how many times as fast matrices are with it; below 1: slower. 0: not measured */
+    double gains[PI2_DEVICE_POINTS];  /* how many times as fast matrices are with it; 0: not measured */
     bool is_left_out;                 /* it does not pay, and was closed */
 } pi2_device_speed;
 

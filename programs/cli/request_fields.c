@@ -119,7 +119,8 @@ static bool read_bias(const json_t *token, const char *text, const json_t *value
     }
     const double number = json_is_false(value) ? -INFINITY : json_number_value(value);
     if (!json_is_false(value) && (!json_is_number(value) || !(fabs(number) <= 1e6))) {
-        return pi2_fault(fault, "'logit_bias' of token %lld must be a number from -1e6 to 1e6, or false", (long long)id);
+        return pi2_fault(fault, "'logit_bias' of token %lld must be a number from -1e6 to 1e6, or false",
+                         (long long)id);
     }
     *bias = (pi2_logit_bias){.token = (int32_t)id, .bias = (float)number};
     return true;
@@ -191,7 +192,8 @@ bool pi2_fields_sampling(const json_t *object, pi2_job *job, pi2_request_fault *
         !pi2_field_integer(object, "repeat_last_n", -1, INT32_MAX, &last_n, fault) ||
         !pi2_field_integer(object, "seed", INT64_MIN, INT64_MAX, &seed, fault) ||
         !pi2_field_flag(object, "ignore_eos", &sampling->forbid_end_tokens, fault) ||
-        !read_biases(object, job, fault) || !pi2_field_stops(object, "stop", job, fault) || !pi2_field_stops(object, "stop_sequences", job, fault)) {
+        !read_biases(object, job, fault) || !pi2_field_stops(object, "stop", job, fault) ||
+        !pi2_field_stops(object, "stop_sequences", job, fault)) {
         return false;
     }
     sampling->top_k = top_k > 0 ? (int32_t)top_k : 0;
@@ -208,7 +210,8 @@ bool pi2_field_choices(const json_t *object, uint32_t most, uint32_t *count, pi2
 }
 
 bool pi2_fields_unsupported(const json_t *object, pi2_request_fault *fault) {
-    static const char *const names[] = {"mirostat", "dry_multiplier", "echo", "suffix", "lora", "functions", "function_call", "audio"};
+    static const char *const names[] = {"mirostat", "dry_multiplier", "echo",          "suffix",
+                                        "lora",     "functions",      "function_call", "audio"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (pi2_field_is_set(object, names[i])) return pi2_fault(fault, "'%s' is not supported here", names[i]);
     }

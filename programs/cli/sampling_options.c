@@ -71,8 +71,8 @@ static bool read_bias(const char *text, pi2_logit_bias *bias) {
 static int fill_biases(pi2_cli_sampling_settings *settings, pi2_sampling *sampling) {
     for (size_t i = 0; i < settings->biases.count; i++) {
         if (read_bias(settings->biases.items[i], &settings->parsed_biases[i])) continue;
-        return pi2_cli_usage_error("a logit bias, '%s', is no token's id with a number behind + or -, such as 15043+1.5 "
-                                   "or 15043-inf", settings->biases.items[i]);
+        return pi2_cli_usage_error("a logit bias, '%s', is no token's id with a number behind + or -, such as "
+                                   "15043+1.5 or 15043-inf", settings->biases.items[i]);
     }
     sampling->logit_biases = settings->parsed_biases;
     sampling->logit_bias_count = (uint32_t)settings->biases.count;

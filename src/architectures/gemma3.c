@@ -7,8 +7,8 @@
 
 enum { PERIOD = 6, LAYERS_OF_4B = 34, LAYERS_OF_12B = 48, LAYERS_OF_27B = 62 };
 
-/* One converter leaves out what all of them have alike: the epsilon, the rotations' bases, to which it gave other names,
- * and with these the scaling of the larger ones. */
+/* One converter leaves out what all of them have alike: the epsilon, the rotations' bases, to which it gave other
+ * names, and with these the scaling of the larger ones. */
 static pi2_status read_what_may_lack(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     static const float epsilon = 1e-6f, base = 1e6f, local_base = 1e4f, scale_of_large = 1.0f / 8.0f;
     const char *name = shape->architecture;

@@ -21,8 +21,8 @@ static void tell_neurons(const pi2_engine *engine) {
 static void tell_named(const pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
     char neurons[PI2_SIZE_TEXT_BYTES], all[PI2_SIZE_TEXT_BYTES];
-    pi2_planned_run_log(&engine->run, "tokens compute the neurons that a predictor names: %s of %s of experts' neurons; "
-                        "prompts use whole experts, %u at once", pi2_format_size(plan->neuron_bytes, neurons),
+    pi2_planned_run_log(&engine->run, "tokens compute the neurons that a predictor names: %s of %s of experts' "
+                        "neurons; prompts use whole experts, %u at once", pi2_format_size(plan->neuron_bytes, neurons),
                         pi2_format_size(pi2_neuron_store_all_bytes(engine->run.plan.banks), all),
                         pi2_expert_cache_slots(engine->expert_cache));
 }

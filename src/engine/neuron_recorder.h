@@ -1,7 +1,7 @@
 /*
  * neuron_recorder.h: keeps, of some FFNs of a model, what each token's FFN read and what its neurons gave, while all
- * neurons are computed: what predictors are measured by and trained on. A "layer" is an FFN here (pi2_ffn_number()): of a
- * mixture an expert, which some tokens do not visit.
+ * neurons are computed: what predictors are measured by and trained on. A "layer" is an FFN here (pi2_ffn_number()): of
+ * a mixture an expert, which some tokens do not visit.
  */
 #ifndef PI2_ENGINE_NEURON_RECORDER_H
 #define PI2_ENGINE_NEURON_RECORDER_H

@@ -86,8 +86,8 @@ static pi2_status sample(sample_run *run, const pi2_predictor_texts *texts, uint
     uint32_t chunk;
     uint64_t tokens;
     if (shape->expert_count) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: main directions are taken of its weights alone, "
-                        "without texts", run->engine->run.source.model_path);
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: main directions are taken of its weights "
+                        "alone, without texts", run->engine->run.source.model_path);
     }
     run->layers = shape->layer_count;
     run->width = shape->embedding_length;

@@ -170,8 +170,8 @@ static pi2_status sample(train_run *run) {
     PI2_TRY(pi2_neuron_recorder_open(&run->recorder, run->first_layer, run->group, chunk, run->predictor.width,
                                      run->predictor.neuron_count, run->layer_ffns));
     const pi2_text_chunks chunks = { .engine = run->engine, .paths = run->texts->paths,
-                                     .most_tokens = run->training->sample_tokens, .chunk_tokens = chunk, .take = take_chunk,
-                                     .user = run };
+                                     .most_tokens = run->training->sample_tokens, .chunk_tokens = chunk,
+                                     .take = take_chunk, .user = run };
     const pi2_status status = pi2_text_chunks_run(&chunks, &tokens);
     pi2_neuron_recorder_close(&run->recorder);
     return status;
@@ -220,7 +220,8 @@ static double work_left(const train_run *run, uint32_t rank, double named) {
 static pi2_status train_rank(train_run *run, uint32_t layer, uint32_t rank, uint8_t **data_out,
                              pi2_low_rank_result *result) {
     const size_t at = (size_t)(layer - run->first_layer) * run->samples_most;
-    const pi2_low_rank_samples samples = { .count = run->sample_counts[layer - run->first_layer], .width = run->predictor.width,
+    const pi2_low_rank_samples samples = { .count = run->sample_counts[layer - run->first_layer],
+                                           .width = run->predictor.width,
                                            .neurons = run->predictor.neuron_count,
                                            .inputs = run->inputs + at * run->predictor.width,
                                            .fires = run->fires + at * run->fire_bytes,
@@ -339,8 +340,8 @@ static pi2_status check_learned(const train_run *run) {
     for (uint32_t i = 0; i < run->predictor.layer_count; i++) {
         if (run->predictor.layers[i].size) return PI2_OK;
     }
-    return pi2_fail(PI2_ERR_INVALID, "no expert is visited by the %d tokens that are the least to learn from: give more "
-                    "text (-f, --tokens)", PI2_LOW_RANK_LEAST_SAMPLES);
+    return pi2_fail(PI2_ERR_INVALID, "no expert is visited by the %d tokens that are the least to learn from: give "
+                    "more text (-f, --tokens)", PI2_LOW_RANK_LEAST_SAMPLES);
 }
 
 static pi2_status train_layers(train_run *run) {

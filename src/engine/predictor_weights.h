@@ -21,8 +21,9 @@ typedef struct pi2_predictor_weights {
 } pi2_predictor_weights;
 
 /**
- * Reads a layer's, or of an expert (UINT32_MAX: there are none) its own: of an ungated model what stands in Gate's place; Up only where it decides. are_there is false where
- * the file has no such matrices of this shape (a cluster file, whose weights lie in tiles; matrices in one).
+ * Reads a layer's, or of an expert (UINT32_MAX: there are none) its own: of an ungated model what stands in Gate's
+ * place; Up only where it decides. are_there is false where the file has no such matrices of this shape (a cluster
+ * file, whose weights lie in tiles; matrices in one).
  * Errors  IO, MEMORY
  */
 pi2_status pi2_predictor_weights_open(const pi2_gguf *gguf, uint32_t layer, uint32_t expert, uint32_t width,

@@ -88,7 +88,8 @@ static pi2_status make_svd(const pi2_planned_run *run, const pi2_gguf *gguf, con
     const float **norms = list_tables(model, PI2_TABLE_FFN_NORM), **gates = list_tables(model, PI2_TABLE_GATE_BIAS);
     const float **ups = list_tables(model, PI2_TABLE_UP_BIAS);
     pi2_svd_request request = {
-        .gguf = gguf, .banks = model->banks, .layer_ffns = pi2_layer_ffns(&model->shape), .fires = pi2_model_shape_fires(&model->shape), .rank = recipe->rank,
+        .gguf = gguf, .banks = model->banks, .layer_ffns = pi2_layer_ffns(&model->shape),
+        .fires = pi2_model_shape_fires(&model->shape), .rank = recipe->rank,
         .recall = recipe->recall, .samples = recipe->samples, .norms = norms, .gate_biases = gates, .up_biases = ups,
         .callbacks = &run->options.callbacks };
     pi2_predictor predictor = { .kind = NULL };

@@ -35,7 +35,8 @@ typedef struct pi2_cache_policy {
     void (*begin_pass)(void *state, uint32_t passes);
     /** A layer of the pass is demanded: keys from end_key on are of layers that are still to come. NULL: as above. */
     void (*begin_layer)(void *state, uint32_t end_key);
-    /** How near the units of the layer that is demanded are to firing (unit_near.h), from this key on. NULL: as above. */
+    /** How near the units of the layer that is demanded are to firing (unit_near.h), from this key on. NULL: the
+     *  same. */
     void (*tell_near)(void *state, uint32_t first_key, const uint8_t *near, uint32_t count);
     bool looks_at_all; /* evict() looks at every present key: a replay of many keys would take too long */
 } pi2_cache_policy;

@@ -10,7 +10,10 @@
 #include "base/output_file.h"
 #include "base/whole_file.h"
 
-enum { VERSION = 2, VERSION_OF_USES = 1, HEADER_BYTES = 32, LAYERS_MOST = 65536, EXPERTS_MOST = 1 << 20, KEYS_MOST = 1 << 24 };
+enum {
+    VERSION = 2, VERSION_OF_USES = 1, HEADER_BYTES = 32,
+    LAYERS_MOST = 65536, EXPERTS_MOST = 1 << 20, KEYS_MOST = 1 << 24
+};
 static const char magic[8] = { 'P', 'I', '2', 'T', 'R', 'A', 'C', 'E' };
 static const uint32_t pass_bit = 0x80000000u, near_bit = 0x40000000u;
 

@@ -6,8 +6,8 @@
  * that a token uses; u64 bytes of an expert's slot; then u32 words until the end: 0x80000000 + tokens
  * where a pass begins; else a count n and n keys (layer * experts + expert), ascending, of one layer.
  *
- * Version 2, of single neurons whose Gates are known: before a demand, or not, 0x40000000 + units of its layer's bank and
- * a byte for each of them, up to a whole word: how near it is to firing (unit_near.h).
+ * Version 2, of single neurons whose Gates are known: before a demand, or not, 0x40000000 + units of its layer's bank
+ * and a byte for each of them, up to a whole word: how near it is to firing (unit_near.h).
  *
  * Of single neurons (neuron_store.h) an "expert" is a unit of a bank: banks, units of the largest bank,
  * 0 (a token uses as many as fire), bytes of the largest unit. A pass of all neurons has no demands.

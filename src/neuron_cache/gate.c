@@ -1,4 +1,4 @@
-/* gate.c: how near a key was to firing, where that is told, and how often and how lately it was used; of the next few. */
+/* gate.c: of the next few, how near to firing a key was, where that is told, how often and how lately it was used. */
 #include "neuron_cache/unit_slots.h"
 
 static uint32_t gate_evict(void *state, pi2_cache_may_evict *may, const void *user) {

@@ -122,8 +122,9 @@ size_t pi2_neuron_store_list_bytes(const pi2_neuron_banks *banks, uint64_t memor
     const uint64_t slots = share_slots(pools, count, memory_bytes - pi2_neuron_store_head_bytes(banks), 0);
     uint64_t units = 0;
     for (uint32_t p = 0; p < count; p++) units += pools[p].units;
-    return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) + random_list_bytes(banks, slots, units) +
-                    pi2_region_bytes(MOST_READS) + (uint64_t)FINE_READS * window_bytes_of(banks));
+    return (size_t)(sizeof(pi2_neuron_store) + banks->count * sizeof(store_bank) +
+                    random_list_bytes(banks, slots, units) + pi2_region_bytes(MOST_READS) +
+                    (uint64_t)FINE_READS * window_bytes_of(banks));
 }
 
 uint32_t pi2_neuron_store_layer_keys(const pi2_neuron_banks *banks) {

@@ -48,8 +48,8 @@ typedef struct pi2_neuron_store_options {
     /** Told of what every layer used: keys (bank * pi2_neuron_store_layer_keys() + unit) ascending; NULL and the pass's
      *  tokens when a pass begins. For layers of one bank each. NULL: nobody is told. One thread. */
     void (*on_use)(void *user, const uint32_t *keys, uint32_t count);
-    /** Told just before on_use is: how near each of the layer's units is to firing (unit_near.h), where the rule asks for
-     *  it. NULL: nobody is told. */
+    /** Told just before on_use is: how near each of the layer's units is to firing (unit_near.h), where the rule asks
+     *  for it. NULL: nobody is told. */
     void (*on_near)(void *user, const uint8_t *near, uint32_t count);
     void *on_use_user; /* of both */
 } pi2_neuron_store_options;
@@ -119,8 +119,8 @@ void pi2_neuron_store_begin_pass(pi2_neuron_store *store, uint32_t tokens, uint3
 /** A pass that computes all neurons would have used this unit for one of its last tokens: it is as hot as if it had.
  *  Any thread; while such a pass runs. */
 void pi2_neuron_store_warm(pi2_neuron_store *store, uint32_t bank, uint32_t unit);
-/** Gate of neurons [first, first + count) of a bank, for a token: where the rule goes by it (unit_near.h). Of banks that
- *  every pass tells; of others it would be old. Any thread; one at a time for each neuron. */
+/** Gate of neurons [first, first + count) of a bank, for a token: where the rule goes by it (unit_near.h). Of banks
+ *  that every pass tells; of others it would be old. Any thread; one at a time for each neuron. */
 void pi2_neuron_store_tell_gates(pi2_neuron_store *store, uint32_t bank, uint32_t first, uint32_t count,
                                  const float *gates);
 

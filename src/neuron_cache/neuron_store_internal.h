@@ -79,8 +79,8 @@ struct pi2_neuron_store {
     neuron_slot *slots;
     neuron_unit *units;       /* [unit_count] */
     uint32_t slot_count, unit_count;
-    _Atomic uint8_t *near;    /* [unit_count][near_stride]: of each neuron by its place, as unit_near.h has it; NULL: the
-                                 rule does not ask */
+    _Atomic uint8_t *near;    /* [unit_count][near_stride]: of each neuron by its place, as unit_near.h has it; NULL:
+                                 the rule does not ask */
     uint32_t near_stride;     /* neurons of the largest unit */
     uint8_t *near_told;       /* [layer keys]: for on_near */
     leaving_unit leaving[MOST_LEAVING]; /* lock */

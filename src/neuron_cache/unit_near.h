@@ -1,7 +1,7 @@
 /*
- * unit_near.h: how near a unit's neurons are to firing, in a byte of each: a running mean of Gate's values, of which half
- * is the last pass's. A neuron fires again, or for the first time, the more likely the larger its Gate was, on either
- * side of zero; and where all of Gate is computed for every token its values cost nothing.
+ * unit_near.h: how near a unit's neurons are to firing, in a byte of each: a running mean of Gate's values, of which
+ * half is the last pass's. A neuron fires again, or for the first time, the more likely the larger its Gate was, on
+ * either side of zero; and where all of Gate is computed for every token its values cost nothing.
  *
  * A byte is PI2_NEAR_ZERO where Gate was zero, PI2_NEAR_STEPS more or less where it was as large as the root of the
  * layer's mean square; 0: it was never told.

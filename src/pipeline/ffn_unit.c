@@ -145,7 +145,8 @@ void pi2_ffn_gate(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_u
         float *to = hidden + (first_row + r) * hidden_stride + begin;
         if (unit->gate_bias) forward->cpu.vector->add(row, unit->gate_bias + begin, end - begin);
         if (unit->tells_gates) {
-            pi2_neuron_store_tell_gates(forward->options.neurons, forward->bank_of[walk->layer], begin, end - begin, row);
+            pi2_neuron_store_tell_gates(forward->options.neurons, forward->bank_of[walk->layer], begin, end - begin,
+                                        row);
         }
         if (unit->gates) memcpy(to, row, (end - begin) * sizeof *to);
         else for (uint32_t i = 0; i < end - begin; i++) to[i] = row[i] > 0.0f ? row[i] : 0.0f;

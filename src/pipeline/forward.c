@@ -436,7 +436,9 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     }
     if (can_foretell && forward->by_neuron) note_foretelling(forward, missing, begin);
     else if (can_foretell) pi2_look_ahead_note_missing(&forward->look_ahead, true);
-    else if (forward->options.experts && !predicts) pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
+    else if (forward->options.experts && !predicts) {
+        pi2_look_ahead_note(&forward->look_ahead, token_count, pi2_clock_ns() - begin);
+    }
     return status;
 }
 

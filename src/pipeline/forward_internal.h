@@ -490,7 +490,7 @@ typedef struct pi2_neuron_cut {
     uint32_t begin, end, own, own_size, own_count; /* own, own_size: neurons */
     uint32_t count;
     pi2_share_kind kind;
-    bool is_capped;              /* the share wants more of them than memory has: what devices take besides says nothing */
+    bool is_capped;              /* the share wants more than memory has: what devices take besides says nothing */
 } pi2_neuron_cut;
 /** own: a multiple of the buffers' neuron_chunk, or all. forward_ffn.c */
 pi2_neuron_cut pi2_forward_cut_neurons(const pi2_forward *forward, uint32_t begin, uint32_t end, uint32_t own);

@@ -15,7 +15,7 @@
 #include "planner/planned_run.h"
 
 enum {
-    PIECE_BYTES = 1 << 20, PIECES = 16, DEVICE_PIECES = 4, /* threads walk through all: no core's own cache holds them */
+    PIECE_BYTES = 1 << 20, PIECES = 16, DEVICE_PIECES = 4, /* threads walk through all: no core's cache holds them */
     LEAST_TILES = 4, THREAD_PARTS = 4, /* of a piece: what a thread multiplies at a time */
     ROUNDS = 3, CALLS_LEAST = 2, MOST_TOKENS = 64, THREADS_MOST = 32
 };
@@ -232,8 +232,8 @@ static bool pays(const pi2_device_speed *speed) {
 }
 
 static void tell_left_out(const pi2_planned_run *run, const pi2_device_speed *speed) {
-    pi2_planned_run_log(run, "device '%s' does not pay: with it matrices are %.2f times as fast with one token, %.2f times "
-                        "with 8 and %.2f times with 64; it is left out ('--device-always' takes it all the same)",
+    pi2_planned_run_log(run, "device '%s' does not pay: with it matrices are %.2f times as fast with one token, %.2f "
+                        "times with 8 and %.2f times with 64; it is left out ('--device-always' takes it all the same)",
                         speed->name, speed->gains[0], speed->gains[1], speed->gains[2]);
 }
 

@@ -19,7 +19,9 @@ pi2_device_worth_of_stage pi2_device_worth_in(const pi2_device_rates *rates, dou
         share = share_with(rates, stage_bytes, calls + 1);
     }
     const double alone = stage_bytes / rates->alone;
-    if (share <= 0) return (pi2_device_worth_of_stage){ 0, alone / fmax(stage_bytes / rates->beside, rates->call_seconds) };
+    if (share <= 0) {
+        return (pi2_device_worth_of_stage){ 0, alone / fmax(stage_bytes / rates->beside, rates->call_seconds) };
+    }
     const double of_device = calls * rates->call_seconds + share * stage_bytes / rates->device;
     return (pi2_device_worth_of_stage){ share, alone / fmax((1 - share) * stage_bytes / rates->beside, of_device) };
 }

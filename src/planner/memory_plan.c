@@ -349,7 +349,8 @@ static bool neurons_pay(const pi2_memory_plan_request *request, const pi2_memory
 
 /*
  * Single neurons of experts: beside what every token uses a few whole experts for prompts, Gates, all of them if they
- * fit and at least those of one token, and neurons. A predictor that names these needs no Gates. False, and *least not lowered, as of plan_neurons().
+ * fit and at least those of one token, and neurons. A predictor that names these needs no Gates. False, and *least not
+ * lowered, as of plan_neurons().
  */
 static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
     const pi2_extent_layout *layout = request->model->layout;

@@ -286,7 +286,8 @@ pi2_pass_time pi2_predict_pass(const pi2_workload *w, const pi2_machine_profile 
     pi2_pass_time time = {.read = divide(read_bytes, speed)};
     if (read_bytes <= 0) read_spread = 0;
     time.compute = all_matrices(&s, pass, &compute_spread) + pi2_prediction_between(&s, pass) +
-                   pi2_prediction_stages(&s, w->stages_per_pass) + pi2_prediction_lost(&s, read_bytes, w->read_block, stream_depth(w));
+                   pi2_prediction_stages(&s, w->stages_per_pass) +
+                   pi2_prediction_lost(&s, read_bytes, w->read_block, stream_depth(w));
     if (w->experts.count) {
         const double expert_compute = pi2_prediction_matrices(&s, pass, PI2_ROLE_EXPERT, &compute_spread);
         const layer_time layer = expert_layer(&s, pass, expert_compute / pi2_prediction_expert_layers(w), &read_spread);

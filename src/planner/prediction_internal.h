@@ -30,7 +30,7 @@ double pi2_prediction_between(const pi2_prediction_setting *s, const pi2_pass *p
 double pi2_prediction_stages(const pi2_prediction_setting *s, uint32_t stages);
 /** Bytes/s of reads of so many bytes, so many in flight. spread may be NULL. */
 double pi2_prediction_disk(const pi2_prediction_setting *s, uint32_t block, double in_flight, double *spread);
-/** Processor time that reading takes from the threads that compute: bytes in reads of `block` bytes, so many in flight. */
+/** Processor time that reading takes from the threads that compute: bytes in reads of `block`, so many in flight. */
 double pi2_prediction_lost(const pi2_prediction_setting *s, double bytes, uint32_t block, double in_flight);
 
 /** A pass of few tokens that reads and computes single neurons. */

@@ -28,8 +28,8 @@ static pi2_status fail_memory(void) { return pi2_fail(PI2_ERR_MEMORY, "no memory
 /* Who runs with them has them in memory, too. */
 static pi2_status fail_room(const pi2_low_bit_request *request, uint64_t bytes) {
     char wanted[PI2_SIZE_TEXT_BYTES], room[PI2_SIZE_TEXT_BYTES];
-    return pi2_fail(PI2_ERR_MEMORY, "%s: its copies with %" PRIu32 " bits, a predictor, take %s, and the budget has room "
-                    "for %s of it: give more, or name a smaller predictor's file ('predictor train' makes one)",
+    return pi2_fail(PI2_ERR_MEMORY, "%s: its copies with %" PRIu32 " bits, a predictor, take %s, and the budget has "
+                    "room for %s of it: give more, or name a smaller predictor's file ('predictor train' makes one)",
                     pi2_gguf_file_path(request->gguf, 0), request->bits, pi2_format_size(bytes, wanted),
                     pi2_format_size(request->room_bytes, room));
 }

@@ -36,12 +36,15 @@ static void test_both_at_once(void **state) {
 static void test_calls(void **state) {
     (void)state;
     /* 4 of 10 us are the call's: (10 - 4) / (10 + 10). */
-    expect(&(pi2_device_rates){ .alone = 10e9, .beside = 10e9, .device = 10e9, .call_seconds = 4e-6 }, 1e5, 0.3, 10 / 7.0);
+    expect(&(pi2_device_rates){ .alone = 10e9, .beside = 10e9, .device = 10e9, .call_seconds = 4e-6 }, 1e5, 0.3,
+           10 / 7.0);
     /* A call that takes as long as the stage, and one that takes three times as long. */
     expect(&(pi2_device_rates){ .alone = 10e9, .beside = 10e9, .device = 10e9, .call_seconds = 10e-6 }, 1e5, 0, 1);
-    expect(&(pi2_device_rates){ .alone = 10e9, .beside = 10e9, .device = 10e9, .call_seconds = 30e-6 }, 1e5, 0, 1 / 3.0);
+    expect(&(pi2_device_rates){ .alone = 10e9, .beside = 10e9, .device = 10e9, .call_seconds = 30e-6 }, 1e5, 0,
+           1 / 3.0);
     /* A large stage takes four calls: (1000 - 400) / 2000 of 10 MB. */
-    expect(&(pi2_device_rates){ .alone = 10e9, .beside = 10e9, .device = 10e9, .call_seconds = 1e-4 }, 1e7, 0.3, 10 / 7.0);
+    expect(&(pi2_device_rates){ .alone = 10e9, .beside = 10e9, .device = 10e9, .call_seconds = 1e-4 }, 1e7, 0.3,
+           10 / 7.0);
 }
 
 /* The faster anything is, the more it is worth. */
