@@ -24,7 +24,7 @@ for model in dense experts sparse; do
     answer $model none
     cp "$folder/out" "$folder/none"
     for try in 1 2 3 4 5 6 7 8; do # threads may be done before an emulator on a busy machine has begun
-        answer $model hexagon --device-memory 1M
+        answer $model hexagon --device-memory 1M --device-always --device-share 0.3
         grep -q '^devices  [1-9][0-9]* % of the weights.* bytes in .*: hexagon:0' "$folder/err" && break
         [ $try != 8 ] || fail "$model: no line on what the DSP did, or it did nothing"
     done
@@ -38,7 +38,7 @@ export PI2_HEXAGON_EMULATOR
 for life in 0.2 0.1 0.3 0.05 0.15 0.5 1; do # of the DSP's process: in the midst of a run, however fast the machine
     printf '#!/bin/sh\nexec timeout -s KILL %s "%s" "$@"\n' $life "$emulator" >"$folder/short-lived"
     chmod +x "$folder/short-lived"
-    answer dense hexagon -n 60
+    answer dense hexagon -n 60 --device-always
     cmp -s "$folder/none" "$folder/out" || fail "a DSP that is lost after $life s gives another text"
     grep -q "device 'hexagon:0' is lost.*with the same text" "$folder/err" && break
     grep -q "the Hexagon DSP's process .*computes alone" "$folder/err" && break
