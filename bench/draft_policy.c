@@ -90,7 +90,8 @@ static pi2_status propose_told(void *state, const pi2_draft_text *text, const pi
     return PI2_OK;
 }
 
-static void judge_told(void *state, uint32_t checked, uint32_t right) {
+static void judge_told(void *state, uint32_t checked, uint32_t right, const uint8_t *path) {
+    (void)path;
     (void)state;
     for (uint32_t i = 0; i < checked && i <= right; i++) play.chance += hit_memory * ((i < right) - play.chance);
 }
@@ -112,19 +113,21 @@ static double play_answer(pi2_drafting *drafting, const known_answer *known) {
     pi2_drafting_push(drafting, known->tokens, known->prompt);
     play.clock_ns = 0;
     for (play.at = known->prompt; play.at < known->count;) {
-        int32_t guess[PI2_DRAFT_MOST];
+        int32_t guess[PI2_DRAFT_NODES_MOST];
+        uint8_t parents[PI2_DRAFT_NODES_MOST], path[PI2_DRAFT_NODES_MOST];
         uint32_t count = 0, right = 0;
         pi2_drafting_push(drafting, known->tokens + play.at, 1);
-        if (pi2_drafting_guess(drafting, GUESSED, guess, &count) != PI2_OK) abort();
+        if (pi2_drafting_guess(drafting, GUESSED, guess, parents, &count) != PI2_OK) abort();
         const uint64_t time = (uint64_t)(pass_ns * (1 + play.settings->token * count));
         play.clock_ns += time;
         pi2_drafting_note_pass(drafting, count, 0, time);
         play.at++;
         for (; right < count && play.at < known->count && guess[right] == known->tokens[play.at]; right++) {
+            path[right] = (uint8_t)right;
             pi2_drafting_push(drafting, known->tokens + play.at++, 1);
         }
         const bool is_wrong = right < count && play.at < known->count;
-        if (count) pi2_drafting_note_guess(drafting, right + is_wrong, right);
+        if (count) pi2_drafting_note_guess(drafting, right + is_wrong, right, path);
     }
     return (double)play.clock_ns;
 }

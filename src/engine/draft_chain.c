@@ -56,7 +56,8 @@ pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draft_wish *w
     return PI2_OK;
 }
 
-void pi2_draft_chain_judge(void *state, uint32_t checked, uint32_t right) {
+void pi2_draft_chain_judge(void *state, uint32_t checked, uint32_t right, const uint8_t *path) {
+    (void)path;
     pi2_draft_chain *chain = state;
     for (uint32_t i = 0; i < checked && i <= right && i < PI2_DRAFT_MOST; i++) {
         double *record = &chain->right[bin_of(chain->sure[i])];

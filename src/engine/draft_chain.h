@@ -26,7 +26,7 @@ void pi2_draft_chain_begin(pi2_draft_chain *chain);
 /** Guesses what follows, from the logits that are there. Errors  what `append` returns */
 pi2_status pi2_draft_chain_guess(pi2_draft_chain *chain, const pi2_draft_wish *wish, pi2_draft *draft_out);
 /** pi2_drafter_kind.judge and .follow of a state that begins with a chain. */
-void pi2_draft_chain_judge(void *state, uint32_t checked, uint32_t right);
+void pi2_draft_chain_judge(void *state, uint32_t checked, uint32_t right, const uint8_t *path);
 void pi2_draft_chain_follow(void *state, const void *from);
 
 #endif

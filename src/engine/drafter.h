@@ -19,7 +19,10 @@
 
 #include "powerinfer2/status.h"
 
-enum { PI2_DRAFT_MOST = 15 };
+enum {
+    PI2_DRAFT_MOST = 15,      /* tokens of a guess, one behind the other */
+    PI2_DRAFT_NODES_MOST = 31 /* of one that parts: a pass has as many rows at most, and one */
+};
 
 struct pi2_planned_run;
 struct pi2_session;
@@ -40,16 +43,20 @@ typedef struct pi2_draft_pass {
 
 /** How much is worth proposing. */
 typedef struct pi2_draft_wish {
-    uint32_t most;           /* tokens, 1 .. PI2_DRAFT_MOST */
+    uint32_t most;           /* tokens, one behind the other, 1 .. PI2_DRAFT_MOST */
+    uint32_t nodes, leaves;  /* of a tree: tokens, most .. PI2_DRAFT_NODES_MOST, and those of them that nothing follows;
+                                0: chains alone are wanted */
     double least_reach;      /* a token that is right, with all before it, less often than this costs more to propose
                                 than it gives; drafters that cost nothing need not look at it */
 } pi2_draft_wish;
 
-/** Tokens that may follow the text, each behind the one before it. */
+/** Tokens that may follow the text: a chain, each behind the one before it, or a tree of alternatives. */
 typedef struct pi2_draft {
     uint32_t count;
-    int32_t tokens[PI2_DRAFT_MOST];
-    float chances[PI2_DRAFT_MOST]; /* how often the token is right where all before it are, 0 .. 1 */
+    int32_t tokens[PI2_DRAFT_NODES_MOST];
+    uint8_t parents[PI2_DRAFT_NODES_MOST]; /* token i follows token parents[i] - 1 of the draft, 0: the text; parents
+                                              come first: at most i. Of a chain it is i, as before the call */
+    float chances[PI2_DRAFT_NODES_MOST]; /* how often the token is right where all that it follows are, 0 .. 1 */
 } pi2_draft;
 
 /** A kind of drafter. Its state belongs to one session; all calls but the first are made in the engine's turn. */
@@ -67,8 +74,9 @@ typedef struct pi2_drafter_kind {
     /** draft_out->count 0: nothing comes to mind. Errors  INTERRUPTED ends the append; after any other the drafter is
      *  not asked again in this session */
     pi2_status (*propose)(void *state, const pi2_draft_text *text, const pi2_draft_wish *wish, pi2_draft *draft_out);
-    /** Of the last proposal `checked` tokens were compared with the text, of which the first `right` were right. */
-    void (*judge)(void *state, uint32_t checked, uint32_t right);
+    /** With the last proposal `checked` tokens of the text were compared, of which the first `right` were in it: they
+     *  are its tokens path[right], each behind the one before it; of a chain the first ones. */
+    void (*judge)(void *state, uint32_t checked, uint32_t right, const uint8_t *path);
     /** Takes over what the state of another session has learnt. */
     void (*follow)(void *state, const void *from);
 } pi2_drafter_kind;

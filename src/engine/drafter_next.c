@@ -46,7 +46,8 @@ static pi2_status propose(void *user, const pi2_draft_text *text, const pi2_draf
     return PI2_OK;
 }
 
-static void judge(void *user, uint32_t checked, uint32_t right) {
+static void judge(void *user, uint32_t checked, uint32_t right, const uint8_t *path) {
+    (void)path;
     next_state *state = user;
     for (uint32_t i = 0; i < checked && i <= right; i++) {
         double *record = i ? &state->later : &state->first;

@@ -68,7 +68,8 @@ static pi2_status propose_ngram(void *user, const pi2_draft_text *text, const pi
     return PI2_OK;
 }
 
-static void judge_ngram(void *user, uint32_t checked, uint32_t right) {
+static void judge_ngram(void *user, uint32_t checked, uint32_t right, const uint8_t *path) {
+    (void)path;
     ngram_state *state = user;
     match_record *record = &state->records[state->match];
     record->first += hit_memory * ((right > 0) - record->first);

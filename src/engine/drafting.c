@@ -43,6 +43,7 @@ struct pi2_drafting {
     size_t slot_count;
     bool always, replays;
     uint32_t most, capacity, length;
+    uint32_t nodes, leaves;  /* of a tree; 0: there are chains alone */
     uint32_t passes;         /* of the session, since it began */
     double balance_ns;       /* what its guesses have gained, less what they took */
     pi2_draft_times *times;  /* the engine's, or own_times */
@@ -87,6 +88,10 @@ pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting
     pi2_drafting *drafting = calloc(1, sizeof *drafting + (size_t)options->context_tokens * sizeof(int32_t));
     if (!drafting) return pi2_fail(PI2_ERR_MEMORY, "no memory for guessing ahead");
     drafting->most = options->most < PI2_DRAFT_MOST ? options->most : PI2_DRAFT_MOST;
+    if (options->trees) {
+        drafting->nodes = options->nodes < PI2_DRAFT_NODES_MOST ? options->nodes : PI2_DRAFT_NODES_MOST;
+        drafting->leaves = options->leaves;
+    }
     drafting->capacity = options->context_tokens;
     drafting->always = options->always;
     drafting->replays = options->replays;
@@ -200,6 +205,7 @@ static pi2_status propose(pi2_drafting *drafting, draft_slot *slot, const pi2_dr
     const pi2_draft_text text = { drafting->tokens, drafting->length, slot->unchanged };
     const uint64_t begin_ns = slot->kind->costs ? pi2_clock_ns() : 0;
     draft->count = 0;
+    for (uint32_t i = 0; i < PI2_DRAFT_NODES_MOST; i++) draft->parents[i] = (uint8_t)i;
     const pi2_status status = slot->kind->propose(slot->state, &text, wish, draft);
     slot->unchanged = drafting->length;
     if (status != PI2_OK) {
@@ -305,27 +311,49 @@ static double expected_right(const pi2_draft *draft) {
     return right;
 }
 
-pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out) {
+static pi2_status guess(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best) {
     pi2_draft_times *times = drafting->times;
-    *count_out = 0;
+    best->count = 0;
     drafting->pending = (draft_pending){ .sharers = times->sharers };
-    const pi2_draft_wish wish = { .most = room < drafting->most ? room : drafting->most };
     if (pi2_draft_times_pass(times) <= 0 || wish.most == 0 || drafting->length == 0) return PI2_OK;
     if (times->since_alone >= times->alone_after && !drafting->always) return PI2_OK;
-    pi2_draft best = { .count = 0 };
     double rate = 1;
-    PI2_TRY(ask_free(drafting, wish, &best, &rate));
-    PI2_TRY(ask_others(drafting, wish.most, &best, &rate));
-    memcpy(guess_out, best.tokens, best.count * sizeof *guess_out);
-    drafting->pending.guessed = *count_out = best.count;
-    times->more += best.count;
-    times->tokens += expected_right(&best);
+    PI2_TRY(ask_free(drafting, wish, best, &rate));
+    PI2_TRY(ask_others(drafting, wish.most, best, &rate));
+    drafting->pending.guessed = best->count;
+    times->more += best->count;
+    times->tokens += expected_right(best);
     return PI2_OK;
 }
 
-pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out) {
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+static void hand_out(const pi2_draft *draft, int32_t *guess_out, uint8_t *parents_out, uint32_t *count_out) {
+    memcpy(guess_out, draft->tokens, draft->count * sizeof *guess_out);
+    memcpy(parents_out, draft->parents, draft->count * sizeof *parents_out);
+    *count_out = draft->count;
+}
+
+pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint8_t *parents_out,
+                                     uint32_t *count_out) {
+    const pi2_draft_wish wish = { .most = smaller(room, drafting->most) };
+    pi2_draft best;
+    *count_out = 0;
+    PI2_TRY(guess(drafting, wish, &best));
+    hand_out(&best, guess_out, parents_out, count_out);
+    return PI2_OK;
+}
+
+pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint8_t *parents_out,
+                              uint32_t *count_out) {
+    const pi2_draft_wish wish = { .most = smaller(room, drafting->most), .nodes = smaller(room, drafting->nodes),
+                                   .leaves = drafting->leaves };
+    pi2_draft best;
+    *count_out = 0;
     pi2_draft_times_begin(drafting->times, 1);
-    return pi2_drafting_guess_beside(drafting, room, guess_out, count_out);
+    PI2_TRY(guess(drafting, wish, &best));
+    hand_out(&best, guess_out, parents_out, count_out);
+    return PI2_OK;
 }
 
 /* ---- what came of it ---- */
@@ -347,13 +375,13 @@ void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t r
     pi2_drafting_note_part(drafting, guessed);
 }
 
-void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right) {
+void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right, const uint8_t *path) {
     const pi2_draft_times *times = drafting->times;
     const draft_pending pending = drafting->pending;
     draft_slot *slot = pending.slot;
     drafting->pending.slot = NULL;
     if (!slot || checked == 0) return;
-    slot->kind->judge(slot->state, checked, right);
+    slot->kind->judge(slot->state, checked, right, path);
     slot->counters.right += right;
     const double pass_ns = times->pass_ns[pending.sharers - 1], each_ns = pass_ns / pending.sharers;
     const double replay_ns = drafting->replays && right < pending.guessed ? right * times->token_ns : 0;

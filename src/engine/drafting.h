@@ -34,7 +34,10 @@ typedef struct pi2_drafting_options {
     bool replays;                         /* of a guess that is wrong somewhere the right tokens are computed again */
     bool reads;                           /* passes read weights: beside that a token more costs little */
     pi2_draft_times *times;               /* of the engine, zeros at first; NULL: the session learns its own */
-    uint32_t context_tokens, most;        /* most: tokens of a guess, 1 .. PI2_DRAFT_MOST */
+    bool trees;                           /* a pass of the session alone may check a tree; false: chains alone */
+    uint32_t context_tokens, most;        /* most: tokens of a guess, one behind the other, 1 .. PI2_DRAFT_MOST */
+    uint32_t nodes, leaves;               /* with trees, of one: tokens, at most PI2_DRAFT_NODES_MOST; those of them
+                                             that nothing follows */
 } pi2_drafting_options;
 /** Errors  MEMORY, and what a drafter's begin has */
 pi2_status pi2_drafting_create(const pi2_drafting_options *options, pi2_drafting **drafting_out);
@@ -49,18 +52,22 @@ void pi2_drafting_follow(pi2_drafting *drafting, const pi2_drafting *from);
 
 /** Shows a pass to the drafters that want to know. Errors  INTERRUPTED */
 pi2_status pi2_drafting_saw(pi2_drafting *drafting, const pi2_draft_pass *pass);
-/** Guesses at most `room` tokens that follow the text, for a pass of this session alone. guess_out[PI2_DRAFT_MOST].
+/** Guesses at most `room` tokens that follow the text, for a pass of this session alone. guess_out, parents_out (as of
+ *  pi2_draft) [PI2_DRAFT_NODES_MOST].
  *  Errors  INTERRUPTED */
-pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out);
-/** The same for the pass that was begun (pi2_draft_times_begin()), beside what others have guessed for it. */
-pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint32_t *count_out);
+pi2_status pi2_drafting_guess(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint8_t *parents_out,
+                              uint32_t *count_out);
+/** The same for the pass that was begun (pi2_draft_times_begin()), beside what others have guessed for it: a chain. */
+pi2_status pi2_drafting_guess_beside(pi2_drafting *drafting, uint32_t room, int32_t *guess_out, uint8_t *parents_out,
+                                     uint32_t *count_out);
 /** A pass over the text's last token, so many guessed ones behind it, and so many before it that were right and had to
  *  be computed once more, took so long. */
 void pi2_drafting_note_pass(pi2_drafting *drafting, uint32_t guessed, uint32_t replayed, uint64_t nanoseconds);
 /** The session's part in a pass that others share, once its time was learnt. */
 void pi2_drafting_note_part(pi2_drafting *drafting, uint32_t guessed);
-/** How many tokens of the last guess were compared with the text, and were right. A guess is noted once. */
-void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right);
+/** How many tokens of the text were compared with the last guess, and were in it: its tokens path[right], each behind
+ *  the one before it. A guess is noted once. */
+void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t right, const uint8_t *path);
 
 /** By drafter, in order; returns how many there are. */
 size_t pi2_drafting_count(const pi2_drafting *drafting, pi2_drafter_counters *counters_out, size_t most);

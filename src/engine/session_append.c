@@ -320,7 +320,8 @@ void pi2_session_drop_ahead(pi2_session *session, const int32_t *next) {
     if (session->ahead_count) {
         const bool is_wrong = next && session->ahead_first < session->ahead_count &&
                               session->ahead[session->ahead_first] != *next;
-        pi2_drafting_note_guess(session->drafting, session->ahead_right + is_wrong, session->ahead_right);
+        pi2_drafting_note_guess(session->drafting, session->ahead_right + is_wrong, session->ahead_right,
+                                session->ahead_path);
     }
     session->ahead_first = session->ahead_count = session->ahead_right = 0;
 }
@@ -333,8 +334,7 @@ static void forget_logits(pi2_session *session) {
 /* The token was guessed: its logits are there already. */
 bool pi2_session_take_ahead(pi2_session *session, int32_t token) {
     if (session->ahead_first == session->ahead_count || session->ahead[session->ahead_first] != token) return false;
-    session->ahead_first++;
-    session->ahead_right++;
+    session->ahead_path[session->ahead_right++] = (uint8_t)session->ahead_first++;
     session->draft_counters.right++;
     pi2_session_note_tokens(session, &token, 1);
     session->logits_first = session->ahead_row + session->ahead_first;
@@ -390,8 +390,10 @@ pi2_status pi2_session_begin_guess(pi2_session *session, int32_t token, uint32_t
 pi2_status pi2_session_guess(pi2_session *session, uint32_t room, bool is_beside) {
     const uint32_t own = room_for_guesses(session);
     if (room > own) room = own;
-    return is_beside ? pi2_drafting_guess_beside(session->drafting, room, session->ahead, &session->guesses)
-                     : pi2_drafting_guess(session->drafting, room, session->ahead, &session->guesses);
+    return is_beside ? pi2_drafting_guess_beside(session->drafting, room, session->ahead, session->ahead_parents,
+                                                 &session->guesses)
+                     : pi2_drafting_guess(session->drafting, room, session->ahead, session->ahead_parents,
+                                          &session->guesses);
 }
 
 pi2_batch_span pi2_session_guess_span(const pi2_session *session, int32_t token, int32_t *tokens_out) {

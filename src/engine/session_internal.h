@@ -31,7 +31,9 @@ struct pi2_session {
     uint32_t marked_position; /* the same of those that are marked, before tokens that were guessed */
     uint32_t kept_from;      /* positions from here on can be gone back to: what windows see there has not been written
                                 over; PI2_NO_POSITION: none can */
-    int32_t ahead[PI2_DRAFT_MOST]; /* guessed tokens that the last pass computed after `position` */
+    int32_t ahead[PI2_DRAFT_NODES_MOST]; /* guessed tokens that the last pass computed after `position` */
+    uint8_t ahead_parents[PI2_DRAFT_NODES_MOST], ahead_path[PI2_DRAFT_NODES_MOST]; /* what they follow, as of a draft;
+                                those that were right */
     uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
     uint32_t ahead_row;      /* of that pass's logits, those of the token before them */
     bool is_guessing;        /* the present append is one token, behind which tokens may be guessed: */

@@ -28,10 +28,28 @@ static pi2_drafting *make_drafter(uint32_t most, const int32_t *tokens, size_t c
     return make_in(true, most, tokens, count);
 }
 
+/* Those of a chain. */
 static uint32_t guess_of(pi2_drafting *drafter, uint32_t room, int32_t *guess) {
+    uint8_t parents[PI2_DRAFT_NODES_MOST];
     uint32_t count = 0;
-    assert_int_equal(pi2_drafting_guess(drafter, room, guess, &count), PI2_OK);
+    assert_int_equal(pi2_drafting_guess(drafter, room, guess, parents, &count), PI2_OK);
+    for (uint32_t i = 0; i < count; i++) assert_int_equal(parents[i], i);
     return count;
+}
+
+static uint32_t guess_beside(pi2_drafting *drafter, uint32_t room, int32_t *guess) {
+    uint8_t parents[PI2_DRAFT_NODES_MOST];
+    uint32_t count = 0;
+    assert_int_equal(pi2_drafting_guess_beside(drafter, room, guess, parents, &count), PI2_OK);
+    for (uint32_t i = 0; i < count; i++) assert_int_equal(parents[i], i);
+    return count;
+}
+
+/* The first `right` tokens of the last guess, a chain, were right. */
+static void note_guess(pi2_drafting *drafter, uint32_t checked, uint32_t right) {
+    uint8_t path[PI2_DRAFT_NODES_MOST];
+    for (uint32_t i = 0; i < right; i++) path[i] = (uint8_t)i;
+    pi2_drafting_note_guess(drafter, checked, right, path);
 }
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -42,7 +60,7 @@ static void test_longest_then_latest(void **state) {
     static const int32_t tokens[] = { 9, 1, 2, 30, 31, 1, 2, 40, 41, 9, 1, 2 };
     pi2_drafting *drafter = make_drafter(1, tokens, COUNT(tokens));
     pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
-    int32_t guess[PI2_DRAFT_MOST];
+    int32_t guess[PI2_DRAFT_NODES_MOST];
     assert_int_equal(guess_of(drafter, 8, guess), 1);
     assert_int_equal(guess[0], 30);
     static const int32_t more[] = { 5, 1, 2 }; /* now "1 2" alone: the latest place */
@@ -56,7 +74,7 @@ static void test_nothing_to_guess(void **state) {
     (void)state;
     static const int32_t tokens[] = { 1, 2, 3, 4, 5 };
     pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
-    int32_t guess[PI2_DRAFT_MOST];
+    int32_t guess[PI2_DRAFT_NODES_MOST];
     pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     assert_int_equal(guess_of(drafter, 8, guess), 0);
     pi2_drafting_truncate(drafter, 0);
@@ -73,7 +91,7 @@ static void test_before_a_pass_was_timed(void **state) {
     (void)state;
     static const int32_t tokens[] = { 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4 };
     pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
-    int32_t guess[PI2_DRAFT_MOST];
+    int32_t guess[PI2_DRAFT_NODES_MOST];
     assert_int_equal(guess_of(drafter, 8, guess), 0);
     pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     assert_true(guess_of(drafter, 8, guess) > 1);
@@ -87,10 +105,10 @@ static uint32_t guess_often(pi2_drafting *drafter, uint32_t right, uint64_t toke
     uint32_t guessed = 0;
     pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     for (int i = 0; i < 500; i++) {
-        int32_t guess[PI2_DRAFT_MOST];
+        int32_t guess[PI2_DRAFT_NODES_MOST];
         const uint32_t count = guess_of(drafter, 8, guess);
         pi2_drafting_note_pass(drafter, count, 0, PASS_NS + token_ns * count);
-        if (count) pi2_drafting_note_guess(drafter, count, right < count ? right : count);
+        if (count) note_guess(drafter, count, right < count ? right : count);
         if (i >= 400) guessed += count;
     }
     return guessed;
@@ -116,7 +134,7 @@ static void test_length_follows_what_was_seen(void **state) {
  * What it costs is known after a few passes. */
 static void test_guesses_in_memory(void **state) {
     (void)state;
-    int32_t tokens[40], guess[PI2_DRAFT_MOST];
+    int32_t tokens[40], guess[PI2_DRAFT_NODES_MOST];
     for (int i = 0; i < 40; i++) tokens[i] = i % 10;
     pi2_drafting *reading = make_in(true, 8, tokens, COUNT(tokens));
     pi2_drafting *computing = make_in(false, 8, tokens, COUNT(tokens));
@@ -129,7 +147,7 @@ static void test_guesses_in_memory(void **state) {
         const uint32_t count = guess_of(reading, 8, guess);
         guessed += count;
         pi2_drafting_note_pass(reading, count, 0, (1 + 2 * count) * PASS_NS);
-        if (count) pi2_drafting_note_guess(reading, count, count);
+        if (count) note_guess(reading, count, count);
     }
     assert_in_range(guessed, 8, 80);
     pi2_drafting_free(reading);
@@ -141,7 +159,7 @@ static void test_guesses_in_memory(void **state) {
 static void test_what_guesses_may_lose(void **state) {
     (void)state;
     enum { SHORT = 40, COST = PASS_NS / 32 };
-    int32_t tokens[40], guess[PI2_DRAFT_MOST];
+    int32_t tokens[40], guess[PI2_DRAFT_NODES_MOST];
     for (int i = 0; i < 40; i++) tokens[i] = i % 10;
     for (uint32_t right = 0; right <= 8; right += 8) {
         pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
@@ -153,7 +171,7 @@ static void test_what_guesses_may_lose(void **state) {
             guessed += count;
             lost += count > hit ? count - hit : 0;
             pi2_drafting_note_pass(drafter, count, 0, PASS_NS + (uint64_t)count * COST);
-            if (count) pi2_drafting_note_guess(drafter, hit < count ? hit + 1 : count, hit);
+            if (count) note_guess(drafter, hit < count ? hit + 1 : count, hit);
         }
         if (right == 0) assert_in_range(guessed, 8, (PASS_NS / 2 + SHORT * PASS_NS / 100) / COST);
         else assert_in_range(lost, 60, 8 * SHORT); /* it has gained more than that */
@@ -169,11 +187,11 @@ static void test_guesses_after_a_stop(void **state) {
     pi2_drafting *drafter = make_drafter(8, tokens, COUNT(tokens));
     (void)guess_often(drafter, 8, PASS_NS / 100);
     for (int i = 0; i < 200; i++) {
-        int32_t guess[PI2_DRAFT_MOST];
+        int32_t guess[PI2_DRAFT_NODES_MOST];
         const uint32_t count = guess_of(drafter, 8, guess);
         const uint64_t stop_ns = i % 100 == 50 ? 1000ull * PASS_NS : 0;
         pi2_drafting_note_pass(drafter, count, 0, PASS_NS + PASS_NS / 100 * count + stop_ns);
-        if (count) pi2_drafting_note_guess(drafter, count, count);
+        if (count) note_guess(drafter, count, count);
     }
     assert_in_range(guess_often(drafter, 8, PASS_NS / 100), 750, 780);
     pi2_drafting_free(drafter);
@@ -184,7 +202,7 @@ static void test_guesses_after_a_stop(void **state) {
 static void test_guesses_beside_others(void **state) {
     (void)state;
     enum { SHARERS = 4 };
-    int32_t tokens[40], guess[PI2_DRAFT_MOST];
+    int32_t tokens[40], guess[PI2_DRAFT_NODES_MOST];
     uint32_t alone = 0, beside = 0;
     pi2_draft_times times = { .token_share = 0 };
     pi2_drafting *sessions[2];
@@ -196,18 +214,18 @@ static void test_guesses_beside_others(void **state) {
         pi2_drafting_push(sessions[s], tokens, COUNT(tokens));
     }
     pi2_draft_times_begin(&times, SHARERS);
-    assert_int_equal(pi2_drafting_guess_beside(sessions[0], 8, guess, &beside), PI2_OK);
+    beside = guess_beside(sessions[0], 8, guess);
     assert_int_equal(beside, 0); /* nobody knows what such a pass takes */
     pi2_draft_times_learn(&times, 0, PASS_NS);
     assert_int_equal(guess_of(sessions[1], 8, guess), 0); /* nor one of a session alone */
     pi2_drafting_note_pass(sessions[1], 0, 0, PASS_NS);
     alone = guess_of(sessions[1], 8, guess);
     pi2_draft_times_begin(&times, SHARERS);
-    assert_int_equal(pi2_drafting_guess_beside(sessions[0], 8, guess, &beside), PI2_OK);
+    beside = guess_beside(sessions[0], 8, guess);
     assert_in_range(alone, 1, 8);
     assert_true(beside < alone);
     pi2_draft_times_begin(&times, PI2_DRAFT_SHARERS_MOST + 1);
-    assert_int_equal(pi2_drafting_guess_beside(sessions[0], 8, guess, &beside), PI2_OK);
+    beside = guess_beside(sessions[0], 8, guess);
     assert_int_equal(beside, 0);
     for (int s = 0; s < 2; s++) pi2_drafting_free(sessions[s]);
 }
@@ -217,7 +235,7 @@ static void test_capacity(void **state) {
     int32_t tokens[CONTEXT + 9] = { 0 };
     for (int i = 0; i < CONTEXT + 9; i++) tokens[i] = i < CONTEXT ? i : 0;
     pi2_drafting *drafter = make_drafter(8, tokens, CONTEXT + 9); /* what does not fit is dropped */
-    int32_t guess[PI2_DRAFT_MOST];
+    int32_t guess[PI2_DRAFT_NODES_MOST];
     pi2_drafting_note_pass(drafter, 0, 0, PASS_NS);
     assert_int_equal(guess_of(drafter, 8, guess), 0);
     pi2_drafting_free(drafter);
@@ -265,9 +283,10 @@ static pi2_status propose_told(void *state, const pi2_draft_text *text, const pi
     return PI2_OK;
 }
 
-static void judge_told(void *state, uint32_t checked, uint32_t right) {
+static void judge_told(void *state, uint32_t checked, uint32_t right, const uint8_t *path) {
     (void)state;
     assert_true(right <= checked);
+    for (uint32_t i = 0; i < right; i++) assert_int_equal(path[i], i);
 }
 
 static void follow_told(void *state, const void *from) {
@@ -286,13 +305,13 @@ static const uint64_t slow_pass_ns = 1000000000; /* beside which what the test i
 /* Passes over text that never repeats; of each guess so many tokens are right. */
 static void pass_often(pi2_drafting *drafting, uint32_t right, uint64_t token_ns) {
     for (int i = 0; i < TOLD_PASSES; i++) {
-        int32_t guess[PI2_DRAFT_MOST];
+        int32_t guess[PI2_DRAFT_NODES_MOST];
         const int32_t token = i;
         pi2_drafting_truncate(drafting, CONTEXT / 2);
         pi2_drafting_push(drafting, &token, 1);
         const uint32_t count = guess_of(drafting, 8, guess);
         pi2_drafting_note_pass(drafting, count, 0, slow_pass_ns + count * token_ns);
-        if (count) pi2_drafting_note_guess(drafting, right < count ? right + 1 : count, right < count ? right : count);
+        if (count) note_guess(drafting, right < count ? right + 1 : count, right < count ? right : count);
     }
 }
 
@@ -351,13 +370,13 @@ static void test_what_a_drafter_may_lose(void **state) {
     for (uint32_t right = 0; right <= 4; right += 4) {
         pi2_drafter_counters counters[2];
         pi2_drafting *drafting = make_told();
-        int32_t guess[PI2_DRAFT_MOST];
+        int32_t guess[PI2_DRAFT_NODES_MOST];
         for (int32_t i = 0; i < SHORT; i++) {
             pi2_drafting_truncate(drafting, CONTEXT / 2);
             pi2_drafting_push(drafting, &i, 1);
             const uint32_t count = guess_of(drafting, 8, guess), hit = right < count ? right : count;
             pi2_drafting_note_pass(drafting, count, 0, slow_pass_ns + count * token_ns);
-            if (count) pi2_drafting_note_guess(drafting, right ? count : 1, hit);
+            if (count) note_guess(drafting, right ? count : 1, hit);
         }
         assert_int_equal(pi2_drafting_count(drafting, counters, 2), 2);
         if (right) assert_in_range(counters[1].right, 100, 8 * SHORT);
@@ -370,7 +389,7 @@ static void test_what_a_drafter_may_lose(void **state) {
 static void test_what_a_drafter_is_told(void **state) {
     (void)state;
     static const int32_t tokens[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }; /* none twice */
-    int32_t guess[PI2_DRAFT_MOST];
+    int32_t guess[PI2_DRAFT_NODES_MOST];
     pi2_drafting *drafting = make_told();
     pi2_drafting_note_pass(drafting, 0, 0, slow_pass_ns);
     pi2_drafting_push(drafting, tokens, 8);
