@@ -10,36 +10,34 @@ static const double hit_memory = 1.0 / 32;
 static const double start = 0.15; /* how often it is right of text (bench/EXPERIMENTS.md); a run soon knows better */
 
 typedef struct next_state {
-    double first, later; /* how often first tokens were right; those that follow a right one */
-    uint32_t count;      /* 0: the table is damaged */
-    uint32_t table[];    /* [count] */
+    const pi2_next_table *table; /* the engine's; NULL: it is damaged */
+    double first, later;         /* how often first tokens were right; those that follow a right one */
 } next_state;
 
 static size_t bytes(const struct pi2_planned_run *run, uint32_t context_tokens) {
     (void)context_tokens;
-    const uint32_t count = run && !run->is_next ? pi2_next_table_entries(run) : 0;
-    return count ? sizeof(next_state) + count * sizeof(uint32_t) : 0;
+    return run && !run->is_next && pi2_next_table_bytes(run) ? sizeof(next_state) : 0;
 }
 
 /* Without the table the text is the same. */
 static pi2_status begin(struct pi2_session *session, void **state_out) {
-    const pi2_planned_run *run = &session->engine->run;
-    const uint32_t count = run->source.model->shape.vocabulary_size;
-    next_state *state = calloc(1, sizeof *state + count * sizeof(uint32_t));
+    next_state *state = calloc(1, sizeof *state);
     *state_out = state;
     if (!state) return pi2_fail(PI2_ERR_MEMORY, "no memory for guessing ahead");
     state->first = state->later = start;
-    if (pi2_next_table_read(run, count, state->table) == PI2_OK) state->count = count;
-    else pi2_planned_run_log(run, "%s", pi2_error_text());
+    state->table = session->engine->next_table;
     return PI2_OK;
 }
 
 static pi2_status propose(void *user, const pi2_draft_text *text, const pi2_draft_wish *wish, pi2_draft *draft_out) {
     const next_state *state = user;
+    const pi2_next_table *table = state->table;
     uint32_t token = (uint32_t)text->tokens[text->length - 1];
     draft_out->count = 0;
-    while (draft_out->count < wish->most && token < state->count && state->table[token] != PI2_NO_NEXT) {
-        token = state->table[token];
+    while (table && draft_out->count < wish->most && token < table->count) {
+        const uint32_t entry = table->entries[(size_t)token * table->width];
+        if (entry == PI2_NO_NEXT) break;
+        token = pi2_next_id(entry);
         draft_out->chances[draft_out->count] = (float)(draft_out->count ? state->later : state->first);
         draft_out->tokens[draft_out->count++] = (int32_t)token;
     }

@@ -264,6 +264,7 @@ static pi2_status open_engine(pi2_engine *engine, const pi2_engine_options *opti
     pi2_memory_end_plan();
     PI2_TRY(planned);
     PI2_TRY(pi2_engine_start(engine, *gguf));
+    PI2_TRY(pi2_engine_load_next_table(engine));
     return pi2_engine_open_draft(engine);
 }
 
@@ -338,6 +339,7 @@ void pi2_engine_close(pi2_engine *engine) {
     pi2_store_free(engine->store);
     pi2_team_leave(engine->team);
     pi2_memory_relief_free(engine->relief);
+    free(engine->next_table);
     release_all(engine);
     pi2_run_trace_close(engine->traces.run);
     (void)pi2_trace_writer_close(engine->traces.uses); /* an engine that did not open: without a pass */

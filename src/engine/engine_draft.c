@@ -1,6 +1,7 @@
-/* engine_draft.c: the engine of a model that guesses for another one's engine. */
+/* engine_draft.c: what the guesses of an engine's sessions are made of: a table, the engine of another model. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fail.h"
 #include "engine/engine_internal.h"
@@ -27,5 +28,17 @@ pi2_status pi2_engine_open_draft(pi2_engine *engine) {
     PI2_TRY(pi2_engine_start(draft, planned->gguf));
     pi2_gguf_close(planned->gguf);
     planned->gguf = NULL;
+    return PI2_OK;
+}
+
+pi2_status pi2_engine_load_next_table(pi2_engine *engine) {
+    const pi2_planned_run *run = &engine->run;
+    char path[PI2_NEXT_TABLE_PATH_BYTES];
+    if (run->plan.memory.draft_tokens == 0 || run->is_next || !pi2_next_table_path(run, path)) return PI2_OK;
+    if (access(path, F_OK) != 0) return PI2_OK;
+    const pi2_status status = pi2_next_table_read(path, run->source.header_hash,
+                                                  run->source.model->shape.vocabulary_size, &engine->next_table);
+    if (status == PI2_OK || status == PI2_ERR_MEMORY) return status;
+    pi2_planned_run_log(run, "%s", pi2_error_text());
     return PI2_OK;
 }

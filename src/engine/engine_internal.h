@@ -7,6 +7,7 @@
 
 #include "engine/draft_times.h"
 #include "engine/memory_relief.h"
+#include "engine/next_table_file.h"
 #include "engine/run_source.h"
 #include "engine/run_trace.h"
 #include "neuron_cache/cache_trace.h"
@@ -48,6 +49,7 @@ struct pi2_engine {
     pi2_engine_traces traces;
     pi2_team *team;                 /* the process's of so many threads, where others are open */
     pi2_engine *draft;              /* guesses for this one; NULL: none */
+    pi2_next_table *next_table;     /* guesses of its sessions are made of it; NULL: none */
     uint64_t claimed_bytes;         /* of the process's memory (base/memory_ledger.h) */
     pi2_store *store;
     pi2_weight_store *weight_store;
@@ -152,6 +154,9 @@ pi2_status pi2_run_check_prediction(const pi2_planned_run *run);
 
 /** Opens the draft model of the run, where it has one. Errors  as pi2_engine_open() */
 pi2_status pi2_engine_open_draft(pi2_engine *engine);
+/** Reads the table of next tokens, where sessions guess and there is one. What is wrong with one is told: the text is
+ *  the same without. Errors  MEMORY */
+pi2_status pi2_engine_load_next_table(pi2_engine *engine);
 
 /* engine.c */
 

@@ -1,6 +1,7 @@
 /* next_table_file.c: see next_table_file.h. */
 #include "engine/next_table_file.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,12 @@
 #include "base/whole_file.h"
 #include "engine/session_internal.h"
 
-enum { HEADER_BYTES = 32, AT_HASH = 8, AT_CHECKSUM = 16, AT_COUNT = 24, ENTRY_BYTES = 4, MOST_ENTRIES = 1 << 22 };
+enum { HEADER_BYTES = 32, AT_HASH = 8, AT_CHECKSUM = 16, AT_COUNT = 24, AT_WIDTH = 28, ENTRY_BYTES = 4,
+       MOST_TOKENS = 1 << 22, MOST_WIDTH = 32, WIDTH = 16 };
 
-static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'X', 'T', '1' };
+static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'X', 'T', '2' };
+#define LEAST_LOGIT (-80.0) /* so far below the best one a token's chance is nothing */
+enum { NAME_BYTES = sizeof magic - 1 }; /* the version's digit is behind it */
 
 bool pi2_next_table_path(const pi2_planned_run *run, char path_out[PI2_NEXT_TABLE_PATH_BYTES]) {
     static const char *const ends[] = { ".gguf", ".pi2" };
@@ -35,57 +39,98 @@ bool pi2_next_table_path(const pi2_planned_run *run, char path_out[PI2_NEXT_TABL
 
 /* ---- reading ---- */
 
-/* Opens the table and reads its header. Errors  IO, FORMAT (no table, of another model) */
-static pi2_status open_table(const pi2_planned_run *run, FILE **file_out, uint8_t header[HEADER_BYTES]) {
-    char path[PI2_NEXT_TABLE_PATH_BYTES];
+static pi2_status refuse(const char *path, const char *why) {
+    return pi2_fail(PI2_ERR_FORMAT, "%s: %s: make it again with 'powerinfer2 guesses'", path, why);
+}
+
+/* Opens a table and reads its header. Errors  IO, FORMAT (no table, another version's, of another model) */
+static pi2_status open_table(const char *path, uint64_t header_hash, uint32_t count, FILE **file_out,
+                             uint32_t *width_out) {
+    uint8_t header[HEADER_BYTES];
     uint64_t length = 0;
-    *file_out = NULL;
-    if (!pi2_next_table_path(run, path)) return pi2_fail(PI2_ERR_INVALID, "the path of a table is too long");
-    PI2_TRY(pi2_regular_file_open(path, "a table of next tokens", HEADER_BYTES + (uint64_t)MOST_ENTRIES * ENTRY_BYTES,
-                                  file_out, &length));
-    const bool is_whole = fread(header, 1, HEADER_BYTES, *file_out) == HEADER_BYTES &&
-                          memcmp(header, magic, sizeof magic) == 0 &&
-                          length == HEADER_BYTES + (uint64_t)pi2_load_le32(header + AT_COUNT) * ENTRY_BYTES;
-    const bool is_ours = is_whole && pi2_load_le64(header + AT_HASH) == run->source.header_hash;
-    if (is_ours) return PI2_OK;
+    const char *why = NULL;
+    PI2_TRY(pi2_regular_file_open(path, "a table of next tokens",
+                                  HEADER_BYTES + (uint64_t)MOST_TOKENS * MOST_WIDTH * ENTRY_BYTES, file_out, &length));
+    const bool is_read = fread(header, 1, HEADER_BYTES, *file_out) == HEADER_BYTES;
+    const uint32_t width = is_read ? pi2_load_le32(header + AT_WIDTH) : 0;
+    if (!is_read || memcmp(header, magic, NAME_BYTES) != 0) why = "this is no table of next tokens, or a damaged one";
+    else if (header[NAME_BYTES] != magic[NAME_BYTES]) why = "this table is of another version";
+    else if (pi2_load_le64(header + AT_HASH) != header_hash) why = "this table is another model's";
+    else if (width == 0 || width > MOST_WIDTH || pi2_load_le32(header + AT_COUNT) != count ||
+             length != HEADER_BYTES + (uint64_t)count * width * ENTRY_BYTES) {
+        why = "this table is damaged";
+    }
+    *width_out = width;
+    if (!why) return PI2_OK;
     (void)fclose(*file_out);
     *file_out = NULL;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: %s: make it again with 'powerinfer2 guesses'", path,
-                    is_whole ? "this table is another model's" : "this is no table of next tokens, or a damaged one");
+    return refuse(path, why);
 }
 
-uint32_t pi2_next_table_entries(const pi2_planned_run *run) {
-    uint8_t header[HEADER_BYTES];
+size_t pi2_next_table_bytes(const pi2_planned_run *run) {
+    const uint32_t count = run->source.model->shape.vocabulary_size;
+    char path[PI2_NEXT_TABLE_PATH_BYTES];
+    uint32_t width;
     FILE *file;
-    if (open_table(run, &file, header) != PI2_OK) return 0;
+    if (!pi2_next_table_path(run, path)) return 0;
+    if (open_table(path, run->source.header_hash, count, &file, &width) != PI2_OK) return 0;
     (void)fclose(file);
-    const uint32_t count = pi2_load_le32(header + AT_COUNT);
-    return count == run->source.model->shape.vocabulary_size ? count : 0;
+    return sizeof(pi2_next_table) + (size_t)count * width * ENTRY_BYTES;
 }
 
-pi2_status pi2_next_table_read(const pi2_planned_run *run, uint32_t count, uint32_t *entries_out) {
-    uint8_t header[HEADER_BYTES];
-    FILE *file;
-    PI2_TRY(open_table(run, &file, header));
-    const bool is_read = pi2_load_le32(header + AT_COUNT) == count &&
-                         fread(entries_out, ENTRY_BYTES, count, file) == count;
-    (void)fclose(file);
-    bool is_sound = is_read && XXH3_64bits(entries_out, (size_t)count * ENTRY_BYTES) ==
-                                   pi2_load_le64(header + AT_CHECKSUM);
-    for (uint32_t i = 0; i < count && is_sound; i++) {
-        entries_out[i] = pi2_load_le32((const uint8_t *)(entries_out + i));
-        is_sound = entries_out[i] < count || entries_out[i] == PI2_NO_NEXT;
+/* Other ids, each once, the likeliest first, and none behind one that is missing. */
+static bool is_sound(const uint32_t *entries, uint32_t width, uint32_t count) {
+    for (uint32_t i = 0; i < width; i++) {
+        const bool is_none = entries[i] == PI2_NO_NEXT;
+        if (i > 0 && entries[i - 1] == PI2_NO_NEXT && !is_none) return false;
+        if (is_none) continue;
+        if (pi2_next_id(entries[i]) >= count) return false;
+        if (i > 0 && pi2_next_unlikeliness(entries[i]) < pi2_next_unlikeliness(entries[i - 1])) return false;
+        for (uint32_t j = 0; j < i; j++) {
+            if (pi2_next_id(entries[j]) == pi2_next_id(entries[i])) return false;
+        }
     }
-    if (is_sound) return PI2_OK;
-    return pi2_fail(PI2_ERR_FORMAT, "%s: its table of next tokens is damaged: make it again with 'powerinfer2 guesses'",
-                    run->source.model_path);
+    return true;
+}
+
+/* The entries of an open table, its checksum compared. */
+static bool read_entries(FILE *file, pi2_next_table *table) {
+    const size_t total = (size_t)table->count * table->width;
+    uint8_t checksum[8];
+    if (fseek(file, AT_CHECKSUM, SEEK_SET) != 0 || fread(checksum, 1, sizeof checksum, file) != sizeof checksum ||
+        fseek(file, HEADER_BYTES, SEEK_SET) != 0 || fread(table->entries, ENTRY_BYTES, total, file) != total) {
+        return false;
+    }
+    if (XXH3_64bits(table->entries, total * ENTRY_BYTES) != pi2_load_le64(checksum)) return false;
+    for (size_t i = 0; i < total; i++) table->entries[i] = pi2_load_le32((const uint8_t *)(table->entries + i));
+    for (uint32_t token = 0; token < table->count; token++) {
+        if (!is_sound(table->entries + (size_t)token * table->width, table->width, table->count)) return false;
+    }
+    return true;
+}
+
+pi2_status pi2_next_table_read(const char *path, uint64_t header_hash, uint32_t count, pi2_next_table **table_out) {
+    uint32_t width = 0;
+    FILE *file;
+    *table_out = NULL;
+    PI2_TRY(open_table(path, header_hash, count, &file, &width));
+    pi2_next_table *table = malloc(sizeof *table + (size_t)count * width * ENTRY_BYTES);
+    if (table) *table = (pi2_next_table){ .count = count, .width = width };
+    const bool is_read = table && read_entries(file, table);
+    (void)fclose(file);
+    if (is_read) {
+        *table_out = table;
+        return PI2_OK;
+    }
+    free(table);
+    return table ? refuse(path, "this table is damaged") : pi2_fail(PI2_ERR_MEMORY, "no memory for %s", path);
 }
 
 /* ---- making ---- */
 
 static bool is_table(const char *path, const uint8_t *head, size_t count) {
     (void)path;
-    return count >= sizeof magic && memcmp(head, magic, sizeof magic) == 0;
+    return count >= NAME_BYTES && memcmp(head, magic, NAME_BYTES) == 0; /* of whatever version */
 }
 
 static const pi2_output_kind table_kind = { .what = "a table of next tokens", .recognises = is_table };
@@ -98,15 +143,32 @@ typedef struct table_maker {
     pi2_session **sessions;     /* [session_count] */
     pi2_session_tokens *parts;  /* likewise */
     int32_t *tokens;            /* [2 * session_count] */
-    uint32_t *entries;          /* [count] */
+    uint32_t *entries;          /* [count][WIDTH] */
 } table_maker;
 
-static uint32_t likeliest(const float *logits, uint32_t count) {
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < count; i++) {
-        if (logits[i] > logits[best]) best = i;
+/* The likeliest tokens by their logits; of equal ones the lower id is first. */
+static void list_likeliest(const float *logits, uint32_t count, uint32_t *entries) {
+    uint32_t ids[WIDTH], found = 0;
+    double sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (logits[i] != logits[i] || (found == WIDTH && !(logits[i] > logits[ids[WIDTH - 1]]))) continue;
+        uint32_t at = found < WIDTH ? found++ : WIDTH - 1;
+        for (; at > 0 && logits[ids[at - 1]] < logits[i]; at--) ids[at] = ids[at - 1];
+        ids[at] = i;
     }
-    return logits[best] == logits[best] ? best : PI2_NO_NEXT;
+    for (uint32_t i = 0; i < count && found; i++) {
+        const double below = (double)logits[i] - (double)logits[ids[0]];
+        if (below > LEAST_LOGIT) sum += exp(below);
+    }
+    for (uint32_t i = 0; i < WIDTH; i++) entries[i] = PI2_NO_NEXT;
+    if (!isfinite(sum)) return;
+    for (uint32_t i = 0; i < found; i++) {
+        const double below = (double)logits[ids[0]] - (double)logits[ids[i]] + log(sum);
+        const double steps = below / log(2) * PI2_NEXT_STEPS + 0.5;
+        const uint32_t most = UINT32_MAX >> PI2_NEXT_ID_BITS;
+        entries[i] = ids[i] | (steps < most ? (uint32_t)steps : most) << PI2_NEXT_ID_BITS;
+        if (entries[i] == PI2_NO_NEXT) return;
+    }
 }
 
 /* The next tokens of `first` and of those behind it, one for each session. */
@@ -124,8 +186,8 @@ static pi2_status make_some(table_maker *maker, uint32_t first) {
     }
     PI2_TRY(pi2_sessions_append(maker->parts, some));
     for (uint32_t i = 0; i < some; i++) {
-        const float *logits = pi2_session_logits(maker->sessions[i], 0);
-        maker->entries[first + i] = logits ? likeliest(logits, maker->count) : PI2_NO_NEXT;
+        list_likeliest(pi2_session_logits(maker->sessions[i], 0), maker->count,
+                       maker->entries + (size_t)(first + i) * WIDTH);
     }
     return PI2_OK;
 }
@@ -148,16 +210,18 @@ static pi2_status make_entries(table_maker *maker) {
 }
 
 static pi2_status write_table(const table_maker *maker, const pi2_output_request *request) {
+    const size_t total = (size_t)maker->count * WIDTH;
     uint8_t header[HEADER_BYTES] = { 0 };
     pi2_output_file file = { .stream = NULL };
-    for (uint32_t i = 0; i < maker->count; i++) pi2_store_le32((uint8_t *)(maker->entries + i), maker->entries[i]);
+    for (size_t i = 0; i < total; i++) pi2_store_le32((uint8_t *)(maker->entries + i), maker->entries[i]);
     memcpy(header, magic, sizeof magic);
     pi2_store_le64(header + AT_HASH, maker->engine->run.source.header_hash);
-    pi2_store_le64(header + AT_CHECKSUM, XXH3_64bits(maker->entries, (size_t)maker->count * ENTRY_BYTES));
+    pi2_store_le64(header + AT_CHECKSUM, XXH3_64bits(maker->entries, total * ENTRY_BYTES));
     pi2_store_le32(header + AT_COUNT, maker->count);
+    pi2_store_le32(header + AT_WIDTH, WIDTH);
     PI2_TRY(pi2_output_file_open(&file, request));
     pi2_output_file_write(&file, header, sizeof header);
-    pi2_output_file_write(&file, maker->entries, (size_t)maker->count * ENTRY_BYTES);
+    pi2_output_file_write(&file, maker->entries, total * ENTRY_BYTES);
     return pi2_output_file_finish(&file);
 }
 
@@ -182,7 +246,7 @@ pi2_status pi2_next_table_make(pi2_engine *engine, char path_out[PI2_NEXT_TABLE_
     maker.sessions = calloc(maker.session_count, sizeof *maker.sessions);
     maker.parts = calloc(maker.session_count, sizeof *maker.parts);
     maker.tokens = calloc(2 * (size_t)maker.session_count, sizeof *maker.tokens);
-    maker.entries = calloc(maker.count, sizeof *maker.entries);
+    maker.entries = calloc((size_t)maker.count * WIDTH, sizeof *maker.entries);
     const bool has_memory = maker.sessions && maker.parts && maker.tokens && maker.entries;
     pi2_status status = has_memory ? make_entries(&maker) : pi2_fail(PI2_ERR_MEMORY, "no memory for a table");
     if (status == PI2_OK) status = write_table(&maker, &request);

@@ -108,6 +108,7 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
     const pi2_extent_layout *layout = run->source.model->layout;
     uint64_t bytes = PI2_RUN_GROWTH_BYTES + pi2_run_predictor_bytes(run) + run->options.beside_bytes;
     if (run->draft) bytes += run->draft->bytes;
+    if (pi2_planned_run_draft_tokens(run) && !run->is_next) bytes += pi2_next_table_bytes(run);
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (run->options.record_trace) bytes += BUFSIZ;
     if (run->options.record_trace && run->plan.banks) bytes += pi2_neuron_store_use_list_bytes(run->plan.banks);

@@ -22,7 +22,7 @@ rm "$table"
 
 expect 0 guesses -m "$model"
 grep -q "model.next-tokens: the table is made" "$folder/err" || fail "the table is not told of"
-[ "$(head -c 8 "$table")" = PI2NEXT1 ] || fail "no table"
+[ "$(head -c 8 "$table")" = PI2NEXT2 ] || fail "no table"
 cp "$table" "$folder/first"
 expect 0 guesses -m "$model" -t 1 --memory 1G
 cmp "$table" "$folder/first" || fail "the table hangs on the threads"
@@ -39,19 +39,27 @@ for temperature in 0 0.8; do
     done
 done
 
-# Damaged behind its header: a line, and the text stays. In its header, cut short, another model's: passed over.
+# Damaged, cut short, another model's, of the first version: a line, and the text stays.
 dd if="$folder/first" of="$table" bs=1 count=40 2>"$folder/dd" && tail -c +41 "$folder/first" | tr '\001' '\002' >>"$table"
 answer
 expect_json tokens "$tokens"
-cmp -s "$table" "$folder/first" || grep -q "table of next tokens is damaged" "$folder/err" || fail "no line on damage"
+cmp -s "$table" "$folder/first" || grep -q "this table is damaged: make it again" "$folder/err" || fail "no line on damage"
 for bytes in 0 7 31 32 100; do
     head -c "$bytes" "$folder/first" >"$table"
     answer
     expect_json tokens "$tokens"
     expect_json '#drafters' 1
+    grep -q "make it again" "$folder/err" || fail "no line on a table of $bytes bytes"
 done
-cp "$folder/first" "$table"
+{ printf PI2NEXT1; tail -c +9 "$folder/first"; } >"$table"
+answer
+expect_json tokens "$tokens"
+expect_json '#drafters' 1
+grep -q "another version: make it again" "$folder/err" || fail "no line on an old table"
+expect 0 guesses -m "$model"
+cmp "$table" "$folder/first" || fail "an old table is not replaced"
 tiny model layers=1 feed_forward=512 context=256
 answer
 expect_json '#drafters' 1
+grep -q "another model's: make it again" "$folder/err" || fail "no line on another model's table"
 finish

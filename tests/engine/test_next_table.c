@@ -1,16 +1,21 @@
 /*
- * Goal:   a table of next tokens has what the model says behind single tokens; with it the logits are the same bits, in
- *         memory and streamed; a damaged one guesses nothing.
- * Method: a tiny random model; a script of tokens of which few repeat, with a table and without guesses.
+ * Goal:   a table of next tokens has what the model says behind single tokens, the likeliest first, and how likely;
+ *         with it the logits are the same bits, in memory and streamed; one that is damaged, another model's or of
+ *         another version guesses nothing, and a line says so.
+ * Method: a tiny random model; a script of tokens of which few repeat, with a table and without guesses; files whose
+ *         bytes are changed.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "engine/next_table_file.h"
 #include "engine/session_internal.h"
@@ -21,7 +26,7 @@
 
 enum { CONTEXT = 128, FOLLOWED = 60, ROOMY = PI2_TEST_PLENTY_BYTES, SCARCE = 13000000 };
 
-static char *model_path;
+static char *model_path, *by_hand;
 static char table_path[PI2_NEXT_TABLE_PATH_BYTES];
 
 static pi2_engine *open_engine(uint32_t draft, uint32_t sequences, uint64_t more_bytes) {
@@ -46,58 +51,124 @@ static pi2_session *begin(pi2_engine *engine) {
 static void make_table(uint32_t sequences) {
     pi2_engine *engine = open_engine(0, sequences, ROOMY);
     if (pi2_next_table_make(engine, table_path) != PI2_OK) fail_msg("%s", pi2_error_text());
-    assert_int_equal(pi2_next_table_entries(&engine->run), engine->run.report.vocabulary_size);
+    assert_true(pi2_next_table_bytes(&engine->run) > engine->run.report.vocabulary_size * sizeof(uint32_t));
     pi2_engine_close(engine);
 }
 
-/* The likeliest token behind one alone, as a session computes it. */
-static int32_t next_of(pi2_session *session, int32_t token) {
+static const float *logits_of(pi2_session *session, int32_t token) {
     const int32_t tokens[] = { pi2_tokenizer_bos(session->engine->run.source.tokenizer), token };
     const size_t begin = tokens[0] >= 0 ? 0 : 1;
-    int32_t best = 0;
     assert_int_equal(pi2_session_truncate(session, 0), PI2_OK);
     assert_int_equal(pi2_session_append(session, tokens + begin, 2 - begin, PI2_LOGITS_LAST), PI2_OK);
-    const float *logits = pi2_session_logits(session, 0);
-    for (uint32_t i = 1; i < session->engine->run.report.vocabulary_size; i++) {
-        if (logits[i] > logits[best]) best = (int32_t)i;
-    }
-    return best;
+    return pi2_session_logits(session, 0);
 }
 
-/* Its chain is what the model says behind single tokens; a byte that is another one leaves no guess. */
-static void check_chain(pi2_session *session, pi2_session *plain, bool is_damaged) {
-    const int32_t token = 20;
-    const pi2_draft_text text = { .tokens = &token, .length = 1 };
-    const pi2_draft_wish wish = { .most = 3 };
-    pi2_draft draft = { .count = 9 };
-    void *state = NULL;
-    assert_int_equal(pi2_drafter_next.begin(session, &state), PI2_OK);
-    assert_int_equal(pi2_drafter_next.propose(state, &text, &wish, &draft), PI2_OK);
-    assert_int_equal(draft.count, is_damaged ? 0 : 3);
-    for (uint32_t i = 0; i < draft.count; i++) {
-        assert_int_equal(draft.tokens[i], next_of(plain, i ? draft.tokens[i - 1] : token));
+/* The chance of a token, as the softmax has it. */
+static double chance_of(const float *logits, uint32_t count, uint32_t token) {
+    double sum = 0;
+    for (uint32_t i = 0; i < count; i++) sum += exp((double)logits[i] - (double)logits[token]);
+    return 1 / sum;
+}
+
+/* A row has the largest logits, in their order, and what they say. */
+static void check_row(const pi2_next_table *table, pi2_session *plain, uint32_t token) {
+    const uint32_t *row = table->entries + (size_t)token * table->width;
+    const float *logits = logits_of(plain, (int32_t)token);
+    uint32_t larger = 0;
+    for (uint32_t i = 0; i < table->width; i++) {
+        const uint32_t id = pi2_next_id(row[i]);
+        assert_true(i == 0 || logits[id] < logits[pi2_next_id(row[i - 1])] ||
+                    (logits[id] == logits[pi2_next_id(row[i - 1])] && id > pi2_next_id(row[i - 1])));
+        const double halvings = -log2(chance_of(logits, table->count, id));
+        assert_float_equal((double)pi2_next_unlikeliness(row[i]) / PI2_NEXT_STEPS, halvings, 0.05);
     }
-    pi2_drafter_next.end(state);
+    for (uint32_t i = 0; i < table->count; i++) larger += logits[i] > logits[pi2_next_id(row[table->width - 1])];
+    assert_true(larger < table->width);
 }
 
 static void test_what_it_says(void **state) {
     (void)state;
     make_table(3); /* the last pass has fewer tokens */
     pi2_engine *engine = open_engine(8, 1, ROOMY), *plain_engine = open_engine(0, 1, ROOMY);
-    pi2_session *session = begin(engine), *plain = begin(plain_engine);
-    check_chain(session, plain, false);
-    FILE *file = fopen(table_path, "r+b");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, 40, SEEK_SET), 0);
-    const int byte = fgetc(file);
-    assert_int_equal(fseek(file, 40, SEEK_SET), 0);
-    assert_int_equal(fputc(byte ^ 1, file), byte ^ 1);
-    assert_int_equal(fclose(file), 0);
-    check_chain(session, plain, true);
-    pi2_session_free(session);
+    pi2_session *plain = begin(plain_engine);
+    assert_non_null(engine->next_table);
+    assert_null(plain_engine->next_table);
+    check_row(engine->next_table, plain, 0);
+    check_row(engine->next_table, plain, 20);
+    check_row(engine->next_table, plain, engine->next_table->count - 1);
     pi2_session_free(plain);
     pi2_engine_close(engine);
     pi2_engine_close(plain_engine);
+}
+
+/* ---- tables that are no good ---- */
+
+enum { TOKENS = 4, WIDTH = 3, HASH = 77, WORDS = 8 + TOKENS * WIDTH };
+static const uint32_t none = PI2_NO_NEXT;
+
+static uint32_t entry(uint32_t id, uint32_t unlikeliness) { return id | unlikeliness << PI2_NEXT_ID_BITS; }
+
+/* A table by hand whose checksum is right. */
+static void write_words(uint32_t words[WORDS], char version, size_t bytes) {
+    memcpy(words, "PI2NEXT", 7);
+    ((char *)words)[7] = version;
+    words[2] = HASH;
+    words[3] = 0;
+    const uint64_t checksum = XXH3_64bits(words + 8, (WORDS - 8) * sizeof *words);
+    memcpy(words + 4, &checksum, sizeof checksum);
+    words[6] = TOKENS;
+    words[7] = WIDTH;
+    FILE *file = fopen(by_hand, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(words, 1, bytes, file), bytes);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void expect_refused(const char *words) {
+    pi2_next_table *table = NULL;
+    assert_int_equal(pi2_next_table_read(by_hand, HASH, TOKENS, &table),
+                     PI2_ERR_FORMAT);
+    assert_null(table);
+    if (!strstr(pi2_error_text(), words)) fail_msg("no \"%s\" in: %s", words, pi2_error_text());
+    assert_non_null(strstr(pi2_error_text(), "make it again"));
+}
+
+static void test_damaged_files(void **state) {
+    (void)state;
+    const uint32_t good[WORDS - 8] = { entry(1, 3), entry(2, 9), entry(3, 9), entry(0, 0), none, none,
+                                       none, none, none, entry(3, 254), entry(1, 255), none };
+    static const struct { int at; uint32_t id, unlikeliness; } wrong[] = {
+        { 1, TOKENS, 9 }, { 1, 1, 9 }, { 1, 2, 2 }, { 2, 2, 9 }, { 5, 1, 9 }, { 7, 1, 1 } };
+    uint32_t words[WORDS];
+    pi2_next_table *table = NULL;
+    memcpy(words + 8, good, sizeof good);
+    write_words(words, '2', sizeof words);
+    assert_int_equal(pi2_next_table_read(by_hand, HASH, TOKENS, &table), PI2_OK);
+    assert_memory_equal(table->entries, good, sizeof good);
+    free(table);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        memcpy(words + 8, good, sizeof good);
+        words[8 + wrong[i].at] = entry(wrong[i].id, wrong[i].unlikeliness);
+        write_words(words, '2', sizeof words);
+        expect_refused("damaged");
+    }
+    memcpy(words + 8, good, sizeof good);
+    for (size_t bytes = 0; bytes < sizeof words; bytes += 4) {
+        write_words(words, '2', bytes);
+        expect_refused("damaged");
+    }
+    write_words(words, '1', sizeof words);
+    expect_refused("another version");
+    write_words(words, '2', sizeof words);
+    assert_int_equal(pi2_next_table_read(by_hand, HASH + 1, TOKENS, &table),
+                     PI2_ERR_FORMAT);
+    assert_non_null(strstr(pi2_error_text(), "another model's"));
+    FILE *file = fopen(by_hand, "r+b"); /* a byte that the checksum does not fit */
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 32, SEEK_SET), 0);
+    assert_int_equal(fputc(0, file), 0);
+    assert_int_equal(fclose(file), 0);
+    expect_refused("damaged");
 }
 
 static void follow(uint64_t more_bytes) {
@@ -134,6 +205,7 @@ static void test_same_logits(void **state) {
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     model_path = test_folder_path("dense.gguf");
+    by_hand = test_folder_path("by_hand.next-tokens");
     pi2_tiny_model_options options;
     pi2_tiny_model_options_init(&options);
     options.layer_count = 4;
@@ -145,6 +217,7 @@ static int set_up(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_it_says), cmocka_unit_test(test_same_logits) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_it_says), cmocka_unit_test(test_damaged_files),
+                                        cmocka_unit_test(test_same_logits) };
     return cmocka_run_group_tests_name("next table", tests, set_up, test_folder_end);
 }
