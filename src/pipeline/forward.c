@@ -562,7 +562,8 @@ static void add_up_blocks(pi2_forward *forward) {
             if (needs.is_recurrent) forward->state_at[i] = recurrent; /* no layer has both */
             *(needs.is_recurrent ? &recurrent : &keys) += pi2_block_state_bytes(&needs);
             forward->stages.capacity += 2 * (needs.stages + needs.batch_stages);
-            if (forward->options.neurons) forward->stages.capacity += needs.neuron_stages;
+            if (!forward->options.neurons || needs.neuron_stages == 0) continue;
+            forward->stages.capacity += needs.neuron_stages + PI2_NEURON_PARTS * PI2_STAGES_OF_A_PART;
         }
     }
     forward->keys_bytes = keys;

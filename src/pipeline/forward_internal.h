@@ -12,6 +12,8 @@
 
 /* Neurons that are quantised in one piece; a whole number of every type's blocks. */
 enum { PI2_NEURON_SEGMENT = 1024 };
+/* Parts that a layer with late neurons is computed in, at most; and a part's stages. */
+enum { PI2_NEURON_PARTS = 8, PI2_STAGES_OF_A_PART = 3 };
 #define PI2_NO_BANK UINT32_MAX
 
 enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16, PI2_AHEAD_LAYERS = 2 };
@@ -72,6 +74,11 @@ typedef struct pi2_expert_plan {
     _Atomic int generation;      /* changes when a thread without work should look again */
 } pi2_expert_plan;
 
+/** Neurons that fire of those that a chunk of Gate has: with a bundle that is there, and without. */
+typedef struct pi2_fired_list {
+    uint16_t here, late;
+} pi2_fired_list;
+
 /**
  * What a pass that computes single neurons needs beside. A row: as of an FFN (ffn_unit.h), R at most. A job: one FFN of
  * the layer, its own or an expert's that was chosen, J at most.
@@ -82,7 +89,11 @@ typedef struct pi2_neuron_buffers {
     _Atomic uint8_t *careful;    /* [R]: 1: the row has an absurdly small hidden value: no zero may be left out */
     float *hidden;               /* [R][stride]: Gate values, then hidden ones; 0: it does not fire */
     const uint8_t **bundles;     /* [J][stride]: where the bundle of a neuron that fires lies */
-    uint32_t *late;              /* [J * stride]: job * stride + neuron of those that had to be asked for, in order */
+    /* A chunk of Gate lists who fires where its neurons begin: those that are there, then those that had to be asked
+     * for, in that order. */
+    uint32_t *listed;            /* [J][stride] */
+    pi2_fired_list *fired;       /* [J][stride / PI2_TILE_ROWS]: at a chunk's first neuron; zeros elsewhere */
+    size_t fired_count;
     _Atomic uint32_t *late_counts; /* of each layer: a late thread may come when the next layer's is there */
     pi2_activation_set hidden_set; /* [R] */
     /* Down's neurons and their blocks: a segment's lists begin where its neurons do. [R][stride] each */
@@ -226,6 +237,7 @@ typedef struct pi2_forward_walk {
     bool is_kept;                /* weights of the chunk at hand may be kept on a device */
     bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
     uint32_t foretold_rows;      /* of this layer: rows whose neurons of the next one are still to be asked for */
+    uint32_t part_begin, part_end; /* of single neurons: segments of the part under way */
 } pi2_forward_walk;
 
 /**

@@ -161,7 +161,9 @@ static void carve_neurons(carver *from, const pi2_model *model, const pi2_forwar
     neurons->careful = carve(from, rows * sizeof *neurons->careful);
     neurons->hidden = carve_floats(from, rows * stride);
     neurons->bundles = carve(from, jobs * stride * sizeof *neurons->bundles);
-    neurons->late = carve(from, jobs * stride * sizeof *neurons->late);
+    neurons->listed = carve(from, jobs * stride * sizeof *neurons->listed);
+    neurons->fired_count = jobs * stride / PI2_TILE_ROWS;
+    neurons->fired = carve(from, neurons->fired_count * sizeof *neurons->fired);
     neurons->late_counts = carve(from, m->layer_count * sizeof *neurons->late_counts);
     neurons->values = carve(from, rows * stride * sizeof *neurons->values);
     neurons->activations = carve(from, rows * stride * sizeof *neurons->activations);

@@ -5,13 +5,17 @@
  *
  *   gate       of hot neurons, which are a device's, all that they give (forward_hot.c); of the others every Gate row,
  *              from tiles in memory; of experts from their Gates, as they arrive. Neurons that fire and whose bundle is
- *              there get their Up row at once; the others' units are asked for in the file's order, neighbours in one
- *              read, so that reads go on while the next Gate rows are computed
+ *              there wait; the others' units are asked for in the file's order, neighbours in one read, so that reads
+ *              go on while the next Gate rows are computed
  *              (gelu_topk: who fires is known when Gate is whole; so the second half is a stage of its own, `fire`)
- *   neurons    Up rows of the neurons that were asked for, in that order, as they arrive; Down of hot neurons
+ *   neurons    Up rows of the neurons that are there, while the last reads go on; Down of hot neurons
+ *   late       Up rows of the neurons that were asked for, in that order, as they arrive
  *   quantise   hidden values to int8, block by block; what is zero after that is left out of Down
- *   down       columns of the neurons that are left, in the model's order; threads share the rows out. Each row's
- *              result is kept apart where there are experts, and summed by ascending expert at last
+ *   columns    of the neurons that are left, in the model's order; threads share the rows out. Each row's result is
+ *              kept apart where there are experts, and summed by ascending expert at last
+ *
+ * The last three take a layer's neurons part by part, in the model's order, where some are late: a chain of Down may
+ * stop and go on, so the columns of one part are added while the neurons of the next are still being read.
  *
  * Where a predictor names the neurons (forward_predict.c) nothing of Gate is computed beforehand: its rows are parts of
  * the bundles, and come before Up's; what a neuron that was named gives may then be 0 all the same.
@@ -19,11 +23,13 @@
  * A layer's neurons stay in memory until its Down is done (neuron_cache/neuron_store.h).
  */
 #include <assert.h>
+#include <string.h>
 
 #include "pipeline/ffn_unit.h"
 
 enum {
     FIRE_CHUNK = PI2_FFN_UP_ROWS, ARRIVAL_CHUNK = 8, ROW_UNIT = 32, ROW_CHUNKS_PER_THREAD = 2,
+    LISTED_CHUNK = 512, /* neurons whose lists are gone through for those that are there, or late */
     WARM_TOKENS = PI2_NEURON_FADE_SHARE, /* of a prompt: those that heat would still know of */
     NEAR_TOKENS = 4 /* and those of which the store is told how near neurons were to firing */
 };
@@ -76,6 +82,14 @@ static const uint8_t **bundles_of(const pi2_forward *forward, const neuron_job *
     return forward->buffers.neurons.bundles + job->number * forward->buffers.neurons.stride;
 }
 
+static uint32_t *listed_of(const pi2_forward *forward, const neuron_job *job) {
+    return forward->buffers.neurons.listed + job->number * forward->buffers.neurons.stride;
+}
+
+static pi2_fired_list *lists_fired(const pi2_forward *forward, const neuron_job *job) {
+    return forward->buffers.neurons.fired + job->number * forward->buffers.neurons.stride / PI2_TILE_ROWS;
+}
+
 bool pi2_forward_takes_neurons(const pi2_forward_walk *walk) {
     return walk->forward->by_neuron && walk->forward->has_banks[walk->layer];
 }
@@ -87,6 +101,7 @@ static void begin_layer(pi2_forward *forward) {
     for (uint32_t row = 0; row < buffers->row_count; row++) {
         atomic_store_explicit(&buffers->careful[row], 0, memory_order_relaxed);
     }
+    memset(buffers->fired, 0, buffers->fired_count * sizeof *buffers->fired);
 }
 
 void pi2_forward_begin_neurons(pi2_forward *forward) {
@@ -202,17 +217,15 @@ static void sort_by_unit(uint32_t *neurons, uint32_t *units, uint32_t count) {
     }
 }
 
-/* Asks for the units of neurons that are not there, and leaves those neurons to the next stage, in the order in which
- * they will arrive. */
+/* Asks for the units of a chunk's neurons that are not there, and lists those neurons in the order in which they will
+ * arrive. */
 static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, uint32_t *neurons, uint32_t *units,
-                            uint32_t count) {
+                            uint32_t count, uint32_t *list) {
     const pi2_forward *forward = walk->forward;
-    const pi2_neuron_buffers *buffers = &forward->buffers.neurons;
     if (count == 0) return;
     sort_by_unit(neurons, units, count);
-    const uint32_t first = atomic_fetch_add(&buffers->late_counts[walk->layer], count);
-    const uint32_t base = job->number * (uint32_t)buffers->stride;
-    for (uint32_t i = 0; i < count; i++) buffers->late[first + i] = base + neurons[i];
+    memcpy(list, neurons, count * sizeof *list);
+    (void)atomic_fetch_add(&forward->buffers.neurons.late_counts[walk->layer], count);
     pi2_neuron_store_want(forward->options.neurons, job->bank, units, count);
 }
 
@@ -230,8 +243,10 @@ static void fire(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, 
     const pi2_forward *forward = walk->forward;
     const pi2_neuron_bank *bank = bank_at(walk, job->bank);
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, job->bank);
-    uint32_t firing[FIRE_CHUNK], late[FIRE_CHUNK], units[FIRE_CHUNK], here = 0, late_count = 0;
-    assert(end - begin <= FIRE_CHUNK);
+    uint32_t firing[FIRE_CHUNK], late[FIRE_CHUNK], units[FIRE_CHUNK], late_count = 0;
+    uint32_t *here = listed_of(forward, job) + begin;
+    pi2_fired_list *fired = &lists_fired(forward, job)[begin / PI2_TILE_ROWS];
+    assert(end - begin <= FIRE_CHUNK && begin % PI2_TILE_ROWS == 0);
     if (pi2_forward_failed(forward)) return;
     const uint32_t count = list_firing(forward, job, begin, end, firing);
     if (count) pi2_neuron_store_collect(forward->options.neurons);
@@ -243,15 +258,15 @@ static void fire(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, 
         if (memory) {
             const uint32_t in_unit = head->place_of[neuron] % bank->unit_neurons;
             bundles_of(forward, job)[neuron] = memory + in_unit * (size_t)bank->bundle_bytes;
-            firing[here++] = neuron;
+            here[fired->here++] = neuron;
         } else {
             late[late_count] = neuron;
             units[late_count++] = unit; /* in a place that was looked at */
         }
     }
-    leave_for_later(walk, job, late, units, late_count);
-    pi2_neuron_store_note(forward->options.neurons, job->bank, count, here);
-    compute(walk, job, firing, here);
+    fired->late = (uint16_t)late_count;
+    leave_for_later(walk, job, late, units, late_count, here + fired->here);
+    pi2_neuron_store_note(forward->options.neurons, job->bank, count, fired->here);
 }
 
 void pi2_forward_fire(pi2_forward_walk *walk, unsigned member, uint32_t number, uint32_t begin, uint32_t end) {
@@ -363,39 +378,99 @@ static const uint8_t *take_bundle(const pi2_forward_walk *walk, uint32_t bank_nu
     return NULL;
 }
 
-/* Up of late neurons of one job: those from `late` on, as far as they are the same one's. Returns how many. */
-static uint32_t arrive(pi2_forward_walk *walk, const uint32_t *late, uint32_t count) {
-    const pi2_forward *forward = walk->forward;
-    const uint32_t stride = (uint32_t)forward->buffers.neurons.stride;
-    const neuron_job job = job_at(walk, late[0] / stride);
-    uint32_t neurons[ARRIVAL_CHUNK], taken = 0;
-    for (; taken < count && late[taken] / stride == job.number; taken++) {
-        const uint32_t neuron = neurons[taken] = late[taken] % stride;
-        bundles_of(forward, &job)[neuron] = take_bundle(walk, job.bank, neuron);
-        if (pi2_forward_failed(forward)) return count;
+/* Up of a job's neurons whose bundles are waited for. */
+static void arrive(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *neurons, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        bundles_of(walk->forward, job)[neurons[i]] = take_bundle(walk, job->bank, neurons[i]);
+        if (pi2_forward_failed(walk->forward)) return;
     }
-    compute(walk, &job, neurons, taken);
-    return taken;
+    compute(walk, job, neurons, count);
 }
 
-static void arrival_chunk(void *argument, unsigned member, uint32_t chunk) {
+/* Of the chunks of Gate that begin in [begin, end), what is there, or what was asked for: many together, since rows of
+ * neurons come the faster the more follow each other. */
+static void compute_listed(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, uint32_t end, bool late) {
+    const pi2_fired_list *fired = lists_fired(walk->forward, job);
+    const uint32_t *listed = listed_of(walk->forward, job), most = late ? ARRIVAL_CHUNK : FIRE_CHUNK;
+    uint32_t neurons[FIRE_CHUNK], count = 0;
+    for (uint32_t at = begin; at < end; at += PI2_TILE_ROWS) {
+        const pi2_fired_list *list = &fired[at / PI2_TILE_ROWS];
+        const uint32_t *from = listed + at + (late ? list->here : 0), n = late ? list->late : list->here;
+        for (uint32_t i = 0; i < n; i++) {
+            neurons[count++] = from[i];
+            if (count < most) continue;
+            if (late) arrive(walk, job, neurons, count);
+            else compute(walk, job, neurons, count);
+            count = 0;
+            if (pi2_forward_failed(walk->forward)) return;
+        }
+    }
+    if (count == 0) return;
+    if (late) arrive(walk, job, neurons, count);
+    else compute(walk, job, neurons, count);
+}
+
+/* ---- parts of a layer ---- */
+
+static uint32_t segments_of(const pi2_forward_walk *walk) {
+    return (any_bank(walk)->neuron_count + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT;
+}
+
+/* Segments of a part. */
+static uint32_t part_segments(const pi2_forward_walk *walk) {
+    return (segments_of(walk) + PI2_NEURON_PARTS - 1) / PI2_NEURON_PARTS;
+}
+
+/* Parts that a layer is computed in: its late neurons are known. Experts have one. */
+static uint32_t parts_of(const pi2_forward_walk *walk, uint32_t late) {
+    if (late == 0 || walk->forward->model->shape.expert_count) return 1;
+    return (segments_of(walk) + part_segments(walk) - 1) / part_segments(walk);
+}
+
+static void choose_part(pi2_forward_walk *walk, uint32_t part, uint32_t parts) {
+    const uint32_t all = segments_of(walk), each = parts == 1 ? all : part_segments(walk);
+    walk->part_begin = part * each;
+    walk->part_end = all - walk->part_begin < each ? all : walk->part_begin + each;
+}
+
+/* Jobs that a layer may have: a late thread counts as the others did, though the next layer's are there. */
+static uint32_t most_jobs(const pi2_forward_walk *walk) {
+    return walk->forward->model->shape.expert_count ? rows_of_pass(walk->forward) : 1;
+}
+
+static bool has_job(const pi2_forward_walk *walk, uint32_t number) {
+    return walk->forward->model->shape.expert_count == 0 || number < walk->forward->plan.job_count;
+}
+
+/* Chunks of LISTED_CHUNK neurons that the part under way has, of one job. */
+static uint32_t listed_chunks(const pi2_forward_walk *walk) {
+    return (walk->part_end - walk->part_begin) * (PI2_NEURON_SEGMENT / LISTED_CHUNK);
+}
+
+static void listed_chunk(pi2_forward_walk *walk, uint32_t chunk, bool late) {
+    const uint32_t each = listed_chunks(walk), neurons = any_bank(walk)->neuron_count;
+    const uint32_t begin = walk->part_begin * PI2_NEURON_SEGMENT + chunk % each * LISTED_CHUNK;
+    if (begin >= neurons || !has_job(walk, chunk / each)) return;
+    const neuron_job job = job_at(walk, chunk / each);
+    compute_listed(walk, &job, begin, neurons - begin < LISTED_CHUNK ? neurons : begin + LISTED_CHUNK, late);
+}
+
+static void late_chunk(void *argument, unsigned member, uint32_t chunk) {
+    (void)member;
+    listed_chunk(argument, chunk, true);
+}
+
+static void here_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     pi2_forward_walk *walk = argument;
-    const pi2_neuron_buffers *buffers = &walk->forward->buffers.neurons;
     const pi2_tile_chunks down = pi2_forward_hot_down_chunks(walk);
     if (chunk < down.count) {
         pi2_forward_hot_down(walk, &down, chunk);
         return;
     }
     chunk -= down.count;
-    if (chunk < walk->foretold_rows) {
-        pi2_forward_foretell(walk, chunk);
-        return;
-    }
-    const uint32_t all = atomic_load(&buffers->late_counts[walk->layer]);
-    const uint32_t begin = (chunk - walk->foretold_rows) * ARRIVAL_CHUNK;
-    const uint32_t end = all - begin < ARRIVAL_CHUNK ? all : begin + ARRIVAL_CHUNK;
-    for (uint32_t at = begin; at < end;) at += arrive(walk, buffers->late + at, end - at);
+    if (chunk < walk->foretold_rows) pi2_forward_foretell(walk, chunk);
+    else listed_chunk(walk, chunk - walk->foretold_rows, false);
 }
 
 /* ---- Down's operands ---- */
@@ -473,10 +548,6 @@ static void list_quantised(const pi2_forward_walk *walk, const neuron_job *job, 
     *lists.block_count = blocks;
 }
 
-static uint32_t segments_of(const pi2_forward_walk *walk) {
-    return (any_bank(walk)->neuron_count + PI2_NEURON_SEGMENT - 1) / PI2_NEURON_SEGMENT;
-}
-
 /* Of the neurons that were named, those that give more than zero. */
 static void count_fired(pi2_forward *forward, uint32_t row, uint32_t begin, uint32_t end) {
     const float *hidden = hidden_of(forward, row);
@@ -488,7 +559,8 @@ static void count_fired(pi2_forward *forward, uint32_t row, uint32_t begin, uint
 static void list_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward_walk *walk = argument;
-    const uint32_t segment = chunk % segments_of(walk), row = chunk / segments_of(walk);
+    const uint32_t each = walk->part_end - walk->part_begin, row = chunk / each;
+    const uint32_t segment = walk->part_begin + chunk % each;
     const neuron_job job = job_of_row(walk, row);
     const uint32_t neurons = bank_at(walk, job.bank)->neuron_count, first = segment * PI2_NEURON_SEGMENT;
     const uint32_t end = neurons - first < PI2_NEURON_SEGMENT ? neurons : first + PI2_NEURON_SEGMENT;
@@ -519,7 +591,7 @@ static void columns_chunk(void *argument, unsigned member, uint32_t chunk) {
     const bool is_begun = forward->hot[walk->layer] > 0;
     float *out = forward->model->shape.expert_count ? forward->buffers.experts.y : forward->buffers.out;
     for (uint32_t row = 0; row < rows_of_pass(forward); row++) {
-        for (uint32_t segment = 0; segment < segments_of(walk); segment++) {
+        for (uint32_t segment = walk->part_begin; segment < walk->part_end; segment++) {
             const column_lists lists = lists_of(forward, row, segment);
             const pi2_neuron_columns columns = { .rows = width, .block_count = *lists.block_count,
                                                  .blocks = lists.blocks, .values = lists.values,
@@ -536,21 +608,43 @@ static void after_columns_token(pi2_forward_walk *walk, uint32_t token) {
     else pi2_forward_end_ffn(walk, token);
 }
 
+/* What is left of the part under way, up to its columns. */
+static void prepare_part(pi2_forward_walk *walk, bool is_late) {
+    if (is_late) {
+        walk->stage_name = "late";
+        pi2_forward_stage_wait(walk, pi2_forward_stage_work(walk, most_jobs(walk) * listed_chunks(walk), late_chunk));
+    }
+    walk->stage_name = "quantise";
+    pi2_forward_stage(walk, rows_of_pass(walk->forward) * (walk->part_end - walk->part_begin), list_chunk, NULL);
+    walk->stage_name = "columns";
+}
+
+/* A thread that has added its share of a part's columns goes on to the next part's neurons: only the next columns wait
+ * for them, since the sums go on in order. */
+static void parts_stages(pi2_forward_walk *walk) {
+    const uint32_t late = atomic_load(&walk->forward->buffers.neurons.late_counts[walk->layer]);
+    const uint32_t parts = parts_of(walk, late), rows = rows_of_chunk(walk);
+    const uint32_t chunks = (any_bank(walk)->width + rows - 1) / rows;
+    uint32_t columns = UINT32_MAX;
+    for (uint32_t part = 0; part < parts; part++) {
+        choose_part(walk, part, parts);
+        prepare_part(walk, late > 0);
+        if (columns != UINT32_MAX) pi2_forward_stage_wait(walk, columns);
+        if (part + 1 < parts) columns = pi2_forward_stage_work(walk, chunks, columns_chunk);
+        else pi2_forward_stage(walk, chunks, columns_chunk, after_columns_token);
+    }
+}
+
 void pi2_forward_neurons(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t rows = rows_of_chunk(walk);
     if (forward->model->shape.expert_count) expert_gate_stages(walk);
     else gate_stages(walk);
     /* One thread asks for the next layer's units while others compute this one's. */
     walk->foretold_rows = pi2_forward_ask_ahead(walk);
-    const uint32_t late = atomic_load(&forward->buffers.neurons.late_counts[walk->layer]);
     const pi2_tile_chunks down = pi2_forward_hot_down_chunks(walk);
+    choose_part(walk, 0, 1);
     walk->stage_name = walk->device && down.count ? "hot down" : "neurons";
     walk->own_chunks = down.count;
-    pi2_forward_stage(walk, down.count + walk->foretold_rows + (late + ARRIVAL_CHUNK - 1) / ARRIVAL_CHUNK,
-                      arrival_chunk, NULL);
-    walk->stage_name = "quantise";
-    pi2_forward_stage(walk, rows_of_pass(forward) * segments_of(walk), list_chunk, NULL);
-    walk->stage_name = "columns";
-    pi2_forward_stage(walk, (any_bank(walk)->width + rows - 1) / rows, columns_chunk, after_columns_token);
+    pi2_forward_stage(walk, down.count + walk->foretold_rows + most_jobs(walk) * listed_chunks(walk), here_chunk, NULL);
+    parts_stages(walk);
 }
