@@ -166,6 +166,15 @@ static void count_named(pi2_forward *forward, const float *scores, uint32_t coun
     (void)atomic_fetch_add_explicit(&forward->predicted, named, memory_order_relaxed);
 }
 
+/* Where no Gate is computed the scores say how near neurons are to being named. Those of an expert are old when it is
+ * chosen again. */
+static void tell_near(const pi2_forward_walk *walk, const asked_row *asked, uint32_t begin, uint32_t end,
+                      const float *scores) {
+    const pi2_forward *forward = walk->forward;
+    if (!pi2_forward_predicts(forward) || asked->expert != UINT32_MAX) return;
+    pi2_neuron_store_tell_gates(forward->options.neurons, forward->bank_of[walk->layer], begin, end - begin, scores);
+}
+
 /* Of an FFN of which nothing is known all neurons are computed. */
 static void score_row(const pi2_forward_walk *walk, const asked_row *asked, uint32_t token, uint32_t begin,
                       uint32_t end) {
@@ -180,6 +189,7 @@ static void score_row(const pi2_forward_walk *walk, const asked_row *asked, uint
                                                                 : &neurons->inputs[token];
         query.predictor->kind->scores(&query, from, begin, end, scores);
     }
+    if (!walk->asks_ahead && query.layer->size) tell_near(walk, asked, begin, end, scores);
     if (walk->asks_ahead || !chooses_firing(forward)) return;
     if (query.layer->size) pi2_predictor_choose_firing(scores, end - begin, query.layer->threshold);
     count_named(walk->forward, scores, end - begin);
