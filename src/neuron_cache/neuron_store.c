@@ -141,6 +141,11 @@ size_t pi2_neuron_store_use_list_bytes(const pi2_neuron_banks *banks) {
 
 /* ---- lists and heads ---- */
 
+enum { MEMORY_STEPS = 3 };
+static int memory_step(const pi2_neuron_store *store, uint32_t unit_bytes) {
+    return unit_bytes % PI2_READ_ALIGNMENT == 0 ? 0 : unit_bytes % store->sector_bytes == 0 ? 1 : 2;
+}
+
 static pi2_status place_pools(pi2_neuron_store *store) {
     const pi2_neuron_store_options *options = &store->options;
     const uint64_t least = pi2_neuron_store_least_bytes(options->banks);
@@ -155,9 +160,10 @@ static pi2_status place_pools(pi2_neuron_store *store) {
     store->slot_count = share_slots(store->pools, store->pool_count, options->memory_bytes - heads,
                                     options->shared ? options->shared_bytes : 0);
     uint8_t *at = (uint8_t *)options->memory + heads;
-    for (int fine = 0; fine < 2; fine++) { /* units of whole pages first, whose memory begins with one */
+    /* Units of whole pages first, then of whole sectors, whose memory begins with one. */
+    for (int step = 0; step < MEMORY_STEPS; step++) {
         for (uint32_t p = 0; p < store->pool_count; p++) {
-            if ((store->pools[p].unit_bytes % PI2_READ_ALIGNMENT != 0) != fine) continue;
+            if (memory_step(store, store->pools[p].unit_bytes) != step) continue;
             store->pools[p].memory = at;
             at += own_bytes(&store->pools[p]);
         }
@@ -167,8 +173,12 @@ static pi2_status place_pools(pi2_neuron_store *store) {
 
 static pi2_status make_windows(pi2_neuron_store *store) {
     void *memory = NULL;
-    store->window_bytes = window_bytes_of(store->options.banks);
-    if (store->window_bytes == 0) return PI2_OK;
+    bool any = false;
+    for (uint32_t b = 0; b < store->options.banks->count; b++) {
+        any |= uses_windows(store, &store->options.banks->banks[b]);
+    }
+    store->window_bytes = any ? window_bytes_of(store->options.banks) : 0;
+    if (!any) return PI2_OK;
     if (posix_memalign(&memory, PI2_READ_ALIGNMENT, (size_t)store->most_reads * store->window_bytes) != 0) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the windows of %u reads of neurons", store->most_reads);
     }
@@ -386,7 +396,7 @@ static bool reaches_fine(const pi2_neuron_store *store, const pi2_bring *bring, 
 /* Whether a read may bring a unit too: one that lies behind its last, with so few between them that they are cheaper to
  * read than another read is to begin; and the read stays small. */
 static bool reaches(const pi2_neuron_store *store, const pi2_bring *bring, uint32_t unit) {
-    if (pi2_neuron_bank_is_fine(read_bank(store, bring))) return reaches_fine(store, bring, unit);
+    if (uses_windows(store, read_bank(store, bring))) return reaches_fine(store, bring, unit);
     const uint32_t next = bring->first + bring->count;
     if (unit < next || unit - next > store->options.gap_units) return false;
     const uint32_t count = unit + 1 - bring->first;
@@ -404,10 +414,10 @@ static pi2_bring *read_for(pi2_neuron_store *store, pi2_bring *bring, uint32_t u
 /* Widens a read by a unit: into its slot, or of fine ones into the read's window, from where it is copied. */
 static void widen(const pi2_neuron_store *store, pi2_bring *bring, uint32_t b, uint32_t unit, uint8_t *memory) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
-    const bool is_fine = pi2_neuron_bank_is_fine(bank);
+    const bool is_fine = uses_windows(store, bank);
     if (bring->count == 0) {
-        bring->offset = pages_begin(bank, unit);
-        bring->bytes = (uint32_t)(pages_end(bank, unit) - bring->offset);
+        bring->offset = read_begin(store, bank, unit);
+        bring->bytes = (uint32_t)(read_end(store, bank, unit) - bring->offset);
         bring->memory = is_fine ? store->windows + (size_t)pi2_bring_index(bring) * store->window_bytes : memory;
         bring->key = b;
         bring->first = bring->number = unit;
@@ -569,7 +579,7 @@ static uint8_t *copy_unit(const pi2_neuron_store *store, const pi2_bring *bring,
 
 static void note_arrival(void *self, const pi2_bring *bring, pi2_status status) {
     pi2_neuron_store *store = self;
-    const bool is_fine = pi2_neuron_bank_is_fine(read_bank(store, bring));
+    const bool is_fine = uses_windows(store, read_bank(store, bring));
     if (bring->tag == IS_FORETOLD) (void)atomic_fetch_sub(&store->likely_reads, 1);
     for (uint32_t u = bring->first; is_fine && u < bring->first + bring->count; u++) {
         note_unit(store, bring->key, u, copy_unit(store, bring, u), status);
@@ -716,6 +726,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     pi2_unit_heat_init(&store->heat);
     if (!store->options.rule) store->options.rule = &pi2_unit_rules[0];
     const pi2_region_owner owner = { .self = store, .ended = note_arrival, .reset = forget_foretold };
+    store->sector_bytes = pi2_store_sector_bytes(options->store);
     store->most_reads = window_bytes_of(options->banks) ? FINE_READS : MOST_READS;
     pi2_status status = pi2_region_create(options->store, &owner, store->most_reads, &store->region);
     if (status == PI2_OK) status = place_pools(store);

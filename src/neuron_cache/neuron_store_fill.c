@@ -106,7 +106,8 @@ static bool next_run(fill_walk *walk, uint64_t most, unit_run *run) {
 /* What is read of a run: its units into their slots, of fine ones the pages around them into the window. */
 static pi2_store_range range_of(const fill_walk *walk, const unit_run *run, size_t window_at) {
     const pi2_neuron_bank *bank = walk->bank;
-    const uint64_t begin = pages_begin(bank, run->unit), end = pages_end(bank, run->unit + run->count - 1);
+    const uint64_t begin = read_begin(walk->store, bank, run->unit);
+    const uint64_t end = read_end(walk->store, bank, run->unit + run->count - 1);
     return (pi2_store_range){ .offset = begin, .bytes = end - begin, .number = run->unit,
                               .memory = run->window ? walk->window + window_at : run->memory };
 }
@@ -114,7 +115,7 @@ static pi2_store_range range_of(const fill_walk *walk, const unit_run *run, size
 /* Collects runs until they are worth a turn of reading. */
 static void collect_runs(fill_walk *walk) {
     const uint64_t unit_bytes = walk->bank->unit_bytes;
-    const bool is_fine = pi2_neuron_bank_is_fine(walk->bank);
+    const bool is_fine = uses_windows(walk->store, walk->bank);
     const bool is_described = pi2_store_options_of(walk->store->options.store)->is_described;
     const uint64_t room = is_fine ? walk->window_bytes : FILL_BYTES;
     uint64_t used = 0;
@@ -135,7 +136,7 @@ static pi2_status take_run(fill_walk *walk, const unit_run *run) {
     pi2_neuron_store *store = walk->store;
     store_bank *own = walk->own;
     const uint64_t unit_bytes = walk->bank->unit_bytes;
-    const uint64_t skipped = offset_of(walk->bank, run->unit) - pages_begin(walk->bank, run->unit);
+    const uint64_t skipped = offset_of(walk->bank, run->unit) - read_begin(store, walk->bank, run->unit);
     const bool is_described = pi2_store_options_of(store->options.store)->is_described;
     if (run->window && !is_described) memcpy(run->memory, run->window + skipped, (size_t)(run->count * unit_bytes));
     for (uint32_t i = 0; i < run->count; i++) {

@@ -87,6 +87,7 @@ struct pi2_neuron_store {
     uint32_t leaving_count;
     uint8_t *windows;         /* [most_reads][window_bytes]: where whole pages around fine units are read; NULL */
     uint32_t window_bytes, most_reads;
+    uint32_t sector_bytes;    /* what reads are multiples of */
     pi2_region *region;       /* of reads of units: key is the bank, first the unit */
     _Atomic uint32_t epoch;
     pi2_unit_heat heat;
@@ -140,6 +141,20 @@ static inline uint64_t pages_begin(const pi2_neuron_bank *bank, uint32_t unit) {
 }
 static inline uint64_t pages_end(const pi2_neuron_bank *bank, uint32_t unit) {
     return page_up(offset_of(bank, unit) + bank->unit_bytes);
+}
+
+/** Whether units of a bank are read into windows, and copied from there: fine ones that are no whole sectors. */
+static inline bool uses_windows(const pi2_neuron_store *store, const pi2_neuron_bank *bank) {
+    return pi2_neuron_bank_is_fine(bank) &&
+           (bank->unit_bytes % store->sector_bytes != 0 || bank->file_offset % store->sector_bytes != 0);
+}
+
+/* What of the file is read for a unit: itself, or whole pages around it. */
+static inline uint64_t read_begin(const pi2_neuron_store *store, const pi2_neuron_bank *bank, uint32_t unit) {
+    return uses_windows(store, bank) ? pages_begin(bank, unit) : offset_of(bank, unit);
+}
+static inline uint64_t read_end(const pi2_neuron_store *store, const pi2_neuron_bank *bank, uint32_t unit) {
+    return uses_windows(store, bank) ? pages_end(bank, unit) : offset_of(bank, unit) + bank->unit_bytes;
 }
 
 /** Compares a unit with its checksum. Errors FORMAT. Any thread. */

@@ -49,6 +49,7 @@ struct pi2_reader {
     char *path;
     int buffered_fd;       /* always open: the last resort of every method */
     uint64_t file_bytes;
+    uint32_t sector_bytes; /* a power of two, at most PI2_READ_ALIGNMENT */
     uint32_t depth;
     uint32_t likely_depth; /* a LIKELY read begins only while fewer reads are in flight */
     void *buffer;

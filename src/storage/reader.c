@@ -23,7 +23,8 @@ enum {
     MOST_ATTEMPTS = 64,      /* of one read without progress, before it counts as failed */
     NAP_AFTER_ATTEMPTS = 4,  /* a system that says "again" this often is given a little time */
     NAP_NS = 1000000,
-    DEFAULT_STALL_MS = 2000
+    DEFAULT_STALL_MS = 2000,
+    LEAST_SECTOR = 512
 };
 
 static const pi2_read_method *const read_methods[] = {
@@ -147,7 +148,8 @@ static struct iovec place_at(const pi2_read_progress *progress, uint32_t at) {
     unsigned char *piece = request->pieces[at / request->piece_bytes];
     const uint32_t within = at % request->piece_bytes;
     if (piece) return (struct iovec){piece + within, request->piece_bytes - within};
-    return (struct iovec){progress->dropped, PI2_READ_ALIGNMENT - at % PI2_READ_ALIGNMENT};
+    const uint32_t left = request->piece_bytes - within;
+    return (struct iovec){progress->dropped, left < PI2_READ_ALIGNMENT ? left : PI2_READ_ALIGNMENT};
 }
 
 void pi2_read_next(pi2_read_progress *progress) {
@@ -202,11 +204,10 @@ static bool book_error(pi2_read_progress *progress, int error_number) {
 }
 
 /*
- * A short read goes on at the last aligned position before its end, because O_DIRECT takes no
+ * A short read goes on at the last sector's beginning before its end, because O_DIRECT takes no
  * other; so up to 4095 bytes are read twice, and a read may succeed without progress.
  */
 bool pi2_read_book(const pi2_reader *reader, pi2_read_progress *progress, int64_t result) {
-    (void)reader;
     pi2_read_request *request = progress->request;
     if (result < 0) return book_error(progress, (int)-result);
     if (result > progress->operation.bytes) return book_error(progress, EIO); /* more than was asked for */
@@ -224,7 +225,7 @@ bool pi2_read_book(const pi2_reader *reader, pi2_read_progress *progress, int64_
     } else if (result == 0 || ++progress->attempts >= MOST_ATTEMPTS) {
         return fail_request(request, 0);
     }
-    progress->begin = request->bytes_done & ~(uint32_t)(PI2_READ_ALIGNMENT - 1);
+    progress->begin = request->bytes_done & ~(reader->sector_bytes - 1);
     return false;
 }
 
@@ -275,23 +276,23 @@ void pi2_read_finish(pi2_reader *reader, pi2_read_progress *progress) {
 
 /* ---- Submitting and waiting ---- */
 
-static bool memory_is_valid(const pi2_read_request *request) {
+static bool memory_is_valid(const pi2_reader *reader, const pi2_read_request *request) {
     if (!request->pieces) {
-        return request->destination && (uintptr_t)request->destination % PI2_READ_ALIGNMENT == 0;
+        return request->destination && (uintptr_t)request->destination % reader->sector_bytes == 0;
     }
     const uint32_t each = request->piece_bytes;
-    if (each == 0 || each % PI2_READ_ALIGNMENT != 0 || request->bytes % each != 0) return false;
+    if (each == 0 || each % reader->sector_bytes != 0 || request->bytes % each != 0) return false;
     if (request->bytes / each > PI2_READ_PIECES) return false;
     for (uint32_t i = 0; i < request->bytes / each; i++) {
-        if ((uintptr_t)request->pieces[i] % PI2_READ_ALIGNMENT != 0) return false;
+        if ((uintptr_t)request->pieces[i] % reader->sector_bytes != 0) return false;
     }
     return true;
 }
 
 static bool request_is_valid(const pi2_reader *reader, const pi2_read_request *request) {
-    const uint64_t offset = request->offset;
-    return offset % PI2_READ_ALIGNMENT == 0 && request->bytes % PI2_READ_ALIGNMENT == 0 &&
-           request->bytes > 0 && memory_is_valid(request) && offset < reader->file_bytes &&
+    const uint64_t offset = request->offset, sector = reader->sector_bytes;
+    return offset % sector == 0 && request->bytes % sector == 0 &&
+           request->bytes > 0 && memory_is_valid(reader, request) && offset < reader->file_bytes &&
            request->bytes - 1 < reader->file_bytes - offset + (PI2_READ_ALIGNMENT - 1);
 }
 
@@ -357,16 +358,16 @@ static pi2_status report_failure(const pi2_reader *reader, const pi2_read_reques
     if (request->status == PI2_ERR_INVALID && request->pieces) {
         return pi2_fail(PI2_ERR_INVALID,
                         "%s: a read of %u bytes at byte %llu into pieces of %u: they, and where they lie, must be "
-                        "multiples of %d, %d pieces at most, and inside the file's %llu bytes",
+                        "multiples of %u, %d pieces at most, and inside the file's %llu bytes",
                         reader->path, (unsigned)request->bytes, offset, (unsigned)request->piece_bytes,
-                        PI2_READ_ALIGNMENT, PI2_READ_PIECES, (unsigned long long)reader->file_bytes);
+                        (unsigned)reader->sector_bytes, PI2_READ_PIECES, (unsigned long long)reader->file_bytes);
     }
     if (request->status == PI2_ERR_INVALID) {
         return pi2_fail(PI2_ERR_INVALID,
                         "%s: a read of %u bytes at byte %llu into %p: all three must be multiples "
-                        "of %d, and inside the file's %llu bytes",
+                        "of %u, and inside the file's %llu bytes",
                         reader->path, (unsigned)request->bytes, offset, request->destination,
-                        PI2_READ_ALIGNMENT, (unsigned long long)reader->file_bytes);
+                        (unsigned)reader->sector_bytes, (unsigned long long)reader->file_bytes);
     }
     if (request->status == PI2_ERR_INTERRUPTED) {
         return pi2_fail(PI2_ERR_INTERRUPTED, "%s: closed before the read at byte %llu began",
@@ -435,6 +436,7 @@ void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_ou
 }
 
 uint64_t pi2_reader_file_bytes(const pi2_reader *reader) { return reader->file_bytes; }
+uint32_t pi2_reader_sector_bytes(const pi2_reader *reader) { return reader->sector_bytes; }
 const char *pi2_reader_method(const pi2_reader *reader) { return reader->method->name; }
 const char *pi2_reader_description(const pi2_reader *reader) { return reader->description; }
 
@@ -492,6 +494,22 @@ static pi2_status check_options(const pi2_reader_options *options) {
                     options->method, METHOD_COUNT > 1 ? "" : " (this build has no io_uring)");
 }
 
+/* What direct reads of the file must be multiples of, where the system says so (Linux 6.1). */
+static uint32_t find_sector(const char *path) {
+#if defined(STATX_DIOALIGN)
+    struct statx what;
+    if (statx(AT_FDCWD, path, 0, STATX_DIOALIGN, &what) == 0 && (what.stx_mask & STATX_DIOALIGN)) {
+        const uint32_t offset = what.stx_dio_offset_align, memory = what.stx_dio_mem_align;
+        const uint32_t most = offset > memory ? offset : memory;
+        const bool is_power = most > 0 && (most & (most - 1)) == 0;
+        if (is_power && offset > 0 && most <= PI2_READ_ALIGNMENT) return most < LEAST_SECTOR ? LEAST_SECTOR : most;
+    }
+#else
+    (void)path;
+#endif
+    return PI2_READ_ALIGNMENT;
+}
+
 static pi2_status open_file(pi2_reader *reader) {
     reader->buffered_fd = pi2_read_open_buffered(reader->path);
     if (reader->buffered_fd < 0) {
@@ -505,6 +523,7 @@ static pi2_status open_file(pi2_reader *reader) {
         return pi2_fail(PI2_ERR_IO, "%s is no regular file", reader->path);
     }
     reader->file_bytes = (uint64_t)information.st_size;
+    reader->sector_bytes = find_sector(reader->path);
 #if defined(POSIX_FADV_RANDOM)
     /* The caller knows what comes next; read-ahead would read what it did not ask for. */
     (void)posix_fadvise(reader->buffered_fd, 0, 0, POSIX_FADV_RANDOM);
@@ -582,6 +601,7 @@ static pi2_status make_reader(const pi2_reader_options *options, const pi2_read_
     reader->path = path;
     reader->hooks = hooks ? hooks : &no_hooks;
     reader->buffered_fd = -1;
+    reader->sector_bytes = PI2_READ_ALIGNMENT;
     reader->depth = options->depth;
     reader->likely_depth = options->depth > 1 ? options->depth / 2 : 1;
     reader->buffer = options->buffer;

@@ -23,18 +23,19 @@ typedef enum pi2_read_priority { PI2_READ_CERTAIN, PI2_READ_LIKELY } pi2_read_pr
 
 /**
  * One read. The reader owns it and its destination from submit until the state is DONE or FAILED.
+ * A multiple, or aligned: of pi2_reader_sector_bytes(), so of PI2_READ_ALIGNMENT always.
  * Bytes of the destination past the end of the file are set to 0.
  *
  * The destination is one range of memory, or pieces of one size, wherever they lie: then piece i gets
  * the bytes from offset + i * piece_bytes on, and those of a NULL piece are read and dropped.
  */
 typedef struct pi2_read_request {
-    uint64_t offset;    /* multiple of PI2_READ_ALIGNMENT */
-    uint32_t bytes;     /* multiple of it; may run past the end of the file by less than that */
-    void *destination;  /* aligned to PI2_READ_ALIGNMENT */
+    uint64_t offset;    /* multiple */
+    uint32_t bytes;     /* multiple; may run past the end of the file by less than PI2_READ_ALIGNMENT */
+    void *destination;  /* aligned */
     void *const *pieces; /* [bytes / piece_bytes], PI2_READ_PIECES at most, each aligned, in place of
                           * `destination`; NULL: there are none */
-    uint32_t piece_bytes; /* of pieces: multiple of PI2_READ_ALIGNMENT */
+    uint32_t piece_bytes; /* of pieces: multiple */
     pi2_read_priority priority;
 
     /* Set by the reader. IDLE -> QUEUED -> DONE | FAILED; caller resets to IDLE. AWAITED: QUEUED, and a thread sleeps
@@ -114,6 +115,8 @@ void pi2_reader_count(const pi2_reader *reader, pi2_reader_counters *counters_ou
 
 /** As it was at open. */
 uint64_t pi2_reader_file_bytes(const pi2_reader *reader);
+/** What reads must be multiples of, places in the file and in memory too: 512 to PI2_READ_ALIGNMENT. */
+uint32_t pi2_reader_sector_bytes(const pi2_reader *reader);
 
 /** "io_uring" or "pread"; and in words: "pread, 4 threads, O_DIRECT (io_uring refused: ...)". */
 const char *pi2_reader_method(const pi2_reader *reader);

@@ -75,6 +75,10 @@ void pi2_store_free(pi2_store *store) {
 
 const pi2_store_options *pi2_store_options_of(const pi2_store *store) { return &store->options; }
 
+uint32_t pi2_store_sector_bytes(const pi2_store *store) {
+    return store->options.reader ? pi2_reader_sector_bytes(store->options.reader) : PI2_READ_ALIGNMENT;
+}
+
 void pi2_store_reset(pi2_store *store) {
     for (pi2_region *region = store->regions; region; region = region->next_region) pi2_region_reset(region);
 }

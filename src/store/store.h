@@ -37,6 +37,8 @@ pi2_status pi2_store_create(const pi2_store_options *options, pi2_store **store_
 void pi2_store_free(pi2_store *store);
 
 const pi2_store_options *pi2_store_options_of(const pi2_store *store);
+/** What reads must be multiples of: 512 to PI2_READ_ALIGNMENT. */
+uint32_t pi2_store_sector_bytes(const pi2_store *store);
 
 /** After a failed or cancelled pass: every region is reset, the failure forgotten. No other thread is in the store. */
 void pi2_store_reset(pi2_store *store);
@@ -63,7 +65,7 @@ void pi2_store_stalled(pi2_store *store, int64_t number, uint64_t begin_ns, unsi
 /* ---- reading now ---- */
 
 typedef struct pi2_store_range {
-    uint64_t offset, bytes;  /* in the file; multiples of PI2_READ_ALIGNMENT */
+    uint64_t offset, bytes;  /* in the file; multiples of pi2_store_sector_bytes() */
     void *memory;            /* aligned to it */
     uint32_t number;         /* for the trace */
 } pi2_store_range;

@@ -535,6 +535,41 @@ static void test_pieces(void **state) {
     test_file_remove(&file);
 }
 
+/* Whatever is whole sectors is read, wherever it begins, into one place and into pieces, some of them dropped. */
+static void test_sectors(void **state) {
+    (void)state;
+    enum { PIECES = 5 };
+    test_file file;
+    test_file_make(&file, 24 * 4096);
+    unsigned char *memory = test_pages(32 * 4096);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        pi2_reader *reader = test_open(&file, *method, 3, NULL);
+        if (!reader) continue;
+        const uint32_t sector = pi2_reader_sector_bytes(reader);
+        assert_true(sector >= 512 && sector <= PI2_READ_ALIGNMENT && (sector & (sector - 1)) == 0);
+        for (uint32_t begin = 0; begin < 4 * 4096; begin += 3 * sector) {
+            pi2_read_request one = {.offset = begin, .bytes = 5 * sector, .destination = memory + begin % 4096};
+            pi2_reader_submit(reader, &one);
+            assert_int_equal(pi2_reader_wait(reader, &one, 0), PI2_OK);
+            test_check_read(&file, &one);
+            void *pieces[PIECES];
+            for (uint32_t i = 0; i < PIECES; i++) pieces[i] = i % 2 ? NULL : memory + (PIECES - i) * 4 * sector;
+            pi2_read_request some = {.offset = begin, .bytes = PIECES * 3 * sector, .pieces = pieces,
+                                     .piece_bytes = 3 * sector};
+            pi2_reader_submit(reader, &some);
+            assert_int_equal(pi2_reader_wait(reader, &some, 0), PI2_OK);
+            for (uint32_t i = 0; i < PIECES; i += 2) {
+                const pi2_read_request piece = {.offset = begin + i * 3 * sector, .bytes = 3 * sector,
+                                                .destination = pieces[i]};
+                test_check_read(&file, &piece);
+            }
+        }
+        pi2_reader_close(reader);
+    }
+    pi2_pages_release(memory, 32 * 4096);
+    test_file_remove(&file);
+}
+
 static void test_bad_requests(void **state) {
     (void)state;
     test_file file;
@@ -543,8 +578,8 @@ static void test_bad_requests(void **state) {
     void *const good_pieces[3] = {memory};
     void *const odd_pieces[] = {memory, memory + 4097};
     const pi2_read_request cases[] = {
-        {.offset = 512, .bytes = 4096, .destination = memory},
-        {.offset = 0, .bytes = 512, .destination = memory},
+        {.offset = 256, .bytes = 4096, .destination = memory},
+        {.offset = 0, .bytes = 256, .destination = memory},
         {.offset = 0, .bytes = 4096, .destination = memory + 16},
         {.offset = 0, .bytes = 0, .destination = memory},
         {.offset = 0, .bytes = 4096, .destination = NULL},
@@ -553,7 +588,7 @@ static void test_bad_requests(void **state) {
         {.offset = UINT64_MAX - 4095, .bytes = 4096, .destination = memory},
         {.offset = 0, .bytes = UINT32_MAX - 4095, .destination = memory},
         {.offset = 0, .bytes = 4096, .pieces = good_pieces, .piece_bytes = 0},
-        {.offset = 0, .bytes = 4096, .pieces = good_pieces, .piece_bytes = 2048},
+        {.offset = 0, .bytes = 4096, .pieces = good_pieces, .piece_bytes = 256},
         {.offset = 0, .bytes = 3 * 4096, .pieces = good_pieces, .piece_bytes = 2 * 4096},
         {.offset = 0, .bytes = 2 * 4096, .pieces = odd_pieces, .piece_bytes = 4096},
         {.offset = 4096, .bytes = 3 * 4096, .pieces = good_pieces, .piece_bytes = 4096},
@@ -614,7 +649,8 @@ int main(void) {
         cmocka_unit_test(test_many_submitters), cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_likely_behind_certain),
         cmocka_unit_test(test_pieces),          cmocka_unit_test(test_many_wait_for_one),
-        cmocka_unit_test(test_close_in_flight), cmocka_unit_test(test_bad_requests),
+        cmocka_unit_test(test_close_in_flight), cmocka_unit_test(test_sectors),
+        cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_bad_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
