@@ -18,11 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "backends/hexagon/device/hexagon_kernel.h"
 #include "backends/hexagon/hexagon_link.h"
+#include "base/clock.h"
 #include "kernels/matmul/matmul.h"
 #include "support/random_weights.h"
 
@@ -315,6 +317,44 @@ static void a_lie_ends_in_one_line(void **state) {
     }
 }
 
+/* Stops this process, and lets it go on; then the device, which was stopped before. */
+static pid_t stop_both(pid_t device) {
+    const pid_t host = getpid();
+    (void)kill(device, SIGSTOP);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child > 0) return child;
+    (void)nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    (void)kill(host, SIGSTOP);
+    (void)nanosleep(&(struct timespec){.tv_sec = 3}, NULL);
+    (void)kill(host, SIGCONT);
+    (void)nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    (void)kill(device, SIGCONT);
+    _exit(0);
+}
+
+/* Whoever was stopped for longer than the device may take has not waited for it meanwhile. */
+static void a_process_that_was_stopped_loses_no_device(void **state) {
+    (void)state;
+#ifdef PI2_TESTS_ARE_EMULATED
+    skip(); /* whoever starts an emulated program's children is not who stops it */
+#endif
+    test_random random = test_random_from_env("PI2_SEED");
+    pi2_hexagon_link link;
+    if (!open_device(&link, 1, UINT64_C(2000000000))) return;
+    uint32_t end = PI2_HEXAGON_FIRST_AREA;
+    problem p = make_problem(&random, PI2_Q8_0, shapes[0], false, link.memory, &end);
+    const pi2_hexagon_request request = {.product_count = 1, .products = {p.product}};
+    const pid_t child = stop_both((pid_t)pi2_hexagon_emulator_process(&link));
+    const uint64_t begin_ns = pi2_clock_ns();
+    if (link.ask(&link, &request) != PI2_OK) fail_msg("%s", pi2_error_text());
+    assert_true(pi2_clock_ns() - begin_ns > UINT64_C(2500000000));
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    check_problem(&p, link.memory);
+    free_problem(&p);
+    link.close(&link);
+}
+
 static void what_cannot_be_started_says_so(void **state) {
     (void)state;
     pi2_hexagon_link link;
@@ -382,6 +422,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(vectors_give_the_scalar_kernels_bits),
         cmocka_unit_test(the_device_checks_what_it_is_asked),
         cmocka_unit_test(a_lie_ends_in_one_line),
+        cmocka_unit_test(a_process_that_was_stopped_loses_no_device),
         cmocka_unit_test(what_cannot_be_started_says_so),
         cmocka_unit_test(a_call_by_fastrpc_gives_the_same_bits),
     };

@@ -2,7 +2,8 @@
  * Goal:   drivers that allocate late keep fewer copies of weights and lose nothing, those that show no memory get
  *         copies; a device that hangs may read for ever what it was given, though that memory was given back; one that
  *         takes denormal floats for 0 leaves what these may have changed, and nothing else; a kept program that does
- *         not build is compiled anew; what cannot be used is refused in a line.
+ *         not build is compiled anew; what cannot be used is refused in a line; a process that was stopped for a while
+ *         loses no device.
  * Method: the system's OpenCL device through a loader with faults (tests/tools/opencl_faults.c), which the build has
  *         this program find first. Without it, or without a device, the program is skipped.
  */
@@ -14,12 +15,16 @@
 #include <cmocka.h>
 #include <dlfcn.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "backends/opencl/opencl_internal.h"
+#include "base/clock.h"
 #include "base/pages.h"
 #include "powerinfer2/status.h"
 #include "support/matmul_problem.h"
@@ -121,6 +126,36 @@ static void test_lost(void **state) {
     assert_true(status != PI2_OK && status != PI2_ERR_UNSUPPORTED);
     assert_non_null(strstr(pi2_error_text(), "OpenCL: "));
     check_equal("opencl:0", &p);
+    pi2_backend_opencl.close(device);
+    free_problem(&p);
+}
+
+/* Stops this process, and lets it go on. */
+static pid_t stop_later(void) {
+    const pid_t stopped = getpid(), child = fork();
+    assert_true(child >= 0);
+    if (child > 0) return child;
+    (void)nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+    (void)kill(stopped, SIGSTOP);
+    (void)nanosleep(&(struct timespec){ .tv_sec = 3 }, NULL);
+    (void)kill(stopped, SIGCONT);
+    _exit(0);
+}
+
+/* A process that was stopped for longer than a device may take has not waited for it meanwhile. */
+static void test_stopped_meanwhile(void **state) {
+    (void)state;
+    test_random random = test_random_from_env("PI2_TEST_SEED");
+    problem p = make_problem(&random, pi2_weight_format_find(PI2_Q4_0), (shape){ 3, 512, 0, 0, 2, true, true });
+    set_faults("", 0);
+    pi2_opencl_device *device = open_device();
+    device->timeout_ns = UINT64_C(2000000000);
+    set_faults("slow=%lu", 40);
+    const uint64_t begin_ns = pi2_clock_ns();
+    const pid_t child = stop_later();
+    assert_true(multiply(device, &p, 0));
+    assert_true(pi2_clock_ns() - begin_ns > UINT64_C(2500000000));
+    assert_int_equal(waitpid(child, NULL, 0), child);
     pi2_backend_opencl.close(device);
     free_problem(&p);
 }
@@ -244,7 +279,8 @@ int main(void) {
     pi2_backend_opencl.close(opened);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_that_is_not_there), cmocka_unit_test(test_memory_that_is_not_there_for_kernels),
-        cmocka_unit_test(test_no_views), cmocka_unit_test(test_lost), cmocka_unit_test(test_flushes),
+        cmocka_unit_test(test_no_views), cmocka_unit_test(test_lost), cmocka_unit_test(test_stopped_meanwhile),
+        cmocka_unit_test(test_flushes),
         cmocka_unit_test(test_kept_program_does_not_build), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_hangs), /* last: a thread of the driver's goes on */
     };

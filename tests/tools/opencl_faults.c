@@ -13,6 +13,7 @@
  *   lost=N         the Nth kernel from here fails in the middle, and everything after it
  *   hang=N         the Nth kernel from here and everything after it never ends, and the weights that it was given are
  *                  read for as long as the process lives
+ *   slow=N         an answer comes N times 10 ms later
  *   no-devices     there is none
  *   no-build       no program compiles; bad-binary: what was kept of one is taken, and then does not build
  */
@@ -249,10 +250,43 @@ static void begin_to_hang(void) {
     }
 }
 
+/* An answer that comes late: a thread of the driver's asks for it. */
+typedef struct late_answer {
+    cl_event event;
+    cl_int state;
+    void(CL_CALLBACK *notify)(cl_event, cl_int, void *);
+    void *user;
+    unsigned long parts;
+} late_answer;
+
+static void *answer_late(void *argument_) {
+    late_answer *late = argument_;
+    /* In parts, each of which a process that is stopped sleeps once. */
+    for (unsigned long i = 0; i < late->parts; i++) (void)nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+    (void)real.SetEventCallback(late->event, late->state, late->notify, late->user);
+    free(late);
+    return NULL;
+}
+
+static bool begin_late(const late_answer *asked) {
+    pthread_t thread;
+    late_answer *late = malloc(sizeof *late);
+    if (!late) return false;
+    *late = *asked;
+    if (pthread_create(&thread, NULL, answer_late, late) != 0) {
+        free(late);
+        return false;
+    }
+    (void)pthread_detach(thread);
+    return true;
+}
+
 /* Of an event that never comes nobody is told. */
 cl_int clSetEventCallback(cl_event event, cl_int state, void(CL_CALLBACK *notify)(cl_event, cl_int, void *),
                           void *user) {
+    late_answer late = { .event = event, .state = state, .notify = notify, .user = user };
     if (is_hung) return CL_SUCCESS;
+    if (has_fault("slow", &late.parts)) return begin_late(&late) ? CL_SUCCESS : CL_OUT_OF_HOST_MEMORY;
     return is_lost ? CL_OUT_OF_RESOURCES : real.SetEventCallback(event, state, notify, user);
 }
 

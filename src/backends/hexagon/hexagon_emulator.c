@@ -49,6 +49,8 @@ pi2_status pi2_hexagon_check_request(const pi2_hexagon_link *link, const pi2_hex
 
 enum { CHILD_FD = 3 };
 static const uint64_t watch_ns = 10000000;
+/* What one look counts for at most: of a process that was stopped (Ctrl-Z) no more has passed. */
+static const uint64_t most_watch_ns = 100000000;
 
 typedef struct child {
     pid_t process; /* 0: lost, or not started */
@@ -85,7 +87,7 @@ static bool has_ended(child *c, char *how, size_t size) {
 static pi2_status wait_for_answer(pi2_hexagon_link *link, uint32_t previous, uint64_t timeout_ns) {
     child *c = link->state;
     pi2_hexagon_words *words = words_of(link);
-    const uint64_t deadline = pi2_clock_ns() + timeout_ns;
+    uint64_t last_ns = pi2_clock_ns(), waited_ns = 0;
     for (;;) {
         const uint32_t answered = atomic_load(&words->answered);
         if (answered == c->number) return PI2_OK;
@@ -99,7 +101,10 @@ static pi2_status wait_for_answer(pi2_hexagon_link *link, uint32_t previous, uin
         if (atomic_load(&words->answered) == previous && has_ended(c, how, sizeof how)) {
             return pi2_fail(PI2_ERR_IO, "the Hexagon DSP's process (%s) %s", c->program, how);
         }
-        if (pi2_clock_ns() > deadline && atomic_load(&words->answered) == previous) {
+        const uint64_t now_ns = pi2_clock_ns(), passed_ns = now_ns - last_ns;
+        waited_ns += passed_ns < most_watch_ns ? passed_ns : most_watch_ns;
+        last_ns = now_ns;
+        if (waited_ns > timeout_ns && atomic_load(&words->answered) == previous) {
             return pi2_fail(PI2_ERR_IO, "the Hexagon DSP (%s) has not answered within %llu ms", c->program,
                             (unsigned long long)(timeout_ns / 1000000));
         }

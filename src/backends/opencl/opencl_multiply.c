@@ -48,6 +48,8 @@ int pi2_opencl_type(pi2_weight_type type) {
 
 /* ---- waiting ---- */
 
+enum { TIMEOUT_PARTS = 20 };
+
 static void CL_CALLBACK tell(cl_event event, cl_int status, void *user) {
     (void)event;
     pi2_opencl_device *device = user;
@@ -57,17 +59,24 @@ static void CL_CALLBACK tell(cl_event event, cl_int status, void *user) {
     (void)pthread_mutex_unlock(&device->lock);
 }
 
-/* Until the device has answered: CL_COMPLETE, an error, or CL_QUEUED when it did not in time. */
+static struct timespec after(uint64_t nanoseconds) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    nanoseconds += (uint64_t)now.tv_nsec;
+    return (struct timespec){ .tv_sec = now.tv_sec + (time_t)(nanoseconds / 1000000000u),
+                              .tv_nsec = (long)(nanoseconds % 1000000000u) };
+}
+
+/* Until the device has answered: CL_COMPLETE, an error, or CL_QUEUED when it did not in time. Parts of that time are
+ * waited for one by one, so that of a process that was stopped (Ctrl-Z) no more than a part has passed. */
 static cl_int wait_for_answer(pi2_opencl_device *device) {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    const uint64_t nanoseconds = (uint64_t)until.tv_nsec + device->timeout_ns % 1000000000u;
-    until.tv_sec += (time_t)(device->timeout_ns / 1000000000u + nanoseconds / 1000000000u);
-    until.tv_nsec = (long)(nanoseconds % 1000000000u);
-    int late = 0;
     (void)pthread_mutex_lock(&device->lock);
-    while (device->result == CL_QUEUED && late != ETIMEDOUT) {
-        late = pthread_cond_timedwait(&device->told, &device->lock, &until);
+    for (int part = 0; device->result == CL_QUEUED && part < TIMEOUT_PARTS; part++) {
+        const struct timespec until = after(device->timeout_ns / TIMEOUT_PARTS);
+        int late = 0;
+        while (device->result == CL_QUEUED && late != ETIMEDOUT) {
+            late = pthread_cond_timedwait(&device->told, &device->lock, &until);
+        }
     }
     const cl_int result = device->result;
     (void)pthread_mutex_unlock(&device->lock);
