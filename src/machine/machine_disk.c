@@ -55,6 +55,7 @@ typedef struct disk_case {
     uint64_t file_bytes, begin; /* where the next reads begin: each case goes on where the last one ended */
     uint32_t block, depth;
     uint8_t *buffer;
+    size_t buffer_bytes;
     uint32_t disk;      /* number in the profile */
     bool brief;
     double seconds;
@@ -70,42 +71,55 @@ static void submit(disk_case *c, uint32_t slot, uint64_t number) {
     memset(request, 0, sizeof *request);
     request->offset = (c->begin / c->block + number) * step % count * c->block;
     request->bytes = c->block;
-    request->destination = c->buffer + (size_t)slot * c->block;
+    /* All of the buffer in turn, as a stream's ring: one block again and again would stay in a cache. */
+    request->destination = c->buffer + number % (c->buffer_bytes / c->block) * c->block;
     pi2_reader_submit(c->reader, request);
+}
+
+/** What was read until some moment. */
+typedef struct read_mark {
+    uint64_t ns, done;
+} read_mark;
+
+/* The rate between two moments at which as many reads are in flight: those of the beginning, which all start at once,
+ * are served while the first window lasts, and those of the end are not served yet. */
+static void add_reads(const disk_case *c, read_mark begin, read_mark end, disk_sum *sum) {
+    sum->bytes += (double)(end.done - begin.done) * c->block;
+    sum->seconds += (double)(end.ns - begin.ns) * 1e-9;
 }
 
 /** Keeps `depth` reads in flight; a sample is the rate over each window of reads. */
 static pi2_status run_case(disk_case *c, disk_sum *sum) {
     const uint32_t window = c->depth < 8 ? 8 : c->depth;
-    uint64_t number = 0, done = 0;
+    uint64_t number = 0;
     const uint64_t begin_ns = pi2_clock_ns();
-    uint64_t now_ns = begin_ns, window_ns = begin_ns;
+    read_mark now = { .ns = begin_ns }, first = now, last = now;
     for (uint32_t slot = 0; slot < c->depth; slot++) submit(c, slot, number++);
     for (;;) {
-        const uint32_t slot = (uint32_t)(done % c->depth);
+        const uint32_t slot = (uint32_t)(now.done % c->depth);
         PI2_TRY(pi2_reader_wait(c->reader, &c->requests[slot], 0));
-        done++;
-        now_ns = pi2_clock_ns();
-        if (done % window == 0 && sum->samples.count < PI2_SAMPLES_MOST) {
-            const double seconds = (double)(now_ns - window_ns) * 1e-9;
-            window_ns = now_ns;
-            sum->samples.values[sum->samples.count++] =
-                (double)window * c->block / (seconds > 1e-9 ? seconds : 1e-9);
+        now = (read_mark){ .ns = pi2_clock_ns(), .done = now.done + 1 };
+        if (now.done % window == 0 && sum->samples.count < PI2_SAMPLES_MOST) {
+            const double seconds = (double)(now.ns - last.ns) * 1e-9;
+            last = now;
+            if (now.done > window) {
+                sum->samples.values[sum->samples.count++] =
+                    (double)window * c->block / (seconds > 1e-9 ? seconds : 1e-9);
+            }
         }
-        if ((double)(now_ns - begin_ns) * 1e-9 > c->seconds && done >= window) break;
+        if (now.done == window) first = now;
+        if ((double)(now.ns - begin_ns) * 1e-9 > c->seconds && now.done >= 2 * window) break;
         submit(c, slot, number++);
     }
-    /* Those still in flight have had their share of the time: the disk served them side by side. */
-    sum->bytes += (double)done * c->block;
+    add_reads(c, first, now, sum);
     sum->cpu_bytes += (double)number * c->block;
-    sum->seconds += (double)(now_ns - begin_ns) * 1e-9;
     c->begin += number * c->block;
     return PI2_OK;
 }
 
 static pi2_status measure_case(disk_case *c, const char *path, const char *method, disk_sum *sum) {
     const pi2_reader_options options = {.path = path, .method = method, .depth = c->depth, .buffer = c->buffer,
-                                        .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
+                                        .buffer_bytes = c->buffer_bytes};
     if (pi2_reader_open(&options, &c->reader) != PI2_OK) return PI2_OK; /* a method that this system refuses */
     const double cpu_begin = cpu_seconds(); /* opening takes as much as some hundred reads */
     const pi2_status status = run_case(c, sum);
@@ -122,7 +136,7 @@ static pi2_status measure_sustained(disk_case *c, const char *path, bool quick) 
     c->block = 512 << 10;
     c->depth = PI2_READ_DEPTH;
     const pi2_reader_options options = {.path = path, .method = "auto", .depth = c->depth, .buffer = c->buffer,
-                                        .buffer_bytes = c->brief ? BRIEF_BUFFER_BYTES : BUFFER_BYTES};
+                                        .buffer_bytes = c->buffer_bytes};
     PI2_TRY(pi2_reader_open(&options, &c->reader));
     disk_sum burst = {0}, rest = {0};
     c->seconds = quick ? 0 : BURST_SECONDS;
@@ -209,6 +223,7 @@ static pi2_status measure_file(pi2_measuring *m, const char *path, uint64_t file
         c->disk = pi2_profile_add_disk(m->profile, &disk);
         c->file_bytes = file_bytes;
         c->buffer = buffer;
+        c->buffer_bytes = bytes;
         c->brief = brief;
         status = measure_cases(m, c, path);
     }
