@@ -60,8 +60,11 @@ typedef struct pi2_engine_options {
                                     for */
     uint32_t batch_tokens;       /* prefill batch; 0: chosen within the budget, at most 512 */
     uint32_t logits_tokens;      /* logits kept by one call: 1, or more for perplexity */
-    uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, at most 15 and fewer where the
-                                    budget is small; 0: none. The text is the same (session.h) */
+    uint32_t draft_tokens;       /* tokens guessed ahead and checked in one pass, one behind the other, at most 15 and
+                                    fewer where the budget is small; 0: none. The text is the same (session.h) */
+    uint32_t draft_nodes;        /* the same of a guess that parts, with alternatives, at most 31; 0: none does. Models
+                                    with recurrent states or rings of windows have none, nor do passes of several
+                                    sessions */
     const char *draft_model_path; /* a smaller model of the same vocabulary, or a layer that was trained to guess for
                                     this one (EAGLE-3), which guesses them, beside earlier text; it is left out, which
                                     the log says, where it does not pay. NULL: none */
@@ -174,6 +177,7 @@ typedef struct pi2_engine_report {
     uint32_t context_tokens, trained_context_tokens, batch_tokens, thread_count;
     uint32_t sequences;              /* sessions that there is room for */
     uint32_t draft_tokens;           /* of options.draft_tokens, what the budget affords */
+    uint32_t draft_nodes;            /* the same of options.draft_nodes; 0: guesses are chains */
     const char *draft_model;         /* the file of the draft model in use, or which layer of the model's own
                                         file guesses in its place; NULL: none */
     uint64_t draft_bytes;            /* memory that it takes, of process and sessions */

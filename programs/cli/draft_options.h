@@ -7,7 +7,7 @@
 
 typedef struct pi2_cli_draft_settings {
     const char *model;
-    int64_t most, least;
+    int64_t most, nodes, least;
     double least_chance;
     bool always;
 } pi2_cli_draft_settings;

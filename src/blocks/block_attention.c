@@ -202,13 +202,16 @@ static void store_key(const pi2_forward_walk *walk, uint32_t token, const head_r
     if (!shape->fused_qkv && !has_values(shape, walk->layer)) memcpy(v, k->heads, k->count * length * sizeof *v);
     if (bias) forward->cpu.vector->add(v, bias, k->count * length);
     finish_heads(walk, token, k);
+    uint32_t places[PI2_BRANCHES_MOST + 1];
+    const uint32_t place_count = pi2_forward_places(forward, walk->layer, token, places);
     for (uint32_t h = 0; h < k->count; h++) {
         float *value = v + h * length;
         if (shape->norms_values) {
             forward->cpu.vector->rms_norm(value, value, forward->ones, length, shape->norm_epsilon);
         }
-        forward->cpu.attention->store(kv_head(walk, &layout, h), &layout,
-                                      pi2_forward_place(forward, walk->layer, token), k->heads + h * k->step, value);
+        for (uint32_t p = 0; p < place_count; p++) {
+            forward->cpu.attention->store(kv_head(walk, &layout, h), &layout, places[p], k->heads + h * k->step, value);
+        }
     }
 }
 

@@ -83,8 +83,11 @@ static void store_common(const pi2_forward_walk *walk, uint32_t token) {
                               shape->norm_epsilon);
     forward->cpu.vector->rope_norm(key + shape->latent_length, pi2_forward_cos_sin(forward, 0, token),
                                shape->rope.dimensions);
-    forward->cpu.attention->store(pi2_forward_keys(forward, walk->layer), &layout,
-                                  pi2_forward_place(forward, walk->layer, token), key, key);
+    uint32_t places[PI2_BRANCHES_MOST + 1];
+    const uint32_t place_count = pi2_forward_places(forward, walk->layer, token, places);
+    for (uint32_t p = 0; p < place_count; p++) {
+        forward->cpu.attention->store(pi2_forward_keys(forward, walk->layer), &layout, places[p], key, key);
+    }
 }
 
 /* Of each head: what is rotated lies behind where the turned query comes, the rest is what turns. */

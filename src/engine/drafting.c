@@ -273,7 +273,7 @@ static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draf
 }
 
 /* A proposal that was made is compared without what it took: that is spent. */
-static pi2_status ask_others(pi2_drafting *drafting, uint32_t most, pi2_draft *best, double *rate) {
+static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wanted, pi2_draft *best, double *rate) {
     const pi2_draft_times *times = drafting->times;
     const double plain = plain_rate(times), plain_ns = times->tokens / plain;
     for (size_t i = 0; i < drafting->slot_count; i++) {
@@ -282,7 +282,8 @@ static pi2_status ask_others(pi2_drafting *drafting, uint32_t most, pi2_draft *b
         if (!slot->kind->costs || slot->has_failed) continue;
         /* Of one that was never asked for a token nobody knows what it takes. */
         const bool is_known = slot->token_ns > 0 || drafting->always;
-        pi2_draft_wish wish = { .most = affordable(drafting, is_known ? most : 1, times->token_ns + slot->token_ns) };
+        pi2_draft_wish wish = *wanted;
+        wish.most = affordable(drafting, is_known ? wanted->most : 1, times->token_ns + slot->token_ns);
         if (wish.most == 0 || (!drafting->always && !is_worth_asking(slot, *rate))) continue;
         const bool has_paid = slot->time > 0 && slot->tokens > *rate * slot->time;
         if (!drafting->always) {
@@ -319,7 +320,7 @@ static pi2_status guess(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *
     if (times->since_alone >= times->alone_after && !drafting->always) return PI2_OK;
     double rate = 1;
     PI2_TRY(ask_free(drafting, wish, best, &rate));
-    PI2_TRY(ask_others(drafting, wish.most, best, &rate));
+    PI2_TRY(ask_others(drafting, &wish, best, &rate));
     drafting->pending.guessed = best->count;
     times->more += best->count;
     times->tokens += expected_right(best);

@@ -37,6 +37,7 @@ typedef struct pi2_session_table {
     bool has_turn;                  /* it was made */
     pi2_session **sessions;         /* [count], by the sequence that they own; NULL: the sequence is nobody's */
     uint32_t count, used;
+    pi2_session *branching;         /* whose guesses have branches, the sequences from `count` on; NULL: nobody's */
     pi2_batch_span *spans;          /* [count] */
     int32_t *tokens;                /* [batch_tokens] */
     void *candidates;               /* of the sampler of whoever has the turn */

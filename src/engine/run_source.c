@@ -103,6 +103,13 @@ uint32_t pi2_planned_run_draft_tokens(const pi2_planned_run *run) {
     return most < PI2_DRAFT_MOST ? most : PI2_DRAFT_MOST;
 }
 
+/* A layer that guesses makes a chain of what it sees of passes. */
+uint32_t pi2_planned_run_draft_nodes(const pi2_planned_run *run) {
+    const bool sees = run->draft && run->draft->kind != PI2_DRAFT_MODEL;
+    const uint32_t most = pi2_planned_run_draft_tokens(run) && !sees ? run->options.draft_nodes : 0;
+    return most < PI2_DRAFT_NODES_MOST ? most : PI2_DRAFT_NODES_MOST;
+}
+
 static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trace) {
     const pi2_model_shape *shape = &run->source.model->shape;
     const pi2_extent_layout *layout = run->source.model->layout;
@@ -143,6 +150,7 @@ static pi2_status spend_once(pi2_planned_run *run, const pi2_run_trace *trace) {
     const pi2_run_costs costs = {
         .feature_count = draft ? draft->feature_count : 0, .feature_layers = draft ? draft->feature_layers : NULL,
         .list_bytes = list_bytes(run, trace), .draft_tokens = pi2_planned_run_draft_tokens(run),
+        .draft_nodes = pi2_planned_run_draft_nodes(run),
         .text_bytes = pi2_engine_text_bytes(run->source.tokenizer),
         .text_bytes_per_token = PI2_ENGINE_TEXT_BYTES_PER_TOKEN,
         /* A sampler that takes the place of another is there beside it. */
@@ -380,6 +388,7 @@ static void fill_report(pi2_planned_run *run) {
     report->parameter_count = model->parameter_count;
     report->sequences = run->plan.memory.shape.sequences;
     report->draft_tokens = run->plan.memory.draft_tokens;
+    report->draft_nodes = run->plan.memory.draft_nodes;
     if (run->draft) {
         report->draft_model = run->draft->path;
         report->draft_bytes = run->draft->bytes + run->draft->bytes_per_token * run->plan.memory.shape.context_tokens;

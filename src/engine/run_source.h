@@ -28,6 +28,8 @@ pi2_status pi2_planned_run_settle(pi2_planned_run *run, bool is_to_run, const pi
 pi2_status pi2_planned_run_spend(pi2_planned_run *run);
 /** Tokens that may be guessed ahead: what the options ask for, or 0 where guesses cannot be. */
 uint32_t pi2_planned_run_draft_tokens(const pi2_planned_run *run);
+/** Of a guess that parts, as many as are wanted; 0: guesses are chains. */
+uint32_t pi2_planned_run_draft_nodes(const pi2_planned_run *run);
 
 /** Both, for a run that does not begin. Errors as pi2_plan_make(). The run is closed by the caller all the same. */
 pi2_status pi2_planned_run_make(const pi2_engine_options *options, pi2_planned_run *run);

@@ -57,7 +57,8 @@ static pi2_status fill(pi2_session *session, pi2_engine *engine, const pi2_sampl
             .replays = pi2_model_is_recurrent(&engine->run.source.model->shape), .reads = !plan->everything_resident,
             .times = &engine->sessions.draft_times,
             .context_tokens = plan->shape.context_tokens,
-            .most = plan->draft_tokens };
+            .most = plan->draft_tokens, .trees = plan->draft_nodes > 0, .nodes = plan->draft_nodes,
+            .leaves = plan->shape.branches + 1 };
         PI2_TRY(pi2_drafting_create(&drafts, &session->drafting));
     }
     PI2_TRY(begin_timeline(session));

@@ -74,22 +74,31 @@ static void make_pages(pi2_engine *engine, const pi2_batch_span *spans, uint32_t
 
 pi2_status pi2_session_hold(const pi2_session *session, uint32_t first, uint32_t end) {
     const pi2_batch_span span = { .sequence = session->sequence };
+    pi2_engine_end_branches(session->engine, NULL);
     PI2_TRY(pi2_kv_pages_hold(pi2_forward_pages(session->engine->forward), session->sequence, first, end));
     make_pages(session->engine, &span, 1, 0);
     return PI2_OK;
 }
 
-/* Each span's sequence holds what it writes, or, where one cannot, none holds more than before. */
+/* Each span's sequence holds what it writes, or, where one cannot, none holds more than before. Branches were cut to
+ * what there is. */
 static pi2_status hold_spans(pi2_engine *engine, const pi2_batch *batch) {
     pi2_kv_pages *pages = pi2_forward_pages(engine->forward);
     uint32_t taken = 0;
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];
-        PI2_TRY(pi2_kv_pages_check(pages, span->sequence, span->position, span->position + span->token_count, &taken));
+        const uint32_t end = span->position + span->token_count;
+        if (!span->follows) PI2_TRY(pi2_kv_pages_check(pages, span->sequence, span->position, end, &taken));
     }
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];
-        PI2_TRY(pi2_kv_pages_hold(pages, span->sequence, span->position, span->position + span->token_count));
+        const uint32_t end = span->position + span->token_count;
+        if (!span->follows) {
+            PI2_TRY(pi2_kv_pages_hold(pages, span->sequence, span->position, end));
+            continue;
+        }
+        const uint32_t from = batch->spans[span->follows - 1].sequence;
+        PI2_TRY(pi2_kv_pages_branch(pages, from, span->sequence, span->position, end));
     }
     make_pages(engine, batch->spans, batch->span_count, batch->token_count);
     return PI2_OK;
@@ -116,6 +125,7 @@ static pi2_status show_pass(const pi2_engine *engine, const pi2_batch *batch) {
     uint32_t first = 0;
     for (uint32_t s = 0; s < batch->span_count; first += batch->spans[s++].token_count) {
         const pi2_batch_span *span = &batch->spans[s];
+        if (span->follows) continue; /* nobody who sees passes guesses a tree */
         pi2_drafting *drafting = engine->sessions.sessions[span->sequence]->drafting;
         const pi2_draft_pass pass = { .tokens = batch->tokens + first, .position = span->position,
                                       .count = span->token_count, .first = first };
@@ -145,6 +155,7 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {
         const pi2_batch_span *span = &batch->spans[s];
+        if (span->follows) continue;
         pi2_session *session = engine->sessions.sessions[span->sequence];
         const uint32_t end = span->position + span->token_count;
         const uint32_t least = pi2_forward_least_return(engine->forward, end); /* what failed was written, too */
@@ -157,16 +168,18 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
 }
 
 /* A pass of this session alone. */
-static pi2_status run_span(pi2_session *session, const int32_t *tokens, const pi2_batch_span *span) {
+static pi2_status run_spans(pi2_session *session, const int32_t *tokens, uint32_t token_count,
+                            const pi2_batch_span *spans, uint32_t span_count) {
     return pi2_session_run_pass(session, &(pi2_session_pass){
-        .batch = { .tokens = tokens, .spans = span, .token_count = span->token_count, .span_count = 1 },
+        .batch = { .tokens = tokens, .spans = spans, .token_count = token_count, .span_count = span_count },
         .first_logits = session->first_logits, .predicts = session->predicts });
 }
 
 static pi2_status run_pass_at(pi2_session *session, uint32_t position, const int32_t *tokens, uint32_t count,
                               pi2_forward_logits logits) {
-    return run_span(session, tokens, &(pi2_batch_span){ .sequence = session->sequence, .position = position,
-                                                              .token_count = count, .logits = logits });
+    const pi2_batch_span span = { .sequence = session->sequence, .position = position, .token_count = count,
+                                  .logits = logits };
+    return run_spans(session, tokens, count, &span, 1);
 }
 
 /* Passes over the tokens that lead from the states' position to the session's, with all neurons, as prompts go. */
@@ -318,12 +331,12 @@ void pi2_session_note_append(const pi2_session *session, bool is_prefill, uint32
    token that comes instead; NULL: the text was cut, which tells nothing of the guesses that were left. */
 void pi2_session_drop_ahead(pi2_session *session, const int32_t *next) {
     if (session->ahead_count) {
-        const bool is_wrong = next && session->ahead_first < session->ahead_count &&
-                              session->ahead[session->ahead_first] != *next;
+        const bool is_wrong = next && pi2_session_has_ahead(session) && !pi2_session_is_ahead(session, *next);
         pi2_drafting_note_guess(session->drafting, session->ahead_right + is_wrong, session->ahead_right,
                                 session->ahead_path);
     }
-    session->ahead_first = session->ahead_count = session->ahead_right = 0;
+    session->ahead_at = session->ahead_count = session->ahead_right = 0;
+    if (session->engine->sessions.branching == session) pi2_engine_end_branches(session->engine, NULL);
 }
 
 static void forget_logits(pi2_session *session) {
@@ -333,11 +346,12 @@ static void forget_logits(pi2_session *session) {
 
 /* The token was guessed: its logits are there already. */
 bool pi2_session_take_ahead(pi2_session *session, int32_t token) {
-    if (session->ahead_first == session->ahead_count || session->ahead[session->ahead_first] != token) return false;
-    session->ahead_path[session->ahead_right++] = (uint8_t)session->ahead_first++;
+    if (!pi2_session_is_ahead(session, token)) return false;
+    pi2_session_go_ahead(session, token);
+    session->ahead_path[session->ahead_right++] = session->ahead_order[session->ahead_at - 1];
     session->draft_counters.right++;
     pi2_session_note_tokens(session, &token, 1);
-    session->logits_first = session->ahead_row + session->ahead_first;
+    session->logits_first = session->ahead_row + session->ahead_at;
     session->logits_count = 1;
     return true;
 }
@@ -389,11 +403,13 @@ pi2_status pi2_session_begin_guess(pi2_session *session, int32_t token, uint32_t
 
 pi2_status pi2_session_guess(pi2_session *session, uint32_t room, bool is_beside) {
     const uint32_t own = room_for_guesses(session);
+    int32_t tokens[PI2_DRAFT_NODES_MOST];
+    uint8_t parents[PI2_DRAFT_NODES_MOST];
     if (room > own) room = own;
-    return is_beside ? pi2_drafting_guess_beside(session->drafting, room, session->ahead, session->ahead_parents,
-                                                 &session->guesses)
-                     : pi2_drafting_guess(session->drafting, room, session->ahead, session->ahead_parents,
-                                          &session->guesses);
+    PI2_TRY(is_beside ? pi2_drafting_guess_beside(session->drafting, room, tokens, parents, &session->guesses)
+                      : pi2_drafting_guess(session->drafting, room, tokens, parents, &session->guesses));
+    pi2_session_order_guess(session, tokens, parents);
+    return PI2_OK;
 }
 
 pi2_batch_span pi2_session_guess_span(const pi2_session *session, int32_t token, int32_t *tokens_out) {
@@ -411,6 +427,7 @@ void pi2_session_end_guess(pi2_session *session, int32_t token, uint32_t row, pi
     session->is_guessing = false;
     if (status != PI2_OK) {
         if (session->replays) lose_windows(session);
+        pi2_engine_end_branches(session->engine, NULL);
         pi2_drafting_truncate(session->drafting, session->position);
         return;
     }
@@ -426,10 +443,13 @@ void pi2_session_end_guess(pi2_session *session, int32_t token, uint32_t row, pi
 /* The pass of a guess. */
 static pi2_status run_guess(pi2_session *session, int32_t token) {
     int32_t tokens[2 * (PI2_DRAFT_MOST + 1)];
+    pi2_batch_span spans[PI2_BRANCHES_MOST + 1];
     PI2_TRY(pi2_session_guess(session, UINT32_MAX, false));
-    const pi2_batch_span span = pi2_session_guess_span(session, token, tokens);
+    spans[0] = pi2_session_guess_span(session, token, tokens);
+    const uint32_t token_count = spans[0].token_count, span_count = pi2_session_tree_spans(session, spans);
     const uint64_t begin_ns = pi2_clock_ns();
-    PI2_TRY(run_span(session, tokens, &span));
+    session->engine->sessions.branching = span_count > 1 ? session : NULL;
+    PI2_TRY(run_spans(session, tokens, token_count, spans, span_count));
     pi2_drafting_note_pass(session->drafting, session->guesses, session->replays, pi2_clock_ns() - begin_ns);
     return PI2_OK;
 }
@@ -447,7 +467,7 @@ static pi2_status append_guessing(pi2_session *session, int32_t token) {
 
 bool pi2_session_expects(pi2_session *session, int32_t token) {
     pi2_engine_take_turn(session->engine);
-    const bool expects = session->ahead_first < session->ahead_count && session->ahead[session->ahead_first] == token;
+    const bool expects = pi2_session_is_ahead(session, token);
     pi2_engine_end_turn(session->engine);
     return expects;
 }
@@ -483,7 +503,9 @@ pi2_status pi2_session_append(pi2_session *session, const int32_t *tokens, size_
     if (token_count == 0) return PI2_OK;
     pi2_engine_take_turn(session->engine);
     pi2_status status = pi2_session_check_tokens(session, tokens, token_count, wanted);
-    if (status == PI2_OK) status = pi2_session_check_room(session, token_count);
+    if (status == PI2_OK && !pi2_session_takes_guess(session, tokens, token_count, wanted)) {
+        status = pi2_session_check_room(session, token_count);
+    }
     if (status == PI2_OK) status = pi2_session_append_checked(session, tokens, token_count, wanted);
     pi2_engine_end_turn(session->engine);
     return status;

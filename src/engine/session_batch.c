@@ -55,9 +55,27 @@ static pi2_status check_part(const pi2_session_tokens *part, uint32_t *pages) {
                               session->position + (uint32_t)part->token_count, pages);
 }
 
+/* Whose guesses have branches keeps a chain of them. */
+static void end_branches(const batch_call *call) {
+    const pi2_session *branching = call->engine->sessions.branching;
+    for (size_t i = 0; branching && i < call->part_count; i++) {
+        if (call->parts[i].session == branching) pi2_engine_end_branches(call->engine, call->parts[i].tokens);
+    }
+    pi2_engine_end_branches(call->engine, NULL);
+}
+
+/* Of a session alone. */
+static bool takes_guess(const batch_call *call) {
+    const pi2_session_tokens *part = &call->parts[0];
+    return call->part_count == 1 &&
+           pi2_session_takes_guess(part->session, part->tokens, part->token_count, wanted_of(part));
+}
+
 static pi2_status check_parts(const batch_call *call) {
     uint32_t pages = 0;
     PI2_TRY(check_sessions(call));
+    if (takes_guess(call)) return PI2_OK; /* what was guessed is a token of the vocabulary, in the context */
+    end_branches(call);
     for (size_t i = 0; i < call->part_count; i++) {
         const pi2_status status = check_part(&call->parts[i], &pages);
         if (status == PI2_OK) continue;

@@ -31,10 +31,13 @@ struct pi2_session {
     uint32_t marked_position; /* the same of those that are marked, before tokens that were guessed */
     uint32_t kept_from;      /* positions from here on can be gone back to: what windows see there has not been written
                                 over; PI2_NO_POSITION: none can */
-    int32_t ahead[PI2_DRAFT_NODES_MOST]; /* guessed tokens that the last pass computed after `position` */
-    uint8_t ahead_parents[PI2_DRAFT_NODES_MOST], ahead_path[PI2_DRAFT_NODES_MOST]; /* what they follow, as of a draft;
-                                those that were right */
-    uint32_t ahead_first, ahead_count, ahead_right; /* the next one; all of the pass; right so far */
+    int32_t ahead[PI2_DRAFT_NODES_MOST]; /* guessed tokens that the last pass computed after `position`: each, then what
+                                follows it; PI2_NO_TOKEN: its keys and values are gone */
+    uint8_t ahead_parents[PI2_DRAFT_NODES_MOST]; /* what they follow, as of a draft */
+    uint8_t ahead_order[PI2_DRAFT_NODES_MOST], ahead_path[PI2_DRAFT_NODES_MOST]; /* which of the draft's they are; those
+                                of the draft that were right */
+    uint32_t ahead_at, ahead_count, ahead_right; /* how far the text is: ahead[ahead_at - 1], or the token before all;
+                                all of the pass; right so far */
     uint32_t ahead_row;      /* of that pass's logits, those of the token before them */
     bool is_guessing;        /* the present append is one token, behind which tokens may be guessed: */
     uint32_t replays, guesses; /* before it, tokens that are computed once more; behind it, those that `ahead` has */
@@ -73,6 +76,28 @@ float *pi2_session_logits_at(const pi2_session *session, size_t index);
 /** What the last pass computed beyond `position` counts no more. next: the token that comes instead; NULL: none. */
 void pi2_session_drop_ahead(pi2_session *session, const int32_t *next);
 
+/* session_tree.c */
+
+#define PI2_NO_TOKEN (-1)
+
+/** Whether the last pass has computed the token behind the text. */
+bool pi2_session_is_ahead(const pi2_session *session, int32_t token);
+/** And something behind it. */
+bool pi2_session_has_ahead(const pi2_session *session);
+/** The text goes on with it. */
+void pi2_session_go_ahead(pi2_session *session, int32_t token);
+/** Puts a guess into the order of a pass, and cuts it to the branches, and pages of them, that there are. */
+void pi2_session_order_guess(pi2_session *session, const int32_t *tokens, const uint8_t *parents);
+/** The spans of the guess's pass, the session's own one first, where it parts. spans_out[PI2_BRANCHES_MOST + 1] */
+uint32_t pi2_session_tree_spans(const pi2_session *session, pi2_batch_span *spans_out);
+/** Branches' pages are given back, whoever's they are: before others need pages. next: the token that the session whose
+ *  they are goes on with; NULL: that is not known. Of what it guessed one chain is left. In a turn. */
+void pi2_engine_end_branches(pi2_engine *engine, const int32_t *next);
+/** Before tokens are appended to a session: true: they are one that it has guessed and is to be taken, which needs no
+ *  room; else branches are ended. */
+bool pi2_session_takes_guess(const pi2_session *session, const int32_t *tokens, size_t token_count,
+                             pi2_logits_wanted wanted);
+
 /* session_append.c */
 
 /** Whether tokens can be appended, as pi2_session_append() says. */
@@ -85,8 +110,9 @@ pi2_status pi2_session_append_checked(pi2_session *session, const int32_t *token
  * One token with guesses behind it, step by step, in a turn. Take: where the token was guessed itself its logits are
  * there, which is all then; else what is left of guesses is dropped first. Begin: what the token's pass computes before
  * it, at most `room` tokens. Guess: what may follow, at most `room` tokens; for a pass that others share its times were
- * begun before (pi2_draft_times_begin()). Span: what the pass computes, at most 2 * (PI2_DRAFT_MOST + 1) tokens. End:
- * what came of it, also of a step that failed; row: where the token's logits are.
+ * begun before (pi2_draft_times_begin()). Span: what the pass computes, at most 2 * (PI2_DRAFT_MOST + 1) tokens; of a
+ * tree it has parts (pi2_session_tree_spans()). End: what came of it, also of a step that failed; row: where the
+ * token's logits are.
  */
 bool pi2_session_may_guess(const pi2_session *session, size_t token_count, pi2_logits_wanted wanted);
 bool pi2_session_take_ahead(pi2_session *session, int32_t token);

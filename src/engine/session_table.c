@@ -48,6 +48,7 @@ pi2_status pi2_engine_admit(pi2_engine *engine, pi2_session *session) {
 
 void pi2_engine_dismiss(pi2_session *session) {
     pi2_session_table *table = &session->engine->sessions;
+    if (table->branching == session) pi2_engine_end_branches(session->engine, NULL);
     pi2_kv_pages_trim(pi2_forward_pages(session->engine->forward), session->sequence, 0);
     table->sessions[session->sequence] = NULL;
     table->used--;

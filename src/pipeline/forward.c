@@ -360,7 +360,28 @@ static void place_tokens(pi2_forward *forward) {
         const pi2_batch_span *span = &forward->spans[s];
         const uint32_t silent = span->token_count - rows_of(span);
         for (uint32_t i = 0; i < span->token_count; i++) {
-            *place++ = (pi2_token_place){ s, span->position + i, i < silent ? PI2_NO_LOGITS : row++ };
+            *place++ = (pi2_token_place){ .span = s, .position = span->position + i,
+                                          .logits_row = i < silent ? PI2_NO_LOGITS : row++ };
+        }
+    }
+}
+
+/* Tells the tokens that a branch goes on from: those before it of the span that it follows, and of the one that this
+ * follows. */
+static void place_branches(pi2_forward *forward) {
+    uint32_t first[PI2_BRANCHES_MOST + 1] = { 0 };
+    if (forward->spans[forward->span_count - 1].follows == 0) return; /* branches come last */
+    assert(forward->span_count <= PI2_BRANCHES_MOST + 1 && !forward->has_rings && forward->recurrent_bytes == 0);
+    for (uint32_t s = 1; s < forward->span_count; s++) first[s] = first[s - 1] + forward->spans[s - 1].token_count;
+    for (uint32_t s = 1; s < forward->span_count; s++) {
+        uint32_t end = forward->spans[s].position;
+        for (uint32_t from = s; forward->spans[from].follows; end = forward->spans[from].position) {
+            from = forward->spans[from].follows - 1;
+            const pi2_batch_span *span = &forward->spans[from];
+            assert(from < s && end > span->position && end <= span->position + span->token_count);
+            for (uint32_t i = 0; i < end - span->position; i++) {
+                forward->buffers.places[first[from] + i].branches |= 1u << s;
+            }
         }
     }
 }
@@ -397,6 +418,7 @@ pi2_status pi2_forward_run(pi2_forward *forward, const pi2_batch *batch, const p
     follow_residency(forward);
     const pi2_status filled = begin_pass(forward, forward->logits_rows > 0);
     place_tokens(forward);
+    place_branches(forward);
     const uint64_t begin = pi2_clock_ns(), missing = missing_neurons(forward);
     const bool predicts = pi2_forward_predicts(forward); /* then tokens ask for no experts */
     pi2_expert_cache *experts =
@@ -629,7 +651,7 @@ static pi2_status allocate(pi2_forward *forward) {
     if (!is_there) return pi2_fail(PI2_ERR_MEMORY, "no memory for the forward pass's lists");
     const pi2_forward_shape *shape = &forward->options.shape;
     PI2_TRY(pi2_kv_pages_create(pi2_forward_cache_positions(shape) / PI2_KV_TILE,
-                                shape->sequences > 1 ? shape->sequences : 1,
+                                (shape->sequences > 1 ? shape->sequences : 1) + shape->branches,
                                 (uint32_t)((shape->context_tokens + (uint64_t)PI2_KV_TILE - 1) / PI2_KV_TILE),
                                 &forward->pages));
     PI2_TRY(make_rings(forward));

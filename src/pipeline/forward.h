@@ -25,6 +25,8 @@ typedef struct pi2_forward_shape {
     uint32_t batch_tokens;    /* tokens of one pass at most */
     uint32_t logits_tokens;   /* of them, tokens whose logits are kept */
     uint32_t sequences;       /* timelines that are kept at once; 0: one */
+    uint32_t branches;        /* sequences beyond these, which part from one of them within a pass (pi2_batch_span):
+                                 only where saved states are 0 bytes. They have no room of their own: unused pages */
     uint32_t context_tokens;  /* of each timeline; the key-value cache rounds it up to 16 */
     uint32_t branch_tokens;   /* of each timeline but one, tokens that none of the others has; 0: all its context */
     unsigned thread_count;
@@ -138,10 +140,15 @@ typedef enum pi2_forward_logits {
     PI2_FORWARD_NO_LOGITS, PI2_FORWARD_LAST_LOGITS, PI2_FORWARD_ALL_LOGITS
 } pi2_forward_logits;
 
+/** Branches of a pass at most. */
+enum { PI2_BRANCHES_MOST = 31 };
+
 /** The tokens of a batch that are one sequence's: they follow one another, from `position` on. */
 typedef struct pi2_batch_span {
-    uint32_t sequence;           /* below shape.sequences; once in a batch */
+    uint32_t sequence;           /* below shape.sequences, or of a branch behind them; once in a batch */
     uint32_t position, token_count;
+    uint32_t follows;            /* of a branch: it goes on from a token of this span, an earlier one, 1 and up; its
+                                    sequence gets what that branch's tokens, from there back, write. 0: it is none */
     pi2_forward_logits logits;
     uint32_t replayed;           /* so many of its tokens, the first, were computed before: they want no logits */
     uint32_t marked;             /* recurrent states are marked as they are after so many of its tokens; 0: they are
@@ -151,7 +158,7 @@ typedef struct pi2_batch_span {
 /** What one pass computes. */
 typedef struct pi2_batch {
     const int32_t *tokens;       /* [token_count], 1 .. batch_tokens: those of the spans one after another; valid ids */
-    const pi2_batch_span *spans; /* [span_count], 1 .. shape.sequences */
+    const pi2_batch_span *spans; /* [span_count], 1 .. shape.sequences; with branches at most PI2_BRANCHES_MOST more */
     const float *given;          /* [token_count][pi2_model_given_length()], of a layer that guesses: what the model
                                     that it guesses for gave for the token before each, */
     bool given_is_own;           /* or it gave itself */

@@ -119,6 +119,7 @@ typedef struct pi2_neuron_buffers {
 typedef struct pi2_token_place {
     uint32_t span, position;
     uint32_t logits_row;         /* of the pass's; PI2_NO_LOGITS: nobody wants them */
+    uint32_t branches;           /* spans of this number (a bit of each) part from it, or from one that follows it */
 } pi2_token_place;
 #define PI2_NO_LOGITS UINT32_MAX
 
@@ -432,8 +433,10 @@ uint8_t *pi2_forward_mark_before(const pi2_forward_walk *walk, uint32_t token);
 uint8_t *pi2_forward_keys(const pi2_forward *forward, uint32_t layer);
 const uint32_t *pi2_forward_pages_of(const pi2_forward *forward, uint32_t layer, uint32_t span);
 const uint32_t *pi2_forward_layer_pages(const pi2_forward *forward, uint32_t layer, uint32_t sequence);
-/** Where in that memory a token's key and value lie. */
-uint32_t pi2_forward_place(const pi2_forward *forward, uint32_t layer, uint32_t token);
+/** Where in that memory a token's key and value lie: in its sequence, and in those that part from it, where their page
+ *  is another. Returns how many places. */
+uint32_t pi2_forward_places(const pi2_forward *forward, uint32_t layer, uint32_t token,
+                            uint32_t places_out[PI2_BRANCHES_MOST + 1]);
 /** A convolution over the tokens of each sequence; the state of the layer's block begins with its last rows. */
 void pi2_forward_convolve(const pi2_forward_walk *walk, const pi2_convolution *convolution, float *x, size_t stride,
                           uint32_t begin, uint32_t end);

@@ -23,10 +23,19 @@ const uint32_t *pi2_forward_pages_of(const pi2_forward *forward, uint32_t layer,
     return pi2_forward_layer_pages(forward, layer, forward->spans[span].sequence);
 }
 
-uint32_t pi2_forward_place(const pi2_forward *forward, uint32_t layer, uint32_t token) {
+uint32_t pi2_forward_places(const pi2_forward *forward, uint32_t layer, uint32_t token,
+                            uint32_t places_out[PI2_BRANCHES_MOST + 1]) {
     const pi2_token_place *place = &forward->buffers.places[token];
-    const uint32_t page = pi2_forward_pages_of(forward, layer, place->span)[place->position / PI2_KV_TILE];
-    return page * PI2_KV_TILE + place->position % PI2_KV_TILE;
+    const uint32_t tile = place->position / PI2_KV_TILE, at = place->position % PI2_KV_TILE;
+    const uint32_t own = pi2_forward_pages_of(forward, layer, place->span)[tile];
+    uint32_t count = 0, branches = place->branches;
+    places_out[count++] = own * PI2_KV_TILE + at;
+    for (uint32_t span = 0; branches; span++, branches >>= 1) {
+        if (!(branches & 1)) continue;
+        const uint32_t page = pi2_forward_pages_of(forward, layer, span)[tile];
+        if (page != own) places_out[count++] = page * PI2_KV_TILE + at;
+    }
+    return count;
 }
 
 uint8_t *pi2_forward_state(const pi2_forward_walk *walk, uint32_t span) {

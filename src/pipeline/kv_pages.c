@@ -64,6 +64,10 @@ uint32_t pi2_kv_pages_touched(const pi2_kv_pages *pages) { return pages->touched
 
 static uint32_t tiles_of(uint32_t positions) { return positions / PI2_KV_TILE + (positions % PI2_KV_TILE != 0); }
 
+uint64_t pi2_kv_pages_sequence_bytes(uint32_t positions) {
+    return sizeof(page_table) + tiles_of(positions) * sizeof(uint32_t);
+}
+
 uint32_t pi2_kv_pages_wanted(const pi2_kv_pages *pages, uint32_t sequence, uint32_t first, uint32_t end) {
     const page_table *table = &pages->tables[sequence];
     uint32_t wanted = 0;
@@ -73,14 +77,17 @@ uint32_t pi2_kv_pages_wanted(const pi2_kv_pages *pages, uint32_t sequence, uint3
     return wanted;
 }
 
+static pi2_status refuse(const pi2_kv_pages *pages, uint32_t wanted) {
+    return pi2_fail(PI2_ERR_CONTEXT, "the key-value cache holds %u tokens of all sequences together, in pages of %d: "
+                    "%u are left and %u are needed; end or cut another session, or plan for more branch_tokens",
+                    pages->page_count * PI2_KV_TILE, PI2_KV_TILE, pages->unused, wanted);
+}
+
 pi2_status pi2_kv_pages_check(const pi2_kv_pages *pages, uint32_t sequence, uint32_t first, uint32_t end,
                               uint32_t *taken_io) {
     const uint32_t wanted = pi2_kv_pages_wanted(pages, sequence, first, end) + *taken_io;
     *taken_io = wanted;
-    if (wanted <= pages->unused) return PI2_OK;
-    return pi2_fail(PI2_ERR_CONTEXT, "the key-value cache holds %u tokens of all sequences together, in pages of %d: "
-                    "%u are left and %u are needed; end or cut another session, or plan for more branch_tokens",
-                    pages->page_count * PI2_KV_TILE, PI2_KV_TILE, pages->unused, wanted);
+    return wanted <= pages->unused ? PI2_OK : refuse(pages, wanted);
 }
 
 /* ---- which page ---- */
@@ -101,14 +108,23 @@ static uint32_t first_of_block(pi2_kv_pages *pages) {
     return pages->first_unused;
 }
 
-/* For the tile of a table: behind the tile before it, if that is possible. */
-static uint32_t take_page(pi2_kv_pages *pages, const page_table *table, uint32_t tile) {
-    const uint32_t behind = tile ? table->pages[tile - 1] + 1 : 0;
-    const uint32_t page = tile && is_unused(pages, behind) ? behind : first_of_block(pages);
+static uint32_t take(pi2_kv_pages *pages, uint32_t page) {
     pages->holders[page] = 1;
     pages->unused--;
     if (pages->touched <= page) pages->touched = page + 1;
     return page;
+}
+
+/* For the tile of a table: behind the tile before it, if that is possible. */
+static uint32_t take_page(pi2_kv_pages *pages, const page_table *table, uint32_t tile) {
+    const uint32_t behind = tile ? table->pages[tile - 1] + 1 : 0;
+    return take(pages, tile && is_unused(pages, behind) ? behind : first_of_block(pages));
+}
+
+/* The first one, wherever the table's others are. */
+static uint32_t take_first_page(pi2_kv_pages *pages) {
+    while (pages->holders[pages->first_unused]) pages->first_unused++;
+    return take(pages, pages->first_unused);
 }
 
 static void give_page(pi2_kv_pages *pages, uint32_t page) {
@@ -121,9 +137,9 @@ static void give_page(pi2_kv_pages *pages, uint32_t page) {
 /* ---- what a sequence holds ---- */
 
 /* The tile gets a page of its own for the page that it shares, which is held for the copy, if there is to be one. */
-static void part_tile(pi2_kv_pages *pages, page_table *table, uint32_t tile, bool keeps_others) {
+static void part_tile(pi2_kv_pages *pages, page_table *table, uint32_t tile, uint32_t page, bool keeps_others) {
     const uint32_t shared = table->pages[tile];
-    table->pages[tile] = take_page(pages, table, tile);
+    table->pages[tile] = page;
     if (keeps_others) table->copies[table->copy_count++] = (page_copy){ shared, table->pages[tile] };
     else give_page(pages, shared);
 }
@@ -138,7 +154,8 @@ pi2_status pi2_kv_pages_hold(pi2_kv_pages *pages, uint32_t sequence, uint32_t fi
             table->pages[t] = take_page(pages, table, t);
             table->tile_count = t + 1;
         } else if (pages->holders[table->pages[t]] > 1) {
-            part_tile(pages, table, t, t * PI2_KV_TILE < first || (t + 1) * PI2_KV_TILE > end);
+            part_tile(pages, table, t, take_page(pages, table, t),
+                      t * PI2_KV_TILE < first || (t + 1) * PI2_KV_TILE > end);
         }
     }
     return PI2_OK;
@@ -167,4 +184,34 @@ void pi2_kv_pages_share(pi2_kv_pages *pages, uint32_t from, uint32_t to, uint32_
     memcpy(target->pages, source->pages, tiles * sizeof *target->pages);
     target->tile_count = tiles;
     for (uint32_t t = 0; t < tiles; t++) pages->holders[target->pages[t]]++;
+}
+
+/* ---- branches ---- */
+
+uint32_t pi2_kv_pages_branch_wants(uint32_t first, uint32_t end) { return tiles_of(end) - first / PI2_KV_TILE; }
+
+/* Of positions behind `end` there is nothing to keep: the tile that `first` is in is copied for those before it. */
+pi2_status pi2_kv_pages_branch(pi2_kv_pages *pages, uint32_t from, uint32_t to, uint32_t first, uint32_t end) {
+    page_table *table = &pages->tables[to];
+    assert(table->copy_count == 0 && end <= pages->tile_most * (uint64_t)PI2_KV_TILE);
+    const uint32_t wanted = pi2_kv_pages_branch_wants(first, end);
+    if (wanted > pages->unused) return refuse(pages, wanted);
+    pi2_kv_pages_share(pages, from, to, first);
+    for (uint32_t t = first / PI2_KV_TILE; t < tiles_of(end); t++) {
+        const uint32_t page = take_first_page(pages);
+        if (t < table->tile_count) {
+            part_tile(pages, table, t, page, true);
+            continue;
+        }
+        table->pages[t] = page;
+        table->tile_count = t + 1;
+    }
+    return PI2_OK;
+}
+
+void pi2_kv_pages_swap(pi2_kv_pages *pages, uint32_t a, uint32_t b) {
+    const page_table table = pages->tables[a];
+    assert(table.copy_count == 0 && pages->tables[b].copy_count == 0);
+    pages->tables[a] = pages->tables[b];
+    pages->tables[b] = table;
 }

@@ -16,6 +16,8 @@ typedef struct pi2_kv_pages pi2_kv_pages;
 /** page_count: of the cache. tile_most: tiles of one sequence at most. Errors  MEMORY */
 pi2_status pi2_kv_pages_create(uint32_t page_count, uint32_t sequences, uint32_t tile_most, pi2_kv_pages **pages_out);
 void pi2_kv_pages_free(pi2_kv_pages *pages);
+/** Memory of a sequence's list, of so many positions. */
+uint64_t pi2_kv_pages_sequence_bytes(uint32_t positions);
 
 /** [tiles of the sequence]: the page of each, as attention reads it. */
 const uint32_t *pi2_kv_pages_of(const pi2_kv_pages *pages, uint32_t sequence);
@@ -44,6 +46,17 @@ bool pi2_kv_pages_next_copy(pi2_kv_pages *pages, uint32_t sequence, uint32_t *fr
 void pi2_kv_pages_trim(pi2_kv_pages *pages, uint32_t sequence, uint32_t position);
 /** Sequence `to`, which has no tiles, gets those of the first `positions` positions of `from`. */
 void pi2_kv_pages_share(pi2_kv_pages *pages, uint32_t from, uint32_t to, uint32_t positions);
+/**
+ * Sequence `to`, which has no tiles, gets those of the first `first` positions of `from`, which has as many, and makes
+ * the positions from there to `end` its own to write: for a while, so its pages are taken from the cache's beginning
+ * on, wherever one is unused. Copies are left as by pi2_kv_pages_hold(); those of `from` come before them.
+ * Errors  as pi2_kv_pages_check(): nothing has changed
+ */
+pi2_status pi2_kv_pages_branch(pi2_kv_pages *pages, uint32_t from, uint32_t to, uint32_t first, uint32_t end);
+/** Pages that it takes. */
+uint32_t pi2_kv_pages_branch_wants(uint32_t first, uint32_t end);
+/** Two sequences, neither of which has copies to be made, change places. */
+void pi2_kv_pages_swap(pi2_kv_pages *pages, uint32_t a, uint32_t b);
 /** Pages from the cache's beginning on that may have been written to so far. */
 uint32_t pi2_kv_pages_touched(const pi2_kv_pages *pages);
 

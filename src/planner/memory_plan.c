@@ -21,6 +21,7 @@ enum {
     PLAIN_THREADS = 16, STACK_PAGES = 8,
     MARK_SHARE = 32,     /* states that guesses are taken back to, likewise */
     DRAFT_SHARE = 64,    /* logits of guessed tokens take at most this share */
+    BRANCH_SHARE = 64,   /* pages of the key-value cache that branches of a guess take, while it is checked, likewise */
     SHARED_DRAFT = 4, SHARING_SEQUENCES = 16, /* in common passes, guesses of each sequence, and sequences that guess */
     PROMPT_SHARE = 24,   /* where tokens compute single neurons, whole experts for prompts take at most this share */
     MOST_STEPS = 64, SLACK_SHARE = 100, SLACK_BYTES = 600000,
@@ -145,6 +146,28 @@ static void choose_draft(const pi2_memory_plan_request *request, pi2_memory_plan
     const uint64_t shared = (uint64_t)each * (sequences < SHARING_SEQUENCES ? sequences : SHARING_SEQUENCES);
     const uint32_t rows = sequences + (uint32_t)(sequences < 2 ? 0 : shared < afforded ? shared : afforded);
     if (plan->shape.logits_tokens < rows) plan->shape.logits_tokens = rows;
+}
+
+/*
+ * Guesses that part: where all that a sequence keeps is in pages, which branches take of the cache's unused ones. These
+ * may hold weights, so there are no more branches than would take a small share of the budget.
+ */
+static void choose_tree(const pi2_memory_plan_request *request, pi2_memory_plan *plan) {
+    const uint64_t logits_bytes = (uint64_t)request->model->shape.vocabulary_size * sizeof(float);
+    const uint64_t afforded = request->budget_bytes / DRAFT_SHARE / logits_bytes;
+    uint32_t nodes = request->draft_nodes < afforded ? request->draft_nodes : (uint32_t)afforded;
+    if (nodes >= plan->shape.context_tokens) nodes = plan->shape.context_tokens - 1;
+    if (plan->draft_tokens == 0 || nodes < 2 || pi2_forward_saved_bytes(request->model, &plan->shape)) return;
+    pi2_forward_shape longer = plan->shape;
+    longer.context_tokens += PI2_KV_TILE;
+    const uint64_t page_bytes = pi2_forward_sequence_bytes(request->model, &longer) -
+                                pi2_forward_sequence_bytes(request->model, &plan->shape);
+    const uint64_t branches = request->budget_bytes / BRANCH_SHARE / page_bytes;
+    plan->shape.branches = branches < nodes - 1 ? (uint32_t)branches : nodes - 1;
+    if (plan->shape.branches == 0) return;
+    plan->draft_nodes = nodes;
+    if (plan->shape.logits_tokens < nodes + 1) plan->shape.logits_tokens = nodes + 1;
+    plan->process_bytes += plan->shape.branches * pi2_kv_pages_sequence_bytes(plan->shape.context_tokens);
 }
 
 static uint64_t fixed_bytes(const pi2_memory_plan *plan) {
@@ -411,6 +434,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
                                                 request->each_session_bytes_per_token * plan->shape.context_tokens);
     plan->text_bytes = request->text_bytes + request->text_bytes_per_token * plan->shape.context_tokens;
     choose_draft(request, plan);
+    choose_tree(request, plan);
     plan->cache_bytes = pi2_forward_cache_bytes(request->model, &plan->shape);
     choose_threads(request, plan);
     plan->shape.neuron_tokens = request->banks ? PI2_NEURON_TOKENS : 0;

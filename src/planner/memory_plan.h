@@ -21,6 +21,7 @@ typedef struct pi2_memory_plan_request {
     uint32_t batch_tokens;      /* 0: chosen */
     uint32_t logits_tokens;
     uint32_t draft_tokens;      /* guessed ahead: logits of so many tokens more, where the budget affords them */
+    uint32_t draft_nodes;       /* likewise of a guess that parts, for which branches are planned too; 0: none does */
     uint32_t feature_count;     /* layers whose inputs are kept of every token of a pass, for one that guesses */
     const uint32_t *feature_layers;
     unsigned thread_count;
@@ -58,6 +59,7 @@ typedef struct pi2_memory_plan {
     uint64_t loan_bytes;        /* of these, what the key-value cache lends until it grows */
     uint64_t weight_room;       /* room that would hold all weights of a pass */
     uint32_t draft_tokens;      /* of the request's, what is afforded */
+    uint32_t draft_nodes;       /* likewise; 0: guesses are chains. Its leaves: shape.branches and one */
     bool everything_resident;
 } pi2_memory_plan;
 

@@ -122,7 +122,7 @@ typedef struct pi2_run_costs {
     uint64_t text_bytes, text_bytes_per_token;
     uint64_t session_bytes, session_bytes_per_token; /* of all sequences together */
     uint64_t each_session_bytes, each_session_bytes_per_token; /* of each: samplers, and what they remember */
-    uint32_t draft_tokens;
+    uint32_t draft_tokens, draft_nodes;
     uint32_t feature_count;         /* layers whose inputs a layer that guesses wants of every token, */
     const uint32_t *feature_layers; /* and which ones */
 } pi2_run_costs;

@@ -88,13 +88,46 @@ static void share(game *g, uint32_t from, uint32_t to) {
     g->lengths[to] = positions;
 }
 
+/* Goes on from the midst of another one, which then it is or is not. */
+static void branch(game *g, uint32_t from, uint32_t to) {
+    if (from == to) return;
+    cut(g, to, 0);
+    const uint32_t unused = pi2_kv_pages_unused(g->pages);
+    const uint32_t first = draw(g, g->lengths[from] + 1), most = CONTEXT - first;
+    const uint32_t end = first + (most ? draw(g, most < 31 ? most + 1 : 31) : 0);
+    if (end == first) return;
+    const uint32_t wanted = pi2_kv_pages_branch_wants(first, end);
+    const pi2_status status = pi2_kv_pages_branch(g->pages, from, to, first, end);
+    assert_int_equal(status, wanted > unused ? PI2_ERR_CONTEXT : PI2_OK);
+    if (status != PI2_OK) {
+        g->refused++;
+        return;
+    }
+    assert_int_equal(pi2_kv_pages_unused(g->pages), unused - wanted);
+    copy_pages(g, to);
+    memcpy(g->want[to], g->want[from], first * sizeof(int));
+    for (uint32_t p = first; p < end; p++) *at(g, to, p) = g->want[to][p] = g->next++;
+    g->lengths[to] = end;
+    if (draw(g, 2)) return;
+    pi2_kv_pages_swap(g->pages, from, to);
+    for (uint32_t p = 0; p < CONTEXT; p++) {
+        const int number = g->want[from][p];
+        g->want[from][p] = g->want[to][p];
+        g->want[to][p] = number;
+    }
+    const uint32_t length = g->lengths[from];
+    g->lengths[from] = g->lengths[to];
+    g->lengths[to] = length;
+}
+
 static void play(uint32_t page_count, bool may_refuse) {
     game g = { .page_count = page_count, .random = page_count };
     assert_int_equal(pi2_kv_pages_create(page_count, SEQUENCES, TILES, &g.pages), PI2_OK);
     for (int i = 0; i < STEPS; i++) {
-        const uint32_t s = draw(&g, SEQUENCES), act = draw(&g, 6);
+        const uint32_t s = draw(&g, SEQUENCES), act = draw(&g, 7);
         if (act == 0) share(&g, s, draw(&g, SEQUENCES));
         else if (act == 1) cut(&g, s, draw(&g, g.lengths[s] + 1));
+        else if (act == 2) branch(&g, s, draw(&g, SEQUENCES));
         else write_some(&g, s);
         check(&g);
     }
@@ -137,8 +170,29 @@ static void test_pages_lie_together(void **state) {
     pi2_kv_pages_free(pages);
 }
 
+/* Branches take what is unused nearest to the cache's beginning, so that little of it is touched. */
+static void test_branches_lie_near(void **state) {
+    (void)state;
+    enum { BRANCHES = 6, LONG = 64 };
+    pi2_kv_pages *pages;
+    assert_int_equal(pi2_kv_pages_create(LONG, 1 + BRANCHES, LONG, &pages), PI2_OK);
+    assert_int_equal(pi2_kv_pages_hold(pages, 0, 0, 40), PI2_OK);
+    for (uint32_t b = 0; b < BRANCHES; b++) {
+        uint32_t from, to;
+        assert_int_equal(pi2_kv_pages_branch_wants(40, 41), 1);
+        assert_int_equal(pi2_kv_pages_branch(pages, 0, 1 + b, 40, 41), PI2_OK);
+        assert_true(pi2_kv_pages_next_copy(pages, 1 + b, &from, &to));
+        assert_int_equal(from, 2);
+        assert_int_equal(to, 3 + b);
+        assert_false(pi2_kv_pages_next_copy(pages, 1 + b, &from, &to));
+    }
+    assert_int_equal(pi2_kv_pages_touched(pages), 3 + BRANCHES);
+    pi2_kv_pages_free(pages);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_is_written_is_read),
-                                        cmocka_unit_test(test_pages_lie_together) };
+                                        cmocka_unit_test(test_pages_lie_together),
+                                        cmocka_unit_test(test_branches_lie_near) };
     return cmocka_run_group_tests_name("kv pages", tests, NULL, NULL);
 }

@@ -167,6 +167,40 @@ static void test_sessions_are_counted(void **state) {
     test_folder_remove(folder);
 }
 
+/* Of a guess that parts, logits and branches' pages take a small share of the budget, and are in the plan. */
+static void test_guesses_that_part(void **state) {
+    (void)state;
+    enum { SHARE = 64, CONTEXT = 256 };
+    char *folder = test_folder_make(), *path = test_path(folder, "tiny.gguf");
+    pi2_tiny_model_options model;
+    pi2_tiny_model_options_init(&model);
+    assert_int_equal(pi2_tiny_model_write_apart(&model, path), 0);
+    pi2_engine_options options;
+    uint32_t some = 0, all = 0;
+    for (uint64_t budget = 3000000; budget < 4000000000; budget += budget / 4) {
+        pi2_planned_run run = { 0 };
+        pi2_engine_options_init(&options);
+        options.model_path = path;
+        options.context_tokens = CONTEXT;
+        options.draft_tokens = 1;
+        options.draft_nodes = PI2_DRAFT_NODES_MOST;
+        options.memory_bytes = budget;
+        if (pi2_planned_run_make(&options, &run) != PI2_OK) continue;
+        const pi2_memory_plan *plan = &run.plan.memory;
+        const uint64_t row = run.source.model->shape.vocabulary_size * sizeof(float);
+        const uint64_t page = pi2_forward_sequence_bytes(run.source.model, &plan->shape) / (CONTEXT / 16);
+        assert_true(plan->draft_nodes * row <= budget / SHARE && plan->shape.branches * page <= budget / SHARE);
+        if (plan->draft_nodes) assert_int_equal(plan->shape.logits_tokens, plan->draft_nodes + 1);
+        assert_true(plan->draft_nodes ? plan->shape.branches < plan->draft_nodes : plan->shape.branches == 0);
+        some += plan->shape.branches > 0 && plan->shape.branches < PI2_BRANCHES_MOST - 1;
+        all += plan->draft_nodes == PI2_DRAFT_NODES_MOST;
+        pi2_planned_run_close(&run);
+    }
+    assert_true(all > 0 && some > 0);
+    free(path);
+    test_folder_remove(folder);
+}
+
 /* An engine that is open has been planned with memory that it has not touched yet: the next plan counts that. */
 static void test_engines_share_one_budget(void **state) {
     (void)state;
@@ -298,6 +332,7 @@ int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_budgets_have_a_margin),
                                         cmocka_unit_test(test_loan_returns_as_slots),
                                         cmocka_unit_test(test_sessions_are_counted),
+                                        cmocka_unit_test(test_guesses_that_part),
                                         cmocka_unit_test(test_engines_share_one_budget),
                                         cmocka_unit_test(test_engines_open_at_once),
                                         cmocka_unit_test(test_residents_are_spread) };
