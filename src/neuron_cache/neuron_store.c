@@ -171,14 +171,18 @@ static pi2_status place_pools(pi2_neuron_store *store) {
     return PI2_OK;
 }
 
-static pi2_status make_windows(pi2_neuron_store *store) {
-    void *memory = NULL;
+static bool any_windows(const pi2_neuron_store *store) {
     bool any = false;
     for (uint32_t b = 0; b < store->options.banks->count; b++) {
         any |= uses_windows(store, &store->options.banks->banks[b]);
     }
-    store->window_bytes = any ? window_bytes_of(store->options.banks) : 0;
-    if (!any) return PI2_OK;
+    return any;
+}
+
+static pi2_status make_windows(pi2_neuron_store *store) {
+    void *memory = NULL;
+    store->window_bytes = any_windows(store) ? window_bytes_of(store->options.banks) : 0;
+    if (store->window_bytes == 0) return PI2_OK;
     if (posix_memalign(&memory, PI2_READ_ALIGNMENT, (size_t)store->most_reads * store->window_bytes) != 0) {
         return pi2_fail(PI2_ERR_MEMORY, "no memory for the windows of %u reads of neurons", store->most_reads);
     }
@@ -727,7 +731,7 @@ pi2_status pi2_neuron_store_create(const pi2_neuron_store_options *options, pi2_
     if (!store->options.rule) store->options.rule = &pi2_unit_rules[0];
     const pi2_region_owner owner = { .self = store, .ended = note_arrival, .reset = forget_foretold };
     store->sector_bytes = pi2_store_sector_bytes(options->store);
-    store->most_reads = window_bytes_of(options->banks) ? FINE_READS : MOST_READS;
+    store->most_reads = any_windows(store) ? FINE_READS : MOST_READS;
     pi2_status status = pi2_region_create(options->store, &owner, store->most_reads, &store->region);
     if (status == PI2_OK) status = place_pools(store);
     if (status == PI2_OK) status = make_lists(store);

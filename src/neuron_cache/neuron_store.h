@@ -101,11 +101,14 @@ bool pi2_neuron_store_wants_filling(const pi2_neuron_store *store);
 pi2_status pi2_neuron_store_fill(pi2_neuron_store *store, pi2_team *team);
 
 /**
- * A pass of all neurons begins, which may leave units here that pass by, without another read: those that a filling
- * would bring, of banks for which may_keep[bank] is not 0, have a slot from now on. False: there are none. One thread,
- * between passes; after pi2_neuron_store_begin_pass().
+ * A pass of all neurons begins, which may leave units here that pass by, without another read: of banks for which
+ * may_keep[bank] is not 0 as many as a filling would bring. Those of several neurons have their slots from now on, as a
+ * filling has them. False: there are none. One thread, between passes; after pi2_neuron_store_begin_pass().
  */
 bool pi2_neuron_store_begin_keeping(pi2_neuron_store *store, const uint8_t *may_keep);
+/** Neurons [begin, end) pass by, and what the pass tells of them (warm, Gates) is told: of units of one neuron those
+ *  that are worth most get a slot, by the bank's share of it. Any thread; one for each neuron, once a pass. */
+void pi2_neuron_store_choose_kept(pi2_neuron_store *store, uint32_t bank, uint32_t begin, uint32_t end);
 /** Where such a pass shall write a neuron's bundle; NULL: nowhere. Any thread; one for each neuron. */
 uint8_t *pi2_neuron_store_place(pi2_neuron_store *store, uint32_t bank, uint32_t neuron);
 /** It is written, padding included. When all of a unit are, the unit is there, if it matches its checksum. */

@@ -2,9 +2,10 @@
  * neuron_store_fill.c: empty slots of single neurons, filled in long reads, or with what a pass of all neurons has at
  * hand.
  *
- * Which units come is decided beforehand, by one thread: of each bank so many, from its first place on, into the empty
- * slots from a certain one on. Then threads take bank by bank. Each reads runs of units side by side, some megabytes at
- * a time, and checks them while the others read.
+ * How many units come is decided beforehand, by one thread: of each bank so many, into the empty slots from a certain
+ * one on. A filling brings those from the bank's first place on; of what passes by, the neurons of a chunk have their
+ * Gates by then, and those are kept that are worth most by the store's rule. Of a filling threads take bank by bank.
+ * Each reads runs of units side by side, some megabytes at a time, and checks them while the others read.
  */
 #include <string.h>
 
@@ -16,7 +17,8 @@
 enum {
     FILL_MEMBERS = 4,           /* threads at most: they share the windows */
     FILL_RUNS = 64,             /* of units, that are read at once */
-    FILL_BYTES = 4 * 1024 * 1024
+    FILL_BYTES = 4 * 1024 * 1024,
+    MOST_CHOSEN = 256           /* neurons that are compared with each other when they pass by */
 };
 
 /* ---- what comes ---- */
@@ -58,6 +60,7 @@ static void plan_pool(pi2_neuron_store *store, uint32_t p) {
         own->fill_count = (uint32_t)(until - given);
         given = until;
         for (uint32_t left = own->fill_count; left > 0 && slot < end; slot++) left -= is_empty(store, slot);
+        own->fill_end = slot;
     }
 }
 
@@ -209,23 +212,33 @@ static uint32_t neurons_of_unit(const pi2_neuron_bank *bank, uint32_t unit) {
     return left < bank->unit_neurons ? left : bank->unit_neurons;
 }
 
-/* Slots for the units that are due. Such a slot is ARRIVED, and its ticket counts the bundles that are missing. */
-static void reserve(pi2_neuron_store *store, uint32_t b) {
+/* The bank's next empty slot gets a unit, which is absent. It is ARRIVED, and its ticket counts the bundles that are
+ * missing. False: there is none. Any thread, one for each unit. */
+static bool reserve(pi2_neuron_store *store, uint32_t b, uint32_t unit) {
     store_bank *own = &store->banks[b];
+    uint32_t slot;
+    do {
+        slot = atomic_fetch_add(&own->keep_slot, 1);
+        if (slot >= own->fill_end) {
+            atomic_store(&own->keep_slot, own->fill_end);
+            return false;
+        }
+    } while (!is_empty(store, slot));
+    const uint32_t warm = heat_now(store, &own->units[unit].heat_left);
+    set_heat(store, &store->slots[slot].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
+    atomic_store(&store->slots[slot].ticket, neurons_of_unit(&store->options.banks->banks[b], unit));
+    atomic_store(&store->slots[slot].word, word_of(own->first_unit + unit, 0, PI2_PART_ARRIVED));
+    atomic_store(&own->units[unit].slot, slot);
+    return true;
+}
+
+/* Units of several neurons, which pass by one after another, get their slots beforehand, by their places. */
+static void reserve_all(pi2_neuron_store *store, uint32_t b) {
     const pi2_neuron_bank *bank = &store->options.banks->banks[b];
-    const slot_pool *pool = &store->pools[own->pool];
-    const uint32_t end = pool->first_slot + pool->open_count;
-    uint32_t slot = own->fill_slot, left = own->fill_count;
+    uint32_t left = store->banks[b].fill_count;
     for (uint32_t unit = 0; left > 0 && unit < bank->unit_count; unit++) {
-        if (!is_due(store, own, unit)) continue;
-        while (slot < end && !is_empty(store, slot)) slot++;
-        if (slot == end) return;
-        const uint32_t warm = heat_now(store, &own->units[unit].heat_left);
-        set_heat(store, &store->slots[slot].heat, warm > PI2_HEAT_OF_USE / 2 ? warm : PI2_HEAT_OF_USE / 2);
-        atomic_store(&store->slots[slot].ticket, neurons_of_unit(bank, unit));
-        atomic_store(&store->slots[slot].word, word_of(own->first_unit + unit, 0, PI2_PART_ARRIVED));
-        atomic_store(&own->units[unit].slot, slot);
-        store->is_keeping = true;
+        if (!is_due(store, &store->banks[b], unit)) continue;
+        if (!reserve(store, b, unit)) return;
         left--;
     }
 }
@@ -234,9 +247,53 @@ bool pi2_neuron_store_begin_keeping(pi2_neuron_store *store, const uint8_t *may_
     if (!store->wants_filling) return false;
     for (uint32_t p = 0; p < store->pool_count; p++) plan_pool(store, p);
     for (uint32_t b = 0; b < store->options.banks->count; b++) {
-        if (may_keep[b]) reserve(store, b);
+        store_bank *own = &store->banks[b];
+        atomic_store(&own->keep_slot, own->fill_slot);
+        if (!may_keep[b] || own->fill_count == 0) {
+            atomic_store(&own->keep_slot, own->fill_end);
+            continue;
+        }
+        store->is_keeping = true;
+        if (store->options.banks->banks[b].unit_neurons > 1) reserve_all(store, b);
     }
     return store->is_keeping;
+}
+
+/* A neuron that passes by, and what its unit is worth. */
+typedef struct passing_unit {
+    uint32_t unit, worth;
+} passing_unit;
+
+/* As the rule would have it in a slot. */
+static uint32_t worth_of(const pi2_neuron_store *store, const store_bank *own, uint32_t unit) {
+    const pi2_unit_rule *rule = store->options.rule;
+    const uint32_t word = atomic_load_explicit(&own->units[unit].heat_left, memory_order_relaxed);
+    uint32_t worth = rule->worth(&store->heat, word, false);
+    if (rule->near_step) worth += rule->near_step * pi2_neuron_store_near_of(store, own->first_unit + unit);
+    return worth;
+}
+
+void pi2_neuron_store_choose_kept(pi2_neuron_store *store, uint32_t b, uint32_t begin, uint32_t end) {
+    const pi2_neuron_bank *bank = &store->options.banks->banks[b];
+    store_bank *own = &store->banks[b];
+    passing_unit best[MOST_CHOSEN];
+    uint32_t count = 0;
+    if (!store->is_keeping || bank->unit_neurons > 1) return;
+    for (uint32_t from = begin; from < end; from += MOST_CHOSEN, count = 0) {
+        const uint32_t to = end - from < MOST_CHOSEN ? end : from + MOST_CHOSEN;
+        const uint64_t all = own->fill_count;
+        const uint32_t most = (uint32_t)(all * to / bank->neuron_count - all * from / bank->neuron_count);
+        for (uint32_t n = from; n < to && most > 0; n++) {
+            const uint32_t unit = own->head.place_of[n];
+            if (!is_due(store, own, unit)) continue;
+            const passing_unit one = { unit, worth_of(store, own, unit) };
+            if (count == most && best[count - 1].worth >= one.worth) continue;
+            uint32_t at = count < most ? count++ : count - 1;
+            for (; at > 0 && best[at - 1].worth < one.worth; at--) best[at] = best[at - 1];
+            best[at] = one;
+        }
+        for (uint32_t i = 0; i < count && reserve(store, b, best[i].unit); i++) {}
+    }
 }
 
 /* The slot that waits for a unit; NULL: none does. */

@@ -67,6 +67,8 @@ typedef struct store_bank {
     _Atomic double near_squares;  /* of this pass's Gates, summed; and how many were told */
     _Atomic uint64_t near_count;
     uint32_t fill_slot, fill_count; /* how many units a filling brings, into slots from this one on */
+    uint32_t fill_end;              /* and before this one */
+    _Atomic uint32_t keep_slot;     /* of those, the next that a pass of all neurons looks at */
 } store_bank;
 
 struct pi2_neuron_store {

@@ -120,6 +120,13 @@ void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ff
     }
 }
 
+void pi2_ffn_leave_neurons(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t begin, uint32_t end) {
+    const uint32_t tile = begin / PI2_TILE_ROWS, count = (end - begin + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
+    assert(!unit->source.experts);
+    if (!unit->gates) pi2_forward_leave_rows(walk, unit->gate, tile, count);
+    if (unit->up) pi2_forward_leave_rows(walk, unit->up, tile, count);
+}
+
 void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t tile_begin, uint32_t tile_end,
                   uint32_t begin, uint32_t end, uint32_t first_row, uint32_t row_count, float *out) {
     pi2_forward_source_columns(walk, &unit->source, unit->down, tile_begin, tile_end - tile_begin, begin, end,

@@ -51,6 +51,9 @@ pi2_ffn_unit pi2_ffn_of_expert(const pi2_forward_walk *walk, const pi2_expert_jo
 void pi2_ffn_neurons(const pi2_forward_walk *walk, unsigned member, const pi2_ffn_unit *unit, uint32_t begin,
                      uint32_t end, uint32_t first_row, uint32_t row_count, bool last);
 
+/** These neurons' tiles, of the weight store, were used for the last time, and no call of the above said so. */
+void pi2_ffn_leave_neurons(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t begin, uint32_t end);
+
 /** Down's tiles [tile_begin, tile_end) over the columns [begin, end) of those rows: goes on with the sums of the
  *  columns before, in out[row - first_row][16 * tile]. */
 void pi2_ffn_down(const pi2_forward_walk *walk, const pi2_ffn_unit *unit, uint32_t tile_begin, uint32_t tile_end,

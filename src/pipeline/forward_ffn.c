@@ -161,11 +161,15 @@ static void neuron_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t begin = pi2_neuron_cut_begin(forward, &cut, chunk);
     const uint32_t end = pi2_neuron_cut_begin(forward, &cut, chunk + 1);
     const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
-    pi2_forward_keep_rows(walk, begin, end);
+    const bool keeps = pi2_forward_keeps_rows(walk); /* then their tiles are still needed */
     for (uint32_t token = 0; token < forward->token_count; token += PI2_FFN_ROWS) {
         const uint32_t left = forward->token_count - token;
         pi2_ffn_neurons(walk, member, &unit, begin, end, token, left < PI2_FFN_ROWS ? left : PI2_FFN_ROWS,
-                        left <= PI2_FFN_ROWS);
+                        left <= PI2_FFN_ROWS && !keeps);
+    }
+    if (keeps) {
+        pi2_forward_keep_rows(walk, begin, end);
+        pi2_ffn_leave_neurons(walk, &unit, begin, end);
     }
     pi2_forward_neurons_done(walk, &cut, chunk);
 }

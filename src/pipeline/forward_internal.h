@@ -317,6 +317,10 @@ void pi2_forward_source_columns(const pi2_forward_walk *walk, const pi2_extent_s
                                 uint32_t column_begin, uint32_t column_end, const pi2_activation_set *set,
                                 uint32_t token_begin, uint32_t token_count, float *out, size_t out_stride);
 
+/** Of the weight store: these tiles were used for the last time. */
+void pi2_forward_leave_rows(const pi2_forward_walk *walk, const pi2_operand *operand, uint32_t tile_begin,
+                            uint32_t tile_count);
+
 /** pi2_forward_source_rows() from the weight store. */
 void pi2_forward_rows(const pi2_forward_walk *walk, const pi2_operand *operand, uint32_t tile_begin,
                       uint32_t tile_count, const pi2_activation_set *set, uint32_t token_begin, uint32_t token_count,
@@ -340,9 +344,10 @@ bool pi2_forward_two_runs_fit(const pi2_forward *forward, uint32_t run);
 void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uint32_t token, uint32_t begin,
                               uint32_t end, const float *gate);
 /** Whether a pass of all neurons may leave those of a bank in the store; and that, forward_keep.c: rows of
- *  [begin, end), whose matrices the caller is about to compute for the last time, and a stage in which a run's Down is
+ *  [begin, end), which the caller has computed for all tokens and not left yet, and a stage in which a run's Down is
  *  looked through. */
 bool pi2_forward_may_keep(const pi2_forward *forward, const pi2_neuron_bank *bank);
+bool pi2_forward_keeps_rows(const pi2_forward_walk *walk); /* of the layer under way */
 void pi2_forward_keep_rows(const pi2_forward_walk *walk, uint32_t begin, uint32_t end);
 void pi2_forward_keep_columns(pi2_forward_walk *walk);
 /** Whether the layer's FFNs are computed by neuron in this pass; and that. forward_neurons.c */

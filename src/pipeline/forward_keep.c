@@ -3,7 +3,8 @@
  * tiles; those for which the store has an empty slot are taken out of them on the way, so that the tokens behind a
  * prompt find them without another read. Nothing that the pass computes depends on it.
  *
- *   rows       of Up, where bundles have it of Gate too, by the thread that is about to compute them for the last time
+ *   rows       of Up, where bundles have it of Gate too, by the thread that has just computed them for the last time:
+ *              by then it is known who fires for the prompt's last tokens, and those are kept
  *   columns    of Down, in a stage between a run's Gate and Up and its Down, 32 neurons at a time
  */
 #include <string.h>
@@ -44,10 +45,13 @@ static bool keep_row(const pi2_forward_walk *walk, const pi2_operand *operand, u
     return true;
 }
 
+bool pi2_forward_keeps_rows(const pi2_forward_walk *walk) { return kept_bank(walk) != PI2_NO_BANK; }
+
 void pi2_forward_keep_rows(const pi2_forward_walk *walk, uint32_t begin, uint32_t end) {
     const pi2_forward *forward = walk->forward;
     const uint32_t number = kept_bank(walk);
-    if (number == PI2_NO_BANK) return;
+    if (number == PI2_NO_BANK || pi2_forward_failed(forward)) return;
+    pi2_neuron_store_choose_kept(forward->options.neurons, number, begin, end);
     const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
     const pi2_ffn_unit unit = pi2_ffn_of_layer(walk);
     for (uint32_t neuron = begin; neuron < end; neuron++) {

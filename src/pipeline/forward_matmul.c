@@ -203,6 +203,22 @@ void pi2_forward_source_rows(const pi2_forward_walk *walk, const pi2_extent_sour
     if (operand->scales) scale_rows(source, operand, tile_count * PI2_TILE_ROWS, token_count, out, out_stride);
 }
 
+void pi2_forward_leave_rows(const pi2_forward_walk *walk, const pi2_operand *operand, uint32_t tile_begin,
+                            uint32_t tile_count) {
+    const pi2_model *model = walk->forward->model;
+    const pi2_piece_ref *refs = model->refs + operand->first_ref;
+    const uint32_t tile_end = tile_begin + tile_count;
+    uint32_t i = find_piece(model, operand, 0, operand->row_base + (uint64_t)tile_begin * PI2_TILE_ROWS);
+    for (; i < operand->ref_count && !pi2_forward_failed(walk->forward); i++) {
+        tile_range range;
+        if (cut_tiles(operand, &model->layout->pieces[refs[i].piece], tile_begin, tile_end, &range)) {
+            pi2_weight_store_used(walk->forward->options.weights, refs[i].extent, range.to - range.from);
+        } else if (range.first >= tile_end) {
+            return;
+        }
+    }
+}
+
 void pi2_forward_source_columns(const pi2_forward_walk *walk, const pi2_extent_source *source,
                                 const pi2_operand *operand, uint32_t tile_begin, uint32_t tile_count,
                                 uint32_t column_begin, uint32_t column_end, const pi2_activation_set *set,

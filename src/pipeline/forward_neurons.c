@@ -387,6 +387,28 @@ static void arrive(pi2_forward_walk *walk, const neuron_job *job, const uint32_t
     compute(walk, job, neurons, count);
 }
 
+/* Late neurons of [begin, end) that found no read when they were asked for, since a layer that misses much has more of
+ * them than there are reads, are asked for together: one by one each would be waited for alone. */
+static void want_again(const pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, uint32_t end) {
+    pi2_neuron_store *store = walk->forward->options.neurons;
+    const pi2_neuron_bank *bank = bank_at(walk, job->bank);
+    const uint32_t *place_of = pi2_neuron_store_head(store, job->bank)->place_of;
+    uint32_t neurons[LISTED_CHUNK], units[LISTED_CHUNK], count = 0;
+    for (uint32_t at = begin; at < end; at += PI2_TILE_ROWS) {
+        const pi2_fired_list *list = &lists_fired(walk->forward, job)[at / PI2_TILE_ROWS];
+        const uint32_t *late = listed_of(walk->forward, job) + at + list->here;
+        for (uint32_t i = 0; i < list->late && count < LISTED_CHUNK; i++) {
+            const uint32_t unit = place_of[late[i]] / bank->unit_neurons;
+            neurons[count] = late[i];
+            units[count] = unit;
+            count += !pi2_neuron_store_has(store, job->bank, unit);
+        }
+    }
+    if (count == 0) return;
+    sort_by_unit(neurons, units, count);
+    pi2_neuron_store_want(store, job->bank, units, count);
+}
+
 /* Of the chunks of Gate that begin in [begin, end), what is there, or what was asked for: many together, since rows of
  * neurons come the faster the more follow each other. */
 static void compute_listed(pi2_forward_walk *walk, const neuron_job *job, uint32_t begin, uint32_t end, bool late) {
@@ -452,6 +474,7 @@ static void listed_chunk(pi2_forward_walk *walk, uint32_t chunk, bool late) {
     const uint32_t begin = walk->part_begin * PI2_NEURON_SEGMENT + chunk % each * LISTED_CHUNK;
     if (begin >= neurons || !has_job(walk, chunk / each)) return;
     const neuron_job job = job_at(walk, chunk / each);
+    if (late) want_again(walk, &job, begin, neurons - begin < LISTED_CHUNK ? neurons : begin + LISTED_CHUNK);
     compute_listed(walk, &job, begin, neurons - begin < LISTED_CHUNK ? neurons : begin + LISTED_CHUNK, late);
 }
 

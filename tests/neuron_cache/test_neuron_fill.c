@@ -62,6 +62,31 @@ static void filling_again_brings_what_was_used(void **state) {
     shared = NULL;
 }
 
+/* Of single neurons those are kept that fired for the prompt, wherever they lie in the file; a bank's share of them. */
+static void warm_and_choose(const setup *s, uint32_t b, bool may_keep) {
+    enum { WARM = 3 };
+    const pi2_neuron_bank *bank = &banks_list[b];
+    const uint32_t *place_of = pi2_neuron_store_head(s->store, b)->place_of;
+    uint32_t with_place = 0;
+    if (bank->unit_neurons > 1) {
+        pi2_neuron_store_choose_kept(s->store, b, 0, bank->neuron_count); /* they had theirs before */
+        return;
+    }
+    for (uint32_t n = 0; n < bank->neuron_count; n++) {
+        assert_null(pi2_neuron_store_place(s->store, b, n));
+        if (place_of[n] + WARM >= bank->neuron_count) pi2_neuron_store_warm(s->store, b, place_of[n]);
+    }
+    for (uint32_t n = 0; n < bank->neuron_count; n += 64) {
+        pi2_neuron_store_choose_kept(s->store, b, n, n + 64 < bank->neuron_count ? n + 64 : bank->neuron_count);
+    }
+    for (uint32_t n = 0; n < bank->neuron_count; n++) {
+        const bool has_place = pi2_neuron_store_place(s->store, b, n) != NULL;
+        with_place += has_place;
+        if (place_of[n] + WARM >= bank->neuron_count) assert_true(has_place == may_keep);
+    }
+    assert_true((with_place > WARM) == may_keep);
+}
+
 /* A pass of all neurons writes those that have a place: whole units that match are there afterwards without a read;
  * what is half written, or other bytes, is read when it is wanted. */
 static void a_prompt_leaves_neurons(void **state) {
@@ -79,6 +104,7 @@ static void a_prompt_leaves_neurons(void **state) {
         pi2_neuron_store_begin_pass(s.store, 40, 40);
         assert_null(pi2_neuron_store_place(s.store, 0, 0));
         assert_true(pi2_neuron_store_begin_keeping(s.store, may_keep));
+        for (uint32_t b = 0; b < BANKS; b++) warm_and_choose(&s, b, may_keep[b]);
         uint32_t written[BANKS] = { 0 }, left_out[BANKS], bad[BANKS];
         for (uint32_t b = 0; b < BANKS; b++) {
             const pi2_neuron_bank *bank = &banks_list[b];
