@@ -33,6 +33,11 @@ pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **
                         "called mmproj as a rule), not a model: give the model's own file",
                         pi2_gguf_file_path(gguf, 0));
     }
+    if (name.length == 6 && memcmp(name.text, "gptoss", 6) == 0) {
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: this is Ollama's own form of gpt-oss (architecture 'gptoss'), whose "
+                        "experts no other program reads: get a file of architecture 'gpt-oss', such as run -hf "
+                        "ggml-org/gpt-oss-20b-GGUF", pi2_gguf_file_path(gguf, 0));
+    }
     char known[1024] = "";
     for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++) {
         if (strlen(architectures[i]->name) == name.length &&
@@ -176,6 +181,7 @@ pi2_status pi2_architecture_adapt(pi2_gguf *gguf) {
     if (architecture->fuses_gate) {
         PI2_TRY(pi2_gguf_split_rows(gguf, "ffn_up.weight", "ffn_gate.weight", "ffn_up.weight"));
     }
+    PI2_TRY(pi2_gguf_stack_experts(gguf));
     return pi2_gguf_split_rows(gguf, "ffn_gate_up_exps.weight", "ffn_gate_exps.weight", "ffn_up_exps.weight");
 }
 
@@ -372,11 +378,12 @@ pi2_status pi2_architecture_read_rope(const pi2_tensor_directory *model, const c
     pi2_gguf_string type = { "", 0 };
     if (pi2_gguf_has(model->gguf, key)) PI2_TRY(pi2_gguf_string_get(model->gguf, key, &type));
     else if (factor != 0.0f) type = (pi2_gguf_string){ "linear", 6 };
-    if (type.length == 0 || string_is(&type, "none")) return PI2_OK;
+    rope->has_factors = string_is(&type, "longrope");
+    if (type.length == 0 || rope->has_factors || string_is(&type, "none")) return PI2_OK;
     const bool is_yarn = string_is(&type, "yarn");
     if (!is_yarn && !string_is(&type, "linear")) {
-        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: rope scaling '%.*s' is not supported", path,
-                        shown_length(type.length), type.text);
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: %s is '%.*s'; linear, yarn and longrope are "
+                        "supported", path, key, shown_length(type.length), type.text);
     }
     if (factor == 0.0f) factor = 1.0f;
     if (!(factor > 0.0f && factor < 1e6f)) {

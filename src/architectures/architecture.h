@@ -24,6 +24,7 @@ typedef struct pi2_rope_shape {
     float attention_factor;     /* YaRN: multiplies its own magnitude */
     float yarn_beta_fast, yarn_beta_slow;
     uint32_t original_context;  /* YaRN: what the model was trained on before */
+    bool has_factors;           /* "longrope": each pair has a factor of its own */
 } pi2_rope_shape;
 
 enum { PI2_MOST_EXPERT_GROUPS = 64, PI2_LONGEST_HEAD = 4096, PI2_MOST_STREAMS = 8 };

@@ -109,6 +109,7 @@ pi2_status pi2_decoder_read_shape(const pi2_tensor_directory *model, pi2_model_s
     shape->vocabulary_size = embedding->dimensions[1] <= UINT32_MAX ? (uint32_t)embedding->dimensions[1] : 0;
     shape->tied_head = pi2_architecture_tensor(model, UINT32_MAX, "output.weight") == NULL;
     shape->ungated = shape->expert_count == 0 && !pi2_architecture_tensor(model, 0, "ffn_gate.weight");
+    PI2_TRY(pi2_decoder_read_short_rope(model, shape, shape->context_length));
     return leave_out_next(model, shape);
 }
 
@@ -130,11 +131,20 @@ pi2_status pi2_decoder_require_experts(const pi2_tensor_directory *model, const 
                     shape->architecture);
 }
 
-pi2_status pi2_decoder_refuse_long_rope(const pi2_tensor_directory *model, const pi2_model_shape *shape) {
-    static const char name[] = "rope_factors_long.weight";
-    if (!pi2_architecture_tensor(model, UINT32_MAX, name)) return PI2_OK;
-    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor '%s' is not supported in a %s: rotations that change with the "
-                    "context's length are not computed", pi2_gguf_file_path(model->gguf, 0), name, shape->architecture);
+pi2_status pi2_decoder_read_short_rope(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t original) {
+    static const char factors[] = "rope_factors_short.weight", key[] = "rope.scaling.original_context_length";
+    const char *name = shape->architecture;
+    if (!shape->rope.has_factors && !pi2_architecture_tensor(model, UINT32_MAX, factors)) return PI2_OK;
+    shape->rope_factors_name = factors;
+    shape->needs_rope_factors = true;
+    PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.attn_factor", 1.0f, &shape->rope.attention_factor));
+    PI2_TRY(pi2_architecture_u32_or(model, name, key, original, &original));
+    if (original == 0) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: %s.%s is missing or 0, and tensor '%s' is for contexts up to it",
+                        pi2_gguf_file_path(model->gguf, 0), name, key, factors);
+    }
+    if (original < shape->context_length) shape->context_length = original;
+    return PI2_OK;
 }
 
 /* ---- layers ---- */

@@ -47,9 +47,12 @@ void pi2_decoder_be_gemma(pi2_model_shape *shape, uint32_t layers_of_27b);
  *  its tensors; 0: there is none. Errors FORMAT (keys) */
 pi2_status pi2_decoder_find_next(const pi2_gguf *gguf, uint32_t *layer_out);
 
-/** For families whose longer contexts want other rotations, which are not computed: files that have those.
- *  Errors UNSUPPORTED. */
-pi2_status pi2_decoder_refuse_long_rope(const pi2_tensor_directory *model, const pi2_model_shape *shape);
+/**
+ * Of a model that has rotations for short contexts and others for long ones ("longrope") the short ones: the context is
+ * held to what they are for. original: that, where the file does not say it. Nothing where the file has none.
+ * Errors FORMAT
+ */
+pi2_status pi2_decoder_read_short_rope(const pi2_tensor_directory *model, pi2_model_shape *shape, uint32_t original);
 
 /**
  * A hybrid's layer attends where it has key-value heads, else it has the block `mix`, whose first matrix is `first`;

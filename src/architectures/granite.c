@@ -65,7 +65,6 @@ static pi2_status minicpm_read_shape(const pi2_tensor_directory *model, pi2_mode
     static const float embedding = 12.0f, depth = 1.4f, base_width = 256.0f;
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_refuse_experts(model, shape));
-    PI2_TRY(pi2_decoder_refuse_long_rope(model, shape));
     const float layers = shape->layer_count ? (float)shape->layer_count : 1.0f;
     return read_scales(model, shape, embedding, depth / sqrtf(layers), (float)shape->embedding_length / base_width);
 }

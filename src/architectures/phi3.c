@@ -7,20 +7,14 @@
 #include "base/fail.h"
 
 static pi2_status phi3_read_shape(const pi2_tensor_directory *model, pi2_model_shape *shape) {
-    static const char factors[] = "rope_factors_short.weight";
     const char *name = shape->architecture;
-    uint32_t original = 0;
     PI2_TRY(pi2_decoder_read_shape(model, shape));
     PI2_TRY(pi2_decoder_refuse_experts(model, shape));
     shape->rope.pairing = PI2_ROPE_NEOX;
     shape->fused_qkv = true;
     PI2_TRY(pi2_architecture_u32_or(model, name, "attention.sliding_window", 0, &shape->window));
     PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.attn_factor", 1.0f, &shape->rope.attention_factor));
-    if (!pi2_architecture_tensor(model, UINT32_MAX, factors)) return PI2_OK;
-    shape->rope_factors_name = factors;
-    PI2_TRY(pi2_architecture_u32(model, name, "rope.scaling.original_context_length", &original));
-    if (original > 0 && original < shape->context_length) shape->context_length = original;
-    return PI2_OK;
+    return pi2_decoder_read_short_rope(model, shape, 0);
 }
 
 static pi2_status phi3_read_layer(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t number,

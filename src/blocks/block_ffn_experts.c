@@ -15,8 +15,7 @@ static pi2_status refuse_parts(const pi2_tensor_directory *model, const pi2_mode
         { "ffn_gate_shexp.weight", has_shared && !shape->ungated }, { "ffn_up_shexp.weight", has_shared },
         { "ffn_latent_down.weight", false },
         { "ffn_gate_inp_shexp.weight", shape->shared_is_gated }, { "ffn_gate_up_exps.weight", false },
-        { "ffn_gate_up_exps.bias", false }, { "ffn_gate_inp.scale", shape->experts_have_norms },
-        { "ffn_gate.0.weight", false } };
+        { "ffn_gate_up_exps.bias", false }, { "ffn_gate_inp.scale", shape->experts_have_norms } };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (parts[i].is_known || !pi2_architecture_tensor(model, layer, parts[i].name)) continue;
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: tensor 'blk.%u.%s' is not supported: experts are expected "

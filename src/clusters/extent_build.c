@@ -210,18 +210,17 @@ static bool next_rows(piece_cursor cursor, uint64_t done, uint64_t row_limit, ro
 static pi2_status read_rows(pi2_extent_builder *builder, const pi2_gguf_tensor *source,
                             row_chunk *chunk) {
     pi2_status status = pi2_weight_file_open(&builder->file, pi2_gguf_file_path(builder->gguf, source->file_index));
-    uint64_t row = chunk->begin; /* in the file */
-    if (source->matrix_pitch) {
+    uint64_t offset = source->file_offset + chunk->begin * chunk->row_bytes;
+    if (source->matrix_offsets) {
         const uint64_t rows = source->dimensions[1], matrix = chunk->begin / rows;
         if ((chunk->end - 1) / rows != matrix) {
             return pi2_fail(PI2_ERR_INVALID, "tensor '%s': rows of two matrices are read at once", source->name);
         }
-        row = matrix * source->matrix_pitch + chunk->begin % rows;
+        offset = source->matrix_offsets[matrix] + chunk->begin % rows * chunk->row_bytes;
     }
     if (status == PI2_OK) {
-        status = pi2_weight_file_read(&builder->file, source->file_offset + row * chunk->row_bytes,
-                                      (size_t)(chunk->end - chunk->begin) * chunk->row_bytes, builder->scratch,
-                                      &chunk->data);
+        const size_t bytes = (size_t)(chunk->end - chunk->begin) * chunk->row_bytes;
+        status = pi2_weight_file_read(&builder->file, offset, bytes, builder->scratch, &chunk->data);
     }
     return status == PI2_OK ? status : pi2_fail_prefix(status, "tensor '%s'", source->name);
 }

@@ -383,6 +383,7 @@ static pi2_status train(train_run *run) {
     PI2_TRY(describe(run));
     PI2_TRY(take_part(run));
     PI2_TRY(pi2_gguf_open(run->engine->run.source.model_path, &run->gguf));
+    PI2_TRY(pi2_architecture_adapt(run->gguf));
     const pi2_status status = train_layers(run);
     if (status != PI2_OK) return tell_part(run, status);
     PI2_TRY(pi2_predictor_write(run->training->output_path, inputs, &run->predictor));

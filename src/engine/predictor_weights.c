@@ -28,7 +28,7 @@ static pi2_status read_matrix(const pi2_gguf *gguf, const pi2_gguf_tensor *tenso
                               pi2_predictor_weights *weights, int which) {
     const bool is_stacked = expert != UINT32_MAX;
     const uint64_t bytes = is_stacked ? tensor->bytes / tensor->dimensions[2] : tensor->bytes;
-    const uint64_t offset = tensor->file_offset + (is_stacked ? expert * bytes : 0);
+    const uint64_t offset = is_stacked ? pi2_gguf_matrix_offset(tensor, expert) : tensor->file_offset;
     const size_t room = (size_t)bytes + PI2_WEIGHT_FILE_SLACK;
     void *memory;
     if (posix_memalign(&memory, PI2_READ_ALIGNMENT, room / PI2_READ_ALIGNMENT * PI2_READ_ALIGNMENT +

@@ -542,17 +542,16 @@ static int compare_places(const void *a, const void *b) {
     return left->bytes < right->bytes ? -1 : left->bytes > right->bytes;
 }
 
-/* Two halves of stacked matrices lie in each other's gaps (gguf_split.c), where they were apart when they were read. */
-static uint64_t bytes_before(const pi2_gguf_tensor *before, const pi2_gguf_tensor *tensor) {
-    const bool are_halves = before->matrix_pitch && tensor->matrix_pitch;
-    return are_halves ? before->bytes / before->dimensions[2] : pi2_gguf_tensor_span(before);
+/* Matrices that are stacked in memory alone lie in each other's gaps, where they were apart when they were read. */
+static uint64_t bytes_before(const pi2_gguf_tensor *before) {
+    return before->matrix_offsets ? before->bytes / before->dimensions[2] : before->bytes;
 }
 
 static pi2_status check_overlap(const pi2_gguf *gguf) {
     for (size_t i = 1; i < gguf->tensor_count; i++) {
         const pi2_gguf_tensor *before = gguf->by_name[i - 1], *tensor = gguf->by_name[i];
         if (before->file_index == tensor->file_index &&
-            bytes_before(before, tensor) > tensor->file_offset - before->file_offset) {
+            bytes_before(before) > tensor->file_offset - before->file_offset) {
             char name[80], other[80];
             return pi2_fail(
                 PI2_ERR_FORMAT,

@@ -18,8 +18,8 @@ typedef struct pi2_gguf_tensor {
     uint32_t file_index;     /* which part of a split model */
     uint64_t file_offset;    /* absolute, checked: offset + bytes lies inside the file */
     uint64_t bytes;          /* 0 when the size of this type is not known to us */
-    uint64_t matrix_pitch;   /* of stacked matrices: rows in the file from one's first row to the next one's; 0: they
-                                follow one another (pi2_gguf_split_rows()) */
+    const uint64_t *matrix_offsets; /* of stacked matrices, where each lies, absolute; the gguf's; NULL: one behind the
+                                       other (pi2_gguf_split_rows(), pi2_gguf_stack_experts()) */
 } pi2_gguf_tensor;
 
 /** Value types of GGUF metadata. */
@@ -105,6 +105,14 @@ pi2_status pi2_gguf_put_string(pi2_gguf *gguf, const char *key, const char *text
  * the gguf
  */
 pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *first_name, const char *second_name);
+/**
+ * Makes one tensor "blk.N.ffn_gate_exps.weight" of all "blk.N.ffn_gate.E.weight", and so of ffn_up and ffn_down, in
+ * memory only: files of 2023 have experts one by one. No pointer to a tensor from before is good any more.
+ * Errors  FORMAT (one is missing), UNSUPPORTED (they differ), MEMORY.  Threads: before anyone else uses the gguf
+ */
+pi2_status pi2_gguf_stack_experts(pi2_gguf *gguf);
+/** Where a stacked matrix lies in the tensor's file; matrix < dimensions[2]. */
+uint64_t pi2_gguf_matrix_offset(const pi2_gguf_tensor *tensor, uint64_t matrix);
 /** Bytes of the file from the tensor's first one to behind its last one: more than its own where others lie between. */
 uint64_t pi2_gguf_tensor_span(const pi2_gguf_tensor *tensor);
 

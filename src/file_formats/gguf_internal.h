@@ -24,10 +24,10 @@ typedef struct pi2_gguf_part {
     pi2_growable_block header; /* a private copy: tensor names are terminated in place */
 } pi2_gguf_part;
 
-/** Memory of an entry that no file holds. */
+/** Memory of what no file holds. */
 typedef struct pi2_gguf_addition {
     struct pi2_gguf_addition *next;
-    uint8_t bytes[]; /* the value, then the key */
+    _Alignas(8) uint8_t bytes[]; /* of an entry: the value, then the key */
 } pi2_gguf_addition;
 
 struct pi2_gguf {
@@ -38,7 +38,7 @@ struct pi2_gguf {
     const pi2_gguf_tensor **by_name;
     size_t tensor_count, tensor_capacity;
     bool is_powerinfer;           /* the files begin with "PWRI" */
-    pi2_gguf_addition *additions; /* of pi2_gguf_put_string() */
+    pi2_gguf_addition *additions;
 };
 
 /** Orders strings by their bytes, shorter first where one begins the other. */
@@ -53,7 +53,10 @@ pi2_status pi2_gguf_table_index(pi2_gguf_table *table);
 /** Sorts by_name anew after `tensors` has changed, and checks that no name is there twice. Errors MEMORY, FORMAT. */
 pi2_status pi2_gguf_index_tensors(pi2_gguf *gguf);
 
-/** Frees what pi2_gguf_put_string() took. */
+/** Memory that is freed with the gguf; NULL: there is none. */
+void *pi2_gguf_keep(pi2_gguf *gguf, size_t bytes);
+
+/** Frees what pi2_gguf_keep() and pi2_gguf_put_string() took. */
 void pi2_gguf_free_additions(pi2_gguf *gguf);
 
 /** The entry of a key in a sorted table, or NULL. */

@@ -22,23 +22,25 @@ pi2_status pi2_gguf_put_string(pi2_gguf *gguf, const char *key, const char *text
     const size_t length = strlen(text), key_length = strlen(key);
     pi2_gguf_table *table = &gguf->table;
     size_t index = 0;
-    pi2_gguf_addition *addition = malloc(sizeof *addition + 8 + length + key_length);
-    if (!addition) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's metadata");
-    const pi2_status status = place_of(table, key, &index);
-    if (status != PI2_OK) {
-        free(addition);
-        return status;
-    }
-    pi2_store_le64(addition->bytes, length);
-    memcpy(addition->bytes + 8, text, length);
-    memcpy(addition->bytes + 8 + length, key, key_length);
-    addition->next = gguf->additions;
-    gguf->additions = addition;
+    uint8_t *bytes = pi2_gguf_keep(gguf, 8 + length + key_length);
+    if (!bytes) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's metadata");
+    PI2_TRY(place_of(table, key, &index));
+    pi2_store_le64(bytes, length);
+    memcpy(bytes + 8, text, length);
+    memcpy(bytes + 8 + length, key, key_length);
     table->entries[index] = (pi2_gguf_entry){
-        .key = { (const char *)addition->bytes + 8 + length, key_length }, .value_type = PI2_GGUF_STRING,
-        .value = addition->bytes, .value_bytes = 8 + length };
+        .key = { (const char *)bytes + 8 + length, key_length }, .value_type = PI2_GGUF_STRING,
+        .value = bytes, .value_bytes = 8 + length };
     if (index == table->count) table->count++;
     return pi2_gguf_table_index(table);
+}
+
+void *pi2_gguf_keep(pi2_gguf *gguf, size_t bytes) {
+    pi2_gguf_addition *addition = malloc(sizeof *addition + bytes);
+    if (!addition) return NULL;
+    addition->next = gguf->additions;
+    gguf->additions = addition;
+    return addition->bytes;
 }
 
 void pi2_gguf_free_additions(pi2_gguf *gguf) {

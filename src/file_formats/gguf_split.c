@@ -16,13 +16,11 @@ static size_t layer_prefix(const char *name, const char *rest) {
 
 /* A name of a layer's tensor, in memory of the gguf's own; NULL: there is none. */
 static const char *layer_name(pi2_gguf *gguf, const char *name, size_t prefix, const char *rest) {
-    pi2_gguf_addition *addition = malloc(sizeof *addition + prefix + strlen(rest) + 1);
-    if (!addition) return NULL;
-    memcpy(addition->bytes, name, prefix);
-    memcpy(addition->bytes + prefix, rest, strlen(rest) + 1);
-    addition->next = gguf->additions;
-    gguf->additions = addition;
-    return (const char *)addition->bytes;
+    char *kept = pi2_gguf_keep(gguf, prefix + strlen(rest) + 1);
+    if (!kept) return NULL;
+    memcpy(kept, name, prefix);
+    memcpy(kept + prefix, rest, strlen(rest) + 1);
+    return kept;
 }
 
 /* Of stacked matrices each has two halves, so that those of a kind do not follow one another in the file. */
@@ -39,14 +37,20 @@ static pi2_status split_one(pi2_gguf *gguf, size_t index, size_t prefix, const c
     const char *names[2] = { layer_name(gguf, tensor->name, prefix, first_name),
                              layer_name(gguf, tensor->name, prefix, second_name) };
     if (!names[0] || !names[1]) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's tensor table");
-    const uint64_t half_bytes = tensor->bytes / all_rows * (rows / 2);
+    const uint64_t half_bytes = tensor->bytes / all_rows * (rows / 2), begin = tensor->file_offset;
+    uint64_t *offsets = matrices > 1 ? pi2_gguf_keep(gguf, 2 * matrices * sizeof *offsets) : NULL;
+    if (matrices > 1 && !offsets) return pi2_fail(PI2_ERR_MEMORY, "no memory for a model's tensor table");
+    for (uint64_t i = 0; offsets && i < 2 * matrices; i++) {
+        offsets[i] = begin + 2 * half_bytes * (i % matrices) + half_bytes * (i / matrices);
+    }
     tensor->dimensions[1] /= 2;
     tensor->bytes /= 2;
-    if (matrices > 1) tensor->matrix_pitch = rows;
     *first = *tensor;
     first->name = names[0];
+    first->matrix_offsets = offsets;
     tensor->name = names[1];
     tensor->file_offset += half_bytes;
+    tensor->matrix_offsets = offsets ? offsets + matrices : NULL;
     gguf->tensor_count++;
     return PI2_OK;
 }
@@ -70,7 +74,15 @@ pi2_status pi2_gguf_split_rows(pi2_gguf *gguf, const char *name, const char *fir
 }
 
 uint64_t pi2_gguf_tensor_span(const pi2_gguf_tensor *tensor) {
-    if (tensor->matrix_pitch == 0) return tensor->bytes;
-    const uint64_t row_bytes = tensor->bytes / (tensor->dimensions[1] * tensor->dimensions[2]);
-    return ((tensor->dimensions[2] - 1) * tensor->matrix_pitch + tensor->dimensions[1]) * row_bytes;
+    if (!tensor->matrix_offsets) return tensor->bytes;
+    uint64_t last = tensor->file_offset;
+    for (uint64_t i = 0; i < tensor->dimensions[2]; i++) {
+        if (tensor->matrix_offsets[i] > last) last = tensor->matrix_offsets[i];
+    }
+    return last - tensor->file_offset + tensor->bytes / tensor->dimensions[2];
+}
+
+uint64_t pi2_gguf_matrix_offset(const pi2_gguf_tensor *tensor, uint64_t matrix) {
+    if (tensor->matrix_offsets) return tensor->matrix_offsets[matrix];
+    return tensor->file_offset + tensor->bytes / tensor->dimensions[2] * matrix;
 }

@@ -114,6 +114,8 @@ static void run_variation(const variation *v, pi2_session_run *run, pi2_engine_c
     pi2_engine_close(engine);
 }
 
+static bool experts_apart; /* in the models that are made */
+
 /* The model is made in a child: this process's memory counts against the engine's budget. */
 static void make_model(const char *architecture, pi2_weight_type down) {
     (void)remove(cluster_path);
@@ -126,6 +128,7 @@ static void make_model(const char *architecture, pi2_weight_type down) {
     options.feed_forward_length = options.expert_feed_forward_length = FEED_FORWARD;
     options.expert_count = EXPERTS;
     options.expert_used_count = USED;
+    options.experts_apart = experts_apart;
     options.head_norms = strcmp(architecture, "qwen3moe") == 0;
     if (strcmp(architecture, "smallthinker") == 0) {
         options.expert_gating = 2;
@@ -168,6 +171,26 @@ static void test_in_memory(void **state) {
         make_model(names[i], downs[i]);
         check_variations(variations + i * 2, i == 2 ? 3 : 2);
     }
+}
+
+/* A file that has its experts one by one has the bits of one that has them stacked, in memory and streamed. */
+static void test_experts_apart(void **state) {
+    (void)state;
+    const variation plain = { .cpu = "scalar", .threads = 1, .batch = 64 };
+    static const variation variations[] = {
+        { .threads = 1, .batch = 64 }, { .threads = 2, .batch = 7, .extra_bytes = 1000000 } };
+    pi2_session_run want, got;
+    make_model("llama", PI2_Q6_K);
+    run_variation(&plain, &want, NULL);
+    experts_apart = true;
+    make_model("llama", PI2_Q6_K);
+    experts_apart = false;
+    for (size_t i = 0; i < sizeof variations / sizeof variations[0]; i++) {
+        run_variation(&variations[i], &got, NULL);
+        pi2_session_run_compare(&want, &got, i);
+        pi2_session_run_free(&got);
+    }
+    pi2_session_run_free(&want);
 }
 
 static void test_streaming(void **state) {
@@ -429,7 +452,8 @@ static int set_up(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_memory), cmocka_unit_test(test_streaming), cmocka_unit_test(test_neuron_layout),
+        cmocka_unit_test(test_in_memory), cmocka_unit_test(test_experts_apart), cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_neuron_layout),
         cmocka_unit_test(test_reads),
         cmocka_unit_test(test_look_ahead_counts),
         cmocka_unit_test(test_trace), cmocka_unit_test(test_trace_that_ends), cmocka_unit_test(test_hot),

@@ -413,6 +413,13 @@ static void test_refusals(void **state) {
     options_of(&options, "llama", 4, 2);
     options.ffn_activation = "gelu_topk";
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "gelu_topk is computed in dense FFNs only, and this model has 4");
+    options_of(&options, "gptoss", 4, 2);
+    refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "Ollama's own form of gpt-oss");
+    options_of(&options, "llama", 0, 0);
+    options.rope_scaling = "longrope";
+    refuse(&options, NULL, PI2_ERR_FORMAT, "'rope_factors_short.weight' is missing");
+    options.rope_scaling = "dynamic";
+    refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "llama.rope.scaling.type is 'dynamic'; linear, yarn and longrope are");
     options_of(&options, "smallthinker", 4, 2);
     options.expert_gating = 3;
     refuse(&options, NULL, PI2_ERR_UNSUPPORTED, "expert_gating_func is 3");

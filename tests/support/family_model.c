@@ -188,7 +188,10 @@ static void granitemoe(maker *m) {
 
 static void minicpm(maker *m) {
     llama(m);
-    if (m->layer == UINT32_MAX) put_scales(m);
+    if (m->layer != UINT32_MAX) return;
+    put_scales(m);
+    pi2_gguf_builder_string(m->builder, key(m, "rope.scaling.type"), "longrope"); /* MiniCPM 4 */
+    put(m, "rope.scaling.original_context_length", 512); /* above what llama.cpp makes of 48 */
 }
 
 static void hunyuan_dense(maker *m) {
@@ -635,8 +638,10 @@ static void add_all(maker *m, const char *output_norm, void (*add)(maker *m), bo
     m->tokens = pi2_tiny_vocabulary_add(&vocabulary, m->builder);
     add(m);
     put(m, "vocab_size", m->tokens);
-    if (strcmp(m->architecture, "phi3") == 0) vector(m, "rope_factors_short.weight", m->rotated / 2, 0.8f, 3.0f);
-    if (strcmp(m->architecture, "phi3") == 0) vector(m, "rope_factors_long.weight", m->rotated / 2, 5.0f, 9.0f);
+    if (strcmp(m->architecture, "phi3") == 0 || strcmp(m->architecture, "minicpm") == 0) {
+        vector(m, "rope_factors_short.weight", m->rotated / 2, 0.8f, 3.0f);
+        vector(m, "rope_factors_long.weight", m->rotated / 2, 5.0f, 9.0f);
+    }
     stack_of(m, "token_embd.weight", m->type, WIDTH, m->tokens, 0, is_tied ? 1.0f : 3.0f);
     for (m->layer = 0; m->layer < m->layers; m->layer++) add(m);
     m->layer = UINT32_MAX;

@@ -86,6 +86,34 @@ static uint32_t head_dimension(const pi2_tiny_model_options *options) {
                                    : options->embedding_length / options->head_count;
 }
 
+/** The values are those of stacks; the matrices of an expert lie together, as in files of 2023. */
+static void add_experts_apart(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer,
+                              uint64_t neurons) {
+    const uint64_t width = options->embedding_length, experts = options->expert_count;
+    const struct { const char *kind; pi2_weight_type type; uint64_t columns, rows; } kinds[] = {
+        { "ffn_gate", options->gate_type, width, neurons }, { "ffn_down", options->down_type, neurons, width },
+        { "ffn_up", options->up_type, width, neurons } };
+    enum { KINDS = sizeof kinds / sizeof kinds[0] };
+    unsigned char *stacks[KINDS];
+    size_t lengths[KINDS];
+    char name[64];
+    for (size_t k = 0; k < KINDS; k++) {
+        (void)snprintf(name, sizeof name, "blk.%u.%s_exps.weight", layer, kinds[k].kind);
+        stacks[k] = pi2_tiny_weights(kinds[k].type, width * neurons * experts, 1.0f / sqrtf((float)kinds[k].columns),
+                                     hash_name(name) ^ options->seed, &lengths[k]);
+        lengths[k] /= experts;
+    }
+    for (uint32_t e = 0; e < experts; e++) {
+        for (size_t k = 0; k < KINDS; k++) {
+            (void)snprintf(name, sizeof name, "blk.%u.%s.%u.weight", layer, kinds[k].kind, e);
+            pi2_gguf_builder_tensor(builder, name, (uint32_t)kinds[k].type, 2,
+                                    (const uint64_t[]){ kinds[k].columns, kinds[k].rows }, stacks[k] + e * lengths[k],
+                                    lengths[k]);
+        }
+    }
+    for (size_t k = 0; k < KINDS; k++) free(stacks[k]);
+}
+
 static void add_experts(const pi2_tiny_model_options *options, pi2_gguf_builder *builder, uint32_t layer) {
     const uint64_t embedding = options->embedding_length, experts = options->expert_count;
     const uint64_t ffn = options->expert_feed_forward_length ? options->expert_feed_forward_length
@@ -93,6 +121,7 @@ static void add_experts(const pi2_tiny_model_options *options, pi2_gguf_builder 
     char name[64];
     (void)snprintf(name, sizeof name, "blk.%u.ffn_gate_inp.weight", layer);
     add_matrix(options, builder, name, PI2_F32, embedding, experts, 2.0f);
+    if (options->experts_apart) return add_experts_apart(options, builder, layer, ffn);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_gate_exps.weight", layer);
     add_stack(options, builder, name, options->gate_type, embedding, ffn, experts, 1.0f);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_up_exps.weight", layer);

@@ -53,6 +53,7 @@ typedef struct pi2_tiny_model_options {
     uint32_t expert_count;             /* 0: dense; gate, up and down types are the experts' */
     uint32_t expert_used_count;        /* 0 */
     uint32_t expert_feed_forward_length; /* 0: feed_forward_length, and no key for it */
+    bool experts_apart;                /* false: stacked; true: blk.N.ffn_gate.E.weight and so on */
     uint32_t expert_gating;            /* 0: no key; 1: softmax, 2: sigmoid */
     bool head_norms;                   /* false: no attn_q_norm and attn_k_norm */
     uint32_t window;                   /* 0: no attention.sliding_window key */
