@@ -220,6 +220,9 @@ static inline uint32_t pi2_model_expert_layers(const pi2_model_shape *shape) {
     return count;
 }
 
+/** Whether there is a router that chooses: what has experts in no layer is dense. */
+static inline bool pi2_model_has_experts(const pi2_model_shape *shape) { return pi2_model_expert_layers(shape) > 0; }
+
 /** Whether a layer's neurons come out as exact zeros. */
 static inline bool pi2_layer_fires(const pi2_model_shape *shape, uint32_t layer) {
     return pi2_ffn_activation_is_sparse(shape->activation) &&

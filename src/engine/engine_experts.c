@@ -7,11 +7,11 @@
 
 static void tell_neurons(const pi2_engine *engine) {
     const pi2_memory_plan *plan = &engine->run.plan.memory;
-    const pi2_model_shape *shape = &engine->run.source.model->shape;
     char gates[PI2_SIZE_TEXT_BYTES], neurons[PI2_SIZE_TEXT_BYTES], all[PI2_SIZE_TEXT_BYTES];
     pi2_planned_run_log(&engine->run, "tokens compute single neurons: Gates of %u of %u experts (%s), neurons %s of "
                         "%s; prompts use whole experts, %u at once", pi2_expert_cache_slots(engine->gate_cache),
-                        pi2_model_expert_layers(shape) * shape->expert_count, pi2_format_size(plan->gate_bytes, gates),
+                        pi2_expert_cache_keys(engine->run.source.model->layout),
+                        pi2_format_size(plan->gate_bytes, gates),
                         pi2_format_size(plan->neuron_bytes, neurons),
                         pi2_format_size(pi2_neuron_store_all_bytes(engine->run.plan.banks), all),
                         pi2_expert_cache_slots(engine->expert_cache));
@@ -28,9 +28,8 @@ static void tell_named(const pi2_engine *engine) {
 }
 
 static void tell_size(const pi2_engine *engine) {
-    const pi2_model_shape *shape = &engine->run.source.model->shape;
     const uint32_t slots = pi2_expert_cache_slots(engine->expert_cache);
-    const uint32_t all = pi2_model_expert_layers(shape) * shape->expert_count;
+    const uint32_t all = pi2_expert_cache_keys(engine->run.source.model->layout);
     char bytes[PI2_SIZE_TEXT_BYTES], note[192];
     if (slots == all) return;
     pi2_planned_run_log(&engine->run, "expert cache: %u of %u experts (%s), policy %s", slots, all,
@@ -49,14 +48,15 @@ static void tell_size(const pi2_engine *engine) {
 
 pi2_status pi2_engine_start_experts(pi2_engine *engine, bool loaded) {
     const pi2_run_plan *plan = &engine->run.plan;
-    if (engine->run.source.model->shape.expert_count == 0) return PI2_OK;
+    const pi2_model_shape *shape = &engine->run.source.model->shape;
+    if (!pi2_model_has_experts(shape)) return PI2_OK;
     pi2_expert_cache_options options = {
         .layout = engine->run.source.model->layout, .path = engine->run.source.weights_path,
         .memory = engine->memory.experts.pages,
         .bytes = plan->memory.expert_bytes, .loaded = loaded, .policy = plan->policy,
-        .layer_keys = engine->run.source.model->shape.expert_count, .hot_keys = plan->hot.keys,
+        .layer_keys = pi2_layer_ffns(shape), .hot_keys = plan->hot.keys,
         .hot_count = plan->hot.count, .store = engine->store,
-        .least_slots = engine->run.source.model->shape.expert_used_count,
+        .least_slots = pi2_token_ffns(shape),
         .on_demand = engine->traces.uses ? pi2_engine_record_uses : NULL, .on_demand_user = engine };
     PI2_TRY(pi2_expert_cache_create(&options, &engine->expert_cache));
     if (plan->memory.gate_bytes == 0) {

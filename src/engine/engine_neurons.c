@@ -26,7 +26,7 @@ static const pi2_unit_rule *rule_of(const pi2_engine *engine) {
 pi2_status pi2_engine_start_neurons(pi2_engine *engine) {
     PI2_TRY(pi2_engine_begin_use_trace(engine));
     if (engine->run.plan.memory.neuron_bytes == 0) return PI2_OK;
-    const bool is_recorded = engine->traces.uses && engine->run.source.model->shape.expert_count == 0;
+    const bool is_recorded = engine->traces.uses && !pi2_model_has_experts(&engine->run.source.model->shape);
     const pi2_neuron_store_options options = {
         .banks = engine->run.plan.banks, .path = engine->run.source.weights_path, .store = engine->store,
         .memory = engine->memory.neurons.pages, .memory_bytes = engine->memory.neurons.bytes,

@@ -24,13 +24,13 @@ pi2_status pi2_engine_open_use_trace(pi2_engine *engine, const char *const *inpu
     const char *path = engine->run.options.record_trace;
     const pi2_model_shape *shape = &engine->run.source.model->shape;
     if (!path) return PI2_OK;
-    if (shape->expert_count && engine->run.plan.approximates) {
+    if (pi2_model_has_experts(shape) && engine->run.plan.approximates) {
         return refuse(engine, "where a predictor names neurons, tokens ask for no experts");
     }
-    if (shape->expert_count) {
+    if (pi2_model_has_experts(shape)) {
         const pi2_trace_header header = {
-            .layer_count = pi2_model_expert_layers(shape), .expert_count = shape->expert_count,
-            .used_count = shape->expert_used_count,
+            .layer_count = pi2_model_expert_layers(shape), .expert_count = pi2_layer_ffns(shape),
+            .used_count = pi2_token_ffns(shape),
             .slot_bytes = pi2_expert_cache_slot_bytes(engine->run.source.model->layout) };
         return pi2_trace_writer_open(path, inputs, &header, &engine->traces.uses);
     }
@@ -43,7 +43,7 @@ pi2_status pi2_engine_open_use_trace(pi2_engine *engine, const char *const *inpu
 
 pi2_status pi2_engine_begin_use_trace(pi2_engine *engine) {
     const pi2_neuron_banks *banks = engine->run.plan.banks;
-    if (!engine->traces.uses || engine->run.source.model->shape.expert_count) return PI2_OK;
+    if (!engine->traces.uses || pi2_model_has_experts(&engine->run.source.model->shape)) return PI2_OK;
     if (engine->run.plan.memory.neuron_bytes == 0) {
         return refuse(engine, "as it is opened here every token uses all neurons; single ones are computed from a file "
                       "of 'prepare --layout neuron', with a budget that holds what they need ('plan' tells)");

@@ -244,8 +244,9 @@ pi2_status pi2_neuron_tally_statistics(const pi2_engine *engine, uint32_t chunk_
     pi2_statistics_entry *entries = calloc(count_of_entries, sizeof *entries);
     if (!entries) return pi2_fail(PI2_ERR_MEMORY, "no memory for the statistics of %u layers", shape->layer_count);
     for (uint32_t e = 0; e < count_of_entries; e++) {
+        const bool is_expert = pi2_layer_has(&shape->layers[e / experts], PI2_BLOCK_ffn_experts);
         entries[e] = (pi2_statistics_entry){ .layer = e / experts, .neuron_count = pi2_ffn_length(shape),
-                                             .expert = shape->expert_count ? e % experts : UINT32_MAX };
+                                             .expert = is_expert ? e % experts : UINT32_MAX };
     }
     const pi2_status status =
         pi2_neuron_statistics_make(entries, count_of_entries, columns, COLUMNS, statistics_out);

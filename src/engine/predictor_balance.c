@@ -174,7 +174,7 @@ pi2_status pi2_predictor_balance(pi2_engine *engine, const pi2_predictor_texts *
                                  pi2_predictor_balancing **balancing_out) {
     pi2_predictor *predictor = &engine->run.plan.predictor;
     *balancing_out = NULL;
-    if (engine->run.source.model->shape.expert_count) {
+    if (pi2_model_has_experts(&engine->run.source.model->shape)) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: shares are given to layers of models without "
                         "experts", engine->run.source.model_path);
     }

@@ -144,7 +144,7 @@ static pi2_status describe(import_run *self) {
     const pi2_model *model = self->run.source.model;
     const pi2_model_shape *shape = &model->shape;
     const char *path = self->run.source.model_path;
-    if (shape->expert_count || shape->embedding_length % PI2_SMALL_BLOCK ||
+    if (pi2_model_has_experts(shape) || shape->embedding_length % PI2_SMALL_BLOCK ||
         shape->embedding_length > PI2_SMALL_MOST_COLUMNS || shape->activation == PI2_FFN_gelu_topk) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: predictors are for models without experts whose embedding is a "
                         "multiple of %d", path, PI2_SMALL_BLOCK);

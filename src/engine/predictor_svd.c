@@ -85,7 +85,7 @@ static pi2_status sample(sample_run *run, const pi2_predictor_texts *texts, uint
     const pi2_model_shape *shape = &run->engine->run.source.model->shape;
     uint32_t chunk;
     uint64_t tokens;
-    if (shape->expert_count) {
+    if (pi2_model_has_experts(shape)) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts: main directions are taken of its weights "
                         "alone, without texts", run->engine->run.source.model_path);
     }

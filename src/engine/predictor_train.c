@@ -255,7 +255,7 @@ static void keep_layer(train_run *run, uint32_t layer, uint32_t rank, uint8_t *d
 static pi2_status take_weights(train_run *run, uint32_t layer) {
     const pi2_model *model = run->engine->run.source.model;
     const uint32_t neurons = run->predictor.neuron_count, number = layer / run->layer_ffns;
-    const uint32_t expert = model->shape.expert_count ? layer % run->layer_ffns : UINT32_MAX;
+    const uint32_t expert = pi2_layer_has_experts(&model->layers[number]) ? layer % run->layer_ffns : UINT32_MAX;
     const float *const *tables = model->layers[number].tables;
     const float *gate_bias = tables[PI2_TABLE_GATE_BIAS], *up_bias = tables[PI2_TABLE_UP_BIAS];
     const size_t row = layer % run->layer_ffns * (size_t)neurons;

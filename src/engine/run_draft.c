@@ -95,7 +95,7 @@ static uint64_t token_bytes(const pi2_model *model) {
         if (kind == PI2_GROUP_EXPERT) of_experts += layout->extents[i].bytes;
         else if (!pi2_group_kind_is_raw(kind)) bytes += layout->extents[i].bytes;
     }
-    if (of_experts) bytes += of_experts / model->shape.expert_count * model->shape.expert_used_count;
+    if (of_experts) bytes += of_experts / pi2_layer_ffns(&model->shape) * pi2_token_ffns(&model->shape);
     return bytes;
 }
 
@@ -309,7 +309,7 @@ bool pi2_run_judge_draft(pi2_planned_run *run, const pi2_memory_plan *with, cons
                             path, size);
     } else if (run->options.draft_always) {
         return true;
-    } else if (run->source.model->shape.expert_count && !with->everything_resident) {
+    } else if (pi2_model_has_experts(&run->source.model->shape) && !with->everything_resident) {
         pi2_planned_run_log(run, "%s is left out: each token that it guesses would read experts of its own "
                             "(--draft-always uses it all the same)", path);
     } else {

@@ -119,7 +119,7 @@ static uint64_t list_bytes(const pi2_planned_run *run, const pi2_run_trace *trac
     if (run->options.counts_neurons) bytes += pi2_neuron_tally_bytes(shape);
     if (run->options.record_trace) bytes += BUFSIZ;
     if (run->options.record_trace && run->plan.banks) bytes += pi2_neuron_store_use_list_bytes(run->plan.banks);
-    if (shape->expert_count) { /* and of one of Gates, where tokens compute single neurons */
+    if (pi2_model_has_experts(shape)) { /* and of one of Gates, where tokens compute single neurons */
         bytes += pi2_expert_cache_list_bytes(layout, run->plan.policy) * (run->plan.banks ? 2 : 1);
     }
     return bytes + pi2_weight_store_list_bytes(layout->extent_count) + layout->extent_count * 5 +
@@ -404,9 +404,9 @@ static void fill_report(pi2_planned_run *run) {
     report->layer_count = model->shape.layer_count;
     report->ffn_activation = pi2_ffn_activation_name(model->shape.activation);
     report->own_ffn_activation = pi2_ffn_activation_name(model->shape.own_activation);
-    report->expert_count = model->shape.expert_count;
-    report->expert_used_count = model->shape.expert_used_count;
-    if (model->shape.expert_count) {
+    if (pi2_model_has_experts(&model->shape)) {
+        report->expert_count = pi2_layer_ffns(&model->shape);
+        report->expert_used_count = pi2_token_ffns(&model->shape);
         report->hot_experts = run->plan.hot.count;
         report->hot_share = run->plan.hot.share;
         report->hot_reason = run->plan.hot_reason;

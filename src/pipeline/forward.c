@@ -268,8 +268,8 @@ static pi2_status embed(pi2_forward *forward) {
 static uint64_t experts_to_read(const pi2_forward *forward) {
     const pi2_model_shape *shape = &forward->model->shape;
     if (forward->options.gates == forward->options.experts) return 0;
-    const uint64_t visits = (uint64_t)forward->token_count * shape->expert_used_count;
-    const uint64_t visited = visits < shape->expert_count ? visits : shape->expert_count;
+    const uint64_t visits = (uint64_t)forward->token_count * pi2_token_ffns(shape);
+    const uint64_t visited = visits < pi2_layer_ffns(shape) ? visits : pi2_layer_ffns(shape);
     return pi2_model_expert_layers(shape) * visited * forward->expert_bytes;
 }
 

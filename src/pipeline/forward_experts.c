@@ -34,7 +34,7 @@ pi2_expert_cache *pi2_forward_experts_of(const pi2_forward_walk *walk) {
 /* ---- the router ---- */
 
 static uint32_t router_tiles(const pi2_forward *forward) {
-    return (forward->model->shape.expert_count + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
+    return (pi2_layer_ffns(&forward->model->shape) + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
 }
 
 static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
@@ -62,9 +62,9 @@ static void router_chunk(void *argument, unsigned member, uint32_t chunk) {
 }
 
 /* The best experts; of equal ones the first. Not a number is never better, so there are always enough. */
-static void pick_best(const float *scores, uint32_t expert_count, uint32_t *chosen, uint32_t count) {
+static void pick_best(const float *scores, uint32_t score_count, uint32_t *chosen, uint32_t count) {
     uint32_t found = 0;
-    for (uint32_t e = 0; e < expert_count; e++) { /* chosen: the best so far, best first */
+    for (uint32_t e = 0; e < score_count; e++) { /* chosen: the best so far, best first */
         if (found == count && !(scores[e] > scores[chosen[count - 1]])) continue;
         uint32_t at = found < count ? found++ : count - 1;
         for (; at > 0 && scores[e] > scores[chosen[at - 1]]; at--) chosen[at] = chosen[at - 1];
@@ -82,15 +82,15 @@ static void pick_best(const float *scores, uint32_t expert_count, uint32_t *chos
 static void weigh_experts(const pi2_forward *forward, float *p) {
     const pi2_model_shape *shape = &forward->model->shape;
     if (shape->gating == PI2_GATING_SOFTMAX) {
-        forward->cpu.vector->softmax(p, shape->expert_count);
+        forward->cpu.vector->softmax(p, pi2_layer_ffns(shape));
     } else {
-        for (uint32_t e = 0; e < shape->expert_count; e++) p[e] = 1.0f / (1.0f + pi2_expf(-p[e]));
+        for (uint32_t e = 0; e < pi2_layer_ffns(shape); e++) p[e] = 1.0f / (1.0f + pi2_expf(-p[e]));
     }
 }
 
 /* Experts of groups that are not among the best are worth less than any other. */
 static void leave_groups_out(const pi2_model_shape *shape, float *worth) {
-    const uint32_t groups = shape->expert_groups, each = shape->expert_count / groups;
+    const uint32_t groups = shape->expert_groups, each = pi2_layer_ffns(shape) / groups;
     float sums[PI2_MOST_EXPERT_GROUPS] = { 0.0f };
     uint32_t best[PI2_MOST_EXPERT_GROUPS] = { 0 }, two[2] = { 0 };
     for (uint32_t g = 0; g < groups; g++) {
@@ -109,28 +109,28 @@ static void pick_token(pi2_forward_walk *walk, uint32_t token) {
     const pi2_model_shape *shape = &forward->model->shape;
     const pi2_expert_buffers *experts = &forward->buffers.experts;
     float *p = experts->probabilities + token * experts->expert_stride; /* scores, as yet */
-    uint32_t *chosen = experts->chosen + (size_t)token * shape->expert_used_count;
+    uint32_t *chosen = experts->chosen + (size_t)token * pi2_token_ffns(shape);
     const float *bias = layer_of(walk)->tables[PI2_TABLE_ROUTER_BIAS];
     const float *score_bias = layer_of(walk)->tables[PI2_TABLE_SCORE_BIAS];
-    if (score_bias) forward->cpu.vector->add(p, score_bias, shape->expert_count);
+    if (score_bias) forward->cpu.vector->add(p, score_bias, pi2_layer_ffns(shape));
     /* Scores, since probabilities of 1 and of 0 are alike where scores are not; but a bias goes to probabilities. */
     const bool has_groups = shape->expert_groups > 1;
-    if (!bias && !has_groups) pick_best(p, shape->expert_count, chosen, shape->expert_used_count);
+    if (!bias && !has_groups) pick_best(p, pi2_layer_ffns(shape), chosen, pi2_token_ffns(shape));
     weigh_experts(forward, p);
     if (bias || has_groups) {
         float *worth = experts->worth + token * experts->expert_stride;
-        for (uint32_t e = 0; e < shape->expert_count; e++) worth[e] = bias ? p[e] + bias[e] : p[e];
+        for (uint32_t e = 0; e < pi2_layer_ffns(shape); e++) worth[e] = bias ? p[e] + bias[e] : p[e];
         if (has_groups) leave_groups_out(shape, worth);
-        pick_best(worth, shape->expert_count, chosen, shape->expert_used_count);
+        pick_best(worth, pi2_layer_ffns(shape), chosen, pi2_token_ffns(shape));
     }
-    float *weights = experts->weights + (size_t)token * shape->expert_used_count;
+    float *weights = experts->weights + (size_t)token * pi2_token_ffns(shape);
     float sum = 0.0f;
-    for (uint32_t i = 0; i < shape->expert_used_count; i++) sum += p[chosen[i]];
+    for (uint32_t i = 0; i < pi2_token_ffns(shape); i++) sum += p[chosen[i]];
     if (sum < 0x1p-14f) sum = 0x1p-14f;
     if (shape->keeps_probabilities) sum = 1.0f;
     const float scale = shape->expert_scale != 0.0f ? shape->expert_scale : 1.0f;
     const float *scales = layer_of(walk)->tables[PI2_TABLE_EXPERT_SCALE];
-    for (uint32_t i = 0; i < shape->expert_used_count; i++) {
+    for (uint32_t i = 0; i < pi2_token_ffns(shape); i++) {
         weights[i] = p[chosen[i]] / sum * scale;
         if (scales) weights[i] *= scales[chosen[i]];
     }
@@ -144,13 +144,13 @@ static void order_visits(pi2_forward_walk *walk) {
     const pi2_model_shape *shape = &forward->model->shape;
     pi2_expert_buffers *experts = &forward->buffers.experts;
     pi2_expert_plan *plan = &forward->plan;
-    const uint32_t visits = forward->token_count * shape->expert_used_count;
+    const uint32_t visits = forward->token_count * pi2_token_ffns(shape);
     uint32_t *rows = experts->expert_rows;
-    memset(rows, 0, (shape->expert_count + (size_t)1) * sizeof *rows);
+    memset(rows, 0, (pi2_layer_ffns(shape) + (size_t)1) * sizeof *rows);
     for (uint32_t v = 0; v < visits; v++) rows[experts->chosen[v]]++;
     uint32_t first = 0;
     plan->job_count = plan->first_open = 0;
-    for (uint32_t e = 0; e < shape->expert_count; e++) {
+    for (uint32_t e = 0; e < pi2_layer_ffns(shape); e++) {
         const uint32_t count = rows[e];
         rows[e] = first; /* from now on: the expert's next row */
         if (count > 0) {
@@ -161,7 +161,7 @@ static void order_visits(pi2_forward_walk *walk) {
     }
     for (uint32_t v = 0; v < visits; v++) {
         experts->row_of[v] = rows[experts->chosen[v]]++;
-        experts->row_token[experts->row_of[v]] = v / shape->expert_used_count;
+        experts->row_token[experts->row_of[v]] = v / pi2_token_ffns(shape);
     }
 }
 
@@ -261,7 +261,7 @@ static void gather_chunk(void *argument, unsigned member, uint32_t chunk) {
     (void)member;
     const pi2_forward *forward = ((pi2_forward_walk *)argument)->forward;
     const pi2_expert_buffers *experts = &forward->buffers.experts;
-    const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
+    const uint32_t visits = forward->token_count * pi2_token_ffns(&forward->model->shape);
     for (uint32_t row = chunk * GATHER_ROWS; row < (chunk + 1) * GATHER_ROWS && row < visits; row++) {
         copy_row(&experts->gathered_set, row, &forward->buffers.normed_set, experts->row_token[row]);
     }
@@ -394,7 +394,7 @@ void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
     const pi2_forward *forward = walk->forward;
     const pi2_forward_buffers *buffers = &forward->buffers;
     const pi2_expert_buffers *experts = &buffers->experts;
-    const uint32_t used = forward->model->shape.expert_used_count;
+    const uint32_t used = pi2_token_ffns(&forward->model->shape);
     const size_t width = forward->model->shape.embedding_length;
     float *out = buffers->out + token * buffers->width_stride;
     const float *biases = layer_of(walk)->tables[PI2_TABLE_DOWN_BIAS]; /* of each expert's result */
@@ -418,7 +418,7 @@ void pi2_forward_sum_experts(pi2_forward_walk *walk, uint32_t token) {
 
 void pi2_forward_gather(pi2_forward_walk *walk) {
     const pi2_forward *forward = walk->forward;
-    const uint32_t visits = forward->token_count * forward->model->shape.expert_used_count;
+    const uint32_t visits = forward->token_count * pi2_token_ffns(&forward->model->shape);
     if (forward->token_count == 1) return;
     walk->stage_name = "gather";
     pi2_forward_stage(walk, (visits + GATHER_ROWS - 1) / GATHER_ROWS, gather_chunk, NULL);

@@ -45,11 +45,11 @@ static uint32_t hot_neurons(const pi2_forward *forward, uint32_t layer, bool *is
 }
 
 void pi2_forward_find_hot(pi2_forward *forward) {
-    const bool has_hot = forward->by_neuron && forward->has_devices && !forward->predicts &&
-                         forward->model->shape.expert_count == 0;
+    const bool has_hot = forward->by_neuron && forward->has_devices && !forward->predicts;
     for (uint32_t i = 0; i < forward->model->shape.layer_count; i++) {
+        const bool is_dense = !pi2_layer_has_experts(&forward->model->layers[i]);
         bool is_capped = false;
-        forward->hot[i] = has_hot ? hot_neurons(forward, i, &is_capped) : 0;
+        forward->hot[i] = has_hot && is_dense ? hot_neurons(forward, i, &is_capped) : 0;
         forward->hot_is_capped[i] = is_capped;
     }
 }

@@ -47,7 +47,7 @@ typedef struct pi2_expert_buffers {
     float *weights;              /* [batch][used] */
     uint32_t *row_of;            /* [batch][used]: row of the visit, rows ordered by expert, then token */
     uint32_t *row_token;         /* [rows] */
-    uint32_t *expert_rows;       /* [expert_count + 1] */
+    uint32_t *expert_rows;       /* [experts of a layer + 1] */
     uint32_t *keys;              /* [jobs] */
     pi2_expert_job *jobs;        /* [jobs] */
     pi2_batch_use *uses;         /* [jobs]: what a batch did with each */
@@ -364,7 +364,7 @@ void pi2_forward_predict(pi2_forward_walk *walk);
 static inline bool pi2_forward_masks(const pi2_forward_walk *walk) {
     const pi2_forward_options *options = &walk->forward->options;
     if (!walk->forward->masks || !walk->forward->has_banks[walk->layer]) return false;
-    if (walk->forward->model->shape.expert_count) return options->left_out != 0; /* all experts' alike */
+    if (pi2_layer_has_experts(&walk->forward->model->layers[walk->layer])) return options->left_out != 0; /* alike */
     return options->left_out < 0 || options->predictor->layers[walk->layer].left_out > 0;
 }
 void pi2_forward_mask(const pi2_forward_walk *walk, uint32_t row, uint32_t begin, uint32_t count, float *activations);

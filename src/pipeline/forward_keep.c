@@ -12,10 +12,10 @@
 #include "pipeline/ffn_unit.h"
 
 bool pi2_forward_may_keep(const pi2_forward *forward, const pi2_neuron_bank *bank) {
-    const pi2_model_shape *shape = &forward->model->shape;
     const pi2_weight_format *formats[] = { bank->gate_format, bank->up_format, bank->down_format };
-    if (shape->expert_count > 0) return false; /* whole experts are read for prompts, by another way */
-    if (bank->gate_format && pi2_layer_cuts_gate(shape, bank->layer)) return false; /* Gate is gone before its Up */
+    if (bank->expert != UINT32_MAX) return false; /* whole experts are read for prompts, by another way */
+    const bool is_cut = pi2_layer_cuts_gate(&forward->model->shape, bank->layer);
+    if (bank->gate_format && is_cut) return false; /* Gate is gone before its Up */
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
         if (formats[i] && !pi2_neuron_comes_of_tiles(formats[i])) return false;
     }

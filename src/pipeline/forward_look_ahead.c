@@ -31,7 +31,7 @@ static uint32_t reach_of(const pi2_forward_walk *walk) {
 }
 
 static uint32_t router_tiles(const pi2_forward *forward) {
-    return (forward->model->shape.expert_count + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
+    return (pi2_layer_ffns(&forward->model->shape) + PI2_TILE_ROWS - 1) / PI2_TILE_ROWS;
 }
 
 uint32_t pi2_forward_ahead_chunks(const pi2_forward_walk *walk) {
@@ -86,7 +86,8 @@ void pi2_forward_ahead_ask(const pi2_forward_walk *walk) {
         const pi2_look_ahead_votes votes = {
             .logits = experts->ahead_logits + (size_t)d * FEW_TOKENS * experts->expert_stride,
             .stride = experts->expert_stride, .token_count = asked_tokens(forward),
-            .expert_count = forward->model->shape.expert_count, .used_count = forward->model->shape.expert_used_count,
+            .score_count = pi2_layer_ffns(&forward->model->shape),
+            .used_count = pi2_token_ffns(&forward->model->shape),
             .votes = experts->ahead_votes };
         const uint32_t found = pi2_look_ahead_name(&votes, keys);
         for (uint32_t i = 0; i < found; i++) keys[i] += first;

@@ -92,15 +92,15 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
                           pi2_forward_buffers *buffers) {
     const pi2_model_shape *m = &model->shape;
     pi2_expert_buffers *experts = &buffers->experts;
-    const size_t batch = shape->batch_tokens, visits = batch * m->expert_used_count;
-    const size_t jobs = visits < m->expert_count ? visits : m->expert_count;
+    const size_t batch = shape->batch_tokens, visits = batch * pi2_token_ffns(m), count = pi2_layer_ffns(m);
+    const size_t jobs = visits < count ? visits : count;
     const unsigned gathered = gathered_kinds(model);
     for (uint32_t i = 0; i < m->layer_count; i++) {
         const uint32_t clusters = model->layers[i].cluster_count;
         if (clusters > experts->cluster_most) experts->cluster_most = clusters;
     }
-    experts->expert_stride = stride_of(m->expert_count);
-    experts->neuron_stride = stride_of(m->expert_feed_forward_length);
+    experts->expert_stride = stride_of(count);
+    experts->neuron_stride = stride_of(pi2_ffn_length(m));
     if (m->experts_have_norms) experts->router_input = carve_floats(from, batch * buffers->width_stride);
     experts->probabilities = carve_floats(from, batch * experts->expert_stride);
     if (m->router_has_bias || m->expert_groups > 1) experts->worth = carve_floats(from, batch * experts->expert_stride);
@@ -108,7 +108,7 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     experts->weights = carve_floats(from, visits);
     experts->row_of = carve(from, visits * sizeof(uint32_t));
     experts->row_token = carve(from, visits * sizeof(uint32_t));
-    experts->expert_rows = carve(from, (m->expert_count + (size_t)1) * sizeof(uint32_t));
+    experts->expert_rows = carve(from, (count + 1) * sizeof(uint32_t));
     experts->keys = carve(from, jobs * sizeof(uint32_t));
     experts->jobs = carve(from, jobs * sizeof(pi2_expert_job));
     experts->uses = carve(from, jobs * sizeof(pi2_batch_use));
@@ -118,10 +118,10 @@ static void carve_experts(carver *from, const pi2_model *model, const pi2_forwar
     const size_t asked = experts->ahead_rows;
     if (!m->router_sees_layer_input) experts->ahead_normed = carve_floats(from, asked * buffers->width_stride);
     experts->ahead_logits = carve_floats(from, asked * experts->expert_stride);
-    experts->ahead_keys = carve(from, PI2_AHEAD_LAYERS * m->expert_count * sizeof(uint32_t));
-    experts->ahead_votes = carve(from, m->expert_count * sizeof(uint32_t));
+    experts->ahead_keys = carve(from, PI2_AHEAD_LAYERS * count * sizeof(uint32_t));
+    experts->ahead_votes = carve(from, count * sizeof(uint32_t));
     if (hidden & (1u << PI2_ACTIVATION_F32)) experts->hidden = carve_floats(from, visits * experts->neuron_stride);
-    carve_set(from, &experts->hidden_set, hidden, visits, m->expert_feed_forward_length, experts->hidden,
+    carve_set(from, &experts->hidden_set, hidden, visits, pi2_ffn_length(m), experts->hidden,
               experts->neuron_stride);
     if (batch == 1) return; /* one token's experts read its activations where they are */
     if (gathered & (1u << PI2_ACTIVATION_F32)) experts->gathered = carve_floats(from, visits * buffers->width_stride);

@@ -43,6 +43,11 @@ static const pi2_neuron_bank *bank_at(const pi2_forward_walk *walk, uint32_t num
     return &walk->forward->options.banks->banks[number];
 }
 
+/* Whether the layer's neurons are those of experts. */
+static bool of_experts(const pi2_forward_walk *walk) {
+    return pi2_layer_has_experts(&walk->forward->model->layers[walk->layer]);
+}
+
 /* All banks of a layer have its shape. */
 static const pi2_neuron_bank *any_bank(const pi2_forward_walk *walk) {
     return bank_at(walk, walk->forward->bank_of[pi2_ffn_number(&walk->forward->model->shape, walk->layer, 0)]);
@@ -51,7 +56,10 @@ static const pi2_neuron_bank *any_bank(const pi2_forward_walk *walk) {
 static neuron_job job_at(const pi2_forward_walk *walk, uint32_t number) {
     const pi2_forward *forward = walk->forward;
     const pi2_model_shape *shape = &forward->model->shape;
-    if (shape->expert_count == 0) return (neuron_job){ 0, forward->bank_of[walk->layer], 0, forward->token_count };
+    if (!of_experts(walk)) {
+        return (neuron_job){ 0, forward->bank_of[pi2_ffn_number(shape, walk->layer, UINT32_MAX)], 0,
+                             forward->token_count };
+    }
     const pi2_expert_job *job = &forward->buffers.experts.jobs[number];
     return (neuron_job){ number, forward->bank_of[pi2_ffn_number(shape, walk->layer, job->expert)], job->first_row,
                          job->row_count };
@@ -65,7 +73,7 @@ static neuron_job job_of_row(const pi2_forward_walk *walk, uint32_t row) {
 }
 
 static pi2_ffn_unit unit_of(const pi2_forward_walk *walk, const neuron_job *job) {
-    return walk->forward->model->shape.expert_count
+    return of_experts(walk)
                ? pi2_ffn_of_expert(walk, &walk->forward->buffers.experts.jobs[job->number]) : pi2_ffn_of_layer(walk);
 }
 
@@ -120,7 +128,7 @@ void pi2_forward_warm_neurons(const pi2_forward_walk *walk, uint32_t expert, uin
     const pi2_neuron_bank *bank = &forward->options.banks->banks[number];
     const pi2_neuron_head *head = pi2_neuron_store_head(forward->options.neurons, number);
     const pi2_model_shape *shape = &forward->model->shape;
-    const bool tells = shape->expert_count == 0 && !pi2_layer_cuts_gate(shape, walk->layer);
+    const bool tells = !of_experts(walk) && !pi2_layer_cuts_gate(shape, walk->layer);
     if (tells && token + NEAR_TOKENS >= forward->token_count) {
         pi2_neuron_store_tell_gates(forward->options.neurons, number, begin, end - begin, gate);
     }
@@ -233,7 +241,7 @@ static void gate_of_job(const pi2_forward_walk *walk, unsigned member, const neu
                         uint32_t end) {
     const pi2_forward *forward = walk->forward;
     pi2_ffn_unit ffn = unit_of(walk, job);
-    ffn.tells_gates = forward->model->shape.expert_count == 0; /* those of an expert are old when it is chosen again */
+    ffn.tells_gates = !of_experts(walk); /* those of an expert are old when it is chosen again */
     pi2_ffn_gate(walk, member, &ffn, begin, end, job->first_row, job->row_count, forward->buffers.neurons.hidden,
                  forward->buffers.neurons.stride, true);
 }
@@ -445,7 +453,7 @@ static uint32_t part_segments(const pi2_forward_walk *walk) {
 
 /* Parts that a layer is computed in: its late neurons are known. Experts have one. */
 static uint32_t parts_of(const pi2_forward_walk *walk, uint32_t late) {
-    if (late == 0 || walk->forward->model->shape.expert_count) return 1;
+    if (late == 0 || of_experts(walk)) return 1;
     return (segments_of(walk) + part_segments(walk) - 1) / part_segments(walk);
 }
 
@@ -457,11 +465,11 @@ static void choose_part(pi2_forward_walk *walk, uint32_t part, uint32_t parts) {
 
 /* Jobs that a layer may have: a late thread counts as the others did, though the next layer's are there. */
 static uint32_t most_jobs(const pi2_forward_walk *walk) {
-    return walk->forward->model->shape.expert_count ? rows_of_pass(walk->forward) : 1;
+    return of_experts(walk) ? rows_of_pass(walk->forward) : 1;
 }
 
 static bool has_job(const pi2_forward_walk *walk, uint32_t number) {
-    return walk->forward->model->shape.expert_count == 0 || number < walk->forward->plan.job_count;
+    return !of_experts(walk) || number < walk->forward->plan.job_count;
 }
 
 /* Chunks of LISTED_CHUNK neurons that the part under way has, of one job. */
@@ -612,7 +620,7 @@ static void columns_chunk(void *argument, unsigned member, uint32_t chunk) {
     const uint32_t width = any_bank(walk)->width, rows = rows_of_chunk(walk), begin = chunk * rows;
     const uint32_t count = width - begin < rows ? width - begin : rows;
     const bool is_begun = forward->hot[walk->layer] > 0;
-    float *out = forward->model->shape.expert_count ? forward->buffers.experts.y : forward->buffers.out;
+    float *out = of_experts(walk) ? forward->buffers.experts.y : forward->buffers.out;
     for (uint32_t row = 0; row < rows_of_pass(forward); row++) {
         for (uint32_t segment = walk->part_begin; segment < walk->part_end; segment++) {
             const column_lists lists = lists_of(forward, row, segment);
@@ -627,7 +635,7 @@ static void columns_chunk(void *argument, unsigned member, uint32_t chunk) {
 
 static void after_columns_token(pi2_forward_walk *walk, uint32_t token) {
     if (token == 0) begin_layer(walk->forward); /* no thread is in the store: every column is added */
-    if (walk->forward->model->shape.expert_count) pi2_forward_sum_experts(walk, token);
+    if (of_experts(walk)) pi2_forward_sum_experts(walk, token);
     else pi2_forward_end_ffn(walk, token);
 }
 
@@ -659,8 +667,7 @@ static void parts_stages(pi2_forward_walk *walk) {
 }
 
 void pi2_forward_neurons(pi2_forward_walk *walk) {
-    const pi2_forward *forward = walk->forward;
-    if (forward->model->shape.expert_count) expert_gate_stages(walk);
+    if (of_experts(walk)) expert_gate_stages(walk);
     else gate_stages(walk);
     /* One thread asks for the next layer's units while others compute this one's. */
     walk->foretold_rows = pi2_forward_ask_ahead(walk);

@@ -53,7 +53,8 @@ static uint32_t rows_of_token(const pi2_forward_walk *walk) { return pi2_token_f
 
 static asked_row row_at(const pi2_forward_walk *walk, uint32_t token, uint32_t number) {
     const pi2_expert_buffers *experts = &walk->forward->buffers.experts;
-    if (walk->forward->model->shape.expert_count == 0) return (asked_row){ token, UINT32_MAX };
+    const pi2_layer_weights *layer = &walk->forward->model->layers[asked_layer(walk)];
+    if (!pi2_layer_has_experts(layer)) return (asked_row){ token, UINT32_MAX };
     const uint32_t visit = token * rows_of_token(walk) + number;
     return (asked_row){ experts->row_of[visit], experts->chosen[visit] };
 }

@@ -47,7 +47,7 @@ void pi2_look_ahead_note(pi2_look_ahead *state, uint32_t token_count, uint64_t p
 static void vote(const pi2_look_ahead_votes *v, float *logits) {
     for (uint32_t n = 0; n < v->used_count; n++) {
         uint32_t best = 0;
-        for (uint32_t e = 1; e < v->expert_count; e++) {
+        for (uint32_t e = 1; e < v->score_count; e++) {
             if (logits[e] > logits[best]) best = e;
         }
         logits[best] = -INFINITY;
@@ -57,9 +57,9 @@ static void vote(const pi2_look_ahead_votes *v, float *logits) {
 
 uint32_t pi2_look_ahead_name(const pi2_look_ahead_votes *v, uint32_t *experts) {
     uint32_t count = 0;
-    for (uint32_t e = 0; e < v->expert_count; e++) v->votes[e] = 0;
+    for (uint32_t e = 0; e < v->score_count; e++) v->votes[e] = 0;
     for (uint32_t t = 0; t < v->token_count; t++) vote(v, v->logits + t * v->stride);
-    for (uint32_t e = 0; e < v->expert_count; e++) {
+    for (uint32_t e = 0; e < v->score_count; e++) {
         if (v->votes[e] == 0) continue;
         uint32_t at = count++;
         for (; at > 0 && v->votes[experts[at - 1]] < v->votes[e]; at--) experts[at] = experts[at - 1];

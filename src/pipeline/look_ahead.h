@@ -41,10 +41,10 @@ void pi2_look_ahead_note_missing(pi2_look_ahead *state, bool any);
 
 /** What the next layer's router said of the tokens that are asked for. */
 typedef struct pi2_look_ahead_votes {
-    float *logits;            /* [token_count][stride], of which expert_count are scores; used up */
+    float *logits;            /* [token_count][stride], of which score_count are scores; used up */
     size_t stride;
-    uint32_t token_count, expert_count, used_count;
-    uint32_t *votes;          /* [expert_count], written */
+    uint32_t token_count, score_count, used_count;
+    uint32_t *votes;          /* [score_count], written */
 } pi2_look_ahead_votes;
 
 /** Each token votes for its used_count best experts, the first choices counting most. Writes the experts that have

@@ -195,14 +195,14 @@ static const pi2_layout_tensor *usual_matrix(const pi2_model *model) {
 
 /* Of a stage: q, k and v, attention's output, Gate and Up, Down. */
 static double stage_bytes(const pi2_model *model) {
-    enum { STAGES_OF_A_LAYER = 4 };
+    enum { STAGES_OF_A_LAYER = PI2_STAGES_OF_ATTENTION - 1 + PI2_STAGES_OF_A_RUN }; /* attention itself has none */
     const pi2_extent_layout *layout = model->layout;
     double bytes = 0;
     for (uint32_t e = 0; e < layout->extent_count; e++) {
         const pi2_group_kind kind = layout->groups[layout->extents[e].group].kind;
         const bool is_expert = kind == PI2_GROUP_EXPERT;
         if (!is_expert && kind != PI2_GROUP_ATTENTION && kind != PI2_GROUP_FFN) continue;
-        const double used = is_expert ? (double)model->shape.expert_used_count / model->shape.expert_count : 1;
+        const double used = is_expert ? (double)pi2_token_ffns(&model->shape) / pi2_layer_ffns(&model->shape) : 1;
         bytes += used * (double)layout->extents[e].bytes;
     }
     return bytes / (STAGES_OF_A_LAYER * (double)model->shape.layer_count);

@@ -235,10 +235,10 @@ static void lend_slots(const pi2_memory_plan_request *request, pi2_memory_plan *
  */
 static bool plan_expert_cache(const pi2_memory_plan_request *request, pi2_memory_plan *plan, uint64_t *least) {
     const pi2_model *model = request->model;
-    if (model->shape.expert_count == 0) return false;
+    if (!pi2_model_has_experts(&model->shape)) return false;
     const uint64_t all = pi2_expert_cache_all_bytes(model->layout);
     const uint64_t dense = sequence_bytes(model->layout) - all;
-    plan->expert_bytes = pi2_expert_cache_slot_bytes(model->layout) * model->shape.expert_used_count;
+    plan->expert_bytes = pi2_expert_cache_slot_bytes(model->layout) * pi2_token_ffns(&model->shape);
     plan->shape.embedding_streams = true;
     plan->staging_bytes = pi2_forward_staging_bytes(model, &plan->shape);
     const uint64_t fixed = fixed_bytes(plan) + plan->staging_bytes + dense;
@@ -328,8 +328,8 @@ static bool plan_neurons(const pi2_memory_plan_request *request, pi2_memory_plan
 }
 
 uint32_t pi2_memory_plan_banks_at_once(const pi2_model_shape *shape, uint32_t tokens) {
-    const uint64_t visits = (uint64_t)shape->expert_used_count * tokens;
-    return visits < shape->expert_count ? (uint32_t)visits : shape->expert_count;
+    const uint64_t visits = (uint64_t)pi2_token_ffns(shape) * tokens;
+    return visits < pi2_layer_ffns(shape) ? (uint32_t)visits : pi2_layer_ffns(shape);
 }
 
 /* Memory for the neurons of a layer's experts that passes of so many tokens may use. */
@@ -343,8 +343,8 @@ static uint64_t least_neurons_of(const pi2_memory_plan_request *request, uint32_
 static uint64_t prompt_slots(const pi2_memory_plan_request *request) {
     const pi2_model_shape *shape = &request->model->shape;
     uint64_t slots = request->budget_bytes / PROMPT_SHARE / pi2_expert_cache_slot_bytes(request->model->layout);
-    if (slots > shape->expert_count) slots = shape->expert_count;
-    return slots < shape->expert_used_count ? shape->expert_used_count : slots;
+    if (slots > pi2_layer_ffns(shape)) slots = pi2_layer_ffns(shape);
+    return slots < pi2_token_ffns(shape) ? pi2_token_ffns(shape) : slots;
 }
 
 /*
@@ -389,7 +389,7 @@ static bool plan_neurons_of_experts(const pi2_memory_plan_request *request, pi2_
     own.process_bytes += neuron_memory(request) - most;
     own.expert_bytes = slot * prompt_slots(request);
     const uint64_t fixed = fixed_bytes(&own) + own.staging_bytes + dense + own.expert_bytes;
-    const uint64_t of_a_token = gate * shape->expert_used_count * shape->layer_count;
+    const uint64_t of_a_token = gate * pi2_token_ffns(shape) * shape->layer_count;
     const uint64_t least_gates = of_a_token < gates ? of_a_token : gates;
     /* Large experts: fewer tokens at once go by neuron where room for their neurons would take that of Gates. */
     uint32_t *tokens = &own.shape.neuron_tokens;
@@ -456,7 +456,7 @@ static bool spend(const pi2_memory_plan_request *request, pi2_memory_plan *plan,
         return true;
     }
     /* Experts that all fit are as fast for prompts and never read again: then tokens compute them whole. */
-    const bool has_experts = request->model->shape.expert_count > 0, fits = *least <= request->budget_bytes;
+    const bool has_experts = pi2_model_has_experts(&request->model->shape), fits = *least <= request->budget_bytes;
     const bool may_part = has_experts && request->banks && (!fits || request->predicts);
     if (may_part && plan_neurons_of_experts(request, plan)) return true;
     if (!has_experts && plan_neurons(request, plan)) return true;

@@ -93,7 +93,7 @@ static double share_above_cutoffs(const pi2_model_shape *shape) {
 double pi2_neuron_assumed_share(const pi2_model_shape *shape, double *gate_out) {
     if (shape->activation == PI2_FFN_gelu_topk) return *gate_out = share_above_cutoffs(shape);
     const bool cuts_up = shape->activation == PI2_FFN_drelu;
-    const double gives = shape->expert_count == 0 ? 0.1 : cuts_up ? 0.12 : 0.4;
+    const double gives = !pi2_model_has_experts(shape) ? 0.1 : cuts_up ? 0.12 : 0.4;
     *gate_out = cuts_up ? gives / UP_PASSES : gives;
     return gives;
 }
@@ -122,9 +122,9 @@ void pi2_neuron_rates_assume(pi2_neuron_rates *rates, double fires, double visit
 }
 
 bool pi2_neuron_layout_pays(const pi2_model_shape *shape) {
-    if (shape->expert_count == 0 || !pi2_model_shape_fires(shape)) return pi2_model_shape_fires(shape);
+    if (!pi2_model_has_experts(shape) || !pi2_model_shape_fires(shape)) return pi2_model_shape_fires(shape);
     /* With a half of the experts in memory, or a third of the neurons, at 4.5 bits a weight. */
-    const double neurons = shape->expert_feed_forward_length, bits = 4.5;
+    const double neurons = pi2_ffn_length(shape), bits = 4.5;
     const double bytes = 3 * neurons * shape->embedding_length * bits / 8;
     double fires;
     (void)pi2_neuron_assumed_share(shape, &fires);

@@ -186,7 +186,7 @@ static bool experts_can_go_by_neuron(const pi2_model *model, bool wants_gates) {
     for (uint32_t b = 0; b < model->banks->count; b++) { /* banks are in the order of layers, then experts */
         const bool same = b > 0 && model->banks->banks[b].layer == model->banks->banks[b - 1].layer;
         in_a_row = same ? in_a_row + 1 : 1;
-        if (in_a_row == model->shape.expert_count) return true;
+        if (in_a_row == pi2_layer_ffns(&model->shape)) return true;
     }
     return false;
 }
@@ -205,7 +205,7 @@ static bool has_single_neurons(const pi2_model *model) {
 }
 
 static pi2_status refuse_experts(const pi2_planned_run *run) {
-    if (run->source.model->shape.expert_count == 0) return PI2_OK;
+    if (!pi2_model_has_experts(&run->source.model->shape)) return PI2_OK;
     return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: a mixture of experts, whose neurons are not read ahead: use --sparsity "
                     "exact without --predictor, or auto", run->source.weights_path);
 }
@@ -265,10 +265,11 @@ pi2_status pi2_run_plan_find_neurons(pi2_planned_run *run) {
     else if (run->plan.foretells) PI2_TRY(check_foretelling(run));
     if (!model->banks || model->banks->count == 0) return PI2_OK;
     if (!run->plan.approximates && !pi2_model_shape_fires(&model->shape)) return PI2_OK;
-    if (model->shape.expert_count && !experts_can_go_by_neuron(model, !run->plan.approximates)) return PI2_OK;
+    const bool has_experts = pi2_model_has_experts(&model->shape);
+    if (has_experts && !experts_can_go_by_neuron(model, !run->plan.approximates)) return PI2_OK;
     run->plan.by_neuron = calloc(model->layout->extent_count ? model->layout->extent_count : 1, 1);
     if (!run->plan.by_neuron) return pi2_fail(PI2_ERR_MEMORY, "no memory for the list of extents");
-    for (uint32_t b = 0; b < model->banks->count && model->shape.expert_count == 0; b++) {
+    for (uint32_t b = 0; b < model->banks->count && !has_experts; b++) {
         mark_layer(run, model->banks->banks[b].layer);
     }
     run->plan.banks = model->banks;
@@ -331,7 +332,7 @@ pi2_status pi2_run_plan_spend(pi2_planned_run *run, const pi2_run_costs *costs) 
         .hot_share = run->devices.count && run->options.device_share > 0 ? run->options.device_share : 0,
         .neurons_always = pi2_run_plan_is_always(run),
         .predicts = run->plan.approximates, .masks = options->predicts_prompts,
-        .foretells = run->plan.foretells && run->source.model->shape.expert_count == 0,
+        .foretells = run->plan.foretells && !pi2_model_has_experts(&run->source.model->shape),
         .code_rows = most_code_rows(&run->plan.predictor),
         .session_bytes = costs->session_bytes, .session_bytes_per_token = costs->session_bytes_per_token,
         .each_session_bytes = costs->each_session_bytes,
@@ -468,7 +469,7 @@ uint64_t pi2_run_plan_loan_due_at(const pi2_planned_run *run, uint32_t position)
 
 uint32_t pi2_run_plan_expert_slots(const pi2_planned_run *run, uint32_t position) {
     const pi2_extent_layout *layout = run->source.model->layout;
-    if (run->source.model->shape.expert_count == 0) return 0;
+    if (!pi2_model_has_experts(&run->source.model->shape)) return 0;
     const uint64_t bytes = run->plan.memory.expert_bytes - pi2_run_plan_loan_due_at(run, position);
     if (bytes >= pi2_expert_cache_all_bytes(layout)) return pi2_expert_cache_keys(layout);
     return (uint32_t)(bytes / pi2_expert_cache_slot_bytes(layout));
@@ -477,7 +478,7 @@ uint32_t pi2_run_plan_expert_slots(const pi2_planned_run *run, uint32_t position
 /* A cache that is smaller than what one token uses finds little there again. */
 void pi2_run_plan_explain_experts(const pi2_planned_run *run, uint32_t slots, char *text, size_t capacity) {
     const pi2_model_shape *shape = &run->source.model->shape;
-    const uint32_t wanted = pi2_model_expert_layers(shape) * shape->expert_used_count;
+    const uint32_t wanted = pi2_model_expert_layers(shape) * pi2_token_ffns(shape);
     char needed[PI2_SIZE_TEXT_BYTES];
     *text = '\0';
     /* Of single neurons a token's Gates are there, or not wanted. */

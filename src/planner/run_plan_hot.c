@@ -27,17 +27,17 @@ static void tell_choice(pi2_planned_run *run) {
 
 static pi2_status check_trace(const pi2_planned_run *run, const pi2_trace_header *header) {
     const pi2_model_shape *shape = &run->source.model->shape;
-    if (header->layer_count == pi2_model_expert_layers(shape) && header->expert_count == shape->expert_count &&
-        header->used_count == shape->expert_used_count) return PI2_OK;
+    if (header->layer_count == pi2_model_expert_layers(shape) && header->expert_count == pi2_layer_ffns(shape) &&
+        header->used_count == pi2_token_ffns(shape)) return PI2_OK;
     return pi2_fail(PI2_ERR_INVALID, "%s: a trace of another model (%u layers of %u experts, %u used), this one "
                     "has %u of %u, %u used", run->options.routing_trace, header->layer_count, header->expert_count,
-                    header->used_count, pi2_model_expert_layers(shape), shape->expert_count, shape->expert_used_count);
+                    header->used_count, pi2_model_expert_layers(shape), pi2_layer_ffns(shape), pi2_token_ffns(shape));
 }
 
 pi2_status pi2_run_plan_check_routing(const pi2_planned_run *run) {
     pi2_trace trace;
     if (!run->options.routing_trace) return PI2_OK;
-    if (run->source.model->shape.expert_count == 0) {
+    if (!pi2_model_has_experts(&run->source.model->shape)) {
         return pi2_fail(PI2_ERR_INVALID, "%s: a routing of experts was given, but %s has none",
                         run->options.routing_trace, run->source.model_path);
     }

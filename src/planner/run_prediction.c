@@ -166,21 +166,21 @@ static pi2_status add_experts(planning *p, const pi2_prediction_request *request
     const pi2_extent_layout *layout = run->source.model->layout;
     pi2_workload *workload = &p->workload;
     pi2_workload_experts *experts = &workload->experts;
-    experts->count = shape->expert_count;
+    experts->count = pi2_layer_ffns(shape);
     experts->layers = pi2_model_expert_layers(shape);
-    experts->used = shape->expert_used_count;
+    experts->used = pi2_token_ffns(shape);
     experts->expert_bytes = pi2_expert_cache_slot_bytes(layout);
     experts->slots = pi2_run_plan_expert_slots(run, request->position);
     experts->read_block = experts->expert_bytes < PI2_EXTENT_MAX_BYTES ? (uint32_t)experts->expert_bytes
                                                                         : PI2_EXTENT_MAX_BYTES;
     experts->loaded = run->plan.memory.everything_resident && !run->source.model->has_file;
-    workload->feed_forward = shape->expert_feed_forward_length * shape->expert_used_count;
+    workload->feed_forward = pi2_ffn_length(shape) * pi2_token_ffns(shape);
     const pi2_workload_weights router = {
         .type = "F32", .columns = shape->embedding_length, .is_table = true,
-        .weights = (uint64_t)pi2_model_expert_layers(shape) * shape->expert_count * shape->embedding_length,
-        .bytes = 4 * (uint64_t)pi2_model_expert_layers(shape) * shape->expert_count * shape->embedding_length};
+        .weights = (uint64_t)pi2_expert_cache_keys(layout) * shape->embedding_length,
+        .bytes = 4 * (uint64_t)pi2_expert_cache_keys(layout) * shape->embedding_length};
     add_part(workload, &router);
-    PI2_TRY(pi2_routing_forecast_open(pi2_model_expert_layers(shape), shape->expert_count, shape->expert_used_count,
+    PI2_TRY(pi2_routing_forecast_open(experts->layers, experts->count, experts->used,
                                       request->routing_trace, &p->forecast));
     for (uint32_t i = 0; i < PI2_DISTINCT_POINTS; i++) {
         experts->distinct[i] = pi2_routing_forecast_distinct(p->forecast, 1u << i);
@@ -211,8 +211,10 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
         const uint32_t e = run->plan.sequence[i];
         if (run->plan.resident[e]) workload->resident_bytes += run->source.model->layout->extents[e].bytes;
     }
-    if (shape->expert_count == 0) workload->resident_bytes = run->report.resident_bytes;
-    if (shape->expert_count == 0) end_loan(run, request->position, workload);
+    if (!pi2_model_has_experts(shape)) {
+        workload->resident_bytes = run->report.resident_bytes;
+        end_loan(run, request->position, workload);
+    }
     workload->load_before = plan->everything_resident && !run->source.model->has_file;
     PI2_TRY(find_disk(p, profile));
     workload->read_method = method_of(run, profile, workload->disk);
@@ -228,7 +230,7 @@ static pi2_status make_workload(const pi2_planned_run *run, const pi2_machine_pr
     workload->embedding_streams = !plan->everything_resident;
     workload->replay = replay;
     workload->replay_user = p;
-    if (shape->expert_count) PI2_TRY(add_experts(p, request));
+    if (pi2_model_has_experts(shape)) PI2_TRY(add_experts(p, request));
     add_blocks(run, workload);
     PI2_TRY(pi2_run_predict_neurons(run, workload->read_bytes, request, &p->neurons, &workload->neurons));
     if (workload->neurons.gate_bytes) replay_gates(p, &workload->neurons);

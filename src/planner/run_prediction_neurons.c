@@ -267,8 +267,8 @@ static void add_gates(const pi2_planned_run *run, pi2_workload_neurons *neurons)
     neurons->gate_bytes = pi2_expert_cache_gate_slot_bytes(model->layout);
     neurons->gate_slots = all ? pi2_expert_cache_keys(model->layout) : (uint32_t)slots;
     const uint64_t one_a_layer = pi2_expert_cache_slot_bytes(model->layout) * model->shape.layer_count;
-    neurons->token_expert_bytes = one_a_layer * model->shape.expert_used_count;
-    neurons->most_expert_bytes = one_a_layer * model->shape.expert_count;
+    neurons->token_expert_bytes = one_a_layer * pi2_token_ffns(&model->shape);
+    neurons->most_expert_bytes = one_a_layer * pi2_layer_ffns(&model->shape);
 }
 
 /* The rows that tell what is named: of the sizes that layers have, the first one tells. */
@@ -323,7 +323,7 @@ static void fill_workload(const pi2_planned_run *run, const firing *f, uint32_t 
     if (run->plan.approximates) add_predictor(run, neurons);
     neurons->is_always = run->options.sparsity && strcmp(run->options.sparsity, "always") == 0;
     neurons->stages_per_pass = stages_of(run, banks);
-    if (shape->expert_count) add_gates(run, neurons);
+    if (pi2_model_has_experts(shape)) add_gates(run, neurons);
     neurons->fires = f->fires / f->neurons;
     neurons->gives = f->gives / f->neurons;
     neurons->used_units = pi2_neuron_rates_used(f->rates);

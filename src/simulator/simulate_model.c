@@ -43,7 +43,7 @@ static pi2_status check_asked(const pi2_model_simulation *asked) {
 
 static pi2_status check_plan(const pi2_planned_run *run) {
     const char *path = run->source.model_path;
-    if (run->source.model->shape.expert_count && run->plan.memory.neuron_bytes) {
+    if (pi2_model_has_experts(&run->source.model->shape) && run->plan.memory.neuron_bytes) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: its tokens compute single neurons of experts, which is not "
                         "simulated: with --sparsity off whole experts are", path);
     }

@@ -111,12 +111,12 @@ static pi2_status compute_expert(pi2_simulated_walk *walk, uint32_t key, uint32_
 
 pi2_status pi2_simulated_experts_of(pi2_simulated_walk *walk, uint32_t layer) {
     const pi2_model *model = walk->run->source.model;
-    const uint32_t experts = model->shape.expert_count, first_key = model->layers[layer].first_key;
+    const uint32_t experts = pi2_layer_ffns(&model->shape), first_key = model->layers[layer].first_key;
     const uint32_t number = first_key / experts, begin = walk->uses->first[number];
     const uint32_t count = walk->uses->first[number + 1] - begin;
     if (count == 0) return PI2_OK;
     for (uint32_t i = 0; i < count; i++) walk->expert_keys[i] = first_key + walk->uses->keys[begin + i];
-    const uint64_t visits = (uint64_t)walk->tokens * model->shape.expert_used_count;
+    const uint64_t visits = (uint64_t)walk->tokens * pi2_token_ffns(&model->shape);
     const uint32_t rows = visits > count ? (uint32_t)(visits / count) : 1;
     pi2_expert_cache_demand(walk->stores->experts, walk->expert_keys,
                             walk->tokens >= PI2_BATCH_LEAST ? walk->alike : NULL, count);

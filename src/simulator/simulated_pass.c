@@ -277,8 +277,8 @@ pi2_status pi2_simulated_walk_pass(pi2_simulated_walk *walk, uint32_t tokens, ui
 static pi2_status make_lists(pi2_simulated_walk *walk) {
     const pi2_model *model = walk->run->source.model;
     const pi2_neuron_banks *banks = walk->uses->banks;
-    const size_t layers = model->shape.layer_count, experts = model->shape.expert_count;
-    const size_t keys = experts ? pi2_expert_cache_keys(model->layout) : 0;
+    const size_t layers = model->shape.layer_count, experts = pi2_layer_ffns(&model->shape);
+    const size_t keys = pi2_model_has_experts(&model->shape) ? pi2_expert_cache_keys(model->layout) : 0;
     const size_t units = banks ? pi2_neuron_store_layer_keys(banks) : 0;
     walk->bank_of = malloc((layers + 1) * sizeof *walk->bank_of);
     walk->late = calloc(units + 1, sizeof *walk->late);

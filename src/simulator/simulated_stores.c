@@ -40,7 +40,7 @@ static pi2_status open_weights(const pi2_planned_run *run, pi2_simulated_stores 
 static pi2_status open_experts(const pi2_planned_run *run, pi2_simulated_stores *stores) {
     const pi2_run_plan *plan = &run->plan;
     const pi2_extent_layout *layout = run->source.model->layout;
-    if (run->source.model->shape.expert_count == 0) return PI2_OK;
+    if (!pi2_model_has_experts(&run->source.model->shape)) return PI2_OK;
     /* Where all fit they may come to lie in slots of one size. */
     const bool all_fit = plan->memory.expert_bytes >= pi2_expert_cache_all_bytes(layout);
     const uint64_t slots = pi2_expert_cache_slot_bytes(layout) * pi2_expert_cache_keys(layout);
@@ -48,8 +48,8 @@ static pi2_status open_experts(const pi2_planned_run *run, pi2_simulated_stores 
     const pi2_expert_cache_options options = {
         .layout = layout, .path = run->source.weights_path, .memory = stores->slots,
         .bytes = plan->memory.expert_bytes, .loaded = plan->memory.everything_resident, .policy = plan->policy,
-        .layer_keys = run->source.model->shape.expert_count, .store = stores->store,
-        .least_slots = run->source.model->shape.expert_used_count };
+        .layer_keys = pi2_layer_ffns(&run->source.model->shape), .store = stores->store,
+        .least_slots = pi2_token_ffns(&run->source.model->shape) };
     return pi2_expert_cache_create(&options, &stores->experts);
 }
 

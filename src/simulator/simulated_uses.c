@@ -170,14 +170,14 @@ static pi2_status make_lists(pi2_simulated_uses *uses) {
 static pi2_status open_uses(const pi2_planned_run *run, const char *trace, const char *statistics,
                             pi2_simulated_uses *uses) {
     const pi2_model_shape *shape = &run->source.model->shape;
-    if (!uses->banks && shape->expert_count == 0) {
+    if (!uses->banks && !pi2_model_has_experts(shape)) {
         if (!trace && !statistics) return PI2_OK;
         return pi2_fail(PI2_ERR_INVALID, "%s: every token uses every weight as this run is planned: neither trace nor "
                         "statistics change that", run->source.model_path);
     }
     uses->layers = uses->banks ? uses->banks->count : pi2_model_expert_layers(shape);
-    uses->experts = uses->banks ? 0 : shape->expert_count;
-    uses->used = uses->banks ? 0 : shape->expert_used_count;
+    uses->experts = uses->banks ? 0 : pi2_layer_ffns(shape);
+    uses->used = uses->banks ? 0 : pi2_token_ffns(shape);
     PI2_TRY(make_lists(uses));
     if (trace) return open_trace(uses, trace);
     if (uses->banks) {

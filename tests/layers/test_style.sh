@@ -30,6 +30,12 @@ grep -nE '(^|[^a-zA-Z_])(exit|_Exit|abort|printf|vprintf|puts|putchar|perror)[ ]
     $(echo "$sources" | grep '^src/') /dev/null |
     grep -vE '^[^:]*:[0-9]+:[ ]*(/?\*|//)' | sed 's/$/   <- not in the library/' >>"$report"
 
+# How many experts a model has is what families read and blocks list; all else asks what a layer or a token has.
+# shellcheck disable=SC2046
+grep -nE '(shape|[^a-z_]m)(\.|->)expert_(count|used_count|feed_forward_length)' \
+    $(echo "$sources" | grep '^src/' | grep -vE '^src/(architectures|blocks|synthetic)/') /dev/null |
+    sed 's/$/   <- ask pi2_layer_ffns(), pi2_token_ffns(), pi2_model_has_experts()/' >>"$report"
+
 # Functions: 70 lines; kernels may be longer. Without Universal Ctags this rule is not checked.
 if ctags --version 2>/dev/null | grep -q Universal; then
     # shellcheck disable=SC2046

@@ -90,13 +90,13 @@ static void test_votes_are_weighted(void **state) {
         { 0.1f, 0, 2, 0, 3, 8, 99, 99 },  /* 5, 4, 2 */
     };
     uint32_t votes[SCORES], named[SCORES];
-    const pi2_look_ahead_votes all = { .logits = logits[0], .stride = STRIDE, .token_count = 3, .expert_count = SCORES,
+    const pi2_look_ahead_votes all = { .logits = logits[0], .stride = STRIDE, .token_count = 3, .score_count = SCORES,
                                        .used_count = 3, .votes = votes };
     static const uint32_t want[] = { 1, 2, 4, 0, 5 }; /* 4, 4, 4, 3 and 3 votes */
     assert_int_equal(pi2_look_ahead_name(&all, named), 5);
     assert_memory_equal(named, want, sizeof want);
     float one[STRIDE] = { 0, 5, 7, 6, 1, 2, 99, 99 };
-    const pi2_look_ahead_votes single = { .logits = one, .stride = STRIDE, .token_count = 1, .expert_count = SCORES,
+    const pi2_look_ahead_votes single = { .logits = one, .stride = STRIDE, .token_count = 1, .score_count = SCORES,
                                           .used_count = 3, .votes = votes };
     static const uint32_t order[] = { 2, 3, 1 }; /* by likelihood, not by number */
     assert_int_equal(pi2_look_ahead_name(&single, named), 3);
