@@ -51,7 +51,7 @@ static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2
     const uint32_t queries = model->head_count * model->head_key_length;
     if (given > needs_out->result) needs_out->result = given;
     needs_out->scratch = queries > given ? queries : given;
-    needs_out->stages = STAGES;
+    needs_out->stages = model->latent_query_length ? STAGES : STAGES - 1; /* whole queries are among the inputs */
 }
 
 /* ---- what is pressed ---- */

@@ -51,11 +51,10 @@ static pi2_status list(const pi2_tensor_directory *model, const pi2_model_shape 
 
 static void needs(const pi2_model_shape *model, uint32_t layer, const struct pi2_forward_shape *shape,
                   pi2_block_needs *needs_out) {
-    (void)model;
-    (void)layer;
+    const uint32_t cut = pi2_layer_cuts_gate(model, layer) ? PI2_STAGES_OF_A_CUTOFF : 0;
     (void)shape;
-    needs_out->neuron_stages = PI2_STAGES_OF_NEURONS;
-    needs_out->stages = PI2_STAGES_OF_A_RUN; /* and as many for each further run, which residency decides */
+    needs_out->neuron_stages = PI2_STAGES_OF_NEURONS + cut;
+    needs_out->stages = PI2_STAGES_OF_A_RUN + cut; /* and as many for each further run, which residency decides */
 }
 
 static void run(struct pi2_forward_walk *walk) {

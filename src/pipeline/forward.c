@@ -177,7 +177,7 @@ static void logits_chunk(void *argument, unsigned member, uint32_t chunk) {
 
 static void end_head(pi2_forward_walk *walk) {
     const pi2_model_shape *shape = &walk->forward->model->shape;
-    if (!(shape->logit_scale > 0.0f) && !(shape->logit_cap > 0.0f)) return;
+    if (pi2_stages_beside_layers(shape) == PI2_STAGES_BESIDE_LAYERS) return;
     walk->stage_name = "logits";
     pi2_forward_stage(walk, (shape->vocabulary_size + LOGITS_CHUNK - 1) / LOGITS_CHUNK, logits_chunk, NULL);
 }
@@ -568,16 +568,15 @@ static pi2_status find_banks(pi2_forward *forward) {
  * dense FFN have beyond one comes to these. */
 static void add_up_blocks(pi2_forward *forward) {
     const pi2_model_shape *model = &forward->model->shape;
-    const uint32_t cut_stages = model->activation == PI2_FFN_gelu_topk ? 2 * PI2_STAGES_OF_A_CUTOFF : 0;
     const bool foretells = forward->options.foreteller || forward->options.gate_foretells;
     const uint32_t askers = (forward->options.predictor ? 1u : 0u) + (foretells ? 1u : 0u);
     const uint32_t predict_stages = 2 * askers * PI2_STAGES_OF_A_PREDICTION;
     size_t keys = 0, recurrent = 0;
     /* Each run's Down is looked through for neurons that are kept. */
     const uint32_t run_stages = PI2_STAGES_OF_A_RUN + (forward->options.neurons ? 1 : 0);
-    forward->stages.capacity = run_stages * forward->most_run_count + 4 * PI2_STAGES_BESIDE_LAYERS;
+    forward->stages.capacity = run_stages * forward->most_run_count + 2 * pi2_stages_beside_layers(model) + 2;
     for (uint32_t i = 0; i < model->layer_count; i++) {
-        forward->stages.capacity += cut_stages + predict_stages;
+        forward->stages.capacity += predict_stages;
         forward->state_at[i] = keys;
         for (uint32_t b = 0; b < model->layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(model, i, b, &forward->options.shape);

@@ -128,6 +128,12 @@ enum {
     PI2_STAGES_OF_A_PREDICTION = 3 /* input, code, scores, before what they say who fires */
 };
 
+/** Stages of a pass beside its layers': logits may be scaled or capped in one of their own. */
+static inline uint32_t pi2_stages_beside_layers(const pi2_model_shape *shape) {
+    return shape->logit_scale > 0.0f || shape->logit_cap > 0.0f ? PI2_STAGES_BESIDE_LAYERS + 1
+                                                                : PI2_STAGES_BESIDE_LAYERS;
+}
+
 /** Streamed bytes of one run of FFN clusters at most, for a stream buffer of so many bytes; 0: no limit. */
 size_t pi2_forward_run_bytes(size_t stream_bytes);
 

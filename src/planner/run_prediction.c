@@ -92,7 +92,7 @@ static void add_blocks(const pi2_planned_run *run, pi2_workload *workload) {
     const uint64_t run_bytes = pi2_forward_run_bytes((size_t)run->plan.memory.ring_bytes);
     const uint64_t runs = run_bytes && workload->experts.count == 0 ? workload->read_bytes / run_bytes : 0;
     uint64_t query = 0, key_value = 0;
-    workload->stages_per_pass = (uint32_t)(PI2_STAGES_BESIDE_LAYERS + PI2_STAGES_OF_A_RUN * runs);
+    workload->stages_per_pass = (uint32_t)(pi2_stages_beside_layers(shape) + PI2_STAGES_OF_A_RUN * runs);
     for (uint32_t i = 0; i < shape->layer_count; i++) {
         for (uint32_t b = 0; b < shape->layers[i].block_count; b++) {
             const pi2_block_needs needs = pi2_block_needs_of(shape, i, b, &run->plan.memory.shape);

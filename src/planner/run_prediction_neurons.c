@@ -290,7 +290,7 @@ static void add_predictor(const pi2_planned_run *run, pi2_workload_neurons *neur
 static uint32_t stages_of(const pi2_planned_run *run, const pi2_neuron_banks *banks) {
     const pi2_model_shape *shape = &run->source.model->shape;
     bool has_banks[PI2_MOST_LAYERS] = { false };
-    uint32_t stages = PI2_STAGES_BESIDE_LAYERS;
+    uint32_t stages = pi2_stages_beside_layers(shape);
     for (uint32_t b = 0; b < banks->count; b++) has_banks[banks->banks[b].layer] = true;
     for (uint32_t i = 0; i < shape->layer_count; i++) {
         for (uint32_t b = 0; b < shape->layers[i].block_count; b++) {
