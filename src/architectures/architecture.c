@@ -24,9 +24,30 @@ static const pi2_architecture *const architectures[] = {
 
 static int shown_length(size_t length) { return (int)(length < 64 ? length : 64); }
 
+static bool string_is(const pi2_gguf_string *string, const char *text) {
+    return string->length == strlen(text) && memcmp(string->text, text, string->length) == 0;
+}
+
+/* Files that go with a model, and are none. */
+static pi2_status refuse_parts_of_models(const pi2_gguf *gguf) {
+    static const struct { const char *type, *what; } parts[] = {
+        { "adapter", "an adapter (LoRA), what changes a model, which is not computed: merge both, or" },
+        { "imatrix", "an importance matrix, by which models are quantised, not a model" } };
+    pi2_gguf_string type;
+    if (!pi2_gguf_has(gguf, "general.type")) return PI2_OK;
+    PI2_TRY(pi2_gguf_string_get(gguf, "general.type", &type));
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (!string_is(&type, parts[i].type)) continue;
+        return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: this is %s: give the model's own file", pi2_gguf_file_path(gguf, 0),
+                        parts[i].what);
+    }
+    return PI2_OK;
+}
+
 pi2_status pi2_architecture_find(const pi2_gguf *gguf, const pi2_architecture **architecture_out) {
     *architecture_out = NULL;
     pi2_gguf_string name;
+    PI2_TRY(refuse_parts_of_models(gguf));
     PI2_TRY(pi2_gguf_string_get(gguf, "general.architecture", &name));
     if (name.length == 4 && memcmp(name.text, "clip", 4) == 0) {
         return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: this is what a model sees or hears with (architecture 'clip', a file "
@@ -146,6 +167,16 @@ static pi2_status check_window(const pi2_tensor_directory *model, const pi2_mode
                     pi2_gguf_file_path(model->gguf, 0), shape->architecture, suffix, window, shape->architecture);
 }
 
+/* Embedding models see what follows, too. */
+static pi2_status check_causal(const pi2_tensor_directory *model, const pi2_model_shape *shape) {
+    bool is_causal = true;
+    PI2_TRY(pi2_architecture_bool_or(model, shape->architecture, "attention.causal", true, &is_causal));
+    if (is_causal) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: key '%s.attention.causal' is false: models whose tokens see what follows "
+                    "(of embeddings, as a rule) write no text and are not run", pi2_gguf_file_path(model->gguf, 0),
+                    shape->architecture);
+}
+
 /* Some activations say what becomes of Up, or stand on a Gate that a model was trained with. */
 static pi2_status check_ungated(const char *path, const pi2_model_shape *shape) {
     const bool needs_gate = shape->activation == PI2_FFN_drelu || shape->activation == PI2_FFN_gelu_topk ||
@@ -189,10 +220,6 @@ static void key_of(char key[128], const char *architecture, const char *suffix) 
     (void)snprintf(key, 128, "%s.%s", architecture, suffix);
 }
 
-static bool string_is(const pi2_gguf_string *string, const char *text) {
-    return string->length == strlen(text) && memcmp(string->text, text, string->length) == 0;
-}
-
 /* Converters write what a model's own configuration calls its activation: BitNet's has squares of ReLU where older
  * files of its family, which say nothing, have SiLU. Other words are what families have anyway. */
 static pi2_status read_own_word(const pi2_architecture *architecture, const pi2_gguf *gguf,
@@ -224,6 +251,17 @@ pi2_status pi2_architecture_activation(const pi2_architecture *architecture, con
                     pi2_gguf_file_path(gguf, 0), PI2_KEY_FFN_ACTIVATION, shown, pi2_ffn_activation_names());
 }
 
+/* Layers that attend have as many heads each. */
+static pi2_status check_heads(const pi2_tensor_directory *model, const pi2_model_shape *shape, uint32_t layer) {
+    static const char suffix[] = "attention.head_count";
+    uint32_t heads = 0;
+    PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, suffix, layer, shape->head_count, &heads));
+    if (heads == shape->head_count || heads == 0) return PI2_OK;
+    return pi2_fail(PI2_ERR_UNSUPPORTED, "%s: key '%s.%s' has %u for layer %u and %u for another: layers are computed "
+                    "with as many heads each", pi2_gguf_file_path(model->gguf, 0), shape->architecture, suffix, heads,
+                    layer, shape->head_count);
+}
+
 /* What each layer is made of; keys may have a number for each. */
 static pi2_status read_layers(const pi2_architecture *architecture, const pi2_tensor_directory *model,
                               pi2_model_shape *shape) {
@@ -232,6 +270,7 @@ static pi2_status read_layers(const pi2_architecture *architecture, const pi2_te
         pi2_decoder_layer(shape, i, layer);
         PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "attention.head_count_kv", i,
                                               shape->head_count_kv, &layer->head_count_kv));
+        PI2_TRY(check_heads(model, shape, i));
         if (!pi2_layer_has(layer, PI2_BLOCK_ffn_shared)) {
             PI2_TRY(pi2_architecture_layer_u32_or(model, shape->architecture, "feed_forward_length", i,
                                                   shape->feed_forward_length, &layer->feed_forward_length));
@@ -268,6 +307,7 @@ pi2_status pi2_architecture_shape(const pi2_architecture *architecture, const pi
     PI2_TRY(pi2_architecture_activation(architecture, model->gguf, &shape_out->activation));
     PI2_TRY(check_shape(pi2_gguf_file_path(model->gguf, 0), shape_out));
     PI2_TRY(check_window(model, shape_out));
+    PI2_TRY(check_causal(model, shape_out));
     PI2_TRY(check_ungated(pi2_gguf_file_path(model->gguf, 0), shape_out));
     PI2_TRY(read_layers(architecture, model, shape_out));
     return pi2_gate_sparsity_read(model->gguf, shape_out);
@@ -290,13 +330,16 @@ pi2_status pi2_architecture_matrix(const pi2_tensor_directory *model, uint32_t l
     const pi2_gguf_tensor *tensor = pi2_architecture_tensor(model, layer, suffix);
     *tensor_out = tensor;
     if (!tensor && layer == UINT32_MAX) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing", path, suffix);
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is missing: convert the model again", path, suffix);
     }
-    if (!tensor) return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'blk.%u.%s' is missing", path,
-                                model->first_layer + layer, suffix);
+    if (!tensor) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor 'blk.%u.%s' is missing: convert the model again", path,
+                        model->first_layer + layer, suffix);
+    }
     const uint64_t found = tensor->dimensions[1] * tensor->dimensions[2] * tensor->dimensions[3];
     if (tensor->dimensions[0] != columns || found != rows) {
-        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, but the metadata says %llu x %llu",
+        return pi2_fail(PI2_ERR_FORMAT, "%s: tensor '%s' is %llu x %llu, but the metadata says %llu x %llu: "
+                        "convert the model again",
                         path, tensor->name, (unsigned long long)tensor->dimensions[0],
                         (unsigned long long)found, (unsigned long long)columns, (unsigned long long)rows);
     }
@@ -357,7 +400,6 @@ static pi2_status read_yarn(const pi2_tensor_directory *model, const char *name,
     rope->yarn = true;
     PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.yarn_beta_fast", 32.0f, &rope->yarn_beta_fast));
     PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.yarn_beta_slow", 1.0f, &rope->yarn_beta_slow));
-    PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.attn_factor", 1.0f, &rope->attention_factor));
     return pi2_architecture_u32_or(model, name, "rope.scaling.original_context_length", 0,
                                    &rope->original_context);
 }
@@ -366,7 +408,7 @@ pi2_status pi2_architecture_read_rope(const pi2_tensor_directory *model, const c
                                       pi2_rope_shape *rope) {
     const char *path = pi2_gguf_file_path(model->gguf, 0);
     rope->linear_scale = 1.0f;
-    rope->attention_factor = 1.0f;
+    PI2_TRY(pi2_architecture_f32_or(model, architecture, "rope.scaling.attn_factor", 1.0f, &rope->attention_factor));
     PI2_TRY(pi2_architecture_f32_or(model, architecture, "rope.freq_base", 10000.0f, &rope->base));
     float factor = 0.0f;
     PI2_TRY(pi2_architecture_f32_or(model, architecture, "rope.scaling.factor", 0.0f, &factor));

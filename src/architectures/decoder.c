@@ -16,9 +16,17 @@ enum { GATING_SOFTMAX = 1, GATING_SIGMOID = 2 }; /* expert_gating_func */
 static const char own_rows[] = "nextn.embed_tokens.weight", own_head[] = "nextn.shared_head_head.weight",
                   own_norm[] = "nextn.shared_head_norm.weight";
 
+/* A key that must be there: the largest of its numbers, where it has one for each layer. */
+static pi2_status read_most(const pi2_tensor_directory *model, const char *name, const char *suffix, uint32_t *value) {
+    char key[128];
+    (void)snprintf(key, sizeof key, "%s.%s", name, suffix);
+    if (!pi2_gguf_is_array(model->gguf, key)) return pi2_architecture_u32(model, name, suffix, value);
+    return pi2_architecture_layer_u32_or(model, name, suffix, UINT32_MAX, 0, value);
+}
+
 static pi2_status read_attention(const pi2_tensor_directory *model, pi2_model_shape *shape) {
     const char *name = shape->architecture;
-    PI2_TRY(pi2_architecture_u32(model, name, "attention.head_count", &shape->head_count));
+    PI2_TRY(read_most(model, name, "attention.head_count", &shape->head_count));
     PI2_TRY(pi2_architecture_layer_u32_or(model, name, "attention.head_count_kv", UINT32_MAX, shape->head_count,
                                           &shape->head_count_kv));
     PI2_TRY(pi2_architecture_f32_or(model, name, "attention.layer_norm_rms_epsilon", 1e-5f,
@@ -31,14 +39,6 @@ static pi2_status read_attention(const pi2_tensor_directory *model, pi2_model_sh
     shape->rope.pairing = PI2_ROPE_NORM;
     shape->attention_scale = shape->key_length ? 1.0f / sqrtf((float)shape->key_length) : 1.0f;
     return pi2_architecture_read_rope(model, name, &shape->rope);
-}
-
-/* A key that must be there: the largest of its numbers, where it has one for each layer. */
-static pi2_status read_most(const pi2_tensor_directory *model, const char *name, const char *suffix, uint32_t *value) {
-    char key[128];
-    (void)snprintf(key, sizeof key, "%s.%s", name, suffix);
-    if (!pi2_gguf_is_array(model->gguf, key)) return pi2_architecture_u32(model, name, suffix, value);
-    return pi2_architecture_layer_u32_or(model, name, suffix, UINT32_MAX, 0, value);
 }
 
 /* A group is as good as its two best experts, so it has two. */
@@ -137,7 +137,6 @@ pi2_status pi2_decoder_read_short_rope(const pi2_tensor_directory *model, pi2_mo
     if (!shape->rope.has_factors && !pi2_architecture_tensor(model, UINT32_MAX, factors)) return PI2_OK;
     shape->rope_factors_name = factors;
     shape->needs_rope_factors = true;
-    PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.attn_factor", 1.0f, &shape->rope.attention_factor));
     PI2_TRY(pi2_architecture_u32_or(model, name, key, original, &original));
     if (original == 0) {
         return pi2_fail(PI2_ERR_FORMAT, "%s: %s.%s is missing or 0, and tensor '%s' is for contexts up to it",

@@ -13,7 +13,6 @@ static pi2_status phi3_read_shape(const pi2_tensor_directory *model, pi2_model_s
     shape->rope.pairing = PI2_ROPE_NEOX;
     shape->fused_qkv = true;
     PI2_TRY(pi2_architecture_u32_or(model, name, "attention.sliding_window", 0, &shape->window));
-    PI2_TRY(pi2_architecture_f32_or(model, name, "rope.scaling.attn_factor", 1.0f, &shape->rope.attention_factor));
     return pi2_decoder_read_short_rope(model, shape, 0);
 }
 

@@ -71,6 +71,30 @@ static void scale_of_a_weight(pi2_gguf_builder *builder) {
     pi2_gguf_builder_tensor(builder, "blk.0.attn_q.weight.scale", PI2_F32, 1, &length, one, sizeof one);
 }
 static void window(pi2_gguf_builder *builder) { pi2_gguf_builder_u32(builder, "llama.attention.sliding_window", 16); }
+static void vector(pi2_gguf_builder *builder, const char *name, uint64_t length) {
+    static const float zeros[512];
+    pi2_gguf_builder_tensor(builder, name, PI2_F32, 1, &length, zeros, (size_t)length * sizeof zeros[0]);
+}
+static void norm_of_heads(pi2_gguf_builder *builder) { vector(builder, "blk.1.attn_q_norm.weight", 64); }
+static void bias_of_a_norm(pi2_gguf_builder *builder) { vector(builder, "blk.0.ffn_norm.bias", 256); }
+static void bias_of_the_head(pi2_gguf_builder *builder) { vector(builder, "output.bias", 256); }
+static void sees_ahead(pi2_gguf_builder *builder) {
+    pi2_gguf_builder_bool(builder, "llama.attention.causal", false);
+}
+static void adapter(pi2_gguf_builder *builder) { pi2_gguf_builder_string(builder, "general.type", "adapter"); }
+static void importance(pi2_gguf_builder *builder) { pi2_gguf_builder_string(builder, "general.type", "imatrix"); }
+
+/* Heads of each of the two layers, in place of one number. */
+static void heads_of_layers(pi2_gguf_builder *builder, uint32_t second) {
+    pi2_test_bytes heads = { 0 };
+    replace(&builder->entries, "llama.attention.head_count", "llama.attention.hoad_count");
+    pi2_test_bytes_add_u32(&heads, 4);
+    pi2_test_bytes_add_u32(&heads, second);
+    pi2_gguf_builder_array(builder, "llama.attention.head_count", PI2_TEST_GGUF_U32, 2, &heads);
+    pi2_test_bytes_free(&heads);
+}
+static void equal_heads(pi2_gguf_builder *builder) { heads_of_layers(builder, 4); }
+static void other_heads(pi2_gguf_builder *builder) { heads_of_layers(builder, 2); }
 static void own_word(pi2_gguf_builder *builder) {
     pi2_gguf_builder_string(builder, "llama.hidden_activation", "relu2");
 }
@@ -151,12 +175,21 @@ static void test_refusals(void **state) {
     expect_refusal(no_heads, "attention.head_count");
     expect_refusal(window, "key 'llama.attention.sliding_window' is 16");
     expect_refusal(number_as_template, "tokenizer.chat_template");
+    expect_refusal(norm_of_heads, "'blk.1.attn_q_norm.weight' at byte ");
+    expect_refusal(bias_of_a_norm, "'blk.0.ffn_norm.bias' at byte ");
+    expect_refusal(bias_of_the_head, "'output.bias' at byte ");
+    expect_refusal(sees_ahead, "key 'llama.attention.causal' is false");
+    expect_refusal(adapter, "this is an adapter (LoRA)");
+    expect_refusal(importance, "this is an importance matrix");
+    expect_refusal(other_heads, "key 'llama.attention.head_count' has 2 for layer 1 and 4 for another");
 }
 
 /* Nor does the check refuse what runs: as it is, and from its cluster file. */
 static void test_what_runs(void **state) {
     (void)state;
     pi2_model_file *file = NULL;
+    write_model(equal_heads);
+    if (open_engine() != PI2_OK) fail_msg("%s", pi2_error_text());
     write_model(none);
     for (int is_cluster = 0; is_cluster < 2; is_cluster++) {
         if (open_engine() != PI2_OK || plan() != PI2_OK) fail_msg("%s", pi2_error_text());
