@@ -10,8 +10,9 @@
 
 #include "engine/session_internal.h"
 
-/* The number of the token, 1 and up, that follows where the text is; 0: none does. */
+/* The number of the token, 1 and up, that follows where the text is; 0: none does, or it is no token at all. */
 static uint32_t find_next(const pi2_session *session, int32_t token) {
+    if (token == PI2_NO_TOKEN) return 0;
     for (uint32_t i = session->ahead_at; i < session->ahead_count; i++) {
         if (session->ahead_parents[i] == session->ahead_at && session->ahead[i] == token) return i + 1;
     }

@@ -422,6 +422,32 @@ static void test_expects(void **state) {
     free(rows);
 }
 
+/* Tokens whose branches have ended are marked by what is no token: which stays refused. */
+static void test_no_token(void **state) {
+    (void)state;
+    const place p = { WIDE, 1, 1, PI2_CACHE_F16, 0 };
+    const int32_t none = PI2_NO_TOKEN;
+    float *rows = reference(dense_path, &p, LENGTH);
+    pi2_engine *engine = open_engine(dense_path, &p, true);
+    pi2_session *session = create(engine);
+    uint32_t marked = 0;
+    append(session, 5, rows);
+    for (int i = 0; i < 8 && open_tree(session, rows); i++) {
+        pi2_engine_end_branches(engine, NULL); /* as where another session wants pages, and its pass fails */
+        for (uint32_t n = 0; n < session->ahead_count; n++) {
+            marked += session->ahead_parents[n] == session->ahead_at && session->ahead[n] == none;
+        }
+        assert_false(pi2_session_expects(session, none));
+        const pi2_session_tokens part = { session, &none, 1, true };
+        assert_int_equal(pi2_sessions_append(&part, 1), PI2_ERR_INVALID);
+        assert_int_equal(pi2_session_append(session, &none, 1, PI2_LOGITS_LAST), PI2_ERR_INVALID);
+    }
+    assert_true(marked > 0);
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+    free(rows);
+}
+
 static int set_up(void **state) {
     (void)test_folder_begin(state);
     dense_path = test_folder_path("dense.gguf");
@@ -452,7 +478,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dense), cmocka_unit_test(test_streamed), cmocka_unit_test(test_experts),
         cmocka_unit_test(test_families), cmocka_unit_test(test_context_ends), cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_steps), cmocka_unit_test(test_expects),
+        cmocka_unit_test(test_steps), cmocka_unit_test(test_expects), cmocka_unit_test(test_no_token),
     };
     return cmocka_run_group_tests_name("draft trees", tests, set_up, test_folder_end);
 }
