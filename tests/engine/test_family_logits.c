@@ -20,105 +20,14 @@
 #include "powerinfer2/session.h"
 #include "support/emulator.h"
 #include "support/family_model.h"
+#include "support/golden_logits.h"
 #include "support/temporary_files.h"
-
-enum { CLEAR_TENTHS = 1 };
-static const double least_deviation = 3.0;
 
 /* By the cache: with floats nothing is left but the golden's own 16 bits; the reference takes gelu from a table of
  * halves, which ours does not. */
 static double most_divergence(const char *family, pi2_cache_type cache) {
     if (cache == PI2_CACHE_F16) return 1e-5;
     return strncmp(family, "gemma", 5) == 0 ? 3e-6 : 3e-9;
-}
-
-/* What llama-perplexity --kl-divergence-base writes: of one chunk the tokens, and of those behind its middle the
- * probabilities' logarithms, 16 bits each. */
-typedef struct golden {
-    uint32_t tokens, vocabulary, first; /* first: position of the first logarithms */
-    int32_t *ids;
-    double *logarithms;                 /* [tokens - 1 - first][vocabulary] */
-} golden;
-
-static void read_all(FILE *file, void *out, size_t bytes) { assert_int_equal(fread(out, 1, bytes, file), bytes); }
-
-static void read_golden(const char *family, golden *g) {
-    char path[512], magic[8];
-    uint32_t numbers[3];
-    (void)snprintf(path, sizeof path, "%s/golden/families/%s.kld", PI2_TESTS_FOLDER, family);
-    FILE *file = fopen(path, "rb");
-    if (!file) fail_msg("%s is missing", path);
-    read_all(file, magic, sizeof magic);
-    assert_memory_equal(magic, "_logits_", sizeof magic);
-    read_all(file, numbers, sizeof numbers); /* of a chunk; vocabulary; chunks */
-    g->tokens = numbers[0];
-    g->vocabulary = numbers[1];
-    g->first = g->tokens / 2;
-    assert_int_equal(numbers[2], 1);
-    const size_t rows = g->tokens - 1 - g->first, row_halves = (g->vocabulary + 1) / 2 * 2 + 4;
-    uint16_t *halves = malloc(row_halves * sizeof *halves);
-    g->ids = malloc(g->tokens * sizeof *g->ids);
-    g->logarithms = malloc(rows * g->vocabulary * sizeof *g->logarithms);
-    assert_true(halves && g->ids && g->logarithms);
-    read_all(file, g->ids, g->tokens * sizeof *g->ids);
-    for (size_t r = 0; r < rows; r++) {
-        float scale_and_least[2];
-        read_all(file, halves, row_halves * sizeof *halves);
-        memcpy(scale_and_least, halves, sizeof scale_and_least);
-        for (size_t v = 0; v < g->vocabulary; v++) {
-            const double logarithm = (double)scale_and_least[0] * halves[4 + v] + (double)scale_and_least[1];
-            g->logarithms[r * g->vocabulary + v] = halves[4 + v] ? logarithm : -INFINITY;
-        }
-    }
-    assert_int_equal(fclose(file), 0);
-    free(halves);
-}
-
-/* ln of the sum of e to the logarithms that were kept: those far below the largest are none in the file. */
-static double log_of_sum(const double *want, const float *logits, size_t count) {
-    double most = -INFINITY, sum = 0;
-    for (size_t v = 0; v < count; v++) {
-        const double x = logits ? (double)logits[v] : want[v];
-        if (!isinf(want[v])) most = fmax(most, x);
-    }
-    for (size_t v = 0; v < count; v++) {
-        const double x = logits ? (double)logits[v] : want[v];
-        if (!isinf(want[v])) sum += exp(x - most);
-    }
-    return most + log(sum);
-}
-
-/* Sum of p (log p - log q) for the reference's probabilities p and those of logits, of the tokens that were kept. */
-static double divergence_of(const double *want, const float *logits, size_t count) {
-    const double own_sum = log_of_sum(want, logits, count), sum = log_of_sum(want, NULL, count);
-    double divergence = 0;
-    for (size_t v = 0; v < count; v++) {
-        if (isinf(want[v])) continue;
-        divergence += exp(want[v] - sum) * (want[v] - sum - (double)logits[v] + own_sum);
-    }
-    return divergence;
-}
-
-static double deviation_of(const float *logits, size_t count) {
-    double mean = 0, squares = 0;
-    for (size_t v = 0; v < count; v++) mean += (double)logits[v] / (double)count;
-    for (size_t v = 0; v < count; v++) {
-        squares += ((double)logits[v] - mean) * ((double)logits[v] - mean) / (double)count;
-    }
-    return sqrt(squares);
-}
-
-/* The likeliest token is the reference's, where that differs from the second by more than a tenth. */
-static void check_first(const char *family, const double *want, const float *logits, size_t count, size_t position) {
-    size_t first = 0, own = 0;
-    double second = -INFINITY;
-    for (size_t v = 1; v < count; v++) {
-        if (want[v] > want[first]) first = v;
-        if (logits[v] > logits[own]) own = v;
-    }
-    for (size_t v = 0; v < count; v++) second = v != first && want[v] > second ? want[v] : second;
-    if (want[first] - second <= CLEAR_TENTHS / 10.0 || own == first) return;
-    fail_msg("%s, position %zu: token %zu is the likeliest, not %zu", family, position, own, first);
 }
 
 /* ---- tensors under other names ---- */
@@ -206,41 +115,20 @@ typedef struct alteration {
 } alteration;
 
 static void check_family(const char *family, const char *path, pi2_cache_type cache, const alteration *altered) {
-    golden g;
+    pi2_golden_logits golden;
     pi2_engine_options options;
-    pi2_engine *engine = NULL;
-    pi2_session *session = NULL;
-    read_golden(family, &g);
+    pi2_golden_logits_read(PI2_TESTS_FOLDER "/golden/families", family, &golden);
     assert_int_equal(pi2_family_model_write(family, PI2_F32, 1, path), 0);
     if (altered && altered->from) rename_tensors(path, altered->from, altered->to);
     if (altered && altered->key) put_key(path, family, altered->key, altered->value);
     pi2_engine_options_init(&options);
     options.model_path = path;
     options.memory_bytes = PI2_TEST_PLENTY_BYTES;
-    options.logits_tokens = g.tokens;
     options.cache_type = cache;
-    if (pi2_engine_open(&options, &engine) != PI2_OK) fail_msg("%s: %s", family, pi2_error_text());
-    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
-    if (pi2_session_append(session, g.ids, g.tokens, PI2_LOGITS_ALL) != PI2_OK) fail_msg("%s", pi2_error_text());
-    double mean = 0, least = INFINITY;
-    const size_t rows = g.tokens - 1 - g.first;
-    for (size_t r = 0; r < rows; r++) {
-        const double *want = g.logarithms + r * g.vocabulary;
-        const float *logits = pi2_session_logits(session, g.first + r);
-        mean += divergence_of(want, logits, g.vocabulary) / (double)rows;
-        least = fmin(least, deviation_of(logits, g.vocabulary));
-        if (!getenv("PI2_SHOW_DIVERGENCE")) check_first(family, want, logits, g.vocabulary, g.first + r);
-    }
-    print_message("%-14s cache %-4s divergence %.2e, logits deviate by %.1f at least\n", family,
-                  pi2_cache_type_name(cache), mean, least);
-    pi2_session_free(session);
-    pi2_engine_close(engine);
-    free(g.ids);
-    free(g.logarithms);
-    if (getenv("PI2_SHOW_DIVERGENCE")) return;
-    const double most = most_divergence(family, cache);
-    if (!(mean <= most)) fail_msg("%s: divergence %g is over %g", family, mean, most);
-    if (!(least >= least_deviation)) fail_msg("%s: logits deviate by %g only", family, least);
+    char name[64];
+    (void)snprintf(name, sizeof name, "%s, cache %s", family, pi2_cache_type_name(cache));
+    pi2_golden_logits_check(&golden, name, &options, most_divergence(family, cache));
+    pi2_golden_logits_free(&golden);
 }
 
 static void logits_of(const char *path, float *logits_out, size_t count) {

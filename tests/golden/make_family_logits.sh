@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes tests/golden/families/NAME.kld: what llama.cpp computes on the tiny model of each family, for test_family_logits.
+# Makes tests/golden/families/NAME.kld: what llama.cpp computes on the tiny model of each family, for test_family_logits;
+# with make_type_model tests/golden/types/NAME.kld: on those of each weight type, for test_type_logits.
 #
 #   debootstrap --variant=minbase --include=llama.cpp-tools sid FOLDER    (as root: Debian's own build, in a folder)
 #   tests/golden/make_family_logits.sh build/tests/make_family_model FOLDER [FAMILY ...]
@@ -10,16 +11,18 @@ set -eu
 maker=${1:?usage: make_family_logits.sh MAKE_FAMILY_MODEL FOLDER [FAMILY ...]}
 folder=${2:?usage: make_family_logits.sh MAKE_FAMILY_MODEL FOLDER [FAMILY ...]}
 shift 2
-golden=$(dirname "$0")/families
+texts=$(dirname "$0")/families
+golden=$texts
+case $maker in *make_type_model) golden=$(dirname "$0")/types ;; esac
 work=$(mktemp -d "$folder/tmp/families.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-cp "$golden/text.txt" "$work/"
+cp "$texts/text.txt" "$work/"
 [ $# -gt 0 ] || set -- $("$maker")
-for family; do
-    "$maker" "$family" "$work/model.gguf"
+for name; do
+    "$maker" "$name" "$work/model.gguf"
     inside=${work#"$folder"}
     chroot "$folder" llama-perplexity -m "$inside/model.gguf" -f "$inside/text.txt" -c 48 -b 48 --chunks 1 -t 1 -ngl 0 \
         -fa off -ctk f32 -ctv f32 --kl-divergence-base "$inside/logits.kld" >"$work/log" 2>&1 ||
-        { tail -5 "$work/log"; echo "$family: llama.cpp cannot run it"; exit 1; }
-    cp "$work/logits.kld" "$golden/$family.kld"
+        { tail -5 "$work/log"; echo "$name: llama.cpp cannot run it"; exit 1; }
+    cp "$work/logits.kld" "$golden/$name.kld"
 done

@@ -23,7 +23,7 @@ void pi2_tiny_model_options_init(pi2_tiny_model_options *options) {
     *options = (pi2_tiny_model_options){
         .architecture = "llama", .seed = 1, .layer_count = 2, .embedding_length = 256,
         .feed_forward_length = 512, .head_count = 4, .head_count_kv = 2, .context_length = 512,
-        .tied_head = true, .rope_base = 10000.0f, .rope_scaling_factor = 4.0f,
+        .tied_head = true, .head_gain = 3.0f, .rope_base = 10000.0f, .rope_scaling_factor = 4.0f,
         .vocabulary = PI2_TINY_BPE, .chat_template = chatml_template};
     pi2_tiny_model_set_types(options, PI2_Q4_0);
     options->embedding_type = options->head_type = PI2_Q8_0;
@@ -302,7 +302,7 @@ void pi2_tiny_model_build(const pi2_tiny_model_options *options, pi2_gguf_builde
     if (has_layer_norms(options)) add_vector(options, builder, "output_norm.bias", options->embedding_length, 0.0f);
     if (!options->tied_head) {
         add_matrix(options, builder, "output.weight", options->head_type, options->embedding_length,
-                   tokens, 3.0f);
+                   tokens, options->head_gain);
     }
 }
 

@@ -32,6 +32,7 @@ typedef struct pi2_tiny_model_options {
     pi2_weight_type gate_type, up_type, down_type;                           /* Q4_0 */
     pi2_weight_type embedding_type, head_type;                               /* Q8_0 */
     bool tied_head;                    /* true: no output.weight */
+    float head_gain;                   /* 3: how far the logits of a head of its own lie apart */
     bool attention_biases;             /* false */
     bool feed_forward_biases;          /* false */
     bool ungated;                      /* false; true: a dense FFN has no ffn_gate */

@@ -1,0 +1,136 @@
+/* golden_logits.c: see golden_logits.h. */
+#include "support/golden_logits.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { CLEAR_TENTHS = 1 };
+static const double least_deviation = 3.0;
+
+static void read_all(FILE *file, void *out, size_t bytes) { assert_int_equal(fread(out, 1, bytes, file), bytes); }
+
+void pi2_golden_logits_read(const char *folder, const char *name, pi2_golden_logits *g) {
+    char path[512], magic[8];
+    uint32_t numbers[3];
+    (void)snprintf(path, sizeof path, "%s/%s.kld", folder, name);
+    FILE *file = fopen(path, "rb");
+    if (!file) fail_msg("%s is missing", path);
+    read_all(file, magic, sizeof magic);
+    assert_memory_equal(magic, "_logits_", sizeof magic);
+    read_all(file, numbers, sizeof numbers); /* of a chunk; vocabulary; chunks */
+    g->tokens = numbers[0];
+    g->vocabulary = numbers[1];
+    g->first = g->tokens / 2;
+    assert_int_equal(numbers[2], 1);
+    const size_t rows = g->tokens - 1 - g->first, row_halves = (g->vocabulary + 1) / 2 * 2 + 4;
+    uint16_t *halves = malloc(row_halves * sizeof *halves);
+    g->ids = malloc(g->tokens * sizeof *g->ids);
+    g->logarithms = malloc(rows * g->vocabulary * sizeof *g->logarithms);
+    assert_true(halves && g->ids && g->logarithms);
+    read_all(file, g->ids, g->tokens * sizeof *g->ids);
+    for (size_t r = 0; r < rows; r++) {
+        float scale_and_least[2];
+        read_all(file, halves, row_halves * sizeof *halves);
+        memcpy(scale_and_least, halves, sizeof scale_and_least);
+        for (size_t v = 0; v < g->vocabulary; v++) {
+            const double logarithm = (double)scale_and_least[0] * halves[4 + v] + (double)scale_and_least[1];
+            g->logarithms[r * g->vocabulary + v] = halves[4 + v] ? logarithm : -INFINITY;
+        }
+    }
+    assert_int_equal(fclose(file), 0);
+    free(halves);
+}
+
+/* ln of the sum of e to the logarithms that were kept: those far below the largest are none in the file. */
+static double log_of_sum(const double *want, const float *logits, size_t count) {
+    double most = -INFINITY, sum = 0;
+    for (size_t v = 0; v < count; v++) {
+        const double x = logits ? (double)logits[v] : want[v];
+        if (!isinf(want[v])) most = fmax(most, x);
+    }
+    for (size_t v = 0; v < count; v++) {
+        const double x = logits ? (double)logits[v] : want[v];
+        if (!isinf(want[v])) sum += exp(x - most);
+    }
+    return most + log(sum);
+}
+
+/* Sum of p (log p - log q) for the reference's probabilities p and those of logits, of the tokens that were kept. */
+static double divergence_of(const double *want, const float *logits, size_t count) {
+    const double own_sum = log_of_sum(want, logits, count), sum = log_of_sum(want, NULL, count);
+    double divergence = 0;
+    for (size_t v = 0; v < count; v++) {
+        if (isinf(want[v])) continue;
+        divergence += exp(want[v] - sum) * (want[v] - sum - (double)logits[v] + own_sum);
+    }
+    return divergence;
+}
+
+static double deviation_of(const float *logits, size_t count) {
+    double mean = 0, squares = 0;
+    for (size_t v = 0; v < count; v++) mean += (double)logits[v] / (double)count;
+    for (size_t v = 0; v < count; v++) {
+        squares += ((double)logits[v] - mean) * ((double)logits[v] - mean) / (double)count;
+    }
+    return sqrt(squares);
+}
+
+/* The likeliest token is the reference's, where that differs from the second by more than a tenth. */
+static void check_first(const char *name, const double *want, const float *logits, size_t count, size_t position) {
+    size_t first = 0, own = 0;
+    double second = -INFINITY;
+    for (size_t v = 1; v < count; v++) {
+        if (want[v] > want[first]) first = v;
+        if (logits[v] > logits[own]) own = v;
+    }
+    for (size_t v = 0; v < count; v++) second = v != first && want[v] > second ? want[v] : second;
+    if (want[first] - second <= CLEAR_TENTHS / 10.0 || own == first) return;
+    fail_msg("%s, position %zu: token %zu is the likeliest, not %zu", name, position, own, first);
+}
+
+void pi2_golden_logits_free(pi2_golden_logits *golden) {
+    free(golden->ids);
+    free(golden->logarithms);
+}
+
+double pi2_golden_logits_divergence(const pi2_golden_logits *g, const char *name, const pi2_engine_options *options,
+                                    bool checks_first, double *least_out) {
+    pi2_engine_options own = *options;
+    pi2_engine *engine = NULL;
+    pi2_session *session = NULL;
+    own.logits_tokens = g->tokens;
+    if (pi2_engine_open(&own, &engine) != PI2_OK) fail_msg("%s: %s", name, pi2_error_text());
+    assert_int_equal(pi2_session_create(engine, NULL, &session), PI2_OK);
+    if (pi2_session_append(session, g->ids, g->tokens, PI2_LOGITS_ALL) != PI2_OK) fail_msg("%s", pi2_error_text());
+    double mean = 0;
+    *least_out = INFINITY;
+    const size_t rows = g->tokens - 1 - g->first;
+    for (size_t r = 0; r < rows; r++) {
+        const double *want = g->logarithms + r * g->vocabulary;
+        const float *logits = pi2_session_logits(session, g->first + r);
+        mean += divergence_of(want, logits, g->vocabulary) / (double)rows;
+        *least_out = fmin(*least_out, deviation_of(logits, g->vocabulary));
+        if (checks_first) check_first(name, want, logits, g->vocabulary, g->first + r);
+    }
+    pi2_session_free(session);
+    pi2_engine_close(engine);
+    return mean;
+}
+
+void pi2_golden_logits_check(const pi2_golden_logits *golden, const char *name, const pi2_engine_options *options,
+                             double most) {
+    double least;
+    const bool only_tells = getenv("PI2_SHOW_DIVERGENCE") != NULL;
+    const double mean = pi2_golden_logits_divergence(golden, name, options, !only_tells, &least);
+    print_message("%-26s divergence %.2e, logits deviate by %.1f at least\n", name, mean, least);
+    if (only_tells) return;
+    if (!(mean <= most)) fail_msg("%s: divergence %g is over %g", name, mean, most);
+    if (!(least >= least_deviation)) fail_msg("%s: logits deviate by %g only", name, least);
+}

@@ -1,0 +1,33 @@
+/*
+ * golden_logits.h: what llama.cpp computed on a tiny model (tests/golden/make_family_logits.sh), and
+ * how far an engine lies from it.
+ */
+#ifndef PI2_TESTS_SUPPORT_GOLDEN_LOGITS_H
+#define PI2_TESTS_SUPPORT_GOLDEN_LOGITS_H
+
+#include <stdint.h>
+
+#include "powerinfer2/session.h"
+
+/** What llama-perplexity --kl-divergence-base writes: of one chunk the tokens, and of those behind its middle the
+ *  probabilities' logarithms, 16 bits each. */
+typedef struct pi2_golden_logits {
+    uint32_t tokens, vocabulary, first; /* first: position of the first logarithms */
+    int32_t *ids;
+    double *logarithms;                 /* [tokens - 1 - first][vocabulary] */
+} pi2_golden_logits;
+
+/** Reads FOLDER/NAME.kld, or fails the test. */
+void pi2_golden_logits_read(const char *folder, const char *name, pi2_golden_logits *golden_out);
+void pi2_golden_logits_free(pi2_golden_logits *golden);
+
+/** Mean divergence of what an engine with these options says of the tokens; least_out: the least deviation of a token's
+ *  logits. Fails the test where the likeliest token is another and clear; checks_first false: not. */
+double pi2_golden_logits_divergence(const pi2_golden_logits *golden, const char *name,
+                                    const pi2_engine_options *options, bool checks_first, double *least_out);
+/** Fails the test where that is over `most`, or logits deviate by less than 3. With PI2_SHOW_DIVERGENCE in the
+ *  environment it only tells both. */
+void pi2_golden_logits_check(const pi2_golden_logits *golden, const char *name, const pi2_engine_options *options,
+                             double most);
+
+#endif
