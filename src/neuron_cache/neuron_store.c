@@ -321,8 +321,20 @@ typedef struct slot_search {
     uint32_t epoch, layer_end;
 } slot_search;
 
+/* How near a slot's unit is lies anywhere, so it is asked for some looks before. */
+static void expect_near(const slot_search *search, uint32_t index) {
+    enum { LOOKS_AHEAD = 8 };
+    const pi2_neuron_store *store = search->store;
+    if (!store->near || index + LOOKS_AHEAD >= search->pool->open_count) return;
+    const neuron_slot *slot = &store->slots[search->pool->first_slot + index + LOOKS_AHEAD];
+    const slot_word word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    if (word_state(word) != PI2_PART_READY) return;
+    __builtin_prefetch((const void *)&store->near[(size_t)word_unit(word) * store->near_stride]);
+}
+
 static pi2_slot_sight look_at(const void *user, uint32_t index, uint32_t *worth_out) {
     const slot_search *search = user;
+    expect_near(search, index);
     const neuron_slot *slot = &search->store->slots[search->pool->first_slot + index];
     const slot_word word = atomic_load_explicit(&slot->word, memory_order_acquire);
     if (word_state(word) == PI2_PART_ABSENT) return PI2_SLOT_EMPTY;

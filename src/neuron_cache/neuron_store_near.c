@@ -4,7 +4,7 @@
 #include "neuron_cache/neuron_store_internal.h"
 #include "neuron_cache/unit_near.h"
 
-enum { AT_ONCE = 64 };
+enum { AT_ONCE = 64, SUMS = 16 };
 
 uint32_t pi2_neuron_store_near_stride(const pi2_neuron_banks *banks) {
     uint32_t most = 1;
@@ -41,9 +41,10 @@ void pi2_neuron_store_tell_gates(pi2_neuron_store *store, uint32_t b, uint32_t f
     store_bank *own = &store->banks[b];
     const uint32_t in_unit = store->options.banks->banks[b].unit_neurons;
     const uint32_t *place_of = own->head.place_of + first;
-    float squares = 0.0f;
+    float each[SUMS] = { 0 }, squares = 0.0f; /* several sums, which need not wait for each other */
     if (!store->near || count == 0) return;
-    for (uint32_t i = 0; i < count; i++) squares += gates[i] * gates[i];
+    for (uint32_t i = 0; i < count; i++) each[i % SUMS] += gates[i] * gates[i];
+    for (uint32_t i = 0; i < SUMS; i++) squares += each[i];
     if (isfinite(squares)) {
         add(&own->near_squares, squares);
         (void)atomic_fetch_add_explicit(&own->near_count, count, memory_order_relaxed);

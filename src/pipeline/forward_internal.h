@@ -14,6 +14,8 @@
 enum { PI2_NEURON_SEGMENT = 1024 };
 /* Parts that a layer with late neurons is computed in, at most; and a part's stages. */
 enum { PI2_NEURON_PARTS = 8, PI2_STAGES_OF_A_PART = 3 };
+/* Units that a thread asks for together. */
+enum { PI2_WANTED_TOGETHER = 16 };
 #define PI2_NO_BANK UINT32_MAX
 
 enum { PI2_ACTIVATION_KINDS = 3, PI2_AHEAD_TOKENS = 16, PI2_AHEAD_LAYERS = 2 };
@@ -239,6 +241,9 @@ typedef struct pi2_forward_walk {
     bool asks_ahead;             /* a predictor is asked of the next layer, not of this one */
     uint32_t foretold_rows;      /* of this layer: rows whose neurons of the next one are still to be asked for */
     uint32_t part_begin, part_end; /* of single neurons: segments of the part under way */
+    bool gathers;                /* units that are wanted are asked for together */
+    uint32_t wanted_count;       /* those that are not asked for yet: of the layer's bank */
+    uint32_t wanted[PI2_WANTED_TOGETHER];
 } pi2_forward_walk;
 
 /**

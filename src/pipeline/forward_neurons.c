@@ -225,6 +225,42 @@ static void sort_by_unit(uint32_t *neurons, uint32_t *units, uint32_t count) {
     }
 }
 
+/* Asks for what was gathered, in the file's order. */
+static void ask_gathered(pi2_forward_walk *walk) {
+    uint32_t *units = walk->wanted;
+    const uint32_t count = walk->wanted_count, bank = walk->forward->bank_of[walk->layer];
+    walk->wanted_count = 0;
+    if (count == 0 || pi2_forward_failed(walk->forward)) return;
+    for (uint32_t i = 1; i < count; i++) {
+        const uint32_t unit = units[i];
+        uint32_t at = i;
+        for (; at > 0 && units[at - 1] > unit; at--) units[at] = units[at - 1];
+        units[at] = unit;
+    }
+    pi2_neuron_store_want(walk->forward->options.neurons, bank, units, count);
+}
+
+/* Asks for units, or gathers them: a chunk of Gate misses one or two, and waking the I/O thread for each, and by it the
+ * device, takes as much of the processors as the reads themselves. They are late by a few chunks for it. */
+static void want(pi2_forward_walk *walk, const neuron_job *job, const uint32_t *units, uint32_t count) {
+    if (walk->gathers && walk->wanted_count + count > PI2_WANTED_TOGETHER) ask_gathered(walk);
+    if (!walk->gathers || count > PI2_WANTED_TOGETHER) {
+        pi2_neuron_store_want(walk->forward->options.neurons, job->bank, units, count);
+        return;
+    }
+    memcpy(walk->wanted + walk->wanted_count, units, count * sizeof *units);
+    walk->wanted_count += count;
+}
+
+/* A stage of a layer's own FFN in which threads gather what they want: each asks for the rest when no chunk is left. */
+static void gathering_stage(pi2_forward_walk *walk, uint32_t chunks, pi2_stage_chunk *chunk) {
+    walk->gathers = true;
+    const uint32_t stage = pi2_forward_stage_work(walk, chunks, chunk);
+    ask_gathered(walk);
+    walk->gathers = false;
+    pi2_forward_stage_wait(walk, stage);
+}
+
 /* Asks for the units of a chunk's neurons that are not there, and lists those neurons in the order in which they will
  * arrive. */
 static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, uint32_t *neurons, uint32_t *units,
@@ -234,7 +270,7 @@ static void leave_for_later(pi2_forward_walk *walk, const neuron_job *job, uint3
     sort_by_unit(neurons, units, count);
     memcpy(list, neurons, count * sizeof *list);
     (void)atomic_fetch_add(&forward->buffers.neurons.late_counts[walk->layer], count);
-    pi2_neuron_store_want(forward->options.neurons, job->bank, units, count);
+    want(walk, job, units, count);
 }
 
 static void gate_of_job(const pi2_forward_walk *walk, unsigned member, const neuron_job *job, uint32_t begin,
@@ -337,7 +373,8 @@ static void fire_chunk(void *argument, unsigned member, uint32_t chunk) {
 
 static void fire_stage(pi2_forward_walk *walk, uint32_t jobs) {
     walk->stage_name = "fire";
-    pi2_forward_stage(walk, jobs * fire_chunks(walk), fire_chunk, NULL);
+    if (of_experts(walk)) pi2_forward_stage(walk, jobs * fire_chunks(walk), fire_chunk, NULL);
+    else gathering_stage(walk, fire_chunks(walk), fire_chunk);
 }
 
 static void gate_stages(pi2_forward_walk *walk) {
@@ -353,7 +390,7 @@ static void gate_stages(pi2_forward_walk *walk) {
         const pi2_neuron_cut cut = gate_cut(walk);
         if (walk->device && cut.own) walk->stage_name = "hot gate+up";
         walk->own_chunks = cut.own_count;
-        pi2_forward_stage(walk, cut.count, gate_chunk, NULL);
+        gathering_stage(walk, cut.count, gate_chunk);
         return;
     }
     pi2_forward_stage(walk, chunks, whole_gate_chunk, cut_token);
