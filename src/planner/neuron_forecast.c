@@ -60,7 +60,8 @@ static double units_ever_used(const pi2_neuron_rates *rates) {
     return units;
 }
 
-double pi2_neuron_rates_hits(const pi2_neuron_rates *rates, double slots) {
+/* Of independent tokens. */
+static double hits_of_hottest(const pi2_neuron_rates *rates, double slots) {
     const double used = pi2_neuron_rates_used(rates);
     double low = -1, high = 2, hits;
     if (used <= 0 || units_ever_used(rates) <= slots) return 1;
@@ -71,6 +72,25 @@ double pi2_neuron_rates_hits(const pi2_neuron_rates *rates, double slots) {
     }
     (void)units_above(rates, high, &hits);
     return fmin(1, hits / used);
+}
+
+/* Of what a token uses, the share that repeats though independent tokens would not have it so. */
+static double held_over(const pi2_neuron_rates *rates) {
+    double by_chance = 0;
+    for (size_t i = 0; i < PI2_NEURON_RATES; i++) {
+        if (rates->units[i] > 0) by_chance += rates->sums[i] * rates->sums[i] / rates->units[i];
+    }
+    by_chance /= pi2_neuron_rates_used(rates);
+    return by_chance < 1 ? fmax(0, (rates->repeats - by_chance) / (1 - by_chance)) : 0;
+}
+
+double pi2_neuron_rates_hits(const pi2_neuron_rates *rates, double slots) {
+    const double used = pi2_neuron_rates_used(rates);
+    const double hits = hits_of_hottest(rates, slots);
+    if (hits >= 1 || rates->repeats <= 0) return hits;
+    const double held = held_over(rates), left = slots - held * used;
+    if (left <= 0) return hits; /* not even what the last token used stays */
+    return fmax(hits, held + (1 - held) * hits_of_hottest(rates, left));
 }
 
 /* ---- what nobody has counted ---- */

@@ -1,9 +1,10 @@
 /*
  * neuron_forecast.h: what share of its units a token finds in the store of neurons, from how often each is used.
  *
- * The store is taken to be in its steady state, and each unit to be used by a token with a probability of its own,
- * whatever the tokens before used. What repeats from token to token beyond that makes a run hit more often. The store
- * keeps what is hottest, and heat estimates the probability from the last tens of tokens: units of like probability
+ * The store is taken to be in its steady state, and each unit to be used by a token with a probability of its own. What
+ * repeats from token to token beyond that, where it was counted, is found: the default rule keeps what the last token
+ * used. The other uses are taken to be independent of the tokens before: for them the store keeps what is hottest, and
+ * heat estimates the probability from the last tens of tokens: units of like probability
  * are mistaken for one another. A layer is taken to use far fewer units than there are slots.
  */
 #ifndef PI2_PLANNER_NEURON_FORECAST_H
@@ -35,6 +36,7 @@ double pi2_neuron_assumed_hits(double held, double fires);
 /** Units by the probability that a token uses them: all those of a class have its mean. */
 typedef struct pi2_neuron_rates {
     double units[PI2_NEURON_RATES], sums[PI2_NEURON_RATES]; /* of a class: its units, and their probabilities' sum */
+    double repeats; /* of what a token uses, the share that the token before used too; 0: not known */
 } pi2_neuron_rates;
 
 /** Adds so many units that a token uses with this probability, 0 .. 1. */

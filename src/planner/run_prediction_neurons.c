@@ -31,6 +31,7 @@ typedef struct firing {
     pi2_neuron_rates *rates; /* of units */
     float *each;             /* the next unit's rate goes here; NULL: nobody asks */
     double fires, gives, neurons; /* of FFNs that a token computes, each counted as often as tokens do */
+    uint64_t again, again_possible; /* firings: in the token before too; of those that could have */
     double visits;           /* assumed share of tokens that compute an FFN: 1, or of experts that are alike */
     uint32_t assumed_banks;
     uint64_t token_count;    /* of the text that was counted */
@@ -118,6 +119,9 @@ static pi2_status add_bank(firing *f, const pi2_neuron_bank *bank) {
     const bank_counts counts = { fired, pi2_neuron_statistics_column(f->statistics, PI2_STATISTICS_ZEROS, entry),
                                  bank->neuron_count, (uint32_t)entry->token_count,
                                  share_of_visits(f, entry) };
+    const uint64_t *sums = f->statistics->sums + (size_t)(entry - f->statistics->entries) * PI2_STATISTICS_SUMS;
+    f->again += sums[PI2_SUM_AGAIN];
+    f->again_possible += sums[PI2_SUM_AGAIN_POSSIBLE];
     uint32_t *order = malloc(bank->neuron_count * sizeof *order);
     if (!order) return pi2_fail(PI2_ERR_MEMORY, "no memory for the order of %" PRIu32 " neurons", bank->neuron_count);
     const pi2_status status = pi2_neuron_order_estimate(f->statistics, bank, order);
@@ -211,6 +215,7 @@ static pi2_status learn(const pi2_planned_run *run, const char *path, float *eac
         f.token_count = statistics.token_count;
     }
     if (status == PI2_OK) status = add_banks(run, &f);
+    f.rates->repeats = f.again_possible ? (double)f.again / (double)f.again_possible : 0;
     pi2_neuron_statistics_free(&statistics);
     f.statistics = NULL;
     f.rates = NULL;
