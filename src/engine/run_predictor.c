@@ -29,6 +29,17 @@ static pi2_status name_own(pi2_planned_run *run) {
     return pi2_fail(PI2_ERR_INVALID, "%s: too long a path for the name of its predictor beside it", weights);
 }
 
+/* Of experts no shares are balanced, so a file that has losses of theirs was not made here: sharing out by thousands of
+ * them would take minutes. */
+static bool has_losses(const pi2_predictor *predictor) {
+    for (uint32_t i = 0; i < predictor->layer_count; i++) {
+        for (int p = 0; p < PI2_PREDICTOR_POINTS; p++) {
+            if (predictor->layers[i].lost[p] != 0) return true;
+        }
+    }
+    return false;
+}
+
 static pi2_status check_whose(const pi2_planned_run *run) {
     const pi2_predictor *predictor = &run->plan.predictor;
     const pi2_model *model = run->source.model;
@@ -38,6 +49,10 @@ static pi2_status check_whose(const pi2_planned_run *run) {
         predictor->neuron_count != pi2_ffn_length(&model->shape)) {
         return pi2_fail(PI2_ERR_INVALID, "%s: this predictor was made of other weights than those in %s: make it again",
                         path, run->source.weights_path);
+    }
+    if (pi2_model_has_experts(&model->shape) && has_losses(predictor)) {
+        return pi2_fail(PI2_ERR_FORMAT, "%s: this predictor of experts has what their layers lose, which none has: "
+                        "make it again", path);
     }
     if (predictor->activation_number == model->shape.activation) return PI2_OK;
     return pi2_fail(PI2_ERR_INVALID, "%s: this predictor was made for %s, and %s is computed: make it again", path,

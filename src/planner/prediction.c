@@ -398,7 +398,7 @@ void pi2_predict(const pi2_workload *w, const pi2_machine_profile *profile, cons
     if (of_gates) prediction->resident_bytes += w->neurons.gate_slots * w->neurons.gate_bytes;
     if (by_neuron) tell_neurons(w, prediction);
     prediction->expert_slots = of_gates ? w->neurons.gate_slots : e->slots;
-    prediction->expert_total = e->count * pi2_prediction_expert_layers(w);
+    prediction->expert_total = wants_none ? 0 : e->count * pi2_prediction_expert_layers(w);
     prediction->expert_hit_rate = e->count ? hits : 0;
     const prompt_time prompt = predict_prompt(&s, prompt_tokens, e->prompt_hits, false);
     prediction->prefill = range(divide(prompt_tokens, prompt.seconds), prompt.spread);

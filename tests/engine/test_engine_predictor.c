@@ -21,6 +21,7 @@
 #include "powerinfer2/identity.h"
 #include "powerinfer2/model_file.h"
 #include "powerinfer2/neuron_predictor.h"
+#include "predictor/predictor_file.h"
 #include "support/emulator.h"
 #include "support/sanitizer.h"
 #include "support/session_run.h"
@@ -551,11 +552,34 @@ static void a_predictor_of_other_weights_is_refused(void **state) {
     free(file);
 }
 
+/* Shares of experts are not balanced, and a file that says so is refused before anything is made of it. */
+static void losses_of_experts_are_refused(void **state) {
+    (void)state;
+    char *made = test_folder_path("made.predictor"), *forged = test_folder_path("forged.predictor");
+    pi2_predictor predictor;
+    pi2_tiny_model_options options = expert_model("qwen3moe", "silu");
+    write_model(&options, PI2_LAYOUT_BUNDLE);
+    make_svd(made);
+    assert_int_equal(pi2_predictor_read(made, &predictor), PI2_OK);
+    void *memory = aligned_alloc(PI2_PREDICTOR_ALIGNMENT, pi2_predictor_data_bytes(&predictor));
+    assert_non_null(memory);
+    assert_int_equal(pi2_predictor_load(made, &predictor, memory), PI2_OK);
+    for (int p = 0; p < PI2_PREDICTOR_POINTS; p++) predictor.layers[1].lost[p] = 0.1f * (float)(p + 1);
+    assert_int_equal(pi2_predictor_write(forged, NULL, &predictor), PI2_OK);
+    variation v = { .sparsity = "0.5", .predictor = made, .more_bytes = PLENTY, .threads = 1, .batch = 16 };
+    pi2_engine_close(open_variation(&v));
+    v.predictor = forged;
+    expect_refused(&v, PI2_ERR_FORMAT, "what their layers lose");
+    pi2_predictor_free(&predictor);
+    free(memory);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, test_folder_end)
     const struct CMUnitTest tests[] = {
         TEST(one_that_names_all_gives_the_dense_bits),
         TEST(every_budget_thread_method_and_batch_gives_one_text),
+        TEST(losses_of_experts_are_refused),
         TEST(one_that_names_all_of_experts_gives_the_dense_bits),
         TEST(experts_on_every_budget_thread_method_and_batch),
         TEST(prompts_are_approximate_where_that_is_asked_for),
