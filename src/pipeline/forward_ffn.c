@@ -24,7 +24,7 @@
 #include "base/fail.h"
 
 enum { OWN_CHUNKS = 4 }; /* of a device's part: few calls, and nobody waits long for one */
-enum { RUNS_OF_STREAM = 4 }; /* two runs are computed with, while as much is being read */
+enum { RUNS_OF_STREAM = 8 }; /* two runs are computed with, while three times as much is being read */
 
 /* ---- runs of clusters ---- */
 

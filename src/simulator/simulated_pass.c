@@ -108,7 +108,7 @@ static bool is_down(const pi2_simulated_walk *walk, const pi2_operand *down, uin
     return &layout->tensors[layout->pieces[piece].tensor] == down->tensor;
 }
 
-/* The next run of a group, of at most a quarter of the ring. */
+/* The next run of a group, of at most so much of the ring as a pass cuts runs by. */
 static cluster_run next_run(const pi2_simulated_walk *walk, uint32_t first, uint32_t end) {
     const pi2_planned_run *run = walk->run;
     const uint64_t most = pi2_forward_run_bytes((size_t)run->plan.memory.ring_bytes);
