@@ -3,12 +3,16 @@
  * whose times are told: no disk and no neighbour disturbs it.
  *
  *   bench/drafting --model MODEL --memory SIZE --answers FILE      # the answers
- *   build/draft_policy FILE [--token SHARE] [--in-memory] [--draft SHARE --holds SHARE] [--draws N] [--prompts]
+ *   build/draft_policy FILE [--token SHARE] [--free N] [--in-memory] [--draft SHARE --holds SHARE] [--draws N]
+ *                      [--nodes N] [--table FILE] [--prompts]
  *
  * --token     what a token more in a pass costs, of a pass over one (1/32)
+ * --free      so many tokens more cost nothing (0): computing hides behind reading
  * --in-memory the model does not stream: what is taken for known at first
  * --draft     beside earlier text a drafter guesses that takes so much of a pass for a token, and
  * --holds     of whose tokens so many are right, drawn anew N times (10)
+ * --nodes     tokens of a tree (0: chains alone)
+ * --table     a table of next tokens (powerinfer2 guesses)
  * --prompts   each answer, not only all together
  *
  * Of each answer: times the speed without guesses. Linked with --wrap=pi2_clock_ns: the clock is this program's.
@@ -18,7 +22,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/little_endian.h"
 #include "engine/drafting.h"
+#include "engine/session_internal.h"
 
 enum { MOST_TOKENS = 8192, LINE_BYTES = 1 << 17, GUESSED = 8, WRONG = INT32_MAX };
 static const double pass_ns = 1e8;
@@ -27,7 +33,8 @@ static const double hit_memory = 1.0 / 32;
 typedef struct policy_settings {
     const char *path;
     double token, draft, holds;
-    unsigned long draws;
+    unsigned long draws, nodes, free;
+    pi2_next_table *table;
     bool in_memory, prompts;
 } policy_settings;
 
@@ -43,7 +50,7 @@ static struct {
     const policy_settings *settings;
     const known_answer *answer;
     uint32_t at;          /* the token that was just picked */
-    uint64_t clock_ns, random;
+    uint64_t clock_ns, random, passes, guessed, played;
     double chance;        /* that a token of the drafter's is right, as far as it knows */
 } play;
 
@@ -108,40 +115,77 @@ static const pi2_drafter_kind told_kind = {
 
 /* ---- an answer ---- */
 
+/** A guess, and what of it turned out right. */
+typedef struct played_guess {
+    uint32_t count, right;
+    int32_t tokens[PI2_DRAFT_NODES_MOST];
+    uint8_t parents[PI2_DRAFT_NODES_MOST], path[PI2_DRAFT_NODES_MOST];
+} played_guess;
+
+/* Whether the answer's next token was guessed behind those that were right. */
+static bool find_right(const played_guess *guess, int32_t token, uint8_t *at_out) {
+    const uint32_t parent = guess->right ? guess->path[guess->right - 1] + 1u : 0;
+    for (uint32_t i = 0; i < guess->count; i++) {
+        if (guess->parents[i] != parent || guess->tokens[i] != token) continue;
+        *at_out = (uint8_t)i;
+        return true;
+    }
+    return false;
+}
+
 /* Passes over the answer; returns the time that they took. */
 static double play_answer(pi2_drafting *drafting, const known_answer *known) {
     pi2_drafting_push(drafting, known->tokens, known->prompt);
     play.clock_ns = 0;
     for (play.at = known->prompt; play.at < known->count;) {
-        int32_t guess[PI2_DRAFT_NODES_MOST];
-        uint8_t parents[PI2_DRAFT_NODES_MOST], path[PI2_DRAFT_NODES_MOST];
-        uint32_t count = 0, right = 0;
+        played_guess guess = { .count = 0 };
         pi2_drafting_push(drafting, known->tokens + play.at, 1);
-        if (pi2_drafting_guess(drafting, GUESSED, guess, parents, &count) != PI2_OK) abort();
-        const uint64_t time = (uint64_t)(pass_ns * (1 + play.settings->token * count));
+        const uint32_t most = play.settings->nodes ? PI2_DRAFT_NODES_MOST : GUESSED;
+        if (pi2_drafting_guess(drafting, most, guess.tokens, guess.parents, &guess.count) != PI2_OK) abort();
+        const unsigned long dear = guess.count > play.settings->free ? guess.count - play.settings->free : 0;
+        const uint64_t time = (uint64_t)(pass_ns * (1 + play.settings->token * (double)dear));
         play.clock_ns += time;
-        pi2_drafting_note_pass(drafting, count, 0, time);
+        play.passes++;
+        play.guessed += guess.count;
+        pi2_drafting_note_pass(drafting, guess.count, 0, time);
         play.at++;
-        for (; right < count && play.at < known->count && guess[right] == known->tokens[play.at]; right++) {
-            path[right] = (uint8_t)right;
+        uint8_t at = 0;
+        while (play.at < known->count && find_right(&guess, known->tokens[play.at], &at)) {
+            guess.path[guess.right++] = at;
             pi2_drafting_push(drafting, known->tokens + play.at++, 1);
         }
-        const bool is_wrong = right < count && play.at < known->count;
-        if (count) pi2_drafting_note_guess(drafting, right + is_wrong, right, path);
+        const bool is_wrong = play.at < known->count;
+        if (guess.count) pi2_drafting_note_guess(drafting, guess.right + is_wrong, guess.right, guess.path);
     }
+    play.played += known->count - known->prompt;
     return (double)play.clock_ns;
+}
+
+/* What drafters look at of a session. */
+static void fill_session(struct pi2_session *session, pi2_engine *engine, pi2_model *model) {
+    session->engine = engine;
+    engine->next_table = play.settings->table;
+    engine->run.plan.memory.shape.context_tokens = MOST_TOKENS;
+    engine->run.source.model = model;
+    model->shape.vocabulary_size = play.settings->table ? play.settings->table->count : 1;
 }
 
 /* Times the speed without guesses; least_out: of the draws. */
 static double measure(const policy_settings *settings, const known_answer *known, double *least_out) {
-    static const pi2_drafter_kind *const kinds[] = { &pi2_drafter_ngram, &told_kind, NULL };
+    static const pi2_drafter_kind *const kinds[] = { &pi2_drafter_ngram, &told_kind, &pi2_drafter_tree, NULL };
+    static struct pi2_session session;
+    static pi2_engine engine;
+    static pi2_model model;
     const double plain_ns = pass_ns * (known->count - known->prompt);
     double sum = 0;
     *least_out = 1e9;
     for (unsigned long draw = 0; draw < settings->draws; draw++) {
-        const pi2_drafting_options options = { .kinds = kinds, .reads = !settings->in_memory,
-                                               .context_tokens = MOST_TOKENS, .most = GUESSED };
+        const pi2_drafting_options options = { .kinds = kinds, .reads = !settings->in_memory, .session = &session,
+                                               .context_tokens = MOST_TOKENS, .most = GUESSED,
+                                               .trees = settings->nodes > 0, .nodes = (uint32_t)settings->nodes,
+                                               .leaves = PI2_DRAFT_NODES_MOST };
         pi2_drafting *drafting = NULL;
+        fill_session(&session, &engine, &model);
         play.random = draw * 977 + known->count;
         play.answer = known;
         if (pi2_drafting_create(&options, &drafting) != PI2_OK) abort();
@@ -195,9 +239,26 @@ static int run(const policy_settings *settings) {
         (void)fprintf(stderr, "draft_policy: %s has no answers (bench/drafting --answers)\n", settings->path);
         return 1;
     }
-    printf("%u answers: %.3f times the speed without guesses, worst %.3f (%s), of a draw %.3f; below 0.97: %u\n",
-           answers, answers / time, worst, worst_name, least_of_all, below);
+    printf("%u answers: %.3f times the speed without guesses, worst %.3f (%s), of a draw %.3f; below 0.97: %u; "
+           "%.2f tokens a pass, %.1f guessed for each\n",
+           answers, answers / time, worst, worst_name, least_of_all, below, (double)play.played / (double)play.passes,
+           (double)play.guessed / (double)play.passes);
     return 0;
+}
+
+/* A table of whatever model: the header says how many tokens it has. */
+static pi2_next_table *open_table(const char *path) {
+    uint8_t header[PI2_NEXT_HEADER_BYTES];
+    pi2_next_table *table = NULL;
+    FILE *file = fopen(path, "rb");
+    const bool is_read = file && fread(header, 1, sizeof header, file) == sizeof header;
+    if (file) (void)fclose(file);
+    if (is_read && pi2_next_table_read(path, pi2_load_le64(header + PI2_NEXT_AT_HASH),
+                                       pi2_load_le32(header + PI2_NEXT_AT_COUNT), &table) == PI2_OK) {
+        return table;
+    }
+    (void)fprintf(stderr, "draft_policy: %s: %s\n", path, is_read ? pi2_error_text() : "cannot be read");
+    exit(1);
 }
 
 int main(int argc, char **argv) {
@@ -212,12 +273,15 @@ int main(int argc, char **argv) {
             else if (strcmp(argv[i], "--draft") == 0) settings.draft = strtod(value, NULL);
             else if (strcmp(argv[i], "--holds") == 0) settings.holds = strtod(value, NULL);
             else if (strcmp(argv[i], "--draws") == 0) settings.draws = strtoul(value, NULL, 10);
+            else if (strcmp(argv[i], "--nodes") == 0) settings.nodes = strtoul(value, NULL, 10);
+            else if (strcmp(argv[i], "--free") == 0) settings.free = strtoul(value, NULL, 10);
+            else if (strcmp(argv[i], "--table") == 0) settings.table = open_table(value);
             else settings.draws = 0;
             i++;
         }
     }
     if (settings.path && settings.draws > 0) return run(&settings);
-    (void)fprintf(stderr, "usage: draft_policy FILE [--token SHARE] [--in-memory] [--draft SHARE --holds SHARE] "
-                          "[--draws N] [--prompts]\n");
+    (void)fprintf(stderr, "usage: draft_policy FILE [--token SHARE] [--free N] [--in-memory] [--draft SHARE "
+                          "--holds SHARE] [--draws N] [--nodes N] [--table FILE] [--prompts]\n");
     return 2;
 }

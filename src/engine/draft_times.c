@@ -1,4 +1,6 @@
 /* draft_times.c: what a pass of an engine takes, and each token more in it. */
+#include <string.h>
+
 #include "engine/drafting.h"
 
 enum { ALONE_FIRST = 8, ALONE_LAST = 32, /* passes with guesses until one without is measured: at first, later */
@@ -10,7 +12,7 @@ static const double stop_share = 8; /* what takes more than so many times what w
 static const double return_rate = 1.0 / 256, known_fading = 1.0 / 8;
 /* A token more in a pass, as a share of a pass over one, before one was measured: where passes read, and where all
  * weights are in memory. */
-static const double token_share_reading = 1.0 / 32, token_share_computing = 1.0 / 3;
+static const double token_share_reading = 1.0 / 64, token_share_computing = 1.0 / 3;
 
 void pi2_draft_times_start(pi2_draft_times *times, bool reads) {
     *times = (pi2_draft_times){ .alone_after = ALONE_FIRST, .sharers = 1 };
@@ -27,21 +29,54 @@ double pi2_draft_times_pass(const pi2_draft_times *times) {
     return times->sharers <= PI2_DRAFT_SHARERS_MOST ? times->pass_ns[times->sharers - 1] : 0;
 }
 
+static double tokens_in(double tokens, int band) {
+    const double left = tokens - band * PI2_DRAFT_BAND_TOKENS;
+    if (left <= 0) return 0;
+    return band + 1 < PI2_DRAFT_BANDS && left > PI2_DRAFT_BAND_TOKENS ? PI2_DRAFT_BAND_TOKENS : left;
+}
+
+double pi2_draft_times_more(const pi2_draft_times *times, double before, double more) {
+    double sum = 0;
+    for (int band = 0; band < PI2_DRAFT_BANDS; band++) {
+        sum += (tokens_in(before + more, band) - tokens_in(before, band)) * times->token_ns[band];
+    }
+    return sum;
+}
+
+/* Puts time down to tokens, in each band by how many of them there were; none costs less than those before it. */
+static void put_down(pi2_draft_times *times, double time, const double tokens[PI2_DRAFT_BANDS]) {
+    double squares = 0, *token_ns = times->token_ns;
+    for (int band = 0; band < PI2_DRAFT_BANDS; band++) squares += tokens[band] * tokens[band];
+    for (int band = 0; band < PI2_DRAFT_BANDS && squares > 0; band++) {
+        token_ns[band] += time * tokens[band] / squares;
+        if (token_ns[band] < 0) token_ns[band] = 0;
+        times->seen[band] |= tokens[band] > 0;
+    }
+    for (int band = 1; band < PI2_DRAFT_BANDS; band++) {
+        if (!times->seen[band] || token_ns[band] < token_ns[band - 1]) token_ns[band] = token_ns[band - 1];
+    }
+}
+
 /* What a pass without guesses takes less than was taken for a pass's own is what the guesses before took more. */
 static void learn_alone(pi2_draft_times *times, double *pass_ns, double surprise) {
     const bool is_rare = times->since_alone >= times->alone_after;
     const double change = (is_rare ? rare_memory : pass_memory) * surprise;
     *pass_ns += change;
     if (is_rare) {
-        times->token_ns -= change * times->since_alone / times->since_guessed;
-        if (times->token_ns < 0) times->token_ns = 0;
+        double usual[PI2_DRAFT_BANDS];
+        for (int band = 0; band < PI2_DRAFT_BANDS; band++) {
+            usual[band] = times->since_guessed[band] / times->since_alone;
+        }
+        put_down(times, -change, usual);
         if (times->alone_after < ALONE_LAST) times->alone_after *= 2;
     }
     times->since_alone = 0;
-    times->since_guessed = 0;
+    memset(times->since_guessed, 0, sizeof times->since_guessed);
     /* A cost that was once seen too high would end guessing for good: it fades, and with it that it is known. */
     times->known -= times->known > known_fading ? known_fading : times->known;
-    times->token_ns += return_rate * (times->token_share * *pass_ns - times->token_ns);
+    for (int band = 0; band < PI2_DRAFT_BANDS; band++) {
+        times->token_ns[band] += return_rate * (times->token_share * *pass_ns - times->token_ns[band]);
+    }
 }
 
 /*
@@ -55,20 +90,24 @@ void pi2_draft_times_learn(pi2_draft_times *times, uint32_t more_tokens, uint64_
     if (*pass_ns <= 0) {
         if (more > 0) return;
         *pass_ns = time;
-        if (times->token_ns <= 0) times->token_ns = times->token_share * time;
+        for (int band = 0; band < PI2_DRAFT_BANDS; band++) {
+            if (times->token_ns[band] <= 0) times->token_ns[band] = times->token_share * time;
+        }
         return;
     }
-    const double expected = *pass_ns + more * times->token_ns, before = *pass_ns;
+    const double expected = *pass_ns + pi2_draft_times_more(times, 0, more), before = *pass_ns;
     const double surprise = time > stop_share * expected ? stop_share * expected : time - expected;
     if (more > 0) {
         const double weight = 1.0 / (FIRST_PASSES + times->known);
-        const double memory = weight > token_memory ? weight : token_memory;
+        double tokens[PI2_DRAFT_BANDS];
         times->known += weight > token_memory;
         times->since_alone++;
-        times->since_guessed += more;
+        for (int band = 0; band < PI2_DRAFT_BANDS; band++) {
+            tokens[band] = tokens_in(more, band);
+            times->since_guessed[band] += tokens[band];
+        }
         *pass_ns += token_memory * surprise;
-        times->token_ns += memory * surprise / more;
-        if (times->token_ns < 0) times->token_ns = 0;
+        put_down(times, (weight > token_memory ? weight : token_memory) * surprise, tokens);
     } else {
         learn_alone(times, pass_ns, surprise);
     }

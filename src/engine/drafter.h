@@ -39,6 +39,9 @@ typedef struct pi2_draft_pass {
     const int32_t *tokens;   /* [count], from `position` on; the last ones may be guesses that turn out wrong */
     uint32_t position, count;
     uint32_t first;          /* of the pass's tokens; those before it are other sessions' */
+    const float *logits;     /* of the tokens from `logits_from` on, `logits_stride` floats apart */
+    size_t logits_stride;
+    uint32_t logits_from;    /* count: of none */
 } pi2_draft_pass;
 
 /** How much is worth proposing. */
@@ -46,8 +49,8 @@ typedef struct pi2_draft_wish {
     uint32_t most;           /* tokens, one behind the other, 1 .. PI2_DRAFT_MOST */
     uint32_t nodes, leaves;  /* of a tree: tokens, most .. PI2_DRAFT_NODES_MOST, and those of them that nothing follows;
                                 0: chains alone are wanted */
-    double least_reach;      /* a token that is right, with all before it, less often than this costs more to propose
-                                than it gives; drafters that cost nothing need not look at it */
+    double least_reach;      /* a token that is right, with all before it, less often than this costs more than it
+                                gives; drafters that cost nothing need not look at it */
 } pi2_draft_wish;
 
 /** Tokens that may follow the text: a chain, each behind the one before it, or a tree of alternatives. */

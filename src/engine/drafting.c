@@ -161,7 +161,7 @@ pi2_status pi2_drafting_saw(pi2_drafting *drafting, const pi2_draft_pass *pass) 
 
 /* Tokens by time are told by those of the pass that is being made, without a guess of this session. */
 static double plain_rate(const pi2_draft_times *times) {
-    return times->tokens / (pi2_draft_times_pass(times) + times->more * times->token_ns);
+    return times->tokens / (pi2_draft_times_pass(times) + pi2_draft_times_more(times, 0, times->more));
 }
 
 /* Of a guess of so many tokens, how many are likely to be computed once more: those that are right, unless all are. */
@@ -169,17 +169,23 @@ static double expected_replays(const pi2_drafting *drafting, uint32_t count, dou
     return drafting->replays ? right - count * all_right : 0;
 }
 
+/* The chance that a token and all that it follows are right. reaches: of the tokens before it; it is put there. */
+static double reach_of(const pi2_draft *draft, uint32_t i, double reaches[PI2_DRAFT_NODES_MOST]) {
+    const uint32_t parent = draft->parents[i];
+    return reaches[i] = (double)draft->chances[i] * (parent ? reaches[parent - 1] : 1);
+}
+
 /* Cuts a proposal where its expected tokens by time are best; returns those, by the plain rate: at least 1. */
 static double cut(const pi2_drafting *drafting, pi2_draft *draft) {
     const pi2_draft_times *times = drafting->times;
     const double plain = plain_rate(times), plain_ns = times->tokens / plain;
-    double right = 0, reach = 1, best = plain;
+    double right = 0, best = plain, reaches[PI2_DRAFT_NODES_MOST];
     uint32_t length = 0;
     for (uint32_t i = 0; i < draft->count; i++) {
-        reach *= (double)draft->chances[i];
+        const double reach = reach_of(draft, i, reaches);
         right += reach;
         const double more = i + 1 + expected_replays(drafting, i + 1, right, reach);
-        const double rate = (times->tokens + right) / (plain_ns + more * times->token_ns);
+        const double rate = (times->tokens + right) / (plain_ns + pi2_draft_times_more(times, times->more, more));
         if (rate <= best) continue;
         best = rate;
         length = i + 1;
@@ -244,19 +250,25 @@ static bool is_worth_asking(draft_slot *slot, double rate) {
     return --slot->waits == 0;
 }
 
-/* How many tokens that cost so much each may turn out wrong now: what is learnt of chances comes late for a short
- * answer, so guesses lose no more of it than that, whatever they hit. */
-static uint32_t affordable(const pi2_drafting *drafting, uint32_t most, double token_ns) {
+/* How many tokens, which cost so much each beside what they take in the pass, may turn out wrong now: what is learnt of
+ * chances comes late for a short answer, so guesses lose no more of it than that, whatever they hit. */
+static uint32_t affordable(const pi2_drafting *drafting, uint32_t most, double draft_ns) {
     const pi2_draft_times *times = drafting->times;
     const double each_ns = pi2_draft_times_pass(times) / times->sharers;
     const double stake_ns = (lost_passes + lost_share * drafting->passes) * each_ns + drafting->balance_ns;
-    if (drafting->always || stake_ns >= most * token_ns) return most;
-    return stake_ns > 0 ? (uint32_t)(stake_ns / token_ns) : 0;
+    if (drafting->always) return most;
+    uint32_t count = 0;
+    for (; count < most; count++) {
+        if (pi2_draft_times_more(times, times->more, count + 1) + (count + 1) * draft_ns > stake_ns) break;
+    }
+    return count;
 }
 
 /* The best of the free drafters' proposals; returns its tokens by time. */
 static pi2_status ask_free(pi2_drafting *drafting, pi2_draft_wish wish, pi2_draft *best, double *rate) {
-    wish.most = affordable(drafting, wish.most, drafting->times->token_ns);
+    wish.least_reach = pi2_draft_times_more(drafting->times, drafting->times->more, 1) * plain_rate(drafting->times);
+    wish.nodes = affordable(drafting, wish.nodes, 0);
+    wish.most = affordable(drafting, wish.most, 0);
     if (wish.most == 0) return PI2_OK;
     for (size_t i = 0; i < drafting->slot_count; i++) {
         draft_slot *slot = &drafting->slots[i];
@@ -283,17 +295,17 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
         /* Of one that was never asked for a token nobody knows what it takes. */
         const bool is_known = slot->token_ns > 0 || drafting->always;
         pi2_draft_wish wish = *wanted;
-        wish.most = affordable(drafting, is_known ? wanted->most : 1, times->token_ns + slot->token_ns);
+        wish.most = affordable(drafting, is_known ? wanted->most : 1, slot->token_ns);
         if (wish.most == 0 || (!drafting->always && !is_worth_asking(slot, *rate))) continue;
         const bool has_paid = slot->time > 0 && slot->tokens > *rate * slot->time;
         if (!drafting->always) {
             const double by_plain = has_paid ? slot->tokens / slot->time : *rate;
-            wish.least_reach = (times->token_ns + slot->token_ns) * plain * by_plain;
+            wish.least_reach = (pi2_draft_times_more(times, times->more, 1) + slot->token_ns) * plain * by_plain;
         }
         PI2_TRY(propose(drafting, slot, &wish, &draft));
         const double with = drafting->always && draft.count ? 2 * *rate : cut(drafting, &draft);
         if (draft.count == 0 || with <= *rate) {
-            const double time = 1 + draft.count * times->token_ns / plain_ns;
+            const double time = 1 + pi2_draft_times_more(times, times->more, draft.count) / plain_ns;
             learn_worth(slot, with * time, time + drafting->pending.draft_ns / plain_ns);
             drafting->pending.draft_ns = 0;
             continue;
@@ -307,8 +319,8 @@ static pi2_status ask_others(pi2_drafting *drafting, const pi2_draft_wish *wante
 
 /* How many of a guess's tokens are likely to be right. */
 static double expected_right(const pi2_draft *draft) {
-    double right = 0, reach = 1;
-    for (uint32_t i = 0; i < draft->count; i++) right += reach *= (double)draft->chances[i];
+    double right = 0, reaches[PI2_DRAFT_NODES_MOST];
+    for (uint32_t i = 0; i < draft->count; i++) right += reach_of(draft, i, reaches);
     return right;
 }
 
@@ -363,7 +375,7 @@ void pi2_drafting_note_part(pi2_drafting *drafting, uint32_t guessed) {
     draft_pending *pending = &drafting->pending;
     drafting->passes++;
     if (!pending->slot || guessed == 0) return;
-    pending->more_ns = guessed * drafting->times->token_ns;
+    pending->more_ns = pi2_draft_times_more(drafting->times, 0, guessed);
     pi2_drafter_counters *counters = &pending->slot->counters;
     counters->passes++;
     counters->guessed += guessed;
@@ -385,7 +397,8 @@ void pi2_drafting_note_guess(pi2_drafting *drafting, uint32_t checked, uint32_t 
     slot->kind->judge(slot->state, checked, right, path);
     slot->counters.right += right;
     const double pass_ns = times->pass_ns[pending.sharers - 1], each_ns = pass_ns / pending.sharers;
-    const double replay_ns = drafting->replays && right < pending.guessed ? right * times->token_ns : 0;
+    const double replay_ns = drafting->replays && right < pending.guessed
+                                 ? pi2_draft_times_more(times, pending.guessed, right) : 0;
     slot->counters.gained_ns += (int64_t)(right * each_ns) - (int64_t)replay_ns;
     drafting->balance_ns += right * each_ns - replay_ns;
     if (!slot->kind->costs || (right == checked && checked < pending.guessed)) return; /* the text ended before it */

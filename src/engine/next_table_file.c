@@ -15,7 +15,8 @@
 #include "base/whole_file.h"
 #include "engine/session_internal.h"
 
-enum { HEADER_BYTES = 32, AT_HASH = 8, AT_CHECKSUM = 16, AT_COUNT = 24, AT_WIDTH = 28, ENTRY_BYTES = 4,
+enum { HEADER_BYTES = PI2_NEXT_HEADER_BYTES, AT_HASH = PI2_NEXT_AT_HASH, AT_CHECKSUM = 16,
+       AT_COUNT = PI2_NEXT_AT_COUNT, AT_WIDTH = 28, ENTRY_BYTES = 4,
        MOST_TOKENS = 1 << 22, MOST_WIDTH = 32, WIDTH = 16 };
 
 static const char magic[8] = { 'P', 'I', '2', 'N', 'E', 'X', 'T', '2' };

@@ -16,6 +16,7 @@
 #include "powerinfer2/next_table.h"
 
 #define PI2_NO_NEXT UINT32_MAX
+enum { PI2_NEXT_HEADER_BYTES = 32, PI2_NEXT_AT_HASH = 8, PI2_NEXT_AT_COUNT = 24 };
 enum { PI2_NEXT_ID_BITS = 24, PI2_NEXT_STEPS = 16 }; /* so many steps of unlikeliness halve a chance */
 
 /** Of each token the candidates for the next one. */

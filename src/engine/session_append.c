@@ -121,15 +121,22 @@ static void tell_devices(pi2_engine *engine) {
 }
 
 /* Drafters see what each session's tokens gave. One that is interrupted there has not got them. */
-static pi2_status show_pass(const pi2_engine *engine, const pi2_batch *batch) {
+static pi2_status show_pass(const pi2_engine *engine, const pi2_batch *batch, uint32_t first_logits) {
+    const float *logits = pi2_forward_logits_at(engine->forward, first_logits);
+    const size_t stride = (size_t)(pi2_forward_logits_at(engine->forward, first_logits + 1) - logits);
     uint32_t first = 0;
     for (uint32_t s = 0; s < batch->span_count; first += batch->spans[s++].token_count) {
         const pi2_batch_span *span = &batch->spans[s];
-        if (span->follows) continue; /* nobody who sees passes guesses a tree */
-        pi2_drafting *drafting = engine->sessions.sessions[span->sequence]->drafting;
+        /* A branch is a part of its session's guess; who needs to know of the text alone guesses no tree. */
+        const pi2_session *session = span->follows ? engine->sessions.branching
+                                                   : engine->sessions.sessions[span->sequence];
+        const uint32_t rows = span->logits == PI2_FORWARD_ALL_LOGITS ? span->token_count - span->replayed
+                                                                     : span->logits == PI2_FORWARD_LAST_LOGITS;
         const pi2_draft_pass pass = { .tokens = batch->tokens + first, .position = span->position,
-                                      .count = span->token_count, .first = first };
-        if (drafting) PI2_TRY(pi2_drafting_saw(drafting, &pass));
+                                      .count = span->token_count, .first = first, .logits = logits,
+                                      .logits_stride = stride, .logits_from = span->token_count - rows };
+        logits += rows * stride;
+        if (session->drafting) PI2_TRY(pi2_drafting_saw(session->drafting, &pass));
     }
     return PI2_OK;
 }
@@ -150,7 +157,7 @@ pi2_status pi2_session_run_pass(pi2_session *teller, const pi2_session_pass *pas
     pi2_timeline *trace = pi2_run_trace_events(engine->traces.run);
     const uint64_t begin = trace ? pi2_clock_ns() : 0;
     pi2_status status = pi2_forward_run(engine->forward, batch, hooks_of(teller, &hooks));
-    if (status == PI2_OK) status = show_pass(engine, batch);
+    if (status == PI2_OK) status = show_pass(engine, batch, pass->first_logits);
     tell_devices(engine);
     if (trace) pi2_timeline_pass(trace, position, batch->token_count, begin, pi2_clock_ns());
     for (uint32_t s = 0; s < batch->span_count; s++) {

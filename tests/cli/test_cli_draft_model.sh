@@ -38,7 +38,7 @@ expect_json drafters.1.guessed 0
 # In memory it is slower than the model alone: a line says so, and the text stays.
 answer -md "$draft"
 expect_json tokens "$tokens"
-expect_json '#drafters' 1
+expect_json '#drafters' 2
 grep -q 'draft.gguf is left out: .*more time than its guesses save' "$folder/err" || fail "not left out: $(cat "$folder/err")"
 
 expect_error 2 "draft.gguf" run -m "$model" -p x --stats "$draft" -md "$draft" --draft-always -n 1

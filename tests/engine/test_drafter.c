@@ -158,7 +158,7 @@ static void test_guesses_in_memory(void **state) {
  * what they gain is there to be lost. Tokens cost what is taken for known of them. */
 static void test_what_guesses_may_lose(void **state) {
     (void)state;
-    enum { SHORT = 40, COST = PASS_NS / 32 };
+    enum { SHORT = 40, COST = PASS_NS / 64 };
     int32_t tokens[40], guess[PI2_DRAFT_NODES_MOST];
     for (int i = 0; i < 40; i++) tokens[i] = i % 10;
     for (uint32_t right = 0; right <= 8; right += 8) {
@@ -228,6 +228,37 @@ static void test_guesses_beside_others(void **state) {
     beside = guess_beside(sessions[0], 8, guess);
     assert_int_equal(beside, 0);
     for (int s = 0; s < 2; s++) pi2_drafting_free(sessions[s]);
+}
+
+/* Beside reading the first tokens are computed for nothing, later ones are not: passes with few and with many tell. */
+static void test_what_many_tokens_take(void **state) {
+    (void)state;
+    enum { FREE = 16, EACH = PASS_NS / 25 };
+    pi2_draft_times times = { .token_share = 0 };
+    pi2_draft_times_start(&times, true);
+    pi2_draft_times_begin(&times, 1);
+    pi2_draft_times_learn(&times, 0, PASS_NS);
+    for (uint32_t i = 0; i < 300; i++) {
+        const uint32_t count = i % 10 == 9 ? 0 : 1 + i * 7 % 31, dear = count > FREE ? count - FREE : 0;
+        pi2_draft_times_learn(&times, count, PASS_NS + dear * EACH);
+    }
+    assert_true(pi2_draft_times_more(&times, 0, FREE) < pi2_draft_times_more(&times, FREE, 15) / 2);
+    assert_in_range(pi2_draft_times_more(&times, FREE, 15), 15 * EACH / 2, 15 * EACH * 5 / 4);
+    const double sum = pi2_draft_times_more(&times, 0, 20) + pi2_draft_times_more(&times, 20, 11);
+    assert_float_equal(sum, pi2_draft_times_more(&times, 0, 31), 1e-3);
+}
+
+/* What more tokens than ever in a pass take is not known: as those before them, until it is seen. */
+static void test_more_tokens_than_ever(void **state) {
+    (void)state;
+    pi2_draft_times times = { .token_share = 0 };
+    pi2_draft_times_start(&times, true);
+    pi2_draft_times_begin(&times, 1);
+    pi2_draft_times_learn(&times, 0, PASS_NS);
+    for (int i = 0; i < 100; i++) pi2_draft_times_learn(&times, i % 10 == 9 ? 0 : 8, PASS_NS);
+    assert_true(pi2_draft_times_more(&times, 8, 23) < PASS_NS / 10);
+    for (int i = 0; i < 100; i++) pi2_draft_times_learn(&times, i % 10 == 9 ? 0 : 12, (i % 10 == 9 ? 1 : 2) * PASS_NS);
+    assert_true(pi2_draft_times_more(&times, 12, 19) > PASS_NS);
 }
 
 static void test_capacity(void **state) {
@@ -418,6 +449,7 @@ int main(void) {
         cmocka_unit_test(test_length_follows_what_was_seen),
         cmocka_unit_test(test_guesses_in_memory), cmocka_unit_test(test_what_guesses_may_lose),
         cmocka_unit_test(test_guesses_after_a_stop), cmocka_unit_test(test_guesses_beside_others),
+        cmocka_unit_test(test_what_many_tokens_take), cmocka_unit_test(test_more_tokens_than_ever),
         cmocka_unit_test(test_capacity),
         cmocka_unit_test(test_a_drafter_that_costs), cmocka_unit_test(test_a_drafter_after_a_stop),
         cmocka_unit_test(test_what_a_drafter_may_lose),

@@ -262,7 +262,8 @@ static void check_together(const char *path, uint64_t memory) {
         }
     }
     for (int step = 0; pi2_session_position(sessions[1][0]) < CONTEXT; step++) {
-        engines[1]->sessions.draft_times.token_ns = 1; /* whatever it is here: that would decide how much is guessed */
+        /* Whatever it is here: that would decide how much is guessed. */
+        engines[1]->sessions.draft_times.token_ns[0] = 1;
         append_some(sessions[0], sessions[1], step % 4 != 3); /* in every fourth, guesses are dropped in their midst */
         append_some(sessions[0], sessions[1], false);
         if (step != 20) continue;
@@ -446,7 +447,8 @@ static void compare_guesses(const char *model, const char *head, const pi2_draft
     assert_int_equal(kind->begin(session, &drafter), PI2_OK);
     memcpy(text, prompt, sizeof prompt);
     assert_int_equal(pi2_session_append(session, prompt, PROMPT, PI2_LOGITS_LAST), PI2_OK);
-    assert_int_equal(kind->saw(drafter, &(pi2_draft_pass){ prompt, 0, PROMPT, 0 }), PI2_OK);
+    assert_int_equal(kind->saw(drafter, &(pi2_draft_pass){ .tokens = prompt, .count = PROMPT,
+                                                          .logits_from = PROMPT }), PI2_OK);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t length = PROMPT + i + 1;
         const int32_t token = likeliest(pi2_session_logits(session, 0), pi2_engine_get_report(engine)->vocabulary_size);
@@ -461,7 +463,8 @@ static void compare_guesses(const char *model, const char *head, const pi2_draft
         assert_int_equal(pi2_session_append(session, &token, 1, PI2_LOGITS_LAST), PI2_OK);
         /* What the session itself guessed right was in the pass before, behind the token that it followed. */
         row = right_guesses(session) > right ? row + 1 : 0;
-        assert_int_equal(kind->saw(drafter, &(pi2_draft_pass){ &token, length - 1, 1, row }), PI2_OK);
+        assert_int_equal(kind->saw(drafter, &(pi2_draft_pass){ .tokens = &token, .position = length - 1, .count = 1,
+                                                              .first = row, .logits_from = 1 }), PI2_OK);
     }
     kind->end(drafter);
     pi2_session_free(session);

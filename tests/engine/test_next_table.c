@@ -188,7 +188,7 @@ static void follow(uint64_t more_bytes) {
     }
     pi2_drafter_counters counters[PI2_DRAFTERS_MOST];
     assert_int_equal(pi2_session_count_drafters(sessions[1], counters, PI2_DRAFTERS_MOST), 2);
-    assert_string_equal(counters[1].name, "next");
+    assert_string_equal(counters[1].name, "tree");
     for (int s = 0; s < 2; s++) {
         pi2_session_free(sessions[s]);
         pi2_engine_close(engines[s]);

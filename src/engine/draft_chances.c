@@ -1,0 +1,38 @@
+/* draft_chances.c: see draft_chances.h. */
+#include "engine/draft_chances.h"
+
+#include "engine/next_table_file.h"
+#include "kernels/vector/vector.h"
+
+static const float learning = 0.05f;
+
+/* Fitted to 40 answers of TinyLlama and SmolLM2, greedy and drawn (bench/EXPERIMENTS.md); a run soon knows better. */
+static const pi2_draft_chances start = {
+    .base = -0.74f,
+    .weights = {
+        { -2.18f, -0.45f, -0.53f, -0.61f, -0.65f, 0.79f, 0.10f, 0.00f, -0.10f, 1.00f, 0.20f, 0.10f, 0.01f, 2.39f, 0.80f,
+          0.40f, 0.20f },
+        { -1.25f, 1.25f, 1.20f, 1.15f, 0.54f, 0.19f, -0.36f, -0.71f, -0.90f, -1.00f, -1.10f, -1.20f, -1.30f },
+        { -0.63f, 1.03f, 0.53f, 0.45f, 0.47f, 0.30f, 0.00f, -0.25f, -0.30f, -0.35f, -0.48f, -0.50f, -0.68f },
+        { -0.45f, 0.10f, 0.20f, 0.32f, 0.34f, 0.32f, 0.07f, 0.05f, -0.02f, -0.10f, -0.10f, -0.16f, -0.22f, -0.27f },
+    },
+};
+
+void pi2_draft_chances_begin(pi2_draft_chances *chances) { *chances = start; }
+
+uint8_t pi2_draft_chance_class(uint32_t unlikeliness) {
+    const uint32_t halvings = unlikeliness / PI2_NEXT_STEPS;
+    return (uint8_t)(1 + (halvings < 11 ? halvings : 11));
+}
+
+float pi2_draft_chance(const pi2_draft_chances *chances, const pi2_draft_classes *classes) {
+    float odds = chances->base;
+    for (int source = 0; source < PI2_DRAFT_SOURCES; source++) odds += chances->weights[source][classes->of[source]];
+    return 1 / (1 + pi2_expf(-odds));
+}
+
+void pi2_draft_chances_learn(pi2_draft_chances *chances, const pi2_draft_classes *classes, bool is_right) {
+    const float change = learning * ((is_right ? 1.0f : 0.0f) - pi2_draft_chance(chances, classes));
+    chances->base += change;
+    for (int source = 0; source < PI2_DRAFT_SOURCES; source++) chances->weights[source][classes->of[source]] += change;
+}

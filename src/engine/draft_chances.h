@@ -1,0 +1,38 @@
+/*
+ * draft_chances.h: how likely a token is to follow, from what each source of guesses says of it. Each source puts it in
+ * one class of a few; the classes' weights are added up, as logarithms of odds, and learnt from what was right.
+ */
+#ifndef PI2_ENGINE_DRAFT_CHANCES_H
+#define PI2_ENGINE_DRAFT_CHANCES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/** Where a token may come from. Class 0 says that it does not come from there. */
+typedef enum pi2_draft_source {
+    PI2_DRAFT_FROM_TEXT,     /* 1 + 4 * (the match's length - 1) + its place among others */
+    PI2_DRAFT_FROM_TABLE,    /* 1 + halvings of its chance, up to 11 */
+    PI2_DRAFT_FROM_LEARNT,   /* likewise */
+    PI2_DRAFT_FROM_BEFORE,   /* likewise, of the logits that gave the token before; or PI2_DRAFT_UNKNOWN */
+    PI2_DRAFT_SOURCES
+} pi2_draft_source;
+enum { PI2_DRAFT_CLASSES = 17, PI2_DRAFT_UNKNOWN = 13 };
+
+typedef struct pi2_draft_classes {
+    uint8_t of[PI2_DRAFT_SOURCES];
+} pi2_draft_classes;
+
+typedef struct pi2_draft_chances {
+    float base, weights[PI2_DRAFT_SOURCES][PI2_DRAFT_CLASSES];
+} pi2_draft_chances;
+
+/** What answers of small models came to. */
+void pi2_draft_chances_begin(pi2_draft_chances *chances);
+/** The class of an unlikeliness of a table's entry (next_table_file.h). */
+uint8_t pi2_draft_chance_class(uint32_t unlikeliness);
+/** 0 .. 1 */
+float pi2_draft_chance(const pi2_draft_chances *chances, const pi2_draft_classes *classes);
+/** A token of these classes was right, or not. */
+void pi2_draft_chances_learn(pi2_draft_chances *chances, const pi2_draft_classes *classes, bool is_right);
+
+#endif
