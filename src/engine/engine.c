@@ -113,7 +113,9 @@ static size_t registered_bytes(const pi2_engine *engine) {
 
 static pi2_status open_reader(pi2_engine *engine, pi2_reader **reader_out) {
     const size_t registered = registered_bytes(engine);
+    const bool streams_alone = !pi2_model_has_experts(&engine->run.source.model->shape);
     const pi2_reader_options options = {
+        .bytes_in_flight = streams_alone ? pi2_ring_bytes_in_flight(engine->run.plan.memory.ring_bytes) : 0,
         .path = engine->run.source.weights_path, .method = engine->run.options.read_method,
         .depth = engine->run.plan.memory.neuron_bytes ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH,
         .buffer = registered ? engine->memory.stream.pages : NULL, .buffer_bytes = registered,

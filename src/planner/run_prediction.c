@@ -73,7 +73,10 @@ static void add_extents(const pi2_planned_run *run, pi2_workload *workload) {
         add_extent(run, &layout->extents[e], workload);
     }
     /* A run in the buffer is what is computed with; the rest of it is in flight. */
-    const uint64_t ring = run->plan.memory.ring_bytes, in_flight = ring - pi2_forward_run_bytes((size_t)ring);
+    const uint64_t ring = run->plan.memory.ring_bytes, beside = ring - pi2_forward_run_bytes((size_t)ring);
+    const bool has_experts = pi2_model_has_experts(&run->source.model->shape);
+    const uint64_t most = has_experts ? UINT64_MAX : pi2_ring_bytes_in_flight(ring);
+    const uint64_t in_flight = beside < most ? beside : most;
     if (streamed) workload->read_depth = (uint32_t)(in_flight * streamed / workload->read_bytes);
     workload->read_block = streamed ? (uint32_t)(workload->read_bytes / streamed) : PI2_EXTENT_TARGET_BYTES;
 }

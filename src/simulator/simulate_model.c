@@ -122,6 +122,8 @@ static pi2_status open_run(model_run *r, const pi2_engine_options *options) {
     PI2_TRY(check_draws(r));
     const uint32_t depth = banks ? PI2_SMALL_READ_DEPTH : PI2_READ_DEPTH;
     PI2_TRY(pi2_simulated_disk_make(r->plan.source.model->layout, banks, &r->workload, &r->profile, depth, &r->disk));
+    const bool streams_alone = !pi2_model_has_experts(&r->plan.source.model->shape);
+    r->disk.most_bytes = streams_alone ? pi2_ring_bytes_in_flight(r->plan.plan.memory.ring_bytes) : 0;
     PI2_TRY(pi2_simulated_stores_open(&r->plan, &r->disk, &r->stores));
     r->walk = (pi2_simulated_walk){ .run = &r->plan, .profile = &r->profile, .workload = &r->workload,
                                     .disk = &r->disk, .stores = &r->stores, .uses = &r->uses,

@@ -36,7 +36,9 @@ static uint32_t in_flight(pi2_simulated_disk *disk) {
 
 /** When a read that is asked for now has ended. */
 static double serve(pi2_simulated_disk *disk, uint32_t bytes) {
-    const uint32_t own = in_flight(disk) + 1, many = own > disk->together ? own : disk->together;
+    const uint32_t own = in_flight(disk) + 1, asked = own > disk->together ? own : disk->together;
+    const uint64_t most = disk->most_bytes == 0 ? asked : disk->most_bytes > bytes ? disk->most_bytes / bytes : 1;
+    const uint32_t many = asked < most ? asked : (uint32_t)most;
     const double alone = bytes / speed_of(disk, bytes, 1), begin = fmax(disk->now, disk->last_end);
     const double end = fmax(disk->last_end + bytes / speed_of(disk, bytes, many), disk->now + alone);
     disk->busy += end - begin;

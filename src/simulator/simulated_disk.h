@@ -33,6 +33,7 @@ typedef struct pi2_simulated_disk {
     pi2_extent_place *by_offset;   /* extents in the file's order */
     float *speeds;                 /* by pages of a read and reads in flight; 0: not asked yet */
     uint32_t depth, together;
+    uint64_t most_bytes;           /* in flight; 0: no limit */
     double last_end, *ends;        /* of reads in flight, ascending, in a circle */
     uint32_t first_end, end_count;
     pi2_described_disk described;

@@ -38,6 +38,7 @@ typedef struct pi2_read_queue {
     _Atomic size_t length[PI2_READ_PRIORITIES];
     _Atomic bool closing;
     uint32_t in_flight, likely_in_flight;
+    uint64_t bytes_in_flight;
     uint64_t busy_since_ns;
     pi2_reader_counters counters;
 } pi2_read_queue;
@@ -51,6 +52,7 @@ struct pi2_reader {
     uint64_t file_bytes;
     uint32_t sector_bytes; /* a power of two, at most PI2_READ_ALIGNMENT */
     uint32_t depth;
+    uint64_t most_bytes_in_flight; /* UINT64_MAX: no limit */
     uint32_t likely_depth; /* a LIKELY read begins only while fewer reads are in flight */
     void *buffer;
     size_t buffer_bytes;

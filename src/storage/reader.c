@@ -82,17 +82,27 @@ static bool remove_locked(pi2_read_queue *queue, int priority, pi2_read_request 
     return false;
 }
 
+/* Whether the first of the CERTAIN ones may begin beside those in flight. */
+static bool may_begin_locked(const pi2_reader *reader) {
+    const pi2_read_queue *queue = &reader->queue;
+    const pi2_read_request *first = queue->first[PI2_READ_CERTAIN];
+    const uint64_t now = queue->bytes_in_flight, most = reader->most_bytes_in_flight;
+    return first && (now == 0 || (now < most && first->bytes <= most - now));
+}
+
 pi2_read_request *pi2_read_take_locked(pi2_reader *reader, uint32_t most) {
     pi2_read_queue *queue = &reader->queue;
     pi2_read_request *first = NULL, **link = &first;
     uint64_t now = 0;
     for (; most > 0; most--) {
+        if (queue->first[PI2_READ_CERTAIN] && !may_begin_locked(reader)) break;
         pi2_read_request *request = pop_locked(queue, PI2_READ_CERTAIN);
         if (!request && queue->in_flight < reader->likely_depth) {
             request = pop_locked(queue, PI2_READ_LIKELY);
         }
         if (!request) break;
         if (!now) now = pi2_clock_ns();
+        queue->bytes_in_flight += request->bytes;
         if (queue->in_flight++ == 0) queue->busy_since_ns = now;
         if (request->priority == PI2_READ_LIKELY) queue->likely_in_flight++;
         request->submitted_ns = now;
@@ -111,10 +121,13 @@ pi2_read_request *pi2_read_take(pi2_reader *reader, uint32_t most) {
 
 bool pi2_read_has_work(pi2_reader *reader) {
     pi2_read_queue *queue = &reader->queue;
-    if (atomic_load(&queue->length[PI2_READ_CERTAIN]) > 0) return true;
-    if (atomic_load(&queue->length[PI2_READ_LIKELY]) == 0) return false;
+    if (atomic_load(&queue->length[PI2_READ_CERTAIN]) == 0 && atomic_load(&queue->length[PI2_READ_LIKELY]) == 0) {
+        return false;
+    }
     (void)pthread_mutex_lock(&queue->mutex);
-    const bool may_begin = queue->in_flight < reader->likely_depth && queue->first[PI2_READ_LIKELY];
+    const bool may_begin = queue->first[PI2_READ_CERTAIN]
+                               ? may_begin_locked(reader)
+                               : queue->in_flight < reader->likely_depth && queue->first[PI2_READ_LIKELY];
     (void)pthread_mutex_unlock(&queue->mutex);
     return may_begin;
 }
@@ -260,6 +273,7 @@ void pi2_read_finish(pi2_reader *reader, pi2_read_progress *progress) {
     request->completed_ns = now;
     (void)pthread_mutex_lock(&queue->mutex);
     if (request->priority == PI2_READ_LIKELY) queue->likely_in_flight--;
+    queue->bytes_in_flight -= request->bytes;
     if (--queue->in_flight == 0) queue->counters.device_busy_ns += now - queue->busy_since_ns;
     if (request->status == PI2_OK) {
         queue->counters.bytes_read += progress->needed;
@@ -604,6 +618,9 @@ static pi2_status make_reader(const pi2_reader_options *options, const pi2_read_
     reader->sector_bytes = PI2_READ_ALIGNMENT;
     reader->depth = options->depth;
     reader->likely_depth = options->depth > 1 ? options->depth / 2 : 1;
+    /* Where whoever submits reads, nobody else takes what has to wait. */
+    const bool is_limited = options->bytes_in_flight > 0 && options->depth > 0;
+    reader->most_bytes_in_flight = is_limited ? options->bytes_in_flight : UINT64_MAX;
     reader->buffer = options->buffer;
     reader->buffer_bytes = options->buffer ? options->buffer_bytes : 0;
     reader->on_stall = options->on_stall;

@@ -55,6 +55,7 @@ typedef struct pi2_reader_options {
     const char *method;       /* "auto", "io_uring" or "pread" */
     uint32_t depth;           /* reads in flight at most, 1 .. 1024; pread: threads, 8 at most, and with 0 none:
                                  pi2_reader_submit() returns when the read has ended */
+    uint64_t bytes_in_flight; /* CERTAIN reads begin while no more are, or none is; 0: no limit. Not with depth 0 */
     void *buffer;             /* region that destinations lie in, to be registered; or NULL */
     size_t buffer_bytes;      /* registering makes the whole region resident at once */
 

@@ -84,6 +84,8 @@ static pi2_read_request *take_one(pi2_reader *reader) {
         (void)pthread_cond_wait(&queue->filled, &queue->mutex);
         pool->idle--;
     }
+    /* What had to wait for bytes in flight to end may have room for more than one more. */
+    if (request && pool->idle > 0 && queue->first[PI2_READ_CERTAIN]) (void)pthread_cond_signal(&queue->filled);
     (void)pthread_mutex_unlock(&queue->mutex);
     return request;
 }

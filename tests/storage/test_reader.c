@@ -186,6 +186,8 @@ typedef struct gate {
     size_t passed_count;
     pi2_reader *reader;
     uint32_t most_likely; /* LIKELY reads in flight, at most */
+    uint32_t most_in_flight;
+    uint64_t most_bytes;
 } gate;
 
 static int64_t pass_gate(void *context, const pi2_read_operation *operation, int64_t result) {
@@ -195,9 +197,12 @@ static int64_t pass_gate(void *context, const pi2_read_operation *operation, int
     if (g->passed_count < 64) g->passed[g->passed_count++] = operation->offset;
     if (g->reader) {
         (void)pthread_mutex_lock(&g->reader->queue.mutex);
-        const uint32_t likely = g->reader->queue.likely_in_flight;
+        const uint32_t likely = g->reader->queue.likely_in_flight, all = g->reader->queue.in_flight;
+        const uint64_t bytes = g->reader->queue.bytes_in_flight;
         (void)pthread_mutex_unlock(&g->reader->queue.mutex);
         if (likely > g->most_likely) g->most_likely = likely;
+        if (all > g->most_in_flight) g->most_in_flight = all;
+        if (bytes > g->most_bytes) g->most_bytes = bytes;
     }
     (void)pthread_mutex_unlock(&g->mutex);
     return result;
@@ -429,6 +434,50 @@ static void test_likely_behind_certain(void **state) {
     test_file_remove(&file);
 }
 
+/* No more bytes are in flight than asked for, but of a single read; what waits begins as others end, all of it. */
+static void test_bytes_in_flight(void **state) {
+    (void)state;
+    enum { COUNT = 24, LARGE = 16, MOST = 5 * 4096, DEPTH = 8 };
+    test_file file;
+    test_file_make(&file, COUNT * LARGE * 4096);
+    unsigned char *memory = test_pages(COUNT * LARGE * 4096);
+    for (const char *const *method = pi2_reader_method_names(); *method; method++) {
+        gate g;
+        gate_init(&g);
+        const pi2_read_hooks hooks = {.context = &g, .read_result = pass_gate};
+        const pi2_reader_options options = {.path = file.path, .method = *method, .depth = DEPTH,
+                                            .bytes_in_flight = MOST};
+        pi2_reader *reader = NULL;
+        if (pi2_reader_open_with_hooks(&options, &hooks, &reader) != PI2_OK) continue;
+        (void)pthread_mutex_lock(&g.mutex);
+        g.reader = reader;
+        (void)pthread_mutex_unlock(&g.mutex);
+        gate_set(&g, false);
+        pi2_read_request requests[COUNT], *pointers[COUNT];
+        memset(requests, 0, sizeof requests);
+        for (size_t i = 0; i < COUNT; i++) {
+            requests[i].offset = i * LARGE * 4096;
+            requests[i].bytes = i % 8 == 7 ? LARGE * 4096 : 2 * 4096;
+            requests[i].destination = memory + i * LARGE * 4096;
+            pointers[i] = &requests[i];
+        }
+        pi2_reader_submit_many(reader, pointers, COUNT);
+        wait_until_taken(reader);
+        gate_set(&g, true);
+        for (size_t i = 0; i < COUNT; i++) {
+            assert_int_equal(pi2_reader_wait(reader, &requests[i], 0), PI2_OK);
+            test_check_read(&file, &requests[i]);
+        }
+        assert_int_equal(reader->queue.bytes_in_flight, 0);
+        pi2_reader_close(reader);
+        assert_int_equal(g.most_bytes, LARGE * 4096); /* alone */
+        assert_int_equal(g.most_in_flight, 2);        /* two of two pages: a third has no room */
+        gate_free(&g);
+    }
+    pi2_pages_release(memory, COUNT * LARGE * 4096);
+    test_file_remove(&file);
+}
+
 /* Every request has ended after close, with its bytes or with INTERRUPTED. */
 static void test_close_in_flight(void **state) {
     (void)state;
@@ -648,6 +697,7 @@ int main(void) {
         cmocka_unit_test(test_whole_file),      cmocka_unit_test(test_small_files),
         cmocka_unit_test(test_many_submitters), cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_likely_leaves_room), cmocka_unit_test(test_likely_behind_certain),
+        cmocka_unit_test(test_bytes_in_flight),
         cmocka_unit_test(test_pieces),          cmocka_unit_test(test_many_wait_for_one),
         cmocka_unit_test(test_close_in_flight), cmocka_unit_test(test_sectors),
         cmocka_unit_test(test_bad_requests),
